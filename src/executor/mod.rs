@@ -1,0 +1,3 @@
+//! Runs plans: state machines of runs, the worker pool, and the tools that steps call.
+
+pub mod tool;

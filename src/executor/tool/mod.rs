@@ -1,0 +1,201 @@
+//! What a step calls: the [`Tool`] trait, the calls made of it, and what it answers.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::model::{OutputStream, ProjectId, RunId, StepId};
+
+/// Something a step can call by name. Called from worker threads, several calls at once.
+///
+/// ```
+/// use serde_json::{Value, json};
+/// use stepcast::executor::tool::{Call, Outcome, Tool, ToolError};
+///
+/// struct Greet;
+///
+/// impl Tool for Greet {
+///     fn call(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
+///         let name = call.inputs.get("name").and_then(Value::as_str).ok_or("no name")?;
+///         Ok(Outcome::Output(json!(format!("hello, {name}"))))
+///     }
+/// }
+/// ```
+pub trait Tool: Send + Sync {
+    /// Does the work of one attempt. A panic fails the attempt, nothing else.
+    ///
+    /// # Errors
+    /// What makes the attempt fail; its text is shown to everyone who watches.
+    fn call(&self, call: &Call<'_>) -> Result<Outcome, ToolError>;
+
+    /// What is wrong with `inputs`, as (path below the inputs, message); nothing by default.
+    ///
+    /// Asked when a plan is checked, with templates still in place as strings, and again before a call, with them filled
+    /// in. A string that holds a template may become any value, so `is_template` tells which to let pass.
+    fn check_inputs(&self, inputs: &Map<String, Value>, is_template: &dyn Fn(&str) -> bool) -> Vec<(String, String)> {
+        let _ = (inputs, is_template);
+        Vec::new()
+    }
+
+    /// How long an attempt may take where the step does not say; for ever by default.
+    fn timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    /// May an attempt that a crash interrupted be made again? Yes by default.
+    fn rerun(&self) -> bool {
+        true
+    }
+}
+
+/// One attempt at one step.
+pub struct Call<'a> {
+    /// The run's project.
+    pub project: &'a ProjectId,
+    /// The run.
+    pub run: &'a RunId,
+    /// The step.
+    pub step: &'a StepId,
+    /// Counted from 1.
+    pub attempt: u32,
+    /// The step's inputs, templates filled in.
+    pub inputs: &'a Map<String, Value>,
+    /// Where live output goes.
+    pub output: &'a dyn OutputSink,
+    /// Says when to give up.
+    pub cancel: &'a CancelToken,
+}
+
+/// Takes a step's live output.
+pub trait OutputSink: Sync {
+    /// Hands over `bytes` as they came; they need not end at a character or a line. May block while the reader is
+    /// behind.
+    fn write(&self, stream: OutputStream, bytes: &[u8]);
+}
+
+/// How an attempt ended well.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The step is done, with this output.
+    Output(Value),
+    /// The step is done when this time has passed, with this output. No worker waits for it.
+    After(Duration, Value),
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolError(String);
+
+impl ToolError {
+    /// An error that reads `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl<T: Into<String>> From<T> for ToolError {
+    fn from(text: T) -> Self {
+        Self::new(text)
+    }
+}
+
+impl fmt::Display for ToolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+mod cancel;
+pub use cancel::CancelToken;
+
+/// A tool as the configuration declares it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolDeclaration {
+    /// What steps call it by.
+    pub name: String,
+    /// How long an attempt may take where the step does not say.
+    pub timeout: Option<Duration>,
+    /// May an attempt that a crash interrupted be made again?
+    pub rerun: bool,
+    /// JSON Schema that inputs must satisfy.
+    pub inputs: Option<Value>,
+    /// What it does.
+    pub kind: ToolKind,
+}
+
+/// What a declared tool does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ToolKind {
+    /// Runs a program.
+    Command(CommandSpec),
+    /// Sends an HTTP request.
+    Http(HttpSpec),
+}
+
+/// A program to run. Templates over the step's inputs are filled in inside `argv`, `cwd` and the values of `env`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CommandSpec {
+    /// The program and its arguments; never seen by a shell.
+    pub argv: Vec<String>,
+    /// Where it runs; the server's own directory otherwise.
+    pub cwd: Option<String>,
+    /// Variables to set. Their values are secrets: they never show in what people see.
+    pub env: Vec<(String, String)>,
+    /// Variables to pass on from the server's own environment.
+    pub pass_env: Vec<String>,
+    /// The user to run as.
+    pub uid: Option<u32>,
+    /// The group to run as.
+    pub gid: Option<u32>,
+}
+
+/// A request to send. Templates over the step's inputs are filled in inside `url`, the values of `headers` and the
+/// strings of `body`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HttpSpec {
+    /// As on the wire: `GET`, `POST`.
+    pub method: String,
+    /// Where to.
+    pub url: String,
+    /// Headers to send. Their values are secrets: they never show in what people see.
+    pub headers: Vec<(String, String)>,
+    /// What to send; without it POST, PUT and PATCH send the inputs.
+    pub body: Option<Value>,
+    /// Follow redirects?
+    pub allow_redirects: bool,
+    /// An expression over `event`, the parsed JSON of one event of a streamed answer, that picks its text.
+    pub stream_text: Option<String>,
+}
+
+/// The tools that plans may call, by name.
+#[derive(Clone, Default)]
+pub struct Registry {
+    tools: HashMap<Arc<str>, Arc<dyn Tool>>,
+}
+
+impl Registry {
+    /// A registry without tools.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a tool; a tool of the same name is replaced.
+    pub fn insert(&mut self, name: &str, tool: impl Tool + 'static) {
+        self.tools.insert(name.into(), Arc::new(tool));
+    }
+
+    /// The tool of this name.
+    pub fn tool(&self, name: &str) -> Option<&Arc<dyn Tool>> {
+        self.tools.get(name)
+    }
+
+    /// The names of all tools, sorted.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<_> = self.tools.keys().map(AsRef::as_ref).collect();
+        names.sort_unstable();
+        names
+    }
+}

@@ -1,0 +1,5 @@
+//! stepcast runs a plan of steps on a worker pool, level by level, and streams every moment of it over Server-Sent
+//! Events to everyone who watches the project.
+
+pub mod executor;
+pub mod model;

@@ -1,0 +1,21 @@
+//! The vocabulary: what a project, a plan, a run and a message *are*.
+//!
+//! Everything here is a value. Nothing reads a clock, a socket or a file; `now` is passed in. Each type is
+//! parsed once, at the edge, and cannot be wrong afterwards.
+
+mod event;
+mod id;
+mod message;
+mod plan;
+mod run_state;
+mod time;
+
+pub use event::{
+    Cause, CauseKind, EndReason, LevelCompleted, LevelStarted, OutputStream, PerformanceMetrics, Progress, Record,
+    RunCompleted, RunEvent, RunEventKind, RunFailed, RunStarted, StepOutput, StepProgress, StepUpdate,
+};
+pub use id::{IdError, ProjectId, RunId, StepId};
+pub use message::{MESSAGE_TYPE_MAX, is_reserved_type, is_valid_type, write_message};
+pub use plan::{Backoff, Issue, OnFailure, Plan, RetryPolicy, Step};
+pub use run_state::{RunState, RunStatus, StepState, StepStatus};
+pub use time::{Now, Timestamp};

@@ -1,0 +1,123 @@
+//! A plan: steps and what each waits for. Checked whole when it is made, and never changed afterwards.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::StepId;
+
+/// A plan whose ids are unique, whose dependencies exist and form no cycle, and whose levels are known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// What people call it.
+    pub name: Arc<str>,
+    /// What it is for.
+    pub description: Arc<str>,
+    /// In the order of the document. Everything else names steps by their index here.
+    pub steps: Vec<Step>,
+    /// Indices of the steps of each level, in the order in which they start: priority first, then the document's order.
+    pub levels: Vec<Vec<usize>>,
+    /// Inputs of the run, the call's laid over the plan's.
+    pub inputs: Map<String, Value>,
+    /// Milliseconds it expects to take: the plan's own figure, or the longest step of each level added up; 0 where
+    /// nothing is said.
+    pub estimated_duration: u64,
+    /// How long the run may take.
+    pub timeout: Option<Duration>,
+    /// What a failed step does to the rest.
+    pub on_failure: OnFailure,
+}
+
+/// One step of a [`Plan`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Unique in its plan.
+    pub id: StepId,
+    /// What people call it; the id where the plan gives none.
+    pub title: Arc<str>,
+    /// What it is for.
+    pub description: Arc<str>,
+    /// The tool that it calls.
+    pub tool: Arc<str>,
+    /// The tool's inputs, their templates not yet filled in.
+    pub inputs: Map<String, Value>,
+    /// Indices of the steps that it waits for.
+    pub dependencies: Vec<usize>,
+    /// Indices of the steps, all of them ancestors, whose outputs its templates and its condition name.
+    pub references: Vec<usize>,
+    /// An expression without its wrapping; the step is skipped where it is false.
+    pub conditional: Option<Arc<str>>,
+    /// What happens after a failed attempt.
+    pub retry: RetryPolicy,
+    /// How long one attempt may take.
+    pub timeout: Option<Duration>,
+    /// Higher starts first in its level.
+    pub priority: i64,
+    /// Milliseconds it expects to take.
+    pub estimated_duration: Option<u64>,
+    /// The run goes on when it fails, as if it had completed with output null.
+    pub continue_on_failure: bool,
+    /// The level it belongs to.
+    pub level: usize,
+}
+
+/// When and how often a failed step is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Further attempts after the first; at most 100.
+    pub max_retries: u32,
+    /// How the delay grows.
+    pub backoff: Backoff,
+    /// Milliseconds before the first retry.
+    pub initial_delay: u64,
+    /// Milliseconds before any retry at most.
+    pub max_delay: u64,
+    /// Spread the delay at random over its upper half, so that many runs don't retry in step.
+    pub jitter: bool,
+}
+
+/// How retry delays grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backoff {
+    /// Always `initialDelay`.
+    #[default]
+    Fixed,
+    /// `initialDelay * n` before the nth retry.
+    Linear,
+    /// `initialDelay * 2^(n-1)` before the nth retry.
+    Exponential,
+}
+
+/// What a failed step does to the rest of its run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// Its level finishes, later steps are skipped.
+    #[default]
+    Stop,
+    /// Only what depends on it is skipped; the run fails at its end.
+    Continue,
+}
+
+/// One thing that is wrong with a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Issue {
+    /// Where, as `steps[2].dependencies[0]`.
+    pub path: String,
+    /// What, in one sentence.
+    pub message: String,
+    /// The step, where it has a usable id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_id: Option<StepId>,
+}
+
+impl fmt::Display for Issue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.path, self.message) }
+    }
+}

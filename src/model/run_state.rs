@@ -1,0 +1,309 @@
+//! The state of a run: the fold of its messages.
+//!
+//! What `GET .../workflows/:runId` answers, what a snapshot holds and what a restart resumes from are all this one
+//! value; serializing it gives the answer's body. There is no other way to change it than
+//! [`apply`](RunState::apply).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Plan, Progress, RunEvent, RunEventKind, RunId, StepId, StepProgress, StepUpdate, Timestamp};
+
+/// Where a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunStatus {
+    /// Accepted, waits for a place among the active runs.
+    Queued,
+    /// Between its first message and its last.
+    Running,
+    /// Reached its end.
+    Completed,
+    /// Did not reach its end.
+    Failed,
+    /// Was cancelled.
+    Cancelled,
+}
+
+impl RunStatus {
+    /// Has it had its last message?
+    pub fn is_ended(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+
+    /// As on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Reads [`as_str`](Self::as_str) back.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Queued, Self::Running, Self::Completed, Self::Failed, Self::Cancelled]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+    }
+}
+
+/// Where a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StepStatus {
+    /// Not started.
+    Pending,
+    /// An attempt runs.
+    Running,
+    /// An attempt failed, the next waits for its time.
+    Retrying,
+    /// Done.
+    Completed,
+    /// Failed for good.
+    Failed,
+    /// Never ran, never will.
+    Skipped,
+    /// Ended before it was done.
+    Cancelled,
+}
+
+impl StepStatus {
+    /// Will it never move again?
+    pub fn is_ended(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Skipped | Self::Cancelled)
+    }
+}
+
+/// One step of a [`RunState`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepState {
+    /// The step.
+    pub id: StepId,
+    /// Its title.
+    pub title: Arc<str>,
+    /// The tool that it calls.
+    pub tool: Arc<str>,
+    /// Its level.
+    pub level: usize,
+    /// Where it is.
+    pub status: StepStatus,
+    /// The newest attempt; 0 before the first.
+    pub attempt: u32,
+    /// When its first attempt started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// When it moved for the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Timestamp>,
+    /// Milliseconds it took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<u64>,
+    /// Its output, or the beginning of it where `output_bytes` is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Arc<Value>>,
+    /// The output was cut to fit a message.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+    /// The whole output's size, where it was cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_bytes: Option<u64>,
+    /// Why it failed, or why the newest attempt did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Why it was skipped or cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When the next attempt is due, while `retrying`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_retry_at: Option<Timestamp>,
+    /// It failed and the run went on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continued: bool,
+}
+
+/// The state of a run, as its messages so far tell it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunState {
+    /// The run.
+    pub run_id: RunId,
+    /// The plan's name.
+    pub plan_name: Arc<str>,
+    /// Where the run is.
+    pub status: RunStatus,
+    /// Step ids, level by level.
+    pub levels: Vec<Vec<StepId>>,
+    /// The steps, in the plan's order.
+    pub steps: Vec<StepState>,
+    /// Counts of steps.
+    pub progress: Progress,
+    /// The level that was started last, if any was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_level: Option<usize>,
+    /// Is that level still open?
+    pub level_open: bool,
+    /// When the run was accepted.
+    pub created_at: Timestamp,
+    /// When its first message was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// When the open level was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level_started_at: Option<Timestamp>,
+    /// When its last message was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Timestamp>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Step id to its index in `steps`.
+    #[serde(skip)]
+    index: HashMap<StepId, usize>,
+}
+
+impl RunState {
+    /// The state of a run of `plan` before its first message.
+    pub fn new(run_id: RunId, plan: &Plan, created_at: Timestamp) -> Self {
+        let steps = plan.steps.iter().map(|step| StepState {
+            id: step.id.clone(),
+            title: step.title.clone(),
+            tool: step.tool.clone(),
+            level: step.level,
+            status: StepStatus::Pending,
+            attempt: 0,
+            started_at: None,
+            finished_at: None,
+            duration: None,
+            output: None,
+            truncated: false,
+            output_bytes: None,
+            error: None,
+            reason: None,
+            next_retry_at: None,
+            continued: false,
+        });
+        let ids = |level: &Vec<usize>| level.iter().map(|&step| plan.steps[step].id.clone()).collect();
+        let mut state = Self {
+            run_id,
+            plan_name: plan.name.clone(),
+            status: RunStatus::Queued,
+            levels: plan.levels.iter().map(ids).collect(),
+            steps: steps.collect(),
+            progress: Progress { total: plan.steps.len(), ..Progress::default() },
+            current_level: None,
+            level_open: false,
+            created_at,
+            started_at: None,
+            level_started_at: None,
+            finished_at: None,
+            error: None,
+            index: HashMap::new(),
+        };
+        state.reindex();
+        state
+    }
+
+    /// Reads back what serializing gave.
+    ///
+    /// # Errors
+    /// Where `json` is no serialized state.
+    pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut state: Self = serde_json::from_slice(json)?;
+        state.reindex();
+        Ok(state)
+    }
+
+    /// The step of this id.
+    pub fn step(&self, id: &StepId) -> Option<&StepState> {
+        self.index.get(id).map(|&at| &self.steps[at])
+    }
+
+    /// The index of the step of this id.
+    pub fn step_index(&self, id: &StepId) -> Option<usize> {
+        self.index.get(id).copied()
+    }
+
+    /// The run moves on by one message. A message about a step that the plan does not have changes nothing.
+    pub fn apply(&mut self, event: &RunEvent) {
+        match &event.kind {
+            RunEventKind::Started(_) => {
+                self.status = RunStatus::Running;
+                self.started_at = Some(event.timestamp);
+            }
+            RunEventKind::LevelStarted(level) => {
+                self.current_level = Some(level.level);
+                self.level_open = true;
+                self.level_started_at = Some(event.timestamp);
+            }
+            RunEventKind::Progress(progress) => self.apply_progress(progress, event.timestamp),
+            RunEventKind::StepOutput(_) => {}
+            RunEventKind::LevelCompleted(_) => self.level_open = false,
+            RunEventKind::Completed(_) => self.end(RunStatus::Completed, event.timestamp),
+            RunEventKind::Failed(failed) => {
+                self.error = Some(failed.error.clone());
+                self.end(failed.reason.run_status(), event.timestamp);
+            }
+        }
+    }
+
+    fn end(&mut self, status: RunStatus, at: Timestamp) {
+        self.status = status;
+        self.finished_at = Some(at);
+    }
+
+    fn apply_progress(&mut self, said: &StepProgress, at: Timestamp) {
+        let Some(&index) = self.index.get(&said.step_id) else { return };
+        self.progress = said.progress;
+        let step = &mut self.steps[index];
+        step.attempt = said.attempt;
+        step.next_retry_at = None;
+        step.status = match &said.update {
+            StepUpdate::Running { .. } => {
+                step.started_at.get_or_insert(at);
+                StepStatus::Running
+            }
+            StepUpdate::Retrying { error, next_retry_at, .. } => {
+                step.error = Some(error.clone());
+                step.next_retry_at = Some(*next_retry_at);
+                StepStatus::Retrying
+            }
+            StepUpdate::Completed { output, duration, truncated, output_bytes } => {
+                step.output = Some(output.clone());
+                step.truncated = *truncated;
+                step.output_bytes = *output_bytes;
+                step.duration = Some(*duration);
+                step.error = None;
+                StepStatus::Completed
+            }
+            StepUpdate::Failed { error, duration, continued } => {
+                step.error = Some(error.clone());
+                step.duration = Some(*duration);
+                step.continued = *continued;
+                StepStatus::Failed
+            }
+            StepUpdate::Skipped { reason, .. } => {
+                step.reason = Some(reason.clone());
+                StepStatus::Skipped
+            }
+            StepUpdate::Cancelled { reason, .. } => {
+                step.reason = Some(reason.clone());
+                step.duration = step.started_at.map(|started| at.millis_since(started));
+                StepStatus::Cancelled
+            }
+        };
+        if step.status.is_ended() {
+            step.finished_at = Some(at);
+        }
+    }
+
+    fn reindex(&mut self) {
+        self.index = self.steps.iter().enumerate().map(|(at, step)| (step.id.clone(), at)).collect();
+    }
+}
