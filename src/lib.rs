@@ -1,5 +1,9 @@
 //! stepcast runs a plan of steps on a worker pool, level by level, and streams every moment of it over Server-Sent
 //! Events to everyone who watches the project.
 
+pub mod auth;
+pub mod cli;
+pub mod config;
 pub mod executor;
+pub mod http;
 pub mod model;

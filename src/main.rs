@@ -1,1 +1,3 @@
+//! The `stepcast` program.
+
 fn main() {}

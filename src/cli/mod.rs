@@ -1,0 +1,1 @@
+//! The commands: what `stepcast serve`, `run`, `check`, `token` and `demo` do.

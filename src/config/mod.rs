@@ -1,0 +1,1 @@
+//! Settings, parsed and checked once: file, environment and flags, through one table of keys.
