@@ -1,0 +1,403 @@
+//! The journal: numbers what comes, folds runs, commits each batch as one, and only then lets anything out.
+//!
+//! A batch is taken in two steps. First everything that changes the log, which is committed together; then everything
+//! that reads it. So a reader sees all of its batch, and an answer that leaves here is true for good.
+
+use std::collections::HashMap;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use super::frames::Frames;
+use super::store::{Place, Retention, RunRow, Store, StoreError, StoredMessage, Write};
+use super::{Answer, Command, Delivery, Order, PublishedEvent, Query, Refusal, ReplyTo, RunNumber, Submission};
+use crate::auth::IdSigner;
+use crate::http::sse;
+use crate::model::{Now, ProjectId, Record, RunEvent, RunId, RunState, StepId, Timestamp, write_message};
+
+/// The journal's bounds.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How much history is kept.
+    pub retention: Retention,
+    /// Runs of all projects that have not ended; one more is refused.
+    pub open_runs: usize,
+    /// Projects that have ever been written to; one more is refused.
+    pub projects: usize,
+    /// How long an idempotency key is remembered, in milliseconds.
+    pub idempotency_ms: u64,
+    /// How long the newest ended run is shown to whoever comes, in milliseconds.
+    pub recent_ms: u64,
+}
+
+/// See the [module](self).
+pub struct Journal {
+    pub(super) store: Box<dyn Store>,
+    pub(super) signer: IdSigner,
+    pub(super) limits: Limits,
+    pub(super) projects: HashMap<ProjectId, ProjectEntry>,
+    pub(super) runs: HashMap<RunNumber, RunEntry>,
+    next_number: NonZeroU64,
+    open_runs: usize,
+    pub(super) id_text: Vec<u8>,
+}
+
+/// What is held of a project.
+#[derive(Default)]
+pub(super) struct ProjectEntry {
+    pub(super) newest: u64,
+    pub(super) last_activity: Timestamp,
+    /// The loop is sent its messages.
+    pub(super) is_watched: bool,
+    /// Runs that have not ended, in the order in which they were taken on.
+    pub(super) open_runs: Vec<RunNumber>,
+    /// The run that ended last.
+    pub(super) newest_ended: Option<RunNumber>,
+}
+
+/// What is held of a run that has not ended, or is its project's newest ended one.
+pub(super) struct RunEntry {
+    pub(super) project: ProjectId,
+    pub(super) state: RunState,
+    pub(super) first_seq: Option<u64>,
+    pub(super) last_seq: u64,
+    /// Its newest snapshot, while nothing has changed since.
+    pub(super) snapshot: Option<(u64, Arc<[u8]>)>,
+}
+
+/// What a batch has changed so far, and what it will let out.
+#[derive(Default)]
+struct Batch {
+    writes: Vec<Write>,
+    frames: Vec<(ProjectId, Frames)>,
+    frames_of: HashMap<ProjectId, usize>,
+    replies: Vec<(ReplyTo, Answer)>,
+    orders: Vec<Order>,
+    reads: Vec<Later>,
+}
+
+/// What waits until the batch is committed.
+enum Later {
+    Read(Query, ReplyTo),
+    Unwatch(ProjectId),
+}
+
+/// What a batch lets out.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// For the loop, in order.
+    pub deliveries: Vec<Delivery>,
+    /// For the executor, in order.
+    pub orders: Vec<Order>,
+}
+
+impl Journal {
+    /// A journal over an empty store.
+    pub fn new(store: Box<dyn Store>, signer: IdSigner, limits: Limits) -> Self {
+        Self {
+            store,
+            signer,
+            limits,
+            projects: HashMap::new(),
+            runs: HashMap::new(),
+            next_number: NonZeroU64::MIN,
+            open_runs: 0,
+            id_text: Vec::new(),
+        }
+    }
+
+    /// Takes a batch of commands.
+    ///
+    /// # Errors
+    /// Where the store fails: then nothing of the batch was kept, and nobody was told anything.
+    pub fn handle(&mut self, commands: Vec<Command>, now: Now) -> Result<Outcome, StoreError> {
+        let mut batch = Batch::default();
+        for command in commands {
+            self.write(command, &mut batch, now)?;
+        }
+        if !batch.writes.is_empty() {
+            self.store.commit(&batch.writes)?;
+            self.store.trim(&self.limits.retention, now.wall)?;
+        }
+        let mut outcome = Outcome { orders: batch.orders, ..Outcome::default() };
+        outcome.deliveries.extend(batch.frames.into_iter().map(|(project, frames)| Delivery::Frames { project, frames }));
+        outcome.deliveries.extend(batch.replies.into_iter().map(|(to, answer)| Delivery::Reply { to, answer }));
+        for later in batch.reads {
+            match later {
+                Later::Read(query, to) => {
+                    let answer = self.read(query, now)?;
+                    outcome.deliveries.push(Delivery::Reply { to, answer });
+                }
+                Later::Unwatch(project) => {
+                    if let Some(entry) = self.projects.get_mut(&project) {
+                        entry.is_watched = false;
+                    }
+                }
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn write(&mut self, command: Command, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
+        match command {
+            Command::Publish { project, events, reply } => {
+                let answer = self.publish(&project, events, batch, now);
+                batch.replies.push((reply, answer));
+            }
+            Command::Submit { submission, reply } => {
+                let answer = self.submit(*submission, batch, now)?;
+                batch.replies.push((reply, answer));
+            }
+            Command::Cancel { project, run, reply } => {
+                let answer = self.cancel(project, run, batch)?;
+                batch.replies.push((reply, answer));
+            }
+            Command::Records(records) => {
+                for record in records {
+                    self.record(record, batch, now)?;
+                }
+            }
+            Command::Note { note, reply } => {
+                batch.writes.push(Write::Ticket(note));
+                batch.replies.extend(reply.map(|to| (to, Answer::Noted)));
+            }
+            Command::Read { query, reply } => batch.reads.push(Later::Read(query, reply)),
+            Command::Unwatch(project) => batch.reads.push(Later::Unwatch(project)),
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, project: &ProjectId, events: Vec<PublishedEvent>, batch: &mut Batch, now: Now) -> Answer {
+        if !self.has_room_for(project) {
+            return Answer::Refused(Refusal::TooManyProjects);
+        }
+        let count = events.len();
+        let first_seq = self.entry(project).newest + 1;
+        for event in events {
+            self.append(project, &event.message_type, &event.payload, None, batch, now.wall);
+        }
+        Answer::Published { first_seq, count }
+    }
+
+    fn submit(&mut self, new: Submission, batch: &mut Batch, now: Now) -> Result<Answer, StoreError> {
+        if let Some(number) = self.same_call(&new, batch, now)? {
+            return self.answer_again(number, &new, batch);
+        }
+        if self.open_runs >= self.limits.open_runs {
+            return Ok(Answer::Refused(Refusal::TooManyRuns));
+        }
+        if !self.has_room_for(&new.project) {
+            return Ok(Answer::Refused(Refusal::TooManyProjects));
+        }
+        let number = RunNumber(self.next_number);
+        self.next_number = self.next_number.saturating_add(1);
+        self.open_runs += 1;
+        let entry = self.entry(&new.project);
+        entry.open_runs.push(number);
+        entry.last_activity = now.wall;
+        let position = entry.newest;
+        let state = RunState::new(new.run.clone(), &new.plan, now.wall);
+        let run = RunEntry { project: new.project.clone(), state, first_seq: None, last_seq: position, snapshot: None };
+        self.runs.insert(number, run);
+        let (project, run) = (new.project.clone(), new.run.clone());
+        batch.orders.push(Order::Start { project, run, plan: new.plan, created_at: now.wall });
+        let row = RunRow {
+            run: new.run,
+            created_at: now.wall,
+            document: new.document,
+            answer: new.answer.clone(),
+            idempotency_key: new.idempotency_key,
+            fingerprint: new.fingerprint,
+        };
+        batch.writes.push(Write::RunCreated { number, project: new.project, row });
+        Ok(Answer::Accepted { body: new.answer, replayed: false })
+    }
+
+    /// The run that this call, or one with the same key or run id, has made before.
+    fn same_call(&self, new: &Submission, batch: &Batch, now: Now) -> Result<Option<RunNumber>, StoreError> {
+        let in_batch = batch.writes.iter().find_map(|write| match write {
+            Write::RunCreated { number, project, row } if *project == new.project => {
+                let same_key = new.idempotency_key.is_some() && row.idempotency_key == new.idempotency_key;
+                (same_key || row.run == new.run).then_some(*number)
+            }
+            _ => None,
+        });
+        if in_batch.is_some() {
+            return Ok(in_batch);
+        }
+        if let Some(key) = &new.idempotency_key {
+            let since = now.wall.as_millis().saturating_sub(self.limits.idempotency_ms);
+            let known = self.store.run_by_key(&new.project, key, Timestamp::from_millis(since))?;
+            if known.is_some() {
+                return Ok(known);
+            }
+        }
+        self.store.run_number(&new.project, &new.run)
+    }
+
+    fn answer_again(&self, number: RunNumber, new: &Submission, batch: &Batch) -> Result<Answer, StoreError> {
+        let in_batch = batch.writes.iter().find_map(|write| match write {
+            Write::RunCreated { number: created, row, .. } if *created == number => Some(row.clone()),
+            _ => None,
+        });
+        let row = match in_batch {
+            Some(row) => Some(row),
+            None => self.store.run(number)?,
+        };
+        Ok(match row {
+            Some(row) if row.fingerprint == new.fingerprint => Answer::Accepted { body: row.answer, replayed: true },
+            _ => Answer::Refused(Refusal::KeyReused),
+        })
+    }
+
+    fn cancel(&mut self, project: ProjectId, run: RunId, batch: &mut Batch) -> Result<Answer, StoreError> {
+        let open = self.open_run(&project, &run);
+        if let Some(number) = open {
+            batch.writes.push(Write::CancelRequested(number));
+            batch.orders.push(Order::Cancel { project, run });
+            return Ok(Answer::CancelAccepted);
+        }
+        let is_known = self.store.run_number(&project, &run)?.is_some();
+        Ok(Answer::Refused(if is_known { Refusal::RunEnded } else { Refusal::UnknownRun }))
+    }
+
+    fn record(&mut self, record: Record, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
+        match record {
+            Record::Event { project, event } => self.say(&project, &event, batch, now),
+            Record::Output { project, run, step, attempt, stream, bytes } => {
+                if let Some(number) = self.open_run(&project, &run) {
+                    batch.writes.push(Write::Output { number, step, attempt, stream, bytes });
+                }
+                Ok(())
+            }
+            Record::Whole { project, run, step, output } => self.keep_whole(&project, &run, step, &output, batch),
+        }
+    }
+
+    fn keep_whole(
+        &self,
+        project: &ProjectId,
+        run: &RunId,
+        step: StepId,
+        output: &serde_json::Value,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
+        if let Some(number) = self.open_run(project, run) {
+            let json = serde_json::to_vec(output).map_err(|error| StoreError(error.to_string()))?;
+            batch.writes.push(Write::Whole { number, step, json: json.into() });
+        }
+        Ok(())
+    }
+
+    /// A run speaks.
+    fn say(&mut self, project: &ProjectId, event: &RunEvent, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
+        let Some(number) = self.open_run(project, &event.run_id) else {
+            log::error!("a message of run {} came after its last", event.run_id);
+            return Ok(());
+        };
+        let payload = serde_json::to_vec(event).map_err(|error| StoreError(error.to_string()))?;
+        let place = match event {
+            _ if event.is_first() => Place::First,
+            _ if event.is_last() => Place::Last,
+            _ => Place::Middle,
+        };
+        let seq = self.append(project, event.message_type(), &payload, Some((number, place)), batch, now.wall);
+        if let Some(run) = self.runs.get_mut(&number) {
+            run.state.apply(event);
+            run.first_seq.get_or_insert(seq);
+            run.last_seq = seq;
+            run.snapshot = None;
+        }
+        if event.is_last() {
+            self.end_run(project, number, seq, batch)?;
+        }
+        Ok(())
+    }
+
+    /// A run has had its last message: its state is kept, and it is shown as the newest that ended.
+    fn end_run(&mut self, project: &ProjectId, number: RunNumber, seq: u64, batch: &mut Batch) -> Result<(), StoreError> {
+        self.open_runs -= 1;
+        if let Some(run) = self.runs.get(&number) {
+            let state = serde_json::to_vec(&run.state).map_err(|error| StoreError(error.to_string()))?;
+            batch.writes.push(Write::RunEnded { number, state: state.into(), last_seq: seq });
+        }
+        let entry = self.entry(project);
+        entry.open_runs.retain(|&open| open != number);
+        if let Some(older) = entry.newest_ended.replace(number) {
+            self.runs.remove(&older);
+        }
+        Ok(())
+    }
+
+    /// Numbers a message, keeps it, and encodes it for those who watch.
+    fn append(
+        &mut self,
+        project: &ProjectId,
+        message_type: &str,
+        payload: &[u8],
+        run: Option<(RunNumber, Place)>,
+        batch: &mut Batch,
+        at: Timestamp,
+    ) -> u64 {
+        let entry = self.entry(project);
+        entry.newest += 1;
+        entry.last_activity = at;
+        let (seq, is_watched) = (entry.newest, entry.is_watched);
+        let mut json = Vec::with_capacity(payload.len() + message_type.len() + project.as_str().len() + 64);
+        write_message(&mut json, message_type, project, seq, payload);
+        let (number, place) = run.map_or((None, Place::Middle), |(number, place)| (Some(number), place));
+        if is_watched {
+            let frames = batch.frames_of(project, seq);
+            write_frame(&mut frames.bytes, &self.signer, &mut self.id_text, project, seq, &json);
+            frames.mark(number, place == Place::Last);
+        }
+        let message = StoredMessage { seq, at, run: number, place, json: json.into() };
+        batch.writes.push(Write::Message(message, project.clone()));
+        seq
+    }
+
+    pub(super) fn entry(&mut self, project: &ProjectId) -> &mut ProjectEntry {
+        if !self.projects.contains_key(project) {
+            self.projects.insert(project.clone(), ProjectEntry::default());
+        }
+        self.projects.get_mut(project).expect("inserted just above")
+    }
+
+    fn has_room_for(&self, project: &ProjectId) -> bool {
+        self.projects.len() < self.limits.projects || self.projects.contains_key(project)
+    }
+
+    /// The number of a run that has not ended.
+    fn open_run(&self, project: &ProjectId, run: &RunId) -> Option<RunNumber> {
+        let entry = self.projects.get(project)?;
+        let is_it = |number: &&RunNumber| self.runs.get(number).is_some_and(|entry| entry.state.run_id == *run);
+        entry.open_runs.iter().find(is_it).copied()
+    }
+}
+
+impl Batch {
+    fn frames_of(&mut self, project: &ProjectId, seq: u64) -> &mut Frames {
+        let index = match self.frames_of.get(project) {
+            Some(&index) => index,
+            None => {
+                self.frames_of.insert(project.clone(), self.frames.len());
+                self.frames.push((project.clone(), Frames::starting_at(seq)));
+                self.frames.len() - 1
+            }
+        };
+        &mut self.frames[index].1
+    }
+}
+
+/// Encodes a message as the event that subscribers get.
+pub(super) fn write_frame(
+    to: &mut Vec<u8>,
+    signer: &IdSigner,
+    id_text: &mut Vec<u8>,
+    project: &ProjectId,
+    seq: u64,
+    json: &[u8],
+) {
+    id_text.clear();
+    signer.write(id_text, project, seq);
+    sse::write_event(to, std::str::from_utf8(id_text).ok(), None, json);
+}

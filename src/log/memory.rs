@@ -1,0 +1,322 @@
+//! The store that forgets everything when the process ends.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::RunNumber;
+use super::store::{Flow, Place, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
+use crate::model::{OutputStream, ProjectId, RunId, StepId, Timestamp};
+
+/// What a message takes beside its text.
+const MESSAGE_OVERHEAD_BYTES: u64 = size_of::<StoredMessage>() as u64 + 32;
+
+/// See the [module](self).
+#[derive(Default)]
+pub struct MemoryStore {
+    projects: Vec<Project>,
+    by_id: HashMap<ProjectId, u32>,
+    runs: BTreeMap<RunNumber, Run>,
+    /// Messages of all projects in the order in which they came, to find the oldest; some may be gone already.
+    order: VecDeque<(u32, u64)>,
+    bytes: u64,
+    output_bytes: u64,
+    /// Projects that grew since the last trim.
+    grown: Vec<u32>,
+}
+
+#[derive(Default)]
+struct Project {
+    /// In order and without a gap; the first is the floor.
+    messages: VecDeque<StoredMessage>,
+    newest: u64,
+    runs: BTreeMap<RunNumber, RunId>,
+    run_numbers: HashMap<RunId, RunNumber>,
+    keys: HashMap<String, (RunNumber, Timestamp)>,
+}
+
+struct Run {
+    project: u32,
+    row: RunRow,
+    /// The numbers of its messages that the project still holds.
+    seqs: VecDeque<u64>,
+    /// Its first message and its last, once the project no longer holds them.
+    kept: Vec<StoredMessage>,
+    ended: Option<(Arc<[u8]>, u64)>,
+    ended_at: Timestamp,
+    outputs: HashMap<StepId, (u32, StoredOutput)>,
+}
+
+impl MemoryStore {
+    /// A store that holds nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn project(&self, id: &ProjectId) -> Option<&Project> {
+        self.by_id.get(id).map(|&index| &self.projects[index as usize])
+    }
+
+    fn project_index(&mut self, id: &ProjectId) -> u32 {
+        if let Some(&index) = self.by_id.get(id) {
+            return index;
+        }
+        let index = self.projects.len() as u32;
+        self.projects.push(Project::default());
+        self.by_id.insert(id.clone(), index);
+        index
+    }
+
+    fn write(&mut self, write: &Write) {
+        match write {
+            Write::Message(message, project) => self.write_message(message, project),
+            Write::RunCreated { number, project, row } => self.write_run(*number, project, row),
+            Write::CancelRequested(_) | Write::Ticket(_) => {}
+            Write::RunEnded { number, state, last_seq } => {
+                if let Some(run) = self.runs.get_mut(number) {
+                    self.bytes += state.len() as u64;
+                    run.ended = Some((state.clone(), *last_seq));
+                }
+            }
+            Write::Output { number, step, attempt, stream, bytes } => {
+                self.write_output(*number, step, *attempt, *stream, bytes);
+            }
+            Write::Whole { number, step, json } => {
+                if let Some(run) = self.runs.get_mut(number) {
+                    self.output_bytes += json.len() as u64;
+                    run.outputs.entry(step.clone()).or_default().1.whole = Some(json.clone());
+                }
+            }
+        }
+    }
+
+    fn write_message(&mut self, message: &StoredMessage, project: &ProjectId) {
+        let index = self.project_index(project);
+        let log = &mut self.projects[index as usize];
+        debug_assert_eq!(message.seq, log.newest + 1, "messages come without a gap");
+        log.newest = message.seq;
+        log.messages.push_back(message.clone());
+        self.order.push_back((index, message.seq));
+        self.bytes += weight(message);
+        if self.grown.last() != Some(&index) {
+            self.grown.push(index);
+        }
+        if let Some(run) = message.run.and_then(|number| self.runs.get_mut(&number)) {
+            run.seqs.push_back(message.seq);
+            run.ended_at = message.at;
+        }
+    }
+
+    fn write_run(&mut self, number: RunNumber, project: &ProjectId, row: &RunRow) {
+        let index = self.project_index(project);
+        let log = &mut self.projects[index as usize];
+        log.runs.insert(number, row.run.clone());
+        log.run_numbers.insert(row.run.clone(), number);
+        if let Some(key) = &row.idempotency_key {
+            log.keys.insert(key.clone(), (number, row.created_at));
+        }
+        self.bytes += (row.document.len() + row.answer.len()) as u64;
+        let run = Run {
+            project: index,
+            row: row.clone(),
+            seqs: VecDeque::new(),
+            kept: Vec::new(),
+            ended: None,
+            ended_at: row.created_at,
+            outputs: HashMap::new(),
+        };
+        self.runs.insert(number, run);
+    }
+
+    fn write_output(&mut self, number: RunNumber, step: &StepId, attempt: u32, stream: OutputStream, bytes: &[u8]) {
+        let Some(run) = self.runs.get_mut(&number) else { return };
+        let (of_attempt, output) = run.outputs.entry(step.clone()).or_default();
+        if *of_attempt != attempt {
+            self.output_bytes -= output_weight(output);
+            (*of_attempt, *output) = (attempt, StoredOutput::default());
+        }
+        let piece = match stream {
+            OutputStream::Stdout => &mut output.stdout,
+            OutputStream::Stderr => &mut output.stderr,
+            OutputStream::Text => &mut output.text,
+        };
+        piece.extend_from_slice(bytes);
+        self.output_bytes += bytes.len() as u64;
+    }
+
+    /// Lets a project's oldest message go; a run's first and last move to the run.
+    fn drop_oldest(&mut self, index: u32) {
+        let Some(message) = self.projects[index as usize].messages.pop_front() else { return };
+        self.bytes -= weight(&message);
+        let Some(run) = message.run.and_then(|number| self.runs.get_mut(&number)) else { return };
+        run.seqs.pop_front();
+        if message.place != Place::Middle {
+            self.bytes += weight(&message);
+            run.kept.push(message);
+        }
+    }
+
+    fn drop_run(&mut self, number: RunNumber) {
+        let Some(run) = self.runs.remove(&number) else { return };
+        let log = &mut self.projects[run.project as usize];
+        log.runs.remove(&number);
+        log.run_numbers.remove(&run.row.run);
+        log.keys.retain(|_, (of, _)| *of != number);
+        self.output_bytes -= run.outputs.values().map(|(_, output)| output_weight(output)).sum::<u64>();
+        self.bytes -= run.kept.iter().map(weight).sum::<u64>();
+        self.bytes -= (run.row.document.len() + run.row.answer.len()) as u64;
+        self.bytes -= run.ended.map_or(0, |(state, _)| state.len() as u64);
+    }
+
+    fn oldest_ended_run(&self) -> Option<RunNumber> {
+        self.runs.iter().find(|(_, run)| run.ended.is_some()).map(|(&number, _)| number)
+    }
+
+    fn trim_counts(&mut self, retention: &Retention) {
+        for index in std::mem::take(&mut self.grown) {
+            while self.projects[index as usize].messages.len() > retention.messages {
+                self.drop_oldest(index);
+            }
+            while self.projects[index as usize].runs.len() > retention.runs {
+                let runs = &self.projects[index as usize].runs;
+                let Some(&oldest) = runs.keys().find(|number| self.runs[*number].ended.is_some()) else { break };
+                self.drop_run(oldest);
+            }
+        }
+    }
+
+    fn trim_bytes(&mut self, bytes_max: u64) {
+        while self.bytes + self.output_bytes > bytes_max {
+            let outputs_weigh_more = self.output_bytes > self.bytes;
+            match self.oldest_ended_run() {
+                Some(number) if outputs_weigh_more || self.order.is_empty() => self.drop_run(number),
+                _ if !self.order.is_empty() => self.drop_oldest_of_all(),
+                _ => break,
+            }
+        }
+    }
+
+    fn trim_age(&mut self, before: Timestamp) {
+        while let Some(&(index, seq)) = self.order.front() {
+            match self.projects[index as usize].messages.front() {
+                Some(message) if message.seq == seq && message.at >= before => break,
+                _ => self.drop_oldest_of_all(),
+            }
+        }
+        while let Some((&number, run)) = self.runs.first_key_value() {
+            if run.ended.is_none() || run.ended_at >= before {
+                break;
+            }
+            self.drop_run(number);
+        }
+    }
+
+    /// Lets the oldest message of all projects go, if its project still holds it.
+    fn drop_oldest_of_all(&mut self) {
+        let Some((index, seq)) = self.order.pop_front() else { return };
+        if self.projects[index as usize].messages.front().is_some_and(|message| message.seq == seq) {
+            self.drop_oldest(index);
+        }
+    }
+}
+
+fn weight(message: &StoredMessage) -> u64 {
+    message.json.len() as u64 + MESSAGE_OVERHEAD_BYTES
+}
+
+fn output_weight(output: &StoredOutput) -> u64 {
+    let whole = output.whole.as_ref().map_or(0, |json| json.len());
+    (output.stdout.len() + output.stderr.len() + output.text.len() + whole) as u64
+}
+
+impl Store for MemoryStore {
+    fn commit(&mut self, batch: &[Write]) -> Result<(), StoreError> {
+        batch.iter().for_each(|write| self.write(write));
+        Ok(())
+    }
+
+    fn trim(&mut self, retention: &Retention, now: Timestamp) -> Result<(), StoreError> {
+        self.trim_counts(retention);
+        self.trim_age(Timestamp::from_millis(now.as_millis().saturating_sub(retention.age_ms)));
+        self.trim_bytes(retention.bytes);
+        // What the projects let go by count is still in the order; keep that from growing past what there is.
+        while let Some(&(index, seq)) = self.order.front() {
+            if self.projects[index as usize].messages.front().is_some_and(|message| message.seq <= seq) {
+                break;
+            }
+            self.order.pop_front();
+        }
+        Ok(())
+    }
+
+    fn floor(&self, project: &ProjectId) -> Result<u64, StoreError> {
+        Ok(self.project(project).map_or(1, |log| log.messages.front().map_or(log.newest + 1, |message| message.seq)))
+    }
+
+    fn messages(
+        &self,
+        project: &ProjectId,
+        after: u64,
+        run: Option<RunNumber>,
+        each: &mut dyn FnMut(&StoredMessage) -> Flow,
+    ) -> Result<(), StoreError> {
+        let Some(log) = self.project(project) else { return Ok(()) };
+        let floor = log.messages.front().map_or(log.newest + 1, |message| message.seq);
+        let at = |seq: u64| seq.checked_sub(floor).and_then(|index| log.messages.get(index as usize));
+        match run {
+            None => {
+                let skipped = usize::try_from((after + 1).saturating_sub(floor)).unwrap_or(usize::MAX);
+                let _ = log.messages.iter().skip(skipped).try_for_each(|message| proceed(each(message)));
+            }
+            Some(number) => {
+                let Some(run) = self.runs.get(&number) else { return Ok(()) };
+                let kept = run.kept.iter().filter(|message| message.seq > after);
+                let from = run.seqs.partition_point(|&seq| seq <= after);
+                let held = run.seqs.range(from..).filter_map(|&seq| at(seq));
+                let _ = kept.chain(held).try_for_each(|message| proceed(each(message)));
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError> {
+        Ok(self.runs.get(&number).map(|run| run.row.clone()))
+    }
+
+    fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        Ok(self.runs.get(&number).and_then(|run| run.ended.as_ref()).map(|(state, _)| state.clone()))
+    }
+
+    fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
+        Ok(self.project(project).and_then(|log| log.run_numbers.get(run)).copied())
+    }
+
+    fn run_by_key(&self, project: &ProjectId, key: &str, since: Timestamp) -> Result<Option<RunNumber>, StoreError> {
+        let found = self.project(project).and_then(|log| log.keys.get(key));
+        Ok(found.filter(|(_, at)| *at >= since).map(|(number, _)| *number))
+    }
+
+    fn runs(
+        &self,
+        project: &ProjectId,
+        before: Option<RunNumber>,
+        each: &mut dyn FnMut(RunNumber) -> Flow,
+    ) -> Result<(), StoreError> {
+        let Some(log) = self.project(project) else { return Ok(()) };
+        let older = log.runs.keys().rev().filter(|&&number| before.is_none_or(|before| number < before));
+        let _ = older.copied().try_for_each(|number| proceed(each(number)));
+        Ok(())
+    }
+
+    fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {
+        let run = self.runs.get(&number);
+        Ok(run.and_then(|run| run.outputs.get(step)).map(|(_, output)| output.clone()))
+    }
+}
+
+/// A reader's wish, as an iterator takes it.
+fn proceed(flow: Flow) -> Result<(), ()> {
+    match flow {
+        Flow::More => Ok(()),
+        Flow::Stop => Err(()),
+    }
+}

@@ -1,0 +1,359 @@
+//! The log comes first: every message is numbered, kept and made durable here, and only then reaches anyone.
+//!
+//! One thread writes. It takes commands in batches and commits each batch as one, so that what it answers is true for
+//! good. What a subscriber is replayed, what a run's state is and what a restart goes on from are all read from here,
+//! so that they cannot disagree with what was sent live.
+//!
+//! [`Journal`] is the pure part: commands and `now` in, [`Delivery`]s and [`Order`]s out. [`Store`] is what keeps; one
+//! file for each kind.
+
+mod frames;
+mod journal;
+mod memory;
+mod reads;
+mod store;
+mod thread;
+
+use std::sync::Arc;
+
+pub use frames::{Frames, Mark, Page, RunNumber};
+pub use journal::{Journal, Limits, Outcome};
+pub use memory::MemoryStore;
+pub use store::{Retention, Store, StoreError};
+pub use thread::{LogHandle, start};
+
+use crate::auth::TicketNote;
+use crate::model::{OutputStream, Plan, ProjectId, Record, RunId, RunStatus, StepId, Timestamp};
+
+/// Whom an answer is for. Only the one who asked knows what it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ReplyTo(pub u64);
+
+/// What the log is asked to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Number, keep and broadcast what a publisher sent; all of it or nothing.
+    Publish {
+        /// To whom.
+        project: ProjectId,
+        /// What.
+        events: Vec<PublishedEvent>,
+        /// Answered by [`Answer::Published`].
+        reply: ReplyTo,
+    },
+    /// Take on a run, unless it was taken on before.
+    Submit {
+        /// The run.
+        submission: Box<Submission>,
+        /// Answered by [`Answer::Accepted`].
+        reply: ReplyTo,
+    },
+    /// Ask a run to end.
+    Cancel {
+        /// The run's project.
+        project: ProjectId,
+        /// The run.
+        run: RunId,
+        /// Answered by [`Answer::CancelAccepted`].
+        reply: ReplyTo,
+    },
+    /// Keep what an executor says.
+    Records(Vec<Record>),
+    /// Remember what became of a ticket.
+    Note {
+        /// What became of it.
+        note: TicketNote,
+        /// Answered by [`Answer::Noted`], where anyone waits.
+        reply: Option<ReplyTo>,
+    },
+    /// Look something up.
+    Read {
+        /// What.
+        query: Query,
+        /// Answered by the answer that the query names.
+        reply: ReplyTo,
+    },
+    /// Nobody watches this project any more.
+    Unwatch(ProjectId),
+}
+
+/// One message of a publisher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedEvent {
+    /// A [valid](crate::model::is_valid_type) type.
+    pub message_type: String,
+    /// A JSON object on one line.
+    pub payload: Vec<u8>,
+}
+
+/// A run to take on.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// Its project.
+    pub project: ProjectId,
+    /// Its id.
+    pub run: RunId,
+    /// The plan, checked.
+    pub plan: Arc<Plan>,
+    /// The plan and its inputs as JSON, to read again after a restart.
+    pub document: Arc<[u8]>,
+    /// What the call is answered, now and when it is made again.
+    pub answer: Arc<[u8]>,
+    /// `Idempotency-Key`, if the call had one.
+    pub idempotency_key: Option<String>,
+    /// Tells one call's body from another's.
+    pub fingerprint: [u8; 32],
+}
+
+/// What can be looked up.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Query {
+    /// Where a new stream begins, and what it is told first. From then on the project's messages are delivered.
+    Attach {
+        /// The project.
+        project: ProjectId,
+        /// Go on behind this position.
+        resume: Option<ResumeFrom>,
+        /// This run alone.
+        run: Option<RunId>,
+        /// Send snapshots.
+        snapshots: bool,
+    },
+    /// The messages behind a position, for a stream that is behind: [`Answer::Page`] or, where they are gone,
+    /// [`Answer::Attached`] with a reset.
+    Page {
+        /// The project.
+        project: ProjectId,
+        /// Behind this message.
+        after: u64,
+        /// This run alone.
+        run: Option<RunNumber>,
+        /// About how many bytes at most; one message always fits.
+        bytes_max: usize,
+    },
+    /// A project's runs, newest first: [`Answer::Json`].
+    Runs {
+        /// The project.
+        project: ProjectId,
+        /// Only those.
+        status: Option<RunStatus>,
+        /// Only those older than this run.
+        before: Option<RunId>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// A run, its outputs whole: [`Answer::Json`].
+    Run {
+        /// Its project.
+        project: ProjectId,
+        /// The run.
+        run: RunId,
+    },
+    /// A run's messages: [`Answer::Json`].
+    Events {
+        /// Its project.
+        project: ProjectId,
+        /// The run.
+        run: RunId,
+        /// Behind this message.
+        after: u64,
+        /// At most so many.
+        limit: usize,
+    },
+    /// A step's output so far: [`Answer::Output`].
+    Output {
+        /// Its project.
+        project: ProjectId,
+        /// Its run.
+        run: RunId,
+        /// The step.
+        step: StepId,
+        /// This stream of it; the output itself where none is named.
+        stream: Option<OutputStream>,
+    },
+    /// The projects that there are: [`Answer::Projects`].
+    Projects {
+        /// Only those; all where there is none.
+        visible: Option<Vec<ProjectId>>,
+        /// Only those behind this one.
+        after: Option<ProjectId>,
+        /// At most so many.
+        limit: usize,
+    },
+}
+
+/// A position that a client showed, already known to be genuine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResumeFrom {
+    /// Behind this message of this log.
+    Seq(u64),
+    /// A position that is none of this log's.
+    Unknown,
+}
+
+/// What leaves the log for the loop.
+#[derive(Debug)]
+pub enum Delivery {
+    /// Messages of a watched project.
+    Frames {
+        /// The project.
+        project: ProjectId,
+        /// Its next messages.
+        frames: Frames,
+    },
+    /// What a command is answered.
+    Reply {
+        /// Who asked.
+        to: ReplyTo,
+        /// The answer.
+        answer: Answer,
+    },
+}
+
+/// What a command is answered.
+#[derive(Debug)]
+pub enum Answer {
+    /// The messages are kept.
+    Published {
+        /// The first one's `seq`.
+        first_seq: u64,
+        /// How many.
+        count: usize,
+    },
+    /// The run is taken on.
+    Accepted {
+        /// What the caller gets.
+        body: Arc<[u8]>,
+        /// It was taken on before.
+        replayed: bool,
+    },
+    /// The run was asked to end.
+    CancelAccepted,
+    /// The note is kept.
+    Noted,
+    /// A stream may begin, or begin again.
+    Attached(Box<Attached>),
+    /// The messages asked for.
+    Page(Page),
+    /// A body, whole.
+    Json(Vec<u8>),
+    /// A step's output.
+    Output {
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// They are JSON.
+        is_json: bool,
+    },
+    /// Projects.
+    Projects {
+        /// In the order of their ids.
+        rows: Vec<ProjectRow>,
+        /// There are more.
+        has_more: bool,
+    },
+    /// It can't be done.
+    Refused(Refusal),
+}
+
+/// Where a stream begins.
+#[derive(Debug)]
+pub struct Attached {
+    /// Everything up to here it has, or is told of by the snapshots.
+    pub position: u64,
+    /// How it begins.
+    pub resume: Resume,
+    /// The run that it follows alone.
+    pub run: Option<RunNumber>,
+    /// That run has ended and the client has seen it.
+    pub is_over: bool,
+    /// `workflow_snapshot` messages.
+    pub snapshots: Vec<Arc<[u8]>>,
+    /// The project's newest messages, where the loop was not sent them so far.
+    pub backlog: Option<Frames>,
+}
+
+/// How a stream begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resume {
+    /// Without a position shown.
+    Fresh,
+    /// At the position shown.
+    Resumed,
+    /// Elsewhere, because the position shown can't be gone on from.
+    Reset(ResetReason),
+}
+
+/// Why a position can't be gone on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ResetReason {
+    /// It is none of this log's.
+    UnknownId,
+    /// What came behind it is no longer kept.
+    Expired,
+    /// The log is not that far.
+    Ahead,
+}
+
+impl ResetReason {
+    /// As on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownId => "unknown_id",
+            Self::Expired => "expired",
+            Self::Ahead => "ahead",
+        }
+    }
+}
+
+/// A project, as a list of projects shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectRow {
+    /// The project.
+    pub project: ProjectId,
+    /// Runs that have not ended.
+    pub active_runs: usize,
+    /// When its newest message was kept.
+    pub last_activity: Timestamp,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// No such run.
+    UnknownRun,
+    /// The run has no such step.
+    UnknownStep,
+    /// The run has ended.
+    RunEnded,
+    /// The idempotency key or run id was used with another body.
+    KeyReused,
+    /// As many runs wait as may.
+    TooManyRuns,
+    /// As many projects are kept as may.
+    TooManyProjects,
+    /// The store does not take anything now.
+    StoreUnavailable,
+}
+
+/// What leaves the log for the executor.
+#[derive(Debug, Clone)]
+pub enum Order {
+    /// Begin a run.
+    Start {
+        /// Its project.
+        project: ProjectId,
+        /// The run.
+        run: RunId,
+        /// Its plan.
+        plan: Arc<Plan>,
+        /// When it was accepted.
+        created_at: Timestamp,
+    },
+    /// End a run.
+    Cancel {
+        /// Its project.
+        project: ProjectId,
+        /// The run.
+        run: RunId,
+    },
+}

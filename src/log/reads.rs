@@ -1,0 +1,499 @@
+//! What is read from the log: where streams begin, pages of history, runs, outputs.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::frames::{Frames, Page};
+use super::journal::{Journal, write_frame};
+use super::store::{Flow, StoreError, StoredOutput};
+use super::{Answer, Attached, ProjectRow, Query, Refusal, ResetReason, Resume, ResumeFrom, RunNumber};
+use crate::http::sse;
+use crate::model::{
+    Now, OutputStream, ProjectId, RunId, RunState, RunStatus, StepId, StepStatus, Timestamp, write_message,
+};
+
+/// How much of a project's history a loop that begins to watch it is handed, for those who come back.
+const TAIL_BYTES_MAX: usize = 256 * 1024;
+
+/// The outputs of a snapshot together take at most this; larger ones are left out of it and marked.
+const SNAPSHOT_OUTPUTS_BYTES_MAX: usize = 1024 * 1024;
+
+/// The whole outputs of one run, as `GET` answers them, together take at most this; beyond it they stay as cut as in
+/// the messages, and each can be read by itself.
+const RUN_OUTPUTS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A run as `GET .../workflows/:runId` shows it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RunView<'a> {
+    project_id: &'a ProjectId,
+    #[serde(flatten)]
+    state: &'a RunState,
+    last_event_id: String,
+}
+
+/// A run in a list.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RunSummary<'a> {
+    run_id: &'a RunId,
+    plan_name: &'a str,
+    status: RunStatus,
+    progress: crate::model::Progress,
+    created_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finished_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+impl Journal {
+    pub(super) fn read(&mut self, query: Query, now: Now) -> Result<Answer, StoreError> {
+        match query {
+            Query::Attach { project, resume, run, snapshots } => self.attach(&project, resume, run, snapshots, now),
+            Query::Page { project, after, run, bytes_max } => self.page(&project, after, run, bytes_max, now),
+            Query::Runs { project, status, before, limit } => self.runs(&project, status, before, limit),
+            Query::Run { project, run } => self.run(&project, &run),
+            Query::Events { project, run, after, limit } => self.events(&project, &run, after, limit),
+            Query::Output { project, run, step, stream } => self.output(&project, &run, &step, stream),
+            Query::Projects { visible, after, limit } => Ok(self.projects(visible, after, limit)),
+        }
+    }
+
+    fn attach(
+        &mut self,
+        project: &ProjectId,
+        resume: Option<ResumeFrom>,
+        run: Option<RunId>,
+        snapshots: bool,
+        now: Now,
+    ) -> Result<Answer, StoreError> {
+        let followed = match &run {
+            Some(run) => match self.known_run(project, run)? {
+                Some(number) => Some(number),
+                None => return Ok(Answer::Refused(Refusal::UnknownRun)),
+            },
+            None => None,
+        };
+        let newest = self.projects.get(project).map_or(0, |entry| entry.newest);
+        let mut resume = self.how_to_resume(project, resume, newest)?;
+        let mut position = match resume {
+            (Resume::Resumed, seq) => seq,
+            _ => newest,
+        };
+        let mut is_over = false;
+        if let Some(number) = followed {
+            let (first, last) = self.bounds(project, number)?;
+            is_over = matches!((resume, last), ((Resume::Resumed, seq), Some(last)) if seq >= last);
+            if resume.0 == Resume::Fresh {
+                let first = first.unwrap_or(newest + 1);
+                if first >= self.store.floor(project)? {
+                    position = first - 1;
+                } else {
+                    resume.0 = Resume::Reset(ResetReason::Expired);
+                }
+            }
+            if let (Resume::Reset(_), Some(last)) = (resume.0, last) {
+                // The snapshot tells the run so far; its last message is still to come, so that the stream ends.
+                position = last - 1;
+            }
+        }
+        let wants_snapshots = match resume.0 {
+            Resume::Fresh => snapshots && followed.is_none(),
+            Resume::Resumed => false,
+            Resume::Reset(_) => true,
+        };
+        let snapshots = match followed {
+            _ if !wants_snapshots => Vec::new(),
+            Some(number) => vec![self.snapshot(project, number, position)?],
+            None => self.snapshots(project, position, now)?,
+        };
+        let backlog = self.begin_to_watch(project)?;
+        let attached = Attached { position, resume: resume.0, run: followed, is_over, snapshots, backlog };
+        Ok(Answer::Attached(Box::new(attached)))
+    }
+
+    fn how_to_resume(
+        &self,
+        project: &ProjectId,
+        from: Option<ResumeFrom>,
+        newest: u64,
+    ) -> Result<(Resume, u64), StoreError> {
+        Ok(match from {
+            None => (Resume::Fresh, newest),
+            Some(ResumeFrom::Unknown) => (Resume::Reset(ResetReason::UnknownId), newest),
+            Some(ResumeFrom::Seq(seq)) if seq > newest => (Resume::Reset(ResetReason::Ahead), newest),
+            Some(ResumeFrom::Seq(seq)) if seq + 1 < self.store.floor(project)? => {
+                (Resume::Reset(ResetReason::Expired), newest)
+            }
+            Some(ResumeFrom::Seq(seq)) => (Resume::Resumed, seq),
+        })
+    }
+
+    /// The loop is sent the project's messages from now on; its newest so far, where it was not before.
+    fn begin_to_watch(&mut self, project: &ProjectId) -> Result<Option<Frames>, StoreError> {
+        let newest = self.projects.get(project).map_or(0, |entry| entry.newest);
+        if self.projects.get(project).is_some_and(|entry| entry.is_watched) {
+            return Ok(None);
+        }
+        self.entry(project).is_watched = true;
+        let mut texts = Vec::new();
+        let mut bytes = 0;
+        let floor = self.store.floor(project)?;
+        // Read backwards in growing steps, until there is enough or no more.
+        let mut from = newest;
+        while from + 1 > floor && bytes < TAIL_BYTES_MAX {
+            let step = (texts.len() as u64 * 2).max(64);
+            let start = from.saturating_sub(step).max(floor - 1);
+            let mut part = Vec::new();
+            self.store.messages(project, start, None, &mut |message| {
+                if message.seq > from {
+                    return Flow::Stop;
+                }
+                bytes += message.json.len();
+                part.push(message.clone());
+                Flow::More
+            })?;
+            part.append(&mut texts);
+            texts = part;
+            from = start;
+        }
+        let mut frames = Frames::starting_at(texts.first().map_or(newest + 1, |message| message.seq));
+        for message in &texts {
+            write_frame(&mut frames.bytes, &self.signer, &mut self.id_text, project, message.seq, &message.json);
+            frames.mark(message.run, message.place == super::store::Place::Last);
+        }
+        Ok(Some(frames))
+    }
+
+    fn page(
+        &mut self,
+        project: &ProjectId,
+        after: u64,
+        run: Option<RunNumber>,
+        bytes_max: usize,
+        now: Now,
+    ) -> Result<Answer, StoreError> {
+        if after + 1 < self.store.floor(project)? && !self.is_whole(project, run)? {
+            return self.attach_again(project, run, now);
+        }
+        let newest = self.projects.get(project).map_or(0, |entry| entry.newest);
+        let mut page = Page { up_to: newest, ..Page::default() };
+        let (signer, id_text) = (&self.signer, &mut self.id_text);
+        self.store.messages(project, after, run, &mut |message| {
+            if page.bytes.len() >= bytes_max {
+                page.up_to = message.seq - 1;
+                return Flow::Stop;
+            }
+            write_frame(&mut page.bytes, signer, id_text, project, message.seq, &message.json);
+            page.messages += 1;
+            page.has_last = run.is_some() && message.place == super::store::Place::Last;
+            Flow::More
+        })?;
+        Ok(Answer::Page(page))
+    }
+
+    /// Is every message of this run still there?
+    fn is_whole(&self, project: &ProjectId, run: Option<RunNumber>) -> Result<bool, StoreError> {
+        let Some(number) = run else { return Ok(false) };
+        let (first, _) = self.bounds(project, number)?;
+        Ok(first.is_none_or(|first| self.store.floor(project).is_ok_and(|floor| first >= floor)))
+    }
+
+    fn attach_again(&mut self, project: &ProjectId, run: Option<RunNumber>, now: Now) -> Result<Answer, StoreError> {
+        let mut position = self.projects.get(project).map_or(0, |entry| entry.newest);
+        let snapshots = match run {
+            None => self.snapshots(project, position, now)?,
+            Some(number) => {
+                if let (_, Some(last)) = self.bounds(project, number)? {
+                    position = last - 1;
+                }
+                vec![self.snapshot(project, number, position)?]
+            }
+        };
+        let resume = Resume::Reset(ResetReason::Expired);
+        let attached = Attached { position, resume, run, is_over: false, snapshots, backlog: None };
+        Ok(Answer::Attached(Box::new(attached)))
+    }
+
+    /// The `seq` of a run's first message and, where it has ended, of its last.
+    fn bounds(&self, project: &ProjectId, number: RunNumber) -> Result<(Option<u64>, Option<u64>), StoreError> {
+        if let Some(run) = self.runs.get(&number) {
+            return Ok((run.first_seq, run.state.status.is_ended().then_some(run.last_seq)));
+        }
+        let (mut first, mut last) = (None, None);
+        self.store.messages(project, 0, Some(number), &mut |message| {
+            first.get_or_insert(message.seq);
+            last = Some(message.seq);
+            Flow::More
+        })?;
+        Ok((first, last))
+    }
+
+    /// The `workflow_snapshot`s of a project: every run that is active, and the newest that ended a moment ago.
+    fn snapshots(&mut self, project: &ProjectId, position: u64, now: Now) -> Result<Vec<Arc<[u8]>>, StoreError> {
+        let Some(entry) = self.projects.get(project) else { return Ok(Vec::new()) };
+        let is_recent = |number: &RunNumber| {
+            let ended = self.runs.get(number).and_then(|run| run.state.finished_at);
+            ended.is_some_and(|at| now.wall.millis_since(at) <= self.limits.recent_ms)
+        };
+        let shown = entry.newest_ended.filter(is_recent).into_iter().chain(entry.open_runs.iter().copied());
+        let shown: Vec<_> = shown.collect();
+        shown.into_iter().map(|number| self.snapshot(project, number, position)).collect()
+    }
+
+    fn snapshot(&mut self, project: &ProjectId, number: RunNumber, position: u64) -> Result<Arc<[u8]>, StoreError> {
+        if let Some((at, snapshot)) = self.runs.get(&number).and_then(|run| run.snapshot.as_ref())
+            && *at == position
+        {
+            return Ok(snapshot.clone());
+        }
+        let view = self.view(project, number, |state| bound_outputs(state, SNAPSHOT_OUTPUTS_BYTES_MAX))?;
+        let mut message = Vec::new();
+        write_message(&mut message, "workflow_snapshot", project, position, &view.unwrap_or_else(|| b"{}".to_vec()));
+        let message: Arc<[u8]> = message.into();
+        if let Some(run) = self.runs.get_mut(&number) {
+            run.snapshot = Some((position, message.clone()));
+        }
+        Ok(message)
+    }
+
+    /// A run as JSON, once `shape` has had its way with it.
+    fn view(
+        &mut self,
+        project: &ProjectId,
+        number: RunNumber,
+        shape: impl FnOnce(&mut RunState),
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(mut state) = self.state(number)? else { return Ok(None) };
+        shape(&mut state);
+        let last_seq = match self.runs.get(&number) {
+            Some(run) => run.last_seq,
+            None => self.bounds(project, number)?.1.unwrap_or_default(),
+        };
+        let last_event_id = self.id(project, last_seq);
+        let view = RunView { project_id: project, state: &state, last_event_id };
+        serde_json::to_vec(&view).map(Some).map_err(|error| StoreError(error.to_string()))
+    }
+
+    /// The state of a run, ended or not.
+    fn state(&self, number: RunNumber) -> Result<Option<RunState>, StoreError> {
+        if let Some(run) = self.runs.get(&number) {
+            return Ok(Some(run.state.clone()));
+        }
+        match self.store.ended_state(number)? {
+            Some(json) => RunState::from_json(&json).map(Some).map_err(|error| StoreError(error.to_string())),
+            None => Ok(None),
+        }
+    }
+
+    fn id(&mut self, project: &ProjectId, seq: u64) -> String {
+        self.id_text.clear();
+        self.signer.write(&mut self.id_text, project, seq);
+        String::from_utf8_lossy(&self.id_text).into_owned()
+    }
+
+    fn known_run(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
+        self.store.run_number(project, run)
+    }
+
+    fn runs(
+        &mut self,
+        project: &ProjectId,
+        status: Option<RunStatus>,
+        before: Option<RunId>,
+        limit: usize,
+    ) -> Result<Answer, StoreError> {
+        let before = match before {
+            None => None,
+            Some(run) => match self.known_run(project, &run)? {
+                Some(number) => Some(number),
+                None => return Ok(Answer::Refused(Refusal::UnknownRun)),
+            },
+        };
+        let mut numbers = Vec::new();
+        self.store.runs(project, before, &mut |number| {
+            numbers.push(number);
+            Flow::More
+        })?;
+        let mut body = b"{\"workflows\":[".to_vec();
+        let (mut shown, mut next) = (0, None);
+        let mut last_shown: Option<RunId> = None;
+        for number in numbers {
+            let Some(state) = self.state(number)? else { continue };
+            if status.is_some_and(|status| status != state.status) {
+                continue;
+            }
+            if shown == limit {
+                next = last_shown.take();
+                break;
+            }
+            if shown > 0 {
+                body.push(b',');
+            }
+            shown += 1;
+            write_json(&mut body, &summary(&state))?;
+            last_shown = Some(state.run_id);
+        }
+        body.push(b']');
+        if let Some(next) = next {
+            body.extend_from_slice(b",\"next\":");
+            write_json(&mut body, &next)?;
+        }
+        body.push(b'}');
+        Ok(Answer::Json(body))
+    }
+
+    fn run(&mut self, project: &ProjectId, run: &RunId) -> Result<Answer, StoreError> {
+        let Some(number) = self.known_run(project, run)? else { return Ok(Answer::Refused(Refusal::UnknownRun)) };
+        let mut wholes = Vec::new();
+        let mut left = RUN_OUTPUTS_BYTES_MAX;
+        let cut = self.state(number)?.map_or_else(Vec::new, |state| {
+            let cut = state.steps.iter().enumerate().filter(|(_, step)| step.truncated);
+            cut.map(|(index, step)| (index, step.id.clone())).collect()
+        });
+        for (index, step) in cut {
+            let whole = self.store.output(number, &step)?.and_then(|output| output.whole);
+            if let Some(whole) = whole.filter(|whole| whole.len() <= left) {
+                left -= whole.len();
+                wholes.push((index, whole));
+            }
+        }
+        let view = self.view(project, number, |state| put_wholes(state, &wholes))?;
+        Ok(view.map_or(Answer::Refused(Refusal::UnknownRun), Answer::Json))
+    }
+
+    fn events(&mut self, project: &ProjectId, run: &RunId, after: u64, limit: usize) -> Result<Answer, StoreError> {
+        let Some(number) = self.known_run(project, run)? else { return Ok(Answer::Refused(Refusal::UnknownRun)) };
+        let mut body = b"{\"events\":[".to_vec();
+        let (mut shown, mut last, mut has_more) = (0, 0, false);
+        let (signer, id_text) = (&self.signer, &mut self.id_text);
+        self.store.messages(project, after, Some(number), &mut |message| {
+            if shown == limit {
+                has_more = true;
+                return Flow::Stop;
+            }
+            if shown > 0 {
+                body.push(b',');
+            }
+            shown += 1;
+            last = message.seq;
+            id_text.clear();
+            signer.write(id_text, project, message.seq);
+            body.extend_from_slice(b"{\"id\":\"");
+            body.extend_from_slice(id_text);
+            body.extend_from_slice(b"\",");
+            // The message is an object with members; its own opening brace gives way to the id.
+            body.extend_from_slice(&message.json[1..]);
+            Flow::More
+        })?;
+        body.push(b']');
+        if has_more {
+            let next = self.id(project, last);
+            body.extend_from_slice(format!(",\"next\":\"{next}\"").as_bytes());
+        }
+        body.push(b'}');
+        Ok(Answer::Json(body))
+    }
+
+    fn output(
+        &mut self,
+        project: &ProjectId,
+        run: &RunId,
+        step: &StepId,
+        stream: Option<OutputStream>,
+    ) -> Result<Answer, StoreError> {
+        let Some(number) = self.known_run(project, run)? else { return Ok(Answer::Refused(Refusal::UnknownRun)) };
+        let state = self.state(number)?;
+        let Some(state) = state.as_ref().and_then(|state| state.step(step)) else {
+            return Ok(Answer::Refused(Refusal::UnknownStep));
+        };
+        let kept = self.store.output(number, step)?.unwrap_or_default();
+        let (bytes, is_json) = match stream {
+            Some(OutputStream::Stdout) => (kept.stdout, false),
+            Some(OutputStream::Stderr) => (kept.stderr, false),
+            Some(OutputStream::Text) => (kept.text, false),
+            None => match (state.status, &state.output) {
+                (StepStatus::Completed, Some(output)) => final_output(kept, output)?,
+                _ if kept.stdout.is_empty() => (kept.text, false),
+                _ => (kept.stdout, false),
+            },
+        };
+        Ok(Answer::Output { bytes, is_json })
+    }
+
+    fn projects(&self, visible: Option<Vec<ProjectId>>, after: Option<ProjectId>, limit: usize) -> Answer {
+        let mut ids: Vec<ProjectId> = match visible {
+            Some(ids) => ids.into_iter().filter(|id| self.projects.contains_key(id)).collect(),
+            None => self.projects.keys().cloned().collect(),
+        };
+        ids.retain(|id| after.as_ref().is_none_or(|after| id > after));
+        ids.sort_unstable();
+        ids.dedup();
+        let has_more = ids.len() > limit;
+        ids.truncate(limit);
+        let row = |project: ProjectId| {
+            let entry = &self.projects[&project];
+            ProjectRow { active_runs: entry.open_runs.len(), last_activity: entry.last_activity, project }
+        };
+        Answer::Projects { rows: ids.into_iter().map(row).collect(), has_more }
+    }
+}
+
+fn summary(state: &RunState) -> RunSummary<'_> {
+    RunSummary {
+        run_id: &state.run_id,
+        plan_name: &state.plan_name,
+        status: state.status,
+        progress: state.progress,
+        created_at: state.created_at,
+        started_at: state.started_at,
+        finished_at: state.finished_at,
+        error: state.error.as_deref(),
+    }
+}
+
+fn write_json(to: &mut Vec<u8>, value: &impl Serialize) -> Result<(), StoreError> {
+    serde_json::to_writer(to, value).map_err(|error| StoreError(error.to_string()))
+}
+
+/// A completed step's output: text as it is, anything else as JSON.
+fn final_output(kept: StoredOutput, output: &Value) -> Result<(Vec<u8>, bool), StoreError> {
+    let whole = match kept.whole {
+        Some(json) => serde_json::from_slice(&json).map_err(|error| StoreError(error.to_string()))?,
+        None => output.clone(),
+    };
+    match whole {
+        Value::String(text) => Ok((text.into_bytes(), false)),
+        other => serde_json::to_vec(&other).map(|json| (json, true)).map_err(|error| StoreError(error.to_string())),
+    }
+}
+
+/// Leaves the outputs out that don't fit into `bytes_max` together.
+fn bound_outputs(state: &mut RunState, bytes_max: usize) {
+    let mut left = bytes_max;
+    for step in &mut state.steps {
+        let Some(output) = &step.output else { continue };
+        let size = serde_json::to_vec(output).map_or(usize::MAX, |json| json.len());
+        if size <= left {
+            left -= size;
+        } else {
+            step.output = Some(Arc::new(Value::String(String::new())));
+            step.truncated = true;
+            step.output_bytes.get_or_insert(size as u64);
+        }
+    }
+}
+
+fn put_wholes(state: &mut RunState, wholes: &[(usize, Arc<[u8]>)]) {
+    for (index, whole) in wholes {
+        if let (Some(step), Ok(output)) = (state.steps.get_mut(*index), serde_json::from_slice(whole)) {
+            step.output = Some(Arc::new(output));
+            (step.truncated, step.output_bytes) = (false, None);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What keeps the log. A store knows nothing of what it keeps beyond the columns it finds it by.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::RunNumber;
+use crate::auth::TicketNote;
+use crate::model::{OutputStream, ProjectId, RunId, StepId, Timestamp};
+
+/// One thing to keep.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// A message.
+    Message(StoredMessage, ProjectId),
+    /// A run was taken on.
+    RunCreated {
+        /// Its number; the newest run has the largest.
+        number: RunNumber,
+        /// Its project.
+        project: ProjectId,
+        /// What is kept of it.
+        row: RunRow,
+    },
+    /// A run was asked to end.
+    CancelRequested(RunNumber),
+    /// A run has ended in this state.
+    RunEnded {
+        /// The run.
+        number: RunNumber,
+        /// The serialized [`RunState`](crate::model::RunState).
+        state: Arc<[u8]>,
+        /// The `seq` of its last message.
+        last_seq: u64,
+    },
+    /// A piece of a step's output.
+    Output {
+        /// The run.
+        number: RunNumber,
+        /// The step.
+        step: StepId,
+        /// The attempt; a later one's first piece replaces an earlier one's.
+        attempt: u32,
+        /// Where it came out.
+        stream: OutputStream,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// The whole of an output that was cut for its message.
+    Whole {
+        /// The run.
+        number: RunNumber,
+        /// The step.
+        step: StepId,
+        /// JSON.
+        json: Arc<[u8]>,
+    },
+    /// What became of a ticket.
+    Ticket(TicketNote),
+}
+
+/// A message as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// Its number in its project.
+    pub seq: u64,
+    /// When it was kept.
+    pub at: Timestamp,
+    /// The run that it belongs to.
+    pub run: Option<RunNumber>,
+    /// Its place in that run.
+    pub place: Place,
+    /// The message, on one line.
+    pub json: Arc<[u8]>,
+}
+
+/// A message's place in its run. A run's first and last are kept as long as the run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// `workflow_started`.
+    First,
+    /// Between the two, or of no run.
+    Middle,
+    /// `workflow_completed` or `workflow_failed`.
+    Last,
+}
+
+/// A run as it is kept.
+#[derive(Debug, Clone)]
+pub struct RunRow {
+    /// Its id.
+    pub run: RunId,
+    /// When it was taken on.
+    pub created_at: Timestamp,
+    /// The plan and its inputs.
+    pub document: Arc<[u8]>,
+    /// What the call was answered.
+    pub answer: Arc<[u8]>,
+    /// The call's idempotency key.
+    pub idempotency_key: Option<String>,
+    /// Tells one call's body from another's.
+    pub fingerprint: [u8; 32],
+}
+
+/// A step's output as it is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoredOutput {
+    /// The pieces of the newest attempt, by where they came out.
+    pub stdout: Vec<u8>,
+    /// See `stdout`.
+    pub stderr: Vec<u8>,
+    /// See `stdout`.
+    pub text: Vec<u8>,
+    /// The whole output, where its message has only the beginning: JSON.
+    pub whole: Option<Arc<[u8]>>,
+}
+
+/// Why a store could not do its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreError(pub String);
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// How much history is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Messages a project.
+    pub messages: usize,
+    /// Bytes in all.
+    pub bytes: u64,
+    /// Milliseconds.
+    pub age_ms: u64,
+    /// Ended runs a project.
+    pub runs: usize,
+}
+
+/// Keeps the log. Called from one thread.
+pub trait Store: Send {
+    /// Keeps all of `batch`, or nothing of it.
+    ///
+    /// # Errors
+    /// Where it can't; nothing has changed then.
+    fn commit(&mut self, batch: &[Write]) -> Result<(), StoreError>;
+
+    /// Lets go of what is beyond `retention`. Runs that have not ended stay.
+    ///
+    /// # Errors
+    /// Where it can't.
+    fn trim(&mut self, retention: &Retention, now: Timestamp) -> Result<(), StoreError>;
+
+    /// The `seq` of the oldest message from which on a project's history is whole; one more than the newest where
+    /// there is none.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn floor(&self, project: &ProjectId) -> Result<u64, StoreError>;
+
+    /// Calls `each` with a project's messages behind `after` in order, until it says stop. With `run`, that run's
+    /// alone, its first and last even where the rest is gone.
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    fn messages(
+        &self,
+        project: &ProjectId,
+        after: u64,
+        run: Option<RunNumber>,
+        each: &mut dyn FnMut(&StoredMessage) -> Flow,
+    ) -> Result<(), StoreError>;
+
+    /// What is kept of a run.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError>;
+
+    /// The state in which a run ended.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
+
+    /// The number of the run of this id.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError>;
+
+    /// The number of the run that was taken on with this idempotency key at `since` or later.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn run_by_key(&self, project: &ProjectId, key: &str, since: Timestamp) -> Result<Option<RunNumber>, StoreError>;
+
+    /// Numbers of a project's runs, newest first, older than `before`.
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    fn runs(
+        &self,
+        project: &ProjectId,
+        before: Option<RunNumber>,
+        each: &mut dyn FnMut(RunNumber) -> Flow,
+    ) -> Result<(), StoreError>;
+
+    /// What is kept of a step's output.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError>;
+}
+
+/// Whether a reader wants more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// The next one, please.
+    More,
+    /// That is enough.
+    Stop,
+}

@@ -1,0 +1,231 @@
+//! A project's newest frames, already encoded, in one bounded run of bytes that all its subscribers read from.
+//!
+//! Broadcasting appends here once. A subscriber is a [`Cursor`] into it: whatever is behind its cursor is one
+//! contiguous slice, so a burst of messages costs a socket one write. What no longer fits leaves at the front; a
+//! cursor left behind is served from the log instead.
+
+use std::collections::VecDeque;
+
+use crate::log::{Frames, RunNumber};
+
+/// A subscriber's position: what it has been sent of its project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Cursor {
+    /// The last message that it has whole.
+    pub seq: u64,
+    /// How many bytes it has of the next.
+    pub sent: u32,
+}
+
+impl Cursor {
+    /// Behind message `seq`, between messages.
+    pub fn after(seq: u64) -> Self {
+        Self { seq, sent: 0 }
+    }
+}
+
+/// The ring of frames.
+#[derive(Debug)]
+pub struct Backlog {
+    bytes: Vec<u8>,
+    /// Where the oldest frame starts in `bytes`; what lies before it is waiting to be cut off.
+    start: usize,
+    /// The stream offset of `bytes[0]`: marks count from the beginning of time, so that trimming moves none of them.
+    base: u64,
+    marks: VecDeque<Mark>,
+    /// The `seq` of the first mark's message; of the next message where there is none.
+    first_seq: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    end: u64,
+    run: Option<RunNumber>,
+    is_last: bool,
+}
+
+/// One message of the backlog, as a filtering subscriber sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame<'b> {
+    /// The event.
+    pub bytes: &'b [u8],
+    /// The run that it belongs to.
+    pub run: Option<RunNumber>,
+    /// Is it the last message of that run?
+    pub is_last: bool,
+}
+
+impl Backlog {
+    /// A backlog that starts with `frames`, which may be empty.
+    pub fn new(frames: Frames) -> Self {
+        let mut backlog =
+            Self { bytes: Vec::new(), start: 0, base: 0, marks: VecDeque::new(), first_seq: frames.first_seq };
+        backlog.append(&frames);
+        backlog
+    }
+
+    /// The newest message's `seq`.
+    pub fn newest(&self) -> u64 {
+        self.first_seq + self.marks.len() as u64 - 1
+    }
+
+    /// The bytes that its frames take.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    /// The bytes that it holds on to, room to grow included.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity() + self.marks.capacity() * size_of::<Mark>()
+    }
+
+    /// Takes the project's next messages. What it has already is passed over.
+    pub fn append(&mut self, frames: &Frames) {
+        let next = self.newest() + 1;
+        debug_assert!(frames.first_seq <= next, "messages come without a gap");
+        let known = usize::try_from(next.saturating_sub(frames.first_seq)).unwrap_or(usize::MAX);
+        if known >= frames.marks.len() {
+            return;
+        }
+        let from = if known == 0 { 0 } else { frames.marks[known - 1].end };
+        let offset = self.base + self.bytes.len() as u64;
+        self.bytes.extend_from_slice(&frames.bytes[from..]);
+        self.marks.extend(frames.marks[known..].iter().map(|mark| Mark {
+            end: offset + (mark.end - from) as u64,
+            run: mark.run,
+            is_last: mark.is_last,
+        }));
+    }
+
+    /// Lets the oldest frames go until at most `bytes_max` are left, but never the newest one.
+    pub fn trim(&mut self, bytes_max: usize) {
+        while self.len() > bytes_max && self.marks.len() > 1 {
+            let Some(oldest) = self.marks.pop_front() else { break };
+            self.first_seq += 1;
+            self.start = (oldest.end - self.base) as usize;
+        }
+        self.compact();
+    }
+
+    /// Moves what is left to the front once half of the bytes are dead, so that each byte moves about once.
+    fn compact(&mut self) {
+        if self.start <= self.bytes.len() / 2 {
+            return;
+        }
+        self.bytes.copy_within(self.start.., 0);
+        self.bytes.truncate(self.bytes.len() - self.start);
+        self.base += self.start as u64;
+        self.start = 0;
+        if self.bytes.capacity() > 4 * self.bytes.len().max(1024) {
+            self.bytes.shrink_to(2 * self.bytes.len());
+        }
+    }
+
+    /// Can a subscriber at `seq` go on from here?
+    pub fn reaches(&self, seq: u64) -> bool {
+        seq + 1 >= self.first_seq
+    }
+
+    /// Everything behind `cursor`, or nothing where it has been left behind. Empty where it has everything.
+    pub fn behind(&self, cursor: Cursor) -> Option<&[u8]> {
+        if cursor.seq >= self.newest() {
+            return Some(&[]);
+        }
+        let from = self.frame_start(cursor.seq)? + cursor.sent as usize;
+        Some(&self.bytes[from..])
+    }
+
+    /// The message behind message `seq`, whole.
+    pub fn frame_behind(&self, seq: u64) -> Option<Frame<'_>> {
+        let from = self.frame_start(seq)?;
+        let mark = self.marks.get((seq + 1 - self.first_seq) as usize)?;
+        let to = (mark.end - self.base) as usize;
+        Some(Frame { bytes: &self.bytes[from..to], run: mark.run, is_last: mark.is_last })
+    }
+
+    /// Where `cursor` is once `written` more bytes were taken.
+    pub fn advance(&self, cursor: Cursor, written: usize) -> Cursor {
+        let Some(from) = self.frame_start(cursor.seq) else { return cursor };
+        let to = self.base + (from + cursor.sent as usize + written) as u64;
+        let done = self.marks.partition_point(|mark| mark.end <= to);
+        let whole_end = if done == 0 { self.base + self.start as u64 } else { self.marks[done - 1].end };
+        Cursor { seq: self.first_seq + done as u64 - 1, sent: u32::try_from(to - whole_end).unwrap_or(u32::MAX) }
+    }
+
+    /// Where the frame behind message `seq` starts in `bytes`.
+    fn frame_start(&self, seq: u64) -> Option<usize> {
+        let index = (seq + 1).checked_sub(self.first_seq)?;
+        match index {
+            0 => Some(self.start),
+            _ => self.marks.get(index as usize - 1).map(|mark| (mark.end - self.base) as usize),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(first_seq: u64, texts: &[&str]) -> Frames {
+        let mut frames = Frames::starting_at(first_seq);
+        for text in texts {
+            frames.bytes.extend_from_slice(text.as_bytes());
+            frames.mark(None, false);
+        }
+        frames
+    }
+
+    #[test]
+    fn everything_behind_a_cursor_is_one_slice() {
+        let mut backlog = Backlog::new(frames(1, &[]));
+        assert_eq!((backlog.newest(), backlog.behind(Cursor::after(0))), (0, Some(&b""[..])));
+        backlog.append(&frames(1, &["one", "two"]));
+        backlog.append(&frames(2, &["two", "three"]));
+        assert_eq!(backlog.newest(), 3);
+        assert_eq!(backlog.behind(Cursor::after(0)), Some(&b"onetwothree"[..]));
+        assert_eq!(backlog.behind(Cursor { seq: 1, sent: 2 }), Some(&b"othree"[..]));
+        assert_eq!(backlog.behind(Cursor::after(3)), Some(&b""[..]));
+        assert_eq!(backlog.behind(Cursor::after(9)), Some(&b""[..]), "a cursor ahead waits");
+    }
+
+    #[test]
+    fn a_cursor_advances_by_bytes_over_frames() {
+        let backlog = Backlog::new(frames(5, &["aaa", "bb", "c"]));
+        let start = Cursor::after(4);
+        for (written, expected) in [
+            (0, Cursor::after(4)),
+            (1, Cursor { seq: 4, sent: 1 }),
+            (3, Cursor::after(5)),
+            (4, Cursor { seq: 5, sent: 1 }),
+            (6, Cursor::after(7)),
+        ] {
+            assert_eq!(backlog.advance(start, written), expected, "{written} bytes");
+        }
+        assert_eq!(backlog.advance(Cursor { seq: 4, sent: 2 }, 2), Cursor { seq: 5, sent: 1 });
+    }
+
+    #[test]
+    fn what_is_trimmed_is_out_of_reach_and_the_newest_stays() {
+        let mut backlog = Backlog::new(frames(1, &["aaaa", "bbbb", "cccc"]));
+        backlog.trim(8);
+        assert_eq!(backlog.behind(Cursor::after(0)), None);
+        assert_eq!(backlog.behind(Cursor::after(1)), Some(&b"bbbbcccc"[..]));
+        assert!(!backlog.reaches(0) && backlog.reaches(1));
+        backlog.trim(0);
+        assert_eq!((backlog.len(), backlog.newest()), (4, 3));
+        backlog.append(&frames(4, &["dd"]));
+        assert_eq!(backlog.behind(Cursor::after(2)), Some(&b"ccccdd"[..]));
+        assert_eq!(backlog.frame_behind(3).map(|frame| frame.bytes), Some(&b"dd"[..]));
+    }
+
+    #[test]
+    fn a_long_life_keeps_the_memory_bounded() {
+        let mut backlog = Backlog::new(frames(1, &[]));
+        for seq in 1..=10_000 {
+            backlog.append(&frames(seq, &["0123456789"]));
+            backlog.trim(1000);
+        }
+        assert_eq!((backlog.newest(), backlog.len()), (10_000, 1000));
+        assert!(backlog.memory() < 16 * 1024, "{}", backlog.memory());
+    }
+}

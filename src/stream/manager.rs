@@ -1,0 +1,604 @@
+//! The connection manager: streams in a slab, projects with the sets of their keys, and the writes between them.
+//!
+//! `broadcast` only appends to a project's backlog and begins a round; [`flush`](ConnectionManager::flush) makes the
+//! writes, one a stream for everything it lacks, in slices, so that a project with many thousands of streams does not
+//! keep the loop from anything else. Nothing is freed inside a turn: a stream that ends is doomed, and
+//! [`reap`](ConnectionManager::reap) takes it out at the end.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::Write;
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::backlog::Cursor;
+use super::project::Project;
+use super::stream::{CloseReason, NewStream, Phase, Stream, StreamKey, Tally, write_once};
+use crate::http::sse;
+use crate::log::{Frames, Page, RunNumber};
+use crate::model::{Now, ProjectId, write_message};
+
+/// What the manager goes by.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// A stream that was sent nothing for this long gets a heartbeat; none where zero.
+    pub heartbeat: Duration,
+    /// A stream that takes nothing for this long, though something waits, is closed.
+    pub stall_timeout: Duration,
+    /// The reconnection time told to a stream that is closed is drawn from this to twice this, in milliseconds.
+    pub retry_ms: u64,
+    /// The most bytes that one project's backlog holds.
+    pub backlog_bytes: usize,
+    /// The most bytes that all backlogs hold together; beyond it each holds its equal share, but never less than
+    /// [`BACKLOG_BYTES_MIN`].
+    pub backlogs_bytes: usize,
+    /// How long a project that nobody watches is kept, for those who come back.
+    pub linger: Duration,
+}
+
+/// A project's backlog is never trimmed below this, however many projects there are.
+pub const BACKLOG_BYTES_MIN: usize = 16 * 1024;
+
+/// What the manager wants done by the loop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// A stream is behind the backlog: read on for it from the log, then call [`ConnectionManager::page`].
+    ReadPage {
+        /// For whom.
+        stream: StreamKey,
+        /// From which project.
+        project: ProjectId,
+        /// Behind this message.
+        after: u64,
+        /// This run's messages alone.
+        only_run: Option<RunNumber>,
+    },
+    /// Nobody watches this project any more; its messages need not come.
+    Unwatch(ProjectId),
+}
+
+/// What has happened so far, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Streams added.
+    pub opened: u64,
+    /// Streams ended, in the order of [`CloseReason::ALL`].
+    pub closed: [u64; CloseReason::ALL.len()],
+    /// Messages handed to sockets.
+    pub messages: u64,
+    /// Bytes handed to sockets.
+    pub bytes: u64,
+    /// Writes made for broadcasts.
+    pub writes: u64,
+    /// Pages asked from the log.
+    pub pages: u64,
+}
+
+/// See the [module](self).
+pub struct ConnectionManager<S> {
+    settings: Settings,
+    streams: Slab<Stream<S>>,
+    generation: u32,
+    projects: Slab<Project>,
+    by_id: HashMap<ProjectId, u32>,
+    /// Projects with a round in progress, first come first served.
+    dirty: VecDeque<u32>,
+    doomed: Vec<u32>,
+    effects: Vec<Effect>,
+    sweep: Sweep,
+    random: u64,
+    stats: Stats,
+    /// Fan-out times of rounds that have ended since they were last taken.
+    fanouts: Vec<Duration>,
+}
+
+/// The round over all streams that looks for expired tokens, stalls and silence.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sweep {
+    /// The slab place that is next, while one is in progress.
+    next: Option<usize>,
+    due: Duration,
+}
+
+impl<S: Write> ConnectionManager<S> {
+    /// A manager without streams. `seed` spreads reconnection times.
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        Self {
+            settings,
+            streams: Slab::new(),
+            generation: 0,
+            projects: Slab::new(),
+            by_id: HashMap::new(),
+            dirty: VecDeque::new(),
+            doomed: Vec::new(),
+            effects: Vec::new(),
+            sweep: Sweep::default(),
+            random: seed | 1,
+            stats: Stats::default(),
+            fanouts: Vec::new(),
+        }
+    }
+
+    /// Starts to hold a project's backlog. `newest` are its newest messages; where there are none, an empty row that
+    /// says what comes next. A project that is open already takes what it has not got.
+    pub fn open_project(&mut self, project: &ProjectId, newest: Frames, now: Now) {
+        if self.by_id.contains_key(project) {
+            return self.broadcast(project, &newest, now);
+        }
+        let index = self.projects.insert(Project::new(project.clone(), newest, now.mono)) as u32;
+        self.by_id.insert(project.clone(), index);
+    }
+
+    /// May a stream that has everything up to `seq` go on without the log?
+    pub fn reaches(&self, project: &ProjectId, seq: u64) -> bool {
+        self.project(project).is_some_and(|project| {
+            project.backlog.reaches(seq) && seq <= project.backlog.newest()
+        })
+    }
+
+    /// Adds a stream to an open project and writes what it lacks.
+    ///
+    /// # Errors
+    /// The socket comes back where the project is not open.
+    pub fn add_sse(&mut self, project: &ProjectId, socket: S, new: NewStream, now: Now) -> Result<StreamKey, S> {
+        let Some(&project_index) = self.by_id.get(project) else { return Err(socket) };
+        let entry = self.streams.vacant_entry();
+        let index = entry.key() as u32;
+        self.generation = self.generation.wrapping_add(1);
+        let mut stream = Stream {
+            socket,
+            project: project_index,
+            place: self.projects[project_index as usize].insert(index),
+            generation: self.generation,
+            phase: Phase::Open,
+            cursor: Cursor::after(new.after),
+            wrote_at: wrapping_ms(now.mono),
+            expires_at_secs: new
+                .expires_at
+                .map_or(u32::MAX, |at| u32::try_from(at.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)),
+            tally: new.tally,
+            extra: None,
+        };
+        if !new.preface.is_empty() || new.only_run.is_some() || new.heartbeat_as_message {
+            let extra = stream.extra();
+            extra.pending = new.preface;
+            extra.only_run = new.only_run;
+            extra.heartbeat_as_message = new.heartbeat_as_message;
+        }
+        let key = StreamKey { index, generation: stream.generation };
+        entry.insert(stream);
+        self.stats.opened += 1;
+        self.serve(index, now);
+        Ok(key)
+    }
+
+    /// Ends a stream at once. A key whose stream is gone changes nothing.
+    pub fn remove_sse(&mut self, key: StreamKey, reason: CloseReason) {
+        if self.is_current(key) {
+            self.doom(key.index, reason);
+        }
+    }
+
+    /// A project's next messages: kept in its backlog and, at the next [`flush`](Self::flush), written to everyone
+    /// who watches it.
+    pub fn broadcast(&mut self, project: &ProjectId, frames: &Frames, now: Now) {
+        let share = self.backlog_share();
+        let Some(&index) = self.by_id.get(project) else { return };
+        let project = &mut self.projects[index as usize];
+        project.backlog.append(frames);
+        project.backlog.trim(share);
+        if project.begin_pass(now.mono) {
+            self.dirty.push_back(index);
+        }
+    }
+
+    /// Makes up to `writes_max` writes of what was broadcast. `true` where there is more to do.
+    pub fn flush(&mut self, writes_max: usize, now: Now) -> bool {
+        let mut left = writes_max;
+        while let Some(&index) = self.dirty.front() {
+            if !self.flush_project(index, &mut left, now) {
+                return true;
+            }
+            self.dirty.pop_front();
+        }
+        false
+    }
+
+    /// A slice of one project's round; `true` once it is over.
+    fn flush_project(&mut self, index: u32, left: &mut usize, now: Now) -> bool {
+        loop {
+            let Some(project) = self.projects.get_mut(index as usize) else { return true };
+            let newest = project.backlog.newest();
+            let Some(pass) = &mut project.pass else { return true };
+            let Some(&key) = project.streams.get(pass.next) else {
+                if pass.newest < newest {
+                    (pass.next, pass.newest) = (0, newest);
+                    continue;
+                }
+                let took = now.mono.saturating_sub(pass.since);
+                project.pass = None;
+                self.fanouts.push(took);
+                return true;
+            };
+            if *left == 0 {
+                return false;
+            }
+            pass.next += 1;
+            *left -= 1;
+            self.serve(key, now);
+        }
+    }
+
+    /// The poll says that a stream takes bytes again.
+    pub fn writable(&mut self, index: usize, now: Now) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        if matches!(stream.phase, Phase::Blocked { .. }) {
+            stream.phase = Phase::Open;
+            self.serve(index as u32, now);
+        }
+    }
+
+    /// The poll says that a stream's client has left.
+    pub fn hangup(&mut self, index: usize) {
+        if self.streams.contains(index) {
+            self.doom(index as u32, CloseReason::ClientGone);
+        }
+    }
+
+    /// The socket of a stream, for the loop to read and drop what its client sends.
+    pub fn socket(&mut self, index: usize) -> Option<&mut S> {
+        self.streams.get_mut(index).map(|stream| &mut stream.socket)
+    }
+
+    /// The socket of the stream that `key` names.
+    pub fn socket_of(&mut self, key: StreamKey) -> Option<&mut S> {
+        if self.is_current(key) { self.socket(key.index()) } else { None }
+    }
+
+    /// History that a stream asked for by [`Effect::ReadPage`].
+    pub fn page(&mut self, key: StreamKey, page: Page, now: Now) {
+        if !self.is_current(key) {
+            return;
+        }
+        let stream = &mut self.streams[key.index()];
+        let sent = stream.cursor.sent as usize;
+        stream.cursor = Cursor::after(page.up_to);
+        self.stats.messages += page.messages as u64;
+        let extra = stream.extra();
+        extra.awaits_page = false;
+        extra.pending_sent = sent.min(page.bytes.len());
+        extra.pending = page.bytes;
+        if page.has_last {
+            extra.ending = Some(CloseReason::RunOver);
+        }
+        self.serve(key.index, now);
+    }
+
+    /// History that a stream asked for is gone: `told` (a reset, snapshots) goes out instead, and the stream goes on
+    /// behind message `after`.
+    pub fn skip(&mut self, key: StreamKey, told: Vec<u8>, after: u64, now: Now) {
+        if !self.is_current(key) {
+            return;
+        }
+        let stream = &mut self.streams[key.index()];
+        if stream.cursor.sent > 0 {
+            // Half a message is out and its other half is gone: only a new connection can mend that.
+            return self.doom(key.index, CloseReason::Stalled);
+        }
+        stream.cursor = Cursor::after(after);
+        let extra = stream.extra();
+        extra.awaits_page = false;
+        extra.pending = told;
+        extra.pending_sent = 0;
+        self.serve(key.index, now);
+    }
+
+    /// Ends every stream with a `stream_closing` that says why.
+    pub fn close_all(&mut self, reason: CloseReason, now: Now) {
+        let keys: Vec<u32> = self.streams.iter().map(|(index, _)| index as u32).collect();
+        for key in keys {
+            self.close(key, reason, now);
+        }
+    }
+
+    /// What is due by now: heartbeats, ends of tokens, stalls, projects to let go. Looks at `streams_max` streams at
+    /// most; `true` where there is more to do.
+    pub fn tick(&mut self, streams_max: usize, now: Now) -> bool {
+        if self.sweep.next.is_none() {
+            if now.mono < self.sweep.due || (self.streams.is_empty() && self.projects.is_empty()) {
+                return false;
+            }
+            self.sweep = Sweep { next: Some(0), due: now.mono + self.sweep_interval() };
+            self.let_idle_projects_go(now);
+        }
+        let from = self.sweep.next.unwrap_or_default();
+        let to = (from + streams_max).min(self.streams.capacity());
+        for index in from..to {
+            self.look_after(index, now);
+        }
+        self.sweep.next = (to < self.streams.capacity()).then_some(to);
+        self.sweep.next.is_some()
+    }
+
+    /// When [`tick`](Self::tick) has something to do next.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let is_idle = self.streams.is_empty() && self.projects.is_empty();
+        (!is_idle).then_some(self.sweep.due)
+    }
+
+    /// Takes out the streams that ended: their sockets, and what they counted towards.
+    pub fn reap(&mut self, now: Now) -> Vec<(S, Tally, CloseReason)> {
+        let mut ended = Vec::new();
+        for index in std::mem::take(&mut self.doomed) {
+            let stream = self.streams.remove(index as usize);
+            let project = &mut self.projects[stream.project as usize];
+            if let Some(moved) = project.remove(stream.place, now.mono) {
+                self.streams[moved as usize].place = stream.place;
+            }
+            let Phase::Doomed(reason) = stream.phase else { unreachable!("only the doomed are reaped") };
+            self.stats.closed[CloseReason::ALL.iter().position(|&r| r == reason).unwrap_or_default()] += 1;
+            ended.push((stream.socket, stream.tally, reason));
+        }
+        if !ended.is_empty() && self.streams.len() < self.streams.capacity() / 4 {
+            self.streams.shrink_to_fit();
+        }
+        self.check_invariants();
+        ended
+    }
+
+    /// Takes what the manager wants done.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Takes how long the rounds took that have ended since the last call, from broadcast to last write.
+    pub fn take_fanouts(&mut self) -> Vec<Duration> {
+        std::mem::take(&mut self.fanouts)
+    }
+
+    /// Streams in all.
+    pub fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Is nobody watching anything?
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    /// Streams of one project.
+    pub fn subscribers(&self, project: &ProjectId) -> usize {
+        self.project(project).map_or(0, |project| project.streams.len())
+    }
+
+    /// Projects with a backlog, and the bytes that all backlogs hold.
+    pub fn backlog_memory(&self) -> (usize, usize) {
+        (self.projects.len(), self.projects.iter().map(|(_, project)| project.backlog.memory()).sum())
+    }
+
+    /// What has happened so far.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn project(&self, id: &ProjectId) -> Option<&Project> {
+        self.by_id.get(id).map(|&index| &self.projects[index as usize])
+    }
+
+    fn is_current(&self, key: StreamKey) -> bool {
+        self.streams.get(key.index()).is_some_and(|stream| stream.generation == key.generation)
+    }
+
+    fn backlog_share(&self) -> usize {
+        let share = self.settings.backlogs_bytes / self.projects.len().max(1);
+        share.clamp(BACKLOG_BYTES_MIN, self.settings.backlog_bytes.max(BACKLOG_BYTES_MIN))
+    }
+
+    /// Writes a stream what it lacks: what is pending, then everything behind its cursor.
+    fn serve(&mut self, index: u32, now: Now) {
+        let Some(stream) = self.streams.get_mut(index as usize) else { return };
+        let now_ms = wrapping_ms(now.mono);
+        if stream.phase != Phase::Open {
+            return;
+        }
+        if stream.write_pending(now_ms, &mut self.stats.bytes) {
+            match &stream.extra {
+                None => self.serve_backlog(index, now_ms),
+                Some(extra) if extra.awaits_page => {}
+                Some(extra) => match extra.ending {
+                    Some(reason) => stream.phase = Phase::Doomed(reason),
+                    None if extra.only_run.is_some() => self.serve_filtered(index, now),
+                    None => self.serve_backlog(index, now_ms),
+                },
+            }
+        }
+        if let Some(Stream { phase: Phase::Doomed(_), .. }) = self.streams.get(index as usize) {
+            self.doomed.push(index);
+        }
+    }
+
+    /// Writes everything behind the cursor in one go, or asks the log for it.
+    fn serve_backlog(&mut self, index: u32, now_ms: u32) {
+        let stream = &mut self.streams[index as usize];
+        let project = &self.projects[stream.project as usize];
+        let Some(bytes) = project.backlog.behind(stream.cursor) else { return self.ask_page(index) };
+        if bytes.is_empty() {
+            return;
+        }
+        self.stats.writes += 1;
+        let before = stream.cursor;
+        let wrote = write_once(&mut stream.socket, bytes);
+        stream.cursor = match wrote {
+            super::stream::Wrote::All(_) => Cursor::after(project.backlog.newest()),
+            super::stream::Wrote::Some(n) => project.backlog.advance(before, n),
+            super::stream::Wrote::Gone => before,
+        };
+        self.stats.messages += stream.cursor.seq - before.seq;
+        stream.note_write(wrote, now_ms, &mut self.stats.bytes);
+    }
+
+    /// Writes what is behind the cursor and belongs to the stream's own run, or asks the log for it.
+    fn serve_filtered(&mut self, index: u32, now: Now) {
+        let stream = &mut self.streams[index as usize];
+        let project = &self.projects[stream.project as usize];
+        while stream.phase == Phase::Open && stream.cursor.seq < project.backlog.newest() {
+            if !project.backlog.reaches(stream.cursor.seq) {
+                return self.ask_page(index);
+            }
+            self.stats.messages += stream.gather(&project.backlog, self.settings.backlog_bytes);
+            self.stats.writes += 1;
+            let is_written = stream.write_pending(wrapping_ms(now.mono), &mut self.stats.bytes);
+            match stream.extra.as_ref().and_then(|extra| extra.ending) {
+                Some(reason) if is_written => stream.phase = Phase::Doomed(reason),
+                _ => {}
+            }
+        }
+    }
+
+    fn ask_page(&mut self, index: u32) {
+        let stream = &mut self.streams[index as usize];
+        stream.extra().awaits_page = true;
+        self.stats.pages += 1;
+        self.effects.push(Effect::ReadPage {
+            stream: StreamKey { index, generation: stream.generation },
+            project: self.projects[stream.project as usize].id.clone(),
+            after: stream.cursor.seq,
+            only_run: stream.only_run(),
+        });
+    }
+
+    fn doom(&mut self, index: u32, reason: CloseReason) {
+        let stream = &mut self.streams[index as usize];
+        if !matches!(stream.phase, Phase::Doomed(_)) {
+            stream.phase = Phase::Doomed(reason);
+            self.doomed.push(index);
+        }
+    }
+
+    /// Ends a stream behind a `stream_closing`, so far as its socket takes one.
+    fn close(&mut self, index: u32, reason: CloseReason, now: Now) {
+        let retry = self.settings.retry_ms + self.next_random() % self.settings.retry_ms.max(1);
+        let stream = &mut self.streams[index as usize];
+        let is_between_messages = stream.cursor.sent == 0 && stream.extra.as_ref().is_none_or(|extra| !extra.has_pending());
+        if stream.phase == Phase::Open && is_between_messages {
+            let project = &self.projects[stream.project as usize].id;
+            let payload = format!("{{\"reason\":\"{}\"}}", reason.as_str());
+            let mut message = Vec::new();
+            write_message(&mut message, "stream_closing", project, stream.cursor.seq, payload.as_bytes());
+            let extra = stream.extra();
+            extra.pending.clear();
+            extra.pending_sent = 0;
+            sse::write_event(&mut extra.pending, None, Some(retry), &message);
+            stream.write_pending(wrapping_ms(now.mono), &mut self.stats.bytes);
+        }
+        if matches!(stream.phase, Phase::Doomed(_)) { self.doomed.push(index) } else { self.doom(index, reason) }
+    }
+
+    fn next_random(&mut self) -> u64 {
+        // xorshift64: spreads reconnects, guards nothing.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+
+    fn sweep_interval(&self) -> Duration {
+        const LONGEST: Duration = Duration::from_secs(1);
+        const SHORTEST: Duration = Duration::from_millis(20);
+        let beats = [self.settings.heartbeat, self.settings.stall_timeout, self.settings.linger];
+        let quarter = beats.into_iter().filter(|beat| !beat.is_zero()).min().map_or(LONGEST, |beat| beat / 4);
+        quarter.clamp(SHORTEST, LONGEST)
+    }
+
+    /// One stream's turn in the sweep.
+    fn look_after(&mut self, index: usize, now: Now) {
+        let Some(stream) = self.streams.get(index) else { return };
+        let now_ms = wrapping_ms(now.mono);
+        match stream.phase {
+            Phase::Doomed(_) => {}
+            _ if now.wall.as_secs() >= u64::from(stream.expires_at_secs) => {
+                self.close(index as u32, CloseReason::TokenExpired, now);
+            }
+            Phase::Blocked { since } => {
+                if u128::from(now_ms.wrapping_sub(since)) >= self.settings.stall_timeout.as_millis() {
+                    self.close(index as u32, CloseReason::Stalled, now);
+                }
+            }
+            Phase::Open => {
+                let silent = u128::from(now_ms.wrapping_sub(stream.wrote_at));
+                if !self.settings.heartbeat.is_zero() && silent >= self.settings.heartbeat.as_millis() {
+                    self.beat(index as u32, now);
+                }
+            }
+        }
+    }
+
+    /// Sends a heartbeat, unless something else is about to be sent.
+    fn beat(&mut self, index: u32, now: Now) {
+        let stream = &mut self.streams[index as usize];
+        let is_message = match &stream.extra {
+            Some(extra) if extra.has_pending() || extra.awaits_page => return,
+            Some(extra) => extra.heartbeat_as_message,
+            None => false,
+        };
+        if stream.cursor.sent > 0 {
+            return;
+        }
+        let mut bytes = Vec::new();
+        if is_message {
+            let project = &self.projects[stream.project as usize].id;
+            let payload = format!("{{\"timestamp\":\"{}\"}}", now.wall);
+            let mut message = Vec::new();
+            write_message(&mut message, "heartbeat", project, stream.cursor.seq, payload.as_bytes());
+            sse::write_event(&mut bytes, None, None, &message);
+        } else {
+            bytes.extend_from_slice(sse::COMMENT);
+        }
+        let extra = stream.extra();
+        extra.pending = bytes;
+        extra.pending_sent = 0;
+        self.serve(index, now);
+    }
+
+    fn let_idle_projects_go(&mut self, now: Now) {
+        let linger = self.settings.linger;
+        let is_over = |project: &Project| {
+            project.idle_since.is_some_and(|since| now.mono.saturating_sub(since) >= linger)
+        };
+        let gone: Vec<usize> =
+            self.projects.iter().filter(|(_, project)| is_over(project)).map(|(index, _)| index).collect();
+        for index in gone {
+            let project = self.projects.remove(index);
+            self.dirty.retain(|&dirty| dirty as usize != index);
+            self.by_id.remove(&project.id);
+            self.effects.push(Effect::Unwatch(project.id));
+        }
+        if self.projects.is_empty() {
+            self.projects.shrink_to_fit();
+            self.by_id.shrink_to_fit();
+        }
+    }
+
+    /// Each key in a project's set is a stream of that project at that place, and the other way round. Looks at
+    /// everything in tests, at a bounded part of it in other debug builds, at nothing in release builds.
+    fn check_invariants(&self) {
+        if !cfg!(debug_assertions) {
+            return;
+        }
+        let in_sets: usize = self.projects.iter().map(|(_, project)| project.streams.len()).sum();
+        assert_eq!(in_sets, self.streams.len(), "every stream is in one set");
+        for (index, project) in &self.projects {
+            assert_eq!(self.by_id.get(&project.id), Some(&(index as u32)));
+            assert_eq!(project.streams.is_empty(), project.idle_since.is_some(), "an empty set is only lingering");
+            for (place, &key) in project.streams.iter().enumerate() {
+                let stream = &self.streams[key as usize];
+                assert_eq!((stream.project as usize, stream.place as usize), (index, place));
+            }
+        }
+    }
+}
+
+/// Milliseconds on a clock of 32 bits: differences are right for 49 days.
+fn wrapping_ms(mono: Duration) -> u32 {
+    mono.as_millis() as u32
+}

@@ -1,0 +1,17 @@
+//! The heart: who watches what, and how each of them gets every message of it.
+//!
+//! A [`ConnectionManager`] holds the streams in a slab and, for each project that is watched, the set of their keys
+//! and one [`Backlog`] of encoded frames. A stream owns no queue: it is a [`Cursor`]. No clock and no poll in here, and
+//! sockets are whatever can be written to; the loop brings readiness and `now`, and carries out the
+//! [`Effect`]s.
+
+mod backlog;
+mod manager;
+mod project;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+pub use backlog::{Backlog, Cursor};
+pub use manager::{ConnectionManager, Effect, Settings, Stats};
+pub use stream::{CloseReason, NewStream, StreamKey, Tally};

@@ -1,0 +1,69 @@
+//! A watched project: its backlog, the set of its streams, and how far the newest broadcast has got among them.
+
+use std::time::Duration;
+
+use super::backlog::Backlog;
+use crate::log::Frames;
+use crate::model::ProjectId;
+
+/// A project that someone watches, or watched a moment ago.
+pub(super) struct Project {
+    pub(super) id: ProjectId,
+    pub(super) backlog: Backlog,
+    /// Slab keys of its streams, side by side; a stream knows its place here.
+    pub(super) streams: Vec<u32>,
+    /// The round of writes in progress.
+    pub(super) pass: Option<Pass>,
+    /// Since when nobody watches.
+    pub(super) idle_since: Option<Duration>,
+}
+
+/// One round over a project's streams. It may take several slices; what is broadcast meanwhile makes another round.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pass {
+    /// The place of the stream that is next.
+    pub(super) next: usize,
+    /// Everything up to this message was there when the round began.
+    pub(super) newest: u64,
+    /// When the oldest message that it carries was broadcast.
+    pub(super) since: Duration,
+}
+
+impl Project {
+    pub(super) fn new(id: ProjectId, frames: Frames, now: Duration) -> Self {
+        Self { id, backlog: Backlog::new(frames), streams: Vec::new(), pass: None, idle_since: Some(now) }
+    }
+
+    /// Adds a stream; its place.
+    pub(super) fn insert(&mut self, key: u32) -> u32 {
+        self.idle_since = None;
+        self.streams.push(key);
+        (self.streams.len() - 1) as u32
+    }
+
+    /// Takes the stream at `place` out; the key of the stream that moved there, if one did.
+    pub(super) fn remove(&mut self, place: u32, now: Duration) -> Option<u32> {
+        let place = place as usize;
+        self.streams.swap_remove(place);
+        if self.streams.is_empty() {
+            self.idle_since = Some(now);
+            self.streams = Vec::new();
+            self.pass = None;
+        }
+        let moved = self.streams.get(place).copied();
+        if let (Some(pass), Some(_)) = (&mut self.pass, moved) {
+            // Whoever moved may have moved to where the round has already been: go round again.
+            pass.newest = 0;
+        }
+        moved
+    }
+
+    /// A message came: is this the first one that nobody has been sent yet?
+    pub(super) fn begin_pass(&mut self, now: Duration) -> bool {
+        if self.pass.is_some() || self.streams.is_empty() {
+            return false;
+        }
+        self.pass = Some(Pass { next: 0, newest: self.backlog.newest(), since: now });
+        true
+    }
+}

@@ -1,0 +1,238 @@
+//! One subscriber: a socket, a cursor, and little else.
+
+use std::io::{ErrorKind, Write};
+
+use super::backlog::{Backlog, Cursor};
+use crate::log::RunNumber;
+use crate::model::Timestamp;
+
+/// Names a stream to other threads: its place in the slab, and which of the place's tenants is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamKey {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+impl StreamKey {
+    /// The place in the slab: what the poll knows the socket by.
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// What the owner of the connections counts a stream towards. The manager only carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Whose address.
+    pub address: Option<std::num::NonZeroU32>,
+    /// Whose token.
+    pub token: Option<std::num::NonZeroU32>,
+}
+
+/// A stream to be added.
+#[derive(Debug, Default)]
+pub struct NewStream {
+    /// It has everything up to here.
+    pub after: u64,
+    /// What is written before anything else: the response's head, `connected`, snapshots.
+    pub preface: Vec<u8>,
+    /// Send this run's messages alone, and end behind its last.
+    pub only_run: Option<RunNumber>,
+    /// Send heartbeats as messages instead of comments.
+    pub heartbeat_as_message: bool,
+    /// When its token ends.
+    pub expires_at: Option<Timestamp>,
+    /// Counted towards.
+    pub tally: Tally,
+}
+
+/// Why a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CloseReason {
+    /// The client left.
+    ClientGone,
+    /// The server stops.
+    Shutdown,
+    /// Its token ended.
+    TokenExpired,
+    /// It took nothing for too long.
+    Stalled,
+    /// The run that it followed has ended.
+    RunOver,
+}
+
+impl CloseReason {
+    /// All reasons.
+    pub const ALL: [Self; 5] =
+        [Self::ClientGone, Self::Shutdown, Self::TokenExpired, Self::Stalled, Self::RunOver];
+
+    /// As `stream_closing` and the metrics name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientGone => "client_gone",
+            Self::Shutdown => "shutdown",
+            Self::TokenExpired => "token_expired",
+            Self::Stalled => "stalled",
+            Self::RunOver => "run_over",
+        }
+    }
+}
+
+/// Whether a stream can be written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Takes bytes.
+    Open,
+    /// Its socket is full since this moment (milliseconds, wrapping); the poll tells when that ends.
+    Blocked { since: u32 },
+    /// To be taken out at the end of the turn.
+    Doomed(CloseReason),
+}
+
+/// A stream in the slab. There may be many thousands, mostly idle: a test holds its size.
+pub(super) struct Stream<S> {
+    pub(super) socket: S,
+    pub(super) project: u32,
+    pub(super) place: u32,
+    pub(super) generation: u32,
+    pub(super) phase: Phase,
+    pub(super) cursor: Cursor,
+    /// When it was last written to, in milliseconds, wrapping.
+    pub(super) wrote_at: u32,
+    /// The second at which its token ends; the largest one where it does not.
+    pub(super) expires_at_secs: u32,
+    pub(super) tally: Tally,
+    pub(super) extra: Option<Box<Extra>>,
+}
+
+/// What only some streams have, and most of those only for a while.
+#[derive(Debug, Default)]
+pub(super) struct Extra {
+    /// Bytes that go before anything from the backlog.
+    pub(super) pending: Vec<u8>,
+    pub(super) pending_sent: usize,
+    /// End it once `pending` is written.
+    pub(super) ending: Option<CloseReason>,
+    /// A page of the log has been asked for.
+    pub(super) awaits_page: bool,
+    pub(super) only_run: Option<RunNumber>,
+    pub(super) heartbeat_as_message: bool,
+}
+
+impl Extra {
+    /// Is there a reason to keep it once nothing is pending?
+    fn is_lasting(&self) -> bool {
+        self.ending.is_some() || self.awaits_page || self.only_run.is_some() || self.heartbeat_as_message
+    }
+
+    pub(super) fn has_pending(&self) -> bool {
+        self.pending_sent < self.pending.len()
+    }
+}
+
+/// What one write did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wrote {
+    /// Took this many bytes, all there were.
+    All(usize),
+    /// Took this many and is full.
+    Some(usize),
+    /// The other side is gone.
+    Gone,
+}
+
+/// Writes once. A socket that takes less than it was given is full: the poll is edge-triggered and will tell.
+pub(super) fn write_once(socket: &mut impl Write, bytes: &[u8]) -> Wrote {
+    loop {
+        return match socket.write(bytes) {
+            Ok(0) if !bytes.is_empty() => Wrote::Gone,
+            Ok(n) if n == bytes.len() => Wrote::All(n),
+            Ok(n) => Wrote::Some(n),
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock => Wrote::Some(0),
+                ErrorKind::Interrupted => continue,
+                _ => Wrote::Gone,
+            },
+        };
+    }
+}
+
+impl<S: Write> Stream<S> {
+    /// Writes what is pending. `true` where nothing is left of it and the stream takes more.
+    pub(super) fn write_pending(&mut self, now_ms: u32, bytes_out: &mut u64) -> bool {
+        let Some(extra) = &mut self.extra else { return true };
+        if extra.has_pending() {
+            let wrote = write_once(&mut self.socket, &extra.pending[extra.pending_sent..]);
+            if let Wrote::All(n) | Wrote::Some(n) = wrote {
+                extra.pending_sent += n;
+            }
+            if !self.note_write(wrote, now_ms, bytes_out) {
+                return false;
+            }
+        }
+        self.drop_spent_extra();
+        true
+    }
+
+    /// Remembers what a write did; `true` where the stream takes more.
+    pub(super) fn note_write(&mut self, wrote: Wrote, now_ms: u32, bytes_out: &mut u64) -> bool {
+        match wrote {
+            Wrote::All(n) => {
+                *bytes_out += n as u64;
+                self.wrote_at = now_ms;
+                self.phase = Phase::Open;
+            }
+            Wrote::Some(n) => {
+                *bytes_out += n as u64;
+                self.phase = Phase::Blocked { since: now_ms };
+            }
+            Wrote::Gone => self.phase = Phase::Doomed(CloseReason::ClientGone),
+        }
+        matches!(wrote, Wrote::All(_))
+    }
+
+    /// Gives back what is no longer needed, so that an idle stream weighs its slab entry alone.
+    fn drop_spent_extra(&mut self) {
+        if let Some(extra) = &mut self.extra {
+            extra.pending = Vec::new();
+            extra.pending_sent = 0;
+            if !extra.is_lasting() {
+                self.extra = None;
+            }
+        }
+    }
+
+    /// Moves up to about `bytes_max` of what is behind its cursor and its own run's to what is pending; how many
+    /// messages that were.
+    pub(super) fn gather(&mut self, backlog: &Backlog, bytes_max: usize) -> u64 {
+        let mut seq = self.cursor.seq;
+        let mut gathered = 0;
+        let extra = self.extra();
+        while let Some(frame) = backlog.frame_behind(seq) {
+            seq += 1;
+            if frame.run != extra.only_run {
+                continue;
+            }
+            extra.pending.extend_from_slice(frame.bytes);
+            gathered += 1;
+            if frame.is_last {
+                extra.ending = Some(CloseReason::RunOver);
+            }
+            if frame.is_last || extra.pending.len() >= bytes_max {
+                break;
+            }
+        }
+        self.cursor = Cursor::after(seq);
+        gathered
+    }
+
+    /// Its extra part, made where it has none.
+    pub(super) fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// The run that it follows alone.
+    pub(super) fn only_run(&self) -> Option<RunNumber> {
+        self.extra.as_ref().and_then(|extra| extra.only_run)
+    }
+}
