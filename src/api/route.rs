@@ -1,0 +1,177 @@
+//! Which call a request makes: method and path to a [`Route`] with its ids parsed.
+
+use crate::http::{Method, Problem, SEGMENTS_MAX, Segments};
+use crate::model::{IdError, ProjectId, RunId, StepId};
+
+/// A call of the interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// `GET /`
+    Home,
+    /// `GET /healthz`
+    Health,
+    /// `GET /readyz`
+    Ready,
+    /// `GET /metrics`
+    Metrics,
+    /// `GET /openapi.json`
+    OpenApi,
+    /// `POST /api/sse/ticket`
+    Ticket,
+    /// `GET /api/sse/projects/:projectId`
+    Stream(ProjectId),
+    /// `POST /api/workflow/check`
+    Check,
+    /// `POST /api/workflow/run`
+    SubmitNamed,
+    /// `GET /api/projects`
+    Projects,
+    /// `POST /api/projects/:projectId/workflows`
+    Submit(ProjectId),
+    /// `GET /api/projects/:projectId/workflows`
+    Runs(ProjectId),
+    /// `GET /api/projects/:projectId/workflows/:runId`
+    Run(ProjectId, RunId),
+    /// `GET /api/projects/:projectId/workflows/:runId/events`
+    RunEvents(ProjectId, RunId),
+    /// `GET /api/projects/:projectId/workflows/:runId/steps/:stepId/output`
+    StepOutput(ProjectId, RunId, StepId),
+    /// `POST /api/projects/:projectId/workflows/:runId/cancel`
+    Cancel(ProjectId, RunId),
+    /// `POST /api/projects/:projectId/events`
+    Publish(ProjectId),
+    /// `GET /api/projects/:projectId/subscribers`
+    Subscribers(ProjectId),
+    /// `OPTIONS` of any path, with the methods that it allows.
+    Options(&'static str),
+}
+
+const GET: &str = "GET, HEAD, OPTIONS";
+const POST: &str = "POST, OPTIONS";
+const GET_POST: &str = "GET, HEAD, POST, OPTIONS";
+
+/// What a path may be asked: the call for `GET` (and `HEAD`), the call for `POST`.
+struct Calls {
+    get: Option<Route>,
+    post: Option<Route>,
+}
+
+impl Route {
+    /// The call that `method` makes of `path`.
+    ///
+    /// # Errors
+    /// 404 where there is no such path, 405 where it does not take the method, 400 where an id in it is none.
+    pub fn parse(method: Method, path: &str) -> Result<Self, Problem> {
+        if path == "*" {
+            return Ok(Self::Options(GET_POST));
+        }
+        let segments = Segments::parse(path)?;
+        let calls = calls(segments.as_strs(&mut [""; SEGMENTS_MAX]))?;
+        let allow = match (&calls.get, &calls.post) {
+            (Some(_), Some(_)) => GET_POST,
+            (Some(_), None) => GET,
+            (None, _) => POST,
+        };
+        let call = match method {
+            Method::Get | Method::Head => calls.get,
+            Method::Post => calls.post,
+            Method::Options => Some(Self::Options(allow)),
+            _ => None,
+        };
+        call.ok_or_else(|| Problem::method_not_allowed(allow))
+    }
+
+    /// Does the call change anything? Pages of foreign origins may not make such a one.
+    pub fn changes_state(&self) -> bool {
+        matches!(
+            self,
+            Self::Ticket | Self::Check | Self::SubmitNamed | Self::Submit(_) | Self::Cancel(..) | Self::Publish(_)
+        )
+    }
+
+    /// Is the call answered whatever state the server is in?
+    pub fn is_always_served(&self) -> bool {
+        matches!(self, Self::Health | Self::Ready | Self::Metrics | Self::Options(_))
+    }
+}
+
+fn calls(path: &[&str]) -> Result<Calls, Problem> {
+    Ok(match *path {
+        [] => Calls::get(Route::Home),
+        ["healthz"] => Calls::get(Route::Health),
+        ["readyz"] => Calls::get(Route::Ready),
+        ["metrics"] => Calls::get(Route::Metrics),
+        ["openapi.json"] => Calls::get(Route::OpenApi),
+        ["api", "sse", "ticket"] => Calls::post(Route::Ticket),
+        ["api", "sse", "projects", project] => Calls::get(Route::Stream(id(project)?)),
+        ["api", "workflow", "check"] => Calls::post(Route::Check),
+        ["api", "workflow", "run"] => Calls::post(Route::SubmitNamed),
+        ["api", "projects"] => Calls::get(Route::Projects),
+        ["api", "projects", project, "workflows"] => {
+            let project: ProjectId = id(project)?;
+            Calls { get: Some(Route::Runs(project.clone())), post: Some(Route::Submit(project)) }
+        }
+        ["api", "projects", project, "workflows", run] => Calls::get(Route::Run(id(project)?, id(run)?)),
+        ["api", "projects", project, "workflows", run, "events"] => {
+            Calls::get(Route::RunEvents(id(project)?, id(run)?))
+        }
+        ["api", "projects", project, "workflows", run, "cancel"] => Calls::post(Route::Cancel(id(project)?, id(run)?)),
+        ["api", "projects", project, "workflows", run, "steps", step, "output"] => {
+            Calls::get(Route::StepOutput(id(project)?, id(run)?, id(step)?))
+        }
+        ["api", "projects", project, "events"] => Calls::post(Route::Publish(id(project)?)),
+        ["api", "projects", project, "subscribers"] => Calls::get(Route::Subscribers(id(project)?)),
+        _ => return Err(Problem::not_found("there is nothing at this path")),
+    })
+}
+
+impl Calls {
+    fn get(route: Route) -> Self {
+        Self { get: Some(route), post: None }
+    }
+
+    fn post(route: Route) -> Self {
+        Self { get: None, post: Some(route) }
+    }
+}
+
+fn id<T: std::str::FromStr<Err = IdError>>(text: &str) -> Result<T, Problem> {
+    text.parse().map_err(|error: IdError| Problem::new(400, "invalid_id", error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(method: Method, path: &str) -> Result<Route, (u16, Option<&'static str>)> {
+        Route::parse(method, path).map_err(|problem| (problem.status, problem.allow))
+    }
+
+    #[test]
+    fn each_path_has_its_calls_and_no_others() {
+        let p = ProjectId::parse("p:1").expect("an id");
+        let r = RunId::parse("r").expect("an id");
+        for (method, path, expected) in [
+            (Method::Get, "/", Ok(Route::Home)),
+            (Method::Head, "/healthz", Ok(Route::Health)),
+            (Method::Get, "/api/sse/projects/p%3A1", Ok(Route::Stream(p.clone()))),
+            (Method::Post, "/api/projects/p:1/workflows", Ok(Route::Submit(p.clone()))),
+            (Method::Get, "/api/projects/p:1/workflows", Ok(Route::Runs(p.clone()))),
+            (Method::Post, "/api/projects/p:1/workflows/r/cancel", Ok(Route::Cancel(p, r))),
+            (Method::Options, "/api/projects", Ok(Route::Options(GET))),
+            (Method::Options, "*", Ok(Route::Options(GET_POST))),
+            (Method::Delete, "/api/projects", Err((405, Some(GET)))),
+            (Method::Get, "/api/sse/ticket", Err((405, Some(POST)))),
+            (Method::Put, "/api/projects/p/workflows", Err((405, Some(GET_POST)))),
+            (Method::Get, "/api/sse/projects/a%20b", Err((400, None))),
+            (Method::Get, "/api/sse/projects/a%2Fb", Err((400, None))),
+            (Method::Get, "/api/sse/projects/", Err((400, None))),
+            (Method::Get, "/api/sse/projects/%zz", Err((400, None))),
+            (Method::Get, "/nowhere", Err((404, None))),
+            (Method::Get, "/healthz/", Err((404, None))),
+            (Method::Get, "/api/projects/p/workflows/r/steps/s/output/more/and/more", Err((404, None))),
+        ] {
+            assert_eq!(verdict(method, path), expected, "{method} {path}");
+        }
+    }
+}
