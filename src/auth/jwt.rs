@@ -4,7 +4,6 @@
 //! claims are checked here against the `now` that is passed in.
 
 use std::cell::RefCell;
-use std::fmt;
 use std::time::Duration;
 
 use jsonwebtoken::errors::{Error, ErrorKind};
@@ -13,65 +12,17 @@ use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::jwt_key::check_secret;
 use super::provider;
 use super::token_cache::TokenCache;
-use super::{AuthError, Principal, Projects, Rights, Scope, Scopes};
+use super::{AuthError, JwtKey, KeyError, Principal, Projects, Rights, Scope, Scopes};
 use crate::model::{ProjectId, Timestamp};
 
-/// The longest token, in bytes: room for some 60 project ids of full length. A longer one is refused unread.
+/// The longest token, in bytes: room for some 40 project ids of full length. A longer one is refused unread.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
-
-/// The shortest HS256 secret, in bytes: as long as the hash (RFC 7518).
-pub const JWT_SECRET_BYTES_MIN: usize = 32;
-
-/// What an RSA public key (PKCS#1, in DER) of 2048 to 8192 bits measures; `ring` refuses others only when it verifies.
-const RSA_KEY_BYTES: std::ops::RangeInclusive<usize> = 268..=1040;
-
-/// An uncompressed point of P-256.
-const P256_KEY_BYTES: usize = 65;
-
-/// An Ed25519 public key.
-const ED25519_KEY_BYTES: usize = 32;
 
 /// The entry of the claim `projects` that stands for every project.
 const ALL_PROJECTS: &str = "*";
-
-/// The algorithm that tokens must be signed with, and what they are verified by.
-pub enum JwtKey {
-    /// HMAC with SHA-256; the secret signs as well as it verifies.
-    Hs256 {
-        /// At least [`JWT_SECRET_BYTES_MIN`] bytes.
-        secret: Vec<u8>,
-    },
-    /// RSA (PKCS#1 v1.5) with SHA-256.
-    Rs256 {
-        /// PEM text, 2048 to 8192 bits.
-        public_key: String,
-    },
-    /// ECDSA over P-256 with SHA-256.
-    Es256 {
-        /// PEM text.
-        public_key: String,
-    },
-    /// Ed25519.
-    EdDsa {
-        /// PEM text.
-        public_key: String,
-    },
-}
-
-/// Why a key can't be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyError {
-    /// The HS256 secret has only so many bytes.
-    SecretTooShort(usize),
-    /// The PEM text holds a private key, which has no place on this server.
-    PrivateKey,
-    /// The PEM text does not hold the public key named here.
-    NotPublicKey(&'static str),
-    /// Signing failed.
-    CannotSign(String),
-}
 
 /// Checks tokens against one key.
 ///
@@ -103,15 +54,11 @@ impl Verifier {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(AuthError::TokenTooLong);
         }
-        let known = self.known.borrow().find(token);
-        let is_new = known.is_none();
-        let principal = known.map_or_else(|| self.read(token, now), Ok)?;
-        if principal.is_expired(now) {
-            return Err(AuthError::TokenExpired);
+        if let Some(known) = self.known.borrow().find(token) {
+            return unexpired(known, now);
         }
-        if is_new {
-            self.known.borrow_mut().insert(token, principal.clone());
-        }
+        let principal = unexpired(self.read(token, now)?, now)?;
+        self.known.borrow_mut().insert(token, principal.clone());
         Ok(principal)
     }
 
@@ -171,58 +118,6 @@ impl Claims {
     }
 }
 
-impl JwtKey {
-    fn load(&self) -> Result<(Algorithm, DecodingKey), KeyError> {
-        match self {
-            Self::Hs256 { secret } => {
-                check_secret(secret)?;
-                Ok((Algorithm::HS256, DecodingKey::from_secret(secret)))
-            }
-            Self::Rs256 { public_key } => {
-                let key = load_pem(public_key, DecodingKey::from_rsa_pem, |bytes| RSA_KEY_BYTES.contains(&bytes));
-                Ok((Algorithm::RS256, key?.ok_or(KeyError::NotPublicKey("an RSA public key of 2048 to 8192 bits"))?))
-            }
-            Self::Es256 { public_key } => {
-                let key = load_pem(public_key, DecodingKey::from_ec_pem, |bytes| bytes == P256_KEY_BYTES);
-                Ok((Algorithm::ES256, key?.ok_or(KeyError::NotPublicKey("a public key of the curve P-256"))?))
-            }
-            Self::EdDsa { public_key } => {
-                let key = load_pem(public_key, DecodingKey::from_ed_pem, |bytes| bytes == ED25519_KEY_BYTES);
-                Ok((Algorithm::EdDSA, key?.ok_or(KeyError::NotPublicKey("an Ed25519 public key"))?))
-            }
-        }
-    }
-}
-
-/// Says the algorithm and nothing of the key.
-impl fmt::Debug for JwtKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Hs256 { .. } => "Hs256",
-            Self::Rs256 { .. } => "Rs256",
-            Self::Es256 { .. } => "Es256",
-            Self::EdDsa { .. } => "EdDsa",
-        })
-    }
-}
-
-impl fmt::Display for KeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::SecretTooShort(bytes) => {
-                write!(f, "the JWT secret has {bytes} bytes: expected at least {JWT_SECRET_BYTES_MIN}")
-            }
-            Self::PrivateKey => f.write_str("the file holds a private key: expected the public key alone"),
-            Self::NotPublicKey(expected) => {
-                write!(f, "the file holds no usable key: expected PEM text with {expected}")
-            }
-            Self::CannotSign(why) => write!(f, "the token could not be signed: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for KeyError {}
-
 /// Checks that `alg` is the algorithm and that the signature is right, and no claim. An `aud` is not looked at either:
 /// the server has no name of its own that a token could be meant for.
 fn form_only(algorithm: Algorithm) -> Validation {
@@ -246,6 +141,10 @@ fn refusal(error: Error, token: &str) -> AuthError {
     }
 }
 
+fn unexpired(principal: Principal, now: Timestamp) -> Result<Principal, AuthError> {
+    if principal.is_expired(now) { Err(AuthError::TokenExpired) } else { Ok(principal) }
+}
+
 fn projects(claim: &[String]) -> Result<Projects, AuthError> {
     if claim.iter().any(|entry| entry == ALL_PROJECTS) {
         return Ok(Projects::All);
@@ -262,27 +161,6 @@ fn from_seconds(seconds: f64) -> Timestamp {
 fn token_key(token: &str) -> u64 {
     let hash = digest(&SHA256, token.as_bytes());
     hash.as_ref().iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte))
-}
-
-fn check_secret(secret: &[u8]) -> Result<(), KeyError> {
-    if secret.len() < JWT_SECRET_BYTES_MIN { Err(KeyError::SecretTooShort(secret.len())) } else { Ok(()) }
-}
-
-/// The public key in `pem`; none where there is no key of the kind and size asked for.
-fn load_pem(
-    pem: &str,
-    load: fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>,
-    is_size: impl Fn(usize) -> bool,
-) -> Result<Option<DecodingKey>, KeyError> {
-    // `jsonwebtoken` takes a private key for its public half, and out of a certificate whatever comes first.
-    if pem.contains("PRIVATE KEY-----") {
-        return Err(KeyError::PrivateKey);
-    }
-    if pem.contains("CERTIFICATE-----") {
-        return Ok(None);
-    }
-    let key = load(pem.as_bytes()).ok();
-    Ok(key.filter(|key| key.try_get_as_bytes().is_ok_and(|bytes| is_size(bytes.len()))))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 mod bearer;
 mod error;
 mod jwt;
+mod jwt_key;
 mod keys;
 mod mac;
 mod message_id;
@@ -20,7 +21,8 @@ mod token_cache;
 
 pub use bearer::bearer;
 pub use error::{AuthError, TicketError};
-pub use jwt::{JWT_SECRET_BYTES_MIN, JwtKey, KeyError, TOKEN_BYTES_MAX, Verifier, sign_hs256};
+pub use jwt::{TOKEN_BYTES_MAX, Verifier, sign_hs256};
+pub use jwt_key::{JWT_SECRET_BYTES_MIN, JwtKey, KeyError};
 pub use keys::ServerKeys;
 pub use message_id::{ForeignId, IdSigner, Instance, MESSAGE_ID_BYTES_MAX, MessageId};
 pub use origin::{OriginError, Origins, Verdict};
