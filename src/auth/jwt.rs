@@ -150,7 +150,7 @@ fn projects(claim: &[String]) -> Result<Projects, AuthError> {
         return Ok(Projects::All);
     }
     let ids = claim.iter().map(|entry| ProjectId::parse(entry)).collect::<Result<_, _>>();
-    ids.map(Projects::only).map_err(|error| AuthError::TokenClaims(format!("projects: {error}")))
+    ids.map(Projects::Only).map_err(|error| AuthError::TokenClaims(format!("projects: {error}")))
 }
 
 /// A moment that a claim names; one before the epoch is the epoch, one beyond counting the last that can be counted.

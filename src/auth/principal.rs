@@ -1,5 +1,6 @@
 //! Who calls, and what they may.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -29,8 +30,8 @@ pub struct Scopes(u8);
 pub enum Projects {
     /// Every project.
     All,
-    /// These, in the order of their ids.
-    Only(Vec<ProjectId>),
+    /// These and no others.
+    Only(BTreeSet<ProjectId>),
 }
 
 /// What a caller may, and where.
@@ -97,18 +98,16 @@ impl Scopes {
 }
 
 impl Projects {
-    /// These and no others.
-    pub fn only(mut ids: Vec<ProjectId>) -> Self {
-        ids.sort_unstable();
-        ids.dedup();
-        Self::Only(ids)
+    /// Those in `ids` and no others.
+    pub fn only(ids: impl IntoIterator<Item = ProjectId>) -> Self {
+        Self::Only(ids.into_iter().collect())
     }
 
     /// Is `project` among them?
     pub fn contains(&self, project: &ProjectId) -> bool {
         match self {
             Self::All => true,
-            Self::Only(ids) => ids.binary_search(project).is_ok(),
+            Self::Only(ids) => ids.contains(project),
         }
     }
 }
@@ -120,7 +119,8 @@ impl Principal {
         Self::new("anyone".to_owned(), None, rights, None)
     }
 
-    /// Someone whose credentials hold until `expires_at` and give `rights`; `token_key` as in [`token_key`](Self::token_key).
+    /// Someone whose credentials hold until `expires_at` and give `rights`; `token_key` as in
+    /// [`token_key`](Self::token_key).
     pub fn new(sub: String, expires_at: Option<Timestamp>, rights: Rights, token_key: Option<u64>) -> Self {
         Self(Arc::new(Known { sub, expires_at, rights, token_key }))
     }
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_principal_may_what_its_scopes_say_where_its_projects_say() {
-        let projects = Projects::only(vec![project("b"), project("a"), project("b")]);
+        let projects = Projects::only([project("b"), project("a"), project("b")]);
         let rights = Rights { scopes: Scopes::of(&[Scope::Run]), projects };
         let ann = Principal::new("ann".into(), Some(Timestamp::from_millis(5)), rights, Some(1));
         assert!(ann.may(Scope::Run, &project("a")) && ann.may(Scope::Run, &project("b")));

@@ -51,8 +51,9 @@ impl TicketKey {
     /// A ticket for `project`, or for all that `principal` sees. `nonce` is random.
     ///
     /// # Errors
-    /// [`AuthError::NoProject`] and [`AuthError::NoScope`] where `principal` may not watch; [`AuthError::TicketTooLong`]
-    /// where a `project` must be named, because all of them don't fit into [`TICKET_BYTES_MAX`].
+    /// [`AuthError::NoProject`] and [`AuthError::NoScope`] where `principal` may not watch;
+    /// [`AuthError::TicketTooLong`] where a `project` must be named, because all of them don't fit into
+    /// [`TICKET_BYTES_MAX`].
     pub fn issue(
         &self,
         principal: &Principal,
@@ -123,14 +124,14 @@ fn encode(principal: &Principal, project: Option<&ProjectId>, now: Timestamp, no
     to.extend(u16::try_from(principal.sub().len()).ok()?.to_be_bytes());
     to.extend(principal.sub().as_bytes());
     match (project, principal.projects()) {
-        (Some(project), _) => write_projects(&mut to, std::slice::from_ref(project))?,
-        (None, Projects::Only(ids)) => write_projects(&mut to, ids)?,
+        (Some(project), _) => write_projects(&mut to, std::iter::once(project))?,
+        (None, Projects::Only(ids)) => write_projects(&mut to, ids.iter())?,
         (None, Projects::All) => to.extend(ALL_PROJECTS.to_be_bytes()),
     }
     Some(to)
 }
 
-fn write_projects(to: &mut Vec<u8>, ids: &[ProjectId]) -> Option<()> {
+fn write_projects<'a>(to: &mut Vec<u8>, ids: impl ExactSizeIterator<Item = &'a ProjectId>) -> Option<()> {
     let count = u16::try_from(ids.len()).ok().filter(|count| *count != ALL_PROJECTS)?;
     to.extend(count.to_be_bytes());
     for id in ids {
@@ -165,7 +166,7 @@ fn read_projects(from: &mut Reader<'_>) -> Option<Projects> {
         let [length] = from.array()?;
         ProjectId::parse(from.text(length.into())?).ok()
     };
-    (0..count).map(read_one).collect::<Option<_>>().map(Projects::only)
+    (0..count).map(read_one).collect::<Option<_>>().map(Projects::Only)
 }
 
 /// What is still to be read.
@@ -249,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_ticket_is_bounded_unless_it_names_one_project() {
-        let many = (0..100).map(|n| project(&format!("{n:0>128}"))).collect();
+        let many = (0..100).map(|n| project(&format!("{n:0>128}")));
         let caller = principal(Scope::Subscribe, Projects::only(many));
         assert_eq!(key(1).issue(&caller, None, NOW, [0; 16]), Err(AuthError::TicketTooLong));
         let bound = project(&format!("{:0>128}", 7));

@@ -4,8 +4,8 @@
 //! - *unused*: within its time of being issued, or of its last extension; admits once, and is spent.
 //! - *spent*: admits who shows a message id of the project besides, until the JWT ends.
 //! - *expired*: its time is over and it was never used; admits nobody.
-//! - *unknown past*: as expired, but issued before a restart that the book does not remember across, so it may well have
-//!   been spent; treated as spent.
+//! - *unknown past*: as expired, but issued before a restart that the book does not remember across, so it may well
+//!   have been spent; treated as spent.
 //!
 //! What changes is handed back as a [`TicketNote`], to be made durable and applied again after a restart.
 
@@ -18,8 +18,8 @@ use super::ticket::Ticket;
 use super::{MessageId, Principal, TicketError, TicketKey, TicketNonce};
 use crate::model::{ProjectId, Timestamp};
 
-/// The most tickets remembered: 100,000 x some 120 bytes are 12 MB. At the limit the one that ends first is forgotten; a
-/// stream that was opened with it can't be opened with it again.
+/// The most tickets remembered: 100,000 x some 120 bytes are 12 MB. At the limit the one that ends first is forgotten;
+/// a stream that was opened with it can't be opened with it again.
 pub const TICKETS_REMEMBERED_MAX: usize = 100_000;
 
 /// Remembers which tickets were used, and which unused ones have more time.
@@ -76,8 +76,9 @@ enum Opening {
 impl TicketBook {
     /// An empty book over the tickets of `key`, which are good for `ttl` unused.
     ///
-    /// `began` is when this server started; `remembers_restarts` says whether the notes of those before it were, or will
-    /// be, [applied](Self::apply). Where not, a ticket issued before `began` may have been used unbeknown to this book.
+    /// `began` is when this server started; `remembers_restarts` says whether the notes of those before it were, or
+    /// will be, [applied](Self::apply). Where not, a ticket issued before `began` may have been used unbeknown to this
+    /// book.
     pub fn new(key: TicketKey, ttl: Duration, began: Timestamp, remembers_restarts: bool) -> Self {
         Self {
             key,
@@ -131,8 +132,8 @@ impl TicketBook {
         Ok(ticket.principal)
     }
 
-    /// Gives `ticket` its time anew, where it is unused and still good. The note is to be made durable; none where there
-    /// is nothing to extend.
+    /// Gives `ticket` its time anew, where it is unused and still good. The note is to be made durable; none where
+    /// there is nothing to extend.
     pub fn extend(&mut self, ticket: &str, now: Timestamp) -> Option<TicketNote> {
         let ticket = self.key.open(ticket)?;
         if ticket.ends_at() <= now || !self.is_unused(&ticket, now) {
