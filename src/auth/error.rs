@@ -1,0 +1,173 @@
+//! Why a caller is turned away, and with which status.
+
+use std::fmt;
+
+use super::Scope;
+
+/// Why a call is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthError {
+    /// The call carries neither a JWT nor a ticket.
+    NoCredentials,
+    /// The JWT is longer than [`TOKEN_BYTES_MAX`](super::TOKEN_BYTES_MAX).
+    TokenTooLong,
+    /// What was sent is no JWT.
+    TokenMalformed,
+    /// The JWT is signed with another algorithm than the configured one, or with none.
+    TokenAlgorithm,
+    /// The JWT's signature is not that of the configured key.
+    TokenSignature,
+    /// A claim is missing or of the wrong type; the text says which.
+    TokenClaims(String),
+    /// The JWT's `nbf` is still to come.
+    TokenNotYetValid,
+    /// The JWT's `exp` has passed.
+    TokenExpired,
+    /// The JWT is valid and lacks this scope.
+    NoScope(Scope),
+    /// The JWT is valid and does not name the project.
+    NoProject,
+    /// The ticket does not open this stream.
+    Ticket(TicketError),
+    /// A ticket for everything that the JWT names would be too long for a URL.
+    TicketTooLong,
+}
+
+/// Why a ticket does not open a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TicketError {
+    /// It is not a ticket of this server.
+    Unknown,
+    /// It was used, and no message id of the project came with it.
+    Spent,
+    /// It was not used within its time.
+    Expired,
+    /// It is for another project.
+    OtherProject,
+    /// The JWT that it was issued for has ended.
+    TokenExpired,
+}
+
+impl AuthError {
+    /// The HTTP status: 401 asks for other credentials, 403 says that these do not suffice, 400 that the call must
+    /// change.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::NoCredentials
+            | Self::TokenTooLong
+            | Self::TokenMalformed
+            | Self::TokenAlgorithm
+            | Self::TokenSignature
+            | Self::TokenClaims(_)
+            | Self::TokenNotYetValid
+            | Self::TokenExpired => 401,
+            Self::NoScope(_) | Self::NoProject | Self::Ticket(_) => 403,
+            Self::TicketTooLong => 400,
+        }
+    }
+
+    /// A stable word for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoCredentials => "credentials_required",
+            Self::TokenExpired => "token_expired",
+            Self::TokenTooLong
+            | Self::TokenMalformed
+            | Self::TokenAlgorithm
+            | Self::TokenSignature
+            | Self::TokenClaims(_)
+            | Self::TokenNotYetValid => "token_invalid",
+            Self::NoScope(_) => "scope_missing",
+            Self::NoProject => "project_forbidden",
+            Self::Ticket(why) => why.code(),
+            Self::TicketTooLong => "ticket_too_long",
+        }
+    }
+
+    /// The value of `WWW-Authenticate` (RFC 6750) where the answer needs one.
+    pub fn challenge(&self) -> Option<&'static str> {
+        match self {
+            Self::NoCredentials => Some(r#"Bearer realm="stepcast""#),
+            Self::NoScope(_) => Some(r#"Bearer realm="stepcast", error="insufficient_scope""#),
+            _ if self.status() == 401 => Some(r#"Bearer realm="stepcast", error="invalid_token""#),
+            _ => None,
+        }
+    }
+}
+
+impl TicketError {
+    /// A stable word for programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Unknown => "ticket_unknown",
+            Self::Spent => "ticket_spent",
+            Self::Expired => "ticket_expired",
+            Self::OtherProject => "ticket_other_project",
+            Self::TokenExpired => "ticket_token_expired",
+        }
+    }
+}
+
+impl fmt::Display for AuthError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoCredentials => "a JWT is needed, as Authorization: Bearer, or a ticket for a stream",
+            Self::TokenTooLong => "the token is too long",
+            Self::TokenMalformed => "the token is not a JWT",
+            Self::TokenAlgorithm => "the token is not signed with the algorithm that this server takes",
+            Self::TokenSignature => "the token's signature is wrong",
+            Self::TokenClaims(what) => return write!(f, "the token's claims are not usable: {what}"),
+            Self::TokenNotYetValid => "the token is not valid yet",
+            Self::TokenExpired => "the token has expired",
+            Self::NoScope(scope) => return write!(f, "the token lacks the scope {scope}"),
+            Self::NoProject => "the token is not for this project",
+            Self::Ticket(why) => return why.fmt(f),
+            Self::TicketTooLong => "the token names too many projects for one ticket: name a projectId",
+        })
+    }
+}
+
+impl fmt::Display for TicketError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "the ticket is not one of this server's",
+            Self::Spent => "the ticket has been used",
+            Self::Expired => "the ticket has expired unused",
+            Self::OtherProject => "the ticket is for another project",
+            Self::TokenExpired => "the token that the ticket was issued for has expired",
+        })
+    }
+}
+
+impl std::error::Error for AuthError {}
+
+impl std::error::Error for TicketError {}
+
+impl From<TicketError> for AuthError {
+    fn from(why: TicketError) -> Self {
+        Self::Ticket(why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_credentials_are_401_and_good_ones_that_do_not_suffice_403() {
+        for (error, status, challenged) in [
+            (AuthError::NoCredentials, 401, true),
+            (AuthError::TokenExpired, 401, true),
+            (AuthError::TokenClaims("no sub".into()), 401, true),
+            (AuthError::NoScope(Scope::Run), 403, true),
+            (AuthError::NoProject, 403, false),
+            (TicketError::Unknown.into(), 403, false),
+            (TicketError::TokenExpired.into(), 403, false),
+            (AuthError::TicketTooLong, 400, false),
+        ] {
+            assert_eq!((error.status(), error.challenge().is_some()), (status, challenged), "{error:?}");
+        }
+        assert_eq!(AuthError::NoScope(Scope::Run).to_string(), "the token lacks the scope run");
+        assert_eq!(AuthError::from(TicketError::Spent).code(), "ticket_spent");
+    }
+}

@@ -1,0 +1,130 @@
+//! The key that tokens are verified by, checked when the server starts rather than at its first token.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use jsonwebtoken::{Algorithm, DecodingKey};
+
+/// The shortest HS256 secret, in bytes: as long as the hash (RFC 7518).
+pub const JWT_SECRET_BYTES_MIN: usize = 32;
+
+/// What an RSA public key (PKCS#1, in DER) of 2048 to 8192 bits measures; `ring` refuses others only when it verifies.
+const RSA_KEY_BYTES: RangeInclusive<usize> = 268..=1040;
+
+/// An uncompressed point of P-256.
+const P256_KEY_BYTES: usize = 65;
+
+/// An Ed25519 public key.
+const ED25519_KEY_BYTES: usize = 32;
+
+/// The algorithm that tokens must be signed with, and what they are verified by.
+pub enum JwtKey {
+    /// HMAC with SHA-256; the secret signs as well as it verifies.
+    Hs256 {
+        /// At least [`JWT_SECRET_BYTES_MIN`] bytes.
+        secret: Vec<u8>,
+    },
+    /// RSA (PKCS#1 v1.5) with SHA-256.
+    Rs256 {
+        /// PEM text, 2048 to 8192 bits.
+        public_key: String,
+    },
+    /// ECDSA over P-256 with SHA-256.
+    Es256 {
+        /// PEM text.
+        public_key: String,
+    },
+    /// Ed25519.
+    EdDsa {
+        /// PEM text.
+        public_key: String,
+    },
+}
+
+/// Why a key can't be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyError {
+    /// The HS256 secret has only so many bytes.
+    SecretTooShort(usize),
+    /// The PEM text holds a private key, which has no place on this server.
+    PrivateKey,
+    /// The PEM text does not hold the public key named here.
+    NotPublicKey(&'static str),
+    /// Signing failed.
+    CannotSign(String),
+}
+
+impl JwtKey {
+    /// What `jsonwebtoken` needs to verify with it.
+    pub(super) fn load(&self) -> Result<(Algorithm, DecodingKey), KeyError> {
+        match self {
+            Self::Hs256 { secret } => {
+                check_secret(secret)?;
+                Ok((Algorithm::HS256, DecodingKey::from_secret(secret)))
+            }
+            Self::Rs256 { public_key } => {
+                let key = load_pem(public_key, DecodingKey::from_rsa_pem, |bytes| RSA_KEY_BYTES.contains(&bytes));
+                Ok((Algorithm::RS256, key?.ok_or(KeyError::NotPublicKey("an RSA public key of 2048 to 8192 bits"))?))
+            }
+            Self::Es256 { public_key } => {
+                let key = load_pem(public_key, DecodingKey::from_ec_pem, |bytes| bytes == P256_KEY_BYTES);
+                Ok((Algorithm::ES256, key?.ok_or(KeyError::NotPublicKey("a public key of the curve P-256"))?))
+            }
+            Self::EdDsa { public_key } => {
+                let key = load_pem(public_key, DecodingKey::from_ed_pem, |bytes| bytes == ED25519_KEY_BYTES);
+                Ok((Algorithm::EdDSA, key?.ok_or(KeyError::NotPublicKey("an Ed25519 public key"))?))
+            }
+        }
+    }
+}
+
+/// Says the algorithm and nothing of the key.
+impl fmt::Debug for JwtKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hs256 { .. } => "Hs256",
+            Self::Rs256 { .. } => "Rs256",
+            Self::Es256 { .. } => "Es256",
+            Self::EdDsa { .. } => "EdDsa",
+        })
+    }
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SecretTooShort(bytes) => {
+                write!(f, "the JWT secret has {bytes} bytes: expected at least {JWT_SECRET_BYTES_MIN}")
+            }
+            Self::PrivateKey => f.write_str("the file holds a private key: expected the public key alone"),
+            Self::NotPublicKey(expected) => {
+                write!(f, "the file holds no usable key: expected PEM text with {expected}")
+            }
+            Self::CannotSign(why) => write!(f, "the token could not be signed: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+/// Is `secret` long enough?
+pub(super) fn check_secret(secret: &[u8]) -> Result<(), KeyError> {
+    if secret.len() < JWT_SECRET_BYTES_MIN { Err(KeyError::SecretTooShort(secret.len())) } else { Ok(()) }
+}
+
+/// The public key in `pem`; none where there is no key of the kind and size asked for.
+fn load_pem(
+    pem: &str,
+    load: fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>,
+    is_size: impl Fn(usize) -> bool,
+) -> Result<Option<DecodingKey>, KeyError> {
+    // `jsonwebtoken` takes a private key for its public half, and out of a certificate whatever comes first.
+    if pem.contains("PRIVATE KEY-----") {
+        return Err(KeyError::PrivateKey);
+    }
+    if pem.contains("CERTIFICATE-----") {
+        return Ok(None);
+    }
+    let key = load(pem.as_bytes()).ok();
+    Ok(key.filter(|key| key.try_get_as_bytes().is_ok_and(|bytes| is_size(bytes.len()))))
+}

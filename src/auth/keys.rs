@@ -1,0 +1,54 @@
+//! The server's own keys, all derived from one master secret.
+
+use ring::hkdf::{HKDF_SHA256, Prk, Salt};
+use ring::hmac::{HMAC_SHA256, Key};
+
+use super::{IdSigner, Instance, TicketKey};
+
+/// One key for message ids and another for tickets, so that neither can be passed off as the other.
+///
+/// The same master secret gives the same keys, so a server that keeps its secret knows its ids and tickets again after
+/// a restart.
+pub struct ServerKeys {
+    ids: Key,
+    tickets: Key,
+}
+
+impl ServerKeys {
+    /// Derives the keys from `master`: at least 32 bytes that nobody can guess. They are stored, made anew at each
+    /// start, or the HS256 secret.
+    pub fn derive(master: &[u8]) -> Self {
+        let master = Salt::new(HKDF_SHA256, b"stepcast").extract(master);
+        Self { ids: expand(&master, b"message ids 1"), tickets: expand(&master, b"tickets 1") }
+    }
+
+    /// Signs and reads the message ids of `instance`.
+    pub fn id_signer(&self, instance: Instance) -> IdSigner {
+        IdSigner::new(self.ids.clone(), instance)
+    }
+
+    /// Issues and opens tickets.
+    pub fn ticket_key(&self) -> TicketKey {
+        TicketKey::new(self.tickets.clone())
+    }
+}
+
+fn expand(master: &Prk, label: &[u8]) -> Key {
+    let label = [label];
+    master.expand(&label, HMAC_SHA256).expect("a key is shorter than what HKDF can give").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_follow_from_the_master_and_differ_from_each_other() {
+        let tags = |keys: &ServerKeys| [&keys.ids, &keys.tickets].map(|key| super::super::mac::tag::<16>(key, &[b"x"]));
+        let (one, again, other) =
+            (ServerKeys::derive(&[1; 32]), ServerKeys::derive(&[1; 32]), ServerKeys::derive(&[2; 32]));
+        assert_eq!(tags(&one), tags(&again));
+        assert_ne!(tags(&one)[0], tags(&one)[1]);
+        assert_ne!(tags(&one), tags(&other));
+    }
+}

@@ -1,0 +1,263 @@
+//! The story of a ticket.
+
+use super::*;
+use crate::auth::{Instance, Projects, Rights, Scope, Scopes, ServerKeys};
+
+const TTL_MS: u64 = 15_000;
+const ISSUED: Timestamp = Timestamp::from_millis(1_000_000);
+const JWT_END: Timestamp = Timestamp::from_millis(10_000_000);
+
+/// A server that may be restarted: its keys stay, its book is new.
+struct Server {
+    keys: ServerKeys,
+    book: TicketBook,
+}
+
+impl Server {
+    fn started(began: Timestamp, remembers_restarts: bool) -> Self {
+        let keys = ServerKeys::derive(&[7; 32]);
+        let book = TicketBook::new(keys.ticket_key(), Duration::from_millis(TTL_MS), began, remembers_restarts);
+        Self { keys, book }
+    }
+
+    fn ticket(&self, nonce: u8) -> String {
+        let rights = Rights { scopes: Scopes::ALL, projects: Projects::only(vec![project("p"), project("q")]) };
+        let ann = Principal::new("ann".into(), Some(JWT_END), rights, Some(1));
+        self.keys.ticket_key().issue(&ann, Some(&project("p")), ISSUED, [nonce; 16]).expect("issued")
+    }
+
+    fn message_id(&self, of: &str) -> MessageId {
+        // Of an instance before this one, as after a restart without a data directory.
+        let signer = self.keys.id_signer(Instance::from_random([1; 6]));
+        let mut text = Vec::new();
+        signer.write(&mut text, &project(of), 5);
+        let text = String::from_utf8(text).expect("ids are ASCII");
+        self.keys.id_signer(Instance::from_random([2; 6])).read(&text, &project(of)).expect("genuine")
+    }
+
+    fn first(&mut self, ticket: &str, now: Timestamp) -> Result<TicketNote, TicketError> {
+        let admission = self.book.admit(ticket, &project("p"), None, now)?;
+        Ok(admission.spends.expect("a first use spends"))
+    }
+
+    fn again(&mut self, ticket: &str, now: Timestamp) -> Result<(), TicketError> {
+        let id = self.message_id("p");
+        let admission = self.book.admit(ticket, &project("p"), Some(id), now)?;
+        assert_eq!(admission.spends, None, "opened again, not spent again");
+        Ok(())
+    }
+}
+
+fn project(text: &str) -> ProjectId {
+    ProjectId::parse(text).expect("an id")
+}
+
+fn after(ms: u64) -> Timestamp {
+    ISSUED.plus_millis(ms)
+}
+
+fn server() -> Server {
+    Server::started(Timestamp::from_millis(0), true)
+}
+
+#[test]
+fn the_first_use_admits_a_subscriber_and_spends() {
+    let mut server = server();
+    let ticket = server.ticket(1);
+    let admission = server.book.admit(&ticket, &project("p"), None, after(0)).expect("admitted");
+    assert!(admission.principal.may(Scope::Subscribe, &project("p")));
+    assert!(!admission.principal.has_scope(Scope::Run), "a ticket grants subscribe alone");
+    assert!(!admission.principal.sees(&project("q")), "bound to p");
+    assert_eq!((admission.principal.expires_at(), admission.principal.token_key()), (Some(JWT_END), Some(1)));
+    let note = admission.spends.expect("spent");
+    assert_eq!((note.kind, note.until), (TicketNoteKind::Spent, JWT_END));
+}
+
+#[test]
+fn a_second_use_is_refused_even_before_the_note_is_durable() {
+    let mut server = server();
+    let ticket = server.ticket(1);
+    let note = server.first(&ticket, after(0)).expect("admitted");
+    assert_eq!(server.first(&ticket, after(1)), Err(TicketError::Spent));
+    server.book.apply(&note);
+    assert_eq!(server.first(&ticket, after(2)), Err(TicketError::Spent));
+    assert_eq!(server.first(&ticket, after(TTL_MS * 2)), Err(TicketError::Spent));
+    assert!(server.first(&server.ticket(2), after(2)).is_ok(), "another ticket is another matter");
+}
+
+#[test]
+fn an_unused_ticket_is_good_for_its_ttl() {
+    for (ms, expected) in [(0, true), (TTL_MS - 1, true), (TTL_MS, false), (TTL_MS + 1, false)] {
+        let mut server = server();
+        let ticket = server.ticket(1);
+        assert_eq!(server.first(&ticket, after(ms)).is_ok(), expected, "after {ms} ms");
+    }
+}
+
+#[test]
+fn a_spent_ticket_and_a_genuine_id_open_again_until_the_jwt_ends() {
+    let mut server = server();
+    let ticket = server.ticket(1);
+    server.first(&ticket, after(0)).expect("admitted");
+    let last = Timestamp::from_millis(JWT_END.as_millis() - 1);
+    for now in [after(1), after(TTL_MS * 10), last] {
+        assert_eq!(server.again(&ticket, now), Ok(()));
+        server.book.forget_expired(now);
+    }
+    assert_eq!(server.again(&ticket, JWT_END), Err(TicketError::TokenExpired));
+}
+
+#[test]
+fn a_first_use_may_resume_as_well() {
+    let mut server = server();
+    let (ticket, id) = (server.ticket(1), server.message_id("p"));
+    let admission = server.book.admit(&ticket, &project("p"), Some(id), after(0)).expect("admitted");
+    assert!(admission.spends.is_some());
+}
+
+#[test]
+fn what_is_no_ticket_or_for_another_project_is_refused() {
+    let mut server = server();
+    let ticket = server.ticket(1);
+    let id = Some(server.message_id("q"));
+    assert_eq!(server.book.admit(&ticket, &project("q"), id, after(0)), Err(TicketError::OtherProject));
+    let stranger = ServerKeys::derive(&[8; 32]).ticket_key();
+    let forged = stranger.issue(&Principal::anyone(), None, ISSUED, [1; 16]).expect("issued");
+    for bad in ["", "x", "é", &forged, &ticket[1..]] {
+        assert_eq!(server.first(bad, after(0)), Err(TicketError::Unknown), "{bad}");
+    }
+    assert!(server.book.is_empty(), "refusals leave no trace");
+    assert!(server.first(&ticket, after(0)).is_ok(), "and spend nothing");
+}
+
+#[test]
+fn an_expired_ticket_that_was_never_used_opens_nothing_even_with_an_id() {
+    let mut server = server();
+    let ticket = server.ticket(1);
+    assert_eq!(server.again(&ticket, after(TTL_MS)), Err(TicketError::Expired));
+    assert_eq!(server.first(&ticket, after(TTL_MS)), Err(TicketError::Expired));
+}
+
+#[test]
+fn a_restart_with_notes_remembers_all() {
+    let mut old = server();
+    let (spent, unused, extended) = (old.ticket(1), old.ticket(2), old.ticket(3));
+    let notes = [old.first(&spent, after(0)).expect("spent"), old.book.extend(&extended, after(10_000)).expect("more")];
+    let stored = serde_json::to_string(&notes).expect("notes are JSON");
+    let mut new = Server::started(after(12_000), true);
+    for note in serde_json::from_str::<Vec<TicketNote>>(&stored).expect("and back") {
+        new.book.apply(&note);
+        new.book.apply(&note);
+    }
+    assert_eq!(new.first(&spent, after(12_000)), Err(TicketError::Spent));
+    assert_eq!(new.again(&spent, after(12_000)), Ok(()));
+    assert!(new.first(&unused, after(12_000)).is_ok(), "an unused one is good after a restart");
+    assert!(new.first(&extended, after(24_999)).is_ok(), "and so is the time that it was given");
+    let mut late = Server::started(after(TTL_MS), true);
+    assert_eq!(late.again(&late.ticket(4), after(TTL_MS)), Err(TicketError::Expired));
+}
+
+#[test]
+fn a_restart_without_notes_lets_the_id_decide() {
+    let mut new = Server::started(after(60_000), false);
+    let ticket = new.ticket(1);
+    assert_eq!(new.first(&ticket, after(60_000)), Err(TicketError::Expired));
+    assert_eq!(new.again(&ticket, after(60_000)), Ok(()));
+    assert_eq!(new.again(&ticket, JWT_END), Err(TicketError::TokenExpired));
+    let mut same = Server::started(ISSUED, false);
+    assert_eq!(same.again(&ticket, after(60_000)), Err(TicketError::Expired), "issued here, and never used");
+}
+
+#[test]
+fn an_extension_gives_an_unused_ticket_its_time_anew() {
+    let mut server = server();
+    let ticket = server.ticket(1);
+    let note = server.book.extend(&ticket, after(14_000)).expect("unused");
+    assert_eq!((note.kind, note.until), (TicketNoteKind::Extended, after(14_000 + TTL_MS)));
+    let again = server.book.extend(&ticket, after(28_000)).expect("and again");
+    server.book.apply(&note);
+    assert_eq!(
+        server.book.peek(&ticket, &project("p"), None, after(42_999)).map(|ann| ann.sub().to_owned()),
+        Ok("ann".into())
+    );
+    assert_eq!(server.first(&ticket, after(28_000 + TTL_MS)), Err(TicketError::Expired));
+    let spent = server.first(&ticket, after(42_999)).expect("in time");
+    server.book.apply(&again);
+    assert_eq!(server.first(&ticket, after(42_999)), Err(TicketError::Spent), "an old extension brings nothing back");
+    assert_eq!(spent.until, JWT_END);
+}
+
+#[test]
+fn what_is_spent_expired_or_no_ticket_is_not_extended() {
+    let mut server = server();
+    let (spent, unused) = (server.ticket(1), server.ticket(2));
+    server.first(&spent, after(0)).expect("spent");
+    assert_eq!(server.book.extend(&spent, after(1)), None);
+    assert_eq!(server.book.extend(&unused, after(TTL_MS)), None);
+    assert_eq!(server.book.extend("x", after(0)), None);
+    assert_eq!(server.book.extend(&unused, JWT_END), None);
+}
+
+#[test]
+fn an_extension_ends_with_the_jwt() {
+    let server = server();
+    let ends_soon = after(20_000);
+    let rights = Rights { scopes: Scopes::ALL, projects: Projects::All };
+    let ann = Principal::new("ann".into(), Some(ends_soon), rights, None);
+    let ticket = server.keys.ticket_key().issue(&ann, None, ISSUED, [1; 16]).expect("issued");
+    let mut book = server.book;
+    assert_eq!(book.extend(&ticket, after(14_000)).map(|note| note.until), Some(ends_soon));
+    assert_eq!(book.admit(&ticket, &project("p"), None, ends_soon), Err(TicketError::TokenExpired));
+}
+
+#[test]
+fn peeking_spends_nothing_and_sees_what_admit_sees() {
+    let mut server = server();
+    let ticket = server.ticket(1);
+    for _ in 0..2 {
+        assert!(server.book.peek(&ticket, &project("p"), None, after(0)).is_ok());
+    }
+    server.first(&ticket, after(0)).expect("still unused");
+    assert_eq!(server.book.peek(&ticket, &project("p"), None, after(0)), Err(TicketError::Spent));
+    let id = server.message_id("p");
+    assert!(server.book.peek(&ticket, &project("p"), Some(id), after(0)).is_ok());
+}
+
+#[test]
+fn a_refunded_ticket_is_unused_again() {
+    let mut server = server();
+    let ticket = server.ticket(1);
+    let note = server.first(&ticket, after(14_000)).expect("admitted");
+    server.book.refund(&note, after(20_000));
+    assert!(server.first(&ticket, after(20_000 + TTL_MS - 1)).is_ok());
+    assert_eq!(server.first(&ticket, after(20_000 + TTL_MS - 1)), Err(TicketError::Spent));
+}
+
+#[test]
+fn what_makes_no_difference_any_more_is_forgotten() {
+    let mut server = server();
+    let (spent, extended) = (server.ticket(1), server.ticket(2));
+    server.first(&spent, after(0)).expect("spent");
+    server.book.extend(&extended, after(0)).expect("extended");
+    server.book.forget_expired(after(TTL_MS - 1));
+    assert_eq!(server.book.len(), 2);
+    server.book.forget_expired(after(TTL_MS));
+    assert_eq!(server.book.len(), 1);
+    server.book.forget_expired(JWT_END);
+    assert!(server.book.is_empty());
+}
+
+#[test]
+fn the_book_is_bounded_and_forgets_what_ends_first() {
+    let mut server = server();
+    server.book.remembered_max = 3;
+    let tickets: Vec<String> = (0..4).map(|nonce| server.ticket(nonce)).collect();
+    server.book.extend(&tickets[0], after(0)).expect("ends first");
+    for ticket in &tickets[1..] {
+        server.first(ticket, after(0)).expect("spent");
+        assert!(server.book.len() <= 3);
+    }
+    for ticket in &tickets[1..] {
+        assert_eq!(server.first(ticket, after(0)), Err(TicketError::Spent));
+    }
+}
