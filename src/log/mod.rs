@@ -25,9 +25,14 @@ pub use thread::{LogHandle, start};
 use crate::auth::TicketNote;
 use crate::model::{OutputStream, Plan, ProjectId, Record, RunId, RunStatus, StepId, Timestamp};
 
-/// Whom an answer is for. Only the one who asked knows what it means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ReplyTo(pub u64);
+/// Whom an answer is for.
+#[derive(Debug, Clone)]
+pub enum ReplyTo {
+    /// The loop, which alone knows what the number means.
+    Loop(u64),
+    /// A thread that waits for it.
+    Caller(crossbeam_channel::Sender<Answer>),
+}
 
 /// What the log is asked to do.
 #[derive(Debug)]

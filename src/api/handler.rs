@@ -1,0 +1,333 @@
+//! From request to action: origin, credentials, rights, parameters, in this order.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::query::Parameters;
+use super::publish::read_events;
+use super::render::Render;
+use super::{Action, Ask, Call, Condition, Facts, PlanRequest, Purpose, Route, read_json};
+use crate::auth::{AuthError, IdSigner, Origins, Principal, Projects, Scope, TicketBook, TicketKey, TicketNote, Verdict, Verifier, bearer};
+use crate::http::{Method, Problem, Request, Response, media};
+use crate::log::Query;
+use crate::model::{ProjectId, StepId, RunId};
+
+/// Makes 128 random bits.
+pub type Random = Box<dyn FnMut() -> [u8; 16] + Send>;
+
+/// The longest `Idempotency-Key`, in bytes.
+const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
+/// The interface's description.
+const OPENAPI: &[u8] = include_bytes!("openapi.json");
+
+/// The page at `/`.
+const HOME: &[u8] = include_bytes!("home.html");
+
+/// What the page may load and talk to: itself and this server.
+const HOME_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What the handlers go by.
+pub struct ApiSettings {
+    /// Checks tokens; none where everyone may do everything.
+    pub verifier: Option<Verifier>,
+    /// Browser origins that may call.
+    pub origins: Origins,
+    /// Reads message ids.
+    pub signer: IdSigner,
+    /// Issues tickets.
+    pub ticket_key: TicketKey,
+    /// Admits tickets.
+    pub tickets: TicketBook,
+    /// How long a ticket is good for.
+    pub ticket_ttl: Duration,
+    /// Are the metrics served here? Not where they have an address of their own.
+    pub serves_metrics: bool,
+}
+
+/// See the [module](super).
+pub struct Api {
+    pub(super) settings: ApiSettings,
+    random: Random,
+}
+
+impl Api {
+    /// Handlers that go by `settings`.
+    pub fn new(settings: ApiSettings, random: Random) -> Self {
+        Self { settings, random }
+    }
+
+    /// Decides a call.
+    pub fn handle(&mut self, request: &Request, facts: &Facts) -> Call {
+        let (origin, host) = (request.headers.text("origin"), request.headers.text("host"));
+        let verdict = self.settings.origins.judge(origin, host);
+        let action = self.decide(request, verdict, facts).unwrap_or_else(|problem| Action::Answer(problem.into()));
+        let is_preflight = request.method == Method::Options;
+        let headers = match is_preflight {
+            true => self.settings.origins.preflight_headers(verdict),
+            false => self.settings.origins.headers(verdict),
+        };
+        Call { action, headers: headers.into_iter().map(|(name, value)| (name, value.into_owned())).collect() }
+    }
+
+    /// Reads the message ids of this server.
+    pub fn signer(&self) -> &IdSigner {
+        &self.settings.signer
+    }
+
+    /// What became of a ticket before, or just now.
+    pub fn note_ticket(&mut self, note: &TicketNote) {
+        self.settings.tickets.apply(note);
+    }
+
+    /// The stream that a ticket was spent for did not begin.
+    pub fn refund_ticket(&mut self, note: &TicketNote, facts: &Facts) {
+        self.settings.tickets.refund(note, facts.now.wall);
+    }
+
+    /// Gives an unused ticket its time anew: its bearer is sent away for now.
+    pub fn extend_ticket(&mut self, request: &Request, facts: &Facts) -> Option<TicketNote> {
+        let parameters = Parameters::read(request).ok()?;
+        self.settings.tickets.extend(parameters.text("ticket")?, facts.now.wall)
+    }
+
+    /// Forgets tickets whose time is over.
+    pub fn forget_expired(&mut self, facts: &Facts) {
+        self.settings.tickets.forget_expired(facts.now.wall);
+    }
+
+    fn decide(&mut self, request: &Request, verdict: Verdict, facts: &Facts) -> Result<Action, Problem> {
+        let route = Route::parse(request.method, request.path)?;
+        if verdict.refuses(route.changes_state()) {
+            return Err(Problem::forbidden("origin_forbidden", "pages of this origin may not make this call"));
+        }
+        if let Some(action) = self.turn_away(&route, request, facts) {
+            return Ok(action);
+        }
+        match route {
+            Route::Options(allow) => Ok(Action::Answer(Response::new(204).header("Allow", allow))),
+            Route::Home => Ok(Action::Answer(home())),
+            Route::Health => Ok(Action::Answer(Response::json(200, r#"{"status":"ok"}"#))),
+            Route::Ready => ready(facts.condition),
+            Route::Metrics if self.settings.serves_metrics => Ok(Action::Metrics),
+            Route::Metrics => Err(Problem::not_found("metrics have an address of their own")),
+            Route::OpenApi => Ok(Action::Answer(Response::json(200, OPENAPI))),
+            Route::Stream(project) => self.stream(project, request, facts),
+            Route::Ticket => self.ticket(request, facts),
+            Route::Check => self.plan(request, Purpose::Check, facts),
+            Route::SubmitNamed => self.plan(request, Purpose::RunNamed, facts),
+            Route::Submit(project) => self.plan(request, Purpose::Run(project), facts),
+            Route::Publish(project) => self.publish(project, request, facts),
+            Route::Cancel(project, run) => {
+                self.authorize(request, Scope::Run, &project, facts)?;
+                Ok(Action::Ask(Ask::Cancel(project, run.clone()), Render::Cancelled(run)))
+            }
+            Route::Subscribers(project) => {
+                self.authorize(request, Scope::Admin, &project, facts)?;
+                Ok(Action::Subscribers(project))
+            }
+            Route::Projects => self.projects(request, facts),
+            Route::Runs(project) => self.runs(project, request, facts),
+            Route::Run(project, run) => {
+                self.authorize(request, Scope::Subscribe, &project, facts)?;
+                Ok(Action::Ask(Ask::Read(Query::Run { project, run }), Render::Body))
+            }
+            Route::RunEvents(project, run) => self.run_events(project, run, request, facts),
+            Route::StepOutput(project, run, step) => self.step_output(project, run, step, request, facts),
+        }
+    }
+
+    /// The refusal of a call that can't be served just now: soft for an `EventSource`, which would give up for good.
+    fn turn_away(&mut self, route: &Route, request: &Request, facts: &Facts) -> Option<Action> {
+        if route.is_always_served() && !facts.is_full {
+            return None;
+        }
+        let refusal = match facts.condition.refusal() {
+            Some(refusal) => refusal,
+            None if facts.is_full => Problem::unavailable("too_many_connections", "as many are connected as may be", 1),
+            None => return None,
+        };
+        if let Route::Stream(project) = route
+            && is_event_source(request)
+        {
+            return Some(Action::Busy(project.clone()));
+        }
+        // A store that takes nothing still answers what it holds, and its streams go on.
+        let is_read = !route.changes_state() && facts.condition == Condition::StoreDown;
+        (!is_read).then(|| Action::Answer(refusal.into()))
+    }
+
+    /// Whom the call's token stands for.
+    pub(super) fn principal(&self, request: &Request, facts: &Facts) -> Result<Principal, Problem> {
+        let Some(verifier) = &self.settings.verifier else { return Ok(Principal::anyone()) };
+        let token = request.headers.text("authorization").and_then(bearer);
+        let token = token.ok_or_else(|| refused(&AuthError::NoCredentials))?;
+        verifier.verify(token, facts.now.wall).map_err(|error| refused(&error))
+    }
+
+    /// Whom the call's token stands for, where it gives `scope` in `project`.
+    fn authorize(
+        &self,
+        request: &Request,
+        scope: Scope,
+        project: &ProjectId,
+        facts: &Facts,
+    ) -> Result<Principal, Problem> {
+        let principal = self.principal(request, facts)?;
+        principal.require_in(scope, project).map_err(|error| refused(&error))?;
+        Ok(principal)
+    }
+
+    fn ticket(&mut self, request: &Request, facts: &Facts) -> Result<Action, Problem> {
+        #[derive(Deserialize, Default)]
+        #[serde(rename_all = "camelCase", default)]
+        struct Wanted {
+            project_id: Option<ProjectId>,
+        }
+        let principal = self.principal(request, facts)?;
+        let is_empty = request.body.iter().all(u8::is_ascii_whitespace);
+        let wanted: Wanted = if is_empty { Wanted::default() } else { read_json(json_body(request)?)? };
+        let project = wanted.project_id.as_ref();
+        let nonce = (self.random)();
+        let ticket = self.settings.ticket_key.issue(&principal, project, facts.now.wall, nonce);
+        let ticket = ticket.map_err(|error| refused(&error))?;
+        let mut body = json!({"ticket": ticket, "expiresIn": self.settings.ticket_ttl.as_millis() as u64});
+        if let Some(project) = project {
+            body["sseUrl"] = json!(format!("{}?ticket={ticket}", stream_path(project)));
+        }
+        Ok(Action::Answer(Response::json(200, body.to_string()).header("Cache-Control", "no-store")))
+    }
+
+    fn plan(&mut self, request: &Request, purpose: Purpose, facts: &Facts) -> Result<Action, Problem> {
+        let principal = self.principal(request, facts)?;
+        let may = match &purpose {
+            Purpose::Run(project) => principal.require_in(Scope::Run, project),
+            Purpose::Check | Purpose::RunNamed => principal.require(Scope::Run),
+        };
+        may.map_err(|error| refused(&error))?;
+        let idempotency_key = idempotency_key(request)?;
+        let body = json_body(request)?.to_vec();
+        Ok(Action::Ask(Ask::Plan(PlanRequest { body, purpose, idempotency_key, principal }), Render::Accepted))
+    }
+
+    fn publish(&mut self, project: ProjectId, request: &Request, facts: &Facts) -> Result<Action, Problem> {
+        let principal = self.authorize(request, Scope::Publish, &project, facts)?;
+        let events = read_events(json_body(request)?, principal.has_scope(Scope::Admin))?;
+        let render = Render::Published { project: project.clone(), token_key: principal.token_key() };
+        Ok(Action::Ask(Ask::Publish(project, events), render))
+    }
+
+    fn projects(&mut self, request: &Request, facts: &Facts) -> Result<Action, Problem> {
+        let principal = self.principal(request, facts)?;
+        principal.require(Scope::Subscribe).map_err(|error| refused(&error))?;
+        let parameters = Parameters::read(request)?;
+        let visible = match principal.projects() {
+            Projects::All => None,
+            Projects::Only(ids) => Some(ids.iter().cloned().collect()),
+        };
+        let query = Query::Projects { visible, after: parameters.parsed("after")?, limit: parameters.limit()? };
+        Ok(Action::Ask(Ask::Read(query), Render::Projects))
+    }
+
+    fn runs(&mut self, project: ProjectId, request: &Request, facts: &Facts) -> Result<Action, Problem> {
+        self.authorize(request, Scope::Subscribe, &project, facts)?;
+        let parameters = Parameters::read(request)?;
+        let (status, before, limit) = (parameters.status()?, parameters.parsed("before")?, parameters.limit()?);
+        Ok(Action::Ask(Ask::Read(Query::Runs { project, status, before, limit }), Render::Body))
+    }
+
+    fn run_events(
+        &mut self,
+        project: ProjectId,
+        run: RunId,
+        request: &Request,
+        facts: &Facts,
+    ) -> Result<Action, Problem> {
+        self.authorize(request, Scope::Subscribe, &project, facts)?;
+        let parameters = Parameters::read(request)?;
+        let after = match parameters.text("after") {
+            None => 0,
+            Some(id) => match self.settings.signer.read(id, &project) {
+                Ok(id) if id.is_ours() => id.seq(),
+                _ => return Err(Problem::new(400, "invalid_parameter", "after: expected an event id of this project")),
+            },
+        };
+        let limit = parameters.limit()?;
+        Ok(Action::Ask(Ask::Read(Query::Events { project, run, after, limit }), Render::Body))
+    }
+
+    fn step_output(
+        &mut self,
+        project: ProjectId,
+        run: RunId,
+        step: StepId,
+        request: &Request,
+        facts: &Facts,
+    ) -> Result<Action, Problem> {
+        self.authorize(request, Scope::Subscribe, &project, facts)?;
+        let stream = Parameters::read(request)?.stream()?;
+        let range = request.headers.text("range").map(str::to_owned);
+        Ok(Action::Ask(Ask::Read(Query::Output { project, run, step, stream }), Render::Output { range }))
+    }
+}
+
+/// Where a project's stream is.
+pub(crate) fn stream_path(project: &ProjectId) -> String {
+    format!("/api/sse/projects/{project}")
+}
+
+/// Does the client ask for an event stream by name, as `EventSource` does?
+pub(super) fn is_event_source(request: &Request) -> bool {
+    media::names(request.headers.all("accept"), "text/event-stream")
+}
+
+/// What a caller who may not is answered.
+pub(crate) fn refused(error: &AuthError) -> Problem {
+    let mut problem = Problem::new(error.status(), error.code(), error.to_string());
+    problem.challenge = error.challenge();
+    problem
+}
+
+fn home() -> Response {
+    let page = Response::new(200).content("text/html; charset=utf-8", HOME);
+    page.header("Content-Security-Policy", HOME_POLICY).header("Referrer-Policy", "no-referrer")
+}
+
+fn ready(condition: Condition) -> Result<Action, Problem> {
+    match condition.refusal() {
+        None | Some(_) if condition == Condition::Overloaded || condition == Condition::Serving => {
+            Ok(Action::Answer(Response::json(200, r#"{"status":"ok"}"#)))
+        }
+        refusal => Err(refusal.unwrap_or_else(|| Problem::internal("no reason is known"))),
+    }
+}
+
+/// The body of a call that takes JSON.
+fn json_body<'r>(request: &'r Request) -> Result<&'r [u8], Problem> {
+    match request.headers.text("content-type") {
+        Some(content_type) if !media::is_json(content_type) => {
+            Err(Problem::unsupported_media_type("this call takes application/json"))
+        }
+        _ => Ok(match &request.body {
+            Cow::Borrowed(body) => body,
+            Cow::Owned(body) => body,
+        }),
+    }
+}
+
+fn idempotency_key(request: &Request) -> Result<Option<String>, Problem> {
+    let Some(key) = request.headers.first("idempotency-key") else { return Ok(None) };
+    let is_fit = (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) && key.iter().all(|b| (b' '..=b'~').contains(b));
+    match str::from_utf8(key) {
+        Ok(key) if is_fit => Ok(Some(key.to_owned())),
+        _ => Err(Problem::new(
+            400,
+            "invalid_idempotency_key",
+            format!("Idempotency-Key: expected 1 to {IDEMPOTENCY_KEY_BYTES_MAX} printable ASCII characters"),
+        )),
+    }
+}

@@ -1,0 +1,139 @@
+//! The calls: a [`Request`] in, an [`Action`] out.
+//!
+//! Handlers decide, they do nothing: no socket, no thread, no clock. What a call needs from elsewhere is named in its
+//! action, and the answer to it comes back through [`Render`].
+
+mod handler;
+mod one_line;
+mod publish;
+mod query;
+mod render;
+mod route;
+mod stream;
+
+use serde::Deserialize;
+
+pub use handler::{Api, ApiSettings, Random};
+pub use publish::EVENTS_MAX;
+pub use render::Render;
+pub use route::Route;
+pub use stream::StreamRequest;
+
+use crate::http::{Problem, Response};
+use crate::log::{PublishedEvent, Query};
+use crate::model::{Now, ProjectId, RunId};
+
+/// A call, decided.
+#[derive(Debug)]
+pub struct Call {
+    /// What is to be done.
+    pub action: Action,
+    /// Headers that its answer gets, whatever it is.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+/// What a call needs done.
+#[derive(Debug)]
+pub enum Action {
+    /// Answer this.
+    Answer(Response),
+    /// Ask for it, and answer what comes back.
+    Ask(Ask, Render),
+    /// Begin a stream.
+    Stream(Box<StreamRequest>),
+    /// Answer 200 and end at once, so that an `EventSource` tries again.
+    Busy(ProjectId),
+    /// Answer with the metrics.
+    Metrics,
+    /// Answer how many watch a project.
+    Subscribers(ProjectId),
+}
+
+/// What a call asks of other threads.
+#[derive(Debug)]
+pub enum Ask {
+    /// Of the log: keep and broadcast these.
+    Publish(ProjectId, Vec<PublishedEvent>),
+    /// Of the intake: read and check a plan, and run it unless it was sent to be checked alone.
+    Plan(PlanRequest),
+    /// Of the log: end a run.
+    Cancel(ProjectId, RunId),
+    /// Of the log: look something up.
+    Read(Query),
+}
+
+/// A plan as it was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanRequest {
+    /// The body.
+    pub body: Vec<u8>,
+    /// Whether it is to be run, and where.
+    pub purpose: Purpose,
+    /// `Idempotency-Key`.
+    pub idempotency_key: Option<String>,
+    /// Projects that the caller may run plans in, where the body names the project.
+    pub principal: crate::auth::Principal,
+}
+
+/// What a plan was sent for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be checked.
+    Check,
+    /// To be run in this project.
+    Run(ProjectId),
+    /// To be run in the project that the body names.
+    RunNamed,
+}
+
+/// What the server is like just now.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Facts {
+    /// What time it is.
+    pub now: Now,
+    /// Whether it takes work.
+    pub condition: Condition,
+    /// The connection is one more than may be.
+    pub is_full: bool,
+}
+
+/// Whether the server takes work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Condition {
+    /// Not yet.
+    Starting,
+    /// Yes.
+    #[default]
+    Serving,
+    /// Not now: the log is behind.
+    Overloaded,
+    /// Not now: the store takes nothing.
+    StoreDown,
+    /// No longer.
+    Draining,
+}
+
+impl Condition {
+    /// The refusal of a call that can't be served in this condition.
+    pub fn refusal(self) -> Option<Problem> {
+        let (code, detail) = match self {
+            Self::Serving => return None,
+            Self::Starting => ("starting", "the server is starting"),
+            Self::Overloaded => ("overloaded", "the server is behind with its work"),
+            Self::StoreDown => ("store_unavailable", "the store takes nothing just now"),
+            Self::Draining => ("draining", "the server is shutting down"),
+        };
+        Some(Problem::unavailable(code, detail, 1))
+    }
+}
+
+/// Reads a body as JSON.
+///
+/// # Errors
+/// 400 with line and column where it is none, 422 where it is JSON of another shape.
+pub(crate) fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => Problem::new(422, "invalid_body", error.to_string()),
+        _ => Problem::new(400, "invalid_json", error.to_string()),
+    })
+}

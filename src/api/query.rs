@@ -1,0 +1,64 @@
+//! Parameters in the query of a call, read as what they mean.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use crate::http::{Problem, Query, Request};
+use crate::model::{OutputStream, RunStatus};
+
+/// Entries that a list holds where the call does not say, and at most.
+const LIMIT_DEFAULT: usize = 100;
+const LIMIT_MAX: usize = 1000;
+
+/// The query of a request.
+pub(super) struct Parameters<'r>(Query<'r>);
+
+impl<'r> Parameters<'r> {
+    pub(super) fn read(request: &Request<'r>) -> Result<Self, Problem> {
+        Ok(Self(Query::parse(request.query)?))
+    }
+
+    /// The text of a parameter that is there.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.0.first(name)
+    }
+
+    /// A parameter as a value of its type.
+    pub(super) fn parsed<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, Problem> {
+        self.text(name).map(str::parse).transpose().map_err(|error: T::Err| bad(name, &error.to_string()))
+    }
+
+    /// One of `words`, each with what it means.
+    pub(super) fn word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, Problem> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        match words.iter().find(|(word, _)| *word == text) {
+            Some((_, meaning)) => Ok(Some(*meaning)),
+            None => {
+                let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+                Err(bad(name, &format!("expected one of {}", words.join(", "))))
+            }
+        }
+    }
+
+    pub(super) fn limit(&self) -> Result<usize, Problem> {
+        let Some(text) = self.text("limit") else { return Ok(LIMIT_DEFAULT) };
+        let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+        limit.ok_or_else(|| bad("limit", &format!("expected a number from 1 to {LIMIT_MAX}")))
+    }
+
+    pub(super) fn status(&self) -> Result<Option<RunStatus>, Problem> {
+        let Some(text) = self.text("status") else { return Ok(None) };
+        let expected = "expected queued, running, completed, failed or cancelled";
+        RunStatus::parse(text).map(Some).ok_or_else(|| bad("status", expected))
+    }
+
+    pub(super) fn stream(&self) -> Result<Option<OutputStream>, Problem> {
+        let words =
+            [("stdout", OutputStream::Stdout), ("stderr", OutputStream::Stderr), ("text", OutputStream::Text)];
+        self.word("stream", &words)
+    }
+}
+
+fn bad(name: &str, expected: &str) -> Problem {
+    Problem::new(400, "invalid_parameter", format!("{name}: {expected}"))
+}

@@ -1,0 +1,99 @@
+//! `GET /api/sse/projects/:projectId`: who may watch, and from where on.
+
+use super::handler::{Api, is_event_source, refused};
+use super::query::Parameters;
+use super::{Action, Facts};
+use crate::auth::{AuthError, MessageId, Principal, Scope, TicketNote};
+use crate::http::{Method, Problem, Request};
+use crate::log::ResumeFrom;
+use crate::model::{ProjectId, RunId};
+
+/// A stream that may begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamRequest {
+    /// What to watch.
+    pub project: ProjectId,
+    /// From where on, if the client says.
+    pub resume: Option<ResumeFrom>,
+    /// This run alone.
+    pub run: Option<RunId>,
+    /// Send snapshots.
+    pub snapshots: bool,
+    /// Send heartbeats as messages.
+    pub heartbeat_as_message: bool,
+    /// Who watches.
+    pub principal: Principal,
+    /// What must be kept before the stream begins.
+    pub spends: Option<TicketNote>,
+    /// Answer with the head alone.
+    pub head_only: bool,
+    /// The client is an `EventSource`, or acts like one.
+    pub is_event_source: bool,
+}
+
+/// A message id that a client shows, and where.
+struct Shown<'r> {
+    /// In the header, where only a browser that has watched puts it.
+    header: Option<&'r str>,
+    /// In the header or in the query.
+    either: Option<&'r str>,
+}
+
+impl Api {
+    pub(super) fn stream(&mut self, project: ProjectId, request: &Request, facts: &Facts) -> Result<Action, Problem> {
+        let parameters = Parameters::read(request)?;
+        let run = parameters.parsed("runId")?;
+        let yes_no = [("0", false), ("1", true), ("false", false), ("true", true)];
+        let snapshots = parameters.word("snapshot", &yes_no)?.unwrap_or(true);
+        let heartbeats = [("message", true), ("comment", false)];
+        let heartbeat_as_message = parameters.word("heartbeat", &heartbeats)?.unwrap_or(false);
+        let header = request.headers.text("last-event-id").filter(|id| !id.is_empty());
+        let query = parameters.text("lastEventId").filter(|id| !id.is_empty());
+        let shown = Shown { header, either: header.or(query) };
+        let head_only = request.method == Method::Head;
+        let (principal, spends) = self.admit(&project, request, parameters.text("ticket"), &shown, facts)?;
+        let resume = shown.either.map(|id| match self.settings.signer.read(id, &project) {
+            Ok(id) if id.is_ours() => ResumeFrom::Seq(id.seq()),
+            _ => ResumeFrom::Unknown,
+        });
+        let is_event_source = is_event_source(request);
+        Ok(Action::Stream(Box::new(StreamRequest {
+            project,
+            resume,
+            run,
+            snapshots,
+            heartbeat_as_message,
+            principal,
+            spends,
+            head_only,
+            is_event_source,
+        })))
+    }
+
+    /// Who watches: by token, or else by ticket.
+    fn admit(
+        &mut self,
+        project: &ProjectId,
+        request: &Request,
+        ticket: Option<&str>,
+        shown: &Shown,
+        facts: &Facts,
+    ) -> Result<(Principal, Option<TicketNote>), Problem> {
+        let has_token = request.headers.first("authorization").is_some();
+        let Some(ticket) = ticket.filter(|_| !has_token && self.settings.verifier.is_some()) else {
+            let principal = self.principal(request, facts)?;
+            principal.require_in(Scope::Subscribe, project).map_err(|error| refused(&error))?;
+            return Ok((principal, None));
+        };
+        let genuine: Option<MessageId> = shown.header.and_then(|id| self.settings.signer.read(id, project).ok());
+        let now = facts.now.wall;
+        let admitted = match request.method {
+            Method::Head => self.settings.tickets.peek(ticket, project, genuine, now).map(|principal| (principal, None)),
+            _ => {
+                let admission = self.settings.tickets.admit(ticket, project, genuine, now);
+                admission.map(|admission| (admission.principal, admission.spends))
+            }
+        };
+        admitted.map_err(|error| refused(&AuthError::from(error)))
+    }
+}
