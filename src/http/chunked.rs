@@ -27,7 +27,7 @@ const TRAILERS_MAX: usize = 32;
 
 /// The most bytes that a chunked body of `body_bytes` takes on the wire.
 pub(super) const fn wire_bytes_max(body_bytes: usize) -> usize {
-    2 * body_bytes + OVERHEAD_BYTES_MAX + CHUNK_LINE_BYTES_MAX + TRAILER_BYTES_MAX
+    body_bytes.saturating_mul(2).saturating_add(OVERHEAD_BYTES_MAX + CHUNK_LINE_BYTES_MAX + TRAILER_BYTES_MAX)
 }
 
 /// How far a chunked body has been scanned.
@@ -85,7 +85,7 @@ impl Chunked {
         if overhead > OVERHEAD_BYTES_MAX + self.content_bytes {
             return Err(Problem::new(413, "body_too_large", "the body comes in chunks that are too small"));
         }
-        if size > (body_bytes - self.content_bytes) as u64 {
+        if size > body_bytes.saturating_sub(self.content_bytes) as u64 {
             return Err(Problem::body_too_large(body_bytes));
         }
         if size == 0 {
@@ -96,7 +96,7 @@ impl Chunked {
         let size = size as usize;
         self.content_bytes += size;
         // What was framing stays framing: the data's CRLF is counted when the next size comes.
-        self.part = Part::Data { end: at + size + 2 };
+        self.part = Part::Data { end: at.saturating_add(size).saturating_add(2) };
         Ok(())
     }
 
@@ -197,8 +197,11 @@ impl<'b> Iterator for Chunks<'b> {
 mod tests {
     use super::*;
 
-    /// Status of the refusal, or the content and where it ends.
-    fn decode(input: &[u8], body_bytes: usize) -> Result<Option<(Cow<'_, [u8]>, usize)>, u16> {
+    /// The content and where it ends.
+    type Decoded<'b> = (Cow<'b, [u8]>, usize);
+
+    /// What a body decodes to, `None` if it has not ended, or the status of the refusal.
+    fn decode(input: &[u8], body_bytes: usize) -> Result<Option<Decoded<'_>>, u16> {
         let mut scan = Chunked::starting_at(0);
         let end = scan.advance(input, body_bytes).map_err(|problem| problem.status)?;
         Ok(end.map(|end| (scan.content(input), end)))

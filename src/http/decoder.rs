@@ -34,7 +34,7 @@ impl Limits {
     /// The most bytes that one request takes. A connection that holds as many never needs to read more to get a verdict
     /// other than [`Verdict::NeedMore`].
     pub const fn request_bytes_max(&self) -> usize {
-        self.head_bytes + chunked::wire_bytes_max(self.body_bytes)
+        self.head_bytes.saturating_add(chunked::wire_bytes_max(self.body_bytes))
     }
 }
 
@@ -194,7 +194,7 @@ impl HeadScan {
         if self.is_past_request_line {
             return limits.head_bytes;
         }
-        limits.head_bytes.min(self.begin + limits.target_bytes + REQUEST_LINE_EXTRA_BYTES)
+        limits.head_bytes.min(limits.target_bytes.saturating_add(self.begin + REQUEST_LINE_EXTRA_BYTES))
     }
 
     fn over_limit(&self, limits: &Limits) -> Problem {
@@ -258,7 +258,7 @@ impl BodyScan {
                 Err(Problem::body_too_large(limits.body_bytes))
             }
             // The limit keeps the length within `usize`.
-            Framing::Length(length) => Ok(Self::Length { start, end: start + length as usize }),
+            Framing::Length(length) => Ok(Self::Length { start, end: start.saturating_add(length as usize) }),
             Framing::Chunked => Ok(Self::Chunked(Chunked::starting_at(start))),
         }
     }

@@ -444,9 +444,27 @@ fn no_byte_of_any_kind_does_harm_anywhere() {
         framed("Transfer-Encoding: chunked\r\nConnection: close", "3;a\r\nabc\r\n0\r\nA: b\r\n\r\n").into_bytes();
     for at in 0..good.len() {
         for byte in 0..=255 {
-            let mut input = good.clone();
-            input[at] = byte;
-            assert_eq!(fed(&input, [input.len()]), fed(&input, 0..=input.len()), "{byte} at {at}");
+            for removed in 0..=1 {
+                let mut input = good.clone();
+                input.splice(at..at + removed, [byte]);
+                assert_eq!(fed(&input, [input.len()]), fed(&input, 0..=input.len()), "{byte} at {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn lengths_beyond_memory_overflow_nothing() {
+    let unlimited = Limits { head_bytes: usize::MAX, target_bytes: usize::MAX, body_bytes: usize::MAX };
+    assert_eq!(unlimited.request_bytes_max(), usize::MAX);
+    for input in [
+        framed("Content-Length: 18446744073709551615", "x"),
+        framed("Transfer-Encoding: chunked", "1\r\nx\r\nfffffffffffffffe\r\nx"),
+    ] {
+        let mut decoder = Decoder::new();
+        for end in 0..=input.len() {
+            let verdict = seen(decoder.decode(&input.as_bytes()[..end], &unlimited));
+            assert!(matches!(verdict, Seen::More(_)), "{verdict:?}");
         }
     }
 }
