@@ -1,1 +1,34 @@
 //! Bytes to requests, responses to bytes, and the frames of Server-Sent Events. Pure: no socket, no clock.
+//!
+//! A connection owns a [`Decoder`] and an input buffer. It gives the decoder all it has read, and acts on the
+//! [`Verdict`]: wait, serve the [`Request`], or answer the [`Problem`] and close. A [`Response`] is appended to the
+//! connection's output as bytes.
+//!
+//! What is strict here is strict on purpose (RFC 9112, section 11.2): wherever two programs on one path could read
+//! the same bytes as different messages, the message is refused rather than repaired.
+
+mod chunked;
+mod decoder;
+mod encoding;
+mod head;
+mod host;
+mod lines;
+pub mod media;
+mod path;
+mod problem;
+mod query;
+pub mod range;
+mod request;
+mod response;
+pub mod sse;
+mod status;
+mod target;
+
+pub use decoder::{Decoder, Limits, Phase, Verdict};
+pub use encoding::BadEncoding;
+pub use head::HEADERS_MAX;
+pub use path::{SEGMENTS_MAX, Segments};
+pub use problem::Problem;
+pub use query::{QUERY_PAIRS_MAX, Query};
+pub use request::{Headers, Method, Request, Version};
+pub use response::{Body, Response, write_stream_head};

@@ -1,0 +1,243 @@
+//! Answers, and how they are written.
+
+use std::borrow::Cow;
+use std::io::Write as _;
+use std::sync::Arc;
+
+use super::{Version, sse, status};
+
+/// An answer whose length is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// 200 to 599.
+    pub status: u16,
+    content_type: Option<&'static str>,
+    headers: Vec<(&'static str, Cow<'static, str>)>,
+    body: Body,
+}
+
+/// The bytes of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// Built into the program.
+    Static(&'static [u8]),
+    /// Made for this answer.
+    Owned(Vec<u8>),
+    /// Held by others too.
+    Shared(Arc<[u8]>),
+}
+
+impl Body {
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Static(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl From<&'static [u8]> for Body {
+    fn from(bytes: &'static [u8]) -> Self {
+        Self::Static(bytes)
+    }
+}
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Self {
+        Self::Static(text.as_bytes())
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Owned(bytes)
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Self::Owned(text.into_bytes())
+    }
+}
+
+impl From<Arc<[u8]>> for Body {
+    fn from(bytes: Arc<[u8]>) -> Self {
+        Self::Shared(bytes)
+    }
+}
+
+impl Response {
+    /// An answer without content.
+    pub fn new(status: u16) -> Self {
+        Self { status, content_type: None, headers: Vec::new(), body: Body::Static(b"") }
+    }
+
+    /// An answer that is the JSON in `body`.
+    pub fn json(status: u16, body: impl Into<Body>) -> Self {
+        Self::new(status).content("application/json", body)
+    }
+
+    /// An answer that is text.
+    pub fn text(status: u16, body: impl Into<Body>) -> Self {
+        Self::new(status).content("text/plain; charset=utf-8", body)
+    }
+
+    /// The same answer with this content.
+    #[must_use]
+    pub fn content(mut self, content_type: &'static str, body: impl Into<Body>) -> Self {
+        self.content_type = Some(content_type);
+        self.body = body.into();
+        self
+    }
+
+    /// The same answer with a further header. A control byte in `value`, which no caller may let come so far, becomes a
+    /// space: no value ever ends its line.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        let value = value.into();
+        debug_assert!(!value.bytes().any(is_forbidden), "a control byte in {name}");
+        self.headers.push((name, sanitized(value)));
+        self
+    }
+
+    /// The bytes of the content.
+    pub fn body(&self) -> &[u8] {
+        self.body.as_bytes()
+    }
+
+    /// Appends the answer to `out`.
+    ///
+    /// `date` is the moment in the format of the `Date` header (RFC 9110, section 5.6.7), which the caller keeps for a
+    /// second. `version` is the request's, 1.1 where it has none. With `keep_alive` the connection stays open after it.
+    /// `head_only` leaves the content out and says its length all the same, as `HEAD` asks for.
+    pub fn write_to(&self, out: &mut Vec<u8>, date: &str, version: Version, keep_alive: bool, head_only: bool) {
+        let body = self.body();
+        write_status_and_date(out, self.status, date);
+        if let Some(content_type) = self.content_type {
+            write_header(out, "Content-Type", content_type);
+        }
+        if !status::is_bodiless(self.status) {
+            out.extend_from_slice(b"Content-Length: ");
+            write_number(out, body.len());
+            out.extend_from_slice(b"\r\n");
+        }
+        for (name, value) in &self.headers {
+            write_header(out, name, value);
+        }
+        match (keep_alive, version) {
+            (false, _) => write_header(out, "Connection", "close"),
+            (true, Version::Http10) => write_header(out, "Connection", "keep-alive"),
+            (true, Version::Http11) => {}
+        }
+        out.extend_from_slice(b"\r\n");
+        if !head_only && !status::is_bodiless(self.status) {
+            out.extend_from_slice(body);
+        }
+    }
+}
+
+/// Appends the head of an event stream: status 200, [what every stream says](sse::HEADERS), and `extra`.
+///
+/// A stream has no length and is not chunked either, so that a frame is the same bytes for every subscriber: it ends
+/// when the connection closes, and says so.
+pub fn write_stream_head<'h>(out: &mut Vec<u8>, date: &str, extra: impl IntoIterator<Item = (&'h str, &'h str)>) {
+    write_status_and_date(out, 200, date);
+    for (name, value) in sse::HEADERS {
+        write_header(out, name, value);
+    }
+    for (name, value) in extra {
+        debug_assert!(!value.bytes().any(is_forbidden), "a control byte in {name}");
+        write_header(out, name, &sanitized(Cow::Borrowed(value)));
+    }
+    write_header(out, "Connection", "close");
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_status_and_date(out: &mut Vec<u8>, status: u16, date: &str) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    write_number(out, status.into());
+    out.push(b' ');
+    out.extend_from_slice(status::reason(status).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    write_header(out, "Date", date);
+}
+
+fn write_header(out: &mut Vec<u8>, name: &str, value: &str) {
+    for part in [name, ": ", value, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+fn write_number(out: &mut Vec<u8>, number: usize) {
+    write!(out, "{number}").expect("a Vec takes every write");
+}
+
+/// A byte that no header value may hold.
+fn is_forbidden(b: u8) -> bool {
+    b.is_ascii_control() && b != b'\t'
+}
+
+fn sanitized(value: Cow<'_, str>) -> Cow<'_, str> {
+    if !value.bytes().any(is_forbidden) {
+        return value;
+    }
+    let is_forbidden = |c: char| u8::try_from(c).is_ok_and(is_forbidden);
+    Cow::Owned(value.replace(is_forbidden, " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(response: &Response, version: Version, keep_alive: bool, head_only: bool) -> String {
+        let mut out = Vec::new();
+        response.write_to(&mut out, "Tue, 14 Nov 2023 22:13:20 GMT", version, keep_alive, head_only);
+        String::from_utf8(out).expect("text")
+    }
+
+    const DATE: &str = "Date: Tue, 14 Nov 2023 22:13:20 GMT\r\n";
+
+    #[test]
+    fn an_answer_has_its_length_and_says_whether_the_connection_stays() {
+        let ok = Response::json(200, "{}").header("X-A", "b\tc");
+        let head =
+            format!("HTTP/1.1 200 OK\r\n{DATE}Content-Type: application/json\r\nContent-Length: 2\r\nX-A: b\tc\r\n");
+        for (version, keep_alive, head_only, rest) in [
+            (Version::Http11, true, false, "\r\n{}"),
+            (Version::Http11, true, true, "\r\n"),
+            (Version::Http11, false, false, "Connection: close\r\n\r\n{}"),
+            (Version::Http10, true, false, "Connection: keep-alive\r\n\r\n{}"),
+            (Version::Http10, false, true, "Connection: close\r\n\r\n"),
+        ] {
+            assert_eq!(written(&ok, version, keep_alive, head_only), format!("{head}{rest}"));
+        }
+    }
+
+    #[test]
+    fn an_empty_answer_has_a_length_too_unless_its_status_forbids() {
+        let empty = |status| written(&Response::new(status), Version::Http11, true, false);
+        assert_eq!(empty(202), format!("HTTP/1.1 202 Accepted\r\n{DATE}Content-Length: 0\r\n\r\n"));
+        assert_eq!(empty(204), format!("HTTP/1.1 204 No Content\r\n{DATE}\r\n"));
+        let not_modified = Response::text(304, "never sent");
+        assert!(written(&not_modified, Version::Http11, true, false).ends_with("charset=utf-8\r\n\r\n"));
+    }
+
+    #[test]
+    fn no_value_ends_its_line() {
+        assert_eq!(sanitized("a\r\nSet-Cookie: b\0\x7f\té".into()), "a  Set-Cookie: b  \té");
+        assert!(matches!(sanitized("plain".into()), Cow::Borrowed("plain")));
+    }
+
+    #[test]
+    fn a_stream_ends_when_the_connection_does() {
+        let mut out = Vec::new();
+        write_stream_head(&mut out, "Tue, 14 Nov 2023 22:13:20 GMT", [("Vary", "Origin")]);
+        let expected = format!(
+            "HTTP/1.1 200 OK\r\n{DATE}Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\n\
+             X-Accel-Buffering: no\r\nVary: Origin\r\nConnection: close\r\n\r\n"
+        );
+        assert_eq!(String::from_utf8_lossy(&out), expected);
+    }
+}
