@@ -22,23 +22,20 @@ pub struct Problem {
     pub retry_after: Option<u32>,
     /// The methods that are allowed, as in `Allow`.
     pub allow: Option<&'static str>,
+    /// What credentials are asked for, as in `WWW-Authenticate`.
+    pub challenge: Option<&'static str>,
 }
 
 impl Problem {
     /// A problem with nothing but these.
     pub fn new(status: u16, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         debug_assert!((400..600).contains(&status), "{status} is no error");
-        Self { status, code, detail: detail.into(), issues: None, retry_after: None, allow: None }
+        Self { status, code, detail: detail.into(), issues: None, retry_after: None, allow: None, challenge: None }
     }
 
     /// 400: the bytes are no HTTP message.
     pub fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(400, "malformed_request", detail)
-    }
-
-    /// 401: no credentials, or none that can be believed.
-    pub fn unauthorized(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(401, code, detail)
     }
 
     /// 403: the credentials do not reach so far.
@@ -128,8 +125,8 @@ impl From<&Problem> for Response {
         let mut response = Self::new(problem.status)
             .content("application/problem+json", problem.to_json())
             .header("Cache-Control", "no-store");
-        if problem.status == 401 {
-            response = response.header("WWW-Authenticate", "Bearer");
+        if let Some(challenge) = problem.challenge {
+            response = response.header("WWW-Authenticate", challenge);
         }
         if let Some(seconds) = problem.retry_after {
             response = response.header("Retry-After", seconds.to_string());
@@ -167,7 +164,8 @@ mod tests {
              {\"status\":429,\"title\":\"Too Many Requests\",\"detail\":\"wait a \\\"bit\\\"\",\"code\":\"busy\"}"
         );
         assert!(text(Problem::method_not_allowed("GET, HEAD")).contains("\r\nAllow: GET, HEAD\r\n"));
-        assert!(text(Problem::unauthorized("no_token", "")).contains("\r\nWWW-Authenticate: Bearer\r\n"));
+        let problem = Problem { challenge: Some("Bearer"), ..Problem::new(401, "no_token", "") };
+        assert!(text(problem).contains("\r\nWWW-Authenticate: Bearer\r\n"));
     }
 
     #[test]

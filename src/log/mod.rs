@@ -263,6 +263,8 @@ pub enum Answer {
 /// Where a stream begins.
 #[derive(Debug)]
 pub struct Attached {
+    /// The project.
+    pub project: ProjectId,
     /// Everything up to here it has, or is told of by the snapshots.
     pub position: u64,
     /// How it begins.

@@ -72,49 +72,69 @@ impl Journal {
         snapshots: bool,
         now: Now,
     ) -> Result<Answer, StoreError> {
-        let followed = match &run {
-            Some(run) => match self.known_run(project, run)? {
-                Some(number) => Some(number),
-                None => return Ok(Answer::Refused(Refusal::UnknownRun)),
-            },
+        let run = match run {
             None => None,
+            Some(run) => match self.store.run_number(project, &run)? {
+                None => return Ok(Answer::Refused(Refusal::UnknownRun)),
+                number => number,
+            },
         };
-        let newest = self.projects.get(project).map_or(0, |entry| entry.newest);
-        let mut resume = self.how_to_resume(project, resume, newest)?;
-        let mut position = match resume {
-            (Resume::Resumed, seq) => seq,
-            _ => newest,
+        let newest = self.newest(project);
+        let (resume, position) = self.how_to_resume(project, resume, newest)?;
+        let mut attached = match run {
+            None => self.begin(project, resume, position, snapshots, now)?,
+            Some(number) => self.begin_run(project, number, resume, position)?,
         };
-        let mut is_over = false;
-        if let Some(number) = followed {
-            let (first, last) = self.bounds(project, number)?;
-            is_over = matches!((resume, last), ((Resume::Resumed, seq), Some(last)) if seq >= last);
-            if resume.0 == Resume::Fresh {
-                let first = first.unwrap_or(newest + 1);
-                if first >= self.store.floor(project)? {
-                    position = first - 1;
-                } else {
-                    resume.0 = Resume::Reset(ResetReason::Expired);
-                }
-            }
-            if let (Resume::Reset(_), Some(last)) = (resume.0, last) {
-                // The snapshot tells the run so far; its last message is still to come, so that the stream ends.
-                position = last - 1;
+        attached.backlog = self.begin_to_watch(project)?;
+        Ok(Answer::Attached(Box::new(attached)))
+    }
+
+    /// Where a stream of everything begins.
+    fn begin(
+        &mut self,
+        project: &ProjectId,
+        resume: Resume,
+        position: u64,
+        wants_snapshots: bool,
+        now: Now,
+    ) -> Result<Attached, StoreError> {
+        let snapshots = match resume {
+            Resume::Fresh if !wants_snapshots => Vec::new(),
+            Resume::Resumed => Vec::new(),
+            Resume::Fresh | Resume::Reset(_) => self.snapshots(project, position, now)?,
+        };
+        Ok(Attached { project: project.clone(), position, resume, run: None, is_over: false, snapshots, backlog: None })
+    }
+
+    /// Where a stream of one run begins: with its first message, unless that can't be gone on from any more.
+    fn begin_run(
+        &mut self,
+        project: &ProjectId,
+        number: RunNumber,
+        mut resume: Resume,
+        mut position: u64,
+    ) -> Result<Attached, StoreError> {
+        let (first, last) = self.bounds(project, number)?;
+        if resume == Resume::Fresh {
+            let first = first.unwrap_or(position + 1);
+            match first < self.store.floor(project)? {
+                true => resume = Resume::Reset(ResetReason::Expired),
+                false => position = first - 1,
             }
         }
-        let wants_snapshots = match resume.0 {
-            Resume::Fresh => snapshots && followed.is_none(),
-            Resume::Resumed => false,
-            Resume::Reset(_) => true,
-        };
-        let snapshots = match followed {
-            _ if !wants_snapshots => Vec::new(),
-            Some(number) => vec![self.snapshot(project, number, position)?],
-            None => self.snapshots(project, position, now)?,
-        };
-        let backlog = self.begin_to_watch(project)?;
-        let attached = Attached { position, resume: resume.0, run: followed, is_over, snapshots, backlog };
-        Ok(Answer::Attached(Box::new(attached)))
+        let mut snapshots = Vec::new();
+        if let Resume::Reset(_) = resume {
+            // The snapshot tells the run so far. The last message of one that has ended is still to come, so that the
+            // stream ends.
+            position = last.map_or(position, |last| last - 1);
+            snapshots.push(self.snapshot(project, number, position)?);
+        }
+        let is_over = resume == Resume::Resumed && last.is_some_and(|last| position >= last);
+        Ok(Attached { project: project.clone(), position, resume, run: Some(number), is_over, snapshots, backlog: None })
+    }
+
+    fn newest(&self, project: &ProjectId) -> u64 {
+        self.projects.get(project).map_or(0, |entry| entry.newest)
     }
 
     fn how_to_resume(
@@ -136,7 +156,7 @@ impl Journal {
 
     /// The loop is sent the project's messages from now on; its newest so far, where it was not before.
     fn begin_to_watch(&mut self, project: &ProjectId) -> Result<Option<Frames>, StoreError> {
-        let newest = self.projects.get(project).map_or(0, |entry| entry.newest);
+        let newest = self.newest(project);
         if self.projects.get(project).is_some_and(|entry| entry.is_watched) {
             return Ok(None);
         }
@@ -179,9 +199,14 @@ impl Journal {
         now: Now,
     ) -> Result<Answer, StoreError> {
         if after + 1 < self.store.floor(project)? && !self.is_whole(project, run)? {
-            return self.attach_again(project, run, now);
+            let (reset, newest) = (Resume::Reset(ResetReason::Expired), self.newest(project));
+            let attached = match run {
+                None => self.begin(project, reset, newest, true, now)?,
+                Some(number) => self.begin_run(project, number, reset, newest)?,
+            };
+            return Ok(Answer::Attached(Box::new(attached)));
         }
-        let newest = self.projects.get(project).map_or(0, |entry| entry.newest);
+        let newest = self.newest(project);
         let mut page = Page { up_to: newest, ..Page::default() };
         let (signer, id_text) = (&self.signer, &mut self.id_text);
         self.store.messages(project, after, run, &mut |message| {
@@ -202,22 +227,6 @@ impl Journal {
         let Some(number) = run else { return Ok(false) };
         let (first, _) = self.bounds(project, number)?;
         Ok(first.is_none_or(|first| self.store.floor(project).is_ok_and(|floor| first >= floor)))
-    }
-
-    fn attach_again(&mut self, project: &ProjectId, run: Option<RunNumber>, now: Now) -> Result<Answer, StoreError> {
-        let mut position = self.projects.get(project).map_or(0, |entry| entry.newest);
-        let snapshots = match run {
-            None => self.snapshots(project, position, now)?,
-            Some(number) => {
-                if let (_, Some(last)) = self.bounds(project, number)? {
-                    position = last - 1;
-                }
-                vec![self.snapshot(project, number, position)?]
-            }
-        };
-        let resume = Resume::Reset(ResetReason::Expired);
-        let attached = Attached { position, resume, run, is_over: false, snapshots, backlog: None };
-        Ok(Answer::Attached(Box::new(attached)))
     }
 
     /// The `seq` of a run's first message and, where it has ended, of its last.
@@ -297,10 +306,6 @@ impl Journal {
         String::from_utf8_lossy(&self.id_text).into_owned()
     }
 
-    fn known_run(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
-        self.store.run_number(project, run)
-    }
-
     fn runs(
         &mut self,
         project: &ProjectId,
@@ -310,7 +315,7 @@ impl Journal {
     ) -> Result<Answer, StoreError> {
         let before = match before {
             None => None,
-            Some(run) => match self.known_run(project, &run)? {
+            Some(run) => match self.store.run_number(project, &run)? {
                 Some(number) => Some(number),
                 None => return Ok(Answer::Refused(Refusal::UnknownRun)),
             },
@@ -349,7 +354,7 @@ impl Journal {
     }
 
     fn run(&mut self, project: &ProjectId, run: &RunId) -> Result<Answer, StoreError> {
-        let Some(number) = self.known_run(project, run)? else { return Ok(Answer::Refused(Refusal::UnknownRun)) };
+        let Some(number) = self.store.run_number(project, run)? else { return Ok(Answer::Refused(Refusal::UnknownRun)) };
         let mut wholes = Vec::new();
         let mut left = RUN_OUTPUTS_BYTES_MAX;
         let cut = self.state(number)?.map_or_else(Vec::new, |state| {
@@ -368,7 +373,7 @@ impl Journal {
     }
 
     fn events(&mut self, project: &ProjectId, run: &RunId, after: u64, limit: usize) -> Result<Answer, StoreError> {
-        let Some(number) = self.known_run(project, run)? else { return Ok(Answer::Refused(Refusal::UnknownRun)) };
+        let Some(number) = self.store.run_number(project, run)? else { return Ok(Answer::Refused(Refusal::UnknownRun)) };
         let mut body = b"{\"events\":[".to_vec();
         let (mut shown, mut last, mut has_more) = (0, 0, false);
         let (signer, id_text) = (&self.signer, &mut self.id_text);
@@ -407,7 +412,7 @@ impl Journal {
         step: &StepId,
         stream: Option<OutputStream>,
     ) -> Result<Answer, StoreError> {
-        let Some(number) = self.known_run(project, run)? else { return Ok(Answer::Refused(Refusal::UnknownRun)) };
+        let Some(number) = self.store.run_number(project, run)? else { return Ok(Answer::Refused(Refusal::UnknownRun)) };
         let state = self.state(number)?;
         let Some(state) = state.as_ref().and_then(|state| state.step(step)) else {
             return Ok(Answer::Refused(Refusal::UnknownStep));

@@ -144,7 +144,7 @@ impl<S: Write> ConnectionManager<S> {
         let Some(&project_index) = self.by_id.get(project) else { return Err(socket) };
         let entry = self.streams.vacant_entry();
         let index = entry.key() as u32;
-        self.generation = self.generation.wrapping_add(1);
+        self.generation = (self.generation + 1) & GENERATION_MASK;
         let mut stream = Stream {
             socket,
             project: project_index,
@@ -597,6 +597,9 @@ impl<S: Write> ConnectionManager<S> {
         }
     }
 }
+
+/// Generations are 31 bits wide, so that whoever carries a [`StreamKey`] in a number has a bit to spare.
+const GENERATION_MASK: u32 = u32::MAX >> 1;
 
 /// Milliseconds on a clock of 32 bits: differences are right for 49 days.
 fn wrapping_ms(mono: Duration) -> u32 {

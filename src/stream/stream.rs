@@ -14,9 +14,19 @@ pub struct StreamKey {
 }
 
 impl StreamKey {
+    /// The key of these parts.
+    pub fn new(index: u32, generation: u32) -> Self {
+        Self { index, generation }
+    }
+
     /// The place in the slab: what the poll knows the socket by.
     pub fn index(self) -> usize {
         self.index as usize
+    }
+
+    /// Which of the place's tenants.
+    pub fn generation(self) -> u32 {
+        self.generation
     }
 }
 

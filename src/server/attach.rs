@@ -1,0 +1,130 @@
+//! From a connection to a stream: what a subscriber is told first.
+
+use crate::api::StreamRequest;
+use crate::auth::{IdSigner, TicketNote};
+use crate::http::sse;
+use crate::log::{Attached, Query, ResetReason, Resume, ResumeFrom, RunNumber};
+use crate::model::{ProjectId, RunId, Timestamp, write_message};
+use crate::stream::{NewStream, Tally};
+
+/// A stream that waits for the log to say where it begins.
+#[derive(Debug)]
+pub(super) struct Attaching {
+    pub(super) project: ProjectId,
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) heartbeat_as_message: bool,
+    /// The ticket that it spent.
+    pub(super) spends: Option<TicketNote>,
+    /// What the stream counts towards.
+    pub(super) tally: Tally,
+}
+
+/// What every stream is told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Greeting {
+    /// Milliseconds between reconnects.
+    pub(super) retry_ms: u64,
+    /// Milliseconds between heartbeats.
+    pub(super) heartbeat_ms: u64,
+}
+
+/// What the log is asked before a stream begins.
+pub(super) fn query(request: &StreamRequest) -> Query {
+    Query::Attach {
+        project: request.project.clone(),
+        resume: request.resume,
+        run: request.run.clone(),
+        snapshots: request.snapshots,
+    }
+}
+
+/// The position from which a stream goes on, where the backlog can serve it without the log.
+pub(super) fn resume_position(request: &StreamRequest) -> Option<u64> {
+    let run: &Option<RunId> = &request.run;
+    match request.resume {
+        Some(ResumeFrom::Seq(seq)) if run.is_none() => Some(seq),
+        _ => None,
+    }
+}
+
+/// The beginning of a stream: `connected` and, where it can't go on from where the client was, why, and snapshots.
+pub(super) struct Beginning<'a> {
+    pub(super) project: &'a ProjectId,
+    pub(super) position: u64,
+    pub(super) resume: Resume,
+    pub(super) run: Option<RunNumber>,
+    pub(super) snapshots: &'a [std::sync::Arc<[u8]>],
+}
+
+impl<'a> Beginning<'a> {
+    pub(super) fn of(project: &'a ProjectId, attached: &'a Attached) -> Self {
+        Self {
+            project,
+            position: attached.position,
+            resume: attached.resume,
+            run: attached.run,
+            snapshots: &attached.snapshots,
+        }
+    }
+
+    /// The stream, with `head` before everything.
+    pub(super) fn stream(
+        &self,
+        attaching: &Attaching,
+        head: Vec<u8>,
+        greeting: Greeting,
+        signer: &IdSigner,
+    ) -> NewStream {
+        let mut preface = head;
+        self.write_connected(&mut preface, greeting, signer);
+        self.write_reset(&mut preface);
+        NewStream {
+            after: self.position,
+            preface,
+            only_run: self.run,
+            heartbeat_as_message: attaching.heartbeat_as_message,
+            expires_at: attaching.expires_at,
+            tally: attaching.tally,
+        }
+    }
+
+    /// `connected` and the position that the stream goes on from, in one block with `retry:`.
+    fn write_connected(&self, to: &mut Vec<u8>, greeting: Greeting, signer: &IdSigner) {
+        let resume = match self.resume {
+            Resume::Fresh => "fresh",
+            Resume::Resumed => "resumed",
+            Resume::Reset(_) => "reset",
+        };
+        let payload = format!("{{\"resume\":\"{resume}\",\"heartbeat\":{}}}", greeting.heartbeat_ms);
+        let mut message = Vec::with_capacity(160);
+        write_message(&mut message, "connected", self.project, self.position, payload.as_bytes());
+        let mut id = Vec::with_capacity(64);
+        signer.write(&mut id, self.project, self.position);
+        sse::write_event(to, str::from_utf8(&id).ok(), Some(greeting.retry_ms), &message);
+    }
+
+    /// `stream_reset`, where there was one, and the snapshots.
+    pub(super) fn write_reset(&self, to: &mut Vec<u8>) {
+        if let Resume::Reset(reason) = self.resume {
+            write_reset_message(to, self.project, self.position, reason);
+        }
+        for snapshot in self.snapshots {
+            sse::write_event(to, None, None, snapshot);
+        }
+    }
+}
+
+fn write_reset_message(to: &mut Vec<u8>, project: &ProjectId, position: u64, reason: ResetReason) {
+    let payload = format!("{{\"reason\":\"{}\"}}", reason.as_str());
+    let mut message = Vec::new();
+    write_message(&mut message, "stream_reset", project, position, payload.as_bytes());
+    sse::write_event(to, None, None, &message);
+}
+
+/// What a client that can't have a stream just now gets in its place: 200 and a time to come back at, because any other
+/// status would make an `EventSource` give up for good.
+pub(super) fn write_busy(to: &mut Vec<u8>, project: &ProjectId, retry_ms: u64) {
+    let mut message = Vec::new();
+    write_message(&mut message, "stream_closing", project, 0, br#"{"reason":"busy"}"#);
+    sse::write_event(to, None, Some(retry_ms), &message);
+}

@@ -1,0 +1,255 @@
+//! A connection before it becomes a stream, or that never does: bytes in, requests out, answers in, bytes out.
+//!
+//! It owns its socket and two buffers, and knows nothing of what requests mean. One request is answered at a time;
+//! those that a client sends ahead wait in the input, which is bounded, and behind it in the client.
+
+use std::io::{ErrorKind, Read, Write};
+use std::time::Duration;
+
+use crate::api::{Render};
+use crate::http::{Decoder, Limits, Phase, Problem, Response, Version};
+use crate::stream::Tally;
+
+use super::attach::Attaching;
+
+/// A socket as the server needs it: the loop's TCP stream, or a test's fake.
+pub trait Socket: Read + Write {
+    /// Says that nothing more will be written. A socket that is gone already may ignore it.
+    fn finish(&mut self);
+}
+
+/// Bytes of answers that wait before further requests are looked at.
+const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+
+/// Reads made of one socket before the others get their turn: 4 x the 64 KiB of the scratch.
+const READS_MAX: usize = 4;
+
+/// How long a connection that was refused is read from and not listened to, so that the refusal arrives before the
+/// reset that unread bytes would cause.
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+
+/// What a connection is doing.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Reads requests. Followed by `Waiting`, `Closing` or `Doomed`.
+    Reading,
+    /// A request waits for its answer from another thread. Followed by `Reading`, `Closing` or `Doomed`.
+    Waiting(Box<Waiting>),
+    /// Writes what it has to, then says so, and drops what comes in until the other side closes. Followed by `Doomed`.
+    Closing,
+    /// Will be taken out at the end of the turn.
+    Doomed,
+}
+
+/// A request that waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    /// How its answer is shown.
+    pub(super) what: What,
+    /// How its answer is framed.
+    pub(super) framing: Framing,
+    /// What its answer gets beside its own headers.
+    pub(super) headers: Vec<(&'static str, String)>,
+}
+
+/// What a request waits for.
+#[derive(Debug)]
+pub(super) enum What {
+    /// An answer.
+    Answer(Render),
+    /// A stream.
+    Stream(Box<Attaching>),
+}
+
+/// What of a request decides how its answer is written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Framing {
+    pub(super) version: Version,
+    pub(super) keep_alive: bool,
+    pub(super) head_only: bool,
+}
+
+/// What reading a socket gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Got {
+    /// Everything there was.
+    All,
+    /// As much as may be read at a time; there may be more, of which no event will tell.
+    More,
+    /// The other side is gone.
+    Gone,
+}
+
+/// See the [module](self).
+pub(super) struct Connection<S> {
+    pub(super) socket: S,
+    pub(super) generation: u32,
+    pub(super) input: Vec<u8>,
+    pub(super) decoder: Decoder,
+    output: Vec<u8>,
+    sent: usize,
+    pub(super) state: State,
+    /// When it is given up, and what for.
+    pub(super) deadline: Option<(Duration, Overdue)>,
+    /// The other side will send no more.
+    pub(super) is_half_closed: bool,
+    /// It is one more than may be: whatever it asks for is refused.
+    pub(super) is_refused: bool,
+    pub(super) tally: Tally,
+    /// The address counts for what it forwards, because it is a trusted proxy's.
+    pub(super) is_proxy: bool,
+}
+
+/// What a connection was too slow for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Overdue {
+    /// No request came.
+    Idle,
+    /// A head began and did not end.
+    Head,
+    /// A body did not end.
+    Body,
+    /// Answers were not taken, or a refused client did not leave.
+    Output,
+}
+
+impl<S: Socket> Connection<S> {
+    pub(super) fn new(socket: S, generation: u32) -> Self {
+        Self {
+            socket,
+            generation,
+            input: Vec::new(),
+            decoder: Decoder::new(),
+            output: Vec::new(),
+            sent: 0,
+            state: State::Reading,
+            deadline: None,
+            is_half_closed: false,
+            is_refused: false,
+            tally: Tally::default(),
+            is_proxy: false,
+        }
+    }
+
+    /// Reads what has come, as far as it is wanted. `scratch` is shared by all connections.
+    pub(super) fn read(&mut self, scratch: &mut [u8], limits: &Limits) -> Got {
+        for _ in 0..READS_MAX {
+            let is_dropped = matches!(self.state, State::Closing | State::Doomed);
+            if !is_dropped && self.input.len() >= limits.request_bytes_max() {
+                return Got::More;
+            }
+            match self.socket.read(scratch) {
+                Ok(0) if is_dropped => return Got::Gone,
+                Ok(0) => {
+                    self.is_half_closed = true;
+                    return Got::All;
+                }
+                Ok(_) if is_dropped => {}
+                Ok(n) => self.input.extend_from_slice(&scratch[..n]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Got::All,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Got::Gone,
+            }
+        }
+        Got::More
+    }
+
+    /// May the next request be looked at?
+    pub(super) fn wants_request(&self) -> bool {
+        matches!(self.state, State::Reading) && self.output.len() - self.sent < OUTPUT_BYTES_MAX
+    }
+
+    /// Queues an answer.
+    pub(super) fn answer(&mut self, response: &Response, framing: Framing, date: &str) {
+        let keep_alive = framing.keep_alive && !self.is_half_closed && !self.is_refused;
+        response.write_to(&mut self.output, date, framing.version, keep_alive, framing.head_only);
+        self.state = if keep_alive { State::Reading } else { State::Closing };
+    }
+
+    /// Queues the answer to what is no request, and closes.
+    pub(super) fn reject(&mut self, problem: &Problem, date: &str) {
+        let framing = Framing { version: Version::Http11, keep_alive: false, head_only: false };
+        self.answer(&Response::from(problem), framing, date);
+        self.input = Vec::new();
+    }
+
+    /// Queues bytes that are framed already.
+    pub(super) fn write_raw(&mut self, bytes: &[u8]) {
+        self.output.extend_from_slice(bytes);
+    }
+
+    /// Writes what is queued, as far as the socket takes it.
+    pub(super) fn flush(&mut self) -> Got {
+        while self.sent < self.output.len() {
+            match self.socket.write(&self.output[self.sent..]) {
+                Ok(0) => return Got::Gone,
+                Ok(n) => self.sent += n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Got::More,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Got::Gone,
+            }
+        }
+        self.sent = 0;
+        match self.output.capacity() {
+            // A buffer of the usual size is kept for the next answer; a large one is given back.
+            0..=4096 => self.output.clear(),
+            _ => self.output = Vec::new(),
+        }
+        Got::All
+    }
+
+    /// Does anything wait to be written?
+    pub(super) fn has_output(&self) -> bool {
+        self.sent < self.output.len()
+    }
+
+    /// Drops the request that was served from the front of the input, and gives back what an idle connection does not
+    /// need.
+    pub(super) fn consume(&mut self, mut input: Vec<u8>, consumed: usize) {
+        if consumed == input.len() {
+            input.clear();
+            if input.capacity() > 4096 {
+                input = Vec::new();
+            }
+        } else {
+            input.drain(..consumed);
+        }
+        self.input = input;
+    }
+
+    /// What the connection waits for now, once the decoder has said so.
+    pub(super) fn set_deadline(&mut self, phase: Phase, now: Duration, timeouts: &Timeouts) {
+        let overdue = match phase {
+            Phase::Empty => Overdue::Idle,
+            Phase::Head => Overdue::Head,
+            Phase::Body => Overdue::Body,
+        };
+        if self.deadline.is_none_or(|(_, what)| what != overdue) {
+            self.deadline = Some((now + timeouts.of(overdue), overdue));
+        }
+    }
+}
+
+/// How long a connection may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// For a head, from its first byte, or from the connection's beginning.
+    pub header: Duration,
+    /// For a body, from the end of its head.
+    pub body: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+    /// For taking anything of what is written.
+    pub output: Duration,
+}
+
+impl Timeouts {
+    pub(super) fn of(&self, what: Overdue) -> Duration {
+        match what {
+            Overdue::Idle => self.idle,
+            Overdue::Head => self.header,
+            Overdue::Body => self.body,
+            Overdue::Output => self.output,
+        }
+    }
+}

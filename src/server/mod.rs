@@ -1,0 +1,21 @@
+//! The server: one thread that owns every socket.
+//!
+//! [`Server`] is the whole of it without the operating system: connections, streams, calls and what they wait for, fed
+//! with sockets, readiness, answers and `now`. [`event_loop`] is the thin shell that polls; [`intake`] checks plans off
+//! the loop; [`start`] puts the threads together.
+
+mod attach;
+mod connection;
+mod core;
+mod event_loop;
+mod inbox;
+mod intake;
+mod limits;
+mod metrics;
+mod start;
+
+pub use connection::{Socket, Timeouts};
+pub use core::{Outbox, Server, ServerSettings, Token};
+pub use inbox::{Inbox, InboxSender};
+pub use limits::{Cidr, ConnectionLimits};
+pub use start::{Builder, Handle, RunningServer, StartError};
