@@ -8,7 +8,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use serde_json::{Map, Value};
 
-use super::token::{TokenRequest, parse_project, parse_scope, parse_sub, parse_ttl};
+use super::token::{TokenRequest, parse_project, parse_scopes, parse_sub, parse_ttl};
 use crate::config::{ConfigError, KEYS, Key, Loaded, load};
 
 /// The path that stands for standard input.
@@ -141,17 +141,18 @@ fn plan(matches: &ArgMatches) -> PlanSource {
 }
 
 fn token_request(matches: &ArgMatches) -> TokenRequest {
-    let all = |name| matches.get_many::<String>(name).expect("clap asks for it, or has a default").cloned().collect();
+    let scopes = matches.get_many::<Vec<String>>("scope").expect("it has a default");
     TokenRequest {
-        projects: all("project"),
+        projects: matches.get_many("project").expect("clap asks for it").cloned().collect(),
         sub: matches.get_one::<String>("sub").expect("clap asks for it").clone(),
         ttl: *matches.get_one("ttl").expect("it has a default"),
-        scope: all("scope"),
+        scope: scopes.flatten().cloned().collect(),
     }
 }
 
 fn program() -> clap::Command {
     clap::Command::new("stepcast")
+        .bin_name("stepcast")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Runs plans of steps on a worker pool and streams every moment of them over Server-Sent Events")
         .subcommand_required(true)
@@ -185,12 +186,12 @@ fn token() -> clap::Command {
     let project = option("project", "PROJECT", "A project that it is good for, or * for all; may be repeated");
     let sub = option("sub", "NAME", "Who it is for").required(true).value_parser(parse_sub);
     let ttl = option("ttl", "DURATION", "How long it is good").default_value("1h").value_parser(parse_ttl);
-    let scope = option("scope", "SCOPE", "What it allows: subscribe, publish, run, admin; may be repeated, or a list");
+    let scope = option("scope", "SCOPE", "What it allows, one or several: subscribe, publish, run, admin");
     clap::Command::new("token").about("Print a token, signed with auth.jwt_secret (STEPCAST_JWT_SECRET)").args([
         project.required(true).action(ArgAction::Append).value_parser(parse_project),
         sub,
         ttl,
-        scope.action(ArgAction::Append).value_delimiter(',').default_value("subscribe").value_parser(parse_scope),
+        scope.action(ArgAction::Append).num_args(1..).default_value("subscribe").value_parser(parse_scopes),
         config(),
     ])
 }
@@ -220,7 +221,7 @@ fn plan_arg() -> Arg {
 fn key_flags(common: impl Fn(&Key) -> bool) -> impl Iterator<Item = Arg> {
     KEYS.iter().map(move |key| {
         let flag = option(key.path, key.value_name(), &key.help).long(key.flag.as_str());
-        let flag = flag.value_parser(NonEmptyStringValueParser::new()).allow_hyphen_values(true);
+        let flag = flag.value_parser(NonEmptyStringValueParser::new());
         let flag = if key.path == "auth.mode" { flag.visible_alias("auth") } else { flag };
         if common(key) {
             flag
@@ -273,7 +274,7 @@ mod tests {
             projects: vec!["a".into(), "*".into()],
             sub: "u".into(),
             ttl: std::time::Duration::from_secs(60),
-            scope: vec!["run".into(), "publish".into(), "admin".into()],
+            scope: ["run", "publish", "subscribe", "run", "admin"].map(Into::into).to_vec(),
         };
         let by_default = TokenRequest {
             projects: vec!["a".into()],
@@ -290,7 +291,7 @@ mod tests {
                 Command::Serve { settings: all_flags, insecure: true },
             ),
             (
-                &["serve", "--sse-heartbeat", "-1s", "--auth-mode", "jwt"],
+                &["serve", "--sse-heartbeat=-1s", "--auth-mode", "jwt"],
                 Command::Serve {
                     settings: settings(None, &[("auth.mode", "jwt"), ("sse.heartbeat", "-1s")]),
                     insecure: false,
@@ -323,6 +324,7 @@ mod tests {
                     "1m",
                     "--scope",
                     "run,publish",
+                    "subscribe run",
                     "--scope",
                     "admin",
                 ],

@@ -1,7 +1,8 @@
 //! Text from elsewhere, made harmless for a terminal.
 //!
 //! Titles, outputs and errors are written by plans, programs and servers. A terminal obeys control characters, so none
-//! of theirs may reach it: not to colour, not to move the cursor, not to rename the window, not to reorder what is read.
+//! of theirs may reach it: not to colour, not to move the cursor, not to rename the window, not to reorder what is
+//! read.
 
 use std::borrow::Cow;
 

@@ -83,12 +83,14 @@ pub fn parse_ttl(text: &str) -> Result<Duration, String> {
     ttl.ok_or_else(|| "expected a duration of whole seconds such as 15s, 5m, 1h or 7d".to_owned())
 }
 
-/// Takes one scope.
+/// Takes scopes, with spaces or commas between them.
 ///
 /// # Errors
 /// What was expected.
-pub fn parse_scope(text: &str) -> Result<String, String> {
-    if SCOPES.contains(&text) { Ok(text.to_owned()) } else { Err(format!("expected one of {}", SCOPES.join(", "))) }
+pub fn parse_scopes(text: &str) -> Result<Vec<String>, String> {
+    let scopes: Vec<_> = text.split([' ', ',']).filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
+    let known = !scopes.is_empty() && scopes.iter().all(|scope| SCOPES.contains(&scope.as_str()));
+    known.then_some(scopes).ok_or_else(|| format!("expected some of {}", SCOPES.join(", ")))
 }
 
 #[cfg(test)]
@@ -105,7 +107,8 @@ mod tests {
         let now = Timestamp::from_millis(1_700_000_000_999);
         assert_eq!(
             request(&["a", "b", "a"], &["run", "subscribe", "run"]).claims(now),
-            json!({"sub": "u", "iat": 1_700_000_000, "exp": 1_700_003_600, "projects": ["a", "b"], "scope": "run subscribe"})
+            json!({"sub": "u", "iat": 1_700_000_000, "exp": 1_700_003_600, "projects": ["a", "b"],
+                "scope": "run subscribe"})
         );
         assert_eq!(request(&["a", "*"], &["admin"]).claims(now)["projects"], json!(["*"]));
     }
@@ -124,7 +127,9 @@ mod tests {
         for (text, good) in [("1h", true), ("1s", true), ("7d", true), ("0s", false), ("1500ms", false), ("1", false)] {
             assert_eq!(parse_ttl(text).is_ok(), good, "ttl {text}");
         }
-        assert_eq!(parse_scope("write"), Err("expected one of subscribe, publish, run, admin".to_owned()));
-        assert_eq!(parse_scope("run"), Ok("run".to_owned()));
+        for text in ["", " ", "write", "run write", "RUN"] {
+            assert_eq!(parse_scopes(text), Err("expected some of subscribe, publish, run, admin".to_owned()), "{text}");
+        }
+        assert_eq!(parse_scopes("run, admin"), Ok(vec!["run".to_owned(), "admin".to_owned()]));
     }
 }

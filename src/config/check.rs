@@ -19,7 +19,8 @@ impl Config {
             AuthMode::Jwt => issues.extend(self.wrong_with_key()),
             AuthMode::None if insecure || self.listen.is_loopback() => {}
             AuthMode::None => issues.push(format!(
-                "auth.mode: none lets everyone who reaches {} in; expected a loopback address to listen at, or --insecure",
+                "auth.mode: none lets everyone who reaches {} in; expected a loopback address to listen at, or \
+                 --insecure",
                 self.listen
             )),
         }

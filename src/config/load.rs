@@ -155,3 +155,26 @@ fn misspelt(name: &OsString) -> Option<String> {
     let meant = suggest::closest(name.trim_start_matches(VARIABLE_PREFIX), known().map(bare))?;
     Some(format!("the variable {name} is nobody's; was {VARIABLE_PREFIX}{meant} meant?"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_missing_or_too_large_is_named() {
+        let missing = load(Some(Path::new("/nowhere/stepcast.toml")), Vec::new()).expect_err("no such file");
+        assert!(missing.to_string().starts_with("/nowhere/stepcast.toml: can't be read: "), "{missing}");
+
+        let path = std::env::temp_dir().join(format!("stepcast-config-{}.toml", std::process::id()));
+        std::fs::write(&path, "#".repeat(1 + FILE_BYTES_MAX as usize)).expect("writes");
+        let large = load(Some(&path), Vec::new());
+        std::fs::write(&path, "history.runs = 3").expect("writes");
+        let good = load(Some(&path), vec![("executor.workers", "2".to_owned())]);
+        std::fs::remove_file(&path).expect("removes");
+
+        let large = large.expect_err("too large").to_string();
+        assert!(large.ends_with(": can't be read: larger than 1MiB"), "{large}");
+        let config = good.expect("loads").config;
+        assert_eq!((config.history.runs, config.executor.workers), (3, 2));
+    }
+}

@@ -28,7 +28,8 @@ pub(super) trait Setting {
 
 /// A value before anyone knows what it is.
 pub(super) enum Raw<'a> {
-    /// One text. A list in a flag or a variable comes so too, with commas.
+    /// One text. A list in a flag or a variable comes so too, with commas; a lone comma is the empty list, for an
+    /// empty variable counts as unset.
     Text(&'a str),
     /// A list out of the file.
     List(Vec<&'a str>),
@@ -155,7 +156,8 @@ impl Setting for u64 {
     }
 }
 
-/// Counts: `usize` of what lies in memory, `u32` of everything else; an optional one is worked out at start where unset.
+/// Counts: `usize` of what lies in memory, `u32` of everything else; an optional one is worked out at start where it is
+/// unset.
 macro_rules! count {
     ($type:ty, $some:expr, $show:expr) => {
         impl Setting for $type {

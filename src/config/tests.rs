@@ -137,6 +137,12 @@ fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
 }
 
 #[test]
+fn a_lone_comma_is_the_empty_list() {
+    let Loaded { config, .. } = settle(None, &[("STEPCAST_LIMITS_TRUSTED_PROXIES", ",")], &[]).expect("settles");
+    assert_eq!(config.limits.trusted_proxies, []);
+}
+
+#[test]
 fn the_secret_has_a_short_variable_and_its_full_one_wins() {
     let secret = |variables: &[(&str, &str)]| {
         let Loaded { config, .. } = settle(None, variables, &[]).expect("settles");

@@ -1,8 +1,8 @@
 //! A run in the terminal: what `stepcast run` and `demo` show while it goes, and what they say of it at its end.
 //!
-//! On a terminal the display is [live](live): a bar, a line for each running step, and finished steps left above. Where
-//! the output goes to a file or a pipe it is [plain](plain): one line per event, no escape codes. Both are fed the run's
-//! messages in order and know nothing else. Whatever text a plan or a tool had a hand in is made harmless first.
+//! On a terminal the display is live: a bar, a line for each running step, and finished steps left above. Where the
+//! output goes to a file or a pipe it is plain: one line per event, no escape codes. Both are fed the run's messages in
+//! order and know nothing else. Whatever text a plan or a tool had a hand in is made harmless first.
 
 mod format;
 mod lines;
