@@ -1,1 +1,37 @@
 //! Settings, parsed and checked once: file, environment and flags, through one table of keys.
+//!
+//! [`KEYS`] is that table: each key's path, its kind of value, one line of documentation and the place in [`Config`]
+//! that it sets. The reader of the file, the names of environment variables and the flags of the command line all come
+//! out of it, so that no key can exist in one and lack in another. Tools (`tools.NAME`) are declared in the file alone.
+//!
+//! Every mistake is found before anything starts, all of them are reported at once, and none of the reports shows a
+//! secret.
+
+mod address;
+mod check;
+mod cidr;
+mod file;
+mod keys;
+mod load;
+mod origins;
+mod secret;
+mod setting;
+mod settings;
+mod suggest;
+mod tools;
+pub mod units;
+
+pub use address::ListenAddress;
+pub use check::JWT_SECRET_BYTES_MIN;
+pub use cidr::Cidr;
+pub use keys::{KEYS, Key};
+pub use load::{ConfigError, Loaded, Sources, load};
+pub use origins::Origins;
+pub use secret::Secret;
+pub use settings::{
+    AuthConfig, AuthMode, Config, CorsConfig, DataLocation, ExecutorConfig, HistoryConfig, JwtAlgorithm, LimitsConfig,
+    LogConfig, MetricsConfig, SseConfig, StoreConfig, Synchronous,
+};
+
+#[cfg(test)]
+mod tests;

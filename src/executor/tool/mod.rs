@@ -109,6 +109,7 @@ impl fmt::Display for ToolError {
 }
 
 mod cancel;
+mod masked;
 pub use cancel::CancelToken;
 
 /// A tool as the configuration declares it.
@@ -136,7 +137,7 @@ pub enum ToolKind {
 }
 
 /// A program to run. Templates over the step's inputs are filled in inside `argv`, `cwd` and the values of `env`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct CommandSpec {
     /// The program and its arguments; never seen by a shell.
     pub argv: Vec<String>,
@@ -154,7 +155,7 @@ pub struct CommandSpec {
 
 /// A request to send. Templates over the step's inputs are filled in inside `url`, the values of `headers` and the
 /// strings of `body`.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Clone, PartialEq, Default)]
 pub struct HttpSpec {
     /// As on the wire: `GET`, `POST`.
     pub method: String,

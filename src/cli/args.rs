@@ -1,0 +1,377 @@
+//! The command line, parsed into a [`Command`]. Flags of settings come out of the table of keys.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use serde_json::{Map, Value};
+
+use super::token::{TokenRequest, parse_project, parse_scopes, parse_sub, parse_ttl};
+use crate::config::{ConfigError, KEYS, Key, Loaded, load};
+
+/// The path that stands for standard input.
+const STDIN: &str = "-";
+
+/// Keys that are set often enough to show in the short help of `serve`.
+const COMMON_KEYS: [&str; 3] = ["listen", "data", "auth.mode"];
+
+/// What the program was asked to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Serve until told to stop.
+    Serve {
+        /// Where settings come from.
+        settings: Settings,
+        /// May a server without tokens be reached from elsewhere?
+        insecure: bool,
+    },
+    /// Run a plan in this process.
+    Run {
+        /// Where settings come from.
+        settings: Settings,
+        /// The plan.
+        plan: PlanSource,
+        /// Inputs to lay over the plan's.
+        inputs: Map<String, Value>,
+        /// Print messages as they are, one line each, in place of the display?
+        json: bool,
+    },
+    /// Say what is wrong with a plan, and run nothing.
+    Check {
+        /// Where settings come from.
+        settings: Settings,
+        /// The plan.
+        plan: PlanSource,
+    },
+    /// Print a signed token.
+    Token {
+        /// Where settings come from.
+        settings: Settings,
+        /// What it says.
+        request: TokenRequest,
+    },
+    /// Serve a sample plan on loopback.
+    Demo {
+        /// Where settings come from.
+        settings: Settings,
+    },
+}
+
+/// Where settings come from, besides the environment.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// The file.
+    pub file: Option<PathBuf>,
+    /// Paths of keys with the values that flags gave them.
+    pub flags: Vec<(&'static str, String)>,
+}
+
+impl Settings {
+    /// Reads file and environment and lays the flags over them.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn load(self) -> Result<Loaded, ConfigError> {
+        load(self.file.as_deref(), self.flags)
+    }
+
+    /// Was this key set by a flag?
+    pub fn has_flag(&self, path: &str) -> bool {
+        self.flags.iter().any(|(set, _)| *set == path)
+    }
+}
+
+/// Without the values of flags, for one may be a secret.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags: Vec<_> = self.flags.iter().map(|(path, _)| path).collect();
+        f.debug_struct("Settings").field("file", &self.file).field("flags", &flags).finish()
+    }
+}
+
+/// Where a plan is read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlanSource {
+    /// Standard input.
+    Stdin,
+    /// This file.
+    File(PathBuf),
+}
+
+/// Parses the arguments, the program's name first.
+///
+/// # Errors
+/// What is wrong with them, or the help or version that was asked for; `exit` prints it and ends the program.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
+    let matches = program().try_get_matches_from(args)?;
+    let (name, matches) = matches.subcommand().expect("clap asks for a subcommand");
+    Ok(command(name, matches))
+}
+
+fn command(name: &str, matches: &ArgMatches) -> Command {
+    let settings = settings(matches);
+    match name {
+        "serve" => Command::Serve { settings, insecure: matches.get_flag("insecure") },
+        "run" => Command::Run {
+            settings,
+            plan: plan(matches),
+            inputs: matches.get_one::<Map<String, Value>>("inputs").cloned().unwrap_or_default(),
+            json: matches.get_flag("json"),
+        },
+        "check" => Command::Check { settings, plan: plan(matches) },
+        "token" => Command::Token { settings, request: token_request(matches) },
+        "demo" => Command::Demo { settings },
+        other => unreachable!("clap knows no subcommand {other}"),
+    }
+}
+
+fn settings(matches: &ArgMatches) -> Settings {
+    let value = |key: &'static Key| {
+        let value = matches.try_get_one::<String>(key.path).ok().flatten()?;
+        Some((key.path, value.clone()))
+    };
+    Settings { file: matches.get_one("config").cloned(), flags: KEYS.iter().filter_map(value).collect() }
+}
+
+fn plan(matches: &ArgMatches) -> PlanSource {
+    let path: &PathBuf = matches.get_one("plan").expect("clap asks for it");
+    if path.as_os_str() == STDIN { PlanSource::Stdin } else { PlanSource::File(path.clone()) }
+}
+
+fn token_request(matches: &ArgMatches) -> TokenRequest {
+    let scopes = matches.get_many::<Vec<String>>("scope").expect("it has a default");
+    TokenRequest {
+        projects: matches.get_many("project").expect("clap asks for it").cloned().collect(),
+        sub: matches.get_one::<String>("sub").expect("clap asks for it").clone(),
+        ttl: *matches.get_one("ttl").expect("it has a default"),
+        scope: scopes.flatten().cloned().collect(),
+    }
+}
+
+fn program() -> clap::Command {
+    clap::Command::new("stepcast")
+        .bin_name("stepcast")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Runs plans of steps on a worker pool and streams every moment of them over Server-Sent Events")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([serve(), run(), check(), token(), demo()])
+}
+
+fn serve() -> clap::Command {
+    let insecure = switch("insecure", "With --auth none: let everyone in who can reach the address");
+    let common = |key: &Key| COMMON_KEYS.contains(&key.path);
+    clap::Command::new("serve").about("Serve until told to stop").args([config(), insecure]).args(key_flags(common))
+}
+
+fn run() -> clap::Command {
+    let inputs = option("inputs", "JSON", "Inputs as a JSON object, laid over the plan's").value_parser(parse_inputs);
+    let json = switch("json", "Print the messages, one JSON object a line, in place of the display");
+    clap::Command::new("run")
+        .about("Run a plan here, its progress in the terminal; exit status 0 if it completes, 1 if not")
+        .args([plan_arg(), config(), inputs, json])
+        .args(key_flags(|_| false))
+}
+
+fn check() -> clap::Command {
+    clap::Command::new("check")
+        .about("Say what is wrong with a plan, and run nothing")
+        .args([plan_arg(), config()])
+        .args(key_flags(|_| false))
+}
+
+fn token() -> clap::Command {
+    let project = option("project", "PROJECT", "A project that it is good for, or * for all; may be repeated");
+    let sub = option("sub", "NAME", "Who it is for").required(true).value_parser(parse_sub);
+    let ttl = option("ttl", "DURATION", "How long it is good").default_value("1h").value_parser(parse_ttl);
+    let scope = option("scope", "SCOPE", "What it allows, one or several: subscribe, publish, run, admin");
+    clap::Command::new("token").about("Print a token, signed with auth.jwt_secret (STEPCAST_JWT_SECRET)").args([
+        project.required(true).action(ArgAction::Append).value_parser(parse_project),
+        sub,
+        ttl,
+        scope.action(ArgAction::Append).num_args(1..).default_value("subscribe").value_parser(parse_scopes),
+        config(),
+    ])
+}
+
+fn demo() -> clap::Command {
+    clap::Command::new("demo")
+        .about("Serve on loopback with a sample plan running, and print the address of its page")
+        .arg(config())
+        .args(key_flags(|_| false))
+}
+
+fn config() -> Arg {
+    option("config", "FILE", "The file with the settings, in TOML (STEPCAST_CONFIG)")
+        .value_parser(value_parser!(PathBuf))
+}
+
+fn plan_arg() -> Arg {
+    Arg::new("plan")
+        .value_name("PLAN.json")
+        .help("The plan; - reads it from standard input")
+        .required(true)
+        .value_parser(value_parser!(PathBuf))
+}
+
+/// A flag for each key. Only the `common` ones show in the short help. The flag of a secret shows in neither help, for
+/// everyone on the machine can read a command line: the environment is the place for it.
+fn key_flags(common: impl Fn(&Key) -> bool) -> impl Iterator<Item = Arg> {
+    KEYS.iter().map(move |key| {
+        let flag = option(key.path, key.value_name(), &key.help).long(key.flag.as_str());
+        let flag = flag.value_parser(NonEmptyStringValueParser::new());
+        let flag = if key.path == "auth.mode" { flag.visible_alias("auth") } else { flag };
+        if common(key) {
+            flag
+        } else {
+            flag.help_heading("Settings (also in the file, and as variables: STEPCAST_SSE_RETRY for --sse-retry)")
+                .hide_short_help(true)
+                .hide(key.is_secret())
+        }
+    })
+}
+
+fn option(name: &'static str, value_name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value_name).help(help)
+}
+
+fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
+}
+
+fn parse_inputs(text: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(text).map_err(|error| format!("expected a JSON object: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::error::ErrorKind;
+    use serde_json::json;
+
+    use super::*;
+
+    fn parsed(line: &[&str]) -> Result<Command, clap::Error> {
+        parse(["stepcast"].iter().chain(line).map(OsString::from))
+    }
+
+    fn settings(file: Option<&str>, flags: &[(&'static str, &str)]) -> Settings {
+        let flags = flags.iter().map(|(path, value)| (*path, (*value).to_owned())).collect();
+        Settings { file: file.map(Into::into), flags }
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        program().debug_assert();
+    }
+
+    #[test]
+    fn commands_are_parsed_whole() {
+        let plan = PlanSource::File("p.json".into());
+        let inputs = json!({"a": 1}).as_object().expect("an object").clone();
+        let token = TokenRequest {
+            projects: vec!["a".into(), "*".into()],
+            sub: "u".into(),
+            ttl: std::time::Duration::from_secs(60),
+            scope: ["run", "publish", "subscribe", "run", "admin"].map(Into::into).to_vec(),
+        };
+        let by_default = TokenRequest {
+            projects: vec!["a".into()],
+            ttl: std::time::Duration::from_secs(3600),
+            scope: vec!["subscribe".into()],
+            ..token.clone()
+        };
+        let empty = Settings::default;
+        let all_flags = settings(Some("c.toml"), &[("listen", ":1"), ("data", "none"), ("auth.mode", "none")]);
+        let table: Vec<(&[&str], Command)> = vec![
+            (&["serve"], Command::Serve { settings: empty(), insecure: false }),
+            (
+                &["serve", "--auth", "none", "--config", "c.toml", "--listen", ":1", "--data=none", "--insecure"],
+                Command::Serve { settings: all_flags, insecure: true },
+            ),
+            (
+                &["serve", "--sse-heartbeat=-1s", "--auth-mode", "jwt"],
+                Command::Serve {
+                    settings: settings(None, &[("auth.mode", "jwt"), ("sse.heartbeat", "-1s")]),
+                    insecure: false,
+                },
+            ),
+            (
+                &["run", "p.json", "--inputs", r#"{"a": 1}"#, "--json", "--executor-workers", "2"],
+                Command::Run {
+                    settings: settings(None, &[("executor.workers", "2")]),
+                    plan: plan.clone(),
+                    inputs,
+                    json: true,
+                },
+            ),
+            (
+                &["run", "-"],
+                Command::Run { settings: empty(), plan: PlanSource::Stdin, inputs: Map::new(), json: false },
+            ),
+            (&["check", "p.json"], Command::Check { settings: empty(), plan }),
+            (
+                &[
+                    "token",
+                    "--project",
+                    "a",
+                    "--project",
+                    "*",
+                    "--sub",
+                    "u",
+                    "--ttl",
+                    "1m",
+                    "--scope",
+                    "run,publish",
+                    "subscribe run",
+                    "--scope",
+                    "admin",
+                ],
+                Command::Token { settings: empty(), request: token },
+            ),
+            (&["token", "--project", "a", "--sub", "u"], Command::Token { settings: empty(), request: by_default }),
+            (&["demo"], Command::Demo { settings: empty() }),
+        ];
+        for (line, expected) in table {
+            assert_eq!(parsed(line).expect("parses"), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn bad_lines_are_refused() {
+        let table: [(&[&str], ErrorKind); 12] = [
+            (&[], ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+            (&["--version"], ErrorKind::DisplayVersion),
+            (&["--help"], ErrorKind::DisplayHelp),
+            (&["sevre"], ErrorKind::InvalidSubcommand),
+            (&["serve", "--sse-hartbeat", "1s"], ErrorKind::UnknownArgument),
+            (&["serve", "--listen", ""], ErrorKind::InvalidValue),
+            (&["run"], ErrorKind::MissingRequiredArgument),
+            (&["run", "p", "--inputs", "[1]"], ErrorKind::ValueValidation),
+            (&["token", "--sub", "u"], ErrorKind::MissingRequiredArgument),
+            (&["token", "--project", "a b", "--sub", "u"], ErrorKind::ValueValidation),
+            (&["token", "--project", "a", "--sub", "u", "--scope", "write"], ErrorKind::ValueValidation),
+            (&["demo", "--insecure"], ErrorKind::UnknownArgument),
+        ];
+        for (line, kind) in table {
+            assert_eq!(parsed(line).expect_err("refused").kind(), kind, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn the_short_help_is_short_and_the_long_one_whole_but_for_the_secret() {
+        let short = parsed(&["serve", "-h"]).expect_err("help").to_string();
+        let long = parsed(&["serve", "--help"]).expect_err("help").to_string();
+        assert!(short.contains("--listen") && short.contains("--auth-mode") && !short.contains("--sse-heartbeat"));
+        for key in KEYS.iter() {
+            assert_eq!(long.contains(&format!("--{} ", key.flag)), !key.is_secret(), "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn a_secret_given_as_a_flag_does_not_show_in_debug_output() {
+        let command = parsed(&["serve", "--auth-jwt-secret", "hunter2"]).expect("parses");
+        assert!(!format!("{command:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,131 @@
+//! How things are written for people: durations, the clock of a run, counts, colours. Pure.
+
+use crate::model::{Progress, StepId};
+
+/// The longest error on one line, in characters.
+pub(super) const ERROR_CHARS_MAX: usize = 500;
+
+/// The most names in a list; the rest is counted.
+const NAMES_MAX: usize = 10;
+
+/// Writes a duration as exactly as it matters: `420ms`, `1.2s`, `3m 05s`, `2h 07m`.
+pub(super) fn duration(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0 => format!("{ms}ms"),
+        1..60 => format!("{seconds}.{}s", ms % 1000 / 100),
+        60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h {:02}m", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// Writes the time since a run's start: `[    1.234s]`, as wide for all runs under three hours.
+pub(super) fn clock(ms: u64) -> String {
+    format!("[{:>5}.{:03}s]", ms / 1000, ms % 1000)
+}
+
+/// Writes how far a run is: `3/6, 50%`.
+pub(super) fn share(progress: &Progress) -> String {
+    let ended = progress.completed + progress.failed + progress.skipped;
+    format!("{ended}/{}, {}%", progress.total, progress.percent)
+}
+
+/// Writes a number with its noun: `1 step`, `2 steps`.
+pub(super) fn count(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Writes ids between `separator`, the first few and how many more there are.
+pub(super) fn names(ids: &[StepId], separator: &str) -> String {
+    let mut shown: Vec<_> = ids.iter().take(NAMES_MAX).map(StepId::to_string).collect();
+    if ids.len() > NAMES_MAX {
+        shown.push(format!("{} more", ids.len() - NAMES_MAX));
+    }
+    shown.join(separator)
+}
+
+/// What a piece of text says by its colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tone {
+    Good,
+    Bad,
+    Warning,
+    Quiet,
+    Strong,
+}
+
+/// Paints text, or leaves it as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Palette {
+    /// Paint at all?
+    pub(super) color: bool,
+}
+
+impl Palette {
+    /// `text`, which must be harmless already, in `tone`.
+    pub(super) fn paint(self, tone: Tone, text: &str) -> String {
+        let code = match tone {
+            Tone::Good => 32,
+            Tone::Bad => 31,
+            Tone::Warning => 33,
+            Tone::Quiet => 2,
+            Tone::Strong => 1,
+        };
+        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_as_exact_as_it_matters() {
+        let table = [
+            (0, "0ms"),
+            (999, "999ms"),
+            (1000, "1.0s"),
+            (1999, "1.9s"),
+            (59_999, "59.9s"),
+            (60_000, "1m 00s"),
+            (185_400, "3m 05s"),
+            (3_599_999, "59m 59s"),
+            (3_600_000, "1h 00m"),
+            (7_620_000, "2h 07m"),
+            (360_000_000, "100h 00m"),
+            (u64::MAX, "5124095576030h 25m"),
+        ];
+        for (ms, expected) in table {
+            assert_eq!(duration(ms), expected, "{ms}");
+        }
+    }
+
+    #[test]
+    fn clocks_line_up() {
+        let table = [
+            (0, "[    0.000s]"),
+            (1_234, "[    1.234s]"),
+            (10_000_007, "[10000.007s]"),
+            (1_000_000_000, "[1000000.000s]"),
+        ];
+        for (ms, expected) in table {
+            assert_eq!(clock(ms), expected);
+        }
+    }
+
+    #[test]
+    fn counts_names_and_shares() {
+        assert_eq!([count(0, "step"), count(1, "step"), count(2, "step")], ["0 steps", "1 step", "2 steps"]);
+        let ids: Vec<_> = (0..12).map(|n| StepId::parse(&format!("s{n}")).expect("an id")).collect();
+        assert_eq!(names(&ids[..2], " > "), "s0 > s1");
+        assert_eq!(names(&ids, ", "), "s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, 2 more");
+        let progress = Progress { completed: 1, failed: 1, skipped: 1, total: 6, percent: 50 };
+        assert_eq!(share(&progress), "3/6, 50%");
+    }
+
+    #[test]
+    fn without_colour_there_are_no_codes() {
+        assert_eq!(Palette { color: false }.paint(Tone::Bad, "x"), "x");
+        assert_eq!(Palette { color: true }.paint(Tone::Bad, "x"), "\x1b[31mx\x1b[0m");
+    }
+}

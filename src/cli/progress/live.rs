@@ -1,0 +1,248 @@
+//! The display for terminals: an overall bar at the bottom, a line for each running step above it, and above those, for
+//! good, what has ended.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+use super::format::{ERROR_CHARS_MAX, Palette, Tone, count, duration};
+use super::lines::LineBuffer;
+use super::tally::Tally;
+use crate::cli::text::{one_line, shortened};
+use crate::model::{Progress, RunEvent, RunEventKind, StepId, StepOutput, StepProgress, StepUpdate, Timestamp};
+
+/// The most running steps with a line of their own, so that the display stays under half of a common terminal's 24
+/// lines; the rest is counted.
+const STEPS_SHOWN_MAX: usize = 10;
+
+/// The longest title, in characters; leaves half of a common terminal's 80 columns for the step's output.
+const TITLE_CHARS_MAX: usize = 40;
+
+/// How often the lines of running steps move.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Draws one run.
+pub(super) struct Live {
+    bars: MultiProgress,
+    overall: ProgressBar,
+    palette: Palette,
+    /// Steps that run or wait for a retry.
+    active: BTreeMap<StepId, Active>,
+    level: String,
+    progress: Progress,
+}
+
+/// A step on its way.
+struct Active {
+    title: String,
+    since: Timestamp,
+    attempt: u32,
+    output: LineBuffer,
+    /// What its line says beside the title: the last line of output, or that it waits for a retry.
+    says: String,
+    /// Its line, where it is among those shown.
+    line: Option<ProgressBar>,
+}
+
+impl Live {
+    pub(super) fn new(target: ProgressDrawTarget, palette: Palette) -> Self {
+        let bars = MultiProgress::with_draw_target(target);
+        let overall = bars.add(ProgressBar::new(0).with_style(overall_style(palette)));
+        let (active, level, progress) = (BTreeMap::new(), String::new(), Progress::default());
+        Self { bars, overall, palette, active, level, progress }
+    }
+
+    /// Writes above the display.
+    pub(super) fn above(&self) -> Box<dyn Write + Send> {
+        Box::new(Above(self.bars.clone()))
+    }
+
+    pub(super) fn on_event(&mut self, event: &RunEvent) {
+        match &event.kind {
+            RunEventKind::Started(started) => {
+                self.overall.set_length(started.step_count as u64);
+                self.overall.enable_steady_tick(TICK);
+                let steps = count(started.step_count, "step");
+                let name = self.palette.paint(Tone::Strong, &one_line(&started.plan_name));
+                self.print(&format!("{name}: {steps} in {}", count(started.total_levels, "level")));
+            }
+            RunEventKind::LevelStarted(level) => {
+                self.level = format!("level {} of {}", level.level + 1, level.total_levels);
+            }
+            RunEventKind::Progress(progress) => self.on_progress(progress, event.timestamp),
+            RunEventKind::StepOutput(output) => self.on_output(output),
+            RunEventKind::LevelCompleted(_) | RunEventKind::Completed(_) | RunEventKind::Failed(_) => {}
+        }
+        self.show_lines(event.timestamp);
+        self.show_overall();
+    }
+
+    pub(super) fn finish(self, tally: &Tally) -> io::Result<()> {
+        for active in self.active.values() {
+            active.line.iter().for_each(ProgressBar::finish_and_clear);
+        }
+        self.overall.finish_and_clear();
+        self.bars.println(tally.summary(self.palette).join("\n"))
+    }
+
+    fn on_progress(&mut self, said: &StepProgress, now: Timestamp) {
+        self.progress = said.progress;
+        match &said.update {
+            StepUpdate::Running { .. } => self.start(said, now),
+            StepUpdate::Retrying { error, delay, .. } => {
+                let error = shortened(&one_line(error), ERROR_CHARS_MAX).into_owned();
+                let delay = duration(*delay);
+                let note = format!("attempt {} failed, next one in {delay}: {error}", said.attempt);
+                self.print(&format!("{} {}  {note}", self.palette.paint(Tone::Warning, "↻"), title(said)));
+                if let Some(active) = self.active.get_mut(&said.step_id) {
+                    active.output = LineBuffer::default();
+                    active.says = format!("waits {delay} for its next attempt");
+                }
+            }
+            ended => {
+                if let Some(Active { line: Some(line), .. }) = self.active.remove(&said.step_id) {
+                    line.finish_and_clear();
+                    self.bars.remove(&line);
+                }
+                self.print(&ended_line(&title(said), ended, self.palette));
+            }
+        }
+    }
+
+    fn start(&mut self, said: &StepProgress, now: Timestamp) {
+        let active = self.active.entry(said.step_id.clone()).or_insert_with(|| Active {
+            title: title(said),
+            since: now,
+            attempt: said.attempt,
+            output: LineBuffer::default(),
+            says: String::new(),
+            line: None,
+        });
+        active.attempt = said.attempt;
+        active.says.clear();
+    }
+
+    fn on_output(&mut self, said: &StepOutput) {
+        let Some(active) = self.active.get_mut(&said.step_id) else { return };
+        let lines = active.output.push(&said.chunk);
+        let newest = Some(active.output.peek()).into_iter().chain(lines.into_iter().rev());
+        if let Some(line) = newest.into_iter().find(|line| !line.trim().is_empty()) {
+            active.says = line;
+        }
+    }
+
+    /// Gives free lines to steps that have none yet, and every line its newest text.
+    fn show_lines(&mut self, now: Timestamp) {
+        let mut free = STEPS_SHOWN_MAX.saturating_sub(self.shown());
+        for active in self.active.values_mut() {
+            if active.line.is_none() && free > 0 {
+                free -= 1;
+                let since = Duration::from_millis(now.millis_since(active.since));
+                let line = ProgressBar::new_spinner().with_style(step_style(self.palette)).with_elapsed(since);
+                let line = self.bars.insert_before(&self.overall, line);
+                line.enable_steady_tick(TICK);
+                active.line = Some(line);
+            }
+            active.update_line();
+        }
+    }
+
+    fn shown(&self) -> usize {
+        self.active.values().filter(|active| active.line.is_some()).count()
+    }
+
+    fn show_overall(&self) {
+        let Progress { completed, failed, skipped, .. } = self.progress;
+        self.overall.set_position((completed + failed + skipped) as u64);
+        let mut parts = vec![self.level.clone()];
+        for (n, what) in [(failed, "failed"), (skipped, "skipped"), (self.active.len() - self.shown(), "more running")]
+        {
+            if n > 0 {
+                parts.push(format!("{n} {what}"));
+            }
+        }
+        self.overall.set_message(parts.join(", "));
+    }
+
+    fn print(&self, line: &str) {
+        // A terminal that is gone is told of at the end, when the summary can't be written either.
+        let _ = self.bars.println(line);
+    }
+}
+
+impl Active {
+    fn update_line(&self) {
+        let Some(line) = &self.line else { return };
+        let attempt = if self.attempt > 1 { format!(" (attempt {})", self.attempt) } else { String::new() };
+        let prefix = format!("{}{attempt}", self.title);
+        if line.prefix() != prefix {
+            line.set_prefix(prefix);
+        }
+        if line.message() != self.says {
+            line.set_message(self.says.clone());
+        }
+    }
+}
+
+/// The line that an ended step leaves behind.
+fn ended_line(title: &str, update: &StepUpdate, palette: Palette) -> String {
+    let (tone, mark, rest) = match update {
+        StepUpdate::Completed { duration: took, .. } => (Tone::Good, '✓', duration(*took)),
+        StepUpdate::Failed { error, duration: took, .. } => {
+            (Tone::Bad, '✗', format!("{}: {}", duration(*took), one_line(error)))
+        }
+        StepUpdate::Skipped { reason, .. } => (Tone::Quiet, '-', format!("skipped: {}", one_line(reason))),
+        StepUpdate::Cancelled { reason, .. } => (Tone::Warning, '-', format!("cancelled: {}", one_line(reason))),
+        StepUpdate::Running { .. } | StepUpdate::Retrying { .. } => (Tone::Quiet, '·', String::new()),
+    };
+    let rest = shortened(&rest, ERROR_CHARS_MAX);
+    format!("{} {title}  {}", palette.paint(tone, &mark.to_string()), palette.paint(Tone::Quiet, &rest))
+}
+
+fn title(said: &StepProgress) -> String {
+    shortened(&one_line(&said.step_title), TITLE_CHARS_MAX).into_owned()
+}
+
+fn step_style(palette: Palette) -> ProgressStyle {
+    let template = if palette.color {
+        "{spinner:.cyan} {prefix}  {time} {wide_msg:.dim}"
+    } else {
+        "{spinner} {prefix}  {time} {wide_msg}"
+    };
+    style(template)
+}
+
+fn overall_style(palette: Palette) -> ProgressStyle {
+    let template = if palette.color {
+        "{bar:24.green/dim} {pos}/{len} {percent}%  {time}  {msg}"
+    } else {
+        "{bar:24} {pos}/{len} {percent}%  {time}  {msg}"
+    };
+    style(template).progress_chars("━╸─")
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let time = |state: &ProgressState, to: &mut dyn fmt::Write| {
+        let elapsed = u64::try_from(state.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // Nothing can be done for a line that can't be formatted.
+        let _ = to.write_str(&duration(elapsed));
+    };
+    ProgressStyle::with_template(template).expect("the templates are constants that parse").with_key("time", time)
+}
+
+/// Prints whole lines above the display.
+struct Above(MultiProgress);
+
+impl Write for Above {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.println(String::from_utf8_lossy(bytes).trim_end_matches('\n'))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

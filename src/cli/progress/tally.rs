@@ -1,0 +1,138 @@
+//! What a run came to: the fold of its messages that the summary is written from.
+
+use std::sync::Arc;
+
+use super::format::{ERROR_CHARS_MAX, Palette, Tone, count, duration, names};
+use crate::cli::text::{one_line, shortened};
+use crate::model::{EndReason, Progress, RunEvent, RunEventKind, StepId, StepProgress, StepUpdate, Timestamp};
+
+/// The most failed steps whose errors the summary tells; the rest is counted.
+const FAILURES_MAX: usize = 20;
+
+/// Counts and marks of one run.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    plan: Arc<str>,
+    started: Timestamp,
+    newest: Timestamp,
+    progress: Progress,
+    retries: usize,
+    slowest: Option<(StepId, u64)>,
+    /// The first of the failed steps, with their errors.
+    failures: Vec<(StepId, String)>,
+    end: Option<End>,
+}
+
+#[derive(Debug)]
+enum End {
+    Completed { total: u64, critical_path: Vec<StepId> },
+    Failed { error: String, reason: EndReason },
+}
+
+impl Tally {
+    /// The run moves on by one message.
+    pub(super) fn apply(&mut self, event: &RunEvent) {
+        self.newest = event.timestamp;
+        match &event.kind {
+            RunEventKind::Started(started) => {
+                self.plan = started.plan_name.clone();
+                self.started = event.timestamp;
+                self.progress.total = started.step_count;
+            }
+            RunEventKind::Progress(progress) => self.apply_progress(progress),
+            RunEventKind::Completed(completed) => {
+                let metrics = &completed.performance_metrics;
+                let critical_path = metrics.critical_path.clone();
+                self.end = Some(End::Completed { total: metrics.total_execution_time, critical_path });
+            }
+            RunEventKind::Failed(failed) => {
+                self.end = Some(End::Failed { error: failed.error.clone(), reason: failed.reason });
+            }
+            RunEventKind::LevelStarted(_) | RunEventKind::StepOutput(_) | RunEventKind::LevelCompleted(_) => {}
+        }
+    }
+
+    fn apply_progress(&mut self, said: &StepProgress) {
+        self.progress = said.progress;
+        match &said.update {
+            StepUpdate::Retrying { .. } => self.retries += 1,
+            StepUpdate::Completed { duration, .. } => self.time(&said.step_id, *duration),
+            StepUpdate::Failed { error, duration, .. } => {
+                self.time(&said.step_id, *duration);
+                if self.failures.len() < FAILURES_MAX {
+                    self.failures.push((said.step_id.clone(), error.clone()));
+                }
+            }
+            StepUpdate::Running { .. } | StepUpdate::Skipped { .. } | StepUpdate::Cancelled { .. } => {}
+        }
+    }
+
+    fn time(&mut self, step: &StepId, took: u64) {
+        if self.slowest.as_ref().is_none_or(|(_, slowest)| took > *slowest) {
+            self.slowest = Some((step.clone(), took));
+        }
+    }
+
+    /// The summary, line by line, harmless.
+    pub(super) fn summary(&self, palette: Palette) -> Vec<String> {
+        let mut lines = vec![String::new(), self.verdict(palette)];
+        let Progress { completed, failed, skipped, total, .. } = self.progress;
+        let mut row = |name: &str, text: String| {
+            lines.push(format!("  {} {text}", palette.paint(Tone::Quiet, &format!("{name:<14}"))));
+        };
+        row("steps", format!("{completed} completed, {failed} failed, {skipped} skipped, of {total}"));
+        row("retries", self.retries.to_string());
+        if let Some((step, took)) = &self.slowest {
+            row("slowest step", format!("{step}, {}", duration(*took)));
+        }
+        if let Some(End::Completed { critical_path, .. }) = &self.end
+            && !critical_path.is_empty()
+        {
+            row("critical path", names(critical_path, " > "));
+        }
+        lines.extend(self.errors(palette));
+        lines
+    }
+
+    fn verdict(&self, palette: Palette) -> String {
+        let (tone, word, total, error) = match &self.end {
+            Some(End::Completed { total, .. }) => (Tone::Good, "completed", *total, None),
+            Some(End::Failed { error, reason }) => (Tone::Bad, end_word(*reason), self.elapsed(), Some(error)),
+            None => (Tone::Warning, "not ended", self.elapsed(), None),
+        };
+        let verdict = format!("{} {} after {}", one_line(&self.plan), palette.paint(tone, word), duration(total));
+        match error {
+            Some(error) => format!("{verdict}: {}", shortened(&one_line(error), ERROR_CHARS_MAX)),
+            None => verdict,
+        }
+    }
+
+    fn elapsed(&self) -> u64 {
+        self.newest.millis_since(self.started)
+    }
+
+    fn errors(&self, palette: Palette) -> Vec<String> {
+        let mut lines: Vec<_> = self
+            .failures
+            .iter()
+            .map(|(step, error)| {
+                let mark = palette.paint(Tone::Bad, "error");
+                format!("  {mark} {step}: {}", shortened(&one_line(error), ERROR_CHARS_MAX))
+            })
+            .collect();
+        let untold = self.progress.failed.saturating_sub(self.failures.len());
+        if untold > 0 {
+            lines.push(format!("  and {}", count(untold, "more failed step")));
+        }
+        lines
+    }
+}
+
+fn end_word(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::StepFailed => "failed",
+        EndReason::Cancelled => "cancelled",
+        EndReason::Timeout => "timed out",
+        EndReason::Interrupted => "interrupted",
+    }
+}

@@ -1,0 +1,114 @@
+//! Text from elsewhere, made harmless for a terminal.
+//!
+//! Titles, outputs and errors are written by plans, programs and servers. A terminal obeys control characters, so none
+//! of theirs may reach it: not to colour, not to move the cursor, not to rename the window, not to reorder what is
+//! read.
+
+use std::borrow::Cow;
+
+/// What a tab becomes, for a line whose columns are not the terminal's.
+const TAB: &str = "    ";
+
+/// `text` without anything that a terminal would obey. Colours and cursor movements go, tabs become spaces, and any
+/// other control character becomes a visible sign.
+pub(super) fn neutral(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_active) {
+        return Cow::Borrowed(text);
+    }
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let sequence = escape_sequence_len(rest);
+        match c {
+            _ if sequence > 0 => {}
+            '\t' => clean.push_str(TAB),
+            c if is_active(c) => clean.push(sign(c)),
+            c => clean.push(c),
+        }
+        rest = &rest[sequence.max(c.len_utf8())..];
+    }
+    Cow::Owned(clean)
+}
+
+/// `text` on one line: its lines, trimmed, with a space between them, and [`neutral`].
+pub(super) fn one_line(text: &str) -> String {
+    let lines = text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
+    neutral(&lines.collect::<Vec<_>>().join(" ")).into_owned()
+}
+
+/// The beginning of `text`, at most `max` characters, the last of them `…` where something is left out.
+pub(super) fn shortened(text: &str, max: usize) -> Cow<'_, str> {
+    if text.chars().count() <= max {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().take(max.saturating_sub(1)).chain(['…']).collect())
+}
+
+/// Does a terminal do something else with `c` than show it?
+fn is_active(c: char) -> bool {
+    // The marks that turn the direction of text make it read otherwise than it is (CVE-2021-42574).
+    const DIRECTION: [char; 12] = [
+        '\u{061c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}',
+        '\u{2067}', '\u{2068}', '\u{2069}',
+    ];
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') || DIRECTION.contains(&c)
+}
+
+/// What is shown for a character that must not act.
+fn sign(c: char) -> char {
+    match u32::from(c) {
+        // The block of control pictures is in the order of the controls.
+        code @ 0..0x20 => char::from_u32(0x2400 + code).unwrap_or(char::REPLACEMENT_CHARACTER),
+        0x7f => '␡',
+        _ => char::REPLACEMENT_CHARACTER,
+    }
+}
+
+/// The bytes of the control sequence (`ESC [ parameters final`) that `text` begins with; 0 where it begins with none.
+/// Only whole ones count: half of one is shown as it is.
+fn escape_sequence_len(text: &str) -> usize {
+    let Some(body) = text.strip_prefix("\x1b[") else { return 0 };
+    let parameters = body.bytes().take_while(|b| matches!(b, 0x20..=0x3f)).count();
+    match body.as_bytes().get(parameters) {
+        Some(0x40..=0x7e) => "\x1b[".len() + parameters + 1,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_left() {
+        let table = [
+            ("plain ünïcode 漢字 🎉", "plain ünïcode 漢字 🎉"),
+            ("\x1b[31mred\x1b[0m", "red"),
+            ("\x1b[38;5;1mred\x1b[m", "red"),
+            ("up\x1b[2Ahome\x1b[Hclear\x1b[2J", "uphomeclear"),
+            ("\x1b[?25l\x1b[>4;2mx", "x"),
+            ("\x1b]0;title\x07", "␛]0;title␇"),
+            ("\x1bP1$r\x1b\\", "␛P1$r␛\\"),
+            ("\x1b\x1b[m[31mx", "␛[31mx"),
+            ("\x1b[", "␛["),
+            ("\x1b[31", "␛[31"),
+            ("\x1b[31\u{e9}", "␛[31\u{e9}"),
+            ("\u{9b}31mx\u{85}", "\u{fffd}31mx\u{fffd}"),
+            ("a\tb\0c\x7f\r\n\x08", "a    b␀c␡␍␊␈"),
+            ("\u{202e}gpj.exe\u{2066}\u{2028}", "\u{fffd}gpj.exe\u{fffd}\u{fffd}"),
+            ("", ""),
+        ];
+        for (text, expected) in table {
+            assert_eq!(neutral(text), expected, "{text:?}");
+            assert!(!neutral(text).chars().any(is_active), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lines_are_joined_and_texts_cut() {
+        assert_eq!(one_line("a\r\n  b\n\n\x1b[1mc\n"), "a b c");
+        assert_eq!(shortened("abc", 3), "abc");
+        assert_eq!(shortened("äbcd", 3), "äb…");
+        assert_eq!(shortened("abc", 0), "…");
+    }
+}

@@ -1,0 +1,180 @@
+//! Brings file, environment and flags together: a flag beats the environment, the environment beats the file.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::keys::VARIABLE_PREFIX;
+use super::setting::Raw;
+use super::{Config, KEYS, Key, file, suggest};
+
+/// The largest configuration file, in bytes. A tool's declaration is about 300, so this is some 3,000 of them.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The variable that names the file where no flag does.
+const FILE_VARIABLE: &str = "STEPCAST_CONFIG";
+
+/// The longest part of a wrong value that an error repeats, in characters.
+const SHOWN_CHARS_MAX: usize = 60;
+
+/// Everything that settings can come from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The file's name, for errors, and its text.
+    pub file: Option<(String, String)>,
+    /// The environment; whatever is not stepcast's is passed over. A variable that is empty counts as unset.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Paths of keys (`sse.heartbeat`) with the values that flags gave them.
+    pub flags: Vec<(&'static str, String)>,
+}
+
+/// Settings, and what is odd about where they came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// Sentences for the log.
+    pub warnings: Vec<String>,
+}
+
+/// Everything that is wrong with the settings, one line each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// At least one. Each names its place: `stepcast.toml:3: ...`, `--listen: ...`, `STEPCAST_LISTEN: ...`.
+    pub issues: Vec<String>,
+}
+
+impl ConfigError {
+    /// Nothing wrong is no error.
+    pub(super) fn unless_empty(issues: Vec<String>) -> Result<(), Self> {
+        if issues.is_empty() { Ok(()) } else { Err(Self { issues }) }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.issues.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Reads the file (or the one that `STEPCAST_CONFIG` names) and the environment, and lays `flags` over them.
+///
+/// # Errors
+/// All mistakes at once, each with its file and line, variable or flag, and what was expected.
+pub fn load(file: Option<&Path>, flags: Vec<(&'static str, String)>) -> Result<Loaded, ConfigError> {
+    let environment: Vec<_> = std::env::vars_os().collect();
+    let named = std::env::var_os(FILE_VARIABLE).filter(|name| !name.is_empty());
+    let file = match file.or(named.as_deref().map(Path::new)) {
+        Some(path) => Some((path.display().to_string(), read(path).map_err(|error| unreadable(path, &error))?)),
+        None => None,
+    };
+    Sources { file, environment, flags }.settle()
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        let message = format!("larger than {}", super::units::show_size(FILE_BYTES_MAX));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    Ok(text)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> ConfigError {
+    ConfigError { issues: vec![format!("{}: can't be read: {error}", path.display())] }
+}
+
+impl Sources {
+    /// The settings that these sources make together.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn settle(&self) -> Result<Loaded, ConfigError> {
+        let mut config = Config::default();
+        let mut issues = Vec::new();
+        if let Some((name, text)) = &self.file {
+            file::apply(name, text, &mut config, &mut issues);
+        }
+        self.apply_environment(&mut config, &mut issues);
+        for (path, value) in &self.flags {
+            let key = Key::at(path).expect("flags are made out of the table of keys");
+            apply(key, &format!("--{}", key.flag), value, &mut config, &mut issues);
+        }
+        ConfigError::unless_empty(issues)?;
+        Ok(Loaded { config, warnings: self.environment.iter().filter_map(|(name, _)| misspelt(name)).collect() })
+    }
+
+    fn apply_environment(&self, config: &mut Config, issues: &mut Vec<String>) {
+        for key in KEYS.iter() {
+            for name in key.variable_alias.into_iter().chain([key.variable.as_str()]) {
+                let Some((_, value)) = self.environment.iter().find(|(it, _)| it == name) else { continue };
+                match value.to_str() {
+                    Some("") => {}
+                    Some(value) => apply(key, name, value, config, issues),
+                    None => issues.push(format!("{name}: expected {}, found bytes that are no UTF-8", key.expected())),
+                }
+            }
+        }
+    }
+}
+
+fn apply(key: &Key, origin: &str, value: &str, config: &mut Config, issues: &mut Vec<String>) {
+    if let Err(found) = key.set(config, &Raw::Text(value)) {
+        issues.push(format!("{origin}: {}", mismatch(key, &found)));
+    }
+}
+
+/// `expected a duration such as ..., found "5 parsecs"`.
+pub(super) fn mismatch(key: &Key, found: &str) -> String {
+    if key.is_secret() {
+        return format!("expected {}", key.expected());
+    }
+    format!("expected {}, found {}", key.expected(), quoted(found))
+}
+
+/// The beginning of `text` in quotes, control characters escaped.
+fn quoted(text: &str) -> String {
+    let shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+    if shown.len() < text.len() { format!("{shown:?}...") } else { format!("{shown:?}") }
+}
+
+/// A variable that no key has but one nearly has. Others are let be: orchestrators make variables out of a service's
+/// name (`STEPCAST_PORT`), and commands that a plan runs get some of stepcast's own.
+fn misspelt(name: &OsString) -> Option<String> {
+    let name = name.to_str().filter(|name| name.starts_with(VARIABLE_PREFIX))?;
+    let known = || KEYS.iter().flat_map(|key| key.variable_alias.into_iter().chain([key.variable.as_str()]));
+    if known().any(|it| it == name) {
+        return None;
+    }
+    let bare = |name: &'static str| name.trim_start_matches(VARIABLE_PREFIX);
+    let meant = suggest::closest(name.trim_start_matches(VARIABLE_PREFIX), known().map(bare))?;
+    Some(format!("the variable {name} is nobody's; was {VARIABLE_PREFIX}{meant} meant?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_missing_or_too_large_is_named() {
+        let missing = load(Some(Path::new("/nowhere/stepcast.toml")), Vec::new()).expect_err("no such file");
+        assert!(missing.to_string().starts_with("/nowhere/stepcast.toml: can't be read: "), "{missing}");
+
+        let path = std::env::temp_dir().join(format!("stepcast-config-{}.toml", std::process::id()));
+        std::fs::write(&path, "#".repeat(1 + FILE_BYTES_MAX as usize)).expect("writes");
+        let large = load(Some(&path), Vec::new());
+        std::fs::write(&path, "history.runs = 3").expect("writes");
+        let good = load(Some(&path), vec![("executor.workers", "2".to_owned())]);
+        std::fs::remove_file(&path).expect("removes");
+
+        let large = large.expect_err("too large").to_string();
+        assert!(large.ends_with(": can't be read: larger than 1MiB"), "{large}");
+        let config = good.expect("loads").config;
+        assert_eq!((config.history.runs, config.executor.workers), (3, 2));
+    }
+}

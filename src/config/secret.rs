@@ -1,0 +1,37 @@
+//! A text that no log, no error and no debug output may show.
+
+use std::fmt;
+
+/// Holds a secret. It has no `Display`, and its `Debug` is masked; only [`expose`](Secret::expose) gives it away.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes `text` as a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself. Whoever calls this answers for where it goes.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_shows_neither_the_secret_nor_its_length() {
+        let debug = |text: &str| format!("{:?}", Some(Secret::new(text)));
+        assert_eq!(debug("hunter2"), "Some(Secret(***))");
+        assert_eq!(debug("hunter2"), debug(""));
+    }
+}

@@ -1,0 +1,329 @@
+//! All settings, typed, with their defaults. What each means stands here; how it is written stands in
+//! [`keys`](super::keys).
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use super::{Cidr, ListenAddress, Origins, Secret};
+use crate::executor::tool::ToolDeclaration;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Worker threads per core: steps mostly wait for programs and servers, so more of them than cores are of use.
+const WORKERS_PER_CORE: usize = 4;
+
+/// Every setting of the program.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where the server listens.
+    pub listen: ListenAddress,
+    /// Where messages and runs are kept.
+    pub data: DataLocation,
+    /// Who may.
+    pub auth: AuthConfig,
+    /// Browsers on other origins.
+    pub cors: CorsConfig,
+    /// Streams.
+    pub sse: SseConfig,
+    /// What is kept.
+    pub history: HistoryConfig,
+    /// How it is kept.
+    pub store: StoreConfig,
+    /// Bounds on what clients may ask.
+    pub limits: LimitsConfig,
+    /// Running plans.
+    pub executor: ExecutorConfig,
+    /// Measurements.
+    pub metrics: MetricsConfig,
+    /// The program's own log.
+    pub log: LogConfig,
+    /// The tools that the file declares, in its order.
+    pub tools: Vec<ToolDeclaration>,
+}
+
+/// Where messages and runs are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DataLocation {
+    /// In memory: gone when the program ends.
+    Memory,
+    /// In this directory, made where it is missing. A relative one starts at the working directory.
+    Directory(PathBuf),
+}
+
+/// `auth.*`: who may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// Are tokens asked for?
+    pub mode: AuthMode,
+    /// The key of HS256.
+    pub jwt_secret: Option<Secret>,
+    /// A PEM file with the public key of the other algorithms.
+    pub jwt_public_key: Option<PathBuf>,
+    /// The one algorithm that a token may be signed with.
+    pub jwt_algorithm: JwtAlgorithm,
+    /// How long after its `exp` a token still counts.
+    pub leeway: Duration,
+    /// How long an unused ticket lives.
+    pub ticket_ttl: Duration,
+}
+
+/// `cors.*`: browsers on other origins.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CorsConfig {
+    /// The origins whose pages may call.
+    pub allowed_origins: Origins,
+}
+
+/// `sse.*`: streams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SseConfig {
+    /// A stream without traffic for this long gets a comment; zero turns that off.
+    pub heartbeat: Duration,
+    /// What the `retry:` field tells a client to wait before it reconnects.
+    pub retry: Duration,
+    /// Memory that may wait for one connection, in bytes; the rest it reads from history.
+    pub queue_bytes: u64,
+    /// A connection that takes nothing for this long is closed.
+    pub stall_timeout: Duration,
+}
+
+/// `history.*`: what is kept. Whatever is over one of these bounds goes, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryConfig {
+    /// Messages of one project.
+    pub messages: usize,
+    /// Bytes in all.
+    pub bytes: u64,
+    /// How old a message gets.
+    pub age: Duration,
+    /// Ended runs of one project that stay listed.
+    pub runs: usize,
+}
+
+/// `store.*`: how it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StoreConfig {
+    /// What a written message survives.
+    pub synchronous: Synchronous,
+}
+
+/// `limits.*`: bounds on what clients may ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Open connections; `None` derives it from the descriptor limit at start.
+    pub connections: Option<u32>,
+    /// Open connections from one address.
+    pub connections_per_address: u32,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Cidr>,
+    /// Open streams of one token.
+    pub streams_per_token: u32,
+    /// A request's head, in bytes.
+    pub header_bytes: u64,
+    /// A request's target, in bytes.
+    pub target_bytes: u64,
+    /// A request's body, in bytes.
+    pub body_bytes: u64,
+    /// From a connection's (or the next request's) first byte to the end of its head.
+    pub header_timeout: Duration,
+    /// From the end of the head to the end of the body.
+    pub body_timeout: Duration,
+    /// A kept-alive connection without a request.
+    pub idle_timeout: Duration,
+    /// Steps of one plan.
+    pub plan_steps: usize,
+    /// A step's output in a message, in bytes; the rest is cut there.
+    pub output_bytes: u64,
+    /// What is kept of one step's output, in bytes.
+    pub step_output_bytes: u64,
+    /// Runs at the same time.
+    pub active_runs: usize,
+    /// Runs that wait for a place among the active ones; zero lets none wait.
+    pub queued_runs: usize,
+    /// Messages that one token may publish in a second.
+    pub publish_rate: u32,
+}
+
+/// `executor.*`: running plans.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecutorConfig {
+    /// Tool calls at the same time; each has a thread.
+    pub workers: usize,
+    /// How long active steps may go on once the program was asked to end.
+    pub grace: Duration,
+}
+
+/// `metrics.*`: measurements.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MetricsConfig {
+    /// An address of their own; `None` serves them beside everything else.
+    pub listen: Option<ListenAddress>,
+}
+
+/// `log.*`: the program's own log, on stderr.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// What is still worth a line.
+    pub level: LevelFilter,
+}
+
+/// An enum whose variants are words of the configuration.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+        pub enum $name { $($(#[$variant_doc])* $variant),+ }
+
+        impl $name {
+            /// The words, in the order of the variants.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// The variant's word.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+
+            /// The variant of this word.
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+words! {
+    /// `auth.mode`: are tokens asked for?
+    AuthMode {
+        /// Yes: signed ones.
+        #[default]
+        Jwt = "jwt",
+        /// No: everyone may everything.
+        None = "none",
+    }
+}
+
+words! {
+    /// `auth.jwt_algorithm`: what tokens are signed with.
+    JwtAlgorithm {
+        /// HMAC with SHA-256: one shared secret.
+        #[default]
+        Hs256 = "HS256",
+        /// RSA (PKCS #1 v1.5) with SHA-256.
+        Rs256 = "RS256",
+        /// ECDSA over P-256 with SHA-256.
+        Es256 = "ES256",
+        /// Ed25519.
+        EdDsa = "EdDSA",
+    }
+}
+
+words! {
+    /// `store.synchronous`: what a written message survives.
+    Synchronous {
+        /// A killed process.
+        #[default]
+        Normal = "normal",
+        /// A power cut too, at the price of a disk flush per batch.
+        Full = "full",
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: ListenAddress::new(Ipv4Addr::LOCALHOST.into(), 8080),
+            data: DataLocation::Directory("./stepcast-data".into()),
+            auth: AuthConfig::default(),
+            cors: CorsConfig::default(),
+            sse: SseConfig::default(),
+            history: HistoryConfig::default(),
+            store: StoreConfig::default(),
+            limits: LimitsConfig::default(),
+            executor: ExecutorConfig::default(),
+            metrics: MetricsConfig::default(),
+            log: LogConfig::default(),
+            tools: Vec::new(),
+        }
+    }
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            mode: AuthMode::Jwt,
+            jwt_secret: None,
+            jwt_public_key: None,
+            jwt_algorithm: JwtAlgorithm::Hs256,
+            leeway: Duration::ZERO,
+            ticket_ttl: Duration::from_secs(15),
+        }
+    }
+}
+
+impl Default for SseConfig {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(15),
+            retry: Duration::from_secs(2),
+            queue_bytes: 256 * KIB,
+            stall_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for HistoryConfig {
+    fn default() -> Self {
+        Self { messages: 10_000, bytes: GIB, age: Duration::from_secs(7 * 86_400), runs: 1000 }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            connections: None,
+            connections_per_address: 1000,
+            trusted_proxies: vec![
+                Cidr::new(Ipv4Addr::new(127, 0, 0, 0).into(), 8),
+                Cidr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
+            ],
+            streams_per_token: 256,
+            header_bytes: 16 * KIB,
+            target_bytes: 8 * KIB,
+            body_bytes: MIB,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(60),
+            plan_steps: 10_000,
+            output_bytes: 64 * KIB,
+            step_output_bytes: 64 * MIB,
+            active_runs: 256,
+            queued_runs: 1024,
+            publish_rate: 1000,
+        }
+    }
+}
+
+impl Default for ExecutorConfig {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { workers: WORKERS_PER_CORE * cores, grace: Duration::from_secs(10) }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: LevelFilter::Info }
+    }
+}

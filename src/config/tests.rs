@@ -1,0 +1,479 @@
+//! The configuration as its users meet it: files, variables and flags in, settings or errors out.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::*;
+use crate::executor::tool::{CommandSpec, HttpSpec, ToolDeclaration, ToolKind};
+
+fn from_file(text: &str) -> Result<Config, Vec<String>> {
+    settle(Some(text), &[], &[]).map(|loaded| loaded.config)
+}
+
+fn settle(
+    file: Option<&str>,
+    variables: &[(&str, &str)],
+    flags: &[(&'static str, &str)],
+) -> Result<Loaded, Vec<String>> {
+    let sources = Sources {
+        file: file.map(|text| ("stepcast.toml".to_owned(), text.to_owned())),
+        environment: variables.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        flags: flags.iter().map(|(path, value)| (*path, (*value).to_owned())).collect(),
+    };
+    sources.settle().map_err(|error| error.issues)
+}
+
+/// All keys with the defaults that the wire contract gives them, and one with what its kind takes where it gives none.
+const SAMPLE: &str = r#"
+listen = "127.0.0.1:8080"
+data = "./stepcast-data"
+
+[auth]
+mode = "jwt"
+jwt_algorithm = "HS256"
+leeway = "0s"
+ticket_ttl = "15s"
+
+[cors]
+allowed_origins = []
+
+[sse]
+heartbeat = "15s"
+retry = "2s"
+queue_bytes = "256KiB"
+stall_timeout = "30s"
+
+[history]
+messages = 10000
+bytes = "1GiB"
+age = "7d"
+runs = 1000
+
+[store]
+synchronous = "normal"
+
+[limits]
+connections_per_address = 1000
+trusted_proxies = ["127.0.0.0/8", "::1"]
+streams_per_token = 256
+header_bytes = "16KiB"
+target_bytes = "8KiB"
+body_bytes = "1MiB"
+header_timeout = "10s"
+body_timeout = "30s"
+idle_timeout = "60s"
+plan_steps = 10000
+output_bytes = "64KiB"
+step_output_bytes = "64MiB"
+active_runs = 256
+queued_runs = 1024
+publish_rate = 1000
+
+[executor]
+grace = "10s"
+
+[log]
+level = "info"
+"#;
+
+#[test]
+fn the_defaults_are_the_contracts() {
+    assert_eq!(from_file(SAMPLE), Ok(Config::default()));
+    assert_eq!(from_file(""), Ok(Config::default()));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let Config { executor, limits, metrics, auth, tools, .. } = Config::default();
+    assert_eq!(executor.workers, 4 * cores);
+    assert_eq!((limits.connections, metrics.listen, tools), (None, None, vec![]));
+    assert_eq!((auth.jwt_secret, auth.jwt_public_key), (None, None));
+}
+
+#[test]
+fn every_key_is_set_by_file_variable_and_flag_alike() {
+    let values = |key: &Key| match key.path {
+        "listen" | "metrics.listen" => "[::1]:1".to_owned(),
+        "data" => "none".to_owned(),
+        "auth.mode" => "none".to_owned(),
+        "auth.jwt_algorithm" => "EdDSA".to_owned(),
+        "auth.jwt_secret" | "auth.jwt_public_key" => "some.pem".to_owned(),
+        "cors.allowed_origins" => "https://a.example,http://b:1".to_owned(),
+        "limits.trusted_proxies" => "10.0.0.0/8,fd00::/8".to_owned(),
+        "store.synchronous" => "full".to_owned(),
+        "log.level" => "trace".to_owned(),
+        _ => match key.value_name() {
+            "DURATION" => "90s".to_owned(),
+            "SIZE" => "100KiB".to_owned(),
+            name => {
+                assert_eq!(name, "N", "{}", key.path);
+                "7".to_owned()
+            }
+        },
+    };
+    for key in KEYS.iter() {
+        let value = values(key);
+        let written = match key.value_name() {
+            "N" => value.clone(),
+            "LIST" => format!("{:?}", value.split(',').collect::<Vec<_>>()),
+            _ => format!("{value:?}"),
+        };
+        let file = from_file(&format!("{} = {written}", key.path)).expect(key.path);
+        let variable = settle(None, &[(&key.variable, &value)], &[]).expect(key.path);
+        let flag = settle(None, &[], &[(key.path, &value)]).expect(key.path);
+        assert_ne!(file, Config::default(), "{}", key.path);
+        assert_eq!(file, variable.config, "{}", key.path);
+        assert_eq!(file, flag.config, "{}", key.path);
+        assert_eq!(variable.warnings, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
+    let file = "sse = { heartbeat = '1s', retry = '1s', stall_timeout = '1s' }";
+    let variables = [("STEPCAST_SSE_HEARTBEAT", "2s"), ("STEPCAST_SSE_RETRY", "2s"), ("STEPCAST_SSE_QUEUE_BYTES", "")];
+    let Loaded { config, .. } = settle(Some(file), &variables, &[("sse.heartbeat", "3s")]).expect("settles");
+    let seconds = [config.sse.heartbeat, config.sse.retry, config.sse.stall_timeout].map(|d| d.as_secs());
+    assert_eq!(seconds, [3, 2, 1]);
+    assert_eq!(config.sse.queue_bytes, Config::default().sse.queue_bytes, "an empty variable counts as unset");
+}
+
+#[test]
+fn a_lone_comma_is_the_empty_list() {
+    let Loaded { config, .. } = settle(None, &[("STEPCAST_LIMITS_TRUSTED_PROXIES", ",")], &[]).expect("settles");
+    assert_eq!(config.limits.trusted_proxies, []);
+}
+
+#[test]
+fn the_secret_has_a_short_variable_and_its_full_one_wins() {
+    let secret = |variables: &[(&str, &str)]| {
+        let Loaded { config, .. } = settle(None, variables, &[]).expect("settles");
+        config.auth.jwt_secret.map(|secret| secret.expose().to_owned())
+    };
+    assert_eq!(secret(&[("STEPCAST_JWT_SECRET", "a")]).as_deref(), Some("a"));
+    assert_eq!(secret(&[("STEPCAST_AUTH_JWT_SECRET", "b"), ("STEPCAST_JWT_SECRET", "a")]).as_deref(), Some("b"));
+}
+
+#[test]
+fn bad_values_in_the_file_name_file_line_and_what_was_expected() {
+    let table = [
+        (
+            "sse.heartbeat = '5 parsecs'",
+            "1: sse.heartbeat: expected a duration such as 500ms, 15s, 5m or 7d, at most 1d, found \"5 parsecs\"",
+        ),
+        (
+            "\n\n[sse]\nheartbeat = -1",
+            "4: sse.heartbeat: expected a duration such as 500ms, 15s, 5m or 7d, at most 1d, found an integer",
+        ),
+        (
+            "sse.heartbeat = '-1s'",
+            "1: sse.heartbeat: expected a duration such as 500ms, 15s, 5m or 7d, at most 1d, found \"-1s\"",
+        ),
+        (
+            "sse.retry = '0s'",
+            "1: sse.retry: expected a duration such as 500ms, 15s, 5m or 7d, from 1ms to 1h, found \"0s\"",
+        ),
+        (
+            "history.age = '99999999999999999999d'",
+            "1: history.age: expected a duration such as 500ms, 15s, 5m or 7d, at least 1s, found \"99999999999999999999d\"",
+        ),
+        (
+            "history.bytes = '1GB'",
+            "1: history.bytes: expected a size such as 256KiB, 1GiB or plain bytes, at least 64KiB, found \"1GB\"",
+        ),
+        (
+            "limits.body_bytes = 12",
+            "1: limits.body_bytes: expected a size such as 256KiB, 1GiB or plain bytes, from 1KiB to 1GiB, found \"12\"",
+        ),
+        ("executor.workers = 0", "1: executor.workers: expected a whole number, from 1 to 4096, found \"0\""),
+        ("executor.workers = '8'", "1: executor.workers: expected a whole number, from 1 to 4096, found a string"),
+        ("executor.workers = 1.5", "1: executor.workers: expected a whole number, from 1 to 4096, found a float"),
+        ("limits.plan_steps = -3", "1: limits.plan_steps: expected a whole number, at least 1, found \"-3\""),
+        (
+            "limits.connections = 4294967296",
+            "1: limits.connections: expected a whole number, from 1 to 4294967295, found \"4294967296\"",
+        ),
+        ("auth.mode = 'basic'", "1: auth.mode: expected one of jwt, none, found \"basic\""),
+        ("auth.mode = false", "1: auth.mode: expected one of jwt, none, found a boolean"),
+        ("auth.jwt_secret = 12", "1: auth.jwt_secret: expected a text, found an integer"),
+        (
+            "listen = 8080",
+            "1: listen: expected an address such as 127.0.0.1:8080, [::]:8080 or localhost:8080, found an integer",
+        ),
+        (
+            "listen = ':8080'",
+            "1: listen: expected an address such as 127.0.0.1:8080, [::]:8080 or localhost:8080, found \":8080\"",
+        ),
+        ("data = ''", "1: data: expected a directory, or none to keep everything in memory, found \"\""),
+        (
+            "cors.allowed_origins = '*'",
+            "1: cors.allowed_origins: expected a list of origins such as https://app.example or http://localhost:3000, found a string",
+        ),
+        (
+            "cors.allowed_origins = ['https://ok', '*']",
+            "1: cors.allowed_origins: expected a list of origins such as https://app.example or http://localhost:3000, found \"*\"",
+        ),
+        (
+            "limits.trusted_proxies = [1]",
+            "1: limits.trusted_proxies: expected a list of address ranges such as 10.0.0.0/8 or ::1, found a list",
+        ),
+        (
+            "limits.trusted_proxies = ['10.0.0.0/33']",
+            "1: limits.trusted_proxies: expected a list of address ranges such as 10.0.0.0/8 or ::1, found \"10.0.0.0/33\"",
+        ),
+        ("sse = 1", "1: sse: expected a table, found an integer"),
+        (
+            "log.level = 'loud\\u001b'",
+            "1: log.level: expected one of off, error, warn, info, debug, trace, found \"loud\\\\u001b\"",
+        ),
+        ("\n[sse]\nhartbeat = '1s'", "3: unknown key sse.hartbeat; did you mean sse.heartbeat?"),
+        (
+            "sse.colour = 1",
+            "1: unknown key sse.colour; expected one of sse.heartbeat, sse.retry, sse.queue_bytes, sse.stall_timeout",
+        ),
+        ("lisen = 'x'", "1: unknown key lisen; did you mean listen?"),
+        (
+            "zzz.a = 'x'",
+            "1: unknown key zzz; expected one of listen, data, auth, cors, sse, history, store, limits, executor, metrics, log, tools",
+        ),
+        (
+            "\"a\\u001b\" = 1",
+            "1: unknown key a\\u{1b}; expected one of listen, data, auth, cors, sse, history, store, limits, executor, metrics, log, tools",
+        ),
+        (
+            "sse.heartbeat.x = 1",
+            "1: sse.heartbeat: expected a duration such as 500ms, 15s, 5m or 7d, at most 1d, found a table",
+        ),
+        ("listen = 'a:1'\nlisten = 'b:2'", "2: duplicate key"),
+    ];
+    for (text, expected) in table {
+        assert_eq!(from_file(text), Err(vec![format!("stepcast.toml:{expected}")]), "{text}");
+    }
+}
+
+#[test]
+fn bad_variables_and_flags_are_named() {
+    let expected = "expected a size such as 256KiB, 1GiB or plain bytes, from 1KiB to 1GiB, found \"huge\"";
+    let issues = settle(
+        Some("a = 1"),
+        &[("STEPCAST_SSE_QUEUE_BYTES", "huge")],
+        &[("sse.queue_bytes", "huge"), ("limits.trusted_proxies", "::1,x")],
+    );
+    let list = "--limits-trusted-proxies: expected a list of address ranges such as 10.0.0.0/8 or ::1, found \"x\"";
+    let issues = issues.expect_err("four mistakes");
+    assert!(issues[0].starts_with("stepcast.toml:1: unknown key a;"), "{issues:?}");
+    let others =
+        [format!("STEPCAST_SSE_QUEUE_BYTES: {expected}"), format!("--sse-queue-bytes: {expected}"), list.to_owned()];
+    assert_eq!(issues[1..], others);
+}
+
+#[test]
+fn a_long_value_is_cut_in_its_error() {
+    let issues = from_file(&format!("auth.mode = '{}'", "x".repeat(10_000))).expect_err("no mode");
+    assert!(issues[0].ends_with(&format!("found \"{}\"...", "x".repeat(60))), "{issues:?}");
+}
+
+#[test]
+fn a_variable_that_is_nearly_a_keys_is_warned_of() {
+    let variables = [
+        ("STEPCAST_SSE_HARTBEAT", "1s"),
+        ("STEPCAST_PROJECT_ID", "p"),
+        ("STEPCAST_RUN_ID", "r"),
+        ("STEPCAST_STEP_ID", "s"),
+        ("STEPCAST_ATTEMPT", "1"),
+        ("STEPCAST_PORT", "tcp://10.0.0.1:80"),
+        ("STEPCAST_SERVICE_HOST", "10.0.0.1"),
+        ("STEPCAST_CONFIG", "x.toml"),
+        ("PATH", "/bin"),
+    ];
+    let Loaded { warnings, config } = settle(None, &variables, &[]).expect("settles");
+    let expected = "the variable STEPCAST_SSE_HARTBEAT is nobody's; was STEPCAST_SSE_HEARTBEAT meant?";
+    assert_eq!((warnings, config), (vec![expected.to_owned()], Config::default()));
+}
+
+#[test]
+fn a_secret_shows_in_no_debug_output_and_no_error() {
+    const TEXT: &str = r#"
+        auth.jwt_secret = "hunter2"
+        [tools.t]
+        kind = "command"
+        argv = ["true"]
+        env = { TOKEN = "hunter2" }
+        [tools.u]
+        kind = "http"
+        url = "http://localhost"
+        headers = { Authorization = "hunter2" }
+    "#;
+    let config = from_file(TEXT).expect("settles");
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let broken = ["auth.jwt_secret = ['hunter2']", "auth.jwt_secret = \"hunter2", "auth.jwt_secret = hunter2"];
+    let tools = [
+        "[tools.t]\nkind = 'command'\nargv = ['x']\nenv = { A = \"hunter2\\u0000\" }",
+        "[tools.t]\nkind = 'http'\nurl = 'http://x'\nheaders = { A = \"hunter2\\n\" }",
+        "[tools.t]\nkind = 'http'\nurl = 'http://x'\nheaders = 'hunter2'",
+    ];
+    for text in broken.iter().chain(&tools) {
+        let issues = from_file(text).expect_err(text);
+        assert!(!issues.concat().contains("hunter2"), "{issues:?}");
+    }
+}
+
+const TOOLS: &str = r#"
+[tools.build]
+kind = "command"
+argv = ["make", "-C", "{{ inputs.dir }}"]
+cwd = "/srv"
+env = { CC = "clang", EMPTY = "" }
+pass_env = ["PATH", "HOME"]
+uid = 1000
+gid = 0x64
+timeout = "5m"
+rerun = false
+
+[tools.build.inputs]
+type = "object"
+required = ["dir"]
+properties.dir = { type = "string", maxLength = 80 }
+
+[tools."ask.model-1"]
+kind = "http"
+method = "post"
+url = "https://api.example/v1"
+headers = { Authorization = "Bearer x" }
+body = { model = "m", stream = true, temperature = 0.5, stop = ["a", 1], since = 1979-05-27 }
+allow_redirects = true
+stream_text = "event.delta"
+inputs = '{"type": "object"}'
+
+[tools.ping]
+kind = "http"
+url = "{{ inputs.url }}"
+body = "plain"
+
+[tools.true]
+kind = "command"
+argv = ["true"]
+"#;
+
+#[test]
+fn tools_are_read_whole() {
+    let build = CommandSpec {
+        argv: ["make", "-C", "{{ inputs.dir }}"].map(Into::into).to_vec(),
+        cwd: Some("/srv".into()),
+        env: vec![("CC".into(), "clang".into()), ("EMPTY".into(), String::new())],
+        pass_env: vec!["PATH".into(), "HOME".into()],
+        uid: Some(1000),
+        gid: Some(100),
+    };
+    let ask = HttpSpec {
+        method: "POST".into(),
+        url: "https://api.example/v1".into(),
+        headers: vec![("Authorization".into(), "Bearer x".into())],
+        body: Some(json!({"model": "m", "stream": true, "temperature": 0.5, "stop": ["a", 1], "since": "1979-05-27"})),
+        allow_redirects: true,
+        stream_text: Some("event.delta".into()),
+    };
+    let ping = HttpSpec {
+        method: "GET".into(),
+        url: "{{ inputs.url }}".into(),
+        body: Some(json!("plain")),
+        ..HttpSpec::default()
+    };
+    let schema =
+        json!({"type": "object", "required": ["dir"], "properties": {"dir": {"type": "string", "maxLength": 80}}});
+    let tool = |name: &str, kind| ToolDeclaration { name: name.into(), timeout: None, rerun: true, inputs: None, kind };
+    let expected = vec![
+        ToolDeclaration {
+            timeout: Some(Duration::from_secs(300)),
+            rerun: false,
+            inputs: Some(schema),
+            ..tool("build", ToolKind::Command(build))
+        },
+        ToolDeclaration { inputs: Some(json!({"type": "object"})), ..tool("ask.model-1", ToolKind::Http(ask)) },
+        tool("ping", ToolKind::Http(ping)),
+        tool("true", ToolKind::Command(CommandSpec { argv: vec!["true".into()], ..CommandSpec::default() })),
+    ];
+    assert_eq!(from_file(TOOLS).map(|config| config.tools), Ok(expected));
+}
+
+#[test]
+fn a_bad_tool_is_refused_with_its_line() {
+    const COMMAND: &str = "[tools.t]\nkind = 'command'\nargv = ['x']\n";
+    const HTTP: &str = "[tools.t]\nkind = 'http'\nurl = 'http://x'\n";
+    let argv = "tools.t.argv: expected a list of strings that begins with a program";
+    let table = [
+        ("tools = 1", "1: tools: expected a table, found an integer".to_owned()),
+        ("tools.t = 1", "1: tools.t: expected a table, found an integer".to_owned()),
+        ("\n[tools.t]\n", "2: tools.t.kind: missing; expected command or http".to_owned()),
+        ("[tools.t]\nkind = 'shell'", "2: tools.t.kind: expected command or http".to_owned()),
+        ("[tools.t]\nkind = 1", "2: tools.t.kind: expected a string, found an integer".to_owned()),
+        ("[tools.echo]\nkind = 'http'", "1: tools.echo: the name of a built-in tool; expected another name".to_owned()),
+        ("[tools.'a b']", "1: tools.a b: a tool's name is 1 to 128 characters out of A-Z a-z 0-9 _ . -".to_owned()),
+        ("[tools.'']", "1: tools.: a tool's name is 1 to 128 characters out of A-Z a-z 0-9 _ . -".to_owned()),
+        (
+            "[tools.t]\nkind = 'command'",
+            "1: tools.t.argv: missing; expected a list of strings that begins with a program".to_owned(),
+        ),
+        ("[tools.t]\nkind = 'command'\nargv = []", format!("3: {argv}")),
+        ("[tools.t]\nkind = 'command'\nargv = ['']", format!("3: {argv}")),
+        ("[tools.t]\nkind = 'command'\nargv = 'ls -l'", format!("3: {argv}")),
+        ("[tools.t]\nkind = 'command'\nargv = ['ls', 1]", format!("3: {argv}")),
+        ("[tools.t]\nkind = 'command'\nargv = [\"a\\u0000\"]", format!("3: {argv}")),
+        (&format!("{COMMAND}env = {{ A = 1 }}"), "4: tools.t.env.A: expected a string, found an integer".to_owned()),
+        (&format!("{COMMAND}env = {{ 'A=B' = '' }}"), "4: tools.t.env.A=B: expected a variable's name".to_owned()),
+        (&format!("{COMMAND}pass_env = 'PATH'"), "4: tools.t.pass_env: expected a list of variables' names".to_owned()),
+        (&format!("{COMMAND}pass_env = ['']"), "4: tools.t.pass_env: expected a list of variables' names".to_owned()),
+        (&format!("{COMMAND}uid = -1"), "4: tools.t.uid: expected a whole number below 4294967295".to_owned()),
+        (&format!("{COMMAND}gid = 4294967295"), "4: tools.t.gid: expected a whole number below 4294967295".to_owned()),
+        (&format!("{COMMAND}uid = 'root'"), "4: tools.t.uid: expected a whole number below 4294967295".to_owned()),
+        (&format!("{COMMAND}timeout = 5"), "4: tools.t.timeout: expected a string, found an integer".to_owned()),
+        (
+            &format!("{COMMAND}timeout = '0s'"),
+            "4: tools.t.timeout: expected a duration above zero such as 500ms, 15s, 5m or 7d".to_owned(),
+        ),
+        (&format!("{COMMAND}rerun = 'no'"), "4: tools.t.rerun: expected true or false, found a string".to_owned()),
+        (
+            &format!("{COMMAND}inputs = '{{'"),
+            "4: tools.t.inputs: expected a JSON Schema, as a table or as JSON in a string".to_owned(),
+        ),
+        (
+            &format!("{COMMAND}inputs = [1]"),
+            "4: tools.t.inputs: expected a JSON Schema, as a table or as JSON in a string".to_owned(),
+        ),
+        (&format!("{COMMAND}cmd = 'x'"), "4: unknown key tools.t.cmd; did you mean tools.t.cwd?".to_owned()),
+        (&format!("{HTTP}ulr = 'x'"), "4: unknown key tools.t.ulr; did you mean tools.t.url?".to_owned()),
+        (
+            &format!("{HTTP}method = 'TRACE'"),
+            "4: tools.t.method: expected one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned(),
+        ),
+        (&format!("{HTTP}headers = {{ 'a b' = '' }}"), "4: tools.t.headers.a b: expected a header's name".to_owned()),
+        (
+            &format!("{HTTP}headers = {{ a = \"x\\r\\ny: z\" }}"),
+            "4: tools.t.headers.a: expected no control characters".to_owned(),
+        ),
+        (&format!("{HTTP}headers = []"), "4: tools.t.headers: expected a table of strings, found a list".to_owned()),
+        (
+            &format!("{HTTP}body = inf"),
+            "4: tools.t.body: expected a value that JSON has: no infinity, no NaN, no integer beyond 64 bits"
+                .to_owned(),
+        ),
+        (
+            "[tools.t]\nkind = 'http'",
+            "1: tools.t.url: missing; expected a URL that begins with http:// or https://".to_owned(),
+        ),
+        (
+            "[tools.t]\nkind = 'http'\nurl = 'ftp://x'",
+            "3: tools.t.url: expected a URL that begins with http:// or https://".to_owned(),
+        ),
+        ("[tools.t]\nkind = 'http'\nurl = 1", "3: tools.t.url: expected a string, found an integer".to_owned()),
+    ];
+    for (text, expected) in table {
+        assert_eq!(from_file(text), Err(vec![format!("stepcast.toml:{expected}")]), "{text}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once() {
+    let text = "lisen = 1\nsse.retry = 1\n[tools.t]\nkind = 'http'\nuid = 1\nmethod = 'x'\n";
+    let lines: Vec<_> =
+        from_file(text).expect_err("mistakes").iter().map(|issue| issue.split(':').nth(1).map(str::to_owned)).collect();
+    assert_eq!(lines, ["1", "2", "5", "6", "3"].map(|line| Some(line.to_owned())));
+}
