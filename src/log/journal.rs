@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use super::frames::Frames;
 use super::store::{Place, Retention, RunRow, Store, StoreError, StoredMessage, Write};
-use super::{Answer, Command, Delivery, Order, PublishedEvent, Query, Refusal, ReplyTo, RunNumber, Submission};
+use super::{
+    Answer, Command, Delivery, Order, PublishedEvent, Query, Refusal, ReplyTo, RunNumber, Submission, WorkCounts,
+};
 use crate::auth::IdSigner;
 use crate::http::sse;
 use crate::model::{Now, ProjectId, Record, RunEvent, RunId, RunState, StepId, Timestamp, write_message};
@@ -56,7 +58,6 @@ pub(super) struct ProjectEntry {
 
 /// What is held of a run that has not ended, or is its project's newest ended one.
 pub(super) struct RunEntry {
-    pub(super) project: ProjectId,
     pub(super) state: RunState,
     pub(super) first_seq: Option<u64>,
     pub(super) last_seq: u64,
@@ -73,6 +74,7 @@ struct Batch {
     replies: Vec<(ReplyTo, Answer)>,
     orders: Vec<Order>,
     reads: Vec<Later>,
+    work: WorkCounts,
 }
 
 /// What waits until the batch is committed.
@@ -121,6 +123,9 @@ impl Journal {
         let mut outcome = Outcome { orders: batch.orders, ..Outcome::default() };
         outcome.deliveries.extend(batch.frames.into_iter().map(|(project, frames)| Delivery::Frames { project, frames }));
         outcome.deliveries.extend(batch.replies.into_iter().map(|(to, answer)| Delivery::Reply { to, answer }));
+        if !batch.work.is_empty() {
+            outcome.deliveries.push(Delivery::Worked(batch.work));
+        }
         for later in batch.reads {
             match later {
                 Later::Read(query, to) => {
@@ -196,7 +201,7 @@ impl Journal {
         entry.last_activity = now.wall;
         let position = entry.newest;
         let state = RunState::new(new.run.clone(), &new.plan, now.wall);
-        let run = RunEntry { project: new.project.clone(), state, first_seq: None, last_seq: position, snapshot: None };
+        let run = RunEntry { state, first_seq: None, last_seq: position, snapshot: None };
         self.runs.insert(number, run);
         let (project, run) = (new.project.clone(), new.run.clone());
         batch.orders.push(Order::Start { project, run, plan: new.plan, created_at: now.wall });
@@ -301,6 +306,7 @@ impl Journal {
             _ => Place::Middle,
         };
         let seq = self.append(project, event.message_type(), &payload, Some((number, place)), batch, now.wall);
+        batch.work.count(event);
         if let Some(run) = self.runs.get_mut(&number) {
             run.state.apply(event);
             run.first_seq.get_or_insert(seq);

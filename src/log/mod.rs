@@ -13,6 +13,7 @@ mod memory;
 mod reads;
 mod store;
 mod thread;
+mod work;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ pub use journal::{Journal, Limits, Outcome};
 pub use memory::MemoryStore;
 pub use store::{Retention, Store, StoreError};
 pub use thread::{LogHandle, start};
+pub use work::WorkCounts;
 
 use crate::auth::TicketNote;
 use crate::model::{OutputStream, Plan, ProjectId, Record, RunId, RunStatus, StepId, Timestamp};
@@ -213,6 +215,8 @@ pub enum Delivery {
         /// The answer.
         answer: Answer,
     },
+    /// What runs did in a batch.
+    Worked(WorkCounts),
 }
 
 /// What a command is answered.

@@ -9,7 +9,6 @@ use super::frames::{Frames, Page};
 use super::journal::{Journal, write_frame};
 use super::store::{Flow, StoreError, StoredOutput};
 use super::{Answer, Attached, ProjectRow, Query, Refusal, ResetReason, Resume, ResumeFrom, RunNumber};
-use crate::http::sse;
 use crate::model::{
     Now, OutputStream, ProjectId, RunId, RunState, RunStatus, StepId, StepStatus, Timestamp, write_message,
 };

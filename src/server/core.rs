@@ -140,6 +140,13 @@ impl<S: Socket> Server<S> {
         Ok(Token::connection(self.connections.insert(connection)))
     }
 
+    /// A connection whose socket can't be watched is given up.
+    pub fn abandon(&mut self, token: Token) {
+        if token.0 % 2 == 0 && self.connections.contains(token.0 / 2) {
+            self.doom(token.0 / 2);
+        }
+    }
+
     /// The socket that a token names.
     pub fn socket(&mut self, token: Token) -> Option<&mut S> {
         match token.0 % 2 {
@@ -539,7 +546,9 @@ impl<S: Socket> Server<S> {
                 self.streams.broadcast(&project, &frames, now);
             }
             Delivery::Reply { to: ReplyTo::Loop(to), answer } => self.receive_answer(to, answer, now),
+            // Whoever waits elsewhere has been answered by the log's thread.
             Delivery::Reply { to: ReplyTo::Caller(_), .. } => {}
+            Delivery::Worked(work) => self.metrics.work.add(&work),
         }
     }
 

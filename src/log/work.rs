@@ -1,0 +1,56 @@
+//! What runs and steps did, counted as it is kept.
+
+use crate::model::{RunEvent, RunEventKind, StepUpdate};
+
+const RUN_WORDS: [&str; 3] = ["started", "completed", "failed"];
+const STEP_WORDS: [&str; 6] = ["running", "retrying", "completed", "failed", "skipped", "cancelled"];
+
+/// Moves of runs and steps.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct WorkCounts {
+    runs: [u64; RUN_WORDS.len()],
+    steps: [u64; STEP_WORDS.len()],
+}
+
+impl WorkCounts {
+    /// A run has spoken.
+    pub fn count(&mut self, event: &RunEvent) {
+        match &event.kind {
+            RunEventKind::Started(_) => self.runs[0] += 1,
+            RunEventKind::Completed(_) => self.runs[1] += 1,
+            RunEventKind::Failed(_) => self.runs[2] += 1,
+            RunEventKind::Progress(progress) => {
+                self.steps[match progress.update {
+                    StepUpdate::Running { .. } => 0,
+                    StepUpdate::Retrying { .. } => 1,
+                    StepUpdate::Completed { .. } => 2,
+                    StepUpdate::Failed { .. } => 3,
+                    StepUpdate::Skipped { .. } => 4,
+                    StepUpdate::Cancelled { .. } => 5,
+                }] += 1;
+            }
+            _ => {}
+        }
+    }
+
+    /// What was counted here and there together.
+    pub fn add(&mut self, other: &Self) {
+        self.runs.iter_mut().zip(other.runs).for_each(|(sum, more)| *sum += more);
+        self.steps.iter_mut().zip(other.steps).for_each(|(sum, more)| *sum += more);
+    }
+
+    /// Nothing yet?
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Runs, by what became of them.
+    pub fn runs(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        RUN_WORDS.into_iter().zip(self.runs)
+    }
+
+    /// Moves of steps, by where to.
+    pub fn steps(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        STEP_WORDS.into_iter().zip(self.steps)
+    }
+}

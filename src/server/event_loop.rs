@@ -1,0 +1,285 @@
+//! The thin shell: polls, accepts, brings readiness and the clock to the [`Server`], and carries out its outbox.
+//!
+//! A turn: poll with the next deadline as timeout; read the clock once; accept, read and write what is ready; drain the
+//! inbox; end the turn; hand the log everything of the turn as one batch. Sockets are registered once, edge-triggered,
+//! and once more when they become streams.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, TrySendError};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Registry, Waker};
+
+use super::connection::Socket;
+use super::core::{Server, Token};
+use super::inbox::InboxReceiver;
+use super::intake::Work;
+use crate::api::Condition;
+use crate::log::{Command, LogHandle};
+use crate::model::Now;
+
+/// The waker's token; listeners have those below it, sockets those from 0 on.
+pub(super) const WAKER: mio::Token = mio::Token(usize::MAX);
+
+/// Listeners at most: a name like `localhost` may stand for several addresses.
+const LISTENERS_MAX: usize = 16;
+
+/// Events taken from the poll at a time.
+const EVENTS_MAX: usize = 1024;
+
+/// Connections accepted before the other sockets get their turn.
+const ACCEPTS_MAX: usize = 256;
+
+/// Batches taken from the inbox before the sockets get their turn.
+const INBOX_BATCHES_MAX: usize = 256;
+
+/// How long accepting rests after it failed for want of descriptors and even the spare one did not help.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// The kernel's buffer for what a socket has not taken. Modest, so that a slow reader's backlog is ours to bound.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
+
+/// How long a peer may leave what was sent unacknowledged before its connection counts as broken.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A connection without traffic is probed after this long.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+impl Socket for TcpStream {
+    fn finish(&mut self) {
+        // Fails where the other side is gone already, and then there is nobody to tell.
+        let _ = self.shutdown(Shutdown::Write);
+    }
+}
+
+/// How the loop is told to end, and how far along that is.
+pub(super) trait Control {
+    /// What should be done now?
+    fn wish(&self) -> Wish;
+    /// Is everything that drains done, so that streams can be ended?
+    fn is_drained(&self) -> bool;
+    /// What time it is.
+    fn now(&self) -> Now;
+}
+
+/// What the loop is wanted to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Go on.
+    Serve,
+    /// Take no new work, and end once what goes on is done.
+    Drain,
+    /// End at once.
+    Stop,
+}
+
+/// See the [module](self).
+pub(super) struct EventLoop<C> {
+    pub(super) poll: Poll,
+    pub(super) waker: Arc<Waker>,
+    pub(super) listeners: Vec<TcpListener>,
+    pub(super) server: Server<TcpStream>,
+    pub(super) inbox: InboxReceiver,
+    pub(super) log: LogHandle,
+    pub(super) intake: Sender<Work>,
+    pub(super) control: C,
+    /// What the log had no room for in an earlier turn.
+    pub(super) unsent: Vec<Command>,
+    /// A descriptor held in reserve, so that a connection can be accepted and closed when there is no other.
+    pub(super) spare: Option<std::fs::File>,
+    pub(super) accept_again_at: Option<Duration>,
+}
+
+impl<C: Control> EventLoop<C> {
+    /// Serves until told to end.
+    ///
+    /// # Errors
+    /// Where polling fails, which nothing can be done about.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        for (index, listener) in self.listeners.iter_mut().enumerate().take(LISTENERS_MAX) {
+            self.poll.registry().register(listener, listener_token(index), Interest::READABLE)?;
+        }
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut is_busy = false;
+        let mut ends_at = None;
+        loop {
+            self.wait(&mut events, is_busy)?;
+            let now = self.control.now();
+            for event in &events {
+                self.dispatch(event, now);
+            }
+            if self.accept_again_at.is_some_and(|at| now.mono >= at) {
+                self.accept_again_at = None;
+                (0..self.listeners.len()).for_each(|index| self.accept(index, now));
+            }
+            is_busy = self.drain_inbox();
+            is_busy |= self.server.end_turn(self.control.now());
+            self.register_moved()?;
+            self.carry_out_outbox(now);
+            match self.control.wish() {
+                Wish::Serve => {}
+                Wish::Stop => return Ok(()),
+                Wish::Drain => {
+                    self.server.set_condition(Condition::Draining);
+                    is_busy |= self.drain(&mut ends_at, now);
+                    if ends_at.is_some_and(|at| now.mono >= at) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the streams once the work is done, and then gives what is on its way out a moment.
+    fn drain(&mut self, ends_at: &mut Option<Duration>, now: Now) -> bool {
+        /// For the last answers and the streams' last messages to leave.
+        const LAST_WORDS: Duration = Duration::from_millis(500);
+        if ends_at.is_none() && self.control.is_drained() {
+            self.server.end_streams(now);
+            *ends_at = Some(now.mono + if self.server.owes_answers() { LAST_WORDS } else { Duration::ZERO });
+            return true;
+        }
+        false
+    }
+
+    fn wait(&mut self, events: &mut Events, is_busy: bool) -> io::Result<()> {
+        let now = self.control.now().mono;
+        let timeout = if is_busy || !self.unsent.is_empty() {
+            // What the log had no room for is tried again soon; the rest of a broadcast at once.
+            Some(if is_busy { Duration::ZERO } else { Duration::from_millis(1) })
+        } else {
+            let drains = (self.control.wish() == Wish::Drain).then(|| now + Duration::from_millis(20));
+            let deadlines = [self.server.next_deadline(), self.accept_again_at, drains];
+            deadlines.into_iter().flatten().min().map(|at| at.saturating_sub(now))
+        };
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn dispatch(&mut self, event: &mio::event::Event, now: Now) {
+        match event.token() {
+            WAKER => {}
+            token if token.0 >= WAKER.0 - LISTENERS_MAX => self.accept(WAKER.0 - 1 - token.0, now),
+            token => {
+                let token = Token(token.0);
+                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    self.server.readable(token, now);
+                }
+                if event.is_writable() {
+                    self.server.writable(token, now);
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, index: usize, now: Now) {
+        for _ in 0..ACCEPTS_MAX {
+            let Some(listener) = self.listeners.get(index) else { return };
+            match listener.accept() {
+                Ok((socket, peer)) => self.take_in(socket, peer, now),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => return,
+                    // The client left before it was accepted, or the like: the next one is not worse for it.
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset => {}
+                    _ => return self.survive_exhaustion(index, &error, now),
+                },
+            }
+        }
+        // No further event tells of those that still wait.
+        self.accept_again_at = Some(now.mono);
+    }
+
+    fn take_in(&mut self, socket: TcpStream, peer: SocketAddr, now: Now) {
+        let reference = socket2::SockRef::from(&socket);
+        // Each of these makes a connection better, and none is needed for it to work.
+        let _ = reference.set_tcp_nodelay(true);
+        let _ = reference.set_send_buffer_size(SEND_BUFFER_BYTES);
+        let _ = reference.set_tcp_user_timeout(Some(USER_TIMEOUT));
+        let _ = reference.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE));
+        let Ok(token) = self.server.accept(socket, canonical(peer.ip()), now) else { return };
+        let Some(socket) = self.server.socket(token) else { return };
+        if self.poll.registry().register(socket, mio::Token(token.0), INTEREST).is_err() {
+            self.server.abandon(token);
+        }
+    }
+
+    /// No descriptor is left: the spare one is given up for a moment to take the connection that waits and close it, so
+    /// that its client learns of it, and the poll does not spin.
+    fn survive_exhaustion(&mut self, index: usize, error: &io::Error, now: Now) {
+        log::warn!("a connection can't be accepted: {error}");
+        if self.spare.take().is_some()
+            && let Some(listener) = self.listeners.get(index)
+            && let Ok((mut socket, _)) = listener.accept()
+        {
+            let mut scratch = [0; 1024];
+            let _ = socket.read(&mut scratch);
+            let _ = socket.write(
+                b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n",
+            );
+        }
+        self.spare = std::fs::File::open("/dev/null").ok();
+        self.accept_again_at = Some(now.mono + ACCEPT_REST);
+    }
+
+    /// Takes what other threads have said; `true` where there may be more.
+    fn drain_inbox(&mut self) -> bool {
+        self.inbox.begin();
+        for _ in 0..INBOX_BATCHES_MAX {
+            let Some(batch) = self.inbox.try_recv() else { return false };
+            self.server.receive(batch, self.control.now());
+        }
+        true
+    }
+
+    /// Sockets that became streams are known by another token from now on.
+    fn register_moved(&mut self) -> io::Result<()> {
+        for token in self.server.take_moved() {
+            if let Some(socket) = self.server.socket(token) {
+                reregister(self.poll.registry(), socket, token)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out_outbox(&mut self, now: Now) {
+        let outbox = self.server.take_outbox();
+        for (to, request) in outbox.intake {
+            if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+                self.intake.try_send(Work { to, request })
+            {
+                self.server.refuse_plan(to, now);
+            }
+        }
+        self.unsent.extend(outbox.log);
+        if !self.unsent.is_empty() {
+            self.unsent = self.log.try_send(std::mem::take(&mut self.unsent)).err().unwrap_or_default();
+            let is_behind = !self.unsent.is_empty();
+            self.server.set_condition(if is_behind { Condition::Overloaded } else { Condition::Serving });
+        }
+        self.server.metrics.log_waiting = self.log.waiting();
+        self.server.metrics.inbox_waiting = self.inbox.waiting();
+    }
+}
+
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+pub(super) fn listener_token(index: usize) -> mio::Token {
+    mio::Token(WAKER.0 - 1 - index)
+}
+
+fn reregister(registry: &Registry, socket: &mut TcpStream, token: Token) -> io::Result<()> {
+    registry.reregister(socket, mio::Token(token.0), INTEREST)
+}
+
+/// An IPv4 address that came in through an IPv6 socket is an IPv4 address.
+fn canonical(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, |v4: Ipv4Addr| v4.into()),
+        IpAddr::V4(_) => address,
+    }
+}

@@ -1,0 +1,230 @@
+//! What is counted, and how Prometheus reads it. All metric names stand here.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::log::{ResetReason, Resume, WorkCounts};
+use crate::stream::{CloseReason, Stats};
+
+/// Upper bounds of the fan-out histogram, in seconds.
+const FAN_OUT_BOUNDS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
+
+/// Counted by the loop.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Connections taken in.
+    pub connections_accepted: u64,
+    /// Connections closed unheard, because even the reserve was full.
+    pub connections_dropped: u64,
+    /// Requests decoded.
+    pub requests: u64,
+    /// Responses by the first digit of their status.
+    responses: [u64; 6],
+    /// Messages that publishers sent.
+    pub messages_in: u64,
+    /// Messages that came from the log for someone who watches.
+    pub messages_logged: u64,
+    /// Streams put off until later.
+    pub streams_refused: u64,
+    /// Streams begun, by how.
+    resumes: [u64; 5],
+    /// From broadcast to the last subscriber's write.
+    pub fan_out: Histogram,
+    /// Batches that wait for the log, taken at the end of a turn.
+    pub log_waiting: usize,
+    /// Batches that wait for the loop, taken at the end of a turn.
+    pub inbox_waiting: usize,
+    /// Runs and steps.
+    pub work: WorkCounts,
+}
+
+const RESUME_WORDS: [&str; 5] = ["fresh", "resumed", "reset_unknown_id", "reset_expired", "reset_ahead"];
+
+/// Times by how long they were.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Histogram {
+    buckets: [u64; FAN_OUT_BOUNDS.len()],
+    count: u64,
+    sum: f64,
+}
+
+impl Histogram {
+    /// One more time.
+    pub fn record(&mut self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        self.count += 1;
+        self.sum += seconds;
+        if let Some(bucket) = FAN_OUT_BOUNDS.iter().position(|bound| seconds <= *bound) {
+            self.buckets[bucket] += 1;
+        }
+    }
+}
+
+/// What is the case just now.
+#[derive(Debug, Clone, Copy)]
+pub struct Gauges {
+    /// Connections that are no streams.
+    pub connections: usize,
+    /// Streams.
+    pub streams: usize,
+    /// Projects with a backlog.
+    pub projects_watched: usize,
+    /// Bytes that backlogs hold.
+    pub backlog_bytes: usize,
+    /// What streams have done so far.
+    pub stream_stats: Stats,
+}
+
+impl Metrics {
+    /// A response leaves.
+    pub fn count_response(&mut self, status: u16) {
+        self.responses[usize::from(status / 100).min(5)] += 1;
+    }
+
+    /// A stream begins.
+    pub fn count_resume(&mut self, resume: Resume) {
+        self.resumes[match resume {
+            Resume::Fresh => 0,
+            Resume::Resumed => 1,
+            Resume::Reset(ResetReason::UnknownId) => 2,
+            Resume::Reset(ResetReason::Expired) => 3,
+            Resume::Reset(ResetReason::Ahead) => 4,
+        }] += 1;
+    }
+
+    /// Everything in the text format that Prometheus scrapes (exposition format 0.0.4).
+    pub fn render(&self, now: &Gauges) -> String {
+        let mut page = Page(String::with_capacity(8 * 1024));
+        self.render_http(&mut page, now);
+        self.render_streams(&mut page, now);
+        self.render_work(&mut page);
+        page.0
+    }
+
+    fn render_http(&self, page: &mut Page, now: &Gauges) {
+        page.gauge("stepcast_connections", "Open connections that are no streams.", now.connections);
+        page.counter("stepcast_connections_accepted_total", "Connections taken in.", self.connections_accepted);
+        let help = "Connections closed unheard, at the limit and its reserve.";
+        page.counter("stepcast_connections_dropped_total", help, self.connections_dropped);
+        page.counter("stepcast_http_requests_total", "Requests decoded.", self.requests);
+        let classes = (1..6).map(|class| (format!("{class}xx"), self.responses[class]));
+        page.labelled("stepcast_http_responses_total", "Responses by class of status.", "class", classes);
+    }
+
+    fn render_streams(&self, page: &mut Page, now: &Gauges) {
+        let stats = &now.stream_stats;
+        page.gauge("stepcast_streams", "Open streams.", now.streams);
+        page.counter("stepcast_streams_opened_total", "Streams begun.", stats.opened);
+        page.counter("stepcast_streams_put_off_total", "Streams told to come back later.", self.streams_refused);
+        let closed = CloseReason::ALL.iter().zip(stats.closed).map(|(reason, n)| (reason.as_str(), n));
+        page.labelled("stepcast_streams_closed_total", "Streams ended, by reason.", "reason", closed);
+        let resumes = RESUME_WORDS.into_iter().zip(self.resumes);
+        page.labelled("stepcast_resumes_total", "Streams begun, by where they go on.", "outcome", resumes);
+        page.counter("stepcast_messages_published_total", "Messages that publishers sent.", self.messages_in);
+        page.counter("stepcast_messages_broadcast_total", "Messages broadcast to someone.", self.messages_logged);
+        page.counter("stepcast_messages_delivered_total", "Messages handed to sockets.", stats.messages);
+        page.counter("stepcast_stream_bytes_total", "Bytes handed to streams' sockets.", stats.bytes);
+        page.counter("stepcast_stream_writes_total", "Writes made for broadcasts.", stats.writes);
+        page.counter("stepcast_history_pages_total", "Pages of history read for streams.", stats.pages);
+        page.gauge("stepcast_backlogs", "Projects whose newest messages are held encoded.", now.projects_watched);
+        page.gauge("stepcast_backlog_bytes", "Bytes that these take.", now.backlog_bytes);
+        page.histogram("stepcast_fan_out_seconds", "From broadcast to the last write.", &self.fan_out);
+    }
+
+    fn render_work(&self, page: &mut Page) {
+        let runs = self.work.runs();
+        page.labelled("stepcast_runs_total", "Runs, by what became of them.", "status", runs);
+        let steps = self.work.steps();
+        page.labelled("stepcast_steps_total", "Moves of steps, by where to.", "status", steps);
+        let waiting = [("log", self.log_waiting as u64), ("loop", self.inbox_waiting as u64)];
+        page.labelled_as("gauge", "stepcast_queue_depth", "Batches that wait for a thread.", "queue", waiting);
+    }
+}
+
+/// A page of metrics in the making.
+struct Page(String);
+
+impl Page {
+    fn head(&mut self, kind: &str, name: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: usize) {
+        self.head("gauge", name, help);
+        let _ = writeln!(self.0, "{name} {value}");
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.head("counter", name, help);
+        let _ = writeln!(self.0, "{name} {value}");
+    }
+
+    fn labelled(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (impl AsRef<str>, u64)>,
+    ) {
+        self.labelled_as("counter", name, help, label, values);
+    }
+
+    fn labelled_as(
+        &mut self,
+        kind: &str,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (impl AsRef<str>, u64)>,
+    ) {
+        self.head(kind, name, help);
+        for (word, value) in values {
+            let _ = writeln!(self.0, "{name}{{{label}=\"{}\"}} {value}", word.as_ref());
+        }
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        self.head("histogram", name, help);
+        let mut below = 0;
+        for (bound, count) in FAN_OUT_BOUNDS.iter().zip(histogram.buckets) {
+            below += count;
+            let _ = writeln!(self.0, "{name}_bucket{{le=\"{bound}\"}} {below}");
+        }
+        let _ = writeln!(self.0, "{name}_bucket{{le=\"+Inf\"}} {}", histogram.count);
+        let _ = writeln!(self.0, "{name}_sum {}\n{name}_count {}", histogram.sum, histogram.count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_what_prometheus_reads() {
+        let mut metrics = Metrics::default();
+        metrics.count_response(204);
+        metrics.fan_out.record(Duration::from_micros(200));
+        metrics.fan_out.record(Duration::from_secs(5));
+        let gauges = Gauges {
+            connections: 3,
+            streams: 2,
+            projects_watched: 1,
+            backlog_bytes: 10,
+            stream_stats: Stats::default(),
+        };
+        let page = metrics.render(&gauges);
+        for line in [
+            "stepcast_connections 3",
+            "stepcast_http_responses_total{class=\"2xx\"} 1",
+            "stepcast_streams_closed_total{reason=\"stalled\"} 0",
+            "stepcast_fan_out_seconds_bucket{le=\"0.00025\"} 1",
+            "stepcast_fan_out_seconds_bucket{le=\"+Inf\"} 2",
+            "stepcast_fan_out_seconds_count 2",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+        }
+        for line in page.lines().filter(|line| !line.starts_with('#')) {
+            assert!(line.rsplit_once(' ').is_some_and(|(_, value)| value.parse::<f64>().is_ok()), "{line}");
+        }
+    }
+}
