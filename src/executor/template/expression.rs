@@ -102,15 +102,20 @@ impl<'a> Parsed<'a> {
 
     /// The first value that it names and `scope` does not hold.
     pub fn first_missing(&self, scope: &Scope) -> Option<String> {
-        self.paths.iter().find_map(|path| {
-            let found = scope.reaches(path.root, &path.keys);
-            let is_missing = found < path.keys.len() && !(path.is_tentative && found + 1 == path.keys.len());
-            is_missing.then(|| Shown { root: path.root, keys: &path.keys[..=found] }.to_string())
-        })
+        self.paths.iter().find_map(|path| path.missing(scope))
     }
 }
 
 impl Path<'_> {
+    /// As much of it as it takes to see that `scope` does not hold it.
+    fn missing(&self, scope: &Scope) -> Option<String> {
+        let found = scope.reaches(self.root, &self.keys);
+        // Keys that must lead to something for the next one to be asked for; the root counts as one.
+        let needed = self.keys.len() + 1 - usize::from(self.is_tentative);
+        let reached = found.map_or(0, |keys| keys + 1);
+        (reached < needed).then(|| Shown { root: self.root, keys: &self.keys[..reached] }.to_string())
+    }
+
     fn problem(&self, roots: &[&str]) -> Option<String> {
         let root = self.root;
         if !roots.contains(&root) {

@@ -49,26 +49,22 @@ impl Scope {
         Evaluated::from_object(self.clone())
     }
 
-    /// How many of `keys`, one inside the other from `root` on, lead to something.
-    pub(super) fn reaches(&self, root: &str, keys: &[Key]) -> usize {
+    /// How many of `keys`, one inside the other from `root` on, lead to something; none where `root` does not.
+    pub(super) fn reaches(&self, root: &str, keys: &[Key]) -> Option<usize> {
         let (value, taken) = match (root, keys) {
-            ("steps", [Key::Name(id), Key::Name(output), ..]) if output == "output" => {
-                match self.steps.get(id.as_str()) {
-                    Some(output) => (&**output, 2),
-                    None => return 0,
-                }
-            }
-            ("steps", [Key::Name(id), ..]) => return usize::from(self.steps.contains_key(id.as_str())),
-            _ => match self.value(root) {
-                Some(value) => (&**value, 0),
-                None => return 0,
+            ("steps", []) => return Some(0),
+            ("steps", [id, inside @ ..]) => match (id.step(&self.steps), inside.first()) {
+                (None, _) => return Some(0),
+                (Some(output), Some(Key::Name(field))) if field == "output" => (output, 2),
+                _ => return Some(1),
             },
+            _ => (&**self.value(root)?, 0),
         };
         let inside = keys[taken..].iter().scan(value, |at, key| {
             *at = key.of(at)?;
             Some(())
         });
-        taken + inside.count()
+        Some(taken + inside.count())
     }
 
     fn value(&self, name: &str) -> Option<&Arc<Value>> {
@@ -124,6 +120,13 @@ pub(super) enum Key {
 }
 
 impl Key {
+    fn step<'a>(&self, outputs: &'a HashMap<StepId, Arc<Value>>) -> Option<&'a Value> {
+        match self {
+            Self::Name(id) => outputs.get(id.as_str()).map(|output| &**output),
+            Self::Index(_) => None,
+        }
+    }
+
     fn of<'a>(&self, value: &'a Value) -> Option<&'a Value> {
         match self {
             Self::Name(name) => value.as_object()?.get(name),

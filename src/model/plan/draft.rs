@@ -27,6 +27,8 @@ const DELAY_MS_MAX: u64 = 86_400_000;
 const TIMEOUT_MS_MAX: u64 = 30 * DELAY_MS_MAX;
 /// The longest estimate: the greatest integer that JavaScript tells from its neighbours.
 const ESTIMATE_MS_MAX: u64 = (1 << 53) - 1;
+/// How deep a document may nest: as deep as the JSON reader lets it. What looks into a draft may recurse that far.
+const DEPTH_MAX: usize = 128;
 /// How many steps of a cycle are named.
 const CYCLE_STEPS_SHOWN: usize = 12;
 
@@ -52,7 +54,12 @@ pub struct Draft {
 impl Draft {
     /// Reads a plan of at most `steps_max` steps. What can't be read is an issue, and left out.
     pub fn read(document: &Value, steps_max: usize) -> Self {
-        let Some(object) = document.as_object() else { return Self::unreadable(document) };
+        let Some(object) = document.as_object() else {
+            return Self::unreadable(format_args!("a plan is an object, not {}", kind(document)));
+        };
+        if nests_too_deep(document) {
+            return Self::unreadable(format_args!("a plan nests at most {DEPTH_MAX} deep"));
+        }
         let mut issues = Issues::new();
         let steps = step_documents(object, steps_max, &mut issues);
         let mut draft = Self::read_head(object, issues);
@@ -121,10 +128,10 @@ impl Draft {
         })
     }
 
-    /// The draft of what is no object: nothing but that is wrong with it.
-    fn unreadable(document: &Value) -> Self {
+    /// The draft of what can't be looked into: nothing but that is wrong with it.
+    fn unreadable(why: fmt::Arguments<'_>) -> Self {
         let mut issues = Issues::new();
-        issues.report(None, None, format_args!(""), format_args!("a plan is an object, not {}", kind(document)));
+        issues.report(None, None, format_args!(""), why);
         Self { issues, ..Self::read_head(&Map::new(), Issues::new()) }
     }
 
@@ -297,6 +304,20 @@ fn step_documents<'a>(object: &'a Map<String, Value>, steps_max: usize, issues: 
         return &[];
     }
     steps
+}
+
+/// Does any value lie deeper than [`DEPTH_MAX`]?
+fn nests_too_deep(document: &Value) -> bool {
+    let mut open = vec![(document, 0)];
+    while let Some((value, depth)) = open.pop() {
+        match value {
+            _ if depth > DEPTH_MAX => return true,
+            Value::Array(items) => open.extend(items.iter().map(|item| (item, depth + 1))),
+            Value::Object(object) => open.extend(object.values().map(|item| (item, depth + 1))),
+            _ => {}
+        }
+    }
+    false
 }
 
 /// What takes the place of an unusable id.

@@ -88,6 +88,10 @@ fn documents_that_are_hardly_plans() {
     for (document, expected) in table {
         assert_eq!(said(&document), expected, "{document}");
     }
+    let deep = |levels| (0..levels).fold(json!(1), |value, _| json!([value]));
+    let nested = |levels| plan(json!([{"id": "a", "tool": "echo", "inputs": {"x": deep(levels)}}]));
+    assert_eq!(said(&nested(124)), Vec::<String>::new());
+    assert_eq!(said(&nested(125)), ["a plan nests at most 128 deep"]);
     let many = plan(Value::Array(vec![json!("x"); 10_001]));
     assert_eq!(said(&many), ["steps: a plan has at most 10000 steps, this one has 10001"]);
 }
