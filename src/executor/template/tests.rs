@@ -33,6 +33,13 @@ fn rendered(template: &str) -> Result<Value, String> {
 }
 
 #[test]
+fn one_engine_serves_all_threads() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    shared(&Engine::new());
+    shared(&scope());
+}
+
+#[test]
 fn a_template_that_is_the_whole_string_keeps_its_type() {
     let table = [
         ("{{ inputs.n }}", json!(3)),

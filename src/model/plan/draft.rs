@@ -159,6 +159,7 @@ impl Draft {
     fn read_steps(&mut self, documents: &[Value]) {
         let mut issues = Issues::new();
         self.index.reserve(documents.len());
+        self.steps.reserve(documents.len());
         for (at, document) in documents.iter().enumerate() {
             let Some(object) = document.as_object() else {
                 let message = format_args!("a step is an object, not {}", kind(document));

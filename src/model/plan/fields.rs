@@ -55,26 +55,30 @@ impl<'a> Fields<'a, '_> {
     /// Text of at most `chars_max` characters.
     pub fn text(&mut self, field: &str, chars_max: usize) -> Option<&'a str> {
         let value = self.value(field)?;
+        self.bounded(field, value, chars_max)
+    }
+
+    /// Text that must be there and hold more than white space.
+    pub fn required_text(&mut self, field: &str, chars_max: usize) -> Option<&'a str> {
+        let Some(value) = self.value(field) else {
+            self.report(field, format_args!("is required: a string"));
+            return None;
+        };
+        let text = self.bounded(field, value, chars_max)?;
+        if text.trim().is_empty() {
+            self.report(field, format_args!("must not be empty"));
+            return None;
+        }
+        Some(text)
+    }
+
+    fn bounded(&mut self, field: &str, value: &'a Value, chars_max: usize) -> Option<&'a str> {
         let Some(text) = value.as_str() else {
             self.report(field, format_args!("must be a string, not {}", kind(value)));
             return None;
         };
         if text.len() > chars_max && text.chars().count() > chars_max {
             self.report(field, format_args!("must have at most {chars_max} characters"));
-            return None;
-        }
-        Some(text)
-    }
-
-    /// Text that must be there and hold more than white space.
-    pub fn required_text(&mut self, field: &str, chars_max: usize) -> Option<&'a str> {
-        if self.value(field).is_none() {
-            self.report(field, format_args!("is required: a string"));
-            return None;
-        }
-        let text = self.text(field, chars_max)?;
-        if text.trim().is_empty() {
-            self.report(field, format_args!("must not be empty"));
             return None;
         }
         Some(text)
