@@ -94,7 +94,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Checks the templates inside a value. A draft nests no deeper than a few levels of recursion bear.
+    /// Checks the templates inside a value. Recursion is safe: a draft bounds how deep its inputs nest.
     fn check_part<'v>(&mut self, part: Part<'v>, value: &'v Value, path: &mut Path<'v>) {
         path.parts.push(part);
         match value {

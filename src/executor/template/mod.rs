@@ -1,8 +1,9 @@
 //! Templates and conditions: the expressions inside a plan, checked when it is submitted and filled in when a step runs.
 //!
 //! A template is a string that holds `{{ expression }}`; a condition is one expression. Expressions are Jinja's
-//! (minijinja evaluates them), with the habits of JavaScript let through: see [`expression`]. There are no statements,
-//! loops, includes or assignments: `{%` and `{#` are text like any other. What an expression may cost is bounded by
+//! (minijinja evaluates them), with some habits of JavaScript let through: `&&`, `||`, `!`, `===`, `!==` and `null`, and
+//! dashes in `steps.my-step.output`. There are no statements, loops, includes or assignments: `{%` and `{#` are text
+//! like any other. What an expression may cost is bounded by
 //! [`FUEL`] and what it may give by [`RENDERED_BYTES_MAX`]; an undefined value is an error that names it.
 
 mod condition;
@@ -26,7 +27,7 @@ pub use condition::unwrap as unwrap_condition;
 pub use scope::Scope;
 
 /// What one evaluation may spend: one unit an instruction, and about one for each 64 bytes that it makes or two items
-/// that it visits. So an expression holds at most 64 MB, and ends within a fraction of a second.
+/// that it visits. So what one expression makes is at most about 64 MB.
 pub const FUEL: u64 = 1_000_000;
 
 /// What the templates of one call of [`Engine::render`] may fill in, all together: bytes of text, and 32 for each value
