@@ -1,3 +1,5 @@
 //! Runs plans: state machines of runs, the worker pool, and the tools that steps call.
 
+pub mod check;
+pub mod template;
 pub mod tool;

@@ -16,6 +16,9 @@ pub use event::{
 };
 pub use id::{IdError, ProjectId, RunId, StepId};
 pub use message::{MESSAGE_TYPE_MAX, is_reserved_type, is_valid_type, write_message};
-pub use plan::{Backoff, Issue, OnFailure, Plan, RetryPolicy, Step};
+pub use plan::{
+    Backoff, Draft, ISSUES_MAX, Issue, Issues, OnFailure, Plan, PlanSummary, Quoted, RetryPolicy, Step, StepSummary,
+    Submission, SubmissionError,
+};
 pub use run_state::{RunState, RunStatus, StepState, StepStatus};
 pub use time::{Now, Timestamp};

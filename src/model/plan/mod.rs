@@ -1,6 +1,17 @@
 //! A plan: steps and what each waits for. Checked whole when it is made, and never changed afterwards.
+//!
+//! [`Draft`] reads one out of a document and gathers everything that is wrong with it; what needs the tools and the
+//! templates to tell is added to the draft by whoever knows those. Only a draft without issues becomes a [`Plan`].
 
-use std::fmt;
+mod draft;
+mod fields;
+mod graph;
+mod issue;
+mod submission;
+mod summary;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +19,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::StepId;
+
+pub use draft::Draft;
+pub use issue::{ISSUES_MAX, Issue, Issues, Quoted};
+pub use submission::{Submission, SubmissionError};
+pub use summary::{PlanSummary, StepSummary};
 
 /// A plan whose ids are unique, whose dependencies exist and form no cycle, and whose levels are known.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,21 +119,18 @@ pub enum OnFailure {
     Continue,
 }
 
-/// One thing that is wrong with a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Issue {
-    /// Where, as `steps[2].dependencies[0]`.
-    pub path: String,
-    /// What, in one sentence.
-    pub message: String,
-    /// The step, where it has a usable id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub step_id: Option<StepId>,
+impl Default for RetryPolicy {
+    /// No retries.
+    fn default() -> Self {
+        Self { max_retries: 0, backoff: Backoff::Fixed, initial_delay: 1_000, max_delay: 30_000, jitter: false }
+    }
 }
 
-impl fmt::Display for Issue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.path, self.message) }
+impl Plan {
+    /// The plan with a call's inputs laid over its own, key by key.
+    #[must_use]
+    pub fn with_inputs(mut self, call: Map<String, Value>) -> Self {
+        self.inputs.extend(call);
+        self
     }
 }

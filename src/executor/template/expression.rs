@@ -1,0 +1,340 @@
+//! Reading an expression before Jinja does: which values it names, and what it may hold that Jinja would not take.
+//!
+//! Plans are often written by people and programs that think in JavaScript, so outside of strings
+//! - `&&`, `||`, `!`, `===`, `!==` and `null` are taken for `and`, `or`, `not`, `==`, `!=` and `none`;
+//! - `steps.my-step.output` names the step `my-step`. What follows `steps.` is a step's id as far as the alphabet of ids
+//!   reaches; a subtraction there would make no sense, for a step is no number.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use super::scope::{Key, Scope};
+use super::text::string_end;
+
+/// The most tokens of one expression. Jinja's compiler recurses once for each operator in a row, so this bounds the
+/// stack that it takes: tests try the worst of each kind on 2 MiB, in a debug build.
+const TOKENS_MAX: usize = 500;
+
+/// Names that are no values.
+const KEYWORDS: &[&str] =
+    &["and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None"];
+
+/// What JavaScript writes, and Jinja.
+const TRANSLATIONS: &[(&str, &str)] =
+    &[("===", "=="), ("!==", "!="), ("&&", " and "), ("||", " or "), ("!", " not "), ("null", "none")];
+
+/// Signs of more than one character, longest first.
+const LONG_SIGNS: &[&str] = &["===", "!==", "&&", "||", "==", "!=", "<=", ">=", "**", "//"];
+
+/// An expression as Jinja takes it, and the names it uses.
+#[derive(Debug, PartialEq)]
+pub(super) struct Parsed<'a> {
+    /// As written.
+    pub text: &'a str,
+    /// As Jinja takes it.
+    pub source: String,
+    /// The values that it names.
+    pub paths: Vec<Path<'a>>,
+    /// The filters that it names.
+    pub filters: Vec<&'a str>,
+    /// The tests that it names.
+    pub tests: Vec<&'a str>,
+    /// The functions that it calls.
+    pub functions: Vec<&'a str>,
+}
+
+/// A value that an expression names, as far as it names it literally.
+#[derive(Debug, PartialEq)]
+pub(super) struct Path<'a> {
+    root: &'a str,
+    keys: Vec<Key>,
+    /// May the value be undefined, because a `default` or a test follows?
+    is_tentative: bool,
+    /// Does it stand just after a minus?
+    is_subtracted: bool,
+}
+
+impl<'a> Parsed<'a> {
+    /// Reads an expression.
+    ///
+    /// # Errors
+    /// Where a string is not closed, or the expression is too long or empty.
+    pub fn read(text: &'a str) -> Result<Self, Cow<'static, str>> {
+        let tokens = tokens(text)?;
+        if tokens.is_empty() {
+            return Err("an expression is missing".into());
+        }
+        let mut parsed = Self {
+            text,
+            source: String::new(),
+            paths: Vec::new(),
+            filters: Vec::new(),
+            tests: Vec::new(),
+            functions: Vec::new(),
+        };
+        let reader = Reader { tokens: &tokens };
+        let mut copied = 0;
+        for at in 0..tokens.len() {
+            if let Some((replaced, replacement)) = reader.translation(at) {
+                parsed.source.push_str(&text[copied..replaced.start]);
+                parsed.source.push_str(&replacement);
+                copied = replaced.end;
+            }
+            reader.note(at, &mut parsed);
+        }
+        parsed.source.push_str(&text[copied..]);
+        Ok(parsed)
+    }
+
+    /// The ids that follow `steps`.
+    pub fn steps(&self) -> impl Iterator<Item = &str> {
+        self.paths.iter().filter(|path| path.root == "steps").filter_map(|path| match path.keys.first() {
+            Some(Key::Name(id)) => Some(id.as_str()),
+            _ => None,
+        })
+    }
+
+    /// What is wrong with the values that it names, where only `roots` exist.
+    pub fn problems(&self, roots: &[&str]) -> impl Iterator<Item = String> {
+        self.paths.iter().filter_map(move |path| path.problem(roots))
+    }
+
+    /// The first value that it names and `scope` does not hold.
+    pub fn first_missing(&self, scope: &Scope) -> Option<String> {
+        self.paths.iter().find_map(|path| path.missing(scope))
+    }
+}
+
+impl Path<'_> {
+    /// As much of it as it takes to see that `scope` does not hold it.
+    fn missing(&self, scope: &Scope) -> Option<String> {
+        let found = scope.reaches(self.root, &self.keys);
+        // Keys that must lead to something for the next one to be asked for; the root counts as one.
+        let needed = self.keys.len() + 1 - usize::from(self.is_tentative);
+        let reached = found.map_or(0, |keys| keys + 1);
+        (reached < needed).then(|| Shown { root: self.root, keys: &self.keys[..reached] }.to_string())
+    }
+
+    fn problem(&self, roots: &[&str]) -> Option<String> {
+        let root = self.root;
+        if !roots.contains(&root) {
+            let known = roots.join(", ");
+            let hint = if self.is_subtracted { "; a key with a dash is written [\"a-b\"]" } else { "" };
+            return Some(format!("`{root}` is not known here, only {known} are{hint}"));
+        }
+        match (root, self.keys.as_slice()) {
+            ("steps", [] | [Key::Index(_), ..]) => {
+                Some("`steps` is followed by a step's id: steps.ID.output or steps[\"ID\"].output".to_owned())
+            }
+            ("steps", [_, Key::Name(field), ..]) if field != "output" => {
+                let step = Shown { root, keys: &self.keys[..1] };
+                Some(format!("a step has no `{field}`, only its output: {step}.output"))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A path as people write it.
+struct Shown<'a> {
+    root: &'a str,
+    keys: &'a [Key],
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.root)?;
+        self.keys.iter().try_for_each(|key| match key {
+            Key::Index(index) => write!(f, "[{index}]"),
+            Key::Name(name) if name.bytes().all(is_id_byte) => write!(f, ".{name}"),
+            Key::Name(name) => write!(f, "[{name:?}]"),
+        })
+    }
+}
+
+/// One token and where it lies.
+#[derive(Debug, Clone, Copy)]
+struct Token<'a> {
+    kind: Kind,
+    text: &'a str,
+    start: usize,
+}
+
+impl Token<'_> {
+    fn range(&self) -> Range<usize> {
+        self.start..self.start + self.text.len()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Name,
+    /// What follows `steps.`
+    StepId,
+    Number,
+    Text,
+    Sign,
+}
+
+/// Looks at tokens in their surroundings.
+struct Reader<'a, 't> {
+    tokens: &'t [Token<'a>],
+}
+
+impl<'a> Reader<'a, '_> {
+    /// The text at `at`, unless it is a string literal; nothing beyond the ends.
+    fn word(&self, at: usize) -> &'a str {
+        self.tokens.get(at).filter(|token| token.kind != Kind::Text).map_or("", |token| token.text)
+    }
+
+    fn before(&self, at: usize, by: usize) -> &'a str {
+        at.checked_sub(by).map_or("", |before| self.word(before))
+    }
+
+    /// What takes the place of a token, if anything does.
+    fn translation(&self, at: usize) -> Option<(Range<usize>, Cow<'static, str>)> {
+        let token = &self.tokens[at];
+        match token.kind {
+            Kind::StepId => {
+                let dot = self.tokens[at - 1].start;
+                Some((dot..token.range().end, format!("[\"{}\"]", token.text).into()))
+            }
+            Kind::Sign | Kind::Name if self.before(at, 1) != "." => {
+                let found = TRANSLATIONS.iter().find(|(from, _)| *from == token.text);
+                found.map(|&(_, to)| (token.range(), to.into()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Notes what a name is the name of.
+    fn note(&self, at: usize, parsed: &mut Parsed<'a>) {
+        let name = self.tokens[at].text;
+        if self.tokens[at].kind != Kind::Name || self.before(at, 1) == "." {
+            return;
+        }
+        let is_tested = self.before(at, 1) == "is" || (self.before(at, 1) == "not" && self.before(at, 2) == "is");
+        if self.before(at, 1) == "|" {
+            parsed.filters.push(name);
+        } else if is_tested && name != "not" {
+            parsed.tests.push(if name == "null" { "none" } else { name });
+        } else if KEYWORDS.contains(&name) || name == "null" || self.word(at + 1) == "=" {
+            // A keyword, or the name of an argument.
+        } else if self.word(at + 1) == "(" {
+            parsed.functions.push(name);
+        } else {
+            parsed.paths.push(self.path(at));
+        }
+    }
+
+    /// The path that begins with the name at `at`.
+    fn path(&self, at: usize) -> Path<'a> {
+        let mut keys = Vec::new();
+        let mut next = at + 1;
+        while let Some((key, taken)) = self.key(next) {
+            keys.push(key);
+            next += taken;
+        }
+        let is_defaulted = self.word(next) == "|" && matches!(self.word(next + 1), "default" | "d");
+        Path {
+            root: self.tokens[at].text,
+            keys,
+            is_tentative: is_defaulted || self.word(next) == "is",
+            is_subtracted: self.before(at, 1) == "-",
+        }
+    }
+
+    /// The literal key at `at`, and how many tokens it takes.
+    fn key(&self, at: usize) -> Option<(Key, usize)> {
+        let key = self.tokens.get(at + 1)?;
+        match (self.word(at), key.kind) {
+            (".", Kind::Name | Kind::StepId) => Some((Key::Name(key.text.to_owned()), 2)),
+            (".", Kind::Number) => Some((Key::Index(key.text.parse().ok()?), 2)),
+            ("[", Kind::Number) if self.word(at + 2) == "]" => Some((Key::Index(key.text.parse().ok()?), 3)),
+            ("[", Kind::Text) if self.word(at + 2) == "]" && !key.text.contains('\\') => {
+                Some((Key::Name(key.text[1..key.text.len() - 1].to_owned()), 3))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn tokens(text: &str) -> Result<Vec<Token<'_>>, Cow<'static, str>> {
+    let mut tokens: Vec<Token<'_>> = Vec::new();
+    let mut start = 0;
+    while let Some(first) = text[start..].chars().next() {
+        if first.is_whitespace() {
+            start += first.len_utf8();
+            continue;
+        }
+        if tokens.len() == TOKENS_MAX {
+            return Err(format!("the expression has more than {TOKENS_MAX} words and signs").into());
+        }
+        let (kind, length) = match follows(&tokens) {
+            Follows::Steps if is_id_byte_char(first) => (Kind::StepId, run(&text[start..], is_id_byte_char)),
+            follows => token(text, start, first, follows)?,
+        };
+        tokens.push(Token { kind, text: &text[start..start + length], start });
+        start += length;
+    }
+    Ok(tokens)
+}
+
+/// What a token follows, as far as it changes its reading.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Follows {
+    Steps,
+    Dot,
+    Other,
+}
+
+fn follows(tokens: &[Token<'_>]) -> Follows {
+    let before = |by: usize| tokens.len().checked_sub(by).map_or("", |at| tokens[at].text);
+    match before(1) {
+        "." if before(2) == "steps" && before(3) != "." => Follows::Steps,
+        "." => Follows::Dot,
+        _ => Follows::Other,
+    }
+}
+
+/// The kind and length of the token at `start`.
+fn token(text: &str, start: usize, first: char, follows: Follows) -> Result<(Kind, usize), Cow<'static, str>> {
+    let rest = &text[start..];
+    Ok(match first {
+        '"' | '\'' => match string_end(text, start) {
+            Some(end) => (Kind::Text, end + 1 - start),
+            None => return Err("a string is not closed".into()),
+        },
+        '0'..='9' => (Kind::Number, number(rest, follows)),
+        first if is_name_char(first) => (Kind::Name, run(rest, is_name_char)),
+        first => {
+            let long = LONG_SIGNS.iter().find(|sign| rest.starts_with(**sign));
+            (Kind::Sign, long.map_or(first.len_utf8(), |sign| sign.len()))
+        }
+    })
+}
+
+/// The length of a number: after a dot it is an index, and has no fraction.
+fn number(rest: &str, follows: Follows) -> usize {
+    let whole = run(rest, |c| c.is_ascii_alphanumeric());
+    let fraction = rest[whole..].strip_prefix('.').map_or(0, |digits| run(digits, |c| c.is_ascii_alphanumeric()));
+    let has_fraction = fraction > 0 && rest.as_bytes()[whole + 1].is_ascii_digit() && follows == Follows::Other;
+    if has_fraction { whole + 1 + fraction } else { whole }
+}
+
+fn run(text: &str, belongs: impl Fn(char) -> bool) -> usize {
+    text.find(|c| !belongs(c)).unwrap_or(text.len())
+}
+
+fn is_name_char(c: char) -> bool {
+    c == '_' || c.is_alphanumeric()
+}
+
+fn is_id_byte_char(c: char) -> bool {
+    u8::try_from(c).is_ok_and(is_id_byte)
+}
+
+fn is_id_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')
+}

@@ -1,0 +1,384 @@
+//! Reading a plan: from a JSON document to a [`Draft`] that knows everything that is wrong with it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::fields::{Fields, Place, kind};
+use super::graph::Order;
+use super::{Backoff, Issue, Issues, OnFailure, Plan, Quoted, RetryPolicy, Step};
+use crate::model::StepId;
+
+/// The longest name of a plan and of a tool, in characters.
+const NAME_CHARS_MAX: usize = 256;
+/// The longest title of a step, in characters. Every progress message carries it.
+const TITLE_CHARS_MAX: usize = 1_024;
+/// The longest description, in characters. Each `running` message of the step carries it.
+const DESCRIPTION_CHARS_MAX: usize = 16_384;
+/// The longest condition, in characters.
+const CONDITION_CHARS_MAX: usize = 16_384;
+/// The most retries of one step.
+const RETRIES_MAX: u64 = 100;
+/// The longest delay before a retry: a day, in milliseconds.
+const DELAY_MS_MAX: u64 = 86_400_000;
+/// The longest timeout of a step or a run: 30 days, in milliseconds.
+const TIMEOUT_MS_MAX: u64 = 30 * DELAY_MS_MAX;
+/// The longest estimate: the greatest integer that JavaScript tells from its neighbours.
+const ESTIMATE_MS_MAX: u64 = (1 << 53) - 1;
+/// How deep a document may nest: as deep as the JSON reader lets it. What looks into a draft may recurse that far.
+const DEPTH_MAX: usize = 128;
+/// How many steps of a cycle are named.
+const CYCLE_STEPS_SHOWN: usize = 12;
+
+/// A plan as far as its document could be read, and what is wrong with it.
+#[derive(Debug)]
+pub struct Draft {
+    name: String,
+    description: String,
+    inputs: Map<String, Value>,
+    estimated_duration: Option<u64>,
+    timeout: Option<Duration>,
+    on_failure: OnFailure,
+    steps: Vec<Step>,
+    /// Which steps have a usable id. Another one's place is taken by a made-up id, so that the rest of the step can
+    /// still be checked; nobody gets to see it.
+    named: Vec<bool>,
+    dependencies: Vec<Vec<usize>>,
+    order: Order,
+    index: HashMap<StepId, usize>,
+    issues: Issues,
+}
+
+impl Draft {
+    /// Reads a plan of at most `steps_max` steps. What can't be read is an issue, and left out.
+    pub fn read(document: &Value, steps_max: usize) -> Self {
+        let Some(object) = document.as_object() else {
+            return Self::unreadable(format_args!("a plan is an object, not {}", kind(document)));
+        };
+        if nests_too_deep(document) {
+            return Self::unreadable(format_args!("a plan nests at most {DEPTH_MAX} deep"));
+        }
+        let mut issues = Issues::new();
+        let steps = step_documents(object, steps_max, &mut issues);
+        let mut draft = Self::read_head(object, issues);
+        draft.read_steps(steps);
+        draft.read_dependencies(steps);
+        draft.order = Order::new(&draft.dependencies);
+        draft.report_cycles();
+        draft
+    }
+
+    /// The steps, in the document's order: without levels, and for now without dependencies.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// The index of the step of this id.
+    pub fn find(&self, id: &str) -> Option<usize> {
+        self.index.get(id).copied()
+    }
+
+    /// Those of `pairs` (step, other step) where the other is no ancestor of the step. Pairs whose step is part of a
+    /// cycle, or waits for one, are passed over.
+    pub fn not_ancestors(&self, pairs: &[(usize, usize)]) -> Vec<(usize, usize)> {
+        self.order.unreached(&self.dependencies, pairs)
+    }
+
+    /// The id of a step, where it is a usable one.
+    pub fn step_id(&self, step: usize) -> Option<&StepId> {
+        self.named[step].then(|| &self.steps[step].id)
+    }
+
+    /// Notes the steps whose outputs this step names, and its condition without wrapping.
+    pub fn settle(&mut self, step: usize, references: Vec<usize>, conditional: Option<&str>) {
+        self.steps[step].references = references;
+        self.steps[step].conditional = conditional.map(Into::into);
+    }
+
+    /// Adds what another pass has found.
+    pub fn absorb(&mut self, issues: Issues) {
+        self.issues.absorb(issues);
+    }
+
+    /// The plan.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in the document's order; at most [`ISSUES_MAX`](super::ISSUES_MAX) issues.
+    pub fn finish(mut self) -> Result<Plan, Vec<Issue>> {
+        if !self.issues.is_empty() {
+            return Err(self.issues.into_vec());
+        }
+        debug_assert!(self.order.is_acyclic(), "a cycle is an issue");
+        let levels = self.levels();
+        for (step, dependencies) in self.steps.iter_mut().zip(self.dependencies) {
+            step.dependencies = dependencies;
+        }
+        let estimated_duration = self.estimated_duration.unwrap_or_else(|| estimate(&self.steps, &levels));
+        Ok(Plan {
+            name: self.name.into(),
+            description: self.description.into(),
+            steps: self.steps,
+            levels,
+            inputs: self.inputs,
+            estimated_duration,
+            timeout: self.timeout,
+            on_failure: self.on_failure,
+        })
+    }
+
+    /// The draft of what can't be looked into: nothing but that is wrong with it.
+    fn unreadable(why: fmt::Arguments<'_>) -> Self {
+        let mut issues = Issues::new();
+        issues.report(None, None, format_args!(""), why);
+        Self { issues, ..Self::read_head(&Map::new(), Issues::new()) }
+    }
+
+    fn read_head(object: &Map<String, Value>, mut issues: Issues) -> Self {
+        let mut fields = Fields { object, place: Place::default(), issues: &mut issues };
+        let name = fields.required_text("name", NAME_CHARS_MAX);
+        let description = fields.text("description", DESCRIPTION_CHARS_MAX);
+        let on_failure = fields.word("onFailure", &[("stop", OnFailure::Stop), ("continue", OnFailure::Continue)]);
+        Self {
+            name: name.unwrap_or_default().to_owned(),
+            description: description.unwrap_or_default().to_owned(),
+            inputs: fields.object("inputs").cloned().unwrap_or_default(),
+            estimated_duration: fields.integer("estimatedDuration", 0..=ESTIMATE_MS_MAX),
+            timeout: fields.integer("timeout", 1..=TIMEOUT_MS_MAX).map(Duration::from_millis),
+            on_failure: on_failure.unwrap_or_default(),
+            steps: Vec::new(),
+            named: Vec::new(),
+            dependencies: Vec::new(),
+            order: Order::new(&[]),
+            index: HashMap::new(),
+            issues,
+        }
+    }
+
+    fn read_steps(&mut self, documents: &[Value]) {
+        let mut issues = Issues::new();
+        self.index.reserve(documents.len());
+        self.steps.reserve(documents.len());
+        for (at, document) in documents.iter().enumerate() {
+            let Some(object) = document.as_object() else {
+                let message = format_args!("a step is an object, not {}", kind(document));
+                issues.report(Some(at), None, format_args!("steps[{at}]"), message);
+                self.add_step(at, None, &Map::new(), &mut Issues::new());
+                continue;
+            };
+            let id = self.read_id(at, object, &mut issues);
+            self.add_step(at, id, object, &mut issues);
+        }
+        self.issues.absorb(issues);
+    }
+
+    fn add_step(&mut self, at: usize, id: Option<StepId>, object: &Map<String, Value>, issues: &mut Issues) {
+        let place = Place { step: Some(at), step_id: id.as_ref(), inside: None };
+        let step = read_step(id.clone().unwrap_or_else(|| stand_in(at)), Fields { object, place, issues });
+        self.named.push(id.is_some());
+        self.steps.push(step);
+    }
+
+    /// The id of the step, if it is a usable one that no earlier step has.
+    fn read_id(&mut self, at: usize, object: &Map<String, Value>, issues: &mut Issues) -> Option<StepId> {
+        let place = Place { step: Some(at), ..Place::default() };
+        let mut fields = Fields { object, place, issues };
+        let text = fields.required_text("id", usize::MAX)?;
+        let id = match StepId::parse(text) {
+            Ok(id) => id,
+            Err(error) => {
+                fields.report("id", format_args!("{error}, not {}", Quoted(text)));
+                return None;
+            }
+        };
+        if let Some(first) = self.index.get(&id) {
+            fields.place.step_id = Some(&id);
+            fields.report("id", format_args!("{} is the id of steps[{first}] already", Quoted(text)));
+            return None;
+        }
+        self.index.insert(id.clone(), at);
+        Some(id)
+    }
+
+    fn read_dependencies(&mut self, documents: &[Value]) {
+        let mut issues = Issues::new();
+        // The last step that was seen to depend on each step: a dependency named twice counts once.
+        let mut dependent = vec![usize::MAX; documents.len()];
+        for (at, document) in documents.iter().enumerate() {
+            let place = Place { step: Some(at), step_id: self.step_id(at), inside: None };
+            let named = document
+                .as_object()
+                .and_then(|object| Fields { object, place, issues: &mut issues }.array("dependencies"));
+            let mut found = Vec::new();
+            for (nth, name) in named.into_iter().flatten().enumerate() {
+                match self.resolve(at, name) {
+                    Ok(step) if std::mem::replace(&mut dependent[step], at) == at => {}
+                    Ok(step) => found.push(step),
+                    Err(problem) => {
+                        let path = format_args!("steps[{at}].dependencies[{nth}]");
+                        issues.report(Some(at), place.step_id, path, format_args!("{problem}"));
+                    }
+                }
+            }
+            self.dependencies.push(found);
+        }
+        self.issues.absorb(issues);
+    }
+
+    /// The step that a dependency of `step` names.
+    fn resolve<'a>(&self, step: usize, name: &'a Value) -> Result<usize, BadDependency<'a>> {
+        let name = name.as_str().ok_or_else(|| BadDependency::NoText(kind(name)))?;
+        match self.find(name) {
+            None => Err(BadDependency::Unknown(name)),
+            Some(same) if same == step => Err(BadDependency::Itself),
+            Some(other) => Ok(other),
+        }
+    }
+
+    fn report_cycles(&mut self) {
+        let mut issues = Issues::new();
+        for cycle in self.order.cycles(&self.dependencies) {
+            let path = format_args!("steps[{}].dependencies", cycle[0]);
+            let message = format_args!("a cycle, each step waits for the next: {}", self.named_cycle(&cycle));
+            issues.report(Some(cycle[0]), self.step_id(cycle[0]), path, message);
+        }
+        self.issues.absorb(issues);
+    }
+
+    /// `a -> b -> a`, the middle of a long one left out.
+    fn named_cycle(&self, cycle: &[usize]) -> String {
+        let mut names: Vec<&str> =
+            cycle.iter().take(CYCLE_STEPS_SHOWN).map(|&step| self.steps[step].id.as_str()).collect();
+        let left_out = format!("({} more)", cycle.len() - names.len());
+        if cycle.len() > names.len() {
+            names.push(&left_out);
+        }
+        names.push(self.steps[cycle[0]].id.as_str());
+        names.join(" -> ")
+    }
+
+    fn levels(&mut self) -> Vec<Vec<usize>> {
+        let count = self.order.levels.iter().max().map_or(0, |deepest| deepest + 1);
+        let mut levels = vec![Vec::new(); count];
+        for (at, step) in self.steps.iter_mut().enumerate() {
+            step.level = self.order.levels[at];
+            levels[step.level].push(at);
+        }
+        for level in &mut levels {
+            // Stable: equal priorities stay in the document's order.
+            level.sort_by_key(|&step| std::cmp::Reverse(self.steps[step].priority));
+        }
+        levels
+    }
+}
+
+/// Why a dependency is none.
+enum BadDependency<'a> {
+    NoText(&'static str),
+    Unknown(&'a str),
+    Itself,
+}
+
+impl fmt::Display for BadDependency<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoText(kind) => write!(f, "must be the id of a step, not {kind}"),
+            Self::Unknown(name) => write!(f, "there is no step {}", Quoted(name)),
+            Self::Itself => f.write_str("a step can't depend on itself"),
+        }
+    }
+}
+
+/// The plan's step documents; none where there are too many to be looked at.
+fn step_documents<'a>(object: &'a Map<String, Value>, steps_max: usize, issues: &mut Issues) -> &'a [Value] {
+    let mut fields = Fields { object, place: Place::default(), issues };
+    if fields.value("steps").is_none() {
+        fields.report("steps", format_args!("is required: an array of steps"));
+    }
+    let steps = fields.array("steps").map_or(&[][..], Vec::as_slice);
+    if steps.is_empty() && fields.value("steps").is_some_and(Value::is_array) {
+        fields.report("steps", format_args!("a plan has at least one step"));
+    }
+    if steps.len() > steps_max {
+        fields.report("steps", format_args!("a plan has at most {steps_max} steps, this one has {}", steps.len()));
+        return &[];
+    }
+    steps
+}
+
+/// Does any value lie deeper than [`DEPTH_MAX`]?
+fn nests_too_deep(document: &Value) -> bool {
+    let mut open = vec![(document, 0)];
+    while let Some((value, depth)) = open.pop() {
+        match value {
+            _ if depth > DEPTH_MAX => return true,
+            Value::Array(items) => open.extend(items.iter().map(|item| (item, depth + 1))),
+            Value::Object(object) => open.extend(object.values().map(|item| (item, depth + 1))),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// What takes the place of an unusable id.
+fn stand_in(at: usize) -> StepId {
+    StepId::parse(&format!("steps-{at}")).expect("letters, a dash and at most 20 digits")
+}
+
+fn read_step(id: StepId, mut fields: Fields<'_, '_>) -> Step {
+    let tool = fields.required_text("tool", NAME_CHARS_MAX);
+    let title = fields.text("title", TITLE_CHARS_MAX).filter(|title| !title.trim().is_empty());
+    Step {
+        title: title.unwrap_or(id.as_str()).into(),
+        id,
+        description: fields.text("description", DESCRIPTION_CHARS_MAX).unwrap_or_default().into(),
+        tool: tool.unwrap_or_default().into(),
+        inputs: fields.object("inputs").cloned().unwrap_or_default(),
+        dependencies: Vec::new(),
+        references: Vec::new(),
+        conditional: read_condition(&mut fields).map(Into::into),
+        timeout: fields.integer("timeout", 1..=TIMEOUT_MS_MAX).map(Duration::from_millis),
+        priority: fields.signed("priority").unwrap_or_default(),
+        estimated_duration: fields.integer("estimatedDuration", 0..=ESTIMATE_MS_MAX),
+        continue_on_failure: fields.flag("continueOnFailure").unwrap_or_default(),
+        level: 0,
+        retry: read_retry_policy(fields),
+    }
+}
+
+/// A step's condition; blank is none.
+fn read_condition<'a>(fields: &mut Fields<'a, '_>) -> Option<&'a str> {
+    let text = match fields.value("conditional") {
+        // The literal conditions are as good as their texts.
+        Some(Value::Bool(true)) => "true",
+        Some(Value::Bool(false)) => "false",
+        _ => fields.text("conditional", CONDITION_CHARS_MAX)?,
+    };
+    Some(text.trim()).filter(|text| !text.is_empty())
+}
+
+fn read_retry_policy(mut step: Fields<'_, '_>) -> RetryPolicy {
+    let default = RetryPolicy::default();
+    let Some(object) = step.object("retryPolicy") else { return default };
+    let place = Place { inside: Some("retryPolicy"), ..step.place };
+    let mut fields = Fields { object, place, issues: step.issues };
+    if fields.value("maxRetries").is_none() {
+        fields.report("maxRetries", format_args!("is required: an integer from 0 to {RETRIES_MAX}"));
+    }
+    let words = [("fixed", Backoff::Fixed), ("linear", Backoff::Linear), ("exponential", Backoff::Exponential)];
+    let retries = fields.integer("maxRetries", 0..=RETRIES_MAX);
+    RetryPolicy {
+        max_retries: retries.and_then(|retries| u32::try_from(retries).ok()).unwrap_or_default(),
+        backoff: fields.word("backoff", &words).unwrap_or_default(),
+        initial_delay: fields.integer("initialDelay", 0..=DELAY_MS_MAX).unwrap_or(default.initial_delay),
+        max_delay: fields.integer("maxDelay", 0..=DELAY_MS_MAX).unwrap_or(default.max_delay),
+        jitter: fields.flag("jitter").unwrap_or(default.jitter),
+    }
+}
+
+/// The longest step of each level, added up.
+fn estimate(steps: &[Step], levels: &[Vec<usize>]) -> u64 {
+    let longest = |level: &Vec<usize>| level.iter().filter_map(|&step| steps[step].estimated_duration).max();
+    levels.iter().filter_map(longest).fold(0, u64::saturating_add)
+}

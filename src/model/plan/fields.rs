@@ -1,0 +1,165 @@
+//! One JSON object of a plan, read field by field: what has the wrong type or is out of range becomes an issue, and the
+//! reading goes on. `null` counts as absent.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use serde_json::{Map, Value};
+
+use super::Issues;
+use crate::model::StepId;
+
+/// Where in the document an object lies.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place<'a> {
+    /// The step's index, where it lies in one.
+    pub step: Option<usize>,
+    /// The step's id, where it has a usable one.
+    pub step_id: Option<&'a StepId>,
+    /// The field that holds the object, where it is not the step or the plan itself.
+    pub inside: Option<&'static str>,
+}
+
+impl fmt::Display for Place<'_> {
+    /// The prefix that a field's name completes to its path.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(step) = self.step {
+            write!(f, "steps[{step}].")?;
+        }
+        self.inside.map_or(Ok(()), |field| write!(f, "{field}."))
+    }
+}
+
+/// Reads the fields of one object.
+pub(super) struct Fields<'a, 'i> {
+    /// The object.
+    pub object: &'a Map<String, Value>,
+    /// Where it lies.
+    pub place: Place<'i>,
+    /// Where issues go.
+    pub issues: &'i mut Issues,
+}
+
+impl<'a> Fields<'a, '_> {
+    /// The value of a field that is there and not null.
+    pub fn value(&self, field: &str) -> Option<&'a Value> {
+        self.object.get(field).filter(|value| !value.is_null())
+    }
+
+    /// Says what is wrong with a field.
+    pub fn report(&mut self, field: &str, message: fmt::Arguments<'_>) {
+        let Place { step, step_id, .. } = self.place;
+        self.issues.report(step, step_id, format_args!("{}{field}", self.place), message);
+    }
+
+    /// Text of at most `chars_max` characters.
+    pub fn text(&mut self, field: &str, chars_max: usize) -> Option<&'a str> {
+        let value = self.value(field)?;
+        self.bounded(field, value, chars_max)
+    }
+
+    /// Text that must be there and hold more than white space.
+    pub fn required_text(&mut self, field: &str, chars_max: usize) -> Option<&'a str> {
+        let Some(value) = self.value(field) else {
+            self.report(field, format_args!("is required: a string"));
+            return None;
+        };
+        let text = self.bounded(field, value, chars_max)?;
+        if text.trim().is_empty() {
+            self.report(field, format_args!("must not be empty"));
+            return None;
+        }
+        Some(text)
+    }
+
+    fn bounded(&mut self, field: &str, value: &'a Value, chars_max: usize) -> Option<&'a str> {
+        let Some(text) = value.as_str() else {
+            self.report(field, format_args!("must be a string, not {}", kind(value)));
+            return None;
+        };
+        if text.len() > chars_max && text.chars().count() > chars_max {
+            self.report(field, format_args!("must have at most {chars_max} characters"));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A whole number within `range`.
+    pub fn integer(&mut self, field: &str, range: RangeInclusive<u64>) -> Option<u64> {
+        let value = self.value(field)?;
+        let number = value.as_u64().filter(|number| range.contains(number));
+        if number.is_none() {
+            let (from, to) = range.into_inner();
+            self.report(field, format_args!("must be an integer from {from} to {to}, not {}", short(value)));
+        }
+        number
+    }
+
+    /// A whole number of either sign.
+    pub fn signed(&mut self, field: &str) -> Option<i64> {
+        let value = self.value(field)?;
+        if value.as_i64().is_none() {
+            self.report(field, format_args!("must be an integer, not {}", short(value)));
+        }
+        value.as_i64()
+    }
+
+    /// `true` or `false`.
+    pub fn flag(&mut self, field: &str) -> Option<bool> {
+        let value = self.value(field)?;
+        if !value.is_boolean() {
+            self.report(field, format_args!("must be true or false, not {}", short(value)));
+        }
+        value.as_bool()
+    }
+
+    /// One of a few words.
+    pub fn word<T: Copy>(&mut self, field: &str, words: &[(&str, T)]) -> Option<T> {
+        let value = self.value(field)?;
+        let known = words.iter().find(|(word, _)| value.as_str() == Some(word));
+        if known.is_none() {
+            let words: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+            self.report(field, format_args!("must be {}, not {}", words.join(" or "), short(value)));
+        }
+        known.map(|&(_, meaning)| meaning)
+    }
+
+    /// An object.
+    pub fn object(&mut self, field: &str) -> Option<&'a Map<String, Value>> {
+        let value = self.value(field)?;
+        if !value.is_object() {
+            self.report(field, format_args!("must be an object, not {}", kind(value)));
+        }
+        value.as_object()
+    }
+
+    /// An array.
+    pub fn array(&mut self, field: &str) -> Option<&'a Vec<Value>> {
+        let value = self.value(field)?;
+        if !value.is_array() {
+            self.report(field, format_args!("must be an array, not {}", kind(value)));
+        }
+        value.as_array()
+    }
+}
+
+/// What a value is, with its article.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// A value itself where it is short, else what it is.
+fn short(value: &Value) -> String {
+    match value {
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::String(text) => super::Quoted(text).to_string(),
+        other => kind(other).to_owned(),
+    }
+}

@@ -1,0 +1,148 @@
+//! What waits for what: order, levels, cycles and ancestry of steps, by index. Linear in steps and dependencies, and
+//! without recursion, so that neither a chain of ten thousand steps nor a wide plan strains anything.
+
+/// How many targets one sweep of [`Order::unreached`] tells apart: one bit each.
+const TARGETS_PER_SWEEP: usize = u64::BITS as usize;
+
+/// An order in which every step comes after what it waits for, as far as there is one.
+#[derive(Debug)]
+pub(super) struct Order {
+    /// Steps in that order. Those on a cycle, and what waits for them, are missing.
+    pub sorted: Vec<usize>,
+    /// Of each step the length of the longest chain that leads to it; meaningless for missing ones.
+    pub levels: Vec<usize>,
+    waiting: Vec<usize>,
+}
+
+impl Order {
+    /// Sorts the steps whose dependencies are given.
+    pub fn new(dependencies: &[Vec<usize>]) -> Self {
+        let dependents = reversed(dependencies);
+        let mut waiting: Vec<usize> = dependencies.iter().map(Vec::len).collect();
+        let mut levels = vec![0; dependencies.len()];
+        let mut sorted: Vec<usize> = (0..dependencies.len()).filter(|&step| waiting[step] == 0).collect();
+        let mut next = 0;
+        while let Some(&step) = sorted.get(next) {
+            next += 1;
+            for &dependent in &dependents[step] {
+                levels[dependent] = levels[dependent].max(levels[step] + 1);
+                waiting[dependent] -= 1;
+                if waiting[dependent] == 0 {
+                    sorted.push(dependent);
+                }
+            }
+        }
+        Self { sorted, levels, waiting }
+    }
+
+    /// Was every step sorted?
+    pub fn is_acyclic(&self) -> bool {
+        self.sorted.len() == self.levels.len()
+    }
+
+    /// Is this step on a cycle, or does it wait for one?
+    pub fn is_stuck(&self, step: usize) -> bool {
+        self.waiting[step] > 0
+    }
+
+    /// Cycles that keep steps from being sorted, each beginning at its first step of the document and following
+    /// dependencies. No two share a step; of cycles that do, one is found.
+    pub fn cycles(&self, dependencies: &[Vec<usize>]) -> Vec<Vec<usize>> {
+        // Which walk came by; every step that was not sorted waits for another such, so each walk ends at a mark.
+        let mut walks = vec![0; dependencies.len()];
+        let mut cycles = Vec::new();
+        for start in (0..dependencies.len()).filter(|&step| self.is_stuck(step)) {
+            let (walk, mut path, mut step) = (start + 1, Vec::new(), start);
+            while walks[step] == 0 {
+                walks[step] = walk;
+                path.push(step);
+                let stuck = dependencies[step].iter().find(|&&dependency| self.is_stuck(dependency));
+                step = *stuck.expect("a step that was not sorted waits for another that was not");
+            }
+            if walks[step] == walk {
+                let entry = path.iter().position(|&seen| seen == step).expect("this walk marked it");
+                cycles.push(from_first(&path[entry..]));
+            }
+        }
+        cycles
+    }
+
+    /// Those of `pairs` (step, target), given step by step, whose target is no ancestor of the step; none whose step
+    /// is stuck.
+    pub fn unreached(&self, dependencies: &[Vec<usize>], pairs: &[(usize, usize)]) -> Vec<(usize, usize)> {
+        let mut far = self.far_pairs(dependencies, pairs);
+        far.sort_unstable_by_key(|&(_, target)| target);
+        // Of each step one bit for each target of the sweep: is the target an ancestor of it, or the step itself?
+        let mut reached = vec![0u64; dependencies.len()];
+        let mut unreached = Vec::new();
+        let mut rest = far.as_slice();
+        while !rest.is_empty() {
+            let (targets, sweep) = next_sweep(rest);
+            reached.fill(0);
+            for (bit, &target) in targets.iter().enumerate() {
+                reached[target] = 1 << bit;
+            }
+            for &step in &self.sorted {
+                reached[step] |= dependencies[step].iter().fold(0, |bits, &from| bits | reached[from]);
+            }
+            let is_unreached = |&&(step, target): &&(usize, usize)| {
+                let bit = targets.binary_search(&target).map_or(0, |at| 1u64 << at);
+                step == target || reached[step] & bit == 0
+            };
+            unreached.extend(rest[..sweep].iter().filter(is_unreached));
+            rest = &rest[sweep..];
+        }
+        unreached.sort_unstable();
+        unreached
+    }
+
+    /// The pairs that need a sweep: those whose target is not just a dependency of the step.
+    fn far_pairs(&self, dependencies: &[Vec<usize>], pairs: &[(usize, usize)]) -> Vec<(usize, usize)> {
+        // The last step that was seen to depend on each step.
+        let mut dependent = vec![usize::MAX; dependencies.len()];
+        let mut marked = usize::MAX;
+        let mut far = Vec::new();
+        for &(step, target) in pairs.iter().filter(|&&(step, _)| !self.is_stuck(step)) {
+            if marked != step {
+                dependencies[step].iter().for_each(|&dependency| dependent[dependency] = step);
+                marked = step;
+            }
+            if dependent[target] != step {
+                far.push((step, target));
+            }
+        }
+        far
+    }
+}
+
+/// The targets of the next sweep, and how many pairs it takes. `pairs` are sorted by target.
+fn next_sweep(pairs: &[(usize, usize)]) -> (Vec<usize>, usize) {
+    let mut targets = Vec::with_capacity(TARGETS_PER_SWEEP);
+    for (at, &(_, target)) in pairs.iter().enumerate() {
+        if targets.last() == Some(&target) {
+            continue;
+        }
+        if targets.len() == TARGETS_PER_SWEEP {
+            return (targets, at);
+        }
+        targets.push(target);
+    }
+    (targets, pairs.len())
+}
+
+/// Of each step those that wait for it.
+fn reversed(dependencies: &[Vec<usize>]) -> Vec<Vec<usize>> {
+    let mut dependents = vec![Vec::new(); dependencies.len()];
+    for (step, waits_for) in dependencies.iter().enumerate() {
+        for &dependency in waits_for {
+            dependents[dependency].push(step);
+        }
+    }
+    dependents
+}
+
+/// A cycle turned so that its smallest index comes first.
+fn from_first(cycle: &[usize]) -> Vec<usize> {
+    let first = (0..cycle.len()).min_by_key(|&at| cycle[at]).unwrap_or(0);
+    [&cycle[first..], &cycle[..first]].concat()
+}

@@ -1,0 +1,58 @@
+//! What a plan looks like to someone who has just submitted it.
+
+use serde::Serialize;
+
+use super::Plan;
+use crate::model::StepId;
+
+/// A plan's outline, as calls answer with it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanSummary<'a> {
+    /// What people call it.
+    pub name: &'a str,
+    /// What it is for.
+    pub description: &'a str,
+    /// Milliseconds it expects to take; 0 where nothing is said.
+    pub estimated_duration: u64,
+    /// Levels in all.
+    pub total_levels: usize,
+    /// Step ids, level by level, in the order in which they start.
+    pub levels: Vec<Vec<&'a StepId>>,
+    /// The steps, in the document's order.
+    pub steps: Vec<StepSummary<'a>>,
+}
+
+/// One step of a [`PlanSummary`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StepSummary<'a> {
+    /// The step.
+    pub id: &'a StepId,
+    /// What people call it.
+    pub title: &'a str,
+    /// What it is for.
+    pub description: &'a str,
+    /// The tool that it calls.
+    pub tool: &'a str,
+}
+
+impl Plan {
+    /// The plan's outline.
+    pub fn summary(&self) -> PlanSummary<'_> {
+        let ids = |level: &Vec<usize>| level.iter().map(|&step| &self.steps[step].id).collect();
+        let steps = self.steps.iter().map(|step| StepSummary {
+            id: &step.id,
+            title: &step.title,
+            description: &step.description,
+            tool: &step.tool,
+        });
+        PlanSummary {
+            name: &self.name,
+            description: &self.description,
+            estimated_duration: self.estimated_duration,
+            total_levels: self.levels.len(),
+            levels: self.levels.iter().map(ids).collect(),
+            steps: steps.collect(),
+        }
+    }
+}
