@@ -8,6 +8,8 @@ mod output;
 mod pool;
 pub mod run;
 pub mod scheduler;
+#[cfg(test)]
+mod testing;
 mod thread;
 pub mod tool;
 

@@ -26,15 +26,14 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::context::{Context, Scope};
-use super::output::Chunk;
-use super::tool::{CancelToken, Outcome};
+use super::tool::CancelToken;
 use crate::model::{
-    Cause, CauseKind, LevelStarted, Now, OnFailure, OutputStream, Plan, ProjectId, Record, RunEvent, RunEventKind,
-    RunId, RunStarted, RunState, RunStatus, StepOutput, StepProgress, StepStatus, StepUpdate, Timestamp,
+    Cause, CauseKind, LevelStarted, Now, OnFailure, Plan, ProjectId, Record, RunEventKind,
+    RunId, RunStarted, RunState, RunStatus, StepStatus, StepUpdate, Timestamp,
 };
 use ending::Abort;
 pub use resume::ResumedRun;
-use step::{Deadline, Leave, Live, Phase, Stopwatch, millis};
+use step::{Live, Phase, Stopwatch};
 
 /// How long an attempt that was asked to end may ignore it before its step goes on without it: the 5 s between a command's
 /// SIGTERM and SIGKILL, and 2 s for the rest.
