@@ -28,8 +28,8 @@ use serde_json::{Map, Value};
 use super::context::{Context, Scope};
 use super::tool::CancelToken;
 use crate::model::{
-    Cause, CauseKind, LevelStarted, Now, OnFailure, Plan, ProjectId, Record, RunEventKind,
-    RunId, RunStarted, RunState, RunStatus, StepStatus, StepUpdate, Timestamp,
+    Cause, CauseKind, LevelStarted, Now, OnFailure, Plan, ProjectId, Record, RunEventKind, RunId, RunStarted, RunState,
+    RunStatus, StepStatus, StepUpdate, Timestamp,
 };
 use ending::Abort;
 pub use resume::ResumedRun;

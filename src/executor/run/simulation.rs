@@ -13,7 +13,7 @@ use crate::executor::tool::Outcome;
 use crate::model::{OutputStream, RunEvent, StepId, StepProgress};
 
 /// Seeds played by default.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 2000;
 
 /// More actions than any plan of the simulation can need.
 const ACTIONS_MAX: usize = 20_000;
@@ -37,7 +37,10 @@ struct World {
     /// Of these, what can't be lost by a crash any more.
     durable: usize,
     workers: Vec<Launch>,
-    cancelled: bool,
+    /// Actions during which cancels and crashes may happen; after them the run has to end by itself.
+    faults_left: usize,
+    /// How many records there were when its end was asked for.
+    cancelled_at: Option<usize>,
 }
 
 impl World {
@@ -46,7 +49,8 @@ impl World {
         let new = new_run("r", random_plan(&mut rng));
         let run = Run::new(new.clone(), context());
         let (records, workers) = Default::default();
-        Self { rng, new, run, now: Now::default(), records, durable: 0, workers, cancelled: false }
+        let faults_left = rng.below(200);
+        Self { rng, new, run, now: Now::default(), records, durable: 0, workers, faults_left, cancelled_at: None }
     }
 
     fn play(mut self) {
@@ -56,15 +60,16 @@ impl World {
                 return self.check();
             }
             self.step();
+            self.faults_left = self.faults_left.saturating_sub(1);
         }
         panic!("it never ends: {:#?}", self.run.state());
     }
 
     fn step(&mut self) {
         match self.rng.below(100) {
-            0 => self.cancel(),
-            1..4 => self.crash(),
-            4..40 => self.take(),
+            0 if self.faults_left > 0 && self.rng.one_in(2) => self.cancel(),
+            0..4 if self.faults_left > 0 => self.crash(),
+            0..40 => self.take(),
             40..50 => self.write(),
             50..80 => self.finish(),
             _ => self.pass_time(),
@@ -81,7 +86,7 @@ impl World {
     }
 
     fn cancel(&mut self) {
-        self.cancelled = true;
+        self.cancelled_at.get_or_insert(self.records.len());
         self.act(|run, now, effects| run.cancel(now, effects));
     }
 
@@ -130,13 +135,18 @@ impl World {
         let lost = self.rng.below(self.records.len() - self.durable + 1);
         self.records.truncate(self.records.len() - lost);
         self.durable = self.records.len();
+        self.cancelled_at = self.cancelled_at.map(|at| at.min(self.durable));
         self.workers.clear();
         let mono = Duration::from_millis(self.rng.below(3) as u64);
         self.now = Now { mono, wall: self.now.wall.plus_millis(self.rng.below(300) as u64) };
         let mut state = RunState::new(self.new.run.clone(), &self.new.plan, self.new.created_at);
         self.events().for_each(|event| state.apply(event));
-        let resumed =
-            ResumedRun { new: self.new.clone(), state, whole_outputs: self.wholes(), cancelled: self.cancelled };
+        let resumed = ResumedRun {
+            new: self.new.clone(),
+            state,
+            whole_outputs: self.wholes(),
+            cancelled: self.cancelled_at.is_some(),
+        };
         self.run = Run::resume(resumed, context(), self.now);
         self.act(|run, now, effects| run.start(now, effects));
     }
@@ -158,6 +168,7 @@ impl World {
 
     fn check(&self) {
         let events: Vec<_> = self.events().cloned().collect();
+        self.records[self.cancelled_at.unwrap_or(self.records.len())..].iter().for_each(check_after_cancel);
         check_sequence(&self.new, &events);
         let mut state = RunState::new(self.new.run.clone(), &self.new.plan, self.new.created_at);
         events.iter().for_each(|event| state.apply(event));
@@ -187,9 +198,23 @@ fn random_line(rng: &mut Rng, step: usize) -> String {
     format!("s{step}: {}", on.join(" "))
 }
 
+/// Nothing begins, goes on or succeeds once the end was asked for.
+fn check_after_cancel(record: &Record) {
+    let Record::Event { event, .. } = record else { return };
+    match &event.kind {
+        RunEventKind::Progress(said) => {
+            assert!(matches!(said.update, StepUpdate::Skipped { .. } | StepUpdate::Cancelled { .. }), "{said:?}");
+        }
+        RunEventKind::LevelStarted(_) | RunEventKind::Completed(_) => panic!("it goes on: {event:?}"),
+        _ => {}
+    }
+}
+
 /// Holds the messages of a run that has ended against what the contract says of any.
 fn check_sequence(new: &NewRun, events: &[RunEvent]) {
-    assert!(events.first().is_some_and(RunEvent::is_first) && events.iter().filter(|event| event.is_first()).count() == 1);
+    assert!(
+        events.first().is_some_and(RunEvent::is_first) && events.iter().filter(|event| event.is_first()).count() == 1
+    );
     assert!(events.last().is_some_and(RunEvent::is_last) && events.iter().filter(|event| event.is_last()).count() == 1);
     assert!(events.windows(2).all(|pair| pair[0].timestamp <= pair[1].timestamp));
     let mut model = Model { new, steps: vec![Seen::default(); new.plan.steps.len()], level: None, is_open: false };
@@ -222,6 +247,8 @@ impl Model<'_> {
             RunEventKind::LevelStarted(level) => {
                 assert!(!self.is_open && level.level == self.level.map_or(0, |before| before + 1), "levels in order");
                 assert!(self.steps.iter().all(|step| !step.ended_the_run()), "no level after the run's early end");
+                let may_go_on = self.new.plan.on_failure == OnFailure::Continue;
+                assert!(may_go_on || self.steps.iter().all(|step| !step.is_fatal), "a failed step stops the run");
                 (self.level, self.is_open) = (Some(level.level), true);
             }
             RunEventKind::LevelCompleted(level) => {
