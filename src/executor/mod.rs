@@ -1,5 +1,21 @@
 //! Runs plans: state machines of runs, the worker pool, and the tools that steps call.
+//!
+//! [`Run`](run::Run) and [`Scheduler`](scheduler::Scheduler) are pure: inputs and `now` go in, records, jobs and cancels
+//! come out. [`Executor`] and the pool are the shells around them that own threads and the clock.
 
 pub mod check;
+mod context;
+mod output;
+mod pool;
+pub mod run;
+pub mod scheduler;
 pub mod template;
+#[cfg(test)]
+mod testing;
+mod thread;
 pub mod tool;
+
+pub use context::{Context, Expressions, Scope};
+pub use run::{AttemptError, NewRun, ResumedRun};
+pub use scheduler::{Command, Settings};
+pub use thread::{Executor, ExecutorHandle};

@@ -1,0 +1,108 @@
+//! The worker threads: each makes one attempt at a time and tells the executor how it went.
+//!
+//! The jobs' channel holds as many as there are workers, and the scheduler hands out no more than are free, so sending never
+//! blocks. The reports' channel is bounded too; a worker whose tool floods it waits there for the executor, and the executor
+//! for the log.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use serde_json::{Map, Value};
+
+use super::context::Context;
+use super::run::{AttemptError, Launch};
+use super::scheduler::{CallId, Job, Report};
+use super::tool::{Call, Outcome, OutputSink, Tool};
+use crate::model::OutputStream;
+
+/// The largest piece of live output in one report. With 1,024 reports in the channel at most 16 MiB wait there.
+const PIECE_BYTES_MAX: usize = 16 * 1024;
+
+/// Starts `workers` threads that report to `reports`. They end when the sender that comes back is dropped, each when its
+/// call is over.
+///
+/// # Errors
+/// Where the system grants no thread more.
+pub fn spawn(workers: usize, context: &Arc<Context>, reports: &Sender<Report>) -> io::Result<Sender<Job>> {
+    let (sender, jobs) = bounded(workers);
+    for number in 1..=workers {
+        let (context, jobs, reports) = (context.clone(), jobs.clone(), reports.clone());
+        thread::Builder::new().name(format!("worker-{number}")).spawn(move || work(&context, &jobs, &reports))?;
+    }
+    Ok(sender)
+}
+
+fn work(context: &Context, jobs: &Receiver<Job>, reports: &Sender<Report>) {
+    for Job { call, launch } in jobs {
+        let result = attempt(context, &launch, &Reporter { call, reports });
+        // The executor's thread may be gone; then the jobs end too.
+        let _ = reports.send(Report::Finished { call, result });
+    }
+}
+
+fn attempt(context: &Context, launch: &Launch, output: &Reporter<'_>) -> Result<Outcome, AttemptError> {
+    if launch.cancel.is_cancelled() {
+        return Err(AttemptError::Passing("cancelled before it began".to_owned()));
+    }
+    // Templates and schemas are the product's own code, but a panic there must not cost a worker either.
+    catch_unwind(AssertUnwindSafe(|| {
+        let (tool, inputs) = prepare(context, launch)?;
+        call(tool, &inputs, launch, output)
+    }))
+    .unwrap_or_else(|panic| Err(AttemptError::Passing(format!("the tool panicked: {}", panic_text(&*panic)))))
+}
+
+/// The tool, and the inputs that it accepts. What fails here would fail the same way again.
+fn prepare<'a>(context: &'a Context, launch: &Launch) -> Result<(&'a dyn Tool, Map<String, Value>), AttemptError> {
+    let step = &launch.plan.steps[launch.step];
+    let unknown = || AttemptError::Lasting(format!("there is no tool {}", step.tool));
+    let tool = context.registry.tool(&step.tool).ok_or_else(unknown)?;
+    let inputs = context.expressions.render(&step.inputs, &launch.scope).map_err(AttemptError::Lasting)?;
+    let issues = tool.check_inputs(&inputs, &|_| false);
+    if issues.is_empty() {
+        return Ok((&**tool, inputs));
+    }
+    let issues: Vec<_> = issues.iter().map(|(path, message)| format!("{path}: {message}")).collect();
+    Err(AttemptError::Lasting(format!("the tool refuses its inputs: {}", issues.join("; "))))
+}
+
+fn call(
+    tool: &dyn Tool,
+    inputs: &Map<String, Value>,
+    launch: &Launch,
+    output: &Reporter<'_>,
+) -> Result<Outcome, AttemptError> {
+    let call = Call {
+        project: &launch.scope.project,
+        run: &launch.scope.run,
+        step: &launch.plan.steps[launch.step].id,
+        attempt: launch.attempt,
+        inputs,
+        output,
+        cancel: &launch.cancel,
+    };
+    tool.call(&call).map_err(|error| AttemptError::Passing(error.to_string()))
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+/// Passes a tool's live output on.
+struct Reporter<'a> {
+    call: CallId,
+    reports: &'a Sender<Report>,
+}
+
+impl OutputSink for Reporter<'_> {
+    fn write(&self, stream: OutputStream, bytes: &[u8]) {
+        for piece in bytes.chunks(PIECE_BYTES_MAX) {
+            let _ = self.reports.send(Report::Output { call: self.call, stream, bytes: piece.to_vec() });
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! How a run goes on after a crash or a restart: from its plan, the fold of its messages, and its whole outputs.
+//!
+//! Any prefix of a run's messages is a state to resume from; the log may end anywhere. A step that was running is run again
+//! as a further attempt, at least once, unless its tool forbids it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::ending::Abort;
+use super::step::{Live, Phase, Stopwatch};
+use super::{Context, Course, Effects, INTERRUPTED_ERROR, NewRun, Run};
+use crate::model::{Now, OnFailure, RunState, StepId, StepStatus};
+
+/// A run of which the log holds messages.
+pub struct ResumedRun {
+    /// What it was started with.
+    pub new: NewRun,
+    /// The fold of its messages.
+    pub state: RunState,
+    /// The whole outputs of the steps whose messages hold only the beginning. A template that names one which is missing
+    /// here finds it undefined.
+    pub whole_outputs: HashMap<StepId, Arc<Value>>,
+    /// Someone had asked for its end.
+    pub cancelled: bool,
+}
+
+impl Run {
+    /// A run that goes on where its messages end, once [started](Run::start).
+    pub fn resume(resumed: ResumedRun, context: Arc<Context>, now: Now) -> Self {
+        let ResumedRun { new, state, mut whole_outputs, cancelled } = resumed;
+        let mut run = Self::with_state(new, state, context);
+        run.watch = Stopwatch::resume(run.state.started_at, now);
+        run.level_watch = Stopwatch::resume(run.state.level_started_at, now);
+        if run.state.started_at.is_some() {
+            run.set_timeout(now);
+        }
+        run.outputs = run.state.steps.iter().map(|step| output_of(step, &mut whole_outputs)).collect();
+        for step in run.plan.clone().levels.iter().flatten() {
+            run.settle_blame(*step);
+        }
+        run.course = run.course_so_far(cancelled, now);
+        run
+    }
+
+    fn course_so_far(&self, cancelled: bool, now: Now) -> Course {
+        let was_aborting = self.state.steps.iter().any(|step| step.status == StepStatus::Cancelled);
+        let is_late = self.timeout_at.is_some_and(|at| at <= now.mono);
+        if cancelled {
+            Course::Aborting(Abort::Cancelled)
+        } else if is_late || (was_aborting && self.plan.timeout.is_some()) {
+            Course::Aborting(Abort::Timeout)
+        } else if was_aborting {
+            Course::Aborting(Abort::Cancelled)
+        } else if self.has_failed() && self.plan.on_failure == OnFailure::Stop {
+            Course::Stopping
+        } else {
+            Course::Onward
+        }
+    }
+
+    /// The open level's steps go on from where they were.
+    pub(super) fn reopen_level(&mut self, now: Now, out: &mut Effects) {
+        if !self.state.level_open {
+            return;
+        }
+        let plan = self.plan.clone();
+        let steps = &plan.levels[self.level()];
+        self.open = steps.iter().filter(|&&step| !self.state.steps[step].status.is_ended()).count();
+        for (rank, &step) in steps.iter().enumerate() {
+            match self.state.steps[step].status {
+                StepStatus::Pending => self.enqueue(rank, step, now, out),
+                StepStatus::Running => self.run_again(rank, step, now, out),
+                StepStatus::Retrying => self.wait_on(rank, step, now),
+                StepStatus::Completed | StepStatus::Failed | StepStatus::Skipped | StepStatus::Cancelled => {}
+            }
+        }
+        if let Course::Aborting(abort) = self.course {
+            self.dismiss_all(abort, now, out);
+        }
+    }
+
+    fn run_again(&mut self, rank: usize, step: usize, now: Now, out: &mut Effects) {
+        self.revive(rank, step, Phase::Queued, now);
+        let tool = self.context.registry.tool(&self.plan.steps[step].tool);
+        let may_run_again = tool.is_none_or(|tool| tool.rerun());
+        if may_run_again || matches!(self.course, Course::Aborting(_)) {
+            self.ready.insert(rank);
+        } else {
+            self.fail_step(step, INTERRUPTED_ERROR.to_owned(), now, out);
+        }
+    }
+
+    fn wait_on(&mut self, rank: usize, step: usize, now: Now) {
+        let due = self.state.steps[step].next_retry_at.unwrap_or(now.wall);
+        let left = Duration::from_millis(due.millis_since(now.wall));
+        self.revive(rank, step, Phase::Retrying { until: now.mono + left }, now);
+    }
+
+    fn revive(&mut self, rank: usize, step: usize, phase: Phase, now: Now) {
+        let watch = Stopwatch::resume(self.state.steps[step].started_at, now);
+        self.live.insert(step, Live::new(rank, watch, phase));
+        self.set_deadline(step);
+    }
+}
+
+/// What other steps see as the output of `step`.
+fn output_of(step: &crate::model::StepState, whole: &mut HashMap<StepId, Arc<Value>>) -> Option<Arc<Value>> {
+    match step.status {
+        StepStatus::Completed if step.truncated => whole.remove(&step.id),
+        StepStatus::Completed => step.output.clone(),
+        StepStatus::Skipped => Some(Arc::new(Value::Null)),
+        StepStatus::Failed if step.continued => Some(Arc::new(Value::Null)),
+        _ => None,
+    }
+}

@@ -1,0 +1,121 @@
+//! What a run knows of a step beyond its messages, while that step runs or waits.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::executor::output::Joiner;
+use crate::executor::tool::CancelToken;
+use crate::model::{Now, Timestamp};
+
+/// A step that has begun and has not ended.
+#[derive(Debug)]
+pub(super) struct Live {
+    /// Its place in its level, which is its place in the queue.
+    pub rank: usize,
+    /// Since its first attempt.
+    pub watch: Stopwatch,
+    /// Its live output.
+    pub output: Joiner,
+    pub phase: Phase,
+    /// Its entry among the run's deadlines.
+    pub due: Option<Duration>,
+}
+
+impl Live {
+    pub fn new(rank: usize, watch: Stopwatch, phase: Phase) -> Self {
+        Self { rank, watch, output: Joiner::default(), phase, due: None }
+    }
+
+    /// When it has to be looked at again.
+    pub fn deadline(&self) -> Option<Duration> {
+        [self.phase.deadline(), self.output.due()].into_iter().flatten().min()
+    }
+}
+
+/// What a live step does.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Waits for a worker, not for the first time. May go on to `Calling`.
+    Queued,
+    /// A worker has it. May go on to any other, or end.
+    Calling { cancel: CancelToken, timeout: Option<Deadline> },
+    /// A worker has it and was asked to give it up. Ends, or after a timeout goes on to `Retrying`, when the worker does or
+    /// at `until`, whichever comes first.
+    Leaving { cancel: CancelToken, until: Duration, why: Leave },
+    /// Its attempt went well and counts as done at `until`. Ends, or after a timeout goes on to `Retrying`.
+    Delaying { until: Duration, timeout: Option<Deadline>, output: Value },
+    /// Its attempt failed; the next is due at `until`. Goes on to `Queued`.
+    Retrying { until: Duration },
+}
+
+impl Phase {
+    fn deadline(&self) -> Option<Duration> {
+        match self {
+            Self::Queued => None,
+            Self::Calling { timeout, .. } => timeout.map(|timeout| timeout.at),
+            Self::Delaying { until, timeout, .. } => Some(timeout.map_or(*until, |timeout| timeout.at.min(*until))),
+            Self::Leaving { until, .. } | Self::Retrying { until } => Some(*until),
+        }
+    }
+}
+
+/// Why a worker was asked to give an attempt up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// The attempt took longer than this.
+    TimedOut(Duration),
+    /// The run ends.
+    RunEnds,
+}
+
+/// The end of what an attempt may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline {
+    pub at: Duration,
+    /// How long that was.
+    pub limit: Duration,
+}
+
+impl Deadline {
+    pub fn after(limit: Duration, now: Now) -> Self {
+        Self { at: now.mono.saturating_add(limit), limit }
+    }
+
+    pub fn has_passed(self, now: Now) -> bool {
+        self.at <= now.mono
+    }
+}
+
+/// Counts from a moment on, which may lie before this process began.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Stopwatch {
+    since: Duration,
+    /// What had passed by `since`.
+    before: Duration,
+}
+
+impl Stopwatch {
+    pub fn start(now: Now) -> Self {
+        Self { since: now.mono, before: Duration::ZERO }
+    }
+
+    /// One that was started at `at`, as far as the wall clock can tell.
+    pub fn resume(at: Option<Timestamp>, now: Now) -> Self {
+        let ms = at.map_or(0, |at| now.wall.millis_since(at));
+        Self { since: now.mono, before: Duration::from_millis(ms) }
+    }
+
+    pub fn elapsed(self, now: Now) -> Duration {
+        self.before + now.mono.saturating_sub(self.since)
+    }
+
+    pub fn elapsed_ms(self, now: Now) -> u64 {
+        millis(self.elapsed(now))
+    }
+}
+
+/// `duration` in whole milliseconds.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

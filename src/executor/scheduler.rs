@@ -1,0 +1,390 @@
+//! All runs, the line of those that want a worker, and who has one. Pure: commands, reports and `now` go in, [`Actions`]
+//! come out; the [shell](super::Executor) feeds it and acts.
+//!
+//! Runs take turns: each turn hands one step of one run to a worker, so that a run of 10,000 steps delays another by one
+//! step and no more. A worker counts as busy until it reports, also where its run no longer waits for it. How a step moves
+//! is the [run's](super::run::Run) business; here is only where its reports go.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::context::Context;
+use super::run::{ABANDON_AFTER, AttemptError, Effects, Launch, NewRun, ResumedRun, Run};
+use super::tool::{CancelToken, Outcome};
+use crate::model::{Now, OutputStream, ProjectId, Record, RunId, RunStatus};
+
+/// How many ready steps are looked at in one [turn](Scheduler::turn). Each may evaluate a condition; with more of them the
+/// thread comes back for the rest after it has looked at what came in.
+const PICKS_PER_TURN_MAX: usize = 256;
+
+/// How many waiting runs begin in one [turn](Scheduler::turn).
+const BEGINNINGS_PER_TURN_MAX: usize = 256;
+
+/// What an executor is given to work with.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Tool calls at a time.
+    pub workers: usize,
+    /// Runs between their first message and their last. More wait, first come, first served; how many may, the log decides
+    /// before it accepts one.
+    pub active_runs_max: usize,
+    /// What attempts get at a shutdown before they are cancelled.
+    pub grace: Duration,
+}
+
+/// What an executor is told.
+pub enum Command {
+    /// A run, accepted just now.
+    Start(NewRun),
+    /// A run that an earlier process left active.
+    Resume(Box<ResumedRun>),
+    /// Someone wants the end of a run. Nothing happens where there is no such run, or not any more.
+    Cancel {
+        /// The run's project.
+        project: ProjectId,
+        /// The run.
+        run: RunId,
+    },
+    /// Start no attempt more, give those that run their grace, then stop. A second time: stop at once.
+    Shutdown,
+}
+
+/// Names one call of a tool; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CallId(u64);
+
+/// One call of a tool, for a worker.
+#[derive(Debug)]
+pub struct Job {
+    /// What its reports are marked with.
+    pub call: CallId,
+    /// What to do.
+    pub launch: Launch,
+}
+
+/// What a worker tells.
+#[derive(Debug)]
+pub enum Report {
+    /// The tool said something.
+    Output {
+        /// Whose call.
+        call: CallId,
+        /// Where it came out.
+        stream: OutputStream,
+        /// As it came.
+        bytes: Vec<u8>,
+    },
+    /// The call is over, the worker free.
+    Finished {
+        /// Whose call.
+        call: CallId,
+        /// How it ended.
+        result: Result<Outcome, AttemptError>,
+    },
+}
+
+/// What the shell has to do after a turn, in this order.
+#[derive(Debug, Default)]
+pub struct Actions {
+    /// For the log.
+    pub records: Vec<Record>,
+    /// To be cancelled.
+    pub cancels: Vec<CancelToken>,
+    /// For the workers, never more than are free.
+    pub jobs: Vec<Job>,
+}
+
+/// All runs of an executor.
+pub struct Scheduler {
+    settings: Settings,
+    context: Arc<Context>,
+    stage: Stage,
+    /// Accepted, not begun.
+    waiting: VecDeque<ResumedOrNew>,
+    /// Begun, not ended.
+    runs: HashMap<RunKey, Entry>,
+    keys: HashMap<(ProjectId, RunId), RunKey>,
+    /// Runs with a step that is ready, each once, in the order of their turns.
+    line: VecDeque<RunKey>,
+    /// One entry for each run that has a deadline.
+    deadlines: BTreeSet<(Duration, RunKey)>,
+    /// What the busy workers do; at most `settings.workers`.
+    calls: HashMap<CallId, Place>,
+    /// The newest key and call id given out.
+    newest: u64,
+}
+
+/// Counts up, so that a key of a run that has ended names nothing.
+type RunKey = u64;
+
+struct Entry {
+    run: Run,
+    name: (ProjectId, RunId),
+    /// Its entry in the line.
+    in_line: bool,
+    /// Its entry among the deadlines.
+    due: Option<Duration>,
+}
+
+/// Where a call's reports go.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    run: RunKey,
+    step: usize,
+    attempt: u32,
+}
+
+enum ResumedOrNew {
+    New(NewRun),
+    Resumed(Box<ResumedRun>),
+}
+
+/// How far a shutdown has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// None was asked for.
+    Serving,
+    /// What runs may end by itself until then.
+    Draining { until: Duration },
+    /// Runs are given up; their workers are waited for until then.
+    Leaving { until: Duration },
+    /// Nothing is left to wait for.
+    Done,
+}
+
+impl Scheduler {
+    /// One without runs.
+    pub fn new(settings: Settings, context: Arc<Context>) -> Self {
+        Self {
+            settings,
+            context,
+            stage: Stage::Serving,
+            waiting: VecDeque::new(),
+            runs: HashMap::new(),
+            keys: HashMap::new(),
+            line: VecDeque::new(),
+            deadlines: BTreeSet::new(),
+            calls: HashMap::new(),
+            newest: 0,
+        }
+    }
+
+    /// Does what it is told.
+    pub fn command(&mut self, command: Command, now: Now, out: &mut Actions) {
+        match command {
+            Command::Start(new) => self.waiting.push_back(ResumedOrNew::New(new)),
+            // It was active before, within the limit of then, and its clock runs.
+            Command::Resume(resumed) if resumed.state.status == RunStatus::Running && self.stage == Stage::Serving => {
+                self.begin(ResumedOrNew::Resumed(resumed), now, out);
+            }
+            Command::Resume(resumed) => self.waiting.push_back(ResumedOrNew::Resumed(resumed)),
+            Command::Cancel { project, run } => self.cancel((project, run), now, out),
+            Command::Shutdown => self.shutdown(now, out),
+        }
+    }
+
+    /// Hears a worker.
+    pub fn report(&mut self, report: Report, now: Now, out: &mut Actions) {
+        match report {
+            Report::Output { call, stream, bytes } => {
+                let Some(&Place { run, step, attempt }) = self.calls.get(&call) else { return };
+                self.with_run(run, out, |run, effects| run.output((step, attempt), stream, bytes, now, effects));
+            }
+            Report::Finished { call, result } => {
+                let Some(Place { run, step, attempt }) = self.calls.remove(&call) else { return };
+                self.with_run(run, out, |run, effects| run.finish((step, attempt), result, now, effects));
+            }
+        }
+    }
+
+    /// Does what is due, begins what waits, hands steps to free workers. To be called after every batch of commands and
+    /// reports, and at [`next_deadline`](Self::next_deadline).
+    pub fn turn(&mut self, now: Now, out: &mut Actions) {
+        while let Some(&(at, key)) = self.deadlines.first()
+            && at <= now.mono
+        {
+            self.with_run(key, out, |run, effects| run.tick(now, effects));
+        }
+        if self.stage == Stage::Serving {
+            self.begin_waiting(now, out);
+            self.dispatch(now, out);
+        }
+        self.move_stage(now, out);
+    }
+
+    /// When the next [`turn`](Self::turn) is due without any input, on the monotonic clock; zero for at once.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let runs = self.deadlines.first().map(|&(at, _)| at);
+        let own = match self.stage {
+            Stage::Serving => (self.can_begin() || self.can_dispatch()).then_some(Duration::ZERO),
+            Stage::Draining { until } | Stage::Leaving { until } => Some(until),
+            Stage::Done => None,
+        };
+        [runs, own].into_iter().flatten().min()
+    }
+
+    /// Has a shutdown come to its end?
+    pub fn is_done(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    fn can_begin(&self) -> bool {
+        !self.waiting.is_empty() && self.runs.len() < self.settings.active_runs_max
+    }
+
+    fn can_dispatch(&self) -> bool {
+        !self.line.is_empty() && self.calls.len() < self.settings.workers
+    }
+
+    fn begin_waiting(&mut self, now: Now, out: &mut Actions) {
+        for _ in 0..BEGINNINGS_PER_TURN_MAX {
+            if !self.can_begin() {
+                return;
+            }
+            if let Some(next) = self.waiting.pop_front() {
+                self.begin(next, now, out);
+            }
+        }
+    }
+
+    fn begin(&mut self, next: ResumedOrNew, now: Now, out: &mut Actions) {
+        let name = next.name();
+        if self.keys.contains_key(&name) {
+            log::error!("run {} of project {} was started twice", name.1, name.0);
+            return;
+        }
+        let run = next.into_run(self.context.clone(), now);
+        let key = self.next_id();
+        self.keys.insert(name.clone(), key);
+        self.runs.insert(key, Entry { run, name, in_line: false, due: None });
+        self.with_run(key, out, |run, effects| run.start(now, effects));
+    }
+
+    fn dispatch(&mut self, now: Now, out: &mut Actions) {
+        for _ in 0..PICKS_PER_TURN_MAX {
+            if !self.can_dispatch() {
+                return;
+            }
+            let Some(key) = self.line.pop_front() else { return };
+            if let Some(entry) = self.runs.get_mut(&key) {
+                entry.in_line = false;
+            }
+            let launch = self.with_run(key, out, |run, effects| run.take(now, effects)).flatten();
+            if let Some(launch) = launch {
+                let call = CallId(self.next_id());
+                self.calls.insert(call, Place { run: key, step: launch.step, attempt: launch.attempt });
+                out.jobs.push(Job { call, launch });
+            }
+        }
+    }
+
+    fn cancel(&mut self, name: (ProjectId, RunId), now: Now, out: &mut Actions) {
+        if let Some(&key) = self.keys.get(&name) {
+            self.with_run(key, out, |run, effects| run.cancel(now, effects));
+        } else if let Some(at) = self.waiting.iter().position(|waiting| waiting.name() == name)
+            && let Some(waiting) = self.waiting.remove(at)
+        {
+            let mut effects = Effects::default();
+            waiting.into_run(self.context.clone(), now).cancel(now, &mut effects);
+            out.take(effects);
+        }
+    }
+
+    /// Lets `act` on a run, takes what comes of it, and puts the run where it belongs now.
+    fn with_run<T>(
+        &mut self,
+        key: RunKey,
+        out: &mut Actions,
+        act: impl FnOnce(&mut Run, &mut Effects) -> T,
+    ) -> Option<T> {
+        let entry = self.runs.get_mut(&key)?;
+        let mut effects = Effects::default();
+        let result = act(&mut entry.run, &mut effects);
+        out.take(effects);
+        if entry.run.has_ready() && !entry.in_line {
+            entry.in_line = true;
+            self.line.push_back(key);
+        }
+        let due = entry.run.next_deadline().filter(|_| !entry.run.is_ended());
+        if due != entry.due {
+            entry.due.map(|due| self.deadlines.remove(&(due, key)));
+            due.map(|due| self.deadlines.insert((due, key)));
+            entry.due = due;
+        }
+        if entry.run.is_ended()
+            && let Some(ended) = self.runs.remove(&key)
+        {
+            self.keys.remove(&ended.name);
+        }
+        Some(result)
+    }
+
+    fn shutdown(&mut self, now: Now, out: &mut Actions) {
+        if self.stage == Stage::Serving {
+            self.stage = Stage::Draining { until: now.mono + self.settings.grace };
+        } else {
+            self.interrupt(out);
+            self.stage = Stage::Done;
+        }
+    }
+
+    fn move_stage(&mut self, now: Now, out: &mut Actions) {
+        if let Stage::Draining { until } = self.stage
+            && (until <= now.mono || !self.runs.values().any(|entry| entry.run.is_busy(until)))
+        {
+            self.interrupt(out);
+            self.stage = Stage::Leaving { until: now.mono + ABANDON_AFTER };
+        }
+        if let Stage::Leaving { until } = self.stage
+            && (until <= now.mono || self.calls.is_empty())
+        {
+            self.stage = Stage::Done;
+        }
+    }
+
+    /// Gives all runs up as they are, for the next start to go on with; their messages say nothing of it.
+    fn interrupt(&mut self, out: &mut Actions) {
+        let runs = &self.runs;
+        self.calls.retain(|_, place| {
+            runs.get(&place.run).is_some_and(|entry| entry.run.is_calling(place.step, place.attempt))
+        });
+        out.cancels.extend(self.runs.drain().flat_map(|(_, entry)| entry.run.interrupt()));
+        self.keys.clear();
+        self.waiting.clear();
+        self.line.clear();
+        self.deadlines.clear();
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.newest += 1;
+        self.newest
+    }
+}
+
+impl Actions {
+    fn take(&mut self, mut effects: Effects) {
+        self.records.append(&mut effects.records);
+        self.cancels.append(&mut effects.cancels);
+    }
+}
+
+impl ResumedOrNew {
+    fn name(&self) -> (ProjectId, RunId) {
+        let new = match self {
+            Self::New(new) => new,
+            Self::Resumed(resumed) => &resumed.new,
+        };
+        (new.project.clone(), new.run.clone())
+    }
+
+    fn into_run(self, context: Arc<Context>, now: Now) -> Run {
+        match self {
+            Self::New(new) => Run::new(new, context),
+            Self::Resumed(resumed) => Run::resume(*resumed, context, now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! What the executor's tests share: plans made from few words, a stand-in for the engine of expressions, random numbers.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::context::{Context, Expressions, Scope};
+use super::run::NewRun;
+use super::tool::{Call, Outcome, Registry, Tool, ToolError};
+use crate::model::{Backoff, OnFailure, Plan, ProjectId, RetryPolicy, RunId, Step, StepId, Timestamp};
+
+/// Xorshift: the same numbers for the same seed.
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.next() >> 11) as usize % bound
+    }
+
+    pub fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}
+
+pub fn step_id(text: &str) -> StepId {
+    StepId::parse(text).expect("a step id")
+}
+
+/// A plan out of lines like `deploy: build test`, dependencies first. Steps call the tool `echo`, and reference all their
+/// dependencies.
+pub fn plan(lines: &[&str]) -> Plan {
+    let mut steps: Vec<Step> = Vec::new();
+    for line in lines {
+        let (id, rest) = line.split_once(':').unwrap_or((line, ""));
+        let find = |name: &str| steps.iter().position(|step| step.id.as_str() == name).expect("a step above");
+        let dependencies: Vec<_> = rest.split_whitespace().map(find).collect();
+        let level = dependencies.iter().map(|&step| steps[step].level + 1).max().unwrap_or(0);
+        steps.push(step(id, dependencies, level));
+    }
+    let mut levels = vec![Vec::new(); steps.iter().map(|step| step.level + 1).max().unwrap_or(0)];
+    for (at, step) in steps.iter().enumerate() {
+        levels[step.level].push(at);
+    }
+    Plan {
+        name: "plan".into(),
+        description: "".into(),
+        steps,
+        levels,
+        inputs: Map::new(),
+        estimated_duration: 0,
+        timeout: None,
+        on_failure: OnFailure::Stop,
+    }
+}
+
+fn step(id: &str, dependencies: Vec<usize>, level: usize) -> Step {
+    Step {
+        id: step_id(id),
+        title: id.to_uppercase().into(),
+        description: "".into(),
+        tool: "echo".into(),
+        inputs: Map::new(),
+        references: dependencies.clone(),
+        dependencies,
+        conditional: None,
+        retry: retries(0, 0),
+        timeout: None,
+        priority: 0,
+        estimated_duration: None,
+        continue_on_failure: false,
+        level,
+    }
+}
+
+pub fn retries(max_retries: u32, initial_delay: u64) -> RetryPolicy {
+    RetryPolicy { max_retries, backoff: Backoff::Fixed, initial_delay, max_delay: 30_000, jitter: false }
+}
+
+pub fn new_run(name: &str, plan: Plan) -> NewRun {
+    NewRun {
+        project: ProjectId::parse("p").expect("an id"),
+        run: RunId::parse(name).expect("an id"),
+        plan: Arc::new(plan),
+        created_at: Timestamp::from_millis(0),
+        seed: 1,
+    }
+}
+
+/// The tools `echo` and `once`, which must not run twice; messages carry at most 64 bytes of output.
+pub fn context() -> Arc<Context> {
+    context_with(|_| {})
+}
+
+pub fn context_with(add: impl FnOnce(&mut Registry)) -> Arc<Context> {
+    let mut registry = Registry::new();
+    registry.insert("echo", Echo { rerun: true });
+    registry.insert("once", Echo { rerun: false });
+    add(&mut registry);
+    Arc::new(Context { registry, expressions: Box::new(Words), output_bytes_max: 64 })
+}
+
+struct Echo {
+    rerun: bool,
+}
+
+impl Tool for Echo {
+    fn call(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
+        Ok(Outcome::Output(Value::Object(call.inputs.clone())))
+    }
+
+    fn check_inputs(&self, inputs: &Map<String, Value>, _: &dyn Fn(&str) -> bool) -> Vec<(String, String)> {
+        let refused = inputs.contains_key("refused");
+        refused.then(|| ("refused".to_owned(), "is not welcome".to_owned())).into_iter().collect()
+    }
+
+    fn rerun(&self) -> bool {
+        self.rerun
+    }
+}
+
+/// Knows the conditions `true`, `false` and `null ID`, and fills in inputs that are `$ID`.
+struct Words;
+
+impl Expressions for Words {
+    fn is_true(&self, expression: &str, scope: &Scope) -> Result<bool, String> {
+        match expression.split_once(' ') {
+            None if expression == "true" => Ok(true),
+            None if expression == "false" => Ok(false),
+            Some(("null", id)) => output(scope, id).map(|output| output.is_null()),
+            _ => Err(format!("{expression} is undefined")),
+        }
+    }
+
+    fn render(&self, inputs: &Map<String, Value>, scope: &Scope) -> Result<Map<String, Value>, String> {
+        let render = |(key, value): (&String, &Value)| match value.as_str().and_then(|text| text.strip_prefix('$')) {
+            Some(id) => Ok((key.clone(), output(scope, id)?)),
+            None => Ok((key.clone(), value.clone())),
+        };
+        inputs.iter().map(render).collect()
+    }
+}
+
+fn output(scope: &Scope, id: &str) -> Result<Value, String> {
+    let found = scope.outputs.iter().find(|(step, _)| step.as_str() == id);
+    found.map(|(_, output)| Value::clone(output)).ok_or_else(|| format!("{id} is undefined"))
+}
