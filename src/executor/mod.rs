@@ -15,7 +15,7 @@ mod testing;
 mod thread;
 pub mod tool;
 
-pub use context::{Context, Expressions, Scope};
+pub use context::Context;
 pub use run::{AttemptError, NewRun, ResumedRun};
 pub use scheduler::{Command, Settings};
 pub use thread::{Executor, ExecutorHandle};

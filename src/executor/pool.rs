@@ -61,7 +61,8 @@ fn prepare<'a>(context: &'a Context, launch: &Launch) -> Result<(&'a dyn Tool, M
     let step = &launch.plan.steps[launch.step];
     let unknown = || AttemptError::Lasting(format!("there is no tool {}", step.tool));
     let tool = context.registry.tool(&step.tool).ok_or_else(unknown)?;
-    let inputs = context.expressions.render(&step.inputs, &launch.scope).map_err(AttemptError::Lasting)?;
+    let inputs = context.engine.render(&step.inputs, &launch.scope);
+    let inputs = inputs.map_err(|error| AttemptError::Lasting(error.to_string()))?;
     let issues = tool.check_inputs(&inputs, &|_| false);
     if issues.is_empty() {
         return Ok((&**tool, inputs));
@@ -77,8 +78,8 @@ fn call(
     output: &Reporter<'_>,
 ) -> Result<Outcome, AttemptError> {
     let call = Call {
-        project: &launch.scope.project,
-        run: &launch.scope.run,
+        project: &launch.project,
+        run: &launch.run,
         step: &launch.plan.steps[launch.step].id,
         attempt: launch.attempt,
         inputs,

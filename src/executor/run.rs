@@ -23,9 +23,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::context::{Context, Scope};
+use super::context::Context;
+use super::template::Scope;
 use super::tool::CancelToken;
 use crate::model::{
     Cause, CauseKind, LevelStarted, Now, OnFailure, Plan, ProjectId, Record, RunEventKind, RunId, RunStarted, RunState,
@@ -70,6 +71,10 @@ pub struct Effects {
 /// One attempt, for a worker to make.
 #[derive(Debug, Clone)]
 pub struct Launch {
+    /// The run's project.
+    pub project: ProjectId,
+    /// The run.
+    pub run: RunId,
     /// The run's plan.
     pub plan: Arc<Plan>,
     /// The step's index there.
@@ -96,7 +101,7 @@ pub struct Run {
     project: ProjectId,
     plan: Arc<Plan>,
     context: Arc<Context>,
-    inputs: Arc<Map<String, Value>>,
+    inputs: Arc<Value>,
     seed: u64,
     state: RunState,
     course: Course,
@@ -138,7 +143,7 @@ impl Run {
         let steps = new.plan.steps.len();
         Self {
             project: new.project,
-            inputs: Arc::new(new.plan.inputs.clone()),
+            inputs: Arc::new(Value::Object(new.plan.inputs.clone())),
             plan: new.plan,
             context,
             seed: new.seed,
@@ -315,7 +320,7 @@ impl Run {
     /// Should the step run? Where not, it has been skipped, or has failed with the condition's error.
     fn passes_condition(&mut self, step: usize, now: Now, out: &mut Effects) -> bool {
         let Some(condition) = self.plan.steps[step].conditional.clone() else { return true };
-        match self.context.expressions.is_true(&condition, &self.scope(step)) {
+        match self.context.engine.is_true(&condition, &self.scope(step)) {
             Ok(true) => return true,
             Ok(false) => {
                 let cause = Cause { kind: CauseKind::Condition, step_id: None };
@@ -326,17 +331,13 @@ impl Run {
         false
     }
 
+    /// What the step's expressions may name: the outputs that it [references](crate::model::Step::references) alone.
     fn scope(&self, step: usize) -> Scope {
-        let seen = self.plan.steps[step].references.iter().filter_map(|&other| {
-            let output = self.outputs[other].clone()?;
-            Some((self.plan.steps[other].id.clone(), output))
-        });
-        Scope {
-            project: self.project.clone(),
-            run: self.state.run_id.clone(),
-            inputs: self.inputs.clone(),
-            outputs: seen.collect(),
-        }
+        let scope = Scope::of_run(&self.project, &self.state.run_id, self.inputs.clone());
+        self.plan.steps[step].references.iter().fold(scope, |scope, &other| match &self.outputs[other] {
+            Some(output) => scope.with_step(self.plan.steps[other].id.clone(), output.clone()),
+            None => scope,
+        })
     }
 
     fn fail_step(&mut self, step: usize, error: String, now: Now, out: &mut Effects) {

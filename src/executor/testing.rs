@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::context::{Context, Expressions, Scope};
+use super::context::Context;
+use super::template::Engine;
 use super::run::NewRun;
 use super::tool::{Call, Outcome, Registry, Tool, ToolError};
 use crate::model::{Backoff, OnFailure, Plan, ProjectId, RetryPolicy, RunId, Step, StepId, Timestamp};
@@ -107,7 +108,7 @@ pub fn context_with(add: impl FnOnce(&mut Registry)) -> Arc<Context> {
     registry.insert("echo", Echo { rerun: true });
     registry.insert("once", Echo { rerun: false });
     add(&mut registry);
-    Arc::new(Context { registry, expressions: Box::new(Words), output_bytes_max: 64 })
+    Arc::new(Context { registry, engine: Engine::new(), output_bytes_max: 64 })
 }
 
 struct Echo {
@@ -127,31 +128,4 @@ impl Tool for Echo {
     fn rerun(&self) -> bool {
         self.rerun
     }
-}
-
-/// Knows the conditions `true`, `false` and `null ID`, and fills in inputs that are `$ID`.
-struct Words;
-
-impl Expressions for Words {
-    fn is_true(&self, expression: &str, scope: &Scope) -> Result<bool, String> {
-        match expression.split_once(' ') {
-            None if expression == "true" => Ok(true),
-            None if expression == "false" => Ok(false),
-            Some(("null", id)) => output(scope, id).map(|output| output.is_null()),
-            _ => Err(format!("{expression} is undefined")),
-        }
-    }
-
-    fn render(&self, inputs: &Map<String, Value>, scope: &Scope) -> Result<Map<String, Value>, String> {
-        let render = |(key, value): (&String, &Value)| match value.as_str().and_then(|text| text.strip_prefix('$')) {
-            Some(id) => Ok((key.clone(), output(scope, id)?)),
-            None => Ok((key.clone(), value.clone())),
-        };
-        inputs.iter().map(render).collect()
-    }
-}
-
-fn output(scope: &Scope, id: &str) -> Result<Value, String> {
-    let found = scope.outputs.iter().find(|(step, _)| step.as_str() == id);
-    found.map(|(_, output)| Value::clone(output)).ok_or_else(|| format!("{id} is undefined"))
 }

@@ -78,7 +78,8 @@ impl Run {
         let message = running_sentence(wanted, attempt);
         let running = StepUpdate::Running { step_description: wanted.description.clone(), message };
         self.say(step, attempt, running, now, out);
-        Launch { scope: self.scope(step), plan, step, attempt, cancel }
+        let (project, run) = (self.project.clone(), self.state.run_id.clone());
+        Launch { project, run, scope: self.scope(step), plan, step, attempt, cancel }
     }
 
     /// The deadline of a live step has come.

@@ -44,6 +44,14 @@ impl Scope {
         self
     }
 
+    /// The outputs that it holds, for tests to compare.
+    #[cfg(test)]
+    pub fn outputs(&self) -> Vec<(StepId, Arc<Value>)> {
+        let mut outputs: Vec<_> = self.steps.iter().map(|(id, output)| (id.clone(), output.clone())).collect();
+        outputs.sort_by(|a, b| a.0.cmp(&b.0));
+        outputs
+    }
+
     /// The scope as the engine looks names up in it.
     pub(super) fn context(&self) -> Evaluated {
         Evaluated::from_object(self.clone())
