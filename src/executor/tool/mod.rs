@@ -108,8 +108,25 @@ impl fmt::Display for ToolError {
     }
 }
 
+mod builtin;
 mod cancel;
+mod command;
+mod declared;
+#[cfg(test)]
+mod fixture;
+mod http;
+mod mask;
+mod output;
+mod render;
+mod schema;
+
+pub use builtin::{DELAY_MS_MAX, Delay, Echo, Fail};
 pub use cancel::CancelToken;
+pub use command::CommandTool;
+pub use declared::ToolSettings;
+pub use http::HttpTool;
+pub use render::is_template;
+pub use schema::Schema;
 
 /// A tool as the configuration declares it.
 #[derive(Debug, Clone, PartialEq)]
@@ -180,6 +197,13 @@ impl Registry {
     /// A registry without tools.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A registry with `echo`, `delay` and `fail`.
+    pub fn with_builtins() -> Self {
+        let mut registry = Self::new();
+        builtin::register(&mut registry);
+        registry
     }
 
     /// Adds a tool; a tool of the same name is replaced.
