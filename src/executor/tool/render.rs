@@ -23,6 +23,12 @@ pub fn is_template(text: &str) -> bool {
     ["{{", "{%", "{#"].iter().any(|tag| text.contains(tag))
 }
 
+/// The expression inside, where `text` is one `{{ expression }}` whole.
+pub(super) fn unwrapped(text: &str) -> Option<&str> {
+    let inner = text.trim().strip_prefix("{{")?.strip_suffix("}}")?;
+    (!is_template(inner) && !inner.contains("}}")).then(|| inner.trim())
+}
+
 /// Where a template's text goes, and so what is done with the values filled in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -64,9 +70,8 @@ impl Template {
 
     /// The value: of any type where the text is one `{{ expression }}` whole, a string otherwise.
     pub(super) fn render_value(&self, scope: &Scope<'_>) -> Result<Value, String> {
-        let whole = self.source.trim().strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"));
-        match whole.filter(|inner| !is_template(inner) && !inner.contains("}}")) {
-            Some(expression) => Expression::compile(expression, UndefinedBehavior::Strict)?.eval(scope),
+        match unwrapped(&self.source) {
+            Some(expression) => Expression::compile(expression, Missing::Fails)?.eval(scope),
             None => self.render(scope).map(Value::String),
         }
     }
@@ -86,33 +91,49 @@ impl Template {
     }
 }
 
+/// What a missing value does to an expression.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// The expression fails.
+    Fails,
+    /// It is null, and so are its own members.
+    IsNull,
+}
+
 /// An expression, known to parse.
 #[derive(Debug, Clone)]
 pub(super) struct Expression {
     source: String,
-    undefined: UndefinedBehavior,
+    missing: Missing,
 }
 
 impl Expression {
-    /// Checks that `source` parses. `undefined` says what a missing value does.
-    pub(super) fn compile(source: &str, undefined: UndefinedBehavior) -> Result<Self, String> {
-        environment(undefined).compile_expression(source).map_err(|error| sentence(&error))?;
-        Ok(Self { source: source.to_owned(), undefined })
+    /// Checks that `source` parses.
+    pub(super) fn compile(source: &str, missing: Missing) -> Result<Self, String> {
+        let expression = Self { source: source.to_owned(), missing };
+        expression.environment().compile_expression(source).map_err(|error| sentence(&error))?;
+        Ok(expression)
     }
 
-    /// Its value; null for an undefined one, unless undefined values are errors.
+    /// Its value.
     pub(super) fn eval(&self, scope: &Scope<'_>) -> Result<Value, String> {
-        let environment = environment(self.undefined);
-        let expression = environment.compile_expression(&self.source).map_err(|error| sentence(&error))?;
+        let expression = self.environment().compile_expression(&self.source).map_err(|error| sentence(&error))?;
         let names = || expression.undeclared_variables(true).into_iter().collect();
         let value = expression.eval(scope.values.clone()).map_err(|error| explain(&error, scope, names))?;
-        if value.is_undefined() {
-            return match self.undefined {
-                UndefinedBehavior::Chainable | UndefinedBehavior::Lenient => Ok(Value::Null),
-                _ => Err(explain(&ErrorKind::UndefinedError.into(), scope, names)),
-            };
+        match self.missing {
+            Missing::Fails if value.is_undefined() => Err(explain(&ErrorKind::UndefinedError.into(), scope, names)),
+            Missing::IsNull if value.is_undefined() => Ok(Value::Null),
+            _ => serde_json::to_value(&value).map_err(|error| error.to_string()),
         }
-        serde_json::to_value(&value).map_err(|error| error.to_string())
+    }
+
+    fn environment(&self) -> &'static Environment<'static> {
+        static STRICT: LazyLock<Environment<'static>> = LazyLock::new(|| environment(UndefinedBehavior::Strict));
+        static LENIENT: LazyLock<Environment<'static>> = LazyLock::new(|| environment(UndefinedBehavior::Chainable));
+        match self.missing {
+            Missing::Fails => &STRICT,
+            Missing::IsNull => &LENIENT,
+        }
     }
 }
 
@@ -304,14 +325,14 @@ mod tests {
     }
 
     #[test]
-    fn a_chainable_expression_takes_missing_members_as_null() {
+    fn a_lenient_expression_takes_missing_members_as_null() {
         let event = json!({"choices": [{"delta": {"content": "hi"}}]});
         let pick = |source| {
-            let expression = Expression::compile(source, UndefinedBehavior::Chainable).expect("parses");
+            let expression = Expression::compile(source, Missing::IsNull).expect("parses");
             expression.eval(&Scope::event(&event))
         };
         assert_eq!(pick("event.choices[0].delta.content"), Ok(json!("hi")));
         assert_eq!(pick("event.choices[3].delta.content"), Ok(Value::Null));
-        assert!(Expression::compile("event..x", UndefinedBehavior::Chainable).is_err());
+        assert!(Expression::compile("event..x", Missing::IsNull).is_err());
     }
 }

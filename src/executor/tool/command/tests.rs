@@ -97,6 +97,17 @@ fn a_directory_is_what_was_declared() {
 }
 
 #[test]
+fn a_user_is_what_was_declared() {
+    let me = rustix::process::getuid();
+    let (uid, gid) = match me.is_root() {
+        true => (65534, 65533),
+        false => (me.as_raw(), rustix::process::getgid().as_raw()),
+    };
+    let spec = CommandSpec { uid: Some(uid), gid: Some(gid), ..sh("echo $(id -u) $(id -g)") };
+    assert_eq!(output(spec, json!({})), Ok(json!(format!("{uid} {gid}"))));
+}
+
+#[test]
 fn a_failure_names_its_status_and_the_last_words() {
     let table = [
         (sh("echo one >&2; echo 'the last' >&2; echo >&2; exit 3"), "exit status 3: the last"),

@@ -7,7 +7,8 @@ mod events;
 mod exchange;
 mod url;
 
-use minijinja::UndefinedBehavior;
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use self::events::{EventReader, Framing};
@@ -15,9 +16,12 @@ use self::exchange::{Client, Exchange, Head, Request};
 use self::url::UrlTemplate;
 use super::mask::{Mask, MaskStream, secret_parts};
 use super::output::Kept;
-use super::render::{Expression, Place, Scope, Template};
+use super::render::{Expression, Missing, Place, Scope, Template, unwrapped};
 use super::{Call, HttpSpec, Outcome, Tool, ToolError, ToolSettings};
 use crate::model::OutputStream;
+
+/// How long an attempt may take where nothing says so.
+const TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// How much of a refusal's body an error quotes, in bytes.
 const QUOTED_BYTES: usize = 1024;
@@ -59,7 +63,8 @@ impl HttpTool {
             return Err("url: is no url".to_owned());
         }
         let headers = spec.headers.iter().map(|(name, value)| Ok((name.clone(), header(name, value)?)));
-        let pick = spec.stream_text.as_deref().map(|source| Expression::compile(source, UndefinedBehavior::Chainable));
+        let pick = spec.stream_text.as_deref().map(|source| unwrapped(source).unwrap_or(source));
+        let pick = pick.map(|source| Expression::compile(source, Missing::IsNull));
         Ok(Self {
             headers: headers.collect::<Result<_, String>>()?,
             body: spec.body.as_ref().map(|body| Body::compile(body, "body")).transpose()?,
@@ -171,6 +176,10 @@ impl HttpTool {
 impl Tool for HttpTool {
     fn call(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
         self.run(call).map_err(|error| self.mask.text(&error.to_string()).into_owned().into())
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        Some(TIMEOUT)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Bound, Keyword, Node, NodeId, Type};
+use super::{Bound, Keyword, Members, Node, NodeId, Type};
 
 /// How many issues are told at once.
 const ISSUES_MAX: usize = 100;
@@ -77,10 +77,8 @@ impl<'a> Check<'a> {
             }
             Keyword::Ref(id) => self.apply(*id, value, path),
             Keyword::AllOf(ids) => ids.iter().for_each(|&id| self.apply(id, value, path)),
-            Keyword::AnyOf(ids) => {
-                if !ids.iter().any(|&id| self.holds(id, value)) {
-                    self.alternatives(ids, value, path, "must satisfy one of the alternatives of `anyOf`");
-                }
+            Keyword::AnyOf(ids) if !ids.iter().any(|&id| self.holds(id, value)) => {
+                self.alternatives(ids, value, path, "must satisfy one of the alternatives of `anyOf`");
             }
             Keyword::OneOf(ids) => self.one_of(ids, value, path),
             Keyword::Not(id) if !self.is_open(value) && self.holds(*id, value) => {
@@ -118,9 +116,9 @@ impl<'a> Check<'a> {
                     self.issue(path, format!("`{}` is missing", quote(name)));
                 }
             }
-            Keyword::Members { named, matching, other } => {
+            Keyword::Members(rules) => {
                 for (name, value) in members {
-                    self.member(name, value, (named, matching, *other), path);
+                    self.member(name, value, rules, path);
                 }
             }
             Keyword::MemberNames(id) => {
@@ -135,18 +133,12 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn member(
-        &mut self,
-        name: &str,
-        value: &Value,
-        (named, matching, other): (&'a [(String, NodeId)], &'a [(regex_lite::Regex, NodeId)], Option<NodeId>),
-        path: &mut String,
-    ) {
-        let by_name = named.iter().filter(|(known, _)| known == name).map(|&(_, id)| id);
-        let by_pattern = matching.iter().filter(|(pattern, _)| pattern.is_match(name)).map(|&(_, id)| id);
+    fn member(&mut self, name: &str, value: &Value, rules: &Members, path: &mut String) {
+        let by_name = rules.named.iter().filter(|(known, _)| known == name).map(|&(_, id)| id);
+        let by_pattern = rules.matching.iter().filter(|(pattern, _)| pattern.is_match(name)).map(|&(_, id)| id);
         let mut ids: Vec<_> = by_name.chain(by_pattern).collect();
         if ids.is_empty() {
-            ids.extend(other);
+            ids.extend(rules.other);
         }
         let len = path.len();
         if len > 0 {

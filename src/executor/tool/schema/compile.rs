@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 use regex_lite::Regex;
 use serde_json::{Map, Value};
 
-use super::{Bound, Keyword, Node, NodeId, Type};
+use super::{Bound, Keyword, Members, Node, NodeId, Type};
 
 /// How many subschemas a schema may have.
 const NODES_MAX: usize = 10_000;
@@ -184,7 +184,7 @@ impl<'s> Compiler<'s> {
         }
         let other = self.optional(schema, "additionalProperties", pointer)?;
         let asks = !named.is_empty() || !matching.is_empty() || other.is_some();
-        Ok(asks.then_some(Keyword::Members { named, matching, other }))
+        Ok(asks.then_some(Keyword::Members(Members { named, matching, other })))
     }
 
     /// `prefixItems` and `items`.

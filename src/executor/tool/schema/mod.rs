@@ -61,11 +61,7 @@ enum Keyword {
         otherwise: Option<NodeId>,
     },
     Required(Vec<String>),
-    Members {
-        named: Vec<(String, NodeId)>,
-        matching: Vec<(Regex, NodeId)>,
-        other: Option<NodeId>,
-    },
+    Members(Members),
     MemberNames(NodeId),
     MemberCount {
         least: bool,
@@ -90,6 +86,15 @@ enum Keyword {
         limit: f64,
     },
     MultipleOf(f64),
+}
+
+/// What the members of an object must satisfy.
+#[derive(Debug, Clone)]
+struct Members {
+    named: Vec<(String, NodeId)>,
+    matching: Vec<(Regex, NodeId)>,
+    /// For members that neither of the others names.
+    other: Option<NodeId>,
 }
 
 /// The types that `type` names.
