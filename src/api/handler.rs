@@ -6,14 +6,17 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::query::Parameters;
 use super::publish::read_events;
+use super::query::Parameters;
 use super::render::Render;
-use super::{Action, Ask, Call, Condition, Facts, PlanRequest, Purpose, Route, read_json};
-use crate::auth::{AuthError, IdSigner, Origins, Principal, Projects, Scope, TicketBook, TicketKey, TicketNote, Verdict, Verifier, bearer};
+use super::{Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, Route, read_json};
+use crate::auth::{
+    AuthError, IdSigner, Origins, Principal, Projects, Scope, TicketBook, TicketKey, TicketNote, Verdict, Verifier,
+    bearer,
+};
 use crate::http::{Method, Problem, Request, Response, media};
 use crate::log::Query;
-use crate::model::{ProjectId, StepId, RunId};
+use crate::model::{ProjectId, RunId, StepId};
 
 /// Makes 128 random bits.
 pub type Random = Box<dyn FnMut() -> [u8; 16] + Send>;
@@ -105,6 +108,9 @@ impl Api {
         if verdict.refuses(route.changes_state()) {
             return Err(Problem::forbidden("origin_forbidden", "pages of this origin may not make this call"));
         }
+        if !self.is_served_at(&route, facts.door) {
+            return Err(Problem::not_found("this call is served at another address"));
+        }
         if let Some(action) = self.turn_away(&route, request, facts) {
             return Ok(action);
         }
@@ -113,8 +119,7 @@ impl Api {
             Route::Home => Ok(Action::Answer(home())),
             Route::Health => Ok(Action::Answer(Response::json(200, r#"{"status":"ok"}"#))),
             Route::Ready => ready(facts.condition),
-            Route::Metrics if self.settings.serves_metrics => Ok(Action::Metrics),
-            Route::Metrics => Err(Problem::not_found("metrics have an address of their own")),
+            Route::Metrics => Ok(Action::Metrics),
             Route::OpenApi => Ok(Action::Answer(Response::json(200, OPENAPI))),
             Route::Stream(project) => self.stream(project, request, facts),
             Route::Ticket => self.ticket(request, facts),
@@ -138,6 +143,14 @@ impl Api {
             }
             Route::RunEvents(project, run) => self.run_events(project, run, request, facts),
             Route::StepOutput(project, run, step) => self.step_output(project, run, step, request, facts),
+        }
+    }
+
+    /// Is the call served where the connection came in?
+    fn is_served_at(&self, route: &Route, door: Door) -> bool {
+        match door {
+            Door::Main => *route != Route::Metrics || self.settings.serves_metrics,
+            Door::Metrics => route.is_always_served(),
         }
     }
 
@@ -297,12 +310,11 @@ fn home() -> Response {
     page.header("Content-Security-Policy", HOME_POLICY).header("Referrer-Policy", "no-referrer")
 }
 
+/// A server that is behind is ready all the same: it catches up by itself, and sending clients away would not help it.
 fn ready(condition: Condition) -> Result<Action, Problem> {
     match condition.refusal() {
-        None | Some(_) if condition == Condition::Overloaded || condition == Condition::Serving => {
-            Ok(Action::Answer(Response::json(200, r#"{"status":"ok"}"#)))
-        }
-        refusal => Err(refusal.unwrap_or_else(|| Problem::internal("no reason is known"))),
+        Some(refusal) if condition != Condition::Overloaded => Err(refusal),
+        _ => Ok(Action::Answer(Response::json(200, r#"{"status":"ok"}"#))),
     }
 }
 

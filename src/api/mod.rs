@@ -10,14 +10,16 @@ mod query;
 mod render;
 mod route;
 mod stream;
+mod submit;
 
 use serde::Deserialize;
 
 pub use handler::{Api, ApiSettings, Random};
-pub use publish::EVENTS_MAX;
-pub use render::Render;
+pub use publish::{EVENTS_MAX, read_events};
+pub use render::{Render, refusal};
 pub use route::Route;
 pub use stream::StreamRequest;
+pub use submit::{Prepared, prepare};
 
 use crate::http::{Problem, Response};
 use crate::log::{PublishedEvent, Query};
@@ -95,6 +97,18 @@ pub struct Facts {
     pub condition: Condition,
     /// The connection is one more than may be.
     pub is_full: bool,
+    /// Where the connection came in.
+    pub door: Door,
+}
+
+/// Which listener a connection came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Door {
+    /// The one for everything.
+    #[default]
+    Main,
+    /// The one for metrics and health alone.
+    Metrics,
 }
 
 /// Whether the server takes work.

@@ -27,8 +27,7 @@ struct Draft<'a> {
 /// 400 where it is no JSON, 422 where an event is bad, 403 where its type is reserved.
 pub fn read_events(body: &[u8], may_use_reserved: bool) -> Result<Vec<PublishedEvent>, Problem> {
     let is_array = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-    let drafts: Vec<Draft> =
-        if is_array { super::read_json(body)? } else { vec![super::read_json::<Draft>(body)?] };
+    let drafts: Vec<Draft> = if is_array { super::read_json(body)? } else { vec![super::read_json::<Draft>(body)?] };
     if drafts.len() > EVENTS_MAX {
         return Err(bad_event(format!("an array holds at most {EVENTS_MAX} events, this one {}", drafts.len())));
     }
@@ -37,9 +36,10 @@ pub fn read_events(body: &[u8], may_use_reserved: bool) -> Result<Vec<PublishedE
 }
 
 fn finish(draft: Draft, at: &str, may_use_reserved: bool) -> Result<PublishedEvent, Problem> {
-    let message_type = draft.message_type.filter(|text| is_valid_type(text)).ok_or_else(|| {
-        bad_event(format!("{at}type: expected 1 to {MESSAGE_TYPE_MAX} characters of a-z 0-9 _ . -"))
-    })?;
+    let message_type = draft
+        .message_type
+        .filter(|text| is_valid_type(text))
+        .ok_or_else(|| bad_event(format!("{at}type: expected 1 to {MESSAGE_TYPE_MAX} characters of a-z 0-9 _ . -")))?;
     if is_reserved_type(&message_type) && !may_use_reserved {
         let detail = format!("{at}type: {message_type} is the server's own; publishing it needs the scope admin");
         return Err(Problem::forbidden("reserved_type", detail));
@@ -71,8 +71,10 @@ mod tests {
         let event = |kind: &str, payload: &str| (kind.to_owned(), payload.to_owned());
         for (body, expected) in [
             (r#"{"type":"a","payload":{"x":1}}"#, Ok(vec![event("a", "{\"x\":1}")])),
-            ("\n[{\"type\":\"a\",\"payload\":{\n}},{\"type\":\"b.c\",\"payload\":{},\"more\":1}]",
-                Ok(vec![event("a", "{}"), event("b.c", "{}")])),
+            (
+                "\n[{\"type\":\"a\",\"payload\":{\n}},{\"type\":\"b.c\",\"payload\":{},\"more\":1}]",
+                Ok(vec![event("a", "{}"), event("b.c", "{}")]),
+            ),
             ("[]", Ok(vec![])),
             ("{", Err((400, "invalid_json"))),
             ("", Err((400, "invalid_json"))),

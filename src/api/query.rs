@@ -53,8 +53,7 @@ impl<'r> Parameters<'r> {
     }
 
     pub(super) fn stream(&self) -> Result<Option<OutputStream>, Problem> {
-        let words =
-            [("stdout", OutputStream::Stdout), ("stderr", OutputStream::Stderr), ("text", OutputStream::Text)];
+        let words = [("stdout", OutputStream::Stdout), ("stderr", OutputStream::Stderr), ("text", OutputStream::Text)];
         self.word("stream", &words)
     }
 }

@@ -34,14 +34,9 @@ pub enum Render {
 
 impl Render {
     /// The response that `answer` makes. `subscribers` tells how many watch a project.
-    pub fn response(
-        &self,
-        answer: Answer,
-        signer: &IdSigner,
-        subscribers: impl Fn(&ProjectId) -> usize,
-    ) -> Response {
+    pub fn response(&self, answer: Answer, signer: &IdSigner, subscribers: impl Fn(&ProjectId) -> usize) -> Response {
         match (self, answer) {
-            (_, Answer::Refused(refusal)) => refused(&refusal).into(),
+            (_, Answer::Refused(refused)) => refusal(&refused).into(),
             (Self::Published { project, .. }, Answer::Published { first_seq, count }) => {
                 published(project, first_seq, count, subscribers(project), signer)
             }
@@ -64,21 +59,17 @@ impl Render {
 }
 
 /// What a refusal of the log means to the caller.
-pub(crate) fn refused(refusal: &Refusal) -> Problem {
+pub fn refusal(refusal: &Refusal) -> Problem {
     match refusal {
         Refusal::UnknownRun => Problem::new(404, "unknown_run", "there is no such run in this project"),
         Refusal::UnknownStep => Problem::new(404, "unknown_step", "the run has no such step"),
         Refusal::RunEnded => Problem::conflict("run_ended", "the run has ended"),
-        Refusal::KeyReused => Problem::new(
-            422,
-            "idempotency_key_reused",
-            "this Idempotency-Key or runId was used with another body",
-        ),
+        Refusal::KeyReused => {
+            Problem::new(422, "idempotency_key_reused", "this Idempotency-Key or runId was used with another body")
+        }
         Refusal::TooManyRuns => Problem::too_many("too_many_runs", "as many runs wait as may", 5),
         Refusal::TooManyProjects => Problem::unavailable("too_many_projects", "as many projects are kept as may", 60),
-        Refusal::StoreUnavailable => {
-            Problem::unavailable("store_unavailable", "the store takes nothing just now", 5)
-        }
+        Refusal::StoreUnavailable => Problem::unavailable("store_unavailable", "the store takes nothing just now", 5),
     }
 }
 

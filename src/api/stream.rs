@@ -88,7 +88,9 @@ impl Api {
         let genuine: Option<MessageId> = shown.header.and_then(|id| self.settings.signer.read(id, project).ok());
         let now = facts.now.wall;
         let admitted = match request.method {
-            Method::Head => self.settings.tickets.peek(ticket, project, genuine, now).map(|principal| (principal, None)),
+            Method::Head => {
+                self.settings.tickets.peek(ticket, project, genuine, now).map(|principal| (principal, None))
+            }
             _ => {
                 let admission = self.settings.tickets.admit(ticket, project, genuine, now);
                 admission.map(|admission| (admission.principal, admission.spends))

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::context::Context;
-use super::template::Engine;
 use super::run::NewRun;
+use super::template::Engine;
 use super::tool::{Call, Outcome, Registry, Tool, ToolError};
 use crate::model::{Backoff, OnFailure, Plan, ProjectId, RetryPolicy, RunId, Step, StepId, Timestamp};
 

@@ -121,7 +121,9 @@ impl Journal {
             self.store.trim(&self.limits.retention, now.wall)?;
         }
         let mut outcome = Outcome { orders: batch.orders, ..Outcome::default() };
-        outcome.deliveries.extend(batch.frames.into_iter().map(|(project, frames)| Delivery::Frames { project, frames }));
+        outcome
+            .deliveries
+            .extend(batch.frames.into_iter().map(|(project, frames)| Delivery::Frames { project, frames }));
         outcome.deliveries.extend(batch.replies.into_iter().map(|(to, answer)| Delivery::Reply { to, answer }));
         if !batch.work.is_empty() {
             outcome.deliveries.push(Delivery::Worked(batch.work));
@@ -320,7 +322,13 @@ impl Journal {
     }
 
     /// A run has had its last message: its state is kept, and it is shown as the newest that ended.
-    fn end_run(&mut self, project: &ProjectId, number: RunNumber, seq: u64, batch: &mut Batch) -> Result<(), StoreError> {
+    fn end_run(
+        &mut self,
+        project: &ProjectId,
+        number: RunNumber,
+        seq: u64,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
         self.open_runs -= 1;
         if let Some(run) = self.runs.get(&number) {
             let state = serde_json::to_vec(&run.state).map_err(|error| StoreError(error.to_string()))?;

@@ -129,7 +129,15 @@ impl Journal {
             snapshots.push(self.snapshot(project, number, position)?);
         }
         let is_over = resume == Resume::Resumed && last.is_some_and(|last| position >= last);
-        Ok(Attached { project: project.clone(), position, resume, run: Some(number), is_over, snapshots, backlog: None })
+        Ok(Attached {
+            project: project.clone(),
+            position,
+            resume,
+            run: Some(number),
+            is_over,
+            snapshots,
+            backlog: None,
+        })
     }
 
     fn newest(&self, project: &ProjectId) -> u64 {
@@ -353,7 +361,9 @@ impl Journal {
     }
 
     fn run(&mut self, project: &ProjectId, run: &RunId) -> Result<Answer, StoreError> {
-        let Some(number) = self.store.run_number(project, run)? else { return Ok(Answer::Refused(Refusal::UnknownRun)) };
+        let Some(number) = self.store.run_number(project, run)? else {
+            return Ok(Answer::Refused(Refusal::UnknownRun));
+        };
         let mut wholes = Vec::new();
         let mut left = RUN_OUTPUTS_BYTES_MAX;
         let cut = self.state(number)?.map_or_else(Vec::new, |state| {
@@ -372,7 +382,9 @@ impl Journal {
     }
 
     fn events(&mut self, project: &ProjectId, run: &RunId, after: u64, limit: usize) -> Result<Answer, StoreError> {
-        let Some(number) = self.store.run_number(project, run)? else { return Ok(Answer::Refused(Refusal::UnknownRun)) };
+        let Some(number) = self.store.run_number(project, run)? else {
+            return Ok(Answer::Refused(Refusal::UnknownRun));
+        };
         let mut body = b"{\"events\":[".to_vec();
         let (mut shown, mut last, mut has_more) = (0, 0, false);
         let (signer, id_text) = (&self.signer, &mut self.id_text);
@@ -411,7 +423,9 @@ impl Journal {
         step: &StepId,
         stream: Option<OutputStream>,
     ) -> Result<Answer, StoreError> {
-        let Some(number) = self.store.run_number(project, run)? else { return Ok(Answer::Refused(Refusal::UnknownRun)) };
+        let Some(number) = self.store.run_number(project, run)? else {
+            return Ok(Answer::Refused(Refusal::UnknownRun));
+        };
         let state = self.state(number)?;
         let Some(state) = state.as_ref().and_then(|state| state.step(step)) else {
             return Ok(Answer::Refused(Refusal::UnknownStep));

@@ -6,7 +6,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
-use crate::api::{Render};
+use crate::api::{Door, Render};
 use crate::http::{Decoder, Limits, Phase, Problem, Response, Version};
 use crate::stream::Tally;
 
@@ -96,6 +96,7 @@ pub(super) struct Connection<S> {
     /// It is one more than may be: whatever it asks for is refused.
     pub(super) is_refused: bool,
     pub(super) tally: Tally,
+    pub(super) door: Door,
     /// The address counts for what it forwards, because it is a trusted proxy's.
     pub(super) is_proxy: bool,
 }
@@ -127,6 +128,7 @@ impl<S: Socket> Connection<S> {
             is_half_closed: false,
             is_refused: false,
             tally: Tally::default(),
+            door: Door::Main,
             is_proxy: false,
         }
     }

@@ -11,7 +11,7 @@ use super::connection::{Connection, Framing, Got, LINGER, Overdue, Socket, State
 use super::inbox::Inbox;
 use super::limits::{ConnectionLimits, Counts, PublishMeter, counted_address, forwarded_address};
 use super::metrics::{Gauges, Metrics};
-use crate::api::{Action, Api, Ask, Call, Condition, Facts, PlanRequest, Render, StreamRequest};
+use crate::api::{Action, Api, Ask, Call, Condition, Door, Facts, PlanRequest, Render, StreamRequest};
 use crate::http::{Limits, Method, Problem, Request, Response, Verdict, write_stream_head};
 use crate::log::{Answer, Attached, Command, Delivery, Query, Refusal, ReplyTo, Resume};
 use crate::model::{Now, ProjectId};
@@ -120,7 +120,7 @@ impl<S: Socket> Server<S> {
     ///
     /// # Errors
     /// The socket, to be closed.
-    pub fn accept(&mut self, socket: S, peer: IpAddr, now: Now) -> Result<Token, S> {
+    pub fn accept(&mut self, socket: S, peer: IpAddr, door: Door, now: Now) -> Result<Token, S> {
         let in_use = self.connections.len() + self.streams.len();
         let limits = &self.settings.limits;
         if in_use >= limits.connections + limits.reserve {
@@ -130,6 +130,7 @@ impl<S: Socket> Server<S> {
         self.generation = (self.generation + 1) & GENERATION_MASK;
         let mut connection = Connection::new(socket, self.generation);
         connection.is_refused = in_use >= limits.connections;
+        connection.door = door;
         connection.is_proxy = limits.trusted_proxies.iter().any(|cidr| cidr.contains(peer));
         if !connection.is_proxy {
             connection.tally.address = self.addresses.take(counted_address(peer), limits.per_address);
@@ -234,9 +235,9 @@ impl<S: Socket> Server<S> {
 
     /// Are answers still owed, or on their way out?
     pub fn owes_answers(&self) -> bool {
-        self.connections.iter().any(|(_, connection)| {
-            matches!(connection.state, State::Waiting(_)) || connection.has_output()
-        })
+        self.connections
+            .iter()
+            .any(|(_, connection)| matches!(connection.state, State::Waiting(_)) || connection.has_output())
     }
 
     /// What is the case just now, for the metrics.
@@ -252,7 +253,7 @@ impl<S: Socket> Server<S> {
     }
 
     fn facts(&self, is_full: bool, now: Now) -> Facts {
-        Facts { now, condition: self.condition, is_full }
+        Facts { now, condition: self.condition, is_full, door: Door::Main }
     }
 
     fn read_stream(&mut self, index: usize) {
@@ -330,7 +331,8 @@ impl<S: Socket> Server<S> {
             head_only: request.method == Method::Head,
         };
         self.count_forwarded(index, request);
-        let facts = self.facts(self.connections[index].is_refused, now);
+        let connection = &self.connections[index];
+        let facts = Facts { door: connection.door, ..self.facts(connection.is_refused, now) };
         let Call { action, headers } = self.api.handle(request, &facts);
         match action {
             Action::Answer(response) => self.answer(index, response, framing, headers, now),

@@ -6,18 +6,17 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError};
 use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Registry, Waker};
+use mio::{Events, Interest, Poll, Registry};
 
 use super::connection::Socket;
 use super::core::{Server, Token};
 use super::inbox::InboxReceiver;
 use super::intake::Work;
-use crate::api::Condition;
+use crate::api::{Condition, Door};
 use crate::log::{Command, LogHandle};
 use crate::model::Now;
 
@@ -78,28 +77,40 @@ pub(super) enum Wish {
 
 /// See the [module](self).
 pub(super) struct EventLoop<C> {
-    pub(super) poll: Poll,
-    pub(super) waker: Arc<Waker>,
-    pub(super) listeners: Vec<TcpListener>,
-    pub(super) server: Server<TcpStream>,
-    pub(super) inbox: InboxReceiver,
-    pub(super) log: LogHandle,
-    pub(super) intake: Sender<Work>,
-    pub(super) control: C,
+    poll: Poll,
+    listeners: Vec<(TcpListener, Door)>,
+    server: Server<TcpStream>,
+    inbox: InboxReceiver,
+    log: LogHandle,
+    intake: Sender<Work>,
+    control: C,
     /// What the log had no room for in an earlier turn.
-    pub(super) unsent: Vec<Command>,
+    unsent: Vec<Command>,
     /// A descriptor held in reserve, so that a connection can be accepted and closed when there is no other.
-    pub(super) spare: Option<std::fs::File>,
-    pub(super) accept_again_at: Option<Duration>,
+    spare: Option<std::fs::File>,
+    accept_again_at: Option<Duration>,
 }
 
 impl<C: Control> EventLoop<C> {
+    pub(super) fn new(
+        poll: Poll,
+        listeners: Vec<(TcpListener, Door)>,
+        server: Server<TcpStream>,
+        inbox: InboxReceiver,
+        log: LogHandle,
+        intake: Sender<Work>,
+        control: C,
+    ) -> Self {
+        let spare = open_spare();
+        Self { poll, listeners, server, inbox, log, intake, control, unsent: Vec::new(), spare, accept_again_at: None }
+    }
+
     /// Serves until told to end.
     ///
     /// # Errors
     /// Where polling fails, which nothing can be done about.
     pub(super) fn run(mut self) -> io::Result<()> {
-        for (index, listener) in self.listeners.iter_mut().enumerate().take(LISTENERS_MAX) {
+        for (index, (listener, _)) in self.listeners.iter_mut().enumerate().take(LISTENERS_MAX) {
             self.poll.registry().register(listener, listener_token(index), Interest::READABLE)?;
         }
         let mut events = Events::with_capacity(EVENTS_MAX);
@@ -179,9 +190,10 @@ impl<C: Control> EventLoop<C> {
 
     fn accept(&mut self, index: usize, now: Now) {
         for _ in 0..ACCEPTS_MAX {
-            let Some(listener) = self.listeners.get(index) else { return };
+            let Some((listener, door)) = self.listeners.get(index) else { return };
+            let door = *door;
             match listener.accept() {
-                Ok((socket, peer)) => self.take_in(socket, peer, now),
+                Ok((socket, peer)) => self.take_in(socket, peer, door, now),
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => return,
                     // The client left before it was accepted, or the like: the next one is not worse for it.
@@ -194,14 +206,14 @@ impl<C: Control> EventLoop<C> {
         self.accept_again_at = Some(now.mono);
     }
 
-    fn take_in(&mut self, socket: TcpStream, peer: SocketAddr, now: Now) {
+    fn take_in(&mut self, socket: TcpStream, peer: SocketAddr, door: Door, now: Now) {
         let reference = socket2::SockRef::from(&socket);
         // Each of these makes a connection better, and none is needed for it to work.
         let _ = reference.set_tcp_nodelay(true);
         let _ = reference.set_send_buffer_size(SEND_BUFFER_BYTES);
         let _ = reference.set_tcp_user_timeout(Some(USER_TIMEOUT));
         let _ = reference.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE));
-        let Ok(token) = self.server.accept(socket, canonical(peer.ip()), now) else { return };
+        let Ok(token) = self.server.accept(socket, canonical(peer.ip()), door, now) else { return };
         let Some(socket) = self.server.socket(token) else { return };
         if self.poll.registry().register(socket, mio::Token(token.0), INTEREST).is_err() {
             self.server.abandon(token);
@@ -213,7 +225,7 @@ impl<C: Control> EventLoop<C> {
     fn survive_exhaustion(&mut self, index: usize, error: &io::Error, now: Now) {
         log::warn!("a connection can't be accepted: {error}");
         if self.spare.take().is_some()
-            && let Some(listener) = self.listeners.get(index)
+            && let Some((listener, _)) = self.listeners.get(index)
             && let Ok((mut socket, _)) = listener.accept()
         {
             let mut scratch = [0; 1024];
@@ -222,7 +234,7 @@ impl<C: Control> EventLoop<C> {
                 b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n",
             );
         }
-        self.spare = std::fs::File::open("/dev/null").ok();
+        self.spare = open_spare();
         self.accept_again_at = Some(now.mono + ACCEPT_REST);
     }
 
@@ -264,6 +276,10 @@ impl<C: Control> EventLoop<C> {
         self.server.metrics.log_waiting = self.log.waiting();
         self.server.metrics.inbox_waiting = self.inbox.waiting();
     }
+}
+
+fn open_spare() -> Option<std::fs::File> {
+    std::fs::File::open("/dev/null").ok()
 }
 
 const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);

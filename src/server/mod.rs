@@ -8,6 +8,7 @@ mod attach;
 mod connection;
 mod core;
 mod event_loop;
+mod handle;
 mod inbox;
 mod intake;
 mod limits;
@@ -16,6 +17,7 @@ mod start;
 
 pub use connection::{Socket, Timeouts};
 pub use core::{Outbox, Server, ServerSettings, Token};
+pub use handle::{Handle, HandleError};
 pub use inbox::{Inbox, InboxSender};
 pub use limits::{Cidr, ConnectionLimits};
-pub use start::{Builder, Handle, RunningServer, StartError};
+pub use start::{Builder, RunningServer, StartError, Stopper};

@@ -131,9 +131,7 @@ impl<S: Write> ConnectionManager<S> {
 
     /// May a stream that has everything up to `seq` go on without the log?
     pub fn reaches(&self, project: &ProjectId, seq: u64) -> bool {
-        self.project(project).is_some_and(|project| {
-            project.backlog.reaches(seq) && seq <= project.backlog.newest()
-        })
+        self.project(project).is_some_and(|project| project.backlog.reaches(seq) && seq <= project.backlog.newest())
     }
 
     /// Adds a stream to an open project and writes what it lacks.
@@ -479,7 +477,8 @@ impl<S: Write> ConnectionManager<S> {
     fn close(&mut self, index: u32, reason: CloseReason, now: Now) {
         let retry = self.settings.retry_ms + self.next_random() % self.settings.retry_ms.max(1);
         let stream = &mut self.streams[index as usize];
-        let is_between_messages = stream.cursor.sent == 0 && stream.extra.as_ref().is_none_or(|extra| !extra.has_pending());
+        let is_between_messages =
+            stream.cursor.sent == 0 && stream.extra.as_ref().is_none_or(|extra| !extra.has_pending());
         if stream.phase == Phase::Open && is_between_messages {
             let project = &self.projects[stream.project as usize].id;
             let payload = format!("{{\"reason\":\"{}\"}}", reason.as_str());
@@ -562,9 +561,8 @@ impl<S: Write> ConnectionManager<S> {
 
     fn let_idle_projects_go(&mut self, now: Now) {
         let linger = self.settings.linger;
-        let is_over = |project: &Project| {
-            project.idle_since.is_some_and(|since| now.mono.saturating_sub(since) >= linger)
-        };
+        let is_over =
+            |project: &Project| project.idle_since.is_some_and(|since| now.mono.saturating_sub(since) >= linger);
         let gone: Vec<usize> =
             self.projects.iter().filter(|(_, project)| is_over(project)).map(|(index, _)| index).collect();
         for index in gone {

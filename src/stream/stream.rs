@@ -73,8 +73,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons.
-    pub const ALL: [Self; 5] =
-        [Self::ClientGone, Self::Shutdown, Self::TokenExpired, Self::Stalled, Self::RunOver];
+    pub const ALL: [Self; 5] = [Self::ClientGone, Self::Shutdown, Self::TokenExpired, Self::Stalled, Self::RunOver];
 
     /// As `stream_closing` and the metrics name it.
     pub fn as_str(self) -> &'static str {

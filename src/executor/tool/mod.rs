@@ -108,9 +108,26 @@ impl fmt::Display for ToolError {
     }
 }
 
+mod builtin;
 mod cancel;
+mod command;
+mod declared;
+#[cfg(test)]
+mod fixture;
+mod http;
+mod mask;
 mod masked;
+mod output;
+mod render;
+mod schema;
+
+pub use builtin::{DELAY_MS_MAX, Delay, Echo, Fail};
 pub use cancel::CancelToken;
+pub use command::CommandTool;
+pub use declared::ToolSettings;
+pub use http::HttpTool;
+pub use render::is_template;
+pub use schema::Schema;
 
 /// A tool as the configuration declares it.
 #[derive(Debug, Clone, PartialEq)]
@@ -136,7 +153,8 @@ pub enum ToolKind {
     Http(HttpSpec),
 }
 
-/// A program to run. Templates over the step's inputs are filled in inside `argv`, `cwd` and the values of `env`.
+/// A program to run. Templates over the step's inputs are filled in inside its arguments, `cwd` and the values of `env`;
+/// the program itself has none. What is filled in inside `cwd` must be a file name.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct CommandSpec {
     /// The program and its arguments; never seen by a shell.
@@ -145,7 +163,8 @@ pub struct CommandSpec {
     pub cwd: Option<String>,
     /// Variables to set. Their values are secrets: they never show in what people see.
     pub env: Vec<(String, String)>,
-    /// Variables to pass on from the server's own environment.
+    /// Variables to pass on from the server's own environment, besides `PATH`. Those called like a key, token, secret,
+    /// password or credential are secrets too.
     pub pass_env: Vec<String>,
     /// The user to run as.
     pub uid: Option<u32>,
@@ -154,18 +173,19 @@ pub struct CommandSpec {
 }
 
 /// A request to send. Templates over the step's inputs are filled in inside `url`, the values of `headers` and the
-/// strings of `body`.
+/// strings of `body`. What is filled in can lead to no other server and to no other path.
 #[derive(Clone, PartialEq, Default)]
 pub struct HttpSpec {
     /// As on the wire: `GET`, `POST`.
     pub method: String,
     /// Where to.
     pub url: String,
-    /// Headers to send. Their values are secrets: they never show in what people see.
+    /// Headers to send. Their values are secrets, but for `Accept`, `Content-Type` and the like: they never show in what
+    /// people see.
     pub headers: Vec<(String, String)>,
     /// What to send; without it POST, PUT and PATCH send the inputs.
     pub body: Option<Value>,
-    /// Follow redirects?
+    /// Follow redirects, on the same server?
     pub allow_redirects: bool,
     /// An expression over `event`, the parsed JSON of one event of a streamed answer, that picks its text.
     pub stream_text: Option<String>,
@@ -181,6 +201,13 @@ impl Registry {
     /// A registry without tools.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A registry with `echo`, `delay` and `fail`.
+    pub fn with_builtins() -> Self {
+        let mut registry = Self::new();
+        builtin::register(&mut registry);
+        registry
     }
 
     /// Adds a tool; a tool of the same name is replaced.

@@ -1,0 +1,115 @@
+//! The tools that every server has: `echo`, `delay` and `fail`.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::{Call, Outcome, Registry, Tool, ToolError};
+
+/// The longest delay, in milliseconds: 7 days.
+pub const DELAY_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
+
+pub(super) fn register(registry: &mut Registry) {
+    registry.insert("echo", Echo);
+    registry.insert("delay", Delay);
+    registry.insert("fail", Fail);
+}
+
+/// `echo`: its inputs are its output.
+#[derive(Debug, Clone, Copy)]
+pub struct Echo;
+
+impl Tool for Echo {
+    fn call(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
+        Ok(Outcome::Output(Value::Object(call.inputs.clone())))
+    }
+}
+
+/// `delay`: is done after `ms` milliseconds, at most [`DELAY_MS_MAX`]; its inputs are its output. No worker waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Delay;
+
+impl Tool for Delay {
+    fn call(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
+        let ms = delay_ms(call.inputs.get("ms")).ok_or_else(|| format!("ms {}", delay_rule()))?;
+        Ok(Outcome::After(Duration::from_millis(ms), Value::Object(call.inputs.clone())))
+    }
+
+    fn check_inputs(&self, inputs: &Map<String, Value>, is_template: &dyn Fn(&str) -> bool) -> Vec<(String, String)> {
+        let ms = inputs.get("ms");
+        let passes = delay_ms(ms).is_some() || ms.and_then(Value::as_str).is_some_and(is_template);
+        if passes { Vec::new() } else { vec![("ms".to_owned(), delay_rule())] }
+    }
+}
+
+fn delay_ms(value: Option<&Value>) -> Option<u64> {
+    let value = value?;
+    let whole = |float: f64| (float >= 0.0 && float.fract() == 0.0).then_some(float as u64);
+    value.as_u64().or_else(|| value.as_f64().and_then(whole)).filter(|&ms| ms <= DELAY_MS_MAX)
+}
+
+fn delay_rule() -> String {
+    format!("must be a whole number of milliseconds from 0 to {DELAY_MS_MAX}")
+}
+
+/// `fail`: fails with `message`.
+#[derive(Debug, Clone, Copy)]
+pub struct Fail;
+
+impl Tool for Fail {
+    fn call(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
+        Err(match call.inputs.get("message") {
+            Some(Value::String(message)) => message.as_str().into(),
+            Some(other) => other.to_string().into(),
+            None => "failed on request".into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::fixture::{Recorder, call};
+    use super::*;
+
+    #[test]
+    fn echo_answers_its_inputs() {
+        let inputs = json!({"b": 1, "a": [null]});
+        assert_eq!(call(&Echo, inputs.clone(), &Recorder::default()), Ok(Outcome::Output(inputs)));
+    }
+
+    #[test]
+    fn fail_fails_with_its_message() {
+        let fail = |inputs| call(&Fail, inputs, &Recorder::default()).map_err(|error| error.to_string());
+        assert_eq!(fail(json!({"message": "no luck"})), Err("no luck".to_owned()));
+        assert_eq!(fail(json!({"message": 3})), Err("3".to_owned()));
+        assert!(fail(json!({})).is_err());
+    }
+
+    #[test]
+    fn delay_takes_milliseconds_up_to_a_week() {
+        let is_template = |text: &str| text.contains("{{");
+        for (ms, ok) in [
+            (json!(0), true),
+            (json!(250), true),
+            (json!(250.0), true),
+            (json!(DELAY_MS_MAX), true),
+            (json!(DELAY_MS_MAX + 1), false),
+            (json!(-1), false),
+            (json!(0.5), false),
+            (json!("250"), false),
+            (json!(null), false),
+        ] {
+            let inputs = json!({"ms": ms});
+            let issues = Delay.check_inputs(inputs.as_object().expect("an object"), &is_template);
+            assert_eq!(issues.is_empty(), ok, "{inputs}");
+            assert_eq!(call(&Delay, inputs.clone(), &Recorder::default()).is_ok(), ok, "{inputs}");
+        }
+        let template = json!({"ms": "{{ inputs.ms }}"});
+        assert!(Delay.check_inputs(template.as_object().expect("an object"), &is_template).is_empty());
+        assert_eq!(Delay.check_inputs(&Map::new(), &is_template)[0].0, "ms");
+        let outcome = call(&Delay, json!({"ms": 5}), &Recorder::default());
+        assert_eq!(outcome, Ok(Outcome::After(Duration::from_millis(5), json!({"ms": 5}))));
+    }
+}

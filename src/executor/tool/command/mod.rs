@@ -1,0 +1,164 @@
+//! Runs a program as a tool: an argv list that no shell sees, in a process group and an environment of its own.
+//!
+//! The program sees `PATH` of the server (unless `env` sets one), the variables named by `pass_env`, those set by `env`,
+//! and `STEPCAST_PROJECT_ID`, `STEPCAST_RUN_ID`, `STEPCAST_STEP_ID` and `STEPCAST_ATTEMPT`; nothing else. Its inputs
+//! come on stdin as one line of JSON. A template fills one argument: it can't become two, nor none. It can begin with
+//! `-`, so put `--` before it where the program knows that. The program itself, `argv[0]`, has no templates: only what
+//! the operator declared is run.
+
+mod group;
+mod pump;
+mod status;
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use super::mask::{Mask, secret_parts};
+use super::render::{Place, Scope, Template};
+use super::{Call, CommandSpec, Outcome, Tool, ToolError, ToolSettings, is_template};
+
+/// Where programs are looked for if the server itself has no `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// What the name of a variable that `pass_env` passes on contains where its value is a secret.
+const SECRET_NAMES: [&str; 5] = ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL"];
+
+/// A tool that runs a program.
+#[derive(Debug)]
+pub struct CommandTool {
+    program: String,
+    args: Vec<Template>,
+    cwd: Option<Template>,
+    /// From the server's own environment, read once.
+    passed: Vec<(String, OsString)>,
+    set: Vec<(String, Template)>,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    mask: Mask,
+    settings: ToolSettings,
+}
+
+impl CommandTool {
+    /// Compiles `spec`, and reads the variables that it passes on.
+    ///
+    /// # Errors
+    /// One sentence that names the field and what is wrong with it.
+    pub fn new(spec: CommandSpec, settings: ToolSettings) -> Result<Self, String> {
+        let (program, args) = spec.argv.split_first().ok_or("argv: needs a program")?;
+        if program.is_empty() || program.contains('\0') || is_template(program) {
+            return Err("argv[0]: must be the program to run, without a template".to_owned());
+        }
+        let args = args.iter().enumerate().map(|(at, arg)| compile(&format!("argv[{}]", at + 1), arg, Place::Text));
+        let cwd = spec.cwd.as_deref().map(|cwd| compile("cwd", cwd, Place::FileName)).transpose()?;
+        let set = spec.env.iter().map(|(name, value)| {
+            variable_name("env", name)?;
+            Ok((name.clone(), compile(&format!("env.{name}"), value, Place::Text)?))
+        });
+        let passed = passed(&spec.pass_env)?;
+        Ok(Self {
+            program: program.clone(),
+            args: args.collect::<Result<_, _>>()?,
+            cwd,
+            set: set.collect::<Result<_, String>>()?,
+            mask: mask(&spec, &passed),
+            passed,
+            uid: spec.uid,
+            gid: spec.gid,
+            settings,
+        })
+    }
+
+    fn run(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
+        if call.cancel.is_cancelled() {
+            return Err(pump::CANCELLED.into());
+        }
+        let mut command = self.command(call)?;
+        let child = command.spawn().map_err(|error| self.spawn_error(&command, &error))?;
+        let ended = pump::run(child, call, &self.mask, self.settings)?;
+        match status::failure(ended.status) {
+            None => Ok(Outcome::Output(ended.stdout.into_value(&self.mask))),
+            Some(failure) if ended.last_words.is_empty() => Err(failure.into()),
+            Some(failure) => Err(format!("{failure}: {}", ended.last_words).into()),
+        }
+    }
+
+    fn command(&self, call: &Call<'_>) -> Result<Command, String> {
+        let scope = Scope::inputs(call.inputs);
+        let mut command = Command::new(&self.program);
+        for (at, arg) in self.args.iter().enumerate() {
+            command.arg(render(&format!("argv[{}]", at + 1), arg, &scope)?);
+        }
+        if let Some(cwd) = &self.cwd {
+            command.current_dir(render("cwd", cwd, &scope)?);
+        }
+        command.env_clear().envs(self.passed.iter().map(|(name, value)| (name, value)));
+        for (name, value) in &self.set {
+            command.env(name, render(&format!("env.{name}"), value, &scope)?);
+        }
+        command.env("STEPCAST_PROJECT_ID", call.project.as_str());
+        command.env("STEPCAST_RUN_ID", call.run.as_str());
+        command.env("STEPCAST_STEP_ID", call.step.as_str());
+        command.env("STEPCAST_ATTEMPT", call.attempt.to_string());
+        self.gid.map(|gid| command.gid(gid));
+        self.uid.map(|uid| command.uid(uid));
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(command)
+    }
+
+    fn spawn_error(&self, command: &Command, error: &io::Error) -> String {
+        match command.get_current_dir() {
+            Some(cwd) if !cwd.is_dir() => format!("cwd `{}` is not a directory", cwd.display()),
+            _ if error.kind() == io::ErrorKind::NotFound => format!("program `{}` not found", self.program),
+            _ => format!("program `{}` can't be run: {error}", self.program),
+        }
+    }
+}
+
+impl Tool for CommandTool {
+    fn call(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
+        self.run(call).map_err(|error| self.mask.text(&error.to_string()).into_owned().into())
+    }
+}
+
+fn compile(field: &str, source: &str, place: Place) -> Result<Template, String> {
+    if source.contains('\0') {
+        return Err(format!("{field}: must not hold a NUL byte"));
+    }
+    Template::compile(source, place).map_err(|problem| format!("{field}: {problem}"))
+}
+
+fn render(field: &str, template: &Template, scope: &Scope<'_>) -> Result<String, String> {
+    match template.render(scope) {
+        Ok(text) if text.contains('\0') => Err(format!("{field}: must not hold a NUL byte")),
+        Ok(text) => Ok(text),
+        Err(problem) => Err(format!("{field}: {problem}")),
+    }
+}
+
+fn variable_name(field: &str, name: &str) -> Result<(), String> {
+    let fits = !name.is_empty() && !name.contains(['=', '\0']);
+    if fits { Ok(()) } else { Err(format!("{field}: `{}` is no name of a variable", name.escape_debug())) }
+}
+
+fn passed(names: &[String]) -> Result<Vec<(String, OsString)>, String> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    let mut passed = vec![("PATH".to_owned(), path)];
+    for name in names {
+        variable_name("pass_env", name)?;
+        passed.extend(std::env::var_os(name).map(|value| (name.clone(), value)));
+    }
+    Ok(passed)
+}
+
+/// The secrets of a command: all that `env` sets, and what `pass_env` passes on under the name of a secret.
+fn mask(spec: &CommandSpec, passed: &[(String, OsString)]) -> Mask {
+    let is_secret = |name: &str| SECRET_NAMES.iter().any(|part| name.to_ascii_uppercase().contains(part));
+    let passed = passed.iter().filter(|(name, _)| is_secret(name)).filter_map(|(_, value)| value.to_str());
+    let set = spec.env.iter().map(|(_, value)| value.as_str());
+    Mask::new(set.chain(passed).flat_map(secret_parts))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,303 @@
+//! Talks with a running child: writes its inputs, reads both of its outputs, waits for its end and for cancellation, all
+//! in one loop over one `poll`, so that no pipe that fills up can block another and no helper thread is needed.
+//!
+//! ```text
+//! running --child exits--> lingering (other processes may still write) --pipes closed, or `linger` over--> done
+//!    |                                                                                                       ^
+//!    +--cancelled: SIGTERM--> terminating --child exits and pipes closed, or SIGKILL after `grace`-----------+
+//! ```
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::ioctl_fionbio;
+
+use super::super::mask::{Mask, MaskStream};
+use super::super::output::Kept;
+use super::super::{Call, ToolError, ToolSettings};
+use super::group::Group;
+use crate::model::OutputStream;
+
+/// Why a cancelled attempt failed.
+pub(super) const CANCELLED: &str = "cancelled";
+
+/// How much is read from a pipe at once: what a pipe holds by default.
+const READ_BYTES: usize = 64 * 1024;
+
+/// How much is still read from a pipe once the group was killed: the most that a pipe can hold by default. More comes
+/// only from a process that left the group.
+const LAST_READS: usize = 1024 * 1024 / READ_BYTES;
+
+/// The longest last line of stderr that an error quotes, in bytes.
+const LAST_LINE_MAX: usize = 2 * 1024;
+
+/// How a child ended.
+pub(super) struct Ended {
+    pub(super) status: ExitStatus,
+    pub(super) stdout: Kept,
+    /// The last line of stderr that is not empty, masked.
+    pub(super) last_words: String,
+}
+
+/// Sees `child` to its end.
+///
+/// # Errors
+/// When cancelled, once the group is dead; or where the system lacks what it takes to watch a child.
+pub(super) fn run(child: Child, call: &Call<'_>, mask: &Mask, settings: ToolSettings) -> Result<Ended, ToolError> {
+    let mut pump = Pump::new(child, call, mask, settings).map_err(watch_error)?;
+    while !pump.is_done() {
+        pump.turn().map_err(watch_error)?;
+    }
+    pump.finish()
+}
+
+fn watch_error(error: io::Error) -> ToolError {
+    format!("the program can't be watched: {error}").into()
+}
+
+struct Pump<'a> {
+    group: Group,
+    call: &'a Call<'a>,
+    settings: ToolSettings,
+    input: Option<Input>,
+    stdout: Output<'a, ChildStdout>,
+    stderr: Output<'a, ChildStderr>,
+    kept: Kept,
+    last_line: LastLine,
+    buffer: Vec<u8>,
+    is_cancelled: bool,
+    has_exited: bool,
+    /// When the group is killed.
+    kill_at: Option<Instant>,
+}
+
+impl<'a> Pump<'a> {
+    fn new(child: Child, call: &'a Call<'a>, mask: &'a Mask, settings: ToolSettings) -> io::Result<Self> {
+        let mut group = Group::new(child)?;
+        let child = group.child_mut();
+        let input = child.stdin.take().map(|pipe| Input::new(pipe, call)).transpose()?;
+        let stdout = Output::new(child.stdout.take(), OutputStream::Stdout, mask)?;
+        let stderr = Output::new(child.stderr.take(), OutputStream::Stderr, mask)?;
+        Ok(Self {
+            group,
+            call,
+            settings,
+            input,
+            stdout,
+            stderr,
+            kept: Kept::new(settings.output_bytes),
+            last_line: LastLine::default(),
+            buffer: vec![0; READ_BYTES],
+            is_cancelled: false,
+            has_exited: false,
+            kill_at: None,
+        })
+    }
+
+    fn is_done(&self) -> bool {
+        let is_silent = self.stdout.pipe.is_none() && self.stderr.pipe.is_none();
+        self.has_exited && (is_silent || self.kill_at.is_some_and(|at| at <= Instant::now()))
+    }
+
+    /// Waits until something can be done, and does it.
+    fn turn(&mut self) -> io::Result<()> {
+        for source in self.ready()? {
+            match source {
+                Source::Cancel => self.cancel(),
+                Source::Exit => self.exit(),
+                Source::Stdin => self.input = self.input.take().and_then(Input::write_some),
+                Source::Stdout => drop(self.read_stdout()),
+                Source::Stderr => drop(self.read_stderr()),
+            }
+        }
+        if !self.has_exited && self.kill_at.is_some_and(|at| at <= Instant::now()) {
+            self.group.kill();
+            self.kill_at = None;
+        }
+        Ok(())
+    }
+
+    fn cancel(&mut self) {
+        self.is_cancelled = true;
+        self.group.terminate();
+        let grace_ends = Instant::now() + self.settings.grace;
+        self.kill_at = Some(self.kill_at.map_or(grace_ends, |at| at.min(grace_ends)));
+    }
+
+    fn exit(&mut self) {
+        self.has_exited = true;
+        self.kill_at.get_or_insert_with(|| Instant::now() + self.settings.linger);
+    }
+
+    /// What can be gone on with; nothing where a deadline came first.
+    fn ready(&self) -> io::Result<Vec<Source>> {
+        let mut watched: Vec<(Source, BorrowedFd<'_>, PollFlags)> = Vec::with_capacity(5);
+        if !self.is_cancelled {
+            watched.push((Source::Cancel, self.call.cancel.wake_fd()?, PollFlags::IN));
+        }
+        if !self.has_exited {
+            watched.push((Source::Exit, self.group.exited(), PollFlags::IN));
+        }
+        watched.extend(self.input.iter().map(|input| (Source::Stdin, input.pipe.as_fd(), PollFlags::OUT)));
+        watched.extend(self.stdout.pipe.iter().map(|pipe| (Source::Stdout, pipe.as_fd(), PollFlags::IN)));
+        watched.extend(self.stderr.pipe.iter().map(|pipe| (Source::Stderr, pipe.as_fd(), PollFlags::IN)));
+        let mut fds: Vec<_> = watched.iter().map(|&(_, fd, flags)| PollFd::from_borrowed_fd(fd, flags)).collect();
+        let left = self.kill_at.map(|at| at.saturating_duration_since(Instant::now()));
+        match poll(&mut fds, left.and_then(|left| Timespec::try_from(left).ok()).as_ref()) {
+            Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
+            other => other?,
+        };
+        let is_ready = |(_, fd): &(&(Source, _, _), &PollFd<'_>)| !fd.revents().is_empty();
+        Ok(watched.iter().zip(&fds).filter(is_ready).map(|(&(source, _, _), _)| source).collect())
+    }
+
+    fn read_stdout(&mut self) -> bool {
+        let Some(bytes) = self.stdout.read(&mut self.buffer) else { return false };
+        self.kept.push(bytes);
+        self.stdout.tell(bytes, self.call);
+        true
+    }
+
+    fn read_stderr(&mut self) -> bool {
+        let Some(bytes) = self.stderr.read(&mut self.buffer) else { return false };
+        self.last_line.push(&self.stderr.tell(bytes, self.call));
+        true
+    }
+
+    /// Ends what is left of the group, and takes what it had written.
+    fn finish(mut self) -> Result<Ended, ToolError> {
+        self.group.kill();
+        (0..LAST_READS).take_while(|_| self.read_stdout()).for_each(drop);
+        (0..LAST_READS).take_while(|_| self.read_stderr()).for_each(drop);
+        self.stdout.flush(self.call);
+        self.last_line.push(&self.stderr.flush(self.call));
+        let status = self.group.finish().map_err(watch_error)?;
+        if self.is_cancelled {
+            return Err(CANCELLED.into());
+        }
+        Ok(Ended { status, stdout: self.kept, last_words: self.last_line.into_text() })
+    }
+}
+
+/// What the loop waits for.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Cancel,
+    Exit,
+    Stdin,
+    Stdout,
+    Stderr,
+}
+
+/// A step's inputs on their way to the child.
+struct Input {
+    pipe: ChildStdin,
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Input {
+    fn new(pipe: ChildStdin, call: &Call<'_>) -> io::Result<Self> {
+        ioctl_fionbio(&pipe, true)?;
+        let mut bytes = serde_json::to_vec(call.inputs)?;
+        bytes.push(b'\n');
+        Ok(Self { pipe, bytes, written: 0 })
+    }
+
+    /// Writes what there is room for; gives nothing back once all is written, or nobody reads it, which closes the pipe.
+    fn write_some(mut self) -> Option<Self> {
+        match self.pipe.write(&self.bytes[self.written..]) {
+            Ok(n) => self.written += n,
+            Err(error) if is_passing(&error) => {}
+            Err(_) => return None,
+        }
+        (self.written < self.bytes.len()).then_some(self)
+    }
+}
+
+/// One of the child's outputs: read, masked and told live.
+struct Output<'a, P> {
+    pipe: Option<P>,
+    stream: OutputStream,
+    masked: MaskStream<'a>,
+}
+
+impl<'a, P: Read + AsFd> Output<'a, P> {
+    fn new(pipe: Option<P>, stream: OutputStream, mask: &'a Mask) -> io::Result<Self> {
+        if let Some(pipe) = &pipe {
+            ioctl_fionbio(pipe, true)?;
+        }
+        Ok(Self { pipe, stream, masked: mask.stream() })
+    }
+
+    /// What can be read now; closes the pipe at its end.
+    fn read<'b>(&mut self, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+        match self.pipe.as_mut()?.read(buffer) {
+            Ok(n) if n > 0 => return Some(&buffer[..n]),
+            Err(error) if is_passing(&error) => {}
+            Ok(_) | Err(_) => self.pipe = None,
+        }
+        None
+    }
+
+    /// Tells `bytes` live, and returns what was told.
+    fn tell(&mut self, bytes: &[u8], call: &Call<'_>) -> Vec<u8> {
+        let shown = self.masked.push(bytes);
+        self.write(shown, call)
+    }
+
+    fn flush(&mut self, call: &Call<'_>) -> Vec<u8> {
+        let shown = self.masked.finish();
+        self.write(shown, call)
+    }
+
+    fn write(&self, shown: Vec<u8>, call: &Call<'_>) -> Vec<u8> {
+        if !shown.is_empty() {
+            call.output.write(self.stream, &shown);
+        }
+        shown
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Remembers the last line that is not empty, out of the last few KiB.
+#[derive(Default)]
+struct LastLine(Vec<u8>);
+
+impl LastLine {
+    fn push(&mut self, bytes: &[u8]) {
+        const KEPT: usize = 2 * LAST_LINE_MAX;
+        self.0.extend_from_slice(&bytes[bytes.len().saturating_sub(KEPT)..]);
+        self.0.drain(..self.0.len().saturating_sub(KEPT));
+    }
+
+    fn into_text(self) -> String {
+        let text = String::from_utf8_lossy(&self.0);
+        let line = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+        let end = line.floor_char_boundary(LAST_LINE_MAX);
+        line[..end].to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_is_the_last_that_says_something() {
+        let last = |pieces: &[&str]| {
+            let mut line = LastLine::default();
+            pieces.iter().for_each(|piece| line.push(piece.as_bytes()));
+            line.into_text()
+        };
+        assert_eq!(last(&[]), "");
+        assert_eq!(last(&["first\nsec", "ond\r\n\n  \n"]), "second");
+        assert_eq!(last(&["a\n", &"ä".repeat(100_000)]).len(), LAST_LINE_MAX);
+    }
+}

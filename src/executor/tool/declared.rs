@@ -1,0 +1,194 @@
+//! From a declaration in the configuration to a tool: everything in it is compiled here, once, so that a mistake stops
+//! the start and not a step.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::{Call, CommandTool, HttpTool, Outcome, Registry, Schema, Tool, ToolDeclaration, ToolError, ToolKind};
+
+/// What holds for every declared tool.
+#[derive(Debug, Clone, Copy)]
+pub struct ToolSettings {
+    /// How many bytes of an attempt's output are kept; the output of one that writes more is cut there and says so.
+    /// Held in memory, so at most this much for each worker.
+    pub output_bytes: usize,
+    /// What a command's process group has between SIGTERM and SIGKILL.
+    pub grace: Duration,
+    /// What other processes of its group may still write after a command's own has ended. Then they are killed.
+    pub linger: Duration,
+    /// Use the proxies that `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` name.
+    pub proxy_from_env: bool,
+}
+
+impl Default for ToolSettings {
+    /// 64 MiB, 5 s, 500 ms, with proxies.
+    fn default() -> Self {
+        Self {
+            output_bytes: 64 * 1024 * 1024,
+            grace: Duration::from_secs(5),
+            linger: Duration::from_millis(500),
+            proxy_from_env: true,
+        }
+    }
+}
+
+impl Registry {
+    /// Adds the tool that `declaration` describes; a tool of the same name is replaced.
+    ///
+    /// # Errors
+    /// One sentence that names the tool, the field and what is wrong with it.
+    pub fn declare(&mut self, declaration: ToolDeclaration) -> Result<(), String> {
+        self.declare_with(declaration, ToolSettings::default())
+    }
+
+    /// As [`declare`](Self::declare), with other settings than the default ones.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn declare_with(&mut self, declaration: ToolDeclaration, settings: ToolSettings) -> Result<(), String> {
+        let name = declaration.name.clone();
+        let tool = Declared::compile(declaration, settings).map_err(|problem| format!("tool `{name}`: {problem}"))?;
+        self.insert(&name, tool);
+        Ok(())
+    }
+}
+
+/// A declared tool: what every kind has, around what it does.
+struct Declared {
+    tool: Box<dyn Tool>,
+    inputs: Option<Schema>,
+    timeout: Option<Duration>,
+    rerun: bool,
+}
+
+impl Declared {
+    fn compile(declaration: ToolDeclaration, settings: ToolSettings) -> Result<Self, String> {
+        let ToolDeclaration { name, timeout, rerun, inputs, kind } = declaration;
+        if name.is_empty() {
+            return Err("a tool needs a name".to_owned());
+        }
+        let inputs = inputs.map(|schema| Schema::compile(&schema).map_err(|problem| format!("inputs: {problem}")));
+        let tool: Box<dyn Tool> = match kind {
+            ToolKind::Command(spec) => Box::new(CommandTool::new(spec, settings)?),
+            ToolKind::Http(spec) => Box::new(HttpTool::new(spec, settings)?),
+        };
+        Ok(Self { timeout: timeout.or(tool.timeout()), inputs: inputs.transpose()?, tool, rerun })
+    }
+}
+
+impl Tool for Declared {
+    fn call(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
+        self.tool.call(call)
+    }
+
+    fn check_inputs(&self, inputs: &Map<String, Value>, is_template: &dyn Fn(&str) -> bool) -> Vec<(String, String)> {
+        match &self.inputs {
+            Some(schema) => schema.validate(&Value::Object(inputs.clone()), is_template),
+            None => Vec::new(),
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    fn rerun(&self) -> bool {
+        self.rerun
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::fixture::{Recorder, call};
+    use super::super::{CommandSpec, HttpSpec, is_template};
+    use super::*;
+
+    fn declaration(kind: ToolKind) -> ToolDeclaration {
+        ToolDeclaration { name: "t".to_owned(), timeout: None, rerun: true, inputs: None, kind }
+    }
+
+    fn command(argv: &[&str]) -> CommandSpec {
+        CommandSpec { argv: argv.iter().map(|&arg| arg.to_owned()).collect(), ..CommandSpec::default() }
+    }
+
+    fn http(method: &str, url: &str) -> HttpSpec {
+        HttpSpec { method: method.to_owned(), url: url.to_owned(), ..HttpSpec::default() }
+    }
+
+    #[test]
+    fn a_declared_tool_checks_runs_and_keeps_what_was_said_of_it() {
+        let mut registry = Registry::with_builtins();
+        let declared = ToolDeclaration {
+            timeout: Some(Duration::from_secs(3)),
+            rerun: false,
+            inputs: Some(json!({"required": ["x"], "properties": {"x": {"type": "integer"}}})),
+            ..declaration(ToolKind::Command(command(&["printf", "%s", "{{ inputs.x }}"])))
+        };
+        registry.declare(declared).expect("is declared");
+        assert_eq!(registry.names(), ["delay", "echo", "fail", "t"]);
+        let tool = registry.tool("t").expect("is there");
+        assert_eq!((tool.timeout(), tool.rerun()), (Some(Duration::from_secs(3)), false));
+        let check = |inputs: Value| tool.check_inputs(inputs.as_object().expect("an object"), &is_template);
+        assert_eq!(check(json!({"x": "{{ inputs.y }}"})), []);
+        assert_eq!(check(json!({"x": "a"})), [("x".to_owned(), "must be of type integer, is string".to_owned())]);
+        assert_eq!(call(tool.as_ref(), json!({"x": 7}), &Recorder::default()), Ok(Outcome::Output(json!(7))));
+    }
+
+    #[test]
+    fn an_http_tool_has_a_timeout_even_where_none_is_declared() {
+        let mut registry = Registry::new();
+        registry.declare(declaration(ToolKind::Http(http("GET", "http://localhost/")))).expect("is declared");
+        assert!(registry.tool("t").expect("is there").timeout().is_some());
+    }
+
+    #[test]
+    fn a_bad_declaration_is_refused_by_name_and_field() {
+        let with_env = |name: &str, value: &str| CommandSpec {
+            env: vec![(name.to_owned(), value.to_owned())],
+            ..command(&["true"])
+        };
+        let with_header = |name: &str, value: &str| HttpSpec {
+            headers: vec![(name.to_owned(), value.to_owned())],
+            ..http("GET", "http://localhost/")
+        };
+        let with_body = HttpSpec { body: Some(json!({"a": ["{{ inputs. }}"]})), ..http("POST", "http://localhost/") };
+        let with_pick = HttpSpec { stream_text: Some("event.".to_owned()), ..http("GET", "http://localhost/") };
+        let with_cwd = CommandSpec { cwd: Some("{{".to_owned()), ..command(&["true"]) };
+        for (kind, part) in [
+            (ToolKind::Command(command(&[])), "argv"),
+            (ToolKind::Command(command(&[""])), "argv[0]"),
+            (ToolKind::Command(command(&["{{ inputs.program }}"])), "argv[0]"),
+            (ToolKind::Command(command(&["true", "{{ inputs.x"])), "argv[1]"),
+            (ToolKind::Command(command(&["true", "a\0b"])), "argv[1]"),
+            (ToolKind::Command(with_cwd), "cwd"),
+            (ToolKind::Command(with_env("A=B", "x")), "env"),
+            (ToolKind::Command(with_env("A", "{% if %}")), "env.A"),
+            (ToolKind::Command(CommandSpec { pass_env: vec![String::new()], ..command(&["true"]) }), "pass_env"),
+            (ToolKind::Http(http("", "http://localhost/")), "method"),
+            (ToolKind::Http(http("GET ", "http://localhost/")), "method"),
+            (ToolKind::Http(http("GET", "ftp://localhost/")), "url"),
+            (ToolKind::Http(http("GET", "http://user:secret@localhost/")), "url"),
+            (ToolKind::Http(http("GET", "{{ inputs.url }}")), "url"),
+            (ToolKind::Http(http("GET", "http://localhost/{{ inputs.x")), "url"),
+            (ToolKind::Http(http("GET", "http://local host/")), "url"),
+            (ToolKind::Http(with_header("a b", "x")), "headers"),
+            (ToolKind::Http(with_header("transfer-encoding", "x")), "headers"),
+            (ToolKind::Http(with_header("a", "x\r\ny: z")), "headers.a"),
+            (ToolKind::Http(with_body), "body.a[0]"),
+            (ToolKind::Http(with_pick), "stream_text"),
+        ] {
+            let refused = Registry::new().declare(declaration(kind.clone())).expect_err("is refused");
+            let start = format!("tool `t`: {part}");
+            assert!(refused.starts_with(&start), "{kind:?}: {refused}");
+            assert!(!refused.contains("secret"), "{refused}");
+        }
+        let schema = ToolDeclaration {
+            inputs: Some(json!({"type": "text"})),
+            ..declaration(ToolKind::Command(command(&["true"])))
+        };
+        assert!(Registry::new().declare(schema).expect_err("is refused").starts_with("tool `t`: inputs: #/type"));
+    }
+}

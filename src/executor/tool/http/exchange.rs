@@ -1,0 +1,282 @@
+//! The only place that knows the HTTP client: one request, its answer in pieces, and a way to give up at any moment.
+//!
+//! The client blocks, so an exchange runs on a thread of its own and hands its pieces over a short channel; the caller
+//! waits there and looks at its cancel token in between. An exchange that is given up must not hold its thread until
+//! the server says something: shutting an agent down ends its blocked reads, but ends them for everyone who uses that
+//! agent. So a call has an agent to itself, taken out of a pool, and agents that ended well go back with their
+//! connections.
+
+use std::io::Read;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use ureq::Agent;
+use ureq::config::Config;
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
+
+use super::super::{CancelToken, ToolError};
+use super::url::{join, origin};
+
+/// How long looking up a name may take, and then connecting: what an exchange that is given up may hold its thread for.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a waiting caller looks at its cancel token.
+const CANCEL_CHECK: Duration = Duration::from_millis(50);
+
+/// How much of an answer is read at once.
+const READ_BYTES: usize = 16 * 1024;
+
+/// How many pieces wait between an exchange and its caller: 64 KiB.
+const PIECES: usize = 4;
+
+/// How many redirects are followed.
+const REDIRECTS_MAX: usize = 10;
+
+/// How many agents are kept for later calls, each with the connections it left open.
+const IDLE_AGENTS_MAX: usize = 16;
+
+/// A request, ready to be sent.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) method: String,
+    pub(super) url: String,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Option<Vec<u8>>,
+}
+
+/// What an answer begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) status: u16,
+    /// The status and what it is called: `404 Not Found`.
+    pub(super) status_text: String,
+    pub(super) content_type: String,
+    pub(super) content_encoding: Option<String>,
+    pub(super) retry_after: Option<String>,
+}
+
+impl Head {
+    pub(super) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+/// Is this a method as it stands on the wire?
+pub(super) fn is_method(method: &str) -> bool {
+    Method::from_bytes(method.as_bytes()).is_ok()
+}
+
+/// Is this a url that can be asked?
+pub(super) fn is_url(url: &str) -> bool {
+    url.parse::<Uri>().is_ok_and(|url| url.host().is_some_and(|host| !host.is_empty()))
+}
+
+/// Is this the name of a header that a request may set itself?
+pub(super) fn is_header_name(name: &str) -> bool {
+    let framing = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::UPGRADE];
+    HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| !framing.contains(&name))
+}
+
+/// Is this a value that a header may have: no line break or other control character?
+pub(super) fn is_header_value(value: &str) -> bool {
+    HeaderValue::from_bytes(value.as_bytes()).is_ok()
+}
+
+/// Sends requests and reuses connections.
+#[derive(Debug)]
+pub(super) struct Client {
+    config: Config,
+    follow_redirects: bool,
+    idle: Mutex<Vec<Agent>>,
+}
+
+impl Client {
+    pub(super) fn new(follow_redirects: bool, proxy_from_env: bool) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .allow_non_standard_methods(true)
+            .timeout_resolve(Some(CONNECT_TIMEOUT))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .user_agent(concat!("stepcast/", env!("CARGO_PKG_VERSION")));
+        let config = if proxy_from_env { config } else { config.proxy(None) };
+        Self { config: config.build(), follow_redirects, idle: Mutex::default() }
+    }
+
+    /// Sends `request`, and waits for the head of the answer.
+    pub(super) fn send(&self, request: Request, cancel: &CancelToken) -> Result<(Head, Exchange<'_>), ToolError> {
+        let agent = self.idle().pop().unwrap_or_else(|| self.config.new_agent());
+        let (to, pieces) = bounded(PIECES);
+        let (worker, follow) = (agent.clone(), self.follow_redirects);
+        let work = move || {
+            let last = perform(&worker, request, follow, &to).map_or_else(Piece::Failed, |()| Piece::End);
+            // Nobody takes it where the exchange was given up.
+            let _ = to.send(last);
+        };
+        let started = std::thread::Builder::new().name("stepcast-http".to_owned()).spawn(work);
+        started.map_err(|error| format!("no thread for the request: {error}"))?;
+        let mut exchange = Exchange { client: self, agent: Some(agent), pieces, has_ended: false };
+        match exchange.wait(cancel)? {
+            Piece::Head(head) => Ok((head, exchange)),
+            Piece::Body(_) | Piece::End | Piece::Failed(_) => Err("the answer has no head".into()),
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Agent>> {
+        // Nothing that is done with the lock held can leave the list half changed.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An answer being read. Dropped before its end, it is given up.
+pub(super) struct Exchange<'c> {
+    client: &'c Client,
+    /// There until dropped.
+    agent: Option<Agent>,
+    pieces: Receiver<Piece>,
+    has_ended: bool,
+}
+
+impl Exchange<'_> {
+    /// The next piece of the body; nothing at its end.
+    pub(super) fn next(&mut self, cancel: &CancelToken) -> Result<Option<Vec<u8>>, ToolError> {
+        if self.has_ended {
+            return Ok(None);
+        }
+        match self.wait(cancel)? {
+            Piece::Body(bytes) => Ok(Some(bytes)),
+            Piece::Head(_) | Piece::End | Piece::Failed(_) => Ok(None),
+        }
+    }
+
+    fn wait(&mut self, cancel: &CancelToken) -> Result<Piece, ToolError> {
+        loop {
+            if cancel.is_cancelled() {
+                return Err("cancelled".into());
+            }
+            match self.pieces.recv_timeout(CANCEL_CHECK) {
+                Ok(Piece::Failed(error)) => return Err(error.into()),
+                Ok(piece) => {
+                    self.has_ended = matches!(piece, Piece::End);
+                    return Ok(piece);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err("the exchange broke off".into()),
+            }
+        }
+    }
+}
+
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        let Some(agent) = self.agent.take() else { return };
+        if !self.has_ended {
+            return agent.shutdown();
+        }
+        let mut idle = self.client.idle();
+        if idle.len() < IDLE_AGENTS_MAX {
+            idle.push(agent);
+        }
+    }
+}
+
+/// What an exchange hands over: `Head`, any number of `Body`, `End`; or `Failed` at any point, which is the last.
+enum Piece {
+    Head(Head),
+    Body(Vec<u8>),
+    End,
+    Failed(String),
+}
+
+/// Sends the request, follows redirects, and hands the answer over. Ends early, and well, once nobody takes it.
+fn perform(agent: &Agent, mut request: Request, follow: bool, to: &Sender<Piece>) -> Result<(), String> {
+    let mut redirects = 0;
+    let response = loop {
+        let response = send(agent, &request)?;
+        match location(&response).filter(|_| follow) {
+            None => break response,
+            Some(_) if redirects == REDIRECTS_MAX => return Err(format!("more than {REDIRECTS_MAX} redirects")),
+            Some(location) => redirect(&mut request, response.status(), &location)?,
+        }
+        redirects += 1;
+    };
+    let failed = describe(&request, "the answer broke off");
+    let (parts, body) = response.into_parts();
+    if to.send(Piece::Head(head(parts.status, &parts.headers))).is_err() {
+        return Ok(());
+    }
+    let mut body = body.into_reader();
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let n = body.read(&mut buffer).map_err(|error| format!("{failed}: {error}"))?;
+        if n == 0 || to.send(Piece::Body(buffer[..n].to_vec())).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+fn send(agent: &Agent, request: &Request) -> Result<Response<ureq::Body>, String> {
+    let mut builder = ureq::http::Request::builder().method(request.method.as_str()).uri(&request.url);
+    for (name, value) in &request.headers {
+        let mut value =
+            HeaderValue::from_bytes(value.as_bytes()).map_err(|error| format!("headers.{name}: {error}"))?;
+        value.set_sensitive(true);
+        builder = builder.header(name, value);
+    }
+    let sent = match &request.body {
+        Some(body) => builder.body(body).map_err(ureq::Error::from).and_then(|request| agent.run(request)),
+        None => builder.body(()).map_err(ureq::Error::from).and_then(|request| agent.run(request)),
+    };
+    sent.map_err(|error| describe(request, &reason(&error)))
+}
+
+/// The error in words that hold no url, which may have secrets in its query.
+fn reason(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::BadUri(_) => "the url can't be asked".to_owned(),
+        ureq::Error::Io(error) => error.to_string(),
+        ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
+            format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())
+        }
+        other => other.to_string(),
+    }
+}
+
+fn describe(request: &Request, reason: &str) -> String {
+    format!("{} {}: {reason}", request.method, origin(&request.url))
+}
+
+fn location(response: &Response<ureq::Body>) -> Option<String> {
+    let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    let location = response.headers().get(header::LOCATION).filter(|_| is_redirect)?;
+    Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
+}
+
+/// Makes the request that follows a redirect. One to another server is refused: the headers are meant for this one.
+fn redirect(request: &mut Request, status: StatusCode, location: &str) -> Result<(), String> {
+    let target = join(&request.url, location);
+    if !origin(&target).eq_ignore_ascii_case(origin(&request.url)) {
+        return Err(describe(request, &format!("redirects to another server, {}", origin(&target))));
+    }
+    request.url = target;
+    let becomes_get = status == StatusCode::SEE_OTHER || (request.method == "POST" && status.as_u16() < 303);
+    if becomes_get && request.method != "HEAD" {
+        request.method = "GET".to_owned();
+        request.body = None;
+        request.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
+    }
+    Ok(())
+}
+
+fn head(status: StatusCode, headers: &HeaderMap) -> Head {
+    let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    Head {
+        status: status.as_u16(),
+        status_text: status.to_string(),
+        content_type: text(header::CONTENT_TYPE).unwrap_or_default(),
+        content_encoding: text(header::CONTENT_ENCODING).filter(|coding| !coding.eq_ignore_ascii_case("identity")),
+        retry_after: text(header::RETRY_AFTER),
+    }
+}

@@ -1,0 +1,305 @@
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, unbounded};
+use serde_json::json;
+
+use super::super::CancelToken;
+use super::super::fixture::{Recorder, call, call_until};
+use super::*;
+
+/// A request as the server saw it.
+#[derive(Debug)]
+struct Seen {
+    line: String,
+    headers: Vec<String>,
+    body: String,
+    /// Counted from 0: which connection it came over.
+    connection: usize,
+}
+
+/// A server that gives each request the next of its answers, over as few connections as its client likes.
+struct Server {
+    address: String,
+    seen: Receiver<Seen>,
+    _thread: JoinHandle<()>,
+}
+
+impl Server {
+    fn new(answers: Vec<String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("has one").to_string();
+        let (to, seen) = unbounded();
+        let thread = std::thread::spawn(move || {
+            let mut answers = answers.into_iter();
+            for (connection, stream) in listener.incoming().enumerate() {
+                let mut stream = BufReader::new(stream.expect("a connection"));
+                while let Some(request) = read_request(&mut stream, connection) {
+                    let answer = answers.next();
+                    let _ = to.send(request);
+                    let Some(answer) = answer else { return };
+                    if stream.get_mut().write_all(answer.as_bytes()).is_err() || !answer.contains("ength:") {
+                        break;
+                    }
+                }
+            }
+        });
+        Self { address, seen, _thread: thread }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    fn next(&self) -> Seen {
+        self.seen.recv_timeout(Duration::from_secs(30)).expect("a request")
+    }
+}
+
+fn read_request(stream: &mut BufReader<TcpStream>, connection: usize) -> Option<Seen> {
+    let mut line = String::new();
+    stream.read_line(&mut line).ok().filter(|&n| n > 0)?;
+    let (mut headers, mut length) = (Vec::new(), 0);
+    loop {
+        let mut header = String::new();
+        stream.read_line(&mut header).ok()?;
+        let header = header.trim().to_ascii_lowercase();
+        if header.is_empty() {
+            break;
+        }
+        if let Some(value) = header.strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        headers.push(header);
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).ok()?;
+    let body = String::from_utf8(body).ok()?;
+    Some(Seen { line: line.trim().to_owned(), headers, body, connection })
+}
+
+/// An answer with a length, after which the connection stays.
+fn answer(status: &str, headers: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len())
+}
+
+/// An answer that ends with its connection.
+fn stream(content_type: &str, body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nConnection: close\r\n\r\n{body}")
+}
+
+fn spec(method: &str, url: String) -> HttpSpec {
+    HttpSpec { method: method.to_owned(), url, ..HttpSpec::default() }
+}
+
+fn tool(spec: HttpSpec) -> HttpTool {
+    let settings = ToolSettings { proxy_from_env: false, output_bytes: 100_000, ..ToolSettings::default() };
+    HttpTool::new(spec, settings).expect("a good declaration")
+}
+
+fn output(spec: HttpSpec, inputs: Value) -> Result<Value, String> {
+    run(&tool(spec), inputs, &Recorder::default())
+}
+
+fn run(tool: &HttpTool, inputs: Value, recorder: &Recorder) -> Result<Value, String> {
+    match call(tool, inputs, recorder) {
+        Ok(Outcome::Output(value)) => Ok(value),
+        Ok(other) => panic!("an http tool has an output at once, not {other:?}"),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[test]
+fn the_request_is_what_was_declared() {
+    let server = Server::new(vec![answer("200 OK", "", "{\"id\": 7}")]);
+    let declared = HttpSpec {
+        headers: vec![("X-Key".to_owned(), "k-{{ inputs.key }}".to_owned())],
+        body: Some(
+            json!({"text": "hi {{ inputs.name }}", "list": "{{ inputs.list }}", "n": 1, "deep": [{"k": "{{ inputs.n }}"}]}),
+        ),
+        ..spec("post", server.url("/a/{{ inputs.name }}?q={{ inputs.name }}"))
+    };
+    let inputs = json!({"name": "x/../y?&", "key": 5, "list": [1, null], "n": 2.5});
+    assert_eq!(output(declared, inputs), Ok(json!({"id": 7})));
+    let seen = server.next();
+    assert_eq!(seen.line, "POST /a/x%2F..%2Fy%3F%26?q=x%2F..%2Fy%3F%26 HTTP/1.1");
+    assert!(seen.headers.contains(&"x-key: k-5".to_owned()), "{:?}", seen.headers);
+    assert!(seen.headers.contains(&"content-type: application/json".to_owned()), "{:?}", seen.headers);
+    let expected = json!({"text": "hi x/../y?&", "list": [1, null], "n": 1, "deep": [{"k": 2.5}]});
+    assert_eq!(serde_json::from_str::<Value>(&seen.body).expect("JSON"), expected);
+}
+
+#[test]
+fn without_a_body_the_inputs_are_sent_where_a_body_belongs() {
+    for (method, has_body) in [("POST", true), ("PUT", true), ("PATCH", true), ("GET", false), ("DELETE", false)] {
+        let server = Server::new(vec![answer("200 OK", "", "plain\n")]);
+        assert_eq!(output(spec(method, server.url("/")), json!({"a": 1})), Ok(json!("plain")));
+        assert_eq!(server.next().body, if has_body { "{\"a\":1}" } else { "" }, "{method}");
+    }
+}
+
+#[test]
+fn a_status_other_than_2xx_fails_with_what_was_said() {
+    let refused = |status: &str, headers: &str, body: &str| {
+        let server = Server::new(vec![answer(status, headers, body)]);
+        let declared = HttpSpec {
+            headers: vec![("Authorization".to_owned(), "Bearer t0ken-value".to_owned())],
+            ..spec("GET", server.url("/"))
+        };
+        output(declared, json!({})).expect_err("is refused")
+    };
+    assert_eq!(refused("404 Not Found", "", "no such thing\n"), "answered 404 Not Found: no such thing");
+    assert_eq!(
+        refused("429 Too Many Requests", "Retry-After: 30\r\n", ""),
+        "answered 429 Too Many Requests (Retry-After: 30)"
+    );
+    assert_eq!(refused("401 Unauthorized", "", "bad t0ken-value"), "answered 401 Unauthorized: bad ***");
+    assert_eq!(refused("302 Found", "Location: /x\r\n", ""), "answered 302 Found");
+    let long = refused("500 Internal Server Error", "", &"x".repeat(500_000));
+    assert!(long.len() < 1200 && long.ends_with("x…"), "{long}");
+    let compressed = refused("200 OK", "Content-Encoding: gzip\r\n", "?");
+    assert!(compressed.contains("compressed (gzip)"), "{compressed}");
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named() {
+    let address = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("has one");
+    let error = output(spec("GET", format!("http://{address}/path?key=value")), json!({})).expect_err("is refused");
+    assert!(error.starts_with(&format!("GET http://{address}: ")), "{error}");
+    assert!(!error.contains("value"), "{error}");
+}
+
+#[test]
+fn an_answer_that_breaks_off_fails() {
+    let truncated = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nabc".to_owned();
+    let server = Server::new(vec![truncated]);
+    let error = output(spec("GET", server.url("/")), json!({})).expect_err("broke off");
+    assert!(error.contains("the answer broke off"), "{error}");
+}
+
+#[test]
+fn headers_take_no_line_breaks() {
+    let declared = HttpSpec {
+        headers: vec![("X-Key".to_owned(), "{{ inputs.key }}".to_owned())],
+        ..spec("GET", "http://127.0.0.1:9/".to_owned())
+    };
+    let error = output(declared, json!({"key": "a\r\nHost: evil"})).expect_err("is refused");
+    assert!(error.starts_with("headers.X-Key: must hold no line break"), "{error}");
+}
+
+#[test]
+fn a_stream_is_told_event_by_event() {
+    let table = [
+        ("text/event-stream", ": hi\n\ndata: a\n\nevent: x\ndata: b\ndata: c\n\ndata: [DONE]\n\n", vec!["a", "b\nc"]),
+        ("text/event-stream; charset=utf-8", "data: [DONE]\n\ndata: more\n\n", vec!["[DONE]", "more"]),
+        ("application/x-ndjson", "{\"a\":1}\n{\"b\":2}\n", vec!["{\"a\":1}", "{\"b\":2}"]),
+    ];
+    for (content_type, body, chunks) in table {
+        let server = Server::new(vec![stream(content_type, body)]);
+        let recorder = Recorder::default();
+        let whole = run(&tool(spec("GET", server.url("/"))), json!({}), &recorder);
+        assert_eq!(whole, Ok(json!(chunks.concat())), "{body}");
+        assert_eq!(recorder.pieces(OutputStream::Text), chunks, "{body}");
+    }
+}
+
+#[test]
+fn stream_text_picks_what_is_told() {
+    let body = [
+        r#"data: {"choices":[{"delta":{"role":"assistant"}}]}"#,
+        r#"data: {"choices":[{"delta":{"content":"Hel"}}]}"#,
+        r#"data: {"choices":[{"delta":{"content":"lo s3cr"}}]}"#,
+        r#"data: {"choices":[{"delta":{"content":"et-1 "}}]}"#,
+        r#"data: {"choices":[{"delta":{"content":null}}]}"#,
+        r#"data: {"choices":[{"delta":{"content":42}}]}"#,
+        r#"data: {"usage":{}}"#,
+        "data: [DONE]\n\n",
+    ]
+    .join("\n\n");
+    let server = Server::new(vec![stream("text/event-stream", &body)]);
+    let declared = HttpSpec {
+        stream_text: Some("{{ event.choices[0].delta.content }}".to_owned()),
+        headers: vec![("X-Api-Key".to_owned(), "s3cret-1".to_owned())],
+        ..spec("POST", server.url("/"))
+    };
+    let recorder = Recorder::default();
+    assert_eq!(run(&tool(declared), json!({}), &recorder), Ok(json!("Hello *** 42")));
+    assert_eq!(recorder.pieces(OutputStream::Text), ["Hel", "lo ", "*** ", "42"]);
+}
+
+#[test]
+fn redirects_are_followed_on_the_same_server_where_allowed() {
+    let answers = || {
+        vec![
+            answer("302 Found", "Location: /b?x#y\r\n", ""),
+            answer("307 Temporary Redirect", "Location: c\r\n", ""),
+            answer("200 OK", "", "there"),
+        ]
+    };
+    let server = Server::new(answers());
+    let declared = HttpSpec { allow_redirects: true, ..spec("POST", server.url("/a")) };
+    assert_eq!(output(declared, json!({"a": 1})), Ok(json!("there")));
+    let lines: Vec<_> = (0..3).map(|_| server.next()).map(|seen| (seen.line, seen.body)).collect();
+    let expected = [("POST /a HTTP/1.1", "{\"a\":1}"), ("GET /b?x HTTP/1.1", ""), ("GET /c HTTP/1.1", "")];
+    assert_eq!(lines, expected.map(|(line, body)| (line.to_owned(), body.to_owned())));
+
+    let server = Server::new(vec![answer("302 Found", "Location: http://example.com/b?secret\r\n", "")]);
+    let declared = HttpSpec { allow_redirects: true, ..spec("GET", server.url("/a")) };
+    let error = output(declared, json!({})).expect_err("is refused");
+    assert!(error.ends_with("redirects to another server, http://example.com"), "{error}");
+
+    let server = Server::new((0..20).map(|_| answer("302 Found", "Location: /a\r\n", "")).collect());
+    let declared = HttpSpec { allow_redirects: true, ..spec("GET", server.url("/a")) };
+    assert_eq!(output(declared, json!({})), Err("more than 10 redirects".to_owned()));
+}
+
+#[test]
+fn calls_share_a_connection() {
+    let server = Server::new((0..3).map(|_| answer("200 OK", "", "1")).collect());
+    let tool = tool(spec("GET", server.url("/")));
+    for _ in 0..3 {
+        assert_eq!(run(&tool, json!({}), &Recorder::default()), Ok(json!(1)));
+        assert_eq!(server.next().connection, 0);
+    }
+}
+
+#[test]
+fn a_flood_is_cut() {
+    let server = Server::new(vec![stream("text/plain", &"x".repeat(10_000_000))]);
+    let Ok(Value::String(text)) = output(spec("GET", server.url("/")), json!({})) else { panic!("a text") };
+    assert!(text.ends_with("[cut here: the output is over 100000 bytes]") && text.len() < 100_100);
+}
+
+#[test]
+fn cancelling_ends_a_call_that_waits_for_its_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let cancel = CancelToken::new();
+    let tool = tool(spec("GET", format!("http://{}/", listener.local_addr().expect("has one"))));
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| call_until(&tool, json!({}), &Recorder::default(), &cancel));
+        let (stream, _) = listener.accept().expect("a connection");
+        let mut stream = BufReader::new(stream);
+        stream.read_line(&mut String::new()).expect("a request");
+        cancel.cancel();
+        assert_eq!(call.join().expect("no panic").expect_err("is cancelled").to_string(), "cancelled");
+        // And the connection is closed, though the server never said a word.
+        stream.read_to_end(&mut Vec::new()).expect("ends");
+    });
+}
+
+#[test]
+fn cancelling_ends_a_call_amid_a_stream_and_later_calls_still_work() {
+    let server = Server::new(vec![
+        answer("200 OK", "Content-Type: text/event-stream\r\n", "data: a\n\n").replace("Length: 9", "Length: 99"),
+        answer("200 OK", "", "1"),
+    ]);
+    let tool = tool(spec("GET", server.url("/")));
+    let cancel = CancelToken::new();
+    let token = cancel.clone();
+    let recorder = Recorder::notifying(move || token.cancel());
+    assert!(call_until(&tool, json!({}), &recorder, &cancel).is_err());
+    assert_eq!(recorder.pieces(OutputStream::Text), ["a"]);
+    assert_eq!(run(&tool, json!({}), &Recorder::default()), Ok(json!(1)));
+}

@@ -1,0 +1,150 @@
+//! Urls with templates, and what redirects make of them. A value filled in can change neither the server that is asked
+//! nor the structure of what it is asked for.
+
+use super::super::is_template;
+use super::super::render::{Place, Scope, Template};
+
+/// A url whose scheme is literal, known to parse.
+///
+/// In its authority, values are letters, digits and `-`: a port or one label, never another domain. In path and query
+/// they are percent-encoded, and none may make a segment `.` or `..`.
+#[derive(Debug)]
+pub(super) struct UrlTemplate {
+    /// `https://example.com:8080`
+    origin: Template,
+    /// Path and query.
+    rest: Template,
+    has_templates: bool,
+}
+
+impl UrlTemplate {
+    pub(super) fn compile(source: &str) -> Result<Self, String> {
+        let after_scheme = strip_scheme(source).ok_or("must begin with `http://` or `https://`")?;
+        let end = source.len() - after_scheme.len() + authority_len(after_scheme);
+        let (origin, rest) = source.split_at(end);
+        if origin.contains('@') {
+            return Err("must hold no credentials; put them into a header".to_owned());
+        }
+        Ok(Self {
+            origin: Template::compile(origin, Place::Authority)?,
+            rest: Template::compile(rest, Place::Url)?,
+            has_templates: is_template(source),
+        })
+    }
+
+    /// Does it hold templates?
+    pub(super) fn has_templates(&self) -> bool {
+        self.has_templates
+    }
+
+    pub(super) fn render(&self, scope: &Scope<'_>) -> Result<String, String> {
+        let rest = self.rest.render(scope)?;
+        let path = rest.split(['?', '#']).next().unwrap_or_default();
+        if self.has_templates && path.split('/').any(|segment| segment == "." || segment == "..") {
+            return Err("a value must not make `.` or `..` of a segment of the path".to_owned());
+        }
+        Ok(self.origin.render(scope)? + &rest)
+    }
+}
+
+fn strip_scheme(url: &str) -> Option<&str> {
+    let strip = |scheme: &str| url.get(..scheme.len())?.eq_ignore_ascii_case(scheme).then(|| &url[scheme.len()..]);
+    strip("http://").or_else(|| strip("https://"))
+}
+
+/// How long the authority at the beginning of `text` is. Tags of templates are part of it, whatever is inside.
+fn authority_len(text: &str) -> usize {
+    let mut at = 0;
+    while let Some(found) = text[at..].find(['/', '?', '#', '{']) {
+        at += found;
+        let close = match text[at..].get(..2) {
+            Some("{{") => "}}",
+            Some("{%") => "%}",
+            Some("{#") => "#}",
+            _ if text[at..].starts_with('{') => "{",
+            _ => return at,
+        };
+        at += text[at..].find(close).map_or(text.len() - at, |end| end + close.len());
+    }
+    text.len()
+}
+
+/// Scheme and authority of a url.
+pub(super) fn origin(url: &str) -> &str {
+    match strip_scheme(url) {
+        Some(rest) => &url[..url.len() - rest.len() + authority_len(rest)],
+        None => url,
+    }
+}
+
+/// Where `location`, as a redirect from `base` gives it, leads.
+pub(super) fn join(base: &str, location: &str) -> String {
+    let location = location.split('#').next().unwrap_or_default();
+    let origin = origin(base);
+    if strip_scheme(location).is_some() {
+        return location.to_owned();
+    }
+    if location.starts_with("//") {
+        let scheme = origin.split("//").next().unwrap_or_default();
+        return format!("{scheme}{location}");
+    }
+    if location.starts_with('/') {
+        return format!("{origin}{location}");
+    }
+    let path = base[origin.len()..].split(['?', '#']).next().unwrap_or_default();
+    let kept = match location.chars().next() {
+        Some('?') | None => path,
+        Some(_) => path.rfind('/').map_or("/", |slash| &path[..=slash]),
+    };
+    format!("{origin}{kept}{location}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_stay_where_they_are_put() {
+        let inputs = json!({"id": "a/b?c", "port": 8080, "tenant": "eu", "host": ".evil.example", "up": ".."});
+        let scope = Scope::inputs(inputs.as_object().expect("an object"));
+        for (source, expected) in [
+            ("http://a.example", Some("http://a.example")),
+            (
+                "HTTPS://a.example/x/{{ inputs.id }}?q={{ inputs.id }}",
+                Some("HTTPS://a.example/x/a%2Fb%3Fc?q=a%2Fb%3Fc"),
+            ),
+            ("http://127.0.0.1:{{ inputs.port }}/x", Some("http://127.0.0.1:8080/x")),
+            ("http://{{ inputs['tenant'] ~ '/'[:0] }}.a.example?x", Some("http://eu.a.example?x")),
+            ("http://a.example{{ inputs.host }}/", None),
+            ("http://a.example{{ inputs.id }}", None),
+            ("http://a.example/x/{{ inputs.up }}/y", None),
+            ("http://a.example/x/{{ inputs.up }}?y", None),
+            ("http://a.example/x?y={{ inputs.up }}", Some("http://a.example/x?y=..")),
+        ] {
+            let rendered = UrlTemplate::compile(source).expect("compiles").render(&scope);
+            assert_eq!(rendered.ok().as_deref(), expected, "{source}");
+        }
+        for bad in ["a.example", "{{ inputs.url }}", "ftp://a", "http://u:p@a/", "http://a/{{ x"] {
+            assert!(UrlTemplate::compile(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_location_is_taken_from_where_it_was_given() {
+        let base = "http://a.example:1/x/y?q#f";
+        for (location, expected) in [
+            ("https://b.example/z", "https://b.example/z"),
+            ("//b.example/z", "http://b.example/z"),
+            ("/z?r#f", "http://a.example:1/z?r"),
+            ("z", "http://a.example:1/x/z"),
+            ("?r", "http://a.example:1/x/y?r"),
+            ("", "http://a.example:1/x/y"),
+        ] {
+            assert_eq!(join(base, location), expected, "{location}");
+        }
+        assert_eq!(join("http://a.example", "z"), "http://a.example/z");
+        assert_eq!(origin(base), "http://a.example:1");
+    }
+}

@@ -1,0 +1,109 @@
+//! The embedding program's way in: broadcasts and plans, from any thread.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crossbeam_channel::bounded;
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::Serialize;
+
+use crate::api::{PlanRequest, Prepared, Purpose, prepare, read_events, refusal};
+use crate::auth::Principal;
+use crate::executor::Context;
+use crate::http::Problem;
+use crate::log::{Answer, Command, LogHandle, ReplyTo};
+use crate::model::{ProjectId, RunId};
+
+/// Broadcasts messages and submits plans. Cheap to clone, good from any thread.
+#[derive(Clone)]
+pub struct Handle {
+    log: LogHandle,
+    context: Arc<Context>,
+    steps_max: usize,
+}
+
+/// Why a broadcast or a plan was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HandleError {
+    /// It was refused, as a call over HTTP would be.
+    Refused(Box<Problem>),
+    /// The server has ended.
+    Ended,
+}
+
+impl fmt::Display for HandleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(problem) => write!(f, "{}: {}", problem.code, problem.detail),
+            Self::Ended => f.write_str("the server has ended"),
+        }
+    }
+}
+
+impl std::error::Error for HandleError {}
+
+impl From<Problem> for HandleError {
+    fn from(problem: Problem) -> Self {
+        Self::Refused(Box::new(problem))
+    }
+}
+
+impl Handle {
+    pub(super) fn new(log: LogHandle, context: Arc<Context>, steps_max: usize) -> Self {
+        Self { log, context, steps_max }
+    }
+
+    /// Broadcasts a message, `{"type": ..., "payload": {...}}`, to everyone who watches `project`; its `seq`. It is in the
+    /// log when this returns. An array of them is kept all or nothing; the `seq` is the first one's.
+    ///
+    /// # Errors
+    /// As `POST .../events`, or where the server has ended.
+    pub fn broadcast(&self, project: &ProjectId, message: &impl Serialize) -> Result<u64, HandleError> {
+        let body = serde_json::to_vec(message).map_err(|error| Problem::new(400, "invalid_json", error.to_string()))?;
+        let events = read_events(&body, true)?;
+        let project = project.clone();
+        match self.ask(|reply| Command::Publish { project, events, reply })? {
+            Answer::Published { first_seq, .. } => Ok(first_seq),
+            answer => Err(unexpected(answer)),
+        }
+    }
+
+    /// Submits a plan, bare or wrapped as `{"plan": ..., "inputs": ..., "runId": ...}`; the run's id. The run is in the log
+    /// when this returns.
+    ///
+    /// # Errors
+    /// As `POST .../workflows`, or where the server has ended.
+    pub fn submit(&self, project: &ProjectId, plan: &impl Serialize) -> Result<RunId, HandleError> {
+        let body = serde_json::to_vec(plan).map_err(|error| Problem::new(400, "invalid_json", error.to_string()))?;
+        let mut bits = [0; 16];
+        SystemRandom::new().fill(&mut bits).map_err(|_| Problem::internal("the system gives no random numbers"))?;
+        let request = PlanRequest {
+            body,
+            purpose: Purpose::Run(project.clone()),
+            idempotency_key: None,
+            principal: Principal::anyone(),
+        };
+        let prepared = prepare(request, &self.context, self.steps_max, RunId::from_random(bits))?;
+        let Prepared::Run(submission) = prepared else {
+            return Err(Problem::internal("a plan to be run was only checked").into());
+        };
+        let run = submission.run.clone();
+        match self.ask(|reply| Command::Submit { submission, reply })? {
+            Answer::Accepted { .. } => Ok(run),
+            answer => Err(unexpected(answer)),
+        }
+    }
+
+    fn ask(&self, command: impl FnOnce(ReplyTo) -> Command) -> Result<Answer, HandleError> {
+        let (answer, answered) = bounded(1);
+        self.log.send(vec![command(ReplyTo::Caller(answer))]).map_err(|_| HandleError::Ended)?;
+        answered.recv().map_err(|_| HandleError::Ended)
+    }
+}
+
+fn unexpected(answer: Answer) -> HandleError {
+    match answer {
+        Answer::Refused(refused) => refusal(&refused).into(),
+        answer => Problem::internal(format!("the log answered {answer:?}")).into(),
+    }
+}

@@ -1,0 +1,65 @@
+//! The intake: a thread that reads and checks plans, so that a large one keeps neither the loop nor the runs waiting.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::inbox::{Inbox, InboxSender};
+use crate::api::{PlanRequest, Prepared, prepare};
+use crate::executor::Context;
+use crate::http::Response;
+use crate::log::{Command, LogHandle, ReplyTo};
+use crate::model::RunId;
+
+/// Plans that may wait to be checked; one more is refused with 429. Each is a body of at most `limits.body_bytes`.
+const WAITING_PLANS_MAX: usize = 256;
+
+/// Plans that are handed to the log together.
+const BATCH_MAX: usize = 64;
+
+/// A plan, and who waits for the answer.
+pub(super) struct Work {
+    pub(super) to: u64,
+    pub(super) request: PlanRequest,
+}
+
+/// What the intake works with.
+pub(super) struct Intake {
+    pub(super) context: Arc<Context>,
+    pub(super) steps_max: usize,
+    pub(super) log: LogHandle,
+    pub(super) inbox: InboxSender,
+    pub(super) random: fn() -> [u8; 16],
+}
+
+impl Intake {
+    /// Starts the thread. It ends when its sender is gone.
+    pub(super) fn start(self) -> std::io::Result<(Sender<Work>, JoinHandle<()>)> {
+        let (sender, receiver) = bounded(WAITING_PLANS_MAX);
+        let thread = thread::Builder::new().name("intake".into()).spawn(move || self.run(&receiver))?;
+        Ok((sender, thread))
+    }
+
+    fn run(self, work: &Receiver<Work>) {
+        while let Ok(first) = work.recv() {
+            let waiting = std::iter::once(first).chain(work.try_iter().take(BATCH_MAX - 1));
+            let commands: Vec<Command> = waiting.filter_map(|work| self.take(work)).collect();
+            if !commands.is_empty() && self.log.send(commands).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// What the log is to be told of a plan; nothing where it is answered here.
+    fn take(&self, Work { to, request }: Work) -> Option<Command> {
+        let made_up = RunId::from_random((self.random)());
+        let response = match prepare(request, &self.context, self.steps_max, made_up) {
+            Ok(Prepared::Run(submission)) => return Some(Command::Submit { submission, reply: ReplyTo::Loop(to) }),
+            Ok(Prepared::Checked(response)) => response,
+            Err(problem) => Response::from(problem),
+        };
+        self.inbox.send(Inbox::Answer(to, Box::new(response)));
+        None
+    }
+}
