@@ -51,7 +51,7 @@ pub enum Command {
 }
 
 /// Names one call of a tool; never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct CallId(u64);
 
 /// One call of a tool, for a worker.

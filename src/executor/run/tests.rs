@@ -73,7 +73,7 @@ impl Stage {
     /// The messages since the last call, in short.
     fn log(&mut self) -> Vec<String> {
         let records = std::mem::take(&mut self.effects.records);
-        records.iter().map(|record| in_short(record)).collect()
+        records.iter().map(in_short).collect()
     }
 
     fn last(&self) -> &RunEventKind {
