@@ -1,8 +1,8 @@
 //! The worker threads: each makes one attempt at a time and tells the executor how it went.
 //!
-//! The jobs' channel holds as many as there are workers, and the scheduler hands out no more than are free, so sending never
-//! blocks. The reports' channel is bounded too; a worker whose tool floods it waits there for the executor, and the executor
-//! for the log.
+//! The jobs' channel holds as many as there are workers, and the scheduler hands out no more than are free, so sending
+//! never blocks. The reports' channel is bounded too; a worker whose tool floods it waits there for the executor, and
+//! the executor for the log.
 
 use std::any::Any;
 use std::io;
@@ -22,8 +22,8 @@ use crate::model::OutputStream;
 /// The largest piece of live output in one report. With 1,024 reports in the channel at most 16 MiB wait there.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
 
-/// Starts `workers` threads that report to `reports`. They end when the sender that comes back is dropped, each when its
-/// call is over.
+/// Starts `workers` threads that report to `reports`. They end when the sender that comes back is dropped, each when
+/// its call is over.
 ///
 /// # Errors
 /// Where the system grants no thread more.

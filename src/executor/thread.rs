@@ -1,8 +1,8 @@
-//! The executor's thread: the shell that feeds the [`Scheduler`] commands, reports and the time, and carries out what comes
-//! of it.
+//! The executor's thread: the shell that feeds the [`Scheduler`] commands, reports and the time, and carries out what
+//! comes of it.
 //!
-//! A turn takes everything that waits, reads the clock once, hands all records to the log as one batch, and only then lets
-//! workers begin, so that an attempt the log knows nothing of was never made.
+//! A turn takes everything that waits, reads the clock once, hands all records to the log as one batch, and only then
+//! lets workers begin, so that an attempt the log knows nothing of was never made.
 
 use std::io;
 use std::sync::Arc;
@@ -31,9 +31,9 @@ pub struct Executor {
 
 /// Tells an executor what to do; clones speak to the same one. Nothing here blocks.
 ///
-/// The channel behind it has no bound of its own: whoever accepts runs has bounded them before (`limits.queued_runs`), and a
-/// sender that blocked here could wait for an executor that waits for the log that waits for the sender. Once the executor
-/// has stopped, what it is told is lost; the next start resumes from the log.
+/// The channel behind it has no bound of its own: whoever accepts runs has bounded them before (`limits.queued_runs`),
+/// and a sender that blocked here could wait for an executor that waits for the log that waits for the sender. Once the
+/// executor has stopped, what it is told is lost; the next start resumes from the log.
 #[derive(Clone)]
 pub struct ExecutorHandle {
     commands: Sender<Command>,
@@ -64,7 +64,8 @@ impl Executor {
         self.handle.clone()
     }
 
-    /// Waits until a [shutdown](ExecutorHandle::shutdown) is through. Workers whose tool ignores its cancel are left behind.
+    /// Waits until a [shutdown](ExecutorHandle::shutdown) is through. Workers whose tool ignores its cancel are left
+    /// behind.
     pub fn join(self) {
         if self.thread.join().is_err() {
             log::error!("the executor's thread panicked");

@@ -1,5 +1,5 @@
-//! Scenarios: each sentence of the contract that a run keeps, played by hand. The log of a scenario is what its messages say
-//! in short, one line each.
+//! Scenarios: each sentence of the contract that a run keeps, played by hand. The log of a scenario is what its
+//! messages say in short, one line each.
 
 use serde_json::{Value, json};
 
