@@ -1,7 +1,7 @@
 //! Runs plans: state machines of runs, the worker pool, and the tools that steps call.
 //!
-//! [`Run`](run::Run) and [`Scheduler`](scheduler::Scheduler) are pure: inputs and `now` go in, records, jobs and cancels
-//! come out. [`Executor`] and the pool are the shells around them that own threads and the clock.
+//! [`Run`](run::Run) and [`Scheduler`](scheduler::Scheduler) are pure: inputs and `now` go in, records, jobs and
+//! cancels come out. [`Executor`] and the pool are the shells around them that own threads and the clock.
 
 pub mod check;
 mod context;

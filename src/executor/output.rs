@@ -1,8 +1,8 @@
 //! Joins a step's live output into few messages: bounded in rate, in size and in memory, whole characters always.
 //!
 //! A slow step's output goes out as it comes. A fast one's is joined per stream, and a stream's oldest text is left out
-//! where a message can't hold it all: who follows a tail wants the newest. The streams take turns, longest waiting first.
-//! Pure: `now` is passed in.
+//! where a message can't hold it all: who follows a tail wants the newest. The streams take turns, longest waiting
+//! first. Pure: `now` is passed in.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,7 +18,8 @@ const MESSAGES_MAX: usize = 10;
 /// See [`MESSAGES_MAX`].
 const RATE_WINDOW: Duration = Duration::from_secs(1);
 
-/// The pace while a step runs: 8 a second, so that 2 of the 10 are left for what pends on stdout and stderr when it ends.
+/// The pace while a step runs: 8 a second, so that 2 of the 10 are left for what pends on stdout and stderr when it
+/// ends.
 const PACE: Duration = Duration::from_millis(125);
 
 /// How long a stream's text may grow before its oldest part is dropped. Twice the chunk, so that dropping, which moves

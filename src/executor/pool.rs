@@ -1,8 +1,8 @@
 //! The worker threads: each makes one attempt at a time and tells the executor how it went.
 //!
-//! The jobs' channel holds as many as there are workers, and the scheduler hands out no more than are free, so sending never
-//! blocks. The reports' channel is bounded too; a worker whose tool floods it waits there for the executor, and the executor
-//! for the log.
+//! The jobs' channel holds as many as there are workers, and the scheduler hands out no more than are free, so sending
+//! never blocks. The reports' channel is bounded too; a worker whose tool floods it waits there for the executor, and
+//! the executor for the log.
 
 use std::any::Any;
 use std::io;
@@ -22,8 +22,8 @@ use crate::model::OutputStream;
 /// The largest piece of live output in one report. With 1,024 reports in the channel at most 16 MiB wait there.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
 
-/// Starts `workers` threads that report to `reports`. They end when the sender that comes back is dropped, each when its
-/// call is over.
+/// Starts `workers` threads that report to `reports`. They end when the sender that comes back is dropped, each when
+/// its call is over.
 ///
 /// # Errors
 /// Where the system grants no thread more.
@@ -105,5 +105,92 @@ impl OutputSink for Reporter<'_> {
         for piece in bytes.chunks(PIECE_BYTES_MAX) {
             let _ = self.reports.send(Report::Output { call: self.call, stream, bytes: piece.to_vec() });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::executor::run::{Effects, Run};
+    use crate::executor::testing::{context_with, new_run, plan};
+    use crate::executor::tool::ToolError;
+    use crate::model::{Now, Plan};
+
+    /// Does what its inputs say.
+    struct Puppet;
+
+    impl Tool for Puppet {
+        fn call(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
+            match call.inputs.get("do").and_then(Value::as_str) {
+                Some("panic") => panic!("at step {}", call.step),
+                Some("write") => call.output.write(OutputStream::Stdout, &[b'x'; PIECE_BYTES_MAX + 1]),
+                Some(text) => return Err(ToolError::new(text)),
+                None => {}
+            }
+            Ok(Outcome::Output(json!(call.attempt)))
+        }
+    }
+
+    fn launches(context: &Arc<Context>, plan: Plan) -> Vec<Launch> {
+        let mut run = Run::new(new_run("r", plan), context.clone());
+        let mut effects = Effects::default();
+        run.start(Now::default(), &mut effects);
+        std::iter::from_fn(|| run.take(Now::default(), &mut effects)).collect()
+    }
+
+    /// What comes of each of these inputs, on one worker, one after another.
+    fn work_through(cases: &[(&str, Value)]) -> Vec<Result<Outcome, AttemptError>> {
+        let context = context_with(|registry| registry.insert("puppet", Puppet));
+        let names: Vec<_> = (0..cases.len()).map(|at| format!("s{at}")).collect();
+        let mut plan = plan(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        for (step, (tool, inputs)) in plan.steps.iter_mut().zip(cases) {
+            step.tool = (*tool).into();
+            step.inputs = inputs.as_object().cloned().unwrap_or_default();
+        }
+        let (reports, reported) = bounded(8);
+        let jobs = spawn(1, &context, &reports).expect("a thread");
+        let mut results = Vec::new();
+        for launch in launches(&context, plan) {
+            jobs.send(Job { call: CallId::default(), launch }).expect("a worker");
+            results.extend(reported.iter().find_map(|report| match report {
+                Report::Finished { result, .. } => Some(result),
+                Report::Output { bytes, .. } => {
+                    assert!(bytes.len() <= PIECE_BYTES_MAX);
+                    None
+                }
+            }));
+        }
+        results
+    }
+
+    #[test]
+    fn a_worker_outlives_whatever_its_attempts_come_to() {
+        let passing = |text: &str| Err(AttemptError::Passing(text.to_owned()));
+        let lasting = |text: &str| Err(AttemptError::Lasting(text.to_owned()));
+        let table = [
+            ("puppet", json!({"do": "panic"}), passing("the tool panicked: at step s0")),
+            ("puppet", json!({"do": "refuse"}), passing("refuse")),
+            ("puppet", json!({"do": "write"}), Ok(Outcome::Output(json!(1)))),
+            ("echo", json!({"x": "$nobody"}), lasting("nobody is undefined")),
+            ("echo", json!({"refused": 1}), lasting("the tool refuses its inputs: refused: is not welcome")),
+            ("nothing", json!({}), lasting("there is no tool nothing")),
+            ("echo", json!({"x": 1}), Ok(Outcome::Output(json!({"x": 1})))),
+        ];
+        let cases: Vec<_> = table.iter().map(|(tool, inputs, _)| (*tool, inputs.clone())).collect();
+        let expected: Vec<_> = table.into_iter().map(|(_, _, result)| result).collect();
+        assert_eq!(work_through(&cases), expected);
+    }
+
+    #[test]
+    fn an_attempt_that_was_cancelled_before_it_began_is_not_made() {
+        let context = context_with(|registry| registry.insert("puppet", Puppet));
+        let launch = launches(&context, plan(&["a"])).remove(0);
+        launch.cancel.cancel();
+        let (reports, reported) = bounded(1);
+        let jobs = spawn(1, &context, &reports).expect("a thread");
+        jobs.send(Job { call: CallId::default(), launch }).expect("a worker");
+        assert!(matches!(reported.recv(), Ok(Report::Finished { result: Err(AttemptError::Passing(_)), .. })));
     }
 }

@@ -1,10 +1,10 @@
-//! One run, from its first message to its last. Pure: no clock, no thread, no channel; `now` is passed in and what is to be
-//! done comes out as [`Effects`].
+//! One run, from its first message to its last. Pure: no clock, no thread, no channel; `now` is passed in and what is
+//! to be done comes out as [`Effects`].
 //!
-//! Every message goes through one door, which folds it into the [`RunState`] that it is also read from; beside that the run
-//! holds only what no message tells: clocks, whole outputs, and which steps a worker has. It never asks for more than one
-//! deadline, holds its ready steps until a scheduler [takes](Run::take) them, and ignores reports of attempts that it has
-//! given up.
+//! Every message goes through one door, which folds it into the [`RunState`] that it is also read from; beside that the
+//! run holds only what no message tells: clocks, whole outputs, and which steps a worker has. It never asks for more
+//! than one deadline, holds its ready steps until a scheduler [takes](Run::take) them, and ignores reports of attempts
+//! that it has given up.
 
 mod attempt;
 mod cut;
@@ -36,8 +36,8 @@ use ending::Abort;
 pub use resume::ResumedRun;
 use step::{Live, Phase, Stopwatch};
 
-/// How long an attempt that was asked to end may ignore it before its step goes on without it: the 5 s between a command's
-/// SIGTERM and SIGKILL, and 2 s for the rest.
+/// How long an attempt that was asked to end may ignore it before its step goes on without it: the 5 s between a
+/// command's SIGTERM and SIGKILL, and 2 s for the rest.
 pub const ABANDON_AFTER: Duration = Duration::from_secs(7);
 
 /// The error of a step that was running when the server stopped and must not run twice.

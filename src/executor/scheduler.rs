@@ -1,9 +1,9 @@
-//! All runs, the line of those that want a worker, and who has one. Pure: commands, reports and `now` go in, [`Actions`]
-//! come out; the [shell](super::Executor) feeds it and acts.
+//! All runs, the line of those that want a worker, and who has one. Pure: commands, reports and `now` go in,
+//! [`Actions`] come out; the [shell](super::Executor) feeds it and acts.
 //!
-//! Runs take turns: each turn hands one step of one run to a worker, so that a run of 10,000 steps delays another by one
-//! step and no more. A worker counts as busy until it reports, also where its run no longer waits for it. How a step moves
-//! is the [run's](super::run::Run) business; here is only where its reports go.
+//! Runs take turns: each turn hands one step of one run to a worker, so that a run of 10,000 steps delays another by
+//! one step and no more. A worker counts as busy until it reports, also where its run no longer waits for it. How a
+//! step moves is the [run's](super::run::Run) business; here is only where its reports go.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use super::run::{ABANDON_AFTER, AttemptError, Effects, Launch, NewRun, ResumedRu
 use super::tool::{CancelToken, Outcome};
 use crate::model::{Now, OutputStream, ProjectId, Record, RunId, RunStatus};
 
-/// How many ready steps are looked at in one [turn](Scheduler::turn). Each may evaluate a condition; with more of them the
-/// thread comes back for the rest after it has looked at what came in.
+/// How many ready steps are looked at in one [turn](Scheduler::turn). Each may evaluate a condition; with more of them
+/// the thread comes back for the rest after it has looked at what came in.
 const PICKS_PER_TURN_MAX: usize = 256;
 
 /// How many waiting runs begin in one [turn](Scheduler::turn).
@@ -26,8 +26,8 @@ const BEGINNINGS_PER_TURN_MAX: usize = 256;
 pub struct Settings {
     /// Tool calls at a time.
     pub workers: usize,
-    /// Runs between their first message and their last. More wait, first come, first served; how many may, the log decides
-    /// before it accepts one.
+    /// Runs between their first message and their last. More wait, first come, first served; how many may, the log
+    /// decides before it accepts one.
     pub active_runs_max: usize,
     /// What attempts get at a shutdown before they are cancelled.
     pub grace: Duration,
@@ -51,7 +51,7 @@ pub enum Command {
 }
 
 /// Names one call of a tool; never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct CallId(u64);
 
 /// One call of a tool, for a worker.

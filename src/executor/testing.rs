@@ -1,4 +1,5 @@
-//! What the executor's tests share: plans made from few words, a stand-in for the engine of expressions, random numbers.
+//! What the executor's tests share: plans made from few words, a stand-in for the engine of expressions, random
+//! numbers.
 
 use std::sync::Arc;
 
@@ -38,8 +39,8 @@ pub fn step_id(text: &str) -> StepId {
     StepId::parse(text).expect("a step id")
 }
 
-/// A plan out of lines like `deploy: build test`, dependencies first. Steps call the tool `echo`, and reference all their
-/// dependencies.
+/// A plan out of lines like `deploy: build test`, dependencies first. Steps call the tool `echo`, and reference all
+/// their dependencies.
 pub fn plan(lines: &[&str]) -> Plan {
     let mut steps: Vec<Step> = Vec::new();
     for line in lines {

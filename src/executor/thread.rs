@@ -1,13 +1,13 @@
-//! The executor's thread: the shell that feeds the [`Scheduler`] commands, reports and the time, and carries out what comes
-//! of it.
+//! The executor's thread: the shell that feeds the [`Scheduler`] commands, reports and the time, and carries out what
+//! comes of it.
 //!
-//! A turn takes everything that waits, reads the clock once, hands all records to the log as one batch, and only then lets
-//! workers begin, so that an attempt the log knows nothing of was never made.
+//! A turn takes everything that waits, reads the clock once, hands all records to the log as one batch, and only then
+//! lets workers begin, so that an attempt the log knows nothing of was never made.
 
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, bounded, unbounded};
 
@@ -31,9 +31,9 @@ pub struct Executor {
 
 /// Tells an executor what to do; clones speak to the same one. Nothing here blocks.
 ///
-/// The channel behind it has no bound of its own: whoever accepts runs has bounded them before (`limits.queued_runs`), and a
-/// sender that blocked here could wait for an executor that waits for the log that waits for the sender. Once the executor
-/// has stopped, what it is told is lost; the next start resumes from the log.
+/// The channel behind it has no bound of its own: whoever accepts runs has bounded them before (`limits.queued_runs`),
+/// and a sender that blocked here could wait for an executor that waits for the log that waits for the sender. Once the
+/// executor has stopped, what it is told is lost; the next start resumes from the log.
 #[derive(Clone)]
 pub struct ExecutorHandle {
     commands: Sender<Command>,
@@ -64,7 +64,8 @@ impl Executor {
         self.handle.clone()
     }
 
-    /// Waits until a [shutdown](ExecutorHandle::shutdown) is through. Workers whose tool ignores its cancel are left behind.
+    /// Waits until a [shutdown](ExecutorHandle::shutdown) is through. Workers whose tool ignores its cancel are left
+    /// behind.
     pub fn join(self) {
         if self.thread.join().is_err() {
             log::error!("the executor's thread panicked");
@@ -173,10 +174,110 @@ impl<R: FnMut(Vec<Record>)> Shell<R> {
     }
 
     fn now(&self) -> Now {
-        Now { mono: self.elapsed(), wall: Timestamp::from(SystemTime::now()) }
+        Now { mono: self.origin.elapsed(), wall: Timestamp::from(SystemTime::now()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::executor::testing::{context, context_with, new_run, plan};
+    use crate::executor::tool::{Call, Outcome, Tool, ToolError};
+    use crate::model::{OutputStream, RunEvent, RunEventKind};
+
+    fn settings(workers: usize) -> Settings {
+        Settings { workers, active_runs_max: 8, grace: Duration::ZERO }
     }
 
-    fn elapsed(&self) -> Duration {
-        self.origin.elapsed()
+    fn executor(context: Arc<Context>) -> (Executor, Receiver<Record>) {
+        let (sender, records) = unbounded();
+        let hand_over = move |batch: Vec<Record>| {
+            assert!(!batch.is_empty());
+            batch.into_iter().for_each(|record| drop(sender.send(record)));
+        };
+        (Executor::start(settings(2), context, hand_over).expect("threads"), records)
+    }
+
+    fn events(records: &Receiver<Record>) -> impl Iterator<Item = RunEvent> + '_ {
+        records.iter().filter_map(|record| match record {
+            Record::Event { event, .. } => Some(event),
+            Record::Output { .. } | Record::Whole { .. } => None,
+        })
+    }
+
+    /// Says that it has begun, and ends when it is cancelled.
+    struct Patient {
+        begun: Sender<()>,
+    }
+
+    impl Tool for Patient {
+        fn call(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
+            call.output.write(OutputStream::Text, b"waiting");
+            let _ = self.begun.send(());
+            let fd = call.cancel.wake_fd().map_err(|error| error.to_string())?;
+            let mut fds = [rustix::event::PollFd::from_borrowed_fd(fd, rustix::event::PollFlags::IN)];
+            rustix::event::poll(&mut fds, None).map_err(|error| error.to_string())?;
+            Err("cancelled".into())
+        }
+    }
+
+    fn patient_run(context_of: Sender<()>) -> (Executor, Receiver<Record>) {
+        let (executor, records) = executor(context_with(|registry| {
+            registry.insert("patient", Patient { begun: context_of });
+        }));
+        let mut waits = plan(&["a"]);
+        waits.steps[0].tool = "patient".into();
+        executor.handle().start(new_run("r", waits));
+        (executor, records)
+    }
+
+    #[test]
+    fn a_plan_runs_to_its_end() {
+        let (executor, records) = executor(context());
+        let mut three = plan(&["a", "b: a", "c: b"]);
+        for (step, input) in three.steps.iter_mut().zip([json!(1), json!("$a"), json!("$b")]) {
+            step.inputs.insert("x".to_owned(), input);
+        }
+        executor.handle().start(new_run("r", three));
+        let last = events(&records).find(RunEvent::is_last).expect("a last message");
+        let RunEventKind::Completed(completed) = last.kind else { panic!("not completed: {last:?}") };
+        assert_eq!(completed.outputs["c"], json!({"x": {"x": {"x": 1}}}), "outputs flow on");
+        executor.handle().shutdown();
+        executor.join();
+    }
+
+    #[test]
+    fn a_cancel_reaches_a_tool_that_runs() {
+        let (begun, has_begun) = bounded(1);
+        let (executor, records) = patient_run(begun);
+        has_begun.recv().expect("it begins");
+        let run = new_run("r", plan(&["a"]));
+        executor.handle().cancel(run.project, run.run);
+        let types: Vec<_> = events(&records).map(|event| event.message_type()).take(7).collect();
+        let expected = ["started", "level_started", "progress", "step_output", "progress", "level_completed", "failed"];
+        assert_eq!(types, expected.map(|kind| format!("workflow_{kind}")));
+        executor.handle().shutdown();
+        executor.join();
+    }
+
+    #[test]
+    fn a_shutdown_cancels_what_outlasts_its_grace_and_leaves_the_run_open() {
+        let (begun, has_begun) = bounded(1);
+        let (executor, records) = patient_run(begun);
+        has_begun.recv().expect("it begins");
+        executor.handle().shutdown();
+        executor.join();
+        assert!(!events(&records).any(|event| event.is_last()), "the next start goes on with it");
+    }
+
+    #[test]
+    fn the_end_of_the_last_handle_is_a_shutdown() {
+        let (executor, records) = executor(context());
+        drop(executor);
+        assert!(records.recv().is_err(), "the thread has let go of its log");
     }
 }

@@ -9,8 +9,8 @@ use crate::executor::tool::{CancelToken, Outcome};
 use crate::model::{Now, OutputStream, Record, Step, StepUpdate};
 
 impl Run {
-    /// Hands the next ready step to a worker that is free. `None` where no step was ready, or where the one that was turned
-    /// out not to run: ask again while [`has_ready`](Self::has_ready).
+    /// Hands the next ready step to a worker that is free. `None` where no step was ready, or where the one that was
+    /// turned out not to run: ask again while [`has_ready`](Self::has_ready).
     pub fn take(&mut self, now: Now, out: &mut Effects) -> Option<Launch> {
         let rank = self.ready.pop_first()?;
         let step = self.plan.levels[self.level()][rank];

@@ -1,7 +1,7 @@
 //! How a run goes on after a crash or a restart: from its plan, the fold of its messages, and its whole outputs.
 //!
-//! Any prefix of a run's messages is a state to resume from; the log may end anywhere. A step that was running is run again
-//! as a further attempt, at least once, unless its tool forbids it.
+//! Any prefix of a run's messages is a state to resume from; the log may end anywhere. A step that was running is run
+//! again as a further attempt, at least once, unless its tool forbids it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ pub struct ResumedRun {
     pub new: NewRun,
     /// The fold of its messages.
     pub state: RunState,
-    /// The whole outputs of the steps whose messages hold only the beginning. A template that names one which is missing
-    /// here finds it undefined.
+    /// The whole outputs of the steps whose messages hold only the beginning. A template that names one which is
+    /// missing here finds it undefined.
     pub whole_outputs: HashMap<StepId, Arc<Value>>,
     /// Someone had asked for its end.
     pub cancelled: bool,

@@ -1,5 +1,6 @@
-//! Random plans, played by random workers on a virtual clock, with cancels, timeouts and crashes at any message. Whatever
-//! happens, the messages keep what the contract guarantees: [`check_sequence`] follows them with a model of its own.
+//! Random plans, played by random workers on a virtual clock, with cancels, timeouts and crashes at any message.
+//! Whatever happens, the messages keep what the contract guarantees: [`check_sequence`] follows them with a model of
+//! its own.
 //!
 //! `STEPCAST_SEED=n` plays one seed alone.
 

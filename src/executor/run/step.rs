@@ -40,8 +40,8 @@ pub(super) enum Phase {
     Queued,
     /// A worker has it. May go on to any other, or end.
     Calling { cancel: CancelToken, timeout: Option<Deadline> },
-    /// A worker has it and was asked to give it up. Ends, or after a timeout goes on to `Retrying`, when the worker does or
-    /// at `until`, whichever comes first.
+    /// A worker has it and was asked to give it up. Ends, or after a timeout goes on to `Retrying`, when the worker
+    /// does or at `until`, whichever comes first.
     Leaving { cancel: CancelToken, until: Duration, why: Leave },
     /// Its attempt went well and counts as done at `until`. Ends, or after a timeout goes on to `Retrying`.
     Delaying { until: Duration, timeout: Option<Deadline>, output: Value },

@@ -1,5 +1,5 @@
-//! Scenarios: each sentence of the contract that a run keeps, played by hand. The log of a scenario is what its messages say
-//! in short, one line each.
+//! Scenarios: each sentence of the contract that a run keeps, played by hand. The log of a scenario is what its
+//! messages say in short, one line each.
 
 use serde_json::{Value, json};
 
@@ -73,7 +73,7 @@ impl Stage {
     /// The messages since the last call, in short.
     fn log(&mut self) -> Vec<String> {
         let records = std::mem::take(&mut self.effects.records);
-        records.iter().map(|record| in_short(record)).collect()
+        records.iter().map(in_short).collect()
     }
 
     fn last(&self) -> &RunEventKind {
