@@ -1,3 +1,12 @@
 //! The `stepcast` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+use stepcast::cli;
+
+fn main() -> ExitCode {
+    match cli::args::parse(std::env::args_os()) {
+        Ok(command) => cli::execute(command),
+        Err(error) => error.exit(),
+    }
+}

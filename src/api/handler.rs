@@ -9,7 +9,7 @@ use serde_json::json;
 use super::publish::read_events;
 use super::query::Parameters;
 use super::render::Render;
-use super::{Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, Route, read_json};
+use super::{Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, Route, read_json_object};
 use crate::auth::{
     AuthError, IdSigner, Origins, Principal, Projects, Scope, TicketBook, TicketKey, TicketNote, Verdict, Verifier,
     bearer,
@@ -203,7 +203,7 @@ impl Api {
         }
         let principal = self.principal(request, facts)?;
         let is_empty = request.body.iter().all(u8::is_ascii_whitespace);
-        let wanted: Wanted = if is_empty { Wanted::default() } else { read_json(json_body(request)?)? };
+        let wanted: Wanted = if is_empty { Wanted::default() } else { read_json_object(json_body(request)?)? };
         let project = wanted.project_id.as_ref();
         let nonce = (self.random)();
         let ticket = self.settings.ticket_key.issue(&principal, project, facts.now.wall, nonce);

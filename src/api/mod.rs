@@ -151,3 +151,17 @@ pub(crate) fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Pro
         _ => Problem::new(400, "invalid_json", error.to_string()),
     })
 }
+
+/// Reads a body as a JSON object. Structs could be read from arrays too, which no caller means.
+///
+/// # Errors
+/// As [`read_json`].
+pub(crate) fn read_json_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
+    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'{') | None => read_json(body),
+        Some(_) => {
+            read_json::<serde::de::IgnoredAny>(body)?;
+            Err(Problem::new(422, "invalid_body", "expected a JSON object"))
+        }
+    }
+}

@@ -85,6 +85,7 @@ mod tests {
             (r#"{"type":"a","payload":[]}"#, Err((422, "invalid_event"))),
             (r#"{"payload":{}}"#, Err((422, "invalid_event"))),
             ("\"text\"", Err((422, "invalid_body"))),
+            (r#"[["a",{}]]"#, Err((422, "invalid_body"))),
             (r#"{"type":"workflow_completed","payload":{}}"#, Err((403, "reserved_type"))),
             (r#"[{"type":"a","payload":{}},{"type":"stream_x","payload":{}}]"#, Err((403, "reserved_type"))),
         ] {

@@ -1,7 +1,53 @@
 //! The commands: what `stepcast serve`, `run`, `check`, `token` and `demo` do.
 
 pub mod args;
+mod check;
+mod demo;
+mod error;
+mod follow;
 pub mod logging;
+mod plan_file;
 pub mod progress;
+mod run;
+mod serve;
 mod text;
 pub mod token;
+
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+pub use error::CommandError;
+
+use self::args::{Command, Settings};
+use self::token::TokenRequest;
+use crate::config::Config;
+use crate::model::Timestamp;
+
+/// Carries out a command; what the program exits with.
+pub fn execute(command: Command) -> ExitCode {
+    let result = match command {
+        Command::Serve { settings, insecure } => serve::serve(settings, insecure),
+        Command::Run { settings, plan, inputs, json } => run::run(settings, &plan, inputs, json),
+        Command::Check { settings, plan } => check::check(settings, &plan),
+        Command::Token { settings, request } => token(settings, &request),
+        Command::Demo { settings } => demo::demo(settings),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("stepcast: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn token(settings: Settings, request: &TokenRequest) -> Result<ExitCode, CommandError> {
+    let config = load(settings)?;
+    let secret = config.signing_secret()?.expose().as_bytes();
+    println!("{}", request.sign(Timestamp::from(SystemTime::now()), secret)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The settings of a command that keeps no log: what there is to warn of goes to stderr.
+fn load(settings: Settings) -> Result<Config, CommandError> {
+    let loaded = settings.load()?;
+    loaded.warnings.iter().for_each(|warning| eprintln!("stepcast: {warning}"));
+    Ok(loaded.config)
+}

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
+use crate::auth::{KeyError, Projects, Rights, Scopes, sign_hs256};
 use crate::config::units::parse_duration;
 use crate::model::{ProjectId, Timestamp};
 
@@ -30,24 +29,20 @@ pub struct TokenRequest {
 }
 
 impl TokenRequest {
-    /// The token's claims, issued at `now`. `*` beside other projects stands for them too.
-    pub fn claims(&self, now: Timestamp) -> Value {
-        let all = self.projects.iter().any(|project| project == ALL_PROJECTS);
-        let projects = if all { vec![ALL_PROJECTS.to_owned()] } else { without_repeats(&self.projects) };
-        let issued = now.as_secs();
-        json!({
-            "sub": self.sub,
-            "iat": issued,
-            "exp": issued.saturating_add(self.ttl.as_secs()),
-            "projects": projects,
-            "scope": without_repeats(&self.scope).join(" "),
-        })
+    /// The token, good from `now` on and signed with `secret`. `*` beside other projects stands for them too.
+    ///
+    /// # Errors
+    /// Where the secret is too short.
+    pub fn sign(&self, now: Timestamp, secret: &[u8]) -> Result<String, KeyError> {
+        let expires_at = now.plus_millis(u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX));
+        let is_for_all = self.projects.iter().any(|project| project == ALL_PROJECTS);
+        let projects = match is_for_all {
+            true => Projects::All,
+            false => Projects::only(self.projects.iter().filter_map(|id| ProjectId::parse(id).ok())),
+        };
+        let rights = Rights { scopes: Scopes::parse(&self.scope.join(" ")), projects };
+        sign_hs256(&self.sub, expires_at, &rights, secret)
     }
-}
-
-fn without_repeats(names: &[String]) -> Vec<String> {
-    let is_first = |(at, name): &(usize, &String)| !names[..*at].contains(name);
-    names.iter().enumerate().filter(is_first).map(|(_, name)| name.clone()).collect()
 }
 
 /// Takes a project id, or `*`.
@@ -96,6 +91,7 @@ pub fn parse_scopes(text: &str) -> Result<Vec<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::{JwtKey, Scope, Verifier};
 
     fn request(projects: &[&str], scope: &[&str]) -> TokenRequest {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
@@ -103,14 +99,19 @@ mod tests {
     }
 
     #[test]
-    fn claims_are_those_of_the_contract() {
+    fn a_token_opens_what_it_was_made_for() {
         let now = Timestamp::from_millis(1_700_000_000_999);
-        assert_eq!(
-            request(&["a", "b", "a"], &["run", "subscribe", "run"]).claims(now),
-            json!({"sub": "u", "iat": 1_700_000_000, "exp": 1_700_003_600, "projects": ["a", "b"],
-                "scope": "run subscribe"})
-        );
-        assert_eq!(request(&["a", "*"], &["admin"]).claims(now)["projects"], json!(["*"]));
+        let secret = b"0123456789abcdef0123456789abcdef";
+        let verifier = Verifier::new(&JwtKey::Hs256 { secret: secret.to_vec() }, Duration::ZERO).expect("a key");
+        let id = |text: &str| ProjectId::parse(text).expect("an id");
+        let token = request(&["a", "b", "a"], &["run", "subscribe"]).sign(now, secret).expect("a token");
+        let principal = verifier.verify(&token, now).expect("is good");
+        assert!(principal.may(Scope::Run, &id("b")) && !principal.may(Scope::Publish, &id("b")));
+        assert!(!principal.sees(&id("c")) && principal.sub() == "u");
+        assert!(verifier.verify(&token, now.plus_millis(3_601_000)).is_err(), "it ends");
+        let token = request(&["a", "*"], &["admin"]).sign(now, secret).expect("a token");
+        assert!(verifier.verify(&token, now).expect("is good").may(Scope::Publish, &id("c")));
+        assert!(request(&["a"], &["run"]).sign(now, b"short").is_err());
     }
 
     #[test]

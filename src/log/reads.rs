@@ -31,6 +31,9 @@ struct RunView<'a> {
     #[serde(flatten)]
     state: &'a RunState,
     last_event_id: String,
+    /// When a snapshot was cut; `GET` needs none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<Timestamp>,
 }
 
 /// A run in a list.
@@ -82,7 +85,7 @@ impl Journal {
         let (resume, position) = self.how_to_resume(project, resume, newest)?;
         let mut attached = match run {
             None => self.begin(project, resume, position, snapshots, now)?,
-            Some(number) => self.begin_run(project, number, resume, position)?,
+            Some(number) => self.begin_run(project, number, resume, position, now)?,
         };
         attached.backlog = self.begin_to_watch(project)?;
         Ok(Answer::Attached(Box::new(attached)))
@@ -112,6 +115,7 @@ impl Journal {
         number: RunNumber,
         mut resume: Resume,
         mut position: u64,
+        now: Now,
     ) -> Result<Attached, StoreError> {
         let (first, last) = self.bounds(project, number)?;
         if resume == Resume::Fresh {
@@ -126,7 +130,7 @@ impl Journal {
             // The snapshot tells the run so far. The last message of one that has ended is still to come, so that the
             // stream ends.
             position = last.map_or(position, |last| last - 1);
-            snapshots.push(self.snapshot(project, number, position)?);
+            snapshots.push(self.snapshot(project, number, position, now)?);
         }
         let is_over = resume == Resume::Resumed && last.is_some_and(|last| position >= last);
         Ok(Attached {
@@ -209,7 +213,7 @@ impl Journal {
             let (reset, newest) = (Resume::Reset(ResetReason::Expired), self.newest(project));
             let attached = match run {
                 None => self.begin(project, reset, newest, true, now)?,
-                Some(number) => self.begin_run(project, number, reset, newest)?,
+                Some(number) => self.begin_run(project, number, reset, newest, now)?,
             };
             return Ok(Answer::Attached(Box::new(attached)));
         }
@@ -259,16 +263,23 @@ impl Journal {
         };
         let shown = entry.newest_ended.filter(is_recent).into_iter().chain(entry.open_runs.iter().copied());
         let shown: Vec<_> = shown.collect();
-        shown.into_iter().map(|number| self.snapshot(project, number, position)).collect()
+        shown.into_iter().map(|number| self.snapshot(project, number, position, now)).collect()
     }
 
-    fn snapshot(&mut self, project: &ProjectId, number: RunNumber, position: u64) -> Result<Arc<[u8]>, StoreError> {
+    fn snapshot(
+        &mut self,
+        project: &ProjectId,
+        number: RunNumber,
+        position: u64,
+        now: Now,
+    ) -> Result<Arc<[u8]>, StoreError> {
         if let Some((at, snapshot)) = self.runs.get(&number).and_then(|run| run.snapshot.as_ref())
             && *at == position
         {
             return Ok(snapshot.clone());
         }
-        let view = self.view(project, number, |state| bound_outputs(state, SNAPSHOT_OUTPUTS_BYTES_MAX))?;
+        let view =
+            self.view(project, number, Some(now.wall), |state| bound_outputs(state, SNAPSHOT_OUTPUTS_BYTES_MAX))?;
         let mut message = Vec::new();
         write_message(&mut message, "workflow_snapshot", project, position, &view.unwrap_or_else(|| b"{}".to_vec()));
         let message: Arc<[u8]> = message.into();
@@ -283,6 +294,7 @@ impl Journal {
         &mut self,
         project: &ProjectId,
         number: RunNumber,
+        timestamp: Option<Timestamp>,
         shape: impl FnOnce(&mut RunState),
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(mut state) = self.state(number)? else { return Ok(None) };
@@ -292,7 +304,7 @@ impl Journal {
             None => self.bounds(project, number)?.1.unwrap_or_default(),
         };
         let last_event_id = self.id(project, last_seq);
-        let view = RunView { project_id: project, state: &state, last_event_id };
+        let view = RunView { project_id: project, state: &state, last_event_id, timestamp };
         serde_json::to_vec(&view).map(Some).map_err(|error| StoreError(error.to_string()))
     }
 
@@ -377,7 +389,7 @@ impl Journal {
                 wholes.push((index, whole));
             }
         }
-        let view = self.view(project, number, |state| put_wholes(state, &wholes))?;
+        let view = self.view(project, number, None, |state| put_wholes(state, &wholes))?;
         Ok(view.map_or(Answer::Refused(Refusal::UnknownRun), Answer::Json))
     }
 

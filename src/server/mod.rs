@@ -20,4 +20,4 @@ pub use core::{Outbox, Server, ServerSettings, Token};
 pub use handle::{Handle, HandleError};
 pub use inbox::{Inbox, InboxSender};
 pub use limits::{Cidr, ConnectionLimits};
-pub use start::{Builder, RunningServer, StartError, Stopper};
+pub use start::{Builder, RunningServer, StartError, Stopper, declare_tools};

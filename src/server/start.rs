@@ -55,7 +55,7 @@ const RECENT: Duration = Duration::from_secs(60);
 ///
 /// ```
 /// use serde_json::json;
-/// use stepcast::config::{AuthMode, Config, DataLocation};
+/// use stepcast::config::{AuthMode, Config, DataLocation, ListenAddress};
 /// use stepcast::executor::tool::{Call, Outcome, Tool, ToolError};
 /// use stepcast::model::ProjectId;
 /// use stepcast::server::Builder;
@@ -70,7 +70,7 @@ const RECENT: Duration = Duration::from_secs(60);
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut config = Config::default();
-/// config.listen = "127.0.0.1:0".parse()?;
+/// config.listen = ListenAddress::parse("127.0.0.1:0").expect("an address");
 /// config.data = DataLocation::Memory;
 /// config.auth.mode = AuthMode::None;
 ///
@@ -345,7 +345,11 @@ fn distribute(executor: Arc<OnceLock<ExecutorHandle>>, inbox: InboxSender) -> im
     }
 }
 
-fn declare_tools(config: &Config, registry: &mut Registry) -> Result<(), StartError> {
+/// Adds the tools that `config` declares.
+///
+/// # Errors
+/// What of a declaration is no good.
+pub fn declare_tools(config: &Config, registry: &mut Registry) -> Result<(), StartError> {
     for declaration in &config.tools {
         let settings = ToolSettings { output_bytes: size(config.limits.step_output_bytes), ..ToolSettings::default() };
         registry.declare_with(declaration.clone(), settings).map_err(StartError)?;

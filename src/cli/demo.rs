@@ -1,0 +1,98 @@
+//! `stepcast demo`: a server on loopback, and a sample plan that runs again and again, for whoever wants to watch.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::args::Settings;
+use super::error::CommandError;
+use super::follow::RunEvents;
+use super::logging;
+use super::progress::Progress;
+use super::serve::stop_on_signal;
+use crate::config::{AuthMode, Config, DataLocation, ListenAddress, Sources};
+use crate::model::ProjectId;
+use crate::server::{Builder, Handle};
+
+/// The project that the demo's runs belong to.
+const PROJECT: &str = "demo";
+
+/// Between two runs.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Real commands that every machine with a POSIX shell has.
+const TOOLS: &str = include_str!("demo.toml");
+const PLAN: &str = include_str!("demo.json");
+
+pub(super) fn demo(settings: Settings) -> Result<ExitCode, CommandError> {
+    let has_address = settings.has_flag("listen");
+    let loaded = settings.load()?;
+    let _ = logging::start(loaded.config.log.level.min(log::LevelFilter::Warn), Box::new(io::stderr()));
+    let server = start(loaded.config, has_address)?;
+    stop_on_signal(server.stopper())?;
+    let address = server.addresses()[0];
+    let project = ProjectId::parse(PROJECT).map_err(|error| CommandError::new(error.to_string()))?;
+    println!("stepcast demo: a plan of real commands runs in the project \"{PROJECT}\" until you press Ctrl-C.");
+    println!("  its page       http://{address}/");
+    println!("  its messages   curl -N http://{address}/api/sse/projects/{PROJECT}\n");
+
+    let events = RunEvents::follow(address, &project)?;
+    let handle = server.handle();
+    let shown = thread::spawn(move || show(events, &handle, &project));
+    server.wait().map_err(|error| CommandError::io("go on serving", &error))?;
+    match shown.join() {
+        Ok(result) => result.map(|()| ExitCode::SUCCESS),
+        Err(_) => Err(CommandError::new("the display has panicked")),
+    }
+}
+
+/// A server with the demo's tools, for this machine alone. At the usual address where that is free, or else at any.
+fn start(mut config: Config, has_address: bool) -> Result<crate::server::RunningServer, CommandError> {
+    let sources = Sources { file: Some(("demo.toml".into(), TOOLS.into())), ..Sources::default() };
+    config.tools.extend(sources.settle()?.config.tools);
+    config.auth.mode = AuthMode::None;
+    config.data = DataLocation::Memory;
+    config.check_for_serving(false)?;
+    let mut elsewhere = config.clone();
+    match Builder::new(config).start() {
+        Ok(server) => Ok(server),
+        Err(error) if has_address => Err(error.into()),
+        Err(_) => {
+            elsewhere.listen =
+                ListenAddress::parse("127.0.0.1:0").ok_or_else(|| CommandError::new("127.0.0.1:0 is no address"))?;
+            Ok(Builder::new(elsewhere).start()?)
+        }
+    }
+}
+
+/// Runs the plan, shows what the stream says of it, waits, and runs it again, until the stream ends.
+fn show(mut events: RunEvents, handle: &Handle, project: &ProjectId) -> Result<(), CommandError> {
+    let plan: Value = serde_json::from_str(PLAN).map_err(|error| CommandError::new(format!("demo.json: {error}")))?;
+    let (sender, waiting) = mpsc::sync_channel(0);
+    let feeder = thread::spawn(move || events.by_ref().try_for_each(|event| sender.send(event)));
+    loop {
+        if handle.submit(project, &plan).is_err() {
+            break;
+        }
+        let mut progress = Progress::stdout();
+        let mut has_ended = false;
+        while !has_ended {
+            let Ok(event) = waiting.recv() else { break };
+            progress.on_event(&event);
+            has_ended = event.is_last();
+        }
+        progress.finish().map_err(|error| CommandError::io("write to stdout", &error))?;
+        // The stream says nothing between two runs, unless the server ends.
+        match waiting.recv_timeout(PAUSE) {
+            Err(mpsc::RecvTimeoutError::Timeout) if has_ended => println!(),
+            _ => break,
+        }
+    }
+    drop(waiting);
+    let _ = feeder.join();
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! `stepcast run`: a plan carried out in this process, its progress in the terminal.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::SystemTime;
+
+use crossbeam_channel::{Receiver, unbounded};
+use serde_json::{Map, Value};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::args::{PlanSource, Settings};
+use super::error::CommandError;
+use super::progress::Progress;
+use super::{load, logging, plan_file};
+use crate::executor::{Executor, ExecutorHandle, NewRun, Settings as ExecutorSettings};
+use crate::model::{ProjectId, Record, RunEvent, RunEventKind, RunId, Timestamp, write_message};
+
+/// What the run's messages name as their project.
+const PROJECT: &str = "local";
+
+pub(super) fn run(
+    settings: Settings,
+    source: &PlanSource,
+    inputs: Map<String, Value>,
+    json: bool,
+) -> Result<ExitCode, CommandError> {
+    let config = load(settings)?;
+    let context = plan_file::context(&config)?;
+    let plan = Arc::new(plan_file::read(source, inputs, &context, &config)?);
+    let mut view = View::new(json);
+    // A log that is there already belongs to whoever embeds this, and is as good.
+    let _ = logging::start(config.log.level, view.log_output());
+
+    let (records, said) = unbounded();
+    let settings =
+        ExecutorSettings { workers: config.executor.workers, active_runs_max: 1, grace: config.executor.grace };
+    let executor = Executor::start(settings, context, move |batch| drop(records.send(batch)));
+    let executor = executor.map_err(|error| CommandError::io("start the workers", &error))?;
+    let project = ProjectId::parse(PROJECT).map_err(|error| CommandError::new(error.to_string()))?;
+    let run = RunId::from_random(random()?);
+    cancel_on_signal(executor.handle(), project.clone(), run.clone())?;
+    let created_at = Timestamp::from(SystemTime::now());
+    let seed = created_at.as_millis();
+    executor.handle().start(NewRun { project: project.clone(), run, plan, created_at, seed });
+
+    let has_completed = show(&said, &mut view, &project);
+    executor.handle().shutdown();
+    executor.join();
+    view.finish().map_err(|error| CommandError::io("write to stdout", &error))?;
+    Ok(if has_completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Shows the run's messages until its last one; whether it completed.
+fn show(said: &Receiver<Vec<Record>>, view: &mut View, project: &ProjectId) -> bool {
+    for event in said.iter().flatten().filter_map(event_of) {
+        view.on_event(&event, project);
+        if event.is_last() {
+            return matches!(event.kind, RunEventKind::Completed(_));
+        }
+    }
+    false
+}
+
+fn event_of(record: Record) -> Option<RunEvent> {
+    match record {
+        Record::Event { event, .. } => Some(event),
+        Record::Output { .. } | Record::Whole { .. } => None,
+    }
+}
+
+/// The first signal cancels the run, the second ends the process.
+fn cancel_on_signal(executor: ExecutorHandle, project: ProjectId, run: RunId) -> Result<(), CommandError> {
+    let signals = Signals::new([SIGINT, SIGTERM]);
+    let mut signals = signals.map_err(|error| CommandError::io("listen to signals", &error))?;
+    let watch = move || {
+        let mut arrived = signals.forever();
+        if arrived.next().is_some() {
+            executor.cancel(project, run);
+        }
+        if arrived.next().is_some() {
+            std::process::exit(130);
+        }
+    };
+    let thread = thread::Builder::new().name("signals".into()).spawn(watch);
+    thread.map(drop).map_err(|error| CommandError::io("start a thread", &error))
+}
+
+pub(super) fn random<const N: usize>() -> Result<[u8; N], CommandError> {
+    use ring::rand::{SecureRandom, SystemRandom};
+    let mut bits = [0; N];
+    let filled = SystemRandom::new().fill(&mut bits);
+    filled.map(|()| bits).map_err(|_| CommandError::new("the system gives no random numbers"))
+}
+
+/// How a run is shown.
+enum View {
+    Progress(Progress),
+    /// The messages themselves, one a line.
+    Json {
+        seq: u64,
+        written: io::Result<()>,
+    },
+}
+
+impl View {
+    fn new(json: bool) -> Self {
+        if json { Self::Json { seq: 0, written: Ok(()) } } else { Self::Progress(Progress::stdout()) }
+    }
+
+    fn log_output(&self) -> Box<dyn Write + Send> {
+        match self {
+            Self::Progress(progress) => progress.log_output(),
+            Self::Json { .. } => Box::new(io::stderr()),
+        }
+    }
+
+    fn on_event(&mut self, event: &RunEvent, project: &ProjectId) {
+        match self {
+            Self::Progress(progress) => progress.on_event(event),
+            Self::Json { seq, written } => {
+                *seq += 1;
+                if written.is_ok() {
+                    *written = write_line(event, project, *seq);
+                }
+            }
+        }
+    }
+
+    fn finish(self) -> io::Result<()> {
+        match self {
+            Self::Progress(progress) => progress.finish(),
+            Self::Json { written, .. } => written,
+        }
+    }
+}
+
+fn write_line(event: &RunEvent, project: &ProjectId, seq: u64) -> io::Result<()> {
+    let mut line = Vec::new();
+    write_message(&mut line, event.message_type(), project, seq, &serde_json::to_vec(event)?);
+    line.push(b'\n');
+    io::stdout().lock().write_all(&line)
+}
