@@ -1,12 +1,12 @@
 //! A stand-in for the services that an AI agent calls, for `examples/plans/agent.json`. Standard library alone.
 //!
-//! `cargo run --example agent_backend -- 127.0.0.1:8090` serves, to whoever sends `Authorization: Bearer` and [`API_KEY`],
+//! `cargo run --example agent_backend -- 127.0.0.1:8090` serves, to whoever sends [`API_KEY`] as a bearer token,
 //! - `POST /plan` `{"question"}`: the topics to look up, and how sure it is that they will do;
-//! - `POST /lookup` `{"topic", "run"}`: what is known of a topic, after a while; [`BUSY_TOPIC`] answers 429 twice a run;
+//! - `POST /lookup` `{"topic", "run"}`: what is known of a topic; [`BUSY_TOPIC`] answers 429 twice a run;
 //! - `POST /synthesize` `{"question", "notes"}`: a text made of the notes, streamed in the way of an LLM's API.
 //!
-//! The same request gets the same answer. `agent_backend --check` serves itself on a free port, asks for all three, prints
-//! what comes and exits.
+//! The same request gets the same answer. `agent_backend --check` serves itself on a free port, asks for all three,
+//! prints what comes and exits.
 
 #[path = "agent_backend/json.rs"]
 mod json;

@@ -14,28 +14,58 @@ if (typeof EventSource === "undefined") {
   process.exit(2);
 }
 
-const source = new EventSource(url);
+// EventSource reconnects by itself and asks for what came after the last message; Node's gives up in silence where
+// nobody listens at the other end. So after this long without a stream a new one is opened, from where the old one was.
+const GIVEN_UP_MS = 10_000;
+
+let source;
+let lastEventId = "";
+let watchdog;
+
+follow();
+
+function follow() {
+  const address = new URL(url);
+  if (lastEventId) {
+    address.searchParams.set("lastEventId", lastEventId);
+  }
+  source = new EventSource(address);
+  source.onopen = () => clearTimeout(watchdog);
+  source.onmessage = receive;
+  source.onerror = lose;
+}
 
 // One handler is enough: no message has an `event:` field, the type is inside.
-source.onmessage = (event) => {
+function receive(event) {
   const { type, seq, payload } = JSON.parse(event.data);
+  lastEventId = event.lastEventId;
   for (const line of describe(type, payload)) {
     console.log(`${String(seq).padStart(5)}  ${line}`);
   }
   if (once && (type === "workflow_completed" || type === "workflow_failed")) {
-    source.close();
-    process.exitCode = type === "workflow_completed" ? 0 : 1;
+    end(type === "workflow_completed" ? 0 : 1);
   }
-};
+}
 
-// EventSource reconnects by itself, and asks for what came after the last message. It gives up only where the server
-// refuses it: a wrong ticket, no such run, a run that has ended.
-source.onerror = () => {
+// CLOSED: the server refuses the stream, for good. A wrong ticket, no such run, a run that has ended.
+function lose() {
   if (source.readyState === EventSource.CLOSED) {
-    console.error(`closed by the server, or no stream at ${source.url}`);
-    process.exitCode ||= 2;
+    console.error(`the server has no more for ${url}`);
+    end(2);
+  } else {
+    clearTimeout(watchdog);
+    watchdog = setTimeout(() => {
+      source.close();
+      follow();
+    }, GIVEN_UP_MS);
   }
-};
+}
+
+function end(exitCode) {
+  source.close();
+  clearTimeout(watchdog);
+  process.exitCode = exitCode;
+}
 
 function describe(type, payload) {
   switch (type) {
