@@ -27,12 +27,18 @@ struct Draft<'a> {
 /// 400 where it is no JSON, 422 where an event is bad, 403 where its type is reserved.
 pub fn read_events(body: &[u8], may_use_reserved: bool) -> Result<Vec<PublishedEvent>, Problem> {
     let is_array = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-    let drafts: Vec<Draft> = if is_array { super::read_json(body)? } else { vec![super::read_json::<Draft>(body)?] };
+    if !is_array {
+        return Ok(vec![finish(super::read_json_object(body)?, "", may_use_reserved)?]);
+    }
+    let drafts: Vec<&RawValue> = super::read_json(body)?;
     if drafts.len() > EVENTS_MAX {
         return Err(bad_event(format!("an array holds at most {EVENTS_MAX} events, this one {}", drafts.len())));
     }
-    let at = |index: usize| if is_array { format!("[{index}].") } else { String::new() };
-    drafts.into_iter().enumerate().map(|(index, draft)| finish(draft, &at(index), may_use_reserved)).collect()
+    let finish = |(index, draft): (usize, &RawValue)| {
+        let draft = super::read_json_object(draft.get().as_bytes())?;
+        finish(draft, &format!("[{index}]."), may_use_reserved)
+    };
+    drafts.into_iter().enumerate().map(finish).collect()
 }
 
 fn finish(draft: Draft, at: &str, may_use_reserved: bool) -> Result<PublishedEvent, Problem> {

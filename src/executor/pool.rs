@@ -173,7 +173,7 @@ mod tests {
             ("puppet", json!({"do": "panic"}), passing("the tool panicked: at step s0")),
             ("puppet", json!({"do": "refuse"}), passing("refuse")),
             ("puppet", json!({"do": "write"}), Ok(Outcome::Output(json!(1)))),
-            ("echo", json!({"x": "$nobody"}), lasting("nobody is undefined")),
+            ("echo", json!({"x": "{{ nobody }}"}), lasting("inputs.x: nobody is undefined")),
             ("echo", json!({"refused": 1}), lasting("the tool refuses its inputs: refused: is not welcome")),
             ("nothing", json!({}), lasting("there is no tool nothing")),
             ("echo", json!({"x": 1}), Ok(Outcome::Output(json!({"x": 1})))),

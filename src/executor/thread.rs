@@ -239,7 +239,9 @@ mod tests {
     fn a_plan_runs_to_its_end() {
         let (executor, records) = executor(context());
         let mut three = plan(&["a", "b: a", "c: b"]);
-        for (step, input) in three.steps.iter_mut().zip([json!(1), json!("$a"), json!("$b")]) {
+        for (step, input) in
+            three.steps.iter_mut().zip([json!(1), json!("{{ steps.a.output }}"), json!("{{ steps.b.output }}")])
+        {
             step.inputs.insert("x".to_owned(), input);
         }
         executor.handle().start(new_run("r", three));

@@ -1,1 +1,1 @@
-
+//! The manager with fake sockets.

@@ -52,7 +52,7 @@ impl Desk {
     fn finish(&mut self) -> String {
         let job = self.jobs.pop_front().expect("a job");
         self.report(job.call, Ok(Outcome::Output(Value::Null)));
-        job.launch.scope.run.to_string()
+        job.launch.run.to_string()
     }
 
     fn report(&mut self, call: CallId, result: Result<Outcome, AttemptError>) {
@@ -257,7 +257,7 @@ fn a_run_that_was_active_goes_on_at_once_and_one_that_waited_waits() {
         desk.scheduler.command(resumed(name, began), desk.now, &mut desk.actions);
     }
     desk.turn();
-    let names: Vec<_> = desk.jobs.iter().map(|job| job.launch.scope.run.to_string()).collect();
+    let names: Vec<_> = desk.jobs.iter().map(|job| job.launch.run.to_string()).collect();
     assert_eq!(names, ["active1", "active2", "active1", "active2"], "above the limit, as it was when they began");
     assert!(!desk.log().contains(&"active1 workflow_started".to_owned()));
     while !desk.jobs.is_empty() {
