@@ -10,7 +10,7 @@ use crate::model::{OutputStream, ProjectId, RunId, StepId, Timestamp};
 /// What a message takes beside its text.
 const MESSAGE_OVERHEAD_BYTES: u64 = size_of::<StoredMessage>() as u64 + 32;
 
-/// See the [module](self).
+/// Keeps the log in memory.
 #[derive(Default)]
 pub struct MemoryStore {
     projects: Vec<Project>,

@@ -74,7 +74,7 @@ pub struct Outbox {
     pub intake: Vec<(u64, PlanRequest)>,
 }
 
-/// See the [module](self).
+/// Connections, streams and calls; see the top of this file.
 pub struct Server<S> {
     settings: ServerSettings,
     api: Api,

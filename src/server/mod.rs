@@ -1,8 +1,8 @@
 //! The server: one thread that owns every socket.
 //!
 //! [`Server`] is the whole of it without the operating system: connections, streams, calls and what they wait for, fed
-//! with sockets, readiness, answers and `now`. [`event_loop`] is the thin shell that polls; [`intake`] checks plans off
-//! the loop; [`start`] puts the threads together.
+//! with sockets, readiness, answers and `now`. `event_loop` is the thin shell that polls, `intake` checks plans off
+//! the loop, and [`Builder`] puts the threads together.
 
 mod attach;
 mod connection;

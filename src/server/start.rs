@@ -26,7 +26,7 @@ use crate::executor::template::Engine;
 use crate::executor::tool::{Registry, Tool, ToolSettings};
 use crate::executor::{Context, Executor, ExecutorHandle, NewRun, Settings};
 use crate::http;
-use crate::log::{self, Delivery, Journal, MemoryStore, Order, Outcome, ReplyTo, Retention};
+use crate::log::{self, Delivery, Journal, LogHandle, MemoryStore, Order, Outcome, ReplyTo, Retention};
 use crate::model::{Now, Timestamp};
 use crate::stream;
 
@@ -50,6 +50,9 @@ const IDEMPOTENCY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long the newest ended run is shown to those who come.
 const RECENT: Duration = Duration::from_secs(60);
+
+/// Each listener with what it is for.
+type Listeners = Vec<(TcpListener, Door)>;
 
 /// Builds a server out of a [`Config`] and the tools of the program that embeds it.
 ///
@@ -106,6 +109,7 @@ pub struct RunningServer {
     addresses: Vec<SocketAddr>,
     handle: Handle,
     stopper: Stopper,
+    log: LogHandle,
     thread: JoinHandle<io::Result<()>>,
     others: Vec<JoinHandle<()>>,
 }
@@ -218,9 +222,9 @@ impl Builder {
             Ok(Err(error)) => end_process(&format!("the log has failed: {error}")),
             Err(_) => end_process("the log's thread has panicked"),
         })?;
-        let handle = Handle::new(log, context, config.limits.plan_steps);
+        let handle = Handle::new(log.clone(), context, config.limits.plan_steps);
         let stopper = Stopper { wish, executor: executor_handle, inbox: inbox_sender };
-        Ok(RunningServer { addresses, handle, stopper, thread, others: vec![watcher, intake_thread, log_watcher] })
+        Ok(RunningServer { addresses, handle, stopper, log, thread, others: vec![watcher, intake_thread, log_watcher] })
     }
 }
 
@@ -255,8 +259,7 @@ impl RunningServer {
     /// What made the loop end before it was told to.
     pub fn wait(self) -> io::Result<()> {
         let result = self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the loop has panicked")));
-        // Whoever holds these holds the log open.
-        drop((self.handle, self.stopper));
+        self.log.close();
         if result.is_ok() {
             self.others.into_iter().for_each(|thread| drop(thread.join()));
         }
@@ -387,8 +390,9 @@ fn master_key(config: &Config) -> Result<Vec<u8>, StartError> {
     }
 }
 
-fn bind_all(config: &Config) -> Result<(Vec<(TcpListener, Door)>, Vec<SocketAddr>), StartError> {
-    let mut listeners = Vec::new();
+/// The listeners, and the addresses of those for everything.
+fn bind_all(config: &Config) -> Result<(Listeners, Vec<SocketAddr>), StartError> {
+    let mut listeners = Listeners::new();
     let mut addresses = Vec::new();
     for address in resolve(&config.listen)? {
         let listener = bind(address)?;

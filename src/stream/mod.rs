@@ -8,10 +8,10 @@
 mod backlog;
 mod manager;
 mod project;
-mod stream;
+mod subscriber;
 #[cfg(test)]
 mod tests;
 
 pub use backlog::{Backlog, Cursor};
 pub use manager::{ConnectionManager, Effect, Settings, Stats};
-pub use stream::{CloseReason, NewStream, StreamKey, Tally};
+pub use subscriber::{CloseReason, NewStream, StreamKey, Tally};
