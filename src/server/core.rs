@@ -252,6 +252,12 @@ impl<S: Socket> Server<S> {
         }
     }
 
+    /// How many addresses and tokens are counted: none once everyone has left.
+    #[cfg(test)]
+    pub(super) fn counted(&self) -> (usize, usize) {
+        (self.addresses.len(), self.tokens.len())
+    }
+
     fn facts(&self, is_full: bool, now: Now) -> Facts {
         Facts { now, condition: self.condition, is_full, door: Door::Main }
     }
