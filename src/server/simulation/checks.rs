@@ -61,8 +61,8 @@ impl World {
                 }
                 for word in self.clients[index].follower().map(|f| std::mem::take(&mut f.words)).unwrap_or_default() {
                     self.note(|| format!("client {index}: {word}"));
-                    if word == "connected fresh" || word == "connected resumed" || word == "connected reset" {
-                        self.mark_spent(index);
+                    if word.starts_with("connected") {
+                        self.let_in(index);
                     }
                     self.meet(word);
                 }
@@ -71,9 +71,11 @@ impl World {
         }
     }
 
-    /// A stream began: if with a ticket, then with one that was good, and is spent now.
-    fn mark_spent(&mut self, index: usize) {
-        if let Some(used) = self.clients[index].ticket {
+    /// A stream began: with a token that was good; if with a ticket, then with one that was, and is spent now.
+    fn let_in(&mut self, index: usize) {
+        let Some(asked) = self.clients[index].asked.pop_front() else { return };
+        self.judge_credentials(index, &asked, 200);
+        if let What::Stream { ticket: Some(used), .. } = asked.what {
             assert!(!used.must_fail, "client {index}: its ticket was spent before");
             self.tokens.tickets[used.ticket].is_spent = true;
             self.meet("ticket spent");
@@ -128,18 +130,17 @@ impl World {
     }
 
     fn begin_to_follow(&mut self, index: usize, asked: Asked) {
-        self.judge_credentials(index, &asked, 200);
         let What::Stream { wanted, .. } = &asked.what else { panic!("client {index}: a stream it did not ask for") };
         if asked.is_head {
+            if !self.may_refuse(index) {
+                self.judge_credentials(index, &asked, 200);
+            }
             return;
         }
         let client = &mut self.clients[index];
         client.mode = Mode::Stream(Box::new(Follower::new((**wanted).clone())));
         client.stream_of = asked.who;
-        client.asked.clear();
-        if let What::Stream { ticket, .. } = asked.what {
-            client.ticket = ticket;
-        }
+        client.asked = [asked].into();
     }
 
     /// The server has let go of a client: was that in order?

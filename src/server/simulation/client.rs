@@ -35,8 +35,6 @@ pub(super) struct Client {
     pub(super) mode: Mode,
     /// Whose stream it is: an index into the world's tokens.
     pub(super) stream_of: Option<usize>,
-    /// The ticket that its stream was asked for with.
-    pub(super) ticket: Option<TicketUse>,
     /// It was looked at after the server let go of it.
     pub(super) is_buried: bool,
     /// Reads that what it sends on its stream may take.
@@ -114,7 +112,6 @@ impl Client {
             unread: Vec::new(),
             mode: Mode::Answers,
             stream_of: None,
-            ticket: None,
             is_buried: false,
             chatter: 0,
         }

@@ -27,7 +27,8 @@ impl World {
             408 => return assert!(!is_whole, "client {index}: {text}"),
             _ => {}
         }
-        assert!(!self.clients[index].is_refused, "client {index} is one too many, and is answered {status}");
+        let is_bad = matches!(asked.what, What::Status(expected) if expected >= 400);
+        assert!(is_bad || !self.clients[index].is_refused, "client {index} is one too many, and is answered {status}");
         if !matches!(asked.what, What::Status(_)) {
             self.judge_credentials(index, asked, status);
         }
@@ -49,6 +50,8 @@ impl World {
     /// The statuses that a call may be answered with, besides those of the circumstances.
     fn expected(&self, asked: &Asked) -> Option<Vec<u16>> {
         Some(match &asked.what {
+            // A plan may find the intake full before anyone sees that it is no good.
+            What::Status(status @ (400 | 422)) => vec![*status, 429],
             What::Status(status) => vec![*status],
             What::Read | What::Run { .. } | What::Events { .. } => vec![200, 404],
             What::Ready => vec![200],
