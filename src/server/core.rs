@@ -758,6 +758,8 @@ impl<S: Socket> Server<S> {
             {
                 self.tokens.release(attaching.tally.token);
             }
+            // Nothing is due of it any more: a deadline would bring it back to life, only to end it twice.
+            self.connections[index].deadline = None;
             self.doomed.push(index);
         }
     }
