@@ -355,7 +355,7 @@ impl<S: Socket> Server<S> {
                 if let Some(note) = self.api.extend_ticket(request, &facts) {
                     self.outbox.log.push(Command::Note { note, reply: None });
                 }
-                self.answer_busy(index, &project, headers, now);
+                self.answer_busy(index, &project, framing, headers, now);
             }
             Action::Ask(ask, render) => self.ask(index, ask, render, framing, headers, now),
             Action::Stream(wanted) => self.begin_stream(index, *wanted, framing, headers, now),
@@ -393,12 +393,21 @@ impl<S: Socket> Server<S> {
         self.connections[index].answer(&response, framing, &self.date.1);
     }
 
-    /// Answers 200 and the one message that says when to come back.
-    fn answer_busy(&mut self, index: usize, project: &ProjectId, headers: Vec<(&'static str, String)>, now: Now) {
+    /// Answers 200 and, unless only the head was asked for, the one message that says when to come back.
+    fn answer_busy(
+        &mut self,
+        index: usize,
+        project: &ProjectId,
+        framing: Framing,
+        headers: Vec<(&'static str, String)>,
+        now: Now,
+    ) {
         let mut body = self.stream_head(&headers, now);
-        let base = self.settings.streams.retry_ms.max(1);
-        let retry = base + self.next_random() % base;
-        attach::write_busy(&mut body, project, retry);
+        if !framing.head_only {
+            let base = self.settings.streams.retry_ms.max(1);
+            let retry = base + self.next_random() % base;
+            attach::write_busy(&mut body, project, retry);
+        }
         self.metrics.streams_refused += 1;
         let connection = &mut self.connections[index];
         connection.write_raw(&body);
@@ -519,7 +528,7 @@ impl<S: Socket> Server<S> {
             self.api.refund_ticket(note, &facts);
         }
         if wanted.is_event_source {
-            return self.answer_busy(index, &wanted.project, headers, now);
+            return self.answer_busy(index, &wanted.project, framing, headers, now);
         }
         let limit = self.settings.limits.streams_per_token;
         let problem = Problem::too_many("too_many_streams", format!("this token may have {limit} streams"), 5);
@@ -619,7 +628,7 @@ impl<S: Socket> Server<S> {
             self.api.refund_ticket(note, &facts);
         }
         if matches!(answer, Answer::Refused(Refusal::StoreUnavailable)) {
-            self.answer_busy(index, &attaching.project, waiting.headers, now);
+            self.answer_busy(index, &attaching.project, waiting.framing, waiting.headers, now);
             return self.flush_connection(index, now);
         }
         let response = Render::Body.response(answer, self.api.signer(), |_| 0);
