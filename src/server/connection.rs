@@ -173,6 +173,8 @@ impl<S: Socket> Connection<S> {
         let framing = Framing { version: Version::Http11, keep_alive: false, head_only: false };
         self.answer(&Response::from(problem), framing, date);
         self.input = Vec::new();
+        // The rest of the request is not waited for: what runs from now on is the time to take the answer.
+        self.deadline = None;
     }
 
     /// Queues bytes that are framed already.

@@ -261,6 +261,12 @@ impl<S: Socket> Server<S> {
         }
     }
 
+    /// How many addresses and tokens are counted: none once everyone has left.
+    #[cfg(test)]
+    pub(super) fn counted(&self) -> (usize, usize) {
+        (self.addresses.len(), self.tokens.len())
+    }
+
     fn facts(&self, is_full: bool, now: Now) -> Facts {
         Facts { now, condition: self.condition, is_full, door: Door::Main }
     }
@@ -358,7 +364,7 @@ impl<S: Socket> Server<S> {
                 if let Some(note) = self.api.extend_ticket(request, &facts) {
                     self.outbox.log.push(Command::Note { note, reply: None });
                 }
-                self.answer_busy(index, &project, headers, now);
+                self.answer_busy(index, &project, framing, headers, now);
             }
             Action::Ask(ask, render) => self.ask(index, ask, render, framing, headers, now),
             Action::Stream(wanted) => self.begin_stream(index, *wanted, framing, headers, now),
@@ -396,12 +402,21 @@ impl<S: Socket> Server<S> {
         self.connections[index].answer(&response, framing, &self.date.1);
     }
 
-    /// Answers 200 and the one message that says when to come back.
-    fn answer_busy(&mut self, index: usize, project: &ProjectId, headers: Vec<(&'static str, String)>, now: Now) {
+    /// Answers 200 and, unless only the head was asked for, the one message that says when to come back.
+    fn answer_busy(
+        &mut self,
+        index: usize,
+        project: &ProjectId,
+        framing: Framing,
+        headers: Vec<(&'static str, String)>,
+        now: Now,
+    ) {
         let mut body = self.stream_head(&headers, now);
-        let base = self.settings.streams.retry_ms.max(1);
-        let retry = base + self.next_random() % base;
-        attach::write_busy(&mut body, project, retry);
+        if !framing.head_only {
+            let base = self.settings.streams.retry_ms.max(1);
+            let retry = base + self.next_random() % base;
+            attach::write_busy(&mut body, project, retry);
+        }
         self.metrics.streams_refused += 1;
         let connection = &mut self.connections[index];
         connection.write_raw(&body);
@@ -522,7 +537,7 @@ impl<S: Socket> Server<S> {
             self.api.refund_ticket(note, &facts);
         }
         if wanted.is_event_source {
-            return self.answer_busy(index, &wanted.project, headers, now);
+            return self.answer_busy(index, &wanted.project, framing, headers, now);
         }
         let limit = self.settings.limits.streams_per_token;
         let problem = Problem::too_many("too_many_streams", format!("this token may have {limit} streams"), 5);
@@ -622,7 +637,7 @@ impl<S: Socket> Server<S> {
             self.api.refund_ticket(note, &facts);
         }
         if matches!(answer, Answer::Refused(Refusal::StoreUnavailable)) {
-            self.answer_busy(index, &attaching.project, waiting.headers, now);
+            self.answer_busy(index, &attaching.project, waiting.framing, waiting.headers, now);
             return self.flush_connection(index, now);
         }
         let response = Render::Body.response(answer, self.api.signer(), |_| 0);
@@ -759,6 +774,8 @@ impl<S: Socket> Server<S> {
             {
                 self.tokens.release(attaching.tally.token);
             }
+            // Nothing is due of it any more: a deadline would bring it back to life, only to end it twice.
+            self.connections[index].deadline = None;
             self.doomed.push(index);
         }
     }
