@@ -11,7 +11,7 @@ pub mod run;
 pub mod scheduler;
 pub mod template;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod thread;
 pub mod tool;
 

@@ -49,6 +49,8 @@ impl Project {
             self.idle_since = Some(now);
             self.streams = Vec::new();
             self.pass = None;
+        } else if self.streams.len() < self.streams.capacity() / 4 {
+            self.streams.shrink_to(2 * self.streams.len());
         }
         let moved = self.streams.get(place).copied();
         if let (Some(pass), Some(_)) = (&mut self.pass, moved) {
