@@ -477,6 +477,9 @@ impl<S: Write> ConnectionManager<S> {
     fn close(&mut self, index: u32, reason: CloseReason, now: Now) {
         let retry = self.settings.retry_ms + self.next_random() % self.settings.retry_ms.max(1);
         let stream = &mut self.streams[index as usize];
+        if matches!(stream.phase, Phase::Doomed(_)) {
+            return;
+        }
         let is_between_messages =
             stream.cursor.sent == 0 && stream.extra.as_ref().is_none_or(|extra| !extra.has_pending());
         if stream.phase == Phase::Open && is_between_messages {
@@ -490,7 +493,10 @@ impl<S: Write> ConnectionManager<S> {
             sse::write_event(&mut extra.pending, None, Some(retry), &message);
             stream.write_pending(wrapping_ms(now.mono), &mut self.stats.bytes);
         }
-        if matches!(stream.phase, Phase::Doomed(_)) { self.doomed.push(index) } else { self.doom(index, reason) }
+        match stream.phase {
+            Phase::Doomed(_) => self.doomed.push(index),
+            Phase::Open | Phase::Blocked { .. } => self.doom(index, reason),
+        }
     }
 
     fn next_random(&mut self) -> u64 {

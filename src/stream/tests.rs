@@ -569,6 +569,19 @@ fn all_streams_are_told_to_come_back_each_at_its_own_time() {
 }
 
 #[test]
+fn a_stream_that_was_about_to_end_when_all_were_ended_is_taken_out_once() {
+    let (mut bench, p) = Bench::with_project();
+    let sockets = [FakeSocket::open(), FakeSocket::open()];
+    let [left, broken] = [0, 1].map(|at| bench.join(&p, &sockets[at]));
+    sockets[1].0.borrow_mut().is_broken = true;
+    bench.manager.hangup(left.index());
+    bench.manager.close_all(CloseReason::Shutdown, bench.now);
+    bench.manager.close_all(CloseReason::Shutdown, bench.now);
+    bench.manager.remove_sse(broken, CloseReason::Stalled);
+    assert_eq!(bench.reap(), [CloseReason::ClientGone; 2]);
+}
+
+#[test]
 fn a_project_without_streams_lingers_and_is_then_let_go_and_may_come_back() {
     let (mut bench, p) = Bench::with_project();
     let socket = FakeSocket::open();
