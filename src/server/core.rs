@@ -194,8 +194,8 @@ impl<S: Socket> Server<S> {
             let facts = self.facts(false, now);
             self.api.forget_expired(&facts);
         }
-        self.carry_out_effects();
         self.reap(now);
+        self.carry_out_effects();
         has_more_writes || has_more_streams || !self.unread.is_empty()
     }
 

@@ -324,14 +324,18 @@ impl<S: Write> ConnectionManager<S> {
         (!is_idle).then_some(self.sweep.due)
     }
 
-    /// Takes out the streams that ended: their sockets, and what they counted towards.
+    /// Takes out the streams that ended: their sockets, and what they counted towards. Whoever would miss the round in
+    /// progress by that is written to here, so effects are to be taken after this.
     pub fn reap(&mut self, now: Now) -> Vec<(S, Tally, CloseReason)> {
         let mut ended = Vec::new();
-        for index in std::mem::take(&mut self.doomed) {
+        while let Some(index) = self.doomed.pop() {
             let stream = self.streams.remove(index as usize);
             let project = &mut self.projects[stream.project as usize];
             if let Some(moved) = project.remove(stream.place, now.mono) {
-                self.streams[moved as usize].place = stream.place;
+                self.streams[moved.key as usize].place = stream.place;
+                if moved.misses_its_turn {
+                    self.serve(moved.key, now);
+                }
             }
             let Phase::Doomed(reason) = stream.phase else { unreachable!("only the doomed are reaped") };
             self.stats.closed[CloseReason::ALL.iter().position(|&r| r == reason).unwrap_or_default()] += 1;

@@ -309,6 +309,22 @@ fn slices_of_any_size_miss_nobody_though_streams_join_and_leave_in_between() {
 }
 
 #[test]
+fn a_round_ends_though_someone_leaves_in_every_slice() {
+    let (mut bench, p) = Bench::with_project();
+    let mut streams: Vec<_> = (0..100).map(|_| FakeSocket::open()).map(|s| (bench.join(&p, &s), s)).collect();
+    bench.say(&p, 30);
+    while bench.manager.flush(5, bench.now) {
+        let (first, _) = streams.remove(0);
+        bench.manager.hangup(first.index());
+        bench.reap();
+    }
+    assert!(streams.len() >= 80, "{} are left", streams.len());
+    for (_, socket) in &streams {
+        assert_eq!((socket.text(), socket.writes()), (bench.logs[&p].text(0), 1));
+    }
+}
+
+#[test]
 fn a_write_may_end_at_any_byte() {
     let (mut bench, p) = Bench::with_project();
     for size in [25, 1, 60] {
