@@ -81,7 +81,7 @@ pub struct ConnectionManager<S> {
     generation: u32,
     projects: Slab<Project>,
     by_id: HashMap<ProjectId, u32>,
-    /// Projects with a round in progress, first come first served.
+    /// Projects with a round in progress, in the order of their turns.
     dirty: VecDeque<u32>,
     doomed: Vec<u32>,
     effects: Vec<Effect>,
@@ -190,11 +190,13 @@ impl<S: Write> ConnectionManager<S> {
         }
     }
 
-    /// Makes up to `writes_max` writes of what was broadcast. `true` where there is more to do.
+    /// Makes up to `writes_max` writes of what was broadcast. `true` where there is more to do: then the next call begins
+    /// with the next project, so that a large one does not keep the small ones waiting.
     pub fn flush(&mut self, writes_max: usize, now: Now) -> bool {
         let mut left = writes_max;
         while let Some(&index) = self.dirty.front() {
             if !self.flush_project(index, &mut left, now) {
+                self.dirty.rotate_left(1);
                 return true;
             }
             self.dirty.pop_front();

@@ -325,6 +325,20 @@ fn a_round_ends_though_someone_leaves_in_every_slice() {
 }
 
 #[test]
+fn a_large_project_does_not_keep_a_small_one_waiting() {
+    let (mut bench, large) = Bench::with_project();
+    let small = id("small");
+    bench.open(&small);
+    (0..100).for_each(|_| drop(bench.join(&large, &FakeSocket::open())));
+    let socket = FakeSocket::open();
+    bench.join(&small, &socket);
+    bench.say(&large, 30);
+    bench.say(&small, 30);
+    assert!(bench.manager.flush(10, bench.now) && bench.manager.flush(10, bench.now));
+    assert_eq!(socket.text(), bench.logs[&small].text(0));
+}
+
+#[test]
 fn a_write_may_end_at_any_byte() {
     let (mut bench, p) = Bench::with_project();
     for size in [25, 1, 60] {
