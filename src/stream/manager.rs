@@ -125,7 +125,9 @@ impl<S: Write> ConnectionManager<S> {
         if self.by_id.contains_key(project) {
             return self.broadcast(project, &newest, now);
         }
-        let index = self.projects.insert(Project::new(project.clone(), newest, now.mono)) as u32;
+        let mut opened = Project::new(project.clone(), newest, now.mono);
+        opened.backlog.trim(self.backlog_share());
+        let index = self.projects.insert(opened) as u32;
         self.by_id.insert(project.clone(), index);
     }
 
@@ -310,6 +312,7 @@ impl<S: Write> ConnectionManager<S> {
             }
             self.sweep = Sweep { next: Some(0), due: now.mono + self.sweep_interval() };
             self.let_idle_projects_go(now);
+            self.trim_backlogs();
         }
         let from = self.sweep.next.unwrap_or_default();
         let to = (from + streams_max).min(self.streams.capacity());
@@ -587,6 +590,12 @@ impl<S: Write> ConnectionManager<S> {
             self.projects.shrink_to_fit();
             self.by_id.shrink_to_fit();
         }
+    }
+
+    /// Holds those to their share whose share has become smaller since they were last written to.
+    fn trim_backlogs(&mut self) {
+        let share = self.backlog_share();
+        self.projects.iter_mut().for_each(|(_, project)| project.backlog.trim(share));
     }
 
     /// Each key in a project's set is a stream of that project at that place, and the other way round. Looked at in

@@ -655,6 +655,26 @@ fn a_project_that_is_open_takes_what_it_lacks_when_it_is_opened_again() {
 }
 
 #[test]
+fn all_backlogs_together_keep_to_their_bound_however_many_projects_are_opened() {
+    const TOGETHER: usize = 8 * BACKLOG_BYTES_MIN;
+    let mut bench = Bench::with(Settings { backlog_bytes: TOGETHER, backlogs_bytes: TOGETHER, ..settings() });
+    for n in 0..8 {
+        let project = id(&n.to_string());
+        let log = bench.logs.entry(project.clone()).or_default();
+        let mut newest = Frames::starting_at(1);
+        for _ in 0..200 {
+            newest.bytes.extend_from_slice(&log.add(1000, None, false).bytes);
+            newest.mark(None, false);
+        }
+        bench.manager.open_project(&project, newest, bench.now);
+    }
+    bench.wait(Duration::from_secs(2));
+    let (projects, bytes) = bench.manager.backlog_memory();
+    // Dead bytes at a backlog's front are cut off once they are as many as the live ones.
+    assert!(projects == 8 && bytes <= 3 * TOGETHER, "{bytes} bytes");
+}
+
+#[test]
 fn a_client_that_is_gone_is_noticed_by_its_write() {
     let (mut bench, p) = Bench::with_project();
     let socket = FakeSocket::open();
