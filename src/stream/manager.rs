@@ -234,9 +234,14 @@ impl<S: Write> ConnectionManager<S> {
     /// The poll says that a stream takes bytes again.
     pub fn writable(&mut self, index: usize, now: Now) {
         let Some(stream) = self.streams.get_mut(index) else { return };
-        if matches!(stream.phase, Phase::Blocked { .. }) {
-            stream.phase = Phase::Open;
-            self.serve(index as u32, now);
+        let Phase::Blocked { since } = stream.phase else { return };
+        stream.phase = Phase::Open;
+        let bytes_before = self.stats.bytes;
+        self.serve(index as u32, now);
+        let stream = &mut self.streams[index];
+        if self.stats.bytes == bytes_before && matches!(stream.phase, Phase::Blocked { .. }) {
+            // The poll was wrong: nothing was taken, and the time without anything goes on.
+            stream.phase = Phase::Blocked { since };
         }
     }
 

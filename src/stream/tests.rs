@@ -538,12 +538,13 @@ fn no_heartbeats_where_they_are_off_and_none_into_a_stream_that_waits_for_histor
 fn a_stream_that_takes_nothing_is_closed_and_one_that_takes_a_little_is_not() {
     let (mut bench, p) = Bench::with_project();
     let [stuck, slow] = std::array::from_fn(|_| FakeSocket::with_room(5));
-    bench.join(&p, &stuck);
+    let stuck_key = bench.join(&p, &stuck);
     let slow_key = bench.join(&p, &slow);
     bench.say(&p, 3000);
     bench.flush();
     for _ in 0..5 {
         bench.wait(STALL / 2);
+        bench.make_room(stuck_key, &stuck, 0);
         bench.make_room(slow_key, &slow, 1);
     }
     assert_eq!(bench.reap(), [CloseReason::Stalled]);
