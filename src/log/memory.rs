@@ -20,8 +20,10 @@ pub struct MemoryStore {
     ended: BTreeSet<(Timestamp, RunNumber)>,
     /// Messages of all projects in the order in which they came, to find the oldest; some may be gone already.
     order: VecDeque<(u32, u64)>,
-    bytes: u64,
-    output_bytes: u64,
+    /// What the messages weigh that the projects hold.
+    message_bytes: u64,
+    /// What goes when a run goes: plan, answer, state, outputs, and its messages that are kept beyond the floor.
+    run_bytes: u64,
     /// Projects that grew since the last trim.
     grown: Vec<u32>,
 }
@@ -82,7 +84,7 @@ impl MemoryStore {
             }
             Write::Whole { number, step, json } => {
                 if let Some(run) = self.runs.get_mut(number) {
-                    self.output_bytes += json.len() as u64;
+                    self.run_bytes += json.len() as u64;
                     run.outputs.entry(step.clone()).or_default().1.whole = Some(json.clone());
                 }
             }
@@ -96,7 +98,7 @@ impl MemoryStore {
         log.newest = message.seq;
         log.messages.push_back(message.clone());
         self.order.push_back((index, message.seq));
-        self.bytes += weight(message);
+        self.message_bytes += weight(message);
         if self.grown.last() != Some(&index) {
             self.grown.push(index);
         }
@@ -110,7 +112,7 @@ impl MemoryStore {
 
     fn write_end(&mut self, number: RunNumber, state: &Arc<[u8]>) {
         let Some(run) = self.runs.get_mut(&number).filter(|run| run.ended.is_none()) else { return };
-        self.bytes += state.len() as u64;
+        self.run_bytes += state.len() as u64;
         run.ended = Some(state.clone());
         self.ended.insert((run.last_at, number));
         self.projects[run.project as usize].ended.insert(number);
@@ -124,7 +126,7 @@ impl MemoryStore {
         if let Some(key) = &row.idempotency_key {
             log.keys.insert(key.clone(), (number, row.created_at));
         }
-        self.bytes += (row.document.len() + row.answer.len()) as u64;
+        self.run_bytes += (row.document.len() + row.answer.len()) as u64;
         let run = Run {
             project: index,
             row: row.clone(),
@@ -141,7 +143,7 @@ impl MemoryStore {
         let Some(run) = self.runs.get_mut(&number) else { return };
         let (of_attempt, output) = run.outputs.entry(step.clone()).or_default();
         if *of_attempt != attempt {
-            self.output_bytes -= output_weight(output);
+            self.run_bytes -= output_weight(output);
             (*of_attempt, *output) = (attempt, StoredOutput::default());
         }
         let piece = match stream {
@@ -150,17 +152,17 @@ impl MemoryStore {
             OutputStream::Text => &mut output.text,
         };
         piece.extend_from_slice(bytes);
-        self.output_bytes += bytes.len() as u64;
+        self.run_bytes += bytes.len() as u64;
     }
 
     /// Lets a project's oldest message go; a run's first and last move to the run.
     fn drop_oldest(&mut self, index: u32) {
         let Some(message) = self.projects[index as usize].messages.pop_front() else { return };
-        self.bytes -= weight(&message);
+        self.message_bytes -= weight(&message);
         let Some(run) = message.run.and_then(|number| self.runs.get_mut(&number)) else { return };
         run.seqs.pop_front();
         if message.place != Place::Middle {
-            self.bytes += weight(&message);
+            self.run_bytes += weight(&message);
             run.kept.push(message);
         }
     }
@@ -173,10 +175,10 @@ impl MemoryStore {
         self.ended.remove(&(run.last_at, number));
         log.run_numbers.remove(&run.row.run);
         log.keys.retain(|_, (of, _)| *of != number);
-        self.output_bytes -= run.outputs.values().map(|(_, output)| output_weight(output)).sum::<u64>();
-        self.bytes -= run.kept.iter().map(weight).sum::<u64>();
-        self.bytes -= (run.row.document.len() + run.row.answer.len()) as u64;
-        self.bytes -= run.ended.map_or(0, |state| state.len() as u64);
+        self.run_bytes -= run.outputs.values().map(|(_, output)| output_weight(output)).sum::<u64>();
+        self.run_bytes -= run.kept.iter().map(weight).sum::<u64>();
+        self.run_bytes -= (run.row.document.len() + run.row.answer.len()) as u64;
+        self.run_bytes -= run.ended.map_or(0, |state| state.len() as u64);
     }
 
     fn trim_counts(&mut self, retention: &Retention) {
@@ -192,10 +194,10 @@ impl MemoryStore {
     }
 
     fn trim_bytes(&mut self, bytes_max: u64) {
-        while self.bytes + self.output_bytes > bytes_max {
-            let outputs_weigh_more = self.output_bytes > self.bytes;
+        while self.message_bytes + self.run_bytes > bytes_max {
+            let runs_weigh_more = self.run_bytes > self.message_bytes;
             match self.ended.first() {
-                Some(&(_, number)) if outputs_weigh_more || self.order.is_empty() => self.drop_run(number),
+                Some(&(_, number)) if runs_weigh_more || self.order.is_empty() => self.drop_run(number),
                 _ if !self.order.is_empty() => self.drop_oldest_of_all(),
                 _ => break,
             }
@@ -392,5 +394,16 @@ mod tests {
         let writes = [created(1, 0), created(2, 0), message(1, 5, Some(number(2)), Place::Last), ended(2, 1)];
         let store = trimmed(&writes, Retention { age_ms: 10, ..KEEP_ALL }, 100);
         assert_eq!(listed(&store), [1]);
+    }
+
+    #[test]
+    fn what_runs_take_is_made_room_for_by_runs_not_by_messages() {
+        let mut writes = vec![];
+        for n in 1..=4 {
+            writes.extend([created(n, 10_000), message(n, n, Some(number(n)), Place::Last), ended(n, n)]);
+        }
+        let store = trimmed(&writes, Retention { bytes: 25_000, ..KEEP_ALL }, 10);
+        assert_eq!(listed(&store), [4, 3]);
+        assert_eq!(store.floor(&project()), Ok(1), "every message is still there");
     }
 }
