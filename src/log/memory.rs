@@ -7,9 +7,6 @@ use super::RunNumber;
 use super::store::{Flow, Place, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
 use crate::model::{OutputStream, ProjectId, RunId, StepId, Timestamp};
 
-/// What a message takes beside its text.
-const MESSAGE_OVERHEAD_BYTES: u64 = size_of::<StoredMessage>() as u64 + 32;
-
 /// See the [module](self).
 #[derive(Default)]
 pub struct MemoryStore {
@@ -45,7 +42,7 @@ struct Run {
     row: RunRow,
     /// The numbers of its messages that the project still holds.
     seqs: VecDeque<u64>,
-    /// Its first message and its last, once the project no longer holds them.
+    /// Its messages that outlast the floor, once the project no longer holds them.
     kept: Vec<StoredMessage>,
     ended: Option<Arc<[u8]>>,
     /// When its newest message was kept; no longer moves once it has ended, for it stands in `ended`.
@@ -84,8 +81,9 @@ impl MemoryStore {
             }
             Write::Whole { number, step, json } => {
                 if let Some(run) = self.runs.get_mut(number) {
+                    let replaced = run.outputs.entry(step.clone()).or_default().1.whole.replace(json.clone());
                     self.run_bytes += json.len() as u64;
-                    run.outputs.entry(step.clone()).or_default().1.whole = Some(json.clone());
+                    self.run_bytes -= replaced.map_or(0, |json| json.len() as u64);
                 }
             }
         }
@@ -98,7 +96,7 @@ impl MemoryStore {
         log.newest = message.seq;
         log.messages.push_back(message.clone());
         self.order.push_back((index, message.seq));
-        self.message_bytes += weight(message);
+        self.message_bytes += message.weight();
         if self.grown.last() != Some(&index) {
             self.grown.push(index);
         }
@@ -114,6 +112,8 @@ impl MemoryStore {
         let Some(run) = self.runs.get_mut(&number).filter(|run| run.ended.is_none()) else { return };
         self.run_bytes += state.len() as u64;
         run.ended = Some(state.clone());
+        let turns = run.kept.extract_if(.., |message| !message.place.outlasts_floor(true));
+        self.run_bytes -= turns.map(|message| message.weight()).sum::<u64>();
         self.ended.insert((run.last_at, number));
         self.projects[run.project as usize].ended.insert(number);
     }
@@ -155,14 +155,14 @@ impl MemoryStore {
         self.run_bytes += bytes.len() as u64;
     }
 
-    /// Lets a project's oldest message go; a run's first and last move to the run.
+    /// Lets a project's oldest message go; what outlasts the floor moves to its run.
     fn drop_oldest(&mut self, index: u32) {
         let Some(message) = self.projects[index as usize].messages.pop_front() else { return };
-        self.message_bytes -= weight(&message);
+        self.message_bytes -= message.weight();
         let Some(run) = message.run.and_then(|number| self.runs.get_mut(&number)) else { return };
         run.seqs.pop_front();
-        if message.place != Place::Middle {
-            self.run_bytes += weight(&message);
+        if message.place.outlasts_floor(run.ended.is_some()) {
+            self.run_bytes += message.weight();
             run.kept.push(message);
         }
     }
@@ -176,7 +176,7 @@ impl MemoryStore {
         log.run_numbers.remove(&run.row.run);
         log.keys.retain(|_, (of, _)| *of != number);
         self.run_bytes -= run.outputs.values().map(|(_, output)| output_weight(output)).sum::<u64>();
-        self.run_bytes -= run.kept.iter().map(weight).sum::<u64>();
+        self.run_bytes -= run.kept.iter().map(StoredMessage::weight).sum::<u64>();
         self.run_bytes -= (run.row.document.len() + run.row.answer.len()) as u64;
         self.run_bytes -= run.ended.map_or(0, |state| state.len() as u64);
     }
@@ -223,10 +223,6 @@ impl MemoryStore {
             self.drop_oldest(index);
         }
     }
-}
-
-fn weight(message: &StoredMessage) -> u64 {
-    message.json.len() as u64 + MESSAGE_OVERHEAD_BYTES
 }
 
 fn output_weight(output: &StoredOutput) -> u64 {
@@ -332,6 +328,7 @@ mod tests {
     use std::num::NonZeroU64;
 
     use super::*;
+    use crate::log::store::MESSAGE_OVERHEAD_BYTES;
 
     const KEEP_ALL: Retention = Retention { messages: 1000, bytes: u64::MAX, age_ms: u64::MAX, runs: 1000 };
 
@@ -405,5 +402,31 @@ mod tests {
         let store = trimmed(&writes, Retention { bytes: 25_000, ..KEEP_ALL }, 10);
         assert_eq!(listed(&store), [4, 3]);
         assert_eq!(store.floor(&project()), Ok(1), "every message is still there");
+    }
+
+    #[test]
+    fn a_run_that_has_not_ended_can_be_folded_again_whatever_was_trimmed() {
+        let run = Some(number(1));
+        let places = [Place::First, Place::Turn, Place::Middle, Place::Turn, Place::Middle];
+        let mut writes = vec![created(1, 0)];
+        writes.extend((1..).zip(places).map(|(seq, place)| message(seq, seq, run, place)));
+        let mut store = trimmed(&writes, Retention { messages: 1, ..KEEP_ALL }, 10);
+        assert_eq!(seqs_of_run(&store, 1), [1, 2, 4, 5]);
+
+        let end = [message(6, 6, run, Place::Last), message(7, 7, None, Place::Middle), ended(1, 6)];
+        assert_eq!(store.commit(&end), Ok(()));
+        assert_eq!(store.trim(&Retention { messages: 1, ..KEEP_ALL }, Timestamp::from_millis(10)), Ok(()));
+        assert_eq!(seqs_of_run(&store, 1), [1, 6]);
+        assert_eq!(store.run_bytes, 2 * (2 + MESSAGE_OVERHEAD_BYTES), "the two are what is left of the run");
+    }
+
+    fn seqs_of_run(store: &MemoryStore, n: u64) -> Vec<u64> {
+        let mut seqs = Vec::new();
+        let read = store.messages(&project(), 0, Some(number(n)), &mut |message| {
+            seqs.push(message.seq);
+            Flow::More
+        });
+        assert_eq!(read, Ok(()));
+        seqs
     }
 }
