@@ -14,7 +14,7 @@ use super::{
 };
 use crate::auth::IdSigner;
 use crate::http::sse;
-use crate::model::{Now, ProjectId, Record, RunEvent, RunId, RunState, StepId, Timestamp, write_message};
+use crate::model::{Now, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, StepId, Timestamp, write_message};
 
 /// The journal's bounds.
 #[derive(Debug, Clone, Copy)]
@@ -305,7 +305,8 @@ impl Journal {
         let place = match event {
             _ if event.is_first() => Place::First,
             _ if event.is_last() => Place::Last,
-            _ => Place::Middle,
+            _ if matches!(event.kind, RunEventKind::StepOutput(_)) => Place::Middle,
+            _ => Place::Turn,
         };
         let seq = self.append(project, event.message_type(), &payload, Some((number, place)), batch, now.wall);
         batch.work.count(event);
