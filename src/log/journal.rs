@@ -3,7 +3,7 @@
 //! A batch is taken in two steps. First everything that changes the log, which is committed together; then everything
 //! that reads it. So a reader sees all of its batch, and an answer that leaves here is true for good.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -51,7 +51,9 @@ pub(super) struct ProjectEntry {
     /// The loop is sent its messages.
     pub(super) is_watched: bool,
     /// Runs that have not ended, in the order in which they were taken on.
-    pub(super) open_runs: Vec<RunNumber>,
+    pub(super) open_runs: BTreeSet<RunNumber>,
+    /// The same by their ids: every message of a run is looked up here.
+    open_by_id: HashMap<RunId, RunNumber>,
     /// The run that ended last.
     pub(super) newest_ended: Option<RunNumber>,
 }
@@ -75,6 +77,9 @@ struct Batch {
     orders: Vec<Order>,
     reads: Vec<Later>,
     work: WorkCounts,
+    /// Where in `writes` the runs are that it has taken on, for a call that comes twice within it.
+    created: HashMap<RunNumber, usize>,
+    created_by_key: HashMap<(ProjectId, String), RunNumber>,
 }
 
 /// What waits until the batch is committed.
@@ -195,59 +200,58 @@ impl Journal {
         if !self.has_room_for(&new.project) {
             return Ok(Answer::Refused(Refusal::TooManyProjects));
         }
-        let number = RunNumber(self.next_number);
-        self.next_number = self.next_number.saturating_add(1);
-        self.open_runs += 1;
-        let entry = self.entry(&new.project);
-        entry.open_runs.push(number);
-        entry.last_activity = now.wall;
-        let position = entry.newest;
-        let state = RunState::new(new.run.clone(), &new.plan, now.wall);
-        let run = RunEntry { state, first_seq: None, last_seq: position, snapshot: None };
-        self.runs.insert(number, run);
+        let number = self.open(&new, now.wall);
         let (project, run) = (new.project.clone(), new.run.clone());
         batch.orders.push(Order::Start { project, run, plan: new.plan, created_at: now.wall });
+        let answer = new.answer.clone();
         let row = RunRow {
             run: new.run,
             created_at: now.wall,
             document: new.document,
-            answer: new.answer.clone(),
+            answer: new.answer,
             idempotency_key: new.idempotency_key,
             fingerprint: new.fingerprint,
         };
-        batch.writes.push(Write::RunCreated { number, project: new.project, row });
-        Ok(Answer::Accepted { body: new.answer, replayed: false })
+        batch.create(number, new.project, row);
+        Ok(Answer::Accepted { body: answer, replayed: false })
+    }
+
+    /// A run begins to be folded; its number.
+    fn open(&mut self, new: &Submission, now: Timestamp) -> RunNumber {
+        let number = RunNumber(self.next_number);
+        self.next_number = self.next_number.saturating_add(1);
+        self.open_runs += 1;
+        let entry = self.entry(&new.project);
+        entry.open_runs.insert(number);
+        entry.open_by_id.insert(new.run.clone(), number);
+        entry.last_activity = now;
+        let position = entry.newest;
+        let state = RunState::new(new.run.clone(), &new.plan, now);
+        self.runs.insert(number, RunEntry { state, first_seq: None, last_seq: position, snapshot: None });
+        number
     }
 
     /// The run that this call, or one with the same key or run id, has made before.
     fn same_call(&self, new: &Submission, batch: &Batch, now: Now) -> Result<Option<RunNumber>, StoreError> {
-        let in_batch = batch.writes.iter().find_map(|write| match write {
-            Write::RunCreated { number, project, row } if *project == new.project => {
-                let same_key = new.idempotency_key.is_some() && row.idempotency_key == new.idempotency_key;
-                (same_key || row.run == new.run).then_some(*number)
-            }
-            _ => None,
-        });
-        if in_batch.is_some() {
-            return Ok(in_batch);
-        }
         if let Some(key) = &new.idempotency_key {
+            if let Some(&number) = batch.created_by_key.get(&(new.project.clone(), key.clone())) {
+                return Ok(Some(number));
+            }
             let since = now.wall.as_millis().saturating_sub(self.limits.idempotency_ms);
             let known = self.store.run_by_key(&new.project, key, Timestamp::from_millis(since))?;
             if known.is_some() {
                 return Ok(known);
             }
         }
-        self.store.run_number(&new.project, &new.run)
+        match self.open_run(&new.project, &new.run) {
+            Some(number) => Ok(Some(number)),
+            None => self.store.run_number(&new.project, &new.run),
+        }
     }
 
     fn answer_again(&self, number: RunNumber, new: &Submission, batch: &Batch) -> Result<Answer, StoreError> {
-        let in_batch = batch.writes.iter().find_map(|write| match write {
-            Write::RunCreated { number: created, row, .. } if *created == number => Some(row.clone()),
-            _ => None,
-        });
-        let row = match in_batch {
-            Some(row) => Some(row),
+        let row = match batch.created(number) {
+            Some(row) => Some(row.clone()),
             None => self.store.run(number)?,
         };
         Ok(match row {
@@ -317,7 +321,7 @@ impl Journal {
             run.snapshot = None;
         }
         if event.is_last() {
-            self.end_run(project, number, seq, batch)?;
+            self.end_run(project, &event.run_id, number, seq, batch)?;
         }
         Ok(())
     }
@@ -326,6 +330,7 @@ impl Journal {
     fn end_run(
         &mut self,
         project: &ProjectId,
+        run: &RunId,
         number: RunNumber,
         seq: u64,
         batch: &mut Batch,
@@ -336,7 +341,8 @@ impl Journal {
             batch.writes.push(Write::RunEnded { number, state: state.into(), last_seq: seq });
         }
         let entry = self.entry(project);
-        entry.open_runs.retain(|&open| open != number);
+        entry.open_runs.remove(&number);
+        entry.open_by_id.remove(run);
         if let Some(older) = entry.newest_ended.replace(number) {
             self.runs.remove(&older);
         }
@@ -383,13 +389,27 @@ impl Journal {
 
     /// The number of a run that has not ended.
     fn open_run(&self, project: &ProjectId, run: &RunId) -> Option<RunNumber> {
-        let entry = self.projects.get(project)?;
-        let is_it = |number: &&RunNumber| self.runs.get(number).is_some_and(|entry| entry.state.run_id == *run);
-        entry.open_runs.iter().find(is_it).copied()
+        self.projects.get(project)?.open_by_id.get(run).copied()
     }
 }
 
 impl Batch {
+    fn create(&mut self, number: RunNumber, project: ProjectId, row: RunRow) {
+        self.created.insert(number, self.writes.len());
+        if let Some(key) = &row.idempotency_key {
+            self.created_by_key.insert((project.clone(), key.clone()), number);
+        }
+        self.writes.push(Write::RunCreated { number, project, row });
+    }
+
+    /// What will be kept of a run that this batch has taken on.
+    fn created(&self, number: RunNumber) -> Option<&RunRow> {
+        match self.writes.get(*self.created.get(&number)?)? {
+            Write::RunCreated { row, .. } => Some(row),
+            _ => None,
+        }
+    }
+
     fn frames_of(&mut self, project: &ProjectId, seq: u64) -> &mut Frames {
         let index = match self.frames_of.get(project) {
             Some(&index) => index,

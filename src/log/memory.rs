@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::RunNumber;
-use super::store::{Flow, Place, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
+use super::store::{Flow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
 use crate::model::{OutputStream, ProjectId, RunId, StepId, Timestamp};
 
 /// See the [module](self).
@@ -328,7 +328,7 @@ mod tests {
     use std::num::NonZeroU64;
 
     use super::*;
-    use crate::log::store::MESSAGE_OVERHEAD_BYTES;
+    use crate::log::store::{MESSAGE_OVERHEAD_BYTES, Place};
 
     const KEEP_ALL: Retention = Retention { messages: 1000, bytes: u64::MAX, age_ms: u64::MAX, runs: 1000 };
 

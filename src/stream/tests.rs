@@ -329,7 +329,9 @@ fn a_large_project_does_not_keep_a_small_one_waiting() {
     let (mut bench, large) = Bench::with_project();
     let small = id("small");
     bench.open(&small);
-    (0..100).for_each(|_| drop(bench.join(&large, &FakeSocket::open())));
+    for _ in 0..100 {
+        bench.join(&large, &FakeSocket::open());
+    }
     let socket = FakeSocket::open();
     bench.join(&small, &socket);
     bench.say(&large, 30);
@@ -576,7 +578,9 @@ fn retry_of(text: &str) -> u64 {
 fn all_streams_are_told_to_come_back_each_at_its_own_time() {
     let (mut bench, p) = Bench::with_project();
     let sockets: Vec<_> = (0..50).map(|_| FakeSocket::open()).collect();
-    sockets.iter().for_each(|socket| drop(bench.join(&p, socket)));
+    for socket in &sockets {
+        bench.join(&p, socket);
+    }
     let stuck = FakeSocket::with_room(3);
     bench.join(&p, &stuck);
     bench.say(&p, 30);
