@@ -433,3 +433,32 @@ fn a_stream_of_a_run_that_waits_begins_before_its_first_message() {
     bench.say("r", vec![started(), failed(EndReason::Cancelled)]);
     assert_eq!(bench.follow(queued.position, queued.run), (vec![4, 5], true));
 }
+
+#[test]
+fn a_stream_of_a_run_whose_history_is_gone_is_told_its_state_and_its_end_once() {
+    let mut bench = Bench::with(keeping(Retention { messages: 4, ..KEEP_ALL }));
+    bench.whole_run("r", 5);
+    bench.publish(&p(), 10);
+    for from in [None, Some(ResumeFrom::Seq(2)), Some(ResumeFrom::Unknown)] {
+        let reset = bench.attach(from, Some("r"));
+        assert!(matches!(reset.resume, Resume::Reset(_)), "{from:?}: {:?}", reset.resume);
+        assert_eq!((reset.snapshots.len(), reset.position, reset.is_over), (1, 6, false));
+        assert_eq!(bench.follow(reset.position, reset.run), (vec![7], true), "not reset again and again");
+    }
+    for seq in [7, 12] {
+        let seen = bench.attach(Some(ResumeFrom::Seq(seq)), Some("r"));
+        assert!(seen.is_over, "whoever has seen the last message is told to stay away: {:?}", seen.resume);
+    }
+}
+
+#[test]
+fn a_stream_of_a_run_that_goes_on_is_reset_to_where_the_run_is() {
+    let mut bench = Bench::with(keeping(Retention { messages: 4, ..KEEP_ALL }));
+    bench.submit("r");
+    bench.say("r", vec![started()]);
+    bench.publish(&p(), 10);
+    let reset = bench.attach(None, Some("r"));
+    assert_eq!((reset.resume, reset.position, reset.snapshots.len()), (Resume::Reset(ResetReason::Expired), 11, 1));
+    bench.say("r", vec![completed()]);
+    assert_eq!(bench.follow(reset.position, reset.run), (vec![12], true));
+}
