@@ -3,7 +3,7 @@
 //! A batch is taken in two steps. First everything that changes the log, which is committed together; then everything
 //! that reads it. So a reader sees all of its batch, and an answer that leaves here is true for good.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -38,6 +38,8 @@ pub struct Journal {
     pub(super) limits: Limits,
     pub(super) projects: HashMap<ProjectId, ProjectEntry>,
     pub(super) runs: HashMap<RunNumber, RunEntry>,
+    /// Runs that ended a moment ago and are still held, the one that ended first at the front.
+    recent: VecDeque<(Timestamp, ProjectId, RunNumber)>,
     next_number: NonZeroU64,
     open_runs: usize,
     pub(super) id_text: Vec<u8>,
@@ -106,6 +108,7 @@ impl Journal {
             limits,
             projects: HashMap::new(),
             runs: HashMap::new(),
+            recent: VecDeque::new(),
             next_number: NonZeroU64::MIN,
             open_runs: 0,
             id_text: Vec::new(),
@@ -117,6 +120,7 @@ impl Journal {
     /// # Errors
     /// Where the store fails: then nothing of the batch was kept, and nobody was told anything.
     pub fn handle(&mut self, commands: Vec<Command>, now: Now) -> Result<Outcome, StoreError> {
+        self.forget_ended(now.wall);
         let mut batch = Batch::default();
         for command in commands {
             self.write(command, &mut batch, now)?;
@@ -321,7 +325,7 @@ impl Journal {
             run.snapshot = None;
         }
         if event.is_last() {
-            self.end_run(project, &event.run_id, number, seq, batch)?;
+            self.end_run(project, event, number, seq, batch)?;
         }
         Ok(())
     }
@@ -330,7 +334,7 @@ impl Journal {
     fn end_run(
         &mut self,
         project: &ProjectId,
-        run: &RunId,
+        event: &RunEvent,
         number: RunNumber,
         seq: u64,
         batch: &mut Batch,
@@ -342,11 +346,25 @@ impl Journal {
         }
         let entry = self.entry(project);
         entry.open_runs.remove(&number);
-        entry.open_by_id.remove(run);
+        entry.open_by_id.remove(&event.run_id);
         if let Some(older) = entry.newest_ended.replace(number) {
             self.runs.remove(&older);
         }
+        self.recent.push_back((event.timestamp, project.clone(), number));
         Ok(())
+    }
+
+    /// Runs that are no longer shown to whoever comes are not held any more: the store has their state.
+    fn forget_ended(&mut self, now: Timestamp) {
+        while let Some((ended_at, _, _)) = self.recent.front()
+            && now.millis_since(*ended_at) > self.limits.recent_ms
+            && let Some((_, project, number)) = self.recent.pop_front()
+        {
+            self.runs.remove(&number);
+            if let Some(entry) = self.projects.get_mut(&project) {
+                entry.newest_ended = entry.newest_ended.filter(|&newest| newest != number);
+            }
+        }
     }
 
     /// Numbers a message, keeps it, and encodes it for those who watch.

@@ -462,3 +462,81 @@ fn a_stream_of_a_run_that_goes_on_is_reset_to_where_the_run_is() {
     bench.say("r", vec![completed()]);
     assert_eq!(bench.follow(reset.position, reset.run), (vec![12], true));
 }
+
+/// The ids and statuses of the runs that snapshots show.
+fn shown(attached: &Attached) -> Vec<(String, String)> {
+    let show = |snapshot: &Arc<[u8]>| {
+        let message: Value = serde_json::from_slice(snapshot).expect("JSON");
+        assert_eq!((&message["type"], &message["seq"]), (&json!("workflow_snapshot"), &json!(attached.position)));
+        let text = |name: &str| message["payload"][name].as_str().expect("a text").to_owned();
+        assert!(message["payload"]["timestamp"].is_string());
+        (text("runId"), text("status"))
+    };
+    attached.snapshots.iter().map(show).collect()
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(run, status)| ((*run).to_owned(), (*status).to_owned())).collect()
+}
+
+#[test]
+fn snapshots_show_what_is_active_and_the_newest_that_ended_a_moment_ago() {
+    let mut bench = Bench::new();
+    bench.whole_run("first", 0);
+    bench.wait_ms(1000);
+    bench.whole_run("second", 0);
+    bench.submit("active");
+    bench.say("active", vec![started()]);
+    bench.submit("waits");
+    let fresh = bench.attach(None, None);
+    assert_eq!(shown(&fresh), pairs(&[("second", "completed"), ("active", "running"), ("waits", "queued")]));
+    assert_eq!(shown(&bench.attach(Some(ResumeFrom::Unknown), None)).len(), 3);
+    assert_eq!(shown(&bench.attach(Some(ResumeFrom::Seq(1)), None)).len(), 0, "whoever resumes has seen them");
+    let query = Query::Attach { project: p(), resume: None, run: None, snapshots: false };
+    assert!(matches!(bench.read(query), Answer::Attached(attached) if attached.snapshots.is_empty()));
+    bench.wait_ms(60_000);
+    assert_eq!(shown(&bench.attach(None, None)).len(), 3);
+    bench.wait_ms(1);
+    assert_eq!(shown(&bench.attach(None, None)), pairs(&[("active", "running"), ("waits", "queued")]));
+}
+
+#[test]
+fn a_snapshot_is_cut_anew_once_anything_has_changed() {
+    let mut bench = Bench::new();
+    bench.submit("r");
+    let before = bench.attach(None, None);
+    assert!(Arc::ptr_eq(&before.snapshots[0], &bench.attach(None, None).snapshots[0]), "cut once for many who come");
+    bench.publish(&p(), 1);
+    assert_eq!(shown(&bench.attach(None, None)), pairs(&[("r", "queued")]), "its seq is the stream's position");
+    bench.say("r", vec![started()]);
+    assert_eq!(shown(&bench.attach(None, None)), pairs(&[("r", "running")]));
+}
+
+#[test]
+fn the_outputs_of_a_snapshot_are_bounded_together() {
+    let mut bench = Bench::new();
+    bench.submit("r");
+    let large = Value::String("x".repeat(600 * 1024));
+    bench.say("r", vec![started(), progress("a", done(large.clone(), false)), progress("b", done(large, false))]);
+    let snapshot = &bench.attach(None, None).snapshots[0];
+    let message: Value = serde_json::from_slice(snapshot).expect("JSON");
+    let [a, b] = [0, 1].map(|at| &message["payload"]["steps"][at]);
+    assert!(a["output"].as_str().is_some_and(|output| output.len() == 600 * 1024) && a["truncated"].is_null());
+    assert_eq!((&b["output"], &b["truncated"], &b["outputBytes"]), (&json!(""), &json!(true), &json!(600 * 1024 + 2)));
+}
+
+#[test]
+fn runs_that_ended_are_not_held_for_ever() {
+    let mut bench = Bench::new();
+    for n in 0..10 {
+        bench.whole_run(&format!("r{n}"), 0);
+        bench.wait_ms(10);
+    }
+    assert_eq!(bench.journal.runs.len(), 1, "only the newest that ended is shown to who comes");
+    bench.wait_ms(60_001);
+    bench.publish(&p(), 1);
+    assert_eq!(bench.journal.runs.len(), 0);
+    let run = bench.json(Query::Run { project: p(), run: run_id("r9") });
+    assert_eq!((&run["status"], &run["lastEventId"]), (&json!("completed"), &json!(bench.id(20))));
+    assert_eq!(bench.attach(Some(ResumeFrom::Seq(0)), Some("r9")).position, 0);
+}
