@@ -23,7 +23,7 @@ pub struct Limits {
     pub retention: Retention,
     /// Runs of all projects that have not ended; one more is refused.
     pub open_runs: usize,
-    /// Projects that have ever been written to; one more is refused.
+    /// Projects that have ever been written to, or are watched; one more is refused.
     pub projects: usize,
     /// How long an idempotency key is remembered, in milliseconds.
     pub idempotency_ms: u64,
@@ -143,11 +143,7 @@ impl Journal {
                     let answer = self.read(query, now)?;
                     outcome.deliveries.push(Delivery::Reply { to, answer });
                 }
-                Later::Unwatch(project) => {
-                    if let Some(entry) = self.projects.get_mut(&project) {
-                        entry.is_watched = false;
-                    }
-                }
+                Later::Unwatch(project) => self.unwatch(&project),
             }
         }
         Ok(outcome)
@@ -187,7 +183,7 @@ impl Journal {
             return Answer::Refused(Refusal::TooManyProjects);
         }
         let count = events.len();
-        let first_seq = self.entry(project).newest + 1;
+        let first_seq = self.newest(project) + 1;
         for event in events {
             self.append(project, &event.message_type, &event.payload, None, batch, now.wall);
         }
@@ -401,7 +397,16 @@ impl Journal {
         self.projects.get_mut(project).expect("inserted just above")
     }
 
-    fn has_room_for(&self, project: &ProjectId) -> bool {
+    /// Nothing of the project is delivered any more. One that was only ever watched is forgotten.
+    fn unwatch(&mut self, project: &ProjectId) {
+        let Some(entry) = self.projects.get_mut(project) else { return };
+        entry.is_watched = false;
+        if entry.newest == 0 && entry.open_runs.is_empty() {
+            self.projects.remove(project);
+        }
+    }
+
+    pub(super) fn has_room_for(&self, project: &ProjectId) -> bool {
         self.projects.len() < self.limits.projects || self.projects.contains_key(project)
     }
 

@@ -74,6 +74,9 @@ impl Journal {
         snapshots: bool,
         now: Now,
     ) -> Result<Answer, StoreError> {
+        if !self.has_room_for(project) {
+            return Ok(Answer::Refused(Refusal::TooManyProjects));
+        }
         let run = match run {
             None => None,
             Some(run) => match self.store.run_number(project, &run)? {
@@ -143,7 +146,7 @@ impl Journal {
         })
     }
 
-    fn newest(&self, project: &ProjectId) -> u64 {
+    pub(super) fn newest(&self, project: &ProjectId) -> u64 {
         self.projects.get(project).map_or(0, |entry| entry.newest)
     }
 

@@ -540,3 +540,46 @@ fn runs_that_ended_are_not_held_for_ever() {
     assert_eq!((&run["status"], &run["lastEventId"]), (&json!("completed"), &json!(bench.id(20))));
     assert_eq!(bench.attach(Some(ResumeFrom::Seq(0)), Some("r9")).position, 0);
 }
+
+#[test]
+fn projects_that_were_only_ever_watched_are_bounded_and_forgotten() {
+    let mut bench = Bench::with(Limits { projects: 2, ..limits() });
+    let attach = |of: &str| Query::Attach { project: project(of), resume: None, run: None, snapshots: true };
+    bench.publish(&project("kept"), 1);
+    assert!(matches!(bench.read(attach("a")), Answer::Attached(_)));
+    assert!(matches!(bench.read(attach("b")), Answer::Refused(Refusal::TooManyProjects)));
+    assert!(matches!(bench.ask(publish(&project("b"), 1, 0)), Answer::Refused(Refusal::TooManyProjects)));
+    bench.handle(vec![Command::Unwatch(project("a")), Command::Unwatch(project("kept"))]);
+    assert!(matches!(bench.read(attach("b")), Answer::Attached(_)));
+    assert_eq!(bench.publish(&project("kept"), 1), 2, "what was written to goes on where it was");
+}
+
+#[test]
+fn an_empty_array_of_events_makes_no_project() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.publish(&p(), 0), 1);
+    let projects = bench.read(Query::Projects { visible: None, after: None, limit: 10 });
+    assert!(matches!(&projects, Answer::Projects { rows, has_more: false } if rows.is_empty()), "{projects:?}");
+}
+
+#[test]
+fn projects_are_listed_by_name_page_by_page_as_far_as_they_may_be_seen() {
+    let mut bench = Bench::new();
+    for name in ["c", "a", "b", "d"] {
+        bench.publish(&project(name), 1);
+    }
+    bench.submit("r");
+    let mut listed = |visible: Option<&[&str]>, after: Option<&str>, limit| {
+        let visible = visible.map(|names| names.iter().map(|name| project(name)).collect());
+        match bench.read(Query::Projects { visible, after: after.map(project), limit }) {
+            Answer::Projects { rows, has_more } => {
+                let row = |row: &super::ProjectRow| format!("{}{}", row.project, row.active_runs);
+                (rows.iter().map(row).collect::<Vec<_>>().join(" "), has_more)
+            }
+            other => panic!("no list: {other:?}"),
+        }
+    };
+    assert_eq!(listed(None, None, 3), ("a0 b0 c0".into(), true));
+    assert_eq!(listed(None, Some("c"), 3), ("d0 p1".into(), false));
+    assert_eq!(listed(Some(&["d", "b", "b", "none"]), None, 3), ("b0 d0".into(), false));
+}

@@ -612,7 +612,7 @@ impl<S: Socket> Server<S> {
             let facts = self.facts(false, now);
             self.api.refund_ticket(note, &facts);
         }
-        if matches!(answer, Answer::Refused(Refusal::StoreUnavailable)) {
+        if matches!(answer, Answer::Refused(Refusal::StoreUnavailable | Refusal::TooManyProjects)) {
             self.answer_busy(index, &attaching.project, waiting.headers, now);
             return self.flush_connection(index, now);
         }
