@@ -3,7 +3,7 @@
 //! A batch is taken in two steps. First everything that changes the log, which is committed together; then everything
 //! that reads it. So a reader sees all of its batch, and an answer that leaves here is true for good.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::auth::IdSigner;
 use crate::http::sse;
-use crate::model::{Now, ProjectId, Record, RunEvent, RunId, RunState, StepId, Timestamp, write_message};
+use crate::model::{Now, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, StepId, Timestamp, write_message};
 
 /// The journal's bounds.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +23,7 @@ pub struct Limits {
     pub retention: Retention,
     /// Runs of all projects that have not ended; one more is refused.
     pub open_runs: usize,
-    /// Projects that have ever been written to; one more is refused.
+    /// Projects that have ever been written to, or are watched; one more is refused.
     pub projects: usize,
     /// How long an idempotency key is remembered, in milliseconds.
     pub idempotency_ms: u64,
@@ -38,6 +38,8 @@ pub struct Journal {
     pub(super) limits: Limits,
     pub(super) projects: HashMap<ProjectId, ProjectEntry>,
     pub(super) runs: HashMap<RunNumber, RunEntry>,
+    /// Runs that ended a moment ago and are still held, the one that ended first at the front.
+    recent: VecDeque<(Timestamp, ProjectId, RunNumber)>,
     next_number: NonZeroU64,
     open_runs: usize,
     pub(super) id_text: Vec<u8>,
@@ -51,7 +53,9 @@ pub(super) struct ProjectEntry {
     /// The loop is sent its messages.
     pub(super) is_watched: bool,
     /// Runs that have not ended, in the order in which they were taken on.
-    pub(super) open_runs: Vec<RunNumber>,
+    pub(super) open_runs: BTreeSet<RunNumber>,
+    /// The same by their ids: every message of a run is looked up here.
+    open_by_id: HashMap<RunId, RunNumber>,
     /// The run that ended last.
     pub(super) newest_ended: Option<RunNumber>,
 }
@@ -75,6 +79,9 @@ struct Batch {
     orders: Vec<Order>,
     reads: Vec<Later>,
     work: WorkCounts,
+    /// Where in `writes` the runs are that it has taken on, for a call that comes twice within it.
+    created: HashMap<RunNumber, usize>,
+    created_by_key: HashMap<(ProjectId, String), RunNumber>,
 }
 
 /// What waits until the batch is committed.
@@ -101,6 +108,7 @@ impl Journal {
             limits,
             projects: HashMap::new(),
             runs: HashMap::new(),
+            recent: VecDeque::new(),
             next_number: NonZeroU64::MIN,
             open_runs: 0,
             id_text: Vec::new(),
@@ -112,6 +120,7 @@ impl Journal {
     /// # Errors
     /// Where the store fails: then nothing of the batch was kept, and nobody was told anything.
     pub fn handle(&mut self, commands: Vec<Command>, now: Now) -> Result<Outcome, StoreError> {
+        self.forget_ended(now.wall);
         let mut batch = Batch::default();
         for command in commands {
             self.write(command, &mut batch, now)?;
@@ -134,11 +143,7 @@ impl Journal {
                     let answer = self.read(query, now)?;
                     outcome.deliveries.push(Delivery::Reply { to, answer });
                 }
-                Later::Unwatch(project) => {
-                    if let Some(entry) = self.projects.get_mut(&project) {
-                        entry.is_watched = false;
-                    }
-                }
+                Later::Unwatch(project) => self.unwatch(&project),
             }
         }
         Ok(outcome)
@@ -179,7 +184,7 @@ impl Journal {
             return Answer::Refused(Refusal::TooManyProjects);
         }
         let count = events.len();
-        let first_seq = self.entry(project).newest + 1;
+        let first_seq = self.newest(project) + 1;
         for event in events {
             self.append(project, &event.message_type, &event.payload, None, batch, now.wall);
         }
@@ -196,59 +201,58 @@ impl Journal {
         if !self.has_room_for(&new.project) {
             return Ok(Answer::Refused(Refusal::TooManyProjects));
         }
-        let number = RunNumber(self.next_number);
-        self.next_number = self.next_number.saturating_add(1);
-        self.open_runs += 1;
-        let entry = self.entry(&new.project);
-        entry.open_runs.push(number);
-        entry.last_activity = now.wall;
-        let position = entry.newest;
-        let state = RunState::new(new.run.clone(), &new.plan, now.wall);
-        let run = RunEntry { state, first_seq: None, last_seq: position, snapshot: None };
-        self.runs.insert(number, run);
+        let number = self.open(&new, now.wall);
         let (project, run) = (new.project.clone(), new.run.clone());
         batch.orders.push(Order::Start { project, run, plan: new.plan, created_at: now.wall });
+        let answer = new.answer.clone();
         let row = RunRow {
             run: new.run,
             created_at: now.wall,
             document: new.document,
-            answer: new.answer.clone(),
+            answer: new.answer,
             idempotency_key: new.idempotency_key,
             fingerprint: new.fingerprint,
         };
-        batch.writes.push(Write::RunCreated { number, project: new.project, row });
-        Ok(Answer::Accepted { body: new.answer, replayed: false })
+        batch.create(number, new.project, row);
+        Ok(Answer::Accepted { body: answer, replayed: false })
+    }
+
+    /// A run begins to be folded; its number.
+    fn open(&mut self, new: &Submission, now: Timestamp) -> RunNumber {
+        let number = RunNumber(self.next_number);
+        self.next_number = self.next_number.saturating_add(1);
+        self.open_runs += 1;
+        let entry = self.entry(&new.project);
+        entry.open_runs.insert(number);
+        entry.open_by_id.insert(new.run.clone(), number);
+        entry.last_activity = now;
+        let position = entry.newest;
+        let state = RunState::new(new.run.clone(), &new.plan, now);
+        self.runs.insert(number, RunEntry { state, first_seq: None, last_seq: position, snapshot: None });
+        number
     }
 
     /// The run that this call, or one with the same key or run id, has made before.
     fn same_call(&self, new: &Submission, batch: &Batch, now: Now) -> Result<Option<RunNumber>, StoreError> {
-        let in_batch = batch.writes.iter().find_map(|write| match write {
-            Write::RunCreated { number, project, row } if *project == new.project => {
-                let same_key = new.idempotency_key.is_some() && row.idempotency_key == new.idempotency_key;
-                (same_key || row.run == new.run).then_some(*number)
-            }
-            _ => None,
-        });
-        if in_batch.is_some() {
-            return Ok(in_batch);
-        }
         if let Some(key) = &new.idempotency_key {
+            if let Some(&number) = batch.created_by_key.get(&(new.project.clone(), key.clone())) {
+                return Ok(Some(number));
+            }
             let since = now.wall.as_millis().saturating_sub(self.limits.idempotency_ms);
             let known = self.store.run_by_key(&new.project, key, Timestamp::from_millis(since))?;
             if known.is_some() {
                 return Ok(known);
             }
         }
-        self.store.run_number(&new.project, &new.run)
+        match self.open_run(&new.project, &new.run) {
+            Some(number) => Ok(Some(number)),
+            None => self.store.run_number(&new.project, &new.run),
+        }
     }
 
     fn answer_again(&self, number: RunNumber, new: &Submission, batch: &Batch) -> Result<Answer, StoreError> {
-        let in_batch = batch.writes.iter().find_map(|write| match write {
-            Write::RunCreated { number: created, row, .. } if *created == number => Some(row.clone()),
-            _ => None,
-        });
-        let row = match in_batch {
-            Some(row) => Some(row),
+        let row = match batch.created(number) {
+            Some(row) => Some(row.clone()),
             None => self.store.run(number)?,
         };
         Ok(match row {
@@ -306,7 +310,8 @@ impl Journal {
         let place = match event {
             _ if event.is_first() => Place::First,
             _ if event.is_last() => Place::Last,
-            _ => Place::Middle,
+            _ if matches!(event.kind, RunEventKind::StepOutput(_)) => Place::Middle,
+            _ => Place::Turn,
         };
         let seq = self.append(project, event.message_type(), &payload, Some((number, place)), batch, now.wall);
         batch.work.count(event);
@@ -317,7 +322,7 @@ impl Journal {
             run.snapshot = None;
         }
         if event.is_last() {
-            self.end_run(project, number, seq, batch)?;
+            self.end_run(project, event, number, seq, batch)?;
         }
         Ok(())
     }
@@ -326,6 +331,7 @@ impl Journal {
     fn end_run(
         &mut self,
         project: &ProjectId,
+        event: &RunEvent,
         number: RunNumber,
         seq: u64,
         batch: &mut Batch,
@@ -336,11 +342,26 @@ impl Journal {
             batch.writes.push(Write::RunEnded { number, state: state.into(), last_seq: seq });
         }
         let entry = self.entry(project);
-        entry.open_runs.retain(|&open| open != number);
+        entry.open_runs.remove(&number);
+        entry.open_by_id.remove(&event.run_id);
         if let Some(older) = entry.newest_ended.replace(number) {
             self.runs.remove(&older);
         }
+        self.recent.push_back((event.timestamp, project.clone(), number));
         Ok(())
+    }
+
+    /// Runs that are no longer shown to whoever comes are not held any more: the store has their state.
+    fn forget_ended(&mut self, now: Timestamp) {
+        while let Some((ended_at, _, _)) = self.recent.front()
+            && now.millis_since(*ended_at) > self.limits.recent_ms
+            && let Some((_, project, number)) = self.recent.pop_front()
+        {
+            self.runs.remove(&number);
+            if let Some(entry) = self.projects.get_mut(&project) {
+                entry.newest_ended = entry.newest_ended.filter(|&newest| newest != number);
+            }
+        }
     }
 
     /// Numbers a message, keeps it, and encodes it for those who watch.
@@ -377,19 +398,42 @@ impl Journal {
         self.projects.get_mut(project).expect("inserted just above")
     }
 
-    fn has_room_for(&self, project: &ProjectId) -> bool {
+    /// Nothing of the project is delivered any more. One that was only ever watched is forgotten.
+    fn unwatch(&mut self, project: &ProjectId) {
+        let Some(entry) = self.projects.get_mut(project) else { return };
+        entry.is_watched = false;
+        if entry.newest == 0 && entry.open_runs.is_empty() {
+            self.projects.remove(project);
+        }
+    }
+
+    pub(super) fn has_room_for(&self, project: &ProjectId) -> bool {
         self.projects.len() < self.limits.projects || self.projects.contains_key(project)
     }
 
     /// The number of a run that has not ended.
     fn open_run(&self, project: &ProjectId, run: &RunId) -> Option<RunNumber> {
-        let entry = self.projects.get(project)?;
-        let is_it = |number: &&RunNumber| self.runs.get(number).is_some_and(|entry| entry.state.run_id == *run);
-        entry.open_runs.iter().find(is_it).copied()
+        self.projects.get(project)?.open_by_id.get(run).copied()
     }
 }
 
 impl Batch {
+    fn create(&mut self, number: RunNumber, project: ProjectId, row: RunRow) {
+        self.created.insert(number, self.writes.len());
+        if let Some(key) = &row.idempotency_key {
+            self.created_by_key.insert((project.clone(), key.clone()), number);
+        }
+        self.writes.push(Write::RunCreated { number, project, row });
+    }
+
+    /// What will be kept of a run that this batch has taken on.
+    fn created(&self, number: RunNumber) -> Option<&RunRow> {
+        match self.writes.get(*self.created.get(&number)?)? {
+            Write::RunCreated { row, .. } => Some(row),
+            _ => None,
+        }
+    }
+
     fn frames_of(&mut self, project: &ProjectId, seq: u64) -> &mut Frames {
         let index = match self.frames_of.get(project) {
             Some(&index) => index,

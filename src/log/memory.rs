@@ -1,25 +1,26 @@
 //! The store that forgets everything when the process ends.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::RunNumber;
-use super::store::{Flow, Place, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
+use super::store::{Flow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
 use crate::model::{OutputStream, ProjectId, RunId, StepId, Timestamp};
-
-/// What a message takes beside its text.
-const MESSAGE_OVERHEAD_BYTES: u64 = size_of::<StoredMessage>() as u64 + 32;
 
 /// Keeps the log in memory.
 #[derive(Default)]
 pub struct MemoryStore {
     projects: Vec<Project>,
     by_id: HashMap<ProjectId, u32>,
-    runs: BTreeMap<RunNumber, Run>,
+    runs: HashMap<RunNumber, Run>,
+    /// Runs of all projects that have ended, by when.
+    ended: BTreeSet<(Timestamp, RunNumber)>,
     /// Messages of all projects in the order in which they came, to find the oldest; some may be gone already.
     order: VecDeque<(u32, u64)>,
-    bytes: u64,
-    output_bytes: u64,
+    /// What the messages weigh that the projects hold.
+    message_bytes: u64,
+    /// What goes when a run goes: plan, answer, state, outputs, and its messages that are kept beyond the floor.
+    run_bytes: u64,
     /// Projects that grew since the last trim.
     grown: Vec<u32>,
 }
@@ -29,7 +30,9 @@ struct Project {
     /// In order and without a gap; the first is the floor.
     messages: VecDeque<StoredMessage>,
     newest: u64,
-    runs: BTreeMap<RunNumber, RunId>,
+    runs: BTreeSet<RunNumber>,
+    /// Those of them that have ended.
+    ended: BTreeSet<RunNumber>,
     run_numbers: HashMap<RunId, RunNumber>,
     keys: HashMap<String, (RunNumber, Timestamp)>,
 }
@@ -39,10 +42,11 @@ struct Run {
     row: RunRow,
     /// The numbers of its messages that the project still holds.
     seqs: VecDeque<u64>,
-    /// Its first message and its last, once the project no longer holds them.
+    /// Its messages that outlast the floor, once the project no longer holds them.
     kept: Vec<StoredMessage>,
-    ended: Option<(Arc<[u8]>, u64)>,
-    ended_at: Timestamp,
+    ended: Option<Arc<[u8]>>,
+    /// When its newest message was kept; no longer moves once it has ended, for it stands in `ended`.
+    last_at: Timestamp,
     outputs: HashMap<StepId, (u32, StoredOutput)>,
 }
 
@@ -71,19 +75,15 @@ impl MemoryStore {
             Write::Message(message, project) => self.write_message(message, project),
             Write::RunCreated { number, project, row } => self.write_run(*number, project, row),
             Write::CancelRequested(_) | Write::Ticket(_) => {}
-            Write::RunEnded { number, state, last_seq } => {
-                if let Some(run) = self.runs.get_mut(number) {
-                    self.bytes += state.len() as u64;
-                    run.ended = Some((state.clone(), *last_seq));
-                }
-            }
+            Write::RunEnded { number, state, .. } => self.write_end(*number, state),
             Write::Output { number, step, attempt, stream, bytes } => {
                 self.write_output(*number, step, *attempt, *stream, bytes);
             }
             Write::Whole { number, step, json } => {
                 if let Some(run) = self.runs.get_mut(number) {
-                    self.output_bytes += json.len() as u64;
-                    run.outputs.entry(step.clone()).or_default().1.whole = Some(json.clone());
+                    let replaced = run.outputs.entry(step.clone()).or_default().1.whole.replace(json.clone());
+                    self.run_bytes += json.len() as u64;
+                    self.run_bytes -= replaced.map_or(0, |json| json.len() as u64);
                 }
             }
         }
@@ -96,32 +96,44 @@ impl MemoryStore {
         log.newest = message.seq;
         log.messages.push_back(message.clone());
         self.order.push_back((index, message.seq));
-        self.bytes += weight(message);
+        self.message_bytes += message.weight();
         if self.grown.last() != Some(&index) {
             self.grown.push(index);
         }
         if let Some(run) = message.run.and_then(|number| self.runs.get_mut(&number)) {
             run.seqs.push_back(message.seq);
-            run.ended_at = message.at;
+            if run.ended.is_none() {
+                run.last_at = message.at;
+            }
         }
+    }
+
+    fn write_end(&mut self, number: RunNumber, state: &Arc<[u8]>) {
+        let Some(run) = self.runs.get_mut(&number).filter(|run| run.ended.is_none()) else { return };
+        self.run_bytes += state.len() as u64;
+        run.ended = Some(state.clone());
+        let turns = run.kept.extract_if(.., |message| !message.place.outlasts_floor(true));
+        self.run_bytes -= turns.map(|message| message.weight()).sum::<u64>();
+        self.ended.insert((run.last_at, number));
+        self.projects[run.project as usize].ended.insert(number);
     }
 
     fn write_run(&mut self, number: RunNumber, project: &ProjectId, row: &RunRow) {
         let index = self.project_index(project);
         let log = &mut self.projects[index as usize];
-        log.runs.insert(number, row.run.clone());
+        log.runs.insert(number);
         log.run_numbers.insert(row.run.clone(), number);
         if let Some(key) = &row.idempotency_key {
             log.keys.insert(key.clone(), (number, row.created_at));
         }
-        self.bytes += (row.document.len() + row.answer.len()) as u64;
+        self.run_bytes += (row.document.len() + row.answer.len()) as u64;
         let run = Run {
             project: index,
             row: row.clone(),
             seqs: VecDeque::new(),
             kept: Vec::new(),
             ended: None,
-            ended_at: row.created_at,
+            last_at: row.created_at,
             outputs: HashMap::new(),
         };
         self.runs.insert(number, run);
@@ -131,7 +143,7 @@ impl MemoryStore {
         let Some(run) = self.runs.get_mut(&number) else { return };
         let (of_attempt, output) = run.outputs.entry(step.clone()).or_default();
         if *of_attempt != attempt {
-            self.output_bytes -= output_weight(output);
+            self.run_bytes -= output_weight(output);
             (*of_attempt, *output) = (attempt, StoredOutput::default());
         }
         let piece = match stream {
@@ -140,17 +152,17 @@ impl MemoryStore {
             OutputStream::Text => &mut output.text,
         };
         piece.extend_from_slice(bytes);
-        self.output_bytes += bytes.len() as u64;
+        self.run_bytes += bytes.len() as u64;
     }
 
-    /// Lets a project's oldest message go; a run's first and last move to the run.
+    /// Lets a project's oldest message go; what outlasts the floor moves to its run.
     fn drop_oldest(&mut self, index: u32) {
         let Some(message) = self.projects[index as usize].messages.pop_front() else { return };
-        self.bytes -= weight(&message);
+        self.message_bytes -= message.weight();
         let Some(run) = message.run.and_then(|number| self.runs.get_mut(&number)) else { return };
         run.seqs.pop_front();
-        if message.place != Place::Middle {
-            self.bytes += weight(&message);
+        if message.place.outlasts_floor(run.ended.is_some()) {
+            self.run_bytes += message.weight();
             run.kept.push(message);
         }
     }
@@ -159,16 +171,14 @@ impl MemoryStore {
         let Some(run) = self.runs.remove(&number) else { return };
         let log = &mut self.projects[run.project as usize];
         log.runs.remove(&number);
+        log.ended.remove(&number);
+        self.ended.remove(&(run.last_at, number));
         log.run_numbers.remove(&run.row.run);
         log.keys.retain(|_, (of, _)| *of != number);
-        self.output_bytes -= run.outputs.values().map(|(_, output)| output_weight(output)).sum::<u64>();
-        self.bytes -= run.kept.iter().map(weight).sum::<u64>();
-        self.bytes -= (run.row.document.len() + run.row.answer.len()) as u64;
-        self.bytes -= run.ended.map_or(0, |(state, _)| state.len() as u64);
-    }
-
-    fn oldest_ended_run(&self) -> Option<RunNumber> {
-        self.runs.iter().find(|(_, run)| run.ended.is_some()).map(|(&number, _)| number)
+        self.run_bytes -= run.outputs.values().map(|(_, output)| output_weight(output)).sum::<u64>();
+        self.run_bytes -= run.kept.iter().map(StoredMessage::weight).sum::<u64>();
+        self.run_bytes -= (run.row.document.len() + run.row.answer.len()) as u64;
+        self.run_bytes -= run.ended.map_or(0, |state| state.len() as u64);
     }
 
     fn trim_counts(&mut self, retention: &Retention) {
@@ -176,19 +186,18 @@ impl MemoryStore {
             while self.projects[index as usize].messages.len() > retention.messages {
                 self.drop_oldest(index);
             }
-            while self.projects[index as usize].runs.len() > retention.runs {
-                let runs = &self.projects[index as usize].runs;
-                let Some(&oldest) = runs.keys().find(|number| self.runs[*number].ended.is_some()) else { break };
+            while self.projects[index as usize].ended.len() > retention.runs {
+                let Some(&oldest) = self.projects[index as usize].ended.first() else { break };
                 self.drop_run(oldest);
             }
         }
     }
 
     fn trim_bytes(&mut self, bytes_max: u64) {
-        while self.bytes + self.output_bytes > bytes_max {
-            let outputs_weigh_more = self.output_bytes > self.bytes;
-            match self.oldest_ended_run() {
-                Some(number) if outputs_weigh_more || self.order.is_empty() => self.drop_run(number),
+        while self.message_bytes + self.run_bytes > bytes_max {
+            let runs_weigh_more = self.run_bytes > self.message_bytes;
+            match self.ended.first() {
+                Some(&(_, number)) if runs_weigh_more || self.order.is_empty() => self.drop_run(number),
                 _ if !self.order.is_empty() => self.drop_oldest_of_all(),
                 _ => break,
             }
@@ -202,10 +211,7 @@ impl MemoryStore {
                 _ => self.drop_oldest_of_all(),
             }
         }
-        while let Some((&number, run)) = self.runs.first_key_value() {
-            if run.ended.is_none() || run.ended_at >= before {
-                break;
-            }
+        while let Some(&(_, number)) = self.ended.first().filter(|(ended_at, _)| *ended_at < before) {
             self.drop_run(number);
         }
     }
@@ -217,10 +223,6 @@ impl MemoryStore {
             self.drop_oldest(index);
         }
     }
-}
-
-fn weight(message: &StoredMessage) -> u64 {
-    message.json.len() as u64 + MESSAGE_OVERHEAD_BYTES
 }
 
 fn output_weight(output: &StoredOutput) -> u64 {
@@ -283,7 +285,7 @@ impl Store for MemoryStore {
     }
 
     fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
-        Ok(self.runs.get(&number).and_then(|run| run.ended.as_ref()).map(|(state, _)| state.clone()))
+        Ok(self.runs.get(&number).and_then(|run| run.ended.clone()))
     }
 
     fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
@@ -302,7 +304,7 @@ impl Store for MemoryStore {
         each: &mut dyn FnMut(RunNumber) -> Flow,
     ) -> Result<(), StoreError> {
         let Some(log) = self.project(project) else { return Ok(()) };
-        let older = log.runs.keys().rev().filter(|&&number| before.is_none_or(|before| number < before));
+        let older = log.runs.iter().rev().filter(|&&number| before.is_none_or(|before| number < before));
         let _ = older.copied().try_for_each(|number| proceed(each(number)));
         Ok(())
     }
@@ -318,5 +320,113 @@ fn proceed(flow: Flow) -> Result<(), ()> {
     match flow {
         Flow::More => Ok(()),
         Flow::Stop => Err(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+    use crate::log::store::{MESSAGE_OVERHEAD_BYTES, Place};
+
+    const KEEP_ALL: Retention = Retention { messages: 1000, bytes: u64::MAX, age_ms: u64::MAX, runs: 1000 };
+
+    fn project() -> ProjectId {
+        ProjectId::parse("p").expect("an id")
+    }
+
+    fn number(n: u64) -> RunNumber {
+        RunNumber(NonZeroU64::new(n).expect("not 0"))
+    }
+
+    fn created(n: u64, document_bytes: usize) -> Write {
+        let row = RunRow {
+            run: RunId::parse(&format!("run{n}")).expect("an id"),
+            created_at: Timestamp::from_millis(n),
+            document: vec![b'x'; document_bytes].into(),
+            answer: Arc::default(),
+            idempotency_key: None,
+            fingerprint: [0; 32],
+        };
+        Write::RunCreated { number: number(n), project: project(), row }
+    }
+
+    fn message(seq: u64, at: u64, run: Option<RunNumber>, place: Place) -> Write {
+        let json = b"{}".as_slice().into();
+        Write::Message(StoredMessage { seq, at: Timestamp::from_millis(at), run, place, json }, project())
+    }
+
+    fn ended(n: u64, last_seq: u64) -> Write {
+        Write::RunEnded { number: number(n), state: Arc::default(), last_seq }
+    }
+
+    fn listed(store: &MemoryStore) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        let listed = store.runs(&project(), None, &mut |number| {
+            numbers.push(number.0.get());
+            Flow::More
+        });
+        assert_eq!(listed, Ok(()));
+        numbers
+    }
+
+    fn trimmed(writes: &[Write], retention: Retention, now: u64) -> MemoryStore {
+        let mut store = MemoryStore::new();
+        assert_eq!(store.commit(writes), Ok(()));
+        assert_eq!(store.trim(&retention, Timestamp::from_millis(now)), Ok(()));
+        store
+    }
+
+    #[test]
+    fn runs_that_have_not_ended_take_no_place_of_those_that_have() {
+        let writes =
+            [created(1, 0), created(2, 0), created(3, 0), message(1, 5, Some(number(3)), Place::Last), ended(3, 1)];
+        let store = trimmed(&writes, Retention { runs: 1, ..KEEP_ALL }, 10);
+        assert_eq!(listed(&store), [3, 2, 1]);
+    }
+
+    #[test]
+    fn an_old_run_that_goes_on_does_not_keep_others_from_ageing() {
+        let writes = [created(1, 0), created(2, 0), message(1, 5, Some(number(2)), Place::Last), ended(2, 1)];
+        let store = trimmed(&writes, Retention { age_ms: 10, ..KEEP_ALL }, 100);
+        assert_eq!(listed(&store), [1]);
+    }
+
+    #[test]
+    fn what_runs_take_is_made_room_for_by_runs_not_by_messages() {
+        let mut writes = vec![];
+        for n in 1..=4 {
+            writes.extend([created(n, 10_000), message(n, n, Some(number(n)), Place::Last), ended(n, n)]);
+        }
+        let store = trimmed(&writes, Retention { bytes: 25_000, ..KEEP_ALL }, 10);
+        assert_eq!(listed(&store), [4, 3]);
+        assert_eq!(store.floor(&project()), Ok(1), "every message is still there");
+    }
+
+    #[test]
+    fn a_run_that_has_not_ended_can_be_folded_again_whatever_was_trimmed() {
+        let run = Some(number(1));
+        let places = [Place::First, Place::Turn, Place::Middle, Place::Turn, Place::Middle];
+        let mut writes = vec![created(1, 0)];
+        writes.extend((1..).zip(places).map(|(seq, place)| message(seq, seq, run, place)));
+        let mut store = trimmed(&writes, Retention { messages: 1, ..KEEP_ALL }, 10);
+        assert_eq!(seqs_of_run(&store, 1), [1, 2, 4, 5]);
+
+        let end = [message(6, 6, run, Place::Last), message(7, 7, None, Place::Middle), ended(1, 6)];
+        assert_eq!(store.commit(&end), Ok(()));
+        assert_eq!(store.trim(&Retention { messages: 1, ..KEEP_ALL }, Timestamp::from_millis(10)), Ok(()));
+        assert_eq!(seqs_of_run(&store, 1), [1, 6]);
+        assert_eq!(store.run_bytes, 2 * (2 + MESSAGE_OVERHEAD_BYTES), "the two are what is left of the run");
+    }
+
+    fn seqs_of_run(store: &MemoryStore, n: u64) -> Vec<u64> {
+        let mut seqs = Vec::new();
+        let read = store.messages(&project(), 0, Some(number(n)), &mut |message| {
+            seqs.push(message.seq);
+            Flow::More
+        });
+        assert_eq!(read, Ok(()));
+        seqs
     }
 }

@@ -12,6 +12,8 @@ mod journal;
 mod memory;
 mod reads;
 mod store;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod work;
 

@@ -74,6 +74,9 @@ impl Journal {
         snapshots: bool,
         now: Now,
     ) -> Result<Answer, StoreError> {
+        if !self.has_room_for(project) {
+            return Ok(Answer::Refused(Refusal::TooManyProjects));
+        }
         let run = match run {
             None => None,
             Some(run) => match self.store.run_number(project, &run)? {
@@ -81,8 +84,7 @@ impl Journal {
                 number => number,
             },
         };
-        let newest = self.newest(project);
-        let (resume, position) = self.how_to_resume(project, resume, newest)?;
+        let (resume, position) = self.how_to_resume(project, run, resume)?;
         let mut attached = match run {
             None => self.begin(project, resume, position, snapshots, now)?,
             Some(number) => self.begin_run(project, number, resume, position, now)?,
@@ -144,25 +146,38 @@ impl Journal {
         })
     }
 
-    fn newest(&self, project: &ProjectId) -> u64 {
+    pub(super) fn newest(&self, project: &ProjectId) -> u64 {
         self.projects.get(project).map_or(0, |entry| entry.newest)
     }
 
     fn how_to_resume(
         &self,
         project: &ProjectId,
+        run: Option<RunNumber>,
         from: Option<ResumeFrom>,
-        newest: u64,
     ) -> Result<(Resume, u64), StoreError> {
+        let newest = self.newest(project);
         Ok(match from {
             None => (Resume::Fresh, newest),
             Some(ResumeFrom::Unknown) => (Resume::Reset(ResetReason::UnknownId), newest),
             Some(ResumeFrom::Seq(seq)) if seq > newest => (Resume::Reset(ResetReason::Ahead), newest),
-            Some(ResumeFrom::Seq(seq)) if seq + 1 < self.store.floor(project)? => {
+            Some(ResumeFrom::Seq(seq)) if !self.is_whole_behind(project, run, seq)? => {
                 (Resume::Reset(ResetReason::Expired), newest)
             }
             Some(ResumeFrom::Seq(seq)) => (Resume::Resumed, seq),
         })
+    }
+
+    /// Is everything that came behind message `after` still there, or everything of this run? A run's last message is,
+    /// as long as the run is.
+    fn is_whole_behind(&self, project: &ProjectId, run: Option<RunNumber>, after: u64) -> Result<bool, StoreError> {
+        let floor = self.store.floor(project)?;
+        if after + 1 >= floor {
+            return Ok(true);
+        }
+        let Some(number) = run else { return Ok(false) };
+        let (first, last) = self.bounds(project, number)?;
+        Ok(first.is_none_or(|first| first >= floor) || last.is_some_and(|last| after + 1 >= last))
     }
 
     /// The loop is sent the project's messages from now on; its newest so far, where it was not before.
@@ -209,7 +224,7 @@ impl Journal {
         bytes_max: usize,
         now: Now,
     ) -> Result<Answer, StoreError> {
-        if after + 1 < self.store.floor(project)? && !self.is_whole(project, run)? {
+        if !self.is_whole_behind(project, run, after)? {
             let (reset, newest) = (Resume::Reset(ResetReason::Expired), self.newest(project));
             let attached = match run {
                 None => self.begin(project, reset, newest, true, now)?,
@@ -231,13 +246,6 @@ impl Journal {
             Flow::More
         })?;
         Ok(Answer::Page(page))
-    }
-
-    /// Is every message of this run still there?
-    fn is_whole(&self, project: &ProjectId, run: Option<RunNumber>) -> Result<bool, StoreError> {
-        let Some(number) = run else { return Ok(false) };
-        let (first, _) = self.bounds(project, number)?;
-        Ok(first.is_none_or(|first| self.store.floor(project).is_ok_and(|floor| first >= floor)))
     }
 
     /// The `seq` of a run's first message and, where it has ended, of its last.

@@ -7,6 +7,9 @@ use super::RunNumber;
 use crate::auth::TicketNote;
 use crate::model::{OutputStream, ProjectId, RunId, StepId, Timestamp};
 
+/// What a message takes beside its text, about the same in memory and on disk.
+pub(super) const MESSAGE_OVERHEAD_BYTES: u64 = 96;
+
 /// One thing to keep.
 #[derive(Debug, Clone)]
 pub enum Write {
@@ -73,14 +76,34 @@ pub struct StoredMessage {
     pub json: Arc<[u8]>,
 }
 
-/// A message's place in its run. A run's first and last are kept as long as the run is.
+impl StoredMessage {
+    /// Bytes that it counts for.
+    pub(super) fn weight(&self) -> u64 {
+        self.json.len() as u64 + MESSAGE_OVERHEAD_BYTES
+    }
+}
+
+impl Place {
+    /// Is a message in this place kept beyond the floor, while its run is kept and has ended or not?
+    pub(super) fn outlasts_floor(self, run_has_ended: bool) -> bool {
+        match self {
+            Self::First | Self::Last => true,
+            Self::Turn => !run_has_ended,
+            Self::Middle => false,
+        }
+    }
+}
+
+/// A message's place in its run, which says how long it is kept at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// `workflow_started`.
+    /// `workflow_started`: kept as long as its run is.
     First,
-    /// Between the two, or of no run.
+    /// It changes its run's state: kept until its run has ended, so that a restart can fold that state again.
+    Turn,
+    /// Of no run, or it changes no state: goes when its time has come.
     Middle,
-    /// `workflow_completed` or `workflow_failed`.
+    /// `workflow_completed` or `workflow_failed`: kept as long as its run is.
     Last,
 }
 
@@ -161,7 +184,7 @@ pub trait Store: Send {
     fn floor(&self, project: &ProjectId) -> Result<u64, StoreError>;
 
     /// Calls `each` with a project's messages behind `after` in order, until it says stop. With `run`, that run's
-    /// alone, its first and last even where the rest is gone.
+    /// alone, its first and last even where the rest is gone, and the turns of one that has not ended.
     ///
     /// # Errors
     /// Where they can't be read.

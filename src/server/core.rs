@@ -203,8 +203,8 @@ impl<S: Socket> Server<S> {
             let facts = self.facts(false, now);
             self.api.forget_expired(&facts);
         }
-        self.carry_out_effects();
         self.reap(now);
+        self.carry_out_effects();
         has_more_writes || has_more_streams || !self.unread.is_empty()
     }
 
@@ -636,7 +636,7 @@ impl<S: Socket> Server<S> {
             let facts = self.facts(false, now);
             self.api.refund_ticket(note, &facts);
         }
-        if matches!(answer, Answer::Refused(Refusal::StoreUnavailable)) {
+        if matches!(answer, Answer::Refused(Refusal::StoreUnavailable | Refusal::TooManyProjects)) {
             self.answer_busy(index, &attaching.project, waiting.framing, waiting.headers, now);
             return self.flush_connection(index, now);
         }

@@ -81,7 +81,7 @@ pub struct ConnectionManager<S> {
     generation: u32,
     projects: Slab<Project>,
     by_id: HashMap<ProjectId, u32>,
-    /// Projects with a round in progress, first come first served.
+    /// Projects with a round in progress, in the order of their turns.
     dirty: VecDeque<u32>,
     doomed: Vec<u32>,
     effects: Vec<Effect>,
@@ -125,7 +125,9 @@ impl<S: Write> ConnectionManager<S> {
         if self.by_id.contains_key(project) {
             return self.broadcast(project, &newest, now);
         }
-        let index = self.projects.insert(Project::new(project.clone(), newest, now.mono)) as u32;
+        let mut opened = Project::new(project.clone(), newest, now.mono);
+        opened.backlog.trim(self.backlog_share());
+        let index = self.projects.insert(opened) as u32;
         self.by_id.insert(project.clone(), index);
     }
 
@@ -190,11 +192,13 @@ impl<S: Write> ConnectionManager<S> {
         }
     }
 
-    /// Makes up to `writes_max` writes of what was broadcast. `true` where there is more to do.
+    /// Makes up to `writes_max` writes of what was broadcast. `true` where there is more to do: then the next call begins
+    /// with the next project, so that a large one does not keep the small ones waiting.
     pub fn flush(&mut self, writes_max: usize, now: Now) -> bool {
         let mut left = writes_max;
         while let Some(&index) = self.dirty.front() {
             if !self.flush_project(index, &mut left, now) {
+                self.dirty.rotate_left(1);
                 return true;
             }
             self.dirty.pop_front();
@@ -230,9 +234,14 @@ impl<S: Write> ConnectionManager<S> {
     /// The poll says that a stream takes bytes again.
     pub fn writable(&mut self, index: usize, now: Now) {
         let Some(stream) = self.streams.get_mut(index) else { return };
-        if matches!(stream.phase, Phase::Blocked { .. }) {
-            stream.phase = Phase::Open;
-            self.serve(index as u32, now);
+        let Phase::Blocked { since } = stream.phase else { return };
+        stream.phase = Phase::Open;
+        let bytes_before = self.stats.bytes;
+        self.serve(index as u32, now);
+        let stream = &mut self.streams[index];
+        if self.stats.bytes == bytes_before && matches!(stream.phase, Phase::Blocked { .. }) {
+            // The poll was wrong: nothing was taken, and the time without anything goes on.
+            stream.phase = Phase::Blocked { since };
         }
     }
 
@@ -308,6 +317,7 @@ impl<S: Write> ConnectionManager<S> {
             }
             self.sweep = Sweep { next: Some(0), due: now.mono + self.sweep_interval() };
             self.let_idle_projects_go(now);
+            self.trim_backlogs();
         }
         let from = self.sweep.next.unwrap_or_default();
         let to = (from + streams_max).min(self.streams.capacity());
@@ -324,14 +334,18 @@ impl<S: Write> ConnectionManager<S> {
         (!is_idle).then_some(self.sweep.due)
     }
 
-    /// Takes out the streams that ended: their sockets, and what they counted towards.
+    /// Takes out the streams that ended: their sockets, and what they counted towards. Whoever would miss the round in
+    /// progress by that is written to here, so effects are to be taken after this.
     pub fn reap(&mut self, now: Now) -> Vec<(S, Tally, CloseReason)> {
         let mut ended = Vec::new();
-        for index in std::mem::take(&mut self.doomed) {
+        while let Some(index) = self.doomed.pop() {
             let stream = self.streams.remove(index as usize);
             let project = &mut self.projects[stream.project as usize];
             if let Some(moved) = project.remove(stream.place, now.mono) {
-                self.streams[moved as usize].place = stream.place;
+                self.streams[moved.key as usize].place = stream.place;
+                if moved.misses_its_turn {
+                    self.serve(moved.key, now);
+                }
             }
             let Phase::Doomed(reason) = stream.phase else { unreachable!("only the doomed are reaped") };
             self.stats.closed[CloseReason::ALL.iter().position(|&r| r == reason).unwrap_or_default()] += 1;
@@ -477,6 +491,9 @@ impl<S: Write> ConnectionManager<S> {
     fn close(&mut self, index: u32, reason: CloseReason, now: Now) {
         let retry = self.settings.retry_ms + self.next_random() % self.settings.retry_ms.max(1);
         let stream = &mut self.streams[index as usize];
+        if matches!(stream.phase, Phase::Doomed(_)) {
+            return;
+        }
         let is_between_messages =
             stream.cursor.sent == 0 && stream.extra.as_ref().is_none_or(|extra| !extra.has_pending());
         if stream.phase == Phase::Open && is_between_messages {
@@ -490,7 +507,10 @@ impl<S: Write> ConnectionManager<S> {
             sse::write_event(&mut extra.pending, None, Some(retry), &message);
             stream.write_pending(wrapping_ms(now.mono), &mut self.stats.bytes);
         }
-        if matches!(stream.phase, Phase::Doomed(_)) { self.doomed.push(index) } else { self.doom(index, reason) }
+        match stream.phase {
+            Phase::Doomed(_) => self.doomed.push(index),
+            Phase::Open | Phase::Blocked { .. } => self.doom(index, reason),
+        }
     }
 
     fn next_random(&mut self) -> u64 {
@@ -577,10 +597,18 @@ impl<S: Write> ConnectionManager<S> {
         }
     }
 
-    /// Each key in a project's set is a stream of that project at that place, and the other way round. Looks at
-    /// everything in tests, at a bounded part of it in other debug builds, at nothing in release builds.
-    fn check_invariants(&self) {
-        if !cfg!(debug_assertions) {
+    /// Holds those to their share whose share has become smaller since they were last written to.
+    fn trim_backlogs(&mut self) {
+        let share = self.backlog_share();
+        self.projects.iter_mut().for_each(|(_, project)| project.backlog.trim(share));
+    }
+
+    /// Each key in a project's set is a stream of that project at that place, and the other way round. Looked at in
+    /// tests and, while the streams are few, in other debug builds.
+    pub(super) fn check_invariants(&self) {
+        /// Streams up to which a debug build looks at all of them each turn.
+        const FEW: usize = 256;
+        if !cfg!(test) && (!cfg!(debug_assertions) || self.streams.len() > FEW) {
             return;
         }
         let in_sets: usize = self.projects.iter().map(|(_, project)| project.streams.len()).sum();
@@ -593,6 +621,19 @@ impl<S: Write> ConnectionManager<S> {
                 assert_eq!((stream.project as usize, stream.place as usize), (index, place));
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl<S: Write> ConnectionManager<S> {
+    /// Does the stream hold nothing beyond its slab entry?
+    pub(super) fn is_bare(&self, key: StreamKey) -> bool {
+        self.is_current(key) && self.streams[key.index()].extra.is_none()
+    }
+
+    /// Room for streams, and for keys in a project's set.
+    pub(super) fn capacities(&self, project: &ProjectId) -> (usize, usize) {
+        (self.streams.capacity(), self.project(project).map_or(0, |project| project.streams.capacity()))
     }
 }
 

@@ -29,6 +29,14 @@ pub(super) struct Pass {
     pub(super) since: Duration,
 }
 
+/// A stream that took the place of one that left.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moved {
+    pub(super) key: u32,
+    /// It moved from where the round in progress has not been yet to where it has.
+    pub(super) misses_its_turn: bool,
+}
+
 impl Project {
     pub(super) fn new(id: ProjectId, frames: Frames, now: Duration) -> Self {
         Self { id, backlog: Backlog::new(frames), streams: Vec::new(), pass: None, idle_since: Some(now) }
@@ -41,21 +49,21 @@ impl Project {
         (self.streams.len() - 1) as u32
     }
 
-    /// Takes the stream at `place` out; the key of the stream that moved there, if one did.
-    pub(super) fn remove(&mut self, place: u32, now: Duration) -> Option<u32> {
+    /// Takes the stream at `place` out; the one that moved there, if one did.
+    pub(super) fn remove(&mut self, place: u32, now: Duration) -> Option<Moved> {
         let place = place as usize;
         self.streams.swap_remove(place);
+        let from = self.streams.len();
         if self.streams.is_empty() {
             self.idle_since = Some(now);
             self.streams = Vec::new();
             self.pass = None;
+        } else if self.streams.len() < self.streams.capacity() / 4 {
+            self.streams.shrink_to(2 * self.streams.len());
         }
-        let moved = self.streams.get(place).copied();
-        if let (Some(pass), Some(_)) = (&mut self.pass, moved) {
-            // Whoever moved may have moved to where the round has already been: go round again.
-            pass.newest = 0;
-        }
-        moved
+        let key = *self.streams.get(place)?;
+        let misses_its_turn = self.pass.is_some_and(|pass| place < pass.next && pass.next <= from);
+        Some(Moved { key, misses_its_turn })
     }
 
     /// A message came: is this the first one that nobody has been sent yet?

@@ -1,0 +1,585 @@
+//! The journal over the memory store: commands in, deliveries, orders and answers out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    Answer, Attached, Command, Delivery, Frames, Journal, Limits, MemoryStore, Order, Outcome, Page, PublishedEvent,
+    Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, Retention, RunNumber, Submission,
+};
+use crate::auth::{IdSigner, Instance, ServerKeys};
+use crate::executor::testing::plan;
+use crate::model::{
+    EndReason, Now, OutputStream, PerformanceMetrics, Progress, ProjectId, Record, RunCompleted, RunEvent,
+    RunEventKind, RunFailed, RunId, RunStarted, RunStatus, StepId, StepOutput, StepProgress, StepUpdate, Timestamp,
+};
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+const KEEP_ALL: Retention = Retention { messages: 10_000, bytes: 1 << 30, age_ms: 7 * DAY_MS, runs: 1000 };
+
+fn limits() -> Limits {
+    Limits { retention: KEEP_ALL, open_runs: 2000, projects: 100, idempotency_ms: DAY_MS, recent_ms: 60_000 }
+}
+
+fn keeping(retention: Retention) -> Limits {
+    Limits { retention, ..limits() }
+}
+
+fn p() -> ProjectId {
+    project("p")
+}
+
+fn project(text: &str) -> ProjectId {
+    ProjectId::parse(text).expect("an id")
+}
+
+fn run_id(text: &str) -> RunId {
+    RunId::parse(text).expect("an id")
+}
+
+fn step_id(text: &str) -> StepId {
+    StepId::parse(text).expect("an id")
+}
+
+/// A journal, and what time it is.
+struct Bench {
+    journal: Journal,
+    signer: IdSigner,
+    now: Now,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(limits())
+    }
+
+    fn with(limits: Limits) -> Self {
+        let signer = ServerKeys::derive(&[1; 32]).id_signer(Instance::from_random([1; 6]));
+        let journal = Journal::new(Box::new(MemoryStore::new()), signer.clone(), limits);
+        let now = Now { mono: Duration::from_secs(1), wall: Timestamp::from_millis(1_700_000_000_000) };
+        Self { journal, signer, now }
+    }
+
+    fn wait_ms(&mut self, ms: u64) {
+        self.now = self.now.plus(Duration::from_millis(ms));
+    }
+
+    fn handle(&mut self, commands: Vec<Command>) -> Outcome {
+        self.journal.handle(commands, self.now).expect("memory does not fail")
+    }
+
+    /// Hands over one command; its answer.
+    fn ask(&mut self, command: Command) -> Answer {
+        let mut answers = answers(self.handle(vec![command]));
+        assert_eq!(answers.len(), 1, "{answers:?}");
+        answers.remove(0).1
+    }
+
+    fn read(&mut self, query: Query) -> Answer {
+        self.ask(Command::Read { query, reply: ReplyTo::Loop(0) })
+    }
+
+    fn json(&mut self, query: Query) -> Value {
+        match self.read(query) {
+            Answer::Json(body) => serde_json::from_slice(&body).expect("JSON"),
+            other => panic!("no body: {other:?}"),
+        }
+    }
+
+    fn publish(&mut self, project: &ProjectId, count: usize) -> u64 {
+        match self.ask(publish(project, count, 0)) {
+            Answer::Published { first_seq, count: kept } if kept == count => first_seq,
+            other => panic!("not published: {other:?}"),
+        }
+    }
+
+    fn submit(&mut self, run: &str) {
+        let answer = self.ask(submit(run, None, 0, 0));
+        assert!(matches!(answer, Answer::Accepted { replayed: false, .. }), "{answer:?}");
+    }
+
+    /// A run speaks.
+    fn say(&mut self, run: &str, kinds: Vec<RunEventKind>) -> Outcome {
+        let at = self.now.wall;
+        let records = kinds.into_iter().map(|kind| event(run, kind, at)).collect();
+        self.handle(vec![Command::Records(records)])
+    }
+
+    /// A run is taken on, begins, and says so much between its first message and its last.
+    fn whole_run(&mut self, run: &str, between: usize) {
+        self.submit(run);
+        let mut kinds = vec![started()];
+        kinds.extend((0..between).map(|n| output_chunk(&n.to_string())));
+        kinds.push(completed());
+        self.say(run, kinds);
+    }
+
+    fn attach(&mut self, resume: Option<ResumeFrom>, run: Option<&str>) -> Attached {
+        let query = Query::Attach { project: p(), resume, run: run.map(run_id), snapshots: true };
+        match self.read(query) {
+            Answer::Attached(attached) => *attached,
+            other => panic!("not attached: {other:?}"),
+        }
+    }
+
+    fn page(&mut self, after: u64, run: Option<RunNumber>, bytes_max: usize) -> Answer {
+        self.read(Query::Page { project: p(), after, run, bytes_max })
+    }
+
+    fn id(&self, seq: u64) -> String {
+        let mut id = Vec::new();
+        self.signer.write(&mut id, &p(), seq);
+        String::from_utf8(id).expect("ids are ASCII")
+    }
+
+    /// Follows a stream of `after` to where it is live: the `seq`s that it is sent, and whether it ends.
+    fn follow(&mut self, mut after: u64, run: Option<RunNumber>) -> (Vec<u64>, bool) {
+        let mut seqs = Vec::new();
+        for _ in 0..1000 {
+            match self.page(after, run, 1) {
+                Answer::Page(page) => {
+                    seqs.extend(seqs_of(&page.bytes));
+                    if page.has_last || page.messages == 0 {
+                        return (seqs, page.has_last);
+                    }
+                    after = page.up_to;
+                }
+                other => panic!("no page behind {after}: {other:?}"),
+            }
+        }
+        panic!("a stream comes to its end: {seqs:?}");
+    }
+}
+
+fn answers(outcome: Outcome) -> Vec<(u64, Answer)> {
+    let answer = |delivery| match delivery {
+        Delivery::Reply { to: ReplyTo::Loop(to), answer } => Some((to, answer)),
+        _ => None,
+    };
+    outcome.deliveries.into_iter().filter_map(answer).collect()
+}
+
+fn frames(outcome: &Outcome) -> Vec<(&ProjectId, &Frames)> {
+    let frames = |delivery| match delivery {
+        &Delivery::Frames { ref project, ref frames } => Some((project, frames)),
+        _ => None,
+    };
+    outcome.deliveries.iter().filter_map(frames).collect()
+}
+
+/// The `seq` of each event in `bytes`.
+fn seqs_of(bytes: &[u8]) -> Vec<u64> {
+    messages_of(bytes).iter().map(|message| message["seq"].as_u64().expect("a number")).collect()
+}
+
+fn messages_of(bytes: &[u8]) -> Vec<Value> {
+    let text = str::from_utf8(bytes).expect("text");
+    let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    data.map(|data| serde_json::from_str(data).expect("JSON")).collect()
+}
+
+fn publish(project: &ProjectId, count: usize, to: u64) -> Command {
+    let event = |n| PublishedEvent { message_type: "note".into(), payload: format!("{{\"n\":{n}}}").into_bytes() };
+    Command::Publish { project: project.clone(), events: (0..count).map(event).collect(), reply: ReplyTo::Loop(to) }
+}
+
+fn submit(run: &str, key: Option<&str>, fingerprint: u8, to: u64) -> Command {
+    Command::Submit { submission: Box::new(submission("p", run, key, fingerprint)), reply: ReplyTo::Loop(to) }
+}
+
+fn submission(of: &str, run: &str, key: Option<&str>, fingerprint: u8) -> Submission {
+    Submission {
+        project: project(of),
+        run: run_id(run),
+        plan: Arc::new(plan(&["a", "b: a"])),
+        document: b"{}".as_slice().into(),
+        answer: format!("{{\"runId\":\"{run}\"}}").into_bytes().into(),
+        idempotency_key: key.map(str::to_owned),
+        fingerprint: [fingerprint; 32],
+    }
+}
+
+fn event(run: &str, kind: RunEventKind, timestamp: Timestamp) -> Record {
+    Record::Event { project: p(), event: RunEvent { run_id: run_id(run), timestamp, kind } }
+}
+
+fn started() -> RunEventKind {
+    RunEventKind::Started(RunStarted {
+        plan_name: "plan".into(),
+        step_count: 2,
+        total_levels: 2,
+        estimated_duration: 0,
+        parallelizable: false,
+        levels: vec![vec![step_id("a")], vec![step_id("b")]],
+    })
+}
+
+fn completed() -> RunEventKind {
+    RunEventKind::Completed(RunCompleted {
+        plan_name: "plan".into(),
+        outputs: Map::new(),
+        truncated: vec![],
+        failed_steps: vec![],
+        performance_metrics: PerformanceMetrics { total_execution_time: 1, critical_path: vec![], step_time: 1 },
+    })
+}
+
+fn failed(reason: EndReason) -> RunEventKind {
+    RunEventKind::Failed(RunFailed { plan_name: "plan".into(), error: "no".into(), reason, failed_steps: vec![] })
+}
+
+fn output_chunk(chunk: &str) -> RunEventKind {
+    RunEventKind::StepOutput(StepOutput {
+        step_id: step_id("a"),
+        attempt: 1,
+        stream: OutputStream::Stdout,
+        chunk: chunk.into(),
+        omitted_bytes: None,
+    })
+}
+
+fn progress(step: &str, update: StepUpdate) -> RunEventKind {
+    RunEventKind::Progress(StepProgress {
+        step_id: step_id(step),
+        step_title: step.into(),
+        level: 0,
+        attempt: 1,
+        update,
+        progress: Progress { total: 2, ..Progress::default() },
+    })
+}
+
+fn running() -> StepUpdate {
+    StepUpdate::Running { step_description: "".into(), message: "runs".into() }
+}
+
+fn done(output: Value, truncated: bool) -> StepUpdate {
+    let output_bytes = truncated.then_some(9999);
+    StepUpdate::Completed { output: Arc::new(output), duration: 1, truncated, output_bytes }
+}
+
+#[test]
+fn messages_are_numbered_by_project_without_a_gap() {
+    let mut bench = Bench::new();
+    assert_eq!([bench.publish(&p(), 3), bench.publish(&project("q"), 1), bench.publish(&p(), 2)], [1, 1, 4]);
+    bench.whole_run("r", 2);
+    assert_eq!(bench.publish(&p(), 1), 10, "a run's messages count too");
+    assert_eq!(bench.follow(0, None).0, (1..=10).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_batch_is_read_as_a_whole_and_its_frames_come_before_its_answers() {
+    let mut bench = Bench::new();
+    bench.attach(None, None);
+    let read = Command::Read {
+        query: Query::Page { project: p(), after: 0, run: None, bytes_max: 1 << 20 },
+        reply: ReplyTo::Loop(7),
+    };
+    let outcome = bench.handle(vec![read, publish(&p(), 2, 1), submit("r", None, 0, 2), publish(&p(), 1, 3)]);
+    let of_p = frames(&outcome);
+    assert_eq!(of_p.len(), 1, "one row a project");
+    assert_eq!((of_p[0].1.first_seq, seqs_of(&of_p[0].1.bytes)), (1, vec![1, 2, 3]));
+    assert!(matches!(outcome.deliveries[0], Delivery::Frames { .. }));
+    assert!(matches!(&outcome.orders[..], [Order::Start { .. }]));
+    let answers = answers(outcome);
+    let to: Vec<u64> = answers.iter().map(|(to, _)| *to).collect();
+    assert_eq!(to, [1, 2, 3, 7]);
+    let Answer::Page(page) = &answers[3].1 else { panic!("no page: {answers:?}") };
+    assert_eq!(seqs_of(&page.bytes), [1, 2, 3], "a read sees all of its batch");
+}
+
+#[test]
+fn a_project_is_delivered_while_it_is_watched_and_its_tail_is_handed_over_once() {
+    let mut bench = Bench::new();
+    bench.publish(&p(), 3);
+    let first = bench.attach(None, None);
+    let tail = first.backlog.expect("the tail");
+    assert_eq!((first.position, tail.first_seq, seqs_of(&tail.bytes)), (3, 1, vec![1, 2, 3]));
+    assert_eq!(tail.marks.last().map(|mark| mark.end), Some(tail.bytes.len()));
+    assert!(bench.attach(None, None).backlog.is_none(), "it is watched already");
+    assert_eq!(frames(&bench.handle(vec![publish(&p(), 1, 0)])).len(), 1);
+
+    bench.handle(vec![Command::Unwatch(p())]);
+    assert_eq!(frames(&bench.handle(vec![publish(&p(), 1, 0)])).len(), 0);
+    let again = bench.attach(Some(ResumeFrom::Seq(3)), None);
+    assert_eq!((again.position, again.resume), (3, Resume::Resumed));
+    assert_eq!(again.backlog.map(|tail| seqs_of(&tail.bytes)), Some(vec![1, 2, 3, 4, 5]));
+}
+
+#[test]
+fn an_empty_project_may_be_watched() {
+    let mut bench = Bench::new();
+    let attached = bench.attach(None, None);
+    let tail = attached.backlog.expect("an empty tail");
+    assert_eq!((attached.position, tail.first_seq, tail.marks.len()), (0, 1, 0));
+    let outcome = bench.handle(vec![publish(&p(), 1, 0)]);
+    assert_eq!(frames(&outcome)[0].1.first_seq, 1);
+}
+
+#[test]
+fn pages_hold_what_fits_and_only_the_readers_own() {
+    let mut bench = Bench::new();
+    bench.publish(&p(), 2);
+    bench.submit("r");
+    bench.say("r", vec![started()]);
+    bench.publish(&p(), 2);
+    bench.say("r", vec![completed()]);
+    bench.publish(&p(), 1);
+    let number = bench.attach(None, Some("r")).run;
+    let page = |answer| match answer {
+        Answer::Page(Page { bytes, messages, up_to, has_last }) => (seqs_of(&bytes), messages, up_to, has_last),
+        other => panic!("no page: {other:?}"),
+    };
+    for (after, run, bytes_max, expected) in [
+        (0, None, 1 << 20, (vec![1, 2, 3, 4, 5, 6, 7], 7, 7, false)),
+        (4, None, 1 << 20, (vec![5, 6, 7], 3, 7, false)),
+        (0, None, 1, (vec![1], 1, 1, false)),
+        (7, None, 1, (vec![], 0, 7, false)),
+        (0, number, 1 << 20, (vec![3, 6], 2, 7, true)),
+        (0, number, 1, (vec![3], 1, 5, false)),
+        (5, number, 1, (vec![6], 1, 7, true)),
+        (6, number, 1, (vec![], 0, 7, false)),
+    ] {
+        assert_eq!(page(bench.page(after, run, bytes_max)), expected, "behind {after} of {run:?}, {bytes_max} bytes");
+    }
+}
+
+#[test]
+fn a_page_and_a_live_frame_are_the_same_bytes() {
+    let mut bench = Bench::new();
+    bench.attach(None, None);
+    let outcome = bench.handle(vec![publish(&p(), 2, 0)]);
+    let live = frames(&outcome)[0].1.bytes.clone();
+    let Answer::Page(page) = bench.page(0, None, 1 << 20) else { panic!("no page") };
+    assert_eq!((page.bytes, page.messages), (live, 2));
+}
+
+#[test]
+fn history_is_bounded_by_count_and_keeps_the_ends_of_runs() {
+    let mut bench = Bench::with(keeping(Retention { messages: 4, ..KEEP_ALL }));
+    bench.whole_run("r", 5);
+    bench.publish(&p(), 10);
+    let Answer::Attached(reset) = bench.page(0, None, 1) else { panic!("what is gone is not paged") };
+    assert_eq!(reset.resume, Resume::Reset(ResetReason::Expired));
+    assert_eq!(bench.follow(13, None).0, [14, 15, 16, 17]);
+    let events = bench.json(Query::Events { project: p(), run: run_id("r"), after: 0, limit: 100 });
+    let seqs: Vec<_> = events["events"].as_array().expect("an array").iter().map(|event| &event["seq"]).collect();
+    assert_eq!(seqs, [1, 7]);
+}
+
+#[test]
+fn history_is_bounded_by_bytes_and_by_age() {
+    let mut bench = Bench::with(keeping(Retention { bytes: 2000, ..KEEP_ALL }));
+    bench.publish(&p(), 100);
+    bench.publish(&project("q"), 5);
+    let kept = bench.attach(None, None).backlog.expect("a tail").marks.len();
+    assert!((1..10).contains(&kept), "{kept} messages");
+
+    let mut bench = Bench::with(keeping(Retention { age_ms: 1000, ..KEEP_ALL }));
+    bench.publish(&p(), 3);
+    bench.wait_ms(600);
+    bench.publish(&p(), 3);
+    bench.wait_ms(600);
+    bench.publish(&project("q"), 1);
+    assert_eq!(bench.attach(None, None).backlog.map(|tail| seqs_of(&tail.bytes)), Some(vec![4, 5, 6]));
+}
+
+#[test]
+fn a_position_is_resumed_or_the_stream_is_told_why_not() {
+    let mut bench = Bench::with(keeping(Retention { messages: 4, ..KEEP_ALL }));
+    bench.publish(&p(), 10);
+    for (from, expected) in [
+        (None, (Resume::Fresh, 10)),
+        (Some(ResumeFrom::Seq(10)), (Resume::Resumed, 10)),
+        (Some(ResumeFrom::Seq(6)), (Resume::Resumed, 6)),
+        (Some(ResumeFrom::Seq(5)), (Resume::Reset(ResetReason::Expired), 10)),
+        (Some(ResumeFrom::Seq(0)), (Resume::Reset(ResetReason::Expired), 10)),
+        (Some(ResumeFrom::Seq(11)), (Resume::Reset(ResetReason::Ahead), 10)),
+        (Some(ResumeFrom::Unknown), (Resume::Reset(ResetReason::UnknownId), 10)),
+    ] {
+        let attached = bench.attach(from, None);
+        assert_eq!((attached.resume, attached.position), expected, "{from:?}");
+    }
+}
+
+#[test]
+fn a_stream_of_one_run_begins_with_its_first_message_and_is_over_behind_its_last() {
+    let mut bench = Bench::new();
+    bench.publish(&p(), 2);
+    bench.whole_run("r", 1);
+    bench.publish(&p(), 2);
+    let fresh = bench.attach(None, Some("r"));
+    assert_eq!((fresh.position, fresh.resume, fresh.is_over), (2, Resume::Fresh, false));
+    assert!(fresh.snapshots.is_empty() && fresh.run.is_some());
+    assert_eq!(bench.follow(fresh.position, fresh.run), (vec![3, 4, 5], true));
+    for (seq, is_over) in [(2, false), (4, false), (5, true), (7, true)] {
+        let resumed = bench.attach(Some(ResumeFrom::Seq(seq)), Some("r"));
+        assert_eq!((resumed.resume, resumed.position, resumed.is_over), (Resume::Resumed, seq, is_over), "{seq}");
+    }
+    let query = Query::Attach { project: p(), resume: None, run: Some(run_id("other")), snapshots: true };
+    assert!(matches!(bench.read(query), Answer::Refused(Refusal::UnknownRun)));
+}
+
+#[test]
+fn a_stream_of_a_run_that_waits_begins_before_its_first_message() {
+    let mut bench = Bench::new();
+    bench.publish(&p(), 2);
+    bench.submit("r");
+    bench.publish(&p(), 1);
+    let queued = bench.attach(None, Some("r"));
+    assert_eq!((queued.position, queued.resume), (3, Resume::Fresh));
+    bench.say("r", vec![started(), failed(EndReason::Cancelled)]);
+    assert_eq!(bench.follow(queued.position, queued.run), (vec![4, 5], true));
+}
+
+#[test]
+fn a_stream_of_a_run_whose_history_is_gone_is_told_its_state_and_its_end_once() {
+    let mut bench = Bench::with(keeping(Retention { messages: 4, ..KEEP_ALL }));
+    bench.whole_run("r", 5);
+    bench.publish(&p(), 10);
+    for from in [None, Some(ResumeFrom::Seq(2)), Some(ResumeFrom::Unknown)] {
+        let reset = bench.attach(from, Some("r"));
+        assert!(matches!(reset.resume, Resume::Reset(_)), "{from:?}: {:?}", reset.resume);
+        assert_eq!((reset.snapshots.len(), reset.position, reset.is_over), (1, 6, false));
+        assert_eq!(bench.follow(reset.position, reset.run), (vec![7], true), "not reset again and again");
+    }
+    for seq in [7, 12] {
+        let seen = bench.attach(Some(ResumeFrom::Seq(seq)), Some("r"));
+        assert!(seen.is_over, "whoever has seen the last message is told to stay away: {:?}", seen.resume);
+    }
+}
+
+#[test]
+fn a_stream_of_a_run_that_goes_on_is_reset_to_where_the_run_is() {
+    let mut bench = Bench::with(keeping(Retention { messages: 4, ..KEEP_ALL }));
+    bench.submit("r");
+    bench.say("r", vec![started()]);
+    bench.publish(&p(), 10);
+    let reset = bench.attach(None, Some("r"));
+    assert_eq!((reset.resume, reset.position, reset.snapshots.len()), (Resume::Reset(ResetReason::Expired), 11, 1));
+    bench.say("r", vec![completed()]);
+    assert_eq!(bench.follow(reset.position, reset.run), (vec![12], true));
+}
+
+/// The ids and statuses of the runs that snapshots show.
+fn shown(attached: &Attached) -> Vec<(String, String)> {
+    let show = |snapshot: &Arc<[u8]>| {
+        let message: Value = serde_json::from_slice(snapshot).expect("JSON");
+        assert_eq!((&message["type"], &message["seq"]), (&json!("workflow_snapshot"), &json!(attached.position)));
+        let text = |name: &str| message["payload"][name].as_str().expect("a text").to_owned();
+        assert!(message["payload"]["timestamp"].is_string());
+        (text("runId"), text("status"))
+    };
+    attached.snapshots.iter().map(show).collect()
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(run, status)| ((*run).to_owned(), (*status).to_owned())).collect()
+}
+
+#[test]
+fn snapshots_show_what_is_active_and_the_newest_that_ended_a_moment_ago() {
+    let mut bench = Bench::new();
+    bench.whole_run("first", 0);
+    bench.wait_ms(1000);
+    bench.whole_run("second", 0);
+    bench.submit("active");
+    bench.say("active", vec![started()]);
+    bench.submit("waits");
+    let fresh = bench.attach(None, None);
+    assert_eq!(shown(&fresh), pairs(&[("second", "completed"), ("active", "running"), ("waits", "queued")]));
+    assert_eq!(shown(&bench.attach(Some(ResumeFrom::Unknown), None)).len(), 3);
+    assert_eq!(shown(&bench.attach(Some(ResumeFrom::Seq(1)), None)).len(), 0, "whoever resumes has seen them");
+    let query = Query::Attach { project: p(), resume: None, run: None, snapshots: false };
+    assert!(matches!(bench.read(query), Answer::Attached(attached) if attached.snapshots.is_empty()));
+    bench.wait_ms(60_000);
+    assert_eq!(shown(&bench.attach(None, None)).len(), 3);
+    bench.wait_ms(1);
+    assert_eq!(shown(&bench.attach(None, None)), pairs(&[("active", "running"), ("waits", "queued")]));
+}
+
+#[test]
+fn a_snapshot_is_cut_anew_once_anything_has_changed() {
+    let mut bench = Bench::new();
+    bench.submit("r");
+    let before = bench.attach(None, None);
+    assert!(Arc::ptr_eq(&before.snapshots[0], &bench.attach(None, None).snapshots[0]), "cut once for many who come");
+    bench.publish(&p(), 1);
+    assert_eq!(shown(&bench.attach(None, None)), pairs(&[("r", "queued")]), "its seq is the stream's position");
+    bench.say("r", vec![started()]);
+    assert_eq!(shown(&bench.attach(None, None)), pairs(&[("r", "running")]));
+}
+
+#[test]
+fn the_outputs_of_a_snapshot_are_bounded_together() {
+    let mut bench = Bench::new();
+    bench.submit("r");
+    let large = Value::String("x".repeat(600 * 1024));
+    bench.say("r", vec![started(), progress("a", done(large.clone(), false)), progress("b", done(large, false))]);
+    let snapshot = &bench.attach(None, None).snapshots[0];
+    let message: Value = serde_json::from_slice(snapshot).expect("JSON");
+    let [a, b] = [0, 1].map(|at| &message["payload"]["steps"][at]);
+    assert!(a["output"].as_str().is_some_and(|output| output.len() == 600 * 1024) && a["truncated"].is_null());
+    assert_eq!((&b["output"], &b["truncated"], &b["outputBytes"]), (&json!(""), &json!(true), &json!(600 * 1024 + 2)));
+}
+
+#[test]
+fn runs_that_ended_are_not_held_for_ever() {
+    let mut bench = Bench::new();
+    for n in 0..10 {
+        bench.whole_run(&format!("r{n}"), 0);
+        bench.wait_ms(10);
+    }
+    assert_eq!(bench.journal.runs.len(), 1, "only the newest that ended is shown to who comes");
+    bench.wait_ms(60_001);
+    bench.publish(&p(), 1);
+    assert_eq!(bench.journal.runs.len(), 0);
+    let run = bench.json(Query::Run { project: p(), run: run_id("r9") });
+    assert_eq!((&run["status"], &run["lastEventId"]), (&json!("completed"), &json!(bench.id(20))));
+    assert_eq!(bench.attach(Some(ResumeFrom::Seq(0)), Some("r9")).position, 0);
+}
+
+#[test]
+fn projects_that_were_only_ever_watched_are_bounded_and_forgotten() {
+    let mut bench = Bench::with(Limits { projects: 2, ..limits() });
+    let attach = |of: &str| Query::Attach { project: project(of), resume: None, run: None, snapshots: true };
+    bench.publish(&project("kept"), 1);
+    assert!(matches!(bench.read(attach("a")), Answer::Attached(_)));
+    assert!(matches!(bench.read(attach("b")), Answer::Refused(Refusal::TooManyProjects)));
+    assert!(matches!(bench.ask(publish(&project("b"), 1, 0)), Answer::Refused(Refusal::TooManyProjects)));
+    bench.handle(vec![Command::Unwatch(project("a")), Command::Unwatch(project("kept"))]);
+    assert!(matches!(bench.read(attach("b")), Answer::Attached(_)));
+    assert_eq!(bench.publish(&project("kept"), 1), 2, "what was written to goes on where it was");
+}
+
+#[test]
+fn an_empty_array_of_events_makes_no_project() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.publish(&p(), 0), 1);
+    let projects = bench.read(Query::Projects { visible: None, after: None, limit: 10 });
+    assert!(matches!(&projects, Answer::Projects { rows, has_more: false } if rows.is_empty()), "{projects:?}");
+}
+
+#[test]
+fn projects_are_listed_by_name_page_by_page_as_far_as_they_may_be_seen() {
+    let mut bench = Bench::new();
+    for name in ["c", "a", "b", "d"] {
+        bench.publish(&project(name), 1);
+    }
+    bench.submit("r");
+    let mut listed = |visible: Option<&[&str]>, after: Option<&str>, limit| {
+        let visible = visible.map(|names| names.iter().map(|name| project(name)).collect());
+        match bench.read(Query::Projects { visible, after: after.map(project), limit }) {
+            Answer::Projects { rows, has_more } => {
+                let row = |row: &super::ProjectRow| format!("{}{}", row.project, row.active_runs);
+                (rows.iter().map(row).collect::<Vec<_>>().join(" "), has_more)
+            }
+            other => panic!("no list: {other:?}"),
+        }
+    };
+    assert_eq!(listed(None, None, 3), ("a0 b0 c0".into(), true));
+    assert_eq!(listed(None, Some("c"), 3), ("d0 p1".into(), false));
+    assert_eq!(listed(Some(&["d", "b", "b", "none"]), None, 3), ("b0 d0".into(), false));
+}
