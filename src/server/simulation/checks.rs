@@ -109,7 +109,7 @@ impl World {
             return Some(head_bytes);
         }
         let is_stream = head.is_stream();
-        let content = if is_stream { 0 } else { head.content_length(asked.is_head) };
+        let content = if is_stream { 0 } else { head.content_length(asked.is_head && head.status != 408) };
         if bytes.len() < head_bytes + content {
             return None;
         }
