@@ -204,6 +204,13 @@ impl<S: Socket> Connection<S> {
         Got::All
     }
 
+    /// Takes what waits to be written.
+    pub(super) fn take_output(&mut self) -> Vec<u8> {
+        let mut output = std::mem::take(&mut self.output);
+        output.drain(..std::mem::take(&mut self.sent));
+        output
+    }
+
     /// Does anything wait to be written?
     pub(super) fn has_output(&self) -> bool {
         self.output_bytes() > 0

@@ -542,17 +542,19 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// The connection's socket goes on as a stream.
-    fn become_stream(&mut self, index: usize, project: &ProjectId, new: NewStream, now: Now) {
+    /// The connection's socket goes on as a stream. Answers to requests before this one may still be on their way: they
+    /// go ahead of the stream's head.
+    fn become_stream(&mut self, index: usize, project: &ProjectId, mut new: NewStream, now: Now) {
         let mut connection = self.connections.remove(index);
-        if connection.flush() != Got::All {
-            // Answers to requests before this one are still on their way: they go first, ahead of the stream's head.
-            self.release(Tally { token: new.tally.token, ..connection.tally });
-            return;
+        if connection.has_output() {
+            let mut preface = connection.take_output();
+            preface.append(&mut new.preface);
+            new.preface = preface;
         }
+        let tally = new.tally;
         match self.streams.add_sse(project, connection.socket, new, now) {
             Ok(key) => self.moved.push(key),
-            Err(_) => self.release(connection.tally),
+            Err(_) => self.release(tally),
         }
     }
 
