@@ -551,17 +551,19 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// The connection's socket goes on as a stream.
-    fn become_stream(&mut self, index: usize, project: &ProjectId, new: NewStream, now: Now) {
+    /// The connection's socket goes on as a stream. Answers to requests before this one may still be on their way: they
+    /// go ahead of the stream's head.
+    fn become_stream(&mut self, index: usize, project: &ProjectId, mut new: NewStream, now: Now) {
         let mut connection = self.connections.remove(index);
-        if connection.flush() != Got::All {
-            // Answers to requests before this one are still on their way: they go first, ahead of the stream's head.
-            self.release(Tally { token: new.tally.token, ..connection.tally });
-            return;
+        if connection.has_output() {
+            let mut preface = connection.take_output();
+            preface.append(&mut new.preface);
+            new.preface = preface;
         }
+        let tally = new.tally;
         match self.streams.add_sse(project, connection.socket, new, now) {
             Ok(key) => self.moved.push(key),
-            Err(_) => self.release(connection.tally),
+            Err(_) => self.release(tally),
         }
     }
 
@@ -701,25 +703,30 @@ impl<S: Socket> Server<S> {
 
     fn flush_connection(&mut self, index: usize, now: Now) {
         let Some(connection) = self.connections.get_mut(index) else { return };
-        let could_read = connection.wants_request();
+        let (could_read, waiting) = (connection.wants_request(), connection.output_bytes());
+        let was_blocked = matches!(connection.deadline, Some((_, Overdue::Output)));
         match connection.flush() {
             Got::Gone => return self.doom(index),
             Got::More => {
-                connection.deadline = Some((now.mono + self.settings.timeouts.output, Overdue::Output));
+                // Only what is taken gives more time, not what is sent meanwhile.
+                if !was_blocked || connection.output_bytes() < waiting {
+                    connection.deadline = Some((now.mono + self.settings.timeouts.output, Overdue::Output));
+                }
                 return;
             }
             Got::All => {}
         }
-        if let Some((_, Overdue::Output)) = connection.deadline {
+        if was_blocked {
             connection.deadline = None;
         }
         match connection.state {
             State::Closing if connection.is_half_closed => self.doom(index),
             State::Closing if connection.deadline.is_none() => {
                 connection.socket.finish();
-                connection.deadline = Some((now.mono + LINGER, Overdue::Output));
+                connection.deadline = Some((now.mono + LINGER, Overdue::Leave));
             }
-            State::Reading if !could_read => self.serve_requests(index, now),
+            // Requests, and the deadline of the next, were put off until here; so was what has not been read.
+            State::Reading if was_blocked || !could_read => self.unread.push(index),
             _ => {}
         }
     }
@@ -735,7 +742,7 @@ impl<S: Socket> Server<S> {
             .collect();
         for (index, what) in overdue {
             match what {
-                Overdue::Idle | Overdue::Output => self.doom(index),
+                Overdue::Idle | Overdue::Output | Overdue::Leave => self.doom(index),
                 Overdue::Head => self.time_out(index, "the head did not come in time", now),
                 Overdue::Body => self.time_out(index, "the body did not come in time", now),
             }
