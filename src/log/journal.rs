@@ -412,7 +412,7 @@ impl Journal {
     }
 
     /// The number of a run that has not ended.
-    fn open_run(&self, project: &ProjectId, run: &RunId) -> Option<RunNumber> {
+    pub(super) fn open_run(&self, project: &ProjectId, run: &RunId) -> Option<RunNumber> {
         self.projects.get(project)?.open_by_id.get(run).copied()
     }
 }

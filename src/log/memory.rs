@@ -7,6 +7,12 @@ use super::RunNumber;
 use super::store::{Flow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
 use crate::model::{OutputStream, ProjectId, RunId, StepId, Timestamp};
 
+/// Idempotency keys are kept this long at most.
+const KEY_AGE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// Places in the order of messages that may be stale before it is gone through.
+const STALE_PLACES_MIN: usize = 1024;
+
 /// Keeps the log in memory.
 #[derive(Default)]
 pub struct MemoryStore {
@@ -17,6 +23,10 @@ pub struct MemoryStore {
     ended: BTreeSet<(Timestamp, RunNumber)>,
     /// Messages of all projects in the order in which they came, to find the oldest; some may be gone already.
     order: VecDeque<(u32, u64)>,
+    /// Messages that the projects hold.
+    held: usize,
+    /// Idempotency keys in the order in which they came; some may be gone already.
+    keys: VecDeque<(Timestamp, u32, String)>,
     /// What the messages weigh that the projects hold.
     message_bytes: u64,
     /// What goes when a run goes: plan, answer, state, outputs, and its messages that are kept beyond the floor.
@@ -96,6 +106,7 @@ impl MemoryStore {
         log.newest = message.seq;
         log.messages.push_back(message.clone());
         self.order.push_back((index, message.seq));
+        self.held += 1;
         self.message_bytes += message.weight();
         if self.grown.last() != Some(&index) {
             self.grown.push(index);
@@ -125,6 +136,7 @@ impl MemoryStore {
         log.run_numbers.insert(row.run.clone(), number);
         if let Some(key) = &row.idempotency_key {
             log.keys.insert(key.clone(), (number, row.created_at));
+            self.keys.push_back((row.created_at, index, key.clone()));
         }
         self.run_bytes += (row.document.len() + row.answer.len()) as u64;
         let run = Run {
@@ -158,6 +170,7 @@ impl MemoryStore {
     /// Lets a project's oldest message go; what outlasts the floor moves to its run.
     fn drop_oldest(&mut self, index: u32) {
         let Some(message) = self.projects[index as usize].messages.pop_front() else { return };
+        self.held -= 1;
         self.message_bytes -= message.weight();
         let Some(run) = message.run.and_then(|number| self.runs.get_mut(&number)) else { return };
         run.seqs.pop_front();
@@ -169,12 +182,15 @@ impl MemoryStore {
 
     fn drop_run(&mut self, number: RunNumber) {
         let Some(run) = self.runs.remove(&number) else { return };
+        let of_run = |&(of, _): &(RunNumber, Timestamp)| of == number;
         let log = &mut self.projects[run.project as usize];
         log.runs.remove(&number);
         log.ended.remove(&number);
         self.ended.remove(&(run.last_at, number));
         log.run_numbers.remove(&run.row.run);
-        log.keys.retain(|_, (of, _)| *of != number);
+        if let Some(key) = run.row.idempotency_key.as_ref().filter(|key| log.keys.get(*key).is_some_and(of_run)) {
+            log.keys.remove(key);
+        }
         self.run_bytes -= run.outputs.values().map(|(_, output)| output_weight(output)).sum::<u64>();
         self.run_bytes -= run.kept.iter().map(StoredMessage::weight).sum::<u64>();
         self.run_bytes -= (run.row.document.len() + run.row.answer.len()) as u64;
@@ -216,6 +232,28 @@ impl MemoryStore {
         }
     }
 
+    fn trim_keys(&mut self, before: Timestamp) {
+        while self.keys.front().is_some_and(|(at, _, _)| *at < before) {
+            let Some((at, index, key)) = self.keys.pop_front() else { return };
+            let keys = &mut self.projects[index as usize].keys;
+            // A key may have been used anew since.
+            if keys.get(&key).is_some_and(|(_, newest)| *newest == at) {
+                keys.remove(&key);
+            }
+        }
+    }
+
+    /// What projects let go by count is still in the order, behind the messages of others that are quiet. It is gone
+    /// through once more than half of it is stale, so that each place is looked at about once.
+    fn trim_order(&mut self) {
+        if self.order.len() > 2 * self.held + STALE_PLACES_MIN {
+            let projects = &self.projects;
+            let is_held = |index: u32, seq| projects[index as usize].messages.front().is_some_and(|m| m.seq <= seq);
+            self.order.retain(|&(index, seq)| is_held(index, seq));
+            self.order.shrink_to_fit();
+        }
+    }
+
     /// Lets the oldest message of all projects go, if its project still holds it.
     fn drop_oldest_of_all(&mut self) {
         let Some((index, seq)) = self.order.pop_front() else { return };
@@ -240,13 +278,8 @@ impl Store for MemoryStore {
         self.trim_counts(retention);
         self.trim_age(Timestamp::from_millis(now.as_millis().saturating_sub(retention.age_ms)));
         self.trim_bytes(retention.bytes);
-        // What the projects let go by count is still in the order; keep that from growing past what there is.
-        while let Some(&(index, seq)) = self.order.front() {
-            if self.projects[index as usize].messages.front().is_some_and(|message| message.seq <= seq) {
-                break;
-            }
-            self.order.pop_front();
-        }
+        self.trim_keys(Timestamp::from_millis(now.as_millis().saturating_sub(KEY_AGE_MS_MAX)));
+        self.trim_order();
         Ok(())
     }
 
@@ -418,6 +451,52 @@ mod tests {
         assert_eq!(store.trim(&Retention { messages: 1, ..KEEP_ALL }, Timestamp::from_millis(10)), Ok(()));
         assert_eq!(seqs_of_run(&store, 1), [1, 6]);
         assert_eq!(store.run_bytes, 2 * (2 + MESSAGE_OVERHEAD_BYTES), "the two are what is left of the run");
+    }
+
+    #[test]
+    fn the_order_of_messages_does_not_grow_behind_a_message_of_a_quiet_project() {
+        let quiet = ProjectId::parse("quiet").expect("an id");
+        let json: Arc<[u8]> = b"{}".as_slice().into();
+        let at = Timestamp::from_millis(1);
+        let first = StoredMessage { seq: 1, at, run: None, place: Place::Middle, json };
+        let mut store = trimmed(&[Write::Message(first, quiet)], KEEP_ALL, 10);
+        for seq in 1..=10_000 {
+            assert_eq!(store.commit(&[message(seq, 1, None, Place::Middle)]), Ok(()));
+            assert_eq!(store.trim(&Retention { messages: 10, ..KEEP_ALL }, Timestamp::from_millis(10)), Ok(()));
+        }
+        assert_eq!(store.held, 11);
+        assert!(store.order.len() <= 2 * store.held + STALE_PLACES_MIN, "{} places", store.order.len());
+        assert_eq!(store.trim(&Retention { bytes: 0, ..KEEP_ALL }, Timestamp::from_millis(10)), Ok(()));
+        assert_eq!((store.held, store.order.len(), store.message_bytes), (0, 0, 0), "every message has its place");
+    }
+
+    #[test]
+    fn idempotency_keys_are_forgotten_with_their_run_and_after_a_day_at_the_latest() {
+        let with_key = |n: u64, at: u64| match created(n, 0) {
+            Write::RunCreated { number, project, row } => {
+                let created_at = Timestamp::from_millis(at);
+                let row = RunRow { idempotency_key: Some("key".into()), created_at, ..row };
+                Write::RunCreated { number, project, row }
+            }
+            other => other,
+        };
+        let keys = |store: &MemoryStore| (store.keys.len(), store.projects[0].keys.len());
+        let day = KEY_AGE_MS_MAX;
+        let mut store = trimmed(&[with_key(1, 5)], KEEP_ALL, 5 + day);
+        assert_eq!(keys(&store), (1, 1));
+        assert_eq!(store.commit(&[with_key(2, 7 + day)]), Ok(()), "the key is used anew");
+        assert_eq!(store.trim(&KEEP_ALL, Timestamp::from_millis(7 + day)), Ok(()));
+        assert_eq!(keys(&store), (1, 1));
+        let found = store.run_by_key(&project(), "key", Timestamp::from_millis(0));
+        assert_eq!(found, Ok(Some(number(2))));
+        store.drop_run(number(1));
+        assert_eq!(keys(&store), (1, 1), "it is another run's");
+        assert_eq!(store.trim(&KEEP_ALL, Timestamp::from_millis(8 + 2 * day)), Ok(()));
+        assert_eq!(keys(&store), (0, 0));
+
+        let mut store = trimmed(&[with_key(1, 5), ended(1, 1)], KEEP_ALL, 10);
+        store.drop_run(number(1));
+        assert_eq!(store.projects[0].keys.len(), 0);
     }
 
     fn seqs_of_run(store: &MemoryStore, n: u64) -> Vec<u64> {

@@ -1,5 +1,6 @@
 //! What is read from the log: where streams begin, pages of history, runs, outputs.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -7,7 +8,7 @@ use serde_json::Value;
 
 use super::frames::{Frames, Page};
 use super::journal::{Journal, write_frame};
-use super::store::{Flow, StoreError, StoredOutput};
+use super::store::{Flow, StoreError, StoredMessage, StoredOutput};
 use super::{Answer, Attached, ProjectRow, Query, Refusal, ResetReason, Resume, ResumeFrom, RunNumber};
 use crate::model::{
     Now, OutputStream, ProjectId, RunId, RunState, RunStatus, StepId, StepStatus, Timestamp, write_message,
@@ -208,6 +209,13 @@ impl Journal {
             texts = part;
             from = start;
         }
+        // The last step back may have brought more than there is need of.
+        let mut kept = 0;
+        let is_enough = |message: &StoredMessage| {
+            kept += message.json.len();
+            kept > TAIL_BYTES_MAX
+        };
+        texts.drain(..texts.iter().rev().position(is_enough).map_or(0, |behind| texts.len() - behind));
         let mut frames = Frames::starting_at(texts.first().map_or(newest + 1, |message| message.seq));
         for message in &texts {
             write_frame(&mut frames.bytes, &self.signer, &mut self.id_text, project, message.seq, &message.json);
@@ -305,7 +313,7 @@ impl Journal {
         timestamp: Option<Timestamp>,
         shape: impl FnOnce(&mut RunState),
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(mut state) = self.state(number)? else { return Ok(None) };
+        let Some(mut state) = self.state(number)?.map(Cow::into_owned) else { return Ok(None) };
         shape(&mut state);
         let last_seq = match self.runs.get(&number) {
             Some(run) => run.last_seq,
@@ -317,14 +325,13 @@ impl Journal {
     }
 
     /// The state of a run, ended or not.
-    fn state(&self, number: RunNumber) -> Result<Option<RunState>, StoreError> {
+    fn state(&self, number: RunNumber) -> Result<Option<Cow<'_, RunState>>, StoreError> {
         if let Some(run) = self.runs.get(&number) {
-            return Ok(Some(run.state.clone()));
+            return Ok(Some(Cow::Borrowed(&run.state)));
         }
-        match self.store.ended_state(number)? {
-            Some(json) => RunState::from_json(&json).map(Some).map_err(|error| StoreError(error.to_string())),
-            None => Ok(None),
-        }
+        let Some(json) = self.store.ended_state(number)? else { return Ok(None) };
+        let state = RunState::from_json(&json).map_err(|error| StoreError(error.to_string()))?;
+        Ok(Some(Cow::Owned(state)))
     }
 
     fn id(&mut self, project: &ProjectId, seq: u64) -> String {
@@ -347,15 +354,10 @@ impl Journal {
                 None => return Ok(Answer::Refused(Refusal::UnknownRun)),
             },
         };
-        let mut numbers = Vec::new();
-        self.store.runs(project, before, &mut |number| {
-            numbers.push(number);
-            Flow::More
-        })?;
         let mut body = b"{\"workflows\":[".to_vec();
         let (mut shown, mut next) = (0, None);
         let mut last_shown: Option<RunId> = None;
-        for number in numbers {
+        for number in self.candidates(project, status, before)? {
             let Some(state) = self.state(number)? else { continue };
             if status.is_some_and(|status| status != state.status) {
                 continue;
@@ -369,7 +371,7 @@ impl Journal {
             }
             shown += 1;
             write_json(&mut body, &summary(&state))?;
-            last_shown = Some(state.run_id);
+            last_shown = Some(state.run_id.clone());
         }
         body.push(b']');
         if let Some(next) = next {
@@ -378,6 +380,29 @@ impl Journal {
         }
         body.push(b'}');
         Ok(Answer::Json(body))
+    }
+
+    /// Runs older than `before` that may have this status, newest first. Those that have not ended are known without
+    /// reading the others' states.
+    fn candidates(
+        &self,
+        project: &ProjectId,
+        status: Option<RunStatus>,
+        before: Option<RunNumber>,
+    ) -> Result<Vec<RunNumber>, StoreError> {
+        let entry = self.projects.get(project);
+        if status.is_some_and(|status| !status.is_ended()) {
+            let open = entry.into_iter().flat_map(|entry| entry.open_runs.iter().rev().copied());
+            return Ok(open.filter(|&number| before.is_none_or(|before| number < before)).collect());
+        }
+        let mut numbers = Vec::new();
+        self.store.runs(project, before, &mut |number| {
+            if status.is_none() || entry.is_none_or(|entry| !entry.open_runs.contains(&number)) {
+                numbers.push(number);
+            }
+            Flow::More
+        })?;
+        Ok(numbers)
     }
 
     fn run(&mut self, project: &ProjectId, run: &RunId) -> Result<Answer, StoreError> {
@@ -447,7 +472,7 @@ impl Journal {
             return Ok(Answer::Refused(Refusal::UnknownRun));
         };
         let state = self.state(number)?;
-        let Some(state) = state.as_ref().and_then(|state| state.step(step)) else {
+        let Some(state) = state.as_deref().and_then(|state| state.step(step)) else {
             return Ok(Answer::Refused(Refusal::UnknownStep));
         };
         let kept = self.store.output(number, step)?.unwrap_or_default();

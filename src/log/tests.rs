@@ -583,3 +583,242 @@ fn projects_are_listed_by_name_page_by_page_as_far_as_they_may_be_seen() {
     assert_eq!(listed(None, Some("c"), 3), ("d0 p1".into(), false));
     assert_eq!(listed(Some(&["d", "b", "b", "none"]), None, 3), ("b0 d0".into(), false));
 }
+
+#[test]
+fn the_tail_that_is_handed_over_is_bounded_though_messages_are_large() {
+    let mut bench = Bench::new();
+    let payload = format!("{{\"x\":\"{}\"}}", "x".repeat(100 * 1024)).into_bytes();
+    let event = PublishedEvent { message_type: "note".into(), payload };
+    let command = Command::Publish { project: p(), events: vec![event; 20], reply: ReplyTo::Loop(0) };
+    bench.ask(command);
+    assert_eq!(bench.attach(None, None).backlog.map(|tail| seqs_of(&tail.bytes)), Some(vec![19, 20]));
+    let mut bench = Bench::new();
+    bench.publish(&p(), 10_000);
+    let tail = bench.attach(None, None).backlog.expect("a tail");
+    assert!((200 * 1024..512 * 1024).contains(&tail.bytes.len()), "{} bytes", tail.bytes.len());
+    assert_eq!((tail.next_seq(), tail.marks.len()), (10_001, seqs_of(&tail.bytes).len()));
+}
+
+/// The body that a submission is answered, and whether it is a replay; or why it was refused.
+fn accepted(answer: Answer) -> Result<(String, bool), Refusal> {
+    match answer {
+        Answer::Accepted { body, replayed } => Ok((String::from_utf8_lossy(&body).into_owned(), replayed)),
+        Answer::Refused(refusal) => Err(refusal),
+        other => panic!("neither: {other:?}"),
+    }
+}
+
+#[test]
+fn a_call_that_comes_twice_makes_one_run_whether_in_one_batch_or_two() {
+    let first = || submit("r1", Some("key"), 1, 1);
+    let calls = [
+        ("same key, same body", submit("r2", Some("key"), 1, 2), Ok(("{\"runId\":\"r1\"}".to_owned(), true))),
+        ("same key, other body", submit("r3", Some("key"), 2, 2), Err(Refusal::KeyReused)),
+        ("same run id, same body", submit("r1", None, 1, 2), Ok(("{\"runId\":\"r1\"}".to_owned(), true))),
+        ("same run id, other body", submit("r1", None, 2, 2), Err(Refusal::KeyReused)),
+        ("another key", submit("r4", Some("other"), 1, 2), Ok(("{\"runId\":\"r4\"}".to_owned(), false))),
+    ];
+    for (name, call, expected) in calls {
+        let Command::Submit { submission, .. } = &call else { unreachable!("a submission") };
+        let again = Command::Submit { submission: submission.clone(), reply: ReplyTo::Loop(2) };
+
+        let mut bench = Bench::new();
+        let outcome = bench.handle(vec![first(), call]);
+        assert_eq!(outcome.orders.len(), if matches!(expected, Ok((_, false))) { 2 } else { 1 }, "{name}");
+        let (_, answer) = answers(outcome).remove(1);
+        assert_eq!(accepted(answer), expected, "{name}, in one batch");
+
+        let mut bench = Bench::new();
+        bench.handle(vec![first()]);
+        assert_eq!(accepted(bench.ask(again)), expected, "{name}, in two");
+    }
+}
+
+#[test]
+fn keys_are_a_projects_own_and_good_for_a_day_also_when_the_run_has_ended() {
+    let mut bench = Bench::new();
+    bench.ask(submit("r1", Some("key"), 1, 0));
+    bench.say("r1", vec![started(), completed()]);
+    let elsewhere = Box::new(submission("q", "r2", Some("key"), 2));
+    let answer = bench.ask(Command::Submit { submission: elsewhere, reply: ReplyTo::Loop(0) });
+    assert!(matches!(accepted(answer), Ok((_, false))));
+    bench.wait_ms(DAY_MS);
+    assert!(matches!(accepted(bench.ask(submit("r3", Some("key"), 1, 0))), Ok((_, true))));
+    bench.wait_ms(1);
+    assert!(matches!(accepted(bench.ask(submit("r3", Some("key"), 1, 0))), Ok((_, false))));
+    assert!(matches!(accepted(bench.ask(submit("r1", None, 1, 0))), Ok((_, true))), "a run id as long as its run");
+}
+
+#[test]
+fn runs_that_have_not_ended_are_limited() {
+    let mut bench = Bench::with(Limits { open_runs: 2, ..limits() });
+    bench.submit("a");
+    bench.submit("b");
+    assert_eq!(accepted(bench.ask(submit("c", None, 0, 0))), Err(Refusal::TooManyRuns));
+    assert!(matches!(accepted(bench.ask(submit("a", None, 0, 0))), Ok((_, true))), "a replay is none more");
+    bench.say("a", vec![started(), failed(EndReason::StepFailed)]);
+    bench.submit("c");
+}
+
+#[test]
+fn each_of_many_open_runs_is_told_its_own() {
+    let mut bench = Bench::new();
+    for n in 0..1000 {
+        bench.submit(&format!("r{n}"));
+    }
+    for n in (0..1000).rev() {
+        bench.say(&format!("r{n}"), vec![started()]);
+    }
+    bench.say("r500", vec![completed()]);
+    let listed = bench.json(Query::Runs { project: p(), status: Some(RunStatus::Running), before: None, limit: 1000 });
+    assert_eq!(listed["workflows"].as_array().map(Vec::len), Some(999));
+    assert_eq!(bench.follow(0, bench.journal.open_run(&p(), &run_id("r7"))).0, [993]);
+}
+
+#[test]
+fn only_a_run_that_has_not_ended_can_be_cancelled() {
+    let mut bench = Bench::new();
+    let cancel = |run: &str| Command::Cancel { project: p(), run: run_id(run), reply: ReplyTo::Loop(0) };
+    assert!(matches!(bench.ask(cancel("r")), Answer::Refused(Refusal::UnknownRun)));
+    let outcome = bench.handle(vec![submit("r", None, 0, 0), cancel("r")]);
+    assert!(matches!(&outcome.orders[..], [Order::Start { .. }, Order::Cancel { .. }]), "in this order");
+    assert!(matches!(answers(outcome).pop(), Some((_, Answer::CancelAccepted))));
+    bench.say("r", vec![started(), failed(EndReason::Cancelled)]);
+    let outcome = bench.handle(vec![cancel("r")]);
+    assert!(outcome.orders.is_empty());
+    assert!(matches!(answers(outcome).pop(), Some((_, Answer::Refused(Refusal::RunEnded)))));
+    let run = bench.json(Query::Run { project: p(), run: run_id("r") });
+    assert_eq!((&run["status"], &run["error"]), (&json!("cancelled"), &json!("no")));
+}
+
+#[test]
+fn what_a_run_says_after_its_last_message_is_not_kept() {
+    let mut bench = Bench::new();
+    bench.whole_run("r", 0);
+    let outcome = bench.say("r", vec![output_chunk("late")]);
+    assert!(outcome.deliveries.is_empty());
+    assert_eq!(bench.publish(&p(), 1), 3);
+}
+
+fn written(stream: OutputStream, attempt: u32, text: &str) -> Record {
+    let bytes = text.as_bytes().to_vec();
+    Record::Output { project: p(), run: run_id("r"), step: step_id("a"), attempt, stream, bytes }
+}
+
+impl Bench {
+    fn records(&mut self, records: Vec<Record>) {
+        self.handle(vec![Command::Records(records)]);
+    }
+
+    fn output(&mut self, step: &str, stream: Option<OutputStream>) -> Result<(String, bool), Refusal> {
+        match self.read(Query::Output { project: p(), run: run_id("r"), step: step_id(step), stream }) {
+            Answer::Output { bytes, is_json } => Ok((String::from_utf8_lossy(&bytes).into_owned(), is_json)),
+            Answer::Refused(refusal) => Err(refusal),
+            other => panic!("no output: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_steps_output_is_what_it_has_written_until_it_is_what_it_returned() {
+    let text = |text: &str| Ok((text.to_owned(), false));
+    let mut bench = Bench::new();
+    assert_eq!(bench.output("a", None), Err(Refusal::UnknownRun));
+    bench.submit("r");
+    assert_eq!(bench.output("a", None), text(""));
+    assert_eq!(bench.output("other", None), Err(Refusal::UnknownStep));
+    bench.say("r", vec![started(), progress("a", running())]);
+    bench.records(vec![written(OutputStream::Stdout, 1, "first")]);
+    bench.records(vec![written(OutputStream::Stdout, 2, "one "), written(OutputStream::Stdout, 2, "two")]);
+    bench.records(vec![written(OutputStream::Stderr, 2, "oh")]);
+    assert_eq!(bench.output("a", None), text("one two"), "a further attempt begins anew");
+    assert_eq!(bench.output("a", Some(OutputStream::Stderr)), text("oh"));
+    assert_eq!(bench.output("a", Some(OutputStream::Text)), text(""));
+    let returned = json!({"x": 1});
+    bench.say("r", vec![progress("a", done(returned, false)), progress("b", done(json!("a text"), false))]);
+    assert_eq!(bench.output("a", None), Ok(("{\"x\":1}".to_owned(), true)));
+    assert_eq!(bench.output("a", Some(OutputStream::Stdout)), text("one two"));
+    assert_eq!(bench.output("b", None), text("a text"));
+}
+
+#[test]
+fn an_output_that_was_cut_for_its_message_is_read_whole() {
+    let mut bench = Bench::new();
+    bench.submit("r");
+    let whole = json!({"long": "x".repeat(1000)});
+    let at = bench.now.wall;
+    bench.records(vec![
+        event("r", started(), at),
+        Record::Whole { project: p(), run: run_id("r"), step: step_id("a"), output: Arc::new(whole.clone()) },
+        event("r", progress("a", done(json!("{\"long\":\"xx"), true)), at),
+    ]);
+    for is_ended in [false, true] {
+        assert_eq!(bench.output("a", None), Ok((whole.to_string(), true)), "ended: {is_ended}");
+        let run = bench.json(Query::Run { project: p(), run: run_id("r") });
+        let step = &run["steps"][0];
+        assert_eq!((&step["output"], &step["truncated"], &step["outputBytes"]), (&whole, &Value::Null, &Value::Null));
+        bench.say("r", vec![completed()]);
+        bench.wait_ms(100_000);
+    }
+}
+
+#[test]
+fn runs_are_listed_newest_first_by_status_and_page_by_page() {
+    let mut bench = Bench::new();
+    for n in 1..=5 {
+        bench.submit(&format!("r{n}"));
+        let end = if n % 2 == 0 { completed() } else { failed(EndReason::StepFailed) };
+        bench.say(&format!("r{n}"), vec![started(), end]);
+    }
+    bench.submit("r6");
+    bench.submit("r7");
+    bench.say("r6", vec![started()]);
+    let mut listed = |status: Option<RunStatus>, before: Option<&str>, limit: usize| {
+        let list = bench.json(Query::Runs { project: p(), status, before: before.map(run_id), limit });
+        let ids = list["workflows"].as_array().expect("an array").iter().map(|run| run["runId"].as_str());
+        let ids: Vec<_> = ids.map(|id| id.expect("an id").to_owned()).collect();
+        (ids.join(" "), list["next"].as_str().map(str::to_owned))
+    };
+    assert_eq!(listed(None, None, 3), ("r7 r6 r5".into(), Some("r5".into())));
+    assert_eq!(listed(None, Some("r5"), 4), ("r4 r3 r2 r1".into(), None));
+    assert_eq!(listed(Some(RunStatus::Failed), None, 2), ("r5 r3".into(), Some("r3".into())));
+    assert_eq!(listed(Some(RunStatus::Failed), Some("r3"), 2), ("r1".into(), None));
+    assert_eq!(listed(Some(RunStatus::Running), None, 1), ("r6".into(), None));
+    assert_eq!(listed(Some(RunStatus::Queued), None, 10), ("r7".into(), None));
+    assert_eq!(listed(Some(RunStatus::Queued), Some("r7"), 10), (String::new(), None));
+    assert_eq!(listed(Some(RunStatus::Cancelled), None, 10), (String::new(), None));
+    let unknown = Query::Runs { project: p(), status: None, before: Some(run_id("r9")), limit: 1 };
+    assert!(matches!(bench.read(unknown), Answer::Refused(Refusal::UnknownRun)));
+}
+
+#[test]
+fn a_runs_events_are_read_page_by_page() {
+    let mut bench = Bench::new();
+    bench.publish(&p(), 1);
+    bench.whole_run("r", 3);
+    let query = |after, limit| Query::Events { project: p(), run: run_id("r"), after, limit };
+    let page = bench.json(query(0, 2));
+    let first = &page["events"][0];
+    assert_eq!(
+        (&first["id"], &first["type"], &first["seq"]),
+        (&json!(bench.id(2)), &json!("workflow_started"), &json!(2))
+    );
+    assert_eq!((page["events"].as_array().map(Vec::len), &page["next"]), (Some(2), &json!(bench.id(3))));
+    let rest = bench.json(query(3, 3));
+    assert_eq!((rest["events"].as_array().map(Vec::len), &rest["next"]), (Some(3), &Value::Null));
+    assert_eq!(bench.json(query(6, 3))["events"], json!([]));
+}
+
+#[test]
+fn what_runs_did_is_counted_once_it_is_kept() {
+    let mut bench = Bench::new();
+    bench.submit("r");
+    let outcome = bench.say("r", vec![started(), progress("a", running()), completed()]);
+    let work = outcome.deliveries.iter().find_map(|delivery| match delivery {
+        Delivery::Worked(work) => Some(*work),
+        _ => None,
+    });
+    let work = work.expect("work");
+    assert_eq!(work.runs().filter(|(_, n)| *n > 0).collect::<Vec<_>>(), [("started", 1), ("completed", 1)]);
+    assert_eq!(work.steps().filter(|(_, n)| *n > 0).collect::<Vec<_>>(), [("running", 1)]);
+}
