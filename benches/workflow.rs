@@ -20,9 +20,11 @@ const SHORT_RUNS: usize = 4000;
 type Done<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Done<()> {
-    let mut config = Config::default();
-    config.listen = ListenAddress::parse("127.0.0.1:0").ok_or("no address")?;
-    config.data = DataLocation::Memory;
+    let mut config = Config {
+        listen: ListenAddress::parse("127.0.0.1:0").ok_or("no address")?,
+        data: DataLocation::Memory,
+        ..Config::default()
+    };
     config.auth.mode = AuthMode::None;
     config.limits.queued_runs = SHORT_RUNS;
     let server = Builder::new(config).start()?;

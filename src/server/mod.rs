@@ -7,19 +7,24 @@
 mod attach;
 mod connection;
 mod core;
+mod error;
 mod event_loop;
 mod handle;
 mod inbox;
 mod intake;
 mod limits;
+mod listen;
 mod metrics;
+mod settings;
 #[cfg(test)]
 mod simulation;
 mod start;
 
 pub use connection::{Socket, Timeouts};
 pub use core::{Outbox, Server, ServerSettings, Token};
+pub use error::StartError;
 pub use handle::{Handle, HandleError};
 pub use inbox::{Inbox, InboxSender};
 pub use limits::{Cidr, ConnectionLimits};
-pub use start::{Builder, RunningServer, StartError, Stopper, declare_tools};
+pub use settings::declare_tools;
+pub use start::{Builder, RunningServer, Stopper};
