@@ -110,8 +110,10 @@ pub(super) enum Overdue {
     Head,
     /// A body did not end.
     Body,
-    /// Answers were not taken, or a refused client did not leave.
+    /// Answers were not taken.
     Output,
+    /// A client that was told the end did not leave.
+    Leave,
 }
 
 impl<S: Socket> Connection<S> {
@@ -158,7 +160,7 @@ impl<S: Socket> Connection<S> {
 
     /// May the next request be looked at?
     pub(super) fn wants_request(&self) -> bool {
-        matches!(self.state, State::Reading) && self.output.len() - self.sent < OUTPUT_BYTES_MAX
+        matches!(self.state, State::Reading) && self.output_bytes() < OUTPUT_BYTES_MAX
     }
 
     /// Queues an answer.
@@ -173,6 +175,8 @@ impl<S: Socket> Connection<S> {
         let framing = Framing { version: Version::Http11, keep_alive: false, head_only: false };
         self.answer(&Response::from(problem), framing, date);
         self.input = Vec::new();
+        // The rest of the request is not waited for: what runs from now on is the time to take the answer.
+        self.deadline = None;
     }
 
     /// Queues bytes that are framed already.
@@ -200,9 +204,21 @@ impl<S: Socket> Connection<S> {
         Got::All
     }
 
+    /// Takes what waits to be written.
+    pub(super) fn take_output(&mut self) -> Vec<u8> {
+        let mut output = std::mem::take(&mut self.output);
+        output.drain(..std::mem::take(&mut self.sent));
+        output
+    }
+
     /// Does anything wait to be written?
     pub(super) fn has_output(&self) -> bool {
-        self.sent < self.output.len()
+        self.output_bytes() > 0
+    }
+
+    /// Bytes that wait to be written.
+    pub(super) fn output_bytes(&self) -> usize {
+        self.output.len() - self.sent
     }
 
     /// Drops the request that was served from the front of the input, and gives back what an idle connection does not
@@ -252,6 +268,7 @@ impl Timeouts {
             Overdue::Head => self.header,
             Overdue::Body => self.body,
             Overdue::Output => self.output,
+            Overdue::Leave => LINGER,
         }
     }
 }

@@ -252,6 +252,12 @@ impl<S: Socket> Server<S> {
         }
     }
 
+    /// How many addresses and tokens are counted: none once everyone has left.
+    #[cfg(test)]
+    pub(super) fn counted(&self) -> (usize, usize) {
+        (self.addresses.len(), self.tokens.len())
+    }
+
     fn facts(&self, is_full: bool, now: Now) -> Facts {
         Facts { now, condition: self.condition, is_full, door: Door::Main }
     }
@@ -349,7 +355,7 @@ impl<S: Socket> Server<S> {
                 if let Some(note) = self.api.extend_ticket(request, &facts) {
                     self.outbox.log.push(Command::Note { note, reply: None });
                 }
-                self.answer_busy(index, &project, headers, now);
+                self.answer_busy(index, &project, framing, headers, now);
             }
             Action::Ask(ask, render) => self.ask(index, ask, render, framing, headers, now),
             Action::Stream(wanted) => self.begin_stream(index, *wanted, framing, headers, now),
@@ -387,12 +393,21 @@ impl<S: Socket> Server<S> {
         self.connections[index].answer(&response, framing, &self.date.1);
     }
 
-    /// Answers 200 and the one message that says when to come back.
-    fn answer_busy(&mut self, index: usize, project: &ProjectId, headers: Vec<(&'static str, String)>, now: Now) {
+    /// Answers 200 and, unless only the head was asked for, the one message that says when to come back.
+    fn answer_busy(
+        &mut self,
+        index: usize,
+        project: &ProjectId,
+        framing: Framing,
+        headers: Vec<(&'static str, String)>,
+        now: Now,
+    ) {
         let mut body = self.stream_head(&headers, now);
-        let base = self.settings.streams.retry_ms.max(1);
-        let retry = base + self.next_random() % base;
-        attach::write_busy(&mut body, project, retry);
+        if !framing.head_only {
+            let base = self.settings.streams.retry_ms.max(1);
+            let retry = base + self.next_random() % base;
+            attach::write_busy(&mut body, project, retry);
+        }
         self.metrics.streams_refused += 1;
         let connection = &mut self.connections[index];
         connection.write_raw(&body);
@@ -513,7 +528,7 @@ impl<S: Socket> Server<S> {
             self.api.refund_ticket(note, &facts);
         }
         if wanted.is_event_source {
-            return self.answer_busy(index, &wanted.project, headers, now);
+            return self.answer_busy(index, &wanted.project, framing, headers, now);
         }
         let limit = self.settings.limits.streams_per_token;
         let problem = Problem::too_many("too_many_streams", format!("this token may have {limit} streams"), 5);
@@ -527,17 +542,19 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// The connection's socket goes on as a stream.
-    fn become_stream(&mut self, index: usize, project: &ProjectId, new: NewStream, now: Now) {
+    /// The connection's socket goes on as a stream. Answers to requests before this one may still be on their way: they
+    /// go ahead of the stream's head.
+    fn become_stream(&mut self, index: usize, project: &ProjectId, mut new: NewStream, now: Now) {
         let mut connection = self.connections.remove(index);
-        if connection.flush() != Got::All {
-            // Answers to requests before this one are still on their way: they go first, ahead of the stream's head.
-            self.release(Tally { token: new.tally.token, ..connection.tally });
-            return;
+        if connection.has_output() {
+            let mut preface = connection.take_output();
+            preface.append(&mut new.preface);
+            new.preface = preface;
         }
+        let tally = new.tally;
         match self.streams.add_sse(project, connection.socket, new, now) {
             Ok(key) => self.moved.push(key),
-            Err(_) => self.release(connection.tally),
+            Err(_) => self.release(tally),
         }
     }
 
@@ -613,7 +630,7 @@ impl<S: Socket> Server<S> {
             self.api.refund_ticket(note, &facts);
         }
         if matches!(answer, Answer::Refused(Refusal::StoreUnavailable | Refusal::TooManyProjects)) {
-            self.answer_busy(index, &attaching.project, waiting.headers, now);
+            self.answer_busy(index, &attaching.project, waiting.framing, waiting.headers, now);
             return self.flush_connection(index, now);
         }
         let response = Render::Body.response(answer, self.api.signer(), |_| 0);
@@ -677,16 +694,20 @@ impl<S: Socket> Server<S> {
 
     fn flush_connection(&mut self, index: usize, now: Now) {
         let Some(connection) = self.connections.get_mut(index) else { return };
-        let could_read = connection.wants_request();
+        let (could_read, waiting) = (connection.wants_request(), connection.output_bytes());
+        let was_blocked = matches!(connection.deadline, Some((_, Overdue::Output)));
         match connection.flush() {
             Got::Gone => return self.doom(index),
             Got::More => {
-                connection.deadline = Some((now.mono + self.settings.timeouts.output, Overdue::Output));
+                // Only what is taken gives more time, not what is sent meanwhile.
+                if !was_blocked || connection.output_bytes() < waiting {
+                    connection.deadline = Some((now.mono + self.settings.timeouts.output, Overdue::Output));
+                }
                 return;
             }
             Got::All => {}
         }
-        if let Some((_, Overdue::Output)) = connection.deadline {
+        if was_blocked {
             connection.deadline = None;
         }
         match connection.state {
@@ -694,10 +715,11 @@ impl<S: Socket> Server<S> {
             State::Closing => {
                 if connection.deadline.is_none() {
                     connection.socket.finish();
-                    connection.deadline = Some((now.mono + LINGER, Overdue::Output));
+                    connection.deadline = Some((now.mono + LINGER, Overdue::Leave));
                 }
             }
-            State::Reading if !could_read => self.serve_requests(index, now),
+            // Requests, and the deadline of the next, were put off until here; so was what has not been read.
+            State::Reading if was_blocked || !could_read => self.unread.push(index),
             _ => {}
         }
     }
@@ -713,7 +735,7 @@ impl<S: Socket> Server<S> {
             .collect();
         for (index, what) in overdue {
             match what {
-                Overdue::Idle | Overdue::Output => self.doom(index),
+                Overdue::Idle | Overdue::Output | Overdue::Leave => self.doom(index),
                 Overdue::Head => self.time_out(index, "the head did not come in time", now),
                 Overdue::Body => self.time_out(index, "the body did not come in time", now),
             }
@@ -752,6 +774,8 @@ impl<S: Socket> Server<S> {
             {
                 self.tokens.release(attaching.tally.token);
             }
+            // Nothing is due of it any more: a deadline would bring it back to life, only to end it twice.
+            self.connections[index].deadline = None;
             self.doomed.push(index);
         }
     }

@@ -60,6 +60,13 @@ impl<K: Hash + Eq + Copy> Counts<K> {
         NonZeroU32::new(index + 1)
     }
 
+    /// Keys that are counted.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        debug_assert_eq!(self.entries.len(), self.by_key.len());
+        self.by_key.len()
+    }
+
     /// Counts one less.
     pub(super) fn release(&mut self, number: Option<NonZeroU32>) {
         let Some(number) = number else { return };

@@ -13,6 +13,8 @@ mod inbox;
 mod intake;
 mod limits;
 mod metrics;
+#[cfg(test)]
+mod simulation;
 mod start;
 
 pub use connection::{Socket, Timeouts};

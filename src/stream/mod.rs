@@ -13,5 +13,7 @@ mod stream;
 mod tests;
 
 pub use backlog::{Backlog, Cursor};
+#[cfg(test)]
+pub(crate) use manager::BACKLOG_BYTES_MIN;
 pub use manager::{ConnectionManager, Effect, Settings, Stats};
 pub use stream::{CloseReason, NewStream, StreamKey, Tally};

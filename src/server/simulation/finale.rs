@@ -1,0 +1,121 @@
+//! The end of a world: everyone gets what is left for them, and then nothing may be left.
+
+use std::time::Duration;
+
+use super::client::Mode;
+use super::laws::{HEARTBEAT, IDLE, LINGER};
+use super::world::World;
+
+/// More moves of the clock than the runs of a world can need.
+const MOVES_MAX: usize = 2000;
+
+impl World {
+    /// Ends a world, by a shutdown where one was begun.
+    pub(super) fn end(&mut self) {
+        self.ether.failing_write.set(0);
+        for client in &mut self.clients {
+            client.wire.borrow_mut().open(usize::MAX / 4);
+            if !client.is_stuck && matches!(client.mode, Mode::Answers) {
+                client.send(usize::MAX);
+            }
+        }
+        self.settle();
+        self.end_runs();
+        self.check_streams();
+        if self.is_draining {
+            self.end_streams();
+        } else {
+            self.check_heartbeats();
+        }
+        self.check_idle();
+        self.all_leave();
+        self.check_nothing_is_left();
+    }
+
+    /// The workers finish, and the clock goes on until no run is left, or the executor has shut down.
+    fn end_runs(&mut self) {
+        for _ in 0..MOVES_MAX {
+            while self.shop.is_working() {
+                self.shop.finish(&mut self.rng);
+                self.settle();
+            }
+            self.settle();
+            let Some(at) = self.shop.next_deadline() else { break };
+            self.pass(at.saturating_sub(self.now.mono));
+            self.settle();
+        }
+        assert_eq!(self.shop.is_done(), self.is_draining);
+        for (project, run, said) in self.model.runs() {
+            said.check();
+            assert!(self.is_draining || said.last_seq().is_some(), "run {run} of {project} never ends");
+        }
+    }
+
+    fn check_streams(&mut self) {
+        let Self { clients, model, .. } = self;
+        for client in clients.iter_mut().filter(|client| client.is_connected()) {
+            if let Some(follower) = client.follower() {
+                follower.check_complete(model);
+            }
+        }
+    }
+
+    /// A stream without traffic is sent a heartbeat, in time.
+    fn check_heartbeats(&mut self) {
+        self.pass(Duration::from_secs(2));
+        self.settle();
+        let before = self.heartbeats();
+        self.pass(HEARTBEAT + Duration::from_secs(2));
+        self.settle();
+        for (index, heartbeats) in before {
+            let client = &mut self.clients[index];
+            if client.is_connected() {
+                let now = client.follower().map_or(0, |follower| follower.heartbeats);
+                assert_eq!(now, heartbeats + 1, "client {index}");
+            }
+        }
+        self.check_streams();
+    }
+
+    fn heartbeats(&mut self) -> Vec<(usize, u64)> {
+        let streams = self.clients.iter_mut().enumerate().filter(|(_, client)| client.is_connected());
+        streams.filter_map(|(index, client)| client.follower().map(|f| (index, f.heartbeats))).collect()
+    }
+
+    fn end_streams(&mut self) {
+        self.is_ending = true;
+        self.server.end_streams(self.now);
+        self.settle();
+        assert_eq!(self.server.gauges().streams, 0, "streams end with the server");
+        assert!(!self.server.owes_answers());
+    }
+
+    /// Connections that nothing comes of any more end by themselves.
+    fn check_idle(&mut self) {
+        for _ in 0..3 {
+            self.pass(IDLE + Duration::from_secs(1));
+            self.settle();
+        }
+        assert_eq!(self.server.gauges().connections, 0, "connections end when nothing comes");
+    }
+
+    fn all_leave(&mut self) {
+        for index in 0..self.clients.len() {
+            let mut wire = self.clients[index].wire.borrow_mut();
+            if index % 2 == 0 { wire.reset() } else { wire.half_close() }
+        }
+        self.settle();
+    }
+
+    fn check_nothing_is_left(&mut self) {
+        self.pass(LINGER + Duration::from_secs(2));
+        self.settle();
+        self.settle();
+        let gauges = self.server.gauges();
+        let held = (gauges.connections, gauges.streams, gauges.projects_watched, gauges.backlog_bytes);
+        assert_eq!(held, (0, 0, 0, 0), "connections, streams, backlogs and their bytes");
+        assert_eq!(self.server.counted(), (0, 0), "addresses and tokens that are counted");
+        assert!(self.clients.iter().all(|client| !client.is_alive() && client.is_buried));
+        assert_eq!(self.server.next_deadline(), None, "nothing is due any more");
+    }
+}

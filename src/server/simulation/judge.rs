@@ -1,0 +1,187 @@
+//! Is this an answer to that?
+
+use serde_json::Value;
+
+use super::answer::Head;
+use super::client::{Asked, TicketUse, What};
+use super::tokens::Ticket;
+use super::world::World;
+use crate::model::{ProjectId, RunId};
+
+impl World {
+    /// Holds an answer that is no stream against what was asked.
+    pub(super) fn judge(&mut self, index: usize, asked: &Asked, head: &Head, body: &[u8], is_whole: bool) {
+        let status = head.status;
+        let text = String::from_utf8_lossy(body).into_owned();
+        if status >= 400 && !asked.is_head {
+            let problem: Value = serde_json::from_slice(body).expect("a problem is JSON");
+            assert_eq!((problem["status"].as_u64(), problem["code"].is_string()), (Some(status.into()), true));
+            assert!(problem["title"].is_string() && problem["detail"].is_string(), "{text}");
+            assert_eq!(head.get("content-type"), Some("application/problem+json"));
+            if matches!(status, 503 | 429) {
+                assert!(head.get("retry-after").is_some(), "{head:?}");
+            }
+        }
+        match status {
+            503 if self.may_refuse(index) => return self.judge_refusal(index, head),
+            408 => return assert!(!is_whole, "client {index}: {text}"),
+            _ => {}
+        }
+        let is_bad = matches!(asked.what, What::Status(expected) if expected >= 400);
+        assert!(is_bad || !self.clients[index].is_refused, "client {index} is one too many, and is answered {status}");
+        if !matches!(asked.what, What::Status(_)) {
+            self.judge_credentials(index, asked, status);
+        }
+        if matches!(status, 401 | 403) && !matches!(asked.what, What::Status(_)) {
+            return;
+        }
+        if let Some(expected) = self.expected(asked) {
+            assert!(expected.contains(&status), "client {index}: {status} and not {expected:?}: {text}");
+        }
+        if !asked.is_head {
+            self.judge_body(index, asked, head, body);
+        }
+    }
+
+    fn judge_refusal(&self, index: usize, head: &Head) {
+        assert!(!self.clients[index].is_refused || head.closes(), "client {index}: {head:?}");
+    }
+
+    /// The statuses that a call may be answered with, besides those of the circumstances.
+    fn expected(&self, asked: &Asked) -> Option<Vec<u16>> {
+        Some(match &asked.what {
+            // A plan may find the intake full before anyone sees that it is no good.
+            What::Status(status @ (400 | 422)) => vec![*status, 429],
+            What::Status(status) => vec![*status],
+            What::Read | What::Run { .. } | What::Events { .. } => vec![200, 404],
+            What::Ready => vec![200],
+            What::Publish { .. } if self.laws.is_jwt => vec![202, 429],
+            What::Publish { .. } => vec![202],
+            What::Submit { .. } => vec![202, 429, 422],
+            What::Cancel => vec![202, 404, 409],
+            What::Ticket { .. } => vec![200],
+            What::Stream { wanted, .. } => {
+                let mut expected = vec![];
+                expected.extend(wanted.run.is_some().then_some(404));
+                expected.extend(wanted.has_seen_the_end.then_some(204));
+                expected.extend((wanted.run.is_some() && wanted.shown.is_some()).then_some(204));
+                expected.extend(asked.who.is_some().then_some(429));
+                expected
+            }
+        })
+    }
+
+    /// Was the caller let in, or turned away, as its token says?
+    pub(super) fn judge_credentials(&mut self, index: usize, asked: &Asked, status: u16) {
+        let has_ended = self.tokens.expires_at(asked.who).is_some_and(|end| end <= self.now.wall);
+        if let What::Stream { ticket: Some(used), .. } = asked.what {
+            return self.judge_ticket(index, asked, used, status);
+        }
+        match status {
+            401 => assert!(has_ended, "client {index}: its token is good"),
+            403 => assert!(!asked.may, "client {index}: it may"),
+            _ => assert!(asked.may && !asked.is_late, "client {index}: {status} though it may not"),
+        }
+    }
+
+    fn judge_ticket(&self, index: usize, asked: &Asked, used: TicketUse, status: u16) {
+        let is_old = self.now.wall >= self.tokens.tickets[used.ticket].issued_at.plus_millis(15_000);
+        let has_ended = self.tokens.expires_at(asked.who).is_some_and(|end| end <= self.now.wall);
+        if status == 403 {
+            let may_fail = !used.is_first || is_old || has_ended || !asked.may;
+            assert!(may_fail, "client {index}: its ticket is good");
+        } else {
+            assert!(asked.may && !asked.is_late, "client {index}: {status} though its ticket is no good");
+        }
+    }
+
+    fn judge_body(&mut self, index: usize, asked: &Asked, head: &Head, body: &[u8]) {
+        match (&asked.what, head.status) {
+            (What::Publish { project, events }, 202) => self.judge_published(index, project, events, body),
+            (What::Submit { key, body: sent, .. }, 202) => self.judge_accepted(key, sent, head, body),
+            (What::Run { project, run }, 200) => self.judge_run(project, run, body),
+            (What::Events { project, run }, 200) => self.judge_events(project, run, body),
+            (What::Ticket { project }, 200) => {
+                let answer: Value = serde_json::from_slice(body).expect("JSON");
+                let text = answer["ticket"].as_str().expect("a ticket").to_owned();
+                let token = asked.who.expect("tickets are for those with a token");
+                let (project, issued_at) = (project.clone(), self.now.wall);
+                self.tokens.tickets.push(Ticket { text, project, token, issued_at, is_used: false, is_spent: false });
+            }
+            _ => {}
+        }
+    }
+
+    /// Each event stands in the history, as it was sent, in the order sent.
+    fn judge_published(&mut self, index: usize, project: &ProjectId, events: &[(String, String)], body: &[u8]) {
+        let answer: Value = serde_json::from_slice(body).expect("JSON");
+        let ids = answer["ids"].as_array().expect("ids");
+        assert!(answer["subscribers"].is_u64() && ids.len() == events.len(), "client {index}: {answer}");
+        let Some(project_model) = self.model.project(project) else { return assert!(events.is_empty()) };
+        let mut last = None;
+        for (id, (kind, payload)) in ids.iter().zip(events) {
+            let id = self.model.signer.read(id.as_str().expect("an id"), project).expect("an id of the project");
+            assert!(last.is_none_or(|last: u64| id.seq() == last + 1), "they stand side by side");
+            last = Some(id.seq());
+            let seq = id.seq();
+            let kept = &project_model.history[usize::try_from(seq - 1).expect("small")];
+            let expected =
+                format!(r#"{{"type":"{kind}","projectId":"{project}","seq":{seq},"payload":{payload}}}"#);
+            assert_eq!(String::from_utf8_lossy(&kept.json), expected);
+        }
+    }
+
+    /// The same call twice has the same answer twice, and the second says so.
+    fn judge_accepted(&mut self, key: &str, sent: &str, head: &Head, body: &[u8]) {
+        let is_replay = head.get("idempotent-replay") == Some("true");
+        let answer: Value = serde_json::from_slice(body).expect("JSON");
+        assert!(answer["runId"].is_string() && answer["planSummary"].is_object(), "{answer}");
+        let may_be_forgotten = self.laws.runs_max < 1000 || !self.laws.floor_is_known;
+        if may_be_forgotten || key.is_empty() {
+            return;
+        }
+        if is_replay {
+            self.meet("replay");
+        }
+        match self.accepted.get(key) {
+            None => drop(self.accepted.insert(key.to_owned(), (sent.to_owned(), body.to_vec()))),
+            Some((before, answered)) => {
+                assert_eq!((before.as_str(), answered.as_slice()), (sent, body), "{key}");
+            }
+        }
+    }
+
+    /// The state is the fold of the messages up to the one that it names.
+    fn judge_run(&self, project: &ProjectId, run: &RunId, body: &[u8]) {
+        let answer: Value = serde_json::from_slice(body).expect("JSON");
+        let last = answer["lastEventId"].as_str().expect("an id");
+        let last = self.model.signer.read(last, project).expect("an id of the project").seq();
+        let known = self.model.run(project, run).expect("it is known to the model");
+        let mut expected = known.snapshot(last, project, &self.model.signer);
+        let (mut shown, steps) = (answer.clone(), expected["steps"].as_array().map_or(0, Vec::len));
+        for at in 0..steps {
+            // The answer holds outputs whole, where the messages have them cut.
+            if expected["steps"][at]["truncated"] == true {
+                let blank = |view: &mut Value| view["steps"][at] = Value::Null;
+                (blank(&mut shown), blank(&mut expected));
+            }
+        }
+        assert_eq!(shown, expected);
+    }
+
+    fn judge_events(&self, project: &ProjectId, run: &RunId, body: &[u8]) {
+        let answer: Value = serde_json::from_slice(body).expect("JSON");
+        let history = &self.model.project(project).expect("it is known to the model").history;
+        let mut last = 0;
+        for event in answer["events"].as_array().expect("events") {
+            let seq = event["seq"].as_u64().expect("a seq");
+            let kept = &history[usize::try_from(seq - 1).expect("small")];
+            assert!(seq > last && kept.run.as_ref() == Some(run));
+            assert_eq!(event["id"].as_str(), Some(&*self.model.id(project, seq)));
+            let mut message = event.clone();
+            message.as_object_mut().expect("an object").remove("id");
+            assert_eq!(message, serde_json::from_slice::<Value>(&kept.json).expect("JSON"));
+            last = seq;
+        }
+    }
+}

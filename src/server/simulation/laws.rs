@@ -1,0 +1,118 @@
+//! What a world goes by: limits so small that each is met.
+
+use std::time::Duration;
+
+use crate::executor::testing::Rng;
+use crate::http;
+use crate::log::{self, Retention};
+use crate::server::{Cidr, ConnectionLimits, ServerSettings, Timeouts};
+use crate::stream;
+
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
+pub(super) const STALL: Duration = Duration::from_secs(30);
+pub(super) const HEADER: Duration = Duration::from_secs(10);
+pub(super) const BODY: Duration = Duration::from_secs(20);
+pub(super) const IDLE: Duration = Duration::from_secs(60);
+pub(super) const LINGER: Duration = Duration::from_secs(3);
+pub(super) const RETRY_MS: u64 = 2000;
+
+/// Bytes of a project's backlog, and of all together.
+pub(super) const BACKLOG_BYTES: usize = 20 * 1024;
+pub(super) const BACKLOGS_BYTES: usize = 40 * 1024;
+
+/// Bytes of a body.
+pub(super) const BODY_BYTES: usize = 6 * 1024;
+
+/// See the [module](self).
+#[derive(Debug, Clone)]
+pub(super) struct Laws {
+    /// Tokens are asked for.
+    pub(super) is_jwt: bool,
+    pub(super) connections: usize,
+    pub(super) reserve: usize,
+    pub(super) per_address: u32,
+    pub(super) streams_per_token: u32,
+    /// Messages of a project that are kept.
+    pub(super) messages_max: usize,
+    /// Ended runs of a project that are kept.
+    pub(super) runs_max: usize,
+    pub(super) history_bytes: u64,
+    pub(super) history_age: Duration,
+    /// Only the count bounds the history.
+    pub(super) floor_is_known: bool,
+    pub(super) open_runs: usize,
+    pub(super) read_bytes_max: usize,
+    /// Subscribers that are there from the beginning.
+    pub(super) crowd: usize,
+    /// Random actions before the end.
+    pub(super) actions: usize,
+    /// Clients may be slow.
+    pub(super) is_slow: bool,
+    /// It is shut down at this action; never where it is larger than `actions`.
+    pub(super) drains_at: usize,
+}
+
+impl Laws {
+    /// Laws of a random world.
+    pub(super) fn random(rng: &mut Rng) -> Self {
+        let is_crowded = rng.one_in(16);
+        let floor_is_known = !rng.one_in(5);
+        let actions = if is_crowded { 150 } else { 900 };
+        Self {
+            is_jwt: rng.one_in(3),
+            connections: if is_crowded { 10_000 } else { 20 + rng.below(30) },
+            reserve: 4,
+            per_address: if is_crowded { 10_000 } else { 8 + rng.below(30) as u32 },
+            streams_per_token: if is_crowded { 10_000 } else { 4 },
+            messages_max: [12, 40, 120, 1000][rng.below(4)],
+            runs_max: if rng.one_in(4) { 2 } else { 1000 },
+            history_bytes: if floor_is_known { u64::MAX } else { 30_000 },
+            history_age: Duration::from_secs(if floor_is_known { 1 << 30 } else { 40 }),
+            floor_is_known,
+            open_runs: 6,
+            read_bytes_max: [usize::MAX, 600][rng.below(2)],
+            crowd: if is_crowded { 520 + rng.below(100) } else { 0 },
+            actions,
+            is_slow: !rng.one_in(3),
+            drains_at: if rng.one_in(4) { rng.below(actions) } else { usize::MAX },
+        }
+    }
+
+    pub(super) fn server(&self) -> ServerSettings {
+        ServerSettings {
+            streams: stream::Settings {
+                heartbeat: HEARTBEAT,
+                stall_timeout: STALL,
+                retry_ms: RETRY_MS,
+                backlog_bytes: BACKLOG_BYTES,
+                backlogs_bytes: BACKLOGS_BYTES,
+                linger: LINGER,
+            },
+            http: http::Limits { head_bytes: 2048, target_bytes: 1024, body_bytes: BODY_BYTES },
+            timeouts: Timeouts { header: HEADER, body: BODY, idle: IDLE, output: STALL },
+            limits: ConnectionLimits {
+                connections: self.connections,
+                reserve: self.reserve,
+                per_address: self.per_address,
+                trusted_proxies: vec![Cidr::parse("127.0.0.0/8").expect("a range")],
+                streams_per_token: self.streams_per_token,
+                publish_rate: 50,
+            },
+        }
+    }
+
+    pub(super) fn journal(&self) -> log::Limits {
+        log::Limits {
+            retention: Retention {
+                messages: self.messages_max,
+                bytes: self.history_bytes,
+                age_ms: u64::try_from(self.history_age.as_millis()).expect("small"),
+                runs: self.runs_max,
+            },
+            open_runs: self.open_runs,
+            projects: 100,
+            idempotency_ms: 24 * 60 * 60 * 1000,
+            recent_ms: 60_000,
+        }
+    }
+}

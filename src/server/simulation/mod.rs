@@ -1,0 +1,93 @@
+//! The whole server in a seeded simulation: fake sockets, a virtual clock, the log and the executor stepped by hand.
+//!
+//! Clients connect, send requests in pieces and in rows, watch from old, new and impossible positions, read slowly,
+//! fall silent, leave; workers report in any order; queues run full; the clock jumps; the server drains. A
+//! [model](model::Model) of the log knows what each of them must be sent, and all of it is read strictly. In the end
+//! nothing may be left.
+//!
+//! `STEPCAST_SEEDS=n` plays n seeds, `STEPCAST_SEED=x` one alone.
+
+mod actions;
+mod answer;
+mod checks;
+mod client;
+mod finale;
+mod follower;
+mod judge;
+mod laws;
+mod model;
+mod requests;
+mod shop;
+mod socket;
+mod sse;
+mod tokens;
+mod world;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::executor::testing::Rng;
+use laws::Laws;
+use world::World;
+
+/// Seeds played by default.
+const SEEDS: u64 = 64;
+
+/// What the default seeds must meet between them: a simulation that meets nothing shows nothing.
+const WORTH_MEETING: [&str; 22] = [
+    "closing busy",
+    "closing shutdown",
+    "closing token_expired",
+    "connected fresh",
+    "connected reset",
+    "connected resumed",
+    "drain",
+    "idle",
+    "intake full",
+    "jump expired",
+    "log full",
+    "replay",
+    "reset ahead",
+    "reset expired",
+    "reset unknown_id",
+    "run over",
+    "stalled",
+    "status 204",
+    "status 408",
+    "status 429",
+    "status 503",
+    "ticket spent",
+];
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// Plays a seed; what it met.
+fn play(seed: u64, change: impl FnOnce(&mut World)) -> BTreeMap<String, u64> {
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        let laws = Laws::random(&mut Rng::new(seed ^ 0x5eed));
+        let mut world = World::new(seed, laws);
+        change(&mut world);
+        world.play();
+        std::mem::take(&mut world.met)
+    }));
+    played.unwrap_or_else(|_| panic!("STEPCAST_SEED={seed}"))
+}
+
+#[test]
+fn whatever_happens_every_client_gets_what_it_must() {
+    if let Some(seed) = number("STEPCAST_SEED") {
+        play(seed, |_| {});
+        return;
+    }
+    let seeds = number("STEPCAST_SEEDS").unwrap_or(SEEDS);
+    let mut met: BTreeMap<String, u64> = BTreeMap::new();
+    for seed in 0..seeds {
+        for (what, times) in play(seed, |_| {}) {
+            *met.entry(what).or_default() += times;
+        }
+    }
+    let missed: Vec<_> = WORTH_MEETING.iter().filter(|what| !met.contains_key(**what)).collect();
+    assert!(seeds < SEEDS || missed.is_empty(), "{missed:?} were never met in {met:#?}");
+}

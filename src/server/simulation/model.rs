@@ -1,0 +1,281 @@
+//! What the log must hold by now: every project's history, byte for byte, and every run folded from it.
+//!
+//! It sees the commands that the log is handed, in their order, and numbers them for itself. Everything that a client
+//! is sent is held against this.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::auth::IdSigner;
+use crate::executor::NewRun;
+use crate::log::{Command, Order, Query};
+use crate::model::{Now, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, RunStatus};
+
+/// See the [module](self).
+pub(super) struct Model {
+    pub(super) signer: IdSigner,
+    /// The length of a project's history, where nothing else bounds it.
+    pub(super) messages_max: Option<u64>,
+    recent_ms: u64,
+    projects: BTreeMap<ProjectId, ProjectModel>,
+}
+
+/// A project.
+#[derive(Default)]
+pub(super) struct ProjectModel {
+    /// Message `seq` is at `seq - 1`.
+    pub(super) history: Vec<Kept>,
+    pub(super) runs: BTreeMap<RunId, RunModel>,
+    /// Runs that have not ended, as they were taken on.
+    open: Vec<RunId>,
+    newest_ended: Option<RunId>,
+    /// By position: the snapshots that someone who came there had to be shown.
+    shown: BTreeMap<u64, Vec<Vec<Value>>>,
+}
+
+/// A message.
+pub(super) struct Kept {
+    pub(super) json: Vec<u8>,
+    pub(super) run: Option<RunId>,
+    pub(super) is_last: bool,
+}
+
+/// A run.
+pub(super) struct RunModel {
+    created: RunState,
+    /// Where the project was when it was taken on.
+    created_after: u64,
+    /// What it has said.
+    pub(super) said: Vec<(u64, RunEvent)>,
+}
+
+/// What of a batch concerns the model.
+pub(super) enum Seen {
+    Publish(ProjectId, Vec<(String, Vec<u8>)>),
+    Submit(ProjectId, RunId),
+    Event(ProjectId, RunEvent),
+    /// Someone may be shown snapshots.
+    Look(ProjectId),
+}
+
+/// What of `commands` concerns the model, in the order in which the log does it.
+pub(super) fn look_through(commands: &[Command]) -> Vec<Seen> {
+    let mut seen = Vec::new();
+    for command in commands {
+        match command {
+            Command::Publish { project, events, .. } => {
+                let pair = |event: &crate::log::PublishedEvent| (event.message_type.clone(), event.payload.clone());
+                seen.push(Seen::Publish(project.clone(), events.iter().map(pair).collect()));
+            }
+            Command::Submit { submission, .. } => {
+                seen.push(Seen::Submit(submission.project.clone(), submission.run.clone()));
+            }
+            Command::Records(records) => seen.extend(records.iter().filter_map(|record| match record {
+                Record::Event { project, event } => Some(Seen::Event(project.clone(), event.clone())),
+                Record::Output { .. } | Record::Whole { .. } => None,
+            })),
+            _ => {}
+        }
+    }
+    let look = |command: &Command| match command {
+        Command::Read { query: Query::Attach { project, .. } | Query::Page { project, .. }, .. } => {
+            Some(Seen::Look(project.clone()))
+        }
+        _ => None,
+    };
+    seen.extend(commands.iter().filter_map(look));
+    seen
+}
+
+impl Model {
+    /// One that has seen nothing.
+    pub(super) fn new(signer: IdSigner, messages_max: Option<u64>, recent_ms: u64) -> Self {
+        Self { signer, messages_max, recent_ms, projects: BTreeMap::new() }
+    }
+
+    /// A batch was kept; `orders` tell which runs were taken on.
+    pub(super) fn apply(&mut self, seen: Vec<Seen>, orders: &[Order], now: Now) {
+        for seen in seen {
+            match seen {
+                Seen::Publish(project, events) => {
+                    for (kind, payload) in events {
+                        self.append(&project, &kind, &payload, None);
+                    }
+                }
+                Seen::Submit(project, run) => self.take_on(project, run, orders, now),
+                Seen::Event(project, event) => self.hear(project, event),
+                Seen::Look(project) => self.note_snapshots(project, now),
+            }
+        }
+    }
+
+    fn append(&mut self, project: &ProjectId, kind: &str, payload: &[u8], run: Option<(RunId, bool)>) -> u64 {
+        let entry = self.projects.entry(project.clone()).or_default();
+        let seq = entry.history.len() as u64 + 1;
+        let payload = str::from_utf8(payload).expect("JSON is text");
+        let json = format!(r#"{{"type":"{kind}","projectId":"{project}","seq":{seq},"payload":{payload}}}"#);
+        let (run, is_last) = run.map_or((None, false), |(run, is_last)| (Some(run), is_last));
+        entry.history.push(Kept { json: json.into_bytes(), run, is_last });
+        seq
+    }
+
+    fn take_on(&mut self, project: ProjectId, run: RunId, orders: &[Order], now: Now) {
+        let plan = orders.iter().find_map(|order| match order {
+            Order::Start { project: of, run: id, plan, .. } if *of == project && *id == run => Some(plan.clone()),
+            _ => None,
+        });
+        let entry = self.projects.entry(project).or_default();
+        let Some(plan) = plan else { return };
+        let created_after = entry.history.len() as u64;
+        if !entry.open.contains(&run) {
+            entry.open.push(run.clone());
+            let created = RunState::new(run.clone(), &plan, now.wall);
+            entry.runs.insert(run, RunModel { created, created_after, said: Vec::new() });
+        }
+    }
+
+    fn hear(&mut self, project: ProjectId, event: RunEvent) {
+        let payload = serde_json::to_vec(&event).expect("serializes");
+        let run = event.run_id.clone();
+        let seq = self.append(&project, event.message_type(), &payload, Some((run.clone(), event.is_last())));
+        let entry = self.projects.entry(project).or_default();
+        assert!(entry.open.contains(&run), "run {run} speaks before its beginning or after its end");
+        if event.is_last() {
+            entry.open.retain(|open| *open != run);
+            entry.newest_ended = Some(run.clone());
+        }
+        entry.runs.get_mut(&run).expect("an open run is known").said.push((seq, event));
+    }
+
+    fn note_snapshots(&mut self, project: ProjectId, now: Now) {
+        let recent_ms = self.recent_ms;
+        let entry = self.projects.entry(project.clone()).or_default();
+        let position = entry.history.len() as u64;
+        let is_recent = |run: &&RunId| {
+            entry.runs[*run].state(position).finished_at.is_some_and(|at| now.wall.millis_since(at) <= recent_ms)
+        };
+        let shown = entry.newest_ended.iter().filter(is_recent).chain(&entry.open);
+        let shown: Vec<Value> = shown.map(|run| entry.runs[run].snapshot(position, &project, &self.signer)).collect();
+        let candidates = entry.shown.entry(position).or_default();
+        if !candidates.contains(&shown) {
+            candidates.push(shown);
+        }
+    }
+
+    /// What is known of a project.
+    pub(super) fn project(&self, project: &ProjectId) -> Option<&ProjectModel> {
+        self.projects.get(project)
+    }
+
+    /// A run.
+    pub(super) fn run(&self, project: &ProjectId, run: &RunId) -> Option<&RunModel> {
+        self.projects.get(project)?.runs.get(run)
+    }
+
+    /// The newest message's `seq`.
+    pub(super) fn newest(&self, project: &ProjectId) -> u64 {
+        self.projects.get(project).map_or(0, |entry| entry.history.len() as u64)
+    }
+
+    /// The oldest message's `seq` when `newest` was the newest; none where that can't be told.
+    pub(super) fn floor(&self, newest: u64) -> Option<u64> {
+        self.messages_max.map(|max| (newest + 1).saturating_sub(max).max(1))
+    }
+
+    /// The id of a message.
+    pub(super) fn id(&self, project: &ProjectId, seq: u64) -> String {
+        id(&self.signer, project, seq)
+    }
+
+    /// Were these the snapshots for someone who came at `position`?
+    pub(super) fn has_shown(&self, project: &ProjectId, position: u64, snapshots: &[Value]) -> bool {
+        let entry = self.projects.get(project);
+        entry.and_then(|entry| entry.shown.get(&position)).is_some_and(|shown| shown.iter().any(|s| s == snapshots))
+    }
+
+    /// All runs of all projects.
+    pub(super) fn runs(&self) -> impl Iterator<Item = (&ProjectId, &RunId, &RunModel)> {
+        self.projects.iter().flat_map(|(project, entry)| entry.runs.iter().map(move |(id, run)| (project, id, run)))
+    }
+}
+
+impl ProjectModel {
+    /// The first message of `run` behind `after`.
+    pub(super) fn next_of(&self, run: &RunId, after: u64) -> Option<u64> {
+        let said = &self.runs.get(run)?.said;
+        said.get(said.partition_point(|(seq, _)| *seq <= after)).map(|(seq, _)| *seq)
+    }
+}
+
+impl RunModel {
+    /// The fold of what it had said when `position` was the newest message.
+    pub(super) fn state(&self, position: u64) -> RunState {
+        let mut state = self.created.clone();
+        self.said.iter().filter(|(seq, _)| *seq <= position).for_each(|(_, event)| state.apply(event));
+        state
+    }
+
+    /// The same as the answer to `GET` shows it.
+    pub(super) fn snapshot(&self, position: u64, project: &ProjectId, signer: &IdSigner) -> Value {
+        let mut view = serde_json::to_value(self.state(position)).expect("serializes");
+        let last = self.said.iter().map(|(seq, _)| *seq).filter(|seq| *seq <= position).max();
+        view["projectId"] = project.as_str().into();
+        view["lastEventId"] = id(signer, project, last.unwrap_or(self.created_after)).into();
+        view
+    }
+
+    /// The `seq` of its last message, once it has ended.
+    pub(super) fn last_seq(&self) -> Option<u64> {
+        self.said.last().filter(|(_, event)| event.is_last()).map(|(seq, _)| *seq)
+    }
+
+    /// What the contract says of any run: first message first, one last one last, levels in order, steps inside them.
+    pub(super) fn check(&self) {
+        let mut level: Option<(usize, bool)> = None;
+        for (at, (_, event)) in self.said.iter().enumerate() {
+            assert_eq!(event.is_first(), at == 0, "{event:?}");
+            assert!(!event.is_last() || at + 1 == self.said.len(), "{event:?}");
+            match &event.kind {
+                RunEventKind::LevelStarted(started) => {
+                    assert_eq!(started.level, level.map_or(0, |(before, _)| before + 1));
+                    assert!(level.is_none_or(|(_, is_open)| !is_open), "one level at a time");
+                    level = Some((started.level, true));
+                }
+                RunEventKind::LevelCompleted(completed) => {
+                    assert_eq!(level.replace((completed.level, false)), Some((completed.level, true)));
+                }
+                RunEventKind::Progress(said) => {
+                    let is_in_bracket = level == Some((said.level, true));
+                    let is_left_over = said.attempt == 0 && level.is_none_or(|(_, is_open)| !is_open);
+                    assert!(is_in_bracket || is_left_over, "{said:?}");
+                }
+                RunEventKind::StepOutput(_) => assert!(level.is_some_and(|(_, is_open)| is_open)),
+                RunEventKind::Completed(_) | RunEventKind::Failed(_) => {
+                    assert!(level.is_none_or(|(_, is_open)| !is_open), "no level is left open");
+                }
+                RunEventKind::Started(_) => {}
+            }
+        }
+        let state = self.state(u64::MAX);
+        let ended = state.steps.iter().all(|step| step.status.is_ended());
+        assert!(!state.status.is_ended() || ended, "no step is left open: {state:?}");
+        assert_eq!(state.status == RunStatus::Queued, self.said.is_empty());
+    }
+}
+
+fn id(signer: &IdSigner, project: &ProjectId, seq: u64) -> String {
+    let mut text = Vec::new();
+    signer.write(&mut text, project, seq);
+    String::from_utf8(text).expect("ids are ASCII")
+}
+
+/// What the executor is told of a run that was taken on.
+pub(super) fn new_run(project: ProjectId, run: RunId, order: &Order, seed: u64) -> Option<NewRun> {
+    match order {
+        Order::Start { plan, created_at, .. } => {
+            Some(NewRun { project, run, plan: plan.clone(), created_at: *created_at, seed })
+        }
+        Order::Cancel { .. } => None,
+    }
+}

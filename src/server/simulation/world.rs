@@ -1,0 +1,302 @@
+//! The world: one server, one log, one executor, and what lies between them, on a virtual clock. Nothing happens in it
+//! but what a test does; everything that happens is looked at.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::client::{Client, Mode};
+use super::laws::Laws;
+use super::model::{Model, look_through, new_run};
+use super::shop::Shop;
+use super::socket::{Ether, FakeSocket, connect};
+use super::tokens::Tokens;
+use crate::api::{Condition, Door, PlanRequest, Prepared, prepare};
+use crate::executor::Context;
+use crate::executor::template::Engine;
+use crate::executor::testing::Rng;
+use crate::executor::tool::Registry;
+use crate::http::Response;
+use crate::log::{Command, Delivery, Journal, MemoryStore, Order, ReplyTo};
+use crate::model::{Now, RunId, Timestamp};
+use crate::server::{Inbox, Server};
+
+/// Batches that wait for the log here; the real bound is larger and met less often.
+const LOG_WAITING_MAX: usize = 3;
+
+/// Plans that wait to be checked.
+const INTAKE_WAITING_MAX: usize = 2;
+
+/// Steps of a plan.
+const PLAN_STEPS_MAX: usize = 8;
+
+/// Lines of the trace that are shown when a seed fails.
+const TRACE_LINES_MAX: usize = 60;
+
+/// See the [module](self).
+pub(super) struct World {
+    pub(super) rng: Rng,
+    pub(super) now: Now,
+    pub(super) laws: Laws,
+    pub(super) ether: Rc<Ether>,
+    pub(super) server: Server<FakeSocket>,
+    journal: Journal,
+    pub(super) shop: Shop,
+    pub(super) model: Model,
+    pub(super) clients: Vec<Client>,
+    pub(super) tokens: Tokens,
+    unsent: Vec<Command>,
+    log_queue: VecDeque<Vec<Command>>,
+    inbox: VecDeque<Inbox>,
+    intake: VecDeque<(u64, PlanRequest)>,
+    context: Arc<Context>,
+    /// When the log was last too far behind for the server to take work.
+    pub(super) overloaded_at: Option<Duration>,
+    pub(super) is_draining: bool,
+    /// The server was told to end its streams.
+    pub(super) is_ending: bool,
+    /// Bodies of accepted plans, and what they were answered, by project and key.
+    pub(super) accepted: BTreeMap<String, (String, Vec<u8>)>,
+    /// How often each thing worth meeting was met.
+    pub(super) met: BTreeMap<String, u64>,
+    trace: VecDeque<String>,
+}
+
+impl World {
+    /// A world that goes by `laws`.
+    pub(super) fn new(seed: u64, laws: Laws) -> Self {
+        let rng = Rng::new(seed);
+        let now = Now { mono: Duration::from_secs(5), wall: Timestamp::from_millis(1_700_000_000_000) };
+        let ether = Rc::new(Ether::default());
+        ether.now.set(now.mono);
+        ether.read_bytes_max.set(laws.read_bytes_max);
+        let context = Context { registry: Registry::with_builtins(), engine: Engine::new(), output_bytes_max: 512 };
+        let context = Arc::new(context);
+        let tokens = Tokens::new(&laws, now.wall);
+        let signer = tokens.signer.clone();
+        let model = Model::new(signer.clone(), laws.floor_is_known.then_some(laws.messages_max as u64), 60_000);
+        Self {
+            rng,
+            now,
+            server: Server::new(laws.server(), tokens.api(&laws, now.wall), seed),
+            journal: Journal::new(Box::new(MemoryStore::new()), signer, laws.journal()),
+            shop: Shop::new(&context),
+            model,
+            tokens,
+            laws,
+            ether,
+            context,
+            clients: Vec::new(),
+            unsent: Vec::new(),
+            log_queue: VecDeque::new(),
+            inbox: VecDeque::new(),
+            intake: VecDeque::new(),
+            overloaded_at: None,
+            is_draining: false,
+            is_ending: false,
+            accepted: BTreeMap::new(),
+            met: BTreeMap::new(),
+            trace: VecDeque::new(),
+        }
+    }
+
+    /// Remembers what is done, for whoever reads a failure.
+    pub(super) fn note(&mut self, line: impl FnOnce() -> String) {
+        if self.trace.len() == TRACE_LINES_MAX {
+            self.trace.pop_front();
+        }
+        let line = format!("{:?} {}", self.now.mono, line());
+        self.trace.push_back(line);
+    }
+
+    /// Counts something worth meeting.
+    pub(super) fn meet(&mut self, what: impl Into<String>) {
+        *self.met.entry(what.into()).or_default() += 1;
+    }
+
+    /// The clock goes on.
+    pub(super) fn pass(&mut self, by: Duration) {
+        self.now = self.now.plus(by);
+        self.ether.now.set(self.now.mono);
+    }
+
+    /// A client connects; its index.
+    pub(super) fn connect(&mut self, address: IpAddr, window: usize) -> usize {
+        let index = self.clients.len();
+        let alive = self.clients.iter().filter(|client| client.is_alive()).count();
+        let counted = |client: &&Client| client.is_alive() && client.is_counted && client.address == address;
+        let of_address = self.clients.iter().filter(counted).count();
+        let (socket, wire) = connect(index, window, &self.ether);
+        let accepted = self.server.accept(socket, address, Door::Main, self.now);
+        let mut client = Client::new(wire, accepted.as_ref().copied().unwrap_or(crate::server::Token(0)), address);
+        client.is_proxy = address.is_loopback();
+        let is_full = alive >= self.laws.connections;
+        client.is_counted = !client.is_proxy && of_address < self.laws.per_address as usize;
+        client.is_refused = is_full || (!client.is_proxy && !client.is_counted);
+        if accepted.is_err() {
+            assert!(alive >= self.laws.connections + self.laws.reserve, "turned away though there is room");
+            client.mode = Mode::Over;
+            self.meet("dropped unheard");
+        }
+        drop(accepted);
+        self.clients.push(client);
+        index
+    }
+
+    /// A turn of the loop: readiness in any order, some of what other threads said, and the rest of the turn. `true`
+    /// where there is more to do at once.
+    pub(super) fn turn(&mut self, inbox_max: usize) -> bool {
+        let mut ready: Vec<usize> = (0..self.clients.len()).filter(|&client| self.is_ready(client)).collect();
+        while !ready.is_empty() {
+            let client = ready.swap_remove(self.rng.below(ready.len()));
+            self.tell_readiness(client);
+        }
+        for _ in 0..inbox_max {
+            let Some(batch) = self.inbox.pop_front() else { break };
+            self.server.receive(batch, self.now);
+        }
+        let is_busy = self.server.end_turn(self.now);
+        self.register_moved();
+        self.carry_out_outbox();
+        self.look_at_everything();
+        is_busy
+    }
+
+    fn is_ready(&self, client: usize) -> bool {
+        let wire = self.clients[client].wire.borrow();
+        !wire.is_dropped && (wire.is_readable || wire.is_writable)
+    }
+
+    fn tell_readiness(&mut self, client: usize) {
+        let (token, wire) = (self.clients[client].token, self.clients[client].wire.clone());
+        let (is_readable, is_writable) = {
+            let mut wire = wire.borrow_mut();
+            (std::mem::take(&mut wire.is_readable), std::mem::take(&mut wire.is_writable))
+        };
+        if is_readable {
+            self.server.readable(token, self.now);
+        }
+        if is_writable {
+            self.server.writable(token, self.now);
+        }
+    }
+
+    fn register_moved(&mut self) {
+        for token in self.server.take_moved() {
+            let Some(client) = self.server.socket(token).map(|socket| socket.client) else { continue };
+            self.clients[client].token = token;
+            self.clients[client].wire.borrow_mut().rearm();
+        }
+    }
+
+    fn carry_out_outbox(&mut self) {
+        let outbox = self.server.take_outbox();
+        for (to, request) in outbox.intake {
+            if self.intake.len() < INTAKE_WAITING_MAX {
+                self.intake.push_back((to, request));
+            } else {
+                self.meet("intake full");
+                self.server.refuse_plan(to, self.now);
+            }
+        }
+        self.unsent.extend(outbox.log);
+        if !self.unsent.is_empty() {
+            let has_room = self.log_queue.len() < LOG_WAITING_MAX;
+            if has_room {
+                self.log_queue.push_back(std::mem::take(&mut self.unsent));
+            } else {
+                self.meet("log full");
+                self.overloaded_at = Some(self.now.mono);
+            }
+            self.server.set_condition(if has_room { Condition::Serving } else { Condition::Overloaded });
+        }
+    }
+
+    /// The log takes up to this many batches as one.
+    pub(super) fn log(&mut self, batches_max: usize) {
+        let n = batches_max.min(self.log_queue.len());
+        let commands: Vec<Command> = self.log_queue.drain(..n).flatten().collect();
+        if commands.is_empty() {
+            return;
+        }
+        let seen = look_through(&commands);
+        let outcome = self.journal.handle(commands, self.now).expect("memory does not fail");
+        self.model.apply(seen, &outcome.orders, self.now);
+        for order in outcome.orders {
+            let seed = self.rng.next();
+            match &order {
+                Order::Start { project, run, .. } => {
+                    let new = new_run(project.clone(), run.clone(), &order, seed);
+                    self.shop.start(new.expect("an order to start"));
+                }
+                Order::Cancel { project, run } => self.shop.cancel(project.clone(), run.clone()),
+            }
+        }
+        let is_for_loop =
+            |delivery: &Delivery| !matches!(delivery, Delivery::Reply { to: ReplyTo::Caller(_), .. });
+        assert!(outcome.deliveries.iter().all(is_for_loop), "nobody else waits");
+        if !outcome.deliveries.is_empty() {
+            self.inbox.push_back(Inbox::Log(outcome.deliveries));
+        }
+    }
+
+    /// The intake looks at one plan, if the log has room for what comes of it.
+    pub(super) fn intake(&mut self) {
+        if self.log_queue.len() >= LOG_WAITING_MAX {
+            return;
+        }
+        let Some((to, request)) = self.intake.pop_front() else { return };
+        let mut bits = [0; 16];
+        bits[..8].copy_from_slice(&self.rng.next().to_be_bytes());
+        match prepare(request, &self.context, PLAN_STEPS_MAX, RunId::from_random(bits)) {
+            Ok(Prepared::Run(submission)) => {
+                self.log_queue.push_back(vec![Command::Submit { submission, reply: ReplyTo::Loop(to) }]);
+            }
+            Ok(Prepared::Checked(response)) => self.inbox.push_back(Inbox::Answer(to, Box::new(response))),
+            Err(problem) => self.inbox.push_back(Inbox::Answer(to, Box::new(Response::from(problem)))),
+        }
+    }
+
+    /// The executor takes a turn, if the log has room for what comes of it.
+    pub(super) fn execute(&mut self) {
+        if self.log_queue.len() < LOG_WAITING_MAX {
+            let records = self.shop.turn(self.now);
+            if !records.is_empty() {
+                self.log_queue.push_back(vec![Command::Records(records)]);
+            }
+        }
+    }
+
+    /// Everything that can happen without the clock, a client or a worker happens.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let is_busy = self.turn(usize::MAX);
+            self.intake();
+            self.execute();
+            self.log(usize::MAX);
+            let waits = !self.log_queue.is_empty() || !self.inbox.is_empty() || !self.intake.is_empty();
+            let is_ready = (0..self.clients.len()).any(|client| self.is_ready(client));
+            if !is_busy && !waits && !is_ready && self.unsent.is_empty() && !self.shop.has_news(self.now) {
+                return self.check_settled();
+            }
+        }
+        panic!("it never comes to rest");
+    }
+
+    fn look_at_everything(&mut self) {
+        for client in 0..self.clients.len() {
+            self.listen(client);
+        }
+        self.check_counts();
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.trace.iter().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
