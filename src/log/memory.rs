@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::RunNumber;
-use super::store::{Flow, Place, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
+use super::store::{Flow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
 use crate::model::{OutputStream, ProjectId, RunId, StepId, Timestamp};
 
 /// See the [module](self).
@@ -325,51 +325,9 @@ fn proceed(flow: Flow) -> Result<(), ()> {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
-
     use super::*;
-    use crate::log::store::MESSAGE_OVERHEAD_BYTES;
-
-    const KEEP_ALL: Retention = Retention { messages: 1000, bytes: u64::MAX, age_ms: u64::MAX, runs: 1000 };
-
-    fn project() -> ProjectId {
-        ProjectId::parse("p").expect("an id")
-    }
-
-    fn number(n: u64) -> RunNumber {
-        RunNumber(NonZeroU64::new(n).expect("not 0"))
-    }
-
-    fn created(n: u64, document_bytes: usize) -> Write {
-        let row = RunRow {
-            run: RunId::parse(&format!("run{n}")).expect("an id"),
-            created_at: Timestamp::from_millis(n),
-            document: vec![b'x'; document_bytes].into(),
-            answer: Arc::default(),
-            idempotency_key: None,
-            fingerprint: [0; 32],
-        };
-        Write::RunCreated { number: number(n), project: project(), row }
-    }
-
-    fn message(seq: u64, at: u64, run: Option<RunNumber>, place: Place) -> Write {
-        let json = b"{}".as_slice().into();
-        Write::Message(StoredMessage { seq, at: Timestamp::from_millis(at), run, place, json }, project())
-    }
-
-    fn ended(n: u64, last_seq: u64) -> Write {
-        Write::RunEnded { number: number(n), state: Arc::default(), last_seq }
-    }
-
-    fn listed(store: &MemoryStore) -> Vec<u64> {
-        let mut numbers = Vec::new();
-        let listed = store.runs(&project(), None, &mut |number| {
-            numbers.push(number.0.get());
-            Flow::More
-        });
-        assert_eq!(listed, Ok(()));
-        numbers
-    }
+    use crate::log::store::{MESSAGE_OVERHEAD_BYTES, Place};
+    use crate::log::testing::{KEEP_ALL, created, ended, listed, message, number, project, seqs_of_run};
 
     fn trimmed(writes: &[Write], retention: Retention, now: u64) -> MemoryStore {
         let mut store = MemoryStore::new();
@@ -418,15 +376,5 @@ mod tests {
         assert_eq!(store.trim(&Retention { messages: 1, ..KEEP_ALL }, Timestamp::from_millis(10)), Ok(()));
         assert_eq!(seqs_of_run(&store, 1), [1, 6]);
         assert_eq!(store.run_bytes, 2 * (2 + MESSAGE_OVERHEAD_BYTES), "the two are what is left of the run");
-    }
-
-    fn seqs_of_run(store: &MemoryStore, n: u64) -> Vec<u64> {
-        let mut seqs = Vec::new();
-        let read = store.messages(&project(), 0, Some(number(n)), &mut |message| {
-            seqs.push(message.seq);
-            Flow::More
-        });
-        assert_eq!(read, Ok(()));
-        seqs
     }
 }
