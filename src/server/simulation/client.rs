@@ -73,15 +73,32 @@ pub(super) enum What {
     /// 200 or 503.
     Ready,
     /// One run's state.
-    Run { project: ProjectId, run: RunId },
+    Run {
+        project: ProjectId,
+        run: RunId,
+    },
     /// One run's messages.
-    Events { project: ProjectId, run: RunId },
-    Publish { project: ProjectId, events: Vec<(String, String)> },
+    Events {
+        project: ProjectId,
+        run: RunId,
+    },
+    Publish {
+        project: ProjectId,
+        events: Vec<(String, String)>,
+    },
     /// Under this key and in this project; none where empty.
-    Submit { key: String, body: String },
+    Submit {
+        key: String,
+        body: String,
+    },
     Cancel,
-    Ticket { project: ProjectId },
-    Stream { wanted: Box<Wanted>, ticket: Option<TicketUse> },
+    Ticket {
+        project: ProjectId,
+    },
+    Stream {
+        wanted: Box<Wanted>,
+        ticket: Option<TicketUse>,
+    },
 }
 
 /// A ticket that a stream is asked for with.

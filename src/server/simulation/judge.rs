@@ -125,8 +125,7 @@ impl World {
             last = Some(id.seq());
             let seq = id.seq();
             let kept = &project_model.history[usize::try_from(seq - 1).expect("small")];
-            let expected =
-                format!(r#"{{"type":"{kind}","projectId":"{project}","seq":{seq},"payload":{payload}}}"#);
+            let expected = format!(r#"{{"type":"{kind}","projectId":"{project}","seq":{seq},"payload":{payload}}}"#);
             assert_eq!(String::from_utf8_lossy(&kept.json), expected);
         }
     }

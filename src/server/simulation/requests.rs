@@ -183,16 +183,8 @@ impl World {
         headers.extend(id.filter(|_| !is_in_query).map(|id| ("Last-Event-ID", id)));
         let shows_id = !headers.is_empty() && !is_in_query && shown.is_some_and(|shown| shown != Shown::Unknown);
         let ask_for = project.clone();
-        let wanted = Wanted {
-            project,
-            run,
-            shown,
-            snapshots,
-            heartbeat_as_message,
-            is_event_source,
-            newest,
-            has_seen_the_end,
-        };
+        let wanted =
+            Wanted { project, run, shown, snapshots, heartbeat_as_message, is_event_source, newest, has_seen_the_end };
         let is_head = self.rng.one_in(12);
         let who = match ticket {
             Some(ticket) => Some(self.tokens.tickets[ticket].token),
@@ -307,7 +299,8 @@ impl World {
                 _ if dependencies.is_empty() => ("echo", json!({"x": at})),
                 _ => ("echo", json!({"x": format!("{{{{ steps.{}.output }}}}", dependencies[0])})),
             };
-            let mut step = json!({"id": format!("s{at}"), "tool": tool, "inputs": inputs, "dependencies": dependencies});
+            let mut step =
+                json!({"id": format!("s{at}"), "tool": tool, "inputs": inputs, "dependencies": dependencies});
             if rng.one_in(3) {
                 step["retryPolicy"] = json!({"maxRetries": 2, "initialDelay": 200});
             }

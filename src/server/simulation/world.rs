@@ -234,8 +234,7 @@ impl World {
                 Order::Cancel { project, run } => self.shop.cancel(project.clone(), run.clone()),
             }
         }
-        let is_for_loop =
-            |delivery: &Delivery| !matches!(delivery, Delivery::Reply { to: ReplyTo::Caller(_), .. });
+        let is_for_loop = |delivery: &Delivery| !matches!(delivery, Delivery::Reply { to: ReplyTo::Caller(_), .. });
         assert!(outcome.deliveries.iter().all(is_for_loop), "nobody else waits");
         if !outcome.deliveries.is_empty() {
             self.inbox.push_back(Inbox::Log(outcome.deliveries));
