@@ -242,7 +242,8 @@ impl<S: Socket> Connection<S> {
             Phase::Head => Overdue::Head,
             Phase::Body => Overdue::Body,
         };
-        if self.deadline.is_none_or(|(_, what)| what != overdue) {
+        // While answers are not taken, that is what it has to hurry with.
+        if self.deadline.is_none_or(|(_, what)| what != overdue && what != Overdue::Output) {
             self.deadline = Some((now + timeouts.of(overdue), overdue));
         }
     }
