@@ -82,7 +82,7 @@ impl Journal {
             },
         };
         let newest = self.newest(project);
-        let (resume, position) = self.how_to_resume(project, resume, newest)?;
+        let (resume, position) = self.how_to_resume(project, run, resume, newest)?;
         let mut attached = match run {
             None => self.begin(project, resume, position, snapshots, now)?,
             Some(number) => self.begin_run(project, number, resume, position, now)?,
@@ -119,10 +119,10 @@ impl Journal {
     ) -> Result<Attached, StoreError> {
         let (first, last) = self.bounds(project, number)?;
         if resume == Resume::Fresh {
-            let first = first.unwrap_or(position + 1);
-            match first < self.store.floor(project)? {
+            let before = first.map_or(position, |first| first - 1);
+            match self.has_lost(project, Some(number), before)? {
                 true => resume = Resume::Reset(ResetReason::Expired),
-                false => position = first - 1,
+                false => position = before,
             }
         }
         let mut snapshots = Vec::new();
@@ -151,6 +151,7 @@ impl Journal {
     fn how_to_resume(
         &self,
         project: &ProjectId,
+        run: Option<RunNumber>,
         from: Option<ResumeFrom>,
         newest: u64,
     ) -> Result<(Resume, u64), StoreError> {
@@ -158,7 +159,7 @@ impl Journal {
             None => (Resume::Fresh, newest),
             Some(ResumeFrom::Unknown) => (Resume::Reset(ResetReason::UnknownId), newest),
             Some(ResumeFrom::Seq(seq)) if seq > newest => (Resume::Reset(ResetReason::Ahead), newest),
-            Some(ResumeFrom::Seq(seq)) if seq + 1 < self.store.floor(project)? => {
+            Some(ResumeFrom::Seq(seq)) if self.has_lost(project, run, seq)? => {
                 (Resume::Reset(ResetReason::Expired), newest)
             }
             Some(ResumeFrom::Seq(seq)) => (Resume::Resumed, seq),
@@ -209,7 +210,13 @@ impl Journal {
         bytes_max: usize,
         now: Now,
     ) -> Result<Answer, StoreError> {
-        if after + 1 < self.store.floor(project)? && !self.is_whole(project, run)? {
+        if let Some(number) = run
+            && self.store.run(number)?.is_none()
+        {
+            // It was let go while its reader was behind.
+            return Ok(Answer::Refused(Refusal::UnknownRun));
+        }
+        if self.has_lost(project, run, after)? {
             let (reset, newest) = (Resume::Reset(ResetReason::Expired), self.newest(project));
             let attached = match run {
                 None => self.begin(project, reset, newest, true, now)?,
@@ -233,11 +240,12 @@ impl Journal {
         Ok(Answer::Page(page))
     }
 
-    /// Is every message of this run still there?
-    fn is_whole(&self, project: &ProjectId, run: Option<RunNumber>) -> Result<bool, StoreError> {
-        let Some(number) = run else { return Ok(false) };
-        let (first, _) = self.bounds(project, number)?;
-        Ok(first.is_none_or(|first| self.store.floor(project).is_ok_and(|floor| first >= floor)))
+    /// May a message behind `after` be gone? Of a run alone: one between its first and its last, which are kept.
+    fn has_lost(&self, project: &ProjectId, run: Option<RunNumber>, after: u64) -> Result<bool, StoreError> {
+        let floor = self.store.floor(project)?;
+        let Some(number) = run.filter(|_| after + 1 < floor) else { return Ok(after + 1 < floor) };
+        let (first, last) = self.bounds(project, number)?;
+        Ok(first.is_some_and(|first| first < floor) && last.is_none_or(|last| after + 1 < last))
     }
 
     /// The `seq` of a run's first message and, where it has ended, of its last.
