@@ -235,6 +235,13 @@ impl<S: Socket> Connection<S> {
         self.input = input;
     }
 
+    /// A request has come whole: its time no longer runs. That for taking earlier answers does.
+    pub(super) fn end_wait(&mut self) {
+        if self.deadline.is_some_and(|(_, what)| what != Overdue::Output) {
+            self.deadline = None;
+        }
+    }
+
     /// What the connection waits for now, once the decoder has said so.
     pub(super) fn set_deadline(&mut self, phase: Phase, now: Duration, timeouts: &Timeouts) {
         let overdue = match phase {

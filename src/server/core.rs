@@ -311,7 +311,7 @@ impl<S: Socket> Server<S> {
                     break;
                 }
                 Verdict::Complete { request, consumed } => {
-                    connection.deadline = None;
+                    connection.end_wait();
                     self.metrics.requests += 1;
                     self.serve_request(index, &request, now);
                     if let Some(connection) = self.connections.get_mut(index) {
