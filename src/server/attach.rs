@@ -15,6 +15,8 @@ pub(super) struct Attaching {
     pub(super) heartbeat_as_message: bool,
     /// The ticket that it spent.
     pub(super) spends: Option<TicketNote>,
+    /// What the log was asked.
+    pub(super) query: Query,
     /// What the stream counts towards.
     pub(super) tally: Tally,
 }

@@ -259,6 +259,13 @@ impl<S: Socket> Connection<S> {
         self.input = input;
     }
 
+    /// A request has come whole: its time no longer runs. That for taking earlier answers does.
+    pub(super) fn end_wait(&mut self) {
+        if self.deadline.is_some_and(|(_, what)| what != Overdue::Output) {
+            self.deadline = None;
+        }
+    }
+
     /// What the connection waits for now, once the decoder has said so.
     pub(super) fn set_deadline(&mut self, phase: Phase, now: Duration, timeouts: &Timeouts) {
         let overdue = match phase {
@@ -266,7 +273,8 @@ impl<S: Socket> Connection<S> {
             Phase::Head => Overdue::Head,
             Phase::Body => Overdue::Body,
         };
-        if self.deadline.is_none_or(|(_, what)| what != overdue) {
+        // While answers are not taken, that is what it has to hurry with.
+        if self.deadline.is_none_or(|(_, what)| what != overdue && what != Overdue::Output) {
             self.deadline = Some((now + timeouts.of(overdue), overdue));
         }
     }

@@ -327,7 +327,7 @@ impl<S: Socket> Server<S> {
                 false
             }
             Verdict::Complete { request, consumed } => {
-                connection.deadline = None;
+                connection.end_wait();
                 self.metrics.requests += 1;
                 self.serve_request(index, &request, now);
                 if let Some(connection) = self.connections.get_mut(index) {
@@ -506,6 +506,7 @@ impl<S: Socket> Server<S> {
             expires_at: wanted.principal.expires_at(),
             heartbeat_as_message: wanted.heartbeat_as_message,
             spends: wanted.spends.clone(),
+            query: attach::query(&wanted),
             tally: Tally { address: self.connections[index].tally.address, token },
         };
         match attach::resume_position(&wanted) {
@@ -526,7 +527,7 @@ impl<S: Socket> Server<S> {
                 if let Some(note) = wanted.spends.clone() {
                     self.outbox.log.push(Command::Note { note, reply: None });
                 }
-                let query = attach::query(&wanted);
+                let query = attaching.query.clone();
                 let to = self.wait(index, What::Stream(Box::new(attaching)), framing, headers);
                 self.outbox.log.push(Command::Read { query, reply: ReplyTo::Loop(to) });
             }
@@ -610,13 +611,13 @@ impl<S: Socket> Server<S> {
 
     /// The log says where a stream begins.
     fn attach(&mut self, to: u64, mut attached: Attached, now: Now) {
-        let waiting = self.take_waiting(to);
-        if let Some(backlog) = attached.backlog.take()
-            && let Some(project) = self.attached_project(&waiting, &attached)
-        {
-            self.streams.open_project(&project, backlog, now);
+        if let Some(backlog) = attached.backlog.take() {
+            self.streams.open_project(&attached.project, backlog, now);
         }
-        let Some((index, waiting)) = waiting else { return };
+        if !attached.is_over && !self.streams.is_open(&attached.project) {
+            return self.attach_again(to);
+        }
+        let Some((index, waiting)) = self.take_waiting(to) else { return };
         let What::Stream(attaching) = waiting.what else { return };
         if attached.is_over {
             self.tokens.release(attaching.tally.token);
@@ -629,11 +630,15 @@ impl<S: Socket> Server<S> {
         self.become_stream(index, &attaching.project, new, now);
     }
 
-    /// Which project was attached to: the one that the connection waits for, or, where it has gone, the answer's own.
-    fn attached_project(&self, waiting: &Option<(usize, Waiting)>, attached: &Attached) -> Option<ProjectId> {
-        match waiting {
-            Some((_, Waiting { what: What::Stream(attaching), .. })) => Some(attaching.project.clone()),
-            _ => Some(attached.project.clone()),
+    /// The project was let go while the log answered. The log is told of that before it is asked again, so that it hands
+    /// the project's newest messages out anew.
+    fn attach_again(&mut self, to: u64) {
+        if let Some(index) = self.waiting(to)
+            && let State::Waiting(waiting) = &self.connections[index].state
+            && let What::Stream(attaching) = &waiting.what
+        {
+            let query = attaching.query.clone();
+            self.outbox.log.push(Command::Read { query, reply: ReplyTo::Loop(to) });
         }
     }
 

@@ -131,6 +131,11 @@ impl<S: Write> ConnectionManager<S> {
         self.by_id.insert(project.clone(), index);
     }
 
+    /// Is the project's backlog held?
+    pub fn is_open(&self, project: &ProjectId) -> bool {
+        self.by_id.contains_key(project)
+    }
+
     /// May a stream that has everything up to `seq` go on without the log?
     pub fn reaches(&self, project: &ProjectId, seq: u64) -> bool {
         self.project(project).is_some_and(|project| project.backlog.reaches(seq) && seq <= project.backlog.newest())

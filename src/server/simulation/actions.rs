@@ -134,7 +134,7 @@ impl World {
 
     /// A signal comes in the middle of some client's next read or write.
     fn interrupt_some(&mut self) {
-        self.on_some(|world, index| world.clients[index].wire.borrow_mut().interruptions += 1);
+        self.on_some(|world, index| world.clients[index].wire.borrow_mut().interruptions = 1);
     }
 
     /// Far enough that something is overdue.

@@ -16,6 +16,9 @@ const STREAM_SWEEP: Duration = Duration::from_millis(1100);
 /// How long a refused client is listened to.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// What a subscriber sends in as many pieces may be too much.
+const CHATTER_MAX: usize = 4;
+
 /// Statuses of what is refused before all of it has come.
 const EARLY: [u16; 9] = [400, 408, 413, 414, 417, 431, 501, 503, 505];
 
@@ -140,6 +143,10 @@ impl World {
         let client = &mut self.clients[index];
         client.mode = Mode::Stream(Box::new(Follower::new((**wanted).clone())));
         client.stream_of = asked.who;
+        if client.sent > asked.end {
+            // It talks on, and nobody listens.
+            client.chatter = CHATTER_MAX;
+        }
         client.asked = [asked].into();
     }
 
@@ -172,7 +179,7 @@ impl World {
                     is_half_read && self.laws.messages_max as u64 <= self.model.newest(project) - follower.position;
                 let may_lose = has_lost_half || !self.laws.floor_is_known;
                 let may_lose_run = follower.wanted.run.is_some() && self.laws.runs_max < 1000;
-                let is_chatty = client.chatter >= 4;
+                let is_chatty = client.chatter >= CHATTER_MAX;
                 let is_in_order = (follower.is_over() && !is_half_read) || may_lose || may_lose_run || is_chatty;
                 assert!(is_in_order, "client {index}: its stream is dropped: {follower:?}");
             }
@@ -206,7 +213,7 @@ impl World {
         let now = self.now.mono;
         for (index, client) in self.clients.iter().enumerate().filter(|(_, client)| client.is_alive()) {
             let wire = client.wire.borrow();
-            let is_stream = matches!(client.mode, Mode::Stream(_));
+            let is_stream = matches!(&client.mode, Mode::Stream(follower) if !follower.is_over());
             let stall = STALL + if is_stream { STREAM_SWEEP } else { SWEEP };
             let is_stalled = wire.blocked_since.is_some_and(|since| now > since + stall);
             assert!(!is_stalled, "client {index} stalls since {:?}", wire.blocked_since);

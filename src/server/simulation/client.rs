@@ -106,8 +106,6 @@ pub(super) enum What {
 pub(super) struct TicketUse {
     /// An index into the world's tickets.
     pub(super) ticket: usize,
-    /// It was never used before.
-    pub(super) is_first: bool,
     /// It was spent, and no id says that the client has watched before.
     pub(super) must_fail: bool,
 }

@@ -206,8 +206,8 @@ impl World {
 
     fn use_ticket(&mut self, ticket: usize, shows_id: bool, is_head: bool) -> TicketUse {
         let held = &mut self.tokens.tickets[ticket];
-        let used = TicketUse { ticket, is_first: !held.is_used, must_fail: held.is_spent && !shows_id };
-        held.is_used |= !is_head;
+        let used = TicketUse { ticket, must_fail: held.is_spent && !shows_id };
+        held.uses += u32::from(!is_head);
         used
     }
 

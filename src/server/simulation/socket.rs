@@ -35,6 +35,7 @@ pub(super) struct Wire {
     pub(super) window: usize,
     /// Since when the server waits for window.
     pub(super) blocked_since: Option<Duration>,
+    pub(super) was_blocked: bool,
     pub(super) is_reset: bool,
     pub(super) is_half_closed: bool,
     /// The poll has to tell that there is something to read.
@@ -69,6 +70,7 @@ pub(super) fn connect(client: usize, window: usize, ether: &Rc<Ether>) -> (FakeS
         to_client: Vec::new(),
         window,
         blocked_since: None,
+        was_blocked: false,
         is_reset: false,
         is_half_closed: false,
         is_readable: false,
@@ -119,6 +121,8 @@ impl Wire {
     pub(super) fn rearm(&mut self) {
         self.is_readable |= !self.to_server.is_empty() || self.has_left();
         self.is_writable |= self.window > 0;
+        // The stream that it became counts from its own first write.
+        self.blocked_since = self.blocked_since.map(|_| self.ether.now.get());
     }
 
     fn interrupted(&mut self) -> io::Result<()> {
@@ -170,6 +174,7 @@ impl Write for FakeSocket {
             // A write that is cut short counts as one that blocks: that is when the poll will tell of room.
             let since = if n > 0 { None } else { wire.blocked_since };
             wire.blocked_since = Some(since.unwrap_or(ether.now.get()));
+            wire.was_blocked = true;
         }
         if n == 0 && !bytes.is_empty() { Err(ErrorKind::WouldBlock.into()) } else { Ok(n) }
     }

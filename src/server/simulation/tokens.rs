@@ -40,7 +40,7 @@ pub(super) struct Ticket {
     pub(super) token: usize,
     pub(super) issued_at: Timestamp,
     /// Streams were asked for with it.
-    pub(super) is_used: bool,
+    pub(super) uses: u32,
     /// A stream was opened with it.
     pub(super) is_spent: bool,
 }
