@@ -42,6 +42,13 @@ pub struct TicketNote {
     until: Timestamp,
 }
 
+impl TicketNote {
+    /// Up to when it makes a difference.
+    pub fn until(&self) -> Timestamp {
+        self.until
+    }
+}
+
 /// What happened to a ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

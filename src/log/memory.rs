@@ -358,51 +358,9 @@ fn proceed(flow: Flow) -> Result<(), ()> {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
-
     use super::*;
     use crate::log::store::{MESSAGE_OVERHEAD_BYTES, Place};
-
-    const KEEP_ALL: Retention = Retention { messages: 1000, bytes: u64::MAX, age_ms: u64::MAX, runs: 1000 };
-
-    fn project() -> ProjectId {
-        ProjectId::parse("p").expect("an id")
-    }
-
-    fn number(n: u64) -> RunNumber {
-        RunNumber(NonZeroU64::new(n).expect("not 0"))
-    }
-
-    fn created(n: u64, document_bytes: usize) -> Write {
-        let row = RunRow {
-            run: RunId::parse(&format!("run{n}")).expect("an id"),
-            created_at: Timestamp::from_millis(n),
-            document: vec![b'x'; document_bytes].into(),
-            answer: Arc::default(),
-            idempotency_key: None,
-            fingerprint: [0; 32],
-        };
-        Write::RunCreated { number: number(n), project: project(), row }
-    }
-
-    fn message(seq: u64, at: u64, run: Option<RunNumber>, place: Place) -> Write {
-        let json = b"{}".as_slice().into();
-        Write::Message(StoredMessage { seq, at: Timestamp::from_millis(at), run, place, json }, project())
-    }
-
-    fn ended(n: u64, last_seq: u64) -> Write {
-        Write::RunEnded { number: number(n), state: Arc::default(), last_seq }
-    }
-
-    fn listed(store: &MemoryStore) -> Vec<u64> {
-        let mut numbers = Vec::new();
-        let listed = store.runs(&project(), None, &mut |number| {
-            numbers.push(number.0.get());
-            Flow::More
-        });
-        assert_eq!(listed, Ok(()));
-        numbers
-    }
+    use crate::log::testing::{KEEP_ALL, created, ended, listed, message, number, project, seqs_of_run};
 
     fn trimmed(writes: &[Write], retention: Retention, now: u64) -> MemoryStore {
         let mut store = MemoryStore::new();
@@ -497,15 +455,5 @@ mod tests {
         let mut store = trimmed(&[with_key(1, 5), ended(1, 1)], KEEP_ALL, 10);
         store.drop_run(number(1));
         assert_eq!(store.projects[0].keys.len(), 0);
-    }
-
-    fn seqs_of_run(store: &MemoryStore, n: u64) -> Vec<u64> {
-        let mut seqs = Vec::new();
-        let read = store.messages(&project(), 0, Some(number(n)), &mut |message| {
-            seqs.push(message.seq);
-            Flow::More
-        });
-        assert_eq!(read, Ok(()));
-        seqs
     }
 }

@@ -7,11 +7,18 @@
 //! [`Journal`] is the pure part: commands and `now` in, [`Delivery`]s and [`Order`]s out. [`Store`] is what keeps; one
 //! file for each kind.
 
+#[cfg(all(test, feature = "sqlite"))]
+mod conformance;
 mod frames;
 mod journal;
 mod memory;
 mod reads;
+mod recovered;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod store;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -22,6 +29,9 @@ use std::sync::Arc;
 pub use frames::{Frames, Mark, Page, RunNumber};
 pub use journal::{Journal, Limits, Outcome};
 pub use memory::MemoryStore;
+pub use recovered::{EndedRun, OpenRun, Recovered, RecoveredProject};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{OpenError, Seed, SqliteStore, Synchronous};
 pub use store::{Retention, Store, StoreError};
 pub use thread::{LogHandle, start};
 pub use work::WorkCounts;

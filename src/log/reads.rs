@@ -122,10 +122,10 @@ impl Journal {
     ) -> Result<Attached, StoreError> {
         let (first, last) = self.bounds(project, number)?;
         if resume == Resume::Fresh {
-            let first = first.unwrap_or(position + 1);
-            match first < self.store.floor(project)? {
+            let before = first.map_or(position, |first| first - 1);
+            match self.has_lost(project, Some(number), before)? {
                 true => resume = Resume::Reset(ResetReason::Expired),
-                false => position = first - 1,
+                false => position = before,
             }
         }
         let mut snapshots = Vec::new();
@@ -162,23 +162,11 @@ impl Journal {
             None => (Resume::Fresh, newest),
             Some(ResumeFrom::Unknown) => (Resume::Reset(ResetReason::UnknownId), newest),
             Some(ResumeFrom::Seq(seq)) if seq > newest => (Resume::Reset(ResetReason::Ahead), newest),
-            Some(ResumeFrom::Seq(seq)) if !self.is_whole_behind(project, run, seq)? => {
+            Some(ResumeFrom::Seq(seq)) if self.has_lost(project, run, seq)? => {
                 (Resume::Reset(ResetReason::Expired), newest)
             }
             Some(ResumeFrom::Seq(seq)) => (Resume::Resumed, seq),
         })
-    }
-
-    /// Is everything that came behind message `after` still there, or everything of this run? A run's last message is,
-    /// as long as the run is.
-    fn is_whole_behind(&self, project: &ProjectId, run: Option<RunNumber>, after: u64) -> Result<bool, StoreError> {
-        let floor = self.store.floor(project)?;
-        if after + 1 >= floor {
-            return Ok(true);
-        }
-        let Some(number) = run else { return Ok(false) };
-        let (first, last) = self.bounds(project, number)?;
-        Ok(first.is_none_or(|first| first >= floor) || last.is_some_and(|last| after + 1 >= last))
     }
 
     /// The loop is sent the project's messages from now on; its newest so far, where it was not before.
@@ -232,7 +220,13 @@ impl Journal {
         bytes_max: usize,
         now: Now,
     ) -> Result<Answer, StoreError> {
-        if !self.is_whole_behind(project, run, after)? {
+        if let Some(number) = run
+            && self.store.run(number)?.is_none()
+        {
+            // It was let go while its reader was behind.
+            return Ok(Answer::Refused(Refusal::UnknownRun));
+        }
+        if self.has_lost(project, run, after)? {
             let (reset, newest) = (Resume::Reset(ResetReason::Expired), self.newest(project));
             let attached = match run {
                 None => self.begin(project, reset, newest, true, now)?,
@@ -254,6 +248,14 @@ impl Journal {
             Flow::More
         })?;
         Ok(Answer::Page(page))
+    }
+
+    /// May a message behind `after` be gone? Of a run alone: one between its first and its last, which are kept.
+    fn has_lost(&self, project: &ProjectId, run: Option<RunNumber>, after: u64) -> Result<bool, StoreError> {
+        let floor = self.store.floor(project)?;
+        let Some(number) = run.filter(|_| after + 1 < floor) else { return Ok(after + 1 < floor) };
+        let (first, last) = self.bounds(project, number)?;
+        Ok(first.is_some_and(|first| first < floor) && last.is_none_or(|last| after + 1 < last))
     }
 
     /// The `seq` of a run's first message and, where it has ended, of its last.

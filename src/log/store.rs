@@ -108,7 +108,7 @@ pub enum Place {
 }
 
 /// A run as it is kept.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRow {
     /// Its id.
     pub run: RunId,

@@ -24,6 +24,9 @@ const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 /// Reads made of one socket before the others get their turn: 4 x the 64 KiB of the scratch.
 const READS_MAX: usize = 4;
 
+/// A buffer of at most this size is kept for the next request or answer; a larger one is given back.
+const BUFFER_BYTES_KEPT: usize = 4096;
+
 /// How long a connection that was refused is read from and not listened to, so that the refusal arrives before the
 /// reset that unread bytes would cause.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
@@ -84,8 +87,10 @@ pub(super) enum Got {
 pub(super) struct Connection<S> {
     pub(super) socket: S,
     pub(super) generation: u32,
-    pub(super) input: Vec<u8>,
-    pub(super) decoder: Decoder,
+    input: Vec<u8>,
+    /// Where in `input` the next request begins.
+    input_start: usize,
+    decoder: Decoder,
     output: Vec<u8>,
     sent: usize,
     pub(super) state: State,
@@ -93,6 +98,8 @@ pub(super) struct Connection<S> {
     pub(super) deadline: Option<(Duration, Overdue)>,
     /// The other side will send no more.
     pub(super) is_half_closed: bool,
+    /// Reading stopped before the socket was empty: there may be more, of which no event will tell.
+    pub(super) has_unread: bool,
     /// It is one more than may be: whatever it asks for is refused.
     pub(super) is_refused: bool,
     pub(super) tally: Tally,
@@ -122,12 +129,14 @@ impl<S: Socket> Connection<S> {
             socket,
             generation,
             input: Vec::new(),
+            input_start: 0,
             decoder: Decoder::new(),
             output: Vec::new(),
             sent: 0,
             state: State::Reading,
             deadline: None,
             is_half_closed: false,
+            has_unread: false,
             is_refused: false,
             tally: Tally::default(),
             door: Door::Main,
@@ -137,9 +146,15 @@ impl<S: Socket> Connection<S> {
 
     /// Reads what has come, as far as it is wanted. `scratch` is shared by all connections.
     pub(super) fn read(&mut self, scratch: &mut [u8], limits: &Limits) -> Got {
+        let got = self.read_some(scratch, limits);
+        self.has_unread = got == Got::More;
+        got
+    }
+
+    fn read_some(&mut self, scratch: &mut [u8], limits: &Limits) -> Got {
         for _ in 0..READS_MAX {
             let is_dropped = matches!(self.state, State::Closing | State::Doomed);
-            if !is_dropped && self.input.len() >= limits.request_bytes_max() {
+            if !is_dropped && self.input.len() - self.input_start >= limits.request_bytes_max() {
                 return Got::More;
             }
             match self.socket.read(scratch) {
@@ -165,7 +180,7 @@ impl<S: Socket> Connection<S> {
 
     /// Queues an answer.
     pub(super) fn answer(&mut self, response: &Response, framing: Framing, date: &str) {
-        let keep_alive = framing.keep_alive && !self.is_half_closed && !self.is_refused;
+        let keep_alive = framing.keep_alive && !self.is_refused;
         response.write_to(&mut self.output, date, framing.version, keep_alive, framing.head_only);
         self.state = if keep_alive { State::Reading } else { State::Closing };
     }
@@ -174,7 +189,7 @@ impl<S: Socket> Connection<S> {
     pub(super) fn reject(&mut self, problem: &Problem, date: &str) {
         let framing = Framing { version: Version::Http11, keep_alive: false, head_only: false };
         self.answer(&Response::from(problem), framing, date);
-        self.input = Vec::new();
+        (self.input, self.input_start) = (Vec::new(), 0);
         // The rest of the request is not waited for: what runs from now on is the time to take the answer.
         self.deadline = None;
     }
@@ -196,10 +211,9 @@ impl<S: Socket> Connection<S> {
             }
         }
         self.sent = 0;
-        match self.output.capacity() {
-            // A buffer of the usual size is kept for the next answer; a large one is given back.
-            0..=4096 => self.output.clear(),
-            _ => self.output = Vec::new(),
+        self.output.clear();
+        if self.output.capacity() > BUFFER_BYTES_KEPT {
+            self.output = Vec::new();
         }
         Got::All
     }
@@ -221,18 +235,35 @@ impl<S: Socket> Connection<S> {
         self.output.len() - self.sent
     }
 
-    /// Drops the request that was served from the front of the input, and gives back what an idle connection does not
-    /// need.
+    /// The input, where in it the next request begins, and the decoder that knows how far that one is. The input is to
+    /// be given back to [`consume`](Self::consume).
+    pub(super) fn take_input(&mut self) -> (Vec<u8>, usize, &mut Decoder) {
+        (std::mem::take(&mut self.input), self.input_start, &mut self.decoder)
+    }
+
+    /// Gives the input back, without the `consumed` bytes of a request that was served, and without what an idle
+    /// connection does not need.
     pub(super) fn consume(&mut self, mut input: Vec<u8>, consumed: usize) {
-        if consumed == input.len() {
+        self.input_start += consumed;
+        if self.input_start == input.len() {
+            self.input_start = 0;
             input.clear();
-            if input.capacity() > 4096 {
+            if input.capacity() > BUFFER_BYTES_KEPT {
                 input = Vec::new();
             }
-        } else {
-            input.drain(..consumed);
+        } else if self.input_start > input.len() / 2 {
+            // Each byte moves about once, however many requests were sent ahead.
+            input.drain(..self.input_start);
+            self.input_start = 0;
         }
         self.input = input;
+    }
+
+    /// A request has come whole: its time no longer runs. That for taking earlier answers does.
+    pub(super) fn end_wait(&mut self) {
+        if self.deadline.is_some_and(|(_, what)| what != Overdue::Output) {
+            self.deadline = None;
+        }
     }
 
     /// What the connection waits for now, once the decoder has said so.
@@ -242,7 +273,8 @@ impl<S: Socket> Connection<S> {
             Phase::Head => Overdue::Head,
             Phase::Body => Overdue::Body,
         };
-        if self.deadline.is_none_or(|(_, what)| what != overdue) {
+        // While answers are not taken, that is what it has to hurry with.
+        if self.deadline.is_none_or(|(_, what)| what != overdue && what != Overdue::Output) {
             self.deadline = Some((now + timeouts.of(overdue), overdue));
         }
     }

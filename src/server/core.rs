@@ -23,6 +23,9 @@ const FLUSH_WRITES_MAX: usize = 512;
 /// Streams looked after in one turn's slice of the sweep.
 const SWEEP_STREAMS_MAX: usize = 512;
 
+/// Requests of one connection served before the other sockets get their turn.
+const REQUESTS_MAX: usize = 64;
+
 /// How often connections are looked over for deadlines.
 const DEADLINE_SWEEP: Duration = Duration::from_millis(250);
 
@@ -185,7 +188,7 @@ impl<S: Socket> Server<S> {
     pub fn receive(&mut self, inbox: Inbox, now: Now) {
         match inbox {
             Inbox::Log(deliveries) => deliveries.into_iter().for_each(|delivery| self.deliver(delivery, now)),
-            Inbox::Answer(to, response) => self.answer_waiting(to, &response, now),
+            Inbox::Answer(to, response) => self.answer_waiting(to, *response, now),
         }
     }
 
@@ -227,7 +230,7 @@ impl<S: Socket> Server<S> {
     /// A plan that the intake has no room for is refused.
     pub fn refuse_plan(&mut self, to: u64, now: Now) {
         let problem = Problem::too_many("too_many_requests", "as many plans wait to be checked as may", 1);
-        self.answer_waiting(to, &problem.into(), now);
+        self.answer_waiting(to, problem.into(), now);
     }
 
     /// What the server is like from now on.
@@ -299,44 +302,60 @@ impl<S: Socket> Server<S> {
         self.serve_requests(index, now);
     }
 
-    /// Looks at what has been read: requests, one after the other, until one has to wait or there is no more.
+    /// Looks at what has been read: requests, one after the other, until one has to wait, there is no more, or the others
+    /// must have their turn.
     fn serve_requests(&mut self, index: usize, now: Now) {
-        loop {
-            let Some(connection) = self.connections.get_mut(index) else { return };
-            if !connection.wants_request() {
+        let mut left = REQUESTS_MAX;
+        while self.serve_next(index, now) {
+            left -= 1;
+            if left == 0 {
+                self.unread.push(index);
                 break;
-            }
-            let input = std::mem::take(&mut connection.input);
-            match connection.decoder.decode(&input, &self.settings.http) {
-                Verdict::NeedMore { phase, send_continue } => {
-                    connection.input = input;
-                    connection.set_deadline(phase, now.mono, &self.settings.timeouts);
-                    if send_continue {
-                        connection.write_raw(b"HTTP/1.1 100 Continue\r\n\r\n");
-                    }
-                    if connection.is_half_closed {
-                        connection.state = State::Closing;
-                    }
-                    break;
-                }
-                Verdict::Complete { request, consumed } => {
-                    connection.deadline = None;
-                    self.metrics.requests += 1;
-                    self.serve_request(index, &request, now);
-                    if let Some(connection) = self.connections.get_mut(index) {
-                        connection.consume(input, consumed);
-                    }
-                }
-                Verdict::Reject(problem) => {
-                    self.metrics.count_response(problem.status);
-                    self.refresh_date(now);
-                    let Some(connection) = self.connections.get_mut(index) else { return };
-                    connection.reject(&problem, &self.date.1);
-                    break;
-                }
             }
         }
         self.flush_connection(index, now);
+    }
+
+    /// Serves one request, if all of it has been read. `true` where there may be another behind it.
+    fn serve_next(&mut self, index: usize, now: Now) -> bool {
+        let Some(connection) = self.connections.get_mut(index) else { return false };
+        if !connection.wants_request() {
+            return false;
+        }
+        let (input, start, decoder) = connection.take_input();
+        match decoder.decode(&input[start..], &self.settings.http) {
+            Verdict::NeedMore { phase, send_continue } => {
+                connection.consume(input, 0);
+                connection.set_deadline(phase, now.mono, &self.settings.timeouts);
+                if send_continue {
+                    connection.write_raw(b"HTTP/1.1 100 Continue\r\n\r\n");
+                }
+                if connection.is_half_closed {
+                    connection.state = State::Closing;
+                }
+                false
+            }
+            Verdict::Complete { request, consumed } => {
+                connection.end_wait();
+                self.metrics.requests += 1;
+                self.serve_request(index, &request, now);
+                if let Some(connection) = self.connections.get_mut(index) {
+                    connection.consume(input, consumed);
+                }
+                true
+            }
+            Verdict::Reject(problem) => {
+                self.reject(index, &problem, now);
+                false
+            }
+        }
+    }
+
+    /// Answers what is no request, or none that came in time, and closes.
+    fn reject(&mut self, index: usize, problem: &Problem, now: Now) {
+        self.metrics.count_response(problem.status);
+        self.refresh_date(now);
+        self.connections[index].reject(problem, &self.date.1);
     }
 
     fn serve_request(&mut self, index: usize, request: &Request, now: Now) {
@@ -594,7 +613,7 @@ impl<S: Socket> Server<S> {
                     }
                     What::Stream(_) => return self.refuse_attach(index, answer, now),
                 };
-                self.answer_waiting(to, &response, now);
+                self.answer_waiting(to, response, now);
             }
         }
     }
@@ -668,9 +687,9 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    fn answer_waiting(&mut self, to: u64, response: &Response, now: Now) {
+    fn answer_waiting(&mut self, to: u64, response: Response, now: Now) {
         if let Some((index, waiting)) = self.take_waiting(to) {
-            self.finish_waiting(index, response.clone(), waiting.framing, waiting.headers, now);
+            self.finish_waiting(index, response, waiting.framing, waiting.headers, now);
         }
     }
 
@@ -685,7 +704,7 @@ impl<S: Socket> Server<S> {
         self.answer(index, response, framing, headers, now);
         self.serve_requests(index, now);
         // What the client sent while it waited may not have been read.
-        if self.connections.contains(index) {
+        if self.connections.get(index).is_some_and(|connection| connection.has_unread) {
             self.unread.push(index);
         }
     }
@@ -755,11 +774,7 @@ impl<S: Socket> Server<S> {
     }
 
     fn time_out(&mut self, index: usize, detail: &'static str, now: Now) {
-        self.metrics.count_response(408);
-        self.refresh_date(now);
-        let connection = &mut self.connections[index];
-        connection.deadline = None;
-        connection.reject(&Problem::timeout(detail), &self.date.1);
+        self.reject(index, &Problem::timeout(detail), now);
         self.flush_connection(index, now);
     }
 

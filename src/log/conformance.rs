@@ -1,0 +1,357 @@
+//! Every store does the same: what the one on disk answers is held against what the one in memory does.
+
+use std::collections::HashMap;
+
+use super::store::{Place, Retention, RunRow, Store, StoredMessage, StoredOutput, Write};
+use super::testing::{
+    KEEP_ALL, TempDir, created, ended, listed, message, messages, number, project, read, run_id, seqs, seqs_of_run,
+    step,
+};
+use super::{MemoryStore, Recovered, RunNumber, Seed, SqliteStore, Synchronous};
+use crate::model::{OutputStream, ProjectId, StepId, Timestamp};
+
+const SEED: Seed = Seed { master_key: [7; 32], instance: [8; 6] };
+
+/// Runs `scenario` over an empty store of each kind.
+fn with_each(scenario: impl Fn(&mut dyn Store)) {
+    scenario(&mut MemoryStore::new());
+    let directory = TempDir::new();
+    scenario(&mut open(&directory, 0).0);
+}
+
+fn open(directory: &TempDir, now: u64) -> (SqliteStore, Recovered) {
+    let opened = SqliteStore::open(directory.path(), Synchronous::Normal, &SEED, Timestamp::from_millis(now));
+    opened.unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn commit(store: &mut dyn Store, writes: &[Write]) {
+    assert_eq!(store.commit(writes), Ok(()));
+}
+
+fn trim(store: &mut dyn Store, retention: Retention, now: u64) {
+    assert_eq!(store.trim(&retention, Timestamp::from_millis(now)), Ok(()));
+}
+
+fn piece(attempt: u32, stream: OutputStream, text: &str) -> Write {
+    Write::Output { number: number(1), step: step(), attempt, stream, bytes: text.into() }
+}
+
+#[test]
+fn an_empty_store_holds_nothing() {
+    with_each(|store| {
+        trim(store, Retention { messages: 0, bytes: 0, age_ms: 0, runs: 0 }, 1000);
+        assert_eq!(store.floor(&project()), Ok(1));
+        assert!(seqs(store).is_empty() && seqs_of_run(store, 1).is_empty() && listed(store).is_empty());
+        assert_eq!(store.run(number(1)), Ok(None));
+        assert_eq!(store.ended_state(number(1)), Ok(None));
+        assert_eq!(store.run_number(&project(), &run_id(1)), Ok(None));
+        assert_eq!(store.output(number(1), &step()), Ok(None));
+    });
+}
+
+#[test]
+fn a_read_stops_when_it_is_told_to_and_can_begin_anywhere() {
+    with_each(|store| {
+        commit(store, &messages(1..=5));
+        let mut seen = Vec::new();
+        let read_some = store.messages(&project(), 2, None, &mut |message| {
+            seen.push(message.seq);
+            if message.seq == 4 { super::store::Flow::Stop } else { super::store::Flow::More }
+        });
+        assert_eq!((read_some, seen), (Ok(()), vec![3, 4]));
+        assert!(read(store, &project(), 5, None).is_empty());
+        assert!(read(store, &project(), 1_000_000, None).is_empty());
+    });
+}
+
+#[test]
+fn the_floor_rises_by_count_by_age_and_by_bytes() {
+    with_each(|store| {
+        commit(store, &messages(1..=10));
+        trim(store, Retention { messages: 8, ..KEEP_ALL }, 10_000);
+        assert_eq!((store.floor(&project()), seqs(store).len()), (Ok(3), 8));
+        trim(store, Retention { age_ms: 4000, ..KEEP_ALL }, 9000);
+        assert_eq!((store.floor(&project()), seqs(store).len()), (Ok(5), 6));
+        trim(store, Retention { bytes: 3 * (2 + super::store::MESSAGE_OVERHEAD_BYTES), ..KEEP_ALL }, 10_000);
+        assert_eq!((store.floor(&project()), seqs(store)), (Ok(8), vec![8, 9, 10]));
+        trim(store, Retention { age_ms: 0, ..KEEP_ALL }, 20_000);
+        assert_eq!((store.floor(&project()), seqs(store)), (Ok(11), vec![]));
+        commit(store, &messages([11]));
+        trim(store, KEEP_ALL, 20_000);
+        assert_eq!((store.floor(&project()), seqs(store)), (Ok(11), vec![11]));
+    });
+}
+
+#[test]
+fn what_outlasts_the_floor_goes_when_its_time_has_come() {
+    with_each(|store| {
+        let places = [Place::First, Place::Turn, Place::Middle, Place::Turn];
+        commit(store, &[created(1, 10)]);
+        commit(store, &[1, 2, 3, 4].map(|seq| message(seq, seq * 1000, Some(number(1)), places[seq as usize - 1])));
+        commit(store, &messages([5, 6]));
+        let one = Retention { messages: 1, ..KEEP_ALL };
+        trim(store, one, 6000);
+        assert_eq!((seqs(store), seqs_of_run(store, 1)), (vec![6], vec![1, 2, 4]));
+
+        commit(store, &[message(7, 7000, Some(number(1)), Place::Last), ended(1, 7)]);
+        assert_eq!(seqs_of_run(store, 1), [1, 7]);
+        commit(store, &messages([8]));
+        trim(store, one, 8000);
+        assert_eq!((seqs(store), seqs_of_run(store, 1)), (vec![8], vec![1, 7]));
+
+        commit(store, &messages([9]));
+        trim(store, Retention { runs: 0, ..KEEP_ALL }, 9000);
+        assert_eq!((seqs(store), seqs_of_run(store, 1), listed(store)), (vec![8, 9], vec![], vec![]));
+    });
+}
+
+#[test]
+fn messages_of_a_run_that_is_gone_stay_their_projects() {
+    with_each(|store| {
+        commit(store, &[created(1, 10), message(1, 1000, Some(number(1)), Place::First)]);
+        commit(
+            store,
+            &[message(2, 2000, Some(number(1)), Place::Last), ended(1, 2), message(3, 3000, None, Place::Middle)],
+        );
+        trim(store, Retention { runs: 0, ..KEEP_ALL }, 3000);
+        assert_eq!((seqs(store), seqs_of_run(store, 1)), (vec![1, 2, 3], vec![]));
+        trim(store, Retention { messages: 1, ..KEEP_ALL }, 3000);
+        commit(store, &messages([4]));
+        trim(store, Retention { messages: 1, ..KEEP_ALL }, 3000);
+        assert_eq!((seqs(store), seqs_of_run(store, 1)), (vec![4], vec![]));
+    });
+}
+
+#[test]
+fn a_later_attempt_begins_its_output_anew() {
+    with_each(|store| {
+        commit(store, &[piece(1, OutputStream::Stdout, "of no run")]);
+        assert_eq!(store.output(number(1), &step()), Ok(None));
+        commit(store, &[created(1, 0), piece(1, OutputStream::Stdout, "a"), piece(1, OutputStream::Stderr, "b")]);
+        commit(store, &[piece(2, OutputStream::Stdout, "c"), piece(2, OutputStream::Text, "d")]);
+        commit(store, &[piece(2, OutputStream::Stdout, "e")]);
+        let whole = |json: &[u8]| Write::Whole { number: number(1), step: step(), json: json.into() };
+        commit(store, &[whole(b"\"first\""), whole(b"\"second\"")]);
+        let output = StoredOutput {
+            stdout: b"ce".into(),
+            stderr: Vec::new(),
+            text: b"d".into(),
+            whole: Some(b"\"second\"".as_slice().into()),
+        };
+        assert_eq!(store.output(number(1), &step()), Ok(Some(output)));
+    });
+}
+
+#[test]
+fn of_two_runs_with_one_key_the_newer_is_found() {
+    with_each(|store| {
+        for n in [1, 2] {
+            let mut write = created(n, 0);
+            if let Write::RunCreated { row, .. } = &mut write {
+                row.idempotency_key = Some("k".into());
+            }
+            commit(store, &[write]);
+        }
+        let found = |since| store.run_by_key(&project(), "k", Timestamp::from_millis(since));
+        assert_eq!((found(0), found(2), found(3)), (Ok(Some(number(2))), Ok(Some(number(2))), Ok(None)));
+        assert_eq!(store.run_by_key(&ProjectId::parse("q").expect("an id"), "k", Timestamp::default()), Ok(None));
+    });
+}
+
+/// Makes writes at random, and knows what may be written next.
+struct Generator {
+    state: u64,
+    /// So far apart that no two messages count as of the same age.
+    now: u64,
+    newest: [u64; 3],
+    open: Vec<(RunNumber, usize)>,
+    next_run: u64,
+    /// Which retention is in force.
+    retention: Retention,
+}
+
+impl Generator {
+    fn new(seed: u64) -> Self {
+        let mut it = Self {
+            state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            now: 1_000_000,
+            newest: [0; 3],
+            open: Vec::new(),
+            next_run: 1,
+            retention: KEEP_ALL,
+        };
+        it.retention = Retention {
+            messages: [3, 10, 40, 100_000][it.below(4) as usize],
+            bytes: [500, 4000, 20_000, u64::MAX][it.below(4) as usize],
+            age_ms: [50_000, 500_000, u64::MAX][it.below(3) as usize],
+            runs: [0, 1, 4, 100_000][it.below(4) as usize],
+        };
+        it
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        (self.state >> 20) % n
+    }
+
+    fn batch(&mut self) -> Vec<Write> {
+        let mut batch = Vec::new();
+        for _ in 0..=self.below(8) {
+            self.add_to(&mut batch);
+        }
+        batch
+    }
+
+    fn add_to(&mut self, batch: &mut Vec<Write>) {
+        self.now += 10_000;
+        let of = self.below(3) as usize;
+        match (self.below(12), self.open.is_empty()) {
+            (0..4, _) => batch.push(self.message(of, None, Place::Middle)),
+            (4, _) | (_, true) => self.start_run(of, batch),
+            (kind, false) => {
+                let at = self.below(self.open.len() as u64) as usize;
+                let (run, of) = self.open[at];
+                match kind {
+                    5 | 6 => batch.push(self.message(of, Some(run), Place::Turn)),
+                    7 => batch.push(self.message(of, Some(run), Place::Middle)),
+                    8 => batch.push(Write::CancelRequested(run)),
+                    9 => batch.push(self.piece(run)),
+                    10 => batch.push(Write::Whole { number: run, step: self.step(), json: self.bytes().into() }),
+                    _ => {
+                        self.open.remove(at);
+                        batch.push(self.message(of, Some(run), Place::Last));
+                        let (state, last_seq) = (self.bytes().into(), self.newest[of]);
+                        batch.push(Write::RunEnded { number: run, state, last_seq });
+                    }
+                }
+            }
+        }
+    }
+
+    fn start_run(&mut self, of: usize, batch: &mut Vec<Write>) {
+        let run = number(self.next_run);
+        let row = RunRow {
+            run: run_id(self.next_run),
+            created_at: Timestamp::from_millis(self.now),
+            document: self.bytes().into(),
+            answer: self.bytes().into(),
+            idempotency_key: (self.below(2) == 0).then(|| format!("key{}", self.next_run)),
+            fingerprint: [self.below(256) as u8; 32],
+        };
+        self.next_run += 1;
+        self.open.push((run, of));
+        batch.push(Write::RunCreated { number: run, project: named(of), row });
+        batch.push(self.message(of, Some(run), Place::First));
+    }
+
+    fn message(&mut self, of: usize, run: Option<RunNumber>, place: Place) -> Write {
+        self.newest[of] += 1;
+        self.now += 10_000;
+        let at = Timestamp::from_millis(self.now);
+        let message = StoredMessage { seq: self.newest[of], at, run, place, json: self.bytes().into() };
+        Write::Message(message, named(of))
+    }
+
+    fn piece(&mut self, number: RunNumber) -> Write {
+        let stream = [OutputStream::Stdout, OutputStream::Stderr, OutputStream::Text][self.below(3) as usize];
+        Write::Output { number, step: self.step(), attempt: 1 + self.below(2) as u32, stream, bytes: self.bytes() }
+    }
+
+    fn step(&mut self) -> StepId {
+        StepId::parse(["a", "b"][self.below(2) as usize]).expect("an id")
+    }
+
+    fn bytes(&mut self) -> Vec<u8> {
+        let length = self.below(200) as usize;
+        vec![b'a' + self.below(26) as u8; length]
+    }
+}
+
+fn named(project: usize) -> ProjectId {
+    ProjectId::parse(["p", "q:1", "r-2"][project]).expect("an id")
+}
+
+/// Everything that can be read of both is the same.
+fn assert_same(one: &dyn Store, other: &dyn Store, runs: u64, context: &str) {
+    let mut listed_in: HashMap<u64, ProjectId> = HashMap::new();
+    for project in [0, 1, 2].map(named) {
+        assert_eq!(one.floor(&project), other.floor(&project), "{context}, floor of {project}");
+        for after in [0, 3, 17] {
+            let (a, b) = (read(one, &project, after, None), read(other, &project, after, None));
+            assert_eq!(a, b, "{context}, {project} behind {after}");
+        }
+        let numbers = |store: &dyn Store, before| {
+            let mut numbers = Vec::new();
+            let listed = store.runs(&project, before, &mut |number| {
+                numbers.push(number);
+                super::store::Flow::More
+            });
+            assert_eq!(listed, Ok(()));
+            numbers
+        };
+        assert_eq!(numbers(one, Some(number(5))), numbers(other, Some(number(5))), "{context}, runs of {project}");
+        let all = numbers(one, None);
+        assert_eq!(all, numbers(other, None), "{context}, runs of {project}");
+        listed_in.extend(all.into_iter().map(|number| (number.0.get(), project.clone())));
+    }
+    for n in 1..=runs {
+        let project = listed_in.get(&n).cloned().unwrap_or_else(|| named(0));
+        assert_eq!(one.run(number(n)), other.run(number(n)), "{context}, run {n}");
+        assert_eq!(one.ended_state(number(n)), other.ended_state(number(n)), "{context}, state of run {n}");
+        let found = |store: &dyn Store| store.run_number(&project, &run_id(n));
+        assert_eq!(found(one), found(other), "{context}, number of run {n}");
+        let by_key =
+            |store: &dyn Store| store.run_by_key(&project, &format!("key{n}"), Timestamp::from_millis(1_100_000));
+        assert_eq!(by_key(one), by_key(other), "{context}, run of key {n}");
+        for after in [0, 9] {
+            let (a, b) = (read(one, &project, after, Some(number(n))), read(other, &project, after, Some(number(n))));
+            assert_eq!(a, b, "{context}, run {n} behind {after}");
+        }
+        for step in ["a", "b"].map(|step| StepId::parse(step).expect("an id")) {
+            assert_eq!(one.output(number(n), &step), other.output(number(n), &step), "{context}, {step} of run {n}");
+        }
+    }
+}
+
+/// What was recovered is what the generator knows.
+fn assert_recovered(recovered: &Recovered, generator: &Generator, context: &str) {
+    let newest: HashMap<_, _> = recovered.projects.iter().map(|it| (it.project.clone(), it.newest)).collect();
+    for (of, seq) in generator.newest.into_iter().enumerate() {
+        assert_eq!(newest.get(&named(of)).copied().unwrap_or_default(), seq, "{context}, newest of {of}");
+    }
+    let mut open: Vec<_> = generator.open.iter().map(|&(run, of)| (run, named(of))).collect();
+    open.sort_by_key(|(run, _)| *run);
+    let found: Vec<_> = recovered.open_runs.iter().map(|run| (run.number, run.project.clone())).collect();
+    assert_eq!(found, open, "{context}, open runs");
+    assert_eq!(recovered.next_run_number.get(), generator.next_run, "{context}");
+    assert_eq!((recovered.master_key, recovered.instance.to_string().len()), ([7; 32], 8), "{context}");
+}
+
+#[test]
+fn any_writes_and_trims_and_restarts_read_the_same_from_both() {
+    for seed in 0..32 {
+        let directory = TempDir::new();
+        let mut generator = Generator::new(seed);
+        let mut memory = MemoryStore::new();
+        let mut sqlite = open(&directory, 0).0;
+        for turn in 0..40 {
+            let context = format!("seed {seed}, turn {turn}");
+            let batch = generator.batch();
+            commit(&mut memory, &batch);
+            commit(&mut sqlite, &batch);
+            if generator.below(3) > 0 {
+                trim(&mut memory, generator.retention, generator.now);
+                trim(&mut sqlite, generator.retention, generator.now);
+            }
+            if generator.below(10) == 0 {
+                drop(sqlite);
+                let (store, recovered) = open(&directory, generator.now);
+                assert_recovered(&recovered, &generator, &context);
+                sqlite = store;
+            }
+            assert_same(&memory, &sqlite, generator.next_run - 1, &context);
+        }
+    }
+}

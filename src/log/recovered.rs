@@ -1,0 +1,68 @@
+//! What a restart goes on from, whatever store it comes from.
+
+use std::num::NonZeroU64;
+
+use super::RunNumber;
+use super::store::RunRow;
+use crate::auth::{Instance, TicketNote};
+use crate::model::{ProjectId, Timestamp};
+
+/// What a store held when it was opened. Messages are not here: they are read when they are needed.
+pub struct Recovered {
+    /// What the server's own keys are derived from, made when the store was new.
+    pub master_key: [u8; 32],
+    /// Names the store in message ids, made when it was new.
+    pub instance: Instance,
+    /// All projects that were ever written to, by their ids.
+    pub projects: Vec<RecoveredProject>,
+    /// Runs that have not ended, in the order in which they were taken on. The state of each is the fold of its
+    /// messages, over that of a run of its plan before the first.
+    pub open_runs: Vec<OpenRun>,
+    /// Runs that ended within the last [`ENDED_RUNS_MS`](Self::ENDED_RUNS_MS), the one that ended last at the end.
+    pub ended_runs: Vec<EndedRun>,
+    /// The number of the next run; no run ever had it.
+    pub next_run_number: NonZeroU64,
+    /// What is to be remembered of tickets, in the order in which it was noted.
+    pub tickets: Vec<TicketNote>,
+}
+
+/// A project as it was left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveredProject {
+    /// The project.
+    pub project: ProjectId,
+    /// The `seq` of its newest message, kept or not; 0 where it never had one.
+    pub newest: u64,
+    /// When something was kept of it for the last time.
+    pub last_activity: Timestamp,
+}
+
+/// A run to go on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRun {
+    /// Its number.
+    pub number: RunNumber,
+    /// Its project.
+    pub project: ProjectId,
+    /// What was kept of it when it was taken on.
+    pub row: RunRow,
+    /// It was asked to end.
+    pub cancelled: bool,
+}
+
+/// A run that ended a moment ago.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedRun {
+    /// Its number.
+    pub number: RunNumber,
+    /// Its project.
+    pub project: ProjectId,
+    /// When its last message was kept.
+    pub ended_at: Timestamp,
+}
+
+impl Recovered {
+    /// How long ago a run may have ended to be among [`ended_runs`](Self::ended_runs), in milliseconds: a little more
+    /// than a run that has ended is shown to whoever comes.
+    pub const ENDED_RUNS_MS: u64 = 5 * 60 * 1000;
+}

@@ -1,0 +1,182 @@
+//! The store on disk: one SQLite file in a directory of its own, written by one process at a time.
+//!
+//! A batch is one transaction, in WAL mode: what `commit` has answered survives the process, also when it is killed;
+//! with [`Synchronous::Full`] also the machine. The file is the only truth: in memory there is nothing but a cache of
+//! project ids, which is forgotten whenever a transaction fails, and the list of projects to look at when trimming.
+//!
+//! - [`sql`] has every statement, [`write`] carries batches out, [`read`] looks things up, [`trim`] lets go of what is
+//!   too much in slices, [`open`] makes, locks and checks the file, [`recover`] reads what a restart goes on from.
+
+mod open;
+mod read;
+mod recover;
+mod sql;
+mod trim;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+
+pub use open::{OpenError, Seed, Synchronous};
+
+use self::trim::{Slice, Trimmer};
+use self::write::{Known, Writer};
+use super::RunNumber;
+use super::store::{Flow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
+use crate::model::{ProjectId, RunId, StepId, Timestamp};
+
+/// See the [module](self).
+pub struct SqliteStore {
+    conn: Connection,
+    /// Of the file, for what goes wrong.
+    path: PathBuf,
+    known: HashMap<ProjectId, Known>,
+    /// Projects to look at when trimming, by their ids.
+    grown: BTreeSet<i64>,
+    /// What was written since the last trim, which lets go of more than that where it must.
+    written: Slice,
+    /// When tickets were looked at last.
+    tickets_trimmed_at: Option<Timestamp>,
+    /// Held as long as the file is open, and a field behind `conn` so that it is let go after it.
+    _lock: File,
+}
+
+impl SqliteStore {
+    fn write_all(&mut self, batch: &[Write]) -> rusqlite::Result<()> {
+        let transaction = Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate)?;
+        let mut writer = Writer::new(&transaction, &mut self.known)?;
+        batch.iter().try_for_each(|write| writer.write(write))?;
+        let (grown, written) = writer.finish()?;
+        transaction.commit()?;
+        self.grown.extend(grown);
+        self.written.add(written);
+        Ok(())
+    }
+
+    fn trim_all(&mut self, retention: &Retention, now: Timestamp) -> rusqlite::Result<()> {
+        // Begins to write only where there is something to let go.
+        let transaction = Transaction::new_unchecked(&self.conn, TransactionBehavior::Deferred)?;
+        let mut trimmer = Trimmer::new(&transaction, self.written.to_let_go());
+        let still_too_large = trimmer.trim_projects(&self.grown, retention)?;
+        trimmer.trim_age(Timestamp::from_millis(now.as_millis().saturating_sub(retention.age_ms)))?;
+        trimmer.trim_bytes(retention.bytes)?;
+        trimmer.drop_pieces()?;
+        let tickets_are_due =
+            self.tickets_trimmed_at.is_none_or(|at| now < at || now.millis_since(at) >= trim::TICKETS_PACE_MS);
+        if tickets_are_due {
+            trimmer.trim_tickets(now)?;
+        }
+        let emptied = trimmer.finish();
+        transaction.commit()?;
+        emptied.iter().for_each(|name| drop(self.known.remove(name.as_str())));
+        self.grown = still_too_large;
+        self.written = Slice::default();
+        if tickets_are_due {
+            self.tickets_trimmed_at = Some(now);
+        }
+        trim::give_pages_back(&self.conn)
+    }
+
+    fn checked<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
+        result.map_err(|error| StoreError(explain(&self.path, &error)))
+    }
+}
+
+impl Store for SqliteStore {
+    fn commit(&mut self, batch: &[Write]) -> Result<(), StoreError> {
+        let result = self.write_all(batch);
+        if result.is_err() {
+            self.known.clear();
+        }
+        self.checked(result)
+    }
+
+    /// In slices: what is too much goes over several calls where it is more than a thousand messages and twice what
+    /// was written since the last.
+    fn trim(&mut self, retention: &Retention, now: Timestamp) -> Result<(), StoreError> {
+        let result = self.trim_all(retention, now);
+        if result.is_err() {
+            self.known.clear();
+        }
+        self.checked(result)
+    }
+
+    fn floor(&self, project: &ProjectId) -> Result<u64, StoreError> {
+        self.checked(read::floor(&self.conn, project))
+    }
+
+    fn messages(
+        &self,
+        project: &ProjectId,
+        after: u64,
+        run: Option<RunNumber>,
+        each: &mut dyn FnMut(&StoredMessage) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.checked(match run {
+            None => read::messages(&self.conn, project, after, each),
+            Some(run) => read::messages_of_run(&self.conn, run, after, each),
+        })
+    }
+
+    fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError> {
+        self.checked(read::run(&self.conn, number))
+    }
+
+    fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.checked(read::ended_state(&self.conn, number))
+    }
+
+    fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
+        self.checked(read::run_by_id(&self.conn, project, run))
+    }
+
+    fn run_by_key(&self, project: &ProjectId, key: &str, since: Timestamp) -> Result<Option<RunNumber>, StoreError> {
+        self.checked(read::run_by_key(&self.conn, project, key, since))
+    }
+
+    fn runs(
+        &self,
+        project: &ProjectId,
+        before: Option<RunNumber>,
+        each: &mut dyn FnMut(RunNumber) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.checked(read::runs(&self.conn, project, before, each))
+    }
+
+    fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {
+        self.checked(read::output(&self.conn, number, step))
+    }
+}
+
+/// What went wrong with the file at `path`, in one sentence.
+fn explain(path: &Path, error: &rusqlite::Error) -> String {
+    let path = path.display();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => format!("{path} can't grow: the disk is full"),
+        Some(ErrorCode::ReadOnly) => format!("{path} can't be written: it is read-only"),
+        Some(ErrorCode::SystemIoFailure) => format!("{path} can't be read or written: {error}"),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => format!("{path} is held by another program"),
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => format!("{path} is damaged: {error}"),
+        _ => match error {
+            rusqlite::Error::FromSqlConversionFailure(..) => format!("{path} is damaged: {error}"),
+            _ => format!("{path}: {error}"),
+        },
+    }
+}
+
+/// A number as SQLite holds it. None that is counted comes near the end of its range.
+fn int(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// [`int`], back.
+fn nat(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or_default()
+}

@@ -1,0 +1,264 @@
+//! Makes, locks and checks the file.
+
+use std::fmt;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, TransactionBehavior, params};
+
+use super::{SqliteStore, explain, recover, sql};
+use crate::auth::Instance;
+use crate::log::Recovered;
+use crate::model::Timestamp;
+
+const DATABASE: &str = "stepcast.db";
+
+/// Empty; who holds it locked may open the database. A lock of its own, so that `sqlite3` can look into the database,
+/// or make a backup of it, while the server runs. The system lets it go with the process, however that ends.
+const LOCK: &str = "lock";
+
+/// How long a commit waits for another program that holds the file, such as one that makes a backup.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Statements that are held prepared: more than there are.
+const STATEMENTS: usize = 96;
+
+/// Kibibytes of pages in memory, as SQLite wants it: negative.
+const CACHE_KIB: i64 = -16 * 1024;
+
+/// Pages (of 4 KiB) in the write-ahead log at which a commit moves them into the file: 8 MiB.
+const CHECKPOINT_PAGES: i64 = 2048;
+
+/// Bytes that the write-ahead log is cut back to after it was larger.
+const WAL_BYTES_MAX: i64 = 32 * 1024 * 1024;
+
+/// When what was written is on the disk itself, and not only with the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Synchronous {
+    /// A little later: the end of the process loses nothing, that of the machine the last moments.
+    #[default]
+    Normal,
+    /// Before anyone is told: the end of the machine loses nothing either.
+    Full,
+}
+
+/// Random bits, for a directory that is new.
+pub struct Seed {
+    /// See [`Recovered::master_key`].
+    pub master_key: [u8; 32],
+    /// Names the directory.
+    pub instance: [u8; 6],
+}
+
+/// Why a directory can't be used.
+#[derive(Debug)]
+pub struct OpenError {
+    path: PathBuf,
+    problem: Problem,
+}
+
+#[derive(Debug)]
+enum Problem {
+    NoDirectory,
+    Io(&'static str, io::Error),
+    InUse,
+    ReadOnly,
+    NotOurs,
+    Newer(i64),
+    Damaged(String),
+    NoWal(String),
+    Other(rusqlite::Error),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match &self.problem {
+            Problem::NoDirectory => write!(f, "{path} is not a directory"),
+            Problem::Io(what, error) => write!(f, "can't {what} {path}: {error}"),
+            Problem::InUse => write!(f, "{path} is in use by another stepcast"),
+            Problem::ReadOnly => write!(f, "{path} can't be written: it is read-only"),
+            Problem::NotOurs => write!(f, "{path} is a database, but not one of stepcast's"),
+            Problem::Newer(version) => write!(
+                f,
+                "{path} was written by a later stepcast: its format is {version}, this program knows those up to {}",
+                sql::SCHEMA_VERSION
+            ),
+            Problem::Damaged(why) => write!(f, "{path} is damaged ({why}): put a backup in its place or move it away"),
+            Problem::NoWal(mode) => {
+                write!(f, "{path} can't have a write-ahead log (only {mode}): is it on a network file system?")
+            }
+            Problem::Other(error) => f.write_str(&explain(&self.path, error)),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl SqliteStore {
+    /// Opens the store in `directory`, which is made where there is none, and reads what a restart goes on from.
+    ///
+    /// Damage is found where it is read: the head of the file, the tables' structure, and all that is recovered here.
+    /// A page of old history that is broken shows when that history is asked for. Checking all of a large file would
+    /// take longer than anyone wants to wait for a start.
+    ///
+    /// # Errors
+    /// [`OpenError`] says in a sentence what is the matter with which path.
+    pub fn open(
+        directory: &Path,
+        synchronous: Synchronous,
+        seed: &Seed,
+        now: Timestamp,
+    ) -> Result<(Self, Recovered), OpenError> {
+        // A name that begins with "file:" would mean something else to SQLite; an absolute one does not.
+        let directory = &std::path::absolute(directory).map_err(io_problem("find", directory))?;
+        make_directory(directory)?;
+        let lock = lock(directory)?;
+        let path = directory.join(DATABASE);
+        make_file(&path)?;
+        let checked = |result: rusqlite::Result<Connection>| result.map_err(|error| sqlite_problem(&path, error));
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = checked(Connection::open_with_flags(&path, flags))?;
+        let recovered = prepare(&conn, &path, synchronous, seed, now)?;
+        let mut store = Self {
+            conn,
+            path,
+            known: Default::default(),
+            grown: Default::default(),
+            written: Default::default(),
+            tickets_trimmed_at: None,
+            _lock: lock,
+        };
+        store.grown.extend(recovered.1);
+        Ok((store, recovered.0))
+    }
+}
+
+/// Makes the connection fit for use. What is recovered, and all projects' ids, so that the first trim looks at each.
+fn prepare(
+    conn: &Connection,
+    path: &Path,
+    synchronous: Synchronous,
+    seed: &Seed,
+    now: Timestamp,
+) -> Result<(Recovered, Vec<i64>), OpenError> {
+    let problem = |problem| OpenError { path: path.to_owned(), problem };
+    let failed = |error| sqlite_problem(path, error);
+    if conn.is_readonly(MAIN_DB).map_err(failed)? {
+        return Err(problem(Problem::ReadOnly));
+    }
+    let is_new = check_version(conn).map_err(failed)?.map_err(problem)?;
+    let mode = set_up(conn, synchronous).map_err(failed)?;
+    if mode != "wal" {
+        return Err(problem(Problem::NoWal(mode)));
+    }
+    if is_new {
+        make_tables(conn, seed).map_err(failed)?;
+    }
+    recover::recover(conn, now).map_err(failed)
+}
+
+fn make_directory(directory: &Path) -> Result<(), OpenError> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    if directory.exists() {
+        return Err(OpenError { path: directory.to_owned(), problem: Problem::NoDirectory });
+    }
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(io_problem("make the directory", directory))
+}
+
+fn lock(directory: &Path) -> Result<File, OpenError> {
+    let path = directory.join(LOCK);
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = opened.map_err(io_problem("write", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError { path: directory.to_owned(), problem: Problem::InUse }),
+        Err(TryLockError::Error(error)) => Err(io_problem("lock", &path)(error)),
+    }
+}
+
+/// SQLite would make it for everyone to read. What it puts beside it has the same mode.
+fn make_file(path: &Path) -> Result<(), OpenError> {
+    let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    made.map(drop).map_err(io_problem("write", path))
+}
+
+/// Is the file a new one? Otherwise it is one that this program can go on with.
+fn check_version(conn: &Connection) -> rusqlite::Result<Result<bool, Problem>> {
+    let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let application: i64 = conn.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 = conn.query_row(sql::TABLES, [], |row| row.get(0))?;
+    Ok(match (application, version) {
+        (0, 0) if tables == 0 => Ok(true),
+        (sql::APPLICATION_ID, sql::SCHEMA_VERSION) => Ok(false),
+        (sql::APPLICATION_ID, version) if version > sql::SCHEMA_VERSION => Err(Problem::Newer(version)),
+        (sql::APPLICATION_ID, version) => Err(Problem::Damaged(format!("there is no format {version}"))),
+        _ => Err(Problem::NotOurs),
+    })
+}
+
+/// The journal mode that SQLite chose in the end.
+fn set_up(conn: &Connection, synchronous: Synchronous) -> rusqlite::Result<String> {
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    // Before there is a table, or never.
+    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    let mode = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    let synchronous = match synchronous {
+        Synchronous::Normal => "NORMAL",
+        Synchronous::Full => "FULL",
+    };
+    conn.pragma_update(None, "synchronous", synchronous)?;
+    conn.pragma_update(None, "cache_size", CACHE_KIB)?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    conn.pragma_update(None, "journal_size_limit", WAL_BYTES_MAX)?;
+    Ok(mode)
+}
+
+fn make_tables(conn: &Connection, seed: &Seed) -> rusqlite::Result<()> {
+    let transaction = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
+    transaction.execute_batch(sql::SCHEMA)?;
+    let instance = Instance::from_random(seed.instance).to_string();
+    transaction.execute(sql::PUT_META, params![recover::MASTER_KEY, seed.master_key])?;
+    transaction.execute(sql::PUT_META, params![recover::INSTANCE, instance.as_bytes()])?;
+    transaction.pragma_update(None, "application_id", sql::APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", sql::SCHEMA_VERSION)?;
+    transaction.commit()?;
+    // The keys must outlast the machine's end too: what clients hold is signed with them.
+    conn.pragma(None, "wal_checkpoint", "TRUNCATE", |_| Ok(()))
+}
+
+fn io_problem(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    let path = path.to_owned();
+    move |error| OpenError { path, problem: Problem::Io(what, error) }
+}
+
+fn sqlite_problem(path: &Path, error: rusqlite::Error) -> OpenError {
+    let problem = match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Problem::Damaged(error.to_string()),
+        _ if is_damage(&error) => Problem::Damaged(error.to_string()),
+        Some(ErrorCode::ReadOnly) => Problem::ReadOnly,
+        _ => Problem::Other(error),
+    };
+    OpenError { path: path.to_owned(), problem }
+}
+
+/// Says `error` that the file's parts are there, but do not hold what this program puts into them?
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error;
+    match error {
+        Error::FromSqlConversionFailure(..) | Error::InvalidColumnType(..) | Error::IntegralValueOutOfRange(..) => true,
+        Error::QueryReturnedNoRows => true,
+        // "no such table" and the like have no code of their own.
+        Error::SqliteFailure(failure, _) => failure.code == ErrorCode::Unknown,
+        Error::SqlInputError { .. } => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,199 @@
+//! Looks things up, and says how what the columns hold is to be read.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, Error, OptionalExtension, Row, ToSql, params};
+
+use super::{int, nat, sql};
+use crate::log::RunNumber;
+use crate::log::store::{Flow, Place, RunRow, StoredMessage, StoredOutput};
+use crate::model::{OutputStream, ProjectId, RunId, StepId, Timestamp};
+
+/// Among the streams of a step, its whole output.
+pub(super) const WHOLE: i64 = 3;
+
+/// A place as `messages.place` holds it. [`sql::WALK`] and its kin count on 0 and 2.
+pub(super) fn place_code(place: Place) -> i64 {
+    match place {
+        Place::Middle => 0,
+        Place::First => 1,
+        Place::Turn => 2,
+        Place::Last => 3,
+    }
+}
+
+/// A stream as `pieces.stream` holds it.
+pub(super) fn stream_code(stream: OutputStream) -> i64 {
+    match stream {
+        OutputStream::Stdout => 0,
+        OutputStream::Stderr => 1,
+        OutputStream::Text => 2,
+    }
+}
+
+/// A run as the tables hold it.
+pub(super) fn run_key(run: RunNumber) -> i64 {
+    int(run.0.get())
+}
+
+pub(super) fn floor(conn: &Connection, project: &ProjectId) -> rusqlite::Result<u64> {
+    let floor = conn.prepare_cached(sql::FLOOR)?.query_row([project.as_str()], |row| row.get(0)).optional()?;
+    Ok(floor.map_or(1, nat))
+}
+
+pub(super) fn messages(
+    conn: &Connection,
+    project: &ProjectId,
+    after: u64,
+    each: &mut dyn FnMut(&StoredMessage) -> Flow,
+) -> rusqlite::Result<()> {
+    each_row(conn, sql::MESSAGES, params![project.as_str(), int(after)], |row| Ok(each(&message(row)?)))
+}
+
+pub(super) fn messages_of_run(
+    conn: &Connection,
+    run: RunNumber,
+    after: u64,
+    each: &mut dyn FnMut(&StoredMessage) -> Flow,
+) -> rusqlite::Result<()> {
+    each_row(conn, sql::MESSAGES_OF_RUN, params![run_key(run), int(after)], |row| Ok(each(&message(row)?)))
+}
+
+pub(super) fn run(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<RunRow>> {
+    conn.prepare_cached(sql::RUN)?.query_row([run_key(number)], run_row).optional()
+}
+
+pub(super) fn ended_state(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<Arc<[u8]>>> {
+    conn.prepare_cached(sql::STATE)?.query_row([run_key(number)], |row| bytes(row, 0)).optional()
+}
+
+pub(super) fn run_by_id(conn: &Connection, project: &ProjectId, run: &RunId) -> rusqlite::Result<Option<RunNumber>> {
+    let mut statement = conn.prepare_cached(sql::RUN_BY_ID)?;
+    statement.query_row([project.as_str(), run.as_str()], |row| run_number(row, 0)).optional()
+}
+
+pub(super) fn run_by_key(
+    conn: &Connection,
+    project: &ProjectId,
+    key: &str,
+    since: Timestamp,
+) -> rusqlite::Result<Option<RunNumber>> {
+    let values = params![project.as_str(), key, int(since.as_millis())];
+    conn.prepare_cached(sql::RUN_BY_KEY)?.query_row(values, |row| run_number(row, 0)).optional()
+}
+
+pub(super) fn runs(
+    conn: &Connection,
+    project: &ProjectId,
+    before: Option<RunNumber>,
+    each: &mut dyn FnMut(RunNumber) -> Flow,
+) -> rusqlite::Result<()> {
+    let before = before.map_or(i64::MAX, run_key);
+    each_row(conn, sql::RUNS, params![project.as_str(), before], |row| Ok(each(run_number(row, 0)?)))
+}
+
+pub(super) fn output(conn: &Connection, run: RunNumber, step: &StepId) -> rusqlite::Result<Option<StoredOutput>> {
+    let Some((id, ..)) = output_head(conn, run_key(run), step)? else { return Ok(None) };
+    let mut output = StoredOutput::default();
+    each_row(conn, sql::PIECES, params![id], |row| {
+        let piece = row.get_ref(1)?.as_blob().map_err(|_| damaged(1, Type::Blob, "no bytes"))?;
+        match row.get(0)? {
+            0 => output.stdout.extend_from_slice(piece),
+            1 => output.stderr.extend_from_slice(piece),
+            2 => output.text.extend_from_slice(piece),
+            WHOLE => output.whole = Some(piece.into()),
+            _ => return Err(damaged(0, Type::Integer, "no stream")),
+        }
+        Ok(Flow::More)
+    })?;
+    Ok(Some(output))
+}
+
+/// Of a step's output: its id, its attempt, what its pieces weigh.
+pub(super) fn output_head(conn: &Connection, run: i64, step: &StepId) -> rusqlite::Result<Option<(i64, u32, i64)>> {
+    let mut head = conn.prepare_cached(sql::OUTPUT)?;
+    head.query_row((run, step.as_str()), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()
+}
+
+/// How many messages of `run` are below `floor`, as `statement` counts them, and their bytes.
+pub(super) fn count_and_bytes(
+    conn: &Connection,
+    statement: &str,
+    run: i64,
+    floor: i64,
+) -> rusqlite::Result<(i64, i64)> {
+    conn.prepare_cached(statement)?.query_row((run, floor), |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+/// Hands the rows of `statement` to `each`, one at a time, until it says stop.
+pub(super) fn each_row(
+    conn: &Connection,
+    statement: &str,
+    values: &[&dyn ToSql],
+    mut each: impl FnMut(&Row<'_>) -> rusqlite::Result<Flow>,
+) -> rusqlite::Result<()> {
+    let mut statement = conn.prepare_cached(statement)?;
+    let mut rows = statement.query(values)?;
+    while let Some(row) = rows.next()? {
+        if each(row)? == Flow::Stop {
+            break;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn run_number(row: &Row<'_>, column: usize) -> rusqlite::Result<RunNumber> {
+    let number = NonZeroU64::new(nat(row.get(column)?));
+    number.map(RunNumber).ok_or_else(|| damaged(column, Type::Integer, "no number of a run"))
+}
+
+pub(super) fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    row.get(column).map(|ms| Timestamp::from_millis(nat(ms)))
+}
+
+/// An id as a `parse` of it makes it.
+pub(super) fn id<T, E>(row: &Row<'_>, column: usize, parse: fn(&str) -> Result<T, E>) -> rusqlite::Result<T> {
+    let text = row.get_ref(column)?.as_str().map_err(|_| damaged(column, Type::Text, "no text"))?;
+    parse(text).map_err(|_| damaged(column, Type::Text, "no id"))
+}
+
+/// A column that does not hold what it holds in every file that this program wrote.
+pub(super) fn damaged(column: usize, of_type: Type, what: &'static str) -> Error {
+    Error::FromSqlConversionFailure(column, of_type, what.into())
+}
+
+fn bytes(row: &Row<'_>, column: usize) -> rusqlite::Result<Arc<[u8]>> {
+    let bytes = row.get_ref(column)?.as_blob().map_err(|_| damaged(column, Type::Blob, "no bytes"))?;
+    Ok(bytes.into())
+}
+
+fn message(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
+    let run: Option<i64> = row.get(2)?;
+    let place = match row.get(3)? {
+        0 => Place::Middle,
+        1 => Place::First,
+        2 => Place::Turn,
+        3 => Place::Last,
+        _ => return Err(damaged(3, Type::Integer, "no place")),
+    };
+    Ok(StoredMessage {
+        seq: nat(row.get(0)?),
+        at: timestamp(row, 1)?,
+        run: run.map(|_| run_number(row, 2)).transpose()?,
+        place,
+        json: bytes(row, 4)?,
+    })
+}
+
+fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
+    Ok(RunRow {
+        run: id(row, 0, RunId::parse)?,
+        created_at: timestamp(row, 1)?,
+        idempotency_key: row.get(2)?,
+        fingerprint: row.get(3)?,
+        document: bytes(row, 4)?,
+        answer: bytes(row, 5)?,
+    })
+}

@@ -1,0 +1,91 @@
+//! Reads what a restart goes on from.
+
+use std::num::NonZeroU64;
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, params};
+
+use super::trim::TICKET_NOTES_MAX;
+use super::{int, nat, read, sql};
+use crate::auth::{Instance, TicketNote};
+use crate::log::recovered::{EndedRun, OpenRun, Recovered, RecoveredProject};
+use crate::log::store::Flow;
+use crate::model::{ProjectId, Timestamp};
+
+pub(super) const MASTER_KEY: &str = "master_key";
+pub(super) const INSTANCE: &str = "instance";
+
+/// What is recovered, and the ids of all projects.
+pub(super) fn recover(conn: &Connection, now: Timestamp) -> rusqlite::Result<(Recovered, Vec<i64>)> {
+    let (projects, ids) = projects(conn)?;
+    let recovered = Recovered {
+        master_key: conn.query_row(sql::META, [MASTER_KEY], |row| row.get(0))?,
+        instance: instance(conn)?,
+        projects,
+        open_runs: open_runs(conn)?,
+        ended_runs: ended_runs(conn, now)?,
+        next_run_number: next_run_number(conn)?,
+        tickets: tickets(conn, now)?,
+    };
+    Ok((recovered, ids))
+}
+
+fn instance(conn: &Connection) -> rusqlite::Result<Instance> {
+    conn.query_row(sql::META, [INSTANCE], |row| {
+        let instance = row.get_ref(0)?.as_blob().ok().and_then(|text| std::str::from_utf8(text).ok());
+        instance.and_then(Instance::parse).ok_or_else(|| read::damaged(0, Type::Blob, "no instance"))
+    })
+}
+
+fn projects(conn: &Connection) -> rusqlite::Result<(Vec<RecoveredProject>, Vec<i64>)> {
+    let (mut projects, mut ids) = (Vec::new(), Vec::new());
+    read::each_row(conn, sql::ALL_PROJECTS, params![], |row| {
+        projects.push(RecoveredProject {
+            project: read::id(row, 0, ProjectId::parse)?,
+            newest: nat(row.get(1)?),
+            last_activity: read::timestamp(row, 2)?,
+        });
+        ids.push(row.get(3)?);
+        Ok(Flow::More)
+    })?;
+    Ok((projects, ids))
+}
+
+fn open_runs(conn: &Connection) -> rusqlite::Result<Vec<OpenRun>> {
+    let mut runs = Vec::new();
+    read::each_row(conn, sql::OPEN_RUNS, params![], |row| {
+        let number = read::run_number(row, 0)?;
+        let kept = read::run(conn, number)?.ok_or_else(|| read::damaged(0, Type::Integer, "a run without a plan"))?;
+        runs.push(OpenRun { number, project: read::id(row, 1, ProjectId::parse)?, row: kept, cancelled: row.get(2)? });
+        Ok(Flow::More)
+    })?;
+    Ok(runs)
+}
+
+fn ended_runs(conn: &Connection, now: Timestamp) -> rusqlite::Result<Vec<EndedRun>> {
+    let since = now.as_millis().saturating_sub(Recovered::ENDED_RUNS_MS);
+    let mut runs = Vec::new();
+    read::each_row(conn, sql::ENDED_SINCE, params![int(since)], |row| {
+        let (number, ended_at) = (read::run_number(row, 0)?, read::timestamp(row, 2)?);
+        runs.push(EndedRun { number, project: read::id(row, 1, ProjectId::parse)?, ended_at });
+        Ok(Flow::More)
+    })?;
+    Ok(runs)
+}
+
+fn next_run_number(conn: &Connection) -> rusqlite::Result<NonZeroU64> {
+    let last: i64 = conn.query_row(sql::LAST_RUN_NUMBER, [], |row| row.get(0))?;
+    Ok(NonZeroU64::MIN.saturating_add(nat(last)))
+}
+
+fn tickets(conn: &Connection, now: Timestamp) -> rusqlite::Result<Vec<TicketNote>> {
+    let mut notes = Vec::new();
+    let values = params![int(now.as_millis()), TICKET_NOTES_MAX as i64];
+    read::each_row(conn, sql::TICKETS, values, |row| {
+        let note = row.get_ref(0)?.as_blob().ok().and_then(|json| serde_json::from_slice(json).ok());
+        notes.push(note.ok_or_else(|| read::damaged(0, Type::Blob, "no note about a ticket"))?);
+        Ok(Flow::More)
+    })?;
+    notes.reverse();
+    Ok(notes)
+}

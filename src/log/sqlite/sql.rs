@@ -1,0 +1,273 @@
+//! The tables, and every statement over them. Nothing else in the program knows SQL.
+//!
+//! What is large stands in tables of its own (`documents`, `states`, `pieces`), so that what changes often is small:
+//! SQLite writes a row anew as a whole. Indexes that only some rows need are partial.
+
+/// Of the tables as they are here. A file with a larger one was written by a later program.
+pub(super) const SCHEMA_VERSION: i64 = 1;
+
+/// Marks the file as ours: "step" in ASCII.
+pub(super) const APPLICATION_ID: i64 = 0x7374_6570;
+
+/// Makes the tables.
+///
+/// - `projects`: `floor` is the `seq` from which on the history is whole, `floor_at` when that message was kept; null
+///   where there is none. `newest` never goes back, whatever becomes of the messages.
+/// - `messages`: below the floor only those that outlast it. `place` as [`place_code`](super::read::place_code).
+/// - `runs`: numbered without ever using a number again, which is what AUTOINCREMENT adds. `bytes` is what its document,
+///   answer and state weigh.
+/// - `outputs`: the newest attempt of a step; one without a run was let go, and its pieces go little by little.
+/// - `pieces`: `stream` as [`stream_code`](super::read::stream_code).
+/// - `totals`: its one row is what all messages weigh that are not below the floor, and what goes with runs.
+pub(super) const SCHEMA: &str = "
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE projects (
+        id INTEGER PRIMARY KEY,
+        newest INTEGER NOT NULL,
+        floor INTEGER NOT NULL,
+        floor_at INTEGER,
+        last_activity INTEGER NOT NULL,
+        ended_runs INTEGER NOT NULL,
+        name TEXT NOT NULL UNIQUE
+    );
+    CREATE INDEX projects_by_age ON projects (floor_at) WHERE floor_at IS NOT NULL;
+    CREATE TABLE messages (
+        project INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        run INTEGER,
+        place INTEGER NOT NULL,
+        json BLOB NOT NULL,
+        PRIMARY KEY (project, seq)
+    ) WITHOUT ROWID;
+    CREATE INDEX messages_of_run ON messages (run, seq) WHERE run IS NOT NULL;
+    CREATE TABLE runs (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        project INTEGER NOT NULL,
+        run_id TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        ended_at INTEGER,
+        last_seq INTEGER,
+        cancelled INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        fingerprint BLOB NOT NULL,
+        idempotency_key TEXT
+    );
+    CREATE UNIQUE INDEX runs_by_id ON runs (project, run_id);
+    CREATE INDEX runs_of_project ON runs (project);
+    CREATE INDEX runs_by_key ON runs (project, idempotency_key) WHERE idempotency_key IS NOT NULL;
+    CREATE INDEX runs_by_end ON runs (ended_at) WHERE ended_at IS NOT NULL;
+    CREATE TABLE documents (run INTEGER PRIMARY KEY, document BLOB NOT NULL, answer BLOB NOT NULL);
+    CREATE TABLE states (run INTEGER PRIMARY KEY, state BLOB NOT NULL);
+    CREATE TABLE outputs (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        run INTEGER,
+        step TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        bytes INTEGER NOT NULL
+    );
+    CREATE UNIQUE INDEX outputs_of_run ON outputs (run, step) WHERE run IS NOT NULL;
+    CREATE INDEX outputs_let_go ON outputs (id) WHERE run IS NULL;
+    CREATE TABLE pieces (
+        id INTEGER PRIMARY KEY,
+        output INTEGER NOT NULL,
+        stream INTEGER NOT NULL,
+        bytes BLOB NOT NULL
+    );
+    CREATE INDEX pieces_of_output ON pieces (output, stream);
+    CREATE TABLE tickets (id INTEGER PRIMARY KEY, until INTEGER NOT NULL, note BLOB NOT NULL);
+    CREATE INDEX tickets_by_end ON tickets (until);
+    CREATE TABLE totals (message_bytes INTEGER NOT NULL, run_bytes INTEGER NOT NULL);
+    INSERT INTO totals VALUES (0, 0);
+";
+
+// The store as a whole.
+
+/// Parameters: key, value.
+pub(super) const PUT_META: &str = "INSERT INTO meta VALUES (?1, ?2)";
+pub(super) const META: &str = "SELECT value FROM meta WHERE key = ?1";
+pub(super) const TABLES: &str = "SELECT count(*) FROM sqlite_master";
+/// Row: bytes of messages, bytes of runs.
+pub(super) const TOTALS: &str = "SELECT message_bytes, run_bytes FROM totals";
+/// Parameters: more bytes of messages, more bytes of runs.
+pub(super) const ADD_TO_TOTALS: &str =
+    "UPDATE totals SET message_bytes = message_bytes + ?1, run_bytes = run_bytes + ?2";
+pub(super) const PAGES: &str = "PRAGMA page_count";
+pub(super) const FREE_PAGES: &str = "PRAGMA freelist_count";
+
+// Projects.
+
+/// Parameter: name. Row: id, is empty.
+pub(super) const PROJECT: &str = "SELECT id, floor_at IS NULL FROM projects WHERE name = ?1";
+/// Parameter: name.
+pub(super) const NEW_PROJECT: &str =
+    "INSERT INTO projects (newest, floor, last_activity, ended_runs, name) VALUES (0, 1, 0, 0, ?1)";
+/// Parameters: id, newest, when.
+pub(super) const PROJECT_GREW: &str = "UPDATE projects SET newest = ?2, last_activity = ?3 WHERE id = ?1";
+/// Parameters: id, when.
+pub(super) const PROJECT_ACTIVE: &str = "UPDATE projects SET last_activity = ?2 WHERE id = ?1";
+/// Parameters: id, floor, when that message was kept.
+pub(super) const MOVE_FLOOR: &str = "UPDATE projects SET floor = ?2, floor_at = ?3 WHERE id = ?1";
+/// Parameters: id, when. The floor is where it was: at the next message.
+pub(super) const PROJECT_FILLED: &str = "UPDATE projects SET floor_at = ?2 WHERE id = ?1";
+/// Parameters: id, more runs that have ended.
+pub(super) const COUNT_ENDED: &str = "UPDATE projects SET ended_runs = ended_runs + ?2 WHERE id = ?1";
+/// Parameter: name.
+pub(super) const FLOOR: &str = "SELECT floor FROM projects WHERE name = ?1";
+/// Row: name, newest, last activity, id.
+pub(super) const ALL_PROJECTS: &str = "SELECT name, newest, last_activity, id FROM projects ORDER BY name";
+/// Parameter: id. Row: id, newest, floor, ended runs.
+pub(super) const PROJECT_SIZE: &str = "SELECT id, newest, floor, ended_runs FROM projects WHERE id = ?1";
+/// The two projects whose oldest messages are the oldest. Row: id, newest, floor, when.
+pub(super) const OLDEST_PROJECTS: &str =
+    "SELECT id, newest, floor, floor_at FROM projects WHERE floor_at IS NOT NULL ORDER BY floor_at, id LIMIT 2";
+/// Parameter: id.
+pub(super) const PROJECT_NAME: &str = "SELECT name FROM projects WHERE id = ?1";
+
+// Messages.
+
+/// Parameters: project, seq, when, run, place, text.
+pub(super) const NEW_MESSAGE: &str = "INSERT INTO messages VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+/// Parameters: project's name, behind this. Row: seq, when, run, place, text.
+pub(super) const MESSAGES: &str = "
+    SELECT seq, at, run, place, json FROM messages
+    WHERE project = (SELECT id FROM projects WHERE name = ?1)
+        AND seq > max(?2, (SELECT floor - 1 FROM projects WHERE name = ?1))
+    ORDER BY seq";
+/// Parameters: run, behind this. Row: as before.
+pub(super) const MESSAGES_OF_RUN: &str = "
+    SELECT seq, at, run, place, json FROM messages INDEXED BY messages_of_run
+    WHERE run = ?1 AND seq > ?2 AND EXISTS (SELECT 1 FROM runs WHERE number = ?1)
+    ORDER BY seq";
+/// What is let go first. Parameters: project, from this on. Row: seq, when, bytes, outlasts the floor.
+pub(super) const WALK: &str = "
+    SELECT seq, at, length(json), place <> 0 AND EXISTS (
+        SELECT 1 FROM runs WHERE number = messages.run AND (messages.place <> 2 OR ended_at IS NULL))
+    FROM messages WHERE project = ?1 AND seq >= ?2 ORDER BY seq";
+/// Parameters: project, from this on, up to before that.
+pub(super) const SWEEP: &str = "
+    DELETE FROM messages WHERE project = ?1 AND seq >= ?2 AND seq < ?3 AND NOT (place <> 0 AND EXISTS (
+        SELECT 1 FROM runs WHERE number = messages.run AND (messages.place <> 2 OR ended_at IS NULL)))";
+/// A run's messages below the floor. Parameters: run, the floor. Row: how many, bytes.
+pub(super) const BELOW_FLOOR: &str = "
+    SELECT count(*), coalesce(sum(length(json)), 0) FROM messages INDEXED BY messages_of_run
+    WHERE run = ?1 AND seq < ?2";
+/// Parameters: as before.
+pub(super) const DROP_BELOW_FLOOR: &str = "DELETE FROM messages INDEXED BY messages_of_run WHERE run = ?1 AND seq < ?2";
+/// Those of them that are turns. Parameters and row: as before.
+pub(super) const TURNS_BELOW_FLOOR: &str = "
+    SELECT count(*), coalesce(sum(length(json)), 0) FROM messages INDEXED BY messages_of_run
+    WHERE run = ?1 AND seq < ?2 AND place = 2";
+/// Parameters: as before.
+pub(super) const DROP_TURNS_BELOW_FLOOR: &str =
+    "DELETE FROM messages INDEXED BY messages_of_run WHERE run = ?1 AND seq < ?2 AND place = 2";
+
+// Runs.
+
+/// Parameters: number, project, id, when, fingerprint, key, bytes.
+pub(super) const NEW_RUN: &str = "
+    INSERT INTO runs (number, project, run_id, created_at, fingerprint, idempotency_key, bytes, cancelled)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0)";
+/// Parameters: run, document, answer.
+pub(super) const NEW_DOCUMENT: &str = "INSERT INTO documents VALUES (?1, ?2, ?3)";
+/// Parameter: run.
+pub(super) const CANCEL_RUN: &str = "UPDATE runs SET cancelled = 1 WHERE number = ?1";
+/// Parameters: run, its last message, bytes of its state. Row: its project, that one's floor; none where it had ended.
+pub(super) const END_RUN: &str = "
+    UPDATE runs SET last_seq = ?2, bytes = bytes + ?3, ended_at = coalesce(
+        (SELECT at FROM messages WHERE project = runs.project AND seq = ?2), created_at)
+    WHERE number = ?1 AND ended_at IS NULL
+    RETURNING project, (SELECT floor FROM projects WHERE id = project)";
+/// Parameters: run, state.
+pub(super) const NEW_STATE: &str = "INSERT INTO states VALUES (?1, ?2)";
+/// Parameter: number. Row: id, when, key, fingerprint, document, answer.
+pub(super) const RUN: &str = "
+    SELECT run_id, created_at, idempotency_key, fingerprint, document, answer
+    FROM runs JOIN documents ON run = number WHERE number = ?1";
+/// Parameter: run.
+pub(super) const STATE: &str = "SELECT state FROM states WHERE run = ?1";
+/// Parameters: project's name, run's id.
+pub(super) const RUN_BY_ID: &str =
+    "SELECT number FROM runs WHERE project = (SELECT id FROM projects WHERE name = ?1) AND run_id = ?2";
+/// Parameters: project's name, key, since when.
+pub(super) const RUN_BY_KEY: &str = "
+    SELECT number FROM runs
+    WHERE project = (SELECT id FROM projects WHERE name = ?1) AND idempotency_key = ?2 AND created_at >= ?3
+    ORDER BY number DESC LIMIT 1";
+/// Parameters: project's name, before this one.
+pub(super) const RUNS: &str = "
+    SELECT number FROM runs INDEXED BY runs_of_project
+    WHERE project = (SELECT id FROM projects WHERE name = ?1) AND number < ?2
+    ORDER BY number DESC";
+/// Row: number, project's name, cancelled.
+pub(super) const OPEN_RUNS: &str = "
+    SELECT number, name, cancelled FROM runs JOIN projects ON id = project
+    WHERE ended_at IS NULL ORDER BY number";
+/// Parameter: since when. Row: number, project's name, when.
+pub(super) const ENDED_SINCE: &str = "
+    SELECT number, name, ended_at FROM runs INDEXED BY runs_by_end JOIN projects ON id = project
+    WHERE ended_at >= ?1 ORDER BY ended_at, number";
+/// The largest number that a run ever had.
+pub(super) const LAST_RUN_NUMBER: &str = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'runs'), 0)";
+/// Row: number, when it ended.
+pub(super) const OLDEST_ENDED: &str =
+    "SELECT number, ended_at FROM runs WHERE ended_at IS NOT NULL ORDER BY ended_at, number LIMIT 1";
+/// Parameter: project.
+pub(super) const OLDEST_ENDED_OF: &str = "
+    SELECT number FROM runs INDEXED BY runs_of_project
+    WHERE project = ?1 AND ended_at IS NOT NULL ORDER BY number LIMIT 1";
+/// Parameter: run. Row: project, bytes, the project's floor, bytes of outputs.
+pub(super) const RUN_SIZE: &str = "
+    SELECT project, bytes, (SELECT floor FROM projects WHERE id = project),
+        (SELECT coalesce(sum(bytes), 0) FROM outputs WHERE run = number)
+    FROM runs WHERE number = ?1";
+/// Each with the run as parameter; what goes with a run, in order.
+pub(super) const DROP_RUN: [&str; 4] = [
+    "UPDATE outputs SET run = NULL WHERE run = ?1",
+    "DELETE FROM documents WHERE run = ?1",
+    "DELETE FROM states WHERE run = ?1",
+    "DELETE FROM runs WHERE number = ?1",
+];
+
+// Outputs.
+
+/// Parameters: run, step. Row: id, attempt, bytes.
+pub(super) const OUTPUT: &str = "SELECT id, attempt, bytes FROM outputs WHERE run = ?1 AND step = ?2";
+/// Nothing where there is no such run. Parameters: run, step, attempt.
+pub(super) const NEW_OUTPUT: &str = "
+    INSERT INTO outputs (run, step, attempt, bytes)
+    SELECT ?1, ?2, ?3, 0 WHERE EXISTS (SELECT 1 FROM runs WHERE number = ?1)";
+/// Parameter: id.
+pub(super) const LET_OUTPUT_GO: &str = "UPDATE outputs SET run = NULL WHERE id = ?1";
+/// Parameters: id, more bytes.
+pub(super) const OUTPUT_GREW: &str = "UPDATE outputs SET bytes = bytes + ?2 WHERE id = ?1";
+/// Parameters: output, stream, bytes.
+pub(super) const NEW_PIECE: &str = "INSERT INTO pieces (output, stream, bytes) VALUES (?1, ?2, ?3)";
+/// Parameter: output. Row: stream, bytes.
+pub(super) const PIECES: &str = "SELECT stream, bytes FROM pieces WHERE output = ?1 ORDER BY stream, id";
+/// Parameters: output, stream.
+pub(super) const PIECES_BYTES: &str =
+    "SELECT coalesce(sum(length(bytes)), 0) FROM pieces WHERE output = ?1 AND stream = ?2";
+/// Parameters: output, stream.
+pub(super) const DROP_PIECES: &str = "DELETE FROM pieces WHERE output = ?1 AND stream = ?2";
+/// An output that was let go.
+pub(super) const LET_GO: &str = "SELECT id FROM outputs WHERE run IS NULL LIMIT 1";
+/// Parameters: output, how many.
+pub(super) const DROP_SOME_PIECES: &str =
+    "DELETE FROM pieces WHERE id IN (SELECT id FROM pieces WHERE output = ?1 LIMIT ?2)";
+/// Parameter: id.
+pub(super) const DROP_OUTPUT: &str = "DELETE FROM outputs WHERE id = ?1";
+
+// Tickets.
+
+/// Parameters: until when, note.
+pub(super) const NEW_TICKET: &str = "INSERT INTO tickets (until, note) VALUES (?1, ?2)";
+/// The newest ones, newest first. Parameters: until later than this, how many.
+pub(super) const TICKETS: &str = "SELECT note FROM tickets WHERE until > ?1 ORDER BY id DESC LIMIT ?2";
+/// Parameters: the end of those that go, how many.
+pub(super) const DROP_TICKETS: &str =
+    "DELETE FROM tickets WHERE id IN (SELECT id FROM tickets WHERE until <= ?1 LIMIT ?2)";
+/// All but the newest. Parameters: how many stay, how many go.
+pub(super) const DROP_OLDEST_TICKETS: &str = "
+    DELETE FROM tickets WHERE id IN (
+        SELECT id FROM tickets WHERE id <= (SELECT max(id) FROM tickets) - ?1 ORDER BY id LIMIT ?2)";

@@ -1,0 +1,112 @@
+//! What the tests of stores have in common.
+
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::RunNumber;
+use super::store::{Flow, Place, Retention, RunRow, Store, StoredMessage, Write};
+use crate::model::{ProjectId, RunId, StepId, Timestamp};
+
+/// Lets nothing go in a test.
+pub(super) const KEEP_ALL: Retention =
+    Retention { messages: 100_000, bytes: u64::MAX, age_ms: u64::MAX, runs: 100_000 };
+
+/// The one project of most tests.
+pub(super) fn project() -> ProjectId {
+    ProjectId::parse("p").expect("an id")
+}
+
+pub(super) fn step() -> StepId {
+    StepId::parse("s").expect("an id")
+}
+
+pub(super) fn number(n: u64) -> RunNumber {
+    RunNumber(NonZeroU64::new(n).expect("not 0"))
+}
+
+pub(super) fn run_id(n: u64) -> RunId {
+    RunId::parse(&format!("run{n}")).expect("an id")
+}
+
+/// Run `n`, taken on at `n` milliseconds.
+pub(super) fn created(n: u64, document_bytes: usize) -> Write {
+    let row = RunRow {
+        run: run_id(n),
+        created_at: Timestamp::from_millis(n),
+        document: vec![b'x'; document_bytes].into(),
+        answer: Arc::default(),
+        idempotency_key: None,
+        fingerprint: [0; 32],
+    };
+    Write::RunCreated { number: number(n), project: project(), row }
+}
+
+/// A message of two bytes.
+pub(super) fn message(seq: u64, at: u64, run: Option<RunNumber>, place: Place) -> Write {
+    let json = b"{}".as_slice().into();
+    Write::Message(StoredMessage { seq, at: Timestamp::from_millis(at), run, place, json }, project())
+}
+
+/// Messages of no run, each kept at a second of its number.
+pub(super) fn messages(seqs: impl IntoIterator<Item = u64>) -> Vec<Write> {
+    seqs.into_iter().map(|seq| message(seq, seq * 1000, None, Place::Middle)).collect()
+}
+
+pub(super) fn ended(n: u64, last_seq: u64) -> Write {
+    Write::RunEnded { number: number(n), state: Arc::default(), last_seq }
+}
+
+/// The numbers of the project's runs, newest first.
+pub(super) fn listed(store: &dyn Store) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    let listed = store.runs(&project(), None, &mut |number| {
+        numbers.push(number.0.get());
+        Flow::More
+    });
+    assert_eq!(listed, Ok(()));
+    numbers
+}
+
+/// The messages behind `after`.
+pub(super) fn read(store: &dyn Store, of: &ProjectId, after: u64, run: Option<RunNumber>) -> Vec<StoredMessage> {
+    let mut messages = Vec::new();
+    let read = store.messages(of, after, run, &mut |message| {
+        messages.push(message.clone());
+        Flow::More
+    });
+    assert_eq!(read, Ok(()));
+    messages
+}
+
+pub(super) fn seqs(store: &dyn Store) -> Vec<u64> {
+    read(store, &project(), 0, None).iter().map(|message| message.seq).collect()
+}
+
+pub(super) fn seqs_of_run(store: &dyn Store, n: u64) -> Vec<u64> {
+    read(store, &project(), 0, Some(number(n))).iter().map(|message| message.seq).collect()
+}
+
+/// A directory of a test's own, removed with it.
+pub(super) struct TempDir(PathBuf);
+
+impl TempDir {
+    pub(super) fn new() -> Self {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let name = format!("stepcast-store-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).expect("a new directory");
+        Self(path)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
