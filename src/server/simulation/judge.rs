@@ -167,7 +167,8 @@ impl World {
             // The answer holds outputs whole, where the messages have them cut.
             if expected["steps"][at]["truncated"] == true {
                 let blank = |view: &mut Value| view["steps"][at] = Value::Null;
-                (blank(&mut shown), blank(&mut expected));
+                blank(&mut shown);
+                blank(&mut expected);
             }
         }
         assert_eq!(shown, expected);
