@@ -316,6 +316,8 @@ impl<S: Socket> Server<S> {
                     self.metrics.count_response(problem.status);
                     self.refresh_date(now);
                     let Some(connection) = self.connections.get_mut(index) else { return };
+                    // What it was too slow for no longer counts, and would keep the connection from being closed.
+                    connection.deadline = None;
                     connection.reject(&problem, &self.date.1);
                     break;
                 }
