@@ -176,7 +176,7 @@ impl<S: Socket> Connection<S> {
         self.answer(&Response::from(problem), framing, date);
         self.input = Vec::new();
         // The rest of the request is not waited for: what runs from now on is the time to take the answer.
-        self.deadline = None;
+        self.end_wait();
     }
 
     /// Queues bytes that are framed already.
