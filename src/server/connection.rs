@@ -191,7 +191,7 @@ impl<S: Socket> Connection<S> {
         self.answer(&Response::from(problem), framing, date);
         (self.input, self.input_start) = (Vec::new(), 0);
         // The rest of the request is not waited for: what runs from now on is the time to take the answer.
-        self.deadline = None;
+        self.end_wait();
     }
 
     /// Queues bytes that are framed already.

@@ -41,18 +41,19 @@ impl World {
             22..38 => self.on_some(Self::send_some),
             38..45 => self.on_some(Self::take_some),
             45..47 => self.on_some(Self::leave),
-            47..70 => drop(self.turn_some()),
-            70..80 => {
+            47..69 => drop(self.turn_some()),
+            69..79 => {
                 let n = 1 + self.rng.below(3);
                 self.log(n);
             }
-            80..83 => self.intake(),
-            83..88 => self.execute(),
-            88..93 => self.shop.finish(&mut self.rng),
-            93 => self.shop.speak(&mut self.rng),
-            94..98 => self.pass_a_little(),
-            98 => self.jump(),
-            _ => self.settle(),
+            79..82 => self.intake(),
+            82..87 => self.execute(),
+            87..92 => self.shop.finish(&mut self.rng),
+            92 => self.shop.speak(&mut self.rng),
+            93..97 => self.pass_a_little(),
+            97 if self.rng.one_in(2) => self.jump(),
+            97 => self.settle(),
+            _ => self.burst(),
         }
     }
 
@@ -109,6 +110,19 @@ impl World {
             _ => usize::MAX,
         };
         self.clients[index].send(n);
+    }
+
+    /// More at once than slow readers take, and than the backlog holds.
+    fn burst(&mut self) {
+        let index = self.connect(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)), usize::MAX / 2);
+        for _ in 0..1 + self.rng.below(40) {
+            self.ask_publish(index);
+        }
+        self.clients[index].send(usize::MAX);
+        for _ in 0..3 {
+            self.turn_some();
+            self.log(1);
+        }
     }
 
     fn take_some(&mut self, index: usize) {

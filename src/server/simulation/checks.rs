@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::answer::Head;
 use super::client::{Asked, Mode, What};
 use super::follower::{Circumstances, Follower};
-use super::laws::{BACKLOG_BYTES, HEADER, HEARTBEAT, IDLE, RETRY_MS, STALL};
+use super::laws::{BACKLOG_BYTES, HEADER, HEARTBEAT, IDLE, RETRY_MS, RUNS_KEPT, STALL};
 use super::sse::{Block, next_block};
 use super::world::World;
 
@@ -190,7 +190,7 @@ impl World {
                 // Where the reader is behind, there is no room to say why.
                 let has_ended = self.tokens.expires_at(client.stream_of).is_some_and(|end| end <= self.now.wall);
                 let may_lose = may_lose || (wire_is_blocked && (has_ended || self.is_ending));
-                let may_lose_run = follower.wanted.run.is_some() && self.laws.runs_max < 1000;
+                let may_lose_run = follower.wanted.run.is_some() && self.laws.runs_max < RUNS_KEPT;
                 let is_chatty = client.chatter >= CHATTER_MAX;
                 let is_in_order = (follower.is_over() && !is_half_read) || may_lose || may_lose_run || is_chatty;
                 assert!(
@@ -217,7 +217,7 @@ impl World {
         let mut streams = vec![0; self.tokens.all.len()];
         for client in self.clients.iter().filter(|client| client.is_alive()) {
             if let (Mode::Stream(follower), Some(who)) = (&client.mode, client.stream_of)
-                && !follower.is_over()
+                && follower.is_live()
             {
                 streams[who] += 1;
             }
@@ -230,7 +230,7 @@ impl World {
         let now = self.now.mono;
         for (index, client) in self.clients.iter().enumerate().filter(|(_, client)| client.is_alive()) {
             let wire = client.wire.borrow();
-            let is_stream = matches!(&client.mode, Mode::Stream(follower) if !follower.is_over());
+            let is_stream = matches!(&client.mode, Mode::Stream(follower) if follower.is_live());
             let stall = STALL + if is_stream { STREAM_SWEEP } else { SWEEP };
             let is_stalled = wire.blocked_since.is_some_and(|since| now > since + stall);
             assert!(!is_stalled, "client {index} stalls since {:?} {wire:?} {is_stream}", wire.blocked_since);

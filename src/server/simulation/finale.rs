@@ -112,6 +112,9 @@ impl World {
         self.settle();
         self.settle();
         let gauges = self.server.gauges();
+        if gauges.stream_stats.pages > 0 {
+            self.meet("page");
+        }
         let held = (gauges.connections, gauges.streams, gauges.projects_watched, gauges.backlog_bytes);
         assert_eq!(held, (0, 0, 0, 0), "connections, streams, backlogs and their bytes");
         assert_eq!(self.server.counted(), (0, 0), "addresses and tokens that are counted");

@@ -96,6 +96,11 @@ impl Follower {
         matches!(self.stage, Stage::RunOver | Stage::Closed)
     }
 
+    /// Has it been told that it is one?
+    pub(super) fn is_live(&self) -> bool {
+        self.stage == Stage::Live
+    }
+
     /// One block more.
     pub(super) fn take(&mut self, block: &Block<'_>, model: &Model, at: &Circumstances) {
         assert!(!self.is_over(), "{block:?} after the end of {self:?}");
@@ -129,7 +134,7 @@ impl Follower {
         (self.stage, self.position) = (Stage::Live, said.seq);
         let newest = model.newest(&self.wanted.project);
         assert_eq!(id, model.id(&self.wanted.project, said.seq));
-        assert!(!self.wanted.has_seen_the_end, "it has seen the end of its run: 204, not {said:?}");
+        assert!(!self.wanted.has_seen_the_end, "it has seen the end of its run: 204, not {said:?} for {:?}", self.wanted);
         assert!(said.seq <= newest, "{said:?}");
         let resume = said.word("resume");
         self.words.push(format!("connected {resume}"));

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::answer::Head;
 use super::client::{Asked, TicketUse, What};
+use super::laws::RUNS_KEPT;
 use super::tokens::Ticket;
 use super::world::World;
 use crate::model::{ProjectId, RunId};
@@ -95,7 +96,7 @@ impl World {
         let is_old = self.now.wall >= held.issued_at.plus_millis(15_000);
         let has_ended = self.tokens.expires_at(asked.who).is_some_and(|end| end <= self.now.wall);
         if status == 403 {
-            let may_fail = held.uses > 1 || is_old || has_ended || !asked.may;
+            let may_fail = held.uses > u32::from(!asked.is_head) || is_old || has_ended || !asked.may;
             assert!(may_fail, "client {index}: its ticket is good");
         } else {
             assert!(asked.may && !asked.is_late, "client {index}: {status} though its ticket is no good");
@@ -142,7 +143,7 @@ impl World {
         let is_replay = head.get("idempotent-replay") == Some("true");
         let answer: Value = serde_json::from_slice(body).expect("JSON");
         assert!(answer["runId"].is_string() && answer["planSummary"].is_object(), "{answer}");
-        let may_be_forgotten = self.laws.runs_max < 1000 || !self.laws.floor_is_known;
+        let may_be_forgotten = self.laws.runs_max < RUNS_KEPT || !self.laws.floor_is_known;
         if may_be_forgotten || key.is_empty() {
             return;
         }

@@ -20,6 +20,9 @@ pub(super) const RETRY_MS: u64 = 2000;
 pub(super) const BACKLOG_BYTES: usize = 20 * 1024;
 pub(super) const BACKLOGS_BYTES: usize = 40 * 1024;
 
+/// Ended runs that are kept where they are not let go.
+pub(super) const RUNS_KEPT: usize = 1000;
+
 /// Bytes of a body.
 pub(super) const BODY_BYTES: usize = 6 * 1024;
 
@@ -65,7 +68,7 @@ impl Laws {
             per_address: if is_crowded { 10_000 } else { 8 + rng.below(30) as u32 },
             streams_per_token: if is_crowded { 10_000 } else { 4 },
             messages_max: [12, 40, 120, 1000][rng.below(4)],
-            runs_max: if rng.one_in(4) { 2 } else { 1000 },
+            runs_max: if rng.one_in(4) { 2 } else { RUNS_KEPT },
             history_bytes: if floor_is_known { u64::MAX } else { 30_000 },
             history_age: Duration::from_secs(if floor_is_known { 1 << 30 } else { 40 }),
             floor_is_known,

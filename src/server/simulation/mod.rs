@@ -34,7 +34,7 @@ use world::World;
 const SEEDS: u64 = 64;
 
 /// What the default seeds must meet between them: a simulation that meets nothing shows nothing.
-const WORTH_MEETING: [&str; 22] = [
+const WORTH_MEETING: [&str; 23] = [
     "closing busy",
     "closing shutdown",
     "closing token_expired",
@@ -46,6 +46,7 @@ const WORTH_MEETING: [&str; 22] = [
     "intake full",
     "jump expired",
     "log full",
+    "page",
     "replay",
     "reset ahead",
     "reset expired",

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::client::{Asked, TicketUse, What};
 use super::follower::{Shown, Wanted};
-use super::laws::BODY_BYTES;
+use super::laws::{BODY_BYTES, RUNS_KEPT};
 use super::world::World;
 use crate::auth::Scope;
 use crate::model::{ProjectId, RunId};
@@ -169,7 +169,9 @@ impl World {
         let is_in_query = id.is_some() && self.rng.one_in(4);
         let newest = self.model.newest(&project);
         let end = run.as_ref().and_then(|run| self.model.run(&project, run)).and_then(|run| run.last_seq());
-        let has_seen_the_end = matches!((shown, end), (Some(Shown::Seq(seq)), Some(end)) if seq >= end);
+        // A run that is let go may be taken on anew under the same id.
+        let is_kept = self.laws.runs_max == RUNS_KEPT && self.laws.floor_is_known;
+        let has_seen_the_end = is_kept && matches!((shown, end), (Some(Shown::Seq(seq)), Some(end)) if seq >= end);
         let (snapshots, heartbeat_as_message) = (!self.rng.one_in(4), self.rng.one_in(4));
         let is_event_source = !self.rng.one_in(3);
         let mut query: Vec<String> = Vec::new();
@@ -181,7 +183,10 @@ impl World {
         let mut headers = Vec::new();
         headers.extend(is_event_source.then(|| ("Accept", "text/event-stream".to_owned())));
         headers.extend(id.filter(|_| !is_in_query).map(|id| ("Last-Event-ID", id)));
-        let shows_id = !headers.is_empty() && !is_in_query && shown.is_some_and(|shown| shown != Shown::Unknown);
+        let shows_id = headers.iter().any(|(name, id)| {
+            let signed = self.tokens.signer.read(id, &project);
+            *name == "Last-Event-ID" && signed.is_ok()
+        });
         let ask_for = project.clone();
         let wanted =
             Wanted { project, run, shown, snapshots, heartbeat_as_message, is_event_source, newest, has_seen_the_end };
