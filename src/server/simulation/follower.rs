@@ -134,7 +134,11 @@ impl Follower {
         (self.stage, self.position) = (Stage::Live, said.seq);
         let newest = model.newest(&self.wanted.project);
         assert_eq!(id, model.id(&self.wanted.project, said.seq));
-        assert!(!self.wanted.has_seen_the_end, "it has seen the end of its run: 204, not {said:?} for {:?}", self.wanted);
+        assert!(
+            !self.wanted.has_seen_the_end,
+            "it has seen the end of its run: 204, not {said:?} for {:?}",
+            self.wanted
+        );
         assert!(said.seq <= newest, "{said:?}");
         let resume = said.word("resume");
         self.words.push(format!("connected {resume}"));
