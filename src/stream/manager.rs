@@ -30,7 +30,7 @@ pub struct Settings {
     /// The most bytes that one project's backlog holds.
     pub backlog_bytes: usize,
     /// The most bytes that all backlogs hold together; beyond it each holds its equal share, but never less than
-    /// [`BACKLOG_BYTES_MIN`].
+    /// 16 KiB.
     pub backlogs_bytes: usize,
     /// How long a project that nobody watches is kept, for those who come back.
     pub linger: Duration,

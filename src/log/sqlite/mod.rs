@@ -32,7 +32,7 @@ use super::RunNumber;
 use super::store::{Flow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
 use crate::model::{ProjectId, RunId, StepId, Timestamp};
 
-/// See the [module](self).
+/// Keeps the log in a directory; see the top of this file.
 pub struct SqliteStore {
     conn: Connection,
     /// Of the file, for what goes wrong.
