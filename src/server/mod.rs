@@ -16,6 +16,8 @@ mod metrics;
 #[cfg(test)]
 mod simulation;
 mod start;
+#[cfg(test)]
+mod tests;
 
 pub use connection::{Socket, Timeouts};
 pub use core::{Outbox, Server, ServerSettings, Token};
