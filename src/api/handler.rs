@@ -52,7 +52,7 @@ pub struct ApiSettings {
     pub serves_metrics: bool,
 }
 
-/// See the [module](super).
+/// The handlers of all calls.
 pub struct Api {
     pub(super) settings: ApiSettings,
     random: Random,

@@ -1,4 +1,4 @@
-//! The calls: a [`Request`] in, an [`Action`] out.
+//! The calls: a [`Request`](crate::http::Request) in, an [`Action`] out.
 //!
 //! Handlers decide, they do nothing: no socket, no thread, no clock. What a call needs from elsewhere is named in its
 //! action, and the answer to it comes back through [`Render`].

@@ -73,7 +73,7 @@ fn start(mut config: Config, has_address: bool) -> Result<crate::server::Running
 fn show(mut events: RunEvents, handle: &Handle, project: &ProjectId) -> Result<(), CommandError> {
     let plan: Value = serde_json::from_str(PLAN).map_err(|error| CommandError::new(format!("demo.json: {error}")))?;
     let (sender, waiting) = mpsc::sync_channel(0);
-    let feeder = thread::spawn(move || events.by_ref().try_for_each(|event| sender.send(event)));
+    let feeder = thread::spawn(move || events.by_ref().all(|event| sender.send(event).is_ok()));
     loop {
         if handle.submit(project, &plan).is_err() {
             break;

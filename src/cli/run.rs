@@ -97,7 +97,7 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], CommandError> {
 
 /// How a run is shown.
 enum View {
-    Progress(Progress),
+    Progress(Box<Progress>),
     /// The messages themselves, one a line.
     Json {
         seq: u64,
@@ -107,7 +107,7 @@ enum View {
 
 impl View {
     fn new(json: bool) -> Self {
-        if json { Self::Json { seq: 0, written: Ok(()) } } else { Self::Progress(Progress::stdout()) }
+        if json { Self::Json { seq: 0, written: Ok(()) } } else { Self::Progress(Box::new(Progress::stdout())) }
     }
 
     fn log_output(&self) -> Box<dyn Write + Send> {

@@ -31,7 +31,7 @@ pub struct Limits {
     pub recent_ms: u64,
 }
 
-/// See the [module](self).
+/// Numbers, keeps and folds; see the top of this file.
 pub struct Journal {
     pub(super) store: Box<dyn Store>,
     pub(super) signer: IdSigner,
@@ -174,6 +174,7 @@ impl Journal {
             }
             Command::Read { query, reply } => batch.reads.push(Later::Read(query, reply)),
             Command::Unwatch(project) => batch.reads.push(Later::Unwatch(project)),
+            Command::Close => {}
         }
         Ok(())
     }

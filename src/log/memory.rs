@@ -13,7 +13,7 @@ const KEY_AGE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// Places in the order of messages that may be stale before it is gone through.
 const STALE_PLACES_MIN: usize = 1024;
 
-/// See the [module](self).
+/// Keeps the log in memory.
 #[derive(Default)]
 pub struct MemoryStore {
     projects: Vec<Project>,

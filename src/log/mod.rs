@@ -94,6 +94,8 @@ pub enum Command {
     },
     /// Nobody watches this project any more.
     Unwatch(ProjectId),
+    /// Finish what has come, and end.
+    Close,
 }
 
 /// One message of a publisher.

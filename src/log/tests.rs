@@ -162,11 +162,13 @@ fn answers(outcome: Outcome) -> Vec<(u64, Answer)> {
 }
 
 fn frames(outcome: &Outcome) -> Vec<(&ProjectId, &Frames)> {
-    let frames = |delivery| match delivery {
-        &Delivery::Frames { ref project, ref frames } => Some((project, frames)),
-        _ => None,
-    };
-    outcome.deliveries.iter().filter_map(frames).collect()
+    let mut found = Vec::new();
+    for delivery in &outcome.deliveries {
+        if let Delivery::Frames { project, frames } = delivery {
+            found.push((project, frames));
+        }
+    }
+    found
 }
 
 /// The `seq` of each event in `bytes`.

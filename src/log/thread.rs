@@ -38,13 +38,20 @@ impl LogHandle {
         self.commands.try_send(batch).map_err(TrySendError::into_inner)
     }
 
+    /// Lets the log finish what has come, and end. Whoever sends to it afterwards gets their batch back.
+    pub fn close(&self) {
+        // Fails where it has ended already.
+        let _ = self.commands.send(vec![Command::Close]);
+    }
+
     /// Batches that wait.
     pub fn waiting(&self) -> usize {
         self.commands.len()
     }
 }
 
-/// Starts the thread. It ends once every [`LogHandle`] is gone and everything is written.
+/// Starts the thread. It ends when it is [closed](LogHandle::close), or every [`LogHandle`] is gone, and everything is
+/// written.
 ///
 /// # Errors
 /// Where no thread can be made.
@@ -71,7 +78,11 @@ fn run(
                 Err(_) => break,
             }
         }
+        let is_last = batch.iter().any(|command| matches!(command, Command::Close));
         out(journal.handle(batch, clock())?);
+        if is_last {
+            break;
+        }
     }
     Ok(())
 }

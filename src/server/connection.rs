@@ -83,7 +83,7 @@ pub(super) enum Got {
     Gone,
 }
 
-/// See the [module](self).
+/// See the top of this file.
 pub(super) struct Connection<S> {
     pub(super) socket: S,
     pub(super) generation: u32,

@@ -57,6 +57,15 @@ impl Token {
     fn stream(index: usize) -> Self {
         Self(index * 2 + 1)
     }
+
+    fn is_connection(self) -> bool {
+        self.0.is_multiple_of(2)
+    }
+
+    /// The place in its slab.
+    fn index(self) -> usize {
+        self.0 / 2
+    }
 }
 
 /// What the server wants carried out.
@@ -68,7 +77,7 @@ pub struct Outbox {
     pub intake: Vec<(u64, PlanRequest)>,
 }
 
-/// See the [module](self).
+/// Connections, streams and calls; see the top of this file.
 pub struct Server<S> {
     settings: ServerSettings,
     api: Api,
@@ -146,32 +155,32 @@ impl<S: Socket> Server<S> {
 
     /// A connection whose socket can't be watched is given up.
     pub fn abandon(&mut self, token: Token) {
-        if token.0 % 2 == 0 && self.connections.contains(token.0 / 2) {
-            self.doom(token.0 / 2);
+        if token.is_connection() && self.connections.contains(token.index()) {
+            self.doom(token.index());
         }
     }
 
     /// The socket that a token names.
     pub fn socket(&mut self, token: Token) -> Option<&mut S> {
-        match token.0 % 2 {
-            0 => self.connections.get_mut(token.0 / 2).map(|connection| &mut connection.socket),
-            _ => self.streams.socket(token.0 / 2),
+        match token.is_connection() {
+            true => self.connections.get_mut(token.index()).map(|connection| &mut connection.socket),
+            false => self.streams.socket(token.index()),
         }
     }
 
     /// A socket has something to read, or its other side has closed.
     pub fn readable(&mut self, token: Token, now: Now) {
-        match token.0 % 2 {
-            0 => self.read_connection(token.0 / 2, now),
-            _ => self.read_stream(token.0 / 2),
+        match token.is_connection() {
+            true => self.read_connection(token.index(), now),
+            false => self.read_stream(token.index()),
         }
     }
 
     /// A socket takes bytes again.
     pub fn writable(&mut self, token: Token, now: Now) {
-        match token.0 % 2 {
-            0 => self.flush_connection(token.0 / 2, now),
-            _ => self.streams.writable(token.0 / 2, now),
+        match token.is_connection() {
+            true => self.flush_connection(token.index(), now),
+            false => self.streams.writable(token.index(), now),
         }
     }
 
@@ -736,11 +745,9 @@ impl<S: Socket> Server<S> {
         }
         match connection.state {
             State::Closing if connection.is_half_closed => self.doom(index),
-            State::Closing => {
-                if connection.deadline.is_none() {
-                    connection.socket.finish();
-                    connection.deadline = Some((now.mono + LINGER, Overdue::Leave));
-                }
+            State::Closing if connection.deadline.is_none() => {
+                connection.socket.finish();
+                connection.deadline = Some((now.mono + LINGER, Overdue::Leave));
             }
             // Requests, and the deadline of the next, were put off until here; so was what has not been read.
             State::Reading if was_blocked || !could_read => self.unread.push(index),

@@ -75,7 +75,7 @@ pub(super) enum Wish {
     Stop,
 }
 
-/// See the [module](self).
+/// See the top of this file.
 pub(super) struct EventLoop<C> {
     poll: Poll,
     listeners: Vec<(TcpListener, Door)>,

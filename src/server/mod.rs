@@ -1,18 +1,21 @@
 //! The server: one thread that owns every socket.
 //!
 //! [`Server`] is the whole of it without the operating system: connections, streams, calls and what they wait for, fed
-//! with sockets, readiness, answers and `now`. [`event_loop`] is the thin shell that polls; [`intake`] checks plans off
-//! the loop; [`start`] puts the threads together.
+//! with sockets, readiness, answers and `now`. `event_loop` is the thin shell that polls, `intake` checks plans off
+//! the loop, and [`Builder`] puts the threads together.
 
 mod attach;
 mod connection;
 mod core;
+mod error;
 mod event_loop;
 mod handle;
 mod inbox;
 mod intake;
 mod limits;
+mod listen;
 mod metrics;
+mod settings;
 #[cfg(test)]
 mod simulation;
 mod start;
@@ -21,7 +24,9 @@ mod tests;
 
 pub use connection::{Socket, Timeouts};
 pub use core::{Outbox, Server, ServerSettings, Token};
+pub use error::StartError;
 pub use handle::{Handle, HandleError};
 pub use inbox::{Inbox, InboxSender};
 pub use limits::{Cidr, ConnectionLimits};
-pub use start::{Builder, RunningServer, StartError, Stopper, declare_tools};
+pub use settings::declare_tools;
+pub use start::{Builder, RunningServer, Stopper};

@@ -70,7 +70,7 @@ impl Backlog {
     }
 
     /// The bytes that its frames take.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes.len() - self.start
     }
 
@@ -99,7 +99,7 @@ impl Backlog {
 
     /// Lets the oldest frames go until at most `bytes_max` are left, but never the newest one.
     pub fn trim(&mut self, bytes_max: usize) {
-        while self.len() > bytes_max && self.marks.len() > 1 {
+        while self.bytes() > bytes_max && self.marks.len() > 1 {
             let Some(oldest) = self.marks.pop_front() else { break };
             self.first_seq += 1;
             self.start = (oldest.end - self.base) as usize;
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(backlog.behind(Cursor::after(1)), Some(&b"bbbbcccc"[..]));
         assert!(!backlog.reaches(0) && backlog.reaches(1));
         backlog.trim(0);
-        assert_eq!((backlog.len(), backlog.newest()), (4, 3));
+        assert_eq!((backlog.bytes(), backlog.newest()), (4, 3));
         backlog.append(&frames(4, &["dd"]));
         assert_eq!(backlog.behind(Cursor::after(2)), Some(&b"ccccdd"[..]));
         assert_eq!(backlog.frame_behind(3).map(|frame| frame.bytes), Some(&b"dd"[..]));
@@ -225,7 +225,7 @@ mod tests {
             backlog.append(&frames(seq, &["0123456789"]));
             backlog.trim(1000);
         }
-        assert_eq!((backlog.newest(), backlog.len()), (10_000, 1000));
+        assert_eq!((backlog.newest(), backlog.bytes()), (10_000, 1000));
         assert!(backlog.memory() < 16 * 1024, "{}", backlog.memory());
     }
 }

@@ -13,7 +13,7 @@ use slab::Slab;
 
 use super::backlog::Cursor;
 use super::project::Project;
-use super::stream::{CloseReason, NewStream, Phase, Stream, StreamKey, Tally, write_once};
+use super::subscriber::{CloseReason, NewStream, Phase, Stream, StreamKey, Tally, write_once};
 use crate::http::sse;
 use crate::log::{Frames, Page, RunNumber};
 use crate::model::{Now, ProjectId, write_message};
@@ -74,7 +74,7 @@ pub struct Stats {
     pub pages: u64,
 }
 
-/// See the [module](self).
+/// Streams and the projects that they watch; see the top of this file.
 pub struct ConnectionManager<S> {
     settings: Settings,
     streams: Slab<Stream<S>>,
@@ -446,9 +446,9 @@ impl<S: Write> ConnectionManager<S> {
         let before = stream.cursor;
         let wrote = write_once(&mut stream.socket, bytes);
         stream.cursor = match wrote {
-            super::stream::Wrote::All(_) => Cursor::after(project.backlog.newest()),
-            super::stream::Wrote::Some(n) => project.backlog.advance(before, n),
-            super::stream::Wrote::Gone => before,
+            super::subscriber::Wrote::All(_) => Cursor::after(project.backlog.newest()),
+            super::subscriber::Wrote::Some(n) => project.backlog.advance(before, n),
+            super::subscriber::Wrote::Gone => before,
         };
         self.stats.messages += stream.cursor.seq - before.seq;
         stream.note_write(wrote, now_ms, &mut self.stats.bytes);

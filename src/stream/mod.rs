@@ -8,7 +8,7 @@
 mod backlog;
 mod manager;
 mod project;
-mod stream;
+mod subscriber;
 #[cfg(test)]
 mod tests;
 
@@ -16,4 +16,4 @@ pub use backlog::{Backlog, Cursor};
 #[cfg(test)]
 pub(crate) use manager::BACKLOG_BYTES_MIN;
 pub use manager::{ConnectionManager, Effect, Settings, Stats};
-pub use stream::{CloseReason, NewStream, StreamKey, Tally};
+pub use subscriber::{CloseReason, NewStream, StreamKey, Tally};

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::manager::BACKLOG_BYTES_MIN;
-use super::stream::Stream;
+use super::subscriber::Stream;
 use super::{CloseReason, ConnectionManager, Effect, NewStream, Settings, StreamKey};
 use crate::executor::testing::Rng;
 use crate::log::{Frames, Page, RunNumber};

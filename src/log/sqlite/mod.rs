@@ -75,7 +75,9 @@ impl SqliteStore {
         }
         let emptied = trimmer.finish();
         transaction.commit()?;
-        emptied.iter().for_each(|name| drop(self.known.remove(name.as_str())));
+        for name in &emptied {
+            self.known.remove(name.as_str());
+        }
         self.grown = still_too_large;
         self.written = Slice::default();
         if tickets_are_due {

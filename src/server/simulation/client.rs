@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::follower::{Follower, Wanted};
 use super::socket::Wire;
@@ -35,6 +36,8 @@ pub(super) struct Client {
     pub(super) mode: Mode,
     /// Whose stream it is: an index into the world's tokens.
     pub(super) stream_of: Option<usize>,
+    /// Since when it has a stream.
+    pub(super) watches_since: Duration,
     /// It was looked at after the server let go of it.
     pub(super) is_buried: bool,
     /// Reads that what it sends on its stream may take.
@@ -127,6 +130,7 @@ impl Client {
             unread: Vec::new(),
             mode: Mode::Answers,
             stream_of: None,
+            watches_since: Duration::ZERO,
             is_buried: false,
             chatter: 0,
         }

@@ -1,0 +1,147 @@
+//! From the [`Config`] to what each part goes by.
+
+use std::time::Duration;
+
+use super::connection::Timeouts;
+use super::core::ServerSettings;
+use super::error::{StartError, failed, random_bits};
+use super::limits::ConnectionLimits;
+use crate::auth::{JwtKey, Verifier};
+use crate::config::{AuthMode, Config, JwtAlgorithm};
+use crate::executor::tool::{Registry, ToolSettings};
+use crate::http;
+use crate::log::{self, Retention};
+use crate::stream;
+
+/// Connections beyond the limit that are taken in to be told so.
+const RESERVE_CONNECTIONS: usize = 64;
+
+/// Descriptors that are none of the clients': files, pipes of commands, outgoing connections.
+const OTHER_DESCRIPTORS: u64 = 256;
+
+/// Bytes that all backlogs together hold at most.
+const BACKLOGS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How long the messages of a project that nobody watches any more are held encoded, for those who come back.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// Projects that may be written to.
+const PROJECTS_MAX: usize = 100_000;
+
+/// How long an `Idempotency-Key` is remembered.
+const IDEMPOTENCY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long the newest ended run is shown to those who come.
+const RECENT: Duration = Duration::from_secs(60);
+
+/// Adds the tools that `config` declares.
+///
+/// # Errors
+/// What of a declaration is no good.
+pub fn declare_tools(config: &Config, registry: &mut Registry) -> Result<(), StartError> {
+    for declaration in &config.tools {
+        let settings = ToolSettings { output_bytes: size(config.limits.step_output_bytes), ..ToolSettings::default() };
+        registry.declare_with(declaration.clone(), settings).map_err(StartError)?;
+    }
+    Ok(())
+}
+
+/// Checks tokens, where any are asked for.
+pub(super) fn verifier(config: &Config) -> Result<Option<Verifier>, StartError> {
+    if config.auth.mode == AuthMode::None {
+        return Ok(None);
+    }
+    let public_key = || {
+        let path = config.auth.jwt_public_key.as_ref();
+        let path = path.ok_or_else(|| StartError("auth.jwt_public_key is missing".into()))?;
+        std::fs::read_to_string(path).map_err(|error| failed(&format!("read {}", path.display()), &error))
+    };
+    let key = match config.auth.jwt_algorithm {
+        JwtAlgorithm::Hs256 => {
+            let secret = config.auth.jwt_secret.as_ref();
+            let secret = secret.ok_or_else(|| StartError("auth.jwt_secret is missing".into()))?;
+            JwtKey::Hs256 { secret: secret.expose().as_bytes().to_vec() }
+        }
+        JwtAlgorithm::Rs256 => JwtKey::Rs256 { public_key: public_key()? },
+        JwtAlgorithm::Es256 => JwtKey::Es256 { public_key: public_key()? },
+        JwtAlgorithm::EdDsa => JwtKey::EdDsa { public_key: public_key()? },
+    };
+    Verifier::new(&key, config.auth.leeway).map(Some).map_err(|error| StartError(error.to_string()))
+}
+
+/// What the server's own keys are derived from: the secret that a restart knows again, or else random bits.
+pub(super) fn master_key(config: &Config) -> Result<Vec<u8>, StartError> {
+    match (&config.auth.jwt_secret, config.auth.mode) {
+        (Some(secret), AuthMode::Jwt) => Ok(secret.expose().as_bytes().to_vec()),
+        _ => Ok(random_bits::<32>()?.to_vec()),
+    }
+}
+
+/// How the loop keeps connections and streams, where the process may have `descriptors`.
+pub(super) fn server_settings(config: &Config, descriptors: u64) -> ServerSettings {
+    let limits = &config.limits;
+    let spared = OTHER_DESCRIPTORS + RESERVE_CONNECTIONS as u64 + 4 * config.executor.workers as u64;
+    let connections = limits.connections.map_or(descriptors.saturating_sub(spared).max(64), u64::from);
+    if connections + RESERVE_CONNECTIONS as u64 >= descriptors {
+        ::log::warn!("limits.connections is {connections}, but this process may only have {descriptors} descriptors");
+    }
+    ServerSettings {
+        streams: stream::Settings {
+            heartbeat: config.sse.heartbeat,
+            stall_timeout: config.sse.stall_timeout,
+            retry_ms: u64::try_from(config.sse.retry.as_millis()).unwrap_or(u64::MAX),
+            backlog_bytes: size(config.sse.queue_bytes),
+            backlogs_bytes: BACKLOGS_BYTES_MAX,
+            linger: LINGER,
+        },
+        http: http::Limits {
+            head_bytes: size(limits.header_bytes),
+            target_bytes: size(limits.target_bytes),
+            body_bytes: size(limits.body_bytes),
+        },
+        timeouts: Timeouts {
+            header: limits.header_timeout,
+            body: limits.body_timeout,
+            idle: limits.idle_timeout,
+            output: config.sse.stall_timeout,
+        },
+        limits: ConnectionLimits {
+            connections: usize::try_from(connections).unwrap_or(usize::MAX),
+            reserve: RESERVE_CONNECTIONS,
+            per_address: limits.connections_per_address,
+            trusted_proxies: limits.trusted_proxies.clone(),
+            streams_per_token: limits.streams_per_token,
+            publish_rate: limits.publish_rate,
+        },
+    }
+}
+
+/// How much the log keeps.
+pub(super) fn journal_limits(config: &Config) -> log::Limits {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    log::Limits {
+        retention: Retention {
+            messages: config.history.messages,
+            bytes: config.history.bytes,
+            age_ms: millis(config.history.age),
+            runs: config.history.runs,
+        },
+        open_runs: config.limits.active_runs + config.limits.queued_runs,
+        projects: PROJECTS_MAX,
+        idempotency_ms: millis(IDEMPOTENCY),
+        recent_ms: millis(RECENT),
+    }
+}
+
+/// Raises the process's descriptor limit as far as it goes; what it is then.
+pub(super) fn descriptors() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let limit = if setrlimit(Resource::Nofile, raised).is_ok() { raised } else { limit };
+    limit.current.unwrap_or(u64::MAX)
+}
+
+pub(super) fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
