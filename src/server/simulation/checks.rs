@@ -175,7 +175,11 @@ impl World {
                 // It has a stream that it does not know of yet, and talks on.
                 let is_watch = |asked: &Asked| matches!(asked.what, What::Stream { .. }) && asked.end < client.sent;
                 let is_chatty = client.asked.iter().any(is_watch);
-                assert!(is_chatty || (is_idle && !is_owed && !is_half_read), "client {index} is dropped: owed {is_owed}, half read {is_half_read}, {:?}", client.wire);
+                assert!(
+                    is_chatty || (is_idle && !is_owed && !is_half_read),
+                    "client {index} is dropped: owed {is_owed}, half read {is_half_read}, {:?}",
+                    client.wire
+                );
                 self.meet("idle");
             }
             Mode::Stream(follower) => {
@@ -189,7 +193,12 @@ impl World {
                 let may_lose_run = follower.wanted.run.is_some() && self.laws.runs_max < 1000;
                 let is_chatty = client.chatter >= CHATTER_MAX;
                 let is_in_order = (follower.is_over() && !is_half_read) || may_lose || may_lose_run || is_chatty;
-                assert!(is_in_order, "client {index}: its stream is dropped: {follower:?} {:?} {:?}", client.wire, self.server.gauges());
+                assert!(
+                    is_in_order,
+                    "client {index}: its stream is dropped: {follower:?} {:?} {:?}",
+                    client.wire,
+                    self.server.gauges()
+                );
             }
         }
     }
