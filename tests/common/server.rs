@@ -1,0 +1,246 @@
+//! The program as a process: a server that ends with the test, or a command that runs to its end.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::client::{Request, Response};
+use super::stream::{Event, Sse};
+use super::{DEADLINE, token, wait_for};
+
+/// The log line that says where the server listens.
+const LISTENING: &str = "listening on http://";
+
+/// A file that goes with the test.
+pub struct TempFile(PathBuf);
+
+impl TempFile {
+    /// A file of this content.
+    pub fn new(suffix: &str, content: &str) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("stepcast-{}-{}{suffix}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, content).expect("the temporary directory can be written to");
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn text(&self) -> &str {
+        self.0.to_str().expect("a path of plain characters")
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The program, with no settings from the environment of whoever runs the tests.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stepcast"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("STEPCAST_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs the program to its end; status, stdout, stderr.
+pub fn run(args: &[&str], environment: &[(&str, &str)], input: &str) -> (i32, String, String) {
+    let mut command = program();
+    command.args(args).envs(environment.iter().copied());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    // Fails where the program does not read to the end, which is its right.
+    let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
+    let Output { status, stdout, stderr } = child.wait_with_output().expect("it ends");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (status.code().unwrap_or(-1), text(stdout), text(stderr))
+}
+
+/// What a server is started with.
+#[derive(Default)]
+pub struct Setup {
+    config: Option<String>,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    asks_for_tokens: bool,
+}
+
+impl Setup {
+    /// With this configuration file.
+    pub fn config(mut self, toml: &str) -> Self {
+        self.config = Some(toml.to_owned());
+        self
+    }
+
+    /// With these flags besides.
+    pub fn flags(mut self, flags: &[&str]) -> Self {
+        self.arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self
+    }
+
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With tokens signed with [`token::SECRET`], not open to everyone.
+    pub fn with_tokens(mut self) -> Self {
+        self.asks_for_tokens = true;
+        self
+    }
+
+    pub fn start(self) -> Server {
+        let file = self.config.as_deref().map(|toml| TempFile::new(".toml", toml));
+        let mut command = program();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data", "none"]).args(self.arguments);
+        if let Some(file) = &file {
+            command.arg("--config").arg(file.path());
+        }
+        if self.asks_for_tokens {
+            command.env("STEPCAST_JWT_SECRET", token::SECRET);
+        } else {
+            command.args(["--auth", "none"]);
+        }
+        command.envs(self.environment).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        let log = Log::follow(&mut child);
+        let address = log.wait_for_address();
+        Server { child, address, log, _file: file }
+    }
+}
+
+/// What the program says on stderr.
+struct Log {
+    lines: Arc<Mutex<Vec<String>>>,
+    address: mpsc::Receiver<SocketAddr>,
+}
+
+impl Log {
+    fn follow(child: &mut Child) -> Self {
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let (found, address) = mpsc::channel();
+        let kept = lines.clone();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if let Some((_, text)) = line.split_once(LISTENING) {
+                    let _ = found.send(text.trim().parse().expect("an address in the log"));
+                }
+                kept.lock().expect("nobody panics here").push(line);
+            }
+        });
+        Self { lines, address }
+    }
+
+    fn wait_for_address(&self) -> SocketAddr {
+        self.address.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("does not listen: {:?}", self.lines()))
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.lines.lock().expect("nobody panics here").clone()
+    }
+}
+
+/// A server that runs until it is dropped.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    log: Log,
+    _file: Option<TempFile>,
+}
+
+impl Server {
+    /// One that lets everyone in and keeps nothing.
+    pub fn open() -> Self {
+        Setup::default().start()
+    }
+
+    pub fn call(&self, request: Request) -> Response {
+        request.send(self.address)
+    }
+
+    pub fn get(&self, path: &str) -> Response {
+        self.call(Request::get(path))
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Response {
+        self.call(Request::post(path, body))
+    }
+
+    /// Opens a stream that must begin.
+    pub fn stream(&self, path: &str) -> Sse {
+        self.stream_of(Request::get(path))
+    }
+
+    pub fn stream_of(&self, request: Request) -> Sse {
+        let stream = Sse::open(self.address, request);
+        assert_eq!(stream.head.status, 200, "{:?}", stream.head);
+        stream
+    }
+
+    /// Submits a plan that must be good; the run's id.
+    pub fn submit(&self, project: &str, plan: &Value) -> String {
+        let answer = self.post(&format!("/api/projects/{project}/workflows"), plan);
+        assert_eq!(answer.status, 202, "{answer:?}");
+        answer.json()["runId"].as_str().expect("a run id").to_owned()
+    }
+
+    /// The messages of a run from its first to its last.
+    pub fn messages(&self, project: &str, run: &str) -> Vec<Value> {
+        let mut stream = self.stream(&format!("/api/sse/projects/{project}?runId={run}"));
+        assert_eq!(stream.next().expect("connected").kind(), "connected");
+        stream.rest().into_iter().map(|event: Event| event.message).collect()
+    }
+
+    /// Runs a plan in the project `p` to its end; all its messages.
+    pub fn carry_out(&self, plan: &Value) -> Vec<Value> {
+        let run = self.submit("p", plan);
+        self.messages("p", &run)
+    }
+
+    /// The value of a metric, by its whole name with labels.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").text();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().expect("a number")
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().try_into().expect("a process id")).expect("not 0");
+        kill_process(pid, signal).expect("it runs");
+    }
+
+    /// Waits until the process has ended; its exit status.
+    pub fn wait(&mut self) -> Option<i32> {
+        let child = &mut self.child;
+        wait_for("the end of the process", || child.try_wait().expect("a child")).code()
+    }
+
+    pub fn log(&self) -> Vec<String> {
+        self.log.lines()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Fails where it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the server's log: {:#?}", self.log.lines());
+        }
+    }
+}

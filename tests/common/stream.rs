@@ -1,0 +1,139 @@
+//! A strict reader of event streams: what the contract does not allow on the wire makes the test fail.
+
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+
+use super::client::{Connection, Request, Response};
+
+/// A message, with the fields of its block.
+#[derive(Debug, Clone)]
+pub struct Event {
+    pub id: Option<String>,
+    pub retry: Option<u64>,
+    pub message: Value,
+    /// The block as it came, without the blank line.
+    pub raw: String,
+}
+
+impl Event {
+    pub fn kind(&self) -> &str {
+        self.message["type"].as_str().expect("a type")
+    }
+
+    pub fn seq(&self) -> u64 {
+        self.message["seq"].as_u64().expect("a seq")
+    }
+
+    pub fn id(&self) -> &str {
+        self.id.as_deref().unwrap_or_else(|| panic!("an id: {self:?}"))
+    }
+}
+
+/// A block of a stream.
+#[derive(Debug, Clone)]
+pub enum Block {
+    Comment,
+    Event(Event),
+}
+
+/// A stream that is read.
+pub struct Sse {
+    pub head: Response,
+    connection: Connection,
+}
+
+impl Sse {
+    pub fn open(to: SocketAddr, request: Request) -> Self {
+        Self::over(Connection::open(to), to, request)
+    }
+
+    /// One whose socket takes little, so that what is not read soon waits at the server.
+    pub fn open_narrow(to: SocketAddr, request: Request) -> Self {
+        const RECEIVE_BUFFER_BYTES: usize = 4096;
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES).expect("a size");
+        socket.connect(&to.into()).expect("the server listens");
+        Self::over(Connection::over(TcpStream::from(socket)), to, request)
+    }
+
+    fn over(mut connection: Connection, to: SocketAddr, request: Request) -> Self {
+        connection.write(&request.header("Accept", "text/event-stream").bytes(to));
+        let head = connection.head().expect("an answer");
+        if head.status == 200 {
+            assert_eq!(head.header("Content-Type"), Some("text/event-stream"), "{head:?}");
+            assert_eq!(head.header("Cache-Control"), Some("no-cache, no-transform"), "{head:?}");
+            assert_eq!(head.header("X-Accel-Buffering"), Some("no"), "{head:?}");
+        }
+        Self { head, connection }
+    }
+
+    /// The next block; none where the stream has ended.
+    pub fn block(&mut self) -> Option<Block> {
+        let mut lines = Vec::new();
+        loop {
+            match self.connection.line()? {
+                line if line.is_empty() => break,
+                line => lines.push(line),
+            }
+        }
+        assert!(!lines.is_empty(), "a blank line between blocks");
+        Some(if lines.iter().all(|line| line.starts_with(':')) { Block::Comment } else { Block::Event(event(&lines)) })
+    }
+
+    /// The next message, comments left out; none where the stream has ended.
+    pub fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Block::Event(event) = self.block()? {
+                return Some(event);
+            }
+        }
+    }
+
+    /// Messages up to the first one that `is_it`, with it.
+    pub fn until(&mut self, mut is_it: impl FnMut(&Value) -> bool) -> Vec<Event> {
+        let mut seen = Vec::new();
+        loop {
+            let event = self.next().unwrap_or_else(|| panic!("the stream ended behind {seen:#?}"));
+            let is_found = is_it(&event.message);
+            seen.push(event);
+            if is_found {
+                return seen;
+            }
+        }
+    }
+
+    /// The next `count` messages.
+    pub fn take(&mut self, count: usize) -> Vec<Event> {
+        (0..count).map(|n| self.next().unwrap_or_else(|| panic!("only {n} of {count} messages"))).collect()
+    }
+
+    /// All messages until the stream ends.
+    pub fn rest(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.next()).collect()
+    }
+}
+
+fn event(lines: &[String]) -> Event {
+    let (mut id, mut retry, mut data) = (None, None, None);
+    for line in lines {
+        let (field, value) = line.split_once(": ").unwrap_or_else(|| panic!("a field line: {line:?}"));
+        let slot = match field {
+            "id" => &mut id,
+            "retry" => &mut retry,
+            "data" => &mut data,
+            other => panic!("no field {other:?} belongs in a block: {lines:?}"),
+        };
+        assert!(slot.replace(value.to_owned()).is_none(), "{field} twice in a block: {lines:?}");
+    }
+    let message: Value = serde_json::from_str(&data.expect("data")).expect("one line of JSON");
+    let keys: Vec<&str> = message.as_object().expect("an object").keys().map(String::as_str).collect();
+    assert_eq!(keys, ["type", "projectId", "seq", "payload"], "{message}");
+    assert!(message["payload"].is_object() && message["seq"].is_u64(), "{message}");
+    if let Some(id) = &id {
+        assert!((1..=64).contains(&id.len()), "{id}");
+        assert!(id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte)), "{id}");
+    }
+    Event { id, retry: retry.map(|ms| ms.parse().expect("milliseconds")), message, raw: lines.join("\n") }
+}

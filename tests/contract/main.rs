@@ -1,0 +1,12 @@
+//! The wire contract, promise by promise, held against the running program.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod access;
+mod calls;
+mod framing;
+mod plans;
+mod program;
+mod streams;
+mod tools;
