@@ -200,6 +200,21 @@ fn no_more_is_read_than_one_request_may_have_while_an_answer_is_awaited() {
 }
 
 #[test]
+fn what_was_left_unread_while_an_answer_was_awaited_is_read_afterwards() {
+    let mut bench = Bench::new();
+    let client = bench.connect();
+    let large =
+        post("/api/projects/p/events", &format!("{{\"type\":\"x\",\"payload\":{{}},\"{}\":0}}", "y".repeat(4000)));
+    bench.is_log_held_up = true;
+    bench.send(&client, &publish(1));
+    bench.send(&client, &large.repeat(30));
+    assert!(!client.wire.borrow().to_server.is_empty(), "there is more than is read ahead");
+    bench.is_log_held_up = false;
+    bench.turns();
+    assert_eq!(statuses(&client.take()), [202; 31]);
+}
+
+#[test]
 fn answers_that_are_not_taken_hold_up_the_requests_behind_them_and_no_more() {
     let mut bench = Bench::new();
     let client = bench.connect();
