@@ -19,6 +19,8 @@ mod settings;
 #[cfg(test)]
 mod simulation;
 mod start;
+#[cfg(test)]
+mod tests;
 
 pub use connection::{Socket, Timeouts};
 pub use core::{Outbox, Server, ServerSettings, Token};

@@ -5,12 +5,15 @@
 //! keep the loop from anything else. Nothing is freed inside a turn: a stream that ends is doomed, and
 //! [`reap`](ConnectionManager::reap) takes it out at the end.
 
+mod sweep;
+
 use std::collections::{HashMap, VecDeque};
 use std::io::Write;
 use std::time::Duration;
 
 use slab::Slab;
 
+use self::sweep::Sweep;
 use super::backlog::Cursor;
 use super::project::Project;
 use super::subscriber::{CloseReason, NewStream, Phase, Stream, StreamKey, Tally, write_once};
@@ -90,14 +93,6 @@ pub struct ConnectionManager<S> {
     stats: Stats,
     /// Fan-out times of rounds that have ended since they were last taken.
     fanouts: Vec<Duration>,
-}
-
-/// The round over all streams that looks for expired tokens, stalls and silence.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sweep {
-    /// The slab place that is next, while one is in progress.
-    next: Option<usize>,
-    due: Duration,
 }
 
 impl<S: Write> ConnectionManager<S> {
@@ -313,32 +308,6 @@ impl<S: Write> ConnectionManager<S> {
         }
     }
 
-    /// What is due by now: heartbeats, ends of tokens, stalls, projects to let go. Looks at `streams_max` streams at
-    /// most; `true` where there is more to do.
-    pub fn tick(&mut self, streams_max: usize, now: Now) -> bool {
-        if self.sweep.next.is_none() {
-            if now.mono < self.sweep.due || (self.streams.is_empty() && self.projects.is_empty()) {
-                return false;
-            }
-            self.sweep = Sweep { next: Some(0), due: now.mono + self.sweep_interval() };
-            self.let_idle_projects_go(now);
-            self.trim_backlogs();
-        }
-        let from = self.sweep.next.unwrap_or_default();
-        let to = (from + streams_max).min(self.streams.capacity());
-        for index in from..to {
-            self.look_after(index, now);
-        }
-        self.sweep.next = (to < self.streams.capacity()).then_some(to);
-        self.sweep.next.is_some()
-    }
-
-    /// When [`tick`](Self::tick) has something to do next.
-    pub fn next_deadline(&self) -> Option<Duration> {
-        let is_idle = self.streams.is_empty() && self.projects.is_empty();
-        (!is_idle).then_some(self.sweep.due)
-    }
-
     /// Takes out the streams that ended: their sockets, and what they counted towards. Whoever would miss the round in
     /// progress by that is written to here, so effects are to be taken after this.
     pub fn reap(&mut self, now: Now) -> Vec<(S, Tally, CloseReason)> {
@@ -524,88 +493,6 @@ impl<S: Write> ConnectionManager<S> {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         self.random
-    }
-
-    fn sweep_interval(&self) -> Duration {
-        const LONGEST: Duration = Duration::from_secs(1);
-        const SHORTEST: Duration = Duration::from_millis(20);
-        let beats = [self.settings.heartbeat, self.settings.stall_timeout, self.settings.linger];
-        let quarter = beats.into_iter().filter(|beat| !beat.is_zero()).min().map_or(LONGEST, |beat| beat / 4);
-        quarter.clamp(SHORTEST, LONGEST)
-    }
-
-    /// One stream's turn in the sweep.
-    fn look_after(&mut self, index: usize, now: Now) {
-        let Some(stream) = self.streams.get(index) else { return };
-        let now_ms = wrapping_ms(now.mono);
-        match stream.phase {
-            Phase::Doomed(_) => {}
-            _ if now.wall.as_secs() >= u64::from(stream.expires_at_secs) => {
-                self.close(index as u32, CloseReason::TokenExpired, now);
-            }
-            Phase::Blocked { since } => {
-                if u128::from(now_ms.wrapping_sub(since)) >= self.settings.stall_timeout.as_millis() {
-                    self.close(index as u32, CloseReason::Stalled, now);
-                }
-            }
-            Phase::Open => {
-                let silent = u128::from(now_ms.wrapping_sub(stream.wrote_at));
-                if !self.settings.heartbeat.is_zero() && silent >= self.settings.heartbeat.as_millis() {
-                    self.beat(index as u32, now);
-                }
-            }
-        }
-    }
-
-    /// Sends a heartbeat, unless something else is about to be sent.
-    fn beat(&mut self, index: u32, now: Now) {
-        let stream = &mut self.streams[index as usize];
-        let is_message = match &stream.extra {
-            Some(extra) if extra.has_pending() || extra.awaits_page => return,
-            Some(extra) => extra.heartbeat_as_message,
-            None => false,
-        };
-        if stream.cursor.sent > 0 {
-            return;
-        }
-        let mut bytes = Vec::new();
-        if is_message {
-            let project = &self.projects[stream.project as usize].id;
-            let payload = format!("{{\"timestamp\":\"{}\"}}", now.wall);
-            let mut message = Vec::new();
-            write_message(&mut message, "heartbeat", project, stream.cursor.seq, payload.as_bytes());
-            sse::write_event(&mut bytes, None, None, &message);
-        } else {
-            bytes.extend_from_slice(sse::COMMENT);
-        }
-        let extra = stream.extra();
-        extra.pending = bytes;
-        extra.pending_sent = 0;
-        self.serve(index, now);
-    }
-
-    fn let_idle_projects_go(&mut self, now: Now) {
-        let linger = self.settings.linger;
-        let is_over =
-            |project: &Project| project.idle_since.is_some_and(|since| now.mono.saturating_sub(since) >= linger);
-        let gone: Vec<usize> =
-            self.projects.iter().filter(|(_, project)| is_over(project)).map(|(index, _)| index).collect();
-        for index in gone {
-            let project = self.projects.remove(index);
-            self.dirty.retain(|&dirty| dirty as usize != index);
-            self.by_id.remove(&project.id);
-            self.effects.push(Effect::Unwatch(project.id));
-        }
-        if self.projects.is_empty() {
-            self.projects.shrink_to_fit();
-            self.by_id.shrink_to_fit();
-        }
-    }
-
-    /// Holds those to their share whose share has become smaller since they were last written to.
-    fn trim_backlogs(&mut self) {
-        let share = self.backlog_share();
-        self.projects.iter_mut().for_each(|(_, project)| project.backlog.trim(share));
     }
 
     /// Each key in a project's set is a stream of that project at that place, and the other way round. Looked at in

@@ -1,0 +1,181 @@
+//! What of everything there may be, and what is said at the limit.
+
+use super::bench::{Bench, Client, RETRY_MS, limits};
+use super::{HEALTH, publish, statuses, stream};
+use crate::api::Condition;
+use crate::server::ConnectionLimits;
+
+/// Is this the soft refusal that an `EventSource` comes back from?
+fn assert_busy(text: &str) {
+    assert_eq!(statuses(text), [200], "{text}");
+    let event = text.split("\r\n\r\n").nth(1).expect("a body");
+    let (retry, data) = event.split_once('\n').expect("two fields");
+    let retry: u64 = retry.strip_prefix("retry: ").expect("a time").parse().expect("a number");
+    assert!((RETRY_MS..2 * RETRY_MS).contains(&retry), "{retry}");
+    let closing = "{\"type\":\"stream_closing\",\"projectId\":\"p\",\"seq\":0,\"payload\":{\"reason\":\"busy\"}}";
+    assert_eq!(data, format!("data: {closing}\n\n"));
+}
+
+fn assert_refused(text: &str, status: u16, code: &str) {
+    assert_eq!(statuses(text), [status], "{text}");
+    assert!(text.contains("Retry-After: ") && text.contains(&format!("\"code\":\"{code}\"")), "{text}");
+}
+
+#[test]
+fn connections_beyond_the_limit_are_told_so_and_beyond_the_reserve_dropped() {
+    let mut bench = Bench::with(ConnectionLimits { connections: 2, reserve: 2, ..limits() }, false);
+    let [first, _second] = [bench.connect(), bench.connect()];
+    let third = bench.connect();
+    assert_refused(&bench.ask(&third, &format!("{HEALTH}{HEALTH}")), 503, "too_many_connections");
+    assert!(third.wire.borrow().is_finished);
+    let fourth = bench.connect();
+    assert_busy(&bench.ask(&fourth, &stream("p")));
+    assert!(bench.connect_from("198.51.100.1").is_none(), "there is no room even to say so");
+    bench.half_close(&first);
+    bench.half_close(&third);
+    bench.half_close(&fourth);
+    let next = bench.connect();
+    assert_eq!(statuses(&bench.ask(&next, HEALTH)), [200]);
+}
+
+#[test]
+fn an_address_has_its_own_limit_and_a_proxys_clients_have_theirs() {
+    let mut bench = Bench::with(ConnectionLimits { per_address: 1, ..limits() }, false);
+    let connect = |bench: &mut Bench, from: &str| bench.connect_from(from).expect("there is room");
+    let forwarded = |of: &str| HEALTH.replace("Host", &format!("X-Forwarded-For: {of}\r\nHost"));
+    let one = connect(&mut bench, "198.51.100.1");
+    assert_eq!(statuses(&bench.ask(&one, HEALTH)), [200]);
+    let same = connect(&mut bench, "198.51.100.1");
+    assert_refused(&bench.ask(&same, HEALTH), 503, "too_many_connections");
+    let liar = connect(&mut bench, "198.51.100.1");
+    assert_eq!(statuses(&bench.ask(&liar, &forwarded("203.0.113.5"))), [503], "what others forward is not believed");
+
+    let plain = [connect(&mut bench, "127.0.0.1"), connect(&mut bench, "127.0.0.1")];
+    for client in &plain {
+        assert_eq!(statuses(&bench.ask(client, HEALTH)), [200], "a proxy itself counts for nobody");
+    }
+    assert_eq!(statuses(&bench.ask(&plain[0], &forwarded("203.0.113.9"))), [200]);
+    assert_eq!(statuses(&bench.ask(&plain[0], &forwarded("203.0.113.9"))), [200], "one connection counts once");
+    assert_eq!(statuses(&bench.ask(&plain[1], &forwarded("198.51.100.1"))), [503]);
+    let third = connect(&mut bench, "127.0.0.1");
+    assert_eq!(statuses(&bench.ask(&third, &forwarded("203.0.113.9, 127.0.0.9"))), [503]);
+    bench.half_close(&plain[0]);
+    let fourth = connect(&mut bench, "127.0.0.1");
+    assert_eq!(statuses(&bench.ask(&fourth, &forwarded("203.0.113.9"))), [200], "whoever has left is not counted");
+}
+
+fn with_token(request: &str, token: &str) -> String {
+    request.replacen("Host", &format!("Authorization: Bearer {token}\r\nHost"), 1)
+}
+
+#[test]
+fn a_token_has_so_many_streams_and_gets_them_back() {
+    let mut bench = Bench::with(limits(), true);
+    let [token, other] = [bench.token("one"), bench.token("other")];
+    let open = |bench: &mut Bench, token: &str| {
+        let client = bench.connect();
+        bench.send(&client, &with_token(&stream("p"), token));
+        client
+    };
+    let streams: Vec<Client> = (0..2).map(|_| open(&mut bench, &token)).collect();
+    assert!(streams.iter().all(|client| client.take().contains("\"connected\"")));
+    let third = open(&mut bench, &token);
+    assert_busy(&third.take());
+    let plain = bench.connect();
+    let request = with_token(&stream("p"), &token).replace("text/event-stream", "*/*");
+    assert_refused(&bench.ask(&plain, &request), 429, "too_many_streams");
+    assert!(open(&mut bench, &other).take().contains("\"connected\""));
+    bench.half_close(&streams[0]);
+    assert!(open(&mut bench, &token).take().contains("\"connected\""));
+}
+
+#[test]
+fn a_stream_that_does_not_begin_gives_its_place_back() {
+    let mut bench = Bench::with(limits(), true);
+    let token = bench.token("one");
+    let seen_or_unknown = with_token(&stream("p?runId=nobody"), &token);
+    for _ in 0..5 {
+        let client = bench.connect();
+        assert_eq!(statuses(&bench.ask(&client, &seen_or_unknown)), [404]);
+        bench.is_log_held_up = true;
+        let left = bench.connect();
+        bench.send(&left, &with_token(&stream("p"), &token));
+        bench.half_close(&left);
+        bench.is_log_held_up = false;
+        bench.turns();
+        assert!(left.is_dropped());
+    }
+    let client = bench.connect();
+    assert!(bench.ask(&client, &with_token(&stream("p"), &token)).contains("\"connected\""));
+}
+
+#[test]
+fn a_soft_refusal_spends_no_ticket_and_gives_it_its_time_anew() {
+    let mut bench = Bench::with(limits(), true);
+    let client = bench.connect();
+    let request = "POST /api/sse/ticket HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n";
+    let answer = bench.ask(&client, &with_token(request, &bench.token("one")));
+    let ticket = answer.split("\"ticket\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a ticket");
+    let request = stream(&format!("p?ticket={ticket}"));
+    bench.server.set_condition(Condition::Overloaded);
+    for _ in 0..3 {
+        bench.wait(std::time::Duration::from_secs(10));
+        let client = bench.connect();
+        assert_busy(&bench.ask(&client, &request));
+    }
+    bench.server.set_condition(Condition::Serving);
+    let client = bench.connect();
+    assert!(bench.ask(&client, &request).contains("\"connected\""), "it is older than its 15 s by now");
+    let client = bench.connect();
+    assert_eq!(statuses(&bench.ask(&client, &request)), [403], "and spent by now");
+}
+
+#[test]
+fn a_token_may_publish_so_much_a_second() {
+    let mut bench = Bench::with(limits(), true);
+    let [token, other] = [bench.token("one"), bench.token("other")];
+    let client = bench.connect();
+    for n in 0..10 {
+        assert_eq!(statuses(&bench.ask(&client, &with_token(&publish(n), &token))), [202]);
+    }
+    assert_refused(&bench.ask(&client, &with_token(&publish(10), &token)), 429, "publish_rate");
+    assert_eq!(statuses(&bench.ask(&client, &with_token(&publish(11), &other))), [202]);
+    bench.wait(std::time::Duration::from_millis(100));
+    assert_eq!(statuses(&bench.ask(&client, &with_token(&publish(12), &token))), [202]);
+}
+
+#[test]
+fn a_server_that_drains_says_so_and_ends_its_streams() {
+    let mut bench = Bench::new();
+    let [watcher, client] = [bench.connect(), bench.connect()];
+    bench.send(&watcher, &stream("p"));
+    watcher.take();
+    bench.drain();
+    assert_refused(&bench.ask(&client, &publish(1)), 503, "draining");
+    assert_refused(&bench.ask(&client, &HEALTH.replace("healthz", "readyz")), 503, "draining");
+    assert_eq!(statuses(&bench.ask(&client, HEALTH)), [200]);
+    assert_eq!(statuses(&bench.ask(&client, &HEALTH.replace("healthz", "metrics"))), [200]);
+    let late = bench.connect();
+    assert_busy(&bench.ask(&late, &stream("p")));
+    bench.server.set_condition(Condition::Serving);
+    assert_eq!(statuses(&bench.ask(&client, &publish(1))), [503], "there is no way back");
+    bench.server.end_streams(bench.now);
+    bench.turns();
+    let told = watcher.take();
+    assert!(
+        told.starts_with("retry: ") && told.contains("{\"reason\":\"shutdown\"}") && watcher.is_dropped(),
+        "{told}"
+    );
+    assert!(!bench.server.owes_answers());
+}
+
+#[test]
+fn a_server_that_is_behind_takes_no_work_and_stays_ready() {
+    let mut bench = Bench::new();
+    let client = bench.connect();
+    bench.server.set_condition(Condition::Overloaded);
+    assert_refused(&bench.ask(&client, &publish(1)), 503, "overloaded");
+    assert_eq!(statuses(&bench.ask(&client, &HEALTH.replace("healthz", "readyz"))), [200]);
+    bench.server.set_condition(Condition::Serving);
+    assert_eq!(statuses(&bench.ask(&client, &publish(1))), [202]);
+}
