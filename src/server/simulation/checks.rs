@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::answer::Head;
 use super::client::{Asked, Mode, What};
 use super::follower::{Circumstances, Follower};
-use super::laws::{BACKLOG_BYTES, HEADER, HEARTBEAT, IDLE, RETRY_MS, RUNS_KEPT, STALL};
+use super::laws::{BACKLOG_BYTES, HEADER, HEARTBEAT, IDLE, RETRY_MS, STALL};
 use super::sse::{Block, next_block};
 use super::world::World;
 
@@ -190,7 +190,7 @@ impl World {
                 // Where the reader is behind, there is no room to say why.
                 let has_ended = self.tokens.expires_at(client.stream_of).is_some_and(|end| end <= self.now.wall);
                 let may_lose = may_lose || (wire_is_blocked && (has_ended || self.is_ending));
-                let may_lose_run = follower.wanted.run.is_some() && self.laws.runs_max < RUNS_KEPT;
+                let may_lose_run = follower.wanted.run.is_some() && !self.laws.keeps_runs();
                 let is_chatty = client.chatter >= CHATTER_MAX;
                 let is_in_order = (follower.is_over() && !is_half_read) || may_lose || may_lose_run || is_chatty;
                 assert!(

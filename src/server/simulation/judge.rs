@@ -4,7 +4,6 @@ use serde_json::Value;
 
 use super::answer::Head;
 use super::client::{Asked, TicketUse, What};
-use super::laws::RUNS_KEPT;
 use super::tokens::Ticket;
 use super::world::World;
 use crate::model::{ProjectId, RunId};
@@ -143,8 +142,7 @@ impl World {
         let is_replay = head.get("idempotent-replay") == Some("true");
         let answer: Value = serde_json::from_slice(body).expect("JSON");
         assert!(answer["runId"].is_string() && answer["planSummary"].is_object(), "{answer}");
-        let may_be_forgotten = self.laws.runs_max < RUNS_KEPT || !self.laws.floor_is_known;
-        if may_be_forgotten || key.is_empty() {
+        if !self.laws.keeps_runs() || key.is_empty() {
             return;
         }
         if is_replay {

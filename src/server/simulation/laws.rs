@@ -21,7 +21,7 @@ pub(super) const BACKLOG_BYTES: usize = 20 * 1024;
 pub(super) const BACKLOGS_BYTES: usize = 40 * 1024;
 
 /// Ended runs that are kept where they are not let go.
-pub(super) const RUNS_KEPT: usize = 1000;
+const RUNS_KEPT: usize = 1000;
 
 /// Bytes of a body.
 pub(super) const BODY_BYTES: usize = 6 * 1024;
@@ -37,6 +37,8 @@ pub(super) struct Laws {
     pub(super) streams_per_token: u32,
     /// Messages of a project that are kept.
     pub(super) messages_max: usize,
+    /// One in so many messages is large.
+    pub(super) large_in: usize,
     /// Ended runs of a project that are kept.
     pub(super) runs_max: usize,
     pub(super) history_bytes: u64,
@@ -60,6 +62,7 @@ impl Laws {
     pub(super) fn random(rng: &mut Rng) -> Self {
         let is_crowded = rng.one_in(16);
         let floor_is_known = !rng.one_in(5);
+        let messages_max = [12, 40, 120, 1000][rng.below(4)];
         let actions = if is_crowded { 150 } else { 900 };
         Self {
             is_jwt: rng.one_in(3),
@@ -67,7 +70,8 @@ impl Laws {
             reserve: 4,
             per_address: if is_crowded { 10_000 } else { 8 + rng.below(30) as u32 },
             streams_per_token: if is_crowded { 10_000 } else { 4 },
-            messages_max: [12, 40, 120, 1000][rng.below(4)],
+            messages_max,
+            large_in: if messages_max == 1000 { 1 } else { 4 },
             runs_max: if rng.one_in(4) { 2 } else { RUNS_KEPT },
             history_bytes: if floor_is_known { u64::MAX } else { 30_000 },
             history_age: Duration::from_secs(if floor_is_known { 1 << 30 } else { 40 }),
@@ -79,6 +83,11 @@ impl Laws {
             is_slow: !rng.one_in(3),
             drains_at: if rng.one_in(4) { rng.below(actions) } else { usize::MAX },
         }
+    }
+
+    /// Are ended runs never let go?
+    pub(super) fn keeps_runs(&self) -> bool {
+        self.runs_max == RUNS_KEPT && self.floor_is_known
     }
 
     pub(super) fn server(&self) -> ServerSettings {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::client::{Asked, TicketUse, What};
 use super::follower::{Shown, Wanted};
-use super::laws::{BODY_BYTES, RUNS_KEPT};
+use super::laws::BODY_BYTES;
 use super::world::World;
 use crate::auth::Scope;
 use crate::model::{ProjectId, RunId};
@@ -115,7 +115,7 @@ impl World {
             None => text += "\r\n",
             Some(body) if version == "HTTP/1.1" && self.rng.one_in(4) => {
                 text += "Transfer-Encoding: chunked\r\n\r\n";
-                for chunk in body.as_bytes().chunks(1 + self.rng.below(700)) {
+                for chunk in body.as_bytes().chunks(100 + self.rng.below(700)) {
                     text += &format!("{:x}\r\n{}\r\n", chunk.len(), str::from_utf8(chunk).expect("ASCII"));
                 }
                 text += "0\r\n\r\n";
@@ -169,9 +169,7 @@ impl World {
         let is_in_query = id.is_some() && self.rng.one_in(4);
         let newest = self.model.newest(&project);
         let end = run.as_ref().and_then(|run| self.model.run(&project, run)).and_then(|run| run.last_seq());
-        // A run that is let go may be taken on anew under the same id.
-        let is_kept = self.laws.runs_max == RUNS_KEPT && self.laws.floor_is_known;
-        let has_seen_the_end = is_kept && matches!((shown, end), (Some(Shown::Seq(seq)), Some(end)) if seq >= end);
+        let has_seen_the_end = self.laws.keeps_runs() && matches!((shown, end), (Some(Shown::Seq(seq)), Some(end)) if seq >= end);
         let (snapshots, heartbeat_as_message) = (!self.rng.one_in(4), self.rng.one_in(4));
         let is_event_source = !self.rng.one_in(3);
         let mut query: Vec<String> = Vec::new();
@@ -252,7 +250,7 @@ impl World {
         let mut events = Vec::new();
         let (mut bodies, mut room) = (Vec::new(), BODY_BYTES - 200);
         for _ in 0..count {
-            let size = if self.rng.one_in(4) { self.rng.below(3000) } else { self.rng.below(60) };
+            let size = if self.rng.one_in(self.laws.large_in) { self.rng.below(3000) } else { self.rng.below(60) };
             let payload = format!(r#"{{"n":{},"text":"{}"}}"#, self.rng.below(1_000_000), "t".repeat(size));
             if payload.len() + 60 > room {
                 break;
@@ -280,7 +278,8 @@ impl World {
             key = format!("{project} key{n}");
             body = json!({"name": "again", "steps": [{"id": "a", "tool": "echo", "inputs": {"n": n}}]});
             headers.push(("Idempotency-Key", format!("key{n}")));
-        } else if self.rng.one_in(4) {
+        } else if self.laws.keeps_runs() && self.rng.one_in(4) {
+            // One that is let go could be taken on anew under the same id, which the model does not know of.
             let n = self.rng.below(4);
             key = format!("{project} run{n}");
             body = json!({"plan": {"name": "named", "steps": [{"id": "a", "tool": "delay", "inputs": {"ms": 5}}]},
