@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, TransactionBehavior, params};
 
 use super::{SqliteStore, explain, recover, sql};
@@ -207,6 +208,9 @@ fn check_version(conn: &Connection) -> rusqlite::Result<Result<bool, Problem>> {
 fn set_up(conn: &Connection, synchronous: Synchronous) -> rusqlite::Result<String> {
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
     conn.busy_timeout(BUSY_TIMEOUT)?;
+    // One plan for each statement. Otherwise it depends on the values bound, and SQLite prepares a held statement anew
+    // whenever those are let go, which is at every use.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // Before there is a table, or never.
     conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     let mode = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
