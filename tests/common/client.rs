@@ -125,12 +125,7 @@ impl Connection {
         let has_body = !is_head && response.status >= 200 && response.status != 204;
         match response.header("Content-Length").map(|length| length.parse().expect("a length")) {
             _ if !has_body => {}
-            Some(length) => {
-                while self.read.len() < length {
-                    assert!(self.fill(), "the connection ended inside a body: {response:?}");
-                }
-                response.body = self.read.drain(..length).collect();
-            }
+            Some(length) => response.body = self.exactly(length),
             None => response.body = self.rest(),
         }
         Some(response)
@@ -162,6 +157,14 @@ impl Connection {
     pub fn rest(&mut self) -> Vec<u8> {
         while self.fill() {}
         std::mem::take(&mut self.read)
+    }
+
+    /// The next `length` bytes.
+    pub fn exactly(&mut self, length: usize) -> Vec<u8> {
+        while self.read.len() < length {
+            assert!(self.fill(), "the connection ended {length} bytes too early");
+        }
+        self.read.drain(..length).collect()
     }
 
     /// The next line, without its end; none where the connection has ended. What is left unfinished then is dropped.

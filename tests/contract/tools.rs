@@ -1,1 +1,421 @@
-//! To come.
+//! Declared tools: commands, and calls over HTTP to a server that the test plays.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use crate::common::client::{Connection, Request};
+use crate::common::server::{Server, Setup};
+use crate::common::{is_alive, wait_for};
+
+/// `sh` runs the script of its step, which is given as an argument.
+const SHELL: &str = r#"
+[tools.sh]
+kind = "command"
+argv = ["sh", "-c", "{{ inputs.script }}"]
+env = { GREETING = "hello {{ inputs.name | default('you') }}", PLAIN = "an ordinary value", API_TOKEN = "s3cr3t-word" }
+pass_env = ["STEPCAST_TEST_WORD"]
+"#;
+
+fn shell() -> Server {
+    let setup = Setup::default().config(SHELL).environment("STEPCAST_TEST_WORD", "shown");
+    setup.environment("STEPCAST_TEST_HELD_BACK", "held back").start()
+}
+
+fn script(id: &str, script: &str) -> Value {
+    json!({"id": id, "tool": "sh", "inputs": {"script": script}})
+}
+
+fn plan(steps: Value) -> Value {
+    json!({"name": "n", "onFailure": "continue", "steps": steps})
+}
+
+fn payloads<'m>(messages: &'m [Value], kind: &str, step: &str) -> Vec<&'m Value> {
+    let is_it = |message: &&Value| message["type"] == kind && message["payload"]["stepId"] == step;
+    messages.iter().filter(is_it).map(|message| &message["payload"]).collect()
+}
+
+/// How a step ended.
+fn end<'m>(messages: &'m [Value], step: &str) -> &'m Value {
+    payloads(messages, "workflow_progress", step).pop().unwrap_or_else(|| panic!("nothing of {step}"))
+}
+
+fn error(messages: &[Value], step: &str) -> String {
+    let payload = end(messages, step);
+    assert_eq!(payload["status"], "failed", "{payload}");
+    payload["error"].as_str().expect("text").to_owned()
+}
+
+fn live_output(messages: &[Value], step: &str, stream: &str) -> String {
+    let chunks = payloads(messages, "workflow_step_output", step).into_iter();
+    chunks
+        .filter(|payload| payload["stream"] == stream)
+        .map(|payload| payload["chunk"].as_str().expect("text"))
+        .collect()
+}
+
+#[test]
+fn a_commands_output_is_json_where_it_parses_or_else_text_without_its_last_newline() {
+    let table = [
+        ("text", r"printf 'hello\n\n'", json!("hello\n")),
+        ("bare", "printf hello", json!("hello")),
+        ("object", r#"echo '{"a": [1, 2]}'"#, json!({"a": [1, 2]})),
+        ("number", "echo 42", json!(42)),
+        ("nearly", r#"echo '{"a": 1} and more'"#, json!("{\"a\": 1} and more")),
+        ("empty", "true", json!("")),
+        ("umlaut", "printf 'ü€'", json!("ü€")),
+        ("quiet", "echo aside >&2; echo main", json!("main")),
+    ];
+    let steps: Vec<Value> = table.iter().map(|(id, text, _)| script(id, text)).collect();
+    let messages = shell().carry_out(&plan(json!(steps)));
+    for (id, _, output) in table {
+        assert_eq!(end(&messages, id)["output"], output, "{id}");
+    }
+}
+
+#[test]
+fn a_command_gets_its_inputs_on_stdin_and_an_environment_of_its_own() {
+    let server = shell();
+    let steps = json!([
+        {"id": "stdin", "tool": "sh", "inputs": {"script": "cat", "more": {"k": [1, "ü"]}}},
+        {"id": "env", "tool": "sh", "inputs": {"script": "env", "name": "me"}},
+    ]);
+    let run = server.submit("p", &plan(steps));
+    let messages = server.messages("p", &run);
+    assert_eq!(end(&messages, "stdin")["output"], json!({"script": "cat", "more": {"k": [1, "ü"]}}));
+    let text = end(&messages, "env")["output"].as_str().expect("text").to_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    for line in [
+        "GREETING=hello me",
+        "PLAIN=an ordinary value",
+        "API_TOKEN=***",
+        "STEPCAST_TEST_WORD=shown",
+        "STEPCAST_PROJECT_ID=p",
+        &format!("STEPCAST_RUN_ID={run}"),
+        "STEPCAST_STEP_ID=env",
+        "STEPCAST_ATTEMPT=1",
+    ] {
+        assert!(lines.contains(&line), "{line} in {text}");
+    }
+    assert!(!text.contains("held back"), "{text}");
+}
+
+#[test]
+fn arguments_are_never_shell_text() {
+    let config = "[tools.say]\nkind = \"command\"\nargv = [\"printf\", \"[%s]\", \"{{ inputs.x }}\", \"b c\", \"{{ inputs.n }}\"]\n";
+    let server = Setup::default().config(config).start();
+    let inputs = json!({"x": "; echo $HOME `id`", "n": 5});
+    let steps = json!([{"id": "a", "tool": "say", "inputs": inputs}, {"id": "b", "tool": "say", "inputs": {"x": "x"}}]);
+    let messages = server.carry_out(&plan(steps));
+    assert_eq!(end(&messages, "a")["output"], "[; echo $HOME `id`][b c][5]");
+    assert!(error(&messages, "b").contains("inputs.n"), "what is undefined is named");
+}
+
+#[test]
+fn a_command_that_fails_says_how_and_its_last_line_of_stderr() {
+    let config = format!("{SHELL}[tools.none]\nkind = \"command\"\nargv = [\"/nonexistent/program\"]\n");
+    let server = Setup::default().config(&config).start();
+    let steps = json!([
+        script("status", "echo out; echo first >&2; echo 'the last' >&2; exit 3"),
+        script("silent", "exit 4"),
+        script("signal", "kill -TERM $$"),
+        {"id": "none", "tool": "none"},
+        {"id": "again", "tool": "sh", "inputs": {"script": "test $STEPCAST_ATTEMPT = 3"},
+            "retryPolicy": {"maxRetries": 5, "initialDelay": 1}},
+    ]);
+    let messages = server.carry_out(&plan(steps));
+    let status = error(&messages, "status");
+    assert!(status.contains('3') && status.ends_with("the last"), "{status}");
+    assert!(error(&messages, "silent").contains('4'));
+    assert!(error(&messages, "signal").contains("SIGTERM"));
+    assert!(error(&messages, "none").contains("/nonexistent/program"));
+    assert_eq!(
+        (&end(&messages, "again")["status"], &end(&messages, "again")["attempt"]),
+        (&json!("completed"), &json!(3))
+    );
+}
+
+#[test]
+fn output_is_live_and_cuts_no_character() {
+    let server = shell();
+    // The command goes on only once its first output has been seen, which it is told by a file.
+    let seen = std::env::temp_dir().join(format!("stepcast-seen-{}", std::process::id()));
+    let seen = seen.to_str().expect("plain characters");
+    let text = format!(
+        "echo one; echo aside >&2; while [ ! -e {seen} ]; do sleep 0.01; done; rm {seen}; \
+         printf '\\303'; sleep 0.15; printf '\\274\\n'"
+    );
+    let run = server.submit("p", &plan(json!([script("a", &text)])));
+    let mut stream = server.stream(&format!("/api/sse/projects/p?runId={run}"));
+    let is_aside = |message: &Value| message["payload"]["stream"] == "stderr";
+    let mut messages: Vec<Value> = stream.until(is_aside).into_iter().map(|event| event.message).collect();
+    std::fs::write(seen, "").expect("the temporary directory can be written to");
+    messages.extend(stream.rest().into_iter().map(|event| event.message));
+    assert_eq!(live_output(&messages, "a", "stdout"), "one\nü\n");
+    assert_eq!(live_output(&messages, "a", "stderr"), "aside\n");
+    assert_eq!(end(&messages, "a")["output"], "one\nü");
+    for payload in payloads(&messages, "workflow_step_output", "a") {
+        assert_eq!(payload["attempt"], 1);
+        assert!(!payload["chunk"].as_str().expect("text").contains('\u{fffd}'), "{payload}");
+    }
+}
+
+#[test]
+fn a_flood_of_output_is_thinned_out_live_and_whole_where_it_is_read() {
+    const BYTES: usize = 600_000;
+    let server = shell();
+    let text = format!("yes 0123456789abcde | head -c {BYTES}; sleep 0.2; echo; echo end >&2");
+    let run = server.submit("p", &plan(json!([script("a", &text)])));
+    let messages = server.messages("p", &run);
+    let chunks = payloads(&messages, "workflow_step_output", "a");
+    let of_chunk = |payload: &&Value| payload["chunk"].as_str().expect("text").len();
+    assert!(chunks.iter().all(|payload| of_chunk(payload) <= 16 * 1024));
+    let shown: usize = chunks.iter().map(of_chunk).sum();
+    let omitted: u64 = chunks.iter().filter_map(|payload| payload["omittedBytes"].as_u64()).sum();
+    assert_eq!(shown + omitted as usize, BYTES + "\nend\n".len(), "every byte is shown or counted");
+
+    let ended = end(&messages, "a");
+    assert_eq!((&ended["truncated"], &ended["outputBytes"]), (&json!(true), &json!(BYTES)));
+    let begun = ended["output"].as_str().expect("text");
+    assert!(begun.len() <= 64 * 1024 && begun.starts_with("0123456789abcde\n0"));
+    let completed = &messages.last().expect("a message")["payload"];
+    assert_eq!(completed["truncated"], json!(["a"]));
+    let path = format!("/api/projects/p/workflows/{run}");
+    assert_eq!(server.get(&path).json()["steps"][0]["output"].as_str().expect("text").len(), BYTES);
+    assert_eq!(server.get(&format!("{path}/steps/a/output")).body.len(), BYTES);
+    let snapshot = server.stream("/api/sse/projects/p").until(|message| message["type"] == "workflow_snapshot").pop();
+    let step = &snapshot.expect("a snapshot").message["payload"]["steps"][0];
+    assert_eq!((&step["truncated"], &step["outputBytes"]), (&json!(true), &json!(BYTES)));
+}
+
+#[test]
+fn large_json_is_cut_to_a_string_in_messages_alone() {
+    let server = Setup::default().flags(&["--limits-output-bytes", "1KiB"]).start();
+    let inputs = json!({"text": "x".repeat(5000)});
+    let run = server.submit(
+        "p",
+        &plan(json!([{"id": "a", "tool": "echo", "inputs": inputs},
+        {"id": "b", "tool": "echo", "inputs": {"same": "{{ steps.a.output.text }}"}, "dependencies": ["a"]}])),
+    );
+    let messages = server.messages("p", &run);
+    let ended = end(&messages, "a");
+    assert_eq!((&ended["truncated"], &ended["outputBytes"]), (&json!(true), &json!(inputs.to_string().len())));
+    assert!(ended["output"].as_str().is_some_and(|text| text.starts_with("{\"text\":\"xxx") && text.len() <= 1024));
+    let shown = server.get(&format!("/api/projects/p/workflows/{run}")).json();
+    assert_eq!(shown["steps"][0]["output"], inputs);
+    assert_eq!(shown["steps"][1]["output"]["same"], inputs["text"], "the next step has it whole");
+}
+
+#[test]
+fn the_end_of_a_command_is_the_end_of_its_whole_group() {
+    let server = shell();
+    let spawns = "sleep 600 & echo $!; echo $$; wait";
+    let cancel = |run: &str| server.call(Request::new("POST", &format!("/api/projects/p/workflows/{run}/cancel")));
+    for ending in ["cancelled", "timed out"] {
+        let mut step = script("a", spawns);
+        if ending == "timed out" {
+            step["timeout"] = json!(500);
+        }
+        let run = server.submit("p", &plan(json!([step])));
+        let mut stream = server.stream(&format!("/api/sse/projects/p?runId={run}"));
+        let mut said = String::new();
+        stream.until(|message| {
+            said.push_str(message["payload"]["chunk"].as_str().unwrap_or_default());
+            said.lines().count() == 2
+        });
+        let pids: Vec<u64> = said.lines().map(|line| line.parse().expect("a process id")).collect();
+        if ending == "cancelled" {
+            assert_eq!(cancel(&run).status, 202);
+        }
+        assert_eq!(stream.rest().last().expect("a message").kind(), "workflow_failed");
+        wait_for("the group's end", || pids.iter().all(|pid| !is_alive(*pid)).then_some(()));
+    }
+    let left = server.carry_out(&plan(json!([script("b", "sleep 600 >/dev/null 2>&1 & echo $!")])));
+    let pid = end(&left, "b")["output"].as_u64().expect("a process id");
+    wait_for("the end of what was left behind", || (!is_alive(pid)).then_some(()));
+}
+
+#[test]
+fn a_schema_is_checked_before_and_after_templates_are_filled_in() {
+    let schema = r#"{ type = "object", required = ["n"], properties = { n = { type = "integer", minimum = 1 } } }"#;
+    let config = format!("[tools.count]\nkind = \"command\"\nargv = [\"cat\"]\ninputs = {schema}\n");
+    let server = Setup::default().config(&config).start();
+    let step = |n: Value| json!({"name": "n", "steps": [{"id": "a", "tool": "count", "inputs": {"n": n}}]});
+    for (n, status) in [(json!(1), 200), (json!(0), 422), (json!("1"), 422), (json!("{{ inputs.n }}"), 200)] {
+        assert_eq!(server.post("/api/workflow/check", &step(n.clone())).status, status, "{n}");
+    }
+    let late = server.carry_out(&json!({"plan": step(json!("{{ inputs.n }}")), "inputs": {"n": "text"}}));
+    assert!(error(&late, "a").contains("integer"));
+}
+
+/// A request that the played server got.
+#[derive(Debug, Clone)]
+struct Got {
+    head: String,
+    body: String,
+}
+
+/// Plays a server that answers each path in its own way, and remembers what it was asked.
+struct Played {
+    address: String,
+    got: Arc<Mutex<Vec<Got>>>,
+}
+
+impl Played {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = format!("http://{}", listener.local_addr().expect("bound"));
+        let got = Arc::new(Mutex::new(Vec::new()));
+        let remembered = got.clone();
+        std::thread::spawn(move || {
+            for socket in listener.incoming() {
+                let remembered = remembered.clone();
+                std::thread::spawn(move || serve_one(socket.expect("a client"), &remembered));
+            }
+        });
+        Self { address, got }
+    }
+
+    /// What came for this path.
+    fn got(&self, path: &str) -> Got {
+        let got = self.got.lock().expect("nobody panics here");
+        let found = got.iter().find(|got| got.head.split(' ').nth(1) == Some(path));
+        found.unwrap_or_else(|| panic!("no {path} in {got:?}")).clone()
+    }
+
+    fn config(&self) -> String {
+        let tool = |name: &str, more: &str| format!("[tools.{name}]\nkind = \"http\"\n{more}\n");
+        let url = |path: &str| format!("url = \"{}{path}\"", self.address);
+        let any = url("/{{ inputs.path }}");
+        let secret = "headers = { Authorization = \"Bearer s3cr3t-word\", X-Note = \"n {{ inputs.n | default(0) }}\" }";
+        [
+            tool("get", &format!("method = \"GET\"\n{any}\n{secret}")),
+            tool("post", &format!("method = \"POST\"\n{any}")),
+            tool("body", &format!("method = \"POST\"\n{}\nbody = {{ q = \"{{{{ inputs.n }}}}\" }}", url("/body"))),
+            tool("follow", &format!("method = \"GET\"\n{}\nallow_redirects = true", url("/moved"))),
+            tool("pick", &format!("method = \"GET\"\n{any}\nstream_text = \"event.d\"")),
+            tool("hang", &format!("method = \"GET\"\n{}\ntimeout = \"50ms\"", url("/hang"))),
+        ]
+        .concat()
+    }
+}
+
+fn serve_one(socket: std::net::TcpStream, remembered: &Mutex<Vec<Got>>) {
+    let mut writer = socket.try_clone().expect("a second handle");
+    let mut connection = Connection::over(socket);
+    let mut head = String::new();
+    let mut length = 0;
+    while let Some(line) = connection.line() {
+        let line = line.trim_end().to_owned();
+        if line.is_empty() {
+            break;
+        }
+        if let Some((name, value)) = line.split_once(": ")
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.parse().expect("a length");
+        }
+        head.push_str(&line);
+        head.push('\n');
+    }
+    let body = String::from_utf8(connection.exactly(length)).expect("UTF-8");
+    let Some(path) = head.split(' ').nth(1).map(str::to_owned) else { return };
+    remembered.lock().expect("nobody panics here").push(Got { head, body });
+    let whole = |status: &str, kind: &str, body: &str| {
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let streamed = |kind: &str| format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n");
+    let answer = match path.as_str() {
+        "/json" | "/body" => whole("200 OK", "application/json", r#"{"got": [1, 2]}"#),
+        "/text" => whole("200 OK", "text/plain", "plain, s3cr3t-word"),
+        "/moved" => {
+            "HTTP/1.1 302 Found\r\nLocation: /json\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned()
+        }
+        "/sse" => {
+            streamed("text/event-stream")
+                + ": hello\n\nevent: x\ndata: {\"d\": \"He\"}\n\nid: 7\r\ndata: {\"d\": \"llo\"}\r\n\r\ndata: [DONE]\n\n"
+        }
+        "/lines" => streamed("text/event-stream") + "data: a\ndata: b\n\ndata: s3cr3t-word\n\n",
+        "/ndjson" => streamed("application/x-ndjson") + "{\"d\": 1}\n{\"d\": 2}\n{\"d\": 3}",
+        "/hang" => {
+            // Until the other side has had enough.
+            connection.rest();
+            return;
+        }
+        _ => whole("404 Not Found", "text/plain", "nothing here but s3cr3t-word"),
+    };
+    // Fails where the other side has left.
+    let _ = writer.write_all(answer.as_bytes());
+}
+
+#[test]
+fn an_http_tool_calls_and_gives_the_body() {
+    let played = Played::start();
+    let server = Setup::default().config(&played.config()).start();
+    let step = |id: &str, tool: &str, inputs: Value| json!({"id": id, "tool": tool, "inputs": inputs});
+    let messages = server.carry_out(&plan(json!([
+        step("json", "get", json!({"path": "json", "n": 5})),
+        step("text", "get", json!({"path": "text"})),
+        step("post", "post", json!({"path": "json", "k": [1]})),
+        step("body", "body", json!({"n": 7})),
+        step("missing", "get", json!({"path": "missing"})),
+        step("moved", "get", json!({"path": "moved"})),
+        step("follow", "follow", json!({})),
+        step("hang", "hang", json!({})),
+        step("escaped", "get", json!({"path": "../a b"})),
+    ])));
+    for (id, output) in [
+        ("json", json!({"got": [1, 2]})),
+        ("text", json!("plain, ***")),
+        ("post", json!({"got": [1, 2]})),
+        ("body", json!({"got": [1, 2]})),
+        ("follow", json!({"got": [1, 2]})),
+    ] {
+        assert_eq!(end(&messages, id)["output"], output, "{id}");
+    }
+    let missing = error(&messages, "missing");
+    assert!(missing.contains("404") && missing.contains("nothing here but ***"), "{missing}");
+    assert!(error(&messages, "moved").contains("302"));
+    assert!(error(&messages, "hang").contains("timed out"));
+    assert!(!json!(messages).to_string().contains("s3cr3t"), "a secret is in no message");
+
+    let json = played.got("/json");
+    assert!(json.head.contains("uthorization: Bearer s3cr3t-word") || json.head.starts_with("POST"), "{json:?}");
+    assert_eq!(played.got("/body").body, r#"{"q":7}"#, "a template keeps its type");
+    let noted = played.got("/text").head.to_ascii_lowercase();
+    assert!(noted.contains("\nx-note: n 0\n") && noted.contains("\nauthorization: bearer s3cr3t-word\n"), "{noted}");
+    let posted = played.got.lock().expect("nobody panics here");
+    let posted = posted.iter().find(|got| got.head.starts_with("POST /json")).expect("posted");
+    assert_eq!(posted.body, r#"{"path":"json","k":[1]}"#);
+    assert!(posted.head.to_ascii_lowercase().contains("\ncontent-type: application/json\n"), "{posted:?}");
+}
+
+#[test]
+fn a_streamed_answer_is_passed_on_without_its_framing() {
+    let played = Played::start();
+    let server = Setup::default().config(&played.config()).start();
+    let step = |id: &str, tool: &str, path: &str| json!({"id": id, "tool": tool, "inputs": {"path": path}});
+    let steps = json!([
+        step("sse", "get", "sse"),
+        step("picked", "pick", "sse"),
+        step("lines", "get", "lines"),
+        step("ndjson", "get", "ndjson"),
+        step("picked-lines", "pick", "ndjson"),
+    ]);
+    let messages = server.carry_out(&plan(steps));
+    for (id, output) in [
+        ("sse", r#"{"d": "He"}{"d": "llo"}"#),
+        ("picked", "Hello"),
+        ("lines", "a\nb***"),
+        ("ndjson", r#"{"d": 1}{"d": 2}{"d": 3}"#),
+        ("picked-lines", "123"),
+    ] {
+        assert_eq!(end(&messages, id)["output"], output, "{id}");
+        assert_eq!(live_output(&messages, id, "text"), output, "{id}");
+    }
+}

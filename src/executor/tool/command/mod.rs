@@ -22,7 +22,7 @@ use super::{Call, CommandSpec, Outcome, Tool, ToolError, ToolSettings, is_templa
 /// Where programs are looked for if the server itself has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// What the name of a variable that `pass_env` passes on contains where its value is a secret.
+/// What the name of a variable contains where its value is a secret.
 const SECRET_NAMES: [&str; 5] = ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL"];
 
 /// A tool that runs a program.
@@ -152,11 +152,12 @@ fn passed(names: &[String]) -> Result<Vec<(String, OsString)>, String> {
     Ok(passed)
 }
 
-/// The secrets of a command: all that `env` sets, and what `pass_env` passes on under the name of a secret.
+/// The secrets of a command: what `env` sets and what `pass_env` passes on under the name of a secret. Not more: an
+/// ordinary word like `MODE = "test"` would be cut out of every output that happens to hold it.
 fn mask(spec: &CommandSpec, passed: &[(String, OsString)]) -> Mask {
     let is_secret = |name: &str| SECRET_NAMES.iter().any(|part| name.to_ascii_uppercase().contains(part));
     let passed = passed.iter().filter(|(name, _)| is_secret(name)).filter_map(|(_, value)| value.to_str());
-    let set = spec.env.iter().map(|(_, value)| value.as_str());
+    let set = spec.env.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.as_str());
     Mask::new(set.chain(passed).flat_map(secret_parts))
 }
 

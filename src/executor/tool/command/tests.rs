@@ -165,10 +165,10 @@ fn a_flood_is_cut_and_harms_nothing() {
 fn secrets_of_the_declaration_never_show() {
     let spec = CommandSpec {
         env: vec![
-            ("API".to_owned(), "s3cr3t-value".to_owned()),
-            ("PAIR".to_owned(), "line-number-1\nline-2".to_owned()),
+            ("API_KEY".to_owned(), "s3cr3t-value".to_owned()),
+            ("PAIR_SECRET".to_owned(), "line-number-1\nline-2".to_owned()),
         ],
-        ..sh("printf 's3cr3t'; printf '%s' '-value then'; env; echo \"no $API\" >&2; exit 1")
+        ..sh("printf 's3cr3t'; printf '%s' '-value then'; env; echo \"no $API_KEY\" >&2; exit 1")
     };
     let recorder = Recorder::default();
     let error = call(&tool(spec.clone()), json!({}), &recorder).expect_err("exits with 1").to_string();
@@ -176,8 +176,15 @@ fn secrets_of_the_declaration_never_show() {
     for text in [recorder.text(OutputStream::Stdout), recorder.text(OutputStream::Stderr)] {
         assert!(!text.contains("s3cr3t-value") && !text.contains("line-number-1") && text.contains("***"), "{text}");
     }
-    let json = CommandSpec { argv: sh("printf '{\"k\": \"%s\"}' \"$API\"").argv, ..spec };
+    let json = CommandSpec { argv: sh("printf '{\"k\": \"%s\"}' \"$API_KEY\"").argv, ..spec };
     assert_eq!(output(json, json!({})), Ok(json!({"k": "***"})));
+}
+
+#[test]
+fn ordinary_variables_were_cut_out_of_outputs() {
+    let env = vec![("MODE".to_owned(), "test".to_owned()), ("TO".to_owned(), "somewhere".to_owned())];
+    let spec = CommandSpec { env, ..sh("echo \"$MODE, $TO, the latest\"") };
+    assert_eq!(output(spec, json!({})), Ok(json!("test, somewhere, the latest")));
 }
 
 #[test]
