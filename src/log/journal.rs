@@ -8,6 +8,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::frames::Frames;
+use super::history::Lookup;
 use super::store::{Place, Retention, RunRow, Store, StoreError, StoredMessage, Write};
 use super::{
     Answer, Command, Delivery, Order, PublishedEvent, Query, Refusal, ReplyTo, RunNumber, Submission, WorkCounts,
@@ -43,6 +44,7 @@ pub struct Journal {
     next_number: NonZeroU64,
     open_runs: usize,
     pub(super) id_text: Vec<u8>,
+    pub(super) lookup: Lookup,
 }
 
 /// What is held of a project.
@@ -112,6 +114,7 @@ impl Journal {
             next_number: NonZeroU64::MIN,
             open_runs: 0,
             id_text: Vec::new(),
+            lookup: Lookup::default(),
         }
     }
 

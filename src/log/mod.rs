@@ -4,14 +4,20 @@
 //! good. What a subscriber is replayed, what a run's state is and what a restart goes on from are all read from here,
 //! so that they cannot disagree with what was sent live.
 //!
+//! Where the store can be read beside its writer, pages of history are read and encoded on a second thread: who replays
+//! much does not keep those waiting who write.
+//!
 //! [`Journal`] is the pure part: commands and `now` in, [`Delivery`]s and [`Order`]s out. [`Store`] is what keeps; one
 //! file for each kind.
 
 #[cfg(all(test, feature = "sqlite"))]
 mod conformance;
 mod frames;
+mod history;
+mod history_thread;
 mod journal;
 mod memory;
+mod page_cache;
 mod reads;
 mod recovered;
 #[cfg(feature = "sqlite")]
@@ -26,7 +32,8 @@ mod work;
 
 use std::sync::Arc;
 
-pub use frames::{Frames, Mark, Page, RunNumber};
+pub use frames::{Frames, Mark, Page, RunNumber, SharedBytes};
+pub use history::{Ends, History, Reader};
 pub use journal::{Journal, Limits, Outcome};
 pub use memory::MemoryStore;
 pub use recovered::{EndedRun, OpenRun, Recovered, RecoveredProject};

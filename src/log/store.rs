@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::RunNumber;
+use super::history::Reader;
 use crate::auth::TicketNote;
 use crate::model::{OutputStream, ProjectId, RunId, StepId, Timestamp};
 
@@ -236,6 +237,14 @@ pub trait Store: Send {
     /// # Errors
     /// Where it can't be read.
     fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError>;
+
+    /// A way to read what is committed on another thread, where there is one. It is let go before the store is.
+    ///
+    /// # Errors
+    /// Where it can't be made.
+    fn reader(&self) -> Result<Option<Box<dyn Reader>>, StoreError> {
+        Ok(None)
+    }
 }
 
 /// Whether a reader wants more.

@@ -355,7 +355,7 @@ fn a_page_and_a_live_frame_are_the_same_bytes() {
     let outcome = bench.handle(vec![publish(&p(), 2, 0)]);
     let live = frames(&outcome)[0].1.bytes.clone();
     let Answer::Page(page) = bench.page(0, None, 1 << 20) else { panic!("no page") };
-    assert_eq!((page.bytes, page.messages), (live, 2));
+    assert_eq!((&*page.bytes, page.messages), (&*live, 2));
 }
 
 #[test]

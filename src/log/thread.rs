@@ -4,6 +4,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
+use super::history_thread::{self, HistoryHandle};
 use super::journal::{Journal, Outcome};
 use super::{Command, StoreError};
 use crate::model::Now;
@@ -19,6 +20,8 @@ const BATCH_COMMANDS_MAX: usize = 4096;
 #[derive(Clone)]
 pub struct LogHandle {
     commands: Sender<Vec<Command>>,
+    /// Reads what it can in the log's place.
+    history: Option<HistoryHandle>,
 }
 
 impl LogHandle {
@@ -27,7 +30,10 @@ impl LogHandle {
     /// # Errors
     /// The batch comes back where the log has ended.
     pub fn send(&self, batch: Vec<Command>) -> Result<(), Vec<Command>> {
-        self.commands.send(batch).map_err(|error| error.0)
+        match self.divert(batch) {
+            Some(batch) => self.commands.send(batch).map_err(|error| error.0),
+            None => Ok(()),
+        }
     }
 
     /// Hands a batch over if there is room.
@@ -35,7 +41,17 @@ impl LogHandle {
     /// # Errors
     /// The batch comes back where there is none.
     pub fn try_send(&self, batch: Vec<Command>) -> Result<(), Vec<Command>> {
-        self.commands.try_send(batch).map_err(TrySendError::into_inner)
+        match self.divert(batch) {
+            Some(batch) => self.commands.try_send(batch).map_err(TrySendError::into_inner),
+            None => Ok(()),
+        }
+    }
+
+    /// What of a batch is the log's own, if anything is.
+    fn divert(&self, batch: Vec<Command>) -> Option<Vec<Command>> {
+        let Some(history) = &self.history else { return Some(batch) };
+        let rest = history.divert(batch, &self.commands);
+        (!rest.is_empty()).then_some(rest)
     }
 
     /// Lets the log finish what has come, and end. Whoever sends to it afterwards gets their batch back.
@@ -58,15 +74,29 @@ impl LogHandle {
 pub fn start(
     journal: Journal,
     clock: impl Fn() -> Now + Send + 'static,
-    mut out: impl FnMut(Outcome) + Send + 'static,
+    mut out: impl FnMut(Outcome) + Clone + Send + 'static,
 ) -> std::io::Result<(LogHandle, JoinHandle<Result<(), StoreError>>)> {
     let (commands, inbox) = bounded(WAITING_BATCHES_MAX);
-    let thread = thread::Builder::new().name("log".into()).spawn(move || run(journal, &inbox, clock, &mut out))?;
-    Ok((LogHandle { commands }, thread))
+    let history = match journal.reader().map_err(std::io::Error::other)? {
+        Some((reader, signer)) => Some(history_thread::start(reader, signer, out.clone())?),
+        None => None,
+    };
+    let (history, history_thread) = history.unzip();
+    let handle = LogHandle { commands, history: history.clone() };
+    let thread = thread::Builder::new().name("log".into()).spawn(move || {
+        let mut journal = journal;
+        let result = run(&mut journal, &inbox, clock, &mut out);
+        // Whoever waits for room learns that there will be none; then the readers go before what they read.
+        drop(inbox);
+        history.iter().for_each(HistoryHandle::close);
+        history_thread.map(JoinHandle::join);
+        result
+    })?;
+    Ok((handle, thread))
 }
 
 fn run(
-    mut journal: Journal,
+    journal: &mut Journal,
     inbox: &Receiver<Vec<Command>>,
     clock: impl Fn() -> Now,
     out: &mut impl FnMut(Outcome),

@@ -302,7 +302,10 @@ impl Control for LoopControl {
 }
 
 /// Where what leaves the log goes.
-fn distribute(executor: Arc<OnceLock<ExecutorHandle>>, inbox: InboxSender) -> impl FnMut(Outcome) + Send + 'static {
+fn distribute(
+    executor: Arc<OnceLock<ExecutorHandle>>,
+    inbox: InboxSender,
+) -> impl FnMut(Outcome) + Clone + Send + 'static {
     move |outcome| {
         for order in outcome.orders {
             let Some(executor) = executor.get() else { continue };

@@ -141,15 +141,17 @@ impl Log {
 
     fn page(&self, after: u64, only_run: Option<RunNumber>, bytes_max: usize) -> Page {
         let mut page = Page { up_to: self.newest(), ..Page::default() };
+        let mut taken = Vec::new();
         for (seq, bytes, is_last) in self.mine(after, only_run) {
-            if page.bytes.len() >= bytes_max {
+            if taken.len() >= bytes_max {
                 page.up_to = seq - 1;
                 break;
             }
-            page.bytes.extend_from_slice(bytes);
+            taken.extend_from_slice(bytes);
             page.messages += 1;
             page.has_last = only_run.is_some() && is_last;
         }
+        page.bytes = taken.into();
         page
     }
 }
@@ -222,9 +224,9 @@ impl Bench {
     fn turn_pages(&mut self, bytes_max: usize) -> usize {
         let mut pages = 0;
         for effect in self.manager.take_effects() {
-            if let Effect::ReadPage { stream, project, after, only_run } = effect {
+            if let Effect::ReadPage { stream, project, after, only_run, bytes_max: granted } = effect {
                 pages += 1;
-                let page = self.logs[&project].page(after, only_run, bytes_max);
+                let page = self.logs[&project].page(after, only_run, bytes_max.min(granted));
                 self.manager.page(stream, page, self.now);
                 self.manager.check_invariants();
             }
@@ -428,7 +430,7 @@ fn a_page_that_comes_for_an_earlier_tenant_of_the_place_changes_nothing() {
     bench.reap();
     let new_key = bench.join(&p, &new);
     assert_eq!(old_key.index(), new_key.index());
-    bench.manager.page(old_key, Page { bytes: b"old".to_vec(), up_to: 9, ..Page::default() }, bench.now);
+    bench.manager.page(old_key, Page { bytes: b"old".to_vec().into(), up_to: 9, ..Page::default() }, bench.now);
     bench.manager.remove_sse(old_key, CloseReason::Shutdown);
     assert_eq!((bench.reap().len(), new.text()), (0, String::new()));
     assert!(bench.manager.socket_of(old_key).is_none() && bench.manager.socket_of(new_key).is_some());

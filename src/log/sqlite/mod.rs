@@ -5,10 +5,11 @@
 //! project ids, which is forgotten whenever a transaction fails, and the list of projects to look at when trimming.
 //!
 //! - [`sql`] has every statement, [`write`] carries batches out, [`read`] looks things up, [`trim`] lets go of what is
-//!   too much in slices, [`open`] makes, locks and checks the file, [`recover`] reads what a restart goes on from.
+//!   too much in slices, [`reader`] looks things up beside whoever writes, [`open`] makes, locks and checks the file, [`recover`] reads what a restart goes on from.
 
 mod open;
 mod read;
+mod reader;
 mod recover;
 mod sql;
 mod trim;
@@ -26,9 +27,11 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 pub use open::{OpenError, Seed, Synchronous};
 
+use self::reader::SqliteReader;
 use self::trim::{Slice, Trimmer};
 use self::write::{Known, Writer};
 use super::RunNumber;
+use super::history::Reader;
 use super::store::{Flow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
 use crate::model::{ProjectId, RunId, StepId, Timestamp};
 
@@ -154,6 +157,11 @@ impl Store for SqliteStore {
 
     fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {
         self.checked(read::output(&self.conn, number, step))
+    }
+
+    fn reader(&self) -> Result<Option<Box<dyn Reader>>, StoreError> {
+        let reader = self.checked(SqliteReader::open(&self.path))?;
+        Ok(Some(Box::new(reader)))
     }
 }
 

@@ -8,6 +8,7 @@ use rusqlite::{Connection, Error, OptionalExtension, Row, ToSql, params};
 
 use super::{int, nat, sql};
 use crate::log::RunNumber;
+use crate::log::history::Ends;
 use crate::log::store::{Flow, Place, RunRow, StoredMessage, StoredOutput};
 use crate::model::{OutputStream, ProjectId, RunId, StepId, Timestamp};
 
@@ -41,6 +42,20 @@ pub(super) fn run_key(run: RunNumber) -> i64 {
 pub(super) fn floor(conn: &Connection, project: &ProjectId) -> rusqlite::Result<u64> {
     let floor = conn.prepare_cached(sql::FLOOR)?.query_row([project.as_str()], |row| row.get(0)).optional()?;
     Ok(floor.map_or(1, nat))
+}
+
+pub(super) fn newest(conn: &Connection, project: &ProjectId) -> rusqlite::Result<u64> {
+    let newest = conn.prepare_cached(sql::NEWEST)?.query_row([project.as_str()], |row| row.get(0)).optional()?;
+    Ok(newest.map_or(0, nat))
+}
+
+pub(super) fn ends(conn: &Connection, run: RunNumber) -> rusqlite::Result<Option<Ends>> {
+    let mut statement = conn.prepare_cached(sql::RUN_ENDS)?;
+    let ends = |row: &Row<'_>| {
+        let (first, last): (Option<i64>, Option<i64>) = (row.get(0)?, row.get(1)?);
+        Ok(Ends { first: first.map(nat), last: last.map(nat) })
+    };
+    statement.query_row([run_key(run)], ends).optional()
 }
 
 pub(super) fn messages(

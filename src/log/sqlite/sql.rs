@@ -114,6 +114,8 @@ pub(super) const PROJECT_FILLED: &str = "UPDATE projects SET floor_at = ?2 WHERE
 pub(super) const COUNT_ENDED: &str = "UPDATE projects SET ended_runs = ended_runs + ?2 WHERE id = ?1";
 /// Parameter: name.
 pub(super) const FLOOR: &str = "SELECT floor FROM projects WHERE name = ?1";
+/// Parameter: name.
+pub(super) const NEWEST: &str = "SELECT newest FROM projects WHERE name = ?1";
 /// Row: name, newest, last activity, id.
 pub(super) const ALL_PROJECTS: &str = "SELECT name, newest, last_activity, id FROM projects ORDER BY name";
 /// Parameter: id. Row: id, newest, floor, ended runs.
@@ -184,6 +186,10 @@ pub(super) const NEW_STATE: &str = "INSERT INTO states VALUES (?1, ?2)";
 pub(super) const RUN: &str = "
     SELECT run_id, created_at, idempotency_key, fingerprint, document, answer
     FROM runs JOIN documents ON run = number WHERE number = ?1";
+/// Parameter: number. Row: its first message, its last if it has ended.
+pub(super) const RUN_ENDS: &str = "
+    SELECT (SELECT min(seq) FROM messages INDEXED BY messages_of_run WHERE run = ?1), last_seq
+    FROM runs WHERE number = ?1";
 /// Parameter: run.
 pub(super) const STATE: &str = "SELECT state FROM states WHERE run = ?1";
 /// Parameters: project's name, run's id.
