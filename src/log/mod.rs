@@ -14,6 +14,8 @@
 mod conformance;
 mod frames;
 mod history;
+#[cfg(all(test, feature = "sqlite"))]
+mod history_tests;
 mod history_thread;
 mod journal;
 mod memory;
