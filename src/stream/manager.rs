@@ -563,6 +563,11 @@ impl<S: Write> ConnectionManager<S> {
         self.is_current(key) && self.streams[key.index()].extra.is_none()
     }
 
+    /// Streams that wait for a page, pages on their way, bytes of pages held.
+    pub(super) fn pages(&self) -> (usize, usize, usize) {
+        self.paging.counts()
+    }
+
     /// Room for streams, and for keys in a project's set.
     pub(super) fn capacities(&self, project: &ProjectId) -> (usize, usize) {
         (self.streams.capacity(), self.project(project).map_or(0, |project| project.streams.capacity()))
