@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::frames::Frames;
 use super::history::Lookup;
+use super::reads::summary_json;
 use super::store::{Place, Retention, RunRow, Store, StoreError, StoredMessage, Write};
 use super::{
     Answer, Command, Delivery, Order, PublishedEvent, Query, Refusal, ReplyTo, RunNumber, Submission, WorkCounts,
@@ -342,7 +343,8 @@ impl Journal {
         self.open_runs -= 1;
         if let Some(run) = self.runs.get(&number) {
             let state = serde_json::to_vec(&run.state).map_err(|error| StoreError(error.to_string()))?;
-            batch.writes.push(Write::RunEnded { number, state: state.into(), last_seq: seq });
+            let (status, summary) = (run.state.status, summary_json(&run.state)?);
+            batch.writes.push(Write::RunEnded { number, status, summary, state: state.into(), last_seq: seq });
         }
         let entry = self.entry(project);
         entry.open_runs.remove(&number);

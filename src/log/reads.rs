@@ -357,26 +357,24 @@ impl Journal {
             },
         };
         let mut body = b"{\"workflows\":[".to_vec();
-        let (mut shown, mut next) = (0, None);
-        let mut last_shown: Option<RunId> = None;
-        for number in self.candidates(project, status, before)? {
-            let Some(state) = self.state(number)? else { continue };
-            if status.is_some_and(|status| status != state.status) {
-                continue;
-            }
+        let (mut shown, mut last_shown, mut has_more) = (0, None, false);
+        for number in self.candidates(project, status, before, limit.saturating_add(1))? {
+            let Some(summary) = self.summary(number, status)? else { continue };
             if shown == limit {
-                next = last_shown.take();
+                has_more = true;
                 break;
             }
             if shown > 0 {
                 body.push(b',');
             }
             shown += 1;
-            write_json(&mut body, &summary(&state))?;
-            last_shown = Some(state.run_id.clone());
+            body.extend_from_slice(&summary);
+            last_shown = Some(number);
         }
         body.push(b']');
-        if let Some(next) = next {
+        if let Some(last) = last_shown.filter(|_| has_more)
+            && let Some(next) = self.run_id(last)?
+        {
             body.extend_from_slice(b",\"next\":");
             write_json(&mut body, &next)?;
         }
@@ -384,27 +382,42 @@ impl Journal {
         Ok(Answer::Json(body))
     }
 
-    /// Runs older than `before` that may have this status, newest first. Those that have not ended are known without
-    /// reading the others' states.
+    /// Runs older than `before` that may have this status, newest first. Those that go on are all here: only what is
+    /// held of them says how. Of others no more than `wanted`.
     fn candidates(
         &self,
         project: &ProjectId,
         status: Option<RunStatus>,
         before: Option<RunNumber>,
+        wanted: usize,
     ) -> Result<Vec<RunNumber>, StoreError> {
-        let entry = self.projects.get(project);
         if status.is_some_and(|status| !status.is_ended()) {
+            let entry = self.projects.get(project);
             let open = entry.into_iter().flat_map(|entry| entry.open_runs.iter().rev().copied());
             return Ok(open.filter(|&number| before.is_none_or(|before| number < before)).collect());
         }
         let mut numbers = Vec::new();
-        self.store.runs(project, before, &mut |number| {
-            if status.is_none() || entry.is_none_or(|entry| !entry.open_runs.contains(&number)) {
-                numbers.push(number);
-            }
-            Flow::More
+        self.store.runs(project, before, status, &mut |number| {
+            numbers.push(number);
+            if numbers.len() < wanted { Flow::More } else { Flow::Stop }
         })?;
         Ok(numbers)
+    }
+
+    /// What a list shows of a run, if it has this status.
+    fn summary(&self, number: RunNumber, status: Option<RunStatus>) -> Result<Option<Arc<[u8]>>, StoreError> {
+        match self.runs.get(&number) {
+            Some(run) if status.is_some_and(|status| status != run.state.status) => Ok(None),
+            Some(run) => summary_json(&run.state).map(Some),
+            None => self.store.ended_summary(number),
+        }
+    }
+
+    fn run_id(&self, number: RunNumber) -> Result<Option<RunId>, StoreError> {
+        match self.runs.get(&number) {
+            Some(run) => Ok(Some(run.state.run_id.clone())),
+            None => Ok(self.store.run(number)?.map(|row| row.run)),
+        }
     }
 
     fn run(&mut self, project: &ProjectId, run: &RunId) -> Result<Answer, StoreError> {
@@ -505,8 +518,9 @@ impl History for Journal {
     }
 }
 
-fn summary(state: &RunState) -> RunSummary<'_> {
-    RunSummary {
+/// What a list shows of a run in this state.
+pub(super) fn summary_json(state: &RunState) -> Result<Arc<[u8]>, StoreError> {
+    let summary = RunSummary {
         run_id: &state.run_id,
         plan_name: &state.plan_name,
         status: state.status,
@@ -515,7 +529,10 @@ fn summary(state: &RunState) -> RunSummary<'_> {
         started_at: state.started_at,
         finished_at: state.finished_at,
         error: state.error.as_deref(),
-    }
+    };
+    let mut json = Vec::new();
+    write_json(&mut json, &summary)?;
+    Ok(json.into())
 }
 
 fn write_json(to: &mut Vec<u8>, value: &impl Serialize) -> Result<(), StoreError> {

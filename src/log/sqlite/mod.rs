@@ -33,7 +33,7 @@ use self::write::{Known, Writer};
 use super::RunNumber;
 use super::history::Reader;
 use super::store::{Flow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
-use crate::model::{ProjectId, RunId, StepId, Timestamp};
+use crate::model::{ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// Keeps the log in a directory; see the top of this file.
 pub struct SqliteStore {
@@ -138,6 +138,10 @@ impl Store for SqliteStore {
         self.checked(read::ended_state(&self.conn, number))
     }
 
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.checked(read::ended_summary(&self.conn, number))
+    }
+
     fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
         self.checked(read::run_by_id(&self.conn, project, run))
     }
@@ -150,9 +154,10 @@ impl Store for SqliteStore {
         &self,
         project: &ProjectId,
         before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
         each: &mut dyn FnMut(RunNumber) -> Flow,
     ) -> Result<(), StoreError> {
-        self.checked(read::runs(&self.conn, project, before, each))
+        self.checked(read::runs(&self.conn, project, before, ended_as, each))
     }
 
     fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {

@@ -10,7 +10,7 @@ use super::{int, nat, sql};
 use crate::log::RunNumber;
 use crate::log::history::Ends;
 use crate::log::store::{Flow, Place, RunRow, StoredMessage, StoredOutput};
-use crate::model::{OutputStream, ProjectId, RunId, StepId, Timestamp};
+use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// Among the streams of a step, its whole output.
 pub(super) const WHOLE: i64 = 3;
@@ -31,6 +31,16 @@ pub(super) fn stream_code(stream: OutputStream) -> i64 {
         OutputStream::Stdout => 0,
         OutputStream::Stderr => 1,
         OutputStream::Text => 2,
+    }
+}
+
+/// A status as `runs.status` holds it, of a run that has ended; of one that goes on it is null.
+pub(super) fn status_code(status: RunStatus) -> Option<i64> {
+    match status {
+        RunStatus::Queued | RunStatus::Running => None,
+        RunStatus::Completed => Some(0),
+        RunStatus::Failed => Some(1),
+        RunStatus::Cancelled => Some(2),
     }
 }
 
@@ -84,6 +94,10 @@ pub(super) fn ended_state(conn: &Connection, number: RunNumber) -> rusqlite::Res
     conn.prepare_cached(sql::STATE)?.query_row([run_key(number)], |row| bytes(row, 0)).optional()
 }
 
+pub(super) fn ended_summary(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<Arc<[u8]>>> {
+    conn.prepare_cached(sql::SUMMARY)?.query_row([run_key(number)], |row| bytes(row, 0)).optional()
+}
+
 pub(super) fn run_by_id(conn: &Connection, project: &ProjectId, run: &RunId) -> rusqlite::Result<Option<RunNumber>> {
     let mut statement = conn.prepare_cached(sql::RUN_BY_ID)?;
     statement.query_row([project.as_str(), run.as_str()], |row| run_number(row, 0)).optional()
@@ -103,10 +117,17 @@ pub(super) fn runs(
     conn: &Connection,
     project: &ProjectId,
     before: Option<RunNumber>,
+    ended_as: Option<RunStatus>,
     each: &mut dyn FnMut(RunNumber) -> Flow,
 ) -> rusqlite::Result<()> {
     let before = before.map_or(i64::MAX, run_key);
-    each_row(conn, sql::RUNS, params![project.as_str(), before], |row| Ok(each(run_number(row, 0)?)))
+    let each = |row: &Row<'_>| Ok(each(run_number(row, 0)?));
+    match ended_as {
+        None => each_row(conn, sql::RUNS, params![project.as_str(), before], each),
+        Some(status) => {
+            each_row(conn, sql::RUNS_ENDED_AS, params![project.as_str(), before, status_code(status)], each)
+        }
+    }
 }
 
 pub(super) fn output(conn: &Connection, run: RunNumber, step: &StepId) -> rusqlite::Result<Option<StoredOutput>> {
