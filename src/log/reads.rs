@@ -260,7 +260,7 @@ impl Journal {
     }
 
     /// The `seq` of a run's first message and, where it has ended, of its last.
-    fn bounds(&self, project: &ProjectId, number: RunNumber) -> Result<Ends, StoreError> {
+    pub(super) fn bounds(&self, project: &ProjectId, number: RunNumber) -> Result<Ends, StoreError> {
         if let Some(run) = self.runs.get(&number) {
             return Ok(Ends { first: run.first_seq, last: run.state.status.is_ended().then_some(run.last_seq) });
         }

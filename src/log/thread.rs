@@ -1,13 +1,14 @@
 //! The log's thread: takes what waits as one batch, steps the journal, hands out what it lets out.
 
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
+use super::Command;
 use super::history_thread::{self, HistoryHandle};
 use super::journal::{Journal, Outcome};
-use super::{Command, StoreError};
-use crate::model::Now;
+use crate::model::{Now, Record};
 
 /// Batches of commands that may wait for the log. The loop sends at most one a turn, the executor one a turn, the
 /// intake one a plan; a loop that finds no room refuses the call, the others wait.
@@ -20,6 +21,7 @@ const BATCH_COMMANDS_MAX: usize = 4096;
 #[derive(Clone)]
 pub struct LogHandle {
     commands: Sender<Vec<Command>>,
+    gate: Arc<Gate>,
     /// Reads what it can in the log's place.
     history: Option<HistoryHandle>,
 }
@@ -34,6 +36,16 @@ impl LogHandle {
             Some(batch) => self.commands.send(batch).map_err(|error| error.0),
             None => Ok(()),
         }
+    }
+
+    /// Hands over what runs say, and waits while there is no room or the store takes nothing: what the log holds back
+    /// for the store is at most what was on its way when that began.
+    ///
+    /// # Errors
+    /// The batch comes back where the log has ended.
+    pub fn send_records(&self, records: Vec<Record>) -> Result<(), Vec<Command>> {
+        self.gate.pass();
+        self.send(vec![Command::Records(records)])
     }
 
     /// Hands a batch over if there is room.
@@ -66,53 +78,108 @@ impl LogHandle {
     }
 }
 
+/// Shut while the store takes nothing.
+#[derive(Default)]
+struct Gate {
+    is_shut: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut is_shut = self.lock();
+        while *is_shut {
+            is_shut = self.opened.wait(is_shut).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn set(&self, shut: bool) {
+        let mut is_shut = self.lock();
+        if *is_shut != shut {
+            *is_shut = shut;
+            self.opened.notify_all();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.is_shut.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Starts the thread. It ends when it is [closed](LogHandle::close), or every [`LogHandle`] is gone, and everything is
-/// written.
+/// written that can be.
 ///
 /// # Errors
 /// Where no thread can be made.
 pub fn start(
     journal: Journal,
     clock: impl Fn() -> Now + Send + 'static,
-    mut out: impl FnMut(Outcome) + Clone + Send + 'static,
-) -> std::io::Result<(LogHandle, JoinHandle<Result<(), StoreError>>)> {
+    out: impl FnMut(Outcome) + Clone + Send + 'static,
+) -> std::io::Result<(LogHandle, JoinHandle<()>)> {
     let (commands, inbox) = bounded(WAITING_BATCHES_MAX);
+    let gate = Arc::new(Gate::default());
     let history = match journal.reader().map_err(std::io::Error::other)? {
         Some((reader, signer)) => Some(history_thread::start(reader, signer, out.clone())?),
         None => None,
     };
     let (history, history_thread) = history.unzip();
-    let handle = LogHandle { commands, history: history.clone() };
+    let handle = LogHandle { commands, gate: gate.clone(), history: history.clone() };
+    let shell = Shell { journal, inbox, gate, clock, out };
     let thread = thread::Builder::new().name("log".into()).spawn(move || {
-        let mut journal = journal;
-        let result = run(&mut journal, &inbox, clock, &mut out);
-        // Whoever waits for room learns that there will be none; then the readers go before what they read.
-        drop(inbox);
+        let journal = shell.run();
+        // The readers go before what they read.
         history.iter().for_each(HistoryHandle::close);
         history_thread.map(JoinHandle::join);
-        result
+        drop(journal);
     })?;
     Ok((handle, thread))
 }
 
-fn run(
-    journal: &mut Journal,
-    inbox: &Receiver<Vec<Command>>,
-    clock: impl Fn() -> Now,
-    out: &mut impl FnMut(Outcome),
-) -> Result<(), StoreError> {
-    while let Ok(mut batch) = inbox.recv() {
+struct Shell<C, O> {
+    journal: Journal,
+    inbox: Receiver<Vec<Command>>,
+    gate: Arc<Gate>,
+    clock: C,
+    out: O,
+}
+
+impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
+    /// To the end. The journal comes back, for what it reads and writes is not to be let go yet.
+    fn run(mut self) -> Journal {
+        while let Some(batch) = self.next_batch() {
+            let is_last = batch.iter().any(|command| matches!(command, Command::Close));
+            let outcome = self.journal.handle(batch, (self.clock)());
+            self.gate.set(self.journal.is_down());
+            (self.out)(outcome);
+            if is_last {
+                break;
+            }
+        }
+        let lost = self.journal.held_back();
+        if lost > 0 {
+            log::error!("{lost} messages of runs were never kept; their runs go on from before them at the next start");
+        }
+        // Whoever still waits is to find that the log has ended.
+        drop(self.inbox);
+        self.gate.set(false);
+        self.journal
+    }
+
+    /// What has come, as one batch; an empty one where the journal has something to do by itself. None where nothing can
+    /// come any more.
+    fn next_batch(&self) -> Option<Vec<Command>> {
+        let wait = self.journal.next_deadline().saturating_sub((self.clock)().mono);
+        let mut batch = match self.inbox.recv_timeout(wait) {
+            Ok(batch) => batch,
+            Err(RecvTimeoutError::Timeout) => return Some(Vec::new()),
+            Err(RecvTimeoutError::Disconnected) => return None,
+        };
         while batch.len() < BATCH_COMMANDS_MAX {
-            match inbox.try_recv() {
+            match self.inbox.try_recv() {
                 Ok(more) => batch.extend(more),
                 Err(_) => break,
             }
         }
-        let is_last = batch.iter().any(|command| matches!(command, Command::Close));
-        out(journal.handle(batch, clock())?);
-        if is_last {
-            break;
-        }
+        Some(batch)
     }
-    Ok(())
 }
