@@ -97,13 +97,29 @@ pub(super) enum Found {
 }
 
 /// Answers from a [`History`], and remembers the pages that it has encoded.
-#[derive(Default)]
 pub(super) struct Lookup {
     cache: PageCache,
     id_text: Vec<u8>,
 }
 
+impl Default for Lookup {
+    /// What is enough where messages are at hand and only have to be encoded.
+    fn default() -> Self {
+        Self::new(4 * 1024 * 1024)
+    }
+}
+
 impl Lookup {
+    /// One that remembers up to so many bytes of pages.
+    pub(super) fn new(cache_bytes_max: usize) -> Self {
+        Self { cache: PageCache::new(cache_bytes_max), id_text: Vec::new() }
+    }
+
+    /// Nobody has asked for a while.
+    pub(super) fn forget_pages(&mut self) {
+        self.cache.clear();
+    }
+
     /// What `query` is answered; nothing where it takes more than a history to answer it.
     pub(super) fn answer(
         &mut self,

@@ -5,8 +5,9 @@
 //! whoever asks has been told of. What only the log can answer is handed on to it.
 
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
 use super::history::{Lookup, Reader};
 use super::{Answer, Command, Delivery, Outcome, Query, Refusal, ReplyTo, StoreError};
@@ -14,6 +15,13 @@ use crate::auth::IdSigner;
 
 /// Batches of questions that may wait. What finds no room is asked of the log itself.
 const WAITING_BATCHES_MAX: usize = 1024;
+
+/// Bytes of encoded pages that are remembered while someone replays: 256 full ones. So a hundred who replay the same, a
+/// few pages behind one another, have each page encoded once.
+const CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// After so long without a question nobody replays, and the pages are let go.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// The way to the thread. Clones lead to the same one.
 #[derive(Clone)]
@@ -66,8 +74,8 @@ pub(super) fn start(
 ) -> std::io::Result<(HistoryHandle, JoinHandle<()>)> {
     let (tasks, inbox) = bounded(WAITING_BATCHES_MAX);
     let thread = thread::Builder::new().name("history".into());
-    let thread =
-        thread.spawn(move || run(Historian { reader, signer, lookup: Lookup::default() }, &inbox, &mut out))?;
+    let thread = thread
+        .spawn(move || run(Historian { reader, signer, lookup: Lookup::new(CACHE_BYTES_MAX) }, &inbox, &mut out))?;
     Ok((HistoryHandle { tasks }, thread))
 }
 
@@ -80,7 +88,7 @@ fn is_history_query(query: &Query) -> bool {
 }
 
 fn run(mut historian: Historian, inbox: &Receiver<Task>, out: &mut impl FnMut(Outcome)) {
-    while let Ok(Task::Look(questions, log)) = inbox.recv() {
+    while let Some(Task::Look(questions, log)) = historian.next_task(inbox) {
         for (query, to) in questions {
             let Some(answer) = historian.answer(&query) else {
                 hand_on(query, to, &log, out);
@@ -113,6 +121,16 @@ struct Historian {
 }
 
 impl Historian {
+    /// What is to be done next; nothing where nobody can ask any more.
+    fn next_task(&mut self, inbox: &Receiver<Task>) -> Option<Task> {
+        match inbox.recv_timeout(IDLE) {
+            Ok(task) => return Some(task),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => self.lookup.forget_pages(),
+        }
+        inbox.recv().ok()
+    }
+
     /// Nothing where the log has to be asked. A failure is one question's, not the thread's.
     fn answer(&mut self, query: &Query) -> Option<Answer> {
         self.look(query).unwrap_or_else(|error| {

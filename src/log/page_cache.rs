@@ -15,11 +15,9 @@ use super::RunNumber;
 use super::frames::{Page, SharedBytes};
 use crate::model::ProjectId;
 
-/// Bytes that the cache holds: 64 full pages.
-const CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// A block larger than this, which is one large message, is not held: it would drive all others out.
-const BLOCK_BYTES_MAX: usize = CACHE_BYTES_MAX / 8;
+/// A block that weighs more than this part of the cache, which is one large message, is not held: it would drive all
+/// others out.
+const BLOCK_PART_MAX: usize = 8;
 
 /// What a block takes beside its bytes and marks.
 const BLOCK_OVERHEAD_BYTES: usize = 256;
@@ -88,8 +86,9 @@ impl Block {
 }
 
 /// Blocks by where they begin; the one that was not used for the longest time goes first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct PageCache {
+    bytes_max: usize,
     blocks: BTreeMap<Stretch, (Block, u64)>,
     /// The same by when they were used last.
     by_use: BTreeMap<u64, Stretch>,
@@ -98,6 +97,16 @@ pub(super) struct PageCache {
 }
 
 impl PageCache {
+    /// A cache that holds up to `bytes_max`.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, blocks: BTreeMap::new(), by_use: BTreeMap::new(), bytes: 0, uses: 0 }
+    }
+
+    /// Lets everything go.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.bytes_max);
+    }
+
     /// A page of this stretch, out of the block that it begins in.
     pub(super) fn page(&mut self, stretch: &Stretch, bytes_max: usize) -> Option<Page> {
         let first = Stretch { after: 0, ..stretch.clone() };
@@ -115,7 +124,7 @@ impl PageCache {
 
     /// Holds a full block for those who come behind.
     pub(super) fn insert(&mut self, stretch: Stretch, block: Block) {
-        if block.weight() > BLOCK_BYTES_MAX {
+        if block.weight() > self.bytes_max / BLOCK_PART_MAX {
             return;
         }
         self.remove(&stretch);
@@ -123,7 +132,7 @@ impl PageCache {
         self.bytes += block.weight();
         self.by_use.insert(self.uses, stretch.clone());
         self.blocks.insert(stretch, (block, self.uses));
-        while self.bytes > CACHE_BYTES_MAX
+        while self.bytes > self.bytes_max
             && let Some((_, oldest)) = self.by_use.pop_first()
         {
             self.remove(&oldest);
@@ -141,6 +150,8 @@ impl PageCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const CACHE_BYTES_MAX: usize = 1024 * 1024;
 
     /// Messages behind `after`, each of ten bytes, up to `last`.
     fn block(after: u64, last: u64) -> Block {
@@ -202,7 +213,7 @@ mod tests {
 
     #[test]
     fn whoever_stands_within_a_block_takes_its_tail() {
-        let mut cache = PageCache::default();
+        let mut cache = PageCache::new(CACHE_BYTES_MAX);
         cache.insert(stretch("p", None, 10), block(10, 20));
         cache.insert(stretch("p", None, 20), block(20, 30));
         cache.insert(stretch("p", Some(1), 10), block(10, 12));
@@ -219,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_cache_is_bounded_and_keeps_what_is_used() {
-        let mut cache = PageCache::default();
+        let mut cache = PageCache::new(CACHE_BYTES_MAX);
         let size = 2000;
         cache.insert(stretch("p", None, 0), block(0, size));
         for n in 1..1000 {
@@ -230,13 +241,16 @@ mod tests {
         assert!(cache.page(&stretch("p", None, size), 100).is_none(), "not used");
         let weight: usize = cache.blocks.values().map(|(block, _)| block.weight()).sum();
         assert_eq!(weight, cache.bytes);
+        cache.clear();
+        assert_eq!((cache.bytes, cache.blocks.len(), cache.by_use.len()), (0, 0, 0));
     }
 
     #[test]
     fn one_large_message_does_not_drive_all_others_out() {
-        let mut cache = PageCache::default();
+        let mut cache = PageCache::new(CACHE_BYTES_MAX);
         cache.insert(stretch("p", None, 0), block(0, 10));
-        let large = Block::new(vec![b'x'; BLOCK_BYTES_MAX], vec![(11, BLOCK_BYTES_MAX)], 11, false);
+        let size = CACHE_BYTES_MAX / BLOCK_PART_MAX;
+        let large = Block::new(vec![b'x'; size], vec![(11, size)], 11, false);
         cache.insert(stretch("p", None, 10), large);
         assert!(cache.page(&stretch("p", None, 10), 1).is_none() && cache.page(&stretch("p", None, 0), 1).is_some());
     }
