@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use super::frames::Frames;
 use super::history::Lookup;
+use super::lists::summary_json;
 use super::load::ReadPlan;
 use super::outage::Outage;
-use super::reads::summary_json;
 use super::store::{Place, Retention, RunRow, Store, StoreError, StoredMessage, Write};
 use super::{
     Answer, Command, Delivery, Order, PublishedEvent, Query, Refusal, ReplyTo, RunNumber, Submission, WorkCounts,

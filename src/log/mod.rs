@@ -18,6 +18,7 @@ mod history;
 mod history_tests;
 mod history_thread;
 mod journal;
+mod lists;
 mod load;
 mod memory;
 mod outage;

@@ -118,8 +118,8 @@ pub fn start(
 ) -> std::io::Result<(LogHandle, JoinHandle<()>)> {
     let (commands, inbox) = bounded(WAITING_BATCHES_MAX);
     let gate = Arc::new(Gate::default());
-    let history = match journal.reader().map_err(std::io::Error::other)? {
-        Some((reader, signer)) => Some(history_thread::start(reader, signer, out.clone())?),
+    let history = match journal.store.reader().map_err(std::io::Error::other)? {
+        Some(reader) => Some(history_thread::start(reader, journal.signer.clone(), out.clone())?),
         None => None,
     };
     let (history, history_thread) = history.unzip();
