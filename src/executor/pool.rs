@@ -59,7 +59,8 @@ fn attempt(context: &Context, launch: &Launch, output: &Reporter<'_>) -> Result<
 /// The tool, and the inputs that it accepts. What fails here would fail the same way again.
 fn prepare<'a>(context: &'a Context, launch: &Launch) -> Result<(&'a dyn Tool, Map<String, Value>), AttemptError> {
     let step = &launch.plan.steps[launch.step];
-    let unknown = || AttemptError::Lasting(format!("there is no tool {}", step.tool));
+    // Plans are checked before they run, but a run may outlive a tool: the next start may declare others.
+    let unknown = || AttemptError::Lasting(format!("the tool {} is not there any more", step.tool));
     let tool = context.registry.tool(&step.tool).ok_or_else(unknown)?;
     let inputs = context.engine.render(&step.inputs, &launch.scope);
     let inputs = inputs.map_err(|error| AttemptError::Lasting(error.to_string()))?;
@@ -175,7 +176,7 @@ mod tests {
             ("puppet", json!({"do": "write"}), Ok(Outcome::Output(json!(1)))),
             ("echo", json!({"x": "{{ nobody }}"}), lasting("inputs.x: nobody is undefined")),
             ("echo", json!({"refused": 1}), lasting("the tool refuses its inputs: refused: is not welcome")),
-            ("nothing", json!({}), lasting("there is no tool nothing")),
+            ("nothing", json!({}), lasting("the tool nothing is not there any more")),
             ("echo", json!({"x": 1}), Ok(Outcome::Output(json!({"x": 1})))),
         ];
         let cases: Vec<_> = table.iter().map(|(tool, inputs, _)| (*tool, inputs.clone())).collect();

@@ -180,12 +180,14 @@ impl<R: FnMut(Vec<Record>)> Shell<R> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::time::Duration;
 
     use serde_json::json;
 
     use super::*;
-    use crate::executor::testing::{context, context_with, new_run, plan};
+    use crate::executor::run::{Effects, Run};
+    use crate::executor::testing::{context, context_with, new_run, plan, retries};
     use crate::executor::tool::{Call, Outcome, Tool, ToolError};
     use crate::model::{OutputStream, RunEvent, RunEventKind};
 
@@ -250,6 +252,25 @@ mod tests {
         assert_eq!(completed.outputs["c"], json!({"x": {"x": {"x": 1}}}), "outputs flow on");
         executor.handle().shutdown();
         executor.join();
+    }
+
+    #[test]
+    fn a_run_whose_tool_was_taken_away_between_two_starts_ends_and_names_it() {
+        let (executor, records) = executor(context());
+        let mut gone = plan(&["a", "b: a"]);
+        (gone.steps[0].tool, gone.steps[0].retry) = ("gone".into(), retries(3, 0));
+        let new = new_run("r", gone);
+        let (mut run, mut effects) = (Run::new(new.clone(), context()), Effects::default());
+        run.start(Now::default(), &mut effects);
+        run.take(Now::default(), &mut effects).expect("it runs when the process ends");
+        let state = run.state().clone();
+        executor.handle().resume(ResumedRun { new, state, whole_outputs: HashMap::new(), cancelled: false });
+        let last = events(&records).find(RunEvent::is_last).expect("a last message");
+        let RunEventKind::Failed(failed) = last.kind else { panic!("not failed: {last:?}") };
+        assert_eq!(failed.error, "step a failed: the tool gone is not there any more");
+        executor.handle().shutdown();
+        executor.join();
+        assert!(!events(&records).any(|event| event.is_last()), "one last message");
     }
 
     #[test]

@@ -81,7 +81,8 @@ pub trait OutputSink: Sync {
 pub enum Outcome {
     /// The step is done, with this output.
     Output(Value),
-    /// The step is done when this time has passed, with this output. No worker waits for it.
+    /// The step is done when this time has passed, with this output. No worker waits for it. In an attempt that makes up
+    /// for one that a restart interrupted, the time counts from when the interrupted one started.
     After(Duration, Value),
 }
 
