@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -95,7 +96,8 @@ impl Builder {
         self
     }
 
-    /// Binds, and starts all threads.
+    /// Binds, and starts all threads. Where one of them panics later on, outside of a tool, the whole process ends at
+    /// once (it aborts, and says why in its log): the rest would be half a server, and the log is there to go on from.
     ///
     /// # Errors
     /// What of the configuration can't be carried out, or what the system refuses.
@@ -140,7 +142,8 @@ impl Builder {
             inbox: inbox.clone(),
             random: random_or_abort,
         };
-        let (intake, intake_thread) = intake.start().map_err(|error| failed("start the intake", &error))?;
+        let (intake, take_in) = intake.into_work();
+        let intake_thread = spawn("intake", take_in)?;
 
         let control = LoopControl { wish: Arc::default(), is_drained: Arc::default(), clock };
         let (wish, is_drained) = (control.wish.clone(), control.is_drained.clone());
@@ -193,7 +196,9 @@ fn watch_executor(
     inbox: InboxSender,
 ) -> Result<JoinHandle<()>, StartError> {
     spawn("executor-end", move || {
-        executor.join();
+        if let Err(panicked) = executor.join() {
+            end_process(&panicked.to_string());
+        }
         is_drained.store(true, Ordering::SeqCst);
         inbox.wake();
     })
@@ -334,16 +339,23 @@ fn random_or_abort() -> [u8; 16] {
     random_bits().unwrap_or_else(|error| end_process(&error.0))
 }
 
-/// Ends the process rather than leaving half a server.
+/// Ends the process rather than leaving half a server: the one place where that happens. Runs and messages are in the
+/// log, for the next start to go on with.
 fn end_process(why: &str) -> ! {
     ::log::error!("{why}; the process ends");
     std::process::abort()
 }
 
+/// Starts a thread without which the server is none: where it panics, the process ends.
 fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, StartError> {
+    let named = name.to_owned();
+    let work = move || {
+        catch_unwind(AssertUnwindSafe(work))
+            .unwrap_or_else(|_| end_process(&format!("the thread {named} has panicked")))
+    };
     let thread = thread::Builder::new().name(name.into()).spawn(work);
     thread.map_err(|error| failed(&format!("start the thread {name}"), &error))
 }
