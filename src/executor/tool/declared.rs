@@ -165,7 +165,7 @@ mod tests {
             (ToolKind::Command(command(&["true", "a\0b"])), "argv[1]"),
             (ToolKind::Command(with_cwd), "cwd"),
             (ToolKind::Command(with_env("A=B", "x")), "env"),
-            (ToolKind::Command(with_env("A", "{% if %}")), "env.A"),
+            (ToolKind::Command(with_env("A", "{{ inputs.x | nothing }}")), "env.A"),
             (ToolKind::Command(CommandSpec { pass_env: vec![String::new()], ..command(&["true"]) }), "pass_env"),
             (ToolKind::Http(http("", "http://localhost/")), "method"),
             (ToolKind::Http(http("GET ", "http://localhost/")), "method"),

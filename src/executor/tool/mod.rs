@@ -122,12 +122,12 @@ mod output;
 mod render;
 mod schema;
 
+pub use super::template::is_template;
 pub use builtin::{DELAY_MS_MAX, Delay, Echo, Fail};
 pub use cancel::CancelToken;
 pub use command::CommandTool;
 pub use declared::ToolSettings;
 pub use http::HttpTool;
-pub use render::is_template;
 pub use schema::Schema;
 
 /// A tool as the configuration declares it.
