@@ -54,6 +54,16 @@ impl Registry {
     }
 }
 
+impl ToolDeclaration {
+    /// Can it be made a tool?
+    ///
+    /// # Errors
+    /// One sentence that begins with the field, as `argv[1]: ` or `env.HOME: `, and repeats none of its secrets.
+    pub fn check(&self) -> Result<(), String> {
+        Declared::compile(self.clone(), ToolSettings::default()).map(drop)
+    }
+}
+
 /// A declared tool: what every kind has, around what it does.
 struct Declared {
     tool: Box<dyn Tool>,

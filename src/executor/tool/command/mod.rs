@@ -47,6 +47,11 @@ impl CommandTool {
     /// # Errors
     /// One sentence that names the field and what is wrong with it.
     pub fn new(spec: CommandSpec, settings: ToolSettings) -> Result<Self, String> {
+        let secrets = mask(&spec, &[]);
+        Self::compile(spec, settings).map_err(|problem| secrets.text(&problem).into_owned())
+    }
+
+    fn compile(spec: CommandSpec, settings: ToolSettings) -> Result<Self, String> {
         let (program, args) = spec.argv.split_first().ok_or("argv: needs a program")?;
         if program.is_empty() || program.contains('\0') || is_template(program) {
             return Err("argv[0]: must be the program to run, without a template".to_owned());

@@ -56,6 +56,11 @@ impl HttpTool {
     /// # Errors
     /// One sentence that names the field and what is wrong with it.
     pub fn new(spec: HttpSpec, settings: ToolSettings) -> Result<Self, String> {
+        let secrets = mask(&spec);
+        Self::compile(spec, settings, secrets.clone()).map_err(|problem| secrets.text(&problem).into_owned())
+    }
+
+    fn compile(spec: HttpSpec, settings: ToolSettings, mask: Mask) -> Result<Self, String> {
         if !exchange::is_method(&spec.method) {
             return Err("method: must be a method, as `GET`".to_owned());
         }
@@ -70,7 +75,7 @@ impl HttpTool {
             body: spec.body.as_ref().map(|body| ValueTemplate::compile(body, "body")).transpose()?,
             stream_text: pick.transpose().map_err(|problem| format!("stream_text: {problem}"))?,
             client: Client::new(spec.allow_redirects, settings.proxy_from_env),
-            mask: mask(&spec),
+            mask,
             method: spec.method.to_ascii_uppercase(),
             url,
             settings,
