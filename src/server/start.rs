@@ -153,6 +153,9 @@ impl Builder {
         let (intake, take_in) = intake.into_work();
         let intake_thread = spawn("intake", take_in)?;
 
+        if !left.orders.is_empty() {
+            ::log::info!("going on with {} runs that were left active", left.orders.len());
+        }
         out(left);
         let control = LoopControl { wish: Arc::default(), drain_max: config.executor.grace + DRAIN_SLACK, clock };
         let wish = control.wish.clone();
