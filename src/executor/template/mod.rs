@@ -153,7 +153,7 @@ impl Engine {
     pub fn evaluate_or_null(&self, expression: &str, scope: &Scope) -> Result<Value, TemplateError> {
         let mut filling = self.filling(scope);
         let (_, value) = filling.evaluated_in(&self.lenient, expression)?;
-        if value.is_undefined() { Ok(Value::Null) } else { filling.to_json(expression, &value) }
+        if value.is_undefined() { Ok(Value::Null) } else { filling.json_of(expression, &value) }
     }
 
     /// Does the condition hold? Its wrapping `{{ }}` or `${ }` may be there or not. Empty text, 0, null and empty
@@ -349,10 +349,10 @@ impl Filling<'_> {
 
     fn json(&mut self, expression: &str) -> Result<Value, TemplateError> {
         let value = self.evaluated(expression)?;
-        self.to_json(expression, &value)
+        self.json_of(expression, &value)
     }
 
-    fn to_json(&mut self, expression: &str, value: &Evaluated) -> Result<Value, TemplateError> {
+    fn json_of(&mut self, expression: &str, value: &Evaluated) -> Result<Value, TemplateError> {
         value::to_json(value, &mut self.budget)
             .map_err(|problem| TemplateError::new(format_args!("`{}`: {problem}", expression.trim())))
     }
