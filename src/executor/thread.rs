@@ -1,8 +1,9 @@
 //! The executor's thread: the shell that feeds the [`Scheduler`] commands, reports and the time, and carries out what
 //! comes of it.
 //!
-//! A turn takes everything that waits, reads the clock once, hands all records to the log as one batch, and only then
-//! lets workers begin, so that an attempt the log knows nothing of was never made.
+//! A turn takes everything that waits, reads the clock once, hands all records to the log as one batch, and then lets
+//! workers begin. The log may still be writing by then: an attempt that a crash makes it forget is made again. Only where
+//! a tool must not run twice does its worker wait until the log has kept that it runs.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, bounded, unbound
 use super::context::Context;
 use super::pool::{self, FromWorker, Panicked};
 use super::run::{NewRun, ResumedRun};
-use super::scheduler::{Actions, Command, Job, Scheduler, Settings};
+use super::scheduler::{Actions, Command, Durability, Job, Scheduler, Settings};
 use crate::model::{Now, ProjectId, Record, RunId, Timestamp};
 
 /// How many reports wait for the executor before workers do. See the pool for what they may weigh.
@@ -43,15 +44,15 @@ pub struct ExecutorHandle {
 }
 
 impl Executor {
-    /// Starts the executor's thread and its workers. `records` takes each turn's records, in order; it may block, and
-    /// everything waits for it then.
+    /// Starts the executor's thread and its workers. `records` takes each turn's records, in order, and says whether they
+    /// are, or will be, kept: where not, nothing more begins. It may block, and everything waits for it then.
     ///
     /// # Errors
     /// Where the system grants no thread more.
     pub fn start(
         settings: Settings,
         context: Arc<Context>,
-        records: impl FnMut(Vec<Record>) + Send + 'static,
+        records: impl FnMut(Vec<Record>, Durability) -> bool + Send + 'static,
     ) -> io::Result<Self> {
         let (commands, commanded) = unbounded();
         let (reports, reported) = bounded(REPORTS_MAX);
@@ -115,7 +116,7 @@ struct Shell<R> {
     origin: Instant,
 }
 
-impl<R: FnMut(Vec<Record>)> Shell<R> {
+impl<R: FnMut(Vec<Record>, Durability) -> bool> Shell<R> {
     fn run(mut self) -> Result<(), Panicked> {
         let mut has_owner = true;
         while !self.scheduler.is_done() {
@@ -165,11 +166,12 @@ impl<R: FnMut(Vec<Record>)> Shell<R> {
     }
 
     fn act(&mut self, actions: Actions) {
-        if !actions.records.is_empty() {
-            (self.records)(actions.records);
-        }
+        let are_kept = actions.records.is_empty() || (self.records)(actions.records, actions.durability);
         for cancel in actions.cancels {
             cancel.cancel();
+        }
+        if !are_kept {
+            return;
         }
         for job in actions.jobs {
             if self.jobs.try_send(job).is_err() {
@@ -203,9 +205,10 @@ mod tests {
 
     fn executor(context: Arc<Context>) -> (Executor, Receiver<Record>) {
         let (sender, records) = unbounded();
-        let hand_over = move |batch: Vec<Record>| {
+        let hand_over = move |batch: Vec<Record>, _| {
             assert!(!batch.is_empty());
             batch.into_iter().for_each(|record| drop(sender.send(record)));
+            true
         };
         (Executor::start(settings(2), context, hand_over).expect("threads"), records)
     }
@@ -241,6 +244,41 @@ mod tests {
         waits.steps[0].tool = "patient".into();
         executor.handle().start(new_run("r", waits));
         (executor, records)
+    }
+
+    /// Must not run twice, and says when it runs.
+    struct Once {
+        begun: Sender<()>,
+    }
+
+    impl Tool for Once {
+        fn call(&self, _: &Call<'_>) -> Result<Outcome, ToolError> {
+            let _ = self.begun.send(());
+            Ok(Outcome::Output(json!(null)))
+        }
+
+        fn rerun(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_tool_that_must_not_run_twice_began_before_it_was_kept_that_it_runs() {
+        let (begun, has_begun) = bounded(1);
+        let context = context_with(|registry| registry.insert("once", Once { begun }));
+        let (sender, asked) = unbounded();
+        let hand_over = move |_: Vec<Record>, durability| {
+            assert!(has_begun.try_recv().is_err(), "it has not begun yet");
+            let _ = sender.send(durability);
+            durability == Durability::Later
+        };
+        let executor = Executor::start(settings(2), context, hand_over).expect("threads");
+        let mut once = plan(&["a"]);
+        once.steps[0].tool = "once".into();
+        executor.handle().start(new_run("r", once));
+        assert!(asked.iter().any(|durability| durability == Durability::First));
+        executor.handle().shutdown();
+        executor.join().expect("no panic");
     }
 
     #[test]
@@ -332,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_panic_of_the_executors_own_thread_is_told() {
-        let executor = Executor::start(settings(1), context(), |_| panic!("no log")).expect("threads");
+        let executor = Executor::start(settings(1), context(), |_, _| panic!("no log")).expect("threads");
         executor.handle().start(new_run("r", plan(&["a"])));
         assert_eq!(executor.join(), Err(Panicked { thread: "executor".to_owned() }));
     }

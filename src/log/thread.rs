@@ -5,9 +5,9 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
-use super::Command;
 use super::history_thread::{self, HistoryHandle};
 use super::journal::{Journal, Outcome};
+use super::{Command, ReplyTo};
 use crate::model::{Now, Record};
 
 /// Batches of commands that may wait for the log. The loop sends at most one a turn, the executor one a turn, the
@@ -64,6 +64,12 @@ impl LogHandle {
         let Some(history) = &self.history else { return Some(batch) };
         let rest = history.divert(batch, &self.commands);
         (!rest.is_empty()).then_some(rest)
+    }
+
+    /// Waits until everything that was sent before is kept and told. `false` where the log ended before that.
+    pub fn wait_until_kept(&self) -> bool {
+        let (reply, reached) = bounded(1);
+        self.send(vec![Command::Barrier(ReplyTo::Caller(reply))]).is_ok() && reached.recv().is_ok()
     }
 
     /// Lets the log finish what has come, and end. Whoever sends to it afterwards gets their batch back.
