@@ -35,11 +35,6 @@ impl Latencies {
         self.0.add(&other.0).expect("both have the same bounds");
     }
 
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        self.0.reset();
-    }
-
     /// How many.
     pub fn len(&self) -> u64 {
         self.0.len()
@@ -80,7 +75,5 @@ mod tests {
         }
         all.record(u64::MAX);
         assert!(all.max_ms().expect("a time") >= 600_000.0, "too long is kept as the longest");
-        all.clear();
-        assert_eq!(all.len(), 0);
     }
 }

@@ -39,6 +39,11 @@ impl Sequence {
         verdict
     }
 
+    /// The server says that it goes on from `seq`, whatever lies between: a gap that is told is not a message lost.
+    pub fn reset(&mut self, seq: u64) {
+        self.last = Some(seq);
+    }
+
     /// The next message has come. After a gap it goes on behind it, so that one gap is counted once.
     pub fn take(&mut self, seq: u64) -> Verdict {
         let due = self.last.map_or(seq, |last| last + 1);
@@ -70,6 +75,13 @@ mod tests {
             assert_eq!(sequence.take(seq), verdict, "{seq}");
         }
         assert_eq!(sequence.last(), Some(11));
+    }
+
+    #[test]
+    fn a_gap_that_is_told_is_no_loss() {
+        let mut sequence = Sequence::after(3);
+        sequence.reset(90);
+        assert_eq!((sequence.take(91), sequence.last()), (Verdict::Next, Some(91)));
     }
 
     #[test]

@@ -155,17 +155,21 @@ impl Server {
         Ok(kill_process(pid, signal)?)
     }
 
-    /// Ends it with SIGTERM, as an operator would; with SIGKILL where it does not obey. Its exit status.
+    /// Ends a server that was started here with SIGTERM, as an operator would.
     ///
     /// # Errors
-    /// Where it was not started here.
-    pub fn stop(mut self) -> Outcome<Option<i32>> {
-        self.signal(Signal::TERM)?;
-        let Some(process) = &mut self.process else { return Ok(None) };
+    /// Where it does not end, or not with status 0.
+    pub fn stop(mut self) -> Outcome<()> {
+        if self.process.is_some() {
+            self.signal(Signal::TERM)?;
+        }
+        let Some(process) = &mut self.process else { return Ok(()) };
         let began = Instant::now();
         while began.elapsed() < STOP_TIMEOUT {
-            if let Some(status) = process.child.try_wait()? {
-                return Ok(status.code());
+            match process.child.try_wait()? {
+                None => {}
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return failure(format!("the server ended with {status}: {}", self.log().join("\n"))),
             }
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -275,7 +275,10 @@ impl Subscriber {
                 *tally.begun.entry(word()).or_default() += 1;
                 self.is_greeted = true;
             }
-            "stream_reset" => *tally.resets.entry(word()).or_default() += 1,
+            "stream_reset" => {
+                self.sequence.reset(message.seq);
+                *tally.resets.entry(word()).or_default() += 1;
+            }
             "stream_closing" => *tally.closings.entry(word()).or_default() += 1,
             "workflow_snapshot" | "heartbeat" => {}
             _ => {

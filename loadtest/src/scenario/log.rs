@@ -101,6 +101,7 @@ fn cell(options: &Options, data: Data, load: Load, watch: &mut Watch, report: &m
     let messages = (end.messages - begin.messages) as f64;
     let per_second = messages / (end.at - begin.at).as_secs_f64();
     let difference = |of: fn(&Reading) -> Option<f64>| of(&end).zip(of(&begin)).map(|(end, begin)| end - begin);
+    server.stop()?;
     let commits = difference(|reading| reading.commits).filter(|commits| *commits > 0.0);
     let per_commit = difference(|reading| reading.logged).zip(commits).map(|(logged, commits)| logged / commits);
     Ok(vec![

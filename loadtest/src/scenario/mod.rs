@@ -7,7 +7,7 @@ mod slow;
 
 use serde_json::{Value, json};
 
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome, failure};
 use crate::fleet::Fleet;
 use crate::latency::Latencies;
 use crate::options::{Options, Parameter};
@@ -74,12 +74,20 @@ fn wait_for_streams(watch: &mut Watch, fleet: &Fleet, subscribers: usize) -> Out
     watch.until("all streams are open", || greeted() == subscribers, || format!("{} of {subscribers}", greeted()))
 }
 
-/// Waits until everyone has the message of the goal.
+/// Waits until everyone has the message of the goal. Where that never comes the failure says what came instead.
 fn wait_for_goal(watch: &mut Watch, fleet: &Fleet, subscribers: usize) -> Outcome<()> {
     let gauges = fleet.gauges();
     let is_there = || gauges.at_goal() == subscribers;
     let so_far = || format!("{} of {subscribers}, {} messages", gauges.at_goal(), gauges.messages());
-    watch.until("everyone has every message", is_there, so_far)
+    let Err(Failure(text)) = watch.until("everyone has every message", is_there, so_far) else { return Ok(()) };
+    let tally = fleet.tally()?;
+    failure(format!(
+        "{text}; begun {:?}, ended {}, closings {:?}; {}",
+        tally.begun,
+        tally.ended,
+        tally.closings,
+        tally.complaints("they").join(", ")
+    ))
 }
 
 /// Publishes `messages` to a project as fast as it goes, each answered with 202; how it went.

@@ -46,6 +46,7 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
     drop_all(watch, &server, &fleet)?;
     check_published(&mut report, "meanwhile", &publish_all(watch, &server, PROJECT, messages, bytes)?);
     come_back(watch, &server, &fleet, (subscribers, messages), &mut report)?;
+    server.stop()?;
     Ok(report)
 }
 

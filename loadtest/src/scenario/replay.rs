@@ -79,6 +79,7 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
     lives.iter().try_for_each(|live| live.fleet.forget())?;
     replay(options, watch, &server, &position, idle, &lives, &mut report)?;
     let live_table = end_live(watch, lives, &mut report)?;
+    server.stop()?;
     report.table(live_table);
     report.note("idle: history written, live streams open and live messages flowing, before the first client resumes");
     report.note("anonymous memory (RssAnon) counts; resident (VmRSS) has pages of mapped files besides; latency is from due time");

@@ -64,6 +64,7 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
     let published = publisher.stop()?;
     end_healthy(watch, &fleet, &published, healthy, &mut report)?;
     report_slow(&mut report, &slow, &stalled)?;
+    server.stop()?;
     let columns = [&["healthy ones", "deliveries"][..], &LATENCY_COLUMNS].concat();
     let mut table = Table::new("latency of healthy subscribers", &columns);
     for (when, tally) in [("alone", &alone), ("with slow ones", &together)] {
