@@ -118,7 +118,8 @@ fn values(scenario: &Scenario, given: Vec<(String, String)>) -> Outcome<BTreeMap
         let Some(slot) = values.get_mut(name.as_str()) else {
             return failure(format!("--{name} means nothing to {}; see --help", scenario.name));
         };
-        if value.split(',').any(|item| item.trim().parse::<f64>().map_or(true, |number| !(number >= 0.0))) {
+        let is_number = |item: &str| item.trim().parse::<f64>().is_ok_and(|number| number >= 0.0 && number.is_finite());
+        if !value.split(',').all(is_number) {
             return failure(format!("--{name} {value}: expected a number, or several with commas"));
         }
         *slot = value;

@@ -14,6 +14,9 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 /// Clock ticks a second in `/proc/PID/stat`: 100 on every Linux that runs on common machines.
 const TICKS: f64 = 100.0;
 
+/// Descriptors of this process at most.
+const DESCRIPTORS_MAX: u64 = 20_000;
+
 /// Memory of a process, in KiB.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
@@ -51,6 +54,23 @@ fn parse_cpu(stat: &str) -> Option<f64> {
 /// Descriptors that the process holds; none where it has gone.
 pub fn descriptors(pid: u32) -> Option<usize> {
     Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
+}
+
+/// Processes that wanted a processor in the last minute, on average.
+pub fn load_average() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
+/// Raises this process's limit on descriptors as far as it goes, but for the bound that this program has.
+///
+/// # Errors
+/// Where the system does not let it.
+pub fn raise_descriptors() -> Outcome<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.map_or(DESCRIPTORS_MAX, |maximum| maximum.min(DESCRIPTORS_MAX));
+    let current = Some(limit.current.map_or(most, |current| current.max(most)));
+    Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum: limit.maximum })?)
 }
 
 /// Looks at a process's memory every 20 ms and keeps the peak.

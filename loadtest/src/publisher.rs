@@ -266,7 +266,7 @@ impl Work {
     }
 
     fn due_ns(&self, rate: f64) -> u64 {
-        self.began_ns + (self.started as f64 * 1e9 / rate) as u64
+        self.began_ns.saturating_add((self.started as f64 * 1e9 / rate) as u64)
     }
 
     /// The poll wakes in whole milliseconds; a timer of the kernel's does so to the point.

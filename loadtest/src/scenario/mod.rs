@@ -11,9 +11,10 @@ use crate::failure::{Failure, Outcome, failure};
 use crate::fleet::Fleet;
 use crate::latency::Latencies;
 use crate::options::{Options, Parameter};
+use crate::proc;
 use crate::publisher::{Pace, Plan, Published, Publisher};
 use crate::report::Report;
-use crate::server::{Data, Server};
+use crate::server::{Choice, Data, Server};
 use crate::watch::Watch;
 
 /// One kind of load.
@@ -40,6 +41,7 @@ pub const ALL: &[Scenario] = &[replay::SCENARIO, log::SCENARIO, reconnect::SCENA
 /// # Errors
 /// Why it could not be carried out.
 pub fn run(options: &Options) -> Outcome<bool> {
+    proc::raise_descriptors()?;
     let mut is_good = true;
     for data in &options.data {
         let report = {
@@ -61,7 +63,16 @@ fn report(options: &Options, data: Data) -> Report {
     let mut report = Report::new(options.scenario.name);
     report.condition("store", data.name());
     options.values().for_each(|(name, value)| report.condition(name, value));
+    if let Choice::Program { flags, is_pinned, .. } = &options.server {
+        report.condition("server's flags", if flags.is_empty() { "none besides".to_owned() } else { flags.join(" ") });
+        report.condition("pinned", *is_pinned);
+    }
     report.condition("processors", std::thread::available_parallelism().map_or(0, usize::from));
+    // Figures that were taken beside other work are worth less, and only this tells.
+    report.condition(
+        "load average before",
+        proc::load_average().map_or_else(|| "unknown".to_owned(), |load| load.to_string()),
+    );
     report
 }
 
