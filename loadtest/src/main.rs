@@ -1,5 +1,5 @@
-//! Load for a stepcast server on this machine: subscribers that check every message, publishers that measure from when a
-//! message was due, and scenarios made of both. It knows the server by its wire contract alone.
+//! Load for a stepcast server on this machine: subscribers that check every message, publishers that measure from when
+//! a message was due, and scenarios made of both. It knows the server by its wire contract alone.
 
 mod body;
 mod clock;

@@ -183,8 +183,23 @@ mod tests {
 
     #[test]
     fn people_get_aligned_text() {
-        let expected = "some\n  clients  3\n\n  p99   1.23 ms\n  peak     - MiB\n\n  rates\n  in flight  messages/s\n          8      123457\n\n  a note\n\n  everything arrived once and in order\n";
-        assert_eq!(report().text(), expected);
+        let expected = [
+            "some",
+            "  clients  3",
+            "",
+            "  p99   1.23 ms",
+            "  peak     - MiB",
+            "",
+            "  rates",
+            "  in flight  messages/s",
+            "          8      123457",
+            "",
+            "  a note",
+            "",
+            "  everything arrived once and in order",
+            "",
+        ];
+        assert_eq!(report().text(), expected.join("\n"));
     }
 
     #[test]

@@ -292,8 +292,8 @@ impl Subscriber {
     }
 }
 
-/// A server that does not listen just now, or goes away, is the business of whoever waits for the streams; anything else
-/// is wrong.
+/// A server that does not listen just now, or goes away, is the business of whoever waits for the streams; anything
+/// else is wrong.
 fn broken(error: &std::io::Error, tally: &mut Tally) -> Verdict {
     match error.kind() {
         ErrorKind::ConnectionRefused => tally.refused += 1,

@@ -1,6 +1,6 @@
-//! How many messages a second go through the log? Publishers send back to back over keep-alive connections, each with one
-//! request in flight: single messages and arrays, without anyone watching and with subscribers. Each cell of the table
-//! has a server of its own, with the history bounds that it has by default.
+//! How many messages a second go through the log? Publishers send back to back over keep-alive connections, each with
+//! one request in flight: single messages and arrays, without anyone watching and with subscribers. Each cell of the
+//! table has a server of its own, with the history bounds that it has by default.
 
 use std::time::{Duration, Instant};
 
@@ -143,8 +143,8 @@ impl Reading {
     }
 }
 
-/// Waits until subscribers have the newest message; how often they were told of a gap. Gaps that nobody told them of are
-/// failures.
+/// Waits until subscribers have the newest message; how often they were told of a gap. Gaps that nobody told them of
+/// are failures.
 fn end_fleet(
     watch: &mut Watch,
     fleet: &Fleet,

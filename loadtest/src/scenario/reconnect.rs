@@ -1,5 +1,5 @@
-//! Everyone drops at once, misses some messages, and comes back at once with its `Last-Event-ID`. How long until all have
-//! all of them?
+//! Everyone drops at once, misses some messages, and comes back at once with its `Last-Event-ID`. How long until all
+//! have all of them?
 
 use serde_json::json;
 

@@ -1,11 +1,11 @@
 //! Many clients come back at once after having missed everything, while others watch live. What does it cost the server
 //! in memory, and the others in latency?
 //!
-//! A first stream, opened before anything is published, gives the id that all clients resume from. Then the messages are
-//! published; publishers go on at a rate in the same project and in another one, both with live subscribers. Idle is the
-//! server's memory then, after one more quiet second: history full, live streams open, live messages flowing, no replay
-//! yet. Peak is the highest of the samples (one every 20 ms) until all clients have every message that was there when they
-//! came. RssAnon is what counts; VmRSS holds pages of files besides, which the kernel may drop.
+//! A first stream, opened before anything is published, gives the id that all clients resume from. Then the messages
+//! are published; publishers go on at a rate in the same project and in another one, both with live subscribers. Idle
+//! is the server's memory then, after one more quiet second: history full, live streams open, live messages flowing, no
+//! replay yet. Peak is the highest of the samples (one every 20 ms) until all clients have every message that was there
+//! when they came. RssAnon is what counts; VmRSS holds pages of files besides, which the kernel may drop.
 
 use std::time::Duration;
 
@@ -82,7 +82,8 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
     server.stop()?;
     report.table(live_table);
     report.note("idle: history written, live streams open and live messages flowing, before the first client resumes");
-    report.note("anonymous memory (RssAnon) counts; resident (VmRSS) has pages of mapped files besides; latency is from due time");
+    report.note("anonymous memory (RssAnon) counts; resident (VmRSS) has pages of mapped files besides");
+    report.note("latency is counted from when a message was due");
     Ok(report)
 }
 
