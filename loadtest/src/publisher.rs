@@ -29,6 +29,9 @@ const WAITING_MAX: usize = 1_000_000;
 /// An answer longer than this is none that was asked for.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
+/// Connections that are opened again because the server closed them, at most.
+const REOPENED_MAX: usize = 1000;
+
 /// Events taken from the kernel at once.
 const EVENTS_MAX: usize = 1024;
 
@@ -147,7 +150,9 @@ struct Work {
     timer: OwnedFd,
     templates: Vec<Template>,
     connections: Vec<Connection>,
-    free: Vec<usize>,
+    /// Connections without a request, the one that was free longest first, so that all of them stay in use.
+    free: VecDeque<usize>,
+    reopened: usize,
     waiting: VecDeque<u64>,
     /// Requests that became due.
     started: u64,
@@ -174,7 +179,8 @@ impl Work {
             is_stopping,
             accepted,
             connections: Vec::with_capacity(plan.connections),
-            free: Vec::with_capacity(plan.connections),
+            free: VecDeque::with_capacity(plan.connections),
+            reopened: 0,
             waiting: VecDeque::new(),
             started: 0,
             sent: 0,
@@ -191,13 +197,28 @@ impl Work {
     /// Opens all connections; the time begins when they are on their way.
     fn connect(&mut self) -> Outcome<()> {
         for index in 0..self.plan.connections {
-            let mut socket = self.plan.target.connect(index, None)?;
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(&mut socket, Token(index), interest)?;
-            self.connections.push(Connection { socket, output: Vec::new(), input: Vec::new(), due_ns: None });
-            self.free.push(index);
+            let connection = self.open(index)?;
+            self.connections.push(connection);
+            self.free.push_back(index);
         }
         self.began_ns = now_ns();
+        Ok(())
+    }
+
+    fn open(&self, index: usize) -> Outcome<Connection> {
+        let mut socket = self.plan.target.connect(index, None)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut socket, Token(index), interest)?;
+        Ok(Connection { socket, output: Vec::new(), input: Vec::new(), due_ns: None })
+    }
+
+    /// A server may close a connection that has nothing to do; the publisher opens another one.
+    fn reopen(&mut self, index: usize) -> Outcome<()> {
+        self.reopened += 1;
+        if self.reopened > REOPENED_MAX {
+            return failure("publish: the server keeps closing connections that have nothing to do");
+        }
+        self.connections[index] = self.open(index)?;
         Ok(())
     }
 
@@ -281,7 +302,7 @@ impl Work {
     fn send_waiting(&mut self) -> Outcome<()> {
         while !self.free.is_empty() {
             let Some(due_ns) = self.waiting.pop_front() else { break };
-            let Some(index) = self.free.pop() else { break };
+            let Some(index) = self.free.pop_front() else { break };
             let number = (self.sent % self.templates.len() as u64) as usize;
             let request = self.templates[number].at(due_ns);
             let connection = &mut self.connections[index];
@@ -299,11 +320,14 @@ impl Work {
             connection.flush()?;
         }
         if event.is_readable() || event.is_read_closed() {
+            if connection.due_ns.is_none() {
+                return self.reopen(index);
+            }
             connection.fill()?;
             if let Some((status, text)) = connection.answer()? {
                 let due_ns = connection.due_ns.take();
                 self.take_answer(status, text, due_ns.unwrap_or_else(now_ns));
-                self.free.push(index);
+                self.free.push_back(index);
             }
         }
         Ok(())
