@@ -235,3 +235,6 @@ impl Crew {
         let _ = self.waker.wake();
     }
 }
+
+#[cfg(test)]
+mod tests;

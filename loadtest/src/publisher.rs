@@ -409,3 +409,6 @@ impl Connection {
         Ok(Some((head.status, text)))
     }
 }
+
+#[cfg(test)]
+mod tests;
