@@ -148,6 +148,9 @@ impl Builder {
         };
         let (intake, intake_thread) = intake.start().map_err(|error| failed("start the intake", &error))?;
 
+        if !left.orders.is_empty() {
+            ::log::info!("going on with {} runs that were left active", left.orders.len());
+        }
         out(left);
         let control = LoopControl { wish: Arc::default(), drain_max: config.executor.grace + DRAIN_SLACK, clock };
         let wish = control.wish.clone();
