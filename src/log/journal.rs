@@ -138,7 +138,7 @@ impl Journal {
                 }
                 Command::Read { query, reply } => outcome.reply(&reply, self.answer(query, now)),
                 Command::Unwatch(project) => self.unwatch(&project),
-                Command::Barrier(reply) => outcome.reply(&reply, Answer::Reached),
+                Command::Barrier(reply) => self.reach(reply, &mut outcome),
                 _ => {}
             }
         }

@@ -98,7 +98,7 @@ pub enum Command {
     },
     /// Nobody watches this project any more.
     Unwatch(ProjectId),
-    /// Say when everything that came before is done: [`Answer::Reached`].
+    /// Say when everything that came before is kept, or refused: [`Answer::Reached`].
     Barrier(ReplyTo),
     /// Finish what has come, and end.
     Close,
@@ -262,7 +262,7 @@ pub enum Answer {
     CancelAccepted,
     /// The note is kept.
     Noted,
-    /// Everything that came before is done.
+    /// Everything that came before is kept, or refused.
     Reached,
     /// A stream may begin, or begin again.
     Attached(Box<Attached>),

@@ -5,8 +5,8 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
-use super::Command;
 use super::journal::{Journal, Outcome};
+use super::{Command, ReplyTo};
 use crate::model::{Now, Record};
 
 /// Batches of commands that may wait for the log. The loop sends at most one a turn, the executor one a turn, the
@@ -48,6 +48,12 @@ impl LogHandle {
     /// The batch comes back where there is none.
     pub fn try_send(&self, batch: Vec<Command>) -> Result<(), Vec<Command>> {
         self.commands.try_send(batch).map_err(TrySendError::into_inner)
+    }
+
+    /// Waits until everything that was sent before is kept and told. `false` where the log ended before that.
+    pub fn wait_until_kept(&self) -> bool {
+        let (reply, reached) = bounded(1);
+        self.send(vec![Command::Barrier(ReplyTo::Caller(reply))]).is_ok() && reached.recv().is_ok()
     }
 
     /// Lets the log finish what has come, and end. Whoever sends to it afterwards gets their batch back.
