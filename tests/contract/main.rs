@@ -5,6 +5,7 @@ mod common;
 
 mod access;
 mod calls;
+mod durability;
 mod framing;
 mod plans;
 mod program;

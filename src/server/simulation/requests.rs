@@ -169,7 +169,8 @@ impl World {
         let is_in_query = id.is_some() && self.rng.one_in(4);
         let newest = self.model.newest(&project);
         let end = run.as_ref().and_then(|run| self.model.run(&project, run)).and_then(|run| run.last_seq());
-        let has_seen_the_end = self.laws.keeps_runs() && matches!((shown, end), (Some(Shown::Seq(seq)), Some(end)) if seq >= end);
+        let has_seen_the_end =
+            self.laws.keeps_runs() && matches!((shown, end), (Some(Shown::Seq(seq)), Some(end)) if seq >= end);
         let (snapshots, heartbeat_as_message) = (!self.rng.one_in(4), self.rng.one_in(4));
         let is_event_source = !self.rng.one_in(3);
         let mut query: Vec<String> = Vec::new();
