@@ -9,5 +9,7 @@ mod durability;
 mod framing;
 mod plans;
 mod program;
+mod shutdown;
+mod store;
 mod streams;
 mod tools;
