@@ -18,4 +18,4 @@ pub mod tool;
 pub use context::Context;
 pub use run::{AttemptError, NewRun, ResumedRun};
 pub use scheduler::{Command, Settings};
-pub use thread::{Executor, ExecutorHandle};
+pub use thread::{Executor, ExecutorHandle, Handover};

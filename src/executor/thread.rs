@@ -2,7 +2,8 @@
 //! comes of it.
 //!
 //! A turn takes everything that waits, reads the clock once, hands all records to the log as one batch, and only then
-//! lets workers begin, so that an attempt the log knows nothing of was never made.
+//! lets workers begin. What they begin before the batch is kept may be begun once more after a crash, as any step may be
+//! that was running; where a tool must not run twice, the turn waits until the batch is kept.
 
 use std::io;
 use std::sync::Arc;
@@ -23,6 +24,15 @@ const REPORTS_MAX: usize = 1024;
 /// How many commands, and how many reports, one turn takes.
 const BATCH_MAX: usize = 1024;
 
+/// When the executor goes on after it has handed its records over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handover {
+    /// At once.
+    Passed,
+    /// When they are kept: what begins next must not begin again after a crash.
+    Kept,
+}
+
 /// The thread that owns all runs, and its workers.
 pub struct Executor {
     handle: ExecutorHandle,
@@ -40,21 +50,21 @@ pub struct ExecutorHandle {
 }
 
 impl Executor {
-    /// Starts the executor's thread and its workers. `records` takes each turn's records, in order; it may block, and
-    /// everything waits for it then.
+    /// Starts the executor's thread and its workers. `records` takes each turn's records, in order, and returns when the
+    /// [`Handover`] is done; everything waits for it.
     ///
     /// # Errors
     /// Where the system grants no thread more.
     pub fn start(
         settings: Settings,
         context: Arc<Context>,
-        records: impl FnMut(Vec<Record>) + Send + 'static,
+        records: impl FnMut(Vec<Record>, Handover) + Send + 'static,
     ) -> io::Result<Self> {
         let (commands, commanded) = unbounded();
         let (reports, reported) = bounded(REPORTS_MAX);
         let jobs = pool::spawn(settings.workers.max(1), &context, &reports)?;
-        let scheduler = Scheduler::new(settings, context);
-        let shell = Shell { scheduler, commanded, reported, jobs, records, origin: Instant::now() };
+        let scheduler = Scheduler::new(settings, context.clone());
+        let shell = Shell { scheduler, context, commanded, reported, jobs, records, origin: Instant::now() };
         let thread = thread::Builder::new().name("executor".to_owned()).spawn(move || shell.run())?;
         Ok(Self { handle: ExecutorHandle { commands }, thread })
     }
@@ -103,6 +113,7 @@ impl ExecutorHandle {
 
 struct Shell<R> {
     scheduler: Scheduler,
+    context: Arc<Context>,
     commanded: Receiver<Command>,
     reported: Receiver<Report>,
     jobs: Sender<Job>,
@@ -110,7 +121,7 @@ struct Shell<R> {
     origin: Instant,
 }
 
-impl<R: FnMut(Vec<Record>)> Shell<R> {
+impl<R: FnMut(Vec<Record>, Handover)> Shell<R> {
     fn run(mut self) {
         let mut has_owner = true;
         while !self.scheduler.is_done() {
@@ -160,7 +171,8 @@ impl<R: FnMut(Vec<Record>)> Shell<R> {
 
     fn act(&mut self, actions: Actions) {
         if !actions.records.is_empty() {
-            (self.records)(actions.records);
+            let handover = self.handover(&actions.jobs);
+            (self.records)(actions.records, handover);
         }
         for cancel in actions.cancels {
             cancel.cancel();
@@ -171,6 +183,12 @@ impl<R: FnMut(Vec<Record>)> Shell<R> {
                 log::error!("no worker takes a job");
             }
         }
+    }
+
+    fn handover(&self, jobs: &[Job]) -> Handover {
+        let tool = |job: &Job| self.context.registry.tool(&job.launch.plan.steps[job.launch.step].tool);
+        let must_be_kept = jobs.iter().filter_map(tool).any(|tool| !tool.rerun());
+        if must_be_kept { Handover::Kept } else { Handover::Passed }
     }
 
     fn now(&self) -> Now {
@@ -187,7 +205,7 @@ mod tests {
     use super::*;
     use crate::executor::testing::{context, context_with, new_run, plan};
     use crate::executor::tool::{Call, Outcome, Tool, ToolError};
-    use crate::model::{OutputStream, RunEvent, RunEventKind};
+    use crate::model::{OutputStream, RunEvent, RunEventKind, StepUpdate};
 
     fn settings(workers: usize) -> Settings {
         Settings { workers, active_runs_max: 8, grace: Duration::ZERO }
@@ -195,7 +213,7 @@ mod tests {
 
     fn executor(context: Arc<Context>) -> (Executor, Receiver<Record>) {
         let (sender, records) = unbounded();
-        let hand_over = move |batch: Vec<Record>| {
+        let hand_over = move |batch: Vec<Record>, _| {
             assert!(!batch.is_empty());
             batch.into_iter().for_each(|record| drop(sender.send(record)));
         };
@@ -248,6 +266,29 @@ mod tests {
         let last = events(&records).find(RunEvent::is_last).expect("a last message");
         let RunEventKind::Completed(completed) = last.kind else { panic!("not completed: {last:?}") };
         assert_eq!(completed.outputs["c"], json!({"x": {"x": {"x": 1}}}), "outputs flow on");
+        executor.handle().shutdown();
+        executor.join();
+    }
+
+    #[test]
+    fn a_step_that_must_not_run_twice_begins_when_it_is_kept_that_it_runs() {
+        let (sender, handovers) = unbounded();
+        let note = move |batch: Vec<Record>, handover| {
+            let runs = |record: &Record| match record {
+                Record::Event { event: RunEvent { kind: RunEventKind::Progress(said), .. }, .. } => {
+                    matches!(said.update, StepUpdate::Running { .. }).then(|| said.step_id.to_string())
+                }
+                _ => None,
+            };
+            batch.iter().filter_map(runs).for_each(|step| drop(sender.send((step, handover))));
+        };
+        let executor = Executor::start(settings(2), context(), note).expect("threads");
+        let mut mixed = plan(&["a", "b: a", "c: b"]);
+        mixed.steps[1].tool = "once".into();
+        executor.handle().start(new_run("r", mixed));
+        let seen: Vec<_> = handovers.iter().take(3).collect();
+        let expected = [("a", Handover::Passed), ("b", Handover::Kept), ("c", Handover::Passed)];
+        assert_eq!(seen, expected.map(|(step, handover)| (step.to_owned(), handover)));
         executor.handle().shutdown();
         executor.join();
     }

@@ -178,7 +178,7 @@ fn start_executor(config: &Config, context: &Arc<Context>, log: &LogHandle) -> R
         grace: config.executor.grace,
     };
     let log = log.clone();
-    let executor = Executor::start(settings, context.clone(), move |records| {
+    let executor = Executor::start(settings, context.clone(), move |records, _| {
         if log.send(vec![log::Command::Records(records)]).is_err() {
             ::log::error!("the log has ended before the runs");
         }

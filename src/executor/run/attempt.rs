@@ -6,7 +6,7 @@ use super::retry;
 use super::step::{Deadline, Leave, Live, Phase, Stopwatch, millis};
 use super::{ABANDON_AFTER, AttemptError, Course, Effects, Launch, Run};
 use crate::executor::tool::{CancelToken, Outcome};
-use crate::model::{Now, OutputStream, Record, Step, StepUpdate};
+use crate::model::{Now, OutputStream, Record, Step, StepStatus, StepUpdate};
 
 impl Run {
     /// Hands the next ready step to a worker that is free. `None` where no step was ready, or where the one that was
@@ -68,6 +68,8 @@ impl Run {
 
     fn launch(&mut self, rank: usize, step: usize, now: Now, out: &mut Effects) -> Launch {
         let attempt = self.state.steps[step].attempt + 1;
+        // It has said that it runs, and nothing since: its last attempt ended with the process.
+        let is_again = self.state.steps[step].status == StepStatus::Running;
         let (plan, cancel) = (self.plan.clone(), CancelToken::new());
         let wanted = &plan.steps[step];
         let tool_timeout = || self.context.registry.tool(&wanted.tool).and_then(|tool| tool.timeout());
@@ -75,7 +77,7 @@ impl Run {
         let calling = Phase::Calling { cancel: cancel.clone(), timeout };
         self.live.entry(step).or_insert_with(|| Live::new(rank, Stopwatch::start(now), Phase::Queued));
         self.set_phase(step, calling);
-        let message = running_sentence(wanted, attempt);
+        let message = running_sentence(wanted, attempt, is_again);
         let running = StepUpdate::Running { step_description: wanted.description.clone(), message };
         self.say(step, attempt, running, now, out);
         let (project, run) = (self.project.clone(), self.state.run_id.clone());
@@ -168,11 +170,12 @@ impl Run {
     }
 }
 
-fn running_sentence(step: &Step, attempt: u32) -> String {
+fn running_sentence(step: &Step, attempt: u32, is_again: bool) -> String {
     let attempts = step.retry.max_retries.saturating_add(1);
     match attempt {
         1 => format!("Running: {}", step.title),
+        n if is_again => format!("Attempt {n}, after a restart of the server"),
         n if n <= attempts => format!("Attempt {n} of {attempts}"),
-        n => format!("Attempt {n}, after a restart"),
+        n => format!("Attempt {n}"),
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::executor::testing::{context, new_run, plan, retries, step_id};
 use crate::executor::tool::Outcome;
-use crate::model::{EndReason, OutputStream, RunCompleted, RunFailed, Step};
+use crate::model::{EndReason, OutputStream, RunCompleted, RunEvent, RunFailed, Step, StepUpdate};
 
 /// A run played by hand on a virtual clock.
 struct Stage {
@@ -471,6 +471,28 @@ fn a_resumed_run_does_not_repeat_what_is_completed_and_runs_again_what_ran() {
     assert_eq!(stage.workers[0].scope.outputs().len(), 2);
     stage.ok("c");
     assert_eq!(stage.log(), ["b completed 2", "0]", "[1", "c running 1", "c completed 1", "1]", "completed"]);
+}
+
+#[test]
+fn an_attempt_after_a_restart_says_so_whether_or_not_retries_are_left() {
+    let mut stage = Stage::started(with(plan(&["a", "b"]), "a", |step| step.retry = retries(3, 0)));
+    stage.fail("a");
+    stage.wait(0);
+    let said = |stage: &Stage| {
+        let updates = stage.effects.records.iter().filter_map(|record| match record {
+            Record::Event { event: RunEvent { kind: RunEventKind::Progress(said), .. }, .. } => Some(&said.update),
+            _ => None,
+        });
+        let messages = updates.filter_map(|update| match update {
+            StepUpdate::Running { message, .. } => Some(message.clone()),
+            _ => None,
+        });
+        messages.collect::<Vec<_>>()
+    };
+    assert_eq!(said(&stage), ["Running: A", "Running: B", "Attempt 2 of 4"]);
+    let stage = stage.crash(false, 500);
+    let again = ["Attempt 3, after a restart of the server", "Attempt 2, after a restart of the server"];
+    assert_eq!(said(&stage), again);
 }
 
 #[test]
