@@ -164,14 +164,16 @@ impl Api {
             None if facts.is_full => Problem::unavailable("too_many_connections", "as many are connected as may be", 1),
             None => return None,
         };
+        // A store that takes nothing still answers what it holds, and streams go on and begin.
+        if !facts.is_full && !route.changes_state() && facts.condition == Condition::StoreDown {
+            return None;
+        }
         if let Route::Stream(project) = route
             && is_event_source(request)
         {
             return Some(Action::Busy(project.clone()));
         }
-        // A store that takes nothing still answers what it holds, and its streams go on.
-        let is_read = !route.changes_state() && facts.condition == Condition::StoreDown;
-        (!is_read).then(|| Action::Answer(refusal.into()))
+        Some(Action::Answer(refusal.into()))
     }
 
     /// Whom the call's token stands for.

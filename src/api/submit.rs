@@ -2,13 +2,14 @@
 //!
 //! Reading a large plan takes milliseconds, so this is not done on the loop.
 
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use super::handler::{refused, stream_path};
 use super::{PlanRequest, Purpose, read_json};
 use crate::auth::Scope;
 use crate::executor::Context;
-use crate::executor::check::check_plan;
+use crate::executor::check::{check_plan, reread_plan};
 use crate::http::{Problem, Response};
 use crate::log;
 use crate::model::{Issue, Plan, ProjectId, RunId, Submission, SubmissionError};
@@ -41,16 +42,40 @@ pub fn prepare(request: PlanRequest, context: &Context, steps_max: usize, made_u
     };
     let run = submission.run_id.unwrap_or(made_up);
     let answer = answer(&project, &run, &plan);
-    let document = json!({"plan": submission.plan, "inputs": submission.inputs}).to_string();
+    let document = Document { plan: &submission.plan, inputs: &submission.inputs };
+    let document = serde_json::to_vec(&document).map_err(|error| Problem::internal(error.to_string()))?;
     Ok(Prepared::Run(Box::new(log::Submission {
         project,
         run,
         plan: plan.with_inputs(submission.inputs).into(),
-        document: document.into_bytes().into(),
+        document: document.into(),
         answer: answer.into_bytes().into(),
         idempotency_key: request.idempotency_key,
         fingerprint: fingerprint(&request.body),
     })))
+}
+
+/// What is kept of a plan, to read it again after a restart.
+#[derive(Serialize)]
+struct Document<'a> {
+    plan: &'a Value,
+    inputs: &'a Map<String, Value>,
+}
+
+/// The plan of a document that [`prepare`] made.
+///
+/// # Errors
+/// Why it is none, in a sentence.
+pub fn read_document(document: &[u8], context: &Context) -> Result<Plan, String> {
+    #[derive(Deserialize)]
+    struct Kept {
+        plan: Value,
+        inputs: Map<String, Value>,
+    }
+    let kept: Kept = serde_json::from_slice(document).map_err(|error| error.to_string())?;
+    let plan = reread_plan(&kept.plan, &context.engine);
+    let plan = plan.map_err(|issues| issues.first().map_or_else(String::new, |issue| issue.message.clone()))?;
+    Ok(plan.with_inputs(kept.inputs))
 }
 
 /// Where the plan is to be run; nowhere where it is to be checked alone.

@@ -37,7 +37,7 @@ pub(super) fn run(
     let (records, said) = unbounded();
     let settings =
         ExecutorSettings { workers: config.executor.workers, active_runs_max: 1, grace: config.executor.grace };
-    let executor = Executor::start(settings, context, move |batch, _| drop(records.send(batch)));
+    let executor = Executor::start(settings, context, move |batch, _| records.send(batch).is_ok());
     let executor = executor.map_err(|error| CommandError::io("start the workers", &error))?;
     let project = ProjectId::parse(PROJECT).map_err(|error| CommandError::new(error.to_string()))?;
     let run = RunId::from_random(random()?);

@@ -28,6 +28,24 @@ pub fn check_plan(
     engine: &Engine,
     steps_max: usize,
 ) -> Result<Plan, Vec<Issue>> {
+    read_plan(document, Some(registry), engine, steps_max)
+}
+
+/// Reads a plan again that was checked when it was taken on. A tool that is gone since is no reason not to: its steps fail
+/// when their turn comes.
+///
+/// # Errors
+/// As [`check_plan`], but for the tools.
+pub fn reread_plan(document: &Value, engine: &Engine) -> Result<Plan, Vec<Issue>> {
+    read_plan(document, None, engine, usize::MAX)
+}
+
+fn read_plan(
+    document: &Value,
+    registry: Option<&Registry>,
+    engine: &Engine,
+    steps_max: usize,
+) -> Result<Plan, Vec<Issue>> {
     let mut draft = Draft::read(document, steps_max);
     let count = draft.steps().len();
     let mut checker = Checker {
@@ -56,7 +74,8 @@ struct Mention {
 /// Gathers what is wrong with the steps of a draft.
 struct Checker<'a> {
     draft: &'a Draft,
-    registry: &'a Registry,
+    /// None where tools are not looked at.
+    registry: Option<&'a Registry>,
     engine: &'a Engine,
     issues: Issues,
     /// In the order of their steps; each target once a step.
@@ -80,10 +99,11 @@ impl Checker<'_> {
     }
 
     fn check_tool(&mut self, at: usize, name: &str, inputs: &Map<String, Value>) {
-        let Some(tool) = self.registry.tool(name) else {
+        let Some(registry) = self.registry else { return };
+        let Some(tool) = registry.tool(name) else {
             // A missing name is an issue already.
             if !name.is_empty() {
-                let unknown = UnknownTool { name, registry: self.registry };
+                let unknown = UnknownTool { name, registry };
                 self.report(at, format_args!("steps[{at}].tool"), format_args!("{unknown}"));
             }
             return;

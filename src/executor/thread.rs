@@ -51,14 +51,15 @@ pub struct ExecutorHandle {
 
 impl Executor {
     /// Starts the executor's thread and its workers. `records` takes each turn's records, in order, and returns when the
-    /// [`Handover`] is done; everything waits for it.
+    /// [`Handover`] is done; everything waits for it. Where it says `false`, because nothing is kept any more, what the
+    /// records tell of does not begin.
     ///
     /// # Errors
     /// Where the system grants no thread more.
     pub fn start(
         settings: Settings,
         context: Arc<Context>,
-        records: impl FnMut(Vec<Record>, Handover) + Send + 'static,
+        records: impl FnMut(Vec<Record>, Handover) -> bool + Send + 'static,
     ) -> io::Result<Self> {
         let (commands, commanded) = unbounded();
         let (reports, reported) = bounded(REPORTS_MAX);
@@ -121,7 +122,7 @@ struct Shell<R> {
     origin: Instant,
 }
 
-impl<R: FnMut(Vec<Record>, Handover)> Shell<R> {
+impl<R: FnMut(Vec<Record>, Handover) -> bool> Shell<R> {
     fn run(mut self) {
         let mut has_owner = true;
         while !self.scheduler.is_done() {
@@ -170,12 +171,13 @@ impl<R: FnMut(Vec<Record>, Handover)> Shell<R> {
     }
 
     fn act(&mut self, actions: Actions) {
-        if !actions.records.is_empty() {
-            let handover = self.handover(&actions.jobs);
-            (self.records)(actions.records, handover);
-        }
+        let handover = self.handover(&actions.jobs);
+        let may_begin = actions.records.is_empty() || (self.records)(actions.records, handover);
         for cancel in actions.cancels {
             cancel.cancel();
+        }
+        if !may_begin {
+            return;
         }
         for job in actions.jobs {
             if self.jobs.try_send(job).is_err() {
@@ -215,7 +217,7 @@ mod tests {
         let (sender, records) = unbounded();
         let hand_over = move |batch: Vec<Record>, _| {
             assert!(!batch.is_empty());
-            batch.into_iter().for_each(|record| drop(sender.send(record)));
+            batch.into_iter().all(|record| sender.send(record).is_ok())
         };
         (Executor::start(settings(2), context, hand_over).expect("threads"), records)
     }
@@ -280,7 +282,7 @@ mod tests {
                 }
                 _ => None,
             };
-            batch.iter().filter_map(runs).for_each(|step| drop(sender.send((step, handover))));
+            batch.iter().filter_map(runs).all(|step| sender.send((step, handover)).is_ok())
         };
         let executor = Executor::start(settings(2), context(), note).expect("threads");
         let mut mixed = plan(&["a", "b: a", "c: b"]);

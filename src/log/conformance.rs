@@ -7,7 +7,7 @@ use super::testing::{
     KEEP_ALL, TempDir, created, ended, listed, message, messages, number, project, read, run_id, seqs, seqs_of_run,
     step,
 };
-use super::{MemoryStore, Recovered, RunNumber, Seed, SqliteStore, Synchronous};
+use super::{Identity, MemoryStore, Recovered, RunNumber, Seed, SqliteStore, Synchronous};
 use crate::model::{OutputStream, ProjectId, StepId, Timestamp};
 
 pub(super) const SEED: Seed = Seed { master_key: [7; 32], instance: [8; 6] };
@@ -19,7 +19,7 @@ fn with_each(scenario: impl Fn(&mut dyn Store)) {
     scenario(&mut open(&directory, 0).0);
 }
 
-pub(super) fn open(directory: &TempDir, now: u64) -> (SqliteStore, Recovered) {
+pub(super) fn open(directory: &TempDir, now: u64) -> (SqliteStore, Identity) {
     let opened = SqliteStore::open(directory.path(), Synchronous::Normal, &SEED, Timestamp::from_millis(now));
     opened.unwrap_or_else(|error| panic!("{error}"))
 }
@@ -29,7 +29,7 @@ pub(super) fn commit(store: &mut dyn Store, writes: &[Write]) {
 }
 
 pub(super) fn trim(store: &mut dyn Store, retention: Retention, now: u64) {
-    assert_eq!(store.trim(&retention, Timestamp::from_millis(now)), Ok(()));
+    assert!(store.trim(&retention, Timestamp::from_millis(now)).is_ok());
 }
 
 fn piece(attempt: u32, stream: OutputStream, text: &str) -> Write {
@@ -326,7 +326,6 @@ fn assert_recovered(recovered: &Recovered, generator: &Generator, context: &str)
     let found: Vec<_> = recovered.open_runs.iter().map(|run| (run.number, run.project.clone())).collect();
     assert_eq!(found, open, "{context}, open runs");
     assert_eq!(recovered.next_run_number.get(), generator.next_run, "{context}");
-    assert_eq!((recovered.master_key, recovered.instance.to_string().len()), ([7; 32], 8), "{context}");
 }
 
 #[test]
@@ -347,8 +346,15 @@ fn any_writes_and_trims_and_restarts_read_the_same_from_both() {
             }
             if generator.below(10) == 0 {
                 drop(sqlite);
-                let (store, recovered) = open(&directory, generator.now);
+                let (store, identity) = open(&directory, generator.now);
+                assert_eq!((identity.master_key, identity.instance.to_string().len()), ([7; 32], 8), "{context}");
+                let now = Timestamp::from_millis(generator.now);
+                let recovered = store.recover(now).expect("readable");
                 assert_recovered(&recovered, &generator, &context);
+                let remembered = memory.recover(now).expect("readable");
+                assert_eq!(recovered.projects, remembered.projects, "{context}");
+                assert_eq!(recovered.open_runs, remembered.open_runs, "{context}");
+                assert_eq!(recovered.ended_runs, remembered.ended_runs, "{context}");
                 sqlite = store;
             }
             assert_same(&memory, &sqlite, generator.next_run - 1, &context);

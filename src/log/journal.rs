@@ -6,15 +6,26 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::frames::Frames;
+use super::load::ReadPlan;
+use super::outage::Outage;
 use super::store::{Place, Retention, RunRow, Store, StoreError, StoredMessage, Write};
 use super::{
     Answer, Command, Delivery, Order, PublishedEvent, Query, Refusal, ReplyTo, RunNumber, Submission, WorkCounts,
 };
 use crate::auth::IdSigner;
 use crate::http::sse;
-use crate::model::{Now, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, StepId, Timestamp, write_message};
+use crate::model::{
+    Now, Plan, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, StepId, Timestamp, write_message,
+};
+
+/// How often history is trimmed by age where nothing is written.
+const TRIM_PACE: Duration = Duration::from_secs(30);
+
+/// How soon the next slice of it is let go where there is more.
+const TRIM_AGAIN: Duration = Duration::from_millis(20);
 
 /// The journal's bounds.
 #[derive(Debug, Clone, Copy)]
@@ -39,10 +50,16 @@ pub struct Journal {
     pub(super) projects: HashMap<ProjectId, ProjectEntry>,
     pub(super) runs: HashMap<RunNumber, RunEntry>,
     /// Runs that ended a moment ago and are still held, the one that ended first at the front.
-    recent: VecDeque<(Timestamp, ProjectId, RunNumber)>,
-    next_number: NonZeroU64,
-    open_runs: usize,
+    pub(super) recent: VecDeque<(Timestamp, ProjectId, RunNumber)>,
+    pub(super) next_number: NonZeroU64,
+    pub(super) open_runs: usize,
     pub(super) id_text: Vec<u8>,
+    /// Makes a plan again of a [`Submission`]'s document.
+    pub(super) read_plan: ReadPlan,
+    /// While the store takes nothing.
+    pub(super) outage: Option<Outage>,
+    /// When history is to be trimmed though nothing comes, on the monotonic clock.
+    pub(super) trim_at: Duration,
 }
 
 /// What is held of a project.
@@ -55,7 +72,7 @@ pub(super) struct ProjectEntry {
     /// Runs that have not ended, in the order in which they were taken on.
     pub(super) open_runs: BTreeSet<RunNumber>,
     /// The same by their ids: every message of a run is looked up here.
-    open_by_id: HashMap<RunId, RunNumber>,
+    pub(super) open_by_id: HashMap<RunId, RunNumber>,
     /// The run that ended last.
     pub(super) newest_ended: Option<RunNumber>,
 }
@@ -63,6 +80,8 @@ pub(super) struct ProjectEntry {
 /// What is held of a run that has not ended, or is its project's newest ended one.
 pub(super) struct RunEntry {
     pub(super) state: RunState,
+    /// None where it has ended.
+    pub(super) plan: Option<Arc<Plan>>,
     pub(super) first_seq: Option<u64>,
     pub(super) last_seq: u64,
     /// Its newest snapshot, while nothing has changed since.
@@ -71,23 +90,16 @@ pub(super) struct RunEntry {
 
 /// What a batch has changed so far, and what it will let out.
 #[derive(Default)]
-struct Batch {
+pub(super) struct Batch {
     writes: Vec<Write>,
     frames: Vec<(ProjectId, Frames)>,
     frames_of: HashMap<ProjectId, usize>,
     replies: Vec<(ReplyTo, Answer)>,
     orders: Vec<Order>,
-    reads: Vec<Later>,
     work: WorkCounts,
     /// Where in `writes` the runs are that it has taken on, for a call that comes twice within it.
     created: HashMap<RunNumber, usize>,
     created_by_key: HashMap<(ProjectId, String), RunNumber>,
-}
-
-/// What waits until the batch is committed.
-enum Later {
-    Read(Query, ReplyTo),
-    Unwatch(ProjectId),
 }
 
 /// What a batch lets out.
@@ -99,69 +111,104 @@ pub struct Outcome {
     pub orders: Vec<Order>,
 }
 
+impl Outcome {
+    pub(super) fn reply(&mut self, to: &ReplyTo, answer: Answer) {
+        self.deliveries.push(Delivery::Reply { to: to.clone(), answer });
+    }
+}
+
 impl Journal {
-    /// A journal over an empty store.
-    pub fn new(store: Box<dyn Store>, signer: IdSigner, limits: Limits) -> Self {
-        Self {
-            store,
-            signer,
-            limits,
-            projects: HashMap::new(),
-            runs: HashMap::new(),
-            recent: VecDeque::new(),
-            next_number: NonZeroU64::MIN,
-            open_runs: 0,
-            id_text: Vec::new(),
+    /// Takes a batch of commands. Where the store fails, nothing of the batch is kept but what runs said, which is held
+    /// back until the store takes it; the rest is refused.
+    pub fn handle(&mut self, commands: Vec<Command>, now: Now) -> Outcome {
+        self.forget_ended(now.wall);
+        let is_read = |command: &mut Command| {
+            matches!(command, Command::Read { .. } | Command::Unwatch(_) | Command::Barrier(_) | Command::Close)
+        };
+        let mut writes = commands;
+        let reads: Vec<_> = writes.extract_if(.., is_read).collect();
+        let mut outcome = Outcome::default();
+        let is_kept = self.keep(&writes, now, &mut outcome);
+        // Whoever showed a ticket has to wait until it is kept that it is spent.
+        let may_attach = is_kept || !writes.iter().any(|command| matches!(command, Command::Note { .. }));
+        for command in reads {
+            match command {
+                Command::Read { query: Query::Attach { .. }, reply } if !may_attach => {
+                    outcome.reply(&reply, Answer::Refused(Refusal::StoreUnavailable));
+                }
+                Command::Read { query, reply } => outcome.reply(&reply, self.answer(query, now)),
+                Command::Unwatch(project) => self.unwatch(&project),
+                Command::Barrier(reply) => outcome.reply(&reply, Answer::Reached),
+                _ => {}
+            }
         }
+        if now.mono >= self.trim_at {
+            self.trim(now);
+        }
+        outcome
     }
 
-    /// Takes a batch of commands.
+    /// When [`handle`](Self::handle) should be called though there is no command, on the monotonic clock.
+    pub fn next_deadline(&self) -> Duration {
+        self.outage.as_ref().map_or(self.trim_at, |outage| outage.retry_at.min(self.trim_at))
+    }
+
+    /// Makes everything that `commands` change, and commits it.
     ///
     /// # Errors
-    /// Where the store fails: then nothing of the batch was kept, and nobody was told anything.
-    pub fn handle(&mut self, commands: Vec<Command>, now: Now) -> Result<Outcome, StoreError> {
-        self.forget_ended(now.wall);
+    /// Where the store fails. What is in memory is ahead of it then, and has to be read anew.
+    pub(super) fn commit(&mut self, commands: &[Command], now: Now) -> Result<Batch, StoreError> {
         let mut batch = Batch::default();
         for command in commands {
             self.write(command, &mut batch, now)?;
         }
-        if !batch.writes.is_empty() {
-            self.store.commit(&batch.writes)?;
-            self.store.trim(&self.limits.retention, now.wall)?;
-        }
-        let mut outcome = Outcome { orders: batch.orders, ..Outcome::default() };
-        outcome
-            .deliveries
-            .extend(batch.frames.into_iter().map(|(project, frames)| Delivery::Frames { project, frames }));
-        outcome.deliveries.extend(batch.replies.into_iter().map(|(to, answer)| Delivery::Reply { to, answer }));
-        if !batch.work.is_empty() {
-            outcome.deliveries.push(Delivery::Worked(batch.work));
-        }
-        for later in batch.reads {
-            match later {
-                Later::Read(query, to) => {
-                    let answer = self.read(query, now)?;
-                    outcome.deliveries.push(Delivery::Reply { to, answer });
-                }
-                Later::Unwatch(project) => self.unwatch(&project),
-            }
-        }
-        Ok(outcome)
+        self.flush(&mut batch, now)?;
+        Ok(batch)
     }
 
-    fn write(&mut self, command: Command, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
+    pub(super) fn flush(&mut self, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
+        if !batch.writes.is_empty() {
+            self.store.commit(&batch.writes)?;
+            batch.work.count_commit();
+            self.trim(now);
+        }
+        Ok(())
+    }
+
+    /// Lets go of history that is too much. Where that fails there is only more of it than there should be.
+    fn trim(&mut self, now: Now) {
+        let is_more = self.store.trim(&self.limits.retention, now.wall).unwrap_or_else(|error| {
+            log::debug!("history can't be trimmed: {error}");
+            false
+        });
+        self.trim_at = now.mono + if is_more { TRIM_AGAIN } else { TRIM_PACE };
+    }
+
+    fn answer(&mut self, query: Query, now: Now) -> Answer {
+        let is_stale = self.outage.as_ref().is_some_and(|outage| outage.is_stale);
+        let answer = match is_stale {
+            true => Err(StoreError("it could not be read again after a failure".into())),
+            false => self.read(query, now),
+        };
+        answer.unwrap_or_else(|error| {
+            log::error!("the log can't be read: {error}");
+            Answer::Refused(Refusal::StoreUnavailable)
+        })
+    }
+
+    fn write(&mut self, command: &Command, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
         match command {
             Command::Publish { project, events, reply } => {
-                let answer = self.publish(&project, events, batch, now);
-                batch.replies.push((reply, answer));
+                let answer = self.publish(project, events, batch, now);
+                batch.reply(reply, answer);
             }
             Command::Submit { submission, reply } => {
-                let answer = self.submit(*submission, batch, now)?;
-                batch.replies.push((reply, answer));
+                let answer = self.submit(submission, batch, now)?;
+                batch.reply(reply, answer);
             }
             Command::Cancel { project, run, reply } => {
                 let answer = self.cancel(project, run, batch)?;
-                batch.replies.push((reply, answer));
+                batch.reply(reply, answer);
             }
             Command::Records(records) => {
                 for record in records {
@@ -169,17 +216,17 @@ impl Journal {
                 }
             }
             Command::Note { note, reply } => {
-                batch.writes.push(Write::Ticket(note));
-                batch.replies.extend(reply.map(|to| (to, Answer::Noted)));
+                batch.writes.push(Write::Ticket(note.clone()));
+                if let Some(reply) = reply {
+                    batch.reply(reply, Answer::Noted);
+                }
             }
-            Command::Read { query, reply } => batch.reads.push(Later::Read(query, reply)),
-            Command::Unwatch(project) => batch.reads.push(Later::Unwatch(project)),
-            Command::Close => {}
+            Command::Read { .. } | Command::Unwatch(_) | Command::Barrier(_) | Command::Close => {}
         }
         Ok(())
     }
 
-    fn publish(&mut self, project: &ProjectId, events: Vec<PublishedEvent>, batch: &mut Batch, now: Now) -> Answer {
+    fn publish(&mut self, project: &ProjectId, events: &[PublishedEvent], batch: &mut Batch, now: Now) -> Answer {
         if !self.has_room_for(project) {
             return Answer::Refused(Refusal::TooManyProjects);
         }
@@ -191,9 +238,9 @@ impl Journal {
         Answer::Published { first_seq, count }
     }
 
-    fn submit(&mut self, new: Submission, batch: &mut Batch, now: Now) -> Result<Answer, StoreError> {
-        if let Some(number) = self.same_call(&new, batch, now)? {
-            return self.answer_again(number, &new, batch);
+    fn submit(&mut self, new: &Submission, batch: &mut Batch, now: Now) -> Result<Answer, StoreError> {
+        if let Some(number) = self.same_call(new, batch, now)? {
+            return self.answer_again(number, new, batch);
         }
         if self.open_runs >= self.limits.open_runs {
             return Ok(Answer::Refused(Refusal::TooManyRuns));
@@ -201,35 +248,46 @@ impl Journal {
         if !self.has_room_for(&new.project) {
             return Ok(Answer::Refused(Refusal::TooManyProjects));
         }
-        let number = self.open(&new, now.wall);
+        let number = self.open_new(new, now.wall);
         let (project, run) = (new.project.clone(), new.run.clone());
-        batch.orders.push(Order::Start { project, run, plan: new.plan, created_at: now.wall });
-        let answer = new.answer.clone();
+        batch.orders.push(Order::Start { project, run, plan: new.plan.clone(), created_at: now.wall });
         let row = RunRow {
-            run: new.run,
+            run: new.run.clone(),
             created_at: now.wall,
-            document: new.document,
-            answer: new.answer,
-            idempotency_key: new.idempotency_key,
+            document: new.document.clone(),
+            answer: new.answer.clone(),
+            idempotency_key: new.idempotency_key.clone(),
             fingerprint: new.fingerprint,
         };
-        batch.create(number, new.project, row);
-        Ok(Answer::Accepted { body: answer, replayed: false })
+        batch.create(number, new.project.clone(), row);
+        Ok(Answer::Accepted { body: new.answer.clone(), replayed: false })
     }
 
     /// A run begins to be folded; its number.
-    fn open(&mut self, new: &Submission, now: Timestamp) -> RunNumber {
+    fn open_new(&mut self, new: &Submission, now: Timestamp) -> RunNumber {
         let number = RunNumber(self.next_number);
         self.next_number = self.next_number.saturating_add(1);
-        self.open_runs += 1;
-        let entry = self.entry(&new.project);
-        entry.open_runs.insert(number);
-        entry.open_by_id.insert(new.run.clone(), number);
-        entry.last_activity = now;
-        let position = entry.newest;
+        self.entry(&new.project).last_activity = now;
         let state = RunState::new(new.run.clone(), &new.plan, now);
-        self.runs.insert(number, RunEntry { state, first_seq: None, last_seq: position, snapshot: None });
+        self.hold(number, &new.project, new.plan.clone(), state);
         number
+    }
+
+    /// A run that has not ended is held.
+    pub(super) fn hold(
+        &mut self,
+        number: RunNumber,
+        project: &ProjectId,
+        plan: Arc<Plan>,
+        state: RunState,
+    ) -> &mut RunEntry {
+        self.open_runs += 1;
+        let entry = self.entry(project);
+        entry.open_runs.insert(number);
+        entry.open_by_id.insert(state.run_id.clone(), number);
+        let last_seq = entry.newest;
+        let run = RunEntry { state, plan: Some(plan), first_seq: None, last_seq, snapshot: None };
+        self.runs.entry(number).insert_entry(run).into_mut()
     }
 
     /// The run that this call, or one with the same key or run id, has made before.
@@ -261,27 +319,27 @@ impl Journal {
         })
     }
 
-    fn cancel(&mut self, project: ProjectId, run: RunId, batch: &mut Batch) -> Result<Answer, StoreError> {
-        let open = self.open_run(&project, &run);
-        if let Some(number) = open {
+    fn cancel(&mut self, project: &ProjectId, run: &RunId, batch: &mut Batch) -> Result<Answer, StoreError> {
+        if let Some(number) = self.open_run(project, run) {
             batch.writes.push(Write::CancelRequested(number));
-            batch.orders.push(Order::Cancel { project, run });
+            batch.orders.push(Order::Cancel { project: project.clone(), run: run.clone() });
             return Ok(Answer::CancelAccepted);
         }
-        let is_known = self.store.run_number(&project, &run)?.is_some();
+        let is_known = self.store.run_number(project, run)?.is_some();
         Ok(Answer::Refused(if is_known { Refusal::RunEnded } else { Refusal::UnknownRun }))
     }
 
-    fn record(&mut self, record: Record, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
+    fn record(&mut self, record: &Record, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
         match record {
-            Record::Event { project, event } => self.say(&project, &event, batch, now),
+            Record::Event { project, event } => self.say(project, event, batch, now),
             Record::Output { project, run, step, attempt, stream, bytes } => {
-                if let Some(number) = self.open_run(&project, &run) {
+                if let Some(number) = self.open_run(project, run) {
+                    let (step, attempt, stream, bytes) = (step.clone(), *attempt, *stream, bytes.clone());
                     batch.writes.push(Write::Output { number, step, attempt, stream, bytes });
                 }
                 Ok(())
             }
-            Record::Whole { project, run, step, output } => self.keep_whole(&project, &run, step, &output, batch),
+            Record::Whole { project, run, step, output } => self.keep_whole(project, run, step, output, batch),
         }
     }
 
@@ -289,19 +347,25 @@ impl Journal {
         &self,
         project: &ProjectId,
         run: &RunId,
-        step: StepId,
+        step: &StepId,
         output: &serde_json::Value,
         batch: &mut Batch,
     ) -> Result<(), StoreError> {
         if let Some(number) = self.open_run(project, run) {
             let json = serde_json::to_vec(output).map_err(|error| StoreError(error.to_string()))?;
-            batch.writes.push(Write::Whole { number, step, json: json.into() });
+            batch.writes.push(Write::Whole { number, step: step.clone(), json: json.into() });
         }
         Ok(())
     }
 
     /// A run speaks.
-    fn say(&mut self, project: &ProjectId, event: &RunEvent, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
+    pub(super) fn say(
+        &mut self,
+        project: &ProjectId,
+        event: &RunEvent,
+        batch: &mut Batch,
+        now: Now,
+    ) -> Result<(), StoreError> {
         let Some(number) = self.open_run(project, &event.run_id) else {
             log::error!("a message of run {} came after its last", event.run_id);
             return Ok(());
@@ -337,18 +401,24 @@ impl Journal {
         batch: &mut Batch,
     ) -> Result<(), StoreError> {
         self.open_runs -= 1;
-        if let Some(run) = self.runs.get(&number) {
+        if let Some(run) = self.runs.get_mut(&number) {
+            run.plan = None;
             let state = serde_json::to_vec(&run.state).map_err(|error| StoreError(error.to_string()))?;
             batch.writes.push(Write::RunEnded { number, state: state.into(), last_seq: seq });
         }
         let entry = self.entry(project);
         entry.open_runs.remove(&number);
         entry.open_by_id.remove(&event.run_id);
-        if let Some(older) = entry.newest_ended.replace(number) {
+        self.show_ended(number, project, event.timestamp);
+        Ok(())
+    }
+
+    /// A run is its project's newest ended one.
+    pub(super) fn show_ended(&mut self, number: RunNumber, project: &ProjectId, ended_at: Timestamp) {
+        if let Some(older) = self.entry(project).newest_ended.replace(number) {
             self.runs.remove(&older);
         }
-        self.recent.push_back((event.timestamp, project.clone(), number));
-        Ok(())
+        self.recent.push_back((ended_at, project.clone(), number));
     }
 
     /// Runs that are no longer shown to whoever comes are not held any more: the store has their state.
@@ -386,6 +456,7 @@ impl Journal {
             write_frame(&mut frames.bytes, &self.signer, &mut self.id_text, project, seq, &json);
             frames.mark(number, place == Place::Last);
         }
+        batch.work.count_message();
         let message = StoredMessage { seq, at, run: number, place, json: json.into() };
         batch.writes.push(Write::Message(message, project.clone()));
         seq
@@ -418,6 +489,20 @@ impl Journal {
 }
 
 impl Batch {
+    fn reply(&mut self, to: &ReplyTo, answer: Answer) {
+        self.replies.push((to.clone(), answer));
+    }
+
+    /// It is kept: everything may be told.
+    pub(super) fn release(self, to: &mut Outcome) {
+        to.orders.extend(self.orders);
+        to.deliveries.extend(self.frames.into_iter().map(|(project, frames)| Delivery::Frames { project, frames }));
+        to.deliveries.extend(self.replies.into_iter().map(|(to, answer)| Delivery::Reply { to, answer }));
+        if !self.work.is_empty() {
+            to.deliveries.push(Delivery::Worked(self.work));
+        }
+    }
+
     fn create(&mut self, number: RunNumber, project: ProjectId, row: RunRow) {
         self.created.insert(number, self.writes.len());
         if let Some(key) = &row.idempotency_key {

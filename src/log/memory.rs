@@ -1,9 +1,11 @@
 //! The store that forgets everything when the process ends.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::RunNumber;
+use super::recovered::{EndedRun, OpenRun, Recovered, RecoveredProject};
 use super::store::{Flow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
 use crate::model::{OutputStream, ProjectId, RunId, StepId, Timestamp};
 
@@ -33,10 +35,14 @@ pub struct MemoryStore {
     run_bytes: u64,
     /// Projects that grew since the last trim.
     grown: Vec<u32>,
+    /// The number of the newest run, kept or not.
+    newest_run: u64,
 }
 
 #[derive(Default)]
 struct Project {
+    /// When something was kept of it for the last time.
+    last_activity: Timestamp,
     /// In order and without a gap; the first is the floor.
     messages: VecDeque<StoredMessage>,
     newest: u64,
@@ -50,6 +56,8 @@ struct Project {
 struct Run {
     project: u32,
     row: RunRow,
+    /// It was asked to end.
+    cancelled: bool,
     /// The numbers of its messages that the project still holds.
     seqs: VecDeque<u64>,
     /// Its messages that outlast the floor, once the project no longer holds them.
@@ -64,6 +72,24 @@ impl MemoryStore {
     /// A store that holds nothing.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The projects' ids, by their indexes.
+    fn names(&self) -> Vec<&ProjectId> {
+        let mut named: Vec<_> = self.by_id.iter().map(|(id, &index)| (index, id)).collect();
+        named.sort_unstable_by_key(|&(index, _)| index);
+        named.into_iter().map(|(_, id)| id).collect()
+    }
+
+    fn recovered_projects(&self, names: &[&ProjectId]) -> Vec<RecoveredProject> {
+        let recovered = |(project, &id): (&Project, &&ProjectId)| RecoveredProject {
+            project: id.clone(),
+            newest: project.newest,
+            last_activity: project.last_activity,
+        };
+        let mut projects: Vec<_> = self.projects.iter().zip(names).map(recovered).collect();
+        projects.sort_unstable_by(|one, other| one.project.cmp(&other.project));
+        projects
     }
 
     fn project(&self, id: &ProjectId) -> Option<&Project> {
@@ -84,7 +110,12 @@ impl MemoryStore {
         match write {
             Write::Message(message, project) => self.write_message(message, project),
             Write::RunCreated { number, project, row } => self.write_run(*number, project, row),
-            Write::CancelRequested(_) | Write::Ticket(_) => {}
+            Write::CancelRequested(number) => {
+                if let Some(run) = self.runs.get_mut(number) {
+                    run.cancelled = true;
+                }
+            }
+            Write::Ticket(_) => {}
             Write::RunEnded { number, state, .. } => self.write_end(*number, state),
             Write::Output { number, step, attempt, stream, bytes } => {
                 self.write_output(*number, step, *attempt, *stream, bytes);
@@ -104,6 +135,7 @@ impl MemoryStore {
         let log = &mut self.projects[index as usize];
         debug_assert_eq!(message.seq, log.newest + 1, "messages come without a gap");
         log.newest = message.seq;
+        log.last_activity = message.at;
         log.messages.push_back(message.clone());
         self.order.push_back((index, message.seq));
         self.held += 1;
@@ -133,6 +165,8 @@ impl MemoryStore {
         let index = self.project_index(project);
         let log = &mut self.projects[index as usize];
         log.runs.insert(number);
+        log.last_activity = row.created_at;
+        self.newest_run = number.0.get();
         log.run_numbers.insert(row.run.clone(), number);
         if let Some(key) = &row.idempotency_key {
             log.keys.insert(key.clone(), (number, row.created_at));
@@ -142,6 +176,7 @@ impl MemoryStore {
         let run = Run {
             project: index,
             row: row.clone(),
+            cancelled: false,
             seqs: VecDeque::new(),
             kept: Vec::new(),
             ended: None,
@@ -274,13 +309,41 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn trim(&mut self, retention: &Retention, now: Timestamp) -> Result<(), StoreError> {
+    fn trim(&mut self, retention: &Retention, now: Timestamp) -> Result<bool, StoreError> {
         self.trim_counts(retention);
         self.trim_age(Timestamp::from_millis(now.as_millis().saturating_sub(retention.age_ms)));
         self.trim_bytes(retention.bytes);
         self.trim_keys(Timestamp::from_millis(now.as_millis().saturating_sub(KEY_AGE_MS_MAX)));
         self.trim_order();
+        Ok(false)
+    }
+
+    fn probe(&mut self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn recover(&self, now: Timestamp) -> Result<Recovered, StoreError> {
+        let since = Timestamp::from_millis(now.as_millis().saturating_sub(Recovered::ENDED_RUNS_MS));
+        let ended = self.ended.iter().filter(|(ended_at, _)| *ended_at >= since);
+        let names = self.names();
+        let open_run = |(number, run): (&RunNumber, &Run)| OpenRun {
+            number: *number,
+            project: names[run.project as usize].clone(),
+            row: run.row.clone(),
+            cancelled: run.cancelled,
+        };
+        let mut open_runs: Vec<_> = self.runs.iter().filter(|(_, run)| run.ended.is_none()).map(open_run).collect();
+        open_runs.sort_by_key(|run| run.number);
+        let ended_run = |&(ended_at, number): &(Timestamp, RunNumber)| {
+            let project = names[self.runs.get(&number)?.project as usize].clone();
+            Some(EndedRun { number, project, ended_at })
+        };
+        Ok(Recovered {
+            projects: self.recovered_projects(&names),
+            open_runs,
+            ended_runs: ended.filter_map(ended_run).collect(),
+            next_run_number: NonZeroU64::MIN.saturating_add(self.newest_run),
+        })
     }
 
     fn floor(&self, project: &ProjectId) -> Result<u64, StoreError> {
@@ -365,7 +428,7 @@ mod tests {
     fn trimmed(writes: &[Write], retention: Retention, now: u64) -> MemoryStore {
         let mut store = MemoryStore::new();
         assert_eq!(store.commit(writes), Ok(()));
-        assert_eq!(store.trim(&retention, Timestamp::from_millis(now)), Ok(()));
+        assert_eq!(store.trim(&retention, Timestamp::from_millis(now)), Ok(false));
         store
     }
 
@@ -406,7 +469,7 @@ mod tests {
 
         let end = [message(6, 6, run, Place::Last), message(7, 7, None, Place::Middle), ended(1, 6)];
         assert_eq!(store.commit(&end), Ok(()));
-        assert_eq!(store.trim(&Retention { messages: 1, ..KEEP_ALL }, Timestamp::from_millis(10)), Ok(()));
+        assert_eq!(store.trim(&Retention { messages: 1, ..KEEP_ALL }, Timestamp::from_millis(10)), Ok(false));
         assert_eq!(seqs_of_run(&store, 1), [1, 6]);
         assert_eq!(store.run_bytes, 2 * (2 + MESSAGE_OVERHEAD_BYTES), "the two are what is left of the run");
     }
@@ -420,11 +483,11 @@ mod tests {
         let mut store = trimmed(&[Write::Message(first, quiet)], KEEP_ALL, 10);
         for seq in 1..=10_000 {
             assert_eq!(store.commit(&[message(seq, 1, None, Place::Middle)]), Ok(()));
-            assert_eq!(store.trim(&Retention { messages: 10, ..KEEP_ALL }, Timestamp::from_millis(10)), Ok(()));
+            assert_eq!(store.trim(&Retention { messages: 10, ..KEEP_ALL }, Timestamp::from_millis(10)), Ok(false));
         }
         assert_eq!(store.held, 11);
         assert!(store.order.len() <= 2 * store.held + STALE_PLACES_MIN, "{} places", store.order.len());
-        assert_eq!(store.trim(&Retention { bytes: 0, ..KEEP_ALL }, Timestamp::from_millis(10)), Ok(()));
+        assert_eq!(store.trim(&Retention { bytes: 0, ..KEEP_ALL }, Timestamp::from_millis(10)), Ok(false));
         assert_eq!((store.held, store.order.len(), store.message_bytes), (0, 0, 0), "every message has its place");
     }
 
@@ -443,13 +506,13 @@ mod tests {
         let mut store = trimmed(&[with_key(1, 5)], KEEP_ALL, 5 + day);
         assert_eq!(keys(&store), (1, 1));
         assert_eq!(store.commit(&[with_key(2, 7 + day)]), Ok(()), "the key is used anew");
-        assert_eq!(store.trim(&KEEP_ALL, Timestamp::from_millis(7 + day)), Ok(()));
+        assert_eq!(store.trim(&KEEP_ALL, Timestamp::from_millis(7 + day)), Ok(false));
         assert_eq!(keys(&store), (1, 1));
         let found = store.run_by_key(&project(), "key", Timestamp::from_millis(0));
         assert_eq!(found, Ok(Some(number(2))));
         store.drop_run(number(1));
         assert_eq!(keys(&store), (1, 1), "it is another run's");
-        assert_eq!(store.trim(&KEEP_ALL, Timestamp::from_millis(8 + 2 * day)), Ok(()));
+        assert_eq!(store.trim(&KEEP_ALL, Timestamp::from_millis(8 + 2 * day)), Ok(false));
         assert_eq!(keys(&store), (0, 0));
 
         let mut store = trimmed(&[with_key(1, 5), ended(1, 1)], KEEP_ALL, 10);

@@ -11,7 +11,9 @@
 mod conformance;
 mod frames;
 mod journal;
+mod load;
 mod memory;
+mod outage;
 mod reads;
 mod recovered;
 #[cfg(feature = "sqlite")]
@@ -24,12 +26,14 @@ mod tests;
 mod thread;
 mod work;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use frames::{Frames, Mark, Page, RunNumber};
 pub use journal::{Journal, Limits, Outcome};
+pub use load::ReadPlan;
 pub use memory::MemoryStore;
-pub use recovered::{EndedRun, OpenRun, Recovered, RecoveredProject};
+pub use recovered::{EndedRun, Identity, OpenRun, Recovered, RecoveredProject};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{OpenError, Seed, SqliteStore, Synchronous};
 pub use store::{Retention, Store, StoreError};
@@ -37,7 +41,7 @@ pub use thread::{LogHandle, start};
 pub use work::WorkCounts;
 
 use crate::auth::TicketNote;
-use crate::model::{OutputStream, Plan, ProjectId, Record, RunId, RunStatus, StepId, Timestamp};
+use crate::model::{OutputStream, Plan, ProjectId, Record, RunId, RunState, RunStatus, StepId, Timestamp};
 
 /// Whom an answer is for.
 #[derive(Debug, Clone)]
@@ -94,6 +98,8 @@ pub enum Command {
     },
     /// Nobody watches this project any more.
     Unwatch(ProjectId),
+    /// Say when everything that came before is done: [`Answer::Reached`].
+    Barrier(ReplyTo),
     /// Finish what has come, and end.
     Close,
 }
@@ -229,8 +235,10 @@ pub enum Delivery {
         /// The answer.
         answer: Answer,
     },
-    /// What runs did in a batch.
+    /// What was kept in a batch.
     Worked(WorkCounts),
+    /// The store takes nothing any more, or takes everything again.
+    StoreIsDown(bool),
 }
 
 /// What a command is answered.
@@ -254,6 +262,8 @@ pub enum Answer {
     CancelAccepted,
     /// The note is kept.
     Noted,
+    /// Everything that came before is done.
+    Reached,
     /// A stream may begin, or begin again.
     Attached(Box<Attached>),
     /// The messages asked for.
@@ -361,7 +371,7 @@ pub enum Refusal {
 }
 
 /// What leaves the log for the executor.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Order {
     /// Begin a run.
     Start {
@@ -374,6 +384,8 @@ pub enum Order {
         /// When it was accepted.
         created_at: Timestamp,
     },
+    /// Go on with a run that an earlier process left active.
+    Resume(Box<Resumed>),
     /// End a run.
     Cancel {
         /// Its project.
@@ -381,4 +393,19 @@ pub enum Order {
         /// The run.
         run: RunId,
     },
+}
+
+/// A run to go on with.
+#[derive(Debug)]
+pub struct Resumed {
+    /// Its project.
+    pub project: ProjectId,
+    /// Its plan.
+    pub plan: Arc<Plan>,
+    /// The fold of its messages.
+    pub state: RunState,
+    /// The whole outputs of the steps whose messages hold only the beginning.
+    pub whole_outputs: HashMap<StepId, Arc<serde_json::Value>>,
+    /// It was asked to end.
+    pub cancelled: bool,
 }

@@ -1,4 +1,4 @@
-//! What a restart goes on from, whatever store it comes from.
+//! What a start goes on from, whatever store it comes from.
 
 use std::num::NonZeroU64;
 
@@ -7,12 +7,18 @@ use super::store::RunRow;
 use crate::auth::{Instance, TicketNote};
 use crate::model::{ProjectId, Timestamp};
 
-/// What a store held when it was opened. Messages are not here: they are read when they are needed.
-pub struct Recovered {
+/// Who the server was that wrote a store, as far as clients hold things that it signed.
+pub struct Identity {
     /// What the server's own keys are derived from, made when the store was new.
     pub master_key: [u8; 32],
     /// Names the store in message ids, made when it was new.
     pub instance: Instance,
+    /// What is to be remembered of tickets, in the order in which it was noted.
+    pub tickets: Vec<TicketNote>,
+}
+
+/// What a store holds, as far as a journal has it in memory. Messages are not here: they are read when they are needed.
+pub struct Recovered {
     /// All projects that were ever written to, by their ids.
     pub projects: Vec<RecoveredProject>,
     /// Runs that have not ended, in the order in which they were taken on. The state of each is the fold of its
@@ -22,8 +28,6 @@ pub struct Recovered {
     pub ended_runs: Vec<EndedRun>,
     /// The number of the next run; no run ever had it.
     pub next_run_number: NonZeroU64,
-    /// What is to be remembered of tickets, in the order in which it was noted.
-    pub tickets: Vec<TicketNote>,
 }
 
 /// A project as it was left.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::RunNumber;
+use super::{Recovered, RunNumber};
 use crate::auth::TicketNote;
 use crate::model::{OutputStream, ProjectId, RunId, StepId, Timestamp};
 
@@ -170,11 +170,24 @@ pub trait Store: Send {
     /// Where it can't; nothing has changed then.
     fn commit(&mut self, batch: &[Write]) -> Result<(), StoreError>;
 
-    /// Lets go of what is beyond `retention`. Runs that have not ended stay.
+    /// Lets go of what is beyond `retention`. Runs that have not ended stay. `true` where there is more to let go:
+    /// a store may take its time, so that no commit waits long for it.
     ///
     /// # Errors
     /// Where it can't.
-    fn trim(&mut self, retention: &Retention, now: Timestamp) -> Result<(), StoreError>;
+    fn trim(&mut self, retention: &Retention, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Writes something that nobody reads, to find out whether it can.
+    ///
+    /// # Errors
+    /// Where it can't.
+    fn probe(&mut self) -> Result<(), StoreError>;
+
+    /// What a journal has to know of what is kept.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn recover(&self, now: Timestamp) -> Result<Recovered, StoreError>;
 
     /// The `seq` of the oldest message from which on a project's history is whole; one more than the newest where
     /// there is none.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Answer, Attached, Command, Delivery, Frames, Journal, Limits, MemoryStore, Order, Outcome, Page, PublishedEvent,
-    Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, Retention, RunNumber, Submission,
+    Answer, Attached, Command, Delivery, Frames, Journal, Limits, Order, Outcome, Page, PublishedEvent, Query, Refusal,
+    ReplyTo, ResetReason, Resume, ResumeFrom, Retention, RunNumber, Submission,
 };
 use crate::auth::{IdSigner, Instance, ServerKeys};
 use crate::executor::testing::plan;
@@ -57,8 +57,8 @@ impl Bench {
 
     fn with(limits: Limits) -> Self {
         let signer = ServerKeys::derive(&[1; 32]).id_signer(Instance::from_random([1; 6]));
-        let journal = Journal::new(Box::new(MemoryStore::new()), signer.clone(), limits);
         let now = Now { mono: Duration::from_secs(1), wall: Timestamp::from_millis(1_700_000_000_000) };
+        let journal = Journal::over_nothing(signer.clone(), limits, now);
         Self { journal, signer, now }
     }
 
@@ -67,7 +67,7 @@ impl Bench {
     }
 
     fn handle(&mut self, commands: Vec<Command>) -> Outcome {
-        self.journal.handle(commands, self.now).expect("memory does not fail")
+        self.journal.handle(commands, self.now)
     }
 
     /// Hands over one command; its answer.

@@ -1,12 +1,13 @@
 //! The log's thread: takes what waits as one batch, steps the journal, hands out what it lets out.
 
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
 use super::journal::{Journal, Outcome};
-use super::{Command, StoreError};
-use crate::model::Now;
+use super::{Command, ReplyTo};
+use crate::model::{Now, Record};
 
 /// Batches of commands that may wait for the log. The loop sends at most one a turn, the executor one a turn, the
 /// intake one a plan; a loop that finds no room refuses the call, the others wait.
@@ -19,6 +20,7 @@ const BATCH_COMMANDS_MAX: usize = 4096;
 #[derive(Clone)]
 pub struct LogHandle {
     commands: Sender<Vec<Command>>,
+    gate: Arc<Gate>,
 }
 
 impl LogHandle {
@@ -28,6 +30,31 @@ impl LogHandle {
     /// The batch comes back where the log has ended.
     pub fn send(&self, batch: Vec<Command>) -> Result<(), Vec<Command>> {
         self.commands.send(batch).map_err(|error| error.0)
+    }
+
+    /// Hands over what runs say, and waits while there is no room or the store takes nothing: what the log holds back
+    /// for the store is at most what was on its way when that began.
+    ///
+    /// # Errors
+    /// The batch comes back where the log has ended.
+    pub fn send_records(&self, records: Vec<Record>) -> Result<(), Vec<Command>> {
+        self.gate.pass();
+        self.send(vec![Command::Records(records)])
+    }
+
+    /// As [`send_records`](Self::send_records), and waits until they are kept.
+    ///
+    /// # Errors
+    /// Where the log has ended; whether they were kept is not known then.
+    pub fn keep_records(&self, records: Vec<Record>) -> Result<(), Vec<Command>> {
+        self.gate.pass();
+        let (reply, reached) = bounded(1);
+        self.send(vec![Command::Records(records), Command::Barrier(ReplyTo::Caller(reply))])?;
+        reached.recv().map_err(|_| Vec::new())?;
+        // Held back, where the store takes nothing: the gate was shut before the barrier was answered, and opens when
+        // what was held back is kept.
+        self.gate.pass();
+        Ok(())
     }
 
     /// Hands a batch over if there is room.
@@ -50,39 +77,94 @@ impl LogHandle {
     }
 }
 
+/// Shut while the store takes nothing.
+#[derive(Default)]
+struct Gate {
+    is_shut: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut is_shut = self.lock();
+        while *is_shut {
+            is_shut = self.opened.wait(is_shut).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn set(&self, shut: bool) {
+        let mut is_shut = self.lock();
+        if *is_shut != shut {
+            *is_shut = shut;
+            self.opened.notify_all();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.is_shut.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Starts the thread. It ends when it is [closed](LogHandle::close), or every [`LogHandle`] is gone, and everything is
-/// written.
+/// written that can be.
 ///
 /// # Errors
 /// Where no thread can be made.
 pub fn start(
     journal: Journal,
     clock: impl Fn() -> Now + Send + 'static,
-    mut out: impl FnMut(Outcome) + Send + 'static,
-) -> std::io::Result<(LogHandle, JoinHandle<Result<(), StoreError>>)> {
+    out: impl FnMut(Outcome) + Send + 'static,
+) -> std::io::Result<(LogHandle, JoinHandle<()>)> {
     let (commands, inbox) = bounded(WAITING_BATCHES_MAX);
-    let thread = thread::Builder::new().name("log".into()).spawn(move || run(journal, &inbox, clock, &mut out))?;
-    Ok((LogHandle { commands }, thread))
+    let gate = Arc::new(Gate::default());
+    let shell = Shell { journal, inbox, gate: gate.clone(), clock, out };
+    let thread = thread::Builder::new().name("log".into()).spawn(move || shell.run())?;
+    Ok((LogHandle { commands, gate }, thread))
 }
 
-fn run(
-    mut journal: Journal,
-    inbox: &Receiver<Vec<Command>>,
-    clock: impl Fn() -> Now,
-    out: &mut impl FnMut(Outcome),
-) -> Result<(), StoreError> {
-    while let Ok(mut batch) = inbox.recv() {
+struct Shell<C, O> {
+    journal: Journal,
+    inbox: Receiver<Vec<Command>>,
+    gate: Arc<Gate>,
+    clock: C,
+    out: O,
+}
+
+impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
+    fn run(mut self) {
+        while let Some(batch) = self.next_batch() {
+            let is_last = batch.iter().any(|command| matches!(command, Command::Close));
+            let outcome = self.journal.handle(batch, (self.clock)());
+            self.gate.set(self.journal.is_down());
+            (self.out)(outcome);
+            if is_last {
+                break;
+            }
+        }
+        let lost = self.journal.held_back();
+        if lost > 0 {
+            log::error!("{lost} messages of runs were never kept; their runs go on from before them at the next start");
+        }
+        // Whoever still waits is to find that the log has ended.
+        drop(self.inbox);
+        self.gate.set(false);
+    }
+
+    /// What has come, as one batch; an empty one where the journal has something to do by itself. None where nothing can
+    /// come any more.
+    fn next_batch(&self) -> Option<Vec<Command>> {
+        let wait = self.journal.next_deadline().saturating_sub((self.clock)().mono);
+        let mut batch = match self.inbox.recv_timeout(wait) {
+            Ok(batch) => batch,
+            Err(RecvTimeoutError::Timeout) => return Some(Vec::new()),
+            Err(RecvTimeoutError::Disconnected) => return None,
+        };
         while batch.len() < BATCH_COMMANDS_MAX {
-            match inbox.try_recv() {
+            match self.inbox.try_recv() {
                 Ok(more) => batch.extend(more),
                 Err(_) => break,
             }
         }
-        let is_last = batch.iter().any(|command| matches!(command, Command::Close));
-        out(journal.handle(batch, clock())?);
-        if is_last {
-            break;
-        }
+        Some(batch)
     }
-    Ok(())
 }

@@ -1,4 +1,4 @@
-//! What runs and steps did, counted as it is kept.
+//! What was kept, and what runs and steps did, counted.
 
 use crate::model::{RunEvent, RunEventKind, StepUpdate};
 
@@ -10,6 +10,8 @@ const STEP_WORDS: [&str; 6] = ["running", "retrying", "completed", "failed", "sk
 pub struct WorkCounts {
     runs: [u64; RUN_WORDS.len()],
     steps: [u64; STEP_WORDS.len()],
+    commits: u64,
+    messages: u64,
 }
 
 impl WorkCounts {
@@ -33,15 +35,37 @@ impl WorkCounts {
         }
     }
 
+    /// A message was kept.
+    pub fn count_message(&mut self) {
+        self.messages += 1;
+    }
+
+    /// A batch was committed.
+    pub fn count_commit(&mut self) {
+        self.commits += 1;
+    }
+
     /// What was counted here and there together.
     pub fn add(&mut self, other: &Self) {
         self.runs.iter_mut().zip(other.runs).for_each(|(sum, more)| *sum += more);
         self.steps.iter_mut().zip(other.steps).for_each(|(sum, more)| *sum += more);
+        self.commits += other.commits;
+        self.messages += other.messages;
     }
 
     /// Nothing yet?
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Batches that were committed.
+    pub fn commits(&self) -> u64 {
+        self.commits
+    }
+
+    /// Messages that were kept.
+    pub fn messages(&self) -> u64 {
+        self.messages
     }
 
     /// Runs, by what became of them.

@@ -115,6 +115,20 @@ pub struct RunStarted {
     pub levels: Vec<Vec<StepId>>,
 }
 
+impl RunStarted {
+    /// Of a run that has no step.
+    pub fn empty(plan_name: Arc<str>) -> Self {
+        Self {
+            plan_name,
+            step_count: 0,
+            total_levels: 0,
+            estimated_duration: 0,
+            parallelizable: false,
+            levels: Vec::new(),
+        }
+    }
+}
+
 /// `workflow_level_started`: a level's steps may start now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

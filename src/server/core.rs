@@ -89,7 +89,11 @@ pub struct Server<S> {
     unread: Vec<usize>,
     scratch: Box<[u8]>,
     outbox: Outbox,
-    condition: Condition,
+    is_draining: bool,
+    is_drained: bool,
+    store_is_down: bool,
+    /// The log has no room for more.
+    is_behind: bool,
     addresses: Counts<IpAddr>,
     tokens: Counts<u64>,
     meter: PublishMeter,
@@ -115,7 +119,10 @@ impl<S: Socket> Server<S> {
             unread: Vec::new(),
             scratch: vec![0; 64 * 1024].into_boxed_slice(),
             outbox: Outbox::default(),
-            condition: Condition::Serving,
+            is_draining: false,
+            is_drained: false,
+            store_is_down: false,
+            is_behind: false,
             addresses: Counts::default(),
             tokens: Counts::default(),
             meter: PublishMeter::default(),
@@ -189,6 +196,7 @@ impl<S: Socket> Server<S> {
         match inbox {
             Inbox::Log(deliveries) => deliveries.into_iter().for_each(|delivery| self.deliver(delivery, now)),
             Inbox::Answer(to, response) => self.answer_waiting(to, *response, now),
+            Inbox::Drained => self.is_drained = true,
         }
     }
 
@@ -233,10 +241,30 @@ impl<S: Socket> Server<S> {
         self.answer_waiting(to, problem.into(), now);
     }
 
-    /// What the server is like from now on.
-    pub fn set_condition(&mut self, condition: Condition) {
-        if self.condition != Condition::Draining {
-            self.condition = condition;
+    /// Takes no new work from now on.
+    pub fn drain(&mut self) {
+        self.is_draining = true;
+    }
+
+    /// Has all work stopped, so that the streams can be ended?
+    pub fn is_drained(&self) -> bool {
+        self.is_drained
+    }
+
+    /// Whether the log has room for what comes.
+    pub fn set_behind(&mut self, is_behind: bool) {
+        self.is_behind = is_behind;
+    }
+
+    fn condition(&self) -> Condition {
+        if self.is_draining {
+            Condition::Draining
+        } else if self.store_is_down {
+            Condition::StoreDown
+        } else if self.is_behind {
+            Condition::Overloaded
+        } else {
+            Condition::Serving
         }
     }
 
@@ -271,7 +299,7 @@ impl<S: Socket> Server<S> {
     }
 
     fn facts(&self, is_full: bool, now: Now) -> Facts {
-        Facts { now, condition: self.condition, is_full, door: Door::Main }
+        Facts { now, condition: self.condition(), is_full, door: Door::Main }
     }
 
     fn read_stream(&mut self, index: usize) {
@@ -502,6 +530,10 @@ impl<S: Socket> Server<S> {
             connection.state = State::Closing;
             return;
         }
+        if self.store_is_down && wanted.spends.is_some() {
+            // That the ticket is spent could not be kept.
+            return self.refuse_stream(index, &wanted, framing, headers, now);
+        }
         let limit = self.settings.limits.streams_per_token;
         let token = match wanted.principal.token_key() {
             None => None,
@@ -543,7 +575,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// The token has as many streams as it may.
+    /// The token has as many streams as it may, or its ticket can't be spent.
     fn refuse_stream(
         &mut self,
         index: usize,
@@ -560,7 +592,10 @@ impl<S: Socket> Server<S> {
             return self.answer_busy(index, &wanted.project, framing, headers, now);
         }
         let limit = self.settings.limits.streams_per_token;
-        let problem = Problem::too_many("too_many_streams", format!("this token may have {limit} streams"), 5);
+        let problem = match self.condition().refusal() {
+            Some(refusal) => refusal,
+            None => Problem::too_many("too_many_streams", format!("this token may have {limit} streams"), 5),
+        };
         self.answer(index, problem.into(), framing, headers, now);
     }
 
@@ -597,6 +632,10 @@ impl<S: Socket> Server<S> {
             // Whoever waits elsewhere has been answered by the log's thread.
             Delivery::Reply { to: ReplyTo::Caller(_), .. } => {}
             Delivery::Worked(work) => self.metrics.work.add(&work),
+            Delivery::StoreIsDown(is_down) => {
+                self.store_is_down = is_down;
+                self.metrics.store_is_down = is_down;
+            }
         }
     }
 

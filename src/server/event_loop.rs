@@ -16,7 +16,7 @@ use super::connection::Socket;
 use super::core::{Server, Token};
 use super::inbox::InboxReceiver;
 use super::intake::Work;
-use crate::api::{Condition, Door};
+use crate::api::Door;
 use crate::log::{Command, LogHandle};
 use crate::model::Now;
 
@@ -58,8 +58,8 @@ impl Socket for TcpStream {
 pub(super) trait Control {
     /// What should be done now?
     fn wish(&self) -> Wish;
-    /// Is everything that drains done, so that streams can be ended?
-    fn is_drained(&self) -> bool;
+    /// How long work may take to stop before the streams are ended all the same.
+    fn drain_max(&self) -> Duration;
     /// What time it is.
     fn now(&self) -> Now;
 }
@@ -73,6 +73,13 @@ pub(super) enum Wish {
     Drain,
     /// End at once.
     Stop,
+}
+
+/// How far the end has come.
+#[derive(Default)]
+struct Drain {
+    began_at: Option<Duration>,
+    ends_at: Option<Duration>,
 }
 
 /// See the top of this file.
@@ -115,7 +122,7 @@ impl<C: Control> EventLoop<C> {
         }
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut is_busy = false;
-        let mut ends_at = None;
+        let mut drain = Drain::default();
         loop {
             self.wait(&mut events, is_busy)?;
             let now = self.control.now();
@@ -134,9 +141,8 @@ impl<C: Control> EventLoop<C> {
                 Wish::Serve => {}
                 Wish::Stop => return Ok(()),
                 Wish::Drain => {
-                    self.server.set_condition(Condition::Draining);
-                    is_busy |= self.drain(&mut ends_at, now);
-                    if ends_at.is_some_and(|at| now.mono >= at) {
+                    is_busy |= self.drain(&mut drain, now);
+                    if drain.ends_at.is_some_and(|at| now.mono >= at) {
                         return Ok(());
                     }
                 }
@@ -145,12 +151,15 @@ impl<C: Control> EventLoop<C> {
     }
 
     /// Ends the streams once the work is done, and then gives what is on its way out a moment.
-    fn drain(&mut self, ends_at: &mut Option<Duration>, now: Now) -> bool {
+    fn drain(&mut self, drain: &mut Drain, now: Now) -> bool {
         /// For the last answers and the streams' last messages to leave.
         const LAST_WORDS: Duration = Duration::from_millis(500);
-        if ends_at.is_none() && self.control.is_drained() {
+        self.server.drain();
+        let began_at = *drain.began_at.get_or_insert(now.mono);
+        let is_late = now.mono >= began_at + self.control.drain_max();
+        if drain.ends_at.is_none() && (self.server.is_drained() || is_late) {
             self.server.end_streams(now);
-            *ends_at = Some(now.mono + if self.server.owes_answers() { LAST_WORDS } else { Duration::ZERO });
+            drain.ends_at = Some(now.mono + if self.server.owes_answers() { LAST_WORDS } else { Duration::ZERO });
             return true;
         }
         false
@@ -271,7 +280,7 @@ impl<C: Control> EventLoop<C> {
         if !self.unsent.is_empty() {
             self.unsent = self.log.try_send(std::mem::take(&mut self.unsent)).err().unwrap_or_default();
             let is_behind = !self.unsent.is_empty();
-            self.server.set_condition(if is_behind { Condition::Overloaded } else { Condition::Serving });
+            self.server.set_behind(is_behind);
         }
         self.server.metrics.log_waiting = self.log.waiting();
         self.server.metrics.inbox_waiting = self.inbox.waiting();

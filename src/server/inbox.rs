@@ -19,6 +19,8 @@ pub enum Inbox {
     Log(Vec<Delivery>),
     /// From the intake: the answer to a plan that does not go further.
     Answer(u64, Box<Response>),
+    /// The last run has stopped, and everything that runs said has come.
+    Drained,
 }
 
 /// Sends to the loop, and wakes it.

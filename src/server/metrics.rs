@@ -34,8 +34,10 @@ pub struct Metrics {
     pub log_waiting: usize,
     /// Batches that wait for the loop, taken at the end of a turn.
     pub inbox_waiting: usize,
-    /// Runs and steps.
+    /// What was kept; runs and steps.
     pub work: WorkCounts,
+    /// The store takes nothing.
+    pub store_is_down: bool,
 }
 
 const RESUME_WORDS: [&str; 5] = ["fresh", "resumed", "reset_unknown_id", "reset_expired", "reset_ahead"];
@@ -136,6 +138,11 @@ impl Metrics {
         page.labelled("stepcast_runs_total", "Runs, by what became of them.", "status", runs);
         let steps = self.work.steps();
         page.labelled("stepcast_steps_total", "Moves of steps, by where to.", "status", steps);
+        let help = "Batches that the log has committed.";
+        page.counter("stepcast_log_commits_total", help, self.work.commits());
+        page.counter("stepcast_log_messages_total", "Messages that the log has kept.", self.work.messages());
+        let help = "1 while the store takes nothing.";
+        page.gauge("stepcast_store_down", help, usize::from(self.store_is_down));
         let waiting = [("log", self.log_waiting as u64), ("loop", self.inbox_waiting as u64)];
         page.labelled_as("gauge", "stepcast_queue_depth", "Batches that wait for a thread.", "queue", waiting);
     }

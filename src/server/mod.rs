@@ -19,6 +19,7 @@ mod settings;
 #[cfg(test)]
 mod simulation;
 mod start;
+mod storage;
 #[cfg(test)]
 mod tests;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::connection::Timeouts;
 use super::core::ServerSettings;
-use super::error::{StartError, failed, random_bits};
+use super::error::{StartError, failed};
 use super::limits::ConnectionLimits;
 use crate::auth::{JwtKey, Verifier};
 use crate::config::{AuthMode, Config, JwtAlgorithm};
@@ -69,12 +69,10 @@ pub(super) fn verifier(config: &Config) -> Result<Option<Verifier>, StartError> 
     Verifier::new(&key, config.auth.leeway).map(Some).map_err(|error| StartError(error.to_string()))
 }
 
-/// What the server's own keys are derived from: the secret that a restart knows again, or else random bits.
-pub(super) fn master_key(config: &Config) -> Result<Vec<u8>, StartError> {
-    match (&config.auth.jwt_secret, config.auth.mode) {
-        (Some(secret), AuthMode::Jwt) => Ok(secret.expose().as_bytes().to_vec()),
-        _ => Ok(random_bits::<32>()?.to_vec()),
-    }
+/// The secret that tokens are checked with, where there is one.
+pub(super) fn secret(config: &Config) -> Option<&[u8]> {
+    let secret = config.auth.jwt_secret.as_ref().filter(|_| config.auth.mode == AuthMode::Jwt);
+    secret.map(|secret| secret.expose().as_bytes())
 }
 
 /// How the loop keeps connections and streams, where the process may have `descriptors`.

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use crossbeam_channel::bounded;
 use mio::{Poll, Waker};
 
 use super::core::Server;
@@ -16,15 +17,20 @@ use super::handle::Handle;
 use super::inbox::{Inbox, InboxSender, inbox};
 use super::intake::Intake;
 use super::listen::bind_all;
-use super::settings::{declare_tools, descriptors, journal_limits, master_key, server_settings, size, verifier};
-use crate::api::{Api, ApiSettings};
-use crate::auth::{IdSigner, Instance, Origins, ServerKeys, TicketBook};
-use crate::config::{Config, DataLocation};
+use super::settings::{declare_tools, descriptors, journal_limits, server_settings, size, verifier};
+use super::storage::{self, Storage};
+use crate::api::{Api, ApiSettings, read_document};
+use crate::auth::{IdSigner, Origins, TicketBook};
+use crate::config::Config;
 use crate::executor::template::Engine;
 use crate::executor::tool::{Registry, Tool};
-use crate::executor::{Context, Executor, ExecutorHandle, NewRun, Settings};
-use crate::log::{self, Delivery, Journal, LogHandle, MemoryStore, Order, Outcome, ReplyTo, StoreError};
+use crate::executor::{Context, Executor, ExecutorHandle, Handover, NewRun, ResumedRun, Settings};
+use crate::log::{self, Answer, Delivery, Journal, LogHandle, Order, Outcome, ReplyTo};
 use crate::model::{Now, Timestamp};
+
+/// How much longer than the grace of steps an end may take: commands that ignore it are killed 5 s later, and the store may
+/// be slow.
+const DRAIN_SLACK: Duration = Duration::from_secs(10);
 
 /// Builds a server out of a [`Config`] and the tools of the program that embeds it.
 ///
@@ -95,20 +101,22 @@ impl Builder {
         self
     }
 
-    /// Binds, and starts all threads.
+    /// Binds, opens the store, starts all threads, and goes on with the runs that were left active.
     ///
     /// # Errors
-    /// What of the configuration can't be carried out, or what the system refuses.
+    /// What of the configuration can't be carried out, what is the matter with the data, or what the system refuses.
     pub fn start(mut self) -> Result<RunningServer, StartError> {
         let config = &self.config;
         declare_tools(config, &mut self.registry)?;
-        if let DataLocation::Directory(path) = &config.data {
-            ::log::warn!("{} is not used: messages and runs are kept in memory", path.display());
-        }
+        let context = Arc::new(Context {
+            registry: self.registry,
+            engine: Engine::new(),
+            output_bytes_max: size(config.limits.output_bytes),
+        });
         let clock = Clock::default();
-        let keys = ServerKeys::derive(&master_key(config)?);
-        let signer = keys.id_signer(Instance::from_random(random_bits()?));
-        let api = Api::new(api_settings(config, &keys, &signer, clock)?, Box::new(random_or_abort));
+        let storage = storage::open(config, clock.now().wall)?;
+        let signer = storage.keys.id_signer(storage.instance);
+        let api = Api::new(api_settings(config, &storage, &signer, clock)?, Box::new(random_or_abort));
         let server = Server::new(server_settings(config, descriptors()), api, u64::from_ne_bytes(random_bits()?));
         let poll = Poll::new().map_err(|error| failed("poll", &error))?;
         let waker = Waker::new(poll.registry(), WAKER).map_err(|error| failed("make a waker", &error))?;
@@ -119,15 +127,13 @@ impl Builder {
         });
 
         let executor_slot = Arc::default();
-        let journal = Journal::new(Box::new(MemoryStore::new()), signer, journal_limits(config));
-        let out = distribute(Arc::clone(&executor_slot), inbox.clone());
-        let log = log::start(journal, move || clock.now(), out);
+        let plans = context.clone();
+        let read_plan = Box::new(move |document: &[u8]| read_document(document, &plans));
+        let journal = Journal::open(storage.store, signer, journal_limits(config), read_plan, clock.now());
+        let (journal, left) = journal.map_err(|error| StartError(error.to_string()))?;
+        let mut out = distribute(Arc::clone(&executor_slot), inbox.clone());
+        let log = log::start(journal, move || clock.now(), out.clone());
         let (log, log_thread) = log.map_err(|error| failed("start the log", &error))?;
-        let context = Arc::new(Context {
-            registry: self.registry,
-            engine: Engine::new(),
-            output_bytes_max: size(config.limits.output_bytes),
-        });
         let executor = start_executor(config, &context, &log)?;
         let executor_handle = executor.handle();
         // Set once, before anything can be ordered.
@@ -142,11 +148,13 @@ impl Builder {
         };
         let (intake, intake_thread) = intake.start().map_err(|error| failed("start the intake", &error))?;
 
-        let control = LoopControl { wish: Arc::default(), is_drained: Arc::default(), clock };
-        let (wish, is_drained) = (control.wish.clone(), control.is_drained.clone());
+        out(left);
+        let control = LoopControl { wish: Arc::default(), drain_max: config.executor.grace + DRAIN_SLACK, clock };
+        let wish = control.wish.clone();
         let event_loop = EventLoop::new(poll, listeners, server, inbox_receiver, log.clone(), intake, control);
         let thread = spawn("loop", move || event_loop.run())?;
-        let others = vec![watch_executor(executor, is_drained, inbox.clone())?, watch_log(log_thread)?, intake_thread];
+        let drained = watch_executor(executor, log.clone(), inbox.clone())?;
+        let others = vec![drained, watch_log(log_thread)?, intake_thread];
         let handle = Handle::new(log.clone(), context, steps_max);
         let stopper = Stopper { wish, executor: executor_handle, inbox };
         Ok(RunningServer { addresses, handle, stopper, log, thread, others })
@@ -155,17 +163,20 @@ impl Builder {
 
 fn api_settings(
     config: &Config,
-    keys: &ServerKeys,
+    storage: &Storage,
     signer: &IdSigner,
     clock: Clock,
 ) -> Result<ApiSettings, StartError> {
+    let ticket_key = || storage.ticket_keys.ticket_key();
+    let mut tickets = TicketBook::new(ticket_key(), config.auth.ticket_ttl, clock.now().wall, storage.is_durable);
+    storage.tickets.iter().for_each(|note| tickets.apply(note));
     let origins = Origins::new(config.cors.allowed_origins.as_slice());
     Ok(ApiSettings {
         verifier: verifier(config)?,
         origins: origins.map_err(|error| StartError(error.to_string()))?,
         signer: signer.clone(),
-        ticket_key: keys.ticket_key(),
-        tickets: TicketBook::new(keys.ticket_key(), config.auth.ticket_ttl, clock.now().wall, false),
+        ticket_key: ticket_key(),
+        tickets,
         ticket_ttl: config.auth.ticket_ttl,
         serves_metrics: config.metrics.listen.is_none(),
     })
@@ -178,33 +189,38 @@ fn start_executor(config: &Config, context: &Arc<Context>, log: &LogHandle) -> R
         grace: config.executor.grace,
     };
     let log = log.clone();
-    let executor = Executor::start(settings, context.clone(), move |records, _| {
-        if log.send(vec![log::Command::Records(records)]).is_err() {
+    let executor = Executor::start(settings, context.clone(), move |records, handover| {
+        let sent = match handover {
+            Handover::Passed => log.send_records(records),
+            Handover::Kept => log.keep_records(records),
+        };
+        if sent.is_err() {
             ::log::error!("the log has ended before the runs");
         }
+        sent.is_ok()
     });
     executor.map_err(|error| failed("start the executor", &error))
 }
 
-/// Tells the loop when the last step has ended.
-fn watch_executor(
-    executor: Executor,
-    is_drained: Arc<AtomicBool>,
-    inbox: InboxSender,
-) -> Result<JoinHandle<()>, StartError> {
+/// Tells the loop when the last step has ended, behind everything that runs said.
+fn watch_executor(executor: Executor, log: LogHandle, inbox: InboxSender) -> Result<JoinHandle<()>, StartError> {
     spawn("executor-end", move || {
         executor.join();
-        is_drained.store(true, Ordering::SeqCst);
-        inbox.wake();
+        let (reply, reached) = bounded::<Answer>(1);
+        if log.send(vec![log::Command::Barrier(ReplyTo::Caller(reply))]).is_ok() {
+            // Fails where the log has ended, and then nothing more comes from it.
+            let _ = reached.recv();
+        }
+        inbox.send(Inbox::Drained);
     })
 }
 
 /// Without its log the server is none: if that ends before it was told to, so does the process.
-fn watch_log(log: JoinHandle<Result<(), StoreError>>) -> Result<JoinHandle<()>, StartError> {
-    spawn("log-end", move || match log.join() {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => end_process(&format!("the log has failed: {error}")),
-        Err(_) => end_process("the log's thread has panicked"),
+fn watch_log(log: JoinHandle<()>) -> Result<JoinHandle<()>, StartError> {
+    spawn("log-end", move || {
+        if log.join().is_err() {
+            end_process("the log's thread has panicked");
+        }
     })
 }
 
@@ -279,7 +295,7 @@ impl Clock {
 
 struct LoopControl {
     wish: Arc<AtomicU8>,
-    is_drained: Arc<AtomicBool>,
+    drain_max: Duration,
     clock: Clock,
 }
 
@@ -292,8 +308,8 @@ impl Control for LoopControl {
         }
     }
 
-    fn is_drained(&self) -> bool {
-        self.is_drained.load(Ordering::SeqCst)
+    fn drain_max(&self) -> Duration {
+        self.drain_max
     }
 
     fn now(&self) -> Now {
@@ -301,30 +317,48 @@ impl Control for LoopControl {
     }
 }
 
-/// Where what leaves the log goes.
-fn distribute(executor: Arc<OnceLock<ExecutorHandle>>, inbox: InboxSender) -> impl FnMut(Outcome) + Send + 'static {
+/// Where what leaves the log goes. The loop is told before anyone else who waits, so that whoever has been answered finds
+/// that the loop knows.
+fn distribute(
+    executor: Arc<OnceLock<ExecutorHandle>>,
+    inbox: InboxSender,
+) -> impl FnMut(Outcome) + Send + Clone + 'static {
     move |outcome| {
         for order in outcome.orders {
             let Some(executor) = executor.get() else { continue };
-            match order {
-                Order::Start { project, run, plan, created_at } => {
-                    let seed = u64::from_ne_bytes(random_or_abort()[..8].try_into().expect("8 of 16 bytes"));
-                    executor.start(NewRun { project, run, plan, created_at, seed });
-                }
-                Order::Cancel { project, run } => executor.cancel(project, run),
-            }
+            carry_out(order, executor);
         }
         let mut deliveries = Vec::with_capacity(outcome.deliveries.len());
+        let mut others = Vec::new();
         for delivery in outcome.deliveries {
             match delivery {
-                // Whoever has given up waiting is told nothing.
-                Delivery::Reply { to: ReplyTo::Caller(caller), answer } => drop(caller.try_send(answer)),
+                Delivery::Reply { to: ReplyTo::Caller(caller), answer } => others.push((caller, answer)),
                 delivery => deliveries.push(delivery),
             }
         }
         if !deliveries.is_empty() {
             inbox.send(Inbox::Log(deliveries));
         }
+        for (caller, answer) in others {
+            // Whoever has given up waiting is told nothing.
+            let _ = caller.try_send(answer);
+        }
+    }
+}
+
+fn carry_out(order: Order, executor: &ExecutorHandle) {
+    let seed = || u64::from_ne_bytes(random_or_abort()[..8].try_into().expect("8 of 16 bytes"));
+    match order {
+        Order::Start { project, run, plan, created_at } => {
+            executor.start(NewRun { project, run, plan, created_at, seed: seed() });
+        }
+        Order::Resume(resumed) => {
+            let log::Resumed { project, plan, state, whole_outputs, cancelled } = *resumed;
+            let (run, created_at) = (state.run_id.clone(), state.created_at);
+            let new = NewRun { project, run, plan, created_at, seed: seed() };
+            executor.resume(ResumedRun { new, state, whole_outputs, cancelled });
+        }
+        Order::Cancel { project, run } => executor.cancel(project, run),
     }
 }
 

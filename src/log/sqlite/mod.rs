@@ -28,8 +28,8 @@ pub use open::{OpenError, Seed, Synchronous};
 
 use self::trim::{Slice, Trimmer};
 use self::write::{Known, Writer};
-use super::RunNumber;
 use super::store::{Flow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
+use super::{Recovered, RunNumber};
 use crate::model::{ProjectId, RunId, StepId, Timestamp};
 
 /// Keeps the log in a directory; see the top of this file.
@@ -60,30 +60,31 @@ impl SqliteStore {
         Ok(())
     }
 
-    fn trim_all(&mut self, retention: &Retention, now: Timestamp) -> rusqlite::Result<()> {
+    fn trim_all(&mut self, retention: &Retention, now: Timestamp) -> rusqlite::Result<bool> {
         // Begins to write only where there is something to let go.
         let transaction = Transaction::new_unchecked(&self.conn, TransactionBehavior::Deferred)?;
         let mut trimmer = Trimmer::new(&transaction, self.written.to_let_go());
         let still_too_large = trimmer.trim_projects(&self.grown, retention)?;
         trimmer.trim_age(Timestamp::from_millis(now.as_millis().saturating_sub(retention.age_ms)))?;
         trimmer.trim_bytes(retention.bytes)?;
-        trimmer.drop_pieces()?;
+        let pieces_are_left = trimmer.drop_pieces()?;
         let tickets_are_due =
             self.tickets_trimmed_at.is_none_or(|at| now < at || now.millis_since(at) >= trim::TICKETS_PACE_MS);
         if tickets_are_due {
             trimmer.trim_tickets(now)?;
         }
-        let emptied = trimmer.finish();
+        let (emptied, is_spent) = trimmer.finish();
         transaction.commit()?;
         for name in &emptied {
             self.known.remove(name.as_str());
         }
+        let is_too_much = is_spent || pieces_are_left || !still_too_large.is_empty();
         self.grown = still_too_large;
         self.written = Slice::default();
         if tickets_are_due {
             self.tickets_trimmed_at = Some(now);
         }
-        trim::give_pages_back(&self.conn)
+        Ok(trim::give_pages_back(&self.conn)? || is_too_much)
     }
 
     fn checked<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
@@ -102,12 +103,20 @@ impl Store for SqliteStore {
 
     /// In slices: what is too much goes over several calls where it is more than a thousand messages and twice what
     /// was written since the last.
-    fn trim(&mut self, retention: &Retention, now: Timestamp) -> Result<(), StoreError> {
+    fn trim(&mut self, retention: &Retention, now: Timestamp) -> Result<bool, StoreError> {
         let result = self.trim_all(retention, now);
         if result.is_err() {
             self.known.clear();
         }
         self.checked(result)
+    }
+
+    fn probe(&mut self) -> Result<(), StoreError> {
+        self.checked(self.conn.execute(sql::PROBE, []).map(drop))
+    }
+
+    fn recover(&self, now: Timestamp) -> Result<Recovered, StoreError> {
+        self.checked(recover::recover(&self.conn, now))
     }
 
     fn floor(&self, project: &ProjectId) -> Result<u64, StoreError> {
@@ -159,17 +168,35 @@ impl Store for SqliteStore {
 
 /// What went wrong with the file at `path`, in one sentence.
 fn explain(path: &Path, error: &rusqlite::Error) -> String {
+    if is_damage(error) {
+        return damaged(path, &error.to_string());
+    }
     let path = path.display();
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => format!("{path} can't grow: the disk is full"),
         Some(ErrorCode::ReadOnly) => format!("{path} can't be written: it is read-only"),
         Some(ErrorCode::SystemIoFailure) => format!("{path} can't be read or written: {error}"),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => format!("{path} is held by another program"),
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => format!("{path} is damaged: {error}"),
-        _ => match error {
-            rusqlite::Error::FromSqlConversionFailure(..) => format!("{path} is damaged: {error}"),
-            _ => format!("{path}: {error}"),
-        },
+        _ => format!("{path}: {error}"),
+    }
+}
+
+fn damaged(path: &Path, why: &str) -> String {
+    format!("{} is damaged ({why}): put a backup in its place or move it away", path.display())
+}
+
+/// Says `error` that the file's parts are there, but do not hold what this program puts into them?
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error;
+    match error {
+        Error::FromSqlConversionFailure(..) | Error::InvalidColumnType(..) | Error::IntegralValueOutOfRange(..) => true,
+        Error::QueryReturnedNoRows => true,
+        // "no such table" and the like have no code of their own.
+        Error::SqliteFailure(failure, _) => {
+            matches!(failure.code, ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt | ErrorCode::Unknown)
+        }
+        Error::SqlInputError { .. } => true,
+        _ => false,
     }
 }
 

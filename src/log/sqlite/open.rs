@@ -1,5 +1,6 @@
 //! Makes, locks and checks the file.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -10,9 +11,9 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, TransactionBehavior, params};
 
-use super::{SqliteStore, explain, recover, sql};
+use super::{SqliteStore, damaged, explain, is_damage, recover, sql};
 use crate::auth::Instance;
-use crate::log::Recovered;
+use crate::log::Identity;
 use crate::model::Timestamp;
 
 const DATABASE: &str = "stepcast.db";
@@ -48,7 +49,7 @@ pub enum Synchronous {
 
 /// Random bits, for a directory that is new.
 pub struct Seed {
-    /// See [`Recovered::master_key`].
+    /// See [`Identity::master_key`].
     pub master_key: [u8; 32],
     /// Names the directory.
     pub instance: [u8; 6],
@@ -88,7 +89,7 @@ impl fmt::Display for OpenError {
                 "{path} was written by a later stepcast: its format is {version}, this program knows those up to {}",
                 sql::SCHEMA_VERSION
             ),
-            Problem::Damaged(why) => write!(f, "{path} is damaged ({why}): put a backup in its place or move it away"),
+            Problem::Damaged(why) => f.write_str(&damaged(&self.path, why)),
             Problem::NoWal(mode) => {
                 write!(f, "{path} can't have a write-ahead log (only {mode}): is it on a network file system?")
             }
@@ -100,10 +101,10 @@ impl fmt::Display for OpenError {
 impl std::error::Error for OpenError {}
 
 impl SqliteStore {
-    /// Opens the store in `directory`, which is made where there is none, and reads what a restart goes on from.
+    /// Opens the store in `directory`, which is made where there is none, and reads whose it is.
     ///
-    /// Damage is found where it is read: the head of the file, the tables' structure, and all that is recovered here.
-    /// A page of old history that is broken shows when that history is asked for. Checking all of a large file would
+    /// Damage is found where it is read: the head of the file and the tables' structure here, and more of it when a
+    /// journal [recovers](crate::log::Store::recover) from it. A page of old history that is broken shows when that history is asked for. Checking all of a large file would
     /// take longer than anyone wants to wait for a start.
     ///
     /// # Errors
@@ -113,7 +114,7 @@ impl SqliteStore {
         synchronous: Synchronous,
         seed: &Seed,
         now: Timestamp,
-    ) -> Result<(Self, Recovered), OpenError> {
+    ) -> Result<(Self, Identity), OpenError> {
         // A name that begins with "file:" would mean something else to SQLite; an absolute one does not.
         let directory = &std::path::absolute(directory).map_err(io_problem("find", directory))?;
         make_directory(directory)?;
@@ -123,29 +124,28 @@ impl SqliteStore {
         let checked = |result: rusqlite::Result<Connection>| result.map_err(|error| sqlite_problem(&path, error));
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = checked(Connection::open_with_flags(&path, flags))?;
-        let recovered = prepare(&conn, &path, synchronous, seed, now)?;
-        let mut store = Self {
+        let (identity, projects) = prepare(&conn, &path, synchronous, seed, now)?;
+        let store = Self {
             conn,
             path,
             known: Default::default(),
-            grown: Default::default(),
+            grown: projects,
             written: Default::default(),
             tickets_trimmed_at: None,
             _lock: lock,
         };
-        store.grown.extend(recovered.1);
-        Ok((store, recovered.0))
+        Ok((store, identity))
     }
 }
 
-/// Makes the connection fit for use. What is recovered, and all projects' ids, so that the first trim looks at each.
+/// Makes the connection fit for use. Whose file it is, and all projects' ids, so that the first trim looks at each.
 fn prepare(
     conn: &Connection,
     path: &Path,
     synchronous: Synchronous,
     seed: &Seed,
     now: Timestamp,
-) -> Result<(Recovered, Vec<i64>), OpenError> {
+) -> Result<(Identity, BTreeSet<i64>), OpenError> {
     let problem = |problem| OpenError { path: path.to_owned(), problem };
     let failed = |error| sqlite_problem(path, error);
     if conn.is_readonly(MAIN_DB).map_err(failed)? {
@@ -159,7 +159,7 @@ fn prepare(
     if is_new {
         make_tables(conn, seed).map_err(failed)?;
     }
-    recover::recover(conn, now).map_err(failed)
+    Ok((recover::identity(conn, now).map_err(failed)?, recover::project_ids(conn).map_err(failed)?))
 }
 
 fn make_directory(directory: &Path) -> Result<(), OpenError> {
@@ -246,23 +246,9 @@ fn io_problem(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Open
 
 fn sqlite_problem(path: &Path, error: rusqlite::Error) -> OpenError {
     let problem = match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Problem::Damaged(error.to_string()),
         _ if is_damage(&error) => Problem::Damaged(error.to_string()),
         Some(ErrorCode::ReadOnly) => Problem::ReadOnly,
         _ => Problem::Other(error),
     };
     OpenError { path: path.to_owned(), problem }
-}
-
-/// Says `error` that the file's parts are there, but do not hold what this program puts into them?
-fn is_damage(error: &rusqlite::Error) -> bool {
-    use rusqlite::Error;
-    match error {
-        Error::FromSqlConversionFailure(..) | Error::InvalidColumnType(..) | Error::IntegralValueOutOfRange(..) => true,
-        Error::QueryReturnedNoRows => true,
-        // "no such table" and the like have no code of their own.
-        Error::SqliteFailure(failure, _) => failure.code == ErrorCode::Unknown,
-        Error::SqlInputError { .. } => true,
-        _ => false,
-    }
 }

@@ -1,5 +1,6 @@
-//! Reads what a restart goes on from.
+//! Reads what a start goes on from.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 
 use rusqlite::types::Type;
@@ -8,26 +9,38 @@ use rusqlite::{Connection, params};
 use super::trim::TICKET_NOTES_MAX;
 use super::{int, nat, read, sql};
 use crate::auth::{Instance, TicketNote};
-use crate::log::recovered::{EndedRun, OpenRun, Recovered, RecoveredProject};
+use crate::log::recovered::{EndedRun, Identity, OpenRun, Recovered, RecoveredProject};
 use crate::log::store::Flow;
 use crate::model::{ProjectId, Timestamp};
 
 pub(super) const MASTER_KEY: &str = "master_key";
 pub(super) const INSTANCE: &str = "instance";
 
-/// What is recovered, and the ids of all projects.
-pub(super) fn recover(conn: &Connection, now: Timestamp) -> rusqlite::Result<(Recovered, Vec<i64>)> {
-    let (projects, ids) = projects(conn)?;
-    let recovered = Recovered {
+pub(super) fn identity(conn: &Connection, now: Timestamp) -> rusqlite::Result<Identity> {
+    Ok(Identity {
         master_key: conn.query_row(sql::META, [MASTER_KEY], |row| row.get(0))?,
         instance: instance(conn)?,
-        projects,
+        tickets: tickets(conn, now)?,
+    })
+}
+
+pub(super) fn recover(conn: &Connection, now: Timestamp) -> rusqlite::Result<Recovered> {
+    Ok(Recovered {
+        projects: projects(conn)?,
         open_runs: open_runs(conn)?,
         ended_runs: ended_runs(conn, now)?,
         next_run_number: next_run_number(conn)?,
-        tickets: tickets(conn, now)?,
-    };
-    Ok((recovered, ids))
+    })
+}
+
+/// The ids of all projects.
+pub(super) fn project_ids(conn: &Connection) -> rusqlite::Result<BTreeSet<i64>> {
+    let mut ids = BTreeSet::new();
+    read::each_row(conn, sql::PROJECT_IDS, params![], |row| {
+        ids.insert(row.get(0)?);
+        Ok(Flow::More)
+    })?;
+    Ok(ids)
 }
 
 fn instance(conn: &Connection) -> rusqlite::Result<Instance> {
@@ -37,18 +50,17 @@ fn instance(conn: &Connection) -> rusqlite::Result<Instance> {
     })
 }
 
-fn projects(conn: &Connection) -> rusqlite::Result<(Vec<RecoveredProject>, Vec<i64>)> {
-    let (mut projects, mut ids) = (Vec::new(), Vec::new());
+fn projects(conn: &Connection) -> rusqlite::Result<Vec<RecoveredProject>> {
+    let mut projects = Vec::new();
     read::each_row(conn, sql::ALL_PROJECTS, params![], |row| {
         projects.push(RecoveredProject {
             project: read::id(row, 0, ProjectId::parse)?,
             newest: nat(row.get(1)?),
             last_activity: read::timestamp(row, 2)?,
         });
-        ids.push(row.get(3)?);
         Ok(Flow::More)
     })?;
-    Ok((projects, ids))
+    Ok(projects)
 }
 
 fn open_runs(conn: &Connection) -> rusqlite::Result<Vec<OpenRun>> {

@@ -85,6 +85,8 @@ pub(super) const SCHEMA: &str = "
 
 /// Parameters: key, value.
 pub(super) const PUT_META: &str = "INSERT INTO meta VALUES (?1, ?2)";
+/// Large enough to need room that is not there by chance.
+pub(super) const PROBE: &str = "INSERT OR REPLACE INTO meta VALUES ('probe', zeroblob(32768))";
 pub(super) const META: &str = "SELECT value FROM meta WHERE key = ?1";
 pub(super) const TABLES: &str = "SELECT count(*) FROM sqlite_master";
 /// Row: bytes of messages, bytes of runs.
@@ -114,8 +116,9 @@ pub(super) const PROJECT_FILLED: &str = "UPDATE projects SET floor_at = ?2 WHERE
 pub(super) const COUNT_ENDED: &str = "UPDATE projects SET ended_runs = ended_runs + ?2 WHERE id = ?1";
 /// Parameter: name.
 pub(super) const FLOOR: &str = "SELECT floor FROM projects WHERE name = ?1";
-/// Row: name, newest, last activity, id.
-pub(super) const ALL_PROJECTS: &str = "SELECT name, newest, last_activity, id FROM projects ORDER BY name";
+/// Row: name, newest, last activity.
+pub(super) const ALL_PROJECTS: &str = "SELECT name, newest, last_activity FROM projects ORDER BY name";
+pub(super) const PROJECT_IDS: &str = "SELECT id FROM projects";
 /// Parameter: id. Row: id, newest, floor, ended runs.
 pub(super) const PROJECT_SIZE: &str = "SELECT id, newest, floor, ended_runs FROM projects WHERE id = ?1";
 /// The two projects whose oldest messages are the oldest. Row: id, newest, floor, when.

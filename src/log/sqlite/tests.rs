@@ -19,7 +19,10 @@ const NONE: Retention = Retention { messages: 0, bytes: 0, age_ms: 0, runs: 0 };
 
 fn refusal(path: &Path) -> String {
     match SqliteStore::open(path, Synchronous::Normal, &SEED, Timestamp::default()) {
-        Ok(_) => panic!("{} was opened", path.display()),
+        Ok((store, _)) => match store.recover(Timestamp::default()) {
+            Ok(_) => panic!("{} was opened", path.display()),
+            Err(error) => error.to_string(),
+        },
         Err(error) => error.to_string(),
     }
 }
@@ -49,8 +52,9 @@ fn ticket_note(nonce: u8, until: u64) -> TicketNote {
 fn a_restart_goes_on_from_what_was_kept() {
     let directory = TempDir::new();
     let (mut store, first) = open(&directory, 0);
-    assert!(first.projects.is_empty() && first.open_runs.is_empty() && first.tickets.is_empty());
-    assert_eq!(first.next_run_number.get(), 1);
+    let empty = store.recover(Timestamp::default()).expect("readable");
+    assert!(empty.projects.is_empty() && empty.open_runs.is_empty() && first.tickets.is_empty());
+    assert_eq!(empty.next_run_number.get(), 1);
     commit(&mut store, &[created(1, 0), message(1, 1000, Some(number(1)), Place::Last), ended(1, 1)]);
     commit(&mut store, &[created(2, 5), message(2, 2000, Some(number(2)), Place::First)]);
     commit(&mut store, &[Write::CancelRequested(number(2)), created(3, 0)]);
@@ -59,8 +63,9 @@ fn a_restart_goes_on_from_what_was_kept() {
 
     let other_seed = Seed { master_key: [1; 32], instance: [1; 6] };
     let opened = SqliteStore::open(directory.path(), Synchronous::Full, &other_seed, Timestamp::from_millis(5000));
-    let (store, recovered) = opened.unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!((recovered.master_key, recovered.instance), (first.master_key, first.instance));
+    let (store, identity) = opened.unwrap_or_else(|error| panic!("{error}"));
+    let recovered = store.recover(Timestamp::from_millis(5000)).expect("readable");
+    assert_eq!((identity.master_key, identity.instance), (first.master_key, first.instance));
     let project_then = &recovered.projects[0];
     assert_eq!((&project_then.project, project_then.newest), (&project(), 2));
     let open_runs: Vec<_> = recovered.open_runs.iter().map(|run| (run.number, run.cancelled)).collect();
@@ -69,7 +74,7 @@ fn a_restart_goes_on_from_what_was_kept() {
     let ended_runs: Vec<_> = recovered.ended_runs.iter().map(|run| (run.number, run.ended_at.as_millis())).collect();
     assert_eq!(ended_runs, [(number(1), 1000)]);
     assert_eq!(recovered.next_run_number.get(), 4);
-    assert_eq!(recovered.tickets, [ticket_note(2, 6000)]);
+    assert_eq!(identity.tickets, [ticket_note(2, 6000)]);
     assert_eq!(seqs_of_run(&store, 2), [2]);
 }
 
@@ -82,7 +87,8 @@ fn neither_a_seq_nor_a_run_number_is_used_again_whatever_was_trimmed() {
     trim(&mut store, NONE, 1_000_000);
     assert!(seqs(&store).is_empty() && listed(&store).is_empty());
     drop(store);
-    let (mut store, recovered) = open(&directory, 2_000_000);
+    let mut store = open(&directory, 2_000_000).0;
+    let recovered = store.recover(Timestamp::from_millis(2_000_000)).expect("readable");
     assert_eq!((recovered.projects[0].newest, recovered.next_run_number.get()), (9, 2));
     assert_eq!(store.floor(&project()), Ok(10));
     commit(&mut store, &messages([10]));
@@ -104,9 +110,10 @@ fn what_was_committed_survives_the_end_of_the_process_at_any_point() {
         for file in ["stepcast.db", "stepcast.db-wal"] {
             fs::copy(directory.path().join(file), left_behind.path().join(file)).expect("a copy");
         }
-        let (copy, recovered) = open(&left_behind, 0);
+        let (copy, identity) = open(&left_behind, 0);
+        let recovered = copy.recover(Timestamp::default()).expect("readable");
         assert_eq!((seqs(&copy), copy.floor(&project())), (seqs(&store), store.floor(&project())));
-        assert_eq!((recovered.projects[0].newest, recovered.tickets.len() as u64), (n, n));
+        assert_eq!((recovered.projects[0].newest, identity.tickets.len() as u64), (n, n));
     }
 }
 

@@ -78,16 +78,17 @@ impl Slice {
     }
 }
 
-/// Gives free pages at the end of the file back, if there are many.
-pub(super) fn give_pages_back(conn: &Connection) -> rusqlite::Result<()> {
+/// Gives some free pages at the end of the file back, if there are many. `true` where there are more to give back.
+pub(super) fn give_pages_back(conn: &Connection) -> rusqlite::Result<bool> {
     let pages: i64 = conn.prepare_cached(sql::PAGES)?.query_row([], |row| row.get(0))?;
     let free: i64 = conn.prepare_cached(sql::FREE_PAGES)?.query_row([], |row| row.get(0))?;
     let too_many = free - FREE_PAGES_MIN.max(pages / 8);
     if too_many <= 0 {
-        return Ok(());
+        return Ok(false);
     }
     // A row for each page, and a page only if its row is asked for.
-    conn.pragma(None, "incremental_vacuum", too_many.min(PAGES_SLICE), |_| Ok(()))
+    conn.pragma(None, "incremental_vacuum", too_many.min(PAGES_SLICE), |_| Ok(()))?;
+    Ok(too_many > PAGES_SLICE)
 }
 
 /// One trim, within a transaction that someone else begins and ends.
@@ -121,9 +122,9 @@ impl<'a> Trimmer<'a> {
         Self { conn, left, emptied: Vec::new() }
     }
 
-    /// The names of the projects that hold no message any more.
-    pub(super) fn finish(self) -> Vec<String> {
-        self.emptied
+    /// The names of the projects that hold no message any more, and whether it let go of as much as it may.
+    pub(super) fn finish(self) -> (Vec<String>, bool) {
+        (self.emptied, self.left.is_spent())
     }
 
     /// Goes by the counts of messages and ended runs. Those of `projects` that are still too large.
@@ -208,12 +209,14 @@ impl<'a> Trimmer<'a> {
         Ok(())
     }
 
-    /// Lets some pieces go of outputs that were let go.
-    pub(super) fn drop_pieces(&mut self) -> rusqlite::Result<()> {
+    /// Lets some pieces go of outputs that were let go. `true` where there may be more.
+    pub(super) fn drop_pieces(&mut self) -> rusqlite::Result<bool> {
         let mut left = PIECES_MAX;
         for _ in 0..OUTPUTS_MAX {
             let mut let_go = self.conn.prepare_cached(sql::LET_GO)?;
-            let Some(output): Option<i64> = let_go.query_row([], |row| row.get(0)).optional()? else { break };
+            let Some(output): Option<i64> = let_go.query_row([], |row| row.get(0)).optional()? else {
+                return Ok(false);
+            };
             let dropped = self.run_sql(sql::DROP_SOME_PIECES, params![output, left as i64])?;
             if dropped == left {
                 break;
@@ -221,7 +224,7 @@ impl<'a> Trimmer<'a> {
             left -= dropped;
             self.run_sql(sql::DROP_OUTPUT, params![output])?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Lets notes about tickets go that make no difference at `now`, and those that nobody will remember.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::client::Mode;
 use super::world::World;
-use crate::api::Condition;
 use crate::stream::BACKLOG_BYTES_MIN;
 
 /// Addresses that clients come from.
@@ -163,7 +162,7 @@ impl World {
         self.note(|| "it drains".to_owned());
         self.meet("drain");
         self.is_draining = true;
-        self.server.set_condition(Condition::Draining);
+        self.server.drain();
         self.shop.shut_down();
     }
 }

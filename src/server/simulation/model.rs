@@ -276,6 +276,6 @@ pub(super) fn new_run(project: ProjectId, run: RunId, order: &Order, seed: u64) 
         Order::Start { plan, created_at, .. } => {
             Some(NewRun { project, run, plan: plan.clone(), created_at: *created_at, seed })
         }
-        Order::Cancel { .. } => None,
+        Order::Resume(_) | Order::Cancel { .. } => None,
     }
 }

@@ -13,13 +13,13 @@ use super::model::{Model, look_through, new_run};
 use super::shop::Shop;
 use super::socket::{Ether, FakeSocket, connect};
 use super::tokens::Tokens;
-use crate::api::{Condition, Door, PlanRequest, Prepared, prepare};
+use crate::api::{Door, PlanRequest, Prepared, prepare};
 use crate::executor::Context;
 use crate::executor::template::Engine;
 use crate::executor::testing::Rng;
 use crate::executor::tool::Registry;
 use crate::http::Response;
-use crate::log::{Command, Delivery, Journal, MemoryStore, Order, ReplyTo};
+use crate::log::{Command, Delivery, Journal, Order, ReplyTo};
 use crate::model::{Now, RunId, Timestamp};
 use crate::server::{Inbox, Server};
 
@@ -81,7 +81,7 @@ impl World {
             rng,
             now,
             server: Server::new(laws.server(), tokens.api(&laws, now.wall), seed),
-            journal: Journal::new(Box::new(MemoryStore::new()), signer, laws.journal()),
+            journal: Journal::over_nothing(signer, laws.journal(), now),
             shop: Shop::new(&context),
             model,
             tokens,
@@ -210,7 +210,7 @@ impl World {
                 self.meet("log full");
                 self.overloaded_at = Some(self.now.mono);
             }
-            self.server.set_condition(if has_room { Condition::Serving } else { Condition::Overloaded });
+            self.server.set_behind(!has_room);
         }
     }
 
@@ -222,7 +222,7 @@ impl World {
             return;
         }
         let seen = look_through(&commands);
-        let outcome = self.journal.handle(commands, self.now).expect("memory does not fail");
+        let outcome = self.journal.handle(commands, self.now);
         self.model.apply(seen, &outcome.orders, self.now);
         for order in outcome.orders {
             let seed = self.rng.next();
@@ -232,6 +232,7 @@ impl World {
                     self.shop.start(new.expect("an order to start"));
                 }
                 Order::Cancel { project, run } => self.shop.cancel(project.clone(), run.clone()),
+                Order::Resume(resumed) => panic!("{} was left by nobody", resumed.state.run_id),
             }
         }
         let is_for_loop = |delivery: &Delivery| !matches!(delivery, Delivery::Reply { to: ReplyTo::Caller(_), .. });

@@ -7,10 +7,10 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::api::{Api, ApiSettings, Condition, Door};
+use crate::api::{Api, ApiSettings, Door};
 use crate::auth::{Instance, JwtKey, Origins, Projects, Rights, Scopes, ServerKeys, TicketBook, Verifier, sign_hs256};
 use crate::http;
-use crate::log::{Command, Journal, Limits, MemoryStore, Retention};
+use crate::log::{Command, Journal, Limits, Retention};
 use crate::model::{Now, Timestamp};
 use crate::server::{Cidr, ConnectionLimits, Inbox, Server, ServerSettings, Socket, Timeouts, Token};
 use crate::stream;
@@ -162,7 +162,7 @@ impl Bench {
         let log = Limits { retention, open_runs: 10, projects: 100, idempotency_ms: 1000, recent_ms: 60_000 };
         Self {
             server: Server::new(settings(limits), Api::new(api, Box::new(random)), 7),
-            journal: Journal::new(Box::new(MemoryStore::new()), signer, log),
+            journal: Journal::over_nothing(signer, log, now),
             now,
             tokens: Vec::new(),
             is_log_held_up: false,
@@ -250,7 +250,7 @@ impl Bench {
         self.held_up.extend(self.server.take_outbox().log);
         if !self.is_log_held_up && !self.held_up.is_empty() {
             let commands = std::mem::take(&mut self.held_up);
-            let outcome = self.journal.handle(commands, self.now).expect("memory does not fail");
+            let outcome = self.journal.handle(commands, self.now);
             self.server.receive(Inbox::Log(outcome.deliveries), self.now);
             is_busy = true;
         }
@@ -258,7 +258,7 @@ impl Bench {
     }
 
     pub(super) fn drain(&mut self) {
-        self.server.set_condition(Condition::Draining);
+        self.server.drain();
     }
 
     /// A token of someone, good for an hour.

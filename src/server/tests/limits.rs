@@ -2,8 +2,8 @@
 
 use super::bench::{Bench, Client, RETRY_MS, limits};
 use super::{HEALTH, publish, statuses, stream};
-use crate::api::Condition;
-use crate::server::ConnectionLimits;
+use crate::log::Delivery;
+use crate::server::{ConnectionLimits, Inbox};
 
 /// Is this the soft refusal that an `EventSource` comes back from?
 fn assert_busy(text: &str) {
@@ -117,13 +117,13 @@ fn a_soft_refusal_spends_no_ticket_and_gives_it_its_time_anew() {
     let answer = bench.ask(&client, &with_token(request, &bench.token("one")));
     let ticket = answer.split("\"ticket\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a ticket");
     let request = stream(&format!("p?ticket={ticket}"));
-    bench.server.set_condition(Condition::Overloaded);
+    bench.server.set_behind(true);
     for _ in 0..3 {
         bench.wait(std::time::Duration::from_secs(10));
         let client = bench.connect();
         assert_busy(&bench.ask(&client, &request));
     }
-    bench.server.set_condition(Condition::Serving);
+    bench.server.set_behind(false);
     let client = bench.connect();
     assert!(bench.ask(&client, &request).contains("\"connected\""), "it is older than its 15 s by now");
     let client = bench.connect();
@@ -157,7 +157,7 @@ fn a_server_that_drains_says_so_and_ends_its_streams() {
     assert_eq!(statuses(&bench.ask(&client, &HEALTH.replace("healthz", "metrics"))), [200]);
     let late = bench.connect();
     assert_busy(&bench.ask(&late, &stream("p")));
-    bench.server.set_condition(Condition::Serving);
+    bench.server.set_behind(false);
     assert_eq!(statuses(&bench.ask(&client, &publish(1))), [503], "there is no way back");
     bench.server.end_streams(bench.now);
     bench.turns();
@@ -173,9 +173,37 @@ fn a_server_that_drains_says_so_and_ends_its_streams() {
 fn a_server_that_is_behind_takes_no_work_and_stays_ready() {
     let mut bench = Bench::new();
     let client = bench.connect();
-    bench.server.set_condition(Condition::Overloaded);
+    bench.server.set_behind(true);
     assert_refused(&bench.ask(&client, &publish(1)), 503, "overloaded");
     assert_eq!(statuses(&bench.ask(&client, &HEALTH.replace("healthz", "readyz"))), [200]);
-    bench.server.set_condition(Condition::Serving);
+    bench.server.set_behind(false);
     assert_eq!(statuses(&bench.ask(&client, &publish(1))), [202]);
+}
+
+#[test]
+fn a_store_that_takes_nothing_still_answers_and_streams_begin() {
+    let mut bench = Bench::with(limits(), true);
+    let client = bench.connect();
+    let token = bench.token("one");
+    let issue = with_token("POST /api/sse/ticket HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", &token);
+    let answer = bench.ask(&client, &issue);
+    let ticket = answer.split("\"ticket\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a ticket");
+    let ready = HEALTH.replace("healthz", "readyz");
+
+    bench.server.receive(Inbox::Log(vec![Delivery::StoreIsDown(true)]), bench.now);
+    assert_refused(&bench.ask(&client, &ready), 503, "store_unavailable");
+    assert_refused(&bench.ask(&client, &with_token(&publish(1), &token)), 503, "store_unavailable");
+    let list = "GET /api/projects/p/workflows HTTP/1.1\r\nHost: h\r\n\r\n";
+    assert_eq!(statuses(&bench.ask(&client, &with_token(list, &token))), [200]);
+    let watcher = bench.connect();
+    assert!(bench.ask(&watcher, &with_token(&stream("p"), &token)).contains("\"connected\""));
+    let watcher = bench.connect();
+    let with_ticket = stream(&format!("p?ticket={ticket}"));
+    assert_busy(&bench.ask(&watcher, &with_ticket));
+
+    bench.server.receive(Inbox::Log(vec![Delivery::StoreIsDown(false)]), bench.now);
+    assert_eq!(statuses(&bench.ask(&client, &ready)), [200]);
+    assert_eq!(statuses(&bench.ask(&client, &with_token(&publish(1), &token))), [202]);
+    let watcher = bench.connect();
+    assert!(bench.ask(&watcher, &with_ticket).contains("\"connected\""), "it was not spent");
 }

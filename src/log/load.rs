@@ -1,0 +1,238 @@
+//! From what a store holds to what a journal has in memory: at a start, and after a commit that failed.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::journal::{Batch, Journal, Limits, Outcome, RunEntry};
+use super::recovered::{OpenRun, Recovered};
+use super::store::{Flow, Place, Store, StoreError, StoredMessage};
+use super::{Order, Resumed, RunNumber};
+use crate::auth::IdSigner;
+use crate::model::{
+    EndReason, Now, OnFailure, Plan, ProjectId, RunEvent, RunEventKind, RunFailed, RunStarted, RunState, StepId,
+};
+
+/// Makes a plan again of the document that was kept of it, or says why it can't.
+pub type ReadPlan = Box<dyn Fn(&[u8]) -> Result<Plan, String> + Send>;
+
+impl Journal {
+    /// A journal over what `store` holds. `read_plan` makes a plan again of a [`Submission`](super::Submission)'s
+    /// document. What comes out besides are the runs to go on with, and what there is to tell about those that can't be
+    /// gone on with: each of them has its last message now.
+    ///
+    /// # Errors
+    /// Where the store can't be read or written.
+    pub fn open(
+        store: Box<dyn Store>,
+        signer: IdSigner,
+        limits: Limits,
+        read_plan: ReadPlan,
+        now: Now,
+    ) -> Result<(Self, Outcome), StoreError> {
+        let mut journal = Self {
+            next_number: std::num::NonZeroU64::MIN,
+            store,
+            signer,
+            limits,
+            projects: HashMap::new(),
+            runs: HashMap::new(),
+            recent: VecDeque::new(),
+            open_runs: 0,
+            id_text: Vec::new(),
+            read_plan,
+            outage: None,
+            trim_at: Duration::ZERO,
+        };
+        let loaded = journal.reload(now)?;
+        let mut outcome = Outcome::default();
+        for run in loaded.open {
+            let order = journal.resume(run)?;
+            outcome.orders.extend(order);
+        }
+        journal.end_unreadable(loaded.unreadable, now)?.release(&mut outcome);
+        Ok((journal, outcome))
+    }
+
+    /// A journal over an empty store in memory, for tests in which no plan is read again.
+    #[cfg(test)]
+    pub fn over_nothing(signer: IdSigner, limits: Limits, now: Now) -> Self {
+        let no_plan = Box::new(|_: &[u8]| Err("no plan is kept here".to_owned()));
+        let opened = Self::open(Box::new(super::MemoryStore::new()), signer, limits, no_plan, now);
+        opened.expect("memory does not fail").0
+    }
+
+    /// Forgets what is in memory, and reads it anew. Who watches what is not the store's to know, and stays.
+    pub(super) fn reload(&mut self, now: Now) -> Result<Loaded, StoreError> {
+        let recovered = self.store.recover(now.wall)?;
+        let plans = self.runs.iter().filter_map(|(number, run)| Some((*number, run.plan.clone()?))).collect();
+        let watched = self.projects.iter().filter(|(_, entry)| entry.is_watched).map(|(project, _)| project.clone());
+        let watched: HashSet<ProjectId> = watched.collect();
+        self.projects.clear();
+        self.runs.clear();
+        self.recent.clear();
+        self.open_runs = 0;
+        self.next_number = recovered.next_run_number;
+        self.load_projects(&recovered);
+        watched.iter().for_each(|project| self.entry(project).is_watched = true);
+        self.load_ended_runs(&recovered, now)?;
+        self.load_open_runs(recovered.open_runs, &plans)
+    }
+
+    fn load_projects(&mut self, recovered: &Recovered) {
+        for project in &recovered.projects {
+            let entry = self.entry(&project.project);
+            entry.newest = project.newest;
+            entry.last_activity = project.last_activity;
+        }
+    }
+
+    /// The newest run of each project that ended a moment ago is shown to whoever comes.
+    fn load_ended_runs(&mut self, recovered: &Recovered, now: Now) -> Result<(), StoreError> {
+        let is_recent = |ended_at| now.wall.millis_since(ended_at) <= self.limits.recent_ms;
+        let recent: Vec<_> = recovered.ended_runs.iter().filter(|run| is_recent(run.ended_at)).collect();
+        for run in recent {
+            let Some(state) = self.store.ended_state(run.number)? else { continue };
+            let state = RunState::from_json(&state).map_err(|error| unreadable(run.number, &error))?;
+            let (first_seq, last_seq) = self.bounds(&run.project, run.number)?;
+            let last_seq = last_seq.unwrap_or_default();
+            self.runs.insert(run.number, RunEntry { state, plan: None, first_seq, last_seq, snapshot: None });
+            self.show_ended(run.number, &run.project, run.ended_at);
+        }
+        Ok(())
+    }
+
+    fn load_open_runs(
+        &mut self,
+        open: Vec<OpenRun>,
+        plans: &HashMap<RunNumber, Arc<Plan>>,
+    ) -> Result<Loaded, StoreError> {
+        let mut loaded = Loaded::default();
+        for run in open {
+            let plan = match plans.get(&run.number) {
+                Some(plan) => Ok(plan.clone()),
+                None => (self.read_plan)(&run.row.document).map(Arc::new),
+            };
+            let (plan, no_plan) = match plan {
+                Ok(plan) => (plan, None),
+                Err(why) => (Arc::new(stand_in(&run)), Some(why)),
+            };
+            let no_fold = self.fold(&run, plan)?;
+            match no_plan.or(no_fold) {
+                None => loaded.open.push(run),
+                Some(why) => loaded.unreadable.push((run, why)),
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// A run is as its messages left it; or as far as they can be read, and why no further.
+    fn fold(&mut self, run: &OpenRun, plan: Arc<Plan>) -> Result<Option<String>, StoreError> {
+        let mut state = RunState::new(run.row.run.clone(), &plan, run.row.created_at);
+        let (mut first_seq, mut last_seq, mut problem) = (None, None, None);
+        self.store.messages(&run.project, 0, Some(run.number), &mut |message| {
+            first_seq.get_or_insert(message.seq);
+            last_seq = Some(message.seq);
+            // The others change no state.
+            if message.place != Place::Middle && problem.is_none() {
+                match read_event(message) {
+                    Ok(event) => state.apply(&event),
+                    Err(error) => problem = Some(format!("message {} can't be read: {error}", message.seq)),
+                }
+            }
+            Flow::More
+        })?;
+        let entry = self.hold(run.number, &run.project, plan, state);
+        entry.first_seq = first_seq;
+        entry.last_seq = last_seq.unwrap_or(entry.last_seq);
+        Ok(problem)
+    }
+
+    /// The order to go on with a run.
+    fn resume(&self, run: OpenRun) -> Result<Option<Order>, StoreError> {
+        let Some(entry) = self.runs.get(&run.number) else { return Ok(None) };
+        let Some(plan) = entry.plan.clone() else { return Ok(None) };
+        let state = entry.state.clone();
+        let mut whole_outputs = HashMap::new();
+        for step in state.steps.iter().filter(|step| step.truncated) {
+            if let Some(output) = self.whole_output(run.number, &step.id)? {
+                whole_outputs.insert(step.id.clone(), output);
+            }
+        }
+        let resumed = Resumed { project: run.project, plan, state, whole_outputs, cancelled: run.cancelled };
+        Ok(Some(Order::Resume(Box::new(resumed))))
+    }
+
+    fn whole_output(&self, run: RunNumber, step: &StepId) -> Result<Option<Arc<serde_json::Value>>, StoreError> {
+        let whole = self.store.output(run, step)?.and_then(|output| output.whole);
+        whole
+            .map(|json| serde_json::from_slice(&json).map(Arc::new).map_err(|error| unreadable(run, &error)))
+            .transpose()
+    }
+
+    /// Runs whose plan this program does not understand get their last message, for nobody else can give it to them.
+    fn end_unreadable(&mut self, runs: Vec<(OpenRun, String)>, now: Now) -> Result<Batch, StoreError> {
+        let mut batch = Batch::default();
+        for (run, why) in runs {
+            log::error!("run {} can't go on: {why}", run.row.run);
+            let Some(entry) = self.runs.get(&run.number) else { continue };
+            let plan_name = entry.state.plan_name.clone();
+            let begun = entry.first_seq.is_none().then(|| RunEventKind::Started(RunStarted::empty(plan_name.clone())));
+            let failed = RunEventKind::Failed(RunFailed {
+                plan_name,
+                error: format!("the run can't go on after the restart: {why}"),
+                reason: EndReason::Interrupted,
+                failed_steps: Vec::new(),
+            });
+            for kind in begun.into_iter().chain([failed]) {
+                let event = RunEvent { run_id: run.row.run.clone(), timestamp: now.wall, kind };
+                self.say(&run.project, &event, &mut batch, now)?;
+            }
+        }
+        self.flush(&mut batch, now)?;
+        Ok(batch)
+    }
+}
+
+/// The runs that have not ended.
+#[derive(Default)]
+pub(super) struct Loaded {
+    /// Those that can go on.
+    open: Vec<OpenRun>,
+    /// Those that can't, and why.
+    unreadable: Vec<(OpenRun, String)>,
+}
+
+/// What stands in for a plan that can't be read.
+fn stand_in(run: &OpenRun) -> Plan {
+    Plan {
+        name: run.row.run.as_str().into(),
+        description: Arc::default(),
+        steps: Vec::new(),
+        levels: Vec::new(),
+        inputs: serde_json::Map::new(),
+        estimated_duration: 0,
+        timeout: None,
+        on_failure: OnFailure::Stop,
+    }
+}
+
+/// A run's message, read back.
+fn read_event(message: &StoredMessage) -> Result<RunEvent, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Message<'a> {
+        #[serde(rename = "type", borrow)]
+        message_type: std::borrow::Cow<'a, str>,
+        #[serde(borrow)]
+        payload: &'a RawValue,
+    }
+    let message: Message<'_> = serde_json::from_slice(&message.json)?;
+    RunEvent::from_payload(&message.message_type, message.payload.get().as_bytes())
+}
+
+fn unreadable(run: RunNumber, error: &serde_json::Error) -> StoreError {
+    StoreError(format!("what was kept of run {} can't be read: {error}", run.0))
+}

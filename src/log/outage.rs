@@ -1,0 +1,151 @@
+//! While the store takes nothing: publishers and plans are refused, what runs say is held back, reading goes on. The
+//! store is tried again and again; when it takes something, what was held back comes first.
+//!
+//! What is in memory is a fold of what the store holds. A commit that failed has left it ahead of that, so it is thrown
+//! away and read anew: there is no second way for it to come to be.
+
+use std::time::Duration;
+
+use super::journal::{Journal, Outcome};
+use super::store::StoreError;
+use super::{Answer, Command, Delivery, Refusal};
+use crate::model::{Now, Record};
+
+/// How often the store is tried.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// See the top of this file.
+pub(super) struct Outage {
+    /// When the store is tried next.
+    pub(super) retry_at: Duration,
+    /// What is in memory could not be read anew.
+    pub(super) is_stale: bool,
+    /// What runs said meanwhile. Bounded by whoever hands it over: the executor waits while the store is down.
+    held: Vec<Record>,
+    /// What was logged of it, so that the log is not filled with the same line.
+    reason: String,
+}
+
+impl Journal {
+    /// Is the store down?
+    pub fn is_down(&self) -> bool {
+        self.outage.is_some()
+    }
+
+    /// Records that wait for the store.
+    pub fn held_back(&self) -> usize {
+        self.outage.as_ref().map_or(0, |outage| outage.held.len())
+    }
+
+    /// Keeps what `commands` change and tells everyone, or refuses it. Was it kept?
+    pub(super) fn keep(&mut self, commands: &[Command], now: Now, outcome: &mut Outcome) -> bool {
+        let kept = match &mut self.outage {
+            None => self.commit(commands, now),
+            Some(outage) if now.mono < outage.retry_at => {
+                outage.hold(commands);
+                refuse(commands, outcome);
+                return false;
+            }
+            Some(outage) => {
+                let held = Command::Records(std::mem::take(&mut outage.held));
+                return self.try_again(held, commands, now, outcome);
+            }
+        };
+        match kept {
+            Ok(batch) => batch.release(outcome),
+            Err(error) => {
+                self.begin_outage(&error, now, outcome);
+                self.refuse_and_hold(commands, outcome);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The store is tried with what was held back, and then with `commands`.
+    fn try_again(&mut self, held: Command, commands: &[Command], now: Now, outcome: &mut Outcome) -> bool {
+        let held = [held];
+        match self.come_back(&held, now) {
+            Ok(batch) => {
+                log::info!("the store takes messages again");
+                self.outage = None;
+                outcome.deliveries.push(Delivery::StoreIsDown(false));
+                batch.release(outcome);
+                self.keep(commands, now, outcome)
+            }
+            Err(error) => {
+                self.prolong_outage(&error, now);
+                self.refuse_and_hold(&held, outcome);
+                self.refuse_and_hold(commands, outcome);
+                false
+            }
+        }
+    }
+
+    fn come_back(&mut self, held: &[Command], now: Now) -> Result<super::journal::Batch, StoreError> {
+        if self.outage.as_ref().is_some_and(|outage| outage.is_stale) {
+            self.reload(now)?;
+            if let Some(outage) = &mut self.outage {
+                outage.is_stale = false;
+            }
+        }
+        self.store.probe()?;
+        let result = self.commit(held, now);
+        if result.is_err() {
+            let is_stale = self.reload(now).is_err();
+            if let Some(outage) = &mut self.outage {
+                outage.is_stale = is_stale;
+            }
+        }
+        result
+    }
+
+    fn begin_outage(&mut self, error: &StoreError, now: Now, outcome: &mut Outcome) {
+        log::error!("the store takes nothing: {error}");
+        let is_stale = self.reload(now).is_err();
+        let retry_at = now.mono + RETRY;
+        self.outage = Some(Outage { retry_at, is_stale, held: Vec::new(), reason: error.0.clone() });
+        outcome.deliveries.push(Delivery::StoreIsDown(true));
+    }
+
+    fn prolong_outage(&mut self, error: &StoreError, now: Now) {
+        let Some(outage) = &mut self.outage else { return };
+        outage.retry_at = now.mono + RETRY;
+        if outage.reason != error.0 {
+            log::error!("the store still takes nothing: {error}");
+            outage.reason.clone_from(&error.0);
+        }
+    }
+
+    fn refuse_and_hold(&mut self, commands: &[Command], outcome: &mut Outcome) {
+        if let Some(outage) = &mut self.outage {
+            outage.hold(commands);
+        }
+        refuse(commands, outcome);
+    }
+}
+
+impl Outage {
+    fn hold(&mut self, commands: &[Command]) {
+        for command in commands {
+            if let Command::Records(records) = command {
+                self.held.extend_from_slice(records);
+            }
+        }
+    }
+}
+
+/// Whoever waits for something to be kept is told that it was not.
+fn refuse(commands: &[Command], outcome: &mut Outcome) {
+    for command in commands {
+        match command {
+            Command::Publish { reply, .. }
+            | Command::Submit { reply, .. }
+            | Command::Cancel { reply, .. }
+            | Command::Note { reply: Some(reply), .. } => {
+                outcome.reply(reply, Answer::Refused(Refusal::StoreUnavailable));
+            }
+            _ => {}
+        }
+    }
+}

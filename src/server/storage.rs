@@ -1,0 +1,80 @@
+//! Where the log is kept, and what a start finds there.
+
+use super::error::{StartError, random_bits};
+use super::settings::secret;
+use crate::auth::{Instance, ServerKeys, TicketNote};
+use crate::config::{Config, DataLocation};
+use crate::log::{MemoryStore, Store};
+use crate::model::Timestamp;
+
+/// A store, and whose it is.
+pub(super) struct Storage {
+    pub(super) store: Box<dyn Store>,
+    /// Signs ids; the same for as long as the data is.
+    pub(super) keys: ServerKeys,
+    /// Signs tickets; another one with another secret, so that a new secret ends what the old one let in.
+    pub(super) ticket_keys: ServerKeys,
+    /// Names the data in message ids.
+    pub(super) instance: Instance,
+    /// What was noted of tickets.
+    pub(super) tickets: Vec<TicketNote>,
+    /// It outlasts the process.
+    pub(super) is_durable: bool,
+}
+
+/// Opens the store that `config` names.
+///
+/// # Errors
+/// What is the matter with it, in a sentence with its path.
+pub(super) fn open(config: &Config, now: Timestamp) -> Result<Storage, StartError> {
+    match &config.data {
+        DataLocation::Memory => in_memory(config),
+        DataLocation::Directory(path) => in_directory(config, path, now),
+    }
+}
+
+/// The keys are derived from the secret, if there is one: a restart knows ids of the process before as genuine, though
+/// it can't go on from them.
+fn in_memory(config: &Config) -> Result<Storage, StartError> {
+    let key = match secret(config) {
+        Some(secret) => secret.to_vec(),
+        None => random_bits::<32>()?.to_vec(),
+    };
+    Ok(Storage {
+        store: Box::new(MemoryStore::new()),
+        keys: ServerKeys::derive(&key),
+        ticket_keys: ServerKeys::derive(&key),
+        instance: Instance::from_random(random_bits()?),
+        tickets: Vec::new(),
+        is_durable: false,
+    })
+}
+
+#[cfg(feature = "sqlite")]
+fn in_directory(config: &Config, path: &std::path::Path, now: Timestamp) -> Result<Storage, StartError> {
+    use crate::config::Synchronous as Wanted;
+    use crate::log::{Seed, SqliteStore, Synchronous};
+
+    let synchronous = match config.store.synchronous {
+        Wanted::Normal => Synchronous::Normal,
+        Wanted::Full => Synchronous::Full,
+    };
+    let seed = Seed { master_key: random_bits()?, instance: random_bits()? };
+    let opened = SqliteStore::open(path, synchronous, &seed, now);
+    let (store, identity) = opened.map_err(|error| StartError(error.to_string()))?;
+    let ticket_key = [&identity.master_key, secret(config).unwrap_or_default()].concat();
+    Ok(Storage {
+        store: Box::new(store),
+        keys: ServerKeys::derive(&identity.master_key),
+        ticket_keys: ServerKeys::derive(&ticket_key),
+        instance: identity.instance,
+        tickets: identity.tickets,
+        is_durable: true,
+    })
+}
+
+#[cfg(not(feature = "sqlite"))]
+fn in_directory(_: &Config, path: &std::path::Path, _: Timestamp) -> Result<Storage, StartError> {
+    let path = path.display();
+    Err(StartError(format!("can't keep anything in {path}: this program was built without sqlite; use --data none")))
+}
