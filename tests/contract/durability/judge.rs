@@ -169,7 +169,7 @@ impl Project<'_> {
         let messages = self.of_run(run);
         let judge = RunJudge::fold(run, messages.iter().copied());
         judge.check_end(&new.plan);
-        judge.check_ledger(|step| ledger.attempts(self.name, run, step));
+        judge.check_ledger(&new.plan, |step| ledger.attempts(self.name, run, step));
         let status = judge.status();
         assert!(!new.is_endless || status == "cancelled", "{run} was cancelled: {status}");
         if new.cancelled == Cancelled::Never {
