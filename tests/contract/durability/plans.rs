@@ -79,8 +79,8 @@ fn tool(upstream: Option<&Value>, random: &mut Random) -> (&'static str, Value) 
 fn echo_inputs(upstream: Option<&Value>) -> Value {
     let Some(step) = upstream.and_then(|step| step["id"].as_str()) else { return json!({"k": 1}) };
     let output = format!("steps.{step}.output");
-    json!({"from": format!("{{{{ {output} }}}}"),
-        "bytes": format!("{{{{ {output} | length if {output} is string else 0 }}}}")})
+    json!({"bytes": format!("{{{{ {output} | length if {output} is string else 0 }}}}"),
+        "from": format!("{{{{ {output} }}}}")})
 }
 
 fn retry_policy(random: &mut Random) -> Value {

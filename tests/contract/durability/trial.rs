@@ -21,7 +21,7 @@ use crate::common::server::{Server, Setup, TempDirectory};
 const PROJECTS: [&str; 2] = ["alpha", "beta"];
 
 /// How often it is looked whether runs have ended.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// At most so long, nothing at all, lies between the start of a process and its end by a kill in the start.
 const START_MICROS_MAX: u64 = 60_000;
@@ -151,9 +151,11 @@ impl<'s, 'e> Clients<'s, 'e> {
 
     fn watch(&self, project: &'static str, manner: Manner, random: Random) {
         let (world, kept) = (self.world, self.kept);
+        let number = world.begin_to_watch(format!("{project} {manner:?}"));
         self.scope.spawn(move || {
             let watcher = Watcher::new(world, project, manner, random);
             let sessions = guarded(world, || watcher.watch()).unwrap_or_default();
+            world.end_to_watch(number);
             kept.lock().expect("as above").sessions.extend(sessions);
         });
     }
@@ -170,7 +172,7 @@ fn kill_and_finish(
     let mut kills = 0;
     for _ in 0..kills_max {
         let goal = world.observed() + random.between(1, 400);
-        wait_until(world, &mut server, || world.observed() >= goal || world.is_quiet());
+        wait_until(world, &mut server, "a moment to kill", || world.observed() >= goal || world.is_quiet());
         world.set_address(None);
         server.kill();
         kills += 1;
@@ -184,24 +186,27 @@ fn kill_and_finish(
         server = setup.clone().start();
         world.set_address(Some(server.address));
     }
-    wait_until(world, &mut server, || world.is_quiet());
-    wait_until(world, &mut server, || PROJECTS.iter().all(|project| !has_open_runs(world, project)));
+    wait_until(world, &mut server, "callers", || world.is_quiet());
+    wait_until(world, &mut server, "the end of runs", || PROJECTS.iter().all(|project| !has_open_runs(world, project)));
     world.finish();
     for project in PROJECTS {
         let farewell = json!({"type": FAREWELL, "payload": {}});
         let answer = world.call(Request::post(&format!("/api/projects/{project}/events"), &farewell));
         assert_eq!(answer.map(|answer| answer.status), Some(202));
     }
+    wait_until(world, &mut server, "watchers", || world.watching().is_empty());
     (server, kills)
 }
 
-fn wait_until(world: &World, server: &mut Server, condition: impl Fn() -> bool) {
+fn wait_until(world: &World, server: &mut Server, what: &str, condition: impl Fn() -> bool) {
     let began = Instant::now();
     while !condition() {
         assert!(!server.has_ended(), "the server has ended by itself: {:#?}", server.log());
         assert!(world.failure().is_none(), "{:?}", world.failure());
-        assert!(began.elapsed() < DEADLINE, "the trial stands still; the server: {:#?}", server.log());
-        world.pace(u64::MAX / 2, LOOK_AGAIN);
+        if began.elapsed() > DEADLINE {
+            panic!("waited in vain for {what}; {:?} still watch; the server: {:#?}", world.watching(), server.log());
+        }
+        std::thread::sleep(LOOK_AGAIN);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What all threads of a trial share: is the server up, how much has been seen of it, is it time to go.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
@@ -30,6 +30,8 @@ struct State {
     newest: HashMap<String, u64>,
     /// Threads that still make calls.
     callers: usize,
+    /// Threads that still watch: what they do.
+    watching: BTreeMap<u64, String>,
     /// No more calls, and no more kills.
     is_finishing: bool,
     failure: Option<String>,
@@ -76,6 +78,23 @@ impl World {
     /// The newest message of a project that anyone saw.
     pub fn newest(&self, project: &str) -> u64 {
         self.state().newest.get(project).copied().unwrap_or_default()
+    }
+
+    /// Someone begins to watch, and is told how to say that it has ended.
+    pub fn begin_to_watch(&self, what: String) -> u64 {
+        let mut state = self.state();
+        let number = state.watching.last_key_value().map_or(0, |(last, _)| last + 1);
+        state.watching.insert(number, what);
+        number
+    }
+
+    pub fn end_to_watch(&self, number: u64) {
+        self.change(|state| drop(state.watching.remove(&number)));
+    }
+
+    /// What those do who still watch.
+    pub fn watching(&self) -> Vec<String> {
+        self.state().watching.values().cloned().collect()
     }
 
     pub fn caller_is_done(&self) {
