@@ -48,7 +48,7 @@ pub(super) fn run(
 
     let has_completed = show(&said, &mut view, &project);
     executor.handle().shutdown();
-    executor.join();
+    executor.join().map_err(|error| CommandError::new(error.to_string()))?;
     view.finish().map_err(|error| CommandError::io("write to stdout", &error))?;
     Ok(if has_completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -13,9 +13,9 @@ use std::time::{Instant, SystemTime};
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, bounded, unbounded};
 
 use super::context::Context;
-use super::pool;
+use super::pool::{self, FromWorker, Panicked};
 use super::run::{NewRun, ResumedRun};
-use super::scheduler::{Actions, Command, Job, Report, Scheduler, Settings};
+use super::scheduler::{Actions, Command, Job, Scheduler, Settings};
 use crate::model::{Now, ProjectId, Record, RunId, Timestamp};
 
 /// How many reports wait for the executor before workers do. See the pool for what they may weigh.
@@ -23,6 +23,9 @@ const REPORTS_MAX: usize = 1024;
 
 /// How many commands, and how many reports, one turn takes.
 const BATCH_MAX: usize = 1024;
+
+/// The thread's name.
+const NAME: &str = "executor";
 
 /// When the executor goes on after it has handed its records over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +39,7 @@ pub enum Handover {
 /// The thread that owns all runs, and its workers.
 pub struct Executor {
     handle: ExecutorHandle,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Result<(), Panicked>>,
 }
 
 /// Tells an executor what to do; clones speak to the same one. Nothing here blocks.
@@ -66,7 +69,7 @@ impl Executor {
         let jobs = pool::spawn(settings.workers.max(1), &context, &reports)?;
         let scheduler = Scheduler::new(settings, context.clone());
         let shell = Shell { scheduler, context, commanded, reported, jobs, records, origin: Instant::now() };
-        let thread = thread::Builder::new().name("executor".to_owned()).spawn(move || shell.run())?;
+        let thread = thread::Builder::new().name(NAME.to_owned()).spawn(move || shell.run())?;
         Ok(Self { handle: ExecutorHandle { commands }, thread })
     }
 
@@ -77,10 +80,12 @@ impl Executor {
 
     /// Waits until a [shutdown](ExecutorHandle::shutdown) is through. Workers whose tool ignores its cancel are left
     /// behind.
-    pub fn join(self) {
-        if self.thread.join().is_err() {
-            log::error!("the executor's thread panicked");
-        }
+    ///
+    /// # Errors
+    /// Where the executor has ended before, because a thread of it panicked. Its runs stand still; the log tells where,
+    /// and another executor can go on with them, best in another process.
+    pub fn join(self) -> Result<(), Panicked> {
+        self.thread.join().unwrap_or_else(|_| Err(Panicked { thread: NAME.to_owned() }))
     }
 }
 
@@ -116,23 +121,24 @@ struct Shell<R> {
     scheduler: Scheduler,
     context: Arc<Context>,
     commanded: Receiver<Command>,
-    reported: Receiver<Report>,
+    reported: Receiver<FromWorker>,
     jobs: Sender<Job>,
     records: R,
     origin: Instant,
 }
 
 impl<R: FnMut(Vec<Record>, Handover) -> bool> Shell<R> {
-    fn run(mut self) {
+    fn run(mut self) -> Result<(), Panicked> {
         let mut has_owner = true;
         while !self.scheduler.is_done() {
             self.wait(has_owner);
             let now = self.now();
             let mut actions = Actions::default();
-            has_owner = self.take_inputs(has_owner, now, &mut actions);
+            has_owner = self.take_inputs(has_owner, now, &mut actions)?;
             self.scheduler.turn(now, &mut actions);
             self.act(actions);
         }
+        Ok(())
     }
 
     /// Until something comes in or is due.
@@ -153,21 +159,21 @@ impl<R: FnMut(Vec<Record>, Handover) -> bool> Shell<R> {
     }
 
     /// Takes what waits. The last handle's end counts as the wish to stop.
-    fn take_inputs(&mut self, has_owner: bool, now: Now, actions: &mut Actions) -> bool {
+    fn take_inputs(&mut self, has_owner: bool, now: Now, actions: &mut Actions) -> Result<bool, Panicked> {
         for report in self.reported.try_iter().take(BATCH_MAX) {
-            self.scheduler.report(report, now, actions);
+            self.scheduler.report(report?, now, actions);
         }
         for _ in 0..BATCH_MAX {
             match self.commanded.try_recv() {
                 Ok(command) => self.scheduler.command(command, now, actions),
                 Err(TryRecvError::Disconnected) if has_owner => {
                     self.scheduler.command(Command::Shutdown, now, actions);
-                    return false;
+                    return Ok(false);
                 }
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
         }
-        has_owner
+        Ok(has_owner)
     }
 
     fn act(&mut self, actions: Actions) {
@@ -200,12 +206,14 @@ impl<R: FnMut(Vec<Record>, Handover) -> bool> Shell<R> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::time::Duration;
 
     use serde_json::json;
 
     use super::*;
-    use crate::executor::testing::{context, context_with, new_run, plan};
+    use crate::executor::run::{Effects, Run};
+    use crate::executor::testing::{context, context_with, new_run, plan, retries};
     use crate::executor::tool::{Call, Outcome, Tool, ToolError};
     use crate::model::{OutputStream, RunEvent, RunEventKind, StepUpdate};
 
@@ -269,7 +277,26 @@ mod tests {
         let RunEventKind::Completed(completed) = last.kind else { panic!("not completed: {last:?}") };
         assert_eq!(completed.outputs["c"], json!({"x": {"x": {"x": 1}}}), "outputs flow on");
         executor.handle().shutdown();
-        executor.join();
+        executor.join().expect("no panic");
+    }
+
+    #[test]
+    fn a_run_whose_tool_was_taken_away_between_two_starts_ends_and_names_it() {
+        let (executor, records) = executor(context());
+        let mut gone = plan(&["a", "b: a"]);
+        (gone.steps[0].tool, gone.steps[0].retry) = ("gone".into(), retries(3, 0));
+        let new = new_run("r", gone);
+        let (mut run, mut effects) = (Run::new(new.clone(), context()), Effects::default());
+        run.start(Now::default(), &mut effects);
+        run.take(Now::default(), &mut effects).expect("it runs when the process ends");
+        let state = run.state().clone();
+        executor.handle().resume(ResumedRun { new, state, whole_outputs: HashMap::new(), cancelled: false });
+        let last = events(&records).find(RunEvent::is_last).expect("a last message");
+        let RunEventKind::Failed(failed) = last.kind else { panic!("not failed: {last:?}") };
+        assert_eq!(failed.error, "step a failed: the tool gone is not there any more");
+        executor.handle().shutdown();
+        executor.join().expect("no panic");
+        assert!(!events(&records).any(|event| event.is_last()), "one last message");
     }
 
     #[test]
@@ -306,7 +333,7 @@ mod tests {
         let expected = ["started", "level_started", "progress", "step_output", "progress", "level_completed", "failed"];
         assert_eq!(types, expected.map(|kind| format!("workflow_{kind}")));
         executor.handle().shutdown();
-        executor.join();
+        executor.join().expect("no panic");
     }
 
     #[test]
@@ -315,8 +342,42 @@ mod tests {
         let (executor, records) = patient_run(begun);
         has_begun.recv().expect("it begins");
         executor.handle().shutdown();
-        executor.join();
+        executor.join().expect("no panic");
         assert!(!events(&records).any(|event| event.is_last()), "the next start goes on with it");
+    }
+
+    /// Panics with a value that panics again where it is dropped, out of reach of what catches a tool's panics.
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("again");
+        }
+    }
+
+    struct Miner;
+
+    impl Tool for Miner {
+        fn call(&self, _: &Call<'_>) -> Result<Outcome, ToolError> {
+            std::panic::panic_any(Bomb)
+        }
+    }
+
+    #[test]
+    fn a_panic_of_a_worker_outside_its_tool_ends_the_executor_and_is_told() {
+        let (executor, _records) = executor(context_with(|registry| registry.insert("miner", Miner)));
+        let mut mined = plan(&["a"]);
+        mined.steps[0].tool = "miner".into();
+        executor.handle().start(new_run("r", mined));
+        let Panicked { thread } = executor.join().expect_err("it has ended");
+        assert!(thread.starts_with("worker-"), "{thread}");
+    }
+
+    #[test]
+    fn a_panic_of_the_executors_own_thread_is_told() {
+        let executor = Executor::start(settings(1), context(), |_, _| panic!("no log")).expect("threads");
+        executor.handle().start(new_run("r", plan(&["a"])));
+        assert_eq!(executor.join(), Err(Panicked { thread: "executor".to_owned() }));
     }
 
     #[test]

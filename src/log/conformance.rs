@@ -143,6 +143,17 @@ fn a_later_attempt_begins_its_output_anew() {
 }
 
 #[test]
+fn late_output_of_an_earlier_attempt_replaces_nothing() {
+    with_each(|store| {
+        commit(store, &[created(1, 0), piece(2, OutputStream::Stdout, "new")]);
+        commit(store, &[piece(1, OutputStream::Stdout, "late"), piece(1, OutputStream::Stderr, "late")]);
+        commit(store, &[piece(2, OutputStream::Stdout, "er")]);
+        let output = StoredOutput { stdout: b"newer".into(), ..StoredOutput::default() };
+        assert_eq!(store.output(number(1), &step()), Ok(Some(output)));
+    });
+}
+
+#[test]
 fn of_two_runs_with_one_key_the_newer_is_found() {
     with_each(|store| {
         for n in [1, 2] {

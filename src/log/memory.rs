@@ -189,6 +189,9 @@ impl MemoryStore {
     fn write_output(&mut self, number: RunNumber, step: &StepId, attempt: u32, stream: OutputStream, bytes: &[u8]) {
         let Some(run) = self.runs.get_mut(&number) else { return };
         let (of_attempt, output) = run.outputs.entry(step.clone()).or_default();
+        if attempt < *of_attempt {
+            return;
+        }
         if *of_attempt != attempt {
             self.run_bytes -= output_weight(output);
             (*of_attempt, *output) = (attempt, StoredOutput::default());

@@ -41,7 +41,7 @@ pub enum Write {
         number: RunNumber,
         /// The step.
         step: StepId,
-        /// The attempt; a later one's first piece replaces an earlier one's.
+        /// The attempt; a later one's first piece replaces an earlier one's, and what an earlier one says after it is dropped.
         attempt: u32,
         /// Where it came out.
         stream: OutputStream,

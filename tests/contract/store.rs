@@ -130,13 +130,13 @@ fn fill_disk(server: &Server, directory: &TempDirectory) {
     limit_files(server, largest);
 }
 
-/// Publishes until it is refused; the ids of what was taken, and the next number.
+/// Publishes until it is refused; the ids of what was taken, and the number that was refused.
 fn publish_until_full(server: &Server, taken: &mut Vec<(u64, String)>) -> u64 {
     for n in 1..CALLS_MAX {
         let answer = publish(server, n, 20_000);
         if answer.status == 503 {
             assert_eq!(answer.code(), "store_unavailable");
-            return n + 1;
+            return n;
         }
         taken.push((n, id_of(&answer)));
     }
@@ -156,7 +156,7 @@ fn a_full_disk_refuses_what_is_new_keeps_what_is_there_and_heals() {
     let start = watching.next().expect("connected").id().to_owned();
     let mut taken = vec![(0, id_of(&publish(&server, 0, 10)))];
     fill_disk(&server, &directory);
-    let mut n = publish_until_full(&server, &mut taken);
+    let refused = publish_until_full(&server, &mut taken);
 
     assert_eq!(server.get("/readyz").status, 503);
     assert_eq!(server.get("/healthz").status, 200);
@@ -168,9 +168,8 @@ fn a_full_disk_refuses_what_is_new_keeps_what_is_there_and_heals() {
 
     limit_files(&server, None);
     wait_for("room", || (server.get("/readyz").status == 200).then_some(()));
-    for _ in 0..3 {
+    for n in refused + 1..refused + 4 {
         taken.push((n, id_of(&publish(&server, n, 10))));
-        n += 1;
     }
     server.kill();
     let server = kept(&directory).start();

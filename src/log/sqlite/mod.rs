@@ -5,8 +5,10 @@
 //! project ids, which is forgotten whenever a transaction fails, and the list of projects to look at when trimming.
 //!
 //! - [`sql`] has every statement, [`write`] carries batches out, [`read`] looks things up, [`trim`] lets go of what is
-//!   too much in slices, [`open`] makes, locks and checks the file, [`recover`] reads what a restart goes on from.
+//!   too much in slices, [`checkpoint`] keeps the write-ahead log short, [`open`] makes, locks and checks the file,
+//!   [`recover`] reads what a start goes on from.
 
+mod checkpoint;
 mod open;
 mod read;
 mod recover;
@@ -26,6 +28,7 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 pub use open::{OpenError, Seed, Synchronous};
 
+use self::checkpoint::Checkpointer;
 use self::trim::{Slice, Trimmer};
 use self::write::{Known, Writer};
 use super::store::{Flow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
@@ -44,6 +47,7 @@ pub struct SqliteStore {
     written: Slice,
     /// When tickets were looked at last.
     tickets_trimmed_at: Option<Timestamp>,
+    checkpointer: Checkpointer,
     /// Held as long as the file is open, and a field behind `conn` so that it is let go after it.
     _lock: File,
 }
@@ -57,6 +61,7 @@ impl SqliteStore {
         transaction.commit()?;
         self.grown.extend(grown);
         self.written.add(written);
+        self.checkpointer.committed(written.bytes);
         Ok(())
     }
 

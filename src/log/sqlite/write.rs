@@ -145,13 +145,16 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// The output of a step, made where there is none; none where there is no such run. One of another attempt than
-    /// `attempt` gives way to a new one.
+    /// The output of a step, made where there is none. One of an earlier attempt than `attempt` gives way to a new one.
+    /// None where there is no such run, or it holds that of a later attempt.
     fn output_of(&mut self, run: RunNumber, step: &StepId, attempt: Option<u32>) -> rusqlite::Result<Option<i64>> {
         let run = read::run_key(run);
         if let Some((id, of_attempt, bytes)) = read::output_head(self.conn, run, step)? {
             if attempt.is_none_or(|attempt| attempt == of_attempt) {
                 return Ok(Some(id));
+            }
+            if attempt.is_some_and(|attempt| attempt < of_attempt) {
+                return Ok(None);
             }
             self.run_sql(sql::LET_OUTPUT_GO, params![id])?;
             self.run_bytes -= bytes;
