@@ -319,7 +319,7 @@ mod tests {
         let expected = [("a", Handover::Passed), ("b", Handover::Kept), ("c", Handover::Passed)];
         assert_eq!(seen, expected.map(|(step, handover)| (step.to_owned(), handover)));
         executor.handle().shutdown();
-        executor.join();
+        executor.join().expect("no panic");
     }
 
     #[test]
