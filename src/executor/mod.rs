@@ -18,5 +18,5 @@ pub mod tool;
 pub use context::Context;
 pub use pool::Panicked;
 pub use run::{AttemptError, NewRun, ResumedRun};
-pub use scheduler::{Command, Settings};
-pub use thread::{Executor, ExecutorHandle, Handover};
+pub use scheduler::{Command, Durability, Settings};
+pub use thread::{Executor, ExecutorHandle};

@@ -1,9 +1,9 @@
 //! The executor's thread: the shell that feeds the [`Scheduler`] commands, reports and the time, and carries out what
 //! comes of it.
 //!
-//! A turn takes everything that waits, reads the clock once, hands all records to the log as one batch, and only then
-//! lets workers begin. What they begin before the batch is kept may be begun once more after a crash, as any step may be
-//! that was running; where a tool must not run twice, the turn waits until the batch is kept.
+//! A turn takes everything that waits, reads the clock once, hands all records to the log as one batch, and then lets
+//! workers begin. The log may still be writing by then: an attempt that a crash makes it forget is made again. Only where
+//! a tool must not run twice does its worker wait until the log has kept that it runs.
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, bounded, unbound
 use super::context::Context;
 use super::pool::{self, FromWorker, Panicked};
 use super::run::{NewRun, ResumedRun};
-use super::scheduler::{Actions, Command, Job, Scheduler, Settings};
+use super::scheduler::{Actions, Command, Durability, Job, Scheduler, Settings};
 use crate::model::{Now, ProjectId, Record, RunId, Timestamp};
 
 /// How many reports wait for the executor before workers do. See the pool for what they may weigh.
@@ -26,15 +26,6 @@ const BATCH_MAX: usize = 1024;
 
 /// The thread's name.
 const NAME: &str = "executor";
-
-/// When the executor goes on after it has handed its records over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Handover {
-    /// At once.
-    Passed,
-    /// When they are kept: what begins next must not begin again after a crash.
-    Kept,
-}
 
 /// The thread that owns all runs, and its workers.
 pub struct Executor {
@@ -53,22 +44,21 @@ pub struct ExecutorHandle {
 }
 
 impl Executor {
-    /// Starts the executor's thread and its workers. `records` takes each turn's records, in order, and returns when the
-    /// [`Handover`] is done; everything waits for it. Where it says `false`, because nothing is kept any more, what the
-    /// records tell of does not begin.
+    /// Starts the executor's thread and its workers. `records` takes each turn's records, in order, and says whether they
+    /// are, or will be, kept: where not, nothing more begins. It may block, and everything waits for it then.
     ///
     /// # Errors
     /// Where the system grants no thread more.
     pub fn start(
         settings: Settings,
         context: Arc<Context>,
-        records: impl FnMut(Vec<Record>, Handover) -> bool + Send + 'static,
+        records: impl FnMut(Vec<Record>, Durability) -> bool + Send + 'static,
     ) -> io::Result<Self> {
         let (commands, commanded) = unbounded();
         let (reports, reported) = bounded(REPORTS_MAX);
         let jobs = pool::spawn(settings.workers.max(1), &context, &reports)?;
-        let scheduler = Scheduler::new(settings, context.clone());
-        let shell = Shell { scheduler, context, commanded, reported, jobs, records, origin: Instant::now() };
+        let scheduler = Scheduler::new(settings, context);
+        let shell = Shell { scheduler, commanded, reported, jobs, records, origin: Instant::now() };
         let thread = thread::Builder::new().name(NAME.to_owned()).spawn(move || shell.run())?;
         Ok(Self { handle: ExecutorHandle { commands }, thread })
     }
@@ -119,7 +109,6 @@ impl ExecutorHandle {
 
 struct Shell<R> {
     scheduler: Scheduler,
-    context: Arc<Context>,
     commanded: Receiver<Command>,
     reported: Receiver<FromWorker>,
     jobs: Sender<Job>,
@@ -127,7 +116,7 @@ struct Shell<R> {
     origin: Instant,
 }
 
-impl<R: FnMut(Vec<Record>, Handover) -> bool> Shell<R> {
+impl<R: FnMut(Vec<Record>, Durability) -> bool> Shell<R> {
     fn run(mut self) -> Result<(), Panicked> {
         let mut has_owner = true;
         while !self.scheduler.is_done() {
@@ -177,12 +166,11 @@ impl<R: FnMut(Vec<Record>, Handover) -> bool> Shell<R> {
     }
 
     fn act(&mut self, actions: Actions) {
-        let handover = self.handover(&actions.jobs);
-        let may_begin = actions.records.is_empty() || (self.records)(actions.records, handover);
+        let are_kept = actions.records.is_empty() || (self.records)(actions.records, actions.durability);
         for cancel in actions.cancels {
             cancel.cancel();
         }
-        if !may_begin {
+        if !are_kept {
             return;
         }
         for job in actions.jobs {
@@ -191,12 +179,6 @@ impl<R: FnMut(Vec<Record>, Handover) -> bool> Shell<R> {
                 log::error!("no worker takes a job");
             }
         }
-    }
-
-    fn handover(&self, jobs: &[Job]) -> Handover {
-        let tool = |job: &Job| self.context.registry.tool(&job.launch.plan.steps[job.launch.step].tool);
-        let must_be_kept = jobs.iter().filter_map(tool).any(|tool| !tool.rerun());
-        if must_be_kept { Handover::Kept } else { Handover::Passed }
     }
 
     fn now(&self) -> Now {
@@ -215,7 +197,7 @@ mod tests {
     use crate::executor::run::{Effects, Run};
     use crate::executor::testing::{context, context_with, new_run, plan, retries};
     use crate::executor::tool::{Call, Outcome, Tool, ToolError};
-    use crate::model::{OutputStream, RunEvent, RunEventKind, StepUpdate};
+    use crate::model::{OutputStream, RunEvent, RunEventKind};
 
     fn settings(workers: usize) -> Settings {
         Settings { workers, active_runs_max: 8, grace: Duration::ZERO }
@@ -225,7 +207,8 @@ mod tests {
         let (sender, records) = unbounded();
         let hand_over = move |batch: Vec<Record>, _| {
             assert!(!batch.is_empty());
-            batch.into_iter().all(|record| sender.send(record).is_ok())
+            batch.into_iter().for_each(|record| drop(sender.send(record)));
+            true
         };
         (Executor::start(settings(2), context, hand_over).expect("threads"), records)
     }
@@ -263,6 +246,41 @@ mod tests {
         (executor, records)
     }
 
+    /// Must not run twice, and says when it runs.
+    struct Once {
+        begun: Sender<()>,
+    }
+
+    impl Tool for Once {
+        fn call(&self, _: &Call<'_>) -> Result<Outcome, ToolError> {
+            let _ = self.begun.send(());
+            Ok(Outcome::Output(json!(null)))
+        }
+
+        fn rerun(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_tool_that_must_not_run_twice_began_before_it_was_kept_that_it_runs() {
+        let (begun, has_begun) = bounded(1);
+        let context = context_with(|registry| registry.insert("once", Once { begun }));
+        let (sender, asked) = unbounded();
+        let hand_over = move |_: Vec<Record>, durability| {
+            assert!(has_begun.try_recv().is_err(), "it has not begun yet");
+            let _ = sender.send(durability);
+            durability == Durability::Later
+        };
+        let executor = Executor::start(settings(2), context, hand_over).expect("threads");
+        let mut once = plan(&["a"]);
+        once.steps[0].tool = "once".into();
+        executor.handle().start(new_run("r", once));
+        assert!(asked.iter().any(|durability| durability == Durability::First));
+        executor.handle().shutdown();
+        executor.join().expect("no panic");
+    }
+
     #[test]
     fn a_plan_runs_to_its_end() {
         let (executor, records) = executor(context());
@@ -297,29 +315,6 @@ mod tests {
         executor.handle().shutdown();
         executor.join().expect("no panic");
         assert!(!events(&records).any(|event| event.is_last()), "one last message");
-    }
-
-    #[test]
-    fn a_step_that_must_not_run_twice_begins_when_it_is_kept_that_it_runs() {
-        let (sender, handovers) = unbounded();
-        let note = move |batch: Vec<Record>, handover| {
-            let runs = |record: &Record| match record {
-                Record::Event { event: RunEvent { kind: RunEventKind::Progress(said), .. }, .. } => {
-                    matches!(said.update, StepUpdate::Running { .. }).then(|| said.step_id.to_string())
-                }
-                _ => None,
-            };
-            batch.iter().filter_map(runs).all(|step| sender.send((step, handover)).is_ok())
-        };
-        let executor = Executor::start(settings(2), context(), note).expect("threads");
-        let mut mixed = plan(&["a", "b: a", "c: b"]);
-        mixed.steps[1].tool = "once".into();
-        executor.handle().start(new_run("r", mixed));
-        let seen: Vec<_> = handovers.iter().take(3).collect();
-        let expected = [("a", Handover::Passed), ("b", Handover::Kept), ("c", Handover::Passed)];
-        assert_eq!(seen, expected.map(|(step, handover)| (step.to_owned(), handover)));
-        executor.handle().shutdown();
-        executor.join().expect("no panic");
     }
 
     #[test]

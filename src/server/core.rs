@@ -29,9 +29,6 @@ const REQUESTS_MAX: usize = 64;
 /// How often connections are looked over for deadlines.
 const DEADLINE_SWEEP: Duration = Duration::from_millis(250);
 
-/// Bytes of history that one stream is handed at a time.
-const PAGE_BYTES_MAX: usize = 64 * 1024;
-
 /// What the server goes by.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
@@ -733,7 +730,7 @@ impl<S: Socket> Server<S> {
             }
             answer => {
                 log::warn!("a stream's history can't be read: {answer:?}");
-                self.streams.remove_sse(key, CloseReason::Stalled);
+                self.streams.page_refused(key);
             }
         }
     }
@@ -834,8 +831,8 @@ impl<S: Socket> Server<S> {
         for effect in self.streams.take_effects() {
             self.outbox.log.push(match effect {
                 Effect::Unwatch(project) => Command::Unwatch(project),
-                Effect::ReadPage { stream, project, after, only_run } => Command::Read {
-                    query: Query::Page { project, after, run: only_run, bytes_max: PAGE_BYTES_MAX },
+                Effect::ReadPage { stream, project, after, only_run, bytes_max } => Command::Read {
+                    query: Query::Page { project, after, run: only_run, bytes_max },
                     reply: ReplyTo::Loop(reply_number(Waiter::Stream(stream))),
                 },
             });

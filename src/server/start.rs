@@ -8,7 +8,6 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::bounded;
 use mio::{Poll, Waker};
 
 use super::core::Server;
@@ -25,8 +24,8 @@ use crate::auth::{IdSigner, Origins, TicketBook};
 use crate::config::Config;
 use crate::executor::template::Engine;
 use crate::executor::tool::{Registry, Tool};
-use crate::executor::{Context, Executor, ExecutorHandle, Handover, NewRun, ResumedRun, Settings};
-use crate::log::{self, Answer, Delivery, Journal, LogHandle, Order, Outcome, ReplyTo};
+use crate::executor::{Context, Durability, Executor, ExecutorHandle, NewRun, ResumedRun, Settings};
+use crate::log::{self, Delivery, Journal, LogHandle, Order, Outcome, ReplyTo};
 use crate::model::{Now, Timestamp};
 
 /// How much longer than the grace of steps an end may take: commands that ignore it are killed 5 s later, and the store may
@@ -154,7 +153,7 @@ impl Builder {
         let intake_thread = spawn("intake", take_in)?;
 
         if !left.orders.is_empty() {
-            ::log::info!("going on with {} runs that were left active", left.orders.len());
+            ::log::info!("runs that were left active and go on: {}", left.orders.len());
         }
         out(left);
         let control = LoopControl { wish: Arc::default(), drain_max: config.executor.grace + DRAIN_SLACK, clock };
@@ -197,15 +196,12 @@ fn start_executor(config: &Config, context: &Arc<Context>, log: &LogHandle) -> R
         grace: config.executor.grace,
     };
     let log = log.clone();
-    let executor = Executor::start(settings, context.clone(), move |records, handover| {
-        let sent = match handover {
-            Handover::Passed => log.send_records(records),
-            Handover::Kept => log.keep_records(records),
-        };
-        if sent.is_err() {
+    let executor = Executor::start(settings, context.clone(), move |records, durability| {
+        let is_sent = log.send_records(records).is_ok();
+        if !is_sent {
             ::log::error!("the log has ended before the runs");
         }
-        sent.is_ok()
+        is_sent && (durability == Durability::Later || log.wait_until_kept())
     });
     executor.map_err(|error| failed("start the executor", &error))
 }
@@ -216,11 +212,7 @@ fn watch_executor(executor: Executor, log: LogHandle, inbox: InboxSender) -> Res
         if let Err(panicked) = executor.join() {
             end_process(&panicked.to_string());
         }
-        let (reply, reached) = bounded::<Answer>(1);
-        if log.send(vec![log::Command::Barrier(ReplyTo::Caller(reply))]).is_ok() {
-            // Fails where the log has ended, and then nothing more comes from it.
-            let _ = reached.recv();
-        }
+        log.wait_until_kept();
         inbox.send(Inbox::Drained);
     })
 }

@@ -19,7 +19,7 @@ use crate::executor::template::Engine;
 use crate::executor::testing::Rng;
 use crate::executor::tool::Registry;
 use crate::http::Response;
-use crate::log::{Command, Delivery, Journal, Order, ReplyTo};
+use crate::log::{Answer, Command, Delivery, Journal, Order, Query, ReplyTo};
 use crate::model::{Now, RunId, Timestamp};
 use crate::server::{Inbox, Server};
 
@@ -49,6 +49,9 @@ pub(super) struct World {
     pub(super) tokens: Tokens,
     unsent: Vec<Command>,
     log_queue: VecDeque<Vec<Command>>,
+    /// What the history thread is to read, where there is one.
+    reads: VecDeque<Command>,
+    has_history_thread: bool,
     inbox: VecDeque<Inbox>,
     intake: VecDeque<(u64, PlanRequest)>,
     context: Arc<Context>,
@@ -91,6 +94,8 @@ impl World {
             clients: Vec::new(),
             unsent: Vec::new(),
             log_queue: VecDeque::new(),
+            reads: VecDeque::new(),
+            has_history_thread: seed.is_multiple_of(2),
             inbox: VecDeque::new(),
             intake: VecDeque::new(),
             overloaded_at: None,
@@ -201,7 +206,12 @@ impl World {
                 self.server.refuse_plan(to, self.now);
             }
         }
-        self.unsent.extend(outbox.log);
+        let is_read = |command: &mut Command| matches!(command, Command::Read { query: Query::Page { .. }, .. });
+        let mut commands = outbox.log;
+        if self.has_history_thread {
+            self.reads.extend(commands.extract_if(.., is_read));
+        }
+        self.unsent.extend(commands);
         if !self.unsent.is_empty() {
             let has_room = self.log_queue.len() < LOG_WAITING_MAX;
             if has_room {
@@ -242,6 +252,25 @@ impl World {
         }
     }
 
+    /// The history thread answers up to so many questions, whatever waits for the log. A page may overtake the messages
+    /// that were committed last: they are on their way when it is read.
+    pub(super) fn read_history(&mut self, reads_max: usize) {
+        let n = reads_max.min(self.reads.len());
+        for read in self.reads.drain(..n).collect::<Vec<_>>() {
+            let seen = look_through(std::slice::from_ref(&read));
+            let deliveries = self.journal.handle(vec![read], self.now).deliveries;
+            self.model.apply(seen, &[], self.now);
+            let is_page = matches!(deliveries.as_slice(), [Delivery::Reply { answer: Answer::Page(_), .. }]);
+            if is_page && matches!(self.inbox.back(), Some(Inbox::Log(_))) && self.rng.one_in(2) {
+                self.meet("page ahead");
+                let at = self.inbox.len() - 1;
+                self.inbox.insert(at, Inbox::Log(deliveries));
+            } else {
+                self.inbox.push_back(Inbox::Log(deliveries));
+            }
+        }
+    }
+
     /// The intake looks at one plan, if the log has room for what comes of it.
     pub(super) fn intake(&mut self) {
         if self.log_queue.len() >= LOG_WAITING_MAX {
@@ -276,7 +305,11 @@ impl World {
             self.intake();
             self.execute();
             self.log(usize::MAX);
-            let waits = !self.log_queue.is_empty() || !self.inbox.is_empty() || !self.intake.is_empty();
+            self.read_history(usize::MAX);
+            let waits = !self.reads.is_empty()
+                || !self.log_queue.is_empty()
+                || !self.inbox.is_empty()
+                || !self.intake.is_empty();
             let is_ready = (0..self.clients.len()).any(|client| self.is_ready(client));
             if !is_busy && !waits && !is_ready && self.unsent.is_empty() && !self.shop.has_news(self.now) {
                 return self.check_settled();
