@@ -217,7 +217,7 @@ fn a_page_that_is_not_full_is_read_anew_once_there_is_more() {
 /// A log on disk whose answers come out of a channel.
 struct Bench {
     log: LogHandle,
-    thread: std::thread::JoinHandle<()>,
+    threads: Vec<std::thread::JoinHandle<()>>,
     answers: Receiver<(u64, Answer)>,
     /// What a batch's messages wait for before they leave the log.
     gate: Sender<()>,
@@ -233,7 +233,7 @@ impl Bench {
         let journal = journal.expect("an empty store").0;
         let ((tell, answers), (gate, opened)) = (unbounded(), bounded(0));
         let opened = Arc::new(Mutex::new(opened));
-        let (log, thread) = start(journal, now, move |outcome: Outcome| {
+        let (log, threads) = start(journal, now, move |outcome: Outcome| {
             for delivery in outcome.deliveries {
                 if let Delivery::Reply { to: ReplyTo::Loop(to), answer } = delivery {
                     if matches!(answer, Answer::Published { .. }) {
@@ -243,8 +243,8 @@ impl Bench {
                 }
             }
         })
-        .expect("a thread");
-        Self { log, thread, answers, gate, _directory: directory }
+        .expect("threads");
+        Self { log, threads, answers, gate, _directory: directory }
     }
 
     fn send(&self, commands: Vec<Command>) {
@@ -263,7 +263,7 @@ impl Bench {
 
     fn end(self) {
         self.log.close();
-        assert!(self.thread.join().is_ok());
+        self.threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
     }
 }
 
@@ -314,7 +314,7 @@ fn the_threads_end_when_every_handle_is_gone() {
     bench.publish(5);
     bench.send(vec![read(page_query(0, 100), 1)]);
     drop(bench.log);
-    assert!(bench.thread.join().is_ok());
+    bench.threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
     assert!(matches!(bench.answers.recv_timeout(PATIENCE), Ok((1, Answer::Page(_)))), "what had come is answered");
 }
 

@@ -27,6 +27,8 @@ const IDLE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(super) struct HistoryHandle {
     tasks: Sender<Task>,
+    /// Nothing ever comes; it is cut off when the thread has let its reader go.
+    ended: Receiver<()>,
 }
 
 enum Task {
@@ -59,10 +61,11 @@ impl HistoryHandle {
         rest
     }
 
-    /// Lets the thread finish what has come, and end.
+    /// Lets the thread finish what has come, and waits until it has let its reader go.
     pub(super) fn close(&self) {
         // Fails where it has ended already.
         let _ = self.tasks.send(Task::Close);
+        let _ = self.ended.recv();
     }
 }
 
@@ -73,10 +76,13 @@ pub(super) fn start(
     mut out: impl FnMut(Outcome) + Send + 'static,
 ) -> std::io::Result<(HistoryHandle, JoinHandle<()>)> {
     let (tasks, inbox) = bounded(WAITING_BATCHES_MAX);
+    let (ends, ended) = bounded(0);
     let thread = thread::Builder::new().name("history".into());
-    let thread = thread
-        .spawn(move || run(Historian { reader, signer, lookup: Lookup::new(CACHE_BYTES_MAX) }, &inbox, &mut out))?;
-    Ok((HistoryHandle { tasks }, thread))
+    let thread = thread.spawn(move || {
+        run(Historian { reader, signer, lookup: Lookup::new(CACHE_BYTES_MAX) }, &inbox, &mut out);
+        drop::<Sender<()>>(ends);
+    })?;
+    Ok((HistoryHandle { tasks, ended }, thread))
 }
 
 fn is_history(command: &Command) -> bool {

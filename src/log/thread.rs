@@ -112,8 +112,9 @@ impl Gate {
     }
 }
 
-/// Starts the thread. It ends when it is [closed](LogHandle::close), or every [`LogHandle`] is gone, and everything is
-/// written that can be.
+/// Starts the log's thread, and the one that reads beside it where the store can be read by another. They end when the
+/// log is [closed](LogHandle::close), or every [`LogHandle`] is gone, and everything is written that can be. Where one of
+/// them panics, whoever waits for it may wait for ever.
 ///
 /// # Errors
 /// Where no thread can be made.
@@ -121,24 +122,27 @@ pub fn start(
     journal: Journal,
     clock: impl Fn() -> Now + Send + 'static,
     out: impl FnMut(Outcome) + Clone + Send + 'static,
-) -> std::io::Result<(LogHandle, JoinHandle<()>)> {
+) -> std::io::Result<(LogHandle, Vec<JoinHandle<()>>)> {
     let (commands, inbox) = bounded(WAITING_BATCHES_MAX);
     let gate = Arc::new(Gate::default());
     let history = match journal.store.reader().map_err(std::io::Error::other)? {
         Some(reader) => Some(history_thread::start(reader, journal.signer.clone(), out.clone())?),
         None => None,
     };
-    let (history, history_thread) = history.unzip();
+    let (history, mut threads): (Option<HistoryHandle>, Vec<_>) = match history {
+        Some((history, thread)) => (Some(history), vec![thread]),
+        None => (None, Vec::new()),
+    };
     let handle = LogHandle { commands, gate: gate.clone(), history: history.clone() };
     let shell = Shell { journal, inbox, gate, clock, out };
     let thread = thread::Builder::new().name("log".into()).spawn(move || {
         let journal = shell.run();
-        // The readers go before what they read.
+        // The reader goes before what it reads.
         history.iter().for_each(HistoryHandle::close);
-        history_thread.map(JoinHandle::join);
         drop(journal);
     })?;
-    Ok((handle, thread))
+    threads.push(thread);
+    Ok((handle, threads))
 }
 
 struct Shell<C, O> {

@@ -136,7 +136,7 @@ impl Builder {
         let (journal, left) = journal.map_err(|error| StartError(error.to_string()))?;
         let mut out = distribute(Arc::clone(&executor_slot), inbox.clone());
         let log = log::start(journal, move || clock.now(), out.clone());
-        let (log, log_thread) = log.map_err(|error| failed("start the log", &error))?;
+        let (log, log_threads) = log.map_err(|error| failed("start the log", &error))?;
         let executor = start_executor(config, &context, &log)?;
         let executor_handle = executor.handle();
         // Set once, before anything can be ordered.
@@ -161,7 +161,10 @@ impl Builder {
         let event_loop = EventLoop::new(poll, listeners, server, inbox_receiver, log.clone(), intake, control);
         let thread = spawn("loop", move || event_loop.run())?;
         let drained = watch_executor(executor, log.clone(), inbox.clone())?;
-        let others = vec![drained, watch_log(log_thread)?, intake_thread];
+        let mut others = vec![drained, intake_thread];
+        for thread in log_threads {
+            others.push(watch_log(thread)?);
+        }
         let handle = Handle::new(log.clone(), context, steps_max);
         let stopper = Stopper { wish, executor: executor_handle, inbox };
         Ok(RunningServer { addresses, handle, stopper, log, thread, others })
@@ -221,7 +224,7 @@ fn watch_executor(executor: Executor, log: LogHandle, inbox: InboxSender) -> Res
 fn watch_log(log: JoinHandle<()>) -> Result<JoinHandle<()>, StartError> {
     spawn("log-end", move || {
         if log.join().is_err() {
-            end_process("the log's thread has panicked");
+            end_process("a thread of the log has panicked");
         }
     })
 }
