@@ -9,6 +9,8 @@
 
 #[cfg(all(test, feature = "sqlite"))]
 mod conformance;
+#[cfg(test)]
+pub(crate) mod faulty;
 mod frames;
 mod journal;
 mod load;
@@ -53,7 +55,7 @@ pub enum ReplyTo {
 }
 
 /// What the log is asked to do.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Command {
     /// Number, keep and broadcast what a publisher sent; all of it or nothing.
     Publish {
