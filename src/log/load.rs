@@ -168,7 +168,9 @@ impl Journal {
 
     fn whole_output(&self, run: RunNumber, step: &StepId) -> Result<Option<Arc<serde_json::Value>>, StoreError> {
         let whole = self.store.output(run, step)?.and_then(|output| output.whole);
-        whole.map(|json| serde_json::from_slice(&json).map(Arc::new).map_err(|error| unreadable(run, &error))).transpose()
+        whole
+            .map(|json| serde_json::from_slice(&json).map(Arc::new).map_err(|error| unreadable(run, &error)))
+            .transpose()
     }
 
     /// Runs whose plan this program does not understand get their last message, for nobody else can give it to them.

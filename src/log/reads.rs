@@ -260,7 +260,11 @@ impl Journal {
     }
 
     /// The `seq` of a run's first message and, where it has ended, of its last.
-    pub(super) fn bounds(&self, project: &ProjectId, number: RunNumber) -> Result<(Option<u64>, Option<u64>), StoreError> {
+    pub(super) fn bounds(
+        &self,
+        project: &ProjectId,
+        number: RunNumber,
+    ) -> Result<(Option<u64>, Option<u64>), StoreError> {
         if let Some(run) = self.runs.get(&number) {
             return Ok((run.first_seq, run.state.status.is_ended().then_some(run.last_seq)));
         }

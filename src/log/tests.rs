@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Answer, Attached, Command, Delivery, Frames, Journal, Limits, Order, Outcome, Page, PublishedEvent,
-    Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, Retention, RunNumber, Submission,
+    Answer, Attached, Command, Delivery, Frames, Journal, Limits, Order, Outcome, Page, PublishedEvent, Query, Refusal,
+    ReplyTo, ResetReason, Resume, ResumeFrom, Retention, RunNumber, Submission,
 };
 use crate::auth::{IdSigner, Instance, ServerKeys};
 use crate::executor::testing::plan;

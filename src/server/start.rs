@@ -168,8 +168,7 @@ fn api_settings(
     clock: Clock,
 ) -> Result<ApiSettings, StartError> {
     let ticket_key = || storage.ticket_keys.ticket_key();
-    let mut tickets =
-        TicketBook::new(ticket_key(), config.auth.ticket_ttl, clock.now().wall, storage.is_durable);
+    let mut tickets = TicketBook::new(ticket_key(), config.auth.ticket_ttl, clock.now().wall, storage.is_durable);
     storage.tickets.iter().for_each(|note| tickets.apply(note));
     let origins = Origins::new(config.cors.allowed_origins.as_slice());
     Ok(ApiSettings {

@@ -28,8 +28,8 @@ pub use open::{OpenError, Seed, Synchronous};
 
 use self::trim::{Slice, Trimmer};
 use self::write::{Known, Writer};
-use super::{Recovered, RunNumber};
 use super::store::{Flow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
+use super::{Recovered, RunNumber};
 use crate::model::{ProjectId, RunId, StepId, Timestamp};
 
 /// Keeps the log in a directory; see the top of this file.

@@ -214,7 +214,9 @@ impl<'a> Trimmer<'a> {
         let mut left = PIECES_MAX;
         for _ in 0..OUTPUTS_MAX {
             let mut let_go = self.conn.prepare_cached(sql::LET_GO)?;
-            let Some(output): Option<i64> = let_go.query_row([], |row| row.get(0)).optional()? else { return Ok(false) };
+            let Some(output): Option<i64> = let_go.query_row([], |row| row.get(0)).optional()? else {
+                return Ok(false);
+            };
             let dropped = self.run_sql(sql::DROP_SOME_PIECES, params![output, left as i64])?;
             if dropped == left {
                 break;

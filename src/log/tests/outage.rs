@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::log::WorkCounts;
 use crate::log::MemoryStore;
+use crate::log::WorkCounts;
 use crate::log::faulty::{Call, Disk, Fault};
 
 /// Turns after which a store that works again must have been found to.
@@ -17,7 +17,7 @@ const TURNS_MAX: usize = 8;
 const TURN: Duration = Duration::from_millis(100);
 
 /// How many calls fail behind the first.
-const MORE: [u64; 3] = [0, 2, 9];
+const MORE: [u64; 2] = [0, 7];
 
 struct Pair {
     failing: Journal,
@@ -133,7 +133,8 @@ impl Pair {
                 }
             }
         }
-        let answers = answers.into_iter().filter(|(_, answer)| !matches!(answer, Answer::Refused(Refusal::StoreUnavailable)));
+        let answers =
+            answers.into_iter().filter(|(_, answer)| !matches!(answer, Answer::Refused(Refusal::StoreUnavailable)));
         let answers = answers.map(|(to, answer)| (to, shown(answer))).collect::<BTreeMap<_, _>>();
         self.follow(back, taken, &answers);
     }
@@ -414,10 +415,16 @@ fn nothing_is_taken_while_the_store_is_down_and_what_runs_say_meanwhile_comes_in
     pair.turn(vec![attach(p(), None, 1), submit("r1", None, 1, 2)]);
     pair.disk.set(Fault::Always(Call::WRITES));
     for n in 0..20 {
-        pair.turn(vec![publish(&p(), 1, 100 + n), says("r1", vec![match n {
-            0 => started(),
-            n => output_chunk(&n.to_string()),
-        }])]);
+        pair.turn(vec![
+            publish(&p(), 1, 100 + n),
+            says(
+                "r1",
+                vec![match n {
+                    0 => started(),
+                    n => output_chunk(&n.to_string()),
+                }],
+            ),
+        ]);
     }
     assert!(pair.failing.is_down() && pair.failing.held_back() == 20 && pair.refusals >= 20);
     assert_eq!(pair.failing.newest(&p()), 0, "nothing was taken");
@@ -439,7 +446,9 @@ fn a_project_that_could_not_be_read_is_not_watched_without_its_messages() {
         let answer = answers(pair.failing.handle(vec![attach(p(), None, 2)], pair.now)).remove(0).1;
         match answer {
             Answer::Refused(Refusal::StoreUnavailable) => assert!(!pair.failing.projects[&p()].is_watched),
-            Answer::Attached(attached) => return assert!(attached.backlog.is_some_and(|frames| frames.marks.len() == 2)),
+            Answer::Attached(attached) => {
+                return assert!(attached.backlog.is_some_and(|frames| frames.marks.len() == 2));
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -20,6 +20,7 @@ mod requests;
 mod shop;
 mod socket;
 mod sse;
+mod storms;
 mod tokens;
 mod world;
 
@@ -91,4 +92,47 @@ fn whatever_happens_every_client_gets_what_it_must() {
     }
     let missed: Vec<_> = WORTH_MEETING.iter().filter(|what| !met.contains_key(**what)).collect();
     assert!(seeds < SEEDS || missed.is_empty(), "{missed:?} were never met in {met:#?}");
+}
+
+/// Seeds played by default in which the process and its store break.
+const STORMY_SEEDS: u64 = 32;
+
+/// What they must meet between them.
+const WORTH_MEETING_IN_STORMS: [&str; 9] = [
+    "came back",
+    "connected resumed",
+    "crash",
+    "outage",
+    "restart",
+    "run resumed",
+    "store back",
+    "store unavailable",
+    "ticket again",
+];
+
+fn play_stormy(seed: u64) -> BTreeMap<String, u64> {
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        let laws = Laws::stormy(&mut Rng::new(seed ^ 0x5701));
+        let mut world = World::new(seed, laws);
+        world.play();
+        std::mem::take(&mut world.met)
+    }));
+    played.unwrap_or_else(|_| panic!("STEPCAST_SEED={seed}"))
+}
+
+#[test]
+fn crashes_restarts_and_failing_stores_lose_nothing_that_anyone_saw() {
+    if let Some(seed) = number("STEPCAST_SEED") {
+        play_stormy(seed);
+        return;
+    }
+    let seeds = number("STEPCAST_SEEDS").unwrap_or(STORMY_SEEDS);
+    let mut met: BTreeMap<String, u64> = BTreeMap::new();
+    for seed in 0..seeds {
+        for (what, times) in play_stormy(seed) {
+            *met.entry(what).or_default() += times;
+        }
+    }
+    let missed: Vec<_> = WORTH_MEETING_IN_STORMS.iter().filter(|what| !met.contains_key(**what)).collect();
+    assert!(seeds < STORMY_SEEDS || missed.is_empty(), "{missed:?} were never met in {met:#?}");
 }

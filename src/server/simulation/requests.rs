@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::client::{Asked, TicketUse, What};
+use super::client::{Asked, Lost, TicketUse, What};
 use super::follower::{Shown, Wanted};
 use super::laws::BODY_BYTES;
 use super::world::World;
@@ -92,7 +92,7 @@ impl World {
     fn asked(&self, what: What, who: Option<usize>, needs: Option<(Scope, &ProjectId)>) -> Asked {
         let may = needs.is_none_or(|(scope, project)| self.tokens.may(who, scope, project));
         let is_late = self.tokens.expires_at(who).is_some_and(|end| end <= self.now.wall);
-        Asked { what, end: 0, is_head: false, expects_continue: false, who, may, is_late }
+        Asked { what, end: 0, is_head: false, expects_continue: false, who, may, is_late, at: self.now.mono }
     }
 
     fn put(&mut self, index: usize, mut draft: Draft, mut asked: Asked) {
@@ -169,7 +169,8 @@ impl World {
         let is_in_query = id.is_some() && self.rng.one_in(4);
         let newest = self.model.newest(&project);
         let end = run.as_ref().and_then(|run| self.model.run(&project, run)).and_then(|run| run.last_seq());
-        let has_seen_the_end = self.laws.keeps_runs() && matches!((shown, end), (Some(Shown::Seq(seq)), Some(end)) if seq >= end);
+        let has_seen_the_end =
+            self.laws.keeps_runs() && matches!((shown, end), (Some(Shown::Seq(seq)), Some(end)) if seq >= end);
         let (snapshots, heartbeat_as_message) = (!self.rng.one_in(4), self.rng.one_in(4));
         let is_event_source = !self.rng.one_in(3);
         let mut query: Vec<String> = Vec::new();
@@ -202,6 +203,33 @@ impl World {
         self.put(index, Draft { method, target, headers, body: None }, asked);
     }
 
+    /// A stream that was lost, as an `EventSource` asks for it again: at the same address, behind what it was sent.
+    pub(super) fn ask_again(&mut self, index: usize, lost: Lost) {
+        let Lost { wanted, seq, who, ticket } = lost;
+        let project = wanted.project.clone();
+        let end = wanted.run.as_ref().and_then(|run| self.model.run(&project, run)).and_then(|run| run.last_seq());
+        let newest = self.model.newest(&project);
+        let wanted = Wanted {
+            shown: Some(Shown::Seq(seq)),
+            is_event_source: true,
+            newest,
+            has_seen_the_end: end.is_some_and(|end| seq >= end),
+            ..wanted
+        };
+        let mut query: Vec<String> = Vec::new();
+        query.extend(wanted.run.as_ref().map(|run| format!("runId={run}")));
+        query.extend((!wanted.snapshots).then(|| "snapshot=0".to_owned()));
+        query.extend(wanted.heartbeat_as_message.then(|| "heartbeat=message".to_owned()));
+        query.extend(ticket.map(|ticket| format!("ticket={}", self.tokens.tickets[ticket].text)));
+        let headers = vec![("Accept", "text/event-stream".to_owned()), ("Last-Event-ID", self.model.id(&project, seq))];
+        let used = ticket.map(|ticket| self.use_ticket(ticket, true, false));
+        let what = What::Stream { wanted: Box::new(wanted), ticket: used };
+        let mut asked = self.asked(what, who, Some((Scope::Subscribe, &project)));
+        asked.may &= ticket.is_none_or(|ticket| self.tokens.tickets[ticket].project == project);
+        let target = format!("/api/sse/projects/{project}?{}", query.join("&"));
+        self.put(index, Draft { method: "GET", target, headers, body: None }, asked);
+    }
+
     fn any_ticket(&mut self) -> Option<usize> {
         let count = self.tokens.tickets.len();
         (count > 0 && self.rng.one_in(2)).then(|| count - 1 - self.rng.below(count.min(3)))
@@ -209,7 +237,7 @@ impl World {
 
     fn use_ticket(&mut self, ticket: usize, shows_id: bool, is_head: bool) -> TicketUse {
         let held = &mut self.tokens.tickets[ticket];
-        let used = TicketUse { ticket, must_fail: held.is_spent && !shows_id };
+        let used = TicketUse { ticket, must_fail: held.is_spent && !shows_id, must_pass: held.is_spent && shows_id };
         held.uses += u32::from(!is_head);
         used
     }
