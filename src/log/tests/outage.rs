@@ -454,3 +454,20 @@ fn a_project_that_could_not_be_read_is_not_watched_without_its_messages() {
     }
     panic!("it can be read again, and is not");
 }
+
+#[test]
+fn of_runs_that_ended_in_one_batch_the_one_that_spoke_last_is_shown_after_a_start() {
+    let mut pair = Pair::new(limits());
+    pair.turn(vec![submit("r1", None, 1, 1), submit("r2", None, 2, 2)]);
+    pair.turn(vec![says("r2", vec![started(), completed()]), says("r1", vec![started(), completed()])]);
+    pair.turn(vec![attach(p(), None, 3)]);
+    let read_plan = Box::new(|_: &[u8]| Err("there is none to read".to_owned()));
+    let signer = pair.failing.signer.clone();
+    let (again, left) =
+        Journal::open(Box::new(pair.disk.store()), signer, limits(), read_plan, pair.now).expect("opens");
+    assert!(left.orders.is_empty() && left.deliveries.is_empty());
+    pair.failing = again;
+    // The same snapshot as of the one that was not started anew; what runs did is not read there.
+    pair.sound.projects.get_mut(&p()).expect("it is there").is_watched = false;
+    pair.hand_over(vec![attach(p(), None, 4)]);
+}
