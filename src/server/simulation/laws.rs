@@ -127,6 +127,13 @@ impl Laws {
         }
     }
 
+    /// The world that is crashed at any step: much goes on in it from the beginning.
+    pub(super) fn busy(rng: &mut Rng) -> Self {
+        let never = Storms { crash_in: usize::MAX, restart_in: usize::MAX, outage_in: usize::MAX, mend_in: usize::MAX };
+        let base = Self::stormy(rng);
+        Self { is_jwt: true, messages_max: 120, connections: 60, per_address: 60, storms: Some(never), ..base }
+    }
+
     /// Are ended runs never let go?
     pub(super) fn keeps_runs(&self) -> bool {
         self.runs_max == RUNS_KEPT && self.floor_is_known

@@ -110,6 +110,10 @@ const WORTH_MEETING_IN_STORMS: [&str; 9] = [
     "ticket again",
 ];
 
+/// The world that is crashed at each of its first steps in turn, and how many they are.
+const CRASHED_SEED: u64 = 5;
+const CRASHED_STEPS: usize = 200;
+
 fn play_stormy(seed: u64) -> BTreeMap<String, u64> {
     let played = catch_unwind(AssertUnwindSafe(|| {
         let laws = Laws::stormy(&mut Rng::new(seed ^ 0x5701));
@@ -135,4 +139,22 @@ fn crashes_restarts_and_failing_stores_lose_nothing_that_anyone_saw() {
     }
     let missed: Vec<_> = WORTH_MEETING_IN_STORMS.iter().filter(|what| !met.contains_key(**what)).collect();
     assert!(seeds < STORMY_SEEDS || missed.is_empty(), "{missed:?} were never met in {met:#?}");
+}
+
+#[test]
+fn a_crash_at_any_step_loses_nothing_that_anyone_saw() {
+    let mut met: BTreeMap<String, usize> = BTreeMap::new();
+    for step in 0..CRASHED_STEPS {
+        let played = catch_unwind(AssertUnwindSafe(|| {
+            let laws = Laws::busy(&mut Rng::new(CRASHED_SEED));
+            let mut world = World::new(CRASHED_SEED, laws);
+            world.play_with_crash_at(step);
+            std::mem::take(&mut world.met)
+        }));
+        let played = played.unwrap_or_else(|_| panic!("crashed at {step}"));
+        played.into_keys().for_each(|what| *met.entry(what).or_default() += 1);
+    }
+    for what in ["came back", "run resumed", "ticket again", "connected resumed"] {
+        assert!(met.get(what).is_some_and(|&worlds| worlds > CRASHED_STEPS / 4), "{what} is too rare: {met:#?}");
+    }
 }

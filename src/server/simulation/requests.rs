@@ -230,6 +230,18 @@ impl World {
         self.put(index, Draft { method: "GET", target, headers, body: None }, asked);
     }
 
+    /// What a server has to refuse that knows that its store takes nothing.
+    pub(super) fn ask_for_refusals(&mut self, index: usize) {
+        let asked = self.asked(What::Status(503), None, None);
+        let draft = Draft { method: "GET", target: "/readyz".to_owned(), headers: Vec::new(), body: None };
+        self.put(index, draft, asked);
+        let who = self.laws.is_jwt.then_some(0);
+        let asked = self.asked(What::Status(503), who, None);
+        let body = Some(r#"{"type":"refused","payload":{}}"#.to_owned());
+        let target = "/api/projects/p0/events".to_owned();
+        self.put(index, Draft { method: "POST", target, headers: Vec::new(), body }, asked);
+    }
+
     fn any_ticket(&mut self) -> Option<usize> {
         let count = self.tokens.tickets.len();
         (count > 0 && self.rng.one_in(2)).then(|| count - 1 - self.rng.below(count.min(3)))
@@ -296,7 +308,7 @@ impl World {
         self.put(index, Draft { method: "POST", target, headers: Vec::new(), body: Some(body) }, asked);
     }
 
-    fn ask_submit(&mut self, index: usize) {
+    pub(super) fn ask_submit(&mut self, index: usize) {
         let project = self.any_project();
         let (mut headers, mut key) = (Vec::new(), String::new());
         let mut body = self.any_plan();
@@ -378,6 +390,38 @@ impl World {
     fn ask_ticket(&mut self, index: usize) {
         let project = self.any_project();
         let who = self.any_token();
+        self.ask_ticket_of(index, project, who);
+    }
+
+    /// A ticket for the `n`th project, for whoever may do everything.
+    pub(super) fn ask_for_ticket(&mut self, index: usize, n: usize) {
+        let project = ProjectId::parse(&format!("p{}", n % PROJECTS)).expect("an id");
+        self.ask_ticket_of(index, project, Some(0));
+    }
+
+    /// A stream of everything, fresh, by this ticket.
+    pub(super) fn watch_with_ticket(&mut self, index: usize, ticket: usize) {
+        let project = self.tokens.tickets[ticket].project.clone();
+        let newest = self.model.newest(&project);
+        let wanted = Wanted {
+            project: project.clone(),
+            run: None,
+            shown: None,
+            snapshots: true,
+            heartbeat_as_message: false,
+            is_event_source: true,
+            newest,
+            has_seen_the_end: false,
+        };
+        let used = self.use_ticket(ticket, false, false);
+        let who = Some(self.tokens.tickets[ticket].token);
+        let target = format!("/api/sse/projects/{project}?ticket={}", self.tokens.tickets[ticket].text);
+        let asked = self.asked(What::Stream { wanted: Box::new(wanted), ticket: Some(used) }, who, None);
+        let headers = vec![("Accept", "text/event-stream".to_owned())];
+        self.put(index, Draft { method: "GET", target, headers, body: None }, asked);
+    }
+
+    fn ask_ticket_of(&mut self, index: usize, project: ProjectId, who: Option<usize>) {
         let asked = self.asked(What::Ticket { project: project.clone() }, who, Some((Scope::Subscribe, &project)));
         let body = Some(json!({"projectId": project.as_str()}).to_string());
         self.put(index, Draft { method: "POST", target: "/api/sse/ticket".into(), headers: Vec::new(), body }, asked);

@@ -11,6 +11,13 @@ use crate::log::faulty::{Call, Fault};
 /// What may fail together.
 const FAULTS: [&[Call]; 4] = [&[Call::Commit], Call::WRITES, Call::ALL, &[Call::Read, Call::Recover]];
 
+/// Tickets that are used, and runs that are begun, before the first action of a world that is crashed.
+const TICKETS: usize = 4;
+const RUNS: usize = 5;
+
+/// What goes on after a crash, before it all ends.
+const ACTIONS_AFTER_CRASH: usize = 20;
+
 /// More moves of the clock than a shutdown can need.
 const MOVES_MAX: usize = 200;
 
@@ -36,6 +43,52 @@ impl World {
         if self.rng.one_in(3) {
             self.one_comes_back();
         }
+        if self.server.metrics.store_is_down && self.rng.one_in(8) {
+            self.ask_who_is_down();
+        }
+    }
+
+    /// A world without weather, but for one crash behind so many actions.
+    pub(super) fn play_with_crash_at(&mut self, action: usize) {
+        self.get_busy();
+        (0..action).for_each(|_| self.act());
+        self.crash();
+        for _ in 0..ACTIONS_AFTER_CRASH {
+            if self.rng.one_in(3) {
+                self.one_comes_back();
+            }
+            self.act();
+        }
+        self.end();
+    }
+
+    /// Someone watches with a ticket, and runs begin.
+    fn get_busy(&mut self) {
+        let client = self.connect(HOME, usize::MAX / 2);
+        for n in 0..TICKETS {
+            self.ask_for_ticket(client, n);
+        }
+        self.clients[client].send(usize::MAX);
+        self.settle();
+        for ticket in 0..self.tokens.tickets.len() {
+            let client = self.connect(HOME, usize::MAX / 2);
+            self.watch_with_ticket(client, ticket);
+            self.clients[client].send(usize::MAX);
+        }
+        let client = self.connect(HOME, usize::MAX / 2);
+        for _ in 0..RUNS {
+            self.ask_submit(client);
+        }
+        self.clients[client].send(usize::MAX);
+        self.turn(0);
+    }
+
+    /// While the server knows that its store takes nothing, it says so.
+    fn ask_who_is_down(&mut self) {
+        let client = self.connect(HOME, usize::MAX / 2);
+        self.ask_for_refusals(client);
+        self.clients[client].send(usize::MAX);
+        self.turn(0);
     }
 
     /// The process is killed, and started again after a while.
