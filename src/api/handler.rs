@@ -4,17 +4,17 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::publish::read_events;
 use super::query::Parameters;
 use super::render::Render;
-use super::{Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, Route, read_json_object};
+use super::{Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, Route, read_json};
 use crate::auth::{
     AuthError, IdSigner, Origins, Principal, Projects, Scope, TicketBook, TicketKey, TicketNote, Verdict, Verifier,
     bearer,
 };
-use crate::http::{Method, Problem, Request, Response, media};
+use crate::http::{Method, Problem, Request, Response, media, peek_origin};
 use crate::log::Query;
 use crate::model::{ProjectId, RunId, StepId};
 
@@ -74,7 +74,13 @@ impl Api {
             true => self.settings.origins.preflight_headers(verdict),
             false => self.settings.origins.headers(verdict),
         };
-        Call { action, headers: headers.into_iter().map(|(name, value)| (name, value.into_owned())).collect() }
+        Call { action, headers: owned(headers) }
+    }
+
+    /// The headers that the answer gets to what never became a request, of which `input` has come.
+    pub fn headers_of_refusal(&self, input: &[u8]) -> Vec<(&'static str, String)> {
+        let (origin, host) = peek_origin(input);
+        owned(self.settings.origins.headers(self.settings.origins.judge(origin, host)))
     }
 
     /// Reads the message ids of this server.
@@ -113,6 +119,10 @@ impl Api {
         }
         if let Some(action) = self.turn_away(&route, request, facts) {
             return Ok(action);
+        }
+        // Another program on the way may have gone by the other one.
+        if request.headers.all("authorization").nth(1).is_some() {
+            return Err(Problem::malformed("there is more than one Authorization"));
         }
         match route {
             Route::Options(allow) => Ok(Action::Answer(Response::new(204).header("Allow", allow))),
@@ -198,14 +208,9 @@ impl Api {
     }
 
     fn ticket(&mut self, request: &Request, facts: &Facts) -> Result<Action, Problem> {
-        #[derive(Deserialize, Default)]
-        #[serde(rename_all = "camelCase", default)]
-        struct Wanted {
-            project_id: Option<ProjectId>,
-        }
         let principal = self.principal(request, facts)?;
         let is_empty = request.body.iter().all(u8::is_ascii_whitespace);
-        let wanted: Wanted = if is_empty { Wanted::default() } else { read_json_object(json_body(request)?)? };
+        let wanted = if is_empty { Wanted::default() } else { read_wanted(json_body(request)?)? };
         let project = wanted.project_id.as_ref();
         let nonce = (self.random)();
         let ticket = self.settings.ticket_key.issue(&principal, project, facts.now.wall, nonce);
@@ -288,6 +293,25 @@ impl Api {
         let range = request.headers.text("range").map(str::to_owned);
         Ok(Action::Ask(Ask::Read(Query::Output { project, run, step, stream }), Render::Output { range }))
     }
+}
+
+/// The body of a call for a ticket.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Wanted {
+    project_id: Option<ProjectId>,
+}
+
+fn read_wanted(body: &[u8]) -> Result<Wanted, Problem> {
+    let body: Value = read_json(body)?;
+    if !body.is_object() {
+        return Err(Problem::new(400, "invalid_body", "expected a JSON object"));
+    }
+    Wanted::deserialize(body).map_err(|error| Problem::new(422, "invalid_body", error.to_string()))
+}
+
+fn owned(headers: Vec<(&'static str, Cow<'_, str>)>) -> Vec<(&'static str, String)> {
+    headers.into_iter().map(|(name, value)| (name, value.into_owned())).collect()
 }
 
 /// Where a project's stream is.

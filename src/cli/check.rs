@@ -6,13 +6,15 @@ use serde_json::Map;
 
 use super::args::{PlanSource, Settings};
 use super::error::CommandError;
+use super::progress::count;
 use super::{load, plan_file};
 
 pub(super) fn check(settings: Settings, source: &PlanSource) -> Result<ExitCode, CommandError> {
     let config = load(settings)?;
     let context = plan_file::context(&config)?;
     let plan = plan_file::read(source, Map::new(), &context, &config)?;
-    println!("{}: {} steps in {} levels", plan.name, plan.steps.len(), plan.levels.len());
+    let (steps, levels) = (count(plan.steps.len(), "step"), count(plan.levels.len(), "level"));
+    println!("{}: {steps} in {levels}", plan.name);
     for (level, steps) in plan.levels.iter().enumerate() {
         let ids: Vec<_> = steps.iter().map(|&step| plan.steps[step].id.as_str()).collect();
         println!("  level {}: {}", level + 1, ids.join(", "));

@@ -1,10 +1,13 @@
 //! `stepcast demo`: a server on loopback, and a sample plan that runs again and again, for whoever wants to watch.
 
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -15,6 +18,7 @@ use super::logging;
 use super::progress::Progress;
 use super::serve::stop_on_signal;
 use crate::config::{AuthMode, Config, DataLocation, ListenAddress, Sources};
+use crate::executor::tool::{ToolDeclaration, ToolKind};
 use crate::model::ProjectId;
 use crate::server::{Builder, Handle};
 
@@ -32,7 +36,8 @@ pub(super) fn demo(settings: Settings) -> Result<ExitCode, CommandError> {
     let has_address = settings.has_flag("listen");
     let loaded = settings.load()?;
     let _ = logging::start(loaded.config.log.level.min(log::LevelFilter::Warn), Box::new(io::stderr()));
-    let server = start(loaded.config, has_address)?;
+    let scratch = Scratch::new().map_err(|error| CommandError::io("make a directory to work in", &error))?;
+    let server = start(loaded.config, has_address, &scratch)?;
     stop_on_signal(server.stopper())?;
     let address = server.addresses()[0];
     let project = ProjectId::parse(PROJECT).map_err(|error| CommandError::new(error.to_string()))?;
@@ -51,9 +56,13 @@ pub(super) fn demo(settings: Settings) -> Result<ExitCode, CommandError> {
 }
 
 /// A server with the demo's tools, for this machine alone. At the usual address where that is free, or else at any.
-fn start(mut config: Config, has_address: bool) -> Result<crate::server::RunningServer, CommandError> {
+fn start(
+    mut config: Config,
+    has_address: bool,
+    scratch: &Scratch,
+) -> Result<crate::server::RunningServer, CommandError> {
     let sources = Sources { file: Some(("demo.toml".into(), TOOLS.into())), ..Sources::default() };
-    config.tools.extend(sources.settle()?.config.tools);
+    config.tools.extend(sources.settle()?.config.tools.into_iter().map(|tool| scratch.given_to(tool)));
     config.auth.mode = AuthMode::None;
     config.data = DataLocation::Memory;
     config.check_for_serving(false)?;
@@ -65,6 +74,35 @@ fn start(mut config: Config, has_address: bool) -> Result<crate::server::Running
             elsewhere.listen =
                 ListenAddress::parse("127.0.0.1:0").ok_or_else(|| CommandError::new("127.0.0.1:0 is no address"))?;
             Ok(Builder::new(elsewhere).start()?)
+        }
+    }
+}
+
+/// Where the plan's commands leave their files. Goes with all that is in it, also where a run ends before it has tidied up.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> io::Result<Self> {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let path = std::env::temp_dir().join(format!("stepcast-demo.{}-{started}", std::process::id()));
+        // Made by nobody else: fails where it is there.
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+
+    /// The tool, told to work there.
+    fn given_to(&self, mut tool: ToolDeclaration) -> ToolDeclaration {
+        if let (ToolKind::Command(command), Some(path)) = (&mut tool.kind, self.0.to_str()) {
+            command.env.push(("TMPDIR".to_owned(), path.to_owned()));
+        }
+        tool
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            log::warn!("{} is left behind: {error}", self.0.display());
         }
     }
 }
@@ -95,4 +133,25 @@ fn show(mut events: RunEvents, handle: &Handle, project: &ProjectId) -> Result<(
     drop(waiting);
     let _ = feeder.join();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_demos_commands_leave_behind_goes_with_the_demo() {
+        let scratch = Scratch::new().expect("a directory");
+        let path = scratch.0.clone();
+        let sources = Sources { file: Some(("demo.toml".into(), TOOLS.into())), ..Sources::default() };
+        let tools = sources.settle().expect("it is good").config.tools;
+        for tool in tools.into_iter().map(|tool| scratch.given_to(tool)) {
+            let ToolKind::Command(command) = tool.kind else { panic!("{} is no command", tool.name) };
+            assert_eq!(command.env, [("TMPDIR".to_owned(), path.display().to_string())]);
+        }
+        fs::create_dir(path.join("stepcast-demo.x")).expect("a run's directory");
+        fs::write(path.join("stepcast-demo.x/part-1.txt"), "x").expect("a file");
+        drop(scratch);
+        assert!(!path.exists());
+    }
 }

@@ -10,6 +10,9 @@ use super::text::{neutral, shortened};
 /// The longest text of a record, in characters: a page, where a record is a sentence. The rest is cut.
 const TEXT_CHARS_MAX: usize = 4096;
 
+/// Libraries whose finest records repeat requests with their headers, and so secrets. Warnings and errors don't.
+const SECRETIVE: [&str; 3] = ["ureq", "ureq_proto", "rustls"];
+
 /// Starts the log at `level`, with times in RFC 3339, written to `output` one line at a time.
 ///
 /// # Errors
@@ -38,7 +41,9 @@ impl<W: Write + Send + 'static> Harmless<W> {
 
 impl<W: Write + Send + 'static> Log for Harmless<W> {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.0.enabled(metadata)
+        let library = metadata.target().split("::").next().unwrap_or_default();
+        let may_hold_secrets = metadata.level() > LevelFilter::Info && SECRETIVE.contains(&library);
+        !may_hold_secrets && self.0.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -123,6 +128,24 @@ mod tests {
         assert!(humantime::parse_rfc3339(time).is_ok(), "{time}");
         assert_eq!(rest, "[INFO ] stepcast: listens\n");
         assert!(writes[1].ends_with("[WARN ] stepcast: forged␊2026 [ERROR] line␊\n"), "{writes:?}");
+    }
+
+    #[test]
+    fn what_libraries_say_of_requests_is_left_out() {
+        let written = Written::default();
+        let logger = Harmless::new(LevelFilter::Trace, written.clone());
+        let log = |level, target: &str| {
+            logger.log(&Record::builder().level(level).target(target).args(format_args!("Bearer x")).build());
+        };
+        for target in ["ureq", "ureq::run", "ureq_proto::client", "rustls::client::hs"] {
+            log(Level::Trace, target);
+            log(Level::Debug, target);
+        }
+        assert_eq!(written.writes(), [""; 0]);
+        log(Level::Warn, "rustls::conn");
+        log(Level::Debug, "stepcast::server");
+        log(Level::Debug, "ureqs");
+        assert_eq!(written.writes().len(), 3);
     }
 
     #[test]

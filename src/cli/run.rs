@@ -37,7 +37,7 @@ pub(super) fn run(
     let (records, said) = unbounded();
     let settings =
         ExecutorSettings { workers: config.executor.workers, active_runs_max: 1, grace: config.executor.grace };
-    let executor = Executor::start(settings, context, move |batch| drop(records.send(batch)));
+    let executor = Executor::start(settings, context, move |batch, _| records.send(batch).is_ok());
     let executor = executor.map_err(|error| CommandError::io("start the workers", &error))?;
     let project = ProjectId::parse(PROJECT).map_err(|error| CommandError::new(error.to_string()))?;
     let run = RunId::from_random(random()?);
@@ -48,7 +48,7 @@ pub(super) fn run(
 
     let has_completed = show(&said, &mut view, &project);
     executor.handle().shutdown();
-    executor.join();
+    executor.join().map_err(|error| CommandError::new(error.to_string()))?;
     view.finish().map_err(|error| CommandError::io("write to stdout", &error))?;
     Ok(if has_completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -345,7 +345,7 @@ inputs = '{"type": "object"}'
 
 [tools.ping]
 kind = "http"
-url = "{{ inputs.url }}"
+url = "https://ping.example/{{ inputs.of }}"
 body = "plain"
 
 [tools.true]
@@ -373,7 +373,7 @@ fn tools_are_read_whole() {
     };
     let ping = HttpSpec {
         method: "GET".into(),
-        url: "{{ inputs.url }}".into(),
+        url: "https://ping.example/{{ inputs.of }}".into(),
         body: Some(json!("plain")),
         ..HttpSpec::default()
     };
@@ -464,6 +464,27 @@ fn a_bad_tool_is_refused_with_its_line() {
             "3: tools.t.url: expected a URL that begins with http:// or https://".to_owned(),
         ),
         ("[tools.t]\nkind = 'http'\nurl = 1", "3: tools.t.url: expected a string, found an integer".to_owned()),
+        (
+            "[tools.t]\nkind = 'command'\nargv = [\n'x',\n'{{ inputs.a',\n]",
+            "5: tools.t.argv[1]: `{{` opens a template that `}}` never closes; two braces alone are written `{{ \"{{\" }}`"
+                .to_owned(),
+        ),
+        (
+            &format!("{COMMAND}[tools.t.env]\nA = ''\nB = '{{{{ inputs.a | nothing }}}}'"),
+            "6: tools.t.env.B: there is no filter `nothing`".to_owned(),
+        ),
+        (
+            &format!("{HTTP}body = {{ a = '{{{{ x }}}}' }}"),
+            "4: tools.t.body.a: `x` is not known here, only inputs are".to_owned(),
+        ),
+        (
+            "[tools.t]\nkind = 'http'\nurl = 'http://u:hunter2@x'",
+            "3: tools.t.url: must hold no credentials; put them into a header".to_owned(),
+        ),
+        (
+            &format!("{HTTP}\ninputs = {{ type = 'text' }}"),
+            "5: tools.t.inputs: #/type must be one of, or a list of: null, boolean, integer, number, string, array, object".to_owned(),
+        ),
     ];
     for (text, expected) in table {
         assert_eq!(from_file(text), Err(vec![format!("stepcast.toml:{expected}")]), "{text}");

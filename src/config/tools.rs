@@ -86,7 +86,28 @@ impl<'a> Fields<'a, '_, '_> {
             inputs: self.schema(),
             kind: kind?,
         };
+        if self.report.count() == issues_before
+            && let Err(problem) = declaration.check()
+        {
+            self.report.issue(self.place_of(&problem), &format!("tools.{}.{problem}", self.name));
+        }
         (self.report.count() == issues_before).then_some(declaration)
+    }
+
+    /// Where the field stands that a problem begins with, as `env.HOME: ` or `argv[1]: `.
+    fn place_of(&self, problem: &str) -> usize {
+        let field = problem.split(':').next().unwrap_or_default();
+        let (key, inside) = field.split_at(field.find(['.', '[']).unwrap_or(field.len()));
+        let Some(value) = self.table.get(key) else { return self.at };
+        let inside = match (value.get_ref(), inside.split_at_checked(1)) {
+            (DeValue::Table(table), Some((".", name))) => table.get(name).map(|value| value.span().start),
+            (DeValue::Array(items), Some(("[", index))) => {
+                let index = index.trim_end_matches(']').parse::<usize>().ok();
+                index.and_then(|index| items.get(index)).map(|item| item.span().start)
+            }
+            _ => None,
+        };
+        inside.unwrap_or(value.span().start)
     }
 
     fn command(&mut self) -> CommandSpec {
@@ -149,11 +170,10 @@ impl<'a> Fields<'a, '_, '_> {
         method
     }
 
-    /// A template may stand for the beginning too; what it then becomes is checked when it is called.
     fn url(&mut self) -> String {
         const EXPECTED: &str = "a URL that begins with http:// or https://";
         match self.text("url") {
-            Some(url) if ["http://", "https://", "{{"].iter().any(|start| url.starts_with(start)) => url.to_owned(),
+            Some(url) if ["http://", "https://"].iter().any(|start| url.starts_with(start)) => url.to_owned(),
             Some(_) => self.reject("url", &format!("expected {EXPECTED}")).unwrap_or_default(),
             None if self.table.contains_key("url") => String::new(),
             None => self.missing("url", EXPECTED).unwrap_or_default(),

@@ -16,6 +16,7 @@ mod thread;
 pub mod tool;
 
 pub use context::Context;
+pub use pool::Panicked;
 pub use run::{AttemptError, NewRun, ResumedRun};
-pub use scheduler::{Command, Settings};
+pub use scheduler::{Command, Durability, Settings};
 pub use thread::{Executor, ExecutorHandle};

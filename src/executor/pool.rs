@@ -3,12 +3,15 @@
 //! The jobs' channel holds as many as there are workers, and the scheduler hands out no more than are free, so sending
 //! never blocks. The reports' channel is bounded too; a worker whose tool floods it waits there for the executor, and
 //! the executor for the log.
+//!
+//! A tool that panics fails its attempt. A panic anywhere else in a worker would leave its step running for ever, so it
+//! is reported, as [`Panicked`], and ends the executor.
 
 use std::any::Any;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
+use std::{fmt, io};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Map, Value};
@@ -22,25 +25,62 @@ use crate::model::OutputStream;
 /// The largest piece of live output in one report. With 1,024 reports in the channel at most 16 MiB wait there.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
 
+/// A thread of the executor has panicked, outside of any tool. Runs can't be relied on to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Panicked {
+    /// The thread's name.
+    pub thread: String,
+}
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the thread {} has panicked", self.thread)
+    }
+}
+
+impl std::error::Error for Panicked {}
+
+/// What comes from the workers.
+pub(super) type FromWorker = Result<Report, Panicked>;
+
 /// Starts `workers` threads that report to `reports`. They end when the sender that comes back is dropped, each when
 /// its call is over.
 ///
 /// # Errors
 /// Where the system grants no thread more.
-pub fn spawn(workers: usize, context: &Arc<Context>, reports: &Sender<Report>) -> io::Result<Sender<Job>> {
+pub fn spawn(workers: usize, context: &Arc<Context>, reports: &Sender<FromWorker>) -> io::Result<Sender<Job>> {
     let (sender, jobs) = bounded(workers);
     for number in 1..=workers {
         let (context, jobs, reports) = (context.clone(), jobs.clone(), reports.clone());
-        thread::Builder::new().name(format!("worker-{number}")).spawn(move || work(&context, &jobs, &reports))?;
+        let name = format!("worker-{number}");
+        let thread = name.clone();
+        thread::Builder::new().name(name).spawn(move || {
+            let _alarm = Alarm { thread, reports: &reports };
+            work(&context, &jobs, &reports);
+        })?;
     }
     Ok(sender)
 }
 
-fn work(context: &Context, jobs: &Receiver<Job>, reports: &Sender<Report>) {
+fn work(context: &Context, jobs: &Receiver<Job>, reports: &Sender<FromWorker>) {
     for Job { call, launch } in jobs {
         let result = attempt(context, &launch, &Reporter { call, reports });
         // The executor's thread may be gone; then the jobs end too.
-        let _ = reports.send(Report::Finished { call, result });
+        let _ = reports.send(Ok(Report::Finished { call, result }));
+    }
+}
+
+/// Tells when a worker unwinds.
+struct Alarm<'a> {
+    thread: String,
+    reports: &'a Sender<FromWorker>,
+}
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = self.reports.send(Err(Panicked { thread: std::mem::take(&mut self.thread) }));
+        }
     }
 }
 
@@ -59,7 +99,8 @@ fn attempt(context: &Context, launch: &Launch, output: &Reporter<'_>) -> Result<
 /// The tool, and the inputs that it accepts. What fails here would fail the same way again.
 fn prepare<'a>(context: &'a Context, launch: &Launch) -> Result<(&'a dyn Tool, Map<String, Value>), AttemptError> {
     let step = &launch.plan.steps[launch.step];
-    let unknown = || AttemptError::Lasting(format!("there is no tool {}", step.tool));
+    // Plans are checked before they run, but a run may outlive a tool: the next start may declare others.
+    let unknown = || AttemptError::Lasting(format!("the tool {} is not there any more", step.tool));
     let tool = context.registry.tool(&step.tool).ok_or_else(unknown)?;
     let inputs = context.engine.render(&step.inputs, &launch.scope);
     let inputs = inputs.map_err(|error| AttemptError::Lasting(error.to_string()))?;
@@ -97,13 +138,13 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 /// Passes a tool's live output on.
 struct Reporter<'a> {
     call: CallId,
-    reports: &'a Sender<Report>,
+    reports: &'a Sender<FromWorker>,
 }
 
 impl OutputSink for Reporter<'_> {
     fn write(&self, stream: OutputStream, bytes: &[u8]) {
         for piece in bytes.chunks(PIECE_BYTES_MAX) {
-            let _ = self.reports.send(Report::Output { call: self.call, stream, bytes: piece.to_vec() });
+            let _ = self.reports.send(Ok(Report::Output { call: self.call, stream, bytes: piece.to_vec() }));
         }
     }
 }
@@ -154,7 +195,7 @@ mod tests {
         let mut results = Vec::new();
         for launch in launches(&context, plan) {
             jobs.send(Job { call: CallId::default(), launch }).expect("a worker");
-            results.extend(reported.iter().find_map(|report| match report {
+            results.extend(reported.iter().find_map(|report| match report.expect("no panic") {
                 Report::Finished { result, .. } => Some(result),
                 Report::Output { bytes, .. } => {
                     assert!(bytes.len() <= PIECE_BYTES_MAX);
@@ -175,7 +216,7 @@ mod tests {
             ("puppet", json!({"do": "write"}), Ok(Outcome::Output(json!(1)))),
             ("echo", json!({"x": "{{ nobody }}"}), lasting("inputs.x: nobody is undefined")),
             ("echo", json!({"refused": 1}), lasting("the tool refuses its inputs: refused: is not welcome")),
-            ("nothing", json!({}), lasting("there is no tool nothing")),
+            ("nothing", json!({}), lasting("the tool nothing is not there any more")),
             ("echo", json!({"x": 1}), Ok(Outcome::Output(json!({"x": 1})))),
         ];
         let cases: Vec<_> = table.iter().map(|(tool, inputs, _)| (*tool, inputs.clone())).collect();
@@ -191,6 +232,6 @@ mod tests {
         let (reports, reported) = bounded(1);
         let jobs = spawn(1, &context, &reports).expect("a thread");
         jobs.send(Job { call: CallId::default(), launch }).expect("a worker");
-        assert!(matches!(reported.recv(), Ok(Report::Finished { result: Err(AttemptError::Passing(_)), .. })));
+        assert!(matches!(reported.recv(), Ok(Ok(Report::Finished { result: Err(AttemptError::Passing(_)), .. }))));
     }
 }

@@ -84,11 +84,23 @@ pub enum Report {
     },
 }
 
+/// When what runs say has to be kept.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Before anyone sees it; jobs may begin meanwhile. What a crash forgets of them, it makes again.
+    #[default]
+    Later,
+    /// Before the jobs begin, because one of them must not be made twice.
+    First,
+}
+
 /// What the shell has to do after a turn, in this order.
 #[derive(Debug, Default)]
 pub struct Actions {
     /// For the log.
     pub records: Vec<Record>,
+    /// When the records have to be kept.
+    pub durability: Durability,
     /// To be cancelled.
     pub cancels: Vec<CancelToken>,
     /// For the workers, never more than are free.
@@ -274,6 +286,10 @@ impl Scheduler {
             if let Some(launch) = launch {
                 let call = CallId(self.next_id());
                 self.calls.insert(call, Place { run: key, step: launch.step, attempt: launch.attempt });
+                let tool = self.context.registry.tool(&launch.plan.steps[launch.step].tool);
+                if tool.is_some_and(|tool| !tool.rerun()) {
+                    out.durability = Durability::First;
+                }
                 out.jobs.push(Job { call, launch });
             }
         }

@@ -1,8 +1,9 @@
 //! The executor's thread: the shell that feeds the [`Scheduler`] commands, reports and the time, and carries out what
 //! comes of it.
 //!
-//! A turn takes everything that waits, reads the clock once, hands all records to the log as one batch, and only then
-//! lets workers begin, so that an attempt the log knows nothing of was never made.
+//! A turn takes everything that waits, reads the clock once, hands all records to the log as one batch, and then lets
+//! workers begin. The log may still be writing by then: an attempt that a crash makes it forget is made again. Only where
+//! a tool must not run twice does its worker wait until the log has kept that it runs.
 
 use std::io;
 use std::sync::Arc;
@@ -12,9 +13,9 @@ use std::time::{Instant, SystemTime};
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, bounded, unbounded};
 
 use super::context::Context;
-use super::pool;
+use super::pool::{self, FromWorker, Panicked};
 use super::run::{NewRun, ResumedRun};
-use super::scheduler::{Actions, Command, Job, Report, Scheduler, Settings};
+use super::scheduler::{Actions, Command, Durability, Job, Scheduler, Settings};
 use crate::model::{Now, ProjectId, Record, RunId, Timestamp};
 
 /// How many reports wait for the executor before workers do. See the pool for what they may weigh.
@@ -23,10 +24,13 @@ const REPORTS_MAX: usize = 1024;
 /// How many commands, and how many reports, one turn takes.
 const BATCH_MAX: usize = 1024;
 
+/// The thread's name.
+const NAME: &str = "executor";
+
 /// The thread that owns all runs, and its workers.
 pub struct Executor {
     handle: ExecutorHandle,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Result<(), Panicked>>,
 }
 
 /// Tells an executor what to do; clones speak to the same one. Nothing here blocks.
@@ -40,22 +44,22 @@ pub struct ExecutorHandle {
 }
 
 impl Executor {
-    /// Starts the executor's thread and its workers. `records` takes each turn's records, in order; it may block, and
-    /// everything waits for it then.
+    /// Starts the executor's thread and its workers. `records` takes each turn's records, in order, and says whether they
+    /// are, or will be, kept: where not, nothing more begins. It may block, and everything waits for it then.
     ///
     /// # Errors
     /// Where the system grants no thread more.
     pub fn start(
         settings: Settings,
         context: Arc<Context>,
-        records: impl FnMut(Vec<Record>) + Send + 'static,
+        records: impl FnMut(Vec<Record>, Durability) -> bool + Send + 'static,
     ) -> io::Result<Self> {
         let (commands, commanded) = unbounded();
         let (reports, reported) = bounded(REPORTS_MAX);
         let jobs = pool::spawn(settings.workers.max(1), &context, &reports)?;
         let scheduler = Scheduler::new(settings, context);
         let shell = Shell { scheduler, commanded, reported, jobs, records, origin: Instant::now() };
-        let thread = thread::Builder::new().name("executor".to_owned()).spawn(move || shell.run())?;
+        let thread = thread::Builder::new().name(NAME.to_owned()).spawn(move || shell.run())?;
         Ok(Self { handle: ExecutorHandle { commands }, thread })
     }
 
@@ -66,10 +70,12 @@ impl Executor {
 
     /// Waits until a [shutdown](ExecutorHandle::shutdown) is through. Workers whose tool ignores its cancel are left
     /// behind.
-    pub fn join(self) {
-        if self.thread.join().is_err() {
-            log::error!("the executor's thread panicked");
-        }
+    ///
+    /// # Errors
+    /// Where the executor has ended before, because a thread of it panicked. Its runs stand still; the log tells where,
+    /// and another executor can go on with them, best in another process.
+    pub fn join(self) -> Result<(), Panicked> {
+        self.thread.join().unwrap_or_else(|_| Err(Panicked { thread: NAME.to_owned() }))
     }
 }
 
@@ -104,23 +110,24 @@ impl ExecutorHandle {
 struct Shell<R> {
     scheduler: Scheduler,
     commanded: Receiver<Command>,
-    reported: Receiver<Report>,
+    reported: Receiver<FromWorker>,
     jobs: Sender<Job>,
     records: R,
     origin: Instant,
 }
 
-impl<R: FnMut(Vec<Record>)> Shell<R> {
-    fn run(mut self) {
+impl<R: FnMut(Vec<Record>, Durability) -> bool> Shell<R> {
+    fn run(mut self) -> Result<(), Panicked> {
         let mut has_owner = true;
         while !self.scheduler.is_done() {
             self.wait(has_owner);
             let now = self.now();
             let mut actions = Actions::default();
-            has_owner = self.take_inputs(has_owner, now, &mut actions);
+            has_owner = self.take_inputs(has_owner, now, &mut actions)?;
             self.scheduler.turn(now, &mut actions);
             self.act(actions);
         }
+        Ok(())
     }
 
     /// Until something comes in or is due.
@@ -141,29 +148,30 @@ impl<R: FnMut(Vec<Record>)> Shell<R> {
     }
 
     /// Takes what waits. The last handle's end counts as the wish to stop.
-    fn take_inputs(&mut self, has_owner: bool, now: Now, actions: &mut Actions) -> bool {
+    fn take_inputs(&mut self, has_owner: bool, now: Now, actions: &mut Actions) -> Result<bool, Panicked> {
         for report in self.reported.try_iter().take(BATCH_MAX) {
-            self.scheduler.report(report, now, actions);
+            self.scheduler.report(report?, now, actions);
         }
         for _ in 0..BATCH_MAX {
             match self.commanded.try_recv() {
                 Ok(command) => self.scheduler.command(command, now, actions),
                 Err(TryRecvError::Disconnected) if has_owner => {
                     self.scheduler.command(Command::Shutdown, now, actions);
-                    return false;
+                    return Ok(false);
                 }
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
         }
-        has_owner
+        Ok(has_owner)
     }
 
     fn act(&mut self, actions: Actions) {
-        if !actions.records.is_empty() {
-            (self.records)(actions.records);
-        }
+        let are_kept = actions.records.is_empty() || (self.records)(actions.records, actions.durability);
         for cancel in actions.cancels {
             cancel.cancel();
+        }
+        if !are_kept {
+            return;
         }
         for job in actions.jobs {
             if self.jobs.try_send(job).is_err() {
@@ -180,12 +188,14 @@ impl<R: FnMut(Vec<Record>)> Shell<R> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::time::Duration;
 
     use serde_json::json;
 
     use super::*;
-    use crate::executor::testing::{context, context_with, new_run, plan};
+    use crate::executor::run::{Effects, Run};
+    use crate::executor::testing::{context, context_with, new_run, plan, retries};
     use crate::executor::tool::{Call, Outcome, Tool, ToolError};
     use crate::model::{OutputStream, RunEvent, RunEventKind};
 
@@ -195,9 +205,10 @@ mod tests {
 
     fn executor(context: Arc<Context>) -> (Executor, Receiver<Record>) {
         let (sender, records) = unbounded();
-        let hand_over = move |batch: Vec<Record>| {
+        let hand_over = move |batch: Vec<Record>, _| {
             assert!(!batch.is_empty());
             batch.into_iter().for_each(|record| drop(sender.send(record)));
+            true
         };
         (Executor::start(settings(2), context, hand_over).expect("threads"), records)
     }
@@ -235,6 +246,41 @@ mod tests {
         (executor, records)
     }
 
+    /// Must not run twice, and says when it runs.
+    struct Once {
+        begun: Sender<()>,
+    }
+
+    impl Tool for Once {
+        fn call(&self, _: &Call<'_>) -> Result<Outcome, ToolError> {
+            let _ = self.begun.send(());
+            Ok(Outcome::Output(json!(null)))
+        }
+
+        fn rerun(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_tool_that_must_not_run_twice_began_before_it_was_kept_that_it_runs() {
+        let (begun, has_begun) = bounded(1);
+        let context = context_with(|registry| registry.insert("once", Once { begun }));
+        let (sender, asked) = unbounded();
+        let hand_over = move |_: Vec<Record>, durability| {
+            assert!(has_begun.try_recv().is_err(), "it has not begun yet");
+            let _ = sender.send(durability);
+            durability == Durability::Later
+        };
+        let executor = Executor::start(settings(2), context, hand_over).expect("threads");
+        let mut once = plan(&["a"]);
+        once.steps[0].tool = "once".into();
+        executor.handle().start(new_run("r", once));
+        assert!(asked.iter().any(|durability| durability == Durability::First));
+        executor.handle().shutdown();
+        executor.join().expect("no panic");
+    }
+
     #[test]
     fn a_plan_runs_to_its_end() {
         let (executor, records) = executor(context());
@@ -249,7 +295,26 @@ mod tests {
         let RunEventKind::Completed(completed) = last.kind else { panic!("not completed: {last:?}") };
         assert_eq!(completed.outputs["c"], json!({"x": {"x": {"x": 1}}}), "outputs flow on");
         executor.handle().shutdown();
-        executor.join();
+        executor.join().expect("no panic");
+    }
+
+    #[test]
+    fn a_run_whose_tool_was_taken_away_between_two_starts_ends_and_names_it() {
+        let (executor, records) = executor(context());
+        let mut gone = plan(&["a", "b: a"]);
+        (gone.steps[0].tool, gone.steps[0].retry) = ("gone".into(), retries(3, 0));
+        let new = new_run("r", gone);
+        let (mut run, mut effects) = (Run::new(new.clone(), context()), Effects::default());
+        run.start(Now::default(), &mut effects);
+        run.take(Now::default(), &mut effects).expect("it runs when the process ends");
+        let state = run.state().clone();
+        executor.handle().resume(ResumedRun { new, state, whole_outputs: HashMap::new(), cancelled: false });
+        let last = events(&records).find(RunEvent::is_last).expect("a last message");
+        let RunEventKind::Failed(failed) = last.kind else { panic!("not failed: {last:?}") };
+        assert_eq!(failed.error, "step a failed: the tool gone is not there any more");
+        executor.handle().shutdown();
+        executor.join().expect("no panic");
+        assert!(!events(&records).any(|event| event.is_last()), "one last message");
     }
 
     #[test]
@@ -263,7 +328,7 @@ mod tests {
         let expected = ["started", "level_started", "progress", "step_output", "progress", "level_completed", "failed"];
         assert_eq!(types, expected.map(|kind| format!("workflow_{kind}")));
         executor.handle().shutdown();
-        executor.join();
+        executor.join().expect("no panic");
     }
 
     #[test]
@@ -272,8 +337,42 @@ mod tests {
         let (executor, records) = patient_run(begun);
         has_begun.recv().expect("it begins");
         executor.handle().shutdown();
-        executor.join();
+        executor.join().expect("no panic");
         assert!(!events(&records).any(|event| event.is_last()), "the next start goes on with it");
+    }
+
+    /// Panics with a value that panics again where it is dropped, out of reach of what catches a tool's panics.
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("again");
+        }
+    }
+
+    struct Miner;
+
+    impl Tool for Miner {
+        fn call(&self, _: &Call<'_>) -> Result<Outcome, ToolError> {
+            std::panic::panic_any(Bomb)
+        }
+    }
+
+    #[test]
+    fn a_panic_of_a_worker_outside_its_tool_ends_the_executor_and_is_told() {
+        let (executor, _records) = executor(context_with(|registry| registry.insert("miner", Miner)));
+        let mut mined = plan(&["a"]);
+        mined.steps[0].tool = "miner".into();
+        executor.handle().start(new_run("r", mined));
+        let Panicked { thread } = executor.join().expect_err("it has ended");
+        assert!(thread.starts_with("worker-"), "{thread}");
+    }
+
+    #[test]
+    fn a_panic_of_the_executors_own_thread_is_told() {
+        let executor = Executor::start(settings(1), context(), |_, _| panic!("no log")).expect("threads");
+        executor.handle().start(new_run("r", plan(&["a"])));
+        assert_eq!(executor.join(), Err(Panicked { thread: "executor".to_owned() }));
     }
 
     #[test]

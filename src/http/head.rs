@@ -64,6 +64,22 @@ impl<'b> Head<'b> {
     }
 }
 
+/// The values of `Origin` and `Host` in the head that `input` begins with, where all of it is there and can be told into
+/// fields, whatever else may be wrong with the request. None of one that is there more than once.
+pub fn peek_origin(input: &[u8]) -> (Option<&str>, Option<&str>) {
+    let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut parsed = httparse::Request::new(&mut []);
+    if !matches!(parsed.parse_with_uninit_headers(input, &mut room), Ok(httparse::Status::Complete(_))) {
+        return (None, None);
+    }
+    let only = |name: &str| {
+        let mut values = parsed.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
+        let first = values.next()?;
+        if values.next().is_some() { None } else { str::from_utf8(first.value).ok() }
+    };
+    (only("origin"), only("host"))
+}
+
 /// The first line, with its end.
 fn request_line(head: &[u8]) -> &[u8] {
     &head[..memchr(b'\n', head).map_or(head.len(), |line_feed| line_feed + 1)]

@@ -26,7 +26,7 @@ mod target;
 
 pub use decoder::{Decoder, Limits, Phase, Verdict};
 pub use encoding::BadEncoding;
-pub use head::HEADERS_MAX;
+pub use head::{HEADERS_MAX, peek_origin};
 pub use path::{SEGMENTS_MAX, Segments};
 pub use problem::Problem;
 pub use query::{QUERY_PAIRS_MAX, Query};

@@ -8,7 +8,7 @@ use super::testing::{
     step,
 };
 use super::{Identity, MemoryStore, Recovered, RunNumber, Seed, SqliteStore, Synchronous};
-use crate::model::{OutputStream, ProjectId, StepId, Timestamp};
+use crate::model::{OutputStream, ProjectId, RunStatus, StepId, Timestamp};
 
 pub(super) const SEED: Seed = Seed { master_key: [7; 32], instance: [8; 6] };
 
@@ -143,6 +143,17 @@ fn a_later_attempt_begins_its_output_anew() {
 }
 
 #[test]
+fn late_output_of_an_earlier_attempt_replaces_nothing() {
+    with_each(|store| {
+        commit(store, &[created(1, 0), piece(2, OutputStream::Stdout, "new")]);
+        commit(store, &[piece(1, OutputStream::Stdout, "late"), piece(1, OutputStream::Stderr, "late")]);
+        commit(store, &[piece(2, OutputStream::Stdout, "er")]);
+        let output = StoredOutput { stdout: b"newer".into(), ..StoredOutput::default() };
+        assert_eq!(store.output(number(1), &step()), Ok(Some(output)));
+    });
+}
+
+#[test]
 fn of_two_runs_with_one_key_the_newer_is_found() {
     with_each(|store| {
         for n in [1, 2] {
@@ -222,8 +233,10 @@ impl Generator {
                     _ => {
                         self.open.remove(at);
                         batch.push(self.message(of, Some(run), Place::Last));
-                        let (state, last_seq) = (self.bytes().into(), self.newest[of]);
-                        batch.push(Write::RunEnded { number: run, state, last_seq });
+                        let (state, summary, last_seq) = (self.bytes().into(), self.bytes().into(), self.newest[of]);
+                        let status =
+                            [RunStatus::Completed, RunStatus::Failed, RunStatus::Cancelled][self.below(3) as usize];
+                        batch.push(Write::RunEnded { number: run, status, summary, state, last_seq });
                     }
                 }
             }
@@ -282,15 +295,22 @@ fn assert_same(one: &dyn Store, other: &dyn Store, runs: u64, context: &str) {
             let (a, b) = (read(one, &project, after, None), read(other, &project, after, None));
             assert_eq!(a, b, "{context}, {project} behind {after}");
         }
-        let numbers = |store: &dyn Store, before| {
+        let numbers_as = |store: &dyn Store, before, ended_as| {
             let mut numbers = Vec::new();
-            let listed = store.runs(&project, before, &mut |number| {
+            let listed = store.runs(&project, before, ended_as, &mut |number| {
                 numbers.push(number);
                 super::store::Flow::More
             });
             assert_eq!(listed, Ok(()));
             numbers
         };
+        for status in [RunStatus::Completed, RunStatus::Failed, RunStatus::Cancelled].map(Some) {
+            for before in [None, Some(number(5))] {
+                let (a, b) = (numbers_as(one, before, status), numbers_as(other, before, status));
+                assert_eq!(a, b, "{context}, runs of {project} that ended as {status:?}");
+            }
+        }
+        let numbers = |store: &dyn Store, before| numbers_as(store, before, None);
         assert_eq!(numbers(one, Some(number(5))), numbers(other, Some(number(5))), "{context}, runs of {project}");
         let all = numbers(one, None);
         assert_eq!(all, numbers(other, None), "{context}, runs of {project}");
@@ -300,6 +320,8 @@ fn assert_same(one: &dyn Store, other: &dyn Store, runs: u64, context: &str) {
         let project = listed_in.get(&n).cloned().unwrap_or_else(|| named(0));
         assert_eq!(one.run(number(n)), other.run(number(n)), "{context}, run {n}");
         assert_eq!(one.ended_state(number(n)), other.ended_state(number(n)), "{context}, state of run {n}");
+        let summary = |store: &dyn Store| store.ended_summary(number(n));
+        assert_eq!(summary(one), summary(other), "{context}, summary of run {n}");
         let found = |store: &dyn Store| store.run_number(&project, &run_id(n));
         assert_eq!(found(one), found(other), "{context}, number of run {n}");
         let by_key =

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::store::{Flow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
 use super::{Recovered, RunNumber};
 use crate::auth::TicketNote;
-use crate::model::{ProjectId, RunId, StepId, Timestamp};
+use crate::model::{ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// What a store is called for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,9 +181,14 @@ impl<S: Store> Store for FaultyStore<S> {
         &self,
         project: &ProjectId,
         before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
         each: &mut dyn FnMut(RunNumber) -> Flow,
     ) -> Result<(), StoreError> {
-        self.call(Call::Read)?.store.runs(project, before, each)
+        self.call(Call::Read)?.store.runs(project, before, ended_as, each)
+    }
+
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.call(Call::Read)?.store.ended_summary(number)
     }
 
     fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {

@@ -1,5 +1,9 @@
 //! Messages as subscribers get them: encoded once, joined, with the marks that a reader of them needs.
 
+use std::fmt;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
 /// A row of consecutive messages of one project, encoded as SSE events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Frames {
@@ -47,7 +51,7 @@ impl Frames {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
     /// The events, one after the other; none where nothing behind the position is the reader's.
-    pub bytes: Vec<u8>,
+    pub bytes: SharedBytes,
     /// How many they are.
     pub messages: usize,
     /// Everything up to here is in `bytes`, or not the reader's.
@@ -55,3 +59,47 @@ pub struct Page {
     /// Does it hold the last message of the run that the reader follows?
     pub has_last: bool,
 }
+
+/// A stretch of bytes that others may hold too: what many readers are sent is there once.
+#[derive(Clone, Default)]
+pub struct SharedBytes {
+    whole: Arc<[u8]>,
+    range: Range<usize>,
+}
+
+impl SharedBytes {
+    /// The `range` of `whole`, which stays as a whole as long as any stretch of it does. A range beyond it is empty.
+    pub(super) fn of(whole: &Arc<[u8]>, range: Range<usize>) -> Self {
+        debug_assert!(whole.get(range.clone()).is_some(), "the range is one of it");
+        Self { whole: whole.clone(), range }
+    }
+}
+
+impl Deref for SharedBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.whole.get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+impl From<Vec<u8>> for SharedBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        let range = 0..bytes.len();
+        Self { whole: bytes.into(), range }
+    }
+}
+
+impl fmt::Debug for SharedBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", String::from_utf8_lossy(self))
+    }
+}
+
+impl PartialEq for SharedBytes {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for SharedBytes {}

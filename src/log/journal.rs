@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::frames::Frames;
+use super::history::Lookup;
+use super::lists::summary_json;
 use super::load::ReadPlan;
 use super::outage::Outage;
 use super::store::{Place, Retention, RunRow, Store, StoreError, StoredMessage, Write};
@@ -54,6 +56,7 @@ pub struct Journal {
     pub(super) next_number: NonZeroU64,
     pub(super) open_runs: usize,
     pub(super) id_text: Vec<u8>,
+    pub(super) lookup: Lookup,
     /// Makes a plan again of a [`Submission`]'s document.
     pub(super) read_plan: ReadPlan,
     /// While the store takes nothing.
@@ -138,7 +141,7 @@ impl Journal {
                 }
                 Command::Read { query, reply } => outcome.reply(&reply, self.answer(query, now)),
                 Command::Unwatch(project) => self.unwatch(&project),
-                Command::Barrier(reply) => outcome.reply(&reply, Answer::Reached),
+                Command::Barrier(reply) => self.reach(reply, &mut outcome),
                 _ => {}
             }
         }
@@ -404,7 +407,8 @@ impl Journal {
         if let Some(run) = self.runs.get_mut(&number) {
             run.plan = None;
             let state = serde_json::to_vec(&run.state).map_err(|error| StoreError(error.to_string()))?;
-            batch.writes.push(Write::RunEnded { number, state: state.into(), last_seq: seq });
+            let (status, summary) = (run.state.status, summary_json(&run.state)?);
+            batch.writes.push(Write::RunEnded { number, status, summary, state: state.into(), last_seq: seq });
         }
         let entry = self.entry(project);
         entry.open_runs.remove(&number);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::history::Lookup;
 use super::journal::{Batch, Journal, Limits, Outcome, RunEntry};
 use super::recovered::{OpenRun, Recovered};
 use super::store::{Flow, Place, Store, StoreError, StoredMessage};
@@ -43,6 +44,7 @@ impl Journal {
             recent: VecDeque::new(),
             open_runs: 0,
             id_text: Vec::new(),
+            lookup: Lookup::default(),
             read_plan,
             outage: None,
             trim_at: Duration::ZERO,
@@ -98,8 +100,8 @@ impl Journal {
         for run in recent {
             let Some(state) = self.store.ended_state(run.number)? else { continue };
             let state = RunState::from_json(&state).map_err(|error| unreadable(run.number, &error))?;
-            let (first_seq, last_seq) = self.bounds(&run.project, run.number)?;
-            let last_seq = last_seq.unwrap_or_default();
+            let ends = self.bounds(&run.project, run.number)?;
+            let (first_seq, last_seq) = (ends.first, ends.last.unwrap_or_default());
             shown.push((run, RunEntry { state, plan: None, first_seq, last_seq, snapshot: None }));
         }
         // Those whose last messages were kept in one batch have ended at the same time.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::RunNumber;
 use super::recovered::{EndedRun, OpenRun, Recovered, RecoveredProject};
 use super::store::{Flow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
-use crate::model::{OutputStream, ProjectId, RunId, StepId, Timestamp};
+use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// Idempotency keys are kept this long at most.
 const KEY_AGE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
@@ -62,10 +62,23 @@ struct Run {
     seqs: VecDeque<u64>,
     /// Its messages that outlast the floor, once the project no longer holds them.
     kept: Vec<StoredMessage>,
-    ended: Option<Arc<[u8]>>,
+    ended: Option<Ended>,
     /// When its newest message was kept; no longer moves once it has ended, for it stands in `ended`.
     last_at: Timestamp,
     outputs: HashMap<StepId, (u32, StoredOutput)>,
+}
+
+/// What is kept of the end of a run.
+struct Ended {
+    status: RunStatus,
+    summary: Arc<[u8]>,
+    state: Arc<[u8]>,
+}
+
+impl Ended {
+    fn weight(&self) -> u64 {
+        (self.summary.len() + self.state.len()) as u64
+    }
 }
 
 impl MemoryStore {
@@ -116,7 +129,10 @@ impl MemoryStore {
                 }
             }
             Write::Ticket(_) => {}
-            Write::RunEnded { number, state, .. } => self.write_end(*number, state),
+            Write::RunEnded { number, status, summary, state, .. } => {
+                let ended = Ended { status: *status, summary: summary.clone(), state: state.clone() };
+                self.write_end(*number, ended);
+            }
             Write::Output { number, step, attempt, stream, bytes } => {
                 self.write_output(*number, step, *attempt, *stream, bytes);
             }
@@ -151,10 +167,10 @@ impl MemoryStore {
         }
     }
 
-    fn write_end(&mut self, number: RunNumber, state: &Arc<[u8]>) {
+    fn write_end(&mut self, number: RunNumber, ended: Ended) {
         let Some(run) = self.runs.get_mut(&number).filter(|run| run.ended.is_none()) else { return };
-        self.run_bytes += state.len() as u64;
-        run.ended = Some(state.clone());
+        self.run_bytes += ended.weight();
+        run.ended = Some(ended);
         let turns = run.kept.extract_if(.., |message| !message.place.outlasts_floor(true));
         self.run_bytes -= turns.map(|message| message.weight()).sum::<u64>();
         self.ended.insert((run.last_at, number));
@@ -189,6 +205,9 @@ impl MemoryStore {
     fn write_output(&mut self, number: RunNumber, step: &StepId, attempt: u32, stream: OutputStream, bytes: &[u8]) {
         let Some(run) = self.runs.get_mut(&number) else { return };
         let (of_attempt, output) = run.outputs.entry(step.clone()).or_default();
+        if attempt < *of_attempt {
+            return;
+        }
         if *of_attempt != attempt {
             self.run_bytes -= output_weight(output);
             (*of_attempt, *output) = (attempt, StoredOutput::default());
@@ -229,7 +248,7 @@ impl MemoryStore {
         self.run_bytes -= run.outputs.values().map(|(_, output)| output_weight(output)).sum::<u64>();
         self.run_bytes -= run.kept.iter().map(StoredMessage::weight).sum::<u64>();
         self.run_bytes -= (run.row.document.len() + run.row.answer.len()) as u64;
-        self.run_bytes -= run.ended.map_or(0, |state| state.len() as u64);
+        self.run_bytes -= run.ended.map_or(0, |ended| ended.weight());
     }
 
     fn trim_counts(&mut self, retention: &Retention) {
@@ -381,7 +400,11 @@ impl Store for MemoryStore {
     }
 
     fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
-        Ok(self.runs.get(&number).and_then(|run| run.ended.clone()))
+        Ok(self.runs.get(&number).and_then(|run| run.ended.as_ref()).map(|ended| ended.state.clone()))
+    }
+
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        Ok(self.runs.get(&number).and_then(|run| run.ended.as_ref()).map(|ended| ended.summary.clone()))
     }
 
     fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
@@ -397,11 +420,16 @@ impl Store for MemoryStore {
         &self,
         project: &ProjectId,
         before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
         each: &mut dyn FnMut(RunNumber) -> Flow,
     ) -> Result<(), StoreError> {
         let Some(log) = self.project(project) else { return Ok(()) };
-        let older = log.runs.iter().rev().filter(|&&number| before.is_none_or(|before| number < before));
-        let _ = older.copied().try_for_each(|number| proceed(each(number)));
+        let status =
+            |number: &RunNumber| self.runs.get(number).and_then(|run| run.ended.as_ref()).map(|ended| ended.status);
+        let is_meant = |number: &&RunNumber| {
+            before.is_none_or(|before| **number < before) && (ended_as.is_none() || status(number) == ended_as)
+        };
+        let _ = log.runs.iter().rev().filter(is_meant).copied().try_for_each(|number| proceed(each(number)));
         Ok(())
     }
 

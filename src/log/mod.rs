@@ -4,6 +4,9 @@
 //! good. What a subscriber is replayed, what a run's state is and what a restart goes on from are all read from here,
 //! so that they cannot disagree with what was sent live.
 //!
+//! Where the store can be read beside its writer, pages of history are read and encoded on a second thread: who replays
+//! much does not keep those waiting who write.
+//!
 //! [`Journal`] is the pure part: commands and `now` in, [`Delivery`]s and [`Order`]s out. [`Store`] is what keeps; one
 //! file for each kind.
 
@@ -12,10 +15,16 @@ mod conformance;
 #[cfg(test)]
 pub(crate) mod faulty;
 mod frames;
+mod history;
+#[cfg(all(test, feature = "sqlite"))]
+mod history_tests;
+mod history_thread;
 mod journal;
+mod lists;
 mod load;
 mod memory;
 mod outage;
+mod page_cache;
 mod reads;
 mod recovered;
 #[cfg(feature = "sqlite")]
@@ -31,7 +40,8 @@ mod work;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use frames::{Frames, Mark, Page, RunNumber};
+pub use frames::{Frames, Mark, Page, RunNumber, SharedBytes};
+pub use history::{Ends, History, Reader};
 pub use journal::{Journal, Limits, Outcome};
 pub use load::ReadPlan;
 pub use memory::MemoryStore;
@@ -100,7 +110,7 @@ pub enum Command {
     },
     /// Nobody watches this project any more.
     Unwatch(ProjectId),
-    /// Say when everything that came before is done: [`Answer::Reached`].
+    /// Say when everything that came before is kept, or refused: [`Answer::Reached`].
     Barrier(ReplyTo),
     /// Finish what has come, and end.
     Close,
@@ -264,7 +274,7 @@ pub enum Answer {
     CancelAccepted,
     /// The note is kept.
     Noted,
-    /// Everything that came before is done.
+    /// Everything that came before is kept, or refused.
     Reached,
     /// A stream may begin, or begin again.
     Attached(Box<Attached>),

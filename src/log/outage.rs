@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::journal::{Journal, Outcome};
 use super::store::StoreError;
-use super::{Answer, Command, Delivery, Refusal};
+use super::{Answer, Command, Delivery, Refusal, ReplyTo};
 use crate::model::{Now, Record};
 
 /// How often the store is tried.
@@ -22,6 +22,8 @@ pub(super) struct Outage {
     pub(super) is_stale: bool,
     /// What runs said meanwhile. Bounded by whoever hands it over: the executor waits while the store is down.
     held: Vec<Record>,
+    /// Who waits until that is kept.
+    barriers: Vec<ReplyTo>,
     /// What was logged of it, so that the log is not filled with the same line.
     reason: String,
 }
@@ -35,6 +37,14 @@ impl Journal {
     /// Records that wait for the store.
     pub fn held_back(&self) -> usize {
         self.outage.as_ref().map_or(0, |outage| outage.held.len())
+    }
+
+    /// Tells whoever waits for it that everything so far is kept, or will when it is.
+    pub(super) fn reach(&mut self, reply: ReplyTo, outcome: &mut Outcome) {
+        match &mut self.outage {
+            Some(outage) => outage.barriers.push(reply),
+            None => outcome.reply(&reply, Answer::Reached),
+        }
     }
 
     /// Keeps what `commands` change and tells everyone, or refuses it. Was it kept?
@@ -68,9 +78,10 @@ impl Journal {
         match self.come_back(&held, now) {
             Ok(batch) => {
                 log::info!("the store takes messages again");
-                self.outage = None;
+                let barriers = self.outage.take().map_or_else(Vec::new, |outage| outage.barriers);
                 outcome.deliveries.push(Delivery::StoreIsDown(false));
                 batch.release(outcome);
+                barriers.iter().for_each(|reply| outcome.reply(reply, Answer::Reached));
                 self.keep(commands, now, outcome)
             }
             Err(error) => {
@@ -104,7 +115,8 @@ impl Journal {
         log::error!("the store takes nothing: {error}");
         let is_stale = self.reload(now).is_err();
         let retry_at = now.mono + RETRY;
-        self.outage = Some(Outage { retry_at, is_stale, held: Vec::new(), reason: error.0.clone() });
+        self.outage =
+            Some(Outage { retry_at, is_stale, held: Vec::new(), barriers: Vec::new(), reason: error.0.clone() });
         outcome.deliveries.push(Delivery::StoreIsDown(true));
     }
 

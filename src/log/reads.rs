@@ -6,13 +6,13 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::frames::{Frames, Page};
+use super::frames::Frames;
+use super::history::{self, Ends, Found, History, Lookup};
 use super::journal::{Journal, write_frame};
+use super::page_cache::Stretch;
 use super::store::{Flow, StoreError, StoredMessage, StoredOutput};
-use super::{Answer, Attached, ProjectRow, Query, Refusal, ResetReason, Resume, ResumeFrom, RunNumber};
-use crate::model::{
-    Now, OutputStream, ProjectId, RunId, RunState, RunStatus, StepId, StepStatus, Timestamp, write_message,
-};
+use super::{Answer, Attached, Query, Refusal, ResetReason, Resume, ResumeFrom, RunNumber};
+use crate::model::{Now, OutputStream, ProjectId, RunId, RunState, StepId, Timestamp, write_message};
 
 /// How much of a project's history a loop that begins to watch it is handed, for those who come back.
 const TAIL_BYTES_MAX: usize = 256 * 1024;
@@ -35,23 +35,6 @@ struct RunView<'a> {
     /// When a snapshot was cut; `GET` needs none.
     #[serde(skip_serializing_if = "Option::is_none")]
     timestamp: Option<Timestamp>,
-}
-
-/// A run in a list.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RunSummary<'a> {
-    run_id: &'a RunId,
-    plan_name: &'a str,
-    status: RunStatus,
-    progress: crate::model::Progress,
-    created_at: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    started_at: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    finished_at: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
 }
 
 impl Journal {
@@ -120,7 +103,7 @@ impl Journal {
         mut position: u64,
         now: Now,
     ) -> Result<Attached, StoreError> {
-        let (first, last) = self.bounds(project, number)?;
+        let Ends { first, last } = self.bounds(project, number)?;
         if resume == Resume::Fresh {
             let before = first.map_or(position, |first| first - 1);
             match self.has_lost(project, Some(number), before)? {
@@ -221,60 +204,51 @@ impl Journal {
         bytes_max: usize,
         now: Now,
     ) -> Result<Answer, StoreError> {
-        if let Some(number) = run
-            && self.store.run(number)?.is_none()
-        {
+        let stretch = Stretch { project: project.clone(), run, after };
+        match self.look_up(|lookup, journal| lookup.page(journal, &journal.signer, stretch, bytes_max))? {
+            Found::Page(page) => return Ok(Answer::Page(page)),
             // It was let go while its reader was behind.
-            return Ok(Answer::Refused(Refusal::UnknownRun));
+            Found::NoRun => return Ok(Answer::Refused(Refusal::UnknownRun)),
+            Found::Lost => {}
         }
-        if self.has_lost(project, run, after)? {
-            let (reset, newest) = (Resume::Reset(ResetReason::Expired), self.newest(project));
-            let attached = match run {
-                None => self.begin(project, reset, newest, true, now)?,
-                Some(number) => self.begin_run(project, number, reset, newest, now)?,
-            };
-            return Ok(Answer::Attached(Box::new(attached)));
-        }
-        let newest = self.newest(project);
-        let mut page = Page { up_to: newest, ..Page::default() };
-        let (signer, id_text) = (&self.signer, &mut self.id_text);
-        self.store.messages(project, after, run, &mut |message| {
-            if page.bytes.len() >= bytes_max {
-                page.up_to = message.seq - 1;
-                return Flow::Stop;
-            }
-            write_frame(&mut page.bytes, signer, id_text, project, message.seq, &message.json);
-            page.messages += 1;
-            page.has_last = run.is_some() && message.place == super::store::Place::Last;
-            Flow::More
-        })?;
-        Ok(Answer::Page(page))
+        let (reset, newest) = (Resume::Reset(ResetReason::Expired), self.newest(project));
+        let attached = match run {
+            None => self.begin(project, reset, newest, true, now)?,
+            Some(number) => self.begin_run(project, number, reset, newest, now)?,
+        };
+        Ok(Answer::Attached(Box::new(attached)))
     }
 
-    /// May a message behind `after` be gone? Of a run alone: one between its first and its last, which are kept.
+    fn events(&mut self, project: &ProjectId, run: &RunId, after: u64, limit: usize) -> Result<Answer, StoreError> {
+        self.look_up(|lookup, journal| lookup.events(journal, &journal.signer, project, run, after, limit))
+    }
+
+    /// The journal is the history that its own lookup is asked about.
+    fn look_up<T>(&mut self, look: impl FnOnce(&mut Lookup, &Self) -> T) -> T {
+        let mut lookup = std::mem::take(&mut self.lookup);
+        let found = look(&mut lookup, self);
+        self.lookup = lookup;
+        found
+    }
+
+    /// May a message behind `after` be gone?
     fn has_lost(&self, project: &ProjectId, run: Option<RunNumber>, after: u64) -> Result<bool, StoreError> {
-        let floor = self.store.floor(project)?;
-        let Some(number) = run.filter(|_| after + 1 < floor) else { return Ok(after + 1 < floor) };
-        let (first, last) = self.bounds(project, number)?;
-        Ok(first.is_some_and(|first| first < floor) && last.is_none_or(|last| after + 1 < last))
+        let ends = run.map(|number| self.bounds(project, number)).transpose()?;
+        Ok(history::has_lost(ends, after, self.store.floor(project)?))
     }
 
     /// The `seq` of a run's first message and, where it has ended, of its last.
-    pub(super) fn bounds(
-        &self,
-        project: &ProjectId,
-        number: RunNumber,
-    ) -> Result<(Option<u64>, Option<u64>), StoreError> {
+    pub(super) fn bounds(&self, project: &ProjectId, number: RunNumber) -> Result<Ends, StoreError> {
         if let Some(run) = self.runs.get(&number) {
-            return Ok((run.first_seq, run.state.status.is_ended().then_some(run.last_seq)));
+            return Ok(Ends { first: run.first_seq, last: run.state.status.is_ended().then_some(run.last_seq) });
         }
-        let (mut first, mut last) = (None, None);
+        let mut ends = Ends::default();
         self.store.messages(project, 0, Some(number), &mut |message| {
-            first.get_or_insert(message.seq);
-            last = Some(message.seq);
+            ends.first.get_or_insert(message.seq);
+            ends.last = Some(message.seq);
             Flow::More
         })?;
-        Ok((first, last))
+        Ok(ends)
     }
 
     /// The `workflow_snapshot`s of a project: every run that is active, and the newest that ended a moment ago.
@@ -324,7 +298,7 @@ impl Journal {
         shape(&mut state);
         let last_seq = match self.runs.get(&number) {
             Some(run) => run.last_seq,
-            None => self.bounds(project, number)?.1.unwrap_or_default(),
+            None => self.bounds(project, number)?.last.unwrap_or_default(),
         };
         let last_event_id = self.id(project, last_seq);
         let view = RunView { project_id: project, state: &state, last_event_id, timestamp };
@@ -337,79 +311,13 @@ impl Journal {
             return Ok(Some(Cow::Borrowed(&run.state)));
         }
         let Some(json) = self.store.ended_state(number)? else { return Ok(None) };
-        let state = RunState::from_json(&json).map_err(|error| StoreError(error.to_string()))?;
-        Ok(Some(Cow::Owned(state)))
+        history::read_state(&json).map(|state| Some(Cow::Owned(state)))
     }
 
     fn id(&mut self, project: &ProjectId, seq: u64) -> String {
         self.id_text.clear();
         self.signer.write(&mut self.id_text, project, seq);
         String::from_utf8_lossy(&self.id_text).into_owned()
-    }
-
-    fn runs(
-        &mut self,
-        project: &ProjectId,
-        status: Option<RunStatus>,
-        before: Option<RunId>,
-        limit: usize,
-    ) -> Result<Answer, StoreError> {
-        let before = match before {
-            None => None,
-            Some(run) => match self.store.run_number(project, &run)? {
-                Some(number) => Some(number),
-                None => return Ok(Answer::Refused(Refusal::UnknownRun)),
-            },
-        };
-        let mut body = b"{\"workflows\":[".to_vec();
-        let (mut shown, mut next) = (0, None);
-        let mut last_shown: Option<RunId> = None;
-        for number in self.candidates(project, status, before)? {
-            let Some(state) = self.state(number)? else { continue };
-            if status.is_some_and(|status| status != state.status) {
-                continue;
-            }
-            if shown == limit {
-                next = last_shown.take();
-                break;
-            }
-            if shown > 0 {
-                body.push(b',');
-            }
-            shown += 1;
-            write_json(&mut body, &summary(&state))?;
-            last_shown = Some(state.run_id.clone());
-        }
-        body.push(b']');
-        if let Some(next) = next {
-            body.extend_from_slice(b",\"next\":");
-            write_json(&mut body, &next)?;
-        }
-        body.push(b'}');
-        Ok(Answer::Json(body))
-    }
-
-    /// Runs older than `before` that may have this status, newest first. Those that have not ended are known without
-    /// reading the others' states.
-    fn candidates(
-        &self,
-        project: &ProjectId,
-        status: Option<RunStatus>,
-        before: Option<RunNumber>,
-    ) -> Result<Vec<RunNumber>, StoreError> {
-        let entry = self.projects.get(project);
-        if status.is_some_and(|status| !status.is_ended()) {
-            let open = entry.into_iter().flat_map(|entry| entry.open_runs.iter().rev().copied());
-            return Ok(open.filter(|&number| before.is_none_or(|before| number < before)).collect());
-        }
-        let mut numbers = Vec::new();
-        self.store.runs(project, before, &mut |number| {
-            if status.is_none() || entry.is_none_or(|entry| !entry.open_runs.contains(&number)) {
-                numbers.push(number);
-            }
-            Flow::More
-        })?;
-        Ok(numbers)
     }
 
     fn run(&mut self, project: &ProjectId, run: &RunId) -> Result<Answer, StoreError> {
@@ -433,43 +341,9 @@ impl Journal {
         Ok(view.map_or(Answer::Refused(Refusal::UnknownRun), Answer::Json))
     }
 
-    fn events(&mut self, project: &ProjectId, run: &RunId, after: u64, limit: usize) -> Result<Answer, StoreError> {
-        let Some(number) = self.store.run_number(project, run)? else {
-            return Ok(Answer::Refused(Refusal::UnknownRun));
-        };
-        let mut body = b"{\"events\":[".to_vec();
-        let (mut shown, mut last, mut has_more) = (0, 0, false);
-        let (signer, id_text) = (&self.signer, &mut self.id_text);
-        self.store.messages(project, after, Some(number), &mut |message| {
-            if shown == limit {
-                has_more = true;
-                return Flow::Stop;
-            }
-            if shown > 0 {
-                body.push(b',');
-            }
-            shown += 1;
-            last = message.seq;
-            id_text.clear();
-            signer.write(id_text, project, message.seq);
-            body.extend_from_slice(b"{\"id\":\"");
-            body.extend_from_slice(id_text);
-            body.extend_from_slice(b"\",");
-            // The message is an object with members; its own opening brace gives way to the id.
-            body.extend_from_slice(&message.json[1..]);
-            Flow::More
-        })?;
-        body.push(b']');
-        if has_more {
-            let next = self.id(project, last);
-            body.extend_from_slice(format!(",\"next\":\"{next}\"").as_bytes());
-        }
-        body.push(b'}');
-        Ok(Answer::Json(body))
-    }
-
+    /// A step's output, of a run in whatever state.
     fn output(
-        &mut self,
+        &self,
         project: &ProjectId,
         run: &RunId,
         step: &StepId,
@@ -478,68 +352,52 @@ impl Journal {
         let Some(number) = self.store.run_number(project, run)? else {
             return Ok(Answer::Refused(Refusal::UnknownRun));
         };
-        let state = self.state(number)?;
-        let Some(state) = state.as_deref().and_then(|state| state.step(step)) else {
-            return Ok(Answer::Refused(Refusal::UnknownStep));
-        };
-        let kept = self.store.output(number, step)?.unwrap_or_default();
-        let (bytes, is_json) = match stream {
-            Some(OutputStream::Stdout) => (kept.stdout, false),
-            Some(OutputStream::Stderr) => (kept.stderr, false),
-            Some(OutputStream::Text) => (kept.text, false),
-            None => match (state.status, &state.output) {
-                (StepStatus::Completed, Some(output)) => final_output(kept, output)?,
-                _ if kept.stdout.is_empty() => (kept.text, false),
-                _ => (kept.stdout, false),
-            },
-        };
-        Ok(Answer::Output { bytes, is_json })
-    }
-
-    fn projects(&self, visible: Option<Vec<ProjectId>>, after: Option<ProjectId>, limit: usize) -> Answer {
-        let mut ids: Vec<ProjectId> = match visible {
-            Some(ids) => ids.into_iter().filter(|id| self.projects.contains_key(id)).collect(),
-            None => self.projects.keys().cloned().collect(),
-        };
-        ids.retain(|id| after.as_ref().is_none_or(|after| id > after));
-        ids.sort_unstable();
-        ids.dedup();
-        let has_more = ids.len() > limit;
-        ids.truncate(limit);
-        let row = |project: ProjectId| {
-            let entry = &self.projects[&project];
-            ProjectRow { active_runs: entry.open_runs.len(), last_activity: entry.last_activity, project }
-        };
-        Answer::Projects { rows: ids.into_iter().map(row).collect(), has_more }
+        match self.state(number)? {
+            Some(state) => history::output(self, number, &state, step, stream),
+            None => Ok(Answer::Refused(Refusal::UnknownStep)),
+        }
     }
 }
 
-fn summary(state: &RunState) -> RunSummary<'_> {
-    RunSummary {
-        run_id: &state.run_id,
-        plan_name: &state.plan_name,
-        status: state.status,
-        progress: state.progress,
-        created_at: state.created_at,
-        started_at: state.started_at,
-        finished_at: state.finished_at,
-        error: state.error.as_deref(),
+/// What is read of the log here is what has been committed: commands that read wait for that.
+impl History for Journal {
+    fn newest(&self, project: &ProjectId) -> Result<u64, StoreError> {
+        Ok(Self::newest(self, project))
     }
-}
 
-fn write_json(to: &mut Vec<u8>, value: &impl Serialize) -> Result<(), StoreError> {
-    serde_json::to_writer(to, value).map_err(|error| StoreError(error.to_string()))
-}
+    fn floor(&self, project: &ProjectId) -> Result<u64, StoreError> {
+        self.store.floor(project)
+    }
 
-/// A completed step's output: text as it is, anything else as JSON.
-fn final_output(kept: StoredOutput, output: &Value) -> Result<(Vec<u8>, bool), StoreError> {
-    let whole = match kept.whole {
-        Some(json) => serde_json::from_slice(&json).map_err(|error| StoreError(error.to_string()))?,
-        None => output.clone(),
-    };
-    match whole {
-        Value::String(text) => Ok((text.into_bytes(), false)),
-        other => serde_json::to_vec(&other).map(|json| (json, true)).map_err(|error| StoreError(error.to_string())),
+    fn messages(
+        &self,
+        project: &ProjectId,
+        after: u64,
+        run: Option<RunNumber>,
+        each: &mut dyn FnMut(&StoredMessage) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.store.messages(project, after, run, each)
+    }
+
+    fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
+        self.store.run_number(project, run)
+    }
+
+    fn ends(&self, project: &ProjectId, number: RunNumber) -> Result<Option<Ends>, StoreError> {
+        // An ended run that is still held may be gone from the store; one that goes on is not.
+        let goes_on = self.runs.get(&number).is_some_and(|run| !run.state.status.is_ended());
+        match goes_on || self.store.run(number)?.is_some() {
+            true => self.bounds(project, number).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.store.ended_state(number)
+    }
+
+    fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {
+        self.store.output(number, step)
     }
 }
 

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::history::Reader;
 use super::{Recovered, RunNumber};
 use crate::auth::TicketNote;
-use crate::model::{OutputStream, ProjectId, RunId, StepId, Timestamp};
+use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// What a message takes beside its text, about the same in memory and on disk.
 pub(super) const MESSAGE_OVERHEAD_BYTES: u64 = 96;
@@ -30,6 +31,10 @@ pub enum Write {
     RunEnded {
         /// The run.
         number: RunNumber,
+        /// That one's word for it.
+        status: RunStatus,
+        /// What a list shows of it: JSON, and small.
+        summary: Arc<[u8]>,
         /// The serialized [`RunState`](crate::model::RunState).
         state: Arc<[u8]>,
         /// The `seq` of its last message.
@@ -41,7 +46,7 @@ pub enum Write {
         number: RunNumber,
         /// The step.
         step: StepId,
-        /// The attempt; a later one's first piece replaces an earlier one's.
+        /// The attempt; a later one's first piece replaces an earlier one's, and what an earlier one says after it is dropped.
         attempt: u32,
         /// Where it came out.
         stream: OutputStream,
@@ -233,7 +238,13 @@ pub trait Store: Send {
     /// Where it can't be read.
     fn run_by_key(&self, project: &ProjectId, key: &str, since: Timestamp) -> Result<Option<RunNumber>, StoreError>;
 
-    /// Numbers of a project's runs, newest first, older than `before`.
+    /// What a list shows of a run that has ended.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
+
+    /// Numbers of a project's runs, newest first, older than `before`; with `ended_as`, of those alone that ended so.
     ///
     /// # Errors
     /// Where they can't be read.
@@ -241,6 +252,7 @@ pub trait Store: Send {
         &self,
         project: &ProjectId,
         before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
         each: &mut dyn FnMut(RunNumber) -> Flow,
     ) -> Result<(), StoreError>;
 
@@ -249,6 +261,14 @@ pub trait Store: Send {
     /// # Errors
     /// Where it can't be read.
     fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError>;
+
+    /// A way to read what is committed on another thread, where there is one. It is let go before the store is.
+    ///
+    /// # Errors
+    /// Where it can't be made.
+    fn reader(&self) -> Result<Option<Box<dyn Reader>>, StoreError> {
+        Ok(None)
+    }
 }
 
 /// Whether a reader wants more.

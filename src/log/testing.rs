@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::RunNumber;
 use super::store::{Flow, Place, Retention, RunRow, Store, StoredMessage, Write};
-use crate::model::{ProjectId, RunId, StepId, Timestamp};
+use crate::model::{ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// Lets nothing go in a test.
 pub(super) const KEEP_ALL: Retention =
@@ -55,13 +55,14 @@ pub(super) fn messages(seqs: impl IntoIterator<Item = u64>) -> Vec<Write> {
 }
 
 pub(super) fn ended(n: u64, last_seq: u64) -> Write {
-    Write::RunEnded { number: number(n), state: Arc::default(), last_seq }
+    let (status, summary, state) = (RunStatus::Completed, Arc::default(), Arc::default());
+    Write::RunEnded { number: number(n), status, summary, state, last_seq }
 }
 
 /// The numbers of the project's runs, newest first.
 pub(super) fn listed(store: &dyn Store) -> Vec<u64> {
     let mut numbers = Vec::new();
-    let listed = store.runs(&project(), None, &mut |number| {
+    let listed = store.runs(&project(), None, None, &mut |number| {
         numbers.push(number.0.get());
         Flow::More
     });

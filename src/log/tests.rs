@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::store::Write;
+use super::testing::{created, number};
 use super::{
     Answer, Attached, Command, Delivery, Frames, Journal, Limits, Order, Outcome, Page, PublishedEvent, Query, Refusal,
     ReplyTo, ResetReason, Resume, ResumeFrom, Retention, RunNumber, Submission,
@@ -357,7 +359,7 @@ fn a_page_and_a_live_frame_are_the_same_bytes() {
     let outcome = bench.handle(vec![publish(&p(), 2, 0)]);
     let live = frames(&outcome)[0].1.bytes.clone();
     let Answer::Page(page) = bench.page(0, None, 1 << 20) else { panic!("no page") };
-    assert_eq!((page.bytes, page.messages), (live, 2));
+    assert_eq!((&*page.bytes, page.messages), (&*live, 2));
 }
 
 #[test]
@@ -793,6 +795,28 @@ fn runs_are_listed_newest_first_by_status_and_page_by_page() {
     assert_eq!(listed(Some(RunStatus::Cancelled), None, 10), (String::new(), None));
     let unknown = Query::Runs { project: p(), status: None, before: Some(run_id("r9")), limit: 1 };
     assert!(matches!(bench.read(unknown), Answer::Refused(Refusal::UnknownRun)));
+}
+
+#[test]
+fn a_list_of_runs_that_have_ended_reads_none_of_their_states() {
+    let mut bench = Bench::with(keeping(Retention { age_ms: u64::MAX, ..KEEP_ALL }));
+    let writes: Vec<Write> = (1..=3)
+        .flat_map(|n| {
+            let summary = format!("{{\"runId\":\"run{n}\"}}").into_bytes().into();
+            let state = b"not looked at".as_slice().into();
+            let status = if n == 2 { RunStatus::Failed } else { RunStatus::Completed };
+            [created(n, 0), Write::RunEnded { number: number(n), status, summary, state, last_seq: n }]
+        })
+        .collect();
+    assert_eq!(bench.journal.store.commit(&writes), Ok(()));
+    for (status, expected) in [
+        (None, json!([{"runId": "run3"}, {"runId": "run2"}, {"runId": "run1"}])),
+        (Some(RunStatus::Completed), json!([{"runId": "run3"}, {"runId": "run1"}])),
+        (Some(RunStatus::Failed), json!([{"runId": "run2"}])),
+    ] {
+        let list = bench.json(Query::Runs { project: p(), status, before: None, limit: 3 });
+        assert_eq!(list["workflows"], expected, "{status:?}");
+    }
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
-use super::Command;
+use super::history_thread::{self, HistoryHandle};
 use super::journal::{Journal, Outcome};
+use super::{Command, ReplyTo};
 use crate::model::{Now, Record};
 
 /// Batches of commands that may wait for the log. The loop sends at most one a turn, the executor one a turn, the
@@ -21,6 +22,8 @@ const BATCH_COMMANDS_MAX: usize = 4096;
 pub struct LogHandle {
     commands: Sender<Vec<Command>>,
     gate: Arc<Gate>,
+    /// Reads what it can in the log's place.
+    history: Option<HistoryHandle>,
 }
 
 impl LogHandle {
@@ -29,7 +32,10 @@ impl LogHandle {
     /// # Errors
     /// The batch comes back where the log has ended.
     pub fn send(&self, batch: Vec<Command>) -> Result<(), Vec<Command>> {
-        self.commands.send(batch).map_err(|error| error.0)
+        match self.divert(batch) {
+            Some(batch) => self.commands.send(batch).map_err(|error| error.0),
+            None => Ok(()),
+        }
     }
 
     /// Hands over what runs say, and waits while there is no room or the store takes nothing: what the log holds back
@@ -47,7 +53,23 @@ impl LogHandle {
     /// # Errors
     /// The batch comes back where there is none.
     pub fn try_send(&self, batch: Vec<Command>) -> Result<(), Vec<Command>> {
-        self.commands.try_send(batch).map_err(TrySendError::into_inner)
+        match self.divert(batch) {
+            Some(batch) => self.commands.try_send(batch).map_err(TrySendError::into_inner),
+            None => Ok(()),
+        }
+    }
+
+    /// What of a batch is the log's own, if anything is.
+    fn divert(&self, batch: Vec<Command>) -> Option<Vec<Command>> {
+        let Some(history) = &self.history else { return Some(batch) };
+        let rest = history.divert(batch, &self.commands);
+        (!rest.is_empty()).then_some(rest)
+    }
+
+    /// Waits until everything that was sent before is kept and told. `false` where the log ended before that.
+    pub fn wait_until_kept(&self) -> bool {
+        let (reply, reached) = bounded(1);
+        self.send(vec![Command::Barrier(ReplyTo::Caller(reply))]).is_ok() && reached.recv().is_ok()
     }
 
     /// Lets the log finish what has come, and end. Whoever sends to it afterwards gets their batch back.
@@ -98,13 +120,25 @@ impl Gate {
 pub fn start(
     journal: Journal,
     clock: impl Fn() -> Now + Send + 'static,
-    out: impl FnMut(Outcome) + Send + 'static,
+    out: impl FnMut(Outcome) + Clone + Send + 'static,
 ) -> std::io::Result<(LogHandle, JoinHandle<()>)> {
     let (commands, inbox) = bounded(WAITING_BATCHES_MAX);
     let gate = Arc::new(Gate::default());
-    let shell = Shell { journal, inbox, gate: gate.clone(), clock, out };
-    let thread = thread::Builder::new().name("log".into()).spawn(move || shell.run())?;
-    Ok((LogHandle { commands, gate }, thread))
+    let history = match journal.store.reader().map_err(std::io::Error::other)? {
+        Some(reader) => Some(history_thread::start(reader, journal.signer.clone(), out.clone())?),
+        None => None,
+    };
+    let (history, history_thread) = history.unzip();
+    let handle = LogHandle { commands, gate: gate.clone(), history: history.clone() };
+    let shell = Shell { journal, inbox, gate, clock, out };
+    let thread = thread::Builder::new().name("log".into()).spawn(move || {
+        let journal = shell.run();
+        // The readers go before what they read.
+        history.iter().for_each(HistoryHandle::close);
+        history_thread.map(JoinHandle::join);
+        drop(journal);
+    })?;
+    Ok((handle, thread))
 }
 
 struct Shell<C, O> {
@@ -116,7 +150,8 @@ struct Shell<C, O> {
 }
 
 impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
-    fn run(mut self) {
+    /// To the end. The journal comes back, for what it reads and writes is not to be let go yet.
+    fn run(mut self) -> Journal {
         while let Some(batch) = self.next_batch() {
             let is_last = batch.iter().any(|command| matches!(command, Command::Close));
             let outcome = self.journal.handle(batch, (self.clock)());
@@ -133,6 +168,7 @@ impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
         // Whoever still waits is to find that the log has ended.
         drop(self.inbox);
         self.gate.set(false);
+        self.journal
     }
 
     /// What has come, as one batch; an empty one where the journal has something to do by itself. None where nothing can

@@ -126,6 +126,30 @@ pub struct StepState {
     /// It failed and the run went on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continued: bool,
+    /// Attempts that failed and were to be followed by another: retries used up. An attempt that was interrupted is not
+    /// among them. For the executor; answers don't carry it.
+    #[serde(skip)]
+    pub retries: u32,
+    /// When the newest attempt started. For the executor.
+    #[serde(skip)]
+    pub attempt_started_at: Option<Timestamp>,
+    /// Where the newest attempt makes up for one that was interrupted: when that one started, or of several in a row the
+    /// first. For the executor.
+    #[serde(skip)]
+    pub interrupted_since: Option<Timestamp>,
+}
+
+impl StepState {
+    /// Another attempt starts. One that is said to run at that time was interrupted: nothing else leaves it unsaid how an
+    /// attempt ended.
+    fn start_attempt(&mut self, at: Timestamp) {
+        self.started_at.get_or_insert(at);
+        self.interrupted_since = match self.status {
+            StepStatus::Running => self.interrupted_since.or(self.attempt_started_at),
+            _ => None,
+        };
+        self.attempt_started_at = Some(at);
+    }
 }
 
 /// The state of a run, as its messages so far tell it.
@@ -188,6 +212,9 @@ impl RunState {
             reason: None,
             next_retry_at: None,
             continued: false,
+            retries: 0,
+            attempt_started_at: None,
+            interrupted_since: None,
         });
         let ids = |level: &Vec<usize>| level.iter().map(|&step| plan.steps[step].id.clone()).collect();
         let mut state = Self {
@@ -266,12 +293,13 @@ impl RunState {
         step.next_retry_at = None;
         step.status = match &said.update {
             StepUpdate::Running { .. } => {
-                step.started_at.get_or_insert(at);
+                step.start_attempt(at);
                 StepStatus::Running
             }
             StepUpdate::Retrying { error, next_retry_at, .. } => {
                 step.error = Some(error.clone());
                 step.next_retry_at = Some(*next_retry_at);
+                step.retries += 1;
                 StepStatus::Retrying
             }
             StepUpdate::Completed { output, duration, truncated, output_bytes } => {

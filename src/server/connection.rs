@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
 use crate::api::{Door, Render};
-use crate::http::{Decoder, Limits, Phase, Problem, Response, Version};
+use crate::http::{Decoder, Limits, Phase, Response, Version};
 use crate::stream::Tally;
 
 use super::attach::Attaching;
@@ -186,9 +186,9 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Queues the answer to what is no request, and closes.
-    pub(super) fn reject(&mut self, problem: &Problem, date: &str) {
+    pub(super) fn reject(&mut self, response: &Response, date: &str) {
         let framing = Framing { version: Version::Http11, keep_alive: false, head_only: false };
-        self.answer(&Response::from(problem), framing, date);
+        self.answer(response, framing, date);
         (self.input, self.input_start) = (Vec::new(), 0);
         // The rest of the request is not waited for: what runs from now on is the time to take the answer.
         self.end_wait();

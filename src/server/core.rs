@@ -29,9 +29,6 @@ const REQUESTS_MAX: usize = 64;
 /// How often connections are looked over for deadlines.
 const DEADLINE_SWEEP: Duration = Duration::from_millis(250);
 
-/// Bytes of history that one stream is handed at a time.
-const PAGE_BYTES_MAX: usize = 64 * 1024;
-
 /// What the server goes by.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
@@ -373,17 +370,20 @@ impl<S: Socket> Server<S> {
                 true
             }
             Verdict::Reject(problem) => {
-                self.reject(index, &problem, now);
+                self.reject(index, problem, &input[start..], now);
                 false
             }
         }
     }
 
-    /// Answers what is no request, or none that came in time, and closes.
-    fn reject(&mut self, index: usize, problem: &Problem, now: Now) {
+    /// Answers what is no request, or none that came in time, and closes. `input` is what there is of it: where its head
+    /// is whole, a page of a listed origin may read why.
+    fn reject(&mut self, index: usize, problem: Problem, input: &[u8], now: Now) {
         self.metrics.count_response(problem.status);
         self.refresh_date(now);
-        self.connections[index].reject(problem, &self.date.1);
+        let headers = self.api.headers_of_refusal(input);
+        let response = headers.into_iter().fold(Response::from(problem), |to, (name, value)| to.header(name, value));
+        self.connections[index].reject(&response, &self.date.1);
     }
 
     fn serve_request(&mut self, index: usize, request: &Request, now: Now) {
@@ -523,12 +523,9 @@ impl<S: Socket> Server<S> {
         headers: Vec<(&'static str, String)>,
         now: Now,
     ) {
-        if framing.head_only {
-            let head = self.stream_head(&headers, now);
-            let connection = &mut self.connections[index];
-            connection.write_raw(&head);
-            connection.state = State::Closing;
-            return;
+        // Of one run's stream only the log knows whether there is any.
+        if framing.head_only && wanted.run.is_none() {
+            return self.answer_stream_head(index, &headers, now);
         }
         if self.store_is_down && wanted.spends.is_some() {
             // That the ticket is spent could not be kept.
@@ -536,11 +533,11 @@ impl<S: Socket> Server<S> {
         }
         let limit = self.settings.limits.streams_per_token;
         let token = match wanted.principal.token_key() {
-            None => None,
-            Some(key) => match self.tokens.take(key, limit) {
+            Some(key) if !framing.head_only => match self.tokens.take(key, limit) {
                 Some(number) => Some(number),
                 None => return self.refuse_stream(index, &wanted, framing, headers, now),
             },
+            _ => None,
         };
         let attaching = Attaching {
             project: wanted.project.clone(),
@@ -574,6 +571,14 @@ impl<S: Socket> Server<S> {
                 self.outbox.log.push(Command::Read { query, reply: ReplyTo::Loop(to) });
             }
         }
+    }
+
+    /// What `HEAD` gets where a `GET` would get a stream.
+    fn answer_stream_head(&mut self, index: usize, headers: &[(&'static str, String)], now: Now) {
+        let head = self.stream_head(headers, now);
+        let connection = &mut self.connections[index];
+        connection.write_raw(&head);
+        connection.state = State::Closing;
     }
 
     /// The token has as many streams as it may, or its ticket can't be spent.
@@ -672,6 +677,10 @@ impl<S: Socket> Server<S> {
             self.tokens.release(attaching.tally.token);
             return self.finish_waiting(index, Response::new(204), waiting.framing, waiting.headers, now);
         }
+        if waiting.framing.head_only {
+            self.answer_stream_head(index, &waiting.headers, now);
+            return self.flush_connection(index, now);
+        }
         self.metrics.count_resume(attached.resume);
         let head = self.stream_head(&waiting.headers, now);
         let beginning = Beginning::of(&attaching.project, &attached);
@@ -723,7 +732,7 @@ impl<S: Socket> Server<S> {
             }
             answer => {
                 log::warn!("a stream's history can't be read: {answer:?}");
-                self.streams.remove_sse(key, CloseReason::Stalled);
+                self.streams.page_refused(key);
             }
         }
     }
@@ -815,7 +824,8 @@ impl<S: Socket> Server<S> {
     }
 
     fn time_out(&mut self, index: usize, detail: &'static str, now: Now) {
-        self.reject(index, &Problem::timeout(detail), now);
+        let (input, start, _) = self.connections[index].take_input();
+        self.reject(index, Problem::timeout(detail), &input[start..], now);
         self.flush_connection(index, now);
     }
 
@@ -823,8 +833,8 @@ impl<S: Socket> Server<S> {
         for effect in self.streams.take_effects() {
             self.outbox.log.push(match effect {
                 Effect::Unwatch(project) => Command::Unwatch(project),
-                Effect::ReadPage { stream, project, after, only_run } => Command::Read {
-                    query: Query::Page { project, after, run: only_run, bytes_max: PAGE_BYTES_MAX },
+                Effect::ReadPage { stream, project, after, only_run, bytes_max } => Command::Read {
+                    query: Query::Page { project, after, run: only_run, bytes_max },
                     reply: ReplyTo::Loop(reply_number(Waiter::Stream(stream))),
                 },
             });

@@ -1,7 +1,6 @@
 //! The intake: a thread that reads and checks plans, so that a large one keeps neither the loop nor the runs waiting.
 
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -34,11 +33,10 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    /// Starts the thread. It ends when its sender is gone.
-    pub(super) fn start(self) -> std::io::Result<(Sender<Work>, JoinHandle<()>)> {
+    /// The way in, and what a thread is to do. It ends when its sender is gone.
+    pub(super) fn into_work(self) -> (Sender<Work>, impl FnOnce() + Send) {
         let (sender, receiver) = bounded(WAITING_PLANS_MAX);
-        let thread = thread::Builder::new().name("intake".into()).spawn(move || self.run(&receiver))?;
-        Ok((sender, thread))
+        (sender, move || self.run(&receiver))
     }
 
     fn run(self, work: &Receiver<Work>) {

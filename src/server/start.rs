@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::bounded;
 use mio::{Poll, Waker};
 
 use super::core::Server;
@@ -24,8 +24,8 @@ use crate::auth::{IdSigner, Origins, TicketBook};
 use crate::config::Config;
 use crate::executor::template::Engine;
 use crate::executor::tool::{Registry, Tool};
-use crate::executor::{Context, Executor, ExecutorHandle, NewRun, ResumedRun, Settings};
-use crate::log::{self, Answer, Delivery, Journal, LogHandle, Order, Outcome, ReplyTo};
+use crate::executor::{Context, Durability, Executor, ExecutorHandle, NewRun, ResumedRun, Settings};
+use crate::log::{self, Delivery, Journal, LogHandle, Order, Outcome, ReplyTo};
 use crate::model::{Now, Timestamp};
 
 /// How much longer than the grace of steps an end may take: commands that ignore it are killed 5 s later, and the store may
@@ -103,6 +103,9 @@ impl Builder {
 
     /// Binds, opens the store, starts all threads, and goes on with the runs that were left active.
     ///
+    /// Where a thread panics later on, outside of a tool, the whole process ends at once (it aborts, and says why in its
+    /// log): the rest would be half a server, and the next start goes on from the store.
+    ///
     /// # Errors
     /// What of the configuration can't be carried out, what is the matter with the data, or what the system refuses.
     pub fn start(mut self) -> Result<RunningServer, StartError> {
@@ -146,8 +149,12 @@ impl Builder {
             inbox: inbox.clone(),
             random: random_or_abort,
         };
-        let (intake, intake_thread) = intake.start().map_err(|error| failed("start the intake", &error))?;
+        let (intake, take_in) = intake.into_work();
+        let intake_thread = spawn("intake", take_in)?;
 
+        if !left.orders.is_empty() {
+            ::log::info!("runs that were left active and go on: {}", left.orders.len());
+        }
         out(left);
         let control = LoopControl { wish: Arc::default(), drain_max: config.executor.grace + DRAIN_SLACK, clock };
         let wish = control.wish.clone();
@@ -189,10 +196,12 @@ fn start_executor(config: &Config, context: &Arc<Context>, log: &LogHandle) -> R
         grace: config.executor.grace,
     };
     let log = log.clone();
-    let executor = Executor::start(settings, context.clone(), move |records| {
-        if log.send_records(records).is_err() {
+    let executor = Executor::start(settings, context.clone(), move |records, durability| {
+        let is_sent = log.send_records(records).is_ok();
+        if !is_sent {
             ::log::error!("the log has ended before the runs");
         }
+        is_sent && (durability == Durability::Later || log.wait_until_kept())
     });
     executor.map_err(|error| failed("start the executor", &error))
 }
@@ -200,12 +209,10 @@ fn start_executor(config: &Config, context: &Arc<Context>, log: &LogHandle) -> R
 /// Tells the loop when the last step has ended, behind everything that runs said.
 fn watch_executor(executor: Executor, log: LogHandle, inbox: InboxSender) -> Result<JoinHandle<()>, StartError> {
     spawn("executor-end", move || {
-        executor.join();
-        let (reply, reached) = bounded::<Answer>(1);
-        if log.send(vec![log::Command::Barrier(ReplyTo::Caller(reply))]).is_ok() {
-            // Fails where the log has ended, and then nothing more comes from it.
-            let _ = reached.recv();
+        if let Err(panicked) = executor.join() {
+            end_process(&panicked.to_string());
         }
+        log.wait_until_kept();
         inbox.send(Inbox::Drained);
     })
 }
@@ -363,16 +370,23 @@ fn random_or_abort() -> [u8; 16] {
     random_bits().unwrap_or_else(|error| end_process(&error.0))
 }
 
-/// Ends the process rather than leaving half a server.
+/// Ends the process rather than leaving half a server: the one place where that happens. Runs and messages are in the
+/// log, for the next start to go on with.
 fn end_process(why: &str) -> ! {
     ::log::error!("{why}; the process ends");
     std::process::abort()
 }
 
+/// Starts a thread without which the server is none: where it panics, the process ends.
 fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, StartError> {
+    let named = name.to_owned();
+    let work = move || {
+        catch_unwind(AssertUnwindSafe(work))
+            .unwrap_or_else(|_| end_process(&format!("the thread {named} has panicked")))
+    };
     let thread = thread::Builder::new().name(name.into()).spawn(work);
     thread.map_err(|error| failed(&format!("start the thread {name}"), &error))
 }

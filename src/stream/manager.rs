@@ -5,6 +5,7 @@
 //! keep the loop from anything else. Nothing is freed inside a turn: a stream that ends is doomed, and
 //! [`reap`](ConnectionManager::reap) takes it out at the end.
 
+mod pages;
 mod sweep;
 
 use std::collections::{HashMap, VecDeque};
@@ -15,10 +16,11 @@ use slab::Slab;
 
 use self::sweep::Sweep;
 use super::backlog::Cursor;
+use super::paging::Paging;
 use super::project::Project;
-use super::subscriber::{CloseReason, NewStream, Phase, Stream, StreamKey, Tally, write_once};
+use super::subscriber::{CloseReason, NewStream, Pending, Phase, Stream, StreamKey, Tally, write_once};
 use crate::http::sse;
-use crate::log::{Frames, Page, RunNumber};
+use crate::log::{Frames, RunNumber};
 use crate::model::{Now, ProjectId, write_message};
 
 /// What the manager goes by.
@@ -42,10 +44,15 @@ pub struct Settings {
 /// A project's backlog is never trimmed below this, however many projects there are.
 pub const BACKLOG_BYTES_MIN: usize = 16 * 1024;
 
+/// Bytes of a backlog that are copied at a time for a stream of one run alone, which holds them until they are taken.
+const GATHER_BYTES_MAX: usize = 16 * 1024;
+
 /// What the manager wants done by the loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// A stream is behind the backlog: read on for it from the log, then call [`ConnectionManager::page`].
+    /// A stream is behind the backlog: read on for it from the log, then call [`ConnectionManager::page`],
+    /// [`skip`](ConnectionManager::skip) or [`page_refused`](ConnectionManager::page_refused): one of them, also where
+    /// the stream has ended meanwhile, because only so many pages are asked for at a time.
     ReadPage {
         /// For whom.
         stream: StreamKey,
@@ -55,6 +62,8 @@ pub enum Effect {
         after: u64,
         /// This run's messages alone.
         only_run: Option<RunNumber>,
+        /// About how many bytes at most.
+        bytes_max: usize,
     },
     /// Nobody watches this project any more; its messages need not come.
     Unwatch(ProjectId),
@@ -88,6 +97,7 @@ pub struct ConnectionManager<S> {
     dirty: VecDeque<u32>,
     doomed: Vec<u32>,
     effects: Vec<Effect>,
+    paging: Paging,
     sweep: Sweep,
     random: u64,
     stats: Stats,
@@ -107,6 +117,7 @@ impl<S: Write> ConnectionManager<S> {
             dirty: VecDeque::new(),
             doomed: Vec::new(),
             effects: Vec::new(),
+            paging: Paging::default(),
             sweep: Sweep::default(),
             random: seed | 1,
             stats: Stats::default(),
@@ -161,7 +172,7 @@ impl<S: Write> ConnectionManager<S> {
         };
         if !new.preface.is_empty() || new.only_run.is_some() || new.heartbeat_as_message {
             let extra = stream.extra();
-            extra.pending = new.preface;
+            extra.pending = Pending::Own(new.preface);
             extra.only_run = new.only_run;
             extra.heartbeat_as_message = new.heartbeat_as_message;
         }
@@ -262,44 +273,6 @@ impl<S: Write> ConnectionManager<S> {
         if self.is_current(key) { self.socket(key.index()) } else { None }
     }
 
-    /// History that a stream asked for by [`Effect::ReadPage`].
-    pub fn page(&mut self, key: StreamKey, page: Page, now: Now) {
-        if !self.is_current(key) {
-            return;
-        }
-        let stream = &mut self.streams[key.index()];
-        let sent = stream.cursor.sent as usize;
-        stream.cursor = Cursor::after(page.up_to);
-        self.stats.messages += page.messages as u64;
-        let extra = stream.extra();
-        extra.awaits_page = false;
-        extra.pending_sent = sent.min(page.bytes.len());
-        extra.pending = page.bytes;
-        if page.has_last {
-            extra.ending = Some(CloseReason::RunOver);
-        }
-        self.serve(key.index, now);
-    }
-
-    /// History that a stream asked for is gone: `told` (a reset, snapshots) goes out instead, and the stream goes on
-    /// behind message `after`.
-    pub fn skip(&mut self, key: StreamKey, told: Vec<u8>, after: u64, now: Now) {
-        if !self.is_current(key) {
-            return;
-        }
-        let stream = &mut self.streams[key.index()];
-        if stream.cursor.sent > 0 {
-            // Half a message is out and its other half is gone: only a new connection can mend that.
-            return self.doom(key.index, CloseReason::Stalled);
-        }
-        stream.cursor = Cursor::after(after);
-        let extra = stream.extra();
-        extra.awaits_page = false;
-        extra.pending = told;
-        extra.pending_sent = 0;
-        self.serve(key.index, now);
-    }
-
     /// Ends every stream with a `stream_closing` that says why.
     pub fn close_all(&mut self, reason: CloseReason, now: Now) {
         let keys: Vec<u32> = self.streams.iter().map(|(index, _)| index as u32).collect();
@@ -330,11 +303,6 @@ impl<S: Write> ConnectionManager<S> {
         }
         self.check_invariants();
         ended
-    }
-
-    /// Takes what the manager wants done.
-    pub fn take_effects(&mut self) -> Vec<Effect> {
-        std::mem::take(&mut self.effects)
     }
 
     /// Takes how long the rounds took that have ended since the last call, from broadcast to last write.
@@ -407,7 +375,7 @@ impl<S: Write> ConnectionManager<S> {
     fn serve_backlog(&mut self, index: u32, now_ms: u32) {
         let stream = &mut self.streams[index as usize];
         let project = &self.projects[stream.project as usize];
-        let Some(bytes) = project.backlog.behind(stream.cursor) else { return self.ask_page(index) };
+        let Some(bytes) = project.backlog.behind(stream.cursor) else { return self.want_page(index) };
         if bytes.is_empty() {
             return;
         }
@@ -429,9 +397,9 @@ impl<S: Write> ConnectionManager<S> {
         let project = &self.projects[stream.project as usize];
         while stream.phase == Phase::Open && stream.cursor.seq < project.backlog.newest() {
             if !project.backlog.reaches(stream.cursor.seq) {
-                return self.ask_page(index);
+                return self.want_page(index);
             }
-            self.stats.messages += stream.gather(&project.backlog, self.settings.backlog_bytes);
+            self.stats.messages += stream.gather(&project.backlog, GATHER_BYTES_MAX);
             self.stats.writes += 1;
             let is_written = stream.write_pending(wrapping_ms(now.mono), &mut self.stats.bytes);
             match stream.extra.as_ref().and_then(|extra| extra.ending) {
@@ -439,18 +407,6 @@ impl<S: Write> ConnectionManager<S> {
                 _ => {}
             }
         }
-    }
-
-    fn ask_page(&mut self, index: u32) {
-        let stream = &mut self.streams[index as usize];
-        stream.extra().awaits_page = true;
-        self.stats.pages += 1;
-        self.effects.push(Effect::ReadPage {
-            stream: StreamKey { index, generation: stream.generation },
-            project: self.projects[stream.project as usize].id.clone(),
-            after: stream.cursor.seq,
-            only_run: stream.only_run(),
-        });
     }
 
     fn doom(&mut self, index: u32, reason: CloseReason) {
@@ -475,10 +431,10 @@ impl<S: Write> ConnectionManager<S> {
             let payload = format!("{{\"reason\":\"{}\"}}", reason.as_str());
             let mut message = Vec::new();
             write_message(&mut message, "stream_closing", project, stream.cursor.seq, payload.as_bytes());
+            let mut last_words = Vec::new();
+            sse::write_event(&mut last_words, None, Some(retry), &message);
             let extra = stream.extra();
-            extra.pending.clear();
-            extra.pending_sent = 0;
-            sse::write_event(&mut extra.pending, None, Some(retry), &message);
+            (extra.pending, extra.pending_sent) = (Pending::Own(last_words), 0);
             stream.write_pending(wrapping_ms(now.mono), &mut self.stats.bytes);
         }
         match stream.phase {
@@ -521,6 +477,11 @@ impl<S: Write> ConnectionManager<S> {
     /// Does the stream hold nothing beyond its slab entry?
     pub(super) fn is_bare(&self, key: StreamKey) -> bool {
         self.is_current(key) && self.streams[key.index()].extra.is_none()
+    }
+
+    /// Streams that wait for a page, pages on their way, bytes of pages held.
+    pub(super) fn pages(&self) -> (usize, usize, usize) {
+        self.paging.counts()
     }
 
     /// Room for streams, and for keys in a project's set.

@@ -7,6 +7,7 @@
 
 mod backlog;
 mod manager;
+mod paging;
 mod project;
 mod subscriber;
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! One subscriber: a socket, a cursor, and little else.
 
 use std::io::{ErrorKind, Write};
+use std::ops::Deref;
 
 use super::backlog::{Backlog, Cursor};
-use crate::log::RunNumber;
+use super::paging::Lease;
+use crate::log::{RunNumber, SharedBytes};
 use crate::model::Timestamp;
 
 /// Names a stream to other threads: its place in the slab, and which of the place's tenants is meant.
@@ -114,16 +116,44 @@ pub(super) struct Stream<S> {
     pub(super) extra: Option<Box<Extra>>,
 }
 
+/// Bytes on their way out.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// For this stream alone.
+    Own(Vec<u8>),
+    /// A page that other streams may be sent too.
+    Page(SharedBytes),
+}
+
+impl Default for Pending {
+    fn default() -> Self {
+        Self::Own(Vec::new())
+    }
+}
+
+impl Deref for Pending {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Page(bytes) => bytes,
+        }
+    }
+}
+
 /// What only some streams have, and most of those only for a while.
 #[derive(Debug, Default)]
 pub(super) struct Extra {
     /// Bytes that go before anything from the backlog.
-    pub(super) pending: Vec<u8>,
+    pub(super) pending: Pending,
     pub(super) pending_sent: usize,
     /// End it once `pending` is written.
     pub(super) ending: Option<CloseReason>,
-    /// A page of the log has been asked for.
+    /// It waits for a page of the log.
     pub(super) awaits_page: bool,
+    /// The page that has been asked for, or has come and is not yet written.
+    pub(super) lease: Option<Lease>,
     pub(super) only_run: Option<RunNumber>,
     pub(super) heartbeat_as_message: bool,
 }
@@ -203,34 +233,39 @@ impl<S: Write> Stream<S> {
     /// Gives back what is no longer needed, so that an idle stream weighs its slab entry alone.
     fn drop_spent_extra(&mut self) {
         if let Some(extra) = &mut self.extra {
-            extra.pending = Vec::new();
+            extra.pending = Pending::default();
             extra.pending_sent = 0;
+            if !extra.awaits_page {
+                extra.lease = None;
+            }
             if !extra.is_lasting() {
                 self.extra = None;
             }
         }
     }
 
-    /// Moves up to about `bytes_max` of what is behind its cursor and its own run's to what is pending; how many
-    /// messages that were.
+    /// Makes up to about `bytes_max` of what is behind its cursor and its own run's what is pending, where nothing was;
+    /// how many messages that were.
     pub(super) fn gather(&mut self, backlog: &Backlog, bytes_max: usize) -> u64 {
         let mut seq = self.cursor.seq;
         let mut gathered = 0;
+        let mut bytes = Vec::new();
         let extra = self.extra();
         while let Some(frame) = backlog.frame_behind(seq) {
             seq += 1;
             if frame.run != extra.only_run {
                 continue;
             }
-            extra.pending.extend_from_slice(frame.bytes);
+            bytes.extend_from_slice(frame.bytes);
             gathered += 1;
             if frame.is_last {
                 extra.ending = Some(CloseReason::RunOver);
             }
-            if frame.is_last || extra.pending.len() >= bytes_max {
+            if frame.is_last || bytes.len() >= bytes_max {
                 break;
             }
         }
+        (extra.pending, extra.pending_sent) = (Pending::Own(bytes), 0);
         self.cursor = Cursor::after(seq);
         gathered
     }

@@ -1,13 +1,14 @@
 //! The manager with fake sockets.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, Write};
 use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::manager::BACKLOG_BYTES_MIN;
+use super::paging::IN_FLIGHT_MAX;
 use super::subscriber::Stream;
 use super::{CloseReason, ConnectionManager, Effect, NewStream, Settings, StreamKey};
 use crate::executor::testing::Rng;
@@ -141,15 +142,17 @@ impl Log {
 
     fn page(&self, after: u64, only_run: Option<RunNumber>, bytes_max: usize) -> Page {
         let mut page = Page { up_to: self.newest(), ..Page::default() };
+        let mut taken = Vec::new();
         for (seq, bytes, is_last) in self.mine(after, only_run) {
-            if page.bytes.len() >= bytes_max {
+            if taken.len() >= bytes_max {
                 page.up_to = seq - 1;
                 break;
             }
-            page.bytes.extend_from_slice(bytes);
+            taken.extend_from_slice(bytes);
             page.messages += 1;
             page.has_last = only_run.is_some() && is_last;
         }
+        page.bytes = taken.into();
         page
     }
 }
@@ -159,6 +162,8 @@ struct Bench {
     manager: Manager,
     now: Now,
     logs: BTreeMap<ProjectId, Log>,
+    /// What is in the log and has not been broadcast yet, though pages may have it.
+    late: VecDeque<(ProjectId, Frames)>,
 }
 
 impl Bench {
@@ -168,7 +173,7 @@ impl Bench {
 
     fn with(settings: Settings) -> Self {
         let now = Now { mono: Duration::from_secs(1), wall: Timestamp::from_millis(1_700_000_000_000) };
-        Self { manager: Manager::new(settings, 7), now, logs: BTreeMap::new() }
+        Self { manager: Manager::new(settings, 7), now, logs: BTreeMap::new(), late: VecDeque::new() }
     }
 
     /// A bench with the project `p` open.
@@ -202,9 +207,27 @@ impl Bench {
     }
 
     fn say_of(&mut self, project: &ProjectId, size: usize, run: Option<RunNumber>, is_last: bool) {
+        self.keep(project, size, run, is_last);
+        self.broadcast_kept(usize::MAX);
+    }
+
+    /// A message is in the log, and on its way to the manager.
+    fn keep(&mut self, project: &ProjectId, size: usize, run: Option<RunNumber>, is_last: bool) {
         let frames = self.logs.get_mut(project).expect("open").add(size, run, is_last);
-        self.manager.broadcast(project, &frames, self.now);
-        self.manager.check_invariants();
+        self.late.push_back((project.clone(), frames));
+    }
+
+    /// Up to so many of those arrive.
+    fn broadcast_kept(&mut self, count: usize) {
+        for (project, frames) in self.late.drain(..count.min(self.late.len())) {
+            self.manager.broadcast(&project, &frames, self.now);
+            self.manager.check_invariants();
+        }
+    }
+
+    /// The newest message that the manager knows of.
+    fn newest_broadcast(&self, project: &ProjectId) -> u64 {
+        self.logs[project].newest() - self.late.iter().filter(|(of, _)| of == project).count() as u64
     }
 
     fn flush(&mut self) {
@@ -222,9 +245,9 @@ impl Bench {
     fn turn_pages(&mut self, bytes_max: usize) -> usize {
         let mut pages = 0;
         for effect in self.manager.take_effects() {
-            if let Effect::ReadPage { stream, project, after, only_run } = effect {
+            if let Effect::ReadPage { stream, project, after, only_run, bytes_max: granted } = effect {
                 pages += 1;
-                let page = self.logs[&project].page(after, only_run, bytes_max);
+                let page = self.logs[&project].page(after, only_run, bytes_max.min(granted));
                 self.manager.page(stream, page, self.now);
                 self.manager.check_invariants();
             }
@@ -420,6 +443,78 @@ fn a_stream_asks_for_one_page_at_a_time() {
 }
 
 #[test]
+fn a_page_may_be_ahead_of_what_was_broadcast() {
+    for only_run in [None, Some(run(1))] {
+        let (mut bench, p) = Bench::with_project();
+        (0..40).for_each(|_| bench.say_of(&p, 1000, Some(run(1)), false));
+        let socket = FakeSocket::open();
+        bench.add(&p, &socket, NewStream { only_run, ..NewStream::default() });
+        (0..3).for_each(|_| bench.keep(&p, 30, Some(run(1)), false));
+        while bench.turn_pages(1 << 20) > 0 {}
+        assert_eq!(socket.text(), bench.logs[&p].text(0), "the page had them all");
+        (0..3).for_each(|_| bench.broadcast_kept(1));
+        bench.flush();
+        bench.say_of(&p, 30, Some(run(1)), false);
+        bench.flush();
+        assert_eq!((socket.text(), bench.turn_pages(1)), (bench.logs[&p].text(0), 0), "none comes twice");
+    }
+}
+
+#[test]
+fn only_so_many_pages_are_on_their_way_and_those_who_left_are_passed_over() {
+    let (mut bench, p) = Bench::with_project();
+    (0..40).for_each(|_| bench.say(&p, 1000));
+    let sockets: Vec<_> = (0..3 * IN_FLIGHT_MAX).map(|_| FakeSocket::open()).collect();
+    let keys: Vec<_> = sockets.iter().map(|socket| bench.add(&p, socket, NewStream::default())).collect();
+    let asked = |bench: &mut Bench| -> Vec<StreamKey> {
+        let effects = bench.manager.take_effects().into_iter();
+        let stream = |effect| if let Effect::ReadPage { stream, .. } = effect { Some(stream) } else { None };
+        effects.filter_map(stream).collect()
+    };
+    assert_eq!((asked(&mut bench), asked(&mut bench)), (keys[..IN_FLIGHT_MAX].to_vec(), vec![]));
+    for key in &keys[..IN_FLIGHT_MAX + 4] {
+        bench.manager.hangup(key.index());
+    }
+    bench.reap();
+    assert_eq!(asked(&mut bench), [], "those that left are still on their way");
+    let page = bench.logs[&p].page(0, None, 1 << 20);
+    bench.manager.page(keys[0], page, bench.now);
+    bench.manager.skip(keys[1], Vec::new(), 3, bench.now);
+    bench.manager.page_refused(keys[2]);
+    assert_eq!(asked(&mut bench), keys[IN_FLIGHT_MAX + 4..][..3], "one for each that was answered");
+}
+
+#[test]
+fn a_stream_whose_history_cant_be_read_ends() {
+    let (mut bench, p) = Bench::with_project();
+    (0..40).for_each(|_| bench.say(&p, 1000));
+    let key = bench.add(&p, &FakeSocket::open(), NewStream::default());
+    assert_eq!(bench.manager.take_effects().len(), 1);
+    bench.manager.page_refused(key);
+    assert_eq!((bench.reap(), bench.manager.pages()), (vec![CloseReason::Stalled], (0, 0, 0)));
+}
+
+#[test]
+fn readers_that_take_nothing_hold_a_bounded_sum_and_are_in_nobodys_way() {
+    const STALLED: usize = 1000;
+    let (mut bench, p) = Bench::with_project();
+    (0..200).for_each(|_| bench.say(&p, 1000));
+    let stalled: Vec<_> = (0..STALLED).map(|_| FakeSocket::with_room(0)).collect();
+    let streams: Vec<_> = stalled.iter().map(|socket| bench.add(&p, socket, NewStream::default())).collect();
+    while bench.turn_pages(1 << 20) > 0 {}
+    let held = bench.manager.pages().2;
+    assert!(held > 4 << 20 && held < 20 << 20, "{held} bytes");
+    let socket = FakeSocket::open();
+    bench.add(&p, &socket, NewStream::default());
+    while bench.turn_pages(1 << 20) > 0 {}
+    assert_eq!(socket.text(), bench.logs[&p].text(0), "everything, though the others take nothing");
+    assert_eq!(bench.manager.pages(), (0, 0, held));
+    streams.iter().for_each(|key| bench.manager.hangup(key.index()));
+    bench.reap();
+    assert_eq!(bench.manager.pages(), (0, 0, 0), "all of it is given back");
+}
+
+#[test]
 fn a_page_that_comes_for_an_earlier_tenant_of_the_place_changes_nothing() {
     let (mut bench, p) = Bench::with_project();
     let [old, new] = std::array::from_fn(|_| FakeSocket::open());
@@ -428,7 +523,7 @@ fn a_page_that_comes_for_an_earlier_tenant_of_the_place_changes_nothing() {
     bench.reap();
     let new_key = bench.join(&p, &new);
     assert_eq!(old_key.index(), new_key.index());
-    bench.manager.page(old_key, Page { bytes: b"old".to_vec(), up_to: 9, ..Page::default() }, bench.now);
+    bench.manager.page(old_key, Page { bytes: b"old".to_vec().into(), up_to: 9, ..Page::default() }, bench.now);
     bench.manager.remove_sse(old_key, CloseReason::Shutdown);
     assert_eq!((bench.reap().len(), new.text()), (0, String::new()));
     assert!(bench.manager.socket_of(old_key).is_none() && bench.manager.socket_of(new_key).is_some());
@@ -760,7 +855,8 @@ fn simulate(seed: u64) {
             }
             2..=4 => {
                 let of = [None, Some(run(1)), Some(run(2))][rng.below(3)];
-                bench.say_of(project, [20, 30, 400, 3000][rng.below(4)], of, false);
+                bench.keep(project, [20, 30, 400, 3000][rng.below(4)], of, false);
+                bench.broadcast_kept(rng.below(4));
             }
             5 => drop(bench.manager.flush(rng.below(4), bench.now)),
             6 | 7 => {
@@ -776,6 +872,7 @@ fn simulate(seed: u64) {
         clients.retain(|client| !stalled(client, &mut bench));
         clients.iter_mut().for_each(|client| check_news(client, &bench, seed));
     }
+    bench.broadcast_kept(usize::MAX);
     for _ in 0..10_000 {
         clients.iter().for_each(|client| bench.make_room(client.key, &client.socket, 1 << 20));
         bench.flush();
@@ -787,7 +884,7 @@ fn simulate(seed: u64) {
 }
 
 fn join_somewhere(bench: &mut Bench, project: &ProjectId, rng: &mut Rng) -> Client {
-    let newest = bench.logs[project].newest();
+    let newest = bench.newest_broadcast(project);
     let after = rng.below(newest as usize + 1) as u64;
     let only_run = rng.one_in(3).then(|| run(1));
     let socket = FakeSocket::with_room([0, 10, 1000, usize::MAX][rng.below(4)]);

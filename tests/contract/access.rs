@@ -181,6 +181,10 @@ fn a_ticket_without_a_project_is_good_for_those_of_its_token() {
     }
     let with_token = Request::new("POST", "/api/sse/ticket").token(&token(&["p"], "subscribe"));
     assert_eq!(server.call(with_token).status, 200, "the body is optional");
+    for (body, status) in [("[]", 400), ("3", 400), ("{", 400), (r#"{"projectId": 3}"#, 422), (" ", 200)] {
+        let request = Request::new("POST", "/api/sse/ticket").body(body);
+        assert_eq!(server.call(request.token(&token(&["p"], "subscribe"))).status, status, "{body}");
+    }
     let elsewhere = Request::post("/api/sse/ticket", &json!({"projectId": "r"})).token(&token(&["p"], "subscribe"));
     assert_eq!(server.call(elsewhere).status, 403);
 }
@@ -279,9 +283,27 @@ fn a_listed_origin_is_let_in_and_another_may_not_change_anything() {
             assert_eq!(answer.header("Access-Control-Allow-Credentials"), is_echoed.then_some("true"), "{answer:?}");
         }
     }
+    let refused = [
+        ("too large", Request::new("POST", RUNS).header("Content-Length", "9999999999"), 413),
+        ("badly framed", Request::new("POST", RUNS).header("Transfer-Encoding", "chunked").body("x"), 400),
+        ("of an unknown method", Request::new("BREW", RUNS), 501),
+    ];
+    for (what, request, status) in refused {
+        let answer = server.call(request.header("Origin", LISTED));
+        assert_eq!((answer.status, answer.header("Access-Control-Allow-Origin")), (status, Some(LISTED)), "{what}");
+    }
     let unauthorized = server.call(Request::get("/api/projects").header("Origin", LISTED));
     assert_eq!(unauthorized.status, 401);
     assert_eq!(unauthorized.header("Access-Control-Allow-Origin"), Some(LISTED), "scripts may see why");
+}
+
+#[test]
+fn two_tokens_in_one_request_are_none() {
+    let server = guarded(&[]);
+    let request = from_origin(&server, Request::get("/api/projects"), LISTED);
+    assert_eq!(request.status, 200);
+    let twice = from_origin(&server, Request::get("/api/projects").header("Authorization", "Bearer x"), LISTED);
+    assert_eq!((twice.status, twice.code().as_str()), (400, "malformed_request"));
 }
 
 #[test]

@@ -191,6 +191,12 @@ fn a_stream_of_one_run_has_all_of_it_and_ends_and_is_not_resumed() {
     assert_eq!(server.get(&format!("{path}&lastEventId={last}")).status, 204);
     let beyond = publish(&server, "p", 1).remove(0);
     assert_eq!(server.call(Request::get(&path).header("Last-Event-ID", &beyond)).status, 204);
+    for (shown, status) in [(Some(last), 204), (Some(events[3].id()), 200), (None, 200)] {
+        let head = Request::new("HEAD", &path);
+        let head = shown.into_iter().fold(head, |head, id| head.header("Last-Event-ID", id));
+        assert_eq!(server.call(head).status, status, "HEAD answers as GET does: {shown:?}");
+    }
+    assert_eq!(server.call(Request::new("HEAD", &format!("{STREAM}?runId=nope"))).status, 404);
     let lost = resumed(&server, &path, "garbage").rest();
     assert_eq!(kinds(&lost)[..2], ["connected", "stream_reset"]);
     assert_eq!(kinds(&lost).last(), Some(&"workflow_completed"));

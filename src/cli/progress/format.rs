@@ -31,7 +31,7 @@ pub(super) fn share(progress: &Progress) -> String {
 }
 
 /// Writes a number with its noun: `1 step`, `2 steps`.
-pub(super) fn count(n: usize, noun: &str) -> String {
+pub(in crate::cli) fn count(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 

@@ -15,6 +15,7 @@ use std::io::{self, IsTerminal, Write};
 use indicatif::ProgressDrawTarget;
 
 use self::format::Palette;
+pub(super) use self::format::count;
 use self::live::Live;
 use self::plain::Plain;
 use self::tally::Tally;

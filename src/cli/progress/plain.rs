@@ -110,7 +110,9 @@ fn progress_line(said: &StepProgress) -> String {
         StepUpdate::Running { .. } if *attempt > 1 => format!("started again, attempt {attempt}"),
         StepUpdate::Running { .. } => format!("started: {}", one_line(&said.step_title)),
         StepUpdate::Retrying { error, delay, max_retries, .. } => {
-            let (attempts, delay) = (max_retries.saturating_add(1), duration(*delay));
+            // Attempts that a restart interrupted come on top of those that the policy allows.
+            let attempts = max_retries.saturating_add(1).max(attempt.saturating_add(1));
+            let delay = duration(*delay);
             format!("attempt {attempt} of {attempts} failed, next one in {delay}: {}", error_text(error))
         }
         StepUpdate::Completed { duration: took, .. } => {

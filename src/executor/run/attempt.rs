@@ -1,12 +1,15 @@
 //! The way of one attempt: taken by a worker, heard, ended well or badly, waited for, tried again.
 
+use std::mem;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::retry;
-use super::step::{Deadline, Leave, Live, Phase, Stopwatch, millis};
+use super::step::{Deadline, DelayEnd, Leave, Live, Phase, Stopwatch, millis};
 use super::{ABANDON_AFTER, AttemptError, Course, Effects, Launch, Run};
 use crate::executor::tool::{CancelToken, Outcome};
-use crate::model::{Now, OutputStream, Record, Step, StepUpdate};
+use crate::model::{Now, OutputStream, Record, Step, StepState, StepStatus, StepUpdate};
 
 impl Run {
     /// Hands the next ready step to a worker that is free. `None` where no step was ready, or where the one that was
@@ -48,10 +51,7 @@ impl Run {
             Phase::Leaving { why, .. } => self.leave(step, *why, now, out),
             &Phase::Calling { timeout, .. } => match result {
                 Ok(Outcome::Output(output)) => self.complete(step, output, now, out),
-                Ok(Outcome::After(delay, output)) => {
-                    let until = now.mono.saturating_add(delay);
-                    self.set_phase(step, Phase::Delaying { until, timeout, output });
-                }
+                Ok(Outcome::After(delay, output)) => self.delay(step, delay, output, timeout, now),
                 Err(error) => self.fail_attempt(step, error, now, out),
             },
             Phase::Queued | Phase::Delaying { .. } | Phase::Retrying { .. } => {}
@@ -75,11 +75,26 @@ impl Run {
         let calling = Phase::Calling { cancel: cancel.clone(), timeout };
         self.live.entry(step).or_insert_with(|| Live::new(rank, Stopwatch::start(now), Phase::Queued));
         self.set_phase(step, calling);
-        let message = running_sentence(wanted, attempt);
+        let message = running_sentence(wanted, &self.state.steps[step]);
         let running = StepUpdate::Running { step_description: wanted.description.clone(), message };
         self.say(step, attempt, running, now, out);
         let (project, run) = (self.project.clone(), self.state.run_id.clone());
         Launch { project, run, scope: self.scope(step), plan, step, attempt, cancel }
+    }
+
+    /// A delay counts from here, or, where the attempt makes up for one that was interrupted, from the start of that one:
+    /// the delay that it may have begun keeps its end over a restart. Whether it outlasts the attempt's timeout is not
+    /// for the restart to change.
+    fn delay(&mut self, step: usize, delay: Duration, output: Value, timeout: Option<Deadline>, now: Now) {
+        let until = now.mono.saturating_add(delay);
+        let (until, end) = match timeout {
+            Some(timeout) if timeout.at < until => (timeout.at, DelayEnd::TimedOut(timeout.limit)),
+            _ => (until, DelayEnd::Done(output)),
+        };
+        let since = self.state.steps[step].interrupted_since;
+        let before = since.map_or(0, |since| now.wall.millis_since(since));
+        let left = until.saturating_sub(now.mono).saturating_sub(Duration::from_millis(before));
+        self.set_phase(step, Phase::Delaying { until: now.mono.saturating_add(left), end });
     }
 
     /// The deadline of a live step has come.
@@ -99,13 +114,11 @@ impl Run {
                 self.flush_output(step, now, out);
                 self.leave(step, why, now, out);
             }
-            Phase::Delaying { until, timeout: Some(timeout), .. } if timeout.has_passed(now) && timeout.at < *until => {
-                let why = Leave::TimedOut(timeout.limit);
-                self.leave(step, why, now, out);
-            }
-            Phase::Delaying { until, output, .. } if *until <= now.mono => {
-                let output = output.take();
-                self.complete(step, output, now, out);
+            Phase::Delaying { until, end } if *until <= now.mono => {
+                match mem::replace(end, DelayEnd::Done(Value::Null)) {
+                    DelayEnd::Done(output) => self.complete(step, output, now, out),
+                    DelayEnd::TimedOut(limit) => self.leave(step, Leave::TimedOut(limit), now, out),
+                }
             }
             Phase::Retrying { until } if *until <= now.mono => {
                 live.phase = Phase::Queued;
@@ -129,11 +142,12 @@ impl Run {
     }
 
     fn fail_attempt(&mut self, step: usize, error: AttemptError, now: Now, out: &mut Effects) {
-        let attempt = self.state.steps[step].attempt;
+        let &StepState { attempt, retries, .. } = &self.state.steps[step];
         let policy = self.plan.steps[step].retry;
         match error {
-            AttemptError::Passing(error) if attempt <= policy.max_retries => {
-                let delay = retry::delay_ms(&policy, attempt, retry::mix(self.seed, step, attempt));
+            // Failures alone use retries up, interruptions don't.
+            AttemptError::Passing(error) if retries < policy.max_retries => {
+                let delay = retry::delay_ms(&policy, retries + 1, retry::mix(self.seed, step, attempt));
                 let until = now.mono.saturating_add(Duration::from_millis(delay));
                 self.set_phase(step, Phase::Retrying { until });
                 let (max_retries, next_retry_at) = (policy.max_retries, now.wall.plus_millis(delay));
@@ -168,11 +182,18 @@ impl Run {
     }
 }
 
-fn running_sentence(step: &Step, attempt: u32) -> String {
-    let attempts = step.retry.max_retries.saturating_add(1);
-    match attempt {
-        1 => format!("Running: {}", step.title),
-        n if n <= attempts => format!("Attempt {n} of {attempts}"),
-        n => format!("Attempt {n}, after a restart"),
+/// Says of the attempt that starts now which one it is. `before` is the step before it.
+fn running_sentence(step: &Step, before: &StepState) -> String {
+    let (last, attempt) = (before.attempt, before.attempt + 1);
+    match before.status {
+        StepStatus::Running => {
+            format!("Running again (attempt {attempt}): the server stopped while attempt {last} was running")
+        }
+        _ if last == 0 => format!("Running: {}", step.title),
+        _ => {
+            // Interrupted attempts add to those that the policy allows.
+            let retries_left = step.retry.max_retries.saturating_sub(before.retries);
+            format!("Attempt {attempt} of {}", attempt.saturating_add(retries_left))
+        }
     }
 }

@@ -140,11 +140,12 @@ impl Run {
         let in_order = self.plan.levels.iter().flatten().map(|&step| &self.state.steps[step]);
         let mut fatal = in_order.filter(|step| step.status == StepStatus::Failed && !step.continued);
         let first = fatal.clone().next();
-        let error = first.map_or_else(String::new, |step| {
+        // A failure of its own is the reason before an interruption is.
+        let of_its_own = fatal.find(|step| step.error.as_deref() != Some(INTERRUPTED_ERROR));
+        let reason = if of_its_own.is_some() { EndReason::StepFailed } else { EndReason::Interrupted };
+        let error = of_its_own.or(first).map_or_else(String::new, |step| {
             format!("step {} failed: {}", step.id, step.error.as_deref().unwrap_or("no reason given"))
         });
-        let interrupted = fatal.all(|step| step.error.as_deref() == Some(INTERRUPTED_ERROR));
-        let reason = if interrupted { EndReason::Interrupted } else { EndReason::StepFailed };
         self.fail(error, reason, now, out);
     }
 

@@ -1,7 +1,10 @@
 //! How a run goes on after a crash or a restart: from its plan, the fold of its messages, and its whole outputs.
 //!
 //! Any prefix of a run's messages is a state to resume from; the log may end anywhere. A step that was running is run
-//! again as a further attempt, at least once, unless its tool forbids it.
+//! again as a further attempt, at least once, unless its tool forbids it. That uses up none of its retries. A delay
+//! keeps its end: it counts from the start of the attempt that was interrupted, or of the first of several in a row.
+//! When within that attempt the tool asked for the delay no message tells; the start is the earliest that it can have
+//! been, so a step is never later than its delay for a restart's sake.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -85,6 +88,7 @@ impl Run {
     fn run_again(&mut self, rank: usize, step: usize, now: Now, out: &mut Effects) {
         self.revive(rank, step, Phase::Queued, now);
         let tool = self.context.registry.tool(&self.plan.steps[step].tool);
+        // One that the operator has taken away can't be called; the attempt fails and names it.
         let may_run_again = tool.is_none_or(|tool| tool.rerun());
         if may_run_again || matches!(self.course, Course::Aborting(_)) {
             self.ready.insert(rank);

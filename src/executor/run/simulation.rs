@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::executor::testing::{Rng, context, new_run, plan, retries};
 use crate::executor::tool::Outcome;
-use crate::model::{OutputStream, RunEvent, StepId, StepProgress};
+use crate::model::{EndReason, OutputStream, RunEvent, StepId, StepProgress};
 
 /// Seeds played by default.
 const SEEDS: u64 = 2000;
@@ -236,9 +236,13 @@ struct Model<'a> {
 struct Seen {
     status: Option<StepStatus>,
     attempt: u32,
+    /// Attempts that failed and were to be tried again.
+    retries: u32,
     /// Failed, and not continued over.
     is_fatal: bool,
     skipped_by: Option<CauseKind>,
+    /// Failed because it must not run twice.
+    is_interrupted: bool,
 }
 
 impl Model<'_> {
@@ -277,6 +281,8 @@ impl Model<'_> {
                 assert_eq!(failed.failed_steps.len(), count);
                 let is_of_steps = matches!(word(&json!(failed.reason)), "step_failed" | "interrupted");
                 assert!(!is_of_steps || self.steps.iter().any(|step| step.is_fatal));
+                let all_interrupted = self.steps.iter().all(|step| !step.is_fatal || step.is_interrupted);
+                assert_eq!(failed.reason == EndReason::Interrupted, is_of_steps && all_interrupted);
             }
         }
     }
@@ -287,17 +293,22 @@ impl Model<'_> {
         let plan_step = &self.new.plan.steps[index];
         assert!(!seen.is_ended(), "{} moves after its end", said.step_id);
         let in_bracket = self.is_open && self.level == Some(plan_step.level);
-        let mut next = Seen { attempt: said.attempt, ..Seen::default() };
+        let mut next = Seen { attempt: said.attempt, retries: seen.retries, ..Seen::default() };
         match &said.update {
-            StepUpdate::Running { .. } => {
+            StepUpdate::Running { message, .. } => {
                 assert!(in_bracket && said.attempt == seen.attempt + 1);
                 let ready = |&dependency: &usize| self.steps[dependency].is_ended() && !self.descends(dependency);
                 assert!(plan_step.dependencies.iter().all(ready), "what it waits for is done");
+                let runs_again = seen.status == Some(StepStatus::Running);
+                assert!(!runs_again || &*plan_step.tool != "once", "it must not run twice");
+                assert_eq!(message.starts_with("Running again"), runs_again, "{message}");
                 next.status = Some(StepStatus::Running);
             }
             StepUpdate::Retrying { .. } => {
                 assert!(in_bracket && (seen.status, seen.attempt) == (Some(StepStatus::Running), said.attempt));
                 next.status = Some(StepStatus::Retrying);
+                next.retries += 1;
+                assert!(next.retries <= plan_step.retry.max_retries, "no more than its policy allows");
             }
             StepUpdate::Completed { output, truncated, output_bytes, .. } => {
                 assert!(in_bracket && (seen.status, seen.attempt) == (Some(StepStatus::Running), said.attempt));
@@ -305,8 +316,13 @@ impl Model<'_> {
                 assert!(output.to_string().len() <= 66, "cut to 64 bytes, and quoted");
                 next.status = Some(StepStatus::Completed);
             }
-            StepUpdate::Failed { continued, .. } => {
+            StepUpdate::Failed { continued, error, .. } => {
                 assert!(in_bracket && seen.attempt == said.attempt);
+                let may_retry = seen.retries < plan_step.retry.max_retries;
+                assert!(!(may_retry && error.contains("broken")), "no fewer than its policy allows");
+                let is_interrupted = error == INTERRUPTED_ERROR;
+                assert!(!is_interrupted || (&*plan_step.tool == "once" && seen.status == Some(StepStatus::Running)));
+                next.is_interrupted = is_interrupted;
                 assert_eq!(*continued, plan_step.continue_on_failure);
                 (next.status, next.is_fatal) = (Some(StepStatus::Failed), !continued);
             }

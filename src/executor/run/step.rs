@@ -43,8 +43,8 @@ pub(super) enum Phase {
     /// A worker has it and was asked to give it up. Ends, or after a timeout goes on to `Retrying`, when the worker
     /// does or at `until`, whichever comes first.
     Leaving { cancel: CancelToken, until: Duration, why: Leave },
-    /// Its attempt went well and counts as done at `until`. Ends, or after a timeout goes on to `Retrying`.
-    Delaying { until: Duration, timeout: Option<Deadline>, output: Value },
+    /// A delay that an attempt began is over at `until`. Ends, or after a timeout goes on to `Retrying`.
+    Delaying { until: Duration, end: DelayEnd },
     /// Its attempt failed; the next is due at `until`. Goes on to `Queued`.
     Retrying { until: Duration },
 }
@@ -54,10 +54,18 @@ impl Phase {
         match self {
             Self::Queued => None,
             Self::Calling { timeout, .. } => timeout.map(|timeout| timeout.at),
-            Self::Delaying { until, timeout, .. } => Some(timeout.map_or(*until, |timeout| timeout.at.min(*until))),
-            Self::Leaving { until, .. } | Self::Retrying { until } => Some(*until),
+            Self::Delaying { until, .. } | Self::Leaving { until, .. } | Self::Retrying { until } => Some(*until),
         }
     }
+}
+
+/// What a delay comes to. Known when it begins: either it is longer than what the attempt may take, or not.
+#[derive(Debug)]
+pub(super) enum DelayEnd {
+    /// The step is done, with this output.
+    Done(Value),
+    /// The attempt took longer than this.
+    TimedOut(Duration),
 }
 
 /// Why a worker was asked to give an attempt up.

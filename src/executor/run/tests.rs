@@ -1,7 +1,9 @@
 //! Scenarios: each sentence of the contract that a run keeps, played by hand. The log of a scenario is what its
-//! messages say in short, one line each.
+//! messages say in short, one line each. How runs go on after a restart is played in [`resumed`].
 
 use serde_json::{Value, json};
+
+mod resumed;
 
 use super::*;
 use crate::executor::testing::{context, new_run, plan, retries, step_id};
@@ -458,58 +460,4 @@ fn where_the_time_went() {
     let metrics = &stage.completed().performance_metrics;
     assert_eq!((metrics.total_execution_time, metrics.step_time), (350, 600));
     assert_eq!(metrics.critical_path, [step_id("b"), step_id("d")], "350 ms; by way of a it is 250");
-}
-
-#[test]
-fn a_resumed_run_does_not_repeat_what_is_completed_and_runs_again_what_ran() {
-    let mut stage = Stage::started(plan(&["a", "b", "c: a b"]));
-    stage.ok("a");
-    let mut stage = stage.crash(false, 500);
-    assert_eq!(stage.log(), ["b running 2"], "the level stays open");
-    stage.ok("b");
-    assert_eq!(stage.run.state().steps[1].duration, Some(500), "since the first attempt");
-    assert_eq!(stage.workers[0].scope.outputs().len(), 2);
-    stage.ok("c");
-    assert_eq!(stage.log(), ["b completed 2", "0]", "[1", "c running 1", "c completed 1", "1]", "completed"]);
-}
-
-#[test]
-fn a_resumed_step_that_must_not_run_twice_fails_and_the_run_ends_interrupted() {
-    let mut stage = Stage::started(with(plan(&["a", "b: a"]), "a", |step| {
-        step.tool = "once".into();
-        step.retry = retries(3, 0);
-    }));
-    stage.log();
-    let mut stage = stage.crash(false, 1);
-    assert_eq!(stage.failed().reason, EndReason::Interrupted);
-    assert_eq!(stage.log(), ["a failed 1", "0]", "b skipped 0 upstream_failed a", "failed interrupted"]);
-}
-
-#[test]
-fn a_resumed_retry_keeps_its_time_by_the_wall_clock() {
-    for (gone, left) in [(300, 700), (5000, 0)] {
-        let mut stage = Stage::started(with(plan(&["a"]), "a", |step| step.retry = retries(1, 1000)));
-        stage.fail("a");
-        let mut stage = stage.crash(false, gone);
-        assert_eq!(stage.run.next_deadline(), Some(Duration::from_millis(left)));
-        stage.wait(left);
-        assert_eq!(stage.log(), ["a running 2"]);
-    }
-}
-
-#[test]
-fn a_resumed_run_that_was_to_end_ends() {
-    let mut stage = Stage::started(plan(&["a", "b: a"]));
-    stage.cancel();
-    let mut stage = stage.crash(true, 1);
-    assert_eq!(stage.log(), ["a cancelled 1 cancelled", "0]", "b skipped 0 cancelled", "failed cancelled"]);
-
-    let stage = Stage::started(Plan { timeout: Some(Duration::from_millis(100)), ..plan(&["a"]) });
-    let mut early = stage.crash(false, 60);
-    assert_eq!(early.log(), ["a running 2"]);
-    let mut late = early.crash(false, 60);
-    assert_eq!(late.log(), ["a cancelled 2 timeout", "0]", "failed timeout"]);
-
-    let mut waiting = Stage::new(plan(&["a"])).crash(true, 1);
-    assert_eq!(waiting.log(), ["started", "a skipped 0 cancelled", "failed cancelled"]);
 }

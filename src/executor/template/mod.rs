@@ -1,4 +1,5 @@
-//! Templates and conditions: the expressions inside a plan, checked when it is submitted and filled in when a step runs.
+//! Templates and conditions: the expressions inside plans and declared tools, checked when a plan is submitted or a tool
+//! declared, and filled in when a step runs.
 //!
 //! A template is a string that holds `{{ expression }}`; a condition is one expression. Expressions are Jinja's
 //! (minijinja evaluates them), with some habits of JavaScript let through: `&&`, `||`, `!`, `===`, `!==` and `null`, and
@@ -8,6 +9,7 @@
 
 mod condition;
 mod expression;
+mod place;
 mod scope;
 #[cfg(test)]
 mod tests;
@@ -20,11 +22,12 @@ use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value as 
 use serde_json::{Map, Value};
 
 use expression::Parsed;
-use text::Segment;
 use value::Budget;
 
 pub use condition::unwrap as unwrap_condition;
+pub use place::Place;
 pub use scope::Scope;
+pub(in crate::executor) use text::{Segment, segments};
 
 /// What one evaluation may spend: one unit an instruction, and about one for each 64 bytes that it makes or two items
 /// that it visits. So what one expression makes is at most about 64 MB.
@@ -92,7 +95,10 @@ pub fn is_template(text: &str) -> bool {
 /// Evaluates templates and conditions. One serves all threads.
 #[derive(Debug)]
 pub struct Engine {
-    environment: Environment<'static>,
+    /// An undefined value is an error.
+    strict: Environment<'static>,
+    /// An undefined value has undefined members, and counts as false.
+    lenient: Environment<'static>,
 }
 
 impl Default for Engine {
@@ -104,17 +110,7 @@ impl Default for Engine {
 impl Engine {
     /// An engine with Jinja's filters and tests.
     pub fn new() -> Self {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_fuel(Some(FUEL));
-        let unwanted: Vec<String> = environment
-            .globals()
-            .filter(|(name, _)| !FUNCTIONS.contains(name))
-            .map(|(name, _)| name.to_owned())
-            .collect();
-        unwanted.iter().for_each(|name| environment.remove_global(name));
-        Self { environment }
+        Self { strict: environment(UndefinedBehavior::Strict), lenient: environment(UndefinedBehavior::Chainable) }
     }
 
     /// Fills in the templates inside a step's inputs.
@@ -134,12 +130,12 @@ impl Engine {
         self.filling(scope).value(value, 0)
     }
 
-    /// Fills in a string that stays text: values that are none are shown as JSON.
+    /// Fills in a string that stays text: values that are none are shown as JSON, and all are fitted into their place.
     ///
     /// # Errors
-    /// Where it can't be filled in.
-    pub fn render_text(&self, text: &str, scope: &Scope) -> Result<String, TemplateError> {
-        self.filling(scope).text(&text::segments(text).map_err(TemplateError::new)?)
+    /// Where it can't be filled in, or a value may not stand there.
+    pub fn render_text(&self, text: &str, place: Place, scope: &Scope) -> Result<String, TemplateError> {
+        self.filling(scope).text(&segments(text).map_err(TemplateError::new)?, place)
     }
 
     /// The value of one expression, without wrapping.
@@ -148,6 +144,16 @@ impl Engine {
     /// Where it can't be evaluated, or the value is undefined or nothing that JSON can hold.
     pub fn evaluate(&self, expression: &str, scope: &Scope) -> Result<Value, TemplateError> {
         self.filling(scope).json(expression)
+    }
+
+    /// The value of one expression in which what is missing is null, and so are its members.
+    ///
+    /// # Errors
+    /// Where it can't be evaluated, or the value is nothing that JSON can hold.
+    pub fn evaluate_or_null(&self, expression: &str, scope: &Scope) -> Result<Value, TemplateError> {
+        let mut filling = self.filling(scope);
+        let (_, value) = filling.evaluated_in(&self.lenient, expression)?;
+        if value.is_undefined() { Ok(Value::Null) } else { filling.json_of(expression, &value) }
     }
 
     /// Does the condition hold? Its wrapping `{{ }}` or `${ }` may be there or not. Empty text, 0, null and empty
@@ -163,7 +169,7 @@ impl Engine {
     /// What a string's templates say. They may begin with the names in `roots`.
     pub fn inspect_text(&self, text: &str, roots: &[&str]) -> Inspection {
         let mut found = Inspection::default();
-        match text::segments(text) {
+        match segments(text) {
             Ok(segments) => {
                 for segment in segments {
                     if let Segment::Expression(expression) = segment {
@@ -191,7 +197,7 @@ impl Engine {
             Ok(parsed) => parsed,
             Err(problem) => return found.problems.push(one_line(&format!("`{}`: {problem}", expression.trim()))),
         };
-        if let Err(error) = self.environment.compile_expression_owned(parsed.source.clone()) {
+        if let Err(error) = self.strict.compile_expression_owned(parsed.source.clone()) {
             found.problems.push(self.explain(&error, &parsed, None).message);
             return;
         }
@@ -206,11 +212,11 @@ impl Engine {
         let filters = parsed
             .filters
             .iter()
-            .filter(|name| is_error(self.environment.empty_state().apply_filter(name, &[]), ErrorKind::UnknownFilter));
+            .filter(|name| is_error(self.strict.empty_state().apply_filter(name, &[]), ErrorKind::UnknownFilter));
         let tests = parsed
             .tests
             .iter()
-            .filter(|name| is_error(self.environment.empty_state().perform_test(name, &[]), ErrorKind::UnknownTest));
+            .filter(|name| is_error(self.strict.empty_state().perform_test(name, &[]), ErrorKind::UnknownTest));
         let functions = parsed.functions.iter().filter(|name| !FUNCTIONS.contains(name));
         let calls = filters.map(|name| unknown("filter", name)).chain(tests.map(|name| unknown("test", name)));
         calls.chain(functions.map(|name| unknown("function", name))).collect()
@@ -242,6 +248,17 @@ impl Engine {
             }
         }
     }
+}
+
+fn environment(undefined: UndefinedBehavior) -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(undefined);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_fuel(Some(FUEL));
+    let unwanted: Vec<String> =
+        environment.globals().filter(|(name, _)| !FUNCTIONS.contains(name)).map(|(name, _)| name.to_owned()).collect();
+    unwanted.iter().for_each(|name| environment.remove_global(name));
+    environment
 }
 
 fn is_error<T>(result: Result<T, minijinja::Error>, kind: ErrorKind) -> bool {
@@ -305,13 +322,13 @@ impl Filling<'_> {
 
     /// A string that is one template whole becomes that value; any other stays text.
     fn template(&mut self, text: &str) -> Result<Value, TemplateError> {
-        match text::segments(text).map_err(TemplateError::new)?.as_slice() {
+        match segments(text).map_err(TemplateError::new)?.as_slice() {
             [Segment::Expression(expression)] => self.json(expression),
-            segments => self.text(segments).map(Value::String),
+            segments => self.text(segments, Place::Text).map(Value::String),
         }
     }
 
-    fn text(&mut self, segments: &[Segment<'_>]) -> Result<String, TemplateError> {
+    fn text(&mut self, segments: &[Segment<'_>], place: Place) -> Result<String, TemplateError> {
         let mut text = String::new();
         for segment in segments {
             let value = match *segment {
@@ -321,27 +338,42 @@ impl Filling<'_> {
                 }
                 Segment::Expression(expression) => self.json(expression)?,
             };
-            match value {
-                Value::String(string) => text.push_str(&string),
-                other => text.push_str(&other.to_string()),
-            }
+            let shown = match value {
+                Value::String(string) => string,
+                other => other.to_string(),
+            };
+            text.push_str(&place.fit(&shown).map_err(TemplateError::new)?);
         }
         Ok(text)
     }
 
     fn json(&mut self, expression: &str) -> Result<Value, TemplateError> {
         let value = self.evaluated(expression)?;
-        value::to_json(&value, &mut self.budget)
+        self.json_of(expression, &value)
+    }
+
+    fn json_of(&mut self, expression: &str, value: &Evaluated) -> Result<Value, TemplateError> {
+        value::to_json(value, &mut self.budget)
             .map_err(|problem| TemplateError::new(format_args!("`{}`: {problem}", expression.trim())))
     }
 
     fn evaluated(&self, expression: &str) -> Result<Evaluated, TemplateError> {
+        let (parsed, value) = self.evaluated_in(&self.engine.strict, expression)?;
+        if value.is_undefined() { Err(undefined(&parsed, parsed.first_missing(self.scope))) } else { Ok(value) }
+    }
+
+    /// The value, which may be undefined.
+    fn evaluated_in<'e>(
+        &self,
+        environment: &Environment<'static>,
+        expression: &'e str,
+    ) -> Result<(Parsed<'e>, Evaluated), TemplateError> {
         let parsed = Parsed::read(expression)
             .map_err(|problem| TemplateError::new(format_args!("`{}`: {problem}", expression.trim())))?;
         let explain = |error| self.engine.explain(&error, &parsed, Some(self.scope));
-        let compiled = self.engine.environment.compile_expression_owned(parsed.source.clone()).map_err(explain)?;
+        let compiled = environment.compile_expression_owned(parsed.source.clone()).map_err(explain)?;
         let value = compiled.eval(self.context.clone()).map_err(explain)?;
-        if value.is_undefined() { Err(undefined(&parsed, parsed.first_missing(self.scope))) } else { Ok(value) }
+        Ok((parsed, value))
     }
 }
 

@@ -303,7 +303,7 @@ fn what_is_filled_in_is_bounded_over_all_templates() {
     assert!(engine.render_value(&times(64), &scope).is_ok());
     let error = engine.render_value(&times(65), &scope).expect_err("too much");
     assert_eq!(error.to_string(), "[64]: `inputs.mib`: the result is too big");
-    let text = engine.render_text(&"{{ inputs.mib }}".repeat(65), &scope).expect_err("too much");
+    let text = engine.render_text(&"{{ inputs.mib }}".repeat(65), Place::Text, &scope).expect_err("too much");
     assert_eq!(text.to_string(), "`inputs.mib`: the result is too big");
 }
 
@@ -352,7 +352,7 @@ fn reaching_into_an_output_does_not_copy_it() {
     let output = Arc::new(json!({"rows": [[1, 2], [3, 4]]}));
     let scope = Scope::new().with_step(StepId::parse("a").expect("an id"), output.clone());
     let engine = Engine::new();
-    let rows = engine.environment.compile_expression("steps.a.output.rows").expect("parses");
+    let rows = engine.strict.compile_expression("steps.a.output.rows").expect("parses");
     let value = rows.eval(scope.context()).expect("evaluates");
     assert!(Arc::strong_count(&output) > 2, "the value shares the output");
     assert_eq!(value::to_json(&value, &mut Budget::new(1_000)), Ok(json!([[1, 2], [3, 4]])));

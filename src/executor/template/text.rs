@@ -2,7 +2,7 @@
 
 /// A piece of a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Segment<'a> {
+pub(in crate::executor) enum Segment<'a> {
     /// Stands for itself.
     Text(&'a str),
     /// What stood between `{{` and `}}`.
@@ -14,7 +14,7 @@ pub(super) enum Segment<'a> {
 ///
 /// # Errors
 /// Where a template is not closed.
-pub(super) fn segments(text: &str) -> Result<Vec<Segment<'_>>, &'static str> {
+pub(in crate::executor) fn segments(text: &str) -> Result<Vec<Segment<'_>>, &'static str> {
     let mut segments = Vec::new();
     let mut rest = text;
     while let Some(open) = rest.find("{{") {

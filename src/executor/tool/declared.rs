@@ -54,6 +54,16 @@ impl Registry {
     }
 }
 
+impl ToolDeclaration {
+    /// Can it be made a tool?
+    ///
+    /// # Errors
+    /// One sentence that begins with the field, as `argv[1]: ` or `env.HOME: `, and repeats none of its secrets.
+    pub fn check(&self) -> Result<(), String> {
+        Declared::compile(self.clone(), ToolSettings::default()).map(drop)
+    }
+}
+
 /// A declared tool: what every kind has, around what it does.
 struct Declared {
     tool: Box<dyn Tool>,
@@ -165,7 +175,7 @@ mod tests {
             (ToolKind::Command(command(&["true", "a\0b"])), "argv[1]"),
             (ToolKind::Command(with_cwd), "cwd"),
             (ToolKind::Command(with_env("A=B", "x")), "env"),
-            (ToolKind::Command(with_env("A", "{% if %}")), "env.A"),
+            (ToolKind::Command(with_env("A", "{{ inputs.x | nothing }}")), "env.A"),
             (ToolKind::Command(CommandSpec { pass_env: vec![String::new()], ..command(&["true"]) }), "pass_env"),
             (ToolKind::Http(http("", "http://localhost/")), "method"),
             (ToolKind::Http(http("GET ", "http://localhost/")), "method"),

@@ -10,6 +10,7 @@ use memchr::memmem::Finder;
 use serde_json::{Map, Value};
 
 use super::is_template;
+use crate::executor::template::{Segment, segments};
 
 /// What a secret is replaced by.
 const SHOWN: &[u8] = b"***";
@@ -38,21 +39,17 @@ pub(super) fn secret_parts(value: &str) -> Vec<&str> {
     parts
 }
 
-/// What stands in a template as it is: the text between tags, and the quoted strings inside them.
+/// What stands in a template as it is: the text around expressions, and the quoted strings inside them.
 fn literals(source: &str) -> Vec<&str> {
-    let mut found = Vec::new();
-    let mut rest = source;
-    while let Some(open) = ["{{", "{%", "{#"].iter().filter_map(|tag| rest.find(tag)).min() {
-        found.push(rest[..open].trim());
-        let inside = &rest[open + 2..];
-        let close = ["}}", "%}", "#}"].iter().filter_map(|tag| inside.find(tag)).min().unwrap_or(inside.len());
-        for quote in ['"', '\''] {
-            found.extend(inside[..close].split(quote).skip(1).step_by(2));
+    // One that does not parse is refused elsewhere.
+    let Ok(segments) = segments(source) else { return vec![source] };
+    let literals = segments.into_iter().flat_map(|segment| match segment {
+        Segment::Text(text) => vec![text.trim()],
+        Segment::Expression(expression) => {
+            ['"', '\''].iter().flat_map(|&quote| expression.split(quote).skip(1).step_by(2)).collect()
         }
-        rest = inside.get(close + 2..).unwrap_or_default();
-    }
-    found.push(rest.trim());
-    found
+    });
+    literals.collect()
 }
 
 /// The secrets of a tool.

@@ -81,7 +81,8 @@ pub trait OutputSink: Sync {
 pub enum Outcome {
     /// The step is done, with this output.
     Output(Value),
-    /// The step is done when this time has passed, with this output. No worker waits for it.
+    /// The step is done when this time has passed, with this output. No worker waits for it. In an attempt that makes up
+    /// for one that a restart interrupted, the time counts from when the interrupted one started.
     After(Duration, Value),
 }
 
@@ -121,12 +122,12 @@ mod output;
 mod render;
 mod schema;
 
+pub use super::template::is_template;
 pub use builtin::{DELAY_MS_MAX, Delay, Echo, Fail};
 pub use cancel::CancelToken;
 pub use command::CommandTool;
 pub use declared::ToolSettings;
 pub use http::HttpTool;
-pub use render::is_template;
 pub use schema::Schema;
 
 /// A tool as the configuration declares it.

@@ -5,10 +5,13 @@
 //! project ids, which is forgotten whenever a transaction fails, and the list of projects to look at when trimming.
 //!
 //! - [`sql`] has every statement, [`write`] carries batches out, [`read`] looks things up, [`trim`] lets go of what is
-//!   too much in slices, [`open`] makes, locks and checks the file, [`recover`] reads what a restart goes on from.
+//!   too much in slices, [`checkpoint`] keeps the write-ahead log short, [`reader`] looks things up beside whoever
+//!   writes, [`open`] makes, locks and checks the file, [`recover`] reads what a start goes on from.
 
+mod checkpoint;
 mod open;
 mod read;
+mod reader;
 mod recover;
 mod sql;
 mod trim;
@@ -26,11 +29,14 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 pub use open::{OpenError, Seed, Synchronous};
 
+use self::checkpoint::Checkpointer;
+use self::reader::SqliteReader;
 use self::trim::{Slice, Trimmer};
 use self::write::{Known, Writer};
+use super::history::Reader;
 use super::store::{Flow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
 use super::{Recovered, RunNumber};
-use crate::model::{ProjectId, RunId, StepId, Timestamp};
+use crate::model::{ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// Keeps the log in a directory; see the top of this file.
 pub struct SqliteStore {
@@ -44,6 +50,7 @@ pub struct SqliteStore {
     written: Slice,
     /// When tickets were looked at last.
     tickets_trimmed_at: Option<Timestamp>,
+    checkpointer: Checkpointer,
     /// Held as long as the file is open, and a field behind `conn` so that it is let go after it.
     _lock: File,
 }
@@ -57,6 +64,7 @@ impl SqliteStore {
         transaction.commit()?;
         self.grown.extend(grown);
         self.written.add(written);
+        self.checkpointer.committed(written.bytes);
         Ok(())
     }
 
@@ -144,6 +152,10 @@ impl Store for SqliteStore {
         self.checked(read::ended_state(&self.conn, number))
     }
 
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.checked(read::ended_summary(&self.conn, number))
+    }
+
     fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
         self.checked(read::run_by_id(&self.conn, project, run))
     }
@@ -156,13 +168,19 @@ impl Store for SqliteStore {
         &self,
         project: &ProjectId,
         before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
         each: &mut dyn FnMut(RunNumber) -> Flow,
     ) -> Result<(), StoreError> {
-        self.checked(read::runs(&self.conn, project, before, each))
+        self.checked(read::runs(&self.conn, project, before, ended_as, each))
     }
 
     fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {
         self.checked(read::output(&self.conn, number, step))
+    }
+
+    fn reader(&self) -> Result<Option<Box<dyn Reader>>, StoreError> {
+        let reader = self.checked(SqliteReader::open(&self.path))?;
+        Ok(Some(Box::new(reader)))
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, TransactionBehavior, params};
 
+use super::checkpoint::Checkpointer;
 use super::{SqliteStore, damaged, explain, is_damage, recover, sql};
 use crate::auth::Instance;
 use crate::log::Identity;
@@ -23,7 +24,7 @@ const DATABASE: &str = "stepcast.db";
 const LOCK: &str = "lock";
 
 /// How long a commit waits for another program that holds the file, such as one that makes a backup.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Statements that are held prepared: more than there are.
 const STATEMENTS: usize = 96;
@@ -31,8 +32,8 @@ const STATEMENTS: usize = 96;
 /// Kibibytes of pages in memory, as SQLite wants it: negative.
 const CACHE_KIB: i64 = -16 * 1024;
 
-/// Pages (of 4 KiB) in the write-ahead log at which a commit moves them into the file: 8 MiB.
-const CHECKPOINT_PAGES: i64 = 2048;
+/// Pages (of 4 KiB) in the write-ahead log at which a commit moves them into the file itself: 32 MiB.
+pub(super) const WAL_PAGES_MAX: i64 = 8192;
 
 /// Bytes that the write-ahead log is cut back to after it was larger.
 const WAL_BYTES_MAX: i64 = 32 * 1024 * 1024;
@@ -125,6 +126,7 @@ impl SqliteStore {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = checked(Connection::open_with_flags(&path, flags))?;
         let (identity, projects) = prepare(&conn, &path, synchronous, seed, now)?;
+        let checkpointer = Checkpointer::start(&path).map_err(|error| sqlite_problem(&path, error))?;
         let store = Self {
             conn,
             path,
@@ -132,6 +134,7 @@ impl SqliteStore {
             grown: projects,
             written: Default::default(),
             tickets_trimmed_at: None,
+            checkpointer,
             _lock: lock,
         };
         Ok((store, identity))
@@ -221,7 +224,7 @@ fn set_up(conn: &Connection, synchronous: Synchronous) -> rusqlite::Result<Strin
     conn.pragma_update(None, "synchronous", synchronous)?;
     conn.pragma_update(None, "cache_size", CACHE_KIB)?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
-    conn.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    conn.pragma_update(None, "wal_autocheckpoint", WAL_PAGES_MAX)?;
     conn.pragma_update(None, "journal_size_limit", WAL_BYTES_MAX)?;
     Ok(mode)
 }

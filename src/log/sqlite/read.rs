@@ -8,8 +8,9 @@ use rusqlite::{Connection, Error, OptionalExtension, Row, ToSql, params};
 
 use super::{int, nat, sql};
 use crate::log::RunNumber;
+use crate::log::history::Ends;
 use crate::log::store::{Flow, Place, RunRow, StoredMessage, StoredOutput};
-use crate::model::{OutputStream, ProjectId, RunId, StepId, Timestamp};
+use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// Among the streams of a step, its whole output.
 pub(super) const WHOLE: i64 = 3;
@@ -33,6 +34,16 @@ pub(super) fn stream_code(stream: OutputStream) -> i64 {
     }
 }
 
+/// A status as `runs.status` holds it, of a run that has ended; of one that goes on it is null.
+pub(super) fn status_code(status: RunStatus) -> Option<i64> {
+    match status {
+        RunStatus::Queued | RunStatus::Running => None,
+        RunStatus::Completed => Some(0),
+        RunStatus::Failed => Some(1),
+        RunStatus::Cancelled => Some(2),
+    }
+}
+
 /// A run as the tables hold it.
 pub(super) fn run_key(run: RunNumber) -> i64 {
     int(run.0.get())
@@ -41,6 +52,20 @@ pub(super) fn run_key(run: RunNumber) -> i64 {
 pub(super) fn floor(conn: &Connection, project: &ProjectId) -> rusqlite::Result<u64> {
     let floor = conn.prepare_cached(sql::FLOOR)?.query_row([project.as_str()], |row| row.get(0)).optional()?;
     Ok(floor.map_or(1, nat))
+}
+
+pub(super) fn newest(conn: &Connection, project: &ProjectId) -> rusqlite::Result<u64> {
+    let newest = conn.prepare_cached(sql::NEWEST)?.query_row([project.as_str()], |row| row.get(0)).optional()?;
+    Ok(newest.map_or(0, nat))
+}
+
+pub(super) fn ends(conn: &Connection, run: RunNumber) -> rusqlite::Result<Option<Ends>> {
+    let mut statement = conn.prepare_cached(sql::RUN_ENDS)?;
+    let ends = |row: &Row<'_>| {
+        let (first, last): (Option<i64>, Option<i64>) = (row.get(0)?, row.get(1)?);
+        Ok(Ends { first: first.map(nat), last: last.map(nat) })
+    };
+    statement.query_row([run_key(run)], ends).optional()
 }
 
 pub(super) fn messages(
@@ -69,6 +94,10 @@ pub(super) fn ended_state(conn: &Connection, number: RunNumber) -> rusqlite::Res
     conn.prepare_cached(sql::STATE)?.query_row([run_key(number)], |row| bytes(row, 0)).optional()
 }
 
+pub(super) fn ended_summary(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<Arc<[u8]>>> {
+    conn.prepare_cached(sql::SUMMARY)?.query_row([run_key(number)], |row| bytes(row, 0)).optional()
+}
+
 pub(super) fn run_by_id(conn: &Connection, project: &ProjectId, run: &RunId) -> rusqlite::Result<Option<RunNumber>> {
     let mut statement = conn.prepare_cached(sql::RUN_BY_ID)?;
     statement.query_row([project.as_str(), run.as_str()], |row| run_number(row, 0)).optional()
@@ -88,10 +117,17 @@ pub(super) fn runs(
     conn: &Connection,
     project: &ProjectId,
     before: Option<RunNumber>,
+    ended_as: Option<RunStatus>,
     each: &mut dyn FnMut(RunNumber) -> Flow,
 ) -> rusqlite::Result<()> {
     let before = before.map_or(i64::MAX, run_key);
-    each_row(conn, sql::RUNS, params![project.as_str(), before], |row| Ok(each(run_number(row, 0)?)))
+    let each = |row: &Row<'_>| Ok(each(run_number(row, 0)?));
+    match ended_as {
+        None => each_row(conn, sql::RUNS, params![project.as_str(), before], each),
+        Some(status) => {
+            each_row(conn, sql::RUNS_ENDED_AS, params![project.as_str(), before, status_code(status)], each)
+        }
+    }
 }
 
 pub(super) fn output(conn: &Connection, run: RunNumber, step: &StepId) -> rusqlite::Result<Option<StoredOutput>> {

@@ -16,6 +16,8 @@ pub(super) const APPLICATION_ID: i64 = 0x7374_6570;
 /// - `messages`: below the floor only those that outlast it. `place` as [`place_code`](super::read::place_code).
 /// - `runs`: numbered without ever using a number again, which is what AUTOINCREMENT adds. `bytes` is what its document,
 ///   answer and state weigh.
+///   `status` as [`status_code`](super::read::status_code).
+/// - `states`: of runs that have ended. `summary` stands before `state`, so that it is read without that.
 /// - `outputs`: the newest attempt of a step; one without a run was let go, and its pieces go little by little.
 /// - `pieces`: `stream` as [`stream_code`](super::read::stream_code).
 /// - `totals`: its one row is what all messages weigh that are not below the floor, and what goes with runs.
@@ -48,6 +50,7 @@ pub(super) const SCHEMA: &str = "
         created_at INTEGER NOT NULL,
         ended_at INTEGER,
         last_seq INTEGER,
+        status INTEGER,
         cancelled INTEGER NOT NULL,
         bytes INTEGER NOT NULL,
         fingerprint BLOB NOT NULL,
@@ -56,9 +59,10 @@ pub(super) const SCHEMA: &str = "
     CREATE UNIQUE INDEX runs_by_id ON runs (project, run_id);
     CREATE INDEX runs_of_project ON runs (project);
     CREATE INDEX runs_by_key ON runs (project, idempotency_key) WHERE idempotency_key IS NOT NULL;
+    CREATE INDEX runs_by_status ON runs (project, status) WHERE status IS NOT NULL;
     CREATE INDEX runs_by_end ON runs (ended_at) WHERE ended_at IS NOT NULL;
     CREATE TABLE documents (run INTEGER PRIMARY KEY, document BLOB NOT NULL, answer BLOB NOT NULL);
-    CREATE TABLE states (run INTEGER PRIMARY KEY, state BLOB NOT NULL);
+    CREATE TABLE states (run INTEGER PRIMARY KEY, summary BLOB NOT NULL, state BLOB NOT NULL);
     CREATE TABLE outputs (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         run INTEGER,
@@ -116,6 +120,8 @@ pub(super) const PROJECT_FILLED: &str = "UPDATE projects SET floor_at = ?2 WHERE
 pub(super) const COUNT_ENDED: &str = "UPDATE projects SET ended_runs = ended_runs + ?2 WHERE id = ?1";
 /// Parameter: name.
 pub(super) const FLOOR: &str = "SELECT floor FROM projects WHERE name = ?1";
+/// Parameter: name.
+pub(super) const NEWEST: &str = "SELECT newest FROM projects WHERE name = ?1";
 /// Row: name, newest, last activity.
 pub(super) const ALL_PROJECTS: &str = "SELECT name, newest, last_activity FROM projects ORDER BY name";
 pub(super) const PROJECT_IDS: &str = "SELECT id FROM projects";
@@ -175,20 +181,26 @@ pub(super) const NEW_RUN: &str = "
 pub(super) const NEW_DOCUMENT: &str = "INSERT INTO documents VALUES (?1, ?2, ?3)";
 /// Parameter: run.
 pub(super) const CANCEL_RUN: &str = "UPDATE runs SET cancelled = 1 WHERE number = ?1";
-/// Parameters: run, its last message, bytes of its state. Row: its project, that one's floor; none where it had ended.
+/// Parameters: run, its last message, bytes of its state, its status. Row: its project, that one's floor; none where it had ended.
 pub(super) const END_RUN: &str = "
-    UPDATE runs SET last_seq = ?2, bytes = bytes + ?3, ended_at = coalesce(
+    UPDATE runs SET last_seq = ?2, status = ?4, bytes = bytes + ?3, ended_at = coalesce(
         (SELECT at FROM messages WHERE project = runs.project AND seq = ?2), created_at)
     WHERE number = ?1 AND ended_at IS NULL
     RETURNING project, (SELECT floor FROM projects WHERE id = project)";
-/// Parameters: run, state.
-pub(super) const NEW_STATE: &str = "INSERT INTO states VALUES (?1, ?2)";
+/// Parameters: run, summary, state.
+pub(super) const NEW_STATE: &str = "INSERT INTO states VALUES (?1, ?2, ?3)";
 /// Parameter: number. Row: id, when, key, fingerprint, document, answer.
 pub(super) const RUN: &str = "
     SELECT run_id, created_at, idempotency_key, fingerprint, document, answer
     FROM runs JOIN documents ON run = number WHERE number = ?1";
+/// Parameter: number. Row: its first message, its last if it has ended.
+pub(super) const RUN_ENDS: &str = "
+    SELECT (SELECT min(seq) FROM messages INDEXED BY messages_of_run WHERE run = ?1), last_seq
+    FROM runs WHERE number = ?1";
 /// Parameter: run.
 pub(super) const STATE: &str = "SELECT state FROM states WHERE run = ?1";
+/// Parameter: run.
+pub(super) const SUMMARY: &str = "SELECT summary FROM states WHERE run = ?1";
 /// Parameters: project's name, run's id.
 pub(super) const RUN_BY_ID: &str =
     "SELECT number FROM runs WHERE project = (SELECT id FROM projects WHERE name = ?1) AND run_id = ?2";
@@ -201,6 +213,11 @@ pub(super) const RUN_BY_KEY: &str = "
 pub(super) const RUNS: &str = "
     SELECT number FROM runs INDEXED BY runs_of_project
     WHERE project = (SELECT id FROM projects WHERE name = ?1) AND number < ?2
+    ORDER BY number DESC";
+/// Parameters: project's name, before this one, status.
+pub(super) const RUNS_ENDED_AS: &str = "
+    SELECT number FROM runs INDEXED BY runs_by_status
+    WHERE project = (SELECT id FROM projects WHERE name = ?1) AND number < ?2 AND status = ?3
     ORDER BY number DESC";
 /// Row: number, project's name, cancelled.
 pub(super) const OPEN_RUNS: &str = "

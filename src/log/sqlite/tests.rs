@@ -161,7 +161,8 @@ fn a_database_of_another_program_is_left_alone() {
 
 #[test]
 fn a_damaged_file_is_called_so() {
-    let damage: [(&str, fn(&Path)); 4] = [
+    type Damage = fn(&Path);
+    let damage: [(&str, Damage); 4] = [
         ("garbage", |path| fs::write(path, [b'#'; 8192]).expect("written")),
         ("no table", |path| raw(path, "DROP TABLE runs")),
         ("no key", |path| raw(path, "DELETE FROM meta WHERE key = 'master_key'")),

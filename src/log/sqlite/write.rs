@@ -11,7 +11,7 @@ use super::{int, nat, read, sql};
 use crate::auth::TicketNote;
 use crate::log::RunNumber;
 use crate::log::store::{MESSAGE_OVERHEAD_BYTES, RunRow, StoredMessage, Write};
-use crate::model::{ProjectId, StepId, Timestamp};
+use crate::model::{ProjectId, RunStatus, StepId, Timestamp};
 
 /// Projects whose ids are held in memory; at the limit all are forgotten, and looked up again.
 const KNOWN_MAX: usize = 100_000;
@@ -63,7 +63,9 @@ impl<'a> Writer<'a> {
             Write::Message(message, project) => self.write_message(message, project),
             Write::RunCreated { number, project, row } => self.write_run(*number, project, row),
             Write::CancelRequested(number) => self.run_sql(sql::CANCEL_RUN, params![read::run_key(*number)]).map(drop),
-            Write::RunEnded { number, state, last_seq } => self.write_end(*number, state, *last_seq),
+            Write::RunEnded { number, status, summary, state, last_seq } => {
+                self.write_end(*number, *status, summary, state, *last_seq)
+            }
             Write::Output { number, step, attempt, stream, bytes } => {
                 let Some(output) = self.output_of(*number, step, Some(*attempt))? else { return Ok(()) };
                 self.write_piece(output, read::stream_code(*stream), bytes)
@@ -127,13 +129,21 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn write_end(&mut self, number: RunNumber, state: &Arc<[u8]>, last_seq: u64) -> rusqlite::Result<()> {
+    fn write_end(
+        &mut self,
+        number: RunNumber,
+        status: RunStatus,
+        summary: &[u8],
+        state: &[u8],
+        last_seq: u64,
+    ) -> rusqlite::Result<()> {
         let number = read::run_key(number);
-        let bytes = int(state.len() as u64);
+        let bytes = int((summary.len() + state.len()) as u64);
         let mut end = self.conn.prepare_cached(sql::END_RUN)?;
-        let ended = end.query_row((number, int(last_seq), bytes), |row| Ok((row.get(0)?, row.get(1)?)));
+        let ended = end
+            .query_row((number, int(last_seq), bytes, read::status_code(status)), |row| Ok((row.get(0)?, row.get(1)?)));
         let Some((project, floor)): Option<(i64, i64)> = ended.optional()? else { return Ok(()) };
-        self.run_sql(sql::NEW_STATE, params![number, &**state])?;
+        self.run_sql(sql::NEW_STATE, params![number, summary, state])?;
         self.run_sql(sql::COUNT_ENDED, params![project, 1])?;
         self.run_bytes += bytes;
         self.ended.insert(project);
@@ -145,13 +155,16 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// The output of a step, made where there is none; none where there is no such run. One of another attempt than
-    /// `attempt` gives way to a new one.
+    /// The output of a step, made where there is none. One of an earlier attempt than `attempt` gives way to a new one.
+    /// None where there is no such run, or it holds that of a later attempt.
     fn output_of(&mut self, run: RunNumber, step: &StepId, attempt: Option<u32>) -> rusqlite::Result<Option<i64>> {
         let run = read::run_key(run);
         if let Some((id, of_attempt, bytes)) = read::output_head(self.conn, run, step)? {
             if attempt.is_none_or(|attempt| attempt == of_attempt) {
                 return Ok(Some(id));
+            }
+            if attempt.is_some_and(|attempt| attempt < of_attempt) {
+                return Ok(None);
             }
             self.run_sql(sql::LET_OUTPUT_GO, params![id])?;
             self.run_bytes -= bytes;

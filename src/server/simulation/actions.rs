@@ -45,6 +45,8 @@ impl World {
             69..79 => {
                 let n = 1 + self.rng.below(3);
                 self.log(n);
+                let reads = self.rng.below(3);
+                self.read_history(reads);
             }
             79..82 => self.intake(),
             82..87 => self.execute(),

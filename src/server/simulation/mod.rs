@@ -35,7 +35,7 @@ use world::World;
 const SEEDS: u64 = 64;
 
 /// What the default seeds must meet between them: a simulation that meets nothing shows nothing.
-const WORTH_MEETING: [&str; 23] = [
+const WORTH_MEETING: [&str; 24] = [
     "closing busy",
     "closing shutdown",
     "closing token_expired",
@@ -48,6 +48,7 @@ const WORTH_MEETING: [&str; 23] = [
     "jump expired",
     "log full",
     "page",
+    "page ahead",
     "replay",
     "reset ahead",
     "reset expired",

@@ -20,7 +20,7 @@ use crate::executor::testing::Rng;
 use crate::executor::tool::Registry;
 use crate::http::Response;
 use crate::log::faulty::Disk;
-use crate::log::{Command, Delivery, Journal, MemoryStore, Order, Outcome, ReplyTo};
+use crate::log::{Answer, Command, Delivery, Journal, MemoryStore, Order, Outcome, Query, ReplyTo};
 use crate::model::{Now, RunId, Timestamp};
 use crate::server::{Inbox, Server};
 
@@ -54,6 +54,9 @@ pub(super) struct World {
     pub(super) tokens: Tokens,
     unsent: Vec<Command>,
     log_queue: VecDeque<Vec<Command>>,
+    /// What the history thread is to read, where there is one.
+    reads: VecDeque<Command>,
+    has_history_thread: bool,
     inbox: VecDeque<Inbox>,
     intake: VecDeque<(u64, PlanRequest)>,
     context: Arc<Context>,
@@ -104,6 +107,8 @@ impl World {
             clients: Vec::new(),
             unsent: Vec::new(),
             log_queue: VecDeque::new(),
+            reads: VecDeque::new(),
+            has_history_thread: seed.is_multiple_of(2),
             inbox: VecDeque::new(),
             intake: VecDeque::new(),
             overloaded_at: None,
@@ -225,7 +230,12 @@ impl World {
                 self.server.refuse_plan(to, self.now);
             }
         }
-        self.unsent.extend(outbox.log);
+        let is_read = |command: &mut Command| matches!(command, Command::Read { query: Query::Page { .. }, .. });
+        let mut commands = outbox.log;
+        if self.has_history_thread {
+            self.reads.extend(commands.extract_if(.., is_read));
+        }
+        self.unsent.extend(commands);
         if !self.unsent.is_empty() {
             let has_room = self.log_queue.len() < LOG_WAITING_MAX;
             if has_room {
@@ -245,6 +255,15 @@ impl World {
         if commands.is_empty() && self.journal.next_deadline() > self.now.mono {
             return;
         }
+        let deliveries = self.hand_to_log(commands);
+        let is_for_loop = |delivery: &Delivery| !matches!(delivery, Delivery::Reply { to: ReplyTo::Caller(_), .. });
+        assert!(deliveries.iter().all(is_for_loop), "nobody else waits");
+        if !deliveries.is_empty() {
+            self.inbox.push_back(Inbox::Log(deliveries));
+        }
+    }
+
+    fn hand_to_log(&mut self, commands: Vec<Command>) -> Vec<Delivery> {
         let seen = look_through(&commands);
         let (was_down, failed) = (self.journal.is_down(), self.disk.failed());
         let outcome = self.journal.handle(commands, self.now);
@@ -253,11 +272,7 @@ impl World {
         }
         self.tell_model(was_down, seen, &outcome);
         self.carry_out(outcome.orders);
-        let is_for_loop = |delivery: &Delivery| !matches!(delivery, Delivery::Reply { to: ReplyTo::Caller(_), .. });
-        assert!(outcome.deliveries.iter().all(is_for_loop), "nobody else waits");
-        if !outcome.deliveries.is_empty() {
-            self.inbox.push_back(Inbox::Log(outcome.deliveries));
-        }
+        outcome.deliveries
     }
 
     /// What of a batch was kept is told by what the log says of its store.
@@ -309,6 +324,7 @@ impl World {
     /// The process has ended, and another one begins with what the store holds. Everything that was on its way is lost.
     pub(super) fn start_anew(&mut self) {
         self.unsent.clear();
+        self.reads.clear();
         self.log_queue.clear();
         self.inbox.clear();
         self.intake.clear();
@@ -330,6 +346,23 @@ impl World {
             self.meet("run resumed");
         }
         self.carry_out(left.orders);
+    }
+
+    /// The history thread answers up to so many questions, whatever waits for the log. A page may overtake the messages
+    /// that were committed last: they are on their way when it is read.
+    pub(super) fn read_history(&mut self, reads_max: usize) {
+        let n = reads_max.min(self.reads.len());
+        for read in self.reads.drain(..n).collect::<Vec<_>>() {
+            let deliveries = self.hand_to_log(vec![read]);
+            let is_page = matches!(deliveries.as_slice(), [Delivery::Reply { answer: Answer::Page(_), .. }]);
+            if is_page && matches!(self.inbox.back(), Some(Inbox::Log(_))) && self.rng.one_in(2) {
+                self.meet("page ahead");
+                let at = self.inbox.len() - 1;
+                self.inbox.insert(at, Inbox::Log(deliveries));
+            } else {
+                self.inbox.push_back(Inbox::Log(deliveries));
+            }
+        }
     }
 
     /// The intake looks at one plan, if the log has room for what comes of it.
@@ -372,7 +405,11 @@ impl World {
             self.intake();
             self.execute();
             self.log(usize::MAX);
-            let waits = !self.log_queue.is_empty() || !self.inbox.is_empty() || !self.intake.is_empty();
+            self.read_history(usize::MAX);
+            let waits = !self.reads.is_empty()
+                || !self.log_queue.is_empty()
+                || !self.inbox.is_empty()
+                || !self.intake.is_empty();
             let is_ready = (0..self.clients.len()).any(|client| self.is_ready(client));
             let has_news = self.shop.has_news(self.now) && !self.journal.is_down();
             if !is_busy && !waits && !is_ready && self.unsent.is_empty() && !has_news {

@@ -8,7 +8,7 @@ use super::{ConnectionManager, Effect, wrapping_ms};
 use crate::http::sse;
 use crate::model::{Now, write_message};
 use crate::stream::project::Project;
-use crate::stream::subscriber::{CloseReason, Phase};
+use crate::stream::subscriber::{CloseReason, Pending, Phase};
 
 /// The round over all streams that looks for expired tokens, stalls and silence.
 #[derive(Debug, Clone, Copy, Default)]
@@ -98,7 +98,7 @@ impl<S: Write> ConnectionManager<S> {
             bytes.extend_from_slice(sse::COMMENT);
         }
         let extra = stream.extra();
-        extra.pending = bytes;
+        extra.pending = Pending::Own(bytes);
         extra.pending_sent = 0;
         self.serve(index, now);
     }

@@ -16,8 +16,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use super::mask::{Mask, secret_parts};
-use super::render::{Place, Scope, Template};
+use super::render::{Template, inputs_scope};
 use super::{Call, CommandSpec, Outcome, Tool, ToolError, ToolSettings, is_template};
+use crate::executor::template::{Place, Scope};
 
 /// Where programs are looked for if the server itself has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -46,6 +47,11 @@ impl CommandTool {
     /// # Errors
     /// One sentence that names the field and what is wrong with it.
     pub fn new(spec: CommandSpec, settings: ToolSettings) -> Result<Self, String> {
+        let secrets = mask(&spec, &[]);
+        Self::compile(spec, settings).map_err(|problem| secrets.text(&problem).into_owned())
+    }
+
+    fn compile(spec: CommandSpec, settings: ToolSettings) -> Result<Self, String> {
         let (program, args) = spec.argv.split_first().ok_or("argv: needs a program")?;
         if program.is_empty() || program.contains('\0') || is_template(program) {
             return Err("argv[0]: must be the program to run, without a template".to_owned());
@@ -85,7 +91,7 @@ impl CommandTool {
     }
 
     fn command(&self, call: &Call<'_>) -> Result<Command, String> {
-        let scope = Scope::inputs(call.inputs);
+        let scope = inputs_scope(call.inputs);
         let mut command = Command::new(&self.program);
         for (at, arg) in self.args.iter().enumerate() {
             command.arg(render(&format!("argv[{}]", at + 1), arg, &scope)?);
@@ -129,7 +135,7 @@ fn compile(field: &str, source: &str, place: Place) -> Result<Template, String> 
     Template::compile(source, place).map_err(|problem| format!("{field}: {problem}"))
 }
 
-fn render(field: &str, template: &Template, scope: &Scope<'_>) -> Result<String, String> {
+fn render(field: &str, template: &Template, scope: &Scope) -> Result<String, String> {
     match template.render(scope) {
         Ok(text) if text.contains('\0') => Err(format!("{field}: must not hold a NUL byte")),
         Ok(text) => Ok(text),

@@ -16,8 +16,9 @@ use self::exchange::{Client, Exchange, Head, Request};
 use self::url::UrlTemplate;
 use super::mask::{Mask, MaskStream, secret_parts};
 use super::output::Kept;
-use super::render::{Expression, Missing, Place, Scope, Template, unwrapped};
+use super::render::{Pick, Template, ValueTemplate, inputs_scope};
 use super::{Call, HttpSpec, Outcome, Tool, ToolError, ToolSettings};
+use crate::executor::template::{Place, Scope};
 use crate::model::OutputStream;
 
 /// How long an attempt may take where nothing says so.
@@ -42,8 +43,8 @@ pub struct HttpTool {
     method: String,
     url: UrlTemplate,
     headers: Vec<(String, Template)>,
-    body: Option<Body>,
-    stream_text: Option<Expression>,
+    body: Option<ValueTemplate>,
+    stream_text: Option<Pick>,
     client: Client,
     mask: Mask,
     settings: ToolSettings,
@@ -55,6 +56,11 @@ impl HttpTool {
     /// # Errors
     /// One sentence that names the field and what is wrong with it.
     pub fn new(spec: HttpSpec, settings: ToolSettings) -> Result<Self, String> {
+        let secrets = mask(&spec);
+        Self::compile(spec, settings, secrets.clone()).map_err(|problem| secrets.text(&problem).into_owned())
+    }
+
+    fn compile(spec: HttpSpec, settings: ToolSettings, mask: Mask) -> Result<Self, String> {
         if !exchange::is_method(&spec.method) {
             return Err("method: must be a method, as `GET`".to_owned());
         }
@@ -63,14 +69,13 @@ impl HttpTool {
             return Err("url: is no url".to_owned());
         }
         let headers = spec.headers.iter().map(|(name, value)| Ok((name.clone(), header(name, value)?)));
-        let pick = spec.stream_text.as_deref().map(|source| unwrapped(source).unwrap_or(source));
-        let pick = pick.map(|source| Expression::compile(source, Missing::IsNull));
+        let pick = spec.stream_text.as_deref().map(Pick::compile);
         Ok(Self {
             headers: headers.collect::<Result<_, String>>()?,
-            body: spec.body.as_ref().map(|body| Body::compile(body, "body")).transpose()?,
+            body: spec.body.as_ref().map(|body| ValueTemplate::compile(body, "body")).transpose()?,
             stream_text: pick.transpose().map_err(|problem| format!("stream_text: {problem}"))?,
             client: Client::new(spec.allow_redirects, settings.proxy_from_env),
-            mask: mask(&spec),
+            mask,
             method: spec.method.to_ascii_uppercase(),
             url,
             settings,
@@ -93,7 +98,7 @@ impl HttpTool {
     }
 
     fn request(&self, inputs: &Map<String, Value>) -> Result<Request, String> {
-        let scope = Scope::inputs(inputs);
+        let scope = inputs_scope(inputs);
         let url = self.url.render(&scope).map_err(|problem| format!("url: {problem}"))?;
         if !exchange::is_url(&url) {
             return Err("url: a value makes it no url".to_owned());
@@ -103,7 +108,7 @@ impl HttpTool {
             headers.push((name.clone(), render_header(name, value, &scope)?));
         }
         let body = match &self.body {
-            Some(body) => Some(body.render(&scope, "body")?.to_string().into_bytes()),
+            Some(body) => Some(body.render(&scope)?.to_string().into_bytes()),
             None if matches!(self.method.as_str(), "POST" | "PUT" | "PATCH") => {
                 Some(serde_json::to_vec(inputs).map_err(|error| format!("body: {error}"))?)
             }
@@ -186,7 +191,7 @@ impl Tool for HttpTool {
 /// A streamed answer as it is told.
 struct Told<'a> {
     call: &'a Call<'a>,
-    pick: Option<&'a Expression>,
+    pick: Option<&'a Pick>,
     kept: Kept,
     masked: MaskStream<'a>,
     /// A `[DONE]` came: part of the text only if more follows.
@@ -211,7 +216,7 @@ impl Told<'_> {
             // Data that is no JSON holds nothing to pick.
             Some(pick) => {
                 let Ok(event) = serde_json::from_str::<Value>(data) else { return Ok(()) };
-                match pick.eval(&Scope::event(&event)).map_err(|problem| format!("stream_text: {problem}"))? {
+                match pick.of(event).map_err(|problem| format!("stream_text: {problem}"))? {
                     Value::Null => {}
                     Value::String(text) => self.text(&text),
                     other => self.text(&other.to_string()),
@@ -239,51 +244,6 @@ impl Told<'_> {
     }
 }
 
-/// A JSON body whose strings may hold templates.
-#[derive(Debug)]
-enum Body {
-    Text(Template),
-    Array(Vec<Body>),
-    Object(Vec<(String, Body)>),
-    Other(Value),
-}
-
-impl Body {
-    fn compile(value: &Value, path: &str) -> Result<Self, String> {
-        Ok(match value {
-            Value::String(source) => {
-                Self::Text(Template::compile(source, Place::Text).map_err(|problem| format!("{path}: {problem}"))?)
-            }
-            Value::Array(items) => {
-                let items = items.iter().enumerate().map(|(at, item)| Self::compile(item, &format!("{path}[{at}]")));
-                Self::Array(items.collect::<Result<_, _>>()?)
-            }
-            Value::Object(members) => {
-                let compile = |(name, value): (&String, &Value)| {
-                    Ok((name.clone(), Self::compile(value, &format!("{path}.{name}"))?))
-                };
-                Self::Object(members.iter().map(compile).collect::<Result<_, String>>()?)
-            }
-            other => Self::Other(other.clone()),
-        })
-    }
-
-    fn render(&self, scope: &Scope<'_>, path: &str) -> Result<Value, String> {
-        match self {
-            Self::Text(template) => template.render_value(scope).map_err(|problem| format!("{path}: {problem}")),
-            Self::Array(items) => {
-                items.iter().enumerate().map(|(at, item)| item.render(scope, &format!("{path}[{at}]"))).collect()
-            }
-            Self::Object(members) => members
-                .iter()
-                .map(|(name, member)| Ok((name.clone(), member.render(scope, &format!("{path}.{name}"))?)))
-                .collect::<Result<Map<_, _>, String>>()
-                .map(Value::Object),
-            Self::Other(value) => Ok(value.clone()),
-        }
-    }
-}
-
 fn header(name: &str, value: &str) -> Result<Template, String> {
     if !exchange::is_header_name(name) {
         return Err(format!("headers: `{}` is no header that can be set", name.escape_debug()));
@@ -294,7 +254,7 @@ fn header(name: &str, value: &str) -> Result<Template, String> {
     Template::compile(value, Place::Text).map_err(|problem| format!("headers.{name}: {problem}"))
 }
 
-fn render_header(name: &str, value: &Template, scope: &Scope<'_>) -> Result<String, String> {
+fn render_header(name: &str, value: &Template, scope: &Scope) -> Result<String, String> {
     let value = value.render(scope).map_err(|problem| format!("headers.{name}: {problem}"))?;
     if exchange::is_header_value(&value) {
         Ok(value)

@@ -2,7 +2,8 @@
 //! nor the structure of what it is asked for.
 
 use super::super::is_template;
-use super::super::render::{Place, Scope, Template};
+use super::super::render::Template;
+use crate::executor::template::{Place, Scope};
 
 /// A url whose scheme is literal, known to parse.
 ///
@@ -37,7 +38,7 @@ impl UrlTemplate {
         self.has_templates
     }
 
-    pub(super) fn render(&self, scope: &Scope<'_>) -> Result<String, String> {
+    pub(super) fn render(&self, scope: &Scope) -> Result<String, String> {
         let rest = self.rest.render(scope)?;
         let path = rest.split(['?', '#']).next().unwrap_or_default();
         if self.has_templates && path.split('/').any(|segment| segment == "." || segment == "..") {
@@ -52,15 +53,13 @@ fn strip_scheme(url: &str) -> Option<&str> {
     strip("http://").or_else(|| strip("https://"))
 }
 
-/// How long the authority at the beginning of `text` is. Tags of templates are part of it, whatever is inside.
+/// How long the authority at the beginning of `text` is. Templates are part of it, whatever is inside.
 fn authority_len(text: &str) -> usize {
     let mut at = 0;
     while let Some(found) = text[at..].find(['/', '?', '#', '{']) {
         at += found;
         let close = match text[at..].get(..2) {
             Some("{{") => "}}",
-            Some("{%") => "%}",
-            Some("{#") => "#}",
             _ if text[at..].starts_with('{') => "{",
             _ => return at,
         };
@@ -103,12 +102,13 @@ pub(super) fn join(base: &str, location: &str) -> String {
 mod tests {
     use serde_json::json;
 
+    use super::super::super::render::inputs_scope;
     use super::*;
 
     #[test]
     fn values_stay_where_they_are_put() {
         let inputs = json!({"id": "a/b?c", "port": 8080, "tenant": "eu", "host": ".evil.example", "up": ".."});
-        let scope = Scope::inputs(inputs.as_object().expect("an object"));
+        let scope = inputs_scope(inputs.as_object().expect("an object"));
         for (source, expected) in [
             ("http://a.example", Some("http://a.example")),
             (

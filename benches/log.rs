@@ -1,0 +1,94 @@
+//! What the log costs: messages a second through the journal, by how many come as one batch, kept in memory and by SQLite.
+//! A message has a payload of 250 bytes.
+//!
+//! `cargo bench --bench log`
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use stepcast::auth::{Instance, ServerKeys};
+use stepcast::log::{
+    Command, Journal, Limits, MemoryStore, PublishedEvent, ReplyTo, Retention, Seed, SqliteStore, Store, Synchronous,
+};
+use stepcast::model::{Now, ProjectId, Timestamp};
+
+/// Publishers that each wait for their answer before they send the next message.
+const BATCHES: [usize; 5] = [1, 8, 64, 512, 4096];
+
+const MESSAGES: usize = 200_000;
+
+/// How long one figure may take.
+const ROUND_MAX: Duration = Duration::from_secs(4);
+
+type Done<T> = Result<T, Box<dyn Error>>;
+
+fn main() -> Done<()> {
+    let directory = Directory::new()?;
+    println!("messages a second through the log (and microseconds of CPU each), 250 bytes of payload:");
+    println!("{:>6} {:>18} {:>18} {:>18}", "batch", "memory", "SQLite NORMAL", "SQLite FULL");
+    for batch in BATCHES {
+        let memory = rate(Box::new(MemoryStore::new()), batch)?;
+        let normal = rate(directory.store(&format!("normal-{batch}"), Synchronous::Normal)?, batch)?;
+        let full = rate(directory.store(&format!("full-{batch}"), Synchronous::Full)?, batch)?;
+        println!("{batch:>6} {memory:>18} {normal:>18} {full:>18}");
+    }
+    Ok(())
+}
+
+fn rate(store: Box<dyn Store>, batch: usize) -> Done<String> {
+    let signer = ServerKeys::derive(&[7; 32]).id_signer(Instance::from_random([7; 6]));
+    let retention = Retention { messages: 10_000, bytes: 1 << 30, age_ms: 7 * 24 * 3_600_000, runs: 1000 };
+    let limits = Limits { retention, open_runs: 10, projects: 10, idempotency_ms: 1000, recent_ms: 1000 };
+    let began = Instant::now();
+    let wall = Timestamp::from(std::time::SystemTime::now());
+    let now = || Now { mono: began.elapsed(), wall: wall.plus_millis(began.elapsed().as_millis() as u64) };
+    let no_plan = Box::new(|_: &[u8]| Err("no plan is kept here".to_owned()));
+    let (mut journal, _) = Journal::open(store, signer, limits, no_plan, now())?;
+    let project: ProjectId = "bench".parse()?;
+    let payload = format!("{{\"text\":\"{}\"}}", "x".repeat(239)).into_bytes();
+    let publish = |number: usize| Command::Publish {
+        project: project.clone(),
+        events: vec![PublishedEvent { message_type: "note".into(), payload: payload.clone() }],
+        reply: ReplyTo::Loop(number as u64),
+    };
+    let mut kept = 0;
+    let (measured, cpu) = (Instant::now(), cpu_nanos()?);
+    while kept < MESSAGES && measured.elapsed() < ROUND_MAX {
+        journal.handle((0..batch).map(publish).collect(), now());
+        kept += batch;
+    }
+    if journal.is_down() {
+        return Err("the store failed".into());
+    }
+    let (took, cpu) = (measured.elapsed().as_secs_f64(), cpu_nanos()? - cpu);
+    Ok(format!("{:.0} ({:.1})", kept as f64 / took, cpu as f64 / kept as f64 / 1000.0))
+}
+
+/// What this thread has had of the processor: wall time lies on a machine that others use too.
+fn cpu_nanos() -> Done<u64> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    Ok(stat.split(' ').next().ok_or("no figure")?.parse()?)
+}
+
+/// Removed at the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Done<Self> {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("log-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+
+    fn store(&self, name: &str, synchronous: Synchronous) -> Done<Box<dyn Store>> {
+        let seed = Seed { master_key: [7; 32], instance: [7; 6] };
+        Ok(Box::new(SqliteStore::open(&self.0.join(name), synchronous, &seed, Timestamp::default())?.0))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,45 @@
+//! Load for a stepcast server on this machine: subscribers that check every message, publishers that measure from when
+//! a message was due, and scenarios made of both. It knows the server by its wire contract alone.
+
+mod body;
+mod clock;
+mod failure;
+mod fleet;
+mod http;
+mod latency;
+mod loopback;
+mod message;
+mod options;
+mod proc;
+mod publisher;
+mod report;
+mod scenario;
+mod sequence;
+mod server;
+mod sse;
+mod subscriber;
+mod tally;
+mod watch;
+
+use std::process::ExitCode;
+
+use options::Request;
+
+fn main() -> ExitCode {
+    let carried_out = match options::parse(std::env::args_os().skip(1)) {
+        Ok(Request::Help) => {
+            print!("{}", options::help());
+            return ExitCode::SUCCESS;
+        }
+        Ok(Request::Run(options)) => scenario::run(&options),
+        Err(failure) => Err(failure),
+    };
+    match carried_out {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

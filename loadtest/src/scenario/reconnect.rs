@@ -1,0 +1,86 @@
+//! Everyone drops at once, misses some messages, and comes back at once with its `Last-Event-ID`. How long until all
+//! have all of them?
+
+use serde_json::json;
+
+use super::{NO_BOUNDS, Scenario, check_published, publish_all, report, wait_for_goal, wait_for_streams};
+use crate::clock::now_ns;
+use crate::failure::Outcome;
+use crate::fleet::{Fleet, Settings};
+use crate::options::{Options, Parameter};
+use crate::report::Report;
+use crate::server::{Data, Server};
+use crate::watch::Watch;
+
+const PROJECT: &str = "reconnected";
+
+pub const SCENARIO: Scenario = Scenario {
+    name: "reconnect",
+    about: "subscribers drop at once, miss messages, and all come back",
+    parameters: &[
+        Parameter { name: "subscribers", default: "1000", help: "subscribers that drop" },
+        Parameter { name: "messages", default: "10", help: "messages that they miss" },
+        Parameter { name: "payload", default: "250", help: "bytes of each payload" },
+        Parameter { name: "threads", default: "1", help: "threads of subscribers" },
+    ],
+    data: &[Data::Temporary],
+    limit_s: 120,
+    run,
+};
+
+fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
+    let mut report = report(options, data);
+    let (subscribers, messages): (usize, u64) = (options.number("subscribers")?, options.number("messages")?);
+    let bytes = options.number("payload")?;
+    let server = Server::start(&options.server, data, &NO_BOUNDS)?;
+    let settings = Settings::new(server.target(), PROJECT, subscribers);
+    let settings = Settings { threads: options.number("threads")?, ..settings };
+    let (fleet, began_ns) = (Fleet::new(&settings)?, now_ns());
+    fleet.open();
+    wait_for_streams(watch, &fleet, subscribers)?;
+    let opened_ns = now_ns();
+    report.figure("first time: streams opened", subscribers as f64 * 1e9 / (opened_ns - began_ns) as f64, "/s");
+    fleet.set_goal(1)?;
+    check_published(&mut report, "before", &publish_all(watch, &server, PROJECT, 1, bytes)?);
+    wait_for_goal(watch, &fleet, subscribers)?;
+    drop_all(watch, &server, &fleet)?;
+    check_published(&mut report, "meanwhile", &publish_all(watch, &server, PROJECT, messages, bytes)?);
+    come_back(watch, &server, &fleet, (subscribers, messages), &mut report)?;
+    server.stop()?;
+    Ok(report)
+}
+
+/// All streams end, and the server has seen it.
+fn drop_all(watch: &mut Watch, server: &Server, fleet: &Fleet) -> Outcome<()> {
+    fleet.close();
+    watch.until("the streams are gone", || fleet.gauges().greeted() == 0, String::new)?;
+    let left = || server.target().metric("stepcast_streams");
+    watch.until("the server has seen it", || left().is_none_or(|n| n == 0.0), || format!("{:?} streams left", left()))
+}
+
+fn come_back(
+    watch: &mut Watch,
+    server: &Server,
+    fleet: &Fleet,
+    (subscribers, messages): (usize, u64),
+    report: &mut Report,
+) -> Outcome<()> {
+    fleet.forget()?;
+    fleet.set_goal(1 + messages)?;
+    let (began_ns, began_cpu) = (now_ns(), server.cpu_seconds());
+    fleet.open();
+    wait_for_goal(watch, fleet, subscribers)?;
+    let seconds = (fleet.gauges().last_goal_ns() - began_ns) as f64 / 1e9;
+    let cpu = server.cpu_seconds().zip(began_cpu).map(|(end, begin)| end - begin);
+    report.figure("until all have all", seconds, "s");
+    report.figure("streams resumed", subscribers as f64 / seconds, "/s");
+    report.figure("server's processor time", json!(cpu.map(|cpu| cpu * 1e6 / subscribers as f64)), "ms per thousand");
+    report.figure("server's descriptors", json!(server.descriptors()), "");
+    let tally = fleet.tally()?;
+    report.fail_all(tally.complaints("subscribers"));
+    let (resumed, due) = (tally.begun.get("resumed").copied().unwrap_or(0), subscribers as u64);
+    if resumed != due || tally.messages != due * messages {
+        report.fail(format!("{resumed} of {due} resumed, {} of {} messages", tally.messages, due * messages));
+    }
+    Ok(())
+}

@@ -1,0 +1,258 @@
+//! The server under load: the real program as a process with a data directory of its own, or one that runs already.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::failure::{Failure, Outcome, failure};
+use crate::loopback::Target;
+use crate::proc::{self, Memory};
+
+/// The log line that says where the server listens.
+const LISTENING: &str = "listening on http://";
+
+/// How long a start may take.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a stop may take before it is forced.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Lines of its log that are kept.
+const LOG_LINES_MAX: usize = 200;
+
+/// Where the server keeps its messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Data {
+    /// In memory.
+    None,
+    /// In a directory that goes with this program.
+    Temporary,
+}
+
+impl Data {
+    /// As it stands in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "memory",
+            Self::Temporary => "sqlite",
+        }
+    }
+}
+
+/// What is put under load.
+#[derive(Debug, Clone)]
+pub enum Choice {
+    /// The program at this path.
+    Program {
+        /// Its binary.
+        path: PathBuf,
+        /// Flags besides.
+        flags: Vec<String>,
+        /// It runs on the first processor, everything else of this program on the others.
+        is_pinned: bool,
+    },
+    /// One that runs already.
+    Running {
+        /// Where.
+        target: Target,
+        /// Its process, where its memory is to be looked at.
+        pid: Option<u32>,
+    },
+}
+
+/// A server under load. One that was started here ends when it is dropped.
+#[derive(Debug)]
+pub struct Server {
+    target: Target,
+    pid: Option<u32>,
+    process: Option<Process>,
+}
+
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    /// Removed last.
+    _data: Option<TemporaryDirectory>,
+}
+
+impl Server {
+    /// The chosen one, started with `data` and `flags` where it is to be started.
+    ///
+    /// # Errors
+    /// Where it does not come up.
+    pub fn start(choice: &Choice, data: Data, flags: &[&str]) -> Outcome<Self> {
+        let (path, more, is_pinned) = match choice {
+            Choice::Running { target, pid } => return Ok(Self { target: *target, pid: *pid, process: None }),
+            Choice::Program { path, flags, is_pinned } => (path, flags, *is_pinned),
+        };
+        let directory = if data == Data::Temporary { Some(TemporaryDirectory::new()?) } else { None };
+        let mut command = program(path);
+        command.args(["serve", "--auth", "none", "--listen", "127.0.0.1:0", "--data"]);
+        command.arg(directory.as_ref().map_or(OsStr::new("none"), |directory| directory.0.as_os_str()));
+        command.args(flags).args(more).stdout(Stdio::null()).stderr(Stdio::piped());
+        let child =
+            spawn(&mut command, is_pinned).map_err(|Failure(why)| Failure(format!("{}: {why}", path.display())))?;
+        let (log, found) = (Arc::new(Mutex::new(Vec::new())), channel());
+        let mut server = Self { target: Target::parse("http://127.0.0.1:1")?, pid: Some(child.id()), process: None };
+        let process = server.process.insert(Process { child, log: log.clone(), _data: directory });
+        follow(process, log, found.0);
+        server.target = match found.1.recv_timeout(START_TIMEOUT) {
+            Ok(target) => target?,
+            Err(RecvTimeoutError::Timeout) => return failure("the server does not listen"),
+            Err(RecvTimeoutError::Disconnected) => {
+                return failure(format!("the server did not start: {}", server.log().join("\n")));
+            }
+        };
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub fn target(&self) -> Target {
+        self.target
+    }
+
+    /// Its process, where that is known.
+    pub fn pid(&self) -> Option<u32> {
+        self.pid
+    }
+
+    /// Its memory just now.
+    pub fn memory(&self) -> Option<Memory> {
+        proc::memory(self.pid?)
+    }
+
+    /// Processor time that it has used, in seconds.
+    pub fn cpu_seconds(&self) -> Option<f64> {
+        proc::cpu_seconds(self.pid?)
+    }
+
+    /// Descriptors that it holds.
+    pub fn descriptors(&self) -> Option<usize> {
+        proc::descriptors(self.pid?)
+    }
+
+    /// The first lines of its log.
+    pub fn log(&self) -> Vec<String> {
+        let lines = self.process.as_ref().and_then(|process| process.log.lock().ok().map(|lines| lines.clone()));
+        lines.unwrap_or_default()
+    }
+
+    /// Sends a signal to a server that was started here.
+    ///
+    /// # Errors
+    /// Where it was not, or has gone.
+    pub fn signal(&self, signal: Signal) -> Outcome<()> {
+        let child = self.process.as_ref().map(|process| Pid::from_child(&process.child));
+        let Some(pid) = child else { return failure("only a server that was started here can be stopped") };
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Ends a server that was started here with SIGTERM, as an operator would.
+    ///
+    /// # Errors
+    /// Where it does not end, or not with status 0.
+    pub fn stop(mut self) -> Outcome<()> {
+        if self.process.is_some() {
+            self.signal(Signal::TERM)?;
+        }
+        let Some(process) = &mut self.process else { return Ok(()) };
+        let began = Instant::now();
+        while began.elapsed() < STOP_TIMEOUT {
+            match process.child.try_wait()? {
+                None => {}
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return failure(format!("the server ended with {status}: {}", self.log().join("\n"))),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        failure(format!("the server did not end within {} s of SIGTERM", STOP_TIMEOUT.as_secs()))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail where it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program, with no settings from the environment of whoever runs this.
+fn program(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("STEPCAST_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A child inherits the processors of the thread that starts it: so this thread moves to the first one for a moment.
+fn spawn(command: &mut Command, is_pinned: bool) -> Outcome<Child> {
+    if !is_pinned {
+        return Ok(command.spawn()?);
+    }
+    let all = sched_getaffinity(None)?;
+    let (mut first, mut others) = (CpuSet::new(), all);
+    let chosen = (0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu)).unwrap_or(0);
+    first.set(chosen);
+    if all.count() > 1 {
+        others.unset(chosen);
+    }
+    sched_setaffinity(None, &first)?;
+    let child = command.spawn();
+    sched_setaffinity(None, &others)?;
+    Ok(child?)
+}
+
+fn follow(process: &mut Process, log: Arc<Mutex<Vec<String>>>, found: Sender<Outcome<Target>>) {
+    let Some(stderr) = process.child.stderr.take() else { return };
+    std::thread::spawn(move || {
+        let mut found = Some(found);
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if let Some((_, address)) = line.split_once(LISTENING)
+                && let Some(found) = found.take()
+            {
+                // Nobody waits any more where the start took too long.
+                let _ = found.send(Target::parse(&format!("http://{}", address.trim())));
+            }
+            if let Ok(mut lines) = log.lock()
+                && lines.len() < LOG_LINES_MAX
+            {
+                lines.push(line);
+            }
+        }
+    });
+}
+
+/// A directory that is removed with everything in it.
+#[derive(Debug)]
+struct TemporaryDirectory(PathBuf);
+
+impl TemporaryDirectory {
+    fn new() -> Outcome<Self> {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("stepcast-load-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for TemporaryDirectory {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("{}: {error}", self.0.display());
+        }
+    }
+}

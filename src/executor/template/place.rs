@@ -1,0 +1,44 @@
+//! Where a text with templates goes, and so what may become of the values filled in.
+
+use std::borrow::Cow;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// What stands unencoded in a url's path and query: the unreserved characters of RFC 3986.
+const URL_ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Where a text goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Anywhere: values stay as they are.
+    Text,
+    /// A url's path and query: values are percent-encoded, so that none adds a segment or a parameter.
+    Url,
+    /// A url's authority: letters, digits and `-` alone, so that no value leads out of the domain written there.
+    Authority,
+    /// A file path: values are names, not paths.
+    FileName,
+}
+
+impl Place {
+    /// A value's text as it may stand here.
+    ///
+    /// # Errors
+    /// Where it may not.
+    pub(super) fn fit(self, text: &str) -> Result<Cow<'_, str>, &'static str> {
+        match self {
+            Self::Url => Ok(utf8_percent_encode(text, &URL_ENCODED).into()),
+            Self::Authority if !is_host_label(text) => Err("a value in a url's host must be letters, digits and `-`"),
+            Self::FileName if !is_file_name(text) => Err("a value in a path must be a file name"),
+            Self::Text | Self::Authority | Self::FileName => Ok(text.into()),
+        }
+    }
+}
+
+fn is_host_label(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+fn is_file_name(text: &str) -> bool {
+    !text.is_empty() && text != "." && text != ".." && !text.contains(['/', '\0'])
+}

@@ -1,0 +1,320 @@
+//! What is read from a log that nobody but the store needs to be asked for: pages, the messages of a run, the outputs of
+//! one that has ended.
+//!
+//! All of it is made from a [`History`]: the journal is one, and a reader of a store's own is another, so that the
+//! log's thread and the [history thread](super::history_thread) answer alike. Nothing here waits or writes.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::frames::Page;
+use super::journal::write_frame;
+use super::page_cache::{Block, PageCache, Stretch};
+use super::store::{Flow, Place, StoreError, StoredMessage, StoredOutput};
+use super::{Answer, Query, Refusal, RunNumber};
+use crate::auth::IdSigner;
+use crate::model::{OutputStream, ProjectId, RunId, RunState, StepId, StepStatus};
+
+/// The log as it was at one moment: between two calls nothing of it changes.
+pub trait History {
+    /// The `seq` of a project's newest message; 0 where it never had one.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn newest(&self, project: &ProjectId) -> Result<u64, StoreError>;
+
+    /// As [`Store::floor`](super::Store::floor).
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn floor(&self, project: &ProjectId) -> Result<u64, StoreError>;
+
+    /// As [`Store::messages`](super::Store::messages).
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    fn messages(
+        &self,
+        project: &ProjectId,
+        after: u64,
+        run: Option<RunNumber>,
+        each: &mut dyn FnMut(&StoredMessage) -> Flow,
+    ) -> Result<(), StoreError>;
+
+    /// As [`Store::run_number`](super::Store::run_number).
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError>;
+
+    /// Where a run begins and ends; none where it is not kept.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn ends(&self, project: &ProjectId, number: RunNumber) -> Result<Option<Ends>, StoreError>;
+
+    /// As [`Store::ended_state`](super::Store::ended_state).
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
+
+    /// As [`Store::output`](super::Store::output).
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError>;
+}
+
+/// A way to read a store beside the one who writes it, on another thread.
+pub trait Reader: Send {
+    /// Calls `look` with all that is committed by now.
+    ///
+    /// # Errors
+    /// Where it can't be read, or what `look` says.
+    fn look(&mut self, look: &mut dyn FnMut(&dyn History) -> Result<(), StoreError>) -> Result<(), StoreError>;
+}
+
+/// The `seq`s of a run's outer messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ends {
+    /// Of its first, if it has begun.
+    pub first: Option<u64>,
+    /// Of its last, if it has ended.
+    pub last: Option<u64>,
+}
+
+/// What became of the wish for a page.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Here it is.
+    Page(Page),
+    /// Something behind the position is gone.
+    Lost,
+    /// The run is gone.
+    NoRun,
+}
+
+/// Answers from a [`History`], and remembers the pages that it has encoded.
+pub(super) struct Lookup {
+    cache: PageCache,
+    id_text: Vec<u8>,
+}
+
+impl Default for Lookup {
+    /// What is enough where messages are at hand and only have to be encoded.
+    fn default() -> Self {
+        Self::new(4 * 1024 * 1024)
+    }
+}
+
+impl Lookup {
+    /// One that remembers up to so many bytes of pages.
+    pub(super) fn new(cache_bytes_max: usize) -> Self {
+        Self { cache: PageCache::new(cache_bytes_max), id_text: Vec::new() }
+    }
+
+    /// Nobody has asked for a while.
+    pub(super) fn forget_pages(&mut self) {
+        self.cache.clear();
+    }
+
+    /// What `query` is answered; nothing where it takes more than a history to answer it.
+    pub(super) fn answer(
+        &mut self,
+        history: &dyn History,
+        signer: &IdSigner,
+        query: &Query,
+    ) -> Result<Option<Answer>, StoreError> {
+        match query {
+            Query::Page { project, after, run, bytes_max } => {
+                let stretch = Stretch { project: project.clone(), run: *run, after: *after };
+                Ok(match self.page(history, signer, stretch, *bytes_max)? {
+                    Found::Page(page) => Some(Answer::Page(page)),
+                    // What a stream is told then is made of the states of runs that go on.
+                    Found::Lost => None,
+                    Found::NoRun => Some(Answer::Refused(Refusal::UnknownRun)),
+                })
+            }
+            Query::Events { project, run, after, limit } => {
+                self.events(history, signer, project, run, *after, *limit).map(Some)
+            }
+            Query::Output { project, run, step, stream } => output_of_ended(history, project, run, step, *stream),
+            _ => Ok(None),
+        }
+    }
+
+    /// The messages of a stretch, as many as `bytes_max` holds, but one at least.
+    ///
+    /// What the floor has passed is not looked for in the cache: it is asked for anew each time.
+    pub(super) fn page(
+        &mut self,
+        history: &dyn History,
+        signer: &IdSigner,
+        stretch: Stretch,
+        bytes_max: usize,
+    ) -> Result<Found, StoreError> {
+        let ends = match stretch.run {
+            None => None,
+            Some(number) => match history.ends(&stretch.project, number)? {
+                None => return Ok(Found::NoRun),
+                ends => ends,
+            },
+        };
+        if has_lost(ends, stretch.after, history.floor(&stretch.project)?) {
+            return Ok(Found::Lost);
+        }
+        if let Some(page) = self.cache.page(&stretch, bytes_max) {
+            return Ok(Found::Page(page));
+        }
+        let (block, is_full) = self.read_block(history, signer, &stretch, bytes_max)?;
+        let page = block.cut(stretch.after, usize::MAX);
+        if is_full {
+            self.cache.insert(stretch, block);
+        }
+        Ok(Found::Page(page))
+    }
+
+    /// Encodes messages. Is the block full, and will the same messages make the same one for good?
+    fn read_block(
+        &mut self,
+        history: &dyn History,
+        signer: &IdSigner,
+        stretch: &Stretch,
+        bytes_max: usize,
+    ) -> Result<(Block, bool), StoreError> {
+        let mut up_to = history.newest(&stretch.project)?.max(stretch.after);
+        let (mut bytes, mut marks) = (Vec::with_capacity(bytes_max.min(Block::BYTES_USUAL)), Vec::new());
+        let (mut is_full, mut has_last) = (false, false);
+        let id_text = &mut self.id_text;
+        history.messages(&stretch.project, stretch.after, stretch.run, &mut |message| {
+            let whole = bytes.len();
+            write_frame(&mut bytes, signer, id_text, &stretch.project, message.seq, &message.json);
+            if whole > 0 && bytes.len() > bytes_max {
+                bytes.truncate(whole);
+                (is_full, up_to) = (true, message.seq - 1);
+                return Flow::Stop;
+            }
+            marks.push((message.seq, bytes.len()));
+            has_last = stretch.run.is_some() && message.place == Place::Last;
+            Flow::More
+        })?;
+        Ok((Block::new(bytes, marks, up_to, has_last), is_full))
+    }
+
+    /// A run's messages as JSON.
+    pub(super) fn events(
+        &mut self,
+        history: &dyn History,
+        signer: &IdSigner,
+        project: &ProjectId,
+        run: &RunId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Answer, StoreError> {
+        let Some(number) = history.run_number(project, run)? else {
+            return Ok(Answer::Refused(Refusal::UnknownRun));
+        };
+        let mut body = b"{\"events\":[".to_vec();
+        let (mut shown, mut last, mut has_more) = (0, 0, false);
+        let id_text = &mut self.id_text;
+        history.messages(project, after, Some(number), &mut |message| {
+            if shown == limit {
+                has_more = true;
+                return Flow::Stop;
+            }
+            if shown > 0 {
+                body.push(b',');
+            }
+            shown += 1;
+            last = message.seq;
+            write_id(&mut body, b"{\"id\":", id_text, signer, project, message.seq);
+            body.push(b',');
+            // The message is an object with members; its own opening brace gives way to the id.
+            body.extend_from_slice(message.json.get(1..).unwrap_or_default());
+            Flow::More
+        })?;
+        body.push(b']');
+        if has_more {
+            write_id(&mut body, b",\"next\":", id_text, signer, project, last);
+        }
+        body.push(b'}');
+        Ok(Answer::Json(body))
+    }
+}
+
+/// May a message behind `after` be gone? Of a run alone: one between its first and its last, which are kept.
+pub(super) fn has_lost(run: Option<Ends>, after: u64, floor: u64) -> bool {
+    let is_below = after + 1 < floor;
+    match run {
+        Some(Ends { first, last }) if is_below => {
+            first.is_some_and(|first| first < floor) && last.is_none_or(|last| after + 1 < last)
+        }
+        _ => is_below,
+    }
+}
+
+/// A step's output, of a run that has ended; of any other the newest state is not in the history.
+fn output_of_ended(
+    history: &dyn History,
+    project: &ProjectId,
+    run: &RunId,
+    step: &StepId,
+    stream: Option<OutputStream>,
+) -> Result<Option<Answer>, StoreError> {
+    let Some(number) = history.run_number(project, run)? else {
+        return Ok(Some(Answer::Refused(Refusal::UnknownRun)));
+    };
+    let Some(json) = history.ended_state(number)? else { return Ok(None) };
+    output(history, number, &read_state(&json)?, step, stream).map(Some)
+}
+
+/// A step's output, of a run in this state.
+pub(super) fn output(
+    history: &dyn History,
+    number: RunNumber,
+    state: &RunState,
+    step: &StepId,
+    stream: Option<OutputStream>,
+) -> Result<Answer, StoreError> {
+    let Some(state) = state.step(step) else { return Ok(Answer::Refused(Refusal::UnknownStep)) };
+    let kept = history.output(number, step)?.unwrap_or_default();
+    let (bytes, is_json) = match stream {
+        Some(OutputStream::Stdout) => (kept.stdout, false),
+        Some(OutputStream::Stderr) => (kept.stderr, false),
+        Some(OutputStream::Text) => (kept.text, false),
+        None => match (state.status, &state.output) {
+            (StepStatus::Completed, Some(output)) => final_output(kept, output)?,
+            _ if kept.stdout.is_empty() => (kept.text, false),
+            _ => (kept.stdout, false),
+        },
+    };
+    Ok(Answer::Output { bytes, is_json })
+}
+
+/// A completed step's output: text as it is, anything else as JSON.
+fn final_output(kept: StoredOutput, output: &Value) -> Result<(Vec<u8>, bool), StoreError> {
+    let whole = match kept.whole {
+        Some(json) => serde_json::from_slice(&json).map_err(|error| StoreError(error.to_string()))?,
+        None => output.clone(),
+    };
+    match whole {
+        Value::String(text) => Ok((text.into_bytes(), false)),
+        other => serde_json::to_vec(&other).map(|json| (json, true)).map_err(|error| StoreError(error.to_string())),
+    }
+}
+
+pub(super) fn read_state(json: &[u8]) -> Result<RunState, StoreError> {
+    RunState::from_json(json).map_err(|error| StoreError(error.to_string()))
+}
+
+/// Appends `name` and the id of message `seq` in quotes.
+fn write_id(to: &mut Vec<u8>, name: &[u8], id_text: &mut Vec<u8>, signer: &IdSigner, project: &ProjectId, seq: u64) {
+    id_text.clear();
+    signer.write(id_text, project, seq);
+    to.extend_from_slice(name);
+    to.push(b'"');
+    to.extend_from_slice(id_text);
+    to.push(b'"');
+}

@@ -1,0 +1,74 @@
+//! Moves what was committed from the write-ahead log into the file, on a thread and a connection of its own.
+//!
+//! A checkpoint waits for the disk, which may take a second on an SD card; on the log's thread everyone would wait with
+//! it. Commits go on meanwhile. Where they come so fast that the log is never at rest, and so can't begin anew, the
+//! connection that commits does one itself, at [`WAL_PAGES_MAX`](super::open::WAL_PAGES_MAX): most of it is done by then.
+
+use std::path::Path;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use rusqlite::{Connection, OpenFlags};
+
+use super::open::BUSY_TIMEOUT;
+
+/// Bytes in the write-ahead log, about, at which they are moved.
+const BYTES: u64 = 8 * 1024 * 1024;
+
+/// What a commit puts into the write-ahead log besides its messages: some pages that only changed a little.
+const COMMIT_BYTES: u64 = 16 * 1024;
+
+/// Asks for checkpoints, one at a time. The thread ends with it.
+pub(super) struct Checkpointer {
+    /// None while it is dropped.
+    wanted: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    /// Bytes since the last one was asked for.
+    written: u64,
+}
+
+impl Checkpointer {
+    /// Starts the thread. Where the system grants none, the connection that commits does it all.
+    pub(super) fn start(path: &Path) -> rusqlite::Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(path, flags)?;
+        conn.busy_timeout(BUSY_TIMEOUT)?;
+        // One that is asked for while another goes on may have missed its last pages, so one may wait.
+        let (wanted, asked) = bounded(1);
+        let thread = thread::Builder::new().name("checkpoint".into()).spawn(move || run(&conn, &asked));
+        if let Err(error) = &thread {
+            log::warn!("no thread for checkpoints: {error}");
+        }
+        Ok(Self { wanted: Some(wanted), thread: thread.ok(), written: 0 })
+    }
+
+    /// A batch was committed, with so many bytes of messages.
+    pub(super) fn committed(&mut self, bytes: u64) {
+        self.written += bytes + COMMIT_BYTES;
+        if self.written >= BYTES {
+            self.written = 0;
+            // One is wanted already, or there is no thread.
+            let _ = self.wanted.as_ref().map(|wanted| wanted.try_send(()));
+        }
+    }
+}
+
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        self.wanted = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the thread for checkpoints has panicked");
+        }
+    }
+}
+
+fn run(conn: &Connection, asked: &Receiver<()>) {
+    while asked.recv().is_ok() {
+        // PASSIVE waits for nobody, and nobody for it.
+        if let Err(error) = conn.pragma(None, "wal_checkpoint", "PASSIVE", |_| Ok(())) {
+            log::debug!("a checkpoint failed: {error}");
+        }
+    }
+}

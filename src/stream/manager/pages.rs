@@ -1,0 +1,96 @@
+//! History for streams that are behind the backlog: asked for in turn, a few pages at a time, and handed out.
+
+use std::io::Write;
+
+use super::{ConnectionManager, Effect};
+use crate::log::Page;
+use crate::model::Now;
+use crate::stream::backlog::Cursor;
+use crate::stream::subscriber::{CloseReason, Pending, Phase, StreamKey};
+
+impl<S: Write> ConnectionManager<S> {
+    /// History that a stream asked for by [`Effect::ReadPage`].
+    pub fn page(&mut self, key: StreamKey, page: Page, now: Now) {
+        self.paging.answered();
+        if !self.is_current(key) {
+            return;
+        }
+        let stream = &mut self.streams[key.index()];
+        let sent = stream.cursor.sent as usize;
+        stream.cursor = Cursor::after(page.up_to);
+        self.stats.messages += page.messages as u64;
+        let extra = stream.extra();
+        extra.awaits_page = false;
+        extra.pending_sent = sent.min(page.bytes.len());
+        if let Some(lease) = &mut extra.lease {
+            lease.settle(page.bytes.len());
+        }
+        extra.pending = Pending::Page(page.bytes);
+        if page.has_last {
+            extra.ending = Some(CloseReason::RunOver);
+        }
+        self.serve(key.index, now);
+    }
+
+    /// History that a stream asked for is gone: `told` (a reset, snapshots) goes out instead, and the stream goes on
+    /// behind message `after`.
+    pub fn skip(&mut self, key: StreamKey, told: Vec<u8>, after: u64, now: Now) {
+        self.paging.answered();
+        if !self.is_current(key) {
+            return;
+        }
+        let stream = &mut self.streams[key.index()];
+        if stream.cursor.sent > 0 {
+            // Half a message is out and its other half is gone: only a new connection can mend that.
+            return self.doom(key.index, CloseReason::Stalled);
+        }
+        stream.cursor = Cursor::after(after);
+        let extra = stream.extra();
+        extra.awaits_page = false;
+        extra.pending = Pending::Own(told);
+        extra.pending_sent = 0;
+        self.serve(key.index, now);
+    }
+
+    /// History that a stream asked for can't be read: only a new connection can go on, at another time.
+    pub fn page_refused(&mut self, key: StreamKey) {
+        self.paging.answered();
+        self.remove_sse(key, CloseReason::Stalled);
+    }
+
+    /// Takes what the manager wants done.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        while let Some(key) = self.paging.next() {
+            self.ask_page(key);
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// A stream gets in line for a page.
+    pub(super) fn want_page(&mut self, index: u32) {
+        let stream = &mut self.streams[index as usize];
+        stream.extra().awaits_page = true;
+        self.paging.wait(StreamKey { index, generation: stream.generation });
+    }
+
+    /// It is a stream's turn to be read on for, if it is still there.
+    fn ask_page(&mut self, key: StreamKey) {
+        if !self.is_current(key) {
+            return;
+        }
+        let stream = &mut self.streams[key.index()];
+        if matches!(stream.phase, Phase::Doomed(_)) {
+            return;
+        }
+        let lease = self.paging.ask();
+        self.stats.pages += 1;
+        self.effects.push(Effect::ReadPage {
+            stream: key,
+            project: self.projects[stream.project as usize].id.clone(),
+            after: stream.cursor.seq,
+            only_run: stream.only_run(),
+            bytes_max: lease.bytes(),
+        });
+        stream.extra().lease = Some(lease);
+    }
+}

@@ -1,0 +1,174 @@
+//! Whose turn it is to be handed a page of history, and how large it may be.
+//!
+//! Streams that are behind wait in line: whoever came first is first, however many there are, and a stream that takes
+//! nothing is in nobody's way, because it asks for nothing more. Only a few pages are on their way at a time, so that
+//! live messages find no long row of pages before them. What all streams hold of pages together is bounded: the less of
+//! that is left, and the more streams share it, the smaller the pages.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::subscriber::StreamKey;
+
+/// Pages asked for and not yet come. Enough to keep the history thread at work while the loop does a turn; a turn hands
+/// out no more than these: 1 MiB.
+pub(super) const IN_FLIGHT_MAX: usize = 16;
+
+/// Bytes of pages that streams hold before pages are as small as can be. Those come on top: 10,000 streams that all take
+/// nothing hold 16 MiB + 10,000 x 4 KiB = 55 MiB at most, single messages larger than that aside.
+const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// No page is granted more than this part of what is left, so that the first to come do not take everything.
+const LEFT_PART: usize = 16;
+
+/// A page's least and most bytes.
+const PAGE_BYTES_MIN: usize = 4 * 1024;
+const PAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// See the top of this file.
+#[derive(Debug, Default)]
+pub(super) struct Paging {
+    /// Each stream at most once; some may have ended since.
+    waiting: VecDeque<StreamKey>,
+    in_flight: usize,
+    held: Arc<Held>,
+}
+
+/// What streams hold. They are all the manager's, and it runs on one thread; the counters are atomic because it may move
+/// to another.
+#[derive(Debug, Default)]
+struct Held {
+    bytes: AtomicUsize,
+    streams: AtomicUsize,
+}
+
+/// A stream's part of what is held, given back when it is dropped: whatever ends the stream, nothing is forgotten.
+#[derive(Debug)]
+pub(super) struct Lease {
+    held: Arc<Held>,
+    bytes: usize,
+}
+
+impl Paging {
+    /// A stream is behind.
+    pub(super) fn wait(&mut self, stream: StreamKey) {
+        self.waiting.push_back(stream);
+    }
+
+    /// The stream whose turn it is, if another page may be asked for.
+    pub(super) fn next(&mut self) -> Option<StreamKey> {
+        let stream = (self.in_flight < IN_FLIGHT_MAX).then(|| self.waiting.pop_front()).flatten();
+        if self.waiting.is_empty() {
+            self.waiting.shrink_to(IN_FLIGHT_MAX);
+        }
+        stream
+    }
+
+    /// A page is asked for: how large it may be, to be held by its stream.
+    pub(super) fn ask(&mut self) -> Lease {
+        let bytes = self.page_bytes();
+        self.in_flight += 1;
+        self.held.streams.fetch_add(1, Ordering::Relaxed);
+        self.held.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Lease { held: self.held.clone(), bytes }
+    }
+
+    /// What was asked for has come, whether its stream is still there or not.
+    pub(super) fn answered(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    fn page_bytes(&self) -> usize {
+        let streams = self.held.streams.load(Ordering::Relaxed) + self.waiting.len() + 1;
+        let left = HELD_BYTES_MAX.saturating_sub(self.held.bytes.load(Ordering::Relaxed));
+        (HELD_BYTES_MAX / streams).min(left / LEFT_PART).clamp(PAGE_BYTES_MIN, PAGE_BYTES_MAX)
+    }
+
+    /// Streams that wait, pages on their way, bytes held.
+    #[cfg(test)]
+    pub(super) fn counts(&self) -> (usize, usize, usize) {
+        (self.waiting.len(), self.in_flight, self.held.bytes.load(Ordering::Relaxed))
+    }
+}
+
+impl Lease {
+    /// The most bytes that the page may have.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The page has come, and is this large.
+    pub(super) fn settle(&mut self, bytes: usize) {
+        self.held.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.held.bytes.fetch_sub(std::mem::replace(&mut self.bytes, bytes), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.held.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.held.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(index: usize) -> StreamKey {
+        StreamKey::new(index as u32, 1)
+    }
+
+    #[test]
+    fn whoever_came_first_is_first_and_few_are_on_their_way() {
+        let mut paging = Paging::default();
+        (0..3 * IN_FLIGHT_MAX).for_each(|n| paging.wait(key(n)));
+        let mut leases: Vec<Lease> = Vec::new();
+        let mut asked = Vec::new();
+        while let Some(stream) = paging.next() {
+            asked.push(stream);
+            leases.push(paging.ask());
+        }
+        assert_eq!(asked, (0..IN_FLIGHT_MAX).map(key).collect::<Vec<_>>());
+        paging.answered();
+        assert_eq!((paging.next(), paging.counts().0), (Some(key(IN_FLIGHT_MAX)), 2 * IN_FLIGHT_MAX - 1));
+    }
+
+    #[test]
+    fn few_streams_get_large_pages_and_many_get_small_ones() {
+        let mut paging = Paging::default();
+        assert_eq!(paging.ask().bytes(), PAGE_BYTES_MAX);
+        (0..100).for_each(|n| paging.wait(key(n)));
+        assert_eq!(paging.ask().bytes(), PAGE_BYTES_MAX);
+        (0..1000).for_each(|n| paging.wait(key(n)));
+        let few = paging.ask().bytes();
+        assert!(few < PAGE_BYTES_MAX && few > PAGE_BYTES_MIN, "{few}");
+        (0..10_000).for_each(|n| paging.wait(key(n)));
+        assert_eq!(paging.ask().bytes(), PAGE_BYTES_MIN);
+    }
+
+    #[test]
+    fn streams_that_take_nothing_hold_a_bounded_sum_and_leave_something_for_the_next() {
+        let mut paging = Paging::default();
+        let leases: Vec<Lease> = (0..10_000).map(|_| paging.ask()).collect();
+        let held = paging.counts().2;
+        assert_eq!(held, leases.iter().map(Lease::bytes).sum::<usize>());
+        assert!(held <= HELD_BYTES_MAX + 10_000 * PAGE_BYTES_MIN, "{held}");
+        assert!(leases.iter().all(|lease| (PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(&lease.bytes())));
+        drop(leases);
+        assert_eq!((paging.counts().2, paging.ask().bytes()), (0, PAGE_BYTES_MAX), "all of it comes back");
+    }
+
+    #[test]
+    fn what_is_held_is_what_came_and_not_what_was_asked_for() {
+        let mut paging = Paging::default();
+        let mut lease = paging.ask();
+        lease.settle(100);
+        assert_eq!(paging.counts().2, 100);
+        lease.settle(1 << 20);
+        assert_eq!(paging.counts().2, 1 << 20, "one message may be larger than a page");
+        drop(lease);
+        assert_eq!(paging.counts().2, 0);
+    }
+}
