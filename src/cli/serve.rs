@@ -2,9 +2,11 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 use super::args::Settings;
@@ -18,6 +20,7 @@ pub(super) fn serve(settings: Settings, insecure: bool) -> Result<ExitCode, Comm
     // A log that is there already belongs to whoever embeds this, and is as good.
     let _ = logging::start(loaded.config.log.level, Box::new(io::stderr()));
     loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    survive_file_limit()?;
     let server = Builder::new(loaded.config).start()?;
     stop_on_signal(server.stopper())?;
     for address in server.addresses() {
@@ -26,6 +29,13 @@ pub(super) fn serve(settings: Settings, insecure: bool) -> Result<ExitCode, Comm
     server.wait().map_err(|error| CommandError::io("go on serving", &error))?;
     log::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// A file that has come to the size limit of the process (`ulimit -f`) is an error of the write that came there, as a full
+/// disk is, and not the end of the process. Caught, not ignored: commands would inherit that.
+fn survive_file_limit() -> Result<(), CommandError> {
+    let caught = flag::register(SIGXFSZ, Arc::default());
+    caught.map(drop).map_err(|error| CommandError::io("catch a signal", &error))
 }
 
 /// Each signal goes to the server: the first ends it gracefully, the second at once.

@@ -58,6 +58,13 @@ impl Request {
         bytes
     }
 
+    /// Sends it on a connection of its own, to a server that may be gone, or be killed before it has answered in full.
+    pub fn try_send(&self, to: SocketAddr) -> Option<Response> {
+        let mut connection = Connection::try_open(to)?;
+        connection.write(&self.bytes(to));
+        connection.response_if_whole()
+    }
+
     /// Sends it on a connection of its own.
     pub fn send(self, to: SocketAddr) -> Response {
         let mut connection = Connection::open(to);
@@ -108,6 +115,11 @@ impl Connection {
         Self::over(TcpStream::connect(to).expect("the server listens"))
     }
 
+    /// As [`open`](Self::open); none where nobody listens.
+    pub fn try_open(to: SocketAddr) -> Option<Self> {
+        TcpStream::connect(to).ok().map(Self::over)
+    }
+
     pub fn over(socket: TcpStream) -> Self {
         socket.set_read_timeout(Some(DEADLINE)).expect("not zero");
         Self { socket, read: Vec::new() }
@@ -131,14 +143,33 @@ impl Connection {
         Some(response)
     }
 
+    /// The next answer, of a server that may be killed while it answers: none where it is not there in full.
+    pub fn response_if_whole(&mut self) -> Option<Response> {
+        let mut response = self.head_if_whole()?;
+        let length: usize = response.header("Content-Length")?.parse().expect("a length");
+        while self.read.len() < length {
+            if !self.fill() {
+                return None;
+            }
+        }
+        response.body = self.exactly(length);
+        Some(response)
+    }
+
     /// The next head.
     pub fn head(&mut self) -> Option<Response> {
+        let head = self.head_if_whole();
+        assert!(head.is_some() || self.read.is_empty(), "half a head: {:?}", String::from_utf8_lossy(&self.read));
+        head
+    }
+
+    /// The next head; none where the connection ends before its end.
+    pub fn head_if_whole(&mut self) -> Option<Response> {
         let end = loop {
             if let Some(end) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end;
             }
             if !self.fill() {
-                assert!(self.read.is_empty(), "half a head: {:?}", String::from_utf8_lossy(&self.read));
                 return None;
             }
         };

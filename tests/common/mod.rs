@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test binary takes what it needs")]
 
 pub mod client;
+pub mod random;
 pub mod server;
 pub mod stream;
 pub mod token;

@@ -39,15 +39,49 @@ impl TempFile {
     }
 }
 
+/// A directory that goes with the test, unless the test fails: then what it holds may tell why.
+pub struct TempDirectory(PathBuf);
+
+impl TempDirectory {
+    pub fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("stepcast-{}-{}.dir", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).expect("the temporary directory can be written to");
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A path in it.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for TempDirectory {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{} is left for you to look into", self.0.display());
+        } else {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
 impl Drop for TempFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
-/// The program, with no settings from the environment of whoever runs the tests.
+/// The program, with no settings from the environment of whoever runs the tests. `STEPCAST_BIN` names another build of it
+/// than the one that cargo made for the tests.
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_stepcast"));
+    let built = env!("CARGO_BIN_EXE_stepcast").into();
+    let mut command = Command::new(std::env::var_os("STEPCAST_BIN").unwrap_or(built));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("STEPCAST_") {
             command.env_remove(name);
@@ -70,9 +104,11 @@ pub fn run(args: &[&str], environment: &[(&str, &str)], input: &str) -> (i32, St
 }
 
 /// What a server is started with.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Setup {
     config: Option<String>,
+    data: Option<PathBuf>,
+    listen: Option<SocketAddr>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     asks_for_tokens: bool,
@@ -91,6 +127,18 @@ impl Setup {
         self
     }
 
+    /// With what it keeps in this directory; without, it keeps nothing.
+    pub fn data(mut self, directory: &Path) -> Self {
+        self.data = Some(directory.to_owned());
+        self
+    }
+
+    /// At this address; without, it finds one.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = Some(address);
+        self
+    }
+
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
@@ -103,9 +151,16 @@ impl Setup {
     }
 
     pub fn start(self) -> Server {
+        self.launch().listening()
+    }
+
+    /// Starts the program, and does not wait for it to listen.
+    pub fn launch(self) -> Starting {
         let file = self.config.as_deref().map(|toml| TempFile::new(".toml", toml));
         let mut command = program();
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data", "none"]).args(self.arguments);
+        let listen = self.listen.map_or("127.0.0.1:0".to_owned(), |address| address.to_string());
+        let data = self.data.map_or("none".into(), PathBuf::into_os_string);
+        command.args(["serve", "--listen", &listen, "--data"]).arg(data).args(self.arguments);
         if let Some(file) = &file {
             command.arg("--config").arg(file.path());
         }
@@ -115,16 +170,49 @@ impl Setup {
             command.args(["--auth", "none"]);
         }
         command.envs(self.environment).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the program starts");
-        let log = Log::follow(&mut child);
-        let address = log.wait_for_address();
-        Server { child, address, log, _file: file }
+        let mut process = Process(command.spawn().expect("the program starts"));
+        let log = Log::follow(&mut process.0);
+        Starting { process, log, file }
+    }
+}
+
+/// A process that ends with its owner.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Fails where it has ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A server that may not listen yet, and is killed when this is dropped.
+pub struct Starting {
+    process: Process,
+    log: Log,
+    file: Option<TempFile>,
+}
+
+impl Starting {
+    /// Waits until it listens.
+    pub fn listening(self) -> Server {
+        let address = self.log.wait_for_address();
+        Server { process: self.process, address, log: self.log, _file: self.file }
+    }
+
+    /// Waits until it has given up; its exit status, and what it said.
+    pub fn refusal(mut self) -> (Option<i32>, String) {
+        let child = &mut self.process.0;
+        let status = wait_for("the end of the process", || child.try_wait().expect("a child"));
+        (status.code(), self.log.whole())
     }
 }
 
 /// What the program says on stderr.
 struct Log {
     lines: Arc<Mutex<Vec<String>>>,
+    /// Ends with the process.
     address: mpsc::Receiver<SocketAddr>,
 }
 
@@ -149,6 +237,12 @@ impl Log {
         self.address.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("does not listen: {:?}", self.lines()))
     }
 
+    /// All of it, once the process has ended.
+    fn whole(&self) -> String {
+        while self.address.recv_timeout(DEADLINE).is_ok() {}
+        self.lines().join("\n")
+    }
+
     fn lines(&self) -> Vec<String> {
         self.lines.lock().expect("nobody panics here").clone()
     }
@@ -156,7 +250,7 @@ impl Log {
 
 /// A server that runs until it is dropped.
 pub struct Server {
-    child: Child,
+    process: Process,
     pub address: SocketAddr,
     log: Log,
     _file: Option<TempFile>,
@@ -219,13 +313,24 @@ impl Server {
     }
 
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().try_into().expect("a process id")).expect("not 0");
-        kill_process(pid, signal).expect("it runs");
+        kill_process(self.pid(), signal).expect("it runs");
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.process.0.id().try_into().expect("a process id")).expect("not 0")
+    }
+
+    /// Ends it as a crash would: SIGKILL.
+    pub fn kill(self) {}
+
+    /// Has it ended, without having been told to?
+    pub fn has_ended(&mut self) -> bool {
+        self.process.0.try_wait().expect("a child").is_some()
     }
 
     /// Waits until the process has ended; its exit status.
     pub fn wait(&mut self) -> Option<i32> {
-        let child = &mut self.child;
+        let child = &mut self.process.0;
         wait_for("the end of the process", || child.try_wait().expect("a child")).code()
     }
 
@@ -236,9 +341,6 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Fails where it has ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("the server's log: {:#?}", self.log.lines());
         }

@@ -1,5 +1,6 @@
 //! A strict reader of event streams: what the contract does not allow on the wire makes the test fail.
 
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
@@ -51,22 +52,30 @@ impl Sse {
 
     /// One whose socket takes little, so that what is not read soon waits at the server.
     pub fn open_narrow(to: SocketAddr, request: Request) -> Self {
-        const RECEIVE_BUFFER_BYTES: usize = 4096;
-        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
-        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES).expect("a size");
-        socket.connect(&to.into()).expect("the server listens");
-        Self::over(Connection::over(TcpStream::from(socket)), to, request)
+        let socket = narrow_socket(to).expect("the server listens");
+        Self::over(Connection::over(socket), to, request)
     }
 
-    fn over(mut connection: Connection, to: SocketAddr, request: Request) -> Self {
+    /// As [`open`](Self::open), or [`open_narrow`](Self::open_narrow), of a server that may be gone or be killed before
+    /// it has answered.
+    pub fn try_open(to: SocketAddr, request: Request, narrow: bool) -> Option<Self> {
+        let connection = if narrow { Connection::over(narrow_socket(to).ok()?) } else { Connection::try_open(to)? };
+        Self::try_over(connection, to, request)
+    }
+
+    fn over(connection: Connection, to: SocketAddr, request: Request) -> Self {
+        Self::try_over(connection, to, request).expect("an answer")
+    }
+
+    fn try_over(mut connection: Connection, to: SocketAddr, request: Request) -> Option<Self> {
         connection.write(&request.header("Accept", "text/event-stream").bytes(to));
-        let head = connection.head().expect("an answer");
+        let head = connection.head_if_whole()?;
         if head.status == 200 {
             assert_eq!(head.header("Content-Type"), Some("text/event-stream"), "{head:?}");
             assert_eq!(head.header("Cache-Control"), Some("no-cache, no-transform"), "{head:?}");
             assert_eq!(head.header("X-Accel-Buffering"), Some("no"), "{head:?}");
         }
-        Self { head, connection }
+        Some(Self { head, connection })
     }
 
     /// The next block; none where the stream has ended.
@@ -113,6 +122,14 @@ impl Sse {
     pub fn rest(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.next()).collect()
     }
+}
+
+fn narrow_socket(to: SocketAddr) -> io::Result<TcpStream> {
+    const RECEIVE_BUFFER_BYTES: usize = 4096;
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+    socket.connect(&to.into())?;
+    Ok(TcpStream::from(socket))
 }
 
 fn event(lines: &[String]) -> Event {

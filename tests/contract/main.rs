@@ -5,8 +5,11 @@ mod common;
 
 mod access;
 mod calls;
+mod durability;
 mod framing;
 mod plans;
 mod program;
+mod shutdown;
+mod store;
 mod streams;
 mod tools;

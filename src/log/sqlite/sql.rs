@@ -13,7 +13,8 @@ pub(super) const APPLICATION_ID: i64 = 0x7374_6570;
 ///
 /// - `projects`: `floor` is the `seq` from which on the history is whole, `floor_at` when that message was kept; null
 ///   where there is none. `newest` never goes back, whatever becomes of the messages.
-/// - `messages`: below the floor only those that outlast it. `place` as [`place_code`](super::read::place_code).
+/// - `messages`: below the floor only those that outlast it. `id` is the project's times 2^40, and the `seq`: one number,
+///   because SQLite finds rows by that at half the price of two. `place` as [`place_code`](super::read::place_code).
 /// - `runs`: numbered without ever using a number again, which is what AUTOINCREMENT adds. `bytes` is what its document,
 ///   answer and state weigh.
 ///   `status` as [`status_code`](super::read::status_code).
@@ -34,15 +35,13 @@ pub(super) const SCHEMA: &str = "
     );
     CREATE INDEX projects_by_age ON projects (floor_at) WHERE floor_at IS NOT NULL;
     CREATE TABLE messages (
-        project INTEGER NOT NULL,
-        seq INTEGER NOT NULL,
+        id INTEGER PRIMARY KEY,
         at INTEGER NOT NULL,
         run INTEGER,
         place INTEGER NOT NULL,
-        json BLOB NOT NULL,
-        PRIMARY KEY (project, seq)
-    ) WITHOUT ROWID;
-    CREATE INDEX messages_of_run ON messages (run, seq) WHERE run IS NOT NULL;
+        json BLOB NOT NULL
+    );
+    CREATE INDEX messages_of_run ON messages (run) WHERE run IS NOT NULL;
     CREATE TABLE runs (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         project INTEGER NOT NULL,
@@ -136,40 +135,44 @@ pub(super) const PROJECT_NAME: &str = "SELECT name FROM projects WHERE id = ?1";
 // Messages.
 
 /// Parameters: project, seq, when, run, place, text.
-pub(super) const NEW_MESSAGE: &str = "INSERT INTO messages VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+pub(super) const NEW_MESSAGE: &str = "INSERT INTO messages VALUES (?1 << 40 | ?2, ?3, ?4, ?5, ?6)";
 /// Parameters: project's name, behind this. Row: seq, when, run, place, text.
 pub(super) const MESSAGES: &str = "
-    SELECT seq, at, run, place, json FROM messages
-    WHERE project = (SELECT id FROM projects WHERE name = ?1)
-        AND seq > max(?2, (SELECT floor - 1 FROM projects WHERE name = ?1))
-    ORDER BY seq";
+    SELECT id & 0xFFFFFFFFFF, at, run, place, json FROM messages
+    WHERE id > ((SELECT id FROM projects WHERE name = ?1) << 40
+            | max(?2, (SELECT floor - 1 FROM projects WHERE name = ?1)))
+        AND id < ((SELECT id FROM projects WHERE name = ?1) + 1) << 40
+    ORDER BY id";
 /// Parameters: run, behind this. Row: as before.
 pub(super) const MESSAGES_OF_RUN: &str = "
-    SELECT seq, at, run, place, json FROM messages INDEXED BY messages_of_run
-    WHERE run = ?1 AND seq > ?2 AND EXISTS (SELECT 1 FROM runs WHERE number = ?1)
-    ORDER BY seq";
+    SELECT id & 0xFFFFFFFFFF, at, run, place, json FROM messages INDEXED BY messages_of_run
+    WHERE run = ?1 AND id > (SELECT project << 40 | ?2 FROM runs WHERE number = ?1)
+    ORDER BY id";
 /// What is let go first. Parameters: project, from this on. Row: seq, when, bytes, outlasts the floor.
 pub(super) const WALK: &str = "
-    SELECT seq, at, length(json), place <> 0 AND EXISTS (
+    SELECT id & 0xFFFFFFFFFF, at, length(json), place <> 0 AND EXISTS (
         SELECT 1 FROM runs WHERE number = messages.run AND (messages.place <> 2 OR ended_at IS NULL))
-    FROM messages WHERE project = ?1 AND seq >= ?2 ORDER BY seq";
+    FROM messages WHERE id >= (?1 << 40 | ?2) AND id < (?1 + 1) << 40 ORDER BY id";
 /// Parameters: project, from this on, up to before that.
 pub(super) const SWEEP: &str = "
-    DELETE FROM messages WHERE project = ?1 AND seq >= ?2 AND seq < ?3 AND NOT (place <> 0 AND EXISTS (
+    DELETE FROM messages WHERE id >= (?1 << 40 | ?2) AND id < (?1 << 40 | ?3) AND NOT (place <> 0 AND EXISTS (
         SELECT 1 FROM runs WHERE number = messages.run AND (messages.place <> 2 OR ended_at IS NULL)))";
 /// A run's messages below the floor. Parameters: run, the floor. Row: how many, bytes.
 pub(super) const BELOW_FLOOR: &str = "
     SELECT count(*), coalesce(sum(length(json)), 0) FROM messages INDEXED BY messages_of_run
-    WHERE run = ?1 AND seq < ?2";
+    WHERE run = ?1 AND id < (SELECT project << 40 | ?2 FROM runs WHERE number = ?1)";
 /// Parameters: as before.
-pub(super) const DROP_BELOW_FLOOR: &str = "DELETE FROM messages INDEXED BY messages_of_run WHERE run = ?1 AND seq < ?2";
+pub(super) const DROP_BELOW_FLOOR: &str = "
+    DELETE FROM messages INDEXED BY messages_of_run
+    WHERE run = ?1 AND id < (SELECT project << 40 | ?2 FROM runs WHERE number = ?1)";
 /// Those of them that are turns. Parameters and row: as before.
 pub(super) const TURNS_BELOW_FLOOR: &str = "
     SELECT count(*), coalesce(sum(length(json)), 0) FROM messages INDEXED BY messages_of_run
-    WHERE run = ?1 AND seq < ?2 AND place = 2";
+    WHERE run = ?1 AND id < (SELECT project << 40 | ?2 FROM runs WHERE number = ?1) AND place = 2";
 /// Parameters: as before.
-pub(super) const DROP_TURNS_BELOW_FLOOR: &str =
-    "DELETE FROM messages INDEXED BY messages_of_run WHERE run = ?1 AND seq < ?2 AND place = 2";
+pub(super) const DROP_TURNS_BELOW_FLOOR: &str = "
+    DELETE FROM messages INDEXED BY messages_of_run
+    WHERE run = ?1 AND id < (SELECT project << 40 | ?2 FROM runs WHERE number = ?1) AND place = 2";
 
 // Runs.
 
@@ -184,7 +187,7 @@ pub(super) const CANCEL_RUN: &str = "UPDATE runs SET cancelled = 1 WHERE number 
 /// Parameters: run, its last message, bytes of its state, its status. Row: its project, that one's floor; none where it had ended.
 pub(super) const END_RUN: &str = "
     UPDATE runs SET last_seq = ?2, status = ?4, bytes = bytes + ?3, ended_at = coalesce(
-        (SELECT at FROM messages WHERE project = runs.project AND seq = ?2), created_at)
+        (SELECT at FROM messages WHERE id = (runs.project << 40 | ?2)), created_at)
     WHERE number = ?1 AND ended_at IS NULL
     RETURNING project, (SELECT floor FROM projects WHERE id = project)";
 /// Parameters: run, summary, state.
@@ -195,7 +198,7 @@ pub(super) const RUN: &str = "
     FROM runs JOIN documents ON run = number WHERE number = ?1";
 /// Parameter: number. Row: its first message, its last if it has ended.
 pub(super) const RUN_ENDS: &str = "
-    SELECT (SELECT min(seq) FROM messages INDEXED BY messages_of_run WHERE run = ?1), last_seq
+    SELECT (SELECT min(id) & 0xFFFFFFFFFF FROM messages INDEXED BY messages_of_run WHERE run = ?1), last_seq
     FROM runs WHERE number = ?1";
 /// Parameter: run.
 pub(super) const STATE: &str = "SELECT state FROM states WHERE run = ?1";

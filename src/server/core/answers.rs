@@ -1,0 +1,191 @@
+//! What clients are answered: at once, or when another thread has spoken.
+
+use std::time::Duration;
+
+use super::Server;
+use super::token::{Waiter, reply_number, waiter};
+use crate::api::{Ask, Render};
+use crate::http::{Problem, Response, write_stream_head};
+use crate::log::{Answer, Command, Delivery, ReplyTo};
+use crate::model::{Now, ProjectId};
+use crate::server::attach;
+use crate::server::connection::{Framing, Socket, State, Waiting, What};
+
+impl<S: Socket> Server<S> {
+    pub(super) fn answer(
+        &mut self,
+        index: usize,
+        mut response: Response,
+        framing: Framing,
+        headers: Vec<(&'static str, String)>,
+        now: Now,
+    ) {
+        for (name, value) in headers {
+            response = response.header(name, value);
+        }
+        self.metrics.count_response(response.status);
+        self.refresh_date(now);
+        self.connections[index].answer(&response, framing, &self.date.1);
+    }
+
+    /// Answers 200 and, unless only the head was asked for, the one message that says when to come back.
+    pub(super) fn answer_busy(
+        &mut self,
+        index: usize,
+        project: &ProjectId,
+        framing: Framing,
+        headers: Vec<(&'static str, String)>,
+        now: Now,
+    ) {
+        let mut body = self.stream_head(&headers, now);
+        if !framing.head_only {
+            let base = self.settings.streams.retry_ms.max(1);
+            let retry = base + self.next_random() % base;
+            attach::write_busy(&mut body, project, retry);
+        }
+        self.metrics.streams_refused += 1;
+        let connection = &mut self.connections[index];
+        connection.write_raw(&body);
+        connection.state = State::Closing;
+    }
+
+    pub(super) fn stream_head(&mut self, headers: &[(&'static str, String)], now: Now) -> Vec<u8> {
+        self.refresh_date(now);
+        self.metrics.count_response(200);
+        let mut head = Vec::with_capacity(512);
+        write_stream_head(&mut head, &self.date.1, headers.iter().map(|(name, value)| (*name, value.as_str())));
+        head
+    }
+
+    pub(super) fn ask(
+        &mut self,
+        index: usize,
+        ask: Ask,
+        render: Render,
+        framing: Framing,
+        headers: Vec<(&'static str, String)>,
+        now: Now,
+    ) {
+        if let (Ask::Publish(_, events), Render::Published { token_key: Some(token), .. }) = (&ask, &render) {
+            let rate = self.settings.limits.publish_rate;
+            if !self.meter.take(*token, events.len(), rate, now.mono) {
+                let detail = format!("this token may publish {rate} messages a second");
+                let problem = Problem::too_many("publish_rate", detail, 1);
+                return self.answer(index, problem.into(), framing, headers, now);
+            }
+        }
+        let to = self.wait(index, What::Answer(render), framing, headers);
+        let reply = ReplyTo::Loop(to);
+        match ask {
+            Ask::Publish(project, events) => {
+                self.metrics.messages_in += events.len() as u64;
+                self.outbox.log.push(Command::Publish { project, events, reply });
+            }
+            Ask::Cancel(project, run) => self.outbox.log.push(Command::Cancel { project, run, reply }),
+            Ask::Read(query) => self.outbox.log.push(Command::Read { query, reply }),
+            Ask::Plan(request) => self.outbox.intake.push((to, request)),
+        }
+    }
+
+    /// The connection waits for an answer; the number that it will come with.
+    pub(super) fn wait(
+        &mut self,
+        index: usize,
+        what: What,
+        framing: Framing,
+        headers: Vec<(&'static str, String)>,
+    ) -> u64 {
+        let connection = &mut self.connections[index];
+        connection.state = State::Waiting(Box::new(Waiting { what, framing, headers }));
+        reply_number(Waiter::Connection { index: index as u32, generation: connection.generation })
+    }
+
+    pub(super) fn deliver(&mut self, delivery: Delivery, now: Now) {
+        match delivery {
+            Delivery::Frames { project, frames } => {
+                self.metrics.messages_logged += frames.marks.len() as u64;
+                self.streams.broadcast(&project, &frames, now);
+            }
+            Delivery::Reply { to: ReplyTo::Loop(to), answer } => self.receive_answer(to, answer, now),
+            // Whoever waits elsewhere has been answered by the log's thread.
+            Delivery::Reply { to: ReplyTo::Caller(_), .. } => {}
+            Delivery::Worked(work) => self.metrics.work.add(&work),
+            Delivery::StoreIsDown(is_down) => {
+                self.store_is_down = is_down;
+                self.metrics.store_is_down = is_down;
+            }
+        }
+    }
+
+    fn receive_answer(&mut self, to: u64, answer: Answer, now: Now) {
+        match (waiter(to), answer) {
+            (Waiter::Stream(key), answer) => self.continue_stream(key, answer, now),
+            (Waiter::Connection { .. }, Answer::Attached(attached)) => self.attach(to, *attached, now),
+            (Waiter::Connection { .. }, answer) => {
+                let Some(index) = self.waiting(to) else { return };
+                let State::Waiting(waiting) = &self.connections[index].state else { return };
+                let response = match &waiting.what {
+                    What::Answer(render) => {
+                        render.response(answer, self.api.signer(), |project| self.streams.subscribers(project))
+                    }
+                    What::Stream(_) => return self.refuse_attach(index, answer, now),
+                };
+                self.answer_waiting(to, response, now);
+            }
+        }
+    }
+
+    pub(super) fn answer_waiting(&mut self, to: u64, response: Response, now: Now) {
+        if let Some((index, waiting)) = self.take_waiting(to) {
+            self.finish_waiting(index, response, waiting.framing, waiting.headers, now);
+        }
+    }
+
+    pub(super) fn finish_waiting(
+        &mut self,
+        index: usize,
+        response: Response,
+        framing: Framing,
+        headers: Vec<(&'static str, String)>,
+        now: Now,
+    ) {
+        self.answer(index, response, framing, headers, now);
+        self.serve_requests(index, now);
+        // What the client sent while it waited may not have been read.
+        if self.connections.get(index).is_some_and(|connection| connection.has_unread) {
+            self.unread.push(index);
+        }
+    }
+
+    /// The connection that waits for this answer, if it still does.
+    pub(super) fn waiting(&self, to: u64) -> Option<usize> {
+        let Waiter::Connection { index, generation } = waiter(to) else { return None };
+        let connection = self.connections.get(index as usize)?;
+        let is_it = connection.generation == generation && matches!(connection.state, State::Waiting(_));
+        is_it.then_some(index as usize)
+    }
+
+    pub(super) fn take_waiting(&mut self, to: u64) -> Option<(usize, Waiting)> {
+        let index = self.waiting(to)?;
+        match std::mem::replace(&mut self.connections[index].state, State::Reading) {
+            State::Waiting(waiting) => Some((index, *waiting)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn refresh_date(&mut self, now: Now) {
+        let secs = now.wall.as_secs();
+        if self.date.0 != secs {
+            let time = std::time::UNIX_EPOCH + Duration::from_secs(secs);
+            self.date = (secs, httpdate::fmt_http_date(time));
+        }
+    }
+
+    fn next_random(&mut self) -> u64 {
+        // xorshift64: spreads reconnects, guards nothing.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+}

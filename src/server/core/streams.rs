@@ -1,0 +1,231 @@
+//! From a request to a stream, and what streams need of the log.
+
+use super::Server;
+use super::token::{Waiter, reply_number};
+use crate::api::{Render, StreamRequest};
+use crate::http::{Problem, Response};
+use crate::log::{Answer, Attached, Command, Query, Refusal, ReplyTo, Resume};
+use crate::model::{Now, ProjectId};
+use crate::server::attach::{self, Attaching, Beginning, Greeting};
+use crate::server::connection::{Framing, Socket, State, What};
+use crate::stream::{Effect, NewStream, StreamKey, Tally};
+
+impl<S: Socket> Server<S> {
+    pub(super) fn read_stream(&mut self, index: usize) {
+        let Some(socket) = self.streams.socket(index) else { return };
+        // A client of a stream has nothing to say; what it says is read and dropped, its leaving is not.
+        for _ in 0..4 {
+            match socket.read(&mut self.scratch) {
+                Ok(0) => return self.streams.hangup(index),
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(_) => return self.streams.hangup(index),
+            }
+        }
+        // Whoever talks that much is no subscriber.
+        self.streams.hangup(index);
+    }
+
+    pub(super) fn begin_stream(
+        &mut self,
+        index: usize,
+        wanted: StreamRequest,
+        framing: Framing,
+        headers: Vec<(&'static str, String)>,
+        now: Now,
+    ) {
+        // Of one run's stream only the log knows whether there is any.
+        if framing.head_only && wanted.run.is_none() {
+            return self.answer_stream_head(index, &headers, now);
+        }
+        if self.store_is_down && wanted.spends.is_some() {
+            // That the ticket is spent could not be kept.
+            return self.refuse_stream(index, &wanted, framing, headers, now);
+        }
+        let limit = self.settings.limits.streams_per_token;
+        let token = match wanted.principal.token_key() {
+            Some(key) if !framing.head_only => match self.tokens.take(key, limit) {
+                Some(number) => Some(number),
+                None => return self.refuse_stream(index, &wanted, framing, headers, now),
+            },
+            _ => None,
+        };
+        let attaching = Attaching {
+            project: wanted.project.clone(),
+            expires_at: wanted.principal.expires_at(),
+            heartbeat_as_message: wanted.heartbeat_as_message,
+            is_event_source: wanted.is_event_source,
+            spends: wanted.spends.clone(),
+            query: attach::query(&wanted),
+            tally: Tally { address: self.connections[index].tally.address, token },
+        };
+        match attach::resume_position(&wanted) {
+            Some(position) if wanted.spends.is_none() && self.streams.reaches(&wanted.project, position) => {
+                let beginning = Beginning {
+                    project: &wanted.project,
+                    position,
+                    resume: Resume::Resumed,
+                    run: None,
+                    snapshots: &[],
+                };
+                self.metrics.count_resume(Resume::Resumed);
+                let head = self.stream_head(&headers, now);
+                let new = beginning.stream(&attaching, head, self.greeting(), self.api.signer());
+                self.become_stream(index, &wanted.project, new, now);
+            }
+            _ => {
+                if let Some(note) = wanted.spends.clone() {
+                    self.outbox.log.push(Command::Note { note, reply: None });
+                }
+                let query = attaching.query.clone();
+                let to = self.wait(index, What::Stream(Box::new(attaching)), framing, headers);
+                self.outbox.log.push(Command::Read { query, reply: ReplyTo::Loop(to) });
+            }
+        }
+    }
+
+    /// What `HEAD` gets where a `GET` would get a stream.
+    fn answer_stream_head(&mut self, index: usize, headers: &[(&'static str, String)], now: Now) {
+        let head = self.stream_head(headers, now);
+        let connection = &mut self.connections[index];
+        connection.write_raw(&head);
+        connection.state = State::Closing;
+    }
+
+    /// The token has as many streams as it may, or its ticket can't be spent.
+    fn refuse_stream(
+        &mut self,
+        index: usize,
+        wanted: &StreamRequest,
+        framing: Framing,
+        headers: Vec<(&'static str, String)>,
+        now: Now,
+    ) {
+        if let Some(note) = &wanted.spends {
+            let facts = self.facts(false, now);
+            self.api.refund_ticket(note, &facts);
+        }
+        if wanted.is_event_source {
+            return self.answer_busy(index, &wanted.project, framing, headers, now);
+        }
+        let limit = self.settings.limits.streams_per_token;
+        let problem = match self.condition().refusal() {
+            Some(refusal) => refusal,
+            None => Problem::too_many("too_many_streams", format!("this token may have {limit} streams"), 5),
+        };
+        self.answer(index, problem.into(), framing, headers, now);
+    }
+
+    fn greeting(&self) -> Greeting {
+        Greeting {
+            retry_ms: self.settings.streams.retry_ms,
+            heartbeat_ms: u64::try_from(self.settings.streams.heartbeat.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// The connection's socket goes on as a stream. Answers to requests before this one may still be on their way: they
+    /// go ahead of the stream's head.
+    fn become_stream(&mut self, index: usize, project: &ProjectId, mut new: NewStream, now: Now) {
+        let mut connection = self.connections.remove(index);
+        if connection.has_output() {
+            let mut preface = connection.take_output();
+            preface.append(&mut new.preface);
+            new.preface = preface;
+        }
+        let tally = new.tally;
+        match self.streams.add_sse(project, connection.socket, new, now) {
+            Ok(key) => self.moved.push(key),
+            Err(_) => self.release(tally),
+        }
+    }
+
+    /// The log says where a stream begins.
+    pub(super) fn attach(&mut self, to: u64, mut attached: Attached, now: Now) {
+        if let Some(backlog) = attached.backlog.take() {
+            self.streams.open_project(&attached.project, backlog, now);
+        }
+        if !attached.is_over && !self.streams.is_open(&attached.project) {
+            return self.attach_again(to);
+        }
+        let Some((index, waiting)) = self.take_waiting(to) else { return };
+        let What::Stream(attaching) = waiting.what else { return };
+        if attached.is_over {
+            self.tokens.release(attaching.tally.token);
+            return self.finish_waiting(index, Response::new(204), waiting.framing, waiting.headers, now);
+        }
+        if waiting.framing.head_only {
+            self.answer_stream_head(index, &waiting.headers, now);
+            return self.flush_connection(index, now);
+        }
+        self.metrics.count_resume(attached.resume);
+        let head = self.stream_head(&waiting.headers, now);
+        let beginning = Beginning::of(&attaching.project, &attached);
+        let new = beginning.stream(&attaching, head, self.greeting(), self.api.signer());
+        self.become_stream(index, &attaching.project, new, now);
+    }
+
+    /// The project was let go while the log answered. The log is told of that before it is asked again, so that it hands
+    /// the project's newest messages out anew.
+    fn attach_again(&mut self, to: u64) {
+        if let Some(index) = self.waiting(to)
+            && let State::Waiting(waiting) = &self.connections[index].state
+            && let What::Stream(attaching) = &waiting.what
+        {
+            let query = attaching.query.clone();
+            self.outbox.log.push(Command::Read { query, reply: ReplyTo::Loop(to) });
+        }
+    }
+
+    /// A stream does not begin.
+    pub(super) fn refuse_attach(&mut self, index: usize, answer: Answer, now: Now) {
+        let State::Waiting(waiting) = std::mem::replace(&mut self.connections[index].state, State::Reading) else {
+            return;
+        };
+        let What::Stream(attaching) = waiting.what else { return };
+        self.tokens.release(attaching.tally.token);
+        if let Some(note) = &attaching.spends {
+            let facts = self.facts(false, now);
+            self.api.refund_ticket(note, &facts);
+        }
+        let passes = matches!(answer, Answer::Refused(Refusal::StoreUnavailable | Refusal::TooManyProjects));
+        if passes && attaching.is_event_source {
+            self.answer_busy(index, &attaching.project, waiting.framing, waiting.headers, now);
+            return self.flush_connection(index, now);
+        }
+        let response = Render::Body.response(answer, self.api.signer(), |_| 0);
+        self.finish_waiting(index, response, waiting.framing, waiting.headers, now);
+    }
+
+    /// History for a stream that is behind.
+    pub(super) fn continue_stream(&mut self, key: StreamKey, answer: Answer, now: Now) {
+        match answer {
+            Answer::Page(page) => self.streams.page(key, page, now),
+            Answer::Attached(attached) => {
+                let mut told = Vec::new();
+                Beginning::of(&attached.project, &attached).write_reset(&mut told);
+                self.metrics.count_resume(attached.resume);
+                self.streams.skip(key, told, attached.position, now);
+            }
+            answer => {
+                log::warn!("a stream's history can't be read: {answer:?}");
+                self.streams.page_refused(key);
+            }
+        }
+    }
+
+    pub(super) fn carry_out_effects(&mut self) {
+        for effect in self.streams.take_effects() {
+            self.outbox.log.push(match effect {
+                Effect::Unwatch(project) => Command::Unwatch(project),
+                Effect::ReadPage { stream, project, after, only_run, bytes_max } => Command::Read {
+                    query: Query::Page { project, after, run: only_run, bytes_max },
+                    reply: ReplyTo::Loop(reply_number(Waiter::Stream(stream))),
+                },
+            });
+        }
+        for took in self.streams.take_fanouts() {
+            self.metrics.fan_out.record(took);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Nothing is lost: trials in which a server with busy clients is killed again and again, and what all of them saw is
+//! compared with each other and with what is kept.
+//!
+//! `STEPCAST_KILL_TRIALS` and `STEPCAST_SEED` say how many trials, and with which seed the first; the next has the next
+//! seed. The same seed makes the same plans, calls and choices; what the kills hit depends on the machine too.
+
+mod callers;
+mod judge;
+mod judge_run;
+mod plans;
+mod trial;
+mod watcher;
+mod world;
+
+use std::panic::catch_unwind;
+
+const TRIALS_DEFAULT: u64 = 3;
+const KILLS_MAX: u64 = 6;
+
+/// A line for each so many trials.
+const TRIALS_PER_LINE: u64 = 10;
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
+}
+
+fn trials(first_seed: u64, count: u64, kills: fn(u64) -> u64) {
+    let mut sum = trial::Report::default();
+    for (done, seed) in (1..).zip(first_seed..first_seed + count) {
+        match catch_unwind(|| trial::carry_out(seed, kills(seed))) {
+            Ok(report) => sum.add(&report),
+            Err(panic) => {
+                eprintln!("STEPCAST_SEED={seed} failed");
+                std::panic::resume_unwind(panic);
+            }
+        }
+        if done % TRIALS_PER_LINE == 0 || done == count {
+            println!("{done} of {count} trials: {sum}");
+        }
+    }
+}
+
+#[test]
+fn without_a_crash_every_client_sees_everything() {
+    trials(1, 1, |_| 0);
+}
+
+#[test]
+fn nothing_that_anyone_saw_or_was_promised_is_lost_by_kill_9() {
+    let count = number("STEPCAST_KILL_TRIALS").unwrap_or(TRIALS_DEFAULT);
+    trials(number("STEPCAST_SEED").unwrap_or(1), count, |seed| 1 + seed % KILLS_MAX);
+}

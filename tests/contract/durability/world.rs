@@ -1,0 +1,155 @@
+//! What all threads of a trial share: is the server up, how much has been seen of it, is it time to go.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use crate::common::DEADLINE;
+use crate::common::client::{Request, Response};
+use crate::common::token::token;
+
+/// The type of the last message of a project, which tells its watchers to go.
+pub const FAREWELL: &str = "trial.farewell";
+
+/// A trial, as its threads see it.
+pub struct World {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Good for everything.
+    pub token: String,
+}
+
+#[derive(Default)]
+struct State {
+    /// Where the server listens; none while it is down.
+    address: Option<SocketAddr>,
+    /// Messages and answers that anyone got.
+    observed: u64,
+    /// The newest `seq` that anyone saw, by project.
+    newest: HashMap<String, u64>,
+    /// Threads that still make calls.
+    callers: usize,
+    /// Threads that still watch: what they do.
+    watching: BTreeMap<u64, String>,
+    /// No more calls, and no more kills.
+    is_finishing: bool,
+    failure: Option<String>,
+}
+
+impl World {
+    pub fn new(callers: usize) -> Self {
+        let state = State { callers, ..State::default() };
+        let token = token(&["*"], "subscribe publish run admin");
+        Self { state: Mutex::new(state), changed: Condvar::new(), token }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics while holding it")
+    }
+
+    fn change(&self, act: impl FnOnce(&mut State)) {
+        act(&mut self.state());
+        self.changed.notify_all();
+    }
+
+    /// Waits until the server is up; none where the trial has failed.
+    pub fn address(&self) -> Option<SocketAddr> {
+        let waits = |state: &mut State| state.address.is_none() && state.failure.is_none();
+        let (state, timeout) = self.changed.wait_timeout_while(self.state(), DEADLINE, waits).expect("as above");
+        assert!(!timeout.timed_out(), "the server did not come back");
+        state.address.filter(|_| state.failure.is_none())
+    }
+
+    /// The server is about to be killed, or listens again.
+    pub fn set_address(&self, address: Option<SocketAddr>) {
+        self.change(|state| state.address = address);
+    }
+
+    /// Somebody saw a message.
+    pub fn saw(&self, project: &str, seq: u64) {
+        self.change(|state| {
+            state.observed += 1;
+            let newest = state.newest.entry(project.to_owned()).or_default();
+            *newest = seq.max(*newest);
+        });
+    }
+
+    /// The newest message of a project that anyone saw.
+    pub fn newest(&self, project: &str) -> u64 {
+        self.state().newest.get(project).copied().unwrap_or_default()
+    }
+
+    /// Someone begins to watch, and is told how to say that it has ended.
+    pub fn begin_to_watch(&self, what: String) -> u64 {
+        let mut state = self.state();
+        let number = state.watching.last_key_value().map_or(0, |(last, _)| last + 1);
+        state.watching.insert(number, what);
+        number
+    }
+
+    pub fn end_to_watch(&self, number: u64) {
+        self.change(|state| drop(state.watching.remove(&number)));
+    }
+
+    /// What those do who still watch.
+    pub fn watching(&self) -> Vec<String> {
+        self.state().watching.values().cloned().collect()
+    }
+
+    pub fn caller_is_done(&self) {
+        self.change(|state| state.callers -= 1);
+    }
+
+    /// Will there be no more calls?
+    pub fn is_quiet(&self) -> bool {
+        let state = self.state();
+        state.callers == 0 || state.failure.is_some()
+    }
+
+    pub fn finish(&self) {
+        self.change(|state| state.is_finishing = true);
+    }
+
+    pub fn is_finishing(&self) -> bool {
+        self.state().is_finishing
+    }
+
+    pub fn fail(&self, why: String) {
+        self.change(|state| state.failure = state.failure.take().or(Some(why)));
+    }
+
+    pub fn failure(&self) -> Option<String> {
+        self.state().failure.clone()
+    }
+
+    pub fn observed(&self) -> u64 {
+        self.state().observed
+    }
+
+    /// Goes on when so much more was seen, or when nothing more comes for a moment: it paces, and is no condition.
+    pub fn pace(&self, more: u64, at_most: Duration) {
+        let state = self.state();
+        let goal = state.observed + more;
+        let waits = |state: &mut State| state.observed < goal && !state.is_finishing && state.failure.is_none();
+        drop(self.changed.wait_timeout_while(state, at_most, waits));
+    }
+
+    /// Makes a call, once; none where there was no answer.
+    pub fn call(&self, request: Request) -> Option<Response> {
+        let response = request.token(&self.token).try_send(self.address()?)?;
+        self.change(|state| state.observed += 1);
+        Some(response)
+    }
+
+    /// Makes a call that does no harm when it is made twice, until it is answered; none where the trial has failed.
+    pub fn call_until_answered(&self, request: &Request) -> Option<Response> {
+        loop {
+            match self.call(request.clone()) {
+                None if self.failure().is_some() => return None,
+                None => {}
+                answer => return answer,
+            }
+        }
+    }
+}

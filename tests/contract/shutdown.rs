@@ -1,0 +1,122 @@
+//! SIGTERM: what is let go, what is finished, and what the next start goes on with.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::common::client::Request;
+use crate::common::server::{Server, Setup, TempDirectory};
+use crate::common::stream::{Event, Sse};
+use crate::common::wait_for;
+
+const STREAM: &str = "/api/sse/projects/p";
+
+/// A tool whose step ends when the file `gate` is there.
+fn gated(directory: &TempDirectory) -> Setup {
+    let gate = directory.join("gate");
+    let script = format!("until [ -e '{}' ]; do sleep 0.01; done; echo through", gate.display());
+    let config = format!("[tools.gated]\nkind = \"command\"\nargv = [\"sh\", \"-c\", \"{script}\"]\n");
+    Setup::default().config(&config).data(&directory.join("data"))
+}
+
+fn open_gate(directory: &TempDirectory) {
+    std::fs::write(directory.join("gate"), "").expect("a file");
+}
+
+fn plan() -> Value {
+    json!({"name": "gated", "steps": [
+        {"id": "first", "tool": "echo"},
+        {"id": "waits", "tool": "gated", "dependencies": ["first"]},
+        {"id": "last", "tool": "echo", "dependencies": ["waits"]},
+    ]})
+}
+
+fn until_running(server: &Server, run: &str, step: &str) {
+    let mut stream = server.stream(&format!("{STREAM}?runId={run}"));
+    stream.until(|message| message["payload"]["status"] == "running" && message["payload"]["stepId"] == step);
+}
+
+fn until_draining(server: &Server) {
+    wait_for("no new work", || (server.get("/readyz").status == 503).then_some(()));
+}
+
+fn moves<'e>(events: &'e [Event], step: &str) -> Vec<(&'e str, u64)> {
+    let payloads = events.iter().map(|event| &event.message["payload"]);
+    let of_step = payloads.filter(|payload| payload["stepId"] == step && payload["status"].is_string());
+    of_step.map(|it| (it["status"].as_str().expect("text"), it["attempt"].as_u64().expect("a number"))).collect()
+}
+
+#[test]
+fn what_a_shutdown_leaves_unfinished_goes_on_after_the_next_start() {
+    let directory = TempDirectory::new();
+    let setup = gated(&directory).flags(&["--executor-grace", "50ms"]);
+    let mut server = setup.clone().start();
+    let run = server.submit("p", &plan());
+    until_running(&server, &run, "waits");
+    let mut seen = server.stream(&format!("{STREAM}?runId={run}"));
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait(), Some(0));
+    let mut events = seen.rest();
+    assert_eq!(events.pop().expect("a last message").message["payload"]["reason"], "shutdown");
+    assert!(!events.iter().any(|event| event.kind() == "workflow_failed"), "it has not ended: {events:#?}");
+
+    let server = setup.start();
+    let path = format!("/api/projects/p/workflows/{run}");
+    let state = server.get(&path).json();
+    assert_eq!((&state["status"], &state["steps"][0]["status"]), (&json!("running"), &json!("completed")));
+    open_gate(&directory);
+    let last_seen = events.last().expect("connected at least").id().to_owned();
+    let request = Request::get(&format!("{STREAM}?runId={run}")).header("Last-Event-ID", &last_seen);
+    events.extend(server.stream_of(request).rest());
+    assert_eq!(moves(&events, "first"), [("running", 1), ("completed", 1)], "it is not run again");
+    assert_eq!(moves(&events, "waits"), [("running", 1), ("running", 2), ("completed", 2)]);
+    assert_eq!(moves(&events, "last"), [("running", 1), ("completed", 1)]);
+    let last: Vec<u64> = events.iter().filter(|event| event.kind() == "workflow_completed").map(Event::seq).collect();
+    assert_eq!(last.len(), 1, "one last message: {events:#?}");
+    assert_eq!(server.get(&path).json()["status"], "completed");
+}
+
+#[test]
+fn a_run_that_ends_within_the_grace_is_seen_to_its_end_by_all() {
+    let directory = TempDirectory::new();
+    let mut server = gated(&directory).flags(&["--executor-grace", "5m"]).start();
+    let plan = json!({"name": "short", "steps": [{"id": "waits", "tool": "gated"}]});
+    let run = server.submit("p", &plan);
+    until_running(&server, &run, "waits");
+    let mut watching: Vec<Sse> = (0..5).map(|_| server.stream(STREAM)).collect();
+    watching.iter_mut().for_each(|stream| drop(stream.next()));
+    server.signal(Signal::TERM);
+    until_draining(&server);
+    assert_eq!(server.get("/healthz").status, 200);
+    assert_eq!(server.post("/api/projects/p/workflows", &plan).status, 503);
+    open_gate(&directory);
+    let mut retries = Vec::new();
+    for stream in &mut watching {
+        let events = stream.rest();
+        let [.., last, closing] = &events[..] else { panic!("{events:#?}") };
+        assert_eq!((last.kind(), closing.kind()), ("workflow_completed", "stream_closing"), "{events:#?}");
+        assert_eq!((&closing.message["payload"]["reason"], &closing.id), (&json!("shutdown"), &None));
+        retries.push(closing.retry.expect("a retry field"));
+    }
+    assert_eq!(server.wait(), Some(0));
+    // Five draws of one number out of 2,000 would be.
+    retries.dedup();
+    assert!(retries.len() > 1, "they would all come back at once: {retries:?}");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_and_the_run_goes_on_later() {
+    let directory = TempDirectory::new();
+    let setup = gated(&directory).flags(&["--executor-grace", "10m"]);
+    let mut server = setup.clone().start();
+    let run = server.submit("p", &plan());
+    until_running(&server, &run, "waits");
+    server.signal(Signal::TERM);
+    until_draining(&server);
+    server.signal(Signal::TERM);
+    server.wait();
+    open_gate(&directory);
+    let server = setup.start();
+    let messages = server.messages("p", &run);
+    assert_eq!(messages.last().expect("a message")["type"], "workflow_completed");
+    assert_eq!(messages[0]["payload"]["runId"], run.as_str());
+}
