@@ -177,6 +177,7 @@ impl World {
         for _ in 0..inbox_max {
             let Some(batch) = self.inbox.pop_front() else { break };
             self.server.receive(batch, self.now);
+            self.note_outage();
         }
         let is_busy = self.server.end_turn(self.now);
         self.register_moved();
