@@ -86,7 +86,11 @@ impl<'w> Watcher<'w> {
     }
 
     fn connect(&mut self, address: SocketAddr) -> End {
-        let shown = self.place_to_show();
+        let beginning = self.world.begin();
+        let shown = self.place_to_show(beginning.is_some());
+        if self.manner == Manner::Rover && shown.is_none() && beginning.is_none() {
+            return End::Over;
+        }
         if self.manner == Manner::Ticket && !self.has_ticket() {
             return End::Cut;
         }
@@ -109,6 +113,7 @@ impl<'w> Watcher<'w> {
             (status, manner) => panic!("{manner:?} of {} showing {shown:?}: {status}", self.project),
         }
         let Some(connected) = stream.next() else { return End::Cut };
+        drop(beginning);
         if connected.kind() == "stream_closing" {
             // Not yet: it would come back later.
             return End::Cut;
@@ -120,9 +125,12 @@ impl<'w> Watcher<'w> {
     }
 
     /// The id that is shown this time.
-    fn place_to_show(&mut self) -> Option<(String, u64)> {
-        if self.manner != Manner::Rover || self.random.one_in(4) {
-            return self.position.clone().filter(|_| self.manner != Manner::Rover);
+    fn place_to_show(&mut self, may_begin: bool) -> Option<(String, u64)> {
+        if self.manner != Manner::Rover {
+            return self.position.clone();
+        }
+        if may_begin && self.random.one_in(4) {
+            return None;
         }
         let session = self.random.pick(&self.sessions)?;
         let places: Vec<&Event> = std::iter::once(&session.connected).chain(session.messages()).collect();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use crate::common::DEADLINE;
@@ -16,6 +16,8 @@ pub const FAREWELL: &str = "trial.farewell";
 pub struct World {
     state: Mutex<State>,
     changed: Condvar,
+    /// Read while someone begins at no place, and so sees only what comes from then on.
+    beginnings: RwLock<()>,
     /// Good for everything.
     pub token: String,
 }
@@ -41,7 +43,7 @@ impl World {
     pub fn new(callers: usize) -> Self {
         let state = State { callers, ..State::default() };
         let token = token(&["*"], "subscribe publish run admin");
-        Self { state: Mutex::new(state), changed: Condvar::new(), token }
+        Self { state: Mutex::new(state), changed: Condvar::new(), beginnings: RwLock::default(), token }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -107,7 +109,15 @@ impl World {
         state.callers == 0 || state.failure.is_some()
     }
 
+    /// Someone may begin at no place until this is dropped, unless it is too late to see the farewell then.
+    pub fn begin(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        let beginning = self.beginnings.read().expect("as above");
+        (!self.is_finishing()).then_some(beginning)
+    }
+
+    /// From here on everyone shows where it was. To be called before the farewell.
     pub fn finish(&self) {
+        let _nobody_begins = self.beginnings.write().expect("as above");
         self.change(|state| state.is_finishing = true);
     }
 
