@@ -96,12 +96,18 @@ impl Journal {
     fn load_ended_runs(&mut self, recovered: &Recovered, now: Now) -> Result<(), StoreError> {
         let is_recent = |ended_at| now.wall.millis_since(ended_at) <= self.limits.recent_ms;
         let recent: Vec<_> = recovered.ended_runs.iter().filter(|run| is_recent(run.ended_at)).collect();
+        let mut shown = Vec::with_capacity(recent.len());
         for run in recent {
             let Some(state) = self.store.ended_state(run.number)? else { continue };
             let state = RunState::from_json(&state).map_err(|error| unreadable(run.number, &error))?;
             let ends = self.bounds(&run.project, run.number)?;
             let (first_seq, last_seq) = (ends.first, ends.last.unwrap_or_default());
-            self.runs.insert(run.number, RunEntry { state, plan: None, first_seq, last_seq, snapshot: None });
+            shown.push((run, RunEntry { state, plan: None, first_seq, last_seq, snapshot: None }));
+        }
+        // Those whose last messages were kept in one batch have ended at the same time.
+        shown.sort_by_key(|(run, entry)| (run.ended_at, entry.last_seq));
+        for (run, entry) in shown {
+            self.runs.insert(run.number, entry);
             self.show_ended(run.number, &run.project, run.ended_at);
         }
         Ok(())

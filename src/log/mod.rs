@@ -12,6 +12,8 @@
 
 #[cfg(all(test, feature = "sqlite"))]
 mod conformance;
+#[cfg(test)]
+pub(crate) mod faulty;
 mod frames;
 mod history;
 #[cfg(all(test, feature = "sqlite"))]
@@ -63,7 +65,7 @@ pub enum ReplyTo {
 }
 
 /// What the log is asked to do.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Command {
     /// Number, keep and broadcast what a publisher sent; all of it or nothing.
     Publish {

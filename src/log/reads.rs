@@ -158,7 +158,6 @@ impl Journal {
         if self.projects.get(project).is_some_and(|entry| entry.is_watched) {
             return Ok(None);
         }
-        self.entry(project).is_watched = true;
         let mut texts = Vec::new();
         let mut bytes = 0;
         let floor = self.store.floor(project)?;
@@ -192,6 +191,8 @@ impl Journal {
             write_frame(&mut frames.bytes, &self.signer, &mut self.id_text, project, message.seq, &message.json);
             frames.mark(message.run, message.place == super::store::Place::Last);
         }
+        // Not before: where the reads failed, the loop was not handed the messages that it would have to go on from.
+        self.entry(project).is_watched = true;
         Ok(Some(frames))
     }
 

@@ -1,5 +1,7 @@
 //! The journal over the memory store: commands in, deliveries, orders and answers out.
 
+mod outage;
+
 use std::sync::Arc;
 use std::time::Duration;
 

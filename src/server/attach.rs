@@ -13,6 +13,8 @@ pub(super) struct Attaching {
     pub(super) project: ProjectId,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) heartbeat_as_message: bool,
+    /// It would give up for good on any status but 200.
+    pub(super) is_event_source: bool,
     /// The ticket that it spent.
     pub(super) spends: Option<TicketNote>,
     /// What the log was asked.

@@ -55,6 +55,7 @@ impl<S: Socket> Server<S> {
             project: wanted.project.clone(),
             expires_at: wanted.principal.expires_at(),
             heartbeat_as_message: wanted.heartbeat_as_message,
+            is_event_source: wanted.is_event_source,
             spends: wanted.spends.clone(),
             query: attach::query(&wanted),
             tally: Tally { address: self.connections[index].tally.address, token },
@@ -187,7 +188,8 @@ impl<S: Socket> Server<S> {
             let facts = self.facts(false, now);
             self.api.refund_ticket(note, &facts);
         }
-        if matches!(answer, Answer::Refused(Refusal::StoreUnavailable | Refusal::TooManyProjects)) {
+        let passes = matches!(answer, Answer::Refused(Refusal::StoreUnavailable | Refusal::TooManyProjects));
+        if passes && attaching.is_event_source {
             self.answer_busy(index, &attaching.project, waiting.framing, waiting.headers, now);
             return self.flush_connection(index, now);
         }

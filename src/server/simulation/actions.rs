@@ -18,6 +18,7 @@ impl World {
             if action == self.laws.drains_at {
                 self.drain();
             }
+            self.storm();
             self.act();
         }
         self.end();
@@ -33,7 +34,7 @@ impl World {
         self.turn(1);
     }
 
-    fn act(&mut self) {
+    pub(super) fn act(&mut self) {
         match self.rng.below(100) {
             0..8 => self.come(),
             8..22 => self.on_some(Self::ask),
@@ -160,7 +161,7 @@ impl World {
         self.settle();
     }
 
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         self.note(|| "it drains".to_owned());
         self.meet("drain");
         self.is_draining = true;

@@ -79,6 +79,10 @@ impl World {
         let Some(asked) = self.clients[index].asked.pop_front() else { return };
         self.judge_credentials(index, &asked, 200);
         if let What::Stream { ticket: Some(used), .. } = asked.what {
+            self.clients[index].ticket = Some(used.ticket);
+            if used.must_pass {
+                self.meet("ticket again");
+            }
             assert!(!used.must_fail, "client {index}: its ticket was spent before");
             self.tokens.tickets[used.ticket].is_spent = true;
             self.meet("ticket spent");
@@ -90,7 +94,9 @@ impl World {
         Circumstances {
             now: self.now.wall,
             is_ending: self.is_ending,
-            may_be_busy: self.may_refuse(index) || client.stream_of.is_some(),
+            may_be_busy: self.may_refuse(index)
+                || client.stream_of.is_some()
+                || client.asked.front().is_some_and(|asked| self.was_down_since(asked.at)),
             expires_at: self.tokens.expires_at(client.stream_of),
             heartbeat_ms: u64::try_from(HEARTBEAT.as_millis()).expect("small"),
             retry_ms: RETRY_MS,
@@ -101,6 +107,11 @@ impl World {
     pub(super) fn may_refuse(&self, index: usize) -> bool {
         let client = &self.clients[index];
         client.is_refused || client.is_proxy || self.is_draining || self.overloaded_at.is_some()
+    }
+
+    /// Has the store failed since, or has the server thought so?
+    pub(super) fn was_down_since(&self, at: Duration) -> bool {
+        self.down_at.is_some_and(|down| down >= at)
     }
 
     fn read_answer(&mut self, index: usize, bytes: &[u8]) -> Option<usize> {
@@ -154,6 +165,7 @@ impl World {
     /// The server has let go of a client: was that in order?
     fn bury(&mut self, index: usize, is_half_read: bool) {
         let now = self.now.mono;
+        let was_down = self.was_down_since(self.clients[index].watches_since);
         let client = &mut self.clients[index];
         client.is_buried = true;
         let wire = client.wire.borrow();
@@ -172,11 +184,13 @@ impl World {
             Mode::Answers => {
                 let is_idle = now >= active_at + HEADER;
                 let is_owed = client.owed().is_some();
+                // It takes nothing, so that there is no room to say why its stream ends.
+                let is_deaf = wire_is_blocked && self.is_ending;
                 // It has a stream that it does not know of yet, and talks on.
                 let is_watch = |asked: &Asked| matches!(asked.what, What::Stream { .. }) && asked.end < client.sent;
                 let is_chatty = client.asked.iter().any(is_watch);
                 assert!(
-                    is_chatty || (is_idle && !is_owed && !is_half_read),
+                    is_chatty || is_deaf || (is_idle && !is_owed && !is_half_read),
                     "client {index} is dropped: owed {is_owed}, half read {is_half_read}, {:?}",
                     client.wire
                 );
@@ -192,6 +206,8 @@ impl World {
                 let may_lose = may_lose || (wire_is_blocked && (has_ended || self.is_ending));
                 let may_lose_run = follower.wanted.run.is_some() && !self.laws.keeps_runs();
                 let is_chatty = client.chatter >= CHATTER_MAX;
+                // It was behind, and what it lacks could not be read.
+                let may_lose = may_lose || was_down;
                 let is_in_order = (follower.is_over() && !is_half_read) || may_lose || may_lose_run || is_chatty;
                 assert!(
                     is_in_order,

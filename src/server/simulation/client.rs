@@ -36,6 +36,8 @@ pub(super) struct Client {
     pub(super) mode: Mode,
     /// Whose stream it is: an index into the world's tokens.
     pub(super) stream_of: Option<usize>,
+    /// The ticket that opened it: an index into the world's tickets.
+    pub(super) ticket: Option<usize>,
     /// Since when it has a stream.
     pub(super) watches_since: Duration,
     /// It was looked at after the server let go of it.
@@ -65,6 +67,19 @@ pub(super) struct Asked {
     pub(super) may: bool,
     /// The token had ended before it was asked.
     pub(super) is_late: bool,
+    /// When it was asked.
+    pub(super) at: Duration,
+}
+
+/// A stream that was lost with the server, as an `EventSource` goes on with it.
+pub(super) struct Lost {
+    pub(super) wanted: Wanted,
+    /// The newest id that it was sent.
+    pub(super) seq: u64,
+    /// Whose: an index into the world's tokens.
+    pub(super) who: Option<usize>,
+    /// The ticket in its address: an index into the world's tickets.
+    pub(super) ticket: Option<usize>,
 }
 
 /// What a request is for.
@@ -111,6 +126,8 @@ pub(super) struct TicketUse {
     pub(super) ticket: usize,
     /// It was spent, and no id says that the client has watched before.
     pub(super) must_fail: bool,
+    /// It was spent, and an id says so.
+    pub(super) must_pass: bool,
 }
 
 impl Client {
@@ -130,6 +147,7 @@ impl Client {
             unread: Vec::new(),
             mode: Mode::Answers,
             stream_of: None,
+            ticket: None,
             watches_since: Duration::ZERO,
             is_buried: false,
             chatter: 0,
@@ -171,6 +189,20 @@ impl Client {
     /// The oldest request without an answer, if it was sent whole.
     pub(super) fn owed(&self) -> Option<&Asked> {
         self.asked.front().filter(|asked| asked.end <= self.sent)
+    }
+
+    /// The server is gone, and with it the connection. The stream that it had, to be gone on with.
+    pub(super) fn lose(&mut self) -> Option<Lost> {
+        self.is_buried = true;
+        self.unread.clear();
+        let has_left = self.wire.borrow().has_left();
+        match std::mem::replace(&mut self.mode, Mode::Over) {
+            Mode::Stream(follower) if !has_left => {
+                let seq = follower.last_id.filter(|_| !follower.has_seen_the_end())?;
+                Some(Lost { wanted: follower.wanted, seq, who: self.stream_of, ticket: self.ticket })
+            }
+            _ => None,
+        }
     }
 
     /// Its stream, where it has one.

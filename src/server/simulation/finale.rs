@@ -13,6 +13,7 @@ impl World {
     /// Ends a world, by a shutdown where one was begun.
     pub(super) fn end(&mut self) {
         self.ether.failing_write.set(0);
+        self.clear_up();
         for client in &mut self.clients {
             client.wire.borrow_mut().open(usize::MAX / 4);
             if !client.is_stuck && matches!(client.mode, Mode::Answers) {

@@ -54,6 +54,8 @@ pub(super) struct Follower {
     stage: Stage,
     /// Everything up to here it has, or is told of by snapshots.
     pub(super) position: u64,
+    /// The newest message whose id it was sent.
+    pub(super) last_id: Option<u64>,
     /// A `stream_reset` has to come next.
     awaits_reset: bool,
     /// Snapshots so far, while they may come.
@@ -83,6 +85,7 @@ impl Follower {
             wanted,
             stage: Stage::Beginning,
             position: 0,
+            last_id: None,
             awaits_reset: false,
             snapshots: None,
             heartbeats: 0,
@@ -94,6 +97,11 @@ impl Follower {
     /// May the server end the stream now, for all that was said on it?
     pub(super) fn is_over(&self) -> bool {
         matches!(self.stage, Stage::RunOver | Stage::Closed)
+    }
+
+    /// Has it had the last message of its run?
+    pub(super) fn has_seen_the_end(&self) -> bool {
+        self.stage == Stage::RunOver
     }
 
     /// Has it been told that it is one?
@@ -132,6 +140,7 @@ impl Follower {
 
     fn connected(&mut self, id: &str, said: &Special, model: &Model) {
         (self.stage, self.position) = (Stage::Live, said.seq);
+        self.last_id = Some(said.seq);
         let newest = model.newest(&self.wanted.project);
         assert_eq!(id, model.id(&self.wanted.project, said.seq));
         assert!(
@@ -211,12 +220,11 @@ impl Follower {
         let is_right = match &self.wanted.run {
             None => model.has_shown(project, position, &snapshots),
             Some(run) => {
-                let states = [position, position + 1].map(|at| {
-                    let run = model.run(project, run).expect("a run that is watched is known");
-                    let is_it = at == position || run.last_seq() == Some(at);
-                    is_it.then(|| run.snapshot(at, project, &model.signer))
-                });
-                snapshots.len() == 1 && states.contains(&snapshots.first().cloned())
+                let run = model.run(project, run).expect("a run that is watched is known");
+                let ends_next = run.last_seq() == Some(position + 1);
+                let places = [Some(position), ends_next.then_some(position + 1)];
+                let mut states = places.into_iter().flatten().flat_map(|at| run.snapshots(at, project, &model.signer));
+                snapshots.len() == 1 && states.any(|state| Some(&state) == snapshots.first())
             }
         };
         assert!(is_right, "{snapshots:#?} are not the snapshots at {position} of {:?}", self.wanted);
@@ -234,7 +242,7 @@ impl Follower {
         let (said, expected) = (String::from_utf8_lossy(data), String::from_utf8_lossy(&kept.json));
         assert_eq!(said, expected, "behind {} of {:?}", self.position, self.wanted);
         assert_eq!(id, model.id(&self.wanted.project, seq));
-        self.position = seq;
+        (self.position, self.last_id) = (seq, Some(seq));
         if self.wanted.run.is_some() && kept.is_last {
             self.stage = Stage::RunOver;
             self.words.push("run over".to_owned());

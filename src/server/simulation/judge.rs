@@ -23,7 +23,14 @@ impl World {
             }
         }
         match status {
-            503 if self.may_refuse(index) => return self.judge_refusal(index, head),
+            503 if self.may_refuse(index) || self.was_down_since(asked.at) => {
+                let is_stores = text.contains(r#""code":"store_unavailable""#);
+                assert!(!is_stores || self.was_down_since(asked.at), "client {index}: {text}");
+                if is_stores {
+                    self.meet("store unavailable");
+                }
+                return self.judge_refusal(index, head);
+            }
             // It may have been on its way for a while, to a slow reader who sent the rest meanwhile;
             // or there was so much of it that the time ran out before all of it was read.
             408 => {
@@ -95,6 +102,7 @@ impl World {
         let is_old = self.now.wall >= held.issued_at.plus_millis(15_000);
         let has_ended = self.tokens.expires_at(asked.who).is_some_and(|end| end <= self.now.wall);
         if status == 403 {
+            assert!(!used.must_pass || has_ended || !asked.may, "client {index}: its ticket opens its stream again");
             let may_fail = held.uses > u32::from(!asked.is_head) || is_old || has_ended || !asked.may;
             assert!(may_fail, "client {index}: its ticket is good");
         } else {
@@ -142,6 +150,8 @@ impl World {
         let is_replay = head.get("idempotent-replay") == Some("true");
         let answer: Value = serde_json::from_slice(body).expect("JSON");
         assert!(answer["runId"].is_string() && answer["planSummary"].is_object(), "{answer}");
+        let id = answer["runId"].as_str();
+        assert!(self.model.runs().any(|(_, run, _)| Some(run.as_str()) == id), "a run that was taken on: {answer}");
         if !self.laws.keeps_runs() || key.is_empty() {
             return;
         }

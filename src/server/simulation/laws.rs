@@ -55,6 +55,21 @@ pub(super) struct Laws {
     pub(super) is_slow: bool,
     /// It is shut down at this action; never where it is larger than `actions`.
     pub(super) drains_at: usize,
+    /// What happens to the process and its store.
+    pub(super) storms: Option<Storms>,
+}
+
+/// How often things break that a log on disk is there for: one in so many actions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Storms {
+    /// The process is killed.
+    pub(super) crash_in: usize,
+    /// The process is told to end, and started again.
+    pub(super) restart_in: usize,
+    /// The store begins to fail.
+    pub(super) outage_in: usize,
+    /// It does no longer.
+    pub(super) mend_in: usize,
 }
 
 impl Laws {
@@ -82,7 +97,41 @@ impl Laws {
             actions,
             is_slow: !rng.one_in(3),
             drains_at: if rng.one_in(4) { rng.below(actions) } else { usize::MAX },
+            storms: None,
         }
+    }
+
+    /// Laws of a random world in which the process and its store break. What it has taken on is never let go.
+    pub(super) fn stormy(rng: &mut Rng) -> Self {
+        let base = Self::random(rng);
+        let often = |rng: &mut Rng, n: usize| if rng.one_in(3) { usize::MAX } else { n };
+        let storms = Storms {
+            crash_in: often(rng, 90),
+            restart_in: often(rng, 250),
+            outage_in: often(rng, 80),
+            mend_in: 5 + rng.below(40),
+        };
+        Self {
+            connections: 20 + rng.below(30),
+            per_address: 8 + rng.below(30) as u32,
+            streams_per_token: 4,
+            runs_max: RUNS_KEPT,
+            history_bytes: u64::MAX,
+            history_age: Duration::from_secs(1 << 30),
+            floor_is_known: true,
+            crowd: 0,
+            actions: 600,
+            drains_at: usize::MAX,
+            storms: Some(storms),
+            ..base
+        }
+    }
+
+    /// The world that is crashed at any step: much goes on in it from the beginning.
+    pub(super) fn busy(rng: &mut Rng) -> Self {
+        let never = Storms { crash_in: usize::MAX, restart_in: usize::MAX, outage_in: usize::MAX, mend_in: usize::MAX };
+        let base = Self::stormy(rng);
+        Self { is_jwt: true, messages_max: 120, connections: 60, per_address: 60, storms: Some(never), ..base }
     }
 
     /// Are ended runs never let go?

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::auth::IdSigner;
-use crate::executor::NewRun;
-use crate::log::{Command, Order, Query};
-use crate::model::{Now, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, RunStatus};
+use crate::executor::{NewRun, ResumedRun};
+use crate::log::{Command, Order, Query, Resumed, Store};
+use crate::model::{Now, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, RunStatus, StepUpdate, Timestamp};
 
 /// See the [module](self).
 pub(super) struct Model {
@@ -19,6 +19,8 @@ pub(super) struct Model {
     pub(super) messages_max: Option<u64>,
     recent_ms: u64,
     projects: BTreeMap<ProjectId, ProjectModel>,
+    /// What runs said while the store took nothing.
+    held: Vec<(ProjectId, RunEvent)>,
 }
 
 /// A project.
@@ -44,10 +46,14 @@ pub(super) struct Kept {
 /// A run.
 pub(super) struct RunModel {
     created: RunState,
-    /// Where the project was when it was taken on.
-    created_after: u64,
+    /// Where the project was when it was taken on, and when it was read from the store, as long as it says nothing.
+    created_after: Vec<u64>,
     /// What it has said.
     pub(super) said: Vec<(u64, RunEvent)>,
+    /// It was asked to end.
+    pub(super) is_cancelled: bool,
+    /// It goes on from a start that knew of that.
+    pub(super) must_be_cancelled: bool,
 }
 
 /// What of a batch concerns the model.
@@ -91,7 +97,7 @@ pub(super) fn look_through(commands: &[Command]) -> Vec<Seen> {
 impl Model {
     /// One that has seen nothing.
     pub(super) fn new(signer: IdSigner, messages_max: Option<u64>, recent_ms: u64) -> Self {
-        Self { signer, messages_max, recent_ms, projects: BTreeMap::new() }
+        Self { signer, messages_max, recent_ms, projects: BTreeMap::new(), held: Vec::new() }
     }
 
     /// A batch was kept; `orders` tell which runs were taken on.
@@ -108,6 +114,78 @@ impl Model {
                 Seen::Look(project) => self.note_snapshots(project, now),
             }
         }
+    }
+
+    /// A batch was not kept: what runs say in it is held back.
+    pub(super) fn hold(&mut self, seen: Vec<Seen>, now: Now) {
+        for seen in seen {
+            match seen {
+                Seen::Event(project, event) => self.held.push((project, event)),
+                Seen::Look(project) => self.note_snapshots(project, now),
+                Seen::Publish(..) | Seen::Submit(..) => {}
+            }
+        }
+    }
+
+    /// What was held back is kept.
+    pub(super) fn release(&mut self) {
+        std::mem::take(&mut self.held).into_iter().for_each(|(project, event)| self.hear(project, event));
+    }
+
+    /// The process has ended; what it held back is lost.
+    pub(super) fn restart(&mut self) {
+        self.held.clear();
+        self.reload();
+    }
+
+    /// The journal has read anew what the store holds.
+    pub(super) fn reload(&mut self) {
+        for entry in self.projects.values_mut() {
+            let newest = entry.history.len() as u64;
+            let silent = entry.runs.values_mut().filter(|run| run.said.is_empty());
+            let silent = silent.filter(|run| run.created_after.last() != Some(&newest));
+            silent.for_each(|run| run.created_after.push(newest));
+        }
+    }
+
+    /// A run was asked to end, and that is kept.
+    pub(super) fn cancel(&mut self, project: &ProjectId, run: &RunId) {
+        let entry = self.projects.get_mut(project).expect("a project with a run is known");
+        entry.runs.get_mut(run).expect("a run that is cancelled is known").is_cancelled = true;
+    }
+
+    /// These runs go on after a start: all that had not ended, each as its messages left it.
+    pub(super) fn check_resumed(&mut self, orders: &[Order]) {
+        let resumed = orders.iter().map(|order| match order {
+            Order::Resume(resumed) => resumed,
+            other => panic!("ordered at a start: {other:?}"),
+        });
+        let mut left = 0;
+        for resumed in resumed {
+            let entry = self.projects.get_mut(&resumed.project).expect("a project with a run is known");
+            assert!(entry.open.contains(&resumed.state.run_id), "{resumed:?} had ended");
+            let run = entry.runs.get_mut(&resumed.state.run_id).expect("an open run is known");
+            assert_eq!((&resumed.state, resumed.cancelled), (&run.state(u64::MAX), run.is_cancelled));
+            run.must_be_cancelled = run.is_cancelled;
+            for step in resumed.state.steps.iter().filter(|step| step.truncated) {
+                let bytes = match &*resumed.whole_outputs[&step.id] {
+                    Value::String(text) => text.len(),
+                    other => other.to_string().len(),
+                };
+                assert_eq!(step.output_bytes, Some(bytes as u64), "the whole of what was cut");
+            }
+            left += 1;
+        }
+        assert_eq!(left, self.projects.values().map(|entry| entry.open.len()).sum::<usize>(), "each run goes on");
+    }
+
+    /// What the store says of each project, held against what it must hold.
+    pub(super) fn check_kept(&self, store: &dyn Store, now: Timestamp) {
+        let recovered = store.recover(now).expect("it does not fail");
+        let newest =
+            recovered.projects.iter().map(|kept| (&kept.project, kept.newest)).filter(|(_, newest)| *newest > 0);
+        let expected = self.projects.iter().map(|(id, entry)| (id, entry.history.len() as u64));
+        assert!(newest.eq(expected.filter(|(_, newest)| *newest > 0)), "each message that was kept, and no other");
     }
 
     fn append(&mut self, project: &ProjectId, kind: &str, payload: &[u8], run: Option<(RunId, bool)>) -> u64 {
@@ -131,7 +209,10 @@ impl Model {
         if !entry.open.contains(&run) {
             entry.open.push(run.clone());
             let created = RunState::new(run.clone(), &plan, now.wall);
-            entry.runs.insert(run, RunModel { created, created_after, said: Vec::new() });
+            let created_after = vec![created_after];
+            let said = Vec::new();
+            let model = RunModel { created, created_after, said, is_cancelled: false, must_be_cancelled: false };
+            entry.runs.insert(run, model);
         }
     }
 
@@ -218,11 +299,20 @@ impl RunModel {
 
     /// The same as the answer to `GET` shows it.
     pub(super) fn snapshot(&self, position: u64, project: &ProjectId, signer: &IdSigner) -> Value {
+        self.snapshots(position, project, signer).pop().expect("it was taken on before it was looked at")
+    }
+
+    /// All that it may be: as long as it had said nothing, it was where its project was when it was read.
+    pub(super) fn snapshots(&self, position: u64, project: &ProjectId, signer: &IdSigner) -> Vec<Value> {
         let mut view = serde_json::to_value(self.state(position)).expect("serializes");
-        let last = self.said.iter().map(|(seq, _)| *seq).filter(|seq| *seq <= position).max();
         view["projectId"] = project.as_str().into();
-        view["lastEventId"] = id(signer, project, last.unwrap_or(self.created_after)).into();
-        view
+        let last = self.said.iter().map(|(seq, _)| *seq).filter(|seq| *seq <= position).max();
+        let places = last.map_or_else(|| self.created_after.clone(), |last| vec![last]);
+        let views = places.into_iter().filter(|place| *place <= position).map(|place| {
+            view["lastEventId"] = id(signer, project, place).into();
+            view.clone()
+        });
+        views.collect()
     }
 
     /// The `seq` of its last message, once it has ended.
@@ -233,6 +323,7 @@ impl RunModel {
     /// What the contract says of any run: first message first, one last one last, levels in order, steps inside them.
     pub(super) fn check(&self) {
         let mut level: Option<(usize, bool)> = None;
+        let mut attempts = BTreeMap::new();
         for (at, (_, event)) in self.said.iter().enumerate() {
             assert_eq!(event.is_first(), at == 0, "{event:?}");
             assert!(!event.is_last() || at + 1 == self.said.len(), "{event:?}");
@@ -249,6 +340,11 @@ impl RunModel {
                     let is_in_bracket = level == Some((said.level, true));
                     let is_left_over = said.attempt == 0 && level.is_none_or(|(_, is_open)| !is_open);
                     assert!(is_in_bracket || is_left_over, "{said:?}");
+                    let (attempt, has_ended) = attempts.entry(&said.step_id).or_insert((0, false));
+                    let begins = matches!(said.update, StepUpdate::Running { .. });
+                    assert!(!*has_ended && said.attempt == *attempt + u32::from(begins), "{said:?}");
+                    let goes_on = begins || matches!(said.update, StepUpdate::Retrying { .. });
+                    (*attempt, *has_ended) = (said.attempt, !goes_on);
                 }
                 RunEventKind::StepOutput(_) => assert!(level.is_some_and(|(_, is_open)| is_open)),
                 RunEventKind::Completed(_) | RunEventKind::Failed(_) => {
@@ -261,6 +357,8 @@ impl RunModel {
         let ended = state.steps.iter().all(|step| step.status.is_ended());
         assert!(!state.status.is_ended() || ended, "no step is left open: {state:?}");
         assert_eq!(state.status == RunStatus::Queued, self.said.is_empty());
+        let was_obeyed = !self.must_be_cancelled || !state.status.is_ended() || state.status == RunStatus::Cancelled;
+        assert!(was_obeyed, "it was asked to end, and was told so at the start: {state:?}");
     }
 }
 
@@ -278,4 +376,12 @@ pub(super) fn new_run(project: ProjectId, run: RunId, order: &Order, seed: u64) 
         }
         Order::Resume(_) | Order::Cancel { .. } => None,
     }
+}
+
+/// What the executor is told of a run that is to go on.
+pub(super) fn resumed_run(order: Order, seed: u64) -> Option<ResumedRun> {
+    let Order::Resume(resumed) = order else { return None };
+    let Resumed { project, plan, state, whole_outputs, cancelled } = *resumed;
+    let new = NewRun { project, run: state.run_id.clone(), plan, created_at: state.created_at, seed };
+    Some(ResumedRun { new, state, whole_outputs, cancelled })
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::client::{Asked, TicketUse, What};
+use super::client::{Asked, Lost, TicketUse, What};
 use super::follower::{Shown, Wanted};
 use super::laws::BODY_BYTES;
 use super::world::World;
@@ -92,7 +92,7 @@ impl World {
     fn asked(&self, what: What, who: Option<usize>, needs: Option<(Scope, &ProjectId)>) -> Asked {
         let may = needs.is_none_or(|(scope, project)| self.tokens.may(who, scope, project));
         let is_late = self.tokens.expires_at(who).is_some_and(|end| end <= self.now.wall);
-        Asked { what, end: 0, is_head: false, expects_continue: false, who, may, is_late }
+        Asked { what, end: 0, is_head: false, expects_continue: false, who, may, is_late, at: self.now.mono }
     }
 
     fn put(&mut self, index: usize, mut draft: Draft, mut asked: Asked) {
@@ -203,6 +203,45 @@ impl World {
         self.put(index, Draft { method, target, headers, body: None }, asked);
     }
 
+    /// A stream that was lost, as an `EventSource` asks for it again: at the same address, behind what it was sent.
+    pub(super) fn ask_again(&mut self, index: usize, lost: Lost) {
+        let Lost { wanted, seq, who, ticket } = lost;
+        let project = wanted.project.clone();
+        let end = wanted.run.as_ref().and_then(|run| self.model.run(&project, run)).and_then(|run| run.last_seq());
+        let newest = self.model.newest(&project);
+        let wanted = Wanted {
+            shown: Some(Shown::Seq(seq)),
+            is_event_source: true,
+            newest,
+            has_seen_the_end: end.is_some_and(|end| seq >= end),
+            ..wanted
+        };
+        let mut query: Vec<String> = Vec::new();
+        query.extend(wanted.run.as_ref().map(|run| format!("runId={run}")));
+        query.extend((!wanted.snapshots).then(|| "snapshot=0".to_owned()));
+        query.extend(wanted.heartbeat_as_message.then(|| "heartbeat=message".to_owned()));
+        query.extend(ticket.map(|ticket| format!("ticket={}", self.tokens.tickets[ticket].text)));
+        let headers = vec![("Accept", "text/event-stream".to_owned()), ("Last-Event-ID", self.model.id(&project, seq))];
+        let used = ticket.map(|ticket| self.use_ticket(ticket, true, false));
+        let what = What::Stream { wanted: Box::new(wanted), ticket: used };
+        let mut asked = self.asked(what, who, Some((Scope::Subscribe, &project)));
+        asked.may &= ticket.is_none_or(|ticket| self.tokens.tickets[ticket].project == project);
+        let target = format!("/api/sse/projects/{project}?{}", query.join("&"));
+        self.put(index, Draft { method: "GET", target, headers, body: None }, asked);
+    }
+
+    /// What a server has to refuse that knows that its store takes nothing.
+    pub(super) fn ask_for_refusals(&mut self, index: usize) {
+        let asked = self.asked(What::Status(503), None, None);
+        let draft = Draft { method: "GET", target: "/readyz".to_owned(), headers: Vec::new(), body: None };
+        self.put(index, draft, asked);
+        let who = self.laws.is_jwt.then_some(0);
+        let asked = self.asked(What::Status(503), who, None);
+        let body = Some(r#"{"type":"refused","payload":{}}"#.to_owned());
+        let target = "/api/projects/p0/events".to_owned();
+        self.put(index, Draft { method: "POST", target, headers: Vec::new(), body }, asked);
+    }
+
     fn any_ticket(&mut self) -> Option<usize> {
         let count = self.tokens.tickets.len();
         (count > 0 && self.rng.one_in(2)).then(|| count - 1 - self.rng.below(count.min(3)))
@@ -210,7 +249,7 @@ impl World {
 
     fn use_ticket(&mut self, ticket: usize, shows_id: bool, is_head: bool) -> TicketUse {
         let held = &mut self.tokens.tickets[ticket];
-        let used = TicketUse { ticket, must_fail: held.is_spent && !shows_id };
+        let used = TicketUse { ticket, must_fail: held.is_spent && !shows_id, must_pass: held.is_spent && shows_id };
         held.uses += u32::from(!is_head);
         used
     }
@@ -269,7 +308,7 @@ impl World {
         self.put(index, Draft { method: "POST", target, headers: Vec::new(), body: Some(body) }, asked);
     }
 
-    fn ask_submit(&mut self, index: usize) {
+    pub(super) fn ask_submit(&mut self, index: usize) {
         let project = self.any_project();
         let (mut headers, mut key) = (Vec::new(), String::new());
         let mut body = self.any_plan();
@@ -351,6 +390,38 @@ impl World {
     fn ask_ticket(&mut self, index: usize) {
         let project = self.any_project();
         let who = self.any_token();
+        self.ask_ticket_of(index, project, who);
+    }
+
+    /// A ticket for the `n`th project, for whoever may do everything.
+    pub(super) fn ask_for_ticket(&mut self, index: usize, n: usize) {
+        let project = ProjectId::parse(&format!("p{}", n % PROJECTS)).expect("an id");
+        self.ask_ticket_of(index, project, Some(0));
+    }
+
+    /// A stream of everything, fresh, by this ticket.
+    pub(super) fn watch_with_ticket(&mut self, index: usize, ticket: usize) {
+        let project = self.tokens.tickets[ticket].project.clone();
+        let newest = self.model.newest(&project);
+        let wanted = Wanted {
+            project: project.clone(),
+            run: None,
+            shown: None,
+            snapshots: true,
+            heartbeat_as_message: false,
+            is_event_source: true,
+            newest,
+            has_seen_the_end: false,
+        };
+        let used = self.use_ticket(ticket, false, false);
+        let who = Some(self.tokens.tickets[ticket].token);
+        let target = format!("/api/sse/projects/{project}?ticket={}", self.tokens.tickets[ticket].text);
+        let asked = self.asked(What::Stream { wanted: Box::new(wanted), ticket: Some(used) }, who, None);
+        let headers = vec![("Accept", "text/event-stream".to_owned())];
+        self.put(index, Draft { method: "GET", target, headers, body: None }, asked);
+    }
+
+    fn ask_ticket_of(&mut self, index: usize, project: ProjectId, who: Option<usize>) {
         let asked = self.asked(What::Ticket { project: project.clone() }, who, Some((Scope::Subscribe, &project)));
         let body = Some(json!({"projectId": project.as_str()}).to_string());
         self.put(index, Draft { method: "POST", target: "/api/sse/ticket".into(), headers: Vec::new(), body }, asked);

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::executor::run::Launch;
 use crate::executor::scheduler::{Actions, Job, Report, Scheduler};
 use crate::executor::testing::Rng;
 use crate::executor::tool::Outcome;
-use crate::executor::{AttemptError, Command, Context, NewRun, Settings};
+use crate::executor::{AttemptError, Command, Context, NewRun, ResumedRun, Settings};
 use crate::model::{Now, OutputStream, ProjectId, Record, RunId};
 
 /// See the [module](self).
@@ -36,6 +37,10 @@ impl Shop {
 
     pub(super) fn start(&mut self, new: NewRun) {
         self.commands.push_back(Command::Start(new));
+    }
+
+    pub(super) fn resume(&mut self, resumed: ResumedRun) {
+        self.commands.push_back(Command::Resume(Box::new(resumed)));
     }
 
     pub(super) fn cancel(&mut self, project: ProjectId, run: RunId) {
@@ -65,8 +70,8 @@ impl Shop {
         !self.jobs.is_empty()
     }
 
-    /// A turn of the executor; what the log is to keep.
-    pub(super) fn turn(&mut self, now: Now) -> Vec<Record> {
+    /// A turn of the executor; what the log is to keep. `each` looks at every job that it gives out.
+    pub(super) fn turn(&mut self, now: Now, each: impl FnMut(&Launch)) -> Vec<Record> {
         if self.is_done() {
             return Vec::new();
         }
@@ -75,6 +80,7 @@ impl Shop {
         self.commands.drain(..).for_each(|command| self.scheduler.command(command, now, &mut actions));
         self.scheduler.turn(now, &mut actions);
         actions.cancels.iter().for_each(crate::executor::tool::CancelToken::cancel);
+        actions.jobs.iter().map(|job| &job.launch).for_each(each);
         self.jobs.append(&mut actions.jobs);
         actions.records
     }

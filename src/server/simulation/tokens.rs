@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::laws::Laws;
 use crate::api::{Api, ApiSettings};
 use crate::auth::{
-    IdSigner, Instance, JwtKey, Origins, Principal, Projects, Rights, Scope, Scopes, ServerKeys, TicketBook, Verifier,
-    sign_hs256,
+    IdSigner, Instance, JwtKey, Origins, Principal, Projects, Rights, Scope, Scopes, ServerKeys, TicketBook,
+    TicketNote, Verifier, sign_hs256,
 };
 use crate::executor::testing::Rng;
 use crate::model::{ProjectId, Timestamp};
@@ -91,19 +91,21 @@ impl Tokens {
         who.map(|who| self.all[who].expires_at)
     }
 
-    /// The handlers of a server with these keys.
-    pub(super) fn api(&self, laws: &Laws, now: Timestamp) -> Api {
+    /// The handlers of the `n`th server with these keys; `notes` tell what became of tickets before it.
+    pub(super) fn api(&self, laws: &Laws, now: Timestamp, n: u64, notes: &[TicketNote]) -> Api {
         let key = JwtKey::Hs256 { secret: SECRET.to_vec() };
+        let mut tickets = TicketBook::new(self.keys.ticket_key(), TICKET_TTL, now, laws.storms.is_some());
+        notes.iter().for_each(|note| tickets.apply(note));
         let settings = ApiSettings {
             verifier: laws.is_jwt.then(|| Verifier::new(&key, Duration::ZERO).expect("a key")),
             origins: Origins::new(&["https://listed.example"]).expect("origins"),
             signer: self.signer.clone(),
             ticket_key: self.keys.ticket_key(),
-            tickets: TicketBook::new(self.keys.ticket_key(), TICKET_TTL, now, false),
+            tickets,
             ticket_ttl: TICKET_TTL,
             serves_metrics: true,
         };
-        let mut count = 0u128;
+        let mut count = u128::from(n) << 64;
         let random = move || {
             count += 1;
             count.to_be_bytes()

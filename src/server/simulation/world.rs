@@ -7,19 +7,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::client::{Client, Mode};
+use super::client::{Client, Lost, Mode};
 use super::laws::Laws;
-use super::model::{Model, look_through, new_run};
+use super::model::{Model, Seen, look_through, new_run, resumed_run};
 use super::shop::Shop;
 use super::socket::{Ether, FakeSocket, connect};
 use super::tokens::Tokens;
-use crate::api::{Door, PlanRequest, Prepared, prepare};
+use crate::api::{Door, PlanRequest, Prepared, prepare, read_document};
 use crate::executor::Context;
 use crate::executor::template::Engine;
 use crate::executor::testing::Rng;
 use crate::executor::tool::Registry;
 use crate::http::Response;
-use crate::log::{Answer, Command, Delivery, Journal, Order, Query, ReplyTo};
+use crate::log::faulty::Disk;
+use crate::log::{Answer, Command, Delivery, Journal, MemoryStore, Order, Outcome, Query, ReplyTo};
 use crate::model::{Now, RunId, Timestamp};
 use crate::server::{Inbox, Server};
 
@@ -43,6 +44,10 @@ pub(super) struct World {
     pub(super) ether: Rc<Ether>,
     pub(super) server: Server<FakeSocket>,
     journal: Journal,
+    /// What outlasts the process.
+    pub(super) disk: Disk<MemoryStore>,
+    /// Starts of the process so far.
+    starts: u64,
     pub(super) shop: Shop,
     pub(super) model: Model,
     pub(super) clients: Vec<Client>,
@@ -58,6 +63,10 @@ pub(super) struct World {
     /// When the log was last too far behind for the server to take work.
     pub(super) overloaded_at: Option<Duration>,
     pub(super) is_draining: bool,
+    /// When the store last failed, or the server thought that it does.
+    pub(super) down_at: Option<Duration>,
+    /// Streams that went with a process, and are wanted back.
+    pub(super) lost: Vec<Lost>,
     /// The server was told to end its streams.
     pub(super) is_ending: bool,
     /// Bodies of accepted plans, and what they were answered, by project and key.
@@ -79,12 +88,16 @@ impl World {
         let context = Arc::new(context);
         let tokens = Tokens::new(&laws, now.wall);
         let signer = tokens.signer.clone();
-        let model = Model::new(signer.clone(), laws.floor_is_known.then_some(laws.messages_max as u64), 60_000);
+        let disk = Disk::new(MemoryStore::new());
+        let (journal, _) = open_journal(&disk, &tokens, &laws, &context, now);
+        let model = Model::new(signer, laws.floor_is_known.then_some(laws.messages_max as u64), 60_000);
         Self {
             rng,
             now,
-            server: Server::new(laws.server(), tokens.api(&laws, now.wall), seed),
-            journal: Journal::over_nothing(signer, laws.journal(), now),
+            server: Server::new(laws.server(), tokens.api(&laws, now.wall, 0, &[]), seed),
+            journal,
+            disk,
+            starts: 0,
             shop: Shop::new(&context),
             model,
             tokens,
@@ -99,6 +112,8 @@ impl World {
             inbox: VecDeque::new(),
             intake: VecDeque::new(),
             overloaded_at: None,
+            down_at: None,
+            lost: Vec::new(),
             is_draining: false,
             is_ending: false,
             accepted: BTreeMap::new(),
@@ -153,6 +168,7 @@ impl World {
     /// A turn of the loop: readiness in any order, some of what other threads said, and the rest of the turn. `true`
     /// where there is more to do at once.
     pub(super) fn turn(&mut self, inbox_max: usize) -> bool {
+        self.note_outage();
         let mut ready: Vec<usize> = (0..self.clients.len()).filter(|&client| self.is_ready(client)).collect();
         while !ready.is_empty() {
             let client = ready.swap_remove(self.rng.below(ready.len()));
@@ -161,12 +177,21 @@ impl World {
         for _ in 0..inbox_max {
             let Some(batch) = self.inbox.pop_front() else { break };
             self.server.receive(batch, self.now);
+            self.note_outage();
         }
         let is_busy = self.server.end_turn(self.now);
         self.register_moved();
         self.carry_out_outbox();
+        self.note_outage();
         self.look_at_everything();
         is_busy
+    }
+
+    /// The server refuses work as long as it has heard of nothing better.
+    fn note_outage(&mut self) {
+        if self.server.metrics.store_is_down {
+            self.down_at = Some(self.now.mono);
+        }
     }
 
     fn is_ready(&self, client: usize) -> bool {
@@ -228,28 +253,100 @@ impl World {
     pub(super) fn log(&mut self, batches_max: usize) {
         let n = batches_max.min(self.log_queue.len());
         let commands: Vec<Command> = self.log_queue.drain(..n).flatten().collect();
-        if commands.is_empty() {
+        if commands.is_empty() && self.journal.next_deadline() > self.now.mono {
             return;
         }
+        let deliveries = self.hand_to_log(commands);
+        let is_for_loop = |delivery: &Delivery| !matches!(delivery, Delivery::Reply { to: ReplyTo::Caller(_), .. });
+        assert!(deliveries.iter().all(is_for_loop), "nobody else waits");
+        if !deliveries.is_empty() {
+            self.inbox.push_back(Inbox::Log(deliveries));
+        }
+    }
+
+    fn hand_to_log(&mut self, commands: Vec<Command>) -> Vec<Delivery> {
         let seen = look_through(&commands);
+        let (was_down, failed) = (self.journal.is_down(), self.disk.failed());
         let outcome = self.journal.handle(commands, self.now);
-        self.model.apply(seen, &outcome.orders, self.now);
-        for order in outcome.orders {
+        if self.journal.is_down() || self.disk.failed() > failed {
+            self.down_at = Some(self.now.mono);
+        }
+        self.tell_model(was_down, seen, &outcome);
+        self.carry_out(outcome.orders);
+        outcome.deliveries
+    }
+
+    /// What of a batch was kept is told by what the log says of its store.
+    fn tell_model(&mut self, was_down: bool, seen: Vec<Seen>, outcome: &Outcome) {
+        let news = outcome.deliveries.iter().filter_map(|delivery| match delivery {
+            Delivery::StoreIsDown(is_down) => Some(*is_down),
+            _ => None,
+        });
+        let (is_back, is_kept) = match (was_down, &news.collect::<Vec<_>>()[..]) {
+            (false, []) => (false, true),
+            (false, [true]) | (true, []) => (false, false),
+            (true, [false]) => (true, true),
+            (true, [false, true]) => (true, false),
+            other => panic!("{other:?}"),
+        };
+        if is_back {
+            self.model.release();
+            self.meet("store back");
+        }
+        if is_kept {
+            self.model.apply(seen, &outcome.orders, self.now);
+        } else {
+            self.model.reload();
+            self.model.hold(seen, self.now);
+        }
+    }
+
+    fn carry_out(&mut self, orders: Vec<Order>) {
+        for order in orders {
             let seed = self.rng.next();
             match &order {
                 Order::Start { project, run, .. } => {
                     let new = new_run(project.clone(), run.clone(), &order, seed);
                     self.shop.start(new.expect("an order to start"));
                 }
-                Order::Cancel { project, run } => self.shop.cancel(project.clone(), run.clone()),
-                Order::Resume(resumed) => panic!("{} was left by nobody", resumed.state.run_id),
+                Order::Cancel { project, run } => {
+                    self.model.cancel(project, run);
+                    self.shop.cancel(project.clone(), run.clone());
+                }
+                Order::Resume(_) => self.shop.resume(resumed_run(order, seed).expect("an order to resume")),
             }
         }
-        let is_for_loop = |delivery: &Delivery| !matches!(delivery, Delivery::Reply { to: ReplyTo::Caller(_), .. });
-        assert!(outcome.deliveries.iter().all(is_for_loop), "nobody else waits");
-        if !outcome.deliveries.is_empty() {
-            self.inbox.push_back(Inbox::Log(outcome.deliveries));
+    }
+
+    pub(super) fn is_store_down(&self) -> bool {
+        self.journal.is_down()
+    }
+
+    /// The process has ended, and another one begins with what the store holds. Everything that was on its way is lost.
+    pub(super) fn start_anew(&mut self) {
+        self.unsent.clear();
+        self.reads.clear();
+        self.log_queue.clear();
+        self.inbox.clear();
+        self.intake.clear();
+        self.shop = Shop::new(&self.context);
+        self.overloaded_at = None;
+        (self.is_draining, self.is_ending) = (false, false);
+        let by = Duration::from_millis(self.rng.below(3000) as u64);
+        self.pass(by);
+        self.starts += 1;
+        let api = self.tokens.api(&self.laws, self.now.wall, self.starts, &self.disk.tickets());
+        self.server = Server::new(self.laws.server(), api, self.rng.next());
+        let (journal, left) = open_journal(&self.disk, &self.tokens, &self.laws, &self.context, self.now);
+        self.journal = journal;
+        self.model.restart();
+        self.disk.look(|store| self.model.check_kept(store, self.now.wall));
+        self.model.check_resumed(&left.orders);
+        assert!(left.deliveries.is_empty(), "every run can go on: {left:?}");
+        if !left.orders.is_empty() {
+            self.meet("run resumed");
         }
+        self.carry_out(left.orders);
     }
 
     /// The history thread answers up to so many questions, whatever waits for the log. A page may overtake the messages
@@ -257,9 +354,7 @@ impl World {
     pub(super) fn read_history(&mut self, reads_max: usize) {
         let n = reads_max.min(self.reads.len());
         for read in self.reads.drain(..n).collect::<Vec<_>>() {
-            let seen = look_through(std::slice::from_ref(&read));
-            let deliveries = self.journal.handle(vec![read], self.now).deliveries;
-            self.model.apply(seen, &[], self.now);
+            let deliveries = self.hand_to_log(vec![read]);
             let is_page = matches!(deliveries.as_slice(), [Delivery::Reply { answer: Answer::Page(_), .. }]);
             if is_page && matches!(self.inbox.back(), Some(Inbox::Log(_))) && self.rng.one_in(2) {
                 self.meet("page ahead");
@@ -290,8 +385,14 @@ impl World {
 
     /// The executor takes a turn, if the log has room for what comes of it.
     pub(super) fn execute(&mut self) {
-        if self.log_queue.len() < LOG_WAITING_MAX {
-            let records = self.shop.turn(self.now);
+        // The executor waits while the store takes nothing.
+        if self.log_queue.len() < LOG_WAITING_MAX && !self.journal.is_down() {
+            let model = &self.model;
+            let records = self.shop.turn(self.now, |launch| {
+                let state = model.run(&launch.project, &launch.run).expect("it was taken on").state(u64::MAX);
+                let step = &state.steps[launch.step];
+                assert!(!step.status.is_ended() && launch.attempt > step.attempt, "{step:?} runs again");
+            });
             if !records.is_empty() {
                 self.log_queue.push_back(vec![Command::Records(records)]);
             }
@@ -311,7 +412,8 @@ impl World {
                 || !self.inbox.is_empty()
                 || !self.intake.is_empty();
             let is_ready = (0..self.clients.len()).any(|client| self.is_ready(client));
-            if !is_busy && !waits && !is_ready && self.unsent.is_empty() && !self.shop.has_news(self.now) {
+            let has_news = self.shop.has_news(self.now) && !self.journal.is_down();
+            if !is_busy && !waits && !is_ready && self.unsent.is_empty() && !has_news {
                 return self.check_settled();
             }
         }
@@ -324,6 +426,20 @@ impl World {
         }
         self.check_counts();
     }
+}
+
+/// A journal over what `disk` holds, and what is left to do.
+fn open_journal(
+    disk: &Disk<MemoryStore>,
+    tokens: &Tokens,
+    laws: &Laws,
+    context: &Arc<Context>,
+    now: Now,
+) -> (Journal, Outcome) {
+    let context = context.clone();
+    let read_plan = Box::new(move |document: &[u8]| read_document(document, &context));
+    let opened = Journal::open(Box::new(disk.store()), tokens.signer.clone(), laws.journal(), read_plan, now);
+    opened.expect("nothing fails at a start")
 }
 
 impl Drop for World {

@@ -207,3 +207,17 @@ fn a_store_that_takes_nothing_still_answers_and_streams_begin() {
     let watcher = bench.connect();
     assert!(bench.ask(&watcher, &with_ticket).contains("\"connected\""), "it was not spent");
 }
+
+#[test]
+fn a_stream_that_the_log_refuses_is_put_off_softly_only_where_an_event_source_asks() {
+    let mut bench = Bench::new();
+    let client = bench.connect();
+    for n in 0..100 {
+        let answer = bench.ask(&client, &publish(1).replace("/projects/p/", &format!("/projects/p{n}/")));
+        assert_eq!(statuses(&answer), [202], "as many projects as may be");
+    }
+    assert_busy(&bench.ask(&client, &stream("p")));
+    let client = bench.connect();
+    let no_event_source = "GET /api/sse/projects/p HTTP/1.1\r\nHost: h\r\n\r\n";
+    assert_refused(&bench.ask(&client, no_event_source), 503, "too_many_projects");
+}
