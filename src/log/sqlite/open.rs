@@ -6,7 +6,8 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, TransactionBehavior, params};
@@ -22,6 +23,13 @@ const DATABASE: &str = "stepcast.db";
 /// Empty; who holds it locked may open the database. A lock of its own, so that `sqlite3` can look into the database,
 /// or make a backup of it, while the server runs. The system lets it go with the process, however that ends.
 const LOCK: &str = "lock";
+
+/// How long a start waits for the lock. A server that was killed just now may have left it with a child that it was about
+/// to make a command of, and one that ends has it until it has.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// How often it tries.
+const LOCK_PACE: Duration = Duration::from_millis(10);
 
 /// How long a commit waits for another program that holds the file, such as one that makes a backup.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -180,10 +188,16 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     let path = directory.join(LOCK);
     let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = opened.map_err(io_problem("write", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError { path: directory.to_owned(), problem: Problem::InUse }),
-        Err(TryLockError::Error(error)) => Err(io_problem("lock", &path)(error)),
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_WAIT => thread::sleep(LOCK_PACE),
+            Err(TryLockError::WouldBlock) => {
+                return Err(OpenError { path: directory.to_owned(), problem: Problem::InUse });
+            }
+            Err(TryLockError::Error(error)) => return Err(io_problem("lock", &path)(error)),
+        }
     }
 }
 

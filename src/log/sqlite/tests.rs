@@ -118,6 +118,18 @@ fn what_was_committed_survives_the_end_of_the_process_at_any_point() {
 }
 
 #[test]
+fn a_lock_that_a_killed_server_left_for_a_moment_stopped_the_next_start() {
+    let directory = TempDir::new();
+    let lock = fs::File::create(directory.path().join("lock")).expect("a file");
+    lock.lock().expect("locked");
+    std::thread::scope(|scope| {
+        let start = scope.spawn(|| open(&directory, 0));
+        drop(lock);
+        drop(start.join().expect("opened"));
+    });
+}
+
+#[test]
 fn a_directory_is_used_by_one_at_a_time() {
     let directory = TempDir::new();
     let store = open(&directory, 0).0;
