@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::frames::Page;
-use super::journal::write_frame;
+use super::frames::{Page, write_frame};
 use super::page_cache::{Block, PageCache, Stretch};
 use super::store::{Flow, Place, StoreError, StoredMessage, StoredOutput};
 use super::{Answer, Query, Refusal, RunNumber};

@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::batch::Batch;
 use super::history::Lookup;
-use super::journal::{Batch, Journal, Limits, Outcome, RunEntry};
+use super::journal::{Journal, Limits, Outcome, RunEntry};
 use super::recovered::{OpenRun, Recovered};
 use super::store::{Flow, Place, Store, StoreError, StoredMessage};
 use super::{Order, Resumed, RunNumber};

@@ -10,6 +10,7 @@
 //! [`Journal`] is the pure part: commands and `now` in, [`Delivery`]s and [`Order`]s out. [`Store`] is what keeps; one
 //! file for each kind.
 
+mod batch;
 #[cfg(all(test, feature = "sqlite"))]
 mod conformance;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod outage;
 mod page_cache;
 mod reads;
 mod recovered;
+mod runs;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;

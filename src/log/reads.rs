@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::frames::Frames;
+use super::frames::{Frames, write_frame};
 use super::history::{self, Ends, Found, History, Lookup};
-use super::journal::{Journal, write_frame};
+use super::journal::Journal;
 use super::page_cache::Stretch;
 use super::store::{Flow, StoreError, StoredMessage, StoredOutput};
 use super::{Answer, Attached, Query, Refusal, ResetReason, Resume, ResumeFrom, RunNumber};
