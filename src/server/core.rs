@@ -204,7 +204,9 @@ impl<S: Socket> Server<S> {
 
     /// Takes what is to be carried out.
     pub fn take_outbox(&mut self) -> Outbox {
-        std::mem::take(&mut self.outbox)
+        // The next turn will want about as much room as this one: growing to it moves every command several times.
+        let next = Outbox { log: Vec::with_capacity(self.outbox.log.len()), intake: Vec::new() };
+        std::mem::replace(&mut self.outbox, next)
     }
 
     /// Takes the streams that began: each with its socket, to be watched by the token from now on.

@@ -273,7 +273,10 @@ impl<C: Control> EventLoop<C> {
                 self.server.refuse_plan(to, now);
             }
         }
-        self.unsent.extend(outbox.log);
+        match self.unsent.is_empty() {
+            true => self.unsent = outbox.log,
+            false => self.unsent.extend(outbox.log),
+        }
         if !self.unsent.is_empty() {
             self.unsent = self.log.try_send(std::mem::take(&mut self.unsent)).err().unwrap_or_default();
             let is_behind = !self.unsent.is_empty();
