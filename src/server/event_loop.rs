@@ -6,7 +6,6 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError};
@@ -38,15 +37,6 @@ const INBOX_BATCHES_MAX: usize = 256;
 
 /// How long accepting rests after it failed for want of descriptors and even the spare one did not help.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-
-/// The kernel's buffer for what a socket has not taken. Modest, so that a slow reader's backlog is ours to bound.
-const SEND_BUFFER_BYTES: usize = 128 * 1024;
-
-/// How long a peer may leave what was sent unacknowledged before its connection counts as broken.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A connection without traffic is probed after this long.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 
 impl Socket for TcpStream {
     fn finish(&mut self) {
@@ -119,7 +109,6 @@ impl<C: Control> EventLoop<C> {
     /// Where polling fails, which nothing can be done about.
     pub(super) fn run(mut self) -> io::Result<()> {
         for (index, (listener, _)) in self.listeners.iter_mut().enumerate().take(LISTENERS_MAX) {
-            prepare(listener);
             self.poll.registry().register(listener, listener_token(index), Interest::READABLE)?;
         }
         let mut events = Events::with_capacity(EVENTS_MAX);
@@ -287,16 +276,6 @@ impl<C: Control> EventLoop<C> {
     }
 }
 
-/// Sets what the connections of a listener are to be like: they inherit it, which saves five system calls for each.
-fn prepare(listener: &impl AsFd) {
-    let reference = socket2::SockRef::from(listener);
-    // Each of these makes a connection better, and none is needed for it to work.
-    let _ = reference.set_tcp_nodelay(true);
-    let _ = reference.set_send_buffer_size(SEND_BUFFER_BYTES);
-    let _ = reference.set_tcp_user_timeout(Some(USER_TIMEOUT));
-    let _ = reference.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE));
-}
-
 fn open_spare() -> Option<std::fs::File> {
     std::fs::File::open("/dev/null").ok()
 }
@@ -316,25 +295,5 @@ fn canonical(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, |v4: Ipv4Addr| v4.into()),
         IpAddr::V4(_) => address,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_inherit_what_their_listener_was_set_to() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        prepare(&listener);
-        let address = listener.local_addr().expect("an address");
-        let _client = std::net::TcpStream::connect(address).expect("a connection");
-        let (socket, _) = listener.accept().expect("a connection");
-        let reference = socket2::SockRef::from(&socket);
-        assert!(reference.tcp_nodelay().expect("an option") && reference.keepalive().expect("an option"));
-        assert_eq!(reference.tcp_keepalive_time().expect("an option"), KEEPALIVE);
-        assert_eq!(reference.tcp_user_timeout().expect("an option"), Some(USER_TIMEOUT));
-        // Linux gives twice what was asked for, for its own needs.
-        assert_eq!(reference.send_buffer_size().expect("an option"), 2 * SEND_BUFFER_BYTES);
     }
 }
