@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -201,17 +201,33 @@ fn spawn(command: &mut Command, is_pinned: bool) -> Outcome<Child> {
     if !is_pinned {
         return Ok(command.spawn()?);
     }
+    let (first, others) = split(&processors()?);
+    sched_setaffinity(None, &first)?;
+    let child = command.spawn();
+    sched_setaffinity(None, &others)?;
+    Ok(child?)
+}
+
+/// The processors that this program may use, as they were before it restricted itself: a second server of the same
+/// run belongs on the same one as the first.
+fn processors() -> Outcome<CpuSet> {
+    static ALL: OnceLock<CpuSet> = OnceLock::new();
+    if let Some(all) = ALL.get() {
+        return Ok(*all);
+    }
     let all = sched_getaffinity(None)?;
-    let (mut first, mut others) = (CpuSet::new(), all);
+    Ok(*ALL.get_or_init(|| all))
+}
+
+/// The first processor of a set, for the server, and the others; the first again where there is no other.
+fn split(all: &CpuSet) -> (CpuSet, CpuSet) {
+    let (mut first, mut others) = (CpuSet::new(), *all);
     let chosen = (0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu)).unwrap_or(0);
     first.set(chosen);
     if all.count() > 1 {
         others.unset(chosen);
     }
-    sched_setaffinity(None, &first)?;
-    let child = command.spawn();
-    sched_setaffinity(None, &others)?;
-    Ok(child?)
+    (first, others)
 }
 
 fn follow(process: &mut Process, log: Arc<Mutex<Vec<String>>>, found: Sender<Outcome<Target>>) {
@@ -254,5 +270,28 @@ impl Drop for TemporaryDirectory {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
             eprintln!("{}: {error}", self.0.display());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_pinned_server_of_a_run_lands_on_the_same_processor_as_the_first() {
+        // On a thread of its own: the threads of other tests keep their processors.
+        let pinned = std::thread::spawn(|| {
+            let run = || {
+                let mut child = spawn(Command::new("sleep").arg("60"), true).expect("it starts");
+                let cpus = sched_getaffinity(Some(Pid::from_child(&child))).expect("it runs");
+                child.kill().and_then(|()| child.wait()).expect("it is ours");
+                cpus
+            };
+            (run(), run(), sched_getaffinity(None).expect("it is us"))
+        });
+        let (first, second, own) = pinned.join().expect("no panic");
+        assert_eq!(first, second);
+        assert_eq!(first.count(), 1);
+        assert!(own != first || processors().expect("known").count() == 1);
     }
 }
