@@ -2,6 +2,7 @@
 //! a message was due, and scenarios made of both. It knows the server by its wire contract alone.
 
 mod body;
+mod chunks;
 mod clock;
 mod failure;
 mod fleet;
@@ -10,6 +11,7 @@ mod latency;
 mod loopback;
 mod message;
 mod options;
+mod peers;
 mod proc;
 mod publisher;
 mod report;

@@ -10,6 +10,7 @@ use lexopt::prelude::*;
 
 use crate::failure::{Outcome, failure};
 use crate::loopback::Target;
+use crate::peers::Peer;
 use crate::scenario::{self, Scenario};
 use crate::server::{Choice, Data};
 
@@ -61,6 +62,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Outcome<Request> 
             Long("pin") => draft.is_pinned = true,
             Long("server") => draft.path = Some(parser.value()?.into()),
             Long("url") => draft.url = Some(Target::parse(&parser.value()?.string()?)?),
+            Long("peer") => draft.peer = Some(Peer::find(&parser.value()?.string()?)?),
             Long("pid") => draft.pid = Some(parser.value()?.parse()?),
             Long("data") => draft.data = parser.value()?.parse_with(parse_data)?,
             Long("limit") => draft.limit_s = Some(parser.value()?.parse()?),
@@ -82,6 +84,7 @@ struct Draft {
     scenario: Option<String>,
     path: Option<PathBuf>,
     url: Option<Target>,
+    peer: Option<Peer>,
     pid: Option<u32>,
     data: Vec<Data>,
     is_json: bool,
@@ -99,9 +102,11 @@ impl Draft {
             return failure(format!("no scenario {name}; there are {}", names.join(", ")));
         };
         let path = self.path.unwrap_or_else(|| PathBuf::from("target/release/stepcast"));
-        let server = match self.url {
-            Some(target) => Choice::Running { target, pid: self.pid },
-            None => Choice::Program { path, flags: self.flags, is_pinned: self.is_pinned },
+        let is_pinned = self.is_pinned;
+        let server = match (self.url, self.peer) {
+            (Some(target), _) => Choice::Running { target, pid: self.pid },
+            (None, Some(peer)) => Choice::Peer { peer, is_pinned },
+            (None, None) => Choice::Program { path, flags: self.flags, is_pinned },
         };
         let data = if self.data.is_empty() { scenario.data.to_vec() } else { self.data };
         let limit = Duration::from_secs(self.limit_s.unwrap_or(scenario.limit_s));
@@ -176,6 +181,7 @@ pub fn help() -> String {
          --server PATH   the program to start (target/release/stepcast)\n  \
          --data LIST     none, temp (a directory that is removed at the end), or both\n  \
          --url URL       a server that runs already, on loopback; --pid PID to look at its memory\n  \
+         --peer NAME     floor, floor-8, or what stands under peers/, instead\n  \
          --pin           the server on the first processor, everything else on the others\n  \
          --limit S       the scenario fails when it takes longer\n  \
          --json          the report as JSON\n",

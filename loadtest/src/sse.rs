@@ -57,6 +57,13 @@ impl Parser {
     /// Where a line has no end; the stream can't be read on then.
     pub fn push(&mut self, mut chunk: &[u8], mut on: impl FnMut(Item)) -> Result<(), LineTooLong> {
         while let Some(end) = memchr(b'\n', chunk) {
+            if self.line.is_empty() && self.block.is_empty() {
+                if let Some((event, rest)) = usual(chunk, end) {
+                    on(Item::Event(event));
+                    chunk = rest;
+                    continue;
+                }
+            }
             if self.line.is_empty() {
                 self.block.take_line(&chunk[..end], &mut on);
             } else {
@@ -75,7 +82,22 @@ impl Parser {
     }
 }
 
+/// An event of the usual shape, whole at the beginning of `chunk`, and what follows it: `id:` up to `end`, one line of
+/// `data:`, the blank line. Nothing is copied: at millions of events a second this parser would be what is measured.
+fn usual(chunk: &[u8], end: usize) -> Option<(Event<'_>, &[u8])> {
+    let id = chunk[..end].strip_prefix(b"id: ")?;
+    let rest = chunk[end + 1..].strip_prefix(b"data: ")?;
+    let end = memchr(b'\n', rest)?;
+    let (data, rest) = (&rest[..end], rest[end + 1..].strip_prefix(b"\n")?);
+    let is_plain = !id.ends_with(b"\r") && !data.ends_with(b"\r") && !id.contains(&0);
+    is_plain.then_some((Event { id: Some(id), retry_ms: None, data: Some(data) }, rest))
+}
+
 impl Block {
+    fn is_empty(&self) -> bool {
+        !self.has_id && !self.has_data && self.retry_ms.is_none()
+    }
+
     fn take_line(&mut self, line: &[u8], on: &mut impl FnMut(Item)) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() {
@@ -112,7 +134,7 @@ impl Block {
     }
 
     fn dispatch(&mut self, on: &mut impl FnMut(Item)) {
-        if self.has_id || self.has_data || self.retry_ms.is_some() {
+        if !self.is_empty() {
             on(Item::Event(Event {
                 id: self.has_id.then_some(&self.id),
                 retry_ms: self.retry_ms,
@@ -168,6 +190,15 @@ mod tests {
             (": hello\n\n:\n\n", vec![":", ":"]),
             ("id\ndata: x\n\n", vec![r#"Some("") None Some("x")"#]),
             ("id: a\0b\nretry: 1x\nevent: e\nother: y\ndata: x\n\n", vec![r#"None None Some("x")"#]),
+            (
+                "id: a\ndata: x\n\nid: b\ndata: y\ndata: z\n\n",
+                vec![r#"Some("a") None Some("x")"#, r#"Some("b") None Some("y\nz")"#],
+            ),
+            ("data: a\nid: b\ndata: x\n\n", vec![r#"Some("b") None Some("a\nx")"#]),
+            (
+                "id: a\0b\ndata: x\n\nid: a\r\ndata: x\n\n",
+                vec![r#"None None Some("x")"#, r#"Some("a") None Some("x")"#],
+            ),
             ("retry: 5\n\ndata: x\n\n", vec!["None Some(5) None", r#"None None Some("x")"#]),
             ("\n\n\ndata: never dispatched\n", vec![]),
         ] {

@@ -1,9 +1,12 @@
 //! The scenarios: each starts a server, puts one kind of load on it, and reports what it found.
 
+mod burst;
+mod crowd;
 mod log;
 mod reconnect;
 mod replay;
 mod slow;
+mod steady;
 
 use serde_json::{Value, json};
 
@@ -34,7 +37,8 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const ALL: &[Scenario] = &[replay::SCENARIO, log::SCENARIO, reconnect::SCENARIO, slow::SCENARIO];
+pub const ALL: &[Scenario] =
+    &[burst::SCENARIO, steady::SCENARIO, replay::SCENARIO, log::SCENARIO, reconnect::SCENARIO, slow::SCENARIO];
 
 /// Carries out what was asked for and prints the reports; were they good?
 ///
@@ -63,9 +67,17 @@ fn report(options: &Options, data: Data) -> Report {
     let mut report = Report::new(options.scenario.name);
     report.condition("store", data.name());
     options.values().for_each(|(name, value)| report.condition(name, value));
-    if let Choice::Program { flags, is_pinned, .. } = &options.server {
-        report.condition("server's flags", if flags.is_empty() { "none besides".to_owned() } else { flags.join(" ") });
-        report.condition("pinned", *is_pinned);
+    match &options.server {
+        Choice::Program { flags, is_pinned, .. } => {
+            let flags = if flags.is_empty() { "none besides".to_owned() } else { flags.join(" ") };
+            report.condition("server's flags", flags);
+            report.condition("pinned", *is_pinned);
+        }
+        Choice::Peer { peer, is_pinned } => {
+            report.condition("server", peer.name.clone());
+            report.condition("pinned", *is_pinned);
+        }
+        Choice::Running { .. } => {}
     }
     report.condition("processors", std::thread::available_parallelism().map_or(0, usize::from));
     // Figures that were taken beside other work are worth less, and only this tells.
@@ -113,6 +125,7 @@ fn publish_all(watch: &mut Watch, server: &Server, project: &str, messages: u64,
         connections: 8,
         pace: Pace::BackToBack,
         requests: messages / batch,
+        token: server.token(),
     })?;
     let so_far = || format!("{} of {messages}", publisher.accepted());
     watch.until("everything is published", || publisher.is_finished(), so_far)?;
@@ -131,6 +144,7 @@ fn publish_at(server: &Server, project: &str, per_second: f64, bytes: usize) -> 
         connections: CONNECTIONS,
         pace: Pace::PerSecond(per_second),
         requests: u64::MAX,
+        token: server.token(),
     })
 }
 
