@@ -6,6 +6,7 @@ mod chunks;
 mod clock;
 mod failure;
 mod fleet;
+mod hammer;
 mod http;
 mod latency;
 mod loopback;

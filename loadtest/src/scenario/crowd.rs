@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{NO_BOUNDS, wait_for_streams};
+use super::{NO_BOUNDS, settings, wait_for_streams};
 use crate::clock::now_ns;
 use crate::failure::{Outcome, failure};
 use crate::fleet::{Fleet, Settings};
@@ -70,11 +70,7 @@ impl Crowd {
     pub fn gather(options: &Options, data: Data, shape: Shape, watch: &mut Watch) -> Outcome<Self> {
         let server = Server::start(&options.server, data, &NO_BOUNDS)?;
         let projects: Vec<String> = (0..shape.projects).map(|number| format!("p{number}")).collect();
-        let settings = Settings {
-            projects: projects.clone(),
-            is_numbered: server.is_numbered(),
-            ..Settings::new(server.target(), "", shape.subscribers)
-        };
+        let settings = Settings { projects: projects.clone(), ..settings(&server, "", shape.subscribers) };
         let fleet = Fleet::open_new(&settings)?;
         wait_for_streams(watch, &fleet, shape.subscribers)?;
         Ok(Self { server, fleet, shape, projects })

@@ -1,17 +1,20 @@
 //! The scenarios: each starts a server, puts one kind of load on it, and reports what it found.
 
 mod burst;
+mod connect;
 mod crowd;
+mod http;
+mod idle;
 mod log;
-mod reconnect;
 mod replay;
 mod slow;
 mod steady;
+mod storm;
 
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, Outcome, failure};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Settings};
 use crate::latency::Latencies;
 use crate::options::{Options, Parameter};
 use crate::proc;
@@ -37,8 +40,17 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const ALL: &[Scenario] =
-    &[burst::SCENARIO, steady::SCENARIO, replay::SCENARIO, log::SCENARIO, reconnect::SCENARIO, slow::SCENARIO];
+pub const ALL: &[Scenario] = &[
+    burst::SCENARIO,
+    steady::SCENARIO,
+    idle::SCENARIO,
+    connect::SCENARIO,
+    storm::SCENARIO,
+    http::SCENARIO,
+    replay::SCENARIO,
+    log::SCENARIO,
+    slow::SCENARIO,
+];
 
 /// Carries out what was asked for and prints the reports; were they good?
 ///
@@ -90,6 +102,15 @@ fn report(options: &Options, data: Data) -> Report {
 
 /// Flags without which a server would refuse what is asked of it here.
 const NO_BOUNDS: [&str; 4] = ["--limits-publish-rate", "1000000000", "--limits-connections-per-address", "100000"];
+
+/// So many subscribers of a project, as this server needs them.
+fn settings(server: &Server, project: &str, subscribers: usize) -> Settings {
+    Settings {
+        token: server.token(),
+        is_numbered: server.is_numbered(),
+        ..Settings::new(server.target(), project, subscribers)
+    }
+}
 
 /// Waits until everyone has a stream.
 fn wait_for_streams(watch: &mut Watch, fleet: &Fleet, subscribers: usize) -> Outcome<()> {
