@@ -4,6 +4,7 @@
 mod body;
 mod chunks;
 mod clock;
+mod draw;
 mod failure;
 mod fleet;
 mod hammer;
@@ -21,6 +22,7 @@ mod sequence;
 mod server;
 mod sse;
 mod subscriber;
+mod table;
 mod tally;
 mod watch;
 
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Ok(Request::Run(options)) => scenario::run(&options),
+        Ok(Request::Table(arguments)) => table::run(arguments),
+        Ok(Request::Draw(arguments)) => draw::run(arguments),
         Err(failure) => Err(failure),
     };
     match carried_out {

@@ -13,6 +13,7 @@ use crate::loopback::Target;
 use crate::peers::Peer;
 use crate::scenario::{self, Scenario};
 use crate::server::{Choice, Data};
+use crate::table;
 
 /// A number, or a list of them, that a scenario can be given.
 #[derive(Debug)]
@@ -29,6 +30,10 @@ pub struct Parameter {
 pub enum Request {
     /// A scenario is to be carried out.
     Run(Box<Options>),
+    /// The table is to be made.
+    Table(Vec<OsString>),
+    /// A table is to be drawn.
+    Draw(Vec<OsString>),
     /// How to use this is to be shown.
     Help,
 }
@@ -53,6 +58,12 @@ pub struct Options {
 /// # Errors
 /// Where it makes no sense.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Outcome<Request> {
+    let mut arguments = arguments.into_iter().peekable();
+    match arguments.peek().and_then(|first| first.to_str()) {
+        Some("table") => return Ok(Request::Table(arguments.skip(1).collect())),
+        Some("draw") => return Ok(Request::Draw(arguments.skip(1).collect())),
+        _ => {}
+    }
     let mut parser = lexopt::Parser::from_args(arguments);
     let mut draft = Draft::default();
     while let Some(argument) = parser.next()? {
@@ -192,7 +203,8 @@ pub fn help() -> String {
             text += &format!("  --{name:<16} {help} ({default})\n");
         }
     }
-    text
+    text.push('\n');
+    text + table::HELP
 }
 
 #[cfg(test)]
@@ -202,7 +214,7 @@ mod tests {
     fn options(line: &str) -> Outcome<Box<Options>> {
         match parse(line.split_whitespace().map(OsString::from))? {
             Request::Run(options) => Ok(options),
-            Request::Help => failure("help"),
+            _ => failure("help"),
         }
     }
 

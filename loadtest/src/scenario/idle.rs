@@ -42,7 +42,7 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
         "heartbeat s",
         "resident at start MiB",
         "KiB/stream",
-        "CPU s",
+        "CPU s in 10 s",
         "KiB/stream once all left",
         "descriptors left",
     ];
@@ -92,7 +92,7 @@ fn row(options: &Options, data: Data, heartbeat_s: u64, watch: &mut Watch, repor
         json!(heartbeat_s),
         mib(before.map(|memory| memory.resident_kib as f64)),
         per_stream(open),
-        json!(cpu_s),
+        json!(cpu_s.map(|cpu_s| cpu_s * 10.0 / seconds)),
         per_stream(server.memory()),
         json!(left()),
     ];

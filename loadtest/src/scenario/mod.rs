@@ -58,20 +58,24 @@ pub const ALL: &[Scenario] = &[
 /// Why it could not be carried out.
 pub fn run(options: &Options) -> Outcome<bool> {
     proc::raise_descriptors()?;
-    let mut is_good = true;
-    for data in &options.data {
-        let report = {
-            let mut watch = Watch::new(options.limit);
-            (options.scenario.run)(options, *data, &mut watch)?
-        };
-        is_good &= report.is_good();
+    let reports = measure(options)?;
+    for report in &reports {
         if options.is_json {
             println!("{}", report.json());
         } else {
             println!("{}", report.text());
         }
     }
-    Ok(is_good)
+    Ok(reports.iter().all(Report::is_good))
+}
+
+/// Carries out what was asked for: a report for each store.
+///
+/// # Errors
+/// Why it could not be carried out.
+pub fn measure(options: &Options) -> Outcome<Vec<Report>> {
+    let measure = |data: &Data| (options.scenario.run)(options, *data, &mut Watch::new(options.limit));
+    options.data.iter().map(measure).collect()
 }
 
 /// The beginning of every report.
