@@ -57,12 +57,13 @@ impl Parser {
     /// Where a line has no end; the stream can't be read on then.
     pub fn push(&mut self, mut chunk: &[u8], mut on: impl FnMut(Item)) -> Result<(), LineTooLong> {
         while let Some(end) = memchr(b'\n', chunk) {
-            if self.line.is_empty() && self.block.is_empty() {
-                if let Some((event, rest)) = usual(chunk, end) {
-                    on(Item::Event(event));
-                    chunk = rest;
-                    continue;
-                }
+            if self.line.is_empty()
+                && self.block.is_empty()
+                && let Some((event, rest)) = usual(chunk, end)
+            {
+                on(Item::Event(event));
+                chunk = rest;
+                continue;
             }
             if self.line.is_empty() {
                 self.block.take_line(&chunk[..end], &mut on);

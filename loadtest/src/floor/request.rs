@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn the_generators_requests_are_known_and_others_are_not() {
-        let publish = b"POST /api/projects/p1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 30\r\n\r\n\
+        let publish = b"POST /api/projects/p1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 31\r\n\r\n\
             {\"type\":\"load\",\"payload\":{    }";
         for cut in 0..publish.len() {
             assert_eq!(read(&publish[..cut]), None, "{cut}");

@@ -163,7 +163,9 @@ mod tests {
     #[test]
     fn whoever_takes_the_place_of_one_that_left_is_named() {
         let mut streams = Streams::default();
-        (0..3).for_each(|index| drop(streams.add(b"p", index)));
+        for index in 0..3 {
+            assert_eq!(streams.add(b"p", index), (0, index));
+        }
         assert_eq!(streams.remove((0, 0)), Some((2, (0, 0))));
         assert_eq!(streams.remove((0, 1)), None);
         assert_eq!(streams.remove((0, 0)), None);

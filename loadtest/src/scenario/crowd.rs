@@ -39,7 +39,7 @@ impl Shape {
 
     /// Deliveries that come of one message.
     pub fn fan_out(self) -> usize {
-        self.subscribers / self.projects
+        self.subscribers.checked_div(self.projects).unwrap_or(0)
     }
 }
 
