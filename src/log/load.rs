@@ -101,7 +101,7 @@ impl Journal {
         for run in recent {
             let Some(state) = self.store.ended_state(run.number)? else { continue };
             let state = RunState::from_json(&state).map_err(|error| unreadable(run.number, &error))?;
-            let ends = self.bounds(&run.project, run.number)?;
+            let ends = self.ends(run.number)?;
             let (first_seq, last_seq) = (ends.first, ends.last.unwrap_or_default());
             shown.push((run, RunEntry { state, plan: None, first_seq, last_seq, snapshot: None }));
         }
