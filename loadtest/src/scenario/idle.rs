@@ -70,19 +70,7 @@ fn row(options: &Options, data: Data, heartbeat_s: u64, watch: &mut Watch, repor
     let cpu_before = server.cpu_seconds();
     watch.pass("idle streams", Duration::from_secs_f64(seconds), String::new)?;
     let cpu_s = server.cpu_seconds().zip(cpu_before).map(|(after, before)| after - before);
-    let tally = fleet.tally()?;
-    report.fail_all(tally.complaints("idle streams"));
-    if tally.ended > 0 {
-        report.fail(format!("{} idle streams ended", tally.ended));
-    }
-    fleet.close();
-    let left = || server.descriptors().map(|now| now.saturating_sub(descriptors));
-    watch.until(
-        "the server has seen all leave",
-        || left().is_none_or(|left| left <= DESCRIPTORS_OWN),
-        || format!("{:?} descriptors left", left()),
-    )?;
-    watch.pass("a quiet moment", SETTLE, String::new)?;
+    leave(watch, &server, &fleet, descriptors, report)?;
     let per_stream = |memory: Option<crate::proc::Memory>| {
         let kib = memory.zip(before).map(|(now, before)| now.anonymous_kib as f64 - before.anonymous_kib as f64);
         json!(kib.map(|kib| kib / streams.max(1) as f64))
@@ -94,8 +82,22 @@ fn row(options: &Options, data: Data, heartbeat_s: u64, watch: &mut Watch, repor
         per_stream(open),
         json!(cpu_s.map(|cpu_s| cpu_s * 10.0 / seconds)),
         per_stream(server.memory()),
-        json!(left()),
+        json!(server.descriptors().map(|now| now.saturating_sub(descriptors))),
     ];
     server.stop()?;
     Ok(row)
+}
+
+/// All leave, and the server has seen it. None may have left before.
+fn leave(watch: &mut Watch, server: &Server, fleet: &Fleet, descriptors: usize, report: &mut Report) -> Outcome<()> {
+    let tally = fleet.tally()?;
+    report.fail_all(tally.complaints("idle streams"));
+    if tally.ended > 0 {
+        report.fail(format!("{} idle streams ended", tally.ended));
+    }
+    fleet.close();
+    let left = || server.descriptors().map(|now| now.saturating_sub(descriptors));
+    let is_seen = || left().is_none_or(|left| left <= DESCRIPTORS_OWN);
+    watch.until("the server has seen all leave", is_seen, || format!("{:?} descriptors left", left()))?;
+    watch.pass("a quiet moment", SETTLE, String::new)
 }
