@@ -154,12 +154,36 @@ fn give_back(buffer: &mut Vec<u8>) {
     }
 }
 
+/// A number of at most so many digits fits for sure.
+const NUMBER_DIGITS_MAX: usize = 19;
+
 /// A number of ASCII digits alone.
 pub fn parse_digits(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+    if text.is_empty() || text.len() > NUMBER_DIGITS_MAX {
         return None;
     }
-    text.iter().try_fold(0_u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+    let (mut sum, mut rest) = (0_u64, text);
+    while let Some((eight, others)) = rest.split_first_chunk::<8>() {
+        sum = sum * 100_000_000 + parse_eight(*eight)?;
+        rest = others;
+    }
+    rest.iter().try_fold(sum, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u64::from(byte - b'0')))
+}
+
+/// Eight digits at once: neighbours are joined to pairs, pairs to fours, these to one number. Every message has a time
+/// of sixteen; digit by digit it was the dearest thing that a subscriber did.
+fn parse_eight(digits: [u8; 8]) -> Option<u64> {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let word = u64::from_le_bytes(digits);
+    let are_high_halves_three = word & (0xF0 * EACH) == 0x30 * EACH;
+    let are_low_halves_below_ten = ((word & (0x0F * EACH)) + 0x06 * EACH) & (0xF0 * EACH) == 0;
+    if !(are_high_halves_three && are_low_halves_below_ten) {
+        return None;
+    }
+    let ones = word & (0x0F * EACH);
+    let pairs = (ones * 10 + (ones >> 8)) & 0x00FF_00FF_00FF_00FF;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_FFFF_0000_FFFF;
+    Some((fours * 10_000 + (fours >> 32)) & 0xFFFF_FFFF)
 }
 
 #[cfg(test)]
@@ -205,6 +229,23 @@ mod tests {
         ] {
             assert_eq!(parse(&[bytes.as_bytes()]), expected, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn numbers_are_digits_alone() {
+        for number in [0, 7, 10, 99_999_999, 100_000_000, 12_345_678, 1_000_000_000_000_007, 9_999_999_999_999_999_999]
+        {
+            assert_eq!(parse_digits(number.to_string().as_bytes()), Some(number));
+        }
+        assert_eq!(parse_digits(b"0000000000000012"), Some(12));
+        for at in 0..16 {
+            for bad in [b'/', b':', b' ', b'a', 0, 0xB0, 0xFF] {
+                let mut text = *b"1234567890123456";
+                text[at] = bad;
+                assert_eq!(parse_digits(&text), None, "{bad} at {at}");
+            }
+        }
+        assert_eq!((parse_digits(b""), parse_digits(b"12345678901234567890"), parse_digits(b"-1")), (None, None, None));
     }
 
     #[test]
