@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::batch::Batch;
 use super::frames::write_frame;
+use super::growth::Growth;
 use super::history::Lookup;
 use super::load::ReadPlan;
 use super::outage::Outage;
@@ -20,6 +21,9 @@ use crate::model::{Now, Plan, ProjectId, RunId, RunState, Timestamp, write_messa
 
 /// How often history is trimmed by age where nothing is written.
 const TRIM_PACE: Duration = Duration::from_secs(30);
+
+/// How long what is too much may stay where little more comes.
+const TRIM_SOON: Duration = Duration::from_millis(100);
 
 /// How soon the next slice of it is let go where there is more.
 const TRIM_AGAIN: Duration = Duration::from_millis(20);
@@ -58,6 +62,7 @@ pub struct Journal {
     pub(super) outage: Option<Outage>,
     /// When history is to be trimmed though nothing comes, on the monotonic clock.
     pub(super) trim_at: Duration,
+    pub(super) growth: Growth,
 }
 
 /// What is held of a project.
@@ -154,7 +159,11 @@ impl Journal {
         if !batch.writes.is_empty() {
             self.store.commit(&batch.writes)?;
             batch.work.count_commit();
-            self.trim(now);
+            self.growth.add(&batch.writes);
+            match self.growth.is_enough(&self.limits.retention, now.wall) {
+                true => self.trim(now),
+                false => self.trim_at = self.trim_at.min(now.mono + TRIM_SOON),
+            }
         }
         Ok(())
     }
@@ -165,6 +174,7 @@ impl Journal {
             log::debug!("history can't be trimmed: {error}");
             false
         });
+        self.growth = Growth::none(now.wall);
         self.trim_at = now.mono + if is_more { TRIM_AGAIN } else { TRIM_PACE };
     }
 

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::batch::Batch;
+use super::growth::Growth;
 use super::history::Lookup;
 use super::journal::{Journal, Limits, Outcome, RunEntry};
 use super::recovered::{OpenRun, Recovered};
@@ -49,6 +50,7 @@ impl Journal {
             read_plan,
             outage: None,
             trim_at: Duration::ZERO,
+            growth: Growth::default(),
         };
         let loaded = journal.reload(now)?;
         let mut outcome = Outcome::default();

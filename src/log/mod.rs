@@ -16,6 +16,7 @@ mod conformance;
 #[cfg(test)]
 pub(crate) mod faulty;
 mod frames;
+mod growth;
 mod history;
 #[cfg(all(test, feature = "sqlite"))]
 mod history_tests;
