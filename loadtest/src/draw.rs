@@ -58,13 +58,22 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome<bool> {
 /// A panel on its way: what stands in it, and how high it is.
 struct Panel<'a> {
     line: &'a Value,
-    bars: Vec<(&'a str, f64)>,
+    bars: Vec<Bar<'a>>,
+}
+
+struct Bar<'a> {
+    name: &'a str,
+    value: f64,
+    /// It did not do all of the work.
+    is_flawed: bool,
 }
 
 impl<'a> Panel<'a> {
     fn new(line: &'a Value) -> Option<Self> {
         let values = line["values"].as_object()?.iter();
-        let bars = values.filter_map(|(name, value)| Some((name.as_str(), value["value"].as_f64()?)));
+        let bars = values.filter_map(|(name, value)| {
+            Some(Bar { name, value: value["value"].as_f64()?, is_flawed: value["flawed"] == true })
+        });
         Some(Self { line, bars: bars.collect() })
     }
 
@@ -77,9 +86,9 @@ impl<'a> Panel<'a> {
         let better = if self.line["more is better"] == true { "more is better" } else { "less is better" };
         writeln!(svg, "<text class=\"title\" x=\"{x}\" y=\"{}\">{}</text>", y + 14, word("name"))?;
         writeln!(svg, "<text class=\"faint\" x=\"{x}\" y=\"{}\">{}, {better}</text>", y + 29, word("unit"))?;
-        let longest = self.bars.iter().map(|(_, value)| *value).fold(0.0, f64::max);
+        let longest = self.bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
         let room = width.saturating_sub(NAME_WIDTH + FIGURE_WIDTH) as f64;
-        for (number, (name, value)) in self.bars.iter().enumerate() {
+        for (number, Bar { name, value, is_flawed }) in self.bars.iter().enumerate() {
             let top = y + TITLE_HEIGHT + number * BAR_STEP;
             let (bar, middle) = (x + NAME_WIDTH, top + BAR_HEIGHT - 3);
             let length = if longest > 0.0 { (value / longest * room).max(1.0) } else { 1.0 };
@@ -90,10 +99,11 @@ impl<'a> Panel<'a> {
                 svg,
                 "<text class=\"{weight}\" x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{name}</text>\
                  <rect class=\"{class}\" x=\"{bar}\" y=\"{top}\" width=\"{length:.1}\" height=\"{BAR_HEIGHT}\" rx=\"2\"/>\
-                 <text class=\"{weight}\" x=\"{:.1}\" y=\"{middle}\">{}</text>",
+                 <text class=\"{weight}\" x=\"{:.1}\" y=\"{middle}\">{}{}</text>",
                 bar - 6,
                 bar as f64 + length + 5.0,
-                show(*value)
+                show(*value),
+                if *is_flawed { " !" } else { "" }
             )?;
         }
         Ok(())
@@ -139,7 +149,9 @@ fn conditions(conditions: &Value) -> String {
     let pinned = if conditions["pinned"] == true { "server on one, generator on the others" } else { "not pinned" };
     let (processor, processors, runs, load) =
         (text("processor"), text("processors"), text("runs"), text("load average before"));
-    format!("{processor}; {processors} processors, {pinned}; median of {runs}; load average before: {load}")
+    format!(
+        "{processor}; {processors} processors, {pinned}; median of {runs}; !: did not do all of the work; load average before: {load}"
+    )
 }
 
 fn escape(text: &str) -> String {

@@ -15,34 +15,47 @@ pub struct Line {
     floor: Option<&'static str>,
     /// The median of each server, and all that it is of.
     values: Vec<(String, Option<f64>, Vec<f64>)>,
+    /// Those that lost something, or did not do all of the work: their figures are not of the same thing.
+    flawed: Vec<String>,
 }
 
 impl Line {
     /// Of what each server did in each run.
-    pub fn new(cell: &Cell, row: &Row, runs: Vec<(String, Vec<f64>)>) -> Self {
+    pub fn new(cell: &Cell, row: &Row, runs: Vec<(String, Vec<f64>)>, flawed: &[String]) -> Self {
         let values = runs.into_iter().map(|(subject, values)| (subject, median(&values), values));
         let floor = cell.floors.first().copied();
-        Self { name: row.name, unit: row.unit, target: row.target, floor, values: values.collect() }
+        let (values, flawed) = (values.collect(), flawed.to_vec());
+        Self { name: row.name, unit: row.unit, target: row.target, floor, values, flawed }
     }
 
     fn value(&self, subject: &str) -> Option<f64> {
         self.values.iter().find(|(name, ..)| name == subject)?.1
     }
 
+    /// As [`Line::value`], where it is one to compare with.
+    fn sound_value(&self, subject: &str) -> Option<f64> {
+        self.value(subject).filter(|_| !self.is_flawed(subject))
+    }
+
+    fn is_flawed(&self, subject: &str) -> bool {
+        self.flawed.iter().any(|flawed| flawed == subject)
+    }
+
     fn ratio(&self, value: f64) -> Option<f64> {
-        let floor = self.value(self.floor?)?;
+        let floor = self.sound_value(self.floor?)?;
         (floor > 0.0).then(|| value / floor)
     }
 
     fn is_met(&self) -> Option<bool> {
-        self.target.is_met(self.value(OURS)?, |other| self.value(other))
+        self.target.is_met(self.sound_value(OURS)?, |other| self.sound_value(other))
     }
 
     /// For programs.
     pub fn json(&self) -> Value {
         let values = self.values.iter().map(|(subject, value, runs)| {
             let ratio = value.and_then(|value| self.ratio(value));
-            (subject.clone(), json!({"value": value, "ratio": ratio, "runs": runs}))
+            let flawed = self.is_flawed(subject);
+            (subject.clone(), json!({"value": value, "ratio": ratio, "runs": runs, "flawed": flawed}))
         });
         json!({
             "name": self.name,
@@ -59,16 +72,18 @@ impl Line {
         for subject in subjects {
             let value = self.value(subject);
             let ratio = value.and_then(|value| self.ratio(value)).filter(|_| Some(subject.as_str()) != self.floor);
+            let mark = if self.is_flawed(subject) { "!" } else { "" };
             cells.push(match (value, ratio) {
-                (None, _) => "-".to_owned(),
-                (Some(value), None) => show(value),
-                (Some(value), Some(ratio)) => format!("{} ({})", show(value), show_ratio(ratio)),
+                (None, _) => format!("-{mark}"),
+                (Some(value), None) => show(value) + mark,
+                (Some(value), Some(ratio)) => format!("{}{mark} ({})", show(value), show_ratio(ratio)),
             });
         }
         let met = match self.is_met() {
             Some(true) => "yes",
             Some(false) => "NO",
-            None => "",
+            None if self.target == Target::Less => "",
+            None => "?",
         };
         cells.extend([self.target.text(), met.to_owned()]);
         cells
@@ -145,7 +160,16 @@ mod tests {
         let cell =
             Cell { name: "c", scenario: "burst", arguments: "", full: "", quick: "", floors: &["floor"], rows: &[] };
         let runs = runs.iter().map(|(subject, values)| ((*subject).to_owned(), values.to_vec()));
-        Line::new(&cell, &row, runs.collect())
+        Line::new(&cell, &row, runs.collect(), &["flawed".to_owned()])
+    }
+
+    #[test]
+    fn what_did_not_do_all_of_the_work_is_marked_and_compared_with_nothing() {
+        let line = line(Target::AtLeastTimes(2.0, "flawed"), &[("flawed", &[1.0]), ("stepcast", &[50.0])]);
+        assert_eq!(line.is_met(), None);
+        assert_eq!(line.json()["values"]["flawed"]["flawed"], true);
+        let text = text(&[line]);
+        assert!(text.contains(" 1.00! |") && text.contains("|   ? |"), "{text}");
     }
 
     #[test]

@@ -72,16 +72,22 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome<bool> {
     for (number, cell) in cells.iter().enumerate() {
         let subjects = table.subjects(cell);
         let mut values = vec![vec![Vec::new(); subjects.len()]; cell.rows.len()];
+        let mut flawed: Vec<String> = Vec::new();
         for run in 0..plan.runs {
             for (subject, name) in subjects.iter().enumerate() {
                 say(&format!("[{} of {}] {}, run {}: {name}", number + 1, cells.len(), cell.name, run + 1));
+                let notes = table.notes.len();
                 for (row, value) in table.measure(&plan, cell, name).into_iter().enumerate() {
                     values[row][subject].extend(value);
                 }
+                if table.notes.len() > notes {
+                    flawed.push(name.clone());
+                }
             }
         }
-        let rows = cell.rows.iter().zip(values);
-        lines.extend(rows.map(|(row, values)| Line::new(cell, row, subjects.iter().cloned().zip(values).collect())));
+        for (row, values) in cell.rows.iter().zip(values) {
+            lines.push(Line::new(cell, row, subjects.iter().cloned().zip(values).collect(), &flawed));
+        }
     }
     table.print(&plan, &lines)?;
     Ok(table.notes.is_empty())
@@ -154,12 +160,19 @@ struct Table {
     /// What went wrong.
     notes: Vec<String>,
     load_before: Option<f64>,
+    /// As many as there are before this program keeps to some of them.
+    processors: usize,
 }
 
 impl Table {
     fn new(plan: &Plan) -> Outcome<Self> {
-        let mut table =
-            Self { peers: Vec::new(), skipped: Vec::new(), notes: Vec::new(), load_before: proc::load_average() };
+        let mut table = Self {
+            peers: Vec::new(),
+            skipped: Vec::new(),
+            notes: Vec::new(),
+            load_before: proc::load_average(),
+            processors: std::thread::available_parallelism().map_or(0, usize::from),
+        };
         for name in &plan.peers {
             match Peer::find(name)?.lack() {
                 None => table.peers.push(name.clone()),
@@ -200,7 +213,7 @@ impl Table {
 
     fn print(&self, plan: &Plan, lines: &[Line]) -> Outcome<()> {
         let conditions = json!({
-            "processors": std::thread::available_parallelism().map_or(0, usize::from),
+            "processors": self.processors,
             "processor": proc::processor(),
             "pinned": plan.is_pinned,
             "store": plan.data,
@@ -212,6 +225,9 @@ impl Table {
         println!("{}", lines::text(lines));
         for (name, value) in conditions.as_object().into_iter().flatten() {
             println!("{name}: {value}");
+        }
+        if !self.notes.is_empty() {
+            println!("!: see the notes; what has one is compared with nothing");
         }
         self.skipped.iter().for_each(|text| println!("left out: {text}"));
         self.notes.iter().for_each(|text| println!("NOTE {text}"));
