@@ -29,8 +29,8 @@ impl Default for Chunks {
 }
 
 impl Chunks {
-    /// Takes off the front of `bytes` what belongs to the coding, and gives a piece of a chunk with how many bytes were
-    /// taken in all; no piece where `bytes` has no more of them.
+    /// Takes off the front of `bytes` what it has looked at, and gives a piece of a chunk; none where `bytes` has no
+    /// more of them.
     ///
     /// # Errors
     /// Where it is not chunked.
