@@ -26,7 +26,9 @@ pub fn layered(steps: usize, width: usize) -> Value {
         dependencies.dedup();
         dependencies.truncate(width);
         let inputs = match dependencies.first() {
-            Some(first) if n % 4 == 0 => json!({"n": format!("{{{{ steps.s{first}.output.n }}}}"), "text": "a text"}),
+            Some(first) if n.is_multiple_of(4) => {
+                json!({"n": format!("{{{{ steps.s{first}.output.n }}}}"), "text": "a text"})
+            }
             _ => json!({"n": n, "text": "a text", "flag": true}),
         };
         let dependencies: Vec<String> = dependencies.iter().map(|at| format!("s{at}")).collect();

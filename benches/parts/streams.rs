@@ -20,7 +20,7 @@ pub const OPEN_STREAM: &str = "GET /api/sse/projects/demo?ticket=3q2-7wAAAAAAAAA
 
 /// What a backend sends to publish.
 pub const PUBLISH: &str = "POST /api/projects/demo/events HTTP/1.1\r\nHost: stepcast.example\r\nAccept: */*\r\n\
-    Content-Type: application/json\r\nContent-Length: 62\r\n\r\n\
+    Content-Type: application/json\r\nContent-Length: 63\r\n\r\n\
     {\"type\":\"note\",\"payload\":{\"text\":\"what a backend has to say....\"}}";
 
 /// The messages that a returning stream has missed, out of those that are kept.
@@ -42,7 +42,7 @@ pub fn frame() -> Done<Work> {
     let (mut id, mut json, mut to, mut seq) = (Vec::new(), Vec::new(), Vec::new(), 0);
     Ok(Box::new(move || {
         seq += 1;
-        (id.clear(), json.clear(), to.clear());
+        [&mut id, &mut json, &mut to].into_iter().for_each(Vec::clear);
         signer.write(&mut id, &project, seq);
         write_message(&mut json, "note", &project, seq, &payload);
         sse::write_event(&mut to, Some(std::str::from_utf8(&id)?), None, &json);

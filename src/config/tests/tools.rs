@@ -84,3 +84,25 @@ fn tools_are_read_whole() {
     ];
     assert_eq!(from_file(TOOLS).map(|config| config.tools), Ok(expected));
 }
+
+#[test]
+fn an_http_tool_that_can_not_be_is_refused_with_its_line() {
+    const HTTP: &str = "[tools.t]\nkind = 'http'\nurl = 'http://x'\n";
+    let table = [
+        (
+            format!("{HTTP}body = {{ a = '{{{{ x }}}}' }}"),
+            "4: tools.t.body.a: `x` is not known here, only inputs are".to_owned(),
+        ),
+        (
+            "[tools.t]\nkind = 'http'\nurl = 'http://u:hunter2@x'".to_owned(),
+            "3: tools.t.url: must hold no credentials; put them into a header".to_owned(),
+        ),
+        (
+            format!("{HTTP}\ninputs = {{ type = 'text' }}"),
+            "5: tools.t.inputs: #/type must be one of, or a list of: null, boolean, integer, number, string, array, object".to_owned(),
+        ),
+    ];
+    for (text, expected) in table {
+        assert_eq!(from_file(&text), Err(vec![format!("stepcast.toml:{expected}")]), "{text}");
+    }
+}
