@@ -331,6 +331,7 @@ fn assert_same(one: &dyn Store, other: &dyn Store, runs: u64, context: &str) {
             let (a, b) = (read(one, &project, after, Some(number(n))), read(other, &project, after, Some(number(n))));
             assert_eq!(a, b, "{context}, run {n} behind {after}");
         }
+        assert_eq!(one.ends(number(n)), other.ends(number(n)), "{context}, ends of run {n}");
         for step in ["a", "b"].map(|step| StepId::parse(step).expect("an id")) {
             assert_eq!(one.output(number(n), &step), other.output(number(n), &step), "{context}, {step} of run {n}");
         }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::history::{Ends, History};
 use super::store::{Flow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
 use super::{Recovered, RunNumber};
 use crate::auth::TicketNote;
@@ -139,6 +140,38 @@ impl<S: Store> Store for FaultyStore<S> {
         self.call(Call::Recover)?.store.recover(now)
     }
 
+    fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError> {
+        self.call(Call::Read)?.store.run(number)
+    }
+
+    fn run_by_key(&self, project: &ProjectId, key: &str, since: Timestamp) -> Result<Option<RunNumber>, StoreError> {
+        self.call(Call::Read)?.store.run_by_key(project, key, since)
+    }
+
+    fn runs(
+        &self,
+        project: &ProjectId,
+        before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
+        each: &mut dyn FnMut(RunNumber) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.call(Call::Read)?.store.runs(project, before, ended_as, each)
+    }
+
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.call(Call::Read)?.store.ended_summary(number)
+    }
+}
+
+impl<S: Store> History for FaultyStore<S> {
+    fn newest(&self, project: &ProjectId) -> Result<u64, StoreError> {
+        self.call(Call::Read)?.store.newest(project)
+    }
+
+    fn ends(&self, number: RunNumber) -> Result<Option<Ends>, StoreError> {
+        self.call(Call::Read)?.store.ends(number)
+    }
+
     fn floor(&self, project: &ProjectId) -> Result<u64, StoreError> {
         self.call(Call::Read)?.store.floor(project)
     }
@@ -161,34 +194,12 @@ impl<S: Store> Store for FaultyStore<S> {
         admitted
     }
 
-    fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError> {
-        self.call(Call::Read)?.store.run(number)
-    }
-
     fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
         self.call(Call::Read)?.store.ended_state(number)
     }
 
     fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
         self.call(Call::Read)?.store.run_number(project, run)
-    }
-
-    fn run_by_key(&self, project: &ProjectId, key: &str, since: Timestamp) -> Result<Option<RunNumber>, StoreError> {
-        self.call(Call::Read)?.store.run_by_key(project, key, since)
-    }
-
-    fn runs(
-        &self,
-        project: &ProjectId,
-        before: Option<RunNumber>,
-        ended_as: Option<RunStatus>,
-        each: &mut dyn FnMut(RunNumber) -> Flow,
-    ) -> Result<(), StoreError> {
-        self.call(Call::Read)?.store.runs(project, before, ended_as, each)
-    }
-
-    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.call(Call::Read)?.store.ended_summary(number)
     }
 
     fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {

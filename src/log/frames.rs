@@ -4,6 +4,10 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+use crate::auth::IdSigner;
+use crate::http::sse;
+use crate::model::ProjectId;
+
 /// A row of consecutive messages of one project, encoded as SSE events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Frames {
@@ -45,6 +49,20 @@ impl Frames {
     pub fn mark(&mut self, run: Option<RunNumber>, is_last: bool) {
         self.marks.push(Mark { end: self.bytes.len(), run, is_last });
     }
+}
+
+/// Encodes a message as the event that subscribers get.
+pub(super) fn write_frame(
+    to: &mut Vec<u8>,
+    signer: &IdSigner,
+    id_text: &mut Vec<u8>,
+    project: &ProjectId,
+    seq: u64,
+    json: &[u8],
+) {
+    id_text.clear();
+    signer.write(id_text, project, seq);
+    sse::write_event(to, std::str::from_utf8(id_text).ok(), None, json);
 }
 
 /// A piece of history for one reader: the messages behind its position, or as many as fit.

@@ -8,15 +8,14 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::frames::Page;
-use super::journal::write_frame;
+use super::frames::{Page, write_frame};
 use super::page_cache::{Block, PageCache, Stretch};
 use super::store::{Flow, Place, StoreError, StoredMessage, StoredOutput};
 use super::{Answer, Query, Refusal, RunNumber};
 use crate::auth::IdSigner;
 use crate::model::{OutputStream, ProjectId, RunId, RunState, StepId, StepStatus};
 
-/// The log as it was at one moment: between two calls nothing of it changes.
+/// The reading half of a store. Between two calls on one of these nothing of it changes.
 pub trait History {
     /// The `seq` of a project's newest message; 0 where it never had one.
     ///
@@ -24,13 +23,15 @@ pub trait History {
     /// Where it can't be read.
     fn newest(&self, project: &ProjectId) -> Result<u64, StoreError>;
 
-    /// As [`Store::floor`](super::Store::floor).
+    /// The `seq` of the oldest message from which on a project's history is whole; one more than the newest where
+    /// there is none.
     ///
     /// # Errors
     /// Where it can't be read.
     fn floor(&self, project: &ProjectId) -> Result<u64, StoreError>;
 
-    /// As [`Store::messages`](super::Store::messages).
+    /// Calls `each` with a project's messages behind `after` in order, until it says stop. With `run`, that run's
+    /// alone, its first and last even where the rest is gone, and the turns of one that has not ended.
     ///
     /// # Errors
     /// Where they can't be read.
@@ -42,7 +43,7 @@ pub trait History {
         each: &mut dyn FnMut(&StoredMessage) -> Flow,
     ) -> Result<(), StoreError>;
 
-    /// As [`Store::run_number`](super::Store::run_number).
+    /// The number of the run of this id.
     ///
     /// # Errors
     /// Where it can't be read.
@@ -52,15 +53,15 @@ pub trait History {
     ///
     /// # Errors
     /// Where it can't be read.
-    fn ends(&self, project: &ProjectId, number: RunNumber) -> Result<Option<Ends>, StoreError>;
+    fn ends(&self, number: RunNumber) -> Result<Option<Ends>, StoreError>;
 
-    /// As [`Store::ended_state`](super::Store::ended_state).
+    /// The state in which a run ended.
     ///
     /// # Errors
     /// Where it can't be read.
     fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
 
-    /// As [`Store::output`](super::Store::output).
+    /// What is kept of a step's output.
     ///
     /// # Errors
     /// Where it can't be read.
@@ -157,7 +158,7 @@ impl Lookup {
     ) -> Result<Found, StoreError> {
         let ends = match stretch.run {
             None => None,
-            Some(number) => match history.ends(&stretch.project, number)? {
+            Some(number) => match history.ends(number)? {
                 None => return Ok(Found::NoRun),
                 ends => ends,
             },

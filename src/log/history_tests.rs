@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use super::conformance::{commit, open, trim};
 use super::history::{Found, Lookup};
 use super::page_cache::Stretch;
-use super::store::{Flow, Place, Retention, Store, StoreError, StoredMessage, StoredOutput, Write};
+use super::store::{Place, Retention, Store, StoreError, Write};
 use super::testing::{KEEP_ALL, TempDir, created, ended, message, messages, number, project, run_id, step};
 use super::*;
 use crate::auth::{IdSigner, Instance, ServerKeys};
@@ -92,7 +92,6 @@ fn a_reader_beside_the_writer_sees_what_the_journal_sees() {
             commit(store, &if turn == 0 { mixed() } else { Vec::new() });
             trim(store, Retention { messages: kept, runs: if kept == 0 { 0 } else { 100 }, ..KEEP_ALL }, 40_000);
         }
-        let of_memory = MemoryHistory(&memory);
         for (run, after, bytes_max) in [None, Some(1), Some(2), Some(3)].into_iter().flat_map(|run| {
             [0, 2, 3, 10, 18, 19, 20, 29, 30]
                 .into_iter()
@@ -101,7 +100,7 @@ fn a_reader_beside_the_writer_sees_what_the_journal_sees() {
             let look = |lookup: &mut Lookup, history: &dyn History| {
                 lookup.page(history, &signer(), stretch(run, after), bytes_max).expect("it can be read")
             };
-            let expected = look(&mut Lookup::default(), &of_memory);
+            let expected = look(&mut Lookup::default(), &memory);
             let found = fresh(reader.as_mut(), look);
             assert_eq!(found, expected, "run {run:?} behind {after}, {bytes_max} bytes, {kept} messages kept");
         }
@@ -117,57 +116,16 @@ fn a_reader_beside_the_writer_sees_what_the_journal_sees() {
     }
 }
 
-/// The store in memory as a history: what the journal knows besides is what was written.
-struct MemoryHistory<'a>(&'a MemoryStore);
-
-impl History for MemoryHistory<'_> {
-    fn newest(&self, _: &ProjectId) -> Result<u64, StoreError> {
-        Ok(30)
-    }
-
-    fn floor(&self, project: &ProjectId) -> Result<u64, StoreError> {
-        self.0.floor(project)
-    }
-
-    fn messages(
-        &self,
-        project: &ProjectId,
-        after: u64,
-        run: Option<RunNumber>,
-        each: &mut dyn FnMut(&StoredMessage) -> Flow,
-    ) -> Result<(), StoreError> {
-        self.0.messages(project, after, run, each)
-    }
-
-    fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
-        self.0.run_number(project, run)
-    }
-
-    fn ends(&self, _: &ProjectId, run: RunNumber) -> Result<Option<Ends>, StoreError> {
-        let last = (run == number(1)).then_some(20);
-        let first = Some(if run == number(1) { 3 } else { 4 });
-        Ok(self.0.run(run)?.map(|_| Ends { first, last }))
-    }
-
-    fn ended_state(&self, run: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.0.ended_state(run)
-    }
-
-    fn output(&self, run: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {
-        self.0.output(run, step)
-    }
-}
-
 #[test]
 fn every_page_of_one_lookup_goes_on_where_the_last_one_ended_whatever_others_read_meanwhile() {
     let mut store = MemoryStore::new();
     commit(&mut store, &messages(1..=30));
-    let history = MemoryHistory(&store);
+    let history = &store;
     let mut lookup = Lookup::default();
     for (start, bytes_max) in [(0, 500), (7, 500), (3, 90), (0, 2000), (12, 1), (0, 1 << 20)] {
         let (mut after, mut got) = (start, Vec::new());
         while after < 30 {
-            let found = lookup.page(&history, &signer(), stretch(None, after), bytes_max);
+            let found = lookup.page(history, &signer(), stretch(None, after), bytes_max);
             let Ok(Found::Page(page)) = found else { panic!("{found:?}") };
             assert!(page.bytes.len() <= bytes_max || page.messages == 1, "{} bytes", page.bytes.len());
             assert_eq!(seqs(&page).len(), page.messages);
@@ -184,7 +142,7 @@ fn what_the_floor_has_passed_is_not_served_though_it_was_encoded_before() {
     commit(&mut store, &messages(1..=30));
     let mut lookup = Lookup::default();
     let page = |lookup: &mut Lookup, store: &MemoryStore, after| {
-        lookup.page(&MemoryHistory(store), &signer(), stretch(None, after), 500).expect("it can be read")
+        lookup.page(store, &signer(), stretch(None, after), 500).expect("it can be read")
     };
     let before = page(&mut lookup, &store, 0);
     assert!(matches!(&before, Found::Page(page) if page.up_to > 2 && page.up_to < 30), "{before:?}");
@@ -200,12 +158,8 @@ fn a_page_that_is_not_full_is_read_anew_once_there_is_more() {
     let mut store = MemoryStore::new();
     commit(&mut store, &messages(1..=3));
     let mut lookup = Lookup::default();
-    let page = |lookup: &mut Lookup, store: &MemoryStore| match lookup.page(
-        &MemoryHistory(store),
-        &signer(),
-        stretch(None, 0),
-        1 << 20,
-    ) {
+    let page = |lookup: &mut Lookup, store: &MemoryStore| match lookup.page(store, &signer(), stretch(None, 0), 1 << 20)
+    {
         Ok(Found::Page(page)) => seqs(&page),
         other => panic!("{other:?}"),
     };
@@ -330,7 +284,7 @@ impl Reader for Faulty {
         let mut store = MemoryStore::new();
         commit(&mut store, &messages(1..=30));
         trim(&mut store, Retention { messages: 28, ..KEEP_ALL }, 40_000);
-        look(&MemoryHistory(&store))
+        look(&store)
     }
 }
 

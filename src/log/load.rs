@@ -7,8 +7,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::batch::Batch;
+use super::growth::Growth;
 use super::history::Lookup;
-use super::journal::{Batch, Journal, Limits, Outcome, RunEntry};
+use super::journal::{Journal, Limits, Outcome, RunEntry};
 use super::recovered::{OpenRun, Recovered};
 use super::store::{Flow, Place, Store, StoreError, StoredMessage};
 use super::{Order, Resumed, RunNumber};
@@ -48,6 +50,7 @@ impl Journal {
             read_plan,
             outage: None,
             trim_at: Duration::ZERO,
+            growth: Growth::default(),
         };
         let loaded = journal.reload(now)?;
         let mut outcome = Outcome::default();
@@ -100,7 +103,7 @@ impl Journal {
         for run in recent {
             let Some(state) = self.store.ended_state(run.number)? else { continue };
             let state = RunState::from_json(&state).map_err(|error| unreadable(run.number, &error))?;
-            let ends = self.bounds(&run.project, run.number)?;
+            let ends = self.ends(run.number)?;
             let (first_seq, last_seq) = (ends.first, ends.last.unwrap_or_default());
             shown.push((run, RunEntry { state, plan: None, first_seq, last_seq, snapshot: None }));
         }

@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::RunNumber;
+use super::history::{Ends, History};
 use super::recovered::{EndedRun, OpenRun, Recovered, RecoveredProject};
 use super::store::{Flow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
@@ -70,6 +71,8 @@ struct Run {
 
 /// What is kept of the end of a run.
 struct Ended {
+    /// The `seq` of its last message.
+    last_seq: u64,
     status: RunStatus,
     summary: Arc<[u8]>,
     state: Arc<[u8]>,
@@ -129,8 +132,9 @@ impl MemoryStore {
                 }
             }
             Write::Ticket(_) => {}
-            Write::RunEnded { number, status, summary, state, .. } => {
-                let ended = Ended { status: *status, summary: summary.clone(), state: state.clone() };
+            Write::RunEnded { number, status, summary, state, last_seq } => {
+                let ended =
+                    Ended { last_seq: *last_seq, status: *status, summary: summary.clone(), state: state.clone() };
                 self.write_end(*number, ended);
             }
             Write::Output { number, step, attempt, stream, bytes } => {
@@ -365,6 +369,50 @@ impl Store for MemoryStore {
         })
     }
 
+    fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError> {
+        Ok(self.runs.get(&number).map(|run| run.row.clone()))
+    }
+
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        Ok(self.runs.get(&number).and_then(|run| run.ended.as_ref()).map(|ended| ended.summary.clone()))
+    }
+
+    fn run_by_key(&self, project: &ProjectId, key: &str, since: Timestamp) -> Result<Option<RunNumber>, StoreError> {
+        let found = self.project(project).and_then(|log| log.keys.get(key));
+        Ok(found.filter(|(_, at)| *at >= since).map(|(number, _)| *number))
+    }
+
+    fn runs(
+        &self,
+        project: &ProjectId,
+        before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
+        each: &mut dyn FnMut(RunNumber) -> Flow,
+    ) -> Result<(), StoreError> {
+        let Some(log) = self.project(project) else { return Ok(()) };
+        let status =
+            |number: &RunNumber| self.runs.get(number).and_then(|run| run.ended.as_ref()).map(|ended| ended.status);
+        let is_meant = |number: &&RunNumber| {
+            before.is_none_or(|before| **number < before) && (ended_as.is_none() || status(number) == ended_as)
+        };
+        let _ = log.runs.iter().rev().filter(is_meant).copied().try_for_each(|number| proceed(each(number)));
+        Ok(())
+    }
+}
+
+impl History for MemoryStore {
+    fn newest(&self, project: &ProjectId) -> Result<u64, StoreError> {
+        Ok(self.project(project).map_or(0, |log| log.newest))
+    }
+
+    fn ends(&self, number: RunNumber) -> Result<Option<Ends>, StoreError> {
+        let ends = |run: &Run| Ends {
+            first: run.kept.first().map(|message| message.seq).or(run.seqs.front().copied()),
+            last: run.ended.as_ref().map(|ended| ended.last_seq),
+        };
+        Ok(self.runs.get(&number).map(ends))
+    }
+
     fn floor(&self, project: &ProjectId) -> Result<u64, StoreError> {
         Ok(self.project(project).map_or(1, |log| log.messages.front().map_or(log.newest + 1, |message| message.seq)))
     }
@@ -395,42 +443,12 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError> {
-        Ok(self.runs.get(&number).map(|run| run.row.clone()))
-    }
-
     fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
         Ok(self.runs.get(&number).and_then(|run| run.ended.as_ref()).map(|ended| ended.state.clone()))
     }
 
-    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
-        Ok(self.runs.get(&number).and_then(|run| run.ended.as_ref()).map(|ended| ended.summary.clone()))
-    }
-
     fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
         Ok(self.project(project).and_then(|log| log.run_numbers.get(run)).copied())
-    }
-
-    fn run_by_key(&self, project: &ProjectId, key: &str, since: Timestamp) -> Result<Option<RunNumber>, StoreError> {
-        let found = self.project(project).and_then(|log| log.keys.get(key));
-        Ok(found.filter(|(_, at)| *at >= since).map(|(number, _)| *number))
-    }
-
-    fn runs(
-        &self,
-        project: &ProjectId,
-        before: Option<RunNumber>,
-        ended_as: Option<RunStatus>,
-        each: &mut dyn FnMut(RunNumber) -> Flow,
-    ) -> Result<(), StoreError> {
-        let Some(log) = self.project(project) else { return Ok(()) };
-        let status =
-            |number: &RunNumber| self.runs.get(number).and_then(|run| run.ended.as_ref()).map(|ended| ended.status);
-        let is_meant = |number: &&RunNumber| {
-            before.is_none_or(|before| **number < before) && (ended_as.is_none() || status(number) == ended_as)
-        };
-        let _ = log.runs.iter().rev().filter(is_meant).copied().try_for_each(|number| proceed(each(number)));
-        Ok(())
     }
 
     fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {

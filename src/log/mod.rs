@@ -10,11 +10,13 @@
 //! [`Journal`] is the pure part: commands and `now` in, [`Delivery`]s and [`Order`]s out. [`Store`] is what keeps; one
 //! file for each kind.
 
+mod batch;
 #[cfg(all(test, feature = "sqlite"))]
 mod conformance;
 #[cfg(test)]
 pub(crate) mod faulty;
 mod frames;
+mod growth;
 mod history;
 #[cfg(all(test, feature = "sqlite"))]
 mod history_tests;
@@ -27,6 +29,7 @@ mod outage;
 mod page_cache;
 mod reads;
 mod recovered;
+mod runs;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;

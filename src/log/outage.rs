@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::batch::Batch;
 use super::journal::{Journal, Outcome};
 use super::store::StoreError;
 use super::{Answer, Command, Delivery, Refusal, ReplyTo};
@@ -93,7 +94,7 @@ impl Journal {
         }
     }
 
-    fn come_back(&mut self, held: &[Command], now: Now) -> Result<super::journal::Batch, StoreError> {
+    fn come_back(&mut self, held: &[Command], now: Now) -> Result<Batch, StoreError> {
         if self.outage.as_ref().is_some_and(|outage| outage.is_stale) {
             self.reload(now)?;
             if let Some(outage) = &mut self.outage {

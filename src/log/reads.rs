@@ -6,11 +6,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::frames::Frames;
-use super::history::{self, Ends, Found, History, Lookup};
-use super::journal::{Journal, write_frame};
+use super::frames::{Frames, write_frame};
+use super::history::{self, Ends, Found};
+use super::journal::Journal;
 use super::page_cache::Stretch;
-use super::store::{Flow, StoreError, StoredMessage, StoredOutput};
+use super::store::{Flow, StoreError, StoredMessage};
 use super::{Answer, Attached, Query, Refusal, ResetReason, Resume, ResumeFrom, RunNumber};
 use crate::model::{Now, OutputStream, ProjectId, RunId, RunState, StepId, Timestamp, write_message};
 
@@ -103,7 +103,7 @@ impl Journal {
         mut position: u64,
         now: Now,
     ) -> Result<Attached, StoreError> {
-        let Ends { first, last } = self.bounds(project, number)?;
+        let Ends { first, last } = self.ends(number)?;
         if resume == Resume::Fresh {
             let before = first.map_or(position, |first| first - 1);
             match self.has_lost(project, Some(number), before)? {
@@ -205,7 +205,7 @@ impl Journal {
         now: Now,
     ) -> Result<Answer, StoreError> {
         let stretch = Stretch { project: project.clone(), run, after };
-        match self.look_up(|lookup, journal| lookup.page(journal, &journal.signer, stretch, bytes_max))? {
+        match self.lookup.page(&*self.store, &self.signer, stretch, bytes_max)? {
             Found::Page(page) => return Ok(Answer::Page(page)),
             // It was let go while its reader was behind.
             Found::NoRun => return Ok(Answer::Refused(Refusal::UnknownRun)),
@@ -220,35 +220,21 @@ impl Journal {
     }
 
     fn events(&mut self, project: &ProjectId, run: &RunId, after: u64, limit: usize) -> Result<Answer, StoreError> {
-        self.look_up(|lookup, journal| lookup.events(journal, &journal.signer, project, run, after, limit))
-    }
-
-    /// The journal is the history that its own lookup is asked about.
-    fn look_up<T>(&mut self, look: impl FnOnce(&mut Lookup, &Self) -> T) -> T {
-        let mut lookup = std::mem::take(&mut self.lookup);
-        let found = look(&mut lookup, self);
-        self.lookup = lookup;
-        found
+        self.lookup.events(&*self.store, &self.signer, project, run, after, limit)
     }
 
     /// May a message behind `after` be gone?
     fn has_lost(&self, project: &ProjectId, run: Option<RunNumber>, after: u64) -> Result<bool, StoreError> {
-        let ends = run.map(|number| self.bounds(project, number)).transpose()?;
+        let ends = run.map(|number| self.ends(number)).transpose()?;
         Ok(history::has_lost(ends, after, self.store.floor(project)?))
     }
 
     /// The `seq` of a run's first message and, where it has ended, of its last.
-    pub(super) fn bounds(&self, project: &ProjectId, number: RunNumber) -> Result<Ends, StoreError> {
-        if let Some(run) = self.runs.get(&number) {
-            return Ok(Ends { first: run.first_seq, last: run.state.status.is_ended().then_some(run.last_seq) });
+    pub(super) fn ends(&self, number: RunNumber) -> Result<Ends, StoreError> {
+        match self.runs.get(&number) {
+            Some(run) => Ok(Ends { first: run.first_seq, last: run.state.status.is_ended().then_some(run.last_seq) }),
+            None => Ok(self.store.ends(number)?.unwrap_or_default()),
         }
-        let mut ends = Ends::default();
-        self.store.messages(project, 0, Some(number), &mut |message| {
-            ends.first.get_or_insert(message.seq);
-            ends.last = Some(message.seq);
-            Flow::More
-        })?;
-        Ok(ends)
     }
 
     /// The `workflow_snapshot`s of a project: every run that is active, and the newest that ended a moment ago.
@@ -298,7 +284,7 @@ impl Journal {
         shape(&mut state);
         let last_seq = match self.runs.get(&number) {
             Some(run) => run.last_seq,
-            None => self.bounds(project, number)?.last.unwrap_or_default(),
+            None => self.ends(number)?.last.unwrap_or_default(),
         };
         let last_event_id = self.id(project, last_seq);
         let view = RunView { project_id: project, state: &state, last_event_id, timestamp };
@@ -353,51 +339,9 @@ impl Journal {
             return Ok(Answer::Refused(Refusal::UnknownRun));
         };
         match self.state(number)? {
-            Some(state) => history::output(self, number, &state, step, stream),
+            Some(state) => history::output(&*self.store, number, &state, step, stream),
             None => Ok(Answer::Refused(Refusal::UnknownStep)),
         }
-    }
-}
-
-/// What is read of the log here is what has been committed: commands that read wait for that.
-impl History for Journal {
-    fn newest(&self, project: &ProjectId) -> Result<u64, StoreError> {
-        Ok(Self::newest(self, project))
-    }
-
-    fn floor(&self, project: &ProjectId) -> Result<u64, StoreError> {
-        self.store.floor(project)
-    }
-
-    fn messages(
-        &self,
-        project: &ProjectId,
-        after: u64,
-        run: Option<RunNumber>,
-        each: &mut dyn FnMut(&StoredMessage) -> Flow,
-    ) -> Result<(), StoreError> {
-        self.store.messages(project, after, run, each)
-    }
-
-    fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
-        self.store.run_number(project, run)
-    }
-
-    fn ends(&self, project: &ProjectId, number: RunNumber) -> Result<Option<Ends>, StoreError> {
-        // An ended run that is still held may be gone from the store; one that goes on is not.
-        let goes_on = self.runs.get(&number).is_some_and(|run| !run.state.status.is_ended());
-        match goes_on || self.store.run(number)?.is_some() {
-            true => self.bounds(project, number).map(Some),
-            false => Ok(None),
-        }
-    }
-
-    fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.store.ended_state(number)
-    }
-
-    fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {
-        self.store.output(number, step)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::history::Reader;
+use super::history::{History, Reader};
 use super::{Recovered, RunNumber};
 use crate::auth::TicketNote;
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
@@ -168,7 +168,7 @@ pub struct Retention {
 }
 
 /// Keeps the log. Called from one thread.
-pub trait Store: Send {
+pub trait Store: History + Send {
     /// Keeps all of `batch`, or nothing of it.
     ///
     /// # Errors
@@ -194,43 +194,11 @@ pub trait Store: Send {
     /// Where it can't be read.
     fn recover(&self, now: Timestamp) -> Result<Recovered, StoreError>;
 
-    /// The `seq` of the oldest message from which on a project's history is whole; one more than the newest where
-    /// there is none.
-    ///
-    /// # Errors
-    /// Where it can't be read.
-    fn floor(&self, project: &ProjectId) -> Result<u64, StoreError>;
-
-    /// Calls `each` with a project's messages behind `after` in order, until it says stop. With `run`, that run's
-    /// alone, its first and last even where the rest is gone, and the turns of one that has not ended.
-    ///
-    /// # Errors
-    /// Where they can't be read.
-    fn messages(
-        &self,
-        project: &ProjectId,
-        after: u64,
-        run: Option<RunNumber>,
-        each: &mut dyn FnMut(&StoredMessage) -> Flow,
-    ) -> Result<(), StoreError>;
-
     /// What is kept of a run.
     ///
     /// # Errors
     /// Where it can't be read.
     fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError>;
-
-    /// The state in which a run ended.
-    ///
-    /// # Errors
-    /// Where it can't be read.
-    fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
-
-    /// The number of the run of this id.
-    ///
-    /// # Errors
-    /// Where it can't be read.
-    fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError>;
 
     /// The number of the run that was taken on with this idempotency key at `since` or later.
     ///
@@ -255,12 +223,6 @@ pub trait Store: Send {
         ended_as: Option<RunStatus>,
         each: &mut dyn FnMut(RunNumber) -> Flow,
     ) -> Result<(), StoreError>;
-
-    /// What is kept of a step's output.
-    ///
-    /// # Errors
-    /// Where it can't be read.
-    fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError>;
 
     /// A way to read what is committed on another thread, where there is one. It is let go before the store is.
     ///

@@ -1,5 +1,6 @@
 //! The journal over the memory store: commands in, deliveries, orders and answers out.
 
+mod load;
 mod outage;
 
 use std::sync::Arc;

@@ -30,13 +30,14 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 pub use open::{OpenError, Seed, Synchronous};
 
 use self::checkpoint::Checkpointer;
+use self::read::Readable;
 use self::reader::SqliteReader;
 use self::trim::{Slice, Trimmer};
 use self::write::{Known, Writer};
 use super::history::Reader;
-use super::store::{Flow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
+use super::store::{Flow, Retention, RunRow, Store, StoreError, Write};
 use super::{Recovered, RunNumber};
-use crate::model::{ProjectId, RunId, RunStatus, StepId, Timestamp};
+use crate::model::{ProjectId, RunStatus, Timestamp};
 
 /// Keeps the log in a directory; see the top of this file.
 pub struct SqliteStore {
@@ -94,9 +95,15 @@ impl SqliteStore {
         }
         Ok(trim::give_pages_back(&self.conn)? || is_too_much)
     }
+}
 
-    fn checked<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
-        result.map_err(|error| StoreError(explain(&self.path, &error)))
+impl Readable for SqliteStore {
+    fn conn(&self) -> &Connection {
+        &self.conn
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -127,37 +134,12 @@ impl Store for SqliteStore {
         self.checked(recover::recover(&self.conn, now))
     }
 
-    fn floor(&self, project: &ProjectId) -> Result<u64, StoreError> {
-        self.checked(read::floor(&self.conn, project))
-    }
-
-    fn messages(
-        &self,
-        project: &ProjectId,
-        after: u64,
-        run: Option<RunNumber>,
-        each: &mut dyn FnMut(&StoredMessage) -> Flow,
-    ) -> Result<(), StoreError> {
-        self.checked(match run {
-            None => read::messages(&self.conn, project, after, each),
-            Some(run) => read::messages_of_run(&self.conn, run, after, each),
-        })
-    }
-
     fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError> {
         self.checked(read::run(&self.conn, number))
     }
 
-    fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.checked(read::ended_state(&self.conn, number))
-    }
-
     fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
         self.checked(read::ended_summary(&self.conn, number))
-    }
-
-    fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
-        self.checked(read::run_by_id(&self.conn, project, run))
     }
 
     fn run_by_key(&self, project: &ProjectId, key: &str, since: Timestamp) -> Result<Option<RunNumber>, StoreError> {
@@ -172,10 +154,6 @@ impl Store for SqliteStore {
         each: &mut dyn FnMut(RunNumber) -> Flow,
     ) -> Result<(), StoreError> {
         self.checked(read::runs(&self.conn, project, before, ended_as, each))
-    }
-
-    fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {
-        self.checked(read::output(&self.conn, number, step))
     }
 
     fn reader(&self) -> Result<Option<Box<dyn Reader>>, StoreError> {

@@ -1,19 +1,71 @@
 //! Looks things up, and says how what the columns hold is to be read.
 
 use std::num::NonZeroU64;
+use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension, Row, ToSql, params};
 
-use super::{int, nat, sql};
+use super::{explain, int, nat, sql};
 use crate::log::RunNumber;
-use crate::log::history::Ends;
-use crate::log::store::{Flow, Place, RunRow, StoredMessage, StoredOutput};
+use crate::log::history::{Ends, History};
+use crate::log::store::{Flow, Place, RunRow, StoreError, StoredMessage, StoredOutput};
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// Among the streams of a step, its whole output.
 pub(super) const WHOLE: i64 = 3;
+
+/// Has the file open. Whoever does can be asked what it holds.
+pub(super) trait Readable {
+    fn conn(&self) -> &Connection;
+
+    /// Of the file, for what goes wrong.
+    fn path(&self) -> &Path;
+
+    fn checked<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
+        result.map_err(|error| StoreError(explain(self.path(), &error)))
+    }
+}
+
+impl<R: Readable> History for R {
+    fn newest(&self, project: &ProjectId) -> Result<u64, StoreError> {
+        self.checked(newest(self.conn(), project))
+    }
+
+    fn floor(&self, project: &ProjectId) -> Result<u64, StoreError> {
+        self.checked(floor(self.conn(), project))
+    }
+
+    fn messages(
+        &self,
+        project: &ProjectId,
+        after: u64,
+        run: Option<RunNumber>,
+        each: &mut dyn FnMut(&StoredMessage) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.checked(match run {
+            None => messages(self.conn(), project, after, each),
+            Some(run) => messages_of_run(self.conn(), run, after, each),
+        })
+    }
+
+    fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
+        self.checked(run_by_id(self.conn(), project, run))
+    }
+
+    fn ends(&self, number: RunNumber) -> Result<Option<Ends>, StoreError> {
+        self.checked(ends(self.conn(), number))
+    }
+
+    fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.checked(ended_state(self.conn(), number))
+    }
+
+    fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {
+        self.checked(output(self.conn(), number, step))
+    }
+}
 
 /// A place as `messages.place` holds it. [`sql::WALK`] and its kin count on 0 and 2.
 pub(super) fn place_code(place: Place) -> i64 {
@@ -49,17 +101,17 @@ pub(super) fn run_key(run: RunNumber) -> i64 {
     int(run.0.get())
 }
 
-pub(super) fn floor(conn: &Connection, project: &ProjectId) -> rusqlite::Result<u64> {
+fn floor(conn: &Connection, project: &ProjectId) -> rusqlite::Result<u64> {
     let floor = conn.prepare_cached(sql::FLOOR)?.query_row([project.as_str()], |row| row.get(0)).optional()?;
     Ok(floor.map_or(1, nat))
 }
 
-pub(super) fn newest(conn: &Connection, project: &ProjectId) -> rusqlite::Result<u64> {
+fn newest(conn: &Connection, project: &ProjectId) -> rusqlite::Result<u64> {
     let newest = conn.prepare_cached(sql::NEWEST)?.query_row([project.as_str()], |row| row.get(0)).optional()?;
     Ok(newest.map_or(0, nat))
 }
 
-pub(super) fn ends(conn: &Connection, run: RunNumber) -> rusqlite::Result<Option<Ends>> {
+fn ends(conn: &Connection, run: RunNumber) -> rusqlite::Result<Option<Ends>> {
     let mut statement = conn.prepare_cached(sql::RUN_ENDS)?;
     let ends = |row: &Row<'_>| {
         let (first, last): (Option<i64>, Option<i64>) = (row.get(0)?, row.get(1)?);
@@ -68,7 +120,7 @@ pub(super) fn ends(conn: &Connection, run: RunNumber) -> rusqlite::Result<Option
     statement.query_row([run_key(run)], ends).optional()
 }
 
-pub(super) fn messages(
+fn messages(
     conn: &Connection,
     project: &ProjectId,
     after: u64,
@@ -77,7 +129,7 @@ pub(super) fn messages(
     each_row(conn, sql::MESSAGES, params![project.as_str(), int(after)], |row| Ok(each(&message(row)?)))
 }
 
-pub(super) fn messages_of_run(
+fn messages_of_run(
     conn: &Connection,
     run: RunNumber,
     after: u64,
@@ -90,7 +142,7 @@ pub(super) fn run(conn: &Connection, number: RunNumber) -> rusqlite::Result<Opti
     conn.prepare_cached(sql::RUN)?.query_row([run_key(number)], run_row).optional()
 }
 
-pub(super) fn ended_state(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<Arc<[u8]>>> {
+fn ended_state(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<Arc<[u8]>>> {
     conn.prepare_cached(sql::STATE)?.query_row([run_key(number)], |row| bytes(row, 0)).optional()
 }
 
@@ -98,7 +150,7 @@ pub(super) fn ended_summary(conn: &Connection, number: RunNumber) -> rusqlite::R
     conn.prepare_cached(sql::SUMMARY)?.query_row([run_key(number)], |row| bytes(row, 0)).optional()
 }
 
-pub(super) fn run_by_id(conn: &Connection, project: &ProjectId, run: &RunId) -> rusqlite::Result<Option<RunNumber>> {
+fn run_by_id(conn: &Connection, project: &ProjectId, run: &RunId) -> rusqlite::Result<Option<RunNumber>> {
     let mut statement = conn.prepare_cached(sql::RUN_BY_ID)?;
     statement.query_row([project.as_str(), run.as_str()], |row| run_number(row, 0)).optional()
 }
@@ -130,7 +182,7 @@ pub(super) fn runs(
     }
 }
 
-pub(super) fn output(conn: &Connection, run: RunNumber, step: &StepId) -> rusqlite::Result<Option<StoredOutput>> {
+fn output(conn: &Connection, run: RunNumber, step: &StepId) -> rusqlite::Result<Option<StoredOutput>> {
     let Some((id, ..)) = output_head(conn, run_key(run), step)? else { return Ok(None) };
     let mut output = StoredOutput::default();
     each_row(conn, sql::PIECES, params![id], |row| {

@@ -1,17 +1,15 @@
 //! Reads the file on a connection of its own, while someone else writes it: in WAL mode neither waits for the other.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use super::{explain, read};
-use crate::log::RunNumber;
-use crate::log::history::{Ends, History, Reader};
-use crate::log::store::{Flow, StoreError, StoredMessage, StoredOutput};
-use crate::model::{ProjectId, RunId, StepId};
+use super::explain;
+use super::read::Readable;
+use crate::log::history::{History, Reader};
+use crate::log::store::StoreError;
 
 /// A reader waits only for what is rare and short, such as another program that recovers the write-ahead log.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -59,47 +57,12 @@ struct Moment<'a> {
     path: &'a Path,
 }
 
-impl Moment<'_> {
-    fn checked<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
-        result.map_err(|error| StoreError(explain(self.path, &error)))
-    }
-}
-
-impl History for Moment<'_> {
-    fn newest(&self, project: &ProjectId) -> Result<u64, StoreError> {
-        self.checked(read::newest(self.conn, project))
+impl Readable for Moment<'_> {
+    fn conn(&self) -> &Connection {
+        self.conn
     }
 
-    fn floor(&self, project: &ProjectId) -> Result<u64, StoreError> {
-        self.checked(read::floor(self.conn, project))
-    }
-
-    fn messages(
-        &self,
-        project: &ProjectId,
-        after: u64,
-        run: Option<RunNumber>,
-        each: &mut dyn FnMut(&StoredMessage) -> Flow,
-    ) -> Result<(), StoreError> {
-        self.checked(match run {
-            None => read::messages(self.conn, project, after, each),
-            Some(run) => read::messages_of_run(self.conn, run, after, each),
-        })
-    }
-
-    fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
-        self.checked(read::run_by_id(self.conn, project, run))
-    }
-
-    fn ends(&self, _: &ProjectId, number: RunNumber) -> Result<Option<Ends>, StoreError> {
-        self.checked(read::ends(self.conn, number))
-    }
-
-    fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.checked(read::ended_state(self.conn, number))
-    }
-
-    fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {
-        self.checked(read::output(self.conn, number, step))
+    fn path(&self) -> &Path {
+        self.path
     }
 }

@@ -8,8 +8,9 @@ use rusqlite::Connection;
 
 use super::*;
 use crate::auth::TicketNote;
+use crate::log::History;
 use crate::log::conformance::{SEED, commit, open, trim};
-use crate::log::store::{Place, StoredMessage};
+use crate::log::store::{Flow, Place, StoredMessage};
 use crate::log::testing::{
     KEEP_ALL, TempDir, created, ended, listed, message, messages, number, project, seqs, seqs_of_run, step,
 };

@@ -1,0 +1,214 @@
+//! What the journal does about runs: takes them on, folds what they say, and lets those go that have ended.
+
+use std::sync::Arc;
+
+use super::batch::Batch;
+use super::journal::{Journal, RunEntry};
+use super::lists::summary_json;
+use super::store::{Place, RunRow, StoreError, Write};
+use super::{Answer, Order, Refusal, RunNumber, Submission};
+use crate::model::{Now, Plan, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, StepId, Timestamp};
+
+impl Journal {
+    pub(super) fn submit(&mut self, new: &Submission, batch: &mut Batch, now: Now) -> Result<Answer, StoreError> {
+        if let Some(number) = self.same_call(new, batch, now)? {
+            return self.answer_again(number, new, batch);
+        }
+        if self.open_runs >= self.limits.open_runs {
+            return Ok(Answer::Refused(Refusal::TooManyRuns));
+        }
+        if !self.has_room_for(&new.project) {
+            return Ok(Answer::Refused(Refusal::TooManyProjects));
+        }
+        let number = self.open_new(new, now.wall);
+        let (project, run) = (new.project.clone(), new.run.clone());
+        batch.orders.push(Order::Start { project, run, plan: new.plan.clone(), created_at: now.wall });
+        let row = RunRow {
+            run: new.run.clone(),
+            created_at: now.wall,
+            document: new.document.clone(),
+            answer: new.answer.clone(),
+            idempotency_key: new.idempotency_key.clone(),
+            fingerprint: new.fingerprint,
+        };
+        batch.create(number, new.project.clone(), row);
+        Ok(Answer::Accepted { body: new.answer.clone(), replayed: false })
+    }
+
+    /// A run begins to be folded; its number.
+    fn open_new(&mut self, new: &Submission, now: Timestamp) -> RunNumber {
+        let number = RunNumber(self.next_number);
+        self.next_number = self.next_number.saturating_add(1);
+        self.entry(&new.project).last_activity = now;
+        let state = RunState::new(new.run.clone(), &new.plan, now);
+        self.hold(number, &new.project, new.plan.clone(), state);
+        number
+    }
+
+    /// A run that has not ended is held.
+    pub(super) fn hold(
+        &mut self,
+        number: RunNumber,
+        project: &ProjectId,
+        plan: Arc<Plan>,
+        state: RunState,
+    ) -> &mut RunEntry {
+        self.open_runs += 1;
+        let entry = self.entry(project);
+        entry.open_runs.insert(number);
+        entry.open_by_id.insert(state.run_id.clone(), number);
+        let last_seq = entry.newest;
+        let run = RunEntry { state, plan: Some(plan), first_seq: None, last_seq, snapshot: None };
+        self.runs.entry(number).insert_entry(run).into_mut()
+    }
+
+    /// The run that this call, or one with the same key or run id, has made before.
+    fn same_call(&self, new: &Submission, batch: &Batch, now: Now) -> Result<Option<RunNumber>, StoreError> {
+        if let Some(key) = &new.idempotency_key {
+            if let Some(&number) = batch.created_by_key.get(&(new.project.clone(), key.clone())) {
+                return Ok(Some(number));
+            }
+            let since = now.wall.as_millis().saturating_sub(self.limits.idempotency_ms);
+            let known = self.store.run_by_key(&new.project, key, Timestamp::from_millis(since))?;
+            if known.is_some() {
+                return Ok(known);
+            }
+        }
+        match self.open_run(&new.project, &new.run) {
+            Some(number) => Ok(Some(number)),
+            None => self.store.run_number(&new.project, &new.run),
+        }
+    }
+
+    fn answer_again(&self, number: RunNumber, new: &Submission, batch: &Batch) -> Result<Answer, StoreError> {
+        let row = match batch.created(number) {
+            Some(row) => Some(row.clone()),
+            None => self.store.run(number)?,
+        };
+        Ok(match row {
+            Some(row) if row.fingerprint == new.fingerprint => Answer::Accepted { body: row.answer, replayed: true },
+            _ => Answer::Refused(Refusal::KeyReused),
+        })
+    }
+
+    pub(super) fn cancel(&mut self, project: &ProjectId, run: &RunId, batch: &mut Batch) -> Result<Answer, StoreError> {
+        if let Some(number) = self.open_run(project, run) {
+            batch.writes.push(Write::CancelRequested(number));
+            batch.orders.push(Order::Cancel { project: project.clone(), run: run.clone() });
+            return Ok(Answer::CancelAccepted);
+        }
+        let is_known = self.store.run_number(project, run)?.is_some();
+        Ok(Answer::Refused(if is_known { Refusal::RunEnded } else { Refusal::UnknownRun }))
+    }
+
+    pub(super) fn record(&mut self, record: &Record, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
+        match record {
+            Record::Event { project, event } => self.say(project, event, batch, now),
+            Record::Output { project, run, step, attempt, stream, bytes } => {
+                if let Some(number) = self.open_run(project, run) {
+                    let (step, attempt, stream, bytes) = (step.clone(), *attempt, *stream, bytes.clone());
+                    batch.writes.push(Write::Output { number, step, attempt, stream, bytes });
+                }
+                Ok(())
+            }
+            Record::Whole { project, run, step, output } => self.keep_whole(project, run, step, output, batch),
+        }
+    }
+
+    fn keep_whole(
+        &self,
+        project: &ProjectId,
+        run: &RunId,
+        step: &StepId,
+        output: &serde_json::Value,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
+        if let Some(number) = self.open_run(project, run) {
+            let json = serde_json::to_vec(output).map_err(|error| StoreError(error.to_string()))?;
+            batch.writes.push(Write::Whole { number, step: step.clone(), json: json.into() });
+        }
+        Ok(())
+    }
+
+    /// A run speaks.
+    pub(super) fn say(
+        &mut self,
+        project: &ProjectId,
+        event: &RunEvent,
+        batch: &mut Batch,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        let Some(number) = self.open_run(project, &event.run_id) else {
+            log::error!("a message of run {} came after its last", event.run_id);
+            return Ok(());
+        };
+        let payload = serde_json::to_vec(event).map_err(|error| StoreError(error.to_string()))?;
+        let place = match event {
+            _ if event.is_first() => Place::First,
+            _ if event.is_last() => Place::Last,
+            _ if matches!(event.kind, RunEventKind::StepOutput(_)) => Place::Middle,
+            _ => Place::Turn,
+        };
+        let seq = self.append(project, event.message_type(), &payload, Some((number, place)), batch, now.wall);
+        batch.work.count(event);
+        if let Some(run) = self.runs.get_mut(&number) {
+            run.state.apply(event);
+            run.first_seq.get_or_insert(seq);
+            run.last_seq = seq;
+            run.snapshot = None;
+        }
+        if event.is_last() {
+            self.end_run(project, event, number, seq, batch)?;
+        }
+        Ok(())
+    }
+
+    /// A run has had its last message: its state is kept, and it is shown as the newest that ended.
+    fn end_run(
+        &mut self,
+        project: &ProjectId,
+        event: &RunEvent,
+        number: RunNumber,
+        seq: u64,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
+        self.open_runs -= 1;
+        if let Some(run) = self.runs.get_mut(&number) {
+            run.plan = None;
+            let state = serde_json::to_vec(&run.state).map_err(|error| StoreError(error.to_string()))?;
+            let (status, summary) = (run.state.status, summary_json(&run.state)?);
+            batch.writes.push(Write::RunEnded { number, status, summary, state: state.into(), last_seq: seq });
+        }
+        let entry = self.entry(project);
+        entry.open_runs.remove(&number);
+        entry.open_by_id.remove(&event.run_id);
+        self.show_ended(number, project, event.timestamp);
+        Ok(())
+    }
+
+    /// A run is its project's newest ended one.
+    pub(super) fn show_ended(&mut self, number: RunNumber, project: &ProjectId, ended_at: Timestamp) {
+        if let Some(older) = self.entry(project).newest_ended.replace(number) {
+            self.runs.remove(&older);
+        }
+        self.recent.push_back((ended_at, project.clone(), number));
+    }
+
+    /// Runs that are no longer shown to whoever comes are not held any more: the store has their state.
+    pub(super) fn forget_ended(&mut self, now: Timestamp) {
+        while let Some((ended_at, _, _)) = self.recent.front()
+            && now.millis_since(*ended_at) > self.limits.recent_ms
+            && let Some((_, project, number)) = self.recent.pop_front()
+        {
+            self.runs.remove(&number);
+            if let Some(entry) = self.projects.get_mut(&project) {
+                entry.newest_ended = entry.newest_ended.filter(|&newest| newest != number);
+            }
+        }
+    }
+
+    /// The number of a run that has not ended.
+    pub(super) fn open_run(&self, project: &ProjectId, run: &RunId) -> Option<RunNumber> {
+        self.projects.get(project)?.open_by_id.get(run).copied()
+    }
+}

@@ -1,0 +1,68 @@
+//! A start over what an earlier one kept.
+
+use super::*;
+use crate::log::MemoryStore;
+use crate::log::ReadPlan;
+use crate::log::faulty::Disk;
+
+fn open(disk: &Disk<MemoryStore>, read_plan: ReadPlan) -> (Bench, Outcome) {
+    let mut bench = Bench::new();
+    let opened = Journal::open(Box::new(disk.store()), bench.signer.clone(), limits(), read_plan, bench.now);
+    let (journal, outcome) = opened.expect("nothing fails");
+    bench.journal = journal;
+    (bench, outcome)
+}
+
+fn readable() -> ReadPlan {
+    Box::new(|_| Ok(plan(&["a", "b: a"])))
+}
+
+#[test]
+fn runs_that_were_left_go_on_in_the_order_in_which_they_were_taken_on() {
+    let disk = Disk::new(MemoryStore::new());
+    let (mut bench, outcome) = open(&disk, readable());
+    assert!(outcome.orders.is_empty() && outcome.deliveries.is_empty());
+    bench.whole_run("ended", 3);
+    bench.submit("waits");
+    bench.submit("runs");
+    bench.say("runs", vec![started(), output_chunk("text")]);
+    let answer = bench.ask(Command::Cancel { project: p(), run: run_id("waits"), reply: ReplyTo::Loop(0) });
+    assert!(matches!(answer, Answer::CancelAccepted));
+
+    let (mut bench, outcome) = open(&disk, readable());
+    let resumed = |order: &Order| match order {
+        Order::Resume(run) => (run.state.run_id.to_string(), run.state.status, run.cancelled),
+        other => panic!("not to be gone on with: {other:?}"),
+    };
+    let expected = [("waits".to_owned(), RunStatus::Queued, true), ("runs".to_owned(), RunStatus::Running, false)];
+    assert_eq!(outcome.orders.iter().map(resumed).collect::<Vec<_>>(), expected);
+    let next = bench.publish(&p(), 1);
+    assert_eq!(next, 8, "numbers go on without a gap");
+}
+
+#[test]
+fn a_run_whose_plan_is_not_understood_any_more_has_one_last_message_all_the_same() {
+    let disk = Disk::new(MemoryStore::new());
+    let (mut bench, _) = open(&disk, readable());
+    bench.submit("waits");
+    bench.submit("runs");
+    bench.say("runs", vec![started()]);
+
+    for expected in [4, 4] {
+        let (mut bench, outcome) = open(&disk, Box::new(|_| Err("it is of a later format".to_owned())));
+        assert!(outcome.orders.is_empty());
+        let (seqs, _) = bench.follow(0, None);
+        assert_eq!(seqs.len(), expected, "nothing is said twice");
+        for (run, types) in
+            [("waits", ["workflow_started", "workflow_failed"]), ("runs", ["workflow_started", "workflow_failed"])]
+        {
+            let query = Query::Events { project: p(), run: run_id(run), after: 0, limit: 10 };
+            let events = bench.json(query)["events"].as_array().expect("events").clone();
+            let found: Vec<_> = events.iter().map(|event| event["type"].as_str().expect("a type")).collect();
+            assert_eq!(found, types, "{run}");
+            assert_eq!(events[1]["payload"]["reason"], "interrupted");
+            let why = "the run can't go on after the restart: it is of a later format";
+            assert_eq!(events[1]["payload"]["error"], why);
+        }
+    }
+}
