@@ -359,14 +359,14 @@ fn reaching_into_an_output_does_not_copy_it() {
 }
 
 #[test]
-fn what_counts_as_a_plain_path_jinja_takes_as_it_stands() {
+fn what_counts_as_a_plain_path_jinja_always_takes() {
     for plain in ["inputs", " steps.a.output.n ", "a._b.c9", "self.loop.x", "set.for.block.with"] {
         assert!(expression::is_plain_path(plain), "{plain}");
         let parsed = Parsed::read(plain).expect(plain);
-        assert_eq!(parsed.source, plain, "nothing of it is translated");
         assert!(Engine::new().strict.compile_expression_owned(parsed.source).is_ok(), "{plain}");
     }
-    for other in ["", "a.", ".a", "a..b", "a. b", "a-b", "a[0]", "a.0", "9a", "a|b", "not", "a.if", "true", "null", "ü"] {
+    for other in ["", "a.", ".a", "a..b", "a. b", "a-b", "a[0]", "a.0", "9a", "a|b", "not", "a.if", "true", "null", "ü"]
+    {
         assert!(!expression::is_plain_path(other), "{other}");
     }
 }
