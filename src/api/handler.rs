@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::publish::read_events;
 use super::query::Parameters;
 use super::render::Render;
-use super::{Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, Route, read_json};
+use super::{Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, Route, dashboard, read_json};
 use crate::auth::{
     AuthError, IdSigner, Origins, Principal, Projects, Scope, TicketBook, TicketKey, TicketNote, Verdict, Verifier,
     bearer,
@@ -26,13 +26,6 @@ const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
 /// The interface's description.
 const OPENAPI: &[u8] = include_bytes!("openapi.json");
-
-/// The page at `/`.
-const HOME: &[u8] = include_bytes!("home.html");
-
-/// What the page may load and talk to: itself and this server.
-const HOME_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// What the handlers go by.
 pub struct ApiSettings {
@@ -128,7 +121,7 @@ impl Api {
         }
         match route {
             Route::Options(allow) => Ok(Action::Answer(Response::new(204).header("Allow", allow))),
-            Route::Home => Ok(Action::Answer(home())),
+            Route::Home => dashboard::page().map(Action::Answer),
             Route::Health => Ok(Action::Answer(Response::json(200, r#"{"status":"ok"}"#))),
             Route::Ready => ready(facts.condition),
             Route::Metrics => Ok(Action::Metrics),
@@ -331,11 +324,6 @@ pub(crate) fn refused(error: &AuthError) -> Problem {
     let mut problem = Problem::new(error.status(), error.code(), error.to_string());
     problem.challenge = error.challenge();
     problem
-}
-
-fn home() -> Response {
-    let page = Response::new(200).content("text/html; charset=utf-8", HOME);
-    page.header("Content-Security-Policy", HOME_POLICY).header("Referrer-Policy", "no-referrer")
 }
 
 /// A server that is behind is ready all the same: it catches up by itself, and sending clients away would not help it.

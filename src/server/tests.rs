@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use bench::{BODY, Bench, HEADER, IDLE, OUTPUT, SWEEP};
 
+use super::connection::Connection;
+
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n";
 
 fn post(path: &str, body: &str) -> String {
@@ -342,4 +344,16 @@ fn a_client_that_comes_back_goes_on_behind_what_it_has() {
     let client = bench.connect();
     let told = bench.ask(&client, &again("nonsense"));
     assert!(told.contains("\"resume\":\"reset\"") && told.contains("{\"reason\":\"unknown_id\"}"), "{told}");
+}
+
+#[test]
+fn what_a_connection_weighs_in_the_slab() {
+    /// As the slab keeps it.
+    #[expect(dead_code, reason = "only its size matters")]
+    enum Entry<T> {
+        Vacant(usize),
+        Occupied(T),
+    }
+    let size = size_of::<Entry<Connection<i32>>>();
+    assert!(size <= 208, "{size} bytes");
 }
