@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::publish::read_events;
 use super::query::Parameters;
 use super::render::Render;
-use super::{Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, Route, read_json};
+use super::{Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, Route, dashboard, read_json};
 use crate::auth::{
     AuthError, IdSigner, Origins, Principal, Projects, Scope, TicketBook, TicketKey, TicketNote, Verdict, Verifier,
     bearer,
@@ -26,13 +26,6 @@ const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
 /// The interface's description.
 const OPENAPI: &[u8] = include_bytes!("openapi.json");
-
-/// The page at `/`.
-const HOME: &[u8] = include_bytes!("home.html");
-
-/// What the page may load and talk to: itself and this server.
-const HOME_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// What the handlers go by.
 pub struct ApiSettings {
@@ -56,12 +49,14 @@ pub struct ApiSettings {
 pub struct Api {
     pub(super) settings: ApiSettings,
     random: Random,
+    /// Whoever calls, where no token is asked for.
+    anyone: Principal,
 }
 
 impl Api {
     /// Handlers that go by `settings`.
     pub fn new(settings: ApiSettings, random: Random) -> Self {
-        Self { settings, random }
+        Self { settings, random, anyone: Principal::anyone() }
     }
 
     /// Decides a call.
@@ -126,7 +121,7 @@ impl Api {
         }
         match route {
             Route::Options(allow) => Ok(Action::Answer(Response::new(204).header("Allow", allow))),
-            Route::Home => Ok(Action::Answer(home())),
+            Route::Home => dashboard::page().map(Action::Answer),
             Route::Health => Ok(Action::Answer(Response::json(200, r#"{"status":"ok"}"#))),
             Route::Ready => ready(facts.condition),
             Route::Metrics => Ok(Action::Metrics),
@@ -188,7 +183,7 @@ impl Api {
 
     /// Whom the call's token stands for.
     pub(super) fn principal(&self, request: &Request, facts: &Facts) -> Result<Principal, Problem> {
-        let Some(verifier) = &self.settings.verifier else { return Ok(Principal::anyone()) };
+        let Some(verifier) = &self.settings.verifier else { return Ok(self.anyone.clone()) };
         let token = request.headers.text("authorization").and_then(bearer);
         let token = token.ok_or_else(|| refused(&AuthError::NoCredentials))?;
         verifier.verify(token, facts.now.wall).map_err(|error| refused(&error))
@@ -329,11 +324,6 @@ pub(crate) fn refused(error: &AuthError) -> Problem {
     let mut problem = Problem::new(error.status(), error.code(), error.to_string());
     problem.challenge = error.challenge();
     problem
-}
-
-fn home() -> Response {
-    let page = Response::new(200).content("text/html; charset=utf-8", HOME);
-    page.header("Content-Security-Policy", HOME_POLICY).header("Referrer-Policy", "no-referrer")
 }
 
 /// A server that is behind is ready all the same: it catches up by itself, and sending clients away would not help it.

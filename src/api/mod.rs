@@ -3,6 +3,7 @@
 //! Handlers decide, they do nothing: no socket, no thread, no clock. What a call needs from elsewhere is named in its
 //! action, and the answer to it comes back through [`Render`].
 
+mod dashboard;
 mod handler;
 mod one_line;
 mod publish;

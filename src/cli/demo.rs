@@ -42,7 +42,9 @@ pub(super) fn demo(settings: Settings) -> Result<ExitCode, CommandError> {
     let address = server.addresses()[0];
     let project = ProjectId::parse(PROJECT).map_err(|error| CommandError::new(error.to_string()))?;
     println!("stepcast demo: a plan of real commands runs in the project \"{PROJECT}\" until you press Ctrl-C.");
-    println!("  its page       http://{address}/");
+    if cfg!(feature = "dashboard") {
+        println!("  its page       http://{address}/");
+    }
     println!("  its messages   curl -N http://{address}/api/sse/projects/{PROJECT}\n");
 
     let events = RunEvents::follow(address, &project)?;

@@ -21,6 +21,9 @@ pub(super) fn serve(settings: Settings, insecure: bool) -> Result<ExitCode, Comm
     let _ = logging::start(loaded.config.log.level, Box::new(io::stderr()));
     loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     survive_file_limit()?;
+    if cfg!(not(feature = "sqlite")) {
+        log::info!("built without sqlite: messages and runs are kept in memory alone");
+    }
     let server = Builder::new(loaded.config).start()?;
     stop_on_signal(server.stopper())?;
     for address in server.addresses() {

@@ -11,6 +11,9 @@ use super::{AuthMode, Cidr, DataLocation, JwtAlgorithm, ListenAddress, Origins, 
 /// The word of `data` that keeps everything in memory.
 const NO_DATA: &str = "none";
 
+/// Can anything be kept on disk?
+const CAN_KEEP: bool = cfg!(feature = "sqlite");
+
 /// A type that a key can set.
 pub(super) trait Setting {
     /// What it takes.
@@ -253,16 +256,19 @@ impl Setting for Option<ListenAddress> {
 
 impl Setting for DataLocation {
     fn kind(&self) -> Kind {
-        Kind::Text("a directory, or none to keep everything in memory")
+        Kind::Text(match CAN_KEEP {
+            true => "a directory, or none to keep everything in memory",
+            false => "none, as this program was built without sqlite",
+        })
     }
 
     fn set(&mut self, raw: &Raw<'_>, _: Bounds) -> Result<(), String> {
-        let location = match raw.text()? {
-            "" => None,
+        let text = raw.text()?;
+        let location = match text {
             NO_DATA => Some(Self::Memory),
-            directory => Some(Self::Directory(directory.into())),
+            directory => (CAN_KEEP && !directory.is_empty()).then(|| Self::Directory(directory.into())),
         };
-        assign(self, "", location)
+        assign(self, text, location)
     }
 
     fn show(&self) -> Option<String> {

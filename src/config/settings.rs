@@ -56,6 +56,16 @@ pub enum DataLocation {
     Directory(PathBuf),
 }
 
+impl Default for DataLocation {
+    /// `./stepcast-data`; in memory where the program is built without the feature `sqlite`.
+    fn default() -> Self {
+        match cfg!(feature = "sqlite") {
+            true => Self::Directory("./stepcast-data".into()),
+            false => Self::Memory,
+        }
+    }
+}
+
 /// `auth.*`: who may.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthConfig {
@@ -244,7 +254,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: ListenAddress::new(Ipv4Addr::LOCALHOST.into(), 8080),
-            data: DataLocation::Directory("./stepcast-data".into()),
+            data: DataLocation::default(),
             auth: AuthConfig::default(),
             cors: CorsConfig::default(),
             sse: SseConfig::default(),

@@ -33,7 +33,9 @@ mod runs;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;
+// The store on disk has tests that need more of it.
 #[cfg(test)]
+#[cfg_attr(not(feature = "sqlite"), expect(dead_code))]
 mod testing;
 #[cfg(test)]
 mod tests;

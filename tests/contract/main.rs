@@ -5,11 +5,15 @@ mod common;
 
 mod access;
 mod calls;
+#[cfg(feature = "sqlite")]
 mod durability;
 mod framing;
+#[cfg(feature = "http-tool")]
+mod http_tools;
 mod plans;
 mod program;
 mod shutdown;
+#[cfg(feature = "sqlite")]
 mod store;
 mod streams;
 mod tools;

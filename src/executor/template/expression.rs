@@ -27,6 +27,17 @@ const TRANSLATIONS: &[(&str, &str)] =
 /// Signs of more than one character, longest first.
 const LONG_SIGNS: &[&str] = &["===", "!==", "&&", "||", "==", "!=", "<=", ">=", "**", "//"];
 
+/// Is this nothing but names with dots between them, which Jinja takes for certain?
+pub(super) fn is_plain_path(text: &str) -> bool {
+    text.trim().split('.').all(|name| {
+        let mut bytes = name.bytes();
+        bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            && !KEYWORDS.contains(&name)
+            && name != "null"
+    })
+}
+
 /// An expression as Jinja takes it, and the names it uses.
 #[derive(Debug, PartialEq)]
 pub(super) struct Parsed<'a> {

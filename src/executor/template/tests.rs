@@ -357,3 +357,16 @@ fn reaching_into_an_output_does_not_copy_it() {
     assert!(Arc::strong_count(&output) > 2, "the value shares the output");
     assert_eq!(value::to_json(&value, &mut Budget::new(1_000)), Ok(json!([[1, 2], [3, 4]])));
 }
+
+#[test]
+fn what_counts_as_a_plain_path_jinja_always_takes() {
+    for plain in ["inputs", " steps.a.output.n ", "a._b.c9", "self.loop.x", "set.for.block.with"] {
+        assert!(expression::is_plain_path(plain), "{plain}");
+        let parsed = Parsed::read(plain).expect(plain);
+        assert!(Engine::new().strict.compile_expression_owned(parsed.source).is_ok(), "{plain}");
+    }
+    for other in ["", "a.", ".a", "a..b", "a. b", "a-b", "a[0]", "a.0", "9a", "a|b", "not", "a.if", "true", "null", "ü"]
+    {
+        assert!(!expression::is_plain_path(other), "{other}");
+    }
+}

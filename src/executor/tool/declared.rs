@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{Call, CommandTool, HttpTool, Outcome, Registry, Schema, Tool, ToolDeclaration, ToolError, ToolKind};
+use super::{Call, CommandTool, HttpSpec, Outcome, Registry, Schema, Tool, ToolDeclaration, ToolError, ToolKind};
 
 /// What holds for every declared tool.
 #[derive(Debug, Clone, Copy)]
@@ -81,10 +81,20 @@ impl Declared {
         let inputs = inputs.map(|schema| Schema::compile(&schema).map_err(|problem| format!("inputs: {problem}")));
         let tool: Box<dyn Tool> = match kind {
             ToolKind::Command(spec) => Box::new(CommandTool::new(spec, settings)?),
-            ToolKind::Http(spec) => Box::new(HttpTool::new(spec, settings)?),
+            ToolKind::Http(spec) => http_tool(spec, settings)?,
         };
         Ok(Self { timeout: timeout.or(tool.timeout()), inputs: inputs.transpose()?, tool, rerun })
     }
+}
+
+#[cfg(feature = "http-tool")]
+fn http_tool(spec: HttpSpec, settings: ToolSettings) -> Result<Box<dyn Tool>, String> {
+    Ok(Box::new(super::HttpTool::new(spec, settings)?))
+}
+
+#[cfg(not(feature = "http-tool"))]
+fn http_tool(_: HttpSpec, _: ToolSettings) -> Result<Box<dyn Tool>, String> {
+    Err("kind: this program was built without http-tool".to_owned())
 }
 
 impl Tool for Declared {
@@ -147,6 +157,7 @@ mod tests {
         assert_eq!(call(tool.as_ref(), json!({"x": 7}), &Recorder::default()), Ok(Outcome::Output(json!(7))));
     }
 
+    #[cfg(feature = "http-tool")]
     #[test]
     fn an_http_tool_has_a_timeout_even_where_none_is_declared() {
         let mut registry = Registry::new();
@@ -154,29 +165,24 @@ mod tests {
         assert!(registry.tool("t").expect("is there").timeout().is_some());
     }
 
+    /// By the tool's name and the field.
+    fn assert_refused(kind: ToolKind, part: &str) {
+        let refused = Registry::new().declare(declaration(kind.clone())).expect_err("is refused");
+        let start = format!("tool `t`: {part}");
+        assert!(refused.starts_with(&start), "{kind:?}: {refused}");
+        assert!(!refused.contains("secret"), "{refused}");
+    }
+
+    #[cfg(feature = "http-tool")]
     #[test]
-    fn a_bad_declaration_is_refused_by_name_and_field() {
-        let with_env = |name: &str, value: &str| CommandSpec {
-            env: vec![(name.to_owned(), value.to_owned())],
-            ..command(&["true"])
-        };
+    fn a_bad_http_tool_is_refused_by_name_and_field() {
         let with_header = |name: &str, value: &str| HttpSpec {
             headers: vec![(name.to_owned(), value.to_owned())],
             ..http("GET", "http://localhost/")
         };
         let with_body = HttpSpec { body: Some(json!({"a": ["{{ inputs. }}"]})), ..http("POST", "http://localhost/") };
         let with_pick = HttpSpec { stream_text: Some("event.".to_owned()), ..http("GET", "http://localhost/") };
-        let with_cwd = CommandSpec { cwd: Some("{{".to_owned()), ..command(&["true"]) };
         for (kind, part) in [
-            (ToolKind::Command(command(&[])), "argv"),
-            (ToolKind::Command(command(&[""])), "argv[0]"),
-            (ToolKind::Command(command(&["{{ inputs.program }}"])), "argv[0]"),
-            (ToolKind::Command(command(&["true", "{{ inputs.x"])), "argv[1]"),
-            (ToolKind::Command(command(&["true", "a\0b"])), "argv[1]"),
-            (ToolKind::Command(with_cwd), "cwd"),
-            (ToolKind::Command(with_env("A=B", "x")), "env"),
-            (ToolKind::Command(with_env("A", "{{ inputs.x | nothing }}")), "env.A"),
-            (ToolKind::Command(CommandSpec { pass_env: vec![String::new()], ..command(&["true"]) }), "pass_env"),
             (ToolKind::Http(http("", "http://localhost/")), "method"),
             (ToolKind::Http(http("GET ", "http://localhost/")), "method"),
             (ToolKind::Http(http("GET", "ftp://localhost/")), "url"),
@@ -190,10 +196,35 @@ mod tests {
             (ToolKind::Http(with_body), "body.a[0]"),
             (ToolKind::Http(with_pick), "stream_text"),
         ] {
-            let refused = Registry::new().declare(declaration(kind.clone())).expect_err("is refused");
-            let start = format!("tool `t`: {part}");
-            assert!(refused.starts_with(&start), "{kind:?}: {refused}");
-            assert!(!refused.contains("secret"), "{refused}");
+            assert_refused(kind, part);
+        }
+    }
+
+    #[cfg(not(feature = "http-tool"))]
+    #[test]
+    fn a_tool_that_is_not_built_in_is_refused() {
+        assert_refused(ToolKind::Http(http("GET", "http://localhost/")), "kind: this program was built without");
+    }
+
+    #[test]
+    fn a_bad_declaration_is_refused_by_name_and_field() {
+        let with_env = |name: &str, value: &str| CommandSpec {
+            env: vec![(name.to_owned(), value.to_owned())],
+            ..command(&["true"])
+        };
+        let with_cwd = CommandSpec { cwd: Some("{{".to_owned()), ..command(&["true"]) };
+        for (kind, part) in [
+            (ToolKind::Command(command(&[])), "argv"),
+            (ToolKind::Command(command(&[""])), "argv[0]"),
+            (ToolKind::Command(command(&["{{ inputs.program }}"])), "argv[0]"),
+            (ToolKind::Command(command(&["true", "{{ inputs.x"])), "argv[1]"),
+            (ToolKind::Command(command(&["true", "a\0b"])), "argv[1]"),
+            (ToolKind::Command(with_cwd), "cwd"),
+            (ToolKind::Command(with_env("A=B", "x")), "env"),
+            (ToolKind::Command(with_env("A", "{{ inputs.x | nothing }}")), "env.A"),
+            (ToolKind::Command(CommandSpec { pass_env: vec![String::new()], ..command(&["true"]) }), "pass_env"),
+        ] {
+            assert_refused(kind, part);
         }
         let schema = ToolDeclaration {
             inputs: Some(json!({"type": "text"})),

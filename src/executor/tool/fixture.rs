@@ -28,6 +28,7 @@ impl Recorder {
     }
 
     /// The pieces that came out of `stream`.
+    #[cfg(feature = "http-tool")]
     pub(super) fn pieces(&self, stream: OutputStream) -> Vec<String> {
         let pieces = self.pieces.lock().expect("no test panics while it holds the lock");
         pieces.iter().filter(|p| p.0 == stream).map(|p| String::from_utf8_lossy(&p.1).into_owned()).collect()

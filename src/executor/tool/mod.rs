@@ -115,6 +115,7 @@ mod command;
 mod declared;
 #[cfg(test)]
 mod fixture;
+#[cfg(feature = "http-tool")]
 mod http;
 mod mask;
 mod masked;
@@ -127,6 +128,7 @@ pub use builtin::{DELAY_MS_MAX, Delay, Echo, Fail};
 pub use cancel::CancelToken;
 pub use command::CommandTool;
 pub use declared::ToolSettings;
+#[cfg(feature = "http-tool")]
 pub use http::HttpTool;
 pub use schema::Schema;
 
@@ -150,7 +152,7 @@ pub struct ToolDeclaration {
 pub enum ToolKind {
     /// Runs a program.
     Command(CommandSpec),
-    /// Sends an HTTP request.
+    /// Sends an HTTP request; refused where the program is built without the feature `http-tool`.
     Http(HttpSpec),
 }
 

@@ -332,7 +332,7 @@ fn read_step(id: StepId, mut fields: Fields<'_, '_>) -> Step {
     Step {
         title: title.unwrap_or(id.as_str()).into(),
         id,
-        description: fields.text("description", DESCRIPTION_CHARS_MAX).unwrap_or_default().into(),
+        description: fields.text("description", DESCRIPTION_CHARS_MAX).map(Into::into).unwrap_or_default(),
         tool: tool.unwrap_or_default().into(),
         inputs: fields.object("inputs").cloned().unwrap_or_default(),
         dependencies: Vec::new(),

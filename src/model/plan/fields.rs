@@ -9,6 +9,9 @@ use serde_json::{Map, Value};
 use super::Issues;
 use crate::model::StepId;
 
+/// An object of at most so many fields is looked through from its first to its last: that takes less than hashing a name.
+const SCANNED_FIELDS_MAX: usize = 16;
+
 /// Where in the document an object lies.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Place<'a> {
@@ -43,7 +46,11 @@ pub(super) struct Fields<'a, 'i> {
 impl<'a> Fields<'a, '_> {
     /// The value of a field that is there and not null.
     pub fn value(&self, field: &str) -> Option<&'a Value> {
-        self.object.get(field).filter(|value| !value.is_null())
+        let value = match self.object.len() {
+            0..=SCANNED_FIELDS_MAX => self.object.iter().find(|(name, _)| *name == field).map(|(_, value)| value),
+            _ => self.object.get(field),
+        };
+        value.filter(|value| !value.is_null())
     }
 
     /// Says what is wrong with a field.

@@ -3,6 +3,7 @@
 //! An answer that is a stream (SSE, NDJSON) is told live, event by event, and its output is what was told; of any other
 //! the output is the body. The url is no secret and may show; what is one belongs into a header.
 
+mod body;
 mod events;
 mod exchange;
 mod url;
@@ -11,12 +12,13 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use self::body::{Pick, ValueTemplate};
 use self::events::{EventReader, Framing};
 use self::exchange::{Client, Exchange, Head, Request};
 use self::url::UrlTemplate;
 use super::mask::{Mask, MaskStream, secret_parts};
 use super::output::Kept;
-use super::render::{Pick, Template, ValueTemplate, inputs_scope};
+use super::render::{Template, inputs_scope};
 use super::{Call, HttpSpec, Outcome, Tool, ToolError, ToolSettings};
 use crate::executor::template::{Place, Scope};
 use crate::model::OutputStream;

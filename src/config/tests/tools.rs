@@ -1,0 +1,108 @@
+//! Tools of every kind, read whole.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::from_file;
+use crate::executor::tool::{CommandSpec, HttpSpec, ToolDeclaration, ToolKind};
+
+const TOOLS: &str = r#"
+[tools.build]
+kind = "command"
+argv = ["make", "-C", "{{ inputs.dir }}"]
+cwd = "/srv"
+env = { CC = "clang", EMPTY = "" }
+pass_env = ["PATH", "HOME"]
+uid = 1000
+gid = 0x64
+timeout = "5m"
+rerun = false
+
+[tools.build.inputs]
+type = "object"
+required = ["dir"]
+properties.dir = { type = "string", maxLength = 80 }
+
+[tools."ask.model-1"]
+kind = "http"
+method = "post"
+url = "https://api.example/v1"
+headers = { Authorization = "Bearer x" }
+body = { model = "m", stream = true, temperature = 0.5, stop = ["a", 1], since = 1979-05-27 }
+allow_redirects = true
+stream_text = "event.delta"
+inputs = '{"type": "object"}'
+
+[tools.ping]
+kind = "http"
+url = "https://ping.example/{{ inputs.of }}"
+body = "plain"
+
+[tools.true]
+kind = "command"
+argv = ["true"]
+"#;
+
+#[test]
+fn tools_are_read_whole() {
+    let build = CommandSpec {
+        argv: ["make", "-C", "{{ inputs.dir }}"].map(Into::into).to_vec(),
+        cwd: Some("/srv".into()),
+        env: vec![("CC".into(), "clang".into()), ("EMPTY".into(), String::new())],
+        pass_env: vec!["PATH".into(), "HOME".into()],
+        uid: Some(1000),
+        gid: Some(100),
+    };
+    let ask = HttpSpec {
+        method: "POST".into(),
+        url: "https://api.example/v1".into(),
+        headers: vec![("Authorization".into(), "Bearer x".into())],
+        body: Some(json!({"model": "m", "stream": true, "temperature": 0.5, "stop": ["a", 1], "since": "1979-05-27"})),
+        allow_redirects: true,
+        stream_text: Some("event.delta".into()),
+    };
+    let ping = HttpSpec {
+        method: "GET".into(),
+        url: "https://ping.example/{{ inputs.of }}".into(),
+        body: Some(json!("plain")),
+        ..HttpSpec::default()
+    };
+    let schema =
+        json!({"type": "object", "required": ["dir"], "properties": {"dir": {"type": "string", "maxLength": 80}}});
+    let tool = |name: &str, kind| ToolDeclaration { name: name.into(), timeout: None, rerun: true, inputs: None, kind };
+    let expected = vec![
+        ToolDeclaration {
+            timeout: Some(Duration::from_secs(300)),
+            rerun: false,
+            inputs: Some(schema),
+            ..tool("build", ToolKind::Command(build))
+        },
+        ToolDeclaration { inputs: Some(json!({"type": "object"})), ..tool("ask.model-1", ToolKind::Http(ask)) },
+        tool("ping", ToolKind::Http(ping)),
+        tool("true", ToolKind::Command(CommandSpec { argv: vec!["true".into()], ..CommandSpec::default() })),
+    ];
+    assert_eq!(from_file(TOOLS).map(|config| config.tools), Ok(expected));
+}
+
+#[test]
+fn an_http_tool_that_can_not_be_is_refused_with_its_line() {
+    const HTTP: &str = "[tools.t]\nkind = 'http'\nurl = 'http://x'\n";
+    let table = [
+        (
+            format!("{HTTP}body = {{ a = '{{{{ x }}}}' }}"),
+            "4: tools.t.body.a: `x` is not known here, only inputs are".to_owned(),
+        ),
+        (
+            "[tools.t]\nkind = 'http'\nurl = 'http://u:hunter2@x'".to_owned(),
+            "3: tools.t.url: must hold no credentials; put them into a header".to_owned(),
+        ),
+        (
+            format!("{HTTP}\ninputs = {{ type = 'text' }}"),
+            "5: tools.t.inputs: #/type must be one of, or a list of: null, boolean, integer, number, string, array, object".to_owned(),
+        ),
+    ];
+    for (text, expected) in table {
+        assert_eq!(from_file(&text), Err(vec![format!("stepcast.toml:{expected}")]), "{text}");
+    }
+}
