@@ -16,6 +16,7 @@ ours=${CARGO_TARGET_DIR:-target}/release/stepcast
 generator=${CARGO_TARGET_DIR:-loadtest/target}/release/stepcast-loadtest
 mkdir -p loadtest/target
 out=loadtest/target/table
+rm -f $out.json
 status=0
 "$generator" table --server "$ours" --to $out.json "$@" || status=$?
 [ ! -s $out.json ] || "$generator" draw $out.json > $out.svg
