@@ -12,9 +12,12 @@ cd "$(dirname "$0")/.."
 cargo build --release
 cargo build --release --manifest-path loadtest/Cargo.toml
 ulimit -n "$(ulimit -Hn)"
+ours=${CARGO_TARGET_DIR:-target}/release/stepcast
+generator=${CARGO_TARGET_DIR:-loadtest/target}/release/stepcast-loadtest
+mkdir -p loadtest/target
 out=loadtest/target/table
+rm -f $out.json
 status=0
-loadtest/target/release/stepcast-loadtest table --server "${CARGO_TARGET_DIR:-target}/release/stepcast" \
-    --to $out.json "$@" || status=$?
-[ ! -s $out.json ] || loadtest/target/release/stepcast-loadtest draw $out.json > $out.svg
+"$generator" table --server "$ours" --to $out.json "$@" || status=$?
+[ ! -s $out.json ] || "$generator" draw $out.json > $out.svg
 exit $status
