@@ -17,11 +17,12 @@ pub struct Template {
 
 impl Template {
     /// A call with `batch` events of `payload_bytes` each; one alone is sent as an object.
-    pub fn new(target: Target, project: &str, payload_bytes: usize, batch: usize) -> Self {
+    pub fn new(target: Target, project: &str, token: Option<&str>, (payload_bytes, batch): (usize, usize)) -> Self {
         let event = event(payload_bytes);
         let body = if batch == 1 { event } else { format!("[{}]", vec![event; batch].join(",")) };
+        let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
         let bytes = format!(
-            "POST /api/projects/{project}/events HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
+            "POST /api/projects/{project}/events HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{token}\
              Content-Length: {}\r\n\r\n{body}",
             target.address(),
             body.len()
@@ -57,7 +58,7 @@ mod tests {
     fn a_request_is_json_of_the_size_asked_for_with_its_due_time() {
         let target = Target::parse("http://127.0.0.1:1").expect("loopback");
         for (payload_bytes, batch) in [(PAYLOAD_BYTES_MIN, 1), (250, 1), (250, 3)] {
-            let mut template = Template::new(target, "p", payload_bytes, batch);
+            let mut template = Template::new(target, "p", None, (payload_bytes, batch));
             let due_ns = crate::clock::now_ns();
             let text = String::from_utf8(template.at(due_ns).to_vec()).expect("text");
             let (head, body) = text.split_once("\r\n\r\n").expect("a head");

@@ -39,6 +39,10 @@ pub struct Settings {
     pub position: Option<Position>,
     /// A stream that ends is opened again, as `EventSource` would.
     pub comes_back: bool,
+    /// What they show to be let in.
+    pub token: Option<String>,
+    /// The server numbers its messages.
+    pub is_numbered: bool,
 }
 
 impl Settings {
@@ -52,6 +56,8 @@ impl Settings {
             pace: Pace::Full,
             position: None,
             comes_back: false,
+            token: None,
+            is_numbered: true,
         }
     }
 }
@@ -222,7 +228,11 @@ impl Crew {
         let numbers = (share.start..settings.subscribers).step_by(share.end);
         let project = |number| number % settings.projects.len().max(1);
         let position = settings.position.as_ref();
-        let members = numbers.map(|number| Subscriber::new(number, project(number), position)).collect();
+        let member = |number| match settings.is_numbered {
+            true => Subscriber::new(number, project(number), position),
+            false => Subscriber::new(number, project(number), position).of_unnumbered(),
+        };
+        let members = numbers.map(member).collect();
         let work = Work::new(settings.clone(), poll, members, gauges);
         let builder = std::thread::Builder::new().name("subscribers".to_owned());
         let thread = builder.spawn(move || work.run(&commands))?;

@@ -2,14 +2,18 @@
 //! a message was due, and scenarios made of both. It knows the server by its wire contract alone.
 
 mod body;
+mod chunks;
 mod clock;
+mod draw;
 mod failure;
 mod fleet;
+mod hammer;
 mod http;
 mod latency;
 mod loopback;
 mod message;
 mod options;
+mod peers;
 mod proc;
 mod publisher;
 mod report;
@@ -18,6 +22,7 @@ mod sequence;
 mod server;
 mod sse;
 mod subscriber;
+mod table;
 mod tally;
 mod watch;
 
@@ -32,6 +37,8 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Ok(Request::Run(options)) => scenario::run(&options),
+        Ok(Request::Table(arguments)) => table::run(arguments),
+        Ok(Request::Draw(arguments)) => draw::run(arguments),
         Err(failure) => Err(failure),
     };
     match carried_out {

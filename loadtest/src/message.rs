@@ -28,6 +28,14 @@ pub fn read(data: &[u8]) -> Option<Message<'_>> {
     read_published(data).or_else(|| read_any(data))
 }
 
+/// Reads the data of an event that a server passed on as it was published, without a number: it gets the one that is
+/// due, so that only how many came can be checked.
+pub fn read_unnumbered(data: &[u8], due_seq: u64) -> Option<Message<'_>> {
+    let at = memchr::memmem::find(data, DUE_PREFIX)? + DUE_PREFIX.len();
+    let due_ns = Some(parse_digits(data.get(at..at + DIGITS)?)?);
+    Some(Message { kind: Cow::Borrowed("load"), seq: due_seq, due_ns, word: None })
+}
+
 /// The usual case, in the usual order of keys, without a JSON parser: at a million messages a second it would be the
 /// parser that is measured. Types and project ids are of alphabets that need no escapes.
 fn read_published(data: &[u8]) -> Option<Message<'_>> {
@@ -90,6 +98,14 @@ mod tests {
         ] {
             assert_eq!(read(data.as_bytes()), expected, "{data}");
         }
+    }
+
+    #[test]
+    fn a_message_without_a_number_gets_the_one_that_is_due() {
+        let data = br#"{"type":"load","payload":{"due":1000000000000007,"x":"xx"}}"#;
+        let message = read_unnumbered(data, 4).expect("a message");
+        assert_eq!((message.seq, message.due_ns), (4, Some(1_000_000_000_000_007)));
+        assert_eq!(read_unnumbered(b"{\"type\":\"load\"}", 4), None);
     }
 
     #[test]

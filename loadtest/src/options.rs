@@ -10,8 +10,10 @@ use lexopt::prelude::*;
 
 use crate::failure::{Outcome, failure};
 use crate::loopback::Target;
+use crate::peers::Peer;
 use crate::scenario::{self, Scenario};
 use crate::server::{Choice, Data};
+use crate::table;
 
 /// A number, or a list of them, that a scenario can be given.
 #[derive(Debug)]
@@ -28,6 +30,10 @@ pub struct Parameter {
 pub enum Request {
     /// A scenario is to be carried out.
     Run(Box<Options>),
+    /// The table is to be made.
+    Table(Vec<OsString>),
+    /// A table is to be drawn.
+    Draw(Vec<OsString>),
     /// How to use this is to be shown.
     Help,
 }
@@ -52,6 +58,12 @@ pub struct Options {
 /// # Errors
 /// Where it makes no sense.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Outcome<Request> {
+    let mut arguments = arguments.into_iter().peekable();
+    match arguments.peek().and_then(|first| first.to_str()) {
+        Some("table") => return Ok(Request::Table(arguments.skip(1).collect())),
+        Some("draw") => return Ok(Request::Draw(arguments.skip(1).collect())),
+        _ => {}
+    }
     let mut parser = lexopt::Parser::from_args(arguments);
     let mut draft = Draft::default();
     while let Some(argument) = parser.next()? {
@@ -61,6 +73,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Outcome<Request> 
             Long("pin") => draft.is_pinned = true,
             Long("server") => draft.path = Some(parser.value()?.into()),
             Long("url") => draft.url = Some(Target::parse(&parser.value()?.string()?)?),
+            Long("peer") => draft.peer = Some(Peer::find(&parser.value()?.string()?)?),
             Long("pid") => draft.pid = Some(parser.value()?.parse()?),
             Long("data") => draft.data = parser.value()?.parse_with(parse_data)?,
             Long("limit") => draft.limit_s = Some(parser.value()?.parse()?),
@@ -82,6 +95,7 @@ struct Draft {
     scenario: Option<String>,
     path: Option<PathBuf>,
     url: Option<Target>,
+    peer: Option<Peer>,
     pid: Option<u32>,
     data: Vec<Data>,
     is_json: bool,
@@ -99,9 +113,11 @@ impl Draft {
             return failure(format!("no scenario {name}; there are {}", names.join(", ")));
         };
         let path = self.path.unwrap_or_else(|| PathBuf::from("target/release/stepcast"));
-        let server = match self.url {
-            Some(target) => Choice::Running { target, pid: self.pid },
-            None => Choice::Program { path, flags: self.flags, is_pinned: self.is_pinned },
+        let is_pinned = self.is_pinned;
+        let server = match (self.url, self.peer) {
+            (Some(target), _) => Choice::Running { target, pid: self.pid },
+            (None, Some(peer)) => Choice::Peer { peer, is_pinned },
+            (None, None) => Choice::Program { path, flags: self.flags, is_pinned },
         };
         let data = if self.data.is_empty() { scenario.data.to_vec() } else { self.data };
         let limit = Duration::from_secs(self.limit_s.unwrap_or(scenario.limit_s));
@@ -176,6 +192,7 @@ pub fn help() -> String {
          --server PATH   the program to start (target/release/stepcast)\n  \
          --data LIST     none, temp (a directory that is removed at the end), or both\n  \
          --url URL       a server that runs already, on loopback; --pid PID to look at its memory\n  \
+         --peer NAME     floor, floor-8, or what stands under peers/, instead\n  \
          --pin           the server on the first processor, everything else on the others\n  \
          --limit S       the scenario fails when it takes longer\n  \
          --json          the report as JSON\n",
@@ -186,7 +203,8 @@ pub fn help() -> String {
             text += &format!("  --{name:<16} {help} ({default})\n");
         }
     }
-    text
+    text.push('\n');
+    text + table::HELP
 }
 
 #[cfg(test)]
@@ -196,7 +214,7 @@ mod tests {
     fn options(line: &str) -> Outcome<Box<Options>> {
         match parse(line.split_whitespace().map(OsString::from))? {
             Request::Run(options) => Ok(options),
-            Request::Help => failure("help"),
+            _ => failure("help"),
         }
     }
 

@@ -66,12 +66,14 @@ pub struct Plan {
     pub pace: Pace,
     /// Requests in all; unbounded ones go on until they are stopped.
     pub requests: u64,
+    /// What it shows to be let in.
+    pub token: Option<String>,
 }
 
 /// What came of it.
 #[derive(Debug, Clone, Default)]
 pub struct Published {
-    /// Messages that the server answered for with 202.
+    /// Messages that the server answered for with 202, or what else says yes at other servers.
     pub messages: u64,
     /// Requests that were answered otherwise, and how the first of them was.
     pub refused: u64,
@@ -170,7 +172,9 @@ impl Work {
         let timer =
             rustix::time::timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         poll.registry().register(&mut SourceFd(&timer.as_raw_fd()), TIMER, Interest::READABLE)?;
-        let template = |project: &String| Template::new(plan.target, project, plan.payload_bytes, plan.batch);
+        let template = |project: &String| {
+            Template::new(plan.target, project, plan.token.as_deref(), (plan.payload_bytes, plan.batch))
+        };
         let templates = plan.projects.iter().map(template).collect();
         let mut work = Self {
             poll,
@@ -336,7 +340,7 @@ impl Work {
     fn take_answer(&mut self, status: u16, text: String, due_ns: u64) {
         self.answered += 1;
         self.published.answers.record(now_ns().saturating_sub(due_ns));
-        if status == 202 {
+        if is_yes(status) {
             self.published.messages += self.plan.batch as u64;
             self.accepted.store(self.published.messages, Ordering::Relaxed);
         } else {
@@ -344,6 +348,10 @@ impl Work {
             self.published.first_refusal.get_or_insert_with(|| format!("{status} {text}"));
         }
     }
+}
+
+fn is_yes(status: u16) -> bool {
+    (200..300).contains(&status)
 }
 
 impl Connection {
@@ -404,7 +412,7 @@ impl Connection {
             return Ok(None);
         }
         let refusal = || String::from_utf8_lossy(&self.input[head.bytes..head.bytes + length]).into_owned();
-        let text = if head.status == 202 { String::new() } else { refusal() };
+        let text = if is_yes(head.status) { String::new() } else { refusal() };
         self.input.drain(..head.bytes + length);
         Ok(Some((head.status, text)))
     }

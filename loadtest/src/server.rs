@@ -1,11 +1,13 @@
-//! The server under load: the real program as a process with a data directory of its own, or one that runs already.
+//! The server under load: the real program as a process with a data directory of its own, another program that speaks
+//! the same calls, or one that runs already.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,6 +15,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::failure::{Failure, Outcome, failure};
 use crate::loopback::Target;
+use crate::peers::Peer;
 use crate::proc::{self, Memory};
 
 /// The log line that says where the server listens.
@@ -23,6 +26,15 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a stop may take before it is forced.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What tokens are signed with, here alone.
+const SECRET: &str = "a secret of load tests, and of nothing else";
+
+/// Where the program takes it from.
+const SECRET_NAME: &str = "STEPCAST_JWT_SECRET";
+
+/// About the length of a token.
+const PEER_TOKEN_BYTES: usize = 200;
 
 /// Lines of its log that are kept.
 const LOG_LINES_MAX: usize = 200;
@@ -58,6 +70,13 @@ pub enum Choice {
         /// It runs on the first processor, everything else of this program on the others.
         is_pinned: bool,
     },
+    /// Another program, to compare with.
+    Peer {
+        /// Which.
+        peer: Peer,
+        /// As for a program.
+        is_pinned: bool,
+    },
     /// One that runs already.
     Running {
         /// Where.
@@ -67,12 +86,35 @@ pub enum Choice {
     },
 }
 
+/// What a server is started with.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup<'a> {
+    /// Where it keeps its messages.
+    pub data: Data,
+    /// Flags of our own program, besides.
+    pub flags: &'a [&'a str],
+    /// Seconds between two heartbeats; none for what it does by itself, 0 for never.
+    pub heartbeat_s: Option<u64>,
+    /// It looks at tokens, where it can.
+    pub checks_tokens: bool,
+}
+
+impl<'a> Setup<'a> {
+    /// The usual: without tokens.
+    pub fn new(data: Data, flags: &'a [&'a str]) -> Self {
+        Self { data, flags, heartbeat_s: None, checks_tokens: false }
+    }
+}
+
 /// A server under load. One that was started here ends when it is dropped.
 #[derive(Debug)]
 pub struct Server {
     target: Target,
     pid: Option<u32>,
     process: Option<Process>,
+    token: Option<String>,
+    is_numbered: bool,
+    is_ours: bool,
 }
 
 #[derive(Debug)]
@@ -89,29 +131,21 @@ impl Server {
     /// # Errors
     /// Where it does not come up.
     pub fn start(choice: &Choice, data: Data, flags: &[&str]) -> Outcome<Self> {
-        let (path, more, is_pinned) = match choice {
-            Choice::Running { target, pid } => return Ok(Self { target: *target, pid: *pid, process: None }),
-            Choice::Program { path, flags, is_pinned } => (path, flags, *is_pinned),
-        };
-        let directory = if data == Data::Temporary { Some(TemporaryDirectory::new()?) } else { None };
-        let mut command = program(path);
-        command.args(["serve", "--auth", "none", "--listen", "127.0.0.1:0", "--data"]);
-        command.arg(directory.as_ref().map_or(OsStr::new("none"), |directory| directory.0.as_os_str()));
-        command.args(flags).args(more).stdout(Stdio::null()).stderr(Stdio::piped());
-        let child =
-            spawn(&mut command, is_pinned).map_err(|Failure(why)| Failure(format!("{}: {why}", path.display())))?;
-        let (log, found) = (Arc::new(Mutex::new(Vec::new())), channel());
-        let mut server = Self { target: Target::parse("http://127.0.0.1:1")?, pid: Some(child.id()), process: None };
-        let process = server.process.insert(Process { child, log: log.clone(), _data: directory });
-        follow(process, log, found.0);
-        server.target = match found.1.recv_timeout(START_TIMEOUT) {
-            Ok(target) => target?,
-            Err(RecvTimeoutError::Timeout) => return failure("the server does not listen"),
-            Err(RecvTimeoutError::Disconnected) => {
-                return failure(format!("the server did not start: {}", server.log().join("\n")));
+        Self::start_with(choice, &Setup::new(data, flags))
+    }
+
+    /// The chosen one, started so where it is to be started.
+    ///
+    /// # Errors
+    /// Where it does not come up.
+    pub fn start_with(choice: &Choice, setup: &Setup) -> Outcome<Self> {
+        match choice {
+            Choice::Running { target, pid } => {
+                Ok(Self { target: *target, pid: *pid, process: None, token: None, is_numbered: true, is_ours: true })
             }
-        };
-        Ok(server)
+            Choice::Program { path, flags, is_pinned } => start_program(path, flags, *is_pinned, setup),
+            Choice::Peer { peer, is_pinned } => start_peer(peer, *is_pinned, setup),
+        }
     }
 
     /// Where it listens.
@@ -122,6 +156,16 @@ impl Server {
     /// Its process, where that is known.
     pub fn pid(&self) -> Option<u32> {
         self.pid
+    }
+
+    /// What to show to be let in, where it looks at that.
+    pub fn token(&self) -> Option<String> {
+        self.token.clone()
+    }
+
+    /// Its messages carry numbers.
+    pub fn is_numbered(&self) -> bool {
+        self.is_numbered
     }
 
     /// Its memory just now.
@@ -168,13 +212,84 @@ impl Server {
         while began.elapsed() < STOP_TIMEOUT {
             match process.child.try_wait()? {
                 None => {}
-                Some(status) if status.success() => return Ok(()),
+                // How others end is their business.
+                Some(status) if status.success() || !self.is_ours => return Ok(()),
                 Some(status) => return failure(format!("the server ended with {status}: {}", self.log().join("\n"))),
             }
             std::thread::sleep(Duration::from_millis(5));
         }
         failure(format!("the server did not end within {} s of SIGTERM", STOP_TIMEOUT.as_secs()))
     }
+}
+
+/// Starts our own program; where it listens stands in its log.
+fn start_program(path: &Path, more: &[String], is_pinned: bool, setup: &Setup) -> Outcome<Server> {
+    let directory = if setup.data == Data::Temporary { Some(TemporaryDirectory::new()?) } else { None };
+    let mut command = program(path);
+    let auth = if setup.checks_tokens { "jwt" } else { "none" };
+    command.args(["serve", "--auth", auth, "--listen", "127.0.0.1:0", "--data"]);
+    command.arg(directory.as_ref().map_or(OsStr::new("none"), |directory| directory.0.as_os_str()));
+    if let Some(seconds) = setup.heartbeat_s {
+        // What never comes is what comes after more time than any scenario has.
+        let heartbeat = if seconds == 0 { "1h".to_owned() } else { format!("{seconds}s") };
+        command.args(["--sse-heartbeat", &heartbeat]);
+    }
+    let token = if setup.checks_tokens { Some(token(path)?) } else { None };
+    if token.is_some() {
+        command.env(SECRET_NAME, SECRET).args(["--limits-streams-per-token", "1000000"]);
+    }
+    command.args(setup.flags).args(more).stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = spawn(&mut command, is_pinned).map_err(|Failure(why)| Failure(format!("{}: {why}", path.display())))?;
+    let (log, found) = (Arc::new(Mutex::new(Vec::new())), channel());
+    let target = Target::parse("http://127.0.0.1:1")?;
+    let mut server = Server { target, pid: Some(child.id()), process: None, token, is_numbered: true, is_ours: true };
+    let process = server.process.insert(Process { child, log: log.clone(), _data: directory });
+    follow(process, log, Some(found.0));
+    server.target = match found.1.recv_timeout(START_TIMEOUT) {
+        Ok(target) => target?,
+        Err(RecvTimeoutError::Timeout) => return failure("the server does not listen"),
+        Err(RecvTimeoutError::Disconnected) => {
+            return failure(format!("the server did not start: {}", server.log().join("\n")));
+        }
+    };
+    Ok(server)
+}
+
+/// A token for everything, made by the program that is to check it.
+fn token(path: &Path) -> Outcome<String> {
+    let mut command = program(path);
+    command.args(["token", "--project", "*", "--sub", "load", "--ttl", "1h", "--scope", "subscribe,publish"]);
+    let output = command.env(SECRET_NAME, SECRET).output()?;
+    match String::from_utf8(output.stdout) {
+        Ok(text) if output.status.success() => Ok(text.trim().to_owned()),
+        _ => failure(format!("no token: {}", String::from_utf8_lossy(&output.stderr).trim())),
+    }
+}
+
+/// Starts another program on a port that is free just now, and waits until it takes connections.
+fn start_peer(peer: &Peer, is_pinned: bool, setup: &Setup) -> Outcome<Server> {
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let mut command = Command::new(&peer.program);
+    command.args(&peer.arguments).env("PORT", address.port().to_string());
+    command.env("HEARTBEAT_S", setup.heartbeat_s.unwrap_or(0).to_string());
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = spawn(&mut command, is_pinned).map_err(|Failure(why)| Failure(format!("{}: {why}", peer.name)))?;
+    let (pid, log) = (child.id(), Arc::new(Mutex::new(Vec::new())));
+    let mut process = Process { child, log: log.clone(), _data: None };
+    follow(&mut process, log, None);
+    let began = Instant::now();
+    while TcpStream::connect_timeout(&address, START_TIMEOUT).is_err() {
+        if began.elapsed() > START_TIMEOUT || process.child.try_wait()?.is_some() {
+            let log = process.log.lock().map(|lines| lines.join("\n")).unwrap_or_default();
+            return failure(format!("{} does not listen: {log}", peer.name));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // It is sent what the others are sent, though it does not look at it.
+    let token = setup.checks_tokens.then(|| "x".repeat(PEER_TOKEN_BYTES));
+    let target = Target::new(address)?;
+    let is_numbered = peer.is_numbered;
+    Ok(Server { target, pid: Some(pid), process: Some(process), token, is_numbered, is_ours: false })
 }
 
 impl Drop for Process {
@@ -201,23 +316,38 @@ fn spawn(command: &mut Command, is_pinned: bool) -> Outcome<Child> {
     if !is_pinned {
         return Ok(command.spawn()?);
     }
-    let all = sched_getaffinity(None)?;
-    let (mut first, mut others) = (CpuSet::new(), all);
-    let chosen = (0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu)).unwrap_or(0);
-    first.set(chosen);
-    if all.count() > 1 {
-        others.unset(chosen);
-    }
+    let (first, others) = split(&processors()?);
     sched_setaffinity(None, &first)?;
     let child = command.spawn();
     sched_setaffinity(None, &others)?;
     Ok(child?)
 }
 
-fn follow(process: &mut Process, log: Arc<Mutex<Vec<String>>>, found: Sender<Outcome<Target>>) {
+/// The processors that this program may use, as they were before it restricted itself: a second server of the same
+/// run belongs on the same one as the first.
+fn processors() -> Outcome<CpuSet> {
+    static ALL: OnceLock<CpuSet> = OnceLock::new();
+    if let Some(all) = ALL.get() {
+        return Ok(*all);
+    }
+    let all = sched_getaffinity(None)?;
+    Ok(*ALL.get_or_init(|| all))
+}
+
+/// The first processor of a set, for the server, and the others; the first again where there is no other.
+fn split(all: &CpuSet) -> (CpuSet, CpuSet) {
+    let (mut first, mut others) = (CpuSet::new(), *all);
+    let chosen = (0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu)).unwrap_or(0);
+    first.set(chosen);
+    if all.count() > 1 {
+        others.unset(chosen);
+    }
+    (first, others)
+}
+
+fn follow(process: &mut Process, log: Arc<Mutex<Vec<String>>>, mut found: Option<Sender<Outcome<Target>>>) {
     let Some(stderr) = process.child.stderr.take() else { return };
     std::thread::spawn(move || {
-        let mut found = Some(found);
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             if let Some((_, address)) = line.split_once(LISTENING)
                 && let Some(found) = found.take()
@@ -254,5 +384,28 @@ impl Drop for TemporaryDirectory {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
             eprintln!("{}: {error}", self.0.display());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_pinned_server_of_a_run_lands_on_the_same_processor_as_the_first() {
+        // On a thread of its own: the threads of other tests keep their processors.
+        let pinned = std::thread::spawn(|| {
+            let run = || {
+                let mut child = spawn(Command::new("sleep").arg("60"), true).expect("it starts");
+                let cpus = sched_getaffinity(Some(Pid::from_child(&child))).expect("it runs");
+                child.kill().and_then(|()| child.wait()).expect("it is ours");
+                cpus
+            };
+            (run(), run(), sched_getaffinity(None).expect("it is us"))
+        });
+        let (first, second, own) = pinned.join().expect("no panic");
+        assert_eq!(first, second);
+        assert_eq!(first.count(), 1);
+        assert!(own != first || processors().expect("known").count() == 1);
     }
 }

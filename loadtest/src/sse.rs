@@ -57,6 +57,14 @@ impl Parser {
     /// Where a line has no end; the stream can't be read on then.
     pub fn push(&mut self, mut chunk: &[u8], mut on: impl FnMut(Item)) -> Result<(), LineTooLong> {
         while let Some(end) = memchr(b'\n', chunk) {
+            if self.line.is_empty()
+                && self.block.is_empty()
+                && let Some((event, rest)) = usual(chunk, end)
+            {
+                on(Item::Event(event));
+                chunk = rest;
+                continue;
+            }
             if self.line.is_empty() {
                 self.block.take_line(&chunk[..end], &mut on);
             } else {
@@ -75,7 +83,22 @@ impl Parser {
     }
 }
 
+/// An event of the usual shape, whole at the beginning of `chunk`, and what follows it: `id:` up to `end`, one line of
+/// `data:`, the blank line. Nothing is copied: at millions of events a second this parser would be what is measured.
+fn usual(chunk: &[u8], end: usize) -> Option<(Event<'_>, &[u8])> {
+    let id = chunk[..end].strip_prefix(b"id: ")?;
+    let rest = chunk[end + 1..].strip_prefix(b"data: ")?;
+    let end = memchr(b'\n', rest)?;
+    let (data, rest) = (&rest[..end], rest[end + 1..].strip_prefix(b"\n")?);
+    let is_plain = !id.ends_with(b"\r") && !data.ends_with(b"\r") && !id.contains(&0);
+    is_plain.then_some((Event { id: Some(id), retry_ms: None, data: Some(data) }, rest))
+}
+
 impl Block {
+    fn is_empty(&self) -> bool {
+        !self.has_id && !self.has_data && self.retry_ms.is_none()
+    }
+
     fn take_line(&mut self, line: &[u8], on: &mut impl FnMut(Item)) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() {
@@ -112,7 +135,7 @@ impl Block {
     }
 
     fn dispatch(&mut self, on: &mut impl FnMut(Item)) {
-        if self.has_id || self.has_data || self.retry_ms.is_some() {
+        if !self.is_empty() {
             on(Item::Event(Event {
                 id: self.has_id.then_some(&self.id),
                 retry_ms: self.retry_ms,
@@ -131,12 +154,36 @@ fn give_back(buffer: &mut Vec<u8>) {
     }
 }
 
+/// A number of at most so many digits fits for sure.
+const NUMBER_DIGITS_MAX: usize = 19;
+
 /// A number of ASCII digits alone.
 pub fn parse_digits(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+    if text.is_empty() || text.len() > NUMBER_DIGITS_MAX {
         return None;
     }
-    text.iter().try_fold(0_u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+    let (mut sum, mut rest) = (0_u64, text);
+    while let Some((eight, others)) = rest.split_first_chunk::<8>() {
+        sum = sum * 100_000_000 + parse_eight(*eight)?;
+        rest = others;
+    }
+    rest.iter().try_fold(sum, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u64::from(byte - b'0')))
+}
+
+/// Eight digits at once: neighbours are joined to pairs, pairs to fours, these to one number. Every message has a time
+/// of sixteen; digit by digit it was the dearest thing that a subscriber did.
+fn parse_eight(digits: [u8; 8]) -> Option<u64> {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let word = u64::from_le_bytes(digits);
+    let are_high_halves_three = word & (0xF0 * EACH) == 0x30 * EACH;
+    let are_low_halves_below_ten = ((word & (0x0F * EACH)) + 0x06 * EACH) & (0xF0 * EACH) == 0;
+    if !(are_high_halves_three && are_low_halves_below_ten) {
+        return None;
+    }
+    let ones = word & (0x0F * EACH);
+    let pairs = (ones * 10 + (ones >> 8)) & 0x00FF_00FF_00FF_00FF;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_FFFF_0000_FFFF;
+    Some((fours * 10_000 + (fours >> 32)) & 0xFFFF_FFFF)
 }
 
 #[cfg(test)]
@@ -168,11 +215,37 @@ mod tests {
             (": hello\n\n:\n\n", vec![":", ":"]),
             ("id\ndata: x\n\n", vec![r#"Some("") None Some("x")"#]),
             ("id: a\0b\nretry: 1x\nevent: e\nother: y\ndata: x\n\n", vec![r#"None None Some("x")"#]),
+            (
+                "id: a\ndata: x\n\nid: b\ndata: y\ndata: z\n\n",
+                vec![r#"Some("a") None Some("x")"#, r#"Some("b") None Some("y\nz")"#],
+            ),
+            ("data: a\nid: b\ndata: x\n\n", vec![r#"Some("b") None Some("a\nx")"#]),
+            (
+                "id: a\0b\ndata: x\n\nid: a\r\ndata: x\n\n",
+                vec![r#"None None Some("x")"#, r#"Some("a") None Some("x")"#],
+            ),
             ("retry: 5\n\ndata: x\n\n", vec!["None Some(5) None", r#"None None Some("x")"#]),
             ("\n\n\ndata: never dispatched\n", vec![]),
         ] {
             assert_eq!(parse(&[bytes.as_bytes()]), expected, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn numbers_are_digits_alone() {
+        for number in [0, 7, 10, 99_999_999, 100_000_000, 12_345_678, 1_000_000_000_000_007, 9_999_999_999_999_999_999]
+        {
+            assert_eq!(parse_digits(number.to_string().as_bytes()), Some(number));
+        }
+        assert_eq!(parse_digits(b"0000000000000012"), Some(12));
+        for at in 0..16 {
+            for bad in [b'/', b':', b' ', b'a', 0, 0xB0, 0xFF] {
+                let mut text = *b"1234567890123456";
+                text[at] = bad;
+                assert_eq!(parse_digits(&text), None, "{bad} at {at}");
+            }
+        }
+        assert_eq!((parse_digits(b""), parse_digits(b"12345678901234567890"), parse_digits(b"-1")), (None, None, None));
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::io::{ErrorKind, Read, Write};
 
 use mio::net::TcpStream;
 
-use crate::http::read_head;
+use crate::chunks::Chunks;
+use crate::http::{Head, read_head};
 use crate::message::{self, Message};
 use crate::sequence::Sequence;
 use crate::sse::{Event, Item, Parser};
@@ -55,7 +56,7 @@ enum State {
     /// The request is on its way, or its answer.
     Opening { socket: TcpStream, request: Option<Vec<u8>>, answer: Vec<u8> },
     /// Events come.
-    Streaming { socket: TcpStream },
+    Streaming { socket: TcpStream, chunks: Option<Chunks> },
 }
 
 /// What is to be done with a subscriber after it was looked at.
@@ -87,6 +88,8 @@ pub struct Subscriber {
     retry_ms: u64,
     /// Bytes that a paced reader may still take.
     allowance: usize,
+    /// Messages carry their numbers.
+    is_numbered: bool,
 }
 
 impl Subscriber {
@@ -103,7 +106,16 @@ impl Subscriber {
             last_id: position.map(|position| position.id.clone()).unwrap_or_default(),
             retry_ms: 1000,
             allowance: 0,
+            is_numbered: true,
         }
+    }
+
+    /// One of a server that passes messages on as they were published: it greets nobody and numbers nothing, so that
+    /// only how many came can be checked.
+    pub fn of_unnumbered(mut self) -> Self {
+        self.is_numbered = false;
+        self.sequence = Sequence::after(0);
+        self
     }
 
     /// The number of the newest message that it has.
@@ -164,7 +176,7 @@ impl Subscriber {
     /// The socket, while there is one.
     pub fn socket(&mut self) -> Option<&mut TcpStream> {
         match &mut self.state {
-            State::Opening { socket, .. } | State::Streaming { socket } => Some(socket),
+            State::Opening { socket, .. } | State::Streaming { socket, .. } => Some(socket),
             State::Away | State::Waiting { .. } => None,
         }
     }
@@ -200,6 +212,9 @@ impl Subscriber {
                         tally.error(text);
                         return Verdict::Ended;
                     }
+                    if self.is_over() {
+                        return Verdict::Ended;
+                    }
                     if n < room && !is_ending {
                         return Verdict::Idle;
                     }
@@ -212,6 +227,11 @@ impl Subscriber {
         Verdict::More
     }
 
+    /// The last chunk has come: the connection may go on, the stream does not.
+    fn is_over(&self) -> bool {
+        matches!(&self.state, State::Streaming { chunks: Some(chunks), .. } if chunks.is_over())
+    }
+
     fn room(&self, pace: Pace, scratch: usize) -> usize {
         match pace {
             _ if !self.is_greeted => scratch.min(1024),
@@ -222,18 +242,37 @@ impl Subscriber {
     }
 
     fn take(&mut self, bytes: &[u8], now_ns: u64, tally: &mut Tally) -> Result<(), String> {
-        let State::Opening { answer, .. } = &mut self.state else { return self.take_events(bytes, now_ns, tally) };
+        let State::Opening { answer, .. } = &mut self.state else { return self.take_body(bytes, now_ns, tally) };
         answer.extend_from_slice(bytes);
         let Some(head) = read_head(answer)? else { return Ok(()) };
-        if head.status != 200 || !head.is_event_stream || head.is_chunked {
+        if head.status != 200 || !head.is_event_stream {
             let body = String::from_utf8_lossy(&answer[head.bytes..]).into_owned();
-            return Err(format!("no plain event stream: {} {}", head.status, body.trim()));
+            return Err(format!("no event stream: {} {}", head.status, body.trim()));
         }
         let rest = answer.split_off(head.bytes);
+        self.begin(&head);
+        self.take_body(&rest, now_ns, tally)
+    }
+
+    fn begin(&mut self, head: &Head) {
         if let State::Opening { socket, .. } = std::mem::replace(&mut self.state, State::Away) {
-            self.state = State::Streaming { socket };
+            self.state = State::Streaming { socket, chunks: head.is_chunked.then(Chunks::default) };
         }
-        self.take_events(&rest, now_ns, tally)
+        self.is_greeted = !self.is_numbered;
+    }
+
+    fn take_body(&mut self, mut bytes: &[u8], now_ns: u64, tally: &mut Tally) -> Result<(), String> {
+        let State::Streaming { chunks: Some(chunks), .. } = &self.state else {
+            return self.take_events(bytes, now_ns, tally);
+        };
+        let mut chunks = *chunks;
+        while let Some(piece) = chunks.next(&mut bytes)? {
+            self.take_events(piece, now_ns, tally)?;
+        }
+        if let State::Streaming { chunks: Some(kept), .. } = &mut self.state {
+            *kept = chunks;
+        }
+        Ok(())
     }
 
     fn take_events(&mut self, bytes: &[u8], now_ns: u64, tally: &mut Tally) -> Result<(), String> {
@@ -261,7 +300,11 @@ impl Subscriber {
         }
         let Some(data) = event.data else { return Ok(()) };
         let bad = || format!("no message: {}", String::from_utf8_lossy(data));
-        let message = message::read(data).ok_or_else(bad)?;
+        let message = match self.is_numbered {
+            true => message::read(data),
+            false => message::read_unnumbered(data, self.sequence.last().map_or(1, |last| last + 1)),
+        };
+        let message = message.ok_or_else(bad)?;
         self.take_message(message, now_ns, tally);
         Ok(())
     }
@@ -344,6 +387,16 @@ mod tests {
     }
 
     #[test]
+    fn a_chunked_stream_is_read_as_any_other() {
+        let head = HEAD.replace("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let events = [own("connected", 4, "{\"resume\":\"fresh\"}"), message(5), message(6)].concat();
+        let (first, second) = events.split_at(events.len() / 2);
+        let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+        let (subscriber, tally, verdict) = read(None, &[head, chunk(first), chunk(second)].concat());
+        assert_eq!((verdict, tally.messages, subscriber.last_seq()), (Ok(()), 2, Some(6)));
+    }
+
+    #[test]
     fn resets_and_closings_are_counted_by_reason() {
         let answer = [
             HEAD,
@@ -360,6 +413,9 @@ mod tests {
     fn an_answer_that_is_no_event_stream_is_an_error() {
         let (_, _, verdict) = read(None, "HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\n\r\n");
         assert!(verdict.is_err_and(|text| text.contains("404")));
+        let (_, _, verdict) =
+            read(None, &format!("{}zz\r\n", HEAD.replace("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n")));
+        assert!(verdict.is_err_and(|text| text.contains("not a chunk")));
         let (_, _, verdict) = read(None, &format!("{HEAD}data: not json\n\n"));
         assert!(verdict.is_err_and(|text| text.contains("not json")));
     }

@@ -49,12 +49,14 @@ pub struct ApiSettings {
 pub struct Api {
     pub(super) settings: ApiSettings,
     random: Random,
+    /// Whoever calls, where no token is asked for.
+    anyone: Principal,
 }
 
 impl Api {
     /// Handlers that go by `settings`.
     pub fn new(settings: ApiSettings, random: Random) -> Self {
-        Self { settings, random }
+        Self { settings, random, anyone: Principal::anyone() }
     }
 
     /// Decides a call.
@@ -181,7 +183,7 @@ impl Api {
 
     /// Whom the call's token stands for.
     pub(super) fn principal(&self, request: &Request, facts: &Facts) -> Result<Principal, Problem> {
-        let Some(verifier) = &self.settings.verifier else { return Ok(Principal::anyone()) };
+        let Some(verifier) = &self.settings.verifier else { return Ok(self.anyone.clone()) };
         let token = request.headers.text("authorization").and_then(bearer);
         let token = token.ok_or_else(|| refused(&AuthError::NoCredentials))?;
         verifier.verify(token, facts.now.wall).map_err(|error| refused(&error))

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::auth::IdSigner;
 use crate::http::{Body, Problem, Response, range};
 use crate::log::{Answer, ProjectRow, Refusal};
-use crate::model::{ProjectId, RunId};
+use crate::model::{ProjectId, RunId, decimal};
 
 /// How the answer to an [`Ask`](super::Ask) is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,14 +74,16 @@ pub fn refusal(refusal: &Refusal) -> Problem {
 }
 
 fn published(project: &ProjectId, first_seq: u64, count: usize, subscribers: usize, signer: &IdSigner) -> Response {
-    let mut body = Vec::with_capacity(32 + count * 48);
+    let mut body = Vec::with_capacity(64 + count * 48);
     body.extend_from_slice(b"{\"ids\":[");
     for seq in first_seq..first_seq + count as u64 {
         body.extend_from_slice(if seq == first_seq { b"\"" } else { b",\"" });
         signer.write(&mut body, project, seq);
         body.push(b'"');
     }
-    body.extend_from_slice(format!("],\"subscribers\":{subscribers}}}").as_bytes());
+    body.extend_from_slice(b"],\"subscribers\":");
+    body.extend_from_slice(decimal(subscribers as u64, &mut [0; 20]));
+    body.push(b'}');
     Response::json(202, body)
 }
 

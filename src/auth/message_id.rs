@@ -5,14 +5,13 @@
 //! project's stream.
 
 use std::fmt;
-use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac::Key;
 
 use super::mac;
-use crate::model::ProjectId;
+use crate::model::{ProjectId, decimal};
 
 /// The longest message id, in bytes, as clients may rely on.
 pub const MESSAGE_ID_BYTES_MAX: usize = 64;
@@ -102,7 +101,9 @@ impl IdSigner {
         let written = URL_SAFE_NO_PAD.encode_slice(self.mac(&self.instance, project, seq), &mut mac_text);
         debug_assert_eq!(written, Ok(MAC_TEXT_BYTES), "16 characters hold 12 bytes");
         to.extend_from_slice(&self.instance.0);
-        write!(to, ".{seq}.").expect("a Vec takes every byte");
+        to.push(b'.');
+        to.extend_from_slice(decimal(seq, &mut [0; SEQ_DIGITS_MAX]));
+        to.push(b'.');
         to.extend_from_slice(&mac_text);
     }
 

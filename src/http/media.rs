@@ -2,6 +2,9 @@
 
 /// Is the content type in `value` JSON in UTF-8: `application/json` or any `+json`, with no other charset?
 pub fn is_json(value: &str) -> bool {
+    if value.eq_ignore_ascii_case("application/json") {
+        return true;
+    }
     let mut parts = split_outside_quotes(value, ';').map(str::trim);
     let media_type = parts.next().unwrap_or_default();
     is_json_type(media_type) && parts.all(|parameter| !names_other_charset(parameter))

@@ -27,8 +27,9 @@ impl<'b> Segments<'b> {
         if below_root.is_empty() {
             return Ok(segments);
         }
+        let is_encoded = below_root.contains('%');
         for (slot, raw) in segments.segments.iter_mut().zip(below_root.splitn(SEGMENTS_MAX, '/')) {
-            *slot = decode(raw, Plus::Plus)?;
+            *slot = if is_encoded { decode(raw, Plus::Plus)? } else { Cow::Borrowed(raw) };
             segments.count += 1;
         }
         Ok(segments)

@@ -1,10 +1,13 @@
 //! Answers, and how they are written.
 
 use std::borrow::Cow;
-use std::io::Write as _;
 use std::sync::Arc;
 
 use super::{Version, sse, status};
+use crate::model::decimal;
+
+/// About what a head takes, so that it is made room for once.
+const HEAD_BYTES: usize = 256;
 
 /// An answer whose length is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +117,7 @@ impl Response {
     /// `head_only` leaves the content out and says its length all the same, as `HEAD` asks for.
     pub fn write_to(&self, out: &mut Vec<u8>, date: &str, version: Version, keep_alive: bool, head_only: bool) {
         let body = self.body();
+        out.reserve(HEAD_BYTES + body.len());
         write_status_and_date(out, self.status, date);
         if let Some(content_type) = self.content_type {
             write_header(out, "Content-Type", content_type);
@@ -171,7 +175,7 @@ fn write_header(out: &mut Vec<u8>, name: &str, value: &str) {
 }
 
 fn write_number(out: &mut Vec<u8>, number: usize) {
-    write!(out, "{number}").expect("a Vec takes every write");
+    out.extend_from_slice(decimal(number as u64, &mut [0; 20]));
 }
 
 /// A byte that no header value may hold.

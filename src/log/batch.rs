@@ -23,6 +23,11 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// A batch of about so many commands, each of which writes and is answered.
+    pub(super) fn with_room_for(commands: usize) -> Self {
+        Self { writes: Vec::with_capacity(commands), replies: Vec::with_capacity(commands), ..Self::default() }
+    }
+
     pub(super) fn reply(&mut self, to: &ReplyTo, answer: Answer) {
         self.replies.push((to.clone(), answer));
     }
@@ -42,7 +47,7 @@ impl Batch {
         if let Some(key) = &row.idempotency_key {
             self.created_by_key.insert((project.clone(), key.clone()), number);
         }
-        self.writes.push(Write::RunCreated { number, project, row });
+        self.writes.push(Write::RunCreated { number, project, row: Box::new(row) });
     }
 
     /// What will be kept of a run that this batch has taken on.

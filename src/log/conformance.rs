@@ -255,7 +255,7 @@ impl Generator {
         };
         self.next_run += 1;
         self.open.push((run, of));
-        batch.push(Write::RunCreated { number: run, project: named(of), row });
+        batch.push(Write::RunCreated { number: run, project: named(of), row: Box::new(row) });
         batch.push(self.message(of, Some(run), Place::First));
     }
 

@@ -28,6 +28,9 @@ const TRIM_SOON: Duration = Duration::from_millis(100);
 /// How soon the next slice of it is let go where there is more.
 const TRIM_AGAIN: Duration = Duration::from_millis(20);
 
+/// Room that is kept for the next message once one is written; what a larger one took is given back.
+const JSON_BYTES_KEPT: usize = 64 * 1024;
+
 /// The journal's bounds.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -55,6 +58,8 @@ pub struct Journal {
     pub(super) next_number: NonZeroU64,
     pub(super) open_runs: usize,
     pub(super) id_text: Vec<u8>,
+    /// The message that is being numbered.
+    pub(super) json_text: Vec<u8>,
     pub(super) lookup: Lookup,
     /// Makes a plan again of a [`Submission`]'s document.
     pub(super) read_plan: ReadPlan,
@@ -147,7 +152,7 @@ impl Journal {
     /// # Errors
     /// Where the store fails. What is in memory is ahead of it then, and has to be read anew.
     pub(super) fn commit(&mut self, commands: &[Command], now: Now) -> Result<Batch, StoreError> {
-        let mut batch = Batch::default();
+        let mut batch = Batch::with_room_for(commands.len());
         for command in commands {
             self.write(command, &mut batch, now)?;
         }
@@ -246,16 +251,18 @@ impl Journal {
         entry.newest += 1;
         entry.last_activity = at;
         let (seq, is_watched) = (entry.newest, entry.is_watched);
-        let mut json = Vec::with_capacity(payload.len() + message_type.len() + project.as_str().len() + 64);
-        write_message(&mut json, message_type, project, seq, payload);
+        let json = &mut self.json_text;
+        json.clear();
+        json.shrink_to(JSON_BYTES_KEPT);
+        write_message(json, message_type, project, seq, payload);
         let (number, place) = run.map_or((None, Place::Middle), |(number, place)| (Some(number), place));
         if is_watched {
             let frames = batch.frames_of(project, seq);
-            write_frame(&mut frames.bytes, &self.signer, &mut self.id_text, project, seq, &json);
+            write_frame(&mut frames.bytes, &self.signer, &mut self.id_text, project, seq, json);
             frames.mark(number, place == Place::Last);
         }
         batch.work.count_message();
-        let message = StoredMessage { seq, at, run: number, place, json: json.into() };
+        let message = StoredMessage { seq, at, run: number, place, json: json.as_slice().into() };
         batch.writes.push(Write::Message(message, project.clone()));
         seq
     }

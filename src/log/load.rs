@@ -46,6 +46,7 @@ impl Journal {
             recent: VecDeque::new(),
             open_runs: 0,
             id_text: Vec::new(),
+            json_text: Vec::new(),
             lookup: Lookup::default(),
             read_plan,
             outage: None,

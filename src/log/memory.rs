@@ -542,8 +542,8 @@ mod tests {
         let with_key = |n: u64, at: u64| match created(n, 0) {
             Write::RunCreated { number, project, row } => {
                 let created_at = Timestamp::from_millis(at);
-                let row = RunRow { idempotency_key: Some("key".into()), created_at, ..row };
-                Write::RunCreated { number, project, row }
+                let row = RunRow { idempotency_key: Some("key".into()), created_at, ..*row };
+                Write::RunCreated { number, project, row: Box::new(row) }
             }
             other => other,
         };

@@ -22,8 +22,8 @@ pub enum Write {
         number: RunNumber,
         /// Its project.
         project: ProjectId,
-        /// What is kept of it.
-        row: RunRow,
+        /// What is kept of it. Boxed, for most of what is written are messages, which are half as large.
+        row: Box<RunRow>,
     },
     /// A run was asked to end.
     CancelRequested(RunNumber),

@@ -40,7 +40,7 @@ pub(super) fn created(n: u64, document_bytes: usize) -> Write {
         idempotency_key: None,
         fingerprint: [0; 32],
     };
-    Write::RunCreated { number: number(n), project: project(), row }
+    Write::RunCreated { number: number(n), project: project(), row: Box::new(row) }
 }
 
 /// A message of two bytes.

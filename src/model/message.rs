@@ -37,8 +37,8 @@ pub fn write_message(to: &mut Vec<u8>, kind: &str, project: &ProjectId, seq: u64
     }
 }
 
-/// `n` in decimal, written from the end of `buffer`.
-fn decimal(mut n: u64, buffer: &mut [u8; 20]) -> &[u8] {
+/// `n` in decimal, written from the end of `buffer`. Several times as fast as `write!`.
+pub fn decimal(mut n: u64, buffer: &mut [u8; 20]) -> &[u8] {
     let mut at = buffer.len();
     loop {
         at -= 1;

@@ -15,7 +15,7 @@ pub use event::{
     RunCompleted, RunEvent, RunEventKind, RunFailed, RunStarted, StepOutput, StepProgress, StepUpdate,
 };
 pub use id::{IdError, ProjectId, RunId, StepId};
-pub use message::{MESSAGE_TYPE_MAX, is_reserved_type, is_valid_type, write_message};
+pub use message::{MESSAGE_TYPE_MAX, decimal, is_reserved_type, is_valid_type, write_message};
 pub use plan::{
     Backoff, Draft, ISSUES_MAX, Issue, Issues, OnFailure, Plan, PlanSummary, Quoted, RetryPolicy, Step, StepSummary,
     Submission, SubmissionError,

@@ -144,14 +144,15 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Reads what has come, as far as it is wanted. `scratch` is shared by all connections.
-    pub(super) fn read(&mut self, scratch: &mut [u8], limits: &Limits) -> Got {
-        let got = self.read_some(scratch, limits);
+    /// Reads what has come, as far as it is wanted. `scratch` is shared by all connections. `to_the_end`: the other side
+    /// has closed, of which only a further read tells.
+    pub(super) fn read(&mut self, scratch: &mut [u8], limits: &Limits, to_the_end: bool) -> Got {
+        let got = self.read_some(scratch, limits, to_the_end);
         self.has_unread = got == Got::More;
         got
     }
 
-    fn read_some(&mut self, scratch: &mut [u8], limits: &Limits) -> Got {
+    fn read_some(&mut self, scratch: &mut [u8], limits: &Limits, to_the_end: bool) -> Got {
         for _ in 0..READS_MAX {
             let is_dropped = matches!(self.state, State::Closing | State::Doomed);
             if !is_dropped && self.input.len() - self.input_start >= limits.request_bytes_max() {
@@ -164,7 +165,14 @@ impl<S: Socket> Connection<S> {
                     return Got::All;
                 }
                 Ok(_) if is_dropped => {}
-                Ok(n) => self.input.extend_from_slice(&scratch[..n]),
+                Ok(n) => {
+                    self.input.extend_from_slice(&scratch[..n]);
+                    // A socket that gave less than was asked for is empty; whatever comes from here on is news to the
+                    // poll. Asking it again would cost as much as parsing a request.
+                    if n < scratch.len() && !to_the_end {
+                        return Got::All;
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Got::All,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Got::Gone,

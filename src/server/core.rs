@@ -152,10 +152,10 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// A socket has something to read, or its other side has closed.
-    pub fn readable(&mut self, token: Token, now: Now) {
+    /// A socket has something to read, or its other side has closed: then `is_closed`, and it is read to its end.
+    pub fn readable(&mut self, token: Token, is_closed: bool, now: Now) {
         match token.is_connection() {
-            true => self.read_connection(token.index(), now),
+            true => self.read_connection(token.index(), is_closed, now),
             false => self.read_stream(token.index()),
         }
     }
@@ -181,7 +181,7 @@ impl<S: Socket> Server<S> {
     /// ended. `true` where there is more to do at once.
     pub fn end_turn(&mut self, now: Now) -> bool {
         for index in std::mem::take(&mut self.unread) {
-            self.read_connection(index, now);
+            self.read_connection(index, true, now);
         }
         let has_more_writes = self.streams.flush(FLUSH_WRITES_MAX, now);
         let has_more_streams = self.streams.tick(SWEEP_STREAMS_MAX, now);
@@ -204,7 +204,9 @@ impl<S: Socket> Server<S> {
 
     /// Takes what is to be carried out.
     pub fn take_outbox(&mut self) -> Outbox {
-        std::mem::take(&mut self.outbox)
+        // The next turn will want about as much room as this one: growing to it moves every command several times.
+        let next = Outbox { log: Vec::with_capacity(self.outbox.log.len()), intake: Vec::new() };
+        std::mem::replace(&mut self.outbox, next)
     }
 
     /// Takes the streams that began: each with its socket, to be watched by the token from now on.

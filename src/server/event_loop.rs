@@ -6,6 +6,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError};
@@ -118,6 +119,7 @@ impl<C: Control> EventLoop<C> {
     /// Where polling fails, which nothing can be done about.
     pub(super) fn run(mut self) -> io::Result<()> {
         for (index, (listener, _)) in self.listeners.iter_mut().enumerate().take(LISTENERS_MAX) {
+            prepare(listener);
             self.poll.registry().register(listener, listener_token(index), Interest::READABLE)?;
         }
         let mut events = Events::with_capacity(EVENTS_MAX);
@@ -187,8 +189,9 @@ impl<C: Control> EventLoop<C> {
             token if token.0 >= WAKER.0 - LISTENERS_MAX => self.accept(WAKER.0 - 1 - token.0, now),
             token => {
                 let token = Token(token.0);
-                if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    self.server.readable(token, now);
+                let is_closed = event.is_read_closed() || event.is_error();
+                if event.is_readable() || is_closed {
+                    self.server.readable(token, is_closed, now);
                 }
                 if event.is_writable() {
                     self.server.writable(token, now);
@@ -216,12 +219,6 @@ impl<C: Control> EventLoop<C> {
     }
 
     fn take_in(&mut self, socket: TcpStream, peer: SocketAddr, door: Door, now: Now) {
-        let reference = socket2::SockRef::from(&socket);
-        // Each of these makes a connection better, and none is needed for it to work.
-        let _ = reference.set_tcp_nodelay(true);
-        let _ = reference.set_send_buffer_size(SEND_BUFFER_BYTES);
-        let _ = reference.set_tcp_user_timeout(Some(USER_TIMEOUT));
-        let _ = reference.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE));
         let Ok(token) = self.server.accept(socket, canonical(peer.ip()), door, now) else { return };
         let Some(socket) = self.server.socket(token) else { return };
         if self.poll.registry().register(socket, mio::Token(token.0), INTEREST).is_err() {
@@ -276,7 +273,10 @@ impl<C: Control> EventLoop<C> {
                 self.server.refuse_plan(to, now);
             }
         }
-        self.unsent.extend(outbox.log);
+        match self.unsent.is_empty() {
+            true => self.unsent = outbox.log,
+            false => self.unsent.extend(outbox.log),
+        }
         if !self.unsent.is_empty() {
             self.unsent = self.log.try_send(std::mem::take(&mut self.unsent)).err().unwrap_or_default();
             let is_behind = !self.unsent.is_empty();
@@ -285,6 +285,16 @@ impl<C: Control> EventLoop<C> {
         self.server.metrics.log_waiting = self.log.waiting();
         self.server.metrics.inbox_waiting = self.inbox.waiting();
     }
+}
+
+/// Sets what the connections of a listener are to be like: they inherit it, which saves five system calls for each.
+fn prepare(listener: &impl AsFd) {
+    let reference = socket2::SockRef::from(listener);
+    // Each of these makes a connection better, and none is needed for it to work.
+    let _ = reference.set_tcp_nodelay(true);
+    let _ = reference.set_send_buffer_size(SEND_BUFFER_BYTES);
+    let _ = reference.set_tcp_user_timeout(Some(USER_TIMEOUT));
+    let _ = reference.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE));
 }
 
 fn open_spare() -> Option<std::fs::File> {
@@ -306,5 +316,25 @@ fn canonical(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, |v4: Ipv4Addr| v4.into()),
         IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_inherit_what_their_listener_was_set_to() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        prepare(&listener);
+        let address = listener.local_addr().expect("an address");
+        let _client = std::net::TcpStream::connect(address).expect("a connection");
+        let (socket, _) = listener.accept().expect("a connection");
+        let reference = socket2::SockRef::from(&socket);
+        assert!(reference.tcp_nodelay().expect("an option") && reference.keepalive().expect("an option"));
+        assert_eq!(reference.tcp_keepalive_time().expect("an option"), KEEPALIVE);
+        assert_eq!(reference.tcp_user_timeout().expect("an option"), Some(USER_TIMEOUT));
+        // Linux gives twice what was asked for, for its own needs.
+        assert_eq!(reference.send_buffer_size().expect("an option"), 2 * SEND_BUFFER_BYTES);
     }
 }

@@ -333,20 +333,17 @@ fn distribute(
             let Some(executor) = executor.get() else { continue };
             carry_out(order, executor);
         }
-        let mut deliveries = Vec::with_capacity(outcome.deliveries.len());
-        let mut others = Vec::new();
-        for delivery in outcome.deliveries {
-            match delivery {
-                Delivery::Reply { to: ReplyTo::Caller(caller), answer } => others.push((caller, answer)),
-                delivery => deliveries.push(delivery),
-            }
-        }
+        let mut deliveries = outcome.deliveries;
+        let is_of_others = |delivery: &mut Delivery| matches!(delivery, Delivery::Reply { to: ReplyTo::Caller(_), .. });
+        let others: Vec<Delivery> = deliveries.extract_if(.., is_of_others).collect();
         if !deliveries.is_empty() {
             inbox.send(Inbox::Log(deliveries));
         }
-        for (caller, answer) in others {
-            // Whoever has given up waiting is told nothing.
-            let _ = caller.try_send(answer);
+        for delivery in others {
+            if let Delivery::Reply { to: ReplyTo::Caller(caller), answer } = delivery {
+                // Whoever has given up waiting is told nothing.
+                let _ = caller.try_send(answer);
+            }
         }
     }
 }

@@ -279,6 +279,19 @@ fn one_connection_with_many_requests_leaves_the_others_their_turn() {
 }
 
 #[test]
+fn a_socket_that_gave_less_than_was_asked_for_is_not_asked_again_unless_it_has_closed() {
+    let mut bench = Bench::new();
+    let client = bench.connect();
+    assert_eq!(statuses(&bench.ask(&client, HEALTH)), [200]);
+    assert_eq!(client.wire.borrow().reads, 1);
+    // Request and end come as one piece of news: no further one would tell of the end.
+    client.wire.borrow_mut().to_server.extend(HEALTH.bytes());
+    bench.half_close(&client);
+    assert_eq!(statuses(&client.take()), [200]);
+    assert!(client.is_dropped());
+}
+
+#[test]
 fn a_stream_begins_behind_the_answers_before_it_and_is_sent_what_is_published() {
     for room in [usize::MAX, 0] {
         let mut bench = Bench::new();

@@ -225,23 +225,26 @@ impl Work {
     }
 
     fn open(&mut self, index: usize) -> Outcome<()> {
-        let Settings { target, projects, pace, .. } = &self.settings;
+        let Settings { target, projects, pace, token, .. } = &self.settings;
         let member = &mut self.members[index];
         let receive_bytes = (*pace != Pace::Full).then_some(SLOW_RECEIVE_BYTES);
         let mut socket = target.connect(member.number, receive_bytes)?;
         self.poll.registry().register(&mut socket, Token(index), Interest::READABLE | Interest::WRITABLE)?;
-        let request = request(*target, &projects[member.project], member.last_id());
+        let request = request(*target, &projects[member.project], token.as_deref(), member.last_id());
         member.open(socket, request);
         self.opening += 1;
         Ok(())
     }
 }
 
-fn request(target: Target, project: &str, last_id: &[u8]) -> Vec<u8> {
+fn request(target: Target, project: &str, token: Option<&str>, last_id: &[u8]) -> Vec<u8> {
     let host = target.address();
     let mut request =
         format!("GET /api/sse/projects/{project}?snapshot=0 HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n")
             .into_bytes();
+    if let Some(token) = token {
+        request.extend_from_slice(format!("Authorization: Bearer {token}\r\n").as_bytes());
+    }
     if !last_id.is_empty() {
         request.extend_from_slice(b"Last-Event-ID: ");
         request.extend_from_slice(last_id);

@@ -17,7 +17,8 @@ fn listen() -> (TcpListener, Target) {
 
 fn plan(target: Target, connections: usize, requests: u64) -> Plan {
     let projects = vec!["p".to_owned()];
-    Plan { target, projects, payload_bytes: 100, batch: 1, connections, pace: Pace::PerSecond(1e6), requests }
+    let pace = Pace::PerSecond(1e6);
+    Plan { target, projects, payload_bytes: 100, batch: 1, connections, pace, requests, token: None }
 }
 
 fn read_request(socket: &mut TcpStream) {

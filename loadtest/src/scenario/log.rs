@@ -127,6 +127,7 @@ fn plan(server: &Server, load: Load) -> Plan {
         connections: load.in_flight,
         pace: Pace::BackToBack,
         requests: u64::MAX,
+        token: None,
     }
 }
 

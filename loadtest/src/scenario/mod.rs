@@ -1,14 +1,20 @@
 //! The scenarios: each starts a server, puts one kind of load on it, and reports what it found.
 
+mod burst;
+mod connect;
+mod crowd;
+mod http;
+mod idle;
 mod log;
-mod reconnect;
 mod replay;
 mod slow;
+mod steady;
+mod storm;
 
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, Outcome, failure};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Settings};
 use crate::latency::Latencies;
 use crate::options::{Options, Parameter};
 use crate::proc;
@@ -34,7 +40,17 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const ALL: &[Scenario] = &[replay::SCENARIO, log::SCENARIO, reconnect::SCENARIO, slow::SCENARIO];
+pub const ALL: &[Scenario] = &[
+    burst::SCENARIO,
+    steady::SCENARIO,
+    idle::SCENARIO,
+    connect::SCENARIO,
+    storm::SCENARIO,
+    http::SCENARIO,
+    replay::SCENARIO,
+    log::SCENARIO,
+    slow::SCENARIO,
+];
 
 /// Carries out what was asked for and prints the reports; were they good?
 ///
@@ -42,20 +58,24 @@ pub const ALL: &[Scenario] = &[replay::SCENARIO, log::SCENARIO, reconnect::SCENA
 /// Why it could not be carried out.
 pub fn run(options: &Options) -> Outcome<bool> {
     proc::raise_descriptors()?;
-    let mut is_good = true;
-    for data in &options.data {
-        let report = {
-            let mut watch = Watch::new(options.limit);
-            (options.scenario.run)(options, *data, &mut watch)?
-        };
-        is_good &= report.is_good();
+    let reports = measure(options)?;
+    for report in &reports {
         if options.is_json {
             println!("{}", report.json());
         } else {
             println!("{}", report.text());
         }
     }
-    Ok(is_good)
+    Ok(reports.iter().all(Report::is_good))
+}
+
+/// Carries out what was asked for: a report for each store.
+///
+/// # Errors
+/// Why it could not be carried out.
+pub fn measure(options: &Options) -> Outcome<Vec<Report>> {
+    let measure = |data: &Data| (options.scenario.run)(options, *data, &mut Watch::new(options.limit));
+    options.data.iter().map(measure).collect()
 }
 
 /// The beginning of every report.
@@ -63,9 +83,17 @@ fn report(options: &Options, data: Data) -> Report {
     let mut report = Report::new(options.scenario.name);
     report.condition("store", data.name());
     options.values().for_each(|(name, value)| report.condition(name, value));
-    if let Choice::Program { flags, is_pinned, .. } = &options.server {
-        report.condition("server's flags", if flags.is_empty() { "none besides".to_owned() } else { flags.join(" ") });
-        report.condition("pinned", *is_pinned);
+    match &options.server {
+        Choice::Program { flags, is_pinned, .. } => {
+            let flags = if flags.is_empty() { "none besides".to_owned() } else { flags.join(" ") };
+            report.condition("server's flags", flags);
+            report.condition("pinned", *is_pinned);
+        }
+        Choice::Peer { peer, is_pinned } => {
+            report.condition("server", peer.name.clone());
+            report.condition("pinned", *is_pinned);
+        }
+        Choice::Running { .. } => {}
     }
     report.condition("processors", std::thread::available_parallelism().map_or(0, usize::from));
     // Figures that were taken beside other work are worth less, and only this tells.
@@ -78,6 +106,15 @@ fn report(options: &Options, data: Data) -> Report {
 
 /// Flags without which a server would refuse what is asked of it here.
 const NO_BOUNDS: [&str; 4] = ["--limits-publish-rate", "1000000000", "--limits-connections-per-address", "100000"];
+
+/// So many subscribers of a project, as this server needs them.
+fn settings(server: &Server, project: &str, subscribers: usize) -> Settings {
+    Settings {
+        token: server.token(),
+        is_numbered: server.is_numbered(),
+        ..Settings::new(server.target(), project, subscribers)
+    }
+}
 
 /// Waits until everyone has a stream.
 fn wait_for_streams(watch: &mut Watch, fleet: &Fleet, subscribers: usize) -> Outcome<()> {
@@ -113,6 +150,7 @@ fn publish_all(watch: &mut Watch, server: &Server, project: &str, messages: u64,
         connections: 8,
         pace: Pace::BackToBack,
         requests: messages / batch,
+        token: server.token(),
     })?;
     let so_far = || format!("{} of {messages}", publisher.accepted());
     watch.until("everything is published", || publisher.is_finished(), so_far)?;
@@ -131,6 +169,7 @@ fn publish_at(server: &Server, project: &str, per_second: f64, bytes: usize) -> 
         connections: CONNECTIONS,
         pace: Pace::PerSecond(per_second),
         requests: u64::MAX,
+        token: server.token(),
     })
 }
 

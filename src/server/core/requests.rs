@@ -12,9 +12,9 @@ use crate::server::limits::{counted_address, forwarded_address};
 const REQUESTS_MAX: usize = 64;
 
 impl<S: Socket> Server<S> {
-    pub(super) fn read_connection(&mut self, index: usize, now: Now) {
+    pub(super) fn read_connection(&mut self, index: usize, to_the_end: bool, now: Now) {
         let Some(connection) = self.connections.get_mut(index) else { return };
-        match connection.read(&mut self.scratch, &self.settings.http) {
+        match connection.read(&mut self.scratch, &self.settings.http, to_the_end) {
             Got::Gone => return self.doom(index),
             Got::More if connection.wants_request() || matches!(connection.state, State::Closing) => {
                 self.unread.push(index);

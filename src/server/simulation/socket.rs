@@ -148,6 +148,8 @@ impl Read for FakeSocket {
         for (place, byte) in to.iter_mut().zip(wire.to_server.drain(..n)) {
             *place = byte;
         }
+        // A read that gives less than there is would be a lie of the poll's: it tells of the rest.
+        wire.is_readable |= n < to.len() && !wire.to_server.is_empty();
         wire.active_at = wire.ether.now.get();
         Ok(n)
     }

@@ -201,12 +201,12 @@ impl World {
 
     fn tell_readiness(&mut self, client: usize) {
         let (token, wire) = (self.clients[client].token, self.clients[client].wire.clone());
-        let (is_readable, is_writable) = {
+        let (is_readable, is_writable, is_closed) = {
             let mut wire = wire.borrow_mut();
-            (std::mem::take(&mut wire.is_readable), std::mem::take(&mut wire.is_writable))
+            (std::mem::take(&mut wire.is_readable), std::mem::take(&mut wire.is_writable), wire.has_left())
         };
         if is_readable {
-            self.server.readable(token, self.now);
+            self.server.readable(token, is_closed, self.now);
         }
         if is_writable {
             self.server.writable(token, self.now);

@@ -33,6 +33,8 @@ pub(super) struct Wire {
     pub(super) from_server: Vec<u8>,
     /// The most bytes that one read gives.
     pub(super) read_max: usize,
+    /// Reads that the server has made.
+    pub(super) reads: usize,
     /// Bytes that the client still takes.
     pub(super) room: usize,
     pub(super) is_half_closed: bool,
@@ -51,6 +53,7 @@ pub(super) struct FakeSocket {
 impl Read for FakeSocket {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let mut wire = self.wire.borrow_mut();
+        wire.reads += 1;
         let n = to.len().min(wire.read_max).min(wire.to_server.len());
         if n == 0 && !wire.is_half_closed {
             return Err(ErrorKind::WouldBlock.into());
@@ -216,8 +219,15 @@ impl Bench {
 
     /// The poll says that there is something to read.
     pub(super) fn readable(&mut self, client: &Client) {
-        if !client.is_dropped() {
-            self.server.readable(self.tokens[client.number], self.now);
+        let unread = || client.wire.borrow().to_server.len();
+        while !client.is_dropped() {
+            let (before, is_closed) = (unread(), client.wire.borrow().is_half_closed);
+            self.server.readable(self.tokens[client.number], is_closed, self.now);
+            // A read that gave less than was asked for and less than there was: the poll tells of the rest.
+            let has_more = unread() > 0 && unread() < before && client.wire.borrow().read_max < before;
+            if !has_more {
+                return;
+            }
         }
     }
 
@@ -244,7 +254,7 @@ impl Bench {
             let client = socket.client;
             self.tokens[client] = token;
             // Watching a socket anew tells of what it has.
-            self.server.readable(token, self.now);
+            self.server.readable(token, false, self.now);
             is_busy = true;
         }
         self.held_up.extend(self.server.take_outbox().log);

@@ -1,0 +1,103 @@
+//! What do streams cost on which nothing happens? Memory is counted against the same server before they came (RssAnon);
+//! then processor time without heartbeats and with them; then all leave, and what was for them should be given back.
+//! Each row has a server of its own.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{NO_BOUNDS, Scenario, mib, report, settings, wait_for_streams};
+use crate::failure::Outcome;
+use crate::fleet::Fleet;
+use crate::options::{Options, Parameter};
+use crate::report::{Report, Table};
+use crate::server::{Data, Server, Setup};
+use crate::watch::Watch;
+
+const PROJECT: &str = "idle";
+
+pub const SCENARIO: Scenario = Scenario {
+    name: "idle",
+    about: "memory and processor time of streams on which nothing happens",
+    parameters: &[
+        Parameter { name: "streams", default: "10000", help: "streams" },
+        Parameter { name: "heartbeat", default: "0,5", help: "seconds between heartbeats of each row; 0: none" },
+        Parameter { name: "seconds", default: "10", help: "seconds over which processor time is counted" },
+    ],
+    data: &[Data::None],
+    limit_s: 120,
+    run,
+};
+
+/// What passes before memory is looked at.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// Descriptors that a server may open for itself meanwhile.
+const DESCRIPTORS_OWN: usize = 8;
+
+fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
+    let mut report = report(options, data);
+    let columns = [
+        "streams",
+        "heartbeat s",
+        "resident at start MiB",
+        "KiB/stream",
+        "CPU s in 10 s",
+        "KiB/stream once all left",
+        "descriptors left",
+    ];
+    let mut table = Table::new("idle streams", &columns);
+    for heartbeat_s in options.numbers("heartbeat")? {
+        table.row(row(options, data, heartbeat_s, watch, &mut report)?);
+    }
+    report.table(table);
+    report.note(
+        "memory of a stream: anonymous memory (RssAnon) against before, shared out; kernel buffers are not in it",
+    );
+    Ok(report)
+}
+
+fn row(options: &Options, data: Data, heartbeat_s: u64, watch: &mut Watch, report: &mut Report) -> Outcome<Vec<Value>> {
+    let (streams, seconds): (usize, f64) = (options.number("streams")?, options.number("seconds")?);
+    let setup = Setup { heartbeat_s: Some(heartbeat_s), ..Setup::new(data, &NO_BOUNDS) };
+    let server = Server::start_with(&options.server, &setup)?;
+    watch.pass("a quiet moment", SETTLE, String::new)?;
+    let (before, descriptors) = (server.memory(), server.descriptors().unwrap_or(0));
+    let fleet = Fleet::open_new(&settings(&server, PROJECT, streams))?;
+    wait_for_streams(watch, &fleet, streams)?;
+    watch.pass("a quiet moment", SETTLE, String::new)?;
+    let open = server.memory();
+    let cpu_before = server.cpu_seconds();
+    watch.pass("idle streams", Duration::from_secs_f64(seconds), String::new)?;
+    let cpu_s = server.cpu_seconds().zip(cpu_before).map(|(after, before)| after - before);
+    leave(watch, &server, &fleet, descriptors, report)?;
+    let per_stream = |memory: Option<crate::proc::Memory>| {
+        let kib = memory.zip(before).map(|(now, before)| now.anonymous_kib as f64 - before.anonymous_kib as f64);
+        json!(kib.map(|kib| kib / streams.max(1) as f64))
+    };
+    let row = vec![
+        json!(streams),
+        json!(heartbeat_s),
+        mib(before.map(|memory| memory.resident_kib as f64)),
+        per_stream(open),
+        json!(cpu_s.map(|cpu_s| cpu_s * 10.0 / seconds)),
+        per_stream(server.memory()),
+        json!(server.descriptors().map(|now| now.saturating_sub(descriptors))),
+    ];
+    server.stop()?;
+    Ok(row)
+}
+
+/// All leave, and the server has seen it. None may have left before.
+fn leave(watch: &mut Watch, server: &Server, fleet: &Fleet, descriptors: usize, report: &mut Report) -> Outcome<()> {
+    let tally = fleet.tally()?;
+    report.fail_all(tally.complaints("idle streams"));
+    if tally.ended > 0 {
+        report.fail(format!("{} idle streams ended", tally.ended));
+    }
+    fleet.close();
+    let left = || server.descriptors().map(|now| now.saturating_sub(descriptors));
+    let is_seen = || left().is_none_or(|left| left <= DESCRIPTORS_OWN);
+    watch.until("the server has seen all leave", is_seen, || format!("{:?} descriptors left", left()))?;
+    watch.pass("a quiet moment", SETTLE, String::new)
+}
