@@ -20,7 +20,7 @@ pub const OPEN_STREAM: &str = "GET /api/sse/projects/demo?ticket=3q2-7wAAAAAAAAA
 
 /// What a backend sends to publish.
 pub const PUBLISH: &str = "POST /api/projects/demo/events HTTP/1.1\r\nHost: stepcast.example\r\nAccept: */*\r\n\
-    Content-Type: application/json\r\nContent-Length: 63\r\n\r\n\
+    Content-Type: application/json\r\nContent-Length: 66\r\n\r\n\
     {\"type\":\"note\",\"payload\":{\"text\":\"what a backend has to say....\"}}";
 
 /// The messages that a returning stream has missed, out of those that are kept.
