@@ -7,7 +7,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-binary=$(cargo bench --bench parts --no-run 2>&1 | sed -n 's/.*(\(.*\))$/\1/p')
+binary=$(cargo bench --bench parts --no-run 2>&1 | sed -n 's/.*Executable .*(\(.*\))$/\1/p')
 [ -x "$binary" ] || { echo "benches/parts does not build" >&2; exit 1; }
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
