@@ -65,6 +65,8 @@ pub struct Journal {
     pub(super) read_plan: ReadPlan,
     /// While the store takes nothing.
     pub(super) outage: Option<Outage>,
+    /// What is in memory is not what the store holds: nothing is to be read from it.
+    pub(super) is_stale: bool,
     /// When history is to be trimmed though nothing comes, on the monotonic clock.
     pub(super) trim_at: Duration,
     pub(super) growth: Growth,
@@ -184,8 +186,7 @@ impl Journal {
     }
 
     fn answer(&mut self, query: Query, now: Now) -> Answer {
-        let is_stale = self.outage.as_ref().is_some_and(|outage| outage.is_stale);
-        let answer = match is_stale {
+        let answer = match self.is_stale {
             true => Err(StoreError("it could not be read again after a failure".into())),
             false => self.read(query, now),
         };

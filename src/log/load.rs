@@ -50,6 +50,7 @@ impl Journal {
             lookup: Lookup::default(),
             read_plan,
             outage: None,
+            is_stale: true,
             trim_at: Duration::ZERO,
             growth: Growth::default(),
         };
@@ -85,7 +86,9 @@ impl Journal {
         self.load_projects(&recovered);
         watched.iter().for_each(|project| self.entry(project).is_watched = true);
         self.load_ended_runs(&recovered, now)?;
-        self.load_open_runs(recovered.open_runs, &plans)
+        let loaded = self.load_open_runs(recovered.open_runs, &plans)?;
+        self.is_stale = false;
+        Ok(loaded)
     }
 
     fn load_projects(&mut self, recovered: &Recovered) {

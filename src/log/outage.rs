@@ -19,8 +19,6 @@ const RETRY: Duration = Duration::from_millis(250);
 pub(super) struct Outage {
     /// When the store is tried next.
     pub(super) retry_at: Duration,
-    /// What is in memory could not be read anew.
-    pub(super) is_stale: bool,
     /// What runs said meanwhile. Bounded by whoever hands it over: the executor waits while the store is down.
     held: Vec<Record>,
     /// Who waits until that is kept.
@@ -50,74 +48,70 @@ impl Journal {
 
     /// Keeps what `commands` change and tells everyone, or refuses it. Was it kept?
     pub(super) fn keep(&mut self, commands: &[Command], now: Now, outcome: &mut Outcome) -> bool {
-        let kept = match &mut self.outage {
-            None => self.commit(commands, now),
-            Some(outage) if now.mono < outage.retry_at => {
-                outage.hold(commands);
-                refuse(commands, outcome);
-                return false;
+        if self.outage.is_some() && !self.has_come_back(now, outcome) {
+            return self.put_off(commands, outcome);
+        }
+        match self.commit(commands, now) {
+            Ok(batch) => {
+                batch.release(outcome);
+                true
             }
-            Some(outage) => {
-                let held = Command::Records(std::mem::take(&mut outage.held));
-                return self.try_again(held, commands, now, outcome);
-            }
-        };
-        match kept {
-            Ok(batch) => batch.release(outcome),
             Err(error) => {
                 self.begin_outage(&error, now, outcome);
-                self.refuse_and_hold(commands, outcome);
-                return false;
+                self.put_off(commands, outcome)
             }
         }
-        true
     }
 
-    /// The store is tried with what was held back, and then with `commands`.
-    fn try_again(&mut self, held: Command, commands: &[Command], now: Now, outcome: &mut Outcome) -> bool {
-        let held = [held];
-        match self.come_back(&held, now) {
+    /// What runs say is held back, whoever waits for an answer is refused. Never kept.
+    fn put_off(&mut self, commands: &[Command], outcome: &mut Outcome) -> bool {
+        if let Some(outage) = &mut self.outage {
+            outage.hold(commands);
+        }
+        refuse(commands, outcome);
+        false
+    }
+
+    /// Where it is time, the store is tried with what was held back; `true` once it has taken that.
+    fn has_come_back(&mut self, now: Now, outcome: &mut Outcome) -> bool {
+        let Some(outage) = &mut self.outage else { return true };
+        if now.mono < outage.retry_at {
+            return false;
+        }
+        let held = [Command::Records(std::mem::take(&mut outage.held))];
+        match self.try_again(&held, now) {
             Ok(batch) => {
                 log::info!("the store takes messages again");
                 let barriers = self.outage.take().map_or_else(Vec::new, |outage| outage.barriers);
                 outcome.deliveries.push(Delivery::StoreIsDown(false));
                 batch.release(outcome);
                 barriers.iter().for_each(|reply| outcome.reply(reply, Answer::Reached));
-                self.keep(commands, now, outcome)
+                true
             }
             Err(error) => {
                 self.prolong_outage(&error, now);
-                self.refuse_and_hold(&held, outcome);
-                self.refuse_and_hold(commands, outcome);
-                false
+                self.put_off(&held, outcome)
             }
         }
     }
 
-    fn come_back(&mut self, held: &[Command], now: Now) -> Result<Batch, StoreError> {
-        if self.outage.as_ref().is_some_and(|outage| outage.is_stale) {
+    fn try_again(&mut self, held: &[Command], now: Now) -> Result<Batch, StoreError> {
+        if self.is_stale {
             self.reload(now)?;
-            if let Some(outage) = &mut self.outage {
-                outage.is_stale = false;
-            }
         }
         self.store.probe()?;
         let result = self.commit(held, now);
         if result.is_err() {
-            let is_stale = self.reload(now).is_err();
-            if let Some(outage) = &mut self.outage {
-                outage.is_stale = is_stale;
-            }
+            self.forget_failed_commit(now);
         }
         result
     }
 
     fn begin_outage(&mut self, error: &StoreError, now: Now, outcome: &mut Outcome) {
         log::error!("the store takes nothing: {error}");
-        let is_stale = self.reload(now).is_err();
+        self.forget_failed_commit(now);
         let retry_at = now.mono + RETRY;
-        self.outage =
-            Some(Outage { retry_at, is_stale, held: Vec::new(), barriers: Vec::new(), reason: error.0.clone() });
+        self.outage = Some(Outage { retry_at, held: Vec::new(), barriers: Vec::new(), reason: error.0.clone() });
         outcome.deliveries.push(Delivery::StoreIsDown(true));
     }
 
@@ -130,11 +124,12 @@ impl Journal {
         }
     }
 
-    fn refuse_and_hold(&mut self, commands: &[Command], outcome: &mut Outcome) {
-        if let Some(outage) = &mut self.outage {
-            outage.hold(commands);
+    /// What is in memory is ahead of the store. Where it can't be read anew now, it is before the store is tried next.
+    fn forget_failed_commit(&mut self, now: Now) {
+        self.is_stale = true;
+        if let Err(error) = self.reload(now) {
+            log::error!("the log can't be read: {error}");
         }
-        refuse(commands, outcome);
     }
 }
 
