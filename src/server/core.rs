@@ -6,6 +6,7 @@ mod requests;
 mod streams;
 mod token;
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -18,11 +19,13 @@ use super::metrics::{Gauges, Metrics};
 use super::socket::Socket;
 use crate::api::{Api, Condition, Door, Facts, PlanRequest};
 use crate::http::{Limits, Problem};
-use crate::log::Command;
+use crate::log::{Answer, Command};
 use crate::model::Now;
 #[cfg(test)]
 use crate::model::ProjectId;
 use crate::stream::{CloseReason, ConnectionManager, Settings, Tally};
+#[cfg(test)]
+pub(super) use answers::CONGESTION_HOLD;
 pub use token::Token;
 use token::{GENERATION_MASK, Place};
 
@@ -71,6 +74,8 @@ pub struct Server<S> {
     unread: Vec<usize>,
     scratch: Box<[u8]>,
     outbox: Outbox,
+    /// Answers to publishers that are too fast, each with the time at which it is given.
+    held_answers: VecDeque<(Duration, u64, Answer)>,
     is_draining: bool,
     is_drained: bool,
     store_is_down: bool,
@@ -102,6 +107,7 @@ impl<S: Socket> Server<S> {
             unread: Vec::new(),
             scratch: vec![0; 64 * 1024].into_boxed_slice(),
             outbox: Outbox::default(),
+            held_answers: VecDeque::new(),
             is_draining: false,
             is_drained: false,
             store_is_down: false,
@@ -194,6 +200,7 @@ impl<S: Socket> Server<S> {
     /// The rest of a turn, once everything that came has been looked at: writes, deadlines, and the end of what has
     /// ended. `true` where there is more to do at once.
     pub fn end_turn(&mut self, now: Now) -> bool {
+        self.release_held_answers(now);
         for index in std::mem::take(&mut self.unread) {
             self.read_connection(index, true, now);
         }
@@ -213,7 +220,8 @@ impl<S: Socket> Server<S> {
     /// When there is something to do next though nothing comes.
     pub fn next_deadline(&self) -> Option<Duration> {
         let connections = (!self.connections.is_empty()).then_some(self.next_deadline_sweep);
-        [connections, self.streams.next_deadline()].into_iter().flatten().min()
+        let held = self.held_answers.front().map(|(until, ..)| *until);
+        [connections, held, self.streams.next_deadline()].into_iter().flatten().min()
     }
 
     /// Takes what is to be carried out.
@@ -295,6 +303,12 @@ impl<S: Socket> Server<S> {
             backlog_bytes,
             stream_stats: self.streams.stats(),
         }
+    }
+
+    /// Do answers to publishers wait for their time?
+    #[cfg(test)]
+    pub(super) fn holds_answers(&self) -> bool {
+        !self.held_answers.is_empty()
     }
 
     /// The number of the newest message that was broadcast, where the project is watched.

@@ -22,6 +22,7 @@ use crate::http::Response;
 use crate::log::faulty::Disk;
 use crate::log::{Answer, Command, Delivery, Journal, MemoryStore, Order, Outcome, Query, ReplyTo};
 use crate::model::{Now, RunId, Timestamp};
+use crate::server::core::CONGESTION_HOLD;
 use crate::server::{Inbox, Server};
 
 /// Batches that wait for the log here; the real bound is larger and met less often.
@@ -414,7 +415,11 @@ impl World {
             let is_ready = (0..self.clients.len()).any(|client| self.is_ready(client));
             let has_news = self.shop.has_news(self.now) && !self.journal.is_down();
             if !is_busy && !waits && !is_ready && self.unsent.is_empty() && !has_news {
-                return self.check_settled();
+                if !self.server.holds_answers() {
+                    return self.check_settled();
+                }
+                self.meet("answer held back");
+                self.pass(CONGESTION_HOLD);
             }
         }
         panic!("it never comes to rest");
