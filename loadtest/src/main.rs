@@ -7,6 +7,7 @@ mod clock;
 mod draw;
 mod failure;
 mod fleet;
+mod follower;
 mod hammer;
 mod http;
 mod latency;

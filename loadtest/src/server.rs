@@ -366,16 +366,25 @@ fn follow(process: &mut Process, log: Arc<Mutex<Vec<String>>>, mut found: Option
 
 /// A directory that is removed with everything in it.
 #[derive(Debug)]
-struct TemporaryDirectory(PathBuf);
+pub struct TemporaryDirectory(PathBuf);
 
 impl TemporaryDirectory {
-    fn new() -> Outcome<Self> {
+    /// A new one.
+    ///
+    /// # Errors
+    /// Where it can't be made.
+    pub fn new() -> Outcome<Self> {
         use std::sync::atomic::{AtomicUsize, Ordering};
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("stepcast-load-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path)?;
         Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 }
 

@@ -10,6 +10,7 @@ mod replay;
 mod slow;
 mod steady;
 mod storm;
+mod workflow;
 
 use serde_json::{Value, json};
 
@@ -50,6 +51,7 @@ pub const ALL: &[Scenario] = &[
     replay::SCENARIO,
     log::SCENARIO,
     slow::SCENARIO,
+    workflow::SCENARIO,
 ];
 
 /// Carries out what was asked for and prints the reports; were they good?
