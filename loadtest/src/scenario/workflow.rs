@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::{NO_BOUNDS, Scenario, report, settings, wait_for_streams};
+use super::{Scenario, report, settings, wait_for_streams};
 use crate::failure::{Failure, Outcome, failure};
 use crate::fleet::Fleet;
 use crate::follower::{Caller, Follower};
@@ -32,18 +32,18 @@ pub const SCENARIO: Scenario = Scenario {
         },
         Parameter { name: "seconds", default: "4", help: "seconds of that" },
         Parameter { name: "viewers", default: "1000", help: "subscribers while a step's output is measured" },
-        Parameter { name: "lines", default: "100", help: "lines that the step prints, ten a second" },
+        Parameter { name: "lines", default: "60", help: "lines that the step prints, six a second" },
     ],
     data: &[Data::None, Data::Temporary],
     limit_s: 120,
     run,
 };
 
-/// A program that prints what time it is; each line is a message of its own, as a step sends at most ten a second.
+/// A program that prints what time it is, so slowly that nothing is joined: a line is a message.
 const CLOCK_TOOL: &str = r#"
 [tools.clock]
 kind = "command"
-argv = ["sh", "-c", "i=0; while [ $i -lt $1 ]; do date +%s%N; sleep 0.11; i=$((i+1)); done", "clock", "{{ inputs.lines }}"]
+argv = ["sh", "-c", "i=0; while [ $i -lt $1 ]; do date +%s%N; sleep 0.15; i=$((i+1)); done", "clock", "{{ inputs.lines }}"]
 "#;
 
 /// Chains that are run.
@@ -58,8 +58,9 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
     let config = directory.path().join("stepcast.toml");
     std::fs::write(&config, CLOCK_TOOL)?;
     let config = config.to_string_lossy().into_owned();
-    let bounds = ["--config", &config, "--limits-queued-runs", "100000", "--limits-active-runs", "256"];
-    let server = Server::start(&options.server, data, &[&NO_BOUNDS[..], &bounds].concat())?;
+    // History is bounded as it is by default, or memory would say nothing.
+    let bounds = ["--config", &config, "--limits-queued-runs", "100000", "--limits-connections-per-address", "100000"];
+    let server = Server::start(&options.server, data, &bounds)?;
     let mut table = Table::new("plans", &["what", "times", "p50 ms", "p99 ms", "max ms"]);
     let mut row = |what: &str, times: &Latencies| {
         table.row(vec![
