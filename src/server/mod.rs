@@ -9,6 +9,8 @@ mod connection;
 mod core;
 mod error;
 mod event_loop;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod handle;
 mod inbox;
 mod intake;

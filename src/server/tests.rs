@@ -1,6 +1,7 @@
 //! A connection alone, and what of everything there may be.
 
 mod bench;
+mod framing;
 mod limits;
 
 use std::time::Duration;
