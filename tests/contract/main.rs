@@ -12,6 +12,7 @@ mod framing;
 mod http_tools;
 mod plans;
 mod program;
+mod proxies;
 mod shutdown;
 #[cfg(feature = "sqlite")]
 mod store;
