@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::from_file;
-use crate::executor::tool::{CommandSpec, HttpSpec, ToolDeclaration, ToolKind};
+use crate::executor::tool::{CommandLimits, CommandSpec, HttpSpec, ToolDeclaration, ToolKind};
 
 const TOOLS: &str = r#"
 [tools.build]
@@ -16,6 +16,7 @@ env = { CC = "clang", EMPTY = "" }
 pass_env = ["PATH", "HOME"]
 uid = 1000
 gid = 0x64
+limits = { cpu = "5m", memory = "256MiB", file_size = "0B", open_files = 64, processes = 20 }
 timeout = "5m"
 rerun = false
 
@@ -31,6 +32,7 @@ url = "https://api.example/v1"
 headers = { Authorization = "Bearer x" }
 body = { model = "m", stream = true, temperature = 0.5, stop = ["a", 1], since = 1979-05-27 }
 allow_redirects = true
+allow_hosts = ["b.example:8080", "*.c.example"]
 stream_text = "event.delta"
 inputs = '{"type": "object"}'
 
@@ -53,6 +55,13 @@ fn tools_are_read_whole() {
         pass_env: vec!["PATH".into(), "HOME".into()],
         uid: Some(1000),
         gid: Some(100),
+        limits: CommandLimits {
+            cpu_seconds: Some(300),
+            memory_bytes: Some(1 << 28),
+            file_bytes: Some(0),
+            open_files: Some(64),
+            processes: Some(20),
+        },
     };
     let ask = HttpSpec {
         method: "POST".into(),
@@ -60,6 +69,7 @@ fn tools_are_read_whole() {
         headers: vec![("Authorization".into(), "Bearer x".into())],
         body: Some(json!({"model": "m", "stream": true, "temperature": 0.5, "stop": ["a", 1], "since": "1979-05-27"})),
         allow_redirects: true,
+        allow_hosts: vec!["b.example:8080".into(), "*.c.example".into()],
         stream_text: Some("event.delta".into()),
     };
     let ping = HttpSpec {
