@@ -115,6 +115,7 @@ impl Builder {
             registry: self.registry,
             engine: Engine::new(),
             output_bytes_max: size(config.limits.output_bytes),
+            step_output_bytes_max: size(config.limits.step_output_bytes),
         });
         let clock = Clock::default();
         let storage = storage::open(config, clock.now().wall)?;
@@ -221,7 +222,7 @@ fn watch_executor(executor: Executor, log: LogHandle, inbox: InboxSender) -> Res
 }
 
 /// Without its log the server is none: if that ends before it was told to, so does the process.
-fn watch_log(log: JoinHandle<()>) -> Result<JoinHandle<()>, StartError> {
+pub(super) fn watch_log(log: JoinHandle<()>) -> Result<JoinHandle<()>, StartError> {
     spawn("log-end", move || {
         if log.join().is_err() {
             end_process("a thread of the log has panicked");
@@ -378,7 +379,7 @@ fn end_process(why: &str) -> ! {
 }
 
 /// Starts a thread without which the server is none: where it panics, the process ends.
-fn spawn<T: Send + 'static>(
+pub(super) fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, StartError> {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod limits;
+mod panics;
 
 use std::time::Duration;
 

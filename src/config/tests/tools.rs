@@ -116,3 +116,55 @@ fn an_http_tool_that_can_not_be_is_refused_with_its_line() {
         assert_eq!(from_file(&text), Err(vec![format!("stepcast.toml:{expected}")]), "{text}");
     }
 }
+
+#[test]
+fn limits_that_can_not_be_are_refused_with_their_line() {
+    const TOOL: &str = "[tools.t]\nkind = 'command'\nargv = ['x']\n";
+    let table = [
+        (
+            "limits = 1",
+            "4: tools.t.limits: expected a table such as { cpu = \"10s\", memory = \"256MiB\" }, found an integer",
+        ),
+        (
+            "[tools.t.limits]\n\ncpu = 10",
+            "6: tools.t.limits.cpu: expected a duration of whole seconds such as 10s or 5m",
+        ),
+        ("limits.cpu = '1500ms'", "4: tools.t.limits.cpu: expected a duration of whole seconds such as 10s or 5m"),
+        ("limits.cpu = '0s'", "4: tools.t.limits.cpu: expected a duration of whole seconds such as 10s or 5m"),
+        ("limits.memory = '1KiB'", "4: tools.t.limits.memory: expected a size of at least 1MiB such as 256MiB"),
+        ("limits.file_size = 'big'", "4: tools.t.limits.file_size: expected a size such as 10MiB"),
+        ("limits.open_files = 3", "4: tools.t.limits.open_files: expected a whole number of at least 4"),
+        ("limits.processes = -1", "4: tools.t.limits.processes: expected a whole number above 0"),
+        ("limits.memry = '1MiB'", "4: unknown key tools.t.limits.memry; did you mean tools.t.limits.memory?"),
+        (
+            "[tools.t.limits]\nopen_files = 9\nprocesses = 9",
+            "6: tools.t.limits.processes: counts all that a user runs, so expected a uid that is not 0 beside it",
+        ),
+        ("uid = 1", "4: tools.t.uid: expected a gid beside it, or the program would keep the server's group"),
+    ];
+    for (text, expected) in table {
+        assert_eq!(from_file(&format!("{TOOL}{text}")), Err(vec![format!("stepcast.toml:{expected}")]), "{text}");
+    }
+}
+
+#[cfg(feature = "http-tool")]
+#[test]
+fn a_host_out_of_a_template_needs_a_list_of_hosts() {
+    const TOOL: &str = "[tools.t]\nkind = 'http'\nurl = 'http://{{ inputs.x }}.a.example/'\n";
+    let table = [
+        ("", "3: tools.t.url: a template in its host or port lets a plan choose the server, so expected allow_hosts"),
+        (
+            "allow_hosts = []",
+            "3: tools.t.url: a template in its host or port lets a plan choose the server, so expected allow_hosts",
+        ),
+        ("allow_hosts = 'a'", "4: tools.t.allow_hosts: expected a list of hosts"),
+        (
+            "allow_hosts = ['*.a.example',\n'http://b']",
+            "5: tools.t.allow_hosts[1]: must be a host as `api.example.com`, `*.example.com` or `localhost:8080`",
+        ),
+    ];
+    for (text, expected) in table {
+        assert_eq!(from_file(&format!("{TOOL}{text}")), Err(vec![format!("stepcast.toml:{expected}")]), "{text}");
+    }
+    assert!(from_file(&format!("{TOOL}allow_hosts = ['*.a.example']")).is_ok());
+}

@@ -297,7 +297,8 @@ fn a_plan_chooses_a_server_only_out_of_those_allowed() {
     let ask = |host: &str, port: &str| output(declared(&[&allowed]), json!({"host": host, "port": port}));
     assert_eq!(ask("localhost", &port), Ok(json!(1)));
     // The same machine, by other names and numbers.
-    for (host, port) in [("2130706433", port.as_str()), ("0x7f000001", &port), ("localhost", "22"), ("metadata", "80")] {
+    for (host, port) in [("2130706433", port.as_str()), ("0x7f000001", &port), ("localhost", "22"), ("metadata", "80")]
+    {
         let error = ask(host, port).expect_err("is refused");
         assert_eq!(error, format!("url: a value leads to http://{host}:{port}, which allow_hosts does not name"));
     }
