@@ -103,6 +103,9 @@ impl Builder {
 
     /// Binds, opens the store, starts all threads, and goes on with the runs that were left active.
     ///
+    /// A program whose tools have limits begins its `main` with
+    /// [`launch_if_asked`](crate::executor::tool::launch_if_asked).
+    ///
     /// Where a thread panics later on, outside of a tool, the whole process ends at once (it aborts, and says why in its
     /// log): the rest would be half a server, and the next start goes on from the store.
     ///
