@@ -53,9 +53,8 @@ impl Tool for Untimely {
 }
 
 fn run(tool: impl Tool + 'static) {
-    let mut config = Config::default();
-    config.listen = ListenAddress::parse("127.0.0.1:0").expect("an address");
-    config.data = DataLocation::Memory;
+    let listen = ListenAddress::parse("127.0.0.1:0").expect("an address");
+    let mut config = Config { listen, data: DataLocation::Memory, ..Config::default() };
     config.auth.mode = AuthMode::None;
     config.executor.workers = 1;
     let server = Builder::new(config).tool("t", tool).start().expect("starts");
