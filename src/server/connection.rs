@@ -3,7 +3,7 @@
 //! It owns its socket and two buffers, and knows nothing of what requests mean. One request is answered at a time;
 //! those that a client sends ahead wait in the input, which is bounded, and behind it in the client.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::api::{Door, Render};
@@ -11,12 +11,7 @@ use crate::http::{Decoder, Limits, Phase, Response, Version};
 use crate::stream::Tally;
 
 use super::attach::Attaching;
-
-/// A socket as the server needs it: the loop's TCP stream, or a test's fake.
-pub trait Socket: Read + Write {
-    /// Says that nothing more will be written. A socket that is gone already may ignore it.
-    fn finish(&mut self);
-}
+use super::socket::Socket;
 
 /// Bytes of answers that wait before further requests are looked at.
 const OUTPUT_BYTES_MAX: usize = 256 * 1024;
@@ -98,6 +93,8 @@ pub(super) struct Connection<S> {
     pub(super) deadline: Option<(Duration, Overdue)>,
     /// The other side will send no more.
     pub(super) is_half_closed: bool,
+    /// The poll tells when its socket has room: it was full before.
+    pub(super) is_watched_for_room: bool,
     /// Reading stopped before the socket was empty: there may be more, of which no event will tell.
     pub(super) has_unread: bool,
     /// It is one more than may be: whatever it asks for is refused.
@@ -136,6 +133,7 @@ impl<S: Socket> Connection<S> {
             state: State::Reading,
             deadline: None,
             is_half_closed: false,
+            is_watched_for_room: false,
             has_unread: false,
             is_refused: false,
             tally: Tally::default(),

@@ -11,20 +11,23 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use super::connection::{Connection, Overdue, Socket, State, Timeouts, What};
+use super::connection::{Connection, Overdue, State, Timeouts, What};
 use super::inbox::Inbox;
 use super::limits::{ConnectionLimits, Counts, PublishMeter, counted_address};
 use super::metrics::{Gauges, Metrics};
+use super::socket::Socket;
 use crate::api::{Api, Condition, Door, Facts, PlanRequest};
 use crate::http::{Limits, Problem};
 use crate::log::Command;
 use crate::model::Now;
-use crate::stream::{CloseReason, ConnectionManager, Settings, StreamKey, Tally};
-use token::GENERATION_MASK;
+#[cfg(test)]
+use crate::model::ProjectId;
+use crate::stream::{CloseReason, ConnectionManager, Settings, Tally};
 pub use token::Token;
+use token::{GENERATION_MASK, Place};
 
 /// Writes of broadcasts made before the other sockets are looked at again.
-const FLUSH_WRITES_MAX: usize = 512;
+const FLUSH_WRITES_MAX: usize = 128;
 
 /// Streams looked after in one turn's slice of the sweep.
 const SWEEP_STREAMS_MAX: usize = 512;
@@ -58,6 +61,8 @@ pub struct Outbox {
 pub struct Server<S> {
     settings: ServerSettings,
     api: Api,
+    /// Where each socket is, by its token.
+    places: Slab<Place>,
     connections: Slab<Connection<S>>,
     streams: ConnectionManager<S>,
     generation: u32,
@@ -75,8 +80,8 @@ pub struct Server<S> {
     tokens: Counts<u64>,
     meter: PublishMeter,
     next_deadline_sweep: Duration,
-    /// Sockets that became streams: the poll is to know them by these from now on.
-    moved: Vec<StreamKey>,
+    /// Sockets that were full for the first time.
+    blocked: Vec<Token>,
     date: (u64, String),
     random: u64,
     /// Everything that is counted.
@@ -90,6 +95,7 @@ impl<S: Socket> Server<S> {
             streams: ConnectionManager::new(settings.streams.clone(), seed),
             settings,
             api,
+            places: Slab::new(),
             connections: Slab::new(),
             generation: 0,
             doomed: Vec::new(),
@@ -104,15 +110,15 @@ impl<S: Socket> Server<S> {
             tokens: Counts::default(),
             meter: PublishMeter::default(),
             next_deadline_sweep: Duration::ZERO,
-            moved: Vec::new(),
+            blocked: Vec::new(),
             date: (u64::MAX, String::new()),
             random: seed.rotate_left(32) | 1,
             metrics: Metrics::default(),
         }
     }
 
-    /// A client has connected. The token to watch its socket by, or the socket back where there is no room even to say
-    /// so.
+    /// A client has connected. The token to watch its socket by, for what comes in alone, as long as it is not among
+    /// the [blocked](Self::take_blocked); or the socket back where there is no room even to say so.
     ///
     /// # Errors
     /// The socket, to be closed.
@@ -134,37 +140,45 @@ impl<S: Socket> Server<S> {
         }
         connection.deadline = Some((now.mono + self.settings.timeouts.header, Overdue::Idle));
         self.metrics.connections_accepted += 1;
-        Ok(Token::connection(self.connections.insert(connection)))
+        let place = self.places.vacant_entry();
+        let token = Token(place.key());
+        connection.tally.socket = place.key() as u32;
+        place.insert(Place::Connection(self.connections.insert(connection) as u32));
+        Ok(token)
     }
 
     /// A connection whose socket can't be watched is given up.
     pub fn abandon(&mut self, token: Token) {
-        if token.is_connection() && self.connections.contains(token.index()) {
-            self.doom(token.index());
+        if let Some(&Place::Connection(index)) = self.places.get(token.0) {
+            self.doom(index as usize);
         }
     }
 
     /// The socket that a token names.
     pub fn socket(&mut self, token: Token) -> Option<&mut S> {
-        match token.is_connection() {
-            true => self.connections.get_mut(token.index()).map(|connection| &mut connection.socket),
-            false => self.streams.socket(token.index()),
+        match *self.places.get(token.0)? {
+            Place::Connection(index) => {
+                self.connections.get_mut(index as usize).map(|connection| &mut connection.socket)
+            }
+            Place::Stream(index) => self.streams.socket(index as usize),
         }
     }
 
     /// A socket has something to read, or its other side has closed: then `is_closed`, and it is read to its end.
     pub fn readable(&mut self, token: Token, is_closed: bool, now: Now) {
-        match token.is_connection() {
-            true => self.read_connection(token.index(), is_closed, now),
-            false => self.read_stream(token.index()),
+        match self.places.get(token.0) {
+            Some(&Place::Connection(index)) => self.read_connection(index as usize, is_closed, now),
+            Some(&Place::Stream(index)) => self.read_stream(index as usize),
+            None => {}
         }
     }
 
     /// A socket takes bytes again.
     pub fn writable(&mut self, token: Token, now: Now) {
-        match token.is_connection() {
-            true => self.flush_connection(token.index(), now),
-            false => self.streams.writable(token.index(), now),
+        match self.places.get(token.0) {
+            Some(&Place::Connection(index)) => self.flush_connection(index as usize, now),
+            Some(&Place::Stream(index)) => self.streams.writable(index as usize, now),
+            None => {}
         }
     }
 
@@ -209,9 +223,12 @@ impl<S: Socket> Server<S> {
         std::mem::replace(&mut self.outbox, next)
     }
 
-    /// Takes the streams that began: each with its socket, to be watched by the token from now on.
-    pub fn take_moved(&mut self) -> Vec<Token> {
-        std::mem::take(&mut self.moved).into_iter().map(|key| Token::stream(key.index())).collect()
+    /// Takes the sockets that were full for the first time: they are to be watched for room too from now on. Most never
+    /// are, and watching all for it would cost each an event when it connects.
+    pub fn take_blocked(&mut self) -> Vec<Token> {
+        let streams = self.streams.take_blocked().into_iter().map(|socket| Token(socket as usize));
+        self.blocked.extend(streams);
+        std::mem::take(&mut self.blocked)
     }
 
     /// A plan that the intake has no room for is refused.
@@ -223,6 +240,15 @@ impl<S: Socket> Server<S> {
     /// Takes no new work from now on.
     pub fn drain(&mut self) {
         self.is_draining = true;
+    }
+
+    /// Rounds of writes have ended; `clock` tells when.
+    pub fn record_fanouts(&mut self, clock: impl FnOnce() -> Now) {
+        let rounds = self.streams.take_rounds_ended();
+        if !rounds.is_empty() {
+            let now = clock();
+            rounds.into_iter().for_each(|since| self.metrics.fan_out.record(now.mono.saturating_sub(since)));
+        }
     }
 
     /// Has all work stopped, so that the streams can be ended?
@@ -271,6 +297,12 @@ impl<S: Socket> Server<S> {
         }
     }
 
+    /// The number of the newest message that was broadcast, where the project is watched.
+    #[cfg(test)]
+    pub(super) fn newest_broadcast(&self, project: &ProjectId) -> Option<u64> {
+        self.streams.newest(project)
+    }
+
     /// How many addresses and tokens are counted: none once everyone has left.
     #[cfg(test)]
     pub(super) fn counted(&self) -> (usize, usize) {
@@ -307,9 +339,14 @@ impl<S: Socket> Server<S> {
         if self.connections.is_empty() && self.connections.capacity() > 1024 {
             self.connections.shrink_to_fit();
         }
+        if self.places.len() < self.places.capacity() / 4 {
+            self.places.shrink_to_fit();
+        }
     }
 
+    /// A socket is gone.
     fn release(&mut self, tally: Tally) {
+        self.places.remove(tally.socket as usize);
         self.addresses.release(tally.address);
         self.tokens.release(tally.token);
     }

@@ -2,20 +2,20 @@
 //!
 //! A turn: poll with the next deadline as timeout; read the clock once; accept, read and write what is ready; drain the
 //! inbox; end the turn; hand the log everything of the turn as one batch. Sockets are registered once, edge-triggered,
-//! and once more when they become streams.
+//! and once more when one is full for the first time.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError};
 use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Registry};
+use mio::{Events, Interest, Poll};
 
-use super::connection::Socket;
 use super::core::{Server, Token};
 use super::inbox::InboxReceiver;
 use super::intake::Work;
+use super::socket::TcpSocket;
 use crate::api::Door;
 use crate::log::{Command, LogHandle};
 use crate::model::Now;
@@ -37,13 +37,6 @@ const INBOX_BATCHES_MAX: usize = 256;
 
 /// How long accepting rests after it failed for want of descriptors and even the spare one did not help.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-
-impl Socket for TcpStream {
-    fn finish(&mut self) {
-        // Fails where the other side is gone already, and then there is nobody to tell.
-        let _ = self.shutdown(Shutdown::Write);
-    }
-}
 
 /// How the loop is told to end, and how far along that is.
 pub(super) trait Control {
@@ -77,7 +70,7 @@ struct Drain {
 pub(super) struct EventLoop<C> {
     poll: Poll,
     listeners: Vec<(TcpListener, Door)>,
-    server: Server<TcpStream>,
+    server: Server<TcpSocket>,
     inbox: InboxReceiver,
     log: LogHandle,
     intake: Sender<Work>,
@@ -93,7 +86,7 @@ impl<C: Control> EventLoop<C> {
     pub(super) fn new(
         poll: Poll,
         listeners: Vec<(TcpListener, Door)>,
-        server: Server<TcpStream>,
+        server: Server<TcpSocket>,
         inbox: InboxReceiver,
         log: LogHandle,
         intake: Sender<Work>,
@@ -126,7 +119,8 @@ impl<C: Control> EventLoop<C> {
             }
             is_busy = self.drain_inbox();
             is_busy |= self.server.end_turn(self.control.now());
-            self.register_moved()?;
+            self.server.record_fanouts(|| self.control.now());
+            self.watch_blocked()?;
             self.carry_out_outbox(now);
             match self.control.wish() {
                 Wish::Serve => {}
@@ -208,9 +202,9 @@ impl<C: Control> EventLoop<C> {
     }
 
     fn take_in(&mut self, socket: TcpStream, peer: SocketAddr, door: Door, now: Now) {
-        let Ok(token) = self.server.accept(socket, canonical(peer.ip()), door, now) else { return };
-        let Some(socket) = self.server.socket(token) else { return };
-        if self.poll.registry().register(socket, mio::Token(token.0), INTEREST).is_err() {
+        let Ok(token) = self.server.accept(TcpSocket(socket), canonical(peer.ip()), door, now) else { return };
+        let Some(TcpSocket(socket)) = self.server.socket(token) else { return };
+        if self.poll.registry().register(socket, mio::Token(token.0), Interest::READABLE).is_err() {
             self.server.abandon(token);
         }
     }
@@ -243,11 +237,12 @@ impl<C: Control> EventLoop<C> {
         true
     }
 
-    /// Sockets that became streams are known by another token from now on.
-    fn register_moved(&mut self) -> io::Result<()> {
-        for token in self.server.take_moved() {
-            if let Some(socket) = self.server.socket(token) {
-                reregister(self.poll.registry(), socket, token)?;
+    /// Sockets that were full are watched for room from now on; one that has some by now is told of at once.
+    fn watch_blocked(&mut self) -> io::Result<()> {
+        for token in self.server.take_blocked() {
+            if let Some(TcpSocket(socket)) = self.server.socket(token) {
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                self.poll.registry().reregister(socket, mio::Token(token.0), interest)?;
             }
         }
         Ok(())
@@ -280,14 +275,8 @@ fn open_spare() -> Option<std::fs::File> {
     std::fs::File::open("/dev/null").ok()
 }
 
-const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
-
 pub(super) fn listener_token(index: usize) -> mio::Token {
     mio::Token(WAKER.0 - 1 - index)
-}
-
-fn reregister(registry: &Registry, socket: &mut TcpStream, token: Token) -> io::Result<()> {
-    registry.reregister(socket, mio::Token(token.0), INTEREST)
 }
 
 /// An IPv4 address that came in through an IPv6 socket is an IPv4 address.

@@ -18,16 +18,18 @@ mod metrics;
 mod settings;
 #[cfg(test)]
 mod simulation;
+mod socket;
 mod start;
 mod storage;
 #[cfg(test)]
 mod tests;
 
-pub use connection::{Socket, Timeouts};
+pub use connection::Timeouts;
 pub use core::{Outbox, Server, ServerSettings, Token};
 pub use error::StartError;
 pub use handle::{Handle, HandleError};
 pub use inbox::{Inbox, InboxSender};
 pub use limits::{Cidr, ConnectionLimits};
 pub use settings::declare_tools;
+pub use socket::Socket;
 pub use start::{Builder, RunningServer, Stopper};

@@ -96,13 +96,15 @@ pub struct ConnectionManager<S> {
     /// Projects with a round in progress, in the order of their turns.
     dirty: VecDeque<u32>,
     doomed: Vec<u32>,
+    /// Sockets that were full for the first time.
+    blocked: Vec<u32>,
     effects: Vec<Effect>,
     paging: Paging,
     sweep: Sweep,
     random: u64,
     stats: Stats,
-    /// Fan-out times of rounds that have ended since they were last taken.
-    fanouts: Vec<Duration>,
+    /// The beginnings of rounds that have ended since they were last taken.
+    rounds_ended: Vec<Duration>,
 }
 
 impl<S: Write> ConnectionManager<S> {
@@ -116,12 +118,13 @@ impl<S: Write> ConnectionManager<S> {
             by_id: HashMap::new(),
             dirty: VecDeque::new(),
             doomed: Vec::new(),
+            blocked: Vec::new(),
             effects: Vec::new(),
             paging: Paging::default(),
             sweep: Sweep::default(),
             random: seed | 1,
             stats: Stats::default(),
-            fanouts: Vec::new(),
+            rounds_ended: Vec::new(),
         }
     }
 
@@ -140,6 +143,11 @@ impl<S: Write> ConnectionManager<S> {
     /// Is the project's backlog held?
     pub fn is_open(&self, project: &ProjectId) -> bool {
         self.by_id.contains_key(project)
+    }
+
+    /// The number of the newest message in the project's backlog, where that is held.
+    pub fn newest(&self, project: &ProjectId) -> Option<u64> {
+        self.project(project).map(|project| project.backlog.newest())
     }
 
     /// May a stream that has everything up to `seq` go on without the log?
@@ -162,6 +170,7 @@ impl<S: Write> ConnectionManager<S> {
             place: self.projects[project_index as usize].insert(index),
             generation: self.generation,
             phase: Phase::Open,
+            is_watched_for_room: false,
             cursor: Cursor::after(new.after),
             wrote_at: wrapping_ms(now.mono),
             expires_at_secs: new
@@ -228,9 +237,8 @@ impl<S: Write> ConnectionManager<S> {
                     (pass.next, pass.newest) = (0, newest);
                     continue;
                 }
-                let took = now.mono.saturating_sub(pass.since);
+                self.rounds_ended.push(pass.since);
                 project.pass = None;
-                self.fanouts.push(took);
                 return true;
             };
             if *left == 0 {
@@ -305,9 +313,16 @@ impl<S: Write> ConnectionManager<S> {
         ended
     }
 
-    /// Takes how long the rounds took that have ended since the last call, from broadcast to last write.
-    pub fn take_fanouts(&mut self) -> Vec<Duration> {
-        std::mem::take(&mut self.fanouts)
+    /// Takes the sockets, by their tallies, that were full for the first time: the poll is to tell of room in them from
+    /// now on.
+    pub fn take_blocked(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.blocked)
+    }
+
+    /// Takes the rounds that have ended since the last call: for each, when the oldest message was broadcast that it
+    /// carried. Its last write may have been made a moment ago, which only a clock read now can tell.
+    pub fn take_rounds_ended(&mut self) -> Vec<Duration> {
+        std::mem::take(&mut self.rounds_ended)
     }
 
     /// Streams in all.
@@ -366,8 +381,14 @@ impl<S: Write> ConnectionManager<S> {
                 },
             }
         }
-        if let Some(Stream { phase: Phase::Doomed(_), .. }) = self.streams.get(index as usize) {
-            self.doomed.push(index);
+        let Some(stream) = self.streams.get_mut(index as usize) else { return };
+        match stream.phase {
+            Phase::Doomed(_) => self.doomed.push(index),
+            Phase::Blocked { .. } if !stream.is_watched_for_room => {
+                stream.is_watched_for_room = true;
+                self.blocked.push(stream.tally.socket);
+            }
+            Phase::Open | Phase::Blocked { .. } => {}
         }
     }
 

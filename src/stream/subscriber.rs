@@ -32,9 +32,11 @@ impl StreamKey {
     }
 }
 
-/// What the owner of the connections counts a stream towards. The manager only carries it.
+/// What the owner of the connections knows a stream by and counts it towards. The manager only carries it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
+    /// What the poll knows its socket by.
+    pub socket: u32,
     /// Whose address.
     pub address: Option<std::num::NonZeroU32>,
     /// Whose token.
@@ -107,6 +109,8 @@ pub(super) struct Stream<S> {
     pub(super) place: u32,
     pub(super) generation: u32,
     pub(super) phase: Phase,
+    /// The poll tells when its socket has room: it was full before.
+    pub(super) is_watched_for_room: bool,
     pub(super) cursor: Cursor,
     /// When it was last written to, in milliseconds, wrapping.
     pub(super) wrote_at: u32,

@@ -9,7 +9,8 @@ use crate::http::{Problem, Response, write_stream_head};
 use crate::log::{Answer, Command, Delivery, ReplyTo};
 use crate::model::{Now, ProjectId};
 use crate::server::attach;
-use crate::server::connection::{Framing, Socket, State, Waiting, What};
+use crate::server::connection::{Framing, State, Waiting, What};
+use crate::server::socket::Socket;
 
 impl<S: Socket> Server<S> {
     pub(super) fn answer(

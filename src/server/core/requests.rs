@@ -1,12 +1,13 @@
 //! What clients send: bytes to requests, one after the other, and what each of them asks for.
 
-use super::Server;
+use super::{Server, Token};
 use crate::api::{Action, Call, Facts};
 use crate::http::{Method, Problem, Request, Response, Verdict};
 use crate::log::Command;
 use crate::model::Now;
-use crate::server::connection::{Framing, Got, LINGER, Overdue, Socket, State};
+use crate::server::connection::{Framing, Got, LINGER, Overdue, State};
 use crate::server::limits::{counted_address, forwarded_address};
+use crate::server::socket::Socket;
 
 /// Requests of one connection served before the other sockets get their turn.
 const REQUESTS_MAX: usize = 64;
@@ -137,6 +138,9 @@ impl<S: Socket> Server<S> {
         match connection.flush() {
             Got::Gone => return self.doom(index),
             Got::More => {
+                if !std::mem::replace(&mut connection.is_watched_for_room, true) {
+                    self.blocked.push(Token(connection.tally.socket as usize));
+                }
                 // Only what is taken gives more time, not what is sent meanwhile.
                 if !was_blocked || connection.output_bytes() < waiting {
                     connection.deadline = Some((now.mono + self.settings.timeouts.output, Overdue::Output));

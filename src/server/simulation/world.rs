@@ -185,7 +185,7 @@ impl World {
             self.note_outage();
         }
         let is_busy = self.server.end_turn(self.now);
-        self.register_moved();
+        self.watch_blocked();
         self.carry_out_outbox();
         self.note_outage();
         self.look_at_everything();
@@ -218,11 +218,11 @@ impl World {
         }
     }
 
-    fn register_moved(&mut self) {
-        for token in self.server.take_moved() {
-            let Some(client) = self.server.socket(token).map(|socket| socket.client) else { continue };
-            self.clients[client].token = token;
-            self.clients[client].wire.borrow_mut().rearm();
+    fn watch_blocked(&mut self) {
+        for token in self.server.take_blocked() {
+            if let Some(client) = self.server.socket(token).map(|socket| socket.client) {
+                self.clients[client].wire.borrow_mut().watch_for_room();
+            }
         }
     }
 
