@@ -3,6 +3,7 @@
 mod bench;
 mod framing;
 mod limits;
+mod panics;
 
 use std::time::Duration;
 

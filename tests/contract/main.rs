@@ -10,8 +10,10 @@ mod durability;
 mod framing;
 #[cfg(feature = "http-tool")]
 mod http_tools;
+mod isolation;
 mod plans;
 mod program;
+mod proxies;
 mod shutdown;
 #[cfg(feature = "sqlite")]
 mod store;

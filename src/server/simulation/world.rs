@@ -85,7 +85,12 @@ impl World {
         let ether = Rc::new(Ether::default());
         ether.now.set(now.mono);
         ether.read_bytes_max.set(laws.read_bytes_max);
-        let context = Context { registry: Registry::with_builtins(), engine: Engine::new(), output_bytes_max: 512 };
+        let context = Context {
+            registry: Registry::with_builtins(),
+            engine: Engine::new(),
+            output_bytes_max: 512,
+            step_output_bytes_max: 1 << 20,
+        };
         let context = Arc::new(context);
         let tokens = Tokens::new(&laws, now.wall);
         let signer = tokens.signer.clone();
