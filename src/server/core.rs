@@ -3,6 +3,7 @@
 
 mod answers;
 mod requests;
+mod shed;
 mod streams;
 mod token;
 
@@ -15,6 +16,7 @@ use super::connection::{Connection, Overdue, Socket, State, Timeouts, What};
 use super::inbox::Inbox;
 use super::limits::{ConnectionLimits, Counts, PublishMeter, counted_address};
 use super::metrics::{Gauges, Metrics};
+use super::refused::Limit;
 use crate::api::{Api, Condition, Door, Facts, PlanRequest};
 use crate::http::{Limits, Problem};
 use crate::log::Command;
@@ -28,6 +30,13 @@ const FLUSH_WRITES_MAX: usize = 512;
 
 /// Streams looked after in one turn's slice of the sweep.
 const SWEEP_STREAMS_MAX: usize = 512;
+
+/// Bytes read of connections in one turn: what it takes to read more, and to make room for it, would keep the streams
+/// waiting. The rest is read in the next turn.
+const READ_BYTES_PER_TURN: usize = 4 * 1024 * 1024;
+
+/// How long a connection beyond a limit may take to ask for what it is refused: others need its place in the reserve.
+const REFUSED_WAIT: Duration = Duration::from_secs(2);
 
 /// How often connections are looked over for deadlines.
 const DEADLINE_SWEEP: Duration = Duration::from_millis(250);
@@ -64,6 +73,10 @@ pub struct Server<S> {
     doomed: Vec<usize>,
     /// Connections that have more to read, of which no event will tell.
     unread: Vec<usize>,
+    /// Bytes read in this turn.
+    read_bytes: usize,
+    /// What connections hold in all, but for what each of them may keep.
+    held: usize,
     scratch: Box<[u8]>,
     outbox: Outbox,
     is_draining: bool,
@@ -71,6 +84,8 @@ pub struct Server<S> {
     store_is_down: bool,
     /// The log has no room for more.
     is_behind: bool,
+    /// Connections beyond a limit: the reserve is theirs.
+    refused: usize,
     addresses: Counts<IpAddr>,
     tokens: Counts<u64>,
     meter: PublishMeter,
@@ -94,12 +109,15 @@ impl<S: Socket> Server<S> {
             generation: 0,
             doomed: Vec::new(),
             unread: Vec::new(),
+            read_bytes: 0,
+            held: 0,
             scratch: vec![0; 64 * 1024].into_boxed_slice(),
             outbox: Outbox::default(),
             is_draining: false,
             is_drained: false,
             store_is_down: false,
             is_behind: false,
+            refused: 0,
             addresses: Counts::default(),
             tokens: Counts::default(),
             meter: PublishMeter::default(),
@@ -117,24 +135,39 @@ impl<S: Socket> Server<S> {
     /// # Errors
     /// The socket, to be closed.
     pub fn accept(&mut self, socket: S, peer: IpAddr, door: Door, now: Now) -> Result<Token, S> {
-        let in_use = self.connections.len() + self.streams.len();
+        let in_use = self.connections.len() + self.streams.len() - self.refused;
         let limits = &self.settings.limits;
-        if in_use >= limits.connections + limits.reserve {
+        let is_proxy = limits.trusted_proxies.iter().any(|cidr| cidr.contains(peer));
+        let mut beyond = (in_use >= limits.connections).then_some(Limit::Connections);
+        let mut address = None;
+        if !is_proxy && beyond.is_none() {
+            address = self.addresses.take(counted_address(peer), limits.per_address);
+            beyond = address.is_none().then_some(Limit::ConnectionsPerAddress);
+        }
+        // Whoever is one too many takes no place but of the reserve: else one address alone could take all.
+        if beyond.is_some() && self.refused >= limits.reserve {
             self.metrics.connections_dropped += 1;
+            self.metrics.refused.count(Limit::Reserve);
             return Err(socket);
         }
         self.generation = (self.generation + 1) & GENERATION_MASK;
         let mut connection = Connection::new(socket, self.generation);
-        connection.is_refused = in_use >= limits.connections;
-        connection.door = door;
-        connection.is_proxy = limits.trusted_proxies.iter().any(|cidr| cidr.contains(peer));
-        if !connection.is_proxy {
-            connection.tally.address = self.addresses.take(counted_address(peer), limits.per_address);
-            connection.is_refused |= connection.tally.address.is_none();
+        (connection.door, connection.is_proxy, connection.tally.address) = (door, is_proxy, address);
+        let mut patience = self.settings.timeouts.header;
+        if let Some(limit) = beyond {
+            (connection.is_refused, patience) = (true, patience.min(REFUSED_WAIT));
+            self.refused += 1;
+            self.metrics.refused.count(limit);
         }
-        connection.deadline = Some((now.mono + self.settings.timeouts.header, Overdue::Idle));
+        connection.deadline = Some((now.mono + patience, Overdue::Idle));
         self.metrics.connections_accepted += 1;
         Ok(Token::connection(self.connections.insert(connection)))
+    }
+
+    /// A connection was closed for want of a descriptor.
+    pub fn count_unheard(&mut self) {
+        self.metrics.connections_dropped += 1;
+        self.metrics.refused.count(Limit::Descriptors);
     }
 
     /// A connection whose socket can't be watched is given up.
@@ -181,8 +214,13 @@ impl<S: Socket> Server<S> {
     /// ended. `true` where there is more to do at once.
     pub fn end_turn(&mut self, now: Now) -> bool {
         for index in std::mem::take(&mut self.unread) {
-            self.read_connection(index, true, now);
+            if let Some(connection) = self.connections.get_mut(index) {
+                connection.is_listed = false;
+                self.read_connection(index, true, now);
+            }
         }
+        self.read_bytes = 0;
+        self.shed(now);
         let has_more_writes = self.streams.flush(FLUSH_WRITES_MAX, now);
         let has_more_streams = self.streams.tick(SWEEP_STREAMS_MAX, now);
         if now.mono >= self.next_deadline_sweep {
@@ -216,7 +254,8 @@ impl<S: Socket> Server<S> {
 
     /// A plan that the intake has no room for is refused.
     pub fn refuse_plan(&mut self, to: u64, now: Now) {
-        let problem = Problem::too_many("too_many_requests", "as many plans wait to be checked as may", 1);
+        let problem = Problem::too_many("too_many_plans", "as many plans wait to be checked as may", 1);
+        self.count_refused(&problem);
         self.answer_waiting(to, problem.into(), now);
     }
 
@@ -265,6 +304,10 @@ impl<S: Socket> Server<S> {
         Gauges {
             connections: self.connections.len(),
             streams: self.streams.len(),
+            connections_max: self.settings.limits.connections,
+            refused: self.refused,
+            buffer_bytes: self.held,
+            tickets: self.api.tickets().0,
             projects_watched: projects,
             backlog_bytes,
             stream_stats: self.streams.stats(),
@@ -302,6 +345,8 @@ impl<S: Socket> Server<S> {
         }
         for index in std::mem::take(&mut self.doomed) {
             let connection = self.connections.remove(index);
+            self.refused -= usize::from(connection.is_refused);
+            self.held -= connection.weight;
             self.release(connection.tally);
         }
         if self.connections.is_empty() && self.connections.capacity() > 1024 {

@@ -15,6 +15,7 @@ mod intake;
 mod limits;
 mod listen;
 mod metrics;
+mod refused;
 mod settings;
 #[cfg(test)]
 mod simulation;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Server;
 use super::token::{Waiter, reply_number, waiter};
-use crate::api::{Ask, Render};
+use crate::api::{Ask, Render, refusal};
 use crate::http::{Problem, Response, write_stream_head};
 use crate::log::{Answer, Command, Delivery, ReplyTo};
 use crate::model::{Now, ProjectId};
@@ -71,6 +71,7 @@ impl<S: Socket> Server<S> {
             if !self.meter.take(*token, events.len(), rate, now.mono) {
                 let detail = format!("this token may publish {rate} messages a second");
                 let problem = Problem::too_many("publish_rate", detail, 1);
+                self.count_refused(&problem);
                 return self.answer(index, problem.into(), framing, headers, now);
             }
         }
@@ -123,6 +124,9 @@ impl<S: Socket> Server<S> {
             (Waiter::Connection { .. }, Answer::Attached(attached)) => self.attach(to, *attached, now),
             (Waiter::Connection { .. }, answer) => {
                 let Some(index) = self.waiting(to) else { return };
+                if let Answer::Refused(refused) = &answer {
+                    self.count_refused(&refusal(refused));
+                }
                 let State::Waiting(waiting) = &self.connections[index].state else { return };
                 let response = match &waiting.what {
                     What::Answer(render) => {
@@ -153,7 +157,7 @@ impl<S: Socket> Server<S> {
         self.serve_requests(index, now);
         // What the client sent while it waited may not have been read.
         if self.connections.get(index).is_some_and(|connection| connection.has_unread) {
-            self.unread.push(index);
+            self.read_later(index);
         }
     }
 
