@@ -153,7 +153,7 @@ impl Answers {
             report.figure(&format!("plans answered {word}"), *n, "");
         }
         for (word, n) in &self.probes {
-            report.figure(&format!("{word}"), *n, "");
+            report.figure(word, *n, "");
         }
         report.figure("slowest answer to a plan or probe", self.took_ms_max, "ms");
     }
