@@ -183,6 +183,11 @@ impl Server {
         proc::descriptors(self.pid?)
     }
 
+    /// Sockets among them.
+    pub fn sockets(&self) -> Option<usize> {
+        proc::sockets(self.pid?)
+    }
+
     /// The first lines of its log.
     pub fn log(&self) -> Vec<String> {
         let lines = self.process.as_ref().and_then(|process| process.log.lock().ok().map(|lines| lines.clone()));

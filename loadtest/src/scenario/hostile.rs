@@ -60,7 +60,7 @@ struct Damage {
     peak_kib: Option<f64>,
     after_kib: Option<f64>,
     cpu_s: Option<f64>,
-    descriptors_after: Option<usize>,
+    sockets_after: Option<usize>,
 }
 
 fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
@@ -72,15 +72,15 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
     let publisher = publish_at(&server, PROJECT, options.number("rate")?, options.number("payload")?)?;
     let time = Duration::from_secs_f64(options.number("seconds")?);
     watch.pass("healthy ones alone", time, || format!("{} messages", fleet.gauges().messages()))?;
-    let (alone, descriptors) = (fleet.tally()?, server.descriptors());
+    let (alone, sockets) = (fleet.tally()?, server.sockets());
     report.figure("anonymous memory before", mib(anonymous_kib(&server)), "MiB");
-    report.figure("descriptors before", json!(descriptors), "");
+    report.figure("sockets before", json!(sockets), "");
     let mut table = table();
     table.row(row("none", &alone, None));
     for habits in chosen(options, &server)? {
         let name = if let [only] = habits.as_slice() { only.name } else { "all at once" };
-        let damage = let_loose(options, &server, (&fleet, descriptors), habits, watch)?;
-        judge(&mut report, options.number("p99-ms")?, (name, &damage), descriptors);
+        let damage = let_loose(options, &server, (&fleet, sockets), habits, watch)?;
+        judge(&mut report, options.number("p99-ms")?, (name, &damage), sockets);
         table.row(row(name, &damage.healthy, Some(&damage)));
     }
     let published = publisher.stop()?;
@@ -111,7 +111,7 @@ fn chosen(options: &Options, server: &Server) -> Outcome<Vec<Vec<Habit>>> {
 fn let_loose(
     options: &Options,
     server: &Server,
-    (fleet, descriptors): (&Fleet, Option<usize>),
+    (fleet, sockets): (&Fleet, Option<usize>),
     habits: Vec<Habit>,
     watch: &mut Watch,
 ) -> Outcome<Damage> {
@@ -132,21 +132,21 @@ fn let_loose(
     let cpu_s = server.cpu_seconds().zip(cpu_before).map(|(after, before)| after - before);
     let seen = mob.stop()?;
     let began = Instant::now();
-    let has_let_go = || server.descriptors() <= descriptors || began.elapsed() > LETS_GO_WITHIN;
-    watch.until("the server lets go", has_let_go, || format!("{:?} descriptors", server.descriptors()))?;
+    let has_let_go = || server.sockets() <= sockets || began.elapsed() > LETS_GO_WITHIN;
+    watch.until("the server lets go", has_let_go, || format!("{:?} sockets", server.sockets()))?;
     let peak_kib = sampler.map(|sampler| sampler.peak().0.anonymous_kib as f64);
-    let (after_kib, descriptors_after) = (anonymous_kib(server), server.descriptors());
-    Ok(Damage { seen, healthy, peak_kib, after_kib, cpu_s, descriptors_after })
+    let (after_kib, sockets_after) = (anonymous_kib(server), server.sockets());
+    Ok(Damage { seen, healthy, peak_kib, after_kib, cpu_s, sockets_after })
 }
 
-fn judge(report: &mut Report, p99_ms_max: f64, (name, damage): (&str, &Damage), descriptors: Option<usize>) {
+fn judge(report: &mut Report, p99_ms_max: f64, (name, damage): (&str, &Damage), sockets: Option<usize>) {
     match damage.healthy.latencies.ms(0.99) {
         Some(ms) if ms <= p99_ms_max => {}
         Some(ms) => report.fail(format!("{name}: the healthy ones' 99th percentile is {ms:.0} ms")),
         None => report.fail(format!("{name}: the healthy ones got nothing")),
     }
-    if damage.descriptors_after > descriptors {
-        report.fail(format!("{name}: {:?} descriptors afterwards", damage.descriptors_after));
+    if damage.sockets_after > sockets {
+        report.fail(format!("{name}: {:?} sockets afterwards", damage.sockets_after));
     }
 }
 
@@ -156,7 +156,7 @@ fn anonymous_kib(server: &Server) -> Option<f64> {
 
 fn table() -> Table {
     let columns = ["hostile", "connections", "ended", "answers", "deliveries"];
-    let memory = ["peak MiB", "after MiB", "CPU s", "descriptors after"];
+    let memory = ["peak MiB", "after MiB", "CPU s", "sockets after"];
     Table::new("healthy ones among hostile ones", &[&columns[..], &LATENCY_COLUMNS, &memory].concat())
 }
 
@@ -171,7 +171,7 @@ fn row(name: &str, healthy: &Tally, damage: Option<&Damage>) -> Vec<Value> {
     row.extend(latency_cells(&healthy.latencies));
     row.extend([mib(damage.and_then(|damage| damage.peak_kib)), mib(damage.and_then(|damage| damage.after_kib))]);
     row.extend([json!(damage.and_then(|damage| damage.cpu_s))]);
-    row.extend([json!(damage.and_then(|damage| damage.descriptors_after))]);
+    row.extend([json!(damage.and_then(|damage| damage.sockets_after))]);
     row
 }
 
@@ -181,11 +181,11 @@ mod tests {
 
     #[test]
     fn harm_is_complained_about_and_its_absence_is_not() {
-        let damage = |ms: u64, descriptors| {
+        let damage = |ms: u64, sockets| {
             let mut healthy = Tally::default();
             healthy.latencies.record(ms * 1_000_000);
             let (peak_kib, after_kib, cpu_s) = (None, None, None);
-            Damage { seen: Seen::default(), healthy, peak_kib, after_kib, cpu_s, descriptors_after: Some(descriptors) }
+            Damage { seen: Seen::default(), healthy, peak_kib, after_kib, cpu_s, sockets_after: Some(sockets) }
         };
         for (damage, is_good) in [(damage(99, 20), true), (damage(101, 20), false), (damage(1, 21), false)] {
             let mut report = Report::new("hostile");
