@@ -19,10 +19,10 @@ pub trait Socket: Read + Write {
 }
 
 /// Bytes of answers that wait before further requests are looked at.
-const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes that are read ahead of a request that is not served yet, or of one whose head has not come.
-const READ_AHEAD_BYTES_MAX: usize = 64 * 1024;
+const READ_AHEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Reads made of one socket before the others get their turn: 4 x the 64 KiB of the scratch.
 const READS_MAX: usize = 4;
@@ -180,10 +180,12 @@ impl<S: Socket> Connection<S> {
     fn read_some(&mut self, scratch: &mut [u8], limits: &Limits, to_the_end: bool, bytes: &mut usize) -> Got {
         for _ in 0..READS_MAX {
             let is_dropped = matches!(self.state, State::Closing | State::Doomed);
-            if !is_dropped && self.input.len() - self.input_start >= self.input_bytes_max(limits) {
+            let room = self.input_bytes_max(limits).saturating_sub(self.input.len() - self.input_start);
+            if !is_dropped && room == 0 {
                 return Got::More;
             }
-            match self.socket.read(scratch) {
+            let most = if is_dropped { scratch.len() } else { room.min(scratch.len()) };
+            match self.socket.read(&mut scratch[..most]) {
                 Ok(0) if is_dropped => return Got::Gone,
                 Ok(0) => {
                     self.is_half_closed = true;
@@ -195,7 +197,7 @@ impl<S: Socket> Connection<S> {
                     self.input.extend_from_slice(&scratch[..n]);
                     // A socket that gave less than was asked for is empty; whatever comes from here on is news to the
                     // poll. Asking it again would cost as much as parsing a request.
-                    if n < scratch.len() && !to_the_end {
+                    if n < most && !to_the_end {
                         return Got::All;
                     }
                 }

@@ -31,9 +31,12 @@ const FLUSH_WRITES_MAX: usize = 512;
 /// Streams looked after in one turn's slice of the sweep.
 const SWEEP_STREAMS_MAX: usize = 512;
 
-/// Bytes read of connections in one turn: what it takes to read more, and to make room for it, would keep the streams
-/// waiting. The rest is read in the next turn.
-const READ_BYTES_PER_TURN: usize = 4 * 1024 * 1024;
+/// What is done for connections in one turn, in bytes read and answered: more would keep the streams waiting. The rest is
+/// done in the next turn. As much again is there for what was put off.
+const WORK_PER_TURN: usize = 4 * 1024 * 1024;
+
+/// What a request costs besides, as if it were so many bytes: 1,024 of them are a turn's work, some 10 ms.
+const WORK_PER_REQUEST: usize = 4096;
 
 /// How long a connection beyond a limit may take to ask for what it is refused: others need its place in the reserve.
 const REFUSED_WAIT: Duration = Duration::from_secs(2);
@@ -73,8 +76,8 @@ pub struct Server<S> {
     doomed: Vec<usize>,
     /// Connections that have more to read, of which no event will tell.
     unread: Vec<usize>,
-    /// Bytes read in this turn.
-    read_bytes: usize,
+    /// What was done for connections in this turn.
+    work: usize,
     /// What connections hold in all, but for what each of them may keep.
     held: usize,
     scratch: Box<[u8]>,
@@ -109,7 +112,7 @@ impl<S: Socket> Server<S> {
             generation: 0,
             doomed: Vec::new(),
             unread: Vec::new(),
-            read_bytes: 0,
+            work: 0,
             held: 0,
             scratch: vec![0; 64 * 1024].into_boxed_slice(),
             outbox: Outbox::default(),
@@ -213,13 +216,17 @@ impl<S: Socket> Server<S> {
     /// The rest of a turn, once everything that came has been looked at: writes, deadlines, and the end of what has
     /// ended. `true` where there is more to do at once.
     pub fn end_turn(&mut self, now: Now) -> bool {
-        for index in std::mem::take(&mut self.unread) {
+        self.work = 0;
+        let mut unread = std::mem::take(&mut self.unread);
+        // Whoever asks little is not to wait behind those who send much.
+        unread.sort_by_key(|&index| self.connections.get(index).map_or(0, |connection| connection.weight));
+        for index in unread {
             if let Some(connection) = self.connections.get_mut(index) {
                 connection.is_listed = false;
                 self.read_connection(index, true, now);
             }
         }
-        self.read_bytes = 0;
+        self.work = 0;
         self.shed(now);
         let has_more_writes = self.streams.flush(FLUSH_WRITES_MAX, now);
         let has_more_streams = self.streams.tick(SWEEP_STREAMS_MAX, now);

@@ -1,6 +1,6 @@
 //! What clients send: bytes to requests, one after the other, and what each of them asks for.
 
-use super::{READ_BYTES_PER_TURN, Server};
+use super::{Server, WORK_PER_REQUEST, WORK_PER_TURN};
 use crate::api::{Action, Call, Facts};
 use crate::http::{Method, Problem, Request, Response, Verdict};
 use crate::log::Command;
@@ -14,13 +14,13 @@ const REQUESTS_MAX: usize = 64;
 
 impl<S: Socket> Server<S> {
     pub(super) fn read_connection(&mut self, index: usize, to_the_end: bool, now: Now) {
-        if self.read_bytes >= READ_BYTES_PER_TURN || self.holds_too_much() {
+        if self.work >= WORK_PER_TURN || self.holds_too_much() {
             // It is read in the next turn, after the streams, and after those that hold most were let go.
             return self.read_later(index);
         }
         let Some(connection) = self.connections.get_mut(index) else { return };
         let (got, bytes) = connection.read(&mut self.scratch, &self.settings.http, to_the_end);
-        self.read_bytes += bytes;
+        self.work += bytes;
         match got {
             Got::Gone => return self.doom(index),
             Got::More if connection.wants_request() || matches!(connection.state, State::Closing) => {
@@ -43,7 +43,8 @@ impl<S: Socket> Server<S> {
     /// Looks at what has been read: requests, one after the other, until one has to wait, there is no more, or the others
     /// must have their turn.
     pub(super) fn serve_requests(&mut self, index: usize, now: Now) {
-        let mut left = REQUESTS_MAX;
+        let output_bytes = |server: &Self| server.connections.get(index).map_or(0, |one| one.output_bytes());
+        let (mut left, before) = (REQUESTS_MAX, output_bytes(self));
         while self.serve_next(index, now) {
             left -= 1;
             if left == 0 {
@@ -51,6 +52,7 @@ impl<S: Socket> Server<S> {
                 break;
             }
         }
+        self.work += (REQUESTS_MAX - left) * WORK_PER_REQUEST + output_bytes(self).saturating_sub(before);
         self.flush_connection(index, now);
     }
 
