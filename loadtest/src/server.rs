@@ -183,6 +183,11 @@ impl Server {
         proc::descriptors(self.pid?)
     }
 
+    /// Sockets among them.
+    pub fn sockets(&self) -> Option<usize> {
+        proc::sockets(self.pid?)
+    }
+
     /// The first lines of its log.
     pub fn log(&self) -> Vec<String> {
         let lines = self.process.as_ref().and_then(|process| process.log.lock().ok().map(|lines| lines.clone()));
@@ -258,7 +263,7 @@ fn start_program(path: &Path, more: &[String], is_pinned: bool, setup: &Setup) -
 /// A token for everything, made by the program that is to check it.
 fn token(path: &Path) -> Outcome<String> {
     let mut command = program(path);
-    command.args(["token", "--project", "*", "--sub", "load", "--ttl", "1h", "--scope", "subscribe,publish"]);
+    command.args(["token", "--project", "*", "--sub", "load", "--ttl", "1h", "--scope", "subscribe,publish,run"]);
     let output = command.env(SECRET_NAME, SECRET).output()?;
     match String::from_utf8(output.stdout) {
         Ok(text) if output.status.success() => Ok(text.trim().to_owned()),

@@ -22,6 +22,7 @@ static CONTEXT: LazyLock<Context> = LazyLock::new(|| Context {
     registry: Registry::with_builtins(),
     engine: Engine::new(),
     output_bytes_max: 64 << 10,
+    step_output_bytes_max: 1 << 20,
 });
 
 /// The body of a call that submits a plan.

@@ -3,6 +3,7 @@
 
 mod answers;
 mod requests;
+mod shed;
 mod streams;
 mod token;
 
@@ -16,6 +17,7 @@ use super::connection::{Connection, Overdue, State, Timeouts, What};
 use super::inbox::Inbox;
 use super::limits::{ConnectionLimits, Counts, PublishMeter, counted_address};
 use super::metrics::{Gauges, Metrics};
+use super::refused::Limit;
 use super::socket::Socket;
 use crate::api::{Api, Condition, Door, Facts, PlanRequest};
 use crate::http::{Limits, Problem};
@@ -34,6 +36,16 @@ const FLUSH_WRITES_MAX: usize = 128;
 
 /// Streams looked after in one turn's slice of the sweep.
 const SWEEP_STREAMS_MAX: usize = 512;
+
+/// What is done for connections in one turn, in bytes read and answered: more would keep the streams waiting. The rest is
+/// done in the next turn. As much again is there for what was put off.
+const WORK_PER_TURN: usize = 4 * 1024 * 1024;
+
+/// What a request costs besides, as if it were so many bytes: 1,024 of them are a turn's work, some 10 ms.
+const WORK_PER_REQUEST: usize = 4096;
+
+/// How long a connection beyond a limit may take to ask for what it is refused: others need its place in the reserve.
+const REFUSED_WAIT: Duration = Duration::from_secs(2);
 
 /// How often connections are looked over for deadlines.
 const DEADLINE_SWEEP: Duration = Duration::from_millis(250);
@@ -72,6 +84,10 @@ pub struct Server<S> {
     doomed: Vec<usize>,
     /// Connections that have more to read, of which no event will tell.
     unread: Vec<usize>,
+    /// What was done for connections in this turn.
+    work: usize,
+    /// What connections hold in all, but for what each of them may keep.
+    held: usize,
     scratch: Box<[u8]>,
     outbox: Outbox,
     /// Answers to publishers that are too fast, each with the time at which it is given.
@@ -81,6 +97,8 @@ pub struct Server<S> {
     store_is_down: bool,
     /// The log has no room for more.
     is_behind: bool,
+    /// Connections beyond a limit: the reserve is theirs.
+    refused: usize,
     addresses: Counts<IpAddr>,
     tokens: Counts<u64>,
     meter: PublishMeter,
@@ -105,6 +123,8 @@ impl<S: Socket> Server<S> {
             generation: 0,
             doomed: Vec::new(),
             unread: Vec::new(),
+            work: 0,
+            held: 0,
             scratch: vec![0; 64 * 1024].into_boxed_slice(),
             outbox: Outbox::default(),
             held_answers: VecDeque::new(),
@@ -112,6 +132,7 @@ impl<S: Socket> Server<S> {
             is_drained: false,
             store_is_down: false,
             is_behind: false,
+            refused: 0,
             addresses: Counts::default(),
             tokens: Counts::default(),
             meter: PublishMeter::default(),
@@ -129,28 +150,43 @@ impl<S: Socket> Server<S> {
     /// # Errors
     /// The socket, to be closed.
     pub fn accept(&mut self, socket: S, peer: IpAddr, door: Door, now: Now) -> Result<Token, S> {
-        let in_use = self.connections.len() + self.streams.len();
+        let in_use = self.connections.len() + self.streams.len() - self.refused;
         let limits = &self.settings.limits;
-        if in_use >= limits.connections + limits.reserve {
+        let is_proxy = limits.trusted_proxies.iter().any(|cidr| cidr.contains(peer));
+        let mut beyond = (in_use >= limits.connections).then_some(Limit::Connections);
+        let mut address = None;
+        if !is_proxy && beyond.is_none() {
+            address = self.addresses.take(counted_address(peer), limits.per_address);
+            beyond = address.is_none().then_some(Limit::ConnectionsPerAddress);
+        }
+        // Whoever is one too many takes no place but of the reserve: else one address alone could take all.
+        if beyond.is_some() && self.refused >= limits.reserve {
             self.metrics.connections_dropped += 1;
+            self.metrics.refused.count(Limit::Reserve);
             return Err(socket);
         }
         self.generation = (self.generation + 1) & GENERATION_MASK;
         let mut connection = Connection::new(socket, self.generation);
-        connection.is_refused = in_use >= limits.connections;
-        connection.door = door;
-        connection.is_proxy = limits.trusted_proxies.iter().any(|cidr| cidr.contains(peer));
-        if !connection.is_proxy {
-            connection.tally.address = self.addresses.take(counted_address(peer), limits.per_address);
-            connection.is_refused |= connection.tally.address.is_none();
+        (connection.door, connection.is_proxy, connection.tally.address) = (door, is_proxy, address);
+        let mut patience = self.settings.timeouts.header;
+        if let Some(limit) = beyond {
+            (connection.is_refused, patience) = (true, patience.min(REFUSED_WAIT));
+            self.refused += 1;
+            self.metrics.refused.count(limit);
         }
-        connection.deadline = Some((now.mono + self.settings.timeouts.header, Overdue::Idle));
+        connection.deadline = Some((now.mono + patience, Overdue::Idle));
         self.metrics.connections_accepted += 1;
         let place = self.places.vacant_entry();
         let token = Token(place.key());
         connection.tally.socket = place.key() as u32;
         place.insert(Place::Connection(self.connections.insert(connection) as u32));
         Ok(token)
+    }
+
+    /// A connection was closed for want of a descriptor.
+    pub fn count_unheard(&mut self) {
+        self.metrics.connections_dropped += 1;
+        self.metrics.refused.count(Limit::Descriptors);
     }
 
     /// A connection whose socket can't be watched is given up.
@@ -201,9 +237,18 @@ impl<S: Socket> Server<S> {
     /// ended. `true` where there is more to do at once.
     pub fn end_turn(&mut self, now: Now) -> bool {
         self.release_held_answers(now);
-        for index in std::mem::take(&mut self.unread) {
-            self.read_connection(index, true, now);
+        self.work = 0;
+        let mut unread = std::mem::take(&mut self.unread);
+        // Whoever asks little is not to wait behind those who send much.
+        unread.sort_by_key(|&index| self.connections.get(index).map_or(0, |connection| connection.weight));
+        for index in unread {
+            if let Some(connection) = self.connections.get_mut(index) {
+                connection.is_listed = false;
+                self.read_connection(index, true, now);
+            }
         }
+        self.work = 0;
+        self.shed(now);
         let has_more_writes = self.streams.flush(FLUSH_WRITES_MAX, now);
         let has_more_streams = self.streams.tick(SWEEP_STREAMS_MAX, now);
         if now.mono >= self.next_deadline_sweep {
@@ -241,7 +286,8 @@ impl<S: Socket> Server<S> {
 
     /// A plan that the intake has no room for is refused.
     pub fn refuse_plan(&mut self, to: u64, now: Now) {
-        let problem = Problem::too_many("too_many_requests", "as many plans wait to be checked as may", 1);
+        let problem = Problem::too_many("too_many_plans", "as many plans wait to be checked as may", 1);
+        self.count_refused(&problem);
         self.answer_waiting(to, problem.into(), now);
     }
 
@@ -299,6 +345,10 @@ impl<S: Socket> Server<S> {
         Gauges {
             connections: self.connections.len(),
             streams: self.streams.len(),
+            connections_max: self.settings.limits.connections,
+            refused: self.refused,
+            buffer_bytes: self.held,
+            tickets: self.api.tickets().0,
             projects_watched: projects,
             backlog_bytes,
             stream_stats: self.streams.stats(),
@@ -348,6 +398,8 @@ impl<S: Socket> Server<S> {
         }
         for index in std::mem::take(&mut self.doomed) {
             let connection = self.connections.remove(index);
+            self.refused -= usize::from(connection.is_refused);
+            self.held -= connection.weight;
             self.release(connection.tally);
         }
         if self.connections.is_empty() && self.connections.capacity() > 1024 {

@@ -38,6 +38,9 @@ const INBOX_BATCHES_MAX: usize = 256;
 /// How long accepting rests after it failed for want of descriptors and even the spare one did not help.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
+/// How often a lack of descriptors is logged while it lasts.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
 /// How the loop is told to end, and how far along that is.
 pub(super) trait Control {
     /// What should be done now?
@@ -80,6 +83,8 @@ pub(super) struct EventLoop<C> {
     /// A descriptor held in reserve, so that a connection can be accepted and closed when there is no other.
     spare: Option<std::fs::File>,
     accept_again_at: Option<Duration>,
+    /// When a lack of descriptors was logged last.
+    warned_at: Option<Duration>,
 }
 
 impl<C: Control> EventLoop<C> {
@@ -93,7 +98,8 @@ impl<C: Control> EventLoop<C> {
         control: C,
     ) -> Self {
         let spare = open_spare();
-        Self { poll, listeners, server, inbox, log, intake, control, unsent: Vec::new(), spare, accept_again_at: None }
+        let (unsent, accept_again_at, warned_at) = (Vec::new(), None, None);
+        Self { poll, listeners, server, inbox, log, intake, control, unsent, spare, accept_again_at, warned_at }
     }
 
     /// Serves until told to end.
@@ -209,19 +215,19 @@ impl<C: Control> EventLoop<C> {
         }
     }
 
-    /// No descriptor is left: the spare one is given up for a moment to take the connection that waits and close it, so
-    /// that its client learns of it, and the poll does not spin.
+    /// No descriptor is left: the spare one is given up for a moment, and in its place those that wait are taken one after
+    /// the other, told so and closed. So none of them hangs, and the poll does not spin.
     fn survive_exhaustion(&mut self, index: usize, error: &io::Error, now: Now) {
-        log::warn!("a connection can't be accepted: {error}");
-        if self.spare.take().is_some()
-            && let Some((listener, _)) = self.listeners.get(index)
-            && let Ok((mut socket, _)) = listener.accept()
-        {
-            let mut scratch = [0; 1024];
-            let _ = socket.read(&mut scratch);
-            let _ = socket.write(
-                b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n",
-            );
+        if self.warned_at.is_none_or(|at| now.mono >= at + WARN_EVERY) {
+            self.warned_at = Some(now.mono);
+            log::warn!("connections can't be accepted: {error}");
+        }
+        let had_spare = self.spare.take().is_some();
+        let listener = self.listeners.get(index).filter(|_| had_spare);
+        for _ in 0..ACCEPTS_MAX {
+            let Some(Ok((socket, _))) = listener.map(|(listener, _)| listener.accept()) else { break };
+            refuse_unheard(socket);
+            self.server.count_unheard();
         }
         self.spare = open_spare();
         self.accept_again_at = Some(now.mono + ACCEPT_REST);
@@ -269,6 +275,15 @@ impl<C: Control> EventLoop<C> {
         self.server.metrics.log_waiting = self.log.waiting();
         self.server.metrics.inbox_waiting = self.inbox.waiting();
     }
+}
+
+/// Says that there is no room, whatever was asked, and closes.
+fn refuse_unheard(mut socket: TcpStream) {
+    // What was sent is read, or the close would be a reset that may overtake the answer.
+    let mut scratch = [0; 1024];
+    let _ = socket.read(&mut scratch);
+    let _ = socket
+        .write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n");
 }
 
 fn open_spare() -> Option<std::fs::File> {

@@ -21,6 +21,10 @@ pub struct ConnectionLimits {
     pub per_address: u32,
     /// Peers whose forwarded addresses are believed.
     pub trusted_proxies: Vec<Cidr>,
+    /// Requests of one connection.
+    pub requests_per_connection: u32,
+    /// Bytes of requests and answers that all connections together may hold.
+    pub buffer_bytes: usize,
     /// Streams of one token.
     pub streams_per_token: u32,
     /// Messages that one token may publish a second.

@@ -17,6 +17,7 @@ mod intake;
 mod limits;
 mod listen;
 mod metrics;
+mod refused;
 mod settings;
 #[cfg(test)]
 mod simulation;

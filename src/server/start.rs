@@ -137,7 +137,8 @@ impl Builder {
         let plans = context.clone();
         let read_plan = Box::new(move |document: &[u8]| read_document(document, &plans));
         let journal = Journal::open(storage.store, signer, journal_limits(config), read_plan, clock.now());
-        let (journal, left) = journal.map_err(|error| StartError(error.to_string()))?;
+        let (journal, mut left) = journal.map_err(|error| StartError(error.to_string()))?;
+        left.deliveries.push(Delivery::Worked(journal.held()));
         let mut out = distribute(Arc::clone(&executor_slot), inbox.clone());
         let log = log::start(journal, move || clock.now(), out.clone());
         let (log, log_threads) = log.map_err(|error| failed("start the log", &error))?;
@@ -183,6 +184,7 @@ fn api_settings(
 ) -> Result<ApiSettings, StartError> {
     let ticket_key = || storage.ticket_keys.ticket_key();
     let mut tickets = TicketBook::new(ticket_key(), config.auth.ticket_ttl, clock.now().wall, storage.is_durable);
+    tickets = tickets.remembering(config.limits.tickets);
     storage.tickets.iter().for_each(|note| tickets.apply(note));
     let origins = Origins::new(config.cors.allowed_origins.as_slice());
     Ok(ApiSettings {

@@ -282,6 +282,23 @@ fn one_connection_with_many_requests_leaves_the_others_their_turn() {
 }
 
 #[test]
+fn a_flood_of_requests_has_one_turn_in_each_of_the_loop_however_long_it_goes_on() {
+    let mut bench = Bench::new();
+    let client = bench.connect();
+    client.wire.borrow_mut().to_server.extend(HEALTH.repeat(50_000).bytes());
+    bench.readable(&client);
+    let mut answers = statuses(&client.take()).len();
+    for turn in 0..20 {
+        assert!(bench.turn(), "there is more");
+        let more = statuses(&client.take()).len();
+        assert!((1..=128).contains(&more), "{more} answers in turn {turn}");
+        answers += more;
+    }
+    bench.turns();
+    assert_eq!(answers + statuses(&client.take()).len(), 50_000);
+}
+
+#[test]
 fn a_socket_that_gave_less_than_was_asked_for_is_not_asked_again_unless_it_has_closed() {
     let mut bench = Bench::new();
     let client = bench.connect();

@@ -11,6 +11,7 @@ mod framing;
 #[cfg(feature = "http-tool")]
 mod http_tools;
 mod isolation;
+mod limits;
 mod plans;
 mod program;
 mod proxies;

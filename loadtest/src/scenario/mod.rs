@@ -1,11 +1,14 @@
 //! The scenarios: each starts a server, puts one kind of load on it, and reports what it found.
 
 mod burst;
+mod churn;
 mod connect;
 mod crowd;
+mod hostile;
 mod http;
 mod idle;
 mod log;
+mod overload;
 mod replay;
 mod slow;
 mod steady;
@@ -52,6 +55,9 @@ pub const ALL: &[Scenario] = &[
     log::SCENARIO,
     slow::SCENARIO,
     workflow::SCENARIO,
+    hostile::SCENARIO,
+    churn::SCENARIO,
+    overload::SCENARIO,
 ];
 
 /// Carries out what was asked for and prints the reports; were they good?

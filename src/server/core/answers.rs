@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Server;
 use super::token::{Waiter, reply_number, waiter};
-use crate::api::{Ask, Render};
+use crate::api::{Ask, Render, refusal};
 use crate::http::{Problem, Response, write_stream_head};
 use crate::log::{Answer, Command, Delivery, ReplyTo};
 use crate::model::{Now, ProjectId};
@@ -77,6 +77,7 @@ impl<S: Socket> Server<S> {
             if !self.meter.take(*token, events.len(), rate, now.mono) {
                 let detail = format!("this token may publish {rate} messages a second");
                 let problem = Problem::too_many("publish_rate", detail, 1);
+                self.count_refused(&problem);
                 return self.answer(index, problem.into(), framing, headers, now);
             }
         }
@@ -136,6 +137,9 @@ impl<S: Socket> Server<S> {
 
     fn render_answer(&mut self, to: u64, answer: Answer, now: Now) {
         let Some(index) = self.waiting(to) else { return };
+        if let Answer::Refused(refused) = &answer {
+            self.count_refused(&refusal(refused));
+        }
         let State::Waiting(waiting) = &self.connections[index].state else { return };
         let response = match &waiting.what {
             What::Answer(render) => {
@@ -185,7 +189,7 @@ impl<S: Socket> Server<S> {
         self.serve_requests(index, now);
         // What the client sent while it waited may not have been read.
         if self.connections.get(index).is_some_and(|connection| connection.has_unread) {
-            self.unread.push(index);
+            self.read_later(index);
         }
     }
 

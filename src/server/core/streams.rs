@@ -8,6 +8,7 @@ use crate::log::{Answer, Attached, Command, Query, Refusal, ReplyTo};
 use crate::model::{Now, ProjectId};
 use crate::server::attach::{self, Attaching, Beginning, Greeting};
 use crate::server::connection::{Framing, State, What};
+use crate::server::refused::Limit;
 use crate::server::socket::Socket;
 use crate::stream::{Effect, NewStream, StreamKey, Tally};
 
@@ -48,7 +49,10 @@ impl<S: Socket> Server<S> {
         let token = match wanted.principal.token_key() {
             Some(key) if !framing.head_only => match self.tokens.take(key, limit) {
                 Some(number) => Some(number),
-                None => return self.refuse_stream(index, &wanted, framing, headers, now),
+                None => {
+                    self.metrics.refused.count(Limit::StreamsPerToken);
+                    return self.refuse_stream(index, &wanted, framing, headers, now);
+                }
             },
             _ => None,
         };
@@ -125,6 +129,7 @@ impl<S: Socket> Server<S> {
     /// go ahead of the stream's head.
     fn become_stream(&mut self, index: usize, project: &ProjectId, mut new: NewStream, now: Now) {
         let mut connection = self.connections.remove(index);
+        self.held -= connection.weight;
         if connection.has_output() {
             let mut preface = connection.take_output();
             preface.append(&mut new.preface);

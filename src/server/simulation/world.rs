@@ -151,7 +151,8 @@ impl World {
     /// A client connects; its index.
     pub(super) fn connect(&mut self, address: IpAddr, window: usize) -> usize {
         let index = self.clients.len();
-        let alive = self.clients.iter().filter(|client| client.is_alive()).count();
+        let alive = self.clients.iter().filter(|client| client.is_alive() && !client.is_refused).count();
+        let refused = self.clients.iter().filter(|client| client.is_alive() && client.is_refused).count();
         let counted = |client: &&Client| client.is_alive() && client.is_counted && client.address == address;
         let of_address = self.clients.iter().filter(counted).count();
         let (socket, wire) = connect(index, window, &self.ether);
@@ -159,10 +160,10 @@ impl World {
         let mut client = Client::new(wire, accepted.as_ref().copied().unwrap_or(crate::server::Token(0)), address);
         client.is_proxy = address.is_loopback();
         let is_full = alive >= self.laws.connections;
-        client.is_counted = !client.is_proxy && of_address < self.laws.per_address as usize;
+        client.is_counted = !client.is_proxy && !is_full && of_address < self.laws.per_address as usize;
         client.is_refused = is_full || (!client.is_proxy && !client.is_counted);
         if accepted.is_err() {
-            assert!(alive >= self.laws.connections + self.laws.reserve, "turned away though there is room");
+            assert!(client.is_refused && refused >= self.laws.reserve, "turned away though there is room");
             client.mode = Mode::Over;
             self.meet("dropped unheard");
         }

@@ -141,6 +141,8 @@ pub(super) fn limits() -> ConnectionLimits {
         reserve: 2,
         per_address: 100,
         trusted_proxies: vec![Cidr::parse("127.0.0.0/8").expect("a range")],
+        requests_per_connection: 1_000_000,
+        buffer_bytes: 1 << 30,
         streams_per_token: 2,
         publish_rate: 10,
     }
@@ -172,7 +174,14 @@ impl Bench {
             [nonce; 16]
         };
         let retention = Retention { messages: 10_000, bytes: 1 << 30, age_ms: u64::MAX, runs: 100 };
-        let log = Limits { retention, open_runs: 10, projects: 100, idempotency_ms: 1000, recent_ms: 60_000 };
+        let log = Limits {
+            retention,
+            open_runs: 10,
+            project_runs: usize::MAX,
+            projects: 100,
+            idempotency_ms: 1000,
+            recent_ms: 60_000,
+        };
         Self {
             server: Server::new(settings(limits), Api::new(api, Box::new(random)), 7),
             journal: Journal::over_nothing(signer, log, now),
