@@ -316,7 +316,7 @@ impl Default for LimitsConfig {
             connections: None,
             connections_per_address: 1000,
             requests_per_connection: 1_000_000,
-            buffer_bytes: 256 * MIB,
+            buffer_bytes: 64 * MIB,
             trusted_proxies: vec![
                 Cidr::new(Ipv4Addr::new(127, 0, 0, 0).into(), 8),
                 Cidr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 128),

@@ -55,7 +55,7 @@ synchronous = "normal"
 [limits]
 connections_per_address = 1000
 requests_per_connection = 1000000
-buffer_bytes = "256MiB"
+buffer_bytes = "64MiB"
 trusted_proxies = ["127.0.0.0/8", "::1"]
 streams_per_token = 256
 header_bytes = "16KiB"

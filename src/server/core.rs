@@ -39,9 +39,9 @@ const SWEEP_STREAMS_MAX: usize = 512;
 
 /// What is done for connections in one turn, in bytes read and answered: more would keep the streams waiting. The rest is
 /// done in the next turn. As much again is there for what was put off.
-const WORK_PER_TURN: usize = 4 * 1024 * 1024;
+const WORK_PER_TURN: usize = 1024 * 1024;
 
-/// What a request costs besides, as if it were so many bytes: 1,024 of them are a turn's work, some 10 ms.
+/// What a request costs besides, as if it were so many bytes: 256 of them are a turn's work, some 3 ms.
 const WORK_PER_REQUEST: usize = 4096;
 
 /// How long a connection beyond a limit may take to ask for what it is refused: others need its place in the reserve.
