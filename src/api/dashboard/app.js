@@ -7,6 +7,7 @@ import { h } from './dom.js';
 import { Live } from './live.js';
 import { RunList } from './runs.js';
 import { RunView } from './run.js';
+import { isEnded } from './estimate.js';
 import { SubmitView } from './submit.js';
 
 /** How often the list of projects is asked for, and running clocks go on, in milliseconds. */
@@ -68,7 +69,8 @@ function follow(project) {
 
 /** Without a project in the address: the one that was looked at last, or the busiest. */
 async function arrive() {
-  if (!await loadProjects()) return;
+  // Whoever was quicker than the list has an address of their own by now.
+  if (!await loadProjects() || app.route.project) return;
   const last = localStorage.getItem('stepcast-project');
   const byActivity = [...app.projects].sort((a, b) => b.activeRuns - a.activeRuns || (b.lastActivity > a.lastActivity ? 1 : -1));
   const known = byActivity.find(({ projectId }) => projectId === last) ?? byActivity[0];
@@ -89,7 +91,9 @@ async function loadProjects() {
 function showProjects() {
   const select = element('project');
   const current = app.route.project;
-  const known = app.projects.map(({ projectId, activeRuns }) => [projectId, activeRuns]);
+  const isLive = live.state.connection?.status === 'live';
+  const active = [...live.state.runs.values()].filter(({ status }) => !isEnded(status)).length;
+  const known = app.projects.map(({ projectId, activeRuns }) => [projectId, isLive && projectId === current ? active : activeRuns]);
   if (current && !known.some(([id]) => id === current)) known.unshift([current, 0]);
   const label = ([id, active]) => active > 0 ? `${id} (${active} active)` : id;
   const wanted = known.map((one) => h('option', { value: one[0], selected: one[0] === current }, label(one)));
@@ -109,6 +113,7 @@ function shownRun() {
 function draw() {
   const { project, isNew, again } = app.route;
   if (isAsking) return;
+  showProjects();
   if (isNew) {
     if (!(view instanceof SubmitView) || view.project !== project || view.again !== again) show(new SubmitView(project, again, app));
     return runs.update(live.state, undefined);

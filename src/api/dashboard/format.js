@@ -49,8 +49,11 @@ export function bytes(count) {
 /** A moment as a clock shows it here. */
 export const clock = (time) => new Date(time).toLocaleTimeString([], { hour12: false });
 
-/** A moment, its day too. */
-export const moment = (time) => new Date(time).toLocaleString([], { hour12: false });
+/** A moment: its day only where that is not today's. */
+export function moment(time, now) {
+  const isToday = new Date(time).toDateString() === new Date(now).toDateString();
+  return isToday ? clock(time) : `${new Date(time).toLocaleDateString([], { day: 'numeric', month: 'short', year: 'numeric' })}, ${clock(time)}`;
+}
 
 /** The word for a state. */
 export const word = (status) => status === 'retrying' ? 'waits to retry' : status;

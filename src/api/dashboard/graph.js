@@ -45,7 +45,7 @@ export class Graph {
 
   update(run, context) {
     const hasMoved = context.chosen !== this.context?.chosen;
-    Object.assign(this, { run, context });
+    Object.assign(this, { run, context, critical: new Set(context.critical.length > 1 ? context.critical : []) });
     this.draw();
     if (hasMoved && context.chosen) this.reveal(context.chosen);
   }
@@ -129,12 +129,13 @@ export class Graph {
     const known = this.nodes.get(id) ?? this.newNode(id, x, y);
     const isChosen = String(id === this.context.chosen);
     if (known.button.getAttribute('aria-current') !== isChosen) known.button.setAttribute('aria-current', isChosen);
-    if (known.step === step) return;
-    known.step = step;
-    known.button.className = `node ${step.status}`;
+    const name = `node ${step.status}${this.critical.has(id) ? ' critical' : ''}`;
+    if (known.button.className !== name) known.button.className = name;
+    if (known.step === step && known.titles === this.context.titles) return;
+    Object.assign(known, { step, titles: this.context.titles, title: this.context.title(step) });
     setIcon(known.icon, step.status);
-    setText(known.name, step.title);
-    known.button.title = `${step.title} (${step.id})`;
+    setText(known.name, known.title);
+    known.button.title = `${known.title} (${step.id})`;
     this.tickNode(known, now());
   }
 
@@ -180,12 +181,11 @@ export class Graph {
     for (const node of this.nodes.values()) if (!isEnded(node.step.status) && node.step.status !== 'pending') this.tickNode(node, time);
   }
 
-  tickNode({ step, sub, button }, time) {
+  tickNode({ step, title, sub, button }, time) {
     const text = this.layout.kind === 'dense' ? shortText(step, time) : subText(step, time);
     setText(sub, text);
-    if (button.dataset.said === step.status) return;
-    button.dataset.said = step.status;
-    button.setAttribute('aria-label', `${step.title}: ${word(step.status)}${step.attempt > 1 ? `, attempt ${step.attempt}` : ''}`);
+    const label = `${title}: ${word(step.status)}${step.attempt > 1 ? `, attempt ${step.attempt}` : ''}`;
+    if (button.getAttribute('aria-label') !== label) button.setAttribute('aria-label', label);
   }
 }
 

@@ -20,7 +20,7 @@ const VIEWS = { graph: 'Graph', timeline: 'Timeline' };
 
 export class RunView {
   constructor(project, runId, app) {
-    Object.assign(this, { project, runId, app, dependencies: new Map(), expected: new Map(), kind: 'graph' });
+    Object.assign(this, { project, runId, app, dependencies: new Map(), titles: new Map(), expected: new Map(), kind: 'graph' });
     this.head = this.makeHead();
     this.pane = h('div.pane', { id: 'pane', role: 'tabpanel', tabindex: '-1' });
     const choose = (step) => app.go({ run: runId, step });
@@ -80,6 +80,7 @@ export class RunView {
       this.plan = plan;
       this.masked = masked;
       this.dependencies = new Map(plan.steps.map((step) => [step.id, [...new Set(step.dependencies ?? [])]]));
+      this.titles = new Map(plan.steps.filter(({ title }) => title?.trim()).map(({ id, title }) => [id, title]));
       this.expected = expectations(plan);
       this.step.setPlan(this.document);
       this.draw();
@@ -155,8 +156,10 @@ export class RunView {
     this.drawHead(run);
     const critical = this.critical(run);
     this.parts.legend.hidden = critical.length < 2 || this.kind !== 'graph';
-    this.views[this.kind].update(run, { dependencies: this.dependencies, critical, chosen: this.stepId });
-    this.step.update(run, this.stepId, this.dependencies);
+    const title = (step) => this.titles.get(step.id) ?? step.title;
+    const context = { dependencies: this.dependencies, titles: this.titles, title, critical, chosen: this.stepId };
+    this.views[this.kind].update(run, context);
+    this.step.update(run, this.stepId, context);
   }
 
   critical(run) {
@@ -171,7 +174,7 @@ export class RunView {
     setText(parts.state, word(run.status));
     parts.state.className = `state ${run.status}`;
     setText(parts.steps, stepsText(run.progress));
-    setText(parts.began, run.startedAt ? `started ${moment(run.startedAt)}` : 'waits for its turn');
+    setText(parts.began, run.startedAt ? `started ${moment(run.startedAt, api.now())}` : 'waits for its turn');
     setBars(parts.bar, run.progress);
     parts.problem.hidden = !run.error;
     setText(parts.problem, run.error ?? '');

@@ -19,10 +19,10 @@ export class StepView {
 
   setPlan({ plan }) {
     this.plans = new Map(plan.steps.map((step) => [step.id, step]));
-    this.shown = undefined;
+    this.shown = this.parts = undefined;
   }
 
-  update(run, id, dependencies) {
+  update(run, id, context) {
     const at = id === undefined ? undefined : run.index.get(id);
     this.element.hidden = at === undefined;
     if (at === undefined) return this.leave();
@@ -31,7 +31,7 @@ export class StepView {
     this.output.update(step);
     if (step === this.shown) return;
     this.shown = step;
-    this.draw(run, step, dependencies);
+    this.draw(run, step, context);
   }
 
   leave() {
@@ -49,10 +49,10 @@ export class StepView {
     this.parts = undefined;
   }
 
-  draw(run, step, dependencies) {
-    const parts = this.parts ??= this.make(run, dependencies);
+  draw(run, step, context) {
+    const parts = this.parts ??= this.make(run, context);
     setIcon(parts.icon, step.status);
-    setText(parts.title, step.title);
+    setText(parts.title, context.title(step));
     setText(parts.attempt, step.attempt === 0 ? 'not started' : String(step.attempt));
     setText(parts.times, timesText(step));
     parts.why.hidden = !(step.error ?? step.reason);
@@ -62,13 +62,13 @@ export class StepView {
     this.tick(now());
   }
 
-  make(run, dependencies) {
+  make(run, { dependencies, title }) {
     const { id } = this;
     const plan = this.plans.get(id);
     const parts = { icon: icon('pending'), title: h('h2'), state: h('dd'), attempt: h('dd.numbers'), times: h('dd.numbers'), why: h('p.problem', { hidden: true, tabindex: '0' }), attempts: h('ol.attempts') };
     const before = dependencies.get(id) ?? [];
     const after = [...dependencies].filter(([, others]) => others.includes(id)).map(([other]) => other);
-    const links = (ids) => ids.flatMap((other, at) => [at > 0 ? ', ' : '', this.link(run, other)]);
+    const links = (ids) => ids.flatMap((other, at) => [at > 0 ? ', ' : '', this.link(title(run.steps[run.index.get(other)] ?? { id: other, title: other }), other)]);
     const row = (name, ...value) => [h('dt', {}, name), ...value];
     this.side.replaceChildren(
       h('div.step-head', {}, parts.icon, parts.title,
@@ -86,8 +86,7 @@ export class StepView {
     return parts;
   }
 
-  link(run, id) {
-    const title = run.steps[run.index.get(id)]?.title ?? id;
+  link(title, id) {
     return h('button', { type: 'button', onclick: () => this.app.go({ run: this.runId, step: id }) }, title);
   }
 

@@ -101,11 +101,12 @@ export class Timeline {
     lane.button.setAttribute('aria-current', String(id === this.context.chosen));
     if (!isNew && !isAll) return;
     setIcon(lane.icon, step.status);
-    setText(lane.name, step.title);
+    const title = this.context.title(step);
+    setText(lane.name, title);
     lane.label.style.width = `${this.label}px`;
     const attempt = step.attempt > 1 ? `, ${step.attempt} attempts` : '';
     const took = isEnded(step.status) ? duration(step.duration) : step.startedAt ? ticking(elapsed(step, this.time)) : '';
-    lane.button.setAttribute('aria-label', `${step.title}: ${word(step.status)}${took && isEnded(step.status) ? `, ${took}` : ''}${attempt}`);
+    lane.button.setAttribute('aria-label', `${title}: ${word(step.status)}${took && isEnded(step.status) ? `, ${took}` : ''}${attempt}`);
     this.drawSpans(lane, step, took);
   }
 
