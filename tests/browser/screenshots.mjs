@@ -14,7 +14,11 @@ const pages = [];
 for (const [size, viewport] of Object.entries(SIZES)) {
   for (const colorScheme of ['light', 'dark']) {
     const context = await browser.newContext({ viewport, colorScheme, deviceScaleFactor: size === 'phone' ? 2 : 1 });
-    pages.push({ name: `${size}-${colorScheme}`, size, page: await context.newPage() });
+    const page = await context.newPage();
+    page.on('console', (message) => console.log(`${size}-${colorScheme}: ${message.text()} ${message.location().url}`));
+    page.on('pageerror', (error) => console.log(`${size}-${colorScheme}: ${error.stack}`));
+    page.setDefaultTimeout(10_000);
+    pages.push({ name: `${size}-${colorScheme}`, size, page });
   }
 }
 

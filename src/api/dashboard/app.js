@@ -112,7 +112,7 @@ function shownRun() {
 
 function draw() {
   const { project, isNew, again } = app.route;
-  if (isAsking) return;
+  if (isAsking || !project) return;
   showProjects();
   if (isNew) {
     if (!(view instanceof SubmitView) || view.project !== project || view.again !== again) show(new SubmitView(project, again, app));
@@ -121,7 +121,7 @@ function draw() {
   const run = shownRun();
   runs.update(live.state, run);
   if (!run) {
-    if (!view?.isWelcome || view.project !== project) show(welcome(project));
+    if (!view?.isWelcome || view.project !== project || view.isLoaded !== runs.isLoaded) show(welcome(project));
     return;
   }
   if (!(view instanceof RunView) || view.runId !== run || view.project !== project) show(new RunView(project, run, app));
@@ -136,10 +136,14 @@ function show(next) {
 
 function welcome(project) {
   const curl = `curl ${location.origin}/api/projects/${project}/workflows \\
-  -H 'Content-Type: application/json' -d '{"name": "hello", "steps": [
-    {"id": "a", "tool": "delay", "inputs": {"ms": 2000}},
-    {"id": "b", "tool": "echo", "inputs": {"n": 42}, "dependencies": ["a"]}]}'`;
-  return { isWelcome: true, project, element: h('section.welcome', {},
+  -H 'Content-Type: application/json' -d '{
+    "name": "hello",
+    "steps": [
+      {"id": "a", "tool": "delay", "inputs": {"ms": 2000}},
+      {"id": "b", "tool": "echo", "inputs": {"n": 42},
+       "dependencies": ["a"]}
+    ]}'`;
+  return { isWelcome: true, project, isLoaded: runs.isLoaded, element: h('section.welcome', {},
     h('h1', {}, runs.isLoaded ? 'Nothing runs here yet' : 'Looking for runs'),
     h('p.soft', {}, 'A run appears here by itself as soon as it is submitted: with the button above, or from a terminal.'),
     h('pre', { tabindex: '0', 'aria-label': 'A command that submits a plan' }, curl)) };

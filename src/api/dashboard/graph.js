@@ -181,8 +181,16 @@ export class Graph {
     for (const node of this.nodes.values()) if (!isEnded(node.step.status) && node.step.status !== 'pending') this.tickNode(node, time);
   }
 
+  /** Where no lines are drawn, what a step waits for is said. */
+  afterText({ id }) {
+    const before = this.layout.kind === 'rows' ? this.dependencies.get(id) ?? [] : [];
+    if (before.length === 0) return '';
+    const names = before.slice(0, 2).map((other) => this.context.titles.get(other) ?? other);
+    return ` · after ${names.join(', ')}${before.length > 2 ? ` and ${before.length - 2} more` : ''}`;
+  }
+
   tickNode({ step, title, sub, button }, time) {
-    const text = this.layout.kind === 'dense' ? shortText(step, time) : subText(step, time);
+    const text = this.layout.kind === 'dense' ? shortText(step, time) : subText(step, time) + this.afterText(step);
     setText(sub, text);
     const label = `${title}: ${word(step.status)}${step.attempt > 1 ? `, attempt ${step.attempt}` : ''}`;
     if (button.getAttribute('aria-label') !== label) button.setAttribute('aria-label', label);

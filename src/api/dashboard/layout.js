@@ -45,7 +45,7 @@ export function rows(levels, width) {
       nodes.set(id, { id, level, x: PAD, y });
       y += size.height + size.gapY;
     }
-    y += 8;
+    y += 10;
   });
   return { kind: 'rows', size, nodes, bands, width, height: y + 4 };
 }

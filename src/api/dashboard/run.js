@@ -20,7 +20,7 @@ const VIEWS = { graph: 'Graph', timeline: 'Timeline' };
 
 export class RunView {
   constructor(project, runId, app) {
-    Object.assign(this, { project, runId, app, dependencies: new Map(), titles: new Map(), expected: new Map(), kind: 'graph' });
+    Object.assign(this, { project, runId, app, dependencies: new Map(), titles: new Map(), attempts: new Map(), expected: new Map(), kind: 'graph' });
     this.head = this.makeHead();
     this.pane = h('div.pane', { id: 'pane', role: 'tabpanel', tabindex: '-1' });
     const choose = (step) => app.go({ run: runId, step });
@@ -107,7 +107,6 @@ export class RunView {
       const view = await api.readRun(this.project, this.runId);
       if (!this.streamed) this.read = runOfView(view);
       this.draw();
-      await this.loadAttempts();
     } catch (error) {
       if (error.status === 404) this.missing(error.message);
       else if (!this.isClosed) this.app.refused(error);
@@ -115,21 +114,22 @@ export class RunView {
     this.isLoading = false;
   }
 
-  /** A state tells the newest attempt alone; the messages tell them all. */
+  /** A state tells the newest attempt alone; the messages tell them all. Once is enough: later ones are streamed. */
   async loadAttempts() {
-    const run = this.read;
-    if (!run?.steps.some(({ attempt }) => attempt > 1)) return;
+    if (this.hasAttempts) return;
+    this.hasAttempts = true;
     let state = emptyState(this.project);
     for (let page = 0, after; page < EVENT_PAGES_MAX; page++) {
-      const { events, next } = await api.readEvents(this.project, this.runId, after);
+      const { events, next } = await api.readEvents(this.project, this.runId, after).catch(() => ({ events: [] }));
       state = events.reduce(fold, state);
-      if (!next) break;
+      if (!next || this.isClosed) break;
       after = next;
     }
     const told = state.runs.get(this.runId);
     if (!told || this.isClosed) return;
-    const attempts = (step) => told.steps[told.index.get(step.id)]?.attempts ?? step.attempts;
-    this.read = { ...run, criticalPath: told.criticalPath, steps: run.steps.map((step) => ({ ...step, attempts: attempts(step) })) };
+    this.attempts = new Map(told.steps.map((step) => [step.id, step.attempts]));
+    if (this.read) this.read = { ...this.read, criticalPath: told.criticalPath };
+    this.step.redraw();
     this.draw();
   }
 
@@ -157,9 +157,12 @@ export class RunView {
     const critical = this.critical(run);
     this.parts.legend.hidden = critical.length < 2 || this.kind !== 'graph';
     const title = (step) => this.titles.get(step.id) ?? step.title;
-    const context = { dependencies: this.dependencies, titles: this.titles, title, critical, chosen: this.stepId };
-    this.views[this.kind].update(run, context);
+    const attempts = (step) => mergeAttempts(this.attempts.get(step.id), step.attempts);
+    const context = { dependencies: this.dependencies, titles: this.titles, title, attempts, critical, chosen: this.stepId };
+    // The step takes its room before the others look for theirs.
     this.step.update(run, this.stepId, context);
+    this.views[this.kind].update(run, context);
+    if (run.steps.some((step) => step.attempt > step.attempts.length)) this.loadAttempts();
   }
 
   critical(run) {
@@ -224,6 +227,18 @@ export class RunView {
     }
     this.parts.again.disabled = false;
   }
+}
+
+/** All attempts that are known of a step: `told` by messages that were read, and `seen` since. */
+export function mergeAttempts(told, seen) {
+  if (!told) return seen;
+  const merged = new Map(told.map((one) => [one.attempt, one]));
+  for (const one of seen) {
+    const known = merged.get(one.attempt);
+    if (!known) merged.set(one.attempt, one);
+    else if (one.endedAt && !known.endedAt) merged.set(one.attempt, { ...one, startedAt: known.startedAt });
+  }
+  return [...merged.values()].sort((a, b) => a.attempt - b.attempt);
 }
 
 /** `7 of 11 steps, 1 failed`. */

@@ -22,6 +22,11 @@ export class StepView {
     this.shown = this.parts = undefined;
   }
 
+  /** What is told of the step has changed, though the step has not. */
+  redraw() {
+    this.shown = undefined;
+  }
+
   update(run, id, context) {
     const at = id === undefined ? undefined : run.index.get(id);
     this.element.hidden = at === undefined;
@@ -57,8 +62,9 @@ export class StepView {
     setText(parts.times, timesText(step));
     parts.why.hidden = !(step.error ?? step.reason);
     setText(parts.why, step.error ?? step.reason ?? '');
-    parts.attempts.parentElement.hidden = step.attempts.length < 2;
-    parts.attempts.replaceChildren(...step.attempts.map(attemptRow));
+    const attempts = context.attempts(step);
+    parts.attempts.parentElement.hidden = attempts.length < 2;
+    parts.attempts.replaceChildren(...attempts.map(attemptRow));
     this.tick(now());
   }
 

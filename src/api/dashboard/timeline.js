@@ -111,7 +111,7 @@ export class Timeline {
   }
 
   drawSpans(lane, step, took) {
-    const spans = spansOf(step, this.time);
+    const spans = spansOf({ ...step, attempts: this.context.attempts(step) }, this.time);
     while (lane.spans.children.length < spans.length) lane.spans.append(h('i'));
     while (lane.spans.children.length > spans.length) lane.spans.lastChild.remove();
     spans.forEach(({ from, to, kind }, at) => {
