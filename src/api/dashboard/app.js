@@ -114,12 +114,13 @@ function draw() {
   const { project, isNew, again } = app.route;
   if (isAsking || !project) return;
   showProjects();
+  runs.see(live.state);
   if (isNew) {
     if (!(view instanceof SubmitView) || view.project !== project || view.again !== again) show(new SubmitView(project, again, app));
-    return runs.update(live.state, undefined);
+    return runs.update(undefined);
   }
   const run = shownRun();
-  runs.update(live.state, run);
+  runs.update(run);
   if (!run) {
     if (!view?.isWelcome || view.project !== project || view.isLoaded !== runs.isLoaded) show(welcome(project));
     return;

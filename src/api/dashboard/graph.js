@@ -140,8 +140,8 @@ export class Graph {
   }
 
   newNode(id, x, y) {
-    const parts = { icon: icon('pending'), name: h('span.name'), sub: h('span.sub.numbers') };
-    const button = h('button.node', { type: 'button', 'data-id': id, tabindex: '-1', onclick: () => this.choose(id) }, parts.icon, parts.name, parts.sub);
+    const parts = { icon: icon('pending'), name: h('span.name'), said: h('span.visually-hidden'), sub: h('span.sub.numbers') };
+    const button = h('button.node', { type: 'button', 'data-id': id, tabindex: '-1', onclick: () => this.choose(id) }, parts.icon, parts.name, ' ', parts.said, parts.sub);
     button.style.transform = `translate(${x}px, ${y}px)`;
     button.style.width = `${this.layout.size.width}px`;
     button.style.height = `${this.layout.size.height}px`;
@@ -189,11 +189,11 @@ export class Graph {
     return ` · after ${names.join(', ')}${before.length > 2 ? ` and ${before.length - 2} more` : ''}`;
   }
 
-  tickNode({ step, title, sub, button }, time) {
+  tickNode({ step, sub, said }, time) {
     const text = this.layout.kind === 'dense' ? shortText(step, time) : subText(step, time) + this.afterText(step);
     setText(sub, text);
-    const label = `${title}: ${word(step.status)}${step.attempt > 1 ? `, attempt ${step.attempt}` : ''}`;
-    if (button.getAttribute('aria-label') !== label) button.setAttribute('aria-label', label);
+    // Where there is no room for the word, it is there for those who hear the page.
+    setText(said, this.layout.kind === 'dense' ? `${word(step.status)} ` : '');
   }
 }
 

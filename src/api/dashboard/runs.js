@@ -29,7 +29,7 @@ export class RunList {
     this.none = h('p.empty', { hidden: true });
     this.scroller = h('div.list', {}, this.list, this.none, this.more);
     this.list.className = '';
-    element.append(h('div.filters', {},
+    element.append(h('h1.visually-hidden', {}, 'Runs'), h('div.filters', {},
       h('div.segments', { role: 'group', 'aria-label': 'Which runs' }, ...this.buttons), this.search), this.scroller);
   }
 
@@ -83,9 +83,13 @@ export class RunList {
     return this.known()[0]?.runId;
   }
 
-  update(state, chosen) {
+  /** Takes in what the stream tells, before anyone asks for the newest. */
+  see(state) {
     for (const run of state.runs.values()) if (isEnded(run.status)) this.listed.set(run.runId, summary(run));
     this.state = state;
+  }
+
+  update(chosen) {
     const text = this.search.value.trim().toLowerCase();
     const matches = (run) => !text || run.planName.toLowerCase().includes(text) || run.runId.toLowerCase().includes(text);
     const shown = this.known().filter((run) => filterOf[this.filter](run) && matches(run));

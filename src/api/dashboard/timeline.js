@@ -104,9 +104,8 @@ export class Timeline {
     const title = this.context.title(step);
     setText(lane.name, title);
     lane.label.style.width = `${this.label}px`;
-    const attempt = step.attempt > 1 ? `, ${step.attempt} attempts` : '';
     const took = isEnded(step.status) ? duration(step.duration) : step.startedAt ? ticking(elapsed(step, this.time)) : '';
-    lane.button.setAttribute('aria-label', `${title}: ${word(step.status)}${took && isEnded(step.status) ? `, ${took}` : ''}${attempt}`);
+    setText(lane.said, `${word(step.status)} `);
     this.drawSpans(lane, step, took);
   }
 
@@ -126,9 +125,9 @@ export class Timeline {
   }
 
   newLane(id) {
-    const lane = { icon: icon('pending'), name: h('span'), spans: h('span'), took: h('span.took.numbers') };
-    lane.label = h('span.label', {}, lane.icon, lane.name);
-    lane.button = h('button.lane', { type: 'button', 'data-id': id, onclick: () => this.choose(id) }, lane.label, lane.spans, lane.took);
+    const lane = { icon: icon('pending'), name: h('span'), spans: h('span'), said: h('span.visually-hidden'), took: h('span.took.numbers') };
+    lane.label = h('span.label', {}, lane.icon, lane.name, ' ');
+    lane.button = h('button.lane', { type: 'button', 'data-id': id, onclick: () => this.choose(id) }, lane.label, lane.said, lane.spans, lane.took);
     this.lanes.set(id, lane);
     this.element.append(lane.button);
     return lane;
