@@ -10,6 +10,7 @@ mod durability;
 mod framing;
 #[cfg(feature = "http-tool")]
 mod http_tools;
+mod page;
 mod plans;
 mod program;
 mod shutdown;
