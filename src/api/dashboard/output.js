@@ -19,6 +19,9 @@ const READ_INTERVAL = 250;
 const PRETTY_MAX = 256 * 1024;
 const MARGIN_ROWS = 40;
 
+/** What is looked at first, by the step's state: of one that has completed its result, of others what they wrote. */
+const BEST = { running: ['stdout', 'stderr', 'text'], retrying: ['stderr', 'stdout', 'text'], failed: ['stderr', 'stdout', 'text'], cancelled: ['stdout', 'stderr', 'text'] };
+
 const STREAMS = { '': 'Output', stdout: 'stdout', stderr: 'stderr', text: 'text' };
 
 export class OutputView {
@@ -55,22 +58,19 @@ export class OutputView {
     if (step === before) return;
     if (!before) return this.find();
     if (step.attempt !== before.attempt && step.attempt > 1) return this.openAt('end');
-    // The result takes the place of what was written so far, and may be another thing.
-    if (isEnded(step.status) && !isEnded(before.status)) return this.find();
+    // What there is to see may be another thing now, such as a result; but who reads a stream goes on reading it.
+    if (isEnded(step.status) && !isEnded(before.status)) return this.find(this.stream !== '' && this.total > 0);
     if (step.heardAt !== before.heardAt) this.readSoon();
   }
 
-  /** Which streams have something, and the best one to begin with. */
-  async find() {
+  /** Looks which streams have something, and opens the best one, unless one `isRead` already. */
+  async find(isRead = false) {
     const names = Object.keys(STREAMS);
     const lengths = await Promise.all(names.map((name) => this.length(name)));
     if (this.abort.signal.aborted) return;
     names.forEach((name, at) => { this.buttons[at].hidden = name !== '' && !(lengths[at] > 0); });
-    const isRunning = !isEnded(this.step.status);
-    const hasAny = (name) => lengths[names.indexOf(name)] > 0;
-    const isFailed = this.step.status === 'failed';
-    const best = isRunning || isFailed ? ['stderr', 'stdout', 'text'].find(hasAny) && (hasAny('stdout') && !isFailed ? 'stdout' : hasAny('stderr') ? 'stderr' : 'text') : '';
-    if (this.chosen === undefined) this.stream = best ?? '';
+    if (isRead) return this.readSoon();
+    if (this.chosen === undefined) this.stream = BEST[this.step.status]?.find((name) => lengths[names.indexOf(name)] > 0) ?? '';
     this.press();
     await this.openAt(this.stream === '' ? 'start' : 'end');
   }

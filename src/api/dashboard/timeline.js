@@ -10,9 +10,9 @@ import { now } from './api.js';
 const LANE = 30;
 const AXIS = 30;
 const LABEL = 200;
-const LABEL_NARROW = 132;
+const LABEL_NARROW = 128;
 /** Beside the last bar there is room for how long it took. */
-const ROOM = 84;
+const ROOM = 76;
 const MARGIN = 300;
 
 /** Distances between the lines of the axis, in milliseconds. */
