@@ -29,6 +29,7 @@ async function shoot(name, hash, act = async () => {}) {
     await page.goto(`${server.origin}/${hash}`);
     await page.locator('.pill.live').waitFor();
     await act(page, size);
+    await page.mouse.move(0, 0);
     await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
     await page.screenshot({ path: path.join(directory, `${name}-${variant}.png`) });
   }));

@@ -39,10 +39,19 @@ function address({ project, run, step, isNew, again }) {
 }
 
 function routeOf(hash) {
-  const parts = hash.replace(/^#\/?/, '').split('/').map(decodeURIComponent);
+  const parts = hash.replace(/^#\/?/, '').split('/').map(decoded);
   if (parts[0] !== 'p' || !parts[1]) return {};
   if (parts[2] === 'new') return { project: parts[1], isNew: true, again: parts[3] };
   return { project: parts[1], run: parts[2] === 'r' ? parts[3] : undefined, step: parts[4] === 's' ? parts[5] : undefined };
+}
+
+/** An address that someone has mangled leads somewhere all the same. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 function navigate() {

@@ -1,5 +1,5 @@
 /**
- * One stream per project for all tabs of a browser: browsers allow six connections to a host, and a stream holds one
+ * One stream per project and token for all tabs of a browser: browsers allow six connections to a host, and a stream holds one
  * for good. A hub lives in a SharedWorker, or in the tab where there is none, and speaks over message ports:
  * a tab says `{follow: projectId, token}` or `{leave: true}`; it is told `{state}` once, then `{messages}` and `{connection}`.
  * It draws nothing and calls nothing but the stream and the ticket.
@@ -32,14 +32,11 @@ export class Hub {
     port.start();
   }
 
+  /** Tabs with other tokens may see other things: each token has a stream of its own. */
   channel(projectId, token) {
-    const known = this.channels.get(projectId);
-    if (known?.token === token) return known;
-    const ports = known?.close() ?? [];
-    const channel = new Channel(projectId, token, () => this.channels.delete(projectId));
-    this.channels.set(projectId, channel);
-    // Tabs with an older token see what the newest one lets them see.
-    for (const port of ports) channel.add(port);
+    const key = `${projectId} ${token}`;
+    const channel = this.channels.get(key) ?? new Channel(projectId, token, () => this.channels.delete(key));
+    this.channels.set(key, channel);
     return channel;
   }
 }
@@ -47,7 +44,7 @@ export class Hub {
 /** A project that is followed. */
 class Channel {
   constructor(projectId, token, onIdle) {
-    Object.assign(this, { token, onIdle, ports: new Set(), pending: [] });
+    Object.assign(this, { onIdle, ports: new Set(), pending: [] });
     this.following = follow(projectId, {
       ...(token && { ticketUrl: '/api/sse/ticket', headers: () => ({ authorization: `Bearer ${token}` }) }),
       onMessage: (message) => this.queue(slim(message)),
@@ -73,14 +70,9 @@ class Channel {
     }, LINGER);
   }
 
-  /** Ends it; the ports that listened. */
   close() {
-    clearTimeout(this.idle);
     clearTimeout(this.timer);
     this.following.close();
-    const ports = this.ports;
-    this.ports = new Set();
-    return ports;
   }
 
   queue(message) {

@@ -72,7 +72,7 @@ export class OutputView {
     if (isRead) return this.readSoon();
     if (this.chosen === undefined) this.stream = BEST[this.step.status]?.find((name) => lengths[names.indexOf(name)] > 0) ?? '';
     this.press();
-    await this.openAt(this.stream === '' ? 'start' : 'end');
+    await this.openAt(this.stream === '' ? 'start' : 'end', lengths[names.indexOf(this.stream)]);
   }
 
   async length(stream) {
@@ -99,10 +99,10 @@ export class OutputView {
   }
 
   /** Reads the beginning, or the end, into an empty window. */
-  async openAt(where) {
+  async openAt(where, known) {
     const reading = this.reading = {};
     this.isFollowing = where === 'end';
-    const length = await this.length(this.stream);
+    const length = known ?? await this.length(this.stream);
     if (reading !== this.reading) return;
     const from = where === 'end' ? Math.max(0, length - PAGE) : 0;
     const part = length > 0 ? await this.read(from, Math.min(length, from + PAGE)) : { bytes: new Uint8Array(), total: 0 };

@@ -15,7 +15,10 @@ import { progressBar, setBars } from './runs.js';
 /** Messages of a run that are read to know its attempts: pages of a thousand. */
 const EVENT_PAGES_MAX = 5;
 
-/** What the head's icon is called, by the run's state. */
+/** A run that could not be read is asked for again after so many milliseconds at the earliest. */
+const READ_INTERVAL = 3_000;
+
+/** How steps can be shown. */
 const VIEWS = { graph: 'Graph', timeline: 'Timeline' };
 
 export class RunView {
@@ -101,8 +104,9 @@ export class RunView {
 
   /** The run as the server has it, where the stream does not tell it: it ended before anyone looked. */
   async loadRun() {
-    if (this.isLoading) return;
+    if (this.isLoading || performance.now() - this.triedAt < READ_INTERVAL) return;
     this.isLoading = true;
+    this.triedAt = performance.now();
     try {
       const view = await api.readRun(this.project, this.runId);
       if (!this.streamed) this.read = runOfView(view);
@@ -140,8 +144,8 @@ export class RunView {
   update(state, stepId) {
     this.streamed = state.runs.get(this.runId);
     this.stepId = stepId;
-    const isTold = state.connection?.status === 'live' || state.seq > 0;
-    if (!this.streamed && !this.read && isTold) this.loadRun();
+    const isKnown = this.streamed || (this.read && isEnded(this.read.status));
+    if (!isKnown && state.connection?.status === 'live') this.loadRun();
     this.draw();
   }
 
