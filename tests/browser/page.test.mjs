@@ -254,6 +254,7 @@ browserTest('an output of 50 MB and a line of 100,000 characters do not hold the
   const screen = page.locator('.screen');
   const text = page.locator('.screen pre');
   await page.locator('.size', { hasText: '49.6 MiB' }).waitFor();
+  await page.getByRole('button', { name: 'Output', exact: true }).click();
   await text.filter({ hasText: 'line 00000001 ' }).waitFor();
   await page.getByRole('button', { name: 'End' }).click();
   await text.filter({ hasText: 'line 01000000 ' }).waitFor();

@@ -75,7 +75,7 @@ export class Server {
 
   /** Waits until a run has ended. */
   async end(project, runId) {
-    await until(async () => ['completed', 'failed', 'cancelled'].includes((await this.call(`/api/projects/${project}/workflows/${runId}?outputs=cut`)).status), 'the run ends');
+    await until(async () => ['completed', 'failed', 'cancelled'].includes((await this.call(`/api/projects/${project}/workflows/${runId}?outputs=cut`)).status), 'the run ends', 60_000);
   }
 }
 

@@ -70,5 +70,12 @@ await shoot('finished-timeline', `#/p/demo/r/${first.runId}`, async (page) => {
   await page.locator('.lane').first().waitFor();
 });
 await shoot('list', '#/p/demo', async (page) => page.locator('.list a').first().waitFor());
+const large = await server.submit('demo', { name: 'A large one', steps: Array.from({ length: 400 }, (_, n) => (
+  { id: `s${n}`, title: `Part ${n}`, tool: n % 7 === 3 ? 'delay' : 'echo', inputs: { ms: 20_000 }, dependencies: n < 40 ? [] : [`s${n - 40}`, `s${n - 40 + (n % 3)}`] })) });
+await shoot('large', `#/p/demo/r/${large.runId}`, nodes);
+await shoot('reconnecting', `#/p/demo/r/${large.runId}/s/s3`, async (page) => {
+  await page.locator('.details h2').waitFor();
+  await server.kill();
+  await page.locator('.pill.reconnecting').waitFor();
+});
 await browser.close();
-await server.kill('SIGTERM');

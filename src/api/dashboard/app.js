@@ -214,6 +214,8 @@ function toast(text) {
 /** A call was refused: where a token helps, it is asked for; else it is said. */
 function refused(error) {
   if (error.name === 'AbortError') return;
+  // That the server is away is said by the pill.
+  if (error.status === 0 && live.state.connection?.status !== 'live') return;
   if (error.status === 401) askToken(api.token() ? error.message : '');
   else toast(error.message);
 }
@@ -258,7 +260,8 @@ addEventListener('keydown', (event) => {
 });
 setInterval(() => document.hidden || loadQuietly(), PROJECTS_INTERVAL);
 setInterval(() => {
-  if (document.hidden) return;
+  // A clock that goes on while nothing is heard would tell what nobody knows.
+  if (document.hidden || live.state.connection?.status !== 'live') return;
   view?.tick?.();
   runs.tick();
 }, TICK);

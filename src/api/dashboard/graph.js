@@ -12,7 +12,7 @@ import { now } from './api.js';
 const NARROW = 640;
 
 /** With more lines than this only those of the chosen step are drawn. */
-const LINES_MAX = 3_000;
+const LINES_MAX = 600;
 
 /** How far around the window nodes are made, in pixels. */
 const MARGIN = 400;

@@ -1,7 +1,7 @@
 /** Where the steps of a plan are drawn. Pure: levels and dependencies in, rectangles and lines out. */
 
 /** Sizes of a node and the gaps between them, in pixels; `dense` ones where a level is too full for the others. */
-const ROOMY = { width: 188, height: 50, gapX: 44, gapY: 10, rows: 9 };
+const ROOMY = { width: 204, height: 50, gapX: 44, gapY: 10, rows: 9 };
 const DENSE = { width: 168, height: 28, gapX: 36, gapY: 6, rows: 24 };
 const HEAD = 30;
 const PAD = 16;

@@ -18,6 +18,8 @@ const READ_INTERVAL = 250;
 /** JSON up to this size is shown with its indentation. */
 const PRETTY_MAX = 256 * 1024;
 const MARGIN_ROWS = 40;
+/** A server that is away is asked again after so many milliseconds. */
+const AWAY_INTERVAL = 2_000;
 
 /** What is looked at first, by the step's state: of one that has completed its result, of others what they wrote. */
 const BEST = { running: ['stdout', 'stderr', 'text'], retrying: ['stderr', 'stdout', 'text'], failed: ['stderr', 'stdout', 'text'], cancelled: ['stdout', 'stderr', 'text'] };
@@ -68,6 +70,7 @@ export class OutputView {
     const names = Object.keys(STREAMS);
     const lengths = await Promise.all(names.map((name) => this.length(name)));
     if (this.abort.signal.aborted) return;
+    if (lengths.includes(undefined)) return this.later(() => this.find(isRead));
     names.forEach((name, at) => { this.buttons[at].hidden = name !== '' && !(lengths[at] > 0); });
     if (isRead) return this.readSoon();
     if (this.chosen === undefined) this.stream = BEST[this.step.status]?.find((name) => lengths[names.indexOf(name)] > 0) ?? '';
@@ -75,12 +78,22 @@ export class OutputView {
     await this.openAt(this.stream === '' ? 'start' : 'end', lengths[names.indexOf(this.stream)]);
   }
 
+  /** While the server is away: tries again. */
+  later(call) {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => {
+      this.timer = undefined;
+      if (!this.abort.signal.aborted) call();
+    }, AWAY_INTERVAL);
+  }
+
+  /** Bytes of a stream; undefined where nobody answers. */
   async length(stream) {
     try {
       const answer = await request(this.path(stream), { method: 'HEAD', signal: this.abort.signal });
       return Number(answer.headers.get('content-length'));
-    } catch {
-      return 0;
+    } catch (error) {
+      return error.status === 0 ? undefined : 0;
     }
   }
 
@@ -104,9 +117,11 @@ export class OutputView {
     this.isFollowing = where === 'end';
     const length = known ?? await this.length(this.stream);
     if (reading !== this.reading) return;
+    if (length === undefined) return this.later(() => this.openAt(where));
     const from = where === 'end' ? Math.max(0, length - PAGE) : 0;
     const part = length > 0 ? await this.read(from, Math.min(length, from + PAGE)) : { bytes: new Uint8Array(), total: 0 };
-    if (reading !== this.reading || !part) return;
+    if (reading !== this.reading) return;
+    if (!part) return this.later(() => this.openAt(where));
     const skipped = from > 0 ? startOfLine(part.bytes) : 0;
     this.first = from + skipped;
     this.rows.clear();
@@ -135,6 +150,7 @@ export class OutputView {
       const total = Number(/\/(\d+)$/.exec(answer.headers.get('content-range') ?? '')?.[1] ?? bytes.length);
       return { bytes, total, isJson: (answer.headers.get('content-type') ?? '').includes('json') };
     } catch (error) {
+      if (this.abort.signal.aborted) return undefined;
       if (error.status === 416) return { bytes: new Uint8Array(), total: 0, isJson: false };
       this.app.refused(error);
       return undefined;
@@ -172,6 +188,8 @@ export class OutputView {
       // Whoever reads further up is not disturbed: what is here stays, and what is new is only counted.
       return this.drawSize();
     }
+    // Who follows wants the end; of what came faster than it can be read, that alone.
+    if (part.total - this.last > PAGE) return this.openAt('end', part.total);
     this.take(part.bytes.subarray(this.last - from), part);
     this.trim();
     this.draw();

@@ -31,7 +31,6 @@ export class RunView {
     this.step = new StepView(project, runId, app);
     this.element = h('section.run', { 'aria-label': 'Run' }, this.head, this.pane, this.step.element);
     this.show('graph');
-    this.loadPlan();
   }
 
   close() {
@@ -78,6 +77,8 @@ export class RunView {
   }
 
   async loadPlan() {
+    if (this.document || this.isPlanless || performance.now() - this.plannedAt < READ_INTERVAL) return;
+    this.plannedAt = performance.now();
     try {
       const { plan, masked } = this.document = await api.readPlan(this.project, this.runId);
       this.plan = plan;
@@ -89,7 +90,8 @@ export class RunView {
       this.draw();
       await this.loadEarlier();
     } catch (error) {
-      if (!this.isClosed && error.status !== 404) this.app.refused(error);
+      this.isPlanless = error.status === 404;
+      if (!this.isClosed && !this.isPlanless) this.app.refused(error);
     }
   }
 
@@ -144,6 +146,7 @@ export class RunView {
   update(state, stepId) {
     this.streamed = state.runs.get(this.runId);
     this.stepId = stepId;
+    if (state.connection?.status === 'live') this.loadPlan();
     const isKnown = this.streamed || (this.read && isEnded(this.read.status));
     if (!isKnown && state.connection?.status === 'live') this.loadRun();
     this.draw();

@@ -101,7 +101,7 @@ export class RunList {
     this.more.hidden = !this.next;
     this.none.hidden = shown.length > 0;
     setText(this.none, !this.isLoaded ? 'Loading' : text ? 'No run has this in its name or id.'
-      : { all: 'No runs yet.', active: 'Nothing runs just now.', failed: 'No run has failed.' }[this.filter]);
+      : { all: 'No runs yet. “New run” starts one.', active: 'Nothing runs just now.', failed: 'No run has failed.' }[this.filter]);
     if (this.rows.size > 2 * shown.length + 100) this.rows.clear();
   }
 

@@ -270,7 +270,11 @@ export function follow(projectId, options = {}) {
   /** @type {EventSource|undefined} */
   let source;
   /** @type {any} */
-  let pause, silence, telling;
+  let pause;
+  /** @type {any} */
+  let silence;
+  /** @type {any} */
+  let telling;
   let turn = 0; // A step of an older turn that comes late does nothing.
 
   /** @param {Connection['status']} status @param {string} [reason] */
