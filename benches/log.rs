@@ -39,7 +39,14 @@ fn main() -> Done<()> {
 fn rate(store: Box<dyn Store>, batch: usize) -> Done<String> {
     let signer = ServerKeys::derive(&[7; 32]).id_signer(Instance::from_random([7; 6]));
     let retention = Retention { messages: 10_000, bytes: 1 << 30, age_ms: 7 * 24 * 3_600_000, runs: 1000 };
-    let limits = Limits { retention, open_runs: 10, projects: 10, idempotency_ms: 1000, recent_ms: 1000 };
+    let limits = Limits {
+        retention,
+        open_runs: 10,
+        project_runs: usize::MAX,
+        projects: 10,
+        idempotency_ms: 1000,
+        recent_ms: 1000,
+    };
     let began = Instant::now();
     let wall = Timestamp::from(std::time::SystemTime::now());
     let now = || Now { mono: began.elapsed(), wall: wall.plus_millis(began.elapsed().as_millis() as u64) };

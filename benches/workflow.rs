@@ -37,6 +37,7 @@ fn measure(what: &str, data: DataLocation) -> Done<()> {
         Config { listen: ListenAddress::parse("127.0.0.1:0").ok_or("no address")?, data, ..Config::default() };
     config.auth.mode = AuthMode::None;
     config.limits.queued_runs = SHORT_RUNS;
+    config.limits.runs_per_project = SHORT_RUNS;
     config.history.messages = 20 * SHORT_RUNS;
     let server = Builder::new(config).start()?;
     chain(server.addresses()[0], &server.handle())?;

@@ -6,6 +6,9 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod executor;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod http;
 pub mod log;
 pub mod model;

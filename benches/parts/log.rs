@@ -28,7 +28,14 @@ pub fn sqlite(batch: u64) -> Done<Work> {
 fn append<T: 'static>(store: Box<dyn Store>, batch: u64, kept: T) -> Done<Work> {
     let signer = ServerKeys::derive(&[7; 32]).id_signer(Instance::from_random([7; 6]));
     let retention = Retention { messages: 10_000, bytes: 1 << 30, age_ms: 7 * 24 * 3_600_000, runs: 1000 };
-    let limits = Limits { retention, open_runs: 10, projects: 10, idempotency_ms: 1000, recent_ms: 1000 };
+    let limits = Limits {
+        retention,
+        open_runs: 10,
+        project_runs: usize::MAX,
+        projects: 10,
+        idempotency_ms: 1000,
+        recent_ms: 1000,
+    };
     let no_plan = Box::new(|_: &[u8]| Err("no plan is kept here".to_owned()));
     let mut now = Now { mono: Duration::ZERO, wall: Timestamp::from_millis(1_700_000_000_000) };
     let (mut journal, _) = Journal::open(store, signer, limits, no_plan, now)?;

@@ -106,5 +106,10 @@ pub fn run(document: Value) -> Done<Work> {
 }
 
 fn context() -> Context {
-    Context { registry: Registry::with_builtins(), engine: Engine::new(), output_bytes_max: 1 << 16 }
+    Context {
+        registry: Registry::with_builtins(),
+        engine: Engine::new(),
+        output_bytes_max: 1 << 16,
+        step_output_bytes_max: 1 << 26,
+    }
 }

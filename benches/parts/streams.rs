@@ -62,7 +62,7 @@ pub fn broadcast(subscribers: usize) -> Done<Work> {
         seq += 1;
         manager.broadcast(&project, &frames(seq..seq + 1), Now::default());
         while manager.flush(512, Now::default()) {}
-        manager.take_fanouts();
+        manager.take_rounds_ended();
         used(manager.reap(Now::default()))
     }))
 }

@@ -12,6 +12,8 @@ pub struct Head {
     pub status: u16,
     /// `Content-Length`, where there is one.
     pub length: Option<usize>,
+    /// `Retry-After`, where it is a number of seconds.
+    pub retry_after: Option<u32>,
     /// `Content-Type` is that of event streams.
     pub is_event_stream: bool,
     /// `Transfer-Encoding` names chunks.
@@ -33,11 +35,13 @@ pub fn read_head(bytes: &[u8]) -> Result<Option<Head>, String> {
     let first = lines.next().unwrap_or_default();
     let status = first.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
     let status = status.ok_or_else(|| format!("not a status line: {first:?}"))?;
-    let mut head = Head { status, length: None, is_event_stream: false, is_chunked: false, bytes: end + 4 };
+    let mut head =
+        Head { status, length: None, retry_after: None, is_event_stream: false, is_chunked: false, bytes: end + 4 };
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         let value = value.trim();
         match name.to_ascii_lowercase().as_str() {
             "content-length" => head.length = value.parse().ok(),
+            "retry-after" => head.retry_after = value.parse().ok(),
             "content-type" => head.is_event_stream = value.starts_with("text/event-stream"),
             "transfer-encoding" => head.is_chunked = value.eq_ignore_ascii_case("chunked"),
             _ => {}
@@ -52,12 +56,20 @@ mod tests {
 
     #[test]
     fn a_head_is_read_once_it_is_complete() {
-        let bytes = b"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\ncontent-length: 12\r\n\r\n{}";
+        let bytes =
+            b"HTTP/1.1 429 No\r\nContent-Type: application/json\r\nRetry-After: 5\r\ncontent-length: 12\r\n\r\n{}";
         let whole = bytes.len() - 2;
         for cut in 0..whole {
             assert_eq!(read_head(&bytes[..cut]), Ok(None), "{cut}");
         }
-        let head = Head { status: 202, length: Some(12), is_event_stream: false, is_chunked: false, bytes: whole };
+        let head = Head {
+            status: 429,
+            length: Some(12),
+            retry_after: Some(5),
+            is_event_stream: false,
+            is_chunked: false,
+            bytes: whole,
+        };
         assert_eq!(read_head(bytes), Ok(Some(head)));
         let stream = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
         let head = read_head(stream).expect("a head").expect("complete");

@@ -7,11 +7,15 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, ipproto, socket_with, sockopt};
 
-use crate::failure::{Outcome, failure};
+use crate::failure::{Failure, Outcome, failure};
+use crate::http::read_head;
 
 /// Source addresses that connections are spread over: each has its own ephemeral ports, and its own share of the
 /// server's limits per address.
 const SOURCES: usize = 250;
+
+/// A source address of its own, beside those.
+const LONER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 252);
 
 /// How long a single call may take to be answered.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,11 +60,23 @@ impl Target {
     /// # Errors
     /// Where the system gives none.
     pub fn connect(self, number: usize, receive_bytes: Option<usize>) -> Outcome<mio::net::TcpStream> {
+        self.connect_from(source(number), receive_bytes)
+    }
+
+    /// The same from [the one address](LONER) that no connection with a number has.
+    ///
+    /// # Errors
+    /// Where the system gives none.
+    pub fn connect_alone(self, receive_bytes: Option<usize>) -> Outcome<mio::net::TcpStream> {
+        self.connect_from(LONER, receive_bytes)
+    }
+
+    fn connect_from(self, source: Ipv4Addr, receive_bytes: Option<usize>) -> Outcome<mio::net::TcpStream> {
         let family = if self.0.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
         if self.0.is_ipv4() {
-            bind(&socket, &SocketAddr::from((source(number), 0)))?;
+            bind(&socket, &SocketAddr::from((source, 0)))?;
         }
         if let Some(bytes) = receive_bytes {
             sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
@@ -77,16 +93,31 @@ impl Target {
     /// # Errors
     /// Where there is no answer, or not 200.
     pub fn get(self, path: &str) -> Outcome<String> {
+        match self.call("GET", path, None, "")? {
+            Answer { status: 200, body, .. } => Ok(body),
+            answer => failure(format!("GET {path}: {}", answer.status)),
+        }
+    }
+
+    /// One call on a connection of its own.
+    ///
+    /// # Errors
+    /// Where there is no answer.
+    pub fn call(self, method: &str, path: &str, token: Option<&str>, body: &str) -> Outcome<Answer> {
         use std::io::{Read, Write};
         let mut socket = std::net::TcpStream::connect_timeout(&self.0, CALL_TIMEOUT)?;
         socket.set_read_timeout(Some(CALL_TIMEOUT))?;
-        write!(socket, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.0)?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer)?;
-        match answer.split_once("\r\n\r\n") {
-            Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
-            _ => failure(format!("GET {path}: {}", answer.lines().next().unwrap_or("no answer"))),
-        }
+        let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let length = body.len();
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{token}", self.0);
+        write!(socket, "{head}Content-Length: {length}\r\n\r\n{body}")?;
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer)?;
+        let Some(head) = read_head(&answer).map_err(Failure)? else {
+            return failure(format!("{method} {path}: no answer"));
+        };
+        let body = String::from_utf8_lossy(&answer[head.bytes..]).into_owned();
+        Ok(Answer { status: head.status, retry_after: head.retry_after, body })
     }
 
     /// The value of a metric, by its whole name with labels; none where the server has no such metric.
@@ -94,6 +125,17 @@ impl Target {
         let page = self.get("/metrics").ok()?;
         page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
     }
+}
+
+/// What one call was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// `Retry-After`, in seconds.
+    pub retry_after: Option<u32>,
+    /// All behind its head.
+    pub body: String,
 }
 
 fn source(number: usize) -> Ipv4Addr {
@@ -127,5 +169,6 @@ mod tests {
         assert_eq!(source(0), Ipv4Addr::new(127, 0, 0, 2));
         assert_eq!(source(SOURCES - 1), Ipv4Addr::new(127, 0, 0, 251));
         assert_eq!(source(SOURCES), source(0));
+        assert!((0..SOURCES).all(|number| source(number) != LONER));
     }
 }

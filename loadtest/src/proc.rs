@@ -56,6 +56,15 @@ pub fn descriptors(pid: u32) -> Option<usize> {
     Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
 }
 
+/// Sockets among them: the store opens and closes files of its own.
+pub fn sockets(pid: u32) -> Option<usize> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let is_socket = |entry: &fs::DirEntry| {
+        fs::read_link(entry.path()).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
+    };
+    Some(entries.filter_map(Result::ok).filter(is_socket).count())
+}
+
 /// Processes that wanted a processor in the last minute, on average.
 pub fn load_average() -> Option<f64> {
     fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
@@ -160,6 +169,13 @@ mod tests {
     fn this_process_can_be_looked_at() {
         let pid = std::process::id();
         assert!(memory(pid).is_some_and(|memory| memory.resident_kib >= memory.anonymous_kib));
+        let before = sockets(pid);
+        let _socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        assert!(
+            before
+                .zip(sockets(pid))
+                .is_some_and(|(before, after)| after > 0 && before <= descriptors(pid).unwrap_or(0))
+        );
         assert!(cpu_seconds(pid).is_some() && descriptors(pid).is_some_and(|n| n > 2));
     }
 }

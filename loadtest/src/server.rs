@@ -183,6 +183,11 @@ impl Server {
         proc::descriptors(self.pid?)
     }
 
+    /// Sockets among them.
+    pub fn sockets(&self) -> Option<usize> {
+        proc::sockets(self.pid?)
+    }
+
     /// The first lines of its log.
     pub fn log(&self) -> Vec<String> {
         let lines = self.process.as_ref().and_then(|process| process.log.lock().ok().map(|lines| lines.clone()));
@@ -258,7 +263,7 @@ fn start_program(path: &Path, more: &[String], is_pinned: bool, setup: &Setup) -
 /// A token for everything, made by the program that is to check it.
 fn token(path: &Path) -> Outcome<String> {
     let mut command = program(path);
-    command.args(["token", "--project", "*", "--sub", "load", "--ttl", "1h", "--scope", "subscribe,publish"]);
+    command.args(["token", "--project", "*", "--sub", "load", "--ttl", "1h", "--scope", "subscribe,publish,run"]);
     let output = command.env(SECRET_NAME, SECRET).output()?;
     match String::from_utf8(output.stdout) {
         Ok(text) if output.status.success() => Ok(text.trim().to_owned()),
@@ -366,16 +371,25 @@ fn follow(process: &mut Process, log: Arc<Mutex<Vec<String>>>, mut found: Option
 
 /// A directory that is removed with everything in it.
 #[derive(Debug)]
-struct TemporaryDirectory(PathBuf);
+pub struct TemporaryDirectory(PathBuf);
 
 impl TemporaryDirectory {
-    fn new() -> Outcome<Self> {
+    /// A new one.
+    ///
+    /// # Errors
+    /// Where it can't be made.
+    pub fn new() -> Outcome<Self> {
         use std::sync::atomic::{AtomicUsize, Ordering};
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("stepcast-load-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path)?;
         Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 }
 

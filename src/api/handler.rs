@@ -93,6 +93,11 @@ impl Api {
         self.settings.tickets.refund(note, facts.now.wall);
     }
 
+    /// How many used tickets are remembered, and how many were forgotten because they were too many.
+    pub fn tickets(&self) -> (usize, u64) {
+        (self.settings.tickets.len(), self.settings.tickets.forgotten())
+    }
+
     /// Gives an unused ticket its time anew: its bearer is sent away for now.
     pub fn extend_ticket(&mut self, request: &Request, facts: &Facts) -> Option<TicketNote> {
         let parameters = Parameters::read(request).ok()?;

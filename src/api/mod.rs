@@ -4,6 +4,8 @@
 //! action, and the answer to it comes back through [`Render`].
 
 mod dashboard;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod handler;
 mod one_line;
 mod publish;

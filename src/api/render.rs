@@ -68,6 +68,9 @@ pub fn refusal(refusal: &Refusal) -> Problem {
             Problem::new(422, "idempotency_key_reused", "this Idempotency-Key or runId was used with another body")
         }
         Refusal::TooManyRuns => Problem::too_many("too_many_runs", "as many runs wait as may", 5),
+        Refusal::TooManyProjectRuns => {
+            Problem::too_many("too_many_project_runs", "as many runs of this project run or wait as may", 5)
+        }
         Refusal::TooManyProjects => Problem::unavailable("too_many_projects", "as many projects are kept as may", 60),
         Refusal::StoreUnavailable => Problem::unavailable("store_unavailable", "the store takes nothing just now", 5),
     }

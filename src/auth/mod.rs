@@ -7,6 +7,8 @@
 
 mod bearer;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod jwt;
 mod jwt_key;
 mod keys;

@@ -29,6 +29,8 @@ pub struct TicketBook {
     began: Timestamp,
     remembers_restarts: bool,
     remembered_max: usize,
+    /// Those that were forgotten because they were too many.
+    forgotten: u64,
     entries: HashMap<TicketNonce, Entry>,
     /// The key of each entry, the one that ends first at the front.
     by_end: BTreeSet<(Timestamp, TicketNonce)>,
@@ -93,9 +95,16 @@ impl TicketBook {
             began,
             remembers_restarts,
             remembered_max: TICKETS_REMEMBERED_MAX,
+            forgotten: 0,
             entries: HashMap::new(),
             by_end: BTreeSet::new(),
         }
+    }
+
+    /// One that remembers so many tickets at most, at least one.
+    #[must_use]
+    pub fn remembering(self, tickets: usize) -> Self {
+        Self { remembered_max: tickets.max(1), ..self }
     }
 
     /// Opens a stream of `project` with `ticket`. `resume` is a genuine id of that project, from the header.
@@ -183,6 +192,11 @@ impl TicketBook {
         self.entries.len()
     }
 
+    /// Tickets that were forgotten before their time, because they were too many.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
     /// Is no ticket remembered?
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -237,6 +251,7 @@ impl TicketBook {
         }
         self.by_end.insert((note.until, note.nonce));
         if self.entries.len() > self.remembered_max {
+            self.forgotten += 1;
             self.forget_first();
         }
         debug_assert_eq!(self.entries.len(), self.by_end.len(), "each entry has its place in the order");

@@ -250,7 +250,7 @@ fn what_makes_no_difference_any_more_is_forgotten() {
 #[test]
 fn the_book_is_bounded_and_forgets_what_ends_first() {
     let mut server = server();
-    server.book.remembered_max = 3;
+    server.book = server.book.remembering(3);
     let tickets: Vec<String> = (0..4).map(|nonce| server.ticket(nonce)).collect();
     server.book.extend(&tickets[0], after(0)).expect("ends first");
     for ticket in &tickets[1..] {

@@ -25,6 +25,7 @@ use crate::model::Timestamp;
 
 /// Carries out a command; what the program exits with.
 pub fn execute(command: Command) -> ExitCode {
+    keep_descriptors();
     let result = match command {
         Command::Serve { settings, insecure } => serve::serve(settings, insecure),
         Command::Run { settings, plan, inputs, json } => run::run(settings, &plan, inputs, json),
@@ -36,6 +37,13 @@ pub fn execute(command: Command) -> ExitCode {
         eprintln!("stepcast: {error}");
         ExitCode::FAILURE
     })
+}
+
+/// Files that whoever started this program had open are not for the programs that it starts. What it opens itself is not
+/// passed on anyway.
+fn keep_descriptors() {
+    const FIRST_UNNAMED: i32 = 3;
+    close_fds::set_fds_cloexec(FIRST_UNNAMED, &[]);
 }
 
 fn token(settings: Settings, request: &TokenRequest) -> Result<ExitCode, CommandError> {

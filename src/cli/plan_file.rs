@@ -19,8 +19,13 @@ use crate::server::declare_tools;
 pub(super) fn context(config: &Config) -> Result<Arc<Context>, CommandError> {
     let mut registry = Registry::with_builtins();
     declare_tools(config, &mut registry)?;
-    let output_bytes_max = usize::try_from(config.limits.output_bytes).unwrap_or(usize::MAX);
-    Ok(Arc::new(Context { registry, engine: Engine::new(), output_bytes_max }))
+    let size = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
+    Ok(Arc::new(Context {
+        registry,
+        engine: Engine::new(),
+        output_bytes_max: size(config.limits.output_bytes),
+        step_output_bytes_max: size(config.limits.step_output_bytes),
+    }))
 }
 
 /// Reads and checks a plan; `inputs` are laid over its own.

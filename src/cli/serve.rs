@@ -45,7 +45,21 @@ fn survive_file_limit() -> Result<(), CommandError> {
 pub(super) fn stop_on_signal(stopper: Stopper) -> Result<(), CommandError> {
     let signals = Signals::new([SIGINT, SIGTERM]);
     let mut signals = signals.map_err(|error| CommandError::io("listen to signals", &error))?;
-    let watch = move || signals.forever().for_each(|_| stopper.stop());
+    let watch = move || {
+        let _alarm = Alarm;
+        signals.forever().for_each(|_| stopper.stop());
+    };
     let thread = thread::Builder::new().name("signals".into()).spawn(watch);
     thread.map(drop).map_err(|error| CommandError::io("start a thread", &error))
+}
+
+/// Ends the process where the thread that listens to signals panics: nothing else would end it any more.
+struct Alarm;
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
+        }
+    }
 }

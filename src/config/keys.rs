@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use super::Config;
 use super::setting::{Bounds, Kind, Raw, Setting};
+use crate::auth::TICKETS_REMEMBERED_MAX;
 
 /// What the names of all environment variables begin with.
 pub(super) const VARIABLE_PREFIX: &str = "STEPCAST_";
@@ -151,6 +152,8 @@ const ROWS: &[Row] = rows! {
     store.synchronous: ANY, "normal survives a killed process, full a power cut too";
     limits.connections: bounds(1, u32::MAX as u64), "Open connections [default: from the descriptor limit]";
     limits.connections_per_address: bounds(1, u32::MAX as u64), "Open connections from one address";
+    limits.requests_per_connection: bounds(1, u32::MAX as u64), "Requests of one connection, which then is closed";
+    limits.buffer_bytes: bounds(64 * KIB, u64::MAX), "What all connections may hold of requests and answers";
     limits.trusted_proxies: ANY, "Proxies whose X-Forwarded-For is believed";
     limits.streams_per_token: bounds(1, u32::MAX as u64), "Open streams of one token";
     limits.header_bytes: bounds(KIB, MIB), "The head of a request";
@@ -164,6 +167,9 @@ const ROWS: &[Row] = rows! {
     limits.step_output_bytes: bounds(KIB, 4 * GIB), "What is kept of one step's output";
     limits.active_runs: SOME, "Runs at the same time";
     limits.queued_runs: ANY, "Runs that wait for a place; 0 lets none wait";
+    limits.runs_per_project: SOME, "Runs of one project that run or wait";
+    limits.projects: SOME, "Projects that have messages";
+    limits.tickets: bounds(1, TICKETS_REMEMBERED_MAX as u64), "Used tickets that are remembered";
     limits.publish_rate: bounds(1, u32::MAX as u64), "Messages that one token may publish in a second";
     executor.workers: bounds(1, WORKERS_MAX), "Tool calls at the same time";
     executor.grace: bounds(0, HOUR), "How long active steps may go on once asked to end";

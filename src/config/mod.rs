@@ -11,6 +11,8 @@ mod address;
 mod check;
 mod cidr;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod keys;
 mod load;
 mod origins;

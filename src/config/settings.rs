@@ -9,6 +9,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::{Cidr, ListenAddress, Origins, Secret};
+use crate::auth::TICKETS_REMEMBERED_MAX;
 use crate::executor::tool::ToolDeclaration;
 
 const KIB: u64 = 1 << 10;
@@ -130,6 +131,10 @@ pub struct LimitsConfig {
     pub connections: Option<u32>,
     /// Open connections from one address.
     pub connections_per_address: u32,
+    /// Requests of one connection; the answer to the last one closes it.
+    pub requests_per_connection: u32,
+    /// Bytes of requests that have not come whole and answers that are not taken, of all connections together.
+    pub buffer_bytes: u64,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Cidr>,
     /// Open streams of one token.
@@ -156,6 +161,12 @@ pub struct LimitsConfig {
     pub active_runs: usize,
     /// Runs that wait for a place among the active ones; zero lets none wait.
     pub queued_runs: usize,
+    /// Runs of one project that have not ended.
+    pub runs_per_project: usize,
+    /// Projects that have messages.
+    pub projects: usize,
+    /// Used tickets that are remembered.
+    pub tickets: usize,
     /// Messages that one token may publish in a second.
     pub publish_rate: u32,
 }
@@ -304,6 +315,8 @@ impl Default for LimitsConfig {
         Self {
             connections: None,
             connections_per_address: 1000,
+            requests_per_connection: 1_000_000,
+            buffer_bytes: 256 * MIB,
             trusted_proxies: vec![
                 Cidr::new(Ipv4Addr::new(127, 0, 0, 0).into(), 8),
                 Cidr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
@@ -320,6 +333,9 @@ impl Default for LimitsConfig {
             step_output_bytes: 64 * MIB,
             active_runs: 256,
             queued_runs: 1024,
+            runs_per_project: 512,
+            projects: 100_000,
+            tickets: TICKETS_REMEMBERED_MAX,
             publish_rate: 1000,
         }
     }

@@ -54,6 +54,8 @@ synchronous = "normal"
 
 [limits]
 connections_per_address = 1000
+requests_per_connection = 1000000
+buffer_bytes = "256MiB"
 trusted_proxies = ["127.0.0.0/8", "::1"]
 streams_per_token = 256
 header_bytes = "16KiB"
@@ -67,6 +69,9 @@ output_bytes = "64KiB"
 step_output_bytes = "64MiB"
 active_runs = 256
 queued_runs = 1024
+runs_per_project = 512
+projects = 100000
+tickets = 100000
 publish_rate = 1000
 
 [executor]

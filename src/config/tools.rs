@@ -2,6 +2,8 @@
 //!
 //! No error here repeats a value: variables and headers hold secrets, and the rest is near enough to them.
 
+mod limits;
+
 use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -20,8 +22,8 @@ const BUILT_IN: [&str; 3] = ["echo", "delay", "fail"];
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 const COMMON_KEYS: [&str; 4] = ["kind", "timeout", "rerun", "inputs"];
-const COMMAND_KEYS: [&str; 6] = ["argv", "cwd", "env", "pass_env", "uid", "gid"];
-const HTTP_KEYS: [&str; 6] = ["method", "url", "headers", "body", "allow_redirects", "stream_text"];
+const COMMAND_KEYS: [&str; 7] = ["argv", "cwd", "env", "pass_env", "uid", "gid", "limits"];
+const HTTP_KEYS: [&str; 7] = ["method", "url", "headers", "body", "allow_redirects", "allow_hosts", "stream_text"];
 
 /// Reads the table of tools. A tool with a mistake is left out and its mistakes are reported.
 pub(super) fn read(value: &Spanned<DeValue<'_>>, report: &mut Report<'_>) -> Vec<ToolDeclaration> {
@@ -119,6 +121,7 @@ impl<'a> Fields<'a, '_, '_> {
             pass_env: self.pass_env(),
             uid: self.id("uid"),
             gid: self.id("gid"),
+            limits: self.limits(),
         }
     }
 
@@ -130,6 +133,7 @@ impl<'a> Fields<'a, '_, '_> {
             headers: self.pairs("headers", is_token, "a header's name", is_header_value),
             body: self.body(),
             allow_redirects: self.flag("allow_redirects").unwrap_or(false),
+            allow_hosts: self.list("allow_hosts", "a list of hosts").unwrap_or_default(),
             stream_text: self.text("stream_text").map(str::to_owned),
         }
     }

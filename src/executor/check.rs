@@ -2,11 +2,12 @@
 //! templates can tell. Everything that is wrong is found at once.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::{Map, Value};
 
 use super::template::{Engine, Inspection, RUN_ROOTS, is_template, unwrap_condition};
-use super::tool::Registry;
+use super::tool::{Registry, Tool};
 use crate::model::{Draft, Issue, Issues, Plan, Quoted};
 
 /// How many of the known tools are named where one is unknown.
@@ -108,7 +109,7 @@ impl Checker<'_> {
             }
             return;
         };
-        for (below, message) in tool.check_inputs(inputs, &is_template) {
+        for (below, message) in opinion(tool.as_ref(), inputs) {
             let dot = if below.is_empty() || below.starts_with('[') { "" } else { "." };
             self.report(at, format_args!("steps[{at}].inputs{dot}{below}"), format_args!("{message}"));
         }
@@ -225,6 +226,12 @@ impl fmt::Display for UnknownTool<'_> {
     }
 }
 
+/// What a tool says of its inputs. One that panics over them refuses them: no plan may end the process.
+fn opinion(tool: &dyn Tool, inputs: &Map<String, Value>) -> Vec<(String, String)> {
+    let said = catch_unwind(AssertUnwindSafe(|| tool.check_inputs(inputs, &is_template)));
+    said.unwrap_or_else(|_| vec![(String::new(), "the tool panicked over them".to_owned())])
+}
+
 /// The known name that a misspelt one most likely stands for: at most half of it differs.
 fn closest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let differences = known.iter().filter_map(|candidate| {
@@ -255,7 +262,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::executor::tool::{Call, Outcome, Tool, ToolError};
+    use crate::executor::tool::{Call, Outcome, ToolError};
 
     struct Anything;
 
@@ -279,6 +286,7 @@ mod tests {
             is_template: &dyn Fn(&str) -> bool,
         ) -> Vec<(String, String)> {
             match inputs.get("ms") {
+                Some(Value::Bool(_)) => panic!("a bool"),
                 None => vec![(String::new(), "ms is missing".into())],
                 Some(Value::Number(_)) => vec![],
                 Some(Value::String(text)) if is_template(text) => vec![],
@@ -326,6 +334,12 @@ mod tests {
             "steps[4].tool: there is no tool \"summarize\"; known are delay, echo",
         ];
         assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn a_tool_that_panicked_over_a_plans_inputs_ended_the_process() {
+        let issues = check(json!([{"id": "a", "tool": "delay", "inputs": {"ms": true}}])).expect_err("refused");
+        assert_eq!(issues[0].to_string(), "steps[0].inputs: the tool panicked over them");
     }
 
     #[test]

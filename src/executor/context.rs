@@ -1,4 +1,4 @@
-//! What every run leans on: the tools, the engine of templates and conditions, and how large a message's output may be.
+//! What every run leans on: the tools, the engine of templates and conditions, and how large an output may be.
 
 use super::template::Engine;
 use super::tool::Registry;
@@ -12,4 +12,6 @@ pub struct Context {
     pub engine: Engine,
     /// The largest output that a message carries whole, in bytes of its text or JSON.
     pub output_bytes_max: usize,
+    /// What is kept of all that an attempt says while it runs, in bytes. What follows is told live, and then gone.
+    pub step_output_bytes_max: usize,
 }

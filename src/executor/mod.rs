@@ -5,6 +5,8 @@
 
 pub mod check;
 mod context;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod output;
 mod pool;
 pub mod run;

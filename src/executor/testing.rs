@@ -99,7 +99,7 @@ pub fn new_run(name: &str, plan: Plan) -> NewRun {
     }
 }
 
-/// The tools `echo` and `once`, which must not run twice; messages carry at most 64 bytes of output.
+/// The tools `echo` and `once`, which must not run twice; messages carry at most 64 bytes of output, and of what an attempt says 1,000 are kept.
 pub fn context() -> Arc<Context> {
     context_with(|_| {})
 }
@@ -109,7 +109,7 @@ pub fn context_with(add: impl FnOnce(&mut Registry)) -> Arc<Context> {
     registry.insert("echo", Echo { rerun: true });
     registry.insert("once", Echo { rerun: false });
     add(&mut registry);
-    Arc::new(Context { registry, engine: Engine::new(), output_bytes_max: 64 })
+    Arc::new(Context { registry, engine: Engine::new(), output_bytes_max: 64, step_output_bytes_max: 1000 })
 }
 
 struct Echo {

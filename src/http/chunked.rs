@@ -138,7 +138,8 @@ fn end_of_trailers(start: usize, lines: &mut Lines, input: &[u8]) -> Result<Opti
     let end = lines.start();
     let mut fields = [httparse::EMPTY_HEADER; TRAILERS_MAX];
     match httparse::parse_headers(&input[start..end], &mut fields) {
-        Ok(httparse::Status::Complete(_)) => Ok(Some(end)),
+        // Both must see the section end at the same place.
+        Ok(httparse::Status::Complete((bytes, _))) if bytes == end - start => Ok(Some(end)),
         Err(httparse::Error::TooManyHeaders) => Err(Problem::new(431, "head_too_large", "there are too many trailers")),
         _ => Err(bad_framing("a trailer line is malformed")),
     }
@@ -165,11 +166,25 @@ fn parse_size(line: &[u8]) -> Result<u64, Problem> {
     let (size, extensions) = line.split_at(digits);
     let is_extensions = match extensions {
         [] => true,
-        [b';', rest @ ..] => rest.iter().all(|&b| b == b'\t' || !b.is_ascii_control()),
+        [b';', rest @ ..] => rest.iter().all(|&b| b == b'\t' || !b.is_ascii_control()) && closes_its_quotes(rest),
         _ => false,
     };
     let size = str::from_utf8(size).ok().and_then(|size| u64::from_str_radix(size, 16).ok());
     size.filter(|_| is_extensions).ok_or_else(|| bad_framing("a chunk's size is malformed"))
+}
+
+/// Does every quoted string end? A reader that believes in quotes would look for the end of one behind the line's.
+fn closes_its_quotes(extensions: &[u8]) -> bool {
+    let mut bytes = extensions.iter();
+    let mut is_quoted = false;
+    while let Some(b) = bytes.next() {
+        match b {
+            b'"' => is_quoted = !is_quoted,
+            b'\\' if is_quoted => _ = bytes.next(),
+            _ => {}
+        }
+    }
+    !is_quoted
 }
 
 fn bad_framing(detail: &'static str) -> Problem {
@@ -240,6 +255,10 @@ mod tests {
             ("5\r", None),
             ("5;a\0", None),
             ("5;a\r", None),
+            ("5;a=\"\\\"\"", Some(5)),
+            ("5;a=\"", None),
+            ("5;a=\"\\\"", None),
+            ("5;a=\"\\", None),
         ] {
             assert_eq!(parse_size(line.as_bytes()).ok(), size, "{line:?}");
         }

@@ -79,6 +79,9 @@ mod tests {
             ("%+1", None, None),
             ("%%41", None, None),
             ("%ff", None, None),
+            ("%c0%af", None, None),
+            ("%e0%80%af", None, None),
+            ("%f4%90%80%80", None, None),
             ("%c3", None, None),
             ("%ed%a0%80", None, None),
         ] {

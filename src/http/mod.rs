@@ -10,6 +10,8 @@
 mod chunked;
 mod decoder;
 mod encoding;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod head;
 mod host;
 mod lines;

@@ -15,7 +15,7 @@ use super::history::Lookup;
 use super::load::ReadPlan;
 use super::outage::Outage;
 use super::store::{Place, Retention, Store, StoreError, StoredMessage, Write};
-use super::{Answer, Command, Delivery, Order, PublishedEvent, Query, Refusal, ReplyTo, RunNumber};
+use super::{Answer, Command, Delivery, Order, PublishedEvent, Query, Refusal, ReplyTo, RunNumber, WorkCounts};
 use crate::auth::IdSigner;
 use crate::model::{Now, Plan, ProjectId, RunId, RunState, Timestamp, write_message};
 
@@ -38,6 +38,8 @@ pub struct Limits {
     pub retention: Retention,
     /// Runs of all projects that have not ended; one more is refused.
     pub open_runs: usize,
+    /// Those of one project.
+    pub project_runs: usize,
     /// Projects that have ever been written to, or are watched; one more is refused.
     pub projects: usize,
     /// How long an idempotency key is remembered, in milliseconds.
@@ -144,6 +146,13 @@ impl Journal {
         outcome
     }
 
+    /// What there is just now, counted as no work.
+    pub fn held(&self) -> WorkCounts {
+        let mut held = WorkCounts::default();
+        held.note_held(self.open_runs, self.projects.len());
+        held
+    }
+
     /// When [`handle`](Self::handle) should be called though there is no command, on the monotonic clock.
     pub fn next_deadline(&self) -> Duration {
         self.outage.as_ref().map_or(self.trim_at, |outage| outage.retry_at.min(self.trim_at))
@@ -166,6 +175,7 @@ impl Journal {
         if !batch.writes.is_empty() {
             self.store.commit(&batch.writes)?;
             batch.work.count_commit();
+            batch.work.note_held(self.open_runs, self.projects.len());
             self.growth.add(&batch.writes);
             match self.growth.is_enough(&self.limits.retention, now.wall) {
                 true => self.trim(now),

@@ -390,6 +390,8 @@ pub enum Refusal {
     KeyReused,
     /// As many runs wait as may.
     TooManyRuns,
+    /// As many runs of this project run or wait as may.
+    TooManyProjectRuns,
     /// As many projects are kept as may.
     TooManyProjects,
     /// The store does not take anything now.

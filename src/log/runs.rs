@@ -17,6 +17,10 @@ impl Journal {
         if self.open_runs >= self.limits.open_runs {
             return Ok(Answer::Refused(Refusal::TooManyRuns));
         }
+        let of_project = self.projects.get(&new.project).map_or(0, |entry| entry.open_runs.len());
+        if of_project >= self.limits.project_runs {
+            return Ok(Answer::Refused(Refusal::TooManyProjectRuns));
+        }
         if !self.has_room_for(&new.project) {
             return Ok(Answer::Refused(Refusal::TooManyProjects));
         }

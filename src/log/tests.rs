@@ -25,7 +25,14 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const KEEP_ALL: Retention = Retention { messages: 10_000, bytes: 1 << 30, age_ms: 7 * DAY_MS, runs: 1000 };
 
 fn limits() -> Limits {
-    Limits { retention: KEEP_ALL, open_runs: 2000, projects: 100, idempotency_ms: DAY_MS, recent_ms: 60_000 }
+    Limits {
+        retention: KEEP_ALL,
+        open_runs: 2000,
+        project_runs: usize::MAX,
+        projects: 100,
+        idempotency_ms: DAY_MS,
+        recent_ms: 60_000,
+    }
 }
 
 fn keeping(retention: Retention) -> Limits {
@@ -663,6 +670,22 @@ fn runs_that_have_not_ended_are_limited() {
     bench.submit("b");
     assert_eq!(accepted(bench.ask(submit("c", None, 0, 0))), Err(Refusal::TooManyRuns));
     assert!(matches!(accepted(bench.ask(submit("a", None, 0, 0))), Ok((_, true))), "a replay is none more");
+    bench.say("a", vec![started(), failed(EndReason::StepFailed)]);
+    bench.submit("c");
+}
+
+#[test]
+fn one_projects_runs_leave_room_for_those_of_the_others() {
+    let mut bench = Bench::with(Limits { open_runs: 4, project_runs: 2, ..limits() });
+    bench.submit("a");
+    bench.submit("b");
+    assert_eq!(accepted(bench.ask(submit("c", None, 0, 0))), Err(Refusal::TooManyProjectRuns));
+    assert!(matches!(accepted(bench.ask(submit("a", None, 0, 0))), Ok((_, true))), "a replay is none more");
+    let mut elsewhere = submit("c", None, 0, 0);
+    if let Command::Submit { submission, .. } = &mut elsewhere {
+        submission.project = project("other");
+    }
+    assert!(matches!(accepted(bench.ask(elsewhere)), Ok((_, false))));
     bench.say("a", vec![started(), failed(EndReason::StepFailed)]);
     bench.submit("c");
 }

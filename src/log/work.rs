@@ -12,6 +12,9 @@ pub struct WorkCounts {
     steps: [u64; STEP_WORDS.len()],
     commits: u64,
     messages: u64,
+    /// Runs that have not ended, and projects, when this was counted.
+    open_runs: usize,
+    projects: usize,
 }
 
 impl WorkCounts {
@@ -45,12 +48,18 @@ impl WorkCounts {
         self.commits += 1;
     }
 
-    /// What was counted here and there together.
+    /// What there is at the end of it.
+    pub fn note_held(&mut self, open_runs: usize, projects: usize) {
+        (self.open_runs, self.projects) = (open_runs, projects);
+    }
+
+    /// What was counted here and there together, and what there is after the other.
     pub fn add(&mut self, other: &Self) {
         self.runs.iter_mut().zip(other.runs).for_each(|(sum, more)| *sum += more);
         self.steps.iter_mut().zip(other.steps).for_each(|(sum, more)| *sum += more);
         self.commits += other.commits;
         self.messages += other.messages;
+        (self.open_runs, self.projects) = (other.open_runs, other.projects);
     }
 
     /// Nothing yet?
@@ -66,6 +75,16 @@ impl WorkCounts {
     /// Messages that were kept.
     pub fn messages(&self) -> u64 {
         self.messages
+    }
+
+    /// Runs that run or wait.
+    pub fn open_runs(&self) -> usize {
+        self.open_runs
+    }
+
+    /// Projects that are kept.
+    pub fn projects(&self) -> usize {
+        self.projects
     }
 
     /// Runs, by what became of them.

@@ -4,7 +4,7 @@ use crate::api::StreamRequest;
 use crate::auth::{IdSigner, TicketNote};
 use crate::http::sse;
 use crate::log::{Attached, Query, ResetReason, Resume, ResumeFrom, RunNumber};
-use crate::model::{ProjectId, RunId, Timestamp, write_message};
+use crate::model::{ProjectId, Timestamp, write_message};
 use crate::stream::{NewStream, Tally};
 
 /// A stream that waits for the log to say where it begins.
@@ -42,12 +42,20 @@ pub(super) fn query(request: &StreamRequest) -> Query {
     }
 }
 
-/// The position from which a stream goes on, where the backlog can serve it without the log.
-pub(super) fn resume_position(request: &StreamRequest) -> Option<u64> {
-    let run: &Option<RunId> = &request.run;
+/// Where a stream begins, and how, that needs nothing of the log: its project's backlog is held, up to message `newest`,
+/// and `reaches` what is behind a message.
+pub(super) fn beginning_in_backlog(
+    request: &StreamRequest,
+    newest: Option<u64>,
+    reaches: impl FnOnce(u64) -> bool,
+) -> Option<(u64, Resume)> {
+    let needs_log = request.run.is_some() || request.spends.is_some();
     match request.resume {
-        Some(ResumeFrom::Seq(seq)) if run.is_none() => Some(seq),
-        _ => None,
+        _ if needs_log => None,
+        Some(ResumeFrom::Seq(seq)) => reaches(seq).then_some((seq, Resume::Resumed)),
+        Some(ResumeFrom::Unknown) => None,
+        None if request.snapshots => None,
+        None => newest.map(|newest| (newest, Resume::Fresh)),
     }
 }
 

@@ -3,7 +3,7 @@
 //! It owns its socket and two buffers, and knows nothing of what requests mean. One request is answered at a time;
 //! those that a client sends ahead wait in the input, which is bounded, and behind it in the client.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::api::{Door, Render};
@@ -11,15 +11,13 @@ use crate::http::{Decoder, Limits, Phase, Response, Version};
 use crate::stream::Tally;
 
 use super::attach::Attaching;
-
-/// A socket as the server needs it: the loop's TCP stream, or a test's fake.
-pub trait Socket: Read + Write {
-    /// Says that nothing more will be written. A socket that is gone already may ignore it.
-    fn finish(&mut self);
-}
+use super::socket::Socket;
 
 /// Bytes of answers that wait before further requests are looked at.
-const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes that are read ahead of a request that is not served yet, or of one whose head has not come.
+const READ_AHEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Reads made of one socket before the others get their turn: 4 x the 64 KiB of the scratch.
 const READS_MAX: usize = 4;
@@ -94,10 +92,20 @@ pub(super) struct Connection<S> {
     output: Vec<u8>,
     sent: usize,
     pub(super) state: State,
+    /// How far the request at the front of the input has come; `Empty` while it is not known.
+    phase: Phase,
+    /// Bytes held beyond what every connection may keep, when they were counted last.
+    pub(super) weight: usize,
+    /// Requests that came whole.
+    pub(super) requests: u32,
+    /// It stands in the server's list of those that have more to read.
+    pub(super) is_listed: bool,
     /// When it is given up, and what for.
     pub(super) deadline: Option<(Duration, Overdue)>,
     /// The other side will send no more.
     pub(super) is_half_closed: bool,
+    /// The poll tells when its socket has room: it was full before.
+    pub(super) is_watched_for_room: bool,
     /// Reading stopped before the socket was empty: there may be more, of which no event will tell.
     pub(super) has_unread: bool,
     /// It is one more than may be: whatever it asks for is refused.
@@ -134,8 +142,13 @@ impl<S: Socket> Connection<S> {
             output: Vec::new(),
             sent: 0,
             state: State::Reading,
+            phase: Phase::Empty,
+            weight: 0,
+            requests: 0,
+            is_listed: false,
             deadline: None,
             is_half_closed: false,
+            is_watched_for_room: false,
             has_unread: false,
             is_refused: false,
             tally: Tally::default(),
@@ -144,32 +157,45 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Reads what has come, as far as it is wanted. `scratch` is shared by all connections. `to_the_end`: the other side
-    /// has closed, of which only a further read tells.
-    pub(super) fn read(&mut self, scratch: &mut [u8], limits: &Limits, to_the_end: bool) -> Got {
-        let got = self.read_some(scratch, limits, to_the_end);
+    /// Reads what has come, as far as it is wanted; what that gave, and how many bytes. `scratch` is shared by all
+    /// connections. `to_the_end`: the other side has closed, of which only a further read tells.
+    pub(super) fn read(&mut self, scratch: &mut [u8], limits: &Limits, to_the_end: bool) -> (Got, usize) {
+        let mut bytes = 0;
+        let got = self.read_some(scratch, limits, to_the_end, &mut bytes);
         self.has_unread = got == Got::More;
-        got
+        (got, bytes)
     }
 
-    fn read_some(&mut self, scratch: &mut [u8], limits: &Limits, to_the_end: bool) -> Got {
+    /// How much may wait in the input: a whole request while its body comes. What is sent ahead waits at the client.
+    fn input_bytes_max(&self, limits: &Limits) -> usize {
+        match self.phase {
+            Phase::Body => limits.request_bytes_max(),
+            // One byte more than a head may have is enough to refuse it.
+            Phase::Empty | Phase::Head => READ_AHEAD_BYTES_MAX.max(limits.head_bytes.saturating_add(1)),
+        }
+    }
+
+    fn read_some(&mut self, scratch: &mut [u8], limits: &Limits, to_the_end: bool, bytes: &mut usize) -> Got {
         for _ in 0..READS_MAX {
             let is_dropped = matches!(self.state, State::Closing | State::Doomed);
-            if !is_dropped && self.input.len() - self.input_start >= limits.request_bytes_max() {
+            let room = self.input_bytes_max(limits).saturating_sub(self.input.len() - self.input_start);
+            if !is_dropped && room == 0 {
                 return Got::More;
             }
-            match self.socket.read(scratch) {
+            let most = if is_dropped { scratch.len() } else { room.min(scratch.len()) };
+            match self.socket.read(&mut scratch[..most]) {
                 Ok(0) if is_dropped => return Got::Gone,
                 Ok(0) => {
                     self.is_half_closed = true;
                     return Got::All;
                 }
-                Ok(_) if is_dropped => {}
+                Ok(n) if is_dropped => *bytes += n,
                 Ok(n) => {
+                    *bytes += n;
                     self.input.extend_from_slice(&scratch[..n]);
                     // A socket that gave less than was asked for is empty; whatever comes from here on is news to the
                     // poll. Asking it again would cost as much as parsing a request.
-                    if n < scratch.len() && !to_the_end {
+                    if n < most && !to_the_end {
                         return Got::All;
                     }
                 }
@@ -249,6 +275,19 @@ impl<S: Socket> Connection<S> {
         (std::mem::take(&mut self.input), self.input_start, &mut self.decoder)
     }
 
+    /// Counts what it holds, but for what every connection may keep.
+    pub(super) fn weigh(&mut self) {
+        self.weight = (self.input.len() + self.output.len()).saturating_sub(BUFFER_BYTES_KEPT);
+    }
+
+    /// Whoever will be taken out holds nothing until then.
+    pub(super) fn drop_buffers_of_the_doomed(&mut self) {
+        if matches!(self.state, State::Doomed) {
+            (self.input, self.input_start) = (Vec::new(), 0);
+            (self.output, self.sent) = (Vec::new(), 0);
+        }
+    }
+
     /// Gives the input back, without the `consumed` bytes of a request that was served, and without what an idle
     /// connection does not need.
     pub(super) fn consume(&mut self, mut input: Vec<u8>, consumed: usize) {
@@ -269,6 +308,7 @@ impl<S: Socket> Connection<S> {
 
     /// A request has come whole: its time no longer runs. That for taking earlier answers does.
     pub(super) fn end_wait(&mut self) {
+        self.phase = Phase::Empty;
         if self.deadline.is_some_and(|(_, what)| what != Overdue::Output) {
             self.deadline = None;
         }
@@ -276,11 +316,17 @@ impl<S: Socket> Connection<S> {
 
     /// What the connection waits for now, once the decoder has said so.
     pub(super) fn set_deadline(&mut self, phase: Phase, now: Duration, timeouts: &Timeouts) {
+        self.phase = phase;
         let overdue = match phase {
             Phase::Empty => Overdue::Idle,
             Phase::Head => Overdue::Head,
             Phase::Body => Overdue::Body,
         };
+        if let (true, Some((at, Overdue::Idle | Overdue::Head))) = (self.is_refused, self.deadline) {
+            // It has no more time than it was given.
+            self.deadline = Some((at, overdue));
+            return;
+        }
         // While answers are not taken, that is what it has to hurry with.
         if self.deadline.is_none_or(|(_, what)| what != overdue && what != Overdue::Output) {
             self.deadline = Some((now + timeouts.of(overdue), overdue));

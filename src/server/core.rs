@@ -3,31 +3,49 @@
 
 mod answers;
 mod requests;
+mod shed;
 mod streams;
 mod token;
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use slab::Slab;
 
-use super::connection::{Connection, Overdue, Socket, State, Timeouts, What};
+use super::connection::{Connection, Overdue, State, Timeouts, What};
 use super::inbox::Inbox;
 use super::limits::{ConnectionLimits, Counts, PublishMeter, counted_address};
 use super::metrics::{Gauges, Metrics};
+use super::refused::Limit;
+use super::socket::Socket;
 use crate::api::{Api, Condition, Door, Facts, PlanRequest};
 use crate::http::{Limits, Problem};
-use crate::log::Command;
+use crate::log::{Answer, Command};
 use crate::model::Now;
-use crate::stream::{CloseReason, ConnectionManager, Settings, StreamKey, Tally};
-use token::GENERATION_MASK;
+#[cfg(test)]
+use crate::model::ProjectId;
+use crate::stream::{CloseReason, ConnectionManager, Settings, Tally};
+#[cfg(test)]
+pub(super) use answers::CONGESTION_HOLD;
 pub use token::Token;
+use token::{GENERATION_MASK, Place};
 
 /// Writes of broadcasts made before the other sockets are looked at again.
-const FLUSH_WRITES_MAX: usize = 512;
+const FLUSH_WRITES_MAX: usize = 128;
 
 /// Streams looked after in one turn's slice of the sweep.
 const SWEEP_STREAMS_MAX: usize = 512;
+
+/// What is done for connections in one turn, in bytes read and answered: more would keep the streams waiting. The rest is
+/// done in the next turn. As much again is there for what was put off.
+const WORK_PER_TURN: usize = 4 * 1024 * 1024;
+
+/// What a request costs besides, as if it were so many bytes: 1,024 of them are a turn's work, some 10 ms.
+const WORK_PER_REQUEST: usize = 4096;
+
+/// How long a connection beyond a limit may take to ask for what it is refused: others need its place in the reserve.
+const REFUSED_WAIT: Duration = Duration::from_secs(2);
 
 /// How often connections are looked over for deadlines.
 const DEADLINE_SWEEP: Duration = Duration::from_millis(250);
@@ -58,25 +76,35 @@ pub struct Outbox {
 pub struct Server<S> {
     settings: ServerSettings,
     api: Api,
+    /// Where each socket is, by its token.
+    places: Slab<Place>,
     connections: Slab<Connection<S>>,
     streams: ConnectionManager<S>,
     generation: u32,
     doomed: Vec<usize>,
     /// Connections that have more to read, of which no event will tell.
     unread: Vec<usize>,
+    /// What was done for connections in this turn.
+    work: usize,
+    /// What connections hold in all, but for what each of them may keep.
+    held: usize,
     scratch: Box<[u8]>,
     outbox: Outbox,
+    /// Answers to publishers that are too fast, each with the time at which it is given.
+    held_answers: VecDeque<(Duration, u64, Answer)>,
     is_draining: bool,
     is_drained: bool,
     store_is_down: bool,
     /// The log has no room for more.
     is_behind: bool,
+    /// Connections beyond a limit: the reserve is theirs.
+    refused: usize,
     addresses: Counts<IpAddr>,
     tokens: Counts<u64>,
     meter: PublishMeter,
     next_deadline_sweep: Duration,
-    /// Sockets that became streams: the poll is to know them by these from now on.
-    moved: Vec<StreamKey>,
+    /// Sockets that were full for the first time.
+    blocked: Vec<Token>,
     date: (u64, String),
     random: u64,
     /// Everything that is counted.
@@ -90,81 +118,109 @@ impl<S: Socket> Server<S> {
             streams: ConnectionManager::new(settings.streams.clone(), seed),
             settings,
             api,
+            places: Slab::new(),
             connections: Slab::new(),
             generation: 0,
             doomed: Vec::new(),
             unread: Vec::new(),
+            work: 0,
+            held: 0,
             scratch: vec![0; 64 * 1024].into_boxed_slice(),
             outbox: Outbox::default(),
+            held_answers: VecDeque::new(),
             is_draining: false,
             is_drained: false,
             store_is_down: false,
             is_behind: false,
+            refused: 0,
             addresses: Counts::default(),
             tokens: Counts::default(),
             meter: PublishMeter::default(),
             next_deadline_sweep: Duration::ZERO,
-            moved: Vec::new(),
+            blocked: Vec::new(),
             date: (u64::MAX, String::new()),
             random: seed.rotate_left(32) | 1,
             metrics: Metrics::default(),
         }
     }
 
-    /// A client has connected. The token to watch its socket by, or the socket back where there is no room even to say
-    /// so.
+    /// A client has connected. The token to watch its socket by, for what comes in alone, as long as it is not among
+    /// the [blocked](Self::take_blocked); or the socket back where there is no room even to say so.
     ///
     /// # Errors
     /// The socket, to be closed.
     pub fn accept(&mut self, socket: S, peer: IpAddr, door: Door, now: Now) -> Result<Token, S> {
-        let in_use = self.connections.len() + self.streams.len();
+        let in_use = self.connections.len() + self.streams.len() - self.refused;
         let limits = &self.settings.limits;
-        if in_use >= limits.connections + limits.reserve {
+        let is_proxy = limits.trusted_proxies.iter().any(|cidr| cidr.contains(peer));
+        let mut beyond = (in_use >= limits.connections).then_some(Limit::Connections);
+        let mut address = None;
+        if !is_proxy && beyond.is_none() {
+            address = self.addresses.take(counted_address(peer), limits.per_address);
+            beyond = address.is_none().then_some(Limit::ConnectionsPerAddress);
+        }
+        // Whoever is one too many takes no place but of the reserve: else one address alone could take all.
+        if beyond.is_some() && self.refused >= limits.reserve {
             self.metrics.connections_dropped += 1;
+            self.metrics.refused.count(Limit::Reserve);
             return Err(socket);
         }
         self.generation = (self.generation + 1) & GENERATION_MASK;
         let mut connection = Connection::new(socket, self.generation);
-        connection.is_refused = in_use >= limits.connections;
-        connection.door = door;
-        connection.is_proxy = limits.trusted_proxies.iter().any(|cidr| cidr.contains(peer));
-        if !connection.is_proxy {
-            connection.tally.address = self.addresses.take(counted_address(peer), limits.per_address);
-            connection.is_refused |= connection.tally.address.is_none();
+        (connection.door, connection.is_proxy, connection.tally.address) = (door, is_proxy, address);
+        let mut patience = self.settings.timeouts.header;
+        if let Some(limit) = beyond {
+            (connection.is_refused, patience) = (true, patience.min(REFUSED_WAIT));
+            self.refused += 1;
+            self.metrics.refused.count(limit);
         }
-        connection.deadline = Some((now.mono + self.settings.timeouts.header, Overdue::Idle));
+        connection.deadline = Some((now.mono + patience, Overdue::Idle));
         self.metrics.connections_accepted += 1;
-        Ok(Token::connection(self.connections.insert(connection)))
+        let place = self.places.vacant_entry();
+        let token = Token(place.key());
+        connection.tally.socket = place.key() as u32;
+        place.insert(Place::Connection(self.connections.insert(connection) as u32));
+        Ok(token)
+    }
+
+    /// A connection was closed for want of a descriptor.
+    pub fn count_unheard(&mut self) {
+        self.metrics.connections_dropped += 1;
+        self.metrics.refused.count(Limit::Descriptors);
     }
 
     /// A connection whose socket can't be watched is given up.
     pub fn abandon(&mut self, token: Token) {
-        if token.is_connection() && self.connections.contains(token.index()) {
-            self.doom(token.index());
+        if let Some(&Place::Connection(index)) = self.places.get(token.0) {
+            self.doom(index as usize);
         }
     }
 
     /// The socket that a token names.
     pub fn socket(&mut self, token: Token) -> Option<&mut S> {
-        match token.is_connection() {
-            true => self.connections.get_mut(token.index()).map(|connection| &mut connection.socket),
-            false => self.streams.socket(token.index()),
+        match *self.places.get(token.0)? {
+            Place::Connection(index) => {
+                self.connections.get_mut(index as usize).map(|connection| &mut connection.socket)
+            }
+            Place::Stream(index) => self.streams.socket(index as usize),
         }
     }
 
     /// A socket has something to read, or its other side has closed: then `is_closed`, and it is read to its end.
     pub fn readable(&mut self, token: Token, is_closed: bool, now: Now) {
-        match token.is_connection() {
-            true => self.read_connection(token.index(), is_closed, now),
-            false => self.read_stream(token.index()),
+        match self.places.get(token.0) {
+            Some(&Place::Connection(index)) => self.read_connection(index as usize, is_closed, now),
+            Some(&Place::Stream(index)) => self.read_stream(index as usize),
+            None => {}
         }
     }
 
     /// A socket takes bytes again.
     pub fn writable(&mut self, token: Token, now: Now) {
-        match token.is_connection() {
-            true => self.flush_connection(token.index(), now),
-            false => self.streams.writable(token.index(), now),
+        match self.places.get(token.0) {
+            Some(&Place::Connection(index)) => self.flush_connection(index as usize, now),
+            Some(&Place::Stream(index)) => self.streams.writable(index as usize, now),
+            None => {}
         }
     }
 
@@ -180,9 +236,19 @@ impl<S: Socket> Server<S> {
     /// The rest of a turn, once everything that came has been looked at: writes, deadlines, and the end of what has
     /// ended. `true` where there is more to do at once.
     pub fn end_turn(&mut self, now: Now) -> bool {
-        for index in std::mem::take(&mut self.unread) {
-            self.read_connection(index, true, now);
+        self.release_held_answers(now);
+        self.work = 0;
+        let mut unread = std::mem::take(&mut self.unread);
+        // Whoever asks little is not to wait behind those who send much.
+        unread.sort_by_key(|&index| self.connections.get(index).map_or(0, |connection| connection.weight));
+        for index in unread {
+            if let Some(connection) = self.connections.get_mut(index) {
+                connection.is_listed = false;
+                self.read_connection(index, true, now);
+            }
         }
+        self.work = 0;
+        self.shed(now);
         let has_more_writes = self.streams.flush(FLUSH_WRITES_MAX, now);
         let has_more_streams = self.streams.tick(SWEEP_STREAMS_MAX, now);
         if now.mono >= self.next_deadline_sweep {
@@ -199,7 +265,8 @@ impl<S: Socket> Server<S> {
     /// When there is something to do next though nothing comes.
     pub fn next_deadline(&self) -> Option<Duration> {
         let connections = (!self.connections.is_empty()).then_some(self.next_deadline_sweep);
-        [connections, self.streams.next_deadline()].into_iter().flatten().min()
+        let held = self.held_answers.front().map(|(until, ..)| *until);
+        [connections, held, self.streams.next_deadline()].into_iter().flatten().min()
     }
 
     /// Takes what is to be carried out.
@@ -209,20 +276,33 @@ impl<S: Socket> Server<S> {
         std::mem::replace(&mut self.outbox, next)
     }
 
-    /// Takes the streams that began: each with its socket, to be watched by the token from now on.
-    pub fn take_moved(&mut self) -> Vec<Token> {
-        std::mem::take(&mut self.moved).into_iter().map(|key| Token::stream(key.index())).collect()
+    /// Takes the sockets that were full for the first time: they are to be watched for room too from now on. Most never
+    /// are, and watching all for it would cost each an event when it connects.
+    pub fn take_blocked(&mut self) -> Vec<Token> {
+        let streams = self.streams.take_blocked().into_iter().map(|socket| Token(socket as usize));
+        self.blocked.extend(streams);
+        std::mem::take(&mut self.blocked)
     }
 
     /// A plan that the intake has no room for is refused.
     pub fn refuse_plan(&mut self, to: u64, now: Now) {
-        let problem = Problem::too_many("too_many_requests", "as many plans wait to be checked as may", 1);
+        let problem = Problem::too_many("too_many_plans", "as many plans wait to be checked as may", 1);
+        self.count_refused(&problem);
         self.answer_waiting(to, problem.into(), now);
     }
 
     /// Takes no new work from now on.
     pub fn drain(&mut self) {
         self.is_draining = true;
+    }
+
+    /// Rounds of writes have ended; `clock` tells when.
+    pub fn record_fanouts(&mut self, clock: impl FnOnce() -> Now) {
+        let rounds = self.streams.take_rounds_ended();
+        if !rounds.is_empty() {
+            let now = clock();
+            rounds.into_iter().for_each(|since| self.metrics.fan_out.record(now.mono.saturating_sub(since)));
+        }
     }
 
     /// Has all work stopped, so that the streams can be ended?
@@ -265,10 +345,26 @@ impl<S: Socket> Server<S> {
         Gauges {
             connections: self.connections.len(),
             streams: self.streams.len(),
+            connections_max: self.settings.limits.connections,
+            refused: self.refused,
+            buffer_bytes: self.held,
+            tickets: self.api.tickets().0,
             projects_watched: projects,
             backlog_bytes,
             stream_stats: self.streams.stats(),
         }
+    }
+
+    /// Do answers to publishers wait for their time?
+    #[cfg(test)]
+    pub(super) fn holds_answers(&self) -> bool {
+        !self.held_answers.is_empty()
+    }
+
+    /// The number of the newest message that was broadcast, where the project is watched.
+    #[cfg(test)]
+    pub(super) fn newest_broadcast(&self, project: &ProjectId) -> Option<u64> {
+        self.streams.newest(project)
     }
 
     /// How many addresses and tokens are counted: none once everyone has left.
@@ -302,14 +398,21 @@ impl<S: Socket> Server<S> {
         }
         for index in std::mem::take(&mut self.doomed) {
             let connection = self.connections.remove(index);
+            self.refused -= usize::from(connection.is_refused);
+            self.held -= connection.weight;
             self.release(connection.tally);
         }
         if self.connections.is_empty() && self.connections.capacity() > 1024 {
             self.connections.shrink_to_fit();
         }
+        if self.places.len() < self.places.capacity() / 4 {
+            self.places.shrink_to_fit();
+        }
     }
 
+    /// A socket is gone.
     fn release(&mut self, tally: Tally) {
+        self.places.remove(tally.socket as usize);
         self.addresses.release(tally.address);
         self.tokens.release(tally.token);
     }

@@ -2,20 +2,20 @@
 //!
 //! A turn: poll with the next deadline as timeout; read the clock once; accept, read and write what is ready; drain the
 //! inbox; end the turn; hand the log everything of the turn as one batch. Sockets are registered once, edge-triggered,
-//! and once more when they become streams.
+//! and once more when one is full for the first time.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError};
 use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Registry};
+use mio::{Events, Interest, Poll};
 
-use super::connection::Socket;
 use super::core::{Server, Token};
 use super::inbox::InboxReceiver;
 use super::intake::Work;
+use super::socket::TcpSocket;
 use crate::api::Door;
 use crate::log::{Command, LogHandle};
 use crate::model::Now;
@@ -38,12 +38,8 @@ const INBOX_BATCHES_MAX: usize = 256;
 /// How long accepting rests after it failed for want of descriptors and even the spare one did not help.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-impl Socket for TcpStream {
-    fn finish(&mut self) {
-        // Fails where the other side is gone already, and then there is nobody to tell.
-        let _ = self.shutdown(Shutdown::Write);
-    }
-}
+/// How often a lack of descriptors is logged while it lasts.
+const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// How the loop is told to end, and how far along that is.
 pub(super) trait Control {
@@ -77,7 +73,7 @@ struct Drain {
 pub(super) struct EventLoop<C> {
     poll: Poll,
     listeners: Vec<(TcpListener, Door)>,
-    server: Server<TcpStream>,
+    server: Server<TcpSocket>,
     inbox: InboxReceiver,
     log: LogHandle,
     intake: Sender<Work>,
@@ -87,20 +83,23 @@ pub(super) struct EventLoop<C> {
     /// A descriptor held in reserve, so that a connection can be accepted and closed when there is no other.
     spare: Option<std::fs::File>,
     accept_again_at: Option<Duration>,
+    /// When a lack of descriptors was logged last.
+    warned_at: Option<Duration>,
 }
 
 impl<C: Control> EventLoop<C> {
     pub(super) fn new(
         poll: Poll,
         listeners: Vec<(TcpListener, Door)>,
-        server: Server<TcpStream>,
+        server: Server<TcpSocket>,
         inbox: InboxReceiver,
         log: LogHandle,
         intake: Sender<Work>,
         control: C,
     ) -> Self {
         let spare = open_spare();
-        Self { poll, listeners, server, inbox, log, intake, control, unsent: Vec::new(), spare, accept_again_at: None }
+        let (unsent, accept_again_at, warned_at) = (Vec::new(), None, None);
+        Self { poll, listeners, server, inbox, log, intake, control, unsent, spare, accept_again_at, warned_at }
     }
 
     /// Serves until told to end.
@@ -126,7 +125,8 @@ impl<C: Control> EventLoop<C> {
             }
             is_busy = self.drain_inbox();
             is_busy |= self.server.end_turn(self.control.now());
-            self.register_moved()?;
+            self.server.record_fanouts(|| self.control.now());
+            self.watch_blocked()?;
             self.carry_out_outbox(now);
             match self.control.wish() {
                 Wish::Serve => {}
@@ -208,26 +208,26 @@ impl<C: Control> EventLoop<C> {
     }
 
     fn take_in(&mut self, socket: TcpStream, peer: SocketAddr, door: Door, now: Now) {
-        let Ok(token) = self.server.accept(socket, canonical(peer.ip()), door, now) else { return };
-        let Some(socket) = self.server.socket(token) else { return };
-        if self.poll.registry().register(socket, mio::Token(token.0), INTEREST).is_err() {
+        let Ok(token) = self.server.accept(TcpSocket(socket), canonical(peer.ip()), door, now) else { return };
+        let Some(TcpSocket(socket)) = self.server.socket(token) else { return };
+        if self.poll.registry().register(socket, mio::Token(token.0), Interest::READABLE).is_err() {
             self.server.abandon(token);
         }
     }
 
-    /// No descriptor is left: the spare one is given up for a moment to take the connection that waits and close it, so
-    /// that its client learns of it, and the poll does not spin.
+    /// No descriptor is left: the spare one is given up for a moment, and in its place those that wait are taken one after
+    /// the other, told so and closed. So none of them hangs, and the poll does not spin.
     fn survive_exhaustion(&mut self, index: usize, error: &io::Error, now: Now) {
-        log::warn!("a connection can't be accepted: {error}");
-        if self.spare.take().is_some()
-            && let Some((listener, _)) = self.listeners.get(index)
-            && let Ok((mut socket, _)) = listener.accept()
-        {
-            let mut scratch = [0; 1024];
-            let _ = socket.read(&mut scratch);
-            let _ = socket.write(
-                b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n",
-            );
+        if self.warned_at.is_none_or(|at| now.mono >= at + WARN_EVERY) {
+            self.warned_at = Some(now.mono);
+            log::warn!("connections can't be accepted: {error}");
+        }
+        let had_spare = self.spare.take().is_some();
+        let listener = self.listeners.get(index).filter(|_| had_spare);
+        for _ in 0..ACCEPTS_MAX {
+            let Some(Ok((socket, _))) = listener.map(|(listener, _)| listener.accept()) else { break };
+            refuse_unheard(socket);
+            self.server.count_unheard();
         }
         self.spare = open_spare();
         self.accept_again_at = Some(now.mono + ACCEPT_REST);
@@ -243,11 +243,12 @@ impl<C: Control> EventLoop<C> {
         true
     }
 
-    /// Sockets that became streams are known by another token from now on.
-    fn register_moved(&mut self) -> io::Result<()> {
-        for token in self.server.take_moved() {
-            if let Some(socket) = self.server.socket(token) {
-                reregister(self.poll.registry(), socket, token)?;
+    /// Sockets that were full are watched for room from now on; one that has some by now is told of at once.
+    fn watch_blocked(&mut self) -> io::Result<()> {
+        for token in self.server.take_blocked() {
+            if let Some(TcpSocket(socket)) = self.server.socket(token) {
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                self.poll.registry().reregister(socket, mio::Token(token.0), interest)?;
             }
         }
         Ok(())
@@ -276,18 +277,21 @@ impl<C: Control> EventLoop<C> {
     }
 }
 
+/// Says that there is no room, whatever was asked, and closes.
+fn refuse_unheard(mut socket: TcpStream) {
+    // What was sent is read, or the close would be a reset that may overtake the answer.
+    let mut scratch = [0; 1024];
+    let _ = socket.read(&mut scratch);
+    let _ = socket
+        .write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n");
+}
+
 fn open_spare() -> Option<std::fs::File> {
     std::fs::File::open("/dev/null").ok()
 }
 
-const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
-
 pub(super) fn listener_token(index: usize) -> mio::Token {
     mio::Token(WAKER.0 - 1 - index)
-}
-
-fn reregister(registry: &Registry, socket: &mut TcpStream, token: Token) -> io::Result<()> {
-    registry.reregister(socket, mio::Token(token.0), INTEREST)
 }
 
 /// An IPv4 address that came in through an IPv6 socket is an IPv4 address.

@@ -21,6 +21,10 @@ pub struct ConnectionLimits {
     pub per_address: u32,
     /// Peers whose forwarded addresses are believed.
     pub trusted_proxies: Vec<Cidr>,
+    /// Requests of one connection.
+    pub requests_per_connection: u32,
+    /// Bytes of requests and answers that all connections together may hold.
+    pub buffer_bytes: usize,
     /// Streams of one token.
     pub streams_per_token: u32,
     /// Messages that one token may publish a second.
@@ -94,18 +98,15 @@ pub(super) fn counted_address(address: IpAddr) -> IpAddr {
 
 /// The address that a trusted proxy forwards: the last one of `X-Forwarded-For` that is not itself trusted.
 pub(super) fn forwarded_address<'v>(values: impl Iterator<Item = &'v [u8]>, trusted: &[Cidr]) -> Option<IpAddr> {
-    let texts: Vec<&str> = values.filter_map(|value| str::from_utf8(value).ok()).collect();
-    let hops = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
-    let addresses: Vec<Option<IpAddr>> = hops.map(parse_hop).collect();
-    let untrusted = addresses
-        .into_iter()
-        .rev()
-        .find(|hop| hop.is_none_or(|address| !trusted.iter().any(|cidr| cidr.contains(address))));
-    untrusted.flatten()
+    // Split before anything is read: what the client sent may be no text, and what the proxy added stands behind it.
+    let hops = values.flat_map(|value| value.split(|&b| b == b',')).map(parse_hop);
+    let is_trusted = |address| trusted.iter().any(|cidr| cidr.contains(address));
+    hops.filter(|hop| !hop.is_some_and(is_trusted)).last().flatten()
 }
 
 /// An address, perhaps with a port, an IPv6 one perhaps in brackets.
-fn parse_hop(text: &str) -> Option<IpAddr> {
+fn parse_hop(hop: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(hop).ok()?.trim();
     if let Ok(address) = text.parse() {
         return Some(address);
     }
@@ -189,6 +190,14 @@ mod tests {
             let forwarded = forwarded_address([header.as_bytes()].into_iter(), &trusted);
             assert_eq!(forwarded, expected.map(|text| text.parse().expect("an address")), "{header}");
         }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_hide_no_forwarded_address() {
+        let trusted = [Cidr::parse("10.0.0.0/8").expect("a range")];
+        let forwarded = forwarded_address([&b"\xff, 203.0.113.9, 10.0.0.1"[..]].into_iter(), &trusted);
+        assert_eq!(forwarded, "203.0.113.9".parse().ok());
+        assert_eq!(forwarded_address([&b"203.0.113.9, \xff"[..]].into_iter(), &trusted), None);
     }
 
     #[test]

@@ -20,6 +20,10 @@ const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection without traffic is probed after this long.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// A probe that was not answered is followed by the next one after this long, and by that the peer counts as gone: the
+/// user timeout has passed then.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
 /// Each listener with what it is for.
 pub(super) type Listeners = Vec<(TcpListener, Door)>;
 
@@ -70,7 +74,7 @@ fn prepare(listener: &Socket) {
     let _ = listener.set_tcp_nodelay(true);
     let _ = listener.set_send_buffer_size(SEND_BUFFER_BYTES);
     let _ = listener.set_tcp_user_timeout(Some(USER_TIMEOUT));
-    let _ = listener.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+    let _ = listener.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL));
 }
 
 #[cfg(test)]
@@ -87,6 +91,7 @@ mod tests {
         let reference = socket2::SockRef::from(&socket);
         assert!(reference.tcp_nodelay().expect("an option") && reference.keepalive().expect("an option"));
         assert_eq!(reference.tcp_keepalive_time().expect("an option"), KEEPALIVE);
+        assert_eq!(reference.tcp_keepalive_interval().expect("an option"), KEEPALIVE_INTERVAL);
         assert_eq!(reference.tcp_user_timeout().expect("an option"), Some(USER_TIMEOUT));
         // Linux gives twice what was asked for, for its own needs.
         assert_eq!(reference.send_buffer_size().expect("an option"), 2 * SEND_BUFFER_BYTES);

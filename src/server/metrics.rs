@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::refused::Refused;
 use crate::log::{ResetReason, Resume, WorkCounts};
 use crate::stream::{CloseReason, Stats};
 
@@ -16,6 +17,8 @@ pub struct Metrics {
     pub connections_accepted: u64,
     /// Connections closed unheard, because even the reserve was full.
     pub connections_dropped: u64,
+    /// What was refused, by the limit.
+    pub refused: Refused,
     /// Requests decoded.
     pub requests: u64,
     /// Responses by the first digit of their status.
@@ -67,6 +70,14 @@ impl Histogram {
 pub struct Gauges {
     /// Connections that are no streams.
     pub connections: usize,
+    /// Connections and streams that may be.
+    pub connections_max: usize,
+    /// Those of them that are beyond a limit, and wait to be told so.
+    pub refused: usize,
+    /// Bytes of requests and answers that they hold, but for what each of them may keep.
+    pub buffer_bytes: usize,
+    /// Used tickets that are remembered.
+    pub tickets: usize,
     /// Streams.
     pub streams: usize,
     /// Projects with a backlog.
@@ -105,9 +116,14 @@ impl Metrics {
 
     fn render_http(&self, page: &mut Page, now: &Gauges) {
         page.gauge("stepcast_connections", "Open connections that are no streams.", now.connections);
+        page.gauge("stepcast_connections_max", "As many of both as may be.", now.connections_max);
+        page.gauge("stepcast_connections_refused", "Those of them that are beyond a limit.", now.refused);
+        page.gauge("stepcast_buffer_bytes", "What they hold of requests and answers.", now.buffer_bytes);
+        page.gauge("stepcast_tickets", "Used tickets that are remembered.", now.tickets);
         page.counter("stepcast_connections_accepted_total", "Connections taken in.", self.connections_accepted);
         let help = "Connections closed unheard, at the limit and its reserve.";
         page.counter("stepcast_connections_dropped_total", help, self.connections_dropped);
+        page.labelled("stepcast_refused_total", "Refused, by the limit.", "limit", self.refused.each());
         page.counter("stepcast_http_requests_total", "Requests decoded.", self.requests);
         let classes = (1..6).map(|class| (format!("{class}xx"), self.responses[class]));
         page.labelled("stepcast_http_responses_total", "Responses by class of status.", "class", classes);
@@ -136,6 +152,8 @@ impl Metrics {
     fn render_work(&self, page: &mut Page) {
         let runs = self.work.runs();
         page.labelled("stepcast_runs_total", "Runs, by what became of them.", "status", runs);
+        page.gauge("stepcast_runs_open", "Runs that run or wait.", self.work.open_runs());
+        page.gauge("stepcast_projects", "Projects that are kept.", self.work.projects());
         let steps = self.work.steps();
         page.labelled("stepcast_steps_total", "Moves of steps, by where to.", "status", steps);
         let help = "Batches that the log has committed.";
@@ -214,6 +232,10 @@ mod tests {
         metrics.fan_out.record(Duration::from_secs(5));
         let gauges = Gauges {
             connections: 3,
+            connections_max: 5,
+            refused: 0,
+            buffer_bytes: 0,
+            tickets: 0,
             streams: 2,
             projects_watched: 1,
             backlog_bytes: 10,
@@ -222,6 +244,7 @@ mod tests {
         let page = metrics.render(&gauges);
         for line in [
             "stepcast_connections 3",
+            "stepcast_refused_total{limit=\"connections_per_address\"} 0",
             "stepcast_http_responses_total{class=\"2xx\"} 1",
             "stepcast_streams_closed_total{reason=\"stalled\"} 0",
             "stepcast_fan_out_seconds_bucket{le=\"0.00025\"} 1",

@@ -9,25 +9,30 @@ mod connection;
 mod core;
 mod error;
 mod event_loop;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod handle;
 mod inbox;
 mod intake;
 mod limits;
 mod listen;
 mod metrics;
+mod refused;
 mod settings;
 #[cfg(test)]
 mod simulation;
+mod socket;
 mod start;
 mod storage;
 #[cfg(test)]
 mod tests;
 
-pub use connection::{Socket, Timeouts};
+pub use connection::Timeouts;
 pub use core::{Outbox, Server, ServerSettings, Token};
 pub use error::StartError;
 pub use handle::{Handle, HandleError};
 pub use inbox::{Inbox, InboxSender};
 pub use limits::{Cidr, ConnectionLimits};
 pub use settings::declare_tools;
+pub use socket::Socket;
 pub use start::{Builder, RunningServer, Stopper};

@@ -25,9 +25,6 @@ const BACKLOGS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long the messages of a project that nobody watches any more are held encoded, for those who come back.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// Projects that may be written to.
-const PROJECTS_MAX: usize = 100_000;
-
 /// How long an `Idempotency-Key` is remembered.
 const IDEMPOTENCY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -108,6 +105,8 @@ pub(super) fn server_settings(config: &Config, descriptors: u64) -> ServerSettin
             reserve: RESERVE_CONNECTIONS,
             per_address: limits.connections_per_address,
             trusted_proxies: limits.trusted_proxies.clone(),
+            requests_per_connection: limits.requests_per_connection,
+            buffer_bytes: size(limits.buffer_bytes),
             streams_per_token: limits.streams_per_token,
             publish_rate: limits.publish_rate,
         },
@@ -125,7 +124,8 @@ pub(super) fn journal_limits(config: &Config) -> log::Limits {
             runs: config.history.runs,
         },
         open_runs: config.limits.active_runs + config.limits.queued_runs,
-        projects: PROJECTS_MAX,
+        project_runs: config.limits.runs_per_project,
+        projects: config.limits.projects,
         idempotency_ms: millis(IDEMPOTENCY),
         recent_ms: millis(RECENT),
     }

@@ -103,6 +103,9 @@ impl Builder {
 
     /// Binds, opens the store, starts all threads, and goes on with the runs that were left active.
     ///
+    /// A program whose tools have limits begins its `main` with
+    /// [`launch_if_asked`](crate::executor::tool::launch_if_asked).
+    ///
     /// Where a thread panics later on, outside of a tool, the whole process ends at once (it aborts, and says why in its
     /// log): the rest would be half a server, and the next start goes on from the store.
     ///
@@ -115,6 +118,7 @@ impl Builder {
             registry: self.registry,
             engine: Engine::new(),
             output_bytes_max: size(config.limits.output_bytes),
+            step_output_bytes_max: size(config.limits.step_output_bytes),
         });
         let clock = Clock::default();
         let storage = storage::open(config, clock.now().wall)?;
@@ -133,7 +137,8 @@ impl Builder {
         let plans = context.clone();
         let read_plan = Box::new(move |document: &[u8]| read_document(document, &plans));
         let journal = Journal::open(storage.store, signer, journal_limits(config), read_plan, clock.now());
-        let (journal, left) = journal.map_err(|error| StartError(error.to_string()))?;
+        let (journal, mut left) = journal.map_err(|error| StartError(error.to_string()))?;
+        left.deliveries.push(Delivery::Worked(journal.held()));
         let mut out = distribute(Arc::clone(&executor_slot), inbox.clone());
         let log = log::start(journal, move || clock.now(), out.clone());
         let (log, log_threads) = log.map_err(|error| failed("start the log", &error))?;
@@ -179,6 +184,7 @@ fn api_settings(
 ) -> Result<ApiSettings, StartError> {
     let ticket_key = || storage.ticket_keys.ticket_key();
     let mut tickets = TicketBook::new(ticket_key(), config.auth.ticket_ttl, clock.now().wall, storage.is_durable);
+    tickets = tickets.remembering(config.limits.tickets);
     storage.tickets.iter().for_each(|note| tickets.apply(note));
     let origins = Origins::new(config.cors.allowed_origins.as_slice());
     Ok(ApiSettings {
@@ -221,7 +227,7 @@ fn watch_executor(executor: Executor, log: LogHandle, inbox: InboxSender) -> Res
 }
 
 /// Without its log the server is none: if that ends before it was told to, so does the process.
-fn watch_log(log: JoinHandle<()>) -> Result<JoinHandle<()>, StartError> {
+pub(super) fn watch_log(log: JoinHandle<()>) -> Result<JoinHandle<()>, StartError> {
     spawn("log-end", move || {
         if log.join().is_err() {
             end_process("a thread of the log has panicked");
@@ -378,7 +384,7 @@ fn end_process(why: &str) -> ! {
 }
 
 /// Starts a thread without which the server is none: where it panics, the process ends.
-fn spawn<T: Send + 'static>(
+pub(super) fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, StartError> {

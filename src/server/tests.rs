@@ -1,13 +1,16 @@
 //! A connection alone, and what of everything there may be.
 
 mod bench;
+mod framing;
 mod limits;
+mod panics;
 
 use std::time::Duration;
 
 use bench::{BODY, Bench, HEADER, IDLE, OUTPUT, SWEEP};
 
 use super::connection::Connection;
+use super::core::CONGESTION_HOLD;
 
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n";
 
@@ -279,6 +282,23 @@ fn one_connection_with_many_requests_leaves_the_others_their_turn() {
 }
 
 #[test]
+fn a_flood_of_requests_has_one_turn_in_each_of_the_loop_however_long_it_goes_on() {
+    let mut bench = Bench::new();
+    let client = bench.connect();
+    client.wire.borrow_mut().to_server.extend(HEALTH.repeat(50_000).bytes());
+    bench.readable(&client);
+    let mut answers = statuses(&client.take()).len();
+    for turn in 0..20 {
+        assert!(bench.turn(), "there is more");
+        let more = statuses(&client.take()).len();
+        assert!((1..=128).contains(&more), "{more} answers in turn {turn}");
+        answers += more;
+    }
+    bench.turns();
+    assert_eq!(answers + statuses(&client.take()).len(), 50_000);
+}
+
+#[test]
 fn a_socket_that_gave_less_than_was_asked_for_is_not_asked_again_unless_it_has_closed() {
     let mut bench = Bench::new();
     let client = bench.connect();
@@ -309,6 +329,57 @@ fn a_stream_begins_behind_the_answers_before_it_and_is_sent_what_is_published() 
         bench.half_close(&watcher);
         assert!(watcher.is_dropped() && bench.server.gauges().streams == 0);
     }
+}
+
+#[test]
+fn a_client_that_left_while_its_stream_was_asked_for_is_noticed() {
+    let mut bench = Bench::new();
+    let client = bench.connect();
+    bench.is_log_held_up = true;
+    bench.send(&client, &stream("p"));
+    bench.half_close(&client);
+    bench.is_log_held_up = false;
+    bench.turns();
+    assert!(client.is_dropped() && bench.server.gauges().streams == 0, "the poll does not tell of it again");
+}
+
+#[test]
+fn publishers_wait_a_moment_while_most_of_those_who_watch_are_behind() {
+    let mut bench = Bench::new();
+    let watchers = [bench.connect(), bench.connect(), bench.connect()];
+    watchers.iter().for_each(|watcher| bench.send(watcher, &stream("p")));
+    let publisher = bench.connect();
+    watchers[0].wire.borrow_mut().room = 0;
+    assert_eq!(statuses(&bench.ask(&publisher, &publish(1))), [202]);
+    assert_eq!(statuses(&bench.ask(&publisher, &publish(2))), [202], "one of three is in nobody's way");
+
+    watchers[1].wire.borrow_mut().room = 0;
+    assert_eq!(statuses(&bench.ask(&publisher, &publish(3))), [202], "that it is full is found out by this");
+    assert_eq!(bench.ask(&publisher, &publish(4)), "");
+    assert!(watchers[2].take().contains("\"n\":4"), "what is published is not held back");
+    bench.wait(CONGESTION_HOLD - Duration::from_millis(1));
+    assert_eq!(publisher.take(), "");
+    assert!(bench.server.next_deadline().is_some_and(|at| at <= bench.now.mono + Duration::from_millis(1)));
+    bench.wait(Duration::from_millis(1));
+    assert_eq!(statuses(&publisher.take()), [202]);
+
+    bench.make_room(&watchers[1], usize::MAX);
+    assert_eq!(statuses(&bench.ask(&publisher, &publish(5))), [202], "most have everything again");
+}
+
+#[test]
+fn a_publisher_that_leaves_while_its_answer_is_held_back_is_let_go() {
+    let mut bench = Bench::new();
+    let [watcher, publisher] = [bench.connect(), bench.connect()];
+    bench.send(&watcher, &stream("p"));
+    watcher.wire.borrow_mut().room = 0;
+    bench.send(&publisher, &publish(1));
+    publisher.take();
+    bench.send(&publisher, &publish(2));
+    bench.half_close(&publisher);
+    bench.wait(CONGESTION_HOLD);
+    assert_eq!(statuses(&publisher.take()), [202]);
+    assert!(publisher.is_dropped());
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 mod pages;
 mod sweep;
+mod writes;
 
 use std::collections::{HashMap, VecDeque};
 use std::io::Write;
@@ -18,10 +19,9 @@ use self::sweep::Sweep;
 use super::backlog::Cursor;
 use super::paging::Paging;
 use super::project::Project;
-use super::subscriber::{CloseReason, NewStream, Pending, Phase, Stream, StreamKey, Tally, write_once};
-use crate::http::sse;
+use super::subscriber::{CloseReason, NewStream, Pending, Phase, Stream, StreamKey, Tally};
 use crate::log::{Frames, RunNumber};
-use crate::model::{Now, ProjectId, write_message};
+use crate::model::{Now, ProjectId};
 
 /// What the manager goes by.
 #[derive(Debug, Clone)]
@@ -96,13 +96,15 @@ pub struct ConnectionManager<S> {
     /// Projects with a round in progress, in the order of their turns.
     dirty: VecDeque<u32>,
     doomed: Vec<u32>,
+    /// Sockets that were full for the first time.
+    blocked: Vec<u32>,
     effects: Vec<Effect>,
     paging: Paging,
     sweep: Sweep,
     random: u64,
     stats: Stats,
-    /// Fan-out times of rounds that have ended since they were last taken.
-    fanouts: Vec<Duration>,
+    /// The beginnings of rounds that have ended since they were last taken.
+    rounds_ended: Vec<Duration>,
 }
 
 impl<S: Write> ConnectionManager<S> {
@@ -116,12 +118,13 @@ impl<S: Write> ConnectionManager<S> {
             by_id: HashMap::new(),
             dirty: VecDeque::new(),
             doomed: Vec::new(),
+            blocked: Vec::new(),
             effects: Vec::new(),
             paging: Paging::default(),
             sweep: Sweep::default(),
             random: seed | 1,
             stats: Stats::default(),
-            fanouts: Vec::new(),
+            rounds_ended: Vec::new(),
         }
     }
 
@@ -140,6 +143,16 @@ impl<S: Write> ConnectionManager<S> {
     /// Is the project's backlog held?
     pub fn is_open(&self, project: &ProjectId) -> bool {
         self.by_id.contains_key(project)
+    }
+
+    /// Are more than half of those who watch the project behind? Then it is published to faster than they can take.
+    pub fn is_congested(&self, project: &ProjectId) -> bool {
+        self.project(project).is_some_and(|project| project.behind > project.streams.len() / 2)
+    }
+
+    /// The number of the newest message in the project's backlog, where that is held.
+    pub fn newest(&self, project: &ProjectId) -> Option<u64> {
+        self.project(project).map(|project| project.backlog.newest())
     }
 
     /// May a stream that has everything up to `seq` go on without the log?
@@ -162,6 +175,8 @@ impl<S: Write> ConnectionManager<S> {
             place: self.projects[project_index as usize].insert(index),
             generation: self.generation,
             phase: Phase::Open,
+            is_watched_for_room: false,
+            is_counted_behind: false,
             cursor: Cursor::after(new.after),
             wrote_at: wrapping_ms(now.mono),
             expires_at_secs: new
@@ -228,9 +243,8 @@ impl<S: Write> ConnectionManager<S> {
                     (pass.next, pass.newest) = (0, newest);
                     continue;
                 }
-                let took = now.mono.saturating_sub(pass.since);
+                self.rounds_ended.push(pass.since);
                 project.pass = None;
-                self.fanouts.push(took);
                 return true;
             };
             if *left == 0 {
@@ -253,6 +267,7 @@ impl<S: Write> ConnectionManager<S> {
         if self.stats.bytes == bytes_before && matches!(stream.phase, Phase::Blocked { .. }) {
             // The poll was wrong: nothing was taken, and the time without anything goes on.
             stream.phase = Phase::Blocked { since };
+            self.recount(index as u32);
         }
     }
 
@@ -305,9 +320,16 @@ impl<S: Write> ConnectionManager<S> {
         ended
     }
 
-    /// Takes how long the rounds took that have ended since the last call, from broadcast to last write.
-    pub fn take_fanouts(&mut self) -> Vec<Duration> {
-        std::mem::take(&mut self.fanouts)
+    /// Takes the sockets, by their tallies, that were full for the first time: the poll is to tell of room in them from
+    /// now on.
+    pub fn take_blocked(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.blocked)
+    }
+
+    /// Takes the rounds that have ended since the last call: for each, when the oldest message was broadcast that it
+    /// carried. Its last write may have been made a moment ago, which only a clock read now can tell.
+    pub fn take_rounds_ended(&mut self) -> Vec<Duration> {
+        std::mem::take(&mut self.rounds_ended)
     }
 
     /// Streams in all.
@@ -348,101 +370,6 @@ impl<S: Write> ConnectionManager<S> {
         share.clamp(BACKLOG_BYTES_MIN, self.settings.backlog_bytes.max(BACKLOG_BYTES_MIN))
     }
 
-    /// Writes a stream what it lacks: what is pending, then everything behind its cursor.
-    fn serve(&mut self, index: u32, now: Now) {
-        let Some(stream) = self.streams.get_mut(index as usize) else { return };
-        let now_ms = wrapping_ms(now.mono);
-        if stream.phase != Phase::Open {
-            return;
-        }
-        if stream.write_pending(now_ms, &mut self.stats.bytes) {
-            match &stream.extra {
-                None => self.serve_backlog(index, now_ms),
-                Some(extra) if extra.awaits_page => {}
-                Some(extra) => match extra.ending {
-                    Some(reason) => stream.phase = Phase::Doomed(reason),
-                    None if extra.only_run.is_some() => self.serve_filtered(index, now),
-                    None => self.serve_backlog(index, now_ms),
-                },
-            }
-        }
-        if let Some(Stream { phase: Phase::Doomed(_), .. }) = self.streams.get(index as usize) {
-            self.doomed.push(index);
-        }
-    }
-
-    /// Writes everything behind the cursor in one go, or asks the log for it.
-    fn serve_backlog(&mut self, index: u32, now_ms: u32) {
-        let stream = &mut self.streams[index as usize];
-        let project = &self.projects[stream.project as usize];
-        let Some(bytes) = project.backlog.behind(stream.cursor) else { return self.want_page(index) };
-        if bytes.is_empty() {
-            return;
-        }
-        self.stats.writes += 1;
-        let before = stream.cursor;
-        let wrote = write_once(&mut stream.socket, bytes);
-        stream.cursor = match wrote {
-            super::subscriber::Wrote::All(_) => Cursor::after(project.backlog.newest()),
-            super::subscriber::Wrote::Some(n) => project.backlog.advance(before, n),
-            super::subscriber::Wrote::Gone => before,
-        };
-        self.stats.messages += stream.cursor.seq - before.seq;
-        stream.note_write(wrote, now_ms, &mut self.stats.bytes);
-    }
-
-    /// Writes what is behind the cursor and belongs to the stream's own run, or asks the log for it.
-    fn serve_filtered(&mut self, index: u32, now: Now) {
-        let stream = &mut self.streams[index as usize];
-        let project = &self.projects[stream.project as usize];
-        while stream.phase == Phase::Open && stream.cursor.seq < project.backlog.newest() {
-            if !project.backlog.reaches(stream.cursor.seq) {
-                return self.want_page(index);
-            }
-            self.stats.messages += stream.gather(&project.backlog, GATHER_BYTES_MAX);
-            self.stats.writes += 1;
-            let is_written = stream.write_pending(wrapping_ms(now.mono), &mut self.stats.bytes);
-            match stream.extra.as_ref().and_then(|extra| extra.ending) {
-                Some(reason) if is_written => stream.phase = Phase::Doomed(reason),
-                _ => {}
-            }
-        }
-    }
-
-    fn doom(&mut self, index: u32, reason: CloseReason) {
-        let stream = &mut self.streams[index as usize];
-        if !matches!(stream.phase, Phase::Doomed(_)) {
-            stream.phase = Phase::Doomed(reason);
-            self.doomed.push(index);
-        }
-    }
-
-    /// Ends a stream behind a `stream_closing`, so far as its socket takes one.
-    fn close(&mut self, index: u32, reason: CloseReason, now: Now) {
-        let retry = self.settings.retry_ms + self.next_random() % self.settings.retry_ms.max(1);
-        let stream = &mut self.streams[index as usize];
-        if matches!(stream.phase, Phase::Doomed(_)) {
-            return;
-        }
-        let is_between_messages =
-            stream.cursor.sent == 0 && stream.extra.as_ref().is_none_or(|extra| !extra.has_pending());
-        if stream.phase == Phase::Open && is_between_messages {
-            let project = &self.projects[stream.project as usize].id;
-            let payload = format!("{{\"reason\":\"{}\"}}", reason.as_str());
-            let mut message = Vec::new();
-            write_message(&mut message, "stream_closing", project, stream.cursor.seq, payload.as_bytes());
-            let mut last_words = Vec::new();
-            sse::write_event(&mut last_words, None, Some(retry), &message);
-            let extra = stream.extra();
-            (extra.pending, extra.pending_sent) = (Pending::Own(last_words), 0);
-            stream.write_pending(wrapping_ms(now.mono), &mut self.stats.bytes);
-        }
-        match stream.phase {
-            Phase::Doomed(_) => self.doomed.push(index),
-            Phase::Open | Phase::Blocked { .. } => self.doom(index, reason),
-        }
-    }
-
     fn next_random(&mut self) -> u64 {
         // xorshift64: spreads reconnects, guards nothing.
         self.random ^= self.random << 13;
@@ -464,6 +391,8 @@ impl<S: Write> ConnectionManager<S> {
         for (index, project) in &self.projects {
             assert_eq!(self.by_id.get(&project.id), Some(&(index as u32)));
             assert_eq!(project.streams.is_empty(), project.idle_since.is_some(), "an empty set is only lingering");
+            let behind = |&&key: &&u32| self.streams[key as usize].is_behind();
+            assert_eq!(project.streams.iter().filter(behind).count(), project.behind, "those behind are counted");
             for (place, &key) in project.streams.iter().enumerate() {
                 let stream = &self.streams[key as usize];
                 assert_eq!((stream.project as usize, stream.place as usize), (index, place));

@@ -12,6 +12,8 @@ pub(super) struct Project {
     pub(super) backlog: Backlog,
     /// Slab keys of its streams, side by side; a stream knows its place here.
     pub(super) streams: Vec<u32>,
+    /// How many of them are behind.
+    pub(super) behind: usize,
     /// The round of writes in progress.
     pub(super) pass: Option<Pass>,
     /// Since when nobody watches.
@@ -39,7 +41,7 @@ pub(super) struct Moved {
 
 impl Project {
     pub(super) fn new(id: ProjectId, frames: Frames, now: Duration) -> Self {
-        Self { id, backlog: Backlog::new(frames), streams: Vec::new(), pass: None, idle_since: Some(now) }
+        Self { id, backlog: Backlog::new(frames), streams: Vec::new(), behind: 0, pass: None, idle_since: Some(now) }
     }
 
     /// Adds a stream; its place.

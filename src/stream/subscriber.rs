@@ -32,9 +32,11 @@ impl StreamKey {
     }
 }
 
-/// What the owner of the connections counts a stream towards. The manager only carries it.
+/// What the owner of the connections knows a stream by and counts it towards. The manager only carries it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
+    /// What the poll knows its socket by.
+    pub socket: u32,
     /// Whose address.
     pub address: Option<std::num::NonZeroU32>,
     /// Whose token.
@@ -107,6 +109,10 @@ pub(super) struct Stream<S> {
     pub(super) place: u32,
     pub(super) generation: u32,
     pub(super) phase: Phase,
+    /// The poll tells when its socket has room: it was full before.
+    pub(super) is_watched_for_room: bool,
+    /// Its project counts it as behind.
+    pub(super) is_counted_behind: bool,
     pub(super) cursor: Cursor,
     /// When it was last written to, in milliseconds, wrapping.
     pub(super) wrote_at: u32,
@@ -268,6 +274,15 @@ impl<S: Write> Stream<S> {
         (extra.pending, extra.pending_sent) = (Pending::Own(bytes), 0);
         self.cursor = Cursor::after(seq);
         gathered
+    }
+
+    /// Is there something that it was not sent, because its socket is full or a page has yet to come?
+    pub(super) fn is_behind(&self) -> bool {
+        match self.phase {
+            Phase::Blocked { .. } => true,
+            Phase::Open => self.extra.as_ref().is_some_and(|extra| extra.awaits_page),
+            Phase::Doomed(_) => false,
+        }
     }
 
     /// Its extra part, made where it has none.

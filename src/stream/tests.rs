@@ -291,7 +291,7 @@ fn a_broadcast_reaches_each_stream_of_its_project_and_no_other() {
     assert_eq!((a.text(), b.text(), c.text()), (bench.logs[&p].text(0), bench.logs[&p].text(0), String::new()));
     assert_eq!((a.writes(), bench.manager.stats().messages), (1, 4), "a burst is one write");
     assert_eq!((bench.manager.subscribers(&p), bench.manager.subscribers(&q)), (2, 1));
-    assert_eq!(bench.manager.take_fanouts().len(), 1);
+    assert_eq!(bench.manager.take_rounds_ended().len(), 1);
 }
 
 #[test]

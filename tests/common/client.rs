@@ -1,9 +1,10 @@
 //! HTTP/1.1 over a plain socket: what is sent and what comes back, byte by byte.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use super::DEADLINE;
 
@@ -113,6 +114,14 @@ pub struct Connection {
 impl Connection {
     pub fn open(to: SocketAddr) -> Self {
         Self::over(TcpStream::connect(to).expect("the server listens"))
+    }
+
+    /// As [`open`](Self::open), from this address of the machine.
+    pub fn open_from(source: Ipv4Addr, to: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((source, 0)).into()).expect("an address of this machine");
+        socket.connect(&to.into()).expect("the server listens");
+        Self::over(socket.into())
     }
 
     /// As [`open`](Self::open); none where nobody listens.

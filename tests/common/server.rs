@@ -90,6 +90,20 @@ pub fn program() -> Command {
     command
 }
 
+/// The program, with a limit that it can't raise.
+fn program_with_descriptors(n: u32) -> Command {
+    let inner = program();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {n}; exec \"$0\" \"$@\"")]).arg(inner.get_program());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
 /// Runs the program to its end; status, stdout, stderr.
 pub fn run(args: &[&str], environment: &[(&str, &str)], input: &str) -> (i32, String, String) {
     let mut command = program();
@@ -112,6 +126,7 @@ pub struct Setup {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     asks_for_tokens: bool,
+    descriptors: Option<u32>,
 }
 
 impl Setup {
@@ -150,6 +165,12 @@ impl Setup {
         self
     }
 
+    /// With so many descriptors and no more.
+    pub fn descriptors(mut self, n: u32) -> Self {
+        self.descriptors = Some(n);
+        self
+    }
+
     pub fn start(self) -> Server {
         self.launch().listening()
     }
@@ -157,7 +178,7 @@ impl Setup {
     /// Starts the program, and does not wait for it to listen.
     pub fn launch(self) -> Starting {
         let file = self.config.as_deref().map(|toml| TempFile::new(".toml", toml));
-        let mut command = program();
+        let mut command = self.descriptors.map_or_else(program, program_with_descriptors);
         let listen = self.listen.map_or("127.0.0.1:0".to_owned(), |address| address.to_string());
         let data = self.data.map_or("none".into(), PathBuf::into_os_string);
         command.args(["serve", "--listen", &listen, "--data"]).arg(data).args(self.arguments);

@@ -43,6 +43,8 @@ pub enum Block {
 pub struct Sse {
     pub head: Response,
     connection: Connection,
+    /// What a proxy's chunks held that is not read yet; none where the stream comes without chunks.
+    unchunked: Option<Vec<u8>>,
 }
 
 impl Sse {
@@ -63,6 +65,15 @@ impl Sse {
         Self::try_over(connection, to, request)
     }
 
+    /// One that comes over a proxy, which may cut it into chunks and keeps to itself what was meant for proxies.
+    pub fn through_proxy(mut connection: Connection, proxy: SocketAddr, request: Request) -> Self {
+        connection.write(&request.header("Accept", "text/event-stream").bytes(proxy));
+        let head = connection.head().expect("an answer");
+        assert_eq!((head.status, head.header("Content-Type")), (200, Some("text/event-stream")), "{head:?}");
+        let unchunked = (head.header("Transfer-Encoding") == Some("chunked")).then(Vec::new);
+        Self { head, connection, unchunked }
+    }
+
     fn over(connection: Connection, to: SocketAddr, request: Request) -> Self {
         Self::try_over(connection, to, request).expect("an answer")
     }
@@ -75,20 +86,38 @@ impl Sse {
             assert_eq!(head.header("Cache-Control"), Some("no-cache, no-transform"), "{head:?}");
             assert_eq!(head.header("X-Accel-Buffering"), Some("no"), "{head:?}");
         }
-        Some(Self { head, connection })
+        Some(Self { head, connection, unchunked: None })
     }
 
     /// The next block; none where the stream has ended.
     pub fn block(&mut self) -> Option<Block> {
         let mut lines = Vec::new();
         loop {
-            match self.connection.line()? {
+            match self.line()? {
                 line if line.is_empty() => break,
                 line => lines.push(line),
             }
         }
         assert!(!lines.is_empty(), "a blank line between blocks");
         Some(if lines.iter().all(|line| line.starts_with(':')) { Block::Comment } else { Block::Event(event(&lines)) })
+    }
+
+    fn line(&mut self) -> Option<String> {
+        let Some(unchunked) = &mut self.unchunked else { return self.connection.line() };
+        loop {
+            if let Some(at) = memchr::memchr(b'\n', unchunked) {
+                let line: Vec<u8> = unchunked.drain(..=at).collect();
+                return Some(String::from_utf8(line[..at].to_vec()).expect("UTF-8"));
+            }
+            let size = self.connection.line()?;
+            let size =
+                usize::from_str_radix(size.trim_end(), 16).unwrap_or_else(|_| panic!("a chunk's size: {size:?}"));
+            if size == 0 {
+                return None;
+            }
+            unchunked.extend(self.connection.exactly(size));
+            assert_eq!(self.connection.exactly(2), b"\r\n", "a chunk's end");
+        }
     }
 
     /// The next message, comments left out; none where the stream has ended.

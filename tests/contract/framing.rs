@@ -37,6 +37,18 @@ fn check(server: &Server, bytes: &[u8], status: u16, after: After) {
     assert_eq!(next, (after == Open).then_some(200), "{shown:?}");
 }
 
+/// As [`check`], and with the further request sent right behind the first: answered if and only if the end of the first is
+/// known, and nothing else is, once the connection has ended.
+fn check_piped(server: &Server, bytes: &[u8], status: u16, after: After) {
+    check(server, bytes, status, after);
+    let last = Request::get("/healthz").header("Connection", "close").bytes(server.address);
+    let mut connection = Connection::open(server.address);
+    connection.write(&[bytes, &last].concat());
+    let statuses: Vec<u16> = std::iter::from_fn(|| connection.response(false)).map(|answer| answer.status).collect();
+    let expected = if after == Open { vec![status, 200] } else { vec![status] };
+    assert_eq!(statuses, expected, "{:?} with a request behind it", String::from_utf8_lossy(bytes));
+}
+
 #[test]
 fn heads_that_can_not_be_trusted_are_400_and_the_end_of_the_connection() {
     let server = patient();
@@ -76,19 +88,19 @@ fn heads_that_can_not_be_trusted_are_400_and_the_end_of_the_connection() {
         &format!("{HEALTH}Host: a, b\r\n\r\n"),
         "GET /healthz HTTP/1.0\r\nHost: a, b\r\n\r\n",
     ] {
-        check(&server, bytes.as_bytes(), 400, Closed);
+        check_piped(&server, bytes.as_bytes(), 400, Closed);
     }
-    check(&server, format!("{CHECK}Content-Length: {long_length}\r\n\r\n").as_bytes(), 413, Closed);
+    check_piped(&server, format!("{CHECK}Content-Length: {long_length}\r\n\r\n").as_bytes(), 413, Closed);
 }
 
 #[test]
 fn a_host_that_is_no_host_is_400() {
     let server = patient();
     for host in ["a b", "a/b", "a@b", "[::1", "[zz]", "a:99999", "a:b", "a:1:2", "::1", "", "http://x", "a?b", "%zz"] {
-        check(&server, format!("{HEALTH}Host: {host}\r\n\r\n").as_bytes(), 400, Closed);
+        check_piped(&server, format!("{HEALTH}Host: {host}\r\n\r\n").as_bytes(), 400, Closed);
     }
     for host in ["localhost", "localhost:80", "[::1]:8080", "a.b.c.", "xn--a", "127.0.0.1"] {
-        check(&server, format!("{HEALTH}Host: {host}\r\n\r\n").as_bytes(), 200, Open);
+        check_piped(&server, format!("{HEALTH}Host: {host}\r\n\r\n").as_bytes(), 200, Open);
     }
 }
 
@@ -125,12 +137,19 @@ fn what_can_not_be_served_has_a_status_of_its_own() {
         (format!("GET /api/projects/{}/workflows HTTP/1.1\r\n{HOST}\r\n", "a".repeat(129)), 400, Open),
         (format!("GET /api/projects/{}/workflows HTTP/1.1\r\n{HOST}\r\n", "a".repeat(128)), 200, Open),
         (format!("GET /api/projects/a%2Eb/workflows HTTP/1.1\r\n{HOST}\r\n"), 200, Open),
+        ("GET /api/projects/%c0%af/workflows HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 400, Open),
+        (format!("TRACE /healthz HTTP/1.1\r\n{HOST}\r\n"), 405, Open),
+        ("CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\n\r\n".to_owned(), 501, Closed),
+        ("GET http://i/healthz HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 400, Closed),
+        ("GET http://h/healthz HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 200, Open),
+        (format!("{HEALTH}{HOST}Upgrade: h2c\r\nConnection: upgrade\r\n\r\n"), 200, Open),
+        (format!("{HEALTH}{HOST}Connection: te, close\r\n\r\n"), 200, Closed),
         (format!("\r\n{HEALTH}{HOST}\r\n"), 200, Open),
         (format!("{HEALTH}{HOST}A: tab\tand \u{e9}\r\n\r\n"), 200, Open),
         (format!("OPTIONS * HTTP/1.1\r\n{HOST}\r\n"), 204, Open),
     ];
     for (bytes, status, after) in table {
-        check(&server, bytes.as_bytes(), status, after);
+        check_piped(&server, bytes.as_bytes(), status, after);
     }
     let refused = server.call(Request::new("DELETE", "/api/sse/ticket"));
     assert_eq!((refused.status, refused.header("Allow")), (405, Some("POST, OPTIONS")));

@@ -56,6 +56,7 @@ impl Played {
             tool("body", &format!("method = \"POST\"\n{}\nbody = {{ q = \"{{{{ inputs.n }}}}\" }}", url("/body"))),
             tool("follow", &format!("method = \"GET\"\n{}\nallow_redirects = true", url("/moved"))),
             tool("pick", &format!("method = \"GET\"\n{any}\nstream_text = \"event.d\"")),
+            tool("slow", &format!("method = \"GET\"\n{any}\ntimeout = \"300ms\"")),
             tool("hang", &format!("method = \"GET\"\n{}\ntimeout = \"50ms\"", url("/hang"))),
         ]
         .concat()
@@ -102,6 +103,20 @@ fn serve_one(socket: std::net::TcpStream, remembered: &Mutex<Vec<Got>>) {
         }
         "/lines" => streamed("text/event-stream") + "data: a\ndata: b\n\ndata: s3cr3t-word\n\n",
         "/ndjson" => streamed("application/x-ndjson") + "{\"d\": 1}\n{\"d\": 2}\n{\"d\": 3}",
+        "/drip" | "/endless" => {
+            let piece = if path == "/drip" { "x".to_owned() } else { "x".repeat(64 * 1024) };
+            let _ = writer.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n");
+            while writer.write_all(piece.as_bytes()).is_ok() {
+                if path == "/drip" {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+            }
+            return;
+        }
+        "/bomb" => {
+            "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 20\r\nConnection: close\r\n\r\n".to_owned()
+                + "\u{1f}not-unpacked-by-us"
+        }
         "/hang" => {
             // Until the other side has had enough.
             connection.rest();
@@ -153,6 +168,20 @@ fn an_http_tool_calls_and_gives_the_body() {
     let posted = posted.iter().find(|got| got.head.starts_with("POST /json")).expect("posted");
     assert_eq!(posted.body, r#"{"path":"json","k":[1]}"#);
     assert!(posted.head.to_ascii_lowercase().contains("\ncontent-type: application/json\n"), "{posted:?}");
+}
+
+#[test]
+fn an_answer_without_end_ends() {
+    let played = Played::start();
+    let server = Setup::default().config(&played.config()).flags(&["--limits-step-output-bytes", "1MiB"]).start();
+    let step = |id: &str, tool: &str| json!({"id": id, "tool": tool, "inputs": {"path": id}});
+    let messages = server.carry_out(&plan(json!([step("drip", "slow"), step("endless", "get"), step("bomb", "get")])));
+    assert!(error(&messages, "drip").contains("timed out"), "{}", error(&messages, "drip"));
+    assert!(error(&messages, "bomb").contains("compressed (gzip)"), "{}", error(&messages, "bomb"));
+    let endless = end(&messages, "endless");
+    assert_eq!(endless["status"], "completed");
+    let bytes = endless["outputBytes"].as_u64().expect("a number");
+    assert!((1 << 20..(1 << 20) + 100).contains(&bytes), "{bytes}");
 }
 
 #[test]

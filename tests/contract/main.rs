@@ -10,9 +10,12 @@ mod durability;
 mod framing;
 #[cfg(feature = "http-tool")]
 mod http_tools;
+mod isolation;
+mod limits;
 mod page;
 mod plans;
 mod program;
+mod proxies;
 mod shutdown;
 #[cfg(feature = "sqlite")]
 mod store;

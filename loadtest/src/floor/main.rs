@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
 use request::Request;
 use streams::{Stream, Streams};
@@ -54,6 +55,18 @@ fn main() -> ExitCode {
     }
 }
 
+/// A listener whose queue holds everyone who comes at once: with the usual 128 the kernel turns most of them away, and
+/// their retries, a second apart, would be what is measured.
+fn listen(port: u16) -> io::Result<TcpListener> {
+    const WAITING_MAX: i32 = 16 * 1024;
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    net::bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    net::listen(&socket, WAITING_MAX)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
 /// A connection that is no stream yet, or never will be one.
 struct Plain {
     socket: TcpStream,
@@ -80,7 +93,7 @@ struct Floor {
 impl Floor {
     fn listen(port: u16, batch: usize) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let mut listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+        let mut listener = listen(port)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let (connections, free) = (Vec::new(), Vec::new());
         Ok(Self {

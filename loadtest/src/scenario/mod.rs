@@ -1,15 +1,19 @@
 //! The scenarios: each starts a server, puts one kind of load on it, and reports what it found.
 
 mod burst;
+mod churn;
 mod connect;
 mod crowd;
+mod hostile;
 mod http;
 mod idle;
 mod log;
+mod overload;
 mod replay;
 mod slow;
 mod steady;
 mod storm;
+mod workflow;
 
 use serde_json::{Value, json};
 
@@ -50,6 +54,10 @@ pub const ALL: &[Scenario] = &[
     replay::SCENARIO,
     log::SCENARIO,
     slow::SCENARIO,
+    workflow::SCENARIO,
+    hostile::SCENARIO,
+    churn::SCENARIO,
+    overload::SCENARIO,
 ];
 
 /// Carries out what was asked for and prints the reports; were they good?
@@ -105,7 +113,15 @@ fn report(options: &Options, data: Data) -> Report {
 }
 
 /// Flags without which a server would refuse what is asked of it here.
-const NO_BOUNDS: [&str; 4] = ["--limits-publish-rate", "1000000000", "--limits-connections-per-address", "100000"];
+/// And a history that holds a burst: without that, whoever falls behind in one is told that something is gone.
+const NO_BOUNDS: [&str; 6] = [
+    "--limits-publish-rate",
+    "1000000000",
+    "--limits-connections-per-address",
+    "100000",
+    "--history-messages",
+    "1000000",
+];
 
 /// So many subscribers of a project, as this server needs them.
 fn settings(server: &Server, project: &str, subscribers: usize) -> Settings {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::from_file;
-use crate::executor::tool::{CommandSpec, HttpSpec, ToolDeclaration, ToolKind};
+use crate::executor::tool::{CommandLimits, CommandSpec, HttpSpec, ToolDeclaration, ToolKind};
 
 const TOOLS: &str = r#"
 [tools.build]
@@ -16,6 +16,7 @@ env = { CC = "clang", EMPTY = "" }
 pass_env = ["PATH", "HOME"]
 uid = 1000
 gid = 0x64
+limits = { cpu = "5m", memory = "256MiB", file_size = "0B", open_files = 64, processes = 20 }
 timeout = "5m"
 rerun = false
 
@@ -31,6 +32,7 @@ url = "https://api.example/v1"
 headers = { Authorization = "Bearer x" }
 body = { model = "m", stream = true, temperature = 0.5, stop = ["a", 1], since = 1979-05-27 }
 allow_redirects = true
+allow_hosts = ["b.example:8080", "*.c.example"]
 stream_text = "event.delta"
 inputs = '{"type": "object"}'
 
@@ -53,6 +55,13 @@ fn tools_are_read_whole() {
         pass_env: vec!["PATH".into(), "HOME".into()],
         uid: Some(1000),
         gid: Some(100),
+        limits: CommandLimits {
+            cpu_seconds: Some(300),
+            memory_bytes: Some(1 << 28),
+            file_bytes: Some(0),
+            open_files: Some(64),
+            processes: Some(20),
+        },
     };
     let ask = HttpSpec {
         method: "POST".into(),
@@ -60,6 +69,7 @@ fn tools_are_read_whole() {
         headers: vec![("Authorization".into(), "Bearer x".into())],
         body: Some(json!({"model": "m", "stream": true, "temperature": 0.5, "stop": ["a", 1], "since": "1979-05-27"})),
         allow_redirects: true,
+        allow_hosts: vec!["b.example:8080".into(), "*.c.example".into()],
         stream_text: Some("event.delta".into()),
     };
     let ping = HttpSpec {
@@ -105,4 +115,56 @@ fn an_http_tool_that_can_not_be_is_refused_with_its_line() {
     for (text, expected) in table {
         assert_eq!(from_file(&text), Err(vec![format!("stepcast.toml:{expected}")]), "{text}");
     }
+}
+
+#[test]
+fn limits_that_can_not_be_are_refused_with_their_line() {
+    const TOOL: &str = "[tools.t]\nkind = 'command'\nargv = ['x']\n";
+    let table = [
+        (
+            "limits = 1",
+            "4: tools.t.limits: expected a table such as { cpu = \"10s\", memory = \"256MiB\" }, found an integer",
+        ),
+        (
+            "[tools.t.limits]\n\ncpu = 10",
+            "6: tools.t.limits.cpu: expected a duration of whole seconds such as 10s or 5m",
+        ),
+        ("limits.cpu = '1500ms'", "4: tools.t.limits.cpu: expected a duration of whole seconds such as 10s or 5m"),
+        ("limits.cpu = '0s'", "4: tools.t.limits.cpu: expected a duration of whole seconds such as 10s or 5m"),
+        ("limits.memory = '1KiB'", "4: tools.t.limits.memory: expected a size of at least 1MiB such as 256MiB"),
+        ("limits.file_size = 'big'", "4: tools.t.limits.file_size: expected a size such as 10MiB"),
+        ("limits.open_files = 3", "4: tools.t.limits.open_files: expected a whole number of at least 4"),
+        ("limits.processes = -1", "4: tools.t.limits.processes: expected a whole number above 0"),
+        ("limits.memry = '1MiB'", "4: unknown key tools.t.limits.memry; did you mean tools.t.limits.memory?"),
+        (
+            "[tools.t.limits]\nopen_files = 9\nprocesses = 9",
+            "6: tools.t.limits.processes: counts all that a user runs, so expected a uid that is not 0 beside it",
+        ),
+        ("uid = 1", "4: tools.t.uid: expected a gid beside it, or the program would keep the server's group"),
+    ];
+    for (text, expected) in table {
+        assert_eq!(from_file(&format!("{TOOL}{text}")), Err(vec![format!("stepcast.toml:{expected}")]), "{text}");
+    }
+}
+
+#[cfg(feature = "http-tool")]
+#[test]
+fn a_host_out_of_a_template_needs_a_list_of_hosts() {
+    const TOOL: &str = "[tools.t]\nkind = 'http'\nurl = 'http://{{ inputs.x }}.a.example/'\n";
+    let table = [
+        ("", "3: tools.t.url: a template in its host or port lets a plan choose the server, so expected allow_hosts"),
+        (
+            "allow_hosts = []",
+            "3: tools.t.url: a template in its host or port lets a plan choose the server, so expected allow_hosts",
+        ),
+        ("allow_hosts = 'a'", "4: tools.t.allow_hosts: expected a list of hosts"),
+        (
+            "allow_hosts = ['*.a.example',\n'http://b']",
+            "5: tools.t.allow_hosts[1]: must be a host as `api.example.com`, `*.example.com` or `localhost:8080`",
+        ),
+    ];
+    for (text, expected) in table {
+        assert_eq!(from_file(&format!("{TOOL}{text}")), Err(vec![format!("stepcast.toml:{expected}")]), "{text}");
+    }
+    assert!(from_file(&format!("{TOOL}allow_hosts = ['*.a.example']")).is_ok());
 }

@@ -34,8 +34,11 @@ impl Run {
         let Some(live) = self.live.get_mut(&step) else { return };
         live.output.push(stream, &bytes);
         let chunk = live.output.poll(now.mono);
-        let (project, run, id) = (self.project.clone(), self.state.run_id.clone(), self.plan.steps[step].id.clone());
-        out.records.push(Record::Output { project, run, step: id, attempt, stream, bytes });
+        if let Some(bytes) = live.keep(bytes, self.context.step_output_bytes_max) {
+            let (project, run, id) =
+                (self.project.clone(), self.state.run_id.clone(), self.plan.steps[step].id.clone());
+            out.records.push(Record::Output { project, run, step: id, attempt, stream, bytes });
+        }
         self.say_chunks(step, chunk, now, out);
         self.set_deadline(step);
     }
@@ -73,7 +76,7 @@ impl Run {
         let tool_timeout = || self.context.registry.tool(&wanted.tool).and_then(|tool| tool.timeout());
         let timeout = wanted.timeout.or_else(tool_timeout).map(|limit| Deadline::after(limit, now));
         let calling = Phase::Calling { cancel: cancel.clone(), timeout };
-        self.live.entry(step).or_insert_with(|| Live::new(rank, Stopwatch::start(now), Phase::Queued));
+        self.live.entry(step).or_insert_with(|| Live::new(rank, Stopwatch::start(now), Phase::Queued)).said = 0;
         self.set_phase(step, calling);
         let message = running_sentence(wanted, &self.state.steps[step]);
         let running = StepUpdate::Running { step_description: wanted.description.clone(), message };

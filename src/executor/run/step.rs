@@ -17,6 +17,8 @@ pub(super) struct Live {
     pub watch: Stopwatch,
     /// Its live output.
     pub output: Joiner,
+    /// Bytes of what its attempt said so far, up to the limit of what is kept.
+    pub said: usize,
     pub phase: Phase,
     /// Its entry among the run's deadlines.
     pub due: Option<Duration>,
@@ -24,7 +26,18 @@ pub(super) struct Live {
 
 impl Live {
     pub fn new(rank: usize, watch: Stopwatch, phase: Phase) -> Self {
-        Self { rank, watch, output: Joiner::default(), phase, due: None }
+        Self { rank, watch, output: Joiner::default(), said: 0, phase, due: None }
+    }
+
+    /// What is kept of `bytes`, where of all that the attempt says `max` bytes are. Where that ends, the text says so.
+    pub fn keep(&mut self, mut bytes: Vec<u8>, max: usize) -> Option<Vec<u8>> {
+        let room = max.checked_sub(self.said)?;
+        self.said += bytes.len();
+        if bytes.len() > room {
+            bytes.truncate(room);
+            bytes.extend_from_slice(format!("\n[cut here: the output is over {max} bytes]").as_bytes());
+        }
+        Some(bytes)
     }
 
     /// When it has to be looked at again.

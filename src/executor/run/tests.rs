@@ -411,6 +411,27 @@ fn a_large_output_is_cut_in_messages_preceded_by_the_whole_one_and_whole_for_tem
 }
 
 #[test]
+fn what_an_attempt_said_was_kept_without_end() {
+    let mut stage = Stage::started(with(plan(&["a"]), "a", |step| step.retry = retries(1, 1000)));
+    let said = |stage: &mut Stage, attempt: u32, bytes: usize| {
+        stage.run.output((0, attempt), OutputStream::Stdout, vec![b'x'; bytes], stage.now, &mut stage.effects);
+        let records = std::mem::take(&mut stage.effects.records).into_iter();
+        let kept = records.filter_map(|record| match record {
+            Record::Output { bytes, .. } => Some(String::from_utf8(bytes).expect("text")),
+            Record::Event { .. } | Record::Whole { .. } => None,
+        });
+        kept.collect::<Vec<_>>()
+    };
+    let cut = "\n[cut here: the output is over 1000 bytes]";
+    assert_eq!(said(&mut stage, 1, 1000), ["x".repeat(1000)]);
+    assert_eq!(said(&mut stage, 1, 1), [cut]);
+    assert_eq!(said(&mut stage, 1, 1), Vec::<String>::new());
+    stage.fail("a");
+    stage.wait(60_000);
+    assert_eq!(said(&mut stage, 2, 1001), [format!("{}{cut}", "x".repeat(1000))], "each attempt anew");
+}
+
+#[test]
 fn the_outputs_of_workflow_completed_are_bounded_together() {
     let mut stage = Stage::started(plan(&["a", "b", "c", "d"]));
     for id in ["a", "b", "c"] {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::command::check_limits;
 use super::{Call, CommandTool, HttpSpec, Outcome, Registry, Schema, Tool, ToolDeclaration, ToolError, ToolKind};
 
 /// What holds for every declared tool.
@@ -48,7 +49,12 @@ impl Registry {
     /// As there.
     pub fn declare_with(&mut self, declaration: ToolDeclaration, settings: ToolSettings) -> Result<(), String> {
         let name = declaration.name.clone();
-        let tool = Declared::compile(declaration, settings).map_err(|problem| format!("tool `{name}`: {problem}"))?;
+        let can_start = match &declaration.kind {
+            ToolKind::Command(spec) => check_limits(spec),
+            ToolKind::Http(_) => Ok(()),
+        };
+        let tool = can_start.and_then(|()| Declared::compile(declaration, settings));
+        let tool = tool.map_err(|problem| format!("tool `{name}`: {problem}"))?;
         self.insert(&name, tool);
         Ok(())
     }
@@ -188,6 +194,8 @@ mod tests {
             (ToolKind::Http(http("GET", "ftp://localhost/")), "url"),
             (ToolKind::Http(http("GET", "http://user:secret@localhost/")), "url"),
             (ToolKind::Http(http("GET", "{{ inputs.url }}")), "url"),
+            (ToolKind::Http(http("GET", "http://{{ inputs.host }}/")), "url"),
+            (ToolKind::Http(http("GET", "http://localhost:{{ inputs.port }}/")), "url"),
             (ToolKind::Http(http("GET", "http://localhost/{{ inputs.x")), "url"),
             (ToolKind::Http(http("GET", "http://local host/")), "url"),
             (ToolKind::Http(with_header("a b", "x")), "headers"),

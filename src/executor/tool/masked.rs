@@ -15,7 +15,7 @@ impl fmt::Debug for Names<'_> {
 
 impl fmt::Debug for CommandSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { argv, cwd, env, pass_env, uid, gid } = self;
+        let Self { argv, cwd, env, pass_env, uid, gid, limits } = self;
         f.debug_struct("CommandSpec")
             .field("argv", argv)
             .field("cwd", cwd)
@@ -23,19 +23,21 @@ impl fmt::Debug for CommandSpec {
             .field("pass_env", pass_env)
             .field("uid", uid)
             .field("gid", gid)
+            .field("limits", limits)
             .finish()
     }
 }
 
 impl fmt::Debug for HttpSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { method, url, headers, body, allow_redirects, stream_text } = self;
+        let Self { method, url, headers, body, allow_redirects, allow_hosts, stream_text } = self;
         f.debug_struct("HttpSpec")
             .field("method", method)
             .field("url", url)
             .field("headers", &Names(headers))
             .field("body", body)
             .field("allow_redirects", allow_redirects)
+            .field("allow_hosts", allow_hosts)
             .field("stream_text", stream_text)
             .finish()
     }

@@ -126,7 +126,7 @@ mod schema;
 pub use super::template::is_template;
 pub use builtin::{DELAY_MS_MAX, Delay, Echo, Fail};
 pub use cancel::CancelToken;
-pub use command::CommandTool;
+pub use command::{CommandTool, launch_if_asked};
 pub use declared::ToolSettings;
 #[cfg(feature = "http-tool")]
 pub use http::HttpTool;
@@ -169,14 +169,32 @@ pub struct CommandSpec {
     /// Variables to pass on from the server's own environment, besides `PATH`. Those called like a key, token, secret,
     /// password or credential are secrets too.
     pub pass_env: Vec<String>,
-    /// The user to run as.
+    /// The user to run as; needs a group beside it. The server's other groups are dropped.
     pub uid: Option<u32>,
     /// The group to run as.
     pub gid: Option<u32>,
+    /// What it may use up.
+    pub limits: CommandLimits,
+}
+
+/// What a command, and each process that it starts, may use up; what is not named here it shares with the server. With any
+/// of them, it leaves no core dumps either. See [`launch_if_asked`] for what a program that embeds this crate must do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CommandLimits {
+    /// Time on a processor: then SIGXCPU, and SIGKILL a second later.
+    pub cpu_seconds: Option<u64>,
+    /// Address space, which is more than the memory in use.
+    pub memory_bytes: Option<u64>,
+    /// The largest file that it may write: then SIGXFSZ.
+    pub file_bytes: Option<u64>,
+    /// Descriptors.
+    pub open_files: Option<u64>,
+    /// Processes and threads of its user, whoever started them; needs a user that is not root.
+    pub processes: Option<u64>,
 }
 
 /// A request to send. Templates over the step's inputs are filled in inside `url`, the values of `headers` and the
-/// strings of `body`. What is filled in can lead to no other server and to no other path.
+/// strings of `body`. What is filled in can lead to no other path, and to no server but one of `allow_hosts`.
 #[derive(Clone, PartialEq, Default)]
 pub struct HttpSpec {
     /// As on the wire: `GET`, `POST`.
@@ -188,8 +206,11 @@ pub struct HttpSpec {
     pub headers: Vec<(String, String)>,
     /// What to send; without it POST, PUT and PATCH send the inputs.
     pub body: Option<Value>,
-    /// Follow redirects, on the same server?
+    /// Follow redirects, on the same server or to one of `allow_hosts`?
     pub allow_redirects: bool,
+    /// Servers that may be asked besides the one that `url` names: `host`, at the scheme's own port, or `host:port`;
+    /// `*.domain` is all below it. Where a template is part of `url`'s host or port, only these may be asked.
+    pub allow_hosts: Vec<String>,
     /// An expression over `event`, the parsed JSON of one event of a streamed answer, that picks its text.
     pub stream_text: Option<String>,
 }

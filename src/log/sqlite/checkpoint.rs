@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rusqlite::{Connection, OpenFlags};
 
 use super::open::BUSY_TIMEOUT;
@@ -20,7 +20,7 @@ const COMMIT_BYTES: u64 = 16 * 1024;
 
 /// Asks for checkpoints, one at a time. The thread ends with it.
 pub(super) struct Checkpointer {
-    /// None while it is dropped.
+    /// None where there is no thread, and while it is dropped.
     wanted: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
     /// Bytes since the last one was asked for.
@@ -39,7 +39,8 @@ impl Checkpointer {
         if let Err(error) = &thread {
             log::warn!("no thread for checkpoints: {error}");
         }
-        Ok(Self { wanted: Some(wanted), thread: thread.ok(), written: 0 })
+        let wanted = thread.is_ok().then_some(wanted);
+        Ok(Self { wanted, thread: thread.ok(), written: 0 })
     }
 
     /// A batch was committed, with so many bytes of messages.
@@ -47,8 +48,16 @@ impl Checkpointer {
         self.written += bytes + COMMIT_BYTES;
         if self.written >= BYTES {
             self.written = 0;
-            // One is wanted already, or there is no thread.
-            let _ = self.wanted.as_ref().map(|wanted| wanted.try_send(()));
+            self.ask();
+        }
+    }
+
+    /// A thread that has ended has panicked: that is for whoever watches the log's own to hear.
+    fn ask(&self) {
+        match self.wanted.as_ref().map(|wanted| wanted.try_send(())) {
+            // There is no thread, or one is wanted already.
+            None | Some(Ok(()) | Err(TrySendError::Full(()))) => {}
+            Some(Err(TrySendError::Disconnected(()))) => panic!("the thread for checkpoints has panicked"),
         }
     }
 }

@@ -97,7 +97,7 @@ impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.char_indices().nth(QUOTED_CHARS_MAX) {
             None => write!(f, "{:?}", self.0),
-            Some((end, _)) => write!(f, "{:?}", format_args!("{}...", &self.0[..end])),
+            Some((end, _)) => write!(f, "{:?}...", &self.0[..end]),
         }
     }
 }

@@ -22,6 +22,14 @@ fn step(id: &str, dependencies: &[&str]) -> Value {
 }
 
 #[test]
+fn a_long_piece_of_a_document_is_quoted_on_one_line_too() {
+    let long = format!("\u{1b}[2J\n{}", "x".repeat(100));
+    let shown = Quoted(&long).to_string();
+    assert!(shown.starts_with("\"\\u{1b}[2J\\nxx") && shown.ends_with("x\"..."), "{shown}");
+    assert_eq!(Quoted("a\u{7f}").to_string(), "\"a\\u{7f}\"");
+}
+
+#[test]
 fn every_issue_is_found_at_once_and_in_the_documents_order() {
     let document = json!({
         "name": " ", "description": 3, "onFailure": "retry", "timeout": 0, "inputs": [], "estimatedDuration": 1.5,

@@ -4,12 +4,18 @@ use std::time::Duration;
 
 use super::Server;
 use super::token::{Waiter, reply_number, waiter};
-use crate::api::{Ask, Render};
+use crate::api::{Ask, Render, refusal};
 use crate::http::{Problem, Response, write_stream_head};
 use crate::log::{Answer, Command, Delivery, ReplyTo};
 use crate::model::{Now, ProjectId};
 use crate::server::attach;
-use crate::server::connection::{Framing, Socket, State, Waiting, What};
+use crate::server::connection::{Framing, State, Waiting, What};
+use crate::server::socket::Socket;
+
+/// How long the answer to a publish waits while more than half of the project's watchers are behind. Publishers that
+/// wait for their answers then take the pace of those who read, instead of driving all of them out of the backlog, and
+/// at last out of history. So short that a watcher who takes nothing costs a publisher next to nothing.
+pub(in crate::server) const CONGESTION_HOLD: Duration = Duration::from_millis(10);
 
 impl<S: Socket> Server<S> {
     pub(super) fn answer(
@@ -71,6 +77,7 @@ impl<S: Socket> Server<S> {
             if !self.meter.take(*token, events.len(), rate, now.mono) {
                 let detail = format!("this token may publish {rate} messages a second");
                 let problem = Problem::too_many("publish_rate", detail, 1);
+                self.count_refused(&problem);
                 return self.answer(index, problem.into(), framing, headers, now);
             }
         }
@@ -121,17 +128,46 @@ impl<S: Socket> Server<S> {
         match (waiter(to), answer) {
             (Waiter::Stream(key), answer) => self.continue_stream(key, answer, now),
             (Waiter::Connection { .. }, Answer::Attached(attached)) => self.attach(to, *attached, now),
-            (Waiter::Connection { .. }, answer) => {
-                let Some(index) = self.waiting(to) else { return };
-                let State::Waiting(waiting) = &self.connections[index].state else { return };
-                let response = match &waiting.what {
-                    What::Answer(render) => {
-                        render.response(answer, self.api.signer(), |project| self.streams.subscribers(project))
-                    }
-                    What::Stream(_) => return self.refuse_attach(index, answer, now),
-                };
-                self.answer_waiting(to, response, now);
+            (Waiter::Connection { .. }, answer @ Answer::Published { .. }) if self.outruns_its_watchers(to) => {
+                self.held_answers.push_back((now.mono + CONGESTION_HOLD, to, answer));
             }
+            (Waiter::Connection { .. }, answer) => self.render_answer(to, answer, now),
+        }
+    }
+
+    fn render_answer(&mut self, to: u64, answer: Answer, now: Now) {
+        let Some(index) = self.waiting(to) else { return };
+        if let Answer::Refused(refused) = &answer {
+            self.count_refused(&refusal(refused));
+        }
+        let State::Waiting(waiting) = &self.connections[index].state else { return };
+        let response = match &waiting.what {
+            What::Answer(render) => {
+                render.response(answer, self.api.signer(), |project| self.streams.subscribers(project))
+            }
+            What::Stream(_) => return self.refuse_attach(index, answer, now),
+        };
+        self.answer_waiting(to, response, now);
+    }
+
+    /// Does this publisher publish to a project most of whose watchers are behind?
+    fn outruns_its_watchers(&self, to: u64) -> bool {
+        let waiting = self.waiting(to).map(|index| &self.connections[index].state);
+        match waiting {
+            Some(State::Waiting(waiting)) => match &waiting.what {
+                What::Answer(Render::Published { project, .. }) => self.streams.is_congested(project),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// Gives the answers that were held back for long enough.
+    pub(super) fn release_held_answers(&mut self, now: Now) {
+        while self.held_answers.front().is_some_and(|(until, ..)| now.mono >= *until)
+            && let Some((_, to, answer)) = self.held_answers.pop_front()
+        {
+            self.render_answer(to, answer, now);
         }
     }
 
@@ -153,7 +189,7 @@ impl<S: Socket> Server<S> {
         self.serve_requests(index, now);
         // What the client sent while it waited may not have been read.
         if self.connections.get(index).is_some_and(|connection| connection.has_unread) {
-            self.unread.push(index);
+            self.read_later(index);
         }
     }
 

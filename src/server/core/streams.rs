@@ -1,13 +1,15 @@
 //! From a request to a stream, and what streams need of the log.
 
 use super::Server;
-use super::token::{Waiter, reply_number};
+use super::token::{Place, Waiter, reply_number};
 use crate::api::{Render, StreamRequest};
 use crate::http::{Problem, Response};
-use crate::log::{Answer, Attached, Command, Query, Refusal, ReplyTo, Resume};
+use crate::log::{Answer, Attached, Command, Query, Refusal, ReplyTo};
 use crate::model::{Now, ProjectId};
 use crate::server::attach::{self, Attaching, Beginning, Greeting};
-use crate::server::connection::{Framing, Socket, State, What};
+use crate::server::connection::{Framing, State, What};
+use crate::server::refused::Limit;
+use crate::server::socket::Socket;
 use crate::stream::{Effect, NewStream, StreamKey, Tally};
 
 impl<S: Socket> Server<S> {
@@ -47,7 +49,10 @@ impl<S: Socket> Server<S> {
         let token = match wanted.principal.token_key() {
             Some(key) if !framing.head_only => match self.tokens.take(key, limit) {
                 Some(number) => Some(number),
-                None => return self.refuse_stream(index, &wanted, framing, headers, now),
+                None => {
+                    self.metrics.refused.count(Limit::StreamsPerToken);
+                    return self.refuse_stream(index, &wanted, framing, headers, now);
+                }
             },
             _ => None,
         };
@@ -58,18 +63,14 @@ impl<S: Socket> Server<S> {
             is_event_source: wanted.is_event_source,
             spends: wanted.spends.clone(),
             query: attach::query(&wanted),
-            tally: Tally { address: self.connections[index].tally.address, token },
+            tally: Tally { token, ..self.connections[index].tally },
         };
-        match attach::resume_position(&wanted) {
-            Some(position) if wanted.spends.is_none() && self.streams.reaches(&wanted.project, position) => {
-                let beginning = Beginning {
-                    project: &wanted.project,
-                    position,
-                    resume: Resume::Resumed,
-                    run: None,
-                    snapshots: &[],
-                };
-                self.metrics.count_resume(Resume::Resumed);
+        let project = &wanted.project;
+        let reaches = |seq| self.streams.reaches(project, seq);
+        match attach::beginning_in_backlog(&wanted, self.streams.newest(project), reaches) {
+            Some((position, resume)) => {
+                let beginning = Beginning { project, position, resume, run: None, snapshots: &[] };
+                self.metrics.count_resume(resume);
                 let head = self.stream_head(&headers, now);
                 let new = beginning.stream(&attaching, head, self.greeting(), self.api.signer());
                 self.become_stream(index, &wanted.project, new, now);
@@ -128,14 +129,22 @@ impl<S: Socket> Server<S> {
     /// go ahead of the stream's head.
     fn become_stream(&mut self, index: usize, project: &ProjectId, mut new: NewStream, now: Now) {
         let mut connection = self.connections.remove(index);
+        self.held -= connection.weight;
         if connection.has_output() {
             let mut preface = connection.take_output();
             preface.append(&mut new.preface);
             new.preface = preface;
         }
         let tally = new.tally;
+        // What the poll has told of so far it will not tell again.
+        let has_unread = connection.has_unread || connection.is_half_closed;
         match self.streams.add_sse(project, connection.socket, new, now) {
-            Ok(key) => self.moved.push(key),
+            Ok(key) => {
+                self.places[tally.socket as usize] = Place::Stream(key.index() as u32);
+                if has_unread {
+                    self.read_stream(key.index());
+                }
+            }
             Err(_) => self.release(tally),
         }
     }
@@ -223,9 +232,6 @@ impl<S: Socket> Server<S> {
                     reply: ReplyTo::Loop(reply_number(Waiter::Stream(stream))),
                 },
             });
-        }
-        for took in self.streams.take_fanouts() {
-            self.metrics.fan_out.record(took);
         }
     }
 }

@@ -2,27 +2,16 @@
 
 use crate::stream::StreamKey;
 
-/// Which socket: what the poll knows it by. Even numbers are connections, odd ones streams.
+/// Which socket: what the poll knows it by. It keeps its token when its connection becomes a stream, so that the poll
+/// need not be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token(pub usize);
 
-impl Token {
-    pub(super) fn connection(index: usize) -> Self {
-        Self(index * 2)
-    }
-
-    pub(super) fn stream(index: usize) -> Self {
-        Self(index * 2 + 1)
-    }
-
-    pub(super) fn is_connection(self) -> bool {
-        self.0.is_multiple_of(2)
-    }
-
-    /// The place in its slab.
-    pub(super) fn index(self) -> usize {
-        self.0 / 2
-    }
+/// What a socket is now, and its place in that slab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Connection(u32),
+    Stream(u32),
 }
 
 /// Who waits for an answer, as a number that other threads can carry.

@@ -16,6 +16,9 @@ const STREAM_SWEEP: Duration = Duration::from_millis(1100);
 /// How long a refused client is listened to.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// How long a client that is one too many may take to ask.
+const REFUSED_WAIT: Duration = Duration::from_secs(2);
+
 /// What a subscriber sends in as many pieces may be too much.
 const CHATTER_MAX: usize = 4;
 
@@ -182,7 +185,8 @@ impl World {
         match &client.mode {
             Mode::Over => assert!(!is_half_read, "client {index}"),
             Mode::Answers => {
-                let is_idle = now >= active_at + HEADER;
+                let patience = if client.is_refused { REFUSED_WAIT } else { HEADER };
+                let is_idle = now >= active_at + patience;
                 let is_owed = client.owed().is_some();
                 // It takes nothing, so that there is no room to say why its stream ends.
                 let is_deaf = wire_is_blocked && self.is_ending;

@@ -16,7 +16,7 @@ pub(super) struct Wanted {
     pub(super) snapshots: bool,
     pub(super) heartbeat_as_message: bool,
     pub(super) is_event_source: bool,
-    /// The newest message when it was asked for.
+    /// The newest message when it was asked for, or the newest that the loop knew of, where it needs no more.
     pub(super) newest: u64,
     /// The run had ended by then, and the position shown is behind its last message.
     pub(super) has_seen_the_end: bool,

@@ -167,12 +167,14 @@ impl World {
         let run = if self.rng.one_in(4) { self.any_run(&project) } else { None };
         let (id, shown) = self.any_position(&project);
         let is_in_query = id.is_some() && self.rng.one_in(4);
-        let newest = self.model.newest(&project);
         let end = run.as_ref().and_then(|run| self.model.run(&project, run)).and_then(|run| run.last_seq());
         let has_seen_the_end =
             self.laws.keeps_runs() && matches!((shown, end), (Some(Shown::Seq(seq)), Some(end)) if seq >= end);
         let (snapshots, heartbeat_as_message) = (!self.rng.one_in(4), self.rng.one_in(4));
         let is_event_source = !self.rng.one_in(3);
+        // Without snapshots it may begin at what the loop knows of: what the log has besides is on its way there.
+        let known = self.server.newest_broadcast(&project).filter(|_| !snapshots);
+        let newest = known.unwrap_or(self.model.newest(&project));
         let mut query: Vec<String> = Vec::new();
         query.extend(run.as_ref().map(|run| format!("runId={run}")));
         query.extend((!snapshots).then(|| "snapshot=0".to_owned()));

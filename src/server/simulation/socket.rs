@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::server::connection::Socket;
+use crate::server::socket::Socket;
 
 /// What all wires of a world share.
 #[derive(Debug, Default)]
@@ -42,6 +42,8 @@ pub(super) struct Wire {
     pub(super) is_readable: bool,
     /// The poll has to tell that there is room again.
     pub(super) is_writable: bool,
+    /// It was told to.
+    pub(super) is_watched_for_room: bool,
     /// When the server said that it will write no more.
     pub(super) finished_at: Option<Duration>,
     /// The server has let go of the socket.
@@ -75,6 +77,7 @@ pub(super) fn connect(client: usize, window: usize, ether: &Rc<Ether>) -> (FakeS
         is_half_closed: false,
         is_readable: false,
         is_writable: false,
+        is_watched_for_room: false,
         finished_at: None,
         is_dropped: false,
         is_broken: false,
@@ -96,14 +99,14 @@ impl Wire {
     pub(super) fn open(&mut self, bytes: usize) {
         self.window = self.window.saturating_add(bytes);
         if bytes > 0 && self.blocked_since.take().is_some() {
-            self.is_writable = true;
+            self.is_writable = self.is_watched_for_room;
         }
     }
 
     /// The client is gone at once; what was on its way is lost.
     pub(super) fn reset(&mut self) {
         self.is_reset = true;
-        (self.is_readable, self.is_writable) = (true, true);
+        (self.is_readable, self.is_writable) = (true, self.is_watched_for_room);
     }
 
     /// The client will send no more.
@@ -117,11 +120,12 @@ impl Wire {
         self.is_reset || self.is_half_closed || self.is_broken
     }
 
-    /// The poll was told to watch the socket anew: what is the case counts as news.
-    pub(super) fn rearm(&mut self) {
+    /// The poll was told to watch for room too, and anew: what is the case counts as news.
+    pub(super) fn watch_for_room(&mut self) {
+        self.is_watched_for_room = true;
         self.is_readable |= !self.to_server.is_empty() || self.has_left();
         self.is_writable |= self.window > 0;
-        // The stream that it became counts from its own first write.
+        // A stream that its connection became counts from its own first write.
         self.blocked_since = self.blocked_since.map(|_| self.ether.now.get());
     }
 

@@ -22,6 +22,7 @@ use crate::http::Response;
 use crate::log::faulty::Disk;
 use crate::log::{Answer, Command, Delivery, Journal, MemoryStore, Order, Outcome, Query, ReplyTo};
 use crate::model::{Now, RunId, Timestamp};
+use crate::server::core::CONGESTION_HOLD;
 use crate::server::{Inbox, Server};
 
 /// Batches that wait for the log here; the real bound is larger and met less often.
@@ -84,7 +85,12 @@ impl World {
         let ether = Rc::new(Ether::default());
         ether.now.set(now.mono);
         ether.read_bytes_max.set(laws.read_bytes_max);
-        let context = Context { registry: Registry::with_builtins(), engine: Engine::new(), output_bytes_max: 512 };
+        let context = Context {
+            registry: Registry::with_builtins(),
+            engine: Engine::new(),
+            output_bytes_max: 512,
+            step_output_bytes_max: 1 << 20,
+        };
         let context = Arc::new(context);
         let tokens = Tokens::new(&laws, now.wall);
         let signer = tokens.signer.clone();
@@ -145,7 +151,8 @@ impl World {
     /// A client connects; its index.
     pub(super) fn connect(&mut self, address: IpAddr, window: usize) -> usize {
         let index = self.clients.len();
-        let alive = self.clients.iter().filter(|client| client.is_alive()).count();
+        let alive = self.clients.iter().filter(|client| client.is_alive() && !client.is_refused).count();
+        let refused = self.clients.iter().filter(|client| client.is_alive() && client.is_refused).count();
         let counted = |client: &&Client| client.is_alive() && client.is_counted && client.address == address;
         let of_address = self.clients.iter().filter(counted).count();
         let (socket, wire) = connect(index, window, &self.ether);
@@ -153,10 +160,10 @@ impl World {
         let mut client = Client::new(wire, accepted.as_ref().copied().unwrap_or(crate::server::Token(0)), address);
         client.is_proxy = address.is_loopback();
         let is_full = alive >= self.laws.connections;
-        client.is_counted = !client.is_proxy && of_address < self.laws.per_address as usize;
+        client.is_counted = !client.is_proxy && !is_full && of_address < self.laws.per_address as usize;
         client.is_refused = is_full || (!client.is_proxy && !client.is_counted);
         if accepted.is_err() {
-            assert!(alive >= self.laws.connections + self.laws.reserve, "turned away though there is room");
+            assert!(client.is_refused && refused >= self.laws.reserve, "turned away though there is room");
             client.mode = Mode::Over;
             self.meet("dropped unheard");
         }
@@ -180,7 +187,7 @@ impl World {
             self.note_outage();
         }
         let is_busy = self.server.end_turn(self.now);
-        self.register_moved();
+        self.watch_blocked();
         self.carry_out_outbox();
         self.note_outage();
         self.look_at_everything();
@@ -213,11 +220,11 @@ impl World {
         }
     }
 
-    fn register_moved(&mut self) {
-        for token in self.server.take_moved() {
-            let Some(client) = self.server.socket(token).map(|socket| socket.client) else { continue };
-            self.clients[client].token = token;
-            self.clients[client].wire.borrow_mut().rearm();
+    fn watch_blocked(&mut self) {
+        for token in self.server.take_blocked() {
+            if let Some(client) = self.server.socket(token).map(|socket| socket.client) {
+                self.clients[client].wire.borrow_mut().watch_for_room();
+            }
         }
     }
 
@@ -414,7 +421,11 @@ impl World {
             let is_ready = (0..self.clients.len()).any(|client| self.is_ready(client));
             let has_news = self.shop.has_news(self.now) && !self.journal.is_down();
             if !is_busy && !waits && !is_ready && self.unsent.is_empty() && !has_news {
-                return self.check_settled();
+                if !self.server.holds_answers() {
+                    return self.check_settled();
+                }
+                self.meet("answer held back");
+                self.pass(CONGESTION_HOLD);
             }
         }
         panic!("it never comes to rest");

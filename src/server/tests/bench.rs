@@ -37,6 +37,8 @@ pub(super) struct Wire {
     pub(super) reads: usize,
     /// Bytes that the client still takes.
     pub(super) room: usize,
+    /// The poll tells of room.
+    pub(super) is_watched_for_room: bool,
     pub(super) is_half_closed: bool,
     /// The server has said that it will write no more.
     pub(super) is_finished: bool,
@@ -46,8 +48,16 @@ pub(super) struct Wire {
 
 /// The server's end of a connection.
 pub(super) struct FakeSocket {
-    client: usize,
     wire: Rc<RefCell<Wire>>,
+}
+
+impl FakeSocket {
+    /// The poll is to tell of room; `true` where there is some already.
+    fn watch_for_room(&self) -> bool {
+        let mut wire = self.wire.borrow_mut();
+        wire.is_watched_for_room = true;
+        wire.room > 0
+    }
 }
 
 impl Read for FakeSocket {
@@ -118,7 +128,7 @@ pub(super) struct Bench {
     pub(super) server: Server<FakeSocket>,
     journal: Journal,
     pub(super) now: Now,
-    /// Where each client's socket is now.
+    /// What each client's socket is known by.
     tokens: Vec<Token>,
     /// The log answers nothing.
     pub(super) is_log_held_up: bool,
@@ -131,6 +141,8 @@ pub(super) fn limits() -> ConnectionLimits {
         reserve: 2,
         per_address: 100,
         trusted_proxies: vec![Cidr::parse("127.0.0.0/8").expect("a range")],
+        requests_per_connection: 1_000_000,
+        buffer_bytes: 1 << 30,
         streams_per_token: 2,
         publish_rate: 10,
     }
@@ -162,7 +174,14 @@ impl Bench {
             [nonce; 16]
         };
         let retention = Retention { messages: 10_000, bytes: 1 << 30, age_ms: u64::MAX, runs: 100 };
-        let log = Limits { retention, open_runs: 10, projects: 100, idempotency_ms: 1000, recent_ms: 60_000 };
+        let log = Limits {
+            retention,
+            open_runs: 10,
+            project_runs: usize::MAX,
+            projects: 100,
+            idempotency_ms: 1000,
+            recent_ms: 60_000,
+        };
         Self {
             server: Server::new(settings(limits), Api::new(api, Box::new(random)), 7),
             journal: Journal::over_nothing(signer, log, now),
@@ -181,7 +200,7 @@ impl Bench {
     pub(super) fn connect_from(&mut self, address: &str) -> Option<Client> {
         let wire = Wire { read_max: usize::MAX, room: usize::MAX, ..Wire::default() };
         let client = Client { number: self.tokens.len(), wire: Rc::new(RefCell::new(wire)) };
-        let socket = FakeSocket { client: client.number, wire: client.wire.clone() };
+        let socket = FakeSocket { wire: client.wire.clone() };
         let peer: IpAddr = address.parse().expect("an address");
         let token = self.server.accept(socket, peer, Door::Main, self.now).ok()?;
         self.tokens.push(token);
@@ -211,7 +230,7 @@ impl Bench {
     pub(super) fn make_room(&mut self, client: &Client, room: usize) {
         let sum = client.wire.borrow().room.saturating_add(room);
         client.wire.borrow_mut().room = sum;
-        if !client.is_dropped() {
+        if !client.is_dropped() && client.wire.borrow().is_watched_for_room {
             self.server.writable(self.tokens[client.number], self.now);
         }
         self.turns();
@@ -249,13 +268,11 @@ impl Bench {
     /// One turn. `true` where there is more to do.
     pub(super) fn turn(&mut self) -> bool {
         let mut is_busy = self.server.end_turn(self.now);
-        for token in self.server.take_moved() {
-            let Some(socket) = self.server.socket(token) else { continue };
-            let client = socket.client;
-            self.tokens[client] = token;
-            // Watching a socket anew tells of what it has.
-            self.server.readable(token, false, self.now);
-            is_busy = true;
+        for token in self.server.take_blocked() {
+            if self.server.socket(token).is_some_and(|socket| socket.watch_for_room()) {
+                self.server.writable(token, self.now);
+                is_busy = true;
+            }
         }
         self.held_up.extend(self.server.take_outbox().log);
         if !self.is_log_held_up && !self.held_up.is_empty() {

@@ -39,6 +39,78 @@ fn connections_beyond_the_limit_are_told_so_and_beyond_the_reserve_dropped() {
 }
 
 #[test]
+fn an_address_with_too_many_silent_connections_takes_no_place_of_the_others() {
+    let mut bench = Bench::with(ConnectionLimits { connections: 10, reserve: 2, per_address: 3, ..limits() }, false);
+    let silent: Vec<Client> = (0..20).filter_map(|_| bench.connect_from("198.51.100.1")).collect();
+    assert_eq!(silent.len(), 3 + 2, "its share and the reserve, though there are places left");
+    let others: Vec<_> = (2..8).map(|n| bench.connect_from(&format!("198.51.100.{n}")).expect("a place")).collect();
+    for client in &others {
+        assert_eq!(statuses(&bench.ask(client, HEALTH)), [200]);
+    }
+    bench.wait(std::time::Duration::from_secs(3));
+    assert!(silent[3..].iter().all(Client::is_dropped) && !silent[0].is_dropped(), "the reserve is free again soon");
+    let late = bench.connect_from("198.51.100.1").expect("a place in the reserve");
+    assert_refused(&bench.ask(&late, HEALTH), 503, "too_many_connections");
+    let metrics = bench.ask(&others[0], &HEALTH.replace("healthz", "metrics"));
+    for line in ["{limit=\"connections_per_address\"} 3", "{limit=\"reserve\"} 15", "{limit=\"connections\"} 0"] {
+        assert!(metrics.contains(&format!("stepcast_refused_total{line}\n")), "{line} in {metrics}");
+    }
+}
+
+#[test]
+fn a_connection_is_closed_behind_the_last_request_that_it_may_make() {
+    let mut bench = Bench::with(ConnectionLimits { requests_per_connection: 3, ..limits() }, false);
+    let client = bench.connect();
+    let text = bench.ask(&client, &HEALTH.repeat(5));
+    assert_eq!((statuses(&text), text.matches("Connection: close").count()), (vec![200; 3], 1), "{text}");
+    assert!(client.wire.borrow().is_finished);
+    let client = bench.connect();
+    let metrics = bench.ask(&client, &HEALTH.replace("healthz", "metrics"));
+    assert!(metrics.contains("stepcast_refused_total{limit=\"requests_per_connection\"} 1\n"), "{metrics}");
+}
+
+#[test]
+fn whoever_holds_most_is_let_go_where_all_together_hold_too_much() {
+    let mut bench = Bench::with(ConnectionLimits { buffer_bytes: 150_000, ..limits() }, false);
+    let half_a_body = |bytes: usize| {
+        let head = "POST /api/projects/p/events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+        // Its framing is heavier than what it frames.
+        format!("{head}{}", "1;x\r\n \r\n".repeat(bytes / 8))
+    };
+    let deaf = bench.connect();
+    deaf.wire.borrow_mut().room = 0;
+    bench.send(&deaf, &HEALTH.repeat(5000));
+    let deaf_holds = bench.server.gauges().buffer_bytes;
+    assert!((50_000..100_000).contains(&deaf_holds), "{deaf_holds}");
+    let small = bench.connect();
+    bench.send(&small, &half_a_body(4000));
+    assert_eq!(bench.server.gauges().buffer_bytes, deaf_holds, "what is small is not counted");
+    let others: Vec<Client> = (0..15).map(|_| bench.connect()).collect();
+    for client in &others {
+        bench.send(client, &half_a_body(12_000));
+        assert!(bench.server.gauges().buffer_bytes <= 150_000);
+    }
+    assert!(deaf.is_dropped(), "it held most, and takes nothing that it could be told");
+    assert!(others.iter().all(|client| client.take().is_empty()), "there was room for them then");
+    assert_eq!(statuses(&bench.ask(&small, "0\r\n\r\n")), [400], "it was heard to its end");
+    bench.half_close(&small);
+    others.iter().for_each(|client| bench.half_close(client));
+    assert_eq!(bench.server.gauges().buffer_bytes, 0);
+}
+
+#[test]
+fn a_request_that_is_too_much_to_hold_is_refused_with_a_time_to_come_back_at() {
+    let mut bench = Bench::with(ConnectionLimits { buffer_bytes: 1000, ..limits() }, false);
+    let client = bench.connect();
+    let head = "POST /api/projects/p/events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let text = bench.ask(&client, &format!("{head}{}", "1;x\r\n \r\n".repeat(1000)));
+    assert_refused(&text, 503, "buffers_full");
+    assert_eq!(bench.server.gauges().buffer_bytes, 0);
+    let client = bench.connect();
+    assert_eq!(statuses(&bench.ask(&client, &publish(1))), [202]);
+}
+
+#[test]
 fn an_address_has_its_own_limit_and_a_proxys_clients_have_theirs() {
     let mut bench = Bench::with(ConnectionLimits { per_address: 1, ..limits() }, false);
     let connect = |bench: &mut Bench, from: &str| bench.connect_from(from).expect("there is room");

@@ -7,6 +7,7 @@
 //! the operator declared is run.
 
 mod group;
+mod launch;
 mod pump;
 mod status;
 
@@ -17,8 +18,10 @@ use std::process::{Command, Stdio};
 
 use super::mask::{Mask, secret_parts};
 use super::render::{Template, inputs_scope};
-use super::{Call, CommandSpec, Outcome, Tool, ToolError, ToolSettings, is_template};
+use super::{Call, CommandLimits, CommandSpec, Outcome, Tool, ToolError, ToolSettings, is_template};
 use crate::executor::template::{Place, Scope};
+
+pub use launch::launch_if_asked;
 
 /// Where programs are looked for if the server itself has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -37,6 +40,7 @@ pub struct CommandTool {
     set: Vec<(String, Template)>,
     uid: Option<u32>,
     gid: Option<u32>,
+    limits: CommandLimits,
     mask: Mask,
     settings: ToolSettings,
 }
@@ -57,6 +61,7 @@ impl CommandTool {
             return Err("argv[0]: must be the program to run, without a template".to_owned());
         }
         let args = args.iter().enumerate().map(|(at, arg)| compile(&format!("argv[{}]", at + 1), arg, Place::Text));
+        identity(&spec)?;
         let cwd = spec.cwd.as_deref().map(|cwd| compile("cwd", cwd, Place::FileName)).transpose()?;
         let set = spec.env.iter().map(|(name, value)| {
             variable_name("env", name)?;
@@ -72,6 +77,7 @@ impl CommandTool {
             passed,
             uid: spec.uid,
             gid: spec.gid,
+            limits: spec.limits,
             settings,
         })
     }
@@ -92,7 +98,8 @@ impl CommandTool {
 
     fn command(&self, call: &Call<'_>) -> Result<Command, String> {
         let scope = inputs_scope(call.inputs);
-        let mut command = Command::new(&self.program);
+        launch::check(&self.limits)?;
+        let mut command = launch::command(&self.program, &self.limits);
         for (at, arg) in self.args.iter().enumerate() {
             command.arg(render(&format!("argv[{}]", at + 1), arg, &scope)?);
         }
@@ -126,6 +133,24 @@ impl Tool for CommandTool {
     fn call(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
         self.run(call).map_err(|error| self.mask.text(&error.to_string()).into_owned().into())
     }
+}
+
+/// Half an identity would be none: root's group opens doors too, and root is not counted.
+fn identity(spec: &CommandSpec) -> Result<(), String> {
+    if spec.uid.is_some() && spec.gid.is_none() {
+        return Err("uid: expected a gid beside it, or the program would keep the server's group".to_owned());
+    }
+    if spec.limits.processes.is_some() && spec.uid.is_none_or(|uid| uid == 0) {
+        return Err(
+            "limits.processes: counts all that a user runs, so expected a uid that is not 0 beside it".to_owned()
+        );
+    }
+    Ok(())
+}
+
+/// Can this program start a tool with the limits of `spec`?
+pub(super) fn check_limits(spec: &CommandSpec) -> Result<(), String> {
+    launch::check(&spec.limits)
 }
 
 fn compile(field: &str, source: &str, place: Place) -> Result<Template, String> {

@@ -107,8 +107,12 @@ fn a_user_is_what_was_declared() {
         true => (65534, 65533),
         false => (me.as_raw(), rustix::process::getgid().as_raw()),
     };
-    let spec = CommandSpec { uid: Some(uid), gid: Some(gid), ..sh("echo $(id -u) $(id -g)") };
-    assert_eq!(output(spec, json!({})), Ok(json!(format!("{uid} {gid}"))));
+    let spec = CommandSpec { uid: Some(uid), gid: Some(gid), ..sh("echo $(id -u) $(id -g) all: $(id -G)") };
+    let Ok(Value::String(said)) = output(spec, json!({})) else { panic!("id prints text") };
+    assert!(said.starts_with(&format!("{uid} {gid} all:")), "{said}");
+    assert!(!me.is_root() || said.ends_with(&format!("all: {gid}")), "root's groups are dropped: {said}");
+    let half = CommandSpec { uid: Some(uid), ..argv(&["true"]) };
+    assert!(CommandTool::new(half, ToolSettings::default()).is_err_and(|problem| problem.starts_with("uid: ")));
 }
 
 #[test]

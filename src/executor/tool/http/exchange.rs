@@ -7,7 +7,7 @@
 //! connections.
 
 use std::io::Read;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -16,6 +16,7 @@ use ureq::config::Config;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 
 use super::super::{CancelToken, ToolError};
+use super::hosts::Hosts;
 use super::url::{join, origin};
 
 /// How long looking up a name may take, and then connecting: what an exchange that is given up may hold its thread for.
@@ -32,6 +33,10 @@ const PIECES: usize = 4;
 
 /// How many redirects are followed.
 const REDIRECTS_MAX: usize = 10;
+
+/// Headers that another server may see where a redirect leads there. All others are meant for the one that was declared.
+const HEADERS_FOR_ALL: [HeaderName; 4] =
+    [header::ACCEPT, header::ACCEPT_LANGUAGE, header::CONTENT_TYPE, header::USER_AGENT];
 
 /// How many agents are kept for later calls, each with the connections it left open.
 const IDLE_AGENTS_MAX: usize = 16;
@@ -87,12 +92,13 @@ pub(super) fn is_header_value(value: &str) -> bool {
 #[derive(Debug)]
 pub(super) struct Client {
     config: Config,
-    follow_redirects: bool,
+    /// Where redirects may lead besides the same server; none are followed without.
+    follow: Option<Arc<Hosts>>,
     idle: Mutex<Vec<Agent>>,
 }
 
 impl Client {
-    pub(super) fn new(follow_redirects: bool, proxy_from_env: bool) -> Self {
+    pub(super) fn new(follow: Option<Hosts>, proxy_from_env: bool) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -102,16 +108,16 @@ impl Client {
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .user_agent(concat!("stepcast/", env!("CARGO_PKG_VERSION")));
         let config = if proxy_from_env { config } else { config.proxy(None) };
-        Self { config: config.build(), follow_redirects, idle: Mutex::default() }
+        Self { config: config.build(), follow: follow.map(Arc::new), idle: Mutex::default() }
     }
 
     /// Sends `request`, and waits for the head of the answer.
     pub(super) fn send(&self, request: Request, cancel: &CancelToken) -> Result<(Head, Exchange<'_>), ToolError> {
         let agent = self.idle().pop().unwrap_or_else(|| self.config.new_agent());
         let (to, pieces) = bounded(PIECES);
-        let (worker, follow) = (agent.clone(), self.follow_redirects);
+        let (worker, follow) = (agent.clone(), self.follow.clone());
         let work = move || {
-            let last = perform(&worker, request, follow, &to).map_or_else(Piece::Failed, |()| Piece::End);
+            let last = perform(&worker, request, follow.as_deref(), &to).map_or_else(Piece::Failed, |()| Piece::End);
             // Nobody takes it where the exchange was given up.
             let _ = to.send(last);
         };
@@ -191,15 +197,15 @@ enum Piece {
 }
 
 /// Sends the request, follows redirects, and hands the answer over. Ends early, and well, once nobody takes it.
-fn perform(agent: &Agent, mut request: Request, follow: bool, to: &Sender<Piece>) -> Result<(), String> {
+fn perform(agent: &Agent, mut request: Request, follow: Option<&Hosts>, to: &Sender<Piece>) -> Result<(), String> {
     let mut redirects = 0;
     let response = loop {
         let response = send(agent, &request)?;
-        match location(&response).filter(|_| follow) {
-            None => break response,
-            Some(_) if redirects == REDIRECTS_MAX => return Err(format!("more than {REDIRECTS_MAX} redirects")),
-            Some(location) => redirect(&mut request, response.status(), &location)?,
+        let Some((location, hosts)) = location(&response).zip(follow) else { break response };
+        if redirects == REDIRECTS_MAX {
+            return Err(format!("more than {REDIRECTS_MAX} redirects"));
         }
+        redirect(&mut request, response.status(), &location, hosts)?;
         redirects += 1;
     };
     let failed = describe(&request, "the answer broke off");
@@ -254,11 +260,19 @@ fn location(response: &Response<ureq::Body>) -> Option<String> {
     Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
 }
 
-/// Makes the request that follows a redirect. One to another server is refused: the headers are meant for this one.
-fn redirect(request: &mut Request, status: StatusCode, location: &str) -> Result<(), String> {
+/// Makes the request that follows a redirect. One to another server is refused, unless that is one of `hosts` and TLS is
+/// not given up; the headers stay behind then.
+fn redirect(request: &mut Request, status: StatusCode, location: &str, hosts: &Hosts) -> Result<(), String> {
     let target = join(&request.url, location);
     if !origin(&target).eq_ignore_ascii_case(origin(&request.url)) {
-        return Err(describe(request, &format!("redirects to another server, {}", origin(&target))));
+        if !hosts.allow(&target) || (is_https(&request.url) && !is_https(&target)) {
+            // Without what may be a password.
+            let server = origin(&target).rsplit('@').next().unwrap_or_default();
+            return Err(describe(request, &format!("redirects to another server, {server}")));
+        }
+        request
+            .headers
+            .retain(|(name, _)| HEADERS_FOR_ALL.iter().any(|known| name.eq_ignore_ascii_case(known.as_str())));
     }
     request.url = target;
     let becomes_get = status == StatusCode::SEE_OTHER || (request.method == "POST" && status.as_u16() < 303);
@@ -268,6 +282,10 @@ fn redirect(request: &mut Request, status: StatusCode, location: &str) -> Result
         request.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
     }
     Ok(())
+}
+
+fn is_https(url: &str) -> bool {
+    url.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"))
 }
 
 fn head(status: StatusCode, headers: &HeaderMap) -> Head {

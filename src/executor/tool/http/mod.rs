@@ -6,6 +6,7 @@
 mod body;
 mod events;
 mod exchange;
+mod hosts;
 mod url;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use serde_json::{Map, Value};
 use self::body::{Pick, ValueTemplate};
 use self::events::{EventReader, Framing};
 use self::exchange::{Client, Exchange, Head, Request};
+use self::hosts::Hosts;
 use self::url::UrlTemplate;
 use super::mask::{Mask, MaskStream, secret_parts};
 use super::output::Kept;
@@ -47,13 +49,14 @@ pub struct HttpTool {
     headers: Vec<(String, Template)>,
     body: Option<ValueTemplate>,
     stream_text: Option<Pick>,
+    hosts: Hosts,
     client: Client,
     mask: Mask,
     settings: ToolSettings,
 }
 
 impl HttpTool {
-    /// Compiles `spec`. Redirects, where allowed, are followed on the same server only.
+    /// Compiles `spec`. Redirects, where allowed, are followed on the same server and to those of `allow_hosts`.
     ///
     /// # Errors
     /// One sentence that names the field and what is wrong with it.
@@ -70,13 +73,20 @@ impl HttpTool {
         if !url.has_templates() && !exchange::is_url(&spec.url) {
             return Err("url: is no url".to_owned());
         }
+        let hosts = Hosts::compile(&spec.allow_hosts)?;
+        if url.is_host_open() && hosts.is_empty() {
+            return Err(
+                "url: a template in its host or port lets a plan choose the server, so expected allow_hosts".to_owned()
+            );
+        }
         let headers = spec.headers.iter().map(|(name, value)| Ok((name.clone(), header(name, value)?)));
         let pick = spec.stream_text.as_deref().map(Pick::compile);
         Ok(Self {
             headers: headers.collect::<Result<_, String>>()?,
             body: spec.body.as_ref().map(|body| ValueTemplate::compile(body, "body")).transpose()?,
             stream_text: pick.transpose().map_err(|problem| format!("stream_text: {problem}"))?,
-            client: Client::new(spec.allow_redirects, settings.proxy_from_env),
+            client: Client::new(spec.allow_redirects.then(|| hosts.clone()), settings.proxy_from_env),
+            hosts,
             mask,
             method: spec.method.to_ascii_uppercase(),
             url,
@@ -104,6 +114,9 @@ impl HttpTool {
         let url = self.url.render(&scope).map_err(|problem| format!("url: {problem}"))?;
         if !exchange::is_url(&url) {
             return Err("url: a value makes it no url".to_owned());
+        }
+        if self.url.is_host_open() && !self.hosts.allow(&url) {
+            return Err(format!("url: a value leads to {}, which allow_hosts does not name", url::origin(&url)));
         }
         let mut headers = Vec::with_capacity(self.headers.len() + 1);
         for (name, value) in &self.headers {

@@ -256,6 +256,67 @@ fn redirects_are_followed_on_the_same_server_where_allowed() {
 }
 
 #[test]
+fn a_redirect_leads_to_an_allowed_server_and_leaves_the_secrets_behind() {
+    let other = Server::new(vec![answer("200 OK", "", "there")]);
+    let to_other = || answer("307 Temporary Redirect", &format!("Location: {}\r\n", other.url("/b")), "");
+    let headers = ["Authorization", "Accept", "Cookie"].map(|name| (name.to_owned(), format!("{name}-value")));
+    let declared = |server: &Server, allow_hosts| HttpSpec {
+        allow_redirects: true,
+        headers: headers.to_vec(),
+        allow_hosts,
+        ..spec("POST", server.url("/a"))
+    };
+    let first = Server::new(vec![to_other()]);
+    assert_eq!(output(declared(&first, vec![other.address.clone()]), json!({"a": 1})), Ok(json!("there")));
+    assert!(first.next().headers.contains(&"cookie: cookie-value".to_owned()));
+    let seen = other.next();
+    assert_eq!((seen.line.as_str(), seen.body.as_str()), ("POST /b HTTP/1.1", "{\"a\":1}"));
+    assert!(seen.headers.contains(&"accept: accept-value".to_owned()), "{:?}", seen.headers);
+    assert!(!seen.headers.iter().any(|h| h.contains("cookie") || h.contains("authorization")), "{:?}", seen.headers);
+
+    for allowed in [vec![], vec!["127.0.0.1".to_owned()]] {
+        let error = output(declared(&Server::new(vec![to_other()]), allowed), json!({})).expect_err("is refused");
+        assert!(error.ends_with(&format!("redirects to another server, http://{}", other.address)), "{error}");
+    }
+    let with_password = answer("302 Found", "Location: http://user:hunter2@b.example/\r\n", "");
+    let error = output(declared(&Server::new(vec![with_password]), vec![]), json!({})).expect_err("is refused");
+    assert!(error.ends_with("redirects to another server, b.example"), "{error}");
+}
+
+#[test]
+fn a_plan_chooses_a_server_only_out_of_those_allowed() {
+    let server = Server::new(vec![answer("200 OK", "", "1")]);
+    let port = server.address.rsplit(':').next().expect("a port").to_owned();
+    let declared = |allowed: &[&str]| HttpSpec {
+        allow_hosts: allowed.iter().map(|&host| host.to_owned()).collect(),
+        ..spec("GET", "http://{{ inputs.host }}:{{ inputs.port }}/".to_owned())
+    };
+    let refused = HttpTool::new(declared(&[]), ToolSettings::default()).expect_err("is refused");
+    assert!(refused.starts_with("url: a template in its host"), "{refused}");
+    let allowed = format!("localhost:{port}");
+    let ask = |host: &str, port: &str| output(declared(&[&allowed]), json!({"host": host, "port": port}));
+    assert_eq!(ask("localhost", &port), Ok(json!(1)));
+    // The same machine, by other names and numbers.
+    for (host, port) in [("2130706433", port.as_str()), ("0x7f000001", &port), ("localhost", "22"), ("metadata", "80")]
+    {
+        let error = ask(host, port).expect_err("is refused");
+        assert_eq!(error, format!("url: a value leads to http://{host}:{port}, which allow_hosts does not name"));
+    }
+}
+
+#[test]
+fn a_head_without_end_is_given_up() {
+    for line in ["X-Padding: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n", "x"] {
+        let server = Server::new(vec![format!("HTTP/1.1 200 OK\r\n{}", line.repeat(1_000_000))]);
+        let error = output(spec("GET", server.url("/")), json!({})).expect_err("is given up");
+        assert!(error.starts_with("GET http://127.0.0.1:"), "{error}");
+    }
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(100_000);
+    let server = Server::new(vec![hints]);
+    assert!(output(spec("GET", server.url("/")), json!({})).is_err());
+}
+
+#[test]
 fn calls_share_a_connection() {
     let server = Server::new((0..3).map(|_| answer("200 OK", "", "1")).collect());
     let tool = tool(spec("GET", server.url("/")));

@@ -16,6 +16,7 @@ pub(super) struct UrlTemplate {
     /// Path and query.
     rest: Template,
     has_templates: bool,
+    is_host_open: bool,
 }
 
 impl UrlTemplate {
@@ -30,12 +31,18 @@ impl UrlTemplate {
             origin: Template::compile(origin, Place::Authority)?,
             rest: Template::compile(rest, Place::Url)?,
             has_templates: is_template(source),
+            is_host_open: is_template(origin),
         })
     }
 
     /// Does it hold templates?
     pub(super) fn has_templates(&self) -> bool {
         self.has_templates
+    }
+
+    /// Do values decide which server is asked?
+    pub(super) fn is_host_open(&self) -> bool {
+        self.is_host_open
     }
 
     pub(super) fn render(&self, scope: &Scope) -> Result<String, String> {

@@ -1,0 +1,215 @@
+//! What running plans costs, seen from outside: from a call to its first step, from step to step, runs a second, what
+//! ten thousand runs leave behind in memory, and how soon a step's output reaches a thousand viewers. The steps do nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use super::{Scenario, report, settings, wait_for_streams};
+use crate::failure::{Failure, Outcome, failure};
+use crate::fleet::Fleet;
+use crate::follower::{Caller, Follower};
+use crate::latency::Latencies;
+use crate::loopback::Target;
+use crate::options::{Options, Parameter};
+use crate::report::{Report, Table};
+use crate::server::{Data, Server, TemporaryDirectory};
+use crate::watch::Watch;
+
+pub const SCENARIO: Scenario = Scenario {
+    name: "workflow",
+    about: "running plans: start to first step, step to step, runs a second, output to viewers",
+    parameters: &[
+        Parameter { name: "starts", default: "1000", help: "runs of one step, one after the other" },
+        Parameter { name: "chain", default: "400", help: "steps of a chain, of which twenty are run" },
+        Parameter {
+            name: "submitters",
+            default: "8",
+            help: "connections that submit plans of three steps back to back",
+        },
+        Parameter { name: "seconds", default: "4", help: "seconds of that" },
+        Parameter { name: "viewers", default: "1000", help: "subscribers while a step's output is measured" },
+        Parameter { name: "lines", default: "60", help: "lines that the step prints, six a second" },
+    ],
+    data: &[Data::None, Data::Temporary],
+    limit_s: 120,
+    run,
+};
+
+/// A program that prints what time it is, so slowly that nothing is joined: a line is a message.
+const CLOCK_TOOL: &str = r#"
+[tools.clock]
+kind = "command"
+argv = ["sh", "-c", "i=0; while [ $i -lt $1 ]; do date +%s%N; sleep 0.15; i=$((i+1)); done", "clock", "{{ inputs.lines }}"]
+"#;
+
+/// Chains that are run.
+const CHAINS: usize = 20;
+
+const RUNNING: (&str, Option<&str>) = ("workflow_progress", Some("running"));
+const COMPLETED: (&str, Option<&str>) = ("workflow_completed", None);
+
+fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
+    let mut report = report(options, data);
+    let directory = TemporaryDirectory::new()?;
+    let config = directory.path().join("stepcast.toml");
+    std::fs::write(&config, CLOCK_TOOL)?;
+    let config = config.to_string_lossy().into_owned();
+    // History is bounded as it is by default, or memory would say nothing.
+    let bounds = ["--config", &config, "--limits-queued-runs", "100000", "--limits-connections-per-address", "100000"];
+    let server = Server::start(&options.server, data, &bounds)?;
+    let mut table = Table::new("plans", &["what", "times", "p50 ms", "p99 ms", "max ms"]);
+    let mut row = |what: &str, times: &Latencies| {
+        table.row(vec![
+            json!(what),
+            json!(times.len()),
+            json!(times.ms(0.5)),
+            json!(times.ms(0.99)),
+            json!(times.max_ms()),
+        ]);
+    };
+    row("call to first step", &starts(&server, options.number("starts")?)?);
+    row("step to step", &steps(&server, options.number("chain")?)?);
+    let viewed = output(&server, options.number("viewers")?, options.number("lines")?, watch)?;
+    row("output to the last viewer", &viewed);
+    report.table(table);
+    runs(&server, options, watch, &mut report)?;
+    server.stop()?;
+    Ok(report)
+}
+
+/// From the call to the first step that runs, one run after the other.
+fn starts(server: &Server, times: usize) -> Outcome<Latencies> {
+    let (mut follower, mut caller) = (Follower::start(server.target(), "starts")?, Caller::start(server.target())?);
+    let plan = chain(1).to_string();
+    let mut latencies = Latencies::default();
+    for _ in 0..times {
+        let began = Instant::now();
+        submit(&mut caller, "starts", &plan)?;
+        follower.wait_for(RUNNING.0, RUNNING.1)?;
+        latencies.record(nanoseconds(began.elapsed()));
+        follower.wait_for(COMPLETED.0, COMPLETED.1)?;
+    }
+    Ok(latencies)
+}
+
+/// From the beginning of each step of a chain to that of the next.
+fn steps(server: &Server, length: usize) -> Outcome<Latencies> {
+    let (mut follower, mut caller) = (Follower::start(server.target(), "steps")?, Caller::start(server.target())?);
+    let plan = chain(length).to_string();
+    let mut latencies = Latencies::default();
+    for _ in 0..CHAINS {
+        submit(&mut caller, "steps", &plan)?;
+        follower.wait_for(RUNNING.0, RUNNING.1)?;
+        let mut before = Instant::now();
+        for _ in 1..length {
+            follower.wait_for(RUNNING.0, RUNNING.1)?;
+            let now = Instant::now();
+            latencies.record(nanoseconds(now - before));
+            before = now;
+        }
+        follower.wait_for(COMPLETED.0, COMPLETED.1)?;
+    }
+    Ok(latencies)
+}
+
+/// From when a program says what time it is to when the viewer has it who came last, and is written to last.
+fn output(server: &Server, viewers: usize, lines: usize, watch: &mut Watch) -> Outcome<Latencies> {
+    let fleet = Fleet::open_new(&settings(server, "output", viewers.saturating_sub(1)))?;
+    wait_for_streams(watch, &fleet, viewers.saturating_sub(1))?;
+    let mut follower = Follower::start(server.target(), "output")?;
+    let step = json!({"id": "clock", "tool": "clock", "inputs": {"lines": lines}});
+    submit(&mut Caller::start(server.target())?, "output", &json!({"name": "clock", "steps": [step]}).to_string())?;
+    let mut latencies = Latencies::default();
+    loop {
+        let message = follower.next_message()?;
+        match message["type"].as_str() {
+            Some("workflow_step_output") => {
+                let said = message["payload"]["chunk"].as_str().and_then(|chunk| chunk.lines().last()?.parse().ok());
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanoseconds);
+                latencies.record(now.saturating_sub(said.unwrap_or(0)));
+            }
+            Some("workflow_completed") => return Ok(latencies),
+            Some("workflow_failed") => return failure(format!("the clock failed: {message}")),
+            _ => {}
+        }
+    }
+}
+
+/// Plans of three steps, as fast as they are taken, until the time is up and every run has ended.
+fn runs(server: &Server, options: &Options, watch: &mut Watch, report: &mut Report) -> Outcome<()> {
+    let time = Duration::from_secs_f64(options.number("seconds")?);
+    let ended = || server.target().metric("stepcast_runs_total{status=\"completed\"}").unwrap_or_default();
+    let (before, memory_before, cpu_before) = (ended(), server.memory(), server.cpu_seconds());
+    let began = Instant::now();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let submitters: usize = options.number("submitters")?;
+    let submitters: Vec<_> = (0..submitters).map(|n| submitter(server.target(), n, is_over.clone())).collect();
+    watch.pass("plans are submitted", time, || format!("{} runs ended", ended() - before))?;
+    is_over.store(true, Ordering::Relaxed);
+    let submitted: Vec<Outcome<u64>> = submitters
+        .into_iter()
+        .map(|thread| thread.join().map_err(|_| Failure("a submitter panicked".into()))?)
+        .collect();
+    let submitted = submitted.into_iter().sum::<Outcome<u64>>()? as f64;
+    watch.until("all runs end", || ended() - before >= submitted, || format!("{} of {submitted}", ended() - before))?;
+    let seconds = began.elapsed().as_secs_f64();
+    report.figure("runs of three steps", submitted / seconds, "/s");
+    let cpu_s = server.cpu_seconds().zip(cpu_before).map(|(after, before)| after - before);
+    report.figure("server's processor time", json!(cpu_s.map(|cpu_s| cpu_s * 1e6 / submitted)), "µs a run");
+    let grown = server.memory().zip(memory_before);
+    let grown = grown.map(|(after, before)| (after.anonymous_kib as f64 - before.anonymous_kib as f64) / 1024.0);
+    report.figure("memory grown meanwhile", json!(grown), "MiB");
+    if ended() - before > submitted {
+        report.fail("more runs ended than were submitted");
+    }
+    Ok(())
+}
+
+fn submitter(target: Target, number: usize, is_over: Arc<AtomicBool>) -> JoinHandle<Outcome<u64>> {
+    let (project, plan) = (format!("runs{number}"), chain(3).to_string());
+    std::thread::spawn(move || {
+        let mut caller = Caller::start(target)?;
+        let mut submitted = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            submit(&mut caller, &project, &plan)?;
+            submitted += 1;
+        }
+        Ok(submitted)
+    })
+}
+
+fn submit(caller: &mut Caller, project: &str, plan: &str) -> Outcome<()> {
+    match caller.post(&format!("/api/projects/{project}/workflows"), plan)? {
+        202 => Ok(()),
+        status => failure(format!("a plan was answered {status}")),
+    }
+}
+
+fn chain(length: usize) -> Value {
+    let step = |n: usize| match n.checked_sub(1) {
+        None => json!({"id": "s0", "tool": "echo"}),
+        Some(before) => json!({"id": format!("s{n}"), "tool": "echo", "dependencies": [format!("s{before}")]}),
+    };
+    json!({"name": "chain", "steps": (0..length).map(step).collect::<Vec<_>>()})
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_is_as_long_as_was_said_and_each_step_hangs_on_the_one_before() {
+        let plan = chain(3);
+        let dependencies: Vec<_> =
+            plan["steps"].as_array().expect("steps").iter().map(|step| &step["dependencies"]).collect();
+        assert_eq!(dependencies, [&Value::Null, &json!(["s0"]), &json!(["s1"])]);
+    }
+}

@@ -1,0 +1,129 @@
+//! What was refused, by the limit that refused it.
+
+/// A bound, and what is counted at it. Each is called as its setting is, or as what there is too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Connections beyond `limits.connections`, told so.
+    Connections,
+    /// Connections beyond `limits.connections_per_address`, told so.
+    ConnectionsPerAddress,
+    /// Connections beyond either for which there was no room even to say so.
+    Reserve,
+    /// Connections for which the process had no descriptor.
+    Descriptors,
+    /// Streams beyond `limits.streams_per_token`.
+    StreamsPerToken,
+    /// Heads beyond `limits.header_bytes`.
+    HeaderBytes,
+    /// Targets beyond `limits.target_bytes`.
+    TargetBytes,
+    /// Bodies beyond `limits.body_bytes`.
+    BodyBytes,
+    /// Heads that did not come within `limits.header_timeout`.
+    HeaderTimeout,
+    /// Bodies that did not come within `limits.body_timeout`.
+    BodyTimeout,
+    /// Connections without a request for `limits.idle_timeout`.
+    IdleTimeout,
+    /// Connections that took nothing of an answer for `sse.stall_timeout`.
+    StallTimeout,
+    /// Connections closed behind their `limits.requests_per_connection`th request.
+    RequestsPerConnection,
+    /// Connections let go because all together held more than `limits.buffer_bytes`.
+    BufferBytes,
+    /// Calls beyond `limits.publish_rate`.
+    PublishRate,
+    /// Plans beyond those that may wait to be checked.
+    WaitingPlans,
+    /// Runs beyond `limits.active_runs` and `limits.queued_runs`.
+    QueuedRuns,
+    /// Runs beyond `limits.runs_per_project`.
+    RunsPerProject,
+    /// Projects beyond `limits.projects`.
+    Projects,
+    /// Used tickets forgotten beyond `limits.tickets`.
+    Tickets,
+    /// Calls that found the log behind with its work.
+    LogQueue,
+}
+
+const WORDS: [&str; 21] = [
+    "connections",
+    "connections_per_address",
+    "reserve",
+    "descriptors",
+    "streams_per_token",
+    "header_bytes",
+    "target_bytes",
+    "body_bytes",
+    "header_timeout",
+    "body_timeout",
+    "idle_timeout",
+    "stall_timeout",
+    "requests_per_connection",
+    "buffer_bytes",
+    "publish_rate",
+    "waiting_plans",
+    "queued_runs",
+    "runs_per_project",
+    "projects",
+    "tickets",
+    "log_queue",
+];
+
+impl Limit {
+    /// The limit at which a problem of this code arises, where it is one.
+    pub fn of_code(code: &str) -> Option<Self> {
+        Some(match code {
+            "head_too_large" => Self::HeaderBytes,
+            "target_too_long" => Self::TargetBytes,
+            "body_too_large" => Self::BodyBytes,
+            "too_many_streams" => Self::StreamsPerToken,
+            "publish_rate" => Self::PublishRate,
+            "too_many_plans" => Self::WaitingPlans,
+            "too_many_runs" => Self::QueuedRuns,
+            "too_many_project_runs" => Self::RunsPerProject,
+            "too_many_projects" => Self::Projects,
+            "overloaded" => Self::LogQueue,
+            _ => return None,
+        })
+    }
+}
+
+/// How often each limit refused something.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Refused([u64; WORDS.len()]);
+
+impl Refused {
+    /// Once more.
+    pub fn count(&mut self, limit: Limit) {
+        self.0[limit as usize] += 1;
+    }
+
+    /// So often in all.
+    pub fn set(&mut self, limit: Limit, n: u64) {
+        self.0[limit as usize] = n;
+    }
+
+    /// By the limits' words.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        WORDS.into_iter().zip(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_has_its_own_word() {
+        let mut refused = Refused::default();
+        refused.count(Limit::Connections);
+        refused.set(Limit::LogQueue, 3);
+        let counted: Vec<_> = refused.each().filter(|(_, n)| *n > 0).collect();
+        assert_eq!(counted, [("connections", 1), ("log_queue", 3)]);
+        assert_eq!(WORDS[Limit::Projects as usize], "projects");
+        assert_eq!(Limit::of_code("publish_rate"), Some(Limit::PublishRate));
+        assert_eq!(Limit::of_code("unknown_run"), None);
+    }
+}

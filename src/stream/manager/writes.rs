@@ -1,0 +1,127 @@
+//! The writes: a stream is sent what it lacks, in one go, and remembers how far its socket went along.
+
+use std::io::Write;
+
+use super::{ConnectionManager, GATHER_BYTES_MAX, wrapping_ms};
+use crate::http::sse;
+use crate::model::{Now, write_message};
+use crate::stream::backlog::Cursor;
+use crate::stream::subscriber::{CloseReason, Pending, Phase, Wrote, write_once};
+
+impl<S: Write> ConnectionManager<S> {
+    /// Writes a stream what it lacks: what is pending, then everything behind its cursor.
+    pub(super) fn serve(&mut self, index: u32, now: Now) {
+        let Some(stream) = self.streams.get_mut(index as usize) else { return };
+        let now_ms = wrapping_ms(now.mono);
+        if stream.phase != Phase::Open {
+            return;
+        }
+        if stream.write_pending(now_ms, &mut self.stats.bytes) {
+            match &stream.extra {
+                None => self.serve_backlog(index, now_ms),
+                Some(extra) if extra.awaits_page => {}
+                Some(extra) => match extra.ending {
+                    Some(reason) => stream.phase = Phase::Doomed(reason),
+                    None if extra.only_run.is_some() => self.serve_filtered(index, now),
+                    None => self.serve_backlog(index, now_ms),
+                },
+            }
+        }
+        let Some(stream) = self.streams.get_mut(index as usize) else { return };
+        match stream.phase {
+            Phase::Doomed(_) => self.doomed.push(index),
+            Phase::Blocked { .. } if !stream.is_watched_for_room => {
+                stream.is_watched_for_room = true;
+                self.blocked.push(stream.tally.socket);
+            }
+            Phase::Open | Phase::Blocked { .. } => {}
+        }
+        self.recount(index);
+    }
+
+    /// Whether a stream is behind may have changed: its project counts those that are.
+    pub(super) fn recount(&mut self, index: u32) {
+        let stream = &mut self.streams[index as usize];
+        let is_behind = stream.is_behind();
+        if is_behind != std::mem::replace(&mut stream.is_counted_behind, is_behind) {
+            let behind = &mut self.projects[stream.project as usize].behind;
+            *behind = if is_behind { *behind + 1 } else { *behind - 1 };
+        }
+    }
+
+    /// Writes everything behind the cursor in one go, or asks the log for it.
+    fn serve_backlog(&mut self, index: u32, now_ms: u32) {
+        let stream = &mut self.streams[index as usize];
+        let project = &self.projects[stream.project as usize];
+        let Some(bytes) = project.backlog.behind(stream.cursor) else { return self.want_page(index) };
+        if bytes.is_empty() {
+            return;
+        }
+        self.stats.writes += 1;
+        let before = stream.cursor;
+        let wrote = write_once(&mut stream.socket, bytes);
+        stream.cursor = match wrote {
+            Wrote::All(_) => Cursor::after(project.backlog.newest()),
+            Wrote::Some(n) => project.backlog.advance(before, n),
+            Wrote::Gone => before,
+        };
+        self.stats.messages += stream.cursor.seq - before.seq;
+        stream.note_write(wrote, now_ms, &mut self.stats.bytes);
+    }
+
+    /// Writes what is behind the cursor and belongs to the stream's own run, or asks the log for it.
+    fn serve_filtered(&mut self, index: u32, now: Now) {
+        let stream = &mut self.streams[index as usize];
+        let project = &self.projects[stream.project as usize];
+        while stream.phase == Phase::Open && stream.cursor.seq < project.backlog.newest() {
+            if !project.backlog.reaches(stream.cursor.seq) {
+                return self.want_page(index);
+            }
+            self.stats.messages += stream.gather(&project.backlog, GATHER_BYTES_MAX);
+            self.stats.writes += 1;
+            let is_written = stream.write_pending(wrapping_ms(now.mono), &mut self.stats.bytes);
+            match stream.extra.as_ref().and_then(|extra| extra.ending) {
+                Some(reason) if is_written => stream.phase = Phase::Doomed(reason),
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn doom(&mut self, index: u32, reason: CloseReason) {
+        let stream = &mut self.streams[index as usize];
+        if !matches!(stream.phase, Phase::Doomed(_)) {
+            stream.phase = Phase::Doomed(reason);
+            self.doomed.push(index);
+            self.recount(index);
+        }
+    }
+
+    /// Ends a stream behind a `stream_closing`, so far as its socket takes one.
+    pub(super) fn close(&mut self, index: u32, reason: CloseReason, now: Now) {
+        let retry = self.settings.retry_ms + self.next_random() % self.settings.retry_ms.max(1);
+        let stream = &mut self.streams[index as usize];
+        if matches!(stream.phase, Phase::Doomed(_)) {
+            return;
+        }
+        let is_between_messages =
+            stream.cursor.sent == 0 && stream.extra.as_ref().is_none_or(|extra| !extra.has_pending());
+        if stream.phase == Phase::Open && is_between_messages {
+            let project = &self.projects[stream.project as usize].id;
+            let payload = format!("{{\"reason\":\"{}\"}}", reason.as_str());
+            let mut message = Vec::new();
+            write_message(&mut message, "stream_closing", project, stream.cursor.seq, payload.as_bytes());
+            let mut last_words = Vec::new();
+            sse::write_event(&mut last_words, None, Some(retry), &message);
+            let extra = stream.extra();
+            (extra.pending, extra.pending_sent) = (Pending::Own(last_words), 0);
+            stream.write_pending(wrapping_ms(now.mono), &mut self.stats.bytes);
+        }
+        match stream.phase {
+            Phase::Doomed(_) => {
+                self.doomed.push(index);
+                self.recount(index);
+            }
+            Phase::Open | Phase::Blocked { .. } => self.doom(index, reason),
+        }
+    }
+}
