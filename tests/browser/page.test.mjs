@@ -382,6 +382,22 @@ browserTest('steps are reached and opened with the keyboard', async () => {
   silent();
 });
 
+browserTest('a step keeps the focus when the plan comes later than the run', async () => {
+  const name = project();
+  const { runId } = await server.submit(name, { name: 'late', steps: [{ id: 'a', tool: 'echo' }, { id: 'b', tool: 'echo', dependencies: ['a'] }] });
+  await server.end(name, runId);
+  const where = await context();
+  let letThrough;
+  const gate = new Promise((resolve) => { letThrough = resolve; });
+  await where.route('**/plan', async (route) => { await gate; await route.continue(); });
+  const page = await open(where, `#/p/${name}/r/${runId}`);
+  await node(page, 'b').focus();
+  letThrough();
+  await page.locator('.edges path').first().and(page.locator('[d^=M]')).waitFor({ state: 'attached' });
+  assert.equal(await page.evaluate(() => document.activeElement.dataset.id), 'b');
+  silent();
+});
+
 browserTest('nothing is wider than the window, and axe finds nothing, in both sizes and themes', async () => {
   const axe = readFileSync(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
   const name = project();

@@ -54,6 +54,7 @@ export class Graph {
     const { run, context } = this;
     const isNarrow = innerWidth < NARROW;
     const width = isNarrow ? this.pane.clientWidth || innerWidth : 0;
+    const focused = this.canvas.contains(document.activeElement) ? document.activeElement.dataset.id : undefined;
     if (this.levels !== run.levels || this.dependencies !== context.dependencies || this.width !== width) {
       Object.assign(this, { levels: run.levels, dependencies: context.dependencies, width });
       this.place(isNarrow ? rows(run.levels, width) : columns(run.levels, context.dependencies));
@@ -61,6 +62,8 @@ export class Graph {
     this.drawEdges();
     this.drawBands();
     this.fill();
+    // Steps that were placed anew, as when the plan has come, leave whoever was at one of them there.
+    if (focused && !this.canvas.contains(document.activeElement)) this.nodes.get(focused)?.button.focus();
   }
 
   place(layout) {
