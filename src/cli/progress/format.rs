@@ -9,7 +9,7 @@ pub(super) const ERROR_CHARS_MAX: usize = 500;
 const NAMES_MAX: usize = 10;
 
 /// Writes a duration as exactly as it matters: `420ms`, `1.2s`, `3m 05s`, `2h 07m`.
-pub(super) fn duration(ms: u64) -> String {
+pub(in crate::cli) fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
         0 => format!("{ms}ms"),

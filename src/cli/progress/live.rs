@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use super::format::{ERROR_CHARS_MAX, Palette, Tone, count, duration};
 use super::lines::LineBuffer;
@@ -29,6 +29,8 @@ pub(super) struct Live {
     bars: MultiProgress,
     overall: ProgressBar,
     palette: Palette,
+    /// Tells this run from others on the same terminal, with a space behind it; empty where there are none.
+    label: String,
     /// Steps that run or wait for a retry.
     active: BTreeMap<StepId, Active>,
     level: String,
@@ -48,11 +50,24 @@ struct Active {
 }
 
 impl Live {
-    pub(super) fn new(target: ProgressDrawTarget, palette: Palette) -> Self {
-        let bars = MultiProgress::with_draw_target(target);
+    pub(super) fn new(bars: MultiProgress, palette: Palette, label: Option<String>) -> Self {
         let overall = bars.add(ProgressBar::new(0).with_style(overall_style(palette)));
+        let label = label.map(|label| format!("{} ", palette.paint(Tone::Quiet, &label))).unwrap_or_default();
         let (active, level, progress) = (BTreeMap::new(), String::new(), Progress::default());
-        Self { bars, overall, palette, active, level, progress }
+        Self { bars, overall, palette, label, active, level, progress }
+    }
+
+    /// The run began at `started`, and it is `now`: for a display that comes late.
+    pub(super) fn set_clock(&mut self, started: Timestamp, now: Timestamp) {
+        let since = |then: Timestamp| Duration::from_millis(now.millis_since(then));
+        self.overall.set_elapsed(since(started));
+        for active in self.active.values() {
+            if let Some(line) = &active.line {
+                line.set_elapsed(since(active.since));
+                line.tick();
+            }
+        }
+        self.overall.tick();
     }
 
     /// Writes above the display.
@@ -82,9 +97,13 @@ impl Live {
 
     pub(super) fn finish(self, tally: &Tally) -> io::Result<()> {
         for active in self.active.values() {
-            active.line.iter().for_each(ProgressBar::finish_and_clear);
+            if let Some(line) = &active.line {
+                line.finish_and_clear();
+                self.bars.remove(line);
+            }
         }
         self.overall.finish_and_clear();
+        self.bars.remove(&self.overall);
         self.bars.println(tally.summary(self.palette).join("\n"))
     }
 
@@ -157,7 +176,7 @@ impl Live {
     fn show_overall(&self) {
         let Progress { completed, failed, skipped, .. } = self.progress;
         self.overall.set_position((completed + failed + skipped) as u64);
-        let mut parts = vec![self.level.clone()];
+        let mut parts = vec![format!("{}{}", self.label, self.level)];
         for (n, what) in [(failed, "failed"), (skipped, "skipped"), (self.active.len() - self.shown(), "more running")]
         {
             if n > 0 {
@@ -169,7 +188,7 @@ impl Live {
 
     fn print(&self, line: &str) {
         // A terminal that is gone is told of at the end, when the summary can't be written either.
-        let _ = self.bars.println(line);
+        let _ = self.bars.println(format!("{}{line}", self.label));
     }
 }
 
@@ -234,7 +253,7 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 /// Prints whole lines above the display.
-struct Above(MultiProgress);
+pub(super) struct Above(pub(super) MultiProgress);
 
 impl Write for Above {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

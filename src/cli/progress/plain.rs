@@ -15,6 +15,8 @@ use crate::model::{
 /// Writes events as lines.
 pub(super) struct Plain {
     output: Box<dyn Write + Send>,
+    /// Tells this run from others in the same output, with a space behind it; empty where there are none.
+    label: String,
     started: Option<Timestamp>,
     /// Unfinished lines of running steps.
     unfinished: HashMap<(StepId, OutputStream), LineBuffer>,
@@ -23,8 +25,13 @@ pub(super) struct Plain {
 }
 
 impl Plain {
-    pub(super) fn new(output: Box<dyn Write + Send>) -> Self {
-        Self { output, started: None, unfinished: HashMap::new(), error: None }
+    pub(super) fn new(output: Box<dyn Write + Send>, label: Option<String>) -> Self {
+        let label = label.map(|label| label + " ").unwrap_or_default();
+        Self { output, label, started: None, unfinished: HashMap::new(), error: None }
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.error.is_some()
     }
 
     pub(super) fn on_event(&mut self, event: &RunEvent) {
@@ -35,7 +42,7 @@ impl Plain {
             RunEventKind::Progress(progress) => self.progress_lines(progress),
             _ => vec![described(event)],
         };
-        let text: String = lines.into_iter().map(|line| format!("{clock} {line}\n")).collect();
+        let text: String = lines.into_iter().map(|line| format!("{clock} {}{line}\n", self.label)).collect();
         self.write(&text);
     }
 
