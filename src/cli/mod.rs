@@ -10,7 +10,6 @@ mod plan_file;
 pub mod progress;
 mod run;
 mod serve;
-mod text;
 pub mod token;
 mod watch;
 

@@ -13,9 +13,10 @@ use signal_hook::iterator::Signals;
 
 use super::error::CommandError;
 use super::follow::{Envelope, Follower, Said, ServerUrl, Target};
-use super::progress::{Progress, Screen, duration};
+use super::progress::{Progress, Screen};
 use crate::config::Secret;
 use crate::model::{ProjectId, RunEvent, RunEventKind, RunId, RunState, RunStatus, Timestamp};
+use crate::text::{duration, label, one_line};
 
 /// The variable that a token is taken from where none is given.
 const TOKEN_VARIABLE: &str = "STEPCAST_TOKEN";
@@ -26,9 +27,6 @@ const WAITING_MAX: usize = 256;
 /// Runs that have ended and are remembered, so that a snapshot does not show one anew. A server sends one for those of the
 /// last minute.
 const ENDED_MAX: usize = 1024;
-
-/// How much of a run's id tells it from others: `run_` and six characters, one in 10^10.
-const LABEL_CHARS: usize = 10;
 
 /// What to watch, and how to show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,7 +147,7 @@ impl Watched {
 
     /// Says something of the stream itself: no part of what a pipe reads.
     fn tell(&self, text: &str) -> io::Result<()> {
-        writeln!(self.screen.log_output(), "stepcast: {}", super::text::one_line(text))
+        writeln!(self.screen.log_output(), "stepcast: {}", one_line(text))
     }
 
     fn show(&mut self, message: &str) -> Verdict {
@@ -226,7 +224,7 @@ impl Watched {
     fn shown(&mut self, run: &RunId) -> &mut Shown {
         let Self { runs, screen, only, .. } = self;
         runs.entry(run.clone()).or_insert_with(|| {
-            let label = only.is_none().then(|| run.as_str().chars().take(LABEL_CHARS).collect::<String>());
+            let label = only.is_none().then(|| label(run));
             Shown { progress: screen.progress(label.as_deref()), is_in_doubt: false }
         })
     }

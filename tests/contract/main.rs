@@ -19,5 +19,6 @@ mod shutdown;
 #[cfg(feature = "sqlite")]
 mod store;
 mod streams;
+mod text_view;
 mod tools;
 mod watch;

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
-use super::format::{ERROR_CHARS_MAX, Palette, Tone, count, duration};
 use super::lines::LineBuffer;
+use super::palette::{Palette, Tone};
 use super::tally::Tally;
-use crate::cli::text::{one_line, shortened};
 use crate::model::{Progress, RunEvent, RunEventKind, StepId, StepOutput, StepProgress, StepUpdate, Timestamp};
+use crate::text::{ERROR_CHARS_MAX, count, duration, one_line, shortened};
 
 /// The most running steps with a line of their own, so that the display stays under half of a common terminal's 24
 /// lines; the rest is counted.
@@ -20,6 +20,9 @@ const STEPS_SHOWN_MAX: usize = 10;
 
 /// The longest title, in characters; leaves half of a common terminal's 80 columns for the step's output.
 const TITLE_CHARS_MAX: usize = 40;
+
+/// How much of a line that still grows is shown, in characters: what a common terminal has room for behind a title.
+const TAIL_CHARS: usize = 48;
 
 /// How often the lines of running steps move.
 const TICK: Duration = Duration::from_millis(100);
@@ -147,7 +150,7 @@ impl Live {
     fn on_output(&mut self, said: &StepOutput) {
         let Some(active) = self.active.get_mut(&said.step_id) else { return };
         let lines = active.output.push(&said.chunk);
-        let newest = Some(active.output.peek()).into_iter().chain(lines.into_iter().rev());
+        let newest = Some(tail(&active.output.peek())).into_iter().chain(lines.into_iter().rev());
         if let Some(line) = newest.into_iter().find(|line| !line.trim().is_empty()) {
             active.says = line;
         }
@@ -219,6 +222,16 @@ fn ended_line(title: &str, update: &StepUpdate, palette: Palette) -> String {
     };
     let rest = shortened(&rest, ERROR_CHARS_MAX);
     format!("{} {title}  {}", palette.paint(tone, &mark.to_string()), palette.paint(Tone::Quiet, &rest))
+}
+
+/// The end of a line that still grows, which is where a streamed text is at.
+fn tail(line: &str) -> String {
+    let chars = line.chars().count();
+    if chars <= TAIL_CHARS {
+        line.to_owned()
+    } else {
+        format!("…{}", line.chars().skip(chars + 1 - TAIL_CHARS).collect::<String>())
+    }
 }
 
 fn title(said: &StepProgress) -> String {

@@ -5,9 +5,9 @@
 //! order and know nothing else. Whatever text a plan or a tool had a hand in is made harmless first.
 
 mod catch_up;
-mod format;
 mod lines;
 mod live;
+mod palette;
 mod plain;
 mod screen;
 mod tally;
@@ -15,7 +15,6 @@ mod tally;
 use std::io::{self, Write};
 
 pub use self::catch_up::events_of;
-pub(super) use self::format::{count, duration};
 use self::live::Live;
 use self::plain::Plain;
 pub use self::screen::Screen;

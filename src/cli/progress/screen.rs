@@ -4,11 +4,11 @@ use std::io::{self, IsTerminal, Write};
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
-use super::format::Palette;
 use super::live::{Above, Live};
+use super::palette::Palette;
 use super::plain::Plain;
 use super::{Progress, View};
-use crate::cli::text::{one_line, shortened};
+use crate::text::{one_line, shortened};
 
 /// The longest line that is said beside the runs, in characters.
 const SAID_CHARS_MAX: usize = 1000;

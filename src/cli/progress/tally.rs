@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
-use super::format::{ERROR_CHARS_MAX, Palette, Tone, count, duration, names};
-use crate::cli::text::{neutral, one_line, shortened};
+use super::palette::{Palette, Tone};
 use crate::model::{EndReason, Progress, RunEvent, RunEventKind, StepId, StepProgress, StepUpdate, Timestamp};
+use crate::text::{ERROR_CHARS_MAX, count, duration, names, neutral, one_line, shortened};
 
 /// The most failed steps whose errors the summary tells; the rest is counted.
 const FAILURES_MAX: usize = 20;
