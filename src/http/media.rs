@@ -80,6 +80,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn weights_are_those_of_the_type_itself() {
+        for (accept, expected) in [
+            ("", 0.0),
+            ("*/*", 0.0),
+            ("text/*", 0.0),
+            ("text/plain", 1.0),
+            ("text/html, Text/Plain;q=0.25", 0.25),
+            ("text/plain;charset=utf-8 ; q=0", 0.0),
+            ("text/plain;q=high", 1.0),
+        ] {
+            assert!((weight([accept.as_bytes()], "text/plain") - expected).abs() < f32::EPSILON, "{accept}");
+        }
+    }
+
+    #[test]
     fn json_by_its_type() {
         for json in [
             "application/json",
