@@ -14,3 +14,4 @@ pub mod log;
 pub mod model;
 pub mod server;
 pub mod stream;
+mod text;

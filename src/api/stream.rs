@@ -4,7 +4,7 @@ use super::handler::{Api, is_event_source, refused};
 use super::query::Parameters;
 use super::{Action, Facts};
 use crate::auth::{AuthError, MessageId, Principal, Scope, TicketNote};
-use crate::http::{Method, Problem, Request};
+use crate::http::{Method, Problem, Request, media};
 use crate::log::ResumeFrom;
 use crate::model::{ProjectId, RunId};
 
@@ -21,6 +21,8 @@ pub struct StreamRequest {
     pub snapshots: bool,
     /// Send heartbeats as messages.
     pub heartbeat_as_message: bool,
+    /// Tell messages in lines for people, in place of events.
+    pub as_text: bool,
     /// Who watches.
     pub principal: Principal,
     /// What must be kept before the stream begins.
@@ -29,6 +31,12 @@ pub struct StreamRequest {
     pub head_only: bool,
     /// The client is an `EventSource`, or acts like one.
     pub is_event_source: bool,
+}
+
+/// Would the client rather have lines than events? Whoever takes anything gets events.
+fn wants_text(request: &Request) -> bool {
+    let weight = |media_type| media::weight(request.headers.all("accept"), media_type);
+    weight("text/plain") > weight("text/event-stream")
 }
 
 /// A message id that a client shows, and where.
@@ -56,13 +64,16 @@ impl Api {
             Ok(id) if id.is_ours() => ResumeFrom::Seq(id.seq()),
             _ => ResumeFrom::Unknown,
         });
-        let is_event_source = is_event_source(request);
+        let views = [("text", true), ("events", false)];
+        let as_text = parameters.word("view", &views)?.unwrap_or_else(|| wants_text(request));
+        let is_event_source = is_event_source(request) && !as_text;
         Ok(Action::Stream(Box::new(StreamRequest {
             project,
             resume,
             run,
             snapshots,
             heartbeat_as_message,
+            as_text,
             principal,
             spends,
             head_only,

@@ -3,16 +3,23 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use serde_json::{Map, Value};
 
+use super::follow::ServerUrl;
 use super::token::{TokenRequest, parse_project, parse_scopes, parse_sub, parse_ttl};
-use crate::config::{ConfigError, KEYS, Key, Loaded, load};
+use super::watch::WatchRequest;
+use crate::config::{ConfigError, KEYS, Key, Loaded, Secret, load};
+use crate::model::{ProjectId, RunId};
 
 /// The path that stands for standard input.
 const STDIN: &str = "-";
+
+/// Where `watch` looks for a server.
+const SERVER_URL: &str = "http://127.0.0.1:8080";
 
 /// Keys that are set often enough to show in the short help of `serve`.
 const COMMON_KEYS: [&str; 3] = ["listen", "data", "auth.mode"];
@@ -44,6 +51,11 @@ pub enum Command {
         settings: Settings,
         /// The plan.
         plan: PlanSource,
+    },
+    /// Show a server's runs as they go.
+    Watch {
+        /// Which, and how.
+        request: WatchRequest,
     },
     /// Print a signed token.
     Token {
@@ -121,6 +133,7 @@ fn command(name: &str, matches: &ArgMatches) -> Command {
             json: matches.get_flag("json"),
         },
         "check" => Command::Check { settings, plan: plan(matches) },
+        "watch" => Command::Watch { request: watch_request(matches) },
         "token" => Command::Token { settings, request: token_request(matches) },
         "demo" => Command::Demo { settings },
         other => unreachable!("clap knows no subcommand {other}"),
@@ -132,12 +145,23 @@ fn settings(matches: &ArgMatches) -> Settings {
         let value = matches.try_get_one::<String>(key.path).ok().flatten()?;
         Some((key.path, value.clone()))
     };
-    Settings { file: matches.get_one("config").cloned(), flags: KEYS.iter().filter_map(value).collect() }
+    let file = matches.try_get_one("config").ok().flatten().cloned();
+    Settings { file, flags: KEYS.iter().filter_map(value).collect() }
 }
 
 fn plan(matches: &ArgMatches) -> PlanSource {
     let path: &PathBuf = matches.get_one("plan").expect("clap asks for it");
     if path.as_os_str() == STDIN { PlanSource::Stdin } else { PlanSource::File(path.clone()) }
+}
+
+fn watch_request(matches: &ArgMatches) -> WatchRequest {
+    WatchRequest {
+        project: matches.get_one::<ProjectId>("project").expect("clap asks for it").clone(),
+        server: matches.get_one::<ServerUrl>("url").expect("it has a default").clone(),
+        token: matches.get_one::<String>("token").map(Secret::new),
+        run: matches.get_one("run").cloned(),
+        json: matches.get_flag("json"),
+    }
 }
 
 fn token_request(matches: &ArgMatches) -> TokenRequest {
@@ -157,7 +181,7 @@ fn program() -> clap::Command {
         .about("Runs plans of steps on a worker pool and streams every moment of them over Server-Sent Events")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve(), run(), check(), token(), demo()])
+        .subcommands([serve(), run(), check(), watch(), token(), demo()])
 }
 
 fn serve() -> clap::Command {
@@ -180,6 +204,27 @@ fn check() -> clap::Command {
         .about("Say what is wrong with a plan, and run nothing")
         .args([plan_arg(), config()])
         .args(key_flags(|_| false))
+}
+
+fn watch() -> clap::Command {
+    let project = Arg::new("project")
+        .value_name("PROJECT")
+        .help("The project")
+        .required(true)
+        .value_parser(parse_id::<ProjectId>);
+    let url = option("url", "URL", "Where the server is").default_value(SERVER_URL).value_parser(parse_id::<ServerUrl>);
+    let token = option("token", "TOKEN", "What lets in; others on this machine can see it, unlike STEPCAST_TOKEN");
+    let run = option("run", "ID", "Only this run, to its end; exit status 0 if it completes, 1 if not");
+    let json = switch("json", "Print the messages, one JSON object a line, in place of the display");
+    clap::Command::new("watch")
+        .about("Show the runs of a server's project in the terminal, as they go, until Ctrl-C")
+        .args([
+            project,
+            url,
+            token.value_parser(NonEmptyStringValueParser::new()),
+            run.value_parser(parse_id::<RunId>),
+            json,
+        ])
 }
 
 fn token() -> clap::Command {
@@ -241,6 +286,10 @@ fn switch(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
 }
 
+fn parse_id<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
 fn parse_inputs(text: &str) -> Result<Map<String, Value>, String> {
     serde_json::from_str(text).map_err(|error| format!("expected a JSON object: {error}"))
 }
@@ -269,6 +318,13 @@ mod tests {
     #[test]
     fn commands_are_parsed_whole() {
         let plan = PlanSource::File("p.json".into());
+        let watch = WatchRequest {
+            project: ProjectId::parse("p").expect("an id"),
+            server: SERVER_URL.parse().expect("a url"),
+            token: None,
+            run: None,
+            json: false,
+        };
         let inputs = json!({"a": 1}).as_object().expect("an object").clone();
         let token = TokenRequest {
             projects: vec!["a".into(), "*".into()],
@@ -311,6 +367,19 @@ mod tests {
                 Command::Run { settings: empty(), plan: PlanSource::Stdin, inputs: Map::new(), json: false },
             ),
             (&["check", "p.json"], Command::Check { settings: empty(), plan }),
+            (&["watch", "p"], Command::Watch { request: watch.clone() }),
+            (
+                &["watch", "p", "--url", "http://h:1/x/", "--token", "t", "--run", "r", "--json"],
+                Command::Watch {
+                    request: WatchRequest {
+                        server: "http://h:1/x".parse().expect("a url"),
+                        token: Some(Secret::new("t")),
+                        run: Some(RunId::parse("r").expect("an id")),
+                        json: true,
+                        ..watch
+                    },
+                },
+            ),
             (
                 &[
                     "token",
@@ -340,7 +409,7 @@ mod tests {
 
     #[test]
     fn bad_lines_are_refused() {
-        let table: [(&[&str], ErrorKind); 12] = [
+        let table: [(&[&str], ErrorKind); 16] = [
             (&[], ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             (&["--version"], ErrorKind::DisplayVersion),
             (&["--help"], ErrorKind::DisplayHelp),
@@ -353,6 +422,10 @@ mod tests {
             (&["token", "--project", "a b", "--sub", "u"], ErrorKind::ValueValidation),
             (&["token", "--project", "a", "--sub", "u", "--scope", "write"], ErrorKind::ValueValidation),
             (&["demo", "--insecure"], ErrorKind::UnknownArgument),
+            (&["watch"], ErrorKind::MissingRequiredArgument),
+            (&["watch", "a b"], ErrorKind::ValueValidation),
+            (&["watch", "p", "--url", "localhost"], ErrorKind::ValueValidation),
+            (&["watch", "p", "--run", "../x"], ErrorKind::ValueValidation),
         ];
         for (line, kind) in table {
             assert_eq!(parsed(line).expect_err("refused").kind(), kind, "{line:?}");

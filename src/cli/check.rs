@@ -6,8 +6,8 @@ use serde_json::Map;
 
 use super::args::{PlanSource, Settings};
 use super::error::CommandError;
-use super::progress::count;
 use super::{load, plan_file};
+use crate::text::count;
 
 pub(super) fn check(settings: Settings, source: &PlanSource) -> Result<ExitCode, CommandError> {
     let config = load(settings)?;

@@ -1,7 +1,9 @@
-//! `stepcast demo`: a server on loopback, and a sample plan that runs again and again, for whoever wants to watch.
+//! `stepcast demo`: a server on loopback, and sample plans of several shapes that run one after another, again and again,
+//! for whoever wants to watch.
 
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,24 +15,25 @@ use serde_json::Value;
 
 use super::args::Settings;
 use super::error::CommandError;
-use super::follow::RunEvents;
+use super::follow::{Envelope, Follower, Said, ServerUrl, Target};
 use super::logging;
 use super::progress::Progress;
 use super::serve::stop_on_signal;
 use crate::config::{AuthMode, Config, DataLocation, ListenAddress, Sources};
 use crate::executor::tool::{ToolDeclaration, ToolKind};
-use crate::model::ProjectId;
+use crate::model::{ProjectId, RunEvent};
 use crate::server::{Builder, Handle};
 
 /// The project that the demo's runs belong to.
 const PROJECT: &str = "demo";
 
 /// Between two runs.
-const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(3);
 
 /// Real commands that every machine with a POSIX shell has.
 const TOOLS: &str = include_str!("demo.toml");
-const PLAN: &str = include_str!("demo.json");
+/// A list of plans.
+const PLANS: &str = include_str!("demo.json");
 
 pub(super) fn demo(settings: Settings) -> Result<ExitCode, CommandError> {
     let has_address = settings.has_flag("listen");
@@ -41,13 +44,14 @@ pub(super) fn demo(settings: Settings) -> Result<ExitCode, CommandError> {
     stop_on_signal(server.stopper())?;
     let address = server.addresses()[0];
     let project = ProjectId::parse(PROJECT).map_err(|error| CommandError::new(error.to_string()))?;
-    println!("stepcast demo: a plan of real commands runs in the project \"{PROJECT}\" until you press Ctrl-C.");
     if cfg!(feature = "dashboard") {
-        println!("  its page       http://{address}/");
+        println!("Open http://{address}/ to watch.\n");
     }
-    println!("  its messages   curl -N http://{address}/api/sse/projects/{PROJECT}\n");
+    println!("Plans of real commands run in the project \"{PROJECT}\" until you press Ctrl-C. In another terminal:");
+    println!("  stepcast watch {PROJECT} --url http://{address}");
+    println!("  curl -N http://{address}/api/sse/projects/{PROJECT}\n");
 
-    let events = RunEvents::follow(address, &project)?;
+    let events = Events::follow(address, &project)?;
     let handle = server.handle();
     let shown = thread::spawn(move || show(events, &handle, &project));
     server.wait().map_err(|error| CommandError::io("go on serving", &error))?;
@@ -109,13 +113,43 @@ impl Drop for Scratch {
     }
 }
 
-/// Runs the plan, shows what the stream says of it, waits, and runs it again, until the stream ends.
-fn show(mut events: RunEvents, handle: &Handle, project: &ProjectId) -> Result<(), CommandError> {
-    let plan: Value = serde_json::from_str(PLAN).map_err(|error| CommandError::new(format!("demo.json: {error}")))?;
+/// What runs say in the demo's stream, as any client hears it.
+struct Events(Follower);
+
+impl Events {
+    fn follow(address: SocketAddr, project: &ProjectId) -> Result<Self, CommandError> {
+        let server = ServerUrl::of(address);
+        let target = Target { server, token: None, project: project.clone(), run: None, snapshots: false };
+        let mut follower = Follower::new(target);
+        // `connected` is the first message: once it is here, everything later comes too.
+        follower.next()?;
+        Ok(Self(follower))
+    }
+}
+
+impl Iterator for Events {
+    type Item = RunEvent;
+
+    /// The next message of a run; none once the stream has ended, for then the server ends.
+    fn next(&mut self) -> Option<RunEvent> {
+        while let Ok(Said::Message(message)) = self.0.next() {
+            let event = Envelope::read(&message).and_then(|envelope| envelope.event());
+            if event.is_some() {
+                return event;
+            }
+        }
+        None
+    }
+}
+
+/// Runs a plan, shows what the stream says of it, waits, and runs the next, until the stream ends.
+fn show(mut events: Events, handle: &Handle, project: &ProjectId) -> Result<(), CommandError> {
+    let plans: Vec<Value> =
+        serde_json::from_str(PLANS).map_err(|error| CommandError::new(format!("demo.json: {error}")))?;
     let (sender, waiting) = mpsc::sync_channel(0);
     let feeder = thread::spawn(move || events.by_ref().all(|event| sender.send(event).is_ok()));
-    loop {
-        if handle.submit(project, &plan).is_err() {
+    for plan in plans.iter().cycle() {
+        if handle.submit(project, plan).is_err() {
             break;
         }
         let mut progress = Progress::stdout();

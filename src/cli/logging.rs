@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use log::{LevelFilter, Log, Metadata, Record, SetLoggerError};
 use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
 
-use super::text::{neutral, shortened};
+use crate::text::{neutral, shortened};
 
 /// The longest text of a record, in characters: a page, where a record is a sentence. The rest is cut.
 const TEXT_CHARS_MAX: usize = 4096;

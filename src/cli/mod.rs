@@ -1,4 +1,4 @@
-//! The commands: what `stepcast serve`, `run`, `check`, `token` and `demo` do.
+//! The commands: what `stepcast serve`, `run`, `check`, `watch`, `token` and `demo` do.
 
 pub mod args;
 mod check;
@@ -10,8 +10,8 @@ mod plan_file;
 pub mod progress;
 mod run;
 mod serve;
-mod text;
 pub mod token;
+mod watch;
 
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -30,6 +30,7 @@ pub fn execute(command: Command) -> ExitCode {
         Command::Serve { settings, insecure } => serve::serve(settings, insecure),
         Command::Run { settings, plan, inputs, json } => run::run(settings, &plan, inputs, json),
         Command::Check { settings, plan } => check::check(settings, &plan),
+        Command::Watch { request } => watch::watch(request),
         Command::Token { settings, request } => token(settings, &request),
         Command::Demo { settings } => demo::demo(settings),
     };

@@ -20,6 +20,23 @@ pub fn names<'v>(accept: impl IntoIterator<Item = &'v [u8]>, media_type: &str) -
     })
 }
 
+/// How much the `Accept` values want exactly `media_type`, 0 to 1; 0 where they don't name it.
+pub fn weight<'v>(accept: impl IntoIterator<Item = &'v [u8]>, media_type: &str) -> f32 {
+    let texts = accept.into_iter().filter_map(|value| str::from_utf8(value).ok());
+    let weights = texts.flat_map(|value| split_outside_quotes(value, ',')).filter_map(|range| {
+        let mut parts = split_outside_quotes(range, ';').map(str::trim);
+        let is_it = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(media_type));
+        is_it.then(|| parts.find_map(quality).unwrap_or(1.0))
+    });
+    weights.fold(0.0, f32::max)
+}
+
+/// `q=0.5`
+fn quality(parameter: &str) -> Option<f32> {
+    let (name, value) = parameter.split_once('=')?;
+    if name.eq_ignore_ascii_case("q") { value.parse().ok() } else { None }
+}
+
 fn is_json_type(media_type: &str) -> bool {
     let Some((kind, subtype)) = media_type.split_once('/') else { return false };
     let ends_in_json = subtype.len() > 5
@@ -61,6 +78,21 @@ fn split_outside_quotes(text: &str, separator: char) -> impl Iterator<Item = &st
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn weights_are_those_of_the_type_itself() {
+        for (accept, expected) in [
+            ("", 0.0),
+            ("*/*", 0.0),
+            ("text/*", 0.0),
+            ("text/plain", 1.0),
+            ("text/html, Text/Plain;q=0.25", 0.25),
+            ("text/plain;charset=utf-8 ; q=0", 0.0),
+            ("text/plain;q=high", 1.0),
+        ] {
+            assert!((weight([accept.as_bytes()], "text/plain") - expected).abs() < f32::EPSILON, "{accept}");
+        }
+    }
 
     #[test]
     fn json_by_its_type() {

@@ -146,8 +146,14 @@ impl Response {
 ///
 /// A stream has no length and is not chunked either, so that a frame is the same bytes for every subscriber: it ends
 /// when the connection closes, and says so.
-pub fn write_stream_head<'h>(out: &mut Vec<u8>, date: &str, extra: impl IntoIterator<Item = (&'h str, &'h str)>) {
+pub fn write_stream_head<'h>(
+    out: &mut Vec<u8>,
+    content_type: &str,
+    date: &str,
+    extra: impl IntoIterator<Item = (&'h str, &'h str)>,
+) {
     write_status_and_date(out, 200, date);
+    write_header(out, "Content-Type", content_type);
     for (name, value) in sse::HEADERS {
         write_header(out, name, value);
     }
@@ -237,7 +243,7 @@ mod tests {
     #[test]
     fn a_stream_ends_when_the_connection_does() {
         let mut out = Vec::new();
-        write_stream_head(&mut out, "Tue, 14 Nov 2023 22:13:20 GMT", [("Vary", "Origin")]);
+        write_stream_head(&mut out, sse::EVENTS, "Tue, 14 Nov 2023 22:13:20 GMT", [("Vary", "Origin")]);
         let expected = format!(
             "HTTP/1.1 200 OK\r\n{DATE}Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\n\
              X-Accel-Buffering: no\r\nVary: Origin\r\nConnection: close\r\n\r\n"

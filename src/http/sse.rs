@@ -3,10 +3,15 @@
 
 use std::io::Write as _;
 
-/// What the head of every event stream says. `no-transform` keeps proxies from compressing, and `X-Accel-Buffering`
+/// The content type of a stream.
+pub const EVENTS: &str = "text/event-stream";
+
+/// The content type of a stream that is told in lines for people.
+pub const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What else the head of every stream says. `no-transform` keeps proxies from compressing, and `X-Accel-Buffering`
 /// nginx from holding frames back.
-pub const HEADERS: [(&str, &str); 3] =
-    [("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no")];
+pub const HEADERS: [(&str, &str); 2] = [("Cache-Control", "no-cache, no-transform"), ("X-Accel-Buffering", "no")];
 
 /// A comment: it keeps the connection alive, and no script sees it.
 pub const COMMENT: &[u8] = b":\n\n";

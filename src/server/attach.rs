@@ -6,6 +6,7 @@ use crate::http::sse;
 use crate::log::{Attached, Query, ResetReason, Resume, ResumeFrom, RunNumber};
 use crate::model::{ProjectId, Timestamp, write_message};
 use crate::stream::{NewStream, Tally};
+use crate::text::tell;
 
 /// A stream that waits for the log to say where it begins.
 #[derive(Debug)]
@@ -13,6 +14,7 @@ pub(super) struct Attaching {
     pub(super) project: ProjectId,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) heartbeat_as_message: bool,
+    pub(super) as_text: bool,
     /// It would give up for good on any status but 200.
     pub(super) is_event_source: bool,
     /// The ticket that it spent.
@@ -87,14 +89,20 @@ impl<'a> Beginning<'a> {
         greeting: Greeting,
         signer: &IdSigner,
     ) -> NewStream {
-        let mut preface = head;
-        self.write_connected(&mut preface, greeting, signer);
-        self.write_reset(&mut preface);
+        let (mut preface, mut told) = (head, Vec::new());
+        self.write_connected(&mut told, greeting, signer);
+        self.write_reset(&mut told);
+        if attaching.as_text {
+            tell(&told, &mut preface);
+        } else {
+            preface.append(&mut told);
+        }
         NewStream {
             after: self.position,
             preface,
             only_run: self.run,
             heartbeat_as_message: attaching.heartbeat_as_message,
+            as_text: attaching.as_text,
             expires_at: attaching.expires_at,
             tally: attaching.tally,
         }

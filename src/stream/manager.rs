@@ -185,11 +185,12 @@ impl<S: Write> ConnectionManager<S> {
             tally: new.tally,
             extra: None,
         };
-        if !new.preface.is_empty() || new.only_run.is_some() || new.heartbeat_as_message {
+        if !new.preface.is_empty() || new.only_run.is_some() || new.heartbeat_as_message || new.as_text {
             let extra = stream.extra();
             extra.pending = Pending::Own(new.preface);
             extra.only_run = new.only_run;
             extra.heartbeat_as_message = new.heartbeat_as_message;
+            extra.as_text = new.as_text;
         }
         let key = StreamKey { index, generation: stream.generation };
         entry.insert(stream);

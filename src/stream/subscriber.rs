@@ -7,6 +7,7 @@ use super::backlog::{Backlog, Cursor};
 use super::paging::Lease;
 use crate::log::{RunNumber, SharedBytes};
 use crate::model::Timestamp;
+use crate::text::tell;
 
 /// Names a stream to other threads: its place in the slab, and which of the place's tenants is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,6 +55,8 @@ pub struct NewStream {
     pub only_run: Option<RunNumber>,
     /// Send heartbeats as messages instead of comments.
     pub heartbeat_as_message: bool,
+    /// Tell messages in lines for people, in place of frames.
+    pub as_text: bool,
     /// When its token ends.
     pub expires_at: Option<Timestamp>,
     /// Counted towards.
@@ -162,12 +165,28 @@ pub(super) struct Extra {
     pub(super) lease: Option<Lease>,
     pub(super) only_run: Option<RunNumber>,
     pub(super) heartbeat_as_message: bool,
+    pub(super) as_text: bool,
 }
 
 impl Extra {
     /// Is there a reason to keep it once nothing is pending?
     fn is_lasting(&self) -> bool {
-        self.ending.is_some() || self.awaits_page || self.only_run.is_some() || self.heartbeat_as_message
+        self.ending.is_some() || self.awaits_page || self.is_translated() || self.heartbeat_as_message
+    }
+
+    /// Does it get something else than what lies in the backlog?
+    pub(super) fn is_translated(&self) -> bool {
+        self.only_run.is_some() || self.as_text
+    }
+
+    /// `frames` as this stream is sent them.
+    pub(super) fn translated(&self, frames: Vec<u8>) -> Vec<u8> {
+        if !self.as_text {
+            return frames;
+        }
+        let mut text = Vec::new();
+        tell(&frames, &mut text);
+        text
     }
 
     pub(super) fn has_pending(&self) -> bool {
@@ -259,19 +278,20 @@ impl<S: Write> Stream<S> {
         let extra = self.extra();
         while let Some(frame) = backlog.frame_behind(seq) {
             seq += 1;
-            if frame.run != extra.only_run {
+            if extra.only_run.is_some() && frame.run != extra.only_run {
                 continue;
             }
             bytes.extend_from_slice(frame.bytes);
             gathered += 1;
-            if frame.is_last {
+            let is_over = frame.is_last && extra.only_run.is_some();
+            if is_over {
                 extra.ending = Some(CloseReason::RunOver);
             }
-            if frame.is_last || bytes.len() >= bytes_max {
+            if is_over || bytes.len() >= bytes_max {
                 break;
             }
         }
-        (extra.pending, extra.pending_sent) = (Pending::Own(bytes), 0);
+        (extra.pending, extra.pending_sent) = (Pending::Own(extra.translated(bytes)), 0);
         self.cursor = Cursor::after(seq);
         gathered
     }

@@ -20,4 +20,6 @@ mod shutdown;
 #[cfg(feature = "sqlite")]
 mod store;
 mod streams;
+mod text_view;
 mod tools;
+mod watch;

@@ -1,6 +1,6 @@
 //! Chunks of live output, put together to lines.
 
-use crate::cli::text::neutral;
+use crate::text::neutral;
 
 /// The longest line, in bytes; a longer one is shown as several. With one unfinished line per stream of each running
 /// step, this times three bounds what a step keeps here.

@@ -6,13 +6,13 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
-use super::format::{ERROR_CHARS_MAX, Palette, Tone, count, duration};
 use super::lines::LineBuffer;
+use super::palette::{Palette, Tone};
 use super::tally::Tally;
-use crate::cli::text::{one_line, shortened};
 use crate::model::{Progress, RunEvent, RunEventKind, StepId, StepOutput, StepProgress, StepUpdate, Timestamp};
+use crate::text::{ERROR_CHARS_MAX, count, duration, one_line, shortened};
 
 /// The most running steps with a line of their own, so that the display stays under half of a common terminal's 24
 /// lines; the rest is counted.
@@ -20,6 +20,9 @@ const STEPS_SHOWN_MAX: usize = 10;
 
 /// The longest title, in characters; leaves half of a common terminal's 80 columns for the step's output.
 const TITLE_CHARS_MAX: usize = 40;
+
+/// How much of a line that still grows is shown, in characters: what a common terminal has room for behind a title.
+const TAIL_CHARS: usize = 48;
 
 /// How often the lines of running steps move.
 const TICK: Duration = Duration::from_millis(100);
@@ -29,6 +32,8 @@ pub(super) struct Live {
     bars: MultiProgress,
     overall: ProgressBar,
     palette: Palette,
+    /// Tells this run from others on the same terminal, with a space behind it; empty where there are none.
+    label: String,
     /// Steps that run or wait for a retry.
     active: BTreeMap<StepId, Active>,
     level: String,
@@ -48,11 +53,24 @@ struct Active {
 }
 
 impl Live {
-    pub(super) fn new(target: ProgressDrawTarget, palette: Palette) -> Self {
-        let bars = MultiProgress::with_draw_target(target);
+    pub(super) fn new(bars: MultiProgress, palette: Palette, label: Option<String>) -> Self {
         let overall = bars.add(ProgressBar::new(0).with_style(overall_style(palette)));
+        let label = label.map(|label| format!("{} ", palette.paint(Tone::Quiet, &label))).unwrap_or_default();
         let (active, level, progress) = (BTreeMap::new(), String::new(), Progress::default());
-        Self { bars, overall, palette, active, level, progress }
+        Self { bars, overall, palette, label, active, level, progress }
+    }
+
+    /// The run began at `started`, and it is `now`: for a display that comes late.
+    pub(super) fn set_clock(&mut self, started: Timestamp, now: Timestamp) {
+        let since = |then: Timestamp| Duration::from_millis(now.millis_since(then));
+        self.overall.set_elapsed(since(started));
+        for active in self.active.values() {
+            if let Some(line) = &active.line {
+                line.set_elapsed(since(active.since));
+                line.tick();
+            }
+        }
+        self.overall.tick();
     }
 
     /// Writes above the display.
@@ -82,9 +100,13 @@ impl Live {
 
     pub(super) fn finish(self, tally: &Tally) -> io::Result<()> {
         for active in self.active.values() {
-            active.line.iter().for_each(ProgressBar::finish_and_clear);
+            if let Some(line) = &active.line {
+                line.finish_and_clear();
+                self.bars.remove(line);
+            }
         }
         self.overall.finish_and_clear();
+        self.bars.remove(&self.overall);
         self.bars.println(tally.summary(self.palette).join("\n"))
     }
 
@@ -128,7 +150,7 @@ impl Live {
     fn on_output(&mut self, said: &StepOutput) {
         let Some(active) = self.active.get_mut(&said.step_id) else { return };
         let lines = active.output.push(&said.chunk);
-        let newest = Some(active.output.peek()).into_iter().chain(lines.into_iter().rev());
+        let newest = Some(tail(&active.output.peek())).into_iter().chain(lines.into_iter().rev());
         if let Some(line) = newest.into_iter().find(|line| !line.trim().is_empty()) {
             active.says = line;
         }
@@ -157,7 +179,7 @@ impl Live {
     fn show_overall(&self) {
         let Progress { completed, failed, skipped, .. } = self.progress;
         self.overall.set_position((completed + failed + skipped) as u64);
-        let mut parts = vec![self.level.clone()];
+        let mut parts = vec![format!("{}{}", self.label, self.level)];
         for (n, what) in [(failed, "failed"), (skipped, "skipped"), (self.active.len() - self.shown(), "more running")]
         {
             if n > 0 {
@@ -169,7 +191,7 @@ impl Live {
 
     fn print(&self, line: &str) {
         // A terminal that is gone is told of at the end, when the summary can't be written either.
-        let _ = self.bars.println(line);
+        let _ = self.bars.println(format!("{}{line}", self.label));
     }
 }
 
@@ -200,6 +222,16 @@ fn ended_line(title: &str, update: &StepUpdate, palette: Palette) -> String {
     };
     let rest = shortened(&rest, ERROR_CHARS_MAX);
     format!("{} {title}  {}", palette.paint(tone, &mark.to_string()), palette.paint(Tone::Quiet, &rest))
+}
+
+/// The end of a line that still grows, which is where a streamed text is at.
+fn tail(line: &str) -> String {
+    let chars = line.chars().count();
+    if chars <= TAIL_CHARS {
+        line.to_owned()
+    } else {
+        format!("…{}", line.chars().skip(chars + 1 - TAIL_CHARS).collect::<String>())
+    }
 }
 
 fn title(said: &StepProgress) -> String {
@@ -234,7 +266,7 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 /// Prints whole lines above the display.
-struct Above(MultiProgress);
+pub(super) struct Above(pub(super) MultiProgress);
 
 impl Write for Above {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -1,25 +1,25 @@
-//! A run in the terminal: what `stepcast run` and `demo` show while it goes, and what they say of it at its end.
+//! A run in the terminal: what `stepcast run`, `watch` and `demo` show while it goes, and what they say of it at its end.
 //!
 //! On a terminal the display is live: a bar, a line for each running step, and finished steps left above. Where the
 //! output goes to a file or a pipe it is plain: one line per event, no escape codes. Both are fed the run's messages in
 //! order and know nothing else. Whatever text a plan or a tool had a hand in is made harmless first.
 
-mod format;
+mod catch_up;
 mod lines;
 mod live;
+mod palette;
 mod plain;
+mod screen;
 mod tally;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
-use indicatif::ProgressDrawTarget;
-
-use self::format::Palette;
-pub(super) use self::format::count;
+pub use self::catch_up::events_of;
 use self::live::Live;
 use self::plain::Plain;
+pub use self::screen::Screen;
 use self::tally::Tally;
-use crate::model::RunEvent;
+use crate::model::{RunEvent, RunState, Timestamp};
 
 /// Shows one run.
 pub struct Progress {
@@ -36,23 +36,11 @@ impl Progress {
     /// A display on stdout: live where that is a terminal that can move its cursor, plain elsewhere. In colour unless
     /// `NO_COLOR` is set.
     pub fn stdout() -> Self {
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        let can_move = set("TERM").is_some_and(|term| term != "dumb");
-        if io::stdout().is_terminal() && can_move {
-            Self::live(ProgressDrawTarget::stdout(), set("NO_COLOR").is_none())
-        } else {
-            Self::plain(Box::new(io::stdout()))
-        }
+        Screen::stdout().progress(None)
     }
 
-    /// A plain display on `output`.
-    pub fn plain(output: Box<dyn Write + Send>) -> Self {
-        Self { view: View::Plain(Plain::new(output)), tally: Tally::default() }
-    }
-
-    /// A live display on `target`.
-    pub fn live(target: ProgressDrawTarget, color: bool) -> Self {
-        Self { view: View::Live(Live::new(target, Palette { color })), tally: Tally::default() }
+    fn of(view: View) -> Self {
+        Self { view, tally: Tally::default() }
     }
 
     /// Where the program's log may write without breaking the display: above it where it is live, else stderr. Each
@@ -71,6 +59,23 @@ impl Progress {
             View::Live(live) => live.on_event(event),
             View::Plain(plain) => plain.on_event(event),
         }
+    }
+
+    /// The run is in this state `now`: what of it is not shown yet is.
+    pub fn catch_up(&mut self, state: &RunState, now: Timestamp) {
+        for event in events_of(state, now) {
+            if !self.tally.knows(&event) {
+                self.on_event(&event);
+            }
+        }
+        if let View::Live(live) = &mut self.view {
+            live.set_clock(state.started_at.unwrap_or(now), now);
+        }
+    }
+
+    /// Can nothing be written any more?
+    pub fn is_broken(&self) -> bool {
+        matches!(&self.view, View::Plain(plain) if plain.is_broken())
     }
 
     /// Ends the display with a summary.

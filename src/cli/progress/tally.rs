@@ -1,13 +1,18 @@
 //! What a run came to: the fold of its messages that the summary is written from.
 
+use std::collections::HashMap;
+use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
-use super::format::{ERROR_CHARS_MAX, Palette, Tone, count, duration, names};
-use crate::cli::text::{one_line, shortened};
+use super::palette::{Palette, Tone};
 use crate::model::{EndReason, Progress, RunEvent, RunEventKind, StepId, StepProgress, StepUpdate, Timestamp};
+use crate::text::{ERROR_CHARS_MAX, count, duration, names, neutral, one_line, shortened};
 
 /// The most failed steps whose errors the summary tells; the rest is counted.
 const FAILURES_MAX: usize = 20;
+
+/// The most steps that are named as the slowest.
+const SLOWEST_MAX: usize = 3;
 
 /// Counts and marks of one run.
 #[derive(Debug, Default)]
@@ -15,13 +20,22 @@ pub(super) struct Tally {
     plan: Arc<str>,
     started: Timestamp,
     newest: Timestamp,
+    has_started: bool,
+    level: Option<usize>,
     progress: Progress,
+    cancelled: usize,
     retries: usize,
-    slowest: Option<(StepId, u64)>,
-    /// The first of the failed steps, with their errors.
+    /// The slowest first.
+    slowest: Vec<(StepId, u64)>,
+    /// The newest move of each step.
+    steps: HashMap<StepId, Move>,
+    /// The first of the failed steps, with their errors, whole.
     failures: Vec<(StepId, String)>,
     end: Option<End>,
 }
+
+/// Which attempt, and what was said of it.
+type Move = (u32, Discriminant<StepUpdate>);
 
 #[derive(Debug)]
 enum End {
@@ -37,6 +51,7 @@ impl Tally {
             RunEventKind::Started(started) => {
                 self.plan = started.plan_name.clone();
                 self.started = event.timestamp;
+                self.has_started = true;
                 self.progress.total = started.step_count;
             }
             RunEventKind::Progress(progress) => self.apply_progress(progress),
@@ -48,12 +63,26 @@ impl Tally {
             RunEventKind::Failed(failed) => {
                 self.end = Some(End::Failed { error: failed.error.clone(), reason: failed.reason });
             }
-            RunEventKind::LevelStarted(_) | RunEventKind::StepOutput(_) | RunEventKind::LevelCompleted(_) => {}
+            RunEventKind::LevelStarted(level) => self.level = Some(level.level),
+            RunEventKind::StepOutput(_) | RunEventKind::LevelCompleted(_) => {}
+        }
+    }
+
+    /// Was this said already?
+    pub(super) fn knows(&self, event: &RunEvent) -> bool {
+        match &event.kind {
+            RunEventKind::Started(_) => self.has_started,
+            RunEventKind::LevelStarted(level) => self.level == Some(level.level),
+            RunEventKind::Progress(said) => {
+                self.steps.get(&said.step_id) == Some(&(said.attempt, discriminant(&said.update)))
+            }
+            _ => false,
         }
     }
 
     fn apply_progress(&mut self, said: &StepProgress) {
         self.progress = said.progress;
+        self.steps.insert(said.step_id.clone(), (said.attempt, discriminant(&said.update)));
         match &said.update {
             StepUpdate::Retrying { .. } => self.retries += 1,
             StepUpdate::Completed { duration, .. } => self.time(&said.step_id, *duration),
@@ -63,14 +92,15 @@ impl Tally {
                     self.failures.push((said.step_id.clone(), error.clone()));
                 }
             }
-            StepUpdate::Running { .. } | StepUpdate::Skipped { .. } | StepUpdate::Cancelled { .. } => {}
+            StepUpdate::Cancelled { .. } => self.cancelled += 1,
+            StepUpdate::Running { .. } | StepUpdate::Skipped { .. } => {}
         }
     }
 
     fn time(&mut self, step: &StepId, took: u64) {
-        if self.slowest.as_ref().is_none_or(|(_, slowest)| took > *slowest) {
-            self.slowest = Some((step.clone(), took));
-        }
+        let at = self.slowest.partition_point(|(_, other)| *other >= took);
+        self.slowest.insert(at, (step.clone(), took));
+        self.slowest.truncate(SLOWEST_MAX);
     }
 
     /// The summary, line by line, harmless.
@@ -80,10 +110,14 @@ impl Tally {
         let mut row = |name: &str, text: String| {
             lines.push(format!("  {} {text}", palette.paint(Tone::Quiet, &format!("{name:<14}"))));
         };
-        row("steps", format!("{completed} completed, {failed} failed, {skipped} skipped, of {total}"));
+        // Counted together on the wire, and told apart here.
+        let skipped = skipped.saturating_sub(self.cancelled);
+        let cancelled = if self.cancelled > 0 { format!("{} cancelled, ", self.cancelled) } else { String::new() };
+        row("steps", format!("{completed} completed, {failed} failed, {skipped} skipped, {cancelled}of {total}"));
         row("retries", self.retries.to_string());
-        if let Some((step, took)) = &self.slowest {
-            row("slowest step", format!("{step}, {}", duration(*took)));
+        if !self.slowest.is_empty() {
+            let steps: Vec<_> = self.slowest.iter().map(|(step, took)| format!("{step} {}", duration(*took))).collect();
+            row("slowest", steps.join(", "));
         }
         if let Some(End::Completed { critical_path, .. }) = &self.end
             && !critical_path.is_empty()
@@ -112,14 +146,13 @@ impl Tally {
     }
 
     fn errors(&self, palette: Palette) -> Vec<String> {
-        let mut lines: Vec<_> = self
-            .failures
-            .iter()
-            .map(|(step, error)| {
-                let mark = palette.paint(Tone::Bad, "error");
-                format!("  {mark} {step}: {}", shortened(&one_line(error), ERROR_CHARS_MAX))
-            })
-            .collect();
+        let mut lines = Vec::new();
+        for (step, error) in &self.failures {
+            let mut said = error.trim_end().lines().map(neutral);
+            let mark = palette.paint(Tone::Bad, "error");
+            lines.push(format!("  {mark} {step}: {}", said.next().unwrap_or_default()));
+            lines.extend(said.map(|line| format!("    {line}").trim_end().to_owned()));
+        }
         let untold = self.progress.failed.saturating_sub(self.failures.len());
         if untold > 0 {
             lines.push(format!("  and {}", count(untold, "more failed step")));

@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use indicatif::TermLike;
+use indicatif::{ProgressDrawTarget, TermLike};
 use serde_json::json;
 
 use super::*;
 use crate::model::{
     Cause, CauseKind, EndReason, LevelCompleted, LevelStarted, OutputStream, PerformanceMetrics, Progress as Counts,
-    RunCompleted, RunEventKind, RunFailed, RunId, RunStarted, StepId, StepOutput, StepProgress, StepUpdate, Timestamp,
+    RunCompleted, RunEventKind, RunFailed, RunId, RunStarted, RunStatus, StepId, StepOutput, StepProgress, StepStatus,
+    StepUpdate,
 };
 
 /// What a hostile plan or tool would send to clear the screen, rename the window and forge a line.
@@ -187,14 +188,22 @@ fn failing_run() -> Vec<RunEvent> {
 
 fn plain(events: &[RunEvent]) -> String {
     let written = Written::default();
-    show(Progress::plain(Box::new(written.clone())), events);
+    show(plain_on(written.clone()), events);
     written.text()
 }
 
 fn live(events: &[RunEvent], color: bool) -> String {
     let written = Written::default();
-    show(Progress::live(ProgressDrawTarget::term_like(Box::new(written.clone())), color), events);
+    show(live_on(&written, color), events);
     written.text()
+}
+
+fn plain_on(output: impl Write + Send + 'static) -> Progress {
+    Progress::of(View::Plain(Plain::new(Box::new(output), None)))
+}
+
+fn live_on(written: &Written, color: bool) -> Progress {
+    Screen::live(ProgressDrawTarget::term_like(Box::new(written.clone())), color).progress(None)
 }
 
 fn show(mut progress: Progress, events: &[RunEvent]) {
@@ -225,7 +234,7 @@ fn the_plain_display_is_one_line_per_event_and_a_summary() {
 Nightly failed after 1m 01s: b failed
   steps          1 completed, 1 failed, 1 skipped, of 3
   retries        1
-  slowest step   b, 1m 01s
+  slowest        b 1m 01s, a 2.9s
   error b: no such host
 ";
     assert_eq!(plain(&failing_run()), expected);
@@ -270,6 +279,88 @@ fn a_run_that_was_left_and_a_crowd_of_errors_are_summed_up() {
     });
     let text = plain(&crowd.collect::<Vec<_>>());
     assert!(text.ends_with("  error s19: x\n  and 5 more failed steps\n"), "{text}");
+}
+
+/// The state in the middle of a run of `a`, `b`, `c`: `a` has completed, `b` runs its second attempt, `c` waits.
+fn half_a_run() -> RunState {
+    let step = |id: &str, status: &str| json!({"id": id, "title": format!("Do {id}"), "tool": "t", "level": 0, "status": status, "attempt": 0});
+    let mut state = json!({"runId": "r1", "planName": "Nightly", "status": "running", "levels": [["a", "b"], ["c"]],
+        "steps": [step("a", "completed"), step("b", "running"), step("c", "pending")], "currentLevel": 0, "levelOpen": true,
+        "progress": {"completed": 1, "failed": 0, "skipped": 0, "total": 3, "percent": 33},
+        "createdAt": at(0), "startedAt": at(0), "levelStartedAt": at(1)});
+    for (step, key, value) in [
+        (0, "attempt", json!(1)),
+        (0, "startedAt", json!(at(2))),
+        (0, "finishedAt", json!(at(3000))),
+        (0, "duration", json!(2998)),
+        (1, "attempt", json!(2)),
+        (1, "startedAt", json!(at(2))),
+    ] {
+        state["steps"][step][key] = value;
+    }
+    RunState::from_json(state.to_string().as_bytes()).expect("a state")
+}
+
+fn at(ms: u64) -> Timestamp {
+    Timestamp::from_millis(1_700_000_000_000 + ms)
+}
+
+#[test]
+fn who_comes_late_sees_the_run_as_it_is_and_nothing_twice() {
+    let written = Written::default();
+    let mut progress = Progress::of(View::Plain(Plain::new(Box::new(written.clone()), Some("r1".into()))));
+    let state = half_a_run();
+    progress.catch_up(&state, at(5000));
+    let expected = "\
+[    0.000s] r1 run r1 started: Nightly, 3 steps in 2 levels
+[    0.001s] r1 level 1 of 2 started: a, b
+[    0.002s] r1 b: started again, attempt 2
+[    3.000s] r1 a: completed after 2.9s (1/3, 33%)
+";
+    assert_eq!(written.text(), expected);
+    progress.catch_up(&state, at(5001));
+    assert_eq!(written.text(), expected, "the same once more");
+    progress.on_event(&step(6000, "b", 2, 2, completed(5998)));
+    assert!(written.text().ends_with("r1 b: completed after 5.9s (2/3, 66%)\n"));
+
+    let live = Written::default();
+    let mut progress = live_on(&live, false);
+    progress.catch_up(&state, at(62_000));
+    // Drawn at the display's own pace.
+    let began = std::time::Instant::now();
+    while !live.text().contains("Do b (attempt 2)  1m 0") {
+        assert!(began.elapsed().as_secs() < 60, "{}", live.text());
+        std::thread::yield_now();
+    }
+    progress.finish().expect("writes");
+    for line in ["Nightly: 3 steps in 2 levels", "✓ Do a  2.9s", "level 1 of 2", "Nightly not ended"] {
+        assert!(live.text().contains(line), "{line} in {}", live.text());
+    }
+}
+
+#[test]
+fn an_ended_state_is_told_with_its_end() {
+    for (status, word) in
+        [(RunStatus::Completed, "completed after 9.0s"), (RunStatus::Cancelled, "cancelled after 9.0s: no")]
+    {
+        let mut state = half_a_run();
+        (state.status, state.level_open, state.finished_at) = (status, false, Some(at(9000)));
+        (state.steps[1].status, state.error) = (StepStatus::Completed, Some("no".into()));
+        let events = events_of(&state, at(9500));
+        assert!(events.last().is_some_and(RunEvent::is_last));
+        assert!(plain(&events).contains(&format!("\nNightly {word}\n")), "{}", plain(&events));
+    }
+    let mut waiting = half_a_run();
+    (waiting.status, waiting.started_at) = (RunStatus::Queued, None);
+    assert_eq!(events_of(&waiting, at(1)), []);
+}
+
+#[test]
+fn errors_are_told_whole_at_the_end() {
+    let long = format!("first\n\x1b[2Jsecond {}\n", "x".repeat(2000));
+    let text = plain(&[started("Nightly", 3), step(1, "a", 1, 1, failed(&long, false))]);
+    let expected = format!("  error a: first\n    second {}\n", "x".repeat(2000));
+    assert!(text.ends_with(&expected), "{text}");
 }
 
 #[test]
@@ -344,7 +435,7 @@ fn a_reader_that_is_gone_is_told_of_at_the_end() {
             Ok(())
         }
     }
-    let mut progress = Progress::plain(Box::new(Gone));
+    let mut progress = plain_on(Gone);
     progress.on_event(&started("x", 1));
     assert_eq!(progress.finish().expect_err("broken").kind(), io::ErrorKind::BrokenPipe);
 }
@@ -352,7 +443,7 @@ fn a_reader_that_is_gone_is_told_of_at_the_end() {
 #[test]
 fn the_log_is_written_above_the_display() {
     let written = Written::default();
-    let progress = Progress::live(ProgressDrawTarget::term_like(Box::new(written.clone())), false);
+    let progress = live_on(&written, false);
     progress.log_output().write_all(b"[WARN ] something\n").expect("writes");
     assert!(written.text().contains("[WARN ] something"));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Server;
 use super::token::{Waiter, reply_number, waiter};
 use crate::api::{Ask, Render, refusal};
-use crate::http::{Problem, Response, write_stream_head};
+use crate::http::{Problem, Response, sse, write_stream_head};
 use crate::log::{Answer, Command, Delivery, ReplyTo};
 use crate::model::{Now, ProjectId};
 use crate::server::attach;
@@ -43,7 +43,7 @@ impl<S: Socket> Server<S> {
         headers: Vec<(&'static str, String)>,
         now: Now,
     ) {
-        let mut body = self.stream_head(&headers, now);
+        let mut body = self.stream_head(&headers, false, now);
         if !framing.head_only {
             let base = self.settings.streams.retry_ms.max(1);
             let retry = base + self.next_random() % base;
@@ -55,11 +55,17 @@ impl<S: Socket> Server<S> {
         connection.state = State::Closing;
     }
 
-    pub(super) fn stream_head(&mut self, headers: &[(&'static str, String)], now: Now) -> Vec<u8> {
+    pub(super) fn stream_head(&mut self, headers: &[(&'static str, String)], as_text: bool, now: Now) -> Vec<u8> {
         self.refresh_date(now);
         self.metrics.count_response(200);
         let mut head = Vec::with_capacity(512);
-        write_stream_head(&mut head, &self.date.1, headers.iter().map(|(name, value)| (*name, value.as_str())));
+        let content_type = if as_text { sse::TEXT } else { sse::EVENTS };
+        write_stream_head(
+            &mut head,
+            content_type,
+            &self.date.1,
+            headers.iter().map(|(name, value)| (*name, value.as_str())),
+        );
         head
     }
 

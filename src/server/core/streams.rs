@@ -39,7 +39,7 @@ impl<S: Socket> Server<S> {
     ) {
         // Of one run's stream only the log knows whether there is any.
         if framing.head_only && wanted.run.is_none() {
-            return self.answer_stream_head(index, &headers, now);
+            return self.answer_stream_head(index, &headers, wanted.as_text, now);
         }
         if self.store_is_down && wanted.spends.is_some() {
             // That the ticket is spent could not be kept.
@@ -60,6 +60,7 @@ impl<S: Socket> Server<S> {
             project: wanted.project.clone(),
             expires_at: wanted.principal.expires_at(),
             heartbeat_as_message: wanted.heartbeat_as_message,
+            as_text: wanted.as_text,
             is_event_source: wanted.is_event_source,
             spends: wanted.spends.clone(),
             query: attach::query(&wanted),
@@ -71,7 +72,7 @@ impl<S: Socket> Server<S> {
             Some((position, resume)) => {
                 let beginning = Beginning { project, position, resume, run: None, snapshots: &[] };
                 self.metrics.count_resume(resume);
-                let head = self.stream_head(&headers, now);
+                let head = self.stream_head(&headers, attaching.as_text, now);
                 let new = beginning.stream(&attaching, head, self.greeting(), self.api.signer());
                 self.become_stream(index, &wanted.project, new, now);
             }
@@ -87,8 +88,8 @@ impl<S: Socket> Server<S> {
     }
 
     /// What `HEAD` gets where a `GET` would get a stream.
-    fn answer_stream_head(&mut self, index: usize, headers: &[(&'static str, String)], now: Now) {
-        let head = self.stream_head(headers, now);
+    fn answer_stream_head(&mut self, index: usize, headers: &[(&'static str, String)], as_text: bool, now: Now) {
+        let head = self.stream_head(headers, as_text, now);
         let connection = &mut self.connections[index];
         connection.write_raw(&head);
         connection.state = State::Closing;
@@ -164,11 +165,11 @@ impl<S: Socket> Server<S> {
             return self.finish_waiting(index, Response::new(204), waiting.framing, waiting.headers, now);
         }
         if waiting.framing.head_only {
-            self.answer_stream_head(index, &waiting.headers, now);
+            self.answer_stream_head(index, &waiting.headers, attaching.as_text, now);
             return self.flush_connection(index, now);
         }
         self.metrics.count_resume(attached.resume);
-        let head = self.stream_head(&waiting.headers, now);
+        let head = self.stream_head(&waiting.headers, attaching.as_text, now);
         let beginning = Beginning::of(&attaching.project, &attached);
         let new = beginning.stream(&attaching, head, self.greeting(), self.api.signer());
         self.become_stream(index, &attaching.project, new, now);

@@ -25,7 +25,10 @@ impl<S: Write> ConnectionManager<S> {
         if let Some(lease) = &mut extra.lease {
             lease.settle(page.bytes.len());
         }
-        extra.pending = Pending::Page(page.bytes);
+        extra.pending = match extra.as_text {
+            true => Pending::Own(extra.translated(page.bytes.to_vec())),
+            false => Pending::Page(page.bytes),
+        };
         if page.has_last {
             extra.ending = Some(CloseReason::RunOver);
         }
@@ -47,7 +50,7 @@ impl<S: Write> ConnectionManager<S> {
         stream.cursor = Cursor::after(after);
         let extra = stream.extra();
         extra.awaits_page = false;
-        extra.pending = Pending::Own(told);
+        extra.pending = Pending::Own(extra.translated(told));
         extra.pending_sent = 0;
         self.serve(key.index, now);
     }

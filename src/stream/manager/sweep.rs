@@ -81,6 +81,11 @@ impl<S: Write> ConnectionManager<S> {
         let stream = &mut self.streams[index as usize];
         let is_message = match &stream.extra {
             Some(extra) if extra.has_pending() || extra.awaits_page => return,
+            // There is nothing to write that a reader would not see.
+            Some(extra) if extra.as_text => {
+                stream.wrote_at = wrapping_ms(now.mono);
+                return;
+            }
             Some(extra) => extra.heartbeat_as_message,
             None => false,
         };

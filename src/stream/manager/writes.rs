@@ -22,7 +22,7 @@ impl<S: Write> ConnectionManager<S> {
                 Some(extra) if extra.awaits_page => {}
                 Some(extra) => match extra.ending {
                     Some(reason) => stream.phase = Phase::Doomed(reason),
-                    None if extra.only_run.is_some() => self.serve_filtered(index, now),
+                    None if extra.is_translated() => self.serve_filtered(index, now),
                     None => self.serve_backlog(index, now_ms),
                 },
             }
@@ -74,7 +74,7 @@ impl<S: Write> ConnectionManager<S> {
         stream.note_write(wrote, now_ms, &mut self.stats.bytes);
     }
 
-    /// Writes what is behind the cursor and belongs to the stream's own run, or asks the log for it.
+    /// Writes what is behind the cursor, as the stream is sent it: its own run's alone, or told in lines; or asks the log for it.
     fn serve_filtered(&mut self, index: u32, now: Now) {
         let stream = &mut self.streams[index as usize];
         let project = &self.projects[stream.project as usize];
@@ -118,7 +118,7 @@ impl<S: Write> ConnectionManager<S> {
             let mut last_words = Vec::new();
             sse::write_event(&mut last_words, None, Some(retry), &message);
             let extra = stream.extra();
-            (extra.pending, extra.pending_sent) = (Pending::Own(last_words), 0);
+            (extra.pending, extra.pending_sent) = (Pending::Own(extra.translated(last_words)), 0);
             stream.write_pending(wrapping_ms(now.mono), &mut self.stats.bytes);
         }
         match stream.phase {

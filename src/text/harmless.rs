@@ -11,7 +11,7 @@ const TAB: &str = "    ";
 
 /// `text` without anything that a terminal would obey. Colours and cursor movements go, tabs become spaces, and any
 /// other control character becomes a visible sign.
-pub(super) fn neutral(text: &str) -> Cow<'_, str> {
+pub fn neutral(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_active) {
         return Cow::Borrowed(text);
     }
@@ -31,13 +31,13 @@ pub(super) fn neutral(text: &str) -> Cow<'_, str> {
 }
 
 /// `text` on one line: its lines, trimmed, with a space between them, and [`neutral`].
-pub(super) fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     let lines = text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
     neutral(&lines.collect::<Vec<_>>().join(" ")).into_owned()
 }
 
 /// The beginning of `text`, at most `max` characters, the last of them `…` where something is left out.
-pub(super) fn shortened(text: &str, max: usize) -> Cow<'_, str> {
+pub fn shortened(text: &str, max: usize) -> Cow<'_, str> {
     if text.chars().count() <= max {
         return Cow::Borrowed(text);
     }

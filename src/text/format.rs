@@ -1,15 +1,15 @@
-//! How things are written for people: durations, the clock of a run, counts, colours. Pure.
+//! How things are written for people: durations, the clock of a run, counts. Pure.
 
 use crate::model::{Progress, StepId};
 
 /// The longest error on one line, in characters.
-pub(super) const ERROR_CHARS_MAX: usize = 500;
+pub const ERROR_CHARS_MAX: usize = 500;
 
 /// The most names in a list; the rest is counted.
 const NAMES_MAX: usize = 10;
 
 /// Writes a duration as exactly as it matters: `420ms`, `1.2s`, `3m 05s`, `2h 07m`.
-pub(super) fn duration(ms: u64) -> String {
+pub fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
         0 => format!("{ms}ms"),
@@ -20,59 +20,28 @@ pub(super) fn duration(ms: u64) -> String {
 }
 
 /// Writes the time since a run's start: `[    1.234s]`, as wide for all runs under three hours.
-pub(super) fn clock(ms: u64) -> String {
+pub fn clock(ms: u64) -> String {
     format!("[{:>5}.{:03}s]", ms / 1000, ms % 1000)
 }
 
 /// Writes how far a run is: `3/6, 50%`.
-pub(super) fn share(progress: &Progress) -> String {
+pub fn share(progress: &Progress) -> String {
     let ended = progress.completed + progress.failed + progress.skipped;
     format!("{ended}/{}, {}%", progress.total, progress.percent)
 }
 
 /// Writes a number with its noun: `1 step`, `2 steps`.
-pub(in crate::cli) fn count(n: usize, noun: &str) -> String {
+pub fn count(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
 /// Writes ids between `separator`, the first few and how many more there are.
-pub(super) fn names(ids: &[StepId], separator: &str) -> String {
+pub fn names(ids: &[StepId], separator: &str) -> String {
     let mut shown: Vec<_> = ids.iter().take(NAMES_MAX).map(StepId::to_string).collect();
     if ids.len() > NAMES_MAX {
         shown.push(format!("{} more", ids.len() - NAMES_MAX));
     }
     shown.join(separator)
-}
-
-/// What a piece of text says by its colour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tone {
-    Good,
-    Bad,
-    Warning,
-    Quiet,
-    Strong,
-}
-
-/// Paints text, or leaves it as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Palette {
-    /// Paint at all?
-    pub(super) color: bool,
-}
-
-impl Palette {
-    /// `text`, which must be harmless already, in `tone`.
-    pub(super) fn paint(self, tone: Tone, text: &str) -> String {
-        let code = match tone {
-            Tone::Good => 32,
-            Tone::Bad => 31,
-            Tone::Warning => 33,
-            Tone::Quiet => 2,
-            Tone::Strong => 1,
-        };
-        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-    }
 }
 
 #[cfg(test)]
@@ -121,11 +90,5 @@ mod tests {
         assert_eq!(names(&ids, ", "), "s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, 2 more");
         let progress = Progress { completed: 1, failed: 1, skipped: 1, total: 6, percent: 50 };
         assert_eq!(share(&progress), "3/6, 50%");
-    }
-
-    #[test]
-    fn without_colour_there_are_no_codes() {
-        assert_eq!(Palette { color: false }.paint(Tone::Bad, "x"), "x");
-        assert_eq!(Palette { color: true }.paint(Tone::Bad, "x"), "\x1b[31mx\x1b[0m");
     }
 }

@@ -1,0 +1,196 @@
+//! Opens a stream: a request, and what the server's answer to it means.
+//!
+//! Over plain HTTP by version 1.0, in which no proxy cuts an answer into chunks: a stream ends with its connection.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::server_url::ServerUrl;
+use crate::config::Secret;
+
+/// How long connecting may take, and the head of an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The largest head of an answer, and of a refusal's body what is read.
+const HEAD_BYTES_MAX: u64 = 64 * 1024;
+
+/// What the server said to the request.
+pub(super) enum Answer {
+    /// The stream begins.
+    Stream(Source),
+    /// Everything that there was to see was seen.
+    Over,
+    /// No, by this status, with what it said of it.
+    Refused { status: u16, detail: String },
+}
+
+/// A stream, byte by byte.
+pub(super) struct Source {
+    pub(super) lines: Box<dyn BufRead + Send>,
+    /// The connection, where its patience can be set.
+    socket: Option<TcpStream>,
+}
+
+impl Source {
+    /// Gives the stream up where nothing at all came for so long; never, for zero.
+    pub(super) fn be_patient_for(&self, silence: Duration) {
+        if let Some(socket) = &self.socket {
+            // A socket that is gone fails at the next read.
+            let _ = socket.set_read_timeout((!silence.is_zero()).then_some(silence));
+        }
+    }
+}
+
+/// Asks for the stream at `path`.
+pub(super) fn open(
+    server: &ServerUrl,
+    path: &str,
+    token: Option<&Secret>,
+    last_id: Option<&str>,
+) -> io::Result<Answer> {
+    let mut headers = vec![("Accept", "text/event-stream".to_owned())];
+    headers.extend(token.map(|token| ("Authorization", format!("Bearer {}", token.expose()))));
+    headers.extend(last_id.map(|id| ("Last-Event-ID", id.to_owned())));
+    let target = server.target(path);
+    if server.is_secure { tls::open(server, &target, &headers) } else { open_plain(server, &target, &headers) }
+}
+
+fn open_plain(server: &ServerUrl, target: &str, headers: &[(&str, String)]) -> io::Result<Answer> {
+    let mut socket = connect(&server.host_and_port())?;
+    let mut request = format!("GET {target} HTTP/1.0\r\nHost: {}\r\n", server.authority);
+    headers.iter().for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
+    request.push_str("\r\n");
+    socket.write_all(request.as_bytes())?;
+    let mut lines = BufReader::new(socket.try_clone()?);
+    let head = read_head(&mut lines)?;
+    answer(head.status, head.is_event_stream, Source { lines: Box::new(lines), socket: Some(socket) })
+}
+
+fn connect(host_and_port: &str) -> io::Result<TcpStream> {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "it has no address");
+    for address in host_and_port.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, ANSWER_TIMEOUT) {
+            Ok(socket) => {
+                socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+                return Ok(socket);
+            }
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+fn answer(status: u16, is_event_stream: bool, source: Source) -> io::Result<Answer> {
+    match status {
+        200 if is_event_stream => Ok(Answer::Stream(source)),
+        200 => Ok(Answer::Refused { status, detail: "it is no event stream".to_owned() }),
+        204 => Ok(Answer::Over),
+        _ => {
+            let mut body = Vec::new();
+            // A refusal whose reason does not come is one all the same.
+            let _ = source.lines.take(HEAD_BYTES_MAX).read_to_end(&mut body);
+            Ok(Answer::Refused { status, detail: detail(&body) })
+        }
+    }
+}
+
+/// What a problem's body says in words; nothing where it is none.
+fn detail(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Problem {
+        detail: String,
+    }
+    serde_json::from_slice::<Problem>(body).map(|problem| problem.detail).unwrap_or_default()
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Head {
+    status: u16,
+    is_event_stream: bool,
+}
+
+fn read_head(from: &mut impl BufRead) -> io::Result<Head> {
+    let broken = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    let mut lines = from.take(HEAD_BYTES_MAX).lines();
+    let first = lines.next().ok_or_else(|| broken("it closed without an answer"))??;
+    let status = first.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)).and_then(|status| status.parse().ok());
+    let status = status.ok_or_else(|| broken("it does not speak HTTP"))?;
+    let mut is_event_stream = false;
+    for line in lines {
+        let line = line?;
+        if line.is_empty() {
+            return Ok(Head { status, is_event_stream });
+        }
+        let (name, value) = line.split_once(':').unwrap_or((&line, ""));
+        is_event_stream |= name.eq_ignore_ascii_case("content-type") && is_event_stream_type(value);
+    }
+    Err(broken("its answer breaks off"))
+}
+
+fn is_event_stream_type(value: &str) -> bool {
+    value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
+}
+
+#[cfg(feature = "http-tool")]
+mod tls {
+    use std::io;
+
+    use ureq::Agent;
+
+    use super::*;
+
+    pub(super) fn open(server: &ServerUrl, target: &str, headers: &[(&str, String)]) -> io::Result<Answer> {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_connect(Some(ANSWER_TIMEOUT))
+            .timeout_recv_response(Some(ANSWER_TIMEOUT));
+        let mut request = config.build().new_agent().get(format!("https://{}{target}", server.authority));
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let response = request.call().map_err(ureq::Error::into_io)?;
+        let status = response.status().as_u16();
+        let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
+        let is_event_stream = content_type.is_some_and(is_event_stream_type);
+        let lines = Box::new(BufReader::new(response.into_body().into_reader()));
+        answer(status, is_event_stream, Source { lines, socket: None })
+    }
+}
+
+#[cfg(not(feature = "http-tool"))]
+mod tls {
+    use super::*;
+
+    pub(super) fn open(_: &ServerUrl, _: &str, _: &[(&str, String)]) -> io::Result<Answer> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "this program was built without https (feature http-tool)"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_read() {
+        let head = |status, is_event_stream| Some(Head { status, is_event_stream });
+        for (text, expected) in [
+            ("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nrest", head(200, true)),
+            ("HTTP/1.0 200 \r\ncontent-type:Text/Event-Stream; charset=utf-8\r\n\r\n", head(200, true)),
+            ("HTTP/1.1 403 Forbidden\r\nContent-Type: application/problem+json\r\n\r\n", head(403, false)),
+            ("HTTP/1.1 204\r\n\r\n", head(204, false)),
+            ("HTTP/1.1 200 OK\r\nContent-Type: text/ev", None),
+            ("SSH-2.0-x\r\n\r\n", None),
+            ("HTTP/1.1 \u{e9}\u{e9}\u{e9}\r\n\r\n", None),
+            ("", None),
+        ] {
+            assert_eq!(read_head(&mut text.as_bytes()).ok(), expected, "{text:?}");
+        }
+        assert_eq!(detail(br#"{"status": 403, "detail": "no"}"#), "no");
+        assert_eq!(detail(b"<html>"), "");
+    }
+}

@@ -1,0 +1,114 @@
+//! The messages that lead to a run's state, as far as the state still tells them: what a display is fed that comes late.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::model::{
+    Cause, CauseKind, EndReason, LevelStarted, PerformanceMetrics, Progress, RunCompleted, RunEvent, RunEventKind,
+    RunFailed, RunStarted, RunState, RunStatus, StepProgress, StepState, StepStatus, StepUpdate, Timestamp,
+};
+
+/// Messages that a display shows `state` from, which is as it is `now`. Outputs, and attempts before a step's newest, are
+/// not among them.
+pub fn events_of(state: &RunState, now: Timestamp) -> Vec<RunEvent> {
+    let Some(started_at) = state.started_at else { return Vec::new() };
+    let mut events = vec![(started_at, RunEventKind::Started(started(state)))];
+    let mut moves: Vec<_> = state.steps.iter().filter_map(|step| last_move(step, now)).collect();
+    moves.sort_by_key(|(at, ..)| *at);
+    let mut progress = Progress { total: state.steps.len(), ..Progress::default() };
+    for (at, step, update) in moves {
+        count(&mut progress, &update);
+        events.push((at, RunEventKind::Progress(said(step, update, progress))));
+    }
+    events.extend(open_level(state));
+    events.sort_by_key(|(at, _)| *at);
+    events.extend(end(state, started_at));
+    let event = |(timestamp, kind)| RunEvent { run_id: state.run_id.clone(), timestamp, kind };
+    events.into_iter().map(event).collect()
+}
+
+fn started(state: &RunState) -> RunStarted {
+    RunStarted {
+        plan_name: state.plan_name.clone(),
+        step_count: state.steps.len(),
+        total_levels: state.levels.len(),
+        estimated_duration: 0,
+        parallelizable: state.levels.iter().any(|level| level.len() > 1),
+        levels: state.levels.clone(),
+    }
+}
+
+/// Where a step is, and since when; nothing of one that has not started.
+fn last_move(step: &StepState, now: Timestamp) -> Option<(Timestamp, &StepState, StepUpdate)> {
+    let since = step.finished_at.or(step.started_at).unwrap_or(now);
+    let took = step.duration.unwrap_or_default();
+    let reason = || step.reason.clone().unwrap_or_default();
+    let error = || step.error.clone().unwrap_or_default();
+    // Why, for programs, the state does not tell; no display shows it.
+    let cause = |kind| Cause { kind, step_id: None };
+    let update = match step.status {
+        StepStatus::Pending => return None,
+        StepStatus::Running => StepUpdate::Running { step_description: "".into(), message: String::new() },
+        StepStatus::Retrying => {
+            let next_retry_at = step.next_retry_at.unwrap_or(now);
+            let delay = next_retry_at.millis_since(now);
+            StepUpdate::Retrying { error: error(), delay, max_retries: step.attempt, next_retry_at }
+        }
+        StepStatus::Completed => StepUpdate::Completed {
+            output: Arc::new(Value::Null),
+            duration: took,
+            truncated: false,
+            output_bytes: None,
+        },
+        StepStatus::Failed => StepUpdate::Failed { error: error(), duration: took, continued: step.continued },
+        StepStatus::Skipped => StepUpdate::Skipped { reason: reason(), cause: cause(CauseKind::RunFailed) },
+        StepStatus::Cancelled => StepUpdate::Cancelled { reason: reason(), cause: cause(CauseKind::Cancelled) },
+    };
+    Some((since, step, update))
+}
+
+fn count(progress: &mut Progress, update: &StepUpdate) {
+    match update {
+        StepUpdate::Running { .. } | StepUpdate::Retrying { .. } => return,
+        StepUpdate::Completed { .. } => progress.completed += 1,
+        StepUpdate::Failed { .. } => progress.failed += 1,
+        StepUpdate::Skipped { .. } | StepUpdate::Cancelled { .. } => progress.skipped += 1,
+    }
+    let ended = progress.completed + progress.failed + progress.skipped;
+    progress.percent = u8::try_from(ended * 100 / progress.total.max(1)).unwrap_or(100);
+}
+
+fn said(step: &StepState, update: StepUpdate, progress: Progress) -> StepProgress {
+    let (step_id, step_title) = (step.id.clone(), step.title.clone());
+    StepProgress { step_id, step_title, level: step.level, attempt: step.attempt, update, progress }
+}
+
+fn open_level(state: &RunState) -> Option<(Timestamp, RunEventKind)> {
+    let level = state.current_level.filter(|_| state.level_open)?;
+    let steps = state.levels.get(level)?.clone();
+    let level = LevelStarted { level, total_levels: state.levels.len(), steps };
+    Some((state.level_started_at?, RunEventKind::LevelStarted(level)))
+}
+
+fn end(state: &RunState, started_at: Timestamp) -> Option<(Timestamp, RunEventKind)> {
+    let at = state.finished_at.filter(|_| state.status.is_ended())?;
+    let failed = state.steps.iter().filter(|step| step.status == StepStatus::Failed);
+    let failed_steps = failed.map(|step| step.id.clone()).collect();
+    let plan_name = state.plan_name.clone();
+    if state.status == RunStatus::Completed {
+        let performance_metrics = PerformanceMetrics {
+            total_execution_time: at.millis_since(started_at),
+            critical_path: Vec::new(),
+            step_time: state.steps.iter().filter_map(|step| step.duration).sum(),
+        };
+        let (outputs, truncated) = (Map::new(), Vec::new());
+        return Some((
+            at,
+            RunEventKind::Completed(RunCompleted { plan_name, outputs, truncated, failed_steps, performance_metrics }),
+        ));
+    }
+    let reason = if state.status == RunStatus::Cancelled { EndReason::Cancelled } else { EndReason::StepFailed };
+    let error = state.error.clone().unwrap_or_default();
+    Some((at, RunEventKind::Failed(RunFailed { plan_name, error, reason, failed_steps })))
+}

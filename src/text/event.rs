@@ -1,0 +1,78 @@
+//! What a run says, as lines for people. Pure.
+
+use super::format::{ERROR_CHARS_MAX, count, duration, names, share};
+use super::harmless::{one_line, shortened};
+use crate::model::{
+    LevelCompleted, OutputStream, RunEvent, RunEventKind, RunId, RunStarted, StepId, StepProgress, StepUpdate,
+};
+
+/// How much of a run's id tells it from others: `run_` and six characters, one in 10^10.
+const LABEL_CHARS: usize = 10;
+
+/// What tells the lines of a run from those of others.
+pub fn label(run: &RunId) -> String {
+    run.as_str().chars().take(LABEL_CHARS).collect()
+}
+
+/// A line of a step's live output.
+pub fn output_line(step: &StepId, stream: OutputStream, line: &str) -> String {
+    let mark = if stream == OutputStream::Stderr { '!' } else { '|' };
+    format!("{step} {mark} {line}").trim_end().to_owned()
+}
+
+/// What a run says, on one line without its time.
+pub fn described(event: &RunEvent) -> String {
+    match &event.kind {
+        RunEventKind::Started(started) => started_line(started, event.run_id.as_str()),
+        RunEventKind::LevelStarted(level) => {
+            format!("level {} of {} started: {}", level.level + 1, level.total_levels, names(&level.steps, ", "))
+        }
+        RunEventKind::Progress(progress) => progress_line(progress),
+        RunEventKind::StepOutput(output) => output_line(&output.step_id, output.stream, &one_line(&output.chunk)),
+        RunEventKind::LevelCompleted(level) => level_line(level),
+        RunEventKind::Completed(_) => "run completed".to_owned(),
+        RunEventKind::Failed(failed) => format!("run failed: {}", error_text(&failed.error)),
+    }
+}
+
+fn started_line(started: &RunStarted, run: &str) -> String {
+    let (steps, levels) = (count(started.step_count, "step"), count(started.total_levels, "level"));
+    format!("run {run} started: {}, {steps} in {levels}", one_line(&started.plan_name))
+}
+
+fn level_line(level: &LevelCompleted) -> String {
+    let LevelCompleted { completed_steps, failed_steps, skipped_steps, .. } = level;
+    let (completed, failed, skipped) = (completed_steps.len(), failed_steps.len(), skipped_steps.len());
+    let took = duration(level.execution_time);
+    let (level, levels) = (level.level + 1, level.total_levels);
+    format!("level {level} of {levels} ended after {took}: {completed} completed, {failed} failed, {skipped} skipped")
+}
+
+/// What is said of a step, on one line.
+pub fn progress_line(said: &StepProgress) -> String {
+    let StepProgress { step_id, attempt, progress, .. } = said;
+    let what = match &said.update {
+        StepUpdate::Running { .. } if *attempt > 1 => format!("started again, attempt {attempt}"),
+        StepUpdate::Running { .. } => format!("started: {}", one_line(&said.step_title)),
+        StepUpdate::Retrying { error, delay, max_retries, .. } => {
+            // Attempts that a restart interrupted come on top of those that the policy allows.
+            let attempts = max_retries.saturating_add(1).max(attempt.saturating_add(1));
+            let delay = duration(*delay);
+            format!("attempt {attempt} of {attempts} failed, next one in {delay}: {}", error_text(error))
+        }
+        StepUpdate::Completed { duration: took, .. } => {
+            format!("completed after {} ({})", duration(*took), share(progress))
+        }
+        StepUpdate::Failed { error, duration: took, continued } => {
+            let goes_on = if *continued { ", the run goes on" } else { "" };
+            format!("failed after {} ({}){goes_on}: {}", duration(*took), share(progress), error_text(error))
+        }
+        StepUpdate::Skipped { reason, .. } => format!("skipped ({}): {}", share(progress), error_text(reason)),
+        StepUpdate::Cancelled { reason, .. } => format!("cancelled ({}): {}", share(progress), error_text(reason)),
+    };
+    format!("{step_id}: {what}")
+}
+
+fn error_text(error: &str) -> String {
+    shortened(&one_line(error), ERROR_CHARS_MAX).into_owned()
+}
