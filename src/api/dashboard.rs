@@ -1,25 +1,111 @@
-//! The page at `/`, where the program is built with the feature `dashboard`.
+//! What the page at `/` is made of, and the client at `/stepcast.js`, where the program is built with the feature
+//! `dashboard`: files as they are in `dashboard/`, embedded, each with a validator, so that a browser loads one again
+//! only when the program has changed.
 
-use crate::http::{Problem, Response};
+use crate::http::{Problem, Request, Response};
 
-/// The page.
+/// A file.
 #[cfg(feature = "dashboard")]
-const HOME: &[u8] = include_bytes!("home.html");
+struct File {
+    name: &'static str,
+    content_type: &'static str,
+    content: &'static [u8],
+}
 
-/// What it may load and talk to: itself and this server.
+/// A file of `dashboard/`.
 #[cfg(feature = "dashboard")]
-const HOME_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+macro_rules! file {
+    ($name:literal, $content_type:expr) => {
+        File { name: $name, content_type: $content_type, content: include_bytes!(concat!("dashboard/", $name)) }
+    };
+}
 
-/// The page.
 #[cfg(feature = "dashboard")]
-pub(super) fn page() -> Result<Response, Problem> {
-    let page = Response::new(200).content("text/html; charset=utf-8", HOME);
-    Ok(page.header("Content-Security-Policy", HOME_POLICY).header("Referrer-Policy", "no-referrer"))
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// All of them.
+#[cfg(feature = "dashboard")]
+const FILES: &[File] = &[
+    file!("index.html", "text/html; charset=utf-8"),
+    file!("style.css", "text/css; charset=utf-8"),
+    file!("icon.svg", "image/svg+xml"),
+    file!("stepcast.js", SCRIPT),
+    file!("app.js", SCRIPT),
+    file!("api.js", SCRIPT),
+    file!("dom.js", SCRIPT),
+    file!("estimate.js", SCRIPT),
+    file!("format.js", SCRIPT),
+    file!("graph.js", SCRIPT),
+    file!("hub.js", SCRIPT),
+    file!("layout.js", SCRIPT),
+    file!("lines.js", SCRIPT),
+    file!("live.js", SCRIPT),
+    file!("locate.js", SCRIPT),
+    file!("output.js", SCRIPT),
+    file!("run.js", SCRIPT),
+    file!("runs.js", SCRIPT),
+    file!("step.js", SCRIPT),
+    file!("submit.js", SCRIPT),
+    file!("timeline.js", SCRIPT),
+    file!("worker.js", SCRIPT),
+];
+
+/// What they may load and talk to: themselves and this server.
+#[cfg(feature = "dashboard")]
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+    worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The name of a file, if there is one of this name.
+#[cfg(feature = "dashboard")]
+pub(super) fn find(name: &str) -> Option<&'static str> {
+    FILES.iter().map(|file| file.name).find(|known| *known == name)
+}
+
+/// A file; 304 without it where the browser has it.
+#[cfg(feature = "dashboard")]
+pub(super) fn asset(name: &'static str, request: &Request) -> Result<Response, Problem> {
+    let at = FILES.iter().position(|file| file.name == name);
+    let Some(file) = at.map(|at| &FILES[at]) else { return Err(Problem::not_found("the page has no such part")) };
+    let tag = &tags()[at.unwrap_or_default()];
+    let is_known = request.headers.text("if-none-match").is_some_and(|known| names(known, tag));
+    let response = match is_known {
+        true => Response::new(304),
+        false => Response::new(200).content(file.content_type, file.content),
+    };
+    Ok(response
+        .header("ETag", tag.as_str())
+        .header("Cache-Control", "no-cache")
+        .header("Content-Security-Policy", POLICY)
+        .header("Referrer-Policy", "no-referrer")
+        .header("X-Content-Type-Options", "nosniff"))
+}
+
+/// Does `If-None-Match` name this validator? Compared weakly (RFC 9110, section 13.1.2).
+#[cfg(feature = "dashboard")]
+fn names(known: &str, tag: &str) -> bool {
+    known.trim() == "*" || known.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)
+}
+
+/// The validators of the files: the beginnings of their digests.
+#[cfg(feature = "dashboard")]
+fn tags() -> &'static [String] {
+    static TAGS: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
+    let tag = |file: &File| {
+        let digest = ring::digest::digest(&ring::digest::SHA256, file.content);
+        let digits: String = digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        format!("\"{digits}\"")
+    };
+    TAGS.get_or_init(|| FILES.iter().map(tag).collect())
 }
 
 /// There is none.
 #[cfg(not(feature = "dashboard"))]
-pub(super) fn page() -> Result<Response, Problem> {
+pub(super) fn find(_: &str) -> Option<&'static str> {
+    None
+}
+
+/// There is none.
+#[cfg(not(feature = "dashboard"))]
+pub(super) fn asset(_: &'static str, _: &Request) -> Result<Response, Problem> {
     Err(Problem::not_found("this program was built without its dashboard"))
 }

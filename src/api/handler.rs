@@ -126,7 +126,7 @@ impl Api {
         }
         match route {
             Route::Options(allow) => Ok(Action::Answer(Response::new(204).header("Allow", allow))),
-            Route::Home => dashboard::page().map(Action::Answer),
+            Route::Asset(name) => dashboard::asset(name, request).map(Action::Answer),
             Route::Health => Ok(Action::Answer(Response::json(200, r#"{"status":"ok"}"#))),
             Route::Ready => ready(facts.condition),
             Route::Metrics => Ok(Action::Metrics),
@@ -149,7 +149,13 @@ impl Api {
             Route::Runs(project) => self.runs(project, request, facts),
             Route::Run(project, run) => {
                 self.authorize(request, Scope::Subscribe, &project, facts)?;
-                Ok(Action::Ask(Ask::Read(Query::Run { project, run }), Render::Body))
+                let outputs = [("whole", true), ("cut", false)];
+                let whole_outputs = Parameters::read(request)?.word("outputs", &outputs)?.unwrap_or(true);
+                Ok(Action::Ask(Ask::Read(Query::Run { project, run, whole_outputs }), Render::Body))
+            }
+            Route::Plan(project, run) => {
+                self.authorize(request, Scope::Subscribe, &project, facts)?;
+                Ok(Action::Ask(Ask::Read(Query::Plan { project, run }), Render::Body))
             }
             Route::RunEvents(project, run) => self.run_events(project, run, request, facts),
             Route::StepOutput(project, run, step) => self.step_output(project, run, step, request, facts),

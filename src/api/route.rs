@@ -1,13 +1,14 @@
 //! Which call a request makes: method and path to a [`Route`] with its ids parsed.
 
+use super::dashboard;
 use crate::http::{Method, Problem, SEGMENTS_MAX, Segments};
 use crate::model::{IdError, ProjectId, RunId, StepId};
 
 /// A call of the interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
-    /// `GET /`
-    Home,
+    /// `GET /`, `GET /stepcast.js` and what else the page is made of
+    Asset(&'static str),
     /// `GET /healthz`
     Health,
     /// `GET /readyz`
@@ -32,6 +33,8 @@ pub enum Route {
     Runs(ProjectId),
     /// `GET /api/projects/:projectId/workflows/:runId`
     Run(ProjectId, RunId),
+    /// `GET /api/projects/:projectId/workflows/:runId/plan`
+    Plan(ProjectId, RunId),
     /// `GET /api/projects/:projectId/workflows/:runId/events`
     RunEvents(ProjectId, RunId),
     /// `GET /api/projects/:projectId/workflows/:runId/steps/:stepId/output`
@@ -97,7 +100,12 @@ impl Route {
 
 fn calls(path: &[&str]) -> Result<Calls, Problem> {
     Ok(match *path {
-        [] => Calls::get(Route::Home),
+        [] => Calls::get(Route::Asset("index.html")),
+        ["stepcast.js"] => Calls::get(Route::Asset("stepcast.js")),
+        ["dashboard", name] => match dashboard::find(name) {
+            Some(name) => Calls::get(Route::Asset(name)),
+            None => return Err(Problem::not_found("the page has no such part")),
+        },
         ["healthz"] => Calls::get(Route::Health),
         ["readyz"] => Calls::get(Route::Ready),
         ["metrics"] => Calls::get(Route::Metrics),
@@ -112,6 +120,7 @@ fn calls(path: &[&str]) -> Result<Calls, Problem> {
             Calls { get: Some(Route::Runs(project.clone())), post: Some(Route::Submit(project)) }
         }
         ["api", "projects", project, "workflows", run] => Calls::get(Route::Run(id(project)?, id(run)?)),
+        ["api", "projects", project, "workflows", run, "plan"] => Calls::get(Route::Plan(id(project)?, id(run)?)),
         ["api", "projects", project, "workflows", run, "events"] => {
             Calls::get(Route::RunEvents(id(project)?, id(run)?))
         }
@@ -152,7 +161,7 @@ mod tests {
         let p = ProjectId::parse("p:1").expect("an id");
         let r = RunId::parse("r").expect("an id");
         for (method, path, expected) in [
-            (Method::Get, "/", Ok(Route::Home)),
+            (Method::Get, "/", Ok(Route::Asset("index.html"))),
             (Method::Head, "/healthz", Ok(Route::Health)),
             (Method::Get, "/api/sse/projects/p%3A1", Ok(Route::Stream(p.clone()))),
             (Method::Post, "/api/projects/p:1/workflows", Ok(Route::Submit(p.clone()))),

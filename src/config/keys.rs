@@ -167,7 +167,7 @@ const ROWS: &[Row] = rows! {
     limits.step_output_bytes: bounds(KIB, 4 * GIB), "What is kept of one step's output";
     limits.active_runs: SOME, "Runs at the same time";
     limits.queued_runs: ANY, "Runs that wait for a place; 0 lets none wait";
-    limits.runs_per_project: SOME, "Runs of one project that run or wait";
+    limits.runs_per_project: ANY, "Runs of one project that run or wait; 0 sets no bound of its own";
     limits.projects: SOME, "Projects that have messages";
     limits.tickets: bounds(1, TICKETS_REMEMBERED_MAX as u64), "Used tickets that are remembered";
     limits.publish_rate: bounds(1, u32::MAX as u64), "Messages that one token may publish in a second";

@@ -161,7 +161,7 @@ pub struct LimitsConfig {
     pub active_runs: usize,
     /// Runs that wait for a place among the active ones; zero lets none wait.
     pub queued_runs: usize,
-    /// Runs of one project that have not ended.
+    /// Runs of one project that run or wait; zero leaves it to `active_runs` and `queued_runs`.
     pub runs_per_project: usize,
     /// Projects that have messages.
     pub projects: usize,
@@ -333,7 +333,7 @@ impl Default for LimitsConfig {
             step_output_bytes: 64 * MIB,
             active_runs: 256,
             queued_runs: 1024,
-            runs_per_project: 512,
+            runs_per_project: 0,
             projects: 100_000,
             tickets: TICKETS_REMEMBERED_MAX,
             publish_rate: 1000,

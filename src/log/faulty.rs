@@ -202,6 +202,10 @@ impl<S: Store> History for FaultyStore<S> {
         self.call(Call::Read)?.store.run_number(project, run)
     }
 
+    fn document(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.call(Call::Read)?.store.document(number)
+    }
+
     fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {
         self.call(Call::Read)?.store.output(number, step)
     }

@@ -13,7 +13,7 @@ use super::page_cache::{Block, PageCache, Stretch};
 use super::store::{Flow, Place, StoreError, StoredMessage, StoredOutput};
 use super::{Answer, Query, Refusal, RunNumber};
 use crate::auth::IdSigner;
-use crate::model::{OutputStream, ProjectId, RunId, RunState, StepId, StepStatus};
+use crate::model::{OutputStream, ProjectId, RunId, RunState, StepId, StepStatus, shown_document};
 
 /// The reading half of a store. Between two calls on one of these nothing of it changes.
 pub trait History {
@@ -60,6 +60,12 @@ pub trait History {
     /// # Errors
     /// Where it can't be read.
     fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
+
+    /// The plan and the inputs that a run was taken on with: JSON.
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    fn document(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
 
     /// What is kept of a step's output.
     ///
@@ -141,6 +147,7 @@ impl Lookup {
             Query::Events { project, run, after, limit } => {
                 self.events(history, signer, project, run, *after, *limit).map(Some)
             }
+            Query::Plan { project, run } => plan(history, project, run).map(Some),
             Query::Output { project, run, step, stream } => output_of_ended(history, project, run, step, *stream),
             _ => Ok(None),
         }
@@ -254,6 +261,17 @@ pub(super) fn has_lost(run: Option<Ends>, after: u64, floor: u64) -> bool {
         }
         _ => is_below,
     }
+}
+
+/// What a run was made of, as it may be shown.
+pub(super) fn plan(history: &dyn History, project: &ProjectId, run: &RunId) -> Result<Answer, StoreError> {
+    let document = match history.run_number(project, run)? {
+        Some(number) => history.document(number)?,
+        None => None,
+    };
+    let Some(document) = document else { return Ok(Answer::Refused(Refusal::UnknownRun)) };
+    let shown = shown_document(&document).map_err(|error| StoreError(error.to_string()))?;
+    Ok(Answer::Json(shown))
 }
 
 /// A step's output, of a run that has ended; of any other the newest state is not in the history.

@@ -451,6 +451,10 @@ impl History for MemoryStore {
         Ok(self.project(project).and_then(|log| log.run_numbers.get(run)).copied())
     }
 
+    fn document(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        Ok(self.run(number)?.map(|row| row.document))
+    }
+
     fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {
         let run = self.runs.get(&number);
         Ok(run.and_then(|run| run.outputs.get(step)).map(|(_, output)| output.clone()))

@@ -186,8 +186,17 @@ pub enum Query {
         /// At most so many.
         limit: usize,
     },
-    /// A run, its outputs whole: [`Answer::Json`].
+    /// A run: [`Answer::Json`].
     Run {
+        /// Its project.
+        project: ProjectId,
+        /// The run.
+        run: RunId,
+        /// Its outputs whole, or as a snapshot has them.
+        whole_outputs: bool,
+    },
+    /// The plan that a run was made of, without its secrets: [`Answer::Json`].
+    Plan {
         /// Its project.
         project: ProjectId,
         /// The run.

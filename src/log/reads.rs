@@ -43,7 +43,9 @@ impl Journal {
             Query::Attach { project, resume, run, snapshots } => self.attach(&project, resume, run, snapshots, now),
             Query::Page { project, after, run, bytes_max } => self.page(&project, after, run, bytes_max, now),
             Query::Runs { project, status, before, limit } => self.runs(&project, status, before, limit),
-            Query::Run { project, run } => self.run(&project, &run),
+            Query::Run { project, run, whole_outputs: true } => self.run(&project, &run),
+            Query::Run { project, run, whole_outputs: false } => self.run_in_short(&project, &run),
+            Query::Plan { project, run } => history::plan(&*self.store, &project, &run),
             Query::Events { project, run, after, limit } => self.events(&project, &run, after, limit),
             Query::Output { project, run, step, stream } => self.output(&project, &run, &step, stream),
             Query::Projects { visible, after, limit } => Ok(self.projects(visible, after, limit)),
@@ -324,6 +326,17 @@ impl Journal {
             }
         }
         let view = self.view(project, number, None, |state| put_wholes(state, &wholes))?;
+        Ok(view.map_or(Answer::Refused(Refusal::UnknownRun), Answer::Json))
+    }
+
+    /// A run with its outputs as a snapshot has them.
+    fn run_in_short(&mut self, project: &ProjectId, run: &RunId) -> Result<Answer, StoreError> {
+        let number = self.store.run_number(project, run)?;
+        let shape = |state: &mut RunState| bound_outputs(state, SNAPSHOT_OUTPUTS_BYTES_MAX);
+        let view = match number {
+            Some(number) => self.view(project, number, None, shape)?,
+            None => None,
+        };
         Ok(view.map_or(Answer::Refused(Refusal::UnknownRun), Answer::Json))
     }
 

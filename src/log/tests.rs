@@ -550,7 +550,7 @@ fn runs_that_ended_are_not_held_for_ever() {
     bench.wait_ms(60_001);
     bench.publish(&p(), 1);
     assert_eq!(bench.journal.runs.len(), 0);
-    let run = bench.json(Query::Run { project: p(), run: run_id("r9") });
+    let run = bench.json(Query::Run { project: p(), run: run_id("r9"), whole_outputs: true });
     assert_eq!((&run["status"], &run["lastEventId"]), (&json!("completed"), &json!(bench.id(20))));
     assert_eq!(bench.attach(Some(ResumeFrom::Seq(0)), Some("r9")).position, 0);
 }
@@ -717,7 +717,7 @@ fn only_a_run_that_has_not_ended_can_be_cancelled() {
     let outcome = bench.handle(vec![cancel("r")]);
     assert!(outcome.orders.is_empty());
     assert!(matches!(answers(outcome).pop(), Some((_, Answer::Refused(Refusal::RunEnded)))));
-    let run = bench.json(Query::Run { project: p(), run: run_id("r") });
+    let run = bench.json(Query::Run { project: p(), run: run_id("r"), whole_outputs: true });
     assert_eq!((&run["status"], &run["error"]), (&json!("cancelled"), &json!("no")));
 }
 
@@ -784,7 +784,7 @@ fn an_output_that_was_cut_for_its_message_is_read_whole() {
     ]);
     for is_ended in [false, true] {
         assert_eq!(bench.output("a", None), Ok((whole.to_string(), true)), "ended: {is_ended}");
-        let run = bench.json(Query::Run { project: p(), run: run_id("r") });
+        let run = bench.json(Query::Run { project: p(), run: run_id("r"), whole_outputs: true });
         let step = &run["steps"][0];
         assert_eq!((&step["output"], &step["truncated"], &step["outputBytes"]), (&whole, &Value::Null, &Value::Null));
         bench.say("r", vec![completed()]);

@@ -18,7 +18,7 @@ pub use id::{IdError, ProjectId, RunId, StepId};
 pub use message::{MESSAGE_TYPE_MAX, decimal, is_reserved_type, is_valid_type, write_message};
 pub use plan::{
     Backoff, Draft, ISSUES_MAX, Issue, Issues, OnFailure, Plan, PlanSummary, Quoted, RetryPolicy, Step, StepSummary,
-    Submission, SubmissionError,
+    Submission, SubmissionError, shown_document,
 };
 pub use run_state::{RunState, RunStatus, StepState, StepStatus};
 pub use time::{Now, Timestamp};

@@ -124,7 +124,10 @@ pub(super) fn journal_limits(config: &Config) -> log::Limits {
             runs: config.history.runs,
         },
         open_runs: config.limits.active_runs + config.limits.queued_runs,
-        project_runs: config.limits.runs_per_project,
+        project_runs: match config.limits.runs_per_project {
+            0 => usize::MAX,
+            runs => runs,
+        },
         projects: config.limits.projects,
         idempotency_ms: millis(IDEMPOTENCY),
         recent_ms: millis(RECENT),

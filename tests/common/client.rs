@@ -143,7 +143,7 @@ impl Connection {
     /// connection.
     pub fn response(&mut self, is_head: bool) -> Option<Response> {
         let mut response = self.head()?;
-        let has_body = !is_head && response.status >= 200 && response.status != 204;
+        let has_body = !is_head && response.status >= 200 && ![204, 304].contains(&response.status);
         match response.header("Content-Length").map(|length| length.parse().expect("a length")) {
             _ if !has_body => {}
             Some(length) => response.body = self.exactly(length),

@@ -12,6 +12,7 @@ mod framing;
 mod http_tools;
 mod isolation;
 mod limits;
+mod page;
 mod plans;
 mod program;
 mod proxies;

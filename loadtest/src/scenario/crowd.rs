@@ -49,6 +49,10 @@ impl std::fmt::Display for Shape {
     }
 }
 
+/// One project that gets everything needs a history that holds a burst: without that, whoever falls behind in one is
+/// told that something is gone.
+const HOLDS_A_BURST: [&str; 2] = ["--history-messages", "1000000"];
+
 /// A server and its subscribers.
 pub struct Crowd {
     pub server: Server,
@@ -68,7 +72,8 @@ pub struct Window {
 impl Crowd {
     /// Starts the server, and waits until all streams are open.
     pub fn gather(options: &Options, data: Data, shape: Shape, watch: &mut Watch) -> Outcome<Self> {
-        let server = Server::start(&options.server, data, &NO_BOUNDS)?;
+        let flags = if shape.projects == 1 { &HOLDS_A_BURST[..] } else { &[] };
+        let server = Server::start(&options.server, data, &[&NO_BOUNDS[..], flags].concat())?;
         let projects: Vec<String> = (0..shape.projects).map(|number| format!("p{number}")).collect();
         let settings = Settings { projects: projects.clone(), ..settings(&server, "", shape.subscribers) };
         let fleet = Fleet::open_new(&settings)?;

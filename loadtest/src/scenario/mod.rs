@@ -113,15 +113,7 @@ fn report(options: &Options, data: Data) -> Report {
 }
 
 /// Flags without which a server would refuse what is asked of it here.
-/// And a history that holds a burst: without that, whoever falls behind in one is told that something is gone.
-const NO_BOUNDS: [&str; 6] = [
-    "--limits-publish-rate",
-    "1000000000",
-    "--limits-connections-per-address",
-    "100000",
-    "--history-messages",
-    "1000000",
-];
+const NO_BOUNDS: [&str; 4] = ["--limits-publish-rate", "1000000000", "--limits-connections-per-address", "100000"];
 
 /// So many subscribers of a project, as this server needs them.
 fn settings(server: &Server, project: &str, subscribers: usize) -> Settings {

@@ -62,6 +62,10 @@ impl<R: Readable> History for R {
         self.checked(ended_state(self.conn(), number))
     }
 
+    fn document(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.checked(run(self.conn(), number)).map(|row| row.map(|row| row.document))
+    }
+
     fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {
         self.checked(output(self.conn(), number, step))
     }

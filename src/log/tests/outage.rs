@@ -325,7 +325,7 @@ fn cancel(run: &str, to: u64) -> Command {
 }
 
 fn the_run(run: &str, to: u64) -> Command {
-    read(Query::Run { project: p(), run: run_id(run) }, to)
+    read(Query::Run { project: p(), run: run_id(run), whole_outputs: true }, to)
 }
 
 /// Something of everything; no two wait under the same number.
@@ -376,7 +376,7 @@ fn questions() -> Vec<Command> {
     ];
     for (n, run) in (1..).zip(["r1", "r2", "r3", "r4"]) {
         let (project, run, step) = (p(), run_id(run), step_id("a"));
-        questions.push(read(Query::Run { project: p(), run: run.clone() }, 200 + n));
+        questions.push(read(Query::Run { project: p(), run: run.clone(), whole_outputs: true }, 200 + n));
         questions.push(read(Query::Events { project: p(), run: run.clone(), after: 0, limit: 100 }, 210 + n));
         questions.push(read(Query::Output { project, run: run.clone(), step, stream: None }, 220 + n));
         let query = Query::Attach { project: p(), resume: None, run: Some(run), snapshots: true };

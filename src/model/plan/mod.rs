@@ -7,6 +7,7 @@ mod draft;
 mod fields;
 mod graph;
 mod issue;
+mod shown;
 mod submission;
 mod summary;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use super::StepId;
 
 pub use draft::Draft;
 pub use issue::{ISSUES_MAX, Issue, Issues, Quoted};
+pub use shown::shown_document;
 pub use submission::{Submission, SubmissionError};
 pub use summary::{PlanSummary, StepSummary};
 

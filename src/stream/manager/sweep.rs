@@ -8,7 +8,7 @@ use super::{ConnectionManager, Effect, wrapping_ms};
 use crate::http::sse;
 use crate::model::{Now, write_message};
 use crate::stream::project::Project;
-use crate::stream::subscriber::{CloseReason, Pending, Phase};
+use crate::stream::subscriber::{CloseReason, Pending, Phase, Wrote, write_once};
 
 /// The round over all streams that looks for expired tokens, stalls and silence.
 #[derive(Debug, Clone, Copy, Default)]
@@ -92,20 +92,30 @@ impl<S: Write> ConnectionManager<S> {
         if stream.cursor.sent > 0 {
             return;
         }
-        let mut bytes = Vec::new();
-        if is_message {
-            let project = &self.projects[stream.project as usize].id;
-            let payload = format!("{{\"timestamp\":\"{}\"}}", now.wall);
-            let mut message = Vec::new();
-            write_message(&mut message, "heartbeat", project, stream.cursor.seq, payload.as_bytes());
-            sse::write_event(&mut bytes, None, None, &message);
-        } else {
-            bytes.extend_from_slice(sse::COMMENT);
+        if !is_message {
+            return self.beat_with_comment(index, now);
         }
+        let project = &self.projects[stream.project as usize].id;
+        let payload = format!("{{\"timestamp\":\"{}\"}}", now.wall);
+        let (mut message, mut bytes) = (Vec::new(), Vec::new());
+        write_message(&mut message, "heartbeat", project, stream.cursor.seq, payload.as_bytes());
+        sse::write_event(&mut bytes, None, None, &message);
         let extra = stream.extra();
         extra.pending = Pending::Own(bytes);
         extra.pending_sent = 0;
         self.serve(index, now);
+    }
+
+    /// A comment needs nothing of its own, unless the socket takes only a part of it.
+    fn beat_with_comment(&mut self, index: u32, now: Now) {
+        let stream = &mut self.streams[index as usize];
+        let wrote = write_once(&mut stream.socket, sse::COMMENT);
+        if let Wrote::Some(n @ 1..) = wrote {
+            let extra = stream.extra();
+            (extra.pending, extra.pending_sent) = (Pending::Own(sse::COMMENT[n..].to_vec()), 0);
+        }
+        stream.note_write(wrote, wrapping_ms(now.mono), &mut self.stats.bytes);
+        self.settle(index);
     }
 
     fn let_idle_projects_go(&mut self, now: Now) {

@@ -27,6 +27,11 @@ impl<S: Write> ConnectionManager<S> {
                 },
             }
         }
+        self.settle(index);
+    }
+
+    /// What a write did to a stream may concern others: the owner, the poll, the project's count.
+    pub(super) fn settle(&mut self, index: u32) {
         let Some(stream) = self.streams.get_mut(index as usize) else { return };
         match stream.phase {
             Phase::Doomed(_) => self.doomed.push(index),

@@ -1,0 +1,78 @@
+/** The server's calls, with the token where there is one. Owns the token, and the difference between the clocks. */
+
+const TOKEN_KEY = 'stepcast-token';
+
+/** Clocks that differ by less are taken as the same, in milliseconds: the Date header is no finer. */
+const SKEW_MIN = 2_000;
+
+let skew = 0;
+
+/** The server's time. */
+export const now = () => Date.now() + skew;
+
+export const token = () => sessionStorage.getItem(TOKEN_KEY) ?? '';
+
+export function setToken(text) {
+  if (text) sessionStorage.setItem(TOKEN_KEY, text);
+  else sessionStorage.removeItem(TOKEN_KEY);
+}
+
+/** Whether the token gives a scope; where it can't be read, the server will tell. */
+export function may(scope) {
+  const payload = token().split('.')[1];
+  if (!payload) return true;
+  try {
+    const { scope: given = 'subscribe' } = JSON.parse(atob(payload.replaceAll('-', '+').replaceAll('_', '/')));
+    return given.split(' ').some((one) => one === scope || one === 'admin');
+  } catch {
+    return true;
+  }
+}
+
+/** What the server refused: its status, what it said, and what is wrong with a plan. */
+export class Refused extends Error {
+  constructor(status, { detail, code, issues } = {}) {
+    super(detail ?? (status === 0 ? 'the server does not answer' : `the server answered ${status}`));
+    Object.assign(this, { status, code, issues: issues ?? [] });
+  }
+}
+
+/** The answer to a call, whatever its kind, if it is a good one. */
+export async function request(path, { method = 'GET', headers = {}, body, signal } = {}) {
+  const authorization = token() && { authorization: `Bearer ${token()}` };
+  let answer;
+  try {
+    answer = await fetch(path, { method, headers: { ...authorization, ...headers }, body, signal, cache: 'no-store' });
+  } catch (error) {
+    throw signal?.aborted ? error : new Refused(0);
+  }
+  noteClock(answer.headers.get('date'));
+  if (answer.ok) return answer;
+  throw new Refused(answer.status, await answer.json().catch(() => ({})));
+}
+
+const json = async (path, options) => (await request(path, options)).json();
+const post = (path, body, headers) =>
+  json(path, { method: 'POST', body: body ?? '{}', headers: { 'content-type': 'application/json', ...headers } });
+
+const project = (id) => `/api/projects/${encodeURIComponent(id)}`;
+const run = (id, runId) => `${project(id)}/workflows/${encodeURIComponent(runId)}`;
+
+export const readProjects = () => json('/api/projects?limit=1000');
+export const readRuns = (id, query = {}) => json(`${project(id)}/workflows?${new URLSearchParams({ limit: 50, ...query })}`);
+export const readRun = (id, runId) => json(`${run(id, runId)}?outputs=cut`);
+export const readPlan = (id, runId) => json(`${run(id, runId)}/plan`);
+export const readEvents = (id, runId, after) => json(`${run(id, runId)}/events?limit=1000${after ? `&after=${after}` : ''}`);
+export const cancel = (id, runId) => post(`${run(id, runId)}/cancel`);
+export const check = (text) => post('/api/workflow/check', text);
+export const submit = (id, text, key) => post(`${project(id)}/workflows`, text, { 'idempotency-key': key });
+
+/** Where a step's output is; of one stream, or the result itself. */
+export function outputPath(id, runId, stepId, stream) {
+  return `${run(id, runId)}/steps/${encodeURIComponent(stepId)}/output${stream ? `?stream=${stream}` : ''}`;
+}
+
+function noteClock(date) {
+  const difference = Date.parse(date ?? '') + 500 - Date.now();
+  if (Number.isFinite(difference)) skew = Math.abs(difference) < SKEW_MIN ? 0 : difference;
+}

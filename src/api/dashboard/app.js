@@ -1,0 +1,277 @@
+/**
+ * The page: which project, run and step are looked at (the address says it), and who draws them. Owns the address, the
+ * connection's pill and the token; everything else is a view that is told what has changed.
+ */
+import * as api from './api.js';
+import { h } from './dom.js';
+import { Live } from './live.js';
+import { RunList } from './runs.js';
+import { RunView } from './run.js';
+import { isEnded } from './estimate.js';
+import { SubmitView } from './submit.js';
+
+/** How often the list of projects is asked for, and running clocks go on, in milliseconds. */
+const PROJECTS_INTERVAL = 5_000;
+const TICK = 200;
+
+const element = (id) => document.getElementById(id);
+const main = element('main');
+
+const app = {
+  route: {},
+  projects: [],
+  go: (route) => { location.hash = address({ ...app.route, ...route }); },
+  address: (route) => `#${address(route)}`,
+  say: announce,
+  toast,
+  refused,
+};
+const live = new Live(changed);
+const runs = new RunList(element('runs'), app);
+let view;
+
+/** `/p/demo/r/run_1/s/build`, `/p/demo/new`. */
+function address({ project, run, step, isNew, again }) {
+  const id = encodeURIComponent;
+  if (!project) return '/';
+  if (isNew) return `/p/${id(project)}/new${again ? `/${id(again)}` : ''}`;
+  return `/p/${id(project)}${run ? `/r/${id(run)}` : ''}${run && step ? `/s/${id(step)}` : ''}`;
+}
+
+function routeOf(hash) {
+  const parts = hash.replace(/^#\/?/, '').split('/').map(decoded);
+  if (parts[0] !== 'p' || !parts[1]) return {};
+  if (parts[2] === 'new') return { project: parts[1], isNew: true, again: parts[3] };
+  return { project: parts[1], run: parts[2] === 'r' ? parts[3] : undefined, step: parts[4] === 's' ? parts[5] : undefined };
+}
+
+/** An address that someone has mangled leads somewhere all the same. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
+function navigate() {
+  const before = app.route;
+  app.route = routeOf(location.hash);
+  const { project, run, step, isNew } = app.route;
+  if (!project) return arrive();
+  if (project !== before.project) follow(project);
+  document.body.classList.toggle('has-run', Boolean(run || isNew));
+  document.body.classList.toggle('has-step', Boolean(step));
+  element('new').href = app.address({ project, isNew: true });
+  draw();
+  if (run !== before.run || isNew !== before.isNew) scrollTo(0, 0);
+}
+
+function follow(project) {
+  localStorage.setItem('stepcast-project', project);
+  document.title = `${project} · stepcast`;
+  view = undefined;
+  showProjects();
+  runs.open(project);
+  live.follow(project, api.token());
+}
+
+/** Without a project in the address: the one that was looked at last, or the busiest. */
+async function arrive() {
+  // Whoever was quicker than the list has an address of their own by now.
+  if (!await loadProjects() || app.route.project) return;
+  const last = localStorage.getItem('stepcast-project');
+  const byActivity = [...app.projects].sort((a, b) => b.activeRuns - a.activeRuns || (b.lastActivity > a.lastActivity ? 1 : -1));
+  const known = byActivity.find(({ projectId }) => projectId === last) ?? byActivity[0];
+  location.replace(app.address({ project: known?.projectId ?? last ?? 'demo' }));
+}
+
+async function loadProjects() {
+  try {
+    app.projects = (await api.readProjects()).projects;
+    showProjects();
+    return true;
+  } catch (error) {
+    refused(error);
+    return false;
+  }
+}
+
+function showProjects() {
+  const select = element('project');
+  const current = app.route.project;
+  const isLive = live.state.connection?.status === 'live';
+  const active = [...live.state.runs.values()].filter(({ status }) => !isEnded(status)).length;
+  const known = app.projects.map(({ projectId, activeRuns }) => [projectId, isLive && projectId === current ? active : activeRuns]);
+  if (current && !known.some(([id]) => id === current)) known.unshift([current, 0]);
+  const label = ([id, active]) => active > 0 ? `${id} (${active} active)` : id;
+  const wanted = known.map((one) => h('option', { value: one[0], selected: one[0] === current }, label(one)));
+  const isSame = select.options.length === wanted.length && wanted.every((option, at) =>
+    option.value === select.options[at].value && option.text === select.options[at].text);
+  if (!isSame) select.replaceChildren(...wanted);
+  if (current) select.value = current;
+}
+
+/** What is looked at where the address names no run: on a wide screen the newest, so that whoever comes sees what goes on. */
+function shownRun() {
+  const { run } = app.route;
+  if (run) return run;
+  return matchMedia('(min-width: 761px)').matches ? runs.newest() : undefined;
+}
+
+function draw() {
+  const { project, isNew, again } = app.route;
+  if (isAsking || !project) return;
+  showProjects();
+  runs.see(live.state);
+  if (isNew) {
+    if (!(view instanceof SubmitView) || view.project !== project || view.again !== again) show(new SubmitView(project, again, app));
+    return runs.update(undefined);
+  }
+  const run = shownRun();
+  runs.update(run);
+  if (!run) {
+    if (!view?.isWelcome || view.project !== project || view.isLoaded !== runs.isLoaded) show(welcome(project));
+    return;
+  }
+  if (!(view instanceof RunView) || view.runId !== run || view.project !== project) show(new RunView(project, run, app));
+  view.update(live.state, app.route.step);
+}
+
+function show(next) {
+  view?.close?.();
+  view = next;
+  main.replaceChildren(view.element);
+}
+
+function welcome(project) {
+  const curl = `curl ${location.origin}/api/projects/${project}/workflows \\
+  -H 'Content-Type: application/json' -d '{
+    "name": "hello",
+    "steps": [
+      {"id": "a", "tool": "delay", "inputs": {"ms": 2000}},
+      {"id": "b", "tool": "echo", "inputs": {"n": 42},
+       "dependencies": ["a"]}
+    ]}'`;
+  return { isWelcome: true, project, isLoaded: runs.isLoaded, element: h('section.welcome', {},
+    h('h1', {}, runs.isLoaded ? 'Nothing runs here yet' : 'Looking for runs'),
+    h('p.soft', {}, 'A run appears here by itself as soon as it is submitted: with the button above, or from a terminal.'),
+    h('pre', { tabindex: '0', 'aria-label': 'A command that submits a plan' }, curl)) };
+}
+
+let isDrawing = false;
+
+/** Draws once for all that has changed in a frame. A hidden page draws when it is looked at again. */
+function changed(state, messages) {
+  showConnection(state.connection);
+  for (const message of messages) tellAloud(message);
+  if (isDrawing) return;
+  isDrawing = true;
+  requestAnimationFrame(() => {
+    isDrawing = false;
+    draw();
+  });
+}
+
+const PILLS = {
+  live: 'Live', connecting: 'Connecting', reconnecting: 'Reconnecting', denied: 'No access', ended: 'Ended', closed: 'Closed',
+};
+let shownStatus;
+
+function showConnection({ status, reason } = { status: 'connecting' }) {
+  const pill = element('connection');
+  const text = status !== 'live' && reason ? `${PILLS[status]}: ${reason}` : PILLS[status];
+  pill.className = `pill ${status}`;
+  if (pill.lastElementChild.textContent !== text) pill.lastElementChild.textContent = text;
+  pill.title = status === 'live' ? 'What is shown is what is so. Click to use another token.' : text;
+  if (status === shownStatus) return;
+  if (shownStatus) announce(text);
+  shownStatus = status;
+  if (status === 'denied') askToken(reason);
+  if (status === 'live') {
+    isAsking && closeToken();
+    runs.refresh();
+  }
+}
+
+/** Only what a run begins and ends with: a screen reader that reads each step out is of no use. */
+function tellAloud({ type, payload }) {
+  if (type === 'workflow_started') announce(`${payload.planName} started`);
+  if (type === 'workflow_completed') announce(`${payload.planName} completed`);
+  if (type === 'workflow_failed') announce(`${payload.planName} failed: ${payload.error}`);
+}
+
+function announce(text) {
+  element('announce').textContent = text;
+}
+
+function toast(text) {
+  const note = h('p', {}, text);
+  element('toasts').append(note);
+  setTimeout(() => note.remove(), 6_000);
+}
+
+/** A call was refused: where a token helps, it is asked for; else it is said. */
+function refused(error) {
+  if (error.name === 'AbortError') return;
+  // That the server is away is said by the pill.
+  if (error.status === 0 && live.state.connection?.status !== 'live') return;
+  if (error.status === 401) askToken(api.token() ? error.message : '');
+  else toast(error.message);
+}
+
+let isAsking = false;
+
+function askToken(why) {
+  if (isAsking) return;
+  isAsking = true;
+  const input = h('input', { type: 'password', id: 'token', autocomplete: 'off', spellcheck: 'false', 'aria-describedby': 'token-why' });
+  const form = h('form.form.narrow', {},
+    h('h1', {}, 'This server asks who you are'),
+    h('p.soft', { id: 'token-why' }, why ? `It says: ${why}.` : 'A token is needed to see what runs here.'),
+    h('div.field', {}, h('label', { for: 'token' }, 'Token'), input),
+    h('div.actions', {}, h('button.primary', { type: 'submit' }, 'Continue'),
+      h('span.soft', {}, 'It is kept until this tab is closed.')));
+  form.onsubmit = (event) => {
+    event.preventDefault();
+    api.setToken(input.value.trim());
+    closeToken();
+    if (app.route.project) follow(app.route.project);
+    loadProjects();
+    navigate();
+  };
+  document.body.classList.add('has-run');
+  show({ element: form });
+  input.focus();
+}
+
+function closeToken() {
+  isAsking = false;
+  view = undefined;
+  document.body.classList.toggle('has-run', Boolean(app.route.run || app.route.isNew));
+}
+
+element('project').onchange = (event) => app.go({ project: event.target.value, run: undefined, step: undefined, isNew: false });
+element('connection').onclick = () => askToken('');
+addEventListener('hashchange', navigate);
+addEventListener('resize', () => changed(live.state, []));
+addEventListener('keydown', (event) => {
+  if (event.key === 'Escape' && app.route.step) app.go({ step: undefined });
+});
+setInterval(() => document.hidden || loadQuietly(), PROJECTS_INTERVAL);
+setInterval(() => {
+  // A clock that goes on while nothing is heard would tell what nobody knows.
+  if (document.hidden || live.state.connection?.status !== 'live') return;
+  view?.tick?.();
+  runs.tick();
+}, TICK);
+
+async function loadQuietly() {
+  if (isAsking || live.state.connection?.status !== 'live') return;
+  app.projects = await api.readProjects().then(({ projects }) => projects, () => app.projects);
+  showProjects();
+}
+
+app.redraw = () => changed(live.state, []);
+navigate();
+if (app.route.project) loadProjects();

@@ -1,0 +1,72 @@
+/** What is still to come: time left, and the chain of steps that decides it. Pure; `now` is passed. */
+
+const ENDED = new Set(['completed', 'failed', 'skipped', 'cancelled']);
+
+export const isEnded = (status) => ENDED.has(status);
+
+/** Milliseconds that a step has taken by now; 0 for one that has not begun. */
+export function elapsed(step, now) {
+  if (step.duration !== undefined) return step.duration;
+  if (!step.startedAt) return 0;
+  const until = step.finishedAt ? Date.parse(step.finishedAt) : now;
+  return Math.max(0, until - Date.parse(step.startedAt));
+}
+
+/**
+ * Milliseconds that a run will probably go on; undefined where nothing tells. Levels run one after another, so it is the
+ * slowest step of each. `expected` holds what each step should take.
+ */
+export function remaining(run, expected, now) {
+  let left = 0;
+  let isKnown = true;
+  for (const level of run.levels) {
+    let longest = 0;
+    for (const id of level) {
+      const step = run.steps[run.index.get(id)];
+      if (isEnded(step.status)) continue;
+      const whole = expected.get(id);
+      if (whole === undefined) isKnown = false;
+      else longest = Math.max(longest, whole - elapsed(step, now));
+    }
+    left += longest;
+  }
+  if (isKnown) return left;
+  if (!run.estimatedDuration || !run.startedAt) return undefined;
+  return Math.max(0, run.estimatedDuration - (now - Date.parse(run.startedAt)));
+}
+
+/**
+ * The ids of the chain of dependent steps that takes the longest, as far as is known by `now`. `dependencies` maps a
+ * step's id to those that it waits for.
+ */
+export function criticalPath(run, dependencies, expected, now) {
+  const chains = new Map();
+  let last;
+  for (const id of run.levels.flat()) {
+    const step = run.steps[run.index.get(id)];
+    let before;
+    for (const dependency of dependencies.get(id) ?? []) {
+      const chain = chains.get(dependency);
+      if (chain && (!before || chain.ms >= before.ms)) before = chain;
+    }
+    const takes = isEnded(step.status) ? elapsed(step, now) : Math.max(elapsed(step, now), expected.get(id) ?? 0);
+    const chain = { id, ms: (before?.ms ?? 0) + takes, before };
+    chains.set(id, chain);
+    if (!last || chain.ms > last.ms) last = chain;
+  }
+  const path = [];
+  for (let chain = last; chain; chain = chain.before) path.unshift(chain.id);
+  return path;
+}
+
+/** What each step should take: what the plan says, else what it took the last time. */
+export function expectations(plan, earlier) {
+  const expected = new Map();
+  for (const step of earlier?.steps ?? []) {
+    if (step.status === 'completed' && step.duration !== undefined) expected.set(step.id, step.duration);
+  }
+  for (const step of plan?.steps ?? []) {
+    if (typeof step.estimatedDuration === 'number') expected.set(step.id, step.estimatedDuration);
+  }
+  return expected;
+}

@@ -1,0 +1,105 @@
+/**
+ * Text as rows of one height: lines, and of long ones a row for so many characters. Pure. Rows are known by where they
+ * begin, so that text of megabytes costs a number a row, and what is added is looked at alone.
+ */
+
+/** What is shown of a terminal's text: no colours, no cursor, of a line that was written over its last writing. */
+export function plain(text) {
+  if (!text.includes('\u001b') && !text.includes('\r') && !CONTROLS.test(text)) return text;
+  return text
+    .replace(ESCAPES, '')
+    .replace(/\r+\n/g, '\n')
+    .replace(/[^\n]*\r(?=[^\n])/g, '')
+    .replaceAll('\r', '')
+    .replace(new RegExp(CONTROLS, 'g'), '\ufffd');
+}
+
+const ESCAPES = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[@-Z\\-_])/g;
+// eslint-disable-next-line no-control-regex
+const CONTROLS = /[\u0000-\u0008\u000b\u000c\u000e-\u001a\u001c-\u001f\u007f]/;
+
+export class Rows {
+  /** @param {number} width characters in a row */
+  constructor(width) {
+    this.width = width;
+    this.clear();
+  }
+
+  clear() {
+    this.text = '';
+    this.starts = [0];
+  }
+
+  /** A text that ends in a line's end has an empty last row, which nobody counts. */
+  get count() {
+    return this.starts.length - (this.starts.at(-1) === this.text.length ? 1 : 0);
+  }
+
+  append(text) {
+    this.text += text;
+    // What follows is decided by where the last row begins: a row is never changed by what comes behind it.
+    this.cut(this.starts.pop());
+  }
+
+  prepend(text) {
+    const before = new Rows(this.width);
+    before.append(text + this.text);
+    const added = before.count - this.count;
+    Object.assign(this, { text: before.text, starts: before.starts });
+    return added;
+  }
+
+  /** Lets go of what lies before the line that begins at or behind this place; how many rows and characters that was. */
+  dropFront(place) {
+    const end = this.text.indexOf('\n', place);
+    const at = end === -1 ? place : end + 1;
+    const dropped = this.text.slice(0, at);
+    const rest = this.text.slice(at);
+    const before = this.count;
+    this.clear();
+    this.append(rest);
+    return { rows: before - this.count, dropped };
+  }
+
+  /** The text of rows, one below the other. */
+  slice(first, last) {
+    const rows = [];
+    for (let at = first; at < Math.min(last, this.count); at++) rows.push(this.row(at));
+    return rows.join('\n');
+  }
+
+  row(at) {
+    const end = this.starts[at + 1] ?? this.text.length;
+    const text = this.text.slice(this.starts[at], end);
+    return text.endsWith('\n') ? text.slice(0, -1) : text;
+  }
+
+  cut(from) {
+    const { text, width, starts } = this;
+    let at = from;
+    for (;;) {
+      starts.push(at);
+      const newline = text.indexOf('\n', at);
+      const end = newline === -1 ? text.length : newline;
+      // A line's pieces, each begun where the one before it is full. Pairs of surrogates stay together.
+      while (end - at > width) {
+        at += isPair(text, at + width) ? width - 1 : width;
+        starts.push(at);
+      }
+      if (newline === -1) return;
+      at = newline + 1;
+    }
+  }
+}
+
+const isPair = (text, at) => {
+  const code = text.charCodeAt(at);
+  return code >= 0xdc00 && code <= 0xdfff;
+};
+
+/** Bytes without the pieces of a character at their beginning, which another part has the rest of. */
+export function fromWholeCharacter(bytes) {
+  let at = 0;
+  while (at < Math.min(3, bytes.length) && (bytes[at] & 0xc0) === 0x80) at += 1;
+  return at;
+}

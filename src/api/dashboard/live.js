@@ -1,0 +1,62 @@
+/**
+ * The tab's side of the hub: keeps the folded state of the project that is looked at, and says when it has changed.
+ */
+import { emptyState, fold } from '/stepcast.js';
+import { Hub } from './hub.js';
+
+/** Counts up when tabs and worker no longer understand one another's older versions. */
+const PROTOCOL = 1;
+
+export class Live {
+  /** @param {(state, messages) => void} onChange */
+  constructor(onChange) {
+    this.onChange = onChange;
+    this.state = emptyState('');
+    this.port = connect(() => this.use(own()));
+    this.use(this.port);
+    // A page that leaves, even into the browser's cache, must not hold the stream; one that comes back follows anew.
+    addEventListener('pagehide', () => this.port.postMessage({ leave: true }));
+    addEventListener('pageshow', (event) => event.persisted && this.ask());
+  }
+
+  use(port) {
+    this.port = port;
+    port.onmessage = ({ data }) => this.receive(data);
+    if (this.wanted) this.ask();
+  }
+
+  follow(projectId, token) {
+    this.wanted = { follow: projectId, token };
+    this.state = { ...emptyState(projectId), connection: { status: 'connecting' } };
+    this.ask();
+  }
+
+  ask() {
+    if (this.wanted) this.port.postMessage(this.wanted);
+  }
+
+  receive({ state, messages = [], connection }) {
+    if (state && state.projectId !== this.wanted?.follow) return;
+    if (state) this.state = state;
+    for (const message of messages) {
+      // What was under way when the project was changed is another project's.
+      if (message.projectId === this.state.projectId) this.state = fold(this.state, message);
+    }
+    if (connection) this.state = { ...this.state, connection };
+    this.onChange(this.state, messages);
+  }
+}
+
+/** A port to the shared worker, or to a hub of this tab's own. */
+function connect(onFailure) {
+  if (typeof SharedWorker === 'undefined') return own();
+  const worker = new SharedWorker('/dashboard/worker.js', { type: 'module', name: `stepcast-${PROTOCOL}` });
+  worker.onerror = onFailure;
+  return worker.port;
+}
+
+function own() {
+  const { port1, port2 } = new MessageChannel();
+  new Hub().attach(port1);
+  return port2;
+}

@@ -1,0 +1,255 @@
+/**
+ * A run: its head, its steps as a graph or on a time line, and the step that is chosen. Owns what of the run the stream
+ * does not tell: its plan, and how long the same plan took before.
+ */
+import * as api from './api.js';
+import { runOfView, fold, emptyState } from '/stepcast.js';
+import { h, icon, setIcon, setText } from './dom.js';
+import { duration, moment, remaining as leftText, ticking, word } from './format.js';
+import { criticalPath, expectations, isEnded, remaining } from './estimate.js';
+import { Graph } from './graph.js';
+import { Timeline } from './timeline.js';
+import { StepView } from './step.js';
+import { progressBar, setBars } from './runs.js';
+
+/** Messages of a run that are read to know its attempts: pages of a thousand. */
+const EVENT_PAGES_MAX = 5;
+
+/** A run that could not be read is asked for again after so many milliseconds at the earliest. */
+const READ_INTERVAL = 3_000;
+
+/** How steps can be shown. */
+const VIEWS = { graph: 'Graph', timeline: 'Timeline' };
+
+export class RunView {
+  constructor(project, runId, app) {
+    Object.assign(this, { project, runId, app, dependencies: new Map(), titles: new Map(), attempts: new Map(), expected: new Map(), kind: 'graph' });
+    this.head = this.makeHead();
+    this.pane = h('div.pane', { id: 'pane', role: 'tabpanel', tabindex: '-1' });
+    const choose = (step) => app.go({ run: runId, step });
+    this.views = { graph: new Graph(this.pane, choose), timeline: new Timeline(this.pane, choose) };
+    this.step = new StepView(project, runId, app);
+    this.element = h('section.run', { 'aria-label': 'Run' }, this.head, this.pane, this.step.element);
+    this.show('graph');
+  }
+
+  close() {
+    this.isClosed = true;
+    this.step.close();
+  }
+
+  makeHead() {
+    const parts = this.parts = {
+      icon: icon('pending'), name: h('h1'), state: h('span.state'), steps: h('span.numbers'), took: h('span.numbers'), left: h('span.numbers'), began: h('span.numbers'),
+      bar: progressBar(), problem: h('p.problem', { hidden: true, tabindex: '0' }),
+      cancel: h('button.danger', { type: 'button', onclick: () => this.cancel() }, 'Cancel'),
+      again: h('button', { type: 'button', onclick: () => this.again() }, 'Run again'),
+    };
+    parts.tabs = Object.entries(VIEWS).map(([name, text]) =>
+      h('button', { type: 'button', role: 'tab', id: `tab-${name}`, 'aria-controls': 'pane', onclick: () => this.show(name), onkeydown: (event) => this.tabKey(event) }, text));
+    parts.legend = h('span.legend', { hidden: true }, h('i', { 'aria-hidden': 'true' }), 'critical path');
+    return h('div.run-head', {},
+      h('div.title-row', {}, parts.icon,
+        h('div.titles', {}, parts.name, h('p.facts', {}, parts.state, parts.steps, parts.took, parts.left, parts.began)),
+        h('a.button.back', { href: this.app.address({ project: this.project }) }, 'All runs'), parts.cancel, parts.again),
+      parts.bar, parts.problem,
+      h('div.tabs', {}, h('div', { role: 'tablist', 'aria-label': 'How the steps are shown' }, ...parts.tabs), parts.legend));
+  }
+
+  tabKey(event) {
+    if (event.key !== 'ArrowRight' && event.key !== 'ArrowLeft') return;
+    const other = this.parts.tabs.find((tab) => tab !== event.target);
+    other.focus();
+    other.click();
+  }
+
+  show(kind) {
+    this.kind = kind;
+    this.parts.tabs.forEach((tab) => {
+      const isChosen = tab.id === `tab-${kind}`;
+      tab.setAttribute('aria-selected', String(isChosen));
+      tab.tabIndex = isChosen ? 0 : -1;
+    });
+    this.pane.setAttribute('aria-labelledby', `tab-${kind}`);
+    for (const view of Object.values(this.views)) view.hide();
+    this.views[kind].show();
+    this.draw();
+  }
+
+  async loadPlan() {
+    if (this.document || this.isPlanless || performance.now() - this.plannedAt < READ_INTERVAL) return;
+    this.plannedAt = performance.now();
+    try {
+      const { plan, masked } = this.document = await api.readPlan(this.project, this.runId);
+      this.plan = plan;
+      this.masked = masked;
+      this.dependencies = new Map(plan.steps.map((step) => [step.id, [...new Set(step.dependencies ?? [])]]));
+      this.titles = new Map(plan.steps.filter(({ title }) => title?.trim()).map(({ id, title }) => [id, title]));
+      this.expected = expectations(plan);
+      this.step.setPlan(this.document);
+      this.draw();
+      await this.loadEarlier();
+    } catch (error) {
+      this.isPlanless = error.status === 404;
+      if (!this.isClosed && !this.isPlanless) this.app.refused(error);
+    }
+  }
+
+  /** How long the steps took in the newest run of the same plan that completed. */
+  async loadEarlier() {
+    const { workflows } = await api.readRuns(this.project, { status: 'completed' });
+    const earlier = workflows.find(({ runId, planName }) => runId !== this.runId && planName === this.plan.name);
+    if (!earlier || this.isClosed) return;
+    this.expected = expectations(this.plan, await api.readRun(this.project, earlier.runId));
+    this.draw();
+  }
+
+  /** The run as the server has it, where the stream does not tell it: it ended before anyone looked. */
+  async loadRun() {
+    if (this.isLoading || performance.now() - this.triedAt < READ_INTERVAL) return;
+    this.isLoading = true;
+    this.triedAt = performance.now();
+    try {
+      const view = await api.readRun(this.project, this.runId);
+      if (!this.streamed) this.read = runOfView(view);
+      this.draw();
+    } catch (error) {
+      if (error.status === 404) this.missing(error.message);
+      else if (!this.isClosed) this.app.refused(error);
+    }
+    this.isLoading = false;
+  }
+
+  /** A state tells the newest attempt alone; the messages tell them all. Once is enough: later ones are streamed. */
+  async loadAttempts() {
+    if (this.hasAttempts) return;
+    this.hasAttempts = true;
+    let state = emptyState(this.project);
+    for (let page = 0, after; page < EVENT_PAGES_MAX; page++) {
+      const { events, next } = await api.readEvents(this.project, this.runId, after).catch(() => ({ events: [] }));
+      state = events.reduce(fold, state);
+      if (!next || this.isClosed) break;
+      after = next;
+    }
+    const told = state.runs.get(this.runId);
+    if (!told || this.isClosed) return;
+    this.attempts = new Map(told.steps.map((step) => [step.id, step.attempts]));
+    if (this.read) this.read = { ...this.read, criticalPath: told.criticalPath };
+    this.step.redraw();
+    this.draw();
+  }
+
+  missing(text) {
+    this.element.replaceChildren(h('section.welcome', {}, h('h1', {}, 'This run is not here'), h('p.soft', {}, `The server says: ${text}. It may have been too old to be kept.`)));
+  }
+
+  update(state, stepId) {
+    this.streamed = state.runs.get(this.runId);
+    this.stepId = stepId;
+    if (state.connection?.status === 'live') this.loadPlan();
+    const isKnown = this.streamed || (this.read && isEnded(this.read.status));
+    if (!isKnown && state.connection?.status === 'live') this.loadRun();
+    this.draw();
+  }
+
+  /** The run as it is known. What was read is worth more only where it tells attempts that the stream did not. */
+  get run() {
+    return this.streamed ?? this.read;
+  }
+
+  draw() {
+    const { run } = this;
+    if (!run) return;
+    this.drawHead(run);
+    const critical = this.critical(run);
+    this.parts.legend.hidden = critical.length < 2 || this.kind !== 'graph';
+    const title = (step) => this.titles.get(step.id) ?? step.title;
+    const attempts = (step) => mergeAttempts(this.attempts.get(step.id), step.attempts);
+    const context = { dependencies: this.dependencies, titles: this.titles, title, attempts, critical, chosen: this.stepId };
+    // The step takes its room before the others look for theirs.
+    this.step.update(run, this.stepId, context);
+    this.views[this.kind].update(run, context);
+    if (run.steps.some((step) => step.attempt > step.attempts.length)) this.loadAttempts();
+  }
+
+  critical(run) {
+    if (run.criticalPath) return run.criticalPath;
+    return this.dependencies.size > 0 ? criticalPath(run, this.dependencies, this.expected, api.now()) : [];
+  }
+
+  drawHead(run) {
+    const { parts } = this;
+    setIcon(parts.icon, run.status);
+    setText(parts.name, run.planName);
+    setText(parts.state, word(run.status));
+    parts.state.className = `state ${run.status}`;
+    setText(parts.steps, stepsText(run.progress));
+    setText(parts.began, run.startedAt ? `started ${moment(run.startedAt, api.now())}` : 'waits for its turn');
+    setBars(parts.bar, run.progress);
+    parts.problem.hidden = !run.error;
+    setText(parts.problem, run.error ?? '');
+    parts.cancel.hidden = isEnded(run.status) || !api.may('run');
+    parts.again.hidden = !isEnded(run.status) || !api.may('run');
+    this.tick();
+  }
+
+  tick() {
+    const { run, parts } = this;
+    if (!run) return;
+    const now = api.now();
+    const until = run.finishedAt ? Date.parse(run.finishedAt) : now;
+    const took = run.startedAt ? until - Date.parse(run.startedAt) : undefined;
+    setText(parts.took, took === undefined ? '' : run.finishedAt ? `took ${duration(took)}` : `for ${ticking(took)}`);
+    const left = isEnded(run.status) ? undefined : remaining(run, this.expected, now);
+    setText(parts.left, left === undefined ? '' : leftText(left));
+    this.views[this.kind].tick(now);
+    this.step.tick(now);
+  }
+
+  async cancel() {
+    const { cancel } = this.parts;
+    cancel.disabled = true;
+    setText(cancel, 'Cancelling');
+    try {
+      await api.cancel(this.project, this.runId);
+      this.app.say('The run was asked to end');
+    } catch (error) {
+      this.app.refused(error);
+      cancel.disabled = false;
+      setText(cancel, 'Cancel');
+    }
+  }
+
+  /** The same plan once more. What was masked has to be filled in first. */
+  async again() {
+    const { document: sent } = this;
+    if (!sent) return this.app.toast('The plan of this run is not here any more.');
+    if (sent.masked.length > 0) return this.app.go({ isNew: true, again: this.runId });
+    this.parts.again.disabled = true;
+    try {
+      const { runId } = await api.submit(this.project, JSON.stringify({ plan: sent.plan, inputs: sent.inputs }), crypto.randomUUID?.() ?? String(Math.random()));
+      this.app.go({ run: runId, step: undefined });
+    } catch (error) {
+      this.app.refused(error);
+    }
+    this.parts.again.disabled = false;
+  }
+}
+
+/** All attempts that are known of a step: `told` by messages that were read, and `seen` since. */
+export function mergeAttempts(told, seen) {
+  if (!told) return seen;
+  const merged = new Map(told.map((one) => [one.attempt, one]));
+  for (const one of seen) {
+    const known = merged.get(one.attempt);
+    if (!known) merged.set(one.attempt, one);
+    else if (one.endedAt && !known.endedAt) merged.set(one.attempt, { ...one, startedAt: known.startedAt });
+  }
+  return [...merged.values()].sort((a, b) => a.attempt - b.attempt);
+}
+
+/** `7 of 11 steps, 1 failed`. */
+function stepsText({ completed, failed, skipped, total }) {
+  const text = `${completed + failed + skipped} of ${total} step${total === 1 ? '' : 's'}`;
+  return text + (failed > 0 ? `, ${failed} failed` : '') + (skipped > 0 ? `, ${skipped} skipped` : '');
+}

@@ -1,0 +1,129 @@
+/** A new run: a plan from a file or as text, checked by the server, with what is wrong shown at the place that it names. */
+import * as api from './api.js';
+import { h } from './dom.js';
+import { count } from './format.js';
+import { lineOf, locate, offsetOf } from './locate.js';
+
+const EXAMPLE = `{
+  "name": "hello",
+  "steps": [
+    {"id": "wait", "title": "Wait a little", "tool": "delay", "inputs": {"ms": 3000}},
+    {"id": "greet", "title": "Say hello", "tool": "echo", "inputs": {"text": "hello"}},
+    {"id": "sum", "title": "Add up", "tool": "echo",
+     "inputs": {"said": "{{ steps.greet.output.text }}", "n": "{{ 40 + 2 }}"},
+     "dependencies": ["wait", "greet"]}
+  ]
+}
+`;
+
+/** What is typed is kept so long as the tab is there. */
+const DRAFT_KEY = 'stepcast-plan';
+
+export class SubmitView {
+  constructor(project, again, app) {
+    Object.assign(this, { project, again, app });
+    this.text = h('textarea', { id: 'plan', spellcheck: 'false', autocapitalize: 'off', value: sessionStorage.getItem(DRAFT_KEY) ?? EXAMPLE, oninput: () => this.edited() });
+    this.file = h('input.visually-hidden', { type: 'file', id: 'file', accept: '.json,application/json', onchange: () => this.open(this.file.files[0]) });
+    this.result = h('div', { role: 'status' });
+    this.run = h('button.primary', { type: 'button', onclick: () => this.submit() }, 'Run');
+    this.checkButton = h('button', { type: 'button', onclick: () => this.check() }, 'Check');
+    const chooser = h('button', { type: 'button', onclick: () => this.file.click() }, 'Open a file');
+    this.element = h('form.form', { 'aria-label': 'New run', onsubmit: (event) => event.preventDefault() },
+      h('h1', {}, `New run in ${project}`),
+      h('div.field', {}, h('label', { for: 'plan' }, 'Plan, as JSON'), this.text),
+      h('label.visually-hidden', { for: 'file' }, 'Plan file'), this.file,
+      h('div.actions', {}, this.run, this.checkButton, chooser, h('a.button.back', { href: app.address({ project }) }, 'All runs')),
+      this.result);
+    this.file.tabIndex = -1;
+    this.element.ondragover = (event) => { event.preventDefault(); this.text.classList.add('over'); };
+    this.element.ondragleave = () => this.text.classList.remove('over');
+    this.element.ondrop = (event) => {
+      event.preventDefault();
+      this.text.classList.remove('over');
+      this.open(event.dataTransfer.files[0]);
+    };
+    if (again) this.fillIn(again);
+  }
+
+  /** The plan of an earlier run, whose secrets have to be typed again. */
+  async fillIn(runId) {
+    try {
+      const { plan, inputs, masked } = await api.readPlan(this.project, runId);
+      this.text.value = JSON.stringify({ plan, inputs }, null, 2);
+      this.showIssues('These values are not shown, and have to be filled in', masked.map((path) => ({ path, message: 'fill this in' })));
+    } catch (error) {
+      this.app.refused(error);
+    }
+  }
+
+  edited() {
+    sessionStorage.setItem(DRAFT_KEY, this.text.value);
+    this.result.replaceChildren();
+    this.key = undefined;
+  }
+
+  async open(file) {
+    if (!file) return;
+    this.text.value = await file.text();
+    this.file.value = '';
+    this.edited();
+    this.check();
+  }
+
+  async check() {
+    await this.ask(async () => {
+      const summary = await api.check(this.text.value);
+      this.result.replaceChildren(h('p.good', {}, `A good plan: ${count(summary.steps.length, 'step')} in ${count(summary.totalLevels, 'level')}.`));
+    });
+  }
+
+  async submit() {
+    await this.ask(async () => {
+      // Pressed twice, the same plan runs once.
+      this.key ??= String(Math.random()).slice(2) + Date.now();
+      const { runId } = await api.submit(this.project, this.text.value, this.key);
+      this.key = undefined;
+      this.app.go({ isNew: false, run: runId, step: undefined });
+    });
+  }
+
+  async ask(call) {
+    this.run.disabled = this.checkButton.disabled = true;
+    try {
+      await call();
+    } catch (error) {
+      if (error.status === undefined) throw error;
+      if (error.status === 401) this.app.refused(error);
+      else this.showRefusal(error);
+    }
+    this.run.disabled = this.checkButton.disabled = false;
+  }
+
+  showRefusal(error) {
+    const place = /line (\d+) column (\d+)/.exec(error.message);
+    if (error.issues.length > 0) this.showIssues(`${count(error.issues.length, 'issue')} to solve before this can run`, error.issues);
+    else if (place) this.showIssues('This is no JSON', [{ message: error.message, at: offsetOf(this.text.value, Number(place[1]), Number(place[2])) }]);
+    else this.showIssues(error.message, []);
+  }
+
+  showIssues(title, issues) {
+    const text = this.text.value;
+    const rows = issues.map(({ path, message, at }) => {
+      const place = at === undefined ? locate(text, path) : { from: Math.max(0, at - 1), to: at };
+      return { line: lineOf(text, place.from).line, path, message, place };
+    });
+    const list = rows.map(({ line, path, message, place }) => h('li', {}, h('button', { type: 'button', onclick: () => this.select(place) },
+      h('span.soft.numbers', {}, `line ${line}`), h('span', {}, message), path && h('code', {}, path))));
+    this.result.replaceChildren(h('div.issues', {}, h('h2', {}, title), h('ul', {}, ...list)));
+    if (rows.length > 0) this.select(rows[0].place, false);
+  }
+
+  /** Shows a place: selected, and in the middle of the box. */
+  select({ from, to }, hasFocus = true) {
+    const { text } = this;
+    const height = parseFloat(getComputedStyle(text).lineHeight);
+    text.setSelectionRange(from, to);
+    text.scrollTop = (lineOf(text.value, from).line - 1) * height - text.clientHeight / 2;
+    if (hasFocus) text.focus();
+  }
+}

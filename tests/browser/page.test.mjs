@@ -1,0 +1,459 @@
+// The page in a real browser, against the real program: node --test
+import assert from 'node:assert/strict';
+import { createHmac, randomUUID } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { after, afterEach, before, test } from 'node:test';
+import { Server, launchBrowser, missing, temporary, until } from './program.mjs';
+
+const why = missing();
+if (why && process.env.CI) throw new Error(why);
+if (why) console.log(`skipped: ${why}`);
+const browserTest = (name, run) => test(name, { skip: why ?? false, timeout: 60_000 }, run);
+
+const SECRET = '0123456789abcdef0123456789abcdef';
+const WIDE = { width: 1280, height: 800 };
+const NARROW = { width: 390, height: 844 };
+let browser, server, directory, opened, complaints;
+
+before(async () => {
+  if (why) return;
+  directory = temporary();
+  [server, browser] = await Promise.all([Server.start(), launchBrowser()]);
+});
+after(async () => {
+  await browser?.close();
+  await server?.kill('SIGTERM');
+});
+afterEach(async () => {
+  await opened?.close();
+  opened = undefined;
+});
+
+/** A browser of its own, whose consoles are to stay silent; `allow` names what may be said all the same. */
+async function context(options = {}, allow = /^$/) {
+  complaints = [];
+  opened = await browser.newContext({ viewport: WIDE, ...options });
+  const complain = (text) => allow.test(text) || complaints.push(text);
+  opened.on('page', (page) => {
+    page.setDefaultTimeout(15_000);
+    page.on('pageerror', (error) => complain(`${error.stack}`));
+    page.on('console', (one) => ['error', 'warning'].includes(one.type()) && complain(`${one.text()} ${one.location().url}`));
+  });
+  return opened;
+}
+
+async function open(where, hash, origin = server.origin) {
+  const page = await where.newPage();
+  await page.goto(`${origin}/${hash}`);
+  return page;
+}
+
+const project = () => `p-${randomUUID().slice(0, 8)}`;
+const isLive = (page) => page.locator('.pill.live').waitFor();
+const silent = () => assert.deepEqual(complaints, []);
+const state = (page, text) => page.locator('.run-head .state').filter({ hasText: text }).waitFor();
+const node = (page, id) => page.locator(`.node[data-id="${id}"]`);
+
+/** A plan that goes on only once the file is there. */
+function gated() {
+  const file = path.join(directory, randomUUID());
+  const plan = { name: 'gated', steps: [
+    { id: 'talk', title: 'Talk a little', tool: 'talk', inputs: { lines: 4 } },
+    { id: 'gate', title: 'Wait at the gate', tool: 'gate', inputs: { file } },
+    { id: 'last', title: 'The last one', tool: 'echo', inputs: { n: 1 }, dependencies: ['talk', 'gate'] }] };
+  return { plan, letThrough: () => writeFileSync(file, '') };
+}
+
+function token(scope, seconds = 600, projects = ['*']) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const head = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ sub: 'ann', exp: Math.floor(Date.now() / 1000) + seconds, projects, scope })}`;
+  return `${head}.${createHmac('sha256', SECRET).update(head).digest('base64url')}`;
+}
+const guarded = (more = {}) => Server.start({ flags: [], env: { STEPCAST_JWT_SECRET: SECRET }, ...more });
+
+browserTest('a run that is submitted appears by itself and is followed to its end', async () => {
+  const name = project();
+  const page = await open(await context(), `#/p/${name}`);
+  await isLive(page);
+  await page.getByText('Nothing runs here yet').waitFor();
+  const { plan, letThrough } = gated();
+  await server.submit(name, plan);
+  await state(page, 'running');
+  await node(page, 'talk').filter({ hasText: 'completed' }).waitFor();
+  await node(page, 'gate').filter({ hasText: 'running' }).waitFor();
+  assert.equal(await node(page, 'last').textContent(), 'The last one pending');
+  assert.equal(await page.locator('.list a').count(), 1);
+  assert.match(await page.locator('.list a').textContent(), /1 of 3 steps/);
+  letThrough();
+  await state(page, 'completed');
+  await node(page, 'last').filter({ hasText: 'completed' }).waitFor();
+  assert.equal(await page.locator('#announce').textContent(), 'gated completed');
+  silent();
+});
+
+browserTest('who comes late, or comes back, sees what is so', async () => {
+  const name = project();
+  const { plan, letThrough } = gated();
+  const { runId } = await server.submit(name, plan);
+  const page = await open(await context(), `#/p/${name}/r/${runId}/s/gate`);
+  await node(page, 'talk').filter({ hasText: 'completed' }).waitFor();
+  await page.locator('.screen pre').filter({ hasText: 'waiting' }).waitFor();
+  await page.reload();
+  await node(page, 'gate').filter({ hasText: 'running' }).waitFor();
+  await page.locator('.screen pre').filter({ hasText: 'waiting' }).waitFor();
+  letThrough();
+  await state(page, 'completed');
+  await page.locator('.screen pre').filter({ hasText: 'open' }).waitFor();
+  await page.reload();
+  await state(page, 'completed');
+  assert.equal(await page.locator('.node').count(), 3);
+  assert.equal(await page.locator('.list a').count(), 1);
+  silent();
+});
+
+browserTest('a server that is killed and comes back is said so, and the run goes on', async () => {
+  const data = temporary();
+  let own = await Server.start({ data });
+  const { port } = own;
+  const name = project();
+  const { plan, letThrough } = gated();
+  // What the browser itself says of a server that is away.
+  const page = await open(await context({}, /ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET/), `#/p/${name}`, own.origin);
+  await isLive(page);
+  await own.submit(name, plan);
+  await node(page, 'gate').filter({ hasText: 'running' }).waitFor();
+  await own.kill();
+  await page.locator('.pill.reconnecting').waitFor();
+  own = await Server.start({ data, port });
+  await isLive(page);
+  await node(page, 'gate').filter({ hasText: 'attempt 2' }).waitFor();
+  letThrough();
+  await state(page, 'completed');
+  assert.equal(await page.locator('.list a').count(), 1);
+  assert.match(await page.locator('.facts').textContent(), /3 of 3 steps/);
+  await node(page, 'gate').click();
+  assert.deepEqual(await page.locator('.attempts li span:first-of-type').allTextContents(), ['1. interrupted', '2. completed']);
+  silent();
+  await own.kill('SIGTERM');
+});
+
+browserTest('the tabs of a browser share one stream', async () => {
+  const name = project();
+  const where = await context();
+  const count = async () => (await server.call(`/api/projects/${name}/subscribers`)).count;
+  const pages = [await open(where, `#/p/${name}`), await open(where, `#/p/${name}`), await open(where, `#/p/${name}`)];
+  await Promise.all(pages.map(isLive));
+  assert.equal(await count(), 1);
+  await server.submit(name, { name: 'shared', steps: [{ id: 'a', tool: 'echo' }] });
+  await Promise.all(pages.map((page) => state(page, 'completed')));
+  await pages[0].close();
+  await pages[1].close();
+  assert.equal(await count(), 1);
+  await server.submit(name, { name: 'once more', steps: [{ id: 'a', tool: 'echo' }] });
+  await pages[2].locator('.list a').nth(1).waitFor();
+  silent();
+});
+
+browserTest('without a SharedWorker each tab has a stream of its own', async () => {
+  const name = project();
+  const where = await context();
+  await where.addInitScript(() => { delete globalThis.SharedWorker; });
+  const page = await open(where, `#/p/${name}`);
+  await isLive(page);
+  await server.submit(name, { name: 'alone', steps: [{ id: 'a', tool: 'echo' }] });
+  await state(page, 'completed');
+  silent();
+});
+
+browserTest('a run is cancelled, and run again', async () => {
+  const name = project();
+  const { plan, letThrough } = gated();
+  await server.submit(name, plan);
+  const page = await open(await context(), `#/p/${name}`);
+  await node(page, 'gate').filter({ hasText: 'running' }).waitFor();
+  await page.getByRole('button', { name: 'Cancel' }).click();
+  await state(page, 'cancelled');
+  await node(page, 'gate').filter({ hasText: 'cancelled' }).waitFor();
+  letThrough();
+  await page.getByRole('button', { name: 'Run again' }).click();
+  await state(page, 'completed');
+  assert.equal(await page.locator('.list a').count(), 2);
+  silent();
+});
+
+browserTest('what is wrong with a plan is shown at its place, and a good one runs', async () => {
+  const name = project();
+  const page = await open(await context({}, /status of 4(00|22)/), `#/p/${name}/new`);
+  const box = page.getByLabel('Plan, as JSON');
+  await box.fill('{"name": "x",\n "steps": [\n {"id": "a", "tool": "echo"},\n {"id": "b", "tool": "echo", "dependencies": ["a", "nobody"]}]}');
+  await page.getByRole('button', { name: 'Run', exact: true }).click();
+  const issue = page.locator('.issues li');
+  assert.match(await issue.textContent(), /line 4.*there is no step.*steps\[1\]\.dependencies\[1\]/);
+  await issue.locator('button').click();
+  assert.equal(await box.evaluate((text) => text.value.slice(text.selectionStart, text.selectionEnd)), '"nobody"');
+  await box.fill('{"name": "x",\n "steps": [}');
+  await page.getByRole('button', { name: 'Check' }).click();
+  await page.locator('.issues', { hasText: 'line 2' }).waitFor();
+  await page.locator('#file').setInputFiles({ name: 'plan.json', mimeType: 'application/json', buffer: Buffer.from('{"name": "from a file", "steps": [{"id": "a", "tool": "echo"}]}') });
+  await page.getByText('A good plan: 1 step in 1 level.').waitFor();
+  await page.getByRole('button', { name: 'Run', exact: true }).click();
+  await state(page, 'completed');
+  assert.equal(await page.locator('.run-head h1').textContent(), 'from a file');
+  silent();
+});
+
+browserTest('secrets in inputs are not shown, and have to be given again', async () => {
+  const name = project();
+  const { runId } = await server.submit(name, { name: 'secretive', steps: [{ id: 'a', tool: 'secretive', inputs: { apiKey: 'hush-hush', region: 'eu' } }] });
+  await server.end(name, runId);
+  const page = await open(await context(), `#/p/${name}/r/${runId}/s/a`);
+  await page.locator('.facts-side pre', { hasText: '"eu"' }).waitFor();
+  assert.match(await page.locator('.facts-side pre').textContent(), /"apiKey": "\*\*\*"/);
+  await page.getByRole('button', { name: 'Run again' }).click();
+  await page.locator('.issues', { hasText: 'plan.steps[0].inputs.apiKey' }).waitFor();
+  assert.ok(!(await page.content()).includes('hush-hush'));
+  silent();
+});
+
+browserTest('a plan of a thousand steps stays usable', async () => {
+  const name = project();
+  const ids = (level) => Array.from({ length: 100 }, (_, n) => `s${level}-${n}`);
+  const steps = Array.from({ length: 10 }, (_, level) => ids(level).map((id, n) => (
+    { id, title: `Step ${n} of level ${level}`, tool: 'echo', inputs: { n }, dependencies: level === 0 ? [] : [`s${level - 1}-${n}`, `s${level - 1}-${(n + 1) % 100}`] }))).flat();
+  const page = await open(await context(), `#/p/${name}`);
+  await isLive(page);
+  await page.evaluate(() => {
+    globalThis.longest = 0;
+    new PerformanceObserver((list) => { for (const one of list.getEntries()) globalThis.longest = Math.max(globalThis.longest, one.duration); }).observe({ entryTypes: ['longtask'] });
+  });
+  await server.submit(name, { name: 'a thousand', steps });
+  await state(page, 'completed');
+  assert.match(await page.locator('.facts').textContent(), /1000 of 1000 steps/);
+  const inPage = await page.locator('.node').count();
+  assert.ok(inPage > 100 && inPage < 700, `${inPage} nodes`);
+  await page.locator('.pane').evaluate((pane) => pane.scrollTo(pane.scrollWidth, 0));
+  await node(page, 's9-99').waitFor();
+  await node(page, 's9-99').click();
+  await page.locator('.details h2', { hasText: 'Step 99 of level 9' }).waitFor();
+  await page.locator('#tab-timeline').click();
+  await page.locator('.lane').first().waitFor();
+  const lanes = await page.locator('.lane').count();
+  assert.ok(lanes > 5 && lanes < 100, `${lanes} lanes`);
+  const longest = await page.evaluate(() => globalThis.longest);
+  console.log(`a thousand steps: ${inPage} nodes, the longest task ${Math.round(longest)} ms`);
+  assert.ok(longest < 1_000, `the page was blocked for ${longest} ms`);
+  silent();
+});
+
+browserTest('an output of 50 MB and a line of 100,000 characters do not hold the page up', async () => {
+  const name = project();
+  const { runId } = await server.submit(name, { name: 'huge', steps: [{ id: 'huge', tool: 'huge' }, { id: 'long', tool: 'long-line' }] });
+  const page = await open(await context(), `#/p/${name}/r/${runId}/s/huge`);
+  await state(page, 'completed');
+  const screen = page.locator('.screen');
+  const text = page.locator('.screen pre');
+  await page.locator('.size', { hasText: '49.6 MiB' }).waitFor();
+  await page.getByRole('button', { name: 'Output', exact: true }).click();
+  await text.filter({ hasText: 'line 00000001 ' }).waitFor();
+  await page.getByRole('button', { name: 'End' }).click();
+  await text.filter({ hasText: 'line 01000000 ' }).waitFor();
+  await screen.evaluate((one) => one.scrollTo(0, 2_000));
+  await text.filter({ hasText: /line 0099\d{4} / }).waitFor();
+  for (let n = 0; n < 3; n++) {
+    const before = await page.locator('.size').textContent();
+    await screen.evaluate((one) => one.scrollTo(0, 0));
+    await until(async () => await page.locator('.size').textContent() !== before, 'what lies before is read');
+  }
+  const lines = (await text.textContent()).split('\n').map((line) => Number(/line (\d+) /.exec(line)?.[1])).filter(Number.isFinite);
+  assert.ok(lines.every((line, at) => at === 0 || line === lines[at - 1] + 1), 'one line after the other, none twice');
+  assert.ok((await text.textContent()).length < 60_000);
+  await page.goto(`${server.origin}/#/p/${name}/r/${runId}/s/long`);
+  await page.locator('.size', { hasText: '97.7 KiB' }).waitFor();
+  await page.getByRole('button', { name: 'End' }).click();
+  await text.filter({ hasText: 'END' }).waitFor();
+  const longest = Math.max(...(await text.textContent()).split('\n').map((line) => line.length));
+  assert.ok(longest < 300, `a row of ${longest} characters`);
+  silent();
+});
+
+browserTest('output is followed while it grows, until one scrolls up', async () => {
+  const name = project();
+  const { runId } = await server.submit(name, { name: 'talker', steps: [{ id: 'talk', tool: 'talk', inputs: { lines: 150 } }] });
+  const page = await open(await context(), `#/p/${name}/r/${runId}/s/talk`);
+  const text = page.locator('.screen pre');
+  await text.filter({ hasText: 'line 40' }).waitFor();
+  const screen = page.locator('.screen');
+  assert.ok(await screen.evaluate((one) => one.scrollTop + one.clientHeight > one.scrollHeight - 20));
+  await screen.hover();
+  await page.mouse.wheel(0, -300);
+  await page.locator('button[aria-pressed=false]', { hasText: 'Follow' }).waitFor();
+  const top = await screen.evaluate((one) => one.scrollTop);
+  const size = await page.locator('.size').textContent();
+  await until(async () => await page.locator('.size').textContent() !== size, 'there is more');
+  assert.equal(await screen.evaluate((one) => one.scrollTop), top);
+  await page.getByRole('button', { name: 'Follow' }).click();
+  await text.filter({ hasText: 'line 150' }).waitFor();
+  const all = await text.textContent();
+  const lines = all.split('\n').map((line) => Number(line.slice(5))).filter((n) => n > 0);
+  assert.ok(lines.every((line, at) => at === 0 || line === lines[at - 1] + 1), all);
+  silent();
+});
+
+browserTest('a token is asked for, is enough, and is asked for again once it has ended', async () => {
+  const own = await guarded();
+  const name = project();
+  const page = await open(await context({}, /status of 40[13]/), `#/p/${name}`, own.origin);
+  await page.locator('#token-why', { hasText: 'A token is needed' }).waitFor();
+  await page.getByLabel('Token').fill('nonsense');
+  await page.getByRole('button', { name: 'Continue' }).click();
+  await page.locator('#token-why', { hasText: 'It says:' }).waitFor();
+  await page.getByLabel('Token').fill(token('subscribe', 5));
+  await page.getByRole('button', { name: 'Continue' }).click();
+  await isLive(page);
+  await own.submit(name, { name: 'guarded', steps: [{ id: 'a', tool: 'echo' }] }, { token: token('run') });
+  await state(page, 'completed');
+  assert.equal(await page.getByRole('button', { name: 'Run again' }).isVisible(), false);
+  await page.locator('.pill.denied').waitFor();
+  await page.getByLabel('Token').fill(token('subscribe run'));
+  await page.getByRole('button', { name: 'Continue' }).click();
+  await isLive(page);
+  await page.getByRole('button', { name: 'Run again' }).click();
+  await page.locator('.list a').nth(1).waitFor();
+  silent();
+  await own.kill('SIGTERM');
+});
+
+browserTest('the client alone follows over a restart, a spent ticket and the end of a token, and hands nothing on twice', async () => {
+  const data = temporary();
+  let own = await guarded({ data });
+  const { port, origin } = own;
+  const page = await open(await context({}, /./), 'stepcast.js', own.origin);
+  await page.exposeFunction('newToken', (seconds) => token('subscribe', seconds));
+  await page.evaluate(async () => {
+    const { follow } = await import('/stepcast.js');
+    globalThis.seen = [];
+    globalThis.states = [];
+    globalThis.life = 2;
+    globalThis.following = follow('q', {
+      ticketUrl: '/api/sse/ticket',
+      headers: async () => ({ authorization: `Bearer ${await globalThis.newToken(globalThis.life)}` }),
+      onMessage: (message) => globalThis.seen.push(message),
+      onConnection: ({ status }) => globalThis.states.push(status),
+    });
+  });
+  const publish = (n) => own.call('/api/projects/q/events', { body: { type: 'note', payload: { n } }, token: token('publish') });
+  const numbers = () => page.evaluate(() => globalThis.seen.filter(({ type }) => type === 'note').map(({ payload }) => payload.n));
+  const isConnected = () => page.evaluate(() => globalThis.following.state.connection.status === 'live');
+  await until(isConnected, 'it is live');
+  await publish(1);
+  // The token ends after two seconds: the client fetches a ticket with a new one.
+  await until(() => page.evaluate(() => globalThis.seen.some(({ type, payload }) => type === 'stream_closing' && payload.reason === 'token_expired')), 'the token ends');
+  await publish(2);
+  await page.evaluate(() => { globalThis.life = 600; });
+  await until(async () => (await numbers()).includes(2), 'the second note');
+  await own.kill();
+  own = await guarded({ data, port });
+  await publish(3);
+  await until(async () => (await numbers()).includes(3), 'the third note');
+  assert.deepEqual(await numbers(), [1, 2, 3]);
+  assert.equal(own.origin, origin);
+  await page.evaluate(() => globalThis.following.close());
+  assert.equal(await page.evaluate(() => globalThis.states.at(-1)), 'closed');
+  await own.kill('SIGTERM');
+});
+
+browserTest('steps are reached and opened with the keyboard', async () => {
+  const name = project();
+  const { runId } = await server.submit(name, { name: 'keys', steps: [{ id: 'a', tool: 'echo' }, { id: 'b', tool: 'echo' }, { id: 'c', tool: 'echo', dependencies: ['a'] }] });
+  await server.end(name, runId);
+  const page = await open(await context(), `#/p/${name}/r/${runId}`);
+  await node(page, 'a').focus();
+  await page.keyboard.press('ArrowDown');
+  await page.keyboard.press('ArrowRight');
+  assert.equal(await page.evaluate(() => document.activeElement.dataset.id), 'c');
+  await page.keyboard.press('Enter');
+  await page.locator('.details h2', { hasText: 'c' }).waitFor();
+  await page.keyboard.press('Escape');
+  await page.locator('.details').waitFor({ state: 'hidden' });
+  await page.locator('#tab-graph').focus();
+  await page.keyboard.press('ArrowRight');
+  await page.locator('.lane').first().waitFor();
+  silent();
+});
+
+browserTest('a step keeps the focus when the plan comes later than the run', async () => {
+  const name = project();
+  const { runId } = await server.submit(name, { name: 'late', steps: [{ id: 'a', tool: 'echo' }, { id: 'b', tool: 'echo', dependencies: ['a'] }] });
+  await server.end(name, runId);
+  const where = await context();
+  let letThrough;
+  const gate = new Promise((resolve) => { letThrough = resolve; });
+  await where.route('**/plan', async (route) => { await gate; await route.continue(); });
+  const page = await open(where, `#/p/${name}/r/${runId}`);
+  await node(page, 'b').focus();
+  letThrough();
+  await page.locator('.edges path').first().and(page.locator('[d^=M]')).waitFor({ state: 'attached' });
+  assert.equal(await page.evaluate(() => document.activeElement.dataset.id), 'b');
+  silent();
+});
+
+browserTest('nothing is wider than the window, and axe finds nothing, in both sizes and themes', async () => {
+  const axe = readFileSync(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
+  const name = project();
+  const { plan, letThrough } = gated();
+  const failed = await server.submit(name, { name: 'a plan that fails, with a name that is far too long to be shown in whole', steps: [
+    { id: 'a', title: 'A step whose title is so long that no box could ever hold it, whatever one does', tool: 'echo', inputs: { text: 'x'.repeat(400) } },
+    { id: 'b', tool: 'fail', inputs: { message: 'no'.repeat(300) }, dependencies: ['a'], retryPolicy: { maxRetries: 1, initialDelay: 10 } }, { id: 'c', tool: 'echo', dependencies: ['b'] }] });
+  await server.end(name, failed.runId);
+  const running = await server.submit(name, plan);
+  const views = [`#/p/${name}`, `#/p/${name}/new`, `#/p/${name}/r/${running.runId}`, `#/p/${name}/r/${failed.runId}/s/b`, `#/p/${name}/r/${failed.runId}/s/a`, `#/p/${project()}`];
+  for (const [viewport, colorScheme] of [[WIDE, 'light'], [NARROW, 'dark']]) {
+    const page = await open(await context({ viewport, colorScheme, reducedMotion: 'reduce' }), views[0]);
+    await isLive(page);
+    await page.evaluate(axe);
+    for (const hash of views) {
+      await page.goto(`${server.origin}/${hash}`);
+      await isLive(page);
+      if (hash.includes('/r/')) await page.locator('.run-head h1').filter({ hasText: /./ }).waitFor({ state: 'attached' });
+      if (hash.includes('/s/a')) await page.locator('.screen pre').filter({ hasText: 'xxx' }).waitFor();
+      await look(page, `${hash} ${viewport.width} ${colorScheme}`);
+    }
+    await page.goto(`${server.origin}/${views[3].replace(/\/s\/b$/, '')}`);
+    await page.locator('#tab-timeline').click();
+    await page.locator('.lane').first().waitFor();
+    await look(page, `time line ${viewport.width} ${colorScheme}`);
+    silent();
+    await opened.close();
+  }
+  letThrough();
+});
+
+async function look(page, where) {
+  const [inside, outside] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+  assert.ok(inside <= outside, `${where}: ${inside} in ${outside} pixels`);
+  const violations = await page.evaluate(async () => (await globalThis.axe.run(document, { resultTypes: ['violations'] })).violations
+    .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 160)).join(' | ')}`));
+  assert.deepEqual(violations, [], where);
+}
+
+browserTest('the page is small, is loaded once, and asks nobody else', async () => {
+  const where = await context();
+  const requests = [];
+  where.on('request', (request) => requests.push(new URL(request.url())));
+  const page = await open(where, `#/p/${project()}`);
+  await isLive(page);
+  assert.deepEqual([...new Set(requests.map(({ origin }) => origin))], [server.origin]);
+  const { gzipSync } = await import('node:zlib');
+  let size = 0;
+  for (const pathname of new Set(requests.map((url) => url.pathname).filter((one) => !one.startsWith('/api/')))) {
+    const answer = await fetch(server.origin + pathname);
+    size += gzipSync(Buffer.from(await answer.arrayBuffer())).length;
+    const again = await fetch(server.origin + pathname, { headers: { 'if-none-match': answer.headers.get('etag') } });
+    assert.deepEqual([again.status, (await again.text()).length], [304, 0], pathname);
+    assert.match(answer.headers.get('content-security-policy'), /default-src 'none'/);
+  }
+  console.log(`the page: ${size} bytes compressed`);
+  assert.ok(size < 60 * 1024, `${size} bytes`);
+  silent();
+});

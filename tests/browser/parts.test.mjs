@@ -1,0 +1,228 @@
+// The pure parts of the page, without a browser: node --test
+import assert from 'node:assert/strict';
+import { register } from 'node:module';
+import { test } from 'node:test';
+
+// As the server serves them: modules, and the client at the root.
+const hooks = `export const resolve = async (name, context, next) => {
+  const found = await next(name === '/stepcast.js' ? ${JSON.stringify(new URL('../../src/api/dashboard/stepcast.js', import.meta.url).href)} : name, context);
+  return found.url.includes('/src/api/dashboard/') ? { ...found, format: 'module' } : found;
+};`;
+register(`data:text/javascript,${encodeURIComponent(hooks)}`);
+const part = (name) => import(new URL(`../../src/api/dashboard/${name}.js`, import.meta.url));
+const { emptyState, fold, runOfView } = await part('stepcast');
+const { columns, lines, neighbour, rows, visible } = await part('layout');
+const { criticalPath, expectations, remaining } = await part('estimate');
+const { Rows, fromWholeCharacter, plain } = await part('lines');
+const { locate, lineOf, offsetOf } = await part('locate');
+const format = await part('format');
+
+const at = (second) => new Date(Date.UTC(2026, 0, 1, 0, 0, second)).toISOString();
+let seq = 0;
+const message = (type, second, payload = {}) => ({ type, projectId: 'p', seq: ++seq, payload: { runId: 'r', timestamp: at(second), ...payload } });
+const progress = (completed, failed = 0, skipped = 0) => ({ completed, failed, skipped, total: 3, percent: 0 });
+const moved = (stepId, status, second, more) => message('workflow_progress', second, { stepId, stepTitle: stepId.toUpperCase(), level: 0, status, attempt: 1, progress: progress(0), ...more });
+const started = () => message('workflow_started', 0, { planName: 'n', levels: [['a', 'b'], ['c']], stepCount: 3, totalLevels: 2, estimatedDuration: 0 });
+
+/** Freezes all of it, so that a fold that changes what it is given throws. */
+function frozen(value) {
+  if (value && typeof value === 'object') {
+    Object.freeze(value);
+    for (const inner of value instanceof Map ? value.values() : Object.values(value)) frozen(inner);
+  }
+  return value;
+}
+const folded = (messages, state = emptyState('p')) => messages.reduce((before, one) => fold(frozen(before), frozen(one)), state);
+
+test('a run is the fold of its messages', () => {
+  seq = 0;
+  const state = folded([
+    started(),
+    message('workflow_level_started', 0, { level: 0, totalLevels: 2, steps: ['a', 'b'] }),
+    moved('a', 'running', 1),
+    message('workflow_step_output', 2, { stepId: 'a', attempt: 1, stream: 'stdout', chunk: 'one\ntwo\n' }),
+    moved('a', 'retrying', 3, { error: 'e', nextRetryAt: at(5) }),
+    moved('a', 'running', 5, { attempt: 2 }),
+    moved('a', 'completed', 7, { attempt: 2, output: 1, duration: 6000, progress: progress(1) }),
+    moved('b', 'running', 1),
+    moved('b', 'failed', 8, { error: 'no', duration: 7000, progress: progress(1, 1) }),
+    message('workflow_level_completed', 8, { level: 0 }),
+    moved('c', 'skipped', 8, { attempt: 0, reason: 'b failed', progress: progress(1, 1, 1) }),
+    message('workflow_failed', 9, { error: 'step b failed', reason: 'step_failed' }),
+  ]);
+  const run = state.runs.get('r');
+  assert.equal(state.seq, 12);
+  assert.deepEqual([run.status, run.error, run.finishedAt, run.currentLevel, run.levelOpen], ['failed', 'step b failed', at(9), 0, false]);
+  assert.deepEqual(run.steps.map(({ status, title }) => [status, title]), [['completed', 'A'], ['failed', 'B'], ['skipped', 'C']]);
+  const [a, b, c] = run.steps;
+  assert.deepEqual([a.startedAt, a.finishedAt, a.duration, a.output, a.error], [at(1), at(7), 6000, 1, undefined]);
+  assert.deepEqual(a.attempts, [
+    { attempt: 1, startedAt: at(1), endedAt: at(3), outcome: 'failed' },
+    { attempt: 2, startedAt: at(5), endedAt: at(7), outcome: 'completed' }]);
+  assert.equal(b.error, 'no');
+  assert.deepEqual([c.reason, c.attempts], ['b failed', []]);
+  assert.deepEqual(run.progress, progress(1, 1, 1));
+});
+
+test('a message that was seen changes nothing, and what it does not touch stays the same object', () => {
+  seq = 0;
+  const messages = [started(), moved('a', 'running', 1)];
+  const state = folded(messages);
+  assert.equal(folded(messages, state), state);
+  const next = folded([moved('b', 'running', 2)], state);
+  assert.equal(next.runs.get('r').steps[0], state.runs.get('r').steps[0]);
+  assert.equal(next.runs.get('r').index, state.runs.get('r').index);
+});
+
+test('the last line that a step wrote is kept until its next attempt', () => {
+  seq = 0;
+  const output = (chunk) => message('workflow_step_output', 2, { stepId: 'a', attempt: 1, stream: 'stdout', chunk });
+  const line = (state) => state.runs.get('r').steps[0].lastLine;
+  let state = folded([started(), moved('a', 'running', 1), output('one\ntwo\n')]);
+  assert.equal(line(state), 'two');
+  state = folded([output('\n')], state);
+  assert.equal(line(state), 'two');
+  state = folded([output('x'.repeat(100_000))], state);
+  assert.equal(line(state).length, 200);
+  assert.equal(line(folded([moved('a', 'running', 3, { attempt: 2 })], state)), undefined);
+});
+
+test('a snapshot takes the place of what was known, and a reset of all', () => {
+  seq = 0;
+  const before = folded([started(), moved('a', 'running', 1)]);
+  const view = { runId: 'r', planName: 'n', status: 'running', levels: [['a']], progress: progress(0), steps: [{ id: 'a', title: 'A', tool: 't', level: 0, status: 'running', attempt: 1, startedAt: at(1) }] };
+  const snapshot = { type: 'workflow_snapshot', projectId: 'p', seq: 9, payload: { ...view, timestamp: at(4) } };
+  const reset = { type: 'stream_reset', projectId: 'p', seq: 1, payload: { reason: 'unknown_id' } };
+  const emptied = folded([reset], before);
+  assert.deepEqual([emptied.seq, emptied.runs.size], [1, 0]);
+  const state = folded([snapshot], emptied);
+  assert.deepEqual(state.runs.get('r').steps[0].attempts, [{ attempt: 1, startedAt: at(1) }]);
+  assert.equal(folded([{ type: 'connected', projectId: 'p', seq: 7, payload: { resume: 'resumed' } }], before).seq, 2);
+  assert.equal(folded([{ type: 'connected', projectId: 'p', seq: 7, payload: { resume: 'fresh' } }], before).seq, 7);
+});
+
+test('messages of runs and steps that nobody knows, and of publishers, are passed over', () => {
+  seq = 0;
+  const state = folded([moved('a', 'running', 1), started(), moved('z', 'running', 1), message('note', 2, { text: 'hi' })]);
+  assert.equal(state.seq, 4);
+  assert.deepEqual(state.runs.get('r').steps.map(({ status }) => status), ['pending', 'pending', 'pending']);
+});
+
+test('of many runs those that ended first are let go', () => {
+  seq = 0;
+  let state = emptyState('p');
+  for (let n = 0; n < 150; n++) {
+    state = folded([message('workflow_started', 0, { runId: `r${n}`, planName: 'n', levels: [['a']], stepCount: 1 })], state);
+    if (n > 0) state = folded([message('workflow_completed', 1, { runId: `r${n}` })], state);
+  }
+  assert.equal(state.runs.size, 100);
+  assert.ok(state.runs.has('r0') && state.runs.has('r149') && !state.runs.has('r1'));
+});
+
+test('levels are columns, and no two nodes overlap', () => {
+  const wide = Array.from({ length: 130 }, (_, n) => `w${n}`);
+  const levels = [['a'], wide, ['z']];
+  const dependencies = new Map([...wide.map((id) => [id, ['a']]), ['z', wide]]);
+  for (const layout of [columns(levels, dependencies), columns([['a', 'b'], ['c']], new Map([['c', ['a', 'b']]])), rows(levels, 390)]) {
+    const boxes = [...layout.nodes.values()];
+    const { width, height } = layout.size;
+    for (const [n, one] of boxes.entries()) {
+      assert.ok(one.x >= 0 && one.x + width <= layout.width && one.y + height <= layout.height, layout.kind);
+      for (const other of boxes.slice(n + 1)) {
+        assert.ok(one.x + width <= other.x || other.x + width <= one.x || one.y + height <= other.y || other.y + height <= one.y);
+      }
+    }
+  }
+  const layout = columns(levels, dependencies);
+  assert.equal(lines(layout, dependencies).split('M').length - 1, 260);
+  assert.equal(lines(layout, dependencies, (from) => from === 'w3').split('M').length - 1, 1);
+  assert.equal(visible(layout, { left: 0, top: 0, right: 100, bottom: 100 }).map(({ id }) => id).join(), 'a');
+  assert.equal(neighbour(layout, 'a', 'ArrowLeft'), 'a');
+  assert.ok(neighbour(layout, 'a', 'ArrowRight').startsWith('w'));
+});
+
+test('steps stand beside what they wait for, so that lines do not cross', () => {
+  const layout = columns([['a', 'b'], ['x', 'y']], new Map([['x', ['b']], ['y', ['a']]]));
+  assert.ok(layout.nodes.get('y').y < layout.nodes.get('x').y);
+});
+
+test('what is left is the slowest of what each level still has to do', () => {
+  const step = (id, status, startedAt, duration) => ({ id, status, startedAt, duration });
+  const run = (steps, estimatedDuration) => ({ steps, levels: [['a', 'b'], ['c']], index: new Map([['a', 0], ['b', 1], ['c', 2]]), startedAt: at(0), estimatedDuration });
+  const steps = [step('a', 'running', at(0)), step('b', 'completed', at(0), 9000), step('c', 'pending')];
+  const expected = new Map([['a', 5000], ['b', 1], ['c', 2000]]);
+  const now = Date.parse(at(3));
+  assert.equal(remaining(run(steps), expected, now), 4000);
+  assert.equal(remaining(run(steps), expected, Date.parse(at(30))), 2000);
+  assert.equal(remaining(run(steps), new Map(), now), undefined);
+  assert.equal(remaining(run(steps, 10_000), new Map(), now), 7000);
+  const dependencies = new Map([['c', ['a', 'b']]]);
+  assert.deepEqual(criticalPath(run(steps), dependencies, expected, now), ['b', 'c']);
+  assert.deepEqual([...expectations({ steps: [{ id: 'a', estimatedDuration: 5 }, { id: 'b' }] }, { steps: [{ id: 'a', status: 'completed', duration: 9 }, { id: 'b', status: 'completed', duration: 7 }, { id: 'c', status: 'failed', duration: 1 }] })],
+    [['a', 5], ['b', 7]]);
+});
+
+test('rows are the same however the text came', () => {
+  const text = `short\n${'0123456789'.repeat(7)}\n\n${'é😀'.repeat(20)}\nend`;
+  const whole = new Rows(16);
+  whole.append(text);
+  const all = whole.slice(0, 1000);
+  assert.equal(all.replaceAll('\n', ''), text.replaceAll('\n', ''));
+  for (const row of all.split('\n')) assert.ok(row.length <= 16 && !/^[\udc00-\udfff]/.test(row), row);
+  for (let size = 1; size < 40; size++) {
+    const pieces = new Rows(16);
+    for (let from = 0; from < text.length; from += size) pieces.append(text.slice(from, from + size));
+    assert.equal(pieces.slice(0, 1000), all, `in pieces of ${size}`);
+    const back = new Rows(16);
+    back.append(text.slice(6));
+    assert.equal(back.prepend(text.slice(0, 6)), 1);
+    assert.equal(back.slice(0, 1000), all);
+  }
+  const { rows: gone, dropped } = whole.dropFront(10);
+  assert.deepEqual([gone, dropped], [6, text.slice(0, 77)]);
+  assert.equal(whole.slice(0, 1), '');
+});
+
+test('a line of a hundred thousand characters is many rows, found quickly', () => {
+  const long = new Rows(100);
+  for (let n = 0; n < 1000; n++) long.append('0123456789'.repeat(100));
+  assert.equal(long.count, 10_000);
+  assert.equal(long.row(9_999).length, 100);
+});
+
+test('text of terminals is shown as text', () => {
+  assert.equal(plain('\u001b[31mred\u001b[0m \u001b]0;title\u0007x'), 'red x');
+  assert.equal(plain('10%\r50%\r100%\ndone\r\n'), '100%\ndone\n');
+  assert.equal(plain('a\u0000b\tc'), 'a\ufffdb\tc');
+  assert.equal(fromWholeCharacter(new TextEncoder().encode('é').subarray(1)), 1);
+  assert.equal(fromWholeCharacter(new TextEncoder().encode('a')), 0);
+});
+
+test('a path leads to its place in the text', () => {
+  const text = '{ "name": "a \\" b",\n "steps": [\n  {"id": "x"},\n  {"id": "y", "dependencies": ["x", "nope"]}\n ] }';
+  const found = (path, source = text) => { const { from, to } = locate(source, path); return source.slice(from, to); };
+  assert.equal(found('steps[1].dependencies[1]'), '"nope"');
+  assert.equal(found('name'), '"a \\" b"');
+  assert.equal(found('steps[1].tool'), '{"id": "y", "dependencies": ["x", "nope"]}');
+  assert.equal(found('steps[9]'), text.slice(text.indexOf('['), text.lastIndexOf(']') + 1));
+  assert.equal(found(''), text);
+  assert.equal(found('steps[0].id', `{"plan": ${text}, "inputs": {}}`), '"x"');
+  assert.equal(found('inputs.a', `{"plan": ${text}, "inputs": {"a": 1e3}}`), '1e3');
+  assert.doesNotThrow(() => locate('{"steps": [', 'steps[0]'));
+  const { line } = lineOf(text, locate(text, 'steps[1].dependencies[1]').from);
+  assert.equal(line, 4);
+  assert.equal(text.slice(offsetOf(text, 3, 3)).slice(0, 2), '{"');
+});
+
+test('durations, sizes and times as people say them', () => {
+  assert.deepEqual([0, 320, 4_210, 9_960, 65_000, 7_620_000, 2e8].map(format.duration), ['0 ms', '320 ms', '4.2 s', '10 s', '1 min 05 s', '2 h 07 min', '2 d 7 h']);
+  assert.deepEqual([999, 1_000, 59_000, 3_000_000].map(format.remaining), ['almost done', 'about 1 s left', 'about 59 s left', 'about 50 min left']);
+  assert.deepEqual([1, 1_023, 14_541, 52_428_800].map(format.bytes), ['1 byte', '1023 bytes', '14.2 KiB', '50.0 MiB']);
+  assert.deepEqual([0, 12_000, 3_600_000].map(format.ago), ['just now', '12 s ago', '1 h ago']);
+  assert.equal(format.duration(undefined), '');
+});
+
+test('a view of a run that is not yet begun', () => {
+  const run = runOfView({ runId: 'r', planName: 'n', status: 'queued', levels: [['a']], progress: progress(0), steps: [{ id: 'a', title: 'A', level: 0, status: 'pending', attempt: 0 }] });
+  assert.deepEqual([run.steps[0].attempts, run.levelOpen], [[], false]);
+});

@@ -1,0 +1,81 @@
+// Pictures of the page as it is, from the real program: node screenshots.mjs [DIRECTORY]
+import { mkdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { ROOT, Server, launchBrowser, temporary, until } from './program.mjs';
+
+const directory = process.argv[2] ?? '/tmp/page-shots';
+mkdirSync(directory, { recursive: true });
+const plan = (name) => JSON.parse(readFileSync(path.join(ROOT, `examples/plans/${name}.json`), 'utf8'));
+const server = await Server.start({ config: 'examples/stepcast.toml', data: temporary() });
+const browser = await launchBrowser();
+
+const SIZES = { desktop: { width: 1280, height: 800 }, phone: { width: 390, height: 844 } };
+const pages = [];
+for (const [size, viewport] of Object.entries(SIZES)) {
+  for (const colorScheme of ['light', 'dark']) {
+    const context = await browser.newContext({ viewport, colorScheme, deviceScaleFactor: size === 'phone' ? 2 : 1 });
+    const page = await context.newPage();
+    page.on('console', (message) => console.log(`${size}-${colorScheme}: ${message.text()} ${message.location().url}`));
+    page.on('pageerror', (error) => console.log(`${size}-${colorScheme}: ${error.stack}`));
+    page.setDefaultTimeout(10_000);
+    pages.push({ name: `${size}-${colorScheme}`, size, page });
+  }
+}
+
+/** The same picture in both sizes and themes. */
+async function shoot(name, hash, act = async () => {}) {
+  await Promise.all(pages.map(async ({ name: variant, page, size }) => {
+    await page.goto(`${server.origin}/#/`);
+    await page.goto(`${server.origin}/${hash}`);
+    await page.locator('.pill.live').waitFor();
+    await act(page, size);
+    await page.mouse.move(0, 0);
+    await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+    await page.screenshot({ path: path.join(directory, `${name}-${variant}.png`) });
+  }));
+}
+const nodes = (page) => page.locator('.node').first().waitFor();
+const completed = (runId, step) => until(async () => {
+  const run = await server.call(`/api/projects/demo/workflows/${runId}`);
+  return run.steps.find(({ id }) => id === step).status !== 'pending';
+}, `${step} begins`);
+
+await shoot('idle', '#/p/demo');
+await shoot('new', '#/p/demo/new', async (page) => {
+  await page.locator('#plan').fill('{\n  "name": "nightly",\n  "steps": [\n    {"id": "build", "tool": "make"},\n    {"id": "test", "tool": "echo", "dependencies": ["bild"]}\n  ]\n}');
+  await page.getByRole('button', { name: 'Run', exact: true }).click();
+  await page.locator('.issues').waitFor();
+});
+
+const first = await server.submit('demo', plan('ci'));
+await server.end('demo', first.runId);
+const failed = await server.submit('demo', plan('failures'));
+await server.end('demo', failed.runId);
+const running = await server.submit('demo', plan('ci'));
+await completed(running.runId, 'pack');
+await shoot('running', `#/p/demo/r/${running.runId}`, nodes);
+await server.end('demo', running.runId);
+const talking = await server.submit('demo', plan('ci'));
+await completed(talking.runId, 'checksums');
+await shoot('running-step', `#/p/demo/r/${talking.runId}/s/checksums`, async (page) => {
+  await page.locator('.screen pre').filter({ hasText: /\S/ }).waitFor();
+});
+await shoot('failed', `#/p/demo/r/${failed.runId}`, nodes);
+const broken = (await server.call(`/api/projects/demo/workflows/${failed.runId}`)).steps.find(({ status }) => status === 'failed').id;
+await shoot('failed-step', `#/p/demo/r/${failed.runId}/s/${broken}`, (page) => page.locator('.details h2').waitFor());
+await shoot('finished', `#/p/demo/r/${first.runId}`, nodes);
+await shoot('finished-step', `#/p/demo/r/${first.runId}/s/lines`, (page) => page.locator('.screen pre').filter({ hasText: /\S/ }).waitFor());
+await shoot('finished-timeline', `#/p/demo/r/${first.runId}`, async (page) => {
+  await page.locator('#tab-timeline').click();
+  await page.locator('.lane').first().waitFor();
+});
+await shoot('list', '#/p/demo', async (page) => page.locator('.list a').first().waitFor());
+const large = await server.submit('demo', { name: 'A large one', steps: Array.from({ length: 400 }, (_, n) => (
+  { id: `s${n}`, title: `Part ${n}`, tool: n % 7 === 3 ? 'delay' : 'echo', inputs: { ms: 20_000 }, dependencies: n < 40 ? [] : [`s${n - 40}`, `s${n - 40 + (n % 3)}`] })) });
+await shoot('large', `#/p/demo/r/${large.runId}`, nodes);
+await shoot('reconnecting', `#/p/demo/r/${large.runId}/s/s3`, async (page) => {
+  await page.locator('.details h2').waitFor();
+  await server.kill();
+  await page.locator('.pill.reconnecting').waitFor();
+});
+await browser.close();
