@@ -11,8 +11,8 @@ use super::query::Parameters;
 use super::render::Render;
 use super::{Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, Route, dashboard, read_json};
 use crate::auth::{
-    AuthError, IdSigner, Origins, Principal, Projects, Scope, TicketBook, TicketKey, TicketNote, Verdict, Verifier,
-    bearer,
+    AuthError, Hosts, IdSigner, Origins, Principal, Projects, Scope, TicketBook, TicketKey, TicketNote, Verdict,
+    Verifier, bearer,
 };
 use crate::http::{Method, Problem, Request, Response, media, peek_origin};
 use crate::log::Query;
@@ -24,6 +24,9 @@ pub type Random = Box<dyn FnMut() -> [u8; 16] + Send>;
 /// The longest `Idempotency-Key`, in bytes.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
+/// How much of a host an error repeats, in bytes: as long as a name in DNS may be.
+const HOST_BYTES_SHOWN: usize = 253;
+
 /// The interface's description.
 const OPENAPI: &[u8] = include_bytes!("openapi.json");
 
@@ -31,6 +34,8 @@ const OPENAPI: &[u8] = include_bytes!("openapi.json");
 pub struct ApiSettings {
     /// Checks tokens; none where everyone may do everything.
     pub verifier: Option<Verifier>,
+    /// The names that requests may be for, where no token is asked for, and that the own origin has.
+    pub hosts: Hosts,
     /// Browser origins that may call.
     pub origins: Origins,
     /// Reads message ids.
@@ -61,8 +66,7 @@ impl Api {
 
     /// Decides a call.
     pub fn handle(&mut self, request: &Request, facts: &Facts) -> Call {
-        let (origin, host) = (request.headers.text("origin"), request.headers.text("host"));
-        let verdict = self.settings.origins.judge(origin, host);
+        let verdict = self.settings.origins.judge(origin(request), request.host, &self.settings.hosts);
         let action = self.decide(request, verdict, facts).unwrap_or_else(|problem| Action::Answer(problem.into()));
         let is_preflight = request.method == Method::Options;
         let headers = match is_preflight {
@@ -75,7 +79,8 @@ impl Api {
     /// The headers that the answer gets to what never became a request, of which `input` has come.
     pub fn headers_of_refusal(&self, input: &[u8]) -> Vec<(&'static str, String)> {
         let (origin, host) = peek_origin(input);
-        owned(self.settings.origins.headers(self.settings.origins.judge(origin, host)))
+        let ApiSettings { origins, hosts, .. } = &self.settings;
+        owned(origins.headers(origins.judge(origin, host, hosts)))
     }
 
     /// Reads the message ids of this server.
@@ -110,6 +115,7 @@ impl Api {
     }
 
     fn decide(&mut self, request: &Request, verdict: Verdict, facts: &Facts) -> Result<Action, Problem> {
+        self.check_host(request)?;
         let route = Route::parse(request.method, request.path)?;
         if verdict.refuses(route.changes_state()) {
             return Err(Problem::forbidden("origin_forbidden", "pages of this origin may not make this call"));
@@ -159,6 +165,20 @@ impl Api {
             }
             Route::RunEvents(project, run) => self.run_events(project, run, request, facts),
             Route::StepOutput(project, run, step) => self.step_output(project, run, step, request, facts),
+        }
+    }
+
+    /// Where no token is asked for, the name that a request is for is all that tells a page of this server from one of a
+    /// name that was made to point here. Who names none, as HTTP/1.0 lets programs do, is no page.
+    fn check_host(&self, request: &Request) -> Result<(), Problem> {
+        match request.host {
+            Some(host) if self.settings.verifier.is_none() && !self.settings.hosts.knows(host) => {
+                let shown = &host[..host.len().min(HOST_BYTES_SHOWN)];
+                let detail =
+                    format!("this server does not go by the name {shown}; server.hosts lists those that it does");
+                Err(Problem::new(421, "unknown_host", detail))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -323,6 +343,11 @@ fn owned(headers: Vec<(&'static str, Cow<'_, str>)>) -> Vec<(&'static str, Strin
 /// Where a project's stream is.
 pub(crate) fn stream_path(project: &ProjectId) -> String {
     format!("/api/sse/projects/{project}")
+}
+
+/// The `Origin`. One that is no text is none that could be told from another, as is the browsers' own word for those.
+fn origin<'r>(request: &Request<'r>) -> Option<&'r str> {
+    request.headers.first("origin").map(|origin| str::from_utf8(origin).unwrap_or("null"))
 }
 
 /// Does the client ask for an event stream by name, as `EventSource` does?

@@ -9,6 +9,7 @@ mod bearer;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod hosts;
 mod jwt;
 mod jwt_key;
 mod keys;
@@ -23,6 +24,7 @@ mod token_cache;
 
 pub use bearer::bearer;
 pub use error::{AuthError, TicketError};
+pub use hosts::Hosts;
 pub use jwt::{TOKEN_BYTES_MAX, Verifier, sign_hs256};
 pub use jwt_key::{JWT_SECRET_BYTES_MIN, JwtKey, KeyError};
 pub use keys::ServerKeys;

@@ -133,6 +133,7 @@ macro_rules! rows {
 
 const ROWS: &[Row] = rows! {
     listen: ANY, "Where to listen: host:port; port 0 takes a free one";
+    server.hosts: ANY, "Names that the server goes by, besides that in listen";
     data: ANY, "The directory that keeps messages and runs; none keeps them in memory";
     auth.mode: ANY, "jwt asks for tokens, none asks for nothing (on loopback only)";
     auth.jwt_secret: ANY, "The secret of HS256, at least 32 bytes";

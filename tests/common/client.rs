@@ -15,11 +15,12 @@ pub struct Request {
     target: String,
     headers: Vec<(String, String)>,
     body: Option<Vec<u8>>,
+    host: Option<String>,
 }
 
 impl Request {
     pub fn new(method: &str, target: &str) -> Self {
-        Self { method: method.to_owned(), target: target.to_owned(), headers: Vec::new(), body: None }
+        Self { method: method.to_owned(), target: target.to_owned(), headers: Vec::new(), body: None, host: None }
     }
 
     pub fn get(target: &str) -> Self {
@@ -44,8 +45,15 @@ impl Request {
         self
     }
 
+    /// For this `Host`, and not for the address that it is sent to.
+    pub fn host(mut self, host: &str) -> Self {
+        self.host = Some(host.to_owned());
+        self
+    }
+
     /// Its bytes, with a `Host`, and a `Content-Length` where there is a body.
-    pub fn bytes(&self, host: SocketAddr) -> Vec<u8> {
+    pub fn bytes(&self, to: SocketAddr) -> Vec<u8> {
+        let host = self.host.clone().unwrap_or_else(|| to.to_string());
         let mut head = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n", self.method, self.target);
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));

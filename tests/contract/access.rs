@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::client::{Request, Response};
+use crate::common::client::{Connection, Request, Response};
 use crate::common::server::{Server, Setup};
 use crate::common::stream::Sse;
 use crate::common::token::{SECRET, claims, signed, signed_as, token, unix_now};
@@ -327,4 +327,79 @@ fn preflights_are_answered() {
         assert!(answer.header(name).is_some_and(|value| value.contains(word)), "{name} {word} {answer:?}");
     }
     assert_eq!(preflight("https://evil.example").header("Access-Control-Allow-Origin"), None);
+}
+
+/// Every kind of call, and what is none.
+fn calls_of_a_page(origin: &str) -> [Request; 12] {
+    let plan = json!({"name": "n", "steps": [{"id": "a", "tool": "echo"}]});
+    let event = json!({"type": "note", "payload": {}});
+    [
+        Request::get("/"),
+        Request::get("/healthz"),
+        Request::get("/metrics"),
+        Request::get("/nope"),
+        Request::get("/api/projects"),
+        Request::get(STREAM),
+        Request::get(STREAM).header("Accept", "text/event-stream"),
+        Request::new("HEAD", STREAM),
+        Request::new("OPTIONS", RUNS).header("Access-Control-Request-Method", "POST"),
+        Request::post(RUNS, &plan),
+        Request::post("/api/projects/p/events", &event),
+        Request::new("POST", RUNS).body(plan.to_string()),
+    ]
+    .map(|request| request.header("Origin", origin))
+}
+
+#[test]
+fn a_page_whose_name_was_rebound_to_this_machine_gets_nothing() {
+    let server = Server::open();
+    let port = server.address.port();
+    for name in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "events.example.com"] {
+        for request in calls_of_a_page(&format!("http://{name}:{port}")) {
+            let answer = server.call(request.host(&format!("{name}:{port}")));
+            assert_eq!(answer.status, 421, "{name} {answer:?}");
+            assert!(answer.body.is_empty() || answer.code() == "unknown_host", "{answer:?}");
+        }
+    }
+    assert_eq!(server.get(RUNS).json()["workflows"], json!([]), "and nothing was run");
+}
+
+#[test]
+fn whoever_is_asked_for_by_a_name_of_its_own_answers() {
+    let server = Setup::default().flags(&["--server-hosts", "events.example.com"]).start();
+    let port = server.address.port();
+    let addresses =
+        ["127.0.0.1", "127.0.0.1.", "[::1]", "localhost", "LOCALHOST.", "events.example.com", "Events.Example.com"];
+    for name in addresses {
+        for host in [name.to_owned(), format!("{name}:{port}")] {
+            for request in calls_of_a_page(&format!("http://{host}")) {
+                let mut connection = Connection::open(server.address);
+                connection.write(&request.host(&host).bytes(server.address));
+                let status = connection.head().expect("an answer").status;
+                assert!([200, 202, 204, 404].contains(&status), "{host} {status}");
+            }
+        }
+    }
+    let post = |origin: &str, host: &str| {
+        let event = json!({"type": "note", "payload": {}});
+        server.call(Request::post("/api/projects/p/events", &event).header("Origin", origin).host(host)).status
+    };
+    assert_eq!(post("https://events.example.com", "127.0.0.1"), 202, "a proxy that asks for an address");
+    assert_eq!(post("https://events.example.com:3000", "127.0.0.1"), 403, "another server of that name");
+    assert_eq!(post("https://evil.example", "events.example.com"), 403);
+}
+
+#[test]
+fn with_tokens_the_own_origin_is_one_of_the_servers_names_where_they_are_told() {
+    let post = |server: &Server, name: &str| {
+        let event = json!({"type": "note", "payload": {}});
+        let request = Request::post("/api/projects/p/events", &event).token(&token(&["p"], "publish"));
+        server.call(request.header("Origin", &format!("https://{name}")).host(name)).status
+    };
+    let untold = guarded(&[]);
+    assert_eq!((post(&untold, "events.example.com"), post(&untold, "evil.example")), (202, 202));
+    let told = guarded(&["--server-hosts", "events.example.com"]);
+    assert_eq!((post(&told, "events.example.com"), post(&told, "evil.example")), (202, 403));
+    assert_eq!((post(&told, "127.0.0.1"), post(&told, "localhost")), (202, 202));
+    assert_eq!(told.call(Request::get("/healthz").host("evil.example")).status, 200, "the token is what lets in");
 }
