@@ -11,8 +11,8 @@ use super::query::Parameters;
 use super::render::Render;
 use super::{Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, Route, dashboard, read_json};
 use crate::auth::{
-    AuthError, Hosts, IdSigner, Origins, Principal, Projects, Scope, TicketBook, TicketKey, TicketNote, Verdict,
-    Verifier, bearer,
+    AuthError, Hosts, IdSigner, Origins, Principal, Projects, Scope, Spending, TicketBook, TicketKey, TicketNote,
+    Verdict, Verifier, bearer,
 };
 use crate::http::{Method, Problem, Request, Response, media, peek_origin};
 use crate::log::Query;
@@ -23,6 +23,9 @@ pub type Random = Box<dyn FnMut() -> [u8; 16] + Send>;
 
 /// The longest `Idempotency-Key`, in bytes.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
+/// Seconds after which a subject that has spent too many tickets may try again: tokens end about that often.
+const TICKETS_RETRY_AFTER: u32 = 60;
 
 /// How much of a host an error repeats, in bytes: as long as a name in DNS may be.
 const HOST_BYTES_SHOWN: usize = 253;
@@ -93,14 +96,14 @@ impl Api {
         self.settings.tickets.apply(note);
     }
 
-    /// The stream that a ticket was spent for did not begin.
-    pub fn refund_ticket(&mut self, note: &TicketNote, facts: &Facts) {
-        self.settings.tickets.refund(note, facts.now.wall);
+    /// The stream that a ticket was spent for can't be had just now; what is to be kept of that.
+    pub fn postpone_ticket(&mut self, spending: Spending, facts: &Facts) -> TicketNote {
+        self.settings.tickets.postpone(spending, facts.now.wall)
     }
 
-    /// How many used tickets are remembered, and how many were forgotten because they were too many.
+    /// How many used tickets are remembered, and how many were refused because they were too many.
     pub fn tickets(&self) -> (usize, u64) {
-        (self.settings.tickets.len(), self.settings.tickets.forgotten())
+        (self.settings.tickets.len(), self.settings.tickets.refused())
     }
 
     /// Gives an unused ticket its time anew: its bearer is sent away for now.
@@ -238,6 +241,7 @@ impl Api {
         let is_empty = request.body.iter().all(u8::is_ascii_whitespace);
         let wanted = if is_empty { Wanted::default() } else { read_wanted(json_body(request)?)? };
         let project = wanted.project_id.as_ref();
+        self.settings.tickets.check_room(&principal).map_err(|error| refused(&error.into()))?;
         let nonce = (self.random)();
         let ticket = self.settings.ticket_key.issue(&principal, project, facts.now.wall, nonce);
         let ticket = ticket.map_err(|error| refused(&error))?;
@@ -359,6 +363,7 @@ pub(super) fn is_event_source(request: &Request) -> bool {
 pub(crate) fn refused(error: &AuthError) -> Problem {
     let mut problem = Problem::new(error.status(), error.code(), error.to_string());
     problem.challenge = error.challenge();
+    problem.retry_after = (error.status() == 429).then_some(TICKETS_RETRY_AFTER);
     problem
 }
 
@@ -372,8 +377,8 @@ fn ready(condition: Condition) -> Result<Action, Problem> {
 
 /// The body of a call that takes JSON.
 fn json_body<'r>(request: &'r Request) -> Result<&'r [u8], Problem> {
-    match request.headers.text("content-type") {
-        Some(content_type) if !media::is_json(content_type) => {
+    match request.headers.first("content-type") {
+        Some(content_type) if !str::from_utf8(content_type).is_ok_and(media::is_json) => {
             Err(Problem::unsupported_media_type("this call takes application/json"))
         }
         _ => Ok(match &request.body {

@@ -32,4 +32,4 @@ pub use message_id::{ForeignId, IdSigner, Instance, MESSAGE_ID_BYTES_MAX, Messag
 pub use origin::{OriginError, Origins, Verdict};
 pub use principal::{Principal, Projects, Rights, Scope, Scopes, UnknownScope};
 pub use ticket::{TICKET_BYTES_MAX, TicketKey, TicketNonce};
-pub use ticket_book::{Admission, TICKETS_REMEMBERED_MAX, TicketBook, TicketNote, TicketNoteKind};
+pub use ticket_book::{Admission, Spending, TICKETS_REMEMBERED_MAX, TicketBook, TicketNote, TicketNoteKind};

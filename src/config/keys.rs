@@ -170,7 +170,7 @@ const ROWS: &[Row] = rows! {
     limits.queued_runs: ANY, "Runs that wait for a place; 0 lets none wait";
     limits.runs_per_project: ANY, "Runs of one project that run or wait; 0 sets no bound of its own";
     limits.projects: SOME, "Projects that have messages";
-    limits.tickets: bounds(1, TICKETS_REMEMBERED_MAX as u64), "Used tickets that are remembered";
+    limits.tickets: bounds(1, TICKETS_REMEMBERED_MAX as u64), "Used tickets of one subject, each until its token ends";
     limits.publish_rate: bounds(1, u32::MAX as u64), "Messages that one token may publish in a second";
     executor.workers: bounds(1, WORKERS_MAX), "Tool calls at the same time";
     executor.grace: bounds(0, HOUR), "How long active steps may go on once asked to end";

@@ -175,7 +175,7 @@ pub struct LimitsConfig {
     pub runs_per_project: usize,
     /// Projects that have messages.
     pub projects: usize,
-    /// Used tickets that are remembered.
+    /// Used tickets of one subject that are remembered, each until its token ends; at this many it gets no more.
     pub tickets: usize,
     /// Messages that one token may publish in a second.
     pub publish_rate: u32,

@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::common::client::{Connection, Request, Response};
+#[cfg(feature = "sqlite")]
+use crate::common::server::TempDirectory;
 use crate::common::server::{Server, Setup};
 use crate::common::stream::Sse;
 use crate::common::token::{SECRET, claims, signed, signed_as, token, unix_now};
@@ -209,6 +211,89 @@ fn a_busy_server_spends_no_ticket() {
     wait_for("the ticket's stream", || {
         (server.stream(&path).next().expect("a message").kind() == "connected").then_some(())
     });
+}
+
+fn ticket_path(server: &Server) -> String {
+    ticket(server, &json!({"projectId": "p"}))["sseUrl"].as_str().expect("a path").to_owned()
+}
+
+#[test]
+fn a_request_that_is_refused_spends_no_ticket() {
+    let server = guarded(&["--limits-streams-per-token", "1"]);
+    for (query, status) in [
+        ("view=bad", 400),
+        ("heartbeat=bad", 400),
+        ("snapshot=bad", 400),
+        ("runId=a/b", 400),
+        ("runId=unheard-of", 404),
+        ("%zz", 400),
+    ] {
+        let path = ticket_path(&server);
+        assert_eq!(server.get(&format!("{path}&{query}")).status, status, "{query}");
+        assert_eq!(shown(&server, &path, None).status, 200, "{query} has spent it");
+    }
+    let (first, second) = (ticket_path(&server), ticket_path(&server));
+    let held = wait_for("the place", || {
+        let stream = server.stream(&first);
+        (stream.head.header("Content-Type") == Some("text/event-stream")).then_some(stream)
+    });
+    assert_eq!(server.get(&second).code(), "too_many_streams");
+    drop(held);
+    wait_for("the place", || (shown(&server, &second, None).status == 200).then_some(()));
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_restart_does_not_spend_what_was_refused() {
+    let data = TempDirectory::new();
+    let setup = Setup::default().with_tokens().data(data.path());
+    let server = setup.clone().start();
+    let path = ticket_path(&server);
+    assert_eq!(server.get(&format!("{path}&runId=unheard-of")).code(), "unknown_run");
+    server.kill();
+    let server = setup.start();
+    assert_eq!(shown(&server, &path, None).status, 200);
+    assert_eq!(server.get(&path).code(), "ticket_spent");
+}
+
+#[test]
+fn a_subject_that_has_spent_too_many_tickets_is_refused_and_nobody_else() {
+    let server = guarded(&["--limits-tickets", "3"]);
+    let of = |sub: &str| signed(&with(claims(&["p"], "subscribe"), "sub", json!(sub)));
+    let ask = |sub: &str| server.call(Request::post("/api/sse/ticket", &json!({"projectId": "p"})).token(&of(sub)));
+    let path = |sub: &str| ask(sub).json()["sseUrl"].as_str().expect("a path").to_owned();
+    let anns: Vec<String> = (0..4).map(|_| path("ann")).collect();
+    let bobs = path("bob");
+    let mut id = String::new();
+    for path in &anns[..3] {
+        id = server.stream(path).next().expect("connected").id().to_owned();
+    }
+    for refused in [server.get(&anns[3]), ask("ann")] {
+        assert_eq!((refused.status, refused.code().as_str()), (429, "too_many_tickets"));
+        assert!(refused.header("Retry-After").is_some());
+    }
+    assert_eq!(shown(&server, &bobs, None).status, 200);
+    assert_eq!(ask("bob").status, 200);
+    for path in anns[..3].iter().chain([&bobs]) {
+        assert_eq!(server.get(path).code(), "ticket_spent", "none was forgotten");
+        assert_eq!(shown(&server, path, Some(&id)).status, 200, "and each reconnects");
+    }
+    assert!(server.metric("stepcast_refused_total{limit=\"tickets\"}") >= 2.0);
+}
+
+#[test]
+fn a_publish_that_is_refused_takes_nothing_of_the_rate() {
+    let server = guarded(&["--limits-projects", "1", "--limits-publish-rate", "10"]);
+    let publish = |project: &str, n: usize| {
+        let events = json!(vec![json!({"type": "note", "payload": {}}); n]);
+        let path = format!("/api/projects/{project}/events");
+        server.call(Request::post(&path, &events).token(&token(&["*"], "publish"))).status
+    };
+    assert_eq!(publish("p", 1), 202);
+    for _ in 0..5 {
+        assert_eq!(publish("q", 9), 503, "there is no room for a second project");
+    }
+    assert_eq!(publish("p", 9), 202);
 }
 
 #[test]

@@ -129,6 +129,7 @@ fn what_can_not_be_served_has_a_status_of_its_own() {
         (format!("{CHECK}Transfer-Encoding: chunked\r\n\r\n10001\r\n"), 413, Closed),
         (format!("{CHECK}Expect: 100-continue\r\nContent-Length: 65537\r\n\r\n"), 413, Closed),
         (format!("{CHECK}Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{{}}"), 415, Open),
+        (format!("{CHECK}Content-Type: \u{e9}\r\nContent-Length: 2\r\n\r\n{{}}"), 415, Open),
         (format!("{CHECK}Content-Length: 2\r\n\r\n[]"), 400, Open),
         (format!("{CHECK}Content-Length: 0\r\n\r\n"), 400, Open),
         (format!("{CHECK}Content-Length: 2\r\n\r\n{{}}"), 422, Open),
