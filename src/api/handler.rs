@@ -14,7 +14,7 @@ use crate::auth::{
     AuthError, Hosts, IdSigner, Origins, Principal, Projects, Scope, Spending, TicketBook, TicketKey, TicketNote,
     Verdict, Verifier, bearer,
 };
-use crate::http::{Method, Problem, Request, Response, media, peek_origin};
+use crate::http::{Conditions, Method, Problem, Request, Response, media, peek_origin};
 use crate::log::Query;
 use crate::model::{ProjectId, RunId, StepId};
 
@@ -320,8 +320,8 @@ impl Api {
     ) -> Result<Action, Problem> {
         self.authorize(request, Scope::Subscribe, &project, facts)?;
         let stream = Parameters::read(request)?.stream()?;
-        let range = request.headers.text("range").map(str::to_owned);
-        Ok(Action::Ask(Ask::Read(Query::Output { project, run, step, stream }), Render::Output { range }))
+        let asked = Conditions::of(request);
+        Ok(Action::Ask(Ask::Read(Query::Output { project, run, step, stream }), Render::Output { asked }))
     }
 }
 

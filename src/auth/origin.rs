@@ -15,10 +15,12 @@ const ANY: &str = "*";
 const METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
 /// The request headers that calls read, beyond those that a browser always lets pass.
-const REQUEST_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Cache-Control, Range";
+const REQUEST_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Cache-Control, Range, \
+    If-Range, If-None-Match";
 
 /// The answer headers that scripts need, beyond those that a browser always shows.
-const EXPOSED_HEADERS: &str = "Accept-Ranges, Allow, Content-Range, Idempotent-Replay, Retry-After, WWW-Authenticate";
+const EXPOSED_HEADERS: &str =
+    "Accept-Ranges, Allow, Content-Range, ETag, Idempotent-Replay, Retry-After, WWW-Authenticate";
 
 /// Seconds that a browser may remember a preflight: the most that Chromium does.
 const PREFLIGHT_MAX_AGE: &str = "7200";

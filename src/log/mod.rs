@@ -311,6 +311,8 @@ pub enum Answer {
         bytes: Vec<u8>,
         /// They are JSON.
         is_json: bool,
+        /// Their entity tag, quoted, where they stay as they are: the step has ended.
+        tag: Option<String>,
     },
     /// Projects.
     Projects {
