@@ -241,10 +241,10 @@ impl Api {
         let is_empty = request.body.iter().all(u8::is_ascii_whitespace);
         let wanted = if is_empty { Wanted::default() } else { read_wanted(json_body(request)?)? };
         let project = wanted.project_id.as_ref();
-        self.settings.tickets.check_room(&principal).map_err(|error| refused(&error.into()))?;
         let nonce = (self.random)();
         let ticket = self.settings.ticket_key.issue(&principal, project, facts.now.wall, nonce);
         let ticket = ticket.map_err(|error| refused(&error))?;
+        self.settings.tickets.check_room(&principal).map_err(|error| refused(&error.into()))?;
         let mut body = json!({"ticket": ticket, "expiresIn": self.settings.ticket_ttl.as_millis() as u64});
         if let Some(project) = project {
             body["sseUrl"] = json!(format!("{}?ticket={ticket}", stream_path(project)));

@@ -189,10 +189,12 @@ impl<S: Socket> Server<S> {
         self.metrics.refused.count(Limit::Descriptors);
     }
 
-    /// A connection whose socket can't be watched is given up.
+    /// A socket that can't be watched is given up, with its connection or stream.
     pub fn abandon(&mut self, token: Token) {
-        if let Some(&Place::Connection(index)) = self.places.get(token.0) {
-            self.doom(index as usize);
+        match self.places.get(token.0) {
+            Some(&Place::Connection(index)) => self.doom(index as usize),
+            Some(&Place::Stream(index)) => self.streams.hangup(index as usize),
+            None => {}
         }
     }
 

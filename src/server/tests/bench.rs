@@ -223,6 +223,11 @@ impl Bench {
         client.take()
     }
 
+    /// The poll takes its socket no longer.
+    pub(super) fn abandon(&mut self, client: &Client) {
+        self.server.abandon(self.tokens[client.number]);
+    }
+
     pub(super) fn half_close(&mut self, client: &Client) {
         client.wire.borrow_mut().is_half_closed = true;
         self.readable(client);
