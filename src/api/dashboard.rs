@@ -2,6 +2,8 @@
 //! `dashboard`: files as they are in `dashboard/`, embedded, each with a validator, so that a browser loads one again
 //! only when the program has changed.
 
+#[cfg(feature = "dashboard")]
+use crate::http::Conditions;
 use crate::http::{Problem, Request, Response};
 
 /// A file.
@@ -67,8 +69,7 @@ pub(super) fn asset(name: &'static str, request: &Request) -> Result<Response, P
     let at = FILES.iter().position(|file| file.name == name);
     let Some(file) = at.map(|at| &FILES[at]) else { return Err(Problem::not_found("the page has no such part")) };
     let tag = &tags()[at.unwrap_or_default()];
-    let is_known = request.headers.text("if-none-match").is_some_and(|known| names(known, tag));
-    let response = match is_known {
+    let response = match Conditions::of(request).is_known(Some(tag)) {
         true => Response::new(304),
         false => Response::new(200).content(file.content_type, file.content),
     };
@@ -78,12 +79,6 @@ pub(super) fn asset(name: &'static str, request: &Request) -> Result<Response, P
         .header("Content-Security-Policy", POLICY)
         .header("Referrer-Policy", "no-referrer")
         .header("X-Content-Type-Options", "nosniff"))
-}
-
-/// Does `If-None-Match` name this validator? Compared weakly (RFC 9110, section 13.1.2).
-#[cfg(feature = "dashboard")]
-fn names(known: &str, tag: &str) -> bool {
-    known.trim() == "*" || known.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)
 }
 
 /// The validators of the files: the beginnings of their digests.

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::{Action, Api, ApiSettings, Facts, PlanRequest, Prepared, Purpose, prepare, read_document, read_events};
-use crate::auth::{Instance, Origins, Principal, ServerKeys, TicketBook};
+use crate::auth::{Hosts, Instance, Origins, Principal, ServerKeys, TicketBook};
 use crate::executor::Context;
 use crate::executor::template::Engine;
 use crate::executor::tool::Registry;
@@ -133,6 +133,7 @@ fn api() -> Api {
     let ttl = Duration::from_secs(15);
     let settings = ApiSettings {
         verifier: None,
+        hosts: Hosts::any(),
         origins: Origins::new(&["https://a.example"]).expect("an origin"),
         signer: keys.id_signer(Instance::from_random([1; 6])),
         ticket_key: keys.ticket_key(),

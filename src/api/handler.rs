@@ -11,10 +11,10 @@ use super::query::Parameters;
 use super::render::Render;
 use super::{Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, Route, dashboard, read_json};
 use crate::auth::{
-    AuthError, IdSigner, Origins, Principal, Projects, Scope, TicketBook, TicketKey, TicketNote, Verdict, Verifier,
-    bearer,
+    AuthError, Hosts, IdSigner, Origins, Principal, Projects, Scope, Spending, TicketBook, TicketKey, TicketNote,
+    Verdict, Verifier, bearer,
 };
-use crate::http::{Method, Problem, Request, Response, media, peek_origin};
+use crate::http::{Conditions, Method, Problem, Request, Response, media, peek_origin};
 use crate::log::Query;
 use crate::model::{ProjectId, RunId, StepId};
 
@@ -24,6 +24,12 @@ pub type Random = Box<dyn FnMut() -> [u8; 16] + Send>;
 /// The longest `Idempotency-Key`, in bytes.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
+/// Seconds after which a subject that has spent too many tickets may try again: tokens end about that often.
+const TICKETS_RETRY_AFTER: u32 = 60;
+
+/// How much of a host an error repeats, in bytes: as long as a name in DNS may be.
+const HOST_BYTES_SHOWN: usize = 253;
+
 /// The interface's description.
 const OPENAPI: &[u8] = include_bytes!("openapi.json");
 
@@ -31,6 +37,8 @@ const OPENAPI: &[u8] = include_bytes!("openapi.json");
 pub struct ApiSettings {
     /// Checks tokens; none where everyone may do everything.
     pub verifier: Option<Verifier>,
+    /// The names that requests may be for, where no token is asked for, and that the own origin has.
+    pub hosts: Hosts,
     /// Browser origins that may call.
     pub origins: Origins,
     /// Reads message ids.
@@ -61,8 +69,7 @@ impl Api {
 
     /// Decides a call.
     pub fn handle(&mut self, request: &Request, facts: &Facts) -> Call {
-        let (origin, host) = (request.headers.text("origin"), request.headers.text("host"));
-        let verdict = self.settings.origins.judge(origin, host);
+        let verdict = self.settings.origins.judge(origin(request), request.host, &self.settings.hosts);
         let action = self.decide(request, verdict, facts).unwrap_or_else(|problem| Action::Answer(problem.into()));
         let is_preflight = request.method == Method::Options;
         let headers = match is_preflight {
@@ -75,7 +82,8 @@ impl Api {
     /// The headers that the answer gets to what never became a request, of which `input` has come.
     pub fn headers_of_refusal(&self, input: &[u8]) -> Vec<(&'static str, String)> {
         let (origin, host) = peek_origin(input);
-        owned(self.settings.origins.headers(self.settings.origins.judge(origin, host)))
+        let ApiSettings { origins, hosts, .. } = &self.settings;
+        owned(origins.headers(origins.judge(origin, host, hosts)))
     }
 
     /// Reads the message ids of this server.
@@ -88,14 +96,14 @@ impl Api {
         self.settings.tickets.apply(note);
     }
 
-    /// The stream that a ticket was spent for did not begin.
-    pub fn refund_ticket(&mut self, note: &TicketNote, facts: &Facts) {
-        self.settings.tickets.refund(note, facts.now.wall);
+    /// The stream that a ticket was spent for can't be had just now; what is to be kept of that.
+    pub fn postpone_ticket(&mut self, spending: Spending, facts: &Facts) -> TicketNote {
+        self.settings.tickets.postpone(spending, facts.now.wall)
     }
 
-    /// How many used tickets are remembered, and how many were forgotten because they were too many.
+    /// How many used tickets are remembered, and how many were refused because they were too many.
     pub fn tickets(&self) -> (usize, u64) {
-        (self.settings.tickets.len(), self.settings.tickets.forgotten())
+        (self.settings.tickets.len(), self.settings.tickets.refused())
     }
 
     /// Gives an unused ticket its time anew: its bearer is sent away for now.
@@ -110,6 +118,7 @@ impl Api {
     }
 
     fn decide(&mut self, request: &Request, verdict: Verdict, facts: &Facts) -> Result<Action, Problem> {
+        self.check_host(request)?;
         let route = Route::parse(request.method, request.path)?;
         if verdict.refuses(route.changes_state()) {
             return Err(Problem::forbidden("origin_forbidden", "pages of this origin may not make this call"));
@@ -159,6 +168,20 @@ impl Api {
             }
             Route::RunEvents(project, run) => self.run_events(project, run, request, facts),
             Route::StepOutput(project, run, step) => self.step_output(project, run, step, request, facts),
+        }
+    }
+
+    /// Where no token is asked for, the name that a request is for is all that tells a page of this server from one of a
+    /// name that was made to point here. Who names none, as HTTP/1.0 lets programs do, is no page.
+    fn check_host(&self, request: &Request) -> Result<(), Problem> {
+        match request.host {
+            Some(host) if self.settings.verifier.is_none() && !self.settings.hosts.knows(host) => {
+                let shown = &host[..host.len().min(HOST_BYTES_SHOWN)];
+                let detail =
+                    format!("this server does not go by the name {shown}; server.hosts lists those that it does");
+                Err(Problem::new(421, "unknown_host", detail))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -221,6 +244,7 @@ impl Api {
         let nonce = (self.random)();
         let ticket = self.settings.ticket_key.issue(&principal, project, facts.now.wall, nonce);
         let ticket = ticket.map_err(|error| refused(&error))?;
+        self.settings.tickets.check_room(&principal).map_err(|error| refused(&error.into()))?;
         let mut body = json!({"ticket": ticket, "expiresIn": self.settings.ticket_ttl.as_millis() as u64});
         if let Some(project) = project {
             body["sseUrl"] = json!(format!("{}?ticket={ticket}", stream_path(project)));
@@ -296,8 +320,8 @@ impl Api {
     ) -> Result<Action, Problem> {
         self.authorize(request, Scope::Subscribe, &project, facts)?;
         let stream = Parameters::read(request)?.stream()?;
-        let range = request.headers.text("range").map(str::to_owned);
-        Ok(Action::Ask(Ask::Read(Query::Output { project, run, step, stream }), Render::Output { range }))
+        let asked = Conditions::of(request);
+        Ok(Action::Ask(Ask::Read(Query::Output { project, run, step, stream }), Render::Output { asked }))
     }
 }
 
@@ -325,6 +349,11 @@ pub(crate) fn stream_path(project: &ProjectId) -> String {
     format!("/api/sse/projects/{project}")
 }
 
+/// The `Origin`. One that is no text is none that could be told from another, as is the browsers' own word for those.
+fn origin<'r>(request: &Request<'r>) -> Option<&'r str> {
+    request.headers.first("origin").map(|origin| str::from_utf8(origin).unwrap_or("null"))
+}
+
 /// Does the client ask for an event stream by name, as `EventSource` does?
 pub(super) fn is_event_source(request: &Request) -> bool {
     media::names(request.headers.all("accept"), "text/event-stream")
@@ -334,6 +363,7 @@ pub(super) fn is_event_source(request: &Request) -> bool {
 pub(crate) fn refused(error: &AuthError) -> Problem {
     let mut problem = Problem::new(error.status(), error.code(), error.to_string());
     problem.challenge = error.challenge();
+    problem.retry_after = (error.status() == 429).then_some(TICKETS_RETRY_AFTER);
     problem
 }
 
@@ -347,8 +377,8 @@ fn ready(condition: Condition) -> Result<Action, Problem> {
 
 /// The body of a call that takes JSON.
 fn json_body<'r>(request: &'r Request) -> Result<&'r [u8], Problem> {
-    match request.headers.text("content-type") {
-        Some(content_type) if !media::is_json(content_type) => {
+    match request.headers.first("content-type") {
+        Some(content_type) if !str::from_utf8(content_type).is_ok_and(media::is_json) => {
             Err(Problem::unsupported_media_type("this call takes application/json"))
         }
         _ => Ok(match &request.body {

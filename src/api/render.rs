@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::auth::IdSigner;
-use crate::http::{Body, Problem, Response, range};
+use crate::http::{Body, Conditions, Problem, Response, range};
 use crate::log::{Answer, ProjectRow, Refusal};
 use crate::model::{ProjectId, RunId, decimal};
 
@@ -25,8 +25,8 @@ pub enum Render {
     Body,
     /// A step's output, or a part of it.
     Output {
-        /// The `Range` header.
-        range: Option<String>,
+        /// Which, and whether it is known already.
+        asked: Conditions,
     },
     /// Projects, each with how many watch.
     Projects,
@@ -48,7 +48,7 @@ impl Render {
                 Response::json(202, json!({"runId": run, "status": "cancelling"}).to_string())
             }
             (_, Answer::Json(body)) => Response::json(200, body),
-            (Self::Output { range }, Answer::Output { bytes, is_json }) => output(bytes, is_json, range.as_deref()),
+            (Self::Output { asked }, Answer::Output { bytes, is_json, tag }) => output(bytes, is_json, tag, asked),
             (_, Answer::Projects { rows, has_more }) => projects(&rows, has_more, subscribers),
             (_, answer) => {
                 log::error!("the log answered {answer:?} to what is shown as {self:?}");
@@ -90,13 +90,25 @@ fn published(project: &ProjectId, first_seq: u64, count: usize, subscribers: usi
     Response::json(202, body)
 }
 
-fn output(bytes: Vec<u8>, is_json: bool, asked: Option<&str>) -> Response {
+fn output(bytes: Vec<u8>, is_json: bool, tag: Option<String>, asked: &Conditions) -> Response {
+    let length = bytes.len() as u64;
+    let response = match asked.is_known(tag.as_deref()) {
+        true => Response::new(304),
+        false => selected(bytes, is_json, asked.select(tag.as_deref(), length)),
+    };
+    match tag {
+        Some(tag) => response.header("ETag", tag),
+        None => response,
+    }
+}
+
+fn selected(bytes: Vec<u8>, is_json: bool, selection: range::Selection) -> Response {
     let length = bytes.len() as u64;
     let show = |status: u16, body: Vec<u8>| match is_json {
         true => Response::json(status, Body::from(body)),
         false => Response::text(status, Body::from(body)),
     };
-    match range::select(asked, length) {
+    match selection {
         range::Selection::Whole => show(200, bytes).header("Accept-Ranges", "bytes"),
         range::Selection::Part(part) => {
             let content_range = range::content_range(&part, length);

@@ -3,13 +3,13 @@
 use super::handler::{Api, is_event_source, refused};
 use super::query::Parameters;
 use super::{Action, Facts};
-use crate::auth::{AuthError, MessageId, Principal, Scope, TicketNote};
+use crate::auth::{AuthError, MessageId, Principal, Scope, Spending};
 use crate::http::{Method, Problem, Request, media};
 use crate::log::{ResumeFrom, View};
 use crate::model::{ProjectId, RunId};
 
 /// A stream that may begin.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct StreamRequest {
     /// What to watch.
     pub project: ProjectId,
@@ -25,8 +25,8 @@ pub struct StreamRequest {
     pub view: View,
     /// Who watches.
     pub principal: Principal,
-    /// What must be kept before the stream begins.
-    pub spends: Option<TicketNote>,
+    /// The ticket that it spends, if it begins.
+    pub spends: Option<Spending>,
     /// Answer with the head alone.
     pub head_only: bool,
     /// The client is an `EventSource`, or acts like one.
@@ -39,12 +39,12 @@ fn preferred_view(request: &Request) -> View {
     if weight("text/plain") > weight("text/event-stream") { View::Text } else { View::Events }
 }
 
-/// A message id that a client shows, and where.
+/// A message id that a client shows, and where. Whatever bytes it is: what is no id is an unknown one, and never none.
 struct Shown<'r> {
     /// In the header, where only a browser that has watched puts it.
-    header: Option<&'r str>,
+    header: Option<&'r [u8]>,
     /// In the header or in the query.
-    either: Option<&'r str>,
+    either: Option<&'r [u8]>,
 }
 
 impl Api {
@@ -55,17 +55,17 @@ impl Api {
         let snapshots = parameters.word("snapshot", &yes_no)?.unwrap_or(true);
         let heartbeats = [("message", true), ("comment", false)];
         let heartbeat_as_message = parameters.word("heartbeat", &heartbeats)?.unwrap_or(false);
-        let header = request.headers.text("last-event-id").filter(|id| !id.is_empty());
-        let query = parameters.text("lastEventId").filter(|id| !id.is_empty());
+        let views = [("text", View::Text), ("events", View::Events)];
+        let view = parameters.word("view", &views)?.unwrap_or_else(|| preferred_view(request));
+        let header = request.headers.first("last-event-id").filter(|id| !id.is_empty());
+        let query = parameters.text("lastEventId").filter(|id| !id.is_empty()).map(str::as_bytes);
         let shown = Shown { header, either: header.or(query) };
         let head_only = request.method == Method::Head;
         let (principal, spends) = self.admit(&project, request, parameters.text("ticket"), &shown, facts)?;
-        let resume = shown.either.map(|id| match self.settings.signer.read(id, &project) {
-            Ok(id) if id.is_ours() => ResumeFrom::Seq(id.seq()),
+        let resume = shown.either.map(|id| match self.read_id(id, &project) {
+            Some(id) if id.is_ours() => ResumeFrom::Seq(id.seq()),
             _ => ResumeFrom::Unknown,
         });
-        let views = [("text", View::Text), ("events", View::Events)];
-        let view = parameters.word("view", &views)?.unwrap_or_else(|| preferred_view(request));
         let is_event_source = is_event_source(request) && view == View::Events;
         Ok(Action::Stream(Box::new(StreamRequest {
             project,
@@ -81,6 +81,10 @@ impl Api {
         })))
     }
 
+    fn read_id(&self, id: &[u8], project: &ProjectId) -> Option<MessageId> {
+        self.settings.signer.read(str::from_utf8(id).ok()?, project).ok()
+    }
+
     /// Who watches: by token, or else by ticket.
     fn admit(
         &mut self,
@@ -89,14 +93,14 @@ impl Api {
         ticket: Option<&str>,
         shown: &Shown,
         facts: &Facts,
-    ) -> Result<(Principal, Option<TicketNote>), Problem> {
+    ) -> Result<(Principal, Option<Spending>), Problem> {
         let has_token = request.headers.first("authorization").is_some();
         let Some(ticket) = ticket.filter(|_| !has_token && self.settings.verifier.is_some()) else {
             let principal = self.principal(request, facts)?;
             principal.require_in(Scope::Subscribe, project).map_err(|error| refused(&error))?;
             return Ok((principal, None));
         };
-        let genuine: Option<MessageId> = shown.header.and_then(|id| self.settings.signer.read(id, project).ok());
+        let genuine = shown.header.and_then(|id| self.read_id(id, project));
         let now = facts.now.wall;
         let admitted = match request.method {
             Method::Head => {

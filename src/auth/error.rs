@@ -46,11 +46,13 @@ pub enum TicketError {
     OtherProject,
     /// The JWT that it was issued for has ended.
     TokenExpired,
+    /// Its subject has spent as many as are remembered of one.
+    TooMany,
 }
 
 impl AuthError {
     /// The HTTP status: 401 asks for other credentials, 403 says that these do not suffice, 400 that the call must
-    /// change.
+    /// change, 429 that it comes too often.
     pub fn status(&self) -> u16 {
         match self {
             Self::NoCredentials
@@ -61,6 +63,7 @@ impl AuthError {
             | Self::TokenClaims(_)
             | Self::TokenNotYetValid
             | Self::TokenExpired => 401,
+            Self::Ticket(TicketError::TooMany) => 429,
             Self::NoScope(_) | Self::NoProject | Self::Ticket(_) => 403,
             Self::TicketTooLong => 400,
         }
@@ -104,6 +107,7 @@ impl TicketError {
             Self::Expired => "ticket_expired",
             Self::OtherProject => "ticket_other_project",
             Self::TokenExpired => "ticket_token_expired",
+            Self::TooMany => "too_many_tickets",
         }
     }
 }
@@ -135,6 +139,9 @@ impl fmt::Display for TicketError {
             Self::Expired => "the ticket has expired unused",
             Self::OtherProject => "the ticket is for another project",
             Self::TokenExpired => "the token that the ticket was issued for has expired",
+            Self::TooMany => {
+                "the token's subject has spent as many tickets as limits.tickets allows; each counts until its token ends"
+            }
         })
     }
 }
@@ -164,6 +171,7 @@ mod tests {
             (TicketError::Unknown.into(), 403, false),
             (TicketError::TokenExpired.into(), 403, false),
             (AuthError::TicketTooLong, 400, false),
+            (TicketError::TooMany.into(), 429, false),
         ] {
             assert_eq!((error.status(), error.challenge().is_some()), (status, challenged), "{error:?}");
         }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac::{HMAC_SHA256, Key, sign};
 
 use super::{
-    AuthError, IdSigner, Instance, JwtKey, Origins, Principal, Scope, TicketKey, Verdict, Verifier, bearer, mac,
+    AuthError, Hosts, IdSigner, Instance, JwtKey, Origins, Principal, Scope, TicketKey, Verdict, Verifier, bearer, mac,
 };
 use crate::model::{ProjectId, Timestamp};
 
@@ -111,7 +111,7 @@ pub fn origin(bytes: &[u8]) {
     let listed = "https://a.example:8443";
     for list in [&[][..], &[listed], &["*", listed]] {
         let origins = Origins::new(list).expect("origins");
-        let verdict = origins.judge(Some(origin), Some(host));
+        let verdict = origins.judge(Some(origin), Some(host), &Hosts::any());
         match verdict {
             Verdict::Listed(echoed) => assert!(echoed == origin && echoed.eq_ignore_ascii_case(listed)),
             Verdict::SameOrigin => assert!(origin.to_ascii_lowercase().contains(&bare(host))),
@@ -124,7 +124,10 @@ pub fn origin(bytes: &[u8]) {
     if let Ok(origins) = Origins::new(&[text])
         && bare(text) == text.to_ascii_lowercase()
     {
-        assert!(matches!(origins.judge(Some(text), None), Verdict::Listed(_) | Verdict::Any), "{text} is not itself");
+        assert!(
+            matches!(origins.judge(Some(text), None, &Hosts::any()), Verdict::Listed(_) | Verdict::Any),
+            "{text} is not itself"
+        );
     }
 }
 

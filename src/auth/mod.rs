@@ -9,6 +9,7 @@ mod bearer;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod hosts;
 mod jwt;
 mod jwt_key;
 mod keys;
@@ -23,6 +24,7 @@ mod token_cache;
 
 pub use bearer::bearer;
 pub use error::{AuthError, TicketError};
+pub use hosts::Hosts;
 pub use jwt::{TOKEN_BYTES_MAX, Verifier, sign_hs256};
 pub use jwt_key::{JWT_SECRET_BYTES_MIN, JwtKey, KeyError};
 pub use keys::ServerKeys;
@@ -30,4 +32,4 @@ pub use message_id::{ForeignId, IdSigner, Instance, MESSAGE_ID_BYTES_MAX, Messag
 pub use origin::{OriginError, Origins, Verdict};
 pub use principal::{Principal, Projects, Rights, Scope, Scopes, UnknownScope};
 pub use ticket::{TICKET_BYTES_MAX, TicketKey, TicketNonce};
-pub use ticket_book::{Admission, TICKETS_REMEMBERED_MAX, TicketBook, TicketNote, TicketNoteKind};
+pub use ticket_book::{Admission, Spending, TICKETS_REMEMBERED_MAX, TicketBook, TicketNote, TicketNoteKind};

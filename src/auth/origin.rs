@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::Hosts;
+
 /// A header of an answer: its name and value.
 type Header<'a> = (&'static str, Cow<'a, str>);
 
@@ -13,10 +15,12 @@ const ANY: &str = "*";
 const METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
 /// The request headers that calls read, beyond those that a browser always lets pass.
-const REQUEST_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Cache-Control, Range";
+const REQUEST_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Cache-Control, Range, \
+    If-Range, If-None-Match";
 
 /// The answer headers that scripts need, beyond those that a browser always shows.
-const EXPOSED_HEADERS: &str = "Accept-Ranges, Allow, Content-Range, Idempotent-Replay, Retry-After, WWW-Authenticate";
+const EXPOSED_HEADERS: &str =
+    "Accept-Ranges, Allow, Content-Range, ETag, Idempotent-Replay, Retry-After, WWW-Authenticate";
 
 /// Seconds that a browser may remember a preflight: the most that Chromium does.
 const PREFLIGHT_MAX_AGE: &str = "7200";
@@ -65,10 +69,10 @@ impl Origins {
         Ok(origins)
     }
 
-    /// What the headers `Origin` and `Host` of a request mean.
-    pub fn judge<'a>(&self, origin: Option<&'a str>, host: Option<&str>) -> Verdict<'a> {
+    /// What the headers `Origin` and `Host` of a request to a server of these `hosts` mean.
+    pub fn judge<'a>(&self, origin: Option<&'a str>, host: Option<&str>, hosts: &Hosts) -> Verdict<'a> {
         let Some(origin) = origin else { return Verdict::NoOrigin };
-        if host.is_some_and(|host| is_of_host(origin, host)) {
+        if hosts.is_own_origin(origin, host) {
             Verdict::SameOrigin
         } else if self.listed.iter().any(|listed| listed.eq_ignore_ascii_case(origin)) {
             Verdict::Listed(origin)
@@ -147,7 +151,7 @@ fn normal_form(entry: &str) -> Option<String> {
 }
 
 /// Is `origin` that of a page that came from `host`? The scheme is not known here, since a proxy may do the TLS.
-fn is_of_host(origin: &str, host: &str) -> bool {
+pub(super) fn is_of_host(origin: &str, host: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
     let is_web = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
     is_web && without_default_port(scheme, authority).eq_ignore_ascii_case(without_default_port(scheme, host))
@@ -197,7 +201,7 @@ mod tests {
             (Some("http://app.example.com"), Some("h"), Verdict::Denied),
             (Some("https://app.example.com.evil"), Some("h"), Verdict::Denied),
         ] {
-            assert_eq!(origins.judge(origin, host), verdict, "{origin:?} at {host:?}");
+            assert_eq!(origins.judge(origin, host, &Hosts::any()), verdict, "{origin:?} at {host:?}");
         }
     }
 
@@ -229,8 +233,8 @@ mod tests {
     #[test]
     fn any_origin_may_call_without_credentials() {
         let origins = Origins::new(&["*", APP]).expect("origins");
-        assert_eq!(origins.judge(Some(APP), None), Verdict::Listed(APP));
-        assert_eq!(origins.judge(Some("null"), None), Verdict::Any);
+        let judge = |origin| origins.judge(Some(origin), None, &Hosts::any());
+        assert_eq!((judge(APP), judge("null")), (Verdict::Listed(APP), Verdict::Any));
         let headers = origins.headers(Verdict::Any);
         assert_eq!(names(&headers)[..2], [("Vary", "Origin"), ("Access-Control-Allow-Origin", "*")]);
         assert!(!names(&headers).iter().any(|(name, _)| name.ends_with("Credentials")));

@@ -82,6 +82,19 @@ impl TicketKey {
     }
 }
 
+/// Who a ticket counts for: stands for the `sub` of the token that it was issued for, over restarts too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct Subject(u64);
+
+impl TicketKey {
+    /// Who `principal` is, where tickets are counted. A stranger can't choose a `sub` that counts as another's.
+    pub(super) fn subject(&self, principal: &Principal) -> Subject {
+        let tag: [u8; MAC_BYTES] = mac::tag(&self.0, &[b"subject", principal.sub().as_bytes()]);
+        let (first, _) = tag.split_first_chunk().expect("16 bytes begin with 8");
+        Subject(u64::from_be_bytes(*first))
+    }
+}
+
 impl Ticket {
     /// When the JWT ends, and with it all that the ticket is good for; the end of time where there is no JWT.
     pub(super) fn ends_at(&self) -> Timestamp {

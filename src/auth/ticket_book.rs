@@ -14,12 +14,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ticket::Ticket;
+use super::ticket::{Subject, Ticket};
 use super::{MessageId, Principal, TicketError, TicketKey, TicketNonce};
-use crate::model::{ProjectId, Timestamp};
+use crate::model::{Lender, ProjectId, Taken, Timestamp};
 
-/// The most tickets remembered: 100,000 x some 120 bytes are 12 MB. At the limit the one that ends first is forgotten;
-/// a stream that was opened with it can't be opened with it again.
+/// The most tickets remembered of one subject: 100,000 x some 130 bytes are 13 MB. At the limit it spends no further one
+/// until the tokens of some have ended; what is remembered is never forgotten before that, so no stream that goes on is
+/// shut out, and no other subject is touched. The book is bounded by that, times the subjects whose tokens live: those
+/// whom the operator has given one.
 pub const TICKETS_REMEMBERED_MAX: usize = 100_000;
 
 /// Remembers which tickets were used, and which unused ones have more time.
@@ -29,11 +31,15 @@ pub struct TicketBook {
     began: Timestamp,
     remembers_restarts: bool,
     remembered_max: usize,
-    /// Those that were forgotten because they were too many.
-    forgotten: u64,
+    /// How often a subject was refused for want of room.
+    refused: u64,
     entries: HashMap<TicketNonce, Entry>,
     /// The key of each entry, the one that ends first at the front.
     by_end: BTreeSet<(Timestamp, TicketNonce)>,
+    /// How many entries are whose; nobody has none.
+    by_subject: HashMap<Subject, usize>,
+    /// Spent for streams that did not begin.
+    unspent: Lender<Spent>,
 }
 
 /// What there is to remember of a ticket.
@@ -42,6 +48,9 @@ pub struct TicketNote {
     nonce: TicketNonce,
     kind: TicketNoteKind,
     until: Timestamp,
+    /// None in notes of servers that did not count by subject.
+    #[serde(default)]
+    subject: Option<Subject>,
 }
 
 impl TicketNote {
@@ -66,14 +75,37 @@ pub enum TicketNoteKind {
 pub struct Admission {
     /// For whom: with the scope `subscribe` and no other.
     pub principal: Principal,
-    /// What must be durable before the stream begins: that the ticket is spent now. None where it was spent before.
-    pub spends: Option<TicketNote>,
+    /// That the ticket is spent now, unless the stream does not begin. None where it was spent before.
+    pub spends: Option<Spending>,
 }
 
-#[derive(Debug, Clone, Copy)]
+/// A ticket that is spent for a stream that may still be refused: dropped, it is as it was before.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Spending(Taken<Spent>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Spent {
+    note: TicketNote,
+    before: Option<Entry>,
+}
+
+impl Spending {
+    /// What must be durable before the stream begins.
+    pub fn note(&self) -> &TicketNote {
+        &self.0.as_ref().note
+    }
+
+    /// The stream begins.
+    pub fn keep(self) {
+        self.0.keep();
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Entry {
     kind: TicketNoteKind,
     until: Timestamp,
+    subject: Option<Subject>,
 }
 
 /// How an acceptable ticket opens a stream.
@@ -95,13 +127,15 @@ impl TicketBook {
             began,
             remembers_restarts,
             remembered_max: TICKETS_REMEMBERED_MAX,
-            forgotten: 0,
+            refused: 0,
             entries: HashMap::new(),
             by_end: BTreeSet::new(),
+            by_subject: HashMap::new(),
+            unspent: Lender::default(),
         }
     }
 
-    /// One that remembers so many tickets at most, at least one.
+    /// One that remembers so many tickets of a subject at most, at least one.
     #[must_use]
     pub fn remembering(self, tickets: usize) -> Self {
         Self { remembered_max: tickets.max(1), ..self }
@@ -109,7 +143,8 @@ impl TicketBook {
 
     /// Opens a stream of `project` with `ticket`. `resume` is a genuine id of that project, from the header.
     ///
-    /// A first use marks the ticket at once, so that no second one gets in while the note is on its way to the log.
+    /// A first use marks the ticket at once, so that no second one gets in while the note is on its way to the log; dropped,
+    /// what the admission spends is unspent.
     ///
     /// # Errors
     /// [`TicketError`] says why it opens nothing.
@@ -120,16 +155,37 @@ impl TicketBook {
         resume: Option<MessageId>,
         now: Timestamp,
     ) -> Result<Admission, TicketError> {
+        self.unspend();
         let ticket = self.open(ticket)?;
         let spends = match self.judge(&ticket, project, resume, now)? {
-            Opening::First => {
-                let note = TicketNote { nonce: ticket.nonce, kind: TicketNoteKind::Spent, until: ticket.ends_at() };
-                self.put(&note);
-                Some(note)
-            }
+            Opening::First => Some(self.spend(&ticket)?),
             Opening::Again => None,
         };
         Ok(Admission { principal: ticket.principal, spends })
+    }
+
+    fn spend(&mut self, ticket: &Ticket) -> Result<Spending, TicketError> {
+        let note = self.note(ticket, TicketNoteKind::Spent, ticket.ends_at());
+        if !self.has_room_for(&note) {
+            self.refused += 1;
+            return Err(TicketError::TooMany);
+        }
+        let before = self.entries.get(&note.nonce).copied();
+        self.put(&note);
+        Ok(Spending(self.unspent.lend(Spent { note, before })))
+    }
+
+    /// May `principal` have a further ticket?
+    ///
+    /// # Errors
+    /// [`TicketError::TooMany`]: it could not be spent, as so many are remembered already.
+    pub fn check_room(&mut self, principal: &Principal) -> Result<(), TicketError> {
+        self.unspend();
+        if self.remembered_of(self.key.subject(principal)) < self.remembered_max {
+            return Ok(());
+        }
+        self.refused += 1;
+        Err(TicketError::TooMany)
     }
 
     /// Whom [`admit`](Self::admit) would admit; spends nothing.
@@ -137,35 +193,39 @@ impl TicketBook {
     /// # Errors
     /// As `admit`.
     pub fn peek(
-        &self,
+        &mut self,
         ticket: &str,
         project: &ProjectId,
         resume: Option<MessageId>,
         now: Timestamp,
     ) -> Result<Principal, TicketError> {
+        self.unspend();
         let ticket = self.open(ticket)?;
         self.judge(&ticket, project, resume, now)?;
         Ok(ticket.principal)
     }
 
-    /// Gives `ticket` its time anew, where it is unused and still good. The note is to be made durable; none where
-    /// there is nothing to extend.
+    /// Gives `ticket` its time anew, where it is unused and still good, and its subject has room. The note is to be made
+    /// durable; none where there is nothing to extend.
     pub fn extend(&mut self, ticket: &str, now: Timestamp) -> Option<TicketNote> {
+        self.unspend();
         let ticket = self.key.open(ticket)?;
         if ticket.ends_at() <= now || !self.is_unused(&ticket, now) {
             return None;
         }
         let until = now.plus_millis(self.ttl_ms).min(ticket.ends_at());
-        let note = TicketNote { nonce: ticket.nonce, kind: TicketNoteKind::Extended, until };
-        self.apply(&note);
+        let note = self.note(&ticket, TicketNoteKind::Extended, until);
+        self.has_room_for(&note).then(|| self.apply(&note))?;
         Some(note)
     }
 
-    /// Takes back what [`admit`](Self::admit) marked, where `spends` could not be made durable and the stream did not
-    /// begin: the ticket is unused and has its time anew.
-    pub fn refund(&mut self, spends: &TicketNote, now: Timestamp) {
-        let until = now.plus_millis(self.ttl_ms).min(spends.until);
-        self.put(&TicketNote { nonce: spends.nonce, kind: TicketNoteKind::Extended, until });
+    /// The stream that a ticket was spent for can't be had just now: the ticket is unused, and has its time anew. The note
+    /// is to be made durable.
+    pub fn postpone(&mut self, spending: Spending, now: Timestamp) -> TicketNote {
+        let Spent { mut note, .. } = spending.0.keep();
+        (note.kind, note.until) = (TicketNoteKind::Extended, now.plus_millis(self.ttl_ms).min(note.until));
+        self.put(&note);
+        note
     }
 
     /// Remembers what `note` says; again is no harm, and in any order: spent stays spent, and the later end counts.
@@ -182,8 +242,11 @@ impl TicketBook {
 
     /// Forgets what no longer makes a difference at `now`. To be called now and then.
     pub fn forget_expired(&mut self, now: Timestamp) {
-        while self.by_end.first().is_some_and(|(until, _)| *until <= now) {
-            self.forget_first();
+        self.unspend();
+        while let Some((until, nonce)) = self.by_end.first().copied()
+            && until <= now
+        {
+            self.forget(nonce);
         }
     }
 
@@ -192,9 +255,9 @@ impl TicketBook {
         self.entries.len()
     }
 
-    /// Tickets that were forgotten before their time, because they were too many.
-    pub fn forgotten(&self) -> u64 {
-        self.forgotten
+    /// How often a subject was refused a ticket, because it has spent too many.
+    pub fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// Is no ticket remembered?
@@ -239,27 +302,55 @@ impl TicketBook {
         let first_end = ticket.issued_at.plus_millis(self.ttl_ms);
         match self.entries.get(&ticket.nonce) {
             Some(Entry { kind: TicketNoteKind::Spent, .. }) => false,
-            Some(Entry { kind: TicketNoteKind::Extended, until }) => now < first_end.max(*until),
+            Some(Entry { kind: TicketNoteKind::Extended, until, .. }) => now < first_end.max(*until),
             None => now < first_end,
         }
     }
 
-    fn put(&mut self, note: &TicketNote) {
-        let entry = Entry { kind: note.kind, until: note.until };
-        if let Some(old) = self.entries.insert(note.nonce, entry) {
-            self.by_end.remove(&(old.until, note.nonce));
+    fn note(&self, ticket: &Ticket, kind: TicketNoteKind, until: Timestamp) -> TicketNote {
+        TicketNote { nonce: ticket.nonce, kind, until, subject: Some(self.key.subject(&ticket.principal)) }
+    }
+
+    /// What is remembered already takes no further room.
+    fn has_room_for(&self, note: &TicketNote) -> bool {
+        let remembered = note.subject.map_or(0, |subject| self.remembered_of(subject));
+        self.entries.contains_key(&note.nonce) || remembered < self.remembered_max
+    }
+
+    fn remembered_of(&self, subject: Subject) -> usize {
+        self.by_subject.get(&subject).copied().unwrap_or_default()
+    }
+
+    /// Takes back what was spent for nothing.
+    fn unspend(&mut self) {
+        for Spent { note, before } in self.unspent.returned() {
+            self.forget(note.nonce);
+            if let Some(Entry { kind, until, subject }) = before {
+                self.put(&TicketNote { nonce: note.nonce, kind, until, subject });
+            }
         }
+    }
+
+    fn put(&mut self, note: &TicketNote) {
+        self.forget(note.nonce);
+        self.entries.insert(note.nonce, Entry { kind: note.kind, until: note.until, subject: note.subject });
         self.by_end.insert((note.until, note.nonce));
-        if self.entries.len() > self.remembered_max {
-            self.forgotten += 1;
-            self.forget_first();
+        if let Some(subject) = note.subject {
+            *self.by_subject.entry(subject).or_default() += 1;
         }
         debug_assert_eq!(self.entries.len(), self.by_end.len(), "each entry has its place in the order");
     }
 
-    fn forget_first(&mut self) {
-        if let Some((_, nonce)) = self.by_end.pop_first() {
-            self.entries.remove(&nonce);
+    fn forget(&mut self, nonce: TicketNonce) {
+        let Some(entry) = self.entries.remove(&nonce) else { return };
+        self.by_end.remove(&(entry.until, nonce));
+        if let Some(subject) = entry.subject
+            && let Some(count) = self.by_subject.get_mut(&subject)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.by_subject.remove(&subject);
+            }
         }
     }
 }

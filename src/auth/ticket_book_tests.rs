@@ -21,9 +21,17 @@ impl Server {
     }
 
     fn ticket(&self, nonce: u8) -> String {
+        self.ticket_of("ann", nonce)
+    }
+
+    fn ticket_of(&self, sub: &str, nonce: u8) -> String {
+        let principal = self.principal(sub);
+        self.keys.ticket_key().issue(&principal, Some(&project("p")), ISSUED, [nonce; 16]).expect("issued")
+    }
+
+    fn principal(&self, sub: &str) -> Principal {
         let rights = Rights { scopes: Scopes::ALL, projects: Projects::only(vec![project("p"), project("q")]) };
-        let ann = Principal::new("ann".into(), Some(JWT_END), rights, Some(1));
-        self.keys.ticket_key().issue(&ann, Some(&project("p")), ISSUED, [nonce; 16]).expect("issued")
+        Principal::new(sub.to_owned(), Some(JWT_END), rights, Some(1))
     }
 
     fn message_id(&self, of: &str) -> MessageId {
@@ -37,7 +45,10 @@ impl Server {
 
     fn first(&mut self, ticket: &str, now: Timestamp) -> Result<TicketNote, TicketError> {
         let admission = self.book.admit(ticket, &project("p"), None, now)?;
-        Ok(admission.spends.expect("a first use spends"))
+        let spends = admission.spends.expect("a first use spends");
+        let note = spends.note().clone();
+        spends.keep();
+        Ok(note)
     }
 
     fn again(&mut self, ticket: &str, now: Timestamp) -> Result<(), TicketError> {
@@ -69,7 +80,8 @@ fn the_first_use_admits_a_subscriber_and_spends() {
     assert!(!admission.principal.has_scope(Scope::Run), "a ticket grants subscribe alone");
     assert!(!admission.principal.sees(&project("q")), "bound to p");
     assert_eq!((admission.principal.expires_at(), admission.principal.token_key()), (Some(JWT_END), Some(1)));
-    let note = admission.spends.expect("spent");
+    let spends = admission.spends.expect("spent");
+    let note = spends.note();
     assert_eq!((note.kind, note.until), (TicketNoteKind::Spent, JWT_END));
 }
 
@@ -224,13 +236,33 @@ fn peeking_spends_nothing_and_sees_what_admit_sees() {
 }
 
 #[test]
-fn a_refunded_ticket_is_unused_again() {
+fn a_postponed_ticket_is_unused_again_and_has_its_time_anew() {
     let mut server = server();
     let ticket = server.ticket(1);
-    let note = server.first(&ticket, after(14_000)).expect("admitted");
-    server.book.refund(&note, after(20_000));
+    let admission = server.book.admit(&ticket, &project("p"), None, after(14_000)).expect("admitted");
+    let note = server.book.postpone(admission.spends.expect("spent"), after(20_000));
+    assert_eq!((note.kind, note.until), (TicketNoteKind::Extended, after(20_000 + TTL_MS)));
     assert!(server.first(&ticket, after(20_000 + TTL_MS - 1)).is_ok());
     assert_eq!(server.first(&ticket, after(20_000 + TTL_MS - 1)), Err(TicketError::Spent));
+}
+
+#[test]
+fn what_is_spent_for_a_stream_that_does_not_begin_is_as_it_was() {
+    let mut server = server();
+    let (ticket, extended) = (server.ticket(1), server.ticket(2));
+    let until = server.book.extend(&extended, after(10_000)).expect("unused").until();
+    for ticket in [&ticket, &extended] {
+        drop(server.book.admit(ticket, &project("p"), None, after(11_000)).expect("admitted"));
+        assert!(server.book.peek(ticket, &project("p"), None, after(11_000)).is_ok());
+        drop(server.book.admit(ticket, &project("p"), None, after(11_000)).expect("admitted"));
+    }
+    assert_eq!(server.first(&ticket, after(TTL_MS)), Err(TicketError::Expired), "it has no more time than before");
+    assert_eq!(server.first(&extended, until), Err(TicketError::Expired));
+    assert!(server.first(&extended, after(10_000 + TTL_MS - 1)).is_ok());
+    let held = server.book.admit(&server.ticket(3), &project("p"), None, after(1)).expect("admitted");
+    assert_eq!(server.first(&server.ticket(3), after(1)), Err(TicketError::Spent), "while its stream may still begin");
+    held.spends.expect("spent").keep();
+    assert_eq!(server.first(&server.ticket(3), after(1)), Err(TicketError::Spent));
 }
 
 #[test]
@@ -248,16 +280,54 @@ fn what_makes_no_difference_any_more_is_forgotten() {
 }
 
 #[test]
-fn the_book_is_bounded_and_forgets_what_ends_first() {
+fn the_book_is_bounded_for_each_subject_and_forgets_nothing_that_lives() {
     let mut server = server();
     server.book = server.book.remembering(3);
-    let tickets: Vec<String> = (0..4).map(|nonce| server.ticket(nonce)).collect();
-    server.book.extend(&tickets[0], after(0)).expect("ends first");
-    for ticket in &tickets[1..] {
+    let tickets: Vec<String> = (0..5).map(|nonce| server.ticket(nonce)).collect();
+    server.book.extend(&tickets[0], after(0)).expect("it has room");
+    for ticket in &tickets[1..3] {
         server.first(ticket, after(0)).expect("spent");
-        assert!(server.book.len() <= 3);
     }
-    for ticket in &tickets[1..] {
-        assert_eq!(server.first(ticket, after(0)), Err(TicketError::Spent));
+    let ann = server.principal("ann");
+    assert_eq!(server.book.check_room(&ann), Err(TicketError::TooMany));
+    assert_eq!(server.first(&tickets[3], after(0)), Err(TicketError::TooMany));
+    assert_eq!(server.book.extend(&tickets[3], after(0)), None);
+    assert_eq!((server.book.len(), server.book.refused()), (3, 2));
+
+    let bob = server.ticket_of("bob", 9);
+    assert!(server.first(&bob, after(0)).is_ok(), "another subject has room of its own");
+    assert_eq!(server.first(&bob, after(0)), Err(TicketError::Spent));
+    for ticket in &tickets[1..3] {
+        assert_eq!(server.first(ticket, after(0)), Err(TicketError::Spent), "what is remembered stays");
+        assert_eq!(server.again(ticket, after(0)), Ok(()));
     }
+    assert!(server.first(&tickets[0], after(1)).is_ok(), "what is remembered already takes no further room");
+    assert_eq!(server.first(&tickets[3], after(1)), Err(TicketError::TooMany), "and is still the subject's own");
+    server.book.forget_expired(JWT_END);
+    assert!(server.book.is_empty() && server.book.check_room(&ann).is_ok());
+}
+
+#[test]
+fn a_ticket_that_is_given_back_makes_room() {
+    let mut server = server();
+    server.book = server.book.remembering(1);
+    let held = server.book.admit(&server.ticket(1), &project("p"), None, after(0)).expect("admitted");
+    assert_eq!(server.first(&server.ticket(2), after(0)), Err(TicketError::TooMany));
+    drop(held);
+    assert!(server.first(&server.ticket(2), after(0)).is_ok());
+}
+
+#[test]
+fn tickets_count_for_their_subject_after_a_restart_too() {
+    let mut old = server();
+    let notes: Vec<_> = (0..2).map(|n| old.first(&old.ticket(n), after(0)).expect("spent")).collect();
+    let stored = serde_json::to_string(&notes).expect("notes are JSON");
+    let mut new = server();
+    new.book = new.book.remembering(2);
+    serde_json::from_str::<Vec<TicketNote>>(&stored).expect("and back").iter().for_each(|note| new.book.apply(note));
+    assert_eq!(new.first(&new.ticket(2), after(0)), Err(TicketError::TooMany));
+    assert!(new.first(&new.ticket_of("bob", 3), after(0)).is_ok());
+    let of_before = r#"{"nonce": "BwcHBwcHBwcHBwcHBwcHBw", "kind": "spent", "until": "2033-01-01T00:00:00.000Z"}"#;
+    new.book.apply(&serde_json::from_str(of_before).expect("a note without a subject"));
+    assert_eq!(new.book.len(), 4);
 }

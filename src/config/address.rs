@@ -54,6 +54,15 @@ impl ListenAddress {
         }
     }
 
+    /// The name that it was given, where that is no address.
+    pub fn name(&self) -> Option<&str> {
+        match &self.host {
+            Host::Ip(_) => None,
+            Host::Localhost => Some("localhost"),
+            Host::Name(name) => Some(name),
+        }
+    }
+
     /// The port; 0 asks for a free one.
     pub fn port(&self) -> u16 {
         self.port
@@ -87,7 +96,7 @@ impl fmt::Display for ListenAddress {
 
 /// Labels of letters, digits, `-` and `_`, with single dots between them. The last one is not all digits, or it would
 /// be an IPv4 address gone wrong.
-fn is_host_name(text: &str) -> bool {
+pub(super) fn is_host_name(text: &str) -> bool {
     let is_label =
         |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
     let is_number = |label: &str| label.bytes().all(|b| b.is_ascii_digit());

@@ -133,6 +133,7 @@ macro_rules! rows {
 
 const ROWS: &[Row] = rows! {
     listen: ANY, "Where to listen: host:port; port 0 takes a free one";
+    server.hosts: ANY, "Names that the server goes by, besides that in listen";
     data: ANY, "The directory that keeps messages and runs; none keeps them in memory";
     auth.mode: ANY, "jwt asks for tokens, none asks for nothing (on loopback only)";
     auth.jwt_secret: ANY, "The secret of HS256, at least 32 bytes";
@@ -169,7 +170,7 @@ const ROWS: &[Row] = rows! {
     limits.queued_runs: ANY, "Runs that wait for a place; 0 lets none wait";
     limits.runs_per_project: ANY, "Runs of one project that run or wait; 0 sets no bound of its own";
     limits.projects: SOME, "Projects that have messages";
-    limits.tickets: bounds(1, TICKETS_REMEMBERED_MAX as u64), "Used tickets that are remembered";
+    limits.tickets: bounds(1, TICKETS_REMEMBERED_MAX as u64), "Used tickets of one subject, each until its token ends";
     limits.publish_rate: bounds(1, u32::MAX as u64), "Messages that one token may publish in a second";
     executor.workers: bounds(1, WORKERS_MAX), "Tool calls at the same time";
     executor.grace: bounds(0, HOUR), "How long active steps may go on once asked to end";

@@ -16,6 +16,9 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// The variable that names the file where no flag does.
 const FILE_VARIABLE: &str = "STEPCAST_CONFIG";
 
+/// What Kubernetes lets the variables of a service begin with that is called `stepcast`.
+const SERVICE_PREFIX: &str = "SERVICE_";
+
 /// The longest part of a wrong value that an error repeats, in characters.
 const SHOWN_CHARS_MAX: usize = 60;
 
@@ -147,6 +150,9 @@ fn quoted(text: &str) -> String {
 /// name (`STEPCAST_PORT`), and commands that a plan runs get some of stepcast's own.
 fn misspelt(name: &OsString) -> Option<String> {
     let name = name.to_str().filter(|name| name.starts_with(VARIABLE_PREFIX))?;
+    if name.trim_start_matches(VARIABLE_PREFIX).starts_with(SERVICE_PREFIX) {
+        return None;
+    }
     let known = || KEYS.iter().flat_map(|key| key.variable_alias.into_iter().chain([key.variable.as_str()]));
     if known().any(|it| it == name) {
         return None;

@@ -13,6 +13,7 @@ mod cidr;
 mod file;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod hosts;
 mod keys;
 mod load;
 mod origins;
@@ -26,13 +27,14 @@ pub mod units;
 pub use address::ListenAddress;
 pub use check::JWT_SECRET_BYTES_MIN;
 pub use cidr::Cidr;
+pub use hosts::Hosts;
 pub use keys::{KEYS, Key};
 pub use load::{ConfigError, Loaded, Sources, load};
 pub use origins::Origins;
 pub use secret::Secret;
 pub use settings::{
     AuthConfig, AuthMode, Config, CorsConfig, DataLocation, ExecutorConfig, HistoryConfig, JwtAlgorithm, LimitsConfig,
-    LogConfig, MetricsConfig, SseConfig, StoreConfig, Synchronous,
+    LogConfig, MetricsConfig, ServerConfig, SseConfig, StoreConfig, Synchronous,
 };
 
 #[cfg(test)]

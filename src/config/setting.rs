@@ -6,7 +6,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::units::{parse_duration, parse_size, show_duration, show_size};
-use super::{AuthMode, Cidr, DataLocation, JwtAlgorithm, ListenAddress, Origins, Secret, Synchronous};
+use super::{AuthMode, Cidr, DataLocation, Hosts, JwtAlgorithm, ListenAddress, Origins, Secret, Synchronous};
 
 /// The word of `data` that keeps everything in memory.
 const NO_DATA: &str = "none";
@@ -323,6 +323,21 @@ impl Setting for Vec<Cidr> {
     fn show(&self) -> Option<String> {
         let texts: Vec<_> = self.iter().map(Cidr::to_string).collect();
         (!texts.is_empty()).then(|| texts.join(","))
+    }
+}
+
+impl Setting for Hosts {
+    fn kind(&self) -> Kind {
+        Kind::List("host names such as events.example.com")
+    }
+
+    fn set(&mut self, raw: &Raw<'_>, _: Bounds) -> Result<(), String> {
+        *self = Self::parse(raw.items())?;
+        Ok(())
+    }
+
+    fn show(&self) -> Option<String> {
+        (!self.as_slice().is_empty()).then(|| self.as_slice().join(","))
     }
 }
 

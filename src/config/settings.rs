@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::{Cidr, ListenAddress, Origins, Secret};
+use super::{Cidr, Hosts, ListenAddress, Origins, Secret};
 use crate::auth::TICKETS_REMEMBERED_MAX;
 use crate::executor::tool::ToolDeclaration;
 
@@ -24,6 +24,8 @@ const WORKERS_PER_CORE: usize = 4;
 pub struct Config {
     /// Where the server listens.
     pub listen: ListenAddress,
+    /// What the server is called.
+    pub server: ServerConfig,
     /// Where messages and runs are kept.
     pub data: DataLocation,
     /// Who may.
@@ -65,6 +67,14 @@ impl Default for DataLocation {
             false => Self::Memory,
         }
     }
+}
+
+/// `server.*`: what the server is called.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServerConfig {
+    /// The names that it goes by, besides the one in `listen`: behind a proxy the public one. Without tokens a request for
+    /// any other name is refused; with them and this, a page of any other name is no page of this server.
+    pub hosts: Hosts,
 }
 
 /// `auth.*`: who may.
@@ -165,7 +175,7 @@ pub struct LimitsConfig {
     pub runs_per_project: usize,
     /// Projects that have messages.
     pub projects: usize,
-    /// Used tickets that are remembered.
+    /// Used tickets of one subject that are remembered, each until its token ends; at this many it gets no more.
     pub tickets: usize,
     /// Messages that one token may publish in a second.
     pub publish_rate: u32,
@@ -265,6 +275,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: ListenAddress::new(Ipv4Addr::LOCALHOST.into(), 8080),
+            server: ServerConfig::default(),
             data: DataLocation::default(),
             auth: AuthConfig::default(),
             cors: CorsConfig::default(),

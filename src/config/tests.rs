@@ -28,6 +28,9 @@ const SAMPLE: &str = r#"
 listen = "127.0.0.1:8080"
 data = "./stepcast-data"
 
+[server]
+hosts = []
+
 [auth]
 mode = "jwt"
 jwt_algorithm = "HS256"
@@ -104,6 +107,7 @@ fn every_key_is_set_by_file_variable_and_flag_alike() {
         "auth.jwt_algorithm" => "EdDSA".to_owned(),
         "auth.jwt_secret" | "auth.jwt_public_key" => "some.pem".to_owned(),
         "cors.allowed_origins" => "https://a.example,http://b:1".to_owned(),
+        "server.hosts" => "events.example.com,b.example:8443".to_owned(),
         "limits.trusted_proxies" => "10.0.0.0/8,fd00::/8".to_owned(),
         "store.synchronous" => "full".to_owned(),
         "log.level" => "trace".to_owned(),
@@ -222,6 +226,10 @@ fn bad_values_in_the_file_name_file_line_and_what_was_expected() {
             "1: cors.allowed_origins: expected a list of origins such as https://app.example or http://localhost:3000, found \"*\"",
         ),
         (
+            "server.hosts = ['*.example.com']",
+            "1: server.hosts: expected a list of host names such as events.example.com, found \"*.example.com\"",
+        ),
+        (
             "limits.trusted_proxies = [1]",
             "1: limits.trusted_proxies: expected a list of address ranges such as 10.0.0.0/8 or ::1, found a list",
         ),
@@ -242,11 +250,11 @@ fn bad_values_in_the_file_name_file_line_and_what_was_expected() {
         ("lisen = 'x'", "1: unknown key lisen; did you mean listen?"),
         (
             "zzz.a = 'x'",
-            "1: unknown key zzz; expected one of listen, data, auth, cors, sse, history, store, limits, executor, metrics, log, tools",
+            "1: unknown key zzz; expected one of listen, server, data, auth, cors, sse, history, store, limits, executor, metrics, log, tools",
         ),
         (
             "\"a\\u001b\" = 1",
-            "1: unknown key a\\u{1b}; expected one of listen, data, auth, cors, sse, history, store, limits, executor, metrics, log, tools",
+            "1: unknown key a\\u{1b}; expected one of listen, server, data, auth, cors, sse, history, store, limits, executor, metrics, log, tools",
         ),
         (
             "sse.heartbeat.x = 1",

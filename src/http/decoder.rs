@@ -11,6 +11,7 @@ use memchr::memchr2;
 use super::chunked::{self, Chunked};
 use super::head::{Framing, Head, is_token_byte};
 use super::lines::Lines;
+use super::target::Target;
 use super::{Problem, Request};
 
 /// How much of a request is taken.
@@ -149,9 +150,9 @@ fn need_more<'b>(phase: Phase) -> Verdict<'b> {
 }
 
 fn complete<'b>(head: Head<'b>, scan: &BodyScan, input: &'b [u8], end: usize) -> Verdict<'b> {
-    let Head { method, version, target, headers, keep_alive, .. } = head;
+    let Head { method, version, target: Target { path, query, .. }, host, headers, keep_alive, .. } = head;
     let body = scan.content(input);
-    let request = Request { method, version, path: target.path, query: target.query, headers, body, keep_alive };
+    let request = Request { method, version, path, query, host, headers, body, keep_alive };
     Verdict::Complete { request, consumed: end }
 }
 

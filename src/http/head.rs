@@ -17,6 +17,7 @@ pub(super) struct Head<'b> {
     pub(super) method: Method,
     pub(super) version: Version,
     pub(super) target: Target<'b>,
+    pub(super) host: Option<&'b str>,
     pub(super) headers: Headers<'b>,
     pub(super) framing: Framing,
     pub(super) keep_alive: bool,
@@ -51,11 +52,11 @@ impl<'b> Head<'b> {
         let method = parsed.method.and_then(Method::parse).ok_or_else(unknown_method)?;
         let target = Target::parse(method, parsed.path.unwrap_or_default())?;
         let fields = Fields::collect(parsed.headers)?;
-        fields.check_host(version, target.authority)?;
         Ok(Self {
             method,
             version,
             target,
+            host: fields.host(version, target.authority)?,
             headers: Headers::of_checked(&bytes[request_line(bytes).len()..]),
             framing: fields.framing(version)?,
             keep_alive: fields.keep_alive(version),
@@ -169,14 +170,15 @@ impl<'b> Fields<'b> {
 
     /// An absolute target must name the same host: whichever of the two another program on the way went by, it meant
     /// this one.
-    fn check_host(&self, version: Version, authority: Option<&str>) -> Result<(), Problem> {
+    fn host(&self, version: Version, authority: Option<&'b str>) -> Result<Option<&'b str>, Problem> {
         match (self.host, authority) {
             (Some(host), _) if !is_host(host) => Err(bad_host("the Host is not a host")),
             (Some(host), Some(authority)) if !host.eq_ignore_ascii_case(authority.as_bytes()) => {
                 Err(bad_host("the Host is not that of the request target"))
             }
             (None, _) if version == Version::Http11 => Err(bad_host("there is no Host")),
-            _ => Ok(()),
+            (Some(host), _) => Ok(str::from_utf8(host).ok()),
+            (None, authority) => Ok(authority),
         }
     }
 

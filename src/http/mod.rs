@@ -9,6 +9,7 @@
 
 mod chunked;
 mod coding;
+mod condition;
 mod decoder;
 mod encoding;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -28,6 +29,7 @@ mod status;
 mod target;
 
 pub use coding::{Coding, contents, write_chunk};
+pub use condition::Conditions;
 pub use decoder::{Decoder, Limits, Phase, Verdict};
 pub use encoding::BadEncoding;
 pub use head::{HEADERS_MAX, peek_origin};

@@ -1,5 +1,5 @@
-//! Parts of an answer: `Range: bytes=` (RFC 9110, section 14). For `GET` alone, and not where `If-Range` comes with it:
-//! nothing here has a validator that it could name.
+//! Parts of an answer: `Range: bytes=` (RFC 9110, section 14). For whom a range counts, [`Conditions`](super::Conditions)
+//! say.
 
 use std::ops::Range;
 

@@ -16,6 +16,8 @@ pub struct Request<'b> {
     pub path: &'b str,
     /// What follows the `?`, as it came.
     pub query: Option<&'b str>,
+    /// Whom it is for: the `Host`, or the host of an absolute target; none where an HTTP/1.0 request names neither.
+    pub host: Option<&'b str>,
     /// The header fields.
     pub headers: Headers<'b>,
     /// The content without its framing; owned only where it came in several chunks.

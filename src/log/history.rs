@@ -4,6 +4,7 @@
 //! All of it is made from a [`History`]: the journal is one, and a reader of a store's own is another, so that the
 //! log's thread and the [history thread](super::history_thread) answer alike. Nothing here waits or writes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -13,7 +14,7 @@ use super::page_cache::{Block, PageCache, Stretch};
 use super::store::{Flow, Place, StoreError, StoredMessage, StoredOutput};
 use super::{Answer, Query, Refusal, RunNumber};
 use crate::auth::IdSigner;
-use crate::model::{OutputStream, ProjectId, RunId, RunState, StepId, StepStatus, shown_document};
+use crate::model::{OutputStream, ProjectId, RunId, RunState, StepId, StepState, StepStatus, shown_document};
 
 /// The reading half of a store. Between two calls on one of these nothing of it changes.
 pub trait History {
@@ -303,25 +304,51 @@ pub(super) fn output(
         Some(OutputStream::Stdout) => (kept.stdout, false),
         Some(OutputStream::Stderr) => (kept.stderr, false),
         Some(OutputStream::Text) => (kept.text, false),
-        None => match (state.status, &state.output) {
-            (StepStatus::Completed, Some(output)) => final_output(kept, output)?,
-            _ if kept.stdout.is_empty() => (kept.text, false),
-            _ => (kept.stdout, false),
-        },
+        None => {
+            let written = if kept.stdout.is_empty() { kept.text } else { kept.stdout };
+            match (state.status, &state.output) {
+                (StepStatus::Completed, Some(output)) => final_output(written, kept.whole, output)?,
+                (status, _) if status.is_ended() => (written, false),
+                _ => (without_last_newline(written, true), false),
+            }
+        }
     };
-    Ok(Answer::Output { bytes, is_json })
+    let tag = state.status.is_ended().then(|| tag(state, bytes.len()));
+    Ok(Answer::Output { bytes, is_json, tag })
 }
 
-/// A completed step's output: text as it is, anything else as JSON.
-fn final_output(kept: StoredOutput, output: &Value) -> Result<(Vec<u8>, bool), StoreError> {
-    let whole = match kept.whole {
-        Some(json) => serde_json::from_slice(&json).map_err(|error| StoreError(error.to_string()))?,
-        None => output.clone(),
+/// What tells the bytes of an ended step from those of any other step that had or will have its place.
+fn tag(state: &StepState, length: usize) -> String {
+    let ended_at = state.finished_at.unwrap_or_default().as_millis();
+    format!("\"{ended_at:x}-{:x}-{length:x}\"", state.attempt)
+}
+
+/// A completed step's output: text as it is, anything else as JSON. Where it is what the step has `written`, it begins with
+/// the same bytes, or whoever has read those while it ran could not go on: not written anew as JSON or as UTF-8 then.
+fn final_output(written: Vec<u8>, whole: Option<Arc<[u8]>>, output: &Value) -> Result<(Vec<u8>, bool), StoreError> {
+    let output = match whole {
+        Some(json) => Cow::Owned(serde_json::from_slice(&json).map_err(|error| StoreError(error.to_string()))?),
+        None => Cow::Borrowed(output),
     };
-    match whole {
-        Value::String(text) => Ok((text.into_bytes(), false)),
+    let written = without_last_newline(written, false);
+    match &*output {
+        Value::String(text) if String::from_utf8_lossy(&written) == text.as_str() => Ok((written, false)),
+        Value::String(text) => Ok((text.clone().into_bytes(), false)),
+        other if serde_json::from_slice::<Value>(&written).is_ok_and(|value| value == *other) => Ok((written, true)),
         other => serde_json::to_vec(&other).map(|json| (json, true)).map_err(|error| StoreError(error.to_string())),
     }
+}
+
+/// What a command prints loses its last newline as an output. Of what it `may_go_on` with, that is not known to be the last:
+/// it comes once more does, and so does half of one.
+fn without_last_newline(mut bytes: Vec<u8>, may_go_on: bool) -> Vec<u8> {
+    let kept = match bytes.as_slice() {
+        [kept @ .., b'\r', b'\n'] | [kept @ .., b'\n'] => kept.len(),
+        [kept @ .., b'\r'] if may_go_on => kept.len(),
+        all => all.len(),
+    };
+    bytes.truncate(kept);
+    bytes
 }
 
 pub(super) fn read_state(json: &[u8]) -> Result<RunState, StoreError> {

@@ -15,8 +15,10 @@ use super::history::Lookup;
 use super::load::ReadPlan;
 use super::outage::Outage;
 use super::store::{Place, Retention, Store, StoreError, StoredMessage, Write};
-use super::{Answer, Command, Delivery, Order, PublishedEvent, Query, Refusal, ReplyTo, RunNumber, WorkCounts};
-use crate::auth::IdSigner;
+use super::{
+    Answer, Attached, Command, Delivery, Order, PublishedEvent, Query, Refusal, ReplyTo, RunNumber, WorkCounts,
+};
+use crate::auth::{IdSigner, TicketNote};
 use crate::model::{Now, Plan, ProjectId, RunId, RunState, Timestamp, write_message};
 
 /// How often history is trimmed by age where nothing is written.
@@ -121,29 +123,58 @@ impl Journal {
     pub fn handle(&mut self, commands: Vec<Command>, now: Now) -> Outcome {
         self.forget_ended(now.wall);
         let is_read = |command: &mut Command| {
-            matches!(command, Command::Read { .. } | Command::Unwatch(_) | Command::Barrier(_) | Command::Close)
+            matches!(
+                command,
+                Command::Read { .. }
+                    | Command::Spend { .. }
+                    | Command::Unwatch(_)
+                    | Command::Barrier(_)
+                    | Command::Close
+            )
         };
         let mut writes = commands;
         let reads: Vec<_> = writes.extract_if(.., is_read).collect();
         let mut outcome = Outcome::default();
-        let is_kept = self.keep(&writes, now, &mut outcome);
-        // Whoever showed a ticket has to wait until it is kept that it is spent.
-        let may_attach = is_kept || !writes.iter().any(|command| matches!(command, Command::Note { .. }));
+        self.keep(&writes, now, &mut outcome);
+        let mut spending = Vec::new();
         for command in reads {
             match command {
-                Command::Read { query: Query::Attach { .. }, reply } if !may_attach => {
-                    outcome.reply(&reply, Answer::Refused(Refusal::StoreUnavailable));
-                }
+                Command::Spend { note, query, reply } => match self.answer(query, now) {
+                    Answer::Attached(attached) if !attached.is_over => spending.push((note, attached, reply)),
+                    answer => outcome.reply(&reply, answer),
+                },
                 Command::Read { query, reply } => outcome.reply(&reply, self.answer(query, now)),
                 Command::Unwatch(project) => self.unwatch(&project),
                 Command::Barrier(reply) => self.reach(reply, &mut outcome),
                 _ => {}
             }
         }
+        self.spend(spending, now, &mut outcome);
         if now.mono >= self.trim_at {
             self.trim(now);
         }
         outcome
+    }
+
+    /// Begins the streams that tickets are spent for, once that is kept: all in one commit.
+    fn spend(&mut self, streams: Vec<(TicketNote, Box<Attached>, ReplyTo)>, now: Now, outcome: &mut Outcome) {
+        if streams.is_empty() {
+            return;
+        }
+        let note = |(note, ..): &(TicketNote, _, _)| Command::Note { note: note.clone(), reply: None };
+        let notes: Vec<_> = streams.iter().map(note).collect();
+        let is_kept = self.keep(&notes, now, outcome);
+        for (_, attached, reply) in streams {
+            if is_kept {
+                outcome.reply(&reply, Answer::Attached(attached));
+                continue;
+            }
+            if attached.backlog.is_some() {
+                // Its newest messages go to the next one who asks.
+                self.unwatch(&attached.project);
+            }
+            outcome.reply(&reply, Answer::Refused(Refusal::StoreUnavailable));
+        }
     }
 
     /// What there is just now, counted as no work.
@@ -231,7 +262,11 @@ impl Journal {
                     batch.reply(reply, Answer::Noted);
                 }
             }
-            Command::Read { .. } | Command::Unwatch(_) | Command::Barrier(_) | Command::Close => {}
+            Command::Read { .. }
+            | Command::Spend { .. }
+            | Command::Unwatch(_)
+            | Command::Barrier(_)
+            | Command::Close => {}
         }
         Ok(())
     }

@@ -106,6 +106,15 @@ pub enum Command {
         /// Answered by [`Answer::Noted`], where anyone waits.
         reply: Option<ReplyTo>,
     },
+    /// Answer a [`Query::Attach`] and, where a stream begins by that, keep first that a ticket is spent for it.
+    Spend {
+        /// That it is spent.
+        note: TicketNote,
+        /// Where the stream begins.
+        query: Query,
+        /// Answered by [`Answer::Attached`].
+        reply: ReplyTo,
+    },
     /// Look something up.
     Read {
         /// What.
@@ -304,6 +313,8 @@ pub enum Answer {
         bytes: Vec<u8>,
         /// They are JSON.
         is_json: bool,
+        /// Their entity tag, quoted, where they stay as they are: the step has ended.
+        tag: Option<String>,
     },
     /// Projects.
     Projects {

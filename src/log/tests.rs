@@ -742,7 +742,7 @@ impl Bench {
 
     fn output(&mut self, step: &str, stream: Option<OutputStream>) -> Result<(String, bool), Refusal> {
         match self.read(Query::Output { project: p(), run: run_id("r"), step: step_id(step), stream }) {
-            Answer::Output { bytes, is_json } => Ok((String::from_utf8_lossy(&bytes).into_owned(), is_json)),
+            Answer::Output { bytes, is_json, .. } => Ok((String::from_utf8_lossy(&bytes).into_owned(), is_json)),
             Answer::Refused(refusal) => Err(refusal),
             other => panic!("no output: {other:?}"),
         }
@@ -769,6 +769,38 @@ fn a_steps_output_is_what_it_has_written_until_it_is_what_it_returned() {
     assert_eq!(bench.output("a", None), Ok(("{\"x\":1}".to_owned(), true)));
     assert_eq!(bench.output("a", Some(OutputStream::Stdout)), text("one two"));
     assert_eq!(bench.output("b", None), text("a text"));
+}
+
+#[test]
+fn what_was_read_of_an_output_stays_as_it_was_when_its_step_ends() {
+    for (printed, output, shown) in [
+        ("one\ntwo\n", json!("one\ntwo"), "one\ntwo"),
+        ("one\r\ntwo\r\n", json!("one\r\ntwo"), "one\r\ntwo"),
+        ("half\r", json!("half\r"), "half\r"),
+        ("{ \"b\": 1.50,\n \"a\": [] }\n", json!({"b": 1.5, "a": []}), "{ \"b\": 1.50,\n \"a\": [] }"),
+        (
+            "long\n",
+            json!("long\n[cut here: the output is over 5 bytes]"),
+            "long\n[cut here: the output is over 5 bytes]",
+        ),
+        ("", json!({"x": 1}), "{\"x\":1}"),
+    ] {
+        let mut bench = Bench::new();
+        bench.submit("r");
+        bench.say("r", vec![started(), progress("a", running())]);
+        let mut taken = String::new();
+        for at in 0..printed.len() {
+            bench.records(vec![written(OutputStream::Stdout, 1, &printed[at..=at])]);
+            let (so_far, _) = bench.output("a", None).expect("an output");
+            assert!(so_far.starts_with(&taken), "{printed:?}: {taken:?} became {so_far:?}");
+            taken = so_far;
+        }
+        let is_json = !output.is_string();
+        bench.say("r", vec![progress("a", done(output, false))]);
+        assert_eq!(bench.output("a", None), Ok((shown.to_owned(), is_json)));
+        assert!(shown.starts_with(&taken), "{printed:?}: {taken:?} became {shown:?}");
+        assert_eq!(bench.output("a", Some(OutputStream::Stdout)), Ok((printed.to_owned(), false)), "as it was printed");
+    }
 }
 
 #[test]

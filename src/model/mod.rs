@@ -8,6 +8,7 @@ mod id;
 mod message;
 mod plan;
 mod run_state;
+mod taken;
 mod time;
 
 pub use event::{
@@ -21,4 +22,5 @@ pub use plan::{
     Submission, SubmissionError, shown_document,
 };
 pub use run_state::{RunState, RunStatus, StepState, StepStatus};
+pub use taken::{Lender, Taken};
 pub use time::{Now, Timestamp};

@@ -1,10 +1,12 @@
 //! From a connection to a stream: what a subscriber is told first.
 
+use std::num::NonZeroU32;
+
 use crate::api::StreamRequest;
-use crate::auth::{IdSigner, TicketNote};
+use crate::auth::{IdSigner, Spending};
 use crate::http::{Coding, sse};
-use crate::log::{Attached, Query, ResetReason, Resume, ResumeFrom, RunNumber, View};
-use crate::model::{ProjectId, Timestamp, write_message};
+use crate::log::{Attached, Command, Query, ReplyTo, ResetReason, Resume, ResumeFrom, RunNumber, View};
+use crate::model::{ProjectId, Taken, Timestamp, write_message};
 use crate::stream::{NewStream, Tally};
 
 /// A stream that waits for the log to say where it begins.
@@ -17,12 +19,33 @@ pub(super) struct Attaching {
     pub(super) coding: Coding,
     /// It would give up for good on any status but 200.
     pub(super) is_event_source: bool,
-    /// The ticket that it spent.
-    pub(super) spends: Option<TicketNote>,
+    /// The ticket that it spends.
+    pub(super) spends: Option<Spending>,
+    /// Its place among those of its token.
+    pub(super) place: Option<Taken<NonZeroU32>>,
     /// What the log was asked.
     pub(super) query: Query,
-    /// What the stream counts towards.
+    /// What the connection counts towards.
     pub(super) tally: Tally,
+}
+
+impl Attaching {
+    /// What the log is to do.
+    pub(super) fn command(&self, reply: ReplyTo) -> Command {
+        let query = self.query.clone();
+        match &self.spends {
+            Some(spends) => Command::Spend { note: spends.note().clone(), query, reply },
+            None => Command::Read { query, reply },
+        }
+    }
+
+    /// The stream begins: what was taken for it stays taken. What it counts towards.
+    pub(super) fn keep(&mut self) -> Tally {
+        if let Some(spends) = self.spends.take() {
+            spends.keep();
+        }
+        Tally { token: self.place.take().map(Taken::keep), ..self.tally }
+    }
 }
 
 /// What every stream is told.
@@ -85,6 +108,7 @@ impl<'a> Beginning<'a> {
     pub(super) fn stream(
         &self,
         attaching: &Attaching,
+        tally: Tally,
         head: Vec<u8>,
         greeting: Greeting,
         signer: &IdSigner,
@@ -101,7 +125,7 @@ impl<'a> Beginning<'a> {
             view: attaching.view,
             coding: attaching.coding,
             expires_at: attaching.expires_at,
-            tally: attaching.tally,
+            tally,
         }
     }
 

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use crate::api::{Door, Render};
 use crate::http::{Decoder, Limits, Phase, Response, Version};
+use crate::model::Taken;
 use crate::stream::Tally;
 
 use super::attach::Attaching;
+use super::limits::Metered;
 use super::socket::Socket;
 
 /// Bytes of answers that wait before further requests are looked at.
@@ -51,6 +53,8 @@ pub(super) struct Waiting {
     pub(super) framing: Framing,
     /// What its answer gets beside its own headers.
     pub(super) headers: Vec<(&'static str, String)>,
+    /// What of its token's publish rate it takes, unless it is refused.
+    pub(super) metered: Option<Taken<Metered>>,
 }
 
 /// What a request waits for.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use super::connection::{Connection, Overdue, State, Timeouts, What};
+use super::connection::{Connection, Overdue, State, Timeouts};
 use super::inbox::Inbox;
 use super::limits::{ConnectionLimits, Counts, PublishMeter, counted_address};
 use super::metrics::{Gauges, Metrics};
@@ -22,9 +22,9 @@ use super::socket::Socket;
 use crate::api::{Api, Condition, Door, Facts, PlanRequest};
 use crate::http::{Limits, Problem};
 use crate::log::{Answer, Command};
-use crate::model::Now;
 #[cfg(test)]
 use crate::model::ProjectId;
+use crate::model::{Now, Taken};
 use crate::stream::{CloseReason, ConnectionManager, Settings, Tally};
 #[cfg(test)]
 pub(super) use answers::CONGESTION_HOLD;
@@ -189,10 +189,12 @@ impl<S: Socket> Server<S> {
         self.metrics.refused.count(Limit::Descriptors);
     }
 
-    /// A connection whose socket can't be watched is given up.
+    /// A socket that can't be watched is given up, with its connection or stream.
     pub fn abandon(&mut self, token: Token) {
-        if let Some(&Place::Connection(index)) = self.places.get(token.0) {
-            self.doom(index as usize);
+        match self.places.get(token.0) {
+            Some(&Place::Connection(index)) => self.doom(index as usize),
+            Some(&Place::Stream(index)) => self.streams.hangup(index as usize),
+            None => {}
         }
     }
 
@@ -369,7 +371,7 @@ impl<S: Socket> Server<S> {
 
     /// How many addresses and tokens are counted: none once everyone has left.
     #[cfg(test)]
-    pub(super) fn counted(&self) -> (usize, usize) {
+    pub(super) fn counted(&mut self) -> (usize, usize) {
         (self.addresses.len(), self.tokens.len())
     }
 
@@ -380,10 +382,9 @@ impl<S: Socket> Server<S> {
     fn doom(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         if !matches!(connection.state, State::Doomed) {
-            if let State::Waiting(waiting) = std::mem::replace(&mut connection.state, State::Doomed)
-                && let What::Stream(attaching) = waiting.what
-            {
-                self.tokens.release(attaching.tally.token);
+            // Where it waited for a stream, what was taken for that goes back. What it publishes is published all the same.
+            if let State::Waiting(waiting) = std::mem::replace(&mut connection.state, State::Doomed) {
+                waiting.metered.map(Taken::keep);
             }
             // Nothing is due of it any more: a deadline would bring it back to life, only to end it twice.
             self.connections[index].deadline = None;

@@ -9,12 +9,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError};
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpStream;
 use mio::{Events, Interest, Poll};
+use rustix::io::Errno;
 
 use super::core::{Server, Token};
 use super::inbox::InboxReceiver;
 use super::intake::Work;
+use super::listen::Listeners;
 use super::socket::TcpSocket;
 use crate::api::Door;
 use crate::log::{Command, LogHandle};
@@ -22,9 +24,6 @@ use crate::model::Now;
 
 /// The waker's token; listeners have those below it, sockets those from 0 on.
 pub(super) const WAKER: mio::Token = mio::Token(usize::MAX);
-
-/// Listeners at most: a name like `localhost` may stand for several addresses.
-const LISTENERS_MAX: usize = 16;
 
 /// Events taken from the poll at a time.
 const EVENTS_MAX: usize = 1024;
@@ -69,10 +68,50 @@ struct Drain {
     ends_at: Option<Duration>,
 }
 
+/// Why no connection was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unaccepted {
+    /// Nobody waits.
+    NoneWaits,
+    /// One was lost on the way in: the client left, or its network did. The next one is not worse for it.
+    Lost,
+    /// There is no descriptor for it. It still waits.
+    Exhausted,
+    /// Something else, memory perhaps. It still waits.
+    Failed,
+}
+
+impl Unaccepted {
+    /// What accept(2) says of the error: Linux passes on what befell the new connection before it was accepted.
+    fn of(error: &io::Error) -> Self {
+        const OF_ONE: [Errno; 13] = [
+            Errno::INTR,
+            Errno::CONNABORTED,
+            Errno::CONNRESET,
+            Errno::TIMEDOUT,
+            Errno::NETDOWN,
+            Errno::PROTO,
+            Errno::NOPROTOOPT,
+            Errno::HOSTDOWN,
+            Errno::NONET,
+            Errno::HOSTUNREACH,
+            Errno::OPNOTSUPP,
+            Errno::NETUNREACH,
+            Errno::PERM,
+        ];
+        match Errno::from_io_error(error) {
+            Some(Errno::AGAIN) => Self::NoneWaits,
+            Some(Errno::MFILE | Errno::NFILE) => Self::Exhausted,
+            Some(errno) if OF_ONE.contains(&errno) => Self::Lost,
+            _ => Self::Failed,
+        }
+    }
+}
+
 /// See the top of this file.
 pub(super) struct EventLoop<C> {
     poll: Poll,
-    listeners: Vec<(TcpListener, Door)>,
+    listeners: Listeners,
     server: Server<TcpSocket>,
     inbox: InboxReceiver,
     log: LogHandle,
@@ -90,7 +129,7 @@ pub(super) struct EventLoop<C> {
 impl<C: Control> EventLoop<C> {
     pub(super) fn new(
         poll: Poll,
-        listeners: Vec<(TcpListener, Door)>,
+        listeners: Listeners,
         server: Server<TcpSocket>,
         inbox: InboxReceiver,
         log: LogHandle,
@@ -107,9 +146,7 @@ impl<C: Control> EventLoop<C> {
     /// # Errors
     /// Where polling fails, which nothing can be done about.
     pub(super) fn run(mut self) -> io::Result<()> {
-        for (index, (listener, _)) in self.listeners.iter_mut().enumerate().take(LISTENERS_MAX) {
-            self.poll.registry().register(listener, listener_token(index), Interest::READABLE)?;
-        }
+        self.listeners.register(self.poll.registry())?;
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut is_busy = false;
         let mut drain = Drain::default();
@@ -126,7 +163,7 @@ impl<C: Control> EventLoop<C> {
             is_busy = self.drain_inbox();
             is_busy |= self.server.end_turn(self.control.now());
             self.server.record_fanouts(|| self.control.now());
-            self.watch_blocked()?;
+            is_busy |= self.watch_blocked();
             self.carry_out_outbox(now);
             match self.control.wish() {
                 Wish::Serve => {}
@@ -173,33 +210,36 @@ impl<C: Control> EventLoop<C> {
     }
 
     fn dispatch(&mut self, event: &mio::event::Event, now: Now) {
-        match event.token() {
-            WAKER => {}
-            token if token.0 >= WAKER.0 - LISTENERS_MAX => self.accept(WAKER.0 - 1 - token.0, now),
-            token => {
-                let token = Token(token.0);
-                let is_closed = event.is_read_closed() || event.is_error();
-                if event.is_readable() || is_closed {
-                    self.server.readable(token, is_closed, now);
-                }
-                if event.is_writable() {
-                    self.server.writable(token, now);
-                }
-            }
+        if event.token() == WAKER {
+            return;
+        }
+        if let Some(index) = self.listeners.index_of(event.token()) {
+            return self.accept(index, now);
+        }
+        let token = Token(event.token().0);
+        let is_closed = event.is_read_closed() || event.is_error();
+        if event.is_readable() || is_closed {
+            self.server.readable(token, is_closed, now);
+        }
+        if event.is_writable() {
+            self.server.writable(token, now);
         }
     }
 
     fn accept(&mut self, index: usize, now: Now) {
         for _ in 0..ACCEPTS_MAX {
             let Some((listener, door)) = self.listeners.get(index) else { return };
-            let door = *door;
             match listener.accept() {
                 Ok((socket, peer)) => self.take_in(socket, peer, door, now),
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => return,
-                    // The client left before it was accepted, or the like: the next one is not worse for it.
-                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset => {}
-                    _ => return self.survive_exhaustion(index, &error, now),
+                Err(error) => match Unaccepted::of(&error) {
+                    Unaccepted::NoneWaits => return,
+                    Unaccepted::Lost => {}
+                    Unaccepted::Exhausted => return self.survive_exhaustion(index, &error, now),
+                    Unaccepted::Failed => {
+                        self.warn_of_accept(&error, now);
+                        self.accept_again_at = Some(now.mono + ACCEPT_REST);
+                        return;
+                    }
                 },
             }
         }
@@ -215,13 +255,17 @@ impl<C: Control> EventLoop<C> {
         }
     }
 
-    /// No descriptor is left: the spare one is given up for a moment, and in its place those that wait are taken one after
-    /// the other, told so and closed. So none of them hangs, and the poll does not spin.
-    fn survive_exhaustion(&mut self, index: usize, error: &io::Error, now: Now) {
+    fn warn_of_accept(&mut self, error: &io::Error, now: Now) {
         if self.warned_at.is_none_or(|at| now.mono >= at + WARN_EVERY) {
             self.warned_at = Some(now.mono);
             log::warn!("connections can't be accepted: {error}");
         }
+    }
+
+    /// No descriptor is left: the spare one is given up for a moment, and in its place those that wait are taken one after
+    /// the other, told so and closed. So none of them hangs, and the poll does not spin.
+    fn survive_exhaustion(&mut self, index: usize, error: &io::Error, now: Now) {
+        self.warn_of_accept(error, now);
         let had_spare = self.spare.take().is_some();
         let listener = self.listeners.get(index).filter(|_| had_spare);
         for _ in 0..ACCEPTS_MAX {
@@ -243,15 +287,20 @@ impl<C: Control> EventLoop<C> {
         true
     }
 
-    /// Sockets that were full are watched for room from now on; one that has some by now is told of at once.
-    fn watch_blocked(&mut self) -> io::Result<()> {
+    /// Sockets that were full are watched for room from now on; one that has some by now is told of at once. One that
+    /// can't be watched would never be written to again: it is given up, and nobody else for it. `true` where there is one.
+    fn watch_blocked(&mut self) -> bool {
+        let mut has_lost = false;
         for token in self.server.take_blocked() {
-            if let Some(TcpSocket(socket)) = self.server.socket(token) {
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                self.poll.registry().reregister(socket, mio::Token(token.0), interest)?;
+            let Some(TcpSocket(socket)) = self.server.socket(token) else { continue };
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            if let Err(error) = self.poll.registry().reregister(socket, mio::Token(token.0), interest) {
+                log::warn!("a connection can't be watched any further and is closed: {error}");
+                self.server.abandon(token);
+                has_lost = true;
             }
         }
-        Ok(())
+        has_lost
     }
 
     fn carry_out_outbox(&mut self, now: Now) {
@@ -290,14 +339,37 @@ fn open_spare() -> Option<std::fs::File> {
     std::fs::File::open("/dev/null").ok()
 }
 
-pub(super) fn listener_token(index: usize) -> mio::Token {
-    mio::Token(WAKER.0 - 1 - index)
-}
-
 /// An IPv4 address that came in through an IPv6 socket is an IPv4 address.
 fn canonical(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, |v4: Ipv4Addr| v4.into()),
         IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_befell_one_connection_shuts_out_no_other() {
+        for (errno, expected) in [
+            (Errno::AGAIN, Unaccepted::NoneWaits),
+            (Errno::INTR, Unaccepted::Lost),
+            (Errno::CONNABORTED, Unaccepted::Lost),
+            (Errno::PROTO, Unaccepted::Lost),
+            (Errno::NETDOWN, Unaccepted::Lost),
+            (Errno::NETUNREACH, Unaccepted::Lost),
+            (Errno::HOSTUNREACH, Unaccepted::Lost),
+            (Errno::PERM, Unaccepted::Lost),
+            (Errno::MFILE, Unaccepted::Exhausted),
+            (Errno::NFILE, Unaccepted::Exhausted),
+            (Errno::NOBUFS, Unaccepted::Failed),
+            (Errno::NOMEM, Unaccepted::Failed),
+            (Errno::INVAL, Unaccepted::Failed),
+        ] {
+            assert_eq!(Unaccepted::of(&errno.into()), expected, "{errno:?}");
+        }
+        assert_eq!(Unaccepted::of(&io::Error::other("no number")), Unaccepted::Failed);
     }
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use crate::model::{Lender, Taken};
+
 pub use crate::config::Cidr;
 
 /// Bounds on connections and what they do.
@@ -36,11 +38,12 @@ pub struct ConnectionLimits {
 pub(super) struct Counts<K> {
     entries: Slab<(K, u32)>,
     by_key: HashMap<K, u32>,
+    held: Lender<NonZeroU32>,
 }
 
 impl<K> Default for Counts<K> {
     fn default() -> Self {
-        Self { entries: Slab::new(), by_key: HashMap::new() }
+        Self { entries: Slab::new(), by_key: HashMap::new(), held: Lender::default() }
     }
 }
 
@@ -64,9 +67,22 @@ impl<K: Hash + Eq + Copy> Counts<K> {
         NonZeroU32::new(index + 1)
     }
 
+    /// As [`take`](Self::take), for whoever may still be refused: counted no longer once it is dropped.
+    pub(super) fn hold(&mut self, key: K, max: u32) -> Option<Taken<NonZeroU32>> {
+        self.returned();
+        self.take(key, max).map(|number| self.held.lend(number))
+    }
+
+    fn returned(&mut self) {
+        for number in self.held.returned() {
+            self.release(Some(number));
+        }
+    }
+
     /// Keys that are counted.
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn len(&mut self) -> usize {
+        self.returned();
         debug_assert_eq!(self.entries.len(), self.by_key.len());
         self.by_key.len()
     }
@@ -123,6 +139,14 @@ const METERED_TOKENS_MAX: usize = 10_000;
 #[derive(Debug, Default)]
 pub(super) struct PublishMeter {
     buckets: HashMap<u64, Bucket>,
+    held: Lender<Metered>,
+}
+
+/// What a call to publish takes of its token's rate.
+#[derive(Debug)]
+pub(super) struct Metered {
+    token: u64,
+    messages: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -132,9 +156,19 @@ struct Bucket {
 }
 
 impl PublishMeter {
+    /// As [`take`](Self::take), for a call that may still be refused: given back once that is dropped.
+    pub(super) fn hold(&mut self, token: u64, messages: usize, rate: u32, now: Duration) -> Option<Taken<Metered>> {
+        for Metered { token, messages } in self.held.returned() {
+            if let Some(bucket) = self.buckets.get_mut(&token) {
+                bucket.messages += messages as f64;
+            }
+        }
+        self.take(token, messages, rate, now).then(|| self.held.lend(Metered { token, messages }))
+    }
+
     /// Takes `messages` from the token's bucket, if it holds as many. A bucket that is full lets even more than it
     /// holds pass, and goes into debt, so that a large array is not refused for ever.
-    pub(super) fn take(&mut self, token: u64, messages: usize, rate: u32, now: Duration) -> bool {
+    fn take(&mut self, token: u64, messages: usize, rate: u32, now: Duration) -> bool {
         if self.buckets.len() >= METERED_TOKENS_MAX && !self.buckets.contains_key(&token) {
             self.forget_oldest();
         }

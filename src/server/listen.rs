@@ -5,9 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mio::net::TcpListener;
+use mio::{Interest, Registry};
+use rustix::io::Errno;
 use socket2::{Socket, TcpKeepalive};
 
 use super::error::{StartError, failed};
+use super::event_loop::WAKER;
 use crate::api::Door;
 use crate::config::{Config, ListenAddress};
 
@@ -24,48 +27,117 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// user timeout has passed then.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Each listener with what it is for.
-pub(super) type Listeners = Vec<(TcpListener, Door)>;
+/// How often a further free port is tried for where one is free at one of a name's addresses and taken at another.
+const FREE_PORTS_MAX: usize = 16;
+
+/// Each listener with what it is for. As many as the names stand for: each has a token of its own, below the waker's.
+#[derive(Debug)]
+pub(super) struct Listeners(Vec<(TcpListener, Door)>);
+
+impl Listeners {
+    /// Watches all of them.
+    ///
+    /// # Errors
+    /// Where the poll takes one of them not.
+    pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        for (index, (listener, _)) in self.0.iter_mut().enumerate() {
+            registry.register(listener, mio::Token(WAKER.0 - 1 - index), Interest::READABLE)?;
+        }
+        Ok(())
+    }
+
+    /// Which listener this is the token of, if of any.
+    pub(super) fn index_of(&self, token: mio::Token) -> Option<usize> {
+        WAKER.0.checked_sub(1)?.checked_sub(token.0).filter(|index| *index < self.0.len())
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<(&TcpListener, Door)> {
+        self.0.get(index).map(|(listener, door)| (listener, *door))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
 
 /// The listeners, and the addresses of those for everything.
 pub(super) fn bind_all(config: &Config) -> Result<(Listeners, Vec<SocketAddr>), StartError> {
-    let mut listeners = Listeners::new();
-    let mut addresses = Vec::new();
-    for address in resolve(&config.listen)? {
-        let listener = bind(address)?;
-        addresses.push(listener.local_addr().map_err(|error| failed("listen", &error))?);
-        listeners.push((listener, Door::Main));
-    }
-    if let Some(listen) = &config.metrics.listen {
-        for address in resolve(listen)? {
-            listeners.push((bind(address)?, Door::Metrics));
+    let main = bind_name(&config.listen)?;
+    let local = |listener: &TcpListener| listener.local_addr().map_err(|error| failed("listen", &error));
+    let addresses = main.iter().map(local).collect::<Result<_, _>>()?;
+    let metrics = config.metrics.listen.as_ref().map_or(Ok(Vec::new()), bind_name)?;
+    let main = main.into_iter().map(|listener| (listener, Door::Main));
+    let metrics = metrics.into_iter().map(|listener| (listener, Door::Metrics));
+    Ok((Listeners(main.chain(metrics).collect()), addresses))
+}
+
+fn bind_name(listen: &ListenAddress) -> Result<Vec<TcpListener>, StartError> {
+    let resolved = listen.resolve().map_err(|error| failed(&format!("resolve {listen}"), &error))?;
+    bind_each(&resolved)
+}
+
+/// Listens at each of a name's addresses: whoever connects by the name may come by any, and to the same port.
+fn bind_each(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
+    // A name may be written down twice with the same address.
+    let is_first = |(at, address): &(usize, &SocketAddr)| !addresses[..*at].contains(address);
+    let addresses: Vec<SocketAddr> = addresses.iter().enumerate().filter(is_first).map(|(_, it)| *it).collect();
+    let takes_any_port = addresses.iter().any(|address| address.port() == 0);
+    let mut attempts = if takes_any_port { FREE_PORTS_MAX } else { 1 };
+    loop {
+        attempts -= 1;
+        match bind_to_one_port(&addresses) {
+            Ok(listeners) => return Ok(listeners),
+            Err((_, error)) if attempts > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
+            Err((address, error)) => return Err(failed(&format!("listen on {address}"), &error)),
         }
     }
-    Ok((listeners, addresses))
 }
 
-fn resolve(listen: &ListenAddress) -> Result<Vec<SocketAddr>, StartError> {
-    listen.resolve().map_err(|error| failed(&format!("resolve {listen}"), &error))
+/// An address that the machine lacks (IPv6 may be switched off) is passed over while there is another.
+fn bind_to_one_port(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
+    let (mut listeners, mut lacking, mut port) = (Vec::new(), None, None);
+    for &address in addresses {
+        let address = SocketAddr::new(address.ip(), port.unwrap_or(address.port()));
+        match bind(address).and_then(|listener| Ok((listener.local_addr()?.port(), listener))) {
+            Ok((bound_to, listener)) => {
+                port = Some(bound_to);
+                listeners.push(listener);
+            }
+            Err(error) if is_lacking(&error) => lacking = Some((address, error)),
+            Err(error) => return Err((address, error)),
+        }
+    }
+    match lacking {
+        Some(lacking) if listeners.is_empty() => Err(lacking),
+        Some((address, error)) => {
+            log::warn!("{address} is not listened at: {error}");
+            Ok(listeners)
+        }
+        None => Ok(listeners),
+    }
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+/// Has this machine no such address, or not its kind?
+fn is_lacking(error: &io::Error) -> bool {
+    let kinds = [Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT];
+    Errno::from_io_error(error).is_some_and(|errno| kinds.contains(&errno))
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     /// Connections that may wait to be accepted: a reconnect of ten thousand watchers must fit.
     const WAITING_MAX: i32 = 16 * 1024;
-    let bound = || {
-        let domain = socket2::Domain::for_address(address);
-        let socket = Socket::new(domain, socket2::Type::STREAM, None)?;
-        if address.is_ipv6() {
-            socket.set_only_v6(address.ip().is_loopback())?;
-        }
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        // Before anyone can connect.
-        prepare(&socket);
-        socket.bind(&address.into())?;
-        socket.listen(WAITING_MAX)?;
-        Ok(TcpListener::from_std(socket.into()))
-    };
-    bound().map_err(|error: io::Error| failed(&format!("listen on {address}"), &error))
+    let domain = socket2::Domain::for_address(address);
+    let socket = Socket::new(domain, socket2::Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(address.ip().is_loopback())?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    // Before anyone can connect.
+    prepare(&socket);
+    socket.bind(&address.into())?;
+    socket.listen(WAITING_MAX)?;
+    Ok(TcpListener::from_std(socket.into()))
 }
 
 /// Sets what the connections of a listener are to be like: they inherit it, which saves five system calls for each.
@@ -80,6 +152,79 @@ fn prepare(listener: &Socket) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().expect("an address")).collect()
+    }
+
+    fn bound(texts: &[&str]) -> Result<Vec<SocketAddr>, String> {
+        let listeners = bind_each(&addresses(texts)).map_err(|error| error.to_string())?;
+        Ok(listeners.iter().map(|listener| listener.local_addr().expect("bound")).collect())
+    }
+
+    #[test]
+    fn a_name_is_listened_at_on_one_port_at_each_of_its_addresses() {
+        let bound = bound(&["127.0.0.1:0", "127.0.0.2:0", "127.0.0.3:0"]).expect("listeners");
+        let ips: Vec<_> = bound.iter().map(|address| address.ip().to_string()).collect();
+        assert_eq!(ips, ["127.0.0.1", "127.0.0.2", "127.0.0.3"]);
+        assert!(bound.iter().all(|address| address.port() == bound[0].port()), "{bound:?}");
+    }
+
+    #[test]
+    fn an_address_that_this_machine_lacks_is_passed_over_while_there_is_another() {
+        // Of a range that is nobody's (RFC 5737).
+        let bound_at = |texts: &[&str]| bound(texts).map(|bound| bound.len());
+        assert_eq!(bound_at(&["192.0.2.1:0", "127.0.0.1:0"]), Ok(1));
+        assert_eq!(bound_at(&["127.0.0.1:0", "192.0.2.1:0"]), Ok(1));
+        let refused = bound_at(&["192.0.2.1:0"]).expect_err("nothing is left");
+        assert!(refused.starts_with("can't listen on 192.0.2.1:0: "), "{refused}");
+    }
+
+    #[test]
+    fn an_address_in_use_is_an_error_though_others_are_free() {
+        let taken = std::net::TcpListener::bind("127.0.0.2:0").expect("a listener");
+        let port = taken.local_addr().expect("bound").port();
+        let refused = bound(&[&format!("127.0.0.1:{port}"), &format!("127.0.0.2:{port}")]).expect_err("in use");
+        assert!(refused.starts_with(&format!("can't listen on 127.0.0.2:{port}: ")), "{refused}");
+    }
+
+    #[test]
+    fn an_address_that_is_written_twice_is_listened_at_once() {
+        let free = bound(&["127.0.0.1:0"]).expect("a listener")[0].to_string();
+        assert_eq!(bound(&[&free, &free]).expect("listeners").len(), 1);
+    }
+
+    #[test]
+    fn localhost_is_listened_at_by_ipv4_too() {
+        let localhost = ListenAddress::parse("localhost:0").expect("an address");
+        let listeners = bind_name(&localhost).expect("listeners");
+        let bound: Vec<_> = listeners.iter().map(|listener| listener.local_addr().expect("bound")).collect();
+        assert!(bound[0].is_ipv4() && bound.iter().all(|address| address.port() == bound[0].port()), "{bound:?}");
+    }
+
+    #[test]
+    fn however_many_listeners_there_are_each_is_heard() {
+        const MANY: usize = 40;
+        let texts: Vec<String> = (1..=MANY).map(|n| format!("127.0.0.{n}:0")).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let bound = bind_each(&addresses(&texts)).expect("listeners");
+        let mut listeners = Listeners(bound.into_iter().map(|listener| (listener, Door::Main)).collect());
+        let mut poll = mio::Poll::new().expect("a poll");
+        listeners.register(poll.registry()).expect("registered");
+        let connect = |index| {
+            let (listener, _) = listeners.get(index).expect("a listener");
+            std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("a connection")
+        };
+        let _clients: Vec<_> = (0..listeners.len()).map(connect).collect();
+        let mut heard = std::collections::BTreeSet::new();
+        let mut events = mio::Events::with_capacity(MANY);
+        while heard.len() < MANY {
+            poll.poll(&mut events, None).expect("events");
+            heard.extend(events.iter().filter_map(|event| listeners.index_of(event.token())));
+        }
+        assert_eq!((listeners.index_of(WAKER), listeners.index_of(mio::Token(0))), (None, None));
+        assert_eq!(listeners.index_of(mio::Token(WAKER.0 - 1 - MANY)), None);
+    }
 
     #[test]
     fn connections_inherit_what_their_listener_was_set_to() {

@@ -76,7 +76,7 @@ pub struct Gauges {
     pub refused: usize,
     /// Bytes of requests and answers that they hold, but for what each of them may keep.
     pub buffer_bytes: usize,
-    /// Used tickets that are remembered.
+    /// Used tickets that are remembered, of all subjects.
     pub tickets: usize,
     /// Streams.
     pub streams: usize,

@@ -41,7 +41,7 @@ pub enum Limit {
     RunsPerProject,
     /// Projects beyond `limits.projects`.
     Projects,
-    /// Used tickets forgotten beyond `limits.tickets`.
+    /// Tickets of subjects that have spent `limits.tickets`.
     Tickets,
     /// Calls that found the log behind with its work.
     LogQueue,

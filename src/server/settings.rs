@@ -6,8 +6,8 @@ use super::connection::Timeouts;
 use super::core::ServerSettings;
 use super::error::{StartError, failed};
 use super::limits::ConnectionLimits;
-use crate::auth::{JwtKey, Verifier};
-use crate::config::{AuthMode, Config, JwtAlgorithm};
+use crate::auth::{Hosts, JwtKey, Verifier};
+use crate::config::{AuthMode, Config, JwtAlgorithm, ListenAddress};
 use crate::executor::tool::{Registry, ToolSettings};
 use crate::http;
 use crate::log::{self, Retention};
@@ -64,6 +64,16 @@ pub(super) fn verifier(config: &Config) -> Result<Option<Verifier>, StartError> 
         JwtAlgorithm::EdDsa => JwtKey::EdDsa { public_key: public_key()? },
     };
     Verifier::new(&key, config.auth.leeway).map(Some).map_err(|error| StartError(error.to_string()))
+}
+
+/// The names that the server goes by. With tokens every name will do, unless the operator has said which.
+pub(super) fn hosts(config: &Config) -> Hosts {
+    let listed = config.server.hosts.as_slice();
+    if config.auth.mode == AuthMode::Jwt && listed.is_empty() {
+        return Hosts::any();
+    }
+    let listened_at = [Some(&config.listen), config.metrics.listen.as_ref()];
+    Hosts::only(listed, listened_at.into_iter().flatten().filter_map(ListenAddress::name))
 }
 
 /// The secret that tokens are checked with, where there is one.
@@ -145,4 +155,30 @@ pub(super) fn descriptors() -> u64 {
 
 pub(super) fn size(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_tokens_the_server_goes_by_what_it_was_given_alone() {
+        let of = |listen: &str, mode, listed: &[&str]| {
+            let mut config = Config { listen: ListenAddress::parse(listen).expect(listen), ..Config::default() };
+            config.auth.mode = mode;
+            config.server.hosts = crate::config::Hosts::parse(listed.iter().copied()).expect("hosts");
+            config.metrics.listen = ListenAddress::parse("metrics.internal:9090");
+            hosts(&config)
+        };
+        let open = of("box.internal:8080", AuthMode::None, &["events.example.com"]);
+        for known in
+            ["box.internal", "BOX.internal:8080", "metrics.internal:9090", "events.example.com", "192.0.2.1:8080"]
+        {
+            assert!(open.knows(known), "{known}");
+        }
+        assert!(!open.knows("evil.example"));
+        assert!(!of("127.0.0.1:8080", AuthMode::None, &[]).knows("evil.example"));
+        assert_eq!(of("127.0.0.1:8080", AuthMode::Jwt, &[]), Hosts::any());
+        assert!(!of("127.0.0.1:8080", AuthMode::Jwt, &["events.example.com"]).knows("evil.example"));
+    }
 }

@@ -17,7 +17,7 @@ use super::handle::Handle;
 use super::inbox::{Inbox, InboxSender, inbox};
 use super::intake::Intake;
 use super::listen::bind_all;
-use super::settings::{declare_tools, descriptors, journal_limits, server_settings, size, verifier};
+use super::settings::{declare_tools, descriptors, hosts, journal_limits, server_settings, size, verifier};
 use super::storage::{self, Storage};
 use crate::api::{Api, ApiSettings, read_document};
 use crate::auth::{IdSigner, Origins, TicketBook};
@@ -189,6 +189,7 @@ fn api_settings(
     let origins = Origins::new(config.cors.allowed_origins.as_slice());
     Ok(ApiSettings {
         verifier: verifier(config)?,
+        hosts: hosts(config),
         origins: origins.map_err(|error| StartError(error.to_string()))?,
         signer: signer.clone(),
         ticket_key: ticket_key(),

@@ -13,13 +13,14 @@ use super::DEADLINE;
 pub struct Request {
     method: String,
     target: String,
-    headers: Vec<(String, String)>,
+    headers: Vec<(String, Vec<u8>)>,
     body: Option<Vec<u8>>,
+    host: Option<String>,
 }
 
 impl Request {
     pub fn new(method: &str, target: &str) -> Self {
-        Self { method: method.to_owned(), target: target.to_owned(), headers: Vec::new(), body: None }
+        Self { method: method.to_owned(), target: target.to_owned(), headers: Vec::new(), body: None, host: None }
     }
 
     pub fn get(target: &str) -> Self {
@@ -30,7 +31,12 @@ impl Request {
         Self::new("POST", target).header("Content-Type", "application/json").body(body.to_string())
     }
 
-    pub fn header(mut self, name: &str, value: &str) -> Self {
+    pub fn header(self, name: &str, value: &str) -> Self {
+        self.header_bytes(name, value.as_bytes())
+    }
+
+    /// As [`header`](Self::header), with a value that may be no text.
+    pub fn header_bytes(mut self, name: &str, value: &[u8]) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
@@ -44,17 +50,23 @@ impl Request {
         self
     }
 
+    /// For this `Host`, and not for the address that it is sent to.
+    pub fn host(mut self, host: &str) -> Self {
+        self.host = Some(host.to_owned());
+        self
+    }
+
     /// Its bytes, with a `Host`, and a `Content-Length` where there is a body.
-    pub fn bytes(&self, host: SocketAddr) -> Vec<u8> {
-        let mut head = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n", self.method, self.target);
+    pub fn bytes(&self, to: SocketAddr) -> Vec<u8> {
+        let host = self.host.clone().unwrap_or_else(|| to.to_string());
+        let mut bytes = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n", self.method, self.target).into_bytes();
         for (name, value) in &self.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            bytes.extend_from_slice(&[name.as_bytes(), b": ", value, b"\r\n"].concat());
         }
         if let Some(body) = &self.body {
-            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+            bytes.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
         }
-        head.push_str("\r\n");
-        let mut bytes = head.into_bytes();
+        bytes.extend_from_slice(b"\r\n");
         bytes.extend_from_slice(self.body.as_deref().unwrap_or_default());
         bytes
     }

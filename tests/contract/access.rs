@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::common::client::{Request, Response};
+use crate::common::client::{Connection, Request, Response};
+#[cfg(feature = "sqlite")]
+use crate::common::server::TempDirectory;
 use crate::common::server::{Server, Setup};
 use crate::common::stream::Sse;
 use crate::common::token::{SECRET, claims, signed, signed_as, token, unix_now};
@@ -211,6 +213,89 @@ fn a_busy_server_spends_no_ticket() {
     });
 }
 
+fn ticket_path(server: &Server) -> String {
+    ticket(server, &json!({"projectId": "p"}))["sseUrl"].as_str().expect("a path").to_owned()
+}
+
+#[test]
+fn a_request_that_is_refused_spends_no_ticket() {
+    let server = guarded(&["--limits-streams-per-token", "1"]);
+    for (query, status) in [
+        ("view=bad", 400),
+        ("heartbeat=bad", 400),
+        ("snapshot=bad", 400),
+        ("runId=a/b", 400),
+        ("runId=unheard-of", 404),
+        ("%zz", 400),
+    ] {
+        let path = ticket_path(&server);
+        assert_eq!(server.get(&format!("{path}&{query}")).status, status, "{query}");
+        assert_eq!(shown(&server, &path, None).status, 200, "{query} has spent it");
+    }
+    let (first, second) = (ticket_path(&server), ticket_path(&server));
+    let held = wait_for("the place", || {
+        let stream = server.stream(&first);
+        (stream.head.header("Content-Type") == Some("text/event-stream")).then_some(stream)
+    });
+    assert_eq!(server.get(&second).code(), "too_many_streams");
+    drop(held);
+    wait_for("the place", || (shown(&server, &second, None).status == 200).then_some(()));
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_restart_does_not_spend_what_was_refused() {
+    let data = TempDirectory::new();
+    let setup = Setup::default().with_tokens().data(data.path());
+    let server = setup.clone().start();
+    let path = ticket_path(&server);
+    assert_eq!(server.get(&format!("{path}&runId=unheard-of")).code(), "unknown_run");
+    server.kill();
+    let server = setup.start();
+    assert_eq!(shown(&server, &path, None).status, 200);
+    assert_eq!(server.get(&path).code(), "ticket_spent");
+}
+
+#[test]
+fn a_subject_that_has_spent_too_many_tickets_is_refused_and_nobody_else() {
+    let server = guarded(&["--limits-tickets", "3"]);
+    let of = |sub: &str| signed(&with(claims(&["p"], "subscribe"), "sub", json!(sub)));
+    let ask = |sub: &str| server.call(Request::post("/api/sse/ticket", &json!({"projectId": "p"})).token(&of(sub)));
+    let path = |sub: &str| ask(sub).json()["sseUrl"].as_str().expect("a path").to_owned();
+    let anns: Vec<String> = (0..4).map(|_| path("ann")).collect();
+    let bobs = path("bob");
+    let mut id = String::new();
+    for path in &anns[..3] {
+        id = server.stream(path).next().expect("connected").id().to_owned();
+    }
+    for refused in [server.get(&anns[3]), ask("ann")] {
+        assert_eq!((refused.status, refused.code().as_str()), (429, "too_many_tickets"));
+        assert!(refused.header("Retry-After").is_some());
+    }
+    assert_eq!(shown(&server, &bobs, None).status, 200);
+    assert_eq!(ask("bob").status, 200);
+    for path in anns[..3].iter().chain([&bobs]) {
+        assert_eq!(server.get(path).code(), "ticket_spent", "none was forgotten");
+        assert_eq!(shown(&server, path, Some(&id)).status, 200, "and each reconnects");
+    }
+    assert!(server.metric("stepcast_refused_total{limit=\"tickets\"}") >= 2.0);
+}
+
+#[test]
+fn a_publish_that_is_refused_takes_nothing_of_the_rate() {
+    let server = guarded(&["--limits-projects", "1", "--limits-publish-rate", "10"]);
+    let publish = |project: &str, n: usize| {
+        let events = json!(vec![json!({"type": "note", "payload": {}}); n]);
+        let path = format!("/api/projects/{project}/events");
+        server.call(Request::post(&path, &events).token(&token(&["*"], "publish"))).status
+    };
+    assert_eq!(publish("p", 1), 202);
+    for _ in 0..5 {
+        assert_eq!(publish("q", 9), 503, "there is no room for a second project");
+    }
+    assert_eq!(publish("p", 9), 202);
+}
+
 #[test]
 fn a_stream_ends_with_its_token() {
     let server = guarded(&[]);
@@ -327,4 +412,79 @@ fn preflights_are_answered() {
         assert!(answer.header(name).is_some_and(|value| value.contains(word)), "{name} {word} {answer:?}");
     }
     assert_eq!(preflight("https://evil.example").header("Access-Control-Allow-Origin"), None);
+}
+
+/// Every kind of call, and what is none.
+fn calls_of_a_page(origin: &str) -> [Request; 12] {
+    let plan = json!({"name": "n", "steps": [{"id": "a", "tool": "echo"}]});
+    let event = json!({"type": "note", "payload": {}});
+    [
+        Request::get("/"),
+        Request::get("/healthz"),
+        Request::get("/metrics"),
+        Request::get("/nope"),
+        Request::get("/api/projects"),
+        Request::get(STREAM),
+        Request::get(STREAM).header("Accept", "text/event-stream"),
+        Request::new("HEAD", STREAM),
+        Request::new("OPTIONS", RUNS).header("Access-Control-Request-Method", "POST"),
+        Request::post(RUNS, &plan),
+        Request::post("/api/projects/p/events", &event),
+        Request::new("POST", RUNS).body(plan.to_string()),
+    ]
+    .map(|request| request.header("Origin", origin))
+}
+
+#[test]
+fn a_page_whose_name_was_rebound_to_this_machine_gets_nothing() {
+    let server = Server::open();
+    let port = server.address.port();
+    for name in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "events.example.com"] {
+        for request in calls_of_a_page(&format!("http://{name}:{port}")) {
+            let answer = server.call(request.host(&format!("{name}:{port}")));
+            assert_eq!(answer.status, 421, "{name} {answer:?}");
+            assert!(answer.body.is_empty() || answer.code() == "unknown_host", "{answer:?}");
+        }
+    }
+    assert_eq!(server.get(RUNS).json()["workflows"], json!([]), "and nothing was run");
+}
+
+#[test]
+fn whoever_is_asked_for_by_a_name_of_its_own_answers() {
+    let server = Setup::default().flags(&["--server-hosts", "events.example.com"]).start();
+    let port = server.address.port();
+    let addresses =
+        ["127.0.0.1", "127.0.0.1.", "[::1]", "localhost", "LOCALHOST.", "events.example.com", "Events.Example.com"];
+    for name in addresses {
+        for host in [name.to_owned(), format!("{name}:{port}")] {
+            for request in calls_of_a_page(&format!("http://{host}")) {
+                let mut connection = Connection::open(server.address);
+                connection.write(&request.host(&host).bytes(server.address));
+                let status = connection.head().expect("an answer").status;
+                assert!([200, 202, 204, 404].contains(&status), "{host} {status}");
+            }
+        }
+    }
+    let post = |origin: &str, host: &str| {
+        let event = json!({"type": "note", "payload": {}});
+        server.call(Request::post("/api/projects/p/events", &event).header("Origin", origin).host(host)).status
+    };
+    assert_eq!(post("https://events.example.com", "127.0.0.1"), 202, "a proxy that asks for an address");
+    assert_eq!(post("https://events.example.com:3000", "127.0.0.1"), 403, "another server of that name");
+    assert_eq!(post("https://evil.example", "events.example.com"), 403);
+}
+
+#[test]
+fn with_tokens_the_own_origin_is_one_of_the_servers_names_where_they_are_told() {
+    let post = |server: &Server, name: &str| {
+        let event = json!({"type": "note", "payload": {}});
+        let request = Request::post("/api/projects/p/events", &event).token(&token(&["p"], "publish"));
+        server.call(request.header("Origin", &format!("https://{name}")).host(name)).status
+    };
+    let untold = guarded(&[]);
+    assert_eq!((post(&untold, "events.example.com"), post(&untold, "evil.example")), (202, 202));
+    let told = guarded(&["--server-hosts", "events.example.com"]);
+    assert_eq!((post(&told, "events.example.com"), post(&told, "evil.example")), (202, 403));
+    assert_eq!((post(&told, "127.0.0.1"), post(&told, "localhost")), (202, 202));
+    assert_eq!(told.call(Request::get("/healthz").host("evil.example")).status, 200, "the token is what lets in");
 }

@@ -1,10 +1,13 @@
 //! The calls: publishing, submitting, looking up, cancelling.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use crate::common::client::{Request, Response};
-use crate::common::server::{Server, Setup};
+use crate::common::server::{Server, Setup, TempDirectory};
 use crate::common::token::token;
+use crate::common::wait_for;
 
 const EVENTS: &str = "/api/projects/p/events";
 const RUNS: &str = "/api/projects/p/workflows";
@@ -242,6 +245,58 @@ fn a_steps_output_is_read_whole_or_in_ranges() {
     let beyond = output("t", Some("bytes=9-"));
     assert_eq!((beyond.status, beyond.header("Content-Range")), (416, Some("bytes */9")));
     assert_eq!(output("nope", None).code(), "unknown_step");
+}
+
+#[test]
+fn the_output_of_a_step_that_has_ended_has_a_tag_that_ranges_go_by() {
+    let config = "[tools.say]\nkind = \"command\"\nargv = [\"printf\", \"out1\\\\nout2\\\\n\"]\n";
+    let server = Setup::default().config(config).start();
+    let run = server.submit("p", &json!({"name": "n", "steps": [{"id": "t", "tool": "say"}]}));
+    server.messages("p", &run);
+    let path = format!("{RUNS}/{run}/steps/t/output");
+    let whole = server.get(&path);
+    let tag = whole.header("ETag").expect("a tag").to_owned();
+    assert!(tag.starts_with('"') && tag.ends_with('"'), "{tag} is strong");
+    let part =
+        |if_range: &str| server.call(Request::get(&path).header("Range", "bytes=0-3").header("If-Range", if_range));
+    assert_eq!((part(&tag).status, part(&tag).text().as_str()), (206, "out1"));
+    assert_eq!(part(&tag).header("ETag"), Some(tag.as_str()));
+    for other in ["\"x\"", &format!("W/{tag}"), "Sun, 06 Nov 1994 08:49:37 GMT"] {
+        let answer = part(other);
+        assert_eq!((answer.status, answer.text().as_str()), (200, "out1\nout2"), "{other}");
+    }
+    let head = server.call(Request::new("HEAD", &path).header("Range", "bytes=0-3"));
+    assert_eq!((head.status, head.header("Content-Length"), head.header("Content-Range")), (200, Some("9"), None));
+    assert_eq!(head.header("ETag"), Some(tag.as_str()));
+    let beyond = server.call(Request::new("HEAD", &path).header("Range", "bytes=99-"));
+    assert_eq!(beyond.status, 200, "HEAD has no ranges");
+    for method in ["GET", "HEAD"] {
+        let known = server.call(Request::new(method, &path).header("If-None-Match", &tag).header("Range", "bytes=0-3"));
+        assert_eq!((known.status, known.header("ETag"), known.body.len()), (304, Some(tag.as_str()), 0));
+        assert_eq!(server.call(Request::new(method, &path).header("If-None-Match", "\"x\"")).status, 200);
+    }
+}
+
+#[test]
+fn who_follows_an_output_by_ranges_has_it_whole_and_unchanged_at_its_end() {
+    let script = "printf '{ \"n\":\n'; cat \"$1\" >/dev/null; printf ' 1.50 }\\n'";
+    let directory = TempDirectory::new();
+    let gate = directory.join("gate");
+    let made = Command::new("mkfifo").arg(&gate).status().expect("mkfifo is there");
+    assert!(made.success());
+    let config = format!("[tools.say]\nkind = \"command\"\nargv = [\"sh\", \"-c\", {script:?}, \"sh\", {gate:?}]\n");
+    let server = Setup::default().config(&config).start();
+    let run = server.submit("p", &json!({"name": "n", "steps": [{"id": "t", "tool": "say"}]}));
+    let path = format!("{RUNS}/{run}/steps/t/output");
+    let begun = wait_for("the first line", || Some(server.get(&path)).filter(|answer| !answer.body.is_empty()));
+    assert_eq!((begun.text().as_str(), begun.header("ETag")), ("{ \"n\":", None), "it may still change");
+    let kept = server.call(Request::get(&path).header("Range", "bytes=0-3").header("If-Range", "\"x\""));
+    assert_eq!(kept.status, 200, "nothing is named that could match");
+    drop(std::fs::OpenOptions::new().write(true).open(&gate).expect("the step reads"));
+    server.messages("p", &run);
+    let rest = server.call(Request::get(&path).header("Range", &format!("bytes={}-", begun.body.len())));
+    assert_eq!((rest.status, begun.text() + &rest.text()), (206, "{ \"n\":\n 1.50 }".to_owned()));
+    assert_eq!(server.get(&path).header("Content-Type"), Some("application/json"));
 }
 
 #[test]

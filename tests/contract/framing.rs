@@ -5,13 +5,14 @@ use serde_json::json;
 use crate::common::client::{Connection, Request};
 use crate::common::server::{Server, Setup};
 
-const CHECK: &str = "POST /api/workflow/check HTTP/1.1\r\nHost: h\r\n";
+const CHECK: &str = "POST /api/workflow/check HTTP/1.1\r\nHost: localhost\r\n";
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\n";
-const HOST: &str = "Host: h\r\n";
+const HOST: &str = "Host: localhost\r\n";
 
 /// A server whose patience outlasts the tests: a connection that it closes is closed for what came, not for what did not.
 fn patient() -> Server {
-    Setup::default().flags(&["--limits-header-timeout", "10m", "--limits-body-timeout", "10m"]).start()
+    let patience = ["--limits-header-timeout", "10m", "--limits-body-timeout", "10m"];
+    Setup::default().flags(&patience).flags(&["--server-hosts", "a.b.c,xn--a"]).start()
 }
 
 /// What becomes of the connection after the answer.
@@ -55,10 +56,10 @@ fn heads_that_can_not_be_trusted_are_400_and_the_end_of_the_connection() {
     let long_length = "9".repeat(30);
     for bytes in [
         "GARBAGE\r\n\r\n",
-        "GET  /healthz  HTTP/1.1\r\nHost: h\r\n\r\n",
-        "GET /healthz HTTP/x\r\nHost: h\r\n\r\n",
+        "GET  /healthz  HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET /healthz HTTP/x\r\nHost: localhost\r\n\r\n",
         "GET /\r\n\r\n",
-        "GET healthz HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "\u{16}\u{3}\u{1}\r\n\r\n",
         &format!("{CHECK}Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n"),
         &format!("{CHECK}Content-Length: 2\r\nContent-Length: 3\r\n\r\n{{}}"),
@@ -71,7 +72,7 @@ fn heads_that_can_not_be_trusted_are_400_and_the_end_of_the_connection() {
         &format!("{CHECK}Transfer-Encoding: chunked\r\n\r\n2\n{{}}\n0\n\n"),
         &format!("{CHECK}Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
         "POST /api/workflow/check HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-        "GET /healthz HTTP/1.1\nHost: h\r\n\r\n",
+        "GET /healthz HTTP/1.1\nHost: localhost\r\n\r\n",
         &format!("{HEALTH}A: b\n{HOST}\r\n"),
         &format!("{HEALTH}Host: h\n\n"),
         &format!("{HEALTH}{HOST}A : b\r\n\r\n"),
@@ -128,20 +129,21 @@ fn what_can_not_be_served_has_a_status_of_its_own() {
         (format!("{CHECK}Transfer-Encoding: chunked\r\n\r\n10001\r\n"), 413, Closed),
         (format!("{CHECK}Expect: 100-continue\r\nContent-Length: 65537\r\n\r\n"), 413, Closed),
         (format!("{CHECK}Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{{}}"), 415, Open),
+        (format!("{CHECK}Content-Type: \u{e9}\r\nContent-Length: 2\r\n\r\n{{}}"), 415, Open),
         (format!("{CHECK}Content-Length: 2\r\n\r\n[]"), 400, Open),
         (format!("{CHECK}Content-Length: 0\r\n\r\n"), 400, Open),
         (format!("{CHECK}Content-Length: 2\r\n\r\n{{}}"), 422, Open),
         (format!("{CHECK}Content-Type: application/json; charset=utf-8\r\nContent-Length: 2\r\n\r\n{{}}"), 422, Open),
         (format!("{CHECK}Transfer-Encoding: Chunked\r\n\r\n1;x=y\r\n{{\r\n1\r\n}}\r\n0\r\nT: v\r\n\r\n"), 422, Open),
-        ("GET /api/projects/a%20b/workflows HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 400, Open),
+        ("GET /api/projects/a%20b/workflows HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), 400, Open),
         (format!("GET /api/projects/{}/workflows HTTP/1.1\r\n{HOST}\r\n", "a".repeat(129)), 400, Open),
         (format!("GET /api/projects/{}/workflows HTTP/1.1\r\n{HOST}\r\n", "a".repeat(128)), 200, Open),
         (format!("GET /api/projects/a%2Eb/workflows HTTP/1.1\r\n{HOST}\r\n"), 200, Open),
-        ("GET /api/projects/%c0%af/workflows HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 400, Open),
+        ("GET /api/projects/%c0%af/workflows HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), 400, Open),
         (format!("TRACE /healthz HTTP/1.1\r\n{HOST}\r\n"), 405, Open),
         ("CONNECT h:80 HTTP/1.1\r\nHost: h:80\r\n\r\n".to_owned(), 501, Closed),
-        ("GET http://i/healthz HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 400, Closed),
-        ("GET http://h/healthz HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 200, Open),
+        ("GET http://i/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), 400, Closed),
+        ("GET http://localhost/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), 200, Open),
         (format!("{HEALTH}{HOST}Upgrade: h2c\r\nConnection: upgrade\r\n\r\n"), 200, Open),
         (format!("{HEALTH}{HOST}Connection: te, close\r\n\r\n"), 200, Closed),
         (format!("\r\n{HEALTH}{HOST}\r\n"), 200, Open),
@@ -167,7 +169,8 @@ fn bad_json_is_named_by_line_and_column() {
 fn a_head_or_body_that_does_not_come_is_408() {
     let flags = ["--limits-header-timeout", "50ms", "--limits-body-timeout", "50ms"];
     let server = Setup::default().flags(&flags).start();
-    for bytes in ["GET /hea", "GET /healthz HTTP/1.1\r\nHost: h\r\n", &format!("{CHECK}Content-Length: 5\r\n\r\n{{}}")]
+    for bytes in
+        ["GET /hea", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n", &format!("{CHECK}Content-Length: 5\r\n\r\n{{}}")]
     {
         check(&server, bytes.as_bytes(), 408, Closed);
     }

@@ -251,6 +251,14 @@ fn a_page_behind_a_proxy_is_the_servers_own_and_metrics_are_not_for_everyone() {
 }
 
 #[test]
+fn a_server_without_tokens_goes_by_its_public_name_where_it_was_told() {
+    let ask = |proxied: &Proxied| proxied.call(Request::get("/api/projects").host("events.example.com")).status;
+    let is_nginx = |proxied: &Proxied| proxied.name == "nginx"; // Caddy's recipe goes by the address here.
+    each(&[]).filter(is_nginx).for_each(|proxied| assert_eq!(ask(&proxied), 421));
+    each(&["--server-hosts", "events.example.com"]).filter(is_nginx).for_each(|proxied| assert_eq!(ask(&proxied), 200));
+}
+
+#[test]
 fn the_servers_farewell_passes_a_proxy() {
     for proxied in each(&[]) {
         let mut stream = proxied.stream(Request::get(STREAM));

@@ -109,6 +109,28 @@ fn the_header_wins_over_the_query_and_an_empty_id_is_none() {
 }
 
 #[test]
+fn an_id_that_is_no_visible_ascii_is_unknown_and_not_none() {
+    let server = Server::open();
+    let good = publish(&server, "p", 2).remove(1);
+    let with_byte = |byte: u8| [good.as_bytes(), &[byte]].concat();
+    let headers =
+        [b"\xff".to_vec(), b"\xc3\xa9".to_vec(), b"a b".to_vec(), b"a\tb".to_vec(), with_byte(0xff), with_byte(b'=')];
+    for id in headers {
+        for query in ["", &format!("?lastEventId={good}")] {
+            let request = Request::get(&format!("{STREAM}{query}")).header_bytes("Last-Event-ID", &id);
+            let events = server.stream_of(request).take(2);
+            assert_eq!(kinds(&events), ["connected", "stream_reset"], "{id:?}");
+            assert_eq!(events[1].message["payload"]["reason"], "unknown_id", "{id:?}");
+        }
+    }
+    for id in ["%C3%A9", "a%20b", "%00", "+", &format!("{good}%7F")] {
+        let events = server.stream(&format!("{STREAM}?lastEventId={id}")).take(2);
+        assert_eq!(events[1].message["payload"]["reason"], "unknown_id", "{id}");
+    }
+    assert_eq!(server.get(&format!("{STREAM}?lastEventId={good}%FF")).code(), "bad_encoding", "a target is UTF-8");
+}
+
+#[test]
 fn an_id_that_is_none_of_the_projects_own_resets_the_stream() {
     let server = Server::open();
     let ids = publish(&server, "p", 2);

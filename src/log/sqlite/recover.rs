@@ -6,7 +6,6 @@ use std::num::NonZeroU64;
 use rusqlite::types::Type;
 use rusqlite::{Connection, params};
 
-use super::trim::TICKET_NOTES_MAX;
 use super::{int, nat, read, sql};
 use crate::auth::{Instance, TicketNote};
 use crate::log::recovered::{EndedRun, Identity, OpenRun, Recovered, RecoveredProject};
@@ -92,12 +91,10 @@ fn next_run_number(conn: &Connection) -> rusqlite::Result<NonZeroU64> {
 
 fn tickets(conn: &Connection, now: Timestamp) -> rusqlite::Result<Vec<TicketNote>> {
     let mut notes = Vec::new();
-    let values = params![int(now.as_millis()), TICKET_NOTES_MAX as i64];
-    read::each_row(conn, sql::TICKETS, values, |row| {
+    read::each_row(conn, sql::TICKETS, params![int(now.as_millis())], |row| {
         let note = row.get_ref(0)?.as_blob().ok().and_then(|json| serde_json::from_slice(json).ok());
         notes.push(note.ok_or_else(|| read::damaged(0, Type::Blob, "no note about a ticket"))?);
         Ok(Flow::More)
     })?;
-    notes.reverse();
     Ok(notes)
 }

@@ -285,12 +285,8 @@ pub(super) const DROP_OUTPUT: &str = "DELETE FROM outputs WHERE id = ?1";
 
 /// Parameters: until when, note.
 pub(super) const NEW_TICKET: &str = "INSERT INTO tickets (until, note) VALUES (?1, ?2)";
-/// The newest ones, newest first. Parameters: until later than this, how many.
-pub(super) const TICKETS: &str = "SELECT note FROM tickets WHERE until > ?1 ORDER BY id DESC LIMIT ?2";
+/// In their order. Parameter: until later than this.
+pub(super) const TICKETS: &str = "SELECT note FROM tickets WHERE until > ?1 ORDER BY id";
 /// Parameters: the end of those that go, how many.
 pub(super) const DROP_TICKETS: &str =
     "DELETE FROM tickets WHERE id IN (SELECT id FROM tickets WHERE until <= ?1 LIMIT ?2)";
-/// All but the newest. Parameters: how many stay, how many go.
-pub(super) const DROP_OLDEST_TICKETS: &str = "
-    DELETE FROM tickets WHERE id IN (
-        SELECT id FROM tickets WHERE id <= (SELECT max(id) FROM tickets) - ?1 ORDER BY id LIMIT ?2)";

@@ -9,7 +9,6 @@ use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
 use super::read::count_and_bytes;
 use super::{int, nat, read, sql};
-use crate::auth::TICKETS_REMEMBERED_MAX;
 use crate::log::store::{Flow, MESSAGE_OVERHEAD_BYTES, Retention};
 use crate::model::Timestamp;
 
@@ -38,11 +37,8 @@ const OUTPUTS_MAX: usize = 16;
 /// How often tickets that have ended are looked for.
 pub(super) const TICKETS_PACE_MS: u64 = 1000;
 
-/// Notes about tickets that are kept: each may have been extended before it was spent. The book remembers no more.
-pub(super) const TICKET_NOTES_MAX: usize = 2 * TICKETS_REMEMBERED_MAX;
-
-/// Notes that a look lets go.
-const TICKET_NOTES_SLICE: i64 = 2000;
+/// Notes that a look lets go: more than a server can write until the next one.
+const TICKET_NOTES_SLICE: i64 = 20_000;
 
 /// Free pages that stay in the file, to be used again; beyond these and an eighth of the file it shrinks.
 const FREE_PAGES_MIN: i64 = 256;
@@ -227,11 +223,10 @@ impl<'a> Trimmer<'a> {
         Ok(true)
     }
 
-    /// Lets notes about tickets go that make no difference at `now`, and those that nobody will remember.
+    /// Lets notes about tickets go that make no difference at `now`. No others: a stream that goes on needs them, and their
+    /// number is bounded where tickets are spent.
     pub(super) fn trim_tickets(&mut self, now: Timestamp) -> rusqlite::Result<()> {
-        self.run_sql(sql::DROP_TICKETS, params![int(now.as_millis()), TICKET_NOTES_SLICE])?;
-        self.run_sql(sql::DROP_OLDEST_TICKETS, params![TICKET_NOTES_MAX as i64, TICKET_NOTES_SLICE])?;
-        Ok(())
+        self.run_sql(sql::DROP_TICKETS, params![int(now.as_millis()), TICKET_NOTES_SLICE]).map(drop)
     }
 
     /// Moves a project's floor up to the first message at which `is_enough`, or until the slice is spent. The floor.

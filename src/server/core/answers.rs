@@ -7,7 +7,7 @@ use super::token::{Waiter, reply_number, waiter};
 use crate::api::{Ask, Render, refusal};
 use crate::http::{Coding, Problem, Response, write_stream_head};
 use crate::log::{Answer, Command, Delivery, ReplyTo, View};
-use crate::model::{Now, ProjectId};
+use crate::model::{Now, ProjectId, Taken};
 use crate::server::attach;
 use crate::server::connection::{Framing, State, Waiting, What};
 use crate::server::socket::Socket;
@@ -88,9 +88,11 @@ impl<S: Socket> Server<S> {
         headers: Vec<(&'static str, String)>,
         now: Now,
     ) {
+        let mut metered = None;
         if let (Ask::Publish(_, events), Render::Published { token_key: Some(token), .. }) = (&ask, &render) {
             let rate = self.settings.limits.publish_rate;
-            if !self.meter.take(*token, events.len(), rate, now.mono) {
+            metered = self.meter.hold(*token, events.len(), rate, now.mono);
+            if metered.is_none() {
                 let detail = format!("this token may publish {rate} messages a second");
                 let problem = Problem::too_many("publish_rate", detail, 1);
                 self.count_refused(&problem);
@@ -98,6 +100,9 @@ impl<S: Socket> Server<S> {
             }
         }
         let to = self.wait(index, What::Answer(render), framing, headers);
+        if let State::Waiting(waiting) = &mut self.connections[index].state {
+            waiting.metered = metered;
+        }
         let reply = ReplyTo::Loop(to);
         match ask {
             Ask::Publish(project, events) => {
@@ -119,7 +124,7 @@ impl<S: Socket> Server<S> {
         headers: Vec<(&'static str, String)>,
     ) -> u64 {
         let connection = &mut self.connections[index];
-        connection.state = State::Waiting(Box::new(Waiting { what, framing, headers }));
+        connection.state = State::Waiting(Box::new(Waiting { what, framing, headers, metered: None }));
         reply_number(Waiter::Connection { index: index as u32, generation: connection.generation })
     }
 
@@ -156,7 +161,10 @@ impl<S: Socket> Server<S> {
         if let Answer::Refused(refused) = &answer {
             self.count_refused(&refusal(refused));
         }
-        let State::Waiting(waiting) = &self.connections[index].state else { return };
+        let State::Waiting(waiting) = &mut self.connections[index].state else { return };
+        if !matches!(answer, Answer::Refused(_)) {
+            waiting.metered.take().map(Taken::keep);
+        }
         let response = match &waiting.what {
             What::Answer(render) => {
                 render.response(answer, self.api.signer(), |project| self.streams.subscribers(project))

@@ -3,6 +3,7 @@
 use super::Server;
 use super::token::{Place, Waiter, reply_number};
 use crate::api::{Render, StreamRequest};
+use crate::auth::Spending;
 use crate::http::{Coding, Problem, Response};
 use crate::log::{Answer, Attached, Command, Query, Refusal, ReplyTo, View};
 use crate::model::{Now, ProjectId};
@@ -10,7 +11,7 @@ use crate::server::attach::{self, Attaching, Beginning, Greeting};
 use crate::server::connection::{Framing, State, What};
 use crate::server::refused::Limit;
 use crate::server::socket::Socket;
-use crate::stream::{Effect, NewStream, StreamKey, Tally};
+use crate::stream::{Effect, NewStream, StreamKey};
 
 impl<S: Socket> Server<S> {
     pub(super) fn read_stream(&mut self, index: usize) {
@@ -32,7 +33,7 @@ impl<S: Socket> Server<S> {
     pub(super) fn begin_stream(
         &mut self,
         index: usize,
-        wanted: StreamRequest,
+        mut wanted: StreamRequest,
         framing: Framing,
         headers: Vec<(&'static str, String)>,
         now: Now,
@@ -43,47 +44,45 @@ impl<S: Socket> Server<S> {
         }
         if self.store_is_down && wanted.spends.is_some() {
             // That the ticket is spent could not be kept.
-            return self.refuse_stream(index, &wanted, framing, headers, now);
+            return self.refuse_stream(index, wanted, framing, headers, now);
         }
         let limit = self.settings.limits.streams_per_token;
-        let token = match wanted.principal.token_key() {
-            Some(key) if !framing.head_only => match self.tokens.take(key, limit) {
-                Some(number) => Some(number),
+        let place = match wanted.principal.token_key() {
+            Some(key) if !framing.head_only => match self.tokens.hold(key, limit) {
+                Some(place) => Some(place),
                 None => {
                     self.metrics.refused.count(Limit::StreamsPerToken);
-                    return self.refuse_stream(index, &wanted, framing, headers, now);
+                    return self.refuse_stream(index, wanted, framing, headers, now);
                 }
             },
             _ => None,
         };
-        let attaching = Attaching {
+        let reaches = |seq| self.streams.reaches(&wanted.project, seq);
+        let beginning = attach::beginning_in_backlog(&wanted, self.streams.newest(&wanted.project), reaches);
+        let mut attaching = Attaching {
             project: wanted.project.clone(),
             expires_at: wanted.principal.expires_at(),
             heartbeat_as_message: wanted.heartbeat_as_message,
             view: wanted.view,
             coding: Coding::of(framing.version),
             is_event_source: wanted.is_event_source,
-            spends: wanted.spends.clone(),
             query: attach::query(&wanted),
-            tally: Tally { token, ..self.connections[index].tally },
+            spends: wanted.spends.take(),
+            place,
+            tally: self.connections[index].tally,
         };
-        let project = &wanted.project;
-        let reaches = |seq| self.streams.reaches(project, seq);
-        match attach::beginning_in_backlog(&wanted, self.streams.newest(project), reaches) {
+        match beginning {
             Some((position, resume)) => {
-                let beginning = Beginning { project, position, resume, run: None, snapshots: &[] };
+                let beginning = Beginning { project: &wanted.project, position, resume, run: None, snapshots: &[] };
                 self.metrics.count_resume(resume);
                 let head = self.stream_head(&headers, attaching.view, attaching.coding, now);
-                let new = beginning.stream(&attaching, head, self.greeting(), self.api.signer());
+                let tally = attaching.keep();
+                let new = beginning.stream(&attaching, tally, head, self.greeting(), self.api.signer());
                 self.become_stream(index, &wanted.project, new, now);
             }
             _ => {
-                if let Some(note) = wanted.spends.clone() {
-                    self.outbox.log.push(Command::Note { note, reply: None });
-                }
-                let query = attaching.query.clone();
                 let to = self.wait(index, What::Stream(Box::new(attaching)), framing, headers);
-                self.outbox.log.push(Command::Read { query, reply: ReplyTo::Loop(to) });
+                self.ask_where_to_begin(to);
             }
         }
     }
@@ -107,16 +106,13 @@ impl<S: Socket> Server<S> {
     fn refuse_stream(
         &mut self,
         index: usize,
-        wanted: &StreamRequest,
+        wanted: StreamRequest,
         framing: Framing,
         headers: Vec<(&'static str, String)>,
         now: Now,
     ) {
-        if let Some(note) = &wanted.spends {
-            let facts = self.facts(false, now);
-            self.api.refund_ticket(note, &facts);
-        }
         if wanted.is_event_source {
+            self.postpone(wanted.spends, now);
             return self.answer_busy(index, &wanted.project, framing, headers, now);
         }
         let limit = self.settings.limits.streams_per_token;
@@ -164,12 +160,11 @@ impl<S: Socket> Server<S> {
             self.streams.open_project(&attached.project, backlog, now);
         }
         if !attached.is_over && !self.streams.is_open(&attached.project) {
-            return self.attach_again(to);
+            return self.ask_where_to_begin(to);
         }
         let Some((index, waiting)) = self.take_waiting(to) else { return };
-        let What::Stream(attaching) = waiting.what else { return };
+        let What::Stream(mut attaching) = waiting.what else { return };
         if attached.is_over {
-            self.tokens.release(attaching.tally.token);
             return self.finish_waiting(index, Response::new(204), waiting.framing, waiting.headers, now);
         }
         if waiting.framing.head_only {
@@ -178,20 +173,29 @@ impl<S: Socket> Server<S> {
         }
         self.metrics.count_resume(attached.resume);
         let head = self.stream_head(&waiting.headers, attaching.view, attaching.coding, now);
+        let tally = attaching.keep();
         let beginning = Beginning::of(&attaching.project, &attached);
-        let new = beginning.stream(&attaching, head, self.greeting(), self.api.signer());
+        let new = beginning.stream(&attaching, tally, head, self.greeting(), self.api.signer());
         self.become_stream(index, &attaching.project, new, now);
     }
 
-    /// The project was let go while the log answered. The log is told of that before it is asked again, so that it hands
-    /// the project's newest messages out anew.
-    fn attach_again(&mut self, to: u64) {
+    /// Where a ticket is spent for a stream that can't be had just now, it has its time anew.
+    fn postpone(&mut self, spends: Option<Spending>, now: Now) {
+        if let Some(spends) = spends {
+            let facts = self.facts(false, now);
+            let note = self.api.postpone_ticket(spends, &facts);
+            self.outbox.log.push(Command::Note { note, reply: None });
+        }
+    }
+
+    /// Asks the log where the stream begins that waits for this answer. Where the project was let go while the log
+    /// answered, it is told of that before it is asked again, so that it hands the project's newest messages out anew.
+    fn ask_where_to_begin(&mut self, to: u64) {
         if let Some(index) = self.waiting(to)
             && let State::Waiting(waiting) = &self.connections[index].state
             && let What::Stream(attaching) = &waiting.what
         {
-            let query = attaching.query.clone();
-            self.outbox.log.push(Command::Read { query, reply: ReplyTo::Loop(to) });
+            self.outbox.log.push(attaching.command(ReplyTo::Loop(to)));
         }
     }
 
@@ -200,14 +204,10 @@ impl<S: Socket> Server<S> {
         let State::Waiting(waiting) = std::mem::replace(&mut self.connections[index].state, State::Reading) else {
             return;
         };
-        let What::Stream(attaching) = waiting.what else { return };
-        self.tokens.release(attaching.tally.token);
-        if let Some(note) = &attaching.spends {
-            let facts = self.facts(false, now);
-            self.api.refund_ticket(note, &facts);
-        }
+        let What::Stream(mut attaching) = waiting.what else { return };
         let passes = matches!(answer, Answer::Refused(Refusal::StoreUnavailable | Refusal::TooManyProjects));
         if passes && attaching.is_event_source {
+            self.postpone(attaching.spends.take(), now);
             self.answer_busy(index, &attaching.project, waiting.framing, waiting.headers, now);
             return self.flush_connection(index, now);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::laws::Laws;
 use crate::api::{Api, ApiSettings};
 use crate::auth::{
-    IdSigner, Instance, JwtKey, Origins, Principal, Projects, Rights, Scope, Scopes, ServerKeys, TicketBook,
+    Hosts, IdSigner, Instance, JwtKey, Origins, Principal, Projects, Rights, Scope, Scopes, ServerKeys, TicketBook,
     TicketNote, Verifier, sign_hs256,
 };
 use crate::executor::testing::Rng;
@@ -98,6 +98,7 @@ impl Tokens {
         notes.iter().for_each(|note| tickets.apply(note));
         let settings = ApiSettings {
             verifier: laws.is_jwt.then(|| Verifier::new(&key, Duration::ZERO).expect("a key")),
+            hosts: Hosts::only(&["h".to_owned()], []),
             origins: Origins::new(&["https://listed.example"]).expect("origins"),
             signer: self.signer.clone(),
             ticket_key: self.keys.ticket_key(),

@@ -8,7 +8,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::api::{Api, ApiSettings, Door};
-use crate::auth::{Instance, JwtKey, Origins, Projects, Rights, Scopes, ServerKeys, TicketBook, Verifier, sign_hs256};
+use crate::auth::{
+    Hosts, Instance, JwtKey, Origins, Projects, Rights, Scopes, ServerKeys, TicketBook, Verifier, sign_hs256,
+};
 use crate::http;
 use crate::log::{Command, Journal, Limits, Retention};
 use crate::model::{Now, Timestamp};
@@ -161,6 +163,7 @@ impl Bench {
         let verifier = Verifier::new(&JwtKey::Hs256 { secret: SECRET.to_vec() }, Duration::ZERO).expect("a key");
         let api = ApiSettings {
             verifier: is_jwt.then_some(verifier),
+            hosts: Hosts::only(&["h".to_owned()], []),
             origins: Origins::new::<&str>(&[]).expect("no origins"),
             signer: signer.clone(),
             ticket_key: keys.ticket_key(),
@@ -218,6 +221,11 @@ impl Bench {
     pub(super) fn ask(&mut self, client: &Client, text: &str) -> String {
         self.send(client, text);
         client.take()
+    }
+
+    /// The poll takes its socket no longer.
+    pub(super) fn abandon(&mut self, client: &Client) {
+        self.server.abandon(self.tokens[client.number]);
     }
 
     pub(super) fn half_close(&mut self, client: &Client) {

@@ -298,3 +298,20 @@ fn a_stream_that_the_log_refuses_is_put_off_softly_only_where_an_event_source_as
     let no_event_source = "GET /api/sse/projects/p HTTP/1.1\r\nHost: h\r\n\r\n";
     assert_refused(&bench.ask(&client, no_event_source), 503, "too_many_projects");
 }
+
+#[test]
+fn a_socket_that_can_not_be_watched_any_further_is_given_up_alone() {
+    let mut bench = Bench::new();
+    let (watcher, other, idle) = (bench.connect(), bench.connect(), bench.connect());
+    for client in [&watcher, &other] {
+        assert!(bench.ask(client, &stream("p")).contains("\"connected\""));
+    }
+    for client in [&watcher, &idle] {
+        bench.abandon(client);
+    }
+    bench.turns();
+    assert!(watcher.is_dropped() && idle.is_dropped() && !other.is_dropped());
+    let publisher = bench.connect();
+    assert_eq!(statuses(&bench.ask(&publisher, &publish(7))), [202]);
+    assert!(other.take().contains("\"n\":7"), "whoever can be watched is served");
+}

@@ -1,0 +1,96 @@
+//! What is taken for a request that may still be refused: a place, a ticket's one use. It goes back by itself when the
+//! request comes to nothing, and stays taken where whoever grants it says so. Nothing that is refused can cost anything
+//! then, however many ways there are to be refused.
+
+use std::fmt;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// Taken, for now: goes back when it is dropped, unless it was [kept](Self::keep).
+pub struct Taken<T> {
+    what: Option<T>,
+    back: Sender<T>,
+}
+
+/// Where things are taken, and come back to.
+pub struct Lender<T> {
+    back: Sender<T>,
+    returned: Receiver<T>,
+}
+
+impl<T> Taken<T> {
+    /// It stays taken.
+    pub fn keep(mut self) -> T {
+        self.what.take().expect("it is there until it is kept or dropped")
+    }
+}
+
+impl<T> AsRef<T> for Taken<T> {
+    fn as_ref(&self) -> &T {
+        self.what.as_ref().expect("it is there until it is kept or dropped")
+    }
+}
+
+impl<T> Drop for Taken<T> {
+    fn drop(&mut self) {
+        if let Some(what) = self.what.take() {
+            // Fails where the lender is gone, and with it all that was taken.
+            let _ = self.back.send(what);
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Taken<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Taken").field(&self.what).finish()
+    }
+}
+
+impl<T: PartialEq> PartialEq for Taken<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.what == other.what
+    }
+}
+
+impl<T: Eq> Eq for Taken<T> {}
+
+impl<T> Lender<T> {
+    /// Hands out what the caller has taken.
+    pub fn lend(&self, what: T) -> Taken<T> {
+        Taken { what: Some(what), back: self.back.clone() }
+    }
+
+    /// What came back since this was asked last. Whoever counts asks before counting.
+    pub fn returned(&self) -> Vec<T> {
+        self.returned.try_iter().collect()
+    }
+}
+
+impl<T> Default for Lender<T> {
+    fn default() -> Self {
+        let (back, returned) = channel();
+        Self { back, returned }
+    }
+}
+
+impl<T> fmt::Debug for Lender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lender")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_dropped_comes_back_and_what_is_kept_does_not() {
+        let lender = Lender::default();
+        let (dropped, kept) = (lender.lend(1), lender.lend(2));
+        assert_eq!((dropped.as_ref(), lender.returned()), (&1, vec![]));
+        drop(dropped);
+        assert_eq!((kept.keep(), lender.returned()), (2, vec![1]));
+        let outlives = lender.lend(3);
+        drop(lender);
+        drop(outlives);
+    }
+}
