@@ -22,7 +22,7 @@ pub use publish::{EVENTS_MAX, read_events};
 pub use render::{Render, refusal};
 pub use route::Route;
 pub use stream::StreamRequest;
-pub use submit::{Prepared, prepare, read_document};
+pub use submit::{Prepared, claim_of_rerun, prepare, read_document};
 
 use crate::http::{Problem, Response};
 use crate::log::{PublishedEvent, Query};

@@ -10,7 +10,9 @@
 //! [`Journal`] is the pure part: commands and `now` in, [`Delivery`]s and [`Order`]s out. [`Store`] is what keeps; one
 //! file for each kind.
 
+mod age;
 mod batch;
+mod claims;
 #[cfg(all(test, feature = "sqlite"))]
 mod conformance;
 #[cfg(test)]
@@ -45,19 +47,22 @@ mod work;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use claims::{Claim, Fingerprint};
 pub use frames::{Frames, Mark, Page, RunNumber, SharedBytes};
 pub use history::{Ends, History, Reader};
 pub use journal::{Journal, Limits, Outcome};
+pub use lists::Position;
 pub use load::ReadPlan;
 pub use memory::MemoryStore;
 pub use recovered::{EndedRun, Identity, OpenRun, Recovered, RecoveredProject};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{OpenError, Seed, SqliteStore, Synchronous};
-pub use store::{Retention, Store, StoreError};
+pub use store::{Retention, Store, StoreError, Times, Trimmed};
 pub use thread::{LogHandle, start};
-pub use work::WorkCounts;
+pub use work::{Held, WorkCounts};
 
 use crate::auth::TicketNote;
+use crate::http::Problem;
 use crate::model::{OutputStream, Plan, ProjectId, Record, RunId, RunState, RunStatus, StepId, Timestamp};
 
 /// Whom an answer is for.
@@ -133,8 +138,8 @@ pub struct PublishedEvent {
 /// A run to take on.
 #[derive(Debug, Clone)]
 pub struct Submission {
-    /// Its project.
-    pub project: ProjectId,
+    /// By what the call is known when it comes again, and the project.
+    pub claim: Claim,
     /// Its id.
     pub run: RunId,
     /// The plan, checked.
@@ -143,10 +148,13 @@ pub struct Submission {
     pub document: Arc<[u8]>,
     /// What the call is answered, now and when it is made again.
     pub answer: Arc<[u8]>,
-    /// `Idempotency-Key`, if the call had one.
-    pub idempotency_key: Option<String>,
-    /// Tells one call's body from another's.
-    pub fingerprint: [u8; 32],
+}
+
+impl Submission {
+    /// Its project.
+    pub fn project(&self) -> &ProjectId {
+        &self.claim.project
+    }
 }
 
 /// What can be looked up.
@@ -181,8 +189,8 @@ pub enum Query {
         project: ProjectId,
         /// Only those.
         status: Option<RunStatus>,
-        /// Only those older than this run.
-        before: Option<RunId>,
+        /// Only those older than this.
+        before: Option<Position>,
         /// At most so many.
         limit: usize,
     },
@@ -219,6 +227,14 @@ pub enum Query {
         after: u64,
         /// At most so many.
         limit: usize,
+    },
+    /// What a call that can't be carried out is answered: as the one that had its name before, or else with its problem,
+    /// [`Answer::Problem`].
+    Recall {
+        /// By what it is known.
+        claim: Box<Claim>,
+        /// Its problem.
+        otherwise: Box<Problem>,
     },
     /// A step's output so far: [`Answer::Output`].
     Output {
@@ -321,6 +337,8 @@ pub enum Answer {
     },
     /// It can't be done.
     Refused(Refusal),
+    /// It can't be done, as whoever asked knew.
+    Problem(Box<Problem>),
 }
 
 /// Where a stream begins.
@@ -403,6 +421,8 @@ pub enum Refusal {
     TooManyProjectRuns,
     /// As many projects are kept as may.
     TooManyProjects,
+    /// The keys that this project has take as much as they may.
+    TooManyKeys,
     /// The store does not take anything now.
     StoreUnavailable,
 }

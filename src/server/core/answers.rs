@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::Server;
 use super::token::{Waiter, reply_number, waiter};
-use crate::api::{Ask, Render, refusal};
+use crate::api::{Ask, Render, claim_of_rerun, refusal};
 use crate::http::{Problem, Response, sse, write_stream_head};
-use crate::log::{Answer, Command, Delivery, Query, ReplyTo};
+use crate::log::{Answer, Command, Delivery, Query, Refusal, ReplyTo};
 use crate::model::{Now, ProjectId};
 use crate::server::attach;
 use crate::server::connection::{Framing, State, Waiting, What};
@@ -146,6 +146,7 @@ impl<S: Socket> Server<S> {
                 self.held_answers.push_back((now.mono + CONGESTION_HOLD, to, answer));
             }
             (Waiter::Connection { .. }, Answer::Document(document)) => self.run_again(to, &document),
+            (Waiter::Connection { .. }, Answer::Refused(refused)) if self.recall(to, &refused) => {}
             (Waiter::Connection { .. }, answer) => self.render_answer(to, answer, now),
         }
     }
@@ -157,6 +158,21 @@ impl<S: Socket> Server<S> {
         if let What::Rerun(rerun) = std::mem::replace(&mut waiting.what, What::Answer(Render::Accepted)) {
             self.outbox.intake.push((to, rerun.plan(document)));
         }
+    }
+
+    /// A run that is gone can't be run again; but it may have been before, under the same key.
+    fn recall(&mut self, to: u64, refused: &Refusal) -> bool {
+        let Some(index) = self.waiting(to) else { return false };
+        let State::Waiting(waiting) = &mut self.connections[index].state else { return false };
+        let What::Rerun(rerun) = &waiting.what else { return false };
+        let claim = Box::new(claim_of_rerun(rerun));
+        if !claim.is_named() || *refused != Refusal::UnknownRun {
+            return false;
+        }
+        waiting.what = What::Answer(Render::Accepted);
+        let query = Query::Recall { claim, otherwise: Box::new(refusal(refused)) };
+        self.outbox.log.push(Command::Read { query, reply: ReplyTo::Loop(to) });
+        true
     }
 
     fn render_answer(&mut self, to: u64, answer: Answer, now: Now) {
