@@ -44,7 +44,7 @@ fn rate(store: Box<dyn Store>, batch: usize) -> Done<String> {
         open_runs: 10,
         project_runs: usize::MAX,
         projects: 10,
-        idempotency_ms: 1000,
+        key_bytes: 1 << 20,
         recent_ms: 1000,
     };
     let began = Instant::now();

@@ -33,7 +33,7 @@ fn append<T: 'static>(store: Box<dyn Store>, batch: u64, kept: T) -> Done<Work> 
         open_runs: 10,
         project_runs: usize::MAX,
         projects: 10,
-        idempotency_ms: 1000,
+        key_bytes: 1 << 20,
         recent_ms: 1000,
     };
     let no_plan = Box::new(|_: &[u8]| Err("no plan is kept here".to_owned()));

@@ -42,6 +42,7 @@ pub fn plan(bytes: &[u8]) {
             serde_json::from_slice::<Value>(&submission.answer).expect("the answer is JSON");
         }
         Ok(Prepared::Checked(_)) => unreachable!("it was to be run"),
+        Ok(Prepared::Recall(_, problem)) => check_refusal(&problem),
         Err(problem) => check_refusal(&problem),
     }
 }

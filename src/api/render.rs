@@ -40,6 +40,7 @@ impl Render {
             (Self::Published { project, .. }, Answer::Published { first_seq, count }) => {
                 published(project, first_seq, count, subscribers(project), signer)
             }
+            (_, Answer::Problem(problem)) => (*problem).into(),
             (_, Answer::Accepted { body, replayed: true }) => {
                 Response::json(202, body).header("Idempotent-Replay", "true")
             }
@@ -72,6 +73,11 @@ pub fn refusal(refusal: &Refusal) -> Problem {
             Problem::too_many("too_many_project_runs", "as many runs of this project run or wait as may", 5)
         }
         Refusal::TooManyProjects => Problem::unavailable("too_many_projects", "as many projects are kept as may", 60),
+        Refusal::TooManyKeys => {
+            let detail = "the Idempotency-Keys and runIds of the last 24 hours take as much of limits.idempotency_bytes as \
+                this project may have: call later, or without one";
+            Problem::too_many("too_many_keys", detail, 60)
+        }
         Refusal::StoreUnavailable => Problem::unavailable("store_unavailable", "the store takes nothing just now", 5),
     }
 }

@@ -2,17 +2,22 @@
 //!
 //! Reading a large plan takes milliseconds, so this is not done on the loop.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::handler::{refused, stream_path};
-use super::{PlanRequest, Purpose, read_json};
+use super::{PlanRequest, Purpose, RerunRequest, read_json};
 use crate::auth::Scope;
 use crate::executor::Context;
 use crate::executor::check::{check_plan, reread_plan};
 use crate::http::{Problem, Response};
-use crate::log;
-use crate::model::{Issue, Plan, ProjectId, RunId, Submission, SubmissionError};
+use crate::log::{self, Claim, Fingerprint};
+use crate::model::{Exact, Issue, Plan, ProjectId, RunId, Submission, SubmissionError};
 
 /// What a plan request comes to.
 #[derive(Debug)]
@@ -21,6 +26,8 @@ pub enum Prepared {
     Checked(Response),
     /// It is to be run.
     Run(Box<log::Submission>),
+    /// It can't be run, but the call has a name: it is answered as the one that had the name before, if there was one.
+    Recall(Box<Claim>, Box<Problem>),
 }
 
 /// Reads and checks a plan of at most `steps_max` steps; `made_up` is the run's id where the caller does not choose one.
@@ -29,37 +36,81 @@ pub enum Prepared {
 /// 400 where the body is no JSON object, 422 with all issues, 403 where the caller may not run plans in the project that
 /// the body names.
 pub fn prepare(request: PlanRequest, context: &Context, steps_max: usize, made_up: RunId) -> Result<Prepared, Problem> {
-    let body: Value = read_json(&request.body)?;
-    let submission = Submission::read(body).map_err(|error| match error {
-        SubmissionError::NotAnObject => Problem::new(400, "invalid_body", "expected a JSON object"),
-        SubmissionError::Issues(issues) => Problem::invalid_plan(issues),
-    })?;
-    let project = project(&request, submission.project_id)?;
-    let plan = check_plan(&submission.plan, &context.registry, &context.engine, steps_max);
-    let plan = plan.map_err(Problem::invalid_plan)?;
+    let body: Result<Value, Problem> = read_json(&request.body);
+    let (named, chosen) = (said(&body, "projectId"), said(&body, "runId"));
+    let is_json = body.is_ok();
+    let submission = body.and_then(read);
+    let project = match project(&request, named) {
+        Ok(project) => project,
+        Err(problem) => return Err(submission.err().unwrap_or(problem)),
+    };
+    let check = |submission: &Submission| {
+        check_plan(&submission.plan, &context.registry, &context.engine, steps_max).map_err(Problem::invalid_plan)
+    };
     let Some(project) = project else {
+        let plan = check(&submission?)?;
         return Ok(Prepared::Checked(Response::json(200, json!(plan.summary()).to_string())));
     };
+    let checked = submission.and_then(|submission| check(&submission).map(|plan| (submission, plan)));
+    let fingerprint = fingerprint(&request, is_json);
+    let claim = Claim { project, key: request.idempotency_key, run: chosen, fingerprint };
+    match checked {
+        Ok((submission, plan)) => take_on(submission, plan, &request.body, claim, made_up),
+        Err(problem) if claim.is_named() => Ok(Prepared::Recall(Box::new(claim), Box::new(problem))),
+        Err(problem) => Err(problem),
+    }
+}
+
+/// What a body says under `name` beside its plan, whatever else it says.
+fn said<T: FromStr>(body: &Result<Value, Problem>, name: &str) -> Option<T> {
+    let body = body.as_ref().ok().filter(|body| body.get("plan").is_some())?;
+    body.get(name)?.as_str()?.parse().ok()
+}
+
+fn read(body: Value) -> Result<Submission, Problem> {
+    Submission::read(body).map_err(|error| match error {
+        SubmissionError::NotAnObject => Problem::new(400, "invalid_body", "expected a JSON object"),
+        SubmissionError::Issues(issues) => Problem::invalid_plan(issues),
+    })
+}
+
+fn take_on(submission: Submission, plan: Plan, body: &[u8], claim: Claim, made_up: RunId) -> Result<Prepared, Problem> {
+    let document = document(body, &submission).map_err(|error| Problem::internal(error.to_string()))?;
     let run = submission.run_id.unwrap_or(made_up);
-    let answer = answer(&project, &run, &plan);
-    let document = Document { plan: &submission.plan, inputs: &submission.inputs };
-    let document = serde_json::to_vec(&document).map_err(|error| Problem::internal(error.to_string()))?;
+    let answer = answer(&claim.project, &run, &plan);
     Ok(Prepared::Run(Box::new(log::Submission {
-        project,
+        claim,
         run,
         plan: plan.with_inputs(submission.inputs).into(),
         document: document.into(),
         answer: answer.into_bytes().into(),
-        idempotency_key: request.idempotency_key,
-        fingerprint: fingerprint(&request.body),
     })))
 }
 
-/// What is kept of a plan, to read it again after a restart.
-#[derive(Serialize)]
-struct Document<'a> {
-    plan: &'a Value,
-    inputs: &'a Map<String, Value>,
+/// By what a call is known that runs a run again.
+pub fn claim_of_rerun(rerun: &RerunRequest) -> Claim {
+    let digest = digest(&rerun_text(&rerun.run));
+    let fingerprint = Fingerprint { value: digest, bytes: digest };
+    Claim { project: rerun.project.clone(), key: rerun.idempotency_key.clone(), run: None, fingerprint }
+}
+
+/// What is kept of a plan, to read it again after a restart, and to run it again: its text and that of the call's inputs
+/// as they were sent, for no number would come out of a value as it went in.
+fn document(body: &[u8], submission: &Submission) -> serde_json::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        plan: &'a RawValue,
+        inputs: &'a RawValue,
+    }
+    let body: &RawValue = serde_json::from_slice(body)?;
+    // Of a name that stands twice the last counts, as it does for whoever reads it as a value.
+    let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(body.get())?;
+    let (plan, inputs) = match members.get("plan") {
+        Some(plan) => (*plan, members.get("inputs").copied().filter(|_| !submission.inputs.is_empty())),
+        None => (body, None),
+    };
+    let none: &RawValue = serde_json::from_str("{}")?;
+    serde_json::to_vec(&Document { plan, inputs: inputs.unwrap_or(none) })
 }
 
 /// The plan of a document that [`prepare`] made.
@@ -82,7 +133,7 @@ pub fn read_document(document: &[u8], context: &Context) -> Result<Plan, String>
 fn project(request: &PlanRequest, named: Option<ProjectId>) -> Result<Option<ProjectId>, Problem> {
     match &request.purpose {
         Purpose::Check => Ok(None),
-        Purpose::Run(project) => Ok(Some(project.clone())),
+        Purpose::Run(project) | Purpose::Rerun(project, _) => Ok(Some(project.clone())),
         Purpose::RunNamed => {
             let missing = || Issue {
                 path: "projectId".to_owned(),
@@ -103,8 +154,32 @@ fn answer(project: &ProjectId, run: &RunId, plan: &Plan) -> String {
     .to_string()
 }
 
-/// Tells one body from another.
-fn fingerprint(body: &[u8]) -> [u8; 32] {
-    let digest = ring::digest::digest(&ring::digest::SHA256, body);
+/// Tells one call from another: by the JSON value of what was sent, or by the run that is to be run again.
+/// What is no JSON is itself alone.
+fn fingerprint(request: &PlanRequest, is_json: bool) -> Fingerprint {
+    if let Purpose::Rerun(_, run) = &request.purpose {
+        let digest = digest(&rerun_text(run));
+        return Fingerprint { value: digest, bytes: digest };
+    }
+    let bytes = digest(&request.body);
+    let text = str::from_utf8(&request.body).ok().filter(|_| is_json);
+    let value = match text.and_then(Exact::read) {
+        Some(body) => {
+            let mut canonical = Vec::new();
+            body.write_canonical(&mut canonical);
+            digest(&canonical)
+        }
+        None => bytes,
+    };
+    Fingerprint { value, bytes }
+}
+
+/// What no body is that is taken on.
+fn rerun_text(run: &RunId) -> Vec<u8> {
+    format!("rerun {run}").into_bytes()
+}
+
+fn digest(text: &[u8]) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text);
     digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }

@@ -148,7 +148,7 @@ const ROWS: &[Row] = rows! {
     sse.stall_timeout: TIMEOUT, "A stream that takes nothing for this long is closed";
     history.messages: SOME, "Messages kept of one project";
     history.bytes: bounds(64 * KIB, u64::MAX), "Bytes kept in all";
-    history.age: bounds(SECOND, u64::MAX), "How long messages are kept";
+    history.age: bounds(SECOND, u64::MAX), "How long messages are kept, while the server runs";
     history.runs: SOME, "Ended runs of one project that stay listed";
     store.synchronous: ANY, "normal survives a killed process, full a power cut too";
     limits.connections: bounds(1, u32::MAX as u64), "Open connections [default: from the descriptor limit]";
@@ -169,7 +169,8 @@ const ROWS: &[Row] = rows! {
     limits.active_runs: SOME, "Runs at the same time";
     limits.queued_runs: ANY, "Runs that wait for a place; 0 lets none wait";
     limits.runs_per_project: ANY, "Runs of one project that run or wait; 0 sets no bound of its own";
-    limits.projects: SOME, "Projects that have messages";
+    limits.projects: SOME, "Projects that have messages or runs";
+    limits.idempotency_bytes: bounds(64 * KIB, u64::MAX), "What the Idempotency-Keys of the last 24 hours may take";
     limits.tickets: bounds(1, TICKETS_REMEMBERED_MAX as u64), "Used tickets of one subject, each until its token ends";
     limits.publish_rate: bounds(1, u32::MAX as u64), "Messages that one token may publish in a second";
     executor.workers: bounds(1, WORKERS_MAX), "Tool calls at the same time";

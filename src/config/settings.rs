@@ -173,8 +173,10 @@ pub struct LimitsConfig {
     pub queued_runs: usize,
     /// Runs of one project that run or wait; zero leaves it to `active_runs` and `queued_runs`.
     pub runs_per_project: usize,
-    /// Projects that have messages.
+    /// Projects that have messages or runs.
     pub projects: usize,
+    /// What the `Idempotency-Key`s and chosen run ids of the last 24 hours may take, in bytes.
+    pub idempotency_bytes: u64,
     /// Used tickets of one subject that are remembered, each until its token ends; at this many it gets no more.
     pub tickets: usize,
     /// Messages that one token may publish in a second.
@@ -346,6 +348,7 @@ impl Default for LimitsConfig {
             queued_runs: 1024,
             runs_per_project: 0,
             projects: 100_000,
+            idempotency_bytes: 256 * MIB,
             tickets: TICKETS_REMEMBERED_MAX,
             publish_rate: 1000,
         }

@@ -74,6 +74,7 @@ active_runs = 256
 queued_runs = 1024
 runs_per_project = 0
 projects = 100000
+idempotency_bytes = "256MiB"
 tickets = 100000
 publish_rate = 1000
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::frames::Frames;
 use super::journal::Outcome;
-use super::store::{RunRow, Write};
+use super::store::{KeyRow, RunRow, Write};
 use super::{Answer, Delivery, Order, ReplyTo, RunNumber, WorkCounts};
 use crate::model::ProjectId;
 
@@ -19,7 +19,11 @@ pub(super) struct Batch {
     pub(super) work: WorkCounts,
     /// Where in `writes` the runs are that it has taken on, for a call that comes twice within it.
     created: HashMap<RunNumber, usize>,
-    pub(super) created_by_key: HashMap<(ProjectId, String), RunNumber>,
+    /// Where in `writes` the keys are.
+    keys: HashMap<(ProjectId, String), usize>,
+    /// What the keys weigh, by project and in all.
+    key_bytes: HashMap<ProjectId, u64>,
+    pub(super) all_key_bytes: u64,
 }
 
 impl Batch {
@@ -44,10 +48,30 @@ impl Batch {
 
     pub(super) fn create(&mut self, number: RunNumber, project: ProjectId, row: RunRow) {
         self.created.insert(number, self.writes.len());
-        if let Some(key) = &row.idempotency_key {
-            self.created_by_key.insert((project.clone(), key.clone()), number);
-        }
         self.writes.push(Write::RunCreated { number, project, row: Box::new(row) });
+    }
+
+    pub(super) fn keep_key(&mut self, row: KeyRow) {
+        self.keys.insert((row.project.clone(), row.name.clone()), self.writes.len());
+        *self.key_bytes.entry(row.project.clone()).or_default() += row.weight();
+        self.all_key_bytes += row.weight();
+        self.writes.push(Write::Key(Box::new(row)));
+    }
+
+    /// What will be kept of a key.
+    pub(super) fn key(&self, project: &ProjectId, name: &str) -> Option<&KeyRow> {
+        if self.keys.is_empty() {
+            return None;
+        }
+        match self.writes.get(*self.keys.get(&(project.clone(), name.to_owned()))?)? {
+            Write::Key(row) => Some(row),
+            _ => None,
+        }
+    }
+
+    /// What the keys of a project weigh that will be kept.
+    pub(super) fn key_bytes(&self, project: &ProjectId) -> u64 {
+        self.key_bytes.get(project).copied().unwrap_or_default()
     }
 
     /// What will be kept of a run that this batch has taken on.

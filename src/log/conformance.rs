@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::store::{Place, Retention, RunRow, Store, StoredMessage, StoredOutput, Write};
+use super::store::{
+    KEY_AGE_MS, KeyRow, Place, Retention, RunRow, Store, StoredMessage, StoredOutput, TOMBSTONE_AGE_MS, Write,
+};
 use super::testing::{
-    KEEP_ALL, TempDir, created, ended, listed, message, messages, number, project, read, run_id, seqs, seqs_of_run,
-    step,
+    KEEP_ALL, TempDir, at, created, ended, key, listed, message, messages, number, project, read, run_id, seqs,
+    seqs_of_run, step,
 };
 use super::{Identity, MemoryStore, Recovered, RunNumber, Seed, SqliteStore, Synchronous};
 use crate::model::{OutputStream, ProjectId, RunStatus, StepId, Timestamp};
@@ -25,11 +27,15 @@ pub(super) fn open(directory: &TempDir, now: u64) -> (SqliteStore, Identity) {
 }
 
 pub(super) fn commit(store: &mut dyn Store, writes: &[Write]) {
-    assert_eq!(store.commit(writes), Ok(()));
+    assert_eq!(store.commit(writes, Timestamp::from_millis(7)), Ok(()));
 }
 
-pub(super) fn trim(store: &mut dyn Store, retention: Retention, now: u64) {
-    assert!(store.trim(&retention, Timestamp::from_millis(now)).is_ok());
+/// The projects that have come to hold nothing.
+pub(super) fn trim(store: &mut dyn Store, retention: Retention, now: u64) -> Vec<ProjectId> {
+    let trimmed = store.trim(&retention, at(now)).expect("it does not fail");
+    let mut emptied = trimmed.emptied;
+    emptied.sort_unstable();
+    emptied
 }
 
 fn piece(attempt: u32, stream: OutputStream, text: &str) -> Write {
@@ -154,18 +160,76 @@ fn late_output_of_an_earlier_attempt_replaces_nothing() {
 }
 
 #[test]
-fn of_two_runs_with_one_key_the_newer_is_found() {
+fn a_key_that_is_used_anew_is_the_newer_calls() {
     with_each(|store| {
-        for n in [1, 2] {
-            let mut write = created(n, 0);
-            if let Write::RunCreated { row, .. } = &mut write {
-                row.idempotency_key = Some("k".into());
-            }
-            commit(store, &[write]);
-        }
-        let found = |since| store.run_by_key(&project(), "k", Timestamp::from_millis(since));
-        assert_eq!((found(0), found(2), found(3)), (Ok(Some(number(2))), Ok(Some(number(2))), Ok(None)));
-        assert_eq!(store.run_by_key(&ProjectId::parse("q").expect("an id"), "k", Timestamp::default()), Ok(None));
+        commit(store, &[created(1, 0), key("kx", 1, 10), key("ky", 2, 0)]);
+        commit(store, &[key("kx", 3, 30)]);
+        let found = |name: &str| store.key(&project(), name).expect("readable").map(|row| row.at.as_millis());
+        assert_eq!((found("kx"), found("ky"), found("kz")), (Some(3), Some(2), None));
+        assert_eq!(store.key(&named(1), "kx"), Ok(None));
+        let weight = |name: &str, answer| match key(name, 0, answer) {
+            Write::Key(row) => row.weight(),
+            other => panic!("no key: {other:?}"),
+        };
+        assert_eq!(store.key_bytes(&project()), Ok(weight("kx", 30) + weight("ky", 0)));
+        assert_eq!(store.key_bytes(&named(1)), Ok(0));
+    });
+}
+
+#[test]
+fn an_idempotency_key_went_with_its_run() {
+    with_each(|store| {
+        let last = message(1, 1000, Some(number(1)), Place::Last);
+        commit(store, &[created(1, 0), key("kx", 1000, 5), last, ended(1, 1)]);
+        trim(store, Retention { runs: 0, messages: 0, ..KEEP_ALL }, 2000);
+        assert!(listed(store).is_empty());
+        let found = |store: &dyn Store| store.key(&project(), "kx").expect("readable").map(|row| row.answer.len());
+        assert_eq!(found(store), Some(5));
+        trim(store, KEEP_ALL, 1000 + KEY_AGE_MS);
+        assert_eq!(found(store), Some(5));
+        let trimmed = store.trim(&KEEP_ALL, at(1001 + KEY_AGE_MS)).expect("it does not fail");
+        assert_eq!((found(store), trimmed.key_bytes, store.key_bytes(&project())), (None, 0, Ok(0)));
+    });
+}
+
+#[test]
+fn a_project_that_holds_nothing_is_its_newest_seq_until_its_time_is_over() {
+    with_each(|store| {
+        let none = Retention { messages: 0, ..KEEP_ALL };
+        let names = |projects: Vec<super::RecoveredProject>| {
+            projects.into_iter().map(|it| it.project.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        let kept = |store: &dyn Store| names(store.recover().expect("readable").projects);
+        let remains = |store: &dyn Store| store.remains(&project()).expect("readable").map(|it| it.newest);
+        commit(store, &messages(1..=3));
+        commit(store, &[created(1, 0), key("kx", 3000, 0)]);
+        assert_eq!((trim(store, none, 4000), kept(store)), (vec![], "p".to_owned()), "it has a run");
+        commit(store, &[message(4, 4000, Some(number(1)), Place::Last), ended(1, 4)]);
+        assert_eq!(trim(store, Retention { runs: 0, ..none }, 5000), [project()]);
+        assert_eq!((kept(store), remains(store), store.floor(&project())), (String::new(), Some(4), Ok(5)));
+        assert_eq!(trim(store, none, 6000), [], "it is told once");
+
+        commit(store, &messages([5]));
+        assert_eq!((kept(store), seqs(store)), ("p".to_owned(), vec![5]));
+        assert_eq!(trim(store, none, 7000), [project()]);
+        trim(store, none, 7000 + TOMBSTONE_AGE_MS);
+        assert_eq!(remains(store), Some(5));
+        let trimmed = store.trim(&none, at(7001 + TOMBSTONE_AGE_MS)).expect("it does not fail");
+        assert!(trimmed.has_forgotten, "{trimmed:?}");
+        assert_eq!((remains(store), store.newest(&project()), store.floor(&project())), (None, Ok(0), Ok(1)));
+
+        // What takes its place is another project.
+        let other = StoredMessage {
+            seq: 1,
+            at: Timestamp::from_millis(1 << 40),
+            run: None,
+            place: Place::Middle,
+            json: b"{}".as_slice().into(),
+        };
+        commit(store, &[Write::Message(other, named(1))]);
+        commit(store, &messages([1]));
+        trim(store, KEEP_ALL, 1 << 40);
+        assert_eq!((kept(store), seqs(store)), ("p q:1".to_owned(), vec![1]));
     });
 }
 
@@ -250,9 +314,14 @@ impl Generator {
             created_at: Timestamp::from_millis(self.now),
             document: self.bytes().into(),
             answer: self.bytes().into(),
-            idempotency_key: (self.below(2) == 0).then(|| format!("key{}", self.next_run)),
             fingerprint: [self.below(256) as u8; 32],
         };
+        if self.below(2) == 0 {
+            let (name, at, answer) =
+                (format!("kkey{}", self.next_run % 7), Timestamp::from_millis(self.now), self.bytes());
+            let (project, fingerprint) = (named(of), row.fingerprint);
+            batch.push(Write::Key(Box::new(KeyRow { project, name, at, fingerprint, answer: answer.into() })));
+        }
         self.next_run += 1;
         self.open.push((run, of));
         batch.push(Write::RunCreated { number: run, project: named(of), row: Box::new(row) });
@@ -290,6 +359,13 @@ fn named(project: usize) -> ProjectId {
 fn assert_same(one: &dyn Store, other: &dyn Store, runs: u64, context: &str) {
     let mut listed_in: HashMap<u64, ProjectId> = HashMap::new();
     for project in [0, 1, 2].map(named) {
+        for n in 0..7 {
+            let key = |store: &dyn Store| store.key(&project, &format!("kkey{n}"));
+            assert_eq!(key(one), key(other), "{context}, key {n} of {project}");
+        }
+        assert_eq!(one.key_bytes(&project), other.key_bytes(&project), "{context}, keys of {project}");
+        assert_eq!(one.remains(&project), other.remains(&project), "{context}, what is left of {project}");
+        assert_eq!(one.newest(&project), other.newest(&project), "{context}, newest of {project}");
         assert_eq!(one.floor(&project), other.floor(&project), "{context}, floor of {project}");
         for after in [0, 3, 17] {
             let (a, b) = (read(one, &project, after, None), read(other, &project, after, None));
@@ -324,9 +400,6 @@ fn assert_same(one: &dyn Store, other: &dyn Store, runs: u64, context: &str) {
         assert_eq!(summary(one), summary(other), "{context}, summary of run {n}");
         let found = |store: &dyn Store| store.run_number(&project, &run_id(n));
         assert_eq!(found(one), found(other), "{context}, number of run {n}");
-        let by_key =
-            |store: &dyn Store| store.run_by_key(&project, &format!("key{n}"), Timestamp::from_millis(1_100_000));
-        assert_eq!(by_key(one), by_key(other), "{context}, run of key {n}");
         for after in [0, 9] {
             let (a, b) = (read(one, &project, after, Some(number(n))), read(other, &project, after, Some(number(n))));
             assert_eq!(a, b, "{context}, run {n} behind {after}");
@@ -339,10 +412,13 @@ fn assert_same(one: &dyn Store, other: &dyn Store, runs: u64, context: &str) {
 }
 
 /// What was recovered is what the generator knows.
-fn assert_recovered(recovered: &Recovered, generator: &Generator, context: &str) {
-    let newest: HashMap<_, _> = recovered.projects.iter().map(|it| (it.project.clone(), it.newest)).collect();
+fn assert_recovered(store: &dyn Store, recovered: &Recovered, generator: &Generator, context: &str) {
     for (of, seq) in generator.newest.into_iter().enumerate() {
-        assert_eq!(newest.get(&named(of)).copied().unwrap_or_default(), seq, "{context}, newest of {of}");
+        let remains = store.remains(&named(of)).expect("readable");
+        assert_eq!(remains.as_ref().map_or(0, |it| it.newest), seq, "{context}, newest of {of}");
+        let holds = !read(store, &named(of), 0, None).is_empty() || generator.open.iter().any(|&(_, open)| open == of);
+        let is_kept = recovered.projects.iter().any(|it| it.project == named(of));
+        assert!(is_kept || !holds, "{context}, {of} holds something");
     }
     let mut open: Vec<_> = generator.open.iter().map(|&(run, of)| (run, named(of))).collect();
     open.sort_by_key(|(run, _)| *run);
@@ -364,20 +440,24 @@ fn any_writes_and_trims_and_restarts_read_the_same_from_both() {
             commit(&mut memory, &batch);
             commit(&mut sqlite, &batch);
             if generator.below(3) > 0 {
-                trim(&mut memory, generator.retention, generator.now);
-                trim(&mut sqlite, generator.retention, generator.now);
+                let emptied = trim(&mut memory, generator.retention, generator.now);
+                assert_eq!(trim(&mut sqlite, generator.retention, generator.now), emptied, "{context}, emptied");
             }
             if generator.below(10) == 0 {
                 drop(sqlite);
                 let (store, identity) = open(&directory, generator.now);
                 assert_eq!((identity.master_key, identity.instance.to_string().len()), ([7; 32], 8), "{context}");
-                let now = Timestamp::from_millis(generator.now);
-                let recovered = store.recover(now).expect("readable");
-                assert_recovered(&recovered, &generator, &context);
-                let remembered = memory.recover(now).expect("readable");
+                let recovered = store.recover().expect("readable");
+                assert_recovered(&store, &recovered, &generator, &context);
+                let remembered = memory.recover().expect("readable");
                 assert_eq!(recovered.projects, remembered.projects, "{context}");
                 assert_eq!(recovered.open_runs, remembered.open_runs, "{context}");
-                assert_eq!(recovered.ended_runs, remembered.ended_runs, "{context}");
+                // The clock is kept with messages, and else now and then: it may be behind, and a little more be recent.
+                assert!(recovered.clock <= remembered.clock, "{context}");
+                assert!(remembered.clock.millis_since(recovered.clock) < 11 * 60 * 1000, "{context}");
+                let more = recovered.ended_runs.len() - remembered.ended_runs.len();
+                assert_eq!(recovered.ended_runs[more..], remembered.ended_runs, "{context}");
+                assert_eq!(recovered.key_bytes, remembered.key_bytes, "{context}");
                 sqlite = store;
             }
             assert_same(&memory, &sqlite, generator.next_run - 1, &context);

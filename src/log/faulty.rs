@@ -3,8 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::history::{Ends, History};
-use super::store::{Flow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
-use super::{Recovered, RunNumber};
+use super::store::{
+    Flow, KeyRow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed, Write,
+};
+use super::{Recovered, RecoveredProject, RunNumber};
 use crate::auth::TicketNote;
 use crate::model::{ProjectId, RunId, RunStatus, StepId, Timestamp};
 
@@ -117,9 +119,9 @@ fn lock<S>(shared: &Mutex<Shared<S>>) -> MutexGuard<'_, Shared<S>> {
 }
 
 impl<S: Store> Store for FaultyStore<S> {
-    fn commit(&mut self, batch: &[Write]) -> Result<(), StoreError> {
+    fn commit(&mut self, batch: &[Write], wall: Timestamp) -> Result<(), StoreError> {
         let mut shared = self.call(Call::Commit)?;
-        shared.store.commit(batch)?;
+        shared.store.commit(batch, wall)?;
         let notes = batch.iter().filter_map(|write| match write {
             Write::Ticket(note) => Some(note.clone()),
             _ => None,
@@ -128,7 +130,7 @@ impl<S: Store> Store for FaultyStore<S> {
         Ok(())
     }
 
-    fn trim(&mut self, retention: &Retention, now: Timestamp) -> Result<bool, StoreError> {
+    fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError> {
         self.call(Call::Trim)?.store.trim(retention, now)
     }
 
@@ -136,16 +138,24 @@ impl<S: Store> Store for FaultyStore<S> {
         self.call(Call::Probe)?.store.probe()
     }
 
-    fn recover(&self, now: Timestamp) -> Result<Recovered, StoreError> {
-        self.call(Call::Recover)?.store.recover(now)
+    fn recover(&self) -> Result<Recovered, StoreError> {
+        self.call(Call::Recover)?.store.recover()
+    }
+
+    fn remains(&self, project: &ProjectId) -> Result<Option<RecoveredProject>, StoreError> {
+        self.call(Call::Read)?.store.remains(project)
     }
 
     fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError> {
         self.call(Call::Read)?.store.run(number)
     }
 
-    fn run_by_key(&self, project: &ProjectId, key: &str, since: Timestamp) -> Result<Option<RunNumber>, StoreError> {
-        self.call(Call::Read)?.store.run_by_key(project, key, since)
+    fn key(&self, project: &ProjectId, name: &str) -> Result<Option<KeyRow>, StoreError> {
+        self.call(Call::Read)?.store.key(project, name)
+    }
+
+    fn key_bytes(&self, project: &ProjectId) -> Result<u64, StoreError> {
+        self.call(Call::Read)?.store.key_bytes(project)
     }
 
     fn runs(

@@ -37,7 +37,7 @@ impl Growth {
                 }
                 Write::Output { bytes, .. } => self.bytes += bytes.len() as u64,
                 Write::Whole { json, .. } => self.bytes += json.len() as u64,
-                Write::CancelRequested(_) | Write::Ticket(_) => {}
+                Write::Key(_) | Write::CancelRequested(_) | Write::Ticket(_) => {}
             }
         }
     }

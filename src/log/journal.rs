@@ -8,15 +8,16 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::age::AgeClock;
 use super::batch::Batch;
 use super::frames::{View, write_frame};
 use super::growth::Growth;
 use super::history::Lookup;
 use super::load::ReadPlan;
 use super::outage::Outage;
-use super::store::{Place, Retention, Store, StoreError, StoredMessage, Write};
+use super::store::{Place, Retention, Store, StoreError, StoredMessage, Times, Write};
 use super::{
-    Answer, Attached, Command, Delivery, Order, PublishedEvent, Query, Refusal, ReplyTo, RunNumber, WorkCounts,
+    Answer, Attached, Command, Delivery, Held, Order, PublishedEvent, Query, Refusal, ReplyTo, RunNumber, WorkCounts,
 };
 use crate::auth::{IdSigner, TicketNote};
 use crate::model::{Now, Plan, ProjectId, RunId, RunState, Timestamp, write_message};
@@ -42,10 +43,11 @@ pub struct Limits {
     pub open_runs: usize,
     /// Those of one project.
     pub project_runs: usize,
-    /// Projects that have ever been written to, or are watched; one more is refused.
+    /// Projects that hold something, or are watched; one more is refused.
     pub projects: usize,
-    /// How long an idempotency key is remembered, in milliseconds.
-    pub idempotency_ms: u64,
+    /// What all keys may weigh. A project may have as much as is left free, so that one alone has half of it at most and
+    /// there is always room for others; a call that would need more is refused, for none may be forgotten before its time.
+    pub key_bytes: u64,
     /// How long the newest ended run is shown to whoever comes, in milliseconds.
     pub recent_ms: u64,
 }
@@ -61,6 +63,9 @@ pub struct Journal {
     pub(super) recent: VecDeque<(Timestamp, ProjectId, RunNumber)>,
     pub(super) next_number: NonZeroU64,
     pub(super) open_runs: usize,
+    /// What all keys weigh that the store holds.
+    pub(super) key_bytes: u64,
+    pub(super) clock: AgeClock,
     pub(super) id_text: Vec<u8>,
     /// The message that is being numbered.
     pub(super) json_text: Vec<u8>,
@@ -79,6 +84,8 @@ pub struct Journal {
 /// What is held of a project.
 #[derive(Default)]
 pub(super) struct ProjectEntry {
+    /// The store holds messages or runs of it.
+    pub(super) is_kept: bool,
     pub(super) newest: u64,
     pub(super) last_activity: Timestamp,
     /// The loop is sent its messages.
@@ -151,7 +158,11 @@ impl Journal {
         }
         self.spend(spending, now, &mut outcome);
         if now.mono >= self.trim_at {
+            let before = self.held();
             self.trim(now);
+            if self.held() != before {
+                outcome.deliveries.push(Delivery::Worked(self.held()));
+            }
         }
         outcome
     }
@@ -179,9 +190,13 @@ impl Journal {
 
     /// What there is just now, counted as no work.
     pub fn held(&self) -> WorkCounts {
-        let mut held = WorkCounts::default();
-        held.note_held(self.open_runs, self.projects.len());
-        held
+        let mut counts = WorkCounts::default();
+        counts.note_held(self.what_is_held());
+        counts
+    }
+
+    fn what_is_held(&self) -> Held {
+        Held { open_runs: self.open_runs, projects: self.projects.len(), key_bytes: self.key_bytes }
     }
 
     /// When [`handle`](Self::handle) should be called though there is no command, on the monotonic clock.
@@ -204,26 +219,56 @@ impl Journal {
 
     pub(super) fn flush(&mut self, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
         if !batch.writes.is_empty() {
-            self.store.commit(&batch.writes)?;
+            self.store.commit(&batch.writes, now.wall)?;
             batch.work.count_commit();
-            batch.work.note_held(self.open_runs, self.projects.len());
+            self.key_bytes += batch.all_key_bytes;
             self.growth.add(&batch.writes);
-            match self.growth.is_enough(&self.limits.retention, now.wall) {
+            match self.growth.is_enough(&self.limits.retention, self.clock.at(now)) {
                 true => self.trim(now),
                 false => self.trim_at = self.trim_at.min(now.mono + TRIM_SOON),
             }
+            batch.work.note_held(self.what_is_held());
         }
         Ok(())
     }
 
     /// Lets go of history that is too much. Where that fails there is only more of it than there should be.
     fn trim(&mut self, now: Now) {
-        let is_more = self.store.trim(&self.limits.retention, now.wall).unwrap_or_else(|error| {
-            log::debug!("history can't be trimmed: {error}");
-            false
-        });
-        self.growth = Growth::none(now.wall);
+        let times = Times { age: self.clock.at(now), wall: now.wall };
+        let is_more = match self.store.trim(&self.limits.retention, times) {
+            Ok(trimmed) => {
+                trimmed.emptied.iter().for_each(|project| self.has_emptied(project));
+                if trimmed.has_forgotten {
+                    self.lookup.forget_pages();
+                }
+                self.key_bytes = trimmed.key_bytes;
+                trimmed.is_more
+            }
+            Err(error) => {
+                log::debug!("history can't be trimmed: {error}");
+                false
+            }
+        };
+        self.growth = Growth::none(times.age);
         self.trim_at = now.mono + if is_more { TRIM_AGAIN } else { TRIM_PACE };
+    }
+
+    fn has_emptied(&mut self, project: &ProjectId) {
+        if let Some(entry) = self.projects.get_mut(project) {
+            entry.is_kept = false;
+            self.forget_if_empty(project);
+        }
+    }
+
+    /// A project that holds nothing, is watched by nobody and shows no run is not held any more: the store has its newest
+    /// `seq`, from which it goes on.
+    pub(super) fn forget_if_empty(&mut self, project: &ProjectId) {
+        let is_empty = |entry: &ProjectEntry| {
+            !entry.is_kept && !entry.is_watched && entry.open_runs.is_empty() && entry.newest_ended.is_none()
+        };
+        if self.projects.get(project).is_some_and(is_empty) {
+            self.projects.remove(project);
+        }
     }
 
     fn answer(&mut self, query: Query, now: Now) -> Answer {
@@ -240,7 +285,7 @@ impl Journal {
     fn write(&mut self, command: &Command, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
         match command {
             Command::Publish { project, events, reply } => {
-                let answer = self.publish(project, events, batch, now);
+                let answer = self.publish(project, events, batch, now)?;
                 batch.reply(reply, answer);
             }
             Command::Submit { submission, reply } => {
@@ -271,16 +316,22 @@ impl Journal {
         Ok(())
     }
 
-    fn publish(&mut self, project: &ProjectId, events: &[PublishedEvent], batch: &mut Batch, now: Now) -> Answer {
+    fn publish(
+        &mut self,
+        project: &ProjectId,
+        events: &[PublishedEvent],
+        batch: &mut Batch,
+        now: Now,
+    ) -> Result<Answer, StoreError> {
         if !self.has_room_for(project) {
-            return Answer::Refused(Refusal::TooManyProjects);
+            return Ok(Answer::Refused(Refusal::TooManyProjects));
         }
         let count = events.len();
-        let first_seq = self.newest(project) + 1;
+        let first_seq = self.newest(project)? + 1;
         for event in events {
-            self.append(project, &event.message_type, &event.payload, None, batch, now.wall);
+            self.append(project, &event.message_type, &event.payload, None, batch, now)?;
         }
-        Answer::Published { first_seq, count }
+        Ok(Answer::Published { first_seq, count })
     }
 
     /// Numbers a message, keeps it, and encodes it for those who watch.
@@ -291,11 +342,12 @@ impl Journal {
         payload: &[u8],
         run: Option<(RunNumber, Place)>,
         batch: &mut Batch,
-        at: Timestamp,
-    ) -> u64 {
-        let entry = self.entry(project);
+        now: Now,
+    ) -> Result<u64, StoreError> {
+        let at = self.clock.at(now);
+        let entry = self.entry(project)?;
         entry.newest += 1;
-        entry.last_activity = at;
+        (entry.last_activity, entry.is_kept) = (now.wall, true);
         let (seq, is_watched) = (entry.newest, entry.is_watched);
         let json = &mut self.json_text;
         json.clear();
@@ -310,23 +362,33 @@ impl Journal {
         batch.work.count_message();
         let message = StoredMessage { seq, at, run: number, place, json: json.as_slice().into() };
         batch.writes.push(Write::Message(message, project.clone()));
-        seq
+        Ok(seq)
     }
 
-    pub(super) fn entry(&mut self, project: &ProjectId) -> &mut ProjectEntry {
+    /// What is held of a project; of one that is not held, what is left of it.
+    pub(super) fn entry(&mut self, project: &ProjectId) -> Result<&mut ProjectEntry, StoreError> {
         if !self.projects.contains_key(project) {
-            self.projects.insert(project.clone(), ProjectEntry::default());
+            let remains = self.store.remains(project)?;
+            let (newest, last_activity) = remains.map(|it| (it.newest, it.last_activity)).unwrap_or_default();
+            let entry = ProjectEntry { newest, last_activity, ..ProjectEntry::default() };
+            self.projects.insert(project.clone(), entry);
         }
-        self.projects.get_mut(project).expect("inserted just above")
+        Ok(self.projects.get_mut(project).expect("inserted just above"))
     }
 
-    /// Nothing of the project is delivered any more. One that was only ever watched is forgotten.
+    /// The `seq` of a project's newest message.
+    pub(super) fn newest(&self, project: &ProjectId) -> Result<u64, StoreError> {
+        match self.projects.get(project) {
+            Some(entry) => Ok(entry.newest),
+            None => self.store.newest(project),
+        }
+    }
+
+    /// Nothing of the project is delivered any more.
     fn unwatch(&mut self, project: &ProjectId) {
         let Some(entry) = self.projects.get_mut(project) else { return };
         entry.is_watched = false;
-        if entry.newest == 0 && entry.open_runs.is_empty() {
-            self.projects.remove(project);
-        }
+        self.forget_if_empty(project);
     }
 
     pub(super) fn has_room_for(&self, project: &ProjectId) -> bool {

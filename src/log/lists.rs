@@ -1,6 +1,7 @@
 //! Lists of runs and of projects, a page at a time. What they show of a run that has ended was kept with its end: no
 //! state is read for it.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -8,7 +9,31 @@ use serde::Serialize;
 use super::journal::Journal;
 use super::store::{Flow, StoreError};
 use super::{Answer, ProjectRow, Refusal, RunNumber};
-use crate::model::{ProjectId, RunId, RunState, RunStatus, Timestamp};
+use crate::model::{IdError, ProjectId, RunId, RunState, RunStatus, Timestamp};
+
+/// How a position is written, so that it is none of a run's ids: in front of its number.
+const POSITION_MARK: char = '~';
+
+/// Where in a list of runs a page begins: behind this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Position {
+    /// Behind this run, as long as it is kept.
+    Run(RunId),
+    /// Behind where a page ended, whatever has become of its last run.
+    Number(RunNumber),
+}
+
+impl FromStr for Position {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let number = text.strip_prefix(POSITION_MARK).and_then(|number| number.parse().ok());
+        match number {
+            Some(number) => Ok(Self::Number(RunNumber(number))),
+            None => RunId::parse(text).map(Self::Run),
+        }
+    }
+}
 
 /// A run in a list.
 #[derive(Serialize)]
@@ -32,12 +57,13 @@ impl Journal {
         &self,
         project: &ProjectId,
         status: Option<RunStatus>,
-        before: Option<RunId>,
+        before: Option<Position>,
         limit: usize,
     ) -> Result<Answer, StoreError> {
         let before = match before {
             None => None,
-            Some(run) => match self.store.run_number(project, &run)? {
+            Some(Position::Number(number)) => Some(number),
+            Some(Position::Run(run)) => match self.store.run_number(project, &run)? {
                 Some(number) => Some(number),
                 None => return Ok(Answer::Refused(Refusal::UnknownRun)),
             },
@@ -58,11 +84,9 @@ impl Journal {
             last_shown = Some(number);
         }
         body.push(b']');
-        if let Some(last) = last_shown.filter(|_| has_more)
-            && let Some(next) = self.run_id(last)?
-        {
+        if let Some(last) = last_shown.filter(|_| has_more) {
             body.extend_from_slice(b",\"next\":");
-            write_json(&mut body, &next)?;
+            write_json(&mut body, &format!("{POSITION_MARK}{}", last.0))?;
         }
         body.push(b'}');
         Ok(Answer::Json(body))
@@ -96,13 +120,6 @@ impl Journal {
             Some(run) if status.is_some_and(|status| status != run.state.status) => Ok(None),
             Some(run) => summary_json(&run.state).map(Some),
             None => self.store.ended_summary(number),
-        }
-    }
-
-    fn run_id(&self, number: RunNumber) -> Result<Option<RunId>, StoreError> {
-        match self.runs.get(&number) {
-            Some(run) => Ok(Some(run.state.run_id.clone())),
-            None => Ok(self.store.run(number)?.map(|row| row.run)),
         }
     }
 

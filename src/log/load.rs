@@ -7,11 +7,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::age::AgeClock;
 use super::batch::Batch;
 use super::growth::Growth;
 use super::history::Lookup;
-use super::journal::{Journal, Limits, Outcome, RunEntry};
-use super::recovered::{OpenRun, Recovered};
+use super::journal::{Journal, Limits, Outcome, ProjectEntry, RunEntry};
+use super::recovered::{EndedRun, OpenRun, Recovered};
 use super::store::{Flow, Place, Store, StoreError, StoredMessage};
 use super::{Order, Resumed, RunNumber};
 use crate::auth::IdSigner;
@@ -45,6 +46,8 @@ impl Journal {
             runs: HashMap::new(),
             recent: VecDeque::new(),
             open_runs: 0,
+            key_bytes: 0,
+            clock: AgeClock::new(now),
             id_text: Vec::new(),
             json_text: Vec::new(),
             lookup: Lookup::default(),
@@ -74,7 +77,7 @@ impl Journal {
 
     /// Forgets what is in memory, and reads it anew. Who watches what is not the store's to know, and stays.
     pub(super) fn reload(&mut self, now: Now) -> Result<Loaded, StoreError> {
-        let recovered = self.store.recover(now.wall)?;
+        let recovered = self.store.recover()?;
         let plans = self.runs.iter().filter_map(|(number, run)| Some((*number, run.plan.clone()?))).collect();
         let watched = self.projects.iter().filter(|(_, entry)| entry.is_watched).map(|(project, _)| project.clone());
         let watched: HashSet<ProjectId> = watched.collect();
@@ -83,8 +86,12 @@ impl Journal {
         self.recent.clear();
         self.open_runs = 0;
         self.next_number = recovered.next_run_number;
+        self.key_bytes = recovered.key_bytes;
+        self.clock.go_on_from(recovered.clock, now);
         self.load_projects(&recovered);
-        watched.iter().for_each(|project| self.entry(project).is_watched = true);
+        for project in &watched {
+            self.entry(project)?.is_watched = true;
+        }
         self.load_ended_runs(&recovered, now)?;
         let loaded = self.load_open_runs(recovered.open_runs, &plans)?;
         self.is_stale = false;
@@ -93,29 +100,33 @@ impl Journal {
 
     fn load_projects(&mut self, recovered: &Recovered) {
         for project in &recovered.projects {
-            let entry = self.entry(&project.project);
-            entry.newest = project.newest;
-            entry.last_activity = project.last_activity;
+            let (newest, last_activity) = (project.newest, project.last_activity);
+            let entry = ProjectEntry { is_kept: true, newest, last_activity, ..ProjectEntry::default() };
+            self.projects.insert(project.project.clone(), entry);
         }
     }
 
     /// The newest run of each project that ended a moment ago is shown to whoever comes.
     fn load_ended_runs(&mut self, recovered: &Recovered, now: Now) -> Result<(), StoreError> {
-        let is_recent = |ended_at| now.wall.millis_since(ended_at) <= self.limits.recent_ms;
-        let recent: Vec<_> = recovered.ended_runs.iter().filter(|run| is_recent(run.ended_at)).collect();
+        let recent_ms = self.limits.recent_ms;
+        // The clock stood still while no process ran, so by the other one it may be longer ago.
+        let is_recent = |run: &&EndedRun| recovered.clock.millis_since(run.ended_at) <= recent_ms;
+        let is_still_recent = |ended_at| now.wall.millis_since(ended_at) <= recent_ms;
+        let recent: Vec<_> = recovered.ended_runs.iter().filter(is_recent).collect();
         let mut shown = Vec::with_capacity(recent.len());
         for run in recent {
             let Some(state) = self.store.ended_state(run.number)? else { continue };
             let state = RunState::from_json(&state).map_err(|error| unreadable(run.number, &error))?;
+            let Some(finished_at) = state.finished_at.filter(|at| is_still_recent(*at)) else { continue };
             let ends = self.ends(run.number)?;
             let (first_seq, last_seq) = (ends.first, ends.last.unwrap_or_default());
-            shown.push((run, RunEntry { state, plan: None, first_seq, last_seq, snapshot: None }));
+            shown.push((run, finished_at, RunEntry { state, plan: None, first_seq, last_seq, snapshot: None }));
         }
         // Those whose last messages were kept in one batch have ended at the same time.
-        shown.sort_by_key(|(run, entry)| (run.ended_at, entry.last_seq));
-        for (run, entry) in shown {
+        shown.sort_by_key(|(run, _, entry)| (run.ended_at, entry.last_seq));
+        for (run, finished_at, entry) in shown {
             self.runs.insert(run.number, entry);
-            self.show_ended(run.number, &run.project, run.ended_at);
+            self.show_ended(run.number, &run.project, finished_at)?;
         }
         Ok(())
     }
@@ -160,7 +171,7 @@ impl Journal {
             }
             Flow::More
         })?;
-        let entry = self.hold(run.number, &run.project, plan, state);
+        let entry = self.hold(run.number, &run.project, plan, state)?;
         entry.first_seq = first_seq;
         entry.last_seq = last_seq.unwrap_or(entry.last_seq);
         Ok(problem)

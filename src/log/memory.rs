@@ -7,11 +7,11 @@ use std::sync::Arc;
 use super::RunNumber;
 use super::history::{Ends, History};
 use super::recovered::{EndedRun, OpenRun, Recovered, RecoveredProject};
-use super::store::{Flow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Write};
+use super::store::{
+    Flow, KEY_AGE_MS, KeyRow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, TOMBSTONE_AGE_MS,
+    TOMBSTONES_MAX, Times, Trimmed, Write,
+};
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
-
-/// Idempotency keys are kept this long at most.
-const KEY_AGE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
 /// Places in the order of messages that may be stale before it is gone through.
 const STALE_PLACES_MIN: usize = 1024;
@@ -21,6 +21,12 @@ const STALE_PLACES_MIN: usize = 1024;
 pub struct MemoryStore {
     projects: Vec<Project>,
     by_id: HashMap<ProjectId, u32>,
+    /// Places in `projects` of which nothing is left.
+    free: Vec<u32>,
+    /// Projects that hold nothing, by since when.
+    empty: BTreeSet<(Timestamp, u32)>,
+    /// Projects that have let something go since the last trim.
+    shrunk: BTreeSet<u32>,
     runs: HashMap<RunNumber, Run>,
     /// Runs of all projects that have ended, by when.
     ended: BTreeSet<(Timestamp, RunNumber)>,
@@ -28,8 +34,12 @@ pub struct MemoryStore {
     order: VecDeque<(u32, u64)>,
     /// Messages that the projects hold.
     held: usize,
-    /// Idempotency keys in the order in which they came; some may be gone already.
+    /// Keys in the order in which they came; some may have been used anew.
     keys: VecDeque<(Timestamp, u32, String)>,
+    /// What they weigh.
+    key_bytes: u64,
+    /// Where the clock stood when it was last told of.
+    clock: Timestamp,
     /// What the messages weigh that the projects hold.
     message_bytes: u64,
     /// What goes when a run goes: plan, answer, state, outputs, and its messages that are kept beyond the floor.
@@ -42,8 +52,10 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct Project {
-    /// When something was kept of it for the last time.
+    /// When something was kept of it for the last time, by the wall clock.
     last_activity: Timestamp,
+    /// Since when it holds nothing, where it does not.
+    empty_since: Option<Timestamp>,
     /// In order and without a gap; the first is the floor.
     messages: VecDeque<StoredMessage>,
     newest: u64,
@@ -51,7 +63,14 @@ struct Project {
     /// Those of them that have ended.
     ended: BTreeSet<RunNumber>,
     run_numbers: HashMap<RunId, RunNumber>,
-    keys: HashMap<String, (RunNumber, Timestamp)>,
+    keys: HashMap<String, KeyRow>,
+    key_bytes: u64,
+}
+
+impl Project {
+    fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.runs.is_empty()
+    }
 }
 
 struct Run {
@@ -91,21 +110,20 @@ impl MemoryStore {
     }
 
     /// The projects' ids, by their indexes.
-    fn names(&self) -> Vec<&ProjectId> {
-        let mut named: Vec<_> = self.by_id.iter().map(|(id, &index)| (index, id)).collect();
-        named.sort_unstable_by_key(|&(index, _)| index);
-        named.into_iter().map(|(_, id)| id).collect()
+    fn names(&self) -> HashMap<u32, &ProjectId> {
+        self.by_id.iter().map(|(id, &index)| (index, id)).collect()
     }
 
-    fn recovered_projects(&self, names: &[&ProjectId]) -> Vec<RecoveredProject> {
-        let recovered = |(project, &id): (&Project, &&ProjectId)| RecoveredProject {
-            project: id.clone(),
-            newest: project.newest,
-            last_activity: project.last_activity,
-        };
-        let mut projects: Vec<_> = self.projects.iter().zip(names).map(recovered).collect();
+    fn recovered_projects(&self) -> Vec<RecoveredProject> {
+        let kept = self.by_id.iter().filter(|(_, index)| self.projects[**index as usize].empty_since.is_none());
+        let mut projects: Vec<_> = kept.map(|(id, &index)| self.recovered(id, index)).collect();
         projects.sort_unstable_by(|one, other| one.project.cmp(&other.project));
         projects
+    }
+
+    fn recovered(&self, id: &ProjectId, index: u32) -> RecoveredProject {
+        let Project { newest, last_activity, .. } = self.projects[index as usize];
+        RecoveredProject { project: id.clone(), newest, last_activity }
     }
 
     fn project(&self, id: &ProjectId) -> Option<&Project> {
@@ -116,16 +134,30 @@ impl MemoryStore {
         if let Some(&index) = self.by_id.get(id) {
             return index;
         }
-        let index = self.projects.len() as u32;
-        self.projects.push(Project::default());
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.projects.push(Project::default());
+            self.projects.len() as u32 - 1
+        });
         self.by_id.insert(id.clone(), index);
         index
     }
 
-    fn write(&mut self, write: &Write) {
+    /// A project is about to hold something.
+    fn fill(&mut self, id: &ProjectId, wall: Timestamp) -> u32 {
+        let index = self.project_index(id);
+        let project = &mut self.projects[index as usize];
+        project.last_activity = wall;
+        if let Some(since) = project.empty_since.take() {
+            self.empty.remove(&(since, index));
+        }
+        index
+    }
+
+    fn write(&mut self, write: &Write, wall: Timestamp) {
         match write {
-            Write::Message(message, project) => self.write_message(message, project),
-            Write::RunCreated { number, project, row } => self.write_run(*number, project, row),
+            Write::Message(message, project) => self.write_message(message, project, wall),
+            Write::RunCreated { number, project, row } => self.write_run(*number, project, row, wall),
+            Write::Key(row) => self.write_key(row),
             Write::CancelRequested(number) => {
                 if let Some(run) = self.runs.get_mut(number) {
                     run.cancelled = true;
@@ -150,12 +182,12 @@ impl MemoryStore {
         }
     }
 
-    fn write_message(&mut self, message: &StoredMessage, project: &ProjectId) {
-        let index = self.project_index(project);
+    fn write_message(&mut self, message: &StoredMessage, project: &ProjectId, wall: Timestamp) {
+        let index = self.fill(project, wall);
+        self.clock = self.clock.max(message.at);
         let log = &mut self.projects[index as usize];
         debug_assert_eq!(message.seq, log.newest + 1, "messages come without a gap");
         log.newest = message.seq;
-        log.last_activity = message.at;
         log.messages.push_back(message.clone());
         self.order.push_back((index, message.seq));
         self.held += 1;
@@ -181,17 +213,12 @@ impl MemoryStore {
         self.projects[run.project as usize].ended.insert(number);
     }
 
-    fn write_run(&mut self, number: RunNumber, project: &ProjectId, row: &RunRow) {
-        let index = self.project_index(project);
+    fn write_run(&mut self, number: RunNumber, project: &ProjectId, row: &RunRow, wall: Timestamp) {
+        let index = self.fill(project, wall);
         let log = &mut self.projects[index as usize];
         log.runs.insert(number);
-        log.last_activity = row.created_at;
         self.newest_run = number.0.get();
         log.run_numbers.insert(row.run.clone(), number);
-        if let Some(key) = &row.idempotency_key {
-            log.keys.insert(key.clone(), (number, row.created_at));
-            self.keys.push_back((row.created_at, index, key.clone()));
-        }
         self.run_bytes += (row.document.len() + row.answer.len()) as u64;
         let run = Run {
             project: index,
@@ -204,6 +231,20 @@ impl MemoryStore {
             outputs: HashMap::new(),
         };
         self.runs.insert(number, run);
+    }
+
+    fn write_key(&mut self, row: &KeyRow) {
+        let index = self.project_index(&row.project);
+        self.keys.push_back((row.at, index, row.name.clone()));
+        let replaced = self.projects[index as usize].keys.insert(row.name.clone(), row.clone());
+        self.weigh_key(index, replaced.map_or(0, |row| row.weight()), row.weight());
+    }
+
+    fn weigh_key(&mut self, index: u32, less: u64, more: u64) {
+        let of_project = &mut self.projects[index as usize].key_bytes;
+        for bytes in [of_project, &mut self.key_bytes] {
+            *bytes = *bytes + more - less;
+        }
     }
 
     fn write_output(&mut self, number: RunNumber, step: &StepId, attempt: u32, stream: OutputStream, bytes: &[u8]) {
@@ -229,6 +270,7 @@ impl MemoryStore {
     fn drop_oldest(&mut self, index: u32) {
         let Some(message) = self.projects[index as usize].messages.pop_front() else { return };
         self.held -= 1;
+        self.shrunk.insert(index);
         self.message_bytes -= message.weight();
         let Some(run) = message.run.and_then(|number| self.runs.get_mut(&number)) else { return };
         run.seqs.pop_front();
@@ -240,15 +282,12 @@ impl MemoryStore {
 
     fn drop_run(&mut self, number: RunNumber) {
         let Some(run) = self.runs.remove(&number) else { return };
-        let of_run = |&(of, _): &(RunNumber, Timestamp)| of == number;
+        self.shrunk.insert(run.project);
         let log = &mut self.projects[run.project as usize];
         log.runs.remove(&number);
         log.ended.remove(&number);
         self.ended.remove(&(run.last_at, number));
         log.run_numbers.remove(&run.row.run);
-        if let Some(key) = run.row.idempotency_key.as_ref().filter(|key| log.keys.get(*key).is_some_and(of_run)) {
-            log.keys.remove(key);
-        }
         self.run_bytes -= run.outputs.values().map(|(_, output)| output_weight(output)).sum::<u64>();
         self.run_bytes -= run.kept.iter().map(StoredMessage::weight).sum::<u64>();
         self.run_bytes -= (run.row.document.len() + run.row.answer.len()) as u64;
@@ -292,13 +331,57 @@ impl MemoryStore {
 
     fn trim_keys(&mut self, before: Timestamp) {
         while self.keys.front().is_some_and(|(at, _, _)| *at < before) {
-            let Some((at, index, key)) = self.keys.pop_front() else { return };
+            let Some((at, index, name)) = self.keys.pop_front() else { return };
             let keys = &mut self.projects[index as usize].keys;
             // A key may have been used anew since.
-            if keys.get(&key).is_some_and(|(_, newest)| *newest == at) {
-                keys.remove(&key);
+            if keys.get(&name).is_some_and(|row| row.at == at)
+                && let Some(row) = keys.remove(&name)
+            {
+                self.weigh_key(index, row.weight(), 0);
             }
         }
+    }
+
+    /// The projects that have come to hold nothing.
+    fn take_emptied(&mut self, now: Timestamp) -> Vec<ProjectId> {
+        let shrunk = std::mem::take(&mut self.shrunk).into_iter();
+        let emptied: BTreeSet<u32> = shrunk.filter(|&index| self.projects[index as usize].is_empty()).collect();
+        if emptied.is_empty() {
+            return Vec::new();
+        }
+        for &index in &emptied {
+            if self.projects[index as usize].empty_since.replace(now).is_none() {
+                self.empty.insert((now, index));
+            }
+        }
+        let names = self.names();
+        emptied.iter().filter_map(|index| names.get(index).map(|&id| id.clone())).collect()
+    }
+
+    /// Forgets projects that have held nothing for long, but for their keys. Were there any?
+    fn forget_empty(&mut self, before: Timestamp) -> bool {
+        let too_many = self.empty.len().saturating_sub(TOMBSTONES_MAX);
+        let is_over = |at: usize, since: Timestamp| at < too_many || since < before;
+        let oldest = self.empty.iter().enumerate().take_while(|&(at, &(since, _))| is_over(at, since));
+        let gone: Vec<_> = oldest
+            .map(|(_, &entry)| entry)
+            .filter(|&(_, index)| self.projects[index as usize].keys.is_empty())
+            .collect();
+        if gone.is_empty() {
+            return false;
+        }
+        for &(since, index) in &gone {
+            self.empty.remove(&(since, index));
+            self.projects[index as usize] = Project::default();
+            self.free.push(index);
+        }
+        let is_gone = |index: u32| gone.iter().any(|&(_, gone)| gone == index);
+        self.by_id.retain(|_, index| !is_gone(*index));
+        // The next project in its place is not to be taken for it.
+        self.order.retain(|&(index, _)| !is_gone(index));
+        self.keys.retain(|&(_, index, _)| !is_gone(index));
+        self.grown.retain(|&index| !is_gone(index));
+        true
     }
 
     /// What projects let go by count is still in the order, behind the messages of others that are quiet. It is gone
@@ -327,46 +410,56 @@ fn output_weight(output: &StoredOutput) -> u64 {
 }
 
 impl Store for MemoryStore {
-    fn commit(&mut self, batch: &[Write]) -> Result<(), StoreError> {
-        batch.iter().for_each(|write| self.write(write));
+    fn commit(&mut self, batch: &[Write], wall: Timestamp) -> Result<(), StoreError> {
+        batch.iter().for_each(|write| self.write(write, wall));
         Ok(())
     }
 
-    fn trim(&mut self, retention: &Retention, now: Timestamp) -> Result<bool, StoreError> {
+    fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError> {
+        let before = |ms: u64| Timestamp::from_millis(now.age.as_millis().saturating_sub(ms));
+        self.clock = self.clock.max(now.age);
         self.trim_counts(retention);
-        self.trim_age(Timestamp::from_millis(now.as_millis().saturating_sub(retention.age_ms)));
+        self.trim_age(before(retention.age_ms));
         self.trim_bytes(retention.bytes);
-        self.trim_keys(Timestamp::from_millis(now.as_millis().saturating_sub(KEY_AGE_MS_MAX)));
+        self.trim_keys(before(KEY_AGE_MS));
         self.trim_order();
-        Ok(false)
+        let emptied = self.take_emptied(now.age);
+        let has_forgotten = self.forget_empty(before(TOMBSTONE_AGE_MS));
+        Ok(Trimmed { is_more: false, emptied, has_forgotten, key_bytes: self.key_bytes })
     }
 
     fn probe(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
 
-    fn recover(&self, now: Timestamp) -> Result<Recovered, StoreError> {
-        let since = Timestamp::from_millis(now.as_millis().saturating_sub(Recovered::ENDED_RUNS_MS));
+    fn recover(&self) -> Result<Recovered, StoreError> {
+        let since = Timestamp::from_millis(self.clock.as_millis().saturating_sub(Recovered::ENDED_RUNS_MS));
         let ended = self.ended.iter().filter(|(ended_at, _)| *ended_at >= since);
         let names = self.names();
         let open_run = |(number, run): (&RunNumber, &Run)| OpenRun {
             number: *number,
-            project: names[run.project as usize].clone(),
+            project: names[&run.project].clone(),
             row: run.row.clone(),
             cancelled: run.cancelled,
         };
         let mut open_runs: Vec<_> = self.runs.iter().filter(|(_, run)| run.ended.is_none()).map(open_run).collect();
         open_runs.sort_by_key(|run| run.number);
         let ended_run = |&(ended_at, number): &(Timestamp, RunNumber)| {
-            let project = names[self.runs.get(&number)?.project as usize].clone();
+            let project = names[&self.runs.get(&number)?.project].clone();
             Some(EndedRun { number, project, ended_at })
         };
         Ok(Recovered {
-            projects: self.recovered_projects(&names),
+            projects: self.recovered_projects(),
             open_runs,
             ended_runs: ended.filter_map(ended_run).collect(),
             next_run_number: NonZeroU64::MIN.saturating_add(self.newest_run),
+            clock: self.clock,
+            key_bytes: self.key_bytes,
         })
+    }
+
+    fn remains(&self, project: &ProjectId) -> Result<Option<RecoveredProject>, StoreError> {
+        Ok(self.by_id.get(project).map(|&index| self.recovered(project, index)))
     }
 
     fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError> {
@@ -377,9 +470,12 @@ impl Store for MemoryStore {
         Ok(self.runs.get(&number).and_then(|run| run.ended.as_ref()).map(|ended| ended.summary.clone()))
     }
 
-    fn run_by_key(&self, project: &ProjectId, key: &str, since: Timestamp) -> Result<Option<RunNumber>, StoreError> {
-        let found = self.project(project).and_then(|log| log.keys.get(key));
-        Ok(found.filter(|(_, at)| *at >= since).map(|(number, _)| *number))
+    fn key(&self, project: &ProjectId, name: &str) -> Result<Option<KeyRow>, StoreError> {
+        Ok(self.project(project).and_then(|log| log.keys.get(name)).cloned())
+    }
+
+    fn key_bytes(&self, project: &ProjectId) -> Result<u64, StoreError> {
+        Ok(self.project(project).map_or(0, |log| log.key_bytes))
     }
 
     fn runs(
@@ -473,12 +569,18 @@ fn proceed(flow: Flow) -> Result<(), ()> {
 mod tests {
     use super::*;
     use crate::log::store::{MESSAGE_OVERHEAD_BYTES, Place};
-    use crate::log::testing::{KEEP_ALL, created, ended, listed, message, number, project, seqs_of_run};
+    use crate::log::testing::{KEEP_ALL, at, created, ended, key, listed, message, number, project, seqs_of_run};
+
+    const WALL: Timestamp = Timestamp::from_millis(7);
+
+    fn trim(store: &mut MemoryStore, retention: &Retention, now: u64) {
+        assert!(store.trim(retention, at(now)).is_ok_and(|trimmed| !trimmed.is_more));
+    }
 
     fn trimmed(writes: &[Write], retention: Retention, now: u64) -> MemoryStore {
         let mut store = MemoryStore::new();
-        assert_eq!(store.commit(writes), Ok(()));
-        assert_eq!(store.trim(&retention, Timestamp::from_millis(now)), Ok(false));
+        assert_eq!(store.commit(writes, WALL), Ok(()));
+        trim(&mut store, &retention, now);
         store
     }
 
@@ -518,8 +620,8 @@ mod tests {
         assert_eq!(seqs_of_run(&store, 1), [1, 2, 4, 5]);
 
         let end = [message(6, 6, run, Place::Last), message(7, 7, None, Place::Middle), ended(1, 6)];
-        assert_eq!(store.commit(&end), Ok(()));
-        assert_eq!(store.trim(&Retention { messages: 1, ..KEEP_ALL }, Timestamp::from_millis(10)), Ok(false));
+        assert_eq!(store.commit(&end, WALL), Ok(()));
+        trim(&mut store, &Retention { messages: 1, ..KEEP_ALL }, 10);
         assert_eq!(seqs_of_run(&store, 1), [1, 6]);
         assert_eq!(store.run_bytes, 2 * (2 + MESSAGE_OVERHEAD_BYTES), "the two are what is left of the run");
     }
@@ -532,41 +634,25 @@ mod tests {
         let first = StoredMessage { seq: 1, at, run: None, place: Place::Middle, json };
         let mut store = trimmed(&[Write::Message(first, quiet)], KEEP_ALL, 10);
         for seq in 1..=10_000 {
-            assert_eq!(store.commit(&[message(seq, 1, None, Place::Middle)]), Ok(()));
-            assert_eq!(store.trim(&Retention { messages: 10, ..KEEP_ALL }, Timestamp::from_millis(10)), Ok(false));
+            assert_eq!(store.commit(&[message(seq, 1, None, Place::Middle)], WALL), Ok(()));
+            trim(&mut store, &Retention { messages: 10, ..KEEP_ALL }, 10);
         }
         assert_eq!(store.held, 11);
         assert!(store.order.len() <= 2 * store.held + STALE_PLACES_MIN, "{} places", store.order.len());
-        assert_eq!(store.trim(&Retention { bytes: 0, ..KEEP_ALL }, Timestamp::from_millis(10)), Ok(false));
+        trim(&mut store, &Retention { bytes: 0, ..KEEP_ALL }, 10);
         assert_eq!((store.held, store.order.len(), store.message_bytes), (0, 0, 0), "every message has its place");
     }
 
     #[test]
-    fn idempotency_keys_are_forgotten_with_their_run_and_after_a_day_at_the_latest() {
-        let with_key = |n: u64, at: u64| match created(n, 0) {
-            Write::RunCreated { number, project, row } => {
-                let created_at = Timestamp::from_millis(at);
-                let row = RunRow { idempotency_key: Some("key".into()), created_at, ..*row };
-                Write::RunCreated { number, project, row: Box::new(row) }
-            }
-            other => other,
-        };
+    fn a_key_is_forgotten_after_a_day_and_not_before_because_it_was_used_anew() {
         let keys = |store: &MemoryStore| (store.keys.len(), store.projects[0].keys.len());
-        let day = KEY_AGE_MS_MAX;
-        let mut store = trimmed(&[with_key(1, 5)], KEEP_ALL, 5 + day);
+        let day = KEY_AGE_MS;
+        let mut store = trimmed(&[key("k", 5, 0)], KEEP_ALL, 5 + day);
         assert_eq!(keys(&store), (1, 1));
-        assert_eq!(store.commit(&[with_key(2, 7 + day)]), Ok(()), "the key is used anew");
-        assert_eq!(store.trim(&KEEP_ALL, Timestamp::from_millis(7 + day)), Ok(false));
+        assert_eq!(store.commit(&[key("k", 7 + day, 0)], WALL), Ok(()), "the key is used anew");
+        trim(&mut store, &KEEP_ALL, 7 + day);
         assert_eq!(keys(&store), (1, 1));
-        let found = store.run_by_key(&project(), "key", Timestamp::from_millis(0));
-        assert_eq!(found, Ok(Some(number(2))));
-        store.drop_run(number(1));
-        assert_eq!(keys(&store), (1, 1), "it is another run's");
-        assert_eq!(store.trim(&KEEP_ALL, Timestamp::from_millis(8 + 2 * day)), Ok(false));
-        assert_eq!(keys(&store), (0, 0));
-
-        let mut store = trimmed(&[with_key(1, 5), ended(1, 1)], KEEP_ALL, 10);
-        store.drop_run(number(1));
-        assert_eq!(store.projects[0].keys.len(), 0);
+        trim(&mut store, &KEEP_ALL, 8 + 2 * day);
+        assert_eq!((keys(&store), store.key_bytes), ((0, 0), 0));
     }
 }

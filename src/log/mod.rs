@@ -10,7 +10,9 @@
 //! [`Journal`] is the pure part: commands and `now` in, [`Delivery`]s and [`Order`]s out. [`Store`] is what keeps; one
 //! file for each kind.
 
+mod age;
 mod batch;
+mod claims;
 #[cfg(all(test, feature = "sqlite"))]
 mod conformance;
 #[cfg(test)]
@@ -45,19 +47,22 @@ mod work;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use claims::{Claim, Fingerprint};
 pub use frames::{Frames, Mark, Page, RunNumber, SharedBytes, View};
 pub use history::{Ends, History, Reader};
 pub use journal::{Journal, Limits, Outcome};
+pub use lists::Position;
 pub use load::ReadPlan;
 pub use memory::MemoryStore;
 pub use recovered::{EndedRun, Identity, OpenRun, Recovered, RecoveredProject};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{OpenError, Seed, SqliteStore, Synchronous};
-pub use store::{Retention, Store, StoreError};
+pub use store::{Retention, Store, StoreError, Times, Trimmed};
 pub use thread::{LogHandle, start};
-pub use work::WorkCounts;
+pub use work::{Held, WorkCounts};
 
 use crate::auth::TicketNote;
+use crate::http::Problem;
 use crate::model::{OutputStream, Plan, ProjectId, Record, RunId, RunState, RunStatus, StepId, Timestamp};
 
 /// Whom an answer is for.
@@ -142,8 +147,8 @@ pub struct PublishedEvent {
 /// A run to take on.
 #[derive(Debug, Clone)]
 pub struct Submission {
-    /// Its project.
-    pub project: ProjectId,
+    /// By what the call is known when it comes again, and the project.
+    pub claim: Claim,
     /// Its id.
     pub run: RunId,
     /// The plan, checked.
@@ -152,10 +157,13 @@ pub struct Submission {
     pub document: Arc<[u8]>,
     /// What the call is answered, now and when it is made again.
     pub answer: Arc<[u8]>,
-    /// `Idempotency-Key`, if the call had one.
-    pub idempotency_key: Option<String>,
-    /// Tells one call's body from another's.
-    pub fingerprint: [u8; 32],
+}
+
+impl Submission {
+    /// Its project.
+    pub fn project(&self) -> &ProjectId {
+        &self.claim.project
+    }
 }
 
 /// What can be looked up.
@@ -192,8 +200,8 @@ pub enum Query {
         project: ProjectId,
         /// Only those.
         status: Option<RunStatus>,
-        /// Only those older than this run.
-        before: Option<RunId>,
+        /// Only those older than this.
+        before: Option<Position>,
         /// At most so many.
         limit: usize,
     },
@@ -213,6 +221,13 @@ pub enum Query {
         /// The run.
         run: RunId,
     },
+    /// The same to the byte, with its secrets, to run it again: [`Answer::Document`].
+    Document {
+        /// Its project.
+        project: ProjectId,
+        /// The run.
+        run: RunId,
+    },
     /// A run's messages: [`Answer::Json`].
     Events {
         /// Its project.
@@ -223,6 +238,14 @@ pub enum Query {
         after: u64,
         /// At most so many.
         limit: usize,
+    },
+    /// What a call that can't be carried out is answered: as the one that had its name before, or else with its problem,
+    /// [`Answer::Problem`].
+    Recall {
+        /// By what it is known.
+        claim: Box<Claim>,
+        /// Its problem.
+        otherwise: Box<Problem>,
     },
     /// A step's output so far: [`Answer::Output`].
     Output {
@@ -307,6 +330,8 @@ pub enum Answer {
     Page(Page),
     /// A body, whole.
     Json(Vec<u8>),
+    /// A run's plan and inputs.
+    Document(Arc<[u8]>),
     /// A step's output.
     Output {
         /// The bytes.
@@ -325,6 +350,8 @@ pub enum Answer {
     },
     /// It can't be done.
     Refused(Refusal),
+    /// It can't be done, as whoever asked knew.
+    Problem(Box<Problem>),
 }
 
 /// Where a stream begins.
@@ -407,6 +434,8 @@ pub enum Refusal {
     TooManyProjectRuns,
     /// As many projects are kept as may.
     TooManyProjects,
+    /// The keys that this project has take as much as they may.
+    TooManyKeys,
     /// The store does not take anything now.
     StoreUnavailable,
 }

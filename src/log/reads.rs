@@ -48,8 +48,10 @@ impl Journal {
             Query::Run { project, run, whole_outputs: true } => self.run(&project, &run),
             Query::Run { project, run, whole_outputs: false } => self.run_in_short(&project, &run),
             Query::Plan { project, run } => history::plan(&*self.store, &project, &run),
+            Query::Document { project, run } => history::document(&*self.store, &project, &run),
             Query::Events { project, run, after, limit } => self.events(&project, &run, after, limit),
             Query::Output { project, run, step, stream } => self.output(&project, &run, &step, stream),
+            Query::Recall { claim, otherwise } => self.recall(&claim, otherwise, now),
             Query::Projects { visible, after, limit } => Ok(self.projects(visible, after, limit)),
         }
     }
@@ -134,17 +136,13 @@ impl Journal {
         })
     }
 
-    pub(super) fn newest(&self, project: &ProjectId) -> u64 {
-        self.projects.get(project).map_or(0, |entry| entry.newest)
-    }
-
     fn how_to_resume(
         &self,
         project: &ProjectId,
         run: Option<RunNumber>,
         from: Option<ResumeFrom>,
     ) -> Result<(Resume, u64), StoreError> {
-        let newest = self.newest(project);
+        let newest = self.newest(project)?;
         Ok(match from {
             None => (Resume::Fresh, newest),
             Some(ResumeFrom::Unknown) => (Resume::Reset(ResetReason::UnknownId), newest),
@@ -158,7 +156,7 @@ impl Journal {
 
     /// The loop is sent the project's messages from now on; its newest so far, where it was not before.
     fn begin_to_watch(&mut self, project: &ProjectId) -> Result<Option<Frames>, StoreError> {
-        let newest = self.newest(project);
+        let newest = self.newest(project)?;
         if self.projects.get(project).is_some_and(|entry| entry.is_watched) {
             return Ok(None);
         }
@@ -204,7 +202,7 @@ impl Journal {
             frames.mark(message.run, message.place == super::store::Place::Last);
         }
         // Not before: where the reads failed, the loop was not handed the messages that it would have to go on from.
-        self.entry(project).is_watched = true;
+        self.entry(project)?.is_watched = true;
         Ok(Some(frames))
     }
 
@@ -216,7 +214,7 @@ impl Journal {
             Found::NoRun => return Ok(Answer::Refused(Refusal::UnknownRun)),
             Found::Lost => {}
         }
-        let (reset, newest) = (Resume::Reset(ResetReason::Expired), self.newest(&project));
+        let (reset, newest) = (Resume::Reset(ResetReason::Expired), self.newest(&project)?);
         let attached = match run {
             None => self.begin(&project, reset, newest, true, now)?,
             Some(number) => self.begin_run(&project, number, reset, newest, now)?,

@@ -19,15 +19,20 @@ pub struct Identity {
 
 /// What a store holds, as far as a journal has it in memory. Messages are not here: they are read when they are needed.
 pub struct Recovered {
-    /// All projects that were ever written to, by their ids.
+    /// All projects that hold something, by their ids.
     pub projects: Vec<RecoveredProject>,
     /// Runs that have not ended, in the order in which they were taken on. The state of each is the fold of its
     /// messages, over that of a run of its plan before the first.
     pub open_runs: Vec<OpenRun>,
-    /// Runs that ended within the last [`ENDED_RUNS_MS`](Self::ENDED_RUNS_MS), the one that ended last at the end.
+    /// Runs that ended within the last [`ENDED_RUNS_MS`](Self::ENDED_RUNS_MS) before `clock`, the one that ended last at
+    /// the end.
     pub ended_runs: Vec<EndedRun>,
     /// The number of the next run; no run ever had it.
     pub next_run_number: NonZeroU64,
+    /// Where the [clock](super::age) stood that history ages by.
+    pub clock: Timestamp,
+    /// What all keys weigh.
+    pub key_bytes: u64,
 }
 
 /// A project as it was left.
@@ -37,7 +42,7 @@ pub struct RecoveredProject {
     pub project: ProjectId,
     /// The `seq` of its newest message, kept or not; 0 where it never had one.
     pub newest: u64,
-    /// When something was kept of it for the last time.
+    /// When something was kept of it for the last time, by the wall clock.
     pub last_activity: Timestamp,
 }
 
@@ -61,7 +66,7 @@ pub struct EndedRun {
     pub number: RunNumber,
     /// Its project.
     pub project: ProjectId,
-    /// When its last message was kept.
+    /// When its last message was kept, by the [clock](super::age) that history ages by.
     pub ended_at: Timestamp,
 }
 

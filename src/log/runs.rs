@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::batch::Batch;
+use super::claims::Earlier;
 use super::journal::{Journal, RunEntry};
 use super::lists::summary_json;
 use super::store::{Place, RunRow, StoreError, Write};
@@ -11,42 +12,51 @@ use crate::model::{Now, Plan, ProjectId, Record, RunEvent, RunEventKind, RunId, 
 
 impl Journal {
     pub(super) fn submit(&mut self, new: &Submission, batch: &mut Batch, now: Now) -> Result<Answer, StoreError> {
-        if let Some(number) = self.same_call(new, batch, now)? {
-            return self.answer_again(number, new, batch);
+        let project = new.project();
+        if let Some(earlier) = self.same_call(&new.claim, batch, now)? {
+            let answer = earlier.answer_to(&new.claim);
+            let is_bound = matches!(answer, Answer::Accepted { .. });
+            return match is_bound && !self.bind(&new.claim, &earlier, batch, now)? {
+                true => Ok(Answer::Refused(Refusal::TooManyKeys)),
+                false => Ok(answer),
+            };
         }
         if self.open_runs >= self.limits.open_runs {
             return Ok(Answer::Refused(Refusal::TooManyRuns));
         }
-        let of_project = self.projects.get(&new.project).map_or(0, |entry| entry.open_runs.len());
+        let of_project = self.projects.get(project).map_or(0, |entry| entry.open_runs.len());
         if of_project >= self.limits.project_runs {
             return Ok(Answer::Refused(Refusal::TooManyProjectRuns));
         }
-        if !self.has_room_for(&new.project) {
+        if !self.has_room_for(project) {
             return Ok(Answer::Refused(Refusal::TooManyProjects));
         }
-        let number = self.open_new(new, now.wall);
-        let (project, run) = (new.project.clone(), new.run.clone());
+        let earlier = Earlier { fingerprint: new.claim.fingerprint.value, answer: new.answer.clone() };
+        if !self.bind(&new.claim, &earlier, batch, now)? {
+            return Ok(Answer::Refused(Refusal::TooManyKeys));
+        }
+        let number = self.open_new(new, now.wall)?;
+        let (project, run) = (project.clone(), new.run.clone());
         batch.orders.push(Order::Start { project, run, plan: new.plan.clone(), created_at: now.wall });
         let row = RunRow {
             run: new.run.clone(),
             created_at: now.wall,
             document: new.document.clone(),
             answer: new.answer.clone(),
-            idempotency_key: new.idempotency_key.clone(),
-            fingerprint: new.fingerprint,
+            fingerprint: new.claim.fingerprint.value,
         };
-        batch.create(number, new.project.clone(), row);
+        batch.create(number, new.project().clone(), row);
         Ok(Answer::Accepted { body: new.answer.clone(), replayed: false })
     }
 
     /// A run begins to be folded; its number.
-    fn open_new(&mut self, new: &Submission, now: Timestamp) -> RunNumber {
+    fn open_new(&mut self, new: &Submission, now: Timestamp) -> Result<RunNumber, StoreError> {
         let number = RunNumber(self.next_number);
         self.next_number = self.next_number.saturating_add(1);
-        self.entry(&new.project).last_activity = now;
+        self.entry(new.project())?.last_activity = now;
         let state = RunState::new(new.run.clone(), &new.plan, now);
-        self.hold(number, &new.project, new.plan.clone(), state);
-        number
+        self.hold(number, new.project(), new.plan.clone(), state)?;
+        Ok(number)
     }
 
     /// A run that has not ended is held.
@@ -56,43 +66,15 @@ impl Journal {
         project: &ProjectId,
         plan: Arc<Plan>,
         state: RunState,
-    ) -> &mut RunEntry {
-        self.open_runs += 1;
-        let entry = self.entry(project);
+    ) -> Result<&mut RunEntry, StoreError> {
+        let entry = self.entry(project)?;
+        entry.is_kept = true;
         entry.open_runs.insert(number);
         entry.open_by_id.insert(state.run_id.clone(), number);
         let last_seq = entry.newest;
         let run = RunEntry { state, plan: Some(plan), first_seq: None, last_seq, snapshot: None };
-        self.runs.entry(number).insert_entry(run).into_mut()
-    }
-
-    /// The run that this call, or one with the same key or run id, has made before.
-    fn same_call(&self, new: &Submission, batch: &Batch, now: Now) -> Result<Option<RunNumber>, StoreError> {
-        if let Some(key) = &new.idempotency_key {
-            if let Some(&number) = batch.created_by_key.get(&(new.project.clone(), key.clone())) {
-                return Ok(Some(number));
-            }
-            let since = now.wall.as_millis().saturating_sub(self.limits.idempotency_ms);
-            let known = self.store.run_by_key(&new.project, key, Timestamp::from_millis(since))?;
-            if known.is_some() {
-                return Ok(known);
-            }
-        }
-        match self.open_run(&new.project, &new.run) {
-            Some(number) => Ok(Some(number)),
-            None => self.store.run_number(&new.project, &new.run),
-        }
-    }
-
-    fn answer_again(&self, number: RunNumber, new: &Submission, batch: &Batch) -> Result<Answer, StoreError> {
-        let row = match batch.created(number) {
-            Some(row) => Some(row.clone()),
-            None => self.store.run(number)?,
-        };
-        Ok(match row {
-            Some(row) if row.fingerprint == new.fingerprint => Answer::Accepted { body: row.answer, replayed: true },
-            _ => Answer::Refused(Refusal::KeyReused),
-        })
+        self.open_runs += 1;
+        Ok(self.runs.entry(number).insert_entry(run).into_mut())
     }
 
     pub(super) fn cancel(&mut self, project: &ProjectId, run: &RunId, batch: &mut Batch) -> Result<Answer, StoreError> {
@@ -153,7 +135,7 @@ impl Journal {
             _ if matches!(event.kind, RunEventKind::StepOutput(_)) => Place::Middle,
             _ => Place::Turn,
         };
-        let seq = self.append(project, event.message_type(), &payload, Some((number, place)), batch, now.wall);
+        let seq = self.append(project, event.message_type(), &payload, Some((number, place)), batch, now)?;
         batch.work.count(event);
         if let Some(run) = self.runs.get_mut(&number) {
             run.state.apply(event);
@@ -183,19 +165,24 @@ impl Journal {
             let (status, summary) = (run.state.status, summary_json(&run.state)?);
             batch.writes.push(Write::RunEnded { number, status, summary, state: state.into(), last_seq: seq });
         }
-        let entry = self.entry(project);
+        let entry = self.entry(project)?;
         entry.open_runs.remove(&number);
         entry.open_by_id.remove(&event.run_id);
-        self.show_ended(number, project, event.timestamp);
-        Ok(())
+        self.show_ended(number, project, event.timestamp)
     }
 
     /// A run is its project's newest ended one.
-    pub(super) fn show_ended(&mut self, number: RunNumber, project: &ProjectId, ended_at: Timestamp) {
-        if let Some(older) = self.entry(project).newest_ended.replace(number) {
+    pub(super) fn show_ended(
+        &mut self,
+        number: RunNumber,
+        project: &ProjectId,
+        ended_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        if let Some(older) = self.entry(project)?.newest_ended.replace(number) {
             self.runs.remove(&older);
         }
         self.recent.push_back((ended_at, project.clone(), number));
+        Ok(())
     }
 
     /// Runs that are no longer shown to whoever comes are not held any more: the store has their state.
@@ -207,6 +194,7 @@ impl Journal {
             self.runs.remove(&number);
             if let Some(entry) = self.projects.get_mut(&project) {
                 entry.newest_ended = entry.newest_ended.filter(|&newest| newest != number);
+                self.forget_if_empty(&project);
             }
         }
     }

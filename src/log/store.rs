@@ -4,12 +4,25 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::history::{History, Reader};
-use super::{Recovered, RunNumber};
+use super::{Recovered, RecoveredProject, RunNumber};
 use crate::auth::TicketNote;
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// What a message takes beside its text, about the same in memory and on disk.
 pub(super) const MESSAGE_OVERHEAD_BYTES: u64 = 96;
+
+/// What a key takes beside its name and its answer.
+const KEY_OVERHEAD_BYTES: u64 = 160;
+
+/// How long a key is remembered, whatever becomes of its run, in milliseconds of the [clock](super::age) that history ages by.
+pub(super) const KEY_AGE_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// How long the newest `seq` of a project is remembered that holds nothing any more: longer than anyone comes back with
+/// one of its ids.
+pub(super) const TOMBSTONE_AGE_MS: u64 = 90 * 24 * 60 * 60 * 1000;
+
+/// Projects that hold nothing and are remembered, about: beyond them those go that have held nothing for the longest.
+pub(super) const TOMBSTONES_MAX: usize = 100_000;
 
 /// One thing to keep.
 #[derive(Debug, Clone)]
@@ -25,6 +38,8 @@ pub enum Write {
         /// What is kept of it. Boxed, for most of what is written are messages, which are half as large.
         row: Box<RunRow>,
     },
+    /// A call was carried out under a key, which had no other use for a day.
+    Key(Box<KeyRow>),
     /// A run was asked to end.
     CancelRequested(RunNumber),
     /// A run has ended in this state.
@@ -71,7 +86,7 @@ pub enum Write {
 pub struct StoredMessage {
     /// Its number in its project.
     pub seq: u64,
-    /// When it was kept.
+    /// When it was kept, by the [clock](super::age) that history ages by.
     pub at: Timestamp,
     /// The run that it belongs to.
     pub run: Option<RunNumber>,
@@ -123,10 +138,30 @@ pub struct RunRow {
     pub document: Arc<[u8]>,
     /// What the call was answered.
     pub answer: Arc<[u8]>,
-    /// The call's idempotency key.
-    pub idempotency_key: Option<String>,
     /// Tells one call's body from another's.
     pub fingerprint: [u8; 32],
+}
+
+/// A key as it is kept: what whoever makes its call again is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRow {
+    /// The project whose key it is.
+    pub project: ProjectId,
+    /// As [`Claim::names`](super::Claim::names) has it.
+    pub name: String,
+    /// When it was used, by the [clock](super::age) that history ages by.
+    pub at: Timestamp,
+    /// Tells one call's body from another's.
+    pub fingerprint: [u8; 32],
+    /// What the call was answered.
+    pub answer: Arc<[u8]>,
+}
+
+impl KeyRow {
+    /// Bytes that it counts for.
+    pub(super) fn weight(&self) -> u64 {
+        (self.name.len() + self.answer.len()) as u64 + KEY_OVERHEAD_BYTES
+    }
 }
 
 /// A step's output as it is kept.
@@ -167,20 +202,42 @@ pub struct Retention {
     pub runs: usize,
 }
 
+/// What time it is for what is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// By the [clock](super::age) that history ages by.
+    pub age: Timestamp,
+    /// By the wall clock.
+    pub wall: Timestamp,
+}
+
+/// What a trim came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trimmed {
+    /// There is more to let go.
+    pub is_more: bool,
+    /// Projects that hold neither a message nor a run any more: of each its newest `seq` is left.
+    pub emptied: Vec<ProjectId>,
+    /// Of some that was let go too: whatever was read of them before is of another project of that name.
+    pub has_forgotten: bool,
+    /// What all keys weigh that are left.
+    pub key_bytes: u64,
+}
+
 /// Keeps the log. Called from one thread.
 pub trait Store: History + Send {
-    /// Keeps all of `batch`, or nothing of it.
+    /// Keeps all of `batch`, or nothing of it; `wall` is what time it is, for those who ask when something last was.
     ///
     /// # Errors
     /// Where it can't; nothing has changed then.
-    fn commit(&mut self, batch: &[Write]) -> Result<(), StoreError>;
+    fn commit(&mut self, batch: &[Write], wall: Timestamp) -> Result<(), StoreError>;
 
-    /// Lets go of what is beyond `retention`. Runs that have not ended stay. `true` where there is more to let go:
-    /// a store may take its time, so that no commit waits long for it.
+    /// Lets go of what is beyond `retention`, and of keys and projects whose time is over. Runs that have not ended stay.
+    /// A store may take its time, so that no commit waits long for it.
     ///
     /// # Errors
     /// Where it can't.
-    fn trim(&mut self, retention: &Retention, now: Timestamp) -> Result<bool, StoreError>;
+    fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError>;
 
     /// Writes something that nobody reads, to find out whether it can.
     ///
@@ -192,7 +249,13 @@ pub trait Store: History + Send {
     ///
     /// # Errors
     /// Where it can't be read.
-    fn recover(&self, now: Timestamp) -> Result<Recovered, StoreError>;
+    fn recover(&self) -> Result<Recovered, StoreError>;
+
+    /// A project as it was left, also where it holds nothing any more.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn remains(&self, project: &ProjectId) -> Result<Option<RecoveredProject>, StoreError>;
 
     /// What is kept of a run.
     ///
@@ -200,11 +263,17 @@ pub trait Store: History + Send {
     /// Where it can't be read.
     fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError>;
 
-    /// The number of the run that was taken on with this idempotency key at `since` or later.
+    /// What is kept of the key of this name.
     ///
     /// # Errors
     /// Where it can't be read.
-    fn run_by_key(&self, project: &ProjectId, key: &str, since: Timestamp) -> Result<Option<RunNumber>, StoreError>;
+    fn key(&self, project: &ProjectId, name: &str) -> Result<Option<KeyRow>, StoreError>;
+
+    /// What all keys of a project weigh.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn key_bytes(&self, project: &ProjectId) -> Result<u64, StoreError>;
 
     /// What a list shows of a run that has ended.
     ///

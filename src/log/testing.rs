@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::RunNumber;
-use super::store::{Flow, Place, Retention, RunRow, Store, StoredMessage, Write};
+use super::store::{Flow, KeyRow, Place, Retention, RunRow, Store, StoredMessage, Times, Write};
 use crate::model::{ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// Lets nothing go in a test.
@@ -37,10 +37,20 @@ pub(super) fn created(n: u64, document_bytes: usize) -> Write {
         created_at: Timestamp::from_millis(n),
         document: vec![b'x'; document_bytes].into(),
         answer: Arc::default(),
-        idempotency_key: None,
         fingerprint: [0; 32],
     };
     Write::RunCreated { number: number(n), project: project(), row: Box::new(row) }
+}
+
+/// A key of the project, used at `at`, whose call was answered so much.
+pub(super) fn key(name: &str, at: u64, answer_bytes: usize) -> Write {
+    let (at, answer) = (Timestamp::from_millis(at), vec![b'x'; answer_bytes].into());
+    Write::Key(Box::new(KeyRow { project: project(), name: name.into(), at, fingerprint: [0; 32], answer }))
+}
+
+/// Both clocks at `ms` milliseconds.
+pub(super) fn at(ms: u64) -> Times {
+    Times { age: Timestamp::from_millis(ms), wall: Timestamp::from_millis(ms) }
 }
 
 /// A message of two bytes.

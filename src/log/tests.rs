@@ -11,11 +11,12 @@ use serde_json::{Map, Value, json};
 use super::store::Write;
 use super::testing::{created, number};
 use super::{
-    Answer, Attached, Command, Delivery, Frames, Journal, Limits, Order, Outcome, Page, PublishedEvent, Query, Refusal,
-    ReplyTo, ResetReason, Resume, ResumeFrom, Retention, RunNumber, Submission, View,
+    Answer, Attached, Claim, Command, Delivery, Fingerprint, Frames, Journal, Limits, Order, Outcome, Page, Position,
+    PublishedEvent, Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, Retention, RunNumber, Submission, View,
 };
 use crate::auth::{IdSigner, Instance, ServerKeys};
 use crate::executor::testing::plan;
+use crate::http::Problem;
 use crate::model::{
     EndReason, Now, OutputStream, PerformanceMetrics, Progress, ProjectId, Record, RunCompleted, RunEvent,
     RunEventKind, RunFailed, RunId, RunStarted, RunStatus, StepId, StepOutput, StepProgress, StepUpdate, Timestamp,
@@ -30,7 +31,7 @@ fn limits() -> Limits {
         open_runs: 2000,
         project_runs: usize::MAX,
         projects: 100,
-        idempotency_ms: DAY_MS,
+        key_bytes: 1 << 20,
         recent_ms: 60_000,
     }
 }
@@ -204,14 +205,14 @@ fn submit(run: &str, key: Option<&str>, fingerprint: u8, to: u64) -> Command {
 }
 
 fn submission(of: &str, run: &str, key: Option<&str>, fingerprint: u8) -> Submission {
+    let fingerprint = Fingerprint { value: [fingerprint; 32], bytes: [fingerprint ^ 0xff; 32] };
+    let key = key.map(str::to_owned);
     Submission {
-        project: project(of),
+        claim: Claim { project: project(of), key, run: Some(run_id(run)), fingerprint },
         run: run_id(run),
         plan: Arc::new(plan(&["a", "b: a"])),
         document: b"{}".as_slice().into(),
         answer: format!("{{\"runId\":\"{run}\"}}").into_bytes().into(),
-        idempotency_key: key.map(str::to_owned),
-        fingerprint: [fingerprint; 32],
     }
 }
 
@@ -659,8 +660,129 @@ fn keys_are_a_projects_own_and_good_for_a_day_also_when_the_run_has_ended() {
     bench.wait_ms(DAY_MS);
     assert!(matches!(accepted(bench.ask(submit("r3", Some("key"), 1, 0))), Ok((_, true))));
     bench.wait_ms(1);
-    assert!(matches!(accepted(bench.ask(submit("r3", Some("key"), 1, 0))), Ok((_, false))));
+    assert!(matches!(accepted(bench.ask(submit("r4", Some("key"), 1, 0))), Ok((_, false))));
     assert!(matches!(accepted(bench.ask(submit("r1", None, 1, 0))), Ok((_, true))), "a run id as long as its run");
+}
+
+#[test]
+fn a_key_whose_run_was_let_go_made_a_second_run() {
+    let mut bench = Bench::with(keeping(Retention { runs: 0, ..KEEP_ALL }));
+    let first = accepted(bench.ask(submit("r1", Some("key"), 1, 0)));
+    bench.say("r1", vec![started(), completed()]);
+    bench.wait_ms(DAY_MS / 2);
+    bench.publish(&p(), 1);
+    let gone = bench.read(Query::Document { project: p(), run: run_id("r1") });
+    assert!(matches!(gone, Answer::Refused(Refusal::UnknownRun)), "{gone:?}");
+    let body = first.expect("taken on").0;
+    assert_eq!(accepted(bench.ask(submit("r2", Some("key"), 1, 0))), Ok((body.clone(), true)));
+    assert_eq!(accepted(bench.ask(submit("r3", Some("key"), 2, 0))), Err(Refusal::KeyReused));
+    assert_eq!(accepted(bench.ask(submit("r1", None, 1, 0))), Ok((body, true)), "an id that the caller chose too");
+}
+
+#[test]
+fn a_call_that_can_not_be_carried_out_is_answered_as_the_one_with_its_key() {
+    let mut bench = Bench::new();
+    bench.ask(submit("r1", Some("key"), 1, 0));
+    let mut recalled = |key: &str, fingerprint: u8| {
+        let mut claim = Box::new(submission("p", "r9", Some(key), fingerprint).claim);
+        claim.run = None;
+        let otherwise = Box::new(Problem::new(400, "invalid_json", "no JSON"));
+        bench.read(Query::Recall { claim, otherwise })
+    };
+    assert_eq!(accepted(recalled("key", 1)), Ok(("{\"runId\":\"r1\"}".into(), true)), "its tool may be gone since");
+    assert_eq!(accepted(recalled("key", 2)), Err(Refusal::KeyReused));
+    assert!(matches!(recalled("other", 2), Answer::Problem(problem) if problem.code == "invalid_json"));
+}
+
+#[test]
+fn a_body_is_known_again_that_an_earlier_version_kept_by_its_bytes() {
+    let mut bench = Bench::new();
+    bench.ask(submit("r1", Some("key"), 1, 0));
+    // Of the same bytes, and of another value than was kept.
+    let again = submit("r2", Some("key"), 1 ^ 0xff, 0);
+    assert!(matches!(accepted(bench.ask(again)), Ok((_, true))));
+}
+
+#[test]
+fn keys_are_bounded_in_bytes_and_one_project_leaves_room_for_the_others() {
+    let mut bench = Bench::with(Limits { key_bytes: 4000, open_runs: 10_000, ..limits() });
+    let call = |of: &str, n: usize| {
+        let mut submission = submission(of, &format!("{of}{n}"), Some(&format!("key{n}")), 1);
+        submission.claim.run = None;
+        Command::Submit { submission: Box::new(submission), reply: ReplyTo::Loop(0) }
+    };
+    let fill = |bench: &mut Bench, of: &str| {
+        let is_taken = |n: &usize| accepted(bench.ask(call(of, *n))) != Err(Refusal::TooManyKeys);
+        (0..1000).take_while(is_taken).count()
+    };
+    let (first, second) = (fill(&mut bench, "a"), fill(&mut bench, "b"));
+    assert!((8..12).contains(&first), "half of it: {first}");
+    assert!((4..7).contains(&second), "half of what is left: {second}");
+    assert!(bench.journal.key_bytes <= 4000);
+    assert!(matches!(accepted(bench.ask(call("a", 0))), Ok((_, true))), "none is forgotten");
+    let unnamed = |of: &str, run: &str| {
+        let mut submission = submission(of, run, None, 1);
+        submission.claim.run = None;
+        Command::Submit { submission: Box::new(submission), reply: ReplyTo::Loop(0) }
+    };
+    assert!(matches!(accepted(bench.ask(unnamed("a", "plain"))), Ok((_, false))), "without a key it needs no room");
+    bench.wait_ms(DAY_MS + 1);
+    bench.publish(&p(), 1);
+    bench.wait_ms(31_000);
+    bench.handle(Vec::new());
+    assert_eq!(bench.journal.key_bytes, 0);
+    assert!(matches!(accepted(bench.ask(call("a", 999))), Ok((_, false))), "after a day there is room");
+}
+
+#[test]
+fn a_clock_that_leapt_forward_let_all_history_go() {
+    let mut bench = Bench::with(keeping(Retention { age_ms: DAY_MS, ..KEEP_ALL }));
+    bench.whole_run("r1", 3);
+    bench.ask(submit("r2", Some("key"), 1, 0));
+    // A board without a clock of its own learns what time it is.
+    bench.now.wall = bench.now.wall.plus_millis(50 * 365 * DAY_MS);
+    bench.wait_ms(60_000);
+    bench.publish(&p(), 1);
+    assert_eq!(bench.follow(0, None).0.len(), 6);
+    assert!(matches!(accepted(bench.ask(submit("r3", Some("key"), 1, 0))), Ok((_, true))), "nor any key");
+    bench.wait_ms(DAY_MS);
+    bench.handle(Vec::new());
+    assert_eq!(bench.follow(6, None).0.len(), 0);
+    let lost = bench.page(0, None, 1);
+    assert!(matches!(lost, Answer::Attached(_)), "time that passes lets it go all the same: {lost:?}");
+}
+
+#[test]
+fn projects_that_held_nothing_any_more_filled_the_limit_for_good() {
+    let retention = Retention { age_ms: DAY_MS, ..KEEP_ALL };
+    let mut bench = Bench::with(Limits { projects: 3, ..keeping(retention) });
+    for name in ["a", "b", "c"] {
+        bench.publish(&project(name), 2);
+    }
+    let one_more = publish(&project("d"), 1, 0);
+    assert!(matches!(bench.ask(one_more.clone()), Answer::Refused(Refusal::TooManyProjects)));
+    bench.wait_ms(2 * DAY_MS);
+    let outcome = bench.handle(Vec::new());
+    let held = outcome.deliveries.iter().find_map(|delivery| match delivery {
+        Delivery::Worked(work) => Some(work.held().projects),
+        _ => None,
+    });
+    assert_eq!(held, Some(0), "it is told: {outcome:?}");
+    assert!(matches!(bench.ask(one_more), Answer::Published { first_seq: 1, count: 1 }));
+    let projects = bench.read(Query::Projects { visible: None, after: None, limit: 10 });
+    assert!(matches!(&projects, Answer::Projects { rows, .. } if rows.len() == 1), "{projects:?}");
+    assert_eq!(bench.publish(&project("a"), 1), 3, "its seq goes on");
+    assert_eq!(bench.attach(None, None).position, 0);
+    let ahead = Query::Attach { project: project("b"), resume: Some(ResumeFrom::Seq(2)), run: None, snapshots: true };
+    assert!(
+        matches!(bench.ask(publish(&project("e"), 1, 0)), Answer::Refused(Refusal::TooManyProjects)),
+        "p is watched"
+    );
+    bench.handle(vec![Command::Unwatch(p())]);
+    match bench.read(ahead) {
+        Answer::Attached(attached) => assert_eq!((attached.resume, attached.position), (Resume::Resumed, 2)),
+        other => panic!("not attached: {other:?}"),
+    }
 }
 
 #[test]
@@ -683,7 +805,7 @@ fn one_projects_runs_leave_room_for_those_of_the_others() {
     assert!(matches!(accepted(bench.ask(submit("a", None, 0, 0))), Ok((_, true))), "a replay is none more");
     let mut elsewhere = submit("c", None, 0, 0);
     if let Command::Submit { submission, .. } = &mut elsewhere {
-        submission.project = project("other");
+        submission.claim.project = project("other");
     }
     assert!(matches!(accepted(bench.ask(elsewhere)), Ok((_, false))));
     bench.say("a", vec![started(), failed(EndReason::StepFailed)]);
@@ -836,21 +958,53 @@ fn runs_are_listed_newest_first_by_status_and_page_by_page() {
     bench.submit("r7");
     bench.say("r6", vec![started()]);
     let mut listed = |status: Option<RunStatus>, before: Option<&str>, limit: usize| {
-        let list = bench.json(Query::Runs { project: p(), status, before: before.map(run_id), limit });
+        let list = bench.json(Query::Runs { project: p(), status, before: before.map(position), limit });
         let ids = list["workflows"].as_array().expect("an array").iter().map(|run| run["runId"].as_str());
         let ids: Vec<_> = ids.map(|id| id.expect("an id").to_owned()).collect();
         (ids.join(" "), list["next"].as_str().map(str::to_owned))
     };
-    assert_eq!(listed(None, None, 3), ("r7 r6 r5".into(), Some("r5".into())));
-    assert_eq!(listed(None, Some("r5"), 4), ("r4 r3 r2 r1".into(), None));
-    assert_eq!(listed(Some(RunStatus::Failed), None, 2), ("r5 r3".into(), Some("r3".into())));
+    assert_eq!(listed(None, None, 3), ("r7 r6 r5".into(), Some("~5".into())));
+    assert_eq!(listed(None, Some("~5"), 4), ("r4 r3 r2 r1".into(), None));
+    assert_eq!(listed(Some(RunStatus::Failed), None, 2), ("r5 r3".into(), Some("~3".into())));
     assert_eq!(listed(Some(RunStatus::Failed), Some("r3"), 2), ("r1".into(), None));
     assert_eq!(listed(Some(RunStatus::Running), None, 1), ("r6".into(), None));
     assert_eq!(listed(Some(RunStatus::Queued), None, 10), ("r7".into(), None));
     assert_eq!(listed(Some(RunStatus::Queued), Some("r7"), 10), (String::new(), None));
     assert_eq!(listed(Some(RunStatus::Cancelled), None, 10), (String::new(), None));
-    let unknown = Query::Runs { project: p(), status: None, before: Some(run_id("r9")), limit: 1 };
+    let unknown = Query::Runs { project: p(), status: None, before: Some(position("r9")), limit: 1 };
     assert!(matches!(bench.read(unknown), Answer::Refused(Refusal::UnknownRun)));
+}
+
+fn position(text: &str) -> Position {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+#[test]
+fn a_page_of_runs_could_not_be_gone_on_from_once_its_last_run_was_let_go() {
+    let mut bench = Bench::with(keeping(Retention { runs: 1, ..KEEP_ALL }));
+    bench.submit("old");
+    for run in ["r1", "r2"] {
+        bench.whole_run(run, 0);
+        bench.submit(&format!("{run}-goes-on"));
+    }
+    let page = |bench: &mut Bench, before: Option<&str>| {
+        let before = before.map(position);
+        let list = bench.json(Query::Runs { project: p(), status: None, before, limit: 2 });
+        let ids = list["workflows"].as_array().expect("an array").iter().map(|run| run["runId"].as_str());
+        let ids: Vec<_> = ids.map(|id| id.expect("an id").to_owned()).collect();
+        (ids.join(" "), list["next"].as_str().map(str::to_owned))
+    };
+    let (first, next) = page(&mut bench, None);
+    assert_eq!(first, "r2-goes-on r2");
+    // The run that the page ended with is let go.
+    bench.whole_run("r3", 0);
+    let gone = Query::Run { project: p(), run: run_id("r2"), whole_outputs: true };
+    bench.wait_ms(61_000);
+    assert!(matches!(bench.read(gone), Answer::Refused(Refusal::UnknownRun)));
+    assert_eq!(page(&mut bench, next.as_deref()), ("r1-goes-on old".into(), None));
+    for bad in ["~", "~0", "~x", "~-1", "a b", ""] {
+        assert!(bad.parse::<Position>().is_err(), "{bad}");
+    }
 }
 
 #[test]
@@ -864,7 +1018,7 @@ fn a_list_of_runs_that_have_ended_reads_none_of_their_states() {
             [created(n, 0), Write::RunEnded { number: number(n), status, summary, state, last_seq: n }]
         })
         .collect();
-    assert_eq!(bench.journal.store.commit(&writes), Ok(()));
+    assert_eq!(bench.journal.store.commit(&writes, Timestamp::default()), Ok(()));
     for (status, expected) in [
         (None, json!([{"runId": "run3"}, {"runId": "run2"}, {"runId": "run1"}])),
         (Some(RunStatus::Completed), json!([{"runId": "run3"}, {"runId": "run1"}])),

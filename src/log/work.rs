@@ -12,9 +12,19 @@ pub struct WorkCounts {
     steps: [u64; STEP_WORDS.len()],
     commits: u64,
     messages: u64,
-    /// Runs that have not ended, and projects, when this was counted.
-    open_runs: usize,
-    projects: usize,
+    /// What there was when this was counted.
+    held: Held,
+}
+
+/// What a journal holds.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Runs that run or wait.
+    pub open_runs: usize,
+    /// Projects that hold something, or are watched.
+    pub projects: usize,
+    /// What the keys weigh that are remembered.
+    pub key_bytes: u64,
 }
 
 impl WorkCounts {
@@ -49,8 +59,8 @@ impl WorkCounts {
     }
 
     /// What there is at the end of it.
-    pub fn note_held(&mut self, open_runs: usize, projects: usize) {
-        (self.open_runs, self.projects) = (open_runs, projects);
+    pub fn note_held(&mut self, held: Held) {
+        self.held = held;
     }
 
     /// What was counted here and there together, and what there is after the other.
@@ -59,7 +69,7 @@ impl WorkCounts {
         self.steps.iter_mut().zip(other.steps).for_each(|(sum, more)| *sum += more);
         self.commits += other.commits;
         self.messages += other.messages;
-        (self.open_runs, self.projects) = (other.open_runs, other.projects);
+        self.held = other.held;
     }
 
     /// Nothing yet?
@@ -77,14 +87,9 @@ impl WorkCounts {
         self.messages
     }
 
-    /// Runs that run or wait.
-    pub fn open_runs(&self) -> usize {
-        self.open_runs
-    }
-
-    /// Projects that are kept.
-    pub fn projects(&self) -> usize {
-        self.projects
+    /// What there is.
+    pub fn held(&self) -> Held {
+        self.held
     }
 
     /// Runs, by what became of them.

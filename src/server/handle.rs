@@ -11,7 +11,7 @@ use crate::api::{PlanRequest, Prepared, Purpose, prepare, read_events, refusal};
 use crate::auth::Principal;
 use crate::executor::Context;
 use crate::http::Problem;
-use crate::log::{Answer, Command, LogHandle, ReplyTo};
+use crate::log::{Answer, Command, LogHandle, Query, ReplyTo};
 use crate::model::{ProjectId, RunId};
 
 /// Broadcasts messages and submits plans. Cheap to clone, good from any thread.
@@ -84,13 +84,19 @@ impl Handle {
             principal: Principal::anyone(),
         };
         let prepared = prepare(request, &self.context, self.steps_max, RunId::from_random(bits))?;
-        let Prepared::Run(submission) = prepared else {
-            return Err(Problem::internal("a plan to be run was only checked").into());
+        let (run, command): (_, Box<dyn FnOnce(ReplyTo) -> Command>) = match prepared {
+            Prepared::Run(submission) => {
+                (Some(submission.run.clone()), Box::new(|reply| Command::Submit { submission, reply }))
+            }
+            Prepared::Recall(claim, otherwise) => {
+                let query = Query::Recall { claim: claim.clone(), otherwise };
+                (claim.run, Box::new(|reply| Command::Read { query, reply }))
+            }
+            Prepared::Checked(_) => (None, Box::new(Command::Barrier)),
         };
-        let run = submission.run.clone();
-        match self.ask(|reply| Command::Submit { submission, reply })? {
-            Answer::Accepted { .. } => Ok(run),
-            answer => Err(unexpected(answer)),
+        match (self.ask(command)?, run) {
+            (Answer::Accepted { .. }, Some(run)) => Ok(run),
+            (answer, _) => Err(unexpected(answer)),
         }
     }
 
@@ -104,6 +110,7 @@ impl Handle {
 fn unexpected(answer: Answer) -> HandleError {
     match answer {
         Answer::Refused(refused) => refusal(&refused).into(),
+        Answer::Problem(problem) => HandleError::Refused(problem),
         answer => Problem::internal(format!("the log answered {answer:?}")).into(),
     }
 }

@@ -8,7 +8,7 @@ use super::inbox::{Inbox, InboxSender};
 use crate::api::{PlanRequest, Prepared, prepare};
 use crate::executor::Context;
 use crate::http::Response;
-use crate::log::{Command, LogHandle, ReplyTo};
+use crate::log::{Command, LogHandle, Query, ReplyTo};
 use crate::model::RunId;
 
 /// Plans that may wait to be checked; one more is refused with 429. Each is a body of at most `limits.body_bytes`.
@@ -54,6 +54,9 @@ impl Intake {
         let made_up = RunId::from_random((self.random)());
         let response = match prepare(request, &self.context, self.steps_max, made_up) {
             Ok(Prepared::Run(submission)) => return Some(Command::Submit { submission, reply: ReplyTo::Loop(to) }),
+            Ok(Prepared::Recall(claim, otherwise)) => {
+                return Some(Command::Read { query: Query::Recall { claim, otherwise }, reply: ReplyTo::Loop(to) });
+            }
             Ok(Prepared::Checked(response)) => response,
             Err(problem) => Response::from(problem),
         };

@@ -41,13 +41,15 @@ pub enum Limit {
     RunsPerProject,
     /// Projects beyond `limits.projects`.
     Projects,
+    /// Calls with a key beyond `limits.idempotency_bytes`.
+    IdempotencyBytes,
     /// Tickets of subjects that have spent `limits.tickets`.
     Tickets,
     /// Calls that found the log behind with its work.
     LogQueue,
 }
 
-const WORDS: [&str; 21] = [
+const WORDS: [&str; 22] = [
     "connections",
     "connections_per_address",
     "reserve",
@@ -67,6 +69,7 @@ const WORDS: [&str; 21] = [
     "queued_runs",
     "runs_per_project",
     "projects",
+    "idempotency_bytes",
     "tickets",
     "log_queue",
 ];
@@ -84,6 +87,7 @@ impl Limit {
             "too_many_runs" => Self::QueuedRuns,
             "too_many_project_runs" => Self::RunsPerProject,
             "too_many_projects" => Self::Projects,
+            "too_many_keys" => Self::IdempotencyBytes,
             "overloaded" => Self::LogQueue,
             _ => return None,
         })

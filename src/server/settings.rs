@@ -25,9 +25,6 @@ const BACKLOGS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long the messages of a project that nobody watches any more are held encoded, for those who come back.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// How long an `Idempotency-Key` is remembered.
-const IDEMPOTENCY: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// How long the newest ended run is shown to those who come.
 const RECENT: Duration = Duration::from_secs(60);
 
@@ -139,7 +136,7 @@ pub(super) fn journal_limits(config: &Config) -> log::Limits {
             runs => runs,
         },
         projects: config.limits.projects,
-        idempotency_ms: millis(IDEMPOTENCY),
+        key_bytes: config.limits.idempotency_bytes,
         recent_ms: millis(RECENT),
     }
 }

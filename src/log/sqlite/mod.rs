@@ -35,9 +35,15 @@ use self::reader::SqliteReader;
 use self::trim::{Slice, Trimmer};
 use self::write::{Known, Writer};
 use super::history::Reader;
-use super::store::{Flow, Retention, RunRow, Store, StoreError, Write};
-use super::{Recovered, RunNumber};
+use super::store::{
+    Flow, KEY_AGE_MS, KeyRow, Retention, RunRow, Store, StoreError, TOMBSTONE_AGE_MS, Times, Trimmed, Write,
+};
+use super::{Recovered, RecoveredProject, RunNumber};
 use crate::model::{ProjectId, RunStatus, Timestamp};
+
+/// How often it is kept where the clock stands that history ages by, where no message keeps it: a process that ends
+/// before that ages nothing.
+const CLOCK_PACE_MS: u64 = 10 * 60 * 1000;
 
 /// Keeps the log in a directory; see the top of this file.
 pub struct SqliteStore {
@@ -51,49 +57,73 @@ pub struct SqliteStore {
     written: Slice,
     /// When tickets were looked at last.
     tickets_trimmed_at: Option<Timestamp>,
+    /// Where the clock stood that history ages by when that was kept last.
+    clock: Timestamp,
+    /// Projects that came to hold nothing since those were counted that do.
+    emptied: usize,
     checkpointer: Checkpointer,
     /// Held as long as the file is open, and a field behind `conn` so that it is let go after it.
     _lock: File,
 }
 
 impl SqliteStore {
-    fn write_all(&mut self, batch: &[Write]) -> rusqlite::Result<()> {
+    fn write_all(&mut self, batch: &[Write], wall: Timestamp) -> rusqlite::Result<()> {
         let transaction = Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate)?;
-        let mut writer = Writer::new(&transaction, &mut self.known)?;
+        let mut writer = Writer::new(&transaction, &mut self.known, wall)?;
         batch.iter().try_for_each(|write| writer.write(write))?;
-        let (grown, written) = writer.finish()?;
+        let (grown, written, clock) = writer.finish()?;
         transaction.commit()?;
         self.grown.extend(grown);
         self.written.add(written);
+        self.clock = self.clock.max(clock);
         self.checkpointer.committed(written.bytes);
         Ok(())
     }
 
-    fn trim_all(&mut self, retention: &Retention, now: Timestamp) -> rusqlite::Result<bool> {
+    fn trim_all(&mut self, retention: &Retention, now: Times) -> rusqlite::Result<Trimmed> {
+        let before = |ms: u64| Timestamp::from_millis(now.age.as_millis().saturating_sub(ms));
         // Begins to write only where there is something to let go.
         let transaction = Transaction::new_unchecked(&self.conn, TransactionBehavior::Deferred)?;
         let mut trimmer = Trimmer::new(&transaction, self.written.to_let_go());
         let still_too_large = trimmer.trim_projects(&self.grown, retention)?;
-        trimmer.trim_age(Timestamp::from_millis(now.as_millis().saturating_sub(retention.age_ms)))?;
+        trimmer.trim_age(before(retention.age_ms))?;
         trimmer.trim_bytes(retention.bytes)?;
         let pieces_are_left = trimmer.drop_pieces()?;
+        let keys_are_left = trimmer.trim_keys(before(KEY_AGE_MS))?;
         let tickets_are_due =
-            self.tickets_trimmed_at.is_none_or(|at| now < at || now.millis_since(at) >= trim::TICKETS_PACE_MS);
+            self.tickets_trimmed_at.is_none_or(|at| now.age.millis_since(at) >= trim::TICKETS_PACE_MS);
         if tickets_are_due {
-            trimmer.trim_tickets(now)?;
+            trimmer.trim_tickets(now.wall)?;
         }
-        let (emptied, is_spent) = trimmer.finish();
+        let emptied = trimmer.take_emptied(now.age)?;
+        let are_many = self.emptied + emptied.len() >= trim::EMPTIED_MAX;
+        let has_forgotten = trimmer.forget_projects(before(TOMBSTONE_AGE_MS), are_many)?;
+        let clock_is_due = now.age.millis_since(self.clock) >= CLOCK_PACE_MS;
+        if clock_is_due {
+            trimmer.keep_clock(now.age)?;
+        }
+        let (changed, is_spent) = trimmer.finish();
+        let (_, key_bytes) = read::clock_and_keys(&transaction)?;
         transaction.commit()?;
-        for name in &emptied {
+        for name in &changed {
             self.known.remove(name.as_str());
         }
-        let is_too_much = is_spent || pieces_are_left || !still_too_large.is_empty();
+        let is_too_much = is_spent || pieces_are_left || keys_are_left || !still_too_large.is_empty();
         self.grown = still_too_large;
         self.written = Slice::default();
+        self.emptied = if are_many { 0 } else { self.emptied + emptied.len() };
         if tickets_are_due {
-            self.tickets_trimmed_at = Some(now);
+            self.tickets_trimmed_at = Some(now.age);
         }
-        Ok(trim::give_pages_back(&self.conn)? || is_too_much)
+        if clock_is_due {
+            self.clock = now.age;
+        }
+        // What was let go is told, whatever becomes of the pages.
+        let pages_are_left = trim::give_pages_back(&self.conn).unwrap_or_else(|error| {
+            log::debug!("the file can't shrink: {error}");
+            false
+        });
+        Ok(Trimmed { is_more: pages_are_left || is_too_much, emptied, has_forgotten, key_bytes })
     }
 }
 
@@ -108,8 +138,8 @@ impl Readable for SqliteStore {
 }
 
 impl Store for SqliteStore {
-    fn commit(&mut self, batch: &[Write]) -> Result<(), StoreError> {
-        let result = self.write_all(batch);
+    fn commit(&mut self, batch: &[Write], wall: Timestamp) -> Result<(), StoreError> {
+        let result = self.write_all(batch, wall);
         if result.is_err() {
             self.known.clear();
         }
@@ -118,7 +148,7 @@ impl Store for SqliteStore {
 
     /// In slices: what is too much goes over several calls where it is more than a thousand messages and twice what
     /// was written since the last.
-    fn trim(&mut self, retention: &Retention, now: Timestamp) -> Result<bool, StoreError> {
+    fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError> {
         let result = self.trim_all(retention, now);
         if result.is_err() {
             self.known.clear();
@@ -130,8 +160,12 @@ impl Store for SqliteStore {
         self.checked(self.conn.execute(sql::PROBE, []).map(drop))
     }
 
-    fn recover(&self, now: Timestamp) -> Result<Recovered, StoreError> {
-        self.checked(recover::recover(&self.conn, now))
+    fn recover(&self) -> Result<Recovered, StoreError> {
+        self.checked(recover::recover(&self.conn))
+    }
+
+    fn remains(&self, project: &ProjectId) -> Result<Option<RecoveredProject>, StoreError> {
+        self.checked(recover::remains(&self.conn, project))
     }
 
     fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError> {
@@ -142,8 +176,12 @@ impl Store for SqliteStore {
         self.checked(read::ended_summary(&self.conn, number))
     }
 
-    fn run_by_key(&self, project: &ProjectId, key: &str, since: Timestamp) -> Result<Option<RunNumber>, StoreError> {
-        self.checked(read::run_by_key(&self.conn, project, key, since))
+    fn key(&self, project: &ProjectId, name: &str) -> Result<Option<KeyRow>, StoreError> {
+        self.checked(read::key(&self.conn, project, name))
+    }
+
+    fn key_bytes(&self, project: &ProjectId) -> Result<u64, StoreError> {
+        self.checked(read::key_bytes(&self.conn, project))
     }
 
     fn runs(

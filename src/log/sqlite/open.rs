@@ -13,12 +13,12 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, TransactionBehavior, params};
 
 use super::checkpoint::Checkpointer;
-use super::{SqliteStore, damaged, explain, is_damage, recover, sql};
+use super::{SqliteStore, damaged, explain, int, is_damage, recover, sql};
 use crate::auth::Instance;
 use crate::log::Identity;
 use crate::model::Timestamp;
 
-const DATABASE: &str = "stepcast.db";
+pub(super) const DATABASE: &str = "stepcast.db";
 
 /// Empty; who holds it locked may open the database. A lock of its own, so that `sqlite3` can look into the database,
 /// or make a backup of it, while the server runs. The system lets it go with the process, however that ends.
@@ -35,7 +35,7 @@ const LOCK_PACE: Duration = Duration::from_millis(10);
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Statements that are held prepared: more than there are.
-const STATEMENTS: usize = 96;
+const STATEMENTS: usize = 112;
 
 /// Kibibytes of pages in memory, as SQLite wants it: negative.
 const CACHE_KIB: i64 = -16 * 1024;
@@ -142,6 +142,8 @@ impl SqliteStore {
             grown: projects,
             written: Default::default(),
             tickets_trimmed_at: None,
+            clock: Timestamp::default(),
+            emptied: 0,
             checkpointer,
             _lock: lock,
         };
@@ -162,14 +164,17 @@ fn prepare(
     if conn.is_readonly(MAIN_DB).map_err(failed)? {
         return Err(problem(Problem::ReadOnly));
     }
-    let is_new = check_version(conn).map_err(failed)?.map_err(problem)?;
+    let found = check_version(conn).map_err(failed)?.map_err(problem)?;
     let mode = set_up(conn, synchronous).map_err(failed)?;
     if mode != "wal" {
         return Err(problem(Problem::NoWal(mode)));
     }
-    if is_new {
-        make_tables(conn, seed).map_err(failed)?;
+    match found {
+        Found::New => make_tables(conn, seed),
+        Found::Format1 => migrate(conn, now),
+        Found::Current => Ok(()),
     }
+    .map_err(failed)?;
     Ok((recover::identity(conn, now).map_err(failed)?, recover::project_ids(conn).map_err(failed)?))
 }
 
@@ -207,14 +212,24 @@ fn make_file(path: &Path) -> Result<(), OpenError> {
     made.map(drop).map_err(io_problem("write", path))
 }
 
-/// Is the file a new one? Otherwise it is one that this program can go on with.
-fn check_version(conn: &Connection) -> rusqlite::Result<Result<bool, Problem>> {
+/// What a file holds that this program can go on with.
+enum Found {
+    /// Nothing.
+    New,
+    /// The tables of an earlier version.
+    Format1,
+    /// Its own.
+    Current,
+}
+
+fn check_version(conn: &Connection) -> rusqlite::Result<Result<Found, Problem>> {
     let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let application: i64 = conn.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let tables: i64 = conn.query_row(sql::TABLES, [], |row| row.get(0))?;
     Ok(match (application, version) {
-        (0, 0) if tables == 0 => Ok(true),
-        (sql::APPLICATION_ID, sql::SCHEMA_VERSION) => Ok(false),
+        (0, 0) if tables == 0 => Ok(Found::New),
+        (sql::APPLICATION_ID, sql::SCHEMA_VERSION) => Ok(Found::Current),
+        (sql::APPLICATION_ID, 1) => Ok(Found::Format1),
         (sql::APPLICATION_ID, version) if version > sql::SCHEMA_VERSION => Err(Problem::Newer(version)),
         (sql::APPLICATION_ID, version) => Err(Problem::Damaged(format!("there is no format {version}"))),
         _ => Err(Problem::NotOurs),
@@ -254,6 +269,14 @@ fn make_tables(conn: &Connection, seed: &Seed) -> rusqlite::Result<()> {
     transaction.commit()?;
     // The keys must outlast the machine's end too: what clients hold is signed with them.
     conn.pragma(None, "wal_checkpoint", "TRUNCATE", |_| Ok(()))
+}
+
+/// All of it or nothing: a process that is killed meanwhile leaves what was there.
+fn migrate(conn: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+    let transaction = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
+    transaction.execute_batch(&sql::FROM_FORMAT_1.replace("?now", &int(now.as_millis()).to_string()))?;
+    transaction.pragma_update(None, "user_version", sql::SCHEMA_VERSION)?;
+    transaction.commit()
 }
 
 fn io_problem(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {

@@ -10,7 +10,7 @@ use rusqlite::{Connection, Error, OptionalExtension, Row, ToSql, params};
 use super::{explain, int, nat, sql};
 use crate::log::RunNumber;
 use crate::log::history::{Ends, History};
-use crate::log::store::{Flow, Place, RunRow, StoreError, StoredMessage, StoredOutput};
+use crate::log::store::{Flow, KeyRow, Place, RunRow, StoreError, StoredMessage, StoredOutput};
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// Among the streams of a step, its whole output.
@@ -159,14 +159,22 @@ fn run_by_id(conn: &Connection, project: &ProjectId, run: &RunId) -> rusqlite::R
     statement.query_row([project.as_str(), run.as_str()], |row| run_number(row, 0)).optional()
 }
 
-pub(super) fn run_by_key(
-    conn: &Connection,
-    project: &ProjectId,
-    key: &str,
-    since: Timestamp,
-) -> rusqlite::Result<Option<RunNumber>> {
-    let values = params![project.as_str(), key, int(since.as_millis())];
-    conn.prepare_cached(sql::RUN_BY_KEY)?.query_row(values, |row| run_number(row, 0)).optional()
+pub(super) fn key(conn: &Connection, project: &ProjectId, name: &str) -> rusqlite::Result<Option<KeyRow>> {
+    let key = |row: &Row<'_>| {
+        let (at, fingerprint, answer) = (timestamp(row, 0)?, row.get(1)?, bytes(row, 2)?);
+        Ok(KeyRow { project: project.clone(), name: name.to_owned(), at, fingerprint, answer })
+    };
+    conn.prepare_cached(sql::KEY)?.query_row((project.as_str(), name), key).optional()
+}
+
+pub(super) fn key_bytes(conn: &Connection, project: &ProjectId) -> rusqlite::Result<u64> {
+    let bytes = conn.prepare_cached(sql::KEY_BYTES)?.query_row([project.as_str()], |row| row.get(0)).optional()?;
+    Ok(bytes.map_or(0, nat))
+}
+
+/// Where the clock stands that history ages by, and what all keys weigh.
+pub(super) fn clock_and_keys(conn: &Connection) -> rusqlite::Result<(Timestamp, u64)> {
+    conn.prepare_cached(sql::CLOCK_AND_KEYS)?.query_row([], |row| Ok((timestamp(row, 0)?, nat(row.get(1)?))))
 }
 
 pub(super) fn runs(
@@ -283,9 +291,8 @@ fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
     Ok(RunRow {
         run: id(row, 0, RunId::parse)?,
         created_at: timestamp(row, 1)?,
-        idempotency_key: row.get(2)?,
-        fingerprint: row.get(3)?,
-        document: bytes(row, 4)?,
-        answer: bytes(row, 5)?,
+        fingerprint: row.get(2)?,
+        document: bytes(row, 3)?,
+        answer: bytes(row, 4)?,
     })
 }

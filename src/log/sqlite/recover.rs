@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 
 use rusqlite::types::Type;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{int, nat, read, sql};
 use crate::auth::{Instance, TicketNote};
@@ -23,16 +23,24 @@ pub(super) fn identity(conn: &Connection, now: Timestamp) -> rusqlite::Result<Id
     })
 }
 
-pub(super) fn recover(conn: &Connection, now: Timestamp) -> rusqlite::Result<Recovered> {
+pub(super) fn recover(conn: &Connection) -> rusqlite::Result<Recovered> {
+    let (clock, key_bytes) = read::clock_and_keys(conn)?;
     Ok(Recovered {
         projects: projects(conn)?,
         open_runs: open_runs(conn)?,
-        ended_runs: ended_runs(conn, now)?,
+        ended_runs: ended_runs(conn, clock)?,
         next_run_number: next_run_number(conn)?,
+        clock,
+        key_bytes,
     })
 }
 
-/// The ids of all projects.
+/// A project as it was left.
+pub(super) fn remains(conn: &Connection, project: &ProjectId) -> rusqlite::Result<Option<RecoveredProject>> {
+    conn.prepare_cached(sql::REMAINS)?.query_row([project.as_str()], recovered_project).optional()
+}
+
+/// The ids of all projects that hold something.
 pub(super) fn project_ids(conn: &Connection) -> rusqlite::Result<BTreeSet<i64>> {
     let mut ids = BTreeSet::new();
     read::each_row(conn, sql::PROJECT_IDS, params![], |row| {
@@ -51,15 +59,19 @@ fn instance(conn: &Connection) -> rusqlite::Result<Instance> {
 
 fn projects(conn: &Connection) -> rusqlite::Result<Vec<RecoveredProject>> {
     let mut projects = Vec::new();
-    read::each_row(conn, sql::ALL_PROJECTS, params![], |row| {
-        projects.push(RecoveredProject {
-            project: read::id(row, 0, ProjectId::parse)?,
-            newest: nat(row.get(1)?),
-            last_activity: read::timestamp(row, 2)?,
-        });
+    read::each_row(conn, sql::KEPT_PROJECTS, params![], |row| {
+        projects.push(recovered_project(row)?);
         Ok(Flow::More)
     })?;
     Ok(projects)
+}
+
+fn recovered_project(row: &Row<'_>) -> rusqlite::Result<RecoveredProject> {
+    Ok(RecoveredProject {
+        project: read::id(row, 0, ProjectId::parse)?,
+        newest: nat(row.get(1)?),
+        last_activity: read::timestamp(row, 2)?,
+    })
 }
 
 fn open_runs(conn: &Connection) -> rusqlite::Result<Vec<OpenRun>> {
@@ -73,8 +85,8 @@ fn open_runs(conn: &Connection) -> rusqlite::Result<Vec<OpenRun>> {
     Ok(runs)
 }
 
-fn ended_runs(conn: &Connection, now: Timestamp) -> rusqlite::Result<Vec<EndedRun>> {
-    let since = now.as_millis().saturating_sub(Recovered::ENDED_RUNS_MS);
+fn ended_runs(conn: &Connection, clock: Timestamp) -> rusqlite::Result<Vec<EndedRun>> {
+    let since = clock.as_millis().saturating_sub(Recovered::ENDED_RUNS_MS);
     let mut runs = Vec::new();
     read::each_row(conn, sql::ENDED_SINCE, params![int(since)], |row| {
         let (number, ended_at) = (read::run_number(row, 0)?, read::timestamp(row, 2)?);

@@ -4,7 +4,7 @@
 //! SQLite writes a row anew as a whole. Indexes that only some rows need are partial.
 
 /// Of the tables as they are here. A file with a larger one was written by a later program.
-pub(super) const SCHEMA_VERSION: i64 = 1;
+pub(super) const SCHEMA_VERSION: i64 = 2;
 
 /// Marks the file as ours: "step" in ASCII.
 pub(super) const APPLICATION_ID: i64 = 0x7374_6570;
@@ -12,7 +12,8 @@ pub(super) const APPLICATION_ID: i64 = 0x7374_6570;
 /// Makes the tables.
 ///
 /// - `projects`: `floor` is the `seq` from which on the history is whole, `floor_at` when that message was kept; null
-///   where there is none. `newest` never goes back, whatever becomes of the messages.
+///   where there is none. `newest` never goes back, whatever becomes of the messages. `emptied_at` is since when it has
+///   held neither a message nor a run, null where it holds something; `key_bytes` what its keys weigh.
 /// - `messages`: below the floor only those that outlast it. `id` is the project's times 2^40, and the `seq`: one number,
 ///   because SQLite finds rows by that at half the price of two. `place` as [`place_code`](super::read::place_code).
 /// - `runs`: numbered without ever using a number again, which is what AUTOINCREMENT adds. `bytes` is what its document,
@@ -21,7 +22,10 @@ pub(super) const APPLICATION_ID: i64 = 0x7374_6570;
 /// - `states`: of runs that have ended. `summary` stands before `state`, so that it is read without that.
 /// - `outputs`: the newest attempt of a step; one without a run was let go, and its pieces go little by little.
 /// - `pieces`: `stream` as [`stream_code`](super::read::stream_code).
-/// - `totals`: its one row is what all messages weigh that are not below the floor, and what goes with runs.
+/// - `keys`: what calls were answered that may come again; `bytes` is what a row weighs.
+/// - `totals`: its one row is what all messages weigh that are not below the floor, what goes with runs, what keys weigh,
+///   and where the clock stood that history ages by. All times are of that clock but `last_activity`, `created_at` and
+///   what stands in `tickets`.
 pub(super) const SCHEMA: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE projects (
@@ -31,8 +35,11 @@ pub(super) const SCHEMA: &str = "
         floor_at INTEGER,
         last_activity INTEGER NOT NULL,
         ended_runs INTEGER NOT NULL,
-        name TEXT NOT NULL UNIQUE
+        name TEXT NOT NULL UNIQUE,
+        emptied_at INTEGER,
+        key_bytes INTEGER NOT NULL DEFAULT 0
     );
+    CREATE INDEX projects_emptied ON projects (emptied_at) WHERE emptied_at IS NOT NULL;
     CREATE INDEX projects_by_age ON projects (floor_at) WHERE floor_at IS NOT NULL;
     CREATE TABLE messages (
         id INTEGER PRIMARY KEY,
@@ -52,12 +59,10 @@ pub(super) const SCHEMA: &str = "
         status INTEGER,
         cancelled INTEGER NOT NULL,
         bytes INTEGER NOT NULL,
-        fingerprint BLOB NOT NULL,
-        idempotency_key TEXT
+        fingerprint BLOB NOT NULL
     );
     CREATE UNIQUE INDEX runs_by_id ON runs (project, run_id);
     CREATE INDEX runs_of_project ON runs (project);
-    CREATE INDEX runs_by_key ON runs (project, idempotency_key) WHERE idempotency_key IS NOT NULL;
     CREATE INDEX runs_by_status ON runs (project, status) WHERE status IS NOT NULL;
     CREATE INDEX runs_by_end ON runs (ended_at) WHERE ended_at IS NOT NULL;
     CREATE TABLE documents (run INTEGER PRIMARY KEY, document BLOB NOT NULL, answer BLOB NOT NULL);
@@ -80,8 +85,60 @@ pub(super) const SCHEMA: &str = "
     CREATE INDEX pieces_of_output ON pieces (output, stream);
     CREATE TABLE tickets (id INTEGER PRIMARY KEY, until INTEGER NOT NULL, note BLOB NOT NULL);
     CREATE INDEX tickets_by_end ON tickets (until);
-    CREATE TABLE totals (message_bytes INTEGER NOT NULL, run_bytes INTEGER NOT NULL);
-    INSERT INTO totals VALUES (0, 0);
+    CREATE TABLE keys (
+        id INTEGER PRIMARY KEY,
+        project INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        fingerprint BLOB NOT NULL,
+        answer BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX keys_by_name ON keys (project, name);
+    CREATE INDEX keys_by_age ON keys (at);
+    CREATE TABLE totals (
+        message_bytes INTEGER NOT NULL,
+        run_bytes INTEGER NOT NULL,
+        key_bytes INTEGER NOT NULL DEFAULT 0,
+        clock INTEGER NOT NULL DEFAULT 0
+    );
+    INSERT INTO totals (message_bytes, run_bytes) VALUES (0, 0);
+";
+
+/// From the tables of format 1 to these. What aged by the wall clock ages from the newest message on that is not of the
+/// future (`?now`, which is put in); keys come out of their runs. A key weighs as
+/// [`KeyRow::weight`](crate::log::store::KeyRow) has it (160).
+pub(super) const FROM_FORMAT_1: &str = "
+    ALTER TABLE projects ADD COLUMN emptied_at INTEGER;
+    ALTER TABLE projects ADD COLUMN key_bytes INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX projects_emptied ON projects (emptied_at) WHERE emptied_at IS NOT NULL;
+    CREATE TABLE keys (
+        id INTEGER PRIMARY KEY,
+        project INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        fingerprint BLOB NOT NULL,
+        answer BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX keys_by_name ON keys (project, name);
+    CREATE INDEX keys_by_age ON keys (at);
+    ALTER TABLE totals ADD COLUMN key_bytes INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE totals ADD COLUMN clock INTEGER NOT NULL DEFAULT 0;
+    UPDATE totals SET clock = coalesce(
+        (SELECT max(last_activity) FROM projects WHERE last_activity <= ?now),
+        (SELECT max(last_activity) FROM projects), 0);
+    INSERT OR REPLACE INTO keys (project, name, at, bytes, fingerprint, answer)
+        SELECT project, 'k' || idempotency_key, min(created_at, (SELECT clock FROM totals)),
+            length('k' || idempotency_key) + length(answer) + 160, fingerprint, answer
+        FROM runs JOIN documents ON run = number WHERE idempotency_key IS NOT NULL ORDER BY number;
+    UPDATE projects SET
+        key_bytes = (SELECT coalesce(sum(bytes), 0) FROM keys WHERE project = projects.id),
+        emptied_at = CASE WHEN floor_at IS NULL AND NOT EXISTS (SELECT 1 FROM runs WHERE project = projects.id)
+            THEN (SELECT clock FROM totals) END;
+    UPDATE totals SET key_bytes = (SELECT coalesce(sum(bytes), 0) FROM keys);
+    DROP INDEX runs_by_key;
+    ALTER TABLE runs DROP COLUMN idempotency_key;
 ";
 
 // The store as a whole.
@@ -94,9 +151,12 @@ pub(super) const META: &str = "SELECT value FROM meta WHERE key = ?1";
 pub(super) const TABLES: &str = "SELECT count(*) FROM sqlite_master";
 /// Row: bytes of messages, bytes of runs.
 pub(super) const TOTALS: &str = "SELECT message_bytes, run_bytes FROM totals";
-/// Parameters: more bytes of messages, more bytes of runs.
-pub(super) const ADD_TO_TOTALS: &str =
-    "UPDATE totals SET message_bytes = message_bytes + ?1, run_bytes = run_bytes + ?2";
+/// Parameters: more bytes of messages, more bytes of runs, more bytes of keys, where the clock stands at least.
+pub(super) const ADD_TO_TOTALS: &str = "
+    UPDATE totals SET message_bytes = message_bytes + ?1, run_bytes = run_bytes + ?2, key_bytes = key_bytes + ?3,
+        clock = max(clock, ?4)";
+/// Row: where the clock stands, bytes of keys.
+pub(super) const CLOCK_AND_KEYS: &str = "SELECT clock, key_bytes FROM totals";
 pub(super) const PAGES: &str = "PRAGMA page_count";
 pub(super) const FREE_PAGES: &str = "PRAGMA freelist_count";
 
@@ -110,11 +170,26 @@ pub(super) const NEW_PROJECT: &str =
 /// Parameters: id, newest, when.
 pub(super) const PROJECT_GREW: &str = "UPDATE projects SET newest = ?2, last_activity = ?3 WHERE id = ?1";
 /// Parameters: id, when.
-pub(super) const PROJECT_ACTIVE: &str = "UPDATE projects SET last_activity = ?2 WHERE id = ?1";
+pub(super) const PROJECT_ACTIVE: &str = "UPDATE projects SET last_activity = ?2, emptied_at = NULL WHERE id = ?1";
 /// Parameters: id, floor, when that message was kept.
 pub(super) const MOVE_FLOOR: &str = "UPDATE projects SET floor = ?2, floor_at = ?3 WHERE id = ?1";
 /// Parameters: id, when. The floor is where it was: at the next message.
-pub(super) const PROJECT_FILLED: &str = "UPDATE projects SET floor_at = ?2 WHERE id = ?1";
+pub(super) const PROJECT_FILLED: &str = "UPDATE projects SET floor_at = ?2, emptied_at = NULL WHERE id = ?1";
+/// Nothing where it holds something, or has held nothing for longer. Parameters: id, when. Row: name.
+pub(super) const PROJECT_EMPTIED: &str = "
+    UPDATE projects SET emptied_at = ?2
+    WHERE id = ?1 AND floor_at IS NULL AND emptied_at IS NULL AND NOT EXISTS (SELECT 1 FROM runs WHERE project = ?1)
+    RETURNING name";
+/// Projects that hold nothing, not even a key. Parameters: empty before this, how many. Row: name.
+pub(super) const FORGET_PROJECTS: &str = "
+    DELETE FROM projects WHERE id IN (
+        SELECT id FROM projects WHERE emptied_at < ?1 AND key_bytes = 0 ORDER BY emptied_at, id LIMIT ?2)
+    RETURNING name";
+pub(super) const EMPTY_PROJECTS: &str = "SELECT count(*) FROM projects WHERE emptied_at IS NOT NULL";
+/// Parameters: id, more bytes of keys.
+pub(super) const PROJECT_KEYS: &str = "UPDATE projects SET key_bytes = key_bytes + ?2 WHERE id = ?1";
+/// Parameter: name.
+pub(super) const KEY_BYTES: &str = "SELECT key_bytes FROM projects WHERE name = ?1";
 /// Parameters: id, more runs that have ended.
 pub(super) const COUNT_ENDED: &str = "UPDATE projects SET ended_runs = ended_runs + ?2 WHERE id = ?1";
 /// Parameter: name.
@@ -122,8 +197,11 @@ pub(super) const FLOOR: &str = "SELECT floor FROM projects WHERE name = ?1";
 /// Parameter: name.
 pub(super) const NEWEST: &str = "SELECT newest FROM projects WHERE name = ?1";
 /// Row: name, newest, last activity.
-pub(super) const ALL_PROJECTS: &str = "SELECT name, newest, last_activity FROM projects ORDER BY name";
-pub(super) const PROJECT_IDS: &str = "SELECT id FROM projects";
+pub(super) const KEPT_PROJECTS: &str =
+    "SELECT name, newest, last_activity FROM projects WHERE emptied_at IS NULL ORDER BY name";
+/// Parameter: name. Row: as before.
+pub(super) const REMAINS: &str = "SELECT name, newest, last_activity FROM projects WHERE name = ?1";
+pub(super) const PROJECT_IDS: &str = "SELECT id FROM projects WHERE emptied_at IS NULL";
 /// Parameter: id. Row: id, newest, floor, ended runs.
 pub(super) const PROJECT_SIZE: &str = "SELECT id, newest, floor, ended_runs FROM projects WHERE id = ?1";
 /// The two projects whose oldest messages are the oldest. Row: id, newest, floor, when.
@@ -176,10 +254,10 @@ pub(super) const DROP_TURNS_BELOW_FLOOR: &str = "
 
 // Runs.
 
-/// Parameters: number, project, id, when, fingerprint, key, bytes.
+/// Parameters: number, project, id, when, fingerprint, bytes.
 pub(super) const NEW_RUN: &str = "
-    INSERT INTO runs (number, project, run_id, created_at, fingerprint, idempotency_key, bytes, cancelled)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0)";
+    INSERT INTO runs (number, project, run_id, created_at, fingerprint, bytes, cancelled)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)";
 /// Parameters: run, document, answer.
 pub(super) const NEW_DOCUMENT: &str = "INSERT INTO documents VALUES (?1, ?2, ?3)";
 /// Parameter: run.
@@ -192,9 +270,9 @@ pub(super) const END_RUN: &str = "
     RETURNING project, (SELECT floor FROM projects WHERE id = project)";
 /// Parameters: run, summary, state.
 pub(super) const NEW_STATE: &str = "INSERT INTO states VALUES (?1, ?2, ?3)";
-/// Parameter: number. Row: id, when, key, fingerprint, document, answer.
+/// Parameter: number. Row: id, when, fingerprint, document, answer.
 pub(super) const RUN: &str = "
-    SELECT run_id, created_at, idempotency_key, fingerprint, document, answer
+    SELECT run_id, created_at, fingerprint, document, answer
     FROM runs JOIN documents ON run = number WHERE number = ?1";
 /// Parameter: number. Row: its first message, its last if it has ended.
 pub(super) const RUN_ENDS: &str = "
@@ -207,11 +285,6 @@ pub(super) const SUMMARY: &str = "SELECT summary FROM states WHERE run = ?1";
 /// Parameters: project's name, run's id.
 pub(super) const RUN_BY_ID: &str =
     "SELECT number FROM runs WHERE project = (SELECT id FROM projects WHERE name = ?1) AND run_id = ?2";
-/// Parameters: project's name, key, since when.
-pub(super) const RUN_BY_KEY: &str = "
-    SELECT number FROM runs
-    WHERE project = (SELECT id FROM projects WHERE name = ?1) AND idempotency_key = ?2 AND created_at >= ?3
-    ORDER BY number DESC LIMIT 1";
 /// Parameters: project's name, before this one.
 pub(super) const RUNS: &str = "
     SELECT number FROM runs INDEXED BY runs_of_project
@@ -280,6 +353,22 @@ pub(super) const DROP_SOME_PIECES: &str =
     "DELETE FROM pieces WHERE id IN (SELECT id FROM pieces WHERE output = ?1 LIMIT ?2)";
 /// Parameter: id.
 pub(super) const DROP_OUTPUT: &str = "DELETE FROM outputs WHERE id = ?1";
+
+// Keys.
+
+/// Parameters: project, name, when, bytes, fingerprint, answer.
+pub(super) const NEW_KEY: &str =
+    "INSERT INTO keys (project, name, at, bytes, fingerprint, answer) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+/// Parameters: project, name. Row: bytes.
+pub(super) const REPLACED_KEY: &str = "DELETE FROM keys WHERE project = ?1 AND name = ?2 RETURNING bytes";
+/// Parameters: project's name, name. Row: when, fingerprint, answer.
+pub(super) const KEY: &str = "
+    SELECT at, fingerprint, answer FROM keys
+    WHERE project = (SELECT id FROM projects WHERE name = ?1) AND name = ?2";
+/// Parameters: used before this, how many. Row: project, bytes.
+pub(super) const DROP_KEYS: &str = "
+    DELETE FROM keys WHERE id IN (SELECT id FROM keys WHERE at < ?1 ORDER BY at LIMIT ?2)
+    RETURNING project, bytes";
 
 // Tickets.
 

@@ -20,7 +20,7 @@ const NONE: Retention = Retention { messages: 0, bytes: 0, age_ms: 0, runs: 0 };
 
 fn refusal(path: &Path) -> String {
     match SqliteStore::open(path, Synchronous::Normal, &SEED, Timestamp::default()) {
-        Ok((store, _)) => match store.recover(Timestamp::default()) {
+        Ok((store, _)) => match store.recover() {
             Ok(_) => panic!("{} was opened", path.display()),
             Err(error) => error.to_string(),
         },
@@ -53,7 +53,7 @@ fn ticket_note(nonce: u8, until: u64) -> TicketNote {
 fn a_restart_goes_on_from_what_was_kept() {
     let directory = TempDir::new();
     let (mut store, first) = open(&directory, 0);
-    let empty = store.recover(Timestamp::default()).expect("readable");
+    let empty = store.recover().expect("readable");
     assert!(empty.projects.is_empty() && empty.open_runs.is_empty() && first.tickets.is_empty());
     assert_eq!(empty.next_run_number.get(), 1);
     commit(&mut store, &[created(1, 0), message(1, 1000, Some(number(1)), Place::Last), ended(1, 1)]);
@@ -65,7 +65,7 @@ fn a_restart_goes_on_from_what_was_kept() {
     let other_seed = Seed { master_key: [1; 32], instance: [1; 6] };
     let opened = SqliteStore::open(directory.path(), Synchronous::Full, &other_seed, Timestamp::from_millis(5000));
     let (store, identity) = opened.unwrap_or_else(|error| panic!("{error}"));
-    let recovered = store.recover(Timestamp::from_millis(5000)).expect("readable");
+    let recovered = store.recover().expect("readable");
     assert_eq!((identity.master_key, identity.instance), (first.master_key, first.instance));
     let project_then = &recovered.projects[0];
     assert_eq!((&project_then.project, project_then.newest), (&project(), 2));
@@ -89,8 +89,9 @@ fn neither_a_seq_nor_a_run_number_is_used_again_whatever_was_trimmed() {
     assert!(seqs(&store).is_empty() && listed(&store).is_empty());
     drop(store);
     let mut store = open(&directory, 2_000_000).0;
-    let recovered = store.recover(Timestamp::from_millis(2_000_000)).expect("readable");
-    assert_eq!((recovered.projects[0].newest, recovered.next_run_number.get()), (9, 2));
+    let recovered = store.recover().expect("readable");
+    let newest = store.remains(&project()).expect("readable").map(|it| it.newest);
+    assert_eq!((recovered.projects.len(), newest, recovered.next_run_number.get()), (0, Some(9), 2));
     assert_eq!(store.floor(&project()), Ok(10));
     commit(&mut store, &messages([10]));
     assert_eq!((store.floor(&project()), seqs(&store)), (Ok(10), vec![10]));
@@ -112,7 +113,7 @@ fn what_was_committed_survives_the_end_of_the_process_at_any_point() {
             fs::copy(directory.path().join(file), left_behind.path().join(file)).expect("a copy");
         }
         let (copy, identity) = open(&left_behind, 0);
-        let recovered = copy.recover(Timestamp::default()).expect("readable");
+        let recovered = copy.recover().expect("readable");
         assert_eq!((seqs(&copy), copy.floor(&project())), (seqs(&store), store.floor(&project())));
         assert_eq!((recovered.projects[0].newest, identity.tickets.len() as u64), (n, n));
     }
@@ -156,9 +157,9 @@ fn what_is_made_is_for_its_owner_alone() {
 #[test]
 fn a_file_of_a_later_program_is_left_alone() {
     let directory = TempDir::new();
-    open(&directory, 0).0.conn.pragma_update(None, "user_version", 2).expect("a version");
+    open(&directory, 0).0.conn.pragma_update(None, "user_version", 3).expect("a version");
     let path = directory.path().join("stepcast.db");
-    let expected = "was written by a later stepcast: its format is 2, this program knows those up to 1";
+    let expected = "was written by a later stepcast: its format is 3, this program knows those up to 2";
     assert_eq!(refusal(directory.path()), format!("{} {expected}", path.display()));
 }
 
@@ -228,7 +229,7 @@ fn nothing_of_a_batch_that_fails_is_kept_and_the_next_is_taken() {
     let mut store = open(&directory, 0).0;
     let mut batch = messages([1, 2, 2]);
     batch.insert(0, created(1, 10));
-    assert!(store.commit(&batch).is_err(), "a seq is there twice");
+    assert!(store.commit(&batch, Timestamp::default()).is_err(), "a seq is there twice");
     assert!(seqs(&store).is_empty() && listed(&store).is_empty());
     assert_eq!((count(&store, "projects"), count(&store, "documents")), (0, 0));
     commit(&mut store, &[created(1, 10)]);
@@ -247,7 +248,7 @@ fn a_full_disk_refuses_what_comes_and_takes_more_once_there_is_room() {
     for _ in 0..2 {
         let path = directory.path().join("stepcast.db");
         let expected = format!("{} can't grow: the disk is full", path.display());
-        assert_eq!(store.commit(&more), Err(StoreError(expected)));
+        assert_eq!(store.commit(&more, Timestamp::default()), Err(StoreError(expected)));
         assert_eq!(seqs(&store), (1..=20).collect::<Vec<_>>());
     }
     // Letting go makes room, even where the file can't grow.
@@ -256,7 +257,7 @@ fn a_full_disk_refuses_what_comes_and_takes_more_once_there_is_room() {
     assert_eq!(seqs(&store), (16..=30).collect::<Vec<_>>());
 
     let even_more: Vec<_> = (31..=50).map(|seq| large(seq, 20_000)).collect();
-    assert!(store.commit(&even_more).is_err());
+    assert!(store.commit(&even_more, Timestamp::default()).is_err());
     store.conn.pragma_update(None, "max_page_count", 1_000_000).expect("a bound");
     commit(&mut store, &even_more);
     assert_eq!(seqs(&store), (16..=50).collect::<Vec<_>>());
@@ -340,7 +341,7 @@ fn outputs_that_were_let_go_leave_nothing_behind() {
     trim(&mut store, KEEP_ALL, 0);
     assert_eq!((count(&store, "outputs"), count(&store, "pieces")), (1, 100));
     commit(&mut store, &[message(1, 1000, Some(number(1)), Place::Last), ended(1, 1)]);
-    (0..3).for_each(|_| trim(&mut store, NONE, 1_000_000));
+    (0..3).for_each(|_| drop(trim(&mut store, NONE, 1_000_000)));
     for table in ["runs", "documents", "states", "outputs", "pieces", "messages"] {
         assert_eq!(count(&store, table), 0, "{table}");
     }
@@ -380,7 +381,10 @@ fn no_statement_scans_a_table_that_grows() {
         sql::END_RUN,
         sql::RUN,
         sql::RUN_BY_ID,
-        sql::RUN_BY_KEY,
+        sql::KEY,
+        sql::DROP_KEYS,
+        sql::FORGET_PROJECTS,
+        sql::PROJECT_EMPTIED,
         sql::RUNS,
         sql::OLDEST_ENDED,
         sql::OLDEST_ENDED_OF,
@@ -416,4 +420,75 @@ fn held_statements_are_not_prepared_anew_at_each_use() {
         drop(rows);
         assert_eq!(statement.get_status(rusqlite::StatementStatus::RePrepare), 0);
     }
+}
+
+/// What a server of format 1 left behind: in `p` a run with the key `k` and one that its caller named, in `q` a message.
+fn format_1() -> TempDir {
+    let directory = TempDir::new();
+    let conn = Connection::open(directory.path().join(super::open::DATABASE)).expect("a file");
+    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL").expect("set");
+    conn.execute_batch(include_str!("format_1.sql")).expect("its tables");
+    conn.pragma_update(None, "application_id", sql::APPLICATION_ID).expect("set");
+    conn.pragma_update(None, "user_version", 1).expect("set");
+    directory
+}
+
+#[test]
+fn a_directory_of_format_1_is_gone_on_with() {
+    let directory = format_1();
+    let newest_at = 1_795_943_589_936;
+    // Whatever time it is by the wall clock: a board without one of its own begins in 1970.
+    for now in [1000, 1_800_000_000_000] {
+        let (store, identity) = open(&directory, now);
+        assert_eq!(identity.instance.to_string(), "vDbK8xE9");
+        let recovered = store.recover().expect("readable");
+        let newest: Vec<_> = recovered.projects.iter().map(|it| (it.project.to_string(), it.newest)).collect();
+        assert_eq!(newest, [("p".to_owned(), 12), ("q".to_owned(), 1)]);
+        assert_eq!((recovered.clock.as_millis(), recovered.next_run_number.get()), (newest_at, 3));
+        assert_eq!((seqs(&store).len(), listed(&store)), (12, vec![2, 1]));
+        let key = store.key(&project(), "kk").expect("readable").expect("a key");
+        assert!(String::from_utf8_lossy(&key.answer).contains("run_YRa922EGImElgkTehl-XEg"));
+        assert_eq!(key.fingerprint[..4], [0xe2, 0x5a, 0x63, 0xfd]);
+        assert_eq!((store.key_bytes(&project()), recovered.key_bytes), (Ok(key.weight()), key.weight()));
+        let document = store.document(number(1)).expect("readable").expect("a plan");
+        assert!(String::from_utf8_lossy(&document).contains("9007199254740993"));
+    }
+    let mut store = open(&directory, 1000).0;
+    let week = 7 * 24 * 60 * 60 * 1000;
+    trim(&mut store, Retention { age_ms: week, ..KEEP_ALL }, newest_at + 1000);
+    assert_eq!(seqs(&store).len(), 12, "nothing ages while no server runs");
+    commit(&mut store, &[message(13, newest_at + 5000, None, Place::Middle)]);
+    trim(&mut store, Retention { age_ms: week, runs: 0, ..KEEP_ALL }, newest_at + week + 2500);
+    assert_eq!((seqs(&store), listed(&store)), (vec![13], vec![]));
+}
+
+#[test]
+fn the_tables_of_format_1_become_those_of_a_new_file() {
+    let (old, new) = (format_1(), TempDir::new());
+    let tables = |directory: &TempDir| {
+        let store = open(directory, 0).0;
+        let columns = "SELECT m.name, c.name, c.type, c.\"notnull\" FROM sqlite_master m, pragma_table_info(m.name) c
+            WHERE m.name NOT LIKE 'sqlite%' ORDER BY m.type, m.name, c.name";
+        let mut statement = store.conn.prepare(columns).expect("SQL");
+        let rows = statement.query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?, row.get::<_, String>(2)?, row.get(3)?))
+        });
+        let rows: rusqlite::Result<Vec<(String, Option<String>, String, i64)>> = rows.expect("rows").collect();
+        rows.expect("a row")
+    };
+    assert_eq!(tables(&old), tables(&new));
+}
+
+#[test]
+fn the_clock_of_history_is_kept_though_no_message_comes() {
+    let directory = TempDir::new();
+    let mut store = open(&directory, 0).0;
+    commit(&mut store, &messages([1]));
+    let kept = |store: &SqliteStore| store.recover().expect("readable").clock.as_millis();
+    assert_eq!(kept(&store), 1000);
+    trim(&mut store, KEEP_ALL, 60_000);
+    assert_eq!(kept(&store), 1000, "not each time: that would wear an SD card out");
+    trim(&mut store, KEEP_ALL, 1000 + CLOCK_PACE_MS);
+    drop(store);
+    assert_eq!(kept(&open(&directory, 0).0), 1000 + CLOCK_PACE_MS);
 }

@@ -3,14 +3,14 @@
 //! A project's history is swept from its floor upwards. A run goes whole, but for its messages above the floor, which
 //! are their project's, and the pieces of its outputs, which go little by little.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
 use super::read::count_and_bytes;
 use super::{int, nat, read, sql};
-use crate::log::store::{Flow, MESSAGE_OVERHEAD_BYTES, Retention};
-use crate::model::Timestamp;
+use crate::log::store::{Flow, MESSAGE_OVERHEAD_BYTES, Retention, TOMBSTONES_MAX};
+use crate::model::{ProjectId, Timestamp};
 
 /// Messages that a trim lets go at least, if there are so many too much: some 2 ms.
 const MESSAGES_MIN: u64 = 1000;
@@ -33,6 +33,15 @@ const PIECES_MAX: usize = 64;
 
 /// Outputs without pieces that a trim lets go.
 const OUTPUTS_MAX: usize = 16;
+
+/// Keys that a trim lets go.
+const KEYS_SLICE: i64 = 2000;
+
+/// Projects that a trim forgets.
+const PROJECTS_SLICE: i64 = 1000;
+
+/// How many projects come to hold nothing until those are counted that do.
+pub(super) const EMPTIED_MAX: usize = 1000;
 
 /// How often tickets that have ended are looked for.
 pub(super) const TICKETS_PACE_MS: u64 = 1000;
@@ -91,8 +100,10 @@ pub(super) fn give_pages_back(conn: &Connection) -> rusqlite::Result<bool> {
 pub(super) struct Trimmer<'a> {
     conn: &'a Connection,
     left: Slice,
-    /// Names of the projects that hold no message any more.
-    emptied: Vec<String>,
+    /// Names of the projects that hold no message any more, or are forgotten.
+    changed: Vec<String>,
+    /// Projects that have let a run go, or all messages.
+    shrunk: BTreeSet<i64>,
 }
 
 /// A project's history.
@@ -115,12 +126,72 @@ struct Sweep {
 impl<'a> Trimmer<'a> {
     /// A trim that lets go of about `left` at most.
     pub(super) fn new(conn: &'a Connection, left: Slice) -> Self {
-        Self { conn, left, emptied: Vec::new() }
+        Self { conn, left, changed: Vec::new(), shrunk: BTreeSet::new() }
     }
 
-    /// The names of the projects that hold no message any more, and whether it let go of as much as it may.
+    /// The names of the projects of which something else is known now, and whether it let go of as much as it may.
     pub(super) fn finish(self) -> (Vec<String>, bool) {
-        (self.emptied, self.left.is_spent())
+        (self.changed, self.left.is_spent())
+    }
+
+    /// The projects that have come to hold nothing.
+    pub(super) fn take_emptied(&mut self, now: Timestamp) -> rusqlite::Result<Vec<ProjectId>> {
+        let mut emptied = Vec::new();
+        for project in std::mem::take(&mut self.shrunk) {
+            let values = params![project, int(now.as_millis())];
+            read::each_row(self.conn, sql::PROJECT_EMPTIED, values, |row| {
+                emptied.push(read::id(row, 0, ProjectId::parse)?);
+                Ok(Flow::More)
+            })?;
+        }
+        Ok(emptied)
+    }
+
+    /// Forgets projects that have held nothing since before `before`, and with `is_counted` also those beyond as many as
+    /// may be. Were there any?
+    pub(super) fn forget_projects(&mut self, before: Timestamp, is_counted: bool) -> rusqlite::Result<bool> {
+        let known = self.changed.len();
+        self.forget(int(before.as_millis()), PROJECTS_SLICE)?;
+        if is_counted {
+            let mut count = self.conn.prepare_cached(sql::EMPTY_PROJECTS)?;
+            let empty: i64 = count.query_row([], |row| row.get(0))?;
+            let too_many = empty - TOMBSTONES_MAX as i64;
+            if too_many > 0 {
+                self.forget(i64::MAX, too_many)?;
+            }
+        }
+        Ok(self.changed.len() > known)
+    }
+
+    fn forget(&mut self, before: i64, max: i64) -> rusqlite::Result<()> {
+        let changed = &mut self.changed;
+        read::each_row(self.conn, sql::FORGET_PROJECTS, params![before, max], |row| {
+            changed.push(row.get(0)?);
+            Ok(Flow::More)
+        })
+    }
+
+    /// Lets keys go that were used before `before`. `true` where there may be more.
+    pub(super) fn trim_keys(&mut self, before: Timestamp) -> rusqlite::Result<bool> {
+        let mut dropped: BTreeMap<i64, i64> = BTreeMap::new();
+        let mut count = 0;
+        read::each_row(self.conn, sql::DROP_KEYS, params![int(before.as_millis()), KEYS_SLICE], |row| {
+            *dropped.entry(row.get(0)?).or_default() += row.get::<_, i64>(1)?;
+            count += 1;
+            Ok(Flow::More)
+        })?;
+        for (project, bytes) in &dropped {
+            self.run_sql(sql::PROJECT_KEYS, params![project, -bytes])?;
+        }
+        if count > 0 {
+            self.run_sql(sql::ADD_TO_TOTALS, params![0, 0, -dropped.values().sum::<i64>(), 0])?;
+        }
+        Ok(count == KEYS_SLICE)
+    }
+
+    /// Keeps where the clock stands.
+    pub(super) fn keep_clock(&self, clock: Timestamp) -> rusqlite::Result<()> {
+        self.run_sql(sql::ADD_TO_TOTALS, params![0, 0, 0, int(clock.as_millis())]).map(drop)
     }
 
     /// Goes by the counts of messages and ended runs. Those of `projects` that are still too large.
@@ -140,8 +211,9 @@ impl<'a> Trimmer<'a> {
 
     fn trim_project(&mut self, project: i64, retention: &Retention) -> rusqlite::Result<bool> {
         let mut size = self.conn.prepare_cached(sql::PROJECT_SIZE)?;
-        let found = size.query_row([project], |row| Ok((history(row)?, row.get::<_, i64>(3)?)));
-        let (history, ended_runs) = found?;
+        let found = size.query_row([project], |row| Ok((history(row)?, row.get::<_, i64>(3)?))).optional()?;
+        // It was forgotten.
+        let Some((history, ended_runs)) = found else { return Ok(true) };
         let messages_max = retention.messages as u64;
         let slack = messages_max / MESSAGES_SLACK;
         let floor = match history.newest + 1 - history.floor > messages_max + slack {
@@ -249,10 +321,11 @@ impl<'a> Trimmer<'a> {
         })?;
         self.run_sql(sql::SWEEP, params![history.project, int(history.floor), int(floor)])?;
         self.run_sql(sql::MOVE_FLOOR, params![history.project, int(floor), floor_at])?;
-        self.run_sql(sql::ADD_TO_TOTALS, params![-sweep.bytes, sweep.outlasting_bytes])?;
+        self.run_sql(sql::ADD_TO_TOTALS, params![-sweep.bytes, sweep.outlasting_bytes, 0, 0])?;
         if floor_at.is_none() {
             let mut name = self.conn.prepare_cached(sql::PROJECT_NAME)?;
-            self.emptied.push(name.query_row([history.project], |row| row.get(0))?);
+            self.changed.push(name.query_row([history.project], |row| row.get(0))?);
+            self.shrunk.insert(history.project);
         }
         Ok(floor)
     }
@@ -268,7 +341,8 @@ impl<'a> Trimmer<'a> {
         }
         self.run_sql(sql::COUNT_ENDED, params![project, -1])?;
         let bytes = bytes + outputs + text_bytes + count * int(MESSAGE_OVERHEAD_BYTES);
-        self.run_sql(sql::ADD_TO_TOTALS, params![0, -bytes])?;
+        self.run_sql(sql::ADD_TO_TOTALS, params![0, -bytes, 0, 0])?;
+        self.shrunk.insert(project);
         self.left.spend(RUN_COST, nat(bytes - outputs));
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::trim::Slice;
 use super::{int, nat, read, sql};
 use crate::auth::TicketNote;
 use crate::log::RunNumber;
-use crate::log::store::{MESSAGE_OVERHEAD_BYTES, RunRow, StoredMessage, Write};
+use crate::log::store::{KeyRow, MESSAGE_OVERHEAD_BYTES, RunRow, StoredMessage, Write};
 use crate::model::{ProjectId, RunStatus, StepId, Timestamp};
 
 /// Projects whose ids are held in memory; at the limit all are forgotten, and looked up again.
@@ -33,19 +33,27 @@ pub(super) struct Writer<'a> {
     ended: BTreeSet<i64>,
     message_bytes: i64,
     run_bytes: i64,
+    key_bytes: i64,
     messages: u64,
+    /// Where the clock stood with the newest message.
+    clock: Timestamp,
+    /// What time it is by the wall clock.
+    wall: Timestamp,
 }
 
 /// What a batch adds to a project.
 struct Growth {
     newest: u64,
-    last_at: Timestamp,
     /// When the oldest message was kept, of a project that held none.
     filled_at: Option<Timestamp>,
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(conn: &'a Connection, known: &'a mut HashMap<ProjectId, Known>) -> rusqlite::Result<Self> {
+    pub(super) fn new(
+        conn: &'a Connection,
+        known: &'a mut HashMap<ProjectId, Known>,
+        wall: Timestamp,
+    ) -> rusqlite::Result<Self> {
         Ok(Self {
             conn,
             known,
@@ -54,7 +62,10 @@ impl<'a> Writer<'a> {
             ended: BTreeSet::new(),
             message_bytes: 0,
             run_bytes: 0,
+            key_bytes: 0,
             messages: 0,
+            clock: Timestamp::default(),
+            wall,
         })
     }
 
@@ -62,6 +73,7 @@ impl<'a> Writer<'a> {
         match write {
             Write::Message(message, project) => self.write_message(message, project),
             Write::RunCreated { number, project, row } => self.write_run(*number, project, row),
+            Write::Key(row) => self.write_key(row),
             Write::CancelRequested(number) => self.run_sql(sql::CANCEL_RUN, params![read::run_key(*number)]).map(drop),
             Write::RunEnded { number, status, summary, state, last_seq } => {
                 self.write_end(*number, *status, summary, state, *last_seq)
@@ -75,21 +87,22 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Writes what was summed up. The projects that grew, and by how much all did together.
-    pub(super) fn finish(self) -> rusqlite::Result<(BTreeSet<i64>, Slice)> {
+    /// Writes what was summed up. The projects that grew, by how much all did together, and where the clock stood.
+    pub(super) fn finish(self) -> rusqlite::Result<(BTreeSet<i64>, Slice, Timestamp)> {
         let mut grew = self.conn.prepare_cached(sql::PROJECT_GREW)?;
         for (id, growth) in &self.grown {
-            grew.execute((id, int(growth.newest), int(growth.last_at.as_millis())))?;
+            grew.execute((id, int(growth.newest), int(self.wall.as_millis())))?;
             if let Some(at) = growth.filled_at {
                 self.run_sql(sql::PROJECT_FILLED, params![id, int(at.as_millis())])?;
             }
         }
-        if self.message_bytes != 0 || self.run_bytes != 0 {
-            self.run_sql(sql::ADD_TO_TOTALS, params![self.message_bytes, self.run_bytes])?;
+        if self.message_bytes != 0 || self.run_bytes != 0 || self.key_bytes != 0 {
+            let clock = int(self.clock.as_millis());
+            self.run_sql(sql::ADD_TO_TOTALS, params![self.message_bytes, self.run_bytes, self.key_bytes, clock])?;
         }
         let mut grown = self.ended;
         grown.extend(self.grown.keys());
-        Ok((grown, Slice { messages: self.messages, bytes: nat(self.message_bytes) }))
+        Ok((grown, Slice { messages: self.messages, bytes: nat(self.message_bytes) }, self.clock))
     }
 
     fn write_message(&mut self, message: &StoredMessage, project: &ProjectId) -> rusqlite::Result<()> {
@@ -100,13 +113,13 @@ impl<'a> Writer<'a> {
         self.new_message.execute((id, int(message.seq), at, run, place, &*message.json))?;
         self.message_bytes += int(message.weight());
         self.messages += 1;
+        self.clock = self.clock.max(message.at);
         match self.grown.entry(id) {
             Entry::Occupied(mut growth) => {
                 growth.get_mut().newest = message.seq;
-                growth.get_mut().last_at = message.at;
             }
             Entry::Vacant(place) => {
-                place.insert(Growth { newest: message.seq, last_at: message.at, filled_at });
+                place.insert(Growth { newest: message.seq, filled_at });
             }
         }
         Ok(())
@@ -118,15 +131,22 @@ impl<'a> Writer<'a> {
         let created_at = int(row.created_at.as_millis());
         let bytes = int((row.document.len() + row.answer.len()) as u64);
         let (run_id, fingerprint) = (row.run.as_str(), row.fingerprint.as_slice());
-        let values = params![number, project, run_id, created_at, fingerprint, row.idempotency_key, bytes];
+        let values = params![number, project, run_id, created_at, fingerprint, bytes];
         self.run_sql(sql::NEW_RUN, values)?;
         self.run_sql(sql::NEW_DOCUMENT, params![number, &*row.document, &*row.answer])?;
         self.run_bytes += bytes;
-        match self.grown.get_mut(&project) {
-            Some(growth) => growth.last_at = row.created_at,
-            None => drop(self.run_sql(sql::PROJECT_ACTIVE, params![project, created_at])?),
-        }
-        Ok(())
+        self.run_sql(sql::PROJECT_ACTIVE, params![project, int(self.wall.as_millis())]).map(drop)
+    }
+
+    fn write_key(&mut self, row: &KeyRow) -> rusqlite::Result<()> {
+        let project = known(self.conn, self.known, &row.project)?.id;
+        let mut replaced = self.conn.prepare_cached(sql::REPLACED_KEY)?;
+        let replaced: Option<i64> = replaced.query_row((project, &row.name), |row| row.get(0)).optional()?;
+        let (at, bytes) = (int(row.at.as_millis()), int(row.weight()));
+        self.run_sql(sql::NEW_KEY, params![project, row.name, at, bytes, row.fingerprint.as_slice(), &*row.answer])?;
+        let more = bytes - replaced.unwrap_or_default();
+        self.key_bytes += more;
+        self.run_sql(sql::PROJECT_KEYS, params![project, more]).map(drop)
     }
 
     fn write_end(

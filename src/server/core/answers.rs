@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::Server;
 use super::token::{Waiter, reply_number, waiter};
-use crate::api::{Ask, Render, refusal};
+use crate::api::{Ask, Render, claim_of_rerun, refusal};
 use crate::http::{Coding, Problem, Response, write_stream_head};
-use crate::log::{Answer, Command, Delivery, ReplyTo, View};
+use crate::log::{Answer, Command, Delivery, Query, Refusal, ReplyTo, View};
 use crate::model::{Now, ProjectId, Taken};
 use crate::server::attach;
 use crate::server::connection::{Framing, State, Waiting, What};
@@ -99,7 +99,11 @@ impl<S: Socket> Server<S> {
                 return self.answer(index, problem.into(), framing, headers, now);
             }
         }
-        let to = self.wait(index, What::Answer(render), framing, headers);
+        let what = match &ask {
+            Ask::Rerun(rerun) => What::Rerun(rerun.clone()),
+            _ => What::Answer(render),
+        };
+        let to = self.wait(index, what, framing, headers);
         if let State::Waiting(waiting) = &mut self.connections[index].state {
             waiting.metered = metered;
         }
@@ -111,6 +115,10 @@ impl<S: Socket> Server<S> {
             }
             Ask::Cancel(project, run) => self.outbox.log.push(Command::Cancel { project, run, reply }),
             Ask::Read(query) => self.outbox.log.push(Command::Read { query, reply }),
+            Ask::Rerun(rerun) => {
+                let query = Query::Document { project: rerun.project, run: rerun.run };
+                self.outbox.log.push(Command::Read { query, reply });
+            }
             Ask::Plan(request) => self.outbox.intake.push((to, request)),
         }
     }
@@ -152,8 +160,34 @@ impl<S: Socket> Server<S> {
             (Waiter::Connection { .. }, answer @ Answer::Published { .. }) if self.outruns_its_watchers(to, now) => {
                 self.held_answers.push_back((now.mono + CONGESTION_HOLD, to, answer));
             }
+            (Waiter::Connection { .. }, Answer::Document(document)) => self.run_again(to, &document),
+            (Waiter::Connection { .. }, Answer::Refused(refused)) if self.recall(to, &refused) => {}
             (Waiter::Connection { .. }, answer) => self.render_answer(to, answer, now),
         }
+    }
+
+    /// What a run was made of is a plan like any other from here on, and whoever asked for it waits for its run.
+    fn run_again(&mut self, to: u64, document: &[u8]) {
+        let Some(index) = self.waiting(to) else { return };
+        let State::Waiting(waiting) = &mut self.connections[index].state else { return };
+        if let What::Rerun(rerun) = std::mem::replace(&mut waiting.what, What::Answer(Render::Accepted)) {
+            self.outbox.intake.push((to, rerun.plan(document)));
+        }
+    }
+
+    /// A run that is gone can't be run again; but it may have been before, under the same key.
+    fn recall(&mut self, to: u64, refused: &Refusal) -> bool {
+        let Some(index) = self.waiting(to) else { return false };
+        let State::Waiting(waiting) = &mut self.connections[index].state else { return false };
+        let What::Rerun(rerun) = &waiting.what else { return false };
+        let claim = Box::new(claim_of_rerun(rerun));
+        if !claim.is_named() || *refused != Refusal::UnknownRun {
+            return false;
+        }
+        waiting.what = What::Answer(Render::Accepted);
+        let query = Query::Recall { claim, otherwise: Box::new(refusal(refused)) };
+        self.outbox.log.push(Command::Read { query, reply: ReplyTo::Loop(to) });
+        true
     }
 
     fn render_answer(&mut self, to: u64, answer: Answer, now: Now) {
@@ -168,6 +202,9 @@ impl<S: Socket> Server<S> {
         let response = match &waiting.what {
             What::Answer(render) => {
                 render.response(answer, self.api.signer(), |project| self.streams.subscribers(project))
+            }
+            What::Rerun(_) => {
+                Render::Accepted.response(answer, self.api.signer(), |project| self.streams.subscribers(project))
             }
             What::Stream(_) => return self.refuse_attach(index, answer, now),
         };

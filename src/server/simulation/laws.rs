@@ -175,7 +175,7 @@ impl Laws {
             open_runs: self.open_runs,
             project_runs: usize::MAX,
             projects: 100,
-            idempotency_ms: 24 * 60 * 60 * 1000,
+            key_bytes: 1 << 20,
             recent_ms: 60_000,
         }
     }

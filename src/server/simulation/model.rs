@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::auth::IdSigner;
 use crate::executor::{NewRun, ResumedRun};
 use crate::log::{Command, Order, Query, Resumed, Store};
-use crate::model::{Now, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, RunStatus, StepUpdate, Timestamp};
+use crate::model::{Now, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, RunStatus, StepUpdate};
 
 /// See the [module](self).
 pub(super) struct Model {
@@ -75,7 +75,7 @@ pub(super) fn look_through(commands: &[Command]) -> Vec<Seen> {
                 seen.push(Seen::Publish(project.clone(), events.iter().map(pair).collect()));
             }
             Command::Submit { submission, .. } => {
-                seen.push(Seen::Submit(submission.project.clone(), submission.run.clone()));
+                seen.push(Seen::Submit(submission.project().clone(), submission.run.clone()));
             }
             Command::Records(records) => seen.extend(records.iter().filter_map(|record| match record {
                 Record::Event { project, event } => Some(Seen::Event(project.clone(), event.clone())),
@@ -179,12 +179,13 @@ impl Model {
     }
 
     /// What the store says of each project, held against what it must hold.
-    pub(super) fn check_kept(&self, store: &dyn Store, now: Timestamp) {
-        let recovered = store.recover(now).expect("it does not fail");
-        let newest =
-            recovered.projects.iter().map(|kept| (&kept.project, kept.newest)).filter(|(_, newest)| *newest > 0);
-        let expected = self.projects.iter().map(|(id, entry)| (id, entry.history.len() as u64));
-        assert!(newest.eq(expected.filter(|(_, newest)| *newest > 0)), "each message that was kept, and no other");
+    pub(super) fn check_kept(&self, store: &dyn Store) {
+        let recovered = store.recover().expect("it does not fail");
+        assert!(recovered.projects.iter().all(|kept| self.projects.contains_key(&kept.project)), "and no other");
+        for (id, entry) in &self.projects {
+            let newest = store.remains(id).expect("it does not fail").map_or(0, |kept| kept.newest);
+            assert_eq!(newest, entry.history.len() as u64, "each message that was kept, and no other, of {id}");
+        }
     }
 
     fn append(&mut self, project: &ProjectId, kind: &str, payload: &[u8], run: Option<(RunId, bool)>) -> u64 {

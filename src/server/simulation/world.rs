@@ -347,7 +347,7 @@ impl World {
         let (journal, left) = open_journal(&self.disk, &self.tokens, &self.laws, &self.context, self.now);
         self.journal = journal;
         self.model.restart();
-        self.disk.look(|store| self.model.check_kept(store, self.now.wall));
+        self.disk.look(|store| self.model.check_kept(store));
         self.model.check_resumed(&left.orders);
         assert!(left.deliveries.is_empty(), "every run can go on: {left:?}");
         if !left.orders.is_empty() {
@@ -384,6 +384,10 @@ impl World {
         match prepare(request, &self.context, PLAN_STEPS_MAX, RunId::from_random(bits)) {
             Ok(Prepared::Run(submission)) => {
                 self.log_queue.push_back(vec![Command::Submit { submission, reply: ReplyTo::Loop(to) }]);
+            }
+            Ok(Prepared::Recall(claim, otherwise)) => {
+                let read = Command::Read { query: Query::Recall { claim, otherwise }, reply: ReplyTo::Loop(to) };
+                self.log_queue.push_back(vec![read]);
             }
             Ok(Prepared::Checked(response)) => self.inbox.push_back(Inbox::Answer(to, Box::new(response))),
             Err(problem) => self.inbox.push_back(Inbox::Answer(to, Box::new(Response::from(problem)))),

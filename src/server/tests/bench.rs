@@ -182,7 +182,7 @@ impl Bench {
             open_runs: 10,
             project_runs: usize::MAX,
             projects: 100,
-            idempotency_ms: 1000,
+            key_bytes: 1 << 20,
             recent_ms: 60_000,
         };
         Self {

@@ -1,0 +1,57 @@
+//! The clock that what is kept ages by.
+//!
+//! It goes on while a process runs, as fast as the monotonic clock, and stands still in between: it has never moved by
+//! more than the time that some process has seen. So a wall clock that is set, forward by fifty years (boards without a
+//! clock of their own begin in 1970) or back, ages nothing. What that costs: history of a server that is off half of the
+//! time is kept for twice as long.
+//!
+//! A store keeps where it stands: with each message, and now and then where none comes.
+
+use std::time::Duration;
+
+use crate::model::{Now, Timestamp};
+
+/// See the top of this file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AgeClock {
+    /// Where it stood at `since` of the monotonic clock.
+    at: Timestamp,
+    since: Duration,
+}
+
+impl AgeClock {
+    /// One that begins now.
+    pub(super) fn new(now: Now) -> Self {
+        Self { at: Timestamp::default(), since: now.mono }
+    }
+
+    /// It stands at `kept` at least: that is where a store says that it stood.
+    pub(super) fn go_on_from(&mut self, kept: Timestamp, now: Now) {
+        *self = Self { at: self.at(now).max(kept), since: now.mono };
+    }
+
+    /// Where it stands.
+    pub(super) fn at(&self, now: Now) -> Timestamp {
+        let passed = now.mono.saturating_sub(self.since).as_millis();
+        self.at.plus_millis(u64::try_from(passed).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(mono: u64, wall: u64) -> Now {
+        Now { mono: Duration::from_millis(mono), wall: Timestamp::from_millis(wall) }
+    }
+
+    #[test]
+    fn only_time_that_a_process_has_seen_moves_it() {
+        let mut clock = AgeClock::new(at(500, 1_000_000));
+        assert_eq!(clock.at(at(700, 1)).as_millis(), 200, "whatever the wall clock says");
+        clock.go_on_from(Timestamp::from_millis(5000), at(700, 1));
+        assert_eq!(clock.at(at(710, 9_000_000_000)).as_millis(), 5010);
+        clock.go_on_from(Timestamp::from_millis(4000), at(720, 1));
+        assert_eq!(clock.at(at(730, 1)).as_millis(), 5030, "it never goes back");
+    }
+}

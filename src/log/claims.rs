@@ -1,0 +1,136 @@
+//! Calls that may be made twice and are to be carried out once: by a key, or by an id that the caller chose for its run.
+//!
+//! A call binds its names for a day, whatever becomes of its run, and is answered as before when it comes again. A name is
+//! never forgotten before its time, or the run would be made a second time: where there is no room for more the call is
+//! refused, and it is safe to make it later. Calls without a name need none.
+
+use std::sync::Arc;
+
+use super::Answer;
+use super::batch::Batch;
+use super::journal::Journal;
+use super::store::{KEY_AGE_MS, KeyRow, StoreError};
+use super::{Refusal, RunNumber};
+use crate::http::Problem;
+use crate::model::{Now, ProjectId, RunId};
+
+/// By what a call is known when it comes again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The project whose call it is.
+    pub project: ProjectId,
+    /// `Idempotency-Key`, if the call had one.
+    pub key: Option<String>,
+    /// The run's id, if the caller chose it.
+    pub run: Option<RunId>,
+    /// Tells one call's body from another's.
+    pub fingerprint: Fingerprint,
+}
+
+/// Tells one call's body from another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Of its JSON value.
+    pub value: [u8; 32],
+    /// Of its bytes, as earlier versions kept it.
+    pub bytes: [u8; 32],
+}
+
+impl Fingerprint {
+    fn is(&self, kept: &[u8; 32]) -> bool {
+        self.value == *kept || self.bytes == *kept
+    }
+}
+
+impl Claim {
+    /// Does the call have a name at all?
+    pub fn is_named(&self) -> bool {
+        self.key.is_some() || self.run.is_some()
+    }
+
+    /// The names that it binds, as they are kept: keys and ids of runs are two kinds.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        let key = self.key.iter().map(|key| format!("k{key}"));
+        key.chain(self.run.iter().map(|run| format!("r{run}")))
+    }
+}
+
+/// What a call came to that was made before.
+pub(super) struct Earlier {
+    pub(super) fingerprint: [u8; 32],
+    pub(super) answer: Arc<[u8]>,
+}
+
+impl Earlier {
+    /// What a call with one of its names is answered.
+    pub(super) fn answer_to(&self, claim: &Claim) -> Answer {
+        match claim.fingerprint.is(&self.fingerprint) {
+            true => Answer::Accepted { body: self.answer.clone(), replayed: true },
+            false => Answer::Refused(Refusal::KeyReused),
+        }
+    }
+}
+
+impl Journal {
+    /// A call that can't be carried out is answered as the one that had its name, if there was one; else `otherwise`.
+    pub(super) fn recall(&self, claim: &Claim, otherwise: Box<Problem>, now: Now) -> Result<Answer, StoreError> {
+        let earlier = self.same_call(claim, &Batch::default(), now)?;
+        Ok(earlier.map_or(Answer::Problem(otherwise), |earlier| earlier.answer_to(claim)))
+    }
+
+    /// What became of the call that had one of these names before.
+    pub(super) fn same_call(&self, claim: &Claim, batch: &Batch, now: Now) -> Result<Option<Earlier>, StoreError> {
+        for name in claim.names() {
+            if let Some(row) = self.bound(&claim.project, &name, batch, now)? {
+                return Ok(Some(Earlier { fingerprint: row.fingerprint, answer: row.answer }));
+            }
+        }
+        let Some(run) = &claim.run else { return Ok(None) };
+        // A run is its id's as long as it is kept, which may be for longer than a day.
+        let number = match self.open_run(&claim.project, run) {
+            Some(number) => Some(number),
+            None => self.store.run_number(&claim.project, run)?,
+        };
+        number.map_or(Ok(None), |number| self.call_of(number, batch))
+    }
+
+    fn call_of(&self, number: RunNumber, batch: &Batch) -> Result<Option<Earlier>, StoreError> {
+        let row = match batch.created(number) {
+            Some(row) => Some(row.clone()),
+            None => self.store.run(number)?,
+        };
+        Ok(row.map(|row| Earlier { fingerprint: row.fingerprint, answer: row.answer }))
+    }
+
+    fn bound(&self, project: &ProjectId, name: &str, batch: &Batch, now: Now) -> Result<Option<KeyRow>, StoreError> {
+        if let Some(row) = batch.key(project, name) {
+            return Ok(Some(row.clone()));
+        }
+        let is_good = |row: &KeyRow| self.clock.at(now).millis_since(row.at) <= KEY_AGE_MS;
+        Ok(self.store.key(project, name)?.filter(is_good))
+    }
+
+    /// Binds those of a call's names that are free. `false`, and none is bound, where there is no room for them.
+    pub(super) fn bind(&self, claim: &Claim, call: &Earlier, batch: &mut Batch, now: Now) -> Result<bool, StoreError> {
+        let mut rows = Vec::new();
+        for name in claim.names() {
+            if self.bound(&claim.project, &name, batch, now)?.is_none() {
+                let (project, answer) = (claim.project.clone(), call.answer.clone());
+                rows.push(KeyRow { project, name, at: self.clock.at(now), fingerprint: call.fingerprint, answer });
+            }
+        }
+        let wanted: u64 = rows.iter().map(KeyRow::weight).sum();
+        if wanted > 0 && !self.has_room_for_keys(&claim.project, wanted, batch)? {
+            return Ok(false);
+        }
+        rows.into_iter().for_each(|row| batch.keep_key(row));
+        Ok(true)
+    }
+
+    /// A project's keys may weigh what is left free.
+    fn has_room_for_keys(&self, project: &ProjectId, wanted: u64, batch: &Batch) -> Result<bool, StoreError> {
+        let own = self.store.key_bytes(project)? + batch.key_bytes(project);
+        let free = self.limits.key_bytes.saturating_sub(self.key_bytes + batch.all_key_bytes);
+        Ok(own + wanted <= free)
+    }
+}
