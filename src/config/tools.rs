@@ -23,7 +23,8 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 
 const COMMON_KEYS: [&str; 4] = ["kind", "timeout", "rerun", "inputs"];
 const COMMAND_KEYS: [&str; 7] = ["argv", "cwd", "env", "pass_env", "uid", "gid", "limits"];
-const HTTP_KEYS: [&str; 7] = ["method", "url", "headers", "body", "allow_redirects", "allow_hosts", "stream_text"];
+const HTTP_KEYS: [&str; 8] =
+    ["method", "url", "headers", "body", "allow_redirects", "allow_hosts", "stream_text", "stream_error"];
 
 /// Reads the table of tools. A tool with a mistake is left out and its mistakes are reported.
 pub(super) fn read(value: &Spanned<DeValue<'_>>, report: &mut Report<'_>) -> Vec<ToolDeclaration> {
@@ -135,6 +136,7 @@ impl<'a> Fields<'a, '_, '_> {
             allow_redirects: self.flag("allow_redirects").unwrap_or(false),
             allow_hosts: self.list("allow_hosts", "a list of hosts").unwrap_or_default(),
             stream_text: self.text("stream_text").map(str::to_owned),
+            stream_error: self.text("stream_error").map(str::to_owned),
         }
     }
 

@@ -127,7 +127,10 @@ fn call(
         output,
         cancel: &launch.cancel,
     };
-    tool.call(&call).map_err(|error| AttemptError::Passing(error.to_string()))
+    tool.call(&call).map_err(|error| match error.retry_after() {
+        Some(wait) => AttemptError::Busy(error.to_string(), wait),
+        None => AttemptError::Passing(error.to_string()),
+    })
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {

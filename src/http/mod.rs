@@ -10,6 +10,7 @@
 mod chunked;
 mod decoder;
 mod encoding;
+pub mod events;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod head;

@@ -34,6 +34,7 @@ body = { model = "m", stream = true, temperature = 0.5, stop = ["a", 1], since =
 allow_redirects = true
 allow_hosts = ["b.example:8080", "*.c.example"]
 stream_text = "event.delta"
+stream_error = "event.error"
 inputs = '{"type": "object"}'
 
 [tools.ping]
@@ -71,6 +72,7 @@ fn tools_are_read_whole() {
         allow_redirects: true,
         allow_hosts: vec!["b.example:8080".into(), "*.c.example".into()],
         stream_text: Some("event.delta".into()),
+        stream_error: Some("event.error".into()),
     };
     let ping = HttpSpec {
         method: "GET".into(),

@@ -188,6 +188,7 @@ mod tests {
         };
         let with_body = HttpSpec { body: Some(json!({"a": ["{{ inputs. }}"]})), ..http("POST", "http://localhost/") };
         let with_pick = HttpSpec { stream_text: Some("event.".to_owned()), ..http("GET", "http://localhost/") };
+        let with_error = HttpSpec { stream_error: Some("error".to_owned()), ..http("GET", "http://localhost/") };
         for (kind, part) in [
             (ToolKind::Http(http("", "http://localhost/")), "method"),
             (ToolKind::Http(http("GET ", "http://localhost/")), "method"),
@@ -203,6 +204,7 @@ mod tests {
             (ToolKind::Http(with_header("a", "x\r\ny: z")), "headers.a"),
             (ToolKind::Http(with_body), "body.a[0]"),
             (ToolKind::Http(with_pick), "stream_text"),
+            (ToolKind::Http(with_error), "stream_error"),
         ] {
             assert_refused(kind, part);
         }

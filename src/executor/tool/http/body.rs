@@ -42,8 +42,8 @@ impl Pick {
     }
 
     /// What it picks of `event`; null where that is missing.
-    pub(super) fn of(&self, event: Value) -> Result<Value, String> {
-        let scope = Scope::new().with("event", Arc::new(event));
+    pub(super) fn of(&self, event: &Arc<Value>) -> Result<Value, String> {
+        let scope = Scope::new().with("event", event.clone());
         ENGINE.evaluate_or_null(&self.0, &scope).map_err(|error| error.to_string())
     }
 }
@@ -88,8 +88,8 @@ mod tests {
 
     #[test]
     fn a_lenient_expression_takes_missing_members_as_null() {
-        let event = json!({"choices": [{"delta": {"content": "hi"}}]});
-        let pick = |source| Pick::compile(source).expect("parses").of(event.clone());
+        let event = Arc::new(json!({"choices": [{"delta": {"content": "hi"}}]}));
+        let pick = |source| Pick::compile(source).expect("parses").of(&event);
         assert_eq!(pick("event.choices[0].delta.content"), Ok(json!("hi")));
         assert_eq!(pick("event.choices[3].delta.content"), Ok(Value::Null));
         assert_eq!(pick("{{ event.gone.x or event.choices | length }}"), Ok(json!(1)));

@@ -58,7 +58,12 @@ pub(super) struct Head {
     pub(super) status_text: String,
     pub(super) content_type: String,
     pub(super) content_encoding: Option<String>,
+    /// As it was sent.
     pub(super) retry_after: Option<String>,
+    /// The server's clock.
+    pub(super) date: Option<String>,
+    /// Says where its body ends, so that a body that breaks off fails. Else the connection's end is all that tells.
+    pub(super) is_delimited: bool,
 }
 
 impl Head {
@@ -296,5 +301,7 @@ fn head(status: StatusCode, headers: &HeaderMap) -> Head {
         content_type: text(header::CONTENT_TYPE).unwrap_or_default(),
         content_encoding: text(header::CONTENT_ENCODING).filter(|coding| !coding.eq_ignore_ascii_case("identity")),
         retry_after: text(header::RETRY_AFTER),
+        date: text(header::DATE),
+        is_delimited: headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING),
     }
 }

@@ -40,7 +40,8 @@ impl Server {
                     let answer = answers.next();
                     let _ = to.send(request);
                     let Some(answer) = answer else { return };
-                    if stream.get_mut().write_all(answer.as_bytes()).is_err() || !answer.contains("ength:") {
+                    let stays = answer.contains("ength:") && !answer.contains("Connection: close");
+                    if stream.get_mut().write_all(answer.as_bytes()).is_err() || !stays {
                         break;
                     }
                 }
@@ -203,6 +204,101 @@ fn a_stream_is_told_event_by_event() {
         assert_eq!(whole, Ok(json!(chunks.concat())), "{body}");
         assert_eq!(recorder.pieces(OutputStream::Text), chunks, "{body}");
     }
+}
+
+#[test]
+fn a_streamed_answer_that_breaks_off_completed_its_step() {
+    let open = |kind: &str, body: &str| stream(kind, body);
+    let chunked = |body: &str, end: &str| {
+        let head =
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close";
+        format!("{head}\r\n\r\n{:x}\r\n{body}\r\n{end}", body.len())
+    };
+    let short = || stream("text/event-stream\r\nContent-Length: 99", "data: a\n\n");
+    let (sse, ndjson) = ("text/event-stream", "application/x-ndjson");
+    let mid_event = "stream_cut: the answer ended in the middle of an event: no blank line follows it";
+    let mid_line =
+        "stream_cut: the answer ended in the middle of a line: no line end follows it, and it is not whole JSON";
+    let broke_off = "stream_cut: GET ";
+    let table = [
+        ("in an event", open(sse, "data: a\n\ndata: b"), Err(mid_event), "a"),
+        ("before the blank line", open(sse, "data: a\n\ndata: b\n"), Err(mid_event), "a"),
+        ("in a field's name", open(sse, "data: a\n\nda"), Err(mid_event), "a"),
+        ("in an event, all of it there", chunked("data: a\n\ndata: b\n", "0\r\n\r\n"), Err(mid_event), "a"),
+        ("between chunks", chunked("data: a\n\n", ""), Err(broke_off), "a"),
+        ("before its length", short(), Err(broke_off), "a"),
+        ("in a line", open(ndjson, "{\"a\":1}\n{\"b\""), Err(mid_line), "{\"a\":1}"),
+        ("between events", open(sse, "data: a\n\n"), Ok("a"), "a"),
+        ("in a comment", open(sse, "data: a\n\n: by"), Ok("a"), "a"),
+        ("after [DONE]", open(sse, "data: a\n\ndata: [DONE]\n"), Ok("a"), "a"),
+        ("after a last line", open(ndjson, "{\"a\":1}"), Ok("{\"a\":1}"), "{\"a\":1}"),
+        ("after the last chunk", chunked("data: a\n\n", "0\r\n\r\n"), Ok("a"), "a"),
+    ];
+    for (what, answer, expected, told) in table {
+        let server = Server::new(vec![answer]);
+        let recorder = Recorder::default();
+        let ended = run(&tool(spec("GET", server.url("/"))), json!({}), &recorder);
+        match (&ended, expected) {
+            (Ok(output), Ok(expected)) => assert_eq!(output, expected, "{what}"),
+            (Err(error), Err(expected)) => assert!(error.starts_with(expected), "{what}: {error}"),
+            _ => panic!("{what}: {ended:?}"),
+        }
+        assert_eq!(recorder.text(OutputStream::Text), told, "{what}");
+    }
+}
+
+#[test]
+fn a_streamed_answer_that_tells_of_an_error_completed_its_step() {
+    let ask = |kind: &str, body: &str, stream_text: Option<&str>, stream_error: Option<&str>| {
+        let server = Server::new(vec![stream(kind, body)]);
+        let declared = HttpSpec {
+            headers: vec![("Authorization".to_owned(), "Bearer t0ken-value".to_owned())],
+            stream_text: stream_text.map(str::to_owned),
+            stream_error: stream_error.map(str::to_owned),
+            ..spec("GET", server.url("/"))
+        };
+        output(declared, json!({}))
+    };
+    let sse = |body: &str| ask("text/event-stream", body, Some("event.t"), Some("event.error"));
+    let failed = |words: &str| Err(format!("stream_error: {words}"));
+    let named = "data: {\"t\":\"a\"}\n\nevent: error\ndata: t0ken-value is overloaded\n\ndata: {\"t\":\"b\"}\n\n";
+    assert_eq!(ask("text/event-stream", named, None, None), failed("*** is overloaded"));
+    assert_eq!(ask("text/event-stream", named, Some("event.t"), None), failed("*** is overloaded"));
+    for (error, expected) in [
+        ("\"too long\"", failed("too long")),
+        ("{\"code\":5}", failed("{\"code\":5}")),
+        ("7", failed("7")),
+        ("true", failed("{\"t\":\"a\",\"error\":true}")),
+        ("null", Ok(json!("a"))),
+        ("false", Ok(json!("a"))),
+        ("0", Ok(json!("a"))),
+        ("\"\"", Ok(json!("a"))),
+        ("{}", Ok(json!("a"))),
+    ] {
+        assert_eq!(sse(&format!("data: {{\"t\":\"a\",\"error\":{error}}}\n\n")), expected, "{error}");
+    }
+    assert_eq!(sse("data: no JSON\n\n"), Ok(json!("")));
+    let lines = "{\"t\":\"a\"}\n{\"error\":\"model not found\"}\n";
+    assert_eq!(ask("application/x-ndjson", lines, Some("event.t"), Some("event.error")), failed("model not found"));
+    assert_eq!(ask("application/x-ndjson", lines, None, Some("event.error")), failed("model not found"));
+    let kind = Some("event.type == 'error'");
+    assert_eq!(ask("application/x-ndjson", "{\"type\":\"error\"}\n", None, kind), failed("{\"type\":\"error\"}"));
+}
+
+#[test]
+fn the_wait_that_a_server_asks_for_was_not_heeded() {
+    let asked = |status: &str, headers: &str| {
+        let server = Server::new(vec![answer(status, headers, "")]);
+        let declared = tool(spec("GET", server.url("/")));
+        let error = call(&declared, json!({}), &Recorder::default()).expect_err("is refused");
+        error.retry_after().map(|wait| wait.as_secs())
+    };
+    assert_eq!(asked("429 Too Many Requests", "Retry-After: 7\r\n"), Some(7));
+    let date = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:49:39 GMT\r\n";
+    assert_eq!(asked("503 Service Unavailable", date), Some(2));
+    assert_eq!(asked("503 Service Unavailable", "Retry-After: soon\r\n"), None);
+    assert_eq!(asked("500 Internal Server Error", "Retry-After: 7\r\n"), None);
+    assert_eq!(asked("429 Too Many Requests", ""), None);
 }
 
 #[test]
