@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::handler::{refused, stream_path};
-use super::{PlanRequest, Purpose, read_json};
+use super::{PlanRequest, Purpose};
 use crate::auth::Scope;
 use crate::executor::Context;
-use crate::executor::check::{check_plan, reread_plan};
+use crate::executor::check::{check_submission, reread_plan};
 use crate::http::{Problem, Response};
 use crate::log;
 use crate::model::{Issue, Plan, ProjectId, RunId, Submission, SubmissionError};
@@ -29,13 +29,13 @@ pub enum Prepared {
 /// 400 where the body is no JSON object, 422 with all issues, 403 where the caller may not run plans in the project that
 /// the body names.
 pub fn prepare(request: PlanRequest, context: &Context, steps_max: usize, made_up: RunId) -> Result<Prepared, Problem> {
-    let body: Value = read_json(&request.body)?;
-    let submission = Submission::read(body).map_err(|error| match error {
+    let submission = Submission::parse(&request.body).map_err(|error| match error {
+        SubmissionError::NotJson(detail) => Problem::new(400, "invalid_json", detail),
         SubmissionError::NotAnObject => Problem::new(400, "invalid_body", "expected a JSON object"),
         SubmissionError::Issues(issues) => Problem::invalid_plan(issues),
     })?;
-    let project = project(&request, submission.project_id)?;
-    let plan = check_plan(&submission.plan, &context.registry, &context.engine, steps_max);
+    let project = project(&request, submission.project_id.as_ref())?;
+    let plan = check_submission(&submission, &context.registry, &context.engine, steps_max);
     let plan = plan.map_err(Problem::invalid_plan)?;
     let Some(project) = project else {
         return Ok(Prepared::Checked(Response::json(200, json!(plan.summary()).to_string())));
@@ -79,7 +79,7 @@ pub fn read_document(document: &[u8], context: &Context) -> Result<Plan, String>
 }
 
 /// Where the plan is to be run; nowhere where it is to be checked alone.
-fn project(request: &PlanRequest, named: Option<ProjectId>) -> Result<Option<ProjectId>, Problem> {
+fn project(request: &PlanRequest, named: Option<&ProjectId>) -> Result<Option<ProjectId>, Problem> {
     match &request.purpose {
         Purpose::Check => Ok(None),
         Purpose::Run(project) => Ok(Some(project.clone())),
@@ -91,8 +91,8 @@ fn project(request: &PlanRequest, named: Option<ProjectId>) -> Result<Option<Pro
                 step_id: None,
             };
             let project = named.ok_or_else(|| Problem::invalid_plan(vec![missing()]))?;
-            request.principal.require_in(Scope::Run, &project).map_err(|error| refused(&error))?;
-            Ok(Some(project))
+            request.principal.require_in(Scope::Run, project).map_err(|error| refused(&error))?;
+            Ok(Some(project.clone()))
         }
     }
 }

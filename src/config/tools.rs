@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::file::{Report, integer_of, kind_of, strings};
 use super::units::parse_duration;
 use crate::executor::tool::{CommandSpec, HttpSpec, ToolDeclaration, ToolKind};
+use crate::model::json::wide_integers;
 
 /// The longest name of a tool, in bytes.
 const NAME_BYTES_MAX: usize = 128;
@@ -198,7 +199,12 @@ impl<'a> Fields<'a, '_, '_> {
     fn schema(&mut self) -> Option<Value> {
         let value = self.table.get("inputs")?;
         let schema = match value.get_ref() {
-            DeValue::String(json) => serde_json::from_str(json).ok(),
+            DeValue::String(json) => match wide_integers(json.as_bytes(), 1).pop() {
+                Some(wide) if serde_json::from_str::<Value>(json).is_ok() => {
+                    return self.reject("inputs", &wide.to_string());
+                }
+                _ => serde_json::from_str(json).ok(),
+            },
             table @ DeValue::Table(_) => to_json(table),
             _ => None,
         };

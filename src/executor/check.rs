@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::template::{Engine, Inspection, RUN_ROOTS, is_template, unwrap_condition};
 use super::tool::{Registry, Tool};
-use crate::model::{Draft, Issue, Issues, Plan, Quoted};
+use crate::model::{Draft, ISSUES_MAX, Issue, Issues, Plan, Quoted, Submission};
 
 /// How many of the known tools are named where one is unknown.
 const TOOLS_SHOWN_MAX: usize = 10;
@@ -30,6 +30,24 @@ pub fn check_plan(
     steps_max: usize,
 ) -> Result<Plan, Vec<Issue>> {
     read_plan(document, Some(registry), engine, steps_max)
+}
+
+/// As [`check_plan`], with what is wrong with the numbers of the submission among the issues.
+///
+/// # Errors
+/// As there.
+pub fn check_submission(
+    submission: &Submission,
+    registry: &Registry,
+    engine: &Engine,
+    steps_max: usize,
+) -> Result<Plan, Vec<Issue>> {
+    let numbers = submission.issues.iter().cloned();
+    match check_plan(&submission.plan, registry, engine, steps_max) {
+        Ok(plan) if submission.issues.is_empty() => Ok(plan),
+        Ok(_) => Err(numbers.collect()),
+        Err(issues) => Err(numbers.chain(issues).take(ISSUES_MAX).collect()),
+    }
 }
 
 /// Reads a plan again that was checked when it was taken on. A tool that is gone since is no reason not to: its steps fail

@@ -5,6 +5,7 @@
 
 mod event;
 mod id;
+pub mod json;
 mod message;
 mod plan;
 mod run_state;

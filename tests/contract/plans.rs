@@ -96,6 +96,23 @@ fn all_that_is_wrong_with_a_plan_is_said_at_once() {
 }
 
 #[test]
+fn an_integer_of_more_than_64_bits_in_a_plan_became_another() {
+    let server = Server::open();
+    let check = |body: &str| server.call(Request::new("POST", "/api/workflow/check").body(body));
+    let plan =
+        |n: &str| format!(r#"{{"name": "n", "steps": [{{"id": "a", "tool": "nope", "inputs": {{"n": {n}}}}}]}}"#);
+    let answer =
+        check(&format!("{{\"plan\": {}, \"inputs\": {{\"m\": 18446744073709551616}}}}", plan("-9223372036854775809")));
+    assert_eq!((answer.status, answer.code().as_str()), (422, "invalid_plan"));
+    let problem = answer.json();
+    let paths: Vec<_> = problem["issues"].as_array().expect("a list").iter().map(|issue| &issue["path"]).collect();
+    assert_eq!(paths, ["steps[0].inputs.n", "inputs.m", "steps[0].tool"], "with all that is wrong besides: {problem}");
+    let good = plan("18446744073709551615").replace("nope", "echo");
+    assert_eq!(check(&good).status, 200);
+    assert_eq!(check(&format!("\u{feff}{good}")).status, 200, "a byte order mark is no part of it");
+}
+
+#[test]
 fn a_plan_has_a_name_and_between_one_and_so_many_steps() {
     let server = Setup::default().flags(&["--limits-plan-steps", "2"]).start();
     let steps = |count: usize| (0..count).map(|n| echo(&format!("s{n}"), json!({}), &[])).collect::<Vec<_>>();

@@ -113,6 +113,14 @@ fn an_http_tool_that_can_not_be_is_refused_with_its_line() {
             format!("{HTTP}\ninputs = {{ type = 'text' }}"),
             "5: tools.t.inputs: #/type must be one of, or a list of: null, boolean, integer, number, string, array, object".to_owned(),
         ),
+        (
+            format!("{HTTP}inputs = '{{\"properties\": {{\"n\": {{\"maximum\": 18446744073709551616}}}}}}'"),
+            "4: tools.t.inputs: properties.n.maximum: 18446744073709551616 is an integer of more than 64 bits and would be rounded; write it as a string".to_owned(),
+        ),
+        (
+            format!("{HTTP}stream_error = 'event.'"),
+            "4: tools.t.stream_error: `event.`: unexpected end of input, expected identifier or integer".to_owned(),
+        ),
     ];
     for (text, expected) in table {
         assert_eq!(from_file(&text), Err(vec![format!("stepcast.toml:{expected}")]), "{text}");

@@ -25,7 +25,9 @@ use super::output::Kept;
 use super::render::{Template, inputs_scope};
 use super::{Call, HttpSpec, Outcome, Tool, ToolError, ToolSettings};
 use crate::executor::template::{Place, Scope};
+use crate::http::media::is_json;
 use crate::model::OutputStream;
+use crate::model::json::wide_integers;
 
 /// How long an attempt may take where nothing says so.
 const TIMEOUT: Duration = Duration::from_secs(10 * 60);
@@ -116,7 +118,7 @@ impl HttpTool {
         }
         match Framing::of(&head.content_type) {
             Some(framing) => self.read_stream(framing, &head, &mut exchange, call),
-            None => self.read_body(&mut exchange, call),
+            None => self.read_body(&head, &mut exchange, call),
         }
         .map(Outcome::Output)
     }
@@ -179,7 +181,7 @@ impl HttpTool {
         format!("{}{}", &text[..end], if end < text.len() { "…" } else { "" })
     }
 
-    fn read_body(&self, exchange: &mut Exchange<'_>, call: &Call<'_>) -> Result<Value, ToolError> {
+    fn read_body(&self, head: &Head, exchange: &mut Exchange<'_>, call: &Call<'_>) -> Result<Value, ToolError> {
         let mut kept = Kept::new(self.settings.output_bytes);
         while let Some(bytes) = exchange.next(call.cancel)? {
             kept.push(&bytes);
@@ -187,7 +189,10 @@ impl HttpTool {
                 break;
             }
         }
-        Ok(kept.into_value(&self.mask))
+        if !head.is_delimited && !kept.is_cut() && is_json(&head.content_type) && kept.is_json_cut_short() {
+            return Err("the answer broke off: its JSON ends in the middle".into());
+        }
+        Ok(kept.into_value(&self.mask)?)
     }
 
     fn read_stream(
@@ -299,6 +304,9 @@ impl Told<'_> {
             (Some(_), None) => {}
             (Some(pick), Some(event)) => match pick.of(&event).map_err(|problem| format!("stream_text: {problem}"))? {
                 Value::Null => {}
+                picked if may_be_rounded(&picked) && wide_integers(data.as_bytes(), 1).pop().is_some() => {
+                    return Err("stream_text: picks an integer of more than 64 bits, which would be rounded".to_owned());
+                }
                 picked => self.text(&as_text(picked)),
             },
         }
@@ -336,6 +344,16 @@ fn is_nothing(value: &Value) -> bool {
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
         Value::Object(members) => members.is_empty(),
+    }
+}
+
+/// Is there a number in it that no integer of 64 bits is?
+fn may_be_rounded(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.is_f64() && number.as_f64().is_some_and(|float| float.abs() >= 2f64.powi(63)),
+        Value::Array(items) => items.iter().any(may_be_rounded),
+        Value::Object(members) => members.values().any(may_be_rounded),
+        Value::Null | Value::Bool(_) | Value::String(_) => false,
     }
 }
 

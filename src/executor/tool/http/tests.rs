@@ -181,6 +181,44 @@ fn an_answer_that_breaks_off_fails() {
 }
 
 #[test]
+fn json_that_the_connections_end_cuts_off_became_text() {
+    let get = |content_type: &str, body: &str| {
+        let server = Server::new(vec![stream(content_type, body)]);
+        output(spec("GET", server.url("/")), json!({}))
+    };
+    let broke_off = Err("the answer broke off: its JSON ends in the middle".to_owned());
+    assert_eq!(get("application/json", "{\"a\": [1, 2"), broke_off);
+    assert_eq!(get("application/problem+json; charset=utf-8", "\"a"), broke_off);
+    assert_eq!(get("application/json", "{\"a\": 1}"), Ok(json!({"a": 1})));
+    assert_eq!(get("application/json", "<html>"), Ok(json!("<html>")));
+    assert_eq!(get("application/json", ""), Ok(json!("")));
+    assert_eq!(get("text/plain", "{\"a\": [1, 2"), Ok(json!("{\"a\": [1, 2")));
+}
+
+#[test]
+fn a_byte_order_mark_before_json_made_it_text() {
+    let server = Server::new(vec![answer("200 OK", "", "\u{feff}{\"a\": 1}")]);
+    assert_eq!(output(spec("GET", server.url("/")), json!({})), Ok(json!({"a": 1})));
+}
+
+#[test]
+fn an_integer_of_more_than_64_bits_in_an_answer_was_rounded() {
+    let get = |answer: String, stream_text: Option<&str>| {
+        let server = Server::new(vec![answer]);
+        let stream_text = stream_text.map(str::to_owned);
+        output(HttpSpec { stream_text, ..spec("GET", server.url("/")) }, json!({}))
+    };
+    let error = get(answer("200 OK", "", "{\"a\": 18446744073709551616}"), None).expect_err("is refused");
+    assert!(error.contains(": a: 18446744073709551616 is an integer of more than 64 bits"), "{error}");
+    let events = "data: {\"id\": 18446744073709551616, \"t\": 1.8446744073709552e19}\n\n";
+    let picked = |expression| get(stream("text/event-stream", events), Some(expression));
+    assert!(
+        picked("event.id").expect_err("is refused").starts_with("stream_text: picks an integer of more than 64 bits")
+    );
+    assert_eq!(picked("event.gone"), Ok(json!("")));
+}
+
+#[test]
 fn headers_take_no_line_breaks() {
     let declared = HttpSpec {
         headers: vec![("X-Key".to_owned(), "{{ inputs.key }}".to_owned())],
