@@ -64,6 +64,7 @@ fn all_that_is_wrong_with_a_plan_is_said_at_once() {
         {"id": "u", "tool": "echo", "conditional": "steps.t.output == 1"},
         {"id": "v", "tool": "delay", "inputs": {"ms": "soon"}},
         {"id": "w", "tool": "echo", "dependencies": ["w", "zz"]},
+        echo("k", json!({"{{ inputs.k }}": 1}), &[]),
     ]));
     let answer = server.post("/api/workflow/check", &bad);
     assert_eq!((answer.status, answer.code().as_str()), (422, "invalid_plan"));
@@ -84,6 +85,7 @@ fn all_that_is_wrong_with_a_plan_is_said_at_once() {
         ("steps[9].inputs.ms", "milliseconds"),
         ("steps[10].dependencies[0]", "itself"),
         ("steps[10].dependencies[1]", "zz"),
+        ("steps[11].inputs.{{ inputs.k }}", "a template in a key"),
     ] {
         let says = |issue: &Value| issue["message"].as_str().is_some_and(|message| message.contains(word));
         let found = issues.iter().any(|issue| issue["path"] == path && says(issue));

@@ -20,16 +20,19 @@ pub struct ToolSettings {
     pub linger: Duration,
     /// Use the proxies that `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` name.
     pub proxy_from_env: bool,
+    /// How long a connection of an http tool stays open after a call, for the next one.
+    pub idle: Duration,
 }
 
 impl Default for ToolSettings {
-    /// 64 MiB, 5 s, 500 ms, with proxies.
+    /// 64 MiB, 5 s, 500 ms, with proxies, 15 s.
     fn default() -> Self {
         Self {
             output_bytes: 64 * 1024 * 1024,
             grace: Duration::from_secs(5),
             linger: Duration::from_millis(500),
             proxy_from_env: true,
+            idle: Duration::from_secs(15),
         }
     }
 }

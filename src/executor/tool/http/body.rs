@@ -55,9 +55,10 @@ fn check_value(value: &Value, path: &str) -> Result<(), String> {
         Value::Array(items) => {
             items.iter().enumerate().try_for_each(|(at, item)| check_value(item, &format!("{path}[{at}]")))
         }
-        Value::Object(members) => {
-            members.iter().try_for_each(|(name, member)| check_value(member, &format!("{path}.{name}")))
-        }
+        Value::Object(members) => members.iter().try_for_each(|(name, member)| match is_template(name) {
+            true => Err(format!("{path}: a template in a key is not filled in")),
+            false => check_value(member, &format!("{path}.{name}")),
+        }),
         _ => Ok(()),
     }
 }
@@ -84,6 +85,12 @@ mod tests {
             let template = ValueTemplate::compile(&json!({"x": [source]}), "body").expect("parses");
             assert_eq!(template.render(&scope).map(|body| body["x"][0].clone()), expected, "{source}");
         }
+    }
+
+    #[test]
+    fn a_template_in_a_key_stayed_as_it_was() {
+        let refused = ValueTemplate::compile(&json!({"a": [{"{{ inputs.x }}": 1}]}), "body").expect_err("is refused");
+        assert_eq!(refused, "body.a[0]: a template in a key is not filled in");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod body;
 mod events;
 mod exchange;
 mod hosts;
+mod idle;
 mod retry_after;
 mod url;
 
@@ -99,7 +100,7 @@ impl HttpTool {
             body: spec.body.as_ref().map(|body| ValueTemplate::compile(body, "body")).transpose()?,
             stream_text: pick("stream_text", spec.stream_text.as_deref())?,
             stream_error: pick("stream_error", spec.stream_error.as_deref())?,
-            client: Client::new(spec.allow_redirects.then(|| hosts.clone()), settings.proxy_from_env),
+            client: Client::new(spec.allow_redirects.then(|| hosts.clone()), settings.proxy_from_env, settings.idle),
             hosts,
             mask,
             method: spec.method.to_ascii_uppercase(),

@@ -461,6 +461,23 @@ fn calls_share_a_connection() {
 }
 
 #[test]
+fn idle_connections_stayed_open_until_the_next_call() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let declared = spec("GET", format!("http://{}/", listener.local_addr().expect("has one")));
+    let settings = ToolSettings { proxy_from_env: false, idle: Duration::from_millis(1), ..ToolSettings::default() };
+    let tool = HttpTool::new(declared, settings).expect("a good declaration");
+    let (to, closed) = unbounded();
+    std::thread::spawn(move || {
+        let mut stream = BufReader::new(listener.accept().expect("a connection").0);
+        read_request(&mut stream, 0).expect("a request");
+        stream.get_mut().write_all(answer("200 OK", "", "1").as_bytes()).expect("is read");
+        to.send(stream.read_to_end(&mut Vec::new()).expect("ends")).expect("is waited for");
+    });
+    assert_eq!(run(&tool, json!({}), &Recorder::default()), Ok(json!(1)));
+    assert_eq!(closed.recv_timeout(Duration::from_secs(30)), Ok(0), "closed without a further call");
+}
+
+#[test]
 fn a_flood_is_cut() {
     let server = Server::new(vec![stream("text/plain", &"x".repeat(10_000_000))]);
     let Ok(Value::String(text)) = output(spec("GET", server.url("/")), json!({})) else { panic!("a text") };
