@@ -112,6 +112,11 @@ fn serve_one(socket: std::net::TcpStream, remembered: &Mutex<Vec<Got>>) {
         "/busy" => "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n".to_owned(),
         "/lines" => streamed("text/event-stream") + "data: a\ndata: b\n\ndata: s3cr3t-word\n\n",
         "/ndjson" => streamed("application/x-ndjson") + "{\"d\": 1}\n{\"d\": 2}\n{\"d\": 3}",
+        "/silent" => {
+            let _ = writer.write_all((streamed("text/event-stream") + "data: one\n\n").as_bytes());
+            connection.rest();
+            return;
+        }
         "/drip" | "/endless" => {
             let piece = if path == "/drip" { "x".to_owned() } else { "x".repeat(64 * 1024) };
             let _ = writer.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n");
@@ -240,6 +245,15 @@ fn a_streamed_answer_that_was_cut_or_told_of_an_error_completed_its_step() {
         assert!(error.starts_with(begins), "{id}: {error}");
         assert_eq!(live_output(&messages, id, "text"), live, "{id}");
     }
+}
+
+#[test]
+fn a_stream_that_falls_silent_ends_with_the_timeout() {
+    let played = Played::start();
+    let server = Setup::default().config(&played.config()).start();
+    let messages = server.carry_out(&plan(json!([{"id": "a", "tool": "slow", "inputs": {"path": "silent"}}])));
+    assert_eq!(error(&messages, "a"), "timed out after 300 ms");
+    assert_eq!(live_output(&messages, "a", "text"), "one");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::common::client::Request;
-use crate::common::server::{Server, Setup};
+use crate::common::server::{Server, Setup, run};
 
 fn echo(id: &str, inputs: Value, dependencies: &[&str]) -> Value {
     json!({"id": id, "tool": "echo", "inputs": inputs, "dependencies": dependencies})
@@ -112,6 +112,12 @@ fn an_integer_of_more_than_64_bits_in_a_plan_became_another() {
     let good = plan("18446744073709551615").replace("nope", "echo");
     assert_eq!(check(&good).status, 200);
     assert_eq!(check(&format!("\u{feff}{good}")).status, 200, "a byte order mark is no part of it");
+    let (status, _, said) =
+        run(&["check", "-"], &[], &format!("\u{feff}{}", good.replace("18446744073709551615", "1")));
+    assert_eq!(status, 0, "nor of a plan in a file: {said}");
+    let (status, _, said) = run(&["check", "-"], &[], &plan("18446744073709551616"));
+    assert_eq!(status, 1);
+    assert!(said.contains("steps[0].inputs.n: 18446744073709551616 is an integer of more than 64 bits"), "{said}");
 }
 
 #[test]

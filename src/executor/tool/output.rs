@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::mask::Mask;
-use crate::model::json::{wide_integers, without_bom};
+use crate::model::json::wide_integers;
 
 /// Bytes kept up to a limit; what comes later is counted and dropped, so that a flood costs no memory.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Kept {
     /// Is it the beginning of JSON, and not the whole?
     #[cfg(feature = "http-tool")]
     pub(super) fn is_json_cut_short(&self) -> bool {
-        let json = without_bom(&self.bytes);
+        let json = crate::model::json::without_bom(&self.bytes);
         let error = serde_json::from_slice::<serde::de::IgnoredAny>(json).err();
         !json.trim_ascii().is_empty() && error.is_some_and(|error| error.is_eof())
     }

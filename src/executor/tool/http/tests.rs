@@ -461,6 +461,54 @@ fn calls_share_a_connection() {
 }
 
 #[test]
+fn a_connection_that_the_server_has_ended_is_not_used_again() {
+    for method in ["GET", "POST"] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let tool = tool(spec(method, format!("http://{}/", listener.local_addr().expect("has one"))));
+        let (to, ended) = unbounded();
+        std::thread::spawn(move || {
+            for (connection, stream) in listener.incoming().enumerate() {
+                let mut stream = BufReader::new(stream.expect("a connection"));
+                read_request(&mut stream, connection).expect("a request");
+                let answer = answer("200 OK", "", &connection.to_string());
+                stream.get_mut().write_all(answer.as_bytes()).expect("is read");
+                drop(stream);
+                to.send(()).expect("is waited for");
+            }
+        });
+        for connection in 0..3 {
+            assert_eq!(run(&tool, json!({}), &Recorder::default()), Ok(json!(connection)), "{method}");
+            ended.recv_timeout(Duration::from_secs(30)).expect("has ended it");
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_is_empty_or_a_page_is_text() {
+    let page = "<!doctype html><title>Sign in</title>\n";
+    let table = [
+        (answer("200 OK", "Content-Type: text/html\r\n", page), json!(page.trim_end())),
+        (answer("200 OK", "Content-Type: application/json\r\n", page), json!(page.trim_end())),
+        (answer("200 OK", "", ""), json!("")),
+        ("HTTP/1.1 204 No Content\r\nX-Length: 0\r\n\r\n".to_owned(), json!("")),
+        (answer("200 OK", "Content-Type: text/event-stream\r\n", ""), json!("")),
+    ];
+    for (answer, expected) in table {
+        let server = Server::new(vec![answer.clone()]);
+        assert_eq!(output(spec("GET", server.url("/")), json!({})), Ok(expected), "{answer}");
+    }
+}
+
+#[test]
+fn a_connection_that_ends_without_an_answer_fails() {
+    for answer in ["", "HTTP/1.1 200 OK\r\nContent-", "no HTTP at all\r\n\r\n"] {
+        let server = Server::new(vec![answer.to_owned()]);
+        let error = output(spec("GET", server.url("/")), json!({})).expect_err("is no answer");
+        assert!(error.starts_with("GET http://127.0.0.1:"), "{error}");
+    }
+}
+
+#[test]
 fn idle_connections_stayed_open_until_the_next_call() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let declared = spec("GET", format!("http://{}/", listener.local_addr().expect("has one")));
