@@ -182,7 +182,8 @@ mod tests {
 
     #[test]
     fn any_split_of_a_stream_gives_the_events_of_the_standard() {
-        let table: [(&str, &[(&str, &str)], Option<&str>); 24] = [
+        type Case = (&'static str, &'static [(&'static str, &'static str)], Option<&'static str>);
+        let table: [Case; 24] = [
             ("", &[], None),
             ("data: a\n\ndata:b\n\n", &[("message", "a"), ("message", "b")], None),
             ("data: a\r\n\r\ndata: b\r\rdata: c\n\n", &[("message", "a"), ("message", "b"), ("message", "c")], None),

@@ -78,7 +78,8 @@ fn json(text: &str) -> Result<Option<Value>, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let Ok(value) = serde_json::from_str::<Value>(text) else { return Ok(None) };
     if !value.is_array() && !value.is_object() {
-        return Ok(Some(value).filter(|value| value.to_string() == without_last_newline(text)));
+        let written = value.to_string();
+        return Ok((written == without_last_newline(text)).then_some(value));
     }
     match wide_integers(text.as_bytes(), 1).pop() {
         None => Ok(Some(value)),

@@ -66,7 +66,7 @@ impl Decimal {
             Ok(power) => {
                 let modulus = u128::from(divisor.digits);
                 let scaled = u128::from(self.digits) % modulus * power_of_ten(power, modulus);
-                scaled % modulus == 0
+                scaled.is_multiple_of(modulus)
             }
             // digits against the divisor's digits * 10^-by; where that is too great for the type, only 0 is a multiple.
             Err(_) => {
