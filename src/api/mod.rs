@@ -26,6 +26,7 @@ pub use submit::{Prepared, claim_of_rerun, prepare, read_document};
 
 use crate::http::{Problem, Response};
 use crate::log::{PublishedEvent, Query};
+use crate::model::json::without_bom;
 use crate::model::{Now, ProjectId, RunId};
 
 /// A call, decided.
@@ -173,12 +174,12 @@ impl Condition {
     }
 }
 
-/// Reads a body as JSON.
+/// Reads a body as JSON. A byte order mark before it is no part of it.
 ///
 /// # Errors
 /// 400 with line and column where it is none, 422 where it is JSON of another shape.
 pub(crate) fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| match error.classify() {
+    serde_json::from_slice(without_bom(body)).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => Problem::new(422, "invalid_body", error.to_string()),
         _ => Problem::new(400, "invalid_json", error.to_string()),
     })
@@ -189,6 +190,7 @@ pub(crate) fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Pro
 /// # Errors
 /// As [`read_json`].
 pub(crate) fn read_json_object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
+    let body = without_bom(body);
     match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'{') | None => read_json(body),
         Some(_) => {

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::one_line::{BadPayload, NESTING_MAX, one_line_object};
 use crate::http::Problem;
 use crate::log::PublishedEvent;
+use crate::model::json::without_bom;
 use crate::model::{MESSAGE_TYPE_MAX, is_reserved_type, is_valid_type};
 
 /// Events that one call may publish.
@@ -26,6 +27,7 @@ struct Draft<'a> {
 /// # Errors
 /// 400 where it is no JSON, 422 where an event is bad, 403 where its type is reserved.
 pub fn read_events(body: &[u8], may_use_reserved: bool) -> Result<Vec<PublishedEvent>, Problem> {
+    let body = without_bom(body);
     let is_array = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
     if !is_array {
         return Ok(vec![finish(super::read_json_object(body)?, "", may_use_reserved)?]);
@@ -82,6 +84,8 @@ mod tests {
                 Ok(vec![event("a", "{}"), event("b.c", "{}")]),
             ),
             ("[]", Ok(vec![])),
+            ("\u{feff}[]", Ok(vec![])),
+            ("\u{feff}{\"type\":\"a\",\"payload\":{}}", Ok(vec![event("a", "{}")])),
             ("{", Err((400, "invalid_json"))),
             ("", Err((400, "invalid_json"))),
             ("{} {}", Err((400, "invalid_json"))),

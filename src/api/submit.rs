@@ -14,9 +14,10 @@ use super::handler::{refused, stream_path};
 use super::{PlanRequest, Purpose, RerunRequest, read_json};
 use crate::auth::Scope;
 use crate::executor::Context;
-use crate::executor::check::{check_plan, reread_plan};
+use crate::executor::check::{check_submission, reread_plan};
 use crate::http::{Problem, Response};
 use crate::log::{self, Claim, Fingerprint};
+use crate::model::json::without_bom;
 use crate::model::{Exact, Issue, Plan, ProjectId, RunId, Submission, SubmissionError};
 
 /// What a plan request comes to.
@@ -36,26 +37,27 @@ pub enum Prepared {
 /// 400 where the body is no JSON object, 422 with all issues, 403 where the caller may not run plans in the project that
 /// the body names.
 pub fn prepare(request: PlanRequest, context: &Context, steps_max: usize, made_up: RunId) -> Result<Prepared, Problem> {
-    let body: Result<Value, Problem> = read_json(&request.body);
+    let text = without_bom(&request.body);
+    let body: Result<Value, Problem> = read_json(text);
     let (named, chosen) = (said(&body, "projectId"), said(&body, "runId"));
     let is_json = body.is_ok();
-    let submission = body.and_then(read);
-    let project = match project(&request, named) {
+    let submission = body.and_then(|body| read(body, text));
+    let project = match project(&request, named.as_ref()) {
         Ok(project) => project,
         Err(problem) => return Err(submission.err().unwrap_or(problem)),
     };
     let check = |submission: &Submission| {
-        check_plan(&submission.plan, &context.registry, &context.engine, steps_max).map_err(Problem::invalid_plan)
+        check_submission(submission, &context.registry, &context.engine, steps_max).map_err(Problem::invalid_plan)
     };
     let Some(project) = project else {
         let plan = check(&submission?)?;
         return Ok(Prepared::Checked(Response::json(200, json!(plan.summary()).to_string())));
     };
     let checked = submission.and_then(|submission| check(&submission).map(|plan| (submission, plan)));
-    let fingerprint = fingerprint(&request, is_json);
+    let fingerprint = fingerprint(&request, text, is_json);
     let claim = Claim { project, key: request.idempotency_key, run: chosen, fingerprint };
     match checked {
-        Ok((submission, plan)) => take_on(submission, plan, &request.body, claim, made_up),
+        Ok((submission, plan)) => take_on(submission, plan, text, claim, made_up),
         Err(problem) if claim.is_named() => Ok(Prepared::Recall(Box::new(claim), Box::new(problem))),
         Err(problem) => Err(problem),
     }
@@ -67,8 +69,9 @@ fn said<T: FromStr>(body: &Result<Value, Problem>, name: &str) -> Option<T> {
     body.get(name)?.as_str()?.parse().ok()
 }
 
-fn read(body: Value) -> Result<Submission, Problem> {
-    Submission::read(body).map_err(|error| match error {
+fn read(body: Value, text: &[u8]) -> Result<Submission, Problem> {
+    Submission::of(body, text).map_err(|error| match error {
+        SubmissionError::NotJson(detail) => Problem::new(400, "invalid_json", detail),
         SubmissionError::NotAnObject => Problem::new(400, "invalid_body", "expected a JSON object"),
         SubmissionError::Issues(issues) => Problem::invalid_plan(issues),
     })
@@ -130,7 +133,7 @@ pub fn read_document(document: &[u8], context: &Context) -> Result<Plan, String>
 }
 
 /// Where the plan is to be run; nowhere where it is to be checked alone.
-fn project(request: &PlanRequest, named: Option<ProjectId>) -> Result<Option<ProjectId>, Problem> {
+fn project(request: &PlanRequest, named: Option<&ProjectId>) -> Result<Option<ProjectId>, Problem> {
     match &request.purpose {
         Purpose::Check => Ok(None),
         Purpose::Run(project) | Purpose::Rerun(project, _) => Ok(Some(project.clone())),
@@ -142,8 +145,8 @@ fn project(request: &PlanRequest, named: Option<ProjectId>) -> Result<Option<Pro
                 step_id: None,
             };
             let project = named.ok_or_else(|| Problem::invalid_plan(vec![missing()]))?;
-            request.principal.require_in(Scope::Run, &project).map_err(|error| refused(&error))?;
-            Ok(Some(project))
+            request.principal.require_in(Scope::Run, project).map_err(|error| refused(&error))?;
+            Ok(Some(project.clone()))
         }
     }
 }
@@ -156,13 +159,13 @@ fn answer(project: &ProjectId, run: &RunId, plan: &Plan) -> String {
 
 /// Tells one call from another: by the JSON value of what was sent, or by the run that is to be run again.
 /// What is no JSON is itself alone.
-fn fingerprint(request: &PlanRequest, is_json: bool) -> Fingerprint {
+fn fingerprint(request: &PlanRequest, text: &[u8], is_json: bool) -> Fingerprint {
     if let Purpose::Rerun(_, run) = &request.purpose {
         let digest = digest(&rerun_text(run));
         return Fingerprint { value: digest, bytes: digest };
     }
     let bytes = digest(&request.body);
-    let text = str::from_utf8(&request.body).ok().filter(|_| is_json);
+    let text = str::from_utf8(text).ok().filter(|_| is_json);
     let value = match text.and_then(Exact::read) {
         Some(body) => {
             let mut canonical = Vec::new();

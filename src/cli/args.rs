@@ -13,6 +13,7 @@ use super::follow::ServerUrl;
 use super::token::{TokenRequest, parse_project, parse_scopes, parse_sub, parse_ttl};
 use super::watch::WatchRequest;
 use crate::config::{ConfigError, KEYS, Key, Loaded, Secret, load};
+use crate::model::json::wide_integers;
 use crate::model::{ProjectId, RunId};
 
 /// The path that stands for standard input.
@@ -291,7 +292,11 @@ fn parse_id<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
 }
 
 fn parse_inputs(text: &str) -> Result<Map<String, Value>, String> {
-    serde_json::from_str(text).map_err(|error| format!("expected a JSON object: {error}"))
+    let inputs = serde_json::from_str(text).map_err(|error| format!("expected a JSON object: {error}"))?;
+    match wide_integers(text.as_bytes(), 1).pop() {
+        None => Ok(inputs),
+        Some(wide) => Err(wide.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -409,7 +414,7 @@ mod tests {
 
     #[test]
     fn bad_lines_are_refused() {
-        let table: [(&[&str], ErrorKind); 16] = [
+        let table: [(&[&str], ErrorKind); 17] = [
             (&[], ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             (&["--version"], ErrorKind::DisplayVersion),
             (&["--help"], ErrorKind::DisplayHelp),
@@ -418,6 +423,7 @@ mod tests {
             (&["serve", "--listen", ""], ErrorKind::InvalidValue),
             (&["run"], ErrorKind::MissingRequiredArgument),
             (&["run", "p", "--inputs", "[1]"], ErrorKind::ValueValidation),
+            (&["run", "p", "--inputs", r#"{"n": 18446744073709551616}"#], ErrorKind::ValueValidation),
             (&["token", "--sub", "u"], ErrorKind::MissingRequiredArgument),
             (&["token", "--project", "a b", "--sub", "u"], ErrorKind::ValueValidation),
             (&["token", "--project", "a", "--sub", "u", "--scope", "write"], ErrorKind::ValueValidation),

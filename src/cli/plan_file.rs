@@ -9,7 +9,7 @@ use super::args::PlanSource;
 use super::error::CommandError;
 use crate::config::Config;
 use crate::executor::Context;
-use crate::executor::check::check_plan;
+use crate::executor::check::check_submission;
 use crate::executor::template::Engine;
 use crate::executor::tool::Registry;
 use crate::model::{Plan, Submission, SubmissionError};
@@ -36,13 +36,12 @@ pub(super) fn read(
     config: &Config,
 ) -> Result<Plan, CommandError> {
     let (name, text) = text(source)?;
-    let document: Value =
-        serde_json::from_slice(&text).map_err(|error| CommandError::new(format!("{name} is not JSON: {error}")))?;
-    let submission = Submission::read(document).map_err(|error| match error {
+    let submission = Submission::parse(&text).map_err(|error| match error {
+        SubmissionError::NotJson(error) => CommandError::new(format!("{name} is not JSON: {error}")),
         SubmissionError::NotAnObject => CommandError::new(format!("{name}: expected a JSON object")),
         SubmissionError::Issues(issues) => CommandError::bad_plan(&name, &issues),
     })?;
-    let plan = check_plan(&submission.plan, &context.registry, &context.engine, config.limits.plan_steps);
+    let plan = check_submission(&submission, &context.registry, &context.engine, config.limits.plan_steps);
     let plan = plan.map_err(|issues| CommandError::bad_plan(&name, &issues))?;
     Ok(plan.with_inputs(submission.inputs).with_inputs(inputs))
 }

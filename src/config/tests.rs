@@ -139,6 +139,12 @@ fn every_key_is_set_by_file_variable_and_flag_alike() {
 }
 
 #[test]
+fn a_byte_order_mark_before_the_file_is_no_part_of_it() {
+    let config = from_file("\u{feff}listen = \"127.0.0.1:1\"\n").expect("a good file");
+    assert_eq!(config, from_file("listen = \"127.0.0.1:1\"\n").expect("a good file"));
+}
+
+#[test]
 fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
     let file = "sse = { heartbeat = '1s', retry = '1s', stall_timeout = '1s' }";
     let variables = [("STEPCAST_SSE_HEARTBEAT", "2s"), ("STEPCAST_SSE_RETRY", "2s"), ("STEPCAST_SSE_QUEUE_BYTES", "")];

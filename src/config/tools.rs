@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::file::{Report, integer_of, kind_of, strings};
 use super::units::parse_duration;
 use crate::executor::tool::{CommandSpec, HttpSpec, ToolDeclaration, ToolKind};
+use crate::model::json::wide_integers;
 
 /// The longest name of a tool, in bytes.
 const NAME_BYTES_MAX: usize = 128;
@@ -23,7 +24,8 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 
 const COMMON_KEYS: [&str; 4] = ["kind", "timeout", "rerun", "inputs"];
 const COMMAND_KEYS: [&str; 7] = ["argv", "cwd", "env", "pass_env", "uid", "gid", "limits"];
-const HTTP_KEYS: [&str; 7] = ["method", "url", "headers", "body", "allow_redirects", "allow_hosts", "stream_text"];
+const HTTP_KEYS: [&str; 8] =
+    ["method", "url", "headers", "body", "allow_redirects", "allow_hosts", "stream_text", "stream_error"];
 
 /// Reads the table of tools. A tool with a mistake is left out and its mistakes are reported.
 pub(super) fn read(value: &Spanned<DeValue<'_>>, report: &mut Report<'_>) -> Vec<ToolDeclaration> {
@@ -135,6 +137,7 @@ impl<'a> Fields<'a, '_, '_> {
             allow_redirects: self.flag("allow_redirects").unwrap_or(false),
             allow_hosts: self.list("allow_hosts", "a list of hosts").unwrap_or_default(),
             stream_text: self.text("stream_text").map(str::to_owned),
+            stream_error: self.text("stream_error").map(str::to_owned),
         }
     }
 
@@ -196,7 +199,12 @@ impl<'a> Fields<'a, '_, '_> {
     fn schema(&mut self) -> Option<Value> {
         let value = self.table.get("inputs")?;
         let schema = match value.get_ref() {
-            DeValue::String(json) => serde_json::from_str(json).ok(),
+            DeValue::String(json) => match wide_integers(json.as_bytes(), 1).pop() {
+                Some(wide) if serde_json::from_str::<Value>(json).is_ok() => {
+                    return self.reject("inputs", &wide.to_string());
+                }
+                _ => serde_json::from_str(json).ok(),
+            },
             table @ DeValue::Table(_) => to_json(table),
             _ => None,
         };

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::template::{Engine, Inspection, RUN_ROOTS, is_template, unwrap_condition};
 use super::tool::{Registry, Tool};
-use crate::model::{Draft, Issue, Issues, Plan, Quoted};
+use crate::model::{Draft, ISSUES_MAX, Issue, Issues, Plan, Quoted, Submission};
 
 /// How many of the known tools are named where one is unknown.
 const TOOLS_SHOWN_MAX: usize = 10;
@@ -18,6 +18,10 @@ const KEY_BYTES_MAX: usize = 60;
 
 /// How many edits a misspelt tool may be away from the one that is suggested: two characters swapped are two edits.
 const EDITS_MAX: usize = 3;
+
+/// What is wrong with a key that holds a template.
+const KEY_IS_TEMPLATE: &str =
+    "a template in a key is not filled in; write the object as one expression: \"{{ {inputs.key: inputs.value} }}\"";
 
 /// Reads and checks a plan of at most `steps_max` steps, with nothing left unsaid that can be known before it runs.
 ///
@@ -30,6 +34,24 @@ pub fn check_plan(
     steps_max: usize,
 ) -> Result<Plan, Vec<Issue>> {
     read_plan(document, Some(registry), engine, steps_max)
+}
+
+/// As [`check_plan`], with what is wrong with the numbers of the submission among the issues.
+///
+/// # Errors
+/// As there.
+pub fn check_submission(
+    submission: &Submission,
+    registry: &Registry,
+    engine: &Engine,
+    steps_max: usize,
+) -> Result<Plan, Vec<Issue>> {
+    let numbers = submission.issues.iter().cloned();
+    match check_plan(&submission.plan, registry, engine, steps_max) {
+        Ok(plan) if submission.issues.is_empty() => Ok(plan),
+        Ok(_) => Err(numbers.collect()),
+        Err(issues) => Err(numbers.chain(issues).take(ISSUES_MAX).collect()),
+    }
 }
 
 /// Reads a plan again that was checked when it was taken on. A tool that is gone since is no reason not to: its steps fail
@@ -129,7 +151,18 @@ impl Checker<'_> {
             Value::Object(object) => object.iter().for_each(|(key, item)| self.check_part(Part::Key(key), item, path)),
             _ => {}
         }
+        self.check_key(path);
         path.parts.pop();
+    }
+
+    /// A plan that was taken on keeps the keys that it has.
+    fn check_key(&mut self, path: &Path<'_>) {
+        if let Some(Part::Key(key)) = path.parts.last()
+            && is_template(key)
+            && self.registry.is_some()
+        {
+            self.report(path.step, format_args!("{path}"), format_args!("{KEY_IS_TEMPLATE}"));
+        }
     }
 
     /// Takes over what a template or condition says.
@@ -334,6 +367,20 @@ mod tests {
             "steps[4].tool: there is no tool \"summarize\"; known are delay, echo",
         ];
         assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn a_template_in_a_key_stayed_as_it_was() {
+        let steps =
+            json!([{"id": "a", "tool": "echo", "inputs": {"{{ inputs.k }}": 1, "x": [{"a {{": "{{ inputs.v }}"}]}}]);
+        let issues = check(steps.clone()).expect_err("refused");
+        let said: Vec<_> = issues.iter().map(|issue| (issue.path.as_str(), issue.message.as_str())).collect();
+        let paths = ["steps[0].inputs.{{ inputs.k }}", "steps[0].inputs.x[0].a {{"];
+        assert_eq!(said, paths.map(|path| (path, KEY_IS_TEMPLATE)));
+        let kept = reread_plan(&json!({"name": "p", "steps": steps}), &Engine::new());
+        assert!(kept.is_ok(), "a plan that was taken on before goes on");
+        let computed = check(json!([{"id": "a", "tool": "echo", "inputs": {"x": "{{ {inputs.k: inputs.v} }}"}}]));
+        assert!(computed.is_ok(), "what the issue recommends");
     }
 
     #[test]

@@ -108,8 +108,13 @@ fn prepare<'a>(context: &'a Context, launch: &Launch) -> Result<(&'a dyn Tool, M
     if issues.is_empty() {
         return Ok((&**tool, inputs));
     }
-    let issues: Vec<_> = issues.iter().map(|(path, message)| format!("{path}: {message}")).collect();
+    let issues: Vec<_> = issues.iter().map(|(path, message)| placed(path, message)).collect();
     Err(AttemptError::Lasting(format!("the tool refuses its inputs: {}", issues.join("; "))))
+}
+
+/// A message after its place; one about the inputs as a whole stands alone.
+fn placed(path: &str, message: &str) -> String {
+    if path.is_empty() { message.to_owned() } else { format!("{path}: {message}") }
 }
 
 fn call(
@@ -127,7 +132,10 @@ fn call(
         output,
         cancel: &launch.cancel,
     };
-    tool.call(&call).map_err(|error| AttemptError::Passing(error.to_string()))
+    tool.call(&call).map_err(|error| match error.retry_after() {
+        Some(wait) => AttemptError::Busy(error.to_string(), wait),
+        None => AttemptError::Passing(error.to_string()),
+    })
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
@@ -216,6 +224,7 @@ mod tests {
             ("puppet", json!({"do": "write"}), Ok(Outcome::Output(json!(1)))),
             ("echo", json!({"x": "{{ nobody }}"}), lasting("inputs.x: nobody is undefined")),
             ("echo", json!({"refused": 1}), lasting("the tool refuses its inputs: refused: is not welcome")),
+            ("echo", json!({"misses": 1}), lasting("the tool refuses its inputs: `must` is missing")),
             ("nothing", json!({}), lasting("the tool nothing is not there any more")),
             ("echo", json!({"x": 1}), Ok(Outcome::Output(json!({"x": 1})))),
         ];

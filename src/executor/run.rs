@@ -92,6 +92,8 @@ pub struct Launch {
 pub enum AttemptError {
     /// The tool failed; another attempt may do better.
     Passing(String),
+    /// As `Passing`, but not before this much time has passed.
+    Busy(String, Duration),
     /// Another attempt would fail the same way: inputs that can't be filled in or that the tool refuses.
     Lasting(String),
 }

@@ -122,8 +122,10 @@ impl Tool for Echo {
     }
 
     fn check_inputs(&self, inputs: &Map<String, Value>, _: &dyn Fn(&str) -> bool) -> Vec<(String, String)> {
-        let refused = inputs.contains_key("refused");
-        refused.then(|| ("refused".to_owned(), "is not welcome".to_owned())).into_iter().collect()
+        let refused = inputs.contains_key("refused").then_some(("refused", "is not welcome"));
+        let missing = inputs.contains_key("misses").then_some(("", "`must` is missing"));
+        let issues = refused.into_iter().chain(missing);
+        issues.map(|(path, message)| (path.to_owned(), message.to_owned())).collect()
     }
 
     fn rerun(&self) -> bool {

@@ -12,6 +12,7 @@ mod coding;
 mod condition;
 mod decoder;
 mod encoding;
+pub mod events;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod head;

@@ -6,6 +6,7 @@
 mod event;
 mod exact;
 mod id;
+pub mod json;
 mod message;
 mod plan;
 mod run_state;

@@ -56,6 +56,7 @@ impl Played {
             tool("body", &format!("method = \"POST\"\n{}\nbody = {{ q = \"{{{{ inputs.n }}}}\" }}", url("/body"))),
             tool("follow", &format!("method = \"GET\"\n{}\nallow_redirects = true", url("/moved"))),
             tool("pick", &format!("method = \"GET\"\n{any}\nstream_text = \"event.d\"")),
+            tool("errors", &format!("method = \"GET\"\n{any}\nstream_error = \"event.error.message\"")),
             tool("slow", &format!("method = \"GET\"\n{any}\ntimeout = \"300ms\"")),
             tool("hang", &format!("method = \"GET\"\n{}\ntimeout = \"50ms\"", url("/hang"))),
         ]
@@ -101,8 +102,21 @@ fn serve_one(socket: std::net::TcpStream, remembered: &Mutex<Vec<Got>>) {
             streamed("text/event-stream")
                 + ": hello\n\nevent: x\ndata: {\"d\": \"He\"}\n\nid: 7\r\ndata: {\"d\": \"llo\"}\r\n\r\ndata: [DONE]\n\n"
         }
+        "/cut" => streamed("text/event-stream") + "data: one\n\ndata: tw",
+        "/broken" => {
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+            head.to_owned() + "b\r\ndata: one\n\n\r\n"
+        }
+        "/failing" => streamed("text/event-stream") + "data: one\n\nevent: error\ndata: s3cr3t-word is overloaded\n\n",
+        "/failing-lines" => streamed("application/x-ndjson") + "{\"error\": {\"message\": \"no such model\"}}\n",
+        "/busy" => "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n".to_owned(),
         "/lines" => streamed("text/event-stream") + "data: a\ndata: b\n\ndata: s3cr3t-word\n\n",
         "/ndjson" => streamed("application/x-ndjson") + "{\"d\": 1}\n{\"d\": 2}\n{\"d\": 3}",
+        "/silent" => {
+            let _ = writer.write_all((streamed("text/event-stream") + "data: one\n\n").as_bytes());
+            connection.rest();
+            return;
+        }
         "/drip" | "/endless" => {
             let piece = if path == "/drip" { "x".to_owned() } else { "x".repeat(64 * 1024) };
             let _ = writer.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n");
@@ -207,4 +221,50 @@ fn a_streamed_answer_is_passed_on_without_its_framing() {
         assert_eq!(end(&messages, id)["output"], output, "{id}");
         assert_eq!(live_output(&messages, id, "text"), output, "{id}");
     }
+}
+
+#[test]
+fn a_streamed_answer_that_was_cut_or_told_of_an_error_completed_its_step() {
+    let played = Played::start();
+    let server = Setup::default().config(&played.config()).start();
+    let step = |id: &str, tool: &str, path: &str| json!({"id": id, "tool": tool, "inputs": {"path": path}});
+    let steps = json!([
+        step("cut", "get", "cut"),
+        step("broken", "get", "broken"),
+        step("failing", "get", "failing"),
+        step("failing-lines", "errors", "failing-lines"),
+    ]);
+    let messages = server.carry_out(&plan(steps));
+    for (id, begins, live) in [
+        ("cut", "stream_cut: the answer ended in the middle of an event", "one"),
+        ("broken", "stream_cut: GET http://127.0.0.1:", "one"),
+        ("failing", "stream_error: *** is overloaded", "one"),
+        ("failing-lines", "stream_error: no such model", ""),
+    ] {
+        let error = error(&messages, id);
+        assert!(error.starts_with(begins), "{id}: {error}");
+        assert_eq!(live_output(&messages, id, "text"), live, "{id}");
+    }
+}
+
+#[test]
+fn a_stream_that_falls_silent_ends_with_the_timeout() {
+    let played = Played::start();
+    let server = Setup::default().config(&played.config()).start();
+    let messages = server.carry_out(&plan(json!([{"id": "a", "tool": "slow", "inputs": {"path": "silent"}}])));
+    assert_eq!(error(&messages, "a"), "timed out after 300 ms");
+    assert_eq!(live_output(&messages, "a", "text"), "one");
+}
+
+#[test]
+fn a_server_that_asked_for_a_later_retry_was_asked_again_at_once() {
+    let played = Played::start();
+    let server = Setup::default().config(&played.config()).start();
+    let policy = json!({"maxRetries": 1, "initialDelay": 1, "maxDelay": 40});
+    let messages = server.carry_out(&plan(json!([
+        {"id": "a", "tool": "get", "inputs": {"path": "busy"}, "retryPolicy": policy}
+    ])));
+    let retrying = messages.iter().find(|message| message["payload"]["status"] == "retrying").expect("a retry");
+    assert_eq!(retrying["payload"]["delay"], 40, "{retrying}");
+    assert_eq!(error(&messages, "a"), "answered 503 Service Unavailable (Retry-After: 3600)");
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::common::client::Request;
-use crate::common::server::{Server, Setup};
+use crate::common::server::{Server, Setup, run};
 
 fn echo(id: &str, inputs: Value, dependencies: &[&str]) -> Value {
     json!({"id": id, "tool": "echo", "inputs": inputs, "dependencies": dependencies})
@@ -64,6 +64,7 @@ fn all_that_is_wrong_with_a_plan_is_said_at_once() {
         {"id": "u", "tool": "echo", "conditional": "steps.t.output == 1"},
         {"id": "v", "tool": "delay", "inputs": {"ms": "soon"}},
         {"id": "w", "tool": "echo", "dependencies": ["w", "zz"]},
+        echo("k", json!({"{{ inputs.k }}": 1}), &[]),
     ]));
     let answer = server.post("/api/workflow/check", &bad);
     assert_eq!((answer.status, answer.code().as_str()), (422, "invalid_plan"));
@@ -84,6 +85,7 @@ fn all_that_is_wrong_with_a_plan_is_said_at_once() {
         ("steps[9].inputs.ms", "milliseconds"),
         ("steps[10].dependencies[0]", "itself"),
         ("steps[10].dependencies[1]", "zz"),
+        ("steps[11].inputs.{{ inputs.k }}", "a template in a key"),
     ] {
         let says = |issue: &Value| issue["message"].as_str().is_some_and(|message| message.contains(word));
         let found = issues.iter().any(|issue| issue["path"] == path && says(issue));
@@ -93,6 +95,29 @@ fn all_that_is_wrong_with_a_plan_is_said_at_once() {
     assert_eq!(of_step["stepId"], "v");
     assert_eq!(server.post("/api/projects/p/workflows", &bad).json()["issues"], problem["issues"]);
     assert_eq!(server.get("/api/projects/p/workflows").json()["workflows"], json!([]), "nothing has run");
+}
+
+#[test]
+fn an_integer_of_more_than_64_bits_in_a_plan_became_another() {
+    let server = Server::open();
+    let check = |body: &str| server.call(Request::new("POST", "/api/workflow/check").body(body));
+    let plan =
+        |n: &str| format!(r#"{{"name": "n", "steps": [{{"id": "a", "tool": "nope", "inputs": {{"n": {n}}}}}]}}"#);
+    let answer =
+        check(&format!("{{\"plan\": {}, \"inputs\": {{\"m\": 18446744073709551616}}}}", plan("-9223372036854775809")));
+    assert_eq!((answer.status, answer.code().as_str()), (422, "invalid_plan"));
+    let problem = answer.json();
+    let paths: Vec<_> = problem["issues"].as_array().expect("a list").iter().map(|issue| &issue["path"]).collect();
+    assert_eq!(paths, ["steps[0].inputs.n", "inputs.m", "steps[0].tool"], "with all that is wrong besides: {problem}");
+    let good = plan("18446744073709551615").replace("nope", "echo");
+    assert_eq!(check(&good).status, 200);
+    assert_eq!(check(&format!("\u{feff}{good}")).status, 200, "a byte order mark is no part of it");
+    let (status, _, said) =
+        run(&["check", "-"], &[], &format!("\u{feff}{}", good.replace("18446744073709551615", "1")));
+    assert_eq!(status, 0, "nor of a plan in a file: {said}");
+    let (status, _, said) = run(&["check", "-"], &[], &plan("18446744073709551616"));
+    assert_eq!(status, 1);
+    assert!(said.contains("steps[0].inputs.n: 18446744073709551616 is an integer of more than 64 bits"), "{said}");
 }
 
 #[test]

@@ -72,6 +72,24 @@ fn a_commands_output_is_json_where_it_parses_or_else_text_without_its_last_newli
 }
 
 #[test]
+fn a_version_or_a_hash_on_stdout_became_another_number() {
+    let words = ["1.10", "81111e1", "7205e12", "-0", "1E5", "123456789012345678901"];
+    let steps: Vec<Value> =
+        words.iter().enumerate().map(|(n, w)| script(&format!("s{n}"), &format!("echo {w}"))).collect();
+    let messages = shell().carry_out(&plan(json!(steps)));
+    for (n, word) in words.iter().enumerate() {
+        assert_eq!(end(&messages, &format!("s{n}"))["output"], json!(word));
+    }
+}
+
+#[test]
+fn an_integer_of_more_than_64_bits_in_json_on_stdout_became_another() {
+    let messages = shell().carry_out(&plan(json!([script("a", r#"echo '{"rows": [{"id": 18446744073709551616}]}'"#)])));
+    let error = error(&messages, "a");
+    assert!(error.contains("rows[0].id: 18446744073709551616 is an integer of more than 64 bits"), "{error}");
+}
+
+#[test]
 fn a_command_gets_its_inputs_on_stdin_and_an_environment_of_its_own() {
     let server = shell();
     let steps = json!([

@@ -34,6 +34,7 @@ body = { model = "m", stream = true, temperature = 0.5, stop = ["a", 1], since =
 allow_redirects = true
 allow_hosts = ["b.example:8080", "*.c.example"]
 stream_text = "event.delta"
+stream_error = "event.error"
 inputs = '{"type": "object"}'
 
 [tools.ping]
@@ -71,6 +72,7 @@ fn tools_are_read_whole() {
         allow_redirects: true,
         allow_hosts: vec!["b.example:8080".into(), "*.c.example".into()],
         stream_text: Some("event.delta".into()),
+        stream_error: Some("event.error".into()),
     };
     let ping = HttpSpec {
         method: "GET".into(),
@@ -110,6 +112,14 @@ fn an_http_tool_that_can_not_be_is_refused_with_its_line() {
         (
             format!("{HTTP}\ninputs = {{ type = 'text' }}"),
             "5: tools.t.inputs: #/type must be one of, or a list of: null, boolean, integer, number, string, array, object".to_owned(),
+        ),
+        (
+            format!("{HTTP}inputs = '{{\"properties\": {{\"n\": {{\"maximum\": 18446744073709551616}}}}}}'"),
+            "4: tools.t.inputs: properties.n.maximum: 18446744073709551616 is an integer of more than 64 bits and would be rounded; write it as a string".to_owned(),
+        ),
+        (
+            format!("{HTTP}stream_error = 'event.'"),
+            "4: tools.t.stream_error: `event.`: unexpected end of input, expected identifier or integer".to_owned(),
         ),
     ];
     for (text, expected) in table {

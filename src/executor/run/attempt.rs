@@ -147,17 +147,21 @@ impl Run {
     fn fail_attempt(&mut self, step: usize, error: AttemptError, now: Now, out: &mut Effects) {
         let &StepState { attempt, retries, .. } = &self.state.steps[step];
         let policy = self.plan.steps[step].retry;
-        match error {
-            // Failures alone use retries up, interruptions don't.
-            AttemptError::Passing(error) if retries < policy.max_retries => {
-                let delay = retry::delay_ms(&policy, retries + 1, retry::mix(self.seed, step, attempt));
-                let until = now.mono.saturating_add(Duration::from_millis(delay));
-                self.set_phase(step, Phase::Retrying { until });
-                let (max_retries, next_retry_at) = (policy.max_retries, now.wall.plus_millis(delay));
-                self.say(step, attempt, StepUpdate::Retrying { error, delay, max_retries, next_retry_at }, now, out);
-            }
-            AttemptError::Passing(error) | AttemptError::Lasting(error) => self.fail_step(step, error, now, out),
+        let (error, asked) = match error {
+            AttemptError::Passing(error) => (error, Duration::ZERO),
+            AttemptError::Busy(error, wait) => (error, wait),
+            AttemptError::Lasting(error) => return self.fail_step(step, error, now, out),
+        };
+        // Failures alone use retries up, interruptions don't.
+        if retries >= policy.max_retries {
+            return self.fail_step(step, error, now, out);
         }
+        let delay = retry::delay_ms(&policy, retries + 1, retry::mix(self.seed, step, attempt));
+        let delay = retry::lengthened_ms(delay, asked, &policy);
+        let until = now.mono.saturating_add(Duration::from_millis(delay));
+        self.set_phase(step, Phase::Retrying { until });
+        let (max_retries, next_retry_at) = (policy.max_retries, now.wall.plus_millis(delay));
+        self.say(step, attempt, StepUpdate::Retrying { error, delay, max_retries, next_retry_at }, now, out);
     }
 
     fn set_phase(&mut self, step: usize, phase: Phase) {

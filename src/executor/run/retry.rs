@@ -1,5 +1,8 @@
 //! How long a failed step waits before it is tried again.
 
+use std::time::Duration;
+
+use super::step::millis;
 use crate::model::{Backoff, RetryPolicy};
 
 /// Milliseconds before the nth retry, `n` counted from 1. `random` spreads it where the policy asks for jitter.
@@ -11,6 +14,11 @@ pub(super) fn delay_ms(policy: &RetryPolicy, n: u32, random: u64) -> u64 {
     };
     let delay = policy.initial_delay.saturating_mul(factor).min(policy.max_delay);
     if policy.jitter { delay - random % (delay / 2 + 1) } else { delay }
+}
+
+/// `delay_ms`, lengthened to what the tool asked for, up to the most that the policy allows.
+pub(super) fn lengthened_ms(delay_ms: u64, asked: Duration, policy: &RetryPolicy) -> u64 {
+    delay_ms.max(millis(asked).min(policy.max_delay))
 }
 
 /// A number that is as good as random, the same for the same `seed`, `step` and `attempt` (SplitMix64's finalizer).
@@ -39,6 +47,20 @@ mod tests {
         ];
         for (backoff, expected) in table {
             assert_eq!([1, 2, 3, 70, 100].map(|n| delay_ms(&policy(backoff, false), n, 7)), expected, "{backoff:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_tool_asks_for_lengthens_a_delay_up_to_the_maximum() {
+        let policy = policy(Backoff::Fixed, false);
+        for (asked, expected) in [
+            (Duration::ZERO, 1000),
+            (Duration::from_millis(999), 1000),
+            (Duration::from_secs(7), 7000),
+            (Duration::from_secs(3600), 30_000),
+            (Duration::MAX, 30_000),
+        ] {
+            assert_eq!(lengthened_ms(1000, asked, &policy), expected, "{asked:?}");
         }
     }
 

@@ -8,7 +8,7 @@ mod resumed;
 use super::*;
 use crate::executor::testing::{context, new_run, plan, retries, step_id};
 use crate::executor::tool::Outcome;
-use crate::model::{EndReason, OutputStream, RunCompleted, RunFailed, Step};
+use crate::model::{EndReason, OutputStream, RetryPolicy, RunCompleted, RunFailed, Step};
 
 /// A run played by hand on a virtual clock.
 struct Stage {
@@ -277,6 +277,25 @@ fn a_failed_attempt_is_retried_after_its_delay_and_holds_no_worker() {
     stage.fail("a");
     assert_eq!(stage.log(), ["a retrying 2", "a running 3", "a failed 3", "0]", "failed step_failed"]);
     assert_eq!(stage.run.state().steps[0].duration, Some(2010), "since the first attempt");
+}
+
+#[test]
+fn a_tool_that_asked_for_a_longer_wait_was_tried_again_too_early() {
+    let policy = RetryPolicy { max_delay: 5000, ..retries(2, 100) };
+    let mut stage = Stage::started(with(plan(&["a"]), "a", |step| step.retry = policy));
+    for (asked, delay) in [(Duration::from_secs(3), 3000), (Duration::from_secs(60), 5000)] {
+        let began = stage.now.wall;
+        stage.finish("a", Err(AttemptError::Busy("busy".to_owned(), asked)));
+        let RunEventKind::Progress(said) = stage.last() else { panic!("no progress") };
+        let StepUpdate::Retrying { delay: told, next_retry_at, .. } = said.update else { panic!("not retrying") };
+        assert_eq!((told, next_retry_at), (delay, began.plus_millis(delay)), "what is told is what is done");
+        stage.wait(delay - 1);
+        assert!(stage.workers.is_empty());
+        stage.wait(1);
+        assert_eq!(stage.workers.len(), 1);
+    }
+    stage.finish("a", Err(AttemptError::Busy("busy".to_owned(), Duration::from_secs(3))));
+    assert_eq!(stage.failed().error, "step a failed: busy");
 }
 
 #[test]

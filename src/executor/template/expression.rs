@@ -4,12 +4,16 @@
 //! - `&&`, `||`, `!`, `===`, `!==` and `null` are taken for `and`, `or`, `not`, `==`, `!=` and `none`;
 //! - `steps.my-step.output` names the step `my-step`. What follows `steps.` is a step's id as far as the alphabet of ids
 //!   reaches; a subtraction there would make no sense, for a step is no number.
+//!
+//! `a ~ b` becomes a filter over `[a, b]`, so that values are spelled in it as everywhere else (see
+//! [`spelling`](super::spelling)).
 
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
 use super::scope::{Key, Scope};
+use super::spelling::CONCAT;
 use super::text::string_end;
 
 /// The most tokens of one expression. Jinja's compiler recurses once for each operator in a row, so this bounds the
@@ -85,14 +89,17 @@ impl<'a> Parsed<'a> {
             functions: Vec::new(),
         };
         let reader = Reader { tokens: &tokens };
-        let mut copied = 0;
+        let mut edits = reader.concatenations();
         for at in 0..tokens.len() {
-            if let Some((replaced, replacement)) = reader.translation(at) {
-                parsed.source.push_str(&text[copied..replaced.start]);
-                parsed.source.push_str(&replacement);
-                copied = replaced.end;
-            }
+            edits.extend(reader.translation(at));
             reader.note(at, &mut parsed);
+        }
+        edits.sort_by_key(|(range, _)| (range.start, range.end));
+        let mut copied = 0;
+        for (replaced, replacement) in edits {
+            parsed.source.push_str(&text[copied..replaced.start]);
+            parsed.source.push_str(&replacement);
+            copied = replaced.end;
         }
         parsed.source.push_str(&text[copied..]);
         Ok(parsed)
@@ -164,6 +171,9 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// A piece of an expression, and what takes its place.
+type Edit = (Range<usize>, Cow<'static, str>);
+
 /// One token and where it lies.
 #[derive(Debug, Clone, Copy)]
 struct Token<'a> {
@@ -204,7 +214,7 @@ impl<'a> Reader<'a, '_> {
     }
 
     /// What takes the place of a token, if anything does.
-    fn translation(&self, at: usize) -> Option<(Range<usize>, Cow<'static, str>)> {
+    fn translation(&self, at: usize) -> Option<Edit> {
         let token = &self.tokens[at];
         match token.kind {
             Kind::StepId => {
@@ -217,6 +227,97 @@ impl<'a> Reader<'a, '_> {
             }
             _ => None,
         }
+    }
+
+    /// What makes a filter of each row of `~`. One that lacks an operand stays as it is, for Jinja to refuse.
+    fn concatenations(&self) -> Vec<Edit> {
+        let mut edits = Vec::new();
+        let mut seen = 0;
+        let mut taken = vec![false; self.tokens.len()];
+        while let Some(first) = (seen..self.tokens.len()).find(|&at| self.word(at) == "~") {
+            seen = first + 1;
+            if std::mem::replace(&mut taken[first], true) {
+                continue;
+            }
+            let start = self.operand_start(first);
+            let (mut signs, mut end) = (vec![first], self.operand_end(first + 1));
+            while self.word(end) == "~" {
+                taken[end] = true;
+                signs.push(end);
+                end = self.operand_end(end + 1);
+            }
+            let ends = signs.iter().skip(1).chain([&end]);
+            if start == first || signs.iter().zip(ends).any(|(sign, end)| sign + 1 == *end) {
+                continue;
+            }
+            let (before, after) = (self.tokens[start].start, self.tokens[end - 1].range().end);
+            edits.push((before..before, "([".into()));
+            edits.extend(signs.into_iter().map(|sign| (self.tokens[sign].range(), ",".into())));
+            edits.push((after..after, format!("]|{CONCAT})").into()));
+        }
+        edits
+    }
+
+    /// Where the operand begins that ends before the token at `end`.
+    fn operand_start(&self, end: usize) -> usize {
+        let (mut start, mut depth) = (end, 0usize);
+        while let Some(at) = start.checked_sub(1) {
+            match self.word(at) {
+                ")" | "]" | "}" => depth += 1,
+                "(" | "[" | "{" if depth == 0 => break,
+                "(" | "[" | "{" => depth -= 1,
+                _ if depth == 0 && self.binds_weaker(at) => break,
+                _ => {}
+            }
+            start = at;
+        }
+        start
+    }
+
+    /// Where the operand ends that begins with the token at `start`: the token after it.
+    fn operand_end(&self, start: usize) -> usize {
+        let (mut end, mut depth) = (start, 0usize);
+        while end < self.tokens.len() {
+            match self.word(end) {
+                "(" | "[" | "{" => depth += 1,
+                ")" | "]" | "}" if depth == 0 => break,
+                ")" | "]" | "}" => depth -= 1,
+                _ if depth == 0 && self.binds_weaker(end) => break,
+                _ => {}
+            }
+            end += 1;
+        }
+        end
+    }
+
+    /// Does the token separate operands of `~`? `*` and the like bind stronger.
+    fn binds_weaker(&self, at: usize) -> bool {
+        match self.word(at) {
+            "-" => self.ends_a_value(at),
+            "~" | "+" | "==" | "!=" | "<" | ">" | "<=" | ">=" | "===" | "!==" | "&&" | "||" | "!" | "," | ":" | "=" => {
+                true
+            }
+            _ => self.is_operator_word(at),
+        }
+    }
+
+    /// Is what stands before the token at `at` a value, so that a `-` there subtracts?
+    fn ends_a_value(&self, at: usize) -> bool {
+        let Some(before) = at.checked_sub(1) else { return false };
+        match self.tokens[before].kind {
+            Kind::Sign => matches!(self.word(before), ")" | "]" | "}"),
+            Kind::Name => !self.is_operator_word(before) && self.word(before) != "is",
+            Kind::StepId | Kind::Number | Kind::Text => true,
+        }
+    }
+
+    /// A word that is an operator, and neither a member's name nor that of a filter or test.
+    fn is_operator_word(&self, at: usize) -> bool {
+        let is_named = matches!(self.before(at, 1), "." | "|" | "is")
+            || (self.before(at, 1) == "not" && self.before(at, 2) == "is");
+        self.tokens[at].kind == Kind::Name
+            && !is_named
+            && matches!(self.word(at), "and" | "or" | "not" | "in" | "if" | "else")
     }
 
     /// Notes what a name is the name of.

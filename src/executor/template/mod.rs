@@ -4,13 +4,15 @@
 //! A template is a string that holds `{{ expression }}`; a condition is one expression. Expressions are Jinja's
 //! (minijinja evaluates them), with some habits of JavaScript let through: `&&`, `||`, `!`, `===`, `!==` and `null`, and
 //! dashes in `steps.my-step.output`. There are no statements, loops, includes or assignments: `{%` and `{#` are text
-//! like any other. What an expression may cost is bounded by
+//! like any other. Where text is made of a value it is spelled as in JSON, whether a template stands in text, `~` joins or
+//! `string` converts. What an expression may cost is bounded by
 //! [`FUEL`] and what it may give by [`RENDERED_BYTES_MAX`]; an undefined value is an error that names it.
 
 mod condition;
 mod expression;
 mod place;
 mod scope;
+mod spelling;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -261,6 +263,7 @@ fn environment(undefined: UndefinedBehavior) -> Environment<'static> {
     let unwanted: Vec<String> =
         environment.globals().filter(|(name, _)| !FUNCTIONS.contains(name)).map(|(name, _)| name.to_owned()).collect();
     unwanted.iter().for_each(|name| environment.remove_global(name));
+    spelling::install(&mut environment);
     environment
 }
 

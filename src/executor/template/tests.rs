@@ -117,6 +117,44 @@ fn a_template_within_text_shows_values_as_json() {
 }
 
 #[test]
+fn true_and_none_had_two_spellings() {
+    let table = [
+        ("{{ 'a' ~ true ~ none }}", "atruenull"),
+        ("{{ true ~ '' }}|{{ true }}", "true|true"),
+        ("{{ 'a' ~ inputs.nothing ~ inputs.yes ~ inputs.ratio ~ inputs.big }}", "anulltrue1.018446744073709551615"),
+        (
+            "{{ inputs.user ~ inputs.list ~ [true, none, 'x'] }}",
+            r#"{"age":4,"tags":["x","y"]}[1,2.5,"z",null,true][true,null,"x"]"#,
+        ),
+        ("{{ 1e300 ~ '' }} {{ '' ~ 2 ** 100 }}", "1e+300 1267650600228229401496703205376"),
+        (
+            "{{ inputs.list | join(',') }} {{ inputs.list | join(d='-') }} {{ [true, none] | join }}",
+            "1,2.5,z,null,true 1-2.5-z-null-true truenull",
+        ),
+        ("{{ [{'b': true}, {'b': none}] | join(' ', attribute='b') }}", "true null"),
+        ("{{ true | string }} {{ none | string }} {{ inputs.user.tags | string }}", r#"true null ["x","y"]"#),
+        ("{{ '%s %s %d %s' | format(true, none, 7, inputs.user.tags) }}", r#"true null 7 ["x","y"]"#),
+        // As Jinja groups it.
+        ("{{ 2 * 3 ~ 4 }} {{ -1 ~ -2 }} {{ 2 ~ 3 ** 2 }} {{ 'a' + 1 ~ 2 + 'b' }}", "64 -1-2 29 a12b"),
+        ("{{ 'a' ~ 'b' == 'ab' and not 'a' ~ 'b' != 'ab' }} {{ 'a' ~ 'b' in ['ab'] }}", "true true"),
+        ("{{ 'a' ~ true if inputs.yes else 'b' ~ none }} {{ !inputs.yes ~ '' || 'c' ~ null }}", "atrue cnull"),
+        ("{{ 'a' ~ ('b' ~ (true ~ 'c') ~ 1) ~ [1 ~ true, {'k': none ~ ''}] }}", r#"abtruec1["1true",{"k":"null"}]"#),
+        ("{{ 'a' ~ true | upper ~ inputs.nothing is none }} {{ 'a' ~ 1 is not odd }}", "aTRUEtrue afalse"),
+        ("{{ steps.my-step.output ~ steps.a.output.ok ~ projectId }}", "dashedtrueproj"),
+        ("{{ '~' ~ \"~\" }}", "~~"),
+    ];
+    for (template, expected) in table {
+        assert_eq!(rendered(&format!("x {template}")), Ok(json!(format!("x {expected}"))), "{template}");
+    }
+    for template in ["{{ 'a' ~ }}", "{{ ~ 'a' }}", "{{ 'a' ~ ~ 'b' }}", "{{ ['a' ~] }}", "{{ 'a' ~, 'b' }}"] {
+        let problem = Engine::new().inspect_text(template, RUN_ROOTS).problems;
+        assert!(problem.iter().any(|problem| problem.contains("unexpected")), "{template}: {problem:?}");
+    }
+    let scope = Scope::new().with("event", Arc::new(json!({"a": 1})));
+    assert_eq!(Engine::new().evaluate_or_null("event.a ~ event.gone.x", &scope), Ok(json!("1")));
+}
+
+#[test]
 fn errors_name_what_is_wrong_and_nothing_that_was_met() {
     let table = [
         ("{{ inputs.missing }}", "inputs.missing is undefined"),
@@ -279,6 +317,7 @@ fn conditions_tell_which_steps_they_name() {
 fn expressions_that_mean_harm_are_errors() {
     let bombs = [
         "{{ 'x' * 1000000000 }}",
+        "{{ ('x' * 30000000) ~ ('x' * 30000000) ~ ('x' * 30000000) }}",
         "{{ 'x' * 90000000 }}",
         "{{ ('x' * 10000000) * 10 }}",
         "{{ [0] * 90000000 }}",

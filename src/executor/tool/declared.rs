@@ -20,16 +20,19 @@ pub struct ToolSettings {
     pub linger: Duration,
     /// Use the proxies that `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` name.
     pub proxy_from_env: bool,
+    /// How long a connection of an http tool stays open after a call, for the next one.
+    pub idle: Duration,
 }
 
 impl Default for ToolSettings {
-    /// 64 MiB, 5 s, 500 ms, with proxies.
+    /// 64 MiB, 5 s, 500 ms, with proxies, 15 s.
     fn default() -> Self {
         Self {
             output_bytes: 64 * 1024 * 1024,
             grace: Duration::from_secs(5),
             linger: Duration::from_millis(500),
             proxy_from_env: true,
+            idle: Duration::from_secs(15),
         }
     }
 }
@@ -188,6 +191,7 @@ mod tests {
         };
         let with_body = HttpSpec { body: Some(json!({"a": ["{{ inputs. }}"]})), ..http("POST", "http://localhost/") };
         let with_pick = HttpSpec { stream_text: Some("event.".to_owned()), ..http("GET", "http://localhost/") };
+        let with_error = HttpSpec { stream_error: Some("error".to_owned()), ..http("GET", "http://localhost/") };
         for (kind, part) in [
             (ToolKind::Http(http("", "http://localhost/")), "method"),
             (ToolKind::Http(http("GET ", "http://localhost/")), "method"),
@@ -203,6 +207,7 @@ mod tests {
             (ToolKind::Http(with_header("a", "x\r\ny: z")), "headers.a"),
             (ToolKind::Http(with_body), "body.a[0]"),
             (ToolKind::Http(with_pick), "stream_text"),
+            (ToolKind::Http(with_error), "stream_error"),
         ] {
             assert_refused(kind, part);
         }

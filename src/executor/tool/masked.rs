@@ -30,7 +30,7 @@ impl fmt::Debug for CommandSpec {
 
 impl fmt::Debug for HttpSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { method, url, headers, body, allow_redirects, allow_hosts, stream_text } = self;
+        let Self { method, url, headers, body, allow_redirects, allow_hosts, stream_text, stream_error } = self;
         f.debug_struct("HttpSpec")
             .field("method", method)
             .field("url", url)
@@ -39,6 +39,7 @@ impl fmt::Debug for HttpSpec {
             .field("allow_redirects", allow_redirects)
             .field("allow_hosts", allow_hosts)
             .field("stream_text", stream_text)
+            .field("stream_error", stream_error)
             .finish()
     }
 }

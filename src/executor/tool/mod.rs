@@ -88,12 +88,33 @@ pub enum Outcome {
 
 /// Why an attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ToolError(String);
+pub struct ToolError {
+    text: String,
+    retry_after: Option<Duration>,
+}
 
 impl ToolError {
     /// An error that reads `text`.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self { text: text.into(), retry_after: None }
+    }
+
+    /// The error, knowing that a further attempt has no chance before `wait` has passed. It lengthens the delay before the
+    /// next attempt, up to the step's `maxDelay`.
+    #[must_use]
+    pub fn with_retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+
+    /// How long a further attempt should wait, where the tool knows.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The error with another text.
+    #[cfg(feature = "http-tool")]
+    fn map_text(self, change: impl FnOnce(&str) -> String) -> Self {
+        Self { text: change(&self.text), ..self }
     }
 }
 
@@ -105,7 +126,7 @@ impl<T: Into<String>> From<T> for ToolError {
 
 impl fmt::Display for ToolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -213,6 +234,9 @@ pub struct HttpSpec {
     pub allow_hosts: Vec<String>,
     /// An expression over `event`, the parsed JSON of one event of a streamed answer, that picks its text.
     pub stream_text: Option<String>,
+    /// An expression over `event` that picks the error which an event tells of; the attempt fails with it. Null, false, 0
+    /// and what is empty are none; `true` stands for the whole event. Besides, an SSE event called `error` is one.
+    pub stream_error: Option<String>,
 }
 
 /// The tools that plans may call, by name.

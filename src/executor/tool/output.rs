@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::mask::Mask;
+use crate::model::json::wide_integers;
 
 /// Bytes kept up to a limit; what comes later is counted and dropped, so that a flood costs no memory.
 #[derive(Debug)]
@@ -31,16 +32,28 @@ impl Kept {
         self.dropped > 0
     }
 
+    /// Is it the beginning of JSON, and not the whole?
+    #[cfg(feature = "http-tool")]
+    pub(super) fn is_json_cut_short(&self) -> bool {
+        let json = crate::model::json::without_bom(&self.bytes);
+        let error = serde_json::from_slice::<serde::de::IgnoredAny>(json).err();
+        !json.trim_ascii().is_empty() && error.is_some_and(|error| error.is_eof())
+    }
+
     /// The JSON that the bytes are, whole; otherwise their text without its last newline. Text that was cut says so in a
-    /// last line.
-    pub(super) fn into_value(self, mask: &Mask) -> Value {
+    /// last line. A number, word or string that is all of the output is JSON only where it would be written the same way:
+    /// the version `1.10` and the hash `81111e1` are no numbers.
+    ///
+    /// # Errors
+    /// Where it is JSON with an integer that would be rounded. The error names its place.
+    pub(super) fn into_value(self, mask: &Mask) -> Result<Value, String> {
         if self.is_cut() {
-            return self.into_text(mask);
+            return Ok(self.into_text(mask));
         }
         let text = String::from_utf8_lossy(&self.bytes);
-        match json(&text) {
-            Some(value) => mask.value(value),
-            None => Value::String(mask.text(without_last_newline(&text)).into_owned()),
+        match json(&text)? {
+            Some(value) => Ok(mask.value(value)),
+            None => Ok(Value::String(mask.text(without_last_newline(&text)).into_owned())),
         }
     }
 
@@ -60,12 +73,18 @@ fn without_last_newline(text: &str) -> &str {
     text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(text)
 }
 
-/// The JSON value that `text` is, if it is one that keeps its meaning: a whole number of more digits than a JSON number
-/// of ours can hold stays text.
-fn json(text: &str) -> Option<Value> {
-    let value: Value = serde_json::from_str(text).ok()?;
-    let is_rounded = value.is_f64() && text.trim().bytes().all(|b| b.is_ascii_digit() || b == b'-');
-    (!is_rounded).then_some(value)
+/// The JSON value that `text` is, if it is one that keeps its meaning.
+fn json(text: &str) -> Result<Option<Value>, String> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let Ok(value) = serde_json::from_str::<Value>(text) else { return Ok(None) };
+    if !value.is_array() && !value.is_object() {
+        let written = value.to_string();
+        return Ok((written == without_last_newline(text)).then_some(value));
+    }
+    match wide_integers(text.as_bytes(), 1).pop() {
+        None => Ok(Some(value)),
+        Some(wide) => Err(format!("the output is JSON with a number that can't be kept: {wide}")),
+    }
 }
 
 #[cfg(test)]
@@ -77,7 +96,7 @@ mod tests {
     fn value(bytes: &[u8]) -> Value {
         let mut kept = Kept::new(100);
         kept.push(bytes);
-        kept.into_value(&Mask::new(["hunter2!"]))
+        kept.into_value(&Mask::new(["hunter2!"])).expect("a value")
     }
 
     #[test]
@@ -103,12 +122,43 @@ mod tests {
     }
 
     #[test]
+    fn a_bare_word_became_another_number() {
+        for text in
+            ["1.10", "81111e1", "7205e12", "-0", "1E5", "1e5", "+1", " 42", "1.0e0", "0x10", "\"h\\u0065y\"", "1e400"]
+        {
+            assert_eq!(value(format!("{text}\n").as_bytes()), json!(text));
+        }
+        for (text, expected) in [
+            ("1.1", json!(1.1)),
+            ("1.0", json!(1.0)),
+            ("-1", json!(-1)),
+            ("18446744073709551615", json!(u64::MAX)),
+            ("null", json!(null)),
+            ("\"hey\"", json!("hey")),
+            ("\u{feff}42", json!(42)),
+            ("\u{feff}{\"a\": 1e5}", json!({"a": 1e5})),
+        ] {
+            assert_eq!(value(format!("{text}\n").as_bytes()), expected, "{text}");
+            assert_eq!(value(format!("{text}\r\n").as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_integer_of_more_than_64_bits_in_json_was_rounded() {
+        let mut kept = Kept::new(100);
+        kept.push(b"{\"items\": [{\"id\": 123456789012345678901}]}\n");
+        let expected = "the output is JSON with a number that can't be kept: items[0].id: 123456789012345678901 is an \
+                        integer of more than 64 bits and would be rounded; write it as a string";
+        assert_eq!(kept.into_value(&Mask::default()), Err(expected.to_owned()));
+    }
+
+    #[test]
     fn a_flood_is_cut_and_says_so() {
         let mut kept = Kept::new(12);
         for _ in 0..1000 {
             kept.push(b"12345hunter2!");
         }
         let expected = "12345\n[cut here: the output is over 12 bytes]";
-        assert_eq!(kept.into_value(&Mask::new(["hunter2!"])), json!(expected), "half a secret is none");
+        assert_eq!(kept.into_value(&Mask::new(["hunter2!"])), Ok(json!(expected)), "half a secret is none");
     }
 }

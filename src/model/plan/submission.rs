@@ -6,8 +6,9 @@ use std::str::FromStr;
 use serde_json::{Map, Value};
 
 use super::fields::{Fields, Place};
-use super::{Issue, Issues};
-use crate::model::{ProjectId, RunId};
+use super::{ISSUES_MAX, Issue, Issues};
+use crate::model::json::{WideInteger, wide_integers, without_bom};
+use crate::model::{ProjectId, RunId, StepId};
 
 /// A plan as submitted, not yet read.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -20,11 +21,15 @@ pub struct Submission {
     pub run_id: Option<RunId>,
     /// The project, where the wrapping names it.
     pub project_id: Option<ProjectId>,
+    /// Numbers of the document that would not be kept as they were written. A plan with any is refused.
+    pub issues: Vec<Issue>,
 }
 
 /// Why a body is no submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubmissionError {
+    /// The body is no JSON, for this reason (400).
+    NotJson(String),
     /// The body is JSON, but no object (400).
     NotAnObject,
     /// What is wrong beside the plan (422).
@@ -32,6 +37,39 @@ pub enum SubmissionError {
 }
 
 impl Submission {
+    /// Reads a body; see [`read`](Self::read). A byte order mark before it is no part of it.
+    ///
+    /// # Errors
+    /// Where it is no JSON, and as [`read`](Self::read).
+    pub fn parse(body: &[u8]) -> Result<Self, SubmissionError> {
+        let body = without_bom(body);
+        let document = serde_json::from_slice(body).map_err(|error| SubmissionError::NotJson(error.to_string()))?;
+        Self::of(document, body)
+    }
+
+    /// Reads the `document` that `body` is; see [`read`](Self::read). The numbers are looked at as they were written.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn of(document: Value, body: &[u8]) -> Result<Self, SubmissionError> {
+        let is_wrapped = document.get("plan").is_some();
+        let wide = wide_integers(body, ISSUES_MAX);
+        let mut submission = Self::read(document)?;
+        submission.issues = wide.into_iter().map(|wide| submission.issue(wide, is_wrapped)).collect();
+        Ok(submission)
+    }
+
+    fn issue(&self, wide: WideInteger, is_wrapped: bool) -> Issue {
+        let message = wide.message();
+        let path = match wide.path.strip_prefix("plan.").filter(|_| is_wrapped) {
+            Some(path) => path.to_owned(),
+            None => wide.path,
+        };
+        let step = path.strip_prefix("steps[").and_then(|rest| rest.split(']').next()?.parse::<usize>().ok());
+        let id = step.and_then(|step| self.plan.get("steps")?.get(step)?.get("id")?.as_str());
+        Issue { step_id: id.and_then(|id| StepId::parse(id).ok()), path, message }
+    }
+
     /// Takes a body apart. One with the key `plan` is the wrapped form; any other object is the plan itself.
     ///
     /// # Errors
@@ -47,7 +85,7 @@ impl Submission {
         let project_id = id(&mut fields, "projectId");
         let inputs = fields.object("inputs").cloned().unwrap_or_default();
         if issues.is_empty() {
-            Ok(Self { plan, inputs, run_id, project_id })
+            Ok(Self { plan, inputs, run_id, project_id, issues: Vec::new() })
         } else {
             Err(SubmissionError::Issues(issues.into_vec()))
         }
@@ -62,5 +100,34 @@ fn id<T: FromStr<Err: Display>>(fields: &mut Fields<'_, '_>, field: &str) -> Opt
             fields.report(field, format_args!("{error}"));
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_that_would_be_rounded_are_named_with_their_place() {
+        let wide = "12345678901234567890123";
+        let plan =
+            format!(r#"{{"steps": [{{}}, {{"id": "b", "inputs": {{"n": [{wide}]}}}}], "metadata": {{"m": -{wide}}}}}"#);
+        let said = |body: &str| {
+            let issues = Submission::parse(body.as_bytes()).expect("an object").issues;
+            issues.iter().map(|i| (i.path.clone(), i.step_id.as_ref().map(ToString::to_string))).collect::<Vec<_>>()
+        };
+        let in_plan = [("steps[1].inputs.n[0]".to_owned(), Some("b".to_owned())), ("metadata.m".to_owned(), None)];
+        assert_eq!(said(&plan), in_plan);
+        let wrapped = format!(r#"{{"plan": {plan}, "inputs": {{"plan.x": {wide}}}}}"#);
+        assert_eq!(said(&wrapped), [&in_plan[..], &[("inputs.plan.x".to_owned(), None)]].concat());
+        assert_eq!(said("{\"steps\": [18446744073709551615, 1.5e300]}"), []);
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_a_plan_made_it_no_json() {
+        let submission = Submission::parse("\u{feff}{\"name\": \"p\"}".as_bytes()).expect("an object");
+        assert_eq!(submission.plan["name"], "p");
+        assert_eq!(Submission::parse(b"[]"), Err(SubmissionError::NotAnObject));
+        assert!(matches!(Submission::parse(b"{"), Err(SubmissionError::NotJson(_))));
     }
 }

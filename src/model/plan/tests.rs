@@ -239,6 +239,7 @@ fn bodies_are_plans_or_wrap_them() {
         inputs: object(json!({"a": 1})),
         run_id: RunId::parse("r:1").ok(),
         project_id: ProjectId::parse("p").ok(),
+        ..Submission::default()
     };
     assert_eq!(wrapped, Ok(expected));
     let nulls = Submission::read(json!({"plan": {}, "inputs": null, "runId": null}));

@@ -90,7 +90,7 @@ impl CommandTool {
         let child = command.spawn().map_err(|error| self.spawn_error(&command, &error))?;
         let ended = pump::run(child, call, &self.mask, self.settings)?;
         match status::failure(ended.status) {
-            None => Ok(Outcome::Output(ended.stdout.into_value(&self.mask))),
+            None => Ok(Outcome::Output(ended.stdout.into_value(&self.mask)?)),
             Some(failure) if ended.last_words.is_empty() => Err(failure.into()),
             Some(failure) => Err(format!("{failure}: {}", ended.last_words).into()),
         }

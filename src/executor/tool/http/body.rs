@@ -42,8 +42,8 @@ impl Pick {
     }
 
     /// What it picks of `event`; null where that is missing.
-    pub(super) fn of(&self, event: Value) -> Result<Value, String> {
-        let scope = Scope::new().with("event", Arc::new(event));
+    pub(super) fn of(&self, event: &Arc<Value>) -> Result<Value, String> {
+        let scope = Scope::new().with("event", event.clone());
         ENGINE.evaluate_or_null(&self.0, &scope).map_err(|error| error.to_string())
     }
 }
@@ -55,9 +55,10 @@ fn check_value(value: &Value, path: &str) -> Result<(), String> {
         Value::Array(items) => {
             items.iter().enumerate().try_for_each(|(at, item)| check_value(item, &format!("{path}[{at}]")))
         }
-        Value::Object(members) => {
-            members.iter().try_for_each(|(name, member)| check_value(member, &format!("{path}.{name}")))
-        }
+        Value::Object(members) => members.iter().try_for_each(|(name, member)| match is_template(name) {
+            true => Err(format!("{path}: a template in a key is not filled in")),
+            false => check_value(member, &format!("{path}.{name}")),
+        }),
         _ => Ok(()),
     }
 }
@@ -87,9 +88,15 @@ mod tests {
     }
 
     #[test]
+    fn a_template_in_a_key_stayed_as_it_was() {
+        let refused = ValueTemplate::compile(&json!({"a": [{"{{ inputs.x }}": 1}]}), "body").expect_err("is refused");
+        assert_eq!(refused, "body.a[0]: a template in a key is not filled in");
+    }
+
+    #[test]
     fn a_lenient_expression_takes_missing_members_as_null() {
-        let event = json!({"choices": [{"delta": {"content": "hi"}}]});
-        let pick = |source| Pick::compile(source).expect("parses").of(event.clone());
+        let event = Arc::new(json!({"choices": [{"delta": {"content": "hi"}}]}));
+        let pick = |source| Pick::compile(source).expect("parses").of(&event);
         assert_eq!(pick("event.choices[0].delta.content"), Ok(json!("hi")));
         assert_eq!(pick("event.choices[3].delta.content"), Ok(Value::Null));
         assert_eq!(pick("{{ event.gone.x or event.choices | length }}"), Ok(json!(1)));

@@ -1,9 +1,16 @@
-//! A streamed answer taken apart: the data of each event of an SSE stream, or each line of an NDJSON one.
+//! A streamed answer taken apart: the events of an SSE stream, or the lines of an NDJSON one, and how it ends.
 //!
-//! Pure and incremental: bytes in, in any pieces, events out. Lines may end with LF, CR or CRLF.
+//! Pure and incremental: bytes in, in any pieces, events out.
+
+use serde_json::Value;
+
+use crate::http::events::EventReader;
 
 /// The largest event or line, in bytes. Past it the stream is given up.
 const EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What an event of an SSE stream is called that tells of an error.
+const ERROR: &str = "error";
 
 /// How a streamed answer is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,91 +40,122 @@ impl Framing {
     }
 }
 
-/// Takes a streamed answer apart.
-#[derive(Debug)]
-pub(super) struct EventReader {
-    framing: Framing,
-    line: Vec<u8>,
-    data: Option<String>,
-    /// A CR ended the last line: an LF right after it belongs to it.
-    after_cr: bool,
-    is_first_line: bool,
+/// What a stream says at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum StreamEvent {
+    /// The data of an event, or a line.
+    Data(String),
+    /// The data of an SSE event that is called `error`.
+    Error(String),
 }
 
-impl EventReader {
+/// What the end of a stream leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Nothing: it ended between events.
+    Nothing,
+    /// A last line, whole though no line end follows it.
+    Line(String),
+    /// The data of an event that has not ended, or the beginning of a line.
+    Cut(String),
+}
+
+/// Takes a streamed answer apart.
+#[derive(Debug)]
+pub(super) enum StreamReader {
+    Sse(EventReader),
+    Lines(LineReader),
+}
+
+impl StreamReader {
     pub(super) fn new(framing: Framing) -> Self {
-        Self { framing, line: Vec::new(), data: None, after_cr: false, is_first_line: true }
+        match framing {
+            Framing::Sse => Self::Sse(EventReader::new(EVENT_BYTES_MAX)),
+            Framing::Lines => Self::Lines(LineReader::default()),
+        }
     }
 
-    /// Takes `bytes` and returns the data of every event that they complete.
+    /// Takes `bytes` and returns what they complete.
     ///
     /// # Errors
     /// Where an event is too large.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<String>, String> {
-        let mut events = Vec::new();
-        if self.after_cr && !bytes.is_empty() {
-            self.after_cr = false;
-            bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
-        }
-        while let Some(end) = memchr::memchr2(b'\r', b'\n', bytes) {
-            self.extend_line(&bytes[..end])?;
-            events.extend(self.end_line());
-            let is_cr = bytes[end] == b'\r';
-            bytes = &bytes[end + 1..];
-            self.after_cr = is_cr && bytes.is_empty();
-            if is_cr {
-                bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<StreamEvent>, String> {
+        let too_large = || format!("an event of the answer is over {EVENT_BYTES_MAX} bytes");
+        match self {
+            Self::Sse(reader) => {
+                let events = reader.push(bytes).map_err(|_| too_large())?;
+                let told = |event: crate::http::events::Event| match event.kind.as_str() {
+                    ERROR => StreamEvent::Error(event.data),
+                    _ => StreamEvent::Data(event.data),
+                };
+                Ok(events.into_iter().map(told).collect())
+            }
+            Self::Lines(reader) => {
+                let lines = reader.push(bytes).ok_or_else(too_large)?;
+                Ok(lines.into_iter().map(StreamEvent::Data).collect())
             }
         }
-        self.extend_line(bytes)?;
-        Ok(events)
     }
 
-    /// Nothing follows: the data of an event that lacks its end.
-    pub(super) fn finish(&mut self) -> Option<String> {
-        let from_line = if self.line.is_empty() { None } else { self.end_line() };
-        from_line.or_else(|| self.data.take())
+    /// Nothing follows. `is_complete` says that it is known to be all that the server had to say; where only the
+    /// connection's end tells, a last line without line end counts as whole if it is JSON that no byte more could change.
+    pub(super) fn finish(self, is_complete: bool) -> Rest {
+        match self {
+            Self::Sse(reader) => reader.finish().map_or(Rest::Nothing, Rest::Cut),
+            Self::Lines(reader) => match reader.finish() {
+                None => Rest::Nothing,
+                Some(line) if is_complete || is_closed_json(&line) => Rest::Line(line),
+                Some(line) => Rest::Cut(line),
+            },
+        }
+    }
+}
+
+/// Is it JSON whose end can be seen? A number could go on.
+fn is_closed_json(line: &str) -> bool {
+    serde_json::from_str::<Value>(line).is_ok_and(|value| !value.is_number())
+}
+
+/// Takes NDJSON apart, and JSON text sequences (RFC 7464), whose records begin with a record separator.
+#[derive(Debug, Default)]
+pub(super) struct LineReader {
+    line: Vec<u8>,
+    has_begun: bool,
+}
+
+impl LineReader {
+    /// The lines that `bytes` complete, without empty ones; nothing where one is too large.
+    fn push(&mut self, mut bytes: &[u8]) -> Option<Vec<String>> {
+        let mut lines = Vec::new();
+        while let Some(end) = memchr::memchr(b'\n', bytes) {
+            self.extend(&bytes[..end])?;
+            lines.extend(self.end_line());
+            bytes = &bytes[end + 1..];
+        }
+        self.extend(bytes)?;
+        Some(lines)
     }
 
-    fn extend_line(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let held = self.line.len() + self.data.as_ref().map_or(0, String::len);
-        if held + bytes.len() > EVENT_BYTES_MAX {
-            return Err(format!("an event of the answer is over {EVENT_BYTES_MAX} bytes"));
+    fn finish(mut self) -> Option<String> {
+        self.end_line()
+    }
+
+    fn extend(&mut self, bytes: &[u8]) -> Option<()> {
+        if self.line.len() + bytes.len() > EVENT_BYTES_MAX {
+            return None;
         }
         self.line.extend_from_slice(bytes);
-        Ok(())
+        Some(())
     }
 
     fn end_line(&mut self) -> Option<String> {
         let bytes = std::mem::take(&mut self.line);
+        let is_first = !std::mem::replace(&mut self.has_begun, true);
         let text = String::from_utf8_lossy(&bytes);
-        let line = if self.is_first_line { text.trim_start_matches('\u{feff}') } else { &text };
-        self.is_first_line = false;
-        match self.framing {
-            Framing::Sse => self.sse_line(line),
-            Framing::Lines => {
-                let line = line.trim_start_matches('\u{1e}');
-                (!line.trim().is_empty()).then(|| line.to_owned())
-            }
-        }
-    }
-
-    fn sse_line(&mut self, line: &str) -> Option<String> {
-        if line.is_empty() {
-            return self.data.take();
-        }
-        let (field, value) = line.split_once(':').unwrap_or((line, ""));
-        if field == "data" {
-            let value = value.strip_prefix(' ').unwrap_or(value);
-            match &mut self.data {
-                Some(data) => {
-                    data.push('\n');
-                    data.push_str(value);
-                }
-                None => self.data = Some(value.to_owned()),
-            }
-        }
-        None
+        let text = text.strip_prefix('\u{feff}').filter(|_| is_first).unwrap_or(&text);
+        let text = text.trim_start_matches('\u{1e}');
+        let line = text.strip_suffix('\r').unwrap_or(text);
+        (!line.trim().is_empty()).then(|| line.to_owned())
     }
 }
 
@@ -125,42 +163,55 @@ impl EventReader {
 mod tests {
     use super::*;
 
-    fn events(framing: Framing, pieces: &[&[u8]]) -> Vec<String> {
-        let mut reader = EventReader::new(framing);
-        let mut events = Vec::new();
-        for piece in pieces {
-            events.extend(reader.push(piece).expect("fits"));
-        }
-        events.extend(reader.finish());
-        events
+    fn read(framing: Framing, is_complete: bool, pieces: &[&[u8]]) -> (Vec<StreamEvent>, Rest) {
+        let mut reader = StreamReader::new(framing);
+        let events = pieces.iter().flat_map(|piece| reader.push(piece).expect("fits")).collect();
+        (events, reader.finish(is_complete))
     }
 
     #[test]
-    fn any_split_of_a_stream_gives_the_same_events() {
-        let table: [(Framing, &str, &[&str]); 9] = [
-            (Framing::Sse, "data: a\n\ndata:b\n\n", &["a", "b"]),
-            (Framing::Sse, "\u{feff}data: a\r\n\r\ndata: b\r\rdata: c\n\n", &["a", "b", "c"]),
-            (Framing::Sse, ": comment\nevent: x\nid: 1\nretry: 5\ndata: a\ndata: b\ndata\n\n", &["a\nb\n"]),
-            (Framing::Sse, "event: ping\n\ndata:  two spaces\n\n", &[" two spaces"]),
-            (Framing::Sse, "data: no end", &["no end"]),
-            (Framing::Sse, "data: no blank line\n", &["no blank line"]),
-            (Framing::Sse, "data: ä: ö\n\n", &["ä: ö"]),
-            (Framing::Lines, "{\"a\": 1}\n\n{\"b\": 2}\r\n[3]", &["{\"a\": 1}", "{\"b\": 2}", "[3]"]),
-            (Framing::Lines, "\u{1e}{\"a\": 1}\n\u{1e}2\n", &["{\"a\": 1}", "2"]),
+    fn any_split_of_a_stream_gives_the_same_events_and_the_same_end() {
+        let data = |text: &str| StreamEvent::Data(text.to_owned());
+        let error = |text: &str| StreamEvent::Error(text.to_owned());
+        let cut = |text: &str| Rest::Cut(text.to_owned());
+        let line = |text: &str| Rest::Line(text.to_owned());
+        let (sse, lines) = (Framing::Sse, Framing::Lines);
+        let table = [
+            (sse, "data: a\n\nevent: x\ndata: b\n\n", vec![data("a"), data("b")], Rest::Nothing, Rest::Nothing),
+            (sse, "event: error\ndata: full\n\n", vec![error("full")], Rest::Nothing, Rest::Nothing),
+            (sse, "data: a\n\ndata: b\n", vec![data("a")], cut("b"), cut("b")),
+            (lines, "{\"a\": 1}\n\n[3]\r\n", vec![data("{\"a\": 1}"), data("[3]")], Rest::Nothing, Rest::Nothing),
+            (
+                lines,
+                "\u{feff}\u{1e}{\"a\": 1}\n\u{1e}2\n",
+                vec![data("{\"a\": 1}"), data("2")],
+                Rest::Nothing,
+                Rest::Nothing,
+            ),
+            (lines, "{\"a\":\r1}\n", vec![data("{\"a\":\r1}")], Rest::Nothing, Rest::Nothing),
+            (lines, "1\n{\"a\": 1}", vec![data("1")], line("{\"a\": 1}"), line("{\"a\": 1}")),
+            (lines, "1\n{\"a\": ", vec![data("1")], cut("{\"a\": "), line("{\"a\": ")),
+            (lines, "1\n23", vec![data("1")], cut("23"), line("23")),
+            (lines, "1\n  ", vec![data("1")], Rest::Nothing, Rest::Nothing),
         ];
-        for (framing, stream, expected) in table {
+        for (framing, stream, events, open_end, known_end) in table {
             let bytes = stream.as_bytes();
             for (i, j) in (0..=bytes.len()).flat_map(|i| (i..=bytes.len()).map(move |j| (i, j))) {
-                assert_eq!(events(framing, &[&bytes[..i], &bytes[i..j], &bytes[j..]]), expected, "{stream:?} {i} {j}");
+                let pieces = [&bytes[..i], &bytes[i..j], &bytes[j..]];
+                for (is_complete, rest) in [(false, &open_end), (true, &known_end)] {
+                    let expected = (events.clone(), rest.clone());
+                    assert_eq!(read(framing, is_complete, &pieces), expected, "{stream:?} {i} {j}");
+                }
             }
         }
     }
 
     #[test]
     fn an_event_without_end_is_given_up() {
-        let mut reader = EventReader::new(Framing::Sse);
-        let line = [b"data: ".as_slice(), &[b'x'; 1024 * 1024], b"\n"].concat();
-        assert!((0..5).any(|_| reader.push(&line).is_err()));
+        for framing in [Framing::Sse, Framing::Lines] {
+            let mut reader = StreamReader::new(framing);
+            assert!((0..5).any(|_| reader.push(&[b'x'; 1024 * 1024]).is_err()), "{framing:?}");
+        }
     }
 
     #[test]

@@ -4,10 +4,10 @@
 //! waits there and looks at its cancel token in between. An exchange that is given up must not hold its thread until
 //! the server says something: shutting an agent down ends its blocked reads, but ends them for everyone who uses that
 //! agent. So a call has an agent to itself, taken out of a pool, and agents that ended well go back with their
-//! connections.
+//! connections, to be used again or closed after a while.
 
 use std::io::Read;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -17,6 +17,7 @@ use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCod
 
 use super::super::{CancelToken, ToolError};
 use super::hosts::Hosts;
+use super::idle::Idle;
 use super::url::{join, origin};
 
 /// How long looking up a name may take, and then connecting: what an exchange that is given up may hold its thread for.
@@ -58,7 +59,12 @@ pub(super) struct Head {
     pub(super) status_text: String,
     pub(super) content_type: String,
     pub(super) content_encoding: Option<String>,
+    /// As it was sent.
     pub(super) retry_after: Option<String>,
+    /// The server's clock.
+    pub(super) date: Option<String>,
+    /// Says where its body ends, so that a body that breaks off fails. Else the connection's end is all that tells.
+    pub(super) is_delimited: bool,
 }
 
 impl Head {
@@ -94,11 +100,11 @@ pub(super) struct Client {
     config: Config,
     /// Where redirects may lead besides the same server; none are followed without.
     follow: Option<Arc<Hosts>>,
-    idle: Mutex<Vec<Agent>>,
+    idle: Idle<Agent>,
 }
 
 impl Client {
-    pub(super) fn new(follow: Option<Hosts>, proxy_from_env: bool) -> Self {
+    pub(super) fn new(follow: Option<Hosts>, proxy_from_env: bool, idle: Duration) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -106,14 +112,15 @@ impl Client {
             .allow_non_standard_methods(true)
             .timeout_resolve(Some(CONNECT_TIMEOUT))
             .timeout_connect(Some(CONNECT_TIMEOUT))
+            .max_idle_age(idle)
             .user_agent(concat!("stepcast/", env!("CARGO_PKG_VERSION")));
         let config = if proxy_from_env { config } else { config.proxy(None) };
-        Self { config: config.build(), follow: follow.map(Arc::new), idle: Mutex::default() }
+        Self { config: config.build(), follow: follow.map(Arc::new), idle: Idle::new(idle, IDLE_AGENTS_MAX) }
     }
 
     /// Sends `request`, and waits for the head of the answer.
     pub(super) fn send(&self, request: Request, cancel: &CancelToken) -> Result<(Head, Exchange<'_>), ToolError> {
-        let agent = self.idle().pop().unwrap_or_else(|| self.config.new_agent());
+        let agent = self.idle.take().unwrap_or_else(|| self.config.new_agent());
         let (to, pieces) = bounded(PIECES);
         let (worker, follow) = (agent.clone(), self.follow.clone());
         let work = move || {
@@ -128,11 +135,6 @@ impl Client {
             Piece::Head(head) => Ok((head, exchange)),
             Piece::Body(_) | Piece::End | Piece::Failed(_) => Err("the answer has no head".into()),
         }
-    }
-
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Agent>> {
-        // Nothing that is done with the lock held can leave the list half changed.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -178,13 +180,7 @@ impl Exchange<'_> {
 impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         let Some(agent) = self.agent.take() else { return };
-        if !self.has_ended {
-            return agent.shutdown();
-        }
-        let mut idle = self.client.idle();
-        if idle.len() < IDLE_AGENTS_MAX {
-            idle.push(agent);
-        }
+        if self.has_ended { self.client.idle.put(agent) } else { agent.shutdown() }
     }
 }
 
@@ -296,5 +292,7 @@ fn head(status: StatusCode, headers: &HeaderMap) -> Head {
         content_type: text(header::CONTENT_TYPE).unwrap_or_default(),
         content_encoding: text(header::CONTENT_ENCODING).filter(|coding| !coding.eq_ignore_ascii_case("identity")),
         retry_after: text(header::RETRY_AFTER),
+        date: text(header::DATE),
+        is_delimited: headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING),
     }
 }

@@ -7,14 +7,17 @@ mod body;
 mod events;
 mod exchange;
 mod hosts;
+mod idle;
+mod retry_after;
 mod url;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
 use self::body::{Pick, ValueTemplate};
-use self::events::{EventReader, Framing};
+use self::events::{Framing, Rest, StreamEvent, StreamReader};
 use self::exchange::{Client, Exchange, Head, Request};
 use self::hosts::Hosts;
 use self::url::UrlTemplate;
@@ -23,7 +26,9 @@ use super::output::Kept;
 use super::render::{Template, inputs_scope};
 use super::{Call, HttpSpec, Outcome, Tool, ToolError, ToolSettings};
 use crate::executor::template::{Place, Scope};
+use crate::http::media::is_json;
 use crate::model::OutputStream;
+use crate::model::json::wide_integers;
 
 /// How long an attempt may take where nothing says so.
 const TIMEOUT: Duration = Duration::from_secs(10 * 60);
@@ -41,6 +46,15 @@ const PUBLIC_HEADERS: [&str; 7] =
 /// What a streamed answer of the usual language models ends with.
 const DONE: &str = "[DONE]";
 
+/// What the error begins with of a streamed answer that ends in the middle.
+const CUT: &str = "stream_cut";
+
+/// What the error begins with of a streamed answer that tells of an error.
+const ERROR: &str = "stream_error";
+
+/// The statuses whose `Retry-After` lengthens the wait before the next attempt.
+const RETRY_LATER: [u16; 2] = [429, 503];
+
 /// A tool that sends an HTTP request.
 #[derive(Debug)]
 pub struct HttpTool {
@@ -49,6 +63,7 @@ pub struct HttpTool {
     headers: Vec<(String, Template)>,
     body: Option<ValueTemplate>,
     stream_text: Option<Pick>,
+    stream_error: Option<Pick>,
     hosts: Hosts,
     client: Client,
     mask: Mask,
@@ -80,12 +95,12 @@ impl HttpTool {
             );
         }
         let headers = spec.headers.iter().map(|(name, value)| Ok((name.clone(), header(name, value)?)));
-        let pick = spec.stream_text.as_deref().map(Pick::compile);
         Ok(Self {
             headers: headers.collect::<Result<_, String>>()?,
             body: spec.body.as_ref().map(|body| ValueTemplate::compile(body, "body")).transpose()?,
-            stream_text: pick.transpose().map_err(|problem| format!("stream_text: {problem}"))?,
-            client: Client::new(spec.allow_redirects.then(|| hosts.clone()), settings.proxy_from_env),
+            stream_text: pick("stream_text", spec.stream_text.as_deref())?,
+            stream_error: pick("stream_error", spec.stream_error.as_deref())?,
+            client: Client::new(spec.allow_redirects.then(|| hosts.clone()), settings.proxy_from_env, settings.idle),
             hosts,
             mask,
             method: spec.method.to_ascii_uppercase(),
@@ -103,8 +118,8 @@ impl HttpTool {
             return Err(self.refusal(&head, &mut exchange, call));
         }
         match Framing::of(&head.content_type) {
-            Some(framing) => self.read_stream(framing, &mut exchange, call),
-            None => self.read_body(&mut exchange, call),
+            Some(framing) => self.read_stream(framing, &head, &mut exchange, call),
+            None => self.read_body(&head, &mut exchange, call),
         }
         .map(Outcome::Output)
     }
@@ -150,17 +165,24 @@ impl HttpTool {
         if let Some(after) = &head.retry_after {
             error.push_str(&format!(" (Retry-After: {after})"));
         }
-        // Masked before it is cut, so that no half of a secret is left.
-        let text = String::from_utf8_lossy(&body);
-        let text = self.mask.text(text.trim());
-        let end = text.floor_char_boundary(QUOTED_BYTES);
-        match text.get(..end) {
-            Some("") | None => error.into(),
-            Some(quoted) => format!("{error}: {quoted}{}", if end < text.len() { "…" } else { "" }).into(),
+        let quoted = self.quote(&String::from_utf8_lossy(&body));
+        let error = ToolError::new(if quoted.is_empty() { error } else { format!("{error}: {quoted}") });
+        let after = head.retry_after.as_deref().filter(|_| RETRY_LATER.contains(&head.status));
+        match after.and_then(|after| retry_after::wait(after, head.date.as_deref(), SystemTime::now())) {
+            Some(wait) => error.with_retry_after(wait),
+            None => error,
         }
     }
 
-    fn read_body(&self, exchange: &mut Exchange<'_>, call: &Call<'_>) -> Result<Value, ToolError> {
+    /// What an error says of a server's own words.
+    fn quote(&self, words: &str) -> String {
+        // Masked before it is cut, so that no half of a secret is left.
+        let text = self.mask.text(words.trim());
+        let end = text.floor_char_boundary(QUOTED_BYTES);
+        format!("{}{}", &text[..end], if end < text.len() { "…" } else { "" })
+    }
+
+    fn read_body(&self, head: &Head, exchange: &mut Exchange<'_>, call: &Call<'_>) -> Result<Value, ToolError> {
         let mut kept = Kept::new(self.settings.output_bytes);
         while let Some(bytes) = exchange.next(call.cancel)? {
             kept.push(&bytes);
@@ -168,34 +190,69 @@ impl HttpTool {
                 break;
             }
         }
-        Ok(kept.into_value(&self.mask))
+        if !head.is_delimited && !kept.is_cut() && is_json(&head.content_type) && kept.is_json_cut_short() {
+            return Err("the answer broke off: its JSON ends in the middle".into());
+        }
+        Ok(kept.into_value(&self.mask)?)
     }
 
-    fn read_stream(&self, framing: Framing, exchange: &mut Exchange<'_>, call: &Call<'_>) -> Result<Value, ToolError> {
-        let mut reader = EventReader::new(framing);
+    fn read_stream(
+        &self,
+        framing: Framing,
+        head: &Head,
+        exchange: &mut Exchange<'_>,
+        call: &Call<'_>,
+    ) -> Result<Value, ToolError> {
         let mut told = Told {
             call,
-            pick: self.stream_text.as_ref(),
+            tool: self,
             kept: Kept::new(self.settings.output_bytes),
             masked: self.mask.stream(),
             done_held: false,
         };
-        while let Some(bytes) = exchange.next(call.cancel)? {
+        let read = self.tell_stream(framing, head, exchange, &mut told);
+        // Also where it fails: what came before the failure is shown whole.
+        told.flush();
+        read.map(|()| told.kept.into_text(&self.mask))
+    }
+
+    fn tell_stream(
+        &self,
+        framing: Framing,
+        head: &Head,
+        exchange: &mut Exchange<'_>,
+        told: &mut Told<'_>,
+    ) -> Result<(), ToolError> {
+        let cancel = told.call.cancel;
+        let cut = |error: ToolError| match cancel.is_cancelled() {
+            true => error,
+            false => ToolError::new(format!("{CUT}: {error}")),
+        };
+        let mut reader = StreamReader::new(framing);
+        while let Some(bytes) = exchange.next(cancel).map_err(cut)? {
             for event in reader.push(&bytes)? {
                 told.event(&event)?;
             }
         }
-        if let Some(event) = reader.finish() {
-            told.event(&event)?;
+        match reader.finish(head.is_delimited) {
+            Rest::Nothing => Ok(()),
+            Rest::Line(line) => Ok(told.event(&StreamEvent::Data(line))?),
+            Rest::Cut(data) if data.trim() == DONE => Ok(()),
+            Rest::Cut(_) => Err(format!("{CUT}: {}", what_is_missing(framing)).into()),
         }
-        told.flush();
-        Ok(told.kept.into_text(&self.mask))
+    }
+}
+
+fn what_is_missing(framing: Framing) -> &'static str {
+    match framing {
+        Framing::Sse => "the answer ended in the middle of an event: no blank line follows it",
+        Framing::Lines => "the answer ended in the middle of a line: no line end follows it, and it is not whole JSON",
     }
 }
 
 impl Tool for HttpTool {
     fn call(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
-        self.run(call).map_err(|error| self.mask.text(&error.to_string()).into_owned().into())
+        self.run(call).map_err(|error| error.map_text(|text| self.mask.text(text).into_owned()))
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -206,7 +263,7 @@ impl Tool for HttpTool {
 /// A streamed answer as it is told.
 struct Told<'a> {
     call: &'a Call<'a>,
-    pick: Option<&'a Pick>,
+    tool: &'a HttpTool,
     kept: Kept,
     masked: MaskStream<'a>,
     /// A `[DONE]` came: part of the text only if more follows.
@@ -214,31 +271,51 @@ struct Told<'a> {
 }
 
 impl Told<'_> {
-    fn event(&mut self, data: &str) -> Result<(), String> {
+    fn event(&mut self, event: &StreamEvent) -> Result<(), String> {
         if std::mem::take(&mut self.done_held) {
             self.data(DONE)?;
         }
-        if data.trim() == DONE {
-            self.done_held = true;
-            return Ok(());
+        match event {
+            StreamEvent::Error(data) => Err(self.error(data)),
+            StreamEvent::Data(data) if data.trim() == DONE => {
+                self.done_held = true;
+                Ok(())
+            }
+            StreamEvent::Data(data) => self.data(data),
         }
-        self.data(data)
     }
 
     fn data(&mut self, data: &str) -> Result<(), String> {
-        match self.pick {
-            None => self.text(data),
-            // Data that is no JSON holds nothing to pick.
-            Some(pick) => {
-                let Ok(event) = serde_json::from_str::<Value>(data) else { return Ok(()) };
-                match pick.of(event).map_err(|problem| format!("stream_text: {problem}"))? {
-                    Value::Null => {}
-                    Value::String(text) => self.text(&text),
-                    other => self.text(&other.to_string()),
-                }
+        let HttpTool { stream_text, stream_error, .. } = self.tool;
+        if stream_text.is_none() && stream_error.is_none() {
+            self.text(data);
+            return Ok(());
+        }
+        // Data that is no JSON holds nothing to pick.
+        let event = serde_json::from_str::<Value>(data).ok().map(Arc::new);
+        if let Some((pick, event)) = stream_error.as_ref().zip(event.as_ref()) {
+            match pick.of(event).map_err(|problem| format!("stream_error: {problem}"))? {
+                picked if is_nothing(&picked) => {}
+                Value::Bool(_) => return Err(self.error(data)),
+                picked => return Err(self.error(&as_text(picked))),
             }
         }
+        match (stream_text, event) {
+            (None, _) => self.text(data),
+            (Some(_), None) => {}
+            (Some(pick), Some(event)) => match pick.of(&event).map_err(|problem| format!("stream_text: {problem}"))? {
+                Value::Null => {}
+                picked if may_be_rounded(&picked) && wide_integers(data.as_bytes(), 1).pop().is_some() => {
+                    return Err("stream_text: picks an integer of more than 64 bits, which would be rounded".to_owned());
+                }
+                picked => self.text(&as_text(picked)),
+            },
+        }
         Ok(())
+    }
+
+    fn error(&self, words: &str) -> String {
+        format!("{ERROR}: {}", self.tool.quote(words))
     }
 
     fn text(&mut self, text: &str) {
@@ -257,6 +334,39 @@ impl Told<'_> {
             self.call.output.write(OutputStream::Text, shown);
         }
     }
+}
+
+/// As conditions see it: empty text, 0, null, false, and empty arrays and objects.
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) => false,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+    }
+}
+
+/// Is there a number in it that no integer of 64 bits is?
+fn may_be_rounded(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.is_f64() && number.as_f64().is_some_and(|float| float.abs() >= 2f64.powi(63)),
+        Value::Array(items) => items.iter().any(may_be_rounded),
+        Value::Object(members) => members.values().any(may_be_rounded),
+        Value::Null | Value::Bool(_) | Value::String(_) => false,
+    }
+}
+
+fn as_text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+fn pick(field: &str, source: Option<&str>) -> Result<Option<Pick>, String> {
+    source.map(|source| Pick::compile(source).map_err(|problem| format!("{field}: {problem}"))).transpose()
 }
 
 fn header(name: &str, value: &str) -> Result<Template, String> {

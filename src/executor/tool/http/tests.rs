@@ -40,7 +40,8 @@ impl Server {
                     let answer = answers.next();
                     let _ = to.send(request);
                     let Some(answer) = answer else { return };
-                    if stream.get_mut().write_all(answer.as_bytes()).is_err() || !answer.contains("ength:") {
+                    let stays = answer.contains("ength:") && !answer.contains("Connection: close");
+                    if stream.get_mut().write_all(answer.as_bytes()).is_err() || !stays {
                         break;
                     }
                 }
@@ -180,6 +181,44 @@ fn an_answer_that_breaks_off_fails() {
 }
 
 #[test]
+fn json_that_the_connections_end_cuts_off_became_text() {
+    let get = |content_type: &str, body: &str| {
+        let server = Server::new(vec![stream(content_type, body)]);
+        output(spec("GET", server.url("/")), json!({}))
+    };
+    let broke_off = Err("the answer broke off: its JSON ends in the middle".to_owned());
+    assert_eq!(get("application/json", "{\"a\": [1, 2"), broke_off);
+    assert_eq!(get("application/problem+json; charset=utf-8", "\"a"), broke_off);
+    assert_eq!(get("application/json", "{\"a\": 1}"), Ok(json!({"a": 1})));
+    assert_eq!(get("application/json", "<html>"), Ok(json!("<html>")));
+    assert_eq!(get("application/json", ""), Ok(json!("")));
+    assert_eq!(get("text/plain", "{\"a\": [1, 2"), Ok(json!("{\"a\": [1, 2")));
+}
+
+#[test]
+fn a_byte_order_mark_before_json_made_it_text() {
+    let server = Server::new(vec![answer("200 OK", "", "\u{feff}{\"a\": 1}")]);
+    assert_eq!(output(spec("GET", server.url("/")), json!({})), Ok(json!({"a": 1})));
+}
+
+#[test]
+fn an_integer_of_more_than_64_bits_in_an_answer_was_rounded() {
+    let get = |answer: String, stream_text: Option<&str>| {
+        let server = Server::new(vec![answer]);
+        let stream_text = stream_text.map(str::to_owned);
+        output(HttpSpec { stream_text, ..spec("GET", server.url("/")) }, json!({}))
+    };
+    let error = get(answer("200 OK", "", "{\"a\": 18446744073709551616}"), None).expect_err("is refused");
+    assert!(error.contains(": a: 18446744073709551616 is an integer of more than 64 bits"), "{error}");
+    let events = "data: {\"id\": 18446744073709551616, \"t\": 1.8446744073709552e19}\n\n";
+    let picked = |expression| get(stream("text/event-stream", events), Some(expression));
+    assert!(
+        picked("event.id").expect_err("is refused").starts_with("stream_text: picks an integer of more than 64 bits")
+    );
+    assert_eq!(picked("event.gone"), Ok(json!("")));
+}
+
+#[test]
 fn headers_take_no_line_breaks() {
     let declared = HttpSpec {
         headers: vec![("X-Key".to_owned(), "{{ inputs.key }}".to_owned())],
@@ -203,6 +242,101 @@ fn a_stream_is_told_event_by_event() {
         assert_eq!(whole, Ok(json!(chunks.concat())), "{body}");
         assert_eq!(recorder.pieces(OutputStream::Text), chunks, "{body}");
     }
+}
+
+#[test]
+fn a_streamed_answer_that_breaks_off_completed_its_step() {
+    let open = |kind: &str, body: &str| stream(kind, body);
+    let chunked = |body: &str, end: &str| {
+        let head =
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close";
+        format!("{head}\r\n\r\n{:x}\r\n{body}\r\n{end}", body.len())
+    };
+    let short = || stream("text/event-stream\r\nContent-Length: 99", "data: a\n\n");
+    let (sse, ndjson) = ("text/event-stream", "application/x-ndjson");
+    let mid_event = "stream_cut: the answer ended in the middle of an event: no blank line follows it";
+    let mid_line =
+        "stream_cut: the answer ended in the middle of a line: no line end follows it, and it is not whole JSON";
+    let broke_off = "stream_cut: GET ";
+    let table = [
+        ("in an event", open(sse, "data: a\n\ndata: b"), Err(mid_event), "a"),
+        ("before the blank line", open(sse, "data: a\n\ndata: b\n"), Err(mid_event), "a"),
+        ("in a field's name", open(sse, "data: a\n\nda"), Err(mid_event), "a"),
+        ("in an event, all of it there", chunked("data: a\n\ndata: b\n", "0\r\n\r\n"), Err(mid_event), "a"),
+        ("between chunks", chunked("data: a\n\n", ""), Err(broke_off), "a"),
+        ("before its length", short(), Err(broke_off), "a"),
+        ("in a line", open(ndjson, "{\"a\":1}\n{\"b\""), Err(mid_line), "{\"a\":1}"),
+        ("between events", open(sse, "data: a\n\n"), Ok("a"), "a"),
+        ("in a comment", open(sse, "data: a\n\n: by"), Ok("a"), "a"),
+        ("after [DONE]", open(sse, "data: a\n\ndata: [DONE]\n"), Ok("a"), "a"),
+        ("after a last line", open(ndjson, "{\"a\":1}"), Ok("{\"a\":1}"), "{\"a\":1}"),
+        ("after the last chunk", chunked("data: a\n\n", "0\r\n\r\n"), Ok("a"), "a"),
+    ];
+    for (what, answer, expected, told) in table {
+        let server = Server::new(vec![answer]);
+        let recorder = Recorder::default();
+        let ended = run(&tool(spec("GET", server.url("/"))), json!({}), &recorder);
+        match (&ended, expected) {
+            (Ok(output), Ok(expected)) => assert_eq!(output, expected, "{what}"),
+            (Err(error), Err(expected)) => assert!(error.starts_with(expected), "{what}: {error}"),
+            _ => panic!("{what}: {ended:?}"),
+        }
+        assert_eq!(recorder.text(OutputStream::Text), told, "{what}");
+    }
+}
+
+#[test]
+fn a_streamed_answer_that_tells_of_an_error_completed_its_step() {
+    let ask = |kind: &str, body: &str, stream_text: Option<&str>, stream_error: Option<&str>| {
+        let server = Server::new(vec![stream(kind, body)]);
+        let declared = HttpSpec {
+            headers: vec![("Authorization".to_owned(), "Bearer t0ken-value".to_owned())],
+            stream_text: stream_text.map(str::to_owned),
+            stream_error: stream_error.map(str::to_owned),
+            ..spec("GET", server.url("/"))
+        };
+        output(declared, json!({}))
+    };
+    let sse = |body: &str| ask("text/event-stream", body, Some("event.t"), Some("event.error"));
+    let failed = |words: &str| Err(format!("stream_error: {words}"));
+    let named = "data: {\"t\":\"a\"}\n\nevent: error\ndata: t0ken-value is overloaded\n\ndata: {\"t\":\"b\"}\n\n";
+    assert_eq!(ask("text/event-stream", named, None, None), failed("*** is overloaded"));
+    assert_eq!(ask("text/event-stream", named, Some("event.t"), None), failed("*** is overloaded"));
+    for (error, expected) in [
+        ("\"too long\"", failed("too long")),
+        ("{\"code\":5}", failed("{\"code\":5}")),
+        ("7", failed("7")),
+        ("true", failed("{\"t\":\"a\",\"error\":true}")),
+        ("null", Ok(json!("a"))),
+        ("false", Ok(json!("a"))),
+        ("0", Ok(json!("a"))),
+        ("\"\"", Ok(json!("a"))),
+        ("{}", Ok(json!("a"))),
+    ] {
+        assert_eq!(sse(&format!("data: {{\"t\":\"a\",\"error\":{error}}}\n\n")), expected, "{error}");
+    }
+    assert_eq!(sse("data: no JSON\n\n"), Ok(json!("")));
+    let lines = "{\"t\":\"a\"}\n{\"error\":\"model not found\"}\n";
+    assert_eq!(ask("application/x-ndjson", lines, Some("event.t"), Some("event.error")), failed("model not found"));
+    assert_eq!(ask("application/x-ndjson", lines, None, Some("event.error")), failed("model not found"));
+    let kind = Some("event.type == 'error'");
+    assert_eq!(ask("application/x-ndjson", "{\"type\":\"error\"}\n", None, kind), failed("{\"type\":\"error\"}"));
+}
+
+#[test]
+fn the_wait_that_a_server_asks_for_was_not_heeded() {
+    let asked = |status: &str, headers: &str| {
+        let server = Server::new(vec![answer(status, headers, "")]);
+        let declared = tool(spec("GET", server.url("/")));
+        let error = call(&declared, json!({}), &Recorder::default()).expect_err("is refused");
+        error.retry_after().map(|wait| wait.as_secs())
+    };
+    assert_eq!(asked("429 Too Many Requests", "Retry-After: 7\r\n"), Some(7));
+    let date = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:49:39 GMT\r\n";
+    assert_eq!(asked("503 Service Unavailable", date), Some(2));
+    assert_eq!(asked("503 Service Unavailable", "Retry-After: soon\r\n"), None);
+    assert_eq!(asked("500 Internal Server Error", "Retry-After: 7\r\n"), None);
+    assert_eq!(asked("429 Too Many Requests", ""), None);
 }
 
 #[test]
@@ -324,6 +458,71 @@ fn calls_share_a_connection() {
         assert_eq!(run(&tool, json!({}), &Recorder::default()), Ok(json!(1)));
         assert_eq!(server.next().connection, 0);
     }
+}
+
+#[test]
+fn a_connection_that_the_server_has_ended_is_not_used_again() {
+    for method in ["GET", "POST"] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let tool = tool(spec(method, format!("http://{}/", listener.local_addr().expect("has one"))));
+        let (to, ended) = unbounded();
+        std::thread::spawn(move || {
+            for (connection, stream) in listener.incoming().enumerate() {
+                let mut stream = BufReader::new(stream.expect("a connection"));
+                read_request(&mut stream, connection).expect("a request");
+                let answer = answer("200 OK", "", &connection.to_string());
+                stream.get_mut().write_all(answer.as_bytes()).expect("is read");
+                drop(stream);
+                to.send(()).expect("is waited for");
+            }
+        });
+        for connection in 0..3 {
+            assert_eq!(run(&tool, json!({}), &Recorder::default()), Ok(json!(connection)), "{method}");
+            ended.recv_timeout(Duration::from_secs(30)).expect("has ended it");
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_is_empty_or_a_page_is_text() {
+    let page = "<!doctype html><title>Sign in</title>\n";
+    let table = [
+        (answer("200 OK", "Content-Type: text/html\r\n", page), json!(page.trim_end())),
+        (answer("200 OK", "Content-Type: application/json\r\n", page), json!(page.trim_end())),
+        (answer("200 OK", "", ""), json!("")),
+        ("HTTP/1.1 204 No Content\r\nX-Length: 0\r\n\r\n".to_owned(), json!("")),
+        (answer("200 OK", "Content-Type: text/event-stream\r\n", ""), json!("")),
+    ];
+    for (answer, expected) in table {
+        let server = Server::new(vec![answer.clone()]);
+        assert_eq!(output(spec("GET", server.url("/")), json!({})), Ok(expected), "{answer}");
+    }
+}
+
+#[test]
+fn a_connection_that_ends_without_an_answer_fails() {
+    for answer in ["", "HTTP/1.1 200 OK\r\nContent-", "no HTTP at all\r\n\r\n"] {
+        let server = Server::new(vec![answer.to_owned()]);
+        let error = output(spec("GET", server.url("/")), json!({})).expect_err("is no answer");
+        assert!(error.starts_with("GET http://127.0.0.1:"), "{error}");
+    }
+}
+
+#[test]
+fn idle_connections_stayed_open_until_the_next_call() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let declared = spec("GET", format!("http://{}/", listener.local_addr().expect("has one")));
+    let settings = ToolSettings { proxy_from_env: false, idle: Duration::from_millis(1), ..ToolSettings::default() };
+    let tool = HttpTool::new(declared, settings).expect("a good declaration");
+    let (to, closed) = unbounded();
+    std::thread::spawn(move || {
+        let mut stream = BufReader::new(listener.accept().expect("a connection").0);
+        read_request(&mut stream, 0).expect("a request");
+        stream.get_mut().write_all(answer("200 OK", "", "1").as_bytes()).expect("is read");
+        to.send(stream.read_to_end(&mut Vec::new()).expect("ends")).expect("is waited for");
+    });
+    assert_eq!(run(&tool, json!({}), &Recorder::default()), Ok(json!(1)));
+    assert_eq!(closed.recv_timeout(Duration::from_secs(30)), Ok(0), "closed without a further call");
 }
 
 #[test]

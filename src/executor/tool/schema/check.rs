@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::decimal::Decimal;
 use super::{Bound, Keyword, Members, Node, NodeId, Type};
 
 /// How many issues are told at once.
@@ -52,7 +53,9 @@ impl<'a> Check<'a> {
                 Value::Object(members) => self.object(keyword, members, path),
                 Value::Array(items) => self.array(keyword, items, path),
                 Value::String(text) => self.string(keyword, text, path),
-                Value::Number(number) => self.number(keyword, number.as_f64().unwrap_or(f64::NAN), path),
+                Value::Number(number) => {
+                    Decimal::of(number).into_iter().for_each(|number| self.number(keyword, number, path));
+                }
                 Value::Null | Value::Bool(_) => {}
             }
             self.any(keyword, value, path);
@@ -185,25 +188,28 @@ impl<'a> Check<'a> {
             Keyword::Pattern(pattern) if !pattern.is_match(text) => {
                 self.issue(path, format!("must match `{}`", quote(pattern.as_str())));
             }
+            Keyword::Format(format) if !format.holds(text) => {
+                self.issue(path, format!("must be {}", format.description()));
+            }
             _ => {}
         }
     }
 
-    fn number(&mut self, keyword: &Keyword, number: f64, path: &str) {
+    fn number(&mut self, keyword: &Keyword, number: Decimal, path: &str) {
         match keyword {
             Keyword::Bound { bound, limit } => {
                 let (holds, rule) = match bound {
-                    Bound::Minimum => (number >= *limit, "at least"),
-                    Bound::Maximum => (number <= *limit, "at most"),
-                    Bound::ExclusiveMinimum => (number > *limit, "more than"),
-                    Bound::ExclusiveMaximum => (number < *limit, "less than"),
+                    Bound::Minimum => (number >= limit.value, "at least"),
+                    Bound::Maximum => (number <= limit.value, "at most"),
+                    Bound::ExclusiveMinimum => (number > limit.value, "more than"),
+                    Bound::ExclusiveMaximum => (number < limit.value, "less than"),
                 };
                 if !holds {
-                    self.issue(path, format!("must be {rule} {limit}"));
+                    self.issue(path, format!("must be {rule} {}", limit.shown));
                 }
             }
-            Keyword::MultipleOf(divisor) if !is_multiple(number, *divisor) => {
-                self.issue(path, format!("must be a multiple of {divisor}"));
+            Keyword::MultipleOf(divisor) if !number.is_multiple_of(divisor.value) => {
+                self.issue(path, format!("must be a multiple of {}", divisor.shown));
             }
             _ => {}
         }
@@ -248,9 +254,9 @@ impl<'a> Check<'a> {
 /// The same text for values that JSON Schema takes as equal: 1 and 1.0, objects in any order.
 fn canonical(value: &Value) -> String {
     match value {
-        Value::Number(number) => match number.as_f64() {
-            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15 => (float as i64).to_string(),
-            _ => number.to_string(),
+        Value::Number(number) => match Decimal::of(number) {
+            Some(decimal) => format!("{decimal:?}"),
+            None => number.to_string(),
         },
         Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
         Value::Object(members) => {
@@ -263,13 +269,6 @@ fn canonical(value: &Value) -> String {
         }
         other => other.to_string(),
     }
-}
-
-/// Divides without a rest, as far as decimal fractions allow: 0.3 is a multiple of 0.1.
-fn is_multiple(number: f64, divisor: f64) -> bool {
-    let quotient = number / divisor;
-    let rest = (quotient - quotient.round()).abs();
-    number % divisor == 0.0 || (quotient.abs() < 1e9 && rest < 1e-9)
 }
 
 fn type_name(value: &Value) -> &'static str {

@@ -6,7 +6,9 @@ use percent_encoding::percent_decode_str;
 use regex_lite::Regex;
 use serde_json::{Map, Value};
 
-use super::{Bound, Keyword, Members, Node, NodeId, Type};
+use super::decimal::Decimal;
+use super::format::Format;
+use super::{Bound, Keyword, Limit, Members, Node, NodeId, Type};
 
 /// How many subschemas a schema may have.
 const NODES_MAX: usize = 10_000;
@@ -15,7 +17,7 @@ const NODES_MAX: usize = 10_000;
 const DEPTH_MAX: usize = 256;
 
 /// Keywords that say nothing about validity.
-const ANNOTATIONS: [&str; 15] = [
+const ANNOTATIONS: [&str; 14] = [
     "title",
     "description",
     "default",
@@ -25,7 +27,6 @@ const ANNOTATIONS: [&str; 15] = [
     "$id",
     "$anchor",
     "$comment",
-    "format",
     "deprecated",
     "readOnly",
     "writeOnly",
@@ -135,9 +136,10 @@ impl<'s> Compiler<'s> {
             "exclusiveMinimum" => bound(Bound::ExclusiveMinimum)?,
             "exclusiveMaximum" => bound(Bound::ExclusiveMaximum)?,
             "multipleOf" => match number(value, at)? {
-                divisor if divisor > 0.0 => Keyword::MultipleOf(divisor),
+                divisor if divisor.value.is_positive() => Keyword::MultipleOf(divisor),
                 _ => return Err(must_be(at, "a number above 0")),
             },
+            "format" => Keyword::Format(format(value.as_str().ok_or_else(|| must_be(at, "a string"))?, at)?),
             _ => return Ok(None),
         };
         Ok(Some(keyword))
@@ -292,12 +294,22 @@ fn names(value: &Value, at: &str) -> Result<Vec<String>, String> {
     names.flatten().ok_or_else(|| must_be(at, "an array of strings"))
 }
 
-fn number(value: &Value, at: &str) -> Result<f64, String> {
-    value.as_f64().ok_or_else(|| must_be(at, "a number"))
+fn number(value: &Value, at: &str) -> Result<Limit, String> {
+    let number = value.as_number().and_then(|shown| Some(Limit { value: Decimal::of(shown)?, shown: shown.clone() }));
+    number.ok_or_else(|| must_be(at, "a number"))
 }
 
 fn count(value: &Value, at: &str) -> Result<u64, String> {
-    value.as_u64().ok_or_else(|| must_be(at, "a whole number, 0 or more"))
+    let count = value.as_number().and_then(Decimal::of).and_then(Decimal::as_u64);
+    count.ok_or_else(|| must_be(at, "a whole number, 0 or more"))
+}
+
+fn format(name: &str, at: &str) -> Result<Format, String> {
+    let known = || Format::ALL.map(|format| format!("`{}`", format.name())).join(", ");
+    Format::parse(name).ok_or_else(|| {
+        let at = shown(at);
+        format!("{at}: the format `{name}` is not supported; use `pattern`, leave it out, or use one of {}", known())
+    })
 }
 
 fn pattern(expression: &str, at: &str) -> Result<Regex, String> {

@@ -6,9 +6,14 @@
 
 mod check;
 mod compile;
+mod decimal;
+mod format;
 
 use regex_lite::Regex;
-use serde_json::Value;
+use serde_json::{Number, Value};
+
+use self::decimal::Decimal;
+use self::format::Format;
 
 /// A compiled schema.
 #[derive(Debug, Clone)]
@@ -81,11 +86,20 @@ enum Keyword {
         count: u64,
     },
     Pattern(Regex),
+    Format(Format),
     Bound {
         bound: Bound,
-        limit: f64,
+        limit: Limit,
     },
-    MultipleOf(f64),
+    MultipleOf(Limit),
+}
+
+/// A number of a schema.
+#[derive(Debug, Clone)]
+struct Limit {
+    value: Decimal,
+    /// As messages show it.
+    shown: Number,
 }
 
 /// What the members of an object must satisfy.
@@ -132,9 +146,7 @@ impl Type {
         match self {
             Self::Null => value.is_null(),
             Self::Boolean => value.is_boolean(),
-            Self::Integer => {
-                value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|float| float.fract() == 0.0)
-            }
+            Self::Integer => value.as_number().and_then(Decimal::of).is_some_and(Decimal::is_integer),
             Self::Number => value.is_number(),
             Self::String => value.is_string(),
             Self::Array => value.is_array(),

@@ -48,6 +48,8 @@ fn keywords_hold_as_the_specification_says() {
         (json!({"minimum": 1, "maximum": 2}), vec![json!(1), json!(2)], vec![json!(0), json!(2.5)]),
         (json!({"exclusiveMinimum": 1, "exclusiveMaximum": 2}), vec![json!(1.5)], vec![json!(1), json!(2)]),
         (json!({"multipleOf": 0.1}), vec![json!(0.3), json!(7)], vec![json!(0.25)]),
+        (json!({"format": "date-time"}), vec![json!("2025-03-01T02:00:00Z"), json!(1)], vec![json!("yesterday")]),
+        (json!({"minLength": 2.0}), vec![json!("ab")], vec![json!("a")]),
         (json!({"anyOf": [{"type": "string"}, {"minimum": 5}]}), vec![json!("a"), json!(6)], vec![json!(1)]),
         (json!({"oneOf": [{"minimum": 1}, {"maximum": 5}]}), vec![json!(0), json!(6)], vec![json!(3)]),
         (json!({"allOf": [{"minimum": 1}, {"maximum": 5}]}), vec![json!(3)], vec![json!(0), json!(6)]),
@@ -79,6 +81,44 @@ fn keywords_hold_as_the_specification_says() {
 }
 
 #[test]
+fn a_hundredth_of_a_great_amount_was_no_multiple_of_a_hundredth() {
+    let cents = json!({"multipleOf": 0.01});
+    for amount in [111848.18, 1234567.89, 19999999.99, 0.07, 1e15] {
+        assert!(is_valid(&cents, &json!(amount)), "{amount}");
+    }
+    for amount in [111848.185, 1234567.891, 0.001] {
+        assert!(!is_valid(&cents, &json!(amount)), "{amount}");
+    }
+}
+
+#[test]
+fn bounds_above_2_to_the_53_were_rounded() {
+    let at_most = json!({"maximum": 9_007_199_254_740_992_u64});
+    assert!(is_valid(&at_most, &json!(9_007_199_254_740_992_u64)));
+    assert!(!is_valid(&at_most, &json!(9_007_199_254_740_993_u64)));
+    let at_least = json!({"exclusiveMinimum": i64::MIN});
+    assert!(!is_valid(&at_least, &json!(i64::MIN)));
+    assert!(is_valid(&at_least, &json!(i64::MIN + 1)));
+    assert!(is_valid(&json!({"maximum": u64::MAX}), &json!(u64::MAX - 1)));
+    assert!(!is_valid(&json!({"exclusiveMaximum": u64::MAX}), &json!(u64::MAX)));
+    assert!(is_valid(&json!({"multipleOf": 3}), &json!(9_007_199_254_740_993_u64)));
+    assert!(!is_valid(&json!({"const": 9_007_199_254_740_992.0}), &json!(9_007_199_254_740_993_u64)));
+    let told = Schema::compile(&at_most).expect("compiles").validate(&json!(u64::MAX), &no_templates);
+    assert_eq!(told[0].1, "must be at most 9007199254740992");
+}
+
+#[test]
+fn a_format_that_is_not_checked_was_taken_for_one_that_is() {
+    let refused = Schema::compile(&json!({"properties": {"to": {"type": "string", "format": "email"}}}));
+    let expected = "#/properties/to/format: the format `email` is not supported; use `pattern`, leave it out, or use one of \
+                    `date-time`, `date`, `time`, `ipv4`, `ipv6`, `uuid`";
+    assert_eq!(refused.expect_err("is refused"), expected);
+    let schema = Schema::compile(&json!({"properties": {"at": {"format": "date"}}})).expect("compiles");
+    let told = schema.validate(&json!({"at": "today"}), &no_templates);
+    assert_eq!(told, [("at".to_owned(), "must be a date as in RFC 3339, 2025-03-01".to_owned())]);
+}
+
+#[test]
 fn what_is_wrong_is_named_with_its_place() {
     let schema = Schema::compile(&json!({
         "title": "t", "$schema": "x", "default": {},
@@ -103,6 +143,8 @@ fn a_schema_that_can_not_be_applied_whole_is_refused() {
         (json!({"minLength": -1}), "#/minLength"),
         (json!({"exclusiveMinimum": true}), "#/exclusiveMinimum"),
         (json!({"multipleOf": 0}), "#/multipleOf"),
+        (json!({"minLength": 1.5}), "#/minLength"),
+        (json!({"format": 1}), "#/format must be a string"),
         (json!({"items": [{}]}), "prefixItems"),
         (json!({"anyOf": []}), "#/anyOf"),
         (json!({"$defs": {"a": 1}}), "#/$defs/a must be a schema"),
