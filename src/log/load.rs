@@ -201,6 +201,7 @@ impl Journal {
                 error: format!("the run can't go on after the restart: {why}"),
                 reason: EndReason::Interrupted,
                 failed_steps: Vec::new(),
+                cancelled_steps: Vec::new(),
             });
             for kind in begun.into_iter().chain([failed]) {
                 let event = RunEvent { run_id: run.row.run.clone(), timestamp: now.wall, kind };

@@ -81,7 +81,8 @@ impl Run {
             total_levels: self.plan.levels.len(),
             completed_steps: ended(|status| status == StepStatus::Completed),
             failed_steps: ended(|status| status == StepStatus::Failed),
-            skipped_steps: ended(|status| matches!(status, StepStatus::Skipped | StepStatus::Cancelled)),
+            skipped_steps: ended(|status| status == StepStatus::Skipped),
+            cancelled_steps: ended(|status| status == StepStatus::Cancelled),
             execution_time,
             efficiency: metrics::efficiency(&self.plan, &self.state, level, execution_time),
         };
@@ -98,7 +99,7 @@ impl Run {
             plan_name: self.plan.name.clone(),
             outputs,
             truncated,
-            failed_steps: self.failed_steps(),
+            failed_steps: self.steps_that(StepStatus::Failed),
             performance_metrics: PerformanceMetrics {
                 total_execution_time: self.watch.elapsed_ms(now),
                 critical_path: metrics::critical_path(&self.plan, &self.state),
@@ -150,14 +151,20 @@ impl Run {
     }
 
     fn fail(&mut self, error: String, reason: EndReason, now: Now, out: &mut Effects) {
-        let failed_steps = self.failed_steps();
-        let failed = RunFailed { plan_name: self.plan.name.clone(), error, reason, failed_steps };
+        let failed = RunFailed {
+            plan_name: self.plan.name.clone(),
+            error,
+            reason,
+            failed_steps: self.steps_that(StepStatus::Failed),
+            cancelled_steps: self.steps_that(StepStatus::Cancelled),
+        };
         self.emit(RunEventKind::Failed(failed), now, out);
     }
 
-    fn failed_steps(&self) -> Vec<StepId> {
-        let failed = self.state.steps.iter().filter(|step| step.status == StepStatus::Failed);
-        failed.map(|step| step.id.clone()).collect()
+    /// The steps whose end is `status`.
+    fn steps_that(&self, status: StepStatus) -> Vec<StepId> {
+        let ended_so = self.state.steps.iter().filter(|step| step.status == status);
+        ended_so.map(|step| step.id.clone()).collect()
     }
 
     fn abort_sentence(&self, abort: Abort) -> String {

@@ -260,9 +260,11 @@ impl Model<'_> {
                 assert!(self.is_open && Some(level.level) == self.level, "it was open");
                 assert!((0.0..=1.0).contains(&level.efficiency));
                 self.is_open = false;
-                let told = [&level.completed_steps, &level.failed_steps, &level.skipped_steps].map(Vec::len);
+                let told = [&level.completed_steps, &level.failed_steps, &level.skipped_steps, &level.cancelled_steps]
+                    .map(Vec::len);
                 let ended = self.of_level(level.level).filter(|step| step.is_ended()).count();
                 assert_eq!(told.iter().sum::<usize>(), ended, "each step that ended is in one list");
+                self.check_cancelled(&level.cancelled_steps);
             }
             RunEventKind::StepOutput(said) => {
                 let seen = &self.steps[self.index(&said.step_id)];
@@ -279,6 +281,7 @@ impl Model<'_> {
                 self.check_end();
                 let count = self.steps.iter().filter(|step| step.status == Some(StepStatus::Failed)).count();
                 assert_eq!(failed.failed_steps.len(), count);
+                self.check_cancelled(&failed.cancelled_steps);
                 let is_of_steps = matches!(word(&json!(failed.reason)), "step_failed" | "interrupted");
                 assert!(!is_of_steps || self.steps.iter().any(|step| step.is_fatal));
                 let all_interrupted = self.steps.iter().all(|step| !step.is_fatal || step.is_interrupted);
@@ -346,13 +349,19 @@ impl Model<'_> {
     }
 
     fn check_progress(&self, said: &StepProgress) {
-        let count = |among: &[StepStatus]| {
-            self.steps.iter().filter(|step| step.status.is_some_and(|status| among.contains(&status))).count()
-        };
-        let (completed, failed) = (count(&[StepStatus::Completed]), count(&[StepStatus::Failed]));
-        let (skipped, total) = (count(&[StepStatus::Skipped, StepStatus::Cancelled]), self.steps.len());
-        let percent = ((completed + failed + skipped) * 100 / total) as u8;
-        assert_eq!(said.progress, crate::model::Progress { completed, failed, skipped, total, percent });
+        let count = |status| self.steps.iter().filter(|step| step.status == Some(status)).count();
+        let (completed, failed) = (count(StepStatus::Completed), count(StepStatus::Failed));
+        let (skipped, cancelled) = (count(StepStatus::Skipped), count(StepStatus::Cancelled));
+        let total = self.steps.len();
+        let percent = ((completed + failed + skipped + cancelled) * 100 / total) as u8;
+        assert_eq!(said.progress, crate::model::Progress { completed, failed, skipped, cancelled, total, percent });
+    }
+
+    /// Only the open level, or that which was open last, holds steps that were cancelled.
+    fn check_cancelled(&self, told: &[StepId]) {
+        let count = self.steps.iter().filter(|step| step.status == Some(StepStatus::Cancelled)).count();
+        let all_are = told.iter().all(|id| self.steps[self.index(id)].status == Some(StepStatus::Cancelled));
+        assert!(all_are && told.len() == count, "{told:?}");
     }
 
     fn check_end(&self) {

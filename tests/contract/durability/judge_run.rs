@@ -1,6 +1,6 @@
 //! One run, folded anew from its messages by rules of its own: what the contract says of their order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::Value;
 
@@ -128,6 +128,14 @@ impl RunJudge {
         for (id, step) in &self.steps {
             assert!(step.has_ended(), "{}: {id} is still {}", self.run, step.status);
         }
+        let told: HashSet<&str> =
+            payload["cancelledSteps"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        assert_eq!(told, self.ended_so("cancelled").collect(), "{}: {payload}", self.run);
+    }
+
+    /// The steps whose end is `status`.
+    fn ended_so<'s>(&'s self, status: &'s str) -> impl Iterator<Item = &'s str> {
+        self.steps.iter().filter(move |(_, step)| step.status == status).map(|(id, _)| id.as_str())
     }
 
     /// It has ended, and what its steps came to is what `plan` asks for.
@@ -192,6 +200,9 @@ impl RunJudge {
     /// `state`, as the server shows it, is what the messages tell.
     pub fn check_state(&self, state: &Value) {
         assert_eq!(state["status"], self.status, "{state}");
+        for end in ["completed", "failed", "skipped", "cancelled"] {
+            assert_eq!(state["progress"][end], self.ended_so(end).count(), "{end}: {state}");
+        }
         for shown in state["steps"].as_array().expect("a list") {
             let id = shown["id"].as_str().expect("an id");
             let Some(step) = self.steps.get(id) else {
