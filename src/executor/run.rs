@@ -29,8 +29,8 @@ use super::context::Context;
 use super::template::Scope;
 use super::tool::CancelToken;
 use crate::model::{
-    Cause, CauseKind, LevelStarted, Now, OnFailure, Plan, ProjectId, Record, RunEventKind, RunId, RunStarted, RunState,
-    RunStatus, StepStatus, StepUpdate, Timestamp,
+    Cause, CauseKind, Deadline, LevelStarted, Now, OnFailure, Plan, ProjectId, Record, RunEventKind, RunId, RunStarted,
+    RunState, RunStatus, StepStatus, StepUpdate, Timestamp,
 };
 use ending::Abort;
 pub use resume::ResumedRun;
@@ -116,7 +116,7 @@ pub struct Run {
     open: usize,
     /// One entry for each live step that has a deadline.
     deadlines: BTreeSet<(Duration, usize)>,
-    timeout_at: Option<Duration>,
+    timeout: Option<Deadline>,
     watch: Stopwatch,
     level_watch: Stopwatch,
 }
@@ -155,7 +155,7 @@ impl Run {
             live: BTreeMap::new(),
             open: 0,
             deadlines: BTreeSet::new(),
-            timeout_at: None,
+            timeout: None,
             watch: Stopwatch::default(),
             level_watch: Stopwatch::default(),
         }
@@ -179,14 +179,14 @@ impl Run {
     /// When [`tick`](Self::tick) should be called, on the monotonic clock.
     pub fn next_deadline(&self) -> Option<Duration> {
         let first = self.deadlines.first().map(|&(at, _)| at);
-        [first, self.timeout_at].into_iter().flatten().min()
+        [first, self.timeout.map(Deadline::at)].into_iter().flatten().min()
     }
 
     /// Does an attempt run, or a delay that ends by `until`?
     pub fn is_busy(&self, until: Duration) -> bool {
         self.live.values().any(|live| match live.phase {
             Phase::Calling { .. } | Phase::Leaving { .. } => true,
-            Phase::Delaying { until: due, .. } => due <= until,
+            Phase::Delaying { until: due, .. } => due.at() <= until,
             Phase::Queued | Phase::Retrying { .. } => false,
         })
     }
@@ -203,8 +203,8 @@ impl Run {
 
     /// Does what is due.
     pub fn tick(&mut self, now: Now, out: &mut Effects) {
-        if self.timeout_at.is_some_and(|at| at <= now.mono) {
-            self.timeout_at = None;
+        if self.timeout.is_some_and(|timeout| timeout.has_passed(now)) {
+            self.timeout = None;
             self.abort(Abort::Timeout, now, out);
         }
         while let Some(&(at, step)) = self.deadlines.first()
@@ -237,7 +237,7 @@ impl Run {
 
     fn begin(&mut self, now: Now, out: &mut Effects) {
         self.watch = Stopwatch::start(now);
-        self.set_timeout(now);
+        self.timeout = self.plan.timeout.map(|limit| Deadline::after(limit, now));
         let started = RunStarted {
             plan_name: self.plan.name.clone(),
             step_count: self.plan.steps.len(),
@@ -247,11 +247,6 @@ impl Run {
             levels: self.state.levels.clone(),
         };
         self.emit(RunEventKind::Started(started), now, out);
-    }
-
-    fn set_timeout(&mut self, now: Now) {
-        let elapsed = self.watch.elapsed(now);
-        self.timeout_at = self.plan.timeout.map(|limit| now.mono.saturating_add(limit.saturating_sub(elapsed)));
     }
 
     /// Closes levels and opens them, until a step has to be waited for or the run has ended.

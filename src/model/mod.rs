@@ -21,4 +21,4 @@ pub use plan::{
     Submission, SubmissionError, shown_document,
 };
 pub use run_state::{RunState, RunStatus, StepState, StepStatus};
-pub use time::{Now, Timestamp};
+pub use time::{Deadline, Now, Timestamp, Told};

@@ -6,11 +6,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Plan, Progress, RunEvent, RunEventKind, RunId, StepId, StepProgress, StepUpdate, Timestamp};
+use super::{Plan, Progress, RunEvent, RunEventKind, RunId, StepId, StepProgress, StepUpdate, Timestamp, Told};
 
 /// Where a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -126,6 +127,9 @@ pub struct StepState {
     /// It failed and the run went on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continued: bool,
+    /// The wait for the next attempt, while `retrying`. For the executor; answers don't carry it.
+    #[serde(skip)]
+    pub retry_wait: Option<Told>,
     /// Attempts that failed and were to be followed by another: retries used up. An attempt that was interrupted is not
     /// among them. For the executor; answers don't carry it.
     #[serde(skip)]
@@ -212,6 +216,7 @@ impl RunState {
             reason: None,
             next_retry_at: None,
             continued: false,
+            retry_wait: None,
             retries: 0,
             attempt_started_at: None,
             interrupted_since: None,
@@ -293,12 +298,13 @@ impl RunState {
         let step = &mut self.steps[index];
         let had_ended = step.status.is_ended();
         step.attempt = said.attempt;
-        step.next_retry_at = None;
+        (step.next_retry_at, step.retry_wait) = (None, None);
         match &said.update {
             StepUpdate::Running { .. } => step.start_attempt(at),
-            StepUpdate::Retrying { error, next_retry_at, .. } => {
+            StepUpdate::Retrying { error, delay, next_retry_at, .. } => {
                 step.error = Some(error.clone());
                 step.next_retry_at = Some(*next_retry_at);
+                step.retry_wait = Some(Told { at, lasts: Duration::from_millis(*delay) });
                 step.retries += 1;
             }
             StepUpdate::Completed { output, duration, truncated, output_bytes } => {

@@ -1,8 +1,8 @@
 //! How levels and runs end, early or not.
 
 use crate::model::{
-    Cause, CauseKind, EndReason, LevelCompleted, Now, PerformanceMetrics, RunCompleted, RunEventKind, RunFailed,
-    StepId, StepStatus, StepUpdate,
+    Cause, CauseKind, Deadline, EndReason, LevelCompleted, Now, PerformanceMetrics, RunCompleted, RunEventKind,
+    RunFailed, StepId, StepStatus, StepUpdate,
 };
 
 use super::step::{Leave, Phase, millis};
@@ -52,7 +52,7 @@ impl Run {
             match &mut live.phase {
                 Phase::Calling { cancel, .. } => {
                     out.cancels.push(cancel.clone());
-                    let until = now.mono + ABANDON_AFTER;
+                    let until = Deadline::after(ABANDON_AFTER, now);
                     live.phase = Phase::Leaving { cancel: cancel.clone(), until, why: Leave::RunEnds };
                     self.set_deadline(step);
                 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::ending::Abort;
 use super::step::{Live, Phase, Stopwatch};
 use super::{Context, Course, Effects, INTERRUPTED_ERROR, NewRun, Run};
-use crate::model::{Now, OnFailure, RunState, StepId, StepStatus};
+use crate::model::{Deadline, Now, OnFailure, RunState, StepId, StepStatus, Told};
 
 /// A run of which the log holds messages.
 pub struct ResumedRun {
@@ -37,9 +37,8 @@ impl Run {
         let mut run = Self::with_state(new, state, context);
         run.watch = Stopwatch::resume(run.state.started_at, now);
         run.level_watch = Stopwatch::resume(run.state.level_started_at, now);
-        if run.state.started_at.is_some() {
-            run.set_timeout(now);
-        }
+        let timeout = run.state.started_at.zip(run.plan.timeout);
+        run.timeout = timeout.map(|(at, lasts)| Deadline::restored(Told { at, lasts }, now));
         run.outputs = run.state.steps.iter().map(|step| output_of(step, &mut whole_outputs)).collect();
         for step in run.plan.clone().levels.iter().flatten() {
             run.settle_blame(*step);
@@ -50,7 +49,7 @@ impl Run {
 
     fn course_so_far(&self, cancelled: bool, now: Now) -> Course {
         let was_aborting = self.state.steps.iter().any(|step| step.status == StepStatus::Cancelled);
-        let is_late = self.timeout_at.is_some_and(|at| at <= now.mono);
+        let is_late = self.timeout.is_some_and(|timeout| timeout.has_passed(now));
         if cancelled {
             Course::Aborting(Abort::Cancelled)
         } else if is_late || (was_aborting && self.plan.timeout.is_some()) {
@@ -98,9 +97,8 @@ impl Run {
     }
 
     fn wait_on(&mut self, rank: usize, step: usize, now: Now) {
-        let due = self.state.steps[step].next_retry_at.unwrap_or(now.wall);
-        let left = Duration::from_millis(due.millis_since(now.wall));
-        self.revive(rank, step, Phase::Retrying { until: now.mono + left }, now);
+        let told = self.state.steps[step].retry_wait.unwrap_or(Told { at: now.wall, lasts: Duration::ZERO });
+        self.revive(rank, step, Phase::Retrying { until: Deadline::restored(told, now) }, now);
     }
 
     fn revive(&mut self, rank: usize, step: usize, phase: Phase, now: Now) {

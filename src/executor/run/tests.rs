@@ -101,7 +101,13 @@ impl Stage {
 
     /// Another process goes on with it, `ms` later.
     fn crash(self, cancelled: bool, ms: u64) -> Self {
-        let now = Now { mono: Duration::ZERO, wall: self.now.wall.plus_millis(ms) };
+        let wall = self.now.wall.plus_millis(ms);
+        self.crash_at(wall, cancelled)
+    }
+
+    /// Another process goes on with it, whose wall clock says `wall`.
+    fn crash_at(self, wall: Timestamp, cancelled: bool) -> Self {
+        let now = Now { mono: Duration::ZERO, wall };
         let new = new_run("r", Plan::clone(&self.run.plan));
         let resumed = ResumedRun { new, state: self.run.state, whole_outputs: Default::default(), cancelled };
         let mut stage = Self::of(Run::resume(resumed, context(), now), now);

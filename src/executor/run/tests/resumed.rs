@@ -128,17 +128,48 @@ fn a_restart_does_not_change_whether_a_delay_outlasts_its_timeout() {
     }
 }
 
+/// A stage of a process that began in 2026, and the wall clock of one after it that believes in 1970.
+fn started_in_2026(plan: Plan) -> (Stage, Timestamp) {
+    let mut stage = Stage::new(plan);
+    stage.now.wall = Timestamp::from_millis(1_780_000_000_000);
+    stage.start();
+    (stage, Timestamp::from_millis(7))
+}
+
 #[test]
 fn a_wall_clock_that_was_set_back_lengthens_no_delay() {
-    let mut stage = Stage::started(plan(&["a"]));
-    stage.now.wall = Timestamp::from_millis(5000);
-    let (mut state, new) = (stage.run.state.clone(), new_run("r", Plan::clone(&stage.run.plan)));
-    state.steps[0].attempt_started_at = Some(Timestamp::from_millis(9000));
-    let resumed = ResumedRun { new, state, whole_outputs: Default::default(), cancelled: false };
-    let mut stage = Stage::of(Run::resume(resumed, context(), stage.now), stage.now);
-    stage.start();
+    let (mut stage, in_1970) = started_in_2026(plan(&["a"]));
+    stage.delay("a", 1000);
+    stage.wait(400);
+    let mut stage = stage.crash_at(in_1970, false);
     stage.delay("a", 1000);
     assert_eq!(stage.run.next_deadline(), Some(Duration::from_millis(1000)));
+}
+
+#[test]
+fn a_wall_clock_that_was_set_back_lengthens_no_retry() {
+    let (mut stage, in_1970) = started_in_2026(with(plan(&["a"]), "a", |step| step.retry = retries(1, 1000)));
+    stage.fail("a");
+    let mut stage = stage.crash_at(in_1970, false);
+    assert_eq!(stage.run.next_deadline(), Some(Duration::from_millis(1000)), "as long as was told, not 56 years");
+    stage.log();
+    stage.wait(1000);
+    assert_eq!(stage.log(), ["a running 2"]);
+}
+
+#[test]
+fn a_wall_clock_that_was_set_back_lengthens_no_timeout() {
+    let base = with(plan(&["a"]), "a", |step| step.timeout = Some(Duration::from_millis(300)));
+    let (stage, in_1970) = started_in_2026(Plan { timeout: Some(Duration::from_millis(1000)), ..base });
+    let mut stage = stage.crash_at(in_1970, false);
+    assert_eq!(stage.run.next_deadline(), Some(Duration::from_millis(300)), "the attempt's");
+    stage.finish("a", Ok(Outcome::After(Duration::from_millis(2000), json!(1))));
+    stage.log();
+    stage.wait(300);
+    assert_eq!(stage.log()[0], "a failed 2");
+
+    let (stage, in_1970) = started_in_2026(Plan { timeout: Some(Duration::from_millis(1000)), ..plan(&["a"]) });
+    assert_eq!(stage.crash_at(in_1970, false).run.next_deadline(), Some(Duration::from_millis(1000)), "the plan's");
 }
 
 #[test]
