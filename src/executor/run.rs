@@ -40,9 +40,8 @@ use step::{Live, Phase, Stopwatch};
 /// command's SIGTERM and SIGKILL, and 2 s for the rest.
 pub const ABANDON_AFTER: Duration = Duration::from_secs(7);
 
-/// The error of a step that was running when the server stopped and must not run twice.
-pub const INTERRUPTED_ERROR: &str =
-    "interrupted: the server stopped while this step ran, and its tool must not run twice";
+/// What the error of a step begins with that was running when the server stopped and is not run again.
+const INTERRUPTED: &str = "interrupted: the server stopped ";
 
 /// What a run is made of.
 #[derive(Debug, Clone)]

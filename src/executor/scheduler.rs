@@ -90,7 +90,8 @@ pub enum Durability {
     /// Before anyone sees it; jobs may begin meanwhile. What a crash forgets of them, it makes again.
     #[default]
     Later,
-    /// Before the jobs begin, because one of them must not be made twice.
+    /// Before the jobs begin, because one of them must not be made twice, or is of a run that was resumed: if it is what
+    /// ended the process before, it has to be known next time that it was tried once more.
     First,
 }
 
@@ -133,6 +134,8 @@ type RunKey = u64;
 struct Entry {
     run: Run,
     name: (ProjectId, RunId),
+    /// An earlier process left it active.
+    is_resumed: bool,
     /// Its entry in the line.
     in_line: bool,
     /// Its entry among the deadlines.
@@ -266,10 +269,11 @@ impl Scheduler {
             log::error!("run {} of project {} was started twice", name.1, name.0);
             return;
         }
+        let is_resumed = matches!(next, ResumedOrNew::Resumed(_));
         let run = next.into_run(self.context.clone(), now);
         let key = self.next_id();
         self.keys.insert(name.clone(), key);
-        self.runs.insert(key, Entry { run, name, in_line: false, due: None });
+        self.runs.insert(key, Entry { run, name, is_resumed, in_line: false, due: None });
         self.with_run(key, out, |run, effects| run.start(now, effects));
     }
 
@@ -279,15 +283,15 @@ impl Scheduler {
                 return;
             }
             let Some(key) = self.line.pop_front() else { return };
-            if let Some(entry) = self.runs.get_mut(&key) {
-                entry.in_line = false;
-            }
+            let Some(entry) = self.runs.get_mut(&key) else { continue };
+            entry.in_line = false;
+            let is_resumed = entry.is_resumed;
             let launch = self.with_run(key, out, |run, effects| run.take(now, effects)).flatten();
             if let Some(launch) = launch {
                 let call = CallId(self.next_id());
                 self.calls.insert(call, Place { run: key, step: launch.step, attempt: launch.attempt });
                 let tool = self.context.registry.tool(&launch.plan.steps[launch.step].tool);
-                if tool.is_some_and(|tool| !tool.rerun()) {
+                if is_resumed || tool.is_some_and(|tool| !tool.rerun()) {
                     out.durability = Durability::First;
                 }
                 out.jobs.push(Job { call, launch });

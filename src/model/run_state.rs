@@ -141,6 +141,9 @@ pub struct StepState {
     /// first. For the executor.
     #[serde(skip)]
     pub interrupted_since: Option<Timestamp>,
+    /// How many attempts just before the newest were interrupted, in a row. For the executor.
+    #[serde(skip)]
+    pub interruptions: u32,
 }
 
 impl StepState {
@@ -148,9 +151,11 @@ impl StepState {
     /// attempt ended.
     fn start_attempt(&mut self, at: Timestamp) {
         self.started_at.get_or_insert(at);
-        self.interrupted_since = match self.status {
-            StepStatus::Running => self.interrupted_since.or(self.attempt_started_at),
-            _ => None,
+        (self.interrupted_since, self.interruptions) = match self.status {
+            StepStatus::Running => {
+                (self.interrupted_since.or(self.attempt_started_at), self.interruptions.saturating_add(1))
+            }
+            _ => (None, 0),
         };
         self.attempt_started_at = Some(at);
     }
@@ -220,6 +225,7 @@ impl RunState {
             retries: 0,
             attempt_started_at: None,
             interrupted_since: None,
+            interruptions: 0,
         });
         let ids = |level: &Vec<usize>| level.iter().map(|&step| plan.steps[step].id.clone()).collect();
         let mut state = Self {

@@ -116,7 +116,7 @@ impl Run {
             Phase::Leaving { until, why, .. } if until.has_passed(now) => {
                 let why = *why;
                 self.flush_output(step, now, out);
-                self.leave(step, why, now, out);
+                self.abandon(step, why, now, out);
             }
             Phase::Delaying { until, end } if until.has_passed(now) => {
                 match mem::replace(end, DelayEnd::Done(Value::Null)) {
@@ -131,6 +131,21 @@ impl Run {
             _ => {}
         }
         self.set_deadline(step);
+    }
+
+    /// An attempt has not ended that was asked to: the step goes on without it, but begins no other beside it where its
+    /// tool must not run twice.
+    fn abandon(&mut self, step: usize, why: Leave, now: Now, out: &mut Effects) {
+        let may_run_twice = self.context.registry.tool(&self.plan.steps[step].tool).is_none_or(|tool| tool.rerun());
+        match why {
+            Leave::TimedOut(limit) if !may_run_twice => {
+                let ms = millis(limit);
+                let error =
+                    format!("timed out after {ms} ms; the attempt does not end, and its tool must not run twice");
+                self.fail_attempt(step, AttemptError::Lasting(error), now, out);
+            }
+            _ => self.leave(step, why, now, out),
+        }
     }
 
     /// An attempt has ended that was asked to.

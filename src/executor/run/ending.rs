@@ -2,11 +2,11 @@
 
 use crate::model::{
     Cause, CauseKind, Deadline, EndReason, LevelCompleted, Now, PerformanceMetrics, RunCompleted, RunEventKind,
-    RunFailed, StepId, StepStatus, StepUpdate,
+    RunFailed, StepId, StepState, StepStatus, StepUpdate,
 };
 
 use super::step::{Leave, Phase, millis};
-use super::{ABANDON_AFTER, Course, Effects, INTERRUPTED_ERROR, Run, cut, metrics};
+use super::{ABANDON_AFTER, Course, Effects, INTERRUPTED, Run, cut, metrics};
 
 /// Why a run ends before its steps do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +142,8 @@ impl Run {
         let mut fatal = in_order.filter(|step| step.status == StepStatus::Failed && !step.continued);
         let first = fatal.clone().next();
         // A failure of its own is the reason before an interruption is.
-        let of_its_own = fatal.find(|step| step.error.as_deref() != Some(INTERRUPTED_ERROR));
+        let is_interrupted = |step: &StepState| step.error.as_ref().is_some_and(|error| error.starts_with(INTERRUPTED));
+        let of_its_own = fatal.find(|step| !is_interrupted(step));
         let reason = if of_its_own.is_some() { EndReason::StepFailed } else { EndReason::Interrupted };
         let error = of_its_own.or(first).map_or_else(String::new, |step| {
             format!("step {} failed: {}", step.id, step.error.as_deref().unwrap_or("no reason given"))

@@ -335,6 +335,27 @@ fn an_attempt_that_ignores_its_cancel_is_given_up_and_its_report_ignored() {
 }
 
 #[test]
+fn a_retry_begins_beside_no_attempt_that_is_given_up_where_the_tool_must_not_run_twice() {
+    let base = with(plan(&["a"]), "a", |step| {
+        step.tool = "once".into();
+        step.timeout = Some(Duration::from_millis(1));
+        step.retry = retries(3, 0);
+    });
+    let mut stage = Stage::started(base.clone());
+    stage.wait(1);
+    stage.wait(7000);
+    let error = "timed out after 1 ms; the attempt does not end, and its tool must not run twice";
+    assert_eq!(stage.failed().error, format!("step a failed: {error}"));
+    assert_eq!(stage.log()[3..], ["a failed 1", "0]", "failed step_failed"]);
+
+    let mut stage = Stage::started(base);
+    stage.wait(1);
+    stage.fail("a");
+    stage.wait(0);
+    assert_eq!(stage.log()[3..], ["a retrying 1", "a running 2"], "one that has ended is in nobody's way");
+}
+
+#[test]
 fn cancel_ends_what_runs_or_waits_and_skips_what_never_started() {
     let base = with(plan(&["runs", "retries", "delays", "never", "later: runs"]), "retries", |step| {
         step.retry = retries(1, 5000);

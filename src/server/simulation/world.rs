@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use super::tokens::Tokens;
 use crate::api::{Door, PlanRequest, Prepared, prepare, read_document};
 use crate::executor::Context;
 use crate::executor::template::Engine;
-use crate::executor::testing::Rng;
+use crate::executor::testing::{INTERRUPTIONS_MAX, Rng};
 use crate::executor::tool::Registry;
 use crate::http::Response;
 use crate::log::faulty::Disk;
@@ -90,6 +91,7 @@ impl World {
             engine: Engine::new(),
             output_bytes_max: 512,
             step_output_bytes_max: 1 << 20,
+            interruptions_max: NonZeroU32::new(INTERRUPTIONS_MAX),
         };
         let context = Arc::new(context);
         let tokens = Tokens::new(&laws, now.wall);
