@@ -110,6 +110,8 @@ pub struct Run {
     blame: Vec<Option<usize>>,
     /// Ranks, within the open level, of the steps that wait for a worker.
     ready: BTreeSet<usize>,
+    /// The same of those that may be what ended the process: one interruption more, and they fail.
+    suspects: BTreeSet<usize>,
     live: BTreeMap<usize, Live>,
     /// Steps of the open level that have not ended.
     open: usize,
@@ -151,6 +153,7 @@ impl Run {
             outputs: vec![None; steps],
             blame: vec![None; steps],
             ready: BTreeSet::new(),
+            suspects: BTreeSet::new(),
             live: BTreeMap::new(),
             open: 0,
             deadlines: BTreeSet::new(),
@@ -173,6 +176,12 @@ impl Run {
     /// Does a step wait for a worker?
     pub fn has_ready(&self) -> bool {
         !self.ready.is_empty()
+    }
+
+    /// Does a step wait for a worker whose attempts were interrupted so often that the next is its last? One such is to be
+    /// tried at a time, whatever its run: beside the one that ends the process all others would be taken for it.
+    pub fn has_suspect(&self) -> bool {
+        !self.suspects.is_empty()
     }
 
     /// When [`tick`](Self::tick) should be called, on the monotonic clock.

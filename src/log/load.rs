@@ -111,8 +111,8 @@ impl Journal {
             let (first_seq, last_seq) = (ends.first, ends.last.unwrap_or_default());
             shown.push((run, RunEntry { state, plan: None, first_seq, last_seq, snapshot: None }));
         }
-        // Those whose last messages were kept in one batch have ended at the same time.
-        shown.sort_by_key(|(run, entry)| (run.ended_at, entry.last_seq));
+        // Not by when they ended: the clock may have been set in between.
+        shown.sort_by_key(|(_, entry)| entry.last_seq);
         for (run, entry) in shown {
             self.runs.insert(run.number, entry);
             self.show_ended(run.number, &run.project, run.ended_at);

@@ -6,8 +6,16 @@ use crate::common::client::Request;
 use crate::common::server::{Server, Setup, TempDirectory};
 use crate::common::wait_for;
 
-/// A tool that kills the process which started it.
-const CONFIG: &str = "[tools.bomb]\nkind = \"command\"\nargv = [\"sh\", \"-c\", \"kill -9 $PPID\"]\n";
+/// A tool that kills the process which started it, and one that takes a while.
+const CONFIG: &str = r#"
+[tools.bomb]
+kind = "command"
+argv = ["sh", "-c", "kill -9 $PPID"]
+
+[tools.slow]
+kind = "command"
+argv = ["sleep", "1"]
+"#;
 
 const RUN: &str = "/api/projects/p/workflows/bomb";
 
@@ -37,8 +45,8 @@ fn a_step_that_kills_the_server_is_tried_three_times_and_other_runs_go_on() {
     let directory = TempDirectory::new();
     let setup = Setup::default().config(CONFIG).data(&directory.join("data"));
     let server = setup.clone().start();
-    let steps = json!([{"id": "long", "tool": "delay", "inputs": {"ms": 3000}},
-        {"id": "after", "tool": "echo", "dependencies": ["long"]}]);
+    let steps = json!([{"id": "long", "tool": "delay", "inputs": {"ms": 3000}}, {"id": "slow", "tool": "slow"},
+        {"id": "after", "tool": "echo", "dependencies": ["long", "slow"]}]);
     let other = server.submit("p", &json!({"name": "other", "steps": steps}));
     let steps = json!([{"id": "boom", "tool": "bomb"}, {"id": "later", "tool": "echo", "dependencies": ["boom"]}]);
     let bomb = json!({"plan": {"name": "bomb", "steps": steps}, "runId": "bomb"});

@@ -25,6 +25,13 @@ impl Run {
         Some(self.launch(rank, step, now, out))
     }
 
+    /// As [`take`](Self::take), while it [has a suspect](Self::has_suspect), that one.
+    pub fn take_suspect(&mut self, now: Now, out: &mut Effects) -> Option<Launch> {
+        let rank = self.suspects.pop_first()?;
+        let step = self.plan.levels[self.level()][rank];
+        Some(self.launch(rank, step, now, out))
+    }
+
     /// A running attempt said something.
     pub fn output(&mut self, at: (usize, u32), stream: OutputStream, bytes: Vec<u8>, now: Now, out: &mut Effects) {
         let (step, attempt) = at;

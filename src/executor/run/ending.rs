@@ -46,6 +46,7 @@ impl Run {
     /// The steps of the open level that have begun: those with a worker are asked to leave, the rest end.
     pub(super) fn dismiss_all(&mut self, abort: Abort, now: Now, out: &mut Effects) {
         self.ready.clear();
+        self.suspects.clear();
         let steps: Vec<_> = self.live.keys().copied().collect();
         for step in steps {
             let Some(live) = self.live.get_mut(&step) else { continue };

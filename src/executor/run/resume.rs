@@ -91,10 +91,16 @@ impl Run {
             Some(why) if !matches!(self.course, Course::Aborting(_)) => {
                 self.fail_step(step, format!("{INTERRUPTED}{why}"), now, out);
             }
-            _ => {
-                self.ready.insert(rank);
-            }
+            _ if self.is_last_chance(step) => drop(self.suspects.insert(rank)),
+            _ => drop(self.ready.insert(rank)),
         }
+    }
+
+    /// Will one interruption more be one too many?
+    fn is_last_chance(&self, step: usize) -> bool {
+        let Some(max) = self.context.interruptions_max else { return false };
+        let only_waits = self.context.registry.tool(&self.plan.steps[step].tool).is_some_and(|tool| tool.only_waits());
+        !only_waits && self.state.steps[step].interruptions.saturating_add(2) >= max.get()
     }
 
     /// Why a step whose newest attempt was interrupted is not run again, if it is not.

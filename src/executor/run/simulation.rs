@@ -106,7 +106,10 @@ impl World {
 
     fn take(&mut self) {
         if self.workers.len() < 3 {
-            let launch = self.act(|run, now, effects| run.take(now, effects));
+            let launch = match self.rng.one_in(2) {
+                true => self.act(|run, now, effects| run.take(now, effects)),
+                false => self.act(|run, now, effects| run.take_suspect(now, effects)),
+            };
             self.workers.extend(launch);
         }
     }
@@ -222,7 +225,8 @@ impl World {
         let mut state = RunState::new(self.new.run.clone(), &self.new.plan, self.new.created_at);
         events.iter().for_each(|event| state.apply(event));
         assert_eq!(state, *self.run.state(), "the run is the fold of its messages");
-        assert!(self.run.live.is_empty() && self.run.deadlines.is_empty() && self.run.ready.is_empty());
+        assert!(self.run.live.is_empty() && self.run.deadlines.is_empty());
+        assert!(self.run.ready.is_empty() && self.run.suspects.is_empty());
         let errors = state.steps.iter().filter_map(|step| step.error.as_deref());
         errors.filter(|error| error.contains("executor.interruptions")).count()
     }

@@ -44,6 +44,9 @@ impl Stage {
         while self.run.has_ready() {
             self.workers.extend(self.run.take(self.now, &mut self.effects));
         }
+        while self.run.has_suspect() {
+            self.workers.extend(self.run.take_suspect(self.now, &mut self.effects));
+        }
     }
 
     fn finish(&mut self, id: &str, result: Result<Outcome, AttemptError>) {

@@ -150,6 +150,16 @@ impl World {
         self.ether.now.set(self.now.mono);
     }
 
+    /// While no process runs, the wall clock is set by seconds or minutes, either way.
+    fn set_wall_clock(&mut self) {
+        let by = [2_000, 100_000, 600_000][self.rng.below(3)];
+        let is_forward = self.rng.one_in(2);
+        let before = self.now.wall.as_millis();
+        self.now.wall = Timestamp::from_millis(if is_forward { before + by } else { before - by });
+        self.model.note_set_clock();
+        self.meet(if is_forward { "clock set forward" } else { "clock set back" });
+    }
+
     /// A client connects; its index.
     pub(super) fn connect(&mut self, address: IpAddr, window: usize) -> usize {
         let index = self.clients.len();
@@ -343,6 +353,9 @@ impl World {
         (self.is_draining, self.is_ending) = (false, false);
         let by = Duration::from_millis(self.rng.below(3000) as u64);
         self.pass(by);
+        if self.rng.one_in(3) {
+            self.set_wall_clock();
+        }
         self.starts += 1;
         let api = self.tokens.api(&self.laws, self.now.wall, self.starts, &self.disk.tickets());
         self.server = Server::new(self.laws.server(), api, self.rng.next());
