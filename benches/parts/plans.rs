@@ -111,5 +111,6 @@ fn context() -> Context {
         engine: Engine::new(),
         output_bytes_max: 1 << 16,
         step_output_bytes_max: 1 << 26,
+        interruptions_max: None,
     }
 }

@@ -23,6 +23,7 @@ static CONTEXT: LazyLock<Context> = LazyLock::new(|| Context {
     engine: Engine::new(),
     output_bytes_max: 64 << 10,
     step_output_bytes_max: 1 << 20,
+    interruptions_max: None,
 });
 
 /// The body of a call that submits a plan.

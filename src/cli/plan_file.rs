@@ -1,6 +1,7 @@
 //! A plan from a file or stdin, checked against the tools of this machine.
 
 use std::io::Read;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -25,6 +26,7 @@ pub(super) fn context(config: &Config) -> Result<Arc<Context>, CommandError> {
         engine: Engine::new(),
         output_bytes_max: size(config.limits.output_bytes),
         step_output_bytes_max: size(config.limits.step_output_bytes),
+        interruptions_max: NonZeroU32::new(config.executor.interruptions),
     }))
 }
 

@@ -175,6 +175,7 @@ const ROWS: &[Row] = rows! {
     limits.publish_rate: bounds(1, u32::MAX as u64), "Messages that one token may publish in a second";
     executor.workers: bounds(1, WORKERS_MAX), "Tool calls at the same time";
     executor.grace: bounds(0, HOUR), "How long active steps may go on once asked to end";
+    executor.interruptions: ANY, "Restarts in a row that may interrupt a step before it fails; 0 sets no bound";
     metrics.listen: ANY, "An address of its own for /metrics";
     log.level: ANY, "off, error, warn, info, debug or trace";
 };

@@ -190,6 +190,8 @@ pub struct ExecutorConfig {
     pub workers: usize,
     /// How long active steps may go on once the program was asked to end.
     pub grace: Duration,
+    /// How many attempts of a step may be interrupted in a row before it fails; 0 sets no bound.
+    pub interruptions: u32,
 }
 
 /// `metrics.*`: measurements.
@@ -358,7 +360,7 @@ impl Default for LimitsConfig {
 impl Default for ExecutorConfig {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { workers: WORKERS_PER_CORE * cores, grace: Duration::from_secs(10) }
+        Self { workers: WORKERS_PER_CORE * cores, grace: Duration::from_secs(10), interruptions: 3 }
     }
 }
 

@@ -80,6 +80,7 @@ publish_rate = 1000
 
 [executor]
 grace = "10s"
+interruptions = 3
 
 [log]
 level = "info"

@@ -1,5 +1,7 @@
 //! What every run leans on: the tools, the engine of templates and conditions, and how large an output may be.
 
+use std::num::NonZeroU32;
+
 use super::template::Engine;
 use super::tool::Registry;
 
@@ -14,4 +16,7 @@ pub struct Context {
     pub output_bytes_max: usize,
     /// What is kept of all that an attempt says while it runs, in bytes. What follows is told live, and then gone.
     pub step_output_bytes_max: usize,
+    /// How many attempts of a step may be interrupted in a row, by an end of the process, before the step fails. `None`
+    /// makes attempts for ever.
+    pub interruptions_max: Option<NonZeroU32>,
 }

@@ -29,8 +29,8 @@ use super::context::Context;
 use super::template::Scope;
 use super::tool::CancelToken;
 use crate::model::{
-    Cause, CauseKind, LevelStarted, Now, OnFailure, Plan, ProjectId, Record, RunEventKind, RunId, RunStarted, RunState,
-    RunStatus, StepStatus, StepUpdate, Timestamp,
+    Cause, CauseKind, Deadline, LevelStarted, Now, OnFailure, Plan, ProjectId, Record, RunEventKind, RunId, RunStarted,
+    RunState, RunStatus, StepStatus, StepUpdate, Timestamp,
 };
 use ending::Abort;
 pub use resume::ResumedRun;
@@ -40,9 +40,8 @@ use step::{Live, Phase, Stopwatch};
 /// command's SIGTERM and SIGKILL, and 2 s for the rest.
 pub const ABANDON_AFTER: Duration = Duration::from_secs(7);
 
-/// The error of a step that was running when the server stopped and must not run twice.
-pub const INTERRUPTED_ERROR: &str =
-    "interrupted: the server stopped while this step ran, and its tool must not run twice";
+/// What the error of a step begins with that was running when the server stopped and is not run again.
+const INTERRUPTED: &str = "interrupted: the server stopped ";
 
 /// What a run is made of.
 #[derive(Debug, Clone)]
@@ -113,12 +112,14 @@ pub struct Run {
     blame: Vec<Option<usize>>,
     /// Ranks, within the open level, of the steps that wait for a worker.
     ready: BTreeSet<usize>,
+    /// The same of those that may be what ended the process: one interruption more, and they fail.
+    suspects: BTreeSet<usize>,
     live: BTreeMap<usize, Live>,
     /// Steps of the open level that have not ended.
     open: usize,
     /// One entry for each live step that has a deadline.
     deadlines: BTreeSet<(Duration, usize)>,
-    timeout_at: Option<Duration>,
+    timeout: Option<Deadline>,
     watch: Stopwatch,
     level_watch: Stopwatch,
 }
@@ -154,10 +155,11 @@ impl Run {
             outputs: vec![None; steps],
             blame: vec![None; steps],
             ready: BTreeSet::new(),
+            suspects: BTreeSet::new(),
             live: BTreeMap::new(),
             open: 0,
             deadlines: BTreeSet::new(),
-            timeout_at: None,
+            timeout: None,
             watch: Stopwatch::default(),
             level_watch: Stopwatch::default(),
         }
@@ -178,17 +180,23 @@ impl Run {
         !self.ready.is_empty()
     }
 
+    /// Does a step wait for a worker whose attempts were interrupted so often that the next is its last? One such is to be
+    /// tried at a time, whatever its run: beside the one that ends the process all others would be taken for it.
+    pub fn has_suspect(&self) -> bool {
+        !self.suspects.is_empty()
+    }
+
     /// When [`tick`](Self::tick) should be called, on the monotonic clock.
     pub fn next_deadline(&self) -> Option<Duration> {
         let first = self.deadlines.first().map(|&(at, _)| at);
-        [first, self.timeout_at].into_iter().flatten().min()
+        [first, self.timeout.map(Deadline::at)].into_iter().flatten().min()
     }
 
     /// Does an attempt run, or a delay that ends by `until`?
     pub fn is_busy(&self, until: Duration) -> bool {
         self.live.values().any(|live| match live.phase {
             Phase::Calling { .. } | Phase::Leaving { .. } => true,
-            Phase::Delaying { until: due, .. } => due <= until,
+            Phase::Delaying { until: due, .. } => due.at() <= until,
             Phase::Queued | Phase::Retrying { .. } => false,
         })
     }
@@ -205,8 +213,8 @@ impl Run {
 
     /// Does what is due.
     pub fn tick(&mut self, now: Now, out: &mut Effects) {
-        if self.timeout_at.is_some_and(|at| at <= now.mono) {
-            self.timeout_at = None;
+        if self.timeout.is_some_and(|timeout| timeout.has_passed(now)) {
+            self.timeout = None;
             self.abort(Abort::Timeout, now, out);
         }
         while let Some(&(at, step)) = self.deadlines.first()
@@ -239,7 +247,7 @@ impl Run {
 
     fn begin(&mut self, now: Now, out: &mut Effects) {
         self.watch = Stopwatch::start(now);
-        self.set_timeout(now);
+        self.timeout = self.plan.timeout.map(|limit| Deadline::after(limit, now));
         let started = RunStarted {
             plan_name: self.plan.name.clone(),
             step_count: self.plan.steps.len(),
@@ -249,11 +257,6 @@ impl Run {
             levels: self.state.levels.clone(),
         };
         self.emit(RunEventKind::Started(started), now, out);
-    }
-
-    fn set_timeout(&mut self, now: Now) {
-        let elapsed = self.watch.elapsed(now);
-        self.timeout_at = self.plan.timeout.map(|limit| now.mono.saturating_add(limit.saturating_sub(elapsed)));
     }
 
     /// Closes levels and opens them, until a step has to be waited for or the run has ended.

@@ -90,7 +90,8 @@ pub enum Durability {
     /// Before anyone sees it; jobs may begin meanwhile. What a crash forgets of them, it makes again.
     #[default]
     Later,
-    /// Before the jobs begin, because one of them must not be made twice.
+    /// Before the jobs begin, because one of them must not be made twice, or is of a run that was resumed: if it is what
+    /// ended the process before, it has to be known next time that it was tried once more.
     First,
 }
 
@@ -119,6 +120,10 @@ pub struct Scheduler {
     keys: HashMap<(ProjectId, RunId), RunKey>,
     /// Runs with a step that is ready, each once, in the order of their turns.
     line: VecDeque<RunKey>,
+    /// The same of runs that have a [suspect](Run::has_suspect).
+    suspects: VecDeque<RunKey>,
+    /// The suspect that was tried last.
+    tried: Option<Place>,
     /// One entry for each run that has a deadline.
     deadlines: BTreeSet<(Duration, RunKey)>,
     /// What the busy workers do; at most `settings.workers`.
@@ -133,8 +138,12 @@ type RunKey = u64;
 struct Entry {
     run: Run,
     name: (ProjectId, RunId),
+    /// An earlier process left it active.
+    is_resumed: bool,
     /// Its entry in the line.
     in_line: bool,
+    /// Its entry in that of suspects.
+    is_suspected: bool,
     /// Its entry among the deadlines.
     due: Option<Duration>,
 }
@@ -176,6 +185,8 @@ impl Scheduler {
             runs: HashMap::new(),
             keys: HashMap::new(),
             line: VecDeque::new(),
+            suspects: VecDeque::new(),
+            tried: None,
             deadlines: BTreeSet::new(),
             calls: HashMap::new(),
             newest: 0,
@@ -246,7 +257,15 @@ impl Scheduler {
     }
 
     fn can_dispatch(&self) -> bool {
-        !self.line.is_empty() && self.calls.len() < self.settings.workers
+        (!self.line.is_empty() || self.can_try_suspect()) && self.calls.len() < self.settings.workers
+    }
+
+    /// One suspect at a time: the next when the attempt at the last is over, or given up.
+    fn can_try_suspect(&self) -> bool {
+        let is_tried = |place: Place| {
+            self.runs.get(&place.run).is_some_and(|entry| entry.run.is_calling(place.step, place.attempt))
+        };
+        !self.suspects.is_empty() && !self.tried.is_some_and(is_tried)
     }
 
     fn begin_waiting(&mut self, now: Now, out: &mut Actions) {
@@ -266,10 +285,11 @@ impl Scheduler {
             log::error!("run {} of project {} was started twice", name.1, name.0);
             return;
         }
+        let is_resumed = matches!(next, ResumedOrNew::Resumed(_));
         let run = next.into_run(self.context.clone(), now);
         let key = self.next_id();
         self.keys.insert(name.clone(), key);
-        self.runs.insert(key, Entry { run, name, in_line: false, due: None });
+        self.runs.insert(key, Entry { run, name, is_resumed, in_line: false, is_suspected: false, due: None });
         self.with_run(key, out, |run, effects| run.start(now, effects));
     }
 
@@ -278,16 +298,23 @@ impl Scheduler {
             if !self.can_dispatch() {
                 return;
             }
-            let Some(key) = self.line.pop_front() else { return };
-            if let Some(entry) = self.runs.get_mut(&key) {
-                entry.in_line = false;
-            }
-            let launch = self.with_run(key, out, |run, effects| run.take(now, effects)).flatten();
+            let is_suspect = self.can_try_suspect();
+            let line = if is_suspect { &mut self.suspects } else { &mut self.line };
+            let Some(key) = line.pop_front() else { return };
+            let Some(entry) = self.runs.get_mut(&key) else { continue };
+            *(if is_suspect { &mut entry.is_suspected } else { &mut entry.in_line }) = false;
+            let is_resumed = entry.is_resumed;
+            let take = if is_suspect { Run::take_suspect } else { Run::take };
+            let launch = self.with_run(key, out, |run, effects| take(run, now, effects)).flatten();
             if let Some(launch) = launch {
                 let call = CallId(self.next_id());
-                self.calls.insert(call, Place { run: key, step: launch.step, attempt: launch.attempt });
+                let place = Place { run: key, step: launch.step, attempt: launch.attempt };
+                self.calls.insert(call, place);
+                if is_suspect {
+                    self.tried = Some(place);
+                }
                 let tool = self.context.registry.tool(&launch.plan.steps[launch.step].tool);
-                if tool.is_some_and(|tool| !tool.rerun()) {
+                if is_resumed || tool.is_some_and(|tool| !tool.rerun()) {
                     out.durability = Durability::First;
                 }
                 out.jobs.push(Job { call, launch });
@@ -321,6 +348,10 @@ impl Scheduler {
         if entry.run.has_ready() && !entry.in_line {
             entry.in_line = true;
             self.line.push_back(key);
+        }
+        if entry.run.has_suspect() && !entry.is_suspected {
+            entry.is_suspected = true;
+            self.suspects.push_back(key);
         }
         let due = entry.run.next_deadline().filter(|_| !entry.run.is_ended());
         if due != entry.due {
@@ -369,6 +400,7 @@ impl Scheduler {
         self.keys.clear();
         self.waiting.clear();
         self.line.clear();
+        self.suspects.clear();
         self.deadlines.clear();
     }
 

@@ -1,6 +1,7 @@
 //! What the executor's tests share: plans made from few words, a stand-in for the engine of expressions, random
 //! numbers.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -99,21 +100,33 @@ pub fn new_run(name: &str, plan: Plan) -> NewRun {
     }
 }
 
-/// The tools `echo` and `once`, which must not run twice; messages carry at most 64 bytes of output, and of what an attempt says 1,000 are kept.
+/// What of attempts may be interrupted in a row in tests.
+pub const INTERRUPTIONS_MAX: u32 = 3;
+
+/// The tools `echo`, `once`, which must not run twice, and `wait`, which only waits; messages carry at most 64 bytes of
+/// output, and of what an attempt says 1,000 are kept.
 pub fn context() -> Arc<Context> {
     context_with(|_| {})
 }
 
 pub fn context_with(add: impl FnOnce(&mut Registry)) -> Arc<Context> {
     let mut registry = Registry::new();
-    registry.insert("echo", Echo { rerun: true });
-    registry.insert("once", Echo { rerun: false });
+    registry.insert("echo", Echo { rerun: true, only_waits: false });
+    registry.insert("once", Echo { rerun: false, only_waits: false });
+    registry.insert("wait", Echo { rerun: true, only_waits: true });
     add(&mut registry);
-    Arc::new(Context { registry, engine: Engine::new(), output_bytes_max: 64, step_output_bytes_max: 1000 })
+    Arc::new(Context {
+        registry,
+        engine: Engine::new(),
+        output_bytes_max: 64,
+        step_output_bytes_max: 1000,
+        interruptions_max: NonZeroU32::new(INTERRUPTIONS_MAX),
+    })
 }
 
 struct Echo {
     rerun: bool,
+    only_waits: bool,
 }
 
 impl Tool for Echo {
@@ -130,5 +143,9 @@ impl Tool for Echo {
 
     fn rerun(&self) -> bool {
         self.rerun
+    }
+
+    fn only_waits(&self) -> bool {
+        self.only_waits
     }
 }

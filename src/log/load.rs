@@ -122,8 +122,8 @@ impl Journal {
             let (first_seq, last_seq) = (ends.first, ends.last.unwrap_or_default());
             shown.push((run, finished_at, RunEntry { state, plan: None, first_seq, last_seq, snapshot: None }));
         }
-        // Those whose last messages were kept in one batch have ended at the same time.
-        shown.sort_by_key(|(run, _, entry)| (run.ended_at, entry.last_seq));
+        // Not by when they ended: the clock may have been set in between.
+        shown.sort_by_key(|(.., entry)| entry.last_seq);
         for (run, finished_at, entry) in shown {
             self.runs.insert(run.number, entry);
             self.show_ended(run.number, &run.project, finished_at)?;
@@ -212,6 +212,7 @@ impl Journal {
                 error: format!("the run can't go on after the restart: {why}"),
                 reason: EndReason::Interrupted,
                 failed_steps: Vec::new(),
+                cancelled_steps: Vec::new(),
             });
             for kind in begun.into_iter().chain([failed]) {
                 let event = RunEvent { run_id: run.row.run.clone(), timestamp: now.wall, kind };

@@ -242,7 +242,14 @@ fn completed() -> RunEventKind {
 }
 
 fn failed(reason: EndReason) -> RunEventKind {
-    RunEventKind::Failed(RunFailed { plan_name: "plan".into(), error: "no".into(), reason, failed_steps: vec![] })
+    let (failed_steps, cancelled_steps) = Default::default();
+    RunEventKind::Failed(RunFailed {
+        plan_name: "plan".into(),
+        error: "no".into(),
+        reason,
+        failed_steps,
+        cancelled_steps,
+    })
 }
 
 fn output_chunk(chunk: &str) -> RunEventKind {
@@ -262,7 +269,7 @@ fn progress(step: &str, update: StepUpdate) -> RunEventKind {
         level: 0,
         attempt: 1,
         update,
-        progress: Progress { total: 2, ..Progress::default() },
+        progress: Progress::of(2),
     })
 }
 

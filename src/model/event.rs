@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{ProjectId, RunId, RunStatus, StepId, Timestamp};
+use super::{ProjectId, RunId, RunStatus, StepId, StepStatus, Timestamp};
 
 /// One message of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -221,6 +221,20 @@ pub enum StepUpdate {
     },
 }
 
+impl StepUpdate {
+    /// The status of the step that it was said of.
+    pub fn status(&self) -> StepStatus {
+        match self {
+            Self::Running { .. } => StepStatus::Running,
+            Self::Retrying { .. } => StepStatus::Retrying,
+            Self::Completed { .. } => StepStatus::Completed,
+            Self::Failed { .. } => StepStatus::Failed,
+            Self::Skipped { .. } => StepStatus::Skipped,
+            Self::Cancelled { .. } => StepStatus::Cancelled,
+        }
+    }
+}
+
 fn is_false(value: &bool) -> bool {
     !value
 }
@@ -259,12 +273,40 @@ pub struct Progress {
     pub completed: usize,
     /// Steps failed, those after which the run went on included.
     pub failed: usize,
-    /// Steps skipped or cancelled.
+    /// Steps that never ran, and never will.
     pub skipped: usize,
+    /// Steps that were ended before they were done. Versions that counted them as skipped did not say it.
+    #[serde(default)]
+    pub cancelled: usize,
     /// Steps in all.
     pub total: usize,
-    /// Of the total, rounded down.
+    /// Those that have ended, of the total, rounded down.
     pub percent: u8,
+}
+
+impl Progress {
+    /// Of `total` steps, none of which has ended.
+    pub fn of(total: usize) -> Self {
+        Self { total, ..Self::default() }
+    }
+
+    /// Steps that will not move again.
+    pub fn ended(&self) -> usize {
+        self.completed + self.failed + self.skipped + self.cancelled
+    }
+
+    /// A step has come to `status`; only where it ends is it counted.
+    pub fn count(&mut self, status: StepStatus) {
+        match status {
+            StepStatus::Pending | StepStatus::Running | StepStatus::Retrying => return,
+            StepStatus::Completed => self.completed += 1,
+            StepStatus::Failed => self.failed += 1,
+            StepStatus::Skipped => self.skipped += 1,
+            StepStatus::Cancelled => self.cancelled += 1,
+        }
+        let percent = (self.ended() * 100).checked_div(self.total).unwrap_or(100);
+        self.percent = u8::try_from(percent).unwrap_or(100);
+    }
 }
 
 /// `workflow_step_output`: live output of a running step.
@@ -308,8 +350,11 @@ pub struct LevelCompleted {
     pub completed_steps: Vec<StepId>,
     /// Steps of this level that failed.
     pub failed_steps: Vec<StepId>,
-    /// Steps of this level that were skipped or cancelled.
+    /// Steps of this level that never ran.
     pub skipped_steps: Vec<StepId>,
+    /// Steps of this level that were ended before they were done.
+    #[serde(default)]
+    pub cancelled_steps: Vec<StepId>,
     /// Milliseconds the level took.
     pub execution_time: u64,
     /// Busy step time / (wall time x steps in the level), 0 to 1.
@@ -358,6 +403,9 @@ pub struct RunFailed {
     pub reason: EndReason,
     /// The steps that failed.
     pub failed_steps: Vec<StepId>,
+    /// The steps that were ended before they were done.
+    #[serde(default)]
+    pub cancelled_steps: Vec<StepId>,
 }
 
 /// Why a run failed.
@@ -443,7 +491,7 @@ mod tests {
                     reason: "lint failed".into(),
                     cause: Cause { kind: CauseKind::UpstreamFailed, step_id: Some(step) },
                 },
-                progress: Progress { skipped: 1, total: 2, percent: 50, ..Progress::default() },
+                progress: Progress { skipped: 1, percent: 50, ..Progress::of(2) },
             }),
         };
         let payload = serde_json::to_value(&event).expect("serializes");
@@ -452,9 +500,53 @@ mod tests {
             json!({"runId": "r1", "timestamp": "1970-01-01T00:00:00.042Z", "stepId": "build", "stepTitle": "Build",
                 "level": 1, "attempt": 0, "status": "skipped", "reason": "lint failed",
                 "cause": {"kind": "upstream_failed", "stepId": "build"},
-                "progress": {"completed": 0, "failed": 0, "skipped": 1, "total": 2, "percent": 50}})
+                "progress": {"completed": 0, "failed": 0, "skipped": 1, "cancelled": 0, "total": 2, "percent": 50}})
         );
         let back = RunEvent::from_payload(event.message_type(), payload.to_string().as_bytes());
         assert_eq!(back.expect("reads back"), event);
+    }
+
+    #[test]
+    fn messages_of_a_version_that_counted_cancelled_steps_as_skipped_are_read() {
+        let common = r#""runId": "r", "timestamp": "2026-01-01T00:00:00.000Z""#;
+        let table = [
+            (
+                "workflow_progress",
+                r#""stepId": "a", "stepTitle": "A", "level": 0, "attempt": 1, "status": "cancelled", "reason": "no",
+                "cause": {"kind": "cancelled"},
+                "progress": {"completed": 0, "failed": 0, "skipped": 1, "total": 1, "percent": 100}"#,
+            ),
+            (
+                "workflow_level_completed",
+                r#""level": 0, "totalLevels": 1, "completedSteps": [], "failedSteps": [], "skippedSteps": ["a"],
+                "executionTime": 1, "efficiency": 0.5"#,
+            ),
+            ("workflow_failed", r#""planName": "n", "error": "no", "reason": "cancelled", "failedSteps": []"#),
+        ];
+        for (message_type, payload) in table {
+            let payload = format!("{{{common}, {payload}}}");
+            let event = RunEvent::from_payload(message_type, payload.as_bytes()).expect(message_type);
+            let again = serde_json::to_value(&event).expect("serializes");
+            match event.kind {
+                RunEventKind::Progress(said) => assert_eq!((said.progress.skipped, said.progress.cancelled), (1, 0)),
+                _ => assert_eq!(again["cancelledSteps"], json!([])),
+            }
+        }
+    }
+
+    #[test]
+    fn each_end_of_a_step_is_counted_apart_and_in_the_percent() {
+        let mut progress = Progress::of(4);
+        for (status, percent) in [
+            (StepStatus::Running, 0),
+            (StepStatus::Cancelled, 25),
+            (StepStatus::Skipped, 50),
+            (StepStatus::Completed, 75),
+            (StepStatus::Failed, 100),
+        ] {
+            progress.count(status);
+            assert_eq!(progress.percent, percent, "{status:?}");
+        }
+        assert_eq!(progress, Progress { completed: 1, failed: 1, skipped: 1, cancelled: 1, total: 4, percent: 100 });
     }
 }

@@ -26,4 +26,4 @@ pub use plan::{
 };
 pub use run_state::{RunState, RunStatus, StepState, StepStatus};
 pub use taken::{Lender, Taken};
-pub use time::{Now, Timestamp};
+pub use time::{Deadline, Now, Timestamp, Told};

@@ -6,11 +6,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Plan, Progress, RunEvent, RunEventKind, RunId, StepId, StepProgress, StepUpdate, Timestamp};
+use super::{Plan, Progress, RunEvent, RunEventKind, RunId, StepId, StepProgress, StepUpdate, Timestamp, Told};
 
 /// Where a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -126,6 +127,9 @@ pub struct StepState {
     /// It failed and the run went on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continued: bool,
+    /// The wait for the next attempt, while `retrying`. For the executor; answers don't carry it.
+    #[serde(skip)]
+    pub retry_wait: Option<Told>,
     /// Attempts that failed and were to be followed by another: retries used up. An attempt that was interrupted is not
     /// among them. For the executor; answers don't carry it.
     #[serde(skip)]
@@ -137,6 +141,9 @@ pub struct StepState {
     /// first. For the executor.
     #[serde(skip)]
     pub interrupted_since: Option<Timestamp>,
+    /// How many attempts just before the newest were interrupted, in a row. For the executor.
+    #[serde(skip)]
+    pub interruptions: u32,
 }
 
 impl StepState {
@@ -144,9 +151,11 @@ impl StepState {
     /// attempt ended.
     fn start_attempt(&mut self, at: Timestamp) {
         self.started_at.get_or_insert(at);
-        self.interrupted_since = match self.status {
-            StepStatus::Running => self.interrupted_since.or(self.attempt_started_at),
-            _ => None,
+        (self.interrupted_since, self.interruptions) = match self.status {
+            StepStatus::Running => {
+                (self.interrupted_since.or(self.attempt_started_at), self.interruptions.saturating_add(1))
+            }
+            _ => (None, 0),
         };
         self.attempt_started_at = Some(at);
     }
@@ -212,9 +221,11 @@ impl RunState {
             reason: None,
             next_retry_at: None,
             continued: false,
+            retry_wait: None,
             retries: 0,
             attempt_started_at: None,
             interrupted_since: None,
+            interruptions: 0,
         });
         let ids = |level: &Vec<usize>| level.iter().map(|&step| plan.steps[step].id.clone()).collect();
         let mut state = Self {
@@ -223,7 +234,7 @@ impl RunState {
             status: RunStatus::Queued,
             levels: plan.levels.iter().map(ids).collect(),
             steps: steps.collect(),
-            progress: Progress { total: plan.steps.len(), ..Progress::default() },
+            progress: Progress::of(plan.steps.len()),
             current_level: None,
             level_open: false,
             created_at,
@@ -237,12 +248,15 @@ impl RunState {
         state
     }
 
-    /// Reads back what serializing gave.
+    /// Reads back what serializing gave, in this version or one before. Steps are counted anew, as versions before
+    /// counted them otherwise.
     ///
     /// # Errors
     /// Where `json` is no serialized state.
     pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
         let mut state: Self = serde_json::from_slice(json)?;
+        state.progress = Progress::of(state.steps.len());
+        state.steps.iter().for_each(|step| state.progress.count(step.status));
         state.reindex();
         Ok(state)
     }
@@ -287,20 +301,17 @@ impl RunState {
 
     fn apply_progress(&mut self, said: &StepProgress, at: Timestamp) {
         let Some(&index) = self.index.get(&said.step_id) else { return };
-        self.progress = said.progress;
         let step = &mut self.steps[index];
+        let had_ended = step.status.is_ended();
         step.attempt = said.attempt;
-        step.next_retry_at = None;
-        step.status = match &said.update {
-            StepUpdate::Running { .. } => {
-                step.start_attempt(at);
-                StepStatus::Running
-            }
-            StepUpdate::Retrying { error, next_retry_at, .. } => {
+        (step.next_retry_at, step.retry_wait) = (None, None);
+        match &said.update {
+            StepUpdate::Running { .. } => step.start_attempt(at),
+            StepUpdate::Retrying { error, delay, next_retry_at, .. } => {
                 step.error = Some(error.clone());
                 step.next_retry_at = Some(*next_retry_at);
+                step.retry_wait = Some(Told { at, lasts: Duration::from_millis(*delay) });
                 step.retries += 1;
-                StepStatus::Retrying
             }
             StepUpdate::Completed { output, duration, truncated, output_bytes } => {
                 step.output = Some(output.clone());
@@ -308,30 +319,72 @@ impl RunState {
                 step.output_bytes = *output_bytes;
                 step.duration = Some(*duration);
                 step.error = None;
-                StepStatus::Completed
             }
             StepUpdate::Failed { error, duration, continued } => {
                 step.error = Some(error.clone());
                 step.duration = Some(*duration);
                 step.continued = *continued;
-                StepStatus::Failed
             }
-            StepUpdate::Skipped { reason, .. } => {
-                step.reason = Some(reason.clone());
-                StepStatus::Skipped
-            }
+            StepUpdate::Skipped { reason, .. } => step.reason = Some(reason.clone()),
             StepUpdate::Cancelled { reason, .. } => {
                 step.reason = Some(reason.clone());
                 step.duration = step.started_at.map(|started| at.millis_since(started));
-                StepStatus::Cancelled
             }
-        };
+        }
+        step.status = said.update.status();
         if step.status.is_ended() {
             step.finished_at = Some(at);
+        }
+        if !had_ended {
+            self.progress.count(step.status);
         }
     }
 
     fn reindex(&mut self) {
         self.index = self.steps.iter().enumerate().map(|(at, step)| (step.id.clone(), at)).collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::testing::{plan, step_id};
+
+    /// What a version before kept of a run that timed out: it counted cancelled steps as skipped.
+    const KEPT_BEFORE: [(&str, &str); 5] = [
+        (
+            "workflow_started",
+            r#""planName":"plan","stepCount":2,"totalLevels":2,"estimatedDuration":0,"parallelizable":false,"levels":[["a"],["b"]]"#,
+        ),
+        ("workflow_level_started", r#""level":0,"totalLevels":2,"steps":["a"]"#),
+        (
+            "workflow_progress",
+            r#""stepId":"a","stepTitle":"a","level":0,"attempt":1,"status":"cancelled","reason":"late","cause":{"kind":"timeout"},"progress":{"completed":0,"failed":0,"skipped":1,"total":2,"percent":50}"#,
+        ),
+        (
+            "workflow_level_completed",
+            r#""level":0,"totalLevels":2,"completedSteps":[],"failedSteps":[],"skippedSteps":["a"],"executionTime":50,"efficiency":1.0"#,
+        ),
+        (
+            "workflow_progress",
+            r#""stepId":"b","stepTitle":"b","level":1,"attempt":0,"status":"skipped","reason":"late","cause":{"kind":"timeout"},"progress":{"completed":0,"failed":0,"skipped":2,"total":2,"percent":100}"#,
+        ),
+    ];
+
+    #[test]
+    fn what_a_version_before_kept_is_folded_and_counted_as_this_one_counts() {
+        let run = RunId::parse("r").expect("an id");
+        let mut state = RunState::new(run, &plan(&["a", "b: a"]), Timestamp::from_millis(0));
+        for (message_type, payload) in KEPT_BEFORE {
+            let payload = format!(r#"{{"runId":"r","timestamp":"2026-01-01T00:00:00.000Z",{payload}}}"#);
+            state.apply(&RunEvent::from_payload(message_type, payload.as_bytes()).expect("is read"));
+        }
+        let counts = Progress { skipped: 1, cancelled: 1, percent: 100, ..Progress::of(2) };
+        assert_eq!(state.progress, counts);
+        assert_eq!(state.step(&step_id("a")).map(|step| step.status), Some(StepStatus::Cancelled));
+
+        let mut kept = serde_json::to_value(&state).expect("serializes");
+        kept["progress"] = serde_json::json!({"completed": 0, "failed": 0, "skipped": 2, "total": 2, "percent": 100});
+        assert_eq!(RunState::from_json(kept.to_string().as_bytes()).expect("is read"), state, "the end state too");
     }
 }

@@ -85,9 +85,75 @@ impl Now {
     }
 }
 
+/// A wait as it was told: from when, by the wall clock, and how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// When it began.
+    pub at: Timestamp,
+    /// How long it is.
+    pub lasts: Duration,
+}
+
+impl Told {
+    /// What is left of it. How much has passed only the wall clock tells, which may have been set since: a wait that
+    /// seems not to have begun is whole, never longer.
+    fn left(self, now: Now) -> Duration {
+        self.lasts.saturating_sub(Duration::from_millis(now.wall.millis_since(self.at)))
+    }
+}
+
+/// When something is due, on the monotonic clock of this process.
+///
+/// What an earlier process has told comes to one by [`restored`](Self::restored) alone, so that no setting of the wall
+/// clock makes anyone wait longer than was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(Duration);
+
+impl Deadline {
+    /// Of what begins now.
+    pub fn after(lasts: Duration, now: Now) -> Self {
+        Self(now.mono.saturating_add(lasts))
+    }
+
+    /// Of what began in an earlier process: at most `told.lasts` from now.
+    pub fn restored(told: Told, now: Now) -> Self {
+        Self::after(told.left(now), now)
+    }
+
+    /// The moment on the monotonic clock.
+    pub fn at(self) -> Duration {
+        self.0
+    }
+
+    /// Has it come?
+    pub fn has_passed(self, now: Now) -> bool {
+        self.0 <= now.mono
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_restored_waits_no_longer_than_was_told_wherever_the_clock_was_set() {
+        let at = |wall| Now { mono: Duration::from_secs(3), wall: Timestamp::from_millis(wall) };
+        let told = Told { at: Timestamp::from_millis(10_000), lasts: Duration::from_secs(4) };
+        let table = [
+            ("at once", 10_000, 4000),
+            ("later", 11_500, 2500),
+            ("when it is over", 14_000, 0),
+            ("long after", 1 << 50, 0),
+            ("set back a little", 9_999, 4000),
+            ("set back to 1970", 0, 4000),
+        ];
+        for (name, wall, left) in table {
+            let deadline = Deadline::restored(told, at(wall));
+            assert_eq!(deadline.at(), Duration::from_secs(3) + Duration::from_millis(left), "{name}");
+        }
+        let endless = Told { lasts: Duration::MAX, ..told };
+        assert!(!Deadline::restored(endless, at(0)).has_passed(at(1 << 50)));
+    }
 
     #[test]
     fn a_timestamp_is_rfc_3339_in_utc_with_milliseconds() {

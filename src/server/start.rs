@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -119,6 +120,7 @@ impl Builder {
             engine: Engine::new(),
             output_bytes_max: size(config.limits.output_bytes),
             step_output_bytes_max: size(config.limits.step_output_bytes),
+            interruptions_max: NonZeroU32::new(config.executor.interruptions),
         });
         let clock = Clock::default();
         let storage = storage::open(config, clock.now().wall)?;

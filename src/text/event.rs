@@ -1,6 +1,6 @@
 //! What a run says, as lines for people. Pure.
 
-use super::format::{ERROR_CHARS_MAX, count, duration, names, share};
+use super::format::{ERROR_CHARS_MAX, count, duration, names, share, step_counts};
 use super::harmless::{one_line, shortened};
 use crate::model::{
     LevelCompleted, OutputStream, RunEvent, RunEventKind, RunId, RunStarted, StepId, StepProgress, StepUpdate,
@@ -41,11 +41,10 @@ fn started_line(started: &RunStarted, run: &str) -> String {
 }
 
 fn level_line(level: &LevelCompleted) -> String {
-    let LevelCompleted { completed_steps, failed_steps, skipped_steps, .. } = level;
-    let (completed, failed, skipped) = (completed_steps.len(), failed_steps.len(), skipped_steps.len());
+    let LevelCompleted { completed_steps, failed_steps, skipped_steps, cancelled_steps, .. } = level;
+    let steps = step_counts(completed_steps.len(), failed_steps.len(), skipped_steps.len(), cancelled_steps.len());
     let took = duration(level.execution_time);
-    let (level, levels) = (level.level + 1, level.total_levels);
-    format!("level {level} of {levels} ended after {took}: {completed} completed, {failed} failed, {skipped} skipped")
+    format!("level {} of {} ended after {took}: {steps}", level.level + 1, level.total_levels)
 }
 
 /// What is said of a step, on one line.

@@ -26,8 +26,13 @@ pub fn clock(ms: u64) -> String {
 
 /// Writes how far a run is: `3/6, 50%`.
 pub fn share(progress: &Progress) -> String {
-    let ended = progress.completed + progress.failed + progress.skipped;
-    format!("{ended}/{}, {}%", progress.total, progress.percent)
+    format!("{}/{}, {}%", progress.ended(), progress.total, progress.percent)
+}
+
+/// Writes what steps came to: `3 completed, 1 failed, 0 skipped`, and how many were cancelled where some were.
+pub fn step_counts(completed: usize, failed: usize, skipped: usize, cancelled: usize) -> String {
+    let cancelled = if cancelled > 0 { format!(", {cancelled} cancelled") } else { String::new() };
+    format!("{completed} completed, {failed} failed, {skipped} skipped{cancelled}")
 }
 
 /// Writes a number with its noun: `1 step`, `2 steps`.
@@ -88,7 +93,9 @@ mod tests {
         let ids: Vec<_> = (0..12).map(|n| StepId::parse(&format!("s{n}")).expect("an id")).collect();
         assert_eq!(names(&ids[..2], " > "), "s0 > s1");
         assert_eq!(names(&ids, ", "), "s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, 2 more");
-        let progress = Progress { completed: 1, failed: 1, skipped: 1, total: 6, percent: 50 };
-        assert_eq!(share(&progress), "3/6, 50%");
+        assert_eq!(step_counts(3, 1, 0, 0), "3 completed, 1 failed, 0 skipped");
+        assert_eq!(step_counts(0, 0, 2, 1), "0 completed, 0 failed, 2 skipped, 1 cancelled");
+        let progress = Progress { completed: 1, failed: 1, skipped: 1, cancelled: 1, total: 8, percent: 50 };
+        assert_eq!(share(&progress), "4/8, 50%");
     }
 }

@@ -6,6 +6,6 @@ mod harmless;
 mod message;
 
 pub use event::{described, label, output_line, progress_line};
-pub use format::{ERROR_CHARS_MAX, clock, count, duration, names};
+pub use format::{ERROR_CHARS_MAX, clock, count, duration, names, step_counts};
 pub use harmless::{neutral, one_line, shortened};
 pub use message::{heartbeat, tell};

@@ -20,7 +20,7 @@ const format = await part('format');
 const at = (second) => new Date(Date.UTC(2026, 0, 1, 0, 0, second)).toISOString();
 let seq = 0;
 const message = (type, second, payload = {}) => ({ type, projectId: 'p', seq: ++seq, payload: { runId: 'r', timestamp: at(second), ...payload } });
-const progress = (completed, failed = 0, skipped = 0) => ({ completed, failed, skipped, total: 3, percent: 0 });
+const progress = (completed, failed = 0, skipped = 0, cancelled = 0) => ({ completed, failed, skipped, cancelled, total: 3, percent: 0 });
 const moved = (stepId, status, second, more) => message('workflow_progress', second, { stepId, stepTitle: stepId.toUpperCase(), level: 0, status, attempt: 1, progress: progress(0), ...more });
 const started = () => message('workflow_started', 0, { planName: 'n', levels: [['a', 'b'], ['c']], stepCount: 3, totalLevels: 2, estimatedDuration: 0 });
 
@@ -62,6 +62,15 @@ test('a run is the fold of its messages', () => {
   assert.equal(b.error, 'no');
   assert.deepEqual([c.reason, c.attempts], ['b failed', []]);
   assert.deepEqual(run.progress, progress(1, 1, 1));
+});
+
+test('cancelled steps are counted apart, and a server that does not count them has none', () => {
+  seq = 0;
+  const cancelled = (counts) => [started(), moved('a', 'running', 1), moved('a', 'cancelled', 2, { reason: 'cancelled', progress: counts })];
+  assert.deepEqual(folded(cancelled(progress(0, 0, 0, 1))).runs.get('r').progress, progress(0, 0, 0, 1));
+  const { cancelled: _, ...before } = progress(0, 0, 1);
+  seq = 0;
+  assert.deepEqual(folded(cancelled(before)).runs.get('r').progress, progress(0, 0, 1, 0));
 });
 
 test('a message that was seen changes nothing, and what it does not touch stays the same object', () => {

@@ -222,6 +222,12 @@ impl Starting {
         Server { process: self.process, address, log: self.log, _file: self.file }
     }
 
+    /// Waits until it listens; none where it ends before.
+    pub fn listening_or_gone(self) -> Option<Server> {
+        let address = self.log.address.recv_timeout(DEADLINE).ok()?;
+        Some(Server { process: self.process, address, log: self.log, _file: self.file })
+    }
+
     /// Waits until it has given up; its exit status, and what it said.
     pub fn refusal(mut self) -> (Option<i32>, String) {
         let child = &mut self.process.0;

@@ -173,7 +173,10 @@ fn a_run_is_shown_whole() {
     assert_eq!(shown["status"], "completed");
     assert_eq!((&shown["runId"], &shown["planName"]), (&json!(run), &json!("one")));
     assert_eq!(shown["levels"], json!([["a"]]));
-    assert_eq!(shown["progress"], json!({"completed": 1, "failed": 0, "skipped": 0, "total": 1, "percent": 100}));
+    assert_eq!(
+        shown["progress"],
+        json!({"completed": 1, "failed": 0, "skipped": 0, "cancelled": 0, "total": 1, "percent": 100})
+    );
     let step = &shown["steps"][0];
     assert_eq!(
         (&step["status"], &step["attempt"], &step["output"]),

@@ -11,6 +11,8 @@ mod durability;
 mod framing;
 #[cfg(feature = "http-tool")]
 mod http_tools;
+#[cfg(feature = "sqlite")]
+mod interruptions;
 mod isolation;
 mod limits;
 mod page;

@@ -182,7 +182,10 @@ fn levels_run_one_after_another() {
     assert!(performance["totalExecutionTime"].is_u64() && performance["stepTime"].is_u64(), "{performance}");
     assert_eq!(performance["criticalPath"], json!(["a", "b", "c"]));
     let progress = &moment(&messages, "b", "completed")["progress"];
-    assert_eq!(*progress, json!({"completed": 2, "failed": 0, "skipped": 0, "total": 3, "percent": 66}));
+    assert_eq!(
+        *progress,
+        json!({"completed": 2, "failed": 0, "skipped": 0, "cancelled": 0, "total": 3, "percent": 66})
+    );
 }
 
 #[test]
@@ -439,4 +442,31 @@ fn a_cancelled_run_ends_what_runs_and_skips_what_waits() {
     let statuses: Vec<&Value> = shown["steps"].as_array().expect("a list").iter().map(|step| &step["status"]).collect();
     assert_eq!(statuses, ["cancelled", "skipped", "skipped"]);
     assert_eq!(shown["status"], "cancelled");
+}
+
+#[test]
+fn a_cancelled_step_is_counted_apart_from_those_that_never_ran() {
+    let server = Server::open();
+    let steps = json!([
+        echo("done", json!({}), &[]),
+        {"id": "a", "tool": "delay", "inputs": {"ms": 600_000}},
+        echo("b", json!({}), &["a"])
+    ]);
+    let run = server.submit("p", &plan(steps));
+    let mut stream = server.stream(&format!("/api/sse/projects/p?runId={run}"));
+    let mut events = stream.until(|message| message["payload"]["stepId"] == "a");
+    events.extend(stream.until(|message| message["payload"]["progress"]["completed"] == 1));
+    server.call(Request::new("POST", &format!("/api/projects/p/workflows/{run}/cancel")));
+    events.extend(stream.rest());
+    let messages: Vec<Value> = events.into_iter().map(|event| event.message).collect();
+    let cancelled = json!({"completed": 1, "failed": 0, "skipped": 0, "cancelled": 1, "total": 3, "percent": 66});
+    assert_eq!(moment(&messages, "a", "cancelled")["progress"], cancelled);
+    let counts = json!({"completed": 1, "failed": 0, "skipped": 1, "cancelled": 1, "total": 3, "percent": 100});
+    assert_eq!(moment(&messages, "b", "skipped")["progress"], counts);
+    let level = messages.iter().find(|message| message["type"] == "workflow_level_completed").expect("a level");
+    assert_eq!(level["payload"]["cancelledSteps"], json!(["a"]));
+    assert_eq!(level["payload"]["skippedSteps"], json!([]));
+    assert_eq!(last(&messages)["cancelledSteps"], json!(["a"]));
+    assert_eq!(server.get(&format!("/api/projects/p/workflows/{run}")).json()["progress"], counts);
+    assert_eq!(server.get("/api/projects/p/workflows").json()["workflows"][0]["progress"], counts);
 }

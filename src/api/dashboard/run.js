@@ -10,7 +10,7 @@ import { criticalPath, expectations, isEnded, remaining } from './estimate.js';
 import { Graph } from './graph.js';
 import { Timeline } from './timeline.js';
 import { StepView } from './step.js';
-import { progressBar, setBars } from './runs.js';
+import { endedSteps, progressBar, setBars } from './runs.js';
 
 /** Messages of a run that are read to know its attempts: pages of a thousand. */
 const EVENT_PAGES_MAX = 5;
@@ -249,7 +249,8 @@ export function mergeAttempts(told, seen) {
 }
 
 /** `7 of 11 steps, 1 failed`. */
-function stepsText({ completed, failed, skipped, total }) {
-  const text = `${completed + failed + skipped} of ${total} step${total === 1 ? '' : 's'}`;
-  return text + (failed > 0 ? `, ${failed} failed` : '') + (skipped > 0 ? `, ${skipped} skipped` : '');
+function stepsText(progress) {
+  const { total } = progress;
+  const parts = ['failed', 'skipped', 'cancelled'].filter((end) => progress[end] > 0).map((end) => `, ${progress[end]} ${end}`);
+  return `${endedSteps(progress)} of ${total} step${total === 1 ? '' : 's'}${parts.join('')}`;
 }

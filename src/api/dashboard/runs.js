@@ -142,7 +142,7 @@ export class RunList {
     setText(took, ms === undefined ? '' : run.finishedAt ? duration(ms) : ticking(ms));
     const { progress } = run;
     if (isEnded(run.status)) setText(when, ago(now - Date.parse(run.finishedAt)));
-    else setText(when, `${progress.completed + progress.failed + progress.skipped} of ${progress.total} steps`);
+    else setText(when, `${endedSteps(progress)} of ${progress.total} steps`);
     setText(state, word(run.status));
   }
 }
@@ -152,11 +152,14 @@ function summary({ runId, planName, status, progress, createdAt, startedAt, fini
   return { runId, planName, status, progress, createdAt, startedAt, finishedAt, error };
 }
 
-/** A bar of what is completed, failed and skipped. The numbers stand beside it as text. */
+/** How many steps have ended. What a server before said of a run that has ended counts the cancelled ones as skipped. */
+export const endedSteps = ({ completed, failed, skipped, cancelled = 0 }) => completed + failed + skipped + cancelled;
+
+/** A bar of what is completed, failed, and skipped or cancelled. The numbers stand beside it as text. */
 export const progressBar = () => h('span.bar', { 'aria-hidden': 'true' }, h('i'), h('i.failed'), h('i.skipped'));
 
-export function setBars(bar, { completed, failed, skipped, total }) {
-  [completed, failed, skipped].forEach((part, at) => {
+export function setBars(bar, { completed, failed, skipped, cancelled = 0, total }) {
+  [completed, failed, skipped + cancelled].forEach((part, at) => {
     bar.children[at].style.width = `${total > 0 ? (part / total) * 100 : 0}%`;
   });
 }

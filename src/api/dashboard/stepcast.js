@@ -47,7 +47,7 @@
  * @property {string[][]} levels ids of steps
  * @property {Step[]} steps
  * @property {Map<string, number>} index step id to its place in `steps`
- * @property {{completed: number, failed: number, skipped: number, total: number, percent: number}} progress
+ * @property {{completed: number, failed: number, skipped: number, cancelled: number, total: number, percent: number}} progress
  * @property {number} [currentLevel]
  * @property {boolean} levelOpen
  * @property {string} [createdAt]
@@ -93,7 +93,7 @@ export function runOfView(view, before) {
   const steps = view.steps.map((/** @type {any} */ step) => stepOfView(step, knownStep(before, step.id)));
   return {
     runId: view.runId, planName: view.planName, status: view.status, levels: view.levels, steps, index: indexOf(steps),
-    progress: view.progress, currentLevel: view.currentLevel, levelOpen: view.levelOpen ?? false,
+    progress: counted(view.progress), currentLevel: view.currentLevel, levelOpen: view.levelOpen ?? false,
     createdAt: view.createdAt, startedAt: view.startedAt, finishedAt: view.finishedAt, error: view.error,
     estimatedDuration: view.estimatedDuration ?? before?.estimatedDuration,
     criticalPath: view.criticalPath ?? before?.criticalPath,
@@ -124,6 +124,9 @@ export function fold(state, message) {
 
 /** @param {Run|undefined} run @param {string} id */
 const knownStep = (run, id) => run && run.steps[run.index.get(id) ?? -1];
+
+/** Servers before counted cancelled steps as skipped. @param {any} progress @returns {Run['progress']} */
+const counted = (progress) => ({ cancelled: 0, ...progress });
 
 /** @param {Step[]} steps @returns {Map<string, number>} */
 const indexOf = (steps) => new Map(steps.map((step, at) => [step.id, at]));
@@ -160,7 +163,7 @@ function startedRun({ runId, planName, levels, stepCount, estimatedDuration, tim
   const steps = levels.flatMap((/** @type {string[]} */ ids, /** @type {number} */ level) => ids.map((id) => step(id, level)));
   return {
     runId, planName, status: 'running', levels, steps, index: indexOf(steps), levelOpen: false,
-    progress: { completed: 0, failed: 0, skipped: 0, total: stepCount, percent: 0 },
+    progress: { completed: 0, failed: 0, skipped: 0, cancelled: 0, total: stepCount, percent: 0 },
     createdAt: before?.createdAt ?? timestamp, startedAt: timestamp, estimatedDuration: estimatedDuration || undefined,
   };
 }
@@ -170,7 +173,7 @@ function moveRun(run, type, payload) {
   switch (type) {
     case 'workflow_level_started': return { ...run, currentLevel: payload.level, levelOpen: true };
     case 'workflow_level_completed': return { ...run, levelOpen: false };
-    case 'workflow_progress': return moveStep({ ...run, progress: payload.progress }, payload, progressed);
+    case 'workflow_progress': return moveStep({ ...run, progress: counted(payload.progress) }, payload, progressed);
     case 'workflow_step_output': return moveStep(run, payload, spoke);
     case 'workflow_completed':
       return { ...run, status: 'completed', finishedAt: payload.timestamp, criticalPath: payload.performanceMetrics?.criticalPath };

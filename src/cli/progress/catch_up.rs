@@ -16,9 +16,9 @@ pub fn events_of(state: &RunState, now: Timestamp) -> Vec<RunEvent> {
     let mut events = vec![(started_at, RunEventKind::Started(started(state)))];
     let mut moves: Vec<_> = state.steps.iter().filter_map(|step| last_move(step, now)).collect();
     moves.sort_by_key(|(at, ..)| *at);
-    let mut progress = Progress { total: state.steps.len(), ..Progress::default() };
+    let mut progress = Progress::of(state.steps.len());
     for (at, step, update) in moves {
-        count(&mut progress, &update);
+        progress.count(update.status());
         events.push((at, RunEventKind::Progress(said(step, update, progress))));
     }
     events.extend(open_level(state));
@@ -68,17 +68,6 @@ fn last_move(step: &StepState, now: Timestamp) -> Option<(Timestamp, &StepState,
     Some((since, step, update))
 }
 
-fn count(progress: &mut Progress, update: &StepUpdate) {
-    match update {
-        StepUpdate::Running { .. } | StepUpdate::Retrying { .. } => return,
-        StepUpdate::Completed { .. } => progress.completed += 1,
-        StepUpdate::Failed { .. } => progress.failed += 1,
-        StepUpdate::Skipped { .. } | StepUpdate::Cancelled { .. } => progress.skipped += 1,
-    }
-    let ended = progress.completed + progress.failed + progress.skipped;
-    progress.percent = u8::try_from(ended * 100 / progress.total.max(1)).unwrap_or(100);
-}
-
 fn said(step: &StepState, update: StepUpdate, progress: Progress) -> StepProgress {
     let (step_id, step_title) = (step.id.clone(), step.title.clone());
     StepProgress { step_id, step_title, level: step.level, attempt: step.attempt, update, progress }
@@ -93,8 +82,11 @@ fn open_level(state: &RunState) -> Option<(Timestamp, RunEventKind)> {
 
 fn end(state: &RunState, started_at: Timestamp) -> Option<(Timestamp, RunEventKind)> {
     let at = state.finished_at.filter(|_| state.status.is_ended())?;
-    let failed = state.steps.iter().filter(|step| step.status == StepStatus::Failed);
-    let failed_steps = failed.map(|step| step.id.clone()).collect();
+    let steps_that = |status| {
+        let ended_so = state.steps.iter().filter(move |step| step.status == status);
+        ended_so.map(|step| step.id.clone()).collect()
+    };
+    let failed_steps = steps_that(StepStatus::Failed);
     let plan_name = state.plan_name.clone();
     if state.status == RunStatus::Completed {
         let performance_metrics = PerformanceMetrics {
@@ -110,5 +102,6 @@ fn end(state: &RunState, started_at: Timestamp) -> Option<(Timestamp, RunEventKi
     }
     let reason = if state.status == RunStatus::Cancelled { EndReason::Cancelled } else { EndReason::StepFailed };
     let error = state.error.clone().unwrap_or_default();
-    Some((at, RunEventKind::Failed(RunFailed { plan_name, error, reason, failed_steps })))
+    let cancelled_steps = steps_that(StepStatus::Cancelled);
+    Some((at, RunEventKind::Failed(RunFailed { plan_name, error, reason, failed_steps, cancelled_steps })))
 }

@@ -177,10 +177,11 @@ impl Live {
     }
 
     fn show_overall(&self) {
-        let Progress { completed, failed, skipped, .. } = self.progress;
-        self.overall.set_position((completed + failed + skipped) as u64);
+        let Progress { failed, skipped, cancelled, .. } = self.progress;
+        self.overall.set_position(self.progress.ended() as u64);
         let mut parts = vec![format!("{}{}", self.label, self.level)];
-        for (n, what) in [(failed, "failed"), (skipped, "skipped"), (self.active.len() - self.shown(), "more running")]
+        let untold = self.active.len() - self.shown();
+        for (n, what) in [(failed, "failed"), (skipped, "skipped"), (cancelled, "cancelled"), (untold, "more running")]
         {
             if n > 0 {
                 parts.push(format!("{n} {what}"));

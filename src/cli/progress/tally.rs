@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::palette::{Palette, Tone};
 use crate::model::{EndReason, Progress, RunEvent, RunEventKind, StepId, StepProgress, StepUpdate, Timestamp};
-use crate::text::{ERROR_CHARS_MAX, count, duration, names, neutral, one_line, shortened};
+use crate::text::{ERROR_CHARS_MAX, count, duration, names, neutral, one_line, shortened, step_counts};
 
 /// The most failed steps whose errors the summary tells; the rest is counted.
 const FAILURES_MAX: usize = 20;
@@ -23,7 +23,6 @@ pub(super) struct Tally {
     has_started: bool,
     level: Option<usize>,
     progress: Progress,
-    cancelled: usize,
     retries: usize,
     /// The slowest first.
     slowest: Vec<(StepId, u64)>,
@@ -92,8 +91,7 @@ impl Tally {
                     self.failures.push((said.step_id.clone(), error.clone()));
                 }
             }
-            StepUpdate::Cancelled { .. } => self.cancelled += 1,
-            StepUpdate::Running { .. } | StepUpdate::Skipped { .. } => {}
+            StepUpdate::Running { .. } | StepUpdate::Skipped { .. } | StepUpdate::Cancelled { .. } => {}
         }
     }
 
@@ -106,14 +104,11 @@ impl Tally {
     /// The summary, line by line, harmless.
     pub(super) fn summary(&self, palette: Palette) -> Vec<String> {
         let mut lines = vec![String::new(), self.verdict(palette)];
-        let Progress { completed, failed, skipped, total, .. } = self.progress;
+        let Progress { completed, failed, skipped, cancelled, total, .. } = self.progress;
         let mut row = |name: &str, text: String| {
             lines.push(format!("  {} {text}", palette.paint(Tone::Quiet, &format!("{name:<14}"))));
         };
-        // Counted together on the wire, and told apart here.
-        let skipped = skipped.saturating_sub(self.cancelled);
-        let cancelled = if self.cancelled > 0 { format!("{} cancelled, ", self.cancelled) } else { String::new() };
-        row("steps", format!("{completed} completed, {failed} failed, {skipped} skipped, {cancelled}of {total}"));
+        row("steps", format!("{}, of {total}", step_counts(completed, failed, skipped, cancelled)));
         row("retries", self.retries.to_string());
         if !self.slowest.is_empty() {
             let steps: Vec<_> = self.slowest.iter().map(|(step, took)| format!("{step} {}", duration(*took))).collect();

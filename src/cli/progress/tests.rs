@@ -155,6 +155,7 @@ fn failing_run() -> Vec<RunEvent> {
         completed_steps: vec![id("a")],
         failed_steps: vec![id("b")],
         skipped_steps: vec![],
+        cancelled_steps: vec![],
         execution_time: 61_002,
         efficiency: 0.5,
     };
@@ -163,10 +164,11 @@ fn failing_run() -> Vec<RunEvent> {
         error: "b failed".into(),
         reason: EndReason::StepFailed,
         failed_steps: vec![id("b")],
+        cancelled_steps: vec![],
     };
     let mut last = step(61_005, "c", 0, 3, skipped("b failed"));
     if let RunEventKind::Progress(last) = &mut last.kind {
-        last.progress = Counts { completed: 1, failed: 1, skipped: 1, total: 3, percent: 100 };
+        last.progress = Counts { completed: 1, failed: 1, skipped: 1, percent: 100, ..Counts::of(3) };
     }
     vec![
         started("Nightly", 3),

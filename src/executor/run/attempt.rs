@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::retry;
-use super::step::{Deadline, DelayEnd, Leave, Live, Phase, Stopwatch, millis};
+use super::step::{DelayEnd, Leave, Live, Phase, Stopwatch, TimeLimit, millis};
 use super::{ABANDON_AFTER, AttemptError, Course, Effects, Launch, Run};
 use crate::executor::tool::{CancelToken, Outcome};
-use crate::model::{Now, OutputStream, Record, Step, StepState, StepStatus, StepUpdate};
+use crate::model::{Deadline, Now, OutputStream, Record, Step, StepState, StepStatus, StepUpdate, Told};
 
 impl Run {
     /// Hands the next ready step to a worker that is free. `None` where no step was ready, or where the one that was
@@ -22,6 +22,13 @@ impl Run {
             self.advance(now, out);
             return None;
         }
+        Some(self.launch(rank, step, now, out))
+    }
+
+    /// As [`take`](Self::take), while it [has a suspect](Self::has_suspect), that one.
+    pub fn take_suspect(&mut self, now: Now, out: &mut Effects) -> Option<Launch> {
+        let rank = self.suspects.pop_first()?;
+        let step = self.plan.levels[self.level()][rank];
         Some(self.launch(rank, step, now, out))
     }
 
@@ -74,7 +81,7 @@ impl Run {
         let (plan, cancel) = (self.plan.clone(), CancelToken::new());
         let wanted = &plan.steps[step];
         let tool_timeout = || self.context.registry.tool(&wanted.tool).and_then(|tool| tool.timeout());
-        let timeout = wanted.timeout.or_else(tool_timeout).map(|limit| Deadline::after(limit, now));
+        let timeout = wanted.timeout.or_else(tool_timeout).map(|limit| TimeLimit::from(now, limit));
         let calling = Phase::Calling { cancel: cancel.clone(), timeout };
         self.live.entry(step).or_insert_with(|| Live::new(rank, Stopwatch::start(now), Phase::Queued)).said = 0;
         self.set_phase(step, calling);
@@ -88,16 +95,17 @@ impl Run {
     /// A delay counts from here, or, where the attempt makes up for one that was interrupted, from the start of that one:
     /// the delay that it may have begun keeps its end over a restart. Whether it outlasts the attempt's timeout is not
     /// for the restart to change.
-    fn delay(&mut self, step: usize, delay: Duration, output: Value, timeout: Option<Deadline>, now: Now) {
-        let until = now.mono.saturating_add(delay);
-        let (until, end) = match timeout {
-            Some(timeout) if timeout.at < until => (timeout.at, DelayEnd::TimedOut(timeout.limit)),
-            _ => (until, DelayEnd::Done(output)),
+    fn delay(&mut self, step: usize, delay: Duration, output: Value, timeout: Option<TimeLimit>, now: Now) {
+        let left = timeout.map(|timeout| (timeout.ends.at().saturating_sub(now.mono), timeout.limit));
+        let (lasts, end) = match left {
+            Some((left, limit)) if left < delay => (left, DelayEnd::TimedOut(limit)),
+            _ => (delay, DelayEnd::Done(output)),
         };
-        let since = self.state.steps[step].interrupted_since;
-        let before = since.map_or(0, |since| now.wall.millis_since(since));
-        let left = until.saturating_sub(now.mono).saturating_sub(Duration::from_millis(before));
-        self.set_phase(step, Phase::Delaying { until: now.mono.saturating_add(left), end });
+        let until = match self.state.steps[step].interrupted_since {
+            Some(at) => Deadline::restored(Told { at, lasts }, now),
+            None => Deadline::after(lasts, now),
+        };
+        self.set_phase(step, Phase::Delaying { until, end });
     }
 
     /// The deadline of a live step has come.
@@ -107,29 +115,44 @@ impl Run {
         self.say_chunks(step, chunk, now, out);
         let Some(live) = self.live.get_mut(&step) else { return };
         match &mut live.phase {
-            Phase::Calling { cancel, timeout: Some(timeout) } if timeout.has_passed(now) => {
+            Phase::Calling { cancel, timeout: Some(timeout) } if timeout.ends.has_passed(now) => {
                 out.cancels.push(cancel.clone());
                 let why = Leave::TimedOut(timeout.limit);
-                live.phase = Phase::Leaving { cancel: cancel.clone(), until: now.mono + ABANDON_AFTER, why };
+                live.phase = Phase::Leaving { cancel: cancel.clone(), until: Deadline::after(ABANDON_AFTER, now), why };
             }
-            Phase::Leaving { until, why, .. } if *until <= now.mono => {
+            Phase::Leaving { until, why, .. } if until.has_passed(now) => {
                 let why = *why;
                 self.flush_output(step, now, out);
-                self.leave(step, why, now, out);
+                self.abandon(step, why, now, out);
             }
-            Phase::Delaying { until, end } if *until <= now.mono => {
+            Phase::Delaying { until, end } if until.has_passed(now) => {
                 match mem::replace(end, DelayEnd::Done(Value::Null)) {
                     DelayEnd::Done(output) => self.complete(step, output, now, out),
                     DelayEnd::TimedOut(limit) => self.leave(step, Leave::TimedOut(limit), now, out),
                 }
             }
-            Phase::Retrying { until } if *until <= now.mono => {
+            Phase::Retrying { until } if until.has_passed(now) => {
                 live.phase = Phase::Queued;
                 self.ready.insert(live.rank);
             }
             _ => {}
         }
         self.set_deadline(step);
+    }
+
+    /// An attempt has not ended that was asked to: the step goes on without it, but begins no other beside it where its
+    /// tool must not run twice.
+    fn abandon(&mut self, step: usize, why: Leave, now: Now, out: &mut Effects) {
+        let may_run_twice = self.context.registry.tool(&self.plan.steps[step].tool).is_none_or(|tool| tool.rerun());
+        match why {
+            Leave::TimedOut(limit) if !may_run_twice => {
+                let ms = millis(limit);
+                let error =
+                    format!("timed out after {ms} ms; the attempt does not end, and its tool must not run twice");
+                self.fail_attempt(step, AttemptError::Lasting(error), now, out);
+            }
+            _ => self.leave(step, why, now, out),
+        }
     }
 
     /// An attempt has ended that was asked to.
@@ -158,7 +181,7 @@ impl Run {
         }
         let delay = retry::delay_ms(&policy, retries + 1, retry::mix(self.seed, step, attempt));
         let delay = retry::lengthened_ms(delay, asked, &policy);
-        let until = now.mono.saturating_add(Duration::from_millis(delay));
+        let until = Deadline::after(Duration::from_millis(delay), now);
         self.set_phase(step, Phase::Retrying { until });
         let (max_retries, next_retry_at) = (policy.max_retries, now.wall.plus_millis(delay));
         self.say(step, attempt, StepUpdate::Retrying { error, delay, max_retries, next_retry_at }, now, out);

@@ -1,12 +1,12 @@
 //! How levels and runs end, early or not.
 
 use crate::model::{
-    Cause, CauseKind, EndReason, LevelCompleted, Now, PerformanceMetrics, RunCompleted, RunEventKind, RunFailed,
-    StepId, StepStatus, StepUpdate,
+    Cause, CauseKind, Deadline, EndReason, LevelCompleted, Now, PerformanceMetrics, RunCompleted, RunEventKind,
+    RunFailed, StepId, StepState, StepStatus, StepUpdate,
 };
 
 use super::step::{Leave, Phase, millis};
-use super::{ABANDON_AFTER, Course, Effects, INTERRUPTED_ERROR, Run, cut, metrics};
+use super::{ABANDON_AFTER, Course, Effects, INTERRUPTED, Run, cut, metrics};
 
 /// Why a run ends before its steps do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,13 +46,14 @@ impl Run {
     /// The steps of the open level that have begun: those with a worker are asked to leave, the rest end.
     pub(super) fn dismiss_all(&mut self, abort: Abort, now: Now, out: &mut Effects) {
         self.ready.clear();
+        self.suspects.clear();
         let steps: Vec<_> = self.live.keys().copied().collect();
         for step in steps {
             let Some(live) = self.live.get_mut(&step) else { continue };
             match &mut live.phase {
                 Phase::Calling { cancel, .. } => {
                     out.cancels.push(cancel.clone());
-                    let until = now.mono + ABANDON_AFTER;
+                    let until = Deadline::after(ABANDON_AFTER, now);
                     live.phase = Phase::Leaving { cancel: cancel.clone(), until, why: Leave::RunEnds };
                     self.set_deadline(step);
                 }
@@ -81,7 +82,8 @@ impl Run {
             total_levels: self.plan.levels.len(),
             completed_steps: ended(|status| status == StepStatus::Completed),
             failed_steps: ended(|status| status == StepStatus::Failed),
-            skipped_steps: ended(|status| matches!(status, StepStatus::Skipped | StepStatus::Cancelled)),
+            skipped_steps: ended(|status| status == StepStatus::Skipped),
+            cancelled_steps: ended(|status| status == StepStatus::Cancelled),
             execution_time,
             efficiency: metrics::efficiency(&self.plan, &self.state, level, execution_time),
         };
@@ -98,7 +100,7 @@ impl Run {
             plan_name: self.plan.name.clone(),
             outputs,
             truncated,
-            failed_steps: self.failed_steps(),
+            failed_steps: self.steps_that(StepStatus::Failed),
             performance_metrics: PerformanceMetrics {
                 total_execution_time: self.watch.elapsed_ms(now),
                 critical_path: metrics::critical_path(&self.plan, &self.state),
@@ -141,7 +143,8 @@ impl Run {
         let mut fatal = in_order.filter(|step| step.status == StepStatus::Failed && !step.continued);
         let first = fatal.clone().next();
         // A failure of its own is the reason before an interruption is.
-        let of_its_own = fatal.find(|step| step.error.as_deref() != Some(INTERRUPTED_ERROR));
+        let is_interrupted = |step: &StepState| step.error.as_ref().is_some_and(|error| error.starts_with(INTERRUPTED));
+        let of_its_own = fatal.find(|step| !is_interrupted(step));
         let reason = if of_its_own.is_some() { EndReason::StepFailed } else { EndReason::Interrupted };
         let error = of_its_own.or(first).map_or_else(String::new, |step| {
             format!("step {} failed: {}", step.id, step.error.as_deref().unwrap_or("no reason given"))
@@ -150,14 +153,20 @@ impl Run {
     }
 
     fn fail(&mut self, error: String, reason: EndReason, now: Now, out: &mut Effects) {
-        let failed_steps = self.failed_steps();
-        let failed = RunFailed { plan_name: self.plan.name.clone(), error, reason, failed_steps };
+        let failed = RunFailed {
+            plan_name: self.plan.name.clone(),
+            error,
+            reason,
+            failed_steps: self.steps_that(StepStatus::Failed),
+            cancelled_steps: self.steps_that(StepStatus::Cancelled),
+        };
         self.emit(RunEventKind::Failed(failed), now, out);
     }
 
-    fn failed_steps(&self) -> Vec<StepId> {
-        let failed = self.state.steps.iter().filter(|step| step.status == StepStatus::Failed);
-        failed.map(|step| step.id.clone()).collect()
+    /// The steps whose end is `status`.
+    fn steps_that(&self, status: StepStatus) -> Vec<StepId> {
+        let ended_so = self.state.steps.iter().filter(|step| step.status == status);
+        ended_so.map(|step| step.id.clone()).collect()
     }
 
     fn abort_sentence(&self, abort: Abort) -> String {

@@ -1,7 +1,8 @@
 //! How a run goes on after a crash or a restart: from its plan, the fold of its messages, and its whole outputs.
 //!
 //! Any prefix of a run's messages is a state to resume from; the log may end anywhere. A step that was running is run
-//! again as a further attempt, at least once, unless its tool forbids it. That uses up none of its retries. A delay
+//! again as a further attempt, at least once, unless its tool forbids it, or so many attempts in a row were interrupted
+//! that it may well be what ends the server each time. That uses up none of its retries. A delay
 //! keeps its end: it counts from the start of the attempt that was interrupted, or of the first of several in a row.
 //! When within that attempt the tool asked for the delay no message tells; the start is the earliest that it can have
 //! been, so a step is never later than its delay for a restart's sake.
@@ -14,8 +15,8 @@ use serde_json::Value;
 
 use super::ending::Abort;
 use super::step::{Live, Phase, Stopwatch};
-use super::{Context, Course, Effects, INTERRUPTED_ERROR, NewRun, Run};
-use crate::model::{Now, OnFailure, RunState, StepId, StepStatus};
+use super::{Context, Course, Effects, INTERRUPTED, NewRun, Run};
+use crate::model::{Deadline, Now, OnFailure, RunState, StepId, StepStatus, Told};
 
 /// A run of which the log holds messages.
 pub struct ResumedRun {
@@ -37,9 +38,8 @@ impl Run {
         let mut run = Self::with_state(new, state, context);
         run.watch = Stopwatch::resume(run.state.started_at, now);
         run.level_watch = Stopwatch::resume(run.state.level_started_at, now);
-        if run.state.started_at.is_some() {
-            run.set_timeout(now);
-        }
+        let timeout = run.state.started_at.zip(run.plan.timeout);
+        run.timeout = timeout.map(|(at, lasts)| Deadline::restored(Told { at, lasts }, now));
         run.outputs = run.state.steps.iter().map(|step| output_of(step, &mut whole_outputs)).collect();
         for step in run.plan.clone().levels.iter().flatten() {
             run.settle_blame(*step);
@@ -50,7 +50,7 @@ impl Run {
 
     fn course_so_far(&self, cancelled: bool, now: Now) -> Course {
         let was_aborting = self.state.steps.iter().any(|step| step.status == StepStatus::Cancelled);
-        let is_late = self.timeout_at.is_some_and(|at| at <= now.mono);
+        let is_late = self.timeout.is_some_and(|timeout| timeout.has_passed(now));
         if cancelled {
             Course::Aborting(Abort::Cancelled)
         } else if is_late || (was_aborting && self.plan.timeout.is_some()) {
@@ -87,20 +87,42 @@ impl Run {
 
     fn run_again(&mut self, rank: usize, step: usize, now: Now, out: &mut Effects) {
         self.revive(rank, step, Phase::Queued, now);
-        let tool = self.context.registry.tool(&self.plan.steps[step].tool);
-        // One that the operator has taken away can't be called; the attempt fails and names it.
-        let may_run_again = tool.is_none_or(|tool| tool.rerun());
-        if may_run_again || matches!(self.course, Course::Aborting(_)) {
-            self.ready.insert(rank);
-        } else {
-            self.fail_step(step, INTERRUPTED_ERROR.to_owned(), now, out);
+        match self.why_not_again(step) {
+            Some(why) if !matches!(self.course, Course::Aborting(_)) => {
+                self.fail_step(step, format!("{INTERRUPTED}{why}"), now, out);
+            }
+            _ if self.is_last_chance(step) => drop(self.suspects.insert(rank)),
+            _ => drop(self.ready.insert(rank)),
         }
     }
 
+    /// Will one interruption more be one too many?
+    fn is_last_chance(&self, step: usize) -> bool {
+        let Some(max) = self.context.interruptions_max else { return false };
+        let only_waits = self.context.registry.tool(&self.plan.steps[step].tool).is_some_and(|tool| tool.only_waits());
+        !only_waits && self.state.steps[step].interruptions.saturating_add(2) >= max.get()
+    }
+
+    /// Why a step whose newest attempt was interrupted is not run again, if it is not.
+    fn why_not_again(&self, step: usize) -> Option<String> {
+        // A tool that the operator has taken away can't be called; the attempt fails and names it.
+        let tool = self.context.registry.tool(&self.plan.steps[step].tool)?;
+        if !tool.rerun() {
+            return Some("while this step ran, and its tool must not run twice".to_owned());
+        }
+        let interruptions = self.state.steps[step].interruptions.saturating_add(1);
+        let max = self.context.interruptions_max?.get();
+        let is_too_often = interruptions >= max && !tool.only_waits();
+        is_too_often.then(|| {
+            format!(
+                "during each of the last {interruptions} attempts at this step, and executor.interruptions is {max}"
+            )
+        })
+    }
+
     fn wait_on(&mut self, rank: usize, step: usize, now: Now) {
-        let due = self.state.steps[step].next_retry_at.unwrap_or(now.wall);
-        let left = Duration::from_millis(due.millis_since(now.wall));
-        self.revive(rank, step, Phase::Retrying { until: now.mono + left }, now);
+        let told = self.state.steps[step].retry_wait.unwrap_or(Told { at: now.wall, lasts: Duration::ZERO });
+        self.revive(rank, step, Phase::Retrying { until: Deadline::restored(told, now) }, now);
     }
 
     fn revive(&mut self, rank: usize, step: usize, phase: Phase, now: Now) {

@@ -22,15 +22,7 @@ impl Run {
 
     pub(super) fn say(&mut self, step: usize, attempt: u32, update: StepUpdate, now: Now, out: &mut Effects) {
         let mut progress = self.state.progress;
-        match update {
-            StepUpdate::Completed { .. } => progress.completed += 1,
-            StepUpdate::Failed { .. } => progress.failed += 1,
-            StepUpdate::Skipped { .. } | StepUpdate::Cancelled { .. } => progress.skipped += 1,
-            StepUpdate::Running { .. } | StepUpdate::Retrying { .. } => {}
-        }
-        let ended = progress.completed + progress.failed + progress.skipped;
-        let percent = (ended * 100).checked_div(progress.total).unwrap_or(100);
-        progress.percent = u8::try_from(percent).unwrap_or(100);
+        progress.count(update.status());
         let said = &self.plan.steps[step];
         let (step_id, step_title, level) = (said.id.clone(), said.title.clone(), said.level);
         let moved = StepProgress { step_id, step_title, level, attempt, update, progress };

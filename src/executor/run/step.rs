@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::executor::output::Joiner;
 use crate::executor::tool::CancelToken;
-use crate::model::{Now, Timestamp};
+use crate::model::{Deadline, Now, Timestamp};
 
 /// A step that has begun and has not ended.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Live {
 
     /// When it has to be looked at again.
     pub fn deadline(&self) -> Option<Duration> {
-        [self.phase.deadline(), self.output.due()].into_iter().flatten().min()
+        [self.phase.deadline().map(Deadline::at), self.output.due()].into_iter().flatten().min()
     }
 }
 
@@ -52,21 +52,21 @@ pub(super) enum Phase {
     /// Waits for a worker, not for the first time. May go on to `Calling`.
     Queued,
     /// A worker has it. May go on to any other, or end.
-    Calling { cancel: CancelToken, timeout: Option<Deadline> },
+    Calling { cancel: CancelToken, timeout: Option<TimeLimit> },
     /// A worker has it and was asked to give it up. Ends, or after a timeout goes on to `Retrying`, when the worker
     /// does or at `until`, whichever comes first.
-    Leaving { cancel: CancelToken, until: Duration, why: Leave },
+    Leaving { cancel: CancelToken, until: Deadline, why: Leave },
     /// A delay that an attempt began is over at `until`. Ends, or after a timeout goes on to `Retrying`.
-    Delaying { until: Duration, end: DelayEnd },
+    Delaying { until: Deadline, end: DelayEnd },
     /// Its attempt failed; the next is due at `until`. Goes on to `Queued`.
-    Retrying { until: Duration },
+    Retrying { until: Deadline },
 }
 
 impl Phase {
-    fn deadline(&self) -> Option<Duration> {
+    fn deadline(&self) -> Option<Deadline> {
         match self {
             Self::Queued => None,
-            Self::Calling { timeout, .. } => timeout.map(|timeout| timeout.at),
+            Self::Calling { timeout, .. } => timeout.map(|timeout| timeout.ends),
             Self::Delaying { until, .. } | Self::Leaving { until, .. } | Self::Retrying { until } => Some(*until),
         }
     }
@@ -90,25 +90,22 @@ pub(super) enum Leave {
     RunEnds,
 }
 
-/// The end of what an attempt may take.
+/// What an attempt may take.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Deadline {
-    pub at: Duration,
-    /// How long that was.
+pub(super) struct TimeLimit {
+    pub ends: Deadline,
+    /// How long that is in all.
     pub limit: Duration,
 }
 
-impl Deadline {
-    pub fn after(limit: Duration, now: Now) -> Self {
-        Self { at: now.mono.saturating_add(limit), limit }
-    }
-
-    pub fn has_passed(self, now: Now) -> bool {
-        self.at <= now.mono
+impl TimeLimit {
+    pub fn from(now: Now, limit: Duration) -> Self {
+        Self { ends: Deadline::after(limit, now), limit }
     }
 }
 
-/// Counts from a moment on, which may lie before this process began.
+/// Counts from a moment on, which may lie before this process began. Only tells how long something took: what is due is
+/// a [`Deadline`].
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Stopwatch {
     since: Duration,

@@ -44,6 +44,9 @@ impl Stage {
         while self.run.has_ready() {
             self.workers.extend(self.run.take(self.now, &mut self.effects));
         }
+        while self.run.has_suspect() {
+            self.workers.extend(self.run.take_suspect(self.now, &mut self.effects));
+        }
     }
 
     fn finish(&mut self, id: &str, result: Result<Outcome, AttemptError>) {
@@ -101,7 +104,13 @@ impl Stage {
 
     /// Another process goes on with it, `ms` later.
     fn crash(self, cancelled: bool, ms: u64) -> Self {
-        let now = Now { mono: Duration::ZERO, wall: self.now.wall.plus_millis(ms) };
+        let wall = self.now.wall.plus_millis(ms);
+        self.crash_at(wall, cancelled)
+    }
+
+    /// Another process goes on with it, whose wall clock says `wall`.
+    fn crash_at(self, wall: Timestamp, cancelled: bool) -> Self {
+        let now = Now { mono: Duration::ZERO, wall };
         let new = new_run("r", Plan::clone(&self.run.plan));
         let resumed = ResumedRun { new, state: self.run.state, whole_outputs: Default::default(), cancelled };
         let mut stage = Self::of(Run::resume(resumed, context(), now), now);
@@ -345,6 +354,27 @@ fn an_attempt_that_ignores_its_cancel_is_given_up_and_its_report_ignored() {
     assert_eq!(stage.log()[3..], ["a retrying 1", "a running 2"]);
     stage.run.finish((0, 1), Ok(Outcome::Output(json!("late"))), stage.now, &mut stage.effects);
     assert_eq!(stage.log(), [""; 0], "of an attempt before");
+}
+
+#[test]
+fn a_retry_begins_beside_no_attempt_that_is_given_up_where_the_tool_must_not_run_twice() {
+    let base = with(plan(&["a"]), "a", |step| {
+        step.tool = "once".into();
+        step.timeout = Some(Duration::from_millis(1));
+        step.retry = retries(3, 0);
+    });
+    let mut stage = Stage::started(base.clone());
+    stage.wait(1);
+    stage.wait(7000);
+    let error = "timed out after 1 ms; the attempt does not end, and its tool must not run twice";
+    assert_eq!(stage.failed().error, format!("step a failed: {error}"));
+    assert_eq!(stage.log()[3..], ["a failed 1", "0]", "failed step_failed"]);
+
+    let mut stage = Stage::started(base);
+    stage.wait(1);
+    stage.fail("a");
+    stage.wait(0);
+    assert_eq!(stage.log()[3..], ["a retrying 1", "a running 2"], "one that has ended is in nobody's way");
 }
 
 #[test]

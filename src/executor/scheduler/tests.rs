@@ -257,6 +257,7 @@ fn a_run_that_was_active_goes_on_at_once_and_one_that_waited_waits() {
         desk.scheduler.command(resumed(name, began), desk.now, &mut desk.actions);
     }
     desk.turn();
+    assert_eq!(desk.actions.durability, Durability::First, "what may have ended the process is told before it begins");
     let names: Vec<_> = desk.jobs.iter().map(|job| job.launch.run.to_string()).collect();
     assert_eq!(names, ["active1", "active2", "active1", "active2"], "above the limit, as it was when they began");
     assert!(!desk.log().contains(&"active1 workflow_started".to_owned()));
@@ -264,6 +265,38 @@ fn a_run_that_was_active_goes_on_at_once_and_one_that_waited_waits() {
         desk.finish();
     }
     assert_eq!(desk.log().last().map(String::as_str), Some("waited workflow_completed"));
+}
+
+/// To go on with a run whose one step was interrupted so often in a row.
+fn interrupted(name: &str, times: usize) -> Command {
+    let (new, now, mut effects) = (new_run(name, plan(&["a"])), Now::default(), Effects::default());
+    let mut run = Run::new(new.clone(), context());
+    for _ in 0..times {
+        run.start(now, &mut effects);
+        run.take(now, &mut effects).or_else(|| run.take_suspect(now, &mut effects)).expect("it runs");
+        let (new, state) = (new.clone(), run.state().clone());
+        run = Run::resume(ResumedRun { new, state, whole_outputs: HashMap::new(), cancelled: false }, context(), now);
+    }
+    let state = run.state().clone();
+    Command::Resume(Box::new(ResumedRun { new, state, whole_outputs: HashMap::new(), cancelled: false }))
+}
+
+#[test]
+fn of_steps_that_may_end_the_process_each_time_one_is_tried_at_a_time_and_others_go_on() {
+    let mut desk = Desk::new(8, 10);
+    let names = |desk: &Desk| desk.jobs.iter().map(|job| job.launch.run.to_string()).collect::<Vec<_>>();
+    for (name, times) in [("once", 1), ("first", 2), ("second", 2), ("third", 2)] {
+        desk.command(interrupted(name, times));
+    }
+    assert_eq!(names(&desk), ["once", "first"], "the last chance of one, and what was interrupted once");
+    assert_eq!((desk.finish(), names(&desk)), ("once".to_owned(), vec!["first".to_owned()]));
+    assert_eq!((desk.finish(), names(&desk)), ("first".to_owned(), vec!["second".to_owned()]));
+    desk.cancel("second");
+    desk.wait(ABANDON_AFTER);
+    assert_eq!(names(&desk), ["second", "third"], "one that is given up is waited for no longer");
+    desk.finish();
+    desk.finish();
+    assert!(desk.scheduler.runs.is_empty() && desk.jobs.is_empty());
 }
 
 #[test]

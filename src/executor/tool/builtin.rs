@@ -40,6 +40,10 @@ impl Tool for Delay {
         let passes = delay_ms(ms).is_some() || ms.and_then(Value::as_str).is_some_and(is_template);
         if passes { Vec::new() } else { vec![("ms".to_owned(), delay_rule())] }
     }
+
+    fn only_waits(&self) -> bool {
+        true
+    }
 }
 
 fn delay_ms(value: Option<&Value>) -> Option<u64> {

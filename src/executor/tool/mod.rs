@@ -45,9 +45,16 @@ pub trait Tool: Send + Sync {
         None
     }
 
-    /// May an attempt that a crash interrupted be made again? Yes by default.
+    /// May an attempt that a crash interrupted be made again? Yes by default. Where not, no retry begins either while an
+    /// attempt that was given up may still go on.
     fn rerun(&self) -> bool {
         true
+    }
+
+    /// Does it nothing but wait, by [`Outcome::After`]? No by default. `executor.interruptions` does not bound how often
+    /// a restart may interrupt what only waits.
+    fn only_waits(&self) -> bool {
+        false
     }
 }
 

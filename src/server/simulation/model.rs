@@ -18,6 +18,7 @@ pub(super) struct Model {
     /// The length of a project's history, where nothing else bounds it.
     pub(super) messages_max: Option<u64>,
     recent_ms: u64,
+    clock_was_set: bool,
     projects: BTreeMap<ProjectId, ProjectModel>,
     /// What runs said while the store took nothing.
     held: Vec<(ProjectId, RunEvent)>,
@@ -96,7 +97,7 @@ pub(super) fn look_through(commands: &[Command]) -> Vec<Seen> {
 impl Model {
     /// One that has seen nothing.
     pub(super) fn new(signer: IdSigner, messages_max: Option<u64>, recent_ms: u64) -> Self {
-        Self { signer, messages_max, recent_ms, projects: BTreeMap::new(), held: Vec::new() }
+        Self { signer, messages_max, recent_ms, clock_was_set: false, projects: BTreeMap::new(), held: Vec::new() }
     }
 
     /// A batch was kept; `orders` tell which runs were taken on.
@@ -236,12 +237,26 @@ impl Model {
         let is_recent = |run: &&RunId| {
             entry.runs[*run].state(position).finished_at.is_some_and(|at| now.wall.millis_since(at) <= recent_ms)
         };
-        let shown = entry.newest_ended.iter().filter(is_recent).chain(&entry.open);
-        let shown: Vec<Value> = shown.map(|run| entry.runs[run].snapshot(position, &project, &self.signer)).collect();
-        let candidates = entry.shown.entry(position).or_default();
-        if !candidates.contains(&shown) {
-            candidates.push(shown);
+        let mut ended: Vec<Option<&RunId>> = vec![entry.newest_ended.iter().find(is_recent)];
+        if self.clock_was_set {
+            // One that ended before it may seem to have ended after the newest.
+            ended.extend(entry.runs.keys().filter(is_recent).map(Some));
+            ended.push(None);
         }
+        let snapshot = |run: &RunId| entry.runs[run].snapshot(position, &project, &self.signer);
+        let shown = ended.into_iter().map(|ended| ended.into_iter().chain(&entry.open).map(snapshot).collect());
+        let shown: Vec<Vec<Value>> = shown.collect();
+        let candidates = entry.shown.entry(position).or_default();
+        for shown in shown {
+            if !candidates.contains(&shown) {
+                candidates.push(shown);
+            }
+        }
+    }
+
+    /// The wall clock was set between two processes: when runs ended is no order of them any more.
+    pub(super) fn note_set_clock(&mut self) {
+        self.clock_was_set = true;
     }
 
     /// What is known of a project.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use super::tokens::Tokens;
 use crate::api::{Door, PlanRequest, Prepared, prepare, read_document};
 use crate::executor::Context;
 use crate::executor::template::Engine;
-use crate::executor::testing::Rng;
+use crate::executor::testing::{INTERRUPTIONS_MAX, Rng};
 use crate::executor::tool::Registry;
 use crate::http::Response;
 use crate::log::faulty::Disk;
@@ -90,6 +91,7 @@ impl World {
             engine: Engine::new(),
             output_bytes_max: 512,
             step_output_bytes_max: 1 << 20,
+            interruptions_max: NonZeroU32::new(INTERRUPTIONS_MAX),
         };
         let context = Arc::new(context);
         let tokens = Tokens::new(&laws, now.wall);
@@ -146,6 +148,16 @@ impl World {
     pub(super) fn pass(&mut self, by: Duration) {
         self.now = self.now.plus(by);
         self.ether.now.set(self.now.mono);
+    }
+
+    /// While no process runs, the wall clock is set by seconds or minutes, either way.
+    fn set_wall_clock(&mut self) {
+        let by = [2_000, 100_000, 600_000][self.rng.below(3)];
+        let is_forward = self.rng.one_in(2);
+        let before = self.now.wall.as_millis();
+        self.now.wall = Timestamp::from_millis(if is_forward { before + by } else { before - by });
+        self.model.note_set_clock();
+        self.meet(if is_forward { "clock set forward" } else { "clock set back" });
     }
 
     /// A client connects; its index.
@@ -341,6 +353,9 @@ impl World {
         (self.is_draining, self.is_ending) = (false, false);
         let by = Duration::from_millis(self.rng.below(3000) as u64);
         self.pass(by);
+        if self.rng.one_in(3) {
+            self.set_wall_clock();
+        }
         self.starts += 1;
         let api = self.tokens.api(&self.laws, self.now.wall, self.starts, &self.disk.tickets());
         self.server = Server::new(self.laws.server(), api, self.rng.next());

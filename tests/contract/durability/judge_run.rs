@@ -1,6 +1,6 @@
 //! One run, folded anew from its messages by rules of its own: what the contract says of their order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::Value;
 
@@ -9,6 +9,9 @@ use crate::common::stream::Event;
 
 /// Milliseconds that the system's clock may be corrected by within a retry's wait.
 const CLOCK_SLACK_MS: u64 = 20;
+
+/// `executor.interruptions`, which is left as it is.
+const INTERRUPTIONS_MAX: u64 = 3;
 
 /// A run as its messages tell it.
 pub struct RunJudge {
@@ -33,6 +36,8 @@ struct Step {
     output: Option<Value>,
     /// Attempts that some message names.
     attempts: u64,
+    /// Attempts that were interrupted, in a row.
+    interruptions: u64,
     continued: bool,
 }
 
@@ -128,6 +133,14 @@ impl RunJudge {
         for (id, step) in &self.steps {
             assert!(step.has_ended(), "{}: {id} is still {}", self.run, step.status);
         }
+        let told: HashSet<&str> =
+            payload["cancelledSteps"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        assert_eq!(told, self.ended_so("cancelled").collect(), "{}: {payload}", self.run);
+    }
+
+    /// The steps whose end is `status`.
+    fn ended_so<'s>(&'s self, status: &'s str) -> impl Iterator<Item = &'s str> {
+        self.steps.iter().filter(move |(_, step)| step.status == status).map(|(id, _)| id.as_str())
     }
 
     /// It has ended, and what its steps came to is what `plan` asks for.
@@ -154,7 +167,8 @@ impl RunJudge {
         let step = &self.steps[id];
         let was_interrupted = step.error.starts_with("interrupted");
         if step.status == "failed" && was_interrupted {
-            assert_eq!(wanted["tool"], "once", "{run}: {id} may run again");
+            let is_too_often = step.interruptions >= INTERRUPTIONS_MAX && wanted["tool"] != "delay";
+            assert!(wanted["tool"] == "once" || is_too_often, "{run}: {id} may run again");
         }
         if wanted["tool"] == "once" {
             assert!(step.attempts <= 1, "{run}: {id} must not run twice");
@@ -192,6 +206,9 @@ impl RunJudge {
     /// `state`, as the server shows it, is what the messages tell.
     pub fn check_state(&self, state: &Value) {
         assert_eq!(state["status"], self.status, "{state}");
+        for end in ["completed", "failed", "skipped", "cancelled"] {
+            assert_eq!(state["progress"][end], self.ended_so(end).count(), "{end}: {state}");
+        }
         for shown in state["steps"].as_array().expect("a list") {
             let id = shown["id"].as_str().expect("an id");
             let Some(step) = self.steps.get(id) else {
@@ -218,6 +235,7 @@ impl Step {
             error: String::new(),
             output: None,
             attempts: 0,
+            interruptions: 0,
             continued: false,
         }
     }
@@ -252,7 +270,9 @@ impl Step {
         self.continued = payload["continued"] == true;
         self.attempt = attempt;
         self.attempts = self.attempts.max(attempt);
-        was_interrupted || self.error.starts_with("interrupted")
+        let was_interrupted = was_interrupted || self.error.starts_with("interrupted");
+        self.interruptions = if was_interrupted { self.interruptions + 1 } else { 0 };
+        was_interrupted
     }
 
     /// No retry starts before its time, however long the server was gone.

@@ -89,7 +89,7 @@ fn a_delay_keeps_its_end_over_restarts() {
 
 #[test]
 fn a_delay_counts_from_the_first_of_several_interrupted_attempts() {
-    let mut stage = Stage::started(plan(&["a"]));
+    let mut stage = Stage::started(with(plan(&["a"]), "a", |step| step.tool = "wait".into()));
     for _ in 0..3 {
         stage.delay("a", 1000);
         stage.wait(100);
@@ -128,17 +128,48 @@ fn a_restart_does_not_change_whether_a_delay_outlasts_its_timeout() {
     }
 }
 
+/// A stage of a process that began in 2026, and the wall clock of one after it that believes in 1970.
+fn started_in_2026(plan: Plan) -> (Stage, Timestamp) {
+    let mut stage = Stage::new(plan);
+    stage.now.wall = Timestamp::from_millis(1_780_000_000_000);
+    stage.start();
+    (stage, Timestamp::from_millis(7))
+}
+
 #[test]
 fn a_wall_clock_that_was_set_back_lengthens_no_delay() {
-    let mut stage = Stage::started(plan(&["a"]));
-    stage.now.wall = Timestamp::from_millis(5000);
-    let (mut state, new) = (stage.run.state.clone(), new_run("r", Plan::clone(&stage.run.plan)));
-    state.steps[0].attempt_started_at = Some(Timestamp::from_millis(9000));
-    let resumed = ResumedRun { new, state, whole_outputs: Default::default(), cancelled: false };
-    let mut stage = Stage::of(Run::resume(resumed, context(), stage.now), stage.now);
-    stage.start();
+    let (mut stage, in_1970) = started_in_2026(plan(&["a"]));
+    stage.delay("a", 1000);
+    stage.wait(400);
+    let mut stage = stage.crash_at(in_1970, false);
     stage.delay("a", 1000);
     assert_eq!(stage.run.next_deadline(), Some(Duration::from_millis(1000)));
+}
+
+#[test]
+fn a_wall_clock_that_was_set_back_lengthens_no_retry() {
+    let (mut stage, in_1970) = started_in_2026(with(plan(&["a"]), "a", |step| step.retry = retries(1, 1000)));
+    stage.fail("a");
+    let mut stage = stage.crash_at(in_1970, false);
+    assert_eq!(stage.run.next_deadline(), Some(Duration::from_millis(1000)), "as long as was told, not 56 years");
+    stage.log();
+    stage.wait(1000);
+    assert_eq!(stage.log(), ["a running 2"]);
+}
+
+#[test]
+fn a_wall_clock_that_was_set_back_lengthens_no_timeout() {
+    let base = with(plan(&["a"]), "a", |step| step.timeout = Some(Duration::from_millis(300)));
+    let (stage, in_1970) = started_in_2026(Plan { timeout: Some(Duration::from_millis(1000)), ..base });
+    let mut stage = stage.crash_at(in_1970, false);
+    assert_eq!(stage.run.next_deadline(), Some(Duration::from_millis(300)), "the attempt's");
+    stage.finish("a", Ok(Outcome::After(Duration::from_millis(2000), json!(1))));
+    stage.log();
+    stage.wait(300);
+    assert_eq!(stage.log()[0], "a failed 2");
+
+    let (stage, in_1970) = started_in_2026(Plan { timeout: Some(Duration::from_millis(1000)), ..plan(&["a"]) });
+    assert_eq!(stage.crash_at(in_1970, false).run.next_deadline(), Some(Duration::from_millis(1000)), "the plan's");
 }
 
 #[test]
@@ -213,4 +244,57 @@ fn a_failure_of_its_own_is_the_reason_before_an_interruption_is() {
     let failed = stage.failed();
     assert_eq!((failed.reason, failed.error.as_str()), (EndReason::StepFailed, "step b failed: broken"));
     assert_eq!(failed.failed_steps, [step_id("a"), step_id("b")]);
+}
+
+#[test]
+fn a_step_that_ends_the_server_each_time_is_tried_three_times_and_then_fails() {
+    let mut stage = Stage::started(plan(&["a", "b: a"]));
+    for attempt in [2, 3] {
+        stage.log();
+        stage = stage.crash(false, 1);
+        assert_eq!(stage.log(), [format!("a running {attempt}")]);
+    }
+    let mut stage = stage.crash(false, 1);
+    let failed = stage.failed();
+    assert_eq!(failed.reason, EndReason::Interrupted);
+    let why = "during each of the last 3 attempts at this step, and executor.interruptions is 3";
+    assert_eq!(failed.error, format!("step a failed: interrupted: the server stopped {why}"));
+    assert_eq!(stage.log(), ["a failed 3", "0]", "b skipped 0 upstream_failed a", "failed interrupted"]);
+}
+
+#[test]
+fn interruptions_are_counted_in_a_row() {
+    let mut stage = Stage::started(with(plan(&["a"]), "a", |step| step.retry = retries(2, 0)));
+    for _ in 0..2 {
+        stage = stage.crash(false, 1).crash(false, 1);
+        stage.fail("a");
+        stage.wait(0);
+    }
+    let mut stage = stage.crash(false, 1).crash(false, 1);
+    stage.ok("a");
+    assert_eq!(stage.run.state().status, RunStatus::Completed);
+}
+
+#[test]
+fn a_step_that_continues_on_failure_does_so_after_interruptions_too() {
+    let mut stage = Stage::started(with(plan(&["a", "b: a"]), "a", |step| step.continue_on_failure = true));
+    for _ in 0..3 {
+        stage = stage.crash(false, 1);
+    }
+    stage.ok("b");
+    assert_eq!(stage.completed().failed_steps, [step_id("a")]);
+}
+
+#[test]
+fn what_only_waits_is_interrupted_as_often_as_it_takes() {
+    let mut stage = Stage::started(with(plan(&["a"]), "a", |step| step.tool = "wait".into()));
+    for _ in 0..10 {
+        stage.delay("a", 1000);
+        stage = stage.crash(false, 50);
+    }
+    stage.delay("a", 1000);
+    assert_eq!(stage.run.next_deadline(), Some(Duration::from_millis(500)));
+    stage.log();
+    stage.wait(500);
+    assert_eq!(stage.log(), ["a completed 11", "0]", "completed"]);
 }
