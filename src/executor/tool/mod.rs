@@ -127,6 +127,7 @@ pub use super::template::is_template;
 pub use builtin::{DELAY_MS_MAX, Delay, Echo, Fail};
 pub use cancel::CancelToken;
 pub use command::{CommandTool, launch_if_asked};
+pub(crate) use command::{descriptors_at_start, kill_commands};
 pub use declared::ToolSettings;
 #[cfg(feature = "http-tool")]
 pub use http::HttpTool;
