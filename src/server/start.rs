@@ -103,7 +103,7 @@ impl Builder {
 
     /// Binds, opens the store, starts all threads, and goes on with the runs that were left active.
     ///
-    /// A program whose tools have limits begins its `main` with
+    /// A program whose tools are commands begins its `main` with
     /// [`launch_if_asked`](crate::executor::tool::launch_if_asked).
     ///
     /// Where a thread panics later on, outside of a tool, the whole process ends at once (it aborts, and says why in its
