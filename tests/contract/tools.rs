@@ -164,14 +164,15 @@ fn output_is_live_and_cuts_no_character() {
 fn a_flood_of_output_is_thinned_out_live_and_whole_where_it_is_read() {
     const BYTES: usize = 600_000;
     let server = shell();
-    let text = format!("yes 0123456789abcde | head -c {BYTES}; sleep 0.2; echo; echo end >&2");
+    let text = format!("yes 0123456789abcde | head -c {BYTES}; echo; echo end >&2");
     let run = server.submit("p", &plan(json!([script("a", &text)])));
     let messages = server.messages("p", &run);
     let chunks = payloads(&messages, "workflow_step_output", "a");
     let of_chunk = |payload: &&Value| payload["chunk"].as_str().expect("text").len();
     assert!(chunks.iter().all(|payload| of_chunk(payload) <= 16 * 1024));
     let shown: usize = chunks.iter().map(of_chunk).sum();
-    let omitted: u64 = chunks.iter().filter_map(|payload| payload["omittedBytes"].as_u64()).sum();
+    let told = chunks.iter().copied().chain([end(&messages, "a")]);
+    let omitted: u64 = told.filter_map(|payload| payload["omittedBytes"].as_u64()).sum();
     assert_eq!(shown + omitted as usize, BYTES + "\nend\n".len(), "every byte is shown or counted");
 
     let ended = end(&messages, "a");
@@ -186,6 +187,17 @@ fn a_flood_of_output_is_thinned_out_live_and_whole_where_it_is_read() {
     let snapshot = server.stream("/api/sse/projects/p").until(|message| message["type"] == "workflow_snapshot").pop();
     let step = &snapshot.expect("a snapshot").message["payload"]["steps"][0];
     assert_eq!((&step["truncated"], &step["outputBytes"]), (&json!(true), &json!(BYTES)));
+}
+
+#[test]
+fn a_burst_of_output_was_shown_in_part() {
+    let server = shell();
+    let text = "seq 1 9000 | sed 's/^/line /' | head -c 55296";
+    let messages = server.carry_out(&plan(json!([script("a", text)])));
+    let shown = live_output(&messages, "a", "stdout");
+    assert_eq!(shown, end(&messages, "a")["output"], "54 KiB at once are four messages");
+    assert!(payloads(&messages, "workflow_step_output", "a").iter().all(|payload| payload["omittedBytes"].is_null()));
+    assert_eq!(end(&messages, "a")["omittedBytes"], Value::Null);
 }
 
 #[test]

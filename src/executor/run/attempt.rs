@@ -32,14 +32,13 @@ impl Run {
             return;
         }
         let Some(live) = self.live.get_mut(&step) else { return };
-        live.output.push(stream, &bytes);
-        let chunk = live.output.poll(now.mono);
+        let chunks = live.output.push(stream, &bytes, now.mono);
         if let Some(bytes) = live.keep(bytes, self.context.step_output_bytes_max) {
             let (project, run, id) =
                 (self.project.clone(), self.state.run_id.clone(), self.plan.steps[step].id.clone());
             out.records.push(Record::Output { project, run, step: id, attempt, stream, bytes });
         }
-        self.say_chunks(step, chunk, now, out);
+        self.say_chunks(step, chunks, now, out);
         self.set_deadline(step);
     }
 
@@ -103,8 +102,8 @@ impl Run {
     /// The deadline of a live step has come.
     pub(super) fn step_due(&mut self, step: usize, now: Now, out: &mut Effects) {
         let Some(live) = self.live.get_mut(&step) else { return };
-        let chunk = live.output.poll(now.mono);
-        self.say_chunks(step, chunk, now, out);
+        let chunks = live.output.poll(now.mono);
+        self.say_chunks(step, chunks, now, out);
         let Some(live) = self.live.get_mut(&step) else { return };
         match &mut live.phase {
             Phase::Calling { cancel, timeout: Some(timeout) } if timeout.has_passed(now) => {
