@@ -260,6 +260,28 @@ fn a_plan_raised_the_timeout_of_a_tool() {
 }
 
 #[test]
+fn a_secret_that_was_too_short_to_be_masked_was_shown() {
+    for (line, said) in [
+        ("env = { API_KEY = \"abc\" }", "tools.t.env.API_KEY: a secret of 3 bytes"),
+        ("pass_env = [\"STEPCAST_TEST_TOKEN\"]", "tools.t.pass_env[0]: a secret of 2 bytes"),
+    ] {
+        let config = format!("[tools.t]\nkind = \"command\"\nargv = [\"true\"]\n{line}\n");
+        let starting = Setup::default().config(&config).environment("STEPCAST_TEST_TOKEN", "ab").launch();
+        let (status, log) = starting.refusal();
+        assert!(status == Some(1) && log.contains(":4: ") && log.contains(said), "{status:?}: {log}");
+    }
+}
+
+#[test]
+fn members_were_lost_where_their_masked_keys_were_the_same() {
+    let config = SHELL.replace("API_TOKEN = ", "API_KEY = \"0ther-word\", API_TOKEN = ");
+    let server = Setup::default().config(&config).start();
+    let text = r#"printf '{"%s": 1, "%s": 2, "plain": 3}' "$API_TOKEN" "$API_KEY""#;
+    let messages = server.carry_out(&plan(json!([script("a", text)])));
+    assert_eq!(end(&messages, "a")["output"], json!({"***": 1, "*** (2)": 2, "plain": 3}));
+}
+
+#[test]
 fn a_schema_is_checked_before_and_after_templates_are_filled_in() {
     let schema = r#"{ type = "object", required = ["n"], properties = { n = { type = "integer", minimum = 1 } } }"#;
     let config = format!("[tools.count]\nkind = \"command\"\nargv = [\"cat\"]\ninputs = {schema}\n");

@@ -14,7 +14,7 @@ mod status;
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
 
-use super::mask::{Mask, secret_parts};
+use super::mask::{Mask, check_secret, is_secret_name, secret_parts};
 use super::render::{Template, inputs_scope};
 use super::{Call, CommandLimits, CommandSpec, Outcome, Tool, ToolError, ToolSettings, is_template};
 use crate::executor::template::{Place, Scope};
@@ -28,9 +28,6 @@ pub use launch::launch_if_asked;
 
 /// Where programs are looked for if the server itself has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-
-/// What the name of a variable contains where its value is a secret.
-const SECRET_NAMES: [&str; 5] = ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL"];
 
 /// A tool that runs a program.
 #[derive(Debug)]
@@ -68,6 +65,7 @@ impl CommandTool {
         let cwd = spec.cwd.as_deref().map(|cwd| compile("cwd", cwd, Place::FileName)).transpose()?;
         let set = spec.env.iter().map(|(name, value)| {
             variable_name("env", name)?;
+            check_secret(&format!("env.{name}"), name, value)?;
             Ok((name.clone(), compile(&format!("env.{name}"), value, Place::Text)?))
         });
         let passed = passed(&spec.pass_env)?;
@@ -172,9 +170,13 @@ fn variable_name(field: &str, name: &str) -> Result<(), String> {
 fn passed(names: &[String]) -> Result<Vec<(String, OsString)>, String> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
     let mut passed = vec![("PATH".to_owned(), path)];
-    for name in names {
+    for (at, name) in names.iter().enumerate() {
         variable_name("pass_env", name)?;
-        passed.extend(std::env::var_os(name).map(|value| (name.clone(), value)));
+        let value = std::env::var_os(name);
+        if let Some(text) = value.as_ref().and_then(|value| value.to_str()) {
+            check_secret(&format!("pass_env[{at}]"), name, text)?;
+        }
+        passed.extend(value.map(|value| (name.clone(), value)));
     }
     Ok(passed)
 }
@@ -182,9 +184,8 @@ fn passed(names: &[String]) -> Result<Vec<(String, OsString)>, String> {
 /// The secrets of a command: what `env` sets and what `pass_env` passes on under the name of a secret. Not more: an
 /// ordinary word like `MODE = "test"` would be cut out of every output that happens to hold it.
 fn mask(spec: &CommandSpec, passed: &[(String, OsString)]) -> Mask {
-    let is_secret = |name: &str| SECRET_NAMES.iter().any(|part| name.to_ascii_uppercase().contains(part));
-    let passed = passed.iter().filter(|(name, _)| is_secret(name)).filter_map(|(_, value)| value.to_str());
-    let set = spec.env.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.as_str());
+    let passed = passed.iter().filter(|(name, _)| is_secret_name(name)).filter_map(|(_, value)| value.to_str());
+    let set = spec.env.iter().filter(|(name, _)| is_secret_name(name)).map(|(_, value)| value.as_str());
     Mask::new(set.chain(passed).flat_map(secret_parts))
 }
 
