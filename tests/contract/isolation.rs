@@ -123,6 +123,16 @@ fn commands_got_the_descriptors_that_the_server_had_raised_for_itself() {
 }
 
 #[test]
+fn what_a_command_tells_its_linker_is_for_the_command_alone() {
+    let config = shell("sh", "env = { LD_PRELOAD = \"no-such-object.so\", LD_LIBRARY_PATH = \"/no-such-directory\" }");
+    let server = Setup::default().config(&config).start();
+    let messages = server.carry_out(&plan(json!([script("a", "sh", "echo $LD_PRELOAD $LD_LIBRARY_PATH")])));
+    assert_eq!(end(&messages, "a")["output"], "no-such-object.so /no-such-directory");
+    // Each process that it is for complains once.
+    assert!(live_output(&messages, "a", "stderr").matches("no-such-object").count() <= 1);
+}
+
+#[test]
 fn a_stopped_command_was_not_ended_before_it_was_killed() {
     let server = Setup::default().config(&shell("sh", "")).start();
     let mut stopped = script("a", "sh", "trap 'echo ended; exit 0' TERM; kill -STOP $$; sleep 600 & wait");

@@ -216,7 +216,8 @@ fn a_second_signal_to_run_left_the_tools_alive() {
     signal(&child, Signal::HUP);
     signal(&child, Signal::INT);
     let status = wait_for("the end of the process", || child.try_wait().expect("a child"));
-    assert_eq!(status.code(), Some(130));
+    // As after SIGHUP or SIGINT: which of two that wait is taken first is not told.
+    assert!(matches!(status.code(), Some(129 | 130)), "{status}");
     until_dead(&pids);
 }
 

@@ -12,6 +12,7 @@
 //! has never called it, a tool with limits is refused, and others get a process group instead of a session, and their
 //! descriptor limit a moment late.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -32,6 +33,12 @@ const END: &str = "--";
 
 /// This program, also where its file was replaced since it started.
 const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// Variables that the dynamic linker obeys begin so. They are for the command, and may keep the launcher from starting.
+const LINKER_NAMES: [&str; 2] = ["LD_", "GLIBC_"];
+
+/// What comes before such a name on its way through the launcher.
+const HELD_BACK: &str = "stepcast-launch:";
 
 /// What a shell exits with where there is no program to run.
 const NOT_LAUNCHED: i32 = 127;
@@ -87,6 +94,14 @@ fn can_launch() -> bool {
 /// What starts a program, as the leader of its process group; its arguments are to follow.
 pub(super) fn command(start: &Start<'_>) -> Command {
     if can_launch() { launcher(start) } else { direct(start) }
+}
+
+/// The name under which a variable for the command is to be set.
+pub(super) fn variable(name: &str) -> Cow<'_, str> {
+    if can_launch() && LINKER_NAMES.iter().any(|start| name.starts_with(start)) {
+        return format!("{HELD_BACK}{name}").into();
+    }
+    name.into()
 }
 
 /// Gives a child the descriptor limit that the launcher would have given it.
@@ -200,12 +215,21 @@ fn carry_out<'a>(
     let mut command = Command::new(start.program);
     command.args(args);
     settle(&mut command, &start);
+    release_variables(&mut command);
     for Limit { resource, soft, hard } in limits {
         let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
         let new = Rlimit { current: Some(soft.min(most)), maximum: Some(hard.min(most)) };
         setrlimit(resource, new).map_err(|error| failed("set a limit", error))?;
     }
     Ok(sentence(&start, &command.exec()))
+}
+
+fn release_variables(command: &mut Command) {
+    for (held, value) in std::env::vars_os() {
+        if let Some(name) = held.to_str().and_then(|held| held.strip_prefix(HELD_BACK)) {
+            command.env(name, value).env_remove(&held);
+        }
+    }
 }
 
 fn failed(what: &str, error: rustix::io::Errno) -> String {

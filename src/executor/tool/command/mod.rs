@@ -110,9 +110,12 @@ impl CommandTool {
         for (at, arg) in self.args.iter().enumerate() {
             command.arg(render(&format!("argv[{}]", at + 1), arg, scope)?);
         }
-        command.env_clear().envs(self.passed.iter().map(|(name, value)| (name, value)));
+        command.env_clear();
+        for (name, value) in &self.passed {
+            command.env(&*launch::variable(name), value);
+        }
         for (name, value) in &self.set {
-            command.env(name, render(&format!("env.{name}"), value, scope)?);
+            command.env(&*launch::variable(name), render(&format!("env.{name}"), value, scope)?);
         }
         command.env("STEPCAST_PROJECT_ID", call.project.as_str());
         command.env("STEPCAST_RUN_ID", call.run.as_str());
