@@ -1,8 +1,9 @@
 //! Joins a step's live output into few messages: bounded in rate, in size and in memory, whole characters always.
 //!
-//! A slow step's output goes out as it comes. A fast one's is joined per stream, and a stream's oldest text is left out
-//! where a message can't hold it all: who follows a tail wants the newest. The streams take turns, longest waiting
-//! first. Pure: `now` is passed in.
+//! A slow step's output goes out as it comes. A fast one's is joined per stream until [`REFILL`] has passed or a chunk is
+//! full. A step may send [`BURST`] messages at once, and one more each [`REFILL`] after that; beyond, a stream's oldest
+//! text is left out: who follows a tail wants the newest. The streams take turns, longest waiting first. Pure: `now` is
+//! passed in.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,15 +13,17 @@ use crate::model::OutputStream;
 /// The largest chunk, in bytes.
 pub const CHUNK_BYTES_MAX: usize = 16 * 1024;
 
-/// The most messages of a step in any [`RATE_WINDOW`].
-const MESSAGES_MAX: usize = 10;
+/// What a chunk has room for, whatever character its end would go through.
+const CHUNK_ROOM: usize = CHUNK_BYTES_MAX - (char::MAX_LEN_UTF8 - 1);
 
-/// See [`MESSAGES_MAX`].
-const RATE_WINDOW: Duration = Duration::from_secs(1);
+/// The messages that a step may send at once.
+const BURST: u32 = 10;
 
-/// The pace while a step runs: 8 a second, so that 2 of the 10 are left for what pends on stdout and stderr when it
-/// ends.
-const PACE: Duration = Duration::from_millis(125);
+/// How long until one more may be sent.
+const REFILL: Duration = Duration::from_millis(100);
+
+/// So many of the burst are kept for the end of an attempt: for what pends on stdout and stderr then.
+const RESERVE: u32 = 2;
 
 /// How long a stream's text may grow before its oldest part is dropped. Twice the chunk, so that dropping, which moves
 /// all that stays, happens once a chunk and not once a piece.
@@ -42,73 +45,117 @@ pub struct Chunk {
 pub struct Joiner {
     /// Streams that have spoken, those with text to send in order of arrival.
     streams: VecDeque<Pending>,
-    /// When the newest messages went out, at most [`MESSAGES_MAX`].
-    sent: VecDeque<Duration>,
+    allowance: Allowance,
+    /// When a chunk that is not full may go out.
+    joined_until: Duration,
 }
 
 impl Joiner {
-    /// Takes what came out.
-    pub fn push(&mut self, stream: OutputStream, bytes: &[u8]) {
+    /// Takes what came out; what can be said by now.
+    pub fn push(&mut self, stream: OutputStream, bytes: &[u8], now: Duration) -> Vec<Chunk> {
         let at = self.streams.iter().position(|pending| pending.stream == stream);
         let mut pending = match at.and_then(|at| self.streams.remove(at)) {
             Some(pending) => pending,
             None => Pending::new(stream),
         };
         let was_idle = pending.text.is_empty();
-        pending.push(bytes);
+        let mut chunks = Vec::new();
+        for piece in bytes.chunks(CHUNK_BYTES_MAX) {
+            pending.push(piece);
+            while pending.is_full() && self.allowance.take(RESERVE, now) {
+                chunks.push(pending.take());
+                self.joined_until = now + REFILL;
+            }
+            if pending.text.len() > TEXT_BYTES_MAX {
+                pending.trim(CHUNK_BYTES_MAX);
+            }
+        }
         let place = if was_idle { self.streams.len() } else { at.unwrap_or(self.streams.len()) };
         self.streams.insert(place, pending);
+        chunks.append(&mut self.poll(now));
+        chunks
     }
 
     /// When [`poll`](Self::poll) has something to give, on the clock that it is passed.
     pub fn due(&self) -> Option<Duration> {
-        self.streams.iter().any(Pending::speaks).then(|| self.free_at(PACE))
-    }
-
-    /// The next message, where there is one and its time has come.
-    pub fn poll(&mut self, now: Duration) -> Option<Chunk> {
-        if now < self.free_at(PACE) {
-            return None;
+        let free_at = self.allowance.free_at(RESERVE);
+        if self.streams.iter().any(Pending::is_full) {
+            return Some(free_at);
         }
-        let at = self.streams.iter().position(Pending::speaks)?;
-        let mut pending = self.streams.remove(at)?;
-        let chunk = pending.take();
-        self.streams.push_back(pending);
-        self.note_sent(now);
-        Some(chunk)
+        self.streams.iter().any(Pending::speaks).then(|| free_at.max(self.joined_until))
     }
 
-    /// All that pends, because the attempt has ended: one message a stream, ahead of the pace. Where even the second's
-    /// allowance is used up (attempts that fail fast, one after another) the text counts as left out instead.
-    pub fn finish(&mut self, now: Duration) -> Vec<Chunk> {
+    /// What can be said by now.
+    pub fn poll(&mut self, now: Duration) -> Vec<Chunk> {
         let mut chunks = Vec::new();
-        for at in 0..self.streams.len() {
-            self.streams[at].close();
-            if !self.streams[at].speaks() {
-                continue;
+        while let Some(at) = self.ready(now)
+            && self.allowance.take(RESERVE, now)
+            && let Some(mut pending) = self.streams.remove(at)
+        {
+            chunks.push(pending.take());
+            self.streams.push_back(pending);
+            self.joined_until = now + REFILL;
+        }
+        chunks
+    }
+
+    fn ready(&self, now: Duration) -> Option<usize> {
+        let is_joined = self.joined_until <= now;
+        self.streams.iter().position(|pending| pending.is_full() || (is_joined && pending.speaks()))
+    }
+
+    /// All that pends, because the attempt has ended, with the reserve. Where even that is used up (attempts that fail
+    /// fast, one after another) the oldest of each stream counts as left out.
+    pub fn finish(&mut self, now: Duration) -> Vec<Chunk> {
+        self.streams.iter_mut().for_each(Pending::close);
+        let wanted: Vec<usize> = self.streams.iter().map(|pending| pending.text.len().div_ceil(CHUNK_ROOM)).collect();
+        let mut granted = vec![0; wanted.len()];
+        for round in 0..wanted.iter().copied().max().unwrap_or(0) {
+            for (stream, wanted) in wanted.iter().enumerate() {
+                if round < *wanted && self.allowance.take(0, now) {
+                    granted[stream] += 1;
+                }
             }
-            if now >= self.free_at(Duration::ZERO) {
-                chunks.push(self.streams[at].take());
-                self.note_sent(now);
-            } else {
-                self.streams[at].omit_all();
+        }
+        let mut chunks = Vec::new();
+        for ((pending, wanted), granted) in self.streams.iter_mut().zip(wanted).zip(granted) {
+            if granted < wanted {
+                pending.trim(granted * CHUNK_ROOM);
+            }
+            while pending.speaks() {
+                chunks.push(pending.take());
             }
         }
         chunks
     }
 
-    /// The earliest moment of the next message, `pace` after the last one and within the rate.
-    fn free_at(&self, pace: Duration) -> Duration {
-        let Some(&last) = self.sent.back() else { return Duration::ZERO };
-        let oldest = if self.sent.len() < MESSAGES_MAX { None } else { self.sent.front() };
-        oldest.map_or(Duration::ZERO, |&oldest| oldest + RATE_WINDOW).max(last + pace)
+    /// What was left out and not told in a chunk, in bytes; told by whoever asks.
+    pub fn take_omitted(&mut self) -> Option<u64> {
+        let omitted: u64 = self.streams.iter_mut().map(|pending| std::mem::take(&mut pending.omitted)).sum();
+        (omitted > 0).then_some(omitted)
+    }
+}
+
+/// How many messages a step may send: a bucket that holds [`BURST`] of them and is filled again at one each [`REFILL`].
+#[derive(Debug, Default)]
+struct Allowance {
+    /// When it is full again.
+    full_at: Duration,
+}
+
+impl Allowance {
+    /// When it holds one more than `reserve`.
+    fn free_at(&self, reserve: u32) -> Duration {
+        self.full_at.saturating_sub(REFILL * (BURST - 1 - reserve))
     }
 
-    fn note_sent(&mut self, now: Duration) {
-        if self.sent.len() == MESSAGES_MAX {
-            self.sent.pop_front();
+    /// Takes one, where it holds more than `reserve`.
+    fn take(&mut self, reserve: u32, now: Duration) -> bool {
+        let is_free = self.free_at(reserve) <= now;
+        if is_free {
+            self.full_at = self.full_at.max(now) + REFILL;
         }
-        self.sent.push_back(now);
+        is_free
     }
 }
 
@@ -129,6 +176,10 @@ impl Pending {
 
     fn speaks(&self) -> bool {
         !self.text.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.text.len() >= CHUNK_BYTES_MAX
     }
 
     fn push(&mut self, bytes: &[u8]) {
@@ -152,9 +203,6 @@ impl Pending {
             } else if !invalid.is_empty() {
                 self.text.push(char::REPLACEMENT_CHARACTER);
             }
-            if self.text.len() > TEXT_BYTES_MAX {
-                self.trim();
-            }
         }
     }
 
@@ -165,23 +213,21 @@ impl Pending {
         }
     }
 
+    /// The oldest of it, as much as one chunk holds.
     fn take(&mut self) -> Chunk {
-        self.trim();
+        let end = self.text.floor_char_boundary(CHUNK_BYTES_MAX);
+        let rest = self.text.split_off(end);
         let omitted = std::mem::take(&mut self.omitted);
-        Chunk { stream: self.stream, text: std::mem::take(&mut self.text), omitted: (omitted > 0).then_some(omitted) }
+        let text = std::mem::replace(&mut self.text, rest);
+        Chunk { stream: self.stream, text, omitted: (omitted > 0).then_some(omitted) }
     }
 
-    /// Leaves out the oldest part, so that the rest fits one chunk.
-    fn trim(&mut self) {
-        let excess = self.text.len().saturating_sub(CHUNK_BYTES_MAX);
+    /// Leaves out the oldest part, so that at most `max` bytes stay.
+    fn trim(&mut self, max: usize) {
+        let excess = self.text.len().saturating_sub(max);
         let cut = self.text.ceil_char_boundary(excess);
         self.text.drain(..cut);
         self.omitted += cut as u64;
-    }
-
-    fn omit_all(&mut self) {
-        self.omitted += self.text.len() as u64;
-        self.text.clear();
     }
 }
 
@@ -203,72 +249,127 @@ mod tests {
         Chunk { stream, text: text.to_owned(), omitted: None }
     }
 
-    #[test]
-    fn the_first_piece_goes_out_at_once_and_so_does_all_that_is_slow() {
+    /// Uses the burst up, so that only what is refilled is left.
+    fn spent(now: Duration) -> Joiner {
         let mut joiner = Joiner::default();
-        for second in 0..5 {
-            joiner.push(Stdout, b"tick\n");
-            assert_eq!(joiner.poll(at(1000 * second)), Some(chunk(Stdout, "tick\n")));
-            assert_eq!((joiner.poll(at(1000 * second)), joiner.due()), (None, None), "nothing is left");
+        let full = "x".repeat(CHUNK_BYTES_MAX);
+        for _ in 0..BURST - RESERVE {
+            assert_eq!(joiner.push(Stdout, full.as_bytes(), now), [chunk(Stdout, &full)]);
+        }
+        assert_eq!((joiner.poll(now), joiner.due()), (Vec::new(), None), "nothing is left");
+        joiner
+    }
+
+    #[test]
+    fn a_piece_goes_out_at_once_and_so_does_all_that_is_slow() {
+        let mut joiner = spent(at(0));
+        for second in 1..5 {
+            assert_eq!(joiner.push(Stdout, b"tick\n", at(1000 * second)), [chunk(Stdout, "tick\n")]);
+            assert_eq!(joiner.due(), None);
         }
     }
 
     #[test]
     fn fast_pieces_are_joined_until_the_next_may_go() {
         let mut joiner = Joiner::default();
-        joiner.push(Stdout, b"a");
-        assert_eq!(joiner.poll(at(0)), Some(chunk(Stdout, "a")));
-        joiner.push(Stdout, b"b");
-        joiner.push(Stdout, b"c");
-        assert_eq!(joiner.poll(at(10)), None);
-        assert_eq!(joiner.due(), Some(at(125)));
-        assert_eq!(joiner.poll(at(125)), Some(chunk(Stdout, "bc")));
+        assert_eq!(joiner.push(Stdout, b"a", at(0)), [chunk(Stdout, "a")]);
+        assert_eq!(joiner.push(Stdout, b"b", at(1)), []);
+        assert_eq!(joiner.push(Stdout, b"c", at(10)), []);
+        assert_eq!((joiner.due(), joiner.poll(at(99))), (Some(at(100)), Vec::new()));
+        assert_eq!(joiner.poll(at(100)), [chunk(Stdout, "bc")]);
     }
 
     #[test]
     fn streams_are_kept_apart_in_order_of_arrival() {
-        let mut joiner = Joiner::default();
+        let mut joiner = spent(at(0));
         for (stream, text) in [(Stderr, "e1"), (Stdout, "o1"), (Stderr, "e2"), (Stdout, "o2")] {
-            joiner.push(stream, text.as_bytes());
+            assert_eq!(joiner.push(stream, text.as_bytes(), at(0)), []);
         }
-        assert_eq!(joiner.poll(at(0)), Some(chunk(Stderr, "e1e2")));
-        joiner.push(Stderr, b"e3");
-        assert_eq!(joiner.poll(at(125)), Some(chunk(Stdout, "o1o2")), "it has waited longer");
-        assert_eq!(joiner.poll(at(250)), Some(chunk(Stderr, "e3")));
+        assert_eq!(joiner.poll(at(100)), [chunk(Stderr, "e1e2")]);
+        assert_eq!(joiner.push(Stderr, b"e3", at(101)), []);
+        assert_eq!(joiner.poll(at(200)), [chunk(Stdout, "o1o2")], "it has waited longer");
+        assert_eq!(joiner.poll(at(300)), [chunk(Stderr, "e3")]);
     }
 
     #[test]
-    fn at_most_ten_messages_in_any_second_attempts_that_fail_fast_included() {
+    fn ten_messages_at_once_and_ten_a_second_attempts_that_fail_fast_included() {
         let mut joiner = Joiner::default();
         let (mut sent, mut bytes) = (Vec::new(), 0);
         for ms in 0..5000 {
-            joiner.push(if ms % 2 == 0 { Stdout } else { Stderr }, b"x");
-            let chunks: Vec<_> = joiner.poll(at(ms)).into_iter().collect();
-            let chunks = chunks.into_iter().chain(if ms % 37 == 0 { joiner.finish(at(ms)) } else { Vec::new() });
+            let mut chunks = joiner.push(if ms % 2 == 0 { Stdout } else { Stderr }, b"x", at(ms));
+            chunks.append(&mut joiner.poll(at(ms)));
+            if ms % 37 == 0 {
+                chunks.append(&mut joiner.finish(at(ms)));
+                bytes += joiner.take_omitted().unwrap_or(0);
+            }
             for chunk in chunks {
                 sent.push(ms);
                 bytes += chunk.text.len() as u64 + chunk.omitted.unwrap_or(0);
             }
         }
-        assert!(sent.windows(11).all(|window| window[10] - window[0] >= 1000), "{sent:?}");
-        assert!((4000..=5000).contains(&bytes), "what is left out is counted: {bytes}");
+        for (n, first) in sent.iter().enumerate() {
+            let allowed = |last: u64| u64::from(BURST) + (last - first) / 100;
+            assert!((1..).zip(&sent[n..]).all(|(count, &last)| count <= allowed(last)), "{sent:?}");
+        }
+        assert!((50..=60).contains(&sent.len()), "it uses what it may: {sent:?}");
+        assert!((4900..=5000).contains(&bytes), "what is left out is counted: {bytes}");
     }
 
     #[test]
-    fn what_is_too_much_for_a_message_is_counted_and_the_newest_kept() {
-        for size in [CHUNK_BYTES_MAX + 1, TEXT_BYTES_MAX, TEXT_BYTES_MAX + 1, 10 * TEXT_BYTES_MAX] {
-            let mut joiner = Joiner::default();
+    fn a_burst_that_the_allowance_holds_was_cut() {
+        let text: String = (0..8000).map(|n| format!("line {n}\n")).collect();
+        for size in [54 * 1024, 8 * CHUNK_BYTES_MAX, 9 * CHUNK_BYTES_MAX] {
+            let text = &text.repeat(2)[..size];
+            for piece in [7, 1000, 4096, 16 * 1024, size] {
+                let mut joiner = Joiner::default();
+                let pieces = text.as_bytes().chunks(piece);
+                let mut chunks: Vec<Chunk> = pieces.flat_map(|piece| joiner.push(Stdout, piece, at(0))).collect();
+                chunks.append(&mut joiner.finish(at(1)));
+                assert!(chunks.iter().all(|chunk| chunk.omitted.is_none() && chunk.text.len() <= CHUNK_BYTES_MAX));
+                assert_eq!(chunks.iter().map(|chunk| chunk.text.as_str()).collect::<String>(), text);
+                assert_eq!(joiner.take_omitted(), None);
+                assert!(chunks.len() <= BURST as usize, "{} of {size} bytes in {piece}", chunks.len());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_is_counted_and_the_newest_kept() {
+        for size in [TEXT_BYTES_MAX + 1, 10 * TEXT_BYTES_MAX] {
+            let mut joiner = spent(at(0));
             let text = "x".repeat(size - 3) + "end";
             for piece in text.as_bytes().chunks(1000) {
-                joiner.push(Stdout, piece);
+                assert_eq!(joiner.push(Stdout, piece, at(0)), []);
                 let held: usize = joiner.streams.iter().map(|pending| pending.text.len()).sum();
                 assert!(held <= TEXT_BYTES_MAX, "bounded memory");
             }
-            let sent = joiner.poll(at(0)).expect("a chunk");
-            assert_eq!(sent.text.len(), CHUNK_BYTES_MAX);
-            assert!(sent.text.ends_with("end"));
-            assert_eq!(sent.omitted, Some((size - CHUNK_BYTES_MAX) as u64));
+            let chunks = joiner.finish(at(0));
+            let shown: usize = chunks.iter().map(|chunk| chunk.text.len()).sum();
+            assert!(chunks.last().is_some_and(|chunk| chunk.text.ends_with("end")));
+            assert!(shown >= CHUNK_BYTES_MAX && chunks.len() <= RESERVE as usize);
+            assert_eq!(chunks[0].omitted, Some((size - shown) as u64));
         }
+    }
+
+    #[test]
+    fn what_was_left_out_at_the_end_of_a_step_was_never_told() {
+        let mut joiner = spent(at(0));
+        joiner.push(Stdout, b"first", at(0));
+        joiner.push(Stderr, b"trouble", at(0));
+        assert_eq!(joiner.finish(at(0)), [chunk(Stdout, "first"), chunk(Stderr, "trouble")]);
+        joiner.push(Stdout, b"second", at(1));
+        assert_eq!((joiner.finish(at(2)), joiner.take_omitted(), joiner.take_omitted()), (Vec::new(), Some(6), None));
+    }
+
+    #[test]
+    fn at_the_end_no_stream_takes_anothers_place() {
+        let mut joiner = spent(at(0));
+        joiner.push(Stdout, "o".repeat(TEXT_BYTES_MAX).as_bytes(), at(0));
+        joiner.push(Stderr, b"fatal", at(0));
+        let chunks = joiner.finish(at(0));
+        assert_eq!(chunks.len(), 2);
+        assert_eq!((chunks[0].text.len(), chunks[0].omitted), (CHUNK_ROOM, Some((TEXT_BYTES_MAX - CHUNK_ROOM) as u64)));
+        assert_eq!(chunks[1], chunk(Stderr, "fatal"));
     }
 
     #[test]
@@ -279,9 +380,9 @@ mod tests {
         for (name, bytes, text) in table {
             for first in 0..=bytes.len() {
                 for second in first..=bytes.len() {
-                    let mut joiner = Joiner::default();
+                    let mut joiner = spent(at(0));
                     for piece in [&bytes[..first], &bytes[first..second], &bytes[second..]] {
-                        joiner.push(Stdout, piece);
+                        assert_eq!(joiner.push(Stdout, piece, at(0)), []);
                     }
                     assert_eq!(joiner.finish(at(0)), [chunk(Stdout, text)], "{name}, split at {first} and {second}");
                 }
@@ -290,21 +391,12 @@ mod tests {
     }
 
     #[test]
-    fn a_trimmed_chunk_begins_with_a_whole_character() {
+    fn chunks_begin_and_end_with_whole_characters() {
         let mut joiner = Joiner::default();
-        joiner.push(Stdout, "€".repeat(CHUNK_BYTES_MAX / 3 + 1).as_bytes());
-        let sent = joiner.poll(at(0)).expect("a chunk");
-        assert_eq!((sent.text.len() % 3, sent.omitted), (0, Some(3)));
-    }
-
-    #[test]
-    fn the_end_of_an_attempt_flushes_every_stream() {
-        let mut joiner = Joiner::default();
-        joiner.push(Stdout, b"first");
-        assert!(joiner.poll(at(0)).is_some());
-        joiner.push(Stdout, b"second");
-        joiner.push(Stderr, b"trouble");
-        assert_eq!(joiner.finish(at(1)), [chunk(Stdout, "second"), chunk(Stderr, "trouble")]);
-        assert_eq!((joiner.finish(at(2)), joiner.due()), (Vec::new(), None));
+        let text = "€".repeat(CHUNK_BYTES_MAX);
+        let mut chunks = joiner.push(Stdout, text.as_bytes(), at(0));
+        chunks.append(&mut joiner.finish(at(0)));
+        assert!(chunks.iter().all(|chunk| chunk.text.chars().all(|c| c == '€') && chunk.text.len() <= CHUNK_BYTES_MAX));
+        assert_eq!(chunks.iter().map(|chunk| chunk.text.as_str()).collect::<String>(), text);
     }
 }

@@ -388,12 +388,12 @@ impl Run {
 
     /// Says a step's last message. Steps of levels that never open end here too, without having been counted as open.
     fn end_step(&mut self, step: usize, update: StepUpdate, now: Now, out: &mut Effects) {
-        if let Some(live) = self.live.remove(&step) {
-            live.due.map(|due| self.deadlines.remove(&(due, step)));
-        }
         self.open = self.open.saturating_sub(1);
         let attempt = self.state.steps[step].attempt;
         self.say(step, attempt, update, now, out);
+        if let Some(live) = self.live.remove(&step) {
+            live.due.map(|due| self.deadlines.remove(&(due, step)));
+        }
     }
 
     /// Milliseconds since the step's first attempt; 0 where there was none.

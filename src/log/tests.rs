@@ -269,6 +269,7 @@ fn progress(step: &str, update: StepUpdate) -> RunEventKind {
         level: 0,
         attempt: 1,
         update,
+        omitted_bytes: None,
         progress: Progress::of(2),
     })
 }

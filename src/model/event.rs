@@ -156,6 +156,9 @@ pub struct StepProgress {
     /// Where the step is now.
     #[serde(flatten)]
     pub update: StepUpdate,
+    /// Bytes of the attempt's live output that were left out and not told in a chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub omitted_bytes: Option<u64>,
     /// Where the run is now, this update included.
     pub progress: Progress,
 }
@@ -491,6 +494,7 @@ mod tests {
                     reason: "lint failed".into(),
                     cause: Cause { kind: CauseKind::UpstreamFailed, step_id: Some(step) },
                 },
+                omitted_bytes: Some(7),
                 progress: Progress { skipped: 1, percent: 50, ..Progress::of(2) },
             }),
         };
@@ -499,7 +503,7 @@ mod tests {
             payload,
             json!({"runId": "r1", "timestamp": "1970-01-01T00:00:00.042Z", "stepId": "build", "stepTitle": "Build",
                 "level": 1, "attempt": 0, "status": "skipped", "reason": "lint failed",
-                "cause": {"kind": "upstream_failed", "stepId": "build"},
+                "cause": {"kind": "upstream_failed", "stepId": "build"}, "omittedBytes": 7,
                 "progress": {"completed": 0, "failed": 0, "skipped": 1, "cancelled": 0, "total": 2, "percent": 50}})
         );
         let back = RunEvent::from_payload(event.message_type(), payload.to_string().as_bytes());

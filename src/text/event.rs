@@ -49,7 +49,7 @@ fn level_line(level: &LevelCompleted) -> String {
 
 /// What is said of a step, on one line.
 pub fn progress_line(said: &StepProgress) -> String {
-    let StepProgress { step_id, attempt, progress, .. } = said;
+    let StepProgress { step_id, attempt, progress, omitted_bytes, .. } = said;
     let what = match &said.update {
         StepUpdate::Running { .. } if *attempt > 1 => format!("started again, attempt {attempt}"),
         StepUpdate::Running { .. } => format!("started: {}", one_line(&said.step_title)),
@@ -69,9 +69,40 @@ pub fn progress_line(said: &StepProgress) -> String {
         StepUpdate::Skipped { reason, .. } => format!("skipped ({}): {}", share(progress), error_text(reason)),
         StepUpdate::Cancelled { reason, .. } => format!("cancelled ({}): {}", share(progress), error_text(reason)),
     };
-    format!("{step_id}: {what}")
+    let omitted = omitted_bytes.map(|bytes| format!(" ({bytes} bytes of its output left out)")).unwrap_or_default();
+    format!("{step_id}: {what}{omitted}")
 }
 
 fn error_text(error: &str) -> String {
     shortened(&one_line(error), ERROR_CHARS_MAX).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::Progress;
+
+    #[test]
+    fn what_was_left_out_last_is_told_where_the_step_ends() {
+        let update = StepUpdate::Completed {
+            output: std::sync::Arc::new(json!(null)),
+            duration: 1500,
+            truncated: false,
+            output_bytes: None,
+        };
+        let mut said = StepProgress {
+            step_id: StepId::parse("a").expect("an id"),
+            step_title: "A".into(),
+            level: 0,
+            attempt: 1,
+            update,
+            omitted_bytes: None,
+            progress: Progress { completed: 1, total: 1, percent: 100, ..Progress::default() },
+        };
+        let line = progress_line(&said);
+        said.omitted_bytes = Some(2048);
+        assert_eq!(progress_line(&said), line + " (2048 bytes of its output left out)");
+    }
 }

@@ -134,6 +134,7 @@ fn a_command_that_fails_says_how_and_its_last_line_of_stderr() {
     let steps = json!([
         script("status", "echo out; echo first >&2; echo 'the last' >&2; exit 3"),
         script("silent", "exit 4"),
+        script("progress", r"seq -f 'fetching %g' 400 | tr '\n' '\r' >&2; printf 'fatal: disk full\r\033[K\033[0m' >&2; exit 1"),
         script("signal", "kill -TERM $$"),
         {"id": "none", "tool": "none"},
         {"id": "again", "tool": "sh", "inputs": {"script": "test $STEPCAST_ATTEMPT = 3"},
@@ -143,6 +144,7 @@ fn a_command_that_fails_says_how_and_its_last_line_of_stderr() {
     let status = error(&messages, "status");
     assert!(status.contains('3') && status.ends_with("the last"), "{status}");
     assert!(error(&messages, "silent").contains('4'));
+    assert_eq!(error(&messages, "progress"), "exit status 1: fatal: disk full");
     assert!(error(&messages, "signal").contains("SIGTERM"));
     assert!(error(&messages, "none").contains("/nonexistent/program"));
     assert_eq!(
@@ -180,14 +182,15 @@ fn output_is_live_and_cuts_no_character() {
 fn a_flood_of_output_is_thinned_out_live_and_whole_where_it_is_read() {
     const BYTES: usize = 600_000;
     let server = shell();
-    let text = format!("yes 0123456789abcde | head -c {BYTES}; sleep 0.2; echo; echo end >&2");
+    let text = format!("yes 0123456789abcde | head -c {BYTES}; echo; echo end >&2");
     let run = server.submit("p", &plan(json!([script("a", &text)])));
     let messages = server.messages("p", &run);
     let chunks = payloads(&messages, "workflow_step_output", "a");
     let of_chunk = |payload: &&Value| payload["chunk"].as_str().expect("text").len();
     assert!(chunks.iter().all(|payload| of_chunk(payload) <= 16 * 1024));
     let shown: usize = chunks.iter().map(of_chunk).sum();
-    let omitted: u64 = chunks.iter().filter_map(|payload| payload["omittedBytes"].as_u64()).sum();
+    let told = chunks.iter().copied().chain([end(&messages, "a")]);
+    let omitted: u64 = told.filter_map(|payload| payload["omittedBytes"].as_u64()).sum();
     assert_eq!(shown + omitted as usize, BYTES + "\nend\n".len(), "every byte is shown or counted");
 
     let ended = end(&messages, "a");
@@ -202,6 +205,17 @@ fn a_flood_of_output_is_thinned_out_live_and_whole_where_it_is_read() {
     let snapshot = server.stream("/api/sse/projects/p").until(|message| message["type"] == "workflow_snapshot").pop();
     let step = &snapshot.expect("a snapshot").message["payload"]["steps"][0];
     assert_eq!((&step["truncated"], &step["outputBytes"]), (&json!(true), &json!(BYTES)));
+}
+
+#[test]
+fn a_burst_of_output_was_shown_in_part() {
+    let server = shell();
+    let text = "seq 1 9000 | sed 's/^/line /' | head -c 55296";
+    let messages = server.carry_out(&plan(json!([script("a", text)])));
+    let shown = live_output(&messages, "a", "stdout");
+    assert_eq!(shown, end(&messages, "a")["output"], "54 KiB at once are four messages");
+    assert!(payloads(&messages, "workflow_step_output", "a").iter().all(|payload| payload["omittedBytes"].is_null()));
+    assert_eq!(end(&messages, "a")["omittedBytes"], Value::Null);
 }
 
 #[test]
@@ -249,6 +263,40 @@ fn the_end_of_a_command_is_the_end_of_its_whole_group() {
     let left = server.carry_out(&plan(json!([script("b", "sleep 600 >/dev/null 2>&1 & echo $!")])));
     let pid = end(&left, "b")["output"].as_u64().expect("a process id");
     wait_for("the end of what was left behind", || (!is_alive(pid)).then_some(()));
+}
+
+#[test]
+fn a_plan_raised_the_timeout_of_a_tool() {
+    let config = SHELL.replace("argv =", "timeout = \"300ms\"\nargv =");
+    let server = Setup::default().config(&config).start();
+    let mut long = script("long", "exec sleep 600");
+    let mut short = script("short", "exec sleep 600");
+    (long["timeout"], short["timeout"]) = (json!(30_000), json!(50));
+    let messages = server.carry_out(&plan(json!([long, short])));
+    assert_eq!(error(&messages, "long"), "timed out after 300 ms");
+    assert_eq!(error(&messages, "short"), "timed out after 50 ms");
+}
+
+#[test]
+fn a_secret_that_was_too_short_to_be_masked_was_shown() {
+    for (line, said) in [
+        ("env = { API_KEY = \"abc\" }", "tools.t.env.API_KEY: a secret of 3 bytes"),
+        ("pass_env = [\"STEPCAST_TEST_TOKEN\"]", "tools.t.pass_env[0]: a secret of 2 bytes"),
+    ] {
+        let config = format!("[tools.t]\nkind = \"command\"\nargv = [\"true\"]\n{line}\n");
+        let starting = Setup::default().config(&config).environment("STEPCAST_TEST_TOKEN", "ab").launch();
+        let (status, log) = starting.refusal();
+        assert!(status == Some(1) && log.contains(":4: ") && log.contains(said), "{status:?}: {log}");
+    }
+}
+
+#[test]
+fn members_were_lost_where_their_masked_keys_were_the_same() {
+    let config = SHELL.replace("API_TOKEN = ", "API_KEY = \"0ther-word\", API_TOKEN = ");
+    let server = Setup::default().config(&config).start();
+    let text = r#"printf '{"%s": 1, "%s": 2, "plain": 3}' "$API_TOKEN" "$API_KEY""#;
+    let messages = server.carry_out(&plan(json!([script("a", text)])));
+    assert_eq!(end(&messages, "a")["output"], json!({"***": 1, "*** (2)": 2, "plain": 3}));
 }
 
 #[test]

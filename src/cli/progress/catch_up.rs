@@ -70,7 +70,8 @@ fn last_move(step: &StepState, now: Timestamp) -> Option<(Timestamp, &StepState,
 
 fn said(step: &StepState, update: StepUpdate, progress: Progress) -> StepProgress {
     let (step_id, step_title) = (step.id.clone(), step.title.clone());
-    StepProgress { step_id, step_title, level: step.level, attempt: step.attempt, update, progress }
+    let (level, attempt) = (step.level, step.attempt);
+    StepProgress { step_id, step_title, level, attempt, update, omitted_bytes: None, progress }
 }
 
 fn open_level(state: &RunState) -> Option<(Timestamp, RunEventKind)> {

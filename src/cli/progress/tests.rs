@@ -109,10 +109,9 @@ fn started(name: &str, steps: usize) -> RunEvent {
 fn step(ms: u64, step: &str, attempt: u32, ended: usize, update: StepUpdate) -> RunEvent {
     let progress = Counts { completed: ended, total: 3, percent: (ended * 100 / 3) as u8, ..Counts::default() };
     let step_title = format!("Do {step}").into();
-    event(
-        ms,
-        RunEventKind::Progress(StepProgress { step_id: id(step), step_title, level: 0, attempt, update, progress }),
-    )
+    let (step_id, level, omitted_bytes) = (id(step), 0, None);
+    let said = StepProgress { step_id, step_title, level, attempt, update, omitted_bytes, progress };
+    event(ms, RunEventKind::Progress(said))
 }
 
 fn output(ms: u64, step: &str, stream: OutputStream, chunk: &str, omitted_bytes: Option<u64>) -> RunEvent {

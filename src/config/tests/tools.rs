@@ -29,7 +29,7 @@ properties.dir = { type = "string", maxLength = 80 }
 kind = "http"
 method = "post"
 url = "https://api.example/v1"
-headers = { Authorization = "Bearer x" }
+headers = { Authorization = "Bearer abcd" }
 body = { model = "m", stream = true, temperature = 0.5, stop = ["a", 1], since = 1979-05-27 }
 allow_redirects = true
 allow_hosts = ["b.example:8080", "*.c.example"]
@@ -67,7 +67,7 @@ fn tools_are_read_whole() {
     let ask = HttpSpec {
         method: "POST".into(),
         url: "https://api.example/v1".into(),
-        headers: vec![("Authorization".into(), "Bearer x".into())],
+        headers: vec![("Authorization".into(), "Bearer abcd".into())],
         body: Some(json!({"model": "m", "stream": true, "temperature": 0.5, "stop": ["a", 1], "since": "1979-05-27"})),
         allow_redirects: true,
         allow_hosts: vec!["b.example:8080".into(), "*.c.example".into()],
@@ -154,6 +154,27 @@ fn limits_that_can_not_be_are_refused_with_their_line() {
     ];
     for (text, expected) in table {
         assert_eq!(from_file(&format!("{TOOL}{text}")), Err(vec![format!("stepcast.toml:{expected}")]), "{text}");
+    }
+}
+
+#[test]
+fn a_secret_that_was_too_short_to_be_masked_was_shown() {
+    let table = [
+        (
+            "kind = 'command'\nargv = ['x']\nenv = { MODE = 'a', API_KEY = 'abc' }",
+            "4: tools.t.env.API_KEY: a secret of 3 bytes can't be kept out of outputs, expected at least 4 (with KEY in \
+             its name it counts as one)",
+        ),
+        (
+            "kind = 'http'\nurl = 'http://x'\nheaders = { Authorization = 'Bearer abc' }",
+            "4: tools.t.headers.Authorization: a secret of 3 bytes can't be kept out of outputs, expected at least 4",
+        ),
+    ];
+    for (text, expected) in table {
+        if text.contains("http") && cfg!(not(feature = "http-tool")) {
+            continue;
+        }
+        assert_eq!(from_file(&format!("[tools.t]\n{text}")), Err(vec![format!("stepcast.toml:{expected}")]), "{text}");
     }
 }
 

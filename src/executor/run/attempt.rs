@@ -39,14 +39,13 @@ impl Run {
             return;
         }
         let Some(live) = self.live.get_mut(&step) else { return };
-        live.output.push(stream, &bytes);
-        let chunk = live.output.poll(now.mono);
+        let chunks = live.output.push(stream, &bytes, now.mono);
         if let Some(bytes) = live.keep(bytes, self.context.step_output_bytes_max) {
             let (project, run, id) =
                 (self.project.clone(), self.state.run_id.clone(), self.plan.steps[step].id.clone());
             out.records.push(Record::Output { project, run, step: id, attempt, stream, bytes });
         }
-        self.say_chunks(step, chunk, now, out);
+        self.say_chunks(step, chunks, now, out);
         self.set_deadline(step);
     }
 
@@ -80,8 +79,8 @@ impl Run {
         let attempt = self.state.steps[step].attempt + 1;
         let (plan, cancel) = (self.plan.clone(), CancelToken::new());
         let wanted = &plan.steps[step];
-        let tool_timeout = || self.context.registry.tool(&wanted.tool).and_then(|tool| tool.timeout());
-        let timeout = wanted.timeout.or_else(tool_timeout).map(|limit| TimeLimit::from(now, limit));
+        let timeout = self.context.registry.timeout(&wanted.tool, wanted.timeout);
+        let timeout = timeout.map(|limit| TimeLimit::from(now, limit));
         let calling = Phase::Calling { cancel: cancel.clone(), timeout };
         self.live.entry(step).or_insert_with(|| Live::new(rank, Stopwatch::start(now), Phase::Queued)).said = 0;
         self.set_phase(step, calling);
@@ -111,8 +110,8 @@ impl Run {
     /// The deadline of a live step has come.
     pub(super) fn step_due(&mut self, step: usize, now: Now, out: &mut Effects) {
         let Some(live) = self.live.get_mut(&step) else { return };
-        let chunk = live.output.poll(now.mono);
-        self.say_chunks(step, chunk, now, out);
+        let chunks = live.output.poll(now.mono);
+        self.say_chunks(step, chunks, now, out);
         let Some(live) = self.live.get_mut(&step) else { return };
         match &mut live.phase {
             Phase::Calling { cancel, timeout: Some(timeout) } if timeout.ends.has_passed(now) => {

@@ -25,7 +25,11 @@ impl Run {
         progress.count(update.status());
         let said = &self.plan.steps[step];
         let (step_id, step_title, level) = (said.id.clone(), said.title.clone(), said.level);
-        let moved = StepProgress { step_id, step_title, level, attempt, update, progress };
+        let omitted_bytes = match update {
+            StepUpdate::Running { .. } => None,
+            _ => self.live.get_mut(&step).and_then(|live| live.output.take_omitted()),
+        };
+        let moved = StepProgress { step_id, step_title, level, attempt, update, omitted_bytes, progress };
         self.emit(RunEventKind::Progress(moved), now, out);
     }
 

@@ -512,6 +512,38 @@ fn live_output_comes_before_the_steps_last_message_and_at_its_pace() {
 }
 
 #[test]
+fn what_a_step_left_out_last_was_never_told() {
+    let mut stage = Stage::started(with(plan(&["a"]), "a", |step| step.retry = retries(1, 0)));
+    let flood = |stage: &mut Stage, attempt: u32, result: Result<Outcome, AttemptError>| {
+        for _ in 0..30 {
+            let bytes = vec![b'x'; 16 * 1024];
+            stage.run.output((0, attempt), OutputStream::Stdout, bytes, stage.now, &mut stage.effects);
+        }
+        stage.finish("a", result);
+        stage.wait(0);
+        let (mut shown, mut told) = (0, 0);
+        for record in stage.effects.records.drain(..) {
+            let Record::Event { event, .. } = record else { continue };
+            match event.kind {
+                RunEventKind::StepOutput(said) => {
+                    shown += said.chunk.len() as u64;
+                    told += said.omitted_bytes.unwrap_or(0);
+                }
+                RunEventKind::Progress(said) => told += said.omitted_bytes.unwrap_or(0),
+                _ => {}
+            }
+        }
+        (shown, told)
+    };
+    let (shown, told) = flood(&mut stage, 1, Err(AttemptError::Passing("no".to_owned())));
+    assert!(shown >= 10 * 16_000, "a burst: {shown}");
+    assert_eq!(shown + told, 30 * 16 * 1024, "told where the attempt failed");
+    let (shown, told) = flood(&mut stage, 2, Ok(Outcome::Output(json!(null))));
+    assert_eq!((shown, told), (0, 30 * 16 * 1024), "the burst is used up");
+    assert!(stage.run.is_ended());
+}
+
+#[test]
 fn where_the_time_went() {
     let mut stage = Stage::started(plan(&["a", "b", "c: a", "d: b", "e: c"]));
     stage.wait(100);

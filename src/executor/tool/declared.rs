@@ -92,7 +92,7 @@ impl Declared {
             ToolKind::Command(spec) => Box::new(CommandTool::new(spec, settings)?),
             ToolKind::Http(spec) => http_tool(spec, settings)?,
         };
-        Ok(Self { timeout: timeout.or(tool.timeout()), inputs: inputs.transpose()?, tool, rerun })
+        Ok(Self { timeout, inputs: inputs.transpose()?, tool, rerun })
     }
 }
 
@@ -120,6 +120,10 @@ impl Tool for Declared {
 
     fn timeout(&self) -> Option<Duration> {
         self.timeout
+    }
+
+    fn default_timeout(&self) -> Option<Duration> {
+        self.tool.default_timeout()
     }
 
     fn rerun(&self) -> bool {
@@ -171,7 +175,7 @@ mod tests {
     fn an_http_tool_has_a_timeout_even_where_none_is_declared() {
         let mut registry = Registry::new();
         registry.declare(declaration(ToolKind::Http(http("GET", "http://localhost/")))).expect("is declared");
-        assert!(registry.tool("t").expect("is there").timeout().is_some());
+        assert!(registry.timeout("t", None).is_some());
     }
 
     /// By the tool's name and the field.
@@ -179,7 +183,7 @@ mod tests {
         let refused = Registry::new().declare(declaration(kind.clone())).expect_err("is refused");
         let start = format!("tool `t`: {part}");
         assert!(refused.starts_with(&start), "{kind:?}: {refused}");
-        assert!(!refused.contains("secret"), "{refused}");
+        assert!(!refused.contains("hunter2"), "{refused}");
     }
 
     #[cfg(feature = "http-tool")]
@@ -196,7 +200,7 @@ mod tests {
             (ToolKind::Http(http("", "http://localhost/")), "method"),
             (ToolKind::Http(http("GET ", "http://localhost/")), "method"),
             (ToolKind::Http(http("GET", "ftp://localhost/")), "url"),
-            (ToolKind::Http(http("GET", "http://user:secret@localhost/")), "url"),
+            (ToolKind::Http(http("GET", "http://user:hunter2@localhost/")), "url"),
             (ToolKind::Http(http("GET", "{{ inputs.url }}")), "url"),
             (ToolKind::Http(http("GET", "http://{{ inputs.host }}/")), "url"),
             (ToolKind::Http(http("GET", "http://localhost:{{ inputs.port }}/")), "url"),
@@ -205,6 +209,9 @@ mod tests {
             (ToolKind::Http(with_header("a b", "x")), "headers"),
             (ToolKind::Http(with_header("transfer-encoding", "x")), "headers"),
             (ToolKind::Http(with_header("a", "x\r\ny: z")), "headers.a"),
+            (ToolKind::Http(with_header("x-api-key", "abc")), "headers.x-api-key"),
+            (ToolKind::Http(with_header("Authorization", "Bearer abc")), "headers.Authorization"),
+            (ToolKind::Http(with_header("Cookie", "abc")), "headers.Cookie"),
             (ToolKind::Http(with_body), "body.a[0]"),
             (ToolKind::Http(with_pick), "stream_text"),
             (ToolKind::Http(with_error), "stream_error"),
@@ -235,6 +242,7 @@ mod tests {
             (ToolKind::Command(with_cwd), "cwd"),
             (ToolKind::Command(with_env("A=B", "x")), "env"),
             (ToolKind::Command(with_env("A", "{{ inputs.x | nothing }}")), "env.A"),
+            (ToolKind::Command(with_env("API_KEY", "abc")), "env.API_KEY"),
             (ToolKind::Command(CommandSpec { pass_env: vec![String::new()], ..command(&["true"]) }), "pass_env"),
         ] {
             assert_refused(kind, part);

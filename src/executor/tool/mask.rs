@@ -4,6 +4,7 @@
 //! same for bytes that come in pieces, and holds back no more than the beginning of a secret that may still be completed.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use memchr::memmem::Finder;
@@ -17,6 +18,9 @@ const SHOWN: &[u8] = b"***";
 
 /// The shortest value taken as a secret, in bytes: what is shorter occurs by chance.
 const SECRET_MIN: usize = 4;
+
+/// What the name of a variable or header contains where its value is a secret.
+const SECRET_NAMES: [&str; 5] = ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL"];
 
 /// The shortest line of a secret of several lines, and the shortest literal piece of a template, that is masked by itself.
 const PART_MIN: usize = 8;
@@ -37,6 +41,31 @@ pub(super) fn secret_parts(value: &str) -> Vec<&str> {
         parts.extend(value.lines().map(str::trim).filter(|line| line.len() >= PART_MIN));
     }
     parts
+}
+
+/// Is the value of what is called so a secret?
+pub(super) fn is_secret_name(name: &str) -> bool {
+    sign_of_secret(name).is_some()
+}
+
+fn sign_of_secret(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_uppercase();
+    SECRET_NAMES.into_iter().find(|sign| name.contains(sign))
+}
+
+/// Refuses a secret that is too short to be masked; one that is empty gives nothing away.
+pub(super) fn check_secret(field: &str, name: &str, value: &str) -> Result<(), String> {
+    let Some(sign) = sign_of_secret(name) else { return Ok(()) };
+    check_length(field, value).map_err(|problem| format!("{problem} (with {sign} in its name it counts as one)"))
+}
+
+/// The same for what is a secret whatever it is called.
+pub(super) fn check_length(field: &str, value: &str) -> Result<(), String> {
+    let len = value.trim().len();
+    if is_template(value) || len == 0 || len >= SECRET_MIN {
+        return Ok(());
+    }
+    Err(format!("{field}: a secret of {len} bytes can't be kept out of outputs, expected at least {SECRET_MIN}"))
 }
 
 /// What stands in a template as it is: the text around expressions, and the quoted strings inside them.
@@ -83,7 +112,7 @@ impl Mask {
 
     /// `text` without the secrets.
     pub(super) fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        if self.secrets.iter().all(|secret| secret.find(text.as_bytes()).is_none()) {
+        if !self.hides(text) {
             return text.into();
         }
         let mut stream = self.stream();
@@ -104,12 +133,35 @@ impl Mask {
                 Cow::Borrowed(_) => Value::Number(number),
             },
             Value::Array(items) => items.into_iter().map(|item| self.value(item)).collect(),
-            Value::Object(members) => {
-                let masked = members.into_iter().map(|(key, value)| (self.text(&key).into_owned(), self.value(value)));
-                Value::Object(masked.collect::<Map<_, _>>())
-            }
+            Value::Object(members) => Value::Object(self.members(members)),
             other => other,
         }
+    }
+
+    /// Keys that become the same are numbered, so that no member is lost.
+    fn members(&self, members: Map<String, Value>) -> Map<String, Value> {
+        let mut masked = Map::with_capacity(members.len());
+        let taken: HashSet<String> = members.keys().filter(|key| !self.hides(key)).cloned().collect();
+        let mut numbers: HashMap<String, u64> = HashMap::new();
+        for (key, value) in members {
+            let mut shown = self.text(&key).into_owned();
+            if self.hides(&key) {
+                let number = numbers.entry(shown.clone()).or_default();
+                shown = loop {
+                    *number += 1;
+                    let numbered = if *number == 1 { shown.clone() } else { format!("{shown} ({number})") };
+                    if !taken.contains(&numbered) && !masked.contains_key(&numbered) {
+                        break numbered;
+                    }
+                };
+            }
+            masked.insert(shown, self.value(value));
+        }
+        masked
+    }
+
+    fn hides(&self, text: &str) -> bool {
+        self.secrets.iter().any(|secret| secret.find(text.as_bytes()).is_some())
     }
 
     /// Masks bytes that come in pieces.
@@ -232,6 +284,30 @@ mod tests {
         let mask = Mask::new(["12345678", "hunter2!"]);
         let value = json!({"hunter2!": ["x hunter2!", 12_345_678, 1, null], "b": true});
         assert_eq!(mask.value(value), json!({"***": ["x ***", "***", 1, null], "b": true}));
+    }
+
+    #[test]
+    fn members_were_lost_where_their_masked_keys_were_the_same() {
+        let mask = Mask::new(["secret-1", "secret-2", "secret-3"]);
+        let value = json!({"secret-1": 1, "*** (2)": 2, "secret-2": 3, "a secret-1": 4, "secret-3": 5, "b": 6});
+        let expected = json!({"***": 1, "*** (2)": 2, "*** (3)": 3, "a ***": 4, "*** (4)": 5, "b": 6});
+        assert_eq!(mask.value(value), expected);
+        assert_eq!(mask.value(json!({"secret-1": 1, "***": 2})), json!({"*** (2)": 1, "***": 2}));
+    }
+
+    #[test]
+    fn a_secret_that_was_too_short_to_be_masked_was_shown() {
+        assert_eq!(
+            check_secret("env.DB_PASS", "DB_PASS", " abc "),
+            Err(
+                "env.DB_PASS: a secret of 3 bytes can't be kept out of outputs, expected at least 4 (with PASS in its \
+                 name it counts as one)"
+                    .to_owned()
+            )
+        );
+        for (name, value) in [("API_KEY", ""), ("API_KEY", "abcd"), ("MODE", "a"), ("TOKEN", "{{ inputs.x }}")] {
+            assert_eq!(check_secret("f", name, value), Ok(()), "{name} {value}");
+        }
     }
 
     #[test]

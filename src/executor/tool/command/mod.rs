@@ -1,4 +1,4 @@
-//! Runs a program as a tool: an argv list that no shell sees, in a process group and an environment of its own.
+//! Runs a program as a tool: an argv list that no shell sees, in a session and an environment of its own.
 //!
 //! The program sees `PATH` of the server (unless `env` sets one), the variables named by `pass_env`, those set by `env`,
 //! and `STEPCAST_PROJECT_ID`, `STEPCAST_RUN_ID`, `STEPCAST_STEP_ID` and `STEPCAST_ATTEMPT`; nothing else. Its inputs
@@ -12,22 +12,22 @@ mod pump;
 mod status;
 
 use std::ffi::OsString;
-use std::io;
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use super::mask::{Mask, secret_parts};
+use super::mask::{Mask, check_secret, is_secret_name, secret_parts};
 use super::render::{Template, inputs_scope};
 use super::{Call, CommandLimits, CommandSpec, Outcome, Tool, ToolError, ToolSettings, is_template};
 use crate::executor::template::{Place, Scope};
 
+use group::Group;
+use launch::Start;
+
+pub(crate) use group::kill_commands;
+pub(crate) use launch::descriptors_at_start;
 pub use launch::launch_if_asked;
 
 /// Where programs are looked for if the server itself has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-
-/// What the name of a variable contains where its value is a secret.
-const SECRET_NAMES: [&str; 5] = ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL"];
 
 /// A tool that runs a program.
 #[derive(Debug)]
@@ -65,6 +65,7 @@ impl CommandTool {
         let cwd = spec.cwd.as_deref().map(|cwd| compile("cwd", cwd, Place::FileName)).transpose()?;
         let set = spec.env.iter().map(|(name, value)| {
             variable_name("env", name)?;
+            check_secret(&format!("env.{name}"), name, value)?;
             Ok((name.clone(), compile(&format!("env.{name}"), value, Place::Text)?))
         });
         let passed = passed(&spec.pass_env)?;
@@ -86,9 +87,17 @@ impl CommandTool {
         if call.cancel.is_cancelled() {
             return Err(pump::CANCELLED.into());
         }
-        let mut command = self.command(call)?;
-        let child = command.spawn().map_err(|error| self.spawn_error(&command, &error))?;
-        let ended = pump::run(child, call, &self.mask, self.settings)?;
+        launch::check(&self.limits)?;
+        let scope = inputs_scope(call.inputs);
+        let cwd = self.cwd.as_ref().map(|cwd| render("cwd", cwd, &scope)).transpose()?;
+        let Self { program, uid, gid, limits, .. } = self;
+        let start = Start { program, cwd: cwd.as_deref(), uid: *uid, gid: *gid, limits: *limits };
+        let mut command = self.command(&start, call, &scope)?;
+        let group = Group::start(&mut command).map_err(|error| launch::sentence(&start, &error))?;
+        let ended = pump::run(group, call, &self.mask, self.settings)?;
+        if let Some(problem) = launch::problem(ended.status, &ended.last_words) {
+            return Err(problem.into());
+        }
         match status::failure(ended.status) {
             None => Ok(Outcome::Output(ended.stdout.into_value(&self.mask)?)),
             Some(failure) if ended.last_words.is_empty() => Err(failure.into()),
@@ -96,36 +105,24 @@ impl CommandTool {
         }
     }
 
-    fn command(&self, call: &Call<'_>) -> Result<Command, String> {
-        let scope = inputs_scope(call.inputs);
-        launch::check(&self.limits)?;
-        let mut command = launch::command(&self.program, &self.limits);
+    fn command(&self, start: &Start<'_>, call: &Call<'_>, scope: &Scope) -> Result<Command, String> {
+        let mut command = launch::command(start);
         for (at, arg) in self.args.iter().enumerate() {
-            command.arg(render(&format!("argv[{}]", at + 1), arg, &scope)?);
+            command.arg(render(&format!("argv[{}]", at + 1), arg, scope)?);
         }
-        if let Some(cwd) = &self.cwd {
-            command.current_dir(render("cwd", cwd, &scope)?);
+        command.env_clear();
+        for (name, value) in &self.passed {
+            command.env(&*launch::variable(name), value);
         }
-        command.env_clear().envs(self.passed.iter().map(|(name, value)| (name, value)));
         for (name, value) in &self.set {
-            command.env(name, render(&format!("env.{name}"), value, &scope)?);
+            command.env(&*launch::variable(name), render(&format!("env.{name}"), value, scope)?);
         }
         command.env("STEPCAST_PROJECT_ID", call.project.as_str());
         command.env("STEPCAST_RUN_ID", call.run.as_str());
         command.env("STEPCAST_STEP_ID", call.step.as_str());
         command.env("STEPCAST_ATTEMPT", call.attempt.to_string());
-        self.gid.map(|gid| command.gid(gid));
-        self.uid.map(|uid| command.uid(uid));
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Ok(command)
-    }
-
-    fn spawn_error(&self, command: &Command, error: &io::Error) -> String {
-        match command.get_current_dir() {
-            Some(cwd) if !cwd.is_dir() => format!("cwd `{}` is not a directory", cwd.display()),
-            _ if error.kind() == io::ErrorKind::NotFound => format!("program `{}` not found", self.program),
-            _ => format!("program `{}` can't be run: {error}", self.program),
-        }
     }
 }
 
@@ -176,9 +173,13 @@ fn variable_name(field: &str, name: &str) -> Result<(), String> {
 fn passed(names: &[String]) -> Result<Vec<(String, OsString)>, String> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
     let mut passed = vec![("PATH".to_owned(), path)];
-    for name in names {
+    for (at, name) in names.iter().enumerate() {
         variable_name("pass_env", name)?;
-        passed.extend(std::env::var_os(name).map(|value| (name.clone(), value)));
+        let value = std::env::var_os(name);
+        if let Some(text) = value.as_ref().and_then(|value| value.to_str()) {
+            check_secret(&format!("pass_env[{at}]"), name, text)?;
+        }
+        passed.extend(value.map(|value| (name.clone(), value)));
     }
     Ok(passed)
 }
@@ -186,9 +187,8 @@ fn passed(names: &[String]) -> Result<Vec<(String, OsString)>, String> {
 /// The secrets of a command: what `env` sets and what `pass_env` passes on under the name of a secret. Not more: an
 /// ordinary word like `MODE = "test"` would be cut out of every output that happens to hold it.
 fn mask(spec: &CommandSpec, passed: &[(String, OsString)]) -> Mask {
-    let is_secret = |name: &str| SECRET_NAMES.iter().any(|part| name.to_ascii_uppercase().contains(part));
-    let passed = passed.iter().filter(|(name, _)| is_secret(name)).filter_map(|(_, value)| value.to_str());
-    let set = spec.env.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.as_str());
+    let passed = passed.iter().filter(|(name, _)| is_secret_name(name)).filter_map(|(_, value)| value.to_str());
+    let set = spec.env.iter().filter(|(name, _)| is_secret_name(name)).map(|(_, value)| value.as_str());
     Mask::new(set.chain(passed).flat_map(secret_parts))
 }
 

@@ -21,7 +21,7 @@ use self::events::{Framing, Rest, StreamEvent, StreamReader};
 use self::exchange::{Client, Exchange, Head, Request};
 use self::hosts::Hosts;
 use self::url::UrlTemplate;
-use super::mask::{Mask, MaskStream, secret_parts};
+use super::mask::{Mask, MaskStream, check_length, check_secret, secret_parts};
 use super::output::Kept;
 use super::render::{Template, inputs_scope};
 use super::{Call, HttpSpec, Outcome, Tool, ToolError, ToolSettings};
@@ -42,6 +42,9 @@ const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 /// Headers whose values are no secrets: they would be found all over an honest answer.
 const PUBLIC_HEADERS: [&str; 7] =
     ["accept", "accept-encoding", "accept-language", "cache-control", "content-type", "host", "user-agent"];
+
+/// Headers that hold nothing but a secret, though their names do not say so.
+const SECRET_HEADERS: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
 
 /// What a streamed answer of the usual language models ends with.
 const DONE: &str = "[DONE]";
@@ -255,7 +258,7 @@ impl Tool for HttpTool {
         self.run(call).map_err(|error| error.map_text(|text| self.mask.text(text).into_owned()))
     }
 
-    fn timeout(&self) -> Option<Duration> {
+    fn default_timeout(&self) -> Option<Duration> {
         Some(TIMEOUT)
     }
 }
@@ -376,7 +379,14 @@ fn header(name: &str, value: &str) -> Result<Template, String> {
     if !exchange::is_header_value(value) {
         return Err(format!("headers.{name}: must hold no line break or other control character"));
     }
-    Template::compile(value, Place::Text).map_err(|problem| format!("headers.{name}: {problem}"))
+    let template = Template::compile(value, Place::Text).map_err(|problem| format!("headers.{name}: {problem}"))?;
+    let field = format!("headers.{name}");
+    check_secret(&field, name, value)?;
+    if SECRET_HEADERS.iter().any(|secret| name.eq_ignore_ascii_case(secret)) {
+        let credentials = value.trim().split_once(' ').map_or(value, |(_scheme, credentials)| credentials);
+        check_length(&field, credentials)?;
+    }
+    Ok(template)
 }
 
 fn render_header(name: &str, value: &Template, scope: &Scope) -> Result<String, String> {
