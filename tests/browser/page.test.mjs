@@ -4,7 +4,7 @@ import { createHmac, randomUUID } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
-import { Server, launchBrowser, missing, temporary, until } from './program.mjs';
+import { ROOT, Server, launchBrowser, missing, temporary, until } from './program.mjs';
 
 const why = missing();
 if (why && process.env.CI) throw new Error(why);
@@ -165,6 +165,60 @@ browserTest('without a SharedWorker each tab has a stream of its own', async () 
   await state(page, 'completed');
   silent();
 });
+
+/** The ways in which a page of this server holds a stream; each opens the page of a project, and looks for what came. */
+const pages = {
+  'the page': {
+    open: (page, name) => page.goto(`${server.origin}/?${name}#/p/${name}`).then(() => isLive(page)),
+    hears: (page, text) => page.locator('.list a').filter({ hasText: text }).waitFor(),
+  },
+  'the page without a SharedWorker': {
+    prepare: () => { delete globalThis.SharedWorker; },
+    open: (page, name) => page.goto(`${server.origin}/?${name}#/p/${name}`).then(() => isLive(page)),
+    hears: (page, text) => page.locator('.list a').filter({ hasText: text }).waitFor(),
+  },
+  'the client alone': {
+    open: async (page, name) => {
+      await page.goto(`${server.origin}/stepcast.js?${name}`);
+      await page.evaluate(async (project) => {
+        const { follow } = await import('/stepcast.js');
+        globalThis.names = [];
+        const onMessage = ({ type, payload }) => type === 'workflow_started' && globalThis.names.push(payload.planName);
+        await new Promise((resolve) => follow(project, { onMessage, onConnection: ({ status }) => status === 'live' && resolve() }));
+      }, name);
+    },
+    hears: (page, text) => until(() => page.evaluate((wanted) => globalThis.names.filter((one) => one === wanted).length === 1, text), text),
+  },
+  'the lines in the README': {
+    open: async (page, name) => {
+      await page.goto(`${server.origin}/stepcast.js?${name}`);
+      const readme = readFileSync(path.join(ROOT, 'README.md'), 'utf8');
+      const lines = /```js\n(function watch[^]*?)```/.exec(readme)[1].replace('JSON.parse(event.data);', '$& globalThis.last = payload;');
+      await page.evaluate(`(() => { ${lines.replace('projects/demo', `projects/${name}`)} })()`);
+      await until(() => page.evaluate(() => globalThis.last), 'it is connected');
+    },
+    hears: (page, text) => until(() => page.evaluate(() => globalThis.last.planName ?? globalThis.last.runId), text),
+  },
+};
+
+for (const [what, { prepare, open: openPage, hears }] of Object.entries(pages)) {
+  browserTest(`six pages that were left do not keep the seventh from loading: ${what}`, async () => {
+    opened = await launchBrowser({ ignoreDefaultArgs: ['--disable-back-forward-cache'] });
+    const where = await opened.newContext({ viewport: WIDE });
+    await where.addInitScript(() => addEventListener('pageshow', (event) => { globalThis.isFromCache = event.persisted; }));
+    if (prepare) await where.addInitScript(prepare);
+    const page = await where.newPage();
+    page.setDefaultTimeout(15_000);
+    const names = Array.from({ length: 7 }, project);
+    for (const name of names) await openPage(page, name);
+    await server.submit(names[5], { name: 'while it was away', steps: [{ id: 'a', tool: 'echo' }] });
+    await page.goBack({ waitUntil: 'commit' });
+    await until(() => page.evaluate(() => globalThis.isFromCache), 'the page comes out of the cache');
+    await hears(page, 'while it was away');
+    await server.submit(names[5], { name: 'after it came back', steps: [{ id: 'a', tool: 'echo' }] });
+    await hears(page, 'after it came back');
+  });
+}
 
 browserTest('a run is cancelled, and run again', async () => {
   const name = project();

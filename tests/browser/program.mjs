@@ -18,9 +18,10 @@ export function missing() {
   if (!existsSync(new URL('node_modules/playwright-core', import.meta.url))) return 'npm ci has not been run in tests/browser';
 }
 
-export async function launchBrowser() {
+/** A browser; `options` are Playwright's. */
+export async function launchBrowser(options = {}) {
   const { chromium } = await import('playwright-core');
-  return chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
+  return chromium.launch({ executablePath: CHROMIUM, args: FLAGS, ...options });
 }
 
 /** A directory that is removed when the process ends. */

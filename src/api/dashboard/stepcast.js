@@ -6,7 +6,7 @@
  *   const following = follow('demo', { onState: (state) => render(state.runs) });
  *
  * It owns one EventSource at a time and sees to it that there always is one: over restarts of the server, spent
- * tickets, the end of a token, and connections that died in silence. No message is handed on twice. What it does not
+ * tickets, the end of a token, connections that died in silence, and a page that was left and is come back to. No message is handed on twice. What it does not
  * do: draw anything, or keep more than the newest runs. A plain EventSource works without all this.
  */
 
@@ -416,8 +416,15 @@ export function follow(projectId, options = {}) {
     if (reason === 'token_expired' && ticketUrl) again(0);
   }
 
-  const online = () => state.connection?.status === 'reconnecting' && again(0);
-  globalThis.addEventListener?.('online', online);
+  const isOver = () => state.connection?.status === 'ended' || state.connection?.status === 'closed';
+  const heard = {
+    online: () => state.connection?.status === 'reconnecting' && again(0),
+    // A page that is left lives on in the browser's cache, and its stream with it: after six of them, all that a browser
+    // allows a host, the next page of this server does not load.
+    pagehide: stop,
+    pageshow: (/** @type {any} */ event) => event.persisted && !isOver() && again(0),
+  };
+  for (const [name, listener] of Object.entries(heard)) globalThis.addEventListener?.(name, listener);
   open();
   return {
     /** The state as it is now. */
@@ -427,7 +434,7 @@ export function follow(projectId, options = {}) {
     /** Tries again now, for whoever knows that something has changed. */
     retry() { failures = 0; again(0); },
     close() {
-      globalThis.removeEventListener?.('online', online);
+      for (const [name, listener] of Object.entries(heard)) globalThis.removeEventListener?.(name, listener);
       end('closed');
     },
   };
