@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use super::publish::read_events;
 use super::query::Parameters;
 use super::render::Render;
-use super::{Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, Route, dashboard, read_json};
+use super::{
+    Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, RerunRequest, Route, dashboard, read_json,
+};
 use crate::auth::{
     AuthError, IdSigner, Origins, Principal, Projects, Scope, TicketBook, TicketKey, TicketNote, Verdict, Verifier,
     bearer,
@@ -141,6 +143,7 @@ impl Api {
                 self.authorize(request, Scope::Run, &project, facts)?;
                 Ok(Action::Ask(Ask::Cancel(project, run.clone()), Render::Cancelled(run)))
             }
+            Route::Rerun(project, run) => self.rerun(project, run, request, facts),
             Route::Subscribers(project) => {
                 self.authorize(request, Scope::Admin, &project, facts)?;
                 Ok(Action::Subscribers(project))
@@ -231,13 +234,20 @@ impl Api {
     fn plan(&mut self, request: &Request, purpose: Purpose, facts: &Facts) -> Result<Action, Problem> {
         let principal = self.principal(request, facts)?;
         let may = match &purpose {
-            Purpose::Run(project) => principal.require_in(Scope::Run, project),
+            Purpose::Run(project) | Purpose::Rerun(project, _) => principal.require_in(Scope::Run, project),
             Purpose::Check | Purpose::RunNamed => principal.require(Scope::Run),
         };
         may.map_err(|error| refused(&error))?;
         let idempotency_key = idempotency_key(request)?;
         let body = json_body(request)?.to_vec();
         Ok(Action::Ask(Ask::Plan(PlanRequest { body, purpose, idempotency_key, principal }), Render::Accepted))
+    }
+
+    fn rerun(&self, project: ProjectId, run: RunId, request: &Request, facts: &Facts) -> Result<Action, Problem> {
+        let principal = self.authorize(request, Scope::Run, &project, facts)?;
+        let idempotency_key = idempotency_key(request)?;
+        let rerun = RerunRequest { project, run, idempotency_key, principal };
+        Ok(Action::Ask(Ask::Rerun(Box::new(rerun)), Render::Accepted))
     }
 
     fn publish(&mut self, project: ProjectId, request: &Request, facts: &Facts) -> Result<Action, Problem> {

@@ -61,6 +61,8 @@ pub enum Ask {
     Publish(ProjectId, Vec<PublishedEvent>),
     /// Of the intake: read and check a plan, and run it unless it was sent to be checked alone.
     Plan(PlanRequest),
+    /// Of the log: what a run was made of; and of the intake: to run that again.
+    Rerun(Box<RerunRequest>),
     /// Of the log: end a run.
     Cancel(ProjectId, RunId),
     /// Of the log: look something up.
@@ -70,7 +72,7 @@ pub enum Ask {
 /// A plan as it was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanRequest {
-    /// The body.
+    /// The body, or what was kept of an earlier one.
     pub body: Vec<u8>,
     /// Whether it is to be run, and where.
     pub purpose: Purpose,
@@ -89,6 +91,33 @@ pub enum Purpose {
     Run(ProjectId),
     /// To be run in the project that the body names.
     RunNamed,
+    /// To be run in this project once more: it is what this run was made of.
+    Rerun(ProjectId, RunId),
+}
+
+/// A run that is to be run again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RerunRequest {
+    /// Its project.
+    pub project: ProjectId,
+    /// The run.
+    pub run: RunId,
+    /// `Idempotency-Key`.
+    pub idempotency_key: Option<String>,
+    /// Who asks.
+    pub principal: crate::auth::Principal,
+}
+
+impl RerunRequest {
+    /// The plan to be run, once the log has said what the run was made of.
+    pub fn plan(self, document: &[u8]) -> PlanRequest {
+        PlanRequest {
+            body: document.to_vec(),
+            purpose: Purpose::Rerun(self.project, self.run),
+            idempotency_key: self.idempotency_key,
+            principal: self.principal,
+        }
+    }
 }
 
 /// What the server is like just now.

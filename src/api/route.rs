@@ -41,6 +41,8 @@ pub enum Route {
     StepOutput(ProjectId, RunId, StepId),
     /// `POST /api/projects/:projectId/workflows/:runId/cancel`
     Cancel(ProjectId, RunId),
+    /// `POST /api/projects/:projectId/workflows/:runId/rerun`
+    Rerun(ProjectId, RunId),
     /// `POST /api/projects/:projectId/events`
     Publish(ProjectId),
     /// `GET /api/projects/:projectId/subscribers`
@@ -88,7 +90,13 @@ impl Route {
     pub fn changes_state(&self) -> bool {
         matches!(
             self,
-            Self::Ticket | Self::Check | Self::SubmitNamed | Self::Submit(_) | Self::Cancel(..) | Self::Publish(_)
+            Self::Ticket
+                | Self::Check
+                | Self::SubmitNamed
+                | Self::Submit(_)
+                | Self::Cancel(..)
+                | Self::Rerun(..)
+                | Self::Publish(_)
         )
     }
 
@@ -125,6 +133,7 @@ fn calls(path: &[&str]) -> Result<Calls, Problem> {
             Calls::get(Route::RunEvents(id(project)?, id(run)?))
         }
         ["api", "projects", project, "workflows", run, "cancel"] => Calls::post(Route::Cancel(id(project)?, id(run)?)),
+        ["api", "projects", project, "workflows", run, "rerun"] => Calls::post(Route::Rerun(id(project)?, id(run)?)),
         ["api", "projects", project, "workflows", run, "steps", step, "output"] => {
             Calls::get(Route::StepOutput(id(project)?, id(run)?, id(step)?))
         }
@@ -166,7 +175,8 @@ mod tests {
             (Method::Get, "/api/sse/projects/p%3A1", Ok(Route::Stream(p.clone()))),
             (Method::Post, "/api/projects/p:1/workflows", Ok(Route::Submit(p.clone()))),
             (Method::Get, "/api/projects/p:1/workflows", Ok(Route::Runs(p.clone()))),
-            (Method::Post, "/api/projects/p:1/workflows/r/cancel", Ok(Route::Cancel(p, r))),
+            (Method::Post, "/api/projects/p:1/workflows/r/cancel", Ok(Route::Cancel(p.clone(), r.clone()))),
+            (Method::Post, "/api/projects/p:1/workflows/r/rerun", Ok(Route::Rerun(p, r))),
             (Method::Options, "/api/projects", Ok(Route::Options(GET))),
             (Method::Options, "*", Ok(Route::Options(GET_POST))),
             (Method::Delete, "/api/projects", Err((405, Some(GET)))),

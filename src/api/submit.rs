@@ -2,7 +2,11 @@
 //!
 //! Reading a large plan takes milliseconds, so this is not done on the loop.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::handler::{refused, stream_path};
@@ -12,7 +16,7 @@ use crate::executor::Context;
 use crate::executor::check::{check_plan, reread_plan};
 use crate::http::{Problem, Response};
 use crate::log;
-use crate::model::{Issue, Plan, ProjectId, RunId, Submission, SubmissionError};
+use crate::model::{Exact, Issue, Plan, ProjectId, RunId, Submission, SubmissionError};
 
 /// What a plan request comes to.
 #[derive(Debug)]
@@ -34,32 +38,43 @@ pub fn prepare(request: PlanRequest, context: &Context, steps_max: usize, made_u
         SubmissionError::NotAnObject => Problem::new(400, "invalid_body", "expected a JSON object"),
         SubmissionError::Issues(issues) => Problem::invalid_plan(issues),
     })?;
-    let project = project(&request, submission.project_id)?;
+    let project = project(&request, submission.project_id.clone())?;
     let plan = check_plan(&submission.plan, &context.registry, &context.engine, steps_max);
     let plan = plan.map_err(Problem::invalid_plan)?;
     let Some(project) = project else {
         return Ok(Prepared::Checked(Response::json(200, json!(plan.summary()).to_string())));
     };
+    let document = document(&request.body, &submission).map_err(|error| Problem::internal(error.to_string()))?;
     let run = submission.run_id.unwrap_or(made_up);
     let answer = answer(&project, &run, &plan);
-    let document = Document { plan: &submission.plan, inputs: &submission.inputs };
-    let document = serde_json::to_vec(&document).map_err(|error| Problem::internal(error.to_string()))?;
     Ok(Prepared::Run(Box::new(log::Submission {
         project,
         run,
         plan: plan.with_inputs(submission.inputs).into(),
         document: document.into(),
         answer: answer.into_bytes().into(),
+        fingerprint: fingerprint(&request),
         idempotency_key: request.idempotency_key,
-        fingerprint: fingerprint(&request.body),
     })))
 }
 
-/// What is kept of a plan, to read it again after a restart.
-#[derive(Serialize)]
-struct Document<'a> {
-    plan: &'a Value,
-    inputs: &'a Map<String, Value>,
+/// What is kept of a plan, to read it again after a restart, and to run it again: its text and that of the call's inputs
+/// as they were sent, for no number would come out of a value as it went in.
+fn document(body: &[u8], submission: &Submission) -> serde_json::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        plan: &'a RawValue,
+        inputs: &'a RawValue,
+    }
+    let body: &RawValue = serde_json::from_slice(body)?;
+    // Of a name that stands twice the last counts, as it does for whoever reads it as a value.
+    let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(body.get())?;
+    let (plan, inputs) = match members.get("plan") {
+        Some(plan) => (*plan, members.get("inputs").copied().filter(|_| !submission.inputs.is_empty())),
+        None => (body, None),
+    };
+    let none: &RawValue = serde_json::from_str("{}")?;
+    serde_json::to_vec(&Document { plan, inputs: inputs.unwrap_or(none) })
 }
 
 /// The plan of a document that [`prepare`] made.
@@ -82,7 +97,7 @@ pub fn read_document(document: &[u8], context: &Context) -> Result<Plan, String>
 fn project(request: &PlanRequest, named: Option<ProjectId>) -> Result<Option<ProjectId>, Problem> {
     match &request.purpose {
         Purpose::Check => Ok(None),
-        Purpose::Run(project) => Ok(Some(project.clone())),
+        Purpose::Run(project) | Purpose::Rerun(project, _) => Ok(Some(project.clone())),
         Purpose::RunNamed => {
             let missing = || Issue {
                 path: "projectId".to_owned(),
@@ -103,8 +118,14 @@ fn answer(project: &ProjectId, run: &RunId, plan: &Plan) -> String {
     .to_string()
 }
 
-/// Tells one body from another.
-fn fingerprint(body: &[u8]) -> [u8; 32] {
-    let digest = ring::digest::digest(&ring::digest::SHA256, body);
+/// Tells one call from another: by the JSON value of what was sent, or by the run that is to be run again.
+fn fingerprint(request: &PlanRequest) -> [u8; 32] {
+    let mut text = Vec::new();
+    match (&request.purpose, str::from_utf8(&request.body).ok().and_then(Exact::read)) {
+        (Purpose::Rerun(_, run), _) => text.extend_from_slice(format!("rerun {run}").as_bytes()),
+        (_, Some(body)) => body.write_canonical(&mut text),
+        (_, None) => text.extend_from_slice(&request.body),
+    }
+    let digest = ring::digest::digest(&ring::digest::SHA256, &text);
     digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }

@@ -148,6 +148,7 @@ impl Lookup {
                 self.events(history, signer, project, run, *after, *limit).map(Some)
             }
             Query::Plan { project, run } => plan(history, project, run).map(Some),
+            Query::Document { project, run } => document(history, project, run).map(Some),
             Query::Output { project, run, step, stream } => output_of_ended(history, project, run, step, *stream),
             _ => Ok(None),
         }
@@ -265,13 +266,21 @@ pub(super) fn has_lost(run: Option<Ends>, after: u64, floor: u64) -> bool {
 
 /// What a run was made of, as it may be shown.
 pub(super) fn plan(history: &dyn History, project: &ProjectId, run: &RunId) -> Result<Answer, StoreError> {
+    let document = match document(history, project, run)? {
+        Answer::Document(document) => document,
+        refused => return Ok(refused),
+    };
+    let shown = shown_document(&document).ok_or_else(|| StoreError("what was kept of a plan is no JSON".to_owned()))?;
+    Ok(Answer::Json(shown))
+}
+
+/// What a run was made of, as it was submitted: not to be shown.
+pub(super) fn document(history: &dyn History, project: &ProjectId, run: &RunId) -> Result<Answer, StoreError> {
     let document = match history.run_number(project, run)? {
         Some(number) => history.document(number)?,
         None => None,
     };
-    let Some(document) = document else { return Ok(Answer::Refused(Refusal::UnknownRun)) };
-    let shown = shown_document(&document).map_err(|error| StoreError(error.to_string()))?;
-    Ok(Answer::Json(shown))
+    Ok(document.map_or(Answer::Refused(Refusal::UnknownRun), Answer::Document))
 }
 
 /// A step's output, of a run that has ended; of any other the newest state is not in the history.

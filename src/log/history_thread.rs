@@ -90,7 +90,10 @@ fn is_history(command: &Command) -> bool {
 }
 
 fn is_history_query(query: &Query) -> bool {
-    matches!(query, Query::Page { .. } | Query::Plan { .. } | Query::Events { .. } | Query::Output { .. })
+    matches!(
+        query,
+        Query::Page { .. } | Query::Plan { .. } | Query::Document { .. } | Query::Events { .. } | Query::Output { .. }
+    )
 }
 
 fn run(mut historian: Historian, inbox: &Receiver<Task>, out: &mut impl FnMut(Outcome)) {

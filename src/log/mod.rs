@@ -202,6 +202,13 @@ pub enum Query {
         /// The run.
         run: RunId,
     },
+    /// The same to the byte, with its secrets, to run it again: [`Answer::Document`].
+    Document {
+        /// Its project.
+        project: ProjectId,
+        /// The run.
+        run: RunId,
+    },
     /// A run's messages: [`Answer::Json`].
     Events {
         /// Its project.
@@ -296,6 +303,8 @@ pub enum Answer {
     Page(Page),
     /// A body, whole.
     Json(Vec<u8>),
+    /// A run's plan and inputs.
+    Document(Arc<[u8]>),
     /// A step's output.
     Output {
         /// The bytes.

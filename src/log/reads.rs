@@ -46,6 +46,7 @@ impl Journal {
             Query::Run { project, run, whole_outputs: true } => self.run(&project, &run),
             Query::Run { project, run, whole_outputs: false } => self.run_in_short(&project, &run),
             Query::Plan { project, run } => history::plan(&*self.store, &project, &run),
+            Query::Document { project, run } => history::document(&*self.store, &project, &run),
             Query::Events { project, run, after, limit } => self.events(&project, &run, after, limit),
             Query::Output { project, run, step, stream } => self.output(&project, &run, &step, stream),
             Query::Projects { visible, after, limit } => Ok(self.projects(visible, after, limit)),

@@ -4,6 +4,7 @@
 //! parsed once, at the edge, and cannot be wrong afterwards.
 
 mod event;
+mod exact;
 mod id;
 mod message;
 mod plan;
@@ -14,6 +15,7 @@ pub use event::{
     Cause, CauseKind, EndReason, LevelCompleted, LevelStarted, OutputStream, PerformanceMetrics, Progress, Record,
     RunCompleted, RunEvent, RunEventKind, RunFailed, RunStarted, StepOutput, StepProgress, StepUpdate,
 };
+pub use exact::Exact;
 pub use id::{IdError, ProjectId, RunId, StepId};
 pub use message::{MESSAGE_TYPE_MAX, decimal, is_reserved_type, is_valid_type, write_message};
 pub use plan::{

@@ -6,7 +6,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use crate::api::{Door, Render};
+use crate::api::{Door, Render, RerunRequest};
 use crate::http::{Decoder, Limits, Phase, Response, Version};
 use crate::stream::Tally;
 
@@ -58,6 +58,8 @@ pub(super) struct Waiting {
 pub(super) enum What {
     /// An answer.
     Answer(Render),
+    /// What a run was made of, to run that again.
+    Rerun(Box<RerunRequest>),
     /// A stream.
     Stream(Box<Attaching>),
 }

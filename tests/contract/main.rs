@@ -4,6 +4,7 @@
 mod common;
 
 mod access;
+mod again;
 mod calls;
 #[cfg(feature = "sqlite")]
 mod durability;

@@ -1,77 +1,105 @@
 //! A plan's document as it is shown to those who may watch its runs: without the values that sound like secrets.
 
-use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+
+use serde_json::json;
+
+use crate::model::Exact;
 
 /// What a value sounds like that nobody but the plan's author should see, in capitals.
 const SECRET_NAMES: [&str; 6] = ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "AUTHORIZATION"];
 
 /// What is shown of one.
-const SHOWN: &str = "***";
+const SHOWN: &str = "\"***\"";
 
 /// A kept document (`{plan, inputs}`) with `***` for each text and number under a name that sounds like a secret, in
 /// inputs and metadata, and with `masked`: the paths of those. A text that is one template whole stays: it names where a
-/// value comes from, and has none.
+/// value comes from, and has none. Everything else is as it was written, numbers too.
 ///
-/// # Errors
-/// Where `document` is no JSON.
-pub fn shown_document(document: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
-    let mut document: Map<String, Value> = serde_json::from_slice(document)?;
+/// None where `document` is no JSON object.
+pub fn shown_document(document: &[u8]) -> Option<Vec<u8>> {
+    let document = str::from_utf8(document).ok().and_then(Exact::read)?;
+    let Exact::Object(mut document) = document else { return None };
     let mut masked = Vec::new();
-    if let Some(inputs) = document.get_mut("inputs") {
-        mask(inputs, "inputs", &mut masked);
-    }
-    if let Some(Value::Object(plan)) = document.get_mut("plan") {
-        mask_members(plan, "plan", &mut masked);
-        for (at, step) in plan.get_mut("steps").and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
-            let Value::Object(step) = step else { continue };
-            mask_members(step, &format!("plan.steps[{at}]"), &mut masked);
+    for (name, value) in &mut document {
+        match (&*Exact::text(name)?, value) {
+            ("inputs", inputs) => mask(inputs, "inputs", &mut masked),
+            ("plan", Exact::Object(plan)) => mask_plan(plan, &mut masked)?,
+            _ => {}
         }
     }
-    document.insert("masked".to_owned(), json!(masked));
-    serde_json::to_vec(&document)
+    let masked = json!(masked).to_string();
+    document.push((r#""masked""#, Exact::read(&masked)?));
+    let mut shown = Vec::new();
+    Exact::Object(document).write(&mut shown);
+    Some(shown)
+}
+
+type Members<'a> = [(&'a str, Exact<'a>)];
+
+fn mask_plan(plan: &mut Members<'_>, masked: &mut Vec<String>) -> Option<()> {
+    mask_members(plan, "plan", masked);
+    for (name, steps) in plan {
+        let Exact::Array(steps) = steps else { continue };
+        if Exact::text(name)? != "steps" {
+            continue;
+        }
+        for (at, step) in steps.iter_mut().enumerate() {
+            if let Exact::Object(step) = step {
+                mask_members(step, &format!("plan.steps[{at}]"), masked);
+            }
+        }
+    }
+    Some(())
 }
 
 /// Masks what a plan or a step says freely.
-fn mask_members(object: &mut Map<String, Value>, path: &str, masked: &mut Vec<String>) {
-    for name in ["inputs", "metadata"] {
-        if let Some(value) = object.get_mut(name) {
-            mask(value, &format!("{path}.{name}"), masked);
+fn mask_members(object: &mut Members<'_>, path: &str, masked: &mut Vec<String>) {
+    for wanted in ["inputs", "metadata"] {
+        for (name, value) in object.iter_mut().filter(|(name, _)| said(name) == wanted) {
+            mask(value, &format!("{path}.{}", said(name)), masked);
         }
     }
 }
 
 /// Masks below names that sound like secrets. Documents nest no deeper than their reader lets them.
-fn mask(value: &mut Value, path: &str, masked: &mut Vec<String>) {
+fn mask(value: &mut Exact<'_>, path: &str, masked: &mut Vec<String>) {
     match value {
-        Value::Object(members) => {
+        Exact::Object(members) => {
             for (name, value) in members {
+                let name = said(name);
                 let path = format!("{path}.{name}");
-                if is_secret(name) { hide(value, &path, masked) } else { mask(value, &path, masked) }
+                if is_secret(&name) { hide(value, &path, masked) } else { mask(value, &path, masked) }
             }
         }
-        Value::Array(items) => {
+        Exact::Array(items) => {
             items.iter_mut().enumerate().for_each(|(at, item)| mask(item, &format!("{path}[{at}]"), masked));
         }
-        _ => {}
+        Exact::Scalar(_) => {}
     }
 }
 
 /// Masks every text and number in `value`.
-fn hide(value: &mut Value, path: &str, masked: &mut Vec<String>) {
+fn hide(value: &mut Exact<'_>, path: &str, masked: &mut Vec<String>) {
     match value {
-        Value::String(text) if is_template(text) => {}
-        Value::String(_) | Value::Number(_) => {
-            *value = Value::from(SHOWN);
+        Exact::Scalar("null" | "true" | "false") => {}
+        Exact::Scalar(text) if is_template(&said(text)) => {}
+        Exact::Scalar(text) => {
+            *text = SHOWN;
             masked.push(path.to_owned());
         }
-        Value::Object(members) => {
-            members.iter_mut().for_each(|(name, value)| hide(value, &format!("{path}.{name}"), masked));
+        Exact::Object(members) => {
+            members.iter_mut().for_each(|(name, value)| hide(value, &format!("{path}.{}", said(name)), masked));
         }
-        Value::Array(items) => {
+        Exact::Array(items) => {
             items.iter_mut().enumerate().for_each(|(at, item)| hide(item, &format!("{path}[{at}]"), masked));
         }
-        Value::Null | Value::Bool(_) => {}
     }
+}
+
+/// What a name or a text says; a number as it stands there.
+fn said(scalar: &str) -> Cow<'_, str> {
+    Exact::text(scalar).unwrap_or(Cow::Borrowed(scalar))
 }
 
 fn is_secret(name: &str) -> bool {
@@ -87,7 +115,16 @@ fn is_template(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+
+    #[test]
+    fn a_plan_is_shown_with_its_numbers_as_they_were_written() {
+        let document = r#"{"plan":{"name":"p","steps":[{"inputs":{"n":9007199254740993,"f":2.0,"e":1e3,"b":123456789012345678901234567890}}]},"inputs":{"x":1.10}}"#;
+        let shown = shown_document(document.as_bytes()).map(|shown| String::from_utf8(shown).expect("text"));
+        assert_eq!(shown, Some(document.replace("1.10}}", "1.10},\"masked\":[]}")));
+    }
 
     #[test]
     fn what_sounds_like_a_secret_is_hidden_and_its_place_is_told() {
@@ -128,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_document_is_an_error() {
-        assert!(shown_document(b"[]").is_err());
+    fn what_is_no_document_is_not_shown() {
+        assert_eq!((shown_document(b"[]"), shown_document(b"{"), shown_document(b"\xff")), (None, None, None));
     }
 }

@@ -6,7 +6,7 @@ use super::Server;
 use super::token::{Waiter, reply_number, waiter};
 use crate::api::{Ask, Render, refusal};
 use crate::http::{Problem, Response, sse, write_stream_head};
-use crate::log::{Answer, Command, Delivery, ReplyTo};
+use crate::log::{Answer, Command, Delivery, Query, ReplyTo};
 use crate::model::{Now, ProjectId};
 use crate::server::attach;
 use crate::server::connection::{Framing, State, Waiting, What};
@@ -87,7 +87,11 @@ impl<S: Socket> Server<S> {
                 return self.answer(index, problem.into(), framing, headers, now);
             }
         }
-        let to = self.wait(index, What::Answer(render), framing, headers);
+        let what = match &ask {
+            Ask::Rerun(rerun) => What::Rerun(rerun.clone()),
+            _ => What::Answer(render),
+        };
+        let to = self.wait(index, what, framing, headers);
         let reply = ReplyTo::Loop(to);
         match ask {
             Ask::Publish(project, events) => {
@@ -96,6 +100,10 @@ impl<S: Socket> Server<S> {
             }
             Ask::Cancel(project, run) => self.outbox.log.push(Command::Cancel { project, run, reply }),
             Ask::Read(query) => self.outbox.log.push(Command::Read { query, reply }),
+            Ask::Rerun(rerun) => {
+                let query = Query::Document { project: rerun.project, run: rerun.run };
+                self.outbox.log.push(Command::Read { query, reply });
+            }
             Ask::Plan(request) => self.outbox.intake.push((to, request)),
         }
     }
@@ -137,7 +145,17 @@ impl<S: Socket> Server<S> {
             (Waiter::Connection { .. }, answer @ Answer::Published { .. }) if self.outruns_its_watchers(to) => {
                 self.held_answers.push_back((now.mono + CONGESTION_HOLD, to, answer));
             }
+            (Waiter::Connection { .. }, Answer::Document(document)) => self.run_again(to, &document),
             (Waiter::Connection { .. }, answer) => self.render_answer(to, answer, now),
+        }
+    }
+
+    /// What a run was made of is a plan like any other from here on, and whoever asked for it waits for its run.
+    fn run_again(&mut self, to: u64, document: &[u8]) {
+        let Some(index) = self.waiting(to) else { return };
+        let State::Waiting(waiting) = &mut self.connections[index].state else { return };
+        if let What::Rerun(rerun) = std::mem::replace(&mut waiting.what, What::Answer(Render::Accepted)) {
+            self.outbox.intake.push((to, rerun.plan(document)));
         }
     }
 
@@ -150,6 +168,9 @@ impl<S: Socket> Server<S> {
         let response = match &waiting.what {
             What::Answer(render) => {
                 render.response(answer, self.api.signer(), |project| self.streams.subscribers(project))
+            }
+            What::Rerun(_) => {
+                Render::Accepted.response(answer, self.api.signer(), |project| self.streams.subscribers(project))
             }
             What::Stream(_) => return self.refuse_attach(index, answer, now),
         };

@@ -109,6 +109,11 @@ pub(super) enum What {
         key: String,
         body: String,
     },
+    /// A run again, under this key; none where empty.
+    Rerun {
+        key: String,
+        of: String,
+    },
     Cancel,
     Ticket {
         project: ProjectId,

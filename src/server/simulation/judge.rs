@@ -71,6 +71,7 @@ impl World {
             What::Publish { .. } if self.laws.is_jwt => vec![202, 429],
             What::Publish { .. } => vec![202],
             What::Submit { .. } => vec![202, 429, 422],
+            What::Rerun { .. } => vec![202, 404, 429, 422],
             What::Cancel => vec![202, 404, 409],
             What::Ticket { .. } => vec![200],
             What::Stream { wanted, .. } => {
@@ -114,6 +115,10 @@ impl World {
         match (&asked.what, head.status) {
             (What::Publish { project, events }, 202) => self.judge_published(index, project, events, body),
             (What::Submit { key, body: sent, .. }, 202) => self.judge_accepted(key, sent, head, body),
+            (What::Rerun { key, of }, 202) => {
+                self.meet("run again");
+                self.judge_accepted(key, of, head, body);
+            }
             (What::Run { project, run }, 200) => self.judge_run(project, run, body),
             (What::Events { project, run }, 200) => self.judge_events(project, run, body),
             (What::Ticket { project }, 200) => {

@@ -38,7 +38,7 @@ use world::World;
 const SEEDS: u64 = 64;
 
 /// What the default seeds must meet between them: a simulation that meets nothing shows nothing.
-const WORTH_MEETING: [&str; 24] = [
+const WORTH_MEETING: [&str; 25] = [
     "closing busy",
     "closing shutdown",
     "closing token_expired",
@@ -56,6 +56,7 @@ const WORTH_MEETING: [&str; 24] = [
     "reset ahead",
     "reset expired",
     "reset unknown_id",
+    "run again",
     "run over",
     "stalled",
     "status 204",

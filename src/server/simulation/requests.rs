@@ -65,7 +65,8 @@ impl World {
             8..12 => self.ask_bad_body(index),
             12..36 => self.ask_stream(index),
             36..58 => self.ask_publish(index),
-            58..70 => self.ask_submit(index),
+            58..68 => self.ask_submit(index),
+            68..70 => self.ask_rerun(index),
             70..74 => self.ask_cancel(index),
             74..86 => self.ask_read(index),
             86..92 if self.laws.is_jwt => self.ask_ticket(index),
@@ -332,6 +333,23 @@ impl World {
         let target = format!("/api/projects/{project}/workflows");
         let asked = self.asked(What::Submit { key, body: body.clone() }, who, Some((Scope::Run, &project)));
         self.put(index, Draft { method: "POST", target, headers, body: Some(body) }, asked);
+    }
+
+    /// Any run again, now and then under one of a few keys.
+    fn ask_rerun(&mut self, index: usize) {
+        let project = self.any_project();
+        let Some(run) = self.any_run(&project) else { return };
+        let (mut headers, mut key) = (Vec::new(), String::new());
+        if self.rng.one_in(2) {
+            let n = self.rng.below(4);
+            key = format!("{project} again{n}");
+            headers.push(("Idempotency-Key", format!("again{n}")));
+        }
+        let who = self.any_token();
+        let of = run.to_string();
+        let asked = self.asked(What::Rerun { key, of }, who, Some((Scope::Run, &project)));
+        let target = format!("/api/projects/{project}/workflows/{run}/rerun");
+        self.put(index, Draft { method: "POST", target, headers, body: Some(String::new()) }, asked);
     }
 
     fn any_plan(&mut self) -> Value {
