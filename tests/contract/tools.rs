@@ -116,6 +116,7 @@ fn a_command_that_fails_says_how_and_its_last_line_of_stderr() {
     let steps = json!([
         script("status", "echo out; echo first >&2; echo 'the last' >&2; exit 3"),
         script("silent", "exit 4"),
+        script("progress", r"seq -f 'fetching %g' 400 | tr '\n' '\r' >&2; printf 'fatal: disk full\r\033[K\033[0m' >&2; exit 1"),
         script("signal", "kill -TERM $$"),
         {"id": "none", "tool": "none"},
         {"id": "again", "tool": "sh", "inputs": {"script": "test $STEPCAST_ATTEMPT = 3"},
@@ -125,6 +126,7 @@ fn a_command_that_fails_says_how_and_its_last_line_of_stderr() {
     let status = error(&messages, "status");
     assert!(status.contains('3') && status.ends_with("the last"), "{status}");
     assert!(error(&messages, "silent").contains('4'));
+    assert_eq!(error(&messages, "progress"), "exit status 1: fatal: disk full");
     assert!(error(&messages, "signal").contains("SIGTERM"));
     assert!(error(&messages, "none").contains("/nonexistent/program"));
     assert_eq!(

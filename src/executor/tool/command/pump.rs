@@ -20,6 +20,7 @@ use super::super::output::Kept;
 use super::super::{Call, ToolError, ToolSettings};
 use super::group::Group;
 use crate::model::OutputStream;
+use crate::text::without_escapes;
 
 /// Why a cancelled attempt failed.
 pub(super) const CANCELLED: &str = "cancelled";
@@ -31,14 +32,17 @@ const READ_BYTES: usize = 64 * 1024;
 /// only from a process that left the group.
 const LAST_READS: usize = 1024 * 1024 / READ_BYTES;
 
-/// The longest last line of stderr that an error quotes, in bytes.
+/// The longest last line of stderr that an error quotes, in bytes. Of a longer one it quotes the end.
 const LAST_LINE_MAX: usize = 2 * 1024;
+
+/// How much of a line is looked at for that, escape sequences included: its end.
+const LINE_KEPT: usize = 8 * LAST_LINE_MAX;
 
 /// How a child ended.
 pub(super) struct Ended {
     pub(super) status: ExitStatus,
     pub(super) stdout: Kept,
-    /// The last line of stderr that is not empty, masked.
+    /// The last line of stderr that says something, masked.
     pub(super) last_words: String,
 }
 
@@ -266,22 +270,53 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// Remembers the last line that is not empty, out of the last few KiB.
+/// Remembers the last line that says something: a carriage return begins a line anew, as it does in a terminal, and
+/// escape sequences, control characters and blanks say nothing.
 #[derive(Default)]
-struct LastLine(Vec<u8>);
+struct LastLine {
+    /// The end of the line that is being written, in bytes as they came.
+    current: Vec<u8>,
+    /// Does `current` lack its beginning?
+    is_cut: bool,
+    said: String,
+}
 
 impl LastLine {
     fn push(&mut self, bytes: &[u8]) {
-        const KEPT: usize = 2 * LAST_LINE_MAX;
-        self.0.extend_from_slice(&bytes[bytes.len().saturating_sub(KEPT)..]);
-        self.0.drain(..self.0.len().saturating_sub(KEPT));
+        for piece in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
+            self.current.extend_from_slice(piece);
+            let excess = self.current.len().saturating_sub(LINE_KEPT);
+            self.current.drain(..excess);
+            self.is_cut |= excess > 0;
+            if piece.ends_with(b"\n") || piece.ends_with(b"\r") {
+                self.end_line();
+            }
+        }
     }
 
-    fn into_text(self) -> String {
-        let text = String::from_utf8_lossy(&self.0);
-        let line = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
-        let end = line.floor_char_boundary(LAST_LINE_MAX);
-        line[..end].to_owned()
+    fn end_line(&mut self) {
+        let line = self.shown();
+        let line = line.trim_matches(|c: char| c.is_whitespace() || c.is_control());
+        if !line.is_empty() {
+            line[line.ceil_char_boundary(line.len().saturating_sub(LAST_LINE_MAX))..].clone_into(&mut self.said);
+        }
+        self.current.clear();
+        self.is_cut = false;
+    }
+
+    fn shown(&self) -> String {
+        let shown = |from: usize| without_escapes(&String::from_utf8_lossy(&self.current[from..])).into_owned();
+        let text = shown(0);
+        if !self.is_cut || text.len() > LAST_LINE_MAX {
+            return text;
+        }
+        // Mostly escape sequences, so the cut may have gone through one: what is left of that is no text.
+        shown(self.current.iter().position(|&byte| byte == b'\x1b').unwrap_or_default())
+    }
+
+    fn into_text(mut self) -> String {
+        self.end_line();
+        self.said
     }
 }
 
@@ -298,6 +333,34 @@ mod tests {
         };
         assert_eq!(last(&[]), "");
         assert_eq!(last(&["first\nsec", "ond\r\n\n  \n"]), "second");
-        assert_eq!(last(&["a\n", &"ä".repeat(100_000)]).len(), LAST_LINE_MAX);
+    }
+
+    #[test]
+    fn progress_hid_the_reason_of_a_failure() {
+        let progress: String = (0..400).map(|n| format!("\rfetching {n} of 400")).collect();
+        let colours = "\x1b[31m".repeat(10_001);
+        let link = "\x1b]8;;https://example.org/\x1b\\the log\x1b]8;;\x1b\\";
+        for (said, expected) in [
+            (format!("{progress}\rfatal: disk full\n"), "fatal: disk full"),
+            (format!("{progress}\rfatal: disk full\r\x1b[K\r    \r"), "fatal: disk full"),
+            (format!("fatal: disk full\n\x1b[0m\n\x1b[?25h\x07\n"), "fatal: disk full"),
+            (format!("fatal: disk full\n{colours}{colours}"), "fatal: disk full"),
+            (format!("\x1b[1;31mfatal:\x1b[0m disk full, see {link}\n"), "fatal: disk full, see the log"),
+            ("\x1b]0;never ended\nfatal: disk full".to_owned(), "fatal: disk full"),
+        ] {
+            for pieces in [said.len(), 1000, 7, 1] {
+                let mut line = LastLine::default();
+                said.as_bytes().chunks(pieces).for_each(|piece| line.push(piece));
+                assert_eq!(line.into_text(), expected, "{pieces} bytes at a time");
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_long_last_line_the_end_is_kept() {
+        let mut line = LastLine::default();
+        line.push(format!("a\n{}: disk full\n", "ä".repeat(100_000)).as_bytes());
+        let text = line.into_text();
+        assert!(text.ends_with("ä: disk full") && (LAST_LINE_MAX - 1..=LAST_LINE_MAX).contains(&text.len()), "{text}");
     }
 }
