@@ -236,6 +236,40 @@ browserTest('a run is cancelled, and run again', async () => {
   silent();
 });
 
+browserTest('numbers are shown, edited and run again as they were written', async () => {
+  const name = project();
+  const inputs = '{"id": 9007199254740993, "share": 2.0, "price": 1.10, "text": "x"}';
+  const shown = inputs.replace('{', '{\n  ').replaceAll(', ', ',\n  ').replace('}', '\n}');
+  const page = await open(await context(), `#/p/${name}/new`);
+  await page.getByLabel('Plan, as JSON').fill(`{"name": "exact", "steps": [{"id": "a", "tool": "echo", "inputs": ${inputs}}]}`);
+  await page.getByRole('button', { name: 'Run', exact: true }).click();
+  await state(page, 'completed');
+  await node(page, 'a').click();
+  const given = page.locator('.facts-side pre');
+  await given.filter({ hasText: '9007199254740993' }).waitFor();
+  assert.equal(await given.textContent(), shown);
+  await page.locator('.screen pre').filter({ hasText: '9007199254740993' }).waitFor();
+  assert.match(await page.locator('.screen pre').textContent(), /"share": 2\.0,/);
+  const runs = () => page.locator('.list a');
+  const plan = async (at) => {
+    const runId = /r\/([^/]+)/.exec(await runs().nth(at).getAttribute('href'))[1];
+    return (await fetch(`${server.origin}/api/projects/${name}/workflows/${runId}/plan`)).text();
+  };
+  const first = await plan(0);
+  assert.ok(first.includes('9007199254740993') && first.includes('1.10'), first);
+  await page.getByRole('button', { name: 'Run again' }).click();
+  await runs().nth(1).waitFor();
+  assert.equal(await plan(0), first);
+  await page.getByRole('link', { name: 'Edit' }).click();
+  const box = page.getByLabel('Plan, as JSON');
+  await until(async () => /exact/.test(await box.inputValue()), 'the plan is there');
+  assert.match(await box.inputValue(), /"id": 9007199254740993,\s*"share": 2\.0,\s*"price": 1\.10,/);
+  await page.getByRole('button', { name: 'Run', exact: true }).click();
+  await runs().nth(2).waitFor();
+  assert.match(await plan(0), /9007199254740993.*2\.0.*1\.10/s);
+  silent();
+});
+
 browserTest('what is wrong with a plan is shown at its place, and a good one runs', async () => {
   const name = project();
   const page = await open(await context({}, /status of 4(00|22)/), `#/p/${name}/new`);
@@ -257,7 +291,7 @@ browserTest('what is wrong with a plan is shown at its place, and a good one run
   silent();
 });
 
-browserTest('secrets in inputs are not shown, and have to be given again', async () => {
+browserTest('secrets in inputs are not shown: a run again has them, an edited plan has to be given them', async () => {
   const name = project();
   const { runId } = await server.submit(name, { name: 'secretive', steps: [{ id: 'a', tool: 'secretive', inputs: { apiKey: 'hush-hush', region: 'eu' } }] });
   await server.end(name, runId);
@@ -265,6 +299,9 @@ browserTest('secrets in inputs are not shown, and have to be given again', async
   await page.locator('.facts-side pre', { hasText: '"eu"' }).waitFor();
   assert.match(await page.locator('.facts-side pre').textContent(), /"apiKey": "\*\*\*"/);
   await page.getByRole('button', { name: 'Run again' }).click();
+  await page.locator('.list a').nth(1).waitFor();
+  await state(page, 'completed');
+  await page.getByRole('link', { name: 'Edit' }).click();
   await page.locator('.issues', { hasText: 'plan.steps[0].inputs.apiKey' }).waitFor();
   assert.ok(!(await page.content()).includes('hush-hush'));
   silent();

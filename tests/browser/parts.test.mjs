@@ -15,6 +15,7 @@ const { columns, lines, neighbour, rows, visible } = await part('layout');
 const { criticalPath, expectations, remaining } = await part('estimate');
 const { Rows, fromWholeCharacter, plain } = await part('lines');
 const { locate, lineOf, offsetOf } = await part('locate');
+const json = await part('json');
 const format = await part('format');
 
 const at = (second) => new Date(Date.UTC(2026, 0, 1, 0, 0, second)).toISOString();
@@ -214,6 +215,39 @@ test('a path leads to its place in the text', () => {
   assert.equal(text.slice(offsetOf(text, 3, 3)).slice(0, 2), '{"');
 });
 
+test('who goes from project to project leaves no trail of streams', async () => {
+  const sources = [];
+  globalThis.EventSource = class {
+    constructor(url) {
+      Object.assign(this, { url: String(url), readyState: 1 });
+      sources.push(this);
+    }
+    close() { this.readyState = 2; }
+  };
+  globalThis.location = { href: 'http://h/' };
+  const { Hub } = await part('hub');
+  const hub = new Hub();
+  const open = () => sources.filter(({ readyState }) => readyState === 1).map(({ url }) => /projects\/(\w+)/.exec(url)[1]).join();
+  const asks = ['a', 'b', 'c', 'd', 'd'];
+  const port = { postMessage() {}, start() {} };
+  hub.attach(port);
+  for (const follow of asks) port.onmessage({ data: { follow, token: '' } });
+  assert.equal(open(), 'd');
+  const other = { postMessage() {}, start() {} };
+  hub.attach(other);
+  other.onmessage({ data: { follow: 'a', token: '' } });
+  assert.equal(open(), 'd,a');
+  // A reload: who leaves and asks for the same is back on the same stream.
+  other.onmessage({ data: { leave: true } });
+  other.onmessage({ data: { follow: 'a', token: '' } });
+  assert.deepEqual([open(), sources.length], ['d,a', 5]);
+  for (const one of [port, other]) one.onmessage({ data: { leave: true } });
+  for (const channel of hub.channels.values()) channel.close();
+  assert.equal(open(), '');
+  delete globalThis.EventSource;
+  delete globalThis.location;
+});
+
 test('durations, sizes and times as people say them', () => {
   assert.deepEqual([0, 320, 4_210, 9_960, 65_000, 7_620_000, 2e8].map(format.duration), ['0 ms', '320 ms', '4.2 s', '10 s', '1 min 05 s', '2 h 07 min', '2 d 7 h']);
   assert.deepEqual([999, 1_000, 59_000, 3_000_000].map(format.remaining), ['almost done', 'about 1 s left', 'about 59 s left', 'about 50 min left']);
@@ -225,4 +259,31 @@ test('durations, sizes and times as people say them', () => {
 test('a view of a run that is not yet begun', () => {
   const run = runOfView({ runId: 'r', planName: 'n', status: 'queued', levels: [['a']], progress: progress(0), steps: [{ id: 'a', title: 'A', level: 0, status: 'pending', attempt: 0 }] });
   assert.deepEqual([run.steps[0].attempts, run.levelOpen], [[], false]);
+});
+
+test('JSON is laid out without a number being rounded or a text rewritten', () => {
+  const { indented, textAt } = json;
+  const text = '{"a":9007199254740993, "b":[2.0,1e400,-0.10,[],{ }], "c\\"}":"x, {\\u00e9}: [é","d":{}}';
+  assert.equal(indented(text), `{
+  "a": 9007199254740993,
+  "b": [
+    2.0,
+    1e400,
+    -0.10,
+    [],
+    {}
+  ],
+  "c\\"}": "x, {\\u00e9}: [é",
+  "d": {}
+}`);
+  for (const same of ['12345678901234567890', '"a\\\\"', 'null', '[]', 'no JSON {', '']) assert.equal(indented(same), same);
+  assert.equal(indented(indented(text)), indented(text));
+  assert.equal(textAt(text, ['b', 1]), '1e400');
+  assert.equal(textAt(text, ['b', 4]), '{ }');
+  assert.equal(textAt(text, ['c"}']), '"x, {\\u00e9}: [é"');
+  assert.equal(textAt(text, ['b', 9]), undefined);
+  assert.equal(textAt('{"n": 1, "n": 2.0}', ['n']), '2.0');
+  // Laid out as JSON.stringify does it, wherever that rounds nothing.
+  const plain = { a: [1, 'two', { b: null, c: [[], {}, [true]] }], 'd e': '\n\u2028' };
+  assert.equal(indented(JSON.stringify(plain)), JSON.stringify(plain, null, 2));
 });

@@ -59,7 +59,7 @@ export class Server {
 
   async call(pathname, { body, method = body ? 'POST' : 'GET', token } = {}) {
     const headers = { 'content-type': 'application/json', ...(token && { authorization: `Bearer ${token}` }) };
-    const answer = await fetch(this.origin + pathname, { method, headers, body: body && JSON.stringify(body) });
+    const answer = await fetch(this.origin + pathname, { method, headers, body: typeof body === 'object' ? JSON.stringify(body) : body });
     const text = await answer.text();
     if (!answer.ok) throw new Error(`${method} ${pathname}: ${answer.status} ${text}`);
     return text.startsWith('{') ? JSON.parse(text) : text;

@@ -7,6 +7,7 @@ import { outputPath, request } from './api.js';
 import { h, setText } from './dom.js';
 import { bytes as bytesText } from './format.js';
 import { isEnded } from './estimate.js';
+import { indented } from './json.js';
 import { Rows, fromWholeCharacter, plain } from './lines.js';
 
 const ROW = 18;
@@ -138,8 +139,7 @@ export class OutputView {
     this.total = total;
     const isWhole = this.first === 0 && this.last >= total;
     const text = this.decoder.decode(bytes, { stream: !isWhole });
-    this.rows.append(plain(isJson && isWhole && total <= PRETTY_MAX ? pretty(text) : text));
-    this.isPretty = isJson && isWhole && total <= PRETTY_MAX;
+    this.rows.append(plain(isJson && isWhole && total <= PRETTY_MAX ? indented(text) : text));
   }
 
   /** Bytes of the output, and how many there are in all. */
@@ -326,12 +326,4 @@ function measure(element) {
 function startOfLine(bytes) {
   const newline = bytes.indexOf(10);
   return newline === -1 || newline === bytes.length - 1 ? fromWholeCharacter(bytes) : newline + 1;
-}
-
-function pretty(text) {
-  try {
-    return JSON.stringify(JSON.parse(text), null, 2);
-  } catch {
-    return text;
-  }
 }
