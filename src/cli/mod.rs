@@ -10,6 +10,7 @@ mod plan_file;
 pub mod progress;
 mod run;
 mod serve;
+mod signals;
 pub mod token;
 mod watch;
 

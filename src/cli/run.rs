@@ -3,19 +3,16 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
 use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, unbounded};
 use serde_json::{Map, Value};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use super::args::{PlanSource, Settings};
 use super::error::CommandError;
 use super::progress::Progress;
-use super::{load, logging, plan_file};
-use crate::executor::{Executor, ExecutorHandle, NewRun, Settings as ExecutorSettings};
+use super::{load, logging, plan_file, signals};
+use crate::executor::{Executor, NewRun, Settings as ExecutorSettings};
 use crate::model::{ProjectId, Record, RunEvent, RunEventKind, RunId, Timestamp, write_message};
 
 /// What the run's messages name as their project.
@@ -41,7 +38,8 @@ pub(super) fn run(
     let executor = executor.map_err(|error| CommandError::io("start the workers", &error))?;
     let project = ProjectId::parse(PROJECT).map_err(|error| CommandError::new(error.to_string()))?;
     let run = RunId::from_random(random()?);
-    cancel_on_signal(executor.handle(), project.clone(), run.clone())?;
+    let (handle, cancelled) = (executor.handle(), (project.clone(), run.clone()));
+    signals::watch(move || handle.cancel(cancelled.0, cancelled.1), signals::end)?;
     let created_at = Timestamp::from(SystemTime::now());
     let seed = created_at.as_millis();
     executor.handle().start(NewRun { project: project.clone(), run, plan, created_at, seed });
@@ -69,23 +67,6 @@ fn event_of(record: Record) -> Option<RunEvent> {
         Record::Event { event, .. } => Some(event),
         Record::Output { .. } | Record::Whole { .. } => None,
     }
-}
-
-/// The first signal cancels the run, the second ends the process.
-fn cancel_on_signal(executor: ExecutorHandle, project: ProjectId, run: RunId) -> Result<(), CommandError> {
-    let signals = Signals::new([SIGINT, SIGTERM]);
-    let mut signals = signals.map_err(|error| CommandError::io("listen to signals", &error))?;
-    let watch = move || {
-        let mut arrived = signals.forever();
-        if arrived.next().is_some() {
-            executor.cancel(project, run);
-        }
-        if arrived.next().is_some() {
-            std::process::exit(130);
-        }
-    };
-    let thread = thread::Builder::new().name("signals".into()).spawn(watch);
-    thread.map(drop).map_err(|error| CommandError::io("start a thread", &error))
 }
 
 pub(super) fn random<const N: usize>() -> Result<[u8; N], CommandError> {

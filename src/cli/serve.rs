@@ -3,15 +3,13 @@
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::SIGXFSZ;
 use signal_hook::flag;
-use signal_hook::iterator::Signals;
 
 use super::args::Settings;
 use super::error::CommandError;
-use super::logging;
+use super::{logging, signals};
 use crate::server::{Builder, Stopper};
 
 pub(super) fn serve(settings: Settings, insecure: bool) -> Result<ExitCode, CommandError> {
@@ -41,25 +39,15 @@ fn survive_file_limit() -> Result<(), CommandError> {
     caught.map(drop).map_err(|error| CommandError::io("catch a signal", &error))
 }
 
-/// Each signal goes to the server: the first ends it gracefully, the second at once.
+/// The first signal ends the server gracefully, the second at once.
 pub(super) fn stop_on_signal(stopper: Stopper) -> Result<(), CommandError> {
-    let signals = Signals::new([SIGINT, SIGTERM]);
-    let mut signals = signals.map_err(|error| CommandError::io("listen to signals", &error))?;
-    let watch = move || {
-        let _alarm = Alarm;
-        signals.forever().for_each(|_| stopper.stop());
-    };
-    let thread = thread::Builder::new().name("signals".into()).spawn(watch);
-    thread.map(drop).map_err(|error| CommandError::io("start a thread", &error))
-}
-
-/// Ends the process where the thread that listens to signals panics: nothing else would end it any more.
-struct Alarm;
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            std::process::abort();
-        }
-    }
+    let again = stopper.clone();
+    signals::watch(
+        move || stopper.stop(),
+        move |_| {
+            // The first may not have come here: SIGQUIT does not ask.
+            again.stop();
+            again.stop();
+        },
+    )
 }

@@ -8,7 +8,7 @@ use super::error::{StartError, failed};
 use super::limits::ConnectionLimits;
 use crate::auth::{JwtKey, Verifier};
 use crate::config::{AuthMode, Config, JwtAlgorithm};
-use crate::executor::tool::{Registry, ToolSettings};
+use crate::executor::tool::{Registry, ToolSettings, descriptors_at_start};
 use crate::http;
 use crate::log::{self, Retention};
 use crate::stream;
@@ -134,9 +134,10 @@ pub(super) fn journal_limits(config: &Config) -> log::Limits {
     }
 }
 
-/// Raises the process's descriptor limit as far as it goes; what it is then.
+/// Raises the process's descriptor limit as far as it goes; what it is then. Commands keep the one of before.
 pub(super) fn descriptors() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    descriptors_at_start();
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let limit = if setrlimit(Resource::Nofile, raised).is_ok() { raised } else { limit };

@@ -23,7 +23,7 @@ use crate::api::{Api, ApiSettings, read_document};
 use crate::auth::{IdSigner, Origins, TicketBook};
 use crate::config::Config;
 use crate::executor::template::Engine;
-use crate::executor::tool::{Registry, Tool};
+use crate::executor::tool::{Registry, Tool, kill_commands};
 use crate::executor::{Context, Durability, Executor, ExecutorHandle, NewRun, ResumedRun, Settings};
 use crate::log::{self, Delivery, Journal, LogHandle, Order, Outcome, ReplyTo};
 use crate::model::{Now, Timestamp};
@@ -103,7 +103,7 @@ impl Builder {
 
     /// Binds, opens the store, starts all threads, and goes on with the runs that were left active.
     ///
-    /// A program whose tools have limits begins its `main` with
+    /// A program whose tools are commands begins its `main` with
     /// [`launch_if_asked`](crate::executor::tool::launch_if_asked).
     ///
     /// Where a thread panics later on, outside of a tool, the whole process ends at once (it aborts, and says why in its
@@ -380,6 +380,7 @@ fn random_or_abort() -> [u8; 16] {
 /// log, for the next start to go on with.
 fn end_process(why: &str) -> ! {
     ::log::error!("{why}; the process ends");
+    kill_commands();
     std::process::abort()
 }
 

@@ -90,11 +90,11 @@ pub fn program() -> Command {
     command
 }
 
-/// The program, with a limit that it can't raise.
-fn program_with_descriptors(n: u32) -> Command {
+/// The program, started by a shell that does `first` before it becomes the program.
+pub fn program_after(first: &str) -> Command {
     let inner = program();
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("ulimit -n {n}; exec \"$0\" \"$@\"")]).arg(inner.get_program());
+    command.args(["-c", &format!("{first}; exec \"$0\" \"$@\"")]).arg(inner.get_program());
     for (name, value) in inner.get_envs() {
         match value {
             Some(value) => command.env(name, value),
@@ -126,7 +126,7 @@ pub struct Setup {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     asks_for_tokens: bool,
-    descriptors: Option<u32>,
+    first: Option<String>,
 }
 
 impl Setup {
@@ -166,8 +166,13 @@ impl Setup {
     }
 
     /// With so many descriptors and no more.
-    pub fn descriptors(mut self, n: u32) -> Self {
-        self.descriptors = Some(n);
+    pub fn descriptors(self, n: u32) -> Self {
+        self.after(&format!("ulimit -n {n}"))
+    }
+
+    /// Started by a shell that does this first.
+    pub fn after(mut self, first: &str) -> Self {
+        self.first = Some(first.to_owned());
         self
     }
 
@@ -178,7 +183,7 @@ impl Setup {
     /// Starts the program, and does not wait for it to listen.
     pub fn launch(self) -> Starting {
         let file = self.config.as_deref().map(|toml| TempFile::new(".toml", toml));
-        let mut command = self.descriptors.map_or_else(program, program_with_descriptors);
+        let mut command = self.first.as_deref().map_or_else(program, program_after);
         let listen = self.listen.map_or("127.0.0.1:0".to_owned(), |address| address.to_string());
         let data = self.data.map_or("none".into(), PathBuf::into_os_string);
         command.args(["serve", "--listen", &listen, "--data"]).arg(data).args(self.arguments);

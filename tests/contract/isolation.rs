@@ -1,13 +1,17 @@
 //! Commands that misbehave: what reaches them, what they may use up, and that whatever they do harms nobody else.
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, getuid, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
 use crate::common::server::{Server, Setup, TempDirectory, TempFile, program};
 use crate::common::{is_alive, wait_for};
-use crate::tools::{end, error, plan};
+use crate::tools::{end, error, live_output, plan};
 
 /// `name` runs the script of its step, under what `more` says.
 fn shell(name: &str, more: &str) -> String {
@@ -67,6 +71,68 @@ fn what_the_server_had_inherited_reached_commands() {
     assert!(said.contains(r#""output":"0\n1\n2""#), "{said}");
 }
 
+/// Begins a terminal: its two ends. What is started by `setsid --ctty` with the second one as its stdin has it as its
+/// controlling terminal.
+fn terminal() -> (OwnedFd, File) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&master).expect("ours");
+    unlockpt(&master).expect("ours");
+    let name = ptsname(&master, Vec::new()).expect("a name");
+    let flags = OFlags::RDWR | OFlags::NOCTTY;
+    let other = rustix::fs::open(&name, flags, Mode::empty()).expect("its other end");
+    (master, other.into())
+}
+
+#[test]
+fn a_command_that_asked_its_terminal_was_stopped_until_its_timeout() {
+    let config = TempFile::new(".toml", &shell("sh", ""));
+    let ask = |id: &str, text: &str| {
+        let mut step = script(id, "sh", text);
+        step["timeout"] = json!(30_000);
+        step
+    };
+    let plan = TempFile::new(
+        ".json",
+        &plan(json!([ask("terminal", "read answer </dev/tty"), ask("ids", "cut -d ' ' -f 1,5,6,7 /proc/$$/stat"),]))
+            .to_string(),
+    );
+    let (_master, other) = terminal();
+    let mut started = std::process::Command::new("setsid");
+    started.args(["--ctty", "--wait"]).arg(program().get_program());
+    started.args(["run", plan.text(), "--json", "--config", config.text()]).stdin(other);
+    let said = String::from_utf8(started.output().expect("it runs").stdout).expect("UTF-8");
+    let messages: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let refused = error(&messages, "terminal");
+    assert!(refused.contains("/dev/tty") && !refused.contains("timed out"), "{refused}");
+    let ids = end(&messages, "ids")["output"].as_str().expect("text").to_owned();
+    let [pid, group, session, terminal] = ids.split(' ').collect::<Vec<_>>()[..] else { panic!("{ids}") };
+    assert_eq!((group, session, terminal), (pid, pid, "0"), "a group and a session of its own, and no terminal");
+}
+
+#[test]
+fn commands_got_the_descriptors_that_the_server_had_raised_for_itself() {
+    let setup = Setup::default().after("ulimit -Sn 77").config(&shell("sh", ""));
+    let server = setup.start();
+    let raised = std::fs::read_to_string(format!("/proc/{}/limits", server.pid().as_raw_nonzero())).expect("it runs");
+    let raised = raised.lines().find(|line| line.starts_with("Max open files")).expect("Linux tells");
+    assert_ne!(raised.split_whitespace().nth(3), Some("77"), "the server has raised its own: {raised}");
+    let messages = server.carry_out(&plan(json!([script("a", "sh", "ulimit -Sn; ulimit -Hn")])));
+    let limits = end(&messages, "a")["output"].as_str().expect("text").to_owned();
+    let hard = raised.split_whitespace().nth(4).expect("the hard limit");
+    assert_eq!(limits, format!("77\n{hard}"));
+}
+
+#[test]
+fn a_stopped_command_was_not_ended_before_it_was_killed() {
+    let server = Setup::default().config(&shell("sh", "")).start();
+    let mut stopped = script("a", "sh", "trap 'echo ended; exit 0' TERM; kill -STOP $$; sleep 600 & wait");
+    stopped["timeout"] = json!(300);
+    let run = server.submit("p", &plan(json!([stopped])));
+    let messages = server.messages("p", &run);
+    assert!(error(&messages, "a").contains("timed out"));
+    assert_eq!(live_output(&messages, "a", "stdout"), "ended\n", "it was woken for SIGTERM");
+}
+
 #[test]
 fn a_command_with_limits_gets_no_further() {
     let directory = TempDirectory::new();
@@ -94,7 +160,7 @@ fn a_command_with_limits_gets_no_further() {
     assert!(error(&messages, "file").contains("SIGXFSZ"), "{}", error(&messages, "file"));
     assert_eq!(std::fs::metadata(file).expect("it began").len(), 1024);
     assert!(error(&messages, "files").contains("open"), "{}", error(&messages, "files"));
-    assert_eq!(error(&messages, "missing"), "exit status 127: program `no-such-program` not found");
+    assert_eq!(error(&messages, "missing"), "program `no-such-program` not found");
 }
 
 #[test]

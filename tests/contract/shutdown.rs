@@ -1,12 +1,14 @@
 //! SIGTERM: what is let go, what is finished, and what the next start goes on with.
 
-use rustix::process::Signal;
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::common::client::Request;
-use crate::common::server::{Server, Setup, TempDirectory};
+use crate::common::server::{Server, Setup, TempDirectory, TempFile, program};
 use crate::common::stream::{Event, Sse};
-use crate::common::wait_for;
+use crate::common::{is_alive, wait_for};
 
 const STREAM: &str = "/api/sse/projects/p";
 
@@ -119,4 +121,105 @@ fn a_second_signal_ends_it_at_once_and_the_run_goes_on_later() {
     let messages = server.messages("p", &run);
     assert_eq!(messages.last().expect("a message")["type"], "workflow_completed");
     assert_eq!(messages[0]["payload"]["runId"], run.as_str());
+}
+
+/// A tool that does not listen to SIGTERM, nor does what it starts. It leaves both ids in `file`.
+fn deaf(directory: &TempDirectory) -> String {
+    let file = directory.join("pids");
+    let script = format!(
+        "trap '' TERM HUP INT; sh -c 'echo $$; exec sleep 600' >{file}.new & sleep 0.1; echo $$ >>{file}.new; \
+         mv {file}.new {file}; while :; do sleep 600 & wait; done",
+        file = file.display()
+    );
+    format!("[tools.deaf]\nkind = \"command\"\nargv = [\"sh\", \"-c\", \"{script}\"]\n")
+}
+
+fn deaf_plan() -> Value {
+    json!({"name": "deaf", "steps": [{"id": "a", "tool": "deaf"}]})
+}
+
+fn pids(directory: &TempDirectory) -> Vec<u64> {
+    let file = directory.join("pids");
+    let text = wait_for("the tool's start", || std::fs::read_to_string(&file).ok());
+    let pids: Vec<u64> = text.lines().map(|line| line.parse().expect("a process id")).collect();
+    assert_eq!(pids.len(), 2, "{text}");
+    assert!(pids.iter().all(|pid| is_alive(*pid)));
+    pids
+}
+
+fn until_dead(pids: &[u64]) {
+    wait_for("the end of the tool", || (!pids.iter().any(|pid| is_alive(*pid))).then_some(()));
+}
+
+#[test]
+fn a_second_signal_left_the_tools_alive() {
+    let directory = TempDirectory::new();
+    let setup = Setup::default().data(&directory.join("data")).flags(&["--executor-grace", "10m"]);
+    let mut run = None;
+    for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::HUP, Signal::INT)] {
+        let mut server = setup.clone().config(&deaf(&directory)).start();
+        run.get_or_insert_with(|| server.submit("p", &deaf_plan()));
+        let pids = pids(&directory);
+        server.signal(first);
+        until_draining(&server);
+        server.signal(second);
+        server.wait();
+        until_dead(&pids);
+        std::fs::remove_file(directory.join("pids")).expect("it is there");
+    }
+    let server = setup.config("[tools.deaf]\nkind = \"command\"\nargv = [\"true\"]\n").start();
+    let messages = server.messages("p", &run.expect("submitted"));
+    let moves = messages.iter().map(|message| &message["payload"]["status"]).filter(|status| status.is_string());
+    let moves: Vec<_> = moves.collect();
+    assert_eq!(moves, ["running", "running", "running", "completed"], "that we killed it is no failure of the step's");
+}
+
+#[test]
+fn a_signal_that_does_not_ask_left_the_tools_alive() {
+    let directory = TempDirectory::new();
+    let mut server = Setup::default().config(&deaf(&directory)).start();
+    server.submit("p", &deaf_plan());
+    let pids = pids(&directory);
+    server.signal(Signal::QUIT);
+    server.wait();
+    until_dead(&pids);
+}
+
+#[test]
+fn a_hangup_ended_the_server_and_not_its_tools() {
+    let directory = TempDirectory::new();
+    let mut server = gated(&directory).flags(&["--executor-grace", "1ms"]).start();
+    let run = server.submit("p", &plan());
+    until_running(&server, &run, "waits");
+    server.signal(Signal::HUP);
+    assert_eq!(server.wait(), Some(0), "as after SIGTERM");
+}
+
+#[test]
+fn under_nohup_a_hangup_is_nothing() {
+    let mut server = Setup::default().after("trap '' HUP").start();
+    server.signal(Signal::HUP);
+    server.carry_out(&json!({"name": "n", "steps": [{"id": "a", "tool": "delay", "inputs": {"ms": 50}}]}));
+    assert!(!server.has_ended());
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn a_second_signal_to_run_left_the_tools_alive() {
+    let directory = TempDirectory::new();
+    let (config, plan) = (TempFile::new(".toml", &deaf(&directory)), TempFile::new(".json", &deaf_plan().to_string()));
+    let mut command = program();
+    command.args(["run", plan.text(), "--json", "--config", config.text()]).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    let pids = pids(&directory);
+    signal(&child, Signal::HUP);
+    signal(&child, Signal::INT);
+    let status = wait_for("the end of the process", || child.try_wait().expect("a child"));
+    assert_eq!(status.code(), Some(130));
+    until_dead(&pids);
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).expect("it runs");
 }

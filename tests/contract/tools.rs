@@ -236,6 +236,18 @@ fn the_end_of_a_command_is_the_end_of_its_whole_group() {
 }
 
 #[test]
+fn a_plan_raised_the_timeout_of_a_tool() {
+    let config = SHELL.replace("argv =", "timeout = \"300ms\"\nargv =");
+    let server = Setup::default().config(&config).start();
+    let mut long = script("long", "exec sleep 600");
+    let mut short = script("short", "exec sleep 600");
+    (long["timeout"], short["timeout"]) = (json!(30_000), json!(50));
+    let messages = server.carry_out(&plan(json!([long, short])));
+    assert_eq!(error(&messages, "long"), "timed out after 300 ms");
+    assert_eq!(error(&messages, "short"), "timed out after 50 ms");
+}
+
+#[test]
 fn a_schema_is_checked_before_and_after_templates_are_filled_in() {
     let schema = r#"{ type = "object", required = ["n"], properties = { n = { type = "integer", minimum = 1 } } }"#;
     let config = format!("[tools.count]\nkind = \"command\"\nargv = [\"cat\"]\ninputs = {schema}\n");

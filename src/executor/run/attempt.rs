@@ -73,8 +73,8 @@ impl Run {
         let attempt = self.state.steps[step].attempt + 1;
         let (plan, cancel) = (self.plan.clone(), CancelToken::new());
         let wanted = &plan.steps[step];
-        let tool_timeout = || self.context.registry.tool(&wanted.tool).and_then(|tool| tool.timeout());
-        let timeout = wanted.timeout.or_else(tool_timeout).map(|limit| Deadline::after(limit, now));
+        let timeout = self.context.registry.timeout(&wanted.tool, wanted.timeout);
+        let timeout = timeout.map(|limit| Deadline::after(limit, now));
         let calling = Phase::Calling { cancel: cancel.clone(), timeout };
         self.live.entry(step).or_insert_with(|| Live::new(rank, Stopwatch::start(now), Phase::Queued)).said = 0;
         self.set_phase(step, calling);

@@ -89,7 +89,7 @@ impl Declared {
             ToolKind::Command(spec) => Box::new(CommandTool::new(spec, settings)?),
             ToolKind::Http(spec) => http_tool(spec, settings)?,
         };
-        Ok(Self { timeout: timeout.or(tool.timeout()), inputs: inputs.transpose()?, tool, rerun })
+        Ok(Self { timeout, inputs: inputs.transpose()?, tool, rerun })
     }
 }
 
@@ -117,6 +117,10 @@ impl Tool for Declared {
 
     fn timeout(&self) -> Option<Duration> {
         self.timeout
+    }
+
+    fn default_timeout(&self) -> Option<Duration> {
+        self.tool.default_timeout()
     }
 
     fn rerun(&self) -> bool {
@@ -168,7 +172,7 @@ mod tests {
     fn an_http_tool_has_a_timeout_even_where_none_is_declared() {
         let mut registry = Registry::new();
         registry.declare(declaration(ToolKind::Http(http("GET", "http://localhost/")))).expect("is declared");
-        assert!(registry.tool("t").expect("is there").timeout().is_some());
+        assert!(registry.timeout("t", None).is_some());
     }
 
     /// By the tool's name and the field.

@@ -40,8 +40,13 @@ pub trait Tool: Send + Sync {
         Vec::new()
     }
 
-    /// How long an attempt may take where the step does not say; for ever by default.
+    /// The most that an attempt may take, whatever a step says; for ever by default.
     fn timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    /// How long an attempt may take where neither the step nor [`timeout`](Self::timeout) says; for ever by default.
+    fn default_timeout(&self) -> Option<Duration> {
         None
     }
 
@@ -127,6 +132,7 @@ pub use super::template::is_template;
 pub use builtin::{DELAY_MS_MAX, Delay, Echo, Fail};
 pub use cancel::CancelToken;
 pub use command::{CommandTool, launch_if_asked};
+pub(crate) use command::{descriptors_at_start, kill_commands};
 pub use declared::ToolSettings;
 #[cfg(feature = "http-tool")]
 pub use http::HttpTool;
@@ -137,7 +143,7 @@ pub use schema::Schema;
 pub struct ToolDeclaration {
     /// What steps call it by.
     pub name: String,
-    /// How long an attempt may take where the step does not say.
+    /// The most that an attempt may take, whatever a step says.
     pub timeout: Option<Duration>,
     /// May an attempt that a crash interrupted be made again?
     pub rerun: bool,
@@ -244,10 +250,59 @@ impl Registry {
         self.tools.get(name)
     }
 
+    /// How long an attempt may take at `tool` where its step says `wanted`: a plan shortens what a tool allows, and
+    /// never lengthens it.
+    pub(super) fn timeout(&self, tool: &str, wanted: Option<Duration>) -> Option<Duration> {
+        let Some(tool) = self.tool(tool) else { return wanted };
+        [wanted, tool.timeout()].into_iter().flatten().min().or_else(|| tool.default_timeout())
+    }
+
     /// The names of all tools, sorted.
     pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<_> = self.tools.keys().map(AsRef::as_ref).collect();
         names.sort_unstable();
         names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Timed(Option<u64>, Option<u64>);
+
+    impl Tool for Timed {
+        fn call(&self, _: &Call<'_>) -> Result<Outcome, ToolError> {
+            Ok(Outcome::Output(Value::Null))
+        }
+
+        fn timeout(&self) -> Option<Duration> {
+            self.0.map(Duration::from_secs)
+        }
+
+        fn default_timeout(&self) -> Option<Duration> {
+            self.1.map(Duration::from_secs)
+        }
+    }
+
+    #[test]
+    fn a_plan_raised_the_timeout_of_a_tool() {
+        for (limit, default, wanted, expected) in [
+            (Some(1), None, Some(30), Some(1)),
+            (Some(30), None, Some(1), Some(1)),
+            (Some(1), None, None, Some(1)),
+            (Some(1), Some(9), None, Some(1)),
+            (None, Some(9), None, Some(9)),
+            (None, Some(9), Some(30), Some(30)),
+            (None, None, Some(30), Some(30)),
+            (None, None, None, None),
+        ] {
+            let mut registry = Registry::new();
+            registry.insert("t", Timed(limit, default));
+            let seconds = Duration::from_secs;
+            let said = format!("{limit:?} {default:?} {wanted:?}");
+            assert_eq!(registry.timeout("t", wanted.map(seconds)), expected.map(seconds), "{said}");
+            assert_eq!(registry.timeout("gone", wanted.map(seconds)), wanted.map(seconds));
+        }
     }
 }

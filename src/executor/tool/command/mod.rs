@@ -1,4 +1,4 @@
-//! Runs a program as a tool: an argv list that no shell sees, in a process group and an environment of its own.
+//! Runs a program as a tool: an argv list that no shell sees, in a session and an environment of its own.
 //!
 //! The program sees `PATH` of the server (unless `env` sets one), the variables named by `pass_env`, those set by `env`,
 //! and `STEPCAST_PROJECT_ID`, `STEPCAST_RUN_ID`, `STEPCAST_STEP_ID` and `STEPCAST_ATTEMPT`; nothing else. Its inputs
@@ -12,8 +12,6 @@ mod pump;
 mod status;
 
 use std::ffi::OsString;
-use std::io;
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use super::mask::{Mask, secret_parts};
@@ -21,6 +19,11 @@ use super::render::{Template, inputs_scope};
 use super::{Call, CommandLimits, CommandSpec, Outcome, Tool, ToolError, ToolSettings, is_template};
 use crate::executor::template::{Place, Scope};
 
+use group::Group;
+use launch::Start;
+
+pub(crate) use group::kill_commands;
+pub(crate) use launch::descriptors_at_start;
 pub use launch::launch_if_asked;
 
 /// Where programs are looked for if the server itself has no `PATH`.
@@ -86,9 +89,17 @@ impl CommandTool {
         if call.cancel.is_cancelled() {
             return Err(pump::CANCELLED.into());
         }
-        let mut command = self.command(call)?;
-        let child = command.spawn().map_err(|error| self.spawn_error(&command, &error))?;
-        let ended = pump::run(child, call, &self.mask, self.settings)?;
+        launch::check(&self.limits)?;
+        let scope = inputs_scope(call.inputs);
+        let cwd = self.cwd.as_ref().map(|cwd| render("cwd", cwd, &scope)).transpose()?;
+        let Self { program, uid, gid, limits, .. } = self;
+        let start = Start { program, cwd: cwd.as_deref(), uid: *uid, gid: *gid, limits: *limits };
+        let mut command = self.command(&start, call, &scope)?;
+        let group = Group::start(&mut command).map_err(|error| launch::sentence(&start, &error))?;
+        let ended = pump::run(group, call, &self.mask, self.settings)?;
+        if let Some(problem) = launch::problem(ended.status, &ended.last_words) {
+            return Err(problem.into());
+        }
         match status::failure(ended.status) {
             None => Ok(Outcome::Output(ended.stdout.into_value(&self.mask))),
             Some(failure) if ended.last_words.is_empty() => Err(failure.into()),
@@ -96,36 +107,21 @@ impl CommandTool {
         }
     }
 
-    fn command(&self, call: &Call<'_>) -> Result<Command, String> {
-        let scope = inputs_scope(call.inputs);
-        launch::check(&self.limits)?;
-        let mut command = launch::command(&self.program, &self.limits);
+    fn command(&self, start: &Start<'_>, call: &Call<'_>, scope: &Scope) -> Result<Command, String> {
+        let mut command = launch::command(start);
         for (at, arg) in self.args.iter().enumerate() {
-            command.arg(render(&format!("argv[{}]", at + 1), arg, &scope)?);
-        }
-        if let Some(cwd) = &self.cwd {
-            command.current_dir(render("cwd", cwd, &scope)?);
+            command.arg(render(&format!("argv[{}]", at + 1), arg, scope)?);
         }
         command.env_clear().envs(self.passed.iter().map(|(name, value)| (name, value)));
         for (name, value) in &self.set {
-            command.env(name, render(&format!("env.{name}"), value, &scope)?);
+            command.env(name, render(&format!("env.{name}"), value, scope)?);
         }
         command.env("STEPCAST_PROJECT_ID", call.project.as_str());
         command.env("STEPCAST_RUN_ID", call.run.as_str());
         command.env("STEPCAST_STEP_ID", call.step.as_str());
         command.env("STEPCAST_ATTEMPT", call.attempt.to_string());
-        self.gid.map(|gid| command.gid(gid));
-        self.uid.map(|uid| command.uid(uid));
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Ok(command)
-    }
-
-    fn spawn_error(&self, command: &Command, error: &io::Error) -> String {
-        match command.get_current_dir() {
-            Some(cwd) if !cwd.is_dir() => format!("cwd `{}` is not a directory", cwd.display()),
-            _ if error.kind() == io::ErrorKind::NotFound => format!("program `{}` not found", self.program),
-            _ => format!("program `{}` can't be run: {error}", self.program),
-        }
     }
 }
 

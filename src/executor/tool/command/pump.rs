@@ -9,7 +9,7 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus};
+use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -46,12 +46,12 @@ pub(super) struct Ended {
     pub(super) last_words: String,
 }
 
-/// Sees `child` to its end.
+/// Sees the leader of `group` to its end.
 ///
 /// # Errors
 /// When cancelled, once the group is dead; or where the system lacks what it takes to watch a child.
-pub(super) fn run(child: Child, call: &Call<'_>, mask: &Mask, settings: ToolSettings) -> Result<Ended, ToolError> {
-    let mut pump = Pump::new(child, call, mask, settings).map_err(watch_error)?;
+pub(super) fn run(group: Group, call: &Call<'_>, mask: &Mask, settings: ToolSettings) -> Result<Ended, ToolError> {
+    let mut pump = Pump::new(group, call, mask, settings).map_err(watch_error)?;
     while !pump.is_done() {
         pump.turn().map_err(watch_error)?;
     }
@@ -79,8 +79,7 @@ struct Pump<'a> {
 }
 
 impl<'a> Pump<'a> {
-    fn new(child: Child, call: &'a Call<'a>, mask: &'a Mask, settings: ToolSettings) -> io::Result<Self> {
-        let mut group = Group::new(child)?;
+    fn new(mut group: Group, call: &'a Call<'a>, mask: &'a Mask, settings: ToolSettings) -> io::Result<Self> {
         let child = group.child_mut();
         let input = child.stdin.take().map(|pipe| Input::new(pipe, call)).transpose()?;
         let stdout = Output::new(child.stdout.take(), OutputStream::Stdout, mask)?;

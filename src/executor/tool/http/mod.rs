@@ -198,7 +198,7 @@ impl Tool for HttpTool {
         self.run(call).map_err(|error| self.mask.text(&error.to_string()).into_owned().into())
     }
 
-    fn timeout(&self) -> Option<Duration> {
+    fn default_timeout(&self) -> Option<Duration> {
         Some(TIMEOUT)
     }
 }
