@@ -10,10 +10,10 @@ const hooks = `export const resolve = async (name, context, next) => {
 };`;
 register(`data:text/javascript,${encodeURIComponent(hooks)}`);
 const part = (name) => import(new URL(`../../src/api/dashboard/${name}.js`, import.meta.url));
-const { emptyState, fold, runOfView } = await part('stepcast');
+const { emptyState, fold, follow, plain, runOfView } = await part('stepcast');
 const { columns, lines, neighbour, rows, visible } = await part('layout');
 const { criticalPath, expectations, remaining } = await part('estimate');
-const { Rows, fromWholeCharacter, plain } = await part('lines');
+const { Rows, Screen, fromWholeCharacter } = await part('lines');
 const { locate, lineOf, offsetOf } = await part('locate');
 const json = await part('json');
 const format = await part('format');
@@ -85,6 +85,12 @@ test('the last line that a step wrote is kept until its next attempt', () => {
   assert.equal(line(state), 'two');
   state = folded([output('x'.repeat(100_000))], state);
   assert.equal(line(state).length, 200);
+  state = folded([output('10%\r50%\r\u001b[32m100%\u001b[0m\r\u001b[K\r\n')], state);
+  assert.equal(line(state), '100%');
+  state = folded([output('\u001b[0m\r\n')], state);
+  assert.equal(line(state), '100%');
+  state = folded([output('\u001b]8;;file:///x\u0007a link\u001b]8;;\u0007\n')], state);
+  assert.equal(line(state), 'a link');
   assert.equal(line(folded([moved('a', 'running', 3, { attempt: 2 })], state)), undefined);
 });
 
@@ -199,6 +205,28 @@ test('text of terminals is shown as text', () => {
   assert.equal(fromWholeCharacter(new TextEncoder().encode('a')), 0);
 });
 
+test('progress that comes in pieces is the last state of its line, and no escape sequence is cut', () => {
+  const link = '\u001b]8;;https://example.org/\u001b\\a link\u001b]8;;\u001b\\';
+  const states = Array.from({ length: 300 }, (_, n) => `${n} of 299 `.repeat(n % 7 + 1));
+  const text = `begin\r\n${states.join('\r')}\r\u001b[K\n${link} \u001b[1mbold\u001b[0m\r\nend ${'x'.repeat(40)}\r99%\r`;
+  const expected = `begin\n${states.at(-1)}\na link bold\n99%`;
+  assert.equal(plain(text), expected);
+  const whole = new Rows(16);
+  whole.append(expected);
+  for (const size of [1, 2, 3, 7, 50, 1000, text.length]) {
+    const screen = new Screen();
+    const rows = new Rows(16);
+    for (let from = 0; from < text.length; from += size) {
+      const { back, text: seen } = screen.take(text.slice(from, from + size));
+      rows.takeBack(back);
+      rows.append(seen);
+    }
+    assert.equal(rows.text, expected, `in pieces of ${size}`);
+    assert.deepEqual(rows.starts, whole.starts, `in pieces of ${size}`);
+    assert.ok(screen.held.length < 200, 'states that are over are let go');
+  }
+});
+
 test('a path leads to its place in the text', () => {
   const text = '{ "name": "a \\" b",\n "steps": [\n  {"id": "x"},\n  {"id": "y", "dependencies": ["x", "nope"]}\n ] }';
   const found = (path, source = text) => { const { from, to } = locate(source, path); return source.slice(from, to); };
@@ -213,6 +241,28 @@ test('a path leads to its place in the text', () => {
   const { line } = lineOf(text, locate(text, 'steps[1].dependencies[1]').from);
   assert.equal(line, 4);
   assert.equal(text.slice(offsetOf(text, 3, 3)).slice(0, 2), '{"');
+});
+
+test('a publisher may name a message heartbeat, and it is handed on; the server\'s own are not', async () => {
+  let source;
+  globalThis.EventSource = class {
+    constructor() { source = this; }
+    close() {}
+  };
+  globalThis.location = { href: 'http://h/' };
+  const told = [];
+  const following = follow('p', { onMessage: (one, text) => told.push([one.type, text]) });
+  const say = (type, number, payload) => source.onmessage({ lastEventId: '', data: `{"type":"${type}","projectId":"p","seq":${number},"payload":${payload}}` });
+  say('connected', 4, '{"resume":"fresh","heartbeat":15000}');
+  say('heartbeat', 4, '{"timestamp":"x"}');
+  say('heartbeat', 5, '{"load":2.0}');
+  say('heartbeat', 5, '{"timestamp":"x"}');
+  following.close();
+  assert.deepEqual(told.map(([type]) => type), ['connected', 'heartbeat']);
+  assert.equal(told[1][1], '{"type":"heartbeat","projectId":"p","seq":5,"payload":{"load":2.0}}');
+  assert.equal(following.state.seq, 5);
+  delete globalThis.EventSource;
+  delete globalThis.location;
 });
 
 test('who goes from project to project leaves no trail of streams', async () => {
