@@ -53,7 +53,8 @@ fn event_lines(event: &RunEvent) -> Vec<String> {
         return vec![format!("{time} {label} {}", described(event))];
     };
     let omitted = said.omitted_bytes.map(|bytes| format!("({bytes} bytes left out)"));
-    let texts = omitted.into_iter().chain(said.chunk.split_terminator('\n').map(|line| neutral(last_state(line)).into_owned()));
+    let texts =
+        omitted.into_iter().chain(said.chunk.split_terminator('\n').map(|line| neutral(last_state(line)).into_owned()));
     let lines = texts.map(|text| output_line(&said.step_id, said.stream, &text));
     let indent = " ".repeat(time.len() + 1 + label.len());
     let begin = |n| if n == 0 { format!("{time} {label}") } else { indent.clone() };
