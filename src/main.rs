@@ -9,6 +9,6 @@ fn main() -> ExitCode {
     launch_if_asked();
     match cli::args::parse(std::env::args_os()) {
         Ok(command) => cli::execute(command),
-        Err(error) => error.exit(),
+        Err(error) => cli::explain(&error),
     }
 }

@@ -39,6 +39,7 @@ const FILES: &[File] = &[
     file!("format.js", SCRIPT),
     file!("graph.js", SCRIPT),
     file!("hub.js", SCRIPT),
+    file!("json.js", SCRIPT),
     file!("layout.js", SCRIPT),
     file!("lines.js", SCRIPT),
     file!("live.js", SCRIPT),

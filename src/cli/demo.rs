@@ -17,6 +17,7 @@ use super::args::Settings;
 use super::error::CommandError;
 use super::follow::{Envelope, Follower, Said, ServerUrl, Target};
 use super::logging;
+use super::output::say;
 use super::progress::Progress;
 use super::serve::stop_on_signal;
 use crate::config::{AuthMode, Config, DataLocation, ListenAddress, Sources};
@@ -45,15 +46,25 @@ pub(super) fn demo(settings: Settings) -> Result<ExitCode, CommandError> {
     let address = server.addresses()[0];
     let project = ProjectId::parse(PROJECT).map_err(|error| CommandError::new(error.to_string()))?;
     if cfg!(feature = "dashboard") {
-        println!("Open http://{address}/ to watch.\n");
+        say(format_args!("Open http://{address}/ to watch.\n"))?;
     }
-    println!("Plans of real commands run in the project \"{PROJECT}\" until you press Ctrl-C. In another terminal:");
-    println!("  stepcast watch {PROJECT} --url http://{address}");
-    println!("  curl -N http://{address}/api/sse/projects/{PROJECT}\n");
+    say(format_args!(
+        "Plans of real commands run in the project \"{PROJECT}\" until you press Ctrl-C. In another terminal:"
+    ))?;
+    say(format_args!("  stepcast watch {PROJECT} --url http://{address}"))?;
+    say(format_args!("  curl -N http://{address}/api/sse/projects/{PROJECT}\n"))?;
 
     let events = Events::follow(address, &project)?;
     let handle = server.handle();
-    let shown = thread::spawn(move || show(events, &handle, &project));
+    let stopper = server.stopper();
+    let shown = thread::spawn(move || {
+        let shown = show(events, &handle, &project);
+        // What nobody sees any more is over.
+        if shown.is_err() {
+            stopper.stop();
+        }
+        shown
+    });
     server.wait().map_err(|error| CommandError::io("go on serving", &error))?;
     match shown.join() {
         Ok(result) => result.map(|()| ExitCode::SUCCESS),
@@ -154,15 +165,15 @@ fn show(mut events: Events, handle: &Handle, project: &ProjectId) -> Result<(), 
         }
         let mut progress = Progress::stdout();
         let mut has_ended = false;
-        while !has_ended {
+        while !has_ended && !progress.is_broken() {
             let Ok(event) = waiting.recv() else { break };
             progress.on_event(&event);
             has_ended = event.is_last();
         }
-        progress.finish().map_err(|error| CommandError::io("write to stdout", &error))?;
+        progress.finish().map_err(|error| CommandError::stdout(&error))?;
         // The stream says nothing between two runs, unless the server ends.
         match waiting.recv_timeout(PAUSE) {
-            Err(mpsc::RecvTimeoutError::Timeout) if has_ended => println!(),
+            Err(mpsc::RecvTimeoutError::Timeout) if has_ended => say("")?,
             _ => break,
         }
     }

@@ -1,37 +1,77 @@
 //! Why a command fails.
 
+use std::process::ExitCode;
 use std::{fmt, io};
 
+use super::output::complain;
 use crate::auth::KeyError;
 use crate::config::ConfigError;
 use crate::model::Issue;
 use crate::server::{HandleError, StartError};
 
+/// What a shell sees of a program that wrote to a pipe whose reader was gone: 128 and the number of SIGPIPE.
+const READER_GONE_STATUS: u8 = 128 + 13;
+
 /// Why a command fails, as it is told on stderr.
 #[derive(Debug)]
-pub struct CommandError(String);
+pub struct CommandError(Why);
+
+#[derive(Debug)]
+enum Why {
+    Said(String),
+    /// Whoever read stdout has seen enough, as `head` has.
+    ReaderGone,
+}
 
 impl CommandError {
     /// Something went wrong while doing `what`.
     pub(super) fn io(what: &str, error: &io::Error) -> Self {
-        Self(format!("can't {what}: {error}"))
+        Self::new(format!("can't {what}: {error}"))
+    }
+
+    /// Something could not be written to stdout.
+    pub(super) fn stdout(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self(Why::ReaderGone),
+            _ => Self::io("write to stdout", error),
+        }
     }
 
     /// A plan from `source` is no good.
     pub(super) fn bad_plan(source: &str, issues: &[Issue]) -> Self {
         let lines: Vec<String> = issues.iter().map(|issue| format!("\n  {issue}")).collect();
-        Self(format!("{source} can't be run:{}", lines.concat()))
+        Self::new(format!("{source} can't be run:{}", lines.concat()))
     }
 
     /// A sentence.
     pub(super) fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(Why::Said(text.into()))
+    }
+
+    /// Tells it to whoever called the program; what the program exits with. Of a reader that is gone nothing is told, for
+    /// that is how pipes end.
+    pub(super) fn tell(&self) -> ExitCode {
+        match self.0 {
+            Why::ReaderGone => ExitCode::from(READER_GONE_STATUS),
+            Why::Said(_) => {
+                complain(self);
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    /// Did it fail only because nobody reads stdout any more?
+    pub(super) fn is_reader_gone(&self) -> bool {
+        matches!(self.0, Why::ReaderGone)
     }
 }
 
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match &self.0 {
+            Why::Said(text) => f.write_str(text),
+            Why::ReaderGone => f.write_str("nobody reads stdout any more"),
+        }
     }
 }
 
@@ -41,7 +81,7 @@ macro_rules! from {
     ($($error:ty),+) => {
         $(impl From<$error> for CommandError {
             fn from(error: $error) -> Self {
-                Self(error.to_string())
+                Self::new(error.to_string())
             }
         })+
     };

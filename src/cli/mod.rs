@@ -1,11 +1,14 @@
 //! The commands: what `stepcast serve`, `run`, `check`, `watch`, `token` and `demo` do.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod args;
 mod check;
 mod demo;
 mod error;
 mod follow;
 pub mod logging;
+mod output;
 mod plan_file;
 pub mod progress;
 mod run;
@@ -18,6 +21,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 pub use error::CommandError;
+pub use output::explain;
 
 use self::args::{Command, Settings};
 use self::token::TokenRequest;
@@ -35,10 +39,7 @@ pub fn execute(command: Command) -> ExitCode {
         Command::Token { settings, request } => token(settings, &request),
         Command::Demo { settings } => demo::demo(settings),
     };
-    result.unwrap_or_else(|error| {
-        eprintln!("stepcast: {error}");
-        ExitCode::FAILURE
-    })
+    result.unwrap_or_else(|error| error.tell())
 }
 
 /// Files that whoever started this program had open are not for the programs that it starts. What it opens itself is not
@@ -51,13 +52,13 @@ fn keep_descriptors() {
 fn token(settings: Settings, request: &TokenRequest) -> Result<ExitCode, CommandError> {
     let config = load(settings)?;
     let secret = config.signing_secret()?.expose().as_bytes();
-    println!("{}", request.sign(Timestamp::from(SystemTime::now()), secret)?);
+    output::say(request.sign(Timestamp::from(SystemTime::now()), secret)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The settings of a command that keeps no log: what there is to warn of goes to stderr.
 fn load(settings: Settings) -> Result<Config, CommandError> {
     let loaded = settings.load()?;
-    loaded.warnings.iter().for_each(|warning| eprintln!("stepcast: {warning}"));
+    loaded.warnings.iter().for_each(output::complain);
     Ok(loaded.config)
 }

@@ -47,7 +47,11 @@ pub(super) fn run(
     let has_completed = show(&said, &mut view, &project);
     executor.handle().shutdown();
     executor.join().map_err(|error| CommandError::new(error.to_string()))?;
-    view.finish().map_err(|error| CommandError::io("write to stdout", &error))?;
+    match view.finish().map_err(|error| CommandError::stdout(&error)) {
+        // The run went on to its end all the same, and how that was is the answer.
+        Err(error) if !error.is_reader_gone() => return Err(error),
+        _ => {}
+    }
     Ok(if has_completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

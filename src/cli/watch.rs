@@ -64,8 +64,8 @@ pub(super) fn watch(request: WatchRequest) -> Result<ExitCode, CommandError> {
             Heard::Said(said) => watched.hear(said?),
             Heard::Stopped => Ok(Some(watched.status_when_stopped())),
         };
-        if let Some(status) = verdict.map_err(|error| CommandError::io("write to stdout", &error))? {
-            watched.finish().map_err(|error| CommandError::io("write to stdout", &error))?;
+        if let Some(status) = verdict.map_err(|error| CommandError::stdout(&error))? {
+            watched.finish().map_err(|error| CommandError::stdout(&error))?;
             return Ok(ExitCode::from(status));
         }
     }
@@ -135,24 +135,25 @@ impl Watched {
             Said::Lost { why, again_in } => {
                 self.is_lost = true;
                 let again_in = duration(u64::try_from(again_in.as_millis()).unwrap_or(u64::MAX));
-                self.tell(&format!("{why}; reconnecting in {again_in}"))?;
+                self.tell(&format!("{why}; reconnecting in {again_in}"));
                 Ok(None)
             }
             Said::Over => {
-                self.tell("the run has ended")?;
+                self.tell("the run has ended");
                 Ok(Some(1))
             }
         }
     }
 
     /// Says something of the stream itself: no part of what a pipe reads.
-    fn tell(&self, text: &str) -> io::Result<()> {
-        writeln!(self.screen.log_output(), "stepcast: {}", one_line(text))
+    fn tell(&self, text: &str) {
+        // Where that can't be written, nobody is there to be told.
+        let _ = writeln!(self.screen.log_output(), "stepcast: {}", one_line(text));
     }
 
     fn show(&mut self, message: &str) -> Verdict {
         let Some(envelope) = Envelope::read(message) else {
-            self.tell("a message that is none was left out")?;
+            self.tell("a message that is none was left out");
             return Ok(None);
         };
         if self.json {
@@ -162,12 +163,12 @@ impl Watched {
         match envelope.message_type {
             "connected" => {
                 if std::mem::take(&mut self.is_lost) {
-                    self.tell("connected again")?;
+                    self.tell("connected again");
                 }
             }
-            "stream_closing" => self.tell(&format!("the server closes the stream: {}", reason(payload)))?,
+            "stream_closing" => self.tell(&format!("the server closes the stream: {}", reason(payload))),
             "stream_reset" => {
-                self.tell(&format!("what came meanwhile is not kept any more: {}", reason(payload)))?;
+                self.tell(&format!("what came meanwhile is not kept any more: {}", reason(payload)));
                 self.runs.values_mut().for_each(|shown| shown.is_in_doubt = true);
             }
             "workflow_snapshot" => {
@@ -179,7 +180,7 @@ impl Watched {
                 self.settle_doubts()?;
                 match envelope.event() {
                     Some(event) => return self.move_on(&event),
-                    None if self.json || kind == "heartbeat" => {}
+                    None if self.json => {}
                     None => self.screen.say(&format!("{kind} {payload}"))?,
                 }
             }
@@ -242,7 +243,7 @@ impl Watched {
         let in_doubt = self.runs.iter().filter(|(_, shown)| shown.is_in_doubt);
         let gone: Vec<RunId> = in_doubt.map(|(run, _)| run.clone()).collect();
         for run in gone {
-            self.tell(&format!("how run {run} went on is not kept any more"))?;
+            self.tell(&format!("how run {run} went on is not kept any more"));
             self.end_run(&run)?;
         }
         Ok(())

@@ -6,11 +6,13 @@
 
 use std::borrow::Cow;
 
+use super::escapes::{escape_len, without_escapes};
+
 /// What a tab becomes, for a line whose columns are not the terminal's.
 const TAB: &str = "    ";
 
-/// `text` without anything that a terminal would obey. Colours and cursor movements go, tabs become spaces, and any
-/// other control character becomes a visible sign.
+/// `text` without anything that a terminal would obey. Colours, cursor movements, links and titles go, tabs become spaces,
+/// and any other control character becomes a visible sign.
 pub fn neutral(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_active) {
         return Cow::Borrowed(text);
@@ -18,7 +20,7 @@ pub fn neutral(text: &str) -> Cow<'_, str> {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
-        let sequence = escape_sequence_len(rest);
+        let sequence = escape_len(rest);
         match c {
             _ if sequence > 0 => {}
             '\t' => clean.push_str(TAB),
@@ -30,10 +32,23 @@ pub fn neutral(text: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
-/// `text` on one line: its lines, trimmed, with a space between them, and [`neutral`].
+/// `text` on one line: its lines, as they are in the end and trimmed, with a space between them, and [`neutral`].
 pub fn one_line(text: &str) -> String {
-    let lines = text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
+    let lines = text.split('\n').map(|line| last_state(line).trim()).filter(|line| !line.is_empty());
     neutral(&lines.collect::<Vec<_>>().join(" ")).into_owned()
+}
+
+/// What is to be seen of a line in the end: a carriage return begins it anew, as progress does (`10%\r50%\r100%`). Of what
+/// it was in turn, the last that says something.
+pub fn last_state(line: &str) -> &str {
+    let mut states = line.rsplit('\r');
+    let last = states.clone().next().unwrap_or(line);
+    states.find(|state| says_something(state)).unwrap_or(last)
+}
+
+/// Is there anything to be seen in `text`? Escape sequences, control characters and blanks are nothing.
+pub fn says_something(text: &str) -> bool {
+    without_escapes(text).chars().any(|c| !c.is_whitespace() && !c.is_control())
 }
 
 /// The beginning of `text`, at most `max` characters, the last of them `…` where something is left out.
@@ -64,17 +79,6 @@ fn sign(c: char) -> char {
     }
 }
 
-/// The bytes of the control sequence (`ESC [ parameters final`) that `text` begins with; 0 where it begins with none.
-/// Only whole ones count: half of one is shown as it is.
-fn escape_sequence_len(text: &str) -> usize {
-    let Some(body) = text.strip_prefix("\x1b[") else { return 0 };
-    let parameters = body.bytes().take_while(|b| matches!(b, 0x20..=0x3f)).count();
-    match body.as_bytes().get(parameters) {
-        Some(0x40..=0x7e) => "\x1b[".len() + parameters + 1,
-        _ => 0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,8 +91,10 @@ mod tests {
             ("\x1b[38;5;1mred\x1b[m", "red"),
             ("up\x1b[2Ahome\x1b[Hclear\x1b[2J", "uphomeclear"),
             ("\x1b[?25l\x1b[>4;2mx", "x"),
-            ("\x1b]0;title\x07", "␛]0;title␇"),
-            ("\x1bP1$r\x1b\\", "␛P1$r␛\\"),
+            ("\x1b]0;title\x07", ""),
+            ("\x1b]8;;https://example.org/\x1b\\a link\x1b]8;;\x1b\\.", "a link."),
+            ("\x1b]8;;https://example.org/", "␛]8;;https://example.org/"),
+            ("\x1bP1$r\x1b\\", ""),
             ("\x1b\x1b[m[31mx", "␛[31mx"),
             ("\x1b[", "␛["),
             ("\x1b[31", "␛[31"),
@@ -107,8 +113,26 @@ mod tests {
     #[test]
     fn lines_are_joined_and_texts_cut() {
         assert_eq!(one_line("a\r\n  b\n\n\x1b[1mc\n"), "a b c");
+        assert_eq!(one_line("10%\r50%\r\x1b[1m100%\r\x1b[K\nfatal: disk full\r\n"), "100% fatal: disk full");
         assert_eq!(shortened("abc", 3), "abc");
         assert_eq!(shortened("äbcd", 3), "äb…");
         assert_eq!(shortened("abc", 0), "…");
+    }
+
+    #[test]
+    fn of_progress_the_last_state_is_shown() {
+        let table = [
+            ("", ""),
+            ("plain", "plain"),
+            ("two\r", "two"),
+            ("10%\r50%\r100%", "100%"),
+            ("10%\r50%\r\r\r", "50%"),
+            ("\r10%\r\x1b[2K\r  \t", "10%"),
+            ("\x1b]8;;x\x07\r", ""),
+            ("  ", "  "),
+        ];
+        for (line, expected) in table {
+            assert_eq!(last_state(line), expected, "{line:?}");
+        }
     }
 }

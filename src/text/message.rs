@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::event::{described, label, output_line};
 use super::format::share;
-use super::harmless::{neutral, one_line, shortened};
+use super::harmless::{last_state, neutral, one_line, shortened};
 use crate::model::{RunEvent, RunEventKind, RunState, StepStatus, Timestamp};
 
 /// The longest payload of a publisher's message that is shown, in characters.
@@ -21,7 +21,8 @@ struct Envelope<'a> {
     payload: &'a RawValue,
 }
 
-/// Appends to `to` what the blocks in `frames` say, which are whole. Comments and heartbeats say nothing.
+/// Appends to `to` what the blocks in `frames` say, which are whole. Comments say nothing; the server's own heartbeats are
+/// kept away by the caller, for a publisher may name a message so.
 pub fn tell(frames: &[u8], to: &mut Vec<u8>) {
     for line in frames.split(|byte| *byte == b'\n') {
         let Some(data) = line.strip_prefix(b"data: ") else { continue };
@@ -43,7 +44,6 @@ fn lines(kind: &str, payload: &str) -> Vec<String> {
         return event_lines(&event);
     }
     match kind {
-        "heartbeat" => Vec::new(),
         "workflow_snapshot" => match RunState::from_json(payload.as_bytes()) {
             Ok(state) => state_lines(&state),
             Err(_) => Vec::new(),
@@ -58,7 +58,8 @@ fn event_lines(event: &RunEvent) -> Vec<String> {
         return vec![format!("{time} {label} {}", described(event))];
     };
     let omitted = said.omitted_bytes.map(|bytes| format!("({bytes} bytes left out)"));
-    let texts = omitted.into_iter().chain(said.chunk.lines().map(|line| neutral(line).into_owned()));
+    let texts =
+        omitted.into_iter().chain(said.chunk.split_terminator('\n').map(|line| neutral(last_state(line)).into_owned()));
     let lines = texts.map(|text| output_line(&said.step_id, said.stream, &text));
     let indent = " ".repeat(time.len() + 1 + label.len());
     let begin = |n| if n == 0 { format!("{time} {label}") } else { indent.clone() };
@@ -106,12 +107,21 @@ mod tests {
         };
         let table = [
             (":".to_owned(), ""),
-            (r#"data: {"type":"heartbeat","payload":{"timestamp":"x"}}"#.to_owned(), ""),
+            (
+                r#"data: {"type":"heartbeat","payload":{"from":"a publisher"}}"#.to_owned(),
+                "             heartbeat {\"from\":\"a publisher\"}\n",
+            ),
             ("data: no JSON".to_owned(), ""),
             (format!("id: x\ndata: {}", output("one")), "22:13:20.042 run_abcdef a | one\n"),
             (
                 format!("data: {}", output(r"one\n\u001b[2Jtwo\n")),
                 "22:13:20.042 run_abcdef a | one\n                        a | two\n",
+            ),
+            (format!("data: {}", output(r"10%\r50%\r100%\n")), "22:13:20.042 run_abcdef a | 100%\n"),
+            (format!("data: {}", output(r"10%\r50%\r")), "22:13:20.042 run_abcdef a | 50%\n"),
+            (
+                format!("data: {}", output(r"\u001b]8;;file:///x\u001b\\link\u001b]8;;\u0007\r\n")),
+                "22:13:20.042 run_abcdef a | link\n",
             ),
             (
                 format!(

@@ -4,7 +4,7 @@ import { createHmac, randomUUID } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
-import { Server, launchBrowser, missing, temporary, until } from './program.mjs';
+import { ROOT, Server, launchBrowser, missing, temporary, until } from './program.mjs';
 
 const why = missing();
 if (why && process.env.CI) throw new Error(why);
@@ -166,6 +166,60 @@ browserTest('without a SharedWorker each tab has a stream of its own', async () 
   silent();
 });
 
+/** The ways in which a page of this server holds a stream; each opens the page of a project, and looks for what came. */
+const pages = {
+  'the page': {
+    open: (page, name) => page.goto(`${server.origin}/?${name}#/p/${name}`).then(() => isLive(page)),
+    hears: (page, text) => page.locator('.list a').filter({ hasText: text }).waitFor(),
+  },
+  'the page without a SharedWorker': {
+    prepare: () => { delete globalThis.SharedWorker; },
+    open: (page, name) => page.goto(`${server.origin}/?${name}#/p/${name}`).then(() => isLive(page)),
+    hears: (page, text) => page.locator('.list a').filter({ hasText: text }).waitFor(),
+  },
+  'the client alone': {
+    open: async (page, name) => {
+      await page.goto(`${server.origin}/stepcast.js?${name}`);
+      await page.evaluate(async (project) => {
+        const { follow } = await import('/stepcast.js');
+        globalThis.names = [];
+        const onMessage = ({ type, payload }) => type === 'workflow_started' && globalThis.names.push(payload.planName);
+        await new Promise((resolve) => follow(project, { onMessage, onConnection: ({ status }) => status === 'live' && resolve() }));
+      }, name);
+    },
+    hears: (page, text) => until(() => page.evaluate((wanted) => globalThis.names.filter((one) => one === wanted).length === 1, text), text),
+  },
+  'the lines in the README': {
+    open: async (page, name) => {
+      await page.goto(`${server.origin}/stepcast.js?${name}`);
+      const readme = readFileSync(path.join(ROOT, 'README.md'), 'utf8');
+      const lines = /```js\n(function watch[^]*?)```/.exec(readme)[1].replace('JSON.parse(event.data);', '$& globalThis.last = payload;');
+      await page.evaluate(`(() => { ${lines.replace('projects/demo', `projects/${name}`)} })()`);
+      await until(() => page.evaluate(() => globalThis.last), 'it is connected');
+    },
+    hears: (page, text) => until(() => page.evaluate(() => globalThis.last.planName ?? globalThis.last.runId), text),
+  },
+};
+
+for (const [what, { prepare, open: openPage, hears }] of Object.entries(pages)) {
+  browserTest(`six pages that were left do not keep the seventh from loading: ${what}`, async () => {
+    opened = await launchBrowser({ ignoreDefaultArgs: ['--disable-back-forward-cache'] });
+    const where = await opened.newContext({ viewport: WIDE });
+    await where.addInitScript(() => addEventListener('pageshow', (event) => { globalThis.isFromCache = event.persisted; }));
+    if (prepare) await where.addInitScript(prepare);
+    const page = await where.newPage();
+    page.setDefaultTimeout(15_000);
+    const names = Array.from({ length: 7 }, project);
+    for (const name of names) await openPage(page, name);
+    await server.submit(names[5], { name: 'while it was away', steps: [{ id: 'a', tool: 'echo' }] });
+    await page.goBack({ waitUntil: 'commit' });
+    await until(() => page.evaluate(() => globalThis.isFromCache), 'the page comes out of the cache');
+    await hears(page, 'while it was away');
+    await server.submit(names[5], { name: 'after it came back', steps: [{ id: 'a', tool: 'echo' }] });
+    await hears(page, 'after it came back');
+  });
+}
+
 browserTest('a run is cancelled, and run again', async () => {
   const name = project();
   const { plan, letThrough } = gated();
@@ -179,6 +233,40 @@ browserTest('a run is cancelled, and run again', async () => {
   await page.getByRole('button', { name: 'Run again' }).click();
   await state(page, 'completed');
   assert.equal(await page.locator('.list a').count(), 2);
+  silent();
+});
+
+browserTest('numbers are shown, edited and run again as they were written', async () => {
+  const name = project();
+  const inputs = '{"id": 9007199254740993, "share": 2.0, "price": 1.10, "text": "x"}';
+  const shown = inputs.replace('{', '{\n  ').replaceAll(', ', ',\n  ').replace('}', '\n}');
+  const page = await open(await context(), `#/p/${name}/new`);
+  await page.getByLabel('Plan, as JSON').fill(`{"name": "exact", "steps": [{"id": "a", "tool": "echo", "inputs": ${inputs}}]}`);
+  await page.getByRole('button', { name: 'Run', exact: true }).click();
+  await state(page, 'completed');
+  await node(page, 'a').click();
+  const given = page.locator('.facts-side pre');
+  await given.filter({ hasText: '9007199254740993' }).waitFor();
+  assert.equal(await given.textContent(), shown);
+  await page.locator('.screen pre').filter({ hasText: '9007199254740993' }).waitFor();
+  assert.match(await page.locator('.screen pre').textContent(), /"share": 2\.0,/);
+  const runs = () => page.locator('.list a');
+  const plan = async (at) => {
+    const runId = /r\/([^/]+)/.exec(await runs().nth(at).getAttribute('href'))[1];
+    return (await fetch(`${server.origin}/api/projects/${name}/workflows/${runId}/plan`)).text();
+  };
+  const first = await plan(0);
+  assert.ok(first.includes('9007199254740993') && first.includes('1.10'), first);
+  await page.getByRole('button', { name: 'Run again' }).click();
+  await runs().nth(1).waitFor();
+  assert.equal(await plan(0), first);
+  await page.getByRole('link', { name: 'Edit' }).click();
+  const box = page.getByLabel('Plan, as JSON');
+  await until(async () => /exact/.test(await box.inputValue()), 'the plan is there');
+  assert.match(await box.inputValue(), /"id": 9007199254740993,\s*"share": 2\.0,\s*"price": 1\.10,/);
+  await page.getByRole('button', { name: 'Run', exact: true }).click();
+  await runs().nth(2).waitFor();
+  assert.match(await plan(0), /9007199254740993.*2\.0.*1\.10/s);
   silent();
 });
 
@@ -203,7 +291,7 @@ browserTest('what is wrong with a plan is shown at its place, and a good one run
   silent();
 });
 
-browserTest('secrets in inputs are not shown, and have to be given again', async () => {
+browserTest('secrets in inputs are not shown: a run again has them, an edited plan has to be given them', async () => {
   const name = project();
   const { runId } = await server.submit(name, { name: 'secretive', steps: [{ id: 'a', tool: 'secretive', inputs: { apiKey: 'hush-hush', region: 'eu' } }] });
   await server.end(name, runId);
@@ -211,6 +299,9 @@ browserTest('secrets in inputs are not shown, and have to be given again', async
   await page.locator('.facts-side pre', { hasText: '"eu"' }).waitFor();
   assert.match(await page.locator('.facts-side pre').textContent(), /"apiKey": "\*\*\*"/);
   await page.getByRole('button', { name: 'Run again' }).click();
+  await page.locator('.list a').nth(1).waitFor();
+  await state(page, 'completed');
+  await page.getByRole('link', { name: 'Edit' }).click();
   await page.locator('.issues', { hasText: 'plan.steps[0].inputs.apiKey' }).waitFor();
   assert.ok(!(await page.content()).includes('hush-hush'));
   silent();

@@ -10,11 +10,12 @@ const hooks = `export const resolve = async (name, context, next) => {
 };`;
 register(`data:text/javascript,${encodeURIComponent(hooks)}`);
 const part = (name) => import(new URL(`../../src/api/dashboard/${name}.js`, import.meta.url));
-const { emptyState, fold, runOfView } = await part('stepcast');
+const { emptyState, fold, follow, plain, runOfView } = await part('stepcast');
 const { columns, lines, neighbour, rows, visible } = await part('layout');
 const { criticalPath, expectations, remaining } = await part('estimate');
-const { Rows, fromWholeCharacter, plain } = await part('lines');
+const { Rows, Screen, fromWholeCharacter } = await part('lines');
 const { locate, lineOf, offsetOf } = await part('locate');
+const json = await part('json');
 const format = await part('format');
 
 const at = (second) => new Date(Date.UTC(2026, 0, 1, 0, 0, second)).toISOString();
@@ -93,6 +94,12 @@ test('the last line that a step wrote is kept until its next attempt', () => {
   assert.equal(line(state), 'two');
   state = folded([output('x'.repeat(100_000))], state);
   assert.equal(line(state).length, 200);
+  state = folded([output('10%\r50%\r\u001b[32m100%\u001b[0m\r\u001b[K\r\n')], state);
+  assert.equal(line(state), '100%');
+  state = folded([output('\u001b[0m\r\n')], state);
+  assert.equal(line(state), '100%');
+  state = folded([output('\u001b]8;;file:///x\u0007a link\u001b]8;;\u0007\n')], state);
+  assert.equal(line(state), 'a link');
   assert.equal(line(folded([moved('a', 'running', 3, { attempt: 2 })], state)), undefined);
 });
 
@@ -207,6 +214,28 @@ test('text of terminals is shown as text', () => {
   assert.equal(fromWholeCharacter(new TextEncoder().encode('a')), 0);
 });
 
+test('progress that comes in pieces is the last state of its line, and no escape sequence is cut', () => {
+  const link = '\u001b]8;;https://example.org/\u001b\\a link\u001b]8;;\u001b\\';
+  const states = Array.from({ length: 300 }, (_, n) => `${n} of 299 `.repeat(n % 7 + 1));
+  const text = `begin\r\n${states.join('\r')}\r\u001b[K\n${link} \u001b[1mbold\u001b[0m\r\nend ${'x'.repeat(40)}\r99%\r`;
+  const expected = `begin\n${states.at(-1)}\na link bold\n99%`;
+  assert.equal(plain(text), expected);
+  const whole = new Rows(16);
+  whole.append(expected);
+  for (const size of [1, 2, 3, 7, 50, 1000, text.length]) {
+    const screen = new Screen();
+    const rows = new Rows(16);
+    for (let from = 0; from < text.length; from += size) {
+      const { back, text: seen } = screen.take(text.slice(from, from + size));
+      rows.takeBack(back);
+      rows.append(seen);
+    }
+    assert.equal(rows.text, expected, `in pieces of ${size}`);
+    assert.deepEqual(rows.starts, whole.starts, `in pieces of ${size}`);
+    assert.ok(screen.held.length < 200, 'states that are over are let go');
+  }
+});
+
 test('a path leads to its place in the text', () => {
   const text = '{ "name": "a \\" b",\n "steps": [\n  {"id": "x"},\n  {"id": "y", "dependencies": ["x", "nope"]}\n ] }';
   const found = (path, source = text) => { const { from, to } = locate(source, path); return source.slice(from, to); };
@@ -223,6 +252,61 @@ test('a path leads to its place in the text', () => {
   assert.equal(text.slice(offsetOf(text, 3, 3)).slice(0, 2), '{"');
 });
 
+test('a publisher may name a message heartbeat, and it is handed on; the server\'s own are not', async () => {
+  let source;
+  globalThis.EventSource = class {
+    constructor() { source = this; }
+    close() {}
+  };
+  globalThis.location = { href: 'http://h/' };
+  const told = [];
+  const following = follow('p', { onMessage: (one, text) => told.push([one.type, text]) });
+  const say = (type, number, payload) => source.onmessage({ lastEventId: '', data: `{"type":"${type}","projectId":"p","seq":${number},"payload":${payload}}` });
+  say('connected', 4, '{"resume":"fresh","heartbeat":15000}');
+  say('heartbeat', 4, '{"timestamp":"x"}');
+  say('heartbeat', 5, '{"load":2.0}');
+  say('heartbeat', 5, '{"timestamp":"x"}');
+  following.close();
+  assert.deepEqual(told.map(([type]) => type), ['connected', 'heartbeat']);
+  assert.equal(told[1][1], '{"type":"heartbeat","projectId":"p","seq":5,"payload":{"load":2.0}}');
+  assert.equal(following.state.seq, 5);
+  delete globalThis.EventSource;
+  delete globalThis.location;
+});
+
+test('who goes from project to project leaves no trail of streams', async () => {
+  const sources = [];
+  globalThis.EventSource = class {
+    constructor(url) {
+      Object.assign(this, { url: String(url), readyState: 1 });
+      sources.push(this);
+    }
+    close() { this.readyState = 2; }
+  };
+  globalThis.location = { href: 'http://h/' };
+  const { Hub } = await part('hub');
+  const hub = new Hub();
+  const open = () => sources.filter(({ readyState }) => readyState === 1).map(({ url }) => /projects\/(\w+)/.exec(url)[1]).join();
+  const asks = ['a', 'b', 'c', 'd', 'd'];
+  const port = { postMessage() {}, start() {} };
+  hub.attach(port);
+  for (const follow of asks) port.onmessage({ data: { follow, token: '' } });
+  assert.equal(open(), 'd');
+  const other = { postMessage() {}, start() {} };
+  hub.attach(other);
+  other.onmessage({ data: { follow: 'a', token: '' } });
+  assert.equal(open(), 'd,a');
+  // A reload: who leaves and asks for the same is back on the same stream.
+  other.onmessage({ data: { leave: true } });
+  other.onmessage({ data: { follow: 'a', token: '' } });
+  assert.deepEqual([open(), sources.length], ['d,a', 5]);
+  for (const one of [port, other]) one.onmessage({ data: { leave: true } });
+  for (const channel of hub.channels.values()) channel.close();
+  assert.equal(open(), '');
+  delete globalThis.EventSource;
+  delete globalThis.location;
+});
+
 test('durations, sizes and times as people say them', () => {
   assert.deepEqual([0, 320, 4_210, 9_960, 65_000, 7_620_000, 2e8].map(format.duration), ['0 ms', '320 ms', '4.2 s', '10 s', '1 min 05 s', '2 h 07 min', '2 d 7 h']);
   assert.deepEqual([999, 1_000, 59_000, 3_000_000].map(format.remaining), ['almost done', 'about 1 s left', 'about 59 s left', 'about 50 min left']);
@@ -234,4 +318,31 @@ test('durations, sizes and times as people say them', () => {
 test('a view of a run that is not yet begun', () => {
   const run = runOfView({ runId: 'r', planName: 'n', status: 'queued', levels: [['a']], progress: progress(0), steps: [{ id: 'a', title: 'A', level: 0, status: 'pending', attempt: 0 }] });
   assert.deepEqual([run.steps[0].attempts, run.levelOpen], [[], false]);
+});
+
+test('JSON is laid out without a number being rounded or a text rewritten', () => {
+  const { indented, textAt } = json;
+  const text = '{"a":9007199254740993, "b":[2.0,1e400,-0.10,[],{ }], "c\\"}":"x, {\\u00e9}: [é","d":{}}';
+  assert.equal(indented(text), `{
+  "a": 9007199254740993,
+  "b": [
+    2.0,
+    1e400,
+    -0.10,
+    [],
+    {}
+  ],
+  "c\\"}": "x, {\\u00e9}: [é",
+  "d": {}
+}`);
+  for (const same of ['12345678901234567890', '"a\\\\"', 'null', '[]', 'no JSON {', '']) assert.equal(indented(same), same);
+  assert.equal(indented(indented(text)), indented(text));
+  assert.equal(textAt(text, ['b', 1]), '1e400');
+  assert.equal(textAt(text, ['b', 4]), '{ }');
+  assert.equal(textAt(text, ['c"}']), '"x, {\\u00e9}: [é"');
+  assert.equal(textAt(text, ['b', 9]), undefined);
+  assert.equal(textAt('{"n": 1, "n": 2.0}', ['n']), '2.0');
+  // Laid out as JSON.stringify does it, wherever that rounds nothing.
+  const plain = { a: [1, 'two', { b: null, c: [[], {}, [true]] }], 'd e': '\n\u2028' };
+  assert.equal(indented(JSON.stringify(plain)), JSON.stringify(plain, null, 2));
 });

@@ -18,9 +18,10 @@ export function missing() {
   if (!existsSync(new URL('node_modules/playwright-core', import.meta.url))) return 'npm ci has not been run in tests/browser';
 }
 
-export async function launchBrowser() {
+/** A browser; `options` are Playwright's. */
+export async function launchBrowser(options = {}) {
   const { chromium } = await import('playwright-core');
-  return chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
+  return chromium.launch({ executablePath: CHROMIUM, args: FLAGS, ...options });
 }
 
 /** A directory that is removed when the process ends. */
@@ -58,7 +59,7 @@ export class Server {
 
   async call(pathname, { body, method = body ? 'POST' : 'GET', token } = {}) {
     const headers = { 'content-type': 'application/json', ...(token && { authorization: `Bearer ${token}` }) };
-    const answer = await fetch(this.origin + pathname, { method, headers, body: body && JSON.stringify(body) });
+    const answer = await fetch(this.origin + pathname, { method, headers, body: typeof body === 'object' ? JSON.stringify(body) : body });
     const text = await answer.text();
     if (!answer.ok) throw new Error(`${method} ${pathname}: ${answer.status} ${text}`);
     return text.startsWith('{') ? JSON.parse(text) : text;

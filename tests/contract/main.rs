@@ -21,6 +21,7 @@ mod program;
 mod proxies;
 mod shutdown;
 #[cfg(feature = "sqlite")]
+mod stdout;
 mod store;
 mod streams;
 mod text_view;

@@ -136,6 +136,9 @@ fn who_comes_late_sees_the_run_as_it_is_and_ctrl_c_is_no_failure() {
     assert!(seen.iter().any(|line| line.contains(&format!("{label} a: completed"))), "{seen:#?}");
     assert_eq!(server.post("/api/projects/p/events", &json!({"type": "note", "payload": {"n": 1}})).status, 202);
     watcher.until(r#"note {"n":1}"#);
+    // No name of a message but those of runs and streams means anything to it.
+    assert_eq!(server.post("/api/projects/p/events", &json!({"type": "heartbeat", "payload": {"n": 2}})).status, 202);
+    watcher.until(r#"heartbeat {"n":2}"#);
     assert_eq!(server.post(&format!("{at}/cancel"), &json!({})).status, 202);
     watcher.until("two cancelled after");
     watcher.until("steps");

@@ -61,10 +61,18 @@ const run = (id, runId) => `${project(id)}/workflows/${encodeURIComponent(runId)
 export const readProjects = () => json('/api/projects?limit=1000');
 export const readRuns = (id, query = {}) => json(`${project(id)}/workflows?${new URLSearchParams({ limit: 50, ...query })}`);
 export const readRun = (id, runId) => json(`${run(id, runId)}?outputs=cut`);
-export const readPlan = (id, runId) => json(`${run(id, runId)}/plan`);
+/** A run's plan and inputs, and their text: the values round numbers. */
+export async function readPlan(id, runId) {
+  const text = await (await request(`${run(id, runId)}/plan`)).text();
+  return { ...JSON.parse(text), text };
+}
 export const readEvents = (id, runId, after) => json(`${run(id, runId)}/events?limit=1000${after ? `&after=${after}` : ''}`);
 export const cancel = (id, runId) => post(`${run(id, runId)}/cancel`);
+/** The same plan with the same inputs once more, as the server has them: nothing of them goes through this page. */
+export const rerun = (id, runId, key) => post(`${run(id, runId)}/rerun`, undefined, { 'idempotency-key': key });
 export const check = (text) => post('/api/workflow/check', text);
+/** A key that no other submit has. `crypto.randomUUID` is there on https and on loopback alone. */
+export const newKey = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join('');
 export const submit = (id, text, key) => post(`${project(id)}/workflows`, text, { 'idempotency-key': key });
 
 /** Where a step's output is; of one stream, or the result itself. */

@@ -12,7 +12,7 @@ const BATCH_INTERVAL = 30;
 /** Outputs above this many characters of JSON stay out of what tabs hold: who looks at a step reads its output by itself. */
 const OUTPUT_CHARS_MAX = 2_000;
 
-/** A project without tabs is let go after so many milliseconds: a reload is back sooner. */
+/** A project without tabs is let go after so many milliseconds, or when another one is asked for: a reload is back sooner. */
 const LINGER = 3_000;
 
 export class Hub {
@@ -35,6 +35,8 @@ export class Hub {
   /** Tabs with other tokens may see other things: each token has a stream of its own. */
   channel(projectId, token) {
     const key = `${projectId} ${token}`;
+    // Who goes from project to project must not leave a trail of streams: six take all connections that a host is allowed.
+    for (const [other, channel] of this.channels) if (other !== key && channel.isIdle) channel.close();
     const channel = this.channels.get(key) ?? new Channel(projectId, token, () => this.channels.delete(key));
     this.channels.set(key, channel);
     return channel;
@@ -43,8 +45,8 @@ export class Hub {
 
 /** A project that is followed. */
 class Channel {
-  constructor(projectId, token, onIdle) {
-    Object.assign(this, { onIdle, ports: new Set(), pending: [] });
+  constructor(projectId, token, onClose) {
+    Object.assign(this, { onClose, ports: new Set(), pending: [] });
     this.following = follow(projectId, {
       ...(token && { ticketUrl: '/api/sse/ticket', headers: () => ({ authorization: `Bearer ${token}` }) }),
       onMessage: (message) => this.queue(slim(message)),
@@ -64,13 +66,16 @@ class Channel {
     this.ports.delete(port);
     if (this.ports.size > 0) return;
     clearTimeout(this.idle);
-    this.idle = setTimeout(() => {
-      this.close();
-      this.onIdle();
-    }, LINGER);
+    this.idle = setTimeout(() => this.close(), LINGER);
+  }
+
+  get isIdle() {
+    return this.ports.size === 0;
   }
 
   close() {
+    this.onClose();
+    clearTimeout(this.idle);
     clearTimeout(this.timer);
     this.following.close();
   }

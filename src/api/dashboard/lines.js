@@ -2,21 +2,41 @@
  * Text as rows of one height: lines, and of long ones a row for so many characters. Pure. Rows are known by where they
  * begin, so that text of megabytes costs a number a row, and what is added is looked at alone.
  */
+import { plain } from '/stepcast.js';
 
-/** What is shown of a terminal's text: no colours, no cursor, of a line that was written over its last writing. */
-export function plain(text) {
-  if (!text.includes('\u001b') && !text.includes('\r') && !CONTROLS.test(text)) return text;
-  return text
-    .replace(ESCAPES, '')
-    .replace(/\r+\n/g, '\n')
-    .replace(/[^\n]*\r(?=[^\n])/g, '')
-    .replaceAll('\r', '')
-    .replace(new RegExp(CONTROLS, 'g'), '\ufffd');
+/** The longest unfinished line that is looked at again when more of it comes, in characters. */
+const HELD_MAX = 64 * 1024;
+
+/**
+ * A terminal's text that comes in pieces, as it is to be seen: of a line whose end has not come, what was told of it is
+ * told anew, for a carriage return may begin it anew and an escape sequence may end in the next piece.
+ */
+export class Screen {
+  held = '';
+
+  /** Takes a piece; how many characters of what was told before are not so any more, and what is. */
+  take(piece) {
+    const raw = this.held + piece;
+    const back = plain(this.held).length;
+    const unfinished = raw.slice(raw.lastIndexOf('\n') + 1);
+    const lines = raw.slice(0, raw.length - unfinished.length);
+    const { over, state } = lastStates(unfinished);
+    this.held = state.length <= HELD_MAX ? over + state : '';
+    return { back, text: plain(lines) + plain(over + state) };
+  }
 }
 
-const ESCAPES = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[@-Z\\-_])/g;
-// eslint-disable-next-line no-control-regex
-const CONTROLS = /[\u0000-\u0008\u000b\u000c\u000e-\u001a\u001c-\u001f\u007f]/;
+/** Of an unfinished line the state that it is in, and the one before that said something, where that counts still. */
+function lastStates(line) {
+  const at = line.lastIndexOf('\r') + 1;
+  const state = line.slice(at);
+  if (at === 0 || saysSomething(state)) return { over: '', state };
+  const over = line.slice(0, at).split('\r').findLast(saysSomething);
+  return { over: over === undefined ? '' : `${over}\r`, state };
+}
+
+/** An escape sequence whose end has not come says nothing yet. */
+const saysSomething = (state) => plain(state).replace(/\u001b[^]*/, '').trim() !== '';
 
 export class Rows {
   /** @param {number} width characters in a row */
@@ -33,6 +53,13 @@ export class Rows {
   /** A text that ends in a line's end has an empty last row, which nobody counts. */
   get count() {
     return this.starts.length - (this.starts.at(-1) === this.text.length ? 1 : 0);
+  }
+
+  /** The last characters are gone, which are of the last line; more is appended at once. */
+  takeBack(count) {
+    this.text = this.text.slice(0, this.text.length - count);
+    const line = this.text.lastIndexOf('\n') + 1;
+    while (this.starts.at(-1) > line) this.starts.pop();
   }
 
   append(text) {

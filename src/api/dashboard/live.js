@@ -16,7 +16,7 @@ export class Live {
     this.use(this.port);
     // A page that leaves, even into the browser's cache, must not hold the stream; one that comes back follows anew.
     addEventListener('pagehide', () => this.port.postMessage({ leave: true }));
-    addEventListener('pageshow', (event) => event.persisted && this.ask());
+    addEventListener('pageshow', (event) => event.persisted && this.comeBack());
   }
 
   use(port) {
@@ -28,6 +28,13 @@ export class Live {
   follow(projectId, token) {
     this.wanted = { follow: projectId, token };
     this.state = { ...emptyState(projectId), connection: { status: 'connecting' } };
+    this.ask();
+  }
+
+  /** What is shown is as old as the page was away: nobody knows yet whether it is so. */
+  comeBack() {
+    this.state = { ...this.state, connection: { status: 'connecting' } };
+    this.onChange(this.state, []);
     this.ask();
   }
 

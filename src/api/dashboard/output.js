@@ -7,7 +7,9 @@ import { outputPath, request } from './api.js';
 import { h, setText } from './dom.js';
 import { bytes as bytesText } from './format.js';
 import { isEnded } from './estimate.js';
-import { Rows, fromWholeCharacter, plain } from './lines.js';
+import { indented } from './json.js';
+import { plain } from '/stepcast.js';
+import { Rows, Screen, fromWholeCharacter } from './lines.js';
 
 const ROW = 18;
 /** What is read at a time, and what the window holds at most, in bytes. */
@@ -126,6 +128,7 @@ export class OutputView {
     this.first = from + skipped;
     this.rows.clear();
     this.decoder = new TextDecoder();
+    this.terminal = new Screen();
     this.take(part.bytes.subarray(skipped), part);
     this.screen.scrollTop = where === 'end' ? this.screen.scrollHeight : 0;
     this.draw();
@@ -138,8 +141,9 @@ export class OutputView {
     this.total = total;
     const isWhole = this.first === 0 && this.last >= total;
     const text = this.decoder.decode(bytes, { stream: !isWhole });
-    this.rows.append(plain(isJson && isWhole && total <= PRETTY_MAX ? pretty(text) : text));
-    this.isPretty = isJson && isWhole && total <= PRETTY_MAX;
+    const { back, text: seen } = this.terminal.take(isJson && isWhole && total <= PRETTY_MAX ? indented(text) : text);
+    this.rows.takeBack(back);
+    this.rows.append(seen);
   }
 
   /** Bytes of the output, and how many there are in all. */
@@ -229,6 +233,7 @@ export class OutputView {
     this.rows.clear();
     this.rows.append(kept);
     this.decoder = new TextDecoder();
+    this.terminal = new Screen();
     this.isFollowing = false;
   }
 
@@ -326,12 +331,4 @@ function measure(element) {
 function startOfLine(bytes) {
   const newline = bytes.indexOf(10);
   return newline === -1 || newline === bytes.length - 1 ? fromWholeCharacter(bytes) : newline + 1;
-}
-
-function pretty(text) {
-  try {
-    return JSON.stringify(JSON.parse(text), null, 2);
-  } catch {
-    return text;
-  }
 }

@@ -43,6 +43,7 @@ export class RunView {
       icon: icon('pending'), name: h('h1'), state: h('span.state'), steps: h('span.numbers'), took: h('span.numbers'), left: h('span.numbers'), began: h('span.numbers'),
       bar: progressBar(), problem: h('p.problem', { hidden: true, tabindex: '0' }),
       cancel: h('button.danger', { type: 'button', onclick: () => this.cancel() }, 'Cancel'),
+      edit: h('a.button', { hidden: true, href: this.app.address({ project: this.project, isNew: true, again: this.runId }) }, 'Edit'),
       again: h('button', { type: 'button', onclick: () => this.again() }, 'Run again'),
     };
     parts.tabs = Object.entries(VIEWS).map(([name, text]) =>
@@ -51,7 +52,7 @@ export class RunView {
     return h('div.run-head', {},
       h('div.title-row', {}, parts.icon,
         h('div.titles', {}, parts.name, h('p.facts', {}, parts.state, parts.steps, parts.took, parts.left, parts.began)),
-        h('a.button.back', { href: this.app.address({ project: this.project }) }, 'All runs'), parts.cancel, parts.again),
+        h('a.button.back', { href: this.app.address({ project: this.project }) }, 'All runs'), parts.cancel, parts.edit, parts.again),
       parts.bar, parts.problem,
       h('div.tabs', {}, h('div', { role: 'tablist', 'aria-label': 'How the steps are shown' }, ...parts.tabs), parts.legend));
   }
@@ -80,9 +81,8 @@ export class RunView {
     if (this.document || this.isPlanless || performance.now() - this.plannedAt < READ_INTERVAL) return;
     this.plannedAt = performance.now();
     try {
-      const { plan, masked } = this.document = await api.readPlan(this.project, this.runId);
-      this.plan = plan;
-      this.masked = masked;
+      this.document = await api.readPlan(this.project, this.runId);
+      const plan = this.plan = this.document.plan;
       this.dependencies = new Map(plan.steps.map((step) => [step.id, [...new Set(step.dependencies ?? [])]]));
       this.titles = new Map(plan.steps.filter(({ title }) => title?.trim()).map(({ id, title }) => [id, title]));
       this.expected = expectations(plan);
@@ -190,6 +190,7 @@ export class RunView {
     setText(parts.problem, run.error ?? '');
     parts.cancel.hidden = isEnded(run.status) || !api.may('run');
     parts.again.hidden = !isEnded(run.status) || !api.may('run');
+    parts.edit.hidden = parts.again.hidden || !this.plan;
     this.tick();
   }
 
@@ -220,14 +221,13 @@ export class RunView {
     }
   }
 
-  /** The same plan once more. What was masked has to be filled in first. */
+  /** The same plan once more. Pressed twice it runs once: an answer that was lost is asked for again. */
   async again() {
-    const { document: sent } = this;
-    if (!sent) return this.app.toast('The plan of this run is not here any more.');
-    if (sent.masked.length > 0) return this.app.go({ isNew: true, again: this.runId });
+    this.key ??= api.newKey();
     this.parts.again.disabled = true;
     try {
-      const { runId } = await api.submit(this.project, JSON.stringify({ plan: sent.plan, inputs: sent.inputs }), crypto.randomUUID?.() ?? String(Math.random()));
+      const { runId } = await api.rerun(this.project, this.runId, this.key);
+      this.key = undefined;
       this.app.go({ run: runId, step: undefined });
     } catch (error) {
       this.app.refused(error);

@@ -4,6 +4,7 @@ import { clock, duration, ticking, word } from './format.js';
 import { elapsed } from './estimate.js';
 import { QUIET } from './graph.js';
 import { OutputView } from './output.js';
+import { indented, textAt } from './json.js';
 import { now } from './api.js';
 
 export class StepView {
@@ -17,8 +18,8 @@ export class StepView {
     this.output?.close();
   }
 
-  setPlan({ plan }) {
-    this.plans = new Map(plan.steps.map((step) => [step.id, step]));
+  setPlan({ plan, text }) {
+    this.plans = new Map(plan.steps.map((step, at) => [step.id, { ...step, text: (name) => textAt(text, ['plan', 'steps', at, name]) }]));
     this.shown = this.parts = undefined;
   }
 
@@ -85,9 +86,9 @@ export class StepView {
         ...row('Step', h('dd', {}, h('code', {}, id))), ...(plan ? row('Tool', h('dd', {}, h('code', {}, plan.tool))) : []),
         ...(before.length > 0 ? row('Waits for', h('dd', {}, ...links(before))) : []),
         ...(after.length > 0 ? row('Before', h('dd', {}, ...links(after))) : []),
-        ...(plan?.conditional !== undefined ? row('Only if', h('dd', {}, h('code', {}, String(plan.conditional)))) : [])),
+        ...(plan?.conditional !== undefined ? row('Only if', h('dd', {}, h('code', {}, typeof plan.conditional === 'string' ? plan.conditional : plan.text('conditional')))) : [])),
       h('div', {}, h('h3', {}, 'Attempts'), parts.attempts),
-      ...(plan?.inputs && Object.keys(plan.inputs).length > 0 ? [h('h3', {}, 'Inputs'), h('pre', { tabindex: '0', 'aria-label': 'Inputs' }, JSON.stringify(plan.inputs, null, 2))] : []));
+      ...(plan?.inputs && Object.keys(plan.inputs).length > 0 ? [h('h3', {}, 'Inputs'), h('pre', { tabindex: '0', 'aria-label': 'Inputs' }, indented(plan.text('inputs')))] : []));
     for (const empty of [...this.side.childNodes]) if (empty.nodeType === Node.TEXT_NODE) empty.remove();
     return parts;
   }

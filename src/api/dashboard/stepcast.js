@@ -6,7 +6,7 @@
  *   const following = follow('demo', { onState: (state) => render(state.runs) });
  *
  * It owns one EventSource at a time and sees to it that there always is one: over restarts of the server, spent
- * tickets, the end of a token, and connections that died in silence. No message is handed on twice. What it does not
+ * tickets, the end of a token, connections that died in silence, and a page that was left and is come back to. No message is handed on twice. What it does not
  * do: draw anything, or keep more than the newest runs. A plain EventSource works without all this.
  */
 
@@ -111,7 +111,7 @@ export function fold(state, message) {
   switch (type) {
     case 'connected': return payload.resume === 'resumed' ? state : { ...state, seq };
     case 'stream_reset': return { ...state, seq, runs: new Map() };
-    case 'stream_closing': case 'heartbeat': return state;
+    case 'stream_closing': return state;
     case 'workflow_snapshot': return withRun(state, runOfView(payload, state.runs.get(payload.runId)));
   }
   if (seq <= state.seq) return state;
@@ -230,10 +230,34 @@ function attemptsAfter(attempts, { status, attempt, timestamp }) {
 
 /** @param {Step} step @param {any} said @returns {Step} */
 function spoke(step, { chunk }) {
-  const end = chunk.trimEnd();
+  const end = plain(chunk).trimEnd();
   const line = end.slice(end.lastIndexOf('\n') + 1).slice(0, LINE_CHARS_MAX);
   return line ? { ...step, lastLine: line } : step;
 }
+
+/**
+ * What is to be seen of a terminal's text in the end: no colours, links or cursor, and of a line that was begun anew by
+ * carriage returns, as progress does, the last state that says something.
+ * @param {string} text
+ */
+export function plain(text) {
+  if (!/[\u0000-\u0008\u000b-\u001f\u007f]/.test(text)) return text;
+  return text
+    .replace(ESCAPES, '')
+    .split('\n').map(lastState).join('\n')
+    .replace(CONTROLS, '\ufffd');
+}
+
+/** @param {string} line */
+function lastState(line) {
+  if (!line.includes('\r')) return line;
+  const states = line.split('\r');
+  return states.findLast((state) => state.trim()) ?? states.at(-1) ?? '';
+}
+
+/** Sequences that are whole: half of one may be completed by what follows. None reaches over the end of a line. */
+const ESCAPES = /\u001b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\u0007\u001b\n\r]*(?:\u0007|\u001b\\)|[ -/]+[0-~]|[0-OQ-WYZ\\`-~])/g;
+const CONTROLS = /[\u0000-\u0008\u000b\u000c\u000e-\u001a\u001c-\u001f\u007f]/g;
 
 /** A first pause before a stream is opened again by this client, and the longest, in milliseconds. */
 const PAUSE_MIN = 500;
@@ -254,7 +278,8 @@ const STATE_INTERVAL = 16;
  * @property {RequestCredentials} [credentials] for `ticketUrl`
  * @property {string} [runId] this run alone
  * @property {string} [lastEventId] go on behind this message
- * @property {(message: Message) => void} [onMessage] each message once, in order
+ * @property {(message: Message, text: string) => void} [onMessage] each message once, in order; `text` is its JSON as it
+ *   came, for whoever needs numbers as they were written
  * @property {(state: State) => void} [onState] the state, after it has changed
  * @property {(connection: Connection) => void} [onConnection]
  */
@@ -393,15 +418,18 @@ export function follow(projectId, options = {}) {
     /** @type {Message} */
     const message = JSON.parse(event.data);
     const { type, payload } = message;
-    const isOwn = type === 'connected' || type === 'heartbeat' || type === 'workflow_snapshot' || type.startsWith('stream_');
+    const isOwn = type === 'connected' || type === 'workflow_snapshot' || type.startsWith('stream_');
     if (!isOwn && message.seq <= state.seq) return;
+    // The server's heartbeats have the number of a message that was here. What has its own is a publisher's, who may
+    // name it so; in a run's stream there are none of those.
+    if (runId && type === 'heartbeat') return;
     if (type === 'connected') connected(payload);
     const next = fold(state, message);
     if (next !== state) {
       state = next;
       tell();
     }
-    if (type !== 'heartbeat') onMessage?.(message);
+    onMessage?.(message, event.data);
     if (type === 'stream_closing') closing(payload.reason);
     if (runId && (type === 'workflow_completed' || type === 'workflow_failed')) end('ended');
   }
@@ -419,8 +447,15 @@ export function follow(projectId, options = {}) {
     if (reason === 'token_expired' && ticketUrl) again(0);
   }
 
-  const online = () => state.connection?.status === 'reconnecting' && again(0);
-  globalThis.addEventListener?.('online', online);
+  const isOver = () => state.connection?.status === 'ended' || state.connection?.status === 'closed';
+  const heard = {
+    online: () => state.connection?.status === 'reconnecting' && again(0),
+    // A page that is left lives on in the browser's cache, and its stream with it: after six of them, all that a browser
+    // allows a host, the next page of this server does not load.
+    pagehide: stop,
+    pageshow: (/** @type {any} */ event) => event.persisted && !isOver() && again(0),
+  };
+  for (const [name, listener] of Object.entries(heard)) globalThis.addEventListener?.(name, listener);
   open();
   return {
     /** The state as it is now. */
@@ -430,7 +465,7 @@ export function follow(projectId, options = {}) {
     /** Tries again now, for whoever knows that something has changed. */
     retry() { failures = 0; again(0); },
     close() {
-      globalThis.removeEventListener?.('online', online);
+      for (const [name, listener] of Object.entries(heard)) globalThis.removeEventListener?.(name, listener);
       end('closed');
     },
   };

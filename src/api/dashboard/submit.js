@@ -2,6 +2,7 @@
 import * as api from './api.js';
 import { h } from './dom.js';
 import { count } from './format.js';
+import { indented, textAt } from './json.js';
 import { lineOf, locate, offsetOf } from './locate.js';
 
 const EXAMPLE = `{
@@ -45,12 +46,12 @@ export class SubmitView {
     if (again) this.fillIn(again);
   }
 
-  /** The plan of an earlier run, whose secrets have to be typed again. */
+  /** The plan of an earlier run, as it was written; its secrets have to be typed again. */
   async fillIn(runId) {
     try {
-      const { plan, inputs, masked } = await api.readPlan(this.project, runId);
-      this.text.value = JSON.stringify({ plan, inputs }, null, 2);
-      this.showIssues('These values are not shown, and have to be filled in', masked.map((path) => ({ path, message: 'fill this in' })));
+      const { text, masked } = await api.readPlan(this.project, runId);
+      this.text.value = indented(`{"plan": ${textAt(text, ['plan'])}, "inputs": ${textAt(text, ['inputs']) ?? '{}'}}`);
+      if (masked.length > 0) this.showIssues('These values are not shown, and have to be filled in', masked.map((path) => ({ path, message: 'fill this in' })));
     } catch (error) {
       this.app.refused(error);
     }
@@ -80,7 +81,7 @@ export class SubmitView {
   async submit() {
     await this.ask(async () => {
       // Pressed twice, the same plan runs once.
-      this.key ??= String(Math.random()).slice(2) + Date.now();
+      this.key ??= api.newKey();
       const { runId } = await api.submit(this.project, this.text.value, this.key);
       this.key = undefined;
       this.app.go({ isNew: false, run: runId, step: undefined });

@@ -5,7 +5,7 @@ mod blocks;
 mod open;
 mod server_url;
 
-use std::io::{BufRead, Read};
+use std::io::{self, BufRead};
 use std::thread;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::model::{ProjectId, RunEvent, RunId};
 const RETRY: Duration = Duration::from_secs(2);
 
 /// The longest line, in bytes: several times the largest message that a server makes. A longer one ends the connection.
-const LINE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+const LINE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// So many heartbeats may be missed before a stream counts as dead.
 const HEARTBEATS_MISSED_MAX: u32 = 3;
@@ -176,17 +176,22 @@ fn is_header_value(id: &str) -> bool {
 }
 
 /// The next block that says something; none at the stream's end.
-fn next_block(source: &mut Source, blocks: &mut Blocks) -> std::io::Result<Option<Block>> {
-    let mut line = Vec::new();
+fn next_block(source: &mut Source, blocks: &mut Blocks) -> io::Result<Option<Block>> {
     loop {
-        line.clear();
-        source.lines.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
-        if line.pop() != Some(b'\n') {
+        let bytes = match source.lines.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            bytes => bytes?,
+        };
+        if bytes.is_empty() {
             return Ok(None);
         }
-        let text = String::from_utf8_lossy(&line);
-        if let Some(block) = blocks.push(text.trim_end_matches('\r')) {
-            return Ok(Some(block));
+        let (used, block) = blocks.take(bytes);
+        source.lines.consume(used);
+        if block.is_some() {
+            return Ok(block);
+        }
+        if blocks.line_bytes() > LINE_BYTES_MAX {
+            return Err(io::Error::other(format!("a line is longer than {LINE_BYTES_MAX} bytes")));
         }
     }
 }
@@ -227,6 +232,7 @@ impl<'a> Envelope<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::blocks::blocks_of;
     use super::*;
 
     fn target(run: Option<&str>, token: Option<&str>) -> Target {
@@ -259,9 +265,7 @@ mod tests {
     fn what_blocks_say_to_the_reader_is_kept() {
         let mut follower = Follower::new(target(Some("r"), None));
         assert_eq!(follower.path(), "/api/sse/projects/p?runId=r");
-        let mut blocks = Blocks::default();
-        let text = "retry: 50\nid: a.1\ndata: x\n\nid: b\rc\n\ndata: y\n\n";
-        let said: Vec<_> = text.split('\n').filter_map(|line| blocks.push(line)).collect();
+        let said = blocks_of("retry: 50\nid: a.1\ndata: x\n\nid: b c\n\ndata: y\n\n", usize::MAX);
         let messages: Vec<_> = said.into_iter().filter_map(|block| follower.take(block)).collect();
         assert_eq!(messages, ["x", "y"]);
         assert_eq!(follower.last_id.as_deref(), Some("a.1"), "no id that would break a header");

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::palette::{Palette, Tone};
 use crate::model::{EndReason, Progress, RunEvent, RunEventKind, StepId, StepProgress, StepUpdate, Timestamp};
-use crate::text::{ERROR_CHARS_MAX, count, duration, names, neutral, one_line, shortened, step_counts};
+use crate::text::{
+    ERROR_CHARS_MAX, count, duration, last_state, names, neutral, one_line, shortened, step_counts,
+};
 
 /// The most failed steps whose errors the summary tells; the rest is counted.
 const FAILURES_MAX: usize = 20;
@@ -143,7 +145,7 @@ impl Tally {
     fn errors(&self, palette: Palette) -> Vec<String> {
         let mut lines = Vec::new();
         for (step, error) in &self.failures {
-            let mut said = error.trim_end().lines().map(neutral);
+            let mut said = error.trim_end().split('\n').map(|line| neutral(last_state(line)));
             let mark = palette.paint(Tone::Bad, "error");
             lines.push(format!("  {mark} {step}: {}", said.next().unwrap_or_default()));
             lines.extend(said.map(|line| format!("    {line}").trim_end().to_owned()));

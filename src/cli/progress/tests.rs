@@ -13,7 +13,7 @@ use crate::model::{
 };
 
 /// What a hostile plan or tool would send to clear the screen, rename the window and forge a line.
-const HOSTILE: &str = "\x1b[2J\x1b]0;owned\x07\u{9b}1A\r\nforged";
+const HOSTILE: &str = "\x1b[2J\x1b]0;title\x07owned\u{9b}1A\r\nforged";
 
 /// Shared between a display and the test that reads what it wrote.
 #[derive(Debug, Clone, Default)]

@@ -1,0 +1,29 @@
+//! What commands say: what was asked for on stdout, and why they fail on stderr. A reader that is gone, or a full disk, is
+//! an end like any other and no panic: `println!` has no place here.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use super::error::CommandError;
+
+/// Writes a line, with all before it, to stdout.
+pub(super) fn say(line: impl Display) -> Result<(), CommandError> {
+    let mut stdout = io::stdout().lock();
+    let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    written.map_err(|error| CommandError::stdout(&error))
+}
+
+/// Writes a line to stderr. Where that can't be, nobody is there to be told.
+pub(super) fn complain(line: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "stepcast: {line}");
+}
+
+/// Says what a command line comes to that is no command: help and version on stdout, what is wrong with it on stderr.
+pub fn explain(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| io::stdout().flush());
+    match printed {
+        Err(failed) if !error.use_stderr() => CommandError::stdout(&failed).tell(),
+        _ => u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from),
+    }
+}
