@@ -5,7 +5,7 @@ use super::query::Parameters;
 use super::{Action, Facts};
 use crate::auth::{AuthError, MessageId, Principal, Scope, TicketNote};
 use crate::http::{Method, Problem, Request, media};
-use crate::log::ResumeFrom;
+use crate::log::{ResumeFrom, View};
 use crate::model::{ProjectId, RunId};
 
 /// A stream that may begin.
@@ -21,8 +21,8 @@ pub struct StreamRequest {
     pub snapshots: bool,
     /// Send heartbeats as messages.
     pub heartbeat_as_message: bool,
-    /// Tell messages in lines for people, in place of events.
-    pub as_text: bool,
+    /// How messages are shown.
+    pub view: View,
     /// Who watches.
     pub principal: Principal,
     /// What must be kept before the stream begins.
@@ -33,10 +33,10 @@ pub struct StreamRequest {
     pub is_event_source: bool,
 }
 
-/// Would the client rather have lines than events? Whoever takes anything gets events.
-fn wants_text(request: &Request) -> bool {
+/// What the client would rather have. Whoever takes anything gets events.
+fn preferred_view(request: &Request) -> View {
     let weight = |media_type| media::weight(request.headers.all("accept"), media_type);
-    weight("text/plain") > weight("text/event-stream")
+    if weight("text/plain") > weight("text/event-stream") { View::Text } else { View::Events }
 }
 
 /// A message id that a client shows, and where.
@@ -64,16 +64,16 @@ impl Api {
             Ok(id) if id.is_ours() => ResumeFrom::Seq(id.seq()),
             _ => ResumeFrom::Unknown,
         });
-        let views = [("text", true), ("events", false)];
-        let as_text = parameters.word("view", &views)?.unwrap_or_else(|| wants_text(request));
-        let is_event_source = is_event_source(request) && !as_text;
+        let views = [("text", View::Text), ("events", View::Events)];
+        let view = parameters.word("view", &views)?.unwrap_or_else(|| preferred_view(request));
+        let is_event_source = is_event_source(request) && view == View::Events;
         Ok(Action::Stream(Box::new(StreamRequest {
             project,
             resume,
             run,
             snapshots,
             heartbeat_as_message,
-            as_text,
+            view,
             principal,
             spends,
             head_only,

@@ -102,7 +102,7 @@ impl Chunked {
 
     /// The content of a body whose end [`advance`](Self::advance) has found.
     pub(super) fn content<'b>(&self, input: &'b [u8]) -> Cow<'b, [u8]> {
-        let mut chunks = Chunks { rest: &input[self.start..] };
+        let mut chunks = Chunks::of(&input[self.start..]);
         let first = chunks.next().unwrap_or_default();
         if first.len() == self.content_bytes {
             return Cow::Borrowed(first);
@@ -191,9 +191,15 @@ fn bad_framing(detail: &'static str) -> Problem {
     Problem::new(400, "bad_framing", detail)
 }
 
-/// The data of each chunk of a body that has been scanned to its end.
-struct Chunks<'b> {
+/// The data of each of the chunks that the bytes begin with, which are known to be well framed.
+pub(super) struct Chunks<'b> {
     rest: &'b [u8],
+}
+
+impl<'b> Chunks<'b> {
+    pub(super) fn of(bytes: &'b [u8]) -> Self {
+        Self { rest: bytes }
+    }
 }
 
 impl<'b> Iterator for Chunks<'b> {

@@ -8,6 +8,7 @@
 //! the same bytes as different messages, the message is refused rather than repaired.
 
 mod chunked;
+mod coding;
 mod decoder;
 mod encoding;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -26,6 +27,7 @@ pub mod sse;
 mod status;
 mod target;
 
+pub use coding::{Coding, contents, write_chunk};
 pub use decoder::{Decoder, Limits, Phase, Verdict};
 pub use encoding::BadEncoding;
 pub use head::{HEADERS_MAX, peek_origin};

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Version, sse, status};
+use super::{Coding, Version, sse, status};
 use crate::model::decimal;
 
 /// About what a head takes, so that it is made room for once.
@@ -144,11 +144,11 @@ impl Response {
 
 /// Appends the head of an event stream: status 200, [what every stream says](sse::HEADERS), and `extra`.
 ///
-/// A stream has no length and is not chunked either, so that a frame is the same bytes for every subscriber: it ends
-/// when the connection closes, and says so.
+/// A stream has no length. In chunks its last one tells the end; the connection closes behind it all the same.
 pub fn write_stream_head<'h>(
     out: &mut Vec<u8>,
     content_type: &str,
+    coding: Coding,
     date: &str,
     extra: impl IntoIterator<Item = (&'h str, &'h str)>,
 ) {
@@ -160,6 +160,9 @@ pub fn write_stream_head<'h>(
     for (name, value) in extra {
         debug_assert!(!value.bytes().any(is_forbidden), "a control byte in {name}");
         write_header(out, name, &sanitized(Cow::Borrowed(value)));
+    }
+    if coding == Coding::Chunked {
+        write_header(out, "Transfer-Encoding", "chunked");
     }
     write_header(out, "Connection", "close");
     out.extend_from_slice(b"\r\n");
@@ -241,13 +244,15 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_ends_when_the_connection_does() {
-        let mut out = Vec::new();
-        write_stream_head(&mut out, sse::EVENTS, "Tue, 14 Nov 2023 22:13:20 GMT", [("Vary", "Origin")]);
-        let expected = format!(
-            "HTTP/1.1 200 OK\r\n{DATE}Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\n\
-             X-Accel-Buffering: no\r\nVary: Origin\r\nConnection: close\r\n\r\n"
-        );
-        assert_eq!(String::from_utf8_lossy(&out), expected);
+    fn the_head_of_a_stream_says_how_its_end_is_told() {
+        for (coding, how) in [(Coding::Chunked, "Transfer-Encoding: chunked\r\n"), (Coding::UntilClose, "")] {
+            let mut out = Vec::new();
+            write_stream_head(&mut out, sse::EVENTS, coding, "Tue, 14 Nov 2023 22:13:20 GMT", [("Vary", "Origin")]);
+            let expected = format!(
+                "HTTP/1.1 200 OK\r\n{DATE}Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\n\
+                 X-Accel-Buffering: no\r\nVary: Origin\r\n{how}Connection: close\r\n\r\n"
+            );
+            assert_eq!(String::from_utf8_lossy(&out), expected);
+        }
     }
 }

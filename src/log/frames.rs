@@ -1,19 +1,60 @@
-//! Messages as subscribers get them: encoded once, joined, with the marks that a reader of them needs.
+//! Messages as subscribers get them: encoded once for each way to view them, joined, with the marks that a reader of
+//! them needs.
+//!
+//! A frame is one message in one view, as one chunk of the chunked coding: most subscribers are written it as it lies
+//! there.
 
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use crate::auth::IdSigner;
-use crate::http::sse;
+use crate::http::{sse, write_chunk};
 use crate::model::ProjectId;
+use crate::text::tell;
 
-/// A row of consecutive messages of one project, encoded as SSE events.
+/// How a subscriber is shown messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum View {
+    /// As events, for programs.
+    #[default]
+    Events,
+    /// In lines, for people.
+    Text,
+}
+
+impl View {
+    /// The content type of a stream of it.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Events => sse::EVENTS,
+            Self::Text => sse::TEXT,
+        }
+    }
+
+    /// Whole `events` in this view, as chunks.
+    pub fn of_events(self, events: Vec<u8>) -> Vec<u8> {
+        match self {
+            Self::Events => events,
+            Self::Text => told(&events),
+        }
+    }
+}
+
+/// What whole `events` say in lines, as one chunk; no chunk where they say nothing.
+fn told(events: &[u8]) -> Vec<u8> {
+    let (mut text, mut chunk) = (Vec::new(), Vec::new());
+    tell(events, &mut text);
+    write_chunk(&mut chunk, &text);
+    chunk
+}
+
+/// A row of consecutive messages of one project, encoded in one view.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Frames {
     /// The first message's `seq`.
     pub first_seq: u64,
-    /// The events, one after the other.
+    /// The frames, one after the other.
     pub bytes: Vec<u8>,
     /// One mark a message.
     pub marks: Vec<Mark>,
@@ -49,26 +90,49 @@ impl Frames {
     pub fn mark(&mut self, run: Option<RunNumber>, is_last: bool) {
         self.marks.push(Mark { end: self.bytes.len(), run, is_last });
     }
+
+    /// The same messages, which are events here, in lines for people; those before message `from` are left out.
+    pub fn told(&self, from: u64) -> Self {
+        let known = usize::try_from(from.saturating_sub(self.first_seq)).unwrap_or(usize::MAX).min(self.marks.len());
+        let mut told_frames = Self::starting_at(self.first_seq + known as u64);
+        let mut start = known.checked_sub(1).map_or(0, |last| self.marks[last].end);
+        for mark in &self.marks[known..] {
+            told_frames.bytes.append(&mut told(&self.bytes[start..mark.end]));
+            told_frames.mark(mark.run, mark.is_last);
+            start = mark.end;
+        }
+        told_frames
+    }
 }
 
-/// Encodes a message as the event that subscribers get.
+/// Encodes a message as the frame that subscribers get.
 pub(super) fn write_frame(
     to: &mut Vec<u8>,
+    view: View,
     signer: &IdSigner,
     id_text: &mut Vec<u8>,
     project: &ProjectId,
     seq: u64,
     json: &[u8],
 ) {
-    id_text.clear();
-    signer.write(id_text, project, seq);
-    sse::write_event(to, std::str::from_utf8(id_text).ok(), None, json);
+    match view {
+        View::Events => {
+            id_text.clear();
+            signer.write(id_text, project, seq);
+            sse::write_event(to, std::str::from_utf8(id_text).ok(), None, json);
+        }
+        View::Text => {
+            let mut event = Vec::new();
+            sse::write_event(&mut event, None, None, json);
+            to.append(&mut told(&event));
+        }
+    }
 }
 
 /// A piece of history for one reader: the messages behind its position, or as many as fit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    /// The events, one after the other; none where nothing behind the position is the reader's.
+    /// The frames, one after the other; none where nothing behind the position is the reader's.
     pub bytes: SharedBytes,
     /// How many they are.
     pub messages: usize,

@@ -135,8 +135,8 @@ impl Lookup {
         query: &Query,
     ) -> Result<Option<Answer>, StoreError> {
         match query {
-            Query::Page { project, after, run, bytes_max } => {
-                let stretch = Stretch { project: project.clone(), run: *run, after: *after };
+            Query::Page { project, after, run, view, bytes_max } => {
+                let stretch = Stretch { project: project.clone(), run: *run, view: *view, after: *after };
                 Ok(match self.page(history, signer, stretch, *bytes_max)? {
                     Found::Page(page) => Some(Answer::Page(page)),
                     // What a stream is told then is made of the states of runs that go on.
@@ -198,7 +198,7 @@ impl Lookup {
         let id_text = &mut self.id_text;
         history.messages(&stretch.project, stretch.after, stretch.run, &mut |message| {
             let whole = bytes.len();
-            write_frame(&mut bytes, signer, id_text, &stretch.project, message.seq, &message.json);
+            write_frame(&mut bytes, stretch.view, signer, id_text, &stretch.project, message.seq, &message.json);
             if whole > 0 && bytes.len() > bytes_max {
                 bytes.truncate(whole);
                 (is_full, up_to) = (true, message.seq - 1);

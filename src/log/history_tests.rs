@@ -31,11 +31,11 @@ fn now() -> Now {
 }
 
 fn stretch(run: Option<u64>, after: u64) -> Stretch {
-    Stretch { project: project(), run: run.map(number), after }
+    Stretch { project: project(), run: run.map(number), view: View::Events, after }
 }
 
 fn page_query(after: u64, bytes_max: usize) -> Query {
-    Query::Page { project: project(), after, run: None, bytes_max }
+    Query::Page { project: project(), after, run: None, view: View::Events, bytes_max }
 }
 
 fn read(query: Query, to: u64) -> Command {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::Batch;
-use super::frames::write_frame;
+use super::frames::{View, write_frame};
 use super::growth::Growth;
 use super::history::Lookup;
 use super::load::ReadPlan;
@@ -269,7 +269,7 @@ impl Journal {
         let (number, place) = run.map_or((None, Place::Middle), |(number, place)| (Some(number), place));
         if is_watched {
             let frames = batch.frames_of(project, seq);
-            write_frame(&mut frames.bytes, &self.signer, &mut self.id_text, project, seq, json);
+            write_frame(&mut frames.bytes, View::Events, &self.signer, &mut self.id_text, project, seq, json);
             frames.mark(number, place == Place::Last);
         }
         batch.work.count_message();

@@ -45,7 +45,7 @@ mod work;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use frames::{Frames, Mark, Page, RunNumber, SharedBytes};
+pub use frames::{Frames, Mark, Page, RunNumber, SharedBytes, View};
 pub use history::{Ends, History, Reader};
 pub use journal::{Journal, Limits, Outcome};
 pub use load::ReadPlan;
@@ -172,6 +172,8 @@ pub enum Query {
         after: u64,
         /// This run alone.
         run: Option<RunNumber>,
+        /// How the stream is shown them.
+        view: View,
         /// About how many bytes at most; one message always fits.
         bytes_max: usize,
     },

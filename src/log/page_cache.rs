@@ -12,7 +12,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::RunNumber;
-use super::frames::{Page, SharedBytes};
+use super::frames::{Page, SharedBytes, View};
 use crate::model::ProjectId;
 
 /// A block that weighs more than this part of the cache, which is one large message, is not held: it would drive all
@@ -28,6 +28,7 @@ pub(super) struct Stretch {
     pub(super) project: ProjectId,
     /// This run's messages alone.
     pub(super) run: Option<RunNumber>,
+    pub(super) view: View,
     /// Behind this message.
     pub(super) after: u64,
 }
@@ -162,7 +163,7 @@ mod tests {
 
     fn stretch(project: &str, run: Option<u64>, after: u64) -> Stretch {
         let run = run.and_then(std::num::NonZeroU64::new).map(RunNumber);
-        Stretch { project: ProjectId::parse(project).expect("an id"), run, after }
+        Stretch { project: ProjectId::parse(project).expect("an id"), run, view: View::Events, after }
     }
 
     fn seqs(page: &Page) -> Vec<u64> {

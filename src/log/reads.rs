@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::frames::{Frames, write_frame};
+use super::frames::{Frames, View, write_frame};
 use super::history::{self, Ends, Found};
 use super::journal::Journal;
 use super::page_cache::Stretch;
@@ -41,7 +41,9 @@ impl Journal {
     pub(super) fn read(&mut self, query: Query, now: Now) -> Result<Answer, StoreError> {
         match query {
             Query::Attach { project, resume, run, snapshots } => self.attach(&project, resume, run, snapshots, now),
-            Query::Page { project, after, run, bytes_max } => self.page(&project, after, run, bytes_max, now),
+            Query::Page { project, after, run, view, bytes_max } => {
+                self.page(Stretch { project, run, view, after }, bytes_max, now)
+            }
             Query::Runs { project, status, before, limit } => self.runs(&project, status, before, limit),
             Query::Run { project, run, whole_outputs: true } => self.run(&project, &run),
             Query::Run { project, run, whole_outputs: false } => self.run_in_short(&project, &run),
@@ -190,7 +192,15 @@ impl Journal {
         texts.drain(..texts.iter().rev().position(is_enough).map_or(0, |behind| texts.len() - behind));
         let mut frames = Frames::starting_at(texts.first().map_or(newest + 1, |message| message.seq));
         for message in &texts {
-            write_frame(&mut frames.bytes, &self.signer, &mut self.id_text, project, message.seq, &message.json);
+            write_frame(
+                &mut frames.bytes,
+                View::Events,
+                &self.signer,
+                &mut self.id_text,
+                project,
+                message.seq,
+                &message.json,
+            );
             frames.mark(message.run, message.place == super::store::Place::Last);
         }
         // Not before: where the reads failed, the loop was not handed the messages that it would have to go on from.
@@ -198,25 +208,18 @@ impl Journal {
         Ok(Some(frames))
     }
 
-    fn page(
-        &mut self,
-        project: &ProjectId,
-        after: u64,
-        run: Option<RunNumber>,
-        bytes_max: usize,
-        now: Now,
-    ) -> Result<Answer, StoreError> {
-        let stretch = Stretch { project: project.clone(), run, after };
+    fn page(&mut self, stretch: Stretch, bytes_max: usize, now: Now) -> Result<Answer, StoreError> {
+        let (project, run) = (stretch.project.clone(), stretch.run);
         match self.lookup.page(&*self.store, &self.signer, stretch, bytes_max)? {
             Found::Page(page) => return Ok(Answer::Page(page)),
             // It was let go while its reader was behind.
             Found::NoRun => return Ok(Answer::Refused(Refusal::UnknownRun)),
             Found::Lost => {}
         }
-        let (reset, newest) = (Resume::Reset(ResetReason::Expired), self.newest(project));
+        let (reset, newest) = (Resume::Reset(ResetReason::Expired), self.newest(&project));
         let attached = match run {
-            None => self.begin(project, reset, newest, true, now)?,
-            Some(number) => self.begin_run(project, number, reset, newest, now)?,
+            None => self.begin(&project, reset, newest, true, now)?,
+            Some(number) => self.begin_run(&project, number, reset, newest, now)?,
         };
         Ok(Answer::Attached(Box::new(attached)))
     }

@@ -12,7 +12,7 @@ use super::store::Write;
 use super::testing::{created, number};
 use super::{
     Answer, Attached, Command, Delivery, Frames, Journal, Limits, Order, Outcome, Page, PublishedEvent, Query, Refusal,
-    ReplyTo, ResetReason, Resume, ResumeFrom, Retention, RunNumber, Submission,
+    ReplyTo, ResetReason, Resume, ResumeFrom, Retention, RunNumber, Submission, View,
 };
 use crate::auth::{IdSigner, Instance, ServerKeys};
 use crate::executor::testing::plan;
@@ -137,7 +137,7 @@ impl Bench {
     }
 
     fn page(&mut self, after: u64, run: Option<RunNumber>, bytes_max: usize) -> Answer {
-        self.read(Query::Page { project: p(), after, run, bytes_max })
+        self.read(Query::Page { project: p(), after, run, view: View::Events, bytes_max })
     }
 
     fn id(&self, seq: u64) -> String {
@@ -288,7 +288,7 @@ fn a_batch_is_read_as_a_whole_and_its_frames_come_before_its_answers() {
     let mut bench = Bench::new();
     bench.attach(None, None);
     let read = Command::Read {
-        query: Query::Page { project: p(), after: 0, run: None, bytes_max: 1 << 20 },
+        query: Query::Page { project: p(), after: 0, run: None, view: View::Events, bytes_max: 1 << 20 },
         reply: ReplyTo::Loop(7),
     };
     let outcome = bench.handle(vec![read, publish(&p(), 2, 1), submit("r", None, 0, 2), publish(&p(), 1, 3)]);

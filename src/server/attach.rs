@@ -2,11 +2,10 @@
 
 use crate::api::StreamRequest;
 use crate::auth::{IdSigner, TicketNote};
-use crate::http::sse;
-use crate::log::{Attached, Query, ResetReason, Resume, ResumeFrom, RunNumber};
+use crate::http::{Coding, sse};
+use crate::log::{Attached, Query, ResetReason, Resume, ResumeFrom, RunNumber, View};
 use crate::model::{ProjectId, Timestamp, write_message};
 use crate::stream::{NewStream, Tally};
-use crate::text::tell;
 
 /// A stream that waits for the log to say where it begins.
 #[derive(Debug)]
@@ -14,7 +13,8 @@ pub(super) struct Attaching {
     pub(super) project: ProjectId,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) heartbeat_as_message: bool,
-    pub(super) as_text: bool,
+    pub(super) view: View,
+    pub(super) coding: Coding,
     /// It would give up for good on any status but 200.
     pub(super) is_event_source: bool,
     /// The ticket that it spent.
@@ -89,20 +89,17 @@ impl<'a> Beginning<'a> {
         greeting: Greeting,
         signer: &IdSigner,
     ) -> NewStream {
-        let (mut preface, mut told) = (head, Vec::new());
-        self.write_connected(&mut told, greeting, signer);
-        self.write_reset(&mut told);
-        if attaching.as_text {
-            tell(&told, &mut preface);
-        } else {
-            preface.append(&mut told);
-        }
+        let (mut preface, mut events) = (head, Vec::new());
+        self.write_connected(&mut events, greeting, signer);
+        self.write_reset(&mut events);
+        preface.append(&mut attaching.coding.encoded(attaching.view.of_events(events)));
         NewStream {
             after: self.position,
             preface,
             only_run: self.run,
             heartbeat_as_message: attaching.heartbeat_as_message,
-            as_text: attaching.as_text,
+            view: attaching.view,
+            coding: attaching.coding,
             expires_at: attaching.expires_at,
             tally: attaching.tally,
         }

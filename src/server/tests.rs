@@ -11,6 +11,7 @@ use bench::{BODY, Bench, HEADER, IDLE, OUTPUT, SWEEP};
 
 use super::connection::Connection;
 use super::core::CONGESTION_HOLD;
+use crate::http::contents;
 
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n";
 
@@ -321,14 +322,35 @@ fn a_stream_begins_behind_the_answers_before_it_and_is_sent_what_is_published() 
         bench.make_room(&watcher, usize::MAX);
         let began = watcher.take();
         assert_eq!(statuses(&began), [200, 200]);
-        assert!(began.contains("\r\n\r\nretry: 2000\nid: "), "{began}");
+        let (_, began) = began.rsplit_once("\r\n\r\n").expect("a head");
+        let began = String::from_utf8(contents(began.as_bytes())).expect("text");
+        assert!(began.starts_with("retry: 2000\nid: "), "{began}");
         assert!(began.contains("\"payload\":{\"resume\":\"fresh\",\"heartbeat\":15000}}\n\n"), "{began}");
         assert_eq!(statuses(&bench.ask(&publisher, &publish(7))), [202]);
-        let told = watcher.take();
+        let told = String::from_utf8(contents(watcher.take().as_bytes())).expect("text");
         assert!(told.ends_with("\"seq\":1,\"payload\":{\"n\":7}}\n\n") && told.starts_with("id: "), "{told}");
         bench.half_close(&watcher);
         assert!(watcher.is_dropped() && bench.server.gauges().streams == 0);
     }
+}
+
+#[test]
+fn a_stream_is_chunked_for_1_1_and_ends_with_the_connection_for_1_0() {
+    let mut bench = Bench::new();
+    let [new, old, publisher] = [bench.connect(), bench.connect(), bench.connect()];
+    let began = bench.ask(&new, &stream("p"));
+    assert!(began.contains("\r\nTransfer-Encoding: chunked\r\n") && !began.contains("\r\n\r\nretry: "), "{began}");
+    let began = bench.ask(&old, &stream("p").replace("HTTP/1.1", "HTTP/1.0"));
+    assert!(!began.contains("Transfer-Encoding") && began.contains("\r\n\r\nretry: 2000\nid: "), "{began}");
+    bench.ask(&publisher, &publish(7));
+    let [chunk, plain] = [new.take(), old.take()];
+    assert!(plain.starts_with("id: ") && plain.ends_with("}\n\n"), "{plain}");
+    assert_eq!(chunk, format!("{:x}\r\n{plain}\r\n", plain.len()), "the block is whole in its chunk");
+    bench.server.end_streams(bench.now);
+    bench.turns();
+    let [chunks, plain] = [new.take(), old.take()];
+    assert!(chunks.ends_with("}\n\n\r\n0\r\n\r\n") && plain.ends_with("}\n\n"), "{chunks}{plain}");
+    assert!(new.is_dropped() && old.is_dropped());
 }
 
 #[test]

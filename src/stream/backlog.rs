@@ -79,10 +79,15 @@ impl Backlog {
         self.bytes.capacity() + self.marks.capacity() * size_of::<Mark>()
     }
 
-    /// Takes the project's next messages. What it has already is passed over.
+    /// Takes the project's next messages. What it has already is passed over. Messages that do not follow on those that
+    /// it has replace them: a gap is never handed out, whoever stands before it reads on from the log.
     pub fn append(&mut self, frames: &Frames) {
         let next = self.newest() + 1;
-        debug_assert!(frames.first_seq <= next, "messages come without a gap");
+        if frames.first_seq > next {
+            log::error!("a backlog that ends with message {} was handed message {}", next - 1, frames.first_seq);
+            self.start_again_at(frames.first_seq);
+        }
+        let next = self.newest() + 1;
         let known = usize::try_from(next.saturating_sub(frames.first_seq)).unwrap_or(usize::MAX);
         if known >= frames.marks.len() {
             return;
@@ -95,6 +100,14 @@ impl Backlog {
             run: mark.run,
             is_last: mark.is_last,
         }));
+    }
+
+    /// Lets everything go; message `seq` is next.
+    fn start_again_at(&mut self, seq: u64) {
+        self.base += self.bytes.len() as u64;
+        self.bytes.clear();
+        self.marks.clear();
+        (self.start, self.first_seq) = (0, seq);
     }
 
     /// Lets the oldest frames go until at most `bytes_max` are left, but never the newest one.
@@ -216,6 +229,18 @@ mod tests {
         backlog.append(&frames(4, &["dd"]));
         assert_eq!(backlog.behind(Cursor::after(2)), Some(&b"ccccdd"[..]));
         assert_eq!(backlog.frame_behind(3).map(|frame| frame.bytes), Some(&b"dd"[..]));
+    }
+
+    #[test]
+    fn a_gap_is_never_handed_out() {
+        let mut backlog = Backlog::new(frames(1, &["one", "two"]));
+        backlog.append(&frames(5, &["five"]));
+        assert_eq!((backlog.newest(), backlog.bytes()), (5, 4));
+        assert_eq!(backlog.behind(Cursor::after(2)), None, "read on from the log");
+        assert_eq!(backlog.behind(Cursor { seq: 1, sent: 1 }), None);
+        assert_eq!(backlog.behind(Cursor::after(4)), Some(&b"five"[..]));
+        backlog.append(&frames(6, &["six"]));
+        assert_eq!(backlog.behind(Cursor::after(4)), Some(&b"fivesix"[..]));
     }
 
     #[test]

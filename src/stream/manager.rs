@@ -19,8 +19,8 @@ use self::sweep::Sweep;
 use super::backlog::Cursor;
 use super::paging::Paging;
 use super::project::Project;
-use super::subscriber::{CloseReason, NewStream, Pending, Phase, Stream, StreamKey, Tally};
-use crate::log::{Frames, RunNumber};
+use super::subscriber::{CloseReason, Extra, NewStream, Pending, Phase, Stream, StreamKey, Tally};
+use crate::log::{Frames, RunNumber, View};
 use crate::model::{Now, ProjectId};
 
 /// What the manager goes by.
@@ -62,6 +62,8 @@ pub enum Effect {
         after: u64,
         /// This run's messages alone.
         only_run: Option<RunNumber>,
+        /// How the stream is shown them.
+        view: View,
         /// About how many bytes at most.
         bytes_max: usize,
     },
@@ -135,7 +137,7 @@ impl<S: Write> ConnectionManager<S> {
             return self.broadcast(project, &newest, now);
         }
         let mut opened = Project::new(project.clone(), newest, now.mono);
-        opened.backlog.trim(self.backlog_share());
+        opened.trim(self.backlog_share());
         let index = self.projects.insert(opened) as u32;
         self.by_id.insert(project.clone(), index);
     }
@@ -172,7 +174,7 @@ impl<S: Write> ConnectionManager<S> {
         let mut stream = Stream {
             socket,
             project: project_index,
-            place: self.projects[project_index as usize].insert(index),
+            place: self.projects[project_index as usize].insert(index, new.view),
             generation: self.generation,
             phase: Phase::Open,
             is_watched_for_room: false,
@@ -185,13 +187,15 @@ impl<S: Write> ConnectionManager<S> {
             tally: new.tally,
             extra: None,
         };
-        if !new.preface.is_empty() || new.only_run.is_some() || new.heartbeat_as_message || new.as_text {
-            let extra = stream.extra();
-            extra.pending = Pending::Own(new.preface);
-            extra.only_run = new.only_run;
-            extra.heartbeat_as_message = new.heartbeat_as_message;
-            extra.as_text = new.as_text;
-        }
+        // What it needs none of is given back with the first write.
+        stream.extra = Some(Box::new(Extra {
+            pending: Pending::Own(new.preface),
+            only_run: new.only_run,
+            heartbeat_as_message: new.heartbeat_as_message,
+            view: new.view,
+            coding: new.coding,
+            ..Extra::default()
+        }));
         let key = StreamKey { index, generation: stream.generation };
         entry.insert(stream);
         self.stats.opened += 1;
@@ -212,8 +216,7 @@ impl<S: Write> ConnectionManager<S> {
         let share = self.backlog_share();
         let Some(&index) = self.by_id.get(project) else { return };
         let project = &mut self.projects[index as usize];
-        project.backlog.append(frames);
-        project.backlog.trim(share);
+        project.append(frames, share);
         if project.begin_pass(now.mono) {
             self.dirty.push_back(index);
         }
@@ -304,7 +307,7 @@ impl<S: Write> ConnectionManager<S> {
         while let Some(index) = self.doomed.pop() {
             let stream = self.streams.remove(index as usize);
             let project = &mut self.projects[stream.project as usize];
-            if let Some(moved) = project.remove(stream.place, now.mono) {
+            if let Some(moved) = project.remove(stream.place, stream.view(), now.mono) {
                 self.streams[moved.key as usize].place = stream.place;
                 if moved.misses_its_turn {
                     self.serve(moved.key, now);
@@ -350,7 +353,7 @@ impl<S: Write> ConnectionManager<S> {
 
     /// Projects with a backlog, and the bytes that all backlogs hold.
     pub fn backlog_memory(&self) -> (usize, usize) {
-        (self.projects.len(), self.projects.iter().map(|(_, project)| project.backlog.memory()).sum())
+        (self.projects.len(), self.projects.iter().map(|(_, project)| project.memory()).sum())
     }
 
     /// What has happened so far.

@@ -5,9 +5,9 @@ use std::ops::Deref;
 
 use super::backlog::{Backlog, Cursor};
 use super::paging::Lease;
-use crate::log::{RunNumber, SharedBytes};
+use crate::http::{Coding, sse};
+use crate::log::{RunNumber, SharedBytes, View};
 use crate::model::Timestamp;
-use crate::text::tell;
 
 /// Names a stream to other threads: its place in the slab, and which of the place's tenants is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,14 +49,16 @@ pub struct Tally {
 pub struct NewStream {
     /// It has everything up to here.
     pub after: u64,
-    /// What is written before anything else: the response's head, `connected`, snapshots.
+    /// What is written before anything else, as it is: the response's head, `connected`, snapshots.
     pub preface: Vec<u8>,
     /// Send this run's messages alone, and end behind its last.
     pub only_run: Option<RunNumber>,
     /// Send heartbeats as messages instead of comments.
     pub heartbeat_as_message: bool,
-    /// Tell messages in lines for people, in place of frames.
-    pub as_text: bool,
+    /// How it is shown messages.
+    pub view: View,
+    /// How its bytes are framed.
+    pub coding: Coding,
     /// When its token ends.
     pub expires_at: Option<Timestamp>,
     /// Counted towards.
@@ -165,28 +167,33 @@ pub(super) struct Extra {
     pub(super) lease: Option<Lease>,
     pub(super) only_run: Option<RunNumber>,
     pub(super) heartbeat_as_message: bool,
-    pub(super) as_text: bool,
+    pub(super) view: View,
+    pub(super) coding: Coding,
 }
 
 impl Extra {
     /// Is there a reason to keep it once nothing is pending?
     fn is_lasting(&self) -> bool {
-        self.ending.is_some() || self.awaits_page || self.is_translated() || self.heartbeat_as_message
+        let is_shown_the_backlog = self.view == View::Events && !self.is_gathered();
+        self.ending.is_some() || self.awaits_page || !is_shown_the_backlog || self.heartbeat_as_message
     }
 
-    /// Does it get something else than what lies in the backlog?
-    pub(super) fn is_translated(&self) -> bool {
-        self.only_run.is_some() || self.as_text
+    /// Does it get something else than the bytes that lie in a backlog, so that they are gathered for it?
+    pub(super) fn is_gathered(&self) -> bool {
+        self.only_run.is_some() || self.coding != Coding::Chunked
     }
 
-    /// `frames` as this stream is sent them.
-    pub(super) fn translated(&self, frames: Vec<u8>) -> Vec<u8> {
-        if !self.as_text {
-            return frames;
-        }
-        let mut text = Vec::new();
-        tell(&frames, &mut text);
-        text
+    /// Makes `frames`, which are in this stream's view, what is pending.
+    pub(super) fn put(&mut self, frames: Vec<u8>) {
+        self.pending = Pending::Own(self.coding.encoded(frames));
+        self.pending_sent = 0;
+    }
+
+    /// Makes `frames` what is pending, and the end of the stream behind them.
+    pub(super) fn put_last(&mut self, frames: Vec<u8>, reason: CloseReason) {
+        let mut bytes = self.coding.encoded(frames);
+        bytes.extend_from_slice(self.coding.end());
+        (self.pending, self.pending_sent, self.ending) = (Pending::Own(bytes), 0, Some(reason));
     }
 
     pub(super) fn has_pending(&self) -> bool {
@@ -274,7 +281,7 @@ impl<S: Write> Stream<S> {
     pub(super) fn gather(&mut self, backlog: &Backlog, bytes_max: usize) -> u64 {
         let mut seq = self.cursor.seq;
         let mut gathered = 0;
-        let mut bytes = Vec::new();
+        let (mut bytes, mut is_over) = (Vec::new(), false);
         let extra = self.extra();
         while let Some(frame) = backlog.frame_behind(seq) {
             seq += 1;
@@ -283,15 +290,15 @@ impl<S: Write> Stream<S> {
             }
             bytes.extend_from_slice(frame.bytes);
             gathered += 1;
-            let is_over = frame.is_last && extra.only_run.is_some();
-            if is_over {
-                extra.ending = Some(CloseReason::RunOver);
-            }
+            is_over = frame.is_last && extra.only_run.is_some();
             if is_over || bytes.len() >= bytes_max {
                 break;
             }
         }
-        (extra.pending, extra.pending_sent) = (Pending::Own(extra.translated(bytes)), 0);
+        match is_over {
+            true => extra.put_last(bytes, CloseReason::RunOver),
+            false => extra.put(bytes),
+        }
         self.cursor = Cursor::after(seq);
         gathered
     }
@@ -308,6 +315,19 @@ impl<S: Write> Stream<S> {
     /// Its extra part, made where it has none.
     pub(super) fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
+    }
+
+    /// How it is shown messages.
+    pub(super) fn view(&self) -> View {
+        self.extra.as_ref().map_or_else(View::default, |extra| extra.view)
+    }
+
+    /// The comment that keeps it alive, as it is sent it.
+    pub(super) fn comment(&self) -> &'static [u8] {
+        match self.extra.as_ref().map_or_else(Coding::default, |extra| extra.coding) {
+            Coding::Chunked => sse::COMMENT_CHUNK,
+            Coding::UntilClose => sse::COMMENT,
+        }
     }
 
     /// The run that it follows alone.

@@ -33,6 +33,11 @@ pub fn tell(frames: &[u8], to: &mut Vec<u8>) {
     }
 }
 
+/// The line that keeps a stream alive while there is nothing to tell.
+pub fn heartbeat(now: Timestamp) -> String {
+    format!("{} heartbeat\n", time(Some(now)))
+}
+
 fn lines(kind: &str, payload: &str) -> Vec<String> {
     if let Ok(event) = RunEvent::from_payload(kind, payload.as_bytes()) {
         return event_lines(&event);

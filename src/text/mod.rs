@@ -8,4 +8,4 @@ mod message;
 pub use event::{described, label, output_line, progress_line};
 pub use format::{ERROR_CHARS_MAX, clock, count, duration, names};
 pub use harmless::{neutral, one_line, shortened};
-pub use message::tell;
+pub use message::{heartbeat, tell};

@@ -201,10 +201,17 @@ impl Connection {
 
     /// The next `length` bytes.
     pub fn exactly(&mut self, length: usize) -> Vec<u8> {
+        self.exactly_if_whole(length).unwrap_or_else(|| panic!("the connection ended within {length} bytes"))
+    }
+
+    /// The next `length` bytes; none where the connection ended before.
+    pub fn exactly_if_whole(&mut self, length: usize) -> Option<Vec<u8>> {
         while self.read.len() < length {
-            assert!(self.fill(), "the connection ended {length} bytes too early");
+            if !self.fill() {
+                return None;
+            }
         }
-        self.read.drain(..length).collect()
+        Some(self.read.drain(..length).collect())
     }
 
     /// The next line, without its end; none where the connection has ended. What is left unfinished then is dropped.

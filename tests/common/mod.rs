@@ -9,6 +9,7 @@ pub mod client;
 pub mod random;
 pub mod server;
 pub mod stream;
+pub mod stream_body;
 pub mod token;
 
 use std::time::{Duration, Instant};

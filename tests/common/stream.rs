@@ -7,6 +7,7 @@ use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
 use super::client::{Connection, Request, Response};
+use super::stream_body::StreamBody;
 
 /// A message, with the fields of its block.
 #[derive(Debug, Clone)]
@@ -42,9 +43,7 @@ pub enum Block {
 /// A stream that is read.
 pub struct Sse {
     pub head: Response,
-    connection: Connection,
-    /// What a proxy's chunks held that is not read yet; none where the stream comes without chunks.
-    unchunked: Option<Vec<u8>>,
+    body: StreamBody,
 }
 
 impl Sse {
@@ -70,8 +69,7 @@ impl Sse {
         connection.write(&request.header("Accept", "text/event-stream").bytes(proxy));
         let head = connection.head().expect("an answer");
         assert_eq!((head.status, head.header("Content-Type")), (200, Some("text/event-stream")), "{head:?}");
-        let unchunked = (head.header("Transfer-Encoding") == Some("chunked")).then(Vec::new);
-        Self { head, connection, unchunked }
+        Self { body: StreamBody::through_proxy(connection, &head), head }
     }
 
     fn over(connection: Connection, to: SocketAddr, request: Request) -> Self {
@@ -85,39 +83,26 @@ impl Sse {
             assert_eq!(head.header("Content-Type"), Some("text/event-stream"), "{head:?}");
             assert_eq!(head.header("Cache-Control"), Some("no-cache, no-transform"), "{head:?}");
             assert_eq!(head.header("X-Accel-Buffering"), Some("no"), "{head:?}");
+            assert_eq!(head.header("Transfer-Encoding"), Some("chunked"), "{head:?}");
         }
-        Some(Self { head, connection, unchunked: None })
+        Some(Self { body: StreamBody::new(connection, &head), head })
     }
 
     /// The next block; none where the stream has ended.
     pub fn block(&mut self) -> Option<Block> {
         let mut lines = Vec::new();
         loop {
-            match self.line()? {
+            match self.body.line()? {
+                line if line.starts_with(':') => {
+                    assert_eq!((line.as_str(), lines.len()), (":", 0), "a comment of one line between blocks");
+                    return Some(Block::Comment);
+                }
                 line if line.is_empty() => break,
                 line => lines.push(line),
             }
         }
         assert!(!lines.is_empty(), "a blank line between blocks");
-        Some(if lines.iter().all(|line| line.starts_with(':')) { Block::Comment } else { Block::Event(event(&lines)) })
-    }
-
-    fn line(&mut self) -> Option<String> {
-        let Some(unchunked) = &mut self.unchunked else { return self.connection.line() };
-        loop {
-            if let Some(at) = memchr::memchr(b'\n', unchunked) {
-                let line: Vec<u8> = unchunked.drain(..=at).collect();
-                return Some(String::from_utf8(line[..at].to_vec()).expect("UTF-8"));
-            }
-            let size = self.connection.line()?;
-            let size =
-                usize::from_str_radix(size.trim_end(), 16).unwrap_or_else(|_| panic!("a chunk's size: {size:?}"));
-            if size == 0 {
-                return None;
-            }
-            unchunked.extend(self.connection.exactly(size));
-            assert_eq!(self.connection.exactly(2), b"\r\n", "a chunk's end");
-        }
+        Some(Block::Event(event(&lines)))
     }
 
     /// The next message, comments left out; none where the stream has ended.
@@ -150,6 +135,11 @@ impl Sse {
     /// All messages until the stream ends.
     pub fn rest(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.next()).collect()
+    }
+
+    /// Did the server say that the stream ends here, rather than break off?
+    pub fn is_at_its_end(&self) -> bool {
+        self.body.is_at_its_end()
     }
 }
 

@@ -1,8 +1,9 @@
 //! The stream: how it begins, is resumed, follows one run, survives slow readers, and ends.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::common::client::Request;
+use crate::common::client::{Connection, Request};
 use crate::common::server::{Server, Setup};
 use crate::common::stream::{Block, Event, Sse};
 use crate::common::wait_for;
@@ -288,6 +289,45 @@ fn a_reader_that_takes_nothing_is_closed_and_resumes() {
 }
 
 #[test]
+fn the_end_that_the_server_means_is_told_by_the_last_chunk_and_no_other_end() {
+    let server = Server::open();
+    let run = server.submit("p", &echo_plan());
+    let mut of_run = server.stream(&format!("{STREAM}?runId={run}"));
+    assert!(!of_run.rest().is_empty() && of_run.is_at_its_end(), "the run is over");
+    let mut stopped = server.stream(STREAM);
+    stopped.next();
+    server.signal(Signal::TERM);
+    assert_eq!(stopped.rest().last().map(Event::kind), Some("stream_closing"));
+    assert!(stopped.is_at_its_end(), "the server has stopped");
+    let server = Server::open();
+    let mut killed = server.stream(STREAM);
+    killed.next();
+    server.kill();
+    assert!(killed.rest().is_empty() && !killed.is_at_its_end(), "the server was killed");
+}
+
+#[test]
+fn a_client_of_1_0_gets_the_same_blocks_without_chunks() {
+    let server = Setup::default().flags(&["--sse-heartbeat", "50ms"]).start();
+    let run = server.submit("p", &echo_plan());
+    let path = format!("{STREAM}?runId={run}");
+    let blocks = |mut stream: Sse| stream.rest().into_iter().map(|event| event.raw).collect::<Vec<_>>();
+    let chunked = blocks(server.stream(&path));
+    let mut connection = Connection::open(server.address);
+    connection.write(format!("GET {path} HTTP/1.0\r\nAccept: text/event-stream\r\n\r\n").as_bytes());
+    let head = connection.head().expect("an answer");
+    assert_eq!((head.header("Transfer-Encoding"), head.header("Connection")), (None, Some("close")), "{head:?}");
+    let plain = String::from_utf8(connection.rest()).expect("text");
+    assert_eq!(plain, chunked.iter().map(|block| format!("{block}\n\n")).collect::<String>());
+
+    let mut silent = Connection::open(server.address);
+    silent.write(format!("GET {STREAM}?snapshot=0 HTTP/1.0\r\n\r\n").as_bytes());
+    silent.head().expect("an answer");
+    let lines: Vec<_> = (0..6).map(|_| silent.line().expect("a line")).collect();
+    assert!(lines[2].starts_with("data: ") && lines[3..] == ["", ":", ":"], "{lines:?}");
+}
+
+#[test]
 fn a_full_server_sends_watchers_away_softly_and_others_hard() {
     let server = Setup::default().flags(&["--limits-connections", "3"]).start();
     let mut watching: Vec<Sse> = (0..3).map(|_| server.stream(STREAM)).collect();
@@ -297,6 +337,7 @@ fn a_full_server_sends_watchers_away_softly_and_others_hard() {
     assert_eq!(kinds(&events), ["stream_closing"]);
     assert!(events[0].retry.is_some() && events[0].id.is_none() && events[0].seq() == 0, "{events:?}");
     assert_eq!(events[0].message["payload"]["reason"], "busy");
+    assert!(turned_away.is_at_its_end());
     for path in [STREAM, "/api/projects"] {
         let hard = server.get(path);
         assert!(hard.status == 503 && hard.header("Retry-After").is_some(), "{hard:?}");

@@ -5,17 +5,18 @@ use serde_json::json;
 use crate::common::client::{Connection, Request};
 use crate::common::server::{Server, Setup};
 use crate::common::stream::Sse;
+use crate::common::stream_body::StreamBody;
 
-fn open(server: &Server, request: Request) -> Connection {
+fn open(server: &Server, request: Request) -> StreamBody {
     let mut connection = Connection::open(server.address);
     connection.write(&request.bytes(server.address));
     let head = connection.head().expect("an answer");
     assert_eq!((head.status, head.header("Content-Type")), (200, Some("text/plain; charset=utf-8")), "{head:?}");
-    assert_eq!(head.header("X-Accel-Buffering"), Some("no"));
-    connection
+    assert_eq!((head.header("X-Accel-Buffering"), head.header("Transfer-Encoding")), (Some("no"), Some("chunked")));
+    StreamBody::new(connection, &head)
 }
 
-fn until(connection: &mut Connection, text: &str) -> Vec<String> {
+fn until(connection: &mut StreamBody, text: &str) -> Vec<String> {
     let mut seen = Vec::new();
     loop {
         let line = connection.line().unwrap_or_else(|| panic!("no {text:?} in {seen:#?}"));
@@ -77,28 +78,32 @@ fn text_of_one_run_ends_with_it_and_history_is_told_too() {
     let run = server.submit("p", &plan());
     server.messages("p", &run);
     let mut one = open(&server, Request::get(&format!("/api/sse/projects/p?view=text&runId={run}")));
-    let text = String::from_utf8(one.rest()).expect("UTF-8");
-    assert!(text.lines().nth(1).is_some_and(|line| line.contains("started: two")), "{text}");
-    assert!(text.lines().last().is_some_and(|line| line.contains("run failed")), "{text}");
+    let lines = one.rest();
+    assert!(lines[1].contains("started: two"), "{lines:#?}");
+    assert!(lines.last().is_some_and(|line| line.contains("run failed")) && one.is_at_its_end(), "{lines:#?}");
     let mut late = open(&server, Request::get("/api/sse/projects/p?view=text"));
     until(&mut late, &format!("run {run} is failed: two (2/2, 100%)"));
     until(&mut late, " b: failed: ");
 }
 
 #[test]
-fn only_who_asks_for_text_gets_it_and_silence_does_not_end_it() {
-    let server = Setup::default().flags(&["--sse-heartbeat", "50ms"]).start();
+fn only_who_asks_for_text_gets_it() {
+    let server = Server::open();
     for accept in ["text/event-stream", "*/*", "text/event-stream, text/plain", "text/plain;q=0.5, text/event-stream"] {
         Sse::open(server.address, Request::get("/api/sse/projects/p").header("Accept", accept));
     }
     let request = Request::get("/api/sse/projects/p").header("Accept", "text/event-stream;q=0.5, text/plain");
-    let mut quiet = open(&server, request);
-    let mut events = server.stream("/api/sse/projects/p");
-    for _ in 0..4 {
-        events.block().expect("connected, then heartbeats");
-    }
-    assert_eq!(server.post("/api/projects/p/events", &json!({"type": "note", "payload": {}})).status, 202);
-    let seen = until(&mut quiet, "note {}");
-    assert_eq!(seen.len(), 2, "connected, and nothing for heartbeats: {seen:#?}");
+    until(&mut open(&server, request), "connected {");
     assert_eq!(server.get("/api/sse/projects/p?view=html").status, 400);
+}
+
+#[test]
+fn a_silent_stream_of_text_has_heartbeats_because_proxies_end_what_is_silent() {
+    let server = Setup::default().flags(&["--sse-heartbeat", "50ms"]).start();
+    for query in ["view=text", "view=text&heartbeat=message"] {
+        let mut quiet = open(&server, Request::get(&format!("/api/sse/projects/p?{query}")));
+        until(&mut quiet, "connected {");
+        until(&mut quiet, " heartbeat");
+        until(&mut quiet, " heartbeat");
+    }
 }

@@ -317,7 +317,7 @@ fn attach(project: ProjectId, resume: Option<u64>, to: u64) -> Command {
 }
 
 fn page(project: ProjectId, after: u64, to: u64) -> Command {
-    read(Query::Page { project, after, run: None, bytes_max: 1 << 20 }, to)
+    read(Query::Page { project, after, run: None, view: View::Events, bytes_max: 1 << 20 }, to)
 }
 
 fn cancel(run: &str, to: u64) -> Command {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::Server;
 use super::token::{Waiter, reply_number, waiter};
 use crate::api::{Ask, Render, refusal};
-use crate::http::{Problem, Response, sse, write_stream_head};
-use crate::log::{Answer, Command, Delivery, ReplyTo};
+use crate::http::{Coding, Problem, Response, write_stream_head};
+use crate::log::{Answer, Command, Delivery, ReplyTo, View};
 use crate::model::{Now, ProjectId};
 use crate::server::attach;
 use crate::server::connection::{Framing, State, Waiting, What};
@@ -43,26 +43,36 @@ impl<S: Socket> Server<S> {
         headers: Vec<(&'static str, String)>,
         now: Now,
     ) {
-        let mut body = self.stream_head(&headers, false, now);
+        let coding = Coding::of(framing.version);
+        let mut answer = self.stream_head(&headers, View::Events, coding, now);
         if !framing.head_only {
             let base = self.settings.streams.retry_ms.max(1);
             let retry = base + self.next_random() % base;
-            attach::write_busy(&mut body, project, retry);
+            let mut events = Vec::new();
+            attach::write_busy(&mut events, project, retry);
+            answer.append(&mut coding.encoded(events));
+            answer.extend_from_slice(coding.end());
         }
         self.metrics.streams_refused += 1;
         let connection = &mut self.connections[index];
-        connection.write_raw(&body);
+        connection.write_raw(&answer);
         connection.state = State::Closing;
     }
 
-    pub(super) fn stream_head(&mut self, headers: &[(&'static str, String)], as_text: bool, now: Now) -> Vec<u8> {
+    pub(super) fn stream_head(
+        &mut self,
+        headers: &[(&'static str, String)],
+        view: View,
+        coding: Coding,
+        now: Now,
+    ) -> Vec<u8> {
         self.refresh_date(now);
         self.metrics.count_response(200);
         let mut head = Vec::with_capacity(512);
-        let content_type = if as_text { sse::TEXT } else { sse::EVENTS };
         write_stream_head(
             &mut head,
-            content_type,
+            view.content_type(),
+            coding,
             &self.date.1,
             headers.iter().map(|(name, value)| (*name, value.as_str())),
         );

@@ -3,8 +3,8 @@
 use super::Server;
 use super::token::{Place, Waiter, reply_number};
 use crate::api::{Render, StreamRequest};
-use crate::http::{Problem, Response};
-use crate::log::{Answer, Attached, Command, Query, Refusal, ReplyTo};
+use crate::http::{Coding, Problem, Response};
+use crate::log::{Answer, Attached, Command, Query, Refusal, ReplyTo, View};
 use crate::model::{Now, ProjectId};
 use crate::server::attach::{self, Attaching, Beginning, Greeting};
 use crate::server::connection::{Framing, State, What};
@@ -39,7 +39,7 @@ impl<S: Socket> Server<S> {
     ) {
         // Of one run's stream only the log knows whether there is any.
         if framing.head_only && wanted.run.is_none() {
-            return self.answer_stream_head(index, &headers, wanted.as_text, now);
+            return self.answer_stream_head(index, &headers, wanted.view, framing, now);
         }
         if self.store_is_down && wanted.spends.is_some() {
             // That the ticket is spent could not be kept.
@@ -60,7 +60,8 @@ impl<S: Socket> Server<S> {
             project: wanted.project.clone(),
             expires_at: wanted.principal.expires_at(),
             heartbeat_as_message: wanted.heartbeat_as_message,
-            as_text: wanted.as_text,
+            view: wanted.view,
+            coding: Coding::of(framing.version),
             is_event_source: wanted.is_event_source,
             spends: wanted.spends.clone(),
             query: attach::query(&wanted),
@@ -72,7 +73,7 @@ impl<S: Socket> Server<S> {
             Some((position, resume)) => {
                 let beginning = Beginning { project, position, resume, run: None, snapshots: &[] };
                 self.metrics.count_resume(resume);
-                let head = self.stream_head(&headers, attaching.as_text, now);
+                let head = self.stream_head(&headers, attaching.view, attaching.coding, now);
                 let new = beginning.stream(&attaching, head, self.greeting(), self.api.signer());
                 self.become_stream(index, &wanted.project, new, now);
             }
@@ -88,8 +89,15 @@ impl<S: Socket> Server<S> {
     }
 
     /// What `HEAD` gets where a `GET` would get a stream.
-    fn answer_stream_head(&mut self, index: usize, headers: &[(&'static str, String)], as_text: bool, now: Now) {
-        let head = self.stream_head(headers, as_text, now);
+    fn answer_stream_head(
+        &mut self,
+        index: usize,
+        headers: &[(&'static str, String)],
+        view: View,
+        framing: Framing,
+        now: Now,
+    ) {
+        let head = self.stream_head(headers, view, Coding::of(framing.version), now);
         let connection = &mut self.connections[index];
         connection.write_raw(&head);
         connection.state = State::Closing;
@@ -165,11 +173,11 @@ impl<S: Socket> Server<S> {
             return self.finish_waiting(index, Response::new(204), waiting.framing, waiting.headers, now);
         }
         if waiting.framing.head_only {
-            self.answer_stream_head(index, &waiting.headers, attaching.as_text, now);
+            self.answer_stream_head(index, &waiting.headers, attaching.view, waiting.framing, now);
             return self.flush_connection(index, now);
         }
         self.metrics.count_resume(attached.resume);
-        let head = self.stream_head(&waiting.headers, attaching.as_text, now);
+        let head = self.stream_head(&waiting.headers, attaching.view, attaching.coding, now);
         let beginning = Beginning::of(&attaching.project, &attached);
         let new = beginning.stream(&attaching, head, self.greeting(), self.api.signer());
         self.become_stream(index, &attaching.project, new, now);
@@ -228,8 +236,8 @@ impl<S: Socket> Server<S> {
         for effect in self.streams.take_effects() {
             self.outbox.log.push(match effect {
                 Effect::Unwatch(project) => Command::Unwatch(project),
-                Effect::ReadPage { stream, project, after, only_run, bytes_max } => Command::Read {
-                    query: Query::Page { project, after, run: only_run, bytes_max },
+                Effect::ReadPage { stream, project, after, only_run, view, bytes_max } => Command::Read {
+                    query: Query::Page { project, after, run: only_run, view, bytes_max },
                     reply: ReplyTo::Loop(reply_number(Waiter::Stream(stream))),
                 },
             });

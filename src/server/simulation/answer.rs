@@ -1,5 +1,7 @@
 //! The head of an answer, read strictly.
 
+use crate::http::Coding;
+
 /// A head.
 #[derive(Debug, Clone)]
 pub(super) struct Head {
@@ -46,12 +48,23 @@ impl Head {
     pub(super) fn is_stream(&self) -> bool {
         let is_stream = self.get("content-type") == Some("text/event-stream");
         if is_stream {
-            assert_eq!((self.status, self.get("content-length"), self.get("transfer-encoding")), (200, None, None));
+            assert_eq!((self.status, self.get("content-length")), (200, None));
             assert_eq!(self.get("cache-control"), Some("no-cache, no-transform"));
             assert_eq!(self.get("x-accel-buffering"), Some("no"));
             assert!(self.closes());
         }
         is_stream
+    }
+
+    /// How the content of a stream is framed.
+    pub(super) fn coding(&self) -> Coding {
+        match self.get("transfer-encoding") {
+            Some(coding) => {
+                assert_eq!(coding, "chunked");
+                Coding::Chunked
+            }
+            None => Coding::UntilClose,
+        }
     }
 
     /// Bytes of content behind it.

@@ -6,8 +6,9 @@ use super::answer::Head;
 use super::client::{Asked, Mode, What};
 use super::follower::{Circumstances, Follower};
 use super::laws::{BACKLOG_BYTES, HEADER, HEARTBEAT, IDLE, RETRY_MS, STALL};
-use super::sse::{Block, next_block};
+use super::sse::{Block, Piece, next_piece};
 use super::world::World;
+use crate::http::Coding;
 
 /// How often the server looks for deadlines of connections, and of streams at most; with a little to spare.
 const SWEEP: Duration = Duration::from_millis(300);
@@ -60,7 +61,11 @@ impl World {
             }
             Mode::Answers => self.read_answer(index, bytes),
             Mode::Stream(follower) => {
-                let (block, n) = next_block(bytes)?;
+                let (piece, n) = next_piece(bytes, follower.coding)?;
+                let Piece::Block(block) = piece else {
+                    follower.end();
+                    return Some(n);
+                };
                 follower.take(&block, &self.model, &at);
                 if let Block::Event { retry: Some(_), .. } = block {
                     self.note(|| format!("client {index}: {}", String::from_utf8_lossy(bytes)));
@@ -139,14 +144,16 @@ impl World {
         self.note(|| format!("client {index}: {}", head.status));
         self.meet(format!("status {}", head.status));
         if is_stream {
-            self.begin_to_follow(index, asked);
+            let coding = head.coding();
+            assert_eq!(coding == Coding::UntilClose, asked.is_of_1_0, "client {index}: {head:?}");
+            self.begin_to_follow(index, asked, coding);
         } else {
             self.judge(index, &asked, &head, &bytes[head_bytes..head_bytes + content], is_whole);
         }
         Some(head_bytes + content)
     }
 
-    fn begin_to_follow(&mut self, index: usize, asked: Asked) {
+    fn begin_to_follow(&mut self, index: usize, asked: Asked, coding: Coding) {
         let What::Stream { wanted, .. } = &asked.what else { panic!("client {index}: a stream it did not ask for") };
         if asked.is_head {
             if !self.may_refuse(index) {
@@ -155,7 +162,7 @@ impl World {
             return;
         }
         let client = &mut self.clients[index];
-        client.mode = Mode::Stream(Box::new(Follower::new((**wanted).clone())));
+        client.mode = Mode::Stream(Box::new(Follower::new((**wanted).clone(), coding)));
         client.stream_of = asked.who;
         client.watches_since = self.now.mono;
         if client.sent > asked.end {
@@ -212,7 +219,7 @@ impl World {
                 let is_chatty = client.chatter >= CHATTER_MAX;
                 // It was behind, and what it lacks could not be read.
                 let may_lose = may_lose || was_down;
-                let is_in_order = (follower.is_over() && !is_half_read) || may_lose || may_lose_run || is_chatty;
+                let is_in_order = (follower.has_ended() && !is_half_read) || may_lose || may_lose_run || is_chatty;
                 assert!(
                     is_in_order,
                     "client {index}: its stream is dropped: {follower:?} {:?} {:?}",

@@ -60,6 +60,8 @@ pub(super) struct Asked {
     /// The byte behind it, counted from the connection's first.
     pub(super) end: u64,
     pub(super) is_head: bool,
+    /// It is of HTTP/1.0.
+    pub(super) is_of_1_0: bool,
     pub(super) expects_continue: bool,
     /// Whose: an index into the world's tokens.
     pub(super) who: Option<usize>,

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::model::Model;
 use super::sse::{Block, Special};
+use crate::http::Coding;
 use crate::model::{ProjectId, RunId, Timestamp};
 
 /// What a stream was asked for.
@@ -51,7 +52,10 @@ pub(super) struct Circumstances {
 #[derive(Debug)]
 pub(super) struct Follower {
     pub(super) wanted: Wanted,
+    pub(super) coding: Coding,
     stage: Stage,
+    /// The last chunk has come.
+    has_ended: bool,
     /// Everything up to here it has, or is told of by snapshots.
     pub(super) position: u64,
     /// The newest message whose id it was sent.
@@ -80,9 +84,11 @@ enum Stage {
 }
 
 impl Follower {
-    pub(super) fn new(wanted: Wanted) -> Self {
+    pub(super) fn new(wanted: Wanted, coding: Coding) -> Self {
         Self {
             wanted,
+            coding,
+            has_ended: false,
             stage: Stage::Beginning,
             position: 0,
             last_id: None,
@@ -99,6 +105,17 @@ impl Follower {
         matches!(self.stage, Stage::RunOver | Stage::Closed)
     }
 
+    /// The last chunk comes behind what tells the end, and nowhere else.
+    pub(super) fn end(&mut self) {
+        assert!(self.is_over() && !self.has_ended, "{self:?}");
+        self.has_ended = true;
+    }
+
+    /// Was the end told by all that tells it?
+    pub(super) fn has_ended(&self) -> bool {
+        self.is_over() && (self.has_ended || self.coding == Coding::UntilClose)
+    }
+
     /// Has it had the last message of its run?
     pub(super) fn has_seen_the_end(&self) -> bool {
         self.stage == Stage::RunOver
@@ -111,7 +128,7 @@ impl Follower {
 
     /// One block more.
     pub(super) fn take(&mut self, block: &Block<'_>, model: &Model, at: &Circumstances) {
-        assert!(!self.is_over(), "{block:?} after the end of {self:?}");
+        assert!(!self.is_over() && !self.has_ended, "{block:?} after the end of {self:?}");
         let Block::Event { retry, id, data } = block else {
             assert!(!self.wanted.heartbeat_as_message && self.stage == Stage::Live);
             return self.beat(model);

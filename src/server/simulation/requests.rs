@@ -92,7 +92,17 @@ impl World {
     fn asked(&self, what: What, who: Option<usize>, needs: Option<(Scope, &ProjectId)>) -> Asked {
         let may = needs.is_none_or(|(scope, project)| self.tokens.may(who, scope, project));
         let is_late = self.tokens.expires_at(who).is_some_and(|end| end <= self.now.wall);
-        Asked { what, end: 0, is_head: false, expects_continue: false, who, may, is_late, at: self.now.mono }
+        Asked {
+            what,
+            end: 0,
+            is_head: false,
+            is_of_1_0: false,
+            expects_continue: false,
+            who,
+            may,
+            is_late,
+            at: self.now.mono,
+        }
     }
 
     fn put(&mut self, index: usize, mut draft: Draft, mut asked: Asked) {
@@ -106,7 +116,8 @@ impl World {
             draft.headers.push(("Origin", "https://listed.example".to_owned()));
         }
         asked.is_head = draft.method == "HEAD";
-        let version = if self.rng.one_in(30) { "HTTP/1.0" } else { "HTTP/1.1" };
+        asked.is_of_1_0 = self.rng.one_in(10);
+        let version = if asked.is_of_1_0 { "HTTP/1.0" } else { "HTTP/1.1" };
         let mut text = format!("{} {} {version}\r\nHost: h\r\n", draft.method, draft.target);
         for (name, value) in draft.headers {
             text += &format!("{name}: {value}\r\n");

@@ -2,6 +2,17 @@
 
 use serde_json::Value;
 
+use crate::http::Coding;
+
+/// A piece of a stream.
+#[derive(Debug, PartialEq)]
+pub(super) enum Piece<'b> {
+    /// A block, whole in its chunk where there are chunks.
+    Block(Block<'b>),
+    /// The last chunk.
+    End,
+}
+
 /// One block of a stream.
 #[derive(Debug, PartialEq)]
 pub(super) enum Block<'b> {
@@ -27,17 +38,38 @@ pub(super) struct Special {
     pub(super) payload: Value,
 }
 
+/// The first piece of `bytes` and its length, once it is there whole.
+pub(super) fn next_piece(bytes: &[u8], coding: Coding) -> Option<(Piece<'_>, usize)> {
+    if coding == Coding::UntilClose {
+        let (block, n) = next_block(bytes)?;
+        return Some((Piece::Block(block), n));
+    }
+    let line_end = memchr::memmem::find(bytes, b"\r\n")?;
+    let size = str::from_utf8(&bytes[..line_end]).expect("a size is ASCII");
+    assert!(size == "0" || !size.starts_with('0'), "{size}");
+    let size = usize::from_str_radix(size, 16).expect("a chunk's size");
+    let data = line_end + 2;
+    let end = data + size;
+    assert_eq!(bytes.get(end..end + 2)?, b"\r\n", "a chunk ends where its size says");
+    if size == 0 {
+        return Some((Piece::End, end + 2));
+    }
+    let (block, n) = next_block(&bytes[data..end]).expect("a chunk holds a whole block");
+    assert_eq!(n, size, "a chunk holds one block");
+    Some((Piece::Block(block), end + 2))
+}
+
 /// The first block of `bytes` and its length, once it is there whole.
-pub(super) fn next_block(bytes: &[u8]) -> Option<(Block<'_>, usize)> {
+fn next_block(bytes: &[u8]) -> Option<(Block<'_>, usize)> {
+    if bytes.starts_with(b":\n") {
+        return Some((Block::Comment, 2));
+    }
     let end = memchr::memmem::find(bytes, b"\n\n")?;
     Some((read_block(&bytes[..end]), end + 2))
 }
 
-/// Nothing but a comment, or `retry:`, `id:`, `data:` in this order, of which the last alone must be there.
+/// Nothing but `retry:`, `id:`, `data:` in this order, of which the last alone must be there.
 fn read_block(block: &[u8]) -> Block<'_> {
-    if block == b":" {
-        return Block::Comment;
-    }
     assert!(!block.contains(&b'\r') && !block.contains(&0), "{}", String::from_utf8_lossy(block));
     let (mut retry, mut id, mut data) = (None, None, None);
     for line in block.split(|&b| b == b'\n') {

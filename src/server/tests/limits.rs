@@ -2,13 +2,16 @@
 
 use super::bench::{Bench, Client, RETRY_MS, limits};
 use super::{HEALTH, publish, statuses, stream};
+use crate::http::contents;
 use crate::log::Delivery;
 use crate::server::{ConnectionLimits, Inbox};
 
 /// Is this the soft refusal that an `EventSource` comes back from?
 fn assert_busy(text: &str) {
     assert_eq!(statuses(text), [200], "{text}");
-    let event = text.split("\r\n\r\n").nth(1).expect("a body");
+    let (_, body) = text.split_once("\r\n\r\n").expect("a body");
+    let chunks = body.strip_suffix("0\r\n\r\n").expect("the last chunk tells the end");
+    let event = String::from_utf8(contents(chunks.as_bytes())).expect("text");
     let (retry, data) = event.split_once('\n').expect("two fields");
     let retry: u64 = retry.strip_prefix("retry: ").expect("a time").parse().expect("a number");
     assert!((RETRY_MS..2 * RETRY_MS).contains(&retry), "{retry}");
@@ -234,6 +237,8 @@ fn a_server_that_drains_says_so_and_ends_its_streams() {
     bench.server.end_streams(bench.now);
     bench.turns();
     let told = watcher.take();
+    let told = told.strip_suffix("0\r\n\r\n").expect("the last chunk tells the end");
+    let told = String::from_utf8(contents(told.as_bytes())).expect("text");
     assert!(
         told.starts_with("retry: ") && told.contains("{\"reason\":\"shutdown\"}") && watcher.is_dropped(),
         "{told}"

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use super::{ConnectionManager, Effect};
+use crate::http::Coding;
 use crate::log::Page;
 use crate::model::Now;
 use crate::stream::backlog::Cursor;
@@ -21,21 +22,20 @@ impl<S: Write> ConnectionManager<S> {
         self.stats.messages += page.messages as u64;
         let extra = stream.extra();
         extra.awaits_page = false;
-        extra.pending_sent = sent.min(page.bytes.len());
         if let Some(lease) = &mut extra.lease {
             lease.settle(page.bytes.len());
         }
-        extra.pending = match extra.as_text {
-            true => Pending::Own(extra.translated(page.bytes.to_vec())),
-            false => Pending::Page(page.bytes),
-        };
-        if page.has_last {
-            extra.ending = Some(CloseReason::RunOver);
+        match extra.coding {
+            _ if page.has_last => extra.put_last(page.bytes.to_vec(), CloseReason::RunOver),
+            Coding::Chunked => extra.pending = Pending::Page(page.bytes),
+            Coding::UntilClose => extra.put(page.bytes.to_vec()),
         }
+        // Of the first of them it may have a part already, by the same bytes from the backlog.
+        extra.pending_sent = sent.min(extra.pending.len());
         self.serve(key.index, now);
     }
 
-    /// History that a stream asked for is gone: `told` (a reset, snapshots) goes out instead, and the stream goes on
+    /// History that a stream asked for is gone: `told` (events: a reset, snapshots) goes out instead, and the stream goes on
     /// behind message `after`.
     pub fn skip(&mut self, key: StreamKey, told: Vec<u8>, after: u64, now: Now) {
         self.paging.answered();
@@ -50,8 +50,7 @@ impl<S: Write> ConnectionManager<S> {
         stream.cursor = Cursor::after(after);
         let extra = stream.extra();
         extra.awaits_page = false;
-        extra.pending = Pending::Own(extra.translated(told));
-        extra.pending_sent = 0;
+        extra.put(extra.view.of_events(told));
         self.serve(key.index, now);
     }
 
@@ -92,6 +91,7 @@ impl<S: Write> ConnectionManager<S> {
             project: self.projects[stream.project as usize].id.clone(),
             after: stream.cursor.seq,
             only_run: stream.only_run(),
+            view: stream.view(),
             bytes_max: lease.bytes(),
         });
         stream.extra().lease = Some(lease);

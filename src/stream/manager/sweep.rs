@@ -5,10 +5,12 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::{ConnectionManager, Effect, wrapping_ms};
-use crate::http::sse;
+use crate::http::{sse, write_chunk};
+use crate::log::View;
 use crate::model::{Now, write_message};
 use crate::stream::project::Project;
 use crate::stream::subscriber::{CloseReason, Pending, Phase, Wrote, write_once};
+use crate::text;
 
 /// The round over all streams that looks for expired tokens, stalls and silence.
 #[derive(Debug, Clone, Copy, Default)]
@@ -81,38 +83,36 @@ impl<S: Write> ConnectionManager<S> {
         let stream = &mut self.streams[index as usize];
         let is_message = match &stream.extra {
             Some(extra) if extra.has_pending() || extra.awaits_page => return,
-            // There is nothing to write that a reader would not see.
-            Some(extra) if extra.as_text => {
-                stream.wrote_at = wrapping_ms(now.mono);
-                return;
-            }
             Some(extra) => extra.heartbeat_as_message,
             None => false,
         };
         if stream.cursor.sent > 0 {
             return;
         }
-        if !is_message {
-            return self.beat_with_comment(index, now);
+        let mut frame = Vec::new();
+        match stream.view() {
+            View::Events if !is_message => return self.beat_with_comment(index, now),
+            View::Events => {
+                let project = &self.projects[stream.project as usize].id;
+                let payload = format!("{{\"timestamp\":\"{}\"}}", now.wall);
+                let mut message = Vec::new();
+                write_message(&mut message, "heartbeat", project, stream.cursor.seq, payload.as_bytes());
+                sse::write_event(&mut frame, None, None, &message);
+            }
+            View::Text => write_chunk(&mut frame, text::heartbeat(now.wall).as_bytes()),
         }
-        let project = &self.projects[stream.project as usize].id;
-        let payload = format!("{{\"timestamp\":\"{}\"}}", now.wall);
-        let (mut message, mut bytes) = (Vec::new(), Vec::new());
-        write_message(&mut message, "heartbeat", project, stream.cursor.seq, payload.as_bytes());
-        sse::write_event(&mut bytes, None, None, &message);
-        let extra = stream.extra();
-        extra.pending = Pending::Own(bytes);
-        extra.pending_sent = 0;
+        stream.extra().put(frame);
         self.serve(index, now);
     }
 
     /// A comment needs nothing of its own, unless the socket takes only a part of it.
     fn beat_with_comment(&mut self, index: u32, now: Now) {
         let stream = &mut self.streams[index as usize];
-        let wrote = write_once(&mut stream.socket, sse::COMMENT);
+        let comment = stream.comment();
+        let wrote = write_once(&mut stream.socket, comment);
         if let Wrote::Some(n @ 1..) = wrote {
             let extra = stream.extra();
-            (extra.pending, extra.pending_sent) = (Pending::Own(sse::COMMENT[n..].to_vec()), 0);
+            (extra.pending, extra.pending_sent) = (Pending::Own(comment[n..].to_vec()), 0);
         }
         stream.note_write(wrote, wrapping_ms(now.mono), &mut self.stats.bytes);
         self.settle(index);
@@ -139,6 +139,6 @@ impl<S: Write> ConnectionManager<S> {
     /// Holds those to their share whose share has become smaller since they were last written to.
     fn trim_backlogs(&mut self) {
         let share = self.backlog_share();
-        self.projects.iter_mut().for_each(|(_, project)| project.backlog.trim(share));
+        self.projects.iter_mut().for_each(|(_, project)| project.trim(share));
     }
 }

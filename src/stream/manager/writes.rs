@@ -6,7 +6,7 @@ use super::{ConnectionManager, GATHER_BYTES_MAX, wrapping_ms};
 use crate::http::sse;
 use crate::model::{Now, write_message};
 use crate::stream::backlog::Cursor;
-use crate::stream::subscriber::{CloseReason, Pending, Phase, Wrote, write_once};
+use crate::stream::subscriber::{CloseReason, Phase, Wrote, write_once};
 
 impl<S: Write> ConnectionManager<S> {
     /// Writes a stream what it lacks: what is pending, then everything behind its cursor.
@@ -22,7 +22,7 @@ impl<S: Write> ConnectionManager<S> {
                 Some(extra) if extra.awaits_page => {}
                 Some(extra) => match extra.ending {
                     Some(reason) => stream.phase = Phase::Doomed(reason),
-                    None if extra.is_translated() => self.serve_filtered(index, now),
+                    None if extra.is_gathered() => self.serve_gathered(index, now),
                     None => self.serve_backlog(index, now_ms),
                 },
             }
@@ -58,31 +58,36 @@ impl<S: Write> ConnectionManager<S> {
     fn serve_backlog(&mut self, index: u32, now_ms: u32) {
         let stream = &mut self.streams[index as usize];
         let project = &self.projects[stream.project as usize];
-        let Some(bytes) = project.backlog.behind(stream.cursor) else { return self.want_page(index) };
+        let backlog = project.backlog(stream.view());
+        let Some(bytes) = backlog.behind(stream.cursor) else { return self.want_page(index) };
         if bytes.is_empty() {
+            // Whatever is behind the cursor says nothing in this view.
+            stream.cursor = stream.cursor.max(Cursor::after(backlog.newest()));
             return;
         }
         self.stats.writes += 1;
         let before = stream.cursor;
         let wrote = write_once(&mut stream.socket, bytes);
         stream.cursor = match wrote {
-            Wrote::All(_) => Cursor::after(project.backlog.newest()),
-            Wrote::Some(n) => project.backlog.advance(before, n),
+            Wrote::All(_) => Cursor::after(backlog.newest()),
+            Wrote::Some(n) => backlog.advance(before, n),
             Wrote::Gone => before,
         };
         self.stats.messages += stream.cursor.seq - before.seq;
         stream.note_write(wrote, now_ms, &mut self.stats.bytes);
     }
 
-    /// Writes what is behind the cursor, as the stream is sent it: its own run's alone, or told in lines; or asks the log for it.
-    fn serve_filtered(&mut self, index: u32, now: Now) {
+    /// Writes what is behind the cursor, as the stream is sent it: its own run's alone, or without chunks; or asks the log
+    /// for it.
+    fn serve_gathered(&mut self, index: u32, now: Now) {
         let stream = &mut self.streams[index as usize];
         let project = &self.projects[stream.project as usize];
-        while stream.phase == Phase::Open && stream.cursor.seq < project.backlog.newest() {
-            if !project.backlog.reaches(stream.cursor.seq) {
+        let backlog = project.backlog(stream.view());
+        while stream.phase == Phase::Open && stream.cursor.seq < backlog.newest() {
+            if !backlog.reaches(stream.cursor.seq) {
                 return self.want_page(index);
             }
-            self.stats.messages += stream.gather(&project.backlog, GATHER_BYTES_MAX);
+            self.stats.messages += stream.gather(backlog, GATHER_BYTES_MAX);
             self.stats.writes += 1;
             let is_written = stream.write_pending(wrapping_ms(now.mono), &mut self.stats.bytes);
             match stream.extra.as_ref().and_then(|extra| extra.ending) {
@@ -118,7 +123,7 @@ impl<S: Write> ConnectionManager<S> {
             let mut last_words = Vec::new();
             sse::write_event(&mut last_words, None, Some(retry), &message);
             let extra = stream.extra();
-            (extra.pending, extra.pending_sent) = (Pending::Own(extra.translated(last_words)), 0);
+            extra.put_last(extra.view.of_events(last_words), reason);
             stream.write_pending(wrapping_ms(now.mono), &mut self.stats.bytes);
         }
         match stream.phase {
