@@ -30,7 +30,7 @@ for (const way of WAYS) {
   test(`the last event before a silence is not held back, ${way}`, async (t) => {
     const server = await serve(t, SILENT);
     const clients = await follow(t, await address(t, server, way));
-    const notes = ['a', 'b'.repeat(500), 'ä'.repeat(4_000), 'd'.repeat(100_000), 'e'];
+    const notes = ['a', 'b'.repeat(500), 'ä'.repeat(4_000), 'd'.repeat(100_000), 'e\u2028f\u0085g'];
     for (const [count, note] of notes.entries()) {
       await publish(server, note);
       await each(clients, `note ${count + 1} of ${note.length} characters is there`, (client) => client.notes.length > count);

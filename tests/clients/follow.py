@@ -50,10 +50,11 @@ def by_httpx_sse(url, last_id):
 
 def by_iter_lines(url, last_id):
     """What a script does that has requests and nothing else."""
-    fields = {}
-    for line in asked(url, last_id).iter_lines():
+    response, fields = asked(url, last_id), {}
+    response.encoding = "utf-8"
+    for line in response.iter_lines(decode_unicode=True):
         if line:
-            name, _, value = line.decode().partition(": ")
+            name, _, value = line.partition(": ")
             fields[name] = value
         elif "data" in fields:
             yield fields.get("id"), "message", fields["data"], fields.get("retry")

@@ -34,7 +34,10 @@ export async function address(t, server, way, stream = '/api/sse/projects/p') {
   return `${way === 'directly' ? server.origin : await nginx(t, server, way)}${stream}`;
 }
 
-/** nginx in front of a server, by the recipe: only addresses are replaced, and the version of HTTP that it speaks to the server. */
+/**
+ * nginx in front of a server, by the recipe: only addresses are replaced, the version of HTTP that it speaks to the server, and
+ * how soon one comes back while that is away.
+ */
 async function nginx(t, server, way) {
   const port = await freePort();
   const own = temporary();
@@ -42,6 +45,7 @@ async function nginx(t, server, way) {
   const changes = [
     ['127.0.0.1:8080', `127.0.0.1:${server.port}`],
     ['listen 80;', `listen 127.0.0.1:${port};`],
+    ["'retry: 3000", "'retry: 300"],
     ['\nhttp {', `\nhttp { access_log off; ${paths}`],
   ];
   if (way.endsWith('HTTP/1.0')) changes.push(['proxy_http_version 1.1;', 'proxy_http_version 1.0;'], ['proxy_set_header Connection "";', '']);
@@ -149,7 +153,7 @@ export async function each(clients, what, condition) {
   await until(() => {
     late = clients.filter((client) => !condition(client));
     return late.length === 0;
-  }, what, 10_000).catch((error) => {
+  }, what, 20_000).catch((error) => {
     throw new Error(`${error.message}: not so with ${late.map(({ name }) => name).join(', ')}\n  ${late.map(({ said }) => said).join('\n  ')}`);
   });
 }
