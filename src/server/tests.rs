@@ -390,6 +390,26 @@ fn publishers_wait_a_moment_while_most_of_those_who_watch_are_behind() {
 }
 
 #[test]
+fn watchers_that_take_nothing_hold_no_publisher_back() {
+    let mut bench = Bench::new();
+    let [slow, stuck, publisher] = [bench.connect(), bench.connect(), bench.connect()];
+    bench.send(&slow, &stream("p"));
+    bench.send(&stuck, &stream("p"));
+    for watcher in [&slow, &stuck] {
+        watcher.wire.borrow_mut().room = 0;
+    }
+    bench.ask(&publisher, &publish(1));
+    assert_eq!(bench.ask(&publisher, &publish(2)), "", "they may be slow");
+    bench.wait(CONGESTION_HOLD);
+    publisher.take();
+    bench.wait(Duration::from_millis(200));
+    assert_eq!(statuses(&bench.ask(&publisher, &publish(3))), [202], "they take nothing");
+    bench.make_room(&slow, 1);
+    bench.wait(Duration::from_millis(10));
+    assert_eq!(bench.ask(&publisher, &publish(4)), "", "one takes little, and the other does not count");
+}
+
+#[test]
 fn a_publisher_that_leaves_while_its_answer_is_held_back_is_let_go() {
     let mut bench = Bench::new();
     let [watcher, publisher] = [bench.connect(), bench.connect()];

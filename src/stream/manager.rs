@@ -44,6 +44,12 @@ pub struct Settings {
 /// A project's backlog is never trimmed below this, however many projects there are.
 pub const BACKLOG_BYTES_MIN: usize = 16 * 1024;
 
+/// A stream whose socket is full and has taken nothing for this long sets nobody's pace.
+const STUCK_AFTER: Duration = Duration::from_millis(200);
+
+/// How long is believed what a look at all streams of a project said of their pace.
+const CONGESTION_KNOWN_FOR: Duration = Duration::from_millis(10);
+
 /// Bytes of a backlog that are copied at a time for a stream of one run alone, which holds them until they are taken.
 const GATHER_BYTES_MAX: usize = 16 * 1024;
 
@@ -147,9 +153,25 @@ impl<S: Write> ConnectionManager<S> {
         self.by_id.contains_key(project)
     }
 
-    /// Are more than half of those who watch the project behind? Then it is published to faster than they can take.
-    pub fn is_congested(&self, project: &ProjectId) -> bool {
-        self.project(project).is_some_and(|project| project.behind > project.streams.len() / 2)
+    /// Are more than half of those who watch the project behind? Then it is published to faster than they can take. Whoever
+    /// takes nothing does not count: there is no pace of theirs to keep.
+    pub fn is_congested(&mut self, project: &ProjectId, now: Now) -> bool {
+        let Some(&index) = self.by_id.get(project) else { return false };
+        let project = &mut self.projects[index as usize];
+        if project.behind <= project.streams.len() / 2 {
+            return false;
+        }
+        match project.congestion {
+            Some((until, is_congested)) if now.mono < until => is_congested,
+            _ => {
+                let now_ms = wrapping_ms(now.mono);
+                let stuck = |&&key: &&u32| self.streams[key as usize].is_stuck(now_ms, STUCK_AFTER);
+                let stuck = project.streams.iter().filter(stuck).count();
+                let is_congested = project.behind - stuck > (project.streams.len() - stuck) / 2;
+                project.congestion = Some((now.mono + CONGESTION_KNOWN_FOR, is_congested));
+                is_congested
+            }
+        }
     }
 
     /// The number of the newest message in the project's backlog, where that is held.

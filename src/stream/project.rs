@@ -16,6 +16,8 @@ pub(super) struct Project {
     pub(super) streams: Vec<u32>,
     /// How many of them are behind.
     pub(super) behind: usize,
+    /// Whether they are too slow for what is published, and how long that may be believed.
+    pub(super) congestion: Option<(Duration, bool)>,
     /// The round of writes in progress.
     pub(super) pass: Option<Pass>,
     /// Since when nobody watches.
@@ -56,6 +58,7 @@ impl Project {
             told: None,
             streams: Vec::new(),
             behind: 0,
+            congestion: None,
             pass: None,
             idle_since: Some(now),
         }

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::ops::Deref;
+use std::time::Duration;
 
 use super::backlog::{Backlog, Cursor};
 use super::paging::Lease;
@@ -309,6 +310,14 @@ impl<S: Write> Stream<S> {
             Phase::Blocked { .. } => true,
             Phase::Open => self.extra.as_ref().is_some_and(|extra| extra.awaits_page),
             Phase::Doomed(_) => false,
+        }
+    }
+
+    /// Has its socket been full for this long, and taken nothing meanwhile?
+    pub(super) fn is_stuck(&self, now_ms: u32, after: Duration) -> bool {
+        match self.phase {
+            Phase::Blocked { since } => u128::from(now_ms.wrapping_sub(since)) >= after.as_millis(),
+            Phase::Open | Phase::Doomed(_) => false,
         }
     }
 

@@ -14,7 +14,7 @@ use crate::server::socket::Socket;
 
 /// How long the answer to a publish waits while more than half of the project's watchers are behind. Publishers that
 /// wait for their answers then take the pace of those who read, instead of driving all of them out of the backlog, and
-/// at last out of history. So short that a watcher who takes nothing costs a publisher next to nothing.
+/// at last out of history.
 pub(in crate::server) const CONGESTION_HOLD: Duration = Duration::from_millis(10);
 
 impl<S: Socket> Server<S> {
@@ -144,7 +144,7 @@ impl<S: Socket> Server<S> {
         match (waiter(to), answer) {
             (Waiter::Stream(key), answer) => self.continue_stream(key, answer, now),
             (Waiter::Connection { .. }, Answer::Attached(attached)) => self.attach(to, *attached, now),
-            (Waiter::Connection { .. }, answer @ Answer::Published { .. }) if self.outruns_its_watchers(to) => {
+            (Waiter::Connection { .. }, answer @ Answer::Published { .. }) if self.outruns_its_watchers(to, now) => {
                 self.held_answers.push_back((now.mono + CONGESTION_HOLD, to, answer));
             }
             (Waiter::Connection { .. }, answer) => self.render_answer(to, answer, now),
@@ -167,11 +167,11 @@ impl<S: Socket> Server<S> {
     }
 
     /// Does this publisher publish to a project most of whose watchers are behind?
-    fn outruns_its_watchers(&self, to: u64) -> bool {
+    fn outruns_its_watchers(&mut self, to: u64, now: Now) -> bool {
         let waiting = self.waiting(to).map(|index| &self.connections[index].state);
         match waiting {
             Some(State::Waiting(waiting)) => match &waiting.what {
-                What::Answer(Render::Published { project, .. }) => self.streams.is_congested(project),
+                What::Answer(Render::Published { project, .. }) => self.streams.is_congested(project, now),
                 _ => false,
             },
             _ => false,
