@@ -115,6 +115,18 @@ test('a client comes back after the time that it was told', async (t) => {
   }
 });
 
+test('a client that does not take 204 for an end costs an answer each time', async (t) => {
+  const server = await serve(t, SILENT);
+  const { runId } = await server.submit('p', { name: 'n', steps: [{ id: 'a', tool: 'echo', inputs: {} }] });
+  const stream = `${server.origin}/api/sse/projects/p?runId=${runId}`;
+  const first = new Client(t, 'fetch-event-source alone', stream);
+  await each([first], 'it takes the end for the end', (client) => client.all('end').length === 1);
+  const last = first.all('event').at(-1).id;
+  const late = new Client(t, 'fetch-event-source alone', `${stream}&lastEventId=${last}`);
+  await each([late], 'it has asked three times', (client) => client.all('over').length >= 3);
+  assert.deepEqual([late.messages, late.all('end'), await server.metric('stepcast_streams')], [[], [], 0]);
+});
+
 test('a server that is busy ends nobody', async (t) => {
   const server = await serve(t, [...BACK_SOON, '--limits-connections', '2']);
   const holding = new AbortController();

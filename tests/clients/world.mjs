@@ -110,7 +110,7 @@ export class Client {
     this.name = name;
     this.told = [];
     this.log = '';
-    const command = NODE.includes(name) ? [process.execPath, 'follow.mjs'] : [PYTHON, 'follow.py'];
+    const command = PYTHONS.includes(name) ? [PYTHON, 'follow.py'] : [process.execPath, 'follow.mjs'];
     const child = spawn(command[0], [...command.slice(1), name, url], { cwd: new URL('.', import.meta.url), stdio: 'pipe' });
     t.after(() => child.kill('SIGKILL'));
     process.on('exit', () => child.kill('SIGKILL'));
