@@ -1,5 +1,7 @@
 //! The envelope every message travels in: `{"type", "projectId", "seq", "payload"}`, on one line.
 
+use memchr::memchr2_iter;
+
 use super::ProjectId;
 
 /// The longest message type, in characters.
@@ -30,11 +32,29 @@ pub fn write_message(to: &mut Vec<u8>, kind: &str, project: &ProjectId, seq: u64
         b"\",\"seq\":",
         decimal(seq, &mut seq_text),
         b",\"payload\":",
-        payload,
-        b"}",
     ] {
         to.extend_from_slice(part);
     }
+    push_on_one_line(to, payload);
+    to.push(b'}');
+}
+
+/// Appends `json` with U+0085, U+2028 and U+2029 as escapes: they are no line ends in an event stream, but some clients take
+/// them for such (`findings/line-separator-in-data-cuts-it.sh`). In valid JSON they stand inside strings alone.
+fn push_on_one_line(to: &mut Vec<u8>, json: &[u8]) {
+    let mut written = 0;
+    for at in memchr2_iter(0xC2, 0xE2, json) {
+        let (length, escape) = match &json[at..] {
+            [0xC2, 0x85, ..] => (2, b"\\u0085"),
+            [0xE2, 0x80, 0xA8, ..] => (3, b"\\u2028"),
+            [0xE2, 0x80, 0xA9, ..] => (3, b"\\u2029"),
+            _ => continue,
+        };
+        to.extend_from_slice(&json[written..at]);
+        to.extend_from_slice(escape);
+        written = at + length;
+    }
+    to.extend_from_slice(&json[written..]);
 }
 
 /// `n` in decimal, written from the end of `buffer`. Several times as fast as `write!`.
@@ -62,6 +82,27 @@ mod tests {
             write_message(&mut line, "greeting", &project, seq, br#"{"x":1}"#);
             let expected = format!(r#"{{"type":"greeting","projectId":"a:b","seq":{seq},"payload":{{"x":1}}}}"#);
             assert_eq!(String::from_utf8_lossy(&line), expected);
+        }
+    }
+
+    #[test]
+    fn what_some_clients_take_for_a_line_end_is_escaped() {
+        let project = ProjectId::parse("p").expect("an id");
+        for text in
+            ["\u{85}", "\u{2028}\u{2029}", "a\u{2028}b\u{85}", "\u{2027}\u{202a}\u{84}\u{86}\u{a0}€ä…", "😀\u{2029}"]
+        {
+            let payload = serde_json::json!({"text": text, text: 1});
+            let mut line = Vec::new();
+            write_message(&mut line, "note", &project, 1, payload.to_string().as_bytes());
+            let line = String::from_utf8(line).expect("UTF-8");
+            assert!(!line.contains(['\u{85}', '\u{2028}', '\u{2029}']), "{line:?}");
+            let message: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            assert_eq!(message["payload"], payload);
+            assert_eq!(
+                line.contains("\\u"),
+                text.contains(['\u{85}', '\u{2028}', '\u{2029}']),
+                "{line:?}: nothing else is"
+            );
         }
     }
 

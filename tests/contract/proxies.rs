@@ -269,3 +269,27 @@ fn the_servers_farewell_passes_a_proxy() {
         assert!(last.retry.is_some(), "{}", proxied.name);
     }
 }
+
+#[test]
+fn a_proxy_whose_server_is_away_tells_a_stream_to_come_back_and_a_call_the_truth() {
+    for mut proxied in each(&[]) {
+        proxied.server.signal(Signal::KILL);
+        proxied.server.wait();
+        let stream =
+            proxied.call(Request::get(STREAM).header("Accept", "text/event-stream").header("Origin", "http://a"));
+        assert_eq!(
+            (stream.status, stream.header("Content-Type")),
+            (200, Some("text/event-stream")),
+            "{}",
+            proxied.name
+        );
+        assert_eq!(stream.header("Access-Control-Allow-Origin"), Some("http://a"), "{}", proxied.name);
+        let text = stream.text();
+        let data = text.strip_prefix("retry: 3000\ndata: ").and_then(|data| data.strip_suffix("\n\n"));
+        let data = data.unwrap_or_else(|| panic!("one block: {text:?}"));
+        let message: serde_json::Value = serde_json::from_str(data).expect("a message");
+        assert_eq!((&message["type"], &message["payload"]["reason"]), (&json!("stream_closing"), &json!("busy")));
+        assert_eq!(proxied.call(Request::get("/api/projects")).status, 502, "{}", proxied.name);
+        assert_eq!(proxied.call(Request::post(EVENTS, &json!({"type": "note", "payload": {}}))).status, 502);
+    }
+}
