@@ -157,9 +157,10 @@ impl World {
         assert!(answer["runId"].is_string() && answer["planSummary"].is_object(), "{answer}");
         let id = answer["runId"].as_str();
         assert!(self.model.runs().any(|(_, run, _)| Some(run.as_str()) == id), "a run that was taken on: {answer}");
-        if !self.laws.keeps_runs() || key.is_empty() {
+        if key.is_empty() {
             return;
         }
+        // Whatever has become of its run.
         if is_replay {
             self.meet("replay");
         }
