@@ -22,6 +22,9 @@ impl World {
                 assert!(head.get("retry-after").is_some(), "{head:?}");
             }
         }
+        if text.contains(r#""code":"too_many_keys""#) {
+            self.meet("keys full");
+        }
         match status {
             503 if self.may_refuse(index) || self.was_down_since(asked.at) => {
                 let is_stores = text.contains(r#""code":"store_unavailable""#);

@@ -38,7 +38,7 @@ use world::World;
 const SEEDS: u64 = 64;
 
 /// What the default seeds must meet between them: a simulation that meets nothing shows nothing.
-const WORTH_MEETING: [&str; 26] = [
+const WORTH_MEETING: [&str; 27] = [
     "clock set",
     "closing busy",
     "closing shutdown",
@@ -50,6 +50,7 @@ const WORTH_MEETING: [&str; 26] = [
     "idle",
     "intake full",
     "jump expired",
+    "keys full",
     "log full",
     "page",
     "page ahead",
