@@ -75,3 +75,138 @@ fn a_run_is_run_again_once_for_each_key_and_only_by_those_who_may_run() {
     let submitted = Request::post(RUNS, &serde_json::from_str(NUMBERS).expect("JSON")).token(&may_run);
     assert_eq!(server.call(submitted.header("Idempotency-Key", "k")).code(), "idempotency_key_reused", "a submission");
 }
+
+#[test]
+fn a_key_was_compared_by_bytes_and_looked_up_behind_the_plan_and_went_with_its_run() {
+    let server = Setup::default().flags(&["--history-runs", "1"]).start();
+    let keyed = |body: &str| {
+        let request = Request::new("POST", RUNS).header("Content-Type", "application/json").body(body);
+        server.call(request.header("Idempotency-Key", "k"))
+    };
+    let body = r#"{"plan": {"name": "n", "steps": [{"id": "a", "tool": "echo", "inputs": {"x": 1, "y": "A"}}]}}"#;
+    let first = keyed(body);
+    let run = run_of(&first);
+    let reordered = "{\"plan\":\n{\"steps\":[{\"tool\":\"echo\",\"inputs\":{\"y\":\"\\u0041\",\"x\":1},\"id\":\"a\"}],\"name\":\"n\"}}";
+    let is_replay = |answer: &Response| {
+        assert_eq!((answer.status, answer.header("Idempotent-Replay")), (202, Some("true")), "{answer:?}");
+        assert_eq!(answer.body, first.body);
+    };
+    is_replay(&keyed(body));
+    is_replay(&keyed(reordered));
+    for other in [
+        &body.replace("\"x\": 1", "\"x\": 1.0"),
+        &body.replace("echo", "no such tool"),
+        &body.replace("\"n\"", "5"),
+        "[]",
+        "{",
+        &format!("{body} trailing"),
+    ] {
+        let answer = keyed(other);
+        assert_eq!((answer.status, answer.code().as_str()), (422, "idempotency_key_reused"), "{other}");
+    }
+    // Runs that end later push the run out.
+    server.messages("p", &run);
+    while server.get(&format!("{RUNS}/{run}")).status != 404 {
+        server.carry_out(&json!({"name": "later", "steps": [{"id": "a", "tool": "echo"}]}));
+    }
+    is_replay(&keyed(body));
+    assert!(server.metric("stepcast_idempotency_bytes") > 100.0);
+}
+
+#[test]
+fn a_plan_that_is_no_good_leaves_its_key_free() {
+    let server = Server::open();
+    let keyed = |body: &Value| server.call(Request::post(RUNS, body).header("Idempotency-Key", "k"));
+    let bad = keyed(&json!({"name": "n", "steps": []}));
+    assert_eq!((bad.status, bad.code().as_str()), (422, "invalid_plan"));
+    run_of(&keyed(&json!({"name": "n", "steps": [{"id": "a", "tool": "echo"}]})));
+    let checked = Request::post("/api/workflow/check", &json!({"name": "n", "steps": []}));
+    assert_eq!(server.call(checked.header("Idempotency-Key", "k")).code(), "invalid_plan", "a check uses none");
+}
+
+#[test]
+fn a_run_that_was_let_go_is_run_again_no_more_but_its_key_is_answered() {
+    let server = Setup::default().flags(&["--history-runs", "1"]).start();
+    let plan = json!({"name": "n", "steps": [{"id": "a", "tool": "echo"}]});
+    let run = server.submit("p", &plan);
+    let rerun = |key: &str| {
+        let request = Request::new("POST", &format!("{RUNS}/{run}/rerun"));
+        server.call(request.header("Idempotency-Key", key))
+    };
+    let first = rerun("k");
+    server.messages("p", &run_of(&first));
+    while server.get(&format!("{RUNS}/{run}")).status != 404 {
+        server.carry_out(&plan);
+    }
+    let again = rerun("k");
+    assert_eq!((again.status, again.header("Idempotent-Replay")), (202, Some("true")), "{again:?}");
+    assert_eq!(again.body, first.body);
+    assert_eq!(rerun("other").code(), "unknown_run");
+}
+
+#[test]
+fn keys_beyond_their_bytes_are_refused_and_none_is_forgotten() {
+    let server = Setup::default().flags(&["--limits-idempotency-bytes", "64KiB"]).start();
+    let plan = json!({"name": "n", "steps": [{"id": "a", "title": "t".repeat(400), "tool": "echo"}]});
+    let keyed = |project: &str, n: usize| {
+        let request = Request::post(&format!("/api/projects/{project}/workflows"), &plan);
+        server.call(request.header("Idempotency-Key", &format!("k{n}")))
+    };
+    let first = keyed("p", 0);
+    let refused = (1..1000).map(|n| keyed("p", n)).find(|answer| answer.status != 202).expect("a bound");
+    assert_eq!(refused.code(), "too_many_keys");
+    assert_eq!((refused.status, refused.header("Retry-After").is_some()), (429, true));
+    assert_eq!(server.metric("stepcast_refused_total{limit=\"idempotency_bytes\"}"), 1.0);
+    let again = keyed("p", 0);
+    assert_eq!((again.header("Idempotent-Replay"), &again.body), (Some("true"), &first.body));
+    run_of(&keyed("q", 0));
+    server.submit("p", &plan);
+}
+
+#[test]
+fn a_page_of_runs_goes_on_where_the_last_one_ended_though_that_run_was_let_go() {
+    let config = "[tools.wait]\nkind = \"command\"\nargv = [\"sleep\", \"1000\"]\n";
+    let server = Setup::default().config(config).flags(&["--history-runs", "1"]).start();
+    let waiting = json!({"name": "w", "steps": [{"id": "a", "tool": "wait"}]});
+    let echo = json!({"name": "e", "steps": [{"id": "a", "tool": "echo"}]});
+    let old = server.submit("p", &waiting);
+    let ended = server.submit("p", &echo);
+    server.messages("p", &ended);
+    let page = |query: &str| {
+        let page = server.get(&format!("{RUNS}?limit=1{query}")).json();
+        (page["workflows"][0]["runId"].clone(), page["next"].as_str().map(str::to_owned))
+    };
+    let (first, next) = page("");
+    assert_eq!(first, json!(ended));
+    while server.get(&format!("{RUNS}/{ended}")).status != 404 {
+        server.carry_out(&echo);
+    }
+    assert_eq!(page(&format!("&before={}", next.expect("more"))), (json!(old), None));
+    assert_eq!(server.get(&format!("{RUNS}?before=none")).code(), "unknown_run");
+}
+
+#[test]
+fn projects_that_hold_nothing_left_no_room_for_others() {
+    let server = Setup::default().flags(&["--limits-projects", "3", "--history-bytes", "64KiB"]).start();
+    let publish = |project: &str, bytes: usize| {
+        let event = json!({"type": "note", "payload": {"text": "x".repeat(bytes)}});
+        server.post(&format!("/api/projects/{project}/events"), &event)
+    };
+    for project in ["a", "b", "c"] {
+        assert_eq!(publish(project, 100).status, 202);
+    }
+    assert_eq!(publish("d", 100).code(), "too_many_projects");
+    // What is newer pushes the others' messages out.
+    while publish("d", 100).status != 202 {
+        assert_eq!(publish("c", 20_000).status, 202);
+    }
+    assert!(server.metric("stepcast_projects") <= 3.0);
+    let listed = server.get("/api/projects").json();
+    let listed: Vec<_> = listed["projects"].as_array().expect("a list").iter().map(|it| &it["projectId"]).collect();
+    assert!(!listed.contains(&&json!("a")) && listed.contains(&&json!("d")), "{listed:?}");
+    while publish("a", 100).status != 202 {
+        assert_eq!(publish("c", 20_000).status, 202);
+    }
+    let mut stream = server.stream("/api/sse/projects/a?snapshot=0");
+    assert_eq!(stream.next().expect("connected").message["seq"], 2, "its seq goes on");
+}

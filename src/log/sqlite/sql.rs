@@ -185,6 +185,8 @@ pub(super) const FORGET_PROJECTS: &str = "
     DELETE FROM projects WHERE id IN (
         SELECT id FROM projects WHERE emptied_at < ?1 AND key_bytes = 0 ORDER BY emptied_at, id LIMIT ?2)
     RETURNING name";
+/// Since when the project has been empty that has been for the longest; null where there is none.
+pub(super) const LONGEST_EMPTY: &str = "SELECT min(emptied_at) FROM projects WHERE emptied_at IS NOT NULL";
 pub(super) const EMPTY_PROJECTS: &str = "SELECT count(*) FROM projects WHERE emptied_at IS NOT NULL";
 /// Parameters: id, more bytes of keys.
 pub(super) const PROJECT_KEYS: &str = "UPDATE projects SET key_bytes = key_bytes + ?2 WHERE id = ?1";
@@ -365,6 +367,8 @@ pub(super) const REPLACED_KEY: &str = "DELETE FROM keys WHERE project = ?1 AND n
 pub(super) const KEY: &str = "
     SELECT at, fingerprint, answer FROM keys
     WHERE project = (SELECT id FROM projects WHERE name = ?1) AND name = ?2";
+/// When the oldest was used; null where there is none.
+pub(super) const OLDEST_KEY: &str = "SELECT min(at) FROM keys";
 /// Parameters: used before this, how many. Row: project, bytes.
 pub(super) const DROP_KEYS: &str = "
     DELETE FROM keys WHERE id IN (SELECT id FROM keys WHERE at < ?1 ORDER BY at LIMIT ?2)

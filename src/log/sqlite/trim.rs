@@ -151,7 +151,9 @@ impl<'a> Trimmer<'a> {
     /// may be. Were there any?
     pub(super) fn forget_projects(&mut self, before: Timestamp, is_counted: bool) -> rusqlite::Result<bool> {
         let known = self.changed.len();
-        self.forget(int(before.as_millis()), PROJECTS_SLICE)?;
+        if self.is_before(sql::LONGEST_EMPTY, before)? {
+            self.forget(int(before.as_millis()), PROJECTS_SLICE)?;
+        }
         if is_counted {
             let mut count = self.conn.prepare_cached(sql::EMPTY_PROJECTS)?;
             let empty: i64 = count.query_row([], |row| row.get(0))?;
@@ -173,6 +175,9 @@ impl<'a> Trimmer<'a> {
 
     /// Lets keys go that were used before `before`. `true` where there may be more.
     pub(super) fn trim_keys(&mut self, before: Timestamp) -> rusqlite::Result<bool> {
+        if !self.is_before(sql::OLDEST_KEY, before)? {
+            return Ok(false);
+        }
         let mut dropped: BTreeMap<i64, i64> = BTreeMap::new();
         let mut count = 0;
         read::each_row(self.conn, sql::DROP_KEYS, params![int(before.as_millis()), KEYS_SLICE], |row| {
@@ -187,6 +192,12 @@ impl<'a> Trimmer<'a> {
             self.run_sql(sql::ADD_TO_TOTALS, params![0, 0, -dropped.values().sum::<i64>(), 0])?;
         }
         Ok(count == KEYS_SLICE)
+    }
+
+    /// Is the time that `statement` looks up before this one? Whoever deletes begins to write, though nothing is there.
+    fn is_before(&self, statement: &str, before: Timestamp) -> rusqlite::Result<bool> {
+        let at: Option<i64> = self.conn.prepare_cached(statement)?.query_row([], |row| row.get(0))?;
+        Ok(at.is_some_and(|at| at < int(before.as_millis())))
     }
 
     /// Keeps where the clock stands.

@@ -41,6 +41,34 @@ fn runs_that_were_left_go_on_in_the_order_in_which_they_were_taken_on() {
 }
 
 #[test]
+fn a_clock_that_was_set_between_two_starts_ages_nothing() {
+    let disk = Disk::new(MemoryStore::new());
+    let (mut bench, _) = open(&disk, readable());
+    bench.whole_run("r1", 3);
+    bench.ask(submit("r2", Some("key"), 1, 0));
+    let age_ms = limits().retention.age_ms;
+    let mut wall = bench.now.wall;
+    for by in [50 * 365 * DAY_MS, 0, 30 * age_ms] {
+        // A board without a clock of its own; and one that was off for long.
+        wall = Timestamp::from_millis(if by == 0 { 1000 } else { wall.as_millis() + by });
+        bench.now.wall = wall;
+        let signer = bench.signer.clone();
+        let opened = Journal::open(Box::new(disk.store()), signer, limits(), readable(), bench.now);
+        bench.journal = opened.expect("nothing fails").0;
+        bench.wait_ms(60_000);
+        bench.handle(Vec::new());
+        assert_eq!(bench.follow(0, None).0[..5], [1, 2, 3, 4, 5]);
+        assert!(matches!(accepted(bench.ask(submit("r3", Some("key"), 1, 0))), Ok((_, true))));
+        bench.publish(&p(), 1);
+        wall = bench.now.wall;
+    }
+    bench.wait_ms(age_ms);
+    bench.handle(Vec::new());
+    assert_eq!(bench.journal.newest(&p()), Ok(8));
+    assert!(matches!(bench.page(0, None, 1), Answer::Attached(_)), "what is old is gone");
+}
+
+#[test]
 fn a_run_whose_plan_is_not_understood_any_more_has_one_last_message_all_the_same() {
     let disk = Disk::new(MemoryStore::new());
     let (mut bench, _) = open(&disk, readable());

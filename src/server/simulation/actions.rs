@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use super::client::Mode;
 use super::world::World;
+use crate::model::Timestamp;
 use crate::stream::BACKLOG_BYTES_MIN;
+
+const YEAR_MS: u64 = 365 * 24 * 3_600_000;
 
 /// Addresses that clients come from.
 const ADDRESSES: usize = 5;
@@ -54,6 +57,7 @@ impl World {
             92 => self.shop.speak(&mut self.rng),
             93..97 => self.pass_a_little(),
             97 if self.rng.one_in(2) => self.jump(),
+            97 if !self.laws.is_jwt && self.rng.one_in(8) => self.set_clock(),
             97 => self.settle(),
             _ => self.burst(),
         }
@@ -158,6 +162,18 @@ impl World {
         let seconds = [2, 11, 16, 21, 32, 62][self.rng.below(6)];
         self.note(|| format!("{seconds} s pass"));
         self.pass(Duration::from_secs(seconds));
+        self.settle();
+    }
+
+    /// The wall clock is set, far or a little, forward or back: nothing is let go for it.
+    fn set_clock(&mut self) {
+        let by = [50 * YEAR_MS, 3_600_000][self.rng.below(2)];
+        let now = self.now.wall.as_millis();
+        let to = if self.rng.one_in(2) { now + by } else { now.saturating_sub(by) };
+        self.note(|| format!("the wall clock is set from {now} to {to}"));
+        self.meet("clock set");
+        self.now.wall = Timestamp::from_millis(to);
+        self.model.clock_was_set = true;
         self.settle();
     }
 

@@ -22,6 +22,9 @@ impl World {
                 assert!(head.get("retry-after").is_some(), "{head:?}");
             }
         }
+        if text.contains(r#""code":"too_many_keys""#) {
+            self.meet("keys full");
+        }
         match status {
             503 if self.may_refuse(index) || self.was_down_since(asked.at) => {
                 let is_stores = text.contains(r#""code":"store_unavailable""#);
@@ -157,9 +160,10 @@ impl World {
         assert!(answer["runId"].is_string() && answer["planSummary"].is_object(), "{answer}");
         let id = answer["runId"].as_str();
         assert!(self.model.runs().any(|(_, run, _)| Some(run.as_str()) == id), "a run that was taken on: {answer}");
-        if !self.laws.keeps_runs() || key.is_empty() {
+        if key.is_empty() {
             return;
         }
+        // Whatever has become of its run.
         if is_replay {
             self.meet("replay");
         }

@@ -46,6 +46,8 @@ pub(super) struct Laws {
     /// Only the count bounds the history.
     pub(super) floor_is_known: bool,
     pub(super) open_runs: usize,
+    /// What keys may take.
+    pub(super) key_bytes: u64,
     pub(super) read_bytes_max: usize,
     /// Subscribers that are there from the beginning.
     pub(super) crowd: usize,
@@ -92,6 +94,7 @@ impl Laws {
             history_age: Duration::from_secs(if floor_is_known { 1 << 30 } else { 40 }),
             floor_is_known,
             open_runs: 6,
+            key_bytes: if rng.one_in(3) { 3000 } else { 1 << 20 },
             read_bytes_max: [usize::MAX, 600][rng.below(2)],
             crowd: if is_crowded { 520 + rng.below(100) } else { 0 },
             actions,
@@ -175,7 +178,7 @@ impl Laws {
             open_runs: self.open_runs,
             project_runs: usize::MAX,
             projects: 100,
-            key_bytes: 1 << 20,
+            key_bytes: self.key_bytes,
             recent_ms: 60_000,
         }
     }

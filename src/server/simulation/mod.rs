@@ -38,7 +38,8 @@ use world::World;
 const SEEDS: u64 = 64;
 
 /// What the default seeds must meet between them: a simulation that meets nothing shows nothing.
-const WORTH_MEETING: [&str; 25] = [
+const WORTH_MEETING: [&str; 27] = [
+    "clock set",
     "closing busy",
     "closing shutdown",
     "closing token_expired",
@@ -49,6 +50,7 @@ const WORTH_MEETING: [&str; 25] = [
     "idle",
     "intake full",
     "jump expired",
+    "keys full",
     "log full",
     "page",
     "page ahead",

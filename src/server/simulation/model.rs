@@ -18,7 +18,8 @@ pub(super) struct Model {
     /// The length of a project's history, where nothing else bounds it.
     pub(super) messages_max: Option<u64>,
     recent_ms: u64,
-    clock_was_set: bool,
+    /// The wall clock was set, so that nobody can tell how long ago a run ended before that.
+    pub(super) clock_was_set: bool,
     projects: BTreeMap<ProjectId, ProjectModel>,
     /// What runs said while the store took nothing.
     held: Vec<(ProjectId, RunEvent)>,
@@ -241,7 +242,7 @@ impl Model {
         if self.clock_was_set {
             // One that ended before it may seem to have ended after the newest.
             ended.extend(entry.runs.keys().filter(is_recent).map(Some));
-            ended.push(None);
+            ended.extend([entry.newest_ended.as_ref(), None]);
         }
         let snapshot = |run: &RunId| entry.runs[run].snapshot(position, &project, &self.signer);
         let shown = ended.into_iter().map(|ended| ended.into_iter().chain(&entry.open).map(snapshot).collect());

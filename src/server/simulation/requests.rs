@@ -332,8 +332,8 @@ impl World {
             key = format!("{project} key{n}");
             body = json!({"name": "again", "steps": [{"id": "a", "tool": "echo", "inputs": {"n": n}}]});
             headers.push(("Idempotency-Key", format!("key{n}")));
-        } else if self.laws.keeps_runs() && self.rng.one_in(4) {
-            // One that is let go could be taken on anew under the same id, which the model does not know of.
+        } else if self.rng.one_in(4) {
+            // One that is let go is not taken on anew under the same id, for a day.
             let n = self.rng.below(4);
             key = format!("{project} run{n}");
             body = json!({"plan": {"name": "named", "steps": [{"id": "a", "tool": "delay", "inputs": {"ms": 5}}]},
