@@ -33,8 +33,12 @@ pub(super) fn watch(
             last = arrived.next();
         }
         kill_commands();
-        last.map(insist);
-        arrived.next().map(end);
+        if let Some(signal) = last {
+            insist(signal);
+        }
+        if let Some(signal) = arrived.next() {
+            end(signal);
+        }
     };
     let thread = thread::Builder::new().name("signals".into()).spawn(watch);
     thread.map(drop).map_err(|error| CommandError::io("start a thread", &error))

@@ -44,8 +44,8 @@ pub(crate) fn kill_commands() {
 }
 
 fn kill_live() {
-    for &group in &*live() {
-        Pid::from_raw(group).map(|group| signal(group, Signal::KILL));
+    for group in live().iter().copied().filter_map(Pid::from_raw) {
+        signal(group, Signal::KILL);
     }
 }
 

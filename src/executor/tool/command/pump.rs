@@ -342,7 +342,7 @@ mod tests {
         for (said, expected) in [
             (format!("{progress}\rfatal: disk full\n"), "fatal: disk full"),
             (format!("{progress}\rfatal: disk full\r\x1b[K\r    \r"), "fatal: disk full"),
-            (format!("fatal: disk full\n\x1b[0m\n\x1b[?25h\x07\n"), "fatal: disk full"),
+            ("fatal: disk full\n\x1b[0m\n\x1b[?25h\x07\n".to_owned(), "fatal: disk full"),
             (format!("fatal: disk full\n{colours}{colours}"), "fatal: disk full"),
             (format!("\x1b[1;31mfatal:\x1b[0m disk full, see {link}\n"), "fatal: disk full, see the log"),
             ("\x1b]0;never ended\nfatal: disk full".to_owned(), "fatal: disk full"),
