@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use super::palette::{Palette, Tone};
 use crate::model::{EndReason, Progress, RunEvent, RunEventKind, StepId, StepProgress, StepUpdate, Timestamp};
-use crate::text::{
-    ERROR_CHARS_MAX, count, duration, last_state, names, neutral, one_line, shortened, step_counts,
-};
+use crate::text::{ERROR_CHARS_MAX, count, duration, last_state, names, neutral, one_line, shortened, step_counts};
 
 /// The most failed steps whose errors the summary tells; the rest is counted.
 const FAILURES_MAX: usize = 20;

@@ -46,9 +46,15 @@ impl World {
             self.settle();
         }
         assert_eq!(self.shop.is_done(), self.is_draining);
+        let mut given_up = 0;
         for (project, run, said) in self.model.runs() {
             said.check();
+            given_up +=
+                usize::from(said.state(u64::MAX).error.is_some_and(|why| why.contains("executor.interruptions")));
             assert!(self.is_draining || said.last_seq().is_some(), "run {run} of {project} never ends");
+        }
+        if given_up > 0 {
+            self.meet("interrupted too often");
         }
     }
 

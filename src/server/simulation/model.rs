@@ -8,9 +8,12 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::auth::IdSigner;
+use crate::executor::testing::INTERRUPTIONS_MAX;
 use crate::executor::{NewRun, ResumedRun};
 use crate::log::{Command, Order, Query, Resumed, Store};
-use crate::model::{Now, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, RunStatus, StepUpdate};
+use crate::model::{
+    Now, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, RunStatus, StepProgress, StepUpdate,
+};
 
 /// See the [module](self).
 pub(super) struct Model {
@@ -297,6 +300,22 @@ impl Model {
     }
 }
 
+/// A step that is not only there to wait begins no more attempts in a row than may be interrupted, and fails after those
+/// alone as interrupted too often. `begun` are those up to here.
+fn check_interruptions(of: &RunState, said: &StepProgress, begun: &mut u32) {
+    let only_waits = of.step(&said.step_id).is_some_and(|step| &*step.tool == "delay");
+    match &said.update {
+        StepUpdate::Running { .. } => {
+            *begun += 1;
+            assert!(only_waits || *begun <= INTERRUPTIONS_MAX, "{said:?}");
+        }
+        StepUpdate::Failed { error, .. } if error.contains("executor.interruptions") => {
+            assert!(!only_waits && *begun == INTERRUPTIONS_MAX, "{said:?}");
+        }
+        _ => *begun = 0,
+    }
+}
+
 impl ProjectModel {
     /// The first message of `run` behind `after`.
     pub(super) fn next_of(&self, run: &RunId, after: u64) -> Option<u64> {
@@ -339,7 +358,7 @@ impl RunModel {
     /// What the contract says of any run: first message first, one last one last, levels in order, steps inside them.
     pub(super) fn check(&self) {
         let mut level: Option<(usize, bool)> = None;
-        let mut attempts = BTreeMap::new();
+        let (mut attempts, mut in_a_row) = (BTreeMap::new(), BTreeMap::new());
         for (at, (_, event)) in self.said.iter().enumerate() {
             assert_eq!(event.is_first(), at == 0, "{event:?}");
             assert!(!event.is_last() || at + 1 == self.said.len(), "{event:?}");
@@ -361,6 +380,7 @@ impl RunModel {
                     assert!(!*has_ended && said.attempt == *attempt + u32::from(begins), "{said:?}");
                     let goes_on = begins || matches!(said.update, StepUpdate::Retrying { .. });
                     (*attempt, *has_ended) = (said.attempt, !goes_on);
+                    check_interruptions(&self.created, said, in_a_row.entry(&said.step_id).or_default());
                 }
                 RunEventKind::StepOutput(_) => assert!(level.is_some_and(|(_, is_open)| is_open)),
                 RunEventKind::Completed(_) | RunEventKind::Failed(_) => {
