@@ -76,7 +76,7 @@ function again(ms) {
   watchdog = setTimeout(() => {
     source.close();
     follow();
-  }, ms * (1 + Math.random()));
+  }, ms * (0.5 + Math.random() / 2));
 }
 
 function end(exitCode) {
