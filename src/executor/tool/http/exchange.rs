@@ -120,11 +120,15 @@ impl Client {
 
     /// Sends `request`, and waits for the head of the answer.
     pub(super) fn send(&self, request: Request, cancel: &CancelToken) -> Result<(Head, Exchange<'_>), ToolError> {
-        let agent = self.idle.take().unwrap_or_else(|| self.config.new_agent());
+        let (agent, is_used) = match self.idle.take() {
+            Some(agent) => (agent, true),
+            None => (self.config.new_agent(), false),
+        };
         let (to, pieces) = bounded(PIECES);
         let (worker, follow) = (agent.clone(), self.follow.clone());
         let work = move || {
-            let last = perform(&worker, request, follow.as_deref(), &to).map_or_else(Piece::Failed, |()| Piece::End);
+            let last = perform((&worker, is_used), request, follow.as_deref(), &to)
+                .map_or_else(Piece::Failed, |()| Piece::End);
             // Nobody takes it where the exchange was given up.
             let _ = to.send(last);
         };
@@ -192,11 +196,22 @@ enum Piece {
     Failed(String),
 }
 
-/// Sends the request, follows redirects, and hands the answer over. Ends early, and well, once nobody takes it.
-fn perform(agent: &Agent, mut request: Request, follow: Option<&Hosts>, to: &Sender<Piece>) -> Result<(), String> {
+/// Sends the request, follows redirects, and hands the answer over. Ends early, and well, once nobody takes it. The agent
+/// comes with whether it may have connections from earlier calls.
+fn perform(
+    (agent, is_used): (&Agent, bool),
+    mut request: Request,
+    follow: Option<&Hosts>,
+    to: &Sender<Piece>,
+) -> Result<(), String> {
     let mut redirects = 0;
     let response = loop {
-        let response = send(agent, &request)?;
+        let sent = match send(agent, &request) {
+            // On a new connection: the old one is gone with its error.
+            Err(error) if is_used && is_idempotent(&request.method) && has_hung_up(&error) => send(agent, &request),
+            sent => sent,
+        };
+        let response = sent.map_err(|error| describe(&request, &reason(&error)))?;
         let Some((location, hosts)) = location(&response).zip(follow) else { break response };
         if redirects == REDIRECTS_MAX {
             return Err(format!("more than {REDIRECTS_MAX} redirects"));
@@ -219,19 +234,30 @@ fn perform(agent: &Agent, mut request: Request, follow: Option<&Hosts>, to: &Sen
     }
 }
 
-fn send(agent: &Agent, request: &Request) -> Result<Response<ureq::Body>, String> {
+/// A server may end a connection that was kept just when the next request goes over it. A request that changes nothing by
+/// coming twice is then sent again (RFC 9112, section 9.3.1); any other may have been carried out, so it fails.
+fn is_idempotent(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE")
+}
+
+/// Did the connection end before the answer began?
+fn has_hung_up(error: &ureq::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let ureq::Error::Io(error) = error else { return false };
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
+fn send(agent: &Agent, request: &Request) -> Result<Response<ureq::Body>, ureq::Error> {
     let mut builder = ureq::http::Request::builder().method(request.method.as_str()).uri(&request.url);
     for (name, value) in &request.headers {
-        let mut value =
-            HeaderValue::from_bytes(value.as_bytes()).map_err(|error| format!("headers.{name}: {error}"))?;
+        let mut value = HeaderValue::from_bytes(value.as_bytes()).map_err(ureq::http::Error::from)?;
         value.set_sensitive(true);
         builder = builder.header(name, value);
     }
-    let sent = match &request.body {
-        Some(body) => builder.body(body).map_err(ureq::Error::from).and_then(|request| agent.run(request)),
-        None => builder.body(()).map_err(ureq::Error::from).and_then(|request| agent.run(request)),
-    };
-    sent.map_err(|error| describe(request, &reason(&error)))
+    match &request.body {
+        Some(body) => agent.run(builder.body(body)?),
+        None => agent.run(builder.body(())?),
+    }
 }
 
 /// The error in words that hold no url, which may have secrets in its query.

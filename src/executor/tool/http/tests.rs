@@ -461,24 +461,29 @@ fn calls_share_a_connection() {
 }
 
 #[test]
-fn a_connection_that_the_server_has_ended_is_not_used_again() {
-    for method in ["GET", "POST"] {
+fn a_request_on_a_connection_that_the_server_was_ending_failed() {
+    for (method, expected) in [("GET", Some(2)), ("PUT", Some(2)), ("DELETE", Some(2)), ("POST", None)] {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let tool = tool(spec(method, format!("http://{}/", listener.local_addr().expect("has one"))));
-        let (to, ended) = unbounded();
         std::thread::spawn(move || {
-            for (connection, stream) in listener.incoming().enumerate() {
+            let mut number = 0;
+            for stream in listener.incoming() {
                 let mut stream = BufReader::new(stream.expect("a connection"));
-                read_request(&mut stream, connection).expect("a request");
-                let answer = answer("200 OK", "", &connection.to_string());
-                stream.get_mut().write_all(answer.as_bytes()).expect("is read");
-                drop(stream);
-                to.send(()).expect("is waited for");
+                while read_request(&mut stream, 0).is_some() {
+                    let answer = answer("200 OK", "", &number.to_string());
+                    number += 1;
+                    // The second request finds the server hanging up.
+                    if number == 2 || stream.get_mut().write_all(answer.as_bytes()).is_err() {
+                        break;
+                    }
+                }
             }
         });
-        for connection in 0..3 {
-            assert_eq!(run(&tool, json!({}), &Recorder::default()), Ok(json!(connection)), "{method}");
-            ended.recv_timeout(Duration::from_secs(30)).expect("has ended it");
+        assert_eq!(run(&tool, json!({}), &Recorder::default()), Ok(json!(0)), "{method}");
+        let second = run(&tool, json!({}), &Recorder::default());
+        match expected {
+            Some(number) => assert_eq!(second, Ok(json!(number)), "{method}: sent again over a new connection"),
+            None => assert!(second.expect_err("may have been carried out").starts_with("POST http://127.0.0.1:")),
         }
     }
 }
