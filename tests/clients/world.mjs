@@ -10,12 +10,13 @@ export { Server, temporary };
 
 process.setMaxListeners(0);
 const PYTHON = fileURLToPath(new URL('.venv/bin/python', import.meta.url));
+const HAS_PYTHONS = existsSync(new URL('.venv/ready', import.meta.url));
 const NGINX = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/usr/local/sbin'].map((one) => path.join(one, 'nginx')).find(existsSync);
 
 /** Clients that come back by themselves, as `EventSource` does, and those that leave it to who uses them. */
 const NODE = ['eventsource 3', 'eventsource 5', 'fetch-event-source', 'curl'];
 const PYTHONS = ['requests-sse', 'sseclient-py', 'httpx-sse', 'requests'];
-export const CLIENTS = existsSync(PYTHON) ? [...NODE, ...PYTHONS] : NODE;
+export const CLIENTS = HAS_PYTHONS ? [...NODE, ...PYTHONS] : NODE;
 
 /** What is between a client and the server. */
 export const WAYS = NGINX ? ['directly', 'through nginx', 'through nginx that speaks HTTP/1.0'] : ['directly'];
@@ -24,7 +25,7 @@ export const WAYS = NGINX ? ['directly', 'through nginx', 'through nginx that sp
 export function missing() {
   const lacks = [];
   if (!existsSync(PROGRAM)) lacks.push(`there is no program at ${PROGRAM}: cargo build`);
-  if (!existsSync(PYTHON)) lacks.push(`no Python clients: there is no ${PYTHON}: apt-get install python3-venv, then tests/clients/run`);
+  if (!HAS_PYTHONS) lacks.push('no Python clients: apt-get install python3-venv, then tests/clients/run');
   if (!NGINX) lacks.push('no proxy: apt-get install nginx');
   return lacks;
 }
