@@ -470,14 +470,12 @@ fn the_tables_of_format_1_become_those_of_a_new_file() {
     let (old, new) = (format_1(), TempDir::new());
     let tables = |directory: &TempDir| {
         let store = open(directory, 0).0;
-        let columns = "SELECT m.name, c.name, c.type, c.\"notnull\" FROM sqlite_master m, pragma_table_info(m.name) c
+        let columns = "SELECT concat_ws(' ', m.name, c.name, c.type, c.\"notnull\")
+            FROM sqlite_master m, pragma_table_info(m.name) c
             WHERE m.name NOT LIKE 'sqlite%' ORDER BY m.type, m.name, c.name";
         let mut statement = store.conn.prepare(columns).expect("SQL");
-        let rows = statement.query_map([], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?, row.get::<_, String>(2)?, row.get(3)?))
-        });
-        let rows: rusqlite::Result<Vec<(String, Option<String>, String, i64)>> = rows.expect("rows").collect();
-        rows.expect("a row")
+        let rows = statement.query_map([], |row| row.get(0)).expect("rows");
+        rows.collect::<rusqlite::Result<Vec<String>>>().expect("a text")
     };
     assert_eq!(tables(&old), tables(&new));
 }
