@@ -92,7 +92,7 @@ impl Handle {
                 let query = Query::Recall { claim: claim.clone(), otherwise };
                 (claim.run, Box::new(|reply| Command::Read { query, reply }))
             }
-            Prepared::Checked(_) => (None, Box::new(Command::Barrier)),
+            Prepared::Checked(_) => return Err(Problem::internal("a plan to be run was only checked").into()),
         };
         match (self.ask(command)?, run) {
             (Answer::Accepted { .. }, Some(run)) => Ok(run),
