@@ -262,33 +262,34 @@ impl Subscriber {
     }
 
     fn take_body(&mut self, mut bytes: &[u8], now_ns: u64, tally: &mut Tally) -> Result<(), String> {
-        let State::Streaming { chunks: Some(chunks), .. } = &self.state else {
-            return self.take_events(bytes, now_ns, tally);
+        // Both are taken out for as long as this one is changed by what they find.
+        let mut parser = std::mem::take(&mut self.parser);
+        let mut chunks = match &mut self.state {
+            State::Streaming { chunks, .. } => *chunks,
+            _ => None,
         };
-        let mut chunks = *chunks;
-        while let Some(piece) = chunks.next(&mut bytes)? {
-            self.take_events(piece, now_ns, tally)?;
+        let mut verdict = Ok(());
+        while verdict.is_ok() && !bytes.is_empty() {
+            let piece = match &mut chunks {
+                Some(chunks) => chunks.next(&mut bytes)?,
+                None => Some(std::mem::take(&mut bytes)),
+            };
+            let Some(piece) = piece else { break };
+            tally.bytes += piece.len() as u64;
+            let pushed = parser.push(piece, |item| match item {
+                Item::Comment => tally.comments += 1,
+                Item::Event(event) => {
+                    if let Err(text) = self.take_event(&event, now_ns, tally) {
+                        verdict = Err(text);
+                    }
+                }
+            });
+            pushed.map_err(|_| "a line without end".to_owned())?;
         }
-        if let State::Streaming { chunks: Some(kept), .. } = &mut self.state {
+        self.parser = parser;
+        if let State::Streaming { chunks: kept, .. } = &mut self.state {
             *kept = chunks;
         }
-        Ok(())
-    }
-
-    fn take_events(&mut self, bytes: &[u8], now_ns: u64, tally: &mut Tally) -> Result<(), String> {
-        tally.bytes += bytes.len() as u64;
-        let mut parser = std::mem::take(&mut self.parser);
-        let mut verdict = Ok(());
-        let pushed = parser.push(bytes, |item| match item {
-            Item::Comment => tally.comments += 1,
-            Item::Event(event) => {
-                if let Err(text) = self.take_event(&event, now_ns, tally) {
-                    verdict = Err(text);
-                }
-            }
-        });
-        self.parser = parser;
-        pushed.map_err(|_| "a line without end".to_owned())?;
         verdict
     }
 
