@@ -302,9 +302,15 @@ impl TicketBook {
         let first_end = ticket.issued_at.plus_millis(self.ttl_ms);
         match self.entries.get(&ticket.nonce) {
             Some(Entry { kind: TicketNoteKind::Spent, .. }) => false,
-            Some(Entry { kind: TicketNoteKind::Extended, until, .. }) => now < first_end.max(*until),
-            None => now < first_end,
+            Some(Entry { kind: TicketNoteKind::Extended, until, .. }) => self.is_ahead(first_end.max(*until), now),
+            None => self.is_ahead(first_end, now),
         }
+    }
+
+    /// Is `end` still to come, and no further away than a clock that is set a little back explains? One that was set back
+    /// by more would give an unused ticket so much more time.
+    fn is_ahead(&self, end: Timestamp, now: Timestamp) -> bool {
+        now < end && end.millis_since(now) <= 2 * self.ttl_ms
     }
 
     fn note(&self, ticket: &Ticket, kind: TicketNoteKind, until: Timestamp) -> TicketNote {

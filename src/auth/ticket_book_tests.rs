@@ -331,3 +331,13 @@ fn tickets_count_for_their_subject_after_a_restart_too() {
     new.book.apply(&serde_json::from_str(of_before).expect("a note without a subject"));
     assert_eq!(new.book.len(), 4);
 }
+
+#[test]
+fn a_clock_that_was_set_back_gives_an_unused_ticket_no_more_time() {
+    let mut server = Server::started(Timestamp::from_millis(0), true);
+    let before = |ms| Timestamp::from_millis(ISSUED.as_millis() - ms);
+    let ticket = server.ticket(1);
+    assert!(server.first(&ticket, before(3_600_000 / 4)).is_err(), "a quarter of an hour back");
+    assert!(server.first(&ticket, before(TTL_MS + 1)).is_err());
+    assert!(server.first(&ticket, before(TTL_MS)).is_ok(), "as far as a correction of the clock may go");
+}
