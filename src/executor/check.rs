@@ -26,7 +26,7 @@ const KEY_IS_TEMPLATE: &str =
 /// Reads and checks a plan of at most `steps_max` steps, with nothing left unsaid that can be known before it runs.
 ///
 /// # Errors
-/// All issues, in the document's order; at most [`ISSUES_MAX`](crate::model::ISSUES_MAX).
+/// All issues, in the document's order; at most [`ISSUES_MAX`].
 pub fn check_plan(
     document: &Value,
     registry: &Registry,

@@ -29,7 +29,7 @@ pub struct Recovered {
     pub ended_runs: Vec<EndedRun>,
     /// The number of the next run; no run ever had it.
     pub next_run_number: NonZeroU64,
-    /// Where the [clock](super::age) stood that history ages by.
+    /// Where the clock stood that history ages by.
     pub clock: Timestamp,
     /// What all keys weigh.
     pub key_bytes: u64,
@@ -66,7 +66,7 @@ pub struct EndedRun {
     pub number: RunNumber,
     /// Its project.
     pub project: ProjectId,
-    /// When its last message was kept, by the [clock](super::age) that history ages by.
+    /// When its last message was kept, by the clock that history ages by.
     pub ended_at: Timestamp,
 }
 

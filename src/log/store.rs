@@ -205,7 +205,7 @@ pub struct Retention {
 /// What time it is for what is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
-    /// By the [clock](super::age) that history ages by.
+    /// By the clock that history ages by.
     pub age: Timestamp,
     /// By the wall clock.
     pub wall: Timestamp,
