@@ -19,7 +19,7 @@ use self::sweep::Sweep;
 use super::backlog::Cursor;
 use super::paging::Paging;
 use super::project::Project;
-use super::subscriber::{CloseReason, Extra, NewStream, Pending, Phase, Stream, StreamKey, Tally};
+use super::subscriber::{CloseReason, Extra, NEVER, NewStream, Pending, Phase, Stream, StreamKey, Tally};
 use crate::log::{Frames, RunNumber, View};
 use crate::model::{Now, ProjectId};
 
@@ -205,7 +205,7 @@ impl<S: Write> ConnectionManager<S> {
             wrote_at: wrapping_ms(now.mono),
             expires_at_secs: new
                 .expires_at
-                .map_or(u32::MAX, |at| u32::try_from(at.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)),
+                .map_or(NEVER, |at| u32::try_from(at.as_millis().div_ceil(1000)).unwrap_or(NEVER)),
             tally: new.tally,
             extra: None,
         };

@@ -108,6 +108,9 @@ pub(super) enum Phase {
     Doomed(CloseReason),
 }
 
+/// The end of a token that has none, or only in 2106 or later.
+pub(super) const NEVER: u32 = u32::MAX;
+
 /// A stream in the slab. There may be many thousands, mostly idle: a test holds its size.
 pub(super) struct Stream<S> {
     pub(super) socket: S,
@@ -122,7 +125,7 @@ pub(super) struct Stream<S> {
     pub(super) cursor: Cursor,
     /// When it was last written to, in milliseconds, wrapping.
     pub(super) wrote_at: u32,
-    /// The second at which its token ends; the largest one where it does not.
+    /// The second at which its token ends; [`NEVER`] where it does not.
     pub(super) expires_at_secs: u32,
     pub(super) tally: Tally,
     pub(super) extra: Option<Box<Extra>>,
@@ -302,6 +305,11 @@ impl<S: Write> Stream<S> {
         }
         self.cursor = Cursor::after(seq);
         gathered
+    }
+
+    /// Has its token ended?
+    pub(super) fn has_expired(&self, now: Timestamp) -> bool {
+        self.expires_at_secs != NEVER && now.as_secs() >= u64::from(self.expires_at_secs)
     }
 
     /// Is there something that it was not sent, because its socket is full or a page has yet to come?

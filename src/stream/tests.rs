@@ -740,6 +740,16 @@ fn a_stream_ends_with_its_token_and_is_told_so() {
     assert_eq!(long.text(), "");
 }
 
+#[test]
+fn a_stream_without_a_token_goes_on_by_a_clock_that_is_set_beyond_2106() {
+    let (mut bench, p) = Bench::with_project();
+    let socket = FakeSocket::open();
+    bench.join(&p, &socket);
+    bench.now.wall = Timestamp::from_millis(1000 * (u64::from(u32::MAX) + 1));
+    bench.wait(Duration::from_secs(2));
+    assert_eq!((bench.reap(), socket.text()), (vec![], String::new()));
+}
+
 fn retry_of(text: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix("retry: ")).expect("a retry field");
     line.parse().expect("a number")

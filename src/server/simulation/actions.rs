@@ -161,6 +161,8 @@ impl World {
     fn jump(&mut self) {
         let seconds = [2, 11, 16, 21, 32, 62][self.rng.below(6)];
         self.note(|| format!("{seconds} s pass"));
+        // The loop does not wait while it has more to do.
+        while self.turn(usize::MAX) {}
         self.pass(Duration::from_secs(seconds));
         self.settle();
     }

@@ -155,7 +155,7 @@ impl World {
         let by = [2_000, 100_000, 600_000][self.rng.below(3)];
         let is_forward = self.rng.one_in(2);
         let before = self.now.wall.as_millis();
-        self.now.wall = Timestamp::from_millis(if is_forward { before + by } else { before - by });
+        self.now.wall = Timestamp::from_millis(if is_forward { before + by } else { before.saturating_sub(by) });
         self.model.note_set_clock();
         self.meet(if is_forward { "clock set forward" } else { "clock set back" });
     }

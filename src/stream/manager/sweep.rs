@@ -61,7 +61,7 @@ impl<S: Write> ConnectionManager<S> {
         let now_ms = wrapping_ms(now.mono);
         match stream.phase {
             Phase::Doomed(_) => {}
-            _ if now.wall.as_secs() >= u64::from(stream.expires_at_secs) => {
+            _ if stream.has_expired(now.wall) => {
                 self.close(index as u32, CloseReason::TokenExpired, now);
             }
             Phase::Blocked { since } => {
