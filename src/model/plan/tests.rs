@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{ProjectId, RunId};
+use crate::model::{ProjectId, Quoted, RunId};
 
 fn read(document: &Value) -> Result<Plan, Vec<Issue>> {
     Draft::read(document, 10_000).finish()
