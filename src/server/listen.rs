@@ -10,7 +10,6 @@ use rustix::io::Errno;
 use socket2::{Socket, TcpKeepalive};
 
 use super::error::{StartError, failed};
-use super::event_loop::WAKER;
 use crate::api::Door;
 use crate::config::{Config, ListenAddress};
 
@@ -29,6 +28,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How often a further free port is tried for where one is free at one of a name's addresses and taken at another.
 const FREE_PORTS_MAX: usize = 16;
+
+/// The waker's token; listeners have those below it, sockets those from 0 on.
+pub(super) const WAKER: mio::Token = mio::Token(usize::MAX);
 
 /// Each listener with what it is for. As many as the names stand for: each has a token of its own, below the waker's.
 #[derive(Debug)]
