@@ -181,7 +181,7 @@ impl Api {
             Some(host) if self.settings.verifier.is_none() && !self.settings.hosts.knows(host) => {
                 let shown = &host[..host.len().min(HOST_BYTES_SHOWN)];
                 let detail =
-                    format!("this server does not go by the name {shown}; server.hosts lists those that it does");
+                    format!("this server does not answer to the host name {shown}; add it to server.hosts to allow it");
                 Err(Problem::new(421, "unknown_host", detail))
             }
             _ => Ok(()),

@@ -1,16 +1,11 @@
 //! Why a command fails.
 
-use std::process::ExitCode;
 use std::{fmt, io};
 
-use super::output::complain;
 use crate::auth::KeyError;
 use crate::config::ConfigError;
 use crate::model::Issue;
 use crate::server::{HandleError, StartError};
-
-/// What a shell sees of a program that wrote to a pipe whose reader was gone: 128 and the number of SIGPIPE.
-const READER_GONE_STATUS: u8 = 128 + 13;
 
 /// Why a command fails, as it is told on stderr.
 #[derive(Debug)]
@@ -46,18 +41,6 @@ impl CommandError {
     /// A sentence.
     pub(super) fn new(text: impl Into<String>) -> Self {
         Self(Why::Said(text.into()))
-    }
-
-    /// Tells it to whoever called the program; what the program exits with. Of a reader that is gone nothing is told, for
-    /// that is how pipes end.
-    pub(super) fn tell(&self) -> ExitCode {
-        match self.0 {
-            Why::ReaderGone => ExitCode::from(READER_GONE_STATUS),
-            Why::Said(_) => {
-                complain(self);
-                ExitCode::FAILURE
-            }
-        }
     }
 
     /// Did it fail only because nobody reads stdout any more?

@@ -39,7 +39,7 @@ pub fn execute(command: Command) -> ExitCode {
         Command::Token { settings, request } => token(settings, &request),
         Command::Demo { settings } => demo::demo(settings),
     };
-    result.unwrap_or_else(|error| error.tell())
+    result.unwrap_or_else(|error| output::fail(&error))
 }
 
 /// Files that whoever started this program had open are not for the programs that it starts. What it opens itself is not

@@ -153,7 +153,7 @@ impl Watched {
 
     fn show(&mut self, message: &str) -> Verdict {
         let Some(envelope) = Envelope::read(message) else {
-            self.tell("a message that is none was left out");
+            self.tell("a message that can't be read was left out");
             return Ok(None);
         };
         if self.json {

@@ -133,7 +133,7 @@ macro_rules! rows {
 
 const ROWS: &[Row] = rows! {
     listen: ANY, "Where to listen: host:port; port 0 takes a free one";
-    server.hosts: ANY, "Names that the server goes by, besides that in listen";
+    server.hosts: ANY, "Host names that requests may use, besides that in listen";
     data: ANY, "The directory that keeps messages and runs; none keeps them in memory";
     auth.mode: ANY, "jwt asks for tokens, none asks for nothing (on loopback only)";
     auth.jwt_secret: ANY, "The secret of HS256, at least 32 bytes";
@@ -148,7 +148,7 @@ const ROWS: &[Row] = rows! {
     sse.stall_timeout: TIMEOUT, "A stream that takes nothing for this long is closed";
     history.messages: SOME, "Messages kept of one project";
     history.bytes: bounds(64 * KIB, u64::MAX), "Bytes kept in all";
-    history.age: bounds(SECOND, u64::MAX), "How long messages are kept, while the server runs";
+    history.age: bounds(SECOND, u64::MAX), "How long messages are kept, counted while the server runs";
     history.runs: SOME, "Ended runs of one project that stay listed";
     store.synchronous: ANY, "normal survives a killed process, full a power cut too";
     limits.connections: bounds(1, u32::MAX as u64), "Open connections [default: from the descriptor limit]";
@@ -171,7 +171,7 @@ const ROWS: &[Row] = rows! {
     limits.runs_per_project: ANY, "Runs of one project that run or wait; 0 sets no bound of its own";
     limits.projects: SOME, "Projects that have messages or runs";
     limits.idempotency_bytes: bounds(64 * KIB, u64::MAX), "What the Idempotency-Keys of the last 24 hours may take";
-    limits.tickets: bounds(1, TICKETS_REMEMBERED_MAX as u64), "Used tickets of one subject, each until its token ends";
+    limits.tickets: bounds(1, TICKETS_REMEMBERED_MAX as u64), "Used tickets per token subject, each until its token ends";
     limits.publish_rate: bounds(1, u32::MAX as u64), "Messages that one token may publish in a second";
     executor.workers: bounds(1, WORKERS_MAX), "Tool calls at the same time";
     executor.grace: bounds(0, HOUR), "How long active steps may go on once asked to end";

@@ -76,22 +76,39 @@ impl EventReader {
     /// Where an event is too large. The reader is of no use then.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<Event>, EventTooLarge> {
         let mut events = Vec::new();
-        if self.after_cr && !bytes.is_empty() {
-            self.after_cr = false;
-            bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
+        while !bytes.is_empty() {
+            let (used, event) = self.take(bytes)?;
+            events.extend(event);
+            bytes = &bytes[used..];
         }
-        while let Some(end) = memchr::memchr2(b'\r', b'\n', bytes) {
-            self.extend_line(&bytes[..end])?;
-            events.extend(self.end_line());
-            let is_cr = bytes[end] == b'\r';
-            bytes = &bytes[end + 1..];
-            self.after_cr = is_cr && bytes.is_empty();
-            if is_cr {
-                bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
+        Ok(events)
+    }
+
+    /// Takes of `bytes` what there is up to the end of the next event; how many that were, and the event. What
+    /// [`last_event_id`](Self::last_event_id) says then is that event's.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn take(&mut self, bytes: &[u8]) -> Result<(usize, Option<Event>), EventTooLarge> {
+        let mut used = 0;
+        while let Some(&first) = bytes.get(used) {
+            if std::mem::take(&mut self.after_cr) && first == b'\n' {
+                used += 1;
+                continue;
+            }
+            let rest = &bytes[used..];
+            let Some(end) = memchr::memchr2(b'\r', b'\n', rest) else {
+                self.extend_line(rest)?;
+                return Ok((bytes.len(), None));
+            };
+            self.extend_line(&rest[..end])?;
+            self.after_cr = rest[end] == b'\r';
+            used += end + 1;
+            if let Some(event) = self.end_line() {
+                return Ok((used, Some(event)));
             }
         }
-        self.extend_line(bytes)?;
-        Ok(events)
+        Ok((used, None))
     }
 
     /// Nothing follows: the data so far of an event that lacks its end; nothing where the stream ended between events.
@@ -229,13 +246,26 @@ mod tests {
             ("id: a\ndata: x\n\ndata: y\n\n", "a", None),
             ("id: a\n\nid: b\0c\n\n", "a", None),
             ("retry: 20\nretry: 3s\nretry: -1\nretry:\n", "", Some(20)),
-            ("retry: 99999999999999999999999\n", "", None),
+            ("retry: 20\nretry: +5\nretry: 99999999999999999999999\n", "", Some(20)),
         ];
         for (stream, id, retry_ms) in table {
             let mut reader = EventReader::new(1000);
             reader.push(stream.as_bytes()).expect("fits");
             assert_eq!((reader.last_event_id(), reader.retry_ms()), (id, retry_ms), "{stream:?}");
         }
+    }
+
+    #[test]
+    fn an_event_is_taken_with_its_id_before_the_next_one_is() {
+        let (mut reader, mut bytes) =
+            (EventReader::new(1000), &b"id: a\r\ndata: x\r\n\r\nid: b\n\ndata: y\r\rid: c\n"[..]);
+        let mut taken = Vec::new();
+        while !bytes.is_empty() {
+            let (used, event) = reader.take(bytes).expect("fits");
+            taken.extend(event.map(|event| (reader.last_event_id().to_owned(), event.data)));
+            bytes = &bytes[used..];
+        }
+        assert_eq!(taken, [("a", "x"), ("b", "y")].map(|(id, data)| (id.to_owned(), data.to_owned())));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::page_cache::{Block, PageCache, Stretch};
 use super::store::{Flow, Place, StoreError, StoredMessage, StoredOutput};
 use super::{Answer, Query, Refusal, RunNumber};
 use crate::auth::IdSigner;
+use crate::model::json::without_bom;
 use crate::model::{OutputStream, ProjectId, RunId, RunState, StepId, StepState, StepStatus, shown_document};
 
 /// The reading half of a store. Between two calls on one of these nothing of it changes.
@@ -342,8 +343,10 @@ fn final_output(written: Vec<u8>, whole: Option<Arc<[u8]>>, output: &Value) -> R
     let written = without_last_newline(written, false);
     match &*output {
         Value::String(text) if String::from_utf8_lossy(&written) == text.as_str() => Ok((written, false)),
+        any if serde_json::from_slice::<Value>(without_bom(&written)).is_ok_and(|value| value == *any) => {
+            Ok((written, true))
+        }
         Value::String(text) => Ok((text.clone().into_bytes(), false)),
-        other if serde_json::from_slice::<Value>(&written).is_ok_and(|value| value == *other) => Ok((written, true)),
         other => serde_json::to_vec(&other).map(|json| (json, true)).map_err(|error| StoreError(error.to_string())),
     }
 }

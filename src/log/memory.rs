@@ -1,6 +1,6 @@
 //! The store that forgets everything when the process ends.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -375,7 +375,8 @@ impl MemoryStore {
             self.projects[index as usize] = Project::default();
             self.free.push(index);
         }
-        let is_gone = |index: u32| gone.iter().any(|&(_, gone)| gone == index);
+        let gone: HashSet<u32> = gone.into_iter().map(|(_, index)| index).collect();
+        let is_gone = |index: u32| gone.contains(&index);
         self.by_id.retain(|_, index| !is_gone(*index));
         // The next project in its place is not to be taken for it.
         self.order.retain(|&(index, _)| !is_gone(index));

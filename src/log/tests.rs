@@ -914,18 +914,21 @@ fn what_was_read_of_an_output_stays_as_it_was_when_its_step_ends() {
             "long\n[cut here: the output is over 5 bytes]",
         ),
         ("", json!({"x": 1}), "{\"x\":1}"),
+        ("", json!("made"), "made"),
+        ("\"a text\"\n", json!("a text"), "\"a text\""),
+        ("\u{feff}{\"x\": 1.50}\n", json!({"x": 1.5}), "\u{feff}{\"x\": 1.50}"),
     ] {
         let mut bench = Bench::new();
         bench.submit("r");
         bench.say("r", vec![started(), progress("a", running())]);
         let mut taken = String::new();
-        for at in 0..printed.len() {
-            bench.records(vec![written(OutputStream::Stdout, 1, &printed[at..=at])]);
+        for c in printed.chars() {
+            bench.records(vec![written(OutputStream::Stdout, 1, &c.to_string())]);
             let (so_far, _) = bench.output("a", None).expect("an output");
             assert!(so_far.starts_with(&taken), "{printed:?}: {taken:?} became {so_far:?}");
             taken = so_far;
         }
-        let is_json = !output.is_string();
+        let is_json = !output.is_string() || printed.starts_with('"');
         bench.say("r", vec![progress("a", done(output, false))]);
         assert_eq!(bench.output("a", None), Ok((shown.to_owned(), is_json)));
         assert!(shown.starts_with(&taken), "{printed:?}: {taken:?} became {shown:?}");

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::plan::Quoted;
+use super::{Exact, Quoted};
 
 /// The most bytes of a key that a place shows as it is.
 const KEY_BYTES_MAX: usize = 128;
@@ -48,7 +48,41 @@ pub fn wide_integers(json: &[u8], max: usize) -> Vec<WideInteger> {
     if !has_long_digits(json) {
         return Vec::new();
     }
-    Scanner { json, at: 0, place: Vec::new(), is_key_next: false }.take(max).collect()
+    let mut found = Vec::new();
+    if let Some(value) = str::from_utf8(json).ok().and_then(Exact::read) {
+        collect(&value, &mut String::new(), max, &mut found);
+    }
+    found
+}
+
+/// Adds those of `value`, which lies at `path`, until there are `max`.
+fn collect(value: &Exact<'_>, path: &mut String, max: usize, found: &mut Vec<WideInteger>) {
+    let length = path.len();
+    match value {
+        Exact::Scalar(text) if found.len() < max && is_wide(text) => {
+            found.push(WideInteger { path: path.clone(), digits: (*text).to_owned() });
+        }
+        Exact::Scalar(_) => {}
+        Exact::Array(items) => items.iter().enumerate().for_each(|(at, item)| {
+            path.push_str(&format!("[{at}]"));
+            collect(item, path, max, found);
+            path.truncate(length);
+        }),
+        Exact::Object(members) => members.iter().for_each(|(key, value)| {
+            push_key(path, &Exact::text(key).unwrap_or_default());
+            collect(value, path, max, found);
+            path.truncate(length);
+        }),
+    }
+}
+
+fn push_key(path: &mut String, key: &str) {
+    if key.len() > KEY_BYTES_MAX || key.contains(char::is_control) {
+        path.push_str(&format!("[{}]", Quoted(key)));
+    } else {
+        path.push_str(if path.is_empty() { "" } else { "." });
+        path.push_str(key);
+    }
 }
 
 /// Does it hold so many digits in a row? Looks at few of its bytes.
@@ -76,108 +110,10 @@ fn shown(digits: &str) -> String {
     }
 }
 
-/// Walks through JSON and keeps where it is.
-struct Scanner<'a> {
-    json: &'a [u8],
-    at: usize,
-    place: Vec<Part<'a>>,
-    is_key_next: bool,
-}
-
-enum Part<'a> {
-    Index(usize),
-    /// As it stands, in quotes.
-    Key(&'a [u8]),
-}
-
-impl Iterator for Scanner<'_> {
-    type Item = WideInteger;
-
-    fn next(&mut self) -> Option<WideInteger> {
-        loop {
-            let byte = *self.json.get(self.at)?;
-            match byte {
-                b'"' => self.string(),
-                b'-' | b'0'..=b'9' => {
-                    let digits = self.number();
-                    if is_wide(digits) {
-                        return Some(WideInteger { path: self.path(), digits: digits.to_owned() });
-                    }
-                }
-                _ => {
-                    self.sign(byte);
-                    self.at += 1;
-                }
-            }
-        }
-    }
-}
-
-impl<'a> Scanner<'a> {
-    fn sign(&mut self, byte: u8) {
-        match (byte, self.place.last_mut()) {
-            (b'{', _) => {
-                self.place.push(Part::Key(b"\"\""));
-                self.is_key_next = true;
-            }
-            (b'[', _) => self.place.push(Part::Index(0)),
-            (b'}' | b']', _) => {
-                self.place.pop();
-                self.is_key_next = false;
-            }
-            (b',', Some(Part::Index(index))) => *index += 1,
-            (b',', Some(Part::Key(_))) => self.is_key_next = true,
-            _ => {}
-        }
-    }
-
-    fn string(&mut self) {
-        let start = self.at;
-        self.at += 1;
-        while let Some(&byte) = self.json.get(self.at) {
-            self.at += if byte == b'\\' { 2 } else { 1 };
-            if byte == b'"' {
-                break;
-            }
-        }
-        if std::mem::take(&mut self.is_key_next)
-            && let (Some(Part::Key(key)), Some(text)) = (self.place.last_mut(), self.json.get(start..self.at))
-        {
-            *key = text;
-        }
-    }
-
-    fn number(&mut self) -> &'a str {
-        let rest = &self.json[self.at..];
-        let length = rest.iter().take_while(|b| matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')).count();
-        self.at += length;
-        str::from_utf8(&rest[..length]).unwrap_or_default()
-    }
-
-    fn path(&self) -> String {
-        let mut path = String::new();
-        for part in &self.place {
-            match part {
-                Part::Index(index) => path.push_str(&format!("[{index}]")),
-                Part::Key(key) => {
-                    let key: String = serde_json::from_slice(key).unwrap_or_default();
-                    if key.len() > KEY_BYTES_MAX || key.contains(char::is_control) {
-                        path.push_str(&format!("[{}]", Quoted(&key)));
-                    } else {
-                        path.push_str(if path.is_empty() { "" } else { "." });
-                        path.push_str(&key);
-                    }
-                }
-            }
-        }
-        path
-    }
-}
-
-fn is_wide(number: &str) -> bool {
-    let digits = number.strip_prefix('-').unwrap_or(number);
+fn is_wide(scalar: &str) -> bool {
+    let digits = scalar.strip_prefix('-').unwrap_or(scalar);
     let is_integer = digits.bytes().all(|b| b.is_ascii_digit());
-    is_integer && digits.len() >= DIGITS_MIN && number.parse::<i64>().is_err() && number.parse::<u64>().is_err()
+    is_integer && digits.len() >= DIGITS_MIN && scalar.parse::<i64>().is_err() && scalar.parse::<u64>().is_err()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod id;
 pub mod json;
 mod message;
 mod plan;
+mod quoted;
 mod run_state;
 mod taken;
 mod time;
@@ -21,9 +22,10 @@ pub use exact::Exact;
 pub use id::{IdError, ProjectId, RunId, StepId};
 pub use message::{MESSAGE_TYPE_MAX, decimal, is_reserved_type, is_valid_type, write_message};
 pub use plan::{
-    Backoff, Draft, ISSUES_MAX, Issue, Issues, OnFailure, Plan, PlanSummary, Quoted, RetryPolicy, Step, StepSummary,
+    Backoff, Draft, ISSUES_MAX, Issue, Issues, OnFailure, Plan, PlanSummary, RetryPolicy, Step, StepSummary,
     Submission, SubmissionError, shown_document,
 };
+pub use quoted::Quoted;
 pub use run_state::{RunState, RunStatus, StepState, StepStatus};
 pub use taken::{Lender, Taken};
 pub use time::{Deadline, Now, Timestamp, Told};

@@ -347,8 +347,10 @@ impl RunState {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::executor::testing::{plan, step_id};
+    use crate::model::Draft;
 
     /// What a version before kept of a run that timed out: it counted cancelled steps as skipped.
     const KEPT_BEFORE: [(&str, &str); 5] = [
@@ -373,18 +375,23 @@ mod tests {
 
     #[test]
     fn what_a_version_before_kept_is_folded_and_counted_as_this_one_counts() {
+        let steps = json!([{"id": "a", "tool": "echo"}, {"id": "b", "tool": "echo", "dependencies": ["a"]}]);
+        let plan = Draft::read(&json!({"name": "plan", "steps": steps}), 2).finish().expect("a plan");
         let run = RunId::parse("r").expect("an id");
-        let mut state = RunState::new(run, &plan(&["a", "b: a"]), Timestamp::from_millis(0));
+        let mut state = RunState::new(run, &plan, Timestamp::from_millis(0));
         for (message_type, payload) in KEPT_BEFORE {
             let payload = format!(r#"{{"runId":"r","timestamp":"2026-01-01T00:00:00.000Z",{payload}}}"#);
             state.apply(&RunEvent::from_payload(message_type, payload.as_bytes()).expect("is read"));
         }
         let counts = Progress { skipped: 1, cancelled: 1, percent: 100, ..Progress::of(2) };
         assert_eq!(state.progress, counts);
-        assert_eq!(state.step(&step_id("a")).map(|step| step.status), Some(StepStatus::Cancelled));
+        assert_eq!(
+            state.step(&StepId::parse("a").expect("an id")).map(|step| step.status),
+            Some(StepStatus::Cancelled)
+        );
 
         let mut kept = serde_json::to_value(&state).expect("serializes");
-        kept["progress"] = serde_json::json!({"completed": 0, "failed": 0, "skipped": 2, "total": 2, "percent": 100});
+        kept["progress"] = json!({"completed": 0, "failed": 0, "skipped": 2, "total": 2, "percent": 100});
         assert_eq!(RunState::from_json(kept.to_string().as_bytes()).expect("is read"), state, "the end state too");
     }
 }

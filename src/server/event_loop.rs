@@ -16,14 +16,11 @@ use rustix::io::Errno;
 use super::core::{Server, Token};
 use super::inbox::InboxReceiver;
 use super::intake::Work;
-use super::listen::Listeners;
+use super::listen::{Listeners, WAKER};
 use super::socket::TcpSocket;
 use crate::api::Door;
 use crate::log::{Command, LogHandle};
 use crate::model::Now;
-
-/// The waker's token; listeners have those below it, sockets those from 0 on.
-pub(super) const WAKER: mio::Token = mio::Token(usize::MAX);
 
 /// Events taken from the poll at a time.
 const EVENTS_MAX: usize = 1024;

@@ -10,7 +10,6 @@ use rustix::io::Errno;
 use socket2::{Socket, TcpKeepalive};
 
 use super::error::{StartError, failed};
-use super::event_loop::WAKER;
 use crate::api::Door;
 use crate::config::{Config, ListenAddress};
 
@@ -29,6 +28,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How often a further free port is tried for where one is free at one of a name's addresses and taken at another.
 const FREE_PORTS_MAX: usize = 16;
+
+/// The waker's token; listeners have those below it, sockets those from 0 on.
+pub(super) const WAKER: mio::Token = mio::Token(usize::MAX);
 
 /// Each listener with what it is for. As many as the names stand for: each has a token of its own, below the waker's.
 #[derive(Debug)]
@@ -182,15 +184,16 @@ mod tests {
 
     #[test]
     fn an_address_in_use_is_an_error_though_others_are_free() {
-        let taken = std::net::TcpListener::bind("127.0.0.2:0").expect("a listener");
+        // Of addresses that no other test takes a free port of.
+        let taken = std::net::TcpListener::bind("127.77.0.2:0").expect("a listener");
         let port = taken.local_addr().expect("bound").port();
-        let refused = bound(&[&format!("127.0.0.1:{port}"), &format!("127.0.0.2:{port}")]).expect_err("in use");
-        assert!(refused.starts_with(&format!("can't listen on 127.0.0.2:{port}: ")), "{refused}");
+        let refused = bound(&[&format!("127.77.0.1:{port}"), &format!("127.77.0.2:{port}")]).expect_err("in use");
+        assert!(refused.starts_with(&format!("can't listen on 127.77.0.2:{port}: ")), "{refused}");
     }
 
     #[test]
     fn an_address_that_is_written_twice_is_listened_at_once() {
-        let free = bound(&["127.0.0.1:0"]).expect("a listener")[0].to_string();
+        let free = bound(&["127.77.0.3:0"]).expect("a listener")[0].to_string();
         assert_eq!(bound(&[&free, &free]).expect("listeners").len(), 1);
     }
 

@@ -154,7 +154,7 @@ impl Metrics {
         page.labelled("stepcast_runs_total", "Runs, by what became of them.", "status", runs);
         page.gauge("stepcast_runs_open", "Runs that run or wait.", held.open_runs);
         page.gauge("stepcast_projects", "Projects that hold something, or are watched.", held.projects);
-        let help = "What the keys of the last 24 hours weigh, of limits.idempotency_bytes.";
+        let help = "Bytes that the keys of the last 24 hours take, out of limits.idempotency_bytes.";
         page.gauge("stepcast_idempotency_bytes", help, usize::try_from(held.key_bytes).unwrap_or(usize::MAX));
         let steps = self.work.steps();
         page.labelled("stepcast_steps_total", "Moves of steps, by where to.", "status", steps);

@@ -13,11 +13,11 @@ use mio::{Poll, Waker};
 
 use super::core::Server;
 use super::error::{StartError, failed, random_bits};
-use super::event_loop::{Control, EventLoop, WAKER, Wish};
+use super::event_loop::{Control, EventLoop, Wish};
 use super::handle::Handle;
 use super::inbox::{Inbox, InboxSender, inbox};
 use super::intake::Intake;
-use super::listen::bind_all;
+use super::listen::{WAKER, bind_all};
 use super::settings::{declare_tools, descriptors, hosts, journal_limits, server_settings, size, verifier};
 use super::storage::{self, Storage};
 use crate::api::{Api, ApiSettings, read_document};

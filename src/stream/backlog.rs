@@ -44,6 +44,10 @@ struct Mark {
     is_last: bool,
 }
 
+/// So many marks are held at least, whatever a backlog may take: 24 KiB. Messages that have any bytes never get so far, for
+/// each takes more than its mark.
+const MARKS_MIN: usize = 1024;
+
 /// One message of the backlog, as a filtering subscriber sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'b> {
@@ -110,9 +114,11 @@ impl Backlog {
         (self.start, self.first_seq) = (0, seq);
     }
 
-    /// Lets the oldest frames go until at most `bytes_max` are left, but never the newest one.
+    /// Lets the oldest frames go until at most `bytes_max` are left, but never the newest one. Nor do their marks take more
+    /// than that, for frames may be empty.
     pub fn trim(&mut self, bytes_max: usize) {
-        while self.bytes() > bytes_max && self.marks.len() > 1 {
+        let marks_max = MARKS_MIN.max(bytes_max / size_of::<Mark>());
+        while (self.bytes() > bytes_max || self.marks.len() > marks_max) && self.marks.len() > 1 {
             let Some(oldest) = self.marks.pop_front() else { break };
             self.first_seq += 1;
             self.start = (oldest.end - self.base) as usize;
@@ -241,6 +247,18 @@ mod tests {
         assert_eq!(backlog.behind(Cursor::after(4)), Some(&b"five"[..]));
         backlog.append(&frames(6, &["six"]));
         assert_eq!(backlog.behind(Cursor::after(4)), Some(&b"fivesix"[..]));
+    }
+
+    #[test]
+    fn messages_that_say_nothing_keep_the_memory_bounded_too() {
+        let mut backlog = Backlog::new(frames(1, &["one"]));
+        for seq in 2..=100_000 {
+            backlog.append(&frames(seq, &[""]));
+            backlog.trim(1000);
+        }
+        assert_eq!((backlog.newest(), backlog.behind(Cursor::after(99_999))), (100_000, Some(&b""[..])));
+        assert_eq!(backlog.behind(Cursor::after(0)), None);
+        assert!(backlog.memory() < 128 * 1024, "{} bytes", backlog.memory());
     }
 
     #[test]

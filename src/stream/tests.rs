@@ -149,11 +149,11 @@ impl Log {
                 page.up_to = seq - 1;
                 break;
             }
-            taken.extend_from_slice(bytes);
+            taken.append(&mut view.of_events(bytes.to_vec()));
             page.messages += 1;
             page.has_last = only_run.is_some() && is_last;
         }
-        page.bytes = view.of_events(taken).into();
+        page.bytes = taken.into();
         page
     }
 }
@@ -650,6 +650,49 @@ fn whoever_is_shown_lines_and_falls_behind_or_begins_in_the_past_reads_on_from_t
     bench.manager.broadcast(&p, &note(3), bench.now);
     bench.flush();
     assert_eq!(String::from_utf8_lossy(&contents(socket.text().as_bytes())), told(3..=3));
+}
+
+#[test]
+fn lines_arrive_whole_and_in_order_however_little_a_socket_takes() {
+    for seed in 0..200 {
+        let mut rng = Rng::new(seed);
+        let (mut bench, p) = Bench::with_project();
+        let socket = FakeSocket::with_room(0);
+        let coding = if rng.one_in(4) { Coding::UntilClose } else { Coding::Chunked };
+        let key = bench.add(&p, &socket, NewStream { view: View::Text, coding, ..NewStream::default() });
+        let mut expected = Vec::new();
+        for _ in 0..400 {
+            match rng.below(6) {
+                0..=2 => {
+                    let frames = note_or_nothing(bench.logs[&p].newest() + 1, &mut rng);
+                    expected.append(&mut View::Text.of_events(frames.bytes.clone()));
+                    bench.logs.get_mut(&p).expect("open").messages.push((frames.bytes.clone(), None, false));
+                    bench.manager.broadcast(&p, &frames, bench.now);
+                }
+                3 => bench.flush(),
+                4 => bench.make_room(key, &socket, [1, 7, 500, 20_000][rng.below(4)]),
+                _ => drop(bench.turn_pages([1, 2000, 1 << 20][rng.below(3)])),
+            }
+        }
+        bench.make_room(key, &socket, usize::MAX);
+        bench.flush();
+        while bench.turn_pages(1 << 20) > 0 {}
+        let expected = coding.encoded(expected);
+        assert_eq!(socket.text(), String::from_utf8_lossy(&expected), "seed {seed}");
+    }
+}
+
+/// A message that says much to people, or nothing.
+fn note_or_nothing(seq: u64, rng: &mut Rng) -> Frames {
+    let mut frames = Frames::starting_at(seq);
+    let padding = "x".repeat(rng.below(900));
+    let message = match rng.one_in(3) {
+        true => "nothing".to_owned(),
+        false => format!(r#"{{"type":"note","projectId":"p","seq":{seq},"payload":"{seq} {padding}"}}"#),
+    };
+    sse::write_event(&mut frames.bytes, Some("i"), None, message.as_bytes());
+    frames.mark(None, false);
+    frames
 }
 
 #[test]

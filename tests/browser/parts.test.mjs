@@ -274,6 +274,25 @@ test('a publisher may name a message heartbeat, and it is handed on; the server\
   delete globalThis.location;
 });
 
+test('whoever goes on from an id is not told of the heartbeats that come before the next message', async () => {
+  let source;
+  globalThis.EventSource = class {
+    constructor() { source = this; }
+    close() {}
+  };
+  globalThis.location = { href: 'http://h/' };
+  const told = [];
+  const following = follow('p', { lastEventId: 'x.40.y', onMessage: ({ type, seq }) => told.push(`${type} ${seq}`) });
+  const say = (type, number, payload) => source.onmessage({ lastEventId: '', data: `{"type":"${type}","projectId":"p","seq":${number},"payload":${payload}}` });
+  say('connected', 40, '{"resume":"resumed","heartbeat":15000}');
+  say('heartbeat', 40, '{"timestamp":"x"}');
+  say('note', 41, '{}');
+  following.close();
+  assert.deepEqual(told, ['connected 40', 'note 41']);
+  delete globalThis.EventSource;
+  delete globalThis.location;
+});
+
 test('who goes from project to project leaves no trail of streams', async () => {
   const sources = [];
   globalThis.EventSource = class {

@@ -127,8 +127,8 @@ fn a_second_signal_ends_it_at_once_and_the_run_goes_on_later() {
 fn deaf(directory: &TempDirectory) -> String {
     let file = directory.join("pids");
     let script = format!(
-        "trap '' TERM HUP INT; sh -c 'echo $$; exec sleep 600' >{file}.new & sleep 0.1; echo $$ >>{file}.new; \
-         mv {file}.new {file}; while :; do sleep 600 & wait; done",
+        "trap '' TERM HUP INT; sh -c 'echo $$; exec sleep 600' >{file}.new & until [ -s {file}.new ]; do :; done; \
+         echo $$ >>{file}.new; mv {file}.new {file}; while :; do sleep 600 & wait; done",
         file = file.display()
     );
     format!("[tools.deaf]\nkind = \"command\"\nargv = [\"sh\", \"-c\", \"{script}\"]\n")

@@ -280,8 +280,8 @@ fn a_plan_raised_the_timeout_of_a_tool() {
 #[test]
 fn a_secret_that_was_too_short_to_be_masked_was_shown() {
     for (line, said) in [
-        ("env = { API_KEY = \"abc\" }", "tools.t.env.API_KEY: a secret of 3 bytes"),
-        ("pass_env = [\"STEPCAST_TEST_TOKEN\"]", "tools.t.pass_env[0]: a secret of 2 bytes"),
+        ("env = { API_KEY = \"abc\" }", "tools.t.env.API_KEY: a secret must have at least 4 bytes"),
+        ("pass_env = [\"STEPCAST_TEST_TOKEN\"]", "tools.t.pass_env[0]: a secret must have at least 4 bytes"),
     ] {
         let config = format!("[tools.t]\nkind = \"command\"\nargv = [\"true\"]\n{line}\n");
         let starting = Setup::default().config(&config).environment("STEPCAST_TEST_TOKEN", "ab").launch();

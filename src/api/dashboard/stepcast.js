@@ -295,6 +295,7 @@ export function follow(projectId, options = {}) {
   let state = { ...emptyState(projectId), connection: { status: 'connecting' } };
   let lastEventId = options.lastEventId ?? '';
   let heartbeat = 15_000, failures = 0;
+  let position = 0; // The message behind which the stream that is open began.
   /** @type {EventSource|undefined} */
   let source;
   /** @type {any} */
@@ -419,11 +420,11 @@ export function follow(projectId, options = {}) {
     const message = JSON.parse(event.data);
     const { type, payload } = message;
     const isOwn = type === 'connected' || type === 'workflow_snapshot' || type.startsWith('stream_');
-    if (!isOwn && message.seq <= state.seq) return;
+    if (!isOwn && message.seq <= Math.max(state.seq, position)) return;
     // The server's heartbeats have the number of a message that was here. What has its own is a publisher's, who may
     // name it so; in a run's stream there are none of those.
     if (runId && type === 'heartbeat') return;
-    if (type === 'connected') connected(payload);
+    if (type === 'connected') connected(message);
     const next = fold(state, message);
     if (next !== state) {
       state = next;
@@ -434,8 +435,9 @@ export function follow(projectId, options = {}) {
     if (runId && (type === 'workflow_completed' || type === 'workflow_failed')) end('ended');
   }
 
-  /** @param {any} payload */
-  function connected(payload) {
+  /** @param {Message} message */
+  function connected({ seq, payload }) {
+    position = seq;
     heartbeat = payload.heartbeat || heartbeat;
     failures = 0;
     say('live');

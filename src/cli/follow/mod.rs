@@ -1,7 +1,6 @@
 //! Follows a project's stream as any client does: over HTTP, by Server-Sent Events. Where the stream ends it is opened
 //! again, from the last message that was seen, after the time that the server asked for.
 
-mod blocks;
 mod open;
 mod server_url;
 
@@ -12,18 +11,18 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use self::blocks::{Block, Blocks};
 use self::open::{Answer, Source, open};
 pub use self::server_url::ServerUrl;
 use super::error::CommandError;
 use crate::config::Secret;
+use crate::http::events::EventReader;
 use crate::model::{ProjectId, RunEvent, RunId};
 
 /// How long to wait for the next try where the server has not said.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// The longest line, in bytes: several times the largest message that a server makes. A longer one ends the connection.
-const LINE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// The largest event, in bytes: several times the largest message that a server makes. A larger one ends the connection.
+const EVENT_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// So many heartbeats may be missed before a stream counts as dead.
 const HEARTBEATS_MISSED_MAX: u32 = 3;
@@ -55,7 +54,7 @@ pub(super) enum Said {
 pub(super) struct Follower {
     target: Target,
     source: Option<Source>,
-    blocks: Blocks,
+    reader: EventReader,
     /// The last message that was seen.
     last_id: Option<String>,
     retry: Duration,
@@ -66,8 +65,8 @@ pub(super) struct Follower {
 
 impl Follower {
     pub(super) fn new(target: Target) -> Self {
-        let (source, blocks, last_id, wait) = (None, Blocks::default(), None, None);
-        Self { target, source, blocks, last_id, retry: RETRY, wait, has_been_connected: false }
+        let (source, reader, last_id, wait) = (None, EventReader::new(EVENT_BYTES_MAX), None, None);
+        Self { target, source, reader, last_id, retry: RETRY, wait, has_been_connected: false }
     }
 
     /// Waits for what comes next.
@@ -85,11 +84,10 @@ impl Follower {
                     Some(said) => return Ok(said),
                 }
             };
-            match next_block(source, &mut self.blocks) {
-                Ok(Some(block)) => {
-                    if let Some(message) = self.take(block) {
-                        return Ok(Said::Message(message));
-                    }
+            match next_message(source, &mut self.reader) {
+                Ok(Some(message)) => {
+                    self.hear(&message);
+                    return Ok(Said::Message(message));
                 }
                 Ok(None) => return Ok(self.lost("the stream has ended".to_owned())),
                 Err(error) => return Ok(self.lost(format!("the stream is lost: {error}"))),
@@ -127,24 +125,30 @@ impl Follower {
         format!("/api/sse/projects/{project}{mark}{}", query.join("&"))
     }
 
+    /// The connection is over, and with it the event that has not ended: it counts for nothing, so it comes again.
     fn lost(&mut self, why: String) -> Said {
+        self.note();
         self.source = None;
-        self.blocks = Blocks::default();
+        self.reader = EventReader::new(EVENT_BYTES_MAX);
         self.wait = Some(self.retry);
         Said::Lost { why, again_in: self.retry }
     }
 
-    /// Keeps what a block says to the reader of the stream; its message.
-    fn take(&mut self, block: Block) -> Option<String> {
-        self.retry = block.retry_ms.map_or(self.retry, Duration::from_millis);
-        if let Some(id) = block.id.filter(|id| is_header_value(id)) {
-            self.last_id = Some(id);
-        }
-        let message = block.data?;
-        if let (Some(source), Some(heartbeat)) = (&self.source, heartbeat(&message)) {
+    /// Keeps what a message and its event say to the reader of the stream.
+    fn hear(&mut self, message: &str) {
+        self.note();
+        if let (Some(source), Some(heartbeat)) = (&self.source, heartbeat(message)) {
             source.be_patient_for(heartbeat * HEARTBEATS_MISSED_MAX);
         }
-        Some(message)
+    }
+
+    /// Keeps from where on, and when, the stream is to be opened again.
+    fn note(&mut self) {
+        self.retry = self.reader.retry_ms().map_or(self.retry, Duration::from_millis);
+        let id = self.reader.last_event_id();
+        if is_header_value(id) {
+            self.last_id = Some(id.to_owned());
+        }
     }
 }
 
@@ -175,8 +179,8 @@ fn is_header_value(id: &str) -> bool {
     !id.is_empty() && id.bytes().all(|b| b.is_ascii_graphic())
 }
 
-/// The next block that says something; none at the stream's end.
-fn next_block(source: &mut Source, blocks: &mut Blocks) -> io::Result<Option<Block>> {
+/// The next message; none at the stream's end.
+fn next_message(source: &mut Source, reader: &mut EventReader) -> io::Result<Option<String>> {
     loop {
         let bytes = match source.lines.fill_buf() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -185,13 +189,10 @@ fn next_block(source: &mut Source, blocks: &mut Blocks) -> io::Result<Option<Blo
         if bytes.is_empty() {
             return Ok(None);
         }
-        let (used, block) = blocks.take(bytes);
+        let (used, event) = reader.take(bytes).map_err(io::Error::other)?;
         source.lines.consume(used);
-        if block.is_some() {
-            return Ok(block);
-        }
-        if blocks.line_bytes() > LINE_BYTES_MAX {
-            return Err(io::Error::other(format!("a line is longer than {LINE_BYTES_MAX} bytes")));
+        if let Some(event) = event {
+            return Ok(Some(event.data));
         }
     }
 }
@@ -232,7 +233,6 @@ impl<'a> Envelope<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::blocks::blocks_of;
     use super::*;
 
     fn target(run: Option<&str>, token: Option<&str>) -> Target {
@@ -262,15 +262,28 @@ mod tests {
     }
 
     #[test]
-    fn what_blocks_say_to_the_reader_is_kept() {
+    fn what_a_stream_says_to_its_reader_is_kept() {
         let mut follower = Follower::new(target(Some("r"), None));
         assert_eq!(follower.path(), "/api/sse/projects/p?runId=r");
-        let said = blocks_of("retry: 50\nid: a.1\ndata: x\n\nid: b c\n\ndata: y\n\n", usize::MAX);
-        let messages: Vec<_> = said.into_iter().filter_map(|block| follower.take(block)).collect();
-        assert_eq!(messages, ["x", "y"]);
-        assert_eq!(follower.last_id.as_deref(), Some("a.1"), "no id that would break a header");
-        let again_in = Duration::from_millis(50);
-        assert_eq!(follower.lost("gone".into()), Said::Lost { why: "gone".into(), again_in });
+        for (text, messages, last_id, retry_ms) in [
+            ("retry: 50\nid: a.1\ndata: x\n\nid: b c\n\ndata: y\n\n", &["x", "y"][..], "a.1", 50),
+            ("id: a.2\n\nid: a.3\nretry: 60\ndata: never ended", &[], "a.2", 60),
+        ] {
+            let (mut bytes, mut said) = (text.as_bytes(), Vec::new());
+            while !bytes.is_empty() {
+                let (used, event) = follower.reader.take(bytes).expect("fits");
+                bytes = &bytes[used..];
+                said.extend(event.map(|event| event.data).inspect(|message| follower.hear(message)));
+            }
+            assert_eq!(said, messages);
+            let again_in = Duration::from_millis(retry_ms);
+            assert_eq!(follower.lost("gone".into()), Said::Lost { why: "gone".into(), again_in });
+            assert_eq!(
+                follower.last_id.as_deref(),
+                Some(last_id),
+                "the id of an event that has ended and fits a header"
+            );
+        }
     }
 
     #[test]

@@ -162,12 +162,12 @@ fn a_secret_that_was_too_short_to_be_masked_was_shown() {
     let table = [
         (
             "kind = 'command'\nargv = ['x']\nenv = { MODE = 'a', API_KEY = 'abc' }",
-            "4: tools.t.env.API_KEY: a secret of 3 bytes can't be kept out of outputs, expected at least 4 (with KEY in \
-             its name it counts as one)",
+            "4: tools.t.env.API_KEY: a secret must have at least 4 bytes to be masked in outputs, this one has 3 (it counts \
+             as a secret because its name contains KEY)",
         ),
         (
             "kind = 'http'\nurl = 'http://x'\nheaders = { Authorization = 'Bearer abc' }",
-            "4: tools.t.headers.Authorization: a secret of 3 bytes can't be kept out of outputs, expected at least 4",
+            "4: tools.t.headers.Authorization: a secret must have at least 4 bytes to be masked in outputs, this one has 3",
         ),
     ];
     for (text, expected) in table {

@@ -56,7 +56,8 @@ fn sign_of_secret(name: &str) -> Option<&'static str> {
 /// Refuses a secret that is too short to be masked; one that is empty gives nothing away.
 pub(super) fn check_secret(field: &str, name: &str, value: &str) -> Result<(), String> {
     let Some(sign) = sign_of_secret(name) else { return Ok(()) };
-    check_length(field, value).map_err(|problem| format!("{problem} (with {sign} in its name it counts as one)"))
+    check_length(field, value)
+        .map_err(|problem| format!("{problem} (it counts as a secret because its name contains {sign})"))
 }
 
 /// The same for what is a secret whatever it is called.
@@ -65,7 +66,7 @@ pub(super) fn check_length(field: &str, value: &str) -> Result<(), String> {
     if is_template(value) || len == 0 || len >= SECRET_MIN {
         return Ok(());
     }
-    Err(format!("{field}: a secret of {len} bytes can't be kept out of outputs, expected at least {SECRET_MIN}"))
+    Err(format!("{field}: a secret must have at least {SECRET_MIN} bytes to be masked in outputs, this one has {len}"))
 }
 
 /// What stands in a template as it is: the text around expressions, and the quoted strings inside them.
@@ -300,8 +301,8 @@ mod tests {
         assert_eq!(
             check_secret("env.DB_PASS", "DB_PASS", " abc "),
             Err(
-                "env.DB_PASS: a secret of 3 bytes can't be kept out of outputs, expected at least 4 (with PASS in its \
-                 name it counts as one)"
+                "env.DB_PASS: a secret must have at least 4 bytes to be masked in outputs, this one has 3 (it counts as a \
+                 secret because its name contains PASS)"
                     .to_owned()
             )
         );

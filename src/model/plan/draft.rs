@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 use super::fields::{Fields, Place, kind};
 use super::graph::Order;
-use super::{Backoff, Issue, Issues, OnFailure, Plan, Quoted, RetryPolicy, Step};
-use crate::model::StepId;
+use super::{Backoff, Issue, Issues, OnFailure, Plan, RetryPolicy, Step};
+use crate::model::{Quoted, StepId};
 
 /// The longest name of a plan and of a tool, in characters.
 const NAME_CHARS_MAX: usize = 256;

@@ -166,7 +166,7 @@ pub(super) fn kind(value: &Value) -> &'static str {
 fn short(value: &Value) -> String {
     match value {
         Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::String(text) => super::Quoted(text).to_string(),
+        Value::String(text) => crate::model::Quoted(text).to_string(),
         other => kind(other).to_owned(),
     }
 }

@@ -9,9 +9,6 @@ use crate::model::StepId;
 /// How many issues are shown; where there are more, the last one shown says how many.
 pub const ISSUES_MAX: usize = 100;
 
-/// The longest piece of a document that a message quotes, in characters.
-const QUOTED_CHARS_MAX: usize = 60;
-
 /// One thing that is wrong with a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -84,20 +81,5 @@ impl Issues {
             shown.push(Issue { path: String::new(), message: format!("{more} more issues follow"), step_id: None });
         }
         shown
-    }
-}
-
-/// Shows a piece of a document in quotes, on one line, cut where it is long.
-pub struct Quoted<'a>(
-    /// The piece.
-    pub &'a str,
-);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.char_indices().nth(QUOTED_CHARS_MAX) {
-            None => write!(f, "{:?}", self.0),
-            Some((end, _)) => write!(f, "{:?}...", &self.0[..end]),
-        }
     }
 }

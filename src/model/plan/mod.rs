@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use super::StepId;
 
 pub use draft::Draft;
-pub use issue::{ISSUES_MAX, Issue, Issues, Quoted};
+pub use issue::{ISSUES_MAX, Issue, Issues};
 pub use shown::shown_document;
 pub use submission::{Submission, SubmissionError};
 pub use summary::{PlanSummary, StepSummary};

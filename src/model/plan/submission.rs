@@ -19,8 +19,6 @@ pub struct Submission {
     pub inputs: Map<String, Value>,
     /// The id that the client wants the run to have.
     pub run_id: Option<RunId>,
-    /// The project, where the wrapping names it.
-    pub project_id: Option<ProjectId>,
     /// Numbers of the document that would not be kept as they were written. A plan with any is refused.
     pub issues: Vec<Issue>,
 }
@@ -82,10 +80,11 @@ impl Submission {
         let mut issues = Issues::new();
         let mut fields = Fields { object: &object, place: Place::default(), issues: &mut issues };
         let run_id = id(&mut fields, "runId");
-        let project_id = id(&mut fields, "projectId");
+        // Checked alone: who takes the plan on has read it before.
+        id::<ProjectId>(&mut fields, "projectId");
         let inputs = fields.object("inputs").cloned().unwrap_or_default();
         if issues.is_empty() {
-            Ok(Self { plan, inputs, run_id, project_id, issues: Vec::new() })
+            Ok(Self { plan, inputs, run_id, issues: Vec::new() })
         } else {
             Err(SubmissionError::Issues(issues.into_vec()))
         }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{ProjectId, RunId};
+use crate::model::{Quoted, RunId};
 
 fn read(document: &Value) -> Result<Plan, Vec<Issue>> {
     Draft::read(document, 10_000).finish()
@@ -238,8 +238,7 @@ fn bodies_are_plans_or_wrap_them() {
         plan: json!(1),
         inputs: object(json!({"a": 1})),
         run_id: RunId::parse("r:1").ok(),
-        project_id: ProjectId::parse("p").ok(),
-        ..Submission::default()
+        issues: Vec::new(),
     };
     assert_eq!(wrapped, Ok(expected));
     let nulls = Submission::read(json!({"plan": {}, "inputs": null, "runId": null}));
