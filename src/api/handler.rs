@@ -198,16 +198,12 @@ impl Api {
 
     /// The refusal of a call that can't be served just now: soft for an `EventSource`, which would give up for good.
     fn turn_away(&mut self, route: &Route, request: &Request, facts: &Facts) -> Option<Action> {
-        if route.is_always_served() && !facts.is_full {
+        if route.is_always_served() && facts.full.is_none() {
             return None;
         }
-        let refusal = match facts.condition.refusal() {
-            Some(refusal) => refusal,
-            None if facts.is_full => Problem::unavailable("too_many_connections", "as many are connected as may be", 1),
-            None => return None,
-        };
+        let refusal = facts.condition.refusal().or_else(|| facts.full.map(super::Full::refusal))?;
         // A store that takes nothing still answers what it holds, and streams go on and begin.
-        if !facts.is_full && !route.changes_state() && facts.condition == Condition::StoreDown {
+        if facts.full.is_none() && !route.changes_state() && facts.condition == Condition::StoreDown {
             return None;
         }
         if let Route::Stream(project) = route
