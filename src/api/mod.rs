@@ -92,8 +92,8 @@ pub enum Purpose {
     Run(ProjectId),
     /// To be run in the project that the body names.
     RunNamed,
-    /// To be run in this project once more: it is what this run was made of.
-    Rerun(ProjectId, RunId),
+    /// To be run in this project once more: it is what this run was made of. The new run may have an id that was chosen.
+    Rerun(ProjectId, RunId, Option<RunId>),
 }
 
 /// A run that is to be run again.
@@ -103,6 +103,8 @@ pub struct RerunRequest {
     pub project: ProjectId,
     /// The run.
     pub run: RunId,
+    /// What the new run is to be called.
+    pub chosen: Option<RunId>,
     /// `Idempotency-Key`.
     pub idempotency_key: Option<String>,
     /// Who asks.
@@ -114,7 +116,7 @@ impl RerunRequest {
     pub fn plan(self, document: &[u8]) -> PlanRequest {
         PlanRequest {
             body: document.to_vec(),
-            purpose: Purpose::Rerun(self.project, self.run),
+            purpose: Purpose::Rerun(self.project, self.run, self.chosen),
             idempotency_key: self.idempotency_key,
             principal: self.principal,
         }

@@ -213,10 +213,15 @@ fn an_integer_of_more_than_64_bits_in_an_answer_was_rounded() {
     assert!(error.contains(": a: 18446744073709551616 is an integer of more than 64 bits"), "{error}");
     let events = "data: {\"id\": 18446744073709551616, \"t\": 1.8446744073709552e19}\n\n";
     let picked = |expression| get(stream("text/event-stream", events), Some(expression));
-    assert!(
-        picked("event.id").expect_err("is refused").starts_with("stream_text: picks an integer of more than 64 bits")
-    );
+    assert!(picked("event.id").expect_err("is refused").ends_with(
+        "id: 18446744073709551616 is an integer of more than 64 bits and would be rounded; write it as a string"
+    ));
     assert_eq!(picked("event.gone"), Ok(json!("")));
+    for number in ["1e400", "1e-400"] {
+        let events = format!("data: {{\"n\": {number}}}\n\n");
+        let error = get(stream("text/event-stream", &events), Some("event.n")).expect_err("is refused");
+        assert!(error.starts_with(&format!("stream_text: the event has a number that can't be kept: n: {number}")));
+    }
 }
 
 #[test]
