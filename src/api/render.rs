@@ -68,14 +68,25 @@ pub fn refusal(refusal: &Refusal) -> Problem {
         Refusal::KeyReused => {
             Problem::new(422, "idempotency_key_reused", "this Idempotency-Key or runId was used with another body")
         }
-        Refusal::TooManyRuns => Problem::too_many("too_many_runs", "as many runs wait as may", 5),
-        Refusal::TooManyProjectRuns => {
-            Problem::too_many("too_many_project_runs", "as many runs of this project run or wait as may", 5)
+        Refusal::TooManyRuns(limit) => {
+            let detail =
+                format!("too many runs are active or waiting (limit {limit}, limits.active_runs + limits.queued_runs)");
+            Problem::too_many("too_many_runs", detail, 5)
         }
-        Refusal::TooManyProjects => Problem::unavailable("too_many_projects", "as many projects are kept as may", 60),
-        Refusal::TooManyKeys => {
-            let detail = "the Idempotency-Keys and runIds of the last 24 hours take as much of limits.idempotency_bytes as \
-                this project may have: call later, or without one";
+        Refusal::TooManyProjectRuns(limit) => {
+            let detail =
+                format!("too many runs of this project are active or waiting (limit {limit}, limits.runs_per_project)");
+            Problem::too_many("too_many_project_runs", detail, 5)
+        }
+        Refusal::TooManyProjects(limit) => {
+            let detail = format!("too many projects have messages, runs or streams (limit {limit}, limits.projects)");
+            Problem::unavailable("too_many_projects", detail, 60)
+        }
+        Refusal::TooManyKeys(limit) => {
+            let detail = format!(
+                "too many Idempotency-Keys and runIds were used in the last 24 hours (limit {limit} bytes, \
+                 limits.idempotency_bytes, of which this project may use what others leave): call later, or without one"
+            );
             Problem::too_many("too_many_keys", detail, 60)
         }
         Refusal::StoreUnavailable => Problem::unavailable("store_unavailable", "the store takes nothing just now", 5),

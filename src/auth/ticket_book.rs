@@ -168,7 +168,7 @@ impl TicketBook {
         let note = self.note(ticket, TicketNoteKind::Spent, ticket.ends_at());
         if !self.has_room_for(&note) {
             self.refused += 1;
-            return Err(TicketError::TooMany);
+            return Err(TicketError::TooMany(self.remembered_max));
         }
         let before = self.entries.get(&note.nonce).copied();
         self.put(&note);
@@ -185,7 +185,7 @@ impl TicketBook {
             return Ok(());
         }
         self.refused += 1;
-        Err(TicketError::TooMany)
+        Err(TicketError::TooMany(self.remembered_max))
     }
 
     /// Whom [`admit`](Self::admit) would admit; spends nothing.

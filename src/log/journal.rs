@@ -324,7 +324,7 @@ impl Journal {
         now: Now,
     ) -> Result<Answer, StoreError> {
         if !self.has_room_for(project) {
-            return Ok(Answer::Refused(Refusal::TooManyProjects));
+            return Ok(Answer::Refused(Refusal::TooManyProjects(self.limits.projects)));
         }
         let count = events.len();
         let first_seq = self.newest(project)? + 1;

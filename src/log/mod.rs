@@ -428,14 +428,14 @@ pub enum Refusal {
     RunEnded,
     /// The idempotency key or run id was used with another body.
     KeyReused,
-    /// As many runs wait as may.
-    TooManyRuns,
-    /// As many runs of this project run or wait as may.
-    TooManyProjectRuns,
-    /// As many projects are kept as may.
-    TooManyProjects,
-    /// The keys that this project has take as much as they may.
-    TooManyKeys,
+    /// This many runs are active or wait: as many as may.
+    TooManyRuns(usize),
+    /// This many runs of the project are active or wait: as many as may.
+    TooManyProjectRuns(usize),
+    /// This many projects are kept: as many as may.
+    TooManyProjects(usize),
+    /// The project's keys take as much as they may of these bytes, which are for the keys of all.
+    TooManyKeys(u64),
     /// The store does not take anything now.
     StoreUnavailable,
 }

@@ -65,7 +65,7 @@ impl Journal {
         now: Now,
     ) -> Result<Answer, StoreError> {
         if !self.has_room_for(project) {
-            return Ok(Answer::Refused(Refusal::TooManyProjects));
+            return Ok(Answer::Refused(Refusal::TooManyProjects(self.limits.projects)));
         }
         let run = match run {
             None => None,

@@ -17,23 +17,23 @@ impl Journal {
             let answer = earlier.answer_to(&new.claim);
             let is_bound = matches!(answer, Answer::Accepted { .. });
             return match is_bound && !self.bind(&new.claim, &earlier, batch, now)? {
-                true => Ok(Answer::Refused(Refusal::TooManyKeys)),
+                true => Ok(Answer::Refused(Refusal::TooManyKeys(self.limits.key_bytes))),
                 false => Ok(answer),
             };
         }
         if self.open_runs >= self.limits.open_runs {
-            return Ok(Answer::Refused(Refusal::TooManyRuns));
+            return Ok(Answer::Refused(Refusal::TooManyRuns(self.limits.open_runs)));
         }
         let of_project = self.projects.get(project).map_or(0, |entry| entry.open_runs.len());
         if of_project >= self.limits.project_runs {
-            return Ok(Answer::Refused(Refusal::TooManyProjectRuns));
+            return Ok(Answer::Refused(Refusal::TooManyProjectRuns(self.limits.project_runs)));
         }
         if !self.has_room_for(project) {
-            return Ok(Answer::Refused(Refusal::TooManyProjects));
+            return Ok(Answer::Refused(Refusal::TooManyProjects(self.limits.projects)));
         }
         let earlier = Earlier { fingerprint: new.claim.fingerprint.value, answer: new.answer.clone() };
         if !self.bind(&new.claim, &earlier, batch, now)? {
-            return Ok(Answer::Refused(Refusal::TooManyKeys));
+            return Ok(Answer::Refused(Refusal::TooManyKeys(self.limits.key_bytes)));
         }
         let number = self.open_new(new, now.wall)?;
         let (project, run) = (project.clone(), new.run.clone());

@@ -570,8 +570,8 @@ fn projects_that_were_only_ever_watched_are_bounded_and_forgotten() {
     let attach = |of: &str| Query::Attach { project: project(of), resume: None, run: None, snapshots: true };
     bench.publish(&project("kept"), 1);
     assert!(matches!(bench.read(attach("a")), Answer::Attached(_)));
-    assert!(matches!(bench.read(attach("b")), Answer::Refused(Refusal::TooManyProjects)));
-    assert!(matches!(bench.ask(publish(&project("b"), 1, 0)), Answer::Refused(Refusal::TooManyProjects)));
+    assert!(matches!(bench.read(attach("b")), Answer::Refused(Refusal::TooManyProjects(_))));
+    assert!(matches!(bench.ask(publish(&project("b"), 1, 0)), Answer::Refused(Refusal::TooManyProjects(_))));
     bench.handle(vec![Command::Unwatch(project("a")), Command::Unwatch(project("kept"))]);
     assert!(matches!(bench.read(attach("b")), Answer::Attached(_)));
     assert_eq!(bench.publish(&project("kept"), 1), 2, "what was written to goes on where it was");
@@ -720,7 +720,7 @@ fn keys_are_bounded_in_bytes_and_one_project_leaves_room_for_the_others() {
         Command::Submit { submission: Box::new(submission), reply: ReplyTo::Loop(0) }
     };
     let fill = |bench: &mut Bench, of: &str| {
-        let is_taken = |n: &usize| accepted(bench.ask(call(of, *n))) != Err(Refusal::TooManyKeys);
+        let is_taken = |n: &usize| accepted(bench.ask(call(of, *n))) != Err(Refusal::TooManyKeys(4000));
         (0..1000).take_while(is_taken).count()
     };
     let (first, second) = (fill(&mut bench, "a"), fill(&mut bench, "b"));
@@ -768,7 +768,7 @@ fn projects_that_held_nothing_any_more_filled_the_limit_for_good() {
         bench.publish(&project(name), 2);
     }
     let one_more = publish(&project("d"), 1, 0);
-    assert!(matches!(bench.ask(one_more.clone()), Answer::Refused(Refusal::TooManyProjects)));
+    assert!(matches!(bench.ask(one_more.clone()), Answer::Refused(Refusal::TooManyProjects(_))));
     bench.wait_ms(2 * DAY_MS);
     let outcome = bench.handle(Vec::new());
     let held = outcome.deliveries.iter().find_map(|delivery| match delivery {
@@ -783,7 +783,7 @@ fn projects_that_held_nothing_any_more_filled_the_limit_for_good() {
     assert_eq!(bench.attach(None, None).position, 0);
     let ahead = Query::Attach { project: project("b"), resume: Some(ResumeFrom::Seq(2)), run: None, snapshots: true };
     assert!(
-        matches!(bench.ask(publish(&project("e"), 1, 0)), Answer::Refused(Refusal::TooManyProjects)),
+        matches!(bench.ask(publish(&project("e"), 1, 0)), Answer::Refused(Refusal::TooManyProjects(_))),
         "p is watched"
     );
     bench.handle(vec![Command::Unwatch(p())]);
@@ -798,7 +798,7 @@ fn runs_that_have_not_ended_are_limited() {
     let mut bench = Bench::with(Limits { open_runs: 2, ..limits() });
     bench.submit("a");
     bench.submit("b");
-    assert_eq!(accepted(bench.ask(submit("c", None, 0, 0))), Err(Refusal::TooManyRuns));
+    assert_eq!(accepted(bench.ask(submit("c", None, 0, 0))), Err(Refusal::TooManyRuns(2)));
     assert!(matches!(accepted(bench.ask(submit("a", None, 0, 0))), Ok((_, true))), "a replay is none more");
     bench.say("a", vec![started(), failed(EndReason::StepFailed)]);
     bench.submit("c");
@@ -809,7 +809,7 @@ fn one_projects_runs_leave_room_for_those_of_the_others() {
     let mut bench = Bench::with(Limits { open_runs: 4, project_runs: 2, ..limits() });
     bench.submit("a");
     bench.submit("b");
-    assert_eq!(accepted(bench.ask(submit("c", None, 0, 0))), Err(Refusal::TooManyProjectRuns));
+    assert_eq!(accepted(bench.ask(submit("c", None, 0, 0))), Err(Refusal::TooManyProjectRuns(2)));
     assert!(matches!(accepted(bench.ask(submit("a", None, 0, 0))), Ok((_, true))), "a replay is none more");
     let mut elsewhere = submit("c", None, 0, 0);
     if let Command::Submit { submission, .. } = &mut elsewhere {

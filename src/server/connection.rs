@@ -6,7 +6,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use crate::api::{Door, Render, RerunRequest};
+use crate::api::{Door, Full, Render, RerunRequest};
 use crate::http::{Decoder, Limits, Phase, Response, Version};
 use crate::model::Taken;
 use crate::stream::Tally;
@@ -114,8 +114,8 @@ pub(super) struct Connection<S> {
     pub(super) is_watched_for_room: bool,
     /// Reading stopped before the socket was empty: there may be more, of which no event will tell.
     pub(super) has_unread: bool,
-    /// It is one more than may be: whatever it asks for is refused.
-    pub(super) is_refused: bool,
+    /// The limit that it is beyond: whatever it asks for is refused.
+    pub(super) beyond: Option<Full>,
     pub(super) tally: Tally,
     pub(super) door: Door,
     /// The address counts for what it forwards, because it is a trusted proxy's.
@@ -156,7 +156,7 @@ impl<S: Socket> Connection<S> {
             is_half_closed: false,
             is_watched_for_room: false,
             has_unread: false,
-            is_refused: false,
+            beyond: None,
             tally: Tally::default(),
             door: Door::Main,
             is_proxy: false,
@@ -220,7 +220,7 @@ impl<S: Socket> Connection<S> {
 
     /// Queues an answer.
     pub(super) fn answer(&mut self, response: &Response, framing: Framing, date: &str) {
-        let keep_alive = framing.keep_alive && !self.is_refused;
+        let keep_alive = framing.keep_alive && self.beyond.is_none();
         response.write_to(&mut self.output, date, framing.version, keep_alive, framing.head_only);
         self.state = if keep_alive { State::Reading } else { State::Closing };
     }
@@ -328,7 +328,7 @@ impl<S: Socket> Connection<S> {
             Phase::Head => Overdue::Head,
             Phase::Body => Overdue::Body,
         };
-        if let (true, Some((at, Overdue::Idle | Overdue::Head))) = (self.is_refused, self.deadline) {
+        if let (true, Some((at, Overdue::Idle | Overdue::Head))) = (self.beyond.is_some(), self.deadline) {
             // It has no more time than it was given.
             self.deadline = Some((at, overdue));
             return;

@@ -15,11 +15,12 @@ use slab::Slab;
 
 use super::connection::{Connection, Overdue, State, Timeouts};
 use super::inbox::Inbox;
+use super::intake::too_many_plans;
 use super::limits::{ConnectionLimits, Counts, PublishMeter, counted_address};
 use super::metrics::{Gauges, Metrics};
 use super::refused::Limit;
 use super::socket::Socket;
-use crate::api::{Api, Condition, Door, Facts, PlanRequest};
+use crate::api::{Api, Condition, Door, Facts, Full, PlanRequest};
 use crate::http::{Limits, Problem};
 use crate::log::{Answer, Command};
 #[cfg(test)]
@@ -153,11 +154,11 @@ impl<S: Socket> Server<S> {
         let in_use = self.connections.len() + self.streams.len() - self.refused;
         let limits = &self.settings.limits;
         let is_proxy = limits.trusted_proxies.iter().any(|cidr| cidr.contains(peer));
-        let mut beyond = (in_use >= limits.connections).then_some(Limit::Connections);
+        let mut beyond = (in_use >= limits.connections).then_some(Full::Connections(limits.connections));
         let mut address = None;
         if !is_proxy && beyond.is_none() {
             address = self.addresses.take(counted_address(peer), limits.per_address);
-            beyond = address.is_none().then_some(Limit::ConnectionsPerAddress);
+            beyond = address.is_none().then_some(Full::OfAddress(limits.per_address));
         }
         // Whoever is one too many takes no place but of the reserve: else one address alone could take all.
         if beyond.is_some() && self.refused >= limits.reserve {
@@ -170,9 +171,9 @@ impl<S: Socket> Server<S> {
         (connection.door, connection.is_proxy, connection.tally.address) = (door, is_proxy, address);
         let mut patience = self.settings.timeouts.header;
         if let Some(limit) = beyond {
-            (connection.is_refused, patience) = (true, patience.min(REFUSED_WAIT));
+            (connection.beyond, patience) = (beyond, patience.min(REFUSED_WAIT));
             self.refused += 1;
-            self.metrics.refused.count(limit);
+            self.metrics.refused.count(limit.into());
         }
         connection.deadline = Some((now.mono + patience, Overdue::Idle));
         self.metrics.connections_accepted += 1;
@@ -256,7 +257,7 @@ impl<S: Socket> Server<S> {
         if now.mono >= self.next_deadline_sweep {
             self.next_deadline_sweep = now.mono + DEADLINE_SWEEP;
             self.sweep_deadlines(now);
-            let facts = self.facts(false, now);
+            let facts = self.facts(None, now);
             self.api.forget_expired(&facts);
         }
         self.reap(now);
@@ -288,7 +289,7 @@ impl<S: Socket> Server<S> {
 
     /// A plan that the intake has no room for is refused.
     pub fn refuse_plan(&mut self, to: u64, now: Now) {
-        let problem = Problem::too_many("too_many_plans", "as many plans wait to be checked as may", 1);
+        let problem = Problem::too_many("too_many_plans", too_many_plans(), 1);
         self.count_refused(&problem);
         self.answer_waiting(to, problem.into(), now);
     }
@@ -375,8 +376,8 @@ impl<S: Socket> Server<S> {
         (self.addresses.len(), self.tokens.len())
     }
 
-    fn facts(&self, is_full: bool, now: Now) -> Facts {
-        Facts { now, condition: self.condition(), is_full, door: Door::Main }
+    fn facts(&self, full: Option<Full>, now: Now) -> Facts {
+        Facts { now, condition: self.condition(), full, door: Door::Main }
     }
 
     fn doom(&mut self, index: usize) {
@@ -399,7 +400,7 @@ impl<S: Socket> Server<S> {
         }
         for index in std::mem::take(&mut self.doomed) {
             let connection = self.connections.remove(index);
-            self.refused -= usize::from(connection.is_refused);
+            self.refused -= usize::from(connection.beyond.is_some());
             self.held -= connection.weight;
             self.release(connection.tally);
         }

@@ -210,3 +210,30 @@ fn projects_that_hold_nothing_left_no_room_for_others() {
     let mut stream = server.stream("/api/sse/projects/a?snapshot=0");
     assert_eq!(stream.next().expect("connected").message["seq"], 2, "its seq goes on");
 }
+
+#[test]
+fn the_body_of_a_rerun_was_ignored() {
+    let server = Server::open();
+    let first = server.submit("p", &json!({"name": "n", "steps": [{"id": "a", "tool": "echo"}]}));
+    let rerun = |body: &str| server.call(Request::new("POST", &format!("{RUNS}/{first}/rerun")).body(body));
+    for (body, status) in [
+        ("", 202),
+        ("{}", 202),
+        (" {\"runId\": \"mine\"}", 202),
+        ("{", 400),
+        ("[]", 422),
+        ("null", 422),
+        ("{\"runId\": 1}", 422),
+        ("{\"runId\": \"a b\"}", 422),
+        ("{\"inputs\": {}}", 422),
+    ] {
+        let answer = rerun(body);
+        assert_eq!(answer.status, status, "{body}: {answer:?}");
+    }
+    let again = rerun("{\"runId\": \"mine\"}");
+    assert_eq!((again.status, again.header("Idempotent-Replay")), (202, Some("true")), "{again:?}");
+    assert_eq!(again.json()["runId"], "mine");
+    let other = server.submit("p", &json!({"name": "other", "steps": [{"id": "a", "tool": "echo"}]}));
+    let reused = Request::new("POST", &format!("{RUNS}/{other}/rerun")).body("{\"runId\": \"mine\"}");
+    assert_eq!(server.call(reused).code(), "idempotency_key_reused");
+}

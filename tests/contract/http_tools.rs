@@ -237,7 +237,7 @@ fn a_streamed_answer_that_was_cut_or_told_of_an_error_completed_its_step() {
     let messages = server.carry_out(&plan(steps));
     for (id, begins, live) in [
         ("cut", "stream_cut: the answer ended in the middle of an event", "one"),
-        ("broken", "stream_cut: GET http://127.0.0.1:", "one"),
+        ("broken", "stream_cut: the server closed the connection before its answer to GET http://127.0.0.1:", "one"),
         ("failing", "stream_error: *** is overloaded", "one"),
         ("failing-lines", "stream_error: no such model", ""),
     ] {
@@ -252,7 +252,7 @@ fn a_stream_that_falls_silent_ends_with_the_timeout() {
     let played = Played::start();
     let server = Setup::default().config(&played.config()).start();
     let messages = server.carry_out(&plan(json!([{"id": "a", "tool": "slow", "inputs": {"path": "silent"}}])));
-    assert_eq!(error(&messages, "a"), "timed out after 300 ms");
+    assert_eq!(error(&messages, "a"), "timed out after 300 ms (tools.slow.timeout)");
     assert_eq!(live_output(&messages, "a", "text"), "one");
 }
 

@@ -93,7 +93,9 @@ impl<S: Socket> Server<S> {
             let rate = self.settings.limits.publish_rate;
             metered = self.meter.hold(*token, events.len(), rate, now.mono);
             if metered.is_none() {
-                let detail = format!("this token may publish {rate} messages a second");
+                let detail = format!(
+                    "too many messages are published with this token (limit {rate} a second, limits.publish_rate)"
+                );
                 let problem = Problem::too_many("publish_rate", detail, 1);
                 self.count_refused(&problem);
                 return self.answer(index, problem.into(), framing, headers, now);

@@ -1,7 +1,7 @@
 //! What clients send: bytes to requests, one after the other, and what each of them asks for.
 
 use super::{Server, Token, WORK_PER_REQUEST, WORK_PER_TURN};
-use crate::api::{Action, Call, Facts};
+use crate::api::{Action, Call, Facts, Full};
 use crate::http::{Method, Problem, Request, Response, Verdict};
 use crate::log::Command;
 use crate::model::Now;
@@ -116,7 +116,7 @@ impl<S: Socket> Server<S> {
         };
         self.count_forwarded(index, request);
         let connection = &self.connections[index];
-        let facts = Facts { door: connection.door, ..self.facts(connection.is_refused, now) };
+        let facts = Facts { door: connection.door, ..self.facts(connection.beyond, now) };
         let Call { action, headers } = self.api.handle(request, &facts);
         if self.is_behind
             && let Action::Busy(_) | Action::Answer(Response { status: 503, .. }) = &action
@@ -157,8 +157,8 @@ impl<S: Socket> Server<S> {
         self.addresses.release(connection.tally.address.take());
         if let Some(address) = forwarded {
             connection.tally.address = self.addresses.take(counted_address(address), limits.per_address);
-            if connection.tally.address.is_none() && !connection.is_refused {
-                connection.is_refused = true;
+            if connection.tally.address.is_none() && connection.beyond.is_none() {
+                connection.beyond = Some(Full::OfAddress(limits.per_address));
                 self.refused += 1;
                 self.metrics.refused.count(Limit::ConnectionsPerAddress);
             }

@@ -118,7 +118,11 @@ impl<S: Socket> Server<S> {
         let limit = self.settings.limits.streams_per_token;
         let problem = match self.condition().refusal() {
             Some(refusal) => refusal,
-            None => Problem::too_many("too_many_streams", format!("this token may have {limit} streams"), 5),
+            None => Problem::too_many(
+                "too_many_streams",
+                format!("too many streams of this token are open (limit {limit}, limits.streams_per_token)"),
+                5,
+            ),
         };
         self.answer(index, problem.into(), framing, headers, now);
     }
@@ -182,7 +186,7 @@ impl<S: Socket> Server<S> {
     /// Where a ticket is spent for a stream that can't be had just now, it has its time anew.
     fn postpone(&mut self, spends: Option<Spending>, now: Now) {
         if let Some(spends) = spends {
-            let facts = self.facts(false, now);
+            let facts = self.facts(None, now);
             let note = self.api.postpone_ticket(spends, &facts);
             self.outbox.log.push(Command::Note { note, reply: None });
         }
@@ -205,7 +209,7 @@ impl<S: Socket> Server<S> {
             return;
         };
         let What::Stream(mut attaching) = waiting.what else { return };
-        let passes = matches!(answer, Answer::Refused(Refusal::StoreUnavailable | Refusal::TooManyProjects));
+        let passes = matches!(answer, Answer::Refused(Refusal::StoreUnavailable | Refusal::TooManyProjects(_)));
         if passes && attaching.is_event_source {
             self.postpone(attaching.spends.take(), now);
             self.answer_busy(index, &attaching.project, waiting.framing, waiting.headers, now);
