@@ -11,7 +11,8 @@ use super::frames::{Page, write_frame};
 use super::output::{self, Shown};
 use super::page_cache::{Block, PageCache, Stretch};
 use super::store::{Flow, Place, StoreError, StoredMessage, StoredOutput};
-use super::{Answer, Query, Refusal, RunNumber, WantedOutput};
+use super::views::RunView;
+use super::{Answer, Query, Refusal, ReplyTo, RunNumber, WantedOutput};
 use crate::auth::IdSigner;
 use crate::model::{OutputStream, ProjectId, RunId, RunState, StepId, shown_document};
 
@@ -102,6 +103,31 @@ pub trait Reader: Send {
     fn look(&mut self, look: &mut dyn FnMut(&dyn History) -> Result<(), StoreError>) -> Result<(), StoreError>;
 }
 
+/// What a reader is asked.
+#[derive(Debug)]
+pub struct Question {
+    pub(super) query: Query,
+    pub(super) reply: ReplyTo,
+    pub(super) known: Known,
+}
+
+/// What is known of a run that a store does not say.
+#[derive(Debug)]
+pub(super) enum Known {
+    /// Nothing: where it goes on, the log has to be asked.
+    Untold,
+    /// This, by the log; nothing where it does not go on.
+    Told(Option<Live>),
+}
+
+/// A run that goes on, as it was when the log was asked.
+#[derive(Debug, Clone)]
+pub(super) struct Live {
+    pub(super) state: Arc<RunState>,
+    /// The `seq` of its newest message.
+    pub(super) last_seq: u64,
+}
+
 /// The `seq`s of a run's outer messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ends {
@@ -154,6 +180,7 @@ impl Lookup {
         history: &dyn History,
         signer: &IdSigner,
         query: &Query,
+        known: &Known,
     ) -> Result<Option<Answer>, StoreError> {
         match query {
             Query::Page { project, after, run, view, bytes_max } => {
@@ -170,7 +197,7 @@ impl Lookup {
             }
             Query::Plan { project, run } => plan(history, project, run).map(Some),
             Query::Document { project, run } => document(history, project, run).map(Some),
-            Query::Output { project, run, step, wanted } => self.output_of_ended(history, project, run, step, wanted),
+            Query::Output { project, run, step, wanted } => self.output(history, known, project, run, step, wanted),
             Query::OutputRest { rest, bytes_max } => output::rest(history, rest, *bytes_max).map(Some),
             _ => Ok(None),
         }
@@ -234,10 +261,11 @@ impl Lookup {
         Ok((Block::new(bytes, marks, up_to, has_last), is_full))
     }
 
-    /// A step's output, of a run that has ended; of any other the newest state is not in the history.
-    fn output_of_ended(
+    /// A step's output; nothing where the log has to be asked for the state of its run.
+    fn output(
         &mut self,
         history: &dyn History,
+        known: &Known,
         project: &ProjectId,
         run: &RunId,
         step: &StepId,
@@ -246,8 +274,14 @@ impl Lookup {
         let Some(number) = history.run_number(project, run)? else {
             return Ok(Some(Answer::Refused(Refusal::UnknownRun)));
         };
-        let Some(json) = history.ended_state(number)? else { return Ok(None) };
-        self.shown.output(history, number, &read_state(&json)?, step, wanted).map(Some)
+        let state = match known {
+            Known::Told(Some(live)) => live.state.clone(),
+            _ => match history.ended_state(number)? {
+                Some(json) => Arc::new(read_state(&json)?),
+                None => return Ok(known.gone()),
+            },
+        };
+        self.shown.output(history, number, &state, step, wanted).map(Some)
     }
 
     /// A run's messages as JSON.
@@ -289,6 +323,53 @@ impl Lookup {
         body.push(b'}');
         Ok(Answer::Json(body))
     }
+}
+
+impl Known {
+    /// The answer where a run neither goes on nor has ended; nothing where it may go on.
+    fn gone(&self) -> Option<Answer> {
+        match self {
+            Self::Untold => None,
+            Self::Told(_) => Some(Answer::Refused(Refusal::UnknownRun)),
+        }
+    }
+}
+
+/// A run as JSON; nothing where the log has to be asked for its state. In several looks, none of which is long.
+pub(super) fn run(
+    reader: &mut dyn Reader,
+    signer: &IdSigner,
+    known: &Known,
+    (project, run): (&ProjectId, &RunId),
+    whole_outputs: bool,
+) -> Result<Option<Answer>, StoreError> {
+    let (mut number, mut ended) = (None, None);
+    reader.look(&mut |history| {
+        number = history.run_number(project, run)?;
+        if let (Some(number), Known::Untold | Known::Told(None)) = (number, known) {
+            let last = history.ends(number)?.and_then(|ends| ends.last);
+            ended = history.ended_state(number)?.zip(last);
+        }
+        Ok(())
+    })?;
+    let Some(number) = number else { return Ok(Some(Answer::Refused(Refusal::UnknownRun))) };
+    let (state, last_seq) = match (known, ended) {
+        (Known::Told(Some(live)), _) => (live.state.clone(), live.last_seq),
+        (_, Some((json, last))) => (Arc::new(read_state(&json)?), last),
+        (known, None) => return Ok(known.gone()),
+    };
+    let mut view = RunView { number, state, last_seq };
+    if whole_outputs {
+        let mut wholes = Vec::new();
+        reader.look(&mut |history| {
+            wholes = view.wholes(history)?;
+            Ok(())
+        })?;
+        view.put(wholes);
+    } else {
+        view.bound_outputs();
+    }
+    view.json(project, None, signer).map(|json| Some(Answer::Json(json)))
 }
 
 /// May a message behind `after` be gone? Of a run alone: one between its first and its last, which are kept.

@@ -17,7 +17,8 @@ use super::load::ReadPlan;
 use super::outage::Outage;
 use super::store::{Place, Retention, Store, StoreError, StoredMessage, Times, Write};
 use super::{
-    Answer, Attached, Command, Delivery, Held, Order, PublishedEvent, Query, Refusal, ReplyTo, RunNumber, WorkCounts,
+    Answer, Attached, Command, Delivery, Held, Order, PublishedEvent, Query, Question, Refusal, ReplyTo, RunNumber,
+    WorkCounts,
 };
 use crate::auth::{IdSigner, TicketNote};
 use crate::model::{Now, Plan, ProjectId, RunId, RunState, Timestamp, write_message};
@@ -70,6 +71,8 @@ pub struct Journal {
     /// The message that is being numbered.
     pub(super) json_text: Vec<u8>,
     pub(super) lookup: Lookup,
+    /// There are others who read beside it: what they can answer is not answered here.
+    pub(super) has_readers: bool,
     /// Makes a plan again of a [`Submission`]'s document.
     pub(super) read_plan: ReadPlan,
     /// While the store takes nothing.
@@ -100,7 +103,8 @@ pub(super) struct ProjectEntry {
 
 /// What is held of a run that has not ended, or is its project's newest ended one.
 pub(super) struct RunEntry {
-    pub(super) state: RunState,
+    /// Readers may hold it too: it is copied where it changes while one does, and only then.
+    pub(super) state: Arc<RunState>,
     /// None where it has ended.
     pub(super) plan: Option<Arc<Plan>>,
     pub(super) first_seq: Option<u64>,
@@ -116,6 +120,8 @@ pub struct Outcome {
     pub deliveries: Vec<Delivery>,
     /// For the executor, in order.
     pub orders: Vec<Order>,
+    /// For those who read beside the log.
+    pub questions: Vec<Question>,
 }
 
 impl Outcome {
@@ -150,7 +156,10 @@ impl Journal {
                     Answer::Attached(attached) if !attached.is_over => spending.push((note, attached, reply)),
                     answer => outcome.reply(&reply, answer),
                 },
-                Command::Read { query, reply } => outcome.reply(&reply, self.answer(query, now)),
+                Command::Read { query, reply } => match self.known_of(&query) {
+                    Some(known) => outcome.questions.push(Question { query, reply, known }),
+                    None => outcome.reply(&reply, self.answer(query, now)),
+                },
                 Command::Unwatch(project) => self.unwatch(&project),
                 Command::Barrier(reply) => self.reach(reply, &mut outcome),
                 _ => {}

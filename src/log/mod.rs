@@ -4,8 +4,8 @@
 //! good. What a subscriber is replayed, what a run's state is and what a restart goes on from are all read from here,
 //! so that they cannot disagree with what was sent live.
 //!
-//! Where the store can be read beside its writer, pages of history are read and encoded on a second thread: who replays
-//! much does not keep those waiting who write.
+//! What is read is read beside the writer, on threads of their own, wherever a store and what the writer tells of a run
+//! that goes on are enough: who reads much does not keep those waiting who write.
 //!
 //! [`Journal`] is the pure part: commands and `now` in, [`Delivery`]s and [`Order`]s out. [`Store`] is what keeps; one
 //! file for each kind.
@@ -45,6 +45,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod views;
 mod work;
 
 use std::collections::HashMap;
@@ -52,7 +53,7 @@ use std::sync::Arc;
 
 pub use claims::{Claim, Fingerprint};
 pub use frames::{Frames, Mark, Page, RunNumber, SharedBytes, View};
-pub use history::{Ends, History, Reader};
+pub use history::{Ends, History, Question, Reader};
 pub use journal::{Journal, Limits, Outcome};
 pub use lists::Position;
 pub use load::ReadPlan;

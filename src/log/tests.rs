@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::history::{Known, Question};
+use super::history_thread::Historian;
 use super::store::Write;
 use super::testing::{created, number};
 use super::{
@@ -91,8 +93,35 @@ impl Bench {
         answers.remove(0).1
     }
 
+    /// What a query is answered by the journal alone, which is what readers beside it answer.
     fn read(&mut self, query: Query) -> Answer {
-        self.ask(Command::Read { query, reply: ReplyTo::Loop(0) })
+        let beside = matches!(query, Query::Run { .. } | Query::Output { .. }).then(|| self.read_beside(&query));
+        let answer = self.ask(Command::Read { query, reply: ReplyTo::Loop(0) });
+        if let Some(beside) = beside {
+            assert_eq!(format!("{beside:?}"), format!("{answer:?}"));
+        }
+        answer
+    }
+
+    /// What a reader of the store answers, with what the journal tells it where it needs that.
+    fn read_beside(&mut self, query: &Query) -> Answer {
+        let reader = self.journal.store.reader().expect("readable").expect("there is a reader");
+        let mut historian = Historian::new(reader, self.signer.clone());
+        let (query, reply) = (query.clone(), ReplyTo::Loop(0));
+        let untold = Question { query: query.clone(), reply: reply.clone(), known: Known::Untold };
+        historian.answer(&untold).unwrap_or_else(|| {
+            let question = self.question(query);
+            historian.answer(&question).expect("the journal told what there is")
+        })
+    }
+
+    /// What the journal has a reader answer.
+    fn question(&mut self, query: Query) -> Question {
+        self.journal.has_readers = true;
+        let mut outcome = self.handle(vec![Command::Read { query, reply: ReplyTo::Loop(0) }]);
+        self.journal.has_readers = false;
+        assert!(outcome.deliveries.is_empty(), "{outcome:?}");
+        outcome.questions.pop().expect("a question")
     }
 
     fn json(&mut self, query: Query) -> Value {
@@ -901,6 +930,30 @@ fn a_steps_output_is_what_it_has_written_until_it_is_what_it_returned() {
     assert_eq!(bench.output("a", None), Ok(("{\"x\":1}".to_owned(), true)));
     assert_eq!(bench.output("a", Some(OutputStream::Stdout)), text("one two"));
     assert_eq!(bench.output("b", None), text("a text"));
+}
+
+#[test]
+fn a_run_is_read_beside_the_log_as_it_was_when_the_log_was_asked_and_copied_only_then() {
+    let mut bench = Bench::new();
+    bench.submit("r");
+    bench.say("r", vec![started(), progress("a", running())]);
+    let get = Query::Run { project: p(), run: run_id("r"), whole_outputs: true };
+    let before = bench.json(get.clone());
+    let number = bench.journal.open_run(&p(), &run_id("r")).expect("it goes on");
+    let held = Arc::as_ptr(&bench.journal.runs[&number].state);
+    bench.say("r", vec![progress("b", running())]);
+    assert_eq!(Arc::as_ptr(&bench.journal.runs[&number].state), held, "nobody else holds it");
+    let between = bench.json(get.clone());
+    assert_ne!(between, before);
+    let question = bench.question(get.clone());
+    bench.say("r", vec![progress("a", done(json!("x"), false)), completed()]);
+    assert_ne!(Arc::as_ptr(&bench.journal.runs[&number].state), held, "a reader holds it");
+    let reader = bench.journal.store.reader().expect("readable").expect("there is a reader");
+    let Some(Answer::Json(answer)) = Historian::new(reader, bench.signer.clone()).answer(&question) else {
+        panic!("no answer");
+    };
+    assert_eq!(serde_json::from_slice::<Value>(&answer).expect("JSON"), between);
+    assert_eq!(bench.json(get)["status"], "completed");
 }
 
 #[test]

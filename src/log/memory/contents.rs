@@ -1,14 +1,14 @@
-//! The store that forgets everything when the process ends.
+//! What the memory store holds.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::RunNumber;
-use super::history::{Ends, History};
-use super::recovered::{EndedRun, OpenRun, Recovered, RecoveredProject};
-use super::store::{
+use crate::log::RunNumber;
+use crate::log::history::{Ends, History};
+use crate::log::recovered::{EndedRun, OpenRun, Recovered, RecoveredProject};
+use crate::log::store::{
     Flow, KEY_AGE_MS, KeyRow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, TOMBSTONE_AGE_MS,
     TOMBSTONES_MAX, Times, Trimmed, Write,
 };
@@ -17,9 +17,9 @@ use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp}
 /// Places in the order of messages that may be stale before it is gone through.
 const STALE_PLACES_MIN: usize = 1024;
 
-/// Keeps the log in memory.
+/// Everything that is kept.
 #[derive(Default)]
-pub struct MemoryStore {
+pub(super) struct Contents {
     projects: Vec<Project>,
     by_id: HashMap<ProjectId, u32>,
     /// Places in `projects` of which nothing is left.
@@ -128,12 +128,7 @@ impl Ended {
     }
 }
 
-impl MemoryStore {
-    /// A store that holds nothing.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
+impl Contents {
     /// The projects' ids, by their indexes.
     fn names(&self) -> HashMap<u32, &ProjectId> {
         self.by_id.iter().map(|(id, &index)| (index, id)).collect()
@@ -433,7 +428,7 @@ impl MemoryStore {
     }
 }
 
-impl Store for MemoryStore {
+impl Store for Contents {
     fn commit(&mut self, batch: &[Write], wall: Timestamp) -> Result<(), StoreError> {
         batch.iter().for_each(|write| self.write(write, wall));
         Ok(())
@@ -520,7 +515,7 @@ impl Store for MemoryStore {
     }
 }
 
-impl History for MemoryStore {
+impl History for Contents {
     fn newest(&self, project: &ProjectId) -> Result<u64, StoreError> {
         Ok(self.project(project).map_or(0, |log| log.newest))
     }
@@ -621,12 +616,12 @@ mod tests {
 
     const WALL: Timestamp = Timestamp::from_millis(7);
 
-    fn trim(store: &mut MemoryStore, retention: &Retention, now: u64) {
+    fn trim(store: &mut Contents, retention: &Retention, now: u64) {
         assert!(store.trim(retention, at(now)).is_ok_and(|trimmed| !trimmed.is_more));
     }
 
-    fn trimmed(writes: &[Write], retention: Retention, now: u64) -> MemoryStore {
-        let mut store = MemoryStore::new();
+    fn trimmed(writes: &[Write], retention: Retention, now: u64) -> Contents {
+        let mut store = Contents::default();
         assert_eq!(store.commit(writes, WALL), Ok(()));
         trim(&mut store, &retention, now);
         store
@@ -693,7 +688,7 @@ mod tests {
 
     #[test]
     fn a_key_is_forgotten_after_a_day_and_not_before_because_it_was_used_anew() {
-        let keys = |store: &MemoryStore| (store.keys.len(), store.projects[0].keys.len());
+        let keys = |store: &Contents| (store.keys.len(), store.projects[0].keys.len());
         let day = KEY_AGE_MS;
         let mut store = trimmed(&[key("k", 5, 0)], KEEP_ALL, 5 + day);
         assert_eq!(keys(&store), (1, 1));
