@@ -95,11 +95,13 @@ fn published(project: &ProjectId, first_seq: u64, count: usize, subscribers: usi
 }
 
 fn shown_output(output: Output) -> Response {
-    let Output { length, is_json, tag, selected, bytes, .. } = output;
+    let Output { length, is_json, attempt, tag, selected, bytes, .. } = output;
     let response = match selected {
         None => Response::new(304),
         Some(selection) => part(selection, length, is_json, bytes),
     };
+    // A further attempt writes anew: what was read of the one before does not go on in it.
+    let response = response.header("Stepcast-Attempt", attempt.to_string());
     match tag {
         Some(tag) => response.header("ETag", tag),
         None => response,

@@ -1,12 +1,14 @@
 //! A step's output, as much of it as is asked for.
 //!
-//! What a step printed is read where it lies: of a part no byte beside it. What it returned and did not print is made anew,
-//! and given as a whole. Which of the two an output is takes a look at all of it; that is found out once.
+//! What a step wrote to stdout, or else as text, is its output, byte for byte: read where it lies, and of a part no byte
+//! beside it. So whoever follows it while it grows has at the end what everyone has. The value that was made of it is for the
+//! run's state alone; only the value of a step that wrote neither is written out here, as a whole.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::history::History;
@@ -14,9 +16,10 @@ use super::store::{StoreError, StoredOutput};
 use super::{Answer, Refusal, RunNumber};
 use crate::http::Conditions;
 use crate::http::range::Selection;
+use crate::model::json::without_bom;
 use crate::model::{OutputStream, RunState, StepId, StepState, StepStatus};
 
-/// Outputs of which it is remembered how they are shown; at the limit all are forgotten, and found out again.
+/// Outputs of which it is remembered what they are; at the limit all are forgotten, and found out again.
 const REMEMBERED_MAX: usize = 1024;
 
 /// What of a step's output is wanted.
@@ -37,6 +40,8 @@ pub struct Output {
     pub length: u64,
     /// They are JSON.
     pub is_json: bool,
+    /// Of which attempt they are; 0 where there was none.
+    pub attempt: u32,
     /// Their entity tag, quoted, where they stay as they are: the step has ended.
     pub tag: Option<String>,
     /// What of them was selected; nothing where whoever asks has them already.
@@ -58,27 +63,26 @@ pub struct Rest {
     range: Range<u64>,
 }
 
-/// Where the bytes of an output come from.
+/// What an output is made of.
 enum Source {
-    /// The step printed them: the first so many of this stream.
-    Printed { stream: OutputStream, length: u64, is_json: bool },
-    /// They are made of what it returned.
+    /// The first so many bytes that the step wrote to this stream.
+    Written { stream: OutputStream, length: u64, is_json: bool },
+    /// What it returned, written out.
     Made { bytes: Vec<u8>, is_json: bool },
 }
 
-/// How an output is shown, which never changes once its step has completed.
+/// What never changes of what a step wrote once it has completed.
 #[derive(Clone, Copy)]
-enum How {
-    /// As it was printed: the first so many bytes of this stream.
-    Printed { stream: OutputStream, length: u64, is_json: bool },
-    /// Made anew.
-    Made,
+struct Final {
+    /// How much of it is its output.
+    length: u64,
+    is_json: bool,
 }
 
-/// How outputs are shown of steps that have completed, as far as that was found out.
+/// What was found out of the outputs of steps that have completed.
 #[derive(Default)]
 pub(super) struct Shown {
-    remembered: HashMap<(RunNumber, StepId), How>,
+    remembered: HashMap<(RunNumber, StepId), Final>,
 }
 
 impl Shown {
@@ -92,11 +96,14 @@ impl Shown {
         wanted: &WantedOutput,
     ) -> Result<Answer, StoreError> {
         let Some(state) = state.step(step) else { return Ok(Answer::Refused(Refusal::UnknownStep)) };
-        let kept = history.output(number, step)?.unwrap_or_default();
+        // Of an attempt that wrote nothing so far, what the one before it wrote is still kept.
+        let kept = history.output(number, step)?.filter(|kept| kept.attempt >= state.attempt);
+        let kept = kept.unwrap_or(StoredOutput { attempt: state.attempt, ..StoredOutput::default() });
         let (length, is_json, made, stream) = match self.source(history, number, state, kept, wanted.stream)? {
-            Source::Printed { stream, length, is_json } => (length, is_json, None, stream),
+            Source::Written { stream, length, is_json } => (length, is_json, None, stream),
             Source::Made { bytes, is_json } => (bytes.len() as u64, is_json, Some(bytes), OutputStream::Stdout),
         };
+        let attempt = kept.attempt;
         let tag = state.status.is_ended().then(|| tag(state, length));
         let is_known = wanted.asked.is_known(tag.as_deref());
         let selected = (!is_known).then(|| wanted.asked.select(tag.as_deref(), length));
@@ -108,12 +115,9 @@ impl Shown {
         };
         let (bytes, rest) = match made {
             Some(made) => (cut(made, &range), None),
-            None => {
-                let rest = Rest { number, step: step.clone(), attempt: kept.attempt, stream, range };
-                rest.read(history, wanted.bytes_max)?
-            }
+            None => Rest { number, step: step.clone(), attempt, stream, range }.read(history, wanted.bytes_max)?,
         };
-        Ok(Answer::Output(Box::new(Output { length, is_json, tag, selected, bytes, rest })))
+        Ok(Answer::Output(Box::new(Output { length, is_json, attempt, tag, selected, bytes, rest })))
     }
 
     fn source(
@@ -125,50 +129,50 @@ impl Shown {
         stream: Option<OutputStream>,
     ) -> Result<Source, StoreError> {
         if let Some(stream) = stream {
-            return Ok(Source::Printed { stream, length: kept.length(stream), is_json: false });
+            return Ok(Source::Written { stream, length: kept.length(stream), is_json: false });
         }
         let stream = if kept.stdout == 0 { OutputStream::Text } else { OutputStream::Stdout };
         let written = Written { history, number, step: &state.id, stream, length: kept.length(stream) };
-        match (state.status, &state.output) {
-            (StepStatus::Completed, Some(output)) => self.final_source(&written, output),
-            (status, _) if status.is_ended() => Ok(written.up_to(written.length, false)),
-            _ => Ok(written.up_to(written.without_last_newline(true)?, false)),
+        let is_completed = state.status == StepStatus::Completed;
+        match state.output.as_deref().unwrap_or(&Value::Null) {
+            value if is_completed && written.length == 0 => made(written.returned(value)?.as_ref()),
+            value if is_completed => {
+                let Final { length, is_json } = self.final_of(&written, value)?;
+                Ok(Source::Written { stream, length, is_json })
+            }
+            _ => {
+                let length = written.output_length(!state.status.is_ended())?;
+                Ok(Source::Written { stream, length, is_json: false })
+            }
         }
     }
 
-    /// A completed step's output: text as it is, anything else as JSON. Where it is what the step has `written`, it begins
-    /// with the same bytes, or whoever has read those while it ran could not go on: not written anew as JSON or as UTF-8
-    /// then.
-    fn final_source(&mut self, written: &Written<'_>, output: &Value) -> Result<Source, StoreError> {
+    /// Of a step that has completed with this value, or the beginning of it.
+    fn final_of(&mut self, written: &Written<'_>, value: &Value) -> Result<Final, StoreError> {
         let key = (written.number, written.step.clone());
-        if let Some(How::Printed { stream, length, is_json }) = self.remembered.get(&key).copied() {
-            return Ok(Source::Printed { stream, length, is_json });
+        if let Some(&known) = self.remembered.get(&key) {
+            return Ok(known);
         }
-        let output = match written.history.whole_output(written.number, written.step)? {
-            Some(json) => Cow::Owned(serde_json::from_slice(&json).map_err(|error| StoreError(error.to_string()))?),
-            None => Cow::Borrowed(output),
-        };
-        let how = match self.remembered.get(&key) {
-            Some(&how) => how,
-            None => self.remember(key, how_shown(written, &output)?),
-        };
-        match (how, output.into_owned()) {
-            (How::Printed { stream, length, is_json }, _) => Ok(Source::Printed { stream, length, is_json }),
-            (How::Made, Value::String(text)) => Ok(Source::Made { bytes: text.into_bytes(), is_json: false }),
-            (How::Made, other) => match serde_json::to_vec(&other) {
-                Ok(bytes) => Ok(Source::Made { bytes, is_json: true }),
-                Err(error) => Err(StoreError(error.to_string())),
-            },
-        }
-    }
-
-    fn remember(&mut self, of: (RunNumber, StepId), how: How) -> How {
+        let length = written.output_length(false)?;
+        let is_json = written.is_json(length, written.returned(value)?.as_ref())?;
         if self.remembered.len() >= REMEMBERED_MAX {
             self.remembered.clear();
         }
-        self.remembered.insert(of, how);
-        how
+        self.remembered.insert(key, Final { length, is_json });
+        Ok(Final { length, is_json })
     }
+}
+
+/// A value written out: text as it is, anything else as JSON.
+fn made(value: &Value) -> Result<Source, StoreError> {
+    match value {
+        Value::String(text) => Ok(Source::Made { bytes: text.clone().into_bytes(), is_json: false }),
+        other => Ok(Source::Made { bytes: to_json(other)?, is_json: true }),
+    }
+}
+
+fn to_json(value: &Value) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(|error| StoreError(error.to_string()))
 }
 
 /// What comes behind what was answered before. Where the step has made another attempt since, or its run was let go, there
@@ -194,7 +198,7 @@ impl Rest {
     }
 }
 
-/// What a step printed.
+/// What a step wrote.
 struct Written<'a> {
     history: &'a dyn History,
     number: RunNumber,
@@ -205,19 +209,18 @@ struct Written<'a> {
 }
 
 impl Written<'_> {
-    fn up_to(&self, length: u64, is_json: bool) -> Source {
-        Source::Printed { stream: self.stream, length, is_json }
-    }
-
     fn read(&self, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
         let mut bytes = Vec::new();
         self.history.output_bytes(self.number, self.step, self.stream, range, &mut bytes)?;
         Ok(bytes)
     }
 
-    /// What a command prints loses its last newline as an output: how much is left. Of what it `may_go_on` with, that is
-    /// not known to be the last: it comes once more does, and so does half of one.
-    fn without_last_newline(&self, may_go_on: bool) -> Result<u64, StoreError> {
+    /// How much of it is the output: of stdout not the last newline. Of what it `may_go_on` with, that is not known to be the
+    /// last: it comes once more does, and so does half of one.
+    fn output_length(&self, may_go_on: bool) -> Result<u64, StoreError> {
+        if self.stream != OutputStream::Stdout {
+            return Ok(self.length);
+        }
         let last = self.read(self.length.saturating_sub(2)..self.length)?;
         let newline = match last.as_slice() {
             [b'\r', b'\n'] => 2,
@@ -227,20 +230,28 @@ impl Written<'_> {
         };
         Ok(self.length - newline)
     }
-}
 
-fn how_shown(written: &Written<'_>, output: &Value) -> Result<How, StoreError> {
-    let length = written.without_last_newline(false)?;
-    let is_printed = match output {
-        // Bytes that are no UTF-8 never become fewer by being read as that.
-        Value::String(text) if length > text.len() as u64 => false,
-        Value::String(text) => String::from_utf8_lossy(&written.read(0..length)?) == text.as_str(),
-        other => serde_json::from_slice::<Value>(&written.read(0..length)?).is_ok_and(|value| value == *other),
-    };
-    Ok(match is_printed {
-        true => How::Printed { stream: written.stream, length, is_json: !output.is_string() },
-        false => How::Made,
-    })
+    /// What the step returned: this value, or the whole of which it is the beginning.
+    fn returned<'v>(&self, value: &'v Value) -> Result<Cow<'v, Value>, StoreError> {
+        match self.history.whole_output(self.number, self.step)? {
+            Some(json) => serde_json::from_slice(&json).map(Cow::Owned).map_err(|error| StoreError(error.to_string())),
+            None => Ok(Cow::Borrowed(value)),
+        }
+    }
+
+    /// Was what it returned read as JSON from the first so many bytes? Text may begin with a quotation mark too.
+    fn is_json(&self, length: u64, returned: &Value) -> Result<bool, StoreError> {
+        let is_text = returned.is_string();
+        if self.stream != OutputStream::Stdout || (is_text && !self.read(0..4)?.contains(&b'"')) {
+            return Ok(false);
+        }
+        let bytes = self.read(0..length)?;
+        let json = without_bom(&bytes);
+        match is_text {
+            true => Ok(to_json(returned)? == json),
+            false => Ok(serde_json::from_slice::<IgnoredAny>(json).is_ok()),
+        }
+    }
 }
 
 /// What tells the bytes of an ended step from those of any other step that had or will have its place.

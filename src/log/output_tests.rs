@@ -177,16 +177,81 @@ fn a_completed_steps_output_is_looked_at_as_a_whole_once() {
 }
 
 #[test]
-fn an_output_that_was_not_printed_so_is_made_and_given_at_once() {
+fn an_output_that_was_not_written_is_made_and_given_at_once() {
     with_each(|store| {
-        commit(store, &[created(1, 0), piece(b"something else".to_vec())]);
-        let state = completed(serde_json::json!({"a": [1, 2]}));
+        commit(store, &[created(1, 0)]);
         let lookup = &mut Lookup::default();
+        let state = completed(serde_json::json!({"a": [1, 2]}));
         for _ in 0..2 {
             let (got, _) = output(store, lookup, &state, &wanted("Range: bytes=1-3\r\n", 2));
             assert_eq!((&*got.bytes, got.length, got.is_json, got.rest), (&b"\"a\""[..], 11, true, None));
             assert_eq!(output(store, lookup, &state, &wanted("", 0)).0.bytes.len(), 0);
         }
+        for (value, bytes, is_json) in
+            [(serde_json::json!(null), "null", true), (serde_json::json!("a\n"), "a\n", false)]
+        {
+            let kept = serde_json::to_vec(&completed(value)).expect("JSON");
+            let kept = RunState::from_json(&kept).expect("a state");
+            let (got, _) = output(store, lookup, &kept, &wanted("", usize::MAX));
+            assert_eq!((got.bytes.as_slice(), got.is_json), (bytes.as_bytes(), is_json), "null was nothing once kept");
+        }
+    });
+}
+
+#[test]
+fn what_a_follower_had_of_printed_json_was_another_text_once_the_step_had_ended() {
+    for (begins, goes_on, value, is_json) in [
+        ("\"caf\u{e9} ", "more\"\n", serde_json::json!("caf\u{e9} more"), true),
+        ("\u{feff}{\"a\":", "1}\r\n", serde_json::json!({"a": 1}), true),
+        ("\u{feff}\"a", "\"", serde_json::json!("a"), true),
+        ("\u{feff}te", "xt", serde_json::json!("\u{feff}text"), false),
+        ("nu", "ll", serde_json::json!(null), true),
+        ("1.", "10\n", serde_json::json!("1.10"), false),
+        ("\"h\\u00", "65y\"", serde_json::json!("\"h\\u0065y\""), false),
+        ("{\"a\": \"\\u0061", "\"}\n", serde_json::json!({"a": "***"}), true),
+        ("123", "456", serde_json::json!("123\n[cut here: the output is over 3 bytes]"), false),
+        ("", "\n", serde_json::json!(""), false),
+    ] {
+        with_each(|store| {
+            commit(store, &[created(1, 0)]);
+            if !begins.is_empty() {
+                commit(store, &[piece(begins.into())]);
+            }
+            let lookup = &mut Lookup::default();
+            let (begun, _) = output(store, lookup, &running(), &wanted("", usize::MAX));
+            assert_eq!(begun.bytes, begins.as_bytes());
+            commit(store, &[piece(goes_on.into())]);
+            for _ in 0..2 {
+                let (all, _) = output(store, lookup, &completed(value.clone()), &wanted("", usize::MAX));
+                let printed = format!("{begins}{}", goes_on.trim_end());
+                assert_eq!((all.bytes.as_slice(), all.is_json), (printed.as_bytes(), is_json), "{printed}");
+            }
+        });
+    }
+}
+
+#[test]
+fn an_attempt_that_has_written_nothing_yet_showed_what_the_one_before_had() {
+    with_each(|store| {
+        commit(store, &[created(1, 0), piece(b"first".to_vec())]);
+        let lookup = &mut Lookup::default();
+        let mut state = running();
+        let (first, _) = output(store, lookup, &state, &wanted("", usize::MAX));
+        assert_eq!((first.bytes.as_slice(), first.attempt), (&b"first"[..], 1));
+        state.steps[0].attempt = 2;
+        let (second, _) = output(store, lookup, &state, &wanted("Range: bytes=5-\r\n", usize::MAX));
+        assert_eq!((second.selected, second.length, second.attempt), (Some(Selection::Unsatisfiable), 0, 2));
+        // Whoever reads beside the log may see what an attempt wrote before it is told that there is one.
+        let step_wrote = |attempt, bytes| Write::Output {
+            number: number(1),
+            step: step(),
+            attempt,
+            stream: OutputStream::Stdout,
+            bytes,
+        };
+        commit(store, &[step_wrote(3, b"third".to_vec())]);
+        let (third, _) = output(store, lookup, &state, &wanted("", usize::MAX));
+        assert_eq!((third.bytes.as_slice(), third.attempt), (&b"third"[..], 3));
     });
 }
 
