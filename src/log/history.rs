@@ -12,7 +12,7 @@ use super::output::{self, Shown};
 use super::page_cache::{Block, PageCache, Stretch};
 use super::store::{Flow, Place, StoreError, StoredMessage, StoredOutput};
 use super::views::RunView;
-use super::{Answer, Query, Refusal, ReplyTo, RunNumber, WantedOutput};
+use super::{Answer, Attached, Query, Refusal, ReplyTo, RunNumber, WantedOutput};
 use crate::auth::IdSigner;
 use crate::model::{OutputStream, ProjectId, RunId, RunState, StepId, shown_document};
 
@@ -106,9 +106,17 @@ pub trait Reader: Send {
 /// What a reader is asked.
 #[derive(Debug)]
 pub struct Question {
-    pub(super) query: Query,
     pub(super) reply: ReplyTo,
-    pub(super) known: Known,
+    pub(super) asked: Asked,
+}
+
+/// What is to be done for an answer.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// To look this up, where so much is known.
+    Look(Query, Known),
+    /// To make the snapshots that a stream begins with.
+    Snapshots(Box<Attached>),
 }
 
 /// What is known of a run that a store does not say.
@@ -370,6 +378,20 @@ pub(super) fn run(
         view.bound_outputs();
     }
     view.json(project, None, signer).map(|json| Some(Answer::Json(json)))
+}
+
+/// Where a stream begins, with the snapshots made that it begins with.
+pub(super) fn begun(mut attached: Box<Attached>, signer: &IdSigner) -> Answer {
+    for snapshot in std::mem::take(&mut attached.unmade) {
+        match snapshot.message(&attached.project, attached.position, signer) {
+            Ok(message) => attached.snapshots.push(message),
+            Err(error) => {
+                log::error!("a run can't be shown: {error}");
+                return Answer::Refused(Refusal::StoreUnavailable);
+            }
+        }
+    }
+    Answer::Attached(attached)
 }
 
 /// May a message behind `after` be gone? Of a run alone: one between its first and its last, which are kept.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
-use super::history::{self, Known, Lookup, Question, Reader};
+use super::history::{self, Asked, Known, Lookup, Question, Reader};
 use super::{Answer, Command, Delivery, Outcome, Query, Refusal, ReplyTo, StoreError};
 use crate::auth::IdSigner;
 
@@ -57,14 +57,14 @@ impl HistoryHandle {
             match command {
                 Command::Read { query, reply } if is_history_query(&query) => {
                     let to = if matches!(query, Query::Page { .. }) { &mut pages } else { &mut others };
-                    to.push(Question { query, reply, known: Known::Untold });
+                    to.push(Question { reply, asked: Asked::Look(query, Known::Untold) });
                 }
                 command => rest.push(command),
             }
         }
         for (to, questions) in [(&self.pages, pages), (&self.look_ups, others)] {
             let no_room = ask(to, questions, Some(log.clone()));
-            rest.extend(no_room.into_iter().map(|Question { query, reply, .. }| Command::Read { query, reply }));
+            rest.extend(no_room.into_iter().filter_map(Question::command));
         }
         rest
     }
@@ -81,6 +81,16 @@ impl HistoryHandle {
             let _ = to.send(Task::Close);
         }
         let _ = self.ended.recv();
+    }
+}
+
+impl Question {
+    /// The same for the log, where it was not the log that asked.
+    fn command(self) -> Option<Command> {
+        match self.asked {
+            Asked::Look(query, _) => Some(Command::Read { query, reply: self.reply }),
+            Asked::Snapshots(_) => None,
+        }
     }
 }
 
@@ -139,10 +149,14 @@ fn is_history_query(query: &Query) -> bool {
 fn run(mut historian: Historian, inbox: &Receiver<Task>, out: &mut impl FnMut(Outcome)) {
     while let Some(Task::Look(questions, log)) = historian.next_task(inbox) {
         for question in questions {
-            match (historian.answer(&question), &log) {
-                (Some(answer), _) => tell(question.reply, answer, out),
-                (None, Some(log)) => hand_on(question.query, question.reply, log, out),
-                (None, None) => tell(question.reply, Answer::Refused(Refusal::StoreUnavailable), out),
+            let Question { reply, asked } = question;
+            match asked {
+                Asked::Snapshots(attached) => tell(reply, history::begun(attached, &historian.signer), out),
+                Asked::Look(query, known) => match (historian.answer(&query, &known), &log) {
+                    (Some(answer), _) => tell(reply, answer, out),
+                    (None, Some(log)) => hand_on(query, reply, log, out),
+                    (None, None) => tell(reply, Answer::Refused(Refusal::StoreUnavailable), out),
+                },
             }
         }
     }
@@ -185,15 +199,14 @@ impl Historian {
     }
 
     /// Nothing where the log has to be asked. A failure is one question's, not the thread's.
-    pub(super) fn answer(&mut self, question: &Question) -> Option<Answer> {
-        self.look(question).unwrap_or_else(|error| {
+    pub(super) fn answer(&mut self, query: &Query, known: &Known) -> Option<Answer> {
+        self.look(query, known).unwrap_or_else(|error| {
             log::error!("history can't be read: {error}");
             Some(Answer::Refused(Refusal::StoreUnavailable))
         })
     }
 
-    fn look(&mut self, question: &Question) -> Result<Option<Answer>, StoreError> {
-        let Question { query, known, .. } = question;
+    fn look(&mut self, query: &Query, known: &Known) -> Result<Option<Answer>, StoreError> {
         if let Query::Run { project, run, whole_outputs } = query {
             return history::run(self.reader.as_mut(), &self.signer, known, (project, run), *whole_outputs);
         }

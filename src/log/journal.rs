@@ -12,10 +12,11 @@ use super::age::AgeClock;
 use super::batch::Batch;
 use super::frames::{View, write_frame};
 use super::growth::Growth;
-use super::history::Lookup;
+use super::history::{Asked, Lookup};
 use super::load::ReadPlan;
 use super::outage::Outage;
 use super::store::{Place, Retention, Store, StoreError, StoredMessage, Times, Write};
+use super::views::Snapshot;
 use super::{
     Answer, Attached, Command, Delivery, Held, Order, PublishedEvent, Query, Question, Refusal, ReplyTo, RunNumber,
     WorkCounts,
@@ -110,7 +111,7 @@ pub(super) struct RunEntry {
     pub(super) first_seq: Option<u64>,
     pub(super) last_seq: u64,
     /// Its newest snapshot, while nothing has changed since.
-    pub(super) snapshot: Option<(u64, Arc<[u8]>)>,
+    pub(super) snapshot: Option<Arc<Snapshot>>,
 }
 
 /// What a batch lets out.
@@ -154,11 +155,17 @@ impl Journal {
             match command {
                 Command::Spend { note, query, reply } => match self.answer(query, now) {
                     Answer::Attached(attached) if !attached.is_over => spending.push((note, attached, reply)),
+                    Answer::Attached(attached) => self.tell_where(attached, reply, &mut outcome),
                     answer => outcome.reply(&reply, answer),
                 },
                 Command::Read { query, reply } => match self.known_of(&query) {
-                    Some(known) => outcome.questions.push(Question { query, reply, known }),
-                    None => outcome.reply(&reply, self.answer(query, now)),
+                    Some(known) => {
+                        outcome.questions.push(Question { reply, asked: Asked::Look(query, known) });
+                    }
+                    None => match self.answer(query, now) {
+                        Answer::Attached(attached) => self.tell_where(attached, reply, &mut outcome),
+                        answer => outcome.reply(&reply, answer),
+                    },
                 },
                 Command::Unwatch(project) => self.unwatch(&project),
                 Command::Barrier(reply) => self.reach(reply, &mut outcome),
@@ -186,7 +193,7 @@ impl Journal {
         let is_kept = self.keep(&notes, now, outcome);
         for (_, attached, reply) in streams {
             if is_kept {
-                outcome.reply(&reply, Answer::Attached(attached));
+                self.tell_where(attached, reply, outcome);
                 continue;
             }
             if attached.backlog.is_some() {

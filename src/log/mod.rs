@@ -300,6 +300,13 @@ pub enum Delivery {
         /// Its next messages.
         frames: Frames,
     },
+    /// The newest messages of a project that is watched from now on. Who asked for it is told later where the stream begins.
+    Opened {
+        /// The project.
+        project: ProjectId,
+        /// The messages.
+        frames: Frames,
+    },
     /// What a command is answered.
     Reply {
         /// Who asked.
@@ -381,8 +388,26 @@ pub struct Attached {
     pub is_over: bool,
     /// `workflow_snapshot` messages.
     pub snapshots: Vec<Arc<[u8]>>,
+    /// Those that are still to be made.
+    unmade: Vec<Arc<views::Snapshot>>,
     /// The project's newest messages, where the loop was not sent them so far.
     pub backlog: Option<Frames>,
+}
+
+impl Attached {
+    /// A stream of everything, without snapshots.
+    fn at(project: &ProjectId, position: u64, resume: Resume) -> Self {
+        Self {
+            project: project.clone(),
+            position,
+            resume,
+            run: None,
+            is_over: false,
+            snapshots: Vec::new(),
+            unmade: Vec::new(),
+            backlog: None,
+        }
+    }
 }
 
 /// How a stream begins.

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use super::frames::{Frames, View, write_frame};
-use super::history::{self, Ends, Found, Known, Live};
-use super::journal::Journal;
+use super::history::{self, Asked, Ends, Found, Known, Live, Question};
+use super::journal::{Journal, Outcome};
 use super::page_cache::Stretch;
 use super::store::{Flow, StoreError, StoredMessage};
-use super::views::RunView;
-use super::{Answer, Attached, Query, Refusal, ResetReason, Resume, ResumeFrom, RunNumber, WantedOutput, output};
-use crate::model::{Now, ProjectId, RunId, RunState, StepId, write_message};
+use super::views::{RunView, Snapshot};
+use super::{
+    Answer, Attached, Delivery, Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, RunNumber, WantedOutput,
+    output,
+};
+use crate::model::{Now, ProjectId, RunId, RunState, StepId};
 
 /// How much of a project's history a loop that begins to watch it is handed, for those who come back.
 const TAIL_BYTES_MAX: usize = 256 * 1024;
@@ -69,12 +72,12 @@ impl Journal {
         wants_snapshots: bool,
         now: Now,
     ) -> Result<Attached, StoreError> {
-        let snapshots = match resume {
+        let unmade = match resume {
             Resume::Fresh if !wants_snapshots => Vec::new(),
             Resume::Resumed => Vec::new(),
-            Resume::Fresh | Resume::Reset(_) => self.snapshots(project, position, now)?,
+            Resume::Fresh | Resume::Reset(_) => self.snapshots(project, now)?,
         };
-        Ok(Attached { project: project.clone(), position, resume, run: None, is_over: false, snapshots, backlog: None })
+        Ok(Attached { unmade, ..Attached::at(project, position, resume) })
     }
 
     /// Where a stream of one run begins: with its first message, unless that can't be gone on from any more.
@@ -94,23 +97,15 @@ impl Journal {
                 false => position = before,
             }
         }
-        let mut snapshots = Vec::new();
+        let mut unmade = Vec::new();
         if let Resume::Reset(_) = resume {
             // The snapshot tells the run so far. The last message of one that has ended is still to come, so that the
             // stream ends.
             position = last.map_or(position, |last| last - 1);
-            snapshots.push(self.snapshot(project, number, position, now)?);
+            unmade.extend(self.snapshot(number, now)?);
         }
         let is_over = resume == Resume::Resumed && last.is_some_and(|last| position >= last);
-        Ok(Attached {
-            project: project.clone(),
-            position,
-            resume,
-            run: Some(number),
-            is_over,
-            snapshots,
-            backlog: None,
-        })
+        Ok(Attached { run: Some(number), is_over, unmade, ..Attached::at(project, position, resume) })
     }
 
     fn how_to_resume(
@@ -217,8 +212,8 @@ impl Journal {
         }
     }
 
-    /// The `workflow_snapshot`s of a project: every run that is active, and the newest that ended a moment ago.
-    fn snapshots(&mut self, project: &ProjectId, position: u64, now: Now) -> Result<Vec<Arc<[u8]>>, StoreError> {
+    /// The snapshots of a project: of every run that is active, and of the newest that ended a moment ago.
+    fn snapshots(&mut self, project: &ProjectId, now: Now) -> Result<Vec<Arc<Snapshot>>, StoreError> {
         let Some(entry) = self.projects.get(project) else { return Ok(Vec::new()) };
         let is_recent = |number: &RunNumber| {
             let ended = self.runs.get(number).and_then(|run| run.state.finished_at);
@@ -226,35 +221,32 @@ impl Journal {
         };
         let shown = entry.newest_ended.filter(is_recent).into_iter().chain(entry.open_runs.iter().copied());
         let shown: Vec<_> = shown.collect();
-        shown.into_iter().map(|number| self.snapshot(project, number, position, now)).collect()
+        shown.into_iter().filter_map(|number| self.snapshot(number, now).transpose()).collect()
     }
 
-    fn snapshot(
-        &mut self,
-        project: &ProjectId,
-        number: RunNumber,
-        position: u64,
-        now: Now,
-    ) -> Result<Arc<[u8]>, StoreError> {
-        if let Some((at, snapshot)) = self.runs.get(&number).and_then(|run| run.snapshot.as_ref())
-            && *at == position
-        {
-            return Ok(snapshot.clone());
+    /// A run's snapshot; nothing where it is gone.
+    fn snapshot(&mut self, number: RunNumber, now: Now) -> Result<Option<Arc<Snapshot>>, StoreError> {
+        if let Some(snapshot) = self.runs.get(&number).and_then(|run| run.snapshot.as_ref()) {
+            return Ok(Some(snapshot.clone()));
         }
-        let payload = match self.view(number)? {
-            Some(mut view) => {
-                view.bound_outputs();
-                view.json(project, Some(now.wall), &self.signer)?
-            }
-            None => b"{}".to_vec(),
-        };
-        let mut message = Vec::new();
-        write_message(&mut message, "workflow_snapshot", project, position, &payload);
-        let message: Arc<[u8]> = message.into();
+        let Some(view) = self.view(number)? else { return Ok(None) };
+        let snapshot = Arc::new(Snapshot::new(view, now.wall));
         if let Some(run) = self.runs.get_mut(&number) {
-            run.snapshot = Some((position, message.clone()));
+            run.snapshot = Some(snapshot.clone());
         }
-        Ok(message)
+        Ok(Some(snapshot))
+    }
+
+    /// Tells whoever asked where a stream begins. Where there are snapshots to be made, a reader makes them and tells; the
+    /// project's messages go to the loop from here on all the same.
+    pub(super) fn tell_where(&self, mut attached: Box<Attached>, reply: ReplyTo, outcome: &mut Outcome) {
+        if attached.unmade.is_empty() || !self.has_readers {
+            return outcome.reply(&reply, history::begun(attached, &self.signer));
+        }
+        if let Some(frames) = attached.backlog.take() {
+            outcome.deliveries.push(Delivery::Opened { project: attached.project.clone(), frames });
+        }
+        outcome.questions.push(Question { reply, asked: Asked::Snapshots(attached) });
     }
 
     /// The state of a run, ended or not.

@@ -139,10 +139,11 @@ impl Journal {
         let seq = self.append(project, event.message_type(), &payload, Some((number, place)), batch, now)?;
         batch.work.count(event);
         if let Some(run) = self.runs.get_mut(&number) {
+            // Before anything else: it holds the state too.
+            run.snapshot = None;
             Arc::make_mut(&mut run.state).apply(event);
             run.first_seq.get_or_insert(seq);
             run.last_seq = seq;
-            run.snapshot = None;
         }
         if event.is_last() {
             self.end_run(project, event, number, seq, batch)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::history::{Known, Question};
+use super::history::{self, Asked, Known};
 use super::history_thread::Historian;
 use super::store::Write;
 use super::testing::{created, number};
@@ -107,21 +107,19 @@ impl Bench {
     fn read_beside(&mut self, query: &Query) -> Answer {
         let reader = self.journal.store.reader().expect("readable").expect("there is a reader");
         let mut historian = Historian::new(reader, self.signer.clone());
-        let (query, reply) = (query.clone(), ReplyTo::Loop(0));
-        let untold = Question { query: query.clone(), reply: reply.clone(), known: Known::Untold };
-        historian.answer(&untold).unwrap_or_else(|| {
-            let question = self.question(query);
-            historian.answer(&question).expect("the journal told what there is")
+        historian.answer(query, &Known::Untold).unwrap_or_else(|| {
+            let Asked::Look(query, known) = self.question(query.clone()) else { panic!("no look") };
+            historian.answer(&query, &known).expect("the journal told what there is")
         })
     }
 
     /// What the journal has a reader answer.
-    fn question(&mut self, query: Query) -> Question {
+    fn question(&mut self, query: Query) -> Asked {
         self.journal.has_readers = true;
         let mut outcome = self.handle(vec![Command::Read { query, reply: ReplyTo::Loop(0) }]);
         self.journal.has_readers = false;
-        assert!(outcome.deliveries.is_empty(), "{outcome:?}");
-        outcome.questions.pop().expect("a question")
+        assert!(!outcome.deliveries.iter().any(|it| matches!(it, Delivery::Reply { .. })), "{outcome:?}");
+        outcome.questions.pop().expect("a question").asked
     }
 
     fn json(&mut self, query: Query) -> Value {
@@ -557,12 +555,40 @@ fn snapshots_show_what_is_active_and_the_newest_that_ended_a_moment_ago() {
 fn a_snapshot_is_cut_anew_once_anything_has_changed() {
     let mut bench = Bench::new();
     bench.submit("r");
-    let before = bench.attach(None, None);
-    assert!(Arc::ptr_eq(&before.snapshots[0], &bench.attach(None, None).snapshots[0]), "cut once for many who come");
+    assert_eq!(shown(&bench.attach(None, None)), pairs(&[("r", "queued")]));
     bench.publish(&p(), 1);
     assert_eq!(shown(&bench.attach(None, None)), pairs(&[("r", "queued")]), "its seq is the stream's position");
     bench.say("r", vec![started()]);
     assert_eq!(shown(&bench.attach(None, None)), pairs(&[("r", "running")]));
+}
+
+#[test]
+fn a_snapshot_is_made_beside_the_log_and_once_for_all_who_come_before_its_run_moves_on() {
+    let mut bench = Bench::new();
+    bench.submit("r");
+    bench.say("r", vec![started()]);
+    let begin = |bench: &mut Bench| {
+        let query = Query::Attach { project: p(), resume: None, run: None, snapshots: true };
+        let Asked::Snapshots(attached) = bench.question(query) else { panic!("no snapshots") };
+        assert!(
+            attached.snapshots.is_empty() && attached.backlog.is_none(),
+            "the loop has the newest messages already"
+        );
+        attached
+    };
+    let one = begin(&mut bench);
+    bench.publish(&p(), 1);
+    let other = begin(&mut bench);
+    assert!(Arc::ptr_eq(&one.unmade[0], &other.unmade[0]), "what others say in its project changes no run");
+    bench.say("r", vec![progress("a", running())]);
+    let later = begin(&mut bench);
+    assert!(!Arc::ptr_eq(&one.unmade[0], &later.unmade[0]));
+    bench.say("r", vec![completed()]);
+    for (attached, position) in [(one, 1), (other, 2), (later, 3)] {
+        let Answer::Attached(attached) = history::begun(attached, &bench.signer) else { panic!("not made") };
+        assert_eq!((attached.position, attached.unmade.len()), (position, 0));
+        assert_eq!(shown(&attached), pairs(&[("r", "running")]), "as it was when the stream began");
+    }
 }
 
 #[test]
@@ -945,11 +971,11 @@ fn a_run_is_read_beside_the_log_as_it_was_when_the_log_was_asked_and_copied_only
     assert_eq!(Arc::as_ptr(&bench.journal.runs[&number].state), held, "nobody else holds it");
     let between = bench.json(get.clone());
     assert_ne!(between, before);
-    let question = bench.question(get.clone());
+    let Asked::Look(query, known) = bench.question(get.clone()) else { panic!("no look") };
     bench.say("r", vec![progress("a", done(json!("x"), false)), completed()]);
     assert_ne!(Arc::as_ptr(&bench.journal.runs[&number].state), held, "a reader holds it");
     let reader = bench.journal.store.reader().expect("readable").expect("there is a reader");
-    let Some(Answer::Json(answer)) = Historian::new(reader, bench.signer.clone()).answer(&question) else {
+    let Some(Answer::Json(answer)) = Historian::new(reader, bench.signer.clone()).answer(&query, &known) else {
         panic!("no answer");
     };
     assert_eq!(serde_json::from_slice::<Value>(&answer).expect("JSON"), between);

@@ -1,6 +1,6 @@
 //! A run as it is shown to whoever asks for it, and to whoever begins to watch it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use super::RunNumber;
 use super::history::History;
 use super::store::StoreError;
 use crate::auth::IdSigner;
-use crate::model::{ProjectId, RunState, Timestamp};
+use crate::model::{ProjectId, RunState, Timestamp, write_message};
 
 /// The outputs of a snapshot together take at most this; larger ones are left out of it and marked.
 const SNAPSHOT_OUTPUTS_BYTES_MAX: usize = 1024 * 1024;
@@ -18,13 +18,54 @@ const SNAPSHOT_OUTPUTS_BYTES_MAX: usize = 1024 * 1024;
 /// the messages, and each can be read by itself.
 const RUN_OUTPUTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// What a message takes beside its payload, about.
+const MESSAGE_ROOM: usize = 256;
+
 /// A run as it was at one of its messages.
+#[derive(Debug)]
 pub(super) struct RunView {
     pub(super) number: RunNumber,
     /// Held by others too: it is copied where its outputs are changed, and only then.
     pub(super) state: Arc<RunState>,
     /// That message.
     pub(super) last_seq: u64,
+}
+
+/// A run's `workflow_snapshot`, for all who begin to watch while it stays as it is: made once, by the first who needs it.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    view: RunView,
+    at: Timestamp,
+    payload: OnceLock<Arc<[u8]>>,
+}
+
+impl Snapshot {
+    /// Of a run that is as `view` has it, cut at a time.
+    pub(super) fn new(view: RunView, at: Timestamp) -> Self {
+        Self { view, at, payload: OnceLock::new() }
+    }
+
+    /// The message for those who begin at `position` of its project.
+    pub(super) fn message(
+        &self,
+        project: &ProjectId,
+        position: u64,
+        signer: &IdSigner,
+    ) -> Result<Arc<[u8]>, StoreError> {
+        let payload = match self.payload.get() {
+            Some(payload) => payload,
+            None => {
+                let RunView { number, state, last_seq } = &self.view;
+                let mut view = RunView { number: *number, state: state.clone(), last_seq: *last_seq };
+                view.bound_outputs();
+                let made = view.json(project, Some(self.at), signer)?;
+                self.payload.get_or_init(|| made.into())
+            }
+        };
+        let mut message = Vec::with_capacity(payload.len() + MESSAGE_ROOM);
+        write_message(&mut message, "workflow_snapshot", project, position, payload);
+        Ok(message.into())
+    }
 }
 
 /// A run as `GET .../workflows/:runId` shows it.

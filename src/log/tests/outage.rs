@@ -173,7 +173,7 @@ impl Pair {
                     bytes.extend_from_slice(&frames.bytes);
                 }
                 Delivery::Worked(work) => self.work[of].add(work),
-                Delivery::Reply { .. } | Delivery::StoreIsDown(_) => {}
+                Delivery::Reply { .. } | Delivery::Opened { .. } | Delivery::StoreIsDown(_) => {}
             }
         }
         for order in outcome.orders.drain(..).filter(|_| of == 0) {
