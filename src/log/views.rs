@@ -21,6 +21,9 @@ const RUN_OUTPUTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What a message takes beside its payload, about.
 const MESSAGE_ROOM: usize = 256;
 
+/// Whole outputs, as JSON, by the places of their steps.
+pub(super) type Wholes = Vec<(usize, Arc<[u8]>)>;
+
 /// A run as it was at one of its messages.
 #[derive(Debug)]
 pub(super) struct RunView {
@@ -83,7 +86,7 @@ struct Shown<'a> {
 
 impl RunView {
     /// The whole outputs of the steps whose messages have only the beginning, by the steps' places.
-    pub(super) fn wholes(&self, history: &dyn History) -> Result<Vec<(usize, Arc<[u8]>)>, StoreError> {
+    pub(super) fn wholes(&self, history: &dyn History) -> Result<Wholes, StoreError> {
         let (mut wholes, mut left) = (Vec::new(), RUN_OUTPUTS_BYTES_MAX);
         for (index, step) in self.state.steps.iter().enumerate().filter(|(_, step)| step.truncated) {
             let whole = history.whole_output(self.number, &step.id)?;
@@ -96,7 +99,7 @@ impl RunView {
     }
 
     /// Shows these outputs whole.
-    pub(super) fn put(&mut self, wholes: Vec<(usize, Arc<[u8]>)>) {
+    pub(super) fn put(&mut self, wholes: Wholes) {
         for (index, whole) in wholes {
             let step = Arc::make_mut(&mut self.state).steps.get_mut(index);
             if let (Some(step), Ok(output)) = (step, serde_json::from_slice(&whole)) {
