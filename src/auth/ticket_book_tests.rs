@@ -181,6 +181,18 @@ fn a_restart_without_notes_lets_the_id_decide() {
 }
 
 #[test]
+fn a_spent_ticket_opened_a_second_stream_after_a_restart_that_nothing_was_noted_over() {
+    let mut old = Server::started(ISSUED, false);
+    let ticket = old.ticket(1);
+    assert!(old.first(&ticket, after(0)).is_ok(), "issued in the very millisecond that the server began");
+    let mut new = Server::started(after(1), false);
+    assert_eq!(new.first(&ticket, after(1)), Err(TicketError::Expired));
+    assert_eq!(new.book.extend(&ticket, after(1)), None);
+    assert_eq!(new.book.peek(&ticket, &project("p"), None, after(1)).err(), Some(TicketError::Expired));
+    assert_eq!(new.again(&ticket, after(1)), Ok(()));
+}
+
+#[test]
 fn an_extension_gives_an_unused_ticket_its_time_anew() {
     let mut server = server();
     let ticket = server.ticket(1);

@@ -86,7 +86,7 @@ fn a_reader_beside_the_writer_sees_what_the_journal_sees() {
     let mut sqlite = open(&directory, 0).0;
     let mut reader = sqlite.reader().expect("a reader").expect("there is one");
     let mut memory = MemoryStore::new();
-    assert!(memory.reader().is_ok_and(|reader| reader.is_none()), "memory has one owner");
+    let mut beside = memory.reader().expect("a reader").expect("there is one");
     for (turn, kept) in [100_000, 25, 12, 3, 0].into_iter().enumerate() {
         for store in [&mut sqlite as &mut dyn Store, &mut memory] {
             commit(store, &if turn == 0 { mixed() } else { Vec::new() });
@@ -101,8 +101,10 @@ fn a_reader_beside_the_writer_sees_what_the_journal_sees() {
                 lookup.page(history, &signer(), stretch(run, after), bytes_max).expect("it can be read")
             };
             let expected = look(&mut Lookup::default(), &memory);
-            let found = fresh(reader.as_mut(), look);
-            assert_eq!(found, expected, "run {run:?} behind {after}, {bytes_max} bytes, {kept} messages kept");
+            for reader in [&mut reader, &mut beside] {
+                let found = fresh(reader.as_mut(), look);
+                assert_eq!(found, expected, "run {run:?} behind {after}, {bytes_max} bytes, {kept} messages kept");
+            }
         }
         let looked = reader.look(&mut |history| {
             for n in 1..=3 {
@@ -291,10 +293,14 @@ impl Reader for Faulty {
 #[test]
 fn a_read_that_fails_is_one_readers_trouble() {
     let (tell, answers) = unbounded();
-    let started = history_thread::start(Box::new(Faulty(0)), signer(), move |outcome: Outcome| {
-        outcome.deliveries.into_iter().for_each(|delivery| drop(tell.send(delivery)));
-    });
-    let (history, thread) = started.expect("a thread");
+    let started = history_thread::start(
+        || Ok(Some(Box::new(Faulty(0)))),
+        &signer(),
+        move |outcome: Outcome| {
+            outcome.deliveries.into_iter().for_each(|delivery| drop(tell.send(delivery)));
+        },
+    );
+    let (history, threads) = started.expect("threads").expect("there is a reader");
     let (log, unread) = unbounded();
     let rest = history.divert((0..6).map(|to| read(page_query(2, 100), to)).collect(), &log);
     assert!(rest.is_empty());
@@ -313,7 +319,7 @@ fn a_read_that_fails_is_one_readers_trouble() {
     let refused = answers.recv_timeout(PATIENCE);
     assert!(matches!(refused, Ok(Delivery::Reply { answer: Answer::Refused(Refusal::StoreUnavailable), .. })));
     history.close();
-    assert!(thread.join().is_ok());
+    assert!(threads.into_iter().all(|thread| thread.join().is_ok()));
     let left = history.divert(vec![read(page_query(0, 100), 8)], &log);
     assert_eq!(left.len(), 1, "whom nobody answers here, the log does");
 }

@@ -72,6 +72,7 @@ impl Journal {
         entry.open_runs.insert(number);
         entry.open_by_id.insert(state.run_id.clone(), number);
         let last_seq = entry.newest;
+        let state = Arc::new(state);
         let run = RunEntry { state, plan: Some(plan), first_seq: None, last_seq, snapshot: None };
         self.open_runs += 1;
         Ok(self.runs.entry(number).insert_entry(run).into_mut())
@@ -138,10 +139,11 @@ impl Journal {
         let seq = self.append(project, event.message_type(), &payload, Some((number, place)), batch, now)?;
         batch.work.count(event);
         if let Some(run) = self.runs.get_mut(&number) {
-            run.state.apply(event);
+            // Before anything else: it holds the state too.
+            run.snapshot = None;
+            Arc::make_mut(&mut run.state).apply(event);
             run.first_seq.get_or_insert(seq);
             run.last_seq = seq;
-            run.snapshot = None;
         }
         if event.is_last() {
             self.end_run(project, event, number, seq, batch)?;
@@ -161,7 +163,7 @@ impl Journal {
         self.open_runs -= 1;
         if let Some(run) = self.runs.get_mut(&number) {
             run.plan = None;
-            let state = serde_json::to_vec(&run.state).map_err(|error| StoreError(error.to_string()))?;
+            let state = serde_json::to_vec(&*run.state).map_err(|error| StoreError(error.to_string()))?;
             let (status, summary) = (run.state.status, summary_json(&run.state)?);
             batch.writes.push(Write::RunEnded { number, status, summary, state: state.into(), last_seq: seq });
         }

@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::history::{self, Asked, Known};
+use super::history_thread::Historian;
 use super::store::Write;
 use super::testing::{created, number};
 use super::{
     Answer, Attached, Claim, Command, Delivery, Fingerprint, Frames, Journal, Limits, Order, Outcome, Page, Position,
     PublishedEvent, Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, Retention, RunNumber, Submission, View,
+    WantedOutput,
 };
 use crate::auth::{IdSigner, Instance, ServerKeys};
 use crate::executor::testing::plan;
-use crate::http::Problem;
+use crate::http::{Conditions, Problem};
 use crate::model::{
     EndReason, Now, OutputStream, PerformanceMetrics, Progress, ProjectId, Record, RunCompleted, RunEvent,
     RunEventKind, RunFailed, RunId, RunStarted, RunStatus, StepId, StepOutput, StepProgress, StepUpdate, Timestamp,
@@ -90,8 +93,33 @@ impl Bench {
         answers.remove(0).1
     }
 
+    /// What a query is answered by the journal alone, which is what readers beside it answer.
     fn read(&mut self, query: Query) -> Answer {
-        self.ask(Command::Read { query, reply: ReplyTo::Loop(0) })
+        let beside = matches!(query, Query::Run { .. } | Query::Output { .. }).then(|| self.read_beside(&query));
+        let answer = self.ask(Command::Read { query, reply: ReplyTo::Loop(0) });
+        if let Some(beside) = beside {
+            assert_eq!(format!("{beside:?}"), format!("{answer:?}"));
+        }
+        answer
+    }
+
+    /// What a reader of the store answers, with what the journal tells it where it needs that.
+    fn read_beside(&mut self, query: &Query) -> Answer {
+        let reader = self.journal.store.reader().expect("readable").expect("there is a reader");
+        let mut historian = Historian::new(reader, self.signer.clone());
+        historian.answer(query, &Known::Untold).unwrap_or_else(|| {
+            let Asked::Look(query, known) = self.question(query.clone()) else { panic!("no look") };
+            historian.answer(&query, &known).expect("the journal told what there is")
+        })
+    }
+
+    /// What the journal has a reader answer.
+    fn question(&mut self, query: Query) -> Asked {
+        self.journal.has_readers = true;
+        let mut outcome = self.handle(vec![Command::Read { query, reply: ReplyTo::Loop(0) }]);
+        self.journal.has_readers = false;
+        assert!(!outcome.deliveries.iter().any(|it| matches!(it, Delivery::Reply { .. })), "{outcome:?}");
+        outcome.questions.pop().expect("a question").asked
     }
 
     fn json(&mut self, query: Query) -> Value {
@@ -527,12 +555,40 @@ fn snapshots_show_what_is_active_and_the_newest_that_ended_a_moment_ago() {
 fn a_snapshot_is_cut_anew_once_anything_has_changed() {
     let mut bench = Bench::new();
     bench.submit("r");
-    let before = bench.attach(None, None);
-    assert!(Arc::ptr_eq(&before.snapshots[0], &bench.attach(None, None).snapshots[0]), "cut once for many who come");
+    assert_eq!(shown(&bench.attach(None, None)), pairs(&[("r", "queued")]));
     bench.publish(&p(), 1);
     assert_eq!(shown(&bench.attach(None, None)), pairs(&[("r", "queued")]), "its seq is the stream's position");
     bench.say("r", vec![started()]);
     assert_eq!(shown(&bench.attach(None, None)), pairs(&[("r", "running")]));
+}
+
+#[test]
+fn a_snapshot_is_made_beside_the_log_and_once_for_all_who_come_before_its_run_moves_on() {
+    let mut bench = Bench::new();
+    bench.submit("r");
+    bench.say("r", vec![started()]);
+    let begin = |bench: &mut Bench| {
+        let query = Query::Attach { project: p(), resume: None, run: None, snapshots: true };
+        let Asked::Snapshots(attached) = bench.question(query) else { panic!("no snapshots") };
+        assert!(
+            attached.snapshots.is_empty() && attached.backlog.is_none(),
+            "the loop has the newest messages already"
+        );
+        attached
+    };
+    let one = begin(&mut bench);
+    bench.publish(&p(), 1);
+    let other = begin(&mut bench);
+    assert!(Arc::ptr_eq(&one.unmade[0], &other.unmade[0]), "what others say in its project changes no run");
+    bench.say("r", vec![progress("a", running())]);
+    let later = begin(&mut bench);
+    assert!(!Arc::ptr_eq(&one.unmade[0], &later.unmade[0]));
+    bench.say("r", vec![completed()]);
+    for (attached, position) in [(one, 1), (other, 2), (later, 3)] {
+        let Answer::Attached(attached) = history::begun(attached, &bench.signer) else { panic!("not made") };
+        assert_eq!((attached.position, attached.unmade.len()), (position, 0));
+        assert_eq!(shown(&attached), pairs(&[("r", "running")]), "as it was when the stream began");
+    }
 }
 
 #[test]
@@ -871,8 +927,9 @@ impl Bench {
     }
 
     fn output(&mut self, step: &str, stream: Option<OutputStream>) -> Result<(String, bool), Refusal> {
-        match self.read(Query::Output { project: p(), run: run_id("r"), step: step_id(step), stream }) {
-            Answer::Output { bytes, is_json, .. } => Ok((String::from_utf8_lossy(&bytes).into_owned(), is_json)),
+        let wanted = WantedOutput { stream, asked: Conditions::default(), bytes_max: usize::MAX };
+        match self.read(Query::Output { project: p(), run: run_id("r"), step: step_id(step), wanted }) {
+            Answer::Output(output) => Ok((String::from_utf8_lossy(&output.bytes).into_owned(), output.is_json)),
             Answer::Refused(refusal) => Err(refusal),
             other => panic!("no output: {other:?}"),
         }
@@ -899,6 +956,30 @@ fn a_steps_output_is_what_it_has_written_until_it_is_what_it_returned() {
     assert_eq!(bench.output("a", None), Ok(("{\"x\":1}".to_owned(), true)));
     assert_eq!(bench.output("a", Some(OutputStream::Stdout)), text("one two"));
     assert_eq!(bench.output("b", None), text("a text"));
+}
+
+#[test]
+fn a_run_is_read_beside_the_log_as_it_was_when_the_log_was_asked_and_copied_only_then() {
+    let mut bench = Bench::new();
+    bench.submit("r");
+    bench.say("r", vec![started(), progress("a", running())]);
+    let get = Query::Run { project: p(), run: run_id("r"), whole_outputs: true };
+    let before = bench.json(get.clone());
+    let number = bench.journal.open_run(&p(), &run_id("r")).expect("it goes on");
+    let held = Arc::as_ptr(&bench.journal.runs[&number].state);
+    bench.say("r", vec![progress("b", running())]);
+    assert_eq!(Arc::as_ptr(&bench.journal.runs[&number].state), held, "nobody else holds it");
+    let between = bench.json(get.clone());
+    assert_ne!(between, before);
+    let Asked::Look(query, known) = bench.question(get.clone()) else { panic!("no look") };
+    bench.say("r", vec![progress("a", done(json!("x"), false)), completed()]);
+    assert_ne!(Arc::as_ptr(&bench.journal.runs[&number].state), held, "a reader holds it");
+    let reader = bench.journal.store.reader().expect("readable").expect("there is a reader");
+    let Some(Answer::Json(answer)) = Historian::new(reader, bench.signer.clone()).answer(&query, &known) else {
+        panic!("no answer");
+    };
+    assert_eq!(serde_json::from_slice::<Value>(&answer).expect("JSON"), between);
+    assert_eq!(bench.json(get)["status"], "completed");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 
 use super::history_thread::{self, HistoryHandle};
 use super::journal::{Journal, Outcome};
-use super::{Command, ReplyTo};
+use super::{Answer, Command, Refusal, ReplyTo};
 use crate::model::{Now, Record};
 
 /// Batches of commands that may wait for the log. The loop sends at most one a turn, the executor one a turn, the
@@ -112,29 +112,25 @@ impl Gate {
     }
 }
 
-/// Starts the log's thread, and the one that reads beside it where the store can be read by another. They end when the
+/// Starts the log's thread, and those that read beside it where the store can be read by others. They end when the
 /// log is [closed](LogHandle::close), or every [`LogHandle`] is gone, and everything is written that can be. Where one of
 /// them panics, whoever waits for it may wait for ever.
 ///
 /// # Errors
 /// Where no thread can be made.
 pub fn start(
-    journal: Journal,
+    mut journal: Journal,
     clock: impl Fn() -> Now + Send + 'static,
     out: impl FnMut(Outcome) + Clone + Send + 'static,
 ) -> std::io::Result<(LogHandle, Vec<JoinHandle<()>>)> {
     let (commands, inbox) = bounded(WAITING_BATCHES_MAX);
     let gate = Arc::new(Gate::default());
-    let history = match journal.store.reader().map_err(std::io::Error::other)? {
-        Some(reader) => Some(history_thread::start(reader, journal.signer.clone(), out.clone())?),
-        None => None,
-    };
-    let (history, mut threads): (Option<HistoryHandle>, Vec<_>) = match history {
-        Some((history, thread)) => (Some(history), vec![thread]),
-        None => (None, Vec::new()),
-    };
+    let (history, threads): (Option<HistoryHandle>, Option<Vec<_>>) =
+        history_thread::start(|| journal.store.reader(), &journal.signer, out.clone())?.unzip();
+    let mut threads = threads.unwrap_or_default();
+    journal.has_readers = history.is_some();
     let handle = LogHandle { commands, gate: gate.clone(), history: history.clone() };
-    let shell = Shell { journal, inbox, gate, clock, out };
+    let shell = Shell { journal, inbox, gate, clock, out, history: history.clone() };
     let thread = thread::Builder::new().name("log".into()).spawn(move || {
         let journal = shell.run();
         // The reader goes before what it reads.
@@ -151,6 +147,7 @@ struct Shell<C, O> {
     gate: Arc<Gate>,
     clock: C,
     out: O,
+    history: Option<HistoryHandle>,
 }
 
 impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
@@ -158,7 +155,8 @@ impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
     fn run(mut self) -> Journal {
         while let Some(batch) = self.next_batch() {
             let is_last = batch.iter().any(|command| matches!(command, Command::Close));
-            let outcome = self.journal.handle(batch, (self.clock)());
+            let mut outcome = self.journal.handle(batch, (self.clock)());
+            self.hand_on(&mut outcome);
             self.gate.set(self.journal.is_down());
             (self.out)(outcome);
             if is_last {
@@ -173,6 +171,18 @@ impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
         drop(self.inbox);
         self.gate.set(false);
         self.journal
+    }
+
+    /// Has the readers answer what is theirs. Where they have no room, whoever asks may ask again.
+    fn hand_on(&self, outcome: &mut Outcome) {
+        let questions = std::mem::take(&mut outcome.questions);
+        let no_room = match &self.history {
+            Some(history) => history.ask(questions),
+            None => questions,
+        };
+        for question in no_room {
+            outcome.reply(&question.reply, Answer::Refused(Refusal::StoreUnavailable));
+        }
     }
 
     /// What has come, as one batch; an empty one where the journal has something to do by itself. None where nothing can

@@ -144,6 +144,7 @@ impl<S: Socket> Server<S> {
                 self.metrics.messages_logged += frames.marks.len() as u64;
                 self.streams.broadcast(&project, &frames, now);
             }
+            Delivery::Opened { project, frames } => self.streams.open_project(&project, frames, now),
             Delivery::Reply { to: ReplyTo::Loop(to), answer } => self.receive_answer(to, answer, now),
             // Whoever waits elsewhere has been answered by the log's thread.
             Delivery::Reply { to: ReplyTo::Caller(_), .. } => {}
