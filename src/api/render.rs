@@ -110,16 +110,16 @@ fn output(bytes: Vec<u8>, is_json: bool, tag: Option<String>, asked: &Conditions
 
 fn selected(bytes: Vec<u8>, is_json: bool, selection: range::Selection) -> Response {
     let length = bytes.len() as u64;
-    let show = |status: u16, body: Vec<u8>| match is_json {
-        true => Response::json(status, Body::from(body)),
-        false => Response::text(status, Body::from(body)),
+    let show = |status: u16, body: Body| match is_json {
+        true => Response::json(status, body),
+        false => Response::text(status, body),
     };
     match selection {
-        range::Selection::Whole => show(200, bytes).header("Accept-Ranges", "bytes"),
+        range::Selection::Whole => show(200, bytes.into()).header("Accept-Ranges", "bytes"),
         range::Selection::Part(part) => {
             let content_range = range::content_range(&part, length);
-            let cut = bytes[part.start as usize..part.end as usize].to_vec();
-            show(206, cut).header("Content-Range", content_range)
+            let cut = part.start as usize..part.end as usize;
+            show(206, Body::from(bytes).part(cut)).header("Content-Range", content_range)
         }
         range::Selection::Unsatisfiable => {
             let problem = Problem::new(416, "range_not_satisfiable", format!("the output has {length} bytes"));

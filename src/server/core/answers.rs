@@ -31,7 +31,7 @@ impl<S: Socket> Server<S> {
         }
         self.metrics.count_response(response.status);
         self.refresh_date(now);
-        self.connections[index].answer(&response, framing, &self.date.1);
+        self.connections[index].answer(response, framing, &self.date.1);
     }
 
     /// Answers 200 and, unless only the head was asked for, the one message that says when to come back.

@@ -12,7 +12,7 @@ use crate::auth::{
     Hosts, Instance, JwtKey, Origins, Projects, Rights, Scopes, ServerKeys, TicketBook, Verifier, sign_hs256,
 };
 use crate::http;
-use crate::log::{Command, Journal, Limits, Retention};
+use crate::log::{Answer, Command, Delivery, Journal, Limits, ReplyTo, Retention};
 use crate::model::{Now, Timestamp};
 use crate::server::{Cidr, ConnectionLimits, Inbox, Server, ServerSettings, Socket, Timeouts, Token};
 use crate::stream;
@@ -290,6 +290,16 @@ impl Bench {
             is_busy = true;
         }
         is_busy
+    }
+
+    /// The log, which is held up, answers what it was asked for first.
+    pub(super) fn log_answers(&mut self, answer: Answer) {
+        self.held_up.extend(self.server.take_outbox().log);
+        let Command::Read { reply: ReplyTo::Loop(to), .. } = self.held_up.remove(0) else {
+            panic!("nothing was asked")
+        };
+        let reply = Delivery::Reply { to: ReplyTo::Loop(to), answer };
+        self.server.receive(Inbox::Log(vec![reply]), self.now);
     }
 
     pub(super) fn drain(&mut self) {
