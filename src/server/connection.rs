@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::api::{Door, Render, RerunRequest};
-use crate::http::{Body, Decoder, Limits, Next, Phase, Response, Version};
+use crate::http::{Body, Coding, Decoder, Limits, Next, Phase, Response, Version};
 use crate::model::Taken;
 use crate::stream::Tally;
 
@@ -56,10 +56,8 @@ pub(super) enum State {
 pub(super) struct Waiting {
     /// How its answer is shown.
     pub(super) what: What,
-    /// How its answer is framed.
-    pub(super) framing: Framing,
-    /// What its answer gets beside its own headers.
-    pub(super) headers: Vec<(&'static str, String)>,
+    /// Whom the answer is for.
+    pub(super) exchange: Exchange,
     /// What of its token's publish rate it takes, unless it is refused.
     pub(super) metered: Option<Taken<Metered>>,
 }
@@ -86,12 +84,30 @@ pub(super) enum What {
     Stream(Box<Attaching>),
 }
 
+/// A request whose answer is owed.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    /// The connection that it came by.
+    pub(super) index: usize,
+    /// How its answer is framed.
+    pub(super) framing: Framing,
+    /// What its answer gets beside its own headers.
+    pub(super) headers: Vec<(&'static str, String)>,
+}
+
 /// What of a request decides how its answer is written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Framing {
     pub(super) version: Version,
     pub(super) keep_alive: bool,
     pub(super) head_only: bool,
+}
+
+impl Framing {
+    /// How the content of a stream is framed.
+    pub(super) fn coding(self) -> Coding {
+        Coding::of(self.version)
+    }
 }
 
 /// What reading a socket gave.

@@ -5,7 +5,7 @@ use crate::api::{Action, Call, Facts};
 use crate::http::{Method, Problem, Request, Response, Verdict};
 use crate::log::Command;
 use crate::model::Now;
-use crate::server::connection::{BODY_BYTES_A_FLUSH_MAX, Flushed, Framing, Got, LINGER, Overdue, State};
+use crate::server::connection::{BODY_BYTES_A_FLUSH_MAX, Exchange, Flushed, Framing, Got, LINGER, Overdue, State};
 use crate::server::limits::{counted_address, forwarded_address};
 use crate::server::refused::Limit;
 use crate::server::socket::Socket;
@@ -123,26 +123,27 @@ impl<S: Socket> Server<S> {
         {
             self.metrics.refused.count(Limit::LogQueue);
         }
+        let exchange = Exchange { index, framing, headers };
         match action {
-            Action::Answer(response) => self.answer(index, response, framing, headers, now),
+            Action::Answer(response) => self.answer(exchange, response, now),
             Action::Metrics => {
                 self.metrics.refused.set(Limit::Tickets, self.api.tickets().1);
                 let text = self.metrics.render(&self.gauges());
                 let response = Response::new(200).content("text/plain; version=0.0.4; charset=utf-8", text);
-                self.answer(index, response, framing, headers, now);
+                self.answer(exchange, response, now);
             }
             Action::Subscribers(project) => {
                 let body = format!("{{\"count\":{}}}", self.streams.subscribers(&project));
-                self.answer(index, Response::json(200, body), framing, headers, now);
+                self.answer(exchange, Response::json(200, body), now);
             }
             Action::Busy(project) => {
                 if let Some(note) = self.api.extend_ticket(request, &facts) {
                     self.outbox.log.push(Command::Note { note, reply: None });
                 }
-                self.answer_busy(index, &project, framing, headers, now);
+                self.answer_busy(&exchange, &project, now);
             }
-            Action::Ask(ask, render) => self.ask(index, ask, render, framing, headers, now),
-            Action::Stream(wanted) => self.begin_stream(index, *wanted, framing, headers, now),
+            Action::Ask(ask, render) => self.ask(exchange, ask, render, now),
+            Action::Stream(wanted) => self.begin_stream(exchange, *wanted, now),
         }
     }
 
