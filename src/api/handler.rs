@@ -17,7 +17,7 @@ use crate::auth::{
     Verdict, Verifier, bearer,
 };
 use crate::http::{Conditions, Method, Problem, Request, Response, media, peek_origin};
-use crate::log::Query;
+use crate::log::{Query, WantedOutput};
 use crate::model::{ProjectId, RunId, StepId};
 
 /// Makes 128 random bits.
@@ -330,8 +330,8 @@ impl Api {
     ) -> Result<Action, Problem> {
         self.authorize(request, Scope::Subscribe, &project, facts)?;
         let stream = Parameters::read(request)?.stream()?;
-        let asked = Conditions::of(request);
-        Ok(Action::Ask(Ask::Read(Query::Output { project, run, step, stream }), Render::Output { asked }))
+        let wanted = WantedOutput { stream, asked: Conditions::of(request), bytes_max: usize::MAX };
+        Ok(Action::Ask(Ask::Read(Query::Output { project, run, step, wanted }), Render::Output))
     }
 }
 

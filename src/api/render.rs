@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::auth::IdSigner;
-use crate::http::{Body, Conditions, Problem, Response, range};
-use crate::log::{Answer, ProjectRow, Refusal};
+use crate::http::{Body, Problem, Response, range};
+use crate::log::{Answer, Output, ProjectRow, Refusal};
 use crate::model::{ProjectId, RunId, decimal};
 
 /// How the answer to an [`Ask`](super::Ask) is shown.
@@ -24,10 +24,7 @@ pub enum Render {
     /// A body as it comes.
     Body,
     /// A step's output, or a part of it.
-    Output {
-        /// Which, and whether it is known already.
-        asked: Conditions,
-    },
+    Output,
     /// Projects, each with how many watch.
     Projects,
 }
@@ -49,7 +46,7 @@ impl Render {
                 Response::json(202, json!({"runId": run, "status": "cancelling"}).to_string())
             }
             (_, Answer::Json(body)) => Response::json(200, body),
-            (Self::Output { asked }, Answer::Output { bytes, is_json, tag }) => output(bytes, is_json, tag, asked),
+            (Self::Output, Answer::Output(output)) => shown_output(*output),
             (_, Answer::Projects { rows, has_more }) => projects(&rows, has_more, subscribers),
             (_, answer) => {
                 log::error!("the log answered {answer:?} to what is shown as {self:?}");
@@ -64,6 +61,7 @@ pub fn refusal(refusal: &Refusal) -> Problem {
     match refusal {
         Refusal::UnknownRun => Problem::new(404, "unknown_run", "there is no such run in this project"),
         Refusal::UnknownStep => Problem::new(404, "unknown_step", "the run has no such step"),
+        Refusal::OutputReplaced => Problem::conflict("output_replaced", "the output was replaced while it was read"),
         Refusal::RunEnded => Problem::conflict("run_ended", "the run has ended"),
         Refusal::KeyReused => {
             Problem::new(422, "idempotency_key_reused", "this Idempotency-Key or runId was used with another body")
@@ -96,11 +94,11 @@ fn published(project: &ProjectId, first_seq: u64, count: usize, subscribers: usi
     Response::json(202, body)
 }
 
-fn output(bytes: Vec<u8>, is_json: bool, tag: Option<String>, asked: &Conditions) -> Response {
-    let length = bytes.len() as u64;
-    let response = match asked.is_known(tag.as_deref()) {
-        true => Response::new(304),
-        false => selected(bytes, is_json, asked.select(tag.as_deref(), length)),
+fn shown_output(output: Output) -> Response {
+    let Output { length, is_json, tag, selected, bytes, .. } = output;
+    let response = match selected {
+        None => Response::new(304),
+        Some(selection) => part(selection, length, is_json, bytes),
     };
     match tag {
         Some(tag) => response.header("ETag", tag),
@@ -108,19 +106,14 @@ fn output(bytes: Vec<u8>, is_json: bool, tag: Option<String>, asked: &Conditions
     }
 }
 
-fn selected(bytes: Vec<u8>, is_json: bool, selection: range::Selection) -> Response {
-    let length = bytes.len() as u64;
-    let show = |status: u16, body: Body| match is_json {
-        true => Response::json(status, body),
-        false => Response::text(status, body),
+fn part(selection: range::Selection, length: u64, is_json: bool, bytes: Vec<u8>) -> Response {
+    let show = |status: u16| match is_json {
+        true => Response::json(status, Body::from(bytes)),
+        false => Response::text(status, Body::from(bytes)),
     };
     match selection {
-        range::Selection::Whole => show(200, bytes.into()).header("Accept-Ranges", "bytes"),
-        range::Selection::Part(part) => {
-            let content_range = range::content_range(&part, length);
-            let cut = part.start as usize..part.end as usize;
-            show(206, Body::from(bytes).part(cut)).header("Content-Range", content_range)
-        }
+        range::Selection::Whole => show(200).header("Accept-Ranges", "bytes"),
+        range::Selection::Part(part) => show(206).header("Content-Range", range::content_range(&part, length)),
         range::Selection::Unsatisfiable => {
             let problem = Problem::new(416, "range_not_satisfiable", format!("the output has {length} bytes"));
             Response::from(problem).header("Content-Range", range::unsatisfied(length))

@@ -92,7 +92,12 @@ fn is_history(command: &Command) -> bool {
 fn is_history_query(query: &Query) -> bool {
     matches!(
         query,
-        Query::Page { .. } | Query::Plan { .. } | Query::Document { .. } | Query::Events { .. } | Query::Output { .. }
+        Query::Page { .. }
+            | Query::Plan { .. }
+            | Query::Document { .. }
+            | Query::Events { .. }
+            | Query::Output { .. }
+            | Query::OutputRest { .. }
     )
 }
 

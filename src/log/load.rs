@@ -193,7 +193,7 @@ impl Journal {
     }
 
     fn whole_output(&self, run: RunNumber, step: &StepId) -> Result<Option<Arc<serde_json::Value>>, StoreError> {
-        let whole = self.store.output(run, step)?.and_then(|output| output.whole);
+        let whole = self.store.whole_output(run, step)?;
         whole
             .map(|json| serde_json::from_slice(&json).map(Arc::new).map_err(|error| unreadable(run, &error)))
             .transpose()

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::RunNumber;
@@ -85,7 +86,31 @@ struct Run {
     ended: Option<Ended>,
     /// When its newest message was kept; no longer moves once it has ended, for it stands in `ended`.
     last_at: Timestamp,
-    outputs: HashMap<StepId, (u32, StoredOutput)>,
+    outputs: HashMap<StepId, (u32, HeldOutput)>,
+}
+
+/// What a step wrote, by where it came out, and what it returned where that was cut for its message.
+#[derive(Default)]
+struct HeldOutput {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    text: Vec<u8>,
+    whole: Option<Arc<[u8]>>,
+}
+
+impl HeldOutput {
+    fn stream(&self, stream: OutputStream) -> &Vec<u8> {
+        match stream {
+            OutputStream::Stdout => &self.stdout,
+            OutputStream::Stderr => &self.stderr,
+            OutputStream::Text => &self.text,
+        }
+    }
+
+    fn weight(&self) -> u64 {
+        let whole = self.whole.as_ref().map_or(0, |json| json.len());
+        (self.stdout.len() + self.stderr.len() + self.text.len() + whole) as u64
+    }
 }
 
 /// What is kept of the end of a run.
@@ -128,6 +153,10 @@ impl MemoryStore {
 
     fn project(&self, id: &ProjectId) -> Option<&Project> {
         self.by_id.get(id).map(|&index| &self.projects[index as usize])
+    }
+
+    fn held_output(&self, number: RunNumber, step: &StepId) -> Option<&(u32, HeldOutput)> {
+        self.runs.get(&number)?.outputs.get(step)
     }
 
     fn project_index(&mut self, id: &ProjectId) -> u32 {
@@ -254,8 +283,8 @@ impl MemoryStore {
             return;
         }
         if *of_attempt != attempt {
-            self.run_bytes -= output_weight(output);
-            (*of_attempt, *output) = (attempt, StoredOutput::default());
+            self.run_bytes -= output.weight();
+            (*of_attempt, *output) = (attempt, HeldOutput::default());
         }
         let piece = match stream {
             OutputStream::Stdout => &mut output.stdout,
@@ -288,7 +317,7 @@ impl MemoryStore {
         log.ended.remove(&number);
         self.ended.remove(&(run.last_at, number));
         log.run_numbers.remove(&run.row.run);
-        self.run_bytes -= run.outputs.values().map(|(_, output)| output_weight(output)).sum::<u64>();
+        self.run_bytes -= run.outputs.values().map(|(_, output)| output.weight()).sum::<u64>();
         self.run_bytes -= run.kept.iter().map(StoredMessage::weight).sum::<u64>();
         self.run_bytes -= (run.row.document.len() + run.row.answer.len()) as u64;
         self.run_bytes -= run.ended.map_or(0, |ended| ended.weight());
@@ -402,11 +431,6 @@ impl MemoryStore {
             self.drop_oldest(index);
         }
     }
-}
-
-fn output_weight(output: &StoredOutput) -> u64 {
-    let whole = output.whole.as_ref().map_or(0, |json| json.len());
-    (output.stdout.len() + output.stderr.len() + output.text.len() + whole) as u64
 }
 
 impl Store for MemoryStore {
@@ -552,8 +576,32 @@ impl History for MemoryStore {
     }
 
     fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {
-        let run = self.runs.get(&number);
-        Ok(run.and_then(|run| run.outputs.get(step)).map(|(_, output)| output.clone()))
+        let size = |(attempt, output): &(u32, HeldOutput)| {
+            let length = |stream| output.stream(stream).len() as u64;
+            let [stdout, stderr, text] = [OutputStream::Stdout, OutputStream::Stderr, OutputStream::Text].map(length);
+            StoredOutput { attempt: *attempt, stdout, stderr, text }
+        };
+        Ok(self.held_output(number, step).map(size))
+    }
+
+    fn output_bytes(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        stream: OutputStream,
+        range: Range<u64>,
+        to: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        if let Some((_, output)) = self.held_output(number, step) {
+            let bytes = output.stream(stream);
+            let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+            to.extend_from_slice(bytes.get(at(range.start)..at(range.end)).unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Arc<[u8]>>, StoreError> {
+        Ok(self.held_output(number, step).and_then(|(_, output)| output.whole.clone()))
     }
 }
 

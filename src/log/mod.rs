@@ -28,6 +28,9 @@ mod lists;
 mod load;
 mod memory;
 mod outage;
+mod output;
+#[cfg(all(test, feature = "sqlite"))]
+mod output_tests;
 mod page_cache;
 mod reads;
 mod recovered;
@@ -54,6 +57,7 @@ pub use journal::{Journal, Limits, Outcome};
 pub use lists::Position;
 pub use load::ReadPlan;
 pub use memory::MemoryStore;
+pub use output::{Output, Rest, WantedOutput};
 pub use recovered::{EndedRun, Identity, OpenRun, Recovered, RecoveredProject};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{OpenError, Seed, SqliteStore, Synchronous};
@@ -63,7 +67,7 @@ pub use work::{Held, WorkCounts};
 
 use crate::auth::TicketNote;
 use crate::http::Problem;
-use crate::model::{OutputStream, Plan, ProjectId, Record, RunId, RunState, RunStatus, StepId, Timestamp};
+use crate::model::{Plan, ProjectId, Record, RunId, RunState, RunStatus, StepId, Timestamp};
 
 /// Whom an answer is for.
 #[derive(Debug, Clone)]
@@ -255,8 +259,15 @@ pub enum Query {
         run: RunId,
         /// The step.
         step: StepId,
-        /// This stream of it; the output itself where none is named.
-        stream: Option<OutputStream>,
+        /// What of it.
+        wanted: WantedOutput,
+    },
+    /// More of a step's output: [`Answer::OutputRest`].
+    OutputRest {
+        /// What was left of it.
+        rest: Box<Rest>,
+        /// About so many bytes at most.
+        bytes_max: usize,
     },
     /// The projects that there are: [`Answer::Projects`].
     Projects {
@@ -332,14 +343,14 @@ pub enum Answer {
     Json(Vec<u8>),
     /// A run's plan and inputs.
     Document(Arc<[u8]>),
-    /// A step's output.
-    Output {
+    /// A step's output, or the beginning of what was selected of it.
+    Output(Box<Output>),
+    /// What comes behind that.
+    OutputRest {
         /// The bytes.
         bytes: Vec<u8>,
-        /// They are JSON.
-        is_json: bool,
-        /// Their entity tag, quoted, where they stay as they are: the step has ended.
-        tag: Option<String>,
+        /// What is left then.
+        rest: Option<Box<Rest>>,
     },
     /// Projects.
     Projects {
@@ -424,6 +435,8 @@ pub enum Refusal {
     UnknownRun,
     /// The run has no such step.
     UnknownStep,
+    /// The output was replaced by that of another attempt, or let go, while it was read.
+    OutputReplaced,
     /// The run has ended.
     RunEnded,
     /// The idempotency key or run id was used with another body.

@@ -11,8 +11,8 @@ use super::history::{self, Ends, Found};
 use super::journal::Journal;
 use super::page_cache::Stretch;
 use super::store::{Flow, StoreError, StoredMessage};
-use super::{Answer, Attached, Query, Refusal, ResetReason, Resume, ResumeFrom, RunNumber};
-use crate::model::{Now, OutputStream, ProjectId, RunId, RunState, StepId, Timestamp, write_message};
+use super::{Answer, Attached, Query, Refusal, ResetReason, Resume, ResumeFrom, RunNumber, WantedOutput, output};
+use crate::model::{Now, ProjectId, RunId, RunState, StepId, Timestamp, write_message};
 
 /// How much of a project's history a loop that begins to watch it is handed, for those who come back.
 const TAIL_BYTES_MAX: usize = 256 * 1024;
@@ -50,7 +50,8 @@ impl Journal {
             Query::Plan { project, run } => history::plan(&*self.store, &project, &run),
             Query::Document { project, run } => history::document(&*self.store, &project, &run),
             Query::Events { project, run, after, limit } => self.events(&project, &run, after, limit),
-            Query::Output { project, run, step, stream } => self.output(&project, &run, &step, stream),
+            Query::Output { project, run, step, wanted } => self.output(&project, &run, &step, &wanted),
+            Query::OutputRest { rest, bytes_max } => output::rest(&*self.store, &rest, bytes_max),
             Query::Recall { claim, otherwise } => self.recall(&claim, otherwise, now),
             Query::Projects { visible, after, limit } => Ok(self.projects(visible, after, limit)),
         }
@@ -320,7 +321,7 @@ impl Journal {
             cut.map(|(index, step)| (index, step.id.clone())).collect()
         });
         for (index, step) in cut {
-            let whole = self.store.output(number, &step)?.and_then(|output| output.whole);
+            let whole = self.store.whole_output(number, &step)?;
             if let Some(whole) = whole.filter(|whole| whole.len() <= left) {
                 left -= whole.len();
                 wholes.push((index, whole));
@@ -343,19 +344,22 @@ impl Journal {
 
     /// A step's output, of a run in whatever state.
     fn output(
-        &self,
+        &mut self,
         project: &ProjectId,
         run: &RunId,
         step: &StepId,
-        stream: Option<OutputStream>,
+        wanted: &WantedOutput,
     ) -> Result<Answer, StoreError> {
         let Some(number) = self.store.run_number(project, run)? else {
             return Ok(Answer::Refused(Refusal::UnknownRun));
         };
-        match self.state(number)? {
-            Some(state) => history::output(&*self.store, number, &state, step, stream),
+        let mut shown = std::mem::take(&mut self.lookup.shown);
+        let answer = match self.state(number)? {
+            Some(state) => shown.output(&*self.store, number, &state, step, wanted),
             None => Ok(Answer::Refused(Refusal::UnknownStep)),
-        }
+        };
+        self.lookup.shown = shown;
+        answer
     }
 }
 

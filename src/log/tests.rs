@@ -13,10 +13,11 @@ use super::testing::{created, number};
 use super::{
     Answer, Attached, Claim, Command, Delivery, Fingerprint, Frames, Journal, Limits, Order, Outcome, Page, Position,
     PublishedEvent, Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, Retention, RunNumber, Submission, View,
+    WantedOutput,
 };
 use crate::auth::{IdSigner, Instance, ServerKeys};
 use crate::executor::testing::plan;
-use crate::http::Problem;
+use crate::http::{Conditions, Problem};
 use crate::model::{
     EndReason, Now, OutputStream, PerformanceMetrics, Progress, ProjectId, Record, RunCompleted, RunEvent,
     RunEventKind, RunFailed, RunId, RunStarted, RunStatus, StepId, StepOutput, StepProgress, StepUpdate, Timestamp,
@@ -871,8 +872,9 @@ impl Bench {
     }
 
     fn output(&mut self, step: &str, stream: Option<OutputStream>) -> Result<(String, bool), Refusal> {
-        match self.read(Query::Output { project: p(), run: run_id("r"), step: step_id(step), stream }) {
-            Answer::Output { bytes, is_json, .. } => Ok((String::from_utf8_lossy(&bytes).into_owned(), is_json)),
+        let wanted = WantedOutput { stream, asked: Conditions::default(), bytes_max: usize::MAX };
+        match self.read(Query::Output { project: p(), run: run_id("r"), step: step_id(step), wanted }) {
+            Answer::Output(output) => Ok((String::from_utf8_lossy(&output.bytes).into_owned(), output.is_json)),
             Answer::Refused(refusal) => Err(refusal),
             other => panic!("no output: {other:?}"),
         }

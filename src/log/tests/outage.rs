@@ -379,7 +379,8 @@ fn questions() -> Vec<Command> {
         let (project, run, step) = (p(), run_id(run), step_id("a"));
         questions.push(read(Query::Run { project: p(), run: run.clone(), whole_outputs: true }, 200 + n));
         questions.push(read(Query::Events { project: p(), run: run.clone(), after: 0, limit: 100 }, 210 + n));
-        questions.push(read(Query::Output { project, run: run.clone(), step, stream: None }, 220 + n));
+        let wanted = WantedOutput { stream: None, asked: Conditions::default(), bytes_max: 1000 };
+        questions.push(read(Query::Output { project, run: run.clone(), step, wanted }, 220 + n));
         let query = Query::Attach { project: p(), resume: None, run: Some(run), snapshots: true };
         questions.push(read(query, 230 + n));
     }
