@@ -7,8 +7,9 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use crate::api::{Door, Render, RerunRequest};
+use crate::api::{Door, OUTPUT_PIECE_BYTES, Render, RerunRequest, Shown};
 use crate::http::{Body, Coding, Decoder, Limits, Next, Phase, Response, Version};
+use crate::log::Rest;
 use crate::model::Taken;
 use crate::stream::Tally;
 
@@ -67,10 +68,26 @@ pub(super) struct Waiting {
 pub(super) struct Sending {
     /// What is left of it.
     body: Body,
+    /// Where the log holds what it lacks, unless the log was asked for that already.
+    rest: Option<Box<Rest>>,
     /// The connection closes behind it.
     is_last: bool,
     /// It stands in the server's list of those that have more to write.
     pub(super) is_queued: bool,
+}
+
+impl Sending {
+    /// What the log is to be asked for now: a piece is fetched while the one before it is written, and no more ahead.
+    pub(super) fn next_to_fetch(&mut self) -> Option<Box<Rest>> {
+        if self.body.held() > OUTPUT_PIECE_BYTES { None } else { self.rest.take() }
+    }
+
+    /// What was fetched has come. `false` where it is not what was promised.
+    #[must_use]
+    pub(super) fn go_on(&mut self, piece: Vec<u8>, rest: Option<Box<Rest>>) -> bool {
+        self.rest = rest;
+        self.body.give(piece) && self.rest.is_some() == (self.body.lacking() > 0)
+    }
 }
 
 /// What a request waits for.
@@ -268,20 +285,21 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Queues an answer.
-    pub(super) fn answer(&mut self, response: Response, framing: Framing, date: &str) {
+    pub(super) fn answer(&mut self, shown: Shown, framing: Framing, date: &str) {
+        let Shown { response, rest } = shown;
         let keep_alive = framing.keep_alive && !self.is_refused;
         let body = response.write_to(&mut self.output, date, framing.version, keep_alive, framing.head_only);
         self.state = match body.is_empty() {
             true if keep_alive => State::Reading,
             true => State::Closing,
-            false => State::Sending(Box::new(Sending { body, is_last: !keep_alive, is_queued: false })),
+            false => State::Sending(Box::new(Sending { body, rest, is_last: !keep_alive, is_queued: false })),
         };
     }
 
     /// Queues the answer to what is no request, and closes.
     pub(super) fn reject(&mut self, response: Response, date: &str) {
         let framing = Framing { version: Version::Http11, keep_alive: false, head_only: false };
-        self.answer(response, framing, date);
+        self.answer(response.into(), framing, date);
         (self.input, self.input_start) = (Vec::new(), 0);
         // The rest of the request is not waited for: what runs from now on is the time to take the answer.
         self.end_wait();

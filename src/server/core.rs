@@ -20,7 +20,7 @@ use super::metrics::{Gauges, Metrics};
 use super::refused::Limit;
 use super::socket::Socket;
 use crate::api::{Api, Condition, Door, Facts, PlanRequest};
-use crate::http::{Limits, Problem};
+use crate::http::{Limits, Problem, Response};
 use crate::log::{Answer, Command};
 #[cfg(test)]
 use crate::model::ProjectId;
@@ -294,7 +294,7 @@ impl<S: Socket> Server<S> {
     pub fn refuse_plan(&mut self, to: u64, now: Now) {
         let problem = Problem::too_many("too_many_plans", "as many plans wait to be checked as may", 1);
         self.count_refused(&problem);
-        self.answer_waiting(to, problem.into(), now);
+        self.answer_waiting(to, Response::from(problem), now);
     }
 
     /// Takes no new work from now on.

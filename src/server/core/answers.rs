@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Server;
 use super::token::{Waiter, reply_number, waiter};
-use crate::api::{Ask, Render, claim_of_rerun, refusal};
+use crate::api::{Ask, OUTPUT_PIECE_BYTES, Render, Shown, claim_of_rerun, refusal};
 use crate::http::{Problem, Response, write_stream_head};
 use crate::log::{Answer, Command, Delivery, Query, Refusal, ReplyTo, View};
 use crate::model::{Now, ProjectId, Taken};
@@ -19,13 +19,14 @@ use crate::server::socket::Socket;
 pub(in crate::server) const CONGESTION_HOLD: Duration = Duration::from_millis(10);
 
 impl<S: Socket> Server<S> {
-    pub(super) fn answer(&mut self, exchange: Exchange, mut response: Response, now: Now) {
+    pub(super) fn answer(&mut self, exchange: Exchange, shown: impl Into<Shown>, now: Now) {
+        let mut shown = shown.into();
         for (name, value) in exchange.headers {
-            response = response.header(name, value);
+            shown.response = shown.response.header(name, value);
         }
-        self.metrics.count_response(response.status);
+        self.metrics.count_response(shown.response.status);
         self.refresh_date(now);
-        self.connections[exchange.index].answer(response, exchange.framing, &self.date.1);
+        self.connections[exchange.index].answer(shown, exchange.framing, &self.date.1);
     }
 
     /// Answers 200 and, unless only the head was asked for, the one message that says when to come back.
@@ -69,7 +70,7 @@ impl<S: Socket> Server<S> {
                 let detail = format!("this token may publish {rate} messages a second");
                 let problem = Problem::too_many("publish_rate", detail, 1);
                 self.count_refused(&problem);
-                return self.answer(exchange, problem.into(), now);
+                return self.answer(exchange, Response::from(problem), now);
             }
         }
         let what = match &ask {
@@ -119,6 +120,9 @@ impl<S: Socket> Server<S> {
     }
 
     fn receive_answer(&mut self, to: u64, answer: Answer, now: Now) {
+        if let Some(index) = self.sending(to) {
+            return self.continue_answer(index, answer);
+        }
         match (waiter(to), answer) {
             (Waiter::Stream(key), answer) => self.continue_stream(key, answer, now),
             (Waiter::Connection { .. }, Answer::Attached(attached)) => self.attach(to, *attached, now),
@@ -164,16 +168,13 @@ impl<S: Socket> Server<S> {
         if !matches!(answer, Answer::Refused(_)) {
             waiting.metered.take().map(Taken::keep);
         }
-        let response = match &waiting.what {
-            What::Answer(render) => {
-                render.response(answer, self.api.signer(), |project| self.streams.subscribers(project))
-            }
-            What::Rerun(_) => {
-                Render::Accepted.response(answer, self.api.signer(), |project| self.streams.subscribers(project))
-            }
+        let render = match &waiting.what {
+            What::Answer(render) => render,
+            What::Rerun(_) => &Render::Accepted,
             What::Stream(_) => return self.refuse_attach(to, answer, now),
         };
-        self.answer_waiting(to, response, now);
+        let shown = render.show(answer, self.api.signer(), |project| self.streams.subscribers(project));
+        self.answer_waiting(to, shown, now);
     }
 
     /// Does this publisher publish to a project most of whose watchers are behind?
@@ -197,15 +198,15 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    pub(super) fn answer_waiting(&mut self, to: u64, response: Response, now: Now) {
+    pub(super) fn answer_waiting(&mut self, to: u64, shown: impl Into<Shown>, now: Now) {
         if let Some(waiting) = self.take_waiting(to) {
-            self.finish_waiting(waiting.exchange, response, now);
+            self.finish_waiting(waiting.exchange, shown, now);
         }
     }
 
-    pub(super) fn finish_waiting(&mut self, exchange: Exchange, response: Response, now: Now) {
+    pub(super) fn finish_waiting(&mut self, exchange: Exchange, shown: impl Into<Shown>, now: Now) {
         let index = exchange.index;
-        self.answer(exchange, response, now);
+        self.answer(exchange, shown, now);
         self.serve_requests(index, now);
         // What the client sent while it waited may not have been read.
         if self.connections.get(index).is_some_and(|connection| connection.has_unread) {
@@ -213,12 +214,50 @@ impl<S: Socket> Server<S> {
         }
     }
 
+    /// Asks the log for what comes next of content that it holds, where it is time for that.
+    pub(super) fn fetch_next(&mut self, index: usize) {
+        let Some(connection) = self.connections.get_mut(index) else { return };
+        if let State::Sending(sending) = &mut connection.state
+            && let Some(rest) = sending.next_to_fetch()
+        {
+            let waiter = Waiter::Connection { index: index as u32, generation: connection.generation };
+            let query = Query::OutputRest { rest, bytes_max: OUTPUT_PIECE_BYTES };
+            self.outbox.log.push(Command::Read { query, reply: ReplyTo::Loop(reply_number(waiter)) });
+        }
+    }
+
+    /// More has come of content that the log holds. Where that is not to be had any more, nothing but the end of the
+    /// connection tells it: the length was promised.
+    fn continue_answer(&mut self, index: usize, answer: Answer) {
+        let State::Sending(sending) = &mut self.connections[index].state else { return };
+        let goes_on = match answer {
+            Answer::OutputRest { bytes, rest } => sending.go_on(bytes, rest),
+            answer => {
+                log::warn!("the rest of an output can't be read, and the connection is closed: {answer:?}");
+                false
+            }
+        };
+        match goes_on {
+            true => self.write_later(index),
+            false => self.doom(index),
+        }
+    }
+
     /// The connection that waits for this answer, if it still does.
     pub(super) fn waiting(&self, to: u64) -> Option<usize> {
+        self.asking(to).filter(|&index| matches!(self.connections[index].state, State::Waiting(_)))
+    }
+
+    /// The connection that waits for more of its content by this answer, if it still does.
+    fn sending(&self, to: u64) -> Option<usize> {
+        self.asking(to).filter(|&index| matches!(self.connections[index].state, State::Sending(_)))
+    }
+
+    /// The connection that asked for this answer, if it is still there.
+    fn asking(&self, to: u64) -> Option<usize> {
         let Waiter::Connection { index, generation } = waiter(to) else { return None };
         let connection = self.connections.get(index as usize)?;
-        let is_it = connection.generation == generation && matches!(connection.state, State::Waiting(_));
-        is_it.then_some(index as usize)
+        (connection.generation == generation).then_some(index as usize)
     }
 
     pub(super) fn take_waiting(&mut self, to: u64) -> Option<Waiting> {

@@ -168,6 +168,7 @@ impl<S: Socket> Server<S> {
 
     pub(super) fn flush_connection(&mut self, index: usize, now: Now) {
         self.write_connection(index, now);
+        self.fetch_next(index);
         self.weigh(index);
     }
 
@@ -227,7 +228,7 @@ impl<S: Socket> Server<S> {
     }
 
     /// A connection is written to at the end of the turn, whatever the poll says: once, however often this is called.
-    fn write_later(&mut self, index: usize) {
+    pub(super) fn write_later(&mut self, index: usize) {
         if let Some(connection) = self.connections.get_mut(index)
             && let State::Sending(sending) = &mut connection.state
             && !std::mem::replace(&mut sending.is_queued, true)

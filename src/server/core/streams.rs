@@ -100,7 +100,7 @@ impl<S: Socket> Server<S> {
             Some(refusal) => refusal,
             None => Problem::too_many("too_many_streams", format!("this token may have {limit} streams"), 5),
         };
-        self.answer(exchange, problem.into(), now);
+        self.answer(exchange, Response::from(problem), now);
     }
 
     fn greeting(&self) -> Greeting {
@@ -188,8 +188,8 @@ impl<S: Socket> Server<S> {
             self.answer_busy(&exchange, &attaching.project, now);
             return self.flush_connection(exchange.index, now);
         }
-        let response = Render::Body.response(answer, self.api.signer(), |_| 0);
-        self.finish_waiting(exchange, response, now);
+        let shown = Render::Body.show(answer, self.api.signer(), |_| 0);
+        self.finish_waiting(exchange, shown, now);
     }
 
     /// History for a stream that is behind.

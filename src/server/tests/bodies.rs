@@ -2,7 +2,8 @@
 
 use super::bench::{Bench, Client, OUTPUT, SWEEP, limits};
 use super::{HEALTH, statuses};
-use crate::log::Answer;
+use crate::api::OUTPUT_PIECE_BYTES;
+use crate::log::{Answer, Refusal};
 use crate::server::ConnectionLimits;
 
 const LIST: &str = "GET /api/projects/p/workflows HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -79,7 +80,7 @@ fn a_large_answer_keeps_its_place_however_it_is_taken() {
         let client = bench.connect();
         client.wire.borrow_mut().room = 0;
         ask_for(&mut bench, &client, [HEALTH, LIST, HEALTH], &body);
-        while client.wire.borrow().from_server.len() < body.len() || !client.wire.borrow().to_server.is_empty() {
+        for _ in 0..bytes.div_ceil(room) {
             bench.make_room(&client, room);
         }
         bench.make_room(&client, usize::MAX);
@@ -160,4 +161,87 @@ fn a_client_that_is_gone_leaves_nothing_of_a_large_answer_behind() {
     assert!(client.is_dropped() && bench.server.gauges().buffer_bytes == 0);
     let next = bench.connect();
     assert_eq!(statuses(&bench.ask(&next, HEALTH)), [200]);
+}
+
+const OUTPUT_OF_A: &str = "GET /api/projects/p/workflows/r/steps/a/output HTTP/1.1\r\nHost: h\r\n\r\n";
+
+fn print(bench: &mut Bench, body: &str) {
+    let chunks: Vec<&str> = body.as_bytes().chunks(50_000).map(|chunk| str::from_utf8(chunk).expect("ASCII")).collect();
+    bench.print(&chunks);
+}
+
+#[test]
+fn an_output_flows_from_the_log_as_it_is_taken() {
+    for (room, bytes) in [(50 * KIB, 1000 * KIB), (usize::MAX, 1000 * KIB), (KIB, 20 * KIB), (KIB, 1)] {
+        let mut bench = Bench::new();
+        let client = bench.connect();
+        let body = text(bytes);
+        print(&mut bench, &body);
+        client.wire.borrow_mut().room = 0;
+        bench.send(&client, &[HEALTH, OUTPUT_OF_A, HEALTH].concat());
+        let held = bench.server.gauges().buffer_bytes;
+        assert!(held <= 2 * OUTPUT_PIECE_BYTES + HEAD_MAX, "{held} bytes are held for one that takes nothing");
+        for _ in 0..bytes.div_ceil(room) {
+            bench.make_room(&client, room);
+            let held = bench.server.gauges().buffer_bytes;
+            assert!(held <= 2 * OUTPUT_PIECE_BYTES + HEAD_MAX, "{held} bytes are held");
+        }
+        bench.make_room(&client, usize::MAX);
+        let told = client.take();
+        assert_eq!(statuses(&told), [200; 3]);
+        assert!(told.contains(&format!("\r\n\r\n{body}HTTP/1.1 200 OK\r\n")), "{bytes} bytes, {room} at a time");
+    }
+}
+
+#[test]
+fn a_part_of_an_output_and_its_head_alone_are_what_they_say() {
+    let mut bench = Bench::new();
+    let client = bench.connect();
+    let body = text(1000 * KIB);
+    print(&mut bench, &body);
+    let length = body.len();
+    for (range, part) in
+        [("bytes=5-600004", 5..600_005), ("bytes=0-9", 0..10), ("bytes=-300000", length - 300_000..length)]
+    {
+        let told = bench.ask(&client, &OUTPUT_OF_A.replace("Host", &format!("Range: {range}\r\nHost")));
+        assert_eq!(statuses(&told), [206], "{range}");
+        let said = format!("Content-Range: bytes {}-{}/{length}\r\n", part.start, part.end - 1);
+        assert!(told.contains(&said) && told.ends_with(&format!("\r\n\r\n{}", &body[part])), "{range}");
+    }
+    let head = bench.ask(&client, &OUTPUT_OF_A.replace("GET", "HEAD"));
+    assert!(head.contains(&format!("Content-Length: {length}\r\n")) && head.ends_with("\r\n\r\n"), "{head}");
+    bench.is_log_held_up = true;
+    assert_eq!((bench.asked_of_log(), bench.server.gauges().buffer_bytes), (0, 0));
+}
+
+#[test]
+fn an_output_that_breaks_off_ends_the_connection_because_its_length_was_promised() {
+    for breaks in [
+        Answer::Refused(Refusal::StoreUnavailable),
+        Answer::Refused(Refusal::OutputReplaced),
+        Answer::OutputRest { bytes: Vec::new(), rest: None },
+        Answer::OutputRest { bytes: vec![b'x'; 10], rest: None },
+        Answer::OutputRest { bytes: vec![b'x'; 2000 * KIB], rest: None },
+    ] {
+        let mut bench = Bench::new();
+        let client = bench.connect();
+        print(&mut bench, &text(1000 * KIB));
+        // Two pieces are held then, and the third is asked for once the first has gone.
+        client.wire.borrow_mut().room = 0;
+        bench.send(&client, &[OUTPUT_OF_A, HEALTH].concat());
+        bench.is_log_held_up = true;
+        assert_eq!(bench.asked_of_log(), 0);
+        bench.make_room(&client, OUTPUT_PIECE_BYTES + 100 * KIB);
+        assert_eq!(bench.asked_of_log(), 1, "one piece is asked for at a time");
+        bench.make_room(&client, 10_000 * KIB);
+        assert_eq!(written(&client) / OUTPUT_PIECE_BYTES, 2, "everything that had come");
+        bench.wait(OUTPUT + SWEEP);
+        assert!(!client.is_dropped(), "it is not the client's fault that it takes nothing");
+        bench.log_answers(breaks);
+        bench.turns();
+        assert!(client.is_dropped() && bench.server.gauges().buffer_bytes == 0);
+        assert_eq!(statuses(&client.take()), [200], "nothing is said behind half an answer");
+        let other = bench.connect();
+        assert_eq!(statuses(&bench.ask(&other, HEALTH)), [200]);
+    }
 }
