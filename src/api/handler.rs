@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::publish::read_events;
 use super::query::Parameters;
-use super::render::Render;
+use super::render::{OUTPUT_PIECE_BYTES, Render};
 use super::{
     Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, RerunRequest, Route, dashboard, read_json,
     read_json_object,
@@ -328,7 +328,8 @@ impl Api {
     ) -> Result<Action, Problem> {
         self.authorize(request, Scope::Subscribe, &project, facts)?;
         let stream = Parameters::read(request)?.stream()?;
-        let wanted = WantedOutput { stream, asked: Conditions::of(request), bytes_max: usize::MAX };
+        let bytes_max = if request.method == Method::Head { 0 } else { OUTPUT_PIECE_BYTES };
+        let wanted = WantedOutput { stream, asked: Conditions::of(request), bytes_max };
         Ok(Action::Ask(Ask::Read(Query::Output { project, run, step, wanted }), Render::Output))
     }
 }

@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 pub use handler::{Api, ApiSettings, Random};
 pub use publish::{EVENTS_MAX, read_events};
-pub use render::{Render, refusal};
+pub use render::{OUTPUT_PIECE_BYTES, Render, Shown, refusal};
 pub use route::Route;
 pub use stream::StreamRequest;
 pub use submit::{Prepared, claim_of_rerun, prepare, read_document};

@@ -4,8 +4,27 @@ use serde_json::json;
 
 use crate::auth::IdSigner;
 use crate::http::{Body, Problem, Response, range};
-use crate::log::{Answer, Output, ProjectRow, Refusal};
+use crate::log::{Answer, Output, ProjectRow, Refusal, Rest};
 use crate::model::{ProjectId, RunId, decimal};
+
+/// Bytes of an output that are read from the log at a time: enough that a reader of the disk is not asked for every
+/// flush, and so few that many slow downloads hold little.
+pub const OUTPUT_PIECE_BYTES: usize = 256 * 1024;
+
+/// What the caller gets.
+#[derive(Debug)]
+pub struct Shown {
+    /// The response.
+    pub response: Response,
+    /// Where the log holds what its content still lacks.
+    pub rest: Option<Box<Rest>>,
+}
+
+impl From<Response> for Shown {
+    fn from(response: Response) -> Self {
+        Self { response, rest: None }
+    }
+}
 
 /// How the answer to an [`Ask`](super::Ask) is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +49,13 @@ pub enum Render {
 }
 
 impl Render {
-    /// The response that `answer` makes. `subscribers` tells how many watch a project.
-    pub fn response(&self, answer: Answer, signer: &IdSigner, subscribers: impl Fn(&ProjectId) -> usize) -> Response {
+    /// What `answer` is shown as. `subscribers` tells how many watch a project.
+    pub fn show(&self, mut answer: Answer, signer: &IdSigner, subscribers: impl Fn(&ProjectId) -> usize) -> Shown {
+        let rest = if let Answer::Output(output) = &mut answer { output.rest.take() } else { None };
+        Shown { response: self.response(answer, signer, subscribers), rest }
+    }
+
+    fn response(&self, answer: Answer, signer: &IdSigner, subscribers: impl Fn(&ProjectId) -> usize) -> Response {
         match (self, answer) {
             (_, Answer::Refused(refused)) => refusal(&refused).into(),
             (Self::Published { project, .. }, Answer::Published { first_seq, count }) => {
@@ -120,18 +144,29 @@ fn shown_output(output: Output) -> Response {
 }
 
 fn part(selection: range::Selection, length: u64, is_json: bool, bytes: Vec<u8>) -> Response {
-    let show = |status: u16| match is_json {
-        true => Response::json(status, Body::from(bytes)),
-        false => Response::text(status, Body::from(bytes)),
+    let show = |status: u16, selected: u64| match is_json {
+        true => Response::json(status, beginning(selected, bytes)),
+        false => Response::text(status, beginning(selected, bytes)),
     };
     match selection {
-        range::Selection::Whole => show(200).header("Accept-Ranges", "bytes"),
-        range::Selection::Part(part) => show(206).header("Content-Range", range::content_range(&part, length)),
+        range::Selection::Whole => show(200, length).header("Accept-Ranges", "bytes"),
+        range::Selection::Part(part) => {
+            show(206, part.end - part.start).header("Content-Range", range::content_range(&part, length))
+        }
         range::Selection::Unsatisfiable => {
             let problem = Problem::new(416, "range_not_satisfiable", format!("the output has {length} bytes"));
             Response::from(problem).header("Content-Range", range::unsatisfied(length))
         }
     }
+}
+
+/// Content of so many bytes, of which `bytes` are the first. Where only its length was asked for they are none.
+fn beginning(length: u64, bytes: Vec<u8>) -> Body {
+    let mut body = Body::pulled(length);
+    if !bytes.is_empty() && !body.give(bytes) {
+        log::error!("the log gave more of an output than was selected");
+    }
+    body
 }
 
 fn projects(rows: &[ProjectRow], has_more: bool, subscribers: impl Fn(&ProjectId) -> usize) -> Response {

@@ -151,7 +151,8 @@ mod tests {
 
     fn text(problem: Problem) -> String {
         let mut out = Vec::new();
-        Response::from(problem).write_to(&mut out, "D", Version::Http11, true, false);
+        let left = Response::from(problem).write_to(&mut out, "D", Version::Http11, true, false);
+        assert!(left.is_empty());
         String::from_utf8(out).expect("text")
     }
 

@@ -21,7 +21,7 @@ use super::metrics::{Gauges, Metrics};
 use super::refused::Limit;
 use super::socket::Socket;
 use crate::api::{Api, Condition, Door, Facts, Full, PlanRequest};
-use crate::http::{Limits, Problem};
+use crate::http::{Limits, Problem, Response};
 use crate::log::{Answer, Command};
 #[cfg(test)]
 use crate::model::ProjectId;
@@ -39,7 +39,7 @@ const FLUSH_WRITES_MAX: usize = 128;
 const SWEEP_STREAMS_MAX: usize = 512;
 
 /// What is done for connections in one turn, in bytes read and answered: more would keep the streams waiting. The rest is
-/// done in the next turn. As much again is there for what was put off.
+/// done in the next turn. As much again is there for what was put off, and for bodies that are on their way.
 const WORK_PER_TURN: usize = 1024 * 1024;
 
 /// What a request costs besides, as if it were so many bytes: 256 of them are a turn's work, some 3 ms.
@@ -85,6 +85,8 @@ pub struct Server<S> {
     doomed: Vec<usize>,
     /// Connections that have more to read, of which no event will tell.
     unread: Vec<usize>,
+    /// Connections that have more of an answer to write, of which no event will tell, in the order of their turns.
+    unwritten: VecDeque<usize>,
     /// What was done for connections in this turn.
     work: usize,
     /// What connections hold in all, but for what each of them may keep.
@@ -124,6 +126,7 @@ impl<S: Socket> Server<S> {
             generation: 0,
             doomed: Vec::new(),
             unread: Vec::new(),
+            unwritten: VecDeque::new(),
             work: 0,
             held: 0,
             scratch: vec![0; 64 * 1024].into_boxed_slice(),
@@ -221,7 +224,7 @@ impl<S: Socket> Server<S> {
     /// A socket takes bytes again.
     pub fn writable(&mut self, token: Token, now: Now) {
         match self.places.get(token.0) {
-            Some(&Place::Connection(index)) => self.flush_connection(index as usize, now),
+            Some(&Place::Connection(index)) => self.writable_connection(index as usize, now),
             Some(&Place::Stream(index)) => self.streams.writable(index as usize, now),
             None => {}
         }
@@ -240,6 +243,7 @@ impl<S: Socket> Server<S> {
     /// ended. `true` where there is more to do at once.
     pub fn end_turn(&mut self, now: Now) -> bool {
         self.release_held_answers(now);
+        self.write_bodies(now);
         self.work = 0;
         let mut unread = std::mem::take(&mut self.unread);
         // Whoever asks little is not to wait behind those who send much.
@@ -262,7 +266,7 @@ impl<S: Socket> Server<S> {
         }
         self.reap(now);
         self.carry_out_effects();
-        has_more_writes || has_more_streams || !self.unread.is_empty()
+        has_more_writes || has_more_streams || !self.unread.is_empty() || !self.unwritten.is_empty()
     }
 
     /// When there is something to do next though nothing comes.
@@ -291,7 +295,7 @@ impl<S: Socket> Server<S> {
     pub fn refuse_plan(&mut self, to: u64, now: Now) {
         let problem = Problem::too_many("too_many_plans", too_many_plans(), 1);
         self.count_refused(&problem);
-        self.answer_waiting(to, problem.into(), now);
+        self.answer_waiting(to, Response::from(problem), now);
     }
 
     /// Takes no new work from now on.

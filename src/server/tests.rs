@@ -1,6 +1,7 @@
 //! A connection alone, and what of everything there may be.
 
 mod bench;
+mod bodies;
 mod framing;
 mod limits;
 mod panics;

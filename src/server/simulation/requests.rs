@@ -460,9 +460,10 @@ impl World {
 
     /// Answers so large that they wait for a reader.
     fn ask_large(&mut self, index: usize) {
-        for _ in 0..1 + self.rng.below(4) {
+        for n in 0..1 + self.rng.below(4) {
             let asked = self.asked(What::Status(200), None, None);
-            let draft = Draft { method: "GET", target: "/openapi.json".into(), headers: Vec::new(), body: None };
+            let method = if n == 2 { "HEAD" } else { "GET" };
+            let draft = Draft { method, target: "/openapi.json".into(), headers: Vec::new(), body: None };
             self.put(index, draft, asked);
         }
     }
