@@ -206,8 +206,9 @@ impl Api {
             None if facts.is_full => Problem::unavailable("too_many_connections", "as many are connected as may be", 1),
             None => return None,
         };
-        // A store that takes nothing still answers what it holds, and streams go on and begin.
-        if !facts.is_full && !route.changes_state() && facts.condition == Condition::StoreDown {
+        // A store that takes nothing still answers what it holds, streams go on and begin, and runs are ended.
+        let needs_store = route.changes_state() && !matches!(route, Route::Cancel(..));
+        if !facts.is_full && !needs_store && facts.condition == Condition::StoreDown {
             return None;
         }
         if let Route::Stream(project) = route
