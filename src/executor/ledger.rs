@@ -202,8 +202,8 @@ impl Ledger {
 
     fn look(&mut self) {
         let Limits { records, bytes, loud_bytes, .. } = self.limits;
-        let is_over = |load: Load, by: usize| load.records > records / by || load.bytes > bytes / by;
-        self.is_behind = is_over(self.load, if self.is_behind { 2 } else { 1 });
+        let share = if self.is_behind { 2 } else { 1 };
+        self.is_behind = self.load.records > records / share || self.load.bytes > bytes / share;
         self.is_loud = self.load.bytes > if self.is_loud { loud_bytes / 2 } else { loud_bytes };
     }
 }

@@ -433,9 +433,12 @@ impl World {
             assert!(is_kept || launch.attempt > step.attempt, "{step:?} runs again");
             assert!(!step.status.is_ended(), "{step:?} runs again");
         };
-        shop.turn(self.now, begins, |records| match log_queue.len() < LOG_WAITING_MAX {
-            true => Ok(log_queue.push_back(vec![Command::Records(records)])),
-            false => Err(records),
+        shop.turn(self.now, begins, |records| {
+            if log_queue.len() >= LOG_WAITING_MAX {
+                return Err(records);
+            }
+            log_queue.push_back(vec![Command::Records(records)]);
+            Ok(())
         });
         let news: Vec<&str> = shop.take_news().collect();
         news.into_iter().for_each(|word| self.meet(word));
