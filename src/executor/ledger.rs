@@ -232,3 +232,70 @@ fn weight(record: &Record) -> usize {
     };
     RECORD_BYTES + text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::testing::step_id;
+    use crate::model::{OutputStream, ProjectId, RunId};
+
+    const LIMITS: Limits = Limits { batches: 2, records: 4, bytes: 20_000, loud_bytes: 4000 };
+
+    fn says(bytes: usize) -> Record {
+        let (project, run) = (ProjectId::parse("p").expect("an id"), RunId::parse("r").expect("an id"));
+        let stream = OutputStream::Stdout;
+        Record::Output { project, run, step: step_id("a"), attempt: 1, stream, bytes: vec![b'x'; bytes] }
+    }
+
+    #[test]
+    fn the_log_is_handed_few_batches_at_a_time_in_order_and_nothing_while_it_is_down() {
+        let mut ledger = Ledger::new(LIMITS);
+        assert_eq!(ledger.next_batch(), None);
+        for n in 1..=2 {
+            ledger.push(vec![says(n)]);
+            assert_eq!(ledger.next_batch(), Some(vec![says(n)]));
+        }
+        ledger.push(vec![says(3)]);
+        ledger.push(vec![says(4)]);
+        assert_eq!((ledger.next_batch(), ledger.awaits_receipt()), (None, true), "it has as many as it may");
+        ledger.note_kept(1);
+        ledger.set_down(true);
+        assert_eq!((ledger.next_batch(), ledger.holds_up(), ledger.is_loud()), (None, true, true));
+        ledger.set_down(false);
+        assert_eq!(ledger.next_batch(), Some(vec![says(3), says(4)]), "the larger for it");
+        assert!(!ledger.holds_up());
+    }
+
+    #[test]
+    fn a_batch_that_the_log_has_no_room_for_comes_again_before_what_is_newer() {
+        let mut ledger = Ledger::new(LIMITS);
+        ledger.push(vec![says(1)]);
+        let batch = ledger.next_batch().expect("a batch");
+        ledger.give_back(batch, Duration::ZERO);
+        assert_eq!(ledger.next_deadline(), Some(OFFER_AGAIN));
+        ledger.push(vec![says(2)]);
+        assert_eq!(ledger.next_batch(), Some(vec![says(1), says(2)]));
+        assert_eq!(ledger.next_deadline(), None);
+        ledger.note_kept(1);
+        assert_eq!((ledger.load, ledger.queued), (Load::default(), Load::default()));
+    }
+
+    #[test]
+    fn beyond_its_limits_nothing_begins_until_half_is_kept() {
+        let mut ledger = Ledger::new(LIMITS);
+        for (bytes, expected) in
+            [(3000, (false, false)), (3000, (false, true)), (3000, (false, true)), (0, (false, true))]
+        {
+            ledger.push(vec![says(bytes)]);
+            assert_eq!((ledger.holds_up(), ledger.is_loud()), expected);
+        }
+        ledger.next_batch().expect("a batch");
+        ledger.push((0..3).map(|_| says(0)).collect());
+        assert_eq!((ledger.holds_up(), ledger.is_loud()), (true, true));
+        ledger.note_kept(1);
+        assert_eq!((ledger.holds_up(), ledger.is_loud()), (true, false), "three are more than half of four");
+        ledger.next_batch().expect("a batch");
+        ledger.note_kept(2);
+        assert_eq!((ledger.holds_up(), ledger.is_loud()), (false, false));
+    }
+}
