@@ -203,8 +203,9 @@ impl Api {
             return None;
         }
         let refusal = facts.condition.refusal().or_else(|| facts.full.map(super::Full::refusal))?;
-        // A store that takes nothing still answers what it holds, and streams go on and begin.
-        if facts.full.is_none() && !route.changes_state() && facts.condition == Condition::StoreDown {
+        // A store that takes nothing still answers what it holds, streams go on and begin, and runs are ended.
+        let needs_store = route.changes_state() && !matches!(route, Route::Cancel(..));
+        if facts.full.is_none() && !needs_store && facts.condition == Condition::StoreDown {
             return None;
         }
         if let Route::Stream(project) = route

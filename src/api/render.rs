@@ -112,6 +112,11 @@ pub fn refusal(refusal: &Refusal) -> Problem {
             Problem::too_many("too_many_keys", detail, 60)
         }
         Refusal::StoreUnavailable => Problem::unavailable("store_unavailable", "the store takes nothing just now", 5),
+        Refusal::CancelHeldBack => {
+            let detail = "the run is ended, but the store takes nothing just now: if the server stops before it does, the \
+                run goes on at the next start; call again to know";
+            Problem::unavailable("store_unavailable", detail, 5)
+        }
     }
 }
 

@@ -310,9 +310,12 @@ impl Journal {
             }
             Command::Cancel { project, run, reply } => {
                 let answer = self.cancel(project, run, batch)?;
-                batch.reply(reply, answer);
+                if let Some(reply) = reply {
+                    batch.reply(reply, answer);
+                }
             }
             Command::Records(records) => {
+                batch.kept += 1;
                 for record in records {
                     self.record(record, batch, now)?;
                 }

@@ -104,10 +104,10 @@ pub enum Command {
         project: ProjectId,
         /// The run.
         run: RunId,
-        /// Answered by [`Answer::CancelAccepted`].
-        reply: ReplyTo,
+        /// Answered by [`Answer::CancelAccepted`], where anyone waits.
+        reply: Option<ReplyTo>,
     },
-    /// Keep what an executor says.
+    /// Keep what an executor says: [`Order::Kept`].
     Records(Vec<Record>),
     /// Remember what became of a ticket.
     Note {
@@ -477,6 +477,9 @@ pub enum Refusal {
     TooManyKeys(u64),
     /// The store does not take anything now.
     StoreUnavailable,
+    /// The store does not take anything now: it is kept that the run was asked to end once it does, if nothing ends the
+    /// process before.
+    CancelHeldBack,
 }
 
 /// What leaves the log for the executor.
@@ -502,6 +505,10 @@ pub enum Order {
         /// The run.
         run: RunId,
     },
+    /// So many [`Command::Records`] more are kept, those that came first.
+    Kept(u64),
+    /// The store takes nothing any more, or everything again.
+    StoreIsDown(bool),
 }
 
 /// A run to go on with.

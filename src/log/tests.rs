@@ -894,7 +894,7 @@ fn each_of_many_open_runs_is_told_its_own() {
 #[test]
 fn only_a_run_that_has_not_ended_can_be_cancelled() {
     let mut bench = Bench::new();
-    let cancel = |run: &str| Command::Cancel { project: p(), run: run_id(run), reply: ReplyTo::Loop(0) };
+    let cancel = |run: &str| Command::Cancel { project: p(), run: run_id(run), reply: Some(ReplyTo::Loop(0)) };
     assert!(matches!(bench.ask(cancel("r")), Answer::Refused(Refusal::UnknownRun)));
     let outcome = bench.handle(vec![submit("r", None, 0, 0), cancel("r")]);
     assert!(matches!(&outcome.orders[..], [Order::Start { .. }, Order::Cancel { .. }]), "in this order");

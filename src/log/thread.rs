@@ -1,6 +1,5 @@
 //! The log's thread: takes what waits as one batch, steps the journal, hands out what it lets out.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
@@ -10,8 +9,9 @@ use super::journal::{Journal, Outcome};
 use super::{Answer, Command, Refusal, ReplyTo};
 use crate::model::{Now, Record};
 
-/// Batches of commands that may wait for the log. The loop sends at most one a turn, the executor one a turn, the
-/// intake one a plan; a loop that finds no room refuses the call, the others wait.
+/// Batches of commands that may wait for the log. The loop sends at most one a turn, the executor one a turn and has at
+/// most 256 on their way, the intake one a plan; a loop that finds no room refuses the call, the executor tries again,
+/// the intake waits.
 const WAITING_BATCHES_MAX: usize = 1024;
 
 /// Commands taken as one batch at most, so that the first of them is not kept waiting by the last.
@@ -21,7 +21,6 @@ const BATCH_COMMANDS_MAX: usize = 4096;
 #[derive(Clone)]
 pub struct LogHandle {
     commands: Sender<Vec<Command>>,
-    gate: Arc<Gate>,
     /// Reads what it can in the log's place.
     history: Option<HistoryHandle>,
 }
@@ -38,14 +37,17 @@ impl LogHandle {
         }
     }
 
-    /// Hands over what runs say, and waits while there is no room or the store takes nothing: what the log holds back
-    /// for the store is at most what was on its way when that began.
+    /// Hands over what runs say, if there is room; [`Order::Kept`](super::Order::Kept) says when it is kept. What the log
+    /// holds back while its store takes nothing is what it was handed by then, which the executor bounds.
     ///
     /// # Errors
-    /// The batch comes back where the log has ended.
-    pub fn send_records(&self, records: Vec<Record>) -> Result<(), Vec<Command>> {
-        self.gate.pass();
-        self.send(vec![Command::Records(records)])
+    /// The records come back where there is no room, or the log has ended.
+    pub fn try_send_records(&self, records: Vec<Record>) -> Result<(), Vec<Record>> {
+        let sent = self.commands.try_send(vec![Command::Records(records)]);
+        sent.map_err(|error| match error.into_inner().pop() {
+            Some(Command::Records(records)) => records,
+            _ => Vec::new(),
+        })
     }
 
     /// Hands a batch over if there is room.
@@ -84,34 +86,6 @@ impl LogHandle {
     }
 }
 
-/// Shut while the store takes nothing.
-#[derive(Default)]
-struct Gate {
-    is_shut: Mutex<bool>,
-    opened: Condvar,
-}
-
-impl Gate {
-    fn pass(&self) {
-        let mut is_shut = self.lock();
-        while *is_shut {
-            is_shut = self.opened.wait(is_shut).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn set(&self, shut: bool) {
-        let mut is_shut = self.lock();
-        if *is_shut != shut {
-            *is_shut = shut;
-            self.opened.notify_all();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        self.is_shut.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Starts the log's thread, and those that read beside it where the store can be read by others. They end when the
 /// log is [closed](LogHandle::close), or every [`LogHandle`] is gone, and everything is written that can be. Where one of
 /// them panics, whoever waits for it may wait for ever.
@@ -124,13 +98,12 @@ pub fn start(
     out: impl FnMut(Outcome) + Clone + Send + 'static,
 ) -> std::io::Result<(LogHandle, Vec<JoinHandle<()>>)> {
     let (commands, inbox) = bounded(WAITING_BATCHES_MAX);
-    let gate = Arc::new(Gate::default());
     let (history, threads): (Option<HistoryHandle>, Option<Vec<_>>) =
         history_thread::start(|| journal.store.reader(), &journal.signer, out.clone())?.unzip();
     let mut threads = threads.unwrap_or_default();
     journal.has_readers = history.is_some();
-    let handle = LogHandle { commands, gate: gate.clone(), history: history.clone() };
-    let shell = Shell { journal, inbox, gate, clock, out, history: history.clone() };
+    let handle = LogHandle { commands, history: history.clone() };
+    let shell = Shell { journal, inbox, clock, out, history: history.clone() };
     let thread = thread::Builder::new().name("log".into()).spawn(move || {
         let journal = shell.run();
         // The reader goes before what it reads.
@@ -144,7 +117,6 @@ pub fn start(
 struct Shell<C, O> {
     journal: Journal,
     inbox: Receiver<Vec<Command>>,
-    gate: Arc<Gate>,
     clock: C,
     out: O,
     history: Option<HistoryHandle>,
@@ -157,7 +129,6 @@ impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
             let is_last = batch.iter().any(|command| matches!(command, Command::Close));
             let mut outcome = self.journal.handle(batch, (self.clock)());
             self.hand_on(&mut outcome);
-            self.gate.set(self.journal.is_down());
             (self.out)(outcome);
             if is_last {
                 break;
@@ -169,7 +140,6 @@ impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
         }
         // Whoever still waits is to find that the log has ended.
         drop(self.inbox);
-        self.gate.set(false);
         self.journal
     }
 

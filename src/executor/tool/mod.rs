@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,9 +84,20 @@ pub struct Call<'a> {
 
 /// Takes a step's live output.
 pub trait OutputSink: Sync {
-    /// Hands over `bytes` as they came; they need not end at a character or a line. May block while the reader is
-    /// behind.
+    /// Hands over `bytes` as they came; they need not end at a character or a line. Where the log is behind and the call has
+    /// said much since, it waits for the log, or for the call to be cancelled.
     fn write(&self, stream: OutputStream, bytes: &[u8]);
+
+    /// Would [`write`](Self::write) wait? Then the descriptor that becomes readable when it would no longer, to poll beside
+    /// others.
+    fn paused(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// As [`write`](Self::write), and never waits: for a tool that stops reading while it is [paused](Self::paused).
+    fn write_now(&self, stream: OutputStream, bytes: &[u8]) {
+        self.write(stream, bytes);
+    }
 }
 
 /// How an attempt ended well.

@@ -86,7 +86,7 @@ impl<S: Socket> Server<S> {
                 self.metrics.messages_in += events.len() as u64;
                 self.outbox.log.push(Command::Publish { project, events, reply });
             }
-            Ask::Cancel(project, run) => self.outbox.log.push(Command::Cancel { project, run, reply }),
+            Ask::Cancel(project, run) => self.outbox.log.push(Command::Cancel { project, run, reply: Some(reply) }),
             Ask::Read(query) => self.outbox.log.push(Command::Read { query, reply }),
             Ask::Rerun(rerun) => {
                 let query = Query::Document { project: rerun.project, run: rerun.run };

@@ -106,19 +106,23 @@ fn whatever_happens_every_client_gets_what_it_must() {
 const STORMY_SEEDS: u64 = 32;
 
 /// What they must meet between them.
-const WORTH_MEETING_IN_STORMS: [&str; 12] = [
+const WORTH_MEETING_IN_STORMS: [&str; 16] = [
     "came back",
+    "cancel in an outage",
     "clock set back",
     "clock set forward",
     "connected resumed",
     "crash",
     "interrupted too often",
     "outage",
+    "ended while down",
+    "paused",
     "restart",
     "run resumed",
     "store back",
     "store unavailable",
     "ticket again",
+    "timeout while down",
 ];
 
 /// The world that is crashed at each of its first steps in turn, and how many they are.

@@ -379,6 +379,9 @@ impl World {
             if rng.one_in(3) {
                 step["retryPolicy"] = json!({"maxRetries": 2, "initialDelay": 200});
             }
+            if rng.one_in(4) {
+                step["timeout"] = json!(50 + rng.below(2000));
+            }
             if rng.one_in(6) {
                 step["conditional"] = json!(["1 == 1", "1 == 2"][rng.below(2)]);
             }
@@ -393,7 +396,7 @@ impl World {
         plan
     }
 
-    fn ask_cancel(&mut self, index: usize) {
+    pub(super) fn ask_cancel(&mut self, index: usize) {
         let project = self.any_project();
         let Some(run) = self.any_run(&project) else { return };
         let who = self.any_token();
