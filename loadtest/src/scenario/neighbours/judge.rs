@@ -21,16 +21,19 @@ pub(super) struct Pairs {
     pairs: Vec<(Slice, Slice)>,
     /// What the neighbour did in each.
     did: Vec<String>,
+    /// It was served in some turn.
+    is_served: bool,
 }
 
 impl Pairs {
     pub(super) fn new(name: &'static str, is_judged: bool) -> Self {
-        Self { name, is_judged, pairs: Vec::new(), did: Vec::new() }
+        Self { name, is_judged, pairs: Vec::new(), did: Vec::new(), is_served: false }
     }
 
-    pub(super) fn push(&mut self, before: Slice, with: Slice, did: String) {
+    pub(super) fn push(&mut self, before: Slice, with: Slice, (did, is_served): (String, bool)) {
         self.pairs.push((before, with));
         self.did.push(did);
+        self.is_served |= is_served;
     }
 
     /// The medians of the turns without it.
@@ -87,11 +90,21 @@ impl Limits {
         })
     }
 
-    /// What must not be beside a neighbour; nothing of those that are for comparison alone.
+    /// What must not be beside a neighbour. One that was never served would make any server look good.
     pub(super) fn judge(&self, pairs: &Pairs) -> Vec<String> {
-        if !pairs.is_judged {
-            return Vec::new();
+        let mut complaints = self.measure(pairs);
+        if !pairs.is_served {
+            complaints.push(format!("{}: it was answered nothing", pairs.name));
         }
+        if pairs.is_judged { complaints } else { Vec::new() }
+    }
+
+    /// What is beyond a bound though nobody was there, or one who asks for little: then so may be what others are beyond.
+    pub(super) fn noise(&self, pairs: &Pairs) -> Vec<String> {
+        if pairs.is_judged { Vec::new() } else { self.measure(pairs) }
+    }
+
+    fn measure(&self, pairs: &Pairs) -> Vec<String> {
         let (name, before, with, ratio) = (pairs.name, pairs.before(), pairs.with(), pairs.ratio());
         let p99_ms_max = self.p99_ms_max.max(self.p99_times_max * before.p99_ms);
         let mut complaints = Vec::new();
@@ -156,7 +169,7 @@ mod tests {
 
     fn pairs(is_judged: bool, turns: &[(Slice, Slice)]) -> Pairs {
         let mut pairs = Pairs::new("someone", is_judged);
-        turns.iter().for_each(|(before, with)| pairs.push(*before, *with, String::new()));
+        turns.iter().for_each(|(before, with)| pairs.push(*before, *with, (String::new(), true)));
         pairs
     }
 
@@ -196,7 +209,20 @@ mod tests {
 
     #[test]
     fn what_is_for_comparison_alone_is_not_judged() {
-        assert!(LIMITS.judge(&pairs(false, &[(slice(1000.0, 0.5, 1.0), slice(1.0, 99.0, 99.0))])).is_empty());
+        let noisy = pairs(false, &[(slice(1000.0, 0.5, 1.0), slice(1.0, 99.0, 99.0))]);
+        assert_eq!((LIMITS.judge(&noisy).len(), LIMITS.noise(&noisy).len()), (0, 3));
+        let judged = pairs(true, &[(slice(1000.0, 0.5, 1.0), slice(1.0, 99.0, 99.0))]);
+        assert_eq!((LIMITS.judge(&judged).len(), LIMITS.noise(&judged).len()), (3, 0));
+    }
+
+    #[test]
+    fn a_neighbour_that_was_never_served_is_no_good_one() {
+        let turn = (slice(1000.0, 0.5, 1.0), slice(1000.0, 0.5, 1.0));
+        let mut starved = Pairs::new("someone", true);
+        starved.push(turn.0, turn.1, (String::new(), false));
+        assert!(LIMITS.judge(&starved).concat().contains("answered nothing"));
+        starved.push(turn.0, turn.1, (String::new(), true));
+        assert_eq!(LIMITS.judge(&starved), Vec::<String>::new());
     }
 
     #[test]

@@ -81,6 +81,7 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
         let measured = measure(options, data, &kinds, watch, &mut report)?;
         for pairs in &measured {
             report.fail_all(limits.judge(pairs));
+            limits.noise(pairs).into_iter().for_each(|text| report.note(format!("NOISE {text}")));
         }
         report.table(table(&measured));
         report
@@ -119,7 +120,7 @@ fn measure(
                 publisher.stop()?;
             }
             report.fail_all(work.complaints);
-            pairs.push(before, with, work.did);
+            pairs.push(before, with, (work.did, work.is_served));
         }
     }
     stage.strike(watch)?;

@@ -40,6 +40,8 @@ pub(super) struct Neighbour {
 pub(super) struct Done {
     /// What it did, in a few words.
     pub did: String,
+    /// It was answered anything, or asked for nothing.
+    pub is_served: bool,
     /// What went wrong.
     pub complaints: Vec<String>,
 }
@@ -70,27 +72,28 @@ impl Neighbour {
         Ok(Self { work, began: Instant::now() })
     }
 
-    /// Ends it. One that was served nothing at all would make any server look good: that is a complaint.
+    /// Ends it.
     pub(super) fn stop(self) -> Outcome<Done> {
         let seconds = self.began.elapsed().as_secs_f64();
         match self.work {
-            Work::Nothing => Ok(Done { did: "nothing".to_owned(), complaints: Vec::new() }),
+            Work::Nothing => Ok(Done { did: "nothing".to_owned(), is_served: true, complaints: Vec::new() }),
             Work::Asking(asking) => asking.stop(seconds),
             Work::Streams(fleet, Kind::Replay) => Ok(replayed(&fleet.tally()?, seconds)),
             Work::Streams(fleet, _) => {
                 let tally = fleet.tally()?;
-                Ok(Done { did: "read nothing".to_owned(), complaints: tally.complaints("the unread watcher") })
+                Ok(Done {
+                    did: "read nothing".to_owned(),
+                    is_served: true,
+                    complaints: tally.complaints("the unread watcher"),
+                })
             }
         }
     }
 }
 
 fn replayed(tally: &Tally, seconds: f64) -> Done {
-    let mut complaints = tally.complaints("replay");
-    if tally.messages == 0 {
-        complaints.push("replay: nothing came".to_owned());
-    }
-    Done { did: format!("{:.0} messages/s", tally.messages as f64 / seconds), complaints }
+    let did = format!("{:.0} messages/s", tally.messages as f64 / seconds);
+    Done { did, is_served: tally.messages > 0, complaints: tally.complaints("replay") }
 }
 
 /// Subscribers whose threads are nice, as they are begun by one that is.
@@ -139,10 +142,9 @@ impl Asking {
     fn stop(self, seconds: f64) -> Outcome<Done> {
         self.is_over.store(true, Ordering::Relaxed);
         let asker = self.thread.join().unwrap_or_else(|_| failure("a neighbour's thread has ended"))?;
-        let complaints =
-            if asker.bytes == 0 { vec!["a neighbour was answered nothing".to_owned()] } else { Vec::new() };
         let (answers, megabytes) = (asker.answers as f64 / seconds, asker.bytes as f64 / 1e6 / seconds);
-        Ok(Done { did: format!("{answers:.0} answers/s, {megabytes:.0} MB/s"), complaints })
+        let did = format!("{answers:.1} answers/s, {megabytes:.0} MB/s");
+        Ok(Done { did, is_served: asker.bytes > 0, complaints: Vec::new() })
     }
 }
 
