@@ -300,6 +300,19 @@ impl Scheduler {
         self.keys.insert(name.clone(), key);
         self.runs.insert(key, Entry { run, name, is_resumed, in_line: false, is_suspected: false, due: None });
         self.with_run(key, out, |run, effects| run.start(now, effects));
+        if is_resumed && (!self.suspects.is_empty() || self.tried.is_some()) {
+            self.suspect_all_interrupted(out);
+        }
+    }
+
+    /// Where one step may be what ended the process, so may be all others that were interrupted: the message that counts
+    /// an attempt may have been lost with the process. So none of them is run beside another.
+    fn suspect_all_interrupted(&mut self, out: &mut Actions) {
+        let resumed: Vec<RunKey> =
+            self.runs.iter().filter(|(_, entry)| entry.is_resumed).map(|(&key, _)| key).collect();
+        for key in resumed {
+            self.with_run(key, out, |run, _| run.suspect_interrupted());
+        }
     }
 
     fn dispatch(&mut self, now: Now, out: &mut Actions) {

@@ -99,8 +99,29 @@ impl Run {
     /// Will one interruption more be one too many?
     fn is_last_chance(&self, step: usize) -> bool {
         let Some(max) = self.context.interruptions_max else { return false };
-        let only_waits = self.context.registry.tool(&self.plan.steps[step].tool).is_some_and(|tool| tool.only_waits());
-        !only_waits && self.state.steps[step].interruptions.saturating_add(2) >= max.get()
+        !self.only_waits(step) && self.state.steps[step].interruptions.saturating_add(2) >= max.get()
+    }
+
+    fn only_waits(&self, step: usize) -> bool {
+        self.context.registry.tool(&self.plan.steps[step].tool).is_some_and(|tool| tool.only_waits())
+    }
+
+    /// Makes every step that was interrupted and waits to be run again a [suspect](Self::has_suspect).
+    pub fn suspect_interrupted(&mut self) {
+        if self.ready.is_empty() {
+            return;
+        }
+        let plan = self.plan.clone();
+        let level = &plan.levels[self.level()];
+        let was_interrupted = |rank: &usize| {
+            let step = level[*rank];
+            self.state.steps[step].status == StepStatus::Running && !self.only_waits(step)
+        };
+        let interrupted: Vec<usize> = self.ready.iter().copied().filter(was_interrupted).collect();
+        for rank in interrupted {
+            self.ready.remove(&rank);
+            self.suspects.insert(rank);
+        }
     }
 
     /// Why a step whose newest attempt was interrupted is not run again, if it is not.

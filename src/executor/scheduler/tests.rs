@@ -301,6 +301,18 @@ fn of_steps_that_may_end_the_process_each_time_one_is_tried_at_a_time_and_others
 }
 
 #[test]
+fn a_bystander_failed_for_a_step_whose_first_attempt_no_message_had_told_of() {
+    let mut desk = Desk::new(8, 10);
+    for (name, times) in [("bomb", 1), ("bystander", 2)] {
+        desk.scheduler.command(interrupted(name, times), desk.now, &mut desk.actions);
+    }
+    desk.start("new", plan(&["a"]));
+    let names = |desk: &Desk| desk.jobs.iter().map(|job| job.launch.run.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(&desk), ["bystander", "new"], "what was interrupted is run one at a time");
+    assert_eq!((desk.finish(), names(&desk)), ("bystander".to_owned(), vec!["new".to_owned(), "bomb".to_owned()]));
+}
+
+#[test]
 fn output_goes_to_its_run_and_late_output_nowhere() {
     let mut desk = Desk::new(1, 10);
     desk.start("r", plan(&["a"]));
