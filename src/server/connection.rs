@@ -7,7 +7,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use crate::api::{Door, Full, OUTPUT_PIECE_BYTES, Render, RerunRequest, Shown};
+use crate::api::{Door, OUTPUT_PIECE_BYTES, Render, RerunRequest, Shown};
 use crate::http::{Body, Coding, Decoder, Limits, Next, Phase, Response, Version};
 use crate::log::Rest;
 use crate::model::Taken;
@@ -15,6 +15,7 @@ use crate::stream::Tally;
 
 use super::attach::Attaching;
 use super::limits::Metered;
+use super::refused::Limit;
 use super::socket::Socket;
 
 /// Bytes of answers that wait before further requests are looked at.
@@ -181,7 +182,7 @@ pub(super) struct Connection<S> {
     /// Reading stopped before the socket was empty: there may be more, of which no event will tell.
     pub(super) has_unread: bool,
     /// The limit that it is beyond: whatever it asks for is refused.
-    pub(super) beyond: Option<Full>,
+    pub(super) beyond: Option<Limit>,
     pub(super) tally: Tally,
     pub(super) door: Door,
     /// The address counts for what it forwards, because it is a trusted proxy's.

@@ -157,11 +157,11 @@ impl<S: Socket> Server<S> {
         let in_use = self.connections.len() + self.streams.len() - self.refused;
         let limits = &self.settings.limits;
         let is_proxy = limits.trusted_proxies.iter().any(|cidr| cidr.contains(peer));
-        let mut beyond = (in_use >= limits.connections).then_some(Full::Connections(limits.connections));
+        let mut beyond = (in_use >= limits.connections).then_some(Limit::Connections);
         let mut address = None;
         if !is_proxy && beyond.is_none() {
             address = self.addresses.take(counted_address(peer), limits.per_address);
-            beyond = address.is_none().then_some(Full::OfAddress(limits.per_address));
+            beyond = address.is_none().then_some(Limit::ConnectionsPerAddress);
         }
         // Whoever is one too many takes no place but of the reserve: else one address alone could take all.
         if beyond.is_some() && self.refused >= limits.reserve {
@@ -176,7 +176,7 @@ impl<S: Socket> Server<S> {
         if let Some(limit) = beyond {
             (connection.beyond, patience) = (beyond, patience.min(REFUSED_WAIT));
             self.refused += 1;
-            self.metrics.refused.count(limit.into());
+            self.metrics.refused.count(limit);
         }
         connection.deadline = Some((now.mono + patience, Overdue::Idle));
         self.metrics.connections_accepted += 1;
@@ -380,7 +380,13 @@ impl<S: Socket> Server<S> {
         (self.addresses.len(), self.tokens.len())
     }
 
-    fn facts(&self, full: Option<Full>, now: Now) -> Facts {
+    /// `beyond` is the limit that the caller's connection is beyond.
+    fn facts(&self, beyond: Option<Limit>, now: Now) -> Facts {
+        let limits = &self.settings.limits;
+        let full = beyond.map(|limit| match limit {
+            Limit::ConnectionsPerAddress => Full::OfAddress(limits.per_address),
+            _ => Full::Connections(limits.connections),
+        });
         Facts { now, condition: self.condition(), full, door: Door::Main }
     }
 

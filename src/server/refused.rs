@@ -1,7 +1,5 @@
 //! What was refused, by the limit that refused it.
 
-use crate::api::Full;
-
 /// A bound, and what is counted at it. Each is called as its setting is, or as what there is too little of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
@@ -49,15 +47,6 @@ pub enum Limit {
     Tickets,
     /// Calls that found the log behind with its work.
     LogQueue,
-}
-
-impl From<Full> for Limit {
-    fn from(full: Full) -> Self {
-        match full {
-            Full::Connections(_) => Self::Connections,
-            Full::OfAddress(_) => Self::ConnectionsPerAddress,
-        }
-    }
 }
 
 const WORDS: [&str; 22] = [

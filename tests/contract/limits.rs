@@ -119,7 +119,7 @@ fn a_refusal_did_not_name_the_setting_that_refused_it() {
     assert_eq!(submit("p", 1).status, 202);
     let second = submit("p", 1);
     assert_eq!(submit("q", 1).status, 202);
-    let event = |bytes: usize| json!({"type": "t", "payload": "x".repeat(bytes)});
+    let event = |bytes: usize| json!({"type": "t", "payload": {"x": "x".repeat(bytes)}});
     for (answer, code, said) in [
         (second, "too_many_project_runs", "(limit 1, limits.runs_per_project)"),
         (submit("r", 1), "too_many_runs", "(limit 2, limits.active_runs + limits.queued_runs)"),

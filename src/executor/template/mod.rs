@@ -367,7 +367,7 @@ impl Filling<'_> {
     }
 
     fn json_of(&mut self, expression: &str, value: &Evaluated) -> Result<Value, TemplateError> {
-        value::to_json(value, &mut self.budget).map_err(|problem| TemplateError::new(about(expression, &problem)))
+        value::to_json(value, &mut self.budget).map_err(|problem| TemplateError::new(about(expression, problem)))
     }
 
     fn evaluated(&self, expression: &str) -> Result<Evaluated, TemplateError> {

@@ -1,7 +1,7 @@
 //! What clients send: bytes to requests, one after the other, and what each of them asks for.
 
 use super::{Server, Token, WORK_PER_REQUEST, WORK_PER_TURN};
-use crate::api::{Action, Call, Facts, Full};
+use crate::api::{Action, Call, Facts};
 use crate::http::{Method, Problem, Request, Response, Verdict};
 use crate::log::Command;
 use crate::model::Now;
@@ -159,7 +159,7 @@ impl<S: Socket> Server<S> {
         if let Some(address) = forwarded {
             connection.tally.address = self.addresses.take(counted_address(address), limits.per_address);
             if connection.tally.address.is_none() && connection.beyond.is_none() {
-                connection.beyond = Some(Full::OfAddress(limits.per_address));
+                connection.beyond = Some(Limit::ConnectionsPerAddress);
                 self.refused += 1;
                 self.metrics.refused.count(Limit::ConnectionsPerAddress);
             }
