@@ -300,8 +300,17 @@ impl Model {
 
     /// Were these the snapshots for someone who came at `position`?
     pub(super) fn has_shown(&self, project: &ProjectId, position: u64, snapshots: &[Value]) -> bool {
-        let entry = self.projects.get(project);
-        entry.and_then(|entry| entry.shown.get(&position)).is_some_and(|shown| shown.iter().any(|s| s == snapshots))
+        // After a restart a run's newest message that changed nothing of its state may have left a bounded history, so that
+        // the newest that is known is one before it.
+        let comparable = |snapshots: &[Value]| -> Vec<Value> {
+            let mut snapshots = snapshots.to_vec();
+            let shown = snapshots.iter_mut().filter(|_| self.messages_max.is_some());
+            shown.filter_map(Value::as_object_mut).for_each(|run| drop(run.remove("lastEventId")));
+            snapshots
+        };
+        let got = comparable(snapshots);
+        let shown = self.projects.get(project).and_then(|entry| entry.shown.get(&position));
+        shown.is_some_and(|shown| shown.iter().any(|shown| comparable(shown) == got))
     }
 
     /// All runs of all projects.
