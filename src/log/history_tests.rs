@@ -252,6 +252,53 @@ fn a_page_has_all_that_was_answered_before_it_was_asked_for() {
 }
 
 #[test]
+fn where_a_stream_begins_is_told_after_the_messages_that_it_begins_behind() {
+    let plan = || crate::executor::testing::plan(&["s"]);
+    let journal =
+        Journal::open(Box::new(MemoryStore::new()), signer(), limits(1000), Box::new(move |_| Ok(plan())), now());
+    let ((tell, told), (enter, entered), (gate, opened)) = (unbounded(), bounded(0), bounded::<()>(0));
+    let opened = Arc::new(Mutex::new(opened));
+    let (log, threads) = start(journal.expect("an empty store").0, now, move |outcome: Outcome| {
+        // What the log lets out is held up until the gate is opened; what readers say is not.
+        if outcome.deliveries.iter().any(|it| matches!(it, Delivery::Opened { .. })) {
+            let _ = enter.send(());
+            let _ = opened.lock().expect("nobody panics").recv();
+        }
+        outcome.deliveries.into_iter().for_each(|delivery| drop(tell.send(delivery)));
+    })
+    .expect("threads");
+    let fingerprint = Fingerprint { value: [0; 32], bytes: [0; 32] };
+    let claim = Claim { project: project(), key: None, run: Some(run_id(1)), fingerprint };
+    let (document, answer) = (Arc::default(), Arc::default());
+    let submission = Box::new(Submission { claim, run: run_id(1), plan: Arc::new(plan()), document, answer });
+    let attach = Query::Attach { project: project(), resume: None, run: None, snapshots: true };
+    let submit = Command::Submit { submission, reply: ReplyTo::Loop(1) };
+    assert!(log.send(vec![submit, publish(2, 3), read(attach, 3)]).is_ok());
+    assert_eq!(entered.recv_timeout(PATIENCE), Ok(()));
+    // Whatever readers were asked before these has been answered when these are.
+    for _ in 0..100 {
+        let events = Query::Events { project: project(), run: run_id(1), after: 0, limit: 1 };
+        assert!(log.send(vec![read(events, 4)]).is_ok());
+        let first = told.recv_timeout(PATIENCE);
+        assert!(matches!(first, Ok(Delivery::Reply { to: ReplyTo::Loop(4), .. })), "ahead of the log: {first:?}");
+    }
+    assert_eq!(gate.send(()), Ok(()));
+    let mut opened = false;
+    loop {
+        match told.recv_timeout(PATIENCE).expect("the stream begins") {
+            Delivery::Opened { frames, .. } => opened = frames.next_seq() == 4,
+            Delivery::Reply { answer: Answer::Attached(attached), .. } => {
+                assert!(opened && attached.position == 3 && attached.snapshots.len() == 1);
+                break;
+            }
+            _ => {}
+        }
+    }
+    log.close();
+    threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+}
+
+#[test]
 fn history_that_is_gone_is_the_logs_to_answer() {
     let bench = Bench::new(10);
     bench.publish(5);

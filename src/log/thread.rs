@@ -6,7 +6,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 
 use super::history_thread::{self, HistoryHandle};
 use super::journal::{Journal, Outcome};
-use super::{Answer, Command, Refusal, ReplyTo};
+use super::{Answer, Command, Question, Refusal, ReplyTo};
 use crate::model::{Now, Record};
 
 /// Batches of commands that may wait for the log. The loop sends at most one a turn, the executor one a turn and has at
@@ -128,8 +128,9 @@ impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
         while let Some(batch) = self.next_batch() {
             let is_last = batch.iter().any(|command| matches!(command, Command::Close));
             let mut outcome = self.journal.handle(batch, (self.clock)());
-            self.hand_on(&mut outcome);
+            let questions = std::mem::take(&mut outcome.questions);
             (self.out)(outcome);
+            self.hand_on(questions);
             if is_last {
                 break;
             }
@@ -143,15 +144,18 @@ impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
         self.journal
     }
 
-    /// Has the readers answer what is theirs. Where they have no room, whoever asks may ask again.
-    fn hand_on(&self, outcome: &mut Outcome) {
-        let questions = std::mem::take(&mut outcome.questions);
+    /// Has the readers answer what is theirs, once everything has left that came before: where a stream begins is not to be
+    /// told before the messages are handed out that it begins behind. Where the readers have no room, whoever asks may ask
+    /// again.
+    fn hand_on(&mut self, questions: Vec<Question>) {
         let no_room = match &self.history {
             Some(history) => history.ask(questions),
             None => questions,
         };
-        for question in no_room {
-            outcome.reply(&question.reply, Answer::Refused(Refusal::StoreUnavailable));
+        if !no_room.is_empty() {
+            let mut refused = Outcome::default();
+            no_room.iter().for_each(|it| refused.reply(&it.reply, Answer::Refused(Refusal::StoreUnavailable)));
+            (self.out)(refused);
         }
     }
 

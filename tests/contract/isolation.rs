@@ -227,7 +227,8 @@ fn whatever_a_command_does_harms_nobody_else() {
     let left = Pid::from_raw(left.try_into().expect("a process id")).expect("not 0");
     kill_process(left, Signal::KILL).expect("it is ours");
     wait_for("the end of every child", || (children(&server) == 0).then_some(()));
-    wait_for("its descriptors", || (descriptors(&server) == before).then_some(()));
+    // The stream of the plan before may not have been closed yet when they were counted.
+    wait_for("its descriptors", || (descriptors(&server) <= before).then_some(()));
     assert_eq!(server.get("/healthz").status, 200);
 }
 

@@ -230,7 +230,7 @@ fn a_stream_of_one_run_has_all_of_it_and_ends_and_is_not_resumed() {
 #[test]
 fn parameters_that_mean_nothing_are_400() {
     let server = Server::open();
-    for query in ["runId=a%20b", "runId=", "snapshot=2", "heartbeat=x", "lastEventId=%zz"] {
+    for query in ["runId=a%20b", "runId=", "snapshot=2", "heartbeat=x", "view=%zz"] {
         assert_eq!(server.get(&format!("{STREAM}?{query}")).status, 400, "{query}");
     }
 }
