@@ -81,6 +81,8 @@ fn work(context: &Context, jobs: &Receiver<Job>, reports: &Sender<FromWorker>, v
     for Job { call, launch, .. } in jobs {
         let reporter = Reporter::new(call, reports, valve, &launch.cancel);
         let result = attempt(context, &launch, &reporter);
+        // Its descriptors are closed before anyone hears that it is over.
+        drop(launch);
         // The executor's thread may be gone; then the jobs end too.
         let _ = reports.send(Ok(Report::Finished { call, result }));
     }
