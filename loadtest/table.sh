@@ -1,12 +1,12 @@
 #!/bin/sh
 # The table: stepcast, the floor and other servers side by side, on one processor each, the load generator on the others.
 #
-#   loadtest/table.sh [--quick] [--runs N] [--peers nchan,axum,node] [--only CELL,...]
+#   loadtest/table.sh [--quick] [--runs N] [--peers LIST] [--only CELL,...]
 #
 # Prints the table with the ratios to the floor; figures go to loadtest/target/table.json, a picture of them to
 # loadtest/target/table.svg. About 4 minutes with --quick, half an hour without. Needs two processors with nothing else
-# to do. Peers: node (nodejs), nchan (apt-get install nginx libnginx-mod-nchan), axum (built here); what is not there is
-# named and left out.
+# to do. Peers: node (nodejs), nchan (apt-get install nginx libnginx-mod-nchan), axum (built here), restate (npm), dbos (pip);
+# what is not there is named and left out.
 set -eu
 cd "$(dirname "$0")/.."
 cargo build --release

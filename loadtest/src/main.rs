@@ -1,6 +1,7 @@
 //! Load for a stepcast server on this machine: subscribers that check every message, publishers that measure from when
 //! a message was due, and scenarios made of both. It knows the server by its wire contract alone.
 
+mod asker;
 mod body;
 mod chunks;
 mod clock;

@@ -3,6 +3,8 @@
 //! A script is called with the port in `PORT` and the seconds between two heartbeats in `HEARTBEAT_S` (0: none), and
 //! becomes the server by `exec`, so that its process can be looked at. With the argument `check` it says whether all it
 //! needs is installed: status 77 and a sentence where it is not.
+//!
+//! A peer that runs plans answers `POST /three/run` once a run of three steps that do nothing has ended.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,7 +31,12 @@ pub struct Peer {
     pub arguments: Vec<String>,
     /// Its messages carry numbers.
     pub is_numbered: bool,
+    /// It runs plans, and knows nothing of streams.
+    pub runs_plans: bool,
 }
+
+/// Those that run plans.
+const RUN_PLANS: [&str; 2] = ["restate", "dbos"];
 
 impl Peer {
     /// The peer of this name: `floor`, `floor-N` with up to N events in one write, or a script's.
@@ -41,7 +48,7 @@ impl Peer {
         if let Some(batch) = batch {
             let program = std::env::current_exe()?.with_file_name("floor");
             let arguments = vec![usize::to_string(&batch)];
-            return Ok(Self { name: name.to_owned(), program, arguments, is_numbered: true });
+            return Ok(Self { name: name.to_owned(), program, arguments, is_numbered: true, runs_plans: false });
         }
         let directory = std::env::var_os(DIRECTORY_NAME).map_or_else(|| PathBuf::from(DIRECTORY), PathBuf::from);
         let program = directory.join(format!("{name}.sh"));
@@ -51,7 +58,13 @@ impl Peer {
         }
         // nchan passes messages on as they were published.
         let is_numbered = name != "nchan";
-        Ok(Self { name: name.to_owned(), program, arguments: Vec::new(), is_numbered })
+        Ok(Self {
+            name: name.to_owned(),
+            program,
+            arguments: Vec::new(),
+            is_numbered,
+            runs_plans: RUN_PLANS.contains(&name),
+        })
     }
 
     /// What it lacks, in a sentence; none where it can be started.
@@ -79,6 +92,7 @@ mod tests {
         let floor = Peer::find("floor-8").expect("it is part of this package");
         assert_eq!(floor.arguments, ["8"]);
         assert!(Peer::find("node").expect("a script").is_numbered);
+        assert!(Peer::find("dbos").expect("a script").runs_plans && !Peer::find("node").expect("a script").runs_plans);
         assert!(!Peer::find("nchan").expect("a script").is_numbered);
         for name in ["nobody", "floor-x", "../peers/node", ""] {
             assert!(Peer::find(name).is_err(), "{name}");

@@ -39,6 +39,26 @@ fn parse_memory(status: &str) -> Option<Memory> {
     Some(Memory { anonymous_kib: kib("RssAnon")?, resident_kib: kib("VmRSS")? })
 }
 
+/// The process `pid` and all that it began, and they, as far as they go on.
+pub fn family(pid: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let parents: Vec<(u32, u32)> = pids
+        .filter_map(|pid: u32| Some((pid, parse_parent(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?)))
+        .collect();
+    let mut family = vec![pid];
+    let mut looked_at = 0;
+    while let Some(&parent) = family.get(looked_at) {
+        family.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(child, _)| *child));
+        looked_at += 1;
+    }
+    family
+}
+
+fn parse_parent(stat: &str) -> Option<u32> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// Seconds of processor time, user and system, that the process has used; none where it has gone.
 pub fn cpu_seconds(pid: u32) -> Option<f64> {
     parse_cpu(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
@@ -161,8 +181,16 @@ mod tests {
         assert_eq!(parse_memory(status), Some(Memory { anonymous_kib: 1300, resident_kib: 5496 }));
         assert_eq!(parse_memory("Name:\tx\n"), None);
         let stat = "17 (a ) b) S 1 17 17 0 -1 4194560 100 0 0 0 150 50 0 0 20 0 4 0 100 1 2 3";
-        assert_eq!(parse_cpu(stat), Some(2.0));
+        assert_eq!((parse_cpu(stat), parse_parent(stat)), (Some(2.0), Some(1)));
         assert_eq!(parse_cpu("17 (a) S 1"), None);
+    }
+
+    #[test]
+    fn a_child_is_of_the_family() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("it starts");
+        assert!(family(std::process::id()).contains(&child.id()));
+        assert_eq!(family(child.id()), [child.id()]);
+        child.kill().and_then(|()| child.wait().map(drop)).expect("it is ours");
     }
 
     #[test]

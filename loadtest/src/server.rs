@@ -178,6 +178,17 @@ impl Server {
         proc::cpu_seconds(self.pid?)
     }
 
+    /// Processor time that it and its children have used that go on, in seconds: a peer may be several processes.
+    pub fn family_cpu_seconds(&self) -> Option<f64> {
+        proc::family(self.pid?).into_iter().filter_map(proc::cpu_seconds).reduce(|sum, more| sum + more)
+    }
+
+    /// What it and its children hold, in KiB.
+    pub fn family_anonymous_kib(&self) -> Option<u64> {
+        let memories = proc::family(self.pid?).into_iter().filter_map(proc::memory);
+        memories.map(|memory| memory.anonymous_kib).reduce(|sum, more| sum + more)
+    }
+
     /// Descriptors that it holds.
     pub fn descriptors(&self) -> Option<usize> {
         proc::descriptors(self.pid?)

@@ -12,7 +12,7 @@ use crate::auth::{Hosts, Instance, Origins, Principal, ServerKeys, TicketBook};
 use crate::executor::Context;
 use crate::executor::template::Engine;
 use crate::executor::tool::Registry;
-use crate::http::{Decoder, Limits, Problem, Verdict};
+use crate::http::{Decoder, Limits, Next, Problem, Verdict};
 use crate::model::{ISSUES_MAX, Now, Plan, ProjectId, RunId, Timestamp, is_reserved_type, is_valid_type};
 
 /// Steps that a plan may have here.
@@ -103,8 +103,12 @@ pub fn call(bytes: &[u8]) {
     check_headers(&call.headers);
     if let Action::Answer(response) = call.action {
         let mut out = Vec::new();
-        response.write_to(&mut out, "Sat, 28 Nov 2026 12:00:00 GMT", request.version, request.keep_alive, false);
-        check_answer(&out, response.status);
+        let (status, date) = (response.status, "Sat, 28 Nov 2026 12:00:00 GMT");
+        let left = response.write_to(&mut out, date, request.version, request.keep_alive, false);
+        if let Next::Bytes(bytes) = left.next(usize::MAX) {
+            out.extend_from_slice(bytes);
+        }
+        check_answer(&out, status);
     }
 }
 

@@ -8,16 +8,17 @@ use serde_json::{Value, json};
 
 use super::publish::read_events;
 use super::query::Parameters;
-use super::render::Render;
+use super::render::{OUTPUT_PIECE_BYTES, Render};
 use super::{
     Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, RerunRequest, Route, dashboard, read_json,
+    read_json_object,
 };
 use crate::auth::{
     AuthError, Hosts, IdSigner, Origins, Principal, Projects, Scope, Spending, TicketBook, TicketKey, TicketNote,
     Verdict, Verifier, bearer,
 };
 use crate::http::{Conditions, Method, Problem, Request, Response, media, peek_origin};
-use crate::log::Query;
+use crate::log::{Query, WantedOutput};
 use crate::model::{ProjectId, RunId, StepId};
 
 /// Makes 128 random bits.
@@ -110,7 +111,7 @@ impl Api {
 
     /// Gives an unused ticket its time anew: its bearer is sent away for now.
     pub fn extend_ticket(&mut self, request: &Request, facts: &Facts) -> Option<TicketNote> {
-        let parameters = Parameters::read(request).ok()?;
+        let parameters = Parameters::of_stream(request).ok()?;
         self.settings.tickets.extend(parameters.text("ticket")?, facts.now.wall)
     }
 
@@ -198,16 +199,13 @@ impl Api {
 
     /// The refusal of a call that can't be served just now: soft for an `EventSource`, which would give up for good.
     fn turn_away(&mut self, route: &Route, request: &Request, facts: &Facts) -> Option<Action> {
-        if route.is_always_served() && !facts.is_full {
+        if route.is_always_served() && facts.full.is_none() {
             return None;
         }
-        let refusal = match facts.condition.refusal() {
-            Some(refusal) => refusal,
-            None if facts.is_full => Problem::unavailable("too_many_connections", "as many are connected as may be", 1),
-            None => return None,
-        };
-        // A store that takes nothing still answers what it holds, and streams go on and begin.
-        if !facts.is_full && !route.changes_state() && facts.condition == Condition::StoreDown {
+        let refusal = facts.condition.refusal().or_else(|| facts.full.map(super::Full::refusal))?;
+        // A store that takes nothing still answers what it holds, streams go on and begin, and runs are ended.
+        let needs_store = route.changes_state() && !matches!(route, Route::Cancel(..));
+        if facts.full.is_none() && !needs_store && facts.condition == Condition::StoreDown {
             return None;
         }
         if let Route::Stream(project) = route
@@ -258,7 +256,7 @@ impl Api {
     fn plan(&mut self, request: &Request, purpose: Purpose, facts: &Facts) -> Result<Action, Problem> {
         let principal = self.principal(request, facts)?;
         let may = match &purpose {
-            Purpose::Run(project) | Purpose::Rerun(project, _) => principal.require_in(Scope::Run, project),
+            Purpose::Run(project) | Purpose::Rerun(project, ..) => principal.require_in(Scope::Run, project),
             Purpose::Check | Purpose::RunNamed => principal.require(Scope::Run),
         };
         may.map_err(|error| refused(&error))?;
@@ -270,7 +268,8 @@ impl Api {
     fn rerun(&self, project: ProjectId, run: RunId, request: &Request, facts: &Facts) -> Result<Action, Problem> {
         let principal = self.authorize(request, Scope::Run, &project, facts)?;
         let idempotency_key = idempotency_key(request)?;
-        let rerun = RerunRequest { project, run, idempotency_key, principal };
+        let chosen = chosen_id(request)?;
+        let rerun = RerunRequest { project, run, chosen, idempotency_key, principal };
         Ok(Action::Ask(Ask::Rerun(Box::new(rerun)), Render::Accepted))
     }
 
@@ -330,8 +329,9 @@ impl Api {
     ) -> Result<Action, Problem> {
         self.authorize(request, Scope::Subscribe, &project, facts)?;
         let stream = Parameters::read(request)?.stream()?;
-        let asked = Conditions::of(request);
-        Ok(Action::Ask(Ask::Read(Query::Output { project, run, step, stream }), Render::Output { asked }))
+        let bytes_max = if request.method == Method::Head { 0 } else { OUTPUT_PIECE_BYTES };
+        let wanted = WantedOutput { stream, asked: Conditions::of(request), bytes_max };
+        Ok(Action::Ask(Ask::Read(Query::Output { project, run, step, wanted }), Render::Output))
     }
 }
 
@@ -383,6 +383,24 @@ fn ready(condition: Condition) -> Result<Action, Problem> {
         Some(refusal) if condition != Condition::Overloaded => Err(refusal),
         _ => Ok(Action::Answer(Response::json(200, r#"{"status":"ok"}"#))),
     }
+}
+
+/// What the body of a rerun, which may be empty, says the new run is to be called.
+fn chosen_id(request: &Request) -> Result<Option<RunId>, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Chosen {
+        #[serde(rename = "runId")]
+        run_id: Option<String>,
+    }
+    if request.body.is_empty() {
+        return Ok(None);
+    }
+    let Chosen { run_id } = read_json_object(json_body(request)?)?;
+    let parsed = run_id.map(|id| id.parse()).transpose();
+    parsed.map_err(|error: <RunId as std::str::FromStr>::Err| {
+        Problem::new(422, "invalid_body", format!("runId: {error}"))
+    })
 }
 
 /// The body of a call that takes JSON.

@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 pub use handler::{Api, ApiSettings, Random};
 pub use publish::{EVENTS_MAX, read_events};
-pub use render::{Render, refusal};
+pub use render::{OUTPUT_PIECE_BYTES, Render, Shown, refusal};
 pub use route::Route;
 pub use stream::StreamRequest;
 pub use submit::{Prepared, claim_of_rerun, prepare, read_document};
@@ -92,8 +92,8 @@ pub enum Purpose {
     Run(ProjectId),
     /// To be run in the project that the body names.
     RunNamed,
-    /// To be run in this project once more: it is what this run was made of.
-    Rerun(ProjectId, RunId),
+    /// To be run in this project once more: it is what this run was made of. The new run may have an id that was chosen.
+    Rerun(ProjectId, RunId, Option<RunId>),
 }
 
 /// A run that is to be run again.
@@ -103,6 +103,8 @@ pub struct RerunRequest {
     pub project: ProjectId,
     /// The run.
     pub run: RunId,
+    /// What the new run is to be called.
+    pub chosen: Option<RunId>,
     /// `Idempotency-Key`.
     pub idempotency_key: Option<String>,
     /// Who asks.
@@ -114,7 +116,7 @@ impl RerunRequest {
     pub fn plan(self, document: &[u8]) -> PlanRequest {
         PlanRequest {
             body: document.to_vec(),
-            purpose: Purpose::Rerun(self.project, self.run),
+            purpose: Purpose::Rerun(self.project, self.run, self.chosen),
             idempotency_key: self.idempotency_key,
             principal: self.principal,
         }
@@ -128,10 +130,33 @@ pub struct Facts {
     pub now: Now,
     /// Whether it takes work.
     pub condition: Condition,
-    /// The connection is one more than may be.
-    pub is_full: bool,
+    /// The limit that the connection is beyond.
+    pub full: Option<Full>,
     /// Where the connection came in.
     pub door: Door,
+}
+
+/// A limit on connections, with its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// `limits.connections`.
+    Connections(usize),
+    /// `limits.connections_per_address`.
+    OfAddress(u32),
+}
+
+impl Full {
+    fn refusal(self) -> Problem {
+        let detail = match self {
+            Self::Connections(limit) => format!("too many connections are open (limit {limit}, limits.connections)"),
+            Self::OfAddress(limit) => {
+                format!(
+                    "too many connections from this address are open (limit {limit}, limits.connections_per_address)"
+                )
+            }
+        };
+        Problem::unavailable("too_many_connections", detail, 1)
+    }
 }
 
 /// Which listener a connection came in by.
@@ -166,7 +191,9 @@ impl Condition {
         let (code, detail) = match self {
             Self::Serving => return None,
             Self::Starting => ("starting", "the server is starting"),
-            Self::Overloaded => ("overloaded", "the server is behind with its work"),
+            Self::Overloaded => {
+                ("overloaded", "the server is overloaded: the queue of its log is full (a fixed limit); call later")
+            }
             Self::StoreDown => ("store_unavailable", "the store takes nothing just now"),
             Self::Draining => ("draining", "the server is shutting down"),
         };

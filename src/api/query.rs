@@ -18,6 +18,11 @@ impl<'r> Parameters<'r> {
         Ok(Self(Query::parse(request.query)?))
     }
 
+    /// Those of a stream: an id that is no text is one that nobody knows, as any other that is none of ours.
+    pub(super) fn of_stream(request: &Request<'r>) -> Result<Self, Problem> {
+        Ok(Self(Query::parse_sparing(request.query, "lastEventId")?))
+    }
+
     /// The text of a parameter that is there.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.first(name)

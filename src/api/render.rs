@@ -3,9 +3,28 @@
 use serde_json::json;
 
 use crate::auth::IdSigner;
-use crate::http::{Body, Conditions, Problem, Response, range};
-use crate::log::{Answer, ProjectRow, Refusal};
+use crate::http::{Body, Problem, Response, range};
+use crate::log::{Answer, Output, ProjectRow, Refusal, Rest};
 use crate::model::{ProjectId, RunId, decimal};
+
+/// Bytes of an output that are read from the log at a time: enough that a reader of the disk is not asked for every
+/// flush, and so few that many slow downloads hold little.
+pub const OUTPUT_PIECE_BYTES: usize = 256 * 1024;
+
+/// What the caller gets.
+#[derive(Debug)]
+pub struct Shown {
+    /// The response.
+    pub response: Response,
+    /// Where the log holds what its content still lacks.
+    pub rest: Option<Box<Rest>>,
+}
+
+impl From<Response> for Shown {
+    fn from(response: Response) -> Self {
+        Self { response, rest: None }
+    }
+}
 
 /// How the answer to an [`Ask`](super::Ask) is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,17 +43,19 @@ pub enum Render {
     /// A body as it comes.
     Body,
     /// A step's output, or a part of it.
-    Output {
-        /// Which, and whether it is known already.
-        asked: Conditions,
-    },
+    Output,
     /// Projects, each with how many watch.
     Projects,
 }
 
 impl Render {
-    /// The response that `answer` makes. `subscribers` tells how many watch a project.
-    pub fn response(&self, answer: Answer, signer: &IdSigner, subscribers: impl Fn(&ProjectId) -> usize) -> Response {
+    /// What `answer` is shown as. `subscribers` tells how many watch a project.
+    pub fn show(&self, mut answer: Answer, signer: &IdSigner, subscribers: impl Fn(&ProjectId) -> usize) -> Shown {
+        let rest = if let Answer::Output(output) = &mut answer { output.rest.take() } else { None };
+        Shown { response: self.response(answer, signer, subscribers), rest }
+    }
+
+    fn response(&self, answer: Answer, signer: &IdSigner, subscribers: impl Fn(&ProjectId) -> usize) -> Response {
         match (self, answer) {
             (_, Answer::Refused(refused)) => refusal(&refused).into(),
             (Self::Published { project, .. }, Answer::Published { first_seq, count }) => {
@@ -49,7 +70,7 @@ impl Render {
                 Response::json(202, json!({"runId": run, "status": "cancelling"}).to_string())
             }
             (_, Answer::Json(body)) => Response::json(200, body),
-            (Self::Output { asked }, Answer::Output { bytes, is_json, tag }) => output(bytes, is_json, tag, asked),
+            (Self::Output, Answer::Output(output)) => shown_output(*output),
             (_, Answer::Projects { rows, has_more }) => projects(&rows, has_more, subscribers),
             (_, answer) => {
                 log::error!("the log answered {answer:?} to what is shown as {self:?}");
@@ -64,21 +85,38 @@ pub fn refusal(refusal: &Refusal) -> Problem {
     match refusal {
         Refusal::UnknownRun => Problem::new(404, "unknown_run", "there is no such run in this project"),
         Refusal::UnknownStep => Problem::new(404, "unknown_step", "the run has no such step"),
+        Refusal::OutputReplaced => Problem::conflict("output_replaced", "the output was replaced while it was read"),
         Refusal::RunEnded => Problem::conflict("run_ended", "the run has ended"),
         Refusal::KeyReused => {
             Problem::new(422, "idempotency_key_reused", "this Idempotency-Key or runId was used with another body")
         }
-        Refusal::TooManyRuns => Problem::too_many("too_many_runs", "as many runs wait as may", 5),
-        Refusal::TooManyProjectRuns => {
-            Problem::too_many("too_many_project_runs", "as many runs of this project run or wait as may", 5)
+        Refusal::TooManyRuns(limit) => {
+            let detail =
+                format!("too many runs are active or waiting (limit {limit}, limits.active_runs + limits.queued_runs)");
+            Problem::too_many("too_many_runs", detail, 5)
         }
-        Refusal::TooManyProjects => Problem::unavailable("too_many_projects", "as many projects are kept as may", 60),
-        Refusal::TooManyKeys => {
-            let detail = "the Idempotency-Keys and runIds of the last 24 hours take as much of limits.idempotency_bytes as \
-                this project may have: call later, or without one";
+        Refusal::TooManyProjectRuns(limit) => {
+            let detail =
+                format!("too many runs of this project are active or waiting (limit {limit}, limits.runs_per_project)");
+            Problem::too_many("too_many_project_runs", detail, 5)
+        }
+        Refusal::TooManyProjects(limit) => {
+            let detail = format!("too many projects have messages, runs or streams (limit {limit}, limits.projects)");
+            Problem::unavailable("too_many_projects", detail, 60)
+        }
+        Refusal::TooManyKeys(limit) => {
+            let detail = format!(
+                "too many Idempotency-Keys and runIds were used in the last 24 hours (limit {limit} bytes, \
+                 limits.idempotency_bytes, of which this project may use what others leave): call later, or without one"
+            );
             Problem::too_many("too_many_keys", detail, 60)
         }
         Refusal::StoreUnavailable => Problem::unavailable("store_unavailable", "the store takes nothing just now", 5),
+        Refusal::CancelHeldBack => {
+            let detail = "the run is ended, but the store takes nothing just now: if the server stops before it does, the \
+                run goes on at the next start; call again to know";
+            Problem::unavailable("store_unavailable", detail, 5)
+        }
     }
 }
 
@@ -96,36 +134,44 @@ fn published(project: &ProjectId, first_seq: u64, count: usize, subscribers: usi
     Response::json(202, body)
 }
 
-fn output(bytes: Vec<u8>, is_json: bool, tag: Option<String>, asked: &Conditions) -> Response {
-    let length = bytes.len() as u64;
-    let response = match asked.is_known(tag.as_deref()) {
-        true => Response::new(304),
-        false => selected(bytes, is_json, asked.select(tag.as_deref(), length)),
+fn shown_output(output: Output) -> Response {
+    let Output { length, is_json, attempt, tag, selected, bytes, .. } = output;
+    let response = match selected {
+        None => Response::new(304),
+        Some(selection) => part(selection, length, is_json, bytes),
     };
+    // A further attempt writes anew: what was read of the one before does not go on in it.
+    let response = response.header("Stepcast-Attempt", attempt.to_string());
     match tag {
         Some(tag) => response.header("ETag", tag),
         None => response,
     }
 }
 
-fn selected(bytes: Vec<u8>, is_json: bool, selection: range::Selection) -> Response {
-    let length = bytes.len() as u64;
-    let show = |status: u16, body: Vec<u8>| match is_json {
-        true => Response::json(status, Body::from(body)),
-        false => Response::text(status, Body::from(body)),
+fn part(selection: range::Selection, length: u64, is_json: bool, bytes: Vec<u8>) -> Response {
+    let show = |status: u16, selected: u64| match is_json {
+        true => Response::json(status, beginning(selected, bytes)),
+        false => Response::text(status, beginning(selected, bytes)),
     };
     match selection {
-        range::Selection::Whole => show(200, bytes).header("Accept-Ranges", "bytes"),
+        range::Selection::Whole => show(200, length).header("Accept-Ranges", "bytes"),
         range::Selection::Part(part) => {
-            let content_range = range::content_range(&part, length);
-            let cut = bytes[part.start as usize..part.end as usize].to_vec();
-            show(206, cut).header("Content-Range", content_range)
+            show(206, part.end - part.start).header("Content-Range", range::content_range(&part, length))
         }
         range::Selection::Unsatisfiable => {
             let problem = Problem::new(416, "range_not_satisfiable", format!("the output has {length} bytes"));
             Response::from(problem).header("Content-Range", range::unsatisfied(length))
         }
     }
+}
+
+/// Content of so many bytes, of which `bytes` are the first. Where only its length was asked for they are none.
+fn beginning(length: u64, bytes: Vec<u8>) -> Body {
+    let mut body = Body::pulled(length);
+    if !bytes.is_empty() && !body.give(bytes) {
+        log::error!("the log gave more of an output than was selected");
+    }
+    body
 }
 
 fn projects(rows: &[ProjectRow], has_more: bool, subscribers: impl Fn(&ProjectId) -> usize) -> Response {

@@ -49,7 +49,7 @@ struct Shown<'r> {
 
 impl Api {
     pub(super) fn stream(&mut self, project: ProjectId, request: &Request, facts: &Facts) -> Result<Action, Problem> {
-        let parameters = Parameters::read(request)?;
+        let parameters = Parameters::of_stream(request)?;
         let run = parameters.parsed("runId")?;
         let yes_no = [("0", false), ("1", true), ("false", false), ("true", true)];
         let snapshots = parameters.word("snapshot", &yes_no)?.unwrap_or(true);

@@ -38,8 +38,13 @@ pub enum Prepared {
 /// the body names.
 pub fn prepare(request: PlanRequest, context: &Context, steps_max: usize, made_up: RunId) -> Result<Prepared, Problem> {
     let text = without_bom(&request.body);
-    let body: Result<Value, Problem> = read_json(text);
-    let (named, chosen) = (said(&body, "projectId"), said(&body, "runId"));
+    let lost = |problem| Submission::lost(text).map_or(problem, |issue| Problem::invalid_plan(vec![issue]));
+    let body: Result<Value, Problem> = read_json(text).map_err(lost);
+    let (named, chosen) = match &request.purpose {
+        // The document of a run holds what its call said beside the plan; the new run's id is the new call's.
+        Purpose::Rerun(_, _, chosen) => (None, chosen.clone()),
+        _ => (said(&body, "projectId"), said(&body, "runId")),
+    };
     let is_json = body.is_ok();
     let submission = body.and_then(|body| read(body, text));
     let project = match project(&request, named.as_ref()) {
@@ -79,7 +84,7 @@ fn read(body: Value, text: &[u8]) -> Result<Submission, Problem> {
 
 fn take_on(submission: Submission, plan: Plan, body: &[u8], claim: Claim, made_up: RunId) -> Result<Prepared, Problem> {
     let document = document(body, &submission).map_err(|error| Problem::internal(error.to_string()))?;
-    let run = submission.run_id.unwrap_or(made_up);
+    let run = claim.run.clone().unwrap_or(made_up);
     let answer = answer(&claim.project, &run, &plan);
     Ok(Prepared::Run(Box::new(log::Submission {
         claim,
@@ -92,9 +97,9 @@ fn take_on(submission: Submission, plan: Plan, body: &[u8], claim: Claim, made_u
 
 /// By what a call is known that runs a run again.
 pub fn claim_of_rerun(rerun: &RerunRequest) -> Claim {
-    let digest = digest(&rerun_text(&rerun.run));
+    let digest = digest(&rerun_text(&rerun.run, rerun.chosen.as_ref()));
     let fingerprint = Fingerprint { value: digest, bytes: digest };
-    Claim { project: rerun.project.clone(), key: rerun.idempotency_key.clone(), run: None, fingerprint }
+    Claim { project: rerun.project.clone(), key: rerun.idempotency_key.clone(), run: rerun.chosen.clone(), fingerprint }
 }
 
 /// What is kept of a plan, to read it again after a restart, and to run it again: its text and that of the call's inputs
@@ -136,7 +141,7 @@ pub fn read_document(document: &[u8], context: &Context) -> Result<Plan, String>
 fn project(request: &PlanRequest, named: Option<&ProjectId>) -> Result<Option<ProjectId>, Problem> {
     match &request.purpose {
         Purpose::Check => Ok(None),
-        Purpose::Run(project) | Purpose::Rerun(project, _) => Ok(Some(project.clone())),
+        Purpose::Run(project) | Purpose::Rerun(project, ..) => Ok(Some(project.clone())),
         Purpose::RunNamed => {
             let missing = || Issue {
                 path: "projectId".to_owned(),
@@ -160,8 +165,8 @@ fn answer(project: &ProjectId, run: &RunId, plan: &Plan) -> String {
 /// Tells one call from another: by the JSON value of what was sent, or by the run that is to be run again.
 /// What is no JSON is itself alone.
 fn fingerprint(request: &PlanRequest, text: &[u8], is_json: bool) -> Fingerprint {
-    if let Purpose::Rerun(_, run) = &request.purpose {
-        let digest = digest(&rerun_text(run));
+    if let Purpose::Rerun(_, run, chosen) = &request.purpose {
+        let digest = digest(&rerun_text(run, chosen.as_ref()));
         return Fingerprint { value: digest, bytes: digest };
     }
     let bytes = digest(&request.body);
@@ -178,8 +183,11 @@ fn fingerprint(request: &PlanRequest, text: &[u8], is_json: bool) -> Fingerprint
 }
 
 /// What no body is that is taken on.
-fn rerun_text(run: &RunId) -> Vec<u8> {
-    format!("rerun {run}").into_bytes()
+fn rerun_text(run: &RunId, chosen: Option<&RunId>) -> Vec<u8> {
+    match chosen {
+        None => format!("rerun {run}").into_bytes(),
+        Some(chosen) => format!("rerun {run} as {chosen}").into_bytes(),
+    }
 }
 
 fn digest(text: &[u8]) -> [u8; 32] {

@@ -47,7 +47,7 @@ pub enum TicketError {
     /// The JWT that it was issued for has ended.
     TokenExpired,
     /// Its subject has spent as many as are remembered of one.
-    TooMany,
+    TooMany(usize),
 }
 
 impl AuthError {
@@ -63,7 +63,7 @@ impl AuthError {
             | Self::TokenClaims(_)
             | Self::TokenNotYetValid
             | Self::TokenExpired => 401,
-            Self::Ticket(TicketError::TooMany) => 429,
+            Self::Ticket(TicketError::TooMany(_)) => 429,
             Self::NoScope(_) | Self::NoProject | Self::Ticket(_) => 403,
             Self::TicketTooLong => 400,
         }
@@ -107,7 +107,7 @@ impl TicketError {
             Self::Expired => "ticket_expired",
             Self::OtherProject => "ticket_other_project",
             Self::TokenExpired => "ticket_token_expired",
-            Self::TooMany => "too_many_tickets",
+            Self::TooMany(_) => "too_many_tickets",
         }
     }
 }
@@ -139,8 +139,12 @@ impl fmt::Display for TicketError {
             Self::Expired => "the ticket has expired unused",
             Self::OtherProject => "the ticket is for another project",
             Self::TokenExpired => "the token that the ticket was issued for has expired",
-            Self::TooMany => {
-                "the token's subject has spent as many tickets as limits.tickets allows; each counts until its token ends"
+            Self::TooMany(limit) => {
+                return write!(
+                    f,
+                    "too many tickets of the token's subject were spent (limit {limit}, limits.tickets); each counts until \
+                     its token ends"
+                );
             }
         })
     }
@@ -171,7 +175,7 @@ mod tests {
             (TicketError::Unknown.into(), 403, false),
             (TicketError::TokenExpired.into(), 403, false),
             (AuthError::TicketTooLong, 400, false),
-            (TicketError::TooMany.into(), 429, false),
+            (TicketError::TooMany(1).into(), 429, false),
         ] {
             assert_eq!((error.status(), error.challenge().is_some()), (status, challenged), "{error:?}");
         }

@@ -93,6 +93,9 @@ pub fn sign_hs256(sub: &str, expires_at: Timestamp, rights: &Rights, secret: &[u
         .map_err(|error| KeyError::CannotSign(error.to_string()))
 }
 
+/// The year 10000, in seconds since 1970. No later `exp` is meant: it was written in milliseconds.
+const EXP_END: f64 = 253_402_300_800.0;
+
 /// The claims that mean something here. Times are numbers of seconds, with or without a fraction (RFC 7519).
 #[derive(Deserialize)]
 struct Claims {
@@ -113,6 +116,10 @@ impl Claims {
             scopes: self.scope.as_deref().map_or(Scopes::of(&[Scope::Subscribe]), Scopes::parse),
             projects: projects(&self.projects)?,
         };
+        if self.exp >= EXP_END {
+            let why = format!("exp is {}, which is after the year 9999; expected seconds since 1970", self.exp);
+            return Err(AuthError::TokenClaims(why));
+        }
         let expires_at = from_seconds(self.exp).plus_millis(leeway_ms);
         Ok(Principal::new(self.sub, Some(expires_at), rights, Some(token_key)))
     }

@@ -4,8 +4,9 @@
 //! - *unused*: within its time of being issued, or of its last extension; admits once, and is spent.
 //! - *spent*: admits who shows a message id of the project besides, until the JWT ends.
 //! - *expired*: its time is over and it was never used; admits nobody.
-//! - *unknown past*: as expired, but issued before a restart that the book does not remember across, so it may well
-//!   have been spent; treated as spent.
+//! - *unknown past*: issued before a restart that the book does not remember across, so it may well have been spent:
+//!   admits nobody for the first time, however short its time has run, and otherwise who shows a message id, as a spent
+//!   one does.
 //!
 //! What changes is handed back as a [`TicketNote`], to be made durable and applied again after a restart.
 
@@ -119,7 +120,7 @@ impl TicketBook {
     ///
     /// `began` is when this server started; `remembers_restarts` says whether the notes of those before it were, or
     /// will be, [applied](Self::apply). Where not, a ticket issued before `began` may have been used unbeknown to this
-    /// book.
+    /// book, and opens nothing without a message id.
     pub fn new(key: TicketKey, ttl: Duration, began: Timestamp, remembers_restarts: bool) -> Self {
         Self {
             key,
@@ -168,7 +169,7 @@ impl TicketBook {
         let note = self.note(ticket, TicketNoteKind::Spent, ticket.ends_at());
         if !self.has_room_for(&note) {
             self.refused += 1;
-            return Err(TicketError::TooMany);
+            return Err(TicketError::TooMany(self.remembered_max));
         }
         let before = self.entries.get(&note.nonce).copied();
         self.put(&note);
@@ -185,7 +186,7 @@ impl TicketBook {
             return Ok(());
         }
         self.refused += 1;
-        Err(TicketError::TooMany)
+        Err(TicketError::TooMany(self.remembered_max))
     }
 
     /// Whom [`admit`](Self::admit) would admit; spends nothing.
@@ -286,7 +287,7 @@ impl TicketBook {
             return Ok(Opening::First);
         }
         let is_spent = self.is_spent(ticket);
-        let may_be_spent = is_spent || (!self.remembers_restarts && ticket.issued_at < self.began);
+        let may_be_spent = is_spent || self.is_of_unknown_past(ticket);
         match resume {
             Some(_) if may_be_spent => Ok(Opening::Again),
             _ if is_spent => Err(TicketError::Spent),
@@ -298,12 +299,16 @@ impl TicketBook {
         self.entries.get(&ticket.nonce).is_some_and(|entry| entry.kind == TicketNoteKind::Spent)
     }
 
+    fn is_of_unknown_past(&self, ticket: &Ticket) -> bool {
+        !self.remembers_restarts && ticket.issued_at < self.began
+    }
+
     fn is_unused(&self, ticket: &Ticket, now: Timestamp) -> bool {
         let first_end = ticket.issued_at.plus_millis(self.ttl_ms);
         match self.entries.get(&ticket.nonce) {
             Some(Entry { kind: TicketNoteKind::Spent, .. }) => false,
             Some(Entry { kind: TicketNoteKind::Extended, until, .. }) => self.is_ahead(first_end.max(*until), now),
-            None => self.is_ahead(first_end, now),
+            None => self.is_ahead(first_end, now) && !self.is_of_unknown_past(ticket),
         }
     }
 

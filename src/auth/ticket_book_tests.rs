@@ -181,6 +181,18 @@ fn a_restart_without_notes_lets_the_id_decide() {
 }
 
 #[test]
+fn a_spent_ticket_opened_a_second_stream_after_a_restart_that_nothing_was_noted_over() {
+    let mut old = Server::started(ISSUED, false);
+    let ticket = old.ticket(1);
+    assert!(old.first(&ticket, after(0)).is_ok(), "issued in the very millisecond that the server began");
+    let mut new = Server::started(after(1), false);
+    assert_eq!(new.first(&ticket, after(1)), Err(TicketError::Expired));
+    assert_eq!(new.book.extend(&ticket, after(1)), None);
+    assert_eq!(new.book.peek(&ticket, &project("p"), None, after(1)).err(), Some(TicketError::Expired));
+    assert_eq!(new.again(&ticket, after(1)), Ok(()));
+}
+
+#[test]
 fn an_extension_gives_an_unused_ticket_its_time_anew() {
     let mut server = server();
     let ticket = server.ticket(1);
@@ -289,8 +301,8 @@ fn the_book_is_bounded_for_each_subject_and_forgets_nothing_that_lives() {
         server.first(ticket, after(0)).expect("spent");
     }
     let ann = server.principal("ann");
-    assert_eq!(server.book.check_room(&ann), Err(TicketError::TooMany));
-    assert_eq!(server.first(&tickets[3], after(0)), Err(TicketError::TooMany));
+    assert_eq!(server.book.check_room(&ann), Err(TicketError::TooMany(3)));
+    assert_eq!(server.first(&tickets[3], after(0)), Err(TicketError::TooMany(3)));
     assert_eq!(server.book.extend(&tickets[3], after(0)), None);
     assert_eq!((server.book.len(), server.book.refused()), (3, 2));
 
@@ -302,7 +314,7 @@ fn the_book_is_bounded_for_each_subject_and_forgets_nothing_that_lives() {
         assert_eq!(server.again(ticket, after(0)), Ok(()));
     }
     assert!(server.first(&tickets[0], after(1)).is_ok(), "what is remembered already takes no further room");
-    assert_eq!(server.first(&tickets[3], after(1)), Err(TicketError::TooMany), "and is still the subject's own");
+    assert_eq!(server.first(&tickets[3], after(1)), Err(TicketError::TooMany(3)), "and is still the subject's own");
     server.book.forget_expired(JWT_END);
     assert!(server.book.is_empty() && server.book.check_room(&ann).is_ok());
 }
@@ -312,7 +324,7 @@ fn a_ticket_that_is_given_back_makes_room() {
     let mut server = server();
     server.book = server.book.remembering(1);
     let held = server.book.admit(&server.ticket(1), &project("p"), None, after(0)).expect("admitted");
-    assert_eq!(server.first(&server.ticket(2), after(0)), Err(TicketError::TooMany));
+    assert_eq!(server.first(&server.ticket(2), after(0)), Err(TicketError::TooMany(1)));
     drop(held);
     assert!(server.first(&server.ticket(2), after(0)).is_ok());
 }
@@ -325,7 +337,7 @@ fn tickets_count_for_their_subject_after_a_restart_too() {
     let mut new = server();
     new.book = new.book.remembering(2);
     serde_json::from_str::<Vec<TicketNote>>(&stored).expect("and back").iter().for_each(|note| new.book.apply(note));
-    assert_eq!(new.first(&new.ticket(2), after(0)), Err(TicketError::TooMany));
+    assert_eq!(new.first(&new.ticket(2), after(0)), Err(TicketError::TooMany(2)));
     assert!(new.first(&new.ticket_of("bob", 3), after(0)).is_ok());
     let of_before = r#"{"nonce": "BwcHBwcHBwcHBwcHBwcHBw", "kind": "spent", "until": "2033-01-01T00:00:00.000Z"}"#;
     new.book.apply(&serde_json::from_str(of_before).expect("a note without a subject"));

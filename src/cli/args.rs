@@ -13,7 +13,7 @@ use super::follow::ServerUrl;
 use super::token::{TokenRequest, parse_project, parse_scopes, parse_sub, parse_ttl};
 use super::watch::WatchRequest;
 use crate::config::{ConfigError, KEYS, Key, Loaded, Secret, load};
-use crate::model::json::wide_integers;
+use crate::model::json::lost_number;
 use crate::model::{ProjectId, RunId};
 
 /// The path that stands for standard input.
@@ -292,10 +292,9 @@ fn parse_id<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
 }
 
 fn parse_inputs(text: &str) -> Result<Map<String, Value>, String> {
-    let inputs = serde_json::from_str(text).map_err(|error| format!("expected a JSON object: {error}"))?;
-    match wide_integers(text.as_bytes(), 1).pop() {
-        None => Ok(inputs),
-        Some(wide) => Err(wide.to_string()),
+    match lost_number(text.as_bytes()) {
+        None => serde_json::from_str(text).map_err(|error| format!("expected a JSON object: {error}")),
+        Some(lost) => Err(lost.to_string()),
     }
 }
 

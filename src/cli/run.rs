@@ -12,7 +12,7 @@ use super::args::{PlanSource, Settings};
 use super::error::CommandError;
 use super::progress::Progress;
 use super::{load, logging, plan_file, signals};
-use crate::executor::{Executor, NewRun, Settings as ExecutorSettings};
+use crate::executor::{Executor, ExecutorHandle, NewRun, Settings as ExecutorSettings};
 use crate::model::{ProjectId, Record, RunEvent, RunEventKind, RunId, Timestamp, write_message};
 
 /// What the run's messages name as their project.
@@ -34,7 +34,7 @@ pub(super) fn run(
     let (records, said) = unbounded();
     let settings =
         ExecutorSettings { workers: config.executor.workers, active_runs_max: 1, grace: config.executor.grace };
-    let executor = Executor::start(settings, context, move |batch, _| records.send(batch).is_ok());
+    let executor = Executor::start(settings, context, move |batch| records.send(batch).map_err(|error| error.0));
     let executor = executor.map_err(|error| CommandError::io("start the workers", &error))?;
     let project = ProjectId::parse(PROJECT).map_err(|error| CommandError::new(error.to_string()))?;
     let run = RunId::from_random(random()?);
@@ -44,7 +44,7 @@ pub(super) fn run(
     let seed = created_at.as_millis();
     executor.handle().start(NewRun { project: project.clone(), run, plan, created_at, seed });
 
-    let has_completed = show(&said, &mut view, &project);
+    let has_completed = show(&said, &executor.handle(), &mut view, &project);
     executor.handle().shutdown();
     executor.join().map_err(|error| CommandError::new(error.to_string()))?;
     match view.finish().map_err(|error| CommandError::stdout(&error)) {
@@ -55,13 +55,16 @@ pub(super) fn run(
     Ok(if has_completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Shows the run's messages until its last one; whether it completed.
-fn show(said: &Receiver<Vec<Record>>, view: &mut View, project: &ProjectId) -> bool {
-    for event in said.iter().flatten().filter_map(event_of) {
-        view.on_event(&event, project);
-        if event.is_last() {
-            return matches!(event.kind, RunEventKind::Completed(_));
+/// Shows the run's messages until its last one; whether it completed. What was shown counts as kept.
+fn show(said: &Receiver<Vec<Record>>, executor: &ExecutorHandle, view: &mut View, project: &ProjectId) -> bool {
+    for batch in said {
+        for event in batch.into_iter().filter_map(event_of) {
+            view.on_event(&event, project);
+            if event.is_last() {
+                return matches!(event.kind, RunEventKind::Completed(_));
+            }
         }
+        executor.kept(1);
     }
     false
 }

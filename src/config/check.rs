@@ -1,6 +1,8 @@
 //! What only several settings together can get wrong. Asked by the commands that need it, once everything is loaded.
 
 use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
 
 use super::{AuthMode, Config, ConfigError, JwtAlgorithm, Secret};
 
@@ -9,7 +11,7 @@ pub const JWT_SECRET_BYTES_MIN: usize = 32;
 
 impl Config {
     /// May a server start with these settings? `insecure` says that a server without tokens may be reached from
-    /// elsewhere. Opens the public key's file where one is needed.
+    /// elsewhere. Opens the public key's file where one is needed, and looks a name up where it must be this machine's.
     ///
     /// # Errors
     /// Everything that speaks against it.
@@ -18,13 +20,31 @@ impl Config {
         match self.auth.mode {
             AuthMode::Jwt => issues.extend(self.wrong_with_key()),
             AuthMode::None if insecure || self.listen.is_loopback() => {}
-            AuthMode::None => issues.push(format!(
-                "auth.mode: none lets everyone who reaches {} in; expected a loopback address to listen at, or \
-                 --insecure",
-                self.listen
-            )),
+            AuthMode::None if self.listen.name().is_some() => {
+                issues.extend(self.wrong_with_name(self.listen.resolve()))
+            }
+            AuthMode::None => issues.push(self.lets_everyone_in()),
         }
         ConfigError::unless_empty(issues)
+    }
+
+    /// What speaks against listening without tokens at a name: it must stand for this machine alone.
+    fn wrong_with_name(&self, resolved: io::Result<Vec<SocketAddr>>) -> Option<String> {
+        match resolved {
+            Err(error) => Some(format!("listen: can't resolve {}: {error}", self.listen)),
+            Ok(addresses) if addresses.is_empty() => Some(format!("listen: can't resolve {}: no address", self.listen)),
+            Ok(addresses) => {
+                let is_local = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
+                (!is_local).then(|| self.lets_everyone_in())
+            }
+        }
+    }
+
+    fn lets_everyone_in(&self) -> String {
+        format!(
+            "auth.mode: none lets everyone who reaches {} in; expected a loopback address to listen at, or --insecure",
+            self.listen
+        )
     }
 
     /// The secret that tokens are signed with.
@@ -92,6 +112,27 @@ mod tests {
         for (listen, insecure, expected) in table {
             let config = config(listen, |config| config.auth.mode = AuthMode::None);
             assert_eq!(verdict(&config, insecure), expected, "{listen} {insecure}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_does_not_resolve_was_said_to_let_everyone_in() {
+        let config = config("nobody.invalid:80", |config| config.auth.mode = AuthMode::None);
+        let said = verdict(&config, false);
+        assert!(said.starts_with("listen: can't resolve nobody.invalid:80: "), "{said}");
+    }
+
+    #[test]
+    fn a_name_of_loopback_addresses_alone_was_refused_without_tokens() {
+        let config = config("box:80", |config| config.auth.mode = AuthMode::None);
+        for (addresses, is_fine) in [
+            (&["127.0.0.1:80"][..], true),
+            (&["127.0.1.1:80", "[::1]:80", "[::ffff:127.0.0.1]:80"], true),
+            (&["127.0.0.1:80", "192.0.2.1:80"], false),
+            (&[], false),
+        ] {
+            let resolved = addresses.iter().map(|address| address.parse().expect("an address")).collect();
+            assert_eq!(config.wrong_with_name(Ok(resolved)).is_none(), is_fine, "{addresses:?}");
         }
     }
 

@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::file::{Report, integer_of, kind_of, strings};
 use super::units::parse_duration;
 use crate::executor::tool::{CommandSpec, HttpSpec, ToolDeclaration, ToolKind};
-use crate::model::json::wide_integers;
+use crate::model::json::{LostNumber, lost_number};
 
 /// The longest name of a tool, in bytes.
 const NAME_BYTES_MAX: usize = 128;
@@ -189,6 +189,9 @@ impl<'a> Fields<'a, '_, '_> {
 
     fn body(&mut self) -> Option<Value> {
         let value = self.table.get("body")?;
+        if let Some(lost) = lost_in(value.get_ref(), "") {
+            return self.reject("body", &lost.to_string());
+        }
         let json = to_json(value.get_ref());
         json.or_else(|| {
             self.reject("body", "expected a value that JSON has: no infinity, no NaN, no integer beyond 64 bits")
@@ -198,12 +201,13 @@ impl<'a> Fields<'a, '_, '_> {
     /// A table, or the JSON text of an object (or of `true`/`false`, which are schemas too).
     fn schema(&mut self) -> Option<Value> {
         let value = self.table.get("inputs")?;
+        if let Some(lost) = lost_in(value.get_ref(), "") {
+            return self.reject("inputs", &lost.to_string());
+        }
         let schema = match value.get_ref() {
-            DeValue::String(json) => match wide_integers(json.as_bytes(), 1).pop() {
-                Some(wide) if serde_json::from_str::<Value>(json).is_ok() => {
-                    return self.reject("inputs", &wide.to_string());
-                }
-                _ => serde_json::from_str(json).ok(),
+            DeValue::String(json) => match lost_number(json.as_bytes()) {
+                Some(lost) => return self.reject("inputs", &lost.to_string()),
+                None => serde_json::from_str(json).ok(),
             },
             table @ DeValue::Table(_) => to_json(table),
             _ => None,
@@ -308,6 +312,31 @@ fn is_token(name: &str) -> bool {
 
 fn is_header_value(value: &str) -> bool {
     value.chars().all(|c| c == '\t' || !c.is_control())
+}
+
+/// The first number of a value at `path` that JSON of ours does not hold.
+fn lost_in(value: &DeValue<'_>, path: &str) -> Option<LostNumber> {
+    let lost = |digits: String| Some(LostNumber { path: path.to_owned(), digits });
+    match value {
+        DeValue::Integer(integer) if to_json(value).is_none() => {
+            lost(integer_of(value).map_or_else(|| integer.as_str().to_owned(), |integer| integer.to_string()))
+        }
+        DeValue::Float(float) => {
+            let text = float.as_str().trim_start_matches('+');
+            match lost_number(text.as_bytes()) {
+                None if to_json(value).is_some() => None,
+                _ => lost(text.to_owned()),
+            }
+        }
+        DeValue::Array(items) => {
+            items.iter().enumerate().find_map(|(at, item)| lost_in(item.get_ref(), &format!("{path}[{at}]")))
+        }
+        DeValue::Table(table) => table.iter().find_map(|(name, item)| {
+            let dot = if path.is_empty() { "" } else { "." };
+            lost_in(item.get_ref(), &format!("{path}{dot}{}", name.get_ref()))
+        }),
+        _ => None,
+    }
 }
 
 /// TOML as JSON; a date becomes its text. Nothing for numbers that JSON lacks. The parser bounds the depth.

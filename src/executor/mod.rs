@@ -1,12 +1,15 @@
 //! Runs plans: state machines of runs, the worker pool, and the tools that steps call.
 //!
-//! [`Run`](run::Run) and [`Scheduler`](scheduler::Scheduler) are pure: inputs and `now` go in, records, jobs and
-//! cancels come out. [`Executor`] and the pool are the shells around them that own threads and the clock.
+//! [`Run`](run::Run), [`Scheduler`](scheduler::Scheduler) and [`Foreman`](foreman::Foreman) are pure: inputs and `now` go
+//! in, records, jobs and cancels come out. [`Executor`] and the pool are the shells around them that own threads and the
+//! clock.
 
 pub mod check;
 mod context;
+pub mod foreman;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+pub mod ledger;
 mod output;
 mod pool;
 pub mod run;
@@ -16,6 +19,7 @@ pub mod template;
 pub(crate) mod testing;
 mod thread;
 pub mod tool;
+mod valve;
 
 pub use context::Context;
 pub use pool::Panicked;

@@ -1,15 +1,18 @@
 //! The worker threads: each makes one attempt at a time and tells the executor how it went.
 //!
 //! The jobs' channel holds as many as there are workers, and the scheduler hands out no more than are free, so sending
-//! never blocks. The reports' channel is bounded too; a worker whose tool floods it waits there for the executor, and
-//! the executor for the log.
+//! never blocks. The reports' channel is bounded too, and the executor never stops to read it. What keeps a tool from
+//! flooding it is the [`Valve`]: while that is shut, a call that has said [more than a little](SHUT_BYTES_MAX) waits, until
+//! it is open again or the call is cancelled.
 //!
 //! A tool that panics fails its attempt. A panic anywhere else in a worker would leave its step running for ever, so it
 //! is reported, as [`Panicked`], and ends the executor.
 
 use std::any::Any;
+use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::{fmt, io};
 
@@ -17,13 +20,20 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Map, Value};
 
 use super::context::Context;
-use super::run::{AttemptError, Launch};
+use super::run::{AttemptError, BEFORE_IT_BEGAN, Launch};
 use super::scheduler::{CallId, Job, Report};
-use super::tool::{Call, Outcome, OutputSink, Tool};
+use super::tool::{Call, CancelToken, Outcome, OutputSink, Tool};
+use super::valve::Valve;
 use crate::model::OutputStream;
 
 /// The largest piece of live output in one report. With 1,024 reports in the channel at most 16 MiB wait there.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
+
+/// What a call may say while the valve is shut before it has to wait: what a pipe holds.
+const SHUT_BYTES_MAX: usize = 64 * 1024;
+
+/// What a piece counts for at least, so that they are at most 256.
+const PIECE_BYTES_MIN: usize = 256;
 
 /// A thread of the executor has panicked, outside of any tool. Runs can't be relied on to go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,23 +58,31 @@ pub(super) type FromWorker = Result<Report, Panicked>;
 ///
 /// # Errors
 /// Where the system grants no thread more.
-pub fn spawn(workers: usize, context: &Arc<Context>, reports: &Sender<FromWorker>) -> io::Result<Sender<Job>> {
+pub fn spawn(
+    workers: usize,
+    context: &Arc<Context>,
+    reports: &Sender<FromWorker>,
+    valve: &Arc<Valve>,
+) -> io::Result<Sender<Job>> {
     let (sender, jobs) = bounded(workers);
     for number in 1..=workers {
-        let (context, jobs, reports) = (context.clone(), jobs.clone(), reports.clone());
+        let (context, jobs, reports, valve) = (context.clone(), jobs.clone(), reports.clone(), valve.clone());
         let name = format!("worker-{number}");
         let thread = name.clone();
         thread::Builder::new().name(name).spawn(move || {
             let _alarm = Alarm { thread, reports: &reports };
-            work(&context, &jobs, &reports);
+            work(&context, &jobs, &reports, &valve);
         })?;
     }
     Ok(sender)
 }
 
-fn work(context: &Context, jobs: &Receiver<Job>, reports: &Sender<FromWorker>) {
-    for Job { call, launch } in jobs {
-        let result = attempt(context, &launch, &Reporter { call, reports });
+fn work(context: &Context, jobs: &Receiver<Job>, reports: &Sender<FromWorker>, valve: &Valve) {
+    for Job { call, launch, .. } in jobs {
+        let reporter = Reporter::new(call, reports, valve, &launch.cancel);
+        let result = attempt(context, &launch, &reporter);
+        // Its descriptors are closed before anyone hears that it is over.
+        drop(launch);
         // The executor's thread may be gone; then the jobs end too.
         let _ = reports.send(Ok(Report::Finished { call, result }));
     }
@@ -86,7 +104,7 @@ impl Drop for Alarm<'_> {
 
 fn attempt(context: &Context, launch: &Launch, output: &Reporter<'_>) -> Result<Outcome, AttemptError> {
     if launch.cancel.is_cancelled() {
-        return Err(AttemptError::Passing("cancelled before it began".to_owned()));
+        return Err(AttemptError::Passing(BEFORE_IT_BEGAN.to_owned()));
     }
     // Templates and schemas are the product's own code, but a panic there must not cost a worker either.
     catch_unwind(AssertUnwindSafe(|| {
@@ -147,10 +165,43 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 struct Reporter<'a> {
     call: CallId,
     reports: &'a Sender<FromWorker>,
+    valve: &'a Valve,
+    cancel: &'a CancelToken,
+    /// Bytes since the valve was moved, and how often it had been by then.
+    said: AtomicUsize,
+    moves: AtomicU64,
+}
+
+impl<'a> Reporter<'a> {
+    fn new(call: CallId, reports: &'a Sender<FromWorker>, valve: &'a Valve, cancel: &'a CancelToken) -> Self {
+        Self { call, reports, valve, cancel, said: AtomicUsize::new(0), moves: AtomicU64::new(valve.moves()) }
+    }
+
+    /// Counts `bytes`; how many there are since the valve was moved. A tool's own threads may count at once, and then some
+    /// bytes not at all.
+    fn count(&self, bytes: usize) -> usize {
+        let moves = self.valve.moves();
+        if self.moves.swap(moves, Ordering::Relaxed) != moves {
+            self.said.store(0, Ordering::Relaxed);
+        }
+        self.said.fetch_add(bytes, Ordering::Relaxed) + bytes
+    }
 }
 
 impl OutputSink for Reporter<'_> {
     fn write(&self, stream: OutputStream, bytes: &[u8]) {
+        while self.paused().is_some() && !self.cancel.is_cancelled() {
+            self.valve.wait(self.cancel);
+        }
+        self.write_now(stream, bytes);
+    }
+
+    fn paused(&self) -> Option<BorrowedFd<'_>> {
+        self.valve.shut().filter(|_| self.count(0) >= SHUT_BYTES_MAX)
+    }
+
+    fn write_now(&self, stream: OutputStream, bytes: &[u8]) {
+        self.count(bytes.len().max(PIECE_BYTES_MIN));
         for piece in bytes.chunks(PIECE_BYTES_MAX) {
             let _ = self.reports.send(Ok(Report::Output { call: self.call, stream, bytes: piece.to_vec() }));
         }
@@ -163,6 +214,7 @@ mod tests {
 
     use super::*;
     use crate::executor::run::{Effects, Run};
+    use crate::executor::scheduler::Durability;
     use crate::executor::testing::{context_with, new_run, plan};
     use crate::executor::tool::ToolError;
     use crate::model::{Now, Plan};
@@ -199,10 +251,11 @@ mod tests {
             step.inputs = inputs.as_object().cloned().unwrap_or_default();
         }
         let (reports, reported) = bounded(8);
-        let jobs = spawn(1, &context, &reports).expect("a thread");
+        let valve = Arc::new(Valve::new().expect("a descriptor"));
+        let jobs = spawn(1, &context, &reports, &valve).expect("a thread");
         let mut results = Vec::new();
         for launch in launches(&context, plan) {
-            jobs.send(Job { call: CallId::default(), launch }).expect("a worker");
+            jobs.send(Job { call: CallId::default(), launch, durability: Durability::Later }).expect("a worker");
             results.extend(reported.iter().find_map(|report| match report.expect("no panic") {
                 Report::Finished { result, .. } => Some(result),
                 Report::Output { bytes, .. } => {
@@ -239,8 +292,9 @@ mod tests {
         let launch = launches(&context, plan(&["a"])).remove(0);
         launch.cancel.cancel();
         let (reports, reported) = bounded(1);
-        let jobs = spawn(1, &context, &reports).expect("a thread");
-        jobs.send(Job { call: CallId::default(), launch }).expect("a worker");
+        let valve = Arc::new(Valve::new().expect("a descriptor"));
+        let jobs = spawn(1, &context, &reports, &valve).expect("a thread");
+        jobs.send(Job { call: CallId::default(), launch, durability: Durability::Later }).expect("a worker");
         assert!(matches!(reported.recv(), Ok(Ok(Report::Finished { result: Err(AttemptError::Passing(_)), .. }))));
     }
 }

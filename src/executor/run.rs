@@ -43,6 +43,9 @@ pub const ABANDON_AFTER: Duration = Duration::from_secs(7);
 /// What the error of a step begins with that was running when the server stopped and is not run again.
 const INTERRUPTED: &str = "interrupted: the server stopped ";
 
+/// The error of an attempt that was cancelled before a worker had it.
+pub(super) const BEFORE_IT_BEGAN: &str = "cancelled before it began";
+
 /// What a run is made of.
 #[derive(Debug, Clone)]
 pub struct NewRun {

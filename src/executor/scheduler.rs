@@ -61,6 +61,8 @@ pub struct Job {
     pub call: CallId,
     /// What to do.
     pub launch: Launch,
+    /// When it has to be kept that it runs.
+    pub durability: Durability,
 }
 
 /// What a worker tells.
@@ -84,24 +86,22 @@ pub enum Report {
     },
 }
 
-/// When what runs say has to be kept.
+/// When it has to be kept that a job runs.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// Before anyone sees it; jobs may begin meanwhile. What a crash forgets of them, it makes again.
+    /// Before anyone sees it; the job may begin meanwhile. What a crash forgets of it, it makes again.
     #[default]
     Later,
-    /// Before the jobs begin, because one of them must not be made twice, or is of a run that was resumed: if it is what
-    /// ended the process before, it has to be known next time that it was tried once more.
+    /// Before it begins, because it must not be made twice, or is of a run that was resumed: if it is what ended the process
+    /// before, it has to be known next time that it was tried once more.
     First,
 }
 
-/// What the shell has to do after a turn, in this order.
+/// What has to be done after a turn.
 #[derive(Debug, Default)]
 pub struct Actions {
     /// For the log.
     pub records: Vec<Record>,
-    /// When the records have to be kept.
-    pub durability: Durability,
     /// To be cancelled.
     pub cancels: Vec<CancelToken>,
     /// For the workers, never more than are free.
@@ -113,6 +113,8 @@ pub struct Scheduler {
     settings: Settings,
     context: Arc<Context>,
     stage: Stage,
+    /// The log is behind: nothing begins.
+    is_held_up: bool,
     /// Accepted, not begun.
     waiting: VecDeque<ResumedOrNew>,
     /// Begun, not ended.
@@ -181,6 +183,7 @@ impl Scheduler {
             settings,
             context,
             stage: Stage::Serving,
+            is_held_up: false,
             waiting: VecDeque::new(),
             runs: HashMap::new(),
             keys: HashMap::new(),
@@ -221,6 +224,11 @@ impl Scheduler {
         }
     }
 
+    /// Says whether runs that wait, and attempts, may begin. All else goes on.
+    pub fn hold_up(&mut self, is_held_up: bool) {
+        self.is_held_up = is_held_up;
+    }
+
     /// Does what is due, begins what waits, hands steps to free workers. To be called after every batch of commands and
     /// reports, and at [`next_deadline`](Self::next_deadline).
     pub fn turn(&mut self, now: Now, out: &mut Actions) {
@@ -253,11 +261,12 @@ impl Scheduler {
     }
 
     fn can_begin(&self) -> bool {
-        !self.waiting.is_empty() && self.runs.len() < self.settings.active_runs_max
+        !self.is_held_up && !self.waiting.is_empty() && self.runs.len() < self.settings.active_runs_max
     }
 
     fn can_dispatch(&self) -> bool {
-        (!self.line.is_empty() || self.can_try_suspect()) && self.calls.len() < self.settings.workers
+        let is_ready = !self.line.is_empty() || self.can_try_suspect();
+        !self.is_held_up && is_ready && self.calls.len() < self.settings.workers
     }
 
     /// One suspect at a time: the next when the attempt at the last is over, or given up.
@@ -327,10 +336,9 @@ impl Scheduler {
                     self.tried = Some(place);
                 }
                 let tool = self.context.registry.tool(&launch.plan.steps[launch.step].tool);
-                if is_resumed || tool.is_some_and(|tool| !tool.rerun()) {
-                    out.durability = Durability::First;
-                }
-                out.jobs.push(Job { call, launch });
+                let is_first = is_resumed || tool.is_some_and(|tool| !tool.rerun());
+                let durability = if is_first { Durability::First } else { Durability::Later };
+                out.jobs.push(Job { call, launch, durability });
             }
         }
     }

@@ -1,21 +1,25 @@
-//! The executor's thread: the shell that feeds the [`Scheduler`] commands, reports and the time, and carries out what
-//! comes of it.
+//! The executor's thread: the shell that feeds the [`Foreman`] commands, reports, receipts and the time, and carries out
+//! what comes of it.
 //!
 //! A turn takes everything that waits, reads the clock once, hands all records to the log as one batch, and then lets
-//! workers begin. The log may still be writing by then: an attempt that a crash makes it forget is made again. Only where
-//! a tool must not run twice does its worker wait until the log has kept that it runs.
+//! workers begin. It never waits for the log, which may still be writing by then: an attempt that a crash makes it forget is
+//! made again. Only where a tool must not run twice is its job kept back until the log has kept that it runs.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, bounded, unbounded};
 
 use super::context::Context;
+use super::foreman::Foreman;
+use super::ledger::Limits;
 use super::pool::{self, FromWorker, Panicked};
 use super::run::{NewRun, ResumedRun};
-use super::scheduler::{Actions, Command, Durability, Job, Scheduler, Settings};
+use super::scheduler::{Command, Job, Settings};
+use super::valve::Valve;
 use crate::model::{Now, ProjectId, Record, RunId, Timestamp};
 
 /// How many reports wait for the executor before workers do. See the pool for what they may weigh.
@@ -30,37 +34,56 @@ const NAME: &str = "executor";
 /// The thread that owns all runs, and its workers.
 pub struct Executor {
     handle: ExecutorHandle,
-    thread: JoinHandle<Result<(), Panicked>>,
+    thread: JoinHandle<Result<Vec<Record>, Panicked>>,
 }
 
 /// Tells an executor what to do; clones speak to the same one. Nothing here blocks.
 ///
-/// The channel behind it has no bound of its own: whoever accepts runs has bounded them before (`limits.queued_runs`),
-/// and a sender that blocked here could wait for an executor that waits for the log that waits for the sender. Once the
-/// executor has stopped, what it is told is lost; the next start resumes from the log.
+/// The channel behind it has no bound of its own: whoever accepts runs has bounded them before (`limits.queued_runs`).
+/// Once the executor has stopped, what it is told is lost; the next start resumes from the log.
 #[derive(Clone)]
 pub struct ExecutorHandle {
-    commands: Sender<Command>,
+    messages: Sender<Message>,
+    receipts: Arc<Receipts>,
+}
+
+/// What the executor is told.
+enum Message {
+    Command(Command),
+    StoreIsDown(bool),
+    /// Look at the receipts.
+    Receipt,
+}
+
+/// How many batches the log has kept. The executor is woken for it only where it waits for that.
+#[derive(Debug, Default)]
+struct Receipts {
+    kept: AtomicU64,
+    is_awaited: AtomicBool,
 }
 
 impl Executor {
-    /// Starts the executor's thread and its workers. `records` takes each turn's records, in order, and says whether they
-    /// are, or will be, kept: where not, nothing more begins. It may block, and everything waits for it then.
+    /// Starts the executor's thread and its workers. `send` hands the log a batch of records, and gives it back where the
+    /// log has no room for it now; it must not block. For each batch the log says that it is
+    /// [kept](ExecutorHandle::kept).
     ///
     /// # Errors
-    /// Where the system grants no thread more.
+    /// Where the system grants no thread or descriptor more.
     pub fn start(
         settings: Settings,
         context: Arc<Context>,
-        records: impl FnMut(Vec<Record>, Durability) -> bool + Send + 'static,
+        send: impl FnMut(Vec<Record>) -> Result<(), Vec<Record>> + Send + 'static,
     ) -> io::Result<Self> {
-        let (commands, commanded) = unbounded();
+        let (messages, told) = unbounded();
         let (reports, reported) = bounded(REPORTS_MAX);
-        let jobs = pool::spawn(settings.workers.max(1), &context, &reports)?;
-        let scheduler = Scheduler::new(settings, context);
-        let shell = Shell { scheduler, commanded, reported, jobs, records, origin: Instant::now() };
+        let valve = Arc::new(Valve::new()?);
+        let jobs = pool::spawn(settings.workers.max(1), &context, &reports, &valve)?;
+        let foreman = Foreman::new(settings, Limits::default(), context);
+        let receipts = Arc::<Receipts>::default();
+        let handle = ExecutorHandle { messages, receipts: receipts.clone() };
+        let shell = Shell { foreman, told, receipts, reported, jobs, send, valve, origin: Instant::now() };
         let thread = thread::Builder::new().name(NAME.to_owned()).spawn(move || shell.run())?;
-        Ok(Self { handle: ExecutorHandle { commands }, thread })
+        Ok(Self { handle, thread })
     }
 
     /// To tell it what to do.
@@ -68,13 +91,13 @@ impl Executor {
         self.handle.clone()
     }
 
-    /// Waits until a [shutdown](ExecutorHandle::shutdown) is through. Workers whose tool ignores its cancel are left
-    /// behind.
+    /// Waits until a [shutdown](ExecutorHandle::shutdown) is through; what of the records the log has had no room for yet.
+    /// Workers whose tool ignores its cancel are left behind.
     ///
     /// # Errors
     /// Where the executor has ended before, because a thread of it panicked. Its runs stand still; the log tells where,
     /// and another executor can go on with them, best in another process.
-    pub fn join(self) -> Result<(), Panicked> {
+    pub fn join(self) -> Result<Vec<Record>, Panicked> {
         self.thread.join().unwrap_or_else(|_| Err(Panicked { thread: NAME.to_owned() }))
     }
 }
@@ -100,34 +123,67 @@ impl ExecutorHandle {
         self.send(Command::Shutdown);
     }
 
+    /// The log has kept so many batches of records more, those that it was handed first.
+    pub fn kept(&self, batches: u64) {
+        self.receipts.kept.fetch_add(batches, Ordering::SeqCst);
+        if self.receipts.is_awaited.swap(false, Ordering::SeqCst) {
+            self.tell(Message::Receipt);
+        }
+    }
+
+    /// The log's store takes nothing any more, or everything again: while it is down nothing begins, and all else goes on.
+    pub fn store_is_down(&self, is_down: bool) {
+        self.tell(Message::StoreIsDown(is_down));
+    }
+
     fn send(&self, command: Command) {
-        if self.commands.send(command).is_err() {
+        self.tell(Message::Command(command));
+    }
+
+    fn tell(&self, message: Message) {
+        if self.messages.send(message).is_err() {
             log::debug!("the executor has stopped");
         }
     }
 }
 
-struct Shell<R> {
-    scheduler: Scheduler,
-    commanded: Receiver<Command>,
+struct Shell<S> {
+    foreman: Foreman,
+    told: Receiver<Message>,
+    receipts: Arc<Receipts>,
     reported: Receiver<FromWorker>,
     jobs: Sender<Job>,
-    records: R,
+    send: S,
+    valve: Arc<Valve>,
     origin: Instant,
 }
 
-impl<R: FnMut(Vec<Record>, Durability) -> bool> Shell<R> {
-    fn run(mut self) -> Result<(), Panicked> {
+impl<S: FnMut(Vec<Record>) -> Result<(), Vec<Record>>> Shell<S> {
+    fn run(mut self) -> Result<Vec<Record>, Panicked> {
         let mut has_owner = true;
-        while !self.scheduler.is_done() {
-            self.wait(has_owner);
+        while !self.foreman.is_done() {
+            if !self.has_receipt() {
+                self.wait(has_owner);
+            }
             let now = self.now();
-            let mut actions = Actions::default();
-            has_owner = self.take_inputs(has_owner, now, &mut actions)?;
-            self.scheduler.turn(now, &mut actions);
-            self.act(actions);
+            self.foreman.note_kept(self.receipts.kept.load(Ordering::SeqCst));
+            has_owner = self.take_inputs(has_owner, now)?;
+            let jobs = self.foreman.turn(now);
+            self.foreman.hand_over(now, &mut self.send);
+            self.valve.set_shut(self.foreman.ledger().is_loud());
+            self.begin(jobs);
         }
-        Ok(())
+        Ok(self.foreman.into_rest())
+    }
+
+    /// Has the log kept something that was waited for? Where not, it tells when it has.
+    fn has_receipt(&self) -> bool {
+        let ledger = self.foreman.ledger();
+        if !ledger.awaits_receipt() {
+            return false;
+        }
+        self.receipts.is_awaited.store(true, Ordering::SeqCst);
+        self.receipts.kept.load(Ordering::SeqCst) != ledger.kept()
     }
 
     /// Until something comes in or is due.
@@ -135,9 +191,9 @@ impl<R: FnMut(Vec<Record>, Durability) -> bool> Shell<R> {
         let mut select = Select::new();
         select.recv(&self.reported);
         if has_owner {
-            select.recv(&self.commanded);
+            select.recv(&self.told);
         }
-        match self.scheduler.next_deadline() {
+        match self.foreman.next_deadline() {
             Some(at) => {
                 let _ = select.ready_timeout(at.saturating_sub(self.origin.elapsed()));
             }
@@ -148,15 +204,17 @@ impl<R: FnMut(Vec<Record>, Durability) -> bool> Shell<R> {
     }
 
     /// Takes what waits. The last handle's end counts as the wish to stop.
-    fn take_inputs(&mut self, has_owner: bool, now: Now, actions: &mut Actions) -> Result<bool, Panicked> {
+    fn take_inputs(&mut self, has_owner: bool, now: Now) -> Result<bool, Panicked> {
         for report in self.reported.try_iter().take(BATCH_MAX) {
-            self.scheduler.report(report?, now, actions);
+            self.foreman.report(report?, now);
         }
         for _ in 0..BATCH_MAX {
-            match self.commanded.try_recv() {
-                Ok(command) => self.scheduler.command(command, now, actions),
+            match self.told.try_recv() {
+                Ok(Message::Command(command)) => self.foreman.command(command, now),
+                Ok(Message::StoreIsDown(is_down)) => self.foreman.set_store_down(is_down),
+                Ok(Message::Receipt) => {}
                 Err(TryRecvError::Disconnected) if has_owner => {
-                    self.scheduler.command(Command::Shutdown, now, actions);
+                    self.foreman.command(Command::Shutdown, now);
                     return Ok(false);
                 }
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
@@ -165,15 +223,8 @@ impl<R: FnMut(Vec<Record>, Durability) -> bool> Shell<R> {
         Ok(has_owner)
     }
 
-    fn act(&mut self, actions: Actions) {
-        let are_kept = actions.records.is_empty() || (self.records)(actions.records, actions.durability);
-        for cancel in actions.cancels {
-            cancel.cancel();
-        }
-        if !are_kept {
-            return;
-        }
-        for job in actions.jobs {
+    fn begin(&self, jobs: Vec<Job>) {
+        for job in jobs {
             if self.jobs.try_send(job).is_err() {
                 // The scheduler hands out no more jobs than workers are free, and the channel has room for as many.
                 log::error!("no worker takes a job");
@@ -205,10 +256,10 @@ mod tests {
 
     fn executor(context: Arc<Context>) -> (Executor, Receiver<Record>) {
         let (sender, records) = unbounded();
-        let hand_over = move |batch: Vec<Record>, _| {
+        let hand_over = move |batch: Vec<Record>| {
             assert!(!batch.is_empty());
             batch.into_iter().for_each(|record| drop(sender.send(record)));
-            true
+            Ok(())
         };
         (Executor::start(settings(2), context, hand_over).expect("threads"), records)
     }
@@ -266,17 +317,20 @@ mod tests {
     fn a_tool_that_must_not_run_twice_began_before_it_was_kept_that_it_runs() {
         let (begun, has_begun) = bounded(1);
         let context = context_with(|registry| registry.insert("once", Once { begun }));
-        let (sender, asked) = unbounded();
-        let hand_over = move |_: Vec<Record>, durability| {
-            assert!(has_begun.try_recv().is_err(), "it has not begun yet");
-            let _ = sender.send(durability);
-            durability == Durability::Later
-        };
+        let (sender, batches) = unbounded();
+        let hand_over = move |batch: Vec<Record>| sender.send(batch).map_err(|error| error.0);
         let executor = Executor::start(settings(2), context, hand_over).expect("threads");
         let mut once = plan(&["a"]);
         once.steps[0].tool = "once".into();
         executor.handle().start(new_run("r", once));
-        assert!(asked.iter().any(|durability| durability == Durability::First));
+        batches.recv().expect("that it runs");
+        // Another run comes and goes meanwhile: nobody waits for the log.
+        executor.handle().start(new_run("other", plan(&["a"])));
+        let is_last = |record: &Record| matches!(record, Record::Event { event, .. } if event.is_last());
+        assert!(batches.iter().any(|batch| batch.iter().any(is_last)));
+        assert!(has_begun.try_recv().is_err(), "it has not begun yet");
+        executor.handle().kept(1);
+        has_begun.recv().expect("it begins once that is kept");
         executor.handle().shutdown();
         executor.join().expect("no panic");
     }
@@ -308,6 +362,7 @@ mod tests {
         run.start(Now::default(), &mut effects);
         run.take(Now::default(), &mut effects).expect("it runs when the process ends");
         let state = run.state().clone();
+        executor.handle().kept(1);
         executor.handle().resume(ResumedRun { new, state, whole_outputs: HashMap::new(), cancelled: false });
         let last = events(&records).find(RunEvent::is_last).expect("a last message");
         let RunEventKind::Failed(failed) = last.kind else { panic!("not failed: {last:?}") };
@@ -370,9 +425,9 @@ mod tests {
 
     #[test]
     fn a_panic_of_the_executors_own_thread_is_told() {
-        let executor = Executor::start(settings(1), context(), |_, _| panic!("no log")).expect("threads");
+        let executor = Executor::start(settings(1), context(), |_| panic!("no log")).expect("threads");
         executor.handle().start(new_run("r", plan(&["a"])));
-        assert_eq!(executor.join(), Err(Panicked { thread: "executor".to_owned() }));
+        assert!(matches!(executor.join(), Err(Panicked { thread }) if thread == NAME));
     }
 
     #[test]

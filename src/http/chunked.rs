@@ -83,7 +83,11 @@ impl Chunked {
     fn begin_chunk(&mut self, size: u64, at: usize, body_bytes: usize) -> Result<(), Problem> {
         let overhead = at - self.start - self.content_bytes;
         if overhead > OVERHEAD_BYTES_MAX + self.content_bytes {
-            return Err(Problem::new(413, "body_too_large", "the body comes in chunks that are too small"));
+            return Err(Problem::new(
+                413,
+                "body_too_large",
+                "the body's chunks are too small: their size lines take more than its content; send larger chunks",
+            ));
         }
         if size > body_bytes.saturating_sub(self.content_bytes) as u64 {
             return Err(Problem::body_too_large(body_bytes));
@@ -132,7 +136,13 @@ fn end_of_trailers(start: usize, lines: &mut Lines, input: &[u8]) -> Result<Opti
             Ok(Some(_)) => {}
             Ok(None) => return Ok(None),
             Err(LineError::Bare) => return Err(bad_framing("a trailer line ends in LF alone")),
-            Err(LineError::Long) => return Err(Problem::new(431, "head_too_large", "the trailer section is too long")),
+            Err(LineError::Long) => {
+                return Err(Problem::new(
+                    431,
+                    "head_too_large",
+                    format!("the trailer section is too long (limit {TRAILER_BYTES_MAX} bytes)"),
+                ));
+            }
         }
     }
     let end = lines.start();
@@ -140,7 +150,11 @@ fn end_of_trailers(start: usize, lines: &mut Lines, input: &[u8]) -> Result<Opti
     match httparse::parse_headers(&input[start..end], &mut fields) {
         // Both must see the section end at the same place.
         Ok(httparse::Status::Complete((bytes, _))) if bytes == end - start => Ok(Some(end)),
-        Err(httparse::Error::TooManyHeaders) => Err(Problem::new(431, "head_too_large", "there are too many trailers")),
+        Err(httparse::Error::TooManyHeaders) => Err(Problem::new(
+            431,
+            "head_too_large",
+            format!("the request has too many trailers (limit {TRAILERS_MAX})"),
+        )),
         _ => Err(bad_framing("a trailer line is malformed")),
     }
 }

@@ -202,7 +202,11 @@ impl HeadScan {
         if !self.is_past_request_line {
             return target_too_long(limits);
         }
-        Problem::new(431, "head_too_large", format!("a head may have {} bytes", limits.head_bytes))
+        Problem::new(
+            431,
+            "head_too_large",
+            format!("the request's head is too large (limit {} bytes, limits.header_bytes)", limits.head_bytes),
+        )
     }
 
     fn skip_blank_line(&mut self) -> Result<(), Problem> {
@@ -241,7 +245,11 @@ fn target_len(text: &[u8]) -> usize {
 }
 
 fn target_too_long(limits: &Limits) -> Problem {
-    Problem::new(414, "target_too_long", format!("a request target may have {} bytes", limits.target_bytes))
+    Problem::new(
+        414,
+        "target_too_long",
+        format!("the request's target is too long (limit {} bytes, limits.target_bytes)", limits.target_bytes),
+    )
 }
 
 /// How far a body has come.

@@ -7,6 +7,7 @@
 //! What is strict here is strict on purpose (RFC 9112, section 11.2): wherever two programs on one path could read
 //! the same bytes as different messages, the message is refused rather than repaired.
 
+mod body;
 mod chunked;
 mod coding;
 mod condition;
@@ -29,6 +30,7 @@ pub mod sse;
 mod status;
 mod target;
 
+pub use body::{Body, Next};
 pub use coding::{Coding, contents, write_chunk};
 pub use condition::Conditions;
 pub use decoder::{Decoder, Limits, Phase, Verdict};
@@ -38,4 +40,4 @@ pub use path::{SEGMENTS_MAX, Segments};
 pub use problem::Problem;
 pub use query::{QUERY_PAIRS_MAX, Query};
 pub use request::{Headers, Method, Request, Version};
-pub use response::{Body, Response, write_stream_head};
+pub use response::{Response, write_stream_head};

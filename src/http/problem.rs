@@ -66,7 +66,7 @@ impl Problem {
 
     /// 413: the body has more than `body_bytes` bytes.
     pub fn body_too_large(body_bytes: usize) -> Self {
-        Self::new(413, "body_too_large", format!("a body may have {body_bytes} bytes"))
+        Self::new(413, "body_too_large", format!("the body is too large (limit {body_bytes} bytes, limits.body_bytes)"))
     }
 
     /// 415: the body is of a type that this call does not take.
@@ -151,7 +151,8 @@ mod tests {
 
     fn text(problem: Problem) -> String {
         let mut out = Vec::new();
-        Response::from(problem).write_to(&mut out, "D", Version::Http11, true, false);
+        let left = Response::from(problem).write_to(&mut out, "D", Version::Http11, true, false);
+        assert!(left.is_empty());
         String::from_utf8(out).expect("text")
     }
 

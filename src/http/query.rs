@@ -20,13 +20,26 @@ impl<'b> Query<'b> {
     /// # Errors
     /// [`BadEncoding`] where any part is not valid, or there are more than [`QUERY_PAIRS_MAX`] pairs.
     pub fn parse(raw: Option<&'b str>) -> Result<Self, BadEncoding> {
+        Self::parse_sparing(raw, "")
+    }
+
+    /// As [`parse`](Self::parse), but a value of the name `spared` that is not valid stays as it was written.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_sparing(raw: Option<&'b str>, spared: &str) -> Result<Self, BadEncoding> {
         let mut pairs = Vec::new();
         for raw_pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             if pairs.len() == QUERY_PAIRS_MAX {
                 return Err(BadEncoding { reason: "the query has too many parameters" });
             }
             let (name, value) = raw_pair.split_once('=').unwrap_or((raw_pair, ""));
-            pairs.push((decode(name, Plus::Space)?, decode(value, Plus::Space)?));
+            let name = decode(name, Plus::Space)?;
+            let value = match decode(value, Plus::Space) {
+                Err(_) if !spared.is_empty() && name == spared => Cow::Borrowed(value),
+                decoded => decoded?,
+            };
+            pairs.push((name, value));
         }
         Ok(Self { pairs })
     }
@@ -61,5 +74,8 @@ mod tests {
             assert!(Query::parse(Some(bad)).is_err(), "{bad}");
         }
         assert!(Query::parse(Some(&"a&".repeat(QUERY_PAIRS_MAX))).is_ok());
+        let spared = Query::parse_sparing(Some("id=%FF"), "id").expect("is spared");
+        assert_eq!(spared.first("id"), Some("%FF"));
+        assert!(Query::parse_sparing(Some("id=%FF&a=%FF"), "id").is_err());
     }
 }

@@ -1,13 +1,17 @@
 //! Answers, and how they are written.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
-use super::{Coding, Version, sse, status};
+use super::body::Next;
+use super::{Body, Coding, Version, sse, status};
 use crate::model::decimal;
 
 /// About what a head takes, so that it is made room for once.
 const HEAD_BYTES: usize = 256;
+
+/// Content of at most so many bytes is copied behind its head, so that both go by one write. A larger one is a source of
+/// its own: a second write costs less than the copy would.
+const COPIED_BYTES_MAX: usize = 16 * 1024;
 
 /// An answer whose length is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,62 +23,10 @@ pub struct Response {
     body: Body,
 }
 
-/// The bytes of an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Body {
-    /// Built into the program.
-    Static(&'static [u8]),
-    /// Made for this answer.
-    Owned(Vec<u8>),
-    /// Held by others too.
-    Shared(Arc<[u8]>),
-}
-
-impl Body {
-    /// The bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Static(bytes) => bytes,
-            Self::Owned(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
-        }
-    }
-}
-
-impl From<&'static [u8]> for Body {
-    fn from(bytes: &'static [u8]) -> Self {
-        Self::Static(bytes)
-    }
-}
-
-impl From<&'static str> for Body {
-    fn from(text: &'static str) -> Self {
-        Self::Static(text.as_bytes())
-    }
-}
-
-impl From<Vec<u8>> for Body {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self::Owned(bytes)
-    }
-}
-
-impl From<String> for Body {
-    fn from(text: String) -> Self {
-        Self::Owned(text.into_bytes())
-    }
-}
-
-impl From<Arc<[u8]>> for Body {
-    fn from(bytes: Arc<[u8]>) -> Self {
-        Self::Shared(bytes)
-    }
-}
-
 impl Response {
     /// An answer without content.
     pub fn new(status: u16) -> Self {
-        Self { status, content_type: None, headers: Vec::new(), body: Body::Static(b"") }
+        Self { status, content_type: None, headers: Vec::new(), body: Body::from("") }
     }
 
     /// An answer that is the JSON in `body`.
@@ -105,26 +57,24 @@ impl Response {
         self
     }
 
-    /// The bytes of the content.
-    pub fn body(&self) -> &[u8] {
-        self.body.as_bytes()
-    }
-
-    /// Appends the answer to `out`.
+    /// Appends the answer to `out`, but for the content that this gives: it is to follow. It is empty where the content is
+    /// small, or none is to be sent.
     ///
     /// `date` is the moment in the format of the `Date` header (RFC 9110, section 5.6.7), which the caller keeps for a
     /// second. `version` is the request's, 1.1 where it has none. With `keep_alive` the connection stays open after it.
     /// `head_only` leaves the content out and says its length all the same, as `HEAD` asks for.
-    pub fn write_to(&self, out: &mut Vec<u8>, date: &str, version: Version, keep_alive: bool, head_only: bool) {
-        let body = self.body();
-        out.reserve(HEAD_BYTES + body.len());
+    #[must_use]
+    pub fn write_to(self, out: &mut Vec<u8>, date: &str, version: Version, keep_alive: bool, head_only: bool) -> Body {
+        let mut body = self.body;
+        let is_copied = body.left() <= COPIED_BYTES_MAX as u64;
+        out.reserve(HEAD_BYTES + if is_copied { body.len() } else { 0 });
         write_status_and_date(out, self.status, date);
         if let Some(content_type) = self.content_type {
             write_header(out, "Content-Type", content_type);
         }
         if !status::is_bodiless(self.status) {
             out.extend_from_slice(b"Content-Length: ");
-            write_number(out, body.len());
+            write_number(out, body.left());
             out.extend_from_slice(b"\r\n");
         }
         for (name, value) in &self.headers {
@@ -136,9 +86,15 @@ impl Response {
             (true, Version::Http11) => {}
         }
         out.extend_from_slice(b"\r\n");
-        if !head_only && !status::is_bodiless(self.status) {
-            out.extend_from_slice(body);
+        if head_only || status::is_bodiless(self.status) {
+            return Body::from("");
         }
+        while is_copied && let Next::Bytes(bytes) = body.next(COPIED_BYTES_MAX) {
+            out.extend_from_slice(bytes);
+            let n = bytes.len();
+            body.took(n);
+        }
+        body
     }
 }
 
@@ -183,8 +139,8 @@ fn write_header(out: &mut Vec<u8>, name: &str, value: &str) {
     }
 }
 
-fn write_number(out: &mut Vec<u8>, number: usize) {
-    out.extend_from_slice(decimal(number as u64, &mut [0; 20]));
+fn write_number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(decimal(number, &mut [0; 20]));
 }
 
 /// A byte that no header value may hold.
@@ -204,9 +160,10 @@ fn sanitized(value: Cow<'_, str>) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    fn written(response: &Response, version: Version, keep_alive: bool, head_only: bool) -> String {
+    fn written(response: Response, version: Version, keep_alive: bool, head_only: bool) -> String {
         let mut out = Vec::new();
-        response.write_to(&mut out, "Tue, 14 Nov 2023 22:13:20 GMT", version, keep_alive, head_only);
+        let left = response.write_to(&mut out, "Tue, 14 Nov 2023 22:13:20 GMT", version, keep_alive, head_only);
+        assert!(left.is_empty());
         String::from_utf8(out).expect("text")
     }
 
@@ -224,17 +181,30 @@ mod tests {
             (Version::Http10, true, false, "Connection: keep-alive\r\n\r\n{}"),
             (Version::Http10, false, true, "Connection: close\r\n\r\n"),
         ] {
-            assert_eq!(written(&ok, version, keep_alive, head_only), format!("{head}{rest}"));
+            assert_eq!(written(ok.clone(), version, keep_alive, head_only), format!("{head}{rest}"));
         }
     }
 
     #[test]
     fn an_empty_answer_has_a_length_too_unless_its_status_forbids() {
-        let empty = |status| written(&Response::new(status), Version::Http11, true, false);
+        let empty = |status| written(Response::new(status), Version::Http11, true, false);
         assert_eq!(empty(202), format!("HTTP/1.1 202 Accepted\r\n{DATE}Content-Length: 0\r\n\r\n"));
         assert_eq!(empty(204), format!("HTTP/1.1 204 No Content\r\n{DATE}\r\n"));
         let not_modified = Response::text(304, "never sent");
-        assert!(written(&not_modified, Version::Http11, true, false).ends_with("charset=utf-8\r\n\r\n"));
+        assert!(written(not_modified, Version::Http11, true, false).ends_with("charset=utf-8\r\n\r\n"));
+    }
+
+    #[test]
+    fn large_content_is_not_copied_behind_its_head() {
+        let bytes = COPIED_BYTES_MAX + 1;
+        let answer = |head_only| {
+            let mut out = Vec::new();
+            let left = Response::text(200, vec![b'x'; bytes]).write_to(&mut out, "D", Version::Http11, true, head_only);
+            let head = String::from_utf8(out).expect("text");
+            assert!(head.contains(&format!("Content-Length: {bytes}\r\n")) && head.ends_with("\r\n\r\n"), "{head}");
+            left.len()
+        };
+        assert_eq!((answer(false), answer(true)), (bytes, 0));
     }
 
     #[test]

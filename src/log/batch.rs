@@ -16,6 +16,8 @@ pub(super) struct Batch {
     frames_of: HashMap<ProjectId, usize>,
     replies: Vec<(ReplyTo, Answer)>,
     pub(super) orders: Vec<Order>,
+    /// Batches of records that it keeps.
+    pub(super) kept: u64,
     pub(super) work: WorkCounts,
     /// Where in `writes` the runs are that it has taken on, for a call that comes twice within it.
     created: HashMap<RunNumber, usize>,
@@ -38,6 +40,9 @@ impl Batch {
 
     /// It is kept: everything may be told.
     pub(super) fn release(self, to: &mut Outcome) {
+        if self.kept > 0 {
+            to.orders.push(Order::Kept(self.kept));
+        }
         to.orders.extend(self.orders);
         to.deliveries.extend(self.frames.into_iter().map(|(project, frames)| Delivery::Frames { project, frames }));
         to.deliveries.extend(self.replies.into_iter().map(|(to, answer)| Delivery::Reply { to, answer }));

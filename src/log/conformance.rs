@@ -42,6 +42,19 @@ fn piece(attempt: u32, stream: OutputStream, text: &str) -> Write {
     Write::Output { number: number(1), step: step(), attempt, stream, bytes: text.into() }
 }
 
+/// What a step has written, by where it came out: read in parts of seven bytes.
+fn written(store: &dyn Store, run: u64, step: &StepId) -> [String; 3] {
+    let kept = store.output(number(run), step).expect("readable").unwrap_or_default();
+    [OutputStream::Stdout, OutputStream::Stderr, OutputStream::Text].map(|stream| {
+        let mut bytes = Vec::new();
+        for at in (0..=kept.length(stream)).step_by(7) {
+            let read = store.output_bytes(number(run), step, stream, at..at + 7, &mut bytes);
+            assert_eq!(read, Ok(()));
+        }
+        String::from_utf8(bytes).expect("text")
+    })
+}
+
 #[test]
 fn an_empty_store_holds_nothing() {
     with_each(|store| {
@@ -138,13 +151,10 @@ fn a_later_attempt_begins_its_output_anew() {
         commit(store, &[piece(2, OutputStream::Stdout, "e")]);
         let whole = |json: &[u8]| Write::Whole { number: number(1), step: step(), json: json.into() };
         commit(store, &[whole(b"\"first\""), whole(b"\"second\"")]);
-        let output = StoredOutput {
-            stdout: b"ce".into(),
-            stderr: Vec::new(),
-            text: b"d".into(),
-            whole: Some(b"\"second\"".as_slice().into()),
-        };
+        let output = StoredOutput { attempt: 2, stdout: 2, stderr: 0, text: 1 };
         assert_eq!(store.output(number(1), &step()), Ok(Some(output)));
+        assert_eq!(written(store, 1, &step()), ["ce", "", "d"]);
+        assert_eq!(store.whole_output(number(1), &step()), Ok(Some(b"\"second\"".as_slice().into())));
     });
 }
 
@@ -154,8 +164,7 @@ fn late_output_of_an_earlier_attempt_replaces_nothing() {
         commit(store, &[created(1, 0), piece(2, OutputStream::Stdout, "new")]);
         commit(store, &[piece(1, OutputStream::Stdout, "late"), piece(1, OutputStream::Stderr, "late")]);
         commit(store, &[piece(2, OutputStream::Stdout, "er")]);
-        let output = StoredOutput { stdout: b"newer".into(), ..StoredOutput::default() };
-        assert_eq!(store.output(number(1), &step()), Ok(Some(output)));
+        assert_eq!(written(store, 1, &step()), ["newer", "", ""]);
     });
 }
 
@@ -407,6 +416,9 @@ fn assert_same(one: &dyn Store, other: &dyn Store, runs: u64, context: &str) {
         assert_eq!(one.ends(number(n)), other.ends(number(n)), "{context}, ends of run {n}");
         for step in ["a", "b"].map(|step| StepId::parse(step).expect("an id")) {
             assert_eq!(one.output(number(n), &step), other.output(number(n), &step), "{context}, {step} of run {n}");
+            assert_eq!(written(one, n, &step), written(other, n, &step), "{context}, {step} of run {n}");
+            let whole = |store: &dyn Store| store.whole_output(number(n), &step);
+            assert_eq!(whole(one), whole(other), "{context}, {step} of run {n}");
         }
     }
 }

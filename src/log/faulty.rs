@@ -1,5 +1,6 @@
 //! A disk for tests: it outlasts the journals that write to it, and fails when it is told to.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::history::{Ends, History};
@@ -8,7 +9,7 @@ use super::store::{
 };
 use super::{Recovered, RecoveredProject, RunNumber};
 use crate::auth::TicketNote;
-use crate::model::{ProjectId, RunId, RunStatus, StepId, Timestamp};
+use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// What a store is called for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,5 +219,20 @@ impl<S: Store> History for FaultyStore<S> {
 
     fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {
         self.call(Call::Read)?.store.output(number, step)
+    }
+
+    fn output_bytes(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        stream: OutputStream,
+        range: Range<u64>,
+        to: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.call(Call::Read)?.store.output_bytes(number, step, stream, range, to)
+    }
+
+    fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.call(Call::Read)?.store.whole_output(number, step)
     }
 }

@@ -4,18 +4,17 @@
 //! All of it is made from a [`History`]: the journal is one, and a reader of a store's own is another, so that the
 //! log's thread and the [history thread](super::history_thread) answer alike. Nothing here waits or writes.
 
-use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::frames::{Page, write_frame};
+use super::output::{self, Shown};
 use super::page_cache::{Block, PageCache, Stretch};
 use super::store::{Flow, Place, StoreError, StoredMessage, StoredOutput};
-use super::{Answer, Query, Refusal, RunNumber};
+use super::views::RunView;
+use super::{Answer, Attached, Query, Refusal, ReplyTo, RunNumber, WantedOutput};
 use crate::auth::IdSigner;
-use crate::model::json::without_bom;
-use crate::model::{OutputStream, ProjectId, RunId, RunState, StepId, StepState, StepStatus, shown_document};
+use crate::model::{OutputStream, ProjectId, RunId, RunState, StepId, shown_document};
 
 /// The reading half of a store. Between two calls on one of these nothing of it changes.
 pub trait History {
@@ -69,11 +68,30 @@ pub trait History {
     /// Where they can't be read.
     fn document(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
 
-    /// What is kept of a step's output.
+    /// How much is kept of a step's output.
     ///
     /// # Errors
     /// Where it can't be read.
     fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError>;
+
+    /// Appends these bytes of what a step wrote to `to`, as many of them as there are, and reads no others.
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    fn output_bytes(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        stream: OutputStream,
+        range: Range<u64>,
+        to: &mut Vec<u8>,
+    ) -> Result<(), StoreError>;
+
+    /// The whole output of a step whose message has only the beginning of it: JSON.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Arc<[u8]>>, StoreError>;
 }
 
 /// A way to read a store beside the one who writes it, on another thread.
@@ -83,6 +101,39 @@ pub trait Reader: Send {
     /// # Errors
     /// Where it can't be read, or what `look` says.
     fn look(&mut self, look: &mut dyn FnMut(&dyn History) -> Result<(), StoreError>) -> Result<(), StoreError>;
+}
+
+/// What a reader is asked.
+#[derive(Debug)]
+pub struct Question {
+    pub(super) reply: ReplyTo,
+    pub(super) asked: Asked,
+}
+
+/// What is to be done for an answer.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// To look this up, where so much is known.
+    Look(Query, Known),
+    /// To make the snapshots that a stream begins with.
+    Snapshots(Box<Attached>),
+}
+
+/// What is known of a run that a store does not say.
+#[derive(Debug)]
+pub(super) enum Known {
+    /// Nothing: where it goes on, the log has to be asked.
+    Untold,
+    /// This, by the log; nothing where it does not go on.
+    Told(Option<Live>),
+}
+
+/// A run that goes on, as it was when the log was asked.
+#[derive(Debug, Clone)]
+pub(super) struct Live {
+    pub(super) state: Arc<RunState>,
+    /// The `seq` of its newest message.
+    pub(super) last_seq: u64,
 }
 
 /// The `seq`s of a run's outer messages.
@@ -108,6 +159,8 @@ pub(super) enum Found {
 /// Answers from a [`History`], and remembers the pages that it has encoded.
 pub(super) struct Lookup {
     cache: PageCache,
+    /// How outputs are shown.
+    pub(super) shown: Shown,
     id_text: Vec<u8>,
 }
 
@@ -121,7 +174,7 @@ impl Default for Lookup {
 impl Lookup {
     /// One that remembers up to so many bytes of pages.
     pub(super) fn new(cache_bytes_max: usize) -> Self {
-        Self { cache: PageCache::new(cache_bytes_max), id_text: Vec::new() }
+        Self { cache: PageCache::new(cache_bytes_max), shown: Shown::default(), id_text: Vec::new() }
     }
 
     /// Nobody has asked for a while.
@@ -135,6 +188,7 @@ impl Lookup {
         history: &dyn History,
         signer: &IdSigner,
         query: &Query,
+        known: &Known,
     ) -> Result<Option<Answer>, StoreError> {
         match query {
             Query::Page { project, after, run, view, bytes_max } => {
@@ -151,7 +205,8 @@ impl Lookup {
             }
             Query::Plan { project, run } => plan(history, project, run).map(Some),
             Query::Document { project, run } => document(history, project, run).map(Some),
-            Query::Output { project, run, step, stream } => output_of_ended(history, project, run, step, *stream),
+            Query::Output { project, run, step, wanted } => self.output(history, known, project, run, step, wanted),
+            Query::OutputRest { rest, bytes_max } => output::rest(history, rest, *bytes_max).map(Some),
             _ => Ok(None),
         }
     }
@@ -214,6 +269,29 @@ impl Lookup {
         Ok((Block::new(bytes, marks, up_to, has_last), is_full))
     }
 
+    /// A step's output; nothing where the log has to be asked for the state of its run.
+    fn output(
+        &mut self,
+        history: &dyn History,
+        known: &Known,
+        project: &ProjectId,
+        run: &RunId,
+        step: &StepId,
+        wanted: &WantedOutput,
+    ) -> Result<Option<Answer>, StoreError> {
+        let Some(number) = history.run_number(project, run)? else {
+            return Ok(Some(Answer::Refused(Refusal::UnknownRun)));
+        };
+        let state = match known {
+            Known::Told(Some(live)) => live.state.clone(),
+            _ => match history.ended_state(number)? {
+                Some(json) => Arc::new(read_state(&json)?),
+                None => return Ok(known.gone()),
+            },
+        };
+        self.shown.output(history, number, &state, step, wanted).map(Some)
+    }
+
     /// A run's messages as JSON.
     pub(super) fn events(
         &mut self,
@@ -255,6 +333,67 @@ impl Lookup {
     }
 }
 
+impl Known {
+    /// The answer where a run neither goes on nor has ended; nothing where it may go on.
+    fn gone(&self) -> Option<Answer> {
+        match self {
+            Self::Untold => None,
+            Self::Told(_) => Some(Answer::Refused(Refusal::UnknownRun)),
+        }
+    }
+}
+
+/// A run as JSON; nothing where the log has to be asked for its state. In several looks, none of which is long.
+pub(super) fn run(
+    reader: &mut dyn Reader,
+    signer: &IdSigner,
+    known: &Known,
+    (project, run): (&ProjectId, &RunId),
+    whole_outputs: bool,
+) -> Result<Option<Answer>, StoreError> {
+    let (mut number, mut ended) = (None, None);
+    reader.look(&mut |history| {
+        number = history.run_number(project, run)?;
+        if let (Some(number), Known::Untold | Known::Told(None)) = (number, known) {
+            let last = history.ends(number)?.and_then(|ends| ends.last);
+            ended = history.ended_state(number)?.zip(last);
+        }
+        Ok(())
+    })?;
+    let Some(number) = number else { return Ok(Some(Answer::Refused(Refusal::UnknownRun))) };
+    let (state, last_seq) = match (known, ended) {
+        (Known::Told(Some(live)), _) => (live.state.clone(), live.last_seq),
+        (_, Some((json, last))) => (Arc::new(read_state(&json)?), last),
+        (known, None) => return Ok(known.gone()),
+    };
+    let mut view = RunView { number, state, last_seq };
+    if whole_outputs {
+        let mut wholes = Vec::new();
+        reader.look(&mut |history| {
+            wholes = view.wholes(history)?;
+            Ok(())
+        })?;
+        view.put(wholes);
+    } else {
+        view.bound_outputs();
+    }
+    view.json(project, None, signer).map(|json| Some(Answer::Json(json)))
+}
+
+/// Where a stream begins, with the snapshots made that it begins with.
+pub(super) fn begun(mut attached: Box<Attached>, signer: &IdSigner) -> Answer {
+    for snapshot in std::mem::take(&mut attached.unmade) {
+        match snapshot.message(&attached.project, attached.position, signer) {
+            Ok(message) => attached.snapshots.push(message),
+            Err(error) => {
+                log::error!("a run can't be shown: {error}");
+                return Answer::Refused(Refusal::StoreUnavailable);
+            }
+        }
+    }
+    Answer::Attached(attached)
+}
+
 /// May a message behind `after` be gone? Of a run alone: one between its first and its last, which are kept.
 pub(super) fn has_lost(run: Option<Ends>, after: u64, floor: u64) -> bool {
     let is_below = after + 1 < floor;
@@ -283,84 +422,6 @@ pub(super) fn document(history: &dyn History, project: &ProjectId, run: &RunId) 
         None => None,
     };
     Ok(document.map_or(Answer::Refused(Refusal::UnknownRun), Answer::Document))
-}
-
-/// A step's output, of a run that has ended; of any other the newest state is not in the history.
-fn output_of_ended(
-    history: &dyn History,
-    project: &ProjectId,
-    run: &RunId,
-    step: &StepId,
-    stream: Option<OutputStream>,
-) -> Result<Option<Answer>, StoreError> {
-    let Some(number) = history.run_number(project, run)? else {
-        return Ok(Some(Answer::Refused(Refusal::UnknownRun)));
-    };
-    let Some(json) = history.ended_state(number)? else { return Ok(None) };
-    output(history, number, &read_state(&json)?, step, stream).map(Some)
-}
-
-/// A step's output, of a run in this state.
-pub(super) fn output(
-    history: &dyn History,
-    number: RunNumber,
-    state: &RunState,
-    step: &StepId,
-    stream: Option<OutputStream>,
-) -> Result<Answer, StoreError> {
-    let Some(state) = state.step(step) else { return Ok(Answer::Refused(Refusal::UnknownStep)) };
-    let kept = history.output(number, step)?.unwrap_or_default();
-    let (bytes, is_json) = match stream {
-        Some(OutputStream::Stdout) => (kept.stdout, false),
-        Some(OutputStream::Stderr) => (kept.stderr, false),
-        Some(OutputStream::Text) => (kept.text, false),
-        None => {
-            let written = if kept.stdout.is_empty() { kept.text } else { kept.stdout };
-            match (state.status, &state.output) {
-                (StepStatus::Completed, Some(output)) => final_output(written, kept.whole, output)?,
-                (status, _) if status.is_ended() => (written, false),
-                _ => (without_last_newline(written, true), false),
-            }
-        }
-    };
-    let tag = state.status.is_ended().then(|| tag(state, bytes.len()));
-    Ok(Answer::Output { bytes, is_json, tag })
-}
-
-/// What tells the bytes of an ended step from those of any other step that had or will have its place.
-fn tag(state: &StepState, length: usize) -> String {
-    let ended_at = state.finished_at.unwrap_or_default().as_millis();
-    format!("\"{ended_at:x}-{:x}-{length:x}\"", state.attempt)
-}
-
-/// A completed step's output: text as it is, anything else as JSON. Where it is what the step has `written`, it begins with
-/// the same bytes, or whoever has read those while it ran could not go on: not written anew as JSON or as UTF-8 then.
-fn final_output(written: Vec<u8>, whole: Option<Arc<[u8]>>, output: &Value) -> Result<(Vec<u8>, bool), StoreError> {
-    let output = match whole {
-        Some(json) => Cow::Owned(serde_json::from_slice(&json).map_err(|error| StoreError(error.to_string()))?),
-        None => Cow::Borrowed(output),
-    };
-    let written = without_last_newline(written, false);
-    match &*output {
-        Value::String(text) if String::from_utf8_lossy(&written) == text.as_str() => Ok((written, false)),
-        any if serde_json::from_slice::<Value>(without_bom(&written)).is_ok_and(|value| value == *any) => {
-            Ok((written, true))
-        }
-        Value::String(text) => Ok((text.clone().into_bytes(), false)),
-        other => serde_json::to_vec(&other).map(|json| (json, true)).map_err(|error| StoreError(error.to_string())),
-    }
-}
-
-/// What a command prints loses its last newline as an output. Of what it `may_go_on` with, that is not known to be the last:
-/// it comes once more does, and so does half of one.
-fn without_last_newline(mut bytes: Vec<u8>, may_go_on: bool) -> Vec<u8> {
-    let kept = match bytes.as_slice() {
-        [kept @ .., b'\r', b'\n'] | [kept @ .., b'\n'] => kept.len(),
-        [kept @ .., b'\r'] if may_go_on => kept.len(),
-        all => all.len(),
-    };
-    bytes.truncate(kept);
-    bytes
 }
 
 pub(super) fn read_state(json: &[u8]) -> Result<RunState, StoreError> {

@@ -86,7 +86,7 @@ fn a_reader_beside_the_writer_sees_what_the_journal_sees() {
     let mut sqlite = open(&directory, 0).0;
     let mut reader = sqlite.reader().expect("a reader").expect("there is one");
     let mut memory = MemoryStore::new();
-    assert!(memory.reader().is_ok_and(|reader| reader.is_none()), "memory has one owner");
+    let mut beside = memory.reader().expect("a reader").expect("there is one");
     for (turn, kept) in [100_000, 25, 12, 3, 0].into_iter().enumerate() {
         for store in [&mut sqlite as &mut dyn Store, &mut memory] {
             commit(store, &if turn == 0 { mixed() } else { Vec::new() });
@@ -101,8 +101,10 @@ fn a_reader_beside_the_writer_sees_what_the_journal_sees() {
                 lookup.page(history, &signer(), stretch(run, after), bytes_max).expect("it can be read")
             };
             let expected = look(&mut Lookup::default(), &memory);
-            let found = fresh(reader.as_mut(), look);
-            assert_eq!(found, expected, "run {run:?} behind {after}, {bytes_max} bytes, {kept} messages kept");
+            for reader in [&mut reader, &mut beside] {
+                let found = fresh(reader.as_mut(), look);
+                assert_eq!(found, expected, "run {run:?} behind {after}, {bytes_max} bytes, {kept} messages kept");
+            }
         }
         let looked = reader.look(&mut |history| {
             for n in 1..=3 {
@@ -250,6 +252,53 @@ fn a_page_has_all_that_was_answered_before_it_was_asked_for() {
 }
 
 #[test]
+fn where_a_stream_begins_is_told_after_the_messages_that_it_begins_behind() {
+    let plan = || crate::executor::testing::plan(&["s"]);
+    let journal =
+        Journal::open(Box::new(MemoryStore::new()), signer(), limits(1000), Box::new(move |_| Ok(plan())), now());
+    let ((tell, told), (enter, entered), (gate, opened)) = (unbounded(), bounded(0), bounded::<()>(0));
+    let opened = Arc::new(Mutex::new(opened));
+    let (log, threads) = start(journal.expect("an empty store").0, now, move |outcome: Outcome| {
+        // What the log lets out is held up until the gate is opened; what readers say is not.
+        if outcome.deliveries.iter().any(|it| matches!(it, Delivery::Opened { .. })) {
+            let _ = enter.send(());
+            let _ = opened.lock().expect("nobody panics").recv();
+        }
+        outcome.deliveries.into_iter().for_each(|delivery| drop(tell.send(delivery)));
+    })
+    .expect("threads");
+    let fingerprint = Fingerprint { value: [0; 32], bytes: [0; 32] };
+    let claim = Claim { project: project(), key: None, run: Some(run_id(1)), fingerprint };
+    let (document, answer) = (Arc::default(), Arc::default());
+    let submission = Box::new(Submission { claim, run: run_id(1), plan: Arc::new(plan()), document, answer });
+    let attach = Query::Attach { project: project(), resume: None, run: None, snapshots: true };
+    let submit = Command::Submit { submission, reply: ReplyTo::Loop(1) };
+    assert!(log.send(vec![submit, publish(2, 3), read(attach, 3)]).is_ok());
+    assert_eq!(entered.recv_timeout(PATIENCE), Ok(()));
+    // Whatever readers were asked before these has been answered when these are.
+    for _ in 0..100 {
+        let events = Query::Events { project: project(), run: run_id(1), after: 0, limit: 1 };
+        assert!(log.send(vec![read(events, 4)]).is_ok());
+        let first = told.recv_timeout(PATIENCE);
+        assert!(matches!(first, Ok(Delivery::Reply { to: ReplyTo::Loop(4), .. })), "ahead of the log: {first:?}");
+    }
+    assert_eq!(gate.send(()), Ok(()));
+    let mut opened = false;
+    loop {
+        match told.recv_timeout(PATIENCE).expect("the stream begins") {
+            Delivery::Opened { frames, .. } => opened = frames.next_seq() == 4,
+            Delivery::Reply { answer: Answer::Attached(attached), .. } => {
+                assert!(opened && attached.position == 3 && attached.snapshots.len() == 1);
+                break;
+            }
+            _ => {}
+        }
+    }
+    log.close();
+    threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+}
+
+#[test]
 fn history_that_is_gone_is_the_logs_to_answer() {
     let bench = Bench::new(10);
     bench.publish(5);
@@ -291,10 +340,14 @@ impl Reader for Faulty {
 #[test]
 fn a_read_that_fails_is_one_readers_trouble() {
     let (tell, answers) = unbounded();
-    let started = history_thread::start(Box::new(Faulty(0)), signer(), move |outcome: Outcome| {
-        outcome.deliveries.into_iter().for_each(|delivery| drop(tell.send(delivery)));
-    });
-    let (history, thread) = started.expect("a thread");
+    let started = history_thread::start(
+        || Ok(Some(Box::new(Faulty(0)))),
+        &signer(),
+        move |outcome: Outcome| {
+            outcome.deliveries.into_iter().for_each(|delivery| drop(tell.send(delivery)));
+        },
+    );
+    let (history, threads) = started.expect("threads").expect("there is a reader");
     let (log, unread) = unbounded();
     let rest = history.divert((0..6).map(|to| read(page_query(2, 100), to)).collect(), &log);
     assert!(rest.is_empty());
@@ -313,7 +366,7 @@ fn a_read_that_fails_is_one_readers_trouble() {
     let refused = answers.recv_timeout(PATIENCE);
     assert!(matches!(refused, Ok(Delivery::Reply { answer: Answer::Refused(Refusal::StoreUnavailable), .. })));
     history.close();
-    assert!(thread.join().is_ok());
+    assert!(threads.into_iter().all(|thread| thread.join().is_ok()));
     let left = history.divert(vec![read(page_query(0, 100), 8)], &log);
     assert_eq!(left.len(), 1, "whom nobody answers here, the log does");
 }

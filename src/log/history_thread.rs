@@ -1,19 +1,21 @@
-//! The history's thread: answers what can be read from the log's store without asking the log.
+//! Those who read beside the log: they answer what can be read from its store, and the log does nothing but write.
 //!
-//! Whoever replays much of the log keeps nobody waiting who writes to it. What is asked here is answered in the order in
-//! which it comes, each look in a transaction of its own that begins after the question did, so that it sees all that
-//! whoever asks has been told of. What only the log can answer is handed on to it.
+//! Whoever reads much keeps nobody waiting who writes. Each look is a transaction of its own that begins after the
+//! question came, so that it sees all that whoever asks has been told of. What takes the state of a run that goes on is
+//! asked of the log, which tells that state and has the question answered here: it hands on a pointer, and the run is
+//! copied only where it changes before the answer is made. Pages for streams have a thread of their own, so that nobody
+//! who reads a large output or run holds a stream back.
 
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
-use super::history::{Lookup, Reader};
+use super::history::{self, Asked, Known, Lookup, Question, Reader};
 use super::{Answer, Command, Delivery, Outcome, Query, Refusal, ReplyTo, StoreError};
 use crate::auth::IdSigner;
 
-/// Batches of questions that may wait. What finds no room is asked of the log itself.
+/// Batches of questions that may wait. What finds no room is refused.
 const WAITING_BATCHES_MAX: usize = 1024;
 
 /// Bytes of encoded pages that are remembered while someone replays: 256 full ones. So a hundred who replay the same, a
@@ -23,66 +25,108 @@ const CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// After so long without a question nobody replays, and the pages are let go.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// The way to the thread. Clones lead to the same one.
+/// Threads that answer what is no page: one who reads something large does not hold all others back.
+const LOOK_UPS: usize = 2;
+
+/// The way to the threads. Clones lead to the same ones.
 #[derive(Clone)]
 pub(super) struct HistoryHandle {
-    tasks: Sender<Task>,
-    /// Nothing ever comes; it is cut off when the thread has let its reader go.
+    pages: Sender<Task>,
+    look_ups: Sender<Task>,
+    /// Nothing ever comes; it is cut off when all have let their readers go.
     ended: Receiver<()>,
 }
 
 enum Task {
     /// Questions, and the way to the log for those that are handed on. It comes with them because a thread that held one
     /// for good would keep the log from ending when everyone else has let it go.
-    Look(Vec<(Query, ReplyTo)>, Sender<Vec<Command>>),
+    Look(Vec<Question>, Option<Sender<Vec<Command>>>),
     /// Finish what has come, and end.
     Close,
 }
 
 impl HistoryHandle {
-    /// Takes out of `batch` what is to be read here, and has it answered. What is left is the log's.
+    /// Takes out of `batch` what is to be read here, and has it answered. What is left is the log's; so is what finds no
+    /// room.
     pub(super) fn divert(&self, batch: Vec<Command>, log: &Sender<Vec<Command>>) -> Vec<Command> {
         if !batch.iter().any(is_history) {
             return batch;
         }
-        let (mut questions, mut rest) = (Vec::new(), Vec::new());
+        let (mut pages, mut others, mut rest) = (Vec::new(), Vec::new(), Vec::new());
         for command in batch {
             match command {
-                Command::Read { query, reply } if is_history_query(&query) => questions.push((query, reply)),
+                Command::Read { query, reply } if is_history_query(&query) => {
+                    let to = if matches!(query, Query::Page { .. }) { &mut pages } else { &mut others };
+                    to.push(Question { reply, asked: Asked::Look(query, Known::Untold) });
+                }
                 command => rest.push(command),
             }
         }
-        if let Err(TrySendError::Full(task) | TrySendError::Disconnected(task)) =
-            self.tasks.try_send(Task::Look(questions, log.clone()))
-            && let Task::Look(questions, _) = task
-        {
-            rest.extend(questions.into_iter().map(|(query, reply)| Command::Read { query, reply }));
+        for (to, questions) in [(&self.pages, pages), (&self.look_ups, others)] {
+            let no_room = ask(to, questions, Some(log.clone()));
+            rest.extend(no_room.into_iter().filter_map(Question::command));
         }
         rest
     }
 
-    /// Lets the thread finish what has come, and waits until it has let its reader go.
+    /// Has answered what the log told something of. What finds no room comes back.
+    pub(super) fn ask(&self, questions: Vec<Question>) -> Vec<Question> {
+        ask(&self.look_ups, questions, None)
+    }
+
+    /// Lets the threads finish what has come, and waits until they have let their readers go.
     pub(super) fn close(&self) {
-        // Fails where it has ended already.
-        let _ = self.tasks.send(Task::Close);
+        for to in [&self.pages].into_iter().chain([&self.look_ups; LOOK_UPS]) {
+            // Fails where it has ended already.
+            let _ = to.send(Task::Close);
+        }
         let _ = self.ended.recv();
     }
 }
 
-/// Starts the thread. It ends when it is [closed](HistoryHandle::close), or every handle is gone.
+impl Question {
+    /// The same for the log, where it was not the log that asked.
+    fn command(self) -> Option<Command> {
+        match self.asked {
+            Asked::Look(query, _) => Some(Command::Read { query, reply: self.reply }),
+            Asked::Snapshots(_) => None,
+        }
+    }
+}
+
+fn ask(to: &Sender<Task>, questions: Vec<Question>, log: Option<Sender<Vec<Command>>>) -> Vec<Question> {
+    if questions.is_empty() {
+        return Vec::new();
+    }
+    match to.try_send(Task::Look(questions, log)) {
+        Err(TrySendError::Full(Task::Look(back, _)) | TrySendError::Disconnected(Task::Look(back, _))) => back,
+        _ => Vec::new(),
+    }
+}
+
+/// Starts the threads, each with a `reader` of its own, if the store can be read beside its writer. They end when they are
+/// [closed](HistoryHandle::close), or every handle is gone.
 pub(super) fn start(
-    reader: Box<dyn Reader>,
-    signer: IdSigner,
-    mut out: impl FnMut(Outcome) + Send + 'static,
-) -> std::io::Result<(HistoryHandle, JoinHandle<()>)> {
-    let (tasks, inbox) = bounded(WAITING_BATCHES_MAX);
+    reader: impl Fn() -> Result<Option<Box<dyn Reader>>, StoreError>,
+    signer: &IdSigner,
+    out: impl FnMut(Outcome) + Clone + Send + 'static,
+) -> std::io::Result<Option<(HistoryHandle, Vec<JoinHandle<()>>)>> {
+    let ((pages, page_tasks), (look_ups, look_up_tasks)) = (bounded(WAITING_BATCHES_MAX), bounded(WAITING_BATCHES_MAX));
     let (ends, ended) = bounded(0);
-    let thread = thread::Builder::new().name("history".into());
-    let thread = thread.spawn(move || {
-        run(Historian { reader, signer, lookup: Lookup::new(CACHE_BYTES_MAX) }, &inbox, &mut out);
-        drop::<Sender<()>>(ends);
-    })?;
-    Ok((HistoryHandle { tasks, ended }, thread))
+    let look_up_inboxes = std::iter::repeat_n(("look-up", look_up_tasks), LOOK_UPS);
+    let inboxes = std::iter::once(("pages", page_tasks)).chain(look_up_inboxes);
+    let mut threads = Vec::new();
+    for (name, inbox) in inboxes {
+        let Some(reader) = reader().map_err(std::io::Error::other)? else { return Ok(None) };
+        let historian = Historian::new(reader, signer.clone());
+        let (mut out, ends): (_, Sender<()>) = (out.clone(), ends.clone());
+        let thread = thread::Builder::new().name(name.into());
+        threads.push(thread.spawn(move || {
+            run(historian, &inbox, &mut out);
+            drop(ends);
+        })?);
+    }
+    Ok(Some((HistoryHandle { pages, look_ups, ended }, threads)))
 }
 
 fn is_history(command: &Command) -> bool {
@@ -92,18 +136,28 @@ fn is_history(command: &Command) -> bool {
 fn is_history_query(query: &Query) -> bool {
     matches!(
         query,
-        Query::Page { .. } | Query::Plan { .. } | Query::Document { .. } | Query::Events { .. } | Query::Output { .. }
+        Query::Page { .. }
+            | Query::Plan { .. }
+            | Query::Document { .. }
+            | Query::Events { .. }
+            | Query::Run { .. }
+            | Query::Output { .. }
+            | Query::OutputRest { .. }
     )
 }
 
 fn run(mut historian: Historian, inbox: &Receiver<Task>, out: &mut impl FnMut(Outcome)) {
     while let Some(Task::Look(questions, log)) = historian.next_task(inbox) {
-        for (query, to) in questions {
-            let Some(answer) = historian.answer(&query) else {
-                hand_on(query, to, &log, out);
-                continue;
-            };
-            tell(to, answer, out);
+        for question in questions {
+            let Question { reply, asked } = question;
+            match asked {
+                Asked::Snapshots(attached) => tell(reply, history::begun(attached, &historian.signer), out),
+                Asked::Look(query, known) => match (historian.answer(&query, &known), &log) {
+                    (Some(answer), _) => tell(reply, answer, out),
+                    (None, Some(log)) => hand_on(query, reply, log, out),
+                    (None, None) => tell(reply, Answer::Refused(Refusal::StoreUnavailable), out),
+                },
+            }
         }
     }
 }
@@ -122,14 +176,18 @@ fn tell(to: ReplyTo, answer: Answer, out: &mut impl FnMut(Outcome)) {
     out(Outcome { deliveries: vec![Delivery::Reply { to, answer }], ..Outcome::default() });
 }
 
-/// What the thread knows.
-struct Historian {
+/// What a thread knows.
+pub(super) struct Historian {
     reader: Box<dyn Reader>,
     signer: IdSigner,
     lookup: Lookup,
 }
 
 impl Historian {
+    pub(super) fn new(reader: Box<dyn Reader>, signer: IdSigner) -> Self {
+        Self { reader, signer, lookup: Lookup::new(CACHE_BYTES_MAX) }
+    }
+
     /// What is to be done next; nothing where nobody can ask any more.
     fn next_task(&mut self, inbox: &Receiver<Task>) -> Option<Task> {
         match inbox.recv_timeout(IDLE) {
@@ -141,17 +199,20 @@ impl Historian {
     }
 
     /// Nothing where the log has to be asked. A failure is one question's, not the thread's.
-    fn answer(&mut self, query: &Query) -> Option<Answer> {
-        self.look(query).unwrap_or_else(|error| {
+    pub(super) fn answer(&mut self, query: &Query, known: &Known) -> Option<Answer> {
+        self.look(query, known).unwrap_or_else(|error| {
             log::error!("history can't be read: {error}");
             Some(Answer::Refused(Refusal::StoreUnavailable))
         })
     }
 
-    fn look(&mut self, query: &Query) -> Result<Option<Answer>, StoreError> {
+    fn look(&mut self, query: &Query, known: &Known) -> Result<Option<Answer>, StoreError> {
+        if let Query::Run { project, run, whole_outputs } = query {
+            return history::run(self.reader.as_mut(), &self.signer, known, (project, run), *whole_outputs);
+        }
         let (mut answer, lookup, signer) = (None, &mut self.lookup, &self.signer);
         self.reader.look(&mut |history| {
-            answer = lookup.answer(history, signer, query)?;
+            answer = lookup.answer(history, signer, query, known)?;
             Ok(())
         })?;
         Ok(answer)

@@ -12,12 +12,14 @@ use super::age::AgeClock;
 use super::batch::Batch;
 use super::frames::{View, write_frame};
 use super::growth::Growth;
-use super::history::Lookup;
+use super::history::{Asked, Lookup};
 use super::load::ReadPlan;
 use super::outage::Outage;
 use super::store::{Place, Retention, Store, StoreError, StoredMessage, Times, Write};
+use super::views::Snapshot;
 use super::{
-    Answer, Attached, Command, Delivery, Held, Order, PublishedEvent, Query, Refusal, ReplyTo, RunNumber, WorkCounts,
+    Answer, Attached, Command, Delivery, Held, Order, PublishedEvent, Query, Question, Refusal, ReplyTo, RunNumber,
+    WorkCounts,
 };
 use crate::auth::{IdSigner, TicketNote};
 use crate::model::{Now, Plan, ProjectId, RunId, RunState, Timestamp, write_message};
@@ -70,6 +72,8 @@ pub struct Journal {
     /// The message that is being numbered.
     pub(super) json_text: Vec<u8>,
     pub(super) lookup: Lookup,
+    /// There are others who read beside it: what they can answer is not answered here.
+    pub(super) has_readers: bool,
     /// Makes a plan again of a [`Submission`]'s document.
     pub(super) read_plan: ReadPlan,
     /// While the store takes nothing.
@@ -100,13 +104,14 @@ pub(super) struct ProjectEntry {
 
 /// What is held of a run that has not ended, or is its project's newest ended one.
 pub(super) struct RunEntry {
-    pub(super) state: RunState,
+    /// Readers may hold it too: it is copied where it changes while one does, and only then.
+    pub(super) state: Arc<RunState>,
     /// None where it has ended.
     pub(super) plan: Option<Arc<Plan>>,
     pub(super) first_seq: Option<u64>,
     pub(super) last_seq: u64,
     /// Its newest snapshot, while nothing has changed since.
-    pub(super) snapshot: Option<(u64, Arc<[u8]>)>,
+    pub(super) snapshot: Option<Arc<Snapshot>>,
 }
 
 /// What a batch lets out.
@@ -116,6 +121,8 @@ pub struct Outcome {
     pub deliveries: Vec<Delivery>,
     /// For the executor, in order.
     pub orders: Vec<Order>,
+    /// For those who read beside the log.
+    pub questions: Vec<Question>,
 }
 
 impl Outcome {
@@ -148,9 +155,18 @@ impl Journal {
             match command {
                 Command::Spend { note, query, reply } => match self.answer(query, now) {
                     Answer::Attached(attached) if !attached.is_over => spending.push((note, attached, reply)),
+                    Answer::Attached(attached) => self.tell_where(attached, reply, &mut outcome),
                     answer => outcome.reply(&reply, answer),
                 },
-                Command::Read { query, reply } => outcome.reply(&reply, self.answer(query, now)),
+                Command::Read { query, reply } => match self.known_of(&query) {
+                    Some(known) => {
+                        outcome.questions.push(Question { reply, asked: Asked::Look(query, known) });
+                    }
+                    None => match self.answer(query, now) {
+                        Answer::Attached(attached) => self.tell_where(attached, reply, &mut outcome),
+                        answer => outcome.reply(&reply, answer),
+                    },
+                },
                 Command::Unwatch(project) => self.unwatch(&project),
                 Command::Barrier(reply) => self.reach(reply, &mut outcome),
                 _ => {}
@@ -177,7 +193,7 @@ impl Journal {
         let is_kept = self.keep(&notes, now, outcome);
         for (_, attached, reply) in streams {
             if is_kept {
-                outcome.reply(&reply, Answer::Attached(attached));
+                self.tell_where(attached, reply, outcome);
                 continue;
             }
             if attached.backlog.is_some() {
@@ -294,9 +310,12 @@ impl Journal {
             }
             Command::Cancel { project, run, reply } => {
                 let answer = self.cancel(project, run, batch)?;
-                batch.reply(reply, answer);
+                if let Some(reply) = reply {
+                    batch.reply(reply, answer);
+                }
             }
             Command::Records(records) => {
+                batch.kept += 1;
                 for record in records {
                     self.record(record, batch, now)?;
                 }
@@ -324,7 +343,7 @@ impl Journal {
         now: Now,
     ) -> Result<Answer, StoreError> {
         if !self.has_room_for(project) {
-            return Ok(Answer::Refused(Refusal::TooManyProjects));
+            return Ok(Answer::Refused(Refusal::TooManyProjects(self.limits.projects)));
         }
         let count = events.len();
         let first_seq = self.newest(project)? + 1;

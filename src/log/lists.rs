@@ -1,6 +1,7 @@
 //! Lists of runs and of projects, a page at a time. What they show of a run that has ended was kept with its end: no
 //! state is read for it.
 
+use std::num::NonZeroU64;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use serde::Serialize;
 
 use super::journal::Journal;
 use super::store::{Flow, StoreError};
-use super::{Answer, ProjectRow, Refusal, RunNumber};
+use super::{Answer, ProjectRow, RunNumber};
 use crate::model::{IdError, ProjectId, RunId, RunState, RunStatus, Timestamp};
 
 /// How a position is written, so that it is none of a run's ids: in front of its number.
@@ -17,7 +18,7 @@ const POSITION_MARK: char = '~';
 /// Where in a list of runs a page begins: behind this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Position {
-    /// Behind this run, as long as it is kept.
+    /// Behind this run; behind every run that has ended where it is not kept.
     Run(RunId),
     /// Behind where a page ended, whatever has become of its last run.
     Number(RunNumber),
@@ -65,7 +66,7 @@ impl Journal {
             Some(Position::Number(number)) => Some(number),
             Some(Position::Run(run)) => match self.store.run_number(project, &run)? {
                 Some(number) => Some(number),
-                None => return Ok(Answer::Refused(Refusal::UnknownRun)),
+                None => Some(self.behind_the_ended(project)?),
             },
         };
         let mut body = b"{\"workflows\":[".to_vec();
@@ -90,6 +91,25 @@ impl Journal {
         }
         body.push(b'}');
         Ok(Answer::Json(body))
+    }
+
+    /// In front of a project's oldest run that has ended: where nothing tells any more where a run stood that was let go, as
+    /// those are that ended first. What is older goes on.
+    fn behind_the_ended(&self, project: &ProjectId) -> Result<RunNumber, StoreError> {
+        let mut behind = RunNumber(NonZeroU64::MIN);
+        let Some(entry) = self.projects.get(project) else { return Ok(behind) };
+        for &number in &entry.open_runs {
+            let mut older = None;
+            self.store.runs(project, Some(number), None, &mut |number| {
+                older = Some(number);
+                Flow::Stop
+            })?;
+            if older.is_some_and(|older| !entry.open_runs.contains(&older)) {
+                break;
+            }
+            behind = RunNumber(number.0.saturating_add(1));
+        }
+        Ok(behind)
     }
 
     /// Runs older than `before` that may have this status, newest first. Those that go on are all here: only what is

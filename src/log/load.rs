@@ -51,6 +51,7 @@ impl Journal {
             id_text: Vec::new(),
             json_text: Vec::new(),
             lookup: Lookup::default(),
+            has_readers: false,
             read_plan,
             outage: None,
             is_stale: true,
@@ -120,7 +121,11 @@ impl Journal {
             let Some(finished_at) = state.finished_at.filter(|at| is_still_recent(*at)) else { continue };
             let ends = self.ends(run.number)?;
             let (first_seq, last_seq) = (ends.first, ends.last.unwrap_or_default());
-            shown.push((run, finished_at, RunEntry { state, plan: None, first_seq, last_seq, snapshot: None }));
+            shown.push((
+                run,
+                finished_at,
+                RunEntry { state: Arc::new(state), plan: None, first_seq, last_seq, snapshot: None },
+            ));
         }
         // Not by when they ended: the clock may have been set in between.
         shown.sort_by_key(|(.., entry)| entry.last_seq);
@@ -181,7 +186,7 @@ impl Journal {
     fn resume(&self, run: OpenRun) -> Result<Option<Order>, StoreError> {
         let Some(entry) = self.runs.get(&run.number) else { return Ok(None) };
         let Some(plan) = entry.plan.clone() else { return Ok(None) };
-        let state = entry.state.clone();
+        let state = RunState::clone(&entry.state);
         let mut whole_outputs = HashMap::new();
         for step in state.steps.iter().filter(|step| step.truncated) {
             if let Some(output) = self.whole_output(run.number, &step.id)? {
@@ -193,7 +198,7 @@ impl Journal {
     }
 
     fn whole_output(&self, run: RunNumber, step: &StepId) -> Result<Option<Arc<serde_json::Value>>, StoreError> {
-        let whole = self.store.output(run, step)?.and_then(|output| output.whole);
+        let whole = self.store.whole_output(run, step)?;
         whole
             .map(|json| serde_json::from_slice(&json).map(Arc::new).map_err(|error| unreadable(run, &error)))
             .transpose()

@@ -4,8 +4,8 @@
 //! good. What a subscriber is replayed, what a run's state is and what a restart goes on from are all read from here,
 //! so that they cannot disagree with what was sent live.
 //!
-//! Where the store can be read beside its writer, pages of history are read and encoded on a second thread: who replays
-//! much does not keep those waiting who write.
+//! What is read is read beside the writer, on threads of their own, wherever a store and what the writer tells of a run
+//! that goes on are enough: who reads much does not keep those waiting who write.
 //!
 //! [`Journal`] is the pure part: commands and `now` in, [`Delivery`]s and [`Order`]s out. [`Store`] is what keeps; one
 //! file for each kind.
@@ -28,6 +28,9 @@ mod lists;
 mod load;
 mod memory;
 mod outage;
+mod output;
+#[cfg(all(test, feature = "sqlite"))]
+mod output_tests;
 mod page_cache;
 mod reads;
 mod recovered;
@@ -42,6 +45,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod views;
 mod work;
 
 use std::collections::HashMap;
@@ -49,11 +53,12 @@ use std::sync::Arc;
 
 pub use claims::{Claim, Fingerprint};
 pub use frames::{Frames, Mark, Page, RunNumber, SharedBytes, View};
-pub use history::{Ends, History, Reader};
+pub use history::{Ends, History, Question, Reader};
 pub use journal::{Journal, Limits, Outcome};
 pub use lists::Position;
 pub use load::ReadPlan;
 pub use memory::MemoryStore;
+pub use output::{Output, Rest, WantedOutput};
 pub use recovered::{EndedRun, Identity, OpenRun, Recovered, RecoveredProject};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{OpenError, Seed, SqliteStore, Synchronous};
@@ -63,7 +68,7 @@ pub use work::{Held, WorkCounts};
 
 use crate::auth::TicketNote;
 use crate::http::Problem;
-use crate::model::{OutputStream, Plan, ProjectId, Record, RunId, RunState, RunStatus, StepId, Timestamp};
+use crate::model::{Plan, ProjectId, Record, RunId, RunState, RunStatus, StepId, Timestamp};
 
 /// Whom an answer is for.
 #[derive(Debug, Clone)]
@@ -99,10 +104,10 @@ pub enum Command {
         project: ProjectId,
         /// The run.
         run: RunId,
-        /// Answered by [`Answer::CancelAccepted`].
-        reply: ReplyTo,
+        /// Answered by [`Answer::CancelAccepted`], where anyone waits.
+        reply: Option<ReplyTo>,
     },
-    /// Keep what an executor says.
+    /// Keep what an executor says: [`Order::Kept`].
     Records(Vec<Record>),
     /// Remember what became of a ticket.
     Note {
@@ -255,8 +260,15 @@ pub enum Query {
         run: RunId,
         /// The step.
         step: StepId,
-        /// This stream of it; the output itself where none is named.
-        stream: Option<OutputStream>,
+        /// What of it.
+        wanted: WantedOutput,
+    },
+    /// More of a step's output: [`Answer::OutputRest`].
+    OutputRest {
+        /// What was left of it.
+        rest: Box<Rest>,
+        /// About so many bytes at most.
+        bytes_max: usize,
     },
     /// The projects that there are: [`Answer::Projects`].
     Projects {
@@ -286,6 +298,13 @@ pub enum Delivery {
         /// The project.
         project: ProjectId,
         /// Its next messages.
+        frames: Frames,
+    },
+    /// The newest messages of a project that is watched from now on. Who asked for it is told later where the stream begins.
+    Opened {
+        /// The project.
+        project: ProjectId,
+        /// The messages.
         frames: Frames,
     },
     /// What a command is answered.
@@ -332,14 +351,14 @@ pub enum Answer {
     Json(Vec<u8>),
     /// A run's plan and inputs.
     Document(Arc<[u8]>),
-    /// A step's output.
-    Output {
+    /// A step's output, or the beginning of what was selected of it.
+    Output(Box<Output>),
+    /// What comes behind that.
+    OutputRest {
         /// The bytes.
         bytes: Vec<u8>,
-        /// They are JSON.
-        is_json: bool,
-        /// Their entity tag, quoted, where they stay as they are: the step has ended.
-        tag: Option<String>,
+        /// What is left then.
+        rest: Option<Box<Rest>>,
     },
     /// Projects.
     Projects {
@@ -369,8 +388,26 @@ pub struct Attached {
     pub is_over: bool,
     /// `workflow_snapshot` messages.
     pub snapshots: Vec<Arc<[u8]>>,
+    /// Those that are still to be made.
+    unmade: Vec<Arc<views::Snapshot>>,
     /// The project's newest messages, where the loop was not sent them so far.
     pub backlog: Option<Frames>,
+}
+
+impl Attached {
+    /// A stream of everything, without snapshots.
+    fn at(project: &ProjectId, position: u64, resume: Resume) -> Self {
+        Self {
+            project: project.clone(),
+            position,
+            resume,
+            run: None,
+            is_over: false,
+            snapshots: Vec::new(),
+            unmade: Vec::new(),
+            backlog: None,
+        }
+    }
 }
 
 /// How a stream begins.
@@ -424,20 +461,25 @@ pub enum Refusal {
     UnknownRun,
     /// The run has no such step.
     UnknownStep,
+    /// The output was replaced by that of another attempt, or let go, while it was read.
+    OutputReplaced,
     /// The run has ended.
     RunEnded,
     /// The idempotency key or run id was used with another body.
     KeyReused,
-    /// As many runs wait as may.
-    TooManyRuns,
-    /// As many runs of this project run or wait as may.
-    TooManyProjectRuns,
-    /// As many projects are kept as may.
-    TooManyProjects,
-    /// The keys that this project has take as much as they may.
-    TooManyKeys,
+    /// This many runs are active or wait: as many as may.
+    TooManyRuns(usize),
+    /// This many runs of the project are active or wait: as many as may.
+    TooManyProjectRuns(usize),
+    /// This many projects are kept: as many as may.
+    TooManyProjects(usize),
+    /// The project's keys take as much as they may of these bytes, which are for the keys of all.
+    TooManyKeys(u64),
     /// The store does not take anything now.
     StoreUnavailable,
+    /// The store does not take anything now: it is kept that the run was asked to end once it does, if nothing ends the
+    /// process before.
+    CancelHeldBack,
 }
 
 /// What leaves the log for the executor.
@@ -463,6 +505,10 @@ pub enum Order {
         /// The run.
         run: RunId,
     },
+    /// So many [`Command::Records`] more are kept, those that came first.
+    Kept(u64),
+    /// The store takes nothing any more, or everything again.
+    StoreIsDown(bool),
 }
 
 /// A run to go on with.

@@ -1,5 +1,6 @@
-//! While the store takes nothing: publishers and plans are refused, what runs say is held back, reading goes on. The
-//! store is tried again and again; when it takes something, what was held back comes first.
+//! While the store takes nothing: publishers and plans are refused, what runs say is held back, reading goes on. That a
+//! run was asked to end is held back as well, for whoever asks the log has told the executor, too. The store is tried again
+//! and again; when it takes something, what was held back comes first.
 //!
 //! What is in memory is a fold of what the store holds. A commit that failed has left it ahead of that, so it is thrown
 //! away and read anew: there is no second way for it to come to be.
@@ -9,8 +10,8 @@ use std::time::Duration;
 use super::batch::Batch;
 use super::journal::{Journal, Outcome};
 use super::store::StoreError;
-use super::{Answer, Command, Delivery, Refusal, ReplyTo};
-use crate::model::{Now, Record};
+use super::{Answer, Command, Delivery, Order, Refusal, ReplyTo};
+use crate::model::{Now, ProjectId, RunId};
 
 /// How often the store is tried.
 const RETRY: Duration = Duration::from_millis(250);
@@ -19,8 +20,9 @@ const RETRY: Duration = Duration::from_millis(250);
 pub(super) struct Outage {
     /// When the store is tried next.
     pub(super) retry_at: Duration,
-    /// What runs said meanwhile. Bounded by whoever hands it over: the executor waits while the store is down.
-    held: Vec<Record>,
+    /// What runs said meanwhile, bounded by whoever hands it over: the executor keeps what it has while the store is down.
+    /// And which runs were asked to end: each once, and no more than may be open.
+    held: Vec<Command>,
     /// Who waits until that is kept.
     barriers: Vec<ReplyTo>,
     /// What was logged of it, so that the log is not filled with the same line.
@@ -35,7 +37,8 @@ impl Journal {
 
     /// Records that wait for the store.
     pub fn held_back(&self) -> usize {
-        self.outage.as_ref().map_or(0, |outage| outage.held.len())
+        let held = self.outage.iter().flat_map(|outage| &outage.held);
+        held.map(|command| if let Command::Records(records) = command { records.len() } else { 0 }).sum()
     }
 
     /// Tells whoever waits for it that everything so far is kept, or will when it is.
@@ -65,11 +68,43 @@ impl Journal {
 
     /// What runs say is held back, whoever waits for an answer is refused. Never kept.
     fn put_off(&mut self, commands: &[Command], outcome: &mut Outcome) -> bool {
-        if let Some(outage) = &mut self.outage {
-            outage.hold(commands);
+        for command in commands {
+            match command {
+                Command::Records(_) => self.hold_back(command.clone()),
+                Command::Cancel { project, run, reply } => {
+                    let refusal = self.hold_cancel(project, run);
+                    reply.iter().for_each(|reply| outcome.reply(reply, Answer::Refused(refusal.clone())));
+                }
+                Command::Publish { reply, .. }
+                | Command::Submit { reply, .. }
+                | Command::Note { reply: Some(reply), .. } => {
+                    outcome.reply(reply, Answer::Refused(Refusal::StoreUnavailable));
+                }
+                _ => {}
+            }
         }
-        refuse(commands, outcome);
         false
+    }
+
+    fn hold_back(&mut self, command: Command) {
+        if let Some(outage) = &mut self.outage {
+            outage.held.push(command);
+        }
+    }
+
+    /// That a run was asked to end is kept once that can be. Where nobody can tell now whether it is open, it may be.
+    fn hold_cancel(&mut self, project: &ProjectId, run: &RunId) -> Refusal {
+        let is_open = !self.is_stale && self.open_run(project, run).is_some();
+        let held = self.outage.iter().flat_map(|outage| &outage.held);
+        let cancels = held.filter_map(|command| match command {
+            Command::Cancel { project, run, .. } => Some((project, run)),
+            _ => None,
+        });
+        let is_held = cancels.clone().any(|held| held == (project, run));
+        if !is_held && (is_open || self.is_stale) && cancels.count() < self.limits.open_runs {
+            self.hold_back(Command::Cancel { project: project.clone(), run: run.clone(), reply: None });
+        }
+        if is_open { Refusal::CancelHeldBack } else { Refusal::StoreUnavailable }
     }
 
     /// Where it is time, the store is tried with what was held back; `true` once it has taken that.
@@ -78,19 +113,20 @@ impl Journal {
         if now.mono < outage.retry_at {
             return false;
         }
-        let held = [Command::Records(std::mem::take(&mut outage.held))];
+        let held = std::mem::take(&mut outage.held);
         match self.try_again(&held, now) {
             Ok(batch) => {
                 log::info!("the store takes messages again");
                 let barriers = self.outage.take().map_or_else(Vec::new, |outage| outage.barriers);
                 outcome.deliveries.push(Delivery::StoreIsDown(false));
+                outcome.orders.push(Order::StoreIsDown(false));
                 batch.release(outcome);
                 barriers.iter().for_each(|reply| outcome.reply(reply, Answer::Reached));
                 true
             }
             Err(error) => {
-                self.prolong_outage(&error, now);
-                self.put_off(&held, outcome)
+                self.prolong_outage(&error, held, now);
+                false
             }
         }
     }
@@ -113,11 +149,12 @@ impl Journal {
         let retry_at = now.mono + RETRY;
         self.outage = Some(Outage { retry_at, held: Vec::new(), barriers: Vec::new(), reason: error.0.clone() });
         outcome.deliveries.push(Delivery::StoreIsDown(true));
+        outcome.orders.push(Order::StoreIsDown(true));
     }
 
-    fn prolong_outage(&mut self, error: &StoreError, now: Now) {
+    fn prolong_outage(&mut self, error: &StoreError, held: Vec<Command>, now: Now) {
         let Some(outage) = &mut self.outage else { return };
-        outage.retry_at = now.mono + RETRY;
+        (outage.retry_at, outage.held) = (now.mono + RETRY, held);
         if outage.reason != error.0 {
             log::error!("the store still takes nothing: {error}");
             outage.reason.clone_from(&error.0);
@@ -129,31 +166,6 @@ impl Journal {
         self.is_stale = true;
         if let Err(error) = self.reload(now) {
             log::error!("the log can't be read: {error}");
-        }
-    }
-}
-
-impl Outage {
-    fn hold(&mut self, commands: &[Command]) {
-        for command in commands {
-            if let Command::Records(records) = command {
-                self.held.extend_from_slice(records);
-            }
-        }
-    }
-}
-
-/// Whoever waits for something to be kept is told that it was not.
-fn refuse(commands: &[Command], outcome: &mut Outcome) {
-    for command in commands {
-        match command {
-            Command::Publish { reply, .. }
-            | Command::Submit { reply, .. }
-            | Command::Cancel { reply, .. }
-            | Command::Note { reply: Some(reply), .. } => {
-                outcome.reply(reply, Answer::Refused(Refusal::StoreUnavailable));
-            }
-            _ => {}
         }
     }
 }

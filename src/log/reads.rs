@@ -1,41 +1,21 @@
 //! What is read from the log: where streams begin, pages of history, runs, outputs.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::Serialize;
-use serde_json::Value;
-
 use super::frames::{Frames, View, write_frame};
-use super::history::{self, Ends, Found};
-use super::journal::Journal;
+use super::history::{self, Asked, Ends, Found, Known, Live, Question};
+use super::journal::{Journal, Outcome};
 use super::page_cache::Stretch;
 use super::store::{Flow, StoreError, StoredMessage};
-use super::{Answer, Attached, Query, Refusal, ResetReason, Resume, ResumeFrom, RunNumber};
-use crate::model::{Now, OutputStream, ProjectId, RunId, RunState, StepId, Timestamp, write_message};
+use super::views::{RunView, Snapshot};
+use super::{
+    Answer, Attached, Delivery, Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, RunNumber, WantedOutput,
+    output,
+};
+use crate::model::{Now, ProjectId, RunId, RunState, StepId};
 
 /// How much of a project's history a loop that begins to watch it is handed, for those who come back.
 const TAIL_BYTES_MAX: usize = 256 * 1024;
-
-/// The outputs of a snapshot together take at most this; larger ones are left out of it and marked.
-const SNAPSHOT_OUTPUTS_BYTES_MAX: usize = 1024 * 1024;
-
-/// The whole outputs of one run, as `GET` answers them, together take at most this; beyond it they stay as cut as in
-/// the messages, and each can be read by itself.
-const RUN_OUTPUTS_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// A run as `GET .../workflows/:runId` shows it.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RunView<'a> {
-    project_id: &'a ProjectId,
-    #[serde(flatten)]
-    state: &'a RunState,
-    last_event_id: String,
-    /// When a snapshot was cut; `GET` needs none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timestamp: Option<Timestamp>,
-}
 
 impl Journal {
     pub(super) fn read(&mut self, query: Query, now: Now) -> Result<Answer, StoreError> {
@@ -45,12 +25,12 @@ impl Journal {
                 self.page(Stretch { project, run, view, after }, bytes_max, now)
             }
             Query::Runs { project, status, before, limit } => self.runs(&project, status, before, limit),
-            Query::Run { project, run, whole_outputs: true } => self.run(&project, &run),
-            Query::Run { project, run, whole_outputs: false } => self.run_in_short(&project, &run),
+            Query::Run { project, run, whole_outputs } => self.run(&project, &run, whole_outputs),
             Query::Plan { project, run } => history::plan(&*self.store, &project, &run),
             Query::Document { project, run } => history::document(&*self.store, &project, &run),
             Query::Events { project, run, after, limit } => self.events(&project, &run, after, limit),
-            Query::Output { project, run, step, stream } => self.output(&project, &run, &step, stream),
+            Query::Output { project, run, step, wanted } => self.output(&project, &run, &step, &wanted),
+            Query::OutputRest { rest, bytes_max } => output::rest(&*self.store, &rest, bytes_max),
             Query::Recall { claim, otherwise } => self.recall(&claim, otherwise, now),
             Query::Projects { visible, after, limit } => Ok(self.projects(visible, after, limit)),
         }
@@ -65,7 +45,7 @@ impl Journal {
         now: Now,
     ) -> Result<Answer, StoreError> {
         if !self.has_room_for(project) {
-            return Ok(Answer::Refused(Refusal::TooManyProjects));
+            return Ok(Answer::Refused(Refusal::TooManyProjects(self.limits.projects)));
         }
         let run = match run {
             None => None,
@@ -92,12 +72,12 @@ impl Journal {
         wants_snapshots: bool,
         now: Now,
     ) -> Result<Attached, StoreError> {
-        let snapshots = match resume {
+        let unmade = match resume {
             Resume::Fresh if !wants_snapshots => Vec::new(),
             Resume::Resumed => Vec::new(),
-            Resume::Fresh | Resume::Reset(_) => self.snapshots(project, position, now)?,
+            Resume::Fresh | Resume::Reset(_) => self.snapshots(project, now)?,
         };
-        Ok(Attached { project: project.clone(), position, resume, run: None, is_over: false, snapshots, backlog: None })
+        Ok(Attached { unmade, ..Attached::at(project, position, resume) })
     }
 
     /// Where a stream of one run begins: with its first message, unless that can't be gone on from any more.
@@ -117,23 +97,15 @@ impl Journal {
                 false => position = before,
             }
         }
-        let mut snapshots = Vec::new();
+        let mut unmade = Vec::new();
         if let Resume::Reset(_) = resume {
             // The snapshot tells the run so far. The last message of one that has ended is still to come, so that the
             // stream ends.
             position = last.map_or(position, |last| last - 1);
-            snapshots.push(self.snapshot(project, number, position, now)?);
+            unmade.extend(self.snapshot(number, now)?);
         }
         let is_over = resume == Resume::Resumed && last.is_some_and(|last| position >= last);
-        Ok(Attached {
-            project: project.clone(),
-            position,
-            resume,
-            run: Some(number),
-            is_over,
-            snapshots,
-            backlog: None,
-        })
+        Ok(Attached { run: Some(number), is_over, unmade, ..Attached::at(project, position, resume) })
     }
 
     fn how_to_resume(
@@ -240,8 +212,8 @@ impl Journal {
         }
     }
 
-    /// The `workflow_snapshot`s of a project: every run that is active, and the newest that ended a moment ago.
-    fn snapshots(&mut self, project: &ProjectId, position: u64, now: Now) -> Result<Vec<Arc<[u8]>>, StoreError> {
+    /// The snapshots of a project: of every run that is active, and of the newest that ended a moment ago.
+    fn snapshots(&mut self, project: &ProjectId, now: Now) -> Result<Vec<Arc<Snapshot>>, StoreError> {
         let Some(entry) = self.projects.get(project) else { return Ok(Vec::new()) };
         let is_recent = |number: &RunNumber| {
             let ended = self.runs.get(number).and_then(|run| run.state.finished_at);
@@ -249,137 +221,100 @@ impl Journal {
         };
         let shown = entry.newest_ended.filter(is_recent).into_iter().chain(entry.open_runs.iter().copied());
         let shown: Vec<_> = shown.collect();
-        shown.into_iter().map(|number| self.snapshot(project, number, position, now)).collect()
+        shown.into_iter().filter_map(|number| self.snapshot(number, now).transpose()).collect()
     }
 
-    fn snapshot(
-        &mut self,
-        project: &ProjectId,
-        number: RunNumber,
-        position: u64,
-        now: Now,
-    ) -> Result<Arc<[u8]>, StoreError> {
-        if let Some((at, snapshot)) = self.runs.get(&number).and_then(|run| run.snapshot.as_ref())
-            && *at == position
-        {
-            return Ok(snapshot.clone());
+    /// A run's snapshot; nothing where it is gone.
+    fn snapshot(&mut self, number: RunNumber, now: Now) -> Result<Option<Arc<Snapshot>>, StoreError> {
+        if let Some(snapshot) = self.runs.get(&number).and_then(|run| run.snapshot.as_ref()) {
+            return Ok(Some(snapshot.clone()));
         }
-        let view =
-            self.view(project, number, Some(now.wall), |state| bound_outputs(state, SNAPSHOT_OUTPUTS_BYTES_MAX))?;
-        let mut message = Vec::new();
-        write_message(&mut message, "workflow_snapshot", project, position, &view.unwrap_or_else(|| b"{}".to_vec()));
-        let message: Arc<[u8]> = message.into();
+        let Some(view) = self.view(number)? else { return Ok(None) };
+        let snapshot = Arc::new(Snapshot::new(view, now.wall));
         if let Some(run) = self.runs.get_mut(&number) {
-            run.snapshot = Some((position, message.clone()));
+            run.snapshot = Some(snapshot.clone());
         }
-        Ok(message)
+        Ok(Some(snapshot))
     }
 
-    /// A run as JSON, once `shape` has had its way with it.
-    fn view(
-        &mut self,
-        project: &ProjectId,
-        number: RunNumber,
-        timestamp: Option<Timestamp>,
-        shape: impl FnOnce(&mut RunState),
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(mut state) = self.state(number)?.map(Cow::into_owned) else { return Ok(None) };
-        shape(&mut state);
+    /// Tells whoever asked where a stream begins. Where there are snapshots to be made, a reader makes them and tells; the
+    /// project's messages go to the loop from here on all the same.
+    pub(super) fn tell_where(&self, mut attached: Box<Attached>, reply: ReplyTo, outcome: &mut Outcome) {
+        if attached.unmade.is_empty() || !self.has_readers {
+            return outcome.reply(&reply, history::begun(attached, &self.signer));
+        }
+        if let Some(frames) = attached.backlog.take() {
+            outcome.deliveries.push(Delivery::Opened { project: attached.project.clone(), frames });
+        }
+        outcome.questions.push(Question { reply, asked: Asked::Snapshots(attached) });
+    }
+
+    /// The state of a run, ended or not.
+    fn state(&self, number: RunNumber) -> Result<Option<Arc<RunState>>, StoreError> {
+        if let Some(run) = self.runs.get(&number) {
+            return Ok(Some(run.state.clone()));
+        }
+        let Some(json) = self.store.ended_state(number)? else { return Ok(None) };
+        history::read_state(&json).map(|state| Some(Arc::new(state)))
+    }
+
+    /// What a reader has to know to answer this, of what is held here alone; nothing where it is answered here.
+    pub(super) fn known_of(&self, query: &Query) -> Option<Known> {
+        if !self.has_readers || self.is_stale {
+            return None;
+        }
+        match query {
+            Query::Output { project, run, .. } | Query::Run { project, run, .. } => {
+                let number = self.open_run(project, run);
+                let run = number.and_then(|number| self.runs.get(&number));
+                Some(Known::Told(run.map(|run| Live { state: run.state.clone(), last_seq: run.last_seq })))
+            }
+            _ => None,
+        }
+    }
+
+    fn run(&mut self, project: &ProjectId, run: &RunId, whole_outputs: bool) -> Result<Answer, StoreError> {
+        let Some(number) = self.store.run_number(project, run)? else {
+            return Ok(Answer::Refused(Refusal::UnknownRun));
+        };
+        let Some(mut view) = self.view(number)? else { return Ok(Answer::Refused(Refusal::UnknownRun)) };
+        match whole_outputs {
+            true => {
+                let wholes = view.wholes(&*self.store)?;
+                view.put(wholes);
+            }
+            false => view.bound_outputs(),
+        }
+        view.json(project, None, &self.signer).map(Answer::Json)
+    }
+
+    /// A run as it is, to be shown.
+    fn view(&self, number: RunNumber) -> Result<Option<RunView>, StoreError> {
+        let Some(state) = self.state(number)? else { return Ok(None) };
         let last_seq = match self.runs.get(&number) {
             Some(run) => run.last_seq,
             None => self.ends(number)?.last.unwrap_or_default(),
         };
-        let last_event_id = self.id(project, last_seq);
-        let view = RunView { project_id: project, state: &state, last_event_id, timestamp };
-        serde_json::to_vec(&view).map(Some).map_err(|error| StoreError(error.to_string()))
-    }
-
-    /// The state of a run, ended or not.
-    fn state(&self, number: RunNumber) -> Result<Option<Cow<'_, RunState>>, StoreError> {
-        if let Some(run) = self.runs.get(&number) {
-            return Ok(Some(Cow::Borrowed(&run.state)));
-        }
-        let Some(json) = self.store.ended_state(number)? else { return Ok(None) };
-        history::read_state(&json).map(|state| Some(Cow::Owned(state)))
-    }
-
-    fn id(&mut self, project: &ProjectId, seq: u64) -> String {
-        self.id_text.clear();
-        self.signer.write(&mut self.id_text, project, seq);
-        String::from_utf8_lossy(&self.id_text).into_owned()
-    }
-
-    fn run(&mut self, project: &ProjectId, run: &RunId) -> Result<Answer, StoreError> {
-        let Some(number) = self.store.run_number(project, run)? else {
-            return Ok(Answer::Refused(Refusal::UnknownRun));
-        };
-        let mut wholes = Vec::new();
-        let mut left = RUN_OUTPUTS_BYTES_MAX;
-        let cut = self.state(number)?.map_or_else(Vec::new, |state| {
-            let cut = state.steps.iter().enumerate().filter(|(_, step)| step.truncated);
-            cut.map(|(index, step)| (index, step.id.clone())).collect()
-        });
-        for (index, step) in cut {
-            let whole = self.store.output(number, &step)?.and_then(|output| output.whole);
-            if let Some(whole) = whole.filter(|whole| whole.len() <= left) {
-                left -= whole.len();
-                wholes.push((index, whole));
-            }
-        }
-        let view = self.view(project, number, None, |state| put_wholes(state, &wholes))?;
-        Ok(view.map_or(Answer::Refused(Refusal::UnknownRun), Answer::Json))
-    }
-
-    /// A run with its outputs as a snapshot has them.
-    fn run_in_short(&mut self, project: &ProjectId, run: &RunId) -> Result<Answer, StoreError> {
-        let number = self.store.run_number(project, run)?;
-        let shape = |state: &mut RunState| bound_outputs(state, SNAPSHOT_OUTPUTS_BYTES_MAX);
-        let view = match number {
-            Some(number) => self.view(project, number, None, shape)?,
-            None => None,
-        };
-        Ok(view.map_or(Answer::Refused(Refusal::UnknownRun), Answer::Json))
+        Ok(Some(RunView { number, state, last_seq }))
     }
 
     /// A step's output, of a run in whatever state.
     fn output(
-        &self,
+        &mut self,
         project: &ProjectId,
         run: &RunId,
         step: &StepId,
-        stream: Option<OutputStream>,
+        wanted: &WantedOutput,
     ) -> Result<Answer, StoreError> {
         let Some(number) = self.store.run_number(project, run)? else {
             return Ok(Answer::Refused(Refusal::UnknownRun));
         };
-        match self.state(number)? {
-            Some(state) => history::output(&*self.store, number, &state, step, stream),
+        let mut shown = std::mem::take(&mut self.lookup.shown);
+        let answer = match self.state(number)? {
+            Some(state) => shown.output(&*self.store, number, &state, step, wanted),
             None => Ok(Answer::Refused(Refusal::UnknownStep)),
-        }
-    }
-}
-
-/// Leaves the outputs out that don't fit into `bytes_max` together.
-fn bound_outputs(state: &mut RunState, bytes_max: usize) {
-    let mut left = bytes_max;
-    for step in &mut state.steps {
-        let Some(output) = &step.output else { continue };
-        let size = serde_json::to_vec(output).map_or(usize::MAX, |json| json.len());
-        if size <= left {
-            left -= size;
-        } else {
-            step.output = Some(Arc::new(Value::String(String::new())));
-            step.truncated = true;
-            step.output_bytes.get_or_insert(size as u64);
-        }
-    }
-}
-
-fn put_wholes(state: &mut RunState, wholes: &[(usize, Arc<[u8]>)]) {
-    for (index, whole) in wholes {
-        if let (Some(step), Ok(output)) = (state.steps.get_mut(*index), serde_json::from_slice(whole)) {
-            step.output = Some(Arc::new(output));
-            (step.truncated, step.output_bytes) = (false, None);
-        }
+        };
+        self.lookup.shown = shown;
+        answer
     }
 }

@@ -17,23 +17,23 @@ impl Journal {
             let answer = earlier.answer_to(&new.claim);
             let is_bound = matches!(answer, Answer::Accepted { .. });
             return match is_bound && !self.bind(&new.claim, &earlier, batch, now)? {
-                true => Ok(Answer::Refused(Refusal::TooManyKeys)),
+                true => Ok(Answer::Refused(Refusal::TooManyKeys(self.limits.key_bytes))),
                 false => Ok(answer),
             };
         }
         if self.open_runs >= self.limits.open_runs {
-            return Ok(Answer::Refused(Refusal::TooManyRuns));
+            return Ok(Answer::Refused(Refusal::TooManyRuns(self.limits.open_runs)));
         }
         let of_project = self.projects.get(project).map_or(0, |entry| entry.open_runs.len());
         if of_project >= self.limits.project_runs {
-            return Ok(Answer::Refused(Refusal::TooManyProjectRuns));
+            return Ok(Answer::Refused(Refusal::TooManyProjectRuns(self.limits.project_runs)));
         }
         if !self.has_room_for(project) {
-            return Ok(Answer::Refused(Refusal::TooManyProjects));
+            return Ok(Answer::Refused(Refusal::TooManyProjects(self.limits.projects)));
         }
         let earlier = Earlier { fingerprint: new.claim.fingerprint.value, answer: new.answer.clone() };
         if !self.bind(&new.claim, &earlier, batch, now)? {
-            return Ok(Answer::Refused(Refusal::TooManyKeys));
+            return Ok(Answer::Refused(Refusal::TooManyKeys(self.limits.key_bytes)));
         }
         let number = self.open_new(new, now.wall)?;
         let (project, run) = (project.clone(), new.run.clone());
@@ -72,6 +72,7 @@ impl Journal {
         entry.open_runs.insert(number);
         entry.open_by_id.insert(state.run_id.clone(), number);
         let last_seq = entry.newest;
+        let state = Arc::new(state);
         let run = RunEntry { state, plan: Some(plan), first_seq: None, last_seq, snapshot: None };
         self.open_runs += 1;
         Ok(self.runs.entry(number).insert_entry(run).into_mut())
@@ -138,10 +139,11 @@ impl Journal {
         let seq = self.append(project, event.message_type(), &payload, Some((number, place)), batch, now)?;
         batch.work.count(event);
         if let Some(run) = self.runs.get_mut(&number) {
-            run.state.apply(event);
+            // Before anything else: it holds the state too.
+            run.snapshot = None;
+            Arc::make_mut(&mut run.state).apply(event);
             run.first_seq.get_or_insert(seq);
             run.last_seq = seq;
-            run.snapshot = None;
         }
         if event.is_last() {
             self.end_run(project, event, number, seq, batch)?;
@@ -161,7 +163,7 @@ impl Journal {
         self.open_runs -= 1;
         if let Some(run) = self.runs.get_mut(&number) {
             run.plan = None;
-            let state = serde_json::to_vec(&run.state).map_err(|error| StoreError(error.to_string()))?;
+            let state = serde_json::to_vec(&*run.state).map_err(|error| StoreError(error.to_string()))?;
             let (status, summary) = (run.state.status, summary_json(&run.state)?);
             batch.writes.push(Write::RunEnded { number, status, summary, state: state.into(), last_seq: seq });
         }

@@ -164,17 +164,28 @@ impl KeyRow {
     }
 }
 
-/// A step's output as it is kept.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What is kept of a step's output, by its size: the newest attempt's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StoredOutput {
-    /// The pieces of the newest attempt, by where they came out.
-    pub stdout: Vec<u8>,
+    /// That attempt.
+    pub attempt: u32,
+    /// Bytes of what it wrote, by where they came out.
+    pub stdout: u64,
     /// See `stdout`.
-    pub stderr: Vec<u8>,
+    pub stderr: u64,
     /// See `stdout`.
-    pub text: Vec<u8>,
-    /// The whole output, where its message has only the beginning: JSON.
-    pub whole: Option<Arc<[u8]>>,
+    pub text: u64,
+}
+
+impl StoredOutput {
+    /// Bytes that came out there.
+    pub fn length(&self, stream: OutputStream) -> u64 {
+        match stream {
+            OutputStream::Stdout => self.stdout,
+            OutputStream::Stderr => self.stderr,
+            OutputStream::Text => self.text,
+        }
+    }
 }
 
 /// Why a store could not do its work.

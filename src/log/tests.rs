@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::history::{self, Asked, Known};
+use super::history_thread::Historian;
 use super::store::Write;
 use super::testing::{created, number};
 use super::{
     Answer, Attached, Claim, Command, Delivery, Fingerprint, Frames, Journal, Limits, Order, Outcome, Page, Position,
     PublishedEvent, Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, Retention, RunNumber, Submission, View,
+    WantedOutput,
 };
 use crate::auth::{IdSigner, Instance, ServerKeys};
 use crate::executor::testing::plan;
-use crate::http::Problem;
+use crate::http::{Conditions, Problem};
 use crate::model::{
     EndReason, Now, OutputStream, PerformanceMetrics, Progress, ProjectId, Record, RunCompleted, RunEvent,
     RunEventKind, RunFailed, RunId, RunStarted, RunStatus, StepId, StepOutput, StepProgress, StepUpdate, Timestamp,
@@ -90,8 +93,33 @@ impl Bench {
         answers.remove(0).1
     }
 
+    /// What a query is answered by the journal alone, which is what readers beside it answer.
     fn read(&mut self, query: Query) -> Answer {
-        self.ask(Command::Read { query, reply: ReplyTo::Loop(0) })
+        let beside = matches!(query, Query::Run { .. } | Query::Output { .. }).then(|| self.read_beside(&query));
+        let answer = self.ask(Command::Read { query, reply: ReplyTo::Loop(0) });
+        if let Some(beside) = beside {
+            assert_eq!(format!("{beside:?}"), format!("{answer:?}"));
+        }
+        answer
+    }
+
+    /// What a reader of the store answers, with what the journal tells it where it needs that.
+    fn read_beside(&mut self, query: &Query) -> Answer {
+        let reader = self.journal.store.reader().expect("readable").expect("there is a reader");
+        let mut historian = Historian::new(reader, self.signer.clone());
+        historian.answer(query, &Known::Untold).unwrap_or_else(|| {
+            let Asked::Look(query, known) = self.question(query.clone()) else { panic!("no look") };
+            historian.answer(&query, &known).expect("the journal told what there is")
+        })
+    }
+
+    /// What the journal has a reader answer.
+    fn question(&mut self, query: Query) -> Asked {
+        self.journal.has_readers = true;
+        let mut outcome = self.handle(vec![Command::Read { query, reply: ReplyTo::Loop(0) }]);
+        self.journal.has_readers = false;
+        assert!(!outcome.deliveries.iter().any(|it| matches!(it, Delivery::Reply { .. })), "{outcome:?}");
+        outcome.questions.pop().expect("a question").asked
     }
 
     fn json(&mut self, query: Query) -> Value {
@@ -527,12 +555,40 @@ fn snapshots_show_what_is_active_and_the_newest_that_ended_a_moment_ago() {
 fn a_snapshot_is_cut_anew_once_anything_has_changed() {
     let mut bench = Bench::new();
     bench.submit("r");
-    let before = bench.attach(None, None);
-    assert!(Arc::ptr_eq(&before.snapshots[0], &bench.attach(None, None).snapshots[0]), "cut once for many who come");
+    assert_eq!(shown(&bench.attach(None, None)), pairs(&[("r", "queued")]));
     bench.publish(&p(), 1);
     assert_eq!(shown(&bench.attach(None, None)), pairs(&[("r", "queued")]), "its seq is the stream's position");
     bench.say("r", vec![started()]);
     assert_eq!(shown(&bench.attach(None, None)), pairs(&[("r", "running")]));
+}
+
+#[test]
+fn a_snapshot_is_made_beside_the_log_and_once_for_all_who_come_before_its_run_moves_on() {
+    let mut bench = Bench::new();
+    bench.submit("r");
+    bench.say("r", vec![started()]);
+    let begin = |bench: &mut Bench| {
+        let query = Query::Attach { project: p(), resume: None, run: None, snapshots: true };
+        let Asked::Snapshots(attached) = bench.question(query) else { panic!("no snapshots") };
+        assert!(
+            attached.snapshots.is_empty() && attached.backlog.is_none(),
+            "the loop has the newest messages already"
+        );
+        attached
+    };
+    let one = begin(&mut bench);
+    bench.publish(&p(), 1);
+    let other = begin(&mut bench);
+    assert!(Arc::ptr_eq(&one.unmade[0], &other.unmade[0]), "what others say in its project changes no run");
+    bench.say("r", vec![progress("a", running())]);
+    let later = begin(&mut bench);
+    assert!(!Arc::ptr_eq(&one.unmade[0], &later.unmade[0]));
+    bench.say("r", vec![completed()]);
+    for (attached, position) in [(one, 1), (other, 2), (later, 3)] {
+        let Answer::Attached(attached) = history::begun(attached, &bench.signer) else { panic!("not made") };
+        assert_eq!((attached.position, attached.unmade.len()), (position, 0));
+        assert_eq!(shown(&attached), pairs(&[("r", "running")]), "as it was when the stream began");
+    }
 }
 
 #[test]
@@ -570,8 +626,8 @@ fn projects_that_were_only_ever_watched_are_bounded_and_forgotten() {
     let attach = |of: &str| Query::Attach { project: project(of), resume: None, run: None, snapshots: true };
     bench.publish(&project("kept"), 1);
     assert!(matches!(bench.read(attach("a")), Answer::Attached(_)));
-    assert!(matches!(bench.read(attach("b")), Answer::Refused(Refusal::TooManyProjects)));
-    assert!(matches!(bench.ask(publish(&project("b"), 1, 0)), Answer::Refused(Refusal::TooManyProjects)));
+    assert!(matches!(bench.read(attach("b")), Answer::Refused(Refusal::TooManyProjects(_))));
+    assert!(matches!(bench.ask(publish(&project("b"), 1, 0)), Answer::Refused(Refusal::TooManyProjects(_))));
     bench.handle(vec![Command::Unwatch(project("a")), Command::Unwatch(project("kept"))]);
     assert!(matches!(bench.read(attach("b")), Answer::Attached(_)));
     assert_eq!(bench.publish(&project("kept"), 1), 2, "what was written to goes on where it was");
@@ -720,7 +776,7 @@ fn keys_are_bounded_in_bytes_and_one_project_leaves_room_for_the_others() {
         Command::Submit { submission: Box::new(submission), reply: ReplyTo::Loop(0) }
     };
     let fill = |bench: &mut Bench, of: &str| {
-        let is_taken = |n: &usize| accepted(bench.ask(call(of, *n))) != Err(Refusal::TooManyKeys);
+        let is_taken = |n: &usize| accepted(bench.ask(call(of, *n))) != Err(Refusal::TooManyKeys(4000));
         (0..1000).take_while(is_taken).count()
     };
     let (first, second) = (fill(&mut bench, "a"), fill(&mut bench, "b"));
@@ -768,7 +824,7 @@ fn projects_that_held_nothing_any_more_filled_the_limit_for_good() {
         bench.publish(&project(name), 2);
     }
     let one_more = publish(&project("d"), 1, 0);
-    assert!(matches!(bench.ask(one_more.clone()), Answer::Refused(Refusal::TooManyProjects)));
+    assert!(matches!(bench.ask(one_more.clone()), Answer::Refused(Refusal::TooManyProjects(_))));
     bench.wait_ms(2 * DAY_MS);
     let outcome = bench.handle(Vec::new());
     let held = outcome.deliveries.iter().find_map(|delivery| match delivery {
@@ -783,7 +839,7 @@ fn projects_that_held_nothing_any_more_filled_the_limit_for_good() {
     assert_eq!(bench.attach(None, None).position, 0);
     let ahead = Query::Attach { project: project("b"), resume: Some(ResumeFrom::Seq(2)), run: None, snapshots: true };
     assert!(
-        matches!(bench.ask(publish(&project("e"), 1, 0)), Answer::Refused(Refusal::TooManyProjects)),
+        matches!(bench.ask(publish(&project("e"), 1, 0)), Answer::Refused(Refusal::TooManyProjects(_))),
         "p is watched"
     );
     bench.handle(vec![Command::Unwatch(p())]);
@@ -798,7 +854,7 @@ fn runs_that_have_not_ended_are_limited() {
     let mut bench = Bench::with(Limits { open_runs: 2, ..limits() });
     bench.submit("a");
     bench.submit("b");
-    assert_eq!(accepted(bench.ask(submit("c", None, 0, 0))), Err(Refusal::TooManyRuns));
+    assert_eq!(accepted(bench.ask(submit("c", None, 0, 0))), Err(Refusal::TooManyRuns(2)));
     assert!(matches!(accepted(bench.ask(submit("a", None, 0, 0))), Ok((_, true))), "a replay is none more");
     bench.say("a", vec![started(), failed(EndReason::StepFailed)]);
     bench.submit("c");
@@ -809,7 +865,7 @@ fn one_projects_runs_leave_room_for_those_of_the_others() {
     let mut bench = Bench::with(Limits { open_runs: 4, project_runs: 2, ..limits() });
     bench.submit("a");
     bench.submit("b");
-    assert_eq!(accepted(bench.ask(submit("c", None, 0, 0))), Err(Refusal::TooManyProjectRuns));
+    assert_eq!(accepted(bench.ask(submit("c", None, 0, 0))), Err(Refusal::TooManyProjectRuns(2)));
     assert!(matches!(accepted(bench.ask(submit("a", None, 0, 0))), Ok((_, true))), "a replay is none more");
     let mut elsewhere = submit("c", None, 0, 0);
     if let Command::Submit { submission, .. } = &mut elsewhere {
@@ -838,7 +894,7 @@ fn each_of_many_open_runs_is_told_its_own() {
 #[test]
 fn only_a_run_that_has_not_ended_can_be_cancelled() {
     let mut bench = Bench::new();
-    let cancel = |run: &str| Command::Cancel { project: p(), run: run_id(run), reply: ReplyTo::Loop(0) };
+    let cancel = |run: &str| Command::Cancel { project: p(), run: run_id(run), reply: Some(ReplyTo::Loop(0)) };
     assert!(matches!(bench.ask(cancel("r")), Answer::Refused(Refusal::UnknownRun)));
     let outcome = bench.handle(vec![submit("r", None, 0, 0), cancel("r")]);
     assert!(matches!(&outcome.orders[..], [Order::Start { .. }, Order::Cancel { .. }]), "in this order");
@@ -871,8 +927,9 @@ impl Bench {
     }
 
     fn output(&mut self, step: &str, stream: Option<OutputStream>) -> Result<(String, bool), Refusal> {
-        match self.read(Query::Output { project: p(), run: run_id("r"), step: step_id(step), stream }) {
-            Answer::Output { bytes, is_json, .. } => Ok((String::from_utf8_lossy(&bytes).into_owned(), is_json)),
+        let wanted = WantedOutput { stream, asked: Conditions::default(), bytes_max: usize::MAX };
+        match self.read(Query::Output { project: p(), run: run_id("r"), step: step_id(step), wanted }) {
+            Answer::Output(output) => Ok((String::from_utf8_lossy(&output.bytes).into_owned(), output.is_json)),
             Answer::Refused(refusal) => Err(refusal),
             other => panic!("no output: {other:?}"),
         }
@@ -880,7 +937,7 @@ impl Bench {
 }
 
 #[test]
-fn a_steps_output_is_what_it_has_written_until_it_is_what_it_returned() {
+fn a_steps_output_is_what_it_has_written_and_what_it_returned_where_it_wrote_nothing() {
     let text = |text: &str| Ok((text.to_owned(), false));
     let mut bench = Bench::new();
     assert_eq!(bench.output("a", None), Err(Refusal::UnknownRun));
@@ -896,9 +953,33 @@ fn a_steps_output_is_what_it_has_written_until_it_is_what_it_returned() {
     assert_eq!(bench.output("a", Some(OutputStream::Text)), text(""));
     let returned = json!({"x": 1});
     bench.say("r", vec![progress("a", done(returned, false)), progress("b", done(json!("a text"), false))]);
-    assert_eq!(bench.output("a", None), Ok(("{\"x\":1}".to_owned(), true)));
+    assert_eq!(bench.output("a", None), text("one two"));
     assert_eq!(bench.output("a", Some(OutputStream::Stdout)), text("one two"));
     assert_eq!(bench.output("b", None), text("a text"));
+}
+
+#[test]
+fn a_run_is_read_beside_the_log_as_it_was_when_the_log_was_asked_and_copied_only_then() {
+    let mut bench = Bench::new();
+    bench.submit("r");
+    bench.say("r", vec![started(), progress("a", running())]);
+    let get = Query::Run { project: p(), run: run_id("r"), whole_outputs: true };
+    let before = bench.json(get.clone());
+    let number = bench.journal.open_run(&p(), &run_id("r")).expect("it goes on");
+    let held = Arc::as_ptr(&bench.journal.runs[&number].state);
+    bench.say("r", vec![progress("b", running())]);
+    assert_eq!(Arc::as_ptr(&bench.journal.runs[&number].state), held, "nobody else holds it");
+    let between = bench.json(get.clone());
+    assert_ne!(between, before);
+    let Asked::Look(query, known) = bench.question(get.clone()) else { panic!("no look") };
+    bench.say("r", vec![progress("a", done(json!("x"), false)), completed()]);
+    assert_ne!(Arc::as_ptr(&bench.journal.runs[&number].state), held, "a reader holds it");
+    let reader = bench.journal.store.reader().expect("readable").expect("there is a reader");
+    let Some(Answer::Json(answer)) = Historian::new(reader, bench.signer.clone()).answer(&query, &known) else {
+        panic!("no answer");
+    };
+    assert_eq!(serde_json::from_slice::<Value>(&answer).expect("JSON"), between);
+    assert_eq!(bench.json(get)["status"], "completed");
 }
 
 #[test]
@@ -908,11 +989,7 @@ fn what_was_read_of_an_output_stays_as_it_was_when_its_step_ends() {
         ("one\r\ntwo\r\n", json!("one\r\ntwo"), "one\r\ntwo"),
         ("half\r", json!("half\r"), "half\r"),
         ("{ \"b\": 1.50,\n \"a\": [] }\n", json!({"b": 1.5, "a": []}), "{ \"b\": 1.50,\n \"a\": [] }"),
-        (
-            "long\n",
-            json!("long\n[cut here: the output is over 5 bytes]"),
-            "long\n[cut here: the output is over 5 bytes]",
-        ),
+        ("long\nmore\n", json!("long\n[cut here: the output is over 5 bytes]"), "long\nmore"),
         ("", json!({"x": 1}), "{\"x\":1}"),
         ("", json!("made"), "made"),
         ("\"a text\"\n", json!("a text"), "\"a text\""),
@@ -982,8 +1059,7 @@ fn runs_are_listed_newest_first_by_status_and_page_by_page() {
     assert_eq!(listed(Some(RunStatus::Queued), None, 10), ("r7".into(), None));
     assert_eq!(listed(Some(RunStatus::Queued), Some("r7"), 10), (String::new(), None));
     assert_eq!(listed(Some(RunStatus::Cancelled), None, 10), (String::new(), None));
-    let unknown = Query::Runs { project: p(), status: None, before: Some(position("r9")), limit: 1 };
-    assert!(matches!(bench.read(unknown), Answer::Refused(Refusal::UnknownRun)));
+    assert_eq!(listed(None, Some("r9"), 1), (String::new(), None), "none is older than all that have ended");
 }
 
 fn position(text: &str) -> Position {

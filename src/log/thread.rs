@@ -1,17 +1,17 @@
 //! The log's thread: takes what waits as one batch, steps the journal, hands out what it lets out.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
 use super::history_thread::{self, HistoryHandle};
 use super::journal::{Journal, Outcome};
-use super::{Command, ReplyTo};
+use super::{Answer, Command, Question, Refusal, ReplyTo};
 use crate::model::{Now, Record};
 
-/// Batches of commands that may wait for the log. The loop sends at most one a turn, the executor one a turn, the
-/// intake one a plan; a loop that finds no room refuses the call, the others wait.
+/// Batches of commands that may wait for the log. The loop sends at most one a turn, the executor one a turn and has at
+/// most 256 on their way, the intake one a plan; a loop that finds no room refuses the call, the executor tries again,
+/// the intake waits.
 const WAITING_BATCHES_MAX: usize = 1024;
 
 /// Commands taken as one batch at most, so that the first of them is not kept waiting by the last.
@@ -21,7 +21,6 @@ const BATCH_COMMANDS_MAX: usize = 4096;
 #[derive(Clone)]
 pub struct LogHandle {
     commands: Sender<Vec<Command>>,
-    gate: Arc<Gate>,
     /// Reads what it can in the log's place.
     history: Option<HistoryHandle>,
 }
@@ -38,14 +37,17 @@ impl LogHandle {
         }
     }
 
-    /// Hands over what runs say, and waits while there is no room or the store takes nothing: what the log holds back
-    /// for the store is at most what was on its way when that began.
+    /// Hands over what runs say, if there is room; [`Order::Kept`](super::Order::Kept) says when it is kept. What the log
+    /// holds back while its store takes nothing is what it was handed by then, which the executor bounds.
     ///
     /// # Errors
-    /// The batch comes back where the log has ended.
-    pub fn send_records(&self, records: Vec<Record>) -> Result<(), Vec<Command>> {
-        self.gate.pass();
-        self.send(vec![Command::Records(records)])
+    /// The records come back where there is no room, or the log has ended.
+    pub fn try_send_records(&self, records: Vec<Record>) -> Result<(), Vec<Record>> {
+        let sent = self.commands.try_send(vec![Command::Records(records)]);
+        sent.map_err(|error| match error.into_inner().pop() {
+            Some(Command::Records(records)) => records,
+            _ => Vec::new(),
+        })
     }
 
     /// Hands a batch over if there is room.
@@ -84,57 +86,24 @@ impl LogHandle {
     }
 }
 
-/// Shut while the store takes nothing.
-#[derive(Default)]
-struct Gate {
-    is_shut: Mutex<bool>,
-    opened: Condvar,
-}
-
-impl Gate {
-    fn pass(&self) {
-        let mut is_shut = self.lock();
-        while *is_shut {
-            is_shut = self.opened.wait(is_shut).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn set(&self, shut: bool) {
-        let mut is_shut = self.lock();
-        if *is_shut != shut {
-            *is_shut = shut;
-            self.opened.notify_all();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        self.is_shut.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Starts the log's thread, and the one that reads beside it where the store can be read by another. They end when the
+/// Starts the log's thread, and those that read beside it where the store can be read by others. They end when the
 /// log is [closed](LogHandle::close), or every [`LogHandle`] is gone, and everything is written that can be. Where one of
 /// them panics, whoever waits for it may wait for ever.
 ///
 /// # Errors
 /// Where no thread can be made.
 pub fn start(
-    journal: Journal,
+    mut journal: Journal,
     clock: impl Fn() -> Now + Send + 'static,
     out: impl FnMut(Outcome) + Clone + Send + 'static,
 ) -> std::io::Result<(LogHandle, Vec<JoinHandle<()>>)> {
     let (commands, inbox) = bounded(WAITING_BATCHES_MAX);
-    let gate = Arc::new(Gate::default());
-    let history = match journal.store.reader().map_err(std::io::Error::other)? {
-        Some(reader) => Some(history_thread::start(reader, journal.signer.clone(), out.clone())?),
-        None => None,
-    };
-    let (history, mut threads): (Option<HistoryHandle>, Vec<_>) = match history {
-        Some((history, thread)) => (Some(history), vec![thread]),
-        None => (None, Vec::new()),
-    };
-    let handle = LogHandle { commands, gate: gate.clone(), history: history.clone() };
-    let shell = Shell { journal, inbox, gate, clock, out };
+    let (history, threads): (Option<HistoryHandle>, Option<Vec<_>>) =
+        history_thread::start(|| journal.store.reader(), &journal.signer, out.clone())?.unzip();
+    let mut threads = threads.unwrap_or_default();
+    journal.has_readers = history.is_some();
+    let handle = LogHandle { commands, history: history.clone() };
+    let shell = Shell { journal, inbox, clock, out, history: history.clone() };
     let thread = thread::Builder::new().name("log".into()).spawn(move || {
         let journal = shell.run();
         // The reader goes before what it reads.
@@ -148,9 +117,9 @@ pub fn start(
 struct Shell<C, O> {
     journal: Journal,
     inbox: Receiver<Vec<Command>>,
-    gate: Arc<Gate>,
     clock: C,
     out: O,
+    history: Option<HistoryHandle>,
 }
 
 impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
@@ -158,9 +127,10 @@ impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
     fn run(mut self) -> Journal {
         while let Some(batch) = self.next_batch() {
             let is_last = batch.iter().any(|command| matches!(command, Command::Close));
-            let outcome = self.journal.handle(batch, (self.clock)());
-            self.gate.set(self.journal.is_down());
+            let mut outcome = self.journal.handle(batch, (self.clock)());
+            let questions = std::mem::take(&mut outcome.questions);
             (self.out)(outcome);
+            self.hand_on(questions);
             if is_last {
                 break;
             }
@@ -171,8 +141,22 @@ impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
         }
         // Whoever still waits is to find that the log has ended.
         drop(self.inbox);
-        self.gate.set(false);
         self.journal
+    }
+
+    /// Has the readers answer what is theirs, once everything has left that came before: where a stream begins is not to be
+    /// told before the messages are handed out that it begins behind. Where the readers have no room, whoever asks may ask
+    /// again.
+    fn hand_on(&mut self, questions: Vec<Question>) {
+        let no_room = match &self.history {
+            Some(history) => history.ask(questions),
+            None => questions,
+        };
+        if !no_room.is_empty() {
+            let mut refused = Outcome::default();
+            no_room.iter().for_each(|it| refused.reply(&it.reply, Answer::Refused(Refusal::StoreUnavailable)));
+            (self.out)(refused);
+        }
     }
 
     /// What has come, as one batch; an empty one where the journal has something to do by itself. None where nothing can

@@ -1,7 +1,8 @@
-//! JSON as it comes from outside: what may stand before it, and the integers in it that would be rounded.
+//! JSON as it comes from outside: what may stand before it, and the numbers in it that would be lost.
 //!
 //! A JSON number of ours is a 64-bit integer or, with a fraction or an exponent, a double, as RFC 8259 (section 6) expects
-//! of everyone. An integer beyond that would silently become another number, so it is named instead.
+//! of everyone. A double is the nearest one to what was written. An integer beyond 64 bits would silently become another
+//! number, a number beyond all doubles none at all, and the smallest ones 0: those are named instead.
 
 use std::fmt;
 
@@ -18,23 +19,30 @@ pub fn without_bom(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
-/// An integer that 64 bits do not hold.
+/// An integer that 64 bits do not hold, or a number that no double is near to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WideInteger {
+pub struct LostNumber {
     /// Where, as `steps[2].inputs.n`; empty where it is the whole text.
     pub path: String,
     /// As written.
     pub digits: String,
 }
 
-impl WideInteger {
+impl LostNumber {
     /// What is wrong with it, without its place.
     pub fn message(&self) -> String {
-        format!("{} is an integer of more than 64 bits and would be rounded; write it as a string", shown(&self.digits))
+        let digits = shown(&self.digits);
+        let why = match loss(&self.digits) {
+            Some(Loss::Rounded) => "is an integer of more than 64 bits and would be rounded; write it as a string",
+            Some(Loss::Infinite) => "is beyond the range of a double (about 1.8e308); write it as a string",
+            Some(Loss::Zero) => "is closer to 0 than any double and would become 0; write it as a string",
+            None => "is no number that JSON has",
+        };
+        format!("{digits} {why}")
     }
 }
 
-impl fmt::Display for WideInteger {
+impl fmt::Display for LostNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
@@ -43,9 +51,16 @@ impl fmt::Display for WideInteger {
     }
 }
 
-/// The first `max` integers of `json` that would be rounded. `json` is known to parse.
-pub fn wide_integers(json: &[u8], max: usize) -> Vec<WideInteger> {
-    if !has_long_digits(json) {
+/// The first number of `text` that would be lost, where that is JSON. A parser that makes numbers of what it reads takes
+/// none that is beyond all doubles, and says not where it stands.
+pub fn lost_number(text: &[u8]) -> Option<LostNumber> {
+    let lost = lost_numbers(text, 1).pop()?;
+    serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok().then_some(lost)
+}
+
+/// The first `max` numbers of `json` that would be lost. `json` is known to be JSON.
+pub fn lost_numbers(json: &[u8], max: usize) -> Vec<LostNumber> {
+    if !has_long_digits(json) && !has_long_exponent(json) {
         return Vec::new();
     }
     let mut found = Vec::new();
@@ -56,11 +71,11 @@ pub fn wide_integers(json: &[u8], max: usize) -> Vec<WideInteger> {
 }
 
 /// Adds those of `value`, which lies at `path`, until there are `max`.
-fn collect(value: &Exact<'_>, path: &mut String, max: usize, found: &mut Vec<WideInteger>) {
+fn collect(value: &Exact<'_>, path: &mut String, max: usize, found: &mut Vec<LostNumber>) {
     let length = path.len();
     match value {
-        Exact::Scalar(text) if found.len() < max && is_wide(text) => {
-            found.push(WideInteger { path: path.clone(), digits: (*text).to_owned() });
+        Exact::Scalar(text) if found.len() < max && loss(text).is_some() => {
+            found.push(LostNumber { path: path.clone(), digits: (*text).to_owned() });
         }
         Exact::Scalar(_) => {}
         Exact::Array(items) => items.iter().enumerate().for_each(|(at, item)| {
@@ -110,10 +125,42 @@ fn shown(digits: &str) -> String {
     }
 }
 
-fn is_wide(scalar: &str) -> bool {
+/// Does it hold an exponent of three digits? Of those with two, and few digits before them, every number is near a double.
+fn has_long_exponent(json: &[u8]) -> bool {
+    memchr::memchr2_iter(b'e', b'E', json).any(|at| {
+        let follows = &json[at + 1..];
+        let digits = follows.strip_prefix(b"-").or_else(|| follows.strip_prefix(b"+")).unwrap_or(follows);
+        at > 0 && json[at - 1].is_ascii_digit() && digits.iter().take_while(|b| b.is_ascii_digit()).count() >= 3
+    })
+}
+
+/// How a number is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    /// 64 bits do not hold the integer.
+    Rounded,
+    /// It is beyond all doubles.
+    Infinite,
+    /// It is not 0, and 0 is the nearest double.
+    Zero,
+}
+
+/// How the number `scalar` is lost; not at all where it is no number.
+fn loss(scalar: &str) -> Option<Loss> {
     let digits = scalar.strip_prefix('-').unwrap_or(scalar);
-    let is_integer = digits.bytes().all(|b| b.is_ascii_digit());
-    is_integer && digits.len() >= DIGITS_MIN && scalar.parse::<i64>().is_err() && scalar.parse::<u64>().is_err()
+    if !digits.bytes().next()?.is_ascii_digit() {
+        return None;
+    }
+    if digits.bytes().all(|b| b.is_ascii_digit()) {
+        let is_wide = scalar.parse::<i64>().is_err() && scalar.parse::<u64>().is_err();
+        return is_wide.then_some(Loss::Rounded);
+    }
+    let mantissa = digits.split(['e', 'E']).next().unwrap_or_default();
+    match digits.parse::<f64>() {
+        Ok(double) if double.is_infinite() => Some(Loss::Infinite),
+        Ok(0.0) if mantissa.bytes().any(|b| (b'1'..=b'9').contains(&b)) => Some(Loss::Zero),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -143,12 +190,38 @@ mod tests {
             ),
             (r#"{"\u0061\n": 99999999999999999999}"#.to_owned(), vec!["[\"a\\n\"]"]),
         ] {
-            let found = wide_integers(json.as_bytes(), 10);
+            let found = lost_numbers(json.as_bytes(), 10);
             let paths: Vec<_> = found.iter().map(|wide| wide.path.as_str()).collect();
             assert_eq!(paths, expected, "{json}");
             let _: serde_json::Value = serde_json::from_str(&json).expect("JSON");
         }
-        assert_eq!(wide_integers(b"[99999999999999999999, 99999999999999999999]", 1).len(), 1);
+        assert_eq!(lost_numbers(b"[99999999999999999999, 99999999999999999999]", 1).len(), 1);
+    }
+
+    #[test]
+    fn numbers_that_no_double_is_near_to_were_lost_without_a_word() {
+        let long = format!("0.{}1", "0".repeat(400));
+        for (number, said) in [
+            ("1e400", Some("is beyond the range of a double")),
+            ("-1.5E+309", Some("is beyond the range of a double")),
+            ("1e-400", Some("would become 0")),
+            (&long, Some("would become 0")),
+            (&format!("1{}.0", "0".repeat(400)), Some("is beyond the range of a double")),
+            ("5e-324", None),
+            ("0e400", None),
+            ("0.0e-999", None),
+            ("1.7976931348623157e308", None),
+            ("\"1e400\"", None),
+            ("0.1000000000000000055511151231257827", None),
+        ] {
+            let json = format!("{{\"a\": [0, {number}]}}");
+            let lost = lost_number(json.as_bytes()).map(|lost| lost.to_string());
+            assert_eq!(lost.is_some(), said.is_some(), "{number}");
+            if let (Some(lost), Some(said)) = (lost, said) {
+                assert!(lost.starts_with("a[1]: ") && lost.contains(said), "{lost}");
+            }
+        }
+        assert_eq!(lost_number(b"[1e400"), None, "is no JSON");
     }
 
     #[test]
@@ -165,7 +238,7 @@ mod tests {
 
     #[test]
     fn what_is_said_of_one_is_short() {
-        let wide = WideInteger { path: "a".to_owned(), digits: "1".repeat(1000) };
+        let wide = LostNumber { path: "a".to_owned(), digits: "1".repeat(1000) };
         let expected = format!(
             "a: {}... is an integer of more than 64 bits and would be rounded; write it as a string",
             "1".repeat(40)

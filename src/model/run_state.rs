@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::{Plan, Progress, RunEvent, RunEventKind, RunId, StepId, StepProgress, StepUpdate, Timestamp, Told};
@@ -107,7 +107,7 @@ pub struct StepState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<u64>,
     /// Its output, or the beginning of it where `output_bytes` is there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
     pub output: Option<Arc<Value>>,
     /// The output was cut to fit a message.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -144,6 +144,11 @@ pub struct StepState {
     /// How many attempts just before the newest were interrupted, in a row. For the executor.
     #[serde(skip)]
     pub interruptions: u32,
+}
+
+/// A value that is there, also where it is null: null is an output like any other.
+fn there<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Arc<Value>>, D::Error> {
+    Value::deserialize(from).map(|value| Some(Arc::new(value)))
 }
 
 impl StepState {

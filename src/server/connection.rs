@@ -1,22 +1,29 @@
 //! A connection before it becomes a stream, or that never does: bytes in, requests out, answers in, bytes out.
 //!
 //! It owns its socket and two buffers, and knows nothing of what requests mean. One request is answered at a time;
-//! those that a client sends ahead wait in the input, which is bounded, and behind it in the client.
+//! those that a client sends ahead wait in the input, which is bounded, and behind it in the client. An answer too large
+//! for the output is a source behind it, of which a bounded piece is written at a time; nothing is answered meanwhile.
 
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use crate::api::{Door, Render, RerunRequest};
-use crate::http::{Decoder, Limits, Phase, Response, Version};
+use crate::api::{Door, OUTPUT_PIECE_BYTES, Render, RerunRequest, Shown};
+use crate::http::{Body, Coding, Decoder, Limits, Next, Phase, Response, Version};
+use crate::log::Rest;
 use crate::model::Taken;
 use crate::stream::Tally;
 
 use super::attach::Attaching;
 use super::limits::Metered;
+use super::refused::Limit;
 use super::socket::Socket;
 
 /// Bytes of answers that wait before further requests are looked at.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a large answer that are written to one socket before the others get their turn: some 20 us of sending. Fewer
+/// would make a download slower than its network; a socket's buffer takes some 2.5 MiB at once.
+pub(super) const BODY_BYTES_A_FLUSH_MAX: usize = 64 * 1024;
 
 /// Bytes that are read ahead of a request that is not served yet, or of one whose head has not come.
 const READ_AHEAD_BYTES_MAX: usize = 16 * 1024;
@@ -34,10 +41,12 @@ pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// What a connection is doing.
 #[derive(Debug)]
 pub(super) enum State {
-    /// Reads requests. Followed by `Waiting`, `Closing` or `Doomed`.
+    /// Reads requests. Followed by `Waiting`, `Sending`, `Closing` or `Doomed`.
     Reading,
-    /// A request waits for its answer from another thread. Followed by `Reading`, `Closing` or `Doomed`.
+    /// A request waits for its answer from another thread. Followed by `Reading`, `Sending`, `Closing` or `Doomed`.
     Waiting(Box<Waiting>),
+    /// An answer is on its way whose content follows the output. Followed by `Reading`, `Closing` or `Doomed`.
+    Sending(Box<Sending>),
     /// Writes what it has to, then says so, and drops what comes in until the other side closes. Followed by `Doomed`.
     Closing,
     /// Will be taken out at the end of the turn.
@@ -49,12 +58,37 @@ pub(super) enum State {
 pub(super) struct Waiting {
     /// How its answer is shown.
     pub(super) what: What,
-    /// How its answer is framed.
-    pub(super) framing: Framing,
-    /// What its answer gets beside its own headers.
-    pub(super) headers: Vec<(&'static str, String)>,
+    /// Whom the answer is for.
+    pub(super) exchange: Exchange,
     /// What of its token's publish rate it takes, unless it is refused.
     pub(super) metered: Option<Taken<Metered>>,
+}
+
+/// Content that is on its way.
+#[derive(Debug)]
+pub(super) struct Sending {
+    /// What is left of it.
+    body: Body,
+    /// Where the log holds what it lacks, unless the log was asked for that already.
+    rest: Option<Box<Rest>>,
+    /// The connection closes behind it.
+    is_last: bool,
+    /// It stands in the server's list of those that have more to write.
+    pub(super) is_queued: bool,
+}
+
+impl Sending {
+    /// What the log is to be asked for now: a piece is fetched while the one before it is written, and no more ahead.
+    pub(super) fn next_to_fetch(&mut self) -> Option<Box<Rest>> {
+        if self.body.held() > OUTPUT_PIECE_BYTES { None } else { self.rest.take() }
+    }
+
+    /// What was fetched has come. `false` where it is not what was promised.
+    #[must_use]
+    pub(super) fn go_on(&mut self, piece: Vec<u8>, rest: Option<Box<Rest>>) -> bool {
+        self.rest = rest;
+        self.body.give(piece) && self.rest.is_some() == (self.body.lacking() > 0)
+    }
 }
 
 /// What a request waits for.
@@ -68,12 +102,30 @@ pub(super) enum What {
     Stream(Box<Attaching>),
 }
 
+/// A request whose answer is owed.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    /// The connection that it came by.
+    pub(super) index: usize,
+    /// How its answer is framed.
+    pub(super) framing: Framing,
+    /// What its answer gets beside its own headers.
+    pub(super) headers: Vec<(&'static str, String)>,
+}
+
 /// What of a request decides how its answer is written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Framing {
     pub(super) version: Version,
     pub(super) keep_alive: bool,
     pub(super) head_only: bool,
+}
+
+impl Framing {
+    /// How the content of a stream is framed.
+    pub(super) fn coding(self) -> Coding {
+        Coding::of(self.version)
+    }
 }
 
 /// What reading a socket gave.
@@ -83,6 +135,21 @@ pub(super) enum Got {
     All,
     /// As much as may be read at a time; there may be more, of which no event will tell.
     More,
+    /// The other side is gone.
+    Gone,
+}
+
+/// What writing to a socket gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flushed {
+    /// Everything is written.
+    All,
+    /// The socket takes no more just now; the poll will tell when it does.
+    Full,
+    /// As much as may be written at a time; there is more, of which no event will tell.
+    More,
+    /// What comes next is not there yet.
+    Awaits,
     /// The other side is gone.
     Gone,
 }
@@ -114,8 +181,8 @@ pub(super) struct Connection<S> {
     pub(super) is_watched_for_room: bool,
     /// Reading stopped before the socket was empty: there may be more, of which no event will tell.
     pub(super) has_unread: bool,
-    /// It is one more than may be: whatever it asks for is refused.
-    pub(super) is_refused: bool,
+    /// The limit that it is beyond: whatever it asks for is refused.
+    pub(super) beyond: Option<Limit>,
     pub(super) tally: Tally,
     pub(super) door: Door,
     /// The address counts for what it forwards, because it is a trusted proxy's.
@@ -156,7 +223,7 @@ impl<S: Socket> Connection<S> {
             is_half_closed: false,
             is_watched_for_room: false,
             has_unread: false,
-            is_refused: false,
+            beyond: None,
             tally: Tally::default(),
             door: Door::Main,
             is_proxy: false,
@@ -190,7 +257,7 @@ impl<S: Socket> Connection<S> {
             }
             let most = if is_dropped { scratch.len() } else { room.min(scratch.len()) };
             match self.socket.read(&mut scratch[..most]) {
-                Ok(0) if is_dropped => return Got::Gone,
+                Ok(0) if is_dropped && !self.has_output() => return Got::Gone,
                 Ok(0) => {
                     self.is_half_closed = true;
                     return Got::All;
@@ -219,16 +286,21 @@ impl<S: Socket> Connection<S> {
     }
 
     /// Queues an answer.
-    pub(super) fn answer(&mut self, response: &Response, framing: Framing, date: &str) {
-        let keep_alive = framing.keep_alive && !self.is_refused;
-        response.write_to(&mut self.output, date, framing.version, keep_alive, framing.head_only);
-        self.state = if keep_alive { State::Reading } else { State::Closing };
+    pub(super) fn answer(&mut self, shown: Shown, framing: Framing, date: &str) {
+        let Shown { response, rest } = shown;
+        let keep_alive = framing.keep_alive && self.beyond.is_none();
+        let body = response.write_to(&mut self.output, date, framing.version, keep_alive, framing.head_only);
+        self.state = match body.is_empty() {
+            true if keep_alive => State::Reading,
+            true => State::Closing,
+            false => State::Sending(Box::new(Sending { body, rest, is_last: !keep_alive, is_queued: false })),
+        };
     }
 
     /// Queues the answer to what is no request, and closes.
-    pub(super) fn reject(&mut self, response: &Response, date: &str) {
+    pub(super) fn reject(&mut self, response: Response, date: &str) {
         let framing = Framing { version: Version::Http11, keep_alive: false, head_only: false };
-        self.answer(response, framing, date);
+        self.answer(response.into(), framing, date);
         (self.input, self.input_start) = (Vec::new(), 0);
         // The rest of the request is not waited for: what runs from now on is the time to take the answer.
         self.end_wait();
@@ -239,15 +311,30 @@ impl<S: Socket> Connection<S> {
         self.output.extend_from_slice(bytes);
     }
 
-    /// Writes what is queued, as far as the socket takes it.
-    pub(super) fn flush(&mut self) -> Got {
+    /// Writes what is queued, as far as the socket takes it, and of content behind it at most `body_bytes_max`. What that
+    /// gave, and how many bytes of the content were written.
+    pub(super) fn flush(&mut self, body_bytes_max: usize) -> (Flushed, usize) {
+        let output = self.flush_output();
+        match &mut self.state {
+            State::Sending(sending) if output == Flushed::All => {
+                let (flushed, bytes) = write_body(&mut self.socket, &mut sending.body, body_bytes_max);
+                if flushed == Flushed::All {
+                    self.state = if sending.is_last { State::Closing } else { State::Reading };
+                }
+                (flushed, bytes)
+            }
+            _ => (output, 0),
+        }
+    }
+
+    fn flush_output(&mut self) -> Flushed {
         while self.sent < self.output.len() {
             match self.socket.write(&self.output[self.sent..]) {
-                Ok(0) => return Got::Gone,
+                Ok(0) => return Flushed::Gone,
                 Ok(n) => self.sent += n,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Got::More,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Flushed::Full,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Got::Gone,
+                Err(_) => return Flushed::Gone,
             }
         }
         self.sent = 0;
@@ -255,7 +342,7 @@ impl<S: Socket> Connection<S> {
         if self.output.capacity() > BUFFER_BYTES_KEPT {
             self.output = Vec::new();
         }
-        Got::All
+        Flushed::All
     }
 
     /// Takes what waits to be written.
@@ -267,10 +354,10 @@ impl<S: Socket> Connection<S> {
 
     /// Does anything wait to be written?
     pub(super) fn has_output(&self) -> bool {
-        self.output_bytes() > 0
+        self.output_bytes() > 0 || matches!(self.state, State::Sending(_))
     }
 
-    /// Bytes that wait to be written.
+    /// Bytes that wait in the output.
     pub(super) fn output_bytes(&self) -> usize {
         self.output.len() - self.sent
     }
@@ -283,7 +370,8 @@ impl<S: Socket> Connection<S> {
 
     /// Counts what it holds, but for what every connection may keep.
     pub(super) fn weigh(&mut self) {
-        self.weight = (self.input.len() + self.output.len()).saturating_sub(BUFFER_BYTES_KEPT);
+        let body = if let State::Sending(sending) = &self.state { sending.body.held() } else { 0 };
+        self.weight = (self.input.len() + self.output.len() + body).saturating_sub(BUFFER_BYTES_KEPT);
     }
 
     /// Whoever will be taken out holds nothing until then.
@@ -328,7 +416,7 @@ impl<S: Socket> Connection<S> {
             Phase::Head => Overdue::Head,
             Phase::Body => Overdue::Body,
         };
-        if let (true, Some((at, Overdue::Idle | Overdue::Head))) = (self.is_refused, self.deadline) {
+        if let (true, Some((at, Overdue::Idle | Overdue::Head))) = (self.beyond.is_some(), self.deadline) {
             // It has no more time than it was given.
             self.deadline = Some((at, overdue));
             return;
@@ -336,6 +424,29 @@ impl<S: Socket> Connection<S> {
         // While answers are not taken, that is what it has to hurry with.
         if self.deadline.is_none_or(|(_, what)| what != overdue && what != Overdue::Output) {
             self.deadline = Some((now + timeouts.of(overdue), overdue));
+        }
+    }
+}
+
+/// Writes at most `bytes_max` bytes of `body`; what that gave, and how many it were.
+fn write_body(socket: &mut impl Socket, body: &mut Body, bytes_max: usize) -> (Flushed, usize) {
+    let mut written = 0;
+    loop {
+        let bytes = match body.next(bytes_max - written) {
+            Next::Bytes([]) => return (Flushed::More, written),
+            Next::Bytes(bytes) => bytes,
+            Next::Awaited => return (Flushed::Awaits, written),
+            Next::End => return (Flushed::All, written),
+        };
+        match socket.write(bytes) {
+            Ok(0) => return (Flushed::Gone, written),
+            Ok(n) => {
+                body.took(n);
+                written += n;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return (Flushed::Full, written),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return (Flushed::Gone, written),
         }
     }
 }

@@ -15,12 +15,13 @@ use slab::Slab;
 
 use super::connection::{Connection, Overdue, State, Timeouts};
 use super::inbox::Inbox;
+use super::intake::too_many_plans;
 use super::limits::{ConnectionLimits, Counts, PublishMeter, counted_address};
 use super::metrics::{Gauges, Metrics};
 use super::refused::Limit;
 use super::socket::Socket;
-use crate::api::{Api, Condition, Door, Facts, PlanRequest};
-use crate::http::{Limits, Problem};
+use crate::api::{Api, Condition, Door, Facts, Full, PlanRequest};
+use crate::http::{Limits, Problem, Response};
 use crate::log::{Answer, Command};
 #[cfg(test)]
 use crate::model::ProjectId;
@@ -38,7 +39,7 @@ const FLUSH_WRITES_MAX: usize = 128;
 const SWEEP_STREAMS_MAX: usize = 512;
 
 /// What is done for connections in one turn, in bytes read and answered: more would keep the streams waiting. The rest is
-/// done in the next turn. As much again is there for what was put off.
+/// done in the next turn. As much again is there for what was put off, and for bodies that are on their way.
 const WORK_PER_TURN: usize = 1024 * 1024;
 
 /// What a request costs besides, as if it were so many bytes: 256 of them are a turn's work, some 3 ms.
@@ -84,6 +85,8 @@ pub struct Server<S> {
     doomed: Vec<usize>,
     /// Connections that have more to read, of which no event will tell.
     unread: Vec<usize>,
+    /// Connections that have more of an answer to write, of which no event will tell, in the order of their turns.
+    unwritten: VecDeque<usize>,
     /// What was done for connections in this turn.
     work: usize,
     /// What connections hold in all, but for what each of them may keep.
@@ -123,6 +126,7 @@ impl<S: Socket> Server<S> {
             generation: 0,
             doomed: Vec::new(),
             unread: Vec::new(),
+            unwritten: VecDeque::new(),
             work: 0,
             held: 0,
             scratch: vec![0; 64 * 1024].into_boxed_slice(),
@@ -170,7 +174,7 @@ impl<S: Socket> Server<S> {
         (connection.door, connection.is_proxy, connection.tally.address) = (door, is_proxy, address);
         let mut patience = self.settings.timeouts.header;
         if let Some(limit) = beyond {
-            (connection.is_refused, patience) = (true, patience.min(REFUSED_WAIT));
+            (connection.beyond, patience) = (beyond, patience.min(REFUSED_WAIT));
             self.refused += 1;
             self.metrics.refused.count(limit);
         }
@@ -220,7 +224,7 @@ impl<S: Socket> Server<S> {
     /// A socket takes bytes again.
     pub fn writable(&mut self, token: Token, now: Now) {
         match self.places.get(token.0) {
-            Some(&Place::Connection(index)) => self.flush_connection(index as usize, now),
+            Some(&Place::Connection(index)) => self.writable_connection(index as usize, now),
             Some(&Place::Stream(index)) => self.streams.writable(index as usize, now),
             None => {}
         }
@@ -239,6 +243,7 @@ impl<S: Socket> Server<S> {
     /// ended. `true` where there is more to do at once.
     pub fn end_turn(&mut self, now: Now) -> bool {
         self.release_held_answers(now);
+        self.write_bodies(now);
         self.work = 0;
         let mut unread = std::mem::take(&mut self.unread);
         // Whoever asks little is not to wait behind those who send much.
@@ -256,12 +261,12 @@ impl<S: Socket> Server<S> {
         if now.mono >= self.next_deadline_sweep {
             self.next_deadline_sweep = now.mono + DEADLINE_SWEEP;
             self.sweep_deadlines(now);
-            let facts = self.facts(false, now);
+            let facts = self.facts(None, now);
             self.api.forget_expired(&facts);
         }
         self.reap(now);
         self.carry_out_effects();
-        has_more_writes || has_more_streams || !self.unread.is_empty()
+        has_more_writes || has_more_streams || !self.unread.is_empty() || !self.unwritten.is_empty()
     }
 
     /// When there is something to do next though nothing comes.
@@ -288,9 +293,9 @@ impl<S: Socket> Server<S> {
 
     /// A plan that the intake has no room for is refused.
     pub fn refuse_plan(&mut self, to: u64, now: Now) {
-        let problem = Problem::too_many("too_many_plans", "as many plans wait to be checked as may", 1);
+        let problem = Problem::too_many("too_many_plans", too_many_plans(), 1);
         self.count_refused(&problem);
-        self.answer_waiting(to, problem.into(), now);
+        self.answer_waiting(to, Response::from(problem), now);
     }
 
     /// Takes no new work from now on.
@@ -375,8 +380,14 @@ impl<S: Socket> Server<S> {
         (self.addresses.len(), self.tokens.len())
     }
 
-    fn facts(&self, is_full: bool, now: Now) -> Facts {
-        Facts { now, condition: self.condition(), is_full, door: Door::Main }
+    /// `beyond` is the limit that the caller's connection is beyond.
+    fn facts(&self, beyond: Option<Limit>, now: Now) -> Facts {
+        let limits = &self.settings.limits;
+        let full = beyond.map(|limit| match limit {
+            Limit::ConnectionsPerAddress => Full::OfAddress(limits.per_address),
+            _ => Full::Connections(limits.connections),
+        });
+        Facts { now, condition: self.condition(), full, door: Door::Main }
     }
 
     fn doom(&mut self, index: usize) {
@@ -399,7 +410,7 @@ impl<S: Socket> Server<S> {
         }
         for index in std::mem::take(&mut self.doomed) {
             let connection = self.connections.remove(index);
-            self.refused -= usize::from(connection.is_refused);
+            self.refused -= usize::from(connection.beyond.is_some());
             self.held -= connection.weight;
             self.release(connection.tally);
         }

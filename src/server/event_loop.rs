@@ -19,6 +19,7 @@ use super::intake::Work;
 use super::listen::{Listeners, WAKER};
 use super::socket::TcpSocket;
 use crate::api::Door;
+use crate::executor::ExecutorHandle;
 use crate::log::{Command, LogHandle};
 use crate::model::Now;
 
@@ -56,6 +57,28 @@ pub(super) enum Wish {
     Drain,
     /// End at once.
     Stop,
+}
+
+/// Whom the loop hands work to.
+pub(super) struct Hands {
+    pub(super) log: LogHandle,
+    pub(super) intake: Sender<Work>,
+    pub(super) executor: ExecutorHandle,
+}
+
+impl Hands {
+    /// Hands the log a batch, if it has room. The executor is told itself which runs are to end, so that no tool goes on
+    /// until the log has come to it, and behind the log, which finds the run open then.
+    fn send(&self, batch: Vec<Command>) -> Result<(), Vec<Command>> {
+        let cancel = |command: &Command| match command {
+            Command::Cancel { project, run, .. } => Some((project.clone(), run.clone())),
+            _ => None,
+        };
+        let cancels: Vec<_> = batch.iter().filter_map(cancel).collect();
+        self.log.try_send(batch)?;
+        cancels.into_iter().for_each(|(project, run)| self.executor.cancel(project, run));
+        Ok(())
+    }
 }
 
 /// How far the end has come.
@@ -111,8 +134,7 @@ pub(super) struct EventLoop<C> {
     listeners: Listeners,
     server: Server<TcpSocket>,
     inbox: InboxReceiver,
-    log: LogHandle,
-    intake: Sender<Work>,
+    hands: Hands,
     control: C,
     /// What the log had no room for in an earlier turn.
     unsent: Vec<Command>,
@@ -129,13 +151,12 @@ impl<C: Control> EventLoop<C> {
         listeners: Listeners,
         server: Server<TcpSocket>,
         inbox: InboxReceiver,
-        log: LogHandle,
-        intake: Sender<Work>,
+        hands: Hands,
         control: C,
     ) -> Self {
         let spare = open_spare();
         let (unsent, accept_again_at, warned_at) = (Vec::new(), None, None);
-        Self { poll, listeners, server, inbox, log, intake, control, unsent, spare, accept_again_at, warned_at }
+        Self { poll, listeners, server, inbox, hands, control, unsent, spare, accept_again_at, warned_at }
     }
 
     /// Serves until told to end.
@@ -304,7 +325,7 @@ impl<C: Control> EventLoop<C> {
         let outbox = self.server.take_outbox();
         for (to, request) in outbox.intake {
             if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-                self.intake.try_send(Work { to, request })
+                self.hands.intake.try_send(Work { to, request })
             {
                 self.server.refuse_plan(to, now);
             }
@@ -314,11 +335,11 @@ impl<C: Control> EventLoop<C> {
             false => self.unsent.extend(outbox.log),
         }
         if !self.unsent.is_empty() {
-            self.unsent = self.log.try_send(std::mem::take(&mut self.unsent)).err().unwrap_or_default();
+            self.unsent = self.hands.send(std::mem::take(&mut self.unsent)).err().unwrap_or_default();
             let is_behind = !self.unsent.is_empty();
             self.server.set_behind(is_behind);
         }
-        self.server.metrics.log_waiting = self.log.waiting();
+        self.server.metrics.log_waiting = self.hands.log.waiting();
         self.server.metrics.inbox_waiting = self.inbox.waiting();
     }
 }

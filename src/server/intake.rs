@@ -14,6 +14,11 @@ use crate::model::RunId;
 /// Plans that may wait to be checked; one more is refused with 429. Each is a body of at most `limits.body_bytes`.
 const WAITING_PLANS_MAX: usize = 256;
 
+/// Why a plan is refused that there is no room for.
+pub(super) fn too_many_plans() -> String {
+    format!("too many plans are waiting to be checked (limit {WAITING_PLANS_MAX}, which is fixed)")
+}
+
 /// Plans that are handed to the log together.
 const BATCH_MAX: usize = 64;
 

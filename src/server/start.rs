@@ -13,7 +13,7 @@ use mio::{Poll, Waker};
 
 use super::core::Server;
 use super::error::{StartError, failed, random_bits};
-use super::event_loop::{Control, EventLoop, Wish};
+use super::event_loop::{Control, EventLoop, Hands, Wish};
 use super::handle::Handle;
 use super::inbox::{Inbox, InboxSender, inbox};
 use super::intake::Intake;
@@ -25,8 +25,8 @@ use crate::auth::{IdSigner, Origins, TicketBook};
 use crate::config::Config;
 use crate::executor::template::Engine;
 use crate::executor::tool::{Registry, Tool, kill_commands};
-use crate::executor::{Context, Durability, Executor, ExecutorHandle, NewRun, ResumedRun, Settings};
-use crate::log::{self, Delivery, Journal, LogHandle, Order, Outcome, ReplyTo};
+use crate::executor::{Context, Executor, ExecutorHandle, NewRun, ResumedRun, Settings};
+use crate::log::{self, Command, Delivery, Journal, LogHandle, Order, Outcome, ReplyTo};
 use crate::model::{Now, Timestamp};
 
 /// How much longer than the grace of steps an end may take: commands that ignore it are killed 5 s later, and the store may
@@ -165,7 +165,8 @@ impl Builder {
         out(left);
         let control = LoopControl { wish: Arc::default(), drain_max: config.executor.grace + DRAIN_SLACK, clock };
         let wish = control.wish.clone();
-        let event_loop = EventLoop::new(poll, listeners, server, inbox_receiver, log.clone(), intake, control);
+        let hands = Hands { log: log.clone(), intake, executor: executor_handle.clone() };
+        let event_loop = EventLoop::new(poll, listeners, server, inbox_receiver, hands, control);
         let thread = spawn("loop", move || event_loop.run())?;
         let drained = watch_executor(executor, log.clone(), inbox.clone())?;
         let mut others = vec![drained, intake_thread];
@@ -208,21 +209,17 @@ fn start_executor(config: &Config, context: &Arc<Context>, log: &LogHandle) -> R
         grace: config.executor.grace,
     };
     let log = log.clone();
-    let executor = Executor::start(settings, context.clone(), move |records, durability| {
-        let is_sent = log.send_records(records).is_ok();
-        if !is_sent {
-            ::log::error!("the log has ended before the runs");
-        }
-        is_sent && (durability == Durability::Later || log.wait_until_kept())
-    });
+    let executor = Executor::start(settings, context.clone(), move |records| log.try_send_records(records));
     executor.map_err(|error| failed("start the executor", &error))
 }
 
-/// Tells the loop when the last step has ended, behind everything that runs said.
+/// Tells the loop when the last step has ended, behind everything that runs said. What the log had no room for yet waits
+/// here for it.
 fn watch_executor(executor: Executor, log: LogHandle, inbox: InboxSender) -> Result<JoinHandle<()>, StartError> {
     spawn("executor-end", move || {
-        if let Err(panicked) = executor.join() {
-            end_process(&panicked.to_string());
+        let rest = executor.join().unwrap_or_else(|panicked| end_process(&panicked.to_string()));
+        if !rest.is_empty() && log.send(vec![Command::Records(rest)]).is_err() {
+            ::log::error!("the log has ended before the runs");
         }
         log.wait_until_kept();
         inbox.send(Inbox::Drained);
@@ -370,6 +367,8 @@ fn carry_out(order: Order, executor: &ExecutorHandle) {
             executor.resume(ResumedRun { new, state, whole_outputs, cancelled });
         }
         Order::Cancel { project, run } => executor.cancel(project, run),
+        Order::Kept(batches) => executor.kept(batches),
+        Order::StoreIsDown(is_down) => executor.store_is_down(is_down),
     }
 }
 

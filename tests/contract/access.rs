@@ -257,6 +257,22 @@ fn a_restart_does_not_spend_what_was_refused() {
 }
 
 #[test]
+fn a_ticket_opened_a_second_stream_after_a_restart_that_nothing_is_kept_over() {
+    let setup = Setup::default().with_tokens();
+    let server = setup.clone().start();
+    let (spent, unused) = (ticket_path(&server), ticket_path(&server));
+    let id = server.stream(&spent).next().expect("connected").id().to_owned();
+    assert_eq!(server.get(&spent).code(), "ticket_spent");
+    server.kill();
+    let server = setup.start();
+    for path in [&spent, &unused] {
+        assert_eq!(server.get(path).code(), "ticket_expired", "it can't be known whether it was used");
+    }
+    assert_eq!(shown(&server, &spent, Some(&id)).status, 200, "the id vouches for it");
+    assert_eq!(shown(&server, &ticket_path(&server), None).status, 200);
+}
+
+#[test]
 fn a_subject_that_has_spent_too_many_tickets_is_refused_and_nobody_else() {
     let server = guarded(&["--limits-tickets", "3"]);
     let of = |sub: &str| signed(&with(claims(&["p"], "subscribe"), "sub", json!(sub)));

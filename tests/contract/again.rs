@@ -182,7 +182,46 @@ fn a_page_of_runs_goes_on_where_the_last_one_ended_though_that_run_was_let_go() 
         server.carry_out(&echo);
     }
     assert_eq!(page(&format!("&before={}", next.expect("more"))), (json!(old), None));
-    assert_eq!(server.get(&format!("{RUNS}?before=none")).code(), "unknown_run");
+}
+
+fn a_page_behind_a_run_that_was_let_go(setup: Setup) {
+    let config = "[tools.wait]\nkind = \"command\"\nargv = [\"sleep\", \"1000\"]\n";
+    let server = setup.config(config).flags(&["--history-runs", "1"]).start();
+    let waiting = json!({"name": "w", "steps": [{"id": "a", "tool": "wait"}]});
+    let echo = json!({"name": "e", "steps": [{"id": "a", "tool": "echo"}]});
+    let old = [server.submit("p", &waiting), server.submit("p", &waiting)];
+    let ended = server.submit("p", &echo);
+    server.messages("p", &ended);
+    while server.get(&format!("{RUNS}/{ended}")).status != 404 {
+        server.carry_out(&echo);
+    }
+    let newer = server.submit("p", &waiting);
+    let listed = |query: &str| {
+        let page = server.get(&format!("{RUNS}{query}")).json();
+        let runs = page["workflows"].as_array().expect("a list").iter().map(|run| run["runId"].clone());
+        (runs.collect::<Vec<_>>(), page.get("next").and_then(Value::as_str).map(str::to_owned))
+    };
+    let (all, _) = listed("");
+    assert!(all.len() >= 4 && all[0] == json!(newer), "{all:?}");
+    assert_eq!(listed(&format!("?before={ended}")), (vec![json!(old[1]), json!(old[0])], None));
+    let (first, next) = listed(&format!("?limit=1&before={ended}"));
+    assert_eq!(first, [json!(old[1])]);
+    assert_eq!(listed(&format!("?before={}", next.expect("more"))), (vec![json!(old[0])], None));
+    assert_eq!(listed(&format!("?status=completed&before={ended}")), (vec![], None));
+    assert_eq!(listed("?before=none").0, [json!(old[1]), json!(old[0])], "nothing tells it from one that was let go");
+    assert_eq!(server.get("/api/projects/q/workflows?before=none").json(), json!({"workflows": []}));
+}
+
+#[test]
+fn behind_a_run_that_was_let_go_the_older_ones_could_not_be_listed() {
+    a_page_behind_a_run_that_was_let_go(Setup::default());
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn behind_a_run_that_was_let_go_the_older_ones_could_not_be_listed_from_disk() {
+    let data = crate::common::server::TempDirectory::new();
+    a_page_behind_a_run_that_was_let_go(Setup::default().data(data.path()));
 }
 
 #[test]
@@ -209,4 +248,31 @@ fn projects_that_hold_nothing_left_no_room_for_others() {
     }
     let mut stream = server.stream("/api/sse/projects/a?snapshot=0");
     assert_eq!(stream.next().expect("connected").message["seq"], 2, "its seq goes on");
+}
+
+#[test]
+fn the_body_of_a_rerun_was_ignored() {
+    let server = Server::open();
+    let first = server.submit("p", &json!({"name": "n", "steps": [{"id": "a", "tool": "echo"}]}));
+    let rerun = |body: &str| server.call(Request::new("POST", &format!("{RUNS}/{first}/rerun")).body(body));
+    for (body, status) in [
+        ("", 202),
+        ("{}", 202),
+        (" {\"runId\": \"mine\"}", 202),
+        ("{", 400),
+        ("[]", 422),
+        ("null", 422),
+        ("{\"runId\": 1}", 422),
+        ("{\"runId\": \"a b\"}", 422),
+        ("{\"inputs\": {}}", 422),
+    ] {
+        let answer = rerun(body);
+        assert_eq!(answer.status, status, "{body}: {answer:?}");
+    }
+    let again = rerun("{\"runId\": \"mine\"}");
+    assert_eq!((again.status, again.header("Idempotent-Replay")), (202, Some("true")), "{again:?}");
+    assert_eq!(again.json()["runId"], "mine");
+    let other = server.submit("p", &json!({"name": "other", "steps": [{"id": "a", "tool": "echo"}]}));
+    let reused = Request::new("POST", &format!("{RUNS}/{other}/rerun")).body("{\"runId\": \"mine\"}");
+    assert_eq!(server.call(reused).code(), "idempotency_key_reused");
 }

@@ -302,6 +302,99 @@ fn who_follows_an_output_by_ranges_has_it_whole_and_unchanged_at_its_end() {
     assert_eq!(server.get(&path).header("Content-Type"), Some("application/json"));
 }
 
+/// What a step prints before it waits for the gate to be opened, and after, and its output then.
+fn follow_over_the_end(setup: Setup) {
+    let cases = [
+        ("json_text", "\\042caf\\303\\251 ", "more\\n\\042", "\"caf\u{e9} more\n\"", false),
+        ("json_string", "\\042abc", "def\\042\\n", "\"abcdef\"", true),
+        ("mark", "\\357\\273\\277{\\042a\\042:", "1}\\n", "\u{feff}{\"a\":1}", true),
+        ("null", "nu", "ll", "null", true),
+        ("text", "one\\n", "two\\n", "one\ntwo", false),
+    ];
+    let directory = TempDirectory::new();
+    let gate = |name: &str| directory.join(name);
+    let mut config = String::new();
+    for (name, begins, goes_on, ..) in cases {
+        assert!(Command::new("mkfifo").arg(gate(name)).status().expect("mkfifo is there").success());
+        let script = format!("printf '{begins}'; cat \"$1\" >/dev/null; printf '{goes_on}'");
+        let gate = gate(name);
+        config +=
+            &format!("[tools.{name}]\nkind = \"command\"\nargv = [\"sh\", \"-c\", {script:?}, \"sh\", {gate:?}]\n");
+    }
+    let server = setup.config(&config).start();
+    for (name, _, _, all, is_json) in cases {
+        let run = server.submit("p", &json!({"name": "n", "steps": [{"id": "t", "tool": name}]}));
+        let path = format!("{RUNS}/{run}/steps/t/output");
+        let begun = wait_for("the beginning", || Some(server.get(&path)).filter(|answer| !answer.body.is_empty()));
+        assert_eq!(begun.header("Stepcast-Attempt"), Some("1"));
+        drop(std::fs::OpenOptions::new().write(true).open(gate(name)).expect("the step reads"));
+        server.messages("p", &run);
+        let rest = server.call(Request::get(&path).header("Range", &format!("bytes={}-", begun.body.len())));
+        let whole = server.get(&path);
+        assert_eq!((rest.status, [begun.body, rest.body].concat()), (206, whole.body.clone()), "{name}");
+        assert_eq!(whole.text(), all, "{name}");
+        let media = if is_json { "application/json" } else { "text/plain; charset=utf-8" };
+        assert_eq!(whole.header("Content-Type"), Some(media), "{name}");
+        let state = server.get(&format!("{RUNS}/{run}")).json();
+        let value = state["steps"][0].get("output").cloned();
+        let expected = match is_json {
+            true => serde_json::from_str(all.trim_start_matches('\u{feff}')).expect("JSON"),
+            false => json!(all),
+        };
+        assert_eq!(value, Some(expected), "{name}: the value is in the state");
+    }
+}
+
+#[test]
+fn a_follower_by_ranges_had_another_text_once_a_printed_json_string_had_ended() {
+    follow_over_the_end(Setup::default());
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_follower_by_ranges_had_another_text_once_a_printed_json_string_had_ended_on_disk() {
+    let data = TempDirectory::new();
+    follow_over_the_end(Setup::default().data(data.path()));
+}
+
+#[test]
+fn two_attempts_were_spliced_without_a_word() {
+    let script = "[ $STEPCAST_ATTEMPT = 1 ] || cat \"$1\" >/dev/null; printf \"attempt $STEPCAST_ATTEMPT\"; cat \"$2\" >/dev/null; [ $STEPCAST_ATTEMPT = 2 ]";
+    let directory = TempDirectory::new();
+    let [silent, spoken] = ["silent", "spoken"].map(|name| directory.join(name));
+    for gate in [&silent, &spoken] {
+        assert!(Command::new("mkfifo").arg(gate).status().expect("mkfifo is there").success());
+    }
+    let config = format!(
+        "[tools.say]\nkind = \"command\"\nargv = [\"sh\", \"-c\", {script:?}, \"sh\", {silent:?}, {spoken:?}]\n"
+    );
+    let server = Setup::default().config(&config).start();
+    let step = json!({"id": "t", "tool": "say", "retryPolicy": {"maxRetries": 1, "initialDelay": 1}});
+    let run = server.submit("p", &json!({"name": "n", "steps": [step]}));
+    let path = format!("{RUNS}/{run}/steps/t/output");
+    let open = |gate: &std::path::Path| drop(std::fs::OpenOptions::new().write(true).open(gate).expect("it is read"));
+    let attempt = |answer: &Response| answer.header("Stepcast-Attempt").expect("every answer says").to_owned();
+    let first = wait_for("the first attempt", || Some(server.get(&path)).filter(|answer| !answer.body.is_empty()));
+    assert_eq!((first.text().as_str(), attempt(&first).as_str()), ("attempt 1", "1"));
+    open(&spoken);
+    let silent_one = wait_for("the second attempt", || Some(server.get(&path)).filter(|answer| attempt(answer) == "2"));
+    assert_eq!(silent_one.text(), "", "it has written nothing yet");
+    let part = |method: &str, range: &str| server.call(Request::new(method, &path).header("Range", range));
+    let nothing = part("GET", "bytes=8-");
+    assert_eq!((nothing.status, attempt(&nothing).as_str()), (416, "2"));
+    open(&silent);
+    let spoken_one = wait_for("its words", || Some(part("GET", "bytes=8-")).filter(|answer| answer.status == 206));
+    assert_eq!((spoken_one.text().as_str(), attempt(&spoken_one).as_str()), ("2", "2"));
+    assert_eq!(attempt(&part("HEAD", "bytes=8-")), "2");
+    open(&spoken);
+    server.messages("p", &run);
+    let ended = server.get(&path);
+    assert_eq!(attempt(&ended), "2");
+    let tag = ended.header("ETag").expect("a tag");
+    let known = server.call(Request::get(&path).header("If-None-Match", tag));
+    assert_eq!((known.status, attempt(&known).as_str()), (304, "2"));
+}
+
 #[test]
 fn a_run_is_cancelled_once() {
     let server = Server::open();

@@ -173,8 +173,10 @@ fn an_http_tool_calls_and_gives_the_body() {
     assert!(error(&messages, "hang").contains("timed out"));
     assert!(!json!(messages).to_string().contains("s3cr3t"), "a secret is in no message");
 
-    let json = played.got("/json");
-    assert!(json.head.contains("uthorization: Bearer s3cr3t-word") || json.head.starts_with("POST"), "{json:?}");
+    // The one that was followed there comes without, and may be the first of them.
+    let is_ours =
+        |got: &Got| got.head.starts_with("GET /json ") && got.head.contains("uthorization: Bearer s3cr3t-word");
+    assert!(played.got.lock().expect("nobody panics here").iter().any(is_ours));
     assert_eq!(played.got("/body").body, r#"{"q":7}"#, "a template keeps its type");
     let noted = played.got("/text").head.to_ascii_lowercase();
     assert!(noted.contains("\nx-note: n 0\n") && noted.contains("\nauthorization: bearer s3cr3t-word\n"), "{noted}");
@@ -237,7 +239,7 @@ fn a_streamed_answer_that_was_cut_or_told_of_an_error_completed_its_step() {
     let messages = server.carry_out(&plan(steps));
     for (id, begins, live) in [
         ("cut", "stream_cut: the answer ended in the middle of an event", "one"),
-        ("broken", "stream_cut: GET http://127.0.0.1:", "one"),
+        ("broken", "stream_cut: the server closed the connection before its answer to GET http://127.0.0.1:", "one"),
         ("failing", "stream_error: *** is overloaded", "one"),
         ("failing-lines", "stream_error: no such model", ""),
     ] {
@@ -252,7 +254,7 @@ fn a_stream_that_falls_silent_ends_with_the_timeout() {
     let played = Played::start();
     let server = Setup::default().config(&played.config()).start();
     let messages = server.carry_out(&plan(json!([{"id": "a", "tool": "slow", "inputs": {"path": "silent"}}])));
-    assert_eq!(error(&messages, "a"), "timed out after 300 ms");
+    assert_eq!(error(&messages, "a"), "timed out after 300 ms (tools.slow.timeout)");
     assert_eq!(live_output(&messages, "a", "text"), "one");
 }
 

@@ -104,3 +104,40 @@ fn as_many_connections_as_may_be_leave_room_for_files_and_tools() {
     });
     assert_eq!(state["status"], "completed", "{state}");
 }
+
+#[test]
+fn a_refusal_did_not_name_the_setting_that_refused_it() {
+    const WAIT: &str = "[tools.wait]\nkind = \"command\"\nargv = [\"sleep\", \"1000\"]\n";
+    let flags = "--limits-active-runs 2 --limits-queued-runs 0 --limits-runs-per-project 1 --limits-projects 2 \
+        --limits-plan-steps 2 --limits-body-bytes 2KiB --limits-target-bytes 256 --limits-header-bytes 1KiB";
+    let server = Setup::default().config(WAIT).flags(&flags.split_whitespace().collect::<Vec<_>>()).start();
+    let plan = |steps: usize| {
+        let step = |n: usize| json!({"id": format!("s{n}"), "tool": "wait"});
+        json!({"name": "n", "steps": (0..steps).map(step).collect::<Vec<_>>()})
+    };
+    let submit = |project: &str, steps| server.post(&format!("/api/projects/{project}/workflows"), &plan(steps));
+    assert_eq!(submit("p", 1).status, 202);
+    let second = submit("p", 1);
+    assert_eq!(submit("q", 1).status, 202);
+    let event = |bytes: usize| json!({"type": "t", "payload": {"x": "x".repeat(bytes)}});
+    for (answer, code, said) in [
+        (second, "too_many_project_runs", "(limit 1, limits.runs_per_project)"),
+        (submit("r", 1), "too_many_runs", "(limit 2, limits.active_runs + limits.queued_runs)"),
+        (submit("r", 3), "invalid_plan", "too many steps: 3 (limit 2, limits.plan_steps)"),
+        (server.post("/api/projects/r/events", &event(1)), "too_many_projects", "(limit 2, limits.projects)"),
+        (
+            server.post("/api/projects/r/events", &event(3000)),
+            "body_too_large",
+            "(limit 2048 bytes, limits.body_bytes)",
+        ),
+        (server.get(&"/x".repeat(200)), "target_too_long", "(limit 256 bytes, limits.target_bytes)"),
+        (
+            server.call(Request::get(HEALTH).header("X", &"x".repeat(2000))),
+            "head_too_large",
+            "(limit 1024 bytes, limits.header_bytes)",
+        ),
+    ] {
+        assert_eq!(answer.code(), code);
+        assert!(answer.text().contains(said), "{}", answer.text());
+    }
+}

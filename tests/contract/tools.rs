@@ -273,8 +273,8 @@ fn a_plan_raised_the_timeout_of_a_tool() {
     let mut short = script("short", "exec sleep 600");
     (long["timeout"], short["timeout"]) = (json!(30_000), json!(50));
     let messages = server.carry_out(&plan(json!([long, short])));
-    assert_eq!(error(&messages, "long"), "timed out after 300 ms");
-    assert_eq!(error(&messages, "short"), "timed out after 50 ms");
+    assert_eq!(error(&messages, "long"), "timed out after 300 ms (tools.sh.timeout)");
+    assert_eq!(error(&messages, "short"), "timed out after 50 ms (the step's timeout)");
 }
 
 #[test]

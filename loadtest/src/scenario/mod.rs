@@ -8,6 +8,7 @@ mod hostile;
 mod http;
 mod idle;
 mod log;
+mod neighbours;
 mod overload;
 mod replay;
 mod slow;
@@ -58,6 +59,7 @@ pub const ALL: &[Scenario] = &[
     hostile::SCENARIO,
     churn::SCENARIO,
     overload::SCENARIO,
+    neighbours::SCENARIO,
 ];
 
 /// Carries out what was asked for and prints the reports; were they good?

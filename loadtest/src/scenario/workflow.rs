@@ -8,15 +8,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::{Scenario, report, settings, wait_for_streams};
+use super::{Scenario, latency_cells, report, settings, wait_for_streams};
 use crate::failure::{Failure, Outcome, failure};
 use crate::fleet::Fleet;
 use crate::follower::{Caller, Follower};
 use crate::latency::Latencies;
 use crate::loopback::Target;
 use crate::options::{Options, Parameter};
+use crate::peers::Peer;
 use crate::report::{Report, Table};
-use crate::server::{Data, Server, TemporaryDirectory};
+use crate::server::{Choice, Data, Server, TemporaryDirectory};
 use crate::watch::Watch;
 
 pub const SCENARIO: Scenario = Scenario {
@@ -46,6 +47,9 @@ kind = "command"
 argv = ["sh", "-c", "i=0; while [ $i -lt $1 ]; do date +%s%N; sleep 0.15; i=$((i+1)); done", "clock", "{{ inputs.lines }}"]
 "#;
 
+/// Where a peer runs a plan of three steps.
+const PEER_PATH: &str = "/three/run";
+
 /// Chains that are run.
 const CHAINS: usize = 20;
 
@@ -54,6 +58,9 @@ const COMPLETED: (&str, Option<&str>) = ("workflow_completed", None);
 
 fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
     let mut report = report(options, data);
+    if let Choice::Peer { peer, .. } = &options.server {
+        return peer_run(options, peer, report, watch);
+    }
     let directory = TemporaryDirectory::new()?;
     let config = directory.path().join("stepcast.toml");
     std::fs::write(&config, CLOCK_TOOL)?;
@@ -71,6 +78,7 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
             json!(times.max_ms()),
         ]);
     };
+    row("call to end of three steps", &whole_runs(&server, options.number("starts")?)?);
     row("call to first step", &starts(&server, options.number("starts")?)?);
     row("step to step", &steps(&server, options.number("chain")?)?);
     let viewed = output(&server, options.number("viewers")?, options.number("lines")?, watch)?;
@@ -79,6 +87,56 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
     runs(&server, options, watch, &mut report)?;
     server.stop()?;
     Ok(report)
+}
+
+/// What others that run plans can be asked: they answer a call once its run of three steps has ended.
+fn peer_run(options: &Options, peer: &Peer, mut report: Report, watch: &mut Watch) -> Outcome<Report> {
+    if !peer.runs_plans {
+        return failure(format!("{} runs no plans", peer.name));
+    }
+    let server = Server::start(&options.server, Data::None, &[])?;
+    let target = server.target();
+    let is_up = || target.call("POST", PEER_PATH, None, "").is_ok_and(|answer| answer.status == 200);
+    watch.until("it runs plans", is_up, String::new)?;
+    let (mut caller, mut latencies) = (Caller::start(target)?, Latencies::default());
+    for _ in 0..options.number("starts")? {
+        let began = Instant::now();
+        call(&mut caller, PEER_PATH, "", 200)?;
+        latencies.record(nanoseconds(began.elapsed()));
+    }
+    let mut table = Table::new("plans", &["what", "times", "p50 ms", "p99 ms", "max ms"]);
+    let cells = [json!("call to end of three steps"), json!(latencies.len())];
+    table.row([&cells[..], &latency_cells(&latencies)].concat());
+    report.table(table);
+    let (cpu_before, kib_before) = (server.family_cpu_seconds(), server.family_anonymous_kib());
+    let (began, time) = (Instant::now(), Duration::from_secs_f64(options.number("seconds")?));
+    let what = |_| (PEER_PATH.to_owned(), String::new(), 200);
+    let pass = |watch: &mut Watch| watch.pass("calls", time, String::new);
+    let ended = call_for(target, options.number("submitters")?, what, pass, watch)?;
+    report.figure("runs of three steps", ended / began.elapsed().as_secs_f64(), "/s");
+    let cpu_s = server.family_cpu_seconds().zip(cpu_before).map(|(after, before)| after - before);
+    report.figure("server's processor time", json!(cpu_s.map(|cpu_s| cpu_s * 1e6 / ended)), "µs a run");
+    let mib = |kib: u64| kib as f64 / 1024.0;
+    let grown = server.family_anonymous_kib().zip(kib_before).map(|(after, before)| mib(after) - mib(before));
+    report.figure("memory grown meanwhile", json!(grown), "MiB");
+    report.figure("memory", json!(server.family_anonymous_kib().map(mib)), "MiB");
+    report.note("a call is answered once its run has ended; ours is answered once the run is in the log");
+    server.stop()?;
+    Ok(report)
+}
+
+/// From the call until a run of three steps has ended, one run after the other.
+fn whole_runs(server: &Server, times: usize) -> Outcome<Latencies> {
+    let (mut follower, mut caller) = (Follower::start(server.target(), "whole")?, Caller::start(server.target())?);
+    let plan = chain(3).to_string();
+    let mut latencies = Latencies::default();
+    for _ in 0..times {
+        let began = Instant::now();
+        submit(&mut caller, "whole", &plan)?;
+        follower.wait_for(COMPLETED.0, COMPLETED.1)?;
+        latencies.record(nanoseconds(began.elapsed()));
+    }
+    Ok(latencies)
 }
 
 /// From the call to the first step that runs, one run after the other.
@@ -145,16 +203,11 @@ fn runs(server: &Server, options: &Options, watch: &mut Watch, report: &mut Repo
     let ended = || server.target().metric("stepcast_runs_total{status=\"completed\"}").unwrap_or_default();
     let (before, memory_before, cpu_before) = (ended(), server.memory(), server.cpu_seconds());
     let began = Instant::now();
-    let is_over = Arc::new(AtomicBool::new(false));
-    let submitters: usize = options.number("submitters")?;
-    let submitters: Vec<_> = (0..submitters).map(|n| submitter(server.target(), n, is_over.clone())).collect();
-    watch.pass("plans are submitted", time, || format!("{} runs ended", ended() - before))?;
-    is_over.store(true, Ordering::Relaxed);
-    let submitted: Vec<Outcome<u64>> = submitters
-        .into_iter()
-        .map(|thread| thread.join().map_err(|_| Failure("a submitter panicked".into()))?)
-        .collect();
-    let submitted = submitted.into_iter().sum::<Outcome<u64>>()? as f64;
+    let plan = chain(3).to_string();
+    let what = |number| (format!("/api/projects/runs{number}/workflows"), plan.clone(), 202);
+    let so_far = || format!("{} runs ended", ended() - before);
+    let pass = |watch: &mut Watch| watch.pass("plans are submitted", time, so_far);
+    let submitted = call_for(server.target(), options.number("submitters")?, what, pass, watch)?;
     watch.until("all runs end", || ended() - before >= submitted, || format!("{} of {submitted}", ended() - before))?;
     let seconds = began.elapsed().as_secs_f64();
     report.figure("runs of three steps", submitted / seconds, "/s");
@@ -169,22 +222,49 @@ fn runs(server: &Server, options: &Options, watch: &mut Watch, report: &mut Repo
     Ok(())
 }
 
-fn submitter(target: Target, number: usize, is_over: Arc<AtomicBool>) -> JoinHandle<Outcome<u64>> {
-    let (project, plan) = (format!("runs{number}"), chain(3).to_string());
+/// Calls over so many connections back to back, until `pass` returns; how many were answered as they should be. `what`
+/// tells each connection its path, its body and that answer.
+fn call_for(
+    target: Target,
+    connections: usize,
+    what: impl Fn(usize) -> (String, String, u16),
+    pass: impl FnOnce(&mut Watch) -> Outcome<()>,
+    watch: &mut Watch,
+) -> Outcome<f64> {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..connections).map(|number| caller(target, what(number), is_over.clone())).collect();
+    let passed = pass(watch);
+    is_over.store(true, Ordering::Relaxed);
+    let joined = callers
+        .into_iter()
+        .map(|thread| thread.join().map_err(|_| Failure("a thread of callers has ended".into()))?)
+        .collect::<Vec<Outcome<u64>>>();
+    passed?;
+    Ok(joined.into_iter().sum::<Outcome<u64>>()? as f64)
+}
+
+fn caller(
+    target: Target,
+    (path, body, expected): (String, String, u16),
+    is_over: Arc<AtomicBool>,
+) -> JoinHandle<Outcome<u64>> {
     std::thread::spawn(move || {
-        let mut caller = Caller::start(target)?;
-        let mut submitted = 0;
+        let (mut caller, mut answered) = (Caller::start(target)?, 0);
         while !is_over.load(Ordering::Relaxed) {
-            submit(&mut caller, &project, &plan)?;
-            submitted += 1;
+            call(&mut caller, &path, &body, expected)?;
+            answered += 1;
         }
-        Ok(submitted)
+        Ok(answered)
     })
 }
 
 fn submit(caller: &mut Caller, project: &str, plan: &str) -> Outcome<()> {
-    match caller.post(&format!("/api/projects/{project}/workflows"), plan)? {
-        202 => Ok(()),
+    call(caller, &format!("/api/projects/{project}/workflows"), plan, 202)
+}
+
+fn call(caller: &mut Caller, path: &str, body: &str, expected: u16) -> Outcome<()> {
+    match caller.post(path, body)? {
+        status if status == expected => Ok(()),
         status => failure(format!("a plan was answered {status}")),
     }
 }

@@ -16,6 +16,8 @@ pub struct Cell {
     pub quick: &'static str,
     /// The floors that it is compared with, the one that ratios are counted by first.
     pub floors: &'static [&'static str],
+    /// It is of plans: those take part that run some.
+    pub is_of_plans: bool,
     /// What is shown of it.
     pub rows: &'static [Row],
 }
@@ -117,6 +119,7 @@ pub const ALL: &[Cell] = &[
         full: BURST_FULL,
         quick: BURST_QUICK,
         floors: &["floor", "floor-8"],
+        is_of_plans: false,
         rows: &[
             burst("burst, 1 project x 1,000", Target::AtLeastTimes(1.0, "floor-8")),
             burst_cpu("burst, 1 project x 1,000: CPU"),
@@ -129,6 +132,7 @@ pub const ALL: &[Cell] = &[
         full: BURST_FULL,
         quick: BURST_QUICK,
         floors: &["floor", "floor-8"],
+        is_of_plans: false,
         rows: &[
             burst("burst, 1 project x 10,000", Target::AtLeastTimes(1.0, "floor-8")),
             burst_cpu("burst, 1 project x 10,000: CPU"),
@@ -141,6 +145,7 @@ pub const ALL: &[Cell] = &[
         full: BURST_FULL,
         quick: BURST_QUICK,
         floors: &["floor", "floor-8"],
+        is_of_plans: false,
         rows: &[
             burst("burst, 1,000 projects x 10", Target::AtLeastTimes(0.95, "floor")),
             burst_cpu("burst, 1,000 projects x 10: CPU"),
@@ -153,6 +158,7 @@ pub const ALL: &[Cell] = &[
         full: BURST_FULL,
         quick: BURST_QUICK,
         floors: &["floor", "floor-64"],
+        is_of_plans: false,
         rows: &[
             burst("burst, 1 x 1,000, 64 in flight", Target::AtLeast(2_500_000.0)),
             burst_cpu("burst, 1 x 1,000, 64 in flight: CPU"),
@@ -165,6 +171,7 @@ pub const ALL: &[Cell] = &[
         full: STEADY_FULL,
         quick: STEADY_QUICK,
         floors: &["floor", "floor-8"],
+        is_of_plans: false,
         rows: &[steady("50k deliveries/s, 1 project x 1,000", Target::AtMostTimes(1.05, "floor"))],
     },
     Cell {
@@ -174,6 +181,7 @@ pub const ALL: &[Cell] = &[
         full: STEADY_FULL,
         quick: STEADY_QUICK,
         floors: &["floor", "floor-8"],
+        is_of_plans: false,
         rows: &[
             steady("50k deliveries/s, 1 project x 10,000", Target::AtMostTimes(1.05, "floor")),
             Row {
@@ -197,6 +205,7 @@ pub const ALL: &[Cell] = &[
         full: STEADY_FULL,
         quick: STEADY_QUICK,
         floors: &["floor", "floor-8"],
+        is_of_plans: false,
         rows: &[steady("50k deliveries/s, 1,000 projects x 10", Target::AtMostTimes(1.2, "floor"))],
     },
     Cell {
@@ -206,6 +215,7 @@ pub const ALL: &[Cell] = &[
         full: "--seconds 10",
         quick: "--seconds 2",
         floors: &["floor"],
+        is_of_plans: false,
         rows: &[
             Row {
                 name: "memory of an idle stream, 10,000",
@@ -240,6 +250,7 @@ pub const ALL: &[Cell] = &[
         full: "",
         quick: "",
         floors: &[],
+        is_of_plans: false,
         rows: &[Row {
             name: "10,000 idle, heartbeats every 5 s: CPU in 10 s",
             unit: "s",
@@ -254,6 +265,7 @@ pub const ALL: &[Cell] = &[
         full: "",
         quick: "",
         floors: &["floor"],
+        is_of_plans: false,
         rows: &[
             Row {
                 name: "10,000 connects (stepcast: token checked)",
@@ -276,6 +288,7 @@ pub const ALL: &[Cell] = &[
         full: "",
         quick: "",
         floors: &[],
+        is_of_plans: false,
         rows: &[Row {
             name: "10,000 drop, miss 10, come back: until all have all",
             unit: "s",
@@ -290,6 +303,7 @@ pub const ALL: &[Cell] = &[
         full: "--seconds 4",
         quick: "--seconds 1",
         floors: &["floor"],
+        is_of_plans: false,
         rows: &[
             Row {
                 name: "GET /healthz, 64 connections",
@@ -302,6 +316,35 @@ pub const ALL: &[Cell] = &[
                 unit: "requests/s",
                 place: Place::Cell(HTTP, 1, "requests/s"),
                 target: Target::AtLeast(100_000.0),
+            },
+        ],
+    },
+    Cell {
+        name: "workflow",
+        scenario: "workflow",
+        arguments: "--data temp --submitters 64 --viewers 10 --lines 6",
+        full: "--seconds 4 --starts 500",
+        quick: "--seconds 2 --starts 100",
+        floors: &[],
+        is_of_plans: true,
+        rows: &[
+            Row {
+                name: "runs of three steps, 64 callers (on disk)",
+                unit: "runs/s",
+                place: Place::Figure("runs of three steps"),
+                target: Target::AtLeastTimes(15.0, "restate"),
+            },
+            Row {
+                name: "a run of three steps: CPU",
+                unit: "µs",
+                place: Place::Figure("server's processor time"),
+                target: Target::Less,
+            },
+            Row {
+                name: "a run of three steps, one at a time: p50",
+                unit: "ms",
+                place: Place::Cell("plans", 0, "p50 ms"),
+                target: Target::Less,
             },
         ],
     },

@@ -157,8 +157,16 @@ mod tests {
 
     fn line(target: Target, runs: &[(&str, &[f64])]) -> Line {
         let row = Row { name: "burst", unit: "/s", place: Place::Figure("x"), target };
-        let cell =
-            Cell { name: "c", scenario: "burst", arguments: "", full: "", quick: "", floors: &["floor"], rows: &[] };
+        let cell = Cell {
+            name: "c",
+            scenario: "burst",
+            arguments: "",
+            full: "",
+            quick: "",
+            floors: &["floor"],
+            is_of_plans: false,
+            rows: &[],
+        };
         let runs = runs.iter().map(|(subject, values)| ((*subject).to_owned(), values.to_vec()));
         Line::new(&cell, &row, runs.collect(), &["flawed".to_owned()])
     }

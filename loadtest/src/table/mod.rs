@@ -22,7 +22,7 @@ use lines::Line;
 pub use lines::show;
 
 /// What is compared with where nothing else is asked for.
-const PEERS: &str = "nchan,axum,node";
+const PEERS: &str = "nchan,axum,node,restate,dbos";
 
 /// What our own server is called.
 const OURS: &str = "stepcast";
@@ -39,7 +39,7 @@ Tables and pictures:
   table           our server, the floor and peers side by side; what counts are the ratios
   --quick         one short run of each instead of the median of three longer ones
   --runs N        so many of each
-  --peers LIST    what to compare with (nchan,axum,node); whatever is not installed is named and left out
+  --peers LIST    what to compare with (nchan,axum,node,restate,dbos); whatever is not installed is named and left out
   --only LIST     these cells alone, such as burst-1000,idle
   --server PATH   our program (target/release/stepcast); --data none or temp (none)
   --no-pin        server and generator share all processors
@@ -188,7 +188,9 @@ impl Table {
     /// Whoever takes part in a cell, in the order in which they are shown.
     fn subjects(&self, cell: &Cell) -> Vec<String> {
         let floors = cell.floors.iter().map(|floor| (*floor).to_owned());
-        floors.chain(self.peers.iter().cloned()).chain([OURS.to_owned()]).collect()
+        let peers =
+            self.peers.iter().filter(|name| Peer::find(name).is_ok_and(|peer| peer.runs_plans == cell.is_of_plans));
+        floors.chain(peers.cloned()).chain([OURS.to_owned()]).collect()
     }
 
     /// A cell with one server: the value of each of its rows, where there is one.
@@ -268,6 +270,23 @@ mod tests {
                     assert_eq!(options.scenario.name, cell.scenario);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn who_runs_plans_takes_part_where_plans_are_run_and_nowhere_else() {
+        let peers = ["node", "dbos"].map(str::to_owned).to_vec();
+        let table = Table { peers, skipped: Vec::new(), notes: Vec::new(), load_before: None, processors: 1 };
+        for cell in cells::ALL {
+            let subjects = table.subjects(cell);
+            let takes_part = |name: &str| subjects.iter().any(|subject| subject == name);
+            assert_eq!(
+                (takes_part("dbos"), takes_part("node")),
+                (cell.is_of_plans, !cell.is_of_plans),
+                "{}",
+                cell.name
+            );
+            assert!(takes_part(OURS));
         }
     }
 

@@ -124,6 +124,7 @@ export class OutputView {
     const part = length > 0 ? await this.read(from, Math.min(length, from + PAGE)) : { bytes: new Uint8Array(), total: 0 };
     if (reading !== this.reading) return;
     if (!part) return this.later(() => this.openAt(where));
+    this.attempt = part.attempt;
     const skipped = from > 0 ? startOfLine(part.bytes) : 0;
     this.first = from + skipped;
     this.rows.clear();
@@ -152,13 +153,19 @@ export class OutputView {
       const answer = await request(this.path(), { headers: { range: `bytes=${from}-${to - 1}` }, signal: this.abort.signal });
       const bytes = new Uint8Array(await answer.arrayBuffer());
       const total = Number(/\/(\d+)$/.exec(answer.headers.get('content-range') ?? '')?.[1] ?? bytes.length);
-      return { bytes, total, isJson: (answer.headers.get('content-type') ?? '').includes('json') };
+      const attempt = answer.headers.get('stepcast-attempt');
+      return { bytes, total, attempt, isJson: (answer.headers.get('content-type') ?? '').includes('json') };
     } catch (error) {
       if (this.abort.signal.aborted) return undefined;
       if (error.status === 416) return { bytes: new Uint8Array(), total: 0, isJson: false };
       this.app.refused(error);
       return undefined;
     }
+  }
+
+  /** Another attempt writes anew: what was read of the one before does not go on in this part. */
+  isAnotherAttempt({ attempt }) {
+    return this.attempt !== undefined && attempt !== undefined && attempt !== this.attempt;
   }
 
   readSoon() {
@@ -186,7 +193,7 @@ export class OutputView {
     this.readAt = performance.now();
     this.tookMs = this.readAt - begun;
     if (!part || reading !== this.reading) return;
-    if (part.total < this.last) return this.openAt('end');
+    if (this.isAnotherAttempt(part) || part.total < this.last) return this.openAt('end');
     this.total = part.total;
     if (!this.isFollowing) {
       // Whoever reads further up is not disturbed: what is here stays, and what is new is only counted.
@@ -217,6 +224,7 @@ export class OutputView {
     const part = await this.read(from, to);
     this.isReading = false;
     if (!part || reading !== this.reading) return;
+    if (this.isAnotherAttempt(part)) return this.openAt('end');
     const skipped = from > 0 ? startOfLine(part.bytes) : 0;
     this.first = from + skipped;
     const added = this.rows.prepend(plain(new TextDecoder().decode(part.bytes.subarray(skipped))));
@@ -244,6 +252,7 @@ export class OutputView {
     const part = await this.read(this.last, this.last + PAGE);
     this.isReading = false;
     if (!part || reading !== this.reading) return;
+    if (this.isAnotherAttempt(part)) return this.openAt('end');
     this.take(part.bytes, part);
     const gone = this.trim();
     this.screen.scrollTop -= gone * ROW;

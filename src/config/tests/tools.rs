@@ -118,6 +118,18 @@ fn an_http_tool_that_can_not_be_is_refused_with_its_line() {
             "4: tools.t.inputs: properties.n.maximum: 18446744073709551616 is an integer of more than 64 bits and would be rounded; write it as a string".to_owned(),
         ),
         (
+            format!("{HTTP}inputs = '{{\"properties\": {{\"n\": {{\"maximum\": 1e400}}}}}}'"),
+            "4: tools.t.inputs: properties.n.maximum: 1e400 is beyond the range of a double (about 1.8e308); write it as a string".to_owned(),
+        ),
+        (
+            format!("{HTTP}inputs = {{ properties.n.maximum = 1e400 }}"),
+            "4: tools.t.inputs: properties.n.maximum: 1e400 is beyond the range of a double (about 1.8e308); write it as a string".to_owned(),
+        ),
+        (
+            format!("{HTTP}inputs = {{ properties.n.enum = [1, 123456789012345678901234567890] }}"),
+            "4: tools.t.inputs: properties.n.enum[1]: 123456789012345678901234567890 is an integer of more than 64 bits and would be rounded; write it as a string".to_owned(),
+        ),
+        (
             format!("{HTTP}stream_error = 'event.'"),
             "4: tools.t.stream_error: `event.`: unexpected end of input, expected identifier or integer".to_owned(),
         ),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::retry;
-use super::step::{DelayEnd, Leave, Live, Phase, Stopwatch, TimeLimit, millis};
+use super::step::{DelayEnd, Leave, Live, Phase, Stopwatch, TimeLimit};
 use super::{ABANDON_AFTER, AttemptError, Course, Effects, Launch, Run};
 use crate::executor::tool::{CancelToken, Outcome};
 use crate::model::{Deadline, Now, OutputStream, Record, Step, StepState, StepStatus, StepUpdate, Told};
@@ -145,9 +145,8 @@ impl Run {
         let may_run_twice = self.context.registry.tool(&self.plan.steps[step].tool).is_none_or(|tool| tool.rerun());
         match why {
             Leave::TimedOut(limit) if !may_run_twice => {
-                let ms = millis(limit);
-                let error =
-                    format!("timed out after {ms} ms; the attempt does not end, and its tool must not run twice");
+                let timed_out = limit.sentence(&self.plan.steps[step].tool);
+                let error = format!("{timed_out}; the attempt does not end, and its tool must not run twice");
                 self.fail_attempt(step, AttemptError::Lasting(error), now, out);
             }
             _ => self.leave(step, why, now, out),
@@ -158,7 +157,7 @@ impl Run {
     fn leave(&mut self, step: usize, why: Leave, now: Now, out: &mut Effects) {
         match (why, self.course) {
             (Leave::TimedOut(limit), _) => {
-                let error = format!("timed out after {} ms", millis(limit));
+                let error = limit.sentence(&self.plan.steps[step].tool);
                 self.fail_attempt(step, AttemptError::Passing(error), now, out);
             }
             (Leave::RunEnds, Course::Aborting(abort)) => self.end_cancelled(step, abort, now, out),

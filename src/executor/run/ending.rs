@@ -173,7 +173,10 @@ impl Run {
         match abort {
             Abort::Cancelled => "the run was cancelled".to_owned(),
             Abort::Timeout => {
-                format!("the run timed out after {} ms", millis(self.plan.timeout.unwrap_or_default()))
+                format!(
+                    "the run timed out after {} ms (the plan's timeout)",
+                    millis(self.plan.timeout.unwrap_or_default())
+                )
             }
         }
     }

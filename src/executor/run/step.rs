@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::executor::output::Joiner;
-use crate::executor::tool::CancelToken;
+use crate::executor::tool::{CancelToken, Timeout};
 use crate::model::{Deadline, Now, Timestamp};
 
 /// A step that has begun and has not ended.
@@ -78,14 +78,14 @@ pub(super) enum DelayEnd {
     /// The step is done, with this output.
     Done(Value),
     /// The attempt took longer than this.
-    TimedOut(Duration),
+    TimedOut(Timeout),
 }
 
 /// Why a worker was asked to give an attempt up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leave {
     /// The attempt took longer than this.
-    TimedOut(Duration),
+    TimedOut(Timeout),
     /// The run ends.
     RunEnds,
 }
@@ -94,13 +94,12 @@ pub(super) enum Leave {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TimeLimit {
     pub ends: Deadline,
-    /// How long that is in all.
-    pub limit: Duration,
+    pub limit: Timeout,
 }
 
 impl TimeLimit {
-    pub fn from(now: Now, limit: Duration) -> Self {
-        Self { ends: Deadline::after(limit, now), limit }
+    pub fn from(now: Now, limit: Timeout) -> Self {
+        Self { ends: Deadline::after(limit.lasts, now), limit }
     }
 }
 

@@ -327,7 +327,7 @@ fn an_attempt_that_takes_too_long_is_cancelled_and_retried_once_its_worker_is_ba
     assert_eq!(stage.effects.cancels.len(), 1);
     assert_eq!(stage.log().len(), 3, "nothing is said yet");
     stage.ok("a");
-    assert_eq!(stage.run.state().steps[0].error.as_deref(), Some("timed out after 50 ms"));
+    assert_eq!(stage.run.state().steps[0].error.as_deref(), Some("timed out after 50 ms (the step's timeout)"));
     stage.wait(0);
     assert_eq!(stage.log(), ["a retrying 1", "a running 2"]);
 }
@@ -366,7 +366,7 @@ fn a_retry_begins_beside_no_attempt_that_is_given_up_where_the_tool_must_not_run
     let mut stage = Stage::started(base.clone());
     stage.wait(1);
     stage.wait(7000);
-    let error = "timed out after 1 ms; the attempt does not end, and its tool must not run twice";
+    let error = "timed out after 1 ms (the step's timeout); the attempt does not end, and its tool must not run twice";
     assert_eq!(stage.failed().error, format!("step a failed: {error}"));
     assert_eq!(stage.log()[3..], ["a failed 1", "0]", "failed step_failed"]);
 
@@ -423,7 +423,7 @@ fn a_plan_that_takes_too_long_ends_with_reason_timeout() {
     stage.wait(100);
     assert_eq!(stage.effects.cancels.len(), 1);
     stage.fail("a");
-    assert_eq!(stage.failed().error, "the run timed out after 100 ms");
+    assert_eq!(stage.failed().error, "the run timed out after 100 ms (the plan's timeout)");
     assert_eq!(stage.log()[3..], ["a cancelled 1 timeout", "0]", "b skipped 0 timeout", "failed timeout"]);
 }
 
@@ -442,7 +442,7 @@ fn a_delay_longer_than_the_steps_timeout_fails_when_that_is_over() {
     let mut stage = Stage::started(with(plan(&["a"]), "a", |step| step.timeout = Some(Duration::from_millis(20))));
     stage.finish("a", Ok(Outcome::After(Duration::from_millis(30), json!(1))));
     stage.wait(40);
-    assert_eq!(stage.failed().error, "step a failed: timed out after 20 ms");
+    assert_eq!(stage.failed().error, "step a failed: timed out after 20 ms (the step's timeout)");
 }
 
 #[test]

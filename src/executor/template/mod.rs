@@ -13,6 +13,14 @@ mod expression;
 mod place;
 mod scope;
 mod spelling;
+/// `problem` with the expression that has it, if there is any text to name.
+fn about(expression: &str, problem: &str) -> String {
+    match expression.trim() {
+        "" => problem.to_owned(),
+        expression => format!("`{expression}`: {problem}"),
+    }
+}
+
 #[cfg(test)]
 mod tests;
 mod text;
@@ -197,7 +205,7 @@ impl Engine {
     fn inspect(&self, expression: &str, roots: &[&str], found: &mut Inspection) {
         let parsed = match Parsed::read(expression) {
             Ok(parsed) => parsed,
-            Err(problem) => return found.problems.push(one_line(&format!("`{}`: {problem}", expression.trim()))),
+            Err(problem) => return found.problems.push(one_line(&about(expression, &problem))),
         };
         // What most templates are; compiling it is half of what checking a plan costs.
         if !expression::is_plain_path(expression)
@@ -359,8 +367,7 @@ impl Filling<'_> {
     }
 
     fn json_of(&mut self, expression: &str, value: &Evaluated) -> Result<Value, TemplateError> {
-        value::to_json(value, &mut self.budget)
-            .map_err(|problem| TemplateError::new(format_args!("`{}`: {problem}", expression.trim())))
+        value::to_json(value, &mut self.budget).map_err(|problem| TemplateError::new(about(expression, problem)))
     }
 
     fn evaluated(&self, expression: &str) -> Result<Evaluated, TemplateError> {
@@ -374,8 +381,7 @@ impl Filling<'_> {
         environment: &Environment<'static>,
         expression: &'e str,
     ) -> Result<(Parsed<'e>, Evaluated), TemplateError> {
-        let parsed = Parsed::read(expression)
-            .map_err(|problem| TemplateError::new(format_args!("`{}`: {problem}", expression.trim())))?;
+        let parsed = Parsed::read(expression).map_err(|problem| TemplateError::new(about(expression, &problem)))?;
         let explain = |error| self.engine.explain(&error, &parsed, Some(self.scope));
         let compiled = environment.compile_expression_owned(parsed.source.clone()).map_err(explain)?;
         let value = compiled.eval(self.context.clone()).map_err(explain)?;

@@ -188,7 +188,7 @@ fn errors_name_what_is_wrong_and_nothing_that_was_met() {
         ("{{ inputs.n | nope }}", "`inputs.n | nope`: filter nope is unknown"),
         ("{{ 2 ** 100 }}", "`2 ** 100`: the result is an integer of more than 64 bits"),
         ("{{ range }}", "`range`: the result is nothing that JSON can hold"),
-        ("{{ }}", "``: an expression is missing"),
+        ("{{ }}", "an expression is missing"),
         ("{{ 'a }}", "`{{` opens a template that `}}` never closes; two braces alone are written `{{ \"{{\" }}`"),
     ];
     for (template, expected) in table {
@@ -239,7 +239,7 @@ fn conditions_hold_or_not_with_and_without_wrapping() {
         ("steps.skipped.output.ok", Err("steps.skipped.output.ok is undefined")),
         ("(inputs.yes", Err("`(inputs.yes`: unexpected end of input, expected `)`")),
         ("${ inputs.yes", Err("`( inputs.yes`: unexpected end of input, expected `)`")),
-        ("", Err("``: an expression is missing")),
+        ("", Err("an expression is missing")),
     ];
     for (condition, expected) in table {
         let held = Engine::new().is_true(condition, &scope()).map_err(|error| error.to_string());

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,9 +84,20 @@ pub struct Call<'a> {
 
 /// Takes a step's live output.
 pub trait OutputSink: Sync {
-    /// Hands over `bytes` as they came; they need not end at a character or a line. May block while the reader is
-    /// behind.
+    /// Hands over `bytes` as they came; they need not end at a character or a line. Where the log is behind and the call has
+    /// said much since, it waits for the log, or for the call to be cancelled.
     fn write(&self, stream: OutputStream, bytes: &[u8]);
+
+    /// Would [`write`](Self::write) wait? Then the descriptor that becomes readable when it would no longer, to poll beside
+    /// others.
+    fn paused(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// As [`write`](Self::write), and never waits: for a tool that stops reading while it is [paused](Self::paused).
+    fn write_now(&self, stream: OutputStream, bytes: &[u8]) {
+        self.write(stream, bytes);
+    }
 }
 
 /// How an attempt ended well.
@@ -283,9 +295,12 @@ impl Registry {
 
     /// How long an attempt may take at `tool` where its step says `wanted`: a plan shortens what a tool allows, and
     /// never lengthens it.
-    pub(super) fn timeout(&self, tool: &str, wanted: Option<Duration>) -> Option<Duration> {
-        let Some(tool) = self.tool(tool) else { return wanted };
-        [wanted, tool.timeout()].into_iter().flatten().min().or_else(|| tool.default_timeout())
+    pub(super) fn timeout(&self, tool: &str, wanted: Option<Duration>) -> Option<Timeout> {
+        let of = |whose, lasts: Option<Duration>| lasts.map(|lasts| Timeout { lasts, whose });
+        let step = of(Whose::Step, wanted);
+        let Some(tool) = self.tool(tool) else { return step };
+        let bounds = [step, of(Whose::Tool, tool.timeout())].into_iter().flatten();
+        bounds.min_by_key(|timeout| timeout.lasts).or_else(|| of(Whose::Default, tool.default_timeout()))
     }
 
     /// The names of all tools, sorted.
@@ -293,6 +308,37 @@ impl Registry {
         let mut names: Vec<_> = self.tools.keys().map(AsRef::as_ref).collect();
         names.sort_unstable();
         names
+    }
+}
+
+/// What an attempt may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Timeout {
+    /// How long that is in all.
+    pub lasts: Duration,
+    whose: Whose,
+}
+
+/// Where a [`Timeout`] is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// In the plan, at the step.
+    Step,
+    /// At the tool's declaration.
+    Tool,
+    /// Nowhere: the tool has one by default.
+    Default,
+}
+
+impl Timeout {
+    /// What an attempt at `tool` that took longer says of itself.
+    pub fn sentence(self, tool: &str) -> String {
+        let ms = self.lasts.as_millis();
+        match self.whose {
+            Whose::Step => format!("timed out after {ms} ms (the step's timeout)"),
+            Whose::Tool => format!("timed out after {ms} ms (tools.{tool}.timeout)"),
+            Whose::Default => format!("timed out after {ms} ms (the default of tools.{tool}.timeout)"),
+        }
     }
 }
 
@@ -317,6 +363,20 @@ mod tests {
     }
 
     #[test]
+    fn a_timeout_did_not_say_whose_limit_it_was() {
+        for (limit, default, wanted, expected) in [
+            (Some(1), None, Some(30), "timed out after 1000 ms (tools.t.timeout)"),
+            (Some(30), None, Some(1), "timed out after 1000 ms (the step's timeout)"),
+            (None, Some(9), None, "timed out after 9000 ms (the default of tools.t.timeout)"),
+        ] {
+            let mut registry = Registry::new();
+            registry.insert("t", Timed(limit, default));
+            let timeout = registry.timeout("t", wanted.map(Duration::from_secs)).expect("a timeout");
+            assert_eq!(timeout.sentence("t"), expected);
+        }
+    }
+
+    #[test]
     fn a_plan_raised_the_timeout_of_a_tool() {
         for (limit, default, wanted, expected) in [
             (Some(1), None, Some(30), Some(1)),
@@ -332,8 +392,9 @@ mod tests {
             registry.insert("t", Timed(limit, default));
             let seconds = Duration::from_secs;
             let said = format!("{limit:?} {default:?} {wanted:?}");
-            assert_eq!(registry.timeout("t", wanted.map(seconds)), expected.map(seconds), "{said}");
-            assert_eq!(registry.timeout("gone", wanted.map(seconds)), wanted.map(seconds));
+            let lasts = |tool| registry.timeout(tool, wanted.map(seconds)).map(|timeout| timeout.lasts);
+            assert_eq!(lasts("t"), expected.map(seconds), "{said}");
+            assert_eq!(lasts("gone"), wanted.map(seconds));
         }
     }
 }

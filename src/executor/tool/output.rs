@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::mask::Mask;
-use crate::model::json::wide_integers;
+use crate::model::json::{LostNumber, lost_number, lost_numbers};
 
 /// Bytes kept up to a limit; what comes later is counted and dropped, so that a flood costs no memory.
 #[derive(Debug)]
@@ -76,15 +76,25 @@ fn without_last_newline(text: &str) -> &str {
 /// The JSON value that `text` is, if it is one that keeps its meaning.
 fn json(text: &str) -> Result<Option<Value>, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let Ok(value) = serde_json::from_str::<Value>(text) else { return Ok(None) };
+    let Ok(value) = serde_json::from_str::<Value>(text) else {
+        let is_list = text.trim_start().starts_with(['{', '[']);
+        return match lost_number(text.as_bytes()).filter(|_| is_list) {
+            None => Ok(None),
+            Some(lost) => Err(not_kept(&lost)),
+        };
+    };
     if !value.is_array() && !value.is_object() {
         let written = value.to_string();
         return Ok((written == without_last_newline(text)).then_some(value));
     }
-    match wide_integers(text.as_bytes(), 1).pop() {
+    match lost_numbers(text.as_bytes(), 1).pop() {
         None => Ok(Some(value)),
-        Some(wide) => Err(format!("the output is JSON with a number that can't be kept: {wide}")),
+        Some(lost) => Err(not_kept(&lost)),
     }
+}
+
+fn not_kept(lost: &LostNumber) -> String {
+    format!("the output is JSON with a number that can't be kept: {lost}")
 }
 
 #[cfg(test)]
@@ -150,6 +160,24 @@ mod tests {
         let expected = "the output is JSON with a number that can't be kept: items[0].id: 123456789012345678901 is an \
                         integer of more than 64 bits and would be rounded; write it as a string";
         assert_eq!(kept.into_value(&Mask::default()), Err(expected.to_owned()));
+    }
+
+    #[test]
+    fn json_with_a_number_beyond_all_doubles_became_text() {
+        for (text, expected) in [
+            ("{\"k\":1e400}", Err("k: 1e400 is beyond")),
+            ("[1e-400]\n", Err("[0]: 1e-400 is closer to 0")),
+            ("1e400", Ok("1e400")),
+            ("{\"k\":1e400", Ok("{\"k\":1e400")),
+        ] {
+            let mut kept = Kept::new(100);
+            kept.push(text.as_bytes());
+            match (kept.into_value(&Mask::default()), expected) {
+                (Ok(value), Ok(expected)) => assert_eq!(value, json!(expected)),
+                (Err(error), Err(expected)) => assert!(error.contains(expected), "{error}"),
+                (found, _) => panic!("{text}: {found:?}"),
+            }
+        }
     }
 
     #[test]

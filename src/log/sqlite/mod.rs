@@ -5,11 +5,12 @@
 //! project ids, which is forgotten whenever a transaction fails, and the list of projects to look at when trimming.
 //!
 //! - [`sql`] has every statement, [`write`] carries batches out, [`read`] looks things up, [`trim`] lets go of what is
-//!   too much in slices, [`checkpoint`] keeps the write-ahead log short, [`reader`] looks things up beside whoever
+//!   too much in slices, [`pieces`] finds parts of outputs, [`checkpoint`] keeps the write-ahead log short, [`reader`] looks things up beside whoever
 //!   writes, [`open`] makes, locks and checks the file, [`recover`] reads what a start goes on from.
 
 mod checkpoint;
 mod open;
+mod pieces;
 mod read;
 mod reader;
 mod recover;
@@ -20,6 +21,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -30,6 +32,7 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 pub use open::{OpenError, Seed, Synchronous};
 
 use self::checkpoint::Checkpointer;
+use self::pieces::Pieces;
 use self::read::Readable;
 use self::reader::SqliteReader;
 use self::trim::{Slice, Trimmer};
@@ -62,6 +65,7 @@ pub struct SqliteStore {
     /// Projects that came to hold nothing since those were counted that do.
     emptied: usize,
     checkpointer: Checkpointer,
+    pieces: RefCell<Pieces>,
     /// Held as long as the file is open, and a field behind `conn` so that it is let go after it.
     _lock: File,
 }
@@ -134,6 +138,10 @@ impl Readable for SqliteStore {
 
     fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn pieces(&self) -> &RefCell<Pieces> {
+        &self.pieces
     }
 }
 

@@ -1,5 +1,6 @@
 //! Makes, locks and checks the file.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -145,6 +146,7 @@ impl SqliteStore {
             clock: Timestamp::default(),
             emptied: 0,
             checkpointer,
+            pieces: RefCell::default(),
             _lock: lock,
         };
         Ok((store, identity))

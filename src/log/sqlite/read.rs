@@ -1,12 +1,15 @@
 //! Looks things up, and says how what the columns hold is to be read.
 
+use std::cell::RefCell;
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension, Row, ToSql, params};
 
+use super::pieces::Pieces;
 use super::{explain, int, nat, sql};
 use crate::log::RunNumber;
 use crate::log::history::{Ends, History};
@@ -22,6 +25,9 @@ pub(super) trait Readable {
 
     /// Of the file, for what goes wrong.
     fn path(&self) -> &Path;
+
+    /// Where the pieces of outputs lie in them.
+    fn pieces(&self) -> &RefCell<Pieces>;
 
     fn checked<T>(&self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
         result.map_err(|error| StoreError(explain(self.path(), &error)))
@@ -67,7 +73,24 @@ impl<R: Readable> History for R {
     }
 
     fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {
-        self.checked(output(self.conn(), number, step))
+        self.checked(output(self.conn(), &mut self.pieces().borrow_mut(), number, step))
+    }
+
+    fn output_bytes(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        stream: OutputStream,
+        range: Range<u64>,
+        to: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let head = self.checked(output_head(self.conn(), run_key(number), step))?;
+        let Some((id, ..)) = head else { return Ok(()) };
+        self.checked(self.pieces().borrow_mut().read(self.conn(), id, stream, range, to))
+    }
+
+    fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.checked(whole_output(self.conn(), number, step))
     }
 }
 
@@ -194,21 +217,21 @@ pub(super) fn runs(
     }
 }
 
-fn output(conn: &Connection, run: RunNumber, step: &StepId) -> rusqlite::Result<Option<StoredOutput>> {
+fn output(
+    conn: &Connection,
+    pieces: &mut Pieces,
+    run: RunNumber,
+    step: &StepId,
+) -> rusqlite::Result<Option<StoredOutput>> {
+    let Some((id, attempt, _)) = output_head(conn, run_key(run), step)? else { return Ok(None) };
+    let mut length = |stream| pieces.length(conn, id, stream);
+    let (stdout, stderr) = (length(OutputStream::Stdout)?, length(OutputStream::Stderr)?);
+    Ok(Some(StoredOutput { attempt, stdout, stderr, text: length(OutputStream::Text)? }))
+}
+
+fn whole_output(conn: &Connection, run: RunNumber, step: &StepId) -> rusqlite::Result<Option<Arc<[u8]>>> {
     let Some((id, ..)) = output_head(conn, run_key(run), step)? else { return Ok(None) };
-    let mut output = StoredOutput::default();
-    each_row(conn, sql::PIECES, params![id], |row| {
-        let piece = row.get_ref(1)?.as_blob().map_err(|_| damaged(1, Type::Blob, "no bytes"))?;
-        match row.get(0)? {
-            0 => output.stdout.extend_from_slice(piece),
-            1 => output.stderr.extend_from_slice(piece),
-            2 => output.text.extend_from_slice(piece),
-            WHOLE => output.whole = Some(piece.into()),
-            _ => return Err(damaged(0, Type::Integer, "no stream")),
-        }
-        Ok(Flow::More)
-    })?;
-    Ok(Some(output))
+    conn.prepare_cached(sql::PIECES)?.query_row((id, WHOLE, 0), |row| bytes(row, 0)).optional()
 }
 
 /// Of a step's output: its id, its attempt, what its pieces weigh.
@@ -265,8 +288,11 @@ pub(super) fn damaged(column: usize, of_type: Type, what: &'static str) -> Error
 }
 
 fn bytes(row: &Row<'_>, column: usize) -> rusqlite::Result<Arc<[u8]>> {
-    let bytes = row.get_ref(column)?.as_blob().map_err(|_| damaged(column, Type::Blob, "no bytes"))?;
-    Ok(bytes.into())
+    blob(row, column).map(Arc::from)
+}
+
+pub(super) fn blob<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<&'r [u8]> {
+    row.get_ref(column)?.as_blob().map_err(|_| damaged(column, Type::Blob, "no bytes"))
 }
 
 fn message(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {

@@ -1,5 +1,6 @@
 //! Reads the file on a connection of its own, while someone else writes it: in WAL mode neither waits for the other.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::explain;
+use super::pieces::Pieces;
 use super::read::Readable;
 use crate::log::history::{History, Reader};
 use crate::log::store::StoreError;
@@ -26,6 +28,7 @@ pub(super) struct SqliteReader {
     conn: Connection,
     /// Of the file, for what goes wrong.
     path: PathBuf,
+    pieces: RefCell<Pieces>,
 }
 
 impl SqliteReader {
@@ -38,7 +41,7 @@ impl SqliteReader {
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         conn.pragma_update(None, "query_only", true)?;
         conn.pragma_update(None, "cache_size", CACHE_KIB)?;
-        Ok(Self { conn, path: path.to_owned() })
+        Ok(Self { conn, path: path.to_owned(), pieces: RefCell::default() })
     }
 }
 
@@ -47,7 +50,7 @@ impl Reader for SqliteReader {
     fn look(&mut self, look: &mut dyn FnMut(&dyn History) -> Result<(), StoreError>) -> Result<(), StoreError> {
         let transaction = Transaction::new_unchecked(&self.conn, TransactionBehavior::Deferred);
         let transaction = transaction.map_err(|error| StoreError(explain(&self.path, &error)))?;
-        look(&Moment { conn: &transaction, path: &self.path })
+        look(&Moment { conn: &transaction, path: &self.path, pieces: &self.pieces })
     }
 }
 
@@ -55,6 +58,7 @@ impl Reader for SqliteReader {
 struct Moment<'a> {
     conn: &'a Connection,
     path: &'a Path,
+    pieces: &'a RefCell<Pieces>,
 }
 
 impl Readable for Moment<'_> {
@@ -64,5 +68,9 @@ impl Readable for Moment<'_> {
 
     fn path(&self) -> &Path {
         self.path
+    }
+
+    fn pieces(&self) -> &RefCell<Pieces> {
+        self.pieces
     }
 }

@@ -341,8 +341,11 @@ pub(super) const LET_OUTPUT_GO: &str = "UPDATE outputs SET run = NULL WHERE id =
 pub(super) const OUTPUT_GREW: &str = "UPDATE outputs SET bytes = bytes + ?2 WHERE id = ?1";
 /// Parameters: output, stream, bytes.
 pub(super) const NEW_PIECE: &str = "INSERT INTO pieces (output, stream, bytes) VALUES (?1, ?2, ?3)";
-/// Parameter: output. Row: stream, bytes.
-pub(super) const PIECES: &str = "SELECT stream, bytes FROM pieces WHERE output = ?1 ORDER BY stream, id";
+/// How long pieces are, without reading them. Parameters: output, stream, behind this one. Row: id, bytes.
+pub(super) const PIECE_SIZES: &str =
+    "SELECT id, length(bytes) FROM pieces WHERE output = ?1 AND stream = ?2 AND id > ?3 ORDER BY id";
+/// Parameters: output, stream, from this one on. Row: the bytes.
+pub(super) const PIECES: &str = "SELECT bytes FROM pieces WHERE output = ?1 AND stream = ?2 AND id >= ?3 ORDER BY id";
 /// Parameters: output, stream.
 pub(super) const PIECES_BYTES: &str =
     "SELECT coalesce(sum(length(bytes)), 0) FROM pieces WHERE output = ?1 AND stream = ?2";

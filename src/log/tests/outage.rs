@@ -118,9 +118,7 @@ impl Pair {
             let reached: Vec<_> = answers.extract_if(.., |(to, _)| barriers.contains(to)).map(|(to, _)| to).collect();
             assert_eq!(reached, barriers, "each is answered once");
         }
-        let refused = |to: u64| {
-            answers.iter().any(|(of, answer)| *of == to && matches!(answer, Answer::Refused(Refusal::StoreUnavailable)))
-        };
+        let refused = |to: u64| answers.iter().any(|(of, answer)| *of == to && is_down(answer));
         let reads_failed = self.disk.failed() > failed_before || !kept;
         let mut taken = Vec::new();
         for command in batch {
@@ -142,8 +140,7 @@ impl Pair {
                 }
             }
         }
-        let answers =
-            answers.into_iter().filter(|(_, answer)| !matches!(answer, Answer::Refused(Refusal::StoreUnavailable)));
+        let answers = answers.into_iter().filter(|(_, answer)| !is_down(answer));
         let answers = answers.map(|(to, answer)| (to, shown(answer))).collect::<BTreeMap<_, _>>();
         self.follow(back, taken, &answers);
     }
@@ -173,7 +170,7 @@ impl Pair {
                     bytes.extend_from_slice(&frames.bytes);
                 }
                 Delivery::Worked(work) => self.work[of].add(work),
-                Delivery::Reply { .. } | Delivery::StoreIsDown(_) => {}
+                Delivery::Reply { .. } | Delivery::Opened { .. } | Delivery::StoreIsDown(_) => {}
             }
         }
         for order in outcome.orders.drain(..).filter(|_| of == 0) {
@@ -216,13 +213,16 @@ impl Pair {
 fn check_order(outcome: &Outcome) {
     let first = |is: &dyn Fn(&Delivery) -> bool| outcome.deliveries.iter().position(is);
     if let Some(down) = first(&|delivery| matches!(delivery, Delivery::StoreIsDown(true))) {
-        let refused = |delivery: &Delivery| {
-            matches!(delivery, Delivery::Reply { answer: Answer::Refused(Refusal::StoreUnavailable), .. })
-        };
+        let refused = |delivery: &Delivery| matches!(delivery, Delivery::Reply { answer, .. } if is_down(answer));
         assert!(first(&refused).is_none_or(|refused| refused > down));
     }
     let back = first(&|delivery| matches!(delivery, Delivery::StoreIsDown(false)));
     assert!(back.is_none_or(|back| back == 0));
+}
+
+/// Was it refused for the store's sake?
+fn is_down(answer: &Answer) -> bool {
+    matches!(answer, Answer::Refused(Refusal::StoreUnavailable | Refusal::CancelHeldBack))
 }
 
 fn store_is_down(delivery: &Delivery) -> Option<bool> {
@@ -272,11 +272,10 @@ fn reply_of(command: &Command) -> Option<u64> {
     let reply = match command {
         Command::Publish { reply, .. }
         | Command::Submit { reply, .. }
-        | Command::Cancel { reply, .. }
         | Command::Read { reply, .. }
         | Command::Spend { reply, .. }
         | Command::Barrier(reply) => Some(reply),
-        Command::Note { reply, .. } => reply.as_ref(),
+        Command::Cancel { reply, .. } | Command::Note { reply, .. } => reply.as_ref(),
         Command::Records(_) | Command::Unwatch(_) | Command::Close => None,
     };
     match reply? {
@@ -322,7 +321,7 @@ fn page(project: ProjectId, after: u64, to: u64) -> Command {
 }
 
 fn cancel(run: &str, to: u64) -> Command {
-    Command::Cancel { project: p(), run: run_id(run), reply: ReplyTo::Loop(to) }
+    Command::Cancel { project: p(), run: run_id(run), reply: Some(ReplyTo::Loop(to)) }
 }
 
 fn the_run(run: &str, to: u64) -> Command {
@@ -379,7 +378,8 @@ fn questions() -> Vec<Command> {
         let (project, run, step) = (p(), run_id(run), step_id("a"));
         questions.push(read(Query::Run { project: p(), run: run.clone(), whole_outputs: true }, 200 + n));
         questions.push(read(Query::Events { project: p(), run: run.clone(), after: 0, limit: 100 }, 210 + n));
-        questions.push(read(Query::Output { project, run: run.clone(), step, stream: None }, 220 + n));
+        let wanted = WantedOutput { stream: None, asked: Conditions::default(), bytes_max: 1000 };
+        questions.push(read(Query::Output { project, run: run.clone(), step, wanted }, 220 + n));
         let query = Query::Attach { project: p(), resume: None, run: Some(run), snapshots: true };
         questions.push(read(query, 230 + n));
     }

@@ -301,7 +301,7 @@ fn step_documents<'a>(object: &'a Map<String, Value>, steps_max: usize, issues: 
         fields.report("steps", format_args!("a plan has at least one step"));
     }
     if steps.len() > steps_max {
-        fields.report("steps", format_args!("a plan has at most {steps_max} steps, this one has {}", steps.len()));
+        fields.report("steps", format_args!("too many steps: {} (limit {steps_max}, limits.plan_steps)", steps.len()));
         return &[];
     }
     steps

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::fields::{Fields, Place};
 use super::{ISSUES_MAX, Issue, Issues};
-use crate::model::json::{WideInteger, wide_integers, without_bom};
+use crate::model::json::{LostNumber, lost_number, lost_numbers, without_bom};
 use crate::model::{ProjectId, RunId, StepId};
 
 /// A plan as submitted, not yet read.
@@ -41,7 +41,10 @@ impl Submission {
     /// Where it is no JSON, and as [`read`](Self::read).
     pub fn parse(body: &[u8]) -> Result<Self, SubmissionError> {
         let body = without_bom(body);
-        let document = serde_json::from_slice(body).map_err(|error| SubmissionError::NotJson(error.to_string()))?;
+        let document = serde_json::from_slice(body).map_err(|error| match Self::lost(body) {
+            Some(issue) => SubmissionError::Issues(vec![issue]),
+            None => SubmissionError::NotJson(error.to_string()),
+        })?;
         Self::of(document, body)
     }
 
@@ -51,13 +54,20 @@ impl Submission {
     /// As [`read`](Self::read).
     pub fn of(document: Value, body: &[u8]) -> Result<Self, SubmissionError> {
         let is_wrapped = document.get("plan").is_some();
-        let wide = wide_integers(body, ISSUES_MAX);
+        let wide = lost_numbers(body, ISSUES_MAX);
         let mut submission = Self::read(document)?;
         submission.issues = wide.into_iter().map(|wide| submission.issue(wide, is_wrapped)).collect();
         Ok(submission)
     }
 
-    fn issue(&self, wide: WideInteger, is_wrapped: bool) -> Issue {
+    /// What is wrong with a body that is JSON but for a number that no double is near to: no parser makes a value of it.
+    pub fn lost(body: &[u8]) -> Option<Issue> {
+        let lost = lost_number(body)?;
+        let is_wrapped = lost.path.starts_with("plan.");
+        Some(Self::default().issue(lost, is_wrapped))
+    }
+
+    fn issue(&self, wide: LostNumber, is_wrapped: bool) -> Issue {
         let message = wide.message();
         let path = match wide.path.strip_prefix("plan.").filter(|_| is_wrapped) {
             Some(path) => path.to_owned(),
@@ -120,6 +130,18 @@ mod tests {
         let wrapped = format!(r#"{{"plan": {plan}, "inputs": {{"plan.x": {wide}}}}}"#);
         assert_eq!(said(&wrapped), [&in_plan[..], &[("inputs.plan.x".to_owned(), None)]].concat());
         assert_eq!(said("{\"steps\": [18446744073709551615, 1.5e300]}"), []);
+    }
+
+    #[test]
+    fn a_number_beyond_all_doubles_had_no_place() {
+        let said = |body: &str| match Submission::parse(body.as_bytes()) {
+            Err(SubmissionError::Issues(issues)) => issues[0].to_string(),
+            other => panic!("{other:?}"),
+        };
+        let plan = r#"{"steps": [{"id": "b", "inputs": {"n": [1e400]}}]}"#;
+        assert!(said(plan).starts_with("steps[0].inputs.n[0]: 1e400 is beyond"), "{}", said(plan));
+        let wrapped = format!(r#"{{"plan": {plan}, "inputs": {{}}}}"#);
+        assert_eq!(said(&wrapped), said(plan));
     }
 
     #[test]

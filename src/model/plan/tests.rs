@@ -101,7 +101,7 @@ fn documents_that_are_hardly_plans() {
     assert_eq!(said(&nested(124)), Vec::<String>::new());
     assert_eq!(said(&nested(125)), ["a plan nests at most 128 deep"]);
     let many = plan(Value::Array(vec![json!("x"); 10_001]));
-    assert_eq!(said(&many), ["steps: a plan has at most 10000 steps, this one has 10001"]);
+    assert_eq!(said(&many), ["steps: too many steps: 10001 (limit 10000, limits.plan_steps)"]);
 }
 
 #[test]

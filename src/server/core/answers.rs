@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::Server;
 use super::token::{Waiter, reply_number, waiter};
-use crate::api::{Ask, Render, claim_of_rerun, refusal};
-use crate::http::{Coding, Problem, Response, write_stream_head};
+use crate::api::{Ask, OUTPUT_PIECE_BYTES, Render, Shown, claim_of_rerun, refusal};
+use crate::http::{Problem, Response, write_stream_head};
 use crate::log::{Answer, Command, Delivery, Query, Refusal, ReplyTo, View};
 use crate::model::{Now, ProjectId, Taken};
 use crate::server::attach;
-use crate::server::connection::{Framing, State, Waiting, What};
+use crate::server::connection::{Exchange, State, Waiting, What};
+use crate::server::limits::Metered;
 use crate::server::socket::Socket;
 
 /// How long the answer to a publish waits while more than half of the project's watchers are behind. Publishers that
@@ -18,102 +19,74 @@ use crate::server::socket::Socket;
 pub(in crate::server) const CONGESTION_HOLD: Duration = Duration::from_millis(10);
 
 impl<S: Socket> Server<S> {
-    pub(super) fn answer(
-        &mut self,
-        index: usize,
-        mut response: Response,
-        framing: Framing,
-        headers: Vec<(&'static str, String)>,
-        now: Now,
-    ) {
-        for (name, value) in headers {
-            response = response.header(name, value);
+    pub(super) fn answer(&mut self, exchange: Exchange, shown: impl Into<Shown>, now: Now) {
+        let mut shown = shown.into();
+        for (name, value) in exchange.headers {
+            shown.response = shown.response.header(name, value);
         }
-        self.metrics.count_response(response.status);
+        self.metrics.count_response(shown.response.status);
         self.refresh_date(now);
-        self.connections[index].answer(&response, framing, &self.date.1);
+        self.connections[exchange.index].answer(shown, exchange.framing, &self.date.1);
     }
 
     /// Answers 200 and, unless only the head was asked for, the one message that says when to come back.
-    pub(super) fn answer_busy(
-        &mut self,
-        index: usize,
-        project: &ProjectId,
-        framing: Framing,
-        headers: Vec<(&'static str, String)>,
-        now: Now,
-    ) {
-        let coding = Coding::of(framing.version);
-        let mut answer = self.stream_head(&headers, View::Events, coding, now);
-        if !framing.head_only {
+    pub(super) fn answer_busy(&mut self, exchange: &Exchange, project: &ProjectId, now: Now) {
+        let mut answer = self.stream_head(exchange, View::Events, now);
+        if !exchange.framing.head_only {
             let base = self.settings.streams.retry_ms.max(1);
             let retry = base + self.next_random() % base;
             let mut events = Vec::new();
             attach::write_busy(&mut events, project, retry);
+            let coding = exchange.framing.coding();
             answer.append(&mut coding.encoded(events));
             answer.extend_from_slice(coding.end());
         }
         self.metrics.streams_refused += 1;
-        let connection = &mut self.connections[index];
+        let connection = &mut self.connections[exchange.index];
         connection.write_raw(&answer);
         connection.state = State::Closing;
     }
 
-    pub(super) fn stream_head(
-        &mut self,
-        headers: &[(&'static str, String)],
-        view: View,
-        coding: Coding,
-        now: Now,
-    ) -> Vec<u8> {
+    pub(super) fn stream_head(&mut self, exchange: &Exchange, view: View, now: Now) -> Vec<u8> {
         self.refresh_date(now);
         self.metrics.count_response(200);
         let mut head = Vec::with_capacity(512);
         write_stream_head(
             &mut head,
             view.content_type(),
-            coding,
+            exchange.framing.coding(),
             &self.date.1,
-            headers.iter().map(|(name, value)| (*name, value.as_str())),
+            exchange.headers.iter().map(|(name, value)| (*name, value.as_str())),
         );
         head
     }
 
-    pub(super) fn ask(
-        &mut self,
-        index: usize,
-        ask: Ask,
-        render: Render,
-        framing: Framing,
-        headers: Vec<(&'static str, String)>,
-        now: Now,
-    ) {
+    pub(super) fn ask(&mut self, exchange: Exchange, ask: Ask, render: Render, now: Now) {
         let mut metered = None;
         if let (Ask::Publish(_, events), Render::Published { token_key: Some(token), .. }) = (&ask, &render) {
             let rate = self.settings.limits.publish_rate;
             metered = self.meter.hold(*token, events.len(), rate, now.mono);
             if metered.is_none() {
-                let detail = format!("this token may publish {rate} messages a second");
+                let detail = format!(
+                    "too many messages are published with this token (limit {rate} a second, limits.publish_rate)"
+                );
                 let problem = Problem::too_many("publish_rate", detail, 1);
                 self.count_refused(&problem);
-                return self.answer(index, problem.into(), framing, headers, now);
+                return self.answer(exchange, Response::from(problem), now);
             }
         }
         let what = match &ask {
             Ask::Rerun(rerun) => What::Rerun(rerun.clone()),
             _ => What::Answer(render),
         };
-        let to = self.wait(index, what, framing, headers);
-        if let State::Waiting(waiting) = &mut self.connections[index].state {
-            waiting.metered = metered;
-        }
+        let to = self.wait(exchange, what, metered);
         let reply = ReplyTo::Loop(to);
         match ask {
             Ask::Publish(project, events) => {
                 self.metrics.messages_in += events.len() as u64;
                 self.outbox.log.push(Command::Publish { project, events, reply });
             }
-            Ask::Cancel(project, run) => self.outbox.log.push(Command::Cancel { project, run, reply }),
+            Ask::Cancel(project, run) => self.outbox.log.push(Command::Cancel { project, run, reply: Some(reply) }),
             Ask::Read(query) => self.outbox.log.push(Command::Read { query, reply }),
             Ask::Rerun(rerun) => {
                 let query = Query::Document { project: rerun.project, run: rerun.run };
@@ -124,15 +97,10 @@ impl<S: Socket> Server<S> {
     }
 
     /// The connection waits for an answer; the number that it will come with.
-    pub(super) fn wait(
-        &mut self,
-        index: usize,
-        what: What,
-        framing: Framing,
-        headers: Vec<(&'static str, String)>,
-    ) -> u64 {
+    pub(super) fn wait(&mut self, exchange: Exchange, what: What, metered: Option<Taken<Metered>>) -> u64 {
+        let index = exchange.index;
         let connection = &mut self.connections[index];
-        connection.state = State::Waiting(Box::new(Waiting { what, framing, headers, metered: None }));
+        connection.state = State::Waiting(Box::new(Waiting { what, exchange, metered }));
         reply_number(Waiter::Connection { index: index as u32, generation: connection.generation })
     }
 
@@ -142,6 +110,7 @@ impl<S: Socket> Server<S> {
                 self.metrics.messages_logged += frames.marks.len() as u64;
                 self.streams.broadcast(&project, &frames, now);
             }
+            Delivery::Opened { project, frames } => self.streams.open_project(&project, frames, now),
             Delivery::Reply { to: ReplyTo::Loop(to), answer } => self.receive_answer(to, answer, now),
             // Whoever waits elsewhere has been answered by the log's thread.
             Delivery::Reply { to: ReplyTo::Caller(_), .. } => {}
@@ -154,6 +123,9 @@ impl<S: Socket> Server<S> {
     }
 
     fn receive_answer(&mut self, to: u64, answer: Answer, now: Now) {
+        if let Some(index) = self.sending(to) {
+            return self.continue_answer(index, answer);
+        }
         match (waiter(to), answer) {
             (Waiter::Stream(key), answer) => self.continue_stream(key, answer, now),
             (Waiter::Connection { .. }, Answer::Attached(attached)) => self.attach(to, *attached, now),
@@ -199,16 +171,13 @@ impl<S: Socket> Server<S> {
         if !matches!(answer, Answer::Refused(_)) {
             waiting.metered.take().map(Taken::keep);
         }
-        let response = match &waiting.what {
-            What::Answer(render) => {
-                render.response(answer, self.api.signer(), |project| self.streams.subscribers(project))
-            }
-            What::Rerun(_) => {
-                Render::Accepted.response(answer, self.api.signer(), |project| self.streams.subscribers(project))
-            }
-            What::Stream(_) => return self.refuse_attach(index, answer, now),
+        let render = match &waiting.what {
+            What::Answer(render) => render,
+            What::Rerun(_) => &Render::Accepted,
+            What::Stream(_) => return self.refuse_attach(to, answer, now),
         };
-        self.answer_waiting(to, response, now);
+        let shown = render.show(answer, self.api.signer(), |project| self.streams.subscribers(project));
+        self.answer_waiting(to, shown, now);
     }
 
     /// Does this publisher publish to a project most of whose watchers are behind?
@@ -232,21 +201,15 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    pub(super) fn answer_waiting(&mut self, to: u64, response: Response, now: Now) {
-        if let Some((index, waiting)) = self.take_waiting(to) {
-            self.finish_waiting(index, response, waiting.framing, waiting.headers, now);
+    pub(super) fn answer_waiting(&mut self, to: u64, shown: impl Into<Shown>, now: Now) {
+        if let Some(waiting) = self.take_waiting(to) {
+            self.finish_waiting(waiting.exchange, shown, now);
         }
     }
 
-    pub(super) fn finish_waiting(
-        &mut self,
-        index: usize,
-        response: Response,
-        framing: Framing,
-        headers: Vec<(&'static str, String)>,
-        now: Now,
-    ) {
-        self.answer(index, response, framing, headers, now);
+    pub(super) fn finish_waiting(&mut self, exchange: Exchange, shown: impl Into<Shown>, now: Now) {
+        let index = exchange.index;
+        self.answer(exchange, shown, now);
         self.serve_requests(index, now);
         // What the client sent while it waited may not have been read.
         if self.connections.get(index).is_some_and(|connection| connection.has_unread) {
@@ -254,18 +217,56 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// The connection that waits for this answer, if it still does.
-    pub(super) fn waiting(&self, to: u64) -> Option<usize> {
-        let Waiter::Connection { index, generation } = waiter(to) else { return None };
-        let connection = self.connections.get(index as usize)?;
-        let is_it = connection.generation == generation && matches!(connection.state, State::Waiting(_));
-        is_it.then_some(index as usize)
+    /// Asks the log for what comes next of content that it holds, where it is time for that.
+    pub(super) fn fetch_next(&mut self, index: usize) {
+        let Some(connection) = self.connections.get_mut(index) else { return };
+        if let State::Sending(sending) = &mut connection.state
+            && let Some(rest) = sending.next_to_fetch()
+        {
+            let waiter = Waiter::Connection { index: index as u32, generation: connection.generation };
+            let query = Query::OutputRest { rest, bytes_max: OUTPUT_PIECE_BYTES };
+            self.outbox.log.push(Command::Read { query, reply: ReplyTo::Loop(reply_number(waiter)) });
+        }
     }
 
-    pub(super) fn take_waiting(&mut self, to: u64) -> Option<(usize, Waiting)> {
+    /// More has come of content that the log holds. Where that is not to be had any more, nothing but the end of the
+    /// connection tells it: the length was promised.
+    fn continue_answer(&mut self, index: usize, answer: Answer) {
+        let State::Sending(sending) = &mut self.connections[index].state else { return };
+        let goes_on = match answer {
+            Answer::OutputRest { bytes, rest } => sending.go_on(bytes, rest),
+            answer => {
+                log::warn!("the rest of an output can't be read, and the connection is closed: {answer:?}");
+                false
+            }
+        };
+        match goes_on {
+            true => self.write_later(index),
+            false => self.doom(index),
+        }
+    }
+
+    /// The connection that waits for this answer, if it still does.
+    pub(super) fn waiting(&self, to: u64) -> Option<usize> {
+        self.asking(to).filter(|&index| matches!(self.connections[index].state, State::Waiting(_)))
+    }
+
+    /// The connection that waits for more of its content by this answer, if it still does.
+    fn sending(&self, to: u64) -> Option<usize> {
+        self.asking(to).filter(|&index| matches!(self.connections[index].state, State::Sending(_)))
+    }
+
+    /// The connection that asked for this answer, if it is still there.
+    fn asking(&self, to: u64) -> Option<usize> {
+        let Waiter::Connection { index, generation } = waiter(to) else { return None };
+        let connection = self.connections.get(index as usize)?;
+        (connection.generation == generation).then_some(index as usize)
+    }
+
+    pub(super) fn take_waiting(&mut self, to: u64) -> Option<Waiting> {
         let index = self.waiting(to)?;
         match std::mem::replace(&mut self.connections[index].state, State::Reading) {
-            State::Waiting(waiting) => Some((index, *waiting)),
+            State::Waiting(waiting) => Some(*waiting),
             _ => None,
         }
     }

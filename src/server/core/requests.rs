@@ -5,7 +5,7 @@ use crate::api::{Action, Call, Facts};
 use crate::http::{Method, Problem, Request, Response, Verdict};
 use crate::log::Command;
 use crate::model::Now;
-use crate::server::connection::{Framing, Got, LINGER, Overdue, State};
+use crate::server::connection::{BODY_BYTES_A_FLUSH_MAX, Exchange, Flushed, Framing, Got, LINGER, Overdue, State};
 use crate::server::limits::{counted_address, forwarded_address};
 use crate::server::refused::Limit;
 use crate::server::socket::Socket;
@@ -101,7 +101,7 @@ impl<S: Socket> Server<S> {
         self.refresh_date(now);
         let headers = self.api.headers_of_refusal(input);
         let response = headers.into_iter().fold(Response::from(problem), |to, (name, value)| to.header(name, value));
-        self.connections[index].reject(&response, &self.date.1);
+        self.connections[index].reject(response, &self.date.1);
     }
 
     fn serve_request(&mut self, index: usize, request: &Request, now: Now) {
@@ -116,33 +116,34 @@ impl<S: Socket> Server<S> {
         };
         self.count_forwarded(index, request);
         let connection = &self.connections[index];
-        let facts = Facts { door: connection.door, ..self.facts(connection.is_refused, now) };
+        let facts = Facts { door: connection.door, ..self.facts(connection.beyond, now) };
         let Call { action, headers } = self.api.handle(request, &facts);
         if self.is_behind
             && let Action::Busy(_) | Action::Answer(Response { status: 503, .. }) = &action
         {
             self.metrics.refused.count(Limit::LogQueue);
         }
+        let exchange = Exchange { index, framing, headers };
         match action {
-            Action::Answer(response) => self.answer(index, response, framing, headers, now),
+            Action::Answer(response) => self.answer(exchange, response, now),
             Action::Metrics => {
                 self.metrics.refused.set(Limit::Tickets, self.api.tickets().1);
                 let text = self.metrics.render(&self.gauges());
                 let response = Response::new(200).content("text/plain; version=0.0.4; charset=utf-8", text);
-                self.answer(index, response, framing, headers, now);
+                self.answer(exchange, response, now);
             }
             Action::Subscribers(project) => {
                 let body = format!("{{\"count\":{}}}", self.streams.subscribers(&project));
-                self.answer(index, Response::json(200, body), framing, headers, now);
+                self.answer(exchange, Response::json(200, body), now);
             }
             Action::Busy(project) => {
                 if let Some(note) = self.api.extend_ticket(request, &facts) {
                     self.outbox.log.push(Command::Note { note, reply: None });
                 }
-                self.answer_busy(index, &project, framing, headers, now);
+                self.answer_busy(&exchange, &project, now);
             }
-            Action::Ask(ask, render) => self.ask(index, ask, render, framing, headers, now),
-            Action::Stream(wanted) => self.begin_stream(index, *wanted, framing, headers, now),
+            Action::Ask(ask, render) => self.ask(exchange, ask, render, now),
+            Action::Stream(wanted) => self.begin_stream(exchange, *wanted, now),
         }
     }
 
@@ -157,8 +158,8 @@ impl<S: Socket> Server<S> {
         self.addresses.release(connection.tally.address.take());
         if let Some(address) = forwarded {
             connection.tally.address = self.addresses.take(counted_address(address), limits.per_address);
-            if connection.tally.address.is_none() && !connection.is_refused {
-                connection.is_refused = true;
+            if connection.tally.address.is_none() && connection.beyond.is_none() {
+                connection.beyond = Some(Limit::ConnectionsPerAddress);
                 self.refused += 1;
                 self.metrics.refused.count(Limit::ConnectionsPerAddress);
             }
@@ -167,39 +168,89 @@ impl<S: Socket> Server<S> {
 
     pub(super) fn flush_connection(&mut self, index: usize, now: Now) {
         self.write_connection(index, now);
+        self.fetch_next(index);
         self.weigh(index);
     }
 
     fn write_connection(&mut self, index: usize, now: Now) {
         let Some(connection) = self.connections.get_mut(index) else { return };
+        if let State::Doomed = connection.state {
+            return;
+        }
         let (could_read, waiting) = (connection.wants_request(), connection.output_bytes());
         let was_blocked = matches!(connection.deadline, Some((_, Overdue::Output)));
-        match connection.flush() {
-            Got::Gone => return self.doom(index),
-            Got::More => {
+        let room = WORK_PER_TURN.saturating_sub(self.work).min(BODY_BYTES_A_FLUSH_MAX);
+        let (flushed, body_bytes) = connection.flush(room);
+        self.work += body_bytes;
+        match flushed {
+            Flushed::Gone => return self.doom(index),
+            Flushed::Full => {
                 if !std::mem::replace(&mut connection.is_watched_for_room, true) {
                     self.blocked.push(Token(connection.tally.socket as usize));
                 }
                 // Only what is taken gives more time, not what is sent meanwhile.
-                if !was_blocked || connection.output_bytes() < waiting {
+                if !was_blocked || body_bytes > 0 || connection.output_bytes() < waiting {
                     connection.deadline = Some((now.mono + self.settings.timeouts.output, Overdue::Output));
                 }
                 return;
             }
-            Got::All => {}
+            Flushed::More | Flushed::Awaits | Flushed::All => {}
         }
         if was_blocked {
             connection.deadline = None;
+        }
+        match flushed {
+            Flushed::More => return self.write_later(index),
+            Flushed::Awaits => return,
+            _ => {}
         }
         match connection.state {
             State::Closing if connection.is_half_closed => self.doom(index),
             State::Closing if connection.deadline.is_none() => {
                 connection.socket.finish();
                 connection.deadline = Some((now.mono + LINGER, Overdue::Leave));
+                if connection.has_unread {
+                    self.read_later(index);
+                }
             }
             // Requests, and the deadline of the next, were put off until here; so was what has not been read.
             State::Reading if was_blocked || !could_read => self.read_later(index),
             _ => {}
+        }
+    }
+
+    /// A socket has room again: what is small is written at once, content in turn with that of others.
+    pub(super) fn writable_connection(&mut self, index: usize, now: Now) {
+        match self.connections.get(index).map(|connection| &connection.state) {
+            Some(State::Sending(_)) => self.write_later(index),
+            _ => self.flush_connection(index, now),
+        }
+    }
+
+    /// A connection is written to at the end of the turn, whatever the poll says: once, however often this is called.
+    pub(super) fn write_later(&mut self, index: usize) {
+        if let Some(connection) = self.connections.get_mut(index)
+            && let State::Sending(sending) = &mut connection.state
+            && !std::mem::replace(&mut sending.is_queued, true)
+        {
+            self.unwritten.push_back(index);
+        }
+    }
+
+    /// Writes a piece of all content that is on its way, of as much as one turn has time for; the rest is first in the next.
+    pub(super) fn write_bodies(&mut self, now: Now) {
+        self.work = 0;
+        for _ in 0..self.unwritten.len() {
+            if self.work >= WORK_PER_TURN {
+                return;
+            }
+            let Some(index) = self.unwritten.pop_front() else { return };
+            if let Some(connection) = self.connections.get_mut(index)
+                && let State::Sending(sending) = &mut connection.state
+                && std::mem::take(&mut sending.is_queued)
+            {
+                self.flush_connection(index, now);
+            }
         }
     }
 

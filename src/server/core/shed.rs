@@ -46,7 +46,12 @@ impl<S: Socket> Server<S> {
     fn let_go(&mut self, index: usize, now: Now) {
         let connection = &self.connections[index];
         if matches!(connection.state, State::Reading) && !connection.has_output() {
-            let problem = Problem::unavailable("buffers_full", "requests and answers hold as much as they may", 1);
+            let room = self.settings.limits.buffer_bytes;
+            let problem = Problem::unavailable(
+                "buffers_full",
+                format!("requests and answers take too much memory (limit {room} bytes, limits.buffer_bytes)"),
+                1,
+            );
             self.reject(index, problem, &[], now);
             self.flush_connection(index, now);
         } else {

@@ -4,11 +4,11 @@ use super::Server;
 use super::token::{Place, Waiter, reply_number};
 use crate::api::{Render, StreamRequest};
 use crate::auth::Spending;
-use crate::http::{Coding, Problem, Response};
+use crate::http::{Problem, Response};
 use crate::log::{Answer, Attached, Command, Query, Refusal, ReplyTo, View};
 use crate::model::{Now, ProjectId};
 use crate::server::attach::{self, Attaching, Beginning, Greeting};
-use crate::server::connection::{Framing, State, What};
+use crate::server::connection::{Exchange, State, Waiting, What};
 use crate::server::refused::Limit;
 use crate::server::socket::Socket;
 use crate::stream::{Effect, NewStream, StreamKey};
@@ -30,21 +30,15 @@ impl<S: Socket> Server<S> {
         self.streams.hangup(index);
     }
 
-    pub(super) fn begin_stream(
-        &mut self,
-        index: usize,
-        mut wanted: StreamRequest,
-        framing: Framing,
-        headers: Vec<(&'static str, String)>,
-        now: Now,
-    ) {
+    pub(super) fn begin_stream(&mut self, exchange: Exchange, mut wanted: StreamRequest, now: Now) {
+        let (index, framing) = (exchange.index, exchange.framing);
         // Of one run's stream only the log knows whether there is any.
         if framing.head_only && wanted.run.is_none() {
-            return self.answer_stream_head(index, &headers, wanted.view, framing, now);
+            return self.answer_stream_head(&exchange, wanted.view, now);
         }
         if self.store_is_down && wanted.spends.is_some() {
             // That the ticket is spent could not be kept.
-            return self.refuse_stream(index, wanted, framing, headers, now);
+            return self.refuse_stream(exchange, wanted, now);
         }
         let limit = self.settings.limits.streams_per_token;
         let place = match wanted.principal.token_key() {
@@ -52,7 +46,7 @@ impl<S: Socket> Server<S> {
                 Some(place) => Some(place),
                 None => {
                     self.metrics.refused.count(Limit::StreamsPerToken);
-                    return self.refuse_stream(index, wanted, framing, headers, now);
+                    return self.refuse_stream(exchange, wanted, now);
                 }
             },
             _ => None,
@@ -64,7 +58,7 @@ impl<S: Socket> Server<S> {
             expires_at: wanted.principal.expires_at(),
             heartbeat_as_message: wanted.heartbeat_as_message,
             view: wanted.view,
-            coding: Coding::of(framing.version),
+            coding: framing.coding(),
             is_event_source: wanted.is_event_source,
             query: attach::query(&wanted),
             spends: wanted.spends.take(),
@@ -75,52 +69,42 @@ impl<S: Socket> Server<S> {
             Some((position, resume)) => {
                 let beginning = Beginning { project: &wanted.project, position, resume, run: None, snapshots: &[] };
                 self.metrics.count_resume(resume);
-                let head = self.stream_head(&headers, attaching.view, attaching.coding, now);
+                let head = self.stream_head(&exchange, attaching.view, now);
                 let tally = attaching.keep();
                 let new = beginning.stream(&attaching, tally, head, self.greeting(), self.api.signer());
                 self.become_stream(index, &wanted.project, new, now);
             }
             _ => {
-                let to = self.wait(index, What::Stream(Box::new(attaching)), framing, headers);
+                let to = self.wait(exchange, What::Stream(Box::new(attaching)), None);
                 self.ask_where_to_begin(to);
             }
         }
     }
 
     /// What `HEAD` gets where a `GET` would get a stream.
-    fn answer_stream_head(
-        &mut self,
-        index: usize,
-        headers: &[(&'static str, String)],
-        view: View,
-        framing: Framing,
-        now: Now,
-    ) {
-        let head = self.stream_head(headers, view, Coding::of(framing.version), now);
-        let connection = &mut self.connections[index];
+    fn answer_stream_head(&mut self, exchange: &Exchange, view: View, now: Now) {
+        let head = self.stream_head(exchange, view, now);
+        let connection = &mut self.connections[exchange.index];
         connection.write_raw(&head);
         connection.state = State::Closing;
     }
 
     /// The token has as many streams as it may, or its ticket can't be spent.
-    fn refuse_stream(
-        &mut self,
-        index: usize,
-        wanted: StreamRequest,
-        framing: Framing,
-        headers: Vec<(&'static str, String)>,
-        now: Now,
-    ) {
+    fn refuse_stream(&mut self, exchange: Exchange, wanted: StreamRequest, now: Now) {
         if wanted.is_event_source {
             self.postpone(wanted.spends, now);
-            return self.answer_busy(index, &wanted.project, framing, headers, now);
+            return self.answer_busy(&exchange, &wanted.project, now);
         }
         let limit = self.settings.limits.streams_per_token;
         let problem = match self.condition().refusal() {
             Some(refusal) => refusal,
-            None => Problem::too_many("too_many_streams", format!("this token may have {limit} streams"), 5),
+            None => Problem::too_many(
+                "too_many_streams",
+                format!("too many streams of this token are open (limit {limit}, limits.streams_per_token)"),
+                5,
+            ),
         };
-        self.answer(index, problem.into(), framing, headers, now);
+        self.answer(exchange, Response::from(problem), now);
     }
 
     fn greeting(&self) -> Greeting {
@@ -162,17 +146,17 @@ impl<S: Socket> Server<S> {
         if !attached.is_over && !self.streams.is_open(&attached.project) {
             return self.ask_where_to_begin(to);
         }
-        let Some((index, waiting)) = self.take_waiting(to) else { return };
-        let What::Stream(mut attaching) = waiting.what else { return };
+        let Some(Waiting { what: What::Stream(mut attaching), exchange, .. }) = self.take_waiting(to) else { return };
+        let index = exchange.index;
         if attached.is_over {
-            return self.finish_waiting(index, Response::new(204), waiting.framing, waiting.headers, now);
+            return self.finish_waiting(exchange, Response::new(204), now);
         }
-        if waiting.framing.head_only {
-            self.answer_stream_head(index, &waiting.headers, attaching.view, waiting.framing, now);
+        if exchange.framing.head_only {
+            self.answer_stream_head(&exchange, attaching.view, now);
             return self.flush_connection(index, now);
         }
         self.metrics.count_resume(attached.resume);
-        let head = self.stream_head(&waiting.headers, attaching.view, attaching.coding, now);
+        let head = self.stream_head(&exchange, attaching.view, now);
         let tally = attaching.keep();
         let beginning = Beginning::of(&attaching.project, &attached);
         let new = beginning.stream(&attaching, tally, head, self.greeting(), self.api.signer());
@@ -182,7 +166,7 @@ impl<S: Socket> Server<S> {
     /// Where a ticket is spent for a stream that can't be had just now, it has its time anew.
     fn postpone(&mut self, spends: Option<Spending>, now: Now) {
         if let Some(spends) = spends {
-            let facts = self.facts(false, now);
+            let facts = self.facts(None, now);
             let note = self.api.postpone_ticket(spends, &facts);
             self.outbox.log.push(Command::Note { note, reply: None });
         }
@@ -200,19 +184,16 @@ impl<S: Socket> Server<S> {
     }
 
     /// A stream does not begin.
-    pub(super) fn refuse_attach(&mut self, index: usize, answer: Answer, now: Now) {
-        let State::Waiting(waiting) = std::mem::replace(&mut self.connections[index].state, State::Reading) else {
-            return;
-        };
-        let What::Stream(mut attaching) = waiting.what else { return };
-        let passes = matches!(answer, Answer::Refused(Refusal::StoreUnavailable | Refusal::TooManyProjects));
+    pub(super) fn refuse_attach(&mut self, to: u64, answer: Answer, now: Now) {
+        let Some(Waiting { what: What::Stream(mut attaching), exchange, .. }) = self.take_waiting(to) else { return };
+        let passes = matches!(answer, Answer::Refused(Refusal::StoreUnavailable | Refusal::TooManyProjects(_)));
         if passes && attaching.is_event_source {
             self.postpone(attaching.spends.take(), now);
-            self.answer_busy(index, &attaching.project, waiting.framing, waiting.headers, now);
-            return self.flush_connection(index, now);
+            self.answer_busy(&exchange, &attaching.project, now);
+            return self.flush_connection(exchange.index, now);
         }
-        let response = Render::Body.response(answer, self.api.signer(), |_| 0);
-        self.finish_waiting(index, response, waiting.framing, waiting.headers, now);
+        let shown = Render::Body.show(answer, self.api.signer(), |_| 0);
+        self.finish_waiting(exchange, shown, now);
     }
 
     /// History for a stream that is behind.

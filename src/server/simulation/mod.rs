@@ -38,7 +38,7 @@ use world::World;
 const SEEDS: u64 = 64;
 
 /// What the default seeds must meet between them: a simulation that meets nothing shows nothing.
-const WORTH_MEETING: [&str; 27] = [
+const WORTH_MEETING: [&str; 28] = [
     "clock set",
     "closing busy",
     "closing shutdown",
@@ -51,6 +51,7 @@ const WORTH_MEETING: [&str; 27] = [
     "intake full",
     "jump expired",
     "keys full",
+    "large answer",
     "log full",
     "page",
     "page ahead",
@@ -105,19 +106,23 @@ fn whatever_happens_every_client_gets_what_it_must() {
 const STORMY_SEEDS: u64 = 32;
 
 /// What they must meet between them.
-const WORTH_MEETING_IN_STORMS: [&str; 12] = [
+const WORTH_MEETING_IN_STORMS: [&str; 16] = [
     "came back",
+    "cancel in an outage",
     "clock set back",
     "clock set forward",
     "connected resumed",
     "crash",
     "interrupted too often",
     "outage",
+    "ended while down",
+    "paused",
     "restart",
     "run resumed",
     "store back",
     "store unavailable",
     "ticket again",
+    "timeout while down",
 ];
 
 /// The world that is crashed at each of its first steps in turn, and how many they are.

@@ -24,8 +24,8 @@ pub(super) struct Model {
     /// The wall clock was set, so that nobody can tell how long ago a run ended before that.
     pub(super) clock_was_set: bool,
     projects: BTreeMap<ProjectId, ProjectModel>,
-    /// What runs said while the store took nothing.
-    held: Vec<(ProjectId, RunEvent)>,
+    /// What runs said, and which were asked to end, while the store took nothing.
+    held: Vec<Seen>,
 }
 
 /// A project.
@@ -65,6 +65,7 @@ pub(super) struct RunModel {
 pub(super) enum Seen {
     Publish(ProjectId, Vec<(String, Vec<u8>)>),
     Submit(ProjectId, RunId),
+    Cancel(ProjectId, RunId),
     Event(ProjectId, RunEvent),
     /// Someone may be shown snapshots.
     Look(ProjectId),
@@ -82,6 +83,7 @@ pub(super) fn look_through(commands: &[Command]) -> Vec<Seen> {
             Command::Submit { submission, .. } => {
                 seen.push(Seen::Submit(submission.project().clone(), submission.run.clone()));
             }
+            Command::Cancel { project, run, .. } => seen.push(Seen::Cancel(project.clone(), run.clone())),
             Command::Records(records) => seen.extend(records.iter().filter_map(|record| match record {
                 Record::Event { project, event } => Some(Seen::Event(project.clone(), event.clone())),
                 Record::Output { .. } | Record::Whole { .. } => None,
@@ -114,7 +116,7 @@ impl Model {
                     }
                 }
                 Seen::Submit(project, run) => self.take_on(project, run, orders, now),
-                Seen::Event(project, event) => self.hear(project, event),
+                Seen::Cancel(..) | Seen::Event(..) => self.hear(seen),
                 Seen::Look(project) => self.note_snapshots(project, now),
             }
         }
@@ -124,7 +126,7 @@ impl Model {
     pub(super) fn hold(&mut self, seen: Vec<Seen>, now: Now) {
         for seen in seen {
             match seen {
-                Seen::Event(project, event) => self.held.push((project, event)),
+                Seen::Cancel(..) | Seen::Event(..) => self.held.push(seen),
                 Seen::Look(project) => self.note_snapshots(project, now),
                 Seen::Publish(..) | Seen::Submit(..) => {}
             }
@@ -133,7 +135,7 @@ impl Model {
 
     /// What was held back is kept.
     pub(super) fn release(&mut self) {
-        std::mem::take(&mut self.held).into_iter().for_each(|(project, event)| self.hear(project, event));
+        std::mem::take(&mut self.held).into_iter().for_each(|seen| self.hear(seen));
     }
 
     /// The process has ended; what it held back is lost.
@@ -152,10 +154,18 @@ impl Model {
         }
     }
 
-    /// A run was asked to end, and that is kept.
-    pub(super) fn cancel(&mut self, project: &ProjectId, run: &RunId) {
-        let entry = self.projects.get_mut(project).expect("a project with a run is known");
-        entry.runs.get_mut(run).expect("a run that is cancelled is known").is_cancelled = true;
+    /// What a run says, or that it was asked to end, is kept.
+    fn hear(&mut self, seen: Seen) {
+        match seen {
+            Seen::Event(project, event) => self.hear_run(project, event),
+            Seen::Cancel(project, run) => {
+                let Some(entry) = self.projects.get_mut(&project) else { return };
+                if entry.open.contains(&run) {
+                    entry.runs.get_mut(&run).expect("an open run is known").is_cancelled = true;
+                }
+            }
+            Seen::Publish(..) | Seen::Submit(..) | Seen::Look(_) => {}
+        }
     }
 
     /// These runs go on after a start: all that had not ended, each as its messages left it.
@@ -221,7 +231,7 @@ impl Model {
         }
     }
 
-    fn hear(&mut self, project: ProjectId, event: RunEvent) {
+    fn hear_run(&mut self, project: ProjectId, event: RunEvent) {
         let payload = serde_json::to_vec(&event).expect("serializes");
         let run = event.run_id.clone();
         let seq = self.append(&project, event.message_type(), &payload, Some((run.clone(), event.is_last())));
@@ -290,8 +300,17 @@ impl Model {
 
     /// Were these the snapshots for someone who came at `position`?
     pub(super) fn has_shown(&self, project: &ProjectId, position: u64, snapshots: &[Value]) -> bool {
-        let entry = self.projects.get(project);
-        entry.and_then(|entry| entry.shown.get(&position)).is_some_and(|shown| shown.iter().any(|s| s == snapshots))
+        // After a restart a run's newest message that changed nothing of its state may have left a bounded history, so that
+        // the newest that is known is one before it.
+        let comparable = |snapshots: &[Value]| -> Vec<Value> {
+            let mut snapshots = snapshots.to_vec();
+            let shown = snapshots.iter_mut().filter(|_| self.messages_max.is_some());
+            shown.filter_map(Value::as_object_mut).for_each(|run| drop(run.remove("lastEventId")));
+            snapshots
+        };
+        let got = comparable(snapshots);
+        let shown = self.projects.get(project).and_then(|entry| entry.shown.get(&position));
+        shown.is_some_and(|shown| shown.iter().any(|shown| comparable(shown) == got))
     }
 
     /// All runs of all projects.
@@ -410,7 +429,7 @@ pub(super) fn new_run(project: ProjectId, run: RunId, order: &Order, seed: u64) 
         Order::Start { plan, created_at, .. } => {
             Some(NewRun { project, run, plan: plan.clone(), created_at: *created_at, seed })
         }
-        Order::Resume(_) | Order::Cancel { .. } => None,
+        Order::Resume(_) | Order::Cancel { .. } | Order::Kept(_) | Order::StoreIsDown(_) => None,
     }
 }
 

@@ -379,6 +379,9 @@ impl World {
             if rng.one_in(3) {
                 step["retryPolicy"] = json!({"maxRetries": 2, "initialDelay": 200});
             }
+            if rng.one_in(4) {
+                step["timeout"] = json!(50 + rng.below(2000));
+            }
             if rng.one_in(6) {
                 step["conditional"] = json!(["1 == 1", "1 == 2"][rng.below(2)]);
             }
@@ -393,7 +396,7 @@ impl World {
         plan
     }
 
-    fn ask_cancel(&mut self, index: usize) {
+    pub(super) fn ask_cancel(&mut self, index: usize) {
         let project = self.any_project();
         let Some(run) = self.any_run(&project) else { return };
         let who = self.any_token();
@@ -460,9 +463,10 @@ impl World {
 
     /// Answers so large that they wait for a reader.
     fn ask_large(&mut self, index: usize) {
-        for _ in 0..1 + self.rng.below(4) {
+        for n in 0..1 + self.rng.below(4) {
             let asked = self.asked(What::Status(200), None, None);
-            let draft = Draft { method: "GET", target: "/openapi.json".into(), headers: Vec::new(), body: None };
+            let method = if n == 2 { "HEAD" } else { "GET" };
+            let draft = Draft { method, target: "/openapi.json".into(), headers: Vec::new(), body: None };
             self.put(index, draft, asked);
         }
     }

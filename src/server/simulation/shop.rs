@@ -1,4 +1,4 @@
-//! The executor and its workers, played: the scheduler is the real one, the tools are played by the test.
+//! The executor and its workers, played: the foreman is the real one, the tools are played by the test.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,32 +6,60 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::executor::run::Launch;
-use crate::executor::scheduler::{Actions, Job, Report, Scheduler};
+use crate::executor::foreman::Foreman;
+use crate::executor::ledger::Limits;
+use crate::executor::scheduler::{Job, Report};
 use crate::executor::testing::Rng;
 use crate::executor::tool::Outcome;
 use crate::executor::{AttemptError, Command, Context, NewRun, ResumedRun, Settings};
 use crate::model::{Now, OutputStream, ProjectId, Record, RunId};
 
+/// So small that each is met.
+const LIMITS: Limits = Limits { batches: 2, records: 60, bytes: 40_000, loud_bytes: 12_000 };
+
+/// What waits for the log at most: what may be before anything is held up, what each of four tools says before it is
+/// paused, and of each run that is active, or cancelled before it is, some messages for each of its steps.
+const RECORDS_MAX: usize = 60 + 4 * 2 * SHUT_PIECES_MAX + 9 * 30;
+
+/// How often a tool says something while it should not, before it is paused.
+const SHUT_PIECES_MAX: usize = 8;
+
 /// See the [module](self).
 pub(super) struct Shop {
-    scheduler: Scheduler,
+    foreman: Foreman,
     context: Arc<Context>,
     commands: VecDeque<Command>,
     reports: VecDeque<Report>,
-    jobs: Vec<Job>,
+    jobs: Vec<Begun>,
+    /// Batches that the log has kept.
+    kept: u64,
+    is_store_down: bool,
+    /// Runs that were asked to end since the last turn.
+    cancelled: Vec<(ProjectId, RunId)>,
+    news: Vec<&'static str>,
+}
+
+/// A tool that runs.
+struct Begun {
+    job: Job,
+    at: Duration,
+    /// How often it has said something since the log was last behind.
+    pieces: usize,
 }
 
 impl Shop {
     pub(super) fn new(context: &Arc<Context>) -> Self {
         let settings = Settings { workers: 4, active_runs_max: 3, grace: Duration::from_secs(10) };
-        let scheduler = Scheduler::new(settings, context.clone());
         Self {
-            scheduler,
+            foreman: Foreman::new(settings, LIMITS, context.clone()),
             context: context.clone(),
             commands: VecDeque::new(),
             reports: VecDeque::new(),
             jobs: Vec::new(),
+            kept: 0,
+            is_store_down: false,
+            cancelled: Vec::new(),
+            news: Vec::new(),
         }
     }
 
@@ -44,7 +72,16 @@ impl Shop {
     }
 
     pub(super) fn cancel(&mut self, project: ProjectId, run: RunId) {
+        self.cancelled.push((project.clone(), run.clone()));
         self.commands.push_back(Command::Cancel { project, run });
+    }
+
+    pub(super) fn kept(&mut self, batches: u64) {
+        self.kept += batches;
+    }
+
+    pub(super) fn store_is_down(&mut self, is_down: bool) {
+        self.is_store_down = is_down;
     }
 
     pub(super) fn shut_down(&mut self) {
@@ -52,47 +89,85 @@ impl Shop {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.scheduler.is_done()
+        self.foreman.is_done()
     }
 
     /// When it has something to do next though nothing comes.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        self.scheduler.next_deadline()
+        self.foreman.next_deadline()
     }
 
     /// Has it something to do now?
     pub(super) fn has_news(&self, now: Now) -> bool {
-        let is_due = self.scheduler.next_deadline().is_some_and(|at| at <= now.mono);
-        !self.is_done() && (is_due || !self.commands.is_empty() || !self.reports.is_empty())
+        let ledger = self.foreman.ledger();
+        let is_due = self.foreman.next_deadline().is_some_and(|at| at <= now.mono);
+        let has_come = !self.commands.is_empty() || !self.reports.is_empty();
+        let is_told = self.kept != ledger.kept() && ledger.awaits_receipt();
+        ledger.has_batch() || (!self.is_done() && (is_due || has_come || is_told))
     }
 
     pub(super) fn is_working(&self) -> bool {
         !self.jobs.is_empty()
     }
 
-    /// A turn of the executor; what the log is to keep. `each` looks at every job that it gives out.
-    pub(super) fn turn(&mut self, now: Now, each: impl FnMut(&Launch)) -> Vec<Record> {
-        if self.is_done() {
-            return Vec::new();
-        }
-        let mut actions = Actions::default();
-        self.reports.drain(..).for_each(|report| self.scheduler.report(report, now, &mut actions));
-        self.commands.drain(..).for_each(|command| self.scheduler.command(command, now, &mut actions));
-        self.scheduler.turn(now, &mut actions);
-        actions.cancels.iter().for_each(crate::executor::tool::CancelToken::cancel);
-        actions.jobs.iter().map(|job| &job.launch).for_each(each);
-        self.jobs.append(&mut actions.jobs);
-        actions.records
+    /// What was met since the last call.
+    pub(super) fn take_news(&mut self) -> impl Iterator<Item = &'static str> {
+        self.news.drain(..)
     }
 
-    /// One of the jobs says something.
+    /// A turn of the executor; `send` hands the log what it is to keep. `each` looks at every job that begins.
+    pub(super) fn turn(
+        &mut self,
+        now: Now,
+        each: impl FnMut(&Job),
+        send: impl FnOnce(Vec<Record>) -> Result<(), Vec<Record>>,
+    ) {
+        if self.is_done() {
+            return self.foreman.hand_over(now, send);
+        }
+        self.foreman.note_kept(self.kept);
+        self.foreman.set_store_down(self.is_store_down);
+        self.reports.drain(..).for_each(|report| self.foreman.report(report, now));
+        self.commands.drain(..).for_each(|command| self.foreman.command(command, now));
+        let jobs = self.foreman.turn(now);
+        jobs.iter().for_each(each);
+        self.check_in_time(now);
+        assert!(!self.is_store_down || jobs.is_empty(), "it begins though nothing can be kept");
+        assert!(self.foreman.ledger().records() <= RECORDS_MAX, "{:?}", self.foreman.ledger());
+        self.jobs.extend(jobs.into_iter().map(|job| Begun { job, at: now.mono, pieces: 0 }));
+        self.foreman.hand_over(now, send);
+    }
+
+    /// Whatever the log and its store do, no attempt is left alone that has taken its time, or whose run is to end.
+    fn check_in_time(&mut self, now: Now) {
+        for Begun { job: Job { launch, .. }, at, .. } in &self.jobs {
+            let step = &launch.plan.steps[launch.step];
+            let is_late = step.timeout.is_some_and(|timeout| at.saturating_add(timeout) <= now.mono);
+            let is_unwanted = self.cancelled.iter().any(|(of, run)| (of, run) == (&launch.project, &launch.run));
+            let is_cancelled = launch.cancel.is_cancelled();
+            assert!(is_cancelled || !is_late, "{} runs since {at:?}, and its time is {:?}", step.id, step.timeout);
+            assert!(is_cancelled || !is_unwanted, "{} runs though run {} was cancelled", step.id, launch.run);
+            if self.is_store_down && is_cancelled {
+                self.news.push(if is_late { "timeout while down" } else { "ended while down" });
+            }
+        }
+        self.cancelled.clear();
+    }
+
+    /// One of the jobs says something, unless it is paused.
     pub(super) fn speak(&mut self, rng: &mut Rng) {
         if self.jobs.is_empty() {
             return;
         }
-        let call = self.jobs[rng.below(self.jobs.len())].call;
+        let at = rng.below(self.jobs.len());
+        let Begun { job, pieces, .. } = &mut self.jobs[at];
+        *pieces = if self.foreman.ledger().is_loud() { *pieces + 1 } else { 0 };
+        if *pieces > SHUT_PIECES_MAX {
+            return self.news.push("paused");
+        }
         let text = if rng.one_in(8) { "long\n".repeat(800) } else { format!("é{}\n", rng.below(100)) };
-        self.reports.push_back(Report::Output { call, stream: OutputStream::Stdout, bytes: text.into_bytes() });
+        let (call, stream) = (job.call, OutputStream::Stdout);
+        self.reports.push_back(Report::Output { call, stream, bytes: text.into_bytes() });
     }
 
     /// One of the jobs comes to its end.
@@ -100,7 +175,7 @@ impl Shop {
         if self.jobs.is_empty() {
             return;
         }
-        let Job { call, launch } = self.jobs.swap_remove(rng.below(self.jobs.len()));
+        let Job { call, launch, .. } = self.jobs.swap_remove(rng.below(self.jobs.len())).job;
         let step = &launch.plan.steps[launch.step];
         let inputs = self.context.engine.render(&step.inputs, &launch.scope);
         let result = match (&*step.tool, inputs) {

@@ -135,6 +135,25 @@ impl World {
         self.note(|| format!("from now on fails: {of:?}"));
         self.meet("outage");
         self.disk.set(Fault::Always(of));
+        if self.rng.one_in(3) {
+            self.sit_out();
+        }
+    }
+
+    /// While the store fails tools talk, runs are cancelled, and time passes in which attempts run out of theirs.
+    fn sit_out(&mut self) {
+        for _ in 0..self.rng.below(40) {
+            self.shop.speak(&mut self.rng);
+            self.execute();
+            self.log(usize::MAX);
+        }
+        let client = self.connect(HOME, usize::MAX / 2);
+        self.ask_cancel(client);
+        self.clients[client].send(usize::MAX);
+        self.turn(0);
+        let by = Duration::from_millis(1 + self.rng.below(3000) as u64);
+        self.pass(by);
+        self.execute();
     }
 
     /// The store no longer fails, and the log finds out.

@@ -15,14 +15,15 @@ use super::shop::Shop;
 use super::socket::{Ether, FakeSocket, connect};
 use super::tokens::Tokens;
 use crate::api::{Door, PlanRequest, Prepared, prepare, read_document};
-use crate::executor::Context;
+use crate::executor::scheduler::Job;
 use crate::executor::template::Engine;
 use crate::executor::testing::{INTERRUPTIONS_MAX, Rng};
 use crate::executor::tool::Registry;
+use crate::executor::{Context, Durability};
 use crate::http::Response;
 use crate::log::faulty::Disk;
 use crate::log::{Answer, Command, Delivery, Journal, MemoryStore, Order, Outcome, Query, ReplyTo};
-use crate::model::{Now, RunId, Timestamp};
+use crate::model::{Now, RunId, StepStatus, Timestamp};
 use crate::server::core::CONGESTION_HOLD;
 use crate::server::{Inbox, Server};
 
@@ -259,12 +260,25 @@ impl World {
         if !self.unsent.is_empty() {
             let has_room = self.log_queue.len() < LOG_WAITING_MAX;
             if has_room {
+                self.tell_who_is_cancelled();
                 self.log_queue.push_back(std::mem::take(&mut self.unsent));
             } else {
                 self.meet("log full");
                 self.overloaded_at = Some(self.now.mono);
             }
             self.server.set_behind(!has_room);
+        }
+    }
+
+    /// The executor hears of it whatever becomes of the log.
+    fn tell_who_is_cancelled(&mut self) {
+        for command in &self.unsent {
+            if let Command::Cancel { project, run, .. } = command {
+                self.shop.cancel(project.clone(), run.clone());
+                if self.journal.is_down() {
+                    *self.met.entry("cancel in an outage".to_owned()).or_default() += 1;
+                }
+            }
         }
     }
 
@@ -328,10 +342,9 @@ impl World {
                     let new = new_run(project.clone(), run.clone(), &order, seed);
                     self.shop.start(new.expect("an order to start"));
                 }
-                Order::Cancel { project, run } => {
-                    self.model.cancel(project, run);
-                    self.shop.cancel(project.clone(), run.clone());
-                }
+                Order::Cancel { project, run } => self.shop.cancel(project.clone(), run.clone()),
+                Order::Kept(batches) => self.shop.kept(*batches),
+                Order::StoreIsDown(is_down) => self.shop.store_is_down(*is_down),
                 Order::Resume(_) => self.shop.resume(resumed_run(order, seed).expect("an order to resume")),
             }
         }
@@ -409,20 +422,26 @@ impl World {
         }
     }
 
-    /// The executor takes a turn, if the log has room for what comes of it.
+    /// The executor takes a turn, whether or not the log has room for what comes of it, or takes anything.
     pub(super) fn execute(&mut self) {
-        // The executor waits while the store takes nothing.
-        if self.log_queue.len() < LOG_WAITING_MAX && !self.journal.is_down() {
-            let model = &self.model;
-            let records = self.shop.turn(self.now, |launch| {
-                let state = model.run(&launch.project, &launch.run).expect("it was taken on").state(u64::MAX);
-                let step = &state.steps[launch.step];
-                assert!(!step.status.is_ended() && launch.attempt > step.attempt, "{step:?} runs again");
-            });
-            if !records.is_empty() {
-                self.log_queue.push_back(vec![Command::Records(records)]);
+        let Self { model, shop, log_queue, .. } = self;
+        let begins = |Job { launch, durability, .. }: &Job| {
+            let state = model.run(&launch.project, &launch.run).expect("it was taken on").state(u64::MAX);
+            let step = &state.steps[launch.step];
+            let is_kept = launch.attempt == step.attempt && step.status == StepStatus::Running;
+            assert!(is_kept || *durability == Durability::Later, "nobody would know that {step:?} runs");
+            assert!(is_kept || launch.attempt > step.attempt, "{step:?} runs again");
+            assert!(!step.status.is_ended(), "{step:?} runs again");
+        };
+        shop.turn(self.now, begins, |records| {
+            if log_queue.len() >= LOG_WAITING_MAX {
+                return Err(records);
             }
-        }
+            log_queue.push_back(vec![Command::Records(records)]);
+            Ok(())
+        });
+        let news: Vec<&str> = shop.take_news().collect();
+        news.into_iter().for_each(|word| self.meet(word));
     }
 
     /// Everything that can happen without the clock, a client or a worker happens.
@@ -438,7 +457,7 @@ impl World {
                 || !self.inbox.is_empty()
                 || !self.intake.is_empty();
             let is_ready = (0..self.clients.len()).any(|client| self.is_ready(client));
-            let has_news = self.shop.has_news(self.now) && !self.journal.is_down();
+            let has_news = self.shop.has_news(self.now);
             if !is_busy && !waits && !is_ready && self.unsent.is_empty() && !has_news {
                 if !self.server.holds_answers() {
                     return self.check_settled();

@@ -5,15 +5,17 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::{Api, ApiSettings, Door};
 use crate::auth::{
     Hosts, Instance, JwtKey, Origins, Projects, Rights, Scopes, ServerKeys, TicketBook, Verifier, sign_hs256,
 };
+use crate::executor::testing::plan;
 use crate::http;
-use crate::log::{Command, Journal, Limits, Retention};
-use crate::model::{Now, Timestamp};
+use crate::log::{Answer, Claim, Command, Delivery, Fingerprint, Journal, Limits, ReplyTo, Retention, Submission};
+use crate::model::{Now, OutputStream, ProjectId, Record, RunId, StepId, Timestamp};
 use crate::server::{Cidr, ConnectionLimits, Inbox, Server, ServerSettings, Socket, Timeouts, Token};
 use crate::stream;
 
@@ -290,6 +292,47 @@ impl Bench {
             is_busy = true;
         }
         is_busy
+    }
+
+    /// The step `a` of the run `r` of project `p` has printed this and goes on.
+    pub(super) fn print(&mut self, chunks: &[&str]) {
+        let project = ProjectId::parse("p").expect("an id");
+        let run_id = RunId::parse("r").expect("an id");
+        let fingerprint = Fingerprint { value: [1; 32], bytes: [2; 32] };
+        let submission = Submission {
+            claim: Claim { project: project.clone(), key: None, run: Some(run_id.clone()), fingerprint },
+            run: run_id.clone(),
+            plan: Arc::new(plan(&["a"])),
+            document: b"{}".as_slice().into(),
+            answer: b"{}".as_slice().into(),
+        };
+        let submit = Command::Submit { submission: Box::new(submission), reply: ReplyTo::Loop(0) };
+        let printed = chunks.iter().map(|chunk| Record::Output {
+            project: project.clone(),
+            run: run_id.clone(),
+            step: StepId::parse("a").expect("an id"),
+            attempt: 1,
+            stream: OutputStream::Stdout,
+            bytes: chunk.as_bytes().to_vec(),
+        });
+        let printed = Command::Records(printed.collect());
+        self.journal.handle(vec![submit, printed], self.now);
+    }
+
+    /// What the log is asked for and has not answered yet.
+    pub(super) fn asked_of_log(&mut self) -> usize {
+        self.held_up.extend(self.server.take_outbox().log);
+        self.held_up.len()
+    }
+
+    /// The log, which is held up, answers what it was asked for first.
+    pub(super) fn log_answers(&mut self, answer: Answer) {
+        self.held_up.extend(self.server.take_outbox().log);
+        let Command::Read { reply: ReplyTo::Loop(to), .. } = self.held_up.remove(0) else {
+            panic!("nothing was asked")
+        };
+        let reply = Delivery::Reply { to: ReplyTo::Loop(to), answer };
+        self.server.receive(Inbox::Log(vec![reply]), self.now);
     }
 
     pub(super) fn drain(&mut self) {

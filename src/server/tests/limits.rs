@@ -315,3 +315,30 @@ fn a_socket_that_can_not_be_watched_any_further_is_given_up_alone() {
     assert_eq!(statuses(&bench.ask(&publisher, &publish(7))), [202]);
     assert!(other.take().contains("\"n\":7"), "whoever can be watched is served");
 }
+
+#[test]
+fn a_refusal_did_not_name_the_setting_that_refused_it() {
+    let small = ConnectionLimits { connections: 2, buffer_bytes: 1000, ..limits() };
+    let mut bench = Bench::with(small, false);
+    let clients = [(); 3].map(|()| bench.connect());
+    let text = bench.ask(&clients[2], HEALTH);
+    assert!(text.contains("too many connections are open (limit 2, limits.connections)"), "{text}");
+    let head = "POST /api/projects/p/events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let text = bench.ask(&clients[0], &format!("{head}{}", "1;x\r\n \r\n".repeat(1000)));
+    assert!(text.contains("too much memory (limit 1000 bytes, limits.buffer_bytes)"), "{text}");
+
+    let mut bench = Bench::with(ConnectionLimits { per_address: 1, ..limits() }, false);
+    let clients = [(); 2].map(|()| bench.connect_from("198.51.100.1").expect("a place"));
+    let text = bench.ask(&clients[1], HEALTH);
+    assert!(text.contains("from this address are open (limit 1, limits.connections_per_address)"), "{text}");
+
+    let mut bench = Bench::with(limits(), true);
+    let token = bench.token("one");
+    let client = bench.connect();
+    let text = (0..11).map(|n| bench.ask(&client, &with_token(&publish(n), &token))).last().expect("an answer");
+    assert!(text.contains("with this token (limit 10 a second, limits.publish_rate)"), "{text}");
+    let watch = with_token(&stream("p"), &token).replace("text/event-stream", "*/*");
+    let clients = [(); 3].map(|()| bench.connect());
+    let [_, _, text] = clients.each_ref().map(|client| bench.ask(client, &watch));
+    assert!(text.contains("streams of this token are open (limit 2, limits.streams_per_token)"), "{text}");
+}

@@ -6,6 +6,9 @@
 //!    |                                                                                                       ^
 //!    +--cancelled: SIGTERM--> terminating --child exits and pipes closed, or SIGKILL after `grace`-----------+
 //! ```
+//!
+//! While the log is behind, the pipes of a child that has much to say are not read, so that it waits for the log; its end
+//! and its cancel are seen all the same. What it has written by then is taken, up to what its pipes can hold.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -74,6 +77,8 @@ struct Pump<'a> {
     buffer: Vec<u8>,
     is_cancelled: bool,
     has_exited: bool,
+    /// Reads although the log is behind, because the child is leaving.
+    late_reads: usize,
     /// When the group is killed.
     kill_at: Option<Instant>,
 }
@@ -96,13 +101,25 @@ impl<'a> Pump<'a> {
             buffer: vec![0; READ_BYTES],
             is_cancelled: false,
             has_exited: false,
+            late_reads: 0,
             kill_at: None,
         })
     }
 
     fn is_done(&self) -> bool {
         let is_silent = self.stdout.pipe.is_none() && self.stderr.pipe.is_none();
-        self.has_exited && (is_silent || self.kill_at.is_some_and(|at| at <= Instant::now()))
+        let is_over = is_silent || self.late_reads >= 2 * LAST_READS;
+        self.has_exited && (is_over || self.kill_at.is_some_and(|at| at <= Instant::now()))
+    }
+
+    /// Where the pipes are not to be read now: what becomes readable when they are again.
+    fn paused(&self) -> Option<BorrowedFd<'_>> {
+        let may_read = (self.has_exited || self.is_cancelled) && self.late_reads < 2 * LAST_READS;
+        self.call.output.paused().filter(|_| !may_read)
+    }
+
+    fn count_late(&mut self) {
+        self.late_reads += usize::from(self.call.output.paused().is_some());
     }
 
     /// Waits until something can be done, and does it.
@@ -114,6 +131,7 @@ impl<'a> Pump<'a> {
                 Source::Stdin => self.input = self.input.take().and_then(Input::write_some),
                 Source::Stdout => drop(self.read_stdout()),
                 Source::Stderr => drop(self.read_stderr()),
+                Source::Reopened => {}
             }
         }
         if !self.has_exited && self.kill_at.is_some_and(|at| at <= Instant::now()) {
@@ -145,8 +163,13 @@ impl<'a> Pump<'a> {
             watched.push((Source::Exit, self.group.exited(), PollFlags::IN));
         }
         watched.extend(self.input.iter().map(|input| (Source::Stdin, input.pipe.as_fd(), PollFlags::OUT)));
-        watched.extend(self.stdout.pipe.iter().map(|pipe| (Source::Stdout, pipe.as_fd(), PollFlags::IN)));
-        watched.extend(self.stderr.pipe.iter().map(|pipe| (Source::Stderr, pipe.as_fd(), PollFlags::IN)));
+        match self.paused() {
+            Some(opens) => watched.push((Source::Reopened, opens, PollFlags::IN)),
+            None => {
+                watched.extend(self.stdout.pipe.iter().map(|pipe| (Source::Stdout, pipe.as_fd(), PollFlags::IN)));
+                watched.extend(self.stderr.pipe.iter().map(|pipe| (Source::Stderr, pipe.as_fd(), PollFlags::IN)));
+            }
+        }
         let mut fds: Vec<_> = watched.iter().map(|&(_, fd, flags)| PollFd::from_borrowed_fd(fd, flags)).collect();
         let left = self.kill_at.map(|at| at.saturating_duration_since(Instant::now()));
         match poll(&mut fds, left.and_then(|left| Timespec::try_from(left).ok()).as_ref()) {
@@ -158,6 +181,7 @@ impl<'a> Pump<'a> {
     }
 
     fn read_stdout(&mut self) -> bool {
+        self.count_late();
         let Some(bytes) = self.stdout.read(&mut self.buffer) else { return false };
         self.kept.push(bytes);
         self.stdout.tell(bytes, self.call);
@@ -165,6 +189,7 @@ impl<'a> Pump<'a> {
     }
 
     fn read_stderr(&mut self) -> bool {
+        self.count_late();
         let Some(bytes) = self.stderr.read(&mut self.buffer) else { return false };
         self.last_line.push(&self.stderr.tell(bytes, self.call));
         true
@@ -193,6 +218,7 @@ enum Source {
     Stdin,
     Stdout,
     Stderr,
+    Reopened,
 }
 
 /// A step's inputs on their way to the child.
@@ -259,7 +285,7 @@ impl<'a, P: Read + AsFd> Output<'a, P> {
 
     fn write(&self, shown: Vec<u8>, call: &Call<'_>) -> Vec<u8> {
         if !shown.is_empty() {
-            call.output.write(self.stream, &shown);
+            call.output.write_now(self.stream, &shown);
         }
         shown
     }

@@ -6,7 +6,7 @@
 //! agent. So a call has an agent to itself, taken out of a pool, and agents that ended well go back with their
 //! connections, to be used again or closed after a while.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -219,7 +219,6 @@ fn perform(
         redirect(&mut request, response.status(), &location, hosts)?;
         redirects += 1;
     };
-    let failed = describe(&request, "the answer broke off");
     let (parts, body) = response.into_parts();
     if to.send(Piece::Head(head(parts.status, &parts.headers))).is_err() {
         return Ok(());
@@ -227,7 +226,7 @@ fn perform(
     let mut body = body.into_reader();
     let mut buffer = vec![0; READ_BYTES];
     loop {
-        let n = body.read(&mut buffer).map_err(|error| format!("{failed}: {error}"))?;
+        let n = body.read(&mut buffer).map_err(|error| broke_off(&request, &error))?;
         if n == 0 || to.send(Piece::Body(buffer[..n].to_vec())).is_err() {
             return Ok(());
         }
@@ -264,11 +263,23 @@ fn send(agent: &Agent, request: &Request) -> Result<Response<ureq::Body>, ureq::
 fn reason(error: &ureq::Error) -> String {
     match error {
         ureq::Error::BadUri(_) => "the url can't be asked".to_owned(),
+        ureq::Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            "the server closed the connection before it answered".to_owned()
+        }
         ureq::Error::Io(error) => error.to_string(),
         ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
             format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())
         }
         other => other.to_string(),
+    }
+}
+
+/// What is said of an answer that began and does not come to its end.
+fn broke_off(request: &Request, error: &std::io::Error) -> String {
+    let asked = format!("{} {}", request.method, origin(&request.url));
+    match error.kind() {
+        ErrorKind::UnexpectedEof => format!("the server closed the connection before its answer to {asked} was whole"),
+        _ => format!("the answer to {asked} broke off: {error}"),
     }
 }
 

@@ -28,7 +28,7 @@ use super::{Call, HttpSpec, Outcome, Tool, ToolError, ToolSettings};
 use crate::executor::template::{Place, Scope};
 use crate::http::media::is_json;
 use crate::model::OutputStream;
-use crate::model::json::wide_integers;
+use crate::model::json::{LostNumber, lost_number};
 
 /// How long an attempt may take where nothing says so.
 const TIMEOUT: Duration = Duration::from_secs(10 * 60);
@@ -296,6 +296,11 @@ impl Told<'_> {
         }
         // Data that is no JSON holds nothing to pick.
         let event = serde_json::from_str::<Value>(data).ok().map(Arc::new);
+        if event.is_none()
+            && let Some(lost) = lost_number(data.as_bytes())
+        {
+            return Err(not_picked(&lost));
+        }
         if let Some((pick, event)) = stream_error.as_ref().zip(event.as_ref()) {
             match pick.of(event).map_err(|problem| format!("stream_error: {problem}"))? {
                 picked if is_nothing(&picked) => {}
@@ -308,10 +313,10 @@ impl Told<'_> {
             (Some(_), None) => {}
             (Some(pick), Some(event)) => match pick.of(&event).map_err(|problem| format!("stream_text: {problem}"))? {
                 Value::Null => {}
-                picked if may_be_rounded(&picked) && wide_integers(data.as_bytes(), 1).pop().is_some() => {
-                    return Err("stream_text: picks an integer of more than 64 bits, which would be rounded".to_owned());
-                }
-                picked => self.text(&as_text(picked)),
+                picked => match lost_number(data.as_bytes()).filter(|_| may_be_lost(&picked)) {
+                    Some(lost) => return Err(not_picked(&lost)),
+                    None => self.text(&as_text(picked)),
+                },
             },
         }
         Ok(())
@@ -351,14 +356,20 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-/// Is there a number in it that no integer of 64 bits is?
-fn may_be_rounded(value: &Value) -> bool {
+/// Is there a number in it that no integer of 64 bits is, or a double that is 0?
+fn may_be_lost(value: &Value) -> bool {
     match value {
-        Value::Number(number) => number.is_f64() && number.as_f64().is_some_and(|float| float.abs() >= 2f64.powi(63)),
-        Value::Array(items) => items.iter().any(may_be_rounded),
-        Value::Object(members) => members.values().any(may_be_rounded),
+        Value::Number(number) => {
+            number.is_f64() && number.as_f64().is_some_and(|float| float == 0.0 || float.abs() >= 2f64.powi(63))
+        }
+        Value::Array(items) => items.iter().any(may_be_lost),
+        Value::Object(members) => members.values().any(may_be_lost),
         Value::Null | Value::Bool(_) | Value::String(_) => false,
     }
+}
+
+fn not_picked(lost: &LostNumber) -> String {
+    format!("stream_text: the event has a number that can't be kept: {lost}")
 }
 
 fn as_text(value: Value) -> String {

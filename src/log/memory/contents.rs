@@ -1,13 +1,14 @@
-//! The store that forgets everything when the process ends.
+//! What the memory store holds.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::RunNumber;
-use super::history::{Ends, History};
-use super::recovered::{EndedRun, OpenRun, Recovered, RecoveredProject};
-use super::store::{
+use crate::log::RunNumber;
+use crate::log::history::{Ends, History};
+use crate::log::recovered::{EndedRun, OpenRun, Recovered, RecoveredProject};
+use crate::log::store::{
     Flow, KEY_AGE_MS, KeyRow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, TOMBSTONE_AGE_MS,
     TOMBSTONES_MAX, Times, Trimmed, Write,
 };
@@ -16,9 +17,9 @@ use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp}
 /// Places in the order of messages that may be stale before it is gone through.
 const STALE_PLACES_MIN: usize = 1024;
 
-/// Keeps the log in memory.
+/// Everything that is kept.
 #[derive(Default)]
-pub struct MemoryStore {
+pub(super) struct Contents {
     projects: Vec<Project>,
     by_id: HashMap<ProjectId, u32>,
     /// Places in `projects` of which nothing is left.
@@ -85,7 +86,31 @@ struct Run {
     ended: Option<Ended>,
     /// When its newest message was kept; no longer moves once it has ended, for it stands in `ended`.
     last_at: Timestamp,
-    outputs: HashMap<StepId, (u32, StoredOutput)>,
+    outputs: HashMap<StepId, (u32, HeldOutput)>,
+}
+
+/// What a step wrote, by where it came out, and what it returned where that was cut for its message.
+#[derive(Default)]
+struct HeldOutput {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    text: Vec<u8>,
+    whole: Option<Arc<[u8]>>,
+}
+
+impl HeldOutput {
+    fn stream(&self, stream: OutputStream) -> &Vec<u8> {
+        match stream {
+            OutputStream::Stdout => &self.stdout,
+            OutputStream::Stderr => &self.stderr,
+            OutputStream::Text => &self.text,
+        }
+    }
+
+    fn weight(&self) -> u64 {
+        let whole = self.whole.as_ref().map_or(0, |json| json.len());
+        (self.stdout.len() + self.stderr.len() + self.text.len() + whole) as u64
+    }
 }
 
 /// What is kept of the end of a run.
@@ -103,12 +128,7 @@ impl Ended {
     }
 }
 
-impl MemoryStore {
-    /// A store that holds nothing.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
+impl Contents {
     /// The projects' ids, by their indexes.
     fn names(&self) -> HashMap<u32, &ProjectId> {
         self.by_id.iter().map(|(id, &index)| (index, id)).collect()
@@ -128,6 +148,10 @@ impl MemoryStore {
 
     fn project(&self, id: &ProjectId) -> Option<&Project> {
         self.by_id.get(id).map(|&index| &self.projects[index as usize])
+    }
+
+    fn held_output(&self, number: RunNumber, step: &StepId) -> Option<&(u32, HeldOutput)> {
+        self.runs.get(&number)?.outputs.get(step)
     }
 
     fn project_index(&mut self, id: &ProjectId) -> u32 {
@@ -254,8 +278,8 @@ impl MemoryStore {
             return;
         }
         if *of_attempt != attempt {
-            self.run_bytes -= output_weight(output);
-            (*of_attempt, *output) = (attempt, StoredOutput::default());
+            self.run_bytes -= output.weight();
+            (*of_attempt, *output) = (attempt, HeldOutput::default());
         }
         let piece = match stream {
             OutputStream::Stdout => &mut output.stdout,
@@ -288,7 +312,7 @@ impl MemoryStore {
         log.ended.remove(&number);
         self.ended.remove(&(run.last_at, number));
         log.run_numbers.remove(&run.row.run);
-        self.run_bytes -= run.outputs.values().map(|(_, output)| output_weight(output)).sum::<u64>();
+        self.run_bytes -= run.outputs.values().map(|(_, output)| output.weight()).sum::<u64>();
         self.run_bytes -= run.kept.iter().map(StoredMessage::weight).sum::<u64>();
         self.run_bytes -= (run.row.document.len() + run.row.answer.len()) as u64;
         self.run_bytes -= run.ended.map_or(0, |ended| ended.weight());
@@ -405,12 +429,7 @@ impl MemoryStore {
     }
 }
 
-fn output_weight(output: &StoredOutput) -> u64 {
-    let whole = output.whole.as_ref().map_or(0, |json| json.len());
-    (output.stdout.len() + output.stderr.len() + output.text.len() + whole) as u64
-}
-
-impl Store for MemoryStore {
+impl Store for Contents {
     fn commit(&mut self, batch: &[Write], wall: Timestamp) -> Result<(), StoreError> {
         batch.iter().for_each(|write| self.write(write, wall));
         Ok(())
@@ -497,7 +516,7 @@ impl Store for MemoryStore {
     }
 }
 
-impl History for MemoryStore {
+impl History for Contents {
     fn newest(&self, project: &ProjectId) -> Result<u64, StoreError> {
         Ok(self.project(project).map_or(0, |log| log.newest))
     }
@@ -553,8 +572,32 @@ impl History for MemoryStore {
     }
 
     fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {
-        let run = self.runs.get(&number);
-        Ok(run.and_then(|run| run.outputs.get(step)).map(|(_, output)| output.clone()))
+        let size = |(attempt, output): &(u32, HeldOutput)| {
+            let length = |stream| output.stream(stream).len() as u64;
+            let [stdout, stderr, text] = [OutputStream::Stdout, OutputStream::Stderr, OutputStream::Text].map(length);
+            StoredOutput { attempt: *attempt, stdout, stderr, text }
+        };
+        Ok(self.held_output(number, step).map(size))
+    }
+
+    fn output_bytes(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        stream: OutputStream,
+        range: Range<u64>,
+        to: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        if let Some((_, output)) = self.held_output(number, step) {
+            let bytes = output.stream(stream);
+            let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+            to.extend_from_slice(bytes.get(at(range.start)..at(range.end)).unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Arc<[u8]>>, StoreError> {
+        Ok(self.held_output(number, step).and_then(|(_, output)| output.whole.clone()))
     }
 }
 
@@ -574,12 +617,12 @@ mod tests {
 
     const WALL: Timestamp = Timestamp::from_millis(7);
 
-    fn trim(store: &mut MemoryStore, retention: &Retention, now: u64) {
+    fn trim(store: &mut Contents, retention: &Retention, now: u64) {
         assert!(store.trim(retention, at(now)).is_ok_and(|trimmed| !trimmed.is_more));
     }
 
-    fn trimmed(writes: &[Write], retention: Retention, now: u64) -> MemoryStore {
-        let mut store = MemoryStore::new();
+    fn trimmed(writes: &[Write], retention: Retention, now: u64) -> Contents {
+        let mut store = Contents::default();
         assert_eq!(store.commit(writes, WALL), Ok(()));
         trim(&mut store, &retention, now);
         store
@@ -646,7 +689,7 @@ mod tests {
 
     #[test]
     fn a_key_is_forgotten_after_a_day_and_not_before_because_it_was_used_anew() {
-        let keys = |store: &MemoryStore| (store.keys.len(), store.projects[0].keys.len());
+        let keys = |store: &Contents| (store.keys.len(), store.projects[0].keys.len());
         let day = KEY_AGE_MS;
         let mut store = trimmed(&[key("k", 5, 0)], KEEP_ALL, 5 + day);
         assert_eq!(keys(&store), (1, 1));

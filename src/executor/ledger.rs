@@ -1,0 +1,301 @@
+//! What runs have said and the log has not kept yet, and the jobs that may not begin before it has. Pure.
+//!
+//! The executor never waits for the log. What runs say goes into a queue here, from which the log is handed batches, a
+//! bounded number at a time; it says how many of them it has kept. Where it is behind by more than the [`Limits`], or its
+//! store takes nothing, no run and no attempt [begins](Ledger::holds_up), and tools that have much to say are
+//! [paused](Ledger::is_loud). Timers and cancels go on, and what they have runs say is queued as well.
+//!
+//! So what waits here is bounded: by the limits, and beyond them by what is still said once nothing begins any more. That
+//! is what the reports' channel holds (16 MiB), what each worker's attempt says before it waits (64 KiB) and at its end
+//! (its output), and of each active run at most one message for each of its steps and level, and its last.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::scheduler::Job;
+use crate::model::{Record, RunEventKind};
+
+/// How far the log may be behind.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Batches that it may have at a time. With so many on their way the next is the larger for it.
+    pub batches: usize,
+    /// Records, on their way and queued, up to which runs and attempts begin. At 50,000 a second a third of a second's.
+    pub records: usize,
+    /// Bytes up to which they do: those of [`loud_bytes`](Self::loud_bytes), what the reports' channel may hold by then
+    /// (16 MiB), and as much again, so that steps with much to say keep no other from beginning.
+    pub bytes: usize,
+    /// Bytes from which on tools with much to say are paused, until it is half as much: what a store on disk writes in a
+    /// few hundredths of a second.
+    pub loud_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { batches: 256, records: 16 * 1024, bytes: 36 << 20, loud_bytes: 4 << 20 }
+    }
+}
+
+/// How long a batch that the log had no room for is kept before it is offered again, where nothing else happens.
+const OFFER_AGAIN: Duration = Duration::from_millis(2);
+
+/// What a record weighs besides its text.
+const RECORD_BYTES: usize = 256;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Ledger {
+    limits: Limits,
+    /// What the log was not handed yet, in order.
+    queue: Vec<Record>,
+    /// What it was handed and has not kept, batch by batch, the oldest first.
+    handed: VecDeque<Load>,
+    /// Batches that it has kept so far.
+    kept: u64,
+    /// Of the queue alone, and of all.
+    queued: Load,
+    load: Load,
+    /// Jobs, each behind the number of the batch that has to be kept before it begins.
+    withheld: VecDeque<(u64, Job)>,
+    /// The store takes nothing.
+    is_down: bool,
+    /// Over a limit, and not below half of it again.
+    is_behind: bool,
+    is_loud: bool,
+    /// When a batch is offered again that the log had no room for.
+    offer_at: Option<Duration>,
+}
+
+/// What records weigh.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Load {
+    records: usize,
+    bytes: usize,
+}
+
+impl Ledger {
+    /// One in which nothing is written.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            queue: Vec::new(),
+            handed: VecDeque::new(),
+            kept: 0,
+            queued: Load::default(),
+            load: Load::default(),
+            withheld: VecDeque::new(),
+            is_down: false,
+            is_behind: false,
+            is_loud: false,
+            offer_at: None,
+        }
+    }
+
+    /// Queues what runs said.
+    pub fn push(&mut self, mut records: Vec<Record>) {
+        for record in &records {
+            let weight = Load { records: 1, bytes: weight(record) };
+            self.queued.add(weight);
+            self.load.add(weight);
+        }
+        match self.queue.is_empty() {
+            true => self.queue = records,
+            false => self.queue.append(&mut records),
+        }
+        self.look();
+    }
+
+    /// Keeps a job back until everything that was queued so far is kept.
+    pub fn withhold(&mut self, job: Job) {
+        let number = self.kept + self.handed.len() as u64 + u64::from(!self.queue.is_empty());
+        self.withheld.push_back((number, job));
+    }
+
+    /// The next batch for the log, which counts as handed over now. None while there is nothing to say, or the store takes
+    /// nothing, or the log has as many as it may.
+    pub fn next_batch(&mut self) -> Option<Vec<Record>> {
+        self.offer_at = None;
+        if !self.has_batch() {
+            return None;
+        }
+        self.handed.push_back(std::mem::take(&mut self.queued));
+        Some(std::mem::take(&mut self.queue))
+    }
+
+    /// Is there something to hand over that may be?
+    pub fn has_batch(&self) -> bool {
+        !self.queue.is_empty() && !self.is_down && self.handed.len() < self.limits.batches
+    }
+
+    /// The log had no room for the newest batch.
+    pub fn give_back(&mut self, mut batch: Vec<Record>, now: Duration) {
+        self.queued.add(self.handed.pop_back().unwrap_or_default());
+        batch.append(&mut self.queue);
+        self.queue = batch;
+        self.offer_at = Some(now + OFFER_AGAIN);
+    }
+
+    /// So many batches were kept so far.
+    pub fn note_kept(&mut self, batches: u64) {
+        while self.kept < batches
+            && let Some(oldest) = self.handed.pop_front()
+        {
+            self.load.remove(oldest);
+            self.kept += 1;
+        }
+        self.look();
+    }
+
+    /// How many batches were kept so far.
+    pub fn kept(&self) -> u64 {
+        self.kept
+    }
+
+    /// The store takes nothing any more, or everything again.
+    pub fn set_down(&mut self, is_down: bool) {
+        self.is_down = is_down;
+    }
+
+    /// The jobs that may begin now; none while the store takes nothing.
+    pub fn release(&mut self) -> impl Iterator<Item = Job> {
+        let n = if self.is_down { 0 } else { self.withheld.partition_point(|(number, _)| *number <= self.kept) };
+        self.withheld.drain(..n).map(|(_, job)| job)
+    }
+
+    /// The jobs that were cancelled before they might begin.
+    pub fn take_cancelled(&mut self) -> Vec<Job> {
+        let (cancelled, rest) = self.withheld.drain(..).partition(|(_, job)| job.launch.cancel.is_cancelled());
+        self.withheld = rest;
+        VecDeque::into_iter(cancelled).map(|(_, job)| job).collect()
+    }
+
+    /// Should nothing begin?
+    pub fn holds_up(&self) -> bool {
+        self.is_down || self.is_behind
+    }
+
+    /// Should tools that have much to say be paused?
+    pub fn is_loud(&self) -> bool {
+        self.is_down || self.is_loud
+    }
+
+    /// Would anything go on if the log had kept more?
+    pub fn awaits_receipt(&self) -> bool {
+        self.is_behind || self.is_loud || !self.withheld.is_empty() || !self.queue.is_empty()
+    }
+
+    /// When a batch is to be offered again, on the monotonic clock.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.offer_at.filter(|_| self.has_batch())
+    }
+
+    /// What the log was not handed.
+    pub fn into_rest(self) -> Vec<Record> {
+        self.queue
+    }
+
+    /// Records that are not kept yet.
+    #[cfg(test)]
+    pub fn records(&self) -> usize {
+        self.load.records
+    }
+
+    fn look(&mut self) {
+        let Limits { records, bytes, loud_bytes, .. } = self.limits;
+        let share = if self.is_behind { 2 } else { 1 };
+        self.is_behind = self.load.records > records / share || self.load.bytes > bytes / share;
+        self.is_loud = self.load.bytes > if self.is_loud { loud_bytes / 2 } else { loud_bytes };
+    }
+}
+
+impl Load {
+    fn add(&mut self, more: Self) {
+        self.records += more.records;
+        self.bytes += more.bytes;
+    }
+
+    fn remove(&mut self, less: Self) {
+        self.records -= less.records;
+        self.bytes -= less.bytes;
+    }
+}
+
+/// About how much memory a record takes that nothing else holds.
+fn weight(record: &Record) -> usize {
+    let text = match record {
+        Record::Output { bytes, .. } => bytes.len(),
+        Record::Event { event, .. } => match &event.kind {
+            RunEventKind::StepOutput(said) => said.chunk.len(),
+            _ => 0,
+        },
+        Record::Whole { .. } => 0,
+    };
+    RECORD_BYTES + text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::testing::step_id;
+    use crate::model::{OutputStream, ProjectId, RunId};
+
+    const LIMITS: Limits = Limits { batches: 2, records: 4, bytes: 20_000, loud_bytes: 4000 };
+
+    fn says(bytes: usize) -> Record {
+        let (project, run) = (ProjectId::parse("p").expect("an id"), RunId::parse("r").expect("an id"));
+        let stream = OutputStream::Stdout;
+        Record::Output { project, run, step: step_id("a"), attempt: 1, stream, bytes: vec![b'x'; bytes] }
+    }
+
+    #[test]
+    fn the_log_is_handed_few_batches_at_a_time_in_order_and_nothing_while_it_is_down() {
+        let mut ledger = Ledger::new(LIMITS);
+        assert_eq!(ledger.next_batch(), None);
+        for n in 1..=2 {
+            ledger.push(vec![says(n)]);
+            assert_eq!(ledger.next_batch(), Some(vec![says(n)]));
+        }
+        ledger.push(vec![says(3)]);
+        ledger.push(vec![says(4)]);
+        assert_eq!((ledger.next_batch(), ledger.awaits_receipt()), (None, true), "it has as many as it may");
+        ledger.note_kept(1);
+        ledger.set_down(true);
+        assert_eq!((ledger.next_batch(), ledger.holds_up(), ledger.is_loud()), (None, true, true));
+        ledger.set_down(false);
+        assert_eq!(ledger.next_batch(), Some(vec![says(3), says(4)]), "the larger for it");
+        assert!(!ledger.holds_up());
+    }
+
+    #[test]
+    fn a_batch_that_the_log_has_no_room_for_comes_again_before_what_is_newer() {
+        let mut ledger = Ledger::new(LIMITS);
+        ledger.push(vec![says(1)]);
+        let batch = ledger.next_batch().expect("a batch");
+        ledger.give_back(batch, Duration::ZERO);
+        assert_eq!(ledger.next_deadline(), Some(OFFER_AGAIN));
+        ledger.push(vec![says(2)]);
+        assert_eq!(ledger.next_batch(), Some(vec![says(1), says(2)]));
+        assert_eq!(ledger.next_deadline(), None);
+        ledger.note_kept(1);
+        assert_eq!((ledger.load, ledger.queued), (Load::default(), Load::default()));
+    }
+
+    #[test]
+    fn beyond_its_limits_nothing_begins_until_half_is_kept() {
+        let mut ledger = Ledger::new(LIMITS);
+        for (bytes, expected) in
+            [(3000, (false, false)), (3000, (false, true)), (3000, (false, true)), (0, (false, true))]
+        {
+            ledger.push(vec![says(bytes)]);
+            assert_eq!((ledger.holds_up(), ledger.is_loud()), expected);
+        }
+        ledger.next_batch().expect("a batch");
+        ledger.push((0..3).map(|_| says(0)).collect());
+        assert_eq!((ledger.holds_up(), ledger.is_loud()), (true, true));
+        ledger.note_kept(1);
+        assert_eq!((ledger.holds_up(), ledger.is_loud()), (true, false), "three are more than half of four");
+        ledger.next_batch().expect("a batch");
+        ledger.note_kept(2);
+        assert_eq!((ledger.holds_up(), ledger.is_loud()), (false, false));
+    }
+}

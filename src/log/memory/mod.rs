@@ -1,0 +1,155 @@
+//! The store that forgets everything when the process ends.
+//!
+//! Whoever reads it beside the one who writes holds it for one look, which is short: large things are shared, not copied.
+
+mod contents;
+
+use std::ops::Range;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use self::contents::Contents;
+use super::history::{Ends, History, Reader};
+use super::store::{
+    Flow, KeyRow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed, Write,
+};
+use super::{Recovered, RecoveredProject, RunNumber};
+use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
+
+/// Keeps the log in memory.
+#[derive(Default)]
+pub struct MemoryStore {
+    contents: Arc<RwLock<Contents>>,
+}
+
+impl MemoryStore {
+    /// A store that holds nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn contents(&self) -> RwLockReadGuard<'_, Contents> {
+        self.contents.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn contents_mut(&self) -> RwLockWriteGuard<'_, Contents> {
+        self.contents.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks into a [`MemoryStore`] that someone else writes.
+struct MemoryReader {
+    contents: Arc<RwLock<Contents>>,
+}
+
+impl Reader for MemoryReader {
+    fn look(&mut self, look: &mut dyn FnMut(&dyn History) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        look(&*self.contents.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Store for MemoryStore {
+    fn commit(&mut self, batch: &[Write], wall: Timestamp) -> Result<(), StoreError> {
+        self.contents_mut().commit(batch, wall)
+    }
+
+    fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError> {
+        self.contents_mut().trim(retention, now)
+    }
+
+    fn probe(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn recover(&self) -> Result<Recovered, StoreError> {
+        self.contents().recover()
+    }
+
+    fn remains(&self, project: &ProjectId) -> Result<Option<RecoveredProject>, StoreError> {
+        self.contents().remains(project)
+    }
+
+    fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError> {
+        self.contents().run(number)
+    }
+
+    fn key(&self, project: &ProjectId, name: &str) -> Result<Option<KeyRow>, StoreError> {
+        self.contents().key(project, name)
+    }
+
+    fn key_bytes(&self, project: &ProjectId) -> Result<u64, StoreError> {
+        self.contents().key_bytes(project)
+    }
+
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.contents().ended_summary(number)
+    }
+
+    fn runs(
+        &self,
+        project: &ProjectId,
+        before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
+        each: &mut dyn FnMut(RunNumber) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.contents().runs(project, before, ended_as, each)
+    }
+
+    fn reader(&self) -> Result<Option<Box<dyn Reader>>, StoreError> {
+        Ok(Some(Box::new(MemoryReader { contents: self.contents.clone() })))
+    }
+}
+
+impl History for MemoryStore {
+    fn newest(&self, project: &ProjectId) -> Result<u64, StoreError> {
+        self.contents().newest(project)
+    }
+
+    fn floor(&self, project: &ProjectId) -> Result<u64, StoreError> {
+        self.contents().floor(project)
+    }
+
+    fn messages(
+        &self,
+        project: &ProjectId,
+        after: u64,
+        run: Option<RunNumber>,
+        each: &mut dyn FnMut(&StoredMessage) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.contents().messages(project, after, run, each)
+    }
+
+    fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
+        self.contents().run_number(project, run)
+    }
+
+    fn ends(&self, number: RunNumber) -> Result<Option<Ends>, StoreError> {
+        self.contents().ends(number)
+    }
+
+    fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.contents().ended_state(number)
+    }
+
+    fn document(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.contents().document(number)
+    }
+
+    fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {
+        self.contents().output(number, step)
+    }
+
+    fn output_bytes(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        stream: OutputStream,
+        range: Range<u64>,
+        to: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.contents().output_bytes(number, step, stream, range, to)
+    }
+
+    fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.contents().whole_output(number, step)
+    }
+}

@@ -1,0 +1,268 @@
+//! A step's output, as much of it as is asked for.
+//!
+//! What a step wrote to stdout, or else as text, is its output, byte for byte: read where it lies, and of a part no byte
+//! beside it. So whoever follows it while it grows has at the end what everyone has. The value that was made of it is for the
+//! run's state alone; only the value of a step that wrote neither is written out here, as a whole.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
+
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use super::history::History;
+use super::store::{StoreError, StoredOutput};
+use super::{Answer, Refusal, RunNumber};
+use crate::http::Conditions;
+use crate::http::range::Selection;
+use crate::model::json::without_bom;
+use crate::model::{OutputStream, RunState, StepId, StepState, StepStatus};
+
+/// Outputs of which it is remembered what they are; at the limit all are forgotten, and found out again.
+const REMEMBERED_MAX: usize = 1024;
+
+/// What of a step's output is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedOutput {
+    /// This stream of it; the output itself where none is named.
+    pub stream: Option<OutputStream>,
+    /// Which part, and whether it is known already.
+    pub asked: Conditions,
+    /// About so many bytes at once at most; none where it is 0, and the length alone is wanted.
+    pub bytes_max: usize,
+}
+
+/// A step's output, or a part of it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Bytes that there are in all.
+    pub length: u64,
+    /// They are JSON.
+    pub is_json: bool,
+    /// Of which attempt they are; 0 where there was none.
+    pub attempt: u32,
+    /// Their entity tag, quoted, where they stay as they are: the step has ended.
+    pub tag: Option<String>,
+    /// What of them was selected; nothing where whoever asks has them already.
+    pub selected: Option<Selection>,
+    /// The first of the bytes that were.
+    pub bytes: Vec<u8>,
+    /// Where the others are.
+    pub rest: Option<Box<Rest>>,
+}
+
+/// What is left of an output that is read piece by piece.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rest {
+    number: RunNumber,
+    step: StepId,
+    /// Of this attempt. Bytes of another do not go on from what was read.
+    attempt: u32,
+    stream: OutputStream,
+    range: Range<u64>,
+}
+
+/// What an output is made of.
+enum Source {
+    /// The first so many bytes that the step wrote to this stream.
+    Written { stream: OutputStream, length: u64, is_json: bool },
+    /// What it returned, written out.
+    Made { bytes: Vec<u8>, is_json: bool },
+}
+
+/// What never changes of what a step wrote once it has completed.
+#[derive(Clone, Copy)]
+struct Final {
+    /// How much of it is its output.
+    length: u64,
+    is_json: bool,
+}
+
+/// What was found out of the outputs of steps that have completed.
+#[derive(Default)]
+pub(super) struct Shown {
+    remembered: HashMap<(RunNumber, StepId), Final>,
+}
+
+impl Shown {
+    /// A step's output, of a run in this state.
+    pub(super) fn output(
+        &mut self,
+        history: &dyn History,
+        number: RunNumber,
+        state: &RunState,
+        step: &StepId,
+        wanted: &WantedOutput,
+    ) -> Result<Answer, StoreError> {
+        let Some(state) = state.step(step) else { return Ok(Answer::Refused(Refusal::UnknownStep)) };
+        // Of an attempt that wrote nothing so far, what the one before it wrote is still kept.
+        let kept = history.output(number, step)?.filter(|kept| kept.attempt >= state.attempt);
+        let kept = kept.unwrap_or(StoredOutput { attempt: state.attempt, ..StoredOutput::default() });
+        let (length, is_json, made, stream) = match self.source(history, number, state, kept, wanted.stream)? {
+            Source::Written { stream, length, is_json } => (length, is_json, None, stream),
+            Source::Made { bytes, is_json } => (bytes.len() as u64, is_json, Some(bytes), OutputStream::Stdout),
+        };
+        let attempt = kept.attempt;
+        let tag = state.status.is_ended().then(|| tag(state, length));
+        let is_known = wanted.asked.is_known(tag.as_deref());
+        let selected = (!is_known).then(|| wanted.asked.select(tag.as_deref(), length));
+        let range = match &selected {
+            Some(_) | None if wanted.bytes_max == 0 => 0..0,
+            Some(Selection::Whole) => 0..length,
+            Some(Selection::Part(part)) => part.clone(),
+            Some(Selection::Unsatisfiable) | None => 0..0,
+        };
+        let (bytes, rest) = match made {
+            Some(made) => (cut(made, &range), None),
+            None => Rest { number, step: step.clone(), attempt, stream, range }.read(history, wanted.bytes_max)?,
+        };
+        Ok(Answer::Output(Box::new(Output { length, is_json, attempt, tag, selected, bytes, rest })))
+    }
+
+    fn source(
+        &mut self,
+        history: &dyn History,
+        number: RunNumber,
+        state: &StepState,
+        kept: StoredOutput,
+        stream: Option<OutputStream>,
+    ) -> Result<Source, StoreError> {
+        if let Some(stream) = stream {
+            return Ok(Source::Written { stream, length: kept.length(stream), is_json: false });
+        }
+        let stream = if kept.stdout == 0 { OutputStream::Text } else { OutputStream::Stdout };
+        let written = Written { history, number, step: &state.id, stream, length: kept.length(stream) };
+        let is_completed = state.status == StepStatus::Completed;
+        match state.output.as_deref().unwrap_or(&Value::Null) {
+            value if is_completed && written.length == 0 => made(written.returned(value)?.as_ref()),
+            value if is_completed => {
+                let Final { length, is_json } = self.final_of(&written, value)?;
+                Ok(Source::Written { stream, length, is_json })
+            }
+            _ => {
+                let length = written.output_length(!state.status.is_ended())?;
+                Ok(Source::Written { stream, length, is_json: false })
+            }
+        }
+    }
+
+    /// Of a step that has completed with this value, or the beginning of it.
+    fn final_of(&mut self, written: &Written<'_>, value: &Value) -> Result<Final, StoreError> {
+        let key = (written.number, written.step.clone());
+        if let Some(&known) = self.remembered.get(&key) {
+            return Ok(known);
+        }
+        let length = written.output_length(false)?;
+        let is_json = written.is_json(length, written.returned(value)?.as_ref())?;
+        if self.remembered.len() >= REMEMBERED_MAX {
+            self.remembered.clear();
+        }
+        self.remembered.insert(key, Final { length, is_json });
+        Ok(Final { length, is_json })
+    }
+}
+
+/// A value written out: text as it is, anything else as JSON.
+fn made(value: &Value) -> Result<Source, StoreError> {
+    match value {
+        Value::String(text) => Ok(Source::Made { bytes: text.clone().into_bytes(), is_json: false }),
+        other => Ok(Source::Made { bytes: to_json(other)?, is_json: true }),
+    }
+}
+
+fn to_json(value: &Value) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(|error| StoreError(error.to_string()))
+}
+
+/// What comes behind what was answered before. Where the step has made another attempt since, or its run was let go, there
+/// is nothing that goes on from it.
+pub(super) fn rest(history: &dyn History, rest: &Rest, bytes_max: usize) -> Result<Answer, StoreError> {
+    let kept = history.output(rest.number, &rest.step)?;
+    if kept.is_none_or(|kept| kept.attempt != rest.attempt) {
+        return Ok(Answer::Refused(Refusal::OutputReplaced));
+    }
+    let (bytes, rest) = rest.clone().read(history, bytes_max)?;
+    Ok(Answer::OutputRest { bytes, rest })
+}
+
+impl Rest {
+    /// Its first bytes, and what is left then.
+    fn read(mut self, history: &dyn History, bytes_max: usize) -> Result<(Vec<u8>, Option<Box<Self>>), StoreError> {
+        let end = self.range.end.min(self.range.start.saturating_add(bytes_max as u64));
+        let mut bytes = Vec::new();
+        history.output_bytes(self.number, &self.step, self.stream, self.range.start..end, &mut bytes)?;
+        self.range.start = end;
+        let is_left = !self.range.is_empty() && bytes_max > 0;
+        Ok((bytes, is_left.then(|| Box::new(self))))
+    }
+}
+
+/// What a step wrote.
+struct Written<'a> {
+    history: &'a dyn History,
+    number: RunNumber,
+    step: &'a StepId,
+    stream: OutputStream,
+    /// All of it.
+    length: u64,
+}
+
+impl Written<'_> {
+    fn read(&self, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        let mut bytes = Vec::new();
+        self.history.output_bytes(self.number, self.step, self.stream, range, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// How much of it is the output: of stdout not the last newline. Of what it `may_go_on` with, that is not known to be the
+    /// last: it comes once more does, and so does half of one.
+    fn output_length(&self, may_go_on: bool) -> Result<u64, StoreError> {
+        if self.stream != OutputStream::Stdout {
+            return Ok(self.length);
+        }
+        let last = self.read(self.length.saturating_sub(2)..self.length)?;
+        let newline = match last.as_slice() {
+            [b'\r', b'\n'] => 2,
+            [.., b'\n'] => 1,
+            [.., b'\r'] if may_go_on => 1,
+            _ => 0,
+        };
+        Ok(self.length - newline)
+    }
+
+    /// What the step returned: this value, or the whole of which it is the beginning.
+    fn returned<'v>(&self, value: &'v Value) -> Result<Cow<'v, Value>, StoreError> {
+        match self.history.whole_output(self.number, self.step)? {
+            Some(json) => serde_json::from_slice(&json).map(Cow::Owned).map_err(|error| StoreError(error.to_string())),
+            None => Ok(Cow::Borrowed(value)),
+        }
+    }
+
+    /// Was what it returned read as JSON from the first so many bytes? Text may begin with a quotation mark too.
+    fn is_json(&self, length: u64, returned: &Value) -> Result<bool, StoreError> {
+        let is_text = returned.is_string();
+        if self.stream != OutputStream::Stdout || (is_text && !self.read(0..4)?.contains(&b'"')) {
+            return Ok(false);
+        }
+        let bytes = self.read(0..length)?;
+        let json = without_bom(&bytes);
+        match is_text {
+            true => Ok(to_json(returned)? == json),
+            false => Ok(serde_json::from_slice::<IgnoredAny>(json).is_ok()),
+        }
+    }
+}
+
+/// What tells the bytes of an ended step from those of any other step that had or will have its place.
+fn tag(state: &StepState, length: u64) -> String {
+    let ended_at = state.finished_at.unwrap_or_default().as_millis();
+    format!("\"{ended_at:x}-{:x}-{length:x}\"", state.attempt)
+}
+
+/// The `range` of `bytes`, which lies within them.
+fn cut(mut bytes: Vec<u8>, range: &Range<u64>) -> Vec<u8> {
+    bytes.truncate(range.end as usize);
+    bytes.drain(..range.start as usize);
+    bytes
+}

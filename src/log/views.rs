@@ -1,0 +1,146 @@
+//! A run as it is shown to whoever asks for it, and to whoever begins to watch it.
+
+use std::sync::{Arc, OnceLock};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::RunNumber;
+use super::history::History;
+use super::store::StoreError;
+use crate::auth::IdSigner;
+use crate::model::{ProjectId, RunState, Timestamp, write_message};
+
+/// The outputs of a snapshot together take at most this; larger ones are left out of it and marked.
+const SNAPSHOT_OUTPUTS_BYTES_MAX: usize = 1024 * 1024;
+
+/// The whole outputs of one run, as `GET` answers them, together take at most this; beyond it they stay as cut as in
+/// the messages, and each can be read by itself.
+const RUN_OUTPUTS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What a message takes beside its payload, about.
+const MESSAGE_ROOM: usize = 256;
+
+/// Whole outputs, as JSON, by the places of their steps.
+pub(super) type Wholes = Vec<(usize, Arc<[u8]>)>;
+
+/// A run as it was at one of its messages.
+#[derive(Debug)]
+pub(super) struct RunView {
+    pub(super) number: RunNumber,
+    /// Held by others too: it is copied where its outputs are changed, and only then.
+    pub(super) state: Arc<RunState>,
+    /// That message.
+    pub(super) last_seq: u64,
+}
+
+/// A run's `workflow_snapshot`, for all who begin to watch while it stays as it is: made once, by the first who needs it.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    view: RunView,
+    at: Timestamp,
+    payload: OnceLock<Arc<[u8]>>,
+}
+
+impl Snapshot {
+    /// Of a run that is as `view` has it, cut at a time.
+    pub(super) fn new(view: RunView, at: Timestamp) -> Self {
+        Self { view, at, payload: OnceLock::new() }
+    }
+
+    /// The message for those who begin at `position` of its project.
+    pub(super) fn message(
+        &self,
+        project: &ProjectId,
+        position: u64,
+        signer: &IdSigner,
+    ) -> Result<Arc<[u8]>, StoreError> {
+        let payload = match self.payload.get() {
+            Some(payload) => payload,
+            None => {
+                let RunView { number, state, last_seq } = &self.view;
+                let mut view = RunView { number: *number, state: state.clone(), last_seq: *last_seq };
+                view.bound_outputs();
+                let made = view.json(project, Some(self.at), signer)?;
+                self.payload.get_or_init(|| made.into())
+            }
+        };
+        let mut message = Vec::with_capacity(payload.len() + MESSAGE_ROOM);
+        write_message(&mut message, "workflow_snapshot", project, position, payload);
+        Ok(message.into())
+    }
+}
+
+/// A run as `GET .../workflows/:runId` shows it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown<'a> {
+    project_id: &'a ProjectId,
+    #[serde(flatten)]
+    state: &'a RunState,
+    last_event_id: String,
+    /// When a snapshot was cut; `GET` needs none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<Timestamp>,
+}
+
+impl RunView {
+    /// The whole outputs of the steps whose messages have only the beginning, by the steps' places.
+    pub(super) fn wholes(&self, history: &dyn History) -> Result<Wholes, StoreError> {
+        let (mut wholes, mut left) = (Vec::new(), RUN_OUTPUTS_BYTES_MAX);
+        for (index, step) in self.state.steps.iter().enumerate().filter(|(_, step)| step.truncated) {
+            let whole = history.whole_output(self.number, &step.id)?;
+            if let Some(whole) = whole.filter(|whole| whole.len() <= left) {
+                left -= whole.len();
+                wholes.push((index, whole));
+            }
+        }
+        Ok(wholes)
+    }
+
+    /// Shows these outputs whole.
+    pub(super) fn put(&mut self, wholes: Wholes) {
+        for (index, whole) in wholes {
+            let step = Arc::make_mut(&mut self.state).steps.get_mut(index);
+            if let (Some(step), Ok(output)) = (step, serde_json::from_slice(&whole)) {
+                step.output = Some(Arc::new(output));
+                (step.truncated, step.output_bytes) = (false, None);
+            }
+        }
+    }
+
+    /// Leaves the outputs out that don't fit into a snapshot together.
+    pub(super) fn bound_outputs(&mut self) {
+        let mut left = SNAPSHOT_OUTPUTS_BYTES_MAX;
+        let size = |output: &Arc<Value>| serde_json::to_vec(output).map_or(usize::MAX, |json| json.len());
+        let outputs = self.state.steps.iter().enumerate();
+        let outputs = outputs.filter_map(|(index, step)| step.output.as_ref().map(|output| (index, size(output))));
+        let mut too_large = Vec::new();
+        for (index, size) in outputs {
+            match left.checked_sub(size) {
+                Some(rest) => left = rest,
+                None => too_large.push((index, size)),
+            }
+        }
+        for (index, size) in too_large {
+            let step = &mut Arc::make_mut(&mut self.state).steps[index];
+            step.output = Some(Arc::new(Value::String(String::new())));
+            step.truncated = true;
+            step.output_bytes.get_or_insert(size as u64);
+        }
+    }
+
+    /// The run as JSON; as it was cut at a time, where there is one.
+    pub(super) fn json(
+        &self,
+        project: &ProjectId,
+        timestamp: Option<Timestamp>,
+        signer: &IdSigner,
+    ) -> Result<Vec<u8>, StoreError> {
+        let mut id = Vec::new();
+        signer.write(&mut id, project, self.last_seq);
+        let last_event_id = String::from_utf8_lossy(&id).into_owned();
+        let shown = Shown { project_id: project, state: &self.state, last_event_id, timestamp };
+        serde_json::to_vec(&shown).map_err(|error| StoreError(error.to_string()))
+    }
+}
