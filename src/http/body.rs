@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// See the [module](self).
+/// The content of an answer, handed out as it is taken; see the top of this file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Body {
     source: Source,
