@@ -346,9 +346,9 @@ browserTest('an output of 50 MB and a line of 100,000 characters do not hold the
   const text = page.locator('.screen pre');
   await page.locator('.size', { hasText: '49.6 MiB' }).waitFor();
   await page.getByRole('button', { name: 'Output', exact: true }).click();
-  await text.filter({ hasText: 'line 00000001 ' }).waitFor();
+  await text.filter({ hasText: 'line 00000001 ' }).waitFor({ timeout: 60_000 });
   await page.getByRole('button', { name: 'End' }).click();
-  await text.filter({ hasText: 'line 01000000 ' }).waitFor();
+  await text.filter({ hasText: 'line 01000000 ' }).waitFor({ timeout: 60_000 });
   await screen.evaluate((one) => one.scrollTo(0, 2_000));
   await text.filter({ hasText: /line 0099\d{4} / }).waitFor();
   for (let n = 0; n < 3; n++) {
