@@ -368,6 +368,22 @@ browserTest('an output of 50 MB and a line of 100,000 characters do not hold the
   silent();
 });
 
+browserTest('a stream that is chosen before the one that was seen has been read on opens where it was asked for', async () => {
+  const name = project();
+  const { runId } = await server.submit(name, { name: 'huge', steps: [{ id: 'huge', tool: 'huge' }] });
+  const page = await open(await context(), `#/p/${name}/r/${runId}/s/huge`);
+  await state(page, 'completed');
+  await page.locator('.size', { hasText: '49.6 MiB' }).waitFor();
+  // A slow way to the server: the page's next reading of the old stream falls due before the new one's length is known.
+  await page.route(/\/output$/, async (route) => {
+    if (route.request().method() === 'HEAD') await new Promise((resolve) => setTimeout(resolve, 600));
+    await route.continue();
+  });
+  await page.getByRole('button', { name: 'Output', exact: true }).click();
+  await page.locator('.screen pre').filter({ hasText: 'line 00000001 ' }).waitFor();
+  silent();
+});
+
 browserTest('output is followed while it grows, until one scrolls up', async () => {
   const name = project();
   const { runId } = await server.submit(name, { name: 'talker', steps: [{ id: 'talk', tool: 'talk', inputs: { lines: 150 } }] });

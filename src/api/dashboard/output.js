@@ -116,6 +116,9 @@ export class OutputView {
   /** Reads the beginning, or the end, into an empty window. */
   async openAt(where, known) {
     const reading = this.reading = {};
+    // Until then nothing is read on: what the window holds is of another place, and may be of another stream.
+    this.isOpening = true;
+    this.hasMore = false;
     this.isFollowing = where === 'end';
     const length = known ?? await this.length(this.stream);
     if (reading !== this.reading) return;
@@ -131,9 +134,10 @@ export class OutputView {
     this.decoder = new TextDecoder();
     this.terminal = new Screen();
     this.take(part.bytes.subarray(skipped), part);
+    this.isOpening = false;
     this.screen.scrollTop = where === 'end' ? this.screen.scrollHeight : 0;
     this.draw();
-    if (this.last < this.total && this.isFollowing) this.readSoon();
+    if (this.hasMore || (this.last < this.total && this.isFollowing)) this.readSoon();
   }
 
   /** Text behind what is in the window. */
@@ -169,7 +173,7 @@ export class OutputView {
   }
 
   readSoon() {
-    if (this.timer || this.isReading) {
+    if (this.timer || this.isReading || this.isOpening) {
       this.hasMore = true;
       return;
     }
@@ -180,7 +184,8 @@ export class OutputView {
   /** Reads what has come behind the window. */
   async readOn() {
     this.timer = undefined;
-    if (this.total === undefined) return;
+    if (this.isOpening) this.hasMore = true;
+    if (this.isOpening || this.total === undefined) return;
     if (!(this.total > 0)) return this.find();
     const { reading } = this;
     this.isReading = true;
@@ -216,7 +221,7 @@ export class OutputView {
   }
 
   async readBack() {
-    if (this.isReading || !(this.first > 0)) return;
+    if (this.isReading || this.isOpening || !(this.first > 0)) return;
     const { reading } = this;
     this.isReading = true;
     const to = this.first;
@@ -246,7 +251,7 @@ export class OutputView {
   }
 
   async readForth() {
-    if (this.isReading || !(this.last < this.total)) return;
+    if (this.isReading || this.isOpening || !(this.last < this.total)) return;
     const { reading } = this;
     this.isReading = true;
     const part = await this.read(this.last, this.last + PAGE);
