@@ -7,11 +7,11 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use stepcast::auth::{Instance, ServerKeys};
-use stepcast::log::{
-    Command, Journal, Limits, MemoryStore, PublishedEvent, ReplyTo, Retention, Seed, SqliteStore, Store, Synchronous,
+use stepcast::ProjectId;
+use stepcast::bench::{
+    Command, Instance, Journal, LogLimits, MemoryStore, Now, PublishedEvent, ReplyTo, Retention, Seed, ServerKeys,
+    SqliteStore, Store, Synchronous, Timestamp,
 };
-use stepcast::model::{Now, ProjectId, Timestamp};
 
 /// Publishers that each wait for their answer before they send the next message.
 const BATCHES: [usize; 5] = [1, 8, 64, 512, 4096];
@@ -39,7 +39,7 @@ fn main() -> Done<()> {
 fn rate(store: Box<dyn Store>, batch: usize) -> Done<String> {
     let signer = ServerKeys::derive(&[7; 32]).id_signer(Instance::from_random([7; 6]));
     let retention = Retention { messages: 10_000, bytes: 1 << 30, age_ms: 7 * 24 * 3_600_000, runs: 1000 };
-    let limits = Limits {
+    let limits = LogLimits {
         retention,
         open_runs: 10,
         project_runs: usize::MAX,

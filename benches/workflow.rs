@@ -11,8 +11,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use stepcast::ProjectId;
 use stepcast::config::{AuthMode, Config, DataLocation, ListenAddress};
-use stepcast::model::ProjectId;
 use stepcast::server::{Builder, Handle};
 
 const CHAIN_STEPS: usize = 400;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use stepcast::auth::{Instance, ServerKeys};
-use stepcast::log::{Command, Journal, Limits, MemoryStore, PublishedEvent, ReplyTo, Retention, Store};
-use stepcast::model::{Now, Timestamp};
+use stepcast::bench::{
+    Command, Instance, Journal, LogLimits, MemoryStore, Now, PublishedEvent, ReplyTo, Retention, ServerKeys, Store,
+    Timestamp,
+};
 
 use super::cases::{Done, Work, used};
 use super::streams::{payload, project};
@@ -17,7 +18,7 @@ pub fn memory(batch: u64) -> Done<Work> {
 /// A batch of so many messages, kept by SQLite.
 #[cfg(feature = "sqlite")]
 pub fn sqlite(batch: u64) -> Done<Work> {
-    use stepcast::log::{Seed, SqliteStore, Synchronous};
+    use stepcast::bench::{Seed, SqliteStore, Synchronous};
 
     let directory = directory::Directory::new()?;
     let seed = Seed { master_key: [7; 32], instance: [7; 6] };
@@ -28,7 +29,7 @@ pub fn sqlite(batch: u64) -> Done<Work> {
 fn append<T: 'static>(store: Box<dyn Store>, batch: u64, kept: T) -> Done<Work> {
     let signer = ServerKeys::derive(&[7; 32]).id_signer(Instance::from_random([7; 6]));
     let retention = Retention { messages: 10_000, bytes: 1 << 30, age_ms: 7 * 24 * 3_600_000, runs: 1000 };
-    let limits = Limits {
+    let limits = LogLimits {
         retention,
         open_runs: 10,
         project_runs: usize::MAX,

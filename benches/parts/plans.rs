@@ -3,12 +3,9 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use stepcast::executor::check::check_plan;
-use stepcast::executor::run::{Effects, Run};
-use stepcast::executor::template::{Engine, Scope};
-use stepcast::executor::tool::{Outcome, Registry};
-use stepcast::executor::{Context, NewRun};
-use stepcast::model::{Now, Plan, StepId, Timestamp};
+use stepcast::StepId;
+use stepcast::bench::{Context, Effects, Engine, NewRun, Now, Plan, Registry, Run, Scope, Timestamp, check_plan};
+use stepcast::tool::Outcome;
 
 use super::cases::{Done, Work, used};
 use super::streams::project;

@@ -94,11 +94,6 @@ impl Api {
         &self.settings.signer
     }
 
-    /// What became of a ticket before, or just now.
-    pub fn note_ticket(&mut self, note: &TicketNote) {
-        self.settings.tickets.apply(note);
-    }
-
     /// The stream that a ticket was spent for can't be had just now; what is to be kept of that.
     pub fn postpone_ticket(&mut self, spending: Spending, facts: &Facts) -> TicketNote {
         self.settings.tickets.postpone(spending, facts.now.wall)

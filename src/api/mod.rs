@@ -17,8 +17,8 @@ mod submit;
 
 use serde::Deserialize;
 
-pub use handler::{Api, ApiSettings, Random};
-pub use publish::{EVENTS_MAX, read_events};
+pub use handler::{Api, ApiSettings};
+pub use publish::read_events;
 pub use render::{OUTPUT_PIECE_BYTES, Render, Shown, refusal};
 pub use route::Route;
 pub use stream::StreamRequest;
@@ -172,8 +172,6 @@ pub enum Door {
 /// Whether the server takes work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Condition {
-    /// Not yet.
-    Starting,
     /// Yes.
     #[default]
     Serving,
@@ -190,7 +188,6 @@ impl Condition {
     pub fn refusal(self) -> Option<Problem> {
         let (code, detail) = match self {
             Self::Serving => return None,
-            Self::Starting => ("starting", "the server is starting"),
             Self::Overloaded => {
                 ("overloaded", "the server is overloaded: the queue of its log is full (a fixed limit); call later")
             }

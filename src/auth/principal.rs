@@ -161,11 +161,6 @@ impl Principal {
         self.0.rights.projects.contains(project)
     }
 
-    /// May they use `scope` in `project`?
-    pub fn may(&self, scope: Scope, project: &ProjectId) -> bool {
-        self.has_scope(scope) && self.sees(project)
-    }
-
     /// [`has_scope`](Self::has_scope), for calls that belong to no project.
     ///
     /// # Errors
@@ -174,7 +169,7 @@ impl Principal {
         if self.has_scope(scope) { Ok(()) } else { Err(AuthError::NoScope(scope)) }
     }
 
-    /// [`may`](Self::may), with the reason why not.
+    /// May they use `scope` in `project`?
     ///
     /// # Errors
     /// [`AuthError::NoProject`], or else [`AuthError::NoScope`].
@@ -255,8 +250,11 @@ mod tests {
         let projects = Projects::only([project("b"), project("a"), project("b")]);
         let rights = Rights { scopes: Scopes::of(&[Scope::Run]), projects };
         let ann = Principal::new("ann".into(), Some(Timestamp::from_millis(5)), rights, Some(1));
-        assert!(ann.may(Scope::Run, &project("a")) && ann.may(Scope::Run, &project("b")));
-        assert!(!ann.may(Scope::Run, &project("c")) && !ann.may(Scope::Publish, &project("a")));
+        assert!(ann.require_in(Scope::Run, &project("a")).is_ok() && ann.require_in(Scope::Run, &project("b")).is_ok());
+        assert!(
+            !ann.require_in(Scope::Run, &project("c")).is_ok()
+                && !ann.require_in(Scope::Publish, &project("a")).is_ok()
+        );
         assert_eq!(ann.require_in(Scope::Publish, &project("c")), Err(AuthError::NoProject));
         assert_eq!(ann.require_in(Scope::Publish, &project("a")), Err(AuthError::NoScope(Scope::Publish)));
         assert_eq!(ann.require_in(Scope::Run, &project("a")), Ok(()));
@@ -266,7 +264,7 @@ mod tests {
     #[test]
     fn anyone_may_everything_for_ever() {
         let anyone = Principal::anyone();
-        assert!(Scope::EACH.into_iter().all(|scope| anyone.may(scope, &project("p"))));
+        assert!(Scope::EACH.into_iter().all(|scope| anyone.require_in(scope, &project("p")).is_ok()));
         assert!(!anyone.is_expired(Timestamp::from_millis(u64::MAX)) && anyone.token_key().is_none());
     }
 }

@@ -261,11 +261,6 @@ impl TicketBook {
         self.refused
     }
 
-    /// Is no ticket remembered?
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     fn open(&self, ticket: &str) -> Result<Ticket, TicketError> {
         self.key.open(ticket).ok_or(TicketError::Unknown)
     }

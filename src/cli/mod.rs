@@ -2,34 +2,42 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-pub mod args;
+mod args;
 mod check;
 mod demo;
 mod error;
 mod follow;
-pub mod logging;
+mod logging;
 mod output;
 mod plan_file;
-pub mod progress;
+mod progress;
 mod run;
 mod serve;
 mod signals;
-pub mod token;
+mod token;
 mod watch;
 
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-pub use error::CommandError;
-pub use output::explain;
-
 use self::args::{Command, Settings};
+use self::error::CommandError;
 use self::token::TokenRequest;
 use crate::config::Config;
+use crate::executor::tool::launch_if_asked;
 use crate::model::Timestamp;
 
+/// The whole program: reads its command line and does what it says; what it exits with.
+pub fn main() -> ExitCode {
+    launch_if_asked();
+    match args::parse(std::env::args_os()) {
+        Ok(command) => execute(command),
+        Err(error) => output::explain(&error),
+    }
+}
+
 /// Carries out a command; what the program exits with.
-pub fn execute(command: Command) -> ExitCode {
+fn execute(command: Command) -> ExitCode {
     keep_descriptors();
     let result = match command {
         Command::Serve { settings, insecure } => serve::serve(settings, insecure),

@@ -1,6 +1,8 @@
 //! Settings, parsed and checked once: file, environment and flags, through one table of keys.
 //!
-//! [`KEYS`] is that table: each key's path, its kind of value, one line of documentation and the place in [`Config`]
+//! A program that embeds the server fills in a [`Config`] itself, or [loads](load) it as `stepcast serve` does.
+//!
+//! `KEYS` is that table: each key's path, its kind of value, one line of documentation and the place in [`Config`]
 //! that it sets. The reader of the file, the names of environment variables and the flags of the command line all come
 //! out of it, so that no key can exist in one and lack in another. Tools (`tools.NAME`) are declared in the file alone.
 //!
@@ -22,14 +24,14 @@ mod setting;
 mod settings;
 mod suggest;
 mod tools;
-pub mod units;
+pub(crate) mod units;
 
 pub use address::ListenAddress;
-pub use check::JWT_SECRET_BYTES_MIN;
 pub use cidr::Cidr;
 pub use hosts::Hosts;
-pub use keys::{KEYS, Key};
-pub use load::{ConfigError, Loaded, Sources, load};
+pub(crate) use keys::{KEYS, Key};
+pub(crate) use load::Sources;
+pub use load::{ConfigError, Loaded, load};
 pub use origins::Origins;
 pub use secret::Secret;
 pub use settings::{

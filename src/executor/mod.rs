@@ -22,7 +22,6 @@ pub mod tool;
 mod valve;
 
 pub use context::Context;
-pub use pool::Panicked;
-pub use run::{AttemptError, NewRun, ResumedRun};
-pub use scheduler::{Command, Durability, Settings};
+pub use run::{NewRun, ResumedRun};
+pub use scheduler::Settings;
 pub use thread::{Executor, ExecutorHandle};

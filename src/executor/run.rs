@@ -169,6 +169,7 @@ impl Run {
     }
 
     /// The fold of all messages so far.
+    #[cfg(test)]
     pub fn state(&self) -> &RunState {
         &self.state
     }

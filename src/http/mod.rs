@@ -31,13 +31,14 @@ mod status;
 mod target;
 
 pub use body::{Body, Next};
-pub use coding::{Coding, contents, write_chunk};
+#[cfg(test)]
+pub(crate) use coding::contents;
+pub use coding::{Coding, write_chunk};
 pub use condition::Conditions;
 pub use decoder::{Decoder, Limits, Phase, Verdict};
-pub use encoding::BadEncoding;
-pub use head::{HEADERS_MAX, peek_origin};
+pub use head::peek_origin;
 pub use path::{SEGMENTS_MAX, Segments};
 pub use problem::Problem;
-pub use query::{QUERY_PAIRS_MAX, Query};
+pub use query::Query;
 pub use request::{Headers, Method, Request, Version};
 pub use response::{Response, write_stream_head};

@@ -69,11 +69,6 @@ impl Method {
             Self::Trace => "TRACE",
         }
     }
-
-    /// Does it only read (RFC 9110, section 9.2.1)?
-    pub const fn is_safe(self) -> bool {
-        matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace)
-    }
 }
 
 impl fmt::Display for Method {

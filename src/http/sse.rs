@@ -47,7 +47,7 @@ pub fn write_event(to: &mut Vec<u8>, id: Option<&str>, retry_ms: Option<u64>, da
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::contents;
+    use crate::http::coding::contents;
 
     #[test]
     fn a_block_has_what_it_was_given_and_is_whole_in_its_chunk() {

@@ -82,6 +82,7 @@ impl Frames {
     }
 
     /// The `seq` behind the row's last message.
+    #[cfg(test)]
     pub fn next_seq(&self) -> u64 {
         self.first_seq + self.marks.len() as u64
     }

@@ -52,17 +52,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use claims::{Claim, Fingerprint};
-pub use frames::{Frames, Mark, Page, RunNumber, SharedBytes, View};
-pub use history::{Ends, History, Question, Reader};
+pub use frames::{Frames, Page, RunNumber, SharedBytes, View};
+pub use history::{History, Question};
 pub use journal::{Journal, Limits, Outcome};
 pub use lists::Position;
-pub use load::ReadPlan;
 pub use memory::MemoryStore;
 pub use output::{Output, Rest, WantedOutput};
-pub use recovered::{EndedRun, Identity, OpenRun, Recovered, RecoveredProject};
+pub use recovered::{Identity, Recovered, RecoveredProject};
 #[cfg(feature = "sqlite")]
-pub use sqlite::{OpenError, Seed, SqliteStore, Synchronous};
-pub use store::{Retention, Store, StoreError, Times, Trimmed};
+pub use sqlite::{Seed, SqliteStore, Synchronous};
+pub use store::{Retention, Store, StoreError};
 pub use thread::{LogHandle, start};
 pub use work::{Held, WorkCounts};
 

@@ -271,11 +271,6 @@ impl RunState {
         self.index.get(id).map(|&at| &self.steps[at])
     }
 
-    /// The index of the step of this id.
-    pub fn step_index(&self, id: &StepId) -> Option<usize> {
-        self.index.get(id).copied()
-    }
-
     /// The run moves on by one message. A message about a step that the plan does not have changes nothing.
     pub fn apply(&mut self, event: &RunEvent) {
         match &event.kind {

@@ -1,8 +1,11 @@
 //! The server: one thread that owns every socket.
 //!
-//! [`Server`] is the whole of it without the operating system: connections, streams, calls and what they wait for, fed
+//! To a program that embeds it this is a [`Builder`], which starts it, the [`RunningServer`] that comes of that, and a
+//! [`Handle`] for whoever has something to broadcast or to run.
+//!
+//! `Server` is the whole of it without the operating system: connections, streams, calls and what they wait for, fed
 //! with sockets, readiness, answers and `now`. `event_loop` is the thin shell that polls, `intake` checks plans off
-//! the loop, and [`Builder`] puts the threads together.
+//! the loop, and `start` puts the threads together.
 
 mod attach;
 mod connection;
@@ -27,12 +30,17 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
-pub use connection::Timeouts;
-pub use core::{Outbox, Server, ServerSettings, Token};
+#[cfg(test)]
+use connection::Timeouts;
+#[cfg(test)]
+use core::{Server, ServerSettings, Token};
 pub use error::StartError;
 pub use handle::{Handle, HandleError};
-pub use inbox::{Inbox, InboxSender};
-pub use limits::{Cidr, ConnectionLimits};
-pub use settings::declare_tools;
-pub use socket::Socket;
+#[cfg(test)]
+use inbox::Inbox;
+#[cfg(test)]
+use limits::{Cidr, ConnectionLimits};
+pub(crate) use settings::declare_tools;
+#[cfg(test)]
+use socket::Socket;
 pub use start::{Builder, RunningServer, Stopper};

@@ -35,7 +35,7 @@ const RECENT: Duration = Duration::from_secs(60);
 pub fn declare_tools(config: &Config, registry: &mut Registry) -> Result<(), StartError> {
     for declaration in &config.tools {
         let settings = ToolSettings { output_bytes: size(config.limits.step_output_bytes), ..ToolSettings::default() };
-        registry.declare_with(declaration.clone(), settings).map_err(StartError)?;
+        registry.declare(declaration.clone(), settings).map_err(StartError)?;
     }
     Ok(())
 }

@@ -37,10 +37,10 @@ const DRAIN_SLACK: Duration = Duration::from_secs(10);
 ///
 /// ```
 /// use serde_json::json;
+/// use stepcast::ProjectId;
 /// use stepcast::config::{AuthMode, Config, DataLocation, ListenAddress};
-/// use stepcast::executor::tool::{Call, Outcome, Tool, ToolError};
-/// use stepcast::model::ProjectId;
 /// use stepcast::server::Builder;
+/// use stepcast::tool::{Call, Outcome, Tool, ToolError};
 ///
 /// struct Greet;
 ///
@@ -105,7 +105,7 @@ impl Builder {
     /// Binds, opens the store, starts all threads, and goes on with the runs that were left active.
     ///
     /// A program whose tools are commands begins its `main` with
-    /// [`launch_if_asked`](crate::executor::tool::launch_if_asked).
+    /// [`launch_if_asked`](crate::tool::launch_if_asked).
     ///
     /// Where a thread panics later on, outside of a tool, the whole process ends at once (it aborts, and says why in its
     /// log): the rest would be half a server, and the next start goes on from the store.

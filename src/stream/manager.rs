@@ -309,11 +309,6 @@ impl<S: Write> ConnectionManager<S> {
         self.streams.get_mut(index).map(|stream| &mut stream.socket)
     }
 
-    /// The socket of the stream that `key` names.
-    pub fn socket_of(&mut self, key: StreamKey) -> Option<&mut S> {
-        if self.is_current(key) { self.socket(key.index()) } else { None }
-    }
-
     /// Ends every stream with a `stream_closing` that says why.
     pub fn close_all(&mut self, reason: CloseReason, now: Now) {
         let keys: Vec<u32> = self.streams.iter().map(|(index, _)| index as u32).collect();
@@ -363,11 +358,6 @@ impl<S: Write> ConnectionManager<S> {
         self.streams.len()
     }
 
-    /// Is nobody watching anything?
-    pub fn is_empty(&self) -> bool {
-        self.streams.is_empty()
-    }
-
     /// Streams of one project.
     pub fn subscribers(&self, project: &ProjectId) -> usize {
         self.project(project).map_or(0, |project| project.streams.len())
@@ -387,7 +377,7 @@ impl<S: Write> ConnectionManager<S> {
         self.by_id.get(id).map(|&index| &self.projects[index as usize])
     }
 
-    fn is_current(&self, key: StreamKey) -> bool {
+    pub(super) fn is_current(&self, key: StreamKey) -> bool {
         self.streams.get(key.index()).is_some_and(|stream| stream.generation == key.generation)
     }
 

@@ -13,7 +13,6 @@ mod subscriber;
 #[cfg(test)]
 mod tests;
 
-pub use backlog::{Backlog, Cursor};
 #[cfg(test)]
 pub(crate) use manager::BACKLOG_BYTES_MIN;
 pub use manager::{ConnectionManager, Effect, Settings, Stats};

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::executor::output::Joiner;
-use crate::executor::tool::{CancelToken, Timeout};
+use crate::executor::tool::CancelToken;
+use crate::executor::tool::registry::Timeout;
 use crate::model::{Deadline, Now, Timestamp};
 
 /// A step that has begun and has not ended.

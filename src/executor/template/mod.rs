@@ -148,14 +148,6 @@ impl Engine {
         self.filling(scope).text(&segments(text).map_err(TemplateError::new)?, place)
     }
 
-    /// The value of one expression, without wrapping.
-    ///
-    /// # Errors
-    /// Where it can't be evaluated, or the value is undefined or nothing that JSON can hold.
-    pub fn evaluate(&self, expression: &str, scope: &Scope) -> Result<Value, TemplateError> {
-        self.filling(scope).json(expression)
-    }
-
     /// The value of one expression in which what is missing is null, and so are its members.
     ///
     /// # Errors

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::command::CommandTool;
 use super::command::check_limits;
-use super::{Call, CommandTool, HttpSpec, Outcome, Registry, Schema, Tool, ToolDeclaration, ToolError, ToolKind};
+use super::schema::Schema;
+use super::{Call, HttpSpec, Outcome, Registry, Tool, ToolDeclaration, ToolError, ToolKind};
 
 /// What holds for every declared tool.
 #[derive(Debug, Clone, Copy)]
@@ -42,15 +44,7 @@ impl Registry {
     ///
     /// # Errors
     /// One sentence that names the tool, the field and what is wrong with it.
-    pub fn declare(&mut self, declaration: ToolDeclaration) -> Result<(), String> {
-        self.declare_with(declaration, ToolSettings::default())
-    }
-
-    /// As [`declare`](Self::declare), with other settings than the default ones.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn declare_with(&mut self, declaration: ToolDeclaration, settings: ToolSettings) -> Result<(), String> {
+    pub fn declare(&mut self, declaration: ToolDeclaration, settings: ToolSettings) -> Result<(), String> {
         let name = declaration.name.clone();
         let can_start = match &declaration.kind {
             ToolKind::Command(spec) => check_limits(spec),
@@ -98,7 +92,7 @@ impl Declared {
 
 #[cfg(feature = "http-tool")]
 fn http_tool(spec: HttpSpec, settings: ToolSettings) -> Result<Box<dyn Tool>, String> {
-    Ok(Box::new(super::HttpTool::new(spec, settings)?))
+    Ok(Box::new(super::http::HttpTool::new(spec, settings)?))
 }
 
 #[cfg(not(feature = "http-tool"))]
@@ -136,8 +130,9 @@ mod tests {
     use serde_json::json;
 
     use super::super::fixture::{Recorder, call};
-    use super::super::{CommandSpec, HttpSpec, is_template};
+    use super::super::{CommandSpec, HttpSpec};
     use super::*;
+    use crate::executor::template::is_template;
 
     fn declaration(kind: ToolKind) -> ToolDeclaration {
         ToolDeclaration { name: "t".to_owned(), timeout: None, rerun: true, inputs: None, kind }
@@ -160,7 +155,7 @@ mod tests {
             inputs: Some(json!({"required": ["x"], "properties": {"x": {"type": "integer"}}})),
             ..declaration(ToolKind::Command(command(&["printf", "%s", "{{ inputs.x }}"])))
         };
-        registry.declare(declared).expect("is declared");
+        registry.declare(declared, ToolSettings::default()).expect("is declared");
         assert_eq!(registry.names(), ["delay", "echo", "fail", "t"]);
         let tool = registry.tool("t").expect("is there");
         assert_eq!((tool.timeout(), tool.rerun()), (Some(Duration::from_secs(3)), false));
@@ -174,13 +169,16 @@ mod tests {
     #[test]
     fn an_http_tool_has_a_timeout_even_where_none_is_declared() {
         let mut registry = Registry::new();
-        registry.declare(declaration(ToolKind::Http(http("GET", "http://localhost/")))).expect("is declared");
+        registry
+            .declare(declaration(ToolKind::Http(http("GET", "http://localhost/"))), ToolSettings::default())
+            .expect("is declared");
         assert!(registry.timeout("t", None).is_some());
     }
 
     /// By the tool's name and the field.
     fn assert_refused(kind: ToolKind, part: &str) {
-        let refused = Registry::new().declare(declaration(kind.clone())).expect_err("is refused");
+        let refused =
+            Registry::new().declare(declaration(kind.clone()), ToolSettings::default()).expect_err("is refused");
         let start = format!("tool `t`: {part}");
         assert!(refused.starts_with(&start), "{kind:?}: {refused}");
         assert!(!refused.contains("hunter2"), "{refused}");
@@ -251,6 +249,11 @@ mod tests {
             inputs: Some(json!({"type": "text"})),
             ..declaration(ToolKind::Command(command(&["true"])))
         };
-        assert!(Registry::new().declare(schema).expect_err("is refused").starts_with("tool `t`: inputs: #/type"));
+        assert!(
+            Registry::new()
+                .declare(schema, ToolSettings::default())
+                .expect_err("is refused")
+                .starts_with("tool `t`: inputs: #/type")
+        );
     }
 }

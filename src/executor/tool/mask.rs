@@ -10,7 +10,7 @@ use std::fmt;
 use memchr::memmem::Finder;
 use serde_json::{Map, Value};
 
-use super::is_template;
+use crate::executor::template::is_template;
 use crate::executor::template::{Segment, segments};
 
 /// What a secret is replaced by.

@@ -1,20 +1,18 @@
 //! What a step calls: the [`Tool`] trait, the calls made of it, and what it answers.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::model::{OutputStream, ProjectId, RunId, StepId};
+use crate::model::{ProjectId, RunId, StepId};
 
 /// Something a step can call by name. Called from worker threads, several calls at once.
 ///
 /// ```
 /// use serde_json::{Value, json};
-/// use stepcast::executor::tool::{Call, Outcome, Tool, ToolError};
+/// use stepcast::tool::{Call, Outcome, Tool, ToolError};
 ///
 /// struct Greet;
 ///
@@ -165,18 +163,16 @@ mod http;
 mod mask;
 mod masked;
 mod output;
+pub(crate) mod registry;
 mod render;
 mod schema;
 
-pub use super::template::is_template;
-pub use builtin::{DELAY_MS_MAX, Delay, Echo, Fail};
-pub use cancel::CancelToken;
-pub use command::{CommandTool, launch_if_asked};
-pub(crate) use command::{descriptors_at_start, kill_commands};
-pub use declared::ToolSettings;
-#[cfg(feature = "http-tool")]
-pub use http::HttpTool;
-pub use schema::Schema;
+pub use self::cancel::CancelToken;
+pub use self::command::launch_if_asked;
+pub(crate) use self::command::{descriptors_at_start, kill_commands};
+pub(crate) use self::declared::ToolSettings;
+pub(crate) use self::registry::Registry;
+pub use crate::model::OutputStream;
 
 /// A tool as the configuration declares it.
 #[derive(Debug, Clone, PartialEq)]
@@ -262,139 +258,4 @@ pub struct HttpSpec {
     /// An expression over `event` that picks the error which an event tells of; the attempt fails with it. Null, false, 0
     /// and what is empty are none; `true` stands for the whole event. Besides, an SSE event called `error` is one.
     pub stream_error: Option<String>,
-}
-
-/// The tools that plans may call, by name.
-#[derive(Clone, Default)]
-pub struct Registry {
-    tools: HashMap<Arc<str>, Arc<dyn Tool>>,
-}
-
-impl Registry {
-    /// A registry without tools.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// A registry with `echo`, `delay` and `fail`.
-    pub fn with_builtins() -> Self {
-        let mut registry = Self::new();
-        builtin::register(&mut registry);
-        registry
-    }
-
-    /// Adds a tool; a tool of the same name is replaced.
-    pub fn insert(&mut self, name: &str, tool: impl Tool + 'static) {
-        self.tools.insert(name.into(), Arc::new(tool));
-    }
-
-    /// The tool of this name.
-    pub fn tool(&self, name: &str) -> Option<&Arc<dyn Tool>> {
-        self.tools.get(name)
-    }
-
-    /// How long an attempt may take at `tool` where its step says `wanted`: a plan shortens what a tool allows, and
-    /// never lengthens it.
-    pub(super) fn timeout(&self, tool: &str, wanted: Option<Duration>) -> Option<Timeout> {
-        let of = |whose, lasts: Option<Duration>| lasts.map(|lasts| Timeout { lasts, whose });
-        let step = of(Whose::Step, wanted);
-        let Some(tool) = self.tool(tool) else { return step };
-        let bounds = [step, of(Whose::Tool, tool.timeout())].into_iter().flatten();
-        bounds.min_by_key(|timeout| timeout.lasts).or_else(|| of(Whose::Default, tool.default_timeout()))
-    }
-
-    /// The names of all tools, sorted.
-    pub fn names(&self) -> Vec<&str> {
-        let mut names: Vec<_> = self.tools.keys().map(AsRef::as_ref).collect();
-        names.sort_unstable();
-        names
-    }
-}
-
-/// What an attempt may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Timeout {
-    /// How long that is in all.
-    pub lasts: Duration,
-    whose: Whose,
-}
-
-/// Where a [`Timeout`] is set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whose {
-    /// In the plan, at the step.
-    Step,
-    /// At the tool's declaration.
-    Tool,
-    /// Nowhere: the tool has one by default.
-    Default,
-}
-
-impl Timeout {
-    /// What an attempt at `tool` that took longer says of itself.
-    pub fn sentence(self, tool: &str) -> String {
-        let ms = self.lasts.as_millis();
-        match self.whose {
-            Whose::Step => format!("timed out after {ms} ms (the step's timeout)"),
-            Whose::Tool => format!("timed out after {ms} ms (tools.{tool}.timeout)"),
-            Whose::Default => format!("timed out after {ms} ms (the default of tools.{tool}.timeout)"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Timed(Option<u64>, Option<u64>);
-
-    impl Tool for Timed {
-        fn call(&self, _: &Call<'_>) -> Result<Outcome, ToolError> {
-            Ok(Outcome::Output(Value::Null))
-        }
-
-        fn timeout(&self) -> Option<Duration> {
-            self.0.map(Duration::from_secs)
-        }
-
-        fn default_timeout(&self) -> Option<Duration> {
-            self.1.map(Duration::from_secs)
-        }
-    }
-
-    #[test]
-    fn a_timeout_did_not_say_whose_limit_it_was() {
-        for (limit, default, wanted, expected) in [
-            (Some(1), None, Some(30), "timed out after 1000 ms (tools.t.timeout)"),
-            (Some(30), None, Some(1), "timed out after 1000 ms (the step's timeout)"),
-            (None, Some(9), None, "timed out after 9000 ms (the default of tools.t.timeout)"),
-        ] {
-            let mut registry = Registry::new();
-            registry.insert("t", Timed(limit, default));
-            let timeout = registry.timeout("t", wanted.map(Duration::from_secs)).expect("a timeout");
-            assert_eq!(timeout.sentence("t"), expected);
-        }
-    }
-
-    #[test]
-    fn a_plan_raised_the_timeout_of_a_tool() {
-        for (limit, default, wanted, expected) in [
-            (Some(1), None, Some(30), Some(1)),
-            (Some(30), None, Some(1), Some(1)),
-            (Some(1), None, None, Some(1)),
-            (Some(1), Some(9), None, Some(1)),
-            (None, Some(9), None, Some(9)),
-            (None, Some(9), Some(30), Some(30)),
-            (None, None, Some(30), Some(30)),
-            (None, None, None, None),
-        ] {
-            let mut registry = Registry::new();
-            registry.insert("t", Timed(limit, default));
-            let seconds = Duration::from_secs;
-            let said = format!("{limit:?} {default:?} {wanted:?}");
-            let lasts = |tool| registry.timeout(tool, wanted.map(seconds)).map(|timeout| timeout.lasts);
-            assert_eq!(lasts("t"), expected.map(seconds), "{said}");
-            assert_eq!(lasts("gone"), wanted.map(seconds));
-        }
-    }
 }

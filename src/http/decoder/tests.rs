@@ -2,7 +2,8 @@
 //! reads changes nothing.
 
 use super::*;
-use crate::http::{HEADERS_MAX, Method, Version};
+use crate::http::head::HEADERS_MAX;
+use crate::http::{Method, Version};
 
 /// Small, so that every cut of every row can be tried.
 const LIMITS: Limits = Limits { head_bytes: 400, target_bytes: 50, body_bytes: 40 };

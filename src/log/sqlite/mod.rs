@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
-pub use open::{OpenError, Seed, Synchronous};
+pub use open::{Seed, Synchronous};
 
 use self::checkpoint::Checkpointer;
 use self::pieces::Pieces;

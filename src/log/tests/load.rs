@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::log::MemoryStore;
-use crate::log::ReadPlan;
 use crate::log::faulty::Disk;
+use crate::log::load::ReadPlan;
 
 fn open(disk: &Disk<MemoryStore>, read_plan: ReadPlan) -> (Bench, Outcome) {
     let mut bench = Bench::new();

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 
 use crate::executor::foreman::Foreman;
 use crate::executor::ledger::Limits;
-use crate::executor::scheduler::{Job, Report};
+use crate::executor::run::AttemptError;
+use crate::executor::scheduler::{Command, Job, Report};
 use crate::executor::testing::Rng;
 use crate::executor::tool::Outcome;
-use crate::executor::{AttemptError, Command, Context, NewRun, ResumedRun, Settings};
+use crate::executor::{Context, NewRun, ResumedRun, Settings};
 use crate::model::{Now, OutputStream, ProjectId, Record, RunId};
 
 /// So small that each is met.

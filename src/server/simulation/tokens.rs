@@ -83,7 +83,7 @@ impl Tokens {
 
     /// Does this token give what a call needs?
     pub(super) fn may(&self, who: Option<usize>, scope: Scope, project: &ProjectId) -> bool {
-        who.is_none_or(|who| self.all[who].principal.may(scope, project))
+        who.is_none_or(|who| self.all[who].principal.require_in(scope, project).is_ok())
     }
 
     /// When the token ends.

@@ -16,7 +16,8 @@ use std::process::{Command, Stdio};
 
 use super::mask::{Mask, check_secret, is_secret_name, secret_parts};
 use super::render::{Template, inputs_scope};
-use super::{Call, CommandLimits, CommandSpec, Outcome, Tool, ToolError, ToolSettings, is_template};
+use super::{Call, CommandLimits, CommandSpec, Outcome, Tool, ToolError, ToolSettings};
+use crate::executor::template::is_template;
 use crate::executor::template::{Place, Scope};
 
 use group::Group;

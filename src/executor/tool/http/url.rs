@@ -1,8 +1,8 @@
 //! Urls with templates, and what redirects make of them. A value filled in can change neither the server that is asked
 //! nor the structure of what it is asked for.
 
-use super::super::is_template;
 use super::super::render::Template;
+use crate::executor::template::is_template;
 use crate::executor::template::{Place, Scope};
 
 /// A url whose scheme is literal, known to parse.

@@ -1,0 +1,16 @@
+//! What `benches/` measure, each from its room. For nothing else: all of it may change at any time.
+
+pub use crate::auth::{IdSigner, Instance, ServerKeys};
+pub use crate::executor::check::check_plan;
+pub use crate::executor::run::{Effects, Run};
+pub use crate::executor::template::{Engine, Scope};
+pub use crate::executor::tool::registry::Registry;
+pub use crate::executor::{Context, NewRun};
+pub use crate::http::{Decoder, Limits as HttpLimits, Verdict, sse};
+pub use crate::log::{
+    Command, Frames, Journal, Limits as LogLimits, MemoryStore, PublishedEvent, ReplyTo, Retention, Store, StoreError,
+};
+#[cfg(feature = "sqlite")]
+pub use crate::log::{Seed, SqliteStore, Synchronous};
+pub use crate::model::{Now, Plan, Timestamp, write_message};
+pub use crate::stream::{CloseReason, ConnectionManager, NewStream, Settings as StreamSettings};
