@@ -26,7 +26,7 @@ pub use bearer::bearer;
 pub use error::{AuthError, TicketError};
 pub use hosts::Hosts;
 pub use jwt::{Verifier, sign_hs256};
-pub use jwt_key::{JwtKey, KeyError};
+pub use jwt_key::{JWT_SECRET_BYTES_MIN, JwtKey, KeyError};
 pub use keys::ServerKeys;
 pub use message_id::{IdSigner, Instance, MessageId};
 pub use origin::{Origins, Verdict};

@@ -46,7 +46,7 @@ impl ListenAddress {
     }
 
     /// Can only this machine reach it? A name other than `localhost` counts as reachable.
-    pub fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         match &self.host {
             Host::Ip(ip) => ip.to_canonical().is_loopback(),
             Host::Localhost => true,
@@ -55,7 +55,7 @@ impl ListenAddress {
     }
 
     /// The name that it was given, where that is no address.
-    pub fn name(&self) -> Option<&str> {
+    pub(crate) fn name(&self) -> Option<&str> {
         match &self.host {
             Host::Ip(_) => None,
             Host::Localhost => Some("localhost"),
@@ -63,16 +63,11 @@ impl ListenAddress {
         }
     }
 
-    /// The port; 0 asks for a free one.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// The addresses to listen at, best first. Blocks where a name has to be looked up.
     ///
     /// # Errors
     /// Where the name is not found.
-    pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+    pub(crate) fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         match &self.host {
             Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, self.port)]),
             Host::Localhost => {

@@ -5,9 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::{AuthMode, Config, ConfigError, JwtAlgorithm, Secret};
-
-/// The shortest secret of HS256, in bytes: as long as its hash (RFC 7518, 3.2).
-pub const JWT_SECRET_BYTES_MIN: usize = 32;
+use crate::auth::JWT_SECRET_BYTES_MIN;
 
 impl Config {
     /// May a server start with these settings? `insecure` says that a server without tokens may be reached from
@@ -51,7 +49,7 @@ impl Config {
     ///
     /// # Errors
     /// Where the algorithm has none, or the secret is missing or short.
-    pub fn signing_secret(&self) -> Result<&Secret, ConfigError> {
+    pub(crate) fn signing_secret(&self) -> Result<&Secret, ConfigError> {
         let issue = match (self.auth.jwt_algorithm, &self.auth.jwt_secret) {
             (JwtAlgorithm::Hs256, Some(secret)) if secret.expose().len() >= JWT_SECRET_BYTES_MIN => return Ok(secret),
             (JwtAlgorithm::Hs256, Some(_)) => {

@@ -27,7 +27,7 @@ impl Cidr {
     }
 
     /// Does the range hold `address`?
-    pub fn contains(&self, address: IpAddr) -> bool {
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.network.is_ipv4() && masked(address, self.prefix) == self.network
     }

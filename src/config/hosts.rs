@@ -20,7 +20,7 @@ impl Hosts {
     }
 
     /// The hosts.
-    pub fn as_slice(&self) -> &[String] {
+    pub(crate) fn as_slice(&self) -> &[String] {
         &self.0
     }
 }

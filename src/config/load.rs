@@ -64,10 +64,23 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Reads the file (or the one that `STEPCAST_CONFIG` names) and the environment, and lays `flags` over them.
+/// Reads the file (or the one that `STEPCAST_CONFIG` names) and the environment, and lays `flags` over them: paths of keys
+/// with their values as text.
 ///
 /// # Errors
 /// All mistakes at once, each with its file and line, variable or flag, and what was expected.
+///
+/// # Panics
+/// Where a flag's path is no key's.
+///
+/// ```
+/// # fn main() -> Result<(), stepcast::config::ConfigError> {
+/// let loaded = stepcast::config::load(None, vec![("sse.heartbeat", "5s".into()), ("auth.mode", "none".into())])?;
+/// loaded.config.check_for_serving(false)?;
+/// assert_eq!(loaded.config.sse.heartbeat.as_secs(), 5);
+/// # Ok(())
+/// # }
+/// ```
 pub fn load(file: Option<&Path>, flags: Vec<(&'static str, String)>) -> Result<Loaded, ConfigError> {
     let environment: Vec<_> = std::env::vars_os().collect();
     let named = std::env::var_os(FILE_VARIABLE).filter(|name| !name.is_empty());

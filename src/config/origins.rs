@@ -15,7 +15,7 @@ impl Origins {
     }
 
     /// The origins.
-    pub fn as_slice(&self) -> &[String] {
+    pub(crate) fn as_slice(&self) -> &[String] {
         &self.0
     }
 }

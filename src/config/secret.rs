@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Holds a secret. It has no `Display`, and its `Debug` is masked; only [`expose`](Secret::expose) gives it away.
+/// Holds a secret. It has no `Display`, and its `Debug` is masked; only `expose` gives it away, to this crate.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -13,7 +13,7 @@ impl Secret {
     }
 
     /// The secret itself. Whoever calls this answers for where it goes.
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }

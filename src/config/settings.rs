@@ -217,7 +217,7 @@ macro_rules! words {
 
         impl $name {
             /// The words, in the order of the variants.
-            pub const WORDS: &'static [&'static str] = &[$($word),+];
+            pub(crate) const WORDS: &'static [&'static str] = &[$($word),+];
 
             /// The variant's word.
             pub const fn as_str(self) -> &'static str {
@@ -225,7 +225,7 @@ macro_rules! words {
             }
 
             /// The variant of this word.
-            pub fn parse(text: &str) -> Option<Self> {
+            pub(crate) fn parse(text: &str) -> Option<Self> {
                 match text { $($word => Some(Self::$variant),)+ _ => None }
             }
         }

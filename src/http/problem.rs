@@ -28,54 +28,54 @@ pub struct Problem {
 
 impl Problem {
     /// A problem with nothing but these.
-    pub fn new(status: u16, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(status: u16, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         debug_assert!((400..600).contains(&status), "{status} is no error");
         Self { status, code, detail: detail.into(), issues: None, retry_after: None, allow: None, challenge: None }
     }
 
     /// 400: the bytes are no HTTP message.
-    pub fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(400, "malformed_request", detail)
     }
 
     /// 403: the credentials do not reach so far.
-    pub fn forbidden(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn forbidden(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(403, code, detail)
     }
 
     /// 404: there is nothing here.
-    pub fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(404, "not_found", detail)
     }
 
     /// 405: `allow` lists the methods that this path takes.
-    pub fn method_not_allowed(allow: &'static str) -> Self {
+    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
         let detail = format!("this path takes {allow}");
         Self { allow: Some(allow), ..Self::new(405, "method_not_allowed", detail) }
     }
 
     /// 408: the request did not come in time.
-    pub fn timeout(detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn timeout(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(408, "request_timeout", detail)
     }
 
     /// 409: it is too late, or too early, for that.
-    pub fn conflict(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn conflict(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(409, code, detail)
     }
 
     /// 413: the body has more than `body_bytes` bytes.
-    pub fn body_too_large(body_bytes: usize) -> Self {
+    pub(crate) fn body_too_large(body_bytes: usize) -> Self {
         Self::new(413, "body_too_large", format!("the body is too large (limit {body_bytes} bytes, limits.body_bytes)"))
     }
 
     /// 415: the body is of a type that this call does not take.
-    pub fn unsupported_media_type(detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn unsupported_media_type(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(415, "unsupported_media_type", detail)
     }
 
     /// 422: the plan can't be run, for these reasons.
-    pub fn invalid_plan(issues: Vec<Issue>) -> Self {
+    pub(crate) fn invalid_plan(issues: Vec<Issue>) -> Self {
         let detail = match issues.as_slice() {
             [only] => only.to_string(),
             [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
@@ -85,22 +85,22 @@ impl Problem {
     }
 
     /// 429: more than the caller may; `retry_after` in seconds.
-    pub fn too_many(code: &'static str, detail: impl Into<Cow<'static, str>>, retry_after: u32) -> Self {
+    pub(crate) fn too_many(code: &'static str, detail: impl Into<Cow<'static, str>>, retry_after: u32) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(429, code, detail) }
     }
 
     /// 500: a fault of the server.
-    pub fn internal(detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn internal(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(500, "internal", detail)
     }
 
     /// 503: not just now; `retry_after` in seconds.
-    pub fn unavailable(code: &'static str, detail: impl Into<Cow<'static, str>>, retry_after: u32) -> Self {
+    pub(crate) fn unavailable(code: &'static str, detail: impl Into<Cow<'static, str>>, retry_after: u32) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(503, code, detail) }
     }
 
     /// What the status is called.
-    pub fn title(&self) -> &'static str {
+    pub(crate) fn title(&self) -> &'static str {
         status::reason(self.status)
     }
 

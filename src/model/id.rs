@@ -110,7 +110,7 @@ id!(
 
 impl RunId {
     /// A server-made id: `run_` and 128 random bits as 22 characters of URL-safe base64.
-    pub fn from_random(bits: [u8; 16]) -> Self {
+    pub(crate) fn from_random(bits: [u8; 16]) -> Self {
         use base64::Engine as _;
         let text = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bits);
         Self(format!("run_{text}").into())

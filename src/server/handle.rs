@@ -25,7 +25,7 @@ pub struct Handle {
 /// Why a broadcast or a plan was not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HandleError {
-    /// It was refused, as a call over HTTP would be.
+    /// It was refused, as a call over HTTP would be; the problem says why.
     Refused(Box<Problem>),
     /// The server has ended.
     Ended,

@@ -44,3 +44,6 @@ pub(crate) use settings::declare_tools;
 #[cfg(test)]
 use socket::Socket;
 pub use start::{Builder, RunningServer, Stopper};
+
+pub use crate::http::Problem;
+pub use crate::model::Issue;
