@@ -19,6 +19,7 @@ mod auth;
 pub mod bench;
 #[doc(hidden)]
 pub mod cli;
+mod clock;
 pub mod config;
 mod executor;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -27,6 +28,7 @@ pub mod fuzz;
 mod http;
 mod log;
 mod model;
+mod random;
 pub mod server;
 mod stream;
 mod text;

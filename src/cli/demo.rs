@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -20,6 +20,7 @@ use super::logging;
 use super::output::say;
 use super::progress::Progress;
 use super::serve::stop_on_signal;
+use crate::clock;
 use crate::config::{AuthMode, Config, DataLocation, ListenAddress, Sources};
 use crate::executor::tool::{ToolDeclaration, ToolKind};
 use crate::model::{ProjectId, RunEvent};
@@ -100,7 +101,7 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> io::Result<Self> {
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let started = clock::wall().as_millis();
         let path = std::env::temp_dir().join(format!("stepcast-demo.{}-{started}", std::process::id()));
         // Made by nobody else: fails where it is there.
         DirBuilder::new().mode(0o700).create(&path)?;

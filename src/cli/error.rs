@@ -5,6 +5,7 @@ use std::{fmt, io};
 use crate::auth::KeyError;
 use crate::config::ConfigError;
 use crate::model::Issue;
+use crate::random::NoRandomness;
 use crate::server::{HandleError, StartError};
 
 /// Why a command fails, as it is told on stderr.
@@ -70,4 +71,4 @@ macro_rules! from {
     };
 }
 
-from!(ConfigError, KeyError, StartError, HandleError);
+from!(ConfigError, KeyError, StartError, HandleError, NoRandomness);

@@ -18,14 +18,13 @@ mod token;
 mod watch;
 
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use self::args::{Command, Settings};
 use self::error::CommandError;
 use self::token::TokenRequest;
+use crate::clock;
 use crate::config::Config;
 use crate::executor::tool::launch_if_asked;
-use crate::model::Timestamp;
 
 /// The whole program: reads its command line and does what it says; what it exits with.
 pub fn main() -> ExitCode {
@@ -60,7 +59,7 @@ fn keep_descriptors() {
 fn token(settings: Settings, request: &TokenRequest) -> Result<ExitCode, CommandError> {
     let config = load(settings)?;
     let secret = config.signing_secret()?.expose().as_bytes();
-    output::say(request.sign(Timestamp::from(SystemTime::now()), secret)?)?;
+    output::say(request.sign(clock::wall(), secret)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, unbounded};
 use serde_json::{Map, Value};
@@ -12,8 +11,10 @@ use super::args::{PlanSource, Settings};
 use super::error::CommandError;
 use super::progress::Progress;
 use super::{load, logging, plan_file, signals};
+use crate::clock;
 use crate::executor::{Executor, ExecutorHandle, NewRun, Settings as ExecutorSettings};
-use crate::model::{ProjectId, Record, RunEvent, RunEventKind, RunId, Timestamp, write_message};
+use crate::model::{ProjectId, Record, RunEvent, RunEventKind, RunId, write_message};
+use crate::random;
 
 /// What the run's messages name as their project.
 const PROJECT: &str = "local";
@@ -37,10 +38,10 @@ pub(super) fn run(
     let executor = Executor::start(settings, context, move |batch| records.send(batch).map_err(|error| error.0));
     let executor = executor.map_err(|error| CommandError::io("start the workers", &error))?;
     let project = ProjectId::parse(PROJECT).map_err(|error| CommandError::new(error.to_string()))?;
-    let run = RunId::from_random(random()?);
+    let run = RunId::from_random(random::bits()?);
     let (handle, cancelled) = (executor.handle(), (project.clone(), run.clone()));
     signals::watch(move || handle.cancel(cancelled.0, cancelled.1), signals::end)?;
-    let created_at = Timestamp::from(SystemTime::now());
+    let created_at = clock::wall();
     let seed = created_at.as_millis();
     executor.handle().start(NewRun { project: project.clone(), run, plan, created_at, seed });
 
@@ -74,13 +75,6 @@ fn event_of(record: Record) -> Option<RunEvent> {
         Record::Event { event, .. } => Some(event),
         Record::Output { .. } | Record::Whole { .. } => None,
     }
-}
-
-pub(super) fn random<const N: usize>() -> Result<[u8; N], CommandError> {
-    use ring::rand::{SecureRandom, SystemRandom};
-    let mut bits = [0; N];
-    let filled = SystemRandom::new().fill(&mut bits);
-    filled.map(|()| bits).map_err(|_| CommandError::new("the system gives no random numbers"))
 }
 
 /// How a run is shown.

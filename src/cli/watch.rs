@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::thread;
-use std::time::SystemTime;
 
 use crossbeam_channel::{Sender, bounded};
 use serde::Deserialize;
@@ -14,8 +13,9 @@ use signal_hook::iterator::Signals;
 use super::error::CommandError;
 use super::follow::{Envelope, Follower, Said, ServerUrl, Target};
 use super::progress::{Progress, Screen};
+use crate::clock;
 use crate::config::Secret;
-use crate::model::{ProjectId, RunEvent, RunEventKind, RunId, RunState, RunStatus, Timestamp};
+use crate::model::{ProjectId, RunEvent, RunEventKind, RunId, RunState, RunStatus};
 use crate::text::{duration, label, one_line};
 
 /// The variable that a token is taken from where none is given.
@@ -213,7 +213,7 @@ impl Watched {
         if !self.json {
             let shown = self.shown(&state.run_id);
             shown.is_in_doubt = false;
-            shown.progress.catch_up(state, Timestamp::from(SystemTime::now()));
+            shown.progress.catch_up(state, clock::wall());
         }
         if !state.status.is_ended() {
             return Ok(None);

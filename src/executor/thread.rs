@@ -9,7 +9,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, bounded, unbounded};
 
@@ -20,7 +19,8 @@ use super::pool::{self, FromWorker, Panicked};
 use super::run::{NewRun, ResumedRun};
 use super::scheduler::{Command, Job, Settings};
 use super::valve::Valve;
-use crate::model::{Now, ProjectId, Record, RunId, Timestamp};
+use crate::clock;
+use crate::model::{Now, ProjectId, Record, RunId};
 
 /// How many reports wait for the executor before workers do. See the pool for what they may weigh.
 const REPORTS_MAX: usize = 1024;
@@ -81,7 +81,7 @@ impl Executor {
         let foreman = Foreman::new(settings, Limits::default(), context);
         let receipts = Arc::<Receipts>::default();
         let handle = ExecutorHandle { messages, receipts: receipts.clone() };
-        let shell = Shell { foreman, told, receipts, reported, jobs, send, valve, origin: Instant::now() };
+        let shell = Shell { foreman, told, receipts, reported, jobs, send, valve };
         let thread = thread::Builder::new().name(NAME.to_owned()).spawn(move || shell.run())?;
         Ok(Self { handle, thread })
     }
@@ -155,7 +155,6 @@ struct Shell<S> {
     jobs: Sender<Job>,
     send: S,
     valve: Arc<Valve>,
-    origin: Instant,
 }
 
 impl<S: FnMut(Vec<Record>) -> Result<(), Vec<Record>>> Shell<S> {
@@ -165,7 +164,7 @@ impl<S: FnMut(Vec<Record>) -> Result<(), Vec<Record>>> Shell<S> {
             if !self.has_receipt() {
                 self.wait(has_owner);
             }
-            let now = self.now();
+            let now = clock::now();
             self.foreman.note_kept(self.receipts.kept.load(Ordering::SeqCst));
             has_owner = self.take_inputs(has_owner, now)?;
             let jobs = self.foreman.turn(now);
@@ -195,7 +194,7 @@ impl<S: FnMut(Vec<Record>) -> Result<(), Vec<Record>>> Shell<S> {
         }
         match self.foreman.next_deadline() {
             Some(at) => {
-                let _ = select.ready_timeout(at.saturating_sub(self.origin.elapsed()));
+                let _ = select.ready_timeout(at.saturating_sub(clock::mono()));
             }
             None => {
                 select.ready();
@@ -230,10 +229,6 @@ impl<S: FnMut(Vec<Record>) -> Result<(), Vec<Record>>> Shell<S> {
                 log::error!("no worker takes a job");
             }
         }
-    }
-
-    fn now(&self) -> Now {
-        Now { mono: self.origin.elapsed(), wall: Timestamp::from(SystemTime::now()) }
     }
 }
 

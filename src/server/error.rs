@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use ring::rand::{SecureRandom, SystemRandom};
+use crate::random::NoRandomness;
 
 /// Why a server does not start.
 #[derive(Debug)]
@@ -16,16 +16,13 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+impl From<NoRandomness> for StartError {
+    fn from(error: NoRandomness) -> Self {
+        Self(error.to_string())
+    }
+}
+
 /// The system refused to do `what`.
 pub(super) fn failed(what: &str, error: &io::Error) -> StartError {
     StartError(format!("can't {what}: {error}"))
-}
-
-/// Random bits.
-pub(super) fn random_bits<const N: usize>() -> Result<[u8; N], StartError> {
-    let mut bits = [0; N];
-    match SystemRandom::new().fill(&mut bits) {
-        Ok(()) => Ok(bits),
-        Err(_) => Err(StartError("the system gives no random numbers".into())),
-    }
 }

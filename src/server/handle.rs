@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use crossbeam_channel::bounded;
-use ring::rand::{SecureRandom, SystemRandom};
 use serde::Serialize;
 
 use crate::api::{PlanRequest, Prepared, Purpose, prepare, read_events, refusal};
@@ -13,6 +12,7 @@ use crate::executor::Context;
 use crate::http::Problem;
 use crate::log::{Answer, Command, LogHandle, Query, ReplyTo};
 use crate::model::{ProjectId, RunId};
+use crate::random;
 
 /// Broadcasts messages and submits plans. Cheap to clone, good from any thread.
 #[derive(Clone)]
@@ -75,8 +75,7 @@ impl Handle {
     /// As `POST .../workflows`, or where the server has ended.
     pub fn submit(&self, project: &ProjectId, plan: &impl Serialize) -> Result<RunId, HandleError> {
         let body = serde_json::to_vec(plan).map_err(|error| Problem::new(400, "invalid_json", error.to_string()))?;
-        let mut bits = [0; 16];
-        SystemRandom::new().fill(&mut bits).map_err(|_| Problem::internal("the system gives no random numbers"))?;
+        let bits = random::bits().map_err(|error| Problem::internal(error.to_string()))?;
         let request = PlanRequest {
             body,
             purpose: Purpose::Run(project.clone()),

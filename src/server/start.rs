@@ -7,12 +7,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use mio::{Poll, Waker};
 
 use super::core::Server;
-use super::error::{StartError, failed, random_bits};
+use super::error::{StartError, failed};
 use super::event_loop::{Control, EventLoop, Hands, Wish};
 use super::handle::Handle;
 use super::inbox::{Inbox, InboxSender, inbox};
@@ -27,7 +27,8 @@ use crate::executor::template::Engine;
 use crate::executor::tool::{Registry, Tool, kill_commands};
 use crate::executor::{Context, Executor, ExecutorHandle, NewRun, ResumedRun, Settings};
 use crate::log::{self, Command, Delivery, Journal, LogHandle, Order, Outcome, ReplyTo};
-use crate::model::{Now, Timestamp};
+use crate::model::Now;
+use crate::{clock, random};
 
 /// How much longer than the grace of steps an end may take: commands that ignore it are killed 5 s later, and the store may
 /// be slow.
@@ -122,11 +123,10 @@ impl Builder {
             step_output_bytes_max: size(config.limits.step_output_bytes),
             interruptions_max: NonZeroU32::new(config.executor.interruptions),
         });
-        let clock = Clock::default();
-        let storage = storage::open(config, clock.now().wall)?;
+        let storage = storage::open(config, clock::wall())?;
         let signer = storage.keys.id_signer(storage.instance);
-        let api = Api::new(api_settings(config, &storage, &signer, clock)?, Box::new(random_or_abort));
-        let server = Server::new(server_settings(config, descriptors()), api, u64::from_ne_bytes(random_bits()?));
+        let api = Api::new(api_settings(config, &storage, &signer)?, Box::new(random_or_abort));
+        let server = Server::new(server_settings(config, descriptors()), api, u64::from_ne_bytes(random::bits()?));
         let poll = Poll::new().map_err(|error| failed("poll", &error))?;
         let waker = Waker::new(poll.registry(), WAKER).map_err(|error| failed("make a waker", &error))?;
         let (listeners, addresses) = bind_all(config)?;
@@ -138,11 +138,11 @@ impl Builder {
         let executor_slot = Arc::default();
         let plans = context.clone();
         let read_plan = Box::new(move |document: &[u8]| read_document(document, &plans));
-        let journal = Journal::open(storage.store, signer, journal_limits(config), read_plan, clock.now());
+        let journal = Journal::open(storage.store, signer, journal_limits(config), read_plan, clock::now());
         let (journal, mut left) = journal.map_err(|error| StartError(error.to_string()))?;
         left.deliveries.push(Delivery::Worked(journal.held()));
         let mut out = distribute(Arc::clone(&executor_slot), inbox.clone());
-        let log = log::start(journal, move || clock.now(), out.clone());
+        let log = log::start(journal, clock::now, out.clone());
         let (log, log_threads) = log.map_err(|error| failed("start the log", &error))?;
         let executor = start_executor(config, &context, &log)?;
         let executor_handle = executor.handle();
@@ -163,7 +163,7 @@ impl Builder {
             ::log::info!("runs that were left active and go on: {}", left.orders.len());
         }
         out(left);
-        let control = LoopControl { wish: Arc::default(), drain_max: config.executor.grace + DRAIN_SLACK, clock };
+        let control = LoopControl { wish: Arc::default(), drain_max: config.executor.grace + DRAIN_SLACK };
         let wish = control.wish.clone();
         let hands = Hands { log: log.clone(), intake, executor: executor_handle.clone() };
         let event_loop = EventLoop::new(poll, listeners, server, inbox_receiver, hands, control);
@@ -179,14 +179,9 @@ impl Builder {
     }
 }
 
-fn api_settings(
-    config: &Config,
-    storage: &Storage,
-    signer: &IdSigner,
-    clock: Clock,
-) -> Result<ApiSettings, StartError> {
+fn api_settings(config: &Config, storage: &Storage, signer: &IdSigner) -> Result<ApiSettings, StartError> {
     let ticket_key = || storage.ticket_keys.ticket_key();
-    let mut tickets = TicketBook::new(ticket_key(), config.auth.ticket_ttl, clock.now().wall, storage.is_durable);
+    let mut tickets = TicketBook::new(ticket_key(), config.auth.ticket_ttl, clock::wall(), storage.is_durable);
     tickets = tickets.remembering(config.limits.tickets);
     storage.tickets.iter().for_each(|note| tickets.apply(note));
     let origins = Origins::new(config.cors.allowed_origins.as_slice());
@@ -286,28 +281,9 @@ impl Stopper {
     }
 }
 
-/// Reads both clocks.
-#[derive(Debug, Clone, Copy)]
-struct Clock {
-    origin: Instant,
-}
-
-impl Default for Clock {
-    fn default() -> Self {
-        Self { origin: Instant::now() }
-    }
-}
-
-impl Clock {
-    fn now(&self) -> Now {
-        Now { mono: self.origin.elapsed(), wall: Timestamp::from(SystemTime::now()) }
-    }
-}
-
 struct LoopControl {
     wish: Arc<AtomicU8>,
     drain_max: Duration,
-    clock: Clock,
 }
 
 impl Control for LoopControl {
@@ -324,7 +300,7 @@ impl Control for LoopControl {
     }
 
     fn now(&self) -> Now {
-        self.clock.now()
+        clock::now()
     }
 }
 
@@ -375,7 +351,7 @@ fn carry_out(order: Order, executor: &ExecutorHandle) {
 /// Random bits, from a system that has given some before. Without them no id, ticket or key would be worth anything, so
 /// there is nothing to go on with.
 fn random_or_abort() -> [u8; 16] {
-    random_bits().unwrap_or_else(|error| end_process(&error.0))
+    random::bits().unwrap_or_else(|error| end_process(&error.to_string()))
 }
 
 /// Ends the process rather than leaving half a server: the one place where that happens. Runs and messages are in the

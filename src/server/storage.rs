@@ -1,11 +1,12 @@
 //! Where the log is kept, and what a start finds there.
 
-use super::error::{StartError, random_bits};
+use super::error::StartError;
 use super::settings::secret;
 use crate::auth::{Instance, ServerKeys, TicketNote};
 use crate::config::{Config, DataLocation};
 use crate::log::{MemoryStore, Store};
 use crate::model::Timestamp;
+use crate::random;
 
 /// A store, and whose it is.
 pub(super) struct Storage {
@@ -38,13 +39,13 @@ pub(super) fn open(config: &Config, now: Timestamp) -> Result<Storage, StartErro
 fn in_memory(config: &Config) -> Result<Storage, StartError> {
     let key = match secret(config) {
         Some(secret) => secret.to_vec(),
-        None => random_bits::<32>()?.to_vec(),
+        None => random::bits::<32>()?.to_vec(),
     };
     Ok(Storage {
         store: Box::new(MemoryStore::new()),
         keys: ServerKeys::derive(&key),
         ticket_keys: ServerKeys::derive(&key),
-        instance: Instance::from_random(random_bits()?),
+        instance: Instance::from_random(random::bits()?),
         tickets: Vec::new(),
         is_durable: false,
     })
@@ -59,7 +60,7 @@ fn in_directory(config: &Config, path: &std::path::Path, now: Timestamp) -> Resu
         Wanted::Normal => Synchronous::Normal,
         Wanted::Full => Synchronous::Full,
     };
-    let seed = Seed { master_key: random_bits()?, instance: random_bits()? };
+    let seed = Seed { master_key: random::bits()?, instance: random::bits()? };
     let opened = SqliteStore::open(path, synchronous, &seed, now);
     let (store, identity) = opened.map_err(|error| StartError(error.to_string()))?;
     let ticket_key = [&identity.master_key, secret(config).unwrap_or_default()].concat();

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, TransactionBehavior, params};
@@ -16,6 +16,7 @@ use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, Transacti
 use super::checkpoint::Checkpointer;
 use super::{SqliteStore, damaged, explain, int, is_damage, recover, sql};
 use crate::auth::Instance;
+use crate::clock;
 use crate::log::Identity;
 use crate::model::Timestamp;
 
@@ -195,11 +196,11 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     let path = directory.join(LOCK);
     let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = opened.map_err(io_problem("write", &path))?;
-    let began = Instant::now();
+    let began = clock::mono();
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_WAIT => thread::sleep(LOCK_PACE),
+            Err(TryLockError::WouldBlock) if clock::mono() - began < LOCK_WAIT => thread::sleep(LOCK_PACE),
             Err(TryLockError::WouldBlock) => {
                 return Err(OpenError { path: directory.to_owned(), problem: Problem::InUse });
             }

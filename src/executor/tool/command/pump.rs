@@ -13,7 +13,7 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus};
-use std::time::Instant;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionbio;
@@ -22,6 +22,7 @@ use super::super::mask::{Mask, MaskStream};
 use super::super::output::Kept;
 use super::super::{Call, ToolError, ToolSettings};
 use super::group::Group;
+use crate::clock;
 use crate::model::OutputStream;
 use crate::text::without_escapes;
 
@@ -80,7 +81,7 @@ struct Pump<'a> {
     /// Reads although the log is behind, because the child is leaving.
     late_reads: usize,
     /// When the group is killed.
-    kill_at: Option<Instant>,
+    kill_at: Option<Duration>,
 }
 
 impl<'a> Pump<'a> {
@@ -109,7 +110,7 @@ impl<'a> Pump<'a> {
     fn is_done(&self) -> bool {
         let is_silent = self.stdout.pipe.is_none() && self.stderr.pipe.is_none();
         let is_over = is_silent || self.late_reads >= 2 * LAST_READS;
-        self.has_exited && (is_over || self.kill_at.is_some_and(|at| at <= Instant::now()))
+        self.has_exited && (is_over || self.kill_at.is_some_and(|at| at <= clock::mono()))
     }
 
     /// Where the pipes are not to be read now: what becomes readable when they are again.
@@ -134,7 +135,7 @@ impl<'a> Pump<'a> {
                 Source::Reopened => {}
             }
         }
-        if !self.has_exited && self.kill_at.is_some_and(|at| at <= Instant::now()) {
+        if !self.has_exited && self.kill_at.is_some_and(|at| at <= clock::mono()) {
             self.group.kill();
             self.kill_at = None;
         }
@@ -144,13 +145,13 @@ impl<'a> Pump<'a> {
     fn cancel(&mut self) {
         self.is_cancelled = true;
         self.group.terminate();
-        let grace_ends = Instant::now() + self.settings.grace;
+        let grace_ends = clock::mono() + self.settings.grace;
         self.kill_at = Some(self.kill_at.map_or(grace_ends, |at| at.min(grace_ends)));
     }
 
     fn exit(&mut self) {
         self.has_exited = true;
-        self.kill_at.get_or_insert_with(|| Instant::now() + self.settings.linger);
+        self.kill_at.get_or_insert_with(|| clock::mono() + self.settings.linger);
     }
 
     /// What can be gone on with; nothing where a deadline came first.
@@ -171,7 +172,7 @@ impl<'a> Pump<'a> {
             }
         }
         let mut fds: Vec<_> = watched.iter().map(|&(_, fd, flags)| PollFd::from_borrowed_fd(fd, flags)).collect();
-        let left = self.kill_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let left = self.kill_at.map(|at| at.saturating_sub(clock::mono()));
         match poll(&mut fds, left.and_then(|left| Timespec::try_from(left).ok()).as_ref()) {
             Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
             other => other?,

@@ -7,7 +7,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::clock;
 
 /// Things that wait for their next use.
 pub(super) struct Idle<T> {
@@ -40,7 +42,7 @@ impl<T: Send + 'static> Idle<T> {
             let watcher = thread::Builder::new().name("stepcast-idle".to_owned()).spawn(move || watch(&weak));
             shelf.is_watched = watcher.is_ok();
         }
-        let surplus = if shelf.is_watched { shelf.put(item, Instant::now()) } else { Some(item) };
+        let surplus = if shelf.is_watched { shelf.put(item, clock::mono()) } else { Some(item) };
         // Giving it up may take a moment.
         drop(shelf);
         drop(surplus);
@@ -50,7 +52,7 @@ impl<T: Send + 'static> Idle<T> {
 /// Gives up what is due, until nothing is kept or nobody has the pool any more.
 fn watch<T>(pool: &Weak<Mutex<Shelf<T>>>) {
     while let Some(shared) = pool.upgrade() {
-        let now = Instant::now();
+        let now = clock::mono();
         let mut shelf = lock(&shared);
         let due = shelf.take_due(now);
         let next = shelf.next_due();
@@ -59,7 +61,7 @@ fn watch<T>(pool: &Weak<Mutex<Shelf<T>>>) {
         drop(shared);
         drop(due);
         match next {
-            Some(next) => thread::sleep(next.saturating_duration_since(now)),
+            Some(next) => thread::sleep(next.saturating_sub(now)),
             None => return,
         }
     }
@@ -72,7 +74,7 @@ fn lock<T>(shared: &Mutex<Shelf<T>>) -> MutexGuard<'_, Shelf<T>> {
 
 /// The things, oldest first. Pure.
 struct Shelf<T> {
-    kept: VecDeque<(Instant, T)>,
+    kept: VecDeque<(Duration, T)>,
     age: Duration,
     count_max: usize,
     is_watched: bool,
@@ -84,7 +86,7 @@ impl<T> Shelf<T> {
     }
 
     /// Keeps `item`; comes back with what there is no room for.
-    fn put(&mut self, item: T, now: Instant) -> Option<T> {
+    fn put(&mut self, item: T, now: Duration) -> Option<T> {
         if self.kept.len() >= self.count_max {
             return Some(item);
         }
@@ -92,12 +94,12 @@ impl<T> Shelf<T> {
         None
     }
 
-    fn take_due(&mut self, now: Instant) -> Vec<T> {
-        let count = self.kept.iter().take_while(|(since, _)| now.saturating_duration_since(*since) >= self.age).count();
+    fn take_due(&mut self, now: Duration) -> Vec<T> {
+        let count = self.kept.iter().take_while(|(since, _)| now.saturating_sub(*since) >= self.age).count();
         self.kept.drain(..count).map(|(_, item)| item).collect()
     }
 
-    fn next_due(&self) -> Option<Instant> {
+    fn next_due(&self) -> Option<Duration> {
         self.kept.front().and_then(|(since, _)| since.checked_add(self.age))
     }
 }
@@ -110,22 +112,21 @@ mod tests {
 
     #[test]
     fn each_is_due_when_its_time_has_passed() {
-        let at = |base: Instant, seconds| base + Duration::from_secs(seconds);
-        let base = Instant::now();
+        let at = Duration::from_secs;
         let age = Duration::from_secs(15);
         let mut shelf = Shelf { kept: VecDeque::new(), age, count_max: 3, is_watched: false };
         assert_eq!(shelf.next_due(), None);
         for (item, second) in [("a", 0), ("b", 1), ("c", 10)] {
-            assert_eq!(shelf.put(item, at(base, second)), None);
+            assert_eq!(shelf.put(item, at(second)), None);
         }
-        assert_eq!(shelf.put("d", at(base, 11)), Some("d"), "no more than three");
-        assert_eq!(shelf.take_due(at(base, 14)), [""; 0]);
-        assert_eq!(shelf.next_due(), Some(at(base, 15)));
+        assert_eq!(shelf.put("d", at(11)), Some("d"), "no more than three");
+        assert_eq!(shelf.take_due(at(14)), [""; 0]);
+        assert_eq!(shelf.next_due(), Some(at(15)));
         assert_eq!(shelf.take(), Some("c"), "the one used last");
-        assert_eq!(shelf.put("c", at(base, 20)), None);
-        assert_eq!(shelf.take_due(at(base, 20)), ["a", "b"]);
-        assert_eq!(shelf.next_due(), Some(at(base, 35)));
-        assert_eq!(shelf.take_due(at(base, 35)), ["c"]);
+        assert_eq!(shelf.put("c", at(20)), None);
+        assert_eq!(shelf.take_due(at(20)), ["a", "b"]);
+        assert_eq!(shelf.next_due(), Some(at(35)));
+        assert_eq!(shelf.take_due(at(35)), ["c"]);
     }
 
     /// Tells when it is given up.

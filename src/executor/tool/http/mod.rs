@@ -12,7 +12,7 @@ mod retry_after;
 mod url;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -25,6 +25,7 @@ use super::mask::{Mask, MaskStream, check_length, check_secret, secret_parts};
 use super::output::Kept;
 use super::render::{Template, inputs_scope};
 use super::{Call, HttpSpec, Outcome, Tool, ToolError, ToolSettings};
+use crate::clock;
 use crate::executor::template::{Place, Scope};
 use crate::http::media::is_json;
 use crate::model::OutputStream;
@@ -171,7 +172,7 @@ impl HttpTool {
         let quoted = self.quote(&String::from_utf8_lossy(&body));
         let error = ToolError::new(if quoted.is_empty() { error } else { format!("{error}: {quoted}") });
         let after = head.retry_after.as_deref().filter(|_| RETRY_LATER.contains(&head.status));
-        match after.and_then(|after| retry_after::wait(after, head.date.as_deref(), SystemTime::now())) {
+        match after.and_then(|after| retry_after::wait(after, head.date.as_deref(), clock::wall())) {
             Some(wait) => error.with_retry_after(wait),
             None => error,
         }

@@ -1,14 +1,17 @@
 //! `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::model::Timestamp;
 
 /// How long `value` asks to wait; nothing where it is neither seconds nor a date. A date counts from `date`, the answer's
 /// own `Date`, so that a clock which differs from the server's does no harm; from `now` where there is none.
-pub(super) fn wait(value: &str, date: Option<&str>, now: SystemTime) -> Option<Duration> {
+pub(super) fn wait(value: &str, date: Option<&str>, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
         return Some(value.parse().map_or(Duration::MAX, Duration::from_secs));
     }
+    let now = UNIX_EPOCH + Duration::from_millis(now.as_millis());
     let until = httpdate::parse_http_date(value).ok()?;
     let from = date.and_then(|date| httpdate::parse_http_date(date.trim()).ok()).unwrap_or(now);
     Some(until.duration_since(from).unwrap_or_default())
@@ -36,7 +39,7 @@ mod tests {
             ("-1", None, None),
             ("soon", None, None),
         ] {
-            assert_eq!(wait(value, own, now).map(|wait| wait.as_secs()), expected, "{value:?}");
+            assert_eq!(wait(value, own, now.into()).map(|wait| wait.as_secs()), expected, "{value:?}");
         }
     }
 }
