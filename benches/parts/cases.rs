@@ -1,15 +1,9 @@
 //! What is measured: the parts that decide what stepcast costs, each as a closure that does its work once.
 
-use std::error::Error;
 use std::fmt;
-use std::hint::black_box;
 
+use super::work::{Done, Work};
 use super::{log, plans, streams};
-
-pub type Done<T> = Result<T, Box<dyn Error>>;
-
-/// Does a case's work once.
-pub type Work = Box<dyn FnMut() -> Done<()>>;
 
 /// One part, in one size.
 pub struct Case {
@@ -50,9 +44,3 @@ pub const CASES: &[Case] = &[
     Case { name: "run/wide-100", operations: 100, prepare: || plans::run(plans::layered(100, 100)) },
     Case { name: "run/chain-100", operations: 100, prepare: || plans::run(plans::layered(100, 1)) },
 ];
-
-/// Keeps the compiler from doing away with `value`.
-pub fn used<T>(value: T) -> Done<()> {
-    black_box(value);
-    Ok(())
-}

@@ -7,8 +7,8 @@ use stepcast::bench::{
     Timestamp,
 };
 
-use super::cases::{Done, Work, used};
 use super::streams::{payload, project};
+use super::work::{Done, Work, used};
 
 /// A batch of so many messages, kept in memory.
 pub fn memory(batch: u64) -> Done<Work> {

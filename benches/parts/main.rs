@@ -7,10 +7,12 @@ mod cases;
 mod log;
 mod plans;
 mod streams;
+mod work;
 
-use cases::{CASES, Case, Done};
+use cases::{CASES, Case};
 use divan::Bencher;
 use divan::counter::ItemsCount;
+use work::Done;
 
 /// Told to do a case's work so many times and no more, for `instructions.sh`.
 const REPEAT: &str = "--repeat";

@@ -7,8 +7,8 @@ use stepcast::StepId;
 use stepcast::bench::{Context, Effects, Engine, NewRun, Now, Plan, Registry, Run, Scope, Timestamp, check_plan};
 use stepcast::tool::Outcome;
 
-use super::cases::{Done, Work, used};
 use super::streams::project;
+use super::work::{Done, Work, used};
 
 /// Steps of a level in a wide plan.
 const WIDTH: usize = 100;

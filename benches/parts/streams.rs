@@ -9,7 +9,7 @@ use stepcast::bench::{
     StreamSettings, Verdict, sse, write_message,
 };
 
-use super::cases::{Done, Work, used};
+use super::work::{Done, Work, used};
 
 /// What a browser sends to open a stream.
 pub const OPEN_STREAM: &str = "GET /api/sse/projects/demo?ticket=3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAA HTTP/1.1\r\n\

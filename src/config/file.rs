@@ -1,11 +1,11 @@
 //! The reader of the file: TOML into [`Config`], every mistake with its line.
 
 use toml::Spanned;
-use toml::de::{DeArray, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
-use super::load::mismatch;
+use super::report::{Report, integer_of, kind_of, strings};
 use super::setting::{Kind, Raw};
-use super::{Config, KEYS, Key, suggest, tools};
+use super::{Config, KEYS, Key, tools};
 
 /// The table whose content is not settings but tools.
 const TOOLS: &str = "tools";
@@ -20,36 +20,6 @@ pub(super) fn apply(name: &str, text: &str, config: &mut Config, issues: &mut Ve
     }
     if errors.is_empty() {
         apply_table("", table.get_ref(), config, &mut report);
-    }
-}
-
-/// Where mistakes in the file go.
-pub(super) struct Report<'a> {
-    name: &'a str,
-    text: &'a str,
-    issues: &'a mut Vec<String>,
-}
-
-impl Report<'_> {
-    /// Something is wrong at this byte of the file.
-    pub(super) fn issue(&mut self, at: usize, what: &str) {
-        let line = 1 + self.text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count();
-        self.issues.push(format!("{}:{line}: {what}", self.name));
-    }
-
-    /// Mistakes so far.
-    pub(super) fn count(&self) -> usize {
-        self.issues.len()
-    }
-
-    /// There is no such key; perhaps one of `known` was meant. `path` names the table that holds it.
-    pub(super) fn unknown_key<'k>(&mut self, at: usize, path: &str, known: impl Iterator<Item = &'k str> + Clone) {
-        let shown: String = path.chars().flat_map(char::escape_debug).collect();
-        let hint = match suggest::closest(path, known.clone()) {
-            Some(meant) => format!("did you mean {meant}?"),
-            None => format!("expected one of {}", known.collect::<Vec<_>>().join(", ")),
-        };
-        self.issue(at, &format!("unknown key {shown}; {hint}"));
     }
 }
 
@@ -109,30 +79,6 @@ fn apply_value(key: &Key, value: &Spanned<DeValue<'_>>, config: &mut Config, rep
         return report.issue(at, &format!("{}: expected {expected}, found {}", key.path, kind_of(value.get_ref())));
     };
     if let Err(found) = key.set(config, &raw) {
-        report.issue(at, &format!("{}: {}", key.path, mismatch(key, &found)));
-    }
-}
-
-/// The items of a list of strings; nothing where one is something else.
-pub(super) fn strings<'a>(items: &'a DeArray<'_>) -> Option<Vec<&'a str>> {
-    items.iter().map(|item| item.get_ref().as_str()).collect()
-}
-
-/// The value of an integer, whatever its radix.
-pub(super) fn integer_of(value: &DeValue<'_>) -> Option<i128> {
-    let integer = value.as_integer()?;
-    i128::from_str_radix(integer.as_str(), integer.radix()).ok()
-}
-
-/// What a value is, for an error that must not show it.
-pub(super) fn kind_of(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "an integer",
-        DeValue::Float(_) => "a float",
-        DeValue::Boolean(_) => "a boolean",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
+        report.issue(at, &format!("{}: {}", key.path, key.mismatch(&found)));
     }
 }

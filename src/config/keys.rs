@@ -22,6 +22,9 @@ const DAY: u64 = 24 * HOUR;
 /// The most threads that `executor.workers` may ask for: at 2 MiB of reserved stack each, 8 GiB of address space.
 const WORKERS_MAX: u64 = 4096;
 
+/// The longest part of a wrong value that an error repeats, in characters.
+const SHOWN_CHARS_MAX: usize = 60;
+
 /// Any number.
 const ANY: Bounds = Bounds { min: 0, max: u64::MAX };
 /// At least one: zero of it would refuse everyone, or keep nothing.
@@ -76,6 +79,14 @@ impl Key {
         self.kind().expected(self.bounds)
     }
 
+    /// What is wrong with a value of which `found` can't be taken: `expected a duration such as ..., found "5 parsecs"`.
+    pub(super) fn mismatch(&self, found: &str) -> String {
+        if self.is_secret() {
+            return format!("expected {}", self.expected());
+        }
+        format!("expected {}, found {}", self.expected(), quoted(found))
+    }
+
     pub(super) fn kind(&self) -> Kind {
         (self.slot)(&mut Config::default()).kind()
     }
@@ -110,6 +121,12 @@ impl Key {
             slot,
         }
     }
+}
+
+/// The beginning of `text` in quotes, control characters escaped.
+fn quoted(text: &str) -> String {
+    let shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+    if shown.len() < text.len() { format!("{shown:?}...") } else { format!("{shown:?}") }
 }
 
 struct Row {

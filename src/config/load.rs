@@ -19,9 +19,6 @@ const FILE_VARIABLE: &str = "STEPCAST_CONFIG";
 /// What Kubernetes lets the variables of a service begin with that is called `stepcast`.
 const SERVICE_PREFIX: &str = "SERVICE_";
 
-/// The longest part of a wrong value that an error repeats, in characters.
-const SHOWN_CHARS_MAX: usize = 60;
-
 /// Everything that settings can come from.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
@@ -141,22 +138,8 @@ impl Sources {
 
 fn apply(key: &Key, origin: &str, value: &str, config: &mut Config, issues: &mut Vec<String>) {
     if let Err(found) = key.set(config, &Raw::Text(value)) {
-        issues.push(format!("{origin}: {}", mismatch(key, &found)));
+        issues.push(format!("{origin}: {}", key.mismatch(&found)));
     }
-}
-
-/// `expected a duration such as ..., found "5 parsecs"`.
-pub(super) fn mismatch(key: &Key, found: &str) -> String {
-    if key.is_secret() {
-        return format!("expected {}", key.expected());
-    }
-    format!("expected {}, found {}", key.expected(), quoted(found))
-}
-
-/// The beginning of `text` in quotes, control characters escaped.
-fn quoted(text: &str) -> String {
-    let shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
-    if shown.len() < text.len() { format!("{shown:?}...") } else { format!("{shown:?}") }
 }
 
 /// A variable that no key has but one nearly has. Others are let be: orchestrators make variables out of a service's

@@ -19,6 +19,7 @@ mod hosts;
 mod keys;
 mod load;
 mod origins;
+mod report;
 mod secret;
 mod setting;
 mod settings;

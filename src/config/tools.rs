@@ -8,7 +8,7 @@ use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::file::{Report, integer_of, kind_of, strings};
+use super::report::{Report, integer_of, kind_of, strings};
 use super::units::parse_duration;
 use crate::executor::tool::{CommandSpec, HttpSpec, ToolDeclaration, ToolKind};
 use crate::model::json::{LostNumber, lost_number};

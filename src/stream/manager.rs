@@ -6,7 +6,7 @@
 //! [`reap`](ConnectionManager::reap) takes it out at the end.
 
 mod pages;
-mod sweep;
+mod upkeep;
 mod writes;
 
 use std::collections::{HashMap, VecDeque};
@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use self::sweep::Sweep;
 use super::backlog::Cursor;
+use super::key::StreamKey;
 use super::paging::Paging;
 use super::project::Project;
-use super::subscriber::{CloseReason, Extra, NEVER, NewStream, Pending, Phase, Stream, StreamKey, Tally};
+use super::subscriber::{CloseReason, Extra, NEVER, NewStream, Pending, Phase, Stream, Tally};
+use super::sweep::Sweep;
 use crate::log::{Frames, RunNumber, View};
 use crate::model::{Now, ProjectId};
 

@@ -6,14 +6,17 @@
 //! [`Effect`]s.
 
 mod backlog;
+mod key;
 mod manager;
 mod paging;
 mod project;
 mod subscriber;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
+pub use key::StreamKey;
 #[cfg(test)]
 pub(crate) use manager::BACKLOG_BYTES_MIN;
 pub use manager::{ConnectionManager, Effect, Settings, Stats};
-pub use subscriber::{CloseReason, NewStream, StreamKey, Tally};
+pub use subscriber::{CloseReason, NewStream, Tally};

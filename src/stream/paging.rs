@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::subscriber::StreamKey;
+use super::key::StreamKey;
 
 /// Pages asked for and not yet come. Enough to keep the history thread at work while the loop does a turn; a turn hands
 /// out no more than these: 1 MiB.

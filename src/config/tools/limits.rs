@@ -3,9 +3,9 @@
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::super::file::{integer_of, kind_of};
-use super::super::units::{parse_duration, parse_size};
 use super::Fields;
+use crate::config::report::{integer_of, kind_of};
+use crate::config::units::{parse_duration, parse_size};
 use crate::executor::tool::CommandLimits;
 
 const KEYS: [&str; 5] = ["cpu", "memory", "file_size", "open_files", "processes"];

@@ -7,7 +7,8 @@ use crate::http::Coding;
 use crate::log::Page;
 use crate::model::Now;
 use crate::stream::backlog::Cursor;
-use crate::stream::subscriber::{CloseReason, Pending, Phase, StreamKey};
+use crate::stream::key::StreamKey;
+use crate::stream::subscriber::{CloseReason, Pending, Phase};
 
 impl<S: Write> ConnectionManager<S> {
     /// History that a stream asked for by [`Effect::ReadPage`].

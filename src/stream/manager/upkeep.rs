@@ -12,39 +12,28 @@ use crate::stream::project::Project;
 use crate::stream::subscriber::{CloseReason, Pending, Phase, Wrote, write_once};
 use crate::text;
 
-/// The round over all streams that looks for expired tokens, stalls and silence.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Sweep {
-    /// The slab place that is next, while one is in progress.
-    next: Option<usize>,
-    due: Duration,
-}
-
 impl<S: Write> ConnectionManager<S> {
     /// What is due by now: heartbeats, ends of tokens, stalls, projects to let go. Looks at `streams_max` streams at
     /// most; `true` where there is more to do.
     pub fn tick(&mut self, streams_max: usize, now: Now) -> bool {
-        if self.sweep.next.is_none() {
-            if now.mono < self.sweep.due || (self.streams.is_empty() && self.projects.is_empty()) {
+        if !self.sweep.is_on() {
+            if now.mono < self.sweep.due() || (self.streams.is_empty() && self.projects.is_empty()) {
                 return false;
             }
-            self.sweep = Sweep { next: Some(0), due: now.mono + self.sweep_interval() };
+            self.sweep.begin(now.mono, self.sweep_interval());
             self.let_idle_projects_go(now);
             self.trim_backlogs();
         }
-        let from = self.sweep.next.unwrap_or_default();
-        let to = (from + streams_max).min(self.streams.capacity());
-        for index in from..to {
+        for index in self.sweep.take(streams_max, self.streams.capacity()) {
             self.look_after(index, now);
         }
-        self.sweep.next = (to < self.streams.capacity()).then_some(to);
-        self.sweep.next.is_some()
+        self.sweep.is_on()
     }
 
     /// When [`tick`](Self::tick) has something to do next.
     pub fn next_deadline(&self) -> Option<Duration> {
         let is_idle = self.streams.is_empty() && self.projects.is_empty();
-        (!is_idle).then_some(self.sweep.due)
+        (!is_idle).then_some(self.sweep.due())
     }
 
     fn sweep_interval(&self) -> Duration {
