@@ -1,108 +1,26 @@
 //! Many subscribers on few threads: each thread polls its share of them. Whoever holds a [`Fleet`] tells them to come,
 //! go and come back, and looks at the gauges meanwhile.
 
+mod gauges;
+mod settings;
 mod work;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use mio::{Poll, Token, Waker};
+use mio::{Poll, Waker};
 
 use crate::failure::{Failure, Outcome, failure};
-use crate::loopback::Target;
-use crate::subscriber::{Pace, Position, Subscriber};
+use crate::subscriber::{Position, Subscriber};
 use crate::tally::Tally;
 
-use work::Work;
+pub use gauges::Gauges;
+pub use settings::Settings;
+use work::{Command, WAKER, Work};
 
 /// Streams of one process at most: a bit less than the descriptors that it may have.
 pub const SUBSCRIBERS_MAX: usize = 19_000;
-
-const WAKER: Token = Token(usize::MAX);
-
-/// Who comes and what they do.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The server.
-    pub target: Target,
-    /// The subscribers go round these.
-    pub projects: Vec<String>,
-    /// Subscribers in all.
-    pub subscribers: usize,
-    /// Threads that they are shared out over.
-    pub threads: usize,
-    /// How they read.
-    pub pace: Pace,
-    /// What their first streams are resumed from.
-    pub position: Option<Position>,
-    /// A stream that ends is opened again, as `EventSource` would.
-    pub comes_back: bool,
-    /// What they show to be let in.
-    pub token: Option<String>,
-    /// The server numbers its messages.
-    pub is_numbered: bool,
-}
-
-impl Settings {
-    /// So many that read everything, on one thread.
-    pub fn new(target: Target, project: &str, subscribers: usize) -> Self {
-        Self {
-            target,
-            projects: vec![project.to_owned()],
-            subscribers,
-            threads: 1,
-            pace: Pace::Full,
-            position: None,
-            comes_back: false,
-            token: None,
-            is_numbered: true,
-        }
-    }
-}
-
-/// What the threads tell while they work.
-#[derive(Debug, Default)]
-pub struct Gauges {
-    greeted: AtomicU64,
-    at_goal: AtomicU64,
-    last_goal_ns: AtomicU64,
-    messages: AtomicU64,
-}
-
-impl Gauges {
-    /// Streams on which `connected` has come.
-    pub fn greeted(&self) -> usize {
-        self.greeted.load(Ordering::Relaxed) as usize
-    }
-
-    /// Subscribers that have the number of [`Fleet::set_goal`].
-    pub fn at_goal(&self) -> usize {
-        self.at_goal.load(Ordering::Relaxed) as usize
-    }
-
-    /// When the newest of those got there.
-    pub fn last_goal_ns(&self) -> u64 {
-        self.last_goal_ns.load(Ordering::Relaxed)
-    }
-
-    /// Messages received.
-    pub fn messages(&self) -> u64 {
-        self.messages.load(Ordering::Relaxed)
-    }
-}
-
-#[derive(Debug)]
-enum Command {
-    Open,
-    Close,
-    Goal(u64, Sender<()>),
-    Forget(Sender<()>),
-    Tally(Sender<Tally>),
-    Position(Sender<Option<Position>>),
-    Stop,
-}
 
 /// Subscribers at work; they go when it is dropped.
 #[derive(Debug)]

@@ -5,12 +5,14 @@ mod asker;
 mod body;
 mod chunks;
 mod clock;
+mod command_line;
 mod draw;
 mod failure;
 mod fleet;
 mod follower;
 mod habit;
 mod hammer;
+mod help;
 mod http;
 mod latency;
 mod loopback;
@@ -32,12 +34,12 @@ mod watch;
 
 use std::process::ExitCode;
 
-use options::Request;
+use command_line::Request;
 
 fn main() -> ExitCode {
-    let carried_out = match options::parse(std::env::args_os().skip(1)) {
+    let carried_out = match command_line::parse(std::env::args_os().skip(1)) {
         Ok(Request::Help) => {
-            print!("{}", options::help());
+            print!("{}", help::text());
             return ExitCode::SUCCESS;
         }
         Ok(Request::Run(options)) => scenario::run(&options),

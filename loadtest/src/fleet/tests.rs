@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use super::*;
+use crate::loopback::Target;
 use crate::watch::Watch;
 
 /// After this long something that should happen counts as never happening.

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
 
-use super::{Command, Gauges, Settings, WAKER};
+use super::gauges::Gauges;
+use super::settings::Settings;
 use crate::clock::now_ns;
 use crate::failure::Outcome;
 use crate::loopback::Target;
-use crate::subscriber::{Pace, Reading, Subscriber, Verdict};
+use crate::subscriber::{Pace, Position, Reading, Subscriber, Verdict};
 use crate::tally::Tally;
 
 /// Connections of one thread that are being opened at once: the rest wait, or the listener's queue would overflow and
@@ -29,6 +30,21 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Receive buffer of readers that are slow: what they leave unread waits at the server, not in this process.
 const SLOW_RECEIVE_BYTES: usize = 4096;
+
+/// What wakes a thread that is told something.
+pub(super) const WAKER: Token = Token(usize::MAX);
+
+/// What a thread is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    Open,
+    Close,
+    Goal(u64, Sender<()>),
+    Forget(Sender<()>),
+    Tally(Sender<Tally>),
+    Position(Sender<Option<Position>>),
+    Stop,
+}
 
 /// One thread's share.
 pub(super) struct Work {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::crowd::{Crowd, Shape};
-use super::{LATENCY_COLUMNS, Scenario, latency_cells, report};
+use super::shown::{LATENCY_COLUMNS, latency_cells, report};
 use crate::failure::Outcome;
-use crate::options::{Options, Parameter};
+use crate::options::{Options, Parameter, Scenario};
 use crate::publisher::Pace;
 use crate::report::{Report, Table};
 use crate::server::Data;

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{NO_BOUNDS, Scenario, mib, publish_all, report};
+use super::shown::{mib, report};
+use super::steps::{NO_BOUNDS, publish_all};
 use crate::failure::Outcome;
 use crate::habit::Habit;
 use crate::mob::{Mob, Plan, Seen};
-use crate::options::{Options, Parameter};
+use crate::options::{Options, Parameter, Scenario};
 use crate::proc::Sampler;
 use crate::report::{Report, Table};
 use crate::server::{Data, Server};

@@ -3,11 +3,12 @@
 
 use serde_json::json;
 
-use super::{NO_BOUNDS, Scenario, report, settings, wait_for_streams};
+use super::shown::report;
+use super::steps::{NO_BOUNDS, settings, wait_for_streams};
 use crate::clock::now_ns;
 use crate::failure::Outcome;
 use crate::fleet::{Fleet, Settings};
-use crate::options::{Options, Parameter};
+use crate::options::{Options, Parameter, Scenario};
 use crate::report::Report;
 use crate::server::{Data, Server, Setup};
 use crate::watch::Watch;

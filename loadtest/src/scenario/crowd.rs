@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{NO_BOUNDS, settings, wait_for_streams};
+use super::steps::{NO_BOUNDS, check_published, settings, wait_for_streams};
 use crate::clock::now_ns;
 use crate::failure::{Outcome, failure};
 use crate::fleet::{Fleet, Settings};
@@ -116,7 +116,7 @@ impl Crowd {
     /// Waits until everyone has everything, and looks whether it came once and in order.
     pub fn end(self, watch: &mut Watch, published: &Published, report: &mut Report) -> Outcome<()> {
         let what = self.shape.to_string();
-        super::check_published(report, &what, published);
+        check_published(report, &what, published);
         let due = published.messages * self.shape.fan_out() as u64;
         let received = || self.fleet.gauges().messages();
         let complete =
@@ -148,7 +148,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::{Request, parse};
+    use crate::command_line::{Request, parse};
 
     fn shapes(line: &str) -> Outcome<Vec<Shape>> {
         match parse(line.split_whitespace().map(std::ffi::OsString::from))? {

@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{
-    LATENCY_COLUMNS, Scenario, check_published, latency_cells, mib, publish_at, report, wait_for_goal, wait_for_streams,
-};
+use super::shown::{LATENCY_COLUMNS, latency_cells, mib, report};
+use super::steps::{check_published, publish_at, wait_for_goal, wait_for_streams};
 use crate::failure::{Outcome, failure};
 use crate::fleet::{Fleet, Settings};
 use crate::habit::Habit;
 use crate::mob::{Mob, Plan, Seen};
-use crate::options::{Options, Parameter};
+use crate::options::{Options, Parameter, Scenario};
 use crate::proc::Sampler;
 use crate::report::{Report, Table};
 use crate::server::{Data, Server};

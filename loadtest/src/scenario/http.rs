@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{NO_BOUNDS, Scenario, report};
+use super::shown::report;
+use super::steps::NO_BOUNDS;
 use crate::body::Template;
 use crate::clock::now_ns;
 use crate::failure::Outcome;
 use crate::hammer::Hammer;
-use crate::options::{Options, Parameter};
+use crate::options::{Options, Parameter, Scenario};
 use crate::report::{Report, Table};
 use crate::server::{Data, Server};
 use crate::watch::Watch;

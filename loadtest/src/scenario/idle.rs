@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{NO_BOUNDS, Scenario, mib, report, settings, wait_for_streams};
+use super::shown::{mib, report};
+use super::steps::{NO_BOUNDS, settings, wait_for_streams};
 use crate::failure::Outcome;
 use crate::fleet::Fleet;
-use crate::options::{Options, Parameter};
+use crate::options::{Options, Parameter, Scenario};
 use crate::report::{Report, Table};
 use crate::server::{Data, Server, Setup};
 use crate::watch::Watch;

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{NO_BOUNDS, Scenario, check_published, report, wait_for_streams};
+use super::shown::report;
+use super::steps::{NO_BOUNDS, check_published, wait_for_goal, wait_for_streams};
 use crate::failure::Outcome;
 use crate::fleet::{Fleet, Settings};
-use crate::options::{Options, Parameter};
+use crate::options::{Options, Parameter, Scenario};
 use crate::publisher::{Pace, Plan, Publisher};
 use crate::report::{Report, Table};
 use crate::server::{Data, Server};
@@ -155,7 +156,7 @@ fn end_fleet(
     report: &mut Report,
 ) -> Outcome<u64> {
     fleet.set_goal(messages)?;
-    super::wait_for_goal(watch, fleet, subscribers)?;
+    wait_for_goal(watch, fleet, subscribers)?;
     let mut tally = fleet.tally()?;
     let resets = std::mem::take(&mut tally.resets).values().sum();
     report.fail_all(tally.complaints(what));

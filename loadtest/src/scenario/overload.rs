@@ -8,13 +8,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{
-    LATENCY_COLUMNS, Scenario, latency_cells, mib, publish_at, report, settings, wait_for_goal, wait_for_streams,
-};
+use super::shown::{LATENCY_COLUMNS, latency_cells, mib, report};
+use super::steps::{publish_at, settings, wait_for_goal, wait_for_streams};
 use crate::failure::{Failure, Outcome, failure};
 use crate::fleet::Fleet;
 use crate::loopback::{Answer, Target};
-use crate::options::{Options, Parameter};
+use crate::options::{Options, Parameter, Scenario};
 use crate::report::{Report, Table};
 use crate::server::{Data, Server, Setup};
 use crate::watch::Watch;

@@ -11,14 +11,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{
-    LATENCY_COLUMNS, NO_BOUNDS, Scenario, check_published, latency_cells, mib, publish_all, publish_at, report,
-    wait_for_goal, wait_for_streams,
-};
+use super::shown::{LATENCY_COLUMNS, latency_cells, mib, report};
+use super::steps::{NO_BOUNDS, check_published, publish_all, publish_at, wait_for_goal, wait_for_streams};
 use crate::clock::now_ns;
 use crate::failure::{Failure, Outcome};
 use crate::fleet::{Fleet, Settings};
-use crate::options::{Options, Parameter};
+use crate::options::{Options, Parameter, Scenario};
 use crate::proc::{Memory, Sampler};
 use crate::publisher::Publisher;
 use crate::report::{Report, Table};

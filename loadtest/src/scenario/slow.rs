@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{
-    LATENCY_COLUMNS, NO_BOUNDS, Scenario, check_published, latency_cells, mib, publish_at, report, wait_for_streams,
-};
+use super::shown::{LATENCY_COLUMNS, latency_cells, mib, report};
+use super::steps::{NO_BOUNDS, check_published, publish_at, wait_for_goal, wait_for_streams};
 use crate::failure::Outcome;
 use crate::fleet::{Fleet, Settings};
-use crate::options::{Options, Parameter};
+use crate::options::{Options, Parameter, Scenario};
 use crate::proc::{Memory, Sampler};
 use crate::publisher::Published;
 use crate::report::{Report, Table};
@@ -96,7 +95,7 @@ fn end_healthy(
 ) -> Outcome<()> {
     check_published(report, "publisher", published);
     fleet.set_goal(published.messages)?;
-    super::wait_for_goal(watch, fleet, healthy)?;
+    wait_for_goal(watch, fleet, healthy)?;
     report.figure("published", published.messages as f64 / published.took.as_secs_f64(), "/s");
     report.figure("publisher's answers, p99", json!(published.answers.ms(0.99)), "ms");
     report.fail_all(fleet.tally()?.complaints("healthy ones"));

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::{Scenario, latency_cells, report, settings, wait_for_streams};
+use super::shown::{latency_cells, report};
+use super::steps::{settings, wait_for_streams};
 use crate::failure::{Failure, Outcome, failure};
 use crate::fleet::Fleet;
 use crate::follower::{Caller, Follower};
 use crate::latency::Latencies;
 use crate::loopback::Target;
-use crate::options::{Options, Parameter};
+use crate::options::{Options, Parameter, Scenario};
 use crate::peers::Peer;
 use crate::report::{Report, Table};
 use crate::server::{Choice, Data, Server, TemporaryDirectory};

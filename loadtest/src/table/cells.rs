@@ -1,6 +1,11 @@
 //! What the table is made of: each cell is a scenario's command line, carried out with each server in turn, and gives one
 //! row or several.
 
+use super::figure::show;
+
+/// What our own server is called.
+pub(super) const OURS: &str = "stepcast";
+
 /// A scenario as it is carried out for the table.
 #[derive(Debug)]
 pub struct Cell {
@@ -66,8 +71,8 @@ impl Target {
     /// In words.
     pub fn text(self) -> String {
         match self {
-            Self::AtLeast(n) => format!(">= {}", super::show(n)),
-            Self::AtMost(n) => format!("<= {}", super::show(n)),
+            Self::AtLeast(n) => format!(">= {}", show(n)),
+            Self::AtMost(n) => format!("<= {}", show(n)),
             Self::AtLeastTimes(n, other) => format!(">= {n} x {other}"),
             Self::AtMostTimes(n, other) => format!("<= {n} x {other}"),
             Self::Less => String::new(),

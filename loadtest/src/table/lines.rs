@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::OURS;
-use super::cells::{Cell, Row, Target};
+use super::cells::{Cell, OURS, Row, Target};
+use super::figure::show;
 
 /// A line with everything that is known.
 #[derive(Debug)]
@@ -131,19 +131,6 @@ pub fn text(lines: &[Line]) -> String {
         }
     }
     text
-}
-
-/// A value as people read it: three digits.
-pub fn show(value: f64) -> String {
-    match value.abs() {
-        size if size >= 999_500.0 => format!("{:.2}M", value / 1e6),
-        size if size >= 99_950.0 => format!("{:.0}k", value / 1e3),
-        size if size >= 1_000.0 => format!("{:.1}k", value / 1e3),
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        0.0 => "0".to_owned(),
-        _ => format!("{value:.2}"),
-    }
 }
 
 fn show_ratio(ratio: f64) -> String {

@@ -2,6 +2,7 @@
 //! else the machine does meets all alike. What counts are the ratios.
 
 mod cells;
+mod figure;
 mod lines;
 
 use std::ffi::OsString;
@@ -11,21 +12,18 @@ use std::path::PathBuf;
 use lexopt::prelude::*;
 use serde_json::{Value, json};
 
+use crate::command_line::{self, Request};
 use crate::failure::{Failure, Outcome, failure};
-use crate::options::{self, Request};
 use crate::peers::Peer;
 use crate::proc;
 use crate::scenario;
 
-use cells::{Cell, Place};
+use cells::{Cell, OURS, Place};
+pub use figure::show;
 use lines::Line;
-pub use lines::show;
 
 /// What is compared with where nothing else is asked for.
 const PEERS: &str = "nchan,axum,node,restate,dbos";
-
-/// What our own server is called.
-const OURS: &str = "stepcast";
 
 /// Seconds that one cell may take with one server.
 const CELL_LIMIT_S: u64 = 90;
@@ -195,7 +193,7 @@ impl Table {
 
     /// A cell with one server: the value of each of its rows, where there is one.
     fn measure(&mut self, plan: &Plan, cell: &Cell, subject: &str) -> Vec<Option<f64>> {
-        let report = match options::parse(plan.arguments(cell, subject)) {
+        let report = match command_line::parse(plan.arguments(cell, subject)) {
             Ok(Request::Run(options)) => scenario::measure(&options),
             Ok(_) => failure("no scenario"),
             Err(failure) => Err(failure),
@@ -265,7 +263,7 @@ mod tests {
             let plan = Plan::parse(flags.iter().map(OsString::from)).expect("good");
             for cell in cells::ALL {
                 for subject in cell.floors.iter().copied().chain([OURS, "nchan", "axum", "node"]) {
-                    let parsed = options::parse(plan.arguments(cell, subject));
+                    let parsed = command_line::parse(plan.arguments(cell, subject));
                     let Ok(Request::Run(options)) = parsed else { panic!("{}, {subject}", cell.name) };
                     assert_eq!(options.scenario.name, cell.scenario);
                 }

@@ -1,11 +1,11 @@
 //! The neighbours: what each does, in the words of the wire contract.
 
-use super::stage::{self, Stage};
+use super::places;
 use crate::asker::{Question, Until};
 use crate::failure::Outcome;
 use crate::options::Options;
 use crate::publisher::Publisher;
-use crate::scenario::publish_at;
+use crate::scenario::steps::publish_at;
 use crate::server::Server;
 
 /// A neighbour.
@@ -89,25 +89,25 @@ impl Kind {
         match self {
             Self::Nobody => Act::Nothing,
             Self::Healthz => ask("/healthz", ""),
-            Self::Ranges => ask(&stage::output_path(stage::RANGES), "Range: bytes=0-9\r\n"),
-            Self::LargeRun => ask(&stage::run_path(stage::LARGE_RUN), ""),
+            Self::Ranges => ask(&places::output_path(places::RANGES), "Range: bytes=0-9\r\n"),
+            Self::LargeRun => ask(&places::run_path(places::LARGE_RUN), ""),
             Self::Attaches => {
-                let path = format!("/api/sse/projects/{}", stage::LONG_RUN);
+                let path = format!("/api/sse/projects/{}", places::LONG_RUN);
                 Act::Ask(Question::get(server.target(), &path, "", Until::Snapshot))
             }
-            Self::Downloads => ask(&stage::output_path(stage::DOWNLOAD), ""),
+            Self::Downloads => ask(&places::output_path(places::DOWNLOAD), ""),
             Self::Replay => Act::Replay,
-            Self::UnreadOwn => Act::ReadNothing(stage::PUBLISHED),
-            Self::UnreadOther => Act::ReadNothing(stage::OTHER),
+            Self::UnreadOwn => Act::ReadNothing(places::PUBLISHED),
+            Self::UnreadOther => Act::ReadNothing(places::OTHER),
             Self::Lists => ask("/api/projects?limit=1000", ""),
         }
     }
 
     /// What goes on in both turns: a project that nobody publishes to has no watcher who is behind.
-    pub(super) fn start_background(self, stage: &Stage, options: &Options) -> Outcome<Option<Publisher>> {
+    pub(super) fn start_background(self, server: &Server, options: &Options) -> Outcome<Option<Publisher>> {
         match self {
             Self::UnreadOther => {
-                publish_at(&stage.server, stage::OTHER, BACKGROUND_PER_SECOND, options.number("payload")?).map(Some)
+                publish_at(server, places::OTHER, BACKGROUND_PER_SECOND, options.number("payload")?).map(Some)
             }
             _ => Ok(None),
         }

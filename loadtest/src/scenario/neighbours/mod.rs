@@ -13,6 +13,7 @@ mod judge;
 mod kinds;
 mod neighbour;
 mod outage;
+mod places;
 mod prober;
 mod slice;
 mod stage;
@@ -21,9 +22,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Scenario, report};
+use super::shown::report;
 use crate::failure::Outcome;
-use crate::options::{Options, Parameter};
+use crate::options::{Options, Parameter, Scenario};
 use crate::report::{Report, Table};
 use crate::server::Data;
 use crate::watch::Watch;
@@ -111,7 +112,7 @@ fn measure(
     let mut measured: Vec<Pairs> = kinds.iter().map(|kind| Pairs::new(kind.name(), kind.is_judged())).collect();
     for _ in 0..options.number("runs")? {
         for (kind, pairs) in kinds.iter().zip(&mut measured) {
-            let background = kind.start_background(&stage, options)?;
+            let background = kind.start_background(&stage.server, options)?;
             let before = slice::measure(&stage, options, &times, kind.name(), watch)?;
             let neighbour = Neighbour::start(*kind, &stage, watch)?;
             let with = slice::measure(&stage, options, &times, kind.name(), watch)?;

@@ -11,7 +11,7 @@ use crate::asker::{Asker, Question};
 use crate::failure::{Outcome, failure};
 use crate::fleet::{Fleet, Settings};
 use crate::loopback::Target;
-use crate::scenario::{publish_all, wait_for_streams};
+use crate::scenario::steps::{publish_all, wait_for_streams};
 use crate::subscriber::Pace;
 use crate::tally::Tally;
 use crate::watch::Watch;

@@ -18,7 +18,7 @@ use crate::failure::{Failure, Outcome, failure};
 use crate::loopback::Target;
 use crate::options::Options;
 use crate::report::{Report, Table};
-use crate::scenario::{NO_BOUNDS, publish_at};
+use crate::scenario::steps::{NO_BOUNDS, publish_at};
 use crate::server::{Data, Server, TemporaryDirectory};
 use crate::watch::Watch;
 

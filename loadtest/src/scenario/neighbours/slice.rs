@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::judge::Slice;
+use super::places::PUBLISHED;
 use super::prober::Prober;
-use super::stage::{PUBLISHED, Stage};
+use super::stage::Stage;
 use crate::failure::{Outcome, failure};
 use crate::options::Options;
 use crate::publisher::{Pace, Plan, Publisher};

@@ -4,30 +4,16 @@
 use serde_json::{Value, json};
 
 use super::kinds::Kind;
+use super::places::{DOWNLOAD, LARGE_RUN, LONG_RUN, RANGES, REPLAYED, output_path, run_id, run_path};
 use crate::asker::{Asker, Question, Until};
 use crate::failure::{Failure, Outcome, failure};
 use crate::fleet::{Fleet, Settings};
 use crate::options::Options;
 use crate::publisher::{Pace, Plan, Publisher};
-use crate::scenario::{NO_BOUNDS, publish_all, wait_for_streams};
+use crate::scenario::steps::{NO_BOUNDS, publish_all, wait_for_streams};
 use crate::server::{Data, Server, TemporaryDirectory};
 use crate::subscriber::Position;
 use crate::watch::Watch;
-
-/// Where the measured publisher publishes.
-pub(super) const PUBLISHED: &str = "published";
-/// Where someone else does.
-pub(super) const OTHER: &str = "other";
-/// The project of the running step with a large output.
-pub(super) const RANGES: &str = "ranges";
-/// The project of the run with large outputs.
-pub(super) const LARGE_RUN: &str = "large-run";
-/// The project of the running run of many steps.
-pub(super) const LONG_RUN: &str = "long-run";
-/// The project of the output that is downloaded.
-pub(super) const DOWNLOAD: &str = "download";
-/// The project whose messages are replayed.
-const REPLAYED: &str = "replayed";
 
 /// Steps of the run with large outputs.
 const LARGE_STEPS: u64 = 5;
@@ -225,18 +211,4 @@ fn first_position(watch: &mut Watch, server: &Server) -> Outcome<Position> {
     let fleet = Fleet::open_new(&Settings::new(server.target(), REPLAYED, 1))?;
     wait_for_streams(watch, &fleet, 1)?;
     fleet.position()?.ok_or_else(|| Failure("`connected` came without an id".to_owned()))
-}
-
-fn run_id(project: &str) -> String {
-    format!("{project}-run")
-}
-
-/// The run of a project.
-pub(super) fn run_path(project: &str) -> String {
-    format!("/api/projects/{project}/workflows/{}", run_id(project))
-}
-
-/// What the first step of a project's run has printed.
-pub(super) fn output_path(project: &str) -> String {
-    format!("{}/steps/s0/output", run_path(project))
 }
