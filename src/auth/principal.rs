@@ -252,8 +252,8 @@ mod tests {
         let ann = Principal::new("ann".into(), Some(Timestamp::from_millis(5)), rights, Some(1));
         assert!(ann.require_in(Scope::Run, &project("a")).is_ok() && ann.require_in(Scope::Run, &project("b")).is_ok());
         assert!(
-            !ann.require_in(Scope::Run, &project("c")).is_ok()
-                && !ann.require_in(Scope::Publish, &project("a")).is_ok()
+            ann.require_in(Scope::Run, &project("c")).is_err()
+                && ann.require_in(Scope::Publish, &project("a")).is_err()
         );
         assert_eq!(ann.require_in(Scope::Publish, &project("c")), Err(AuthError::NoProject));
         assert_eq!(ann.require_in(Scope::Publish, &project("a")), Err(AuthError::NoScope(Scope::Publish)));

@@ -355,7 +355,7 @@ impl<S: Write> ConnectionManager<S> {
     }
 
     /// Streams in all.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.streams.len()
     }
 

@@ -6,7 +6,9 @@ use rustix::process::{Resource, Rlimit, prlimit};
 use serde_json::json;
 
 use crate::common::client::{Connection, Request};
-use crate::common::server::{Server, Setup, TempDirectory};
+#[cfg(feature = "sqlite")]
+use crate::common::server::TempDirectory;
+use crate::common::server::{Server, Setup};
 use crate::common::wait_for;
 
 const HEALTH: &str = "/healthz";
