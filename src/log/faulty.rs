@@ -3,11 +3,10 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::history::{Ends, History};
 use super::store::{
-    Flow, KeyRow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed, Write,
+    Ends, Flow, History, KeyRow, Recovered, RecoveredProject, Retention, RunNumber, RunRow, Store, StoreError,
+    StoredMessage, StoredOutput, Times, Trimmed, Write,
 };
-use super::{Recovered, RecoveredProject, RunNumber};
 use crate::auth::TicketNote;
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::conformance::{commit, open, trim};
-use super::history::{Found, Lookup};
-use super::page_cache::Stretch;
+use super::lookup::page_cache::Stretch;
+use super::lookup::{Found, Lookup};
 use super::store::{Place, Retention, Store, StoreError, Write};
 use super::testing::{KEEP_ALL, TempDir, created, ended, message, messages, number, project, run_id, step};
 use super::*;

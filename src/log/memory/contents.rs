@@ -5,9 +5,7 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::log::RunNumber;
-use crate::log::history::{Ends, History};
-use crate::log::recovered::{EndedRun, OpenRun, Recovered, RecoveredProject};
+use crate::log::store::{EndedRun, Ends, History, OpenRun, Recovered, RecoveredProject, RunNumber};
 use crate::log::store::{
     Flow, KEY_AGE_MS, KeyRow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, TOMBSTONE_AGE_MS,
     TOMBSTONES_MAX, Times, Trimmed, Write,

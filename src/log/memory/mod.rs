@@ -8,11 +8,10 @@ use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use self::contents::Contents;
-use super::history::{Ends, History, Reader};
 use super::store::{
-    Flow, KeyRow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed, Write,
+    Ends, Flow, History, KeyRow, Reader, Recovered, RecoveredProject, Retention, RunNumber, RunRow, Store, StoreError,
+    StoredMessage, StoredOutput, Times, Trimmed, Write,
 };
-use super::{Recovered, RecoveredProject, RunNumber};
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// Keeps the log in memory.

@@ -37,11 +37,10 @@ use self::read::Readable;
 use self::reader::SqliteReader;
 use self::trim::{Slice, Trimmer};
 use self::write::{Known, Writer};
-use super::history::Reader;
 use super::store::{
     Flow, KEY_AGE_MS, KeyRow, Retention, RunRow, Store, StoreError, TOMBSTONE_AGE_MS, Times, Trimmed, Write,
 };
-use super::{Recovered, RecoveredProject, RunNumber};
+use super::store::{Reader, Recovered, RecoveredProject, RunNumber};
 use crate::model::{ProjectId, RunStatus, Timestamp};
 
 /// How often it is kept where the clock stands that history ages by, where no message keeps it: a process that ends

@@ -16,7 +16,7 @@ use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, Transacti
 use super::checkpoint::Checkpointer;
 use super::{SqliteStore, damaged, explain, int, is_damage, recover, sql};
 use crate::auth::Instance;
-use crate::log::Identity;
+use crate::log::store::Identity;
 use crate::model::Timestamp;
 
 pub(super) const DATABASE: &str = "stepcast.db";

@@ -8,8 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{int, nat, read, sql};
 use crate::auth::{Instance, TicketNote};
-use crate::log::recovered::{EndedRun, Identity, OpenRun, Recovered, RecoveredProject};
-use crate::log::store::Flow;
+use crate::log::store::{EndedRun, Flow, Identity, OpenRun, Recovered, RecoveredProject};
 use crate::model::{ProjectId, Timestamp};
 
 pub(super) const MASTER_KEY: &str = "master_key";

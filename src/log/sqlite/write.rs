@@ -9,8 +9,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use super::trim::Slice;
 use super::{int, nat, read, sql};
 use crate::auth::TicketNote;
-use crate::log::RunNumber;
-use crate::log::store::{KeyRow, MESSAGE_OVERHEAD_BYTES, RunRow, StoredMessage, Write};
+use crate::log::store::{KeyRow, MESSAGE_OVERHEAD_BYTES, RunNumber, RunRow, StoredMessage, Write};
 use crate::model::{ProjectId, RunStatus, StepId, Timestamp};
 
 /// Projects whose ids are held in memory; at the limit all are forgotten, and looked up again.

@@ -2,8 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use super::RunNumber;
-use super::store::RunRow;
+use super::{RunNumber, RunRow};
 use crate::auth::{Instance, TicketNote};
 use crate::model::{ProjectId, Timestamp};
 

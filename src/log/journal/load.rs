@@ -10,12 +10,11 @@ use serde_json::value::RawValue;
 use super::age::AgeClock;
 use super::batch::Batch;
 use super::growth::Growth;
-use super::history::Lookup;
-use super::journal::{Journal, Limits, Outcome, ProjectEntry, RunEntry};
-use super::recovered::{EndedRun, OpenRun, Recovered};
-use super::store::{Flow, Place, Store, StoreError, StoredMessage};
-use super::{Order, Resumed, RunNumber};
+use super::{Journal, Limits, Outcome, ProjectEntry, RunEntry};
 use crate::auth::IdSigner;
+use crate::log::lookup::Lookup;
+use crate::log::protocol::{Order, Resumed};
+use crate::log::store::{EndedRun, Flow, OpenRun, Place, Recovered, RunNumber, Store, StoreError, StoredMessage};
 use crate::model::{
     EndReason, Now, OnFailure, Plan, ProjectId, RunEvent, RunEventKind, RunFailed, RunStarted, RunState, StepId,
 };
@@ -24,7 +23,7 @@ use crate::model::{
 pub type ReadPlan = Box<dyn Fn(&[u8]) -> Result<Plan, String> + Send>;
 
 impl Journal {
-    /// A journal over what `store` holds. `read_plan` makes a plan again of a [`Submission`](super::Submission)'s
+    /// A journal over what `store` holds. `read_plan` makes a plan again of a [`Submission`](crate::log::Submission)'s
     /// document. What comes out besides are the runs to go on with, and what there is to tell about those that can't be
     /// gone on with: each of them has its last message now.
     ///
@@ -72,7 +71,7 @@ impl Journal {
     #[cfg(test)]
     pub fn over_nothing(signer: IdSigner, limits: Limits, now: Now) -> Self {
         let no_plan = Box::new(|_: &[u8]| Err("no plan is kept here".to_owned()));
-        let opened = Self::open(Box::new(super::MemoryStore::new()), signer, limits, no_plan, now);
+        let opened = Self::open(Box::new(crate::log::MemoryStore::new()), signer, limits, no_plan, now);
         opened.expect("memory does not fail").0
     }
 

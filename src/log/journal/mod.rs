@@ -3,24 +3,34 @@
 //! A batch is taken in two steps. First everything that changes the log, which is committed together; then everything
 //! that reads it. So a reader sees all of its batch, and an answer that leaves here is true for good.
 
+mod age;
+mod batch;
+mod claims;
+mod growth;
+mod lists;
+mod load;
+mod outage;
+mod reads;
+mod runs;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::age::AgeClock;
-use super::batch::Batch;
+use self::age::AgeClock;
+use self::batch::Batch;
+use self::growth::Growth;
+pub use self::load::ReadPlan;
+use self::outage::Outage;
 use super::frames::{View, write_frame};
-use super::growth::Growth;
-use super::history::{Asked, Lookup};
-use super::load::ReadPlan;
-use super::outage::Outage;
-use super::store::{Place, Retention, Store, StoreError, StoredMessage, Times, Write};
+use super::lookup::{Asked, Lookup, Question};
+use super::protocol::{Answer, Attached, Command, Delivery, Order, PublishedEvent, Query, Refusal, ReplyTo};
+use super::store::{Place, Retention, RunNumber, Store, StoreError, StoredMessage, Times, Write};
 use super::views::Snapshot;
-use super::{
-    Answer, Attached, Command, Delivery, Held, Order, PublishedEvent, Query, Question, Refusal, ReplyTo, RunNumber,
-    WorkCounts,
-};
+use super::work::{Held, WorkCounts};
 use crate::auth::{IdSigner, TicketNote};
 use crate::model::{Now, Plan, ProjectId, RunId, RunState, Timestamp, write_message};
 
@@ -67,7 +77,7 @@ pub struct Journal {
     pub(super) open_runs: usize,
     /// What all keys weigh that the store holds.
     pub(super) key_bytes: u64,
-    pub(super) clock: AgeClock,
+    clock: AgeClock,
     pub(super) id_text: Vec<u8>,
     /// The message that is being numbered.
     pub(super) json_text: Vec<u8>,
@@ -77,12 +87,12 @@ pub struct Journal {
     /// Makes a plan again of a [`Submission`]'s document.
     pub(super) read_plan: ReadPlan,
     /// While the store takes nothing.
-    pub(super) outage: Option<Outage>,
+    outage: Option<Outage>,
     /// What is in memory is not what the store holds: nothing is to be read from it.
     pub(super) is_stale: bool,
     /// When history is to be trimmed though nothing comes, on the monotonic clock.
     pub(super) trim_at: Duration,
-    pub(super) growth: Growth,
+    growth: Growth,
 }
 
 /// What is held of a project.
@@ -224,7 +234,7 @@ impl Journal {
     ///
     /// # Errors
     /// Where the store fails. What is in memory is ahead of it then, and has to be read anew.
-    pub(super) fn commit(&mut self, commands: &[Command], now: Now) -> Result<Batch, StoreError> {
+    fn commit(&mut self, commands: &[Command], now: Now) -> Result<Batch, StoreError> {
         let mut batch = Batch::with_room_for(commands.len());
         for command in commands {
             self.write(command, &mut batch, now)?;
@@ -233,7 +243,7 @@ impl Journal {
         Ok(batch)
     }
 
-    pub(super) fn flush(&mut self, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
+    fn flush(&mut self, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
         if !batch.writes.is_empty() {
             self.store.commit(&batch.writes, now.wall)?;
             batch.work.count_commit();
@@ -354,7 +364,7 @@ impl Journal {
     }
 
     /// Numbers a message, keeps it, and encodes it for those who watch.
-    pub(super) fn append(
+    fn append(
         &mut self,
         project: &ProjectId,
         message_type: &str,

@@ -8,9 +8,9 @@
 use std::time::Duration;
 
 use super::batch::Batch;
-use super::journal::{Journal, Outcome};
-use super::store::StoreError;
-use super::{Answer, Command, Delivery, Order, Refusal, ReplyTo};
+use super::{Journal, Outcome};
+use crate::log::protocol::{Answer, Command, Delivery, Order, Refusal, ReplyTo};
+use crate::log::store::StoreError;
 use crate::model::{Now, ProjectId, RunId};
 
 /// How often the store is tried.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::claims::Earlier;
-use super::journal::{Journal, RunEntry};
 use super::lists::summary_json;
-use super::store::{Place, RunRow, StoreError, Write};
-use super::{Answer, Order, Refusal, RunNumber, Submission};
+use super::{Journal, RunEntry};
+use crate::log::protocol::{Answer, Order, Refusal, Submission};
+use crate::log::store::{Place, RunNumber, RunRow, StoreError, Write};
 use crate::model::{Now, Plan, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, StepId, Timestamp};
 
 impl Journal {

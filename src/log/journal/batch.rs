@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::frames::Frames;
-use super::journal::Outcome;
-use super::store::{KeyRow, RunRow, Write};
-use super::{Answer, Delivery, Order, ReplyTo, RunNumber, WorkCounts};
+use super::Outcome;
+use crate::log::frames::Frames;
+use crate::log::protocol::{Answer, Delivery, Order, ReplyTo};
+use crate::log::store::{KeyRow, RunNumber, RunRow, Write};
+use crate::log::work::WorkCounts;
 use crate::model::ProjectId;
 
 /// What a batch has changed so far, and what it will let out.

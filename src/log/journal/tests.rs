@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::history::{self, Asked, Known};
-use super::history_thread::Historian;
-use super::store::Write;
-use super::testing::{created, number};
-use super::{
+use crate::auth::{IdSigner, Instance, ServerKeys};
+use crate::executor::testing::plan;
+use crate::http::{Conditions, Problem};
+use crate::log::history_thread::Historian;
+use crate::log::lookup::{self, Asked, Known};
+use crate::log::store::Write;
+use crate::log::testing::{created, number};
+use crate::log::{
     Answer, Attached, Claim, Command, Delivery, Fingerprint, Frames, Journal, Limits, Order, Outcome, Page, Position,
     PublishedEvent, Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, Retention, RunNumber, Submission, View,
     WantedOutput,
 };
-use crate::auth::{IdSigner, Instance, ServerKeys};
-use crate::executor::testing::plan;
-use crate::http::{Conditions, Problem};
 use crate::model::{
     EndReason, Now, OutputStream, PerformanceMetrics, Progress, ProjectId, Record, RunCompleted, RunEvent,
     RunEventKind, RunFailed, RunId, RunStarted, RunStatus, StepId, StepOutput, StepProgress, StepUpdate, Timestamp,
@@ -585,7 +585,7 @@ fn a_snapshot_is_made_beside_the_log_and_once_for_all_who_come_before_its_run_mo
     assert!(!Arc::ptr_eq(&one.unmade[0], &later.unmade[0]));
     bench.say("r", vec![completed()]);
     for (attached, position) in [(one, 1), (other, 2), (later, 3)] {
-        let Answer::Attached(attached) = history::begun(attached, &bench.signer) else { panic!("not made") };
+        let Answer::Attached(attached) = lookup::begun(attached, &bench.signer) else { panic!("not made") };
         assert_eq!((attached.position, attached.unmade.len()), (position, 0));
         assert_eq!(shown(&attached), pairs(&[("r", "running")]), "as it was when the stream began");
     }
@@ -652,7 +652,7 @@ fn projects_are_listed_by_name_page_by_page_as_far_as_they_may_be_seen() {
         let visible = visible.map(|names| names.iter().map(|name| project(name)).collect());
         match bench.read(Query::Projects { visible, after: after.map(project), limit }) {
             Answer::Projects { rows, has_more } => {
-                let row = |row: &super::ProjectRow| format!("{}{}", row.project, row.active_runs);
+                let row = |row: &crate::log::ProjectRow| format!("{}{}", row.project, row.active_runs);
                 (rows.iter().map(row).collect::<Vec<_>>().join(" "), has_more)
             }
             other => panic!("no list: {other:?}"),
