@@ -55,8 +55,8 @@ pub use protocol::{
 #[cfg(feature = "sqlite")]
 pub use sqlite::{OpenError, Seed, SqliteStore, Synchronous};
 pub use store::{
-    EndedRun, Ends, History, Identity, OpenRun, Reader, Recovered, RecoveredProject, Retention, RunNumber, Store,
-    StoreError, Times, Trimmed,
+    AppendError, EndedRun, Ends, Head, History, Identity, OpenRun, Reader, Recovered, RecoveredProject, Retention,
+    RunNumber, Store, StoreError, Times, Trimmed,
 };
 pub use thread::{LogHandle, start};
 pub use work::{Held, WorkCounts};

@@ -27,7 +27,7 @@ pub(super) fn open(directory: &TempDir, now: u64) -> (SqliteStore, Identity) {
 }
 
 pub(super) fn commit(store: &mut dyn Store, writes: &[Write]) {
-    assert_eq!(store.commit(writes, Timestamp::from_millis(7)), Ok(()));
+    assert_eq!(store.append(&[], writes, Timestamp::from_millis(7)), Ok(()));
 }
 
 /// The projects that have come to hold nothing.

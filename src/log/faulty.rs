@@ -1,11 +1,13 @@
-//! A disk for tests: it outlasts the journals that write to it, and fails when it is told to.
+//! A disk for tests: it outlasts the journals that write to it, fails when it is told to, and may be shared by several
+//! nodes.
 
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::store::{
-    Ends, Flow, History, KeyRow, Recovered, RecoveredProject, Retention, RunNumber, RunRow, Store, StoreError,
-    StoredMessage, StoredOutput, Times, Trimmed, Write,
+    AppendError, Ends, Flow, Head, History, KEY_AGE_MS, KeyRow, Recovered, RecoveredProject, Retention, RunNumber,
+    RunRow, Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed, Write,
 };
 use crate::auth::TicketNote;
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
@@ -13,7 +15,7 @@ use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp}
 /// What a store is called for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
-    Commit,
+    Append,
     Trim,
     Probe,
     Recover,
@@ -22,10 +24,10 @@ pub(crate) enum Call {
 
 impl Call {
     /// Everything that changes something.
-    pub(crate) const WRITES: &[Self] = &[Self::Commit, Self::Trim, Self::Probe];
+    pub(crate) const WRITES: &[Self] = &[Self::Append, Self::Trim, Self::Probe];
 
     /// Everything.
-    pub(crate) const ALL: &[Self] = &[Self::Commit, Self::Trim, Self::Probe, Self::Recover, Self::Read];
+    pub(crate) const ALL: &[Self] = &[Self::Append, Self::Trim, Self::Probe, Self::Recover, Self::Read];
 }
 
 /// Which calls fail.
@@ -47,7 +49,11 @@ pub(crate) struct Disk<S> {
 /// What a journal is given of a [`Disk`]: what it drops of it is not lost.
 pub(crate) struct FaultyStore<S> {
     shared: Arc<Mutex<Shared<S>>>,
+    node: usize,
 }
+
+/// What another does meanwhile.
+pub(crate) type Interruption = Box<dyn FnOnce() + Send>;
 
 struct Shared<S> {
     store: S,
@@ -57,17 +63,37 @@ struct Shared<S> {
     /// Calls that the fault looked at.
     seen: u64,
     failed: u64,
+    /// What happens before the next appends.
+    interruptions: VecDeque<Interruption>,
+    /// Which node has taken on which run.
+    nodes: HashMap<RunNumber, usize>,
 }
 
 impl<S: Store> Disk<S> {
     pub(crate) fn new(store: S) -> Self {
-        let shared = Shared { store, tickets: Vec::new(), fault: Fault::Never, seen: 0, failed: 0 };
+        let (tickets, interruptions, nodes) = Default::default();
+        let shared = Shared { store, tickets, fault: Fault::Never, seen: 0, failed: 0, interruptions, nodes };
         Self { shared: Arc::new(Mutex::new(shared)) }
     }
 
     /// For one more journal.
     pub(crate) fn store(&self) -> FaultyStore<S> {
-        FaultyStore { shared: self.shared.clone() }
+        self.store_of(0)
+    }
+
+    /// For one more journal, of this node.
+    pub(crate) fn store_of(&self, node: usize) -> FaultyStore<S> {
+        FaultyStore { shared: self.shared.clone(), node }
+    }
+
+    /// One of these happens just before each of the next appends.
+    pub(crate) fn interrupt(&self, with: impl IntoIterator<Item = Interruption>) {
+        lock(&self.shared).interruptions.extend(with);
+    }
+
+    /// Nothing comes in between any more.
+    pub(crate) fn let_through(&self) {
+        lock(&self.shared).interruptions.clear();
     }
 
     /// From now on calls fail in this way.
@@ -99,6 +125,48 @@ impl<S: Store> FaultyStore<S> {
     }
 }
 
+impl<S: Store> Shared<S> {
+    /// The project of a run or a key whose place is taken.
+    fn taken<'w>(&self, write: &'w Write) -> Option<&'w ProjectId> {
+        match write {
+            Write::RunCreated { number, project, row } => {
+                let has_run = self.store.run_number(project, &row.run).is_ok_and(|taken| taken.is_some());
+                (has_run || self.nodes.contains_key(number)).then_some(project)
+            }
+            Write::Key(row) => {
+                let bound = self.store.key(&row.project, &row.name).ok()??;
+                (row.at.millis_since(bound.at) <= KEY_AGE_MS).then_some(&row.project)
+            }
+            _ => None,
+        }
+    }
+
+    /// As a store of several writers does: see [`Store::append`].
+    fn append(
+        &mut self,
+        node: usize,
+        expected: &[Head],
+        entries: &[Write],
+        wall: Timestamp,
+    ) -> Result<(), AppendError> {
+        let taken = entries.iter().filter_map(|write| self.taken(write)).cloned();
+        let head = |project| Ok(Head { newest: self.store.newest(&project)?, project });
+        let taken: Vec<Head> = taken.map(head).collect::<Result<_, StoreError>>()?;
+        if !taken.is_empty() {
+            return Err(AppendError::Conflict(taken));
+        }
+        self.store.append(expected, entries, wall)?;
+        for write in entries {
+            match write {
+                Write::Ticket(note) => self.tickets.push(note.clone()),
+                Write::RunCreated { number, .. } => drop(self.nodes.insert(*number, node)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
 impl<S> Shared<S> {
     fn admit(&mut self, call: Call) -> Result<(), StoreError> {
         let fails = match self.fault {
@@ -119,15 +187,12 @@ fn lock<S>(shared: &Mutex<Shared<S>>) -> MutexGuard<'_, Shared<S>> {
 }
 
 impl<S: Store> Store for FaultyStore<S> {
-    fn commit(&mut self, batch: &[Write], wall: Timestamp) -> Result<(), StoreError> {
-        let mut shared = self.call(Call::Commit)?;
-        shared.store.commit(batch, wall)?;
-        let notes = batch.iter().filter_map(|write| match write {
-            Write::Ticket(note) => Some(note.clone()),
-            _ => None,
-        });
-        shared.tickets.extend(notes);
-        Ok(())
+    fn append(&mut self, expected: &[Head], entries: &[Write], wall: Timestamp) -> Result<(), AppendError> {
+        let interruption = lock(&self.shared).interruptions.pop_front();
+        if let Some(interrupt) = interruption {
+            interrupt();
+        }
+        self.call(Call::Append)?.append(self.node, expected, entries, wall)
     }
 
     fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError> {
@@ -139,7 +204,12 @@ impl<S: Store> Store for FaultyStore<S> {
     }
 
     fn recover(&self) -> Result<Recovered, StoreError> {
-        self.call(Call::Recover)?.store.recover()
+        let shared = self.call(Call::Recover)?;
+        let mut recovered = shared.store.recover()?;
+        for run in &mut recovered.open_runs {
+            run.is_foreign = shared.nodes.get(&run.number).is_some_and(|node| *node != self.node);
+        }
+        Ok(recovered)
     }
 
     fn remains(&self, project: &ProjectId) -> Result<Option<RecoveredProject>, StoreError> {

@@ -49,11 +49,11 @@ impl Journal {
             Some(number) => Some(number),
             None => self.store.run_number(&claim.project, run)?,
         };
-        number.map_or(Ok(None), |number| self.call_of(number, batch))
+        number.map_or(Ok(None), |number| self.call_of(&claim.project, number, batch))
     }
 
-    fn call_of(&self, number: RunNumber, batch: &Batch) -> Result<Option<Earlier>, StoreError> {
-        let row = match batch.created(number) {
+    fn call_of(&self, project: &ProjectId, number: RunNumber, batch: &Batch) -> Result<Option<Earlier>, StoreError> {
+        let row = match batch.created(project, number) {
             Some(row) => Some(row.clone()),
             None => self.store.run(number)?,
         };
@@ -81,14 +81,17 @@ impl Journal {
         if wanted > 0 && !self.has_room_for_keys(&claim.project, wanted, batch)? {
             return Ok(false);
         }
-        rows.into_iter().for_each(|row| batch.keep_key(row));
+        if !rows.is_empty() {
+            let part = self.part(&claim.project, batch)?;
+            rows.into_iter().for_each(|row| batch.keep_key(part, row));
+        }
         Ok(true)
     }
 
     /// A project's keys may weigh what is left free.
     fn has_room_for_keys(&self, project: &ProjectId, wanted: u64, batch: &Batch) -> Result<bool, StoreError> {
-        let own = self.store.key_bytes(project)? + batch.key_bytes(project);
-        let free = self.limits.key_bytes.saturating_sub(self.key_bytes + batch.all_key_bytes);
+        let own = self.store.key_bytes(project)? + batch.key_bytes_of(project);
+        let free = self.limits.key_bytes.saturating_sub(self.key_bytes + batch.key_bytes);
         Ok(own + wanted <= free)
     }
 }

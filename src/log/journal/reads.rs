@@ -127,13 +127,29 @@ impl Journal {
 
     /// The loop is sent the project's messages from now on; its newest so far, where it was not before.
     fn begin_to_watch(&mut self, project: &ProjectId) -> Result<Option<Frames>, StoreError> {
-        let newest = self.newest(project)?;
         if self.projects.get(project).is_some_and(|entry| entry.is_watched) {
             return Ok(None);
         }
+        let frames = self.tail(project, self.store.floor(project)?)?;
+        // Not before: where the reads failed, the loop was not handed the messages that it would have to go on from.
+        self.entry(project)?.is_watched = true;
+        Ok(Some(frames))
+    }
+
+    /// What the loop was not sent of a watched project's messages, all behind `sent`; the newest of it where that is much.
+    pub(super) fn frames_behind(&mut self, project: &ProjectId, sent: u64) -> Result<Option<Frames>, StoreError> {
+        if self.newest(project)? <= sent {
+            return Ok(None);
+        }
+        let from = self.store.floor(project)?.max(sent + 1);
+        self.tail(project, from).map(Some)
+    }
+
+    /// A project's newest messages, none of them before `floor`.
+    fn tail(&mut self, project: &ProjectId, floor: u64) -> Result<Frames, StoreError> {
+        let newest = self.newest(project)?;
         let mut texts = Vec::new();
         let mut bytes = 0;
-        let floor = self.store.floor(project)?;
         // Read backwards in growing steps, until there is enough or no more.
         let mut from = newest;
         while from + 1 > floor && bytes < TAIL_BYTES_MAX {
@@ -172,9 +188,7 @@ impl Journal {
             );
             frames.mark(message.run, message.place == Place::Last);
         }
-        // Not before: where the reads failed, the loop was not handed the messages that it would have to go on from.
-        self.entry(project)?.is_watched = true;
-        Ok(Some(frames))
+        Ok(frames)
     }
 
     fn page(&mut self, stretch: Stretch, bytes_max: usize, now: Now) -> Result<Answer, StoreError> {

@@ -1105,7 +1105,7 @@ fn a_list_of_runs_that_have_ended_reads_none_of_their_states() {
             [created(n, 0), Write::RunEnded { number: number(n), status, summary, state, last_seq: n }]
         })
         .collect();
-    assert_eq!(bench.journal.store.commit(&writes, Timestamp::default()), Ok(()));
+    assert_eq!(bench.journal.store.append(&[], &writes, Timestamp::default()), Ok(()));
     for (status, expected) in [
         (None, json!([{"runId": "run3"}, {"runId": "run2"}, {"runId": "run1"}])),
         (Some(RunStatus::Completed), json!([{"runId": "run3"}, {"runId": "run1"}])),

@@ -9,8 +9,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use self::contents::Contents;
 use super::store::{
-    Ends, Flow, History, KeyRow, Reader, Recovered, RecoveredProject, Retention, RunNumber, RunRow, Store, StoreError,
-    StoredMessage, StoredOutput, Times, Trimmed, Write,
+    AppendError, Ends, Flow, Head, History, KeyRow, Reader, Recovered, RecoveredProject, Retention, RunNumber, RunRow,
+    Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed, Write,
 };
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
@@ -47,8 +47,8 @@ impl Reader for MemoryReader {
 }
 
 impl Store for MemoryStore {
-    fn commit(&mut self, batch: &[Write], wall: Timestamp) -> Result<(), StoreError> {
-        self.contents_mut().commit(batch, wall)
+    fn append(&mut self, expected: &[Head], entries: &[Write], wall: Timestamp) -> Result<(), AppendError> {
+        self.contents_mut().append(expected, entries, wall)
     }
 
     fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError> {

@@ -88,6 +88,17 @@ pub enum Command {
     Close,
 }
 
+impl Command {
+    /// The project that it writes to, where that is one.
+    pub(in crate::log) fn project(&self) -> Option<&ProjectId> {
+        match self {
+            Self::Publish { project, .. } | Self::Cancel { project, .. } => Some(project),
+            Self::Submit { submission, .. } => Some(submission.project()),
+            _ => None,
+        }
+    }
+}
+
 /// One message of a publisher.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishedEvent {

@@ -78,7 +78,13 @@ fn open_runs(conn: &Connection) -> rusqlite::Result<Vec<OpenRun>> {
     read::each_row(conn, sql::OPEN_RUNS, params![], |row| {
         let number = read::run_number(row, 0)?;
         let kept = read::run(conn, number)?.ok_or_else(|| read::damaged(0, Type::Integer, "a run without a plan"))?;
-        runs.push(OpenRun { number, project: read::id(row, 1, ProjectId::parse)?, row: kept, cancelled: row.get(2)? });
+        runs.push(OpenRun {
+            number,
+            project: read::id(row, 1, ProjectId::parse)?,
+            row: kept,
+            cancelled: row.get(2)?,
+            is_foreign: false,
+        });
         Ok(Flow::More)
     })?;
     Ok(runs)

@@ -100,12 +100,34 @@ pub trait Reader: Send {
 }
 
 /// Keeps the log. Called from one thread.
+///
+/// # Several writers
+/// A store may have several writers, each a [`Journal`](super::Journal) of its own. Messages, runs and keys are numbered
+/// and bound by the writers, from what each knows: [`append`](Self::append) says what that is, and finds out whether it
+/// still is so. What a writer then has to know of the others it reads anew by
+/// [`recover_projects`](Self::recover_projects): their messages, the runs that they have taken on, which it follows and
+/// never runs, and which of its own they asked to end. Keys are always asked of the store.
+///
+/// A store that several nodes are to share has to bring what one of a single writer need not, beside both of these:
+/// - an answer for certain: where a connection is lost in the middle of `append`, it finds out whether the batch is kept
+///   before it answers, for a batch that is refused is not to be there.
+/// - who a node is, so that [`OpenRun::is_foreign`] is true, and a node that is thought to be gone appends nothing more
+///   (one more [`AppendError`]); what becomes of its runs.
+/// - to tell who watches and does not write what others have written. Until then a journal learns it with its next append
+///   to the project, or where a client shows a position that it has not come to.
+/// - one node alone that trims, and a word to the others about what has emptied or was forgotten.
+/// - one clock that history ages by; each journal has its own.
+/// - one answer to who has spent a ticket, and limits on what all nodes hold together: what is counted here of runs and
+///   keys is what this node knows of.
 pub trait Store: History + Send {
-    /// Keeps all of `batch`, or nothing of it; `wall` is what time it is, for those who ask when something last was.
+    /// Keeps all of `entries`, or nothing of them; `wall` is what time it is, for those who ask when something last was.
+    /// The messages go on from `expected`, which names each project once that anything is kept of.
     ///
     /// # Errors
-    /// Where it can't; nothing has changed then.
-    fn commit(&mut self, batch: &[Write], wall: Timestamp) -> Result<(), StoreError>;
+    /// Where it can't, or another has written: nothing has changed then. It is a conflict of a project where `expected` is
+    /// not what its newest message is; where a run of it has a number or an id that another has; and where a key of it is
+    /// bound. A store that no other can write to need not look for the last two.
+    fn append(&mut self, expected: &[Head], entries: &[Write], wall: Timestamp) -> Result<(), AppendError>;
 
     /// Lets go of what is beyond `retention`, and of keys and projects whose time is over. Runs that have not ended stay.
     /// A store may take its time, so that no commit waits long for it.
@@ -125,6 +147,18 @@ pub trait Store: History + Send {
     /// # Errors
     /// Where it can't be read.
     fn recover(&self) -> Result<Recovered, StoreError>;
+
+    /// The same, but of these projects alone. For those that another has written to.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn recover_projects(&self, projects: &[ProjectId]) -> Result<Recovered, StoreError> {
+        let mut recovered = self.recover()?;
+        recovered.projects.retain(|it| projects.contains(&it.project));
+        recovered.open_runs.retain(|it| projects.contains(&it.project));
+        recovered.ended_runs.retain(|it| projects.contains(&it.project));
+        Ok(recovered)
+    }
 
     /// A project as it was left, also where it holds nothing any more.
     ///
@@ -188,6 +222,30 @@ impl fmt::Display for StoreError {
 }
 
 impl std::error::Error for StoreError {}
+
+/// How far a project has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The project.
+    pub project: ProjectId,
+    /// The `seq` of its newest message; 0 where it never had one.
+    pub newest: u64,
+}
+
+/// Why a batch is not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AppendError {
+    /// Another has written to these projects, which have come so far: whoever reads them anew may try again.
+    Conflict(Vec<Head>),
+    /// The store can't.
+    Down(StoreError),
+}
+
+impl From<StoreError> for AppendError {
+    fn from(error: StoreError) -> Self {
+        Self::Down(error)
+    }
+}
 
 /// How much history is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -56,6 +56,8 @@ pub struct OpenRun {
     pub row: RunRow,
     /// It was asked to end.
     pub cancelled: bool,
+    /// Another node has taken it on and goes on with it. Never so in a store of one writer.
+    pub is_foreign: bool,
 }
 
 /// A run that ended a moment ago.
