@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::store::{
-    KEY_AGE_MS, KeyRow, Place, Retention, RunRow, Store, StoredMessage, StoredOutput, TOMBSTONE_AGE_MS, Write,
+    AppendError, Head, KEY_AGE_MS, KeyRow, Place, Retention, RunRow, Store, StoredMessage, StoredOutput,
+    TOMBSTONE_AGE_MS, Write,
 };
 use super::testing::{
     KEEP_ALL, TempDir, at, created, ended, key, listed, message, messages, number, project, read, run_id, seqs,
@@ -53,6 +54,22 @@ fn written(store: &dyn Store, run: u64, step: &StepId) -> [String; 3] {
         }
         String::from_utf8(bytes).expect("text")
     })
+}
+
+#[test]
+fn what_goes_on_from_elsewhere_than_the_newest_message_is_a_conflict_and_changes_nothing() {
+    with_each(|store| {
+        let head = |newest| Head { project: project(), newest };
+        let mut append = |newest, writes: &[Write]| store.append(&[head(newest)], writes, Timestamp::default());
+        assert_eq!(append(0, &messages(1..=3)), Ok(()));
+        assert_eq!(append(3, &[created(1, 1)]), Ok(()), "a run has no message so far");
+        assert_eq!(append(3, &messages(4..=5)), Ok(()));
+        for behind in [0, 4, 6] {
+            let writes = [messages([behind + 1]), vec![created(2, 1)]].concat();
+            assert_eq!(append(behind, &writes), Err(AppendError::Conflict(vec![head(5)])));
+        }
+        assert_eq!((seqs(store), listed(store)), ((1..=5).collect(), vec![1]));
+    });
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A disk for tests: it outlasts the journals that write to it, fails when it is told to, and may be shared by several
 //! nodes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -63,16 +63,24 @@ struct Shared<S> {
     /// Calls that the fault looked at.
     seen: u64,
     failed: u64,
+    conflicts: u64,
     /// What happens before the next appends.
     interruptions: VecDeque<Interruption>,
     /// Which node has taken on which run.
-    nodes: HashMap<RunNumber, usize>,
+    nodes: BTreeMap<RunNumber, usize>,
+}
+
+impl<S> Clone for Disk<S> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
 }
 
 impl<S: Store> Disk<S> {
     pub(crate) fn new(store: S) -> Self {
         let (tickets, interruptions, nodes) = Default::default();
-        let shared = Shared { store, tickets, fault: Fault::Never, seen: 0, failed: 0, interruptions, nodes };
+        let (seen, failed, conflicts) = Default::default();
+        let shared = Shared { store, tickets, fault: Fault::Never, seen, failed, conflicts, interruptions, nodes };
         Self { shared: Arc::new(Mutex::new(shared)) }
     }
 
@@ -107,6 +115,11 @@ impl<S: Store> Disk<S> {
         lock(&self.shared).failed
     }
 
+    /// Appends that others had come before since this was asked last.
+    pub(crate) fn conflicts(&self) -> u64 {
+        std::mem::take(&mut lock(&self.shared).conflicts)
+    }
+
     /// What was kept of tickets, in the order in which it came.
     pub(crate) fn tickets(&self) -> Vec<TicketNote> {
         lock(&self.shared).tickets.clone()
@@ -131,7 +144,8 @@ impl<S: Store> Shared<S> {
         match write {
             Write::RunCreated { number, project, row } => {
                 let has_run = self.store.run_number(project, &row.run).is_ok_and(|taken| taken.is_some());
-                (has_run || self.nodes.contains_key(number)).then_some(project)
+                let is_newest = self.nodes.last_key_value().is_none_or(|(newest, _)| newest < number);
+                (has_run || !is_newest).then_some(project)
             }
             Write::Key(row) => {
                 let bound = self.store.key(&row.project, &row.name).ok()??;
@@ -149,11 +163,12 @@ impl<S: Store> Shared<S> {
         entries: &[Write],
         wall: Timestamp,
     ) -> Result<(), AppendError> {
-        let taken = entries.iter().filter_map(|write| self.taken(write)).cloned();
-        let head = |project| Ok(Head { newest: self.store.newest(&project)?, project });
-        let taken: Vec<Head> = taken.map(head).collect::<Result<_, StoreError>>()?;
-        if !taken.is_empty() {
-            return Err(AppendError::Conflict(taken));
+        let newest = |project: &ProjectId| self.store.newest(project).expect("nothing fails below");
+        let moved = expected.iter().filter(|head| newest(&head.project) != head.newest).map(|head| &head.project);
+        let conflicts: BTreeSet<_> = moved.chain(entries.iter().filter_map(|write| self.taken(write))).collect();
+        if !conflicts.is_empty() {
+            let head = |project: &ProjectId| Head { newest: newest(project), project: project.clone() };
+            return Err(AppendError::Conflict(conflicts.into_iter().map(head).collect()));
         }
         self.store.append(expected, entries, wall)?;
         for write in entries {
@@ -188,11 +203,16 @@ fn lock<S>(shared: &Mutex<Shared<S>>) -> MutexGuard<'_, Shared<S>> {
 
 impl<S: Store> Store for FaultyStore<S> {
     fn append(&mut self, expected: &[Head], entries: &[Write], wall: Timestamp) -> Result<(), AppendError> {
-        let interruption = lock(&self.shared).interruptions.pop_front();
-        if let Some(interrupt) = interruption {
+        // Nothing comes in between what comes in between.
+        let mut interruptions = std::mem::take(&mut lock(&self.shared).interruptions);
+        if let Some(interrupt) = interruptions.pop_front() {
             interrupt();
         }
-        self.call(Call::Append)?.append(self.node, expected, entries, wall)
+        lock(&self.shared).interruptions = interruptions;
+        let mut shared = self.call(Call::Append)?;
+        let appended = shared.append(self.node, expected, entries, wall);
+        shared.conflicts += u64::from(matches!(appended, Err(AppendError::Conflict(_))));
+        appended
     }
 
     fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError> {

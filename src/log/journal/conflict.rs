@@ -11,33 +11,34 @@ use crate::model::{Now, ProjectId};
 /// How often in a row one batch gives way to others in one project. Then the store counts as down for the batch: what runs
 /// say is held back and tried again later, everything else is refused. Two who write to one project as fast as they can
 /// get through every other time.
-const CONFLICTS_MAX: u32 = 32;
+pub(super) const CONFLICTS_MAX: u32 = 32;
 
 impl Journal {
     /// Makes those parts of the batch anew whose projects have come so far meanwhile.
     pub(super) fn give_way(
         &mut self,
-        heads: Vec<Head>,
+        mut heads: Vec<Head>,
         commands: &[Command],
         batch: &mut Batch,
         now: Now,
         outcome: &mut Outcome,
     ) -> Result<(), StoreError> {
-        let projects: Vec<ProjectId> = heads.into_iter().map(|head| head.project).collect();
+        let projects: Vec<ProjectId> = heads.iter().map(|head| head.project.clone()).collect();
         if batch.conflicts(&projects) >= CONFLICTS_MAX {
             return Err(StoreError("others write to a project all the time".to_owned()));
         }
         self.rewind(batch, |project| projects.contains(project));
         self.catch_up(&projects, now, outcome)?;
-        let head = |project: &ProjectId| Ok(Head { project: project.clone(), newest: self.newest(project)? });
-        let heads: Vec<Head> = projects.iter().map(head).collect::<Result<_, StoreError>>()?;
+        for head in &mut heads {
+            head.newest = self.projects.get(&head.project).map_or(head.newest, |entry| entry.newest);
+        }
         let is_theirs = |place: usize| commands[place].project().is_some_and(|project| projects.contains(project));
         batch.begin_again(heads, is_theirs);
         for (place, command) in commands.iter().enumerate() {
             match command {
                 Command::Records(records) => {
-                    let theirs = records.iter().filter(|record| projects.contains(record.project()));
-                    theirs.into_iter().try_for_each(|record| self.record(record, batch, now))?;
+                    let mut theirs = records.iter().filter(|record| projects.contains(record.project()));
+                    theirs.try_for_each(|record| self.record(record, batch, now))?;
                 }
                 command if is_theirs(place) => self.write(place, command, batch, now)?,
                 _ => {}
@@ -72,10 +73,13 @@ impl Journal {
     pub(super) fn look_ahead(&mut self, query: &Query, now: Now, outcome: &mut Outcome) -> Result<(), StoreError> {
         let Query::Attach { project, resume: Some(ResumeFrom::Seq(seq)), .. } = query else { return Ok(()) };
         let Some(known) = self.projects.get(project).map(|entry| entry.newest) else { return Ok(()) };
-        if self.outage.is_some() || known >= *seq || known >= self.store.newest(project)? {
+        if self.is_stale || known >= *seq || known >= self.store.newest(project)? {
             return Ok(());
         }
         let caught_up = self.catch_up(std::slice::from_ref(project), now, outcome);
-        caught_up.inspect_err(|error| self.begin_outage(error, &Batch::default(), now, outcome))
+        if let (Err(error), false) = (&caught_up, self.is_down()) {
+            self.begin_outage(error, &Batch::default(), now, outcome);
+        }
+        caught_up
     }
 }

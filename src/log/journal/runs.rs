@@ -88,7 +88,8 @@ impl Journal {
     }
 
     pub(super) fn cancel(&mut self, project: &ProjectId, run: &RunId, batch: &mut Batch) -> Result<Answer, StoreError> {
-        let number = match self.open_run(project, run) {
+        let held = self.open_run(project, run);
+        let number = match held {
             Some(number) => number,
             None => match self.store.run_number(project, run)? {
                 None => return Ok(Answer::Refused(Refusal::UnknownRun)),
@@ -99,7 +100,8 @@ impl Journal {
         };
         let part = self.part(project, batch)?;
         batch.write(part, Write::CancelRequested(number));
-        if let Some(entry) = self.runs.get_mut(&number).filter(|entry| !entry.is_foreign) {
+        let here = held.and_then(|number| self.runs.get_mut(&number)).filter(|entry| !entry.is_foreign);
+        if let Some(entry) = here {
             entry.is_cancelled = true;
             batch.order(part, Order::Cancel { project: project.clone(), run: run.clone() });
         }

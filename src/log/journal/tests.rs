@@ -1,7 +1,9 @@
 //! The journal over the memory store: commands in, deliveries, orders and answers out.
 
+mod conflict;
 mod load;
 mod outage;
+mod simulation;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -124,9 +124,10 @@ pub trait Store: History + Send {
     /// The messages go on from `expected`, which names each project once that anything is kept of.
     ///
     /// # Errors
-    /// Where it can't, or another has written: nothing has changed then. It is a conflict of a project where `expected` is
-    /// not what its newest message is; where a run of it has a number or an id that another has; and where a key of it is
-    /// bound. A store that no other can write to need not look for the last two.
+    /// Where it can't, or another has written: nothing has changed then. Every project is named that there is a conflict of,
+    /// which is where its newest message is not the one expected, where a run of it has an id that is taken, or a number
+    /// that is not above all others, and where a key of it is bound. A store that no other can write to need not look for
+    /// the last two.
     fn append(&mut self, expected: &[Head], entries: &[Write], wall: Timestamp) -> Result<(), AppendError>;
 
     /// Lets go of what is beyond `retention`, and of keys and projects whose time is over. Runs that have not ended stay.
