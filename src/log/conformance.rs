@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 
 use super::store::{
-    KEY_AGE_MS, KeyRow, Place, Retention, RunRow, Store, StoredMessage, StoredOutput, TOMBSTONE_AGE_MS, Write,
+    AppendError, Head, KEY_AGE_MS, KeyRow, Place, Retention, RunRow, Store, StoredMessage, StoredOutput,
+    TOMBSTONE_AGE_MS, Write,
 };
+use super::store::{Identity, Recovered, RecoveredProject};
 use super::testing::{
     KEEP_ALL, TempDir, at, created, ended, key, listed, message, messages, number, project, read, run_id, seqs,
     seqs_of_run, step,
 };
-use super::{Identity, MemoryStore, Recovered, RunNumber, Seed, SqliteStore, Synchronous};
+use super::{MemoryStore, RunNumber, Seed, SqliteStore, Synchronous};
 use crate::model::{OutputStream, ProjectId, RunStatus, StepId, Timestamp};
 
 pub(super) const SEED: Seed = Seed { master_key: [7; 32], instance: [8; 6] };
@@ -27,7 +29,7 @@ pub(super) fn open(directory: &TempDir, now: u64) -> (SqliteStore, Identity) {
 }
 
 pub(super) fn commit(store: &mut dyn Store, writes: &[Write]) {
-    assert_eq!(store.commit(writes, Timestamp::from_millis(7)), Ok(()));
+    assert_eq!(store.append(&[], writes, Timestamp::from_millis(7)), Ok(()));
 }
 
 /// The projects that have come to hold nothing.
@@ -53,6 +55,22 @@ fn written(store: &dyn Store, run: u64, step: &StepId) -> [String; 3] {
         }
         String::from_utf8(bytes).expect("text")
     })
+}
+
+#[test]
+fn what_goes_on_from_elsewhere_than_the_newest_message_is_a_conflict_and_changes_nothing() {
+    with_each(|store| {
+        let head = |newest| Head { project: project(), newest };
+        let mut append = |newest, writes: &[Write]| store.append(&[head(newest)], writes, Timestamp::default());
+        assert_eq!(append(0, &messages(1..=3)), Ok(()));
+        assert_eq!(append(3, &[created(1, 1)]), Ok(()), "a run has no message so far");
+        assert_eq!(append(3, &messages(4..=5)), Ok(()));
+        for behind in [0, 4, 6] {
+            let writes = [messages([behind + 1]), vec![created(2, 1)]].concat();
+            assert_eq!(append(behind, &writes), Err(AppendError::Conflict(vec![head(5)])));
+        }
+        assert_eq!((seqs(store), listed(store)), ((1..=5).collect(), vec![1]));
+    });
 }
 
 #[test]
@@ -205,7 +223,7 @@ fn an_idempotency_key_went_with_its_run() {
 fn a_project_that_holds_nothing_is_its_newest_seq_until_its_time_is_over() {
     with_each(|store| {
         let none = Retention { messages: 0, ..KEEP_ALL };
-        let names = |projects: Vec<super::RecoveredProject>| {
+        let names = |projects: Vec<RecoveredProject>| {
             projects.into_iter().map(|it| it.project.to_string()).collect::<Vec<_>>().join(" ")
         };
         let kept = |store: &dyn Store| names(store.recover().expect("readable").projects);

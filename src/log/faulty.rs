@@ -1,20 +1,21 @@
-//! A disk for tests: it outlasts the journals that write to it, and fails when it is told to.
+//! A disk for tests: it outlasts the journals that write to it, fails when it is told to, and may be shared by several
+//! nodes.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::history::{Ends, History};
 use super::store::{
-    Flow, KeyRow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed, Write,
+    AppendError, Ends, Flow, Head, History, KEY_AGE_MS, KeyRow, Recovered, RecoveredProject, Retention, RunNumber,
+    RunRow, Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed, Write,
 };
-use super::{Recovered, RecoveredProject, RunNumber};
 use crate::auth::TicketNote;
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// What a store is called for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
-    Commit,
+    Append,
     Trim,
     Probe,
     Recover,
@@ -23,10 +24,10 @@ pub(crate) enum Call {
 
 impl Call {
     /// Everything that changes something.
-    pub(crate) const WRITES: &[Self] = &[Self::Commit, Self::Trim, Self::Probe];
+    pub(crate) const WRITES: &[Self] = &[Self::Append, Self::Trim, Self::Probe];
 
     /// Everything.
-    pub(crate) const ALL: &[Self] = &[Self::Commit, Self::Trim, Self::Probe, Self::Recover, Self::Read];
+    pub(crate) const ALL: &[Self] = &[Self::Append, Self::Trim, Self::Probe, Self::Recover, Self::Read];
 }
 
 /// Which calls fail.
@@ -48,7 +49,11 @@ pub(crate) struct Disk<S> {
 /// What a journal is given of a [`Disk`]: what it drops of it is not lost.
 pub(crate) struct FaultyStore<S> {
     shared: Arc<Mutex<Shared<S>>>,
+    node: usize,
 }
+
+/// What another does meanwhile.
+pub(crate) type Interruption = Box<dyn FnOnce() + Send>;
 
 struct Shared<S> {
     store: S,
@@ -58,17 +63,45 @@ struct Shared<S> {
     /// Calls that the fault looked at.
     seen: u64,
     failed: u64,
+    conflicts: u64,
+    /// What happens before the next appends.
+    interruptions: VecDeque<Interruption>,
+    /// Which node has taken on which run.
+    nodes: BTreeMap<RunNumber, usize>,
+}
+
+impl<S> Clone for Disk<S> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
 }
 
 impl<S: Store> Disk<S> {
     pub(crate) fn new(store: S) -> Self {
-        let shared = Shared { store, tickets: Vec::new(), fault: Fault::Never, seen: 0, failed: 0 };
+        let (tickets, interruptions, nodes) = Default::default();
+        let (seen, failed, conflicts) = Default::default();
+        let shared = Shared { store, tickets, fault: Fault::Never, seen, failed, conflicts, interruptions, nodes };
         Self { shared: Arc::new(Mutex::new(shared)) }
     }
 
     /// For one more journal.
     pub(crate) fn store(&self) -> FaultyStore<S> {
-        FaultyStore { shared: self.shared.clone() }
+        self.store_of(0)
+    }
+
+    /// For one more journal, of this node.
+    pub(crate) fn store_of(&self, node: usize) -> FaultyStore<S> {
+        FaultyStore { shared: self.shared.clone(), node }
+    }
+
+    /// One of these happens just before each of the next appends.
+    pub(crate) fn interrupt(&self, with: impl IntoIterator<Item = Interruption>) {
+        lock(&self.shared).interruptions.extend(with);
+    }
+
+    /// Nothing comes in between any more.
+    pub(crate) fn let_through(&self) {
+        lock(&self.shared).interruptions.clear();
     }
 
     /// From now on calls fail in this way.
@@ -80,6 +113,11 @@ impl<S: Store> Disk<S> {
     /// Calls that have failed so far.
     pub(crate) fn failed(&self) -> u64 {
         lock(&self.shared).failed
+    }
+
+    /// Appends that others had come before since this was asked last.
+    pub(crate) fn conflicts(&self) -> u64 {
+        std::mem::take(&mut lock(&self.shared).conflicts)
     }
 
     /// What was kept of tickets, in the order in which it came.
@@ -97,6 +135,50 @@ impl<S: Store> FaultyStore<S> {
     fn call(&self, call: Call) -> Result<MutexGuard<'_, Shared<S>>, StoreError> {
         let mut shared = lock(&self.shared);
         shared.admit(call).map(|()| shared)
+    }
+}
+
+impl<S: Store> Shared<S> {
+    /// The project of a run or a key whose place is taken.
+    fn taken<'w>(&self, write: &'w Write) -> Option<&'w ProjectId> {
+        match write {
+            Write::RunCreated { number, project, row } => {
+                let has_run = self.store.run_number(project, &row.run).is_ok_and(|taken| taken.is_some());
+                let is_newest = self.nodes.last_key_value().is_none_or(|(newest, _)| newest < number);
+                (has_run || !is_newest).then_some(project)
+            }
+            Write::Key(row) => {
+                let bound = self.store.key(&row.project, &row.name).ok()??;
+                (row.at.millis_since(bound.at) <= KEY_AGE_MS).then_some(&row.project)
+            }
+            _ => None,
+        }
+    }
+
+    /// As a store of several writers does: see [`Store::append`].
+    fn append(
+        &mut self,
+        node: usize,
+        expected: &[Head],
+        entries: &[Write],
+        wall: Timestamp,
+    ) -> Result<(), AppendError> {
+        let newest = |project: &ProjectId| self.store.newest(project).expect("nothing fails below");
+        let moved = expected.iter().filter(|head| newest(&head.project) != head.newest).map(|head| &head.project);
+        let conflicts: BTreeSet<_> = moved.chain(entries.iter().filter_map(|write| self.taken(write))).collect();
+        if !conflicts.is_empty() {
+            let head = |project: &ProjectId| Head { newest: newest(project), project: project.clone() };
+            return Err(AppendError::Conflict(conflicts.into_iter().map(head).collect()));
+        }
+        self.store.append(expected, entries, wall)?;
+        for write in entries {
+            match write {
+                Write::Ticket(note) => self.tickets.push(note.clone()),
+                Write::RunCreated { number, .. } => drop(self.nodes.insert(*number, node)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 
@@ -120,15 +202,17 @@ fn lock<S>(shared: &Mutex<Shared<S>>) -> MutexGuard<'_, Shared<S>> {
 }
 
 impl<S: Store> Store for FaultyStore<S> {
-    fn commit(&mut self, batch: &[Write], wall: Timestamp) -> Result<(), StoreError> {
-        let mut shared = self.call(Call::Commit)?;
-        shared.store.commit(batch, wall)?;
-        let notes = batch.iter().filter_map(|write| match write {
-            Write::Ticket(note) => Some(note.clone()),
-            _ => None,
-        });
-        shared.tickets.extend(notes);
-        Ok(())
+    fn append(&mut self, expected: &[Head], entries: &[Write], wall: Timestamp) -> Result<(), AppendError> {
+        // Nothing comes in between what comes in between.
+        let mut interruptions = std::mem::take(&mut lock(&self.shared).interruptions);
+        if let Some(interrupt) = interruptions.pop_front() {
+            interrupt();
+        }
+        lock(&self.shared).interruptions = interruptions;
+        let mut shared = self.call(Call::Append)?;
+        let appended = shared.append(self.node, expected, entries, wall);
+        shared.conflicts += u64::from(matches!(appended, Err(AppendError::Conflict(_))));
+        appended
     }
 
     fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError> {
@@ -140,7 +224,12 @@ impl<S: Store> Store for FaultyStore<S> {
     }
 
     fn recover(&self) -> Result<Recovered, StoreError> {
-        self.call(Call::Recover)?.store.recover()
+        let shared = self.call(Call::Recover)?;
+        let mut recovered = shared.store.recover()?;
+        for run in &mut recovered.open_runs {
+            run.is_foreign = shared.nodes.get(&run.number).is_some_and(|node| *node != self.node);
+        }
+        Ok(recovered)
     }
 
     fn remains(&self, project: &ProjectId) -> Result<Option<RecoveredProject>, StoreError> {

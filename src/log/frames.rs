@@ -8,6 +8,7 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+use super::store::RunNumber;
 use crate::auth::IdSigner;
 use crate::http::{sse, write_chunk};
 use crate::model::ProjectId;
@@ -70,10 +71,6 @@ pub struct Mark {
     /// Is it the last message of that run?
     pub is_last: bool,
 }
-
-/// A run's number within its data directory: what messages are filtered by. Never 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RunNumber(pub std::num::NonZeroU64);
 
 impl Frames {
     /// An empty row that goes on from `first_seq`.

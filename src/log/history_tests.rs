@@ -6,9 +6,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::conformance::{commit, open, trim};
-use super::history::{Found, Lookup, Reader};
-use super::page_cache::Stretch;
-use super::store::{Place, Retention, Store, StoreError, Write};
+use super::lookup::page_cache::Stretch;
+use super::lookup::{Found, Lookup};
+use super::store::{History, Place, Reader, Retention, Store, StoreError, Write};
 use super::testing::{KEEP_ALL, TempDir, created, ended, message, messages, number, project, run_id, step};
 use super::*;
 use crate::auth::{IdSigner, Instance, ServerKeys};

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
-use super::history::{self, Asked, Known, Lookup, Question, Reader};
-use super::{Answer, Command, Delivery, Outcome, Query, Refusal, ReplyTo, StoreError};
+use super::journal::Outcome;
+use super::lookup::{self, Asked, Known, Lookup, Question};
+use super::protocol::{Answer, Command, Delivery, Query, Refusal, ReplyTo};
+use super::store::{Reader, StoreError};
 use crate::auth::IdSigner;
 
 /// Batches of questions that may wait. What finds no room is refused.
@@ -151,7 +153,7 @@ fn run(mut historian: Historian, inbox: &Receiver<Task>, out: &mut impl FnMut(Ou
         for question in questions {
             let Question { reply, asked } = question;
             match asked {
-                Asked::Snapshots(attached) => tell(reply, history::begun(attached, &historian.signer), out),
+                Asked::Snapshots(attached) => tell(reply, lookup::begun(attached, &historian.signer), out),
                 Asked::Look(query, known) => match (historian.answer(&query, &known), &log) {
                     (Some(answer), _) => tell(reply, answer, out),
                     (None, Some(log)) => hand_on(query, reply, log, out),
@@ -208,7 +210,7 @@ impl Historian {
 
     fn look(&mut self, query: &Query, known: &Known) -> Result<Option<Answer>, StoreError> {
         if let Query::Run { project, run, whole_outputs } = query {
-            return history::run(self.reader.as_mut(), &self.signer, known, (project, run), *whole_outputs);
+            return lookup::run(self.reader.as_mut(), &self.signer, known, (project, run), *whole_outputs);
         }
         let (mut answer, lookup, signer) = (None, &mut self.lookup, &self.signer);
         self.reader.look(&mut |history| {

@@ -6,7 +6,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 
 use super::history_thread::{self, HistoryHandle};
 use super::journal::{Journal, Outcome};
-use super::{Answer, Command, Question, Refusal, ReplyTo};
+use super::lookup::Question;
+use super::protocol::{Answer, Command, Refusal, ReplyTo};
 use crate::model::{Now, Record};
 
 /// Batches of commands that may wait for the log. The loop sends at most one a turn, the executor one a turn and has at

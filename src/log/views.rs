@@ -5,9 +5,7 @@ use std::sync::{Arc, OnceLock};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::RunNumber;
-use super::history::History;
-use super::store::StoreError;
+use super::store::{History, RunNumber, StoreError};
 use crate::auth::IdSigner;
 use crate::model::{ProjectId, RunState, Timestamp, write_message};
 

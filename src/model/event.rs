@@ -473,6 +473,15 @@ pub enum Record {
     },
 }
 
+impl Record {
+    /// Whose log it goes to.
+    pub fn project(&self) -> &ProjectId {
+        match self {
+            Self::Event { project, .. } | Self::Output { project, .. } | Self::Whole { project, .. } => project,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -5,13 +5,11 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::log::RunNumber;
-use crate::log::history::{Ends, History};
-use crate::log::recovered::{EndedRun, OpenRun, Recovered, RecoveredProject};
 use crate::log::store::{
-    Flow, KEY_AGE_MS, KeyRow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, TOMBSTONE_AGE_MS,
-    TOMBSTONES_MAX, Times, Trimmed, Write,
+    AppendError, Flow, Head, KEY_AGE_MS, KeyRow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput,
+    TOMBSTONE_AGE_MS, TOMBSTONES_MAX, Times, Trimmed, Write,
 };
+use crate::log::store::{EndedRun, Ends, History, OpenRun, Recovered, RecoveredProject, RunNumber};
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// Places in the order of messages that may be stale before it is gone through.
@@ -430,8 +428,14 @@ impl Contents {
 }
 
 impl Store for Contents {
-    fn commit(&mut self, batch: &[Write], wall: Timestamp) -> Result<(), StoreError> {
-        batch.iter().for_each(|write| self.write(write, wall));
+    fn append(&mut self, expected: &[Head], entries: &[Write], wall: Timestamp) -> Result<(), AppendError> {
+        let newest = |head: &Head| self.project(&head.project).map_or(0, |project| project.newest);
+        let moved = expected.iter().filter(|head| newest(head) != head.newest);
+        let conflicts: Vec<_> = moved.map(|head| Head { newest: newest(head), ..head.clone() }).collect();
+        if !conflicts.is_empty() {
+            return Err(AppendError::Conflict(conflicts));
+        }
+        entries.iter().for_each(|write| self.write(write, wall));
         Ok(())
     }
 
@@ -461,6 +465,7 @@ impl Store for Contents {
             project: names[&run.project].clone(),
             row: run.row.clone(),
             cancelled: run.cancelled,
+            is_foreign: false,
         };
         let mut open_runs: Vec<_> = self.runs.iter().filter(|(_, run)| run.ended.is_none()).map(open_run).collect();
         open_runs.sort_by_key(|run| run.number);
@@ -623,7 +628,7 @@ mod tests {
 
     fn trimmed(writes: &[Write], retention: Retention, now: u64) -> Contents {
         let mut store = Contents::default();
-        assert_eq!(store.commit(writes, WALL), Ok(()));
+        assert_eq!(store.append(&[], writes, WALL), Ok(()));
         trim(&mut store, &retention, now);
         store
     }
@@ -664,7 +669,7 @@ mod tests {
         assert_eq!(seqs_of_run(&store, 1), [1, 2, 4, 5]);
 
         let end = [message(6, 6, run, Place::Last), message(7, 7, None, Place::Middle), ended(1, 6)];
-        assert_eq!(store.commit(&end, WALL), Ok(()));
+        assert_eq!(store.append(&[], &end, WALL), Ok(()));
         trim(&mut store, &Retention { messages: 1, ..KEEP_ALL }, 10);
         assert_eq!(seqs_of_run(&store, 1), [1, 6]);
         assert_eq!(store.run_bytes, 2 * (2 + MESSAGE_OVERHEAD_BYTES), "the two are what is left of the run");
@@ -678,7 +683,7 @@ mod tests {
         let first = StoredMessage { seq: 1, at, run: None, place: Place::Middle, json };
         let mut store = trimmed(&[Write::Message(first, quiet)], KEEP_ALL, 10);
         for seq in 1..=10_000 {
-            assert_eq!(store.commit(&[message(seq, 1, None, Place::Middle)], WALL), Ok(()));
+            assert_eq!(store.append(&[], &[message(seq, 1, None, Place::Middle)], WALL), Ok(()));
             trim(&mut store, &Retention { messages: 10, ..KEEP_ALL }, 10);
         }
         assert_eq!(store.held, 11);
@@ -693,7 +698,7 @@ mod tests {
         let day = KEY_AGE_MS;
         let mut store = trimmed(&[key("k", 5, 0)], KEEP_ALL, 5 + day);
         assert_eq!(keys(&store), (1, 1));
-        assert_eq!(store.commit(&[key("k", 7 + day, 0)], WALL), Ok(()), "the key is used anew");
+        assert_eq!(store.append(&[], &[key("k", 7 + day, 0)], WALL), Ok(()), "the key is used anew");
         trim(&mut store, &KEEP_ALL, 7 + day);
         assert_eq!(keys(&store), (1, 1));
         trim(&mut store, &KEEP_ALL, 8 + 2 * day);

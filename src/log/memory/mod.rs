@@ -8,11 +8,10 @@ use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use self::contents::Contents;
-use super::history::{Ends, History, Reader};
 use super::store::{
-    Flow, KeyRow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed, Write,
+    AppendError, Ends, Flow, Head, History, KeyRow, Reader, Recovered, RecoveredProject, Retention, RunNumber, RunRow,
+    Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed, Write,
 };
-use super::{Recovered, RecoveredProject, RunNumber};
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// Keeps the log in memory.
@@ -48,8 +47,8 @@ impl Reader for MemoryReader {
 }
 
 impl Store for MemoryStore {
-    fn commit(&mut self, batch: &[Write], wall: Timestamp) -> Result<(), StoreError> {
-        self.contents_mut().commit(batch, wall)
+    fn append(&mut self, expected: &[Head], entries: &[Write], wall: Timestamp) -> Result<(), AppendError> {
+        self.contents_mut().append(expected, entries, wall)
     }
 
     fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError> {

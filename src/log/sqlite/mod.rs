@@ -37,11 +37,11 @@ use self::read::Readable;
 use self::reader::SqliteReader;
 use self::trim::{Slice, Trimmer};
 use self::write::{Known, Writer};
-use super::history::Reader;
 use super::store::{
-    Flow, KEY_AGE_MS, KeyRow, Retention, RunRow, Store, StoreError, TOMBSTONE_AGE_MS, Times, Trimmed, Write,
+    AppendError, Flow, Head, KEY_AGE_MS, KeyRow, Retention, RunRow, Store, StoreError, TOMBSTONE_AGE_MS, Times,
+    Trimmed, Write,
 };
-use super::{Recovered, RecoveredProject, RunNumber};
+use super::store::{Reader, Recovered, RecoveredProject, RunNumber};
 use crate::model::{ProjectId, RunStatus, Timestamp};
 
 /// How often it is kept where the clock stands that history ages by, where no message keeps it: a process that ends
@@ -71,9 +71,14 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    fn write_all(&mut self, batch: &[Write], wall: Timestamp) -> rusqlite::Result<()> {
+    /// Writes all of it, unless a project is not as it is expected to be: such projects, as they are.
+    fn write_all(&mut self, expected: &[Head], batch: &[Write], wall: Timestamp) -> rusqlite::Result<Vec<Head>> {
         let transaction = Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate)?;
         let mut writer = Writer::new(&transaction, &mut self.known, wall)?;
+        let conflicts = writer.conflicts(expected)?;
+        if !conflicts.is_empty() {
+            return Ok(conflicts);
+        }
         batch.iter().try_for_each(|write| writer.write(write))?;
         let (grown, written, clock) = writer.finish()?;
         transaction.commit()?;
@@ -81,7 +86,7 @@ impl SqliteStore {
         self.written.add(written);
         self.clock = self.clock.max(clock);
         self.checkpointer.committed(written.bytes);
-        Ok(())
+        Ok(conflicts)
     }
 
     fn trim_all(&mut self, retention: &Retention, now: Times) -> rusqlite::Result<Trimmed> {
@@ -146,12 +151,16 @@ impl Readable for SqliteStore {
 }
 
 impl Store for SqliteStore {
-    fn commit(&mut self, batch: &[Write], wall: Timestamp) -> Result<(), StoreError> {
-        let result = self.write_all(batch, wall);
-        if result.is_err() {
+    /// No other writes to the file: what it holds is known without looking, and no run or key is another's.
+    fn append(&mut self, expected: &[Head], entries: &[Write], wall: Timestamp) -> Result<(), AppendError> {
+        let result = self.write_all(expected, entries, wall);
+        if !matches!(&result, Ok(conflicts) if conflicts.is_empty()) {
             self.known.clear();
         }
-        self.checked(result)
+        match self.checked(result)? {
+            conflicts if conflicts.is_empty() => Ok(()),
+            conflicts => Err(AppendError::Conflict(conflicts)),
+        }
     }
 
     /// In slices: what is too much goes over several calls where it is more than a thousand messages and twice what

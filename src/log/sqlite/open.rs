@@ -17,7 +17,7 @@ use super::checkpoint::Checkpointer;
 use super::{SqliteStore, damaged, explain, int, is_damage, recover, sql};
 use crate::auth::Instance;
 use crate::clock;
-use crate::log::Identity;
+use crate::log::store::Identity;
 use crate::model::Timestamp;
 
 pub(super) const DATABASE: &str = "stepcast.db";

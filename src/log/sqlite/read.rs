@@ -11,8 +11,7 @@ use rusqlite::{Connection, Error, OptionalExtension, Row, ToSql, params};
 
 use super::pieces::Pieces;
 use super::{explain, int, nat, sql};
-use crate::log::RunNumber;
-use crate::log::history::{Ends, History};
+use crate::log::store::{Ends, History, RunNumber};
 use crate::log::store::{Flow, KeyRow, Place, RunRow, StoreError, StoredMessage, StoredOutput};
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 

@@ -10,8 +10,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use super::explain;
 use super::pieces::Pieces;
 use super::read::Readable;
-use crate::log::history::{History, Reader};
-use crate::log::store::StoreError;
+use crate::log::store::{History, Reader, StoreError};
 
 /// A reader waits only for what is rare and short, such as another program that recovers the write-ahead log.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);

@@ -8,8 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{int, nat, read, sql};
 use crate::auth::{Instance, TicketNote};
-use crate::log::recovered::{EndedRun, Identity, OpenRun, Recovered, RecoveredProject};
-use crate::log::store::Flow;
+use crate::log::store::{EndedRun, Flow, Identity, OpenRun, Recovered, RecoveredProject};
 use crate::model::{ProjectId, Timestamp};
 
 pub(super) const MASTER_KEY: &str = "master_key";
@@ -79,7 +78,13 @@ fn open_runs(conn: &Connection) -> rusqlite::Result<Vec<OpenRun>> {
     read::each_row(conn, sql::OPEN_RUNS, params![], |row| {
         let number = read::run_number(row, 0)?;
         let kept = read::run(conn, number)?.ok_or_else(|| read::damaged(0, Type::Integer, "a run without a plan"))?;
-        runs.push(OpenRun { number, project: read::id(row, 1, ProjectId::parse)?, row: kept, cancelled: row.get(2)? });
+        runs.push(OpenRun {
+            number,
+            project: read::id(row, 1, ProjectId::parse)?,
+            row: kept,
+            cancelled: row.get(2)?,
+            is_foreign: false,
+        });
         Ok(Flow::More)
     })?;
     Ok(runs)

@@ -163,7 +163,7 @@ pub(super) const FREE_PAGES: &str = "PRAGMA freelist_count";
 // Projects.
 
 /// Parameter: name. Row: id, is empty.
-pub(super) const PROJECT: &str = "SELECT id, floor_at IS NULL FROM projects WHERE name = ?1";
+pub(super) const PROJECT: &str = "SELECT id, floor_at IS NULL, newest FROM projects WHERE name = ?1";
 /// Parameter: name.
 pub(super) const NEW_PROJECT: &str =
     "INSERT INTO projects (newest, floor, last_activity, ended_runs, name) VALUES (0, 1, 0, 0, ?1)";

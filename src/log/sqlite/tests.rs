@@ -8,8 +8,8 @@ use rusqlite::Connection;
 
 use super::*;
 use crate::auth::TicketNote;
-use crate::log::History;
 use crate::log::conformance::{SEED, commit, open, trim};
+use crate::log::store::History;
 use crate::log::store::{Flow, Place, StoredMessage};
 use crate::log::testing::{
     KEEP_ALL, TempDir, created, ended, listed, message, messages, number, project, seqs, seqs_of_run, step,
@@ -229,7 +229,7 @@ fn nothing_of_a_batch_that_fails_is_kept_and_the_next_is_taken() {
     let mut store = open(&directory, 0).0;
     let mut batch = messages([1, 2, 2]);
     batch.insert(0, created(1, 10));
-    assert!(store.commit(&batch, Timestamp::default()).is_err(), "a seq is there twice");
+    assert!(store.append(&[], &batch, Timestamp::default()).is_err(), "a seq is there twice");
     assert!(seqs(&store).is_empty() && listed(&store).is_empty());
     assert_eq!((count(&store, "projects"), count(&store, "documents")), (0, 0));
     commit(&mut store, &[created(1, 10)]);
@@ -248,7 +248,7 @@ fn a_full_disk_refuses_what_comes_and_takes_more_once_there_is_room() {
     for _ in 0..2 {
         let path = directory.path().join("stepcast.db");
         let expected = format!("{} can't grow: the disk is full", path.display());
-        assert_eq!(store.commit(&more, Timestamp::default()), Err(StoreError(expected)));
+        assert_eq!(store.append(&[], &more, Timestamp::default()), Err(AppendError::Down(StoreError(expected))));
         assert_eq!(seqs(&store), (1..=20).collect::<Vec<_>>());
     }
     // Letting go makes room, even where the file can't grow.
@@ -257,7 +257,7 @@ fn a_full_disk_refuses_what_comes_and_takes_more_once_there_is_room() {
     assert_eq!(seqs(&store), (16..=30).collect::<Vec<_>>());
 
     let even_more: Vec<_> = (31..=50).map(|seq| large(seq, 20_000)).collect();
-    assert!(store.commit(&even_more, Timestamp::default()).is_err());
+    assert!(store.append(&[], &even_more, Timestamp::default()).is_err());
     store.conn.pragma_update(None, "max_page_count", 1_000_000).expect("a bound");
     commit(&mut store, &even_more);
     assert_eq!(seqs(&store), (16..=50).collect::<Vec<_>>());

@@ -9,8 +9,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use super::trim::Slice;
 use super::{int, nat, read, sql};
 use crate::auth::TicketNote;
-use crate::log::RunNumber;
-use crate::log::store::{KeyRow, MESSAGE_OVERHEAD_BYTES, RunRow, StoredMessage, Write};
+use crate::log::store::{Head, KeyRow, MESSAGE_OVERHEAD_BYTES, RunNumber, RunRow, StoredMessage, Write};
 use crate::model::{ProjectId, RunStatus, StepId, Timestamp};
 
 /// Projects whose ids are held in memory; at the limit all are forgotten, and looked up again.
@@ -21,6 +20,8 @@ pub(super) struct Known {
     id: i64,
     /// It holds no message, so that the next one is its oldest.
     is_empty: bool,
+    /// The `seq` of its newest message.
+    newest: u64,
 }
 
 /// One batch on its way into the file.
@@ -69,6 +70,18 @@ impl<'a> Writer<'a> {
         })
     }
 
+    /// Those projects that have not come as far as is expected, or further.
+    pub(super) fn conflicts(&mut self, expected: &[Head]) -> rusqlite::Result<Vec<Head>> {
+        let mut conflicts = Vec::new();
+        for Head { project, newest } in expected {
+            let known = known(self.conn, self.known, project)?;
+            if known.newest != *newest {
+                conflicts.push(Head { project: project.clone(), newest: known.newest });
+            }
+        }
+        Ok(conflicts)
+    }
+
     pub(super) fn write(&mut self, write: &Write) -> rusqlite::Result<()> {
         match write {
             Write::Message(message, project) => self.write_message(message, project),
@@ -108,6 +121,7 @@ impl<'a> Writer<'a> {
     fn write_message(&mut self, message: &StoredMessage, project: &ProjectId) -> rusqlite::Result<()> {
         let known = known(self.conn, self.known, project)?;
         let filled_at = std::mem::take(&mut known.is_empty).then_some(message.at);
+        known.newest = message.seq;
         let (id, at) = (known.id, int(message.at.as_millis()));
         let (run, place) = (message.run.map(read::run_key), read::place_code(message.place));
         self.new_message.execute((id, int(message.seq), at, run, place, &*message.json))?;
@@ -234,13 +248,15 @@ fn known<'k>(
         }
         let found = conn
             .prepare_cached(sql::PROJECT)?
-            .query_row([project.as_str()], |row| Ok(Known { id: row.get(0)?, is_empty: row.get(1)? }))
+            .query_row([project.as_str()], |row| {
+                Ok(Known { id: row.get(0)?, is_empty: row.get(1)?, newest: nat(row.get(2)?) })
+            })
             .optional()?;
         let found = match found {
             Some(found) => found,
             None => {
                 conn.prepare_cached(sql::NEW_PROJECT)?.execute([project.as_str()])?;
-                Known { id: conn.last_insert_rowid(), is_empty: true }
+                Known { id: conn.last_insert_rowid(), is_empty: true, newest: 0 }
             }
         };
         known.insert(project.clone(), found);

@@ -9,7 +9,7 @@ use super::world::World;
 use crate::log::faulty::{Call, Fault};
 
 /// What may fail together.
-const FAULTS: [&[Call]; 4] = [&[Call::Commit], Call::WRITES, Call::ALL, &[Call::Read, Call::Recover]];
+const FAULTS: [&[Call]; 4] = [&[Call::Append], Call::WRITES, Call::ALL, &[Call::Read, Call::Recover]];
 
 /// Tickets that are used, and runs that are begun, before the first action of a world that is crashed.
 const TICKETS: usize = 4;

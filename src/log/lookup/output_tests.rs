@@ -3,15 +3,16 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use super::conformance::{commit, open};
-use super::history::{Ends, History, Lookup};
-use super::store::{Flow, Store, StoreError, StoredMessage, StoredOutput, Write};
-use super::testing::{TempDir, created, number, run_id, step};
 use super::*;
 use crate::executor::testing::plan;
 use crate::http::range::Selection;
 use crate::http::{Conditions, Decoder, Verdict};
-use crate::model::{OutputStream, RunState, StepStatus};
+use crate::log::MemoryStore;
+use crate::log::conformance::{commit, open};
+use crate::log::protocol::Output;
+use crate::log::store::{RunNumber, Store, StoredMessage, StoredOutput, Write};
+use crate::log::testing::{TempDir, created, number, run_id, step};
+use crate::model::{OutputStream, StepStatus, Timestamp};
 
 /// Counts the bytes of outputs that are read from a store.
 struct Counting<'a> {

@@ -1,70 +1,19 @@
-//! The log comes first: every message is numbered, kept and made durable here, and only then reaches anyone.
-//!
-//! One thread writes. It takes commands in batches and commits each batch as one, so that what it answers is true for
-//! good. What a subscriber is replayed, what a run's state is and what a restart goes on from are all read from here,
-//! so that they cannot disagree with what was sent live.
-//!
-//! What is read is read beside the writer, on threads of their own, wherever a store and what the writer tells of a run
-//! that goes on are enough: who reads much does not keep those waiting who write.
-//!
-//! [`Journal`] is the pure part: commands and `now` in, [`Delivery`]s and [`Order`]s out. [`Store`] is what keeps; one
-//! file for each kind.
+//! What the log is asked, and what it answers: the one way for everyone outside.
 
-mod age;
-mod batch;
-mod claims;
-#[cfg(all(test, feature = "sqlite"))]
-mod conformance;
-#[cfg(test)]
-pub(crate) mod faulty;
-mod frames;
-mod growth;
-mod history;
-#[cfg(all(test, feature = "sqlite"))]
-mod history_tests;
-mod history_thread;
-mod journal;
-mod lists;
-mod load;
-mod memory;
-mod outage;
+mod claim;
 mod output;
-#[cfg(all(test, feature = "sqlite"))]
-mod output_tests;
-mod page_cache;
-mod reads;
-mod recovered;
-mod runs;
-#[cfg(feature = "sqlite")]
-mod sqlite;
-mod store;
-// The store on disk has tests that need more of it.
-#[cfg(test)]
-#[cfg_attr(not(feature = "sqlite"), expect(dead_code))]
-mod testing;
-#[cfg(test)]
-mod tests;
-mod thread;
-mod views;
-mod work;
+mod position;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use claims::{Claim, Fingerprint};
-pub use frames::{Frames, Page, RunNumber, SharedBytes, View};
-pub use history::{History, Question};
-pub use journal::{Journal, Limits, Outcome};
-pub use lists::Position;
-pub use memory::MemoryStore;
-pub use output::{Output, Rest, WantedOutput};
-pub use recovered::{Identity, Recovered, RecoveredProject};
-#[cfg(feature = "sqlite")]
-pub use sqlite::{Seed, SqliteStore, Synchronous};
-pub use store::{Retention, Store, StoreError};
-pub use thread::{LogHandle, start};
-pub use work::{Held, WorkCounts};
-
+pub use self::claim::{Claim, Fingerprint};
+pub use self::output::{Output, Rest, WantedOutput};
+pub use self::position::Position;
+use super::frames::{Frames, Page, View};
+use super::store::RunNumber;
+use super::views::Snapshot;
+use super::work::WorkCounts;
 use crate::auth::TicketNote;
 use crate::http::Problem;
 use crate::model::{Plan, ProjectId, Record, RunId, RunState, RunStatus, StepId, Timestamp};
@@ -137,6 +86,17 @@ pub enum Command {
     Barrier(ReplyTo),
     /// Finish what has come, and end.
     Close,
+}
+
+impl Command {
+    /// The project that it writes to, where that is one.
+    pub(in crate::log) fn project(&self) -> Option<&ProjectId> {
+        match self {
+            Self::Publish { project, .. } | Self::Cancel { project, .. } => Some(project),
+            Self::Submit { submission, .. } => Some(submission.project()),
+            _ => None,
+        }
+    }
 }
 
 /// One message of a publisher.
@@ -388,14 +348,14 @@ pub struct Attached {
     /// `workflow_snapshot` messages.
     pub snapshots: Vec<Arc<[u8]>>,
     /// Those that are still to be made.
-    unmade: Vec<Arc<views::Snapshot>>,
+    pub(in crate::log) unmade: Vec<Arc<Snapshot>>,
     /// The project's newest messages, where the loop was not sent them so far.
     pub backlog: Option<Frames>,
 }
 
 impl Attached {
     /// A stream of everything, without snapshots.
-    fn at(project: &ProjectId, position: u64, resume: Resume) -> Self {
+    pub(in crate::log) fn at(project: &ProjectId, position: u64, resume: Resume) -> Self {
         Self {
             project: project.clone(),
             position,

@@ -399,12 +399,12 @@ fn play_everywhere(limits: Limits, of: &'static [Call]) {
 
 #[test]
 fn a_journal_whose_commits_fail_is_as_one_that_never_failed() {
-    play_everywhere(limits(), &[Call::Commit]);
+    play_everywhere(limits(), &[Call::Append]);
 }
 
 #[test]
 fn a_journal_whose_store_takes_nothing_is_as_one_that_never_failed() {
-    play_everywhere(limits(), &[Call::Commit, Call::Probe]);
+    play_everywhere(limits(), &[Call::Append, Call::Probe]);
 }
 
 #[test]
@@ -420,7 +420,7 @@ fn a_journal_whose_reads_fail_is_as_one_that_never_failed() {
 #[test]
 fn what_is_let_go_during_outages_is_let_go_as_without() {
     let few = keeping(Retention { messages: 4, ..KEEP_ALL });
-    play_everywhere(few, &[Call::Commit, Call::Probe, Call::Recover]);
+    play_everywhere(few, &[Call::Append, Call::Probe, Call::Recover]);
 }
 
 #[test]

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::claims::Earlier;
-use super::journal::{Journal, RunEntry};
 use super::lists::summary_json;
-use super::store::{Place, RunRow, StoreError, Write};
-use super::{Answer, Order, Refusal, RunNumber, Submission};
+use super::{Journal, RunEntry};
+use crate::log::protocol::{Answer, Order, Refusal, Submission};
+use crate::log::store::{Place, RunNumber, RunRow, StoreError, Write};
 use crate::model::{Now, Plan, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, StepId, Timestamp};
 
 impl Journal {
@@ -37,7 +37,8 @@ impl Journal {
         }
         let number = self.open_new(new, now.wall)?;
         let (project, run) = (project.clone(), new.run.clone());
-        batch.orders.push(Order::Start { project, run, plan: new.plan.clone(), created_at: now.wall });
+        let part = self.part(&project, batch)?;
+        batch.order(part, Order::Start { project, run, plan: new.plan.clone(), created_at: now.wall });
         let row = RunRow {
             run: new.run.clone(),
             created_at: now.wall,
@@ -45,7 +46,7 @@ impl Journal {
             answer: new.answer.clone(),
             fingerprint: new.claim.fingerprint.value,
         };
-        batch.create(number, new.project().clone(), row);
+        batch.create(part, number, row);
         Ok(Answer::Accepted { body: new.answer.clone(), replayed: false })
     }
 
@@ -73,28 +74,53 @@ impl Journal {
         entry.open_by_id.insert(state.run_id.clone(), number);
         let last_seq = entry.newest;
         let state = Arc::new(state);
-        let run = RunEntry { state, plan: Some(plan), first_seq: None, last_seq, snapshot: None };
+        let run = RunEntry {
+            state,
+            plan: Some(plan),
+            first_seq: None,
+            last_seq,
+            snapshot: None,
+            is_foreign: false,
+            is_cancelled: false,
+        };
         self.open_runs += 1;
         Ok(self.runs.entry(number).insert_entry(run).into_mut())
     }
 
     pub(super) fn cancel(&mut self, project: &ProjectId, run: &RunId, batch: &mut Batch) -> Result<Answer, StoreError> {
-        if let Some(number) = self.open_run(project, run) {
-            batch.writes.push(Write::CancelRequested(number));
-            batch.orders.push(Order::Cancel { project: project.clone(), run: run.clone() });
-            return Ok(Answer::CancelAccepted);
+        let held = self.open_run(project, run);
+        let number = match held {
+            Some(number) => number,
+            None => match self.store.run_number(project, run)? {
+                None => return Ok(Answer::Refused(Refusal::UnknownRun)),
+                Some(number) if self.has_ended(number)? => return Ok(Answer::Refused(Refusal::RunEnded)),
+                // Another node has taken it on since this one last read of its project.
+                Some(number) => number,
+            },
+        };
+        let part = self.part(project, batch)?;
+        batch.write(part, Write::CancelRequested(number));
+        let here = held.and_then(|number| self.runs.get_mut(&number)).filter(|entry| !entry.is_foreign);
+        if let Some(entry) = here {
+            entry.is_cancelled = true;
+            batch.order(part, Order::Cancel { project: project.clone(), run: run.clone() });
         }
-        let is_known = self.store.run_number(project, run)?.is_some();
-        Ok(Answer::Refused(if is_known { Refusal::RunEnded } else { Refusal::UnknownRun }))
+        Ok(Answer::CancelAccepted)
+    }
+
+    /// Has a run that is not held as one that goes on ended, as far as the store knows?
+    fn has_ended(&self, number: RunNumber) -> Result<bool, StoreError> {
+        Ok(self.store.ends(number)?.is_none_or(|ends| ends.last.is_some()))
     }
 
     pub(super) fn record(&mut self, record: &Record, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
         match record {
             Record::Event { project, event } => self.say(project, event, batch, now),
             Record::Output { project, run, step, attempt, stream, bytes } => {
-                if let Some(number) = self.open_run(project, run) {
+                if let Some(number) = self.run_here(project, run) {
                     let (step, attempt, stream, bytes) = (step.clone(), *attempt, *stream, bytes.clone());
-                    batch.writes.push(Write::Output { number, step, attempt, stream, bytes });
+                    let part = self.part(project, batch)?;
+                    batch.write(part, Write::Output { number, step, attempt, stream, bytes });
                 }
                 Ok(())
             }
@@ -110,9 +136,10 @@ impl Journal {
         output: &serde_json::Value,
         batch: &mut Batch,
     ) -> Result<(), StoreError> {
-        if let Some(number) = self.open_run(project, run) {
+        if let Some(number) = self.run_here(project, run) {
             let json = serde_json::to_vec(output).map_err(|error| StoreError(error.to_string()))?;
-            batch.writes.push(Write::Whole { number, step: step.clone(), json: json.into() });
+            let part = self.part(project, batch)?;
+            batch.write(part, Write::Whole { number, step: step.clone(), json: json.into() });
         }
         Ok(())
     }
@@ -125,7 +152,7 @@ impl Journal {
         batch: &mut Batch,
         now: Now,
     ) -> Result<(), StoreError> {
-        let Some(number) = self.open_run(project, &event.run_id) else {
+        let Some(number) = self.run_here(project, &event.run_id) else {
             log::error!("a message of run {} came after its last", event.run_id);
             return Ok(());
         };
@@ -137,7 +164,8 @@ impl Journal {
             _ => Place::Turn,
         };
         let seq = self.append(project, event.message_type(), &payload, Some((number, place)), batch, now)?;
-        batch.work.count(event);
+        let part = self.part(project, batch)?;
+        batch.work_of(part).count(event);
         if let Some(run) = self.runs.get_mut(&number) {
             // Before anything else: it holds the state too.
             run.snapshot = None;
@@ -165,7 +193,8 @@ impl Journal {
             run.plan = None;
             let state = serde_json::to_vec(&*run.state).map_err(|error| StoreError(error.to_string()))?;
             let (status, summary) = (run.state.status, summary_json(&run.state)?);
-            batch.writes.push(Write::RunEnded { number, status, summary, state: state.into(), last_seq: seq });
+            let part = batch.part(project, seq);
+            batch.write(part, Write::RunEnded { number, status, summary, state: state.into(), last_seq: seq });
         }
         let entry = self.entry(project)?;
         entry.open_runs.remove(&number);
@@ -199,6 +228,12 @@ impl Journal {
                 self.forget_if_empty(&project);
             }
         }
+    }
+
+    /// The number of a run that has not ended and is run here: what another node's says is not for this one to write.
+    fn run_here(&self, project: &ProjectId, run: &RunId) -> Option<RunNumber> {
+        let number = self.open_run(project, run)?;
+        self.runs.get(&number).filter(|entry| !entry.is_foreign).map(|_| number)
     }
 
     /// The number of a run that has not ended.

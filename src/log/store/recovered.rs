@@ -2,8 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use super::RunNumber;
-use super::store::RunRow;
+use super::{RunNumber, RunRow};
 use crate::auth::{Instance, TicketNote};
 use crate::model::{ProjectId, Timestamp};
 
@@ -57,6 +56,8 @@ pub struct OpenRun {
     pub row: RunRow,
     /// It was asked to end.
     pub cancelled: bool,
+    /// Another node has taken it on and goes on with it. Never so in a store of one writer.
+    pub is_foreign: bool,
 }
 
 /// A run that ended a moment ago.

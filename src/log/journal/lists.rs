@@ -2,39 +2,14 @@
 //! state is read for it.
 
 use std::num::NonZeroU64;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::journal::Journal;
-use super::store::{Flow, StoreError};
-use super::{Answer, ProjectRow, RunNumber};
-use crate::model::{IdError, ProjectId, RunId, RunState, RunStatus, Timestamp};
-
-/// How a position is written, so that it is none of a run's ids: in front of its number.
-const POSITION_MARK: char = '~';
-
-/// Where in a list of runs a page begins: behind this one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Position {
-    /// Behind this run; behind every run that has ended where it is not kept.
-    Run(RunId),
-    /// Behind where a page ended, whatever has become of its last run.
-    Number(RunNumber),
-}
-
-impl FromStr for Position {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        let number = text.strip_prefix(POSITION_MARK).and_then(|number| number.parse().ok());
-        match number {
-            Some(number) => Ok(Self::Number(RunNumber(number))),
-            None => RunId::parse(text).map(Self::Run),
-        }
-    }
-}
+use super::Journal;
+use crate::log::protocol::{Answer, Position, ProjectRow};
+use crate::log::store::{Flow, RunNumber, StoreError};
+use crate::model::{ProjectId, RunId, RunState, RunStatus, Timestamp};
 
 /// A run in a list.
 #[derive(Serialize)]
@@ -87,7 +62,7 @@ impl Journal {
         body.push(b']');
         if let Some(last) = last_shown.filter(|_| has_more) {
             body.extend_from_slice(b",\"next\":");
-            write_json(&mut body, &format!("{POSITION_MARK}{}", last.0))?;
+            write_json(&mut body, &Position::Number(last).to_string())?;
         }
         body.push(b'}');
         Ok(Answer::Json(body))

@@ -1,7 +1,7 @@
 //! Whether history has grown enough to be trimmed. A trim has a price of its own, some half of a small commit's, so it
 //! waits until a small part of what may be kept has come on top, or a moment has passed.
 
-use super::store::{Retention, Write};
+use crate::log::store::{Retention, Write};
 use crate::model::Timestamp;
 
 /// What comes on top before a trim, as a part of what may be kept: 157 of 10,000 messages.

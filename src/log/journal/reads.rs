@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use super::frames::{Frames, View, write_frame};
-use super::history::{self, Asked, Ends, Found, Known, Live, Question};
-use super::journal::{Journal, Outcome};
-use super::page_cache::Stretch;
-use super::store::{Flow, StoreError, StoredMessage};
-use super::views::{RunView, Snapshot};
-use super::{
-    Answer, Attached, Delivery, Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, RunNumber, WantedOutput,
-    output,
+use super::{Journal, Outcome};
+use crate::log::frames::{Frames, View, write_frame};
+use crate::log::lookup::page_cache::Stretch;
+use crate::log::lookup::{self, Asked, Found, Known, Live, Question, output};
+use crate::log::protocol::{
+    Answer, Attached, Delivery, Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, WantedOutput,
 };
+use crate::log::store::{Ends, Flow, Place, RunNumber, StoreError, StoredMessage};
+use crate::log::views::{RunView, Snapshot};
 use crate::model::{Now, ProjectId, RunId, RunState, StepId};
 
 /// How much of a project's history a loop that begins to watch it is handed, for those who come back.
@@ -26,8 +25,8 @@ impl Journal {
             }
             Query::Runs { project, status, before, limit } => self.runs(&project, status, before, limit),
             Query::Run { project, run, whole_outputs } => self.run(&project, &run, whole_outputs),
-            Query::Plan { project, run } => history::plan(&*self.store, &project, &run),
-            Query::Document { project, run } => history::document(&*self.store, &project, &run),
+            Query::Plan { project, run } => lookup::plan(&*self.store, &project, &run),
+            Query::Document { project, run } => lookup::document(&*self.store, &project, &run),
             Query::Events { project, run, after, limit } => self.events(&project, &run, after, limit),
             Query::Output { project, run, step, wanted } => self.output(&project, &run, &step, &wanted),
             Query::OutputRest { rest, bytes_max } => output::rest(&*self.store, &rest, bytes_max),
@@ -128,13 +127,29 @@ impl Journal {
 
     /// The loop is sent the project's messages from now on; its newest so far, where it was not before.
     fn begin_to_watch(&mut self, project: &ProjectId) -> Result<Option<Frames>, StoreError> {
-        let newest = self.newest(project)?;
         if self.projects.get(project).is_some_and(|entry| entry.is_watched) {
             return Ok(None);
         }
+        let frames = self.tail(project, self.store.floor(project)?)?;
+        // Not before: where the reads failed, the loop was not handed the messages that it would have to go on from.
+        self.entry(project)?.is_watched = true;
+        Ok(Some(frames))
+    }
+
+    /// What the loop was not sent of a watched project's messages, all behind `sent`; the newest of it where that is much.
+    pub(super) fn frames_behind(&mut self, project: &ProjectId, sent: u64) -> Result<Option<Frames>, StoreError> {
+        if self.newest(project)? <= sent {
+            return Ok(None);
+        }
+        let from = self.store.floor(project)?.max(sent + 1);
+        self.tail(project, from).map(Some)
+    }
+
+    /// A project's newest messages, none of them before `floor`.
+    fn tail(&mut self, project: &ProjectId, floor: u64) -> Result<Frames, StoreError> {
+        let newest = self.newest(project)?;
         let mut texts = Vec::new();
         let mut bytes = 0;
-        let floor = self.store.floor(project)?;
         // Read backwards in growing steps, until there is enough or no more.
         let mut from = newest;
         while from + 1 > floor && bytes < TAIL_BYTES_MAX {
@@ -171,11 +186,9 @@ impl Journal {
                 message.seq,
                 &message.json,
             );
-            frames.mark(message.run, message.place == super::store::Place::Last);
+            frames.mark(message.run, message.place == Place::Last);
         }
-        // Not before: where the reads failed, the loop was not handed the messages that it would have to go on from.
-        self.entry(project)?.is_watched = true;
-        Ok(Some(frames))
+        Ok(frames)
     }
 
     fn page(&mut self, stretch: Stretch, bytes_max: usize, now: Now) -> Result<Answer, StoreError> {
@@ -201,7 +214,7 @@ impl Journal {
     /// May a message behind `after` be gone?
     fn has_lost(&self, project: &ProjectId, run: Option<RunNumber>, after: u64) -> Result<bool, StoreError> {
         let ends = run.map(|number| self.ends(number)).transpose()?;
-        Ok(history::has_lost(ends, after, self.store.floor(project)?))
+        Ok(lookup::has_lost(ends, after, self.store.floor(project)?))
     }
 
     /// The `seq` of a run's first message and, where it has ended, of its last.
@@ -241,7 +254,7 @@ impl Journal {
     /// project's messages go to the loop from here on all the same.
     pub(super) fn tell_where(&self, mut attached: Box<Attached>, reply: ReplyTo, outcome: &mut Outcome) {
         if attached.unmade.is_empty() || !self.has_readers {
-            return outcome.reply(&reply, history::begun(attached, &self.signer));
+            return outcome.reply(&reply, lookup::begun(attached, &self.signer));
         }
         if let Some(frames) = attached.backlog.take() {
             outcome.deliveries.push(Delivery::Opened { project: attached.project.clone(), frames });
@@ -255,7 +268,7 @@ impl Journal {
             return Ok(Some(run.state.clone()));
         }
         let Some(json) = self.store.ended_state(number)? else { return Ok(None) };
-        history::read_state(&json).map(|state| Some(Arc::new(state)))
+        lookup::read_state(&json).map(|state| Some(Arc::new(state)))
     }
 
     /// What a reader has to know to answer this, of what is held here alone; nothing where it is answered here.

@@ -1,25 +1,28 @@
 //! The journal over the memory store: commands in, deliveries, orders and answers out.
 
+mod conflict;
 mod load;
 mod outage;
+mod simulation;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::history::{self, Asked, Known};
-use super::history_thread::Historian;
-use super::store::Write;
-use super::testing::{created, number};
-use super::{
-    Answer, Attached, Claim, Command, Delivery, Fingerprint, Frames, Journal, Limits, Order, Outcome, Page, Position,
-    PublishedEvent, Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, Retention, RunNumber, Submission, View,
-    WantedOutput,
-};
 use crate::auth::{IdSigner, Instance, ServerKeys};
 use crate::executor::testing::plan;
 use crate::http::{Conditions, Problem};
+use crate::log::history_thread::Historian;
+use crate::log::lookup::{self, Asked, Known};
+use crate::log::protocol::Position;
+use crate::log::store::Write;
+use crate::log::testing::{created, number};
+use crate::log::{
+    Answer, Attached, Claim, Command, Delivery, Fingerprint, Frames, Journal, Limits, Order, Outcome, Page,
+    PublishedEvent, Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, Retention, RunNumber, Submission, View,
+    WantedOutput,
+};
 use crate::model::{
     EndReason, Now, OutputStream, PerformanceMetrics, Progress, ProjectId, Record, RunCompleted, RunEvent,
     RunEventKind, RunFailed, RunId, RunStarted, RunStatus, StepId, StepOutput, StepProgress, StepUpdate, Timestamp,
@@ -585,7 +588,7 @@ fn a_snapshot_is_made_beside_the_log_and_once_for_all_who_come_before_its_run_mo
     assert!(!Arc::ptr_eq(&one.unmade[0], &later.unmade[0]));
     bench.say("r", vec![completed()]);
     for (attached, position) in [(one, 1), (other, 2), (later, 3)] {
-        let Answer::Attached(attached) = history::begun(attached, &bench.signer) else { panic!("not made") };
+        let Answer::Attached(attached) = lookup::begun(attached, &bench.signer) else { panic!("not made") };
         assert_eq!((attached.position, attached.unmade.len()), (position, 0));
         assert_eq!(shown(&attached), pairs(&[("r", "running")]), "as it was when the stream began");
     }
@@ -652,7 +655,7 @@ fn projects_are_listed_by_name_page_by_page_as_far_as_they_may_be_seen() {
         let visible = visible.map(|names| names.iter().map(|name| project(name)).collect());
         match bench.read(Query::Projects { visible, after: after.map(project), limit }) {
             Answer::Projects { rows, has_more } => {
-                let row = |row: &super::ProjectRow| format!("{}{}", row.project, row.active_runs);
+                let row = |row: &crate::log::ProjectRow| format!("{}{}", row.project, row.active_runs);
                 (rows.iter().map(row).collect::<Vec<_>>().join(" "), has_more)
             }
             other => panic!("no list: {other:?}"),
@@ -1105,7 +1108,7 @@ fn a_list_of_runs_that_have_ended_reads_none_of_their_states() {
             [created(n, 0), Write::RunEnded { number: number(n), status, summary, state, last_seq: n }]
         })
         .collect();
-    assert_eq!(bench.journal.store.commit(&writes, Timestamp::default()), Ok(()));
+    assert_eq!(bench.journal.store.append(&[], &writes, Timestamp::default()), Ok(()));
     for (status, expected) in [
         (None, json!([{"runId": "run3"}, {"runId": "run2"}, {"runId": "run1"}])),
         (Some(RunStatus::Completed), json!([{"runId": "run3"}, {"runId": "run1"}])),

@@ -3,24 +3,35 @@
 //! A batch is taken in two steps. First everything that changes the log, which is committed together; then everything
 //! that reads it. So a reader sees all of its batch, and an answer that leaves here is true for good.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+mod age;
+mod batch;
+mod claims;
+mod conflict;
+mod growth;
+mod lists;
+mod load;
+mod outage;
+mod reads;
+mod runs;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::age::AgeClock;
-use super::batch::Batch;
+use self::age::AgeClock;
+use self::batch::Batch;
+use self::growth::Growth;
+pub use self::load::ReadPlan;
+use self::outage::Outage;
 use super::frames::{View, write_frame};
-use super::growth::Growth;
-use super::history::{Asked, Lookup};
-use super::load::ReadPlan;
-use super::outage::Outage;
-use super::store::{Place, Retention, Store, StoreError, StoredMessage, Times, Write};
+use super::lookup::{Asked, Lookup, Question};
+use super::protocol::{Answer, Attached, Command, Delivery, Order, PublishedEvent, Query, Refusal, ReplyTo};
+use super::store::{AppendError, Place, Retention, RunNumber, Store, StoreError, StoredMessage, Times, Write};
 use super::views::Snapshot;
-use super::{
-    Answer, Attached, Command, Delivery, Held, Order, PublishedEvent, Query, Question, Refusal, ReplyTo, RunNumber,
-    WorkCounts,
-};
+use super::work::{Held, WorkCounts};
 use crate::auth::{IdSigner, TicketNote};
 use crate::model::{Now, Plan, ProjectId, RunId, RunState, Timestamp, write_message};
 
@@ -63,11 +74,14 @@ pub struct Journal {
     pub(super) runs: HashMap<RunNumber, RunEntry>,
     /// Runs that ended a moment ago and are still held, the one that ended first at the front.
     pub(super) recent: VecDeque<(Timestamp, ProjectId, RunNumber)>,
+    /// Of those that have not ended the ones that are run here: it is kept that this journal has taken them on, or it found
+    /// them at its start. All others are another node's, and never run here.
+    ours: HashSet<RunNumber>,
     pub(super) next_number: NonZeroU64,
     pub(super) open_runs: usize,
     /// What all keys weigh that the store holds.
     pub(super) key_bytes: u64,
-    pub(super) clock: AgeClock,
+    clock: AgeClock,
     pub(super) id_text: Vec<u8>,
     /// The message that is being numbered.
     pub(super) json_text: Vec<u8>,
@@ -77,12 +91,12 @@ pub struct Journal {
     /// Makes a plan again of a [`Submission`]'s document.
     pub(super) read_plan: ReadPlan,
     /// While the store takes nothing.
-    pub(super) outage: Option<Outage>,
+    outage: Option<Outage>,
     /// What is in memory is not what the store holds: nothing is to be read from it.
     pub(super) is_stale: bool,
     /// When history is to be trimmed though nothing comes, on the monotonic clock.
     pub(super) trim_at: Duration,
-    pub(super) growth: Growth,
+    growth: Growth,
 }
 
 /// What is held of a project.
@@ -112,6 +126,18 @@ pub(super) struct RunEntry {
     pub(super) last_seq: u64,
     /// Its newest snapshot, while nothing has changed since.
     pub(super) snapshot: Option<Arc<Snapshot>>,
+    /// Another node runs it: what it says is followed.
+    is_foreign: bool,
+    /// Whoever runs it here was told that it is to end.
+    is_cancelled: bool,
+}
+
+impl RunEntry {
+    /// One that has ended.
+    fn ended(state: RunState, first_seq: Option<u64>, last_seq: u64) -> Self {
+        let state = Arc::new(state);
+        Self { state, plan: None, first_seq, last_seq, snapshot: None, is_foreign: false, is_cancelled: false }
+    }
 }
 
 /// What a batch lets out.
@@ -152,6 +178,12 @@ impl Journal {
         self.keep(&writes, now, &mut outcome);
         let mut spending = Vec::new();
         for command in reads {
+            if let Command::Read { query, reply } | Command::Spend { query, reply, .. } = &command
+                && let Err(error) = self.look_ahead(query, now, &mut outcome)
+            {
+                outcome.reply(reply, unreadable(&error));
+                continue;
+            }
             match command {
                 Command::Spend { note, query, reply } => match self.answer(query, now) {
                     Answer::Attached(attached) if !attached.is_over => spending.push((note, attached, reply)),
@@ -220,32 +252,49 @@ impl Journal {
         self.outage.as_ref().map_or(self.trim_at, |outage| outage.retry_at.min(self.trim_at))
     }
 
-    /// Makes everything that `commands` change, and commits it.
+    /// Makes everything that `commands` change into `batch`, and commits it. What others wrote meanwhile is let out.
     ///
     /// # Errors
     /// Where the store fails. What is in memory is ahead of it then, and has to be read anew.
-    pub(super) fn commit(&mut self, commands: &[Command], now: Now) -> Result<Batch, StoreError> {
-        let mut batch = Batch::with_room_for(commands.len());
-        for command in commands {
-            self.write(command, &mut batch, now)?;
+    fn commit(
+        &mut self,
+        commands: &[Command],
+        batch: &mut Batch,
+        now: Now,
+        outcome: &mut Outcome,
+    ) -> Result<(), StoreError> {
+        for (place, command) in commands.iter().enumerate() {
+            self.write(place, command, batch, now)?;
         }
-        self.flush(&mut batch, now)?;
-        Ok(batch)
-    }
-
-    pub(super) fn flush(&mut self, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
-        if !batch.writes.is_empty() {
-            self.store.commit(&batch.writes, now.wall)?;
-            batch.work.count_commit();
-            self.key_bytes += batch.all_key_bytes;
-            self.growth.add(&batch.writes);
-            match self.growth.is_enough(&self.limits.retention, self.clock.at(now)) {
-                true => self.trim(now),
-                false => self.trim_at = self.trim_at.min(now.mono + TRIM_SOON),
+        while !batch.writes().is_empty() {
+            match self.store.append(batch.heads(), batch.writes(), now.wall) {
+                Ok(()) => {
+                    self.has_kept(batch, now);
+                    break;
+                }
+                Err(AppendError::Down(error)) => return Err(error),
+                Err(AppendError::Conflict(heads)) => self.give_way(heads, commands, batch, now, outcome)?,
             }
-            batch.work.note_held(self.what_is_held());
         }
         Ok(())
+    }
+
+    fn has_kept(&mut self, batch: &mut Batch, now: Now) {
+        batch.work.count_commit();
+        self.key_bytes += batch.key_bytes;
+        for write in batch.writes() {
+            match write {
+                Write::RunCreated { number, .. } => drop(self.ours.insert(*number)),
+                Write::RunEnded { number, .. } => drop(self.ours.remove(number)),
+                _ => {}
+            }
+        }
+        self.growth.add(batch.writes());
+        match self.growth.is_enough(&self.limits.retention, self.clock.at(now)) {
+            true => self.trim(now),
+            false => self.trim_at = self.trim_at.min(now.mono + TRIM_SOON),
+        }
+        batch.work.note_held(self.what_is_held());
     }
 
     /// Lets go of history that is too much. Where that fails there is only more of it than there should be.
@@ -292,26 +341,24 @@ impl Journal {
             true => Err(StoreError("it could not be read again after a failure".into())),
             false => self.read(query, now),
         };
-        answer.unwrap_or_else(|error| {
-            log::error!("the log can't be read: {error}");
-            Answer::Refused(Refusal::StoreUnavailable)
-        })
+        answer.unwrap_or_else(|error| unreadable(&error))
     }
 
-    fn write(&mut self, command: &Command, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
+    /// Makes what a command changes, which has this place in its batch.
+    fn write(&mut self, place: usize, command: &Command, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
         match command {
             Command::Publish { project, events, reply } => {
                 let answer = self.publish(project, events, batch, now)?;
-                batch.reply(reply, answer);
+                batch.reply(place, reply, answer);
             }
             Command::Submit { submission, reply } => {
                 let answer = self.submit(submission, batch, now)?;
-                batch.reply(reply, answer);
+                batch.reply(place, reply, answer);
             }
             Command::Cancel { project, run, reply } => {
                 let answer = self.cancel(project, run, batch)?;
                 if let Some(reply) = reply {
-                    batch.reply(reply, answer);
+                    batch.reply(place, reply, answer);
                 }
             }
             Command::Records(records) => {
@@ -321,9 +368,9 @@ impl Journal {
                 }
             }
             Command::Note { note, reply } => {
-                batch.writes.push(Write::Ticket(note.clone()));
+                batch.write_beside(Write::Ticket(note.clone()));
                 if let Some(reply) = reply {
-                    batch.reply(reply, Answer::Noted);
+                    batch.reply(place, reply, Answer::Noted);
                 }
             }
             Command::Read { .. }
@@ -354,7 +401,7 @@ impl Journal {
     }
 
     /// Numbers a message, keeps it, and encodes it for those who watch.
-    pub(super) fn append(
+    fn append(
         &mut self,
         project: &ProjectId,
         message_type: &str,
@@ -365,6 +412,7 @@ impl Journal {
     ) -> Result<u64, StoreError> {
         let at = self.clock.at(now);
         let entry = self.entry(project)?;
+        let part = batch.part(project, entry.newest);
         entry.newest += 1;
         (entry.last_activity, entry.is_kept) = (now.wall, true);
         let (seq, is_watched) = (entry.newest, entry.is_watched);
@@ -374,13 +422,13 @@ impl Journal {
         write_message(json, message_type, project, seq, payload);
         let (number, place) = run.map_or((None, Place::Middle), |(number, place)| (Some(number), place));
         if is_watched {
-            let frames = batch.frames_of(project, seq);
+            let frames = batch.frames(part, seq);
             write_frame(&mut frames.bytes, View::Events, &self.signer, &mut self.id_text, project, seq, json);
             frames.mark(number, place == Place::Last);
         }
-        batch.work.count_message();
+        batch.work_of(part).count_message();
         let message = StoredMessage { seq, at, run: number, place, json: json.as_slice().into() };
-        batch.writes.push(Write::Message(message, project.clone()));
+        batch.write(part, Write::Message(message, project.clone()));
         Ok(seq)
     }
 
@@ -403,6 +451,11 @@ impl Journal {
         }
     }
 
+    /// A project's part of the batch.
+    fn part(&self, project: &ProjectId, batch: &mut Batch) -> Result<batch::Place, StoreError> {
+        Ok(batch.part(project, self.newest(project)?))
+    }
+
     /// Nothing of the project is delivered any more.
     fn unwatch(&mut self, project: &ProjectId) {
         let Some(entry) = self.projects.get_mut(project) else { return };
@@ -413,4 +466,10 @@ impl Journal {
     pub(super) fn has_room_for(&self, project: &ProjectId) -> bool {
         self.projects.len() < self.limits.projects || self.projects.contains_key(project)
     }
+}
+
+/// What a query is answered where the store can't be read.
+fn unreadable(error: &StoreError) -> Answer {
+    log::error!("the log can't be read: {error}");
+    Answer::Refused(Refusal::StoreUnavailable)
 }

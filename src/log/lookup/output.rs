@@ -11,57 +11,14 @@ use std::ops::Range;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::history::History;
-use super::store::{StoreError, StoredOutput};
-use super::{Answer, Refusal, RunNumber};
-use crate::http::Conditions;
 use crate::http::range::Selection;
+use crate::log::protocol::{Answer, Output, Refusal, Rest, WantedOutput};
+use crate::log::store::{History, RunNumber, StoreError, StoredOutput};
 use crate::model::json::without_bom;
 use crate::model::{OutputStream, RunState, StepId, StepState, StepStatus};
 
 /// Outputs of which it is remembered what they are; at the limit all are forgotten, and found out again.
 const REMEMBERED_MAX: usize = 1024;
-
-/// What of a step's output is wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WantedOutput {
-    /// This stream of it; the output itself where none is named.
-    pub stream: Option<OutputStream>,
-    /// Which part, and whether it is known already.
-    pub asked: Conditions,
-    /// About so many bytes at once at most; none where it is 0, and the length alone is wanted.
-    pub bytes_max: usize,
-}
-
-/// A step's output, or a part of it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Output {
-    /// Bytes that there are in all.
-    pub length: u64,
-    /// They are JSON.
-    pub is_json: bool,
-    /// Of which attempt they are; 0 where there was none.
-    pub attempt: u32,
-    /// Their entity tag, quoted, where they stay as they are: the step has ended.
-    pub tag: Option<String>,
-    /// What of them was selected; nothing where whoever asks has them already.
-    pub selected: Option<Selection>,
-    /// The first of the bytes that were.
-    pub bytes: Vec<u8>,
-    /// Where the others are.
-    pub rest: Option<Box<Rest>>,
-}
-
-/// What is left of an output that is read piece by piece.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rest {
-    number: RunNumber,
-    step: StepId,
-    /// Of this attempt. Bytes of another do not go on from what was read.
-    attempt: u32,
-    stream: OutputStream,
-    range: Range<u64>,
-}
 
 /// What an output is made of.
 enum Source {
@@ -81,13 +38,13 @@ struct Final {
 
 /// What was found out of the outputs of steps that have completed.
 #[derive(Default)]
-pub(super) struct Shown {
+pub(in crate::log) struct Shown {
     remembered: HashMap<(RunNumber, StepId), Final>,
 }
 
 impl Shown {
     /// A step's output, of a run in this state.
-    pub(super) fn output(
+    pub(in crate::log) fn output(
         &mut self,
         history: &dyn History,
         number: RunNumber,
@@ -177,7 +134,7 @@ fn to_json(value: &Value) -> Result<Vec<u8>, StoreError> {
 
 /// What comes behind what was answered before. Where the step has made another attempt since, or its run was let go, there
 /// is nothing that goes on from it.
-pub(super) fn rest(history: &dyn History, rest: &Rest, bytes_max: usize) -> Result<Answer, StoreError> {
+pub(in crate::log) fn rest(history: &dyn History, rest: &Rest, bytes_max: usize) -> Result<Answer, StoreError> {
     let kept = history.output(rest.number, &rest.step)?;
     if kept.is_none_or(|kept| kept.attempt != rest.attempt) {
         return Ok(Answer::Refused(Refusal::OutputReplaced));

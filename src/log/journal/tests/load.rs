@@ -3,7 +3,7 @@
 use super::*;
 use crate::log::MemoryStore;
 use crate::log::faulty::Disk;
-use crate::log::load::ReadPlan;
+use crate::log::journal::ReadPlan;
 
 fn open(disk: &Disk<MemoryStore>, read_plan: ReadPlan) -> (Bench, Outcome) {
     let mut bench = Bench::new();

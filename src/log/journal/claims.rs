@@ -6,54 +6,12 @@
 
 use std::sync::Arc;
 
-use super::Answer;
+use super::Journal;
 use super::batch::Batch;
-use super::journal::Journal;
-use super::store::{KEY_AGE_MS, KeyRow, StoreError};
-use super::{Refusal, RunNumber};
 use crate::http::Problem;
-use crate::model::{Now, ProjectId, RunId};
-
-/// By what a call is known when it comes again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    /// The project whose call it is.
-    pub project: ProjectId,
-    /// `Idempotency-Key`, if the call had one.
-    pub key: Option<String>,
-    /// The run's id, if the caller chose it.
-    pub run: Option<RunId>,
-    /// Tells one call's body from another's.
-    pub fingerprint: Fingerprint,
-}
-
-/// Tells one call's body from another's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint {
-    /// Of its JSON value.
-    pub value: [u8; 32],
-    /// Of its bytes, as earlier versions kept it.
-    pub bytes: [u8; 32],
-}
-
-impl Fingerprint {
-    fn is(&self, kept: &[u8; 32]) -> bool {
-        self.value == *kept || self.bytes == *kept
-    }
-}
-
-impl Claim {
-    /// Does the call have a name at all?
-    pub fn is_named(&self) -> bool {
-        self.key.is_some() || self.run.is_some()
-    }
-
-    /// The names that it binds, as they are kept: keys and ids of runs are two kinds.
-    pub fn names(&self) -> impl Iterator<Item = String> {
-        let key = self.key.iter().map(|key| format!("k{key}"));
-        key.chain(self.run.iter().map(|run| format!("r{run}")))
-    }
-}
+use crate::log::protocol::{Answer, Claim, Refusal};
+use crate::log::store::{KEY_AGE_MS, KeyRow, RunNumber, StoreError};
+use crate::model::{Now, ProjectId};
 
 /// What a call came to that was made before.
 pub(super) struct Earlier {
@@ -91,11 +49,11 @@ impl Journal {
             Some(number) => Some(number),
             None => self.store.run_number(&claim.project, run)?,
         };
-        number.map_or(Ok(None), |number| self.call_of(number, batch))
+        number.map_or(Ok(None), |number| self.call_of(&claim.project, number, batch))
     }
 
-    fn call_of(&self, number: RunNumber, batch: &Batch) -> Result<Option<Earlier>, StoreError> {
-        let row = match batch.created(number) {
+    fn call_of(&self, project: &ProjectId, number: RunNumber, batch: &Batch) -> Result<Option<Earlier>, StoreError> {
+        let row = match batch.created(project, number) {
             Some(row) => Some(row.clone()),
             None => self.store.run(number)?,
         };
@@ -123,14 +81,17 @@ impl Journal {
         if wanted > 0 && !self.has_room_for_keys(&claim.project, wanted, batch)? {
             return Ok(false);
         }
-        rows.into_iter().for_each(|row| batch.keep_key(row));
+        if !rows.is_empty() {
+            let part = self.part(&claim.project, batch)?;
+            rows.into_iter().for_each(|row| batch.keep_key(part, row));
+        }
         Ok(true)
     }
 
     /// A project's keys may weigh what is left free.
     fn has_room_for_keys(&self, project: &ProjectId, wanted: u64, batch: &Batch) -> Result<bool, StoreError> {
-        let own = self.store.key_bytes(project)? + batch.key_bytes(project);
-        let free = self.limits.key_bytes.saturating_sub(self.key_bytes + batch.all_key_bytes);
+        let own = self.store.key_bytes(project)? + batch.key_bytes_of(project);
+        let free = self.limits.key_bytes.saturating_sub(self.key_bytes + batch.key_bytes);
         Ok(own + wanted <= free)
     }
 }

@@ -2,106 +2,23 @@
 //! one that has ended.
 //!
 //! All of it is made from a [`History`]: the journal is one, and a reader of a store's own is another, so that the
-//! log's thread and the [history thread](super::history_thread) answer alike. Nothing here waits or writes.
+//! log's thread and the history thread answer alike. Nothing here waits or writes.
 
-use std::ops::Range;
+pub(super) mod output;
+#[cfg(all(test, feature = "sqlite"))]
+mod output_tests;
+pub(super) mod page_cache;
+
 use std::sync::Arc;
 
+use self::output::Shown;
+use self::page_cache::{Block, PageCache, Stretch};
 use super::frames::{Page, write_frame};
-use super::output::{self, Shown};
-use super::page_cache::{Block, PageCache, Stretch};
-use super::store::{Flow, Place, StoreError, StoredMessage, StoredOutput};
+use super::protocol::{Answer, Attached, Query, Refusal, ReplyTo, WantedOutput};
+use super::store::{Ends, Flow, History, Place, Reader, StoreError};
 use super::views::RunView;
-use super::{Answer, Attached, Query, Refusal, ReplyTo, RunNumber, WantedOutput};
 use crate::auth::IdSigner;
-use crate::model::{OutputStream, ProjectId, RunId, RunState, StepId, shown_document};
-
-/// The reading half of a store. Between two calls on one of these nothing of it changes.
-pub trait History {
-    /// The `seq` of a project's newest message; 0 where it never had one.
-    ///
-    /// # Errors
-    /// Where it can't be read.
-    fn newest(&self, project: &ProjectId) -> Result<u64, StoreError>;
-
-    /// The `seq` of the oldest message from which on a project's history is whole; one more than the newest where
-    /// there is none.
-    ///
-    /// # Errors
-    /// Where it can't be read.
-    fn floor(&self, project: &ProjectId) -> Result<u64, StoreError>;
-
-    /// Calls `each` with a project's messages behind `after` in order, until it says stop. With `run`, that run's
-    /// alone, its first and last even where the rest is gone, and the turns of one that has not ended.
-    ///
-    /// # Errors
-    /// Where they can't be read.
-    fn messages(
-        &self,
-        project: &ProjectId,
-        after: u64,
-        run: Option<RunNumber>,
-        each: &mut dyn FnMut(&StoredMessage) -> Flow,
-    ) -> Result<(), StoreError>;
-
-    /// The number of the run of this id.
-    ///
-    /// # Errors
-    /// Where it can't be read.
-    fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError>;
-
-    /// Where a run begins and ends; none where it is not kept.
-    ///
-    /// # Errors
-    /// Where it can't be read.
-    fn ends(&self, number: RunNumber) -> Result<Option<Ends>, StoreError>;
-
-    /// The state in which a run ended.
-    ///
-    /// # Errors
-    /// Where it can't be read.
-    fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
-
-    /// The plan and the inputs that a run was taken on with: JSON.
-    ///
-    /// # Errors
-    /// Where they can't be read.
-    fn document(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
-
-    /// How much is kept of a step's output.
-    ///
-    /// # Errors
-    /// Where it can't be read.
-    fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError>;
-
-    /// Appends these bytes of what a step wrote to `to`, as many of them as there are, and reads no others.
-    ///
-    /// # Errors
-    /// Where they can't be read.
-    fn output_bytes(
-        &self,
-        number: RunNumber,
-        step: &StepId,
-        stream: OutputStream,
-        range: Range<u64>,
-        to: &mut Vec<u8>,
-    ) -> Result<(), StoreError>;
-
-    /// The whole output of a step whose message has only the beginning of it: JSON.
-    ///
-    /// # Errors
-    /// Where it can't be read.
-    fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Arc<[u8]>>, StoreError>;
-}
-
-/// A way to read a store beside the one who writes it, on another thread.
-pub trait Reader: Send {
-    /// Calls `look` with all that is committed by now.
-    ///
-    /// # Errors
-    /// Where it can't be read, or what `look` says.
-    fn look(&mut self, look: &mut dyn FnMut(&dyn History) -> Result<(), StoreError>) -> Result<(), StoreError>;
-}
+use crate::model::{ProjectId, RunId, RunState, StepId, shown_document};
 
 /// What a reader is asked.
 #[derive(Debug)]
@@ -134,15 +51,6 @@ pub(super) struct Live {
     pub(super) state: Arc<RunState>,
     /// The `seq` of its newest message.
     pub(super) last_seq: u64,
-}
-
-/// The `seq`s of a run's outer messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Ends {
-    /// Of its first, if it has begun.
-    pub first: Option<u64>,
-    /// Of its last, if it has ended.
-    pub last: Option<u64>,
 }
 
 /// What became of the wish for a page.

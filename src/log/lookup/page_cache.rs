@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::RunNumber;
-use super::frames::{Page, SharedBytes, View};
+use crate::log::frames::{Page, SharedBytes, View};
+use crate::log::store::RunNumber;
 use crate::model::ProjectId;
 
 /// A block that weighs more than this part of the cache, which is one large message, is not held: it would drive all
@@ -24,18 +24,18 @@ const BLOCK_OVERHEAD_BYTES: usize = 256;
 
 /// Where a page begins, and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Stretch {
-    pub(super) project: ProjectId,
+pub(in crate::log) struct Stretch {
+    pub(in crate::log) project: ProjectId,
     /// This run's messages alone.
-    pub(super) run: Option<RunNumber>,
-    pub(super) view: View,
+    pub(in crate::log) run: Option<RunNumber>,
+    pub(in crate::log) view: View,
     /// Behind this message.
-    pub(super) after: u64,
+    pub(in crate::log) after: u64,
 }
 
 /// Consecutive messages of one project, or of one run of it, encoded.
 #[derive(Debug)]
-pub(super) struct Block {
+pub(in crate::log) struct Block {
     bytes: Arc<[u8]>,
     /// Of each message its `seq` and the offset just behind it.
     marks: Vec<(u64, usize)>,
@@ -45,15 +45,15 @@ pub(super) struct Block {
 
 impl Block {
     /// What most blocks hold at most.
-    pub(super) const BYTES_USUAL: usize = 64 * 1024;
+    pub(in crate::log) const BYTES_USUAL: usize = 64 * 1024;
 
     /// A block of what `marks` say is in `bytes`. See [`Page`] for the rest.
-    pub(super) fn new(bytes: Vec<u8>, marks: Vec<(u64, usize)>, up_to: u64, has_last: bool) -> Self {
+    pub(in crate::log) fn new(bytes: Vec<u8>, marks: Vec<(u64, usize)>, up_to: u64, has_last: bool) -> Self {
         Self { bytes: bytes.into(), marks, up_to, has_last }
     }
 
     /// The messages behind `after`, as many as `bytes_max` holds, but one at least.
-    pub(super) fn cut(&self, after: u64, bytes_max: usize) -> Page {
+    pub(in crate::log) fn cut(&self, after: u64, bytes_max: usize) -> Page {
         let from = self.marks.partition_point(|(seq, _)| *seq <= after);
         let start = self.end_of(from);
         let fitting = self.marks.partition_point(|(_, end)| end.saturating_sub(start) <= bytes_max);
@@ -88,7 +88,7 @@ impl Block {
 
 /// Blocks by where they begin; the one that was not used for the longest time goes first.
 #[derive(Debug)]
-pub(super) struct PageCache {
+pub(in crate::log) struct PageCache {
     bytes_max: usize,
     blocks: BTreeMap<Stretch, (Block, u64)>,
     /// The same by when they were used last.
@@ -99,17 +99,17 @@ pub(super) struct PageCache {
 
 impl PageCache {
     /// A cache that holds up to `bytes_max`.
-    pub(super) fn new(bytes_max: usize) -> Self {
+    pub(in crate::log) fn new(bytes_max: usize) -> Self {
         Self { bytes_max, blocks: BTreeMap::new(), by_use: BTreeMap::new(), bytes: 0, uses: 0 }
     }
 
     /// Lets everything go.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::log) fn clear(&mut self) {
         *self = Self::new(self.bytes_max);
     }
 
     /// A page of this stretch, out of the block that it begins in.
-    pub(super) fn page(&mut self, stretch: &Stretch, bytes_max: usize) -> Option<Page> {
+    pub(in crate::log) fn page(&mut self, stretch: &Stretch, bytes_max: usize) -> Option<Page> {
         let first = Stretch { after: 0, ..stretch.clone() };
         let (begin, (block, used)) =
             self.blocks.range_mut((Bound::Included(&first), Bound::Included(stretch))).next_back()?;
@@ -124,7 +124,7 @@ impl PageCache {
     }
 
     /// Holds a full block for those who come behind.
-    pub(super) fn insert(&mut self, stretch: Stretch, block: Block) {
+    pub(in crate::log) fn insert(&mut self, stretch: Stretch, block: Block) {
         if block.weight() > self.bytes_max / BLOCK_PART_MAX {
             return;
         }

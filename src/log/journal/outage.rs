@@ -8,9 +8,9 @@
 use std::time::Duration;
 
 use super::batch::Batch;
-use super::journal::{Journal, Outcome};
-use super::store::StoreError;
-use super::{Answer, Command, Delivery, Order, Refusal, ReplyTo};
+use super::{Journal, Outcome};
+use crate::log::protocol::{Answer, Command, Delivery, Order, Refusal, ReplyTo};
+use crate::log::store::StoreError;
 use crate::model::{Now, ProjectId, RunId};
 
 /// How often the store is tried.
@@ -54,13 +54,14 @@ impl Journal {
         if self.outage.is_some() && !self.has_come_back(now, outcome) {
             return self.put_off(commands, outcome);
         }
-        match self.commit(commands, now) {
-            Ok(batch) => {
+        let mut batch = Batch::with_room_for(commands.len());
+        match self.commit(commands, &mut batch, now, outcome) {
+            Ok(()) => {
                 batch.release(outcome);
                 true
             }
             Err(error) => {
-                self.begin_outage(&error, now, outcome);
+                self.begin_outage(&error, &batch, now, outcome);
                 self.put_off(commands, outcome)
             }
         }
@@ -114,7 +115,7 @@ impl Journal {
             return false;
         }
         let held = std::mem::take(&mut outage.held);
-        match self.try_again(&held, now) {
+        match self.try_again(&held, now, outcome) {
             Ok(batch) => {
                 log::info!("the store takes messages again");
                 let barriers = self.outage.take().map_or_else(Vec::new, |outage| outage.barriers);
@@ -131,21 +132,22 @@ impl Journal {
         }
     }
 
-    fn try_again(&mut self, held: &[Command], now: Now) -> Result<Batch, StoreError> {
+    fn try_again(&mut self, held: &[Command], now: Now, outcome: &mut Outcome) -> Result<Batch, StoreError> {
         if self.is_stale {
-            self.reload(now)?;
+            self.reload(None, now)?.let_out(outcome);
         }
         self.store.probe()?;
-        let result = self.commit(held, now);
+        let mut batch = Batch::with_room_for(held.len());
+        let result = self.commit(held, &mut batch, now, outcome);
         if result.is_err() {
-            self.forget_failed_commit(now);
+            self.forget_failed_commit(&batch, now, outcome);
         }
-        result
+        result.map(|()| batch)
     }
 
-    fn begin_outage(&mut self, error: &StoreError, now: Now, outcome: &mut Outcome) {
+    pub(super) fn begin_outage(&mut self, error: &StoreError, batch: &Batch, now: Now, outcome: &mut Outcome) {
         log::error!("the store takes nothing: {error}");
-        self.forget_failed_commit(now);
+        self.forget_failed_commit(batch, now, outcome);
         let retry_at = now.mono + RETRY;
         self.outage = Some(Outage { retry_at, held: Vec::new(), barriers: Vec::new(), reason: error.0.clone() });
         outcome.deliveries.push(Delivery::StoreIsDown(true));
@@ -162,10 +164,12 @@ impl Journal {
     }
 
     /// What is in memory is ahead of the store. Where it can't be read anew now, it is before the store is tried next.
-    fn forget_failed_commit(&mut self, now: Now) {
+    fn forget_failed_commit(&mut self, batch: &Batch, now: Now, outcome: &mut Outcome) {
+        self.rewind(batch, |_| true);
         self.is_stale = true;
-        if let Err(error) = self.reload(now) {
-            log::error!("the log can't be read: {error}");
+        match self.reload(None, now) {
+            Ok(loaded) => loaded.let_out(outcome),
+            Err(error) => log::error!("the log can't be read: {error}"),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! From what a store holds to what a journal has in memory: at a start, and after a commit that failed.
+//! From what a store holds to what a journal has in memory: at a start, after a commit that failed, and of single projects
+//! where another has written to them.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -10,21 +11,20 @@ use serde_json::value::RawValue;
 use super::age::AgeClock;
 use super::batch::Batch;
 use super::growth::Growth;
-use super::history::Lookup;
-use super::journal::{Journal, Limits, Outcome, ProjectEntry, RunEntry};
-use super::recovered::{EndedRun, OpenRun, Recovered};
-use super::store::{Flow, Place, Store, StoreError, StoredMessage};
-use super::{Order, Resumed, RunNumber};
+use super::{Journal, Limits, Outcome, ProjectEntry, RunEntry};
 use crate::auth::IdSigner;
+use crate::log::lookup::Lookup;
+use crate::log::protocol::{Command, Delivery, Order, Resumed};
+use crate::log::store::{EndedRun, Flow, OpenRun, Place, Recovered, RunNumber, Store, StoreError, StoredMessage};
 use crate::model::{
-    EndReason, Now, OnFailure, Plan, ProjectId, RunEvent, RunEventKind, RunFailed, RunStarted, RunState, StepId,
+    EndReason, Now, OnFailure, Plan, ProjectId, Record, RunEvent, RunEventKind, RunFailed, RunStarted, RunState, StepId,
 };
 
 /// Makes a plan again of the document that was kept of it, or says why it can't.
 pub type ReadPlan = Box<dyn Fn(&[u8]) -> Result<Plan, String> + Send>;
 
 impl Journal {
-    /// A journal over what `store` holds. `read_plan` makes a plan again of a [`Submission`](super::Submission)'s
+    /// A journal over what `store` holds. `read_plan` makes a plan again of a [`Submission`](crate::log::Submission)'s
     /// document. What comes out besides are the runs to go on with, and what there is to tell about those that can't be
     /// gone on with: each of them has its last message now.
     ///
@@ -45,6 +45,7 @@ impl Journal {
             projects: HashMap::new(),
             runs: HashMap::new(),
             recent: VecDeque::new(),
+            ours: HashSet::new(),
             open_runs: 0,
             key_bytes: 0,
             clock: AgeClock::new(now),
@@ -58,13 +59,15 @@ impl Journal {
             trim_at: Duration::ZERO,
             growth: Growth::default(),
         };
-        let loaded = journal.reload(now)?;
+        let loaded = journal.reload(None, now)?;
+        journal.take_over(&loaded);
         let mut outcome = Outcome::default();
-        for run in loaded.open {
+        for run in loaded.open.into_iter().filter(|run| !run.is_foreign) {
             let order = journal.resume(run)?;
             outcome.orders.extend(order);
         }
-        journal.end_unreadable(loaded.unreadable, now)?.release(&mut outcome);
+        let unreadable = loaded.unreadable.into_iter().filter(|(run, _)| !run.is_foreign).collect();
+        journal.end_unreadable(unreadable, now, &mut outcome)?;
         Ok((journal, outcome))
     }
 
@@ -72,30 +75,78 @@ impl Journal {
     #[cfg(test)]
     pub fn over_nothing(signer: IdSigner, limits: Limits, now: Now) -> Self {
         let no_plan = Box::new(|_: &[u8]| Err("no plan is kept here".to_owned()));
-        let opened = Self::open(Box::new(super::MemoryStore::new()), signer, limits, no_plan, now);
+        let opened = Self::open(Box::new(crate::log::MemoryStore::new()), signer, limits, no_plan, now);
         opened.expect("memory does not fail").0
     }
 
-    /// Forgets what is in memory, and reads it anew. Who watches what is not the store's to know, and stays.
-    pub(super) fn reload(&mut self, now: Now) -> Result<Loaded, StoreError> {
-        let recovered = self.store.recover()?;
-        let plans = self.runs.iter().filter_map(|(number, run)| Some((*number, run.plan.clone()?))).collect();
-        let watched = self.projects.iter().filter(|(_, entry)| entry.is_watched).map(|(project, _)| project.clone());
-        let watched: HashSet<ProjectId> = watched.collect();
-        self.projects.clear();
-        self.runs.clear();
-        self.recent.clear();
-        self.open_runs = 0;
-        self.next_number = recovered.next_run_number;
+    /// Forgets what is in memory, of everything or of these projects alone, and reads it anew. Who watches what and who
+    /// runs what is not the store's to know, and stays. What was written to a project that is watched since the loop was
+    /// sent its newest message comes out, too: that is where the project has to be when this is called.
+    pub(super) fn reload(&mut self, of: Option<&[ProjectId]>, now: Now) -> Result<Loaded, StoreError> {
+        let recovered = match of {
+            None => self.store.recover()?,
+            Some(projects) => self.store.recover_projects(projects)?,
+        };
+        self.next_number = match of {
+            None => recovered.next_run_number,
+            // Numbers of the batch that is being made are taken, too.
+            Some(_) => self.next_number.max(recovered.next_run_number),
+        };
         self.key_bytes = recovered.key_bytes;
         self.clock.go_on_from(recovered.clock, now);
+        let before = self.forget(of);
+        let loaded = self.load(recovered, &before, now);
+        if of.is_some() {
+            self.recent.make_contiguous().sort_by_key(|(ended_at, ..)| *ended_at);
+        }
+        self.is_stale = loaded.is_err() || (self.is_stale && of.is_some());
+        if loaded.is_err() {
+            // To be read anew once more, and by then the same is to stay.
+            self.projects.extend(before.projects);
+            self.runs.extend(before.runs);
+        }
+        loaded
+    }
+
+    /// Goes on with the runs that an earlier process of this node has left.
+    fn take_over(&mut self, loaded: &Loaded) {
+        let runs = loaded.open.iter().chain(loaded.unreadable.iter().map(|(run, _)| run));
+        for run in runs.filter(|run| !run.is_foreign) {
+            self.ours.insert(run.number);
+            if let Some(entry) = self.runs.get_mut(&run.number) {
+                (entry.is_foreign, entry.is_cancelled) = (false, run.cancelled);
+            }
+        }
+    }
+
+    fn forget(&mut self, of: Option<&[ProjectId]>) -> Before {
+        let Some(projects) = of else {
+            self.recent.clear();
+            self.open_runs = 0;
+            return Before { projects: std::mem::take(&mut self.projects), runs: std::mem::take(&mut self.runs) };
+        };
+        let mut before = Before::default();
+        for project in projects {
+            let Some(entry) = self.projects.remove(project) else { continue };
+            self.open_runs -= entry.open_runs.len();
+            let runs = entry.open_runs.iter().chain(&entry.newest_ended);
+            before.runs.extend(runs.filter_map(|number| self.runs.remove_entry(number)));
+            before.projects.insert(project.clone(), entry);
+        }
+        self.recent.retain(|(_, project, _)| !before.projects.contains_key(project));
+        before
+    }
+
+    fn load(&mut self, recovered: Recovered, before: &Before, now: Now) -> Result<Loaded, StoreError> {
         self.load_projects(&recovered);
-        for project in &watched {
+        let mut loaded = Loaded::default();
+        for (project, entry) in before.projects.iter().filter(|(_, entry)| entry.is_watched) {
             self.entry(project)?.is_watched = true;
+            let missed = self.frames_behind(project, entry.newest)?;
+            loaded.missed.extend(missed.map(|frames| Delivery::Frames { project: project.clone(), frames }));
         }
         self.load_ended_runs(&recovered, now)?;
-        let loaded = self.load_open_runs(recovered.open_runs, &plans)?;
-        self.is_stale = false;
+        self.load_open_runs(recovered.open_runs, before, &mut loaded)?;
         Ok(loaded)
     }
 
@@ -121,11 +172,7 @@ impl Journal {
             let Some(finished_at) = state.finished_at.filter(|at| is_still_recent(*at)) else { continue };
             let ends = self.ends(run.number)?;
             let (first_seq, last_seq) = (ends.first, ends.last.unwrap_or_default());
-            shown.push((
-                run,
-                finished_at,
-                RunEntry { state: Arc::new(state), plan: None, first_seq, last_seq, snapshot: None },
-            ));
+            shown.push((run, finished_at, RunEntry::ended(state, first_seq, last_seq)));
         }
         // Not by when they ended: the clock may have been set in between.
         shown.sort_by_key(|(.., entry)| entry.last_seq);
@@ -136,15 +183,12 @@ impl Journal {
         Ok(())
     }
 
-    fn load_open_runs(
-        &mut self,
-        open: Vec<OpenRun>,
-        plans: &HashMap<RunNumber, Arc<Plan>>,
-    ) -> Result<Loaded, StoreError> {
-        let mut loaded = Loaded::default();
+    fn load_open_runs(&mut self, open: Vec<OpenRun>, before: &Before, loaded: &mut Loaded) -> Result<(), StoreError> {
         for run in open {
-            let plan = match plans.get(&run.number) {
-                Some(plan) => Ok(plan.clone()),
+            let is_kept = |known: &&RunEntry| known.is_foreign || self.ours.contains(&run.number);
+            let known = before.runs.get(&run.number).filter(is_kept);
+            let plan = match known.and_then(|known| known.plan.clone()) {
+                Some(plan) => Ok(plan),
                 None => (self.read_plan)(&run.row.document).map(Arc::new),
             };
             let (plan, no_plan) = match plan {
@@ -152,19 +196,35 @@ impl Journal {
                 Err(why) => (Arc::new(stand_in(&run)), Some(why)),
             };
             let no_fold = self.fold(&run, plan)?;
+            self.mark(&run, known.is_some_and(|known| known.is_cancelled), loaded);
             match no_plan.or(no_fold) {
                 None => loaded.open.push(run),
                 Some(why) => loaded.unreadable.push((run, why)),
             }
         }
-        Ok(loaded)
+        Ok(())
+    }
+
+    /// Whose a run is. Where it is run here and another has asked for its end, whoever runs it hears of it.
+    fn mark(&mut self, run: &OpenRun, was_told: bool, loaded: &mut Loaded) {
+        let Some(entry) = self.runs.get_mut(&run.number) else { return };
+        entry.is_foreign = !self.ours.contains(&run.number);
+        entry.is_cancelled = run.cancelled && !entry.is_foreign;
+        if entry.is_cancelled && !was_told {
+            loaded.cancels.push(Order::Cancel { project: run.project.clone(), run: run.row.run.clone() });
+        }
     }
 
     /// A run is as its messages left it; or as far as they can be read, and why no further.
     fn fold(&mut self, run: &OpenRun, plan: Arc<Plan>) -> Result<Option<String>, StoreError> {
         let mut state = RunState::new(run.row.run.clone(), &plan, run.row.created_at);
+        let newest = self.newest(&run.project)?;
         let (mut first_seq, mut last_seq, mut problem) = (None, None, None);
         self.store.messages(&run.project, 0, Some(run.number), &mut |message| {
+            if message.seq > newest {
+                // Another has written it since its project was read.
+                return Flow::Stop;
+            }
             first_seq.get_or_insert(message.seq);
             last_seq = Some(message.seq);
             // The others change no state.
@@ -205,8 +265,13 @@ impl Journal {
     }
 
     /// Runs whose plan this program does not understand get their last message, for nobody else can give it to them.
-    fn end_unreadable(&mut self, runs: Vec<(OpenRun, String)>, now: Now) -> Result<Batch, StoreError> {
-        let mut batch = Batch::default();
+    fn end_unreadable(
+        &mut self,
+        runs: Vec<(OpenRun, String)>,
+        now: Now,
+        outcome: &mut Outcome,
+    ) -> Result<(), StoreError> {
+        let mut records = Vec::new();
         for (run, why) in runs {
             log::error!("run {} can't go on: {why}", run.row.run);
             let Some(entry) = self.runs.get(&run.number) else { continue };
@@ -221,21 +286,44 @@ impl Journal {
             });
             for kind in begun.into_iter().chain([failed]) {
                 let event = RunEvent { run_id: run.row.run.clone(), timestamp: now.wall, kind };
-                self.say(&run.project, &event, &mut batch, now)?;
+                records.push(Record::Event { project: run.project.clone(), event });
             }
         }
-        self.flush(&mut batch, now)?;
-        Ok(batch)
+        let mut batch = Batch::default();
+        self.commit(&[Command::Records(records)], &mut batch, now, outcome)?;
+        // The executor has handed nothing over so far.
+        batch.kept = 0;
+        batch.release(outcome);
+        Ok(())
     }
 }
 
-/// The runs that have not ended.
+/// What was in memory before it was read anew.
+#[derive(Default)]
+struct Before {
+    projects: HashMap<ProjectId, ProjectEntry>,
+    runs: HashMap<RunNumber, RunEntry>,
+}
+
+/// The runs that have not ended, and what there is to tell that others have written.
 #[derive(Default)]
 pub(super) struct Loaded {
     /// Those that can go on.
     open: Vec<OpenRun>,
     /// Those that can't, and why.
     unreadable: Vec<(OpenRun, String)>,
+    /// What those lack who watch.
+    missed: Vec<Delivery>,
+    /// Ends that others have asked for.
+    cancels: Vec<Order>,
+}
+
+impl Loaded {
+    /// Tells what others have written.
+    pub(super) fn let_out(self, outcome: &mut Outcome) {
+        outcome.deliveries.extend(self.missed);
+        outcome.orders.extend(self.cancels);
+    }
 }
 
 /// What stands in for a plan that can't be read.

@@ -1,0 +1,58 @@
+//! The log comes first: every message is numbered, kept and made durable here, and only then reaches anyone.
+//!
+//! One thread writes. It takes commands in batches and commits each batch as one, so that what it answers is true for
+//! good. What a subscriber is replayed, what a run's state is and what a restart goes on from are all read from here,
+//! so that they cannot disagree with what was sent live.
+//!
+//! What is read is read beside the writer, on threads of their own, wherever a store and what the writer tells of a run
+//! that goes on are enough: who reads much does not keep those waiting who write.
+//!
+//! [`Journal`] is the pure part: commands and `now` in, [`Delivery`]s and [`Order`]s out. [`Store`] is what keeps; one
+//! file for each kind.
+//!
+//! Each of these uses those above it alone:
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `store` | what a store is, and what it keeps; `memory` and `sqlite` use nothing else of this room |
+//! | `frames`, `views` | messages and runs as they are shown |
+//! | `protocol` | what the log is asked, and what it answers |
+//! | `lookup` | answers that are made of what is kept |
+//! | `journal` | the writer |
+//! | `thread`, `history_thread` | the threads |
+
+#[cfg(all(test, feature = "sqlite"))]
+mod conformance;
+#[cfg(test)]
+pub(crate) mod faulty;
+mod frames;
+#[cfg(all(test, feature = "sqlite"))]
+mod history_tests;
+mod history_thread;
+mod journal;
+mod lookup;
+mod memory;
+mod protocol;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod store;
+// The store on disk has tests that need more of it.
+#[cfg(test)]
+#[cfg_attr(not(feature = "sqlite"), expect(dead_code))]
+mod testing;
+mod thread;
+mod views;
+mod work;
+
+pub use frames::{Frames, Page, SharedBytes, View};
+pub use journal::{Journal, Limits, Outcome};
+pub use memory::MemoryStore;
+pub use protocol::{
+    Answer, Attached, Claim, Command, Delivery, Fingerprint, Order, Output, ProjectRow, PublishedEvent, Query, Refusal,
+    ReplyTo, ResetReason, Rest, Resume, ResumeFrom, Resumed, Submission, WantedOutput,
+};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{Seed, SqliteStore, Synchronous};
+pub use store::{Retention, RunNumber, Store, StoreError};
+pub use thread::{LogHandle, start};
+pub use work::WorkCounts;

@@ -1,0 +1,85 @@
+//! Where another has written to a project that a batch writes to, too: what is in memory of that project is thrown away and
+//! read anew, as after a commit that failed; what the other has written is let out; and the project's part of the batch is
+//! made again, behind that. The other parts stay as they are.
+
+use super::batch::Batch;
+use super::{Journal, Outcome};
+use crate::log::protocol::{Command, Query, ResumeFrom};
+use crate::log::store::{Head, StoreError};
+use crate::model::{Now, ProjectId};
+
+/// How often in a row one batch gives way to others in one project. Then the store counts as down for the batch: what runs
+/// say is held back and tried again later, everything else is refused. Two who write to one project as fast as they can
+/// get through every other time.
+pub(super) const CONFLICTS_MAX: u32 = 32;
+
+impl Journal {
+    /// Makes those parts of the batch anew whose projects have come so far meanwhile.
+    pub(super) fn give_way(
+        &mut self,
+        mut heads: Vec<Head>,
+        commands: &[Command],
+        batch: &mut Batch,
+        now: Now,
+        outcome: &mut Outcome,
+    ) -> Result<(), StoreError> {
+        let projects: Vec<ProjectId> = heads.iter().map(|head| head.project.clone()).collect();
+        if batch.conflicts(&projects) >= CONFLICTS_MAX {
+            return Err(StoreError("others write to a project all the time".to_owned()));
+        }
+        self.rewind(batch, |project| projects.contains(project));
+        self.catch_up(&projects, now, outcome)?;
+        for head in &mut heads {
+            head.newest = self.projects.get(&head.project).map_or(head.newest, |entry| entry.newest);
+        }
+        let is_theirs = |place: usize| commands[place].project().is_some_and(|project| projects.contains(project));
+        batch.begin_again(heads, is_theirs);
+        for (place, command) in commands.iter().enumerate() {
+            match command {
+                Command::Records(records) => {
+                    let mut theirs = records.iter().filter(|record| projects.contains(record.project()));
+                    theirs.try_for_each(|record| self.record(record, batch, now))?;
+                }
+                command if is_theirs(place) => self.write(place, command, batch, now)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What is in memory of these projects is thrown away and read anew, and what others have written to them is let out.
+    pub(super) fn catch_up(
+        &mut self,
+        projects: &[ProjectId],
+        now: Now,
+        outcome: &mut Outcome,
+    ) -> Result<(), StoreError> {
+        let loaded = self.reload(Some(projects), now)?;
+        loaded.let_out(outcome);
+        Ok(())
+    }
+
+    /// What is numbered in a batch that is not kept is not there: of each project that `is_one`, the newest message is again
+    /// the one that those who watch it were sent last.
+    pub(super) fn rewind(&mut self, batch: &Batch, is_one: impl Fn(&ProjectId) -> bool) {
+        for head in batch.heads().iter().filter(|head| is_one(&head.project)) {
+            if let Some(entry) = self.projects.get_mut(&head.project) {
+                entry.newest = head.newest;
+            }
+        }
+    }
+
+    /// Before whoever shows a position is told that the log is not that far: another may have written on.
+    pub(super) fn look_ahead(&mut self, query: &Query, now: Now, outcome: &mut Outcome) -> Result<(), StoreError> {
+        let Query::Attach { project, resume: Some(ResumeFrom::Seq(seq)), .. } = query else { return Ok(()) };
+        let Some(known) = self.projects.get(project).map(|entry| entry.newest) else { return Ok(()) };
+        if self.is_stale || known >= *seq || known >= self.store.newest(project)? {
+            return Ok(());
+        }
+        let caught_up = self.catch_up(std::slice::from_ref(project), now, outcome);
+        if let (Err(error), false) = (&caught_up, self.is_down()) {
+            self.begin_outage(error, &Batch::default(), now, outcome);
+        }
+        caught_up
+    }
+}

@@ -1,0 +1,305 @@
+//! Several journals over one store, each in turn and now and then in the middle of another's append, with stores that fail
+//! and nodes that begin anew. Whatever happens, there is one log: a [`Model`] knows what must be in it, and what everyone
+//! who watches must have been sent of it.
+//!
+//! `STEPCAST_SEEDS=n` plays n seeds, `STEPCAST_SEED=x` one alone.
+
+mod model;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, TryLockError};
+
+use self::model::{Asked, Model};
+use super::*;
+use crate::executor::testing::Rng;
+use crate::log::MemoryStore;
+use crate::log::faulty::{Call, Disk, Fault, Interruption};
+
+/// Seeds played by default.
+const SEEDS: u64 = 64;
+
+const NODES: usize = 3;
+
+const PROJECTS: [&str; 3] = ["p", "q", "r"];
+
+const STEPS: usize = 150;
+
+/// Turns after which a store that works again must have been found to, and every run must have come to its end.
+const TURNS_MAX: usize = 40;
+
+/// What the default seeds must meet between them.
+const WORTH_MEETING: [&str; 13] = [
+    "cancel held back",
+    "cancel of another's run",
+    "conflict",
+    "foreign messages",
+    "key reused",
+    "outage",
+    "refused event",
+    "replayed",
+    "restart",
+    "resumed elsewhere",
+    "resumed run",
+    "run begun",
+    "told to end",
+];
+
+#[test]
+fn whatever_several_writers_do_there_is_one_log() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let one = number("STEPCAST_SEED");
+    let seeds = number("STEPCAST_SEEDS").unwrap_or(SEEDS);
+    let mut met: BTreeMap<&str, u64> = BTreeMap::new();
+    for seed in one.map_or(0..seeds, |seed| seed..seed + 1) {
+        let played = catch_unwind(AssertUnwindSafe(|| Cluster::new().play(&mut Rng::new(seed))));
+        for (what, times) in played.unwrap_or_else(|_| panic!("STEPCAST_SEED={seed}")) {
+            *met.entry(what).or_default() += times;
+        }
+    }
+    let missed: Vec<_> = WORTH_MEETING.iter().filter(|what| !met.contains_key(**what)).collect();
+    assert!(one.is_some() || seeds < SEEDS || missed.is_empty(), "{missed:?} were never met in {met:#?}");
+}
+
+/// A journal, the loop and the executor beside it as far as they matter here.
+pub(super) struct Node {
+    index: usize,
+    journal: Journal,
+    /// What the loop was sent of the projects that it watches: everything up to here.
+    seen: BTreeMap<ProjectId, u64>,
+    /// The runs that the executor has.
+    runs: BTreeMap<(ProjectId, RunId), Running>,
+    /// Batches of records that it handed over and that are not kept.
+    unkept: u64,
+    asked: BTreeMap<u64, Asked>,
+}
+
+/// A run as the executor has it.
+#[derive(Default)]
+struct Running {
+    /// How many of its messages it has said.
+    said: usize,
+    is_cancelled: bool,
+}
+
+#[derive(Clone)]
+struct Cluster {
+    disk: Disk<MemoryStore>,
+    nodes: Arc<Vec<Mutex<Node>>>,
+    model: Arc<Mutex<Model>>,
+}
+
+fn open(disk: &Disk<MemoryStore>, index: usize, now: Now) -> (Journal, Outcome) {
+    let signer = ServerKeys::derive(&[1; 32]).id_signer(Instance::from_random([1; 6]));
+    let read_plan = Box::new(|_: &[u8]| Ok(plan(&["a", "b: a"])));
+    let opened = Journal::open(Box::new(disk.store_of(index)), signer, limits(), read_plan, now);
+    opened.expect("nothing fails")
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().expect("nobody panics while they hold it")
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let disk = Disk::new(MemoryStore::new());
+        let model = Model::new(disk.clone());
+        let node = |index| {
+            let (journal, _) = open(&disk, index, model.now);
+            let (seen, runs, unkept, asked) = Default::default();
+            Mutex::new(Node { index, journal, seen, runs, unkept, asked })
+        };
+        let nodes = Arc::new((0..NODES).map(node).collect());
+        Self { disk, nodes, model: Arc::new(Mutex::new(model)) }
+    }
+
+    fn play(self, rng: &mut Rng) -> BTreeMap<&'static str, u64> {
+        for _ in 0..STEPS {
+            lock(&self.model).pass_time(rng.below(120) as u64);
+            let index = rng.below(NODES);
+            match rng.below(100) {
+                0..3 => self.restart(index),
+                3..8 => self.follow(index),
+                8..14 => self.turn(index, Vec::new()),
+                14..24 => self.act_on_a_failing_store(index, rng),
+                24..54 => self.act_while_others_do(index, rng),
+                _ => self.act(index, rng),
+            }
+        }
+        self.come_to_rest();
+        lock(&self.model).check_cancels(&self.nodes);
+        self.end_runs(rng);
+        self.come_to_rest();
+        lock(&self.model).check_end(&self.nodes);
+        std::mem::take(&mut lock(&self.model).met)
+    }
+
+    /// Some commands, as one batch.
+    fn act(&self, index: usize, rng: &mut Rng) {
+        // It may be in the middle of something.
+        let mut node = match self.nodes[index].try_lock() {
+            Ok(node) => node,
+            Err(TryLockError::WouldBlock) => return,
+            Err(TryLockError::Poisoned(_)) => panic!("a node has panicked"),
+        };
+        let batch = (0..=rng.below(4)).map(|_| self.command(&mut node, rng)).collect();
+        self.hand_over(&mut node, batch);
+    }
+
+    fn act_on_a_failing_store(&self, index: usize, rng: &mut Rng) {
+        let of = [Call::ALL, Call::WRITES, &[Call::Append], &[Call::Read]][rng.below(4)];
+        self.disk.set(Fault::At { of, first: 1 + rng.below(6) as u64, more: rng.below(3) as u64 });
+        self.act_while_others_do(index, rng);
+        self.disk.set(Fault::Never);
+    }
+
+    /// Others write in the middle of it, several times.
+    fn act_while_others_do(&self, index: usize, rng: &mut Rng) {
+        let others = (0..rng.below(4)).map(|_| {
+            let (cluster, seed, other) = (self.clone(), rng.next(), rng.below(NODES));
+            Box::new(move || cluster.act(other, &mut Rng::new(seed))) as Interruption
+        });
+        self.disk.interrupt(others.collect::<Vec<_>>());
+        self.act(index, rng);
+        self.disk.let_through();
+    }
+
+    fn turn(&self, index: usize, batch: Vec<Command>) {
+        self.hand_over(&mut lock(&self.nodes[index]), batch);
+    }
+
+    fn hand_over(&self, node: &mut Node, batch: Vec<Command>) {
+        let now = lock(&self.model).now;
+        let outcome = node.journal.handle(batch, now);
+        lock(&self.model).take(node, outcome);
+    }
+
+    /// Reads what others have written.
+    fn follow(&self, index: usize) {
+        let mut node = lock(&self.nodes[index]);
+        if node.journal.is_down() {
+            return;
+        }
+        let mut outcome = Outcome::default();
+        let projects = PROJECTS.map(project);
+        let caught_up = node.journal.catch_up(&projects, lock(&self.model).now, &mut outcome);
+        assert_eq!(caught_up, Ok(()));
+        lock(&self.model).take(&mut node, outcome);
+    }
+
+    /// A process dies, and another takes its place.
+    fn restart(&self, index: usize) {
+        let mut node = lock(&self.nodes[index]);
+        let mut model = lock(&self.model);
+        model.meet("restart");
+        let (journal, outcome) = open(&self.disk, index, model.now);
+        let (seen, runs, unkept, asked) = Default::default();
+        *node = Node { index, journal, seen, runs, unkept, asked };
+        model.take(&mut node, outcome);
+        model.check_resumed(&node);
+    }
+
+    fn command(&self, node: &mut Node, rng: &mut Rng) -> Command {
+        let mut model = lock(&self.model);
+        let project = project(PROJECTS[rng.below(PROJECTS.len())]);
+        let to = model.next();
+        let reply = ReplyTo::Loop(to);
+        match rng.below(100) {
+            0..35 => {
+                let numbers: Vec<u64> = (0..=rng.below(3)).map(|_| model.next()).collect();
+                let event = |n: &u64| PublishedEvent {
+                    message_type: "note".into(),
+                    payload: format!("{{\"n\":{n}}}").into_bytes(),
+                };
+                let events = numbers.iter().map(event).collect();
+                node.asked.insert(to, Asked::Publish(project.clone(), numbers));
+                Command::Publish { project, events, reply }
+            }
+            35..50 => {
+                // Few enough that two nodes take on the same one.
+                let (run, key) = (format!("r{}", rng.below(12)), format!("k{}", rng.below(16)));
+                let key = rng.one_in(2).then_some(key.as_str());
+                let submission = submission(project.as_str(), &run, key, rng.below(2) as u8);
+                node.asked.insert(to, Asked::Submit(project));
+                Command::Submit { submission: Box::new(submission), reply }
+            }
+            50..75 => node.speak(rng, model.now.wall),
+            75..83 => {
+                let (project, run) = match rng.below(model.runs.len() + 1) {
+                    0 => (project, run_id("none")),
+                    n => model.runs.keys().nth(n - 1).expect("one of them").clone(),
+                };
+                node.asked.insert(to, Asked::Cancel(project.clone(), run.clone()));
+                Command::Cancel { project, run, reply: Some(reply) }
+            }
+            83..95 => {
+                let newest = model.newest(&project);
+                let resume = rng.one_in(2).then(|| rng.below(newest as usize + 1) as u64);
+                node.asked.insert(to, Asked::Attach(project.clone(), resume));
+                let resume = resume.map(ResumeFrom::Seq);
+                Command::Read { query: Query::Attach { project, resume, run: None, snapshots: true }, reply }
+            }
+            _ => {
+                let run = run_id(&format!("r{}", rng.below(12)));
+                node.asked.insert(to, Asked::Run);
+                Command::Read { query: Query::Run { project, run, whole_outputs: false }, reply }
+            }
+        }
+    }
+
+    /// Nothing fails, and everyone learns what others have written.
+    fn come_to_rest(&self) {
+        for _ in 0..TURNS_MAX {
+            lock(&self.model).pass_time(300);
+            (0..NODES).for_each(|index| self.turn(index, Vec::new()));
+            if !self.nodes.iter().any(|node| lock(node).journal.is_down()) {
+                break;
+            }
+        }
+        (0..NODES).for_each(|index| self.follow(index));
+    }
+
+    /// Every run that goes on comes to its end, though each node knows nothing of what the others say meanwhile.
+    fn end_runs(&self, rng: &mut Rng) {
+        for _ in 0..TURNS_MAX {
+            for node in self.nodes.iter() {
+                let mut node = lock(node);
+                let batch = (0..node.runs.len()).map(|_| node.speak(rng, lock(&self.model).now.wall)).collect();
+                self.hand_over(&mut node, batch);
+            }
+            if self.nodes.iter().all(|node| lock(node).runs.is_empty()) {
+                break;
+            }
+        }
+    }
+}
+
+impl Node {
+    /// One of its runs, or some, say the next of what they have to say.
+    fn speak(&mut self, rng: &mut Rng, at: Timestamp) -> Command {
+        let mut records = Vec::new();
+        for _ in 0..=rng.below(3) {
+            if self.runs.is_empty() {
+                break;
+            }
+            let index = rng.below(self.runs.len());
+            let of = self.runs.keys().nth(index).expect("one of them").clone();
+            let running = self.runs.get_mut(&of).expect("the same");
+            let (kind, is_last) = match running.said {
+                0 => (started(), false),
+                _ if running.is_cancelled => (failed(EndReason::Cancelled), true),
+                1 => (progress("a", super::running()), false),
+                2 => (progress("a", done(json!(7), false)), false),
+                _ => (completed(), true),
+            };
+            running.said += 1;
+            let event = RunEvent { run_id: of.1.clone(), timestamp: at, kind };
+            records.push(Record::Event { project: of.0.clone(), event });
+            if is_last {
+                self.runs.remove(&of);
+            }
+        }
+        self.unkept += 1;
+        Command::Records(records)
+    }
+}

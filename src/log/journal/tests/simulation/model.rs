@@ -1,0 +1,317 @@
+//! What must be in the log and what whoever watches it must have been sent: looked at after everything that a node says.
+
+use super::*;
+use crate::log::store::History;
+
+/// What a node was asked, and is to be answered.
+pub(super) enum Asked {
+    /// These numbers.
+    Publish(ProjectId, Vec<u64>),
+    Submit(ProjectId),
+    Cancel(ProjectId, RunId),
+    Attach(ProjectId, Option<u64>),
+    Run,
+}
+
+/// A run that was taken on.
+#[derive(Default)]
+pub(super) struct TakenOn {
+    /// The node whose executor has it.
+    node: Option<usize>,
+    /// Someone was told that it was asked to end.
+    is_cancelled: bool,
+}
+
+pub(super) struct Model {
+    disk: Disk<MemoryStore>,
+    pub(super) now: Now,
+    numbers: u64,
+    /// The messages of each project, as far as anyone has looked.
+    log: BTreeMap<ProjectId, Vec<Message>>,
+    pub(super) runs: BTreeMap<(ProjectId, RunId), TakenOn>,
+    /// Numbers whose publisher was told that they are kept, and those that were refused.
+    published: BTreeSet<u64>,
+    refused: BTreeSet<u64>,
+    pub(super) met: BTreeMap<&'static str, u64>,
+}
+
+struct Message {
+    json: Arc<[u8]>,
+    /// What a publisher's holds.
+    number: Option<u64>,
+    /// Whose it is, and whether it is that one's last.
+    run: Option<(RunId, bool)>,
+}
+
+impl Message {
+    fn new(stored: &crate::log::store::StoredMessage) -> Self {
+        let value: Value = serde_json::from_slice(&stored.json).expect("JSON");
+        let payload = &value["payload"];
+        let is_last = ["workflow_completed", "workflow_failed"].iter().any(|last| value["type"] == *last);
+        assert_eq!(value["seq"], stored.seq);
+        assert_eq!(stored.run.is_some(), payload["runId"].is_string());
+        let run = payload["runId"].as_str().map(|run| (run_id(run), is_last));
+        Self { json: stored.json.clone(), number: payload["n"].as_u64(), run }
+    }
+}
+
+impl Model {
+    pub(super) fn new(disk: Disk<MemoryStore>) -> Self {
+        let now = Now { mono: Duration::from_secs(1), wall: Timestamp::from_millis(1_700_000_000_000) };
+        let log = PROJECTS.map(|name| (project(name), Vec::new())).into();
+        let (numbers, runs, published, refused, met) = Default::default();
+        Self { disk, now, numbers, log, runs, published, refused, met }
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    pub(super) fn pass_time(&mut self, ms: u64) {
+        self.now = self.now.plus(Duration::from_millis(ms));
+    }
+
+    pub(super) fn meet(&mut self, what: &'static str) {
+        *self.met.entry(what).or_default() += 1;
+    }
+
+    pub(super) fn newest(&self, project: &ProjectId) -> u64 {
+        self.log[project].len() as u64
+    }
+
+    /// Reads on in the log: its messages are numbered from 1 without a gap, and none comes behind the last of its run.
+    fn read_on(&mut self) {
+        for (project, known) in &mut self.log {
+            let read = self.disk.look(|store| crate::log::testing::read(store, project, known.len() as u64, None));
+            for stored in &read {
+                assert_eq!(stored.seq, known.len() as u64 + 1, "{project} has a gap");
+                let message = Message::new(stored);
+                if let Some((run, _)) = &message.run {
+                    let before = known.iter().filter_map(|message| message.run.as_ref());
+                    assert!(!before.clone().any(|(other, is_last)| other == run && *is_last), "{run} has two ends");
+                    assert!(self.runs.contains_key(&(project.clone(), run.clone())), "nobody was told of {run}");
+                }
+                known.push(message);
+            }
+        }
+    }
+
+    /// Takes what a node says.
+    pub(super) fn take(&mut self, node: &mut Node, outcome: Outcome) {
+        for order in outcome.orders {
+            self.take_order(node, order);
+        }
+        self.read_on();
+        for delivery in outcome.deliveries {
+            match delivery {
+                Delivery::Frames { project, frames } => self.take_frames(node, &project, &frames),
+                Delivery::Reply { to: ReplyTo::Loop(to), answer } => {
+                    let asked = node.asked.remove(&to).expect("asked, and answered once");
+                    self.take_answer(node, asked, answer);
+                }
+                Delivery::StoreIsDown(true) => self.meet("outage"),
+                Delivery::StoreIsDown(false) | Delivery::Worked(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(node.asked.is_empty(), "someone was not answered");
+        let open: usize = node.journal.projects.values().map(|entry| entry.open_runs.len()).sum();
+        assert!(node.journal.is_stale || node.journal.open_runs == open, "runs are counted");
+        let conflicts = self.disk.conflicts();
+        if conflicts > 0 {
+            *self.met.entry("conflict").or_default() += conflicts;
+        }
+    }
+
+    fn take_order(&mut self, node: &mut Node, order: Order) {
+        match order {
+            Order::Start { project, run, .. } => {
+                self.meet("run begun");
+                let is_kept = self.disk.look(|store| store.run_number(&project, &run)).expect("nothing fails");
+                assert!(is_kept.is_some(), "{run} is begun before it is kept");
+                let taken_on = self.runs.entry((project.clone(), run.clone())).or_default();
+                assert_eq!(taken_on.node.replace(node.index), None, "{run} is begun twice");
+                node.runs.insert((project, run), Running::default());
+            }
+            Order::Resume(resumed) => {
+                self.meet("resumed run");
+                let of = (resumed.project, resumed.state.run_id.clone());
+                assert_eq!(self.runs[&of].node, Some(node.index), "another node runs it");
+                let messages = self.log[&of.0].iter().filter_map(|message| message.run.as_ref());
+                let said = messages.filter(|(run, _)| *run == of.1).count();
+                assert_eq!(resumed.state.started_at.is_some(), said > 0);
+                node.runs.insert(of, Running { said, is_cancelled: resumed.cancelled });
+            }
+            Order::Cancel { project, run } => {
+                assert_eq!(self.runs[&(project.clone(), run.clone())].node, Some(node.index), "another node runs it");
+                self.meet("told to end");
+                if let Some(running) = node.runs.get_mut(&(project, run)) {
+                    running.is_cancelled = true;
+                }
+            }
+            Order::Kept(batches) => {
+                node.unkept = node.unkept.checked_sub(batches).expect("no more than it handed over")
+            }
+            Order::StoreIsDown(_) => {}
+        }
+    }
+
+    /// They go on from what the node was sent before, and are what is in the log.
+    fn take_frames(&mut self, node: &mut Node, project: &ProjectId, frames: &Frames) {
+        let seen = node.seen.get_mut(project).expect("only what is watched is sent");
+        assert_eq!(frames.first_seq, *seen + 1, "{project} on node {}", node.index);
+        let log = &self.log[project][*seen as usize..];
+        let mut from = 0;
+        assert!(log.len() >= frames.marks.len(), "sent before it is kept");
+        for (message, mark) in log.iter().zip(&frames.marks) {
+            let frame = &frames.bytes[from..mark.end];
+            let is_in_it = frame.windows(message.json.len()).any(|window| *window == *message.json);
+            assert!(is_in_it, "{:?} is not {:?}", str::from_utf8(frame), str::from_utf8(&message.json));
+            assert_eq!((mark.run.is_some(), mark.is_last), message.place());
+            from = mark.end;
+        }
+        *seen = frames.next_seq() - 1;
+        let node_of = |message: &Message| self.runs[&(project.clone(), message.run.clone()?.0)].node;
+        if log.iter().filter_map(node_of).any(|other| other != node.index) {
+            self.meet("foreign messages");
+        }
+    }
+
+    fn take_answer(&mut self, node: &mut Node, asked: Asked, answer: Answer) {
+        match (asked, answer) {
+            (Asked::Publish(project, numbers), Answer::Published { first_seq, count }) => {
+                let there = self.log[&project][first_seq as usize - 1..].iter().map(|message| message.number);
+                let there: Vec<_> = there.take(count).collect();
+                assert_eq!(there, numbers.iter().copied().map(Some).collect::<Vec<_>>());
+                self.published.extend(numbers);
+            }
+            (Asked::Publish(_, numbers), Answer::Refused(Refusal::StoreUnavailable)) => {
+                self.meet("refused event");
+                self.refused.extend(numbers);
+            }
+            (Asked::Submit(project), Answer::Accepted { body, replayed }) => {
+                let body: Value = serde_json::from_slice(&body).expect("JSON");
+                let run = run_id(body["runId"].as_str().expect("an id"));
+                let taken_on = self.runs.get(&(project, run)).expect("begun");
+                assert!(replayed || taken_on.node == Some(node.index));
+                if replayed {
+                    self.meet("replayed");
+                }
+            }
+            (Asked::Submit(_), Answer::Refused(Refusal::KeyReused)) => self.meet("key reused"),
+            (Asked::Cancel(project, run), Answer::CancelAccepted) => {
+                let taken_on = self.runs.get_mut(&(project, run)).expect("a run");
+                taken_on.is_cancelled = true;
+                if taken_on.node != Some(node.index) {
+                    self.meet("cancel of another's run");
+                }
+            }
+            (Asked::Cancel(project, run), Answer::Refused(Refusal::RunEnded)) => {
+                assert!(self.has_ended(&project, &run))
+            }
+            (Asked::Cancel(..), Answer::Refused(Refusal::CancelHeldBack)) => self.meet("cancel held back"),
+            (Asked::Attach(project, resume), Answer::Attached(attached)) => {
+                let expected = if resume.is_some() { Resume::Resumed } else { Resume::Fresh };
+                assert_eq!(attached.resume, expected);
+                assert_eq!(attached.position, resume.unwrap_or(attached.position));
+                if let Some(backlog) = &attached.backlog {
+                    node.seen.insert(project.clone(), backlog.next_seq() - 1);
+                }
+                assert!(attached.position <= self.newest(&project), "beyond the log");
+                let seen = node.seen[&project];
+                if seen > 0 && resume == Some(seen) {
+                    self.meet("resumed elsewhere");
+                }
+            }
+            (Asked::Run, Answer::Json(_)) => {}
+            (Asked::Run | Asked::Cancel(..), Answer::Refused(Refusal::UnknownRun)) => {}
+            (_, Answer::Refused(Refusal::StoreUnavailable)) => {}
+            (_, other) => panic!("{other:?}"),
+        }
+    }
+
+    fn has_ended(&self, project: &ProjectId, run: &RunId) -> bool {
+        self.log[project].iter().any(|message| matches!(&message.run, Some((of, true)) if of == run))
+    }
+
+    /// A node that begins anew goes on with the runs that it had, and with no other.
+    pub(super) fn check_resumed(&self, node: &Node) {
+        let own = self.runs.iter().filter(|(_, run)| run.node == Some(node.index)).map(|(of, _)| of);
+        let open: Vec<_> = own.filter(|(project, run)| !self.has_ended(project, run)).collect();
+        assert_eq!(node.runs.keys().collect::<Vec<_>>(), open);
+    }
+
+    /// Who was told that a run is to end was told the truth: whoever runs it knows.
+    pub(super) fn check_cancels(&self, nodes: &[Mutex<Node>]) {
+        for ((project, run), taken_on) in self.runs.iter().filter(|(_, run)| run.is_cancelled) {
+            let node = lock(&nodes[taken_on.node.expect("begun")]);
+            let running = node.runs.get(&(project.clone(), run.clone()));
+            assert!(running.is_none_or(|running| running.is_cancelled), "{run} was never told");
+        }
+        self.check_nodes(nodes);
+    }
+
+    /// Everything that was said is in the log, once.
+    pub(super) fn check_end(&self, nodes: &[Mutex<Node>]) {
+        let numbers = self.log.values().flatten().filter_map(|message| message.number);
+        let numbers: Vec<u64> = numbers.collect();
+        let kept: BTreeSet<u64> = numbers.iter().copied().collect();
+        assert_eq!(numbers.len(), kept.len(), "something is there twice");
+        assert_eq!(kept, self.published);
+        assert!(self.refused.is_disjoint(&kept));
+        for (project, run) in self.runs.keys() {
+            assert!(self.has_ended(project, run), "{run} has no end");
+        }
+        self.check_nodes(nodes);
+        for node in nodes {
+            let node = lock(node);
+            let left = (node.journal.ours.len(), node.journal.open_runs, node.unkept);
+            assert_eq!(left, (0, 0, 0), "runs of its own, runs that go on, batches of records");
+        }
+    }
+
+    /// All nodes know the same, which is all that there is.
+    fn check_nodes(&self, nodes: &[Mutex<Node>]) {
+        for node in nodes {
+            let node = lock(node);
+            assert!(!node.journal.is_down());
+            for (project, seen) in &node.seen {
+                assert_eq!(*seen, self.newest(project), "{project} on node {}", node.index);
+            }
+        }
+        let ask = |query: Query| -> Vec<String> {
+            let answer = |node: &Mutex<Node>| {
+                let command = Command::Read { query: query.clone(), reply: ReplyTo::Loop(0) };
+                let mut answers = answers(lock(node).journal.handle(vec![command], self.now));
+                shown(answers.pop().expect("an answer").1)
+            };
+            nodes.iter().map(answer).collect()
+        };
+        let run = |(project, run): &(ProjectId, RunId)| Query::Run {
+            project: project.clone(),
+            run: run.clone(),
+            whole_outputs: false,
+        };
+        let runs =
+            |project: &ProjectId| Query::Runs { project: project.clone(), status: None, before: None, limit: 100 };
+        for query in self.runs.keys().map(run).chain(self.log.keys().map(runs)) {
+            let answers = ask(query);
+            assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:#?}");
+        }
+    }
+}
+
+impl Message {
+    /// Is it a run's, and that one's last?
+    fn place(&self) -> (bool, bool) {
+        (self.run.is_some(), self.run.as_ref().is_some_and(|(_, is_last)| *is_last))
+    }
+}
+
+fn shown(answer: Answer) -> String {
+    match answer {
+        Answer::Json(body) => String::from_utf8(body).expect("text"),
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,49 @@
+//! A step's output, as much of it as is asked for.
+
+use std::ops::Range;
+
+use crate::http::Conditions;
+use crate::http::range::Selection;
+use crate::log::store::RunNumber;
+use crate::model::{OutputStream, StepId};
+
+/// What of a step's output is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedOutput {
+    /// This stream of it; the output itself where none is named.
+    pub stream: Option<OutputStream>,
+    /// Which part, and whether it is known already.
+    pub asked: Conditions,
+    /// About so many bytes at once at most; none where it is 0, and the length alone is wanted.
+    pub bytes_max: usize,
+}
+
+/// A step's output, or a part of it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Bytes that there are in all.
+    pub length: u64,
+    /// They are JSON.
+    pub is_json: bool,
+    /// Of which attempt they are; 0 where there was none.
+    pub attempt: u32,
+    /// Their entity tag, quoted, where they stay as they are: the step has ended.
+    pub tag: Option<String>,
+    /// What of them was selected; nothing where whoever asks has them already.
+    pub selected: Option<Selection>,
+    /// The first of the bytes that were.
+    pub bytes: Vec<u8>,
+    /// Where the others are.
+    pub rest: Option<Box<Rest>>,
+}
+
+/// What is left of an output that is read piece by piece.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rest {
+    pub(in crate::log) number: RunNumber,
+    pub(in crate::log) step: StepId,
+    /// Of this attempt. Bytes of another do not go on from what was read.
+    pub(in crate::log) attempt: u32,
+    pub(in crate::log) stream: OutputStream,
+    pub(in crate::log) range: Range<u64>,
+}

@@ -1,0 +1,40 @@
+//! Where in a list of runs a page begins.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::log::store::RunNumber;
+use crate::model::{IdError, RunId};
+
+/// How a position is written, so that it is none of a run's ids: in front of its number.
+const POSITION_MARK: char = '~';
+
+/// Where in a list of runs a page begins: behind this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Position {
+    /// Behind this run; behind every run that has ended where it is not kept.
+    Run(RunId),
+    /// Behind where a page ended, whatever has become of its last run.
+    Number(RunNumber),
+}
+
+impl FromStr for Position {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let number = text.strip_prefix(POSITION_MARK).and_then(|number| number.parse().ok());
+        match number {
+            Some(number) => Ok(Self::Number(RunNumber(number))),
+            None => RunId::parse(text).map(Self::Run),
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run(run) => run.fmt(f),
+            Self::Number(number) => write!(f, "{POSITION_MARK}{}", number.0),
+        }
+    }
+}

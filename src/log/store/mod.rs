@@ -1,0 +1,293 @@
+//! What keeps the log. A store knows nothing of what it keeps beyond the columns it finds it by.
+
+mod recovered;
+mod rows;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use self::recovered::{EndedRun, Identity, OpenRun, Recovered, RecoveredProject};
+pub use self::rows::{Ends, KeyRow, Place, RunNumber, RunRow, StoredMessage, StoredOutput, Write};
+pub(super) use self::rows::{KEY_AGE_MS, MESSAGE_OVERHEAD_BYTES, TOMBSTONE_AGE_MS, TOMBSTONES_MAX};
+use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
+
+/// The reading half of a store. Between two calls on one of these nothing of it changes.
+pub trait History {
+    /// The `seq` of a project's newest message; 0 where it never had one.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn newest(&self, project: &ProjectId) -> Result<u64, StoreError>;
+
+    /// The `seq` of the oldest message from which on a project's history is whole; one more than the newest where
+    /// there is none.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn floor(&self, project: &ProjectId) -> Result<u64, StoreError>;
+
+    /// Calls `each` with a project's messages behind `after` in order, until it says stop. With `run`, that run's
+    /// alone, its first and last even where the rest is gone, and the turns of one that has not ended.
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    fn messages(
+        &self,
+        project: &ProjectId,
+        after: u64,
+        run: Option<RunNumber>,
+        each: &mut dyn FnMut(&StoredMessage) -> Flow,
+    ) -> Result<(), StoreError>;
+
+    /// The number of the run of this id.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError>;
+
+    /// Where a run begins and ends; none where it is not kept.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn ends(&self, number: RunNumber) -> Result<Option<Ends>, StoreError>;
+
+    /// The state in which a run ended.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
+
+    /// The plan and the inputs that a run was taken on with: JSON.
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    fn document(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
+
+    /// How much is kept of a step's output.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError>;
+
+    /// Appends these bytes of what a step wrote to `to`, as many of them as there are, and reads no others.
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    fn output_bytes(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        stream: OutputStream,
+        range: Range<u64>,
+        to: &mut Vec<u8>,
+    ) -> Result<(), StoreError>;
+
+    /// The whole output of a step whose message has only the beginning of it: JSON.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Arc<[u8]>>, StoreError>;
+}
+
+/// A way to read a store beside the one who writes it, on another thread.
+pub trait Reader: Send {
+    /// Calls `look` with all that is committed by now.
+    ///
+    /// # Errors
+    /// Where it can't be read, or what `look` says.
+    fn look(&mut self, look: &mut dyn FnMut(&dyn History) -> Result<(), StoreError>) -> Result<(), StoreError>;
+}
+
+/// Keeps the log. Called from one thread.
+///
+/// # Several writers
+/// A store may have several writers, each a [`Journal`](super::Journal) of its own. Messages, runs and keys are numbered
+/// and bound by the writers, from what each knows: [`append`](Self::append) says what that is, and finds out whether it
+/// still is so. What a writer then has to know of the others it reads anew by
+/// [`recover_projects`](Self::recover_projects): their messages, the runs that they have taken on, which it follows and
+/// never runs, and which of its own they asked to end. Keys are always asked of the store.
+///
+/// A store that several nodes are to share has to bring what one of a single writer need not, beside both of these:
+/// - an answer for certain: where a connection is lost in the middle of `append`, it finds out whether the batch is kept
+///   before it answers, for a batch that is refused is not to be there.
+/// - who a node is, so that [`OpenRun::is_foreign`] is true, and a node that is thought to be gone appends nothing more
+///   (one more [`AppendError`]); what becomes of its runs.
+/// - to tell who watches and does not write what others have written. Until then a journal learns it with its next append
+///   to the project, or where a client shows a position that it has not come to.
+/// - one node alone that trims, and a word to the others about what has emptied or was forgotten.
+/// - one clock that history ages by; each journal has its own.
+/// - one answer to who has spent a ticket, and limits on what all nodes hold together: what is counted here of runs and
+///   keys is what this node knows of.
+pub trait Store: History + Send {
+    /// Keeps all of `entries`, or nothing of them; `wall` is what time it is, for those who ask when something last was.
+    /// The messages go on from `expected`, which names each project once that anything is kept of.
+    ///
+    /// # Errors
+    /// Where it can't, or another has written: nothing has changed then. Every project is named that there is a conflict of,
+    /// which is where its newest message is not the one expected, where a run of it has an id that is taken, or a number
+    /// that is not above all others, and where a key of it is bound. A store that no other can write to need not look for
+    /// the last two.
+    fn append(&mut self, expected: &[Head], entries: &[Write], wall: Timestamp) -> Result<(), AppendError>;
+
+    /// Lets go of what is beyond `retention`, and of keys and projects whose time is over. Runs that have not ended stay.
+    /// A store may take its time, so that no commit waits long for it.
+    ///
+    /// # Errors
+    /// Where it can't.
+    fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError>;
+
+    /// Writes something that nobody reads, to find out whether it can.
+    ///
+    /// # Errors
+    /// Where it can't.
+    fn probe(&mut self) -> Result<(), StoreError>;
+
+    /// What a journal has to know of what is kept.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn recover(&self) -> Result<Recovered, StoreError>;
+
+    /// The same, but of these projects alone. For those that another has written to.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn recover_projects(&self, projects: &[ProjectId]) -> Result<Recovered, StoreError> {
+        let mut recovered = self.recover()?;
+        recovered.projects.retain(|it| projects.contains(&it.project));
+        recovered.open_runs.retain(|it| projects.contains(&it.project));
+        recovered.ended_runs.retain(|it| projects.contains(&it.project));
+        Ok(recovered)
+    }
+
+    /// A project as it was left, also where it holds nothing any more.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn remains(&self, project: &ProjectId) -> Result<Option<RecoveredProject>, StoreError>;
+
+    /// What is kept of a run.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError>;
+
+    /// What is kept of the key of this name.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn key(&self, project: &ProjectId, name: &str) -> Result<Option<KeyRow>, StoreError>;
+
+    /// What all keys of a project weigh.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn key_bytes(&self, project: &ProjectId) -> Result<u64, StoreError>;
+
+    /// What a list shows of a run that has ended.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
+
+    /// Numbers of a project's runs, newest first, older than `before`; with `ended_as`, of those alone that ended so.
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    fn runs(
+        &self,
+        project: &ProjectId,
+        before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
+        each: &mut dyn FnMut(RunNumber) -> Flow,
+    ) -> Result<(), StoreError>;
+
+    /// A way to read what is committed on another thread, where there is one. It is let go before the store is.
+    ///
+    /// # Errors
+    /// Where it can't be made.
+    fn reader(&self) -> Result<Option<Box<dyn Reader>>, StoreError> {
+        Ok(None)
+    }
+}
+
+/// Why a store could not do its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreError(pub String);
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// How far a project has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The project.
+    pub project: ProjectId,
+    /// The `seq` of its newest message; 0 where it never had one.
+    pub newest: u64,
+}
+
+/// Why a batch is not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AppendError {
+    /// Another has written to these projects, which have come so far: whoever reads them anew may try again.
+    Conflict(Vec<Head>),
+    /// The store can't.
+    Down(StoreError),
+}
+
+impl From<StoreError> for AppendError {
+    fn from(error: StoreError) -> Self {
+        Self::Down(error)
+    }
+}
+
+/// How much history is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Messages a project.
+    pub messages: usize,
+    /// Bytes in all.
+    pub bytes: u64,
+    /// Milliseconds.
+    pub age_ms: u64,
+    /// Ended runs a project.
+    pub runs: usize,
+}
+
+/// What time it is for what is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// By the clock that history ages by.
+    pub age: Timestamp,
+    /// By the wall clock.
+    pub wall: Timestamp,
+}
+
+/// What a trim came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trimmed {
+    /// There is more to let go.
+    pub is_more: bool,
+    /// Projects that hold neither a message nor a run any more: of each its newest `seq` is left.
+    pub emptied: Vec<ProjectId>,
+    /// Of some that was let go too: whatever was read of them before is of another project of that name.
+    pub has_forgotten: bool,
+    /// What all keys weigh that are left.
+    pub key_bytes: u64,
+}
+
+/// Whether a reader wants more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// The next one, please.
+    More,
+    /// That is enough.
+    Stop,
+}
