@@ -100,3 +100,24 @@ impl Foreman {
         self.ledger.into_rest()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::testing::{context, new_run, plan};
+
+    #[test]
+    fn a_shutdown_waited_on_for_a_job_that_had_been_withheld_from_the_workers() {
+        let settings = Settings { workers: 1, active_runs_max: 1, grace: Duration::ZERO };
+        let (mut foreman, now) = (Foreman::new(settings, Limits::default(), context()), Now::default());
+        let mut once = plan(&["a"]);
+        once.steps[0].tool = "once".into();
+        foreman.command(Command::Start(new_run("r", once)), now);
+        assert!(foreman.turn(now).is_empty(), "it is not kept yet that it runs");
+        foreman.command(Command::Shutdown, now);
+        assert!(foreman.turn(now).is_empty());
+        assert_eq!(foreman.next_deadline(), Some(Duration::ZERO), "nothing runs any more");
+        foreman.turn(now);
+        assert!(foreman.is_done());
+    }
+}

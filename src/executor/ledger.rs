@@ -12,8 +12,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::scheduler::Job;
-use crate::model::{Record, RunEventKind};
+use crate::model::{Record, RunEventKind, StepUpdate};
 
 /// How far the log may be behind.
 #[derive(Debug, Clone, Copy)]
@@ -220,24 +222,44 @@ impl Load {
     }
 }
 
-/// About how much memory a record takes that nothing else holds.
+/// About how much memory a record takes. What a step returned is held by its run too, but no longer than that goes on.
 fn weight(record: &Record) -> usize {
-    let text = match record {
+    let said = match record {
         Record::Output { bytes, .. } => bytes.len(),
+        Record::Whole { output, .. } => value_bytes(output),
         Record::Event { event, .. } => match &event.kind {
             RunEventKind::StepOutput(said) => said.chunk.len(),
+            RunEventKind::Progress(progress) => match &progress.update {
+                StepUpdate::Completed { output, .. } => value_bytes(output),
+                _ => 0,
+            },
+            RunEventKind::Completed(completed) => completed.outputs.values().map(value_bytes).sum(),
             _ => 0,
         },
-        Record::Whole { .. } => 0,
     };
-    RECORD_BYTES + text
+    RECORD_BYTES + said
+}
+
+/// About how much memory a value takes.
+fn value_bytes(value: &Value) -> usize {
+    size_of::<Value>()
+        + match value {
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(value_bytes).sum(),
+            Value::Object(members) => members.iter().map(|(name, value)| name.len() + value_bytes(value)).sum(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::executor::testing::step_id;
-    use crate::model::{OutputStream, ProjectId, RunId};
+    use crate::executor::run::{Effects, Run};
+    use crate::executor::testing::{context, new_run, plan, step_id};
+    use crate::executor::tool::Outcome;
+    use crate::model::{Now, OutputStream, ProjectId, RunId};
 
     const LIMITS: Limits = Limits { batches: 2, records: 4, bytes: 20_000, loud_bytes: 4000 };
 
@@ -297,5 +319,24 @@ mod tests {
         ledger.next_batch().expect("a batch");
         ledger.note_kept(2);
         assert_eq!((ledger.holds_up(), ledger.is_loud()), (false, false));
+    }
+    #[test]
+    fn what_steps_returned_weighed_nothing_however_much_of_it_the_log_had_yet_to_keep() {
+        for (output, least) in [(json!("x".repeat(10_000)), 10_000), (json!({"a": [1, null, "b"]}), 64)] {
+            let mut run = Run::new(new_run("r", plan(&["a"])), context());
+            let (now, mut effects) = (Now::default(), Effects::default());
+            run.start(now, &mut effects);
+            let launch = run.take(now, &mut effects).expect("a step");
+            effects.records.clear();
+            run.finish((launch.step, launch.attempt), Ok(Outcome::Output(output)), now, &mut effects);
+            assert!(run.is_ended(), "nothing else holds it");
+            let mut ledger = Ledger::new(LIMITS);
+            ledger.push(effects.records);
+            let Load { records, bytes } = ledger.load;
+            assert!(bytes >= records * RECORD_BYTES + least, "{records} records weigh {bytes}");
+            ledger.next_batch().expect("a batch");
+            ledger.note_kept(1);
+            assert_eq!(ledger.load, Load::default());
+        }
     }
 }

@@ -249,6 +249,8 @@ impl Scheduler {
         let runs = self.deadlines.first().map(|&(at, _)| at);
         let own = match self.stage {
             Stage::Serving => (self.can_begin() || self.can_dispatch()).then_some(Duration::ZERO),
+            // A call that was withheld ends behind the turn, and nothing else may come.
+            Stage::Leaving { .. } if self.calls.is_empty() => Some(Duration::ZERO),
             Stage::Draining { until } | Stage::Leaving { until } => Some(until),
             Stage::Done => None,
         };

@@ -182,6 +182,7 @@ impl<S: Socket> Server<S> {
         let room = WORK_PER_TURN.saturating_sub(self.work).min(BODY_BYTES_A_FLUSH_MAX);
         let (flushed, body_bytes) = connection.flush(room);
         self.work += body_bytes;
+        let has_taken = body_bytes > 0 || connection.output_bytes() < waiting;
         match flushed {
             Flushed::Gone => return self.doom(index),
             Flushed::Full => {
@@ -189,11 +190,13 @@ impl<S: Socket> Server<S> {
                     self.blocked.push(Token(connection.tally.socket as usize));
                 }
                 // Only what is taken gives more time, not what is sent meanwhile.
-                if !was_blocked || body_bytes > 0 || connection.output_bytes() < waiting {
+                if !was_blocked || has_taken {
                     connection.deadline = Some((now.mono + self.settings.timeouts.output, Overdue::Output));
                 }
                 return;
             }
+            // The others have had this turn: whether there is room is not known.
+            Flushed::More if !has_taken => return self.write_later(index),
             Flushed::More | Flushed::Awaits | Flushed::All => {}
         }
         if was_blocked {

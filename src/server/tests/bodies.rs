@@ -112,6 +112,28 @@ fn a_large_answer_that_is_not_taken_is_held_once_and_given_up_in_the_end() {
 }
 
 #[test]
+fn a_client_that_takes_nothing_had_more_time_for_sending_while_others_had_the_turn() {
+    for requests in 40..64 {
+        let mut bench = Bench::new();
+        let deaf = bench.connect();
+        deaf.wire.borrow_mut().room = 10 * KIB;
+        ask_for(&mut bench, &deaf, ["", LIST, ""], &text(1000 * KIB));
+        bench.turns();
+        bench.wait(OUTPUT - SWEEP);
+        // In one of these cases all of a turn's work but less than what the deaf one sends.
+        let [busy, busier] = [bench.connect(), bench.connect()];
+        busy.wire.borrow_mut().to_server.extend(HEALTH.repeat(3 * 64).bytes());
+        (0..3).for_each(|_| bench.readable(&busy));
+        busier.wire.borrow_mut().to_server.extend(HEALTH.repeat(requests).bytes());
+        bench.readable(&busier);
+        deaf.wire.borrow_mut().to_server.extend([b'x'; 16 * KIB]);
+        bench.readable(&deaf);
+        bench.wait(2 * SWEEP);
+        assert!(deaf.is_dropped(), "beside {requests} requests");
+    }
+}
+
+#[test]
 fn a_large_answer_beyond_what_may_be_held_is_let_go() {
     let mut bench = Bench::with(ConnectionLimits { buffer_bytes: 500 * KIB, ..limits() }, false);
     let [deaf, other] = [bench.connect(), bench.connect()];
