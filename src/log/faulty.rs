@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::history::{Ends, History};
+use super::history::{Ends, History, Reader};
 use super::store::{
     Flow, KeyRow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed, Write,
 };
@@ -50,6 +50,19 @@ pub(crate) struct FaultyStore<S> {
     shared: Arc<Mutex<Shared<S>>>,
 }
 
+/// A way to read a [`Disk`] beside a journal: it fails when that does.
+pub(crate) struct FaultyReader<S> {
+    shared: Arc<Mutex<Shared<S>>>,
+    reader: Box<dyn Reader>,
+}
+
+impl<S: Store + Send> Reader for FaultyReader<S> {
+    fn look(&mut self, look: &mut dyn FnMut(&dyn History) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        lock(&self.shared).admit(Call::Read)?;
+        self.reader.look(look)
+    }
+}
+
 struct Shared<S> {
     store: S,
     /// The store's own may forget them.
@@ -69,6 +82,17 @@ impl<S: Store> Disk<S> {
     /// For one more journal.
     pub(crate) fn store(&self) -> FaultyStore<S> {
         FaultyStore { shared: self.shared.clone() }
+    }
+
+    /// What it holds is found in this store from now on.
+    pub(crate) fn replace(&self, store: S) {
+        lock(&self.shared).store = store;
+    }
+
+    /// For one who reads beside a journal.
+    pub(crate) fn reader(&self) -> FaultyReader<S> {
+        let reader = self.look(|store| store.reader()).expect("it can be read").expect("by others too");
+        FaultyReader { shared: self.shared.clone(), reader }
     }
 
     /// From now on calls fail in this way.

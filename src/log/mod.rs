@@ -12,6 +12,8 @@
 
 mod age;
 mod batch;
+#[cfg(test)]
+pub(crate) mod beside;
 mod claims;
 #[cfg(all(test, feature = "sqlite"))]
 mod conformance;
