@@ -251,8 +251,6 @@ fn a_watcher_that_reads_nothing_sets_nobodys_pace() {
         first.write(&to_unread);
         second.write(&to_other);
         assert_eq!(second.response(false).expect("an answer").status, 202);
-        // What came before that is written by now.
-        assert_eq!(server.get("/healthz").status, 200);
         let is_ahead = first.has_news();
         assert_eq!(first.response(false).expect("an answer").status, 202);
         is_ahead
@@ -260,5 +258,5 @@ fn a_watcher_that_reads_nothing_sets_nobodys_pace() {
     // Whoever takes nothing does not count any more, once that is known of them.
     wait_for("a publisher who waits for nobody", || (0..IN_A_ROW).all(|_| is_first_ahead()).then_some(()));
     assert_others_are_served(&server);
-    assert_eq!(server.metric("stepcast_streams") as usize, WATCHERS, "none was let go");
+    assert_eq!(server.metric("stepcast_streams") as usize, WATCHERS, "they watch still");
 }
