@@ -25,17 +25,17 @@ impl Beside {
         questions.collect()
     }
 
-    /// The answer; or what the log is to be asked in their place.
+    /// The answer.
     ///
     /// # Errors
-    /// What the log is to be asked.
-    pub(crate) fn answer(&mut self, question: Question) -> Result<Delivery, Command> {
+    /// A batch for the log, where that has to be asked.
+    pub(crate) fn answer(&mut self, question: Question) -> Result<Delivery, Vec<Command>> {
         let Question { reply, asked } = question;
         let answer = match asked {
             Asked::Snapshots(attached) => history::begun(attached, self.historian.signer()),
             Asked::Look(query, known) => match (self.historian.answer(&query, &known), known) {
                 (Some(answer), _) => answer,
-                (None, Known::Untold) => return Err(Command::Read { query, reply }),
+                (None, Known::Untold) => return Err(vec![Command::Read { query, reply }]),
                 (None, Known::Told(_)) => Answer::Refused(Refusal::StoreUnavailable),
             },
         };

@@ -7,6 +7,7 @@
 mod outage;
 mod threads;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use self::threads::Threads;
@@ -66,6 +67,19 @@ fn print(server: &Server, tool: &str, steps: usize, bytes: u64) -> String {
         wait_for(&whole, || (server.call(last.clone()).header("Content-Range") == Some(&whole)).then_some(()));
     }
     path
+}
+
+/// A server over a run that has ended, with large outputs of so many steps, and the path of the run. It was started anew, so
+/// that nothing of them is in anyone's memory, or is still to be moved to its place on disk.
+fn start_behind_outputs(directory: &TempDirectory, steps: usize) -> (Server, String) {
+    let mut server = start(directory, &[]);
+    let path = print(&server, "print", steps, OUTPUT_BYTES);
+    wait_for("the run's end", || {
+        (server.get(&format!("{path}?outputs=cut")).json()["status"] == "completed").then_some(())
+    });
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait(), Some(0));
+    (start(directory, &[]), path)
 }
 
 /// Asks for the same on so many connections, none of which is read.
@@ -134,8 +148,7 @@ fn ranges_of_a_running_output_are_read_alone_and_not_by_whoever_writes() {
 fn a_run_with_large_outputs_is_not_read_by_whoever_writes_and_others_are_served_while_it_is_not_taken() {
     const STEPS: usize = 3;
     let directory = TempDirectory::new();
-    let server = start(&directory, &[]);
-    let path = print(&server, "print", STEPS, OUTPUT_BYTES);
+    let (server, path) = start_behind_outputs(&directory, STEPS);
     let threads = Threads::watch(&server);
     let mut asked = ask(&server, 2, &Request::get(&path));
     assert_others_are_served(&server);
@@ -153,8 +166,8 @@ fn a_run_with_large_outputs_is_not_read_by_whoever_writes_and_others_are_served_
 fn a_download_is_read_as_it_is_taken_and_others_are_served_while_it_is_not() {
     const CLIENTS: usize = 6;
     let directory = TempDirectory::new();
-    let server = start(&directory, &[]);
-    let path = print(&server, "print", 1, OUTPUT_BYTES) + "/steps/s0/output";
+    let (server, run) = start_behind_outputs(&directory, 1);
+    let path = run + "/steps/s0/output";
     let threads = Threads::watch(&server);
     let mut asked = ask(&server, CLIENTS, &Request::get(&path));
     let heads: Vec<Response> = asked.iter_mut().map(|connection| connection.head().expect("an answer")).collect();

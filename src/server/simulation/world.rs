@@ -443,9 +443,9 @@ impl<M: Medium> World<M> {
             let failed = self.disk.failed();
             match self.beside.as_mut().expect("whoever is asked").answer(question) {
                 Ok(answer) => self.hand_in(answer, behind),
-                Err(handed_on) => {
+                Err(batch) => {
                     self.meet("handed on");
-                    self.log_queue.push_back(vec![handed_on]);
+                    self.log_queue.push_back(batch);
                 }
             }
             if self.disk.failed() > failed {
