@@ -5,6 +5,9 @@
 //! [model](model::Model) of the log knows what each of them must be sent, and all of it is read strictly. In the end
 //! nothing may be left.
 //!
+//! Every other world is played over the store on disk, and in most of them others read beside the log, whose answers come in
+//! any order. What excuses a server ends with its cause: who asks after that is owed an answer.
+//!
 //! In [storms] the process is killed or told to end, and begins again with what its disk holds; and the disk fails. What
 //! anyone saw, and whatever was acknowledged, has to be there afterwards; every run has to come to its one end.
 //!
