@@ -21,6 +21,8 @@
 //! | `journal` | the writer |
 //! | `thread`, `history_thread` | the threads |
 
+#[cfg(test)]
+pub(crate) mod beside;
 #[cfg(all(test, feature = "sqlite"))]
 mod conformance;
 #[cfg(test)]
@@ -46,6 +48,8 @@ mod work;
 
 pub use frames::{Frames, Page, SharedBytes, View};
 pub use journal::{Journal, Limits, Outcome};
+#[cfg(test)]
+pub(crate) use lookup::Question;
 pub use memory::MemoryStore;
 pub use protocol::{
     Answer, Attached, Claim, Command, Delivery, Fingerprint, Order, Output, ProjectRow, PublishedEvent, Query, Refusal,

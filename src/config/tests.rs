@@ -171,106 +171,108 @@ fn the_secret_has_a_short_variable_and_its_full_one_wins() {
     assert_eq!(secret(&[("STEPCAST_AUTH_JWT_SECRET", "b"), ("STEPCAST_JWT_SECRET", "a")]).as_deref(), Some("b"));
 }
 
+/// What is wrong in a file, and what is said of it.
+const BAD_VALUES: &[(&str, &str)] = &[
+    (
+        "sse.heartbeat = '5 parsecs'",
+        "1: sse.heartbeat: expected a duration such as 500ms, 15s, 5m or 7d, at most 1d, found \"5 parsecs\"",
+    ),
+    (
+        "\n\n[sse]\nheartbeat = -1",
+        "4: sse.heartbeat: expected a duration such as 500ms, 15s, 5m or 7d, at most 1d, found an integer",
+    ),
+    (
+        "sse.heartbeat = '-1s'",
+        "1: sse.heartbeat: expected a duration such as 500ms, 15s, 5m or 7d, at most 1d, found \"-1s\"",
+    ),
+    (
+        "sse.retry = '0s'",
+        "1: sse.retry: expected a duration such as 500ms, 15s, 5m or 7d, from 1ms to 1h, found \"0s\"",
+    ),
+    (
+        "history.age = '99999999999999999999d'",
+        "1: history.age: expected a duration such as 500ms, 15s, 5m or 7d, at least 1s, found \"99999999999999999999d\"",
+    ),
+    (
+        "history.bytes = '1GB'",
+        "1: history.bytes: expected a size such as 256KiB, 1GiB or plain bytes, at least 64KiB, found \"1GB\"",
+    ),
+    (
+        "limits.body_bytes = 12",
+        "1: limits.body_bytes: expected a size such as 256KiB, 1GiB or plain bytes, from 1KiB to 1GiB, found \"12\"",
+    ),
+    ("executor.workers = 0", "1: executor.workers: expected a whole number, from 1 to 4096, found \"0\""),
+    ("executor.workers = '8'", "1: executor.workers: expected a whole number, from 1 to 4096, found a string"),
+    ("executor.workers = 1.5", "1: executor.workers: expected a whole number, from 1 to 4096, found a float"),
+    ("limits.plan_steps = -3", "1: limits.plan_steps: expected a whole number, at least 1, found \"-3\""),
+    (
+        "limits.connections = 4294967296",
+        "1: limits.connections: expected a whole number, from 1 to 4294967295, found \"4294967296\"",
+    ),
+    ("auth.mode = 'basic'", "1: auth.mode: expected one of jwt, none, found \"basic\""),
+    ("auth.mode = false", "1: auth.mode: expected one of jwt, none, found a boolean"),
+    ("auth.jwt_secret = 12", "1: auth.jwt_secret: expected a text, found an integer"),
+    (
+        "listen = 8080",
+        "1: listen: expected an address such as 127.0.0.1:8080, [::]:8080 or localhost:8080, found an integer",
+    ),
+    (
+        "listen = ':8080'",
+        "1: listen: expected an address such as 127.0.0.1:8080, [::]:8080 or localhost:8080, found \":8080\"",
+    ),
+    #[cfg(feature = "sqlite")]
+    ("data = ''", "1: data: expected a directory, or none to keep everything in memory, found \"\""),
+    #[cfg(not(feature = "sqlite"))]
+    ("\ndata = './x'", "2: data: expected none, as this program was built without sqlite, found \"./x\""),
+    (
+        "cors.allowed_origins = '*'",
+        "1: cors.allowed_origins: expected a list of origins such as https://app.example or http://localhost:3000, found a string",
+    ),
+    (
+        "cors.allowed_origins = ['https://ok', '*']",
+        "1: cors.allowed_origins: expected a list of origins such as https://app.example or http://localhost:3000, found \"*\"",
+    ),
+    (
+        "server.hosts = ['*.example.com']",
+        "1: server.hosts: expected a list of host names such as events.example.com, found \"*.example.com\"",
+    ),
+    (
+        "limits.trusted_proxies = [1]",
+        "1: limits.trusted_proxies: expected a list of address ranges such as 10.0.0.0/8 or ::1, found a list",
+    ),
+    (
+        "limits.trusted_proxies = ['10.0.0.0/33']",
+        "1: limits.trusted_proxies: expected a list of address ranges such as 10.0.0.0/8 or ::1, found \"10.0.0.0/33\"",
+    ),
+    ("sse = 1", "1: sse: expected a table, found an integer"),
+    (
+        "log.level = 'loud\\u001b'",
+        "1: log.level: expected one of off, error, warn, info, debug, trace, found \"loud\\\\u001b\"",
+    ),
+    ("\n[sse]\nhartbeat = '1s'", "3: unknown key sse.hartbeat; did you mean sse.heartbeat?"),
+    (
+        "sse.colour = 1",
+        "1: unknown key sse.colour; expected one of sse.heartbeat, sse.retry, sse.queue_bytes, sse.stall_timeout",
+    ),
+    ("lisen = 'x'", "1: unknown key lisen; did you mean listen?"),
+    (
+        "zzz.a = 'x'",
+        "1: unknown key zzz; expected one of listen, server, data, auth, cors, sse, history, store, limits, executor, metrics, log, tools",
+    ),
+    (
+        "\"a\\u001b\" = 1",
+        "1: unknown key a\\u{1b}; expected one of listen, server, data, auth, cors, sse, history, store, limits, executor, metrics, log, tools",
+    ),
+    (
+        "sse.heartbeat.x = 1",
+        "1: sse.heartbeat: expected a duration such as 500ms, 15s, 5m or 7d, at most 1d, found a table",
+    ),
+    ("listen = 'a:1'\nlisten = 'b:2'", "2: duplicate key"),
+];
+
 #[test]
 fn bad_values_in_the_file_name_file_line_and_what_was_expected() {
-    let table = [
-        (
-            "sse.heartbeat = '5 parsecs'",
-            "1: sse.heartbeat: expected a duration such as 500ms, 15s, 5m or 7d, at most 1d, found \"5 parsecs\"",
-        ),
-        (
-            "\n\n[sse]\nheartbeat = -1",
-            "4: sse.heartbeat: expected a duration such as 500ms, 15s, 5m or 7d, at most 1d, found an integer",
-        ),
-        (
-            "sse.heartbeat = '-1s'",
-            "1: sse.heartbeat: expected a duration such as 500ms, 15s, 5m or 7d, at most 1d, found \"-1s\"",
-        ),
-        (
-            "sse.retry = '0s'",
-            "1: sse.retry: expected a duration such as 500ms, 15s, 5m or 7d, from 1ms to 1h, found \"0s\"",
-        ),
-        (
-            "history.age = '99999999999999999999d'",
-            "1: history.age: expected a duration such as 500ms, 15s, 5m or 7d, at least 1s, found \"99999999999999999999d\"",
-        ),
-        (
-            "history.bytes = '1GB'",
-            "1: history.bytes: expected a size such as 256KiB, 1GiB or plain bytes, at least 64KiB, found \"1GB\"",
-        ),
-        (
-            "limits.body_bytes = 12",
-            "1: limits.body_bytes: expected a size such as 256KiB, 1GiB or plain bytes, from 1KiB to 1GiB, found \"12\"",
-        ),
-        ("executor.workers = 0", "1: executor.workers: expected a whole number, from 1 to 4096, found \"0\""),
-        ("executor.workers = '8'", "1: executor.workers: expected a whole number, from 1 to 4096, found a string"),
-        ("executor.workers = 1.5", "1: executor.workers: expected a whole number, from 1 to 4096, found a float"),
-        ("limits.plan_steps = -3", "1: limits.plan_steps: expected a whole number, at least 1, found \"-3\""),
-        (
-            "limits.connections = 4294967296",
-            "1: limits.connections: expected a whole number, from 1 to 4294967295, found \"4294967296\"",
-        ),
-        ("auth.mode = 'basic'", "1: auth.mode: expected one of jwt, none, found \"basic\""),
-        ("auth.mode = false", "1: auth.mode: expected one of jwt, none, found a boolean"),
-        ("auth.jwt_secret = 12", "1: auth.jwt_secret: expected a text, found an integer"),
-        (
-            "listen = 8080",
-            "1: listen: expected an address such as 127.0.0.1:8080, [::]:8080 or localhost:8080, found an integer",
-        ),
-        (
-            "listen = ':8080'",
-            "1: listen: expected an address such as 127.0.0.1:8080, [::]:8080 or localhost:8080, found \":8080\"",
-        ),
-        #[cfg(feature = "sqlite")]
-        ("data = ''", "1: data: expected a directory, or none to keep everything in memory, found \"\""),
-        #[cfg(not(feature = "sqlite"))]
-        ("\ndata = './x'", "2: data: expected none, as this program was built without sqlite, found \"./x\""),
-        (
-            "cors.allowed_origins = '*'",
-            "1: cors.allowed_origins: expected a list of origins such as https://app.example or http://localhost:3000, found a string",
-        ),
-        (
-            "cors.allowed_origins = ['https://ok', '*']",
-            "1: cors.allowed_origins: expected a list of origins such as https://app.example or http://localhost:3000, found \"*\"",
-        ),
-        (
-            "server.hosts = ['*.example.com']",
-            "1: server.hosts: expected a list of host names such as events.example.com, found \"*.example.com\"",
-        ),
-        (
-            "limits.trusted_proxies = [1]",
-            "1: limits.trusted_proxies: expected a list of address ranges such as 10.0.0.0/8 or ::1, found a list",
-        ),
-        (
-            "limits.trusted_proxies = ['10.0.0.0/33']",
-            "1: limits.trusted_proxies: expected a list of address ranges such as 10.0.0.0/8 or ::1, found \"10.0.0.0/33\"",
-        ),
-        ("sse = 1", "1: sse: expected a table, found an integer"),
-        (
-            "log.level = 'loud\\u001b'",
-            "1: log.level: expected one of off, error, warn, info, debug, trace, found \"loud\\\\u001b\"",
-        ),
-        ("\n[sse]\nhartbeat = '1s'", "3: unknown key sse.hartbeat; did you mean sse.heartbeat?"),
-        (
-            "sse.colour = 1",
-            "1: unknown key sse.colour; expected one of sse.heartbeat, sse.retry, sse.queue_bytes, sse.stall_timeout",
-        ),
-        ("lisen = 'x'", "1: unknown key lisen; did you mean listen?"),
-        (
-            "zzz.a = 'x'",
-            "1: unknown key zzz; expected one of listen, server, data, auth, cors, sse, history, store, limits, executor, metrics, log, tools",
-        ),
-        (
-            "\"a\\u001b\" = 1",
-            "1: unknown key a\\u{1b}; expected one of listen, server, data, auth, cors, sse, history, store, limits, executor, metrics, log, tools",
-        ),
-        (
-            "sse.heartbeat.x = 1",
-            "1: sse.heartbeat: expected a duration such as 500ms, 15s, 5m or 7d, at most 1d, found a table",
-        ),
-        ("listen = 'a:1'\nlisten = 'b:2'", "2: duplicate key"),
-    ];
-    for (text, expected) in table {
+    for (text, expected) in BAD_VALUES {
         assert_eq!(from_file(text), Err(vec![format!("stepcast.toml:{expected}")]), "{text}");
     }
 }

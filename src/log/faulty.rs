@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::store::{
-    AppendError, Ends, Flow, Head, History, KEY_AGE_MS, KeyRow, Recovered, RecoveredProject, Retention, RunNumber,
-    RunRow, Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed, Write,
+    AppendError, Ends, Flow, Head, History, KEY_AGE_MS, KeyRow, Reader, Recovered, RecoveredProject, Retention,
+    RunNumber, RunRow, Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed, Write,
 };
 use crate::auth::TicketNote;
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
@@ -54,6 +54,19 @@ pub(crate) struct FaultyStore<S> {
 
 /// What another does meanwhile.
 pub(crate) type Interruption = Box<dyn FnOnce() + Send>;
+
+/// A way to read a [`Disk`] beside a journal: it fails when that does.
+pub(crate) struct FaultyReader<S> {
+    shared: Arc<Mutex<Shared<S>>>,
+    reader: Box<dyn Reader>,
+}
+
+impl<S: Store + Send> Reader for FaultyReader<S> {
+    fn look(&mut self, look: &mut dyn FnMut(&dyn History) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        lock(&self.shared).admit(Call::Read)?;
+        self.reader.look(look)
+    }
+}
 
 struct Shared<S> {
     store: S,
@@ -102,6 +115,17 @@ impl<S: Store> Disk<S> {
     /// Nothing comes in between any more.
     pub(crate) fn let_through(&self) {
         lock(&self.shared).interruptions.clear();
+    }
+
+    /// What it holds is found in this store from now on.
+    pub(crate) fn replace(&self, store: S) {
+        lock(&self.shared).store = store;
+    }
+
+    /// For one who reads beside a journal.
+    pub(crate) fn reader(&self) -> FaultyReader<S> {
+        let reader = self.look(|store| store.reader()).expect("it can be read").expect("by others too");
+        FaultyReader { shared: self.shared.clone(), reader }
     }
 
     /// From now on calls fail in this way.

@@ -131,7 +131,7 @@ pub(super) fn start(
     Ok(Some((HistoryHandle { pages, look_ups, ended }, threads)))
 }
 
-fn is_history(command: &Command) -> bool {
+pub(super) fn is_history(command: &Command) -> bool {
     matches!(command, Command::Read { query, .. } if is_history_query(query))
 }
 
@@ -188,6 +188,11 @@ pub(super) struct Historian {
 impl Historian {
     pub(super) fn new(reader: Box<dyn Reader>, signer: IdSigner) -> Self {
         Self { reader, signer, lookup: Lookup::new(CACHE_BYTES_MAX) }
+    }
+
+    #[cfg(test)]
+    pub(super) fn signer(&self) -> &IdSigner {
+        &self.signer
     }
 
     /// What is to be done next; nothing where nobody can ask any more.

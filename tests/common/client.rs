@@ -136,6 +136,20 @@ impl Connection {
         Self::over(socket.into())
     }
 
+    /// As [`open`](Self::open), by a socket that takes little, so that what is not read soon waits at the server.
+    pub fn open_narrow(to: SocketAddr) -> Self {
+        Self::try_open_narrow(to).expect("the server listens")
+    }
+
+    /// As [`open_narrow`](Self::open_narrow); none where nobody listens.
+    pub fn try_open_narrow(to: SocketAddr) -> Option<Self> {
+        const RECEIVE_BUFFER_BYTES: usize = 4096;
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).ok()?;
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES).ok()?;
+        socket.connect(&to.into()).ok()?;
+        Some(Self::over(socket.into()))
+    }
+
     /// As [`open`](Self::open); none where nobody listens.
     pub fn try_open(to: SocketAddr) -> Option<Self> {
         TcpStream::connect(to).ok().map(Self::over)
@@ -149,6 +163,14 @@ impl Connection {
     /// Writes what the other side takes: it may have closed already, and its answer is still to be read.
     pub fn write(&mut self, bytes: &[u8]) {
         let _ = self.socket.write_all(bytes);
+    }
+
+    /// Has anything come by now that was not read?
+    pub fn has_news(&self) -> bool {
+        self.socket.set_nonblocking(true).expect("a socket");
+        let has_come = self.socket.peek(&mut [0]).is_ok();
+        self.socket.set_nonblocking(false).expect("a socket");
+        has_come || !self.read.is_empty()
     }
 
     /// The next answer; none where the connection ends before one begins. One without a length goes to the end of the

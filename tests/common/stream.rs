@@ -1,10 +1,8 @@
 //! A strict reader of event streams: what the contract does not allow on the wire makes the test fail.
 
-use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use serde_json::Value;
-use socket2::{Domain, Socket, Type};
 
 use super::client::{Connection, Request, Response};
 use super::stream_body::StreamBody;
@@ -53,14 +51,13 @@ impl Sse {
 
     /// One whose socket takes little, so that what is not read soon waits at the server.
     pub fn open_narrow(to: SocketAddr, request: Request) -> Self {
-        let socket = narrow_socket(to).expect("the server listens");
-        Self::over(Connection::over(socket), to, request)
+        Self::over(Connection::open_narrow(to), to, request)
     }
 
     /// As [`open`](Self::open), or [`open_narrow`](Self::open_narrow), of a server that may be gone or be killed before
     /// it has answered.
     pub fn try_open(to: SocketAddr, request: Request, narrow: bool) -> Option<Self> {
-        let connection = if narrow { Connection::over(narrow_socket(to).ok()?) } else { Connection::try_open(to)? };
+        let connection = if narrow { Connection::try_open_narrow(to)? } else { Connection::try_open(to)? };
         Self::try_over(connection, to, request)
     }
 
@@ -141,14 +138,6 @@ impl Sse {
     pub fn is_at_its_end(&self) -> bool {
         self.body.is_at_its_end()
     }
-}
-
-fn narrow_socket(to: SocketAddr) -> io::Result<TcpStream> {
-    const RECEIVE_BUFFER_BYTES: usize = 4096;
-    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
-    socket.connect(&to.into())?;
-    Ok(TcpStream::from(socket))
 }
 
 fn event(lines: &[String]) -> Event {

@@ -15,6 +15,8 @@ mod http_tools;
 mod interruptions;
 mod isolation;
 mod limits;
+#[cfg(feature = "sqlite")]
+mod neighbours;
 mod page;
 mod plans;
 mod program;

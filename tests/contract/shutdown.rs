@@ -181,7 +181,7 @@ fn a_signal_that_does_not_ask_left_the_tools_alive() {
     server.submit("p", &deaf_plan());
     let pids = pids(&directory);
     server.signal(Signal::QUIT);
-    server.wait();
+    assert_eq!(server.wait(), Some(0));
     until_dead(&pids);
 }
 

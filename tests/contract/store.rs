@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::common::client::{Request, Response};
 use crate::common::server::{Server, Setup, TempDirectory};
 use crate::common::stream::{Event, Sse};
-use crate::common::{is_alive, wait_for};
+use crate::common::wait_for;
 
 const STREAM: &str = "/api/sse/projects/p";
 const EVENTS: &str = "/api/projects/p/events";
@@ -21,7 +21,7 @@ const USER_VERSION_AT: u64 = 60;
 /// Calls until the disk counts as never full: far more than fit.
 const CALLS_MAX: u64 = 1000;
 
-fn kept(directory: &TempDirectory) -> Setup {
+pub fn kept(directory: &TempDirectory) -> Setup {
     Setup::default().data(&directory.join("data"))
 }
 
@@ -115,7 +115,7 @@ fn a_file_of_a_later_format_is_refused() {
 }
 
 /// The files of the process may grow so far; none is as far as they like.
-fn limit_files(server: &Server, bytes: Option<u64>) {
+pub fn limit_files(server: &Server, bytes: Option<u64>) {
     let limit = Rlimit { current: bytes, maximum: None };
     prlimit(Some(server.pid()), Resource::Fsize, limit).expect("a limit for a process of one's own");
 }
@@ -125,13 +125,13 @@ fn bytes_of(directory: &TempDirectory, name: &str) -> u64 {
 }
 
 /// Lets no file of the data directory grow.
-fn fill_disk(server: &Server, directory: &TempDirectory) {
+pub fn fill_disk(server: &Server, directory: &TempDirectory) {
     let largest = ["stepcast.db", "stepcast.db-wal"].iter().map(|name| bytes_of(directory, name)).max();
     limit_files(server, largest);
 }
 
 /// Publishes until it is refused; the ids of what was taken, and the number that was refused.
-fn publish_until_full(server: &Server, taken: &mut Vec<(u64, String)>) -> u64 {
+pub fn publish_until_full(server: &Server, taken: &mut Vec<(u64, String)>) -> u64 {
     for n in 1..CALLS_MAX {
         let answer = publish(server, n, 20_000);
         if answer.status == 503 {
@@ -212,59 +212,6 @@ fn a_run_outlasts_a_full_disk() {
         "workflow_completed",
     ];
     assert_eq!(kinds, expected);
-}
-
-#[test]
-fn while_the_disk_was_full_no_step_timed_out_and_no_cancel_was_carried_out() {
-    let directory = TempDirectory::new();
-    let script = |then: &str| format!("echo $$ > '{}'/$STEPCAST_STEP_ID; exec {then}", directory.path().display());
-    let tool = |name: &str, then: &str| {
-        format!("[tools.{name}]\nkind = \"command\"\nargv = [\"sh\", \"-c\", \"{}\"]\n", script(then))
-    };
-    let server = kept(&directory).config(&(tool("waits", "sleep 600") + &tool("floods", "yes"))).start();
-    let begin = |step: Value| {
-        let run = server.submit("p", &json!({"name": "n", "steps": [step.clone()]}));
-        let pid = directory.join(step["id"].as_str().expect("an id"));
-        let pid = wait_for("the tool", || fs::read_to_string(&pid).ok()?.trim().parse::<u64>().ok());
-        (run, pid)
-    };
-    let late = begin(json!({"id": "late", "tool": "waits", "timeout": 4000}));
-    let quiet = begin(json!({"id": "quiet", "tool": "waits"}));
-    let loud = begin(json!({"id": "loud", "tool": "floods"}));
-    fill_disk(&server, &directory);
-    publish_until_full(&server, &mut Vec::new());
-
-    let cancel = |run: &str| server.post(&format!("/api/projects/p/workflows/{run}/cancel"), &json!(null));
-    for (run, _) in [&quiet, &loud] {
-        let answer = cancel(run);
-        assert_eq!((answer.status, answer.code().as_str()), (503, "store_unavailable"), "it is not kept: {answer:?}");
-    }
-    for (_, pid) in [&late, &quiet, &loud] {
-        wait_for("the tool's end", || (!is_alive(*pid)).then_some(()));
-    }
-    assert_eq!(server.get("/readyz").status, 503, "nothing is kept yet");
-
-    limit_files(&server, None);
-    wait_for("room", || (server.get("/readyz").status == 200).then_some(()));
-    for ((run, _), status, reason) in
-        [(&late, "failed", "step_failed"), (&quiet, "cancelled", "cancelled"), (&loud, "cancelled", "cancelled")]
-    {
-        let messages = server.messages("p", run);
-        let told = messages.iter().filter(|message| message["type"] != "workflow_step_output");
-        let told: Vec<_> = told.map(|message| (&message["type"], &message["payload"]["status"])).collect();
-        let expected = [
-            ("workflow_started", None),
-            ("workflow_level_started", None),
-            ("workflow_progress", Some("running")),
-            ("workflow_progress", Some(status)),
-            ("workflow_level_completed", None),
-            ("workflow_failed", None),
-        ];
-        let expected = expected.map(|(kind, status)| (json!(kind), json!(status)));
-        assert_eq!(told, expected.iter().map(|(kind, status)| (kind, status)).collect::<Vec<_>>());
-        assert_eq!(messages.last().expect("a last one")["payload"]["reason"], reason);
-        assert_eq!(cancel(run).status, 409);
-    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::client::Mode;
+use super::medium::Medium;
 use super::world::World;
 use crate::model::Timestamp;
 use crate::stream::BACKLOG_BYTES_MIN;
@@ -13,7 +14,7 @@ const YEAR_MS: u64 = 365 * 24 * 3_600_000;
 /// Addresses that clients come from.
 const ADDRESSES: usize = 5;
 
-impl World {
+impl<M: Medium> World<M> {
     /// Everything, from the first connection to the last.
     pub(super) fn play(&mut self) {
         self.gather_crowd();
@@ -49,7 +50,7 @@ impl World {
                 let n = 1 + self.rng.below(3);
                 self.log(n);
                 let reads = self.rng.below(3);
-                self.read_history(reads);
+                self.read_beside(reads);
             }
             79..82 => self.intake(),
             82..87 => self.execute(),
@@ -171,11 +172,12 @@ impl World {
     fn set_clock(&mut self) {
         let by = [50 * YEAR_MS, 3_600_000][self.rng.below(2)];
         let now = self.now.wall.as_millis();
-        let to = if self.rng.one_in(2) { now + by } else { now.saturating_sub(by) };
+        let is_forward = self.rng.one_in(2);
+        let to = if is_forward { now + by } else { now.saturating_sub(by) };
         self.note(|| format!("the wall clock is set from {now} to {to}"));
-        self.meet("clock set");
+        self.meet(if is_forward { "clock set forward" } else { "clock set back" });
         self.now.wall = Timestamp::from_millis(to);
-        self.model.clock_was_set = true;
+        self.model.note_set_clock();
         self.settle();
     }
 

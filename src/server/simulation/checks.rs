@@ -6,6 +6,7 @@ use super::answer::Head;
 use super::client::{Asked, Mode, What};
 use super::follower::{Circumstances, Follower};
 use super::laws::{BACKLOG_BYTES, HEADER, HEARTBEAT, IDLE, RETRY_MS, STALL};
+use super::medium::Medium;
 use super::sse::{Block, Piece, next_piece};
 use super::world::World;
 use crate::http::Coding;
@@ -26,7 +27,7 @@ const CHATTER_MAX: usize = 4;
 /// Statuses of what is refused before all of it has come.
 const EARLY: [u16; 9] = [400, 408, 413, 414, 417, 431, 501, 503, 505];
 
-impl World {
+impl<M: Medium> World<M> {
     /// Reads what a client was sent.
     pub(super) fn listen(&mut self, index: usize) {
         let client = &mut self.clients[index];
@@ -102,19 +103,23 @@ impl World {
         Circumstances {
             now: self.now.wall,
             is_ending: self.is_ending,
-            may_be_busy: self.may_refuse(index)
-                || client.stream_of.is_some()
-                || client.asked.front().is_some_and(|asked| self.was_down_since(asked.at)),
+            may_be_busy: client.stream_of.is_some()
+                || client
+                    .asked
+                    .front()
+                    .is_some_and(|asked| self.may_refuse(index, asked.at) || self.was_down_since(asked.at)),
             expires_at: self.tokens.expires_at(client.stream_of),
             heartbeat_ms: u64::try_from(HEARTBEAT.as_millis()).expect("small"),
             retry_ms: RETRY_MS,
         }
     }
 
-    /// May calls of this client be refused for what the server is like?
-    pub(super) fn may_refuse(&self, index: usize) -> bool {
+    /// May what this client asked then be refused for what the server is like, or was since?
+    pub(super) fn may_refuse(&self, index: usize, asked_at: Duration) -> bool {
         let client = &self.clients[index];
-        client.is_refused || client.is_proxy || self.is_draining || self.overloaded_at.is_some()
+        let since = |at: Option<Duration>| at.is_some_and(|at| at >= asked_at);
+        let is_crowded = client.is_proxy && since(self.proxies_crowded_at);
+        client.is_refused || is_crowded || self.is_draining || since(self.overloaded_at)
     }
 
     /// Has the store failed since, or has the server thought so?
@@ -156,7 +161,7 @@ impl World {
     fn begin_to_follow(&mut self, index: usize, asked: Asked, coding: Coding) {
         let What::Stream { wanted, .. } = &asked.what else { panic!("client {index}: a stream it did not ask for") };
         if asked.is_head {
-            if !self.may_refuse(index) {
+            if !self.may_refuse(index, asked.at) {
                 self.judge_credentials(index, &asked, 200);
             }
             return;

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::client::Mode;
 use super::laws::{HEARTBEAT, IDLE, LINGER};
+use super::medium::Medium;
 use super::world::World;
 
 /// More moves of the clock than the runs of a world can need.
 const MOVES_MAX: usize = 2000;
 
-impl World {
+impl<M: Medium> World<M> {
     /// Ends a world, by a shutdown where one was begun.
     pub(super) fn end(&mut self) {
         self.ether.failing_write.set(0);

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::answer::Head;
 use super::client::{Asked, TicketUse, What};
+use super::medium::Medium;
 use super::tokens::{TICKET_TTL, Ticket};
 use super::world::World;
 use crate::model::{ProjectId, RunId};
@@ -11,7 +12,7 @@ use crate::model::{ProjectId, RunId};
 /// An answer that takes a server several turns.
 const LARGE: &[u8] = include_bytes!("../../api/openapi.json");
 
-impl World {
+impl<M: Medium> World<M> {
     /// Holds an answer that is no stream against what was asked.
     pub(super) fn judge(&mut self, index: usize, asked: &Asked, head: &Head, body: &[u8], is_whole: bool) {
         let status = head.status;
@@ -29,7 +30,7 @@ impl World {
             self.meet("keys full");
         }
         match status {
-            503 if self.may_refuse(index) || self.was_down_since(asked.at) => {
+            503 if self.may_refuse(index, asked.at) || self.was_down_since(asked.at) => {
                 let is_stores = text.contains(r#""code":"store_unavailable""#);
                 assert!(!is_stores || self.was_down_since(asked.at), "client {index}: {text}");
                 if is_stores {

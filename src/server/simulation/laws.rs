@@ -57,6 +57,8 @@ pub(super) struct Laws {
     pub(super) is_slow: bool,
     /// It is shut down at this action; never where it is larger than `actions`.
     pub(super) drains_at: usize,
+    /// There are others who read beside the log.
+    pub(super) has_readers: bool,
     /// What happens to the process and its store.
     pub(super) storms: Option<Storms>,
 }
@@ -100,6 +102,7 @@ impl Laws {
             actions,
             is_slow: !rng.one_in(3),
             drains_at: if rng.one_in(4) { rng.below(actions) } else { usize::MAX },
+            has_readers: !rng.one_in(3),
             storms: None,
         }
     }

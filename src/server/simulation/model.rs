@@ -21,8 +21,8 @@ pub(super) struct Model {
     /// The length of a project's history, where nothing else bounds it.
     pub(super) messages_max: Option<u64>,
     recent_ms: u64,
-    /// The wall clock was set, so that nobody can tell how long ago a run ended before that.
-    pub(super) clock_was_set: bool,
+    /// The wall clock was set at some time, so that when runs ended is no order of them.
+    clock_was_set: bool,
     projects: BTreeMap<ProjectId, ProjectModel>,
     /// What runs said, and which were asked to end, while the store took nothing.
     held: Vec<Seen>,
@@ -37,6 +37,8 @@ pub(super) struct ProjectModel {
     /// Runs that have not ended, as they were taken on.
     open: Vec<RunId>,
     newest_ended: Option<RunId>,
+    /// Which run ended last, and how long ago, can't be told by the clock, until the next one ends.
+    is_order_lost: bool,
     /// By position: the snapshots that someone who came there had to be shown.
     shown: BTreeMap<u64, Vec<Vec<Value>>>,
 }
@@ -142,6 +144,8 @@ impl Model {
     pub(super) fn restart(&mut self) {
         self.held.clear();
         self.reload();
+        // The next process goes by what the store says of when runs ended.
+        self.projects.values_mut().for_each(|entry| entry.is_order_lost |= self.clock_was_set);
     }
 
     /// The journal has read anew what the store holds.
@@ -239,7 +243,7 @@ impl Model {
         assert!(entry.open.contains(&run), "run {run} speaks before its beginning or after its end");
         if event.is_last() {
             entry.open.retain(|open| *open != run);
-            entry.newest_ended = Some(run.clone());
+            (entry.newest_ended, entry.is_order_lost) = (Some(run.clone()), false);
         }
         entry.runs.get_mut(&run).expect("an open run is known").said.push((seq, event));
     }
@@ -252,7 +256,7 @@ impl Model {
             entry.runs[*run].state(position).finished_at.is_some_and(|at| now.wall.millis_since(at) <= recent_ms)
         };
         let mut ended: Vec<Option<&RunId>> = vec![entry.newest_ended.iter().find(is_recent)];
-        if self.clock_was_set {
+        if entry.is_order_lost {
             // One that ended before it may seem to have ended after the newest.
             ended.extend(entry.runs.keys().filter(is_recent).map(Some));
             ended.extend([entry.newest_ended.as_ref(), None]);
@@ -268,9 +272,10 @@ impl Model {
         }
     }
 
-    /// The wall clock was set between two processes: when runs ended is no order of them any more.
+    /// The wall clock was set.
     pub(super) fn note_set_clock(&mut self) {
         self.clock_was_set = true;
+        self.projects.values_mut().for_each(|entry| entry.is_order_lost = true);
     }
 
     /// What is known of a project.

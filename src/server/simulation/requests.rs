@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::client::{Asked, Lost, TicketUse, What};
 use super::follower::{Shown, Wanted};
 use super::laws::BODY_BYTES;
+use super::medium::Medium;
 use super::world::World;
 use crate::auth::Scope;
 use crate::model::{ProjectId, RunId};
@@ -57,7 +58,7 @@ const BAD_BODIES: [(&str, &str, u16); 7] = [
     ("/api/workflow/check", r#"{"name":"n","steps":[{"id":"a","tool":"none"}]}"#, 422),
 ];
 
-impl World {
+impl<M: Medium> World<M> {
     /// A random request of a client's.
     pub(super) fn ask(&mut self, index: usize) {
         match self.rng.below(100) {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::laws::Storms;
+use super::medium::Medium;
 use super::world::World;
 use crate::log::faulty::{Call, Fault};
 
@@ -27,7 +28,7 @@ const RETRY: Duration = Duration::from_millis(300);
 /// Where those come from who come back.
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-impl World {
+impl<M: Medium> World<M> {
     /// The weather of this action.
     pub(super) fn storm(&mut self) {
         let Some(Storms { crash_in, restart_in, outage_in, mend_in }) = self.laws.storms else { return };

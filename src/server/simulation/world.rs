@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::client::{Client, Lost, Mode};
 use super::laws::Laws;
+use super::medium::Medium;
 use super::model::{Model, Seen, look_through, new_run, resumed_run};
 use super::shop::Shop;
 use super::socket::{Ether, FakeSocket, connect};
@@ -21,8 +22,9 @@ use crate::executor::template::Engine;
 use crate::executor::testing::{INTERRUPTIONS_MAX, Rng};
 use crate::executor::tool::Registry;
 use crate::http::Response;
+use crate::log::beside::Beside;
 use crate::log::faulty::Disk;
-use crate::log::{Answer, Command, Delivery, Journal, MemoryStore, Order, Outcome, Query, ReplyTo};
+use crate::log::{Command, Delivery, Journal, Order, Outcome, Query, Question, ReplyTo, Store};
 use crate::model::{Now, RunId, StepStatus, Timestamp};
 use crate::server::core::CONGESTION_HOLD;
 use crate::server::{Inbox, Server};
@@ -40,7 +42,7 @@ const PLAN_STEPS_MAX: usize = 8;
 const TRACE_LINES_MAX: usize = 60;
 
 /// See the [module](self).
-pub(super) struct World {
+pub(super) struct World<M: Medium> {
     pub(super) rng: Rng,
     pub(super) now: Now,
     pub(super) laws: Laws,
@@ -48,7 +50,8 @@ pub(super) struct World {
     pub(super) server: Server<FakeSocket>,
     journal: Journal,
     /// What outlasts the process.
-    pub(super) disk: Disk<MemoryStore>,
+    pub(super) disk: Disk<M::Store>,
+    medium: M,
     /// Starts of the process so far.
     starts: u64,
     pub(super) shop: Shop,
@@ -57,14 +60,21 @@ pub(super) struct World {
     pub(super) tokens: Tokens,
     unsent: Vec<Command>,
     log_queue: VecDeque<Vec<Command>>,
-    /// What the history thread is to read, where there is one.
-    reads: VecDeque<Command>,
-    has_history_thread: bool,
+    /// Those who read beside the log, where there are any.
+    beside: Option<Beside>,
+    /// What they are to answer.
+    questions: VecDeque<Posed>,
+    /// How often the log has let something out.
+    outcomes: u64,
     inbox: VecDeque<Inbox>,
     intake: VecDeque<(u64, PlanRequest)>,
     context: Arc<Context>,
-    /// When the log was last too far behind for the server to take work.
+    /// The server was told that the log is too far behind for it to take work.
+    is_behind: bool,
+    /// When that was last the case.
     pub(super) overloaded_at: Option<Duration>,
+    /// When there were last so many connections of proxies that one more of the same client may be refused.
+    pub(super) proxies_crowded_at: Option<Duration>,
     pub(super) is_draining: bool,
     /// When the store last failed, or the server thought that it does.
     pub(super) down_at: Option<Duration>,
@@ -79,7 +89,14 @@ pub(super) struct World {
     trace: VecDeque<String>,
 }
 
-impl World {
+/// A question to those who read beside the log.
+struct Posed {
+    question: Question,
+    /// What the log had let out by then.
+    behind: u64,
+}
+
+impl<M: Medium> World<M> {
     /// A world that goes by `laws`.
     pub(super) fn new(seed: u64, laws: Laws) -> Self {
         let rng = Rng::new(seed);
@@ -97,8 +114,10 @@ impl World {
         let context = Arc::new(context);
         let tokens = Tokens::new(&laws, now.wall);
         let signer = tokens.signer.clone();
-        let disk = Disk::new(MemoryStore::new());
-        let (journal, _) = open_journal(&disk, &tokens, &laws, &context, now);
+        let (medium, store) = M::new(now.wall);
+        let disk = Disk::new(store);
+        let (mut journal, _) = open_journal(&disk, &tokens, &laws, &context, now);
+        let beside = laws.has_readers.then(|| Beside::of(&mut journal, Box::new(disk.reader())));
         let model = Model::new(signer, laws.floor_is_known.then_some(laws.messages_max as u64), 60_000);
         Self {
             rng,
@@ -106,6 +125,7 @@ impl World {
             server: Server::new(laws.server(), tokens.api(&laws, now.wall, 0, &[]), seed),
             journal,
             disk,
+            medium,
             starts: 0,
             shop: Shop::new(&context),
             model,
@@ -116,11 +136,14 @@ impl World {
             clients: Vec::new(),
             unsent: Vec::new(),
             log_queue: VecDeque::new(),
-            reads: VecDeque::new(),
-            has_history_thread: seed.is_multiple_of(2),
+            beside,
+            questions: VecDeque::new(),
+            outcomes: 0,
             inbox: VecDeque::new(),
             intake: VecDeque::new(),
+            is_behind: false,
             overloaded_at: None,
+            proxies_crowded_at: None,
             down_at: None,
             lost: Vec::new(),
             is_draining: false,
@@ -189,6 +212,7 @@ impl World {
     /// where there is more to do at once.
     pub(super) fn turn(&mut self, inbox_max: usize) -> bool {
         self.note_outage();
+        self.note_crowds();
         let mut ready: Vec<usize> = (0..self.clients.len()).filter(|&client| self.is_ready(client)).collect();
         while !ready.is_empty() {
             let client = ready.swap_remove(self.rng.below(ready.len()));
@@ -211,6 +235,17 @@ impl World {
     fn note_outage(&mut self) {
         if self.server.metrics.store_is_down {
             self.down_at = Some(self.now.mono);
+        }
+    }
+
+    /// What the server refuses in this turn for others than those who ask.
+    fn note_crowds(&mut self) {
+        if self.is_behind {
+            self.overloaded_at = Some(self.now.mono);
+        }
+        let proxies = self.clients.iter().filter(|client| client.is_alive() && client.is_proxy).count();
+        if proxies > self.laws.per_address as usize {
+            self.proxies_crowded_at = Some(self.now.mono);
         }
     }
 
@@ -251,10 +286,10 @@ impl World {
                 self.server.refuse_plan(to, self.now);
             }
         }
-        let is_read = |command: &mut Command| matches!(command, Command::Read { query: Query::Page { .. }, .. });
         let mut commands = outbox.log;
-        if self.has_history_thread {
-            self.reads.extend(commands.extract_if(.., is_read));
+        if self.beside.is_some() {
+            let questions = Beside::divert(&mut commands);
+            self.pose(questions);
         }
         self.unsent.extend(commands);
         if !self.unsent.is_empty() {
@@ -264,10 +299,15 @@ impl World {
                 self.log_queue.push_back(std::mem::take(&mut self.unsent));
             } else {
                 self.meet("log full");
-                self.overloaded_at = Some(self.now.mono);
             }
+            self.is_behind = !has_room;
             self.server.set_behind(!has_room);
         }
+    }
+
+    fn pose(&mut self, questions: Vec<Question>) {
+        let behind = self.outcomes;
+        self.questions.extend(questions.into_iter().map(|question| Posed { question, behind }));
     }
 
     /// The executor hears of it whatever becomes of the log.
@@ -289,24 +329,26 @@ impl World {
         if commands.is_empty() && self.journal.next_deadline() > self.now.mono {
             return;
         }
-        let deliveries = self.hand_to_log(commands);
+        let outcome = self.hand_to_log(commands);
         let is_for_loop = |delivery: &Delivery| !matches!(delivery, Delivery::Reply { to: ReplyTo::Caller(_), .. });
-        assert!(deliveries.iter().all(is_for_loop), "nobody else waits");
-        if !deliveries.is_empty() {
-            self.inbox.push_back(Inbox::Log(deliveries));
+        assert!(outcome.deliveries.iter().all(is_for_loop), "nobody else waits");
+        if !outcome.deliveries.is_empty() {
+            self.outcomes += 1;
+            self.inbox.push_back(Inbox::Log(outcome.deliveries));
         }
+        self.pose(outcome.questions);
     }
 
-    fn hand_to_log(&mut self, commands: Vec<Command>) -> Vec<Delivery> {
+    fn hand_to_log(&mut self, commands: Vec<Command>) -> Outcome {
         let seen = look_through(&commands);
         let (was_down, failed) = (self.journal.is_down(), self.disk.failed());
-        let outcome = self.journal.handle(commands, self.now);
+        let mut outcome = self.journal.handle(commands, self.now);
         if self.journal.is_down() || self.disk.failed() > failed {
             self.down_at = Some(self.now.mono);
         }
         self.tell_model(was_down, seen, &outcome);
-        self.carry_out(outcome.orders);
-        outcome.deliveries
+        self.carry_out(std::mem::take(&mut outcome.orders));
+        outcome
     }
 
     /// What of a batch was kept is told by what the log says of its store.
@@ -357,12 +399,13 @@ impl World {
     /// The process has ended, and another one begins with what the store holds. Everything that was on its way is lost.
     pub(super) fn start_anew(&mut self) {
         self.unsent.clear();
-        self.reads.clear();
+        self.questions.clear();
         self.log_queue.clear();
         self.inbox.clear();
         self.intake.clear();
         self.shop = Shop::new(&self.context);
-        self.overloaded_at = None;
+        self.is_behind = false;
+        (self.overloaded_at, self.proxies_crowded_at) = (None, None);
         (self.is_draining, self.is_ending) = (false, false);
         let by = Duration::from_millis(self.rng.below(3000) as u64);
         self.pass(by);
@@ -372,8 +415,12 @@ impl World {
         self.starts += 1;
         let api = self.tokens.api(&self.laws, self.now.wall, self.starts, &self.disk.tickets());
         self.server = Server::new(self.laws.server(), api, self.rng.next());
+        if let Some(store) = self.medium.reopen(self.now.wall) {
+            self.disk.replace(store);
+        }
         let (journal, left) = open_journal(&self.disk, &self.tokens, &self.laws, &self.context, self.now);
         self.journal = journal;
+        self.beside = self.laws.has_readers.then(|| Beside::of(&mut self.journal, Box::new(self.disk.reader())));
         self.model.restart();
         self.disk.look(|store| self.model.check_kept(store));
         self.model.check_resumed(&left.orders);
@@ -384,20 +431,38 @@ impl World {
         self.carry_out(left.orders);
     }
 
-    /// The history thread answers up to so many questions, whatever waits for the log. A page may overtake the messages
-    /// that were committed last: they are on their way when it is read.
-    pub(super) fn read_history(&mut self, reads_max: usize) {
-        let n = reads_max.min(self.reads.len());
-        for read in self.reads.drain(..n).collect::<Vec<_>>() {
-            let deliveries = self.hand_to_log(vec![read]);
-            let is_page = matches!(deliveries.as_slice(), [Delivery::Reply { answer: Answer::Page(_), .. }]);
-            if is_page && matches!(self.inbox.back(), Some(Inbox::Log(_))) && self.rng.one_in(2) {
-                self.meet("page ahead");
-                let at = self.inbox.len() - 1;
-                self.inbox.insert(at, Inbox::Log(deliveries));
-            } else {
-                self.inbox.push_back(Inbox::Log(deliveries));
+    /// Those who read beside the log answer up to so many questions, whatever waits for the log. Two of them do so side by
+    /// side, so that the answers come in any order, but for pages.
+    pub(super) fn read_beside(&mut self, answers_max: usize) {
+        for _ in 0..answers_max.min(self.questions.len()) {
+            let mut at = self.rng.below(self.questions.len());
+            if self.questions[at].question.is_page() {
+                at = self.questions.iter().position(|posed| posed.question.is_page()).expect("at the latest this one");
             }
+            let Posed { question, behind } = self.questions.remove(at).expect("one of them");
+            let failed = self.disk.failed();
+            match self.beside.as_mut().expect("whoever is asked").answer(question) {
+                Ok(answer) => self.hand_in(answer, behind),
+                Err(batch) => {
+                    self.meet("handed on");
+                    self.log_queue.push_back(batch);
+                }
+            }
+            if self.disk.failed() > failed {
+                self.down_at = Some(self.now.mono);
+            }
+        }
+    }
+
+    /// An answer may overtake what was committed last, where it was asked for before that was let out: that is on its way
+    /// when the answer is made.
+    fn hand_in(&mut self, answer: Delivery, behind: u64) {
+        let answer = Inbox::Log(vec![answer]);
+        if self.outcomes > behind && matches!(self.inbox.back(), Some(Inbox::Log(_))) && self.rng.one_in(2) {
+            self.meet("answer ahead");
+            self.inbox.insert(self.inbox.len() - 1, answer);
+        } else {
+            self.inbox.push_back(answer);
         }
     }
 
@@ -451,8 +516,8 @@ impl World {
             self.intake();
             self.execute();
             self.log(usize::MAX);
-            self.read_history(usize::MAX);
-            let waits = !self.reads.is_empty()
+            self.read_beside(usize::MAX);
+            let waits = !self.questions.is_empty()
                 || !self.log_queue.is_empty()
                 || !self.inbox.is_empty()
                 || !self.intake.is_empty();
@@ -478,8 +543,8 @@ impl World {
 }
 
 /// A journal over what `disk` holds, and what is left to do.
-fn open_journal(
-    disk: &Disk<MemoryStore>,
+fn open_journal<S: Store + 'static>(
+    disk: &Disk<S>,
     tokens: &Tokens,
     laws: &Laws,
     context: &Arc<Context>,
@@ -491,7 +556,7 @@ fn open_journal(
     opened.expect("nothing fails at a start")
 }
 
-impl Drop for World {
+impl<M: Medium> Drop for World<M> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.trace.iter().for_each(|line| eprintln!("{line}"));
