@@ -11,7 +11,7 @@ use stepcast::auth::{Instance, ServerKeys};
 use stepcast::log::{
     Command, Journal, Limits, MemoryStore, PublishedEvent, ReplyTo, Retention, Seed, SqliteStore, Store, Synchronous,
 };
-use stepcast::model::{Now, ProjectId, Timestamp};
+use stepcast::model::{Now, ProjectId, SlabKey, Timestamp};
 
 /// Publishers that each wait for their answer before they send the next message.
 const BATCHES: [usize; 5] = [1, 8, 64, 512, 4096];
@@ -57,7 +57,7 @@ fn rate(store: Box<dyn Store>, batch: usize) -> Done<String> {
     let publish = |number: usize| Command::Publish {
         project: project.clone(),
         events: vec![PublishedEvent { message_type: "note".into(), payload: payload.clone() }],
-        reply: ReplyTo::Loop(number as u64),
+        reply: ReplyTo::Connection(SlabKey::new(number as u32, 0)),
     };
     let mut kept = 0;
     let (measured, cpu) = (Instant::now(), cpu_nanos()?);

@@ -9,7 +9,9 @@ use super::conformance::{commit, open, trim};
 use super::history::{Found, Lookup};
 use super::page_cache::Stretch;
 use super::store::{Place, Retention, Store, StoreError, Write};
-use super::testing::{KEEP_ALL, TempDir, created, ended, message, messages, number, project, run_id, step};
+use super::testing::{
+    KEEP_ALL, TempDir, created, ended, message, messages, number, number_of, project, reply_to, run_id, step,
+};
 use super::*;
 use crate::auth::{IdSigner, Instance, ServerKeys};
 use crate::model::Now;
@@ -39,12 +41,12 @@ fn page_query(after: u64, bytes_max: usize) -> Query {
 }
 
 fn read(query: Query, to: u64) -> Command {
-    Command::Read { query, reply: ReplyTo::Loop(to) }
+    Command::Read { query, reply: reply_to(to) }
 }
 
 fn publish(to: u64, count: usize) -> Command {
     let event = PublishedEvent { message_type: "note".into(), payload: b"{}".to_vec() };
-    Command::Publish { project: project(), events: vec![event; count], reply: ReplyTo::Loop(to) }
+    Command::Publish { project: project(), events: vec![event; count], reply: reply_to(to) }
 }
 
 fn seqs(page: &Page) -> Vec<u64> {
@@ -191,11 +193,11 @@ impl Bench {
         let opened = Arc::new(Mutex::new(opened));
         let (log, threads) = start(journal, now, move |outcome: Outcome| {
             for delivery in outcome.deliveries {
-                if let Delivery::Reply { to: ReplyTo::Loop(to), answer } = delivery {
+                if let Delivery::Reply { to, answer } = delivery {
                     if matches!(answer, Answer::Published { .. }) {
                         let _ = opened.lock().expect("nobody panics").recv();
                     }
-                    let _ = tell.send((to, answer));
+                    let _ = tell.send((number_of(&to).expect("a number"), answer));
                 }
             }
         })
@@ -272,7 +274,7 @@ fn where_a_stream_begins_is_told_after_the_messages_that_it_begins_behind() {
     let (document, answer) = (Arc::default(), Arc::default());
     let submission = Box::new(Submission { claim, run: run_id(1), plan: Arc::new(plan()), document, answer });
     let attach = Query::Attach { project: project(), resume: None, run: None, snapshots: true };
-    let submit = Command::Submit { submission, reply: ReplyTo::Loop(1) };
+    let submit = Command::Submit { submission, reply: reply_to(1) };
     assert!(log.send(vec![submit, publish(2, 3), read(attach, 3)]).is_ok());
     assert_eq!(entered.recv_timeout(PATIENCE), Ok(()));
     // Whatever readers were asked before these has been answered when these are.
@@ -280,7 +282,8 @@ fn where_a_stream_begins_is_told_after_the_messages_that_it_begins_behind() {
         let events = Query::Events { project: project(), run: run_id(1), after: 0, limit: 1 };
         assert!(log.send(vec![read(events, 4)]).is_ok());
         let first = told.recv_timeout(PATIENCE);
-        assert!(matches!(first, Ok(Delivery::Reply { to: ReplyTo::Loop(4), .. })), "ahead of the log: {first:?}");
+        let Ok(Delivery::Reply { to, .. }) = &first else { panic!("ahead of the log: {first:?}") };
+        assert_eq!(number_of(to), Some(4), "ahead of the log");
     }
     assert_eq!(gate.send(()), Ok(()));
     let mut opened = false;
@@ -353,9 +356,9 @@ fn a_read_that_fails_is_one_readers_trouble() {
     assert!(rest.is_empty());
     for n in 0..6 {
         match answers.recv_timeout(PATIENCE) {
-            Ok(Delivery::Reply { to: ReplyTo::Loop(to), answer: Answer::Page(_) }) if n % 2 == 0 => assert_eq!(to, n),
-            Ok(Delivery::Reply { to: ReplyTo::Loop(to), answer: Answer::Refused(Refusal::StoreUnavailable) }) => {
-                assert_eq!((to, n % 2), (n, 1));
+            Ok(Delivery::Reply { to, answer: Answer::Page(_) }) if n % 2 == 0 => assert_eq!(number_of(&to), Some(n)),
+            Ok(Delivery::Reply { to, answer: Answer::Refused(Refusal::StoreUnavailable) }) => {
+                assert_eq!((number_of(&to), n % 2), (Some(n), 1));
             }
             other => panic!("question {n}: {other:?}"),
         }

@@ -68,13 +68,15 @@ pub use work::{Held, WorkCounts};
 
 use crate::auth::TicketNote;
 use crate::http::Problem;
-use crate::model::{Plan, ProjectId, Record, RunId, RunState, RunStatus, StepId, Timestamp};
+use crate::model::{Plan, ProjectId, Record, RunId, RunState, RunStatus, SlabKey, StepId, Timestamp};
 
-/// Whom an answer is for.
+/// Whom an answer is for. The log carries it back and does nothing else with it.
 #[derive(Debug, Clone)]
 pub enum ReplyTo {
-    /// The loop, which alone knows what the number means.
-    Loop(u64),
+    /// One of the loop's connections, whose request waits.
+    Connection(SlabKey),
+    /// One of the loop's streams, which is behind.
+    Stream(SlabKey),
     /// A thread that waits for it.
     Caller(crossbeam_channel::Sender<Answer>),
 }

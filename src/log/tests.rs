@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 use super::history::{self, Asked, Known};
 use super::history_thread::Historian;
 use super::store::Write;
-use super::testing::{created, number};
+use super::testing::{created, number, number_of, reply_to};
 use super::{
     Answer, Attached, Claim, Command, Delivery, Fingerprint, Frames, Journal, Limits, Order, Outcome, Page, Position,
-    PublishedEvent, Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, Retention, RunNumber, Submission, View,
+    PublishedEvent, Query, Refusal, ResetReason, Resume, ResumeFrom, Retention, RunNumber, Submission, View,
     WantedOutput,
 };
 use crate::auth::{IdSigner, Instance, ServerKeys};
@@ -96,7 +96,7 @@ impl Bench {
     /// What a query is answered by the journal alone, which is what readers beside it answer.
     fn read(&mut self, query: Query) -> Answer {
         let beside = matches!(query, Query::Run { .. } | Query::Output { .. }).then(|| self.read_beside(&query));
-        let answer = self.ask(Command::Read { query, reply: ReplyTo::Loop(0) });
+        let answer = self.ask(Command::Read { query, reply: reply_to(0) });
         if let Some(beside) = beside {
             assert_eq!(format!("{beside:?}"), format!("{answer:?}"));
         }
@@ -116,7 +116,7 @@ impl Bench {
     /// What the journal has a reader answer.
     fn question(&mut self, query: Query) -> Asked {
         self.journal.has_readers = true;
-        let mut outcome = self.handle(vec![Command::Read { query, reply: ReplyTo::Loop(0) }]);
+        let mut outcome = self.handle(vec![Command::Read { query, reply: reply_to(0) }]);
         self.journal.has_readers = false;
         assert!(!outcome.deliveries.iter().any(|it| matches!(it, Delivery::Reply { .. })), "{outcome:?}");
         outcome.questions.pop().expect("a question").asked
@@ -196,7 +196,7 @@ impl Bench {
 
 fn answers(outcome: Outcome) -> Vec<(u64, Answer)> {
     let answer = |delivery| match delivery {
-        Delivery::Reply { to: ReplyTo::Loop(to), answer } => Some((to, answer)),
+        Delivery::Reply { to, answer } => number_of(&to).map(|to| (to, answer)),
         _ => None,
     };
     outcome.deliveries.into_iter().filter_map(answer).collect()
@@ -225,11 +225,11 @@ fn messages_of(bytes: &[u8]) -> Vec<Value> {
 
 fn publish(project: &ProjectId, count: usize, to: u64) -> Command {
     let event = |n| PublishedEvent { message_type: "note".into(), payload: format!("{{\"n\":{n}}}").into_bytes() };
-    Command::Publish { project: project.clone(), events: (0..count).map(event).collect(), reply: ReplyTo::Loop(to) }
+    Command::Publish { project: project.clone(), events: (0..count).map(event).collect(), reply: reply_to(to) }
 }
 
 fn submit(run: &str, key: Option<&str>, fingerprint: u8, to: u64) -> Command {
-    Command::Submit { submission: Box::new(submission("p", run, key, fingerprint)), reply: ReplyTo::Loop(to) }
+    Command::Submit { submission: Box::new(submission("p", run, key, fingerprint)), reply: reply_to(to) }
 }
 
 fn submission(of: &str, run: &str, key: Option<&str>, fingerprint: u8) -> Submission {
@@ -326,7 +326,7 @@ fn a_batch_is_read_as_a_whole_and_its_frames_come_before_its_answers() {
     bench.attach(None, None);
     let read = Command::Read {
         query: Query::Page { project: p(), after: 0, run: None, view: View::Events, bytes_max: 1 << 20 },
-        reply: ReplyTo::Loop(7),
+        reply: reply_to(7),
     };
     let outcome = bench.handle(vec![read, publish(&p(), 2, 1), submit("r", None, 0, 2), publish(&p(), 1, 3)]);
     let of_p = frames(&outcome);
@@ -668,7 +668,7 @@ fn the_tail_that_is_handed_over_is_bounded_though_messages_are_large() {
     let mut bench = Bench::new();
     let payload = format!("{{\"x\":\"{}\"}}", "x".repeat(100 * 1024)).into_bytes();
     let event = PublishedEvent { message_type: "note".into(), payload };
-    let command = Command::Publish { project: p(), events: vec![event; 20], reply: ReplyTo::Loop(0) };
+    let command = Command::Publish { project: p(), events: vec![event; 20], reply: reply_to(0) };
     bench.ask(command);
     assert_eq!(bench.attach(None, None).backlog.map(|tail| seqs_of(&tail.bytes)), Some(vec![19, 20]));
     let mut bench = Bench::new();
@@ -699,7 +699,7 @@ fn a_call_that_comes_twice_makes_one_run_whether_in_one_batch_or_two() {
     ];
     for (name, call, expected) in calls {
         let Command::Submit { submission, .. } = &call else { unreachable!("a submission") };
-        let again = Command::Submit { submission: submission.clone(), reply: ReplyTo::Loop(2) };
+        let again = Command::Submit { submission: submission.clone(), reply: reply_to(2) };
 
         let mut bench = Bench::new();
         let outcome = bench.handle(vec![first(), call]);
@@ -719,7 +719,7 @@ fn keys_are_a_projects_own_and_good_for_a_day_also_when_the_run_has_ended() {
     bench.ask(submit("r1", Some("key"), 1, 0));
     bench.say("r1", vec![started(), completed()]);
     let elsewhere = Box::new(submission("q", "r2", Some("key"), 2));
-    let answer = bench.ask(Command::Submit { submission: elsewhere, reply: ReplyTo::Loop(0) });
+    let answer = bench.ask(Command::Submit { submission: elsewhere, reply: reply_to(0) });
     assert!(matches!(accepted(answer), Ok((_, false))));
     bench.wait_ms(DAY_MS);
     assert!(matches!(accepted(bench.ask(submit("r3", Some("key"), 1, 0))), Ok((_, true))));
@@ -773,7 +773,7 @@ fn keys_are_bounded_in_bytes_and_one_project_leaves_room_for_the_others() {
     let call = |of: &str, n: usize| {
         let mut submission = submission(of, &format!("{of}{n}"), Some(&format!("key{n}")), 1);
         submission.claim.run = None;
-        Command::Submit { submission: Box::new(submission), reply: ReplyTo::Loop(0) }
+        Command::Submit { submission: Box::new(submission), reply: reply_to(0) }
     };
     let fill = |bench: &mut Bench, of: &str| {
         let is_taken = |n: &usize| accepted(bench.ask(call(of, *n))) != Err(Refusal::TooManyKeys(4000));
@@ -787,7 +787,7 @@ fn keys_are_bounded_in_bytes_and_one_project_leaves_room_for_the_others() {
     let unnamed = |of: &str, run: &str| {
         let mut submission = submission(of, run, None, 1);
         submission.claim.run = None;
-        Command::Submit { submission: Box::new(submission), reply: ReplyTo::Loop(0) }
+        Command::Submit { submission: Box::new(submission), reply: reply_to(0) }
     };
     assert!(matches!(accepted(bench.ask(unnamed("a", "plain"))), Ok((_, false))), "without a key it needs no room");
     bench.wait_ms(DAY_MS + 1);
@@ -894,7 +894,7 @@ fn each_of_many_open_runs_is_told_its_own() {
 #[test]
 fn only_a_run_that_has_not_ended_can_be_cancelled() {
     let mut bench = Bench::new();
-    let cancel = |run: &str| Command::Cancel { project: p(), run: run_id(run), reply: Some(ReplyTo::Loop(0)) };
+    let cancel = |run: &str| Command::Cancel { project: p(), run: run_id(run), reply: Some(reply_to(0)) };
     assert!(matches!(bench.ask(cancel("r")), Answer::Refused(Refusal::UnknownRun)));
     let outcome = bench.handle(vec![submit("r", None, 0, 0), cancel("r")]);
     assert!(matches!(&outcome.orders[..], [Order::Start { .. }, Order::Cancel { .. }]), "in this order");

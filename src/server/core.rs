@@ -25,12 +25,12 @@ use crate::http::{Limits, Problem, Response};
 use crate::log::{Answer, Command};
 #[cfg(test)]
 use crate::model::ProjectId;
-use crate::model::{Now, Taken};
+use crate::model::{Now, SlabKey, Taken};
 use crate::stream::{CloseReason, ConnectionManager, Settings, Tally};
 #[cfg(test)]
 pub(super) use answers::CONGESTION_HOLD;
+use token::Place;
 pub use token::Token;
-use token::{GENERATION_MASK, Place};
 
 /// Writes of broadcasts made before the other sockets are looked at again.
 const FLUSH_WRITES_MAX: usize = 128;
@@ -70,7 +70,7 @@ pub struct Outbox {
     /// By the log, as one batch.
     pub log: Vec<Command>,
     /// By the intake.
-    pub intake: Vec<(u64, PlanRequest)>,
+    pub intake: Vec<(SlabKey, PlanRequest)>,
 }
 
 /// Connections, streams and calls; see the top of this file.
@@ -94,7 +94,7 @@ pub struct Server<S> {
     scratch: Box<[u8]>,
     outbox: Outbox,
     /// Answers to publishers that are too fast, each with the time at which it is given.
-    held_answers: VecDeque<(Duration, u64, Answer)>,
+    held_answers: VecDeque<(Duration, SlabKey, Answer)>,
     is_draining: bool,
     is_drained: bool,
     store_is_down: bool,
@@ -169,7 +169,7 @@ impl<S: Socket> Server<S> {
             self.metrics.refused.count(Limit::Reserve);
             return Err(socket);
         }
-        self.generation = (self.generation + 1) & GENERATION_MASK;
+        self.generation = self.generation.wrapping_add(1);
         let mut connection = Connection::new(socket, self.generation);
         (connection.door, connection.is_proxy, connection.tally.address) = (door, is_proxy, address);
         let mut patience = self.settings.timeouts.header;
@@ -292,7 +292,7 @@ impl<S: Socket> Server<S> {
     }
 
     /// A plan that the intake has no room for is refused.
-    pub fn refuse_plan(&mut self, to: u64, now: Now) {
+    pub fn refuse_plan(&mut self, to: SlabKey, now: Now) {
         let problem = Problem::too_many("too_many_plans", too_many_plans(), 1);
         self.count_refused(&problem);
         self.answer_waiting(to, Response::from(problem), now);

@@ -19,9 +19,9 @@ use self::sweep::Sweep;
 use super::backlog::Cursor;
 use super::paging::Paging;
 use super::project::Project;
-use super::subscriber::{CloseReason, Extra, NEVER, NewStream, Pending, Phase, Stream, StreamKey, Tally};
+use super::subscriber::{CloseReason, Extra, NEVER, NewStream, Pending, Phase, Stream, Tally};
 use crate::log::{Frames, RunNumber, View};
-use crate::model::{Now, ProjectId};
+use crate::model::{Now, ProjectId, SlabKey};
 
 /// What the manager goes by.
 #[derive(Debug, Clone)]
@@ -61,7 +61,7 @@ pub enum Effect {
     /// the stream has ended meanwhile, because only so many pages are asked for at a time.
     ReadPage {
         /// For whom.
-        stream: StreamKey,
+        stream: SlabKey,
         /// From which project.
         project: ProjectId,
         /// Behind this message.
@@ -188,11 +188,11 @@ impl<S: Write> ConnectionManager<S> {
     ///
     /// # Errors
     /// The socket comes back where the project is not open.
-    pub fn add_sse(&mut self, project: &ProjectId, socket: S, new: NewStream, now: Now) -> Result<StreamKey, S> {
+    pub fn add_sse(&mut self, project: &ProjectId, socket: S, new: NewStream, now: Now) -> Result<SlabKey, S> {
         let Some(&project_index) = self.by_id.get(project) else { return Err(socket) };
         let entry = self.streams.vacant_entry();
         let index = entry.key() as u32;
-        self.generation = (self.generation + 1) & GENERATION_MASK;
+        self.generation = self.generation.wrapping_add(1);
         let mut stream = Stream {
             socket,
             project: project_index,
@@ -218,7 +218,7 @@ impl<S: Write> ConnectionManager<S> {
             coding: new.coding,
             ..Extra::default()
         }));
-        let key = StreamKey { index, generation: stream.generation };
+        let key = SlabKey::new(index, stream.generation);
         entry.insert(stream);
         self.stats.opened += 1;
         self.serve(index, now);
@@ -226,9 +226,9 @@ impl<S: Write> ConnectionManager<S> {
     }
 
     /// Ends a stream at once. A key whose stream is gone changes nothing.
-    pub fn remove_sse(&mut self, key: StreamKey, reason: CloseReason) {
+    pub fn remove_sse(&mut self, key: SlabKey, reason: CloseReason) {
         if self.is_current(key) {
-            self.doom(key.index, reason);
+            self.doom(key.index() as u32, reason);
         }
     }
 
@@ -310,7 +310,7 @@ impl<S: Write> ConnectionManager<S> {
     }
 
     /// The socket of the stream that `key` names.
-    pub fn socket_of(&mut self, key: StreamKey) -> Option<&mut S> {
+    pub fn socket_of(&mut self, key: SlabKey) -> Option<&mut S> {
         if self.is_current(key) { self.socket(key.index()) } else { None }
     }
 
@@ -387,8 +387,8 @@ impl<S: Write> ConnectionManager<S> {
         self.by_id.get(id).map(|&index| &self.projects[index as usize])
     }
 
-    fn is_current(&self, key: StreamKey) -> bool {
-        self.streams.get(key.index()).is_some_and(|stream| stream.generation == key.generation)
+    fn is_current(&self, key: SlabKey) -> bool {
+        self.streams.get(key.index()).is_some_and(|stream| stream.generation == key.generation())
     }
 
     fn backlog_share(&self) -> usize {
@@ -430,7 +430,7 @@ impl<S: Write> ConnectionManager<S> {
 #[cfg(test)]
 impl<S: Write> ConnectionManager<S> {
     /// Does the stream hold nothing beyond its slab entry?
-    pub(super) fn is_bare(&self, key: StreamKey) -> bool {
+    pub(super) fn is_bare(&self, key: SlabKey) -> bool {
         self.is_current(key) && self.streams[key.index()].extra.is_none()
     }
 
@@ -444,9 +444,6 @@ impl<S: Write> ConnectionManager<S> {
         (self.streams.capacity(), self.project(project).map_or(0, |project| project.streams.capacity()))
     }
 }
-
-/// Generations are 31 bits wide, so that whoever carries a [`StreamKey`] in a number has a bit to spare.
-const GENERATION_MASK: u32 = u32::MAX >> 1;
 
 /// Milliseconds on a clock of 32 bits: differences are right for 49 days.
 fn wrapping_ms(mono: Duration) -> u32 {

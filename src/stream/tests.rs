@@ -10,11 +10,11 @@ use std::time::Duration;
 use super::manager::BACKLOG_BYTES_MIN;
 use super::paging::IN_FLIGHT_MAX;
 use super::subscriber::Stream;
-use super::{CloseReason, ConnectionManager, Effect, NewStream, Settings, StreamKey};
+use super::{CloseReason, ConnectionManager, Effect, NewStream, Settings};
 use crate::executor::testing::Rng;
 use crate::http::{Coding, contents, sse};
 use crate::log::{Frames, Page, RunNumber, View};
-use crate::model::{Now, ProjectId, Timestamp};
+use crate::model::{Now, ProjectId, SlabKey, Timestamp};
 
 /// The other side of a fake socket.
 #[derive(Debug, Default)]
@@ -191,14 +191,14 @@ impl Bench {
         self.manager.check_invariants();
     }
 
-    fn add(&mut self, project: &ProjectId, socket: &FakeSocket, new: NewStream) -> StreamKey {
+    fn add(&mut self, project: &ProjectId, socket: &FakeSocket, new: NewStream) -> SlabKey {
         let key = self.manager.add_sse(project, socket.clone(), new, self.now).expect("the project is open");
         self.manager.check_invariants();
         key
     }
 
     /// A stream behind everything so far.
-    fn join(&mut self, project: &ProjectId, socket: &FakeSocket) -> StreamKey {
+    fn join(&mut self, project: &ProjectId, socket: &FakeSocket) -> SlabKey {
         let after = self.logs[project].newest();
         self.add(project, socket, NewStream { after, ..NewStream::default() })
     }
@@ -236,7 +236,7 @@ impl Bench {
         self.manager.check_invariants();
     }
 
-    fn make_room(&mut self, key: StreamKey, socket: &FakeSocket, room: usize) {
+    fn make_room(&mut self, key: SlabKey, socket: &FakeSocket, room: usize) {
         socket.add_room(room);
         self.manager.writable(key.index(), self.now);
         self.manager.check_invariants();
@@ -469,7 +469,7 @@ fn only_so_many_pages_are_on_their_way_and_those_who_left_are_passed_over() {
     (0..40).for_each(|_| bench.say(&p, 1000));
     let sockets: Vec<_> = (0..3 * IN_FLIGHT_MAX).map(|_| FakeSocket::open()).collect();
     let keys: Vec<_> = sockets.iter().map(|socket| bench.add(&p, socket, NewStream::default())).collect();
-    let asked = |bench: &mut Bench| -> Vec<StreamKey> {
+    let asked = |bench: &mut Bench| -> Vec<SlabKey> {
         let effects = bench.manager.take_effects().into_iter();
         let stream = |effect| if let Effect::ReadPage { stream, .. } = effect { Some(stream) } else { None };
         effects.filter_map(stream).collect()
@@ -961,7 +961,7 @@ fn whatever_happens_each_client_gets_everything_once_and_in_order() {
 }
 
 struct Client {
-    key: StreamKey,
+    key: SlabKey,
     socket: FakeSocket,
     project: ProjectId,
     after: u64,

@@ -278,10 +278,7 @@ fn reply_of(command: &Command) -> Option<u64> {
         Command::Cancel { reply, .. } | Command::Note { reply, .. } => reply.as_ref(),
         Command::Records(_) | Command::Unwatch(_) | Command::Close => None,
     };
-    match reply? {
-        ReplyTo::Loop(to) => Some(*to),
-        ReplyTo::Caller(_) => None,
-    }
+    number_of(reply?)
 }
 
 fn run_of(record: &Record) -> &RunId {
@@ -304,11 +301,11 @@ fn whole(run: &str) -> Command {
 fn note(to: u64) -> Command {
     let note = json!({"nonce": "AAAAAAAAAAAAAAAAAAAAAA", "kind": "spent", "until": "2033-01-01T00:00:00.000Z"});
     let note = serde_json::from_value(note).expect("a note");
-    Command::Note { note, reply: Some(ReplyTo::Loop(to)) }
+    Command::Note { note, reply: Some(reply_to(to)) }
 }
 
 fn read(query: Query, to: u64) -> Command {
-    Command::Read { query, reply: ReplyTo::Loop(to) }
+    Command::Read { query, reply: reply_to(to) }
 }
 
 fn attach(project: ProjectId, resume: Option<u64>, to: u64) -> Command {
@@ -321,7 +318,7 @@ fn page(project: ProjectId, after: u64, to: u64) -> Command {
 }
 
 fn cancel(run: &str, to: u64) -> Command {
-    Command::Cancel { project: p(), run: run_id(run), reply: Some(ReplyTo::Loop(to)) }
+    Command::Cancel { project: p(), run: run_id(run), reply: Some(reply_to(to)) }
 }
 
 fn the_run(run: &str, to: u64) -> Command {
@@ -348,7 +345,7 @@ fn script() -> Vec<Vec<Command>> {
         vec![Command::Records(vec![written]), says("r1", vec![output_chunk("said")]), cancel("r2", 10)],
         vec![whole("r1"), says("r1", vec![cut]), attach(q(), Some(0), 11), note(12)],
         vec![says("r2", vec![started()]), submit("r3", None, 3, 13), the_run("r1", 14), the_run("r2", 15)],
-        vec![says("r2", vec![failed(EndReason::Cancelled)]), cancel("r1", 16), Command::Barrier(ReplyTo::Loop(17))],
+        vec![says("r2", vec![failed(EndReason::Cancelled)]), cancel("r1", 16), Command::Barrier(reply_to(17))],
         vec![says("r3", vec![started(), progress("a", running())]), publish(&p(), 2, 18), attach(p(), Some(3), 19)],
         vec![says("r1", vec![progress("b", running()), completed()]), publish(&q(), 3, 20), cancel("r1", 21)],
         vec![Command::Unwatch(q()), publish(&q(), 1, 22), cancel("unknown", 23)],

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use super::Server;
-use super::token::{Waiter, reply_number, waiter};
 use crate::api::{Ask, OUTPUT_PIECE_BYTES, Render, Shown, claim_of_rerun, refusal};
 use crate::http::{Problem, Response, write_stream_head};
 use crate::log::{Answer, Command, Delivery, Query, Refusal, ReplyTo, View};
-use crate::model::{Now, ProjectId, Taken};
+use crate::model::{Now, ProjectId, SlabKey, Taken};
 use crate::server::attach;
 use crate::server::connection::{Exchange, State, Waiting, What};
 use crate::server::limits::Metered;
@@ -80,7 +79,7 @@ impl<S: Socket> Server<S> {
             _ => What::Answer(render),
         };
         let to = self.wait(exchange, what, metered);
-        let reply = ReplyTo::Loop(to);
+        let reply = ReplyTo::Connection(to);
         match ask {
             Ask::Publish(project, events) => {
                 self.metrics.messages_in += events.len() as u64;
@@ -97,11 +96,11 @@ impl<S: Socket> Server<S> {
     }
 
     /// The connection waits for an answer; the number that it will come with.
-    pub(super) fn wait(&mut self, exchange: Exchange, what: What, metered: Option<Taken<Metered>>) -> u64 {
+    pub(super) fn wait(&mut self, exchange: Exchange, what: What, metered: Option<Taken<Metered>>) -> SlabKey {
         let index = exchange.index;
         let connection = &mut self.connections[index];
         connection.state = State::Waiting(Box::new(Waiting { what, exchange, metered }));
-        reply_number(Waiter::Connection { index: index as u32, generation: connection.generation })
+        SlabKey::new(index as u32, connection.generation)
     }
 
     pub(super) fn deliver(&mut self, delivery: Delivery, now: Now) {
@@ -111,7 +110,8 @@ impl<S: Socket> Server<S> {
                 self.streams.broadcast(&project, &frames, now);
             }
             Delivery::Opened { project, frames } => self.streams.open_project(&project, frames, now),
-            Delivery::Reply { to: ReplyTo::Loop(to), answer } => self.receive_answer(to, answer, now),
+            Delivery::Reply { to: ReplyTo::Connection(to), answer } => self.receive_answer(to, answer, now),
+            Delivery::Reply { to: ReplyTo::Stream(key), answer } => self.continue_stream(key, answer, now),
             // Whoever waits elsewhere has been answered by the log's thread.
             Delivery::Reply { to: ReplyTo::Caller(_), .. } => {}
             Delivery::Worked(work) => self.metrics.work.add(&work),
@@ -122,24 +122,23 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    fn receive_answer(&mut self, to: u64, answer: Answer, now: Now) {
+    fn receive_answer(&mut self, to: SlabKey, answer: Answer, now: Now) {
         if let Some(index) = self.sending(to) {
             return self.continue_answer(index, answer);
         }
-        match (waiter(to), answer) {
-            (Waiter::Stream(key), answer) => self.continue_stream(key, answer, now),
-            (Waiter::Connection { .. }, Answer::Attached(attached)) => self.attach(to, *attached, now),
-            (Waiter::Connection { .. }, answer @ Answer::Published { .. }) if self.outruns_its_watchers(to, now) => {
+        match answer {
+            Answer::Attached(attached) => self.attach(to, *attached, now),
+            answer @ Answer::Published { .. } if self.outruns_its_watchers(to, now) => {
                 self.held_answers.push_back((now.mono + CONGESTION_HOLD, to, answer));
             }
-            (Waiter::Connection { .. }, Answer::Document(document)) => self.run_again(to, &document),
-            (Waiter::Connection { .. }, Answer::Refused(refused)) if self.recall(to, &refused) => {}
-            (Waiter::Connection { .. }, answer) => self.render_answer(to, answer, now),
+            Answer::Document(document) => self.run_again(to, &document),
+            Answer::Refused(refused) if self.recall(to, &refused) => {}
+            answer => self.render_answer(to, answer, now),
         }
     }
 
     /// What a run was made of is a plan like any other from here on, and whoever asked for it waits for its run.
-    fn run_again(&mut self, to: u64, document: &[u8]) {
+    fn run_again(&mut self, to: SlabKey, document: &[u8]) {
         let Some(index) = self.waiting(to) else { return };
         let State::Waiting(waiting) = &mut self.connections[index].state else { return };
         if let What::Rerun(rerun) = std::mem::replace(&mut waiting.what, What::Answer(Render::Accepted)) {
@@ -148,7 +147,7 @@ impl<S: Socket> Server<S> {
     }
 
     /// A run that is gone can't be run again; but it may have been before, under the same key.
-    fn recall(&mut self, to: u64, refused: &Refusal) -> bool {
+    fn recall(&mut self, to: SlabKey, refused: &Refusal) -> bool {
         let Some(index) = self.waiting(to) else { return false };
         let State::Waiting(waiting) = &mut self.connections[index].state else { return false };
         let What::Rerun(rerun) = &waiting.what else { return false };
@@ -158,11 +157,11 @@ impl<S: Socket> Server<S> {
         }
         waiting.what = What::Answer(Render::Accepted);
         let query = Query::Recall { claim, otherwise: Box::new(refusal(refused)) };
-        self.outbox.log.push(Command::Read { query, reply: ReplyTo::Loop(to) });
+        self.outbox.log.push(Command::Read { query, reply: ReplyTo::Connection(to) });
         true
     }
 
-    fn render_answer(&mut self, to: u64, answer: Answer, now: Now) {
+    fn render_answer(&mut self, to: SlabKey, answer: Answer, now: Now) {
         let Some(index) = self.waiting(to) else { return };
         if let Answer::Refused(refused) = &answer {
             self.count_refused(&refusal(refused));
@@ -181,7 +180,7 @@ impl<S: Socket> Server<S> {
     }
 
     /// Does this publisher publish to a project most of whose watchers are behind?
-    fn outruns_its_watchers(&mut self, to: u64, now: Now) -> bool {
+    fn outruns_its_watchers(&mut self, to: SlabKey, now: Now) -> bool {
         let waiting = self.waiting(to).map(|index| &self.connections[index].state);
         match waiting {
             Some(State::Waiting(waiting)) => match &waiting.what {
@@ -201,7 +200,7 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    pub(super) fn answer_waiting(&mut self, to: u64, shown: impl Into<Shown>, now: Now) {
+    pub(super) fn answer_waiting(&mut self, to: SlabKey, shown: impl Into<Shown>, now: Now) {
         if let Some(waiting) = self.take_waiting(to) {
             self.finish_waiting(waiting.exchange, shown, now);
         }
@@ -223,9 +222,9 @@ impl<S: Socket> Server<S> {
         if let State::Sending(sending) = &mut connection.state
             && let Some(rest) = sending.next_to_fetch()
         {
-            let waiter = Waiter::Connection { index: index as u32, generation: connection.generation };
+            let reply = ReplyTo::Connection(SlabKey::new(index as u32, connection.generation));
             let query = Query::OutputRest { rest, bytes_max: OUTPUT_PIECE_BYTES };
-            self.outbox.log.push(Command::Read { query, reply: ReplyTo::Loop(reply_number(waiter)) });
+            self.outbox.log.push(Command::Read { query, reply });
         }
     }
 
@@ -247,23 +246,22 @@ impl<S: Socket> Server<S> {
     }
 
     /// The connection that waits for this answer, if it still does.
-    pub(super) fn waiting(&self, to: u64) -> Option<usize> {
+    pub(super) fn waiting(&self, to: SlabKey) -> Option<usize> {
         self.asking(to).filter(|&index| matches!(self.connections[index].state, State::Waiting(_)))
     }
 
     /// The connection that waits for more of its content by this answer, if it still does.
-    fn sending(&self, to: u64) -> Option<usize> {
+    fn sending(&self, to: SlabKey) -> Option<usize> {
         self.asking(to).filter(|&index| matches!(self.connections[index].state, State::Sending(_)))
     }
 
     /// The connection that asked for this answer, if it is still there.
-    fn asking(&self, to: u64) -> Option<usize> {
-        let Waiter::Connection { index, generation } = waiter(to) else { return None };
-        let connection = self.connections.get(index as usize)?;
-        (connection.generation == generation).then_some(index as usize)
+    fn asking(&self, to: SlabKey) -> Option<usize> {
+        let connection = self.connections.get(to.index())?;
+        (connection.generation == to.generation()).then_some(to.index())
     }
 
-    pub(super) fn take_waiting(&mut self, to: u64) -> Option<Waiting> {
+    pub(super) fn take_waiting(&mut self, to: SlabKey) -> Option<Waiting> {
         let index = self.waiting(to)?;
         match std::mem::replace(&mut self.connections[index].state, State::Reading) {
             State::Waiting(waiting) => Some(*waiting),

@@ -1,17 +1,17 @@
 //! From a request to a stream, and what streams need of the log.
 
 use super::Server;
-use super::token::{Place, Waiter, reply_number};
+use super::token::Place;
 use crate::api::{Render, StreamRequest};
 use crate::auth::Spending;
 use crate::http::{Problem, Response};
 use crate::log::{Answer, Attached, Command, Query, Refusal, ReplyTo, View};
-use crate::model::{Now, ProjectId};
+use crate::model::{Now, ProjectId, SlabKey};
 use crate::server::attach::{self, Attaching, Beginning, Greeting};
 use crate::server::connection::{Exchange, State, Waiting, What};
 use crate::server::refused::Limit;
 use crate::server::socket::Socket;
-use crate::stream::{Effect, NewStream, StreamKey};
+use crate::stream::{Effect, NewStream};
 
 impl<S: Socket> Server<S> {
     pub(super) fn read_stream(&mut self, index: usize) {
@@ -139,7 +139,7 @@ impl<S: Socket> Server<S> {
     }
 
     /// The log says where a stream begins.
-    pub(super) fn attach(&mut self, to: u64, mut attached: Attached, now: Now) {
+    pub(super) fn attach(&mut self, to: SlabKey, mut attached: Attached, now: Now) {
         if let Some(backlog) = attached.backlog.take() {
             self.streams.open_project(&attached.project, backlog, now);
         }
@@ -174,17 +174,17 @@ impl<S: Socket> Server<S> {
 
     /// Asks the log where the stream begins that waits for this answer. Where the project was let go while the log
     /// answered, it is told of that before it is asked again, so that it hands the project's newest messages out anew.
-    fn ask_where_to_begin(&mut self, to: u64) {
+    fn ask_where_to_begin(&mut self, to: SlabKey) {
         if let Some(index) = self.waiting(to)
             && let State::Waiting(waiting) = &self.connections[index].state
             && let What::Stream(attaching) = &waiting.what
         {
-            self.outbox.log.push(attaching.command(ReplyTo::Loop(to)));
+            self.outbox.log.push(attaching.command(ReplyTo::Connection(to)));
         }
     }
 
     /// A stream does not begin.
-    pub(super) fn refuse_attach(&mut self, to: u64, answer: Answer, now: Now) {
+    pub(super) fn refuse_attach(&mut self, to: SlabKey, answer: Answer, now: Now) {
         let Some(Waiting { what: What::Stream(mut attaching), exchange, .. }) = self.take_waiting(to) else { return };
         let passes = matches!(answer, Answer::Refused(Refusal::StoreUnavailable | Refusal::TooManyProjects(_)));
         if passes && attaching.is_event_source {
@@ -197,7 +197,7 @@ impl<S: Socket> Server<S> {
     }
 
     /// History for a stream that is behind.
-    pub(super) fn continue_stream(&mut self, key: StreamKey, answer: Answer, now: Now) {
+    pub(super) fn continue_stream(&mut self, key: SlabKey, answer: Answer, now: Now) {
         match answer {
             Answer::Page(page) => self.streams.page(key, page, now),
             Answer::Attached(attached) => {
@@ -219,7 +219,7 @@ impl<S: Socket> Server<S> {
                 Effect::Unwatch(project) => Command::Unwatch(project),
                 Effect::ReadPage { stream, project, after, only_run, view, bytes_max } => Command::Read {
                     query: Query::Page { project, after, run: only_run, view, bytes_max },
-                    reply: ReplyTo::Loop(reply_number(Waiter::Stream(stream))),
+                    reply: ReplyTo::Stream(stream),
                 },
             });
         }

@@ -23,7 +23,7 @@ use crate::executor::{Context, Durability};
 use crate::http::Response;
 use crate::log::faulty::Disk;
 use crate::log::{Answer, Command, Delivery, Journal, MemoryStore, Order, Outcome, Query, ReplyTo};
-use crate::model::{Now, RunId, StepStatus, Timestamp};
+use crate::model::{Now, RunId, SlabKey, StepStatus, Timestamp};
 use crate::server::core::CONGESTION_HOLD;
 use crate::server::{Inbox, Server};
 
@@ -61,7 +61,7 @@ pub(super) struct World {
     reads: VecDeque<Command>,
     has_history_thread: bool,
     inbox: VecDeque<Inbox>,
-    intake: VecDeque<(u64, PlanRequest)>,
+    intake: VecDeque<(SlabKey, PlanRequest)>,
     context: Arc<Context>,
     /// When the log was last too far behind for the server to take work.
     pub(super) overloaded_at: Option<Duration>,
@@ -411,10 +411,10 @@ impl World {
         bits[..8].copy_from_slice(&self.rng.next().to_be_bytes());
         match prepare(request, &self.context, PLAN_STEPS_MAX, RunId::from_random(bits)) {
             Ok(Prepared::Run(submission)) => {
-                self.log_queue.push_back(vec![Command::Submit { submission, reply: ReplyTo::Loop(to) }]);
+                self.log_queue.push_back(vec![Command::Submit { submission, reply: ReplyTo::Connection(to) }]);
             }
             Ok(Prepared::Recall(claim, otherwise)) => {
-                let read = Command::Read { query: Query::Recall { claim, otherwise }, reply: ReplyTo::Loop(to) };
+                let read = Command::Read { query: Query::Recall { claim, otherwise }, reply: ReplyTo::Connection(to) };
                 self.log_queue.push_back(vec![read]);
             }
             Ok(Prepared::Checked(response)) => self.inbox.push_back(Inbox::Answer(to, Box::new(response))),
