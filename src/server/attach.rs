@@ -1,13 +1,13 @@
 //! From a connection to a stream: what a subscriber is told first.
 
-use std::num::NonZeroU32;
-
 use crate::api::StreamRequest;
 use crate::auth::{IdSigner, Spending};
 use crate::http::{Coding, sse};
 use crate::log::{Attached, Command, Query, ReplyTo, ResetReason, Resume, ResumeFrom, RunNumber, View};
-use crate::model::{ProjectId, Taken, Timestamp, write_message};
-use crate::stream::{NewStream, Tally};
+use crate::model::{ProjectId, Timestamp, write_message};
+use crate::stream::NewStream;
+
+use super::admission::Place;
 
 /// A stream that waits for the log to say where it begins.
 #[derive(Debug)]
@@ -22,11 +22,9 @@ pub(super) struct Attaching {
     /// The ticket that it spends.
     pub(super) spends: Option<Spending>,
     /// Its place among those of its token.
-    pub(super) place: Option<Taken<NonZeroU32>>,
+    pub(super) place: Option<Place>,
     /// What the log was asked.
     pub(super) query: Query,
-    /// What the connection counts towards.
-    pub(super) tally: Tally,
 }
 
 impl Attaching {
@@ -39,12 +37,11 @@ impl Attaching {
         }
     }
 
-    /// The stream begins: what was taken for it stays taken. What it counts towards.
-    pub(super) fn keep(&mut self) -> Tally {
+    /// The stream begins: its ticket stays spent.
+    pub(super) fn keep(&mut self) {
         if let Some(spends) = self.spends.take() {
             spends.keep();
         }
-        Tally { token: self.place.take().map(Taken::keep), ..self.tally }
     }
 }
 
@@ -108,7 +105,6 @@ impl<'a> Beginning<'a> {
     pub(super) fn stream(
         &self,
         attaching: &Attaching,
-        tally: Tally,
         head: Vec<u8>,
         greeting: Greeting,
         signer: &IdSigner,
@@ -125,7 +121,7 @@ impl<'a> Beginning<'a> {
             view: attaching.view,
             coding: attaching.coding,
             expires_at: attaching.expires_at,
-            tally,
+            socket_token: 0,
         }
     }
 

@@ -11,12 +11,12 @@ use crate::api::{Door, OUTPUT_PIECE_BYTES, Render, RerunRequest, Shown};
 use crate::http::{Body, Coding, Decoder, Limits, Next, Phase, Response, Version};
 use crate::log::Rest;
 use crate::model::Taken;
-use crate::stream::Tally;
 
+use super::admission::Metered;
 use super::attach::Attaching;
-use super::limits::Metered;
 use super::refused::Limit;
 use super::socket::Socket;
+use super::sockets::Token;
 
 /// Bytes of answers that wait before further requests are looked at.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
@@ -157,6 +157,8 @@ pub(super) enum Flushed {
 /// See the top of this file.
 pub(super) struct Connection<S> {
     pub(super) socket: S,
+    /// What the poll knows its socket by.
+    token: u32,
     pub(super) generation: u32,
     input: Vec<u8>,
     /// Where in `input` the next request begins.
@@ -183,7 +185,6 @@ pub(super) struct Connection<S> {
     pub(super) has_unread: bool,
     /// The limit that it is beyond: whatever it asks for is refused.
     pub(super) beyond: Option<Limit>,
-    pub(super) tally: Tally,
     pub(super) door: Door,
     /// The address counts for what it forwards, because it is a trusted proxy's.
     pub(super) is_proxy: bool,
@@ -205,9 +206,10 @@ pub(super) enum Overdue {
 }
 
 impl<S: Socket> Connection<S> {
-    pub(super) fn new(socket: S, generation: u32) -> Self {
+    pub(super) fn new(socket: S, token: Token, generation: u32) -> Self {
         Self {
             socket,
+            token: token.0 as u32,
             generation,
             input: Vec::new(),
             input_start: 0,
@@ -224,10 +226,14 @@ impl<S: Socket> Connection<S> {
             is_watched_for_room: false,
             has_unread: false,
             beyond: None,
-            tally: Tally::default(),
             door: Door::Main,
             is_proxy: false,
         }
+    }
+
+    /// What the poll knows its socket by.
+    pub(super) fn token(&self) -> Token {
+        Token(self.token as usize)
     }
 
     /// Reads what has come, as far as it is wanted; what that gave, and how many bytes. `scratch` is shared by all

@@ -5,7 +5,6 @@ mod answers;
 mod requests;
 mod shed;
 mod streams;
-mod token;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -13,24 +12,23 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::admission::{Admission, Admitted, ConnectionLimits};
 use super::connection::{Connection, Overdue, State, Timeouts};
 use super::inbox::Inbox;
 use super::intake::too_many_plans;
-use super::limits::{ConnectionLimits, Counts, PublishMeter, counted_address};
 use super::metrics::{Gauges, Metrics};
 use super::refused::Limit;
 use super::socket::Socket;
-use crate::api::{Api, Condition, Door, Facts, Full, PlanRequest};
+use super::sockets::{Owner, Sockets, Token};
+use crate::api::{Api, Door, PlanRequest};
 use crate::http::{Limits, Problem, Response};
 use crate::log::{Answer, Command};
 #[cfg(test)]
 use crate::model::ProjectId;
 use crate::model::{Now, SlabKey, Taken};
-use crate::stream::{CloseReason, ConnectionManager, Settings, Tally};
+use crate::stream::{CloseReason, ConnectionManager, Settings};
 #[cfg(test)]
 pub(super) use answers::CONGESTION_HOLD;
-use token::Place;
-pub use token::Token;
 
 /// Writes of broadcasts made before the other sockets are looked at again.
 const FLUSH_WRITES_MAX: usize = 128;
@@ -77,8 +75,8 @@ pub struct Outbox {
 pub struct Server<S> {
     settings: ServerSettings,
     api: Api,
-    /// Where each socket is, by its token.
-    places: Slab<Place>,
+    admission: Admission,
+    sockets: Sockets,
     connections: Slab<Connection<S>>,
     streams: ConnectionManager<S>,
     generation: u32,
@@ -95,16 +93,7 @@ pub struct Server<S> {
     outbox: Outbox,
     /// Answers to publishers that are too fast, each with the time at which it is given.
     held_answers: VecDeque<(Duration, SlabKey, Answer)>,
-    is_draining: bool,
     is_drained: bool,
-    store_is_down: bool,
-    /// The log has no room for more.
-    is_behind: bool,
-    /// Connections beyond a limit: the reserve is theirs.
-    refused: usize,
-    addresses: Counts<IpAddr>,
-    tokens: Counts<u64>,
-    meter: PublishMeter,
     next_deadline_sweep: Duration,
     /// Sockets that were full for the first time.
     blocked: Vec<Token>,
@@ -119,9 +108,10 @@ impl<S: Socket> Server<S> {
     pub fn new(settings: ServerSettings, api: Api, seed: u64) -> Self {
         Self {
             streams: ConnectionManager::new(settings.streams.clone(), seed),
+            admission: Admission::new(settings.limits.clone()),
             settings,
             api,
-            places: Slab::new(),
+            sockets: Sockets::default(),
             connections: Slab::new(),
             generation: 0,
             doomed: Vec::new(),
@@ -132,14 +122,7 @@ impl<S: Socket> Server<S> {
             scratch: vec![0; 64 * 1024].into_boxed_slice(),
             outbox: Outbox::default(),
             held_answers: VecDeque::new(),
-            is_draining: false,
             is_drained: false,
-            store_is_down: false,
-            is_behind: false,
-            refused: 0,
-            addresses: Counts::default(),
-            tokens: Counts::default(),
-            meter: PublishMeter::default(),
             next_deadline_sweep: Duration::ZERO,
             blocked: Vec::new(),
             date: (u64::MAX, String::new()),
@@ -154,36 +137,24 @@ impl<S: Socket> Server<S> {
     /// # Errors
     /// The socket, to be closed.
     pub fn accept(&mut self, socket: S, peer: IpAddr, door: Door, now: Now) -> Result<Token, S> {
-        let in_use = self.connections.len() + self.streams.len() - self.refused;
-        let limits = &self.settings.limits;
-        let is_proxy = limits.trusted_proxies.iter().any(|cidr| cidr.contains(peer));
-        let mut beyond = (in_use >= limits.connections).then_some(Limit::Connections);
-        let mut address = None;
-        if !is_proxy && beyond.is_none() {
-            address = self.addresses.take(counted_address(peer), limits.per_address);
-            beyond = address.is_none().then_some(Limit::ConnectionsPerAddress);
-        }
-        // Whoever is one too many takes no place but of the reserve: else one address alone could take all.
-        if beyond.is_some() && self.refused >= limits.reserve {
+        let open = self.connections.len() + self.streams.len();
+        let Some(Admitted { place, is_proxy, beyond }) = self.admission.admit(peer, open) else {
             self.metrics.connections_dropped += 1;
             self.metrics.refused.count(Limit::Reserve);
             return Err(socket);
-        }
+        };
         self.generation = self.generation.wrapping_add(1);
-        let mut connection = Connection::new(socket, self.generation);
-        (connection.door, connection.is_proxy, connection.tally.address) = (door, is_proxy, address);
+        let token = self.sockets.next_token();
+        let mut connection = Connection::new(socket, token, self.generation);
         let mut patience = self.settings.timeouts.header;
         if let Some(limit) = beyond {
-            (connection.beyond, patience) = (beyond, patience.min(REFUSED_WAIT));
-            self.refused += 1;
+            patience = patience.min(REFUSED_WAIT);
             self.metrics.refused.count(limit);
         }
+        (connection.door, connection.is_proxy, connection.beyond) = (door, is_proxy, beyond);
         connection.deadline = Some((now.mono + patience, Overdue::Idle));
         self.metrics.connections_accepted += 1;
-        let place = self.places.vacant_entry();
-        let token = Token(place.key());
-        connection.tally.socket = place.key() as u32;
-        place.insert(Place::Connection(self.connections.insert(connection) as u32));
+        self.sockets.add(self.connections.insert(connection), place);
         Ok(token)
     }
 
@@ -195,37 +166,37 @@ impl<S: Socket> Server<S> {
 
     /// A socket that can't be watched is given up, with its connection or stream.
     pub fn abandon(&mut self, token: Token) {
-        match self.places.get(token.0) {
-            Some(&Place::Connection(index)) => self.doom(index as usize),
-            Some(&Place::Stream(index)) => self.streams.hangup(index as usize),
+        match self.sockets.owner(token) {
+            Some(Owner::Connection(index)) => self.doom(index as usize),
+            Some(Owner::Stream(index)) => self.streams.hangup(index as usize),
             None => {}
         }
     }
 
     /// The socket that a token names.
     pub fn socket(&mut self, token: Token) -> Option<&mut S> {
-        match *self.places.get(token.0)? {
-            Place::Connection(index) => {
+        match self.sockets.owner(token)? {
+            Owner::Connection(index) => {
                 self.connections.get_mut(index as usize).map(|connection| &mut connection.socket)
             }
-            Place::Stream(index) => self.streams.socket(index as usize),
+            Owner::Stream(index) => self.streams.socket(index as usize),
         }
     }
 
     /// A socket has something to read, or its other side has closed: then `is_closed`, and it is read to its end.
     pub fn readable(&mut self, token: Token, is_closed: bool, now: Now) {
-        match self.places.get(token.0) {
-            Some(&Place::Connection(index)) => self.read_connection(index as usize, is_closed, now),
-            Some(&Place::Stream(index)) => self.read_stream(index as usize),
+        match self.sockets.owner(token) {
+            Some(Owner::Connection(index)) => self.read_connection(index as usize, is_closed, now),
+            Some(Owner::Stream(index)) => self.read_stream(index as usize),
             None => {}
         }
     }
 
     /// A socket takes bytes again.
     pub fn writable(&mut self, token: Token, now: Now) {
-        match self.places.get(token.0) {
-            Some(&Place::Connection(index)) => self.writable_connection(index as usize, now),
-            Some(&Place::Stream(index)) => self.streams.writable(index as usize, now),
+        match self.sockets.owner(token) {
+            Some(Owner::Connection(index)) => self.writable_connection(index as usize, now),
+            Some(Owner::Stream(index)) => self.streams.writable(index as usize, now),
             None => {}
         }
     }
@@ -261,7 +232,7 @@ impl<S: Socket> Server<S> {
         if now.mono >= self.next_deadline_sweep {
             self.next_deadline_sweep = now.mono + DEADLINE_SWEEP;
             self.sweep_deadlines(now);
-            let facts = self.facts(None, now);
+            let facts = self.admission.facts(Door::Main, None, now);
             self.api.forget_expired(&facts);
         }
         self.reap(now);
@@ -300,7 +271,7 @@ impl<S: Socket> Server<S> {
 
     /// Takes no new work from now on.
     pub fn drain(&mut self) {
-        self.is_draining = true;
+        self.admission.drain();
     }
 
     /// Rounds of writes have ended; `clock` tells when.
@@ -319,19 +290,7 @@ impl<S: Socket> Server<S> {
 
     /// Whether the log has room for what comes.
     pub fn set_behind(&mut self, is_behind: bool) {
-        self.is_behind = is_behind;
-    }
-
-    fn condition(&self) -> Condition {
-        if self.is_draining {
-            Condition::Draining
-        } else if self.store_is_down {
-            Condition::StoreDown
-        } else if self.is_behind {
-            Condition::Overloaded
-        } else {
-            Condition::Serving
-        }
+        self.admission.set_log_behind(is_behind);
     }
 
     /// Ends all streams, each with its own time to come back at.
@@ -352,8 +311,8 @@ impl<S: Socket> Server<S> {
         Gauges {
             connections: self.connections.len(),
             streams: self.streams.len(),
-            connections_max: self.settings.limits.connections,
-            refused: self.refused,
+            connections_max: self.admission.connections_max(),
+            refused: self.admission.refused(),
             buffer_bytes: self.held,
             tickets: self.api.tickets().0,
             projects_watched: projects,
@@ -377,17 +336,7 @@ impl<S: Socket> Server<S> {
     /// How many addresses and tokens are counted: none once everyone has left.
     #[cfg(test)]
     pub(super) fn counted(&mut self) -> (usize, usize) {
-        (self.addresses.len(), self.tokens.len())
-    }
-
-    /// `beyond` is the limit that the caller's connection is beyond.
-    fn facts(&self, beyond: Option<Limit>, now: Now) -> Facts {
-        let limits = &self.settings.limits;
-        let full = beyond.map(|limit| match limit {
-            Limit::ConnectionsPerAddress => Full::OfAddress(limits.per_address),
-            _ => Full::Connections(limits.connections),
-        });
-        Facts { now, condition: self.condition(), full, door: Door::Main }
+        self.admission.counted()
     }
 
     fn doom(&mut self, index: usize) {
@@ -405,27 +354,17 @@ impl<S: Socket> Server<S> {
 
     /// Takes out what has ended in this turn.
     fn reap(&mut self, now: Now) {
-        for (_, tally, _) in self.streams.reap(now) {
-            self.release(tally);
+        for (_, token, _) in self.streams.reap(now) {
+            self.sockets.remove(Token(token as usize));
         }
         for index in std::mem::take(&mut self.doomed) {
             let connection = self.connections.remove(index);
-            self.refused -= usize::from(connection.beyond.is_some());
             self.held -= connection.weight;
-            self.release(connection.tally);
+            self.sockets.remove(connection.token());
         }
         if self.connections.is_empty() && self.connections.capacity() > 1024 {
             self.connections.shrink_to_fit();
         }
-        if self.places.len() < self.places.capacity() / 4 {
-            self.places.shrink_to_fit();
-        }
-    }
-
-    /// A socket is gone.
-    fn release(&mut self, tally: Tally) {
-        self.places.remove(tally.socket as usize);
-        self.addresses.release(tally.address);
-        self.tokens.release(tally.token);
+        self.sockets.shrink();
     }
 }

@@ -4,6 +4,7 @@
 //! with sockets, readiness, answers and `now`. `event_loop` is the thin shell that polls, `intake` checks plans off
 //! the loop, and [`Builder`] puts the threads together.
 
+mod admission;
 mod attach;
 mod connection;
 mod core;
@@ -14,7 +15,6 @@ pub(crate) mod fuzz;
 mod handle;
 mod inbox;
 mod intake;
-mod limits;
 mod listen;
 mod metrics;
 mod refused;
@@ -22,17 +22,19 @@ mod settings;
 #[cfg(test)]
 mod simulation;
 mod socket;
+mod sockets;
 mod start;
 mod storage;
 #[cfg(test)]
 mod tests;
 
+pub use admission::{Cidr, ConnectionLimits};
 pub use connection::Timeouts;
-pub use core::{Outbox, Server, ServerSettings, Token};
+pub use core::{Outbox, Server, ServerSettings};
 pub use error::StartError;
 pub use handle::{Handle, HandleError};
 pub use inbox::{Inbox, InboxSender};
-pub use limits::{Cidr, ConnectionLimits};
 pub use settings::declare_tools;
 pub use socket::Socket;
+pub use sockets::Token;
 pub use start::{Builder, RunningServer, Stopper};

@@ -19,7 +19,7 @@ use self::sweep::Sweep;
 use super::backlog::Cursor;
 use super::paging::Paging;
 use super::project::Project;
-use super::subscriber::{CloseReason, Extra, NEVER, NewStream, Pending, Phase, Stream, Tally};
+use super::subscriber::{CloseReason, Extra, NEVER, NewStream, Pending, Phase, Stream};
 use crate::log::{Frames, RunNumber, View};
 use crate::model::{Now, ProjectId, SlabKey};
 
@@ -206,7 +206,7 @@ impl<S: Write> ConnectionManager<S> {
             expires_at_secs: new
                 .expires_at
                 .map_or(NEVER, |at| u32::try_from(at.as_millis().div_ceil(1000)).unwrap_or(NEVER)),
-            tally: new.tally,
+            socket_token: new.socket_token,
             extra: None,
         };
         // What it needs none of is given back with the first write.
@@ -322,9 +322,9 @@ impl<S: Write> ConnectionManager<S> {
         }
     }
 
-    /// Takes out the streams that ended: their sockets, and what they counted towards. Whoever would miss the round in
+    /// Takes out the streams that ended: their sockets, and what the poll knows them by. Whoever would miss the round in
     /// progress by that is written to here, so effects are to be taken after this.
-    pub fn reap(&mut self, now: Now) -> Vec<(S, Tally, CloseReason)> {
+    pub fn reap(&mut self, now: Now) -> Vec<(S, u32, CloseReason)> {
         let mut ended = Vec::new();
         while let Some(index) = self.doomed.pop() {
             let stream = self.streams.remove(index as usize);
@@ -337,7 +337,7 @@ impl<S: Write> ConnectionManager<S> {
             }
             let Phase::Doomed(reason) = stream.phase else { unreachable!("only the doomed are reaped") };
             self.stats.closed[CloseReason::ALL.iter().position(|&r| r == reason).unwrap_or_default()] += 1;
-            ended.push((stream.socket, stream.tally, reason));
+            ended.push((stream.socket, stream.socket_token, reason));
         }
         if !ended.is_empty() && self.streams.len() < self.streams.capacity() / 4 {
             self.streams.shrink_to_fit();
@@ -346,7 +346,7 @@ impl<S: Write> ConnectionManager<S> {
         ended
     }
 
-    /// Takes the sockets, by their tallies, that were full for the first time: the poll is to tell of room in them from
+    /// Takes the sockets, by what the poll knows them by, that were full for the first time: the poll is to tell of room in them from
     /// now on.
     pub fn take_blocked(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.blocked)

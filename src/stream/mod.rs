@@ -17,4 +17,4 @@ pub use backlog::{Backlog, Cursor};
 #[cfg(test)]
 pub(crate) use manager::BACKLOG_BYTES_MIN;
 pub use manager::{ConnectionManager, Effect, Settings, Stats};
-pub use subscriber::{CloseReason, NewStream, Tally};
+pub use subscriber::{CloseReason, NewStream};

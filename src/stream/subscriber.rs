@@ -10,17 +10,6 @@ use crate::http::{Coding, sse};
 use crate::log::{RunNumber, SharedBytes, View};
 use crate::model::Timestamp;
 
-/// What the owner of the connections knows a stream by and counts it towards. The manager only carries it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Tally {
-    /// What the poll knows its socket by.
-    pub socket: u32,
-    /// Whose address.
-    pub address: Option<std::num::NonZeroU32>,
-    /// Whose token.
-    pub token: Option<std::num::NonZeroU32>,
-}
-
 /// A stream to be added.
 #[derive(Debug, Default)]
 pub struct NewStream {
@@ -38,8 +27,8 @@ pub struct NewStream {
     pub coding: Coding,
     /// When its token ends.
     pub expires_at: Option<Timestamp>,
-    /// Counted towards.
-    pub tally: Tally,
+    /// What the poll knows its socket by. The manager only carries it.
+    pub socket_token: u32,
 }
 
 /// Why a stream ended.
@@ -103,7 +92,7 @@ pub(super) struct Stream<S> {
     pub(super) wrote_at: u32,
     /// The second at which its token ends; [`NEVER`] where it does not.
     pub(super) expires_at_secs: u32,
-    pub(super) tally: Tally,
+    pub(super) socket_token: u32,
     pub(super) extra: Option<Box<Extra>>,
 }
 

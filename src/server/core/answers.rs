@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::Server;
 use crate::api::{Ask, OUTPUT_PIECE_BYTES, Render, Shown, claim_of_rerun, refusal};
-use crate::http::{Problem, Response, write_stream_head};
+use crate::http::{Response, write_stream_head};
 use crate::log::{Answer, Command, Delivery, Query, Refusal, ReplyTo, View};
 use crate::model::{Now, ProjectId, SlabKey, Taken};
+use crate::server::admission::Metered;
 use crate::server::attach;
 use crate::server::connection::{Exchange, State, Waiting, What};
-use crate::server::limits::Metered;
 use crate::server::socket::Socket;
 
 /// How long the answer to a publish waits while more than half of the project's watchers are behind. Publishers that
@@ -63,15 +63,12 @@ impl<S: Socket> Server<S> {
     pub(super) fn ask(&mut self, exchange: Exchange, ask: Ask, render: Render, now: Now) {
         let mut metered = None;
         if let (Ask::Publish(_, events), Render::Published { token_key: Some(token), .. }) = (&ask, &render) {
-            let rate = self.settings.limits.publish_rate;
-            metered = self.meter.hold(*token, events.len(), rate, now.mono);
-            if metered.is_none() {
-                let detail = format!(
-                    "too many messages are published with this token (limit {rate} a second, limits.publish_rate)"
-                );
-                let problem = Problem::too_many("publish_rate", detail, 1);
-                self.count_refused(&problem);
-                return self.answer(exchange, Response::from(problem), now);
+            match self.admission.meter(*token, events.len(), now.mono) {
+                Ok(taken) => metered = Some(taken),
+                Err(problem) => {
+                    self.count_refused(&problem);
+                    return self.answer(exchange, Response::from(problem), now);
+                }
             }
         }
         let what = match &ask {
@@ -116,7 +113,7 @@ impl<S: Socket> Server<S> {
             Delivery::Reply { to: ReplyTo::Caller(_), .. } => {}
             Delivery::Worked(work) => self.metrics.work.add(&work),
             Delivery::StoreIsDown(is_down) => {
-                self.store_is_down = is_down;
+                self.admission.set_store_down(is_down);
                 self.metrics.store_is_down = is_down;
             }
         }

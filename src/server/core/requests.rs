@@ -1,12 +1,11 @@
 //! What clients send: bytes to requests, one after the other, and what each of them asks for.
 
-use super::{Server, Token, WORK_PER_REQUEST, WORK_PER_TURN};
-use crate::api::{Action, Call, Facts};
+use super::{Server, WORK_PER_REQUEST, WORK_PER_TURN};
+use crate::api::{Action, Call};
 use crate::http::{Method, Problem, Request, Response, Verdict};
 use crate::log::Command;
 use crate::model::Now;
 use crate::server::connection::{BODY_BYTES_A_FLUSH_MAX, Exchange, Flushed, Framing, Got, LINGER, Overdue, State};
-use crate::server::limits::{counted_address, forwarded_address};
 use crate::server::refused::Limit;
 use crate::server::socket::Socket;
 
@@ -105,7 +104,7 @@ impl<S: Socket> Server<S> {
     }
 
     fn serve_request(&mut self, index: usize, request: &Request, now: Now) {
-        let is_last = self.connections[index].requests >= self.settings.limits.requests_per_connection;
+        let is_last = self.connections[index].requests >= self.admission.requests_max();
         if is_last && request.keep_alive {
             self.metrics.refused.count(Limit::RequestsPerConnection);
         }
@@ -116,9 +115,9 @@ impl<S: Socket> Server<S> {
         };
         self.count_forwarded(index, request);
         let connection = &self.connections[index];
-        let facts = Facts { door: connection.door, ..self.facts(connection.beyond, now) };
+        let facts = self.admission.facts(connection.door, connection.beyond, now);
         let Call { action, headers } = self.api.handle(request, &facts);
-        if self.is_behind
+        if self.admission.is_log_behind()
             && let Action::Busy(_) | Action::Answer(Response { status: 503, .. }) = &action
         {
             self.metrics.refused.count(Limit::LogQueue);
@@ -150,20 +149,16 @@ impl<S: Socket> Server<S> {
     /// A connection of a trusted proxy counts for the address that it forwards.
     fn count_forwarded(&mut self, index: usize, request: &Request) {
         let connection = &mut self.connections[index];
-        if !connection.is_proxy {
+        if !connection.is_proxy || connection.beyond.is_some() {
             return;
         }
-        let limits = &self.settings.limits;
-        let forwarded = forwarded_address(request.headers.all("x-forwarded-for"), &limits.trusted_proxies);
-        self.addresses.release(connection.tally.address.take());
-        if let Some(address) = forwarded {
-            connection.tally.address = self.addresses.take(counted_address(address), limits.per_address);
-            if connection.tally.address.is_none() && connection.beyond.is_none() {
-                connection.beyond = Some(Limit::ConnectionsPerAddress);
-                self.refused += 1;
-                self.metrics.refused.count(Limit::ConnectionsPerAddress);
-            }
+        self.sockets.count_for(connection.token(), None);
+        let place = self.admission.place_of_forwarded(request.headers.all("x-forwarded-for"));
+        if place.is_err() {
+            connection.beyond = Some(Limit::ConnectionsPerAddress);
+            self.metrics.refused.count(Limit::ConnectionsPerAddress);
         }
+        self.sockets.count_for(connection.token(), place.unwrap_or_else(Some));
     }
 
     pub(super) fn flush_connection(&mut self, index: usize, now: Now) {
@@ -186,7 +181,7 @@ impl<S: Socket> Server<S> {
             Flushed::Gone => return self.doom(index),
             Flushed::Full => {
                 if !std::mem::replace(&mut connection.is_watched_for_room, true) {
-                    self.blocked.push(Token(connection.tally.socket as usize));
+                    self.blocked.push(connection.token());
                 }
                 // Only what is taken gives more time, not what is sent meanwhile.
                 if !was_blocked || body_bytes > 0 || connection.output_bytes() < waiting {

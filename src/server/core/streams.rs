@@ -1,12 +1,12 @@
 //! From a request to a stream, and what streams need of the log.
 
 use super::Server;
-use super::token::Place;
-use crate::api::{Render, StreamRequest};
+use crate::api::{Door, Render, StreamRequest};
 use crate::auth::Spending;
-use crate::http::{Problem, Response};
+use crate::http::Response;
 use crate::log::{Answer, Attached, Command, Query, Refusal, ReplyTo, View};
 use crate::model::{Now, ProjectId, SlabKey};
+use crate::server::admission::Place;
 use crate::server::attach::{self, Attaching, Beginning, Greeting};
 use crate::server::connection::{Exchange, State, Waiting, What};
 use crate::server::refused::Limit;
@@ -36,13 +36,12 @@ impl<S: Socket> Server<S> {
         if framing.head_only && wanted.run.is_none() {
             return self.answer_stream_head(&exchange, wanted.view, now);
         }
-        if self.store_is_down && wanted.spends.is_some() {
+        if self.admission.is_store_down() && wanted.spends.is_some() {
             // That the ticket is spent could not be kept.
             return self.refuse_stream(exchange, wanted, now);
         }
-        let limit = self.settings.limits.streams_per_token;
         let place = match wanted.principal.token_key() {
-            Some(key) if !framing.head_only => match self.tokens.hold(key, limit) {
+            Some(key) if !framing.head_only => match self.admission.place_of_stream(key) {
                 Some(place) => Some(place),
                 None => {
                     self.metrics.refused.count(Limit::StreamsPerToken);
@@ -63,16 +62,15 @@ impl<S: Socket> Server<S> {
             query: attach::query(&wanted),
             spends: wanted.spends.take(),
             place,
-            tally: self.connections[index].tally,
         };
         match beginning {
             Some((position, resume)) => {
                 let beginning = Beginning { project: &wanted.project, position, resume, run: None, snapshots: &[] };
                 self.metrics.count_resume(resume);
                 let head = self.stream_head(&exchange, attaching.view, now);
-                let tally = attaching.keep();
-                let new = beginning.stream(&attaching, tally, head, self.greeting(), self.api.signer());
-                self.become_stream(index, &wanted.project, new, now);
+                attaching.keep();
+                let new = beginning.stream(&attaching, head, self.greeting(), self.api.signer());
+                self.become_stream(index, &wanted.project, new, attaching.place, now);
             }
             _ => {
                 let to = self.wait(exchange, What::Stream(Box::new(attaching)), None);
@@ -95,15 +93,7 @@ impl<S: Socket> Server<S> {
             self.postpone(wanted.spends, now);
             return self.answer_busy(&exchange, &wanted.project, now);
         }
-        let limit = self.settings.limits.streams_per_token;
-        let problem = match self.condition().refusal() {
-            Some(refusal) => refusal,
-            None => Problem::too_many(
-                "too_many_streams",
-                format!("too many streams of this token are open (limit {limit}, limits.streams_per_token)"),
-                5,
-            ),
-        };
+        let problem = self.admission.refusal_of_stream();
         self.answer(exchange, Response::from(problem), now);
     }
 
@@ -116,7 +106,7 @@ impl<S: Socket> Server<S> {
 
     /// The connection's socket goes on as a stream. Answers to requests before this one may still be on their way: they
     /// go ahead of the stream's head.
-    fn become_stream(&mut self, index: usize, project: &ProjectId, mut new: NewStream, now: Now) {
+    fn become_stream(&mut self, index: usize, project: &ProjectId, mut new: NewStream, place: Option<Place>, now: Now) {
         let mut connection = self.connections.remove(index);
         self.held -= connection.weight;
         if connection.has_output() {
@@ -124,17 +114,18 @@ impl<S: Socket> Server<S> {
             preface.append(&mut new.preface);
             new.preface = preface;
         }
-        let tally = new.tally;
+        let token = connection.token();
+        new.socket_token = token.0 as u32;
         // What the poll has told of so far it will not tell again.
         let has_unread = connection.has_unread || connection.is_half_closed;
         match self.streams.add_sse(project, connection.socket, new, now) {
             Ok(key) => {
-                self.places[tally.socket as usize] = Place::Stream(key.index() as u32);
+                self.sockets.hand_to_stream(token, key.index(), place);
                 if has_unread {
                     self.read_stream(key.index());
                 }
             }
-            Err(_) => self.release(tally),
+            Err(_) => self.sockets.remove(token),
         }
     }
 
@@ -157,16 +148,16 @@ impl<S: Socket> Server<S> {
         }
         self.metrics.count_resume(attached.resume);
         let head = self.stream_head(&exchange, attaching.view, now);
-        let tally = attaching.keep();
+        attaching.keep();
         let beginning = Beginning::of(&attaching.project, &attached);
-        let new = beginning.stream(&attaching, tally, head, self.greeting(), self.api.signer());
-        self.become_stream(index, &attaching.project, new, now);
+        let new = beginning.stream(&attaching, head, self.greeting(), self.api.signer());
+        self.become_stream(index, &attaching.project, new, attaching.place, now);
     }
 
     /// Where a ticket is spent for a stream that can't be had just now, it has its time anew.
     fn postpone(&mut self, spends: Option<Spending>, now: Now) {
         if let Some(spends) = spends {
-            let facts = self.facts(None, now);
+            let facts = self.admission.facts(Door::Main, None, now);
             let note = self.api.postpone_ticket(spends, &facts);
             self.outbox.log.push(Command::Note { note, reply: None });
         }

@@ -37,7 +37,7 @@ impl<S: Write> ConnectionManager<S> {
             Phase::Doomed(_) => self.doomed.push(index),
             Phase::Blocked { .. } if !stream.is_watched_for_room => {
                 stream.is_watched_for_room = true;
-                self.blocked.push(stream.tally.socket);
+                self.blocked.push(stream.socket_token);
             }
             Phase::Open | Phase::Blocked { .. } => {}
         }
