@@ -12,7 +12,7 @@ use super::output::{self, Shown};
 use super::page_cache::{Block, PageCache, Stretch};
 use super::store::{Flow, Place, StoreError, StoredMessage, StoredOutput};
 use super::views::RunView;
-use super::{Answer, Attached, Query, Refusal, ReplyTo, RunNumber, WantedOutput};
+use super::{Answer, Query, Refusal, ReplyTo, RunNumber, StartingPosition, WantedOutput};
 use crate::auth::IdSigner;
 use crate::model::{OutputStream, ProjectId, RunId, RunState, StepId, shown_document};
 
@@ -116,7 +116,7 @@ pub(super) enum Asked {
     /// To look this up, where so much is known.
     Look(Query, Known),
     /// To make the snapshots that a stream begins with.
-    Snapshots(Box<Attached>),
+    Snapshots(Box<StartingPosition>),
 }
 
 /// What is known of a run that a store does not say.
@@ -381,17 +381,17 @@ pub(super) fn run(
 }
 
 /// Where a stream begins, with the snapshots made that it begins with.
-pub(super) fn begun(mut attached: Box<Attached>, signer: &IdSigner) -> Answer {
-    for snapshot in std::mem::take(&mut attached.unmade) {
-        match snapshot.message(&attached.project, attached.position, signer) {
-            Ok(message) => attached.snapshots.push(message),
+pub(super) fn begun(mut start: Box<StartingPosition>, signer: &IdSigner) -> Answer {
+    for snapshot in std::mem::take(&mut start.unmade) {
+        match snapshot.message(&start.project, start.after, signer) {
+            Ok(message) => start.snapshots.push(message),
             Err(error) => {
                 log::error!("a run can't be shown: {error}");
                 return Answer::Refused(Refusal::StoreUnavailable);
             }
         }
     }
-    Answer::Attached(attached)
+    Answer::StartsAt(start)
 }
 
 /// May a message behind `after` be gone? Of a run alone: one between its first and its last, which are kept.

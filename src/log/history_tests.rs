@@ -10,7 +10,8 @@ use super::history::{Found, Lookup};
 use super::page_cache::Stretch;
 use super::store::{Place, Retention, Store, StoreError, Write};
 use super::testing::{
-    KEEP_ALL, TempDir, created, ended, message, messages, number, number_of, project, reply_to, run_id, step,
+    KEEP_ALL, TempDir, created, ended, everything, message, messages, number, number_of, project, reply_to, run_id,
+    step, subscribe,
 };
 use super::*;
 use crate::auth::{IdSigner, Instance, ServerKeys};
@@ -273,9 +274,8 @@ fn where_a_stream_begins_is_told_after_the_messages_that_it_begins_behind() {
     let claim = Claim { project: project(), key: None, run: Some(run_id(1)), fingerprint };
     let (document, answer) = (Arc::default(), Arc::default());
     let submission = Box::new(Submission { claim, run: run_id(1), plan: Arc::new(plan()), document, answer });
-    let attach = Query::Attach { project: project(), resume: None, run: None, snapshots: true };
     let submit = Command::Submit { submission, reply: reply_to(1) };
-    assert!(log.send(vec![submit, publish(2, 3), read(attach, 3)]).is_ok());
+    assert!(log.send(vec![submit, publish(2, 3), subscribe(everything(project()), 3)]).is_ok());
     assert_eq!(entered.recv_timeout(PATIENCE), Ok(()));
     // Whatever readers were asked before these has been answered when these are.
     for _ in 0..100 {
@@ -290,8 +290,8 @@ fn where_a_stream_begins_is_told_after_the_messages_that_it_begins_behind() {
     loop {
         match told.recv_timeout(PATIENCE).expect("the stream begins") {
             Delivery::Opened { frames, .. } => opened = frames.next_seq() == 4,
-            Delivery::Reply { answer: Answer::Attached(attached), .. } => {
-                assert!(opened && attached.position == 3 && attached.snapshots.len() == 1);
+            Delivery::Reply { answer: Answer::StartsAt(start), .. } => {
+                assert!(opened && start.after == 3 && start.snapshots.len() == 1);
                 break;
             }
             _ => {}
@@ -309,8 +309,8 @@ fn history_that_is_gone_is_the_logs_to_answer() {
     assert!(matches!(bench.answer(), (1, Answer::Page(_))));
     bench.publish(50);
     bench.send(vec![read(page_query(0, 100), 2)]);
-    let (2, Answer::Attached(attached)) = bench.answer() else { panic!("no reset") };
-    assert_eq!((attached.resume, attached.position), (Resume::Reset(ResetReason::Expired), 55));
+    let (2, Answer::StartsAt(start)) = bench.answer() else { panic!("no reset") };
+    assert_eq!((start.resume, start.after), (Resume::Reset(ResetReason::Expired), 55));
     bench.end();
 }
 

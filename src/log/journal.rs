@@ -18,7 +18,7 @@ use super::outage::Outage;
 use super::store::{Place, Retention, Store, StoreError, StoredMessage, Times, Write};
 use super::views::Snapshot;
 use super::{
-    Answer, Attached, Command, Delivery, Held, Order, PublishedEvent, Query, Question, Refusal, ReplyTo, RunNumber,
+    Answer, Command, Delivery, Held, Order, PublishedEvent, Question, Refusal, ReplyTo, RunNumber, StartingPosition,
     WorkCounts,
 };
 use crate::auth::{IdSigner, TicketNote};
@@ -140,7 +140,7 @@ impl Journal {
             matches!(
                 command,
                 Command::Read { .. }
-                    | Command::Spend { .. }
+                    | Command::Subscribe { .. }
                     | Command::Unwatch(_)
                     | Command::Barrier(_)
                     | Command::Close
@@ -153,17 +153,19 @@ impl Journal {
         let mut spending = Vec::new();
         for command in reads {
             match command {
-                Command::Spend { note, query, reply } => match self.answer(query, now) {
-                    Answer::Attached(attached) if !attached.is_over => spending.push((note, attached, reply)),
-                    Answer::Attached(attached) => self.tell_where(attached, reply, &mut outcome),
-                    answer => outcome.reply(&reply, answer),
-                },
+                Command::Subscribe { subscription, spends, reply } => {
+                    match (self.answer(|journal| journal.begin(&subscription, now)), spends) {
+                        (Answer::StartsAt(start), Some(note)) if !start.is_over => spending.push((note, start, reply)),
+                        (Answer::StartsAt(start), _) => self.tell_where(start, reply, &mut outcome),
+                        (answer, _) => outcome.reply(&reply, answer),
+                    }
+                }
                 Command::Read { query, reply } => match self.known_of(&query) {
                     Some(known) => {
                         outcome.questions.push(Question { reply, asked: Asked::Look(query, known) });
                     }
-                    None => match self.answer(query, now) {
-                        Answer::Attached(attached) => self.tell_where(attached, reply, &mut outcome),
+                    None => match self.answer(|journal| journal.read(query, now)) {
+                        Answer::StartsAt(start) => self.tell_where(start, reply, &mut outcome),
                         answer => outcome.reply(&reply, answer),
                     },
                 },
@@ -184,21 +186,21 @@ impl Journal {
     }
 
     /// Begins the streams that tickets are spent for, once that is kept: all in one commit.
-    fn spend(&mut self, streams: Vec<(TicketNote, Box<Attached>, ReplyTo)>, now: Now, outcome: &mut Outcome) {
+    fn spend(&mut self, streams: Vec<(TicketNote, Box<StartingPosition>, ReplyTo)>, now: Now, outcome: &mut Outcome) {
         if streams.is_empty() {
             return;
         }
         let note = |(note, ..): &(TicketNote, _, _)| Command::Note { note: note.clone(), reply: None };
         let notes: Vec<_> = streams.iter().map(note).collect();
         let is_kept = self.keep(&notes, now, outcome);
-        for (_, attached, reply) in streams {
+        for (_, start, reply) in streams {
             if is_kept {
-                self.tell_where(attached, reply, outcome);
+                self.tell_where(start, reply, outcome);
                 continue;
             }
-            if attached.backlog.is_some() {
+            if start.backlog.is_some() {
                 // Its newest messages go to the next one who asks.
-                self.unwatch(&attached.project);
+                self.unwatch(&start.project);
             }
             outcome.reply(&reply, Answer::Refused(Refusal::StoreUnavailable));
         }
@@ -287,10 +289,10 @@ impl Journal {
         }
     }
 
-    fn answer(&mut self, query: Query, now: Now) -> Answer {
+    fn answer(&mut self, look: impl FnOnce(&mut Self) -> Result<Answer, StoreError>) -> Answer {
         let answer = match self.is_stale {
             true => Err(StoreError("it could not be read again after a failure".into())),
-            false => self.read(query, now),
+            false => look(self),
         };
         answer.unwrap_or_else(|error| {
             log::error!("the log can't be read: {error}");
@@ -327,7 +329,7 @@ impl Journal {
                 }
             }
             Command::Read { .. }
-            | Command::Spend { .. }
+            | Command::Subscribe { .. }
             | Command::Unwatch(_)
             | Command::Barrier(_)
             | Command::Close => {}

@@ -38,6 +38,7 @@ mod runs;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;
+mod subscription;
 // The store on disk has tests that need more of it.
 #[cfg(test)]
 #[cfg_attr(not(feature = "sqlite"), expect(dead_code))]
@@ -63,6 +64,7 @@ pub use recovered::{EndedRun, Identity, OpenRun, Recovered, RecoveredProject};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{OpenError, Seed, SqliteStore, Synchronous};
 pub use store::{Retention, Store, StoreError, Times, Trimmed};
+pub use subscription::{StartingPosition, Subscription};
 pub use thread::{LogHandle, start};
 pub use work::{Held, WorkCounts};
 
@@ -118,13 +120,13 @@ pub enum Command {
         /// Answered by [`Answer::Noted`], where anyone waits.
         reply: Option<ReplyTo>,
     },
-    /// Answer a [`Query::Attach`] and, where a stream begins by that, keep first that a ticket is spent for it.
-    Spend {
-        /// That it is spent.
-        note: TicketNote,
-        /// Where the stream begins.
-        query: Query,
-        /// Answered by [`Answer::Attached`].
+    /// Say where a stream begins, and what it is told first. From then on the project's messages are delivered.
+    Subscribe {
+        /// What is wanted.
+        subscription: Arc<Subscription>,
+        /// The ticket that is spent for it. Where the stream begins, that is kept first.
+        spends: Option<TicketNote>,
+        /// Answered by [`Answer::StartsAt`].
         reply: ReplyTo,
     },
     /// Look something up.
@@ -176,19 +178,8 @@ impl Submission {
 /// What can be looked up.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Query {
-    /// Where a new stream begins, and what it is told first. From then on the project's messages are delivered.
-    Attach {
-        /// The project.
-        project: ProjectId,
-        /// Go on behind this position.
-        resume: Option<ResumeFrom>,
-        /// This run alone.
-        run: Option<RunId>,
-        /// Send snapshots.
-        snapshots: bool,
-    },
     /// The messages behind a position, for a stream that is behind: [`Answer::Page`] or, where they are gone,
-    /// [`Answer::Attached`] with a reset.
+    /// [`Answer::StartsAt`] with a reset.
     Page {
         /// The project.
         project: ProjectId,
@@ -345,8 +336,8 @@ pub enum Answer {
     Noted,
     /// Everything that came before is kept, or refused.
     Reached,
-    /// A stream may begin, or begin again.
-    Attached(Box<Attached>),
+    /// A stream may begin, or begin anew.
+    StartsAt(Box<StartingPosition>),
     /// The messages asked for.
     Page(Page),
     /// A body, whole.
@@ -373,43 +364,6 @@ pub enum Answer {
     Refused(Refusal),
     /// It can't be done, as whoever asked knew.
     Problem(Box<Problem>),
-}
-
-/// Where a stream begins.
-#[derive(Debug)]
-pub struct Attached {
-    /// The project.
-    pub project: ProjectId,
-    /// Everything up to here it has, or is told of by the snapshots.
-    pub position: u64,
-    /// How it begins.
-    pub resume: Resume,
-    /// The run that it follows alone.
-    pub run: Option<RunNumber>,
-    /// That run has ended and the client has seen it.
-    pub is_over: bool,
-    /// `workflow_snapshot` messages.
-    pub snapshots: Vec<Arc<[u8]>>,
-    /// Those that are still to be made.
-    unmade: Vec<Arc<views::Snapshot>>,
-    /// The project's newest messages, where the loop was not sent them so far.
-    pub backlog: Option<Frames>,
-}
-
-impl Attached {
-    /// A stream of everything, without snapshots.
-    fn at(project: &ProjectId, position: u64, resume: Resume) -> Self {
-        Self {
-            project: project.clone(),
-            position,
-            resume,
-            run: None,
-            is_over: false,
-            snapshots: Vec::new(),
-            unmade: Vec::new(),
-            backlog: None,
-        }
-    }
 }
 
 /// How a stream begins.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::store::{Flow, KeyRow, Place, Retention, RunRow, Store, StoredMessage, Times, Write};
-use super::{ReplyTo, RunNumber};
+use super::{Command, ReplyTo, RunNumber, Subscription};
 use crate::model::{ProjectId, RunId, RunStatus, SlabKey, StepId, Timestamp};
 
 /// Lets nothing go in a test.
@@ -24,6 +24,16 @@ pub(super) fn number_of(reply: &ReplyTo) -> Option<u64> {
         ReplyTo::Connection(key) => Some(key.index() as u64),
         _ => None,
     }
+}
+
+/// To all of a project, beginning with snapshots.
+pub(super) fn everything(project: ProjectId) -> Subscription {
+    Subscription { snapshots: true, ..Subscription::to(project) }
+}
+
+/// Asks for answer `n`.
+pub(super) fn subscribe(subscription: Subscription, n: u64) -> Command {
+    Command::Subscribe { subscription: Arc::new(subscription), spends: None, reply: reply_to(n) }
 }
 
 /// The one project of most tests.

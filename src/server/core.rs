@@ -1,34 +1,34 @@
 //! The server without the operating system: sockets, readiness, answers and `now` come in; bytes go out through the
 //! sockets, and commands through the [`Outbox`].
+//!
+//! What there is to know lies in four parts. [`Admission`] knows who may have how much, [`Connections`] what clients send
+//! and are sent, [`Replies`] what other threads were asked, and the [`ConnectionManager`] who watches what. None of them
+//! knows of another. The server is what ties them: the order of things in a turn, and what a request, an answer and the
+//! beginning of a stream take of each.
 
 mod answers;
 mod requests;
-mod shed;
 mod streams;
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use slab::Slab;
-
 use super::admission::{Admission, Admitted, ConnectionLimits};
-use super::connection::{Connection, Overdue, State, Timeouts};
+use super::connections::{Connections, Timeouts};
+use super::date::Date;
 use super::inbox::Inbox;
 use super::intake::too_many_plans;
 use super::metrics::{Gauges, Metrics};
 use super::refused::Limit;
+use super::replies::{Outbox, Replies};
 use super::socket::Socket;
 use super::sockets::{Owner, Sockets, Token};
-use crate::api::{Api, Door, PlanRequest};
+use crate::api::{Api, Door};
 use crate::http::{Limits, Problem, Response};
-use crate::log::{Answer, Command};
 #[cfg(test)]
 use crate::model::ProjectId;
-use crate::model::{Now, SlabKey, Taken};
+use crate::model::{Now, SlabKey};
 use crate::stream::{CloseReason, ConnectionManager, Settings};
-#[cfg(test)]
-pub(super) use answers::CONGESTION_HOLD;
 
 /// Writes of broadcasts made before the other sockets are looked at again.
 const FLUSH_WRITES_MAX: usize = 128;
@@ -36,18 +36,8 @@ const FLUSH_WRITES_MAX: usize = 128;
 /// Streams looked after in one turn's slice of the sweep.
 const SWEEP_STREAMS_MAX: usize = 512;
 
-/// What is done for connections in one turn, in bytes read and answered: more would keep the streams waiting. The rest is
-/// done in the next turn. As much again is there for what was put off, and for bodies that are on their way.
-const WORK_PER_TURN: usize = 1024 * 1024;
-
-/// What a request costs besides, as if it were so many bytes: 256 of them are a turn's work, some 3 ms.
-const WORK_PER_REQUEST: usize = 4096;
-
-/// How long a connection beyond a limit may take to ask for what it is refused: others need its place in the reserve.
-const REFUSED_WAIT: Duration = Duration::from_secs(2);
-
-/// How often connections are looked over for deadlines.
-const DEADLINE_SWEEP: Duration = Duration::from_millis(250);
+/// Where everyone's bytes are read to first.
+const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// What the server goes by.
 #[derive(Debug, Clone)]
@@ -62,43 +52,17 @@ pub struct ServerSettings {
     pub limits: ConnectionLimits,
 }
 
-/// What the server wants carried out.
-#[derive(Debug, Default)]
-pub struct Outbox {
-    /// By the log, as one batch.
-    pub log: Vec<Command>,
-    /// By the intake.
-    pub intake: Vec<(SlabKey, PlanRequest)>,
-}
-
-/// Connections, streams and calls; see the top of this file.
+/// See the top of this file.
 pub struct Server<S> {
-    settings: ServerSettings,
     api: Api,
     admission: Admission,
     sockets: Sockets,
-    connections: Slab<Connection<S>>,
+    connections: Connections<S>,
     streams: ConnectionManager<S>,
-    generation: u32,
-    doomed: Vec<usize>,
-    /// Connections that have more to read, of which no event will tell.
-    unread: Vec<usize>,
-    /// Connections that have more of an answer to write, of which no event will tell, in the order of their turns.
-    unwritten: VecDeque<usize>,
-    /// What was done for connections in this turn.
-    work: usize,
-    /// What connections hold in all, but for what each of them may keep.
-    held: usize,
+    replies: Replies,
     scratch: Box<[u8]>,
-    outbox: Outbox,
-    /// Answers to publishers that are too fast, each with the time at which it is given.
-    held_answers: VecDeque<(Duration, SlabKey, Answer)>,
+    date: Date,
     is_drained: bool,
-    next_deadline_sweep: Duration,
-    /// Sockets that were full for the first time.
-    blocked: Vec<Token>,
-    date: (u64, String),
-    random: u64,
     /// Everything that is counted.
     pub metrics: Metrics,
 }
@@ -106,27 +70,17 @@ pub struct Server<S> {
 impl<S: Socket> Server<S> {
     /// A server without connections. `seed` spreads reconnection times.
     pub fn new(settings: ServerSettings, api: Api, seed: u64) -> Self {
+        let ServerSettings { streams, http, timeouts, limits } = settings;
         Self {
-            streams: ConnectionManager::new(settings.streams.clone(), seed),
-            admission: Admission::new(settings.limits.clone()),
-            settings,
             api,
             sockets: Sockets::default(),
-            connections: Slab::new(),
-            generation: 0,
-            doomed: Vec::new(),
-            unread: Vec::new(),
-            unwritten: VecDeque::new(),
-            work: 0,
-            held: 0,
-            scratch: vec![0; 64 * 1024].into_boxed_slice(),
-            outbox: Outbox::default(),
-            held_answers: VecDeque::new(),
+            connections: Connections::new(http, timeouts, limits.buffer_bytes),
+            admission: Admission::new(limits),
+            streams: ConnectionManager::new(streams, seed),
+            replies: Replies::default(),
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            date: Date::default(),
             is_drained: false,
-            next_deadline_sweep: Duration::ZERO,
-            blocked: Vec::new(),
-            date: (u64::MAX, String::new()),
-            random: seed.rotate_left(32) | 1,
             metrics: Metrics::default(),
         }
     }
@@ -139,35 +93,28 @@ impl<S: Socket> Server<S> {
     pub fn accept(&mut self, socket: S, peer: IpAddr, door: Door, now: Now) -> Result<Token, S> {
         let open = self.connections.len() + self.streams.len();
         let Some(Admitted { place, is_proxy, beyond }) = self.admission.admit(peer, open) else {
-            self.metrics.connections_dropped += 1;
-            self.metrics.refused.count(Limit::Reserve);
+            self.metrics.count_dropped(Limit::Reserve);
             return Err(socket);
         };
-        self.generation = self.generation.wrapping_add(1);
-        let token = self.sockets.next_token();
-        let mut connection = Connection::new(socket, token, self.generation);
-        let mut patience = self.settings.timeouts.header;
         if let Some(limit) = beyond {
-            patience = patience.min(REFUSED_WAIT);
             self.metrics.refused.count(limit);
         }
-        (connection.door, connection.is_proxy, connection.beyond) = (door, is_proxy, beyond);
-        connection.deadline = Some((now.mono + patience, Overdue::Idle));
         self.metrics.connections_accepted += 1;
-        self.sockets.add(self.connections.insert(connection), place);
+        let token = self.sockets.next_token();
+        let index = self.connections.add((socket, token), door, is_proxy, beyond, now);
+        self.sockets.add(index, place);
         Ok(token)
     }
 
     /// A connection was closed for want of a descriptor.
     pub fn count_unheard(&mut self) {
-        self.metrics.connections_dropped += 1;
-        self.metrics.refused.count(Limit::Descriptors);
+        self.metrics.count_dropped(Limit::Descriptors);
     }
 
     /// A socket that can't be watched is given up, with its connection or stream.
     pub fn abandon(&mut self, token: Token) {
         match self.sockets.owner(token) {
-            Some(Owner::Connection(index)) => self.doom(index as usize),
+            Some(Owner::Connection(index)) => self.connections.doom(index as usize),
             Some(Owner::Stream(index)) => self.streams.hangup(index as usize),
             None => {}
         }
@@ -176,9 +123,7 @@ impl<S: Socket> Server<S> {
     /// The socket that a token names.
     pub fn socket(&mut self, token: Token) -> Option<&mut S> {
         match self.sockets.owner(token)? {
-            Owner::Connection(index) => {
-                self.connections.get_mut(index as usize).map(|connection| &mut connection.socket)
-            }
+            Owner::Connection(index) => self.connections.socket(index as usize),
             Owner::Stream(index) => self.streams.socket(index as usize),
         }
     }
@@ -195,7 +140,7 @@ impl<S: Socket> Server<S> {
     /// A socket takes bytes again.
     pub fn writable(&mut self, token: Token, now: Now) {
         match self.sockets.owner(token) {
-            Some(Owner::Connection(index)) => self.writable_connection(index as usize, now),
+            Some(Owner::Connection(index)) => self.connections.writable(index as usize, now),
             Some(Owner::Stream(index)) => self.streams.writable(index as usize, now),
             None => {}
         }
@@ -213,74 +158,63 @@ impl<S: Socket> Server<S> {
     /// The rest of a turn, once everything that came has been looked at: writes, deadlines, and the end of what has
     /// ended. `true` where there is more to do at once.
     pub fn end_turn(&mut self, now: Now) -> bool {
-        self.release_held_answers(now);
-        self.write_bodies(now);
-        self.work = 0;
-        let mut unread = std::mem::take(&mut self.unread);
-        // Whoever asks little is not to wait behind those who send much.
-        unread.sort_by_key(|&index| self.connections.get(index).map_or(0, |connection| connection.weight));
-        for index in unread {
-            if let Some(connection) = self.connections.get_mut(index) {
-                connection.is_listed = false;
-                self.read_connection(index, true, now);
-            }
+        self.give_held_answers(now);
+        self.connections.renew_budget();
+        self.connections.write_bodies(now);
+        self.connections.renew_budget();
+        for index in self.connections.take_unread() {
+            self.read_connection(index, true, now);
         }
-        self.work = 0;
+        self.connections.renew_budget();
         self.shed(now);
         let has_more_writes = self.streams.flush(FLUSH_WRITES_MAX, now);
         let has_more_streams = self.streams.tick(SWEEP_STREAMS_MAX, now);
-        if now.mono >= self.next_deadline_sweep {
-            self.next_deadline_sweep = now.mono + DEADLINE_SWEEP;
-            self.sweep_deadlines(now);
-            let facts = self.admission.facts(Door::Main, None, now);
-            self.api.forget_expired(&facts);
-        }
+        self.end_overdue(now);
         self.reap(now);
-        self.carry_out_effects();
-        has_more_writes || has_more_streams || !self.unread.is_empty() || !self.unwritten.is_empty()
+        self.read_on();
+        has_more_writes || has_more_streams || self.connections.is_busy()
+    }
+
+    /// Takes out what has ended in this turn.
+    fn reap(&mut self, now: Now) {
+        for (_, token, _) in self.streams.reap(now) {
+            self.sockets.remove(Token(token as usize));
+        }
+        for token in self.connections.reap() {
+            self.sockets.remove(token);
+        }
+        self.sockets.shrink();
     }
 
     /// When there is something to do next though nothing comes.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let connections = (!self.connections.is_empty()).then_some(self.next_deadline_sweep);
-        let held = self.held_answers.front().map(|(until, ..)| *until);
-        [connections, held, self.streams.next_deadline()].into_iter().flatten().min()
+        let deadlines = [self.connections.next_deadline(), self.replies.next_deadline(), self.streams.next_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Takes what is to be carried out.
     pub fn take_outbox(&mut self) -> Outbox {
-        // The next turn will want about as much room as this one: growing to it moves every command several times.
-        let next = Outbox { log: Vec::with_capacity(self.outbox.log.len()), intake: Vec::new() };
-        std::mem::replace(&mut self.outbox, next)
+        self.replies.take_outbox()
     }
 
     /// Takes the sockets that were full for the first time: they are to be watched for room too from now on. Most never
     /// are, and watching all for it would cost each an event when it connects.
     pub fn take_blocked(&mut self) -> Vec<Token> {
-        let streams = self.streams.take_blocked().into_iter().map(|socket| Token(socket as usize));
-        self.blocked.extend(streams);
-        std::mem::take(&mut self.blocked)
+        let mut blocked = self.connections.take_blocked();
+        blocked.extend(self.streams.take_blocked().into_iter().map(|token| Token(token as usize)));
+        blocked
     }
 
     /// A plan that the intake has no room for is refused.
     pub fn refuse_plan(&mut self, to: SlabKey, now: Now) {
         let problem = Problem::too_many("too_many_plans", too_many_plans(), 1);
-        self.count_refused(&problem);
+        self.metrics.count_problem(&problem);
         self.answer_waiting(to, Response::from(problem), now);
     }
 
     /// Takes no new work from now on.
     pub fn drain(&mut self) {
         self.admission.drain();
-    }
-
-    /// Rounds of writes have ended; `clock` tells when.
-    pub fn record_fanouts(&mut self, clock: impl FnOnce() -> Now) {
-        let rounds = self.streams.take_rounds_ended();
-        if !rounds.is_empty() {
-            let now = clock();
-            rounds.into_iter().for_each(|since| self.metrics.fan_out.record(now.mono.saturating_sub(since)));
-        }
     }
 
     /// Has all work stopped, so that the streams can be ended?
@@ -293,6 +227,15 @@ impl<S: Socket> Server<S> {
         self.admission.set_log_behind(is_behind);
     }
 
+    /// Rounds of writes have ended; `clock` tells when.
+    pub fn record_fanouts(&mut self, clock: impl FnOnce() -> Now) {
+        let rounds = self.streams.take_rounds_ended();
+        if !rounds.is_empty() {
+            let now = clock();
+            rounds.into_iter().for_each(|since| self.metrics.fan_out.record(now.mono.saturating_sub(since)));
+        }
+    }
+
     /// Ends all streams, each with its own time to come back at.
     pub fn end_streams(&mut self, now: Now) {
         self.streams.close_all(CloseReason::Shutdown, now);
@@ -300,9 +243,7 @@ impl<S: Socket> Server<S> {
 
     /// Are answers still owed, or on their way out?
     pub fn owes_answers(&self) -> bool {
-        self.connections
-            .iter()
-            .any(|(_, connection)| matches!(connection.state, State::Waiting(_)) || connection.has_output())
+        self.connections.owes_answers()
     }
 
     /// What is the case just now, for the metrics.
@@ -313,58 +254,29 @@ impl<S: Socket> Server<S> {
             streams: self.streams.len(),
             connections_max: self.admission.connections_max(),
             refused: self.admission.refused(),
-            buffer_bytes: self.held,
+            buffer_bytes: self.connections.held(),
             tickets: self.api.tickets().0,
             projects_watched: projects,
             backlog_bytes,
             stream_stats: self.streams.stats(),
         }
     }
+}
 
+#[cfg(test)]
+impl<S: Socket> Server<S> {
     /// Do answers to publishers wait for their time?
-    #[cfg(test)]
     pub(super) fn holds_answers(&self) -> bool {
-        !self.held_answers.is_empty()
+        self.replies.next_deadline().is_some()
     }
 
     /// The number of the newest message that was broadcast, where the project is watched.
-    #[cfg(test)]
     pub(super) fn newest_broadcast(&self, project: &ProjectId) -> Option<u64> {
         self.streams.newest(project)
     }
 
     /// How many addresses and tokens are counted: none once everyone has left.
-    #[cfg(test)]
-    pub(super) fn counted(&mut self) -> (usize, usize) {
+    pub(super) fn counted(&self) -> (usize, usize) {
         self.admission.counted()
-    }
-
-    fn doom(&mut self, index: usize) {
-        let connection = &mut self.connections[index];
-        if !matches!(connection.state, State::Doomed) {
-            // Where it waited for a stream, what was taken for that goes back. What it publishes is published all the same.
-            if let State::Waiting(waiting) = std::mem::replace(&mut connection.state, State::Doomed) {
-                waiting.metered.map(Taken::keep);
-            }
-            // Nothing is due of it any more: a deadline would bring it back to life, only to end it twice.
-            self.connections[index].deadline = None;
-            self.doomed.push(index);
-        }
-    }
-
-    /// Takes out what has ended in this turn.
-    fn reap(&mut self, now: Now) {
-        for (_, token, _) in self.streams.reap(now) {
-            self.sockets.remove(Token(token as usize));
-        }
-        for index in std::mem::take(&mut self.doomed) {
-            let connection = self.connections.remove(index);
-            self.held -= connection.weight;
-            self.sockets.remove(connection.token());
-        }
-        if self.connections.is_empty() && self.connections.capacity() > 1024 {
-            self.connections.shrink_to_fit();
-        }
-        self.sockets.shrink();
     }
 }

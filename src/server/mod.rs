@@ -5,11 +5,12 @@
 //! the loop, and [`Builder`] puts the threads together.
 
 mod admission;
-mod attach;
-mod connection;
+mod connections;
 mod core;
+mod date;
 mod error;
 mod event_loop;
+mod exchange;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod handle;
@@ -18,6 +19,7 @@ mod intake;
 mod listen;
 mod metrics;
 mod refused;
+mod replies;
 mod settings;
 #[cfg(test)]
 mod simulation;
@@ -27,13 +29,15 @@ mod start;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use admission::{Cidr, ConnectionLimits};
-pub use connection::Timeouts;
-pub use core::{Outbox, Server, ServerSettings};
+pub use connections::Timeouts;
+pub use core::{Server, ServerSettings};
 pub use error::StartError;
 pub use handle::{Handle, HandleError};
 pub use inbox::{Inbox, InboxSender};
+pub use replies::Outbox;
 pub use settings::declare_tools;
 pub use socket::Socket;
 pub use sockets::Token;

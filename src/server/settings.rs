@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::admission::ConnectionLimits;
-use super::connection::Timeouts;
+use super::connections::Timeouts;
 use super::core::ServerSettings;
 use super::error::{StartError, failed};
 use crate::auth::{Hosts, JwtKey, Verifier};

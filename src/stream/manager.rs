@@ -5,6 +5,7 @@
 //! keep the loop from anything else. Nothing is freed inside a turn: a stream that ends is doomed, and
 //! [`reap`](ConnectionManager::reap) takes it out at the end.
 
+mod beginnings;
 mod pages;
 mod sweep;
 mod writes;
@@ -19,9 +20,9 @@ use self::sweep::Sweep;
 use super::backlog::Cursor;
 use super::paging::Paging;
 use super::project::Project;
-use super::subscriber::{CloseReason, Extra, NEVER, NewStream, Pending, Phase, Stream};
-use crate::log::{Frames, RunNumber, View};
-use crate::model::{Now, ProjectId, SlabKey};
+use super::subscriber::{CloseReason, Extra, NEVER, Pending, Phase, Stream, Transport};
+use crate::log::{Frames, RunNumber, StartingPosition, Subscription, View};
+use crate::model::{Now, ProjectId, SlabKey, Timestamp};
 
 /// What the manager goes by.
 #[derive(Debug, Clone)]
@@ -188,38 +189,42 @@ impl<S: Write> ConnectionManager<S> {
     ///
     /// # Errors
     /// The socket comes back where the project is not open.
-    pub fn add_sse(&mut self, project: &ProjectId, socket: S, new: NewStream, now: Now) -> Result<SlabKey, S> {
-        let Some(&project_index) = self.by_id.get(project) else { return Err(socket) };
+    pub fn add_sse(
+        &mut self,
+        transport: Transport<S>,
+        wanted: &Subscription,
+        start: &StartingPosition,
+        now: Now,
+    ) -> Result<SlabKey, S> {
+        let Transport { socket, token, coding, preface } = transport;
+        let Some(&project) = self.by_id.get(&wanted.project) else { return Err(socket) };
         let entry = self.streams.vacant_entry();
         let index = entry.key() as u32;
         self.generation = self.generation.wrapping_add(1);
-        let mut stream = Stream {
+        let end_of_token = |at: Timestamp| u32::try_from(at.as_millis().div_ceil(1000)).unwrap_or(NEVER);
+        let key = SlabKey::new(index, self.generation);
+        entry.insert(Stream {
             socket,
-            project: project_index,
-            place: self.projects[project_index as usize].insert(index, new.view),
+            project,
+            place: self.projects[project as usize].insert(index, wanted.view),
             generation: self.generation,
             phase: Phase::Open,
             is_watched_for_room: false,
             is_counted_behind: false,
-            cursor: Cursor::after(new.after),
+            cursor: Cursor::after(start.after),
             wrote_at: wrapping_ms(now.mono),
-            expires_at_secs: new
-                .expires_at
-                .map_or(NEVER, |at| u32::try_from(at.as_millis().div_ceil(1000)).unwrap_or(NEVER)),
-            socket_token: new.socket_token,
-            extra: None,
-        };
-        // What it needs none of is given back with the first write.
-        stream.extra = Some(Box::new(Extra {
-            pending: Pending::Own(new.preface),
-            only_run: new.only_run,
-            heartbeat_as_message: new.heartbeat_as_message,
-            view: new.view,
-            coding: new.coding,
-            ..Extra::default()
-        }));
-        let key = SlabKey::new(index, stream.generation);
-        entry.insert(stream);
+            expires_at_secs: wanted.expires_at.map_or(NEVER, end_of_token),
+            token,
+            // What it needs none of is given back with the first write.
+            extra: Some(Box::new(Extra {
+                pending: Pending::Own(preface),
+                only_run: start.run,
+                heartbeat_as_message: wanted.heartbeat_as_message,
+                view: wanted.view,
+                coding,
+                ..Extra::default()
+            })),
+        });
         self.stats.opened += 1;
         self.serve(index, now);
         Ok(key)
@@ -337,7 +342,7 @@ impl<S: Write> ConnectionManager<S> {
             }
             let Phase::Doomed(reason) = stream.phase else { unreachable!("only the doomed are reaped") };
             self.stats.closed[CloseReason::ALL.iter().position(|&r| r == reason).unwrap_or_default()] += 1;
-            ended.push((stream.socket, stream.socket_token, reason));
+            ended.push((stream.socket, stream.token, reason));
         }
         if !ended.is_empty() && self.streams.len() < self.streams.capacity() / 4 {
             self.streams.shrink_to_fit();
@@ -394,6 +399,12 @@ impl<S: Write> ConnectionManager<S> {
     fn backlog_share(&self) -> usize {
         let share = self.settings.backlogs_bytes / self.projects.len().max(1);
         share.clamp(BACKLOG_BYTES_MIN, self.settings.backlog_bytes.max(BACKLOG_BYTES_MIN))
+    }
+
+    /// When a client that is sent away is to come back: each at another time.
+    fn reconnection_ms(&mut self) -> u64 {
+        let base = self.settings.retry_ms;
+        base + self.next_random() % base.max(1)
     }
 
     fn next_random(&mut self) -> u64 {

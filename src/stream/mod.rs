@@ -6,6 +6,7 @@
 //! [`Effect`]s.
 
 mod backlog;
+mod control;
 mod manager;
 mod paging;
 mod project;
@@ -17,4 +18,4 @@ pub use backlog::{Backlog, Cursor};
 #[cfg(test)]
 pub(crate) use manager::BACKLOG_BYTES_MIN;
 pub use manager::{ConnectionManager, Effect, Settings, Stats};
-pub use subscriber::{CloseReason, NewStream};
+pub use subscriber::{CloseReason, Transport};

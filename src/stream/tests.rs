@@ -10,10 +10,10 @@ use std::time::Duration;
 use super::manager::BACKLOG_BYTES_MIN;
 use super::paging::IN_FLIGHT_MAX;
 use super::subscriber::Stream;
-use super::{CloseReason, ConnectionManager, Effect, NewStream, Settings};
+use super::{CloseReason, ConnectionManager, Effect, Settings, Transport, control};
 use crate::executor::testing::Rng;
 use crate::http::{Coding, contents, sse};
-use crate::log::{Frames, Page, RunNumber, View};
+use crate::log::{Frames, Page, ResetReason, Resume, RunNumber, StartingPosition, Subscription, View};
 use crate::model::{Now, ProjectId, SlabKey, Timestamp};
 
 /// The other side of a fake socket.
@@ -158,6 +158,38 @@ impl Log {
     }
 }
 
+/// A stream to be added.
+#[derive(Default)]
+struct NewStream {
+    after: u64,
+    preface: Vec<u8>,
+    only_run: Option<RunNumber>,
+    heartbeat_as_message: bool,
+    view: View,
+    coding: Coding,
+    expires_at: Option<Timestamp>,
+}
+
+impl NewStream {
+    fn parts(
+        self,
+        project: &ProjectId,
+        socket: &FakeSocket,
+    ) -> (Transport<FakeSocket>, Subscription, StartingPosition) {
+        let Self { after, preface, only_run: run, heartbeat_as_message, view, coding, expires_at } = self;
+        let transport = Transport { coding, preface, ..Transport::new(socket.clone()) };
+        let wanted = Subscription { heartbeat_as_message, view, expires_at, ..Subscription::to(project.clone()) };
+        let mut start = StartingPosition::new(project, after, Resume::Fresh);
+        start.run = run;
+        (transport, wanted, start)
+    }
+}
+
+/// Where a stream begins anew whose history is gone.
+fn reset(project: &ProjectId, after: u64) -> StartingPosition {
+    StartingPosition::new(project, after, Resume::Reset(ResetReason::Expired))
+}
+
 /// A manager, the time, and the logs of its projects.
 struct Bench {
     manager: Manager,
@@ -192,7 +224,8 @@ impl Bench {
     }
 
     fn add(&mut self, project: &ProjectId, socket: &FakeSocket, new: NewStream) -> SlabKey {
-        let key = self.manager.add_sse(project, socket.clone(), new, self.now).expect("the project is open");
+        let (transport, wanted, start) = new.parts(project, socket);
+        let key = self.manager.add_sse(transport, &wanted, &start, self.now).expect("the project is open");
         self.manager.check_invariants();
         key
     }
@@ -301,7 +334,8 @@ fn a_broadcast_reaches_each_stream_of_its_project_and_no_other() {
 fn a_project_that_is_not_open_gives_the_socket_back() {
     let (mut bench, _) = Bench::with_project();
     let socket = FakeSocket::open();
-    assert!(bench.manager.add_sse(&id("q"), socket, NewStream::default(), bench.now).is_err());
+    let (transport, wanted, start) = NewStream::default().parts(&id("q"), &socket);
+    assert!(bench.manager.add_sse(transport, &wanted, &start, bench.now).is_err());
     bench.manager.check_invariants();
 }
 
@@ -440,7 +474,7 @@ fn a_stream_asks_for_one_page_at_a_time() {
     bench.manager.remove_sse(key, CloseReason::ClientGone);
     bench.reap();
     bench.manager.page(key, page, bench.now);
-    bench.manager.skip(key, Vec::new(), 3, bench.now);
+    bench.manager.skip(key, &reset(&p, 3), bench.now);
     bench.manager.remove_sse(key, CloseReason::ClientGone);
     assert_eq!(bench.reap(), [], "a page for a stream that is gone changes nothing");
 }
@@ -482,7 +516,7 @@ fn only_so_many_pages_are_on_their_way_and_those_who_left_are_passed_over() {
     assert_eq!(asked(&mut bench), [], "those that left are still on their way");
     let page = bench.logs[&p].page(0, None, View::Events, 1 << 20);
     bench.manager.page(keys[0], page, bench.now);
-    bench.manager.skip(keys[1], Vec::new(), 3, bench.now);
+    bench.manager.skip(keys[1], &reset(&p, 3), bench.now);
     bench.manager.page_refused(keys[2]);
     assert_eq!(asked(&mut bench), keys[IN_FLIGHT_MAX + 4..][..3], "one for each that was answered");
 }
@@ -544,11 +578,15 @@ fn history_that_is_gone_is_skipped_between_events_and_ends_the_stream_within_one
         bench.make_room(key, &socket, usize::MAX);
         assert_eq!(bench.manager.take_effects().len(), 1);
         let newest = bench.logs[&p].newest();
-        bench.manager.skip(key, b"RESET\n\n".to_vec(), newest, bench.now);
+        let start = reset(&p, newest);
+        bench.manager.skip(key, &start, bench.now);
         bench.say(&p, 30);
         bench.flush();
         if survives {
-            assert_eq!(socket.text(), format!("RESET\n\n{}", bench.logs[&p].text(newest)));
+            let mut told = Vec::new();
+            control::write_reset(&mut told, &start);
+            let told = String::from_utf8(told).expect("text");
+            assert_eq!(socket.text(), told + &bench.logs[&p].text(newest));
         } else {
             assert_eq!(bench.reap(), [CloseReason::Stalled]);
         }

@@ -65,7 +65,7 @@ fn a_clock_that_was_set_between_two_starts_ages_nothing() {
     bench.wait_ms(age_ms);
     bench.handle(Vec::new());
     assert_eq!(bench.journal.newest(&p()), Ok(8));
-    assert!(matches!(bench.page(0, None, 1), Answer::Attached(_)), "what is old is gone");
+    assert!(matches!(bench.page(0, None, 1), Answer::StartsAt(_)), "what is old is gone");
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::http::Response;
 use crate::log::faulty::Disk;
 use crate::log::{Answer, Command, Delivery, Journal, MemoryStore, Order, Outcome, Query, ReplyTo};
 use crate::model::{Now, RunId, SlabKey, StepStatus, Timestamp};
-use crate::server::core::CONGESTION_HOLD;
+use crate::server::replies::CONGESTION_HOLD;
 use crate::server::{Inbox, Server};
 
 /// Batches that wait for the log here; the real bound is larger and met less often.

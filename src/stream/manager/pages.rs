@@ -4,9 +4,10 @@ use std::io::Write;
 
 use super::{ConnectionManager, Effect};
 use crate::http::Coding;
-use crate::log::Page;
+use crate::log::{Page, StartingPosition};
 use crate::model::{Now, SlabKey};
 use crate::stream::backlog::Cursor;
+use crate::stream::control;
 use crate::stream::subscriber::{CloseReason, Pending, Phase};
 
 impl<S: Write> ConnectionManager<S> {
@@ -35,9 +36,8 @@ impl<S: Write> ConnectionManager<S> {
         self.serve(key.index() as u32, now);
     }
 
-    /// History that a stream asked for is gone: `told` (events: a reset, snapshots) goes out instead, and the stream goes on
-    /// behind message `after`.
-    pub fn skip(&mut self, key: SlabKey, told: Vec<u8>, after: u64, now: Now) {
+    /// History that a stream asked for is gone: it is told so, and begins anew at `start`.
+    pub fn skip(&mut self, key: SlabKey, start: &StartingPosition, now: Now) {
         self.paging.answered();
         if !self.is_current(key) {
             return;
@@ -47,7 +47,9 @@ impl<S: Write> ConnectionManager<S> {
             // Half a message is out and its other half is gone: only a new connection can mend that.
             return self.doom(key.index() as u32, CloseReason::Stalled);
         }
-        stream.cursor = Cursor::after(after);
+        stream.cursor = Cursor::after(start.after);
+        let mut told = Vec::new();
+        control::write_reset(&mut told, start);
         let extra = stream.extra();
         extra.awaits_page = false;
         extra.put(extra.view.of_events(told));
