@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::admission::{Admission, Admitted, ConnectionLimits};
-use super::connections::{Connections, Timeouts};
+use super::connections::{Connection, Connections, Timeouts};
 use super::date::Date;
 use super::inbox::Inbox;
 use super::intake::too_many_plans;
@@ -101,7 +101,7 @@ impl<S: Socket> Server<S> {
         }
         self.metrics.connections_accepted += 1;
         let token = self.sockets.next_token();
-        let index = self.connections.add((socket, token), door, is_proxy, beyond, now);
+        let index = self.connections.add(Connection::new(socket, token, door, is_proxy, beyond), now);
         self.sockets.add(index, place);
         Ok(token)
     }

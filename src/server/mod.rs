@@ -1,13 +1,20 @@
 //! The server: one thread that owns every socket.
 //!
-//! [`Server`] is the whole of it without the operating system: connections, streams, calls and what they wait for, fed
-//! with sockets, readiness, answers and `now`. `event_loop` is the thin shell that polls, `intake` checks plans off
-//! the loop, and [`Builder`] puts the threads together.
+//! [`Server`] (`core`) is the whole of it without the operating system, fed with sockets, readiness, answers and `now`. It
+//! is made of four parts that know nothing of one another: `admission` knows who may have how much, `connections` what
+//! clients send and are sent, `replies` what other threads are asked, and the
+//! [`ConnectionManager`](crate::stream::ConnectionManager) who watches what. `sockets` tells which of them a socket is in,
+//! and `core` holds the order of things: a turn, a request, an answer, the beginning of a stream.
+//!
+//! `event_loop` is the thin shell that polls, `intake` checks plans off the loop, and [`Builder`] puts the threads
+//! together.
 
 mod admission;
+mod clock;
 mod connections;
 mod core;
 mod date;
+mod distribution;
 mod error;
 mod event_loop;
 mod exchange;
@@ -20,6 +27,7 @@ mod listen;
 mod metrics;
 mod refused;
 mod replies;
+mod running;
 mod settings;
 #[cfg(test)]
 mod simulation;
@@ -29,6 +37,7 @@ mod start;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod waiting;
 
 pub use admission::{Cidr, ConnectionLimits};
@@ -38,7 +47,8 @@ pub use error::StartError;
 pub use handle::{Handle, HandleError};
 pub use inbox::{Inbox, InboxSender};
 pub use replies::Outbox;
+pub use running::{RunningServer, Stopper};
 pub use settings::declare_tools;
 pub use socket::Socket;
 pub use sockets::Token;
-pub use start::{Builder, RunningServer, Stopper};
+pub use start::Builder;

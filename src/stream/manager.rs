@@ -6,7 +6,9 @@
 //! [`reap`](ConnectionManager::reap) takes it out at the end.
 
 mod beginnings;
+mod invariants;
 mod pages;
+mod rounds;
 mod sweep;
 mod writes;
 
@@ -237,56 +239,6 @@ impl<S: Write> ConnectionManager<S> {
         }
     }
 
-    /// A project's next messages: kept in its backlog and, at the next [`flush`](Self::flush), written to everyone
-    /// who watches it.
-    pub fn broadcast(&mut self, project: &ProjectId, frames: &Frames, now: Now) {
-        let share = self.backlog_share();
-        let Some(&index) = self.by_id.get(project) else { return };
-        let project = &mut self.projects[index as usize];
-        project.append(frames, share);
-        if project.begin_pass(now.mono) {
-            self.dirty.push_back(index);
-        }
-    }
-
-    /// Makes up to `writes_max` writes of what was broadcast. `true` where there is more to do: then the next call begins
-    /// with the next project, so that a large one does not keep the small ones waiting.
-    pub fn flush(&mut self, writes_max: usize, now: Now) -> bool {
-        let mut left = writes_max;
-        while let Some(&index) = self.dirty.front() {
-            if !self.flush_project(index, &mut left, now) {
-                self.dirty.rotate_left(1);
-                return true;
-            }
-            self.dirty.pop_front();
-        }
-        false
-    }
-
-    /// A slice of one project's round; `true` once it is over.
-    fn flush_project(&mut self, index: u32, left: &mut usize, now: Now) -> bool {
-        loop {
-            let Some(project) = self.projects.get_mut(index as usize) else { return true };
-            let newest = project.backlog.newest();
-            let Some(pass) = &mut project.pass else { return true };
-            let Some(&key) = project.streams.get(pass.next) else {
-                if pass.newest < newest {
-                    (pass.next, pass.newest) = (0, newest);
-                    continue;
-                }
-                self.rounds_ended.push(pass.since);
-                project.pass = None;
-                return true;
-            };
-            if *left == 0 {
-                return false;
-            }
-            pass.next += 1;
-            *left -= 1;
-            self.serve(key, now);
-        }
-    }
-
     /// The poll says that a stream takes bytes again.
     pub fn writable(&mut self, index: usize, now: Now) {
         let Some(stream) = self.streams.get_mut(index) else { return };
@@ -413,46 +365,6 @@ impl<S: Write> ConnectionManager<S> {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         self.random
-    }
-
-    /// Each key in a project's set is a stream of that project at that place, and the other way round. Looked at in
-    /// tests and, while the streams are few, in other debug builds.
-    pub(super) fn check_invariants(&self) {
-        /// Streams up to which a debug build looks at all of them each turn.
-        const FEW: usize = 256;
-        if !cfg!(test) && (!cfg!(debug_assertions) || self.streams.len() > FEW) {
-            return;
-        }
-        let in_sets: usize = self.projects.iter().map(|(_, project)| project.streams.len()).sum();
-        assert_eq!(in_sets, self.streams.len(), "every stream is in one set");
-        for (index, project) in &self.projects {
-            assert_eq!(self.by_id.get(&project.id), Some(&(index as u32)));
-            assert_eq!(project.streams.is_empty(), project.idle_since.is_some(), "an empty set is only lingering");
-            let behind = |&&key: &&u32| self.streams[key as usize].is_behind();
-            assert_eq!(project.streams.iter().filter(behind).count(), project.behind, "those behind are counted");
-            for (place, &key) in project.streams.iter().enumerate() {
-                let stream = &self.streams[key as usize];
-                assert_eq!((stream.project as usize, stream.place as usize), (index, place));
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-impl<S: Write> ConnectionManager<S> {
-    /// Does the stream hold nothing beyond its slab entry?
-    pub(super) fn is_bare(&self, key: SlabKey) -> bool {
-        self.is_current(key) && self.streams[key.index()].extra.is_none()
-    }
-
-    /// Streams that wait for a page, pages on their way, bytes of pages held.
-    pub(super) fn pages(&self) -> (usize, usize, usize) {
-        self.paging.counts()
-    }
-
-    /// Room for streams, and for keys in a project's set.
-    pub(super) fn capacities(&self, project: &ProjectId) -> (usize, usize) {
-        (self.streams.capacity(), self.project(project).map_or(0, |project| project.streams.capacity()))
     }
 }
 

@@ -88,11 +88,12 @@ pub(in crate::server) struct Connection<S> {
 }
 
 impl<S: Socket> Connection<S> {
-    pub(super) fn new(socket: S, token: Token, generation: u32) -> Self {
+    /// One that the poll knows by `token`. The [connections](super::Connections) say which of its place's tenants it is.
+    pub(in crate::server) fn new(socket: S, token: Token, door: Door, is_proxy: bool, beyond: Option<Limit>) -> Self {
         Self {
             socket,
             token: token.0 as u32,
-            generation,
+            generation: 0,
             input: Input::default(),
             decoder: Decoder::new(),
             output: Vec::new(),
@@ -106,9 +107,9 @@ impl<S: Socket> Connection<S> {
             is_half_closed: false,
             is_watched_for_room: false,
             has_unread: false,
-            beyond: None,
-            door: Door::Main,
-            is_proxy: false,
+            beyond,
+            door,
+            is_proxy,
         }
     }
 

@@ -18,9 +18,6 @@ use std::time::Duration;
 
 use slab::Slab;
 
-#[cfg(not(test))]
-use self::connection::Connection;
-#[cfg(test)]
 pub(super) use self::connection::Connection;
 use self::connection::State;
 pub(super) use self::deadlines::Overdue;
@@ -116,19 +113,11 @@ impl<S: Socket> Connections<S> {
     }
 
     /// A client has connected; its place.
-    pub(super) fn add(
-        &mut self,
-        (socket, token): (S, Token),
-        door: Door,
-        is_proxy: bool,
-        beyond: Option<Limit>,
-        now: Now,
-    ) -> usize {
+    pub(super) fn add(&mut self, mut connection: Connection<S>, now: Now) -> usize {
         self.generation = self.generation.wrapping_add(1);
-        let mut connection = Connection::new(socket, token, self.generation);
-        (connection.door, connection.is_proxy, connection.beyond) = (door, is_proxy, beyond);
+        connection.generation = self.generation;
         let patience = self.timeouts.header;
-        let patience = if beyond.is_some() { patience.min(REFUSED_WAIT) } else { patience };
+        let patience = if connection.beyond.is_some() { patience.min(REFUSED_WAIT) } else { patience };
         connection.deadline = Some((now.mono + patience, Overdue::Idle));
         self.slab.insert(connection)
     }
