@@ -180,9 +180,7 @@ impl<S: Socket> Server<S> {
         for (_, token, _) in self.streams.reap(now) {
             self.sockets.remove(Token(token as usize));
         }
-        for token in self.connections.reap() {
-            self.sockets.remove(token);
-        }
+        self.connections.reap(|token| self.sockets.remove(token));
         self.sockets.shrink();
     }
 

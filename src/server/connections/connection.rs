@@ -11,7 +11,7 @@ use super::deadlines::{Overdue, Timeouts};
 use super::input::{BUFFER_BYTES_KEPT, Input};
 use super::sending::{Flushed, Sending};
 use crate::api::{Door, Shown};
-use crate::http::{Decoder, Limits, Phase, Problem, Request, Response, Verdict};
+use crate::http::{Decoder, Limits, Phase, Response, Verdict};
 use crate::server::exchange::Framing;
 use crate::server::refused::Limit;
 use crate::server::socket::Socket;
@@ -260,32 +260,33 @@ impl<S: Socket> Connection<S> {
         self.input = input;
     }
 
-    /// The request at the front of its input and the bytes that it takes, if it has come whole; or what is wrong with it.
+    /// What the decoder says of the request at the front of its input, once that is seen to.
+    #[inline]
     pub(super) fn decode<'i>(
         &mut self,
         input: &'i Input,
         limits: &Limits,
         timeouts: &Timeouts,
         now: Duration,
-    ) -> Option<Result<(Request<'i>, usize), Problem>> {
-        match self.decoder.decode(input.unread(), limits) {
+    ) -> Verdict<'i> {
+        let verdict = self.decoder.decode(input.unread(), limits);
+        match &verdict {
             Verdict::NeedMore { phase, send_continue } => {
-                self.set_deadline(phase, now, timeouts);
-                if send_continue {
+                self.set_deadline(*phase, now, timeouts);
+                if *send_continue {
                     self.write_raw(b"HTTP/1.1 100 Continue\r\n\r\n");
                 }
                 if self.is_half_closed {
                     self.state = State::Closing;
                 }
-                None
             }
-            Verdict::Complete { request, consumed } => {
+            Verdict::Complete { .. } => {
                 self.end_wait();
                 self.requests = self.requests.saturating_add(1);
-                Some(Ok((request, consumed)))
             }
-            Verdict::Reject(problem) => Some(Err(problem)),
+            Verdict::Reject(_) => {}
         }
+        verdict
     }
 
     /// Counts what it holds, but for what every connection may keep.

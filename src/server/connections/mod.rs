@@ -168,9 +168,9 @@ impl<S: Socket> Connections<S> {
         std::mem::take(&mut self.blocked)
     }
 
-    /// What the log is to be asked for, and whom the answers are for.
-    pub(super) fn take_fetches(&mut self) -> Vec<(SlabKey, Box<Rest>)> {
-        std::mem::take(&mut self.fetches)
+    /// What the log is to be asked for next, and whom the answer is for.
+    pub(super) fn next_fetch(&mut self) -> Option<(SlabKey, Box<Rest>)> {
+        self.fetches.pop()
     }
 
     /// When [`take_overdue`](Self::take_overdue) has something to do next.
@@ -246,17 +246,15 @@ impl<S: Socket> Connections<S> {
         self.doomed.push(index);
     }
 
-    /// Takes out those that have ended; what the poll knew their sockets by.
-    pub(super) fn reap(&mut self) -> Vec<Token> {
-        let mut tokens = Vec::with_capacity(self.doomed.len());
-        for index in std::mem::take(&mut self.doomed) {
+    /// Takes out those that have ended. `forget` is told what the poll knew the socket of each by.
+    pub(super) fn reap(&mut self, mut forget: impl FnMut(Token)) {
+        while let Some(index) = self.doomed.pop() {
             let connection = self.slab.remove(index);
             self.weight -= connection.weight;
-            tokens.push(connection.token());
+            forget(connection.token());
         }
         if self.slab.is_empty() && self.slab.capacity() > 1024 {
             self.slab.shrink_to_fit();
         }
-        tokens
     }
 }

@@ -2,7 +2,7 @@
 
 use super::connection::{Got, State};
 use super::{Connections, Input, WORK_PER_REQUEST, WORK_PER_TURN};
-use crate::http::{Problem, Request};
+use crate::http::Verdict;
 use crate::model::Now;
 use crate::server::socket::Socket;
 
@@ -76,13 +76,9 @@ impl<S: Socket> Connections<S> {
         }
     }
 
-    /// The request at the front of the input and the bytes that it takes, if it has come whole; or what is wrong with it.
-    pub(in crate::server) fn decode<'i>(
-        &mut self,
-        index: usize,
-        input: &'i Input,
-        now: Now,
-    ) -> Option<Result<(Request<'i>, usize), Problem>> {
+    /// What the decoder says of the request at the front of the input.
+    #[inline]
+    pub(in crate::server) fn decode<'i>(&mut self, index: usize, input: &'i Input, now: Now) -> Verdict<'i> {
         self.slab[index].decode(input, &self.http, &self.timeouts, now.mono)
     }
 

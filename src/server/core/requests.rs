@@ -2,7 +2,7 @@
 
 use super::Server;
 use crate::api::{Action, Call, Door};
-use crate::http::{Problem, Request, Response};
+use crate::http::{Problem, Request, Response, Verdict};
 use crate::model::Now;
 use crate::server::connections::Overdue;
 use crate::server::exchange::{Exchange, Framing};
@@ -35,17 +35,17 @@ impl<S: Socket> Server<S> {
     fn serve_next(&mut self, index: usize, now: Now) -> bool {
         let Some(input) = self.connections.take_input(index) else { return false };
         match self.connections.decode(index, &input, now) {
-            None => {
+            Verdict::NeedMore { .. } => {
                 self.connections.give_back(index, input, 0);
                 false
             }
-            Some(Ok((request, bytes))) => {
+            Verdict::Complete { request, consumed } => {
                 self.metrics.requests += 1;
                 self.serve_request(index, &request, now);
-                self.connections.give_back(index, input, bytes);
+                self.connections.give_back(index, input, consumed);
                 true
             }
-            Some(Err(problem)) => {
+            Verdict::Reject(problem) => {
                 self.reject(index, problem, input.unread(), now);
                 false
             }

@@ -211,7 +211,7 @@ impl<S: Socket> Server<S> {
 
     /// Asks the log for what answers and streams go on with.
     pub(super) fn read_on(&mut self) {
-        for (to, rest) in self.connections.take_fetches() {
+        while let Some((to, rest)) = self.connections.next_fetch() {
             self.replies.read_on(to, rest);
         }
         for effect in self.streams.take_effects() {
