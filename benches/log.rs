@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use stepcast::ProjectId;
 use stepcast::bench::{
     Command, Instance, Journal, LogLimits, MemoryStore, Now, PublishedEvent, ReplyTo, Retention, Seed, ServerKeys,
-    SqliteStore, Store, Synchronous, Timestamp,
+    SlabKey, SqliteStore, Store, Synchronous, Timestamp,
 };
 
 /// Publishers that each wait for their answer before they send the next message.
@@ -57,7 +57,7 @@ fn rate(store: Box<dyn Store>, batch: usize) -> Done<String> {
     let publish = |number: usize| Command::Publish {
         project: project.clone(),
         events: vec![PublishedEvent { message_type: "note".into(), payload: payload.clone() }],
-        reply: ReplyTo::Loop(number as u64),
+        reply: ReplyTo::Connection(SlabKey::new(number as u32, 0)),
     };
     let mut kept = 0;
     let (measured, cpu) = (Instant::now(), cpu_nanos()?);

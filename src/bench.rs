@@ -8,9 +8,10 @@ pub use crate::executor::tool::registry::Registry;
 pub use crate::executor::{Context, NewRun};
 pub use crate::http::{Decoder, Limits as HttpLimits, Verdict, sse};
 pub use crate::log::{
-    Command, Frames, Journal, Limits as LogLimits, MemoryStore, PublishedEvent, ReplyTo, Retention, Store, StoreError,
+    Command, Frames, Journal, Limits as LogLimits, MemoryStore, PublishedEvent, ReplyTo, Resume, Retention,
+    StartingPosition, Store, StoreError, Subscription,
 };
 #[cfg(feature = "sqlite")]
 pub use crate::log::{Seed, SqliteStore, Synchronous};
-pub use crate::model::{Now, Plan, Timestamp, write_message};
-pub use crate::stream::{CloseReason, ConnectionManager, NewStream, Settings as StreamSettings};
+pub use crate::model::{Now, Plan, SlabKey, Timestamp, write_message};
+pub use crate::stream::{CloseReason, ConnectionManager, Settings as StreamSettings, Transport};

@@ -52,8 +52,8 @@ pub use journal::{Journal, Limits, Outcome};
 pub(crate) use lookup::Question;
 pub use memory::MemoryStore;
 pub use protocol::{
-    Answer, Attached, Claim, Command, Delivery, Fingerprint, Order, Output, ProjectRow, PublishedEvent, Query, Refusal,
-    ReplyTo, ResetReason, Rest, Resume, ResumeFrom, Resumed, Submission, WantedOutput,
+    Answer, Claim, Command, Delivery, Fingerprint, Order, Output, ProjectRow, PublishedEvent, Query, Refusal, ReplyTo,
+    ResetReason, Rest, Resume, ResumeFrom, Resumed, StartingPosition, Submission, Subscription, WantedOutput,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Seed, SqliteStore, Synchronous};

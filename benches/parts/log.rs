@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use stepcast::bench::{
-    Command, Instance, Journal, LogLimits, MemoryStore, Now, PublishedEvent, ReplyTo, Retention, ServerKeys, Store,
-    Timestamp,
+    Command, Instance, Journal, LogLimits, MemoryStore, Now, PublishedEvent, ReplyTo, Retention, ServerKeys, SlabKey,
+    Store, Timestamp,
 };
 
 use super::streams::{payload, project};
@@ -44,10 +44,10 @@ fn append<T: 'static>(store: Box<dyn Store>, batch: u64, kept: T) -> Done<Work> 
     Ok(Box::new(move || {
         let _ = &kept;
         now = now.plus(Duration::from_millis(1));
-        let publish = |number| Command::Publish {
+        let publish = |number: u64| Command::Publish {
             project: project.clone(),
             events: vec![PublishedEvent { message_type: "note".into(), payload: payload.clone() }],
-            reply: ReplyTo::Loop(number),
+            reply: ReplyTo::Connection(SlabKey::new(number as u32, 0)),
         };
         used(journal.handle((0..batch).map(publish).collect(), now).deliveries.len())
     }))

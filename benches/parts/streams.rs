@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use stepcast::ProjectId;
 use stepcast::bench::{
-    CloseReason, ConnectionManager, Decoder, Frames, HttpLimits, IdSigner, Instance, NewStream, Now, ServerKeys,
-    StreamSettings, Verdict, sse, write_message,
+    CloseReason, ConnectionManager, Decoder, Frames, HttpLimits, IdSigner, Instance, Now, Resume, ServerKeys,
+    StartingPosition, StreamSettings, Subscription, Transport, Verdict, sse, write_message,
 };
 
 use super::work::{Done, Work, used};
@@ -54,8 +54,9 @@ pub fn frame() -> Done<Work> {
 pub fn broadcast(subscribers: usize) -> Done<Work> {
     let project = project()?;
     let mut manager = manager(&project, 0);
+    let (wanted, start) = (Subscription::to(project.clone()), StartingPosition::new(&project, 0, Resume::Fresh));
     for _ in 0..subscribers {
-        manager.add_sse(&project, Sink::default(), NewStream::default(), Now::default()).map_err(|_| "no project")?;
+        manager.add_sse(Transport::new(Sink::default()), &wanted, &start, Now::default()).map_err(|_| "no project")?;
     }
     let mut seq = 0;
     Ok(Box::new(move || {
@@ -71,6 +72,7 @@ pub fn broadcast(subscribers: usize) -> Done<Work> {
 pub fn resume() -> Done<Work> {
     let (signer, project) = (signer(), project()?);
     let mut manager = manager(&project, KEPT);
+    let wanted = Subscription::to(project.clone());
     let mut id = Vec::new();
     signer.write(&mut id, &project, KEPT - MISSED);
     let id = String::from_utf8(id)?;
@@ -79,8 +81,9 @@ pub fn resume() -> Done<Work> {
         if !manager.reaches(&project, after) {
             return Err("not in the backlog".into());
         }
-        let stream = NewStream { after, ..NewStream::default() };
-        let key = manager.add_sse(&project, Sink::default(), stream, Now::default()).map_err(|_| "no project")?;
+        let start = StartingPosition::new(&project, after, Resume::Resumed);
+        let transport = Transport::new(Sink::default());
+        let key = manager.add_sse(transport, &wanted, &start, Now::default()).map_err(|_| "no project")?;
         let written = manager.socket(key.index()).map(|sink| sink.bytes);
         manager.remove_sse(key, CloseReason::ClientGone);
         used((written, manager.reap(Now::default())))

@@ -15,17 +15,19 @@ mod route;
 mod stream;
 mod submit;
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 pub use handler::{Api, ApiSettings};
 pub use publish::read_events;
 pub use render::{OUTPUT_PIECE_BYTES, Render, Shown, refusal};
 pub use route::Route;
-pub use stream::StreamRequest;
 pub use submit::{Prepared, claim_of_rerun, prepare, read_document};
 
+use crate::auth::Spending;
 use crate::http::{Problem, Response};
-use crate::log::{PublishedEvent, Query};
+use crate::log::{PublishedEvent, Query, Subscription};
 use crate::model::json::without_bom;
 use crate::model::{Now, ProjectId, RunId};
 
@@ -45,8 +47,8 @@ pub enum Action {
     Answer(Response),
     /// Ask for it, and answer what comes back.
     Ask(Ask, Render),
-    /// Begin a stream.
-    Stream(Box<StreamRequest>),
+    /// Begin a stream. The ticket is spent if it begins.
+    Subscribe(Arc<Subscription>, Option<Spending>),
     /// Answer 200 and end at once, so that an `EventSource` tries again.
     Busy(ProjectId),
     /// Answer with the metrics.

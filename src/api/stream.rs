@@ -1,37 +1,14 @@
 //! `GET /api/sse/projects/:projectId`: who may watch, and from where on.
 
+use std::sync::Arc;
+
 use super::handler::{Api, is_event_source, refused};
 use super::query::Parameters;
 use super::{Action, Facts};
 use crate::auth::{AuthError, MessageId, Principal, Scope, Spending};
 use crate::http::{Method, Problem, Request, media};
-use crate::log::{ResumeFrom, View};
-use crate::model::{ProjectId, RunId};
-
-/// A stream that may begin.
-#[derive(Debug, PartialEq, Eq)]
-pub struct StreamRequest {
-    /// What to watch.
-    pub project: ProjectId,
-    /// From where on, if the client says.
-    pub resume: Option<ResumeFrom>,
-    /// This run alone.
-    pub run: Option<RunId>,
-    /// Send snapshots.
-    pub snapshots: bool,
-    /// Send heartbeats as messages.
-    pub heartbeat_as_message: bool,
-    /// How messages are shown.
-    pub view: View,
-    /// Who watches.
-    pub principal: Principal,
-    /// The ticket that it spends, if it begins.
-    pub spends: Option<Spending>,
-    /// Answer with the head alone.
-    pub head_only: bool,
-    /// The client is an `EventSource`, or acts like one.
-    pub is_event_source: bool,
-}
+use crate::log::{ResumeFrom, Subscription, View};
+use crate::model::ProjectId;
 
 /// What the client would rather have. Whoever takes anything gets events.
 fn preferred_view(request: &Request) -> View {
@@ -60,25 +37,25 @@ impl Api {
         let header = request.headers.first("last-event-id").filter(|id| !id.is_empty());
         let query = parameters.text("lastEventId").filter(|id| !id.is_empty()).map(str::as_bytes);
         let shown = Shown { header, either: header.or(query) };
-        let head_only = request.method == Method::Head;
         let (principal, spends) = self.admit(&project, request, parameters.text("ticket"), &shown, facts)?;
         let resume = shown.either.map(|id| match self.read_id(id, &project) {
             Some(id) if id.is_ours() => ResumeFrom::Seq(id.seq()),
             _ => ResumeFrom::Unknown,
         });
         let is_event_source = is_event_source(request) && view == View::Events;
-        Ok(Action::Stream(Box::new(StreamRequest {
+        let (token_key, expires_at) = (principal.token_key(), principal.expires_at());
+        let subscription = Subscription {
             project,
             resume,
             run,
             snapshots,
-            heartbeat_as_message,
             view,
-            principal,
-            spends,
-            head_only,
+            heartbeat_as_message,
+            token_key,
+            expires_at,
             is_event_source,
-        })))
+        };
+        Ok(Action::Subscribe(Arc::new(subscription), spends))
     }
 
     fn read_id(&self, id: &[u8], project: &ProjectId) -> Option<MessageId> {

@@ -9,7 +9,10 @@ use super::conformance::{commit, open, trim};
 use super::lookup::page_cache::Stretch;
 use super::lookup::{Found, Lookup};
 use super::store::{History, Place, Reader, Retention, Store, StoreError, Write};
-use super::testing::{KEEP_ALL, TempDir, created, ended, message, messages, number, project, run_id, step};
+use super::testing::{
+    KEEP_ALL, TempDir, created, ended, everything, message, messages, number, number_of, project, reply_to, run_id,
+    step, subscribe,
+};
 use super::*;
 use crate::auth::{IdSigner, Instance, ServerKeys};
 use crate::model::Now;
@@ -39,12 +42,12 @@ fn page_query(after: u64, bytes_max: usize) -> Query {
 }
 
 fn read(query: Query, to: u64) -> Command {
-    Command::Read { query, reply: ReplyTo::Loop(to) }
+    Command::Read { query, reply: reply_to(to) }
 }
 
 fn publish(to: u64, count: usize) -> Command {
     let event = PublishedEvent { message_type: "note".into(), payload: b"{}".to_vec() };
-    Command::Publish { project: project(), events: vec![event; count], reply: ReplyTo::Loop(to) }
+    Command::Publish { project: project(), events: vec![event; count], reply: reply_to(to) }
 }
 
 fn seqs(page: &Page) -> Vec<u64> {
@@ -191,11 +194,11 @@ impl Bench {
         let opened = Arc::new(Mutex::new(opened));
         let (log, threads) = start(journal, now, move |outcome: Outcome| {
             for delivery in outcome.deliveries {
-                if let Delivery::Reply { to: ReplyTo::Loop(to), answer } = delivery {
+                if let Delivery::Reply { to, answer } = delivery {
                     if matches!(answer, Answer::Published { .. }) {
                         let _ = opened.lock().expect("nobody panics").recv();
                     }
-                    let _ = tell.send((to, answer));
+                    let _ = tell.send((number_of(&to).expect("a number"), answer));
                 }
             }
         })
@@ -271,24 +274,24 @@ fn where_a_stream_begins_is_told_after_the_messages_that_it_begins_behind() {
     let claim = Claim { project: project(), key: None, run: Some(run_id(1)), fingerprint };
     let (document, answer) = (Arc::default(), Arc::default());
     let submission = Box::new(Submission { claim, run: run_id(1), plan: Arc::new(plan()), document, answer });
-    let attach = Query::Attach { project: project(), resume: None, run: None, snapshots: true };
-    let submit = Command::Submit { submission, reply: ReplyTo::Loop(1) };
-    assert!(log.send(vec![submit, publish(2, 3), read(attach, 3)]).is_ok());
+    let submit = Command::Submit { submission, reply: reply_to(1) };
+    assert!(log.send(vec![submit, publish(2, 3), subscribe(everything(project()), 3)]).is_ok());
     assert_eq!(entered.recv_timeout(PATIENCE), Ok(()));
     // Whatever readers were asked before these has been answered when these are.
     for _ in 0..100 {
         let events = Query::Events { project: project(), run: run_id(1), after: 0, limit: 1 };
         assert!(log.send(vec![read(events, 4)]).is_ok());
         let first = told.recv_timeout(PATIENCE);
-        assert!(matches!(first, Ok(Delivery::Reply { to: ReplyTo::Loop(4), .. })), "ahead of the log: {first:?}");
+        let Ok(Delivery::Reply { to, .. }) = &first else { panic!("ahead of the log: {first:?}") };
+        assert_eq!(number_of(to), Some(4), "ahead of the log");
     }
     assert_eq!(gate.send(()), Ok(()));
     let mut opened = false;
     loop {
         match told.recv_timeout(PATIENCE).expect("the stream begins") {
             Delivery::Opened { frames, .. } => opened = frames.next_seq() == 4,
-            Delivery::Reply { answer: Answer::Attached(attached), .. } => {
-                assert!(opened && attached.position == 3 && attached.snapshots.len() == 1);
+            Delivery::Reply { answer: Answer::StartsAt(start), .. } => {
+                assert!(opened && start.after == 3 && start.snapshots.len() == 1);
                 break;
             }
             _ => {}
@@ -306,8 +309,8 @@ fn history_that_is_gone_is_the_logs_to_answer() {
     assert!(matches!(bench.answer(), (1, Answer::Page(_))));
     bench.publish(50);
     bench.send(vec![read(page_query(0, 100), 2)]);
-    let (2, Answer::Attached(attached)) = bench.answer() else { panic!("no reset") };
-    assert_eq!((attached.resume, attached.position), (Resume::Reset(ResetReason::Expired), 55));
+    let (2, Answer::StartsAt(start)) = bench.answer() else { panic!("no reset") };
+    assert_eq!((start.resume, start.after), (Resume::Reset(ResetReason::Expired), 55));
     bench.end();
 }
 
@@ -353,9 +356,9 @@ fn a_read_that_fails_is_one_readers_trouble() {
     assert!(rest.is_empty());
     for n in 0..6 {
         match answers.recv_timeout(PATIENCE) {
-            Ok(Delivery::Reply { to: ReplyTo::Loop(to), answer: Answer::Page(_) }) if n % 2 == 0 => assert_eq!(to, n),
-            Ok(Delivery::Reply { to: ReplyTo::Loop(to), answer: Answer::Refused(Refusal::StoreUnavailable) }) => {
-                assert_eq!((to, n % 2), (n, 1));
+            Ok(Delivery::Reply { to, answer: Answer::Page(_) }) if n % 2 == 0 => assert_eq!(number_of(&to), Some(n)),
+            Ok(Delivery::Reply { to, answer: Answer::Refused(Refusal::StoreUnavailable) }) => {
+                assert_eq!((number_of(&to), n % 2), (Some(n), 1));
             }
             other => panic!("question {n}: {other:?}"),
         }

@@ -153,7 +153,7 @@ fn run(mut historian: Historian, inbox: &Receiver<Task>, out: &mut impl FnMut(Ou
         for question in questions {
             let Question { reply, asked } = question;
             match asked {
-                Asked::Snapshots(attached) => tell(reply, lookup::begun(attached, &historian.signer), out),
+                Asked::Snapshots(start) => tell(reply, lookup::begun(start, &historian.signer), out),
                 Asked::Look(query, known) => match (historian.answer(&query, &known), &log) {
                     (Some(answer), _) => tell(reply, answer, out),
                     (None, Some(log)) => hand_on(query, reply, log, out),

@@ -5,13 +5,36 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::RunNumber;
 use super::store::{Flow, KeyRow, Place, Retention, RunRow, Store, StoredMessage, Times, Write};
-use crate::model::{ProjectId, RunId, RunStatus, StepId, Timestamp};
+use super::{Command, ReplyTo, RunNumber, Subscription};
+use crate::model::{ProjectId, RunId, RunStatus, SlabKey, StepId, Timestamp};
 
 /// Lets nothing go in a test.
 pub(super) const KEEP_ALL: Retention =
     Retention { messages: 100_000, bytes: u64::MAX, age_ms: u64::MAX, runs: 100_000 };
+
+/// Whoever waits for answer `n`.
+pub(super) fn reply_to(n: u64) -> ReplyTo {
+    ReplyTo::Connection(SlabKey::new(u32::try_from(n).expect("a small number"), 0))
+}
+
+/// The number that [`reply_to`] was given.
+pub(super) fn number_of(reply: &ReplyTo) -> Option<u64> {
+    match reply {
+        ReplyTo::Connection(key) => Some(key.index() as u64),
+        _ => None,
+    }
+}
+
+/// To all of a project, beginning with snapshots.
+pub(super) fn everything(project: ProjectId) -> Subscription {
+    Subscription { snapshots: true, ..Subscription::to(project) }
+}
+
+/// Asks for answer `n`.
+pub(super) fn subscribe(subscription: Subscription, n: u64) -> Command {
+    Command::Subscribe { subscription: Arc::new(subscription), spends: None, reply: reply_to(n) }
+}
 
 /// The one project of most tests.
 pub(super) fn project() -> ProjectId {

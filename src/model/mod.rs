@@ -11,6 +11,7 @@ mod message;
 mod plan;
 mod quoted;
 mod run_state;
+mod slab_key;
 mod taken;
 mod time;
 
@@ -27,5 +28,6 @@ pub use plan::{
 };
 pub use quoted::Quoted;
 pub use run_state::{RunState, RunStatus, StepState, StepStatus};
+pub use slab_key::SlabKey;
 pub use taken::{Lender, Taken};
 pub use time::{Deadline, Now, Timestamp, Told};

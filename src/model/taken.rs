@@ -1,6 +1,6 @@
-//! What is taken for a request that may still be refused: a place, a ticket's one use. It goes back by itself when the
-//! request comes to nothing, and stays taken where whoever grants it says so. Nothing that is refused can cost anything
-//! then, however many ways there are to be refused.
+//! What is taken for a request that may still be refused: a part of a publish rate, a ticket's one use. It goes back by
+//! itself when the request comes to nothing, and stays taken where whoever grants it says so. Nothing that is refused can
+//! cost anything then, however many ways there are to be refused.
 
 use std::fmt;
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -1,36 +1,34 @@
 //! The server without the operating system: sockets, readiness, answers and `now` come in; bytes go out through the
 //! sockets, and commands through the [`Outbox`].
+//!
+//! What there is to know lies in four parts. [`Admission`] knows who may have how much, [`Connections`] what clients send
+//! and are sent, [`Replies`] what other threads were asked, and the [`ConnectionManager`] who watches what. None of them
+//! knows of another. The server is what ties them: the order of things in a turn, and what a request, an answer and the
+//! beginning of a stream take of each.
 
 mod answers;
 mod requests;
-mod shed;
 mod streams;
-mod token;
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use slab::Slab;
-
-use super::connection::{Connection, Overdue, State, Timeouts};
+use super::admission::{Admission, Admitted, ConnectionLimits};
+use super::connections::{Connection, Connections, Timeouts};
+use super::date::Date;
 use super::inbox::Inbox;
 use super::intake::too_many_plans;
-use super::limits::{ConnectionLimits, Counts, PublishMeter, counted_address};
 use super::metrics::{Gauges, Metrics};
 use super::refused::Limit;
+use super::replies::{Outbox, Replies};
 use super::socket::Socket;
-use crate::api::{Api, Condition, Door, Facts, Full, PlanRequest};
+use super::sockets::{Owner, Sockets, Token};
+use crate::api::{Api, Door};
 use crate::http::{Limits, Problem, Response};
-use crate::log::{Answer, Command};
 #[cfg(test)]
 use crate::model::ProjectId;
-use crate::model::{Now, Taken};
-use crate::stream::{CloseReason, ConnectionManager, Settings, Tally};
-#[cfg(test)]
-pub(super) use answers::CONGESTION_HOLD;
-pub use token::Token;
-use token::{GENERATION_MASK, Place};
+use crate::model::{Now, SlabKey};
+use crate::stream::{CloseReason, ConnectionManager, Settings};
 
 /// Writes of broadcasts made before the other sockets are looked at again.
 const FLUSH_WRITES_MAX: usize = 128;
@@ -38,18 +36,8 @@ const FLUSH_WRITES_MAX: usize = 128;
 /// Streams looked after in one turn's slice of the sweep.
 const SWEEP_STREAMS_MAX: usize = 512;
 
-/// What is done for connections in one turn, in bytes read and answered: more would keep the streams waiting. The rest is
-/// done in the next turn. As much again is there for what was put off, and for bodies that are on their way.
-const WORK_PER_TURN: usize = 1024 * 1024;
-
-/// What a request costs besides, as if it were so many bytes: 256 of them are a turn's work, some 3 ms.
-const WORK_PER_REQUEST: usize = 4096;
-
-/// How long a connection beyond a limit may take to ask for what it is refused: others need its place in the reserve.
-const REFUSED_WAIT: Duration = Duration::from_secs(2);
-
-/// How often connections are looked over for deadlines.
-const DEADLINE_SWEEP: Duration = Duration::from_millis(250);
+/// Where everyone's bytes are read to first.
+const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// What the server goes by.
 #[derive(Debug, Clone)]
@@ -64,52 +52,17 @@ pub struct ServerSettings {
     pub limits: ConnectionLimits,
 }
 
-/// What the server wants carried out.
-#[derive(Debug, Default)]
-pub struct Outbox {
-    /// By the log, as one batch.
-    pub log: Vec<Command>,
-    /// By the intake.
-    pub intake: Vec<(u64, PlanRequest)>,
-}
-
-/// Connections, streams and calls; see the top of this file.
+/// See the top of this file.
 pub struct Server<S> {
-    settings: ServerSettings,
     api: Api,
-    /// Where each socket is, by its token.
-    places: Slab<Place>,
-    connections: Slab<Connection<S>>,
+    admission: Admission,
+    sockets: Sockets,
+    connections: Connections<S>,
     streams: ConnectionManager<S>,
-    generation: u32,
-    doomed: Vec<usize>,
-    /// Connections that have more to read, of which no event will tell.
-    unread: Vec<usize>,
-    /// Connections that have more of an answer to write, of which no event will tell, in the order of their turns.
-    unwritten: VecDeque<usize>,
-    /// What was done for connections in this turn.
-    work: usize,
-    /// What connections hold in all, but for what each of them may keep.
-    held: usize,
+    replies: Replies,
     scratch: Box<[u8]>,
-    outbox: Outbox,
-    /// Answers to publishers that are too fast, each with the time at which it is given.
-    held_answers: VecDeque<(Duration, u64, Answer)>,
-    is_draining: bool,
+    date: Date,
     is_drained: bool,
-    store_is_down: bool,
-    /// The log has no room for more.
-    is_behind: bool,
-    /// Connections beyond a limit: the reserve is theirs.
-    refused: usize,
-    addresses: Counts<IpAddr>,
-    tokens: Counts<u64>,
-    meter: PublishMeter,
-    next_deadline_sweep: Duration,
-    /// Sockets that were full for the first time.
-    blocked: Vec<Token>,
-    date: (u64, String),
-    random: u64,
     /// Everything that is counted.
     pub metrics: Metrics,
 }
@@ -117,33 +70,17 @@ pub struct Server<S> {
 impl<S: Socket> Server<S> {
     /// A server without connections. `seed` spreads reconnection times.
     pub fn new(settings: ServerSettings, api: Api, seed: u64) -> Self {
+        let ServerSettings { streams, http, timeouts, limits } = settings;
         Self {
-            streams: ConnectionManager::new(settings.streams.clone(), seed),
-            settings,
             api,
-            places: Slab::new(),
-            connections: Slab::new(),
-            generation: 0,
-            doomed: Vec::new(),
-            unread: Vec::new(),
-            unwritten: VecDeque::new(),
-            work: 0,
-            held: 0,
-            scratch: vec![0; 64 * 1024].into_boxed_slice(),
-            outbox: Outbox::default(),
-            held_answers: VecDeque::new(),
-            is_draining: false,
+            sockets: Sockets::default(),
+            connections: Connections::new(http, timeouts, limits.buffer_bytes),
+            admission: Admission::new(limits),
+            streams: ConnectionManager::new(streams, seed),
+            replies: Replies::default(),
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            date: Date::default(),
             is_drained: false,
-            store_is_down: false,
-            is_behind: false,
-            refused: 0,
-            addresses: Counts::default(),
-            tokens: Counts::default(),
-            meter: PublishMeter::default(),
-            next_deadline_sweep: Duration::ZERO,
-            blocked: Vec::new(),
-            date: (u64::MAX, String::new()),
-            random: seed.rotate_left(32) | 1,
             metrics: Metrics::default(),
         }
     }
@@ -154,78 +91,57 @@ impl<S: Socket> Server<S> {
     /// # Errors
     /// The socket, to be closed.
     pub fn accept(&mut self, socket: S, peer: IpAddr, door: Door, now: Now) -> Result<Token, S> {
-        let in_use = self.connections.len() + self.streams.len() - self.refused;
-        let limits = &self.settings.limits;
-        let is_proxy = limits.trusted_proxies.iter().any(|cidr| cidr.contains(peer));
-        let mut beyond = (in_use >= limits.connections).then_some(Limit::Connections);
-        let mut address = None;
-        if !is_proxy && beyond.is_none() {
-            address = self.addresses.take(counted_address(peer), limits.per_address);
-            beyond = address.is_none().then_some(Limit::ConnectionsPerAddress);
-        }
-        // Whoever is one too many takes no place but of the reserve: else one address alone could take all.
-        if beyond.is_some() && self.refused >= limits.reserve {
-            self.metrics.connections_dropped += 1;
-            self.metrics.refused.count(Limit::Reserve);
+        let open = self.connections.len() + self.streams.len();
+        let Some(Admitted { place, is_proxy, beyond }) = self.admission.admit(peer, open) else {
+            self.metrics.count_dropped(Limit::Reserve);
             return Err(socket);
-        }
-        self.generation = (self.generation + 1) & GENERATION_MASK;
-        let mut connection = Connection::new(socket, self.generation);
-        (connection.door, connection.is_proxy, connection.tally.address) = (door, is_proxy, address);
-        let mut patience = self.settings.timeouts.header;
+        };
         if let Some(limit) = beyond {
-            (connection.beyond, patience) = (beyond, patience.min(REFUSED_WAIT));
-            self.refused += 1;
             self.metrics.refused.count(limit);
         }
-        connection.deadline = Some((now.mono + patience, Overdue::Idle));
         self.metrics.connections_accepted += 1;
-        let place = self.places.vacant_entry();
-        let token = Token(place.key());
-        connection.tally.socket = place.key() as u32;
-        place.insert(Place::Connection(self.connections.insert(connection) as u32));
+        let token = self.sockets.next_token();
+        let index = self.connections.add(Connection::new(socket, token, door, is_proxy, beyond), now);
+        self.sockets.add(index, place);
         Ok(token)
     }
 
     /// A connection was closed for want of a descriptor.
     pub fn count_unheard(&mut self) {
-        self.metrics.connections_dropped += 1;
-        self.metrics.refused.count(Limit::Descriptors);
+        self.metrics.count_dropped(Limit::Descriptors);
     }
 
     /// A socket that can't be watched is given up, with its connection or stream.
     pub fn abandon(&mut self, token: Token) {
-        match self.places.get(token.0) {
-            Some(&Place::Connection(index)) => self.doom(index as usize),
-            Some(&Place::Stream(index)) => self.streams.hangup(index as usize),
+        match self.sockets.owner(token) {
+            Some(Owner::Connection(index)) => self.connections.doom(index as usize),
+            Some(Owner::Stream(index)) => self.streams.hangup(index as usize),
             None => {}
         }
     }
 
     /// The socket that a token names.
     pub fn socket(&mut self, token: Token) -> Option<&mut S> {
-        match *self.places.get(token.0)? {
-            Place::Connection(index) => {
-                self.connections.get_mut(index as usize).map(|connection| &mut connection.socket)
-            }
-            Place::Stream(index) => self.streams.socket(index as usize),
+        match self.sockets.owner(token)? {
+            Owner::Connection(index) => self.connections.socket(index as usize),
+            Owner::Stream(index) => self.streams.socket(index as usize),
         }
     }
 
     /// A socket has something to read, or its other side has closed: then `is_closed`, and it is read to its end.
     pub fn readable(&mut self, token: Token, is_closed: bool, now: Now) {
-        match self.places.get(token.0) {
-            Some(&Place::Connection(index)) => self.read_connection(index as usize, is_closed, now),
-            Some(&Place::Stream(index)) => self.read_stream(index as usize),
+        match self.sockets.owner(token) {
+            Some(Owner::Connection(index)) => self.read_connection(index as usize, is_closed, now),
+            Some(Owner::Stream(index)) => self.read_stream(index as usize),
             None => {}
         }
     }
 
     /// A socket takes bytes again.
     pub fn writable(&mut self, token: Token, now: Now) {
-        match self.places.get(token.0) {
-            Some(&Place::Connection(index)) => self.writable_connection(index as usize, now),
-            Some(&Place::Stream(index)) => self.streams.writable(index as usize, now),
+        match self.sockets.owner(token) {
+            Some(Owner::Connection(index)) => self.connections.writable(index as usize, now),
+            Some(Owner::Stream(index)) => self.streams.writable(index as usize, now),
             None => {}
         }
     }
@@ -242,65 +158,71 @@ impl<S: Socket> Server<S> {
     /// The rest of a turn, once everything that came has been looked at: writes, deadlines, and the end of what has
     /// ended. `true` where there is more to do at once.
     pub fn end_turn(&mut self, now: Now) -> bool {
-        self.release_held_answers(now);
-        self.write_bodies(now);
-        self.work = 0;
-        let mut unread = std::mem::take(&mut self.unread);
-        // Whoever asks little is not to wait behind those who send much.
-        unread.sort_by_key(|&index| self.connections.get(index).map_or(0, |connection| connection.weight));
-        for index in unread {
-            if let Some(connection) = self.connections.get_mut(index) {
-                connection.is_listed = false;
-                self.read_connection(index, true, now);
-            }
+        self.give_held_answers(now);
+        self.connections.renew_budget();
+        self.connections.write_bodies(now);
+        self.connections.renew_budget();
+        for index in self.connections.take_unread() {
+            self.read_connection(index, true, now);
         }
-        self.work = 0;
+        self.connections.renew_budget();
         self.shed(now);
         let has_more_writes = self.streams.flush(FLUSH_WRITES_MAX, now);
         let has_more_streams = self.streams.tick(SWEEP_STREAMS_MAX, now);
-        if now.mono >= self.next_deadline_sweep {
-            self.next_deadline_sweep = now.mono + DEADLINE_SWEEP;
-            self.sweep_deadlines(now);
-            let facts = self.facts(None, now);
-            self.api.forget_expired(&facts);
-        }
+        self.end_overdue(now);
         self.reap(now);
-        self.carry_out_effects();
-        has_more_writes || has_more_streams || !self.unread.is_empty() || !self.unwritten.is_empty()
+        self.read_on();
+        has_more_writes || has_more_streams || self.connections.is_busy()
+    }
+
+    /// Takes out what has ended in this turn.
+    fn reap(&mut self, now: Now) {
+        for (_, token, _) in self.streams.reap(now) {
+            self.sockets.remove(Token(token as usize));
+        }
+        self.connections.reap(|token| self.sockets.remove(token));
+        self.sockets.shrink();
     }
 
     /// When there is something to do next though nothing comes.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let connections = (!self.connections.is_empty()).then_some(self.next_deadline_sweep);
-        let held = self.held_answers.front().map(|(until, ..)| *until);
-        [connections, held, self.streams.next_deadline()].into_iter().flatten().min()
+        let deadlines = [self.connections.next_deadline(), self.replies.next_deadline(), self.streams.next_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Takes what is to be carried out.
     pub fn take_outbox(&mut self) -> Outbox {
-        // The next turn will want about as much room as this one: growing to it moves every command several times.
-        let next = Outbox { log: Vec::with_capacity(self.outbox.log.len()), intake: Vec::new() };
-        std::mem::replace(&mut self.outbox, next)
+        self.replies.take_outbox()
     }
 
     /// Takes the sockets that were full for the first time: they are to be watched for room too from now on. Most never
     /// are, and watching all for it would cost each an event when it connects.
     pub fn take_blocked(&mut self) -> Vec<Token> {
-        let streams = self.streams.take_blocked().into_iter().map(|socket| Token(socket as usize));
-        self.blocked.extend(streams);
-        std::mem::take(&mut self.blocked)
+        let mut blocked = self.connections.take_blocked();
+        blocked.extend(self.streams.take_blocked().into_iter().map(|token| Token(token as usize)));
+        blocked
     }
 
     /// A plan that the intake has no room for is refused.
-    pub fn refuse_plan(&mut self, to: u64, now: Now) {
+    pub fn refuse_plan(&mut self, to: SlabKey, now: Now) {
         let problem = Problem::too_many("too_many_plans", too_many_plans(), 1);
-        self.count_refused(&problem);
+        self.metrics.count_problem(&problem);
         self.answer_waiting(to, Response::from(problem), now);
     }
 
     /// Takes no new work from now on.
     pub fn drain(&mut self) {
-        self.is_draining = true;
+        self.admission.drain();
+    }
+
+    /// Has all work stopped, so that the streams can be ended?
+    pub fn is_drained(&self) -> bool {
+        self.is_drained
+    }
+
+    /// Whether the log has room for what comes.
+    pub fn set_behind(&mut self, is_behind: bool) {
+        self.admission.set_log_behind(is_behind);
     }
 
     /// Rounds of writes have ended; `clock` tells when.
@@ -312,28 +234,6 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Has all work stopped, so that the streams can be ended?
-    pub fn is_drained(&self) -> bool {
-        self.is_drained
-    }
-
-    /// Whether the log has room for what comes.
-    pub fn set_behind(&mut self, is_behind: bool) {
-        self.is_behind = is_behind;
-    }
-
-    fn condition(&self) -> Condition {
-        if self.is_draining {
-            Condition::Draining
-        } else if self.store_is_down {
-            Condition::StoreDown
-        } else if self.is_behind {
-            Condition::Overloaded
-        } else {
-            Condition::Serving
-        }
-    }
-
     /// Ends all streams, each with its own time to come back at.
     pub fn end_streams(&mut self, now: Now) {
         self.streams.close_all(CloseReason::Shutdown, now);
@@ -341,9 +241,7 @@ impl<S: Socket> Server<S> {
 
     /// Are answers still owed, or on their way out?
     pub fn owes_answers(&self) -> bool {
-        self.connections
-            .iter()
-            .any(|(_, connection)| matches!(connection.state, State::Waiting(_)) || connection.has_output())
+        self.connections.owes_answers()
     }
 
     /// What is the case just now, for the metrics.
@@ -352,80 +250,31 @@ impl<S: Socket> Server<S> {
         Gauges {
             connections: self.connections.len(),
             streams: self.streams.len(),
-            connections_max: self.settings.limits.connections,
-            refused: self.refused,
-            buffer_bytes: self.held,
+            connections_max: self.admission.connections_max(),
+            refused: self.admission.refused(),
+            buffer_bytes: self.connections.held(),
             tickets: self.api.tickets().0,
             projects_watched: projects,
             backlog_bytes,
             stream_stats: self.streams.stats(),
         }
     }
+}
 
+#[cfg(test)]
+impl<S: Socket> Server<S> {
     /// Do answers to publishers wait for their time?
-    #[cfg(test)]
     pub(super) fn holds_answers(&self) -> bool {
-        !self.held_answers.is_empty()
+        self.replies.next_deadline().is_some()
     }
 
     /// The number of the newest message that was broadcast, where the project is watched.
-    #[cfg(test)]
     pub(super) fn newest_broadcast(&self, project: &ProjectId) -> Option<u64> {
         self.streams.newest(project)
     }
 
     /// How many addresses and tokens are counted: none once everyone has left.
-    #[cfg(test)]
-    pub(super) fn counted(&mut self) -> (usize, usize) {
-        (self.addresses.len(), self.tokens.len())
-    }
-
-    /// `beyond` is the limit that the caller's connection is beyond.
-    fn facts(&self, beyond: Option<Limit>, now: Now) -> Facts {
-        let limits = &self.settings.limits;
-        let full = beyond.map(|limit| match limit {
-            Limit::ConnectionsPerAddress => Full::OfAddress(limits.per_address),
-            _ => Full::Connections(limits.connections),
-        });
-        Facts { now, condition: self.condition(), full, door: Door::Main }
-    }
-
-    fn doom(&mut self, index: usize) {
-        let connection = &mut self.connections[index];
-        if !matches!(connection.state, State::Doomed) {
-            // Where it waited for a stream, what was taken for that goes back. What it publishes is published all the same.
-            if let State::Waiting(waiting) = std::mem::replace(&mut connection.state, State::Doomed) {
-                waiting.metered.map(Taken::keep);
-            }
-            // Nothing is due of it any more: a deadline would bring it back to life, only to end it twice.
-            self.connections[index].deadline = None;
-            self.doomed.push(index);
-        }
-    }
-
-    /// Takes out what has ended in this turn.
-    fn reap(&mut self, now: Now) {
-        for (_, tally, _) in self.streams.reap(now) {
-            self.release(tally);
-        }
-        for index in std::mem::take(&mut self.doomed) {
-            let connection = self.connections.remove(index);
-            self.refused -= usize::from(connection.beyond.is_some());
-            self.held -= connection.weight;
-            self.release(connection.tally);
-        }
-        if self.connections.is_empty() && self.connections.capacity() > 1024 {
-            self.connections.shrink_to_fit();
-        }
-        if self.places.len() < self.places.capacity() / 4 {
-            self.places.shrink_to_fit();
-        }
-    }
-
-    /// A socket is gone.
-    fn release(&mut self, tally: Tally) {
-        self.places.remove(tally.socket as usize);
-        self.addresses.release(tally.address);
-        self.tokens.release(tally.token);
+    pub(super) fn counted(&self) -> (usize, usize) {
+        self.admission.counted()
     }
 }

@@ -13,11 +13,12 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll};
 use rustix::io::Errno;
 
-use super::core::{Server, Token};
+use super::core::Server;
 use super::inbox::InboxReceiver;
 use super::intake::Work;
 use super::listen::{Listeners, WAKER};
 use super::socket::TcpSocket;
+use super::sockets::Token;
 use crate::api::Door;
 use crate::executor::ExecutorHandle;
 use crate::log::{Command, LogHandle};

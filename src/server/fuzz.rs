@@ -1,6 +1,6 @@
 //! What must hold of forwarded addresses: properties, for the fuzzer and the tests of its corpus.
 
-use super::limits::{Cidr, forwarded_address};
+use super::admission::{Cidr, forwarded_address};
 
 /// Values of `X-Forwarded-For`, one a line, as a trusted proxy passes them on.
 pub fn forwarded(bytes: &[u8]) {

@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::http::Response;
 use crate::log::Delivery;
+use crate::model::SlabKey;
 
 /// Batches that may wait for the loop. The log waits where there is no room, and everything behind it; the loop never
 /// waits for the log.
@@ -18,7 +19,7 @@ pub enum Inbox {
     /// From the log.
     Log(Vec<Delivery>),
     /// From the intake: the answer to a plan that does not go further.
-    Answer(u64, Box<Response>),
+    Answer(SlabKey, Box<Response>),
     /// The last run has stopped, and everything that runs said has come.
     Drained,
 }

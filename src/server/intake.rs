@@ -9,7 +9,7 @@ use crate::api::{PlanRequest, Prepared, prepare};
 use crate::executor::Context;
 use crate::http::Response;
 use crate::log::{Command, LogHandle, Query, ReplyTo};
-use crate::model::RunId;
+use crate::model::{RunId, SlabKey};
 
 /// Plans that may wait to be checked; one more is refused with 429. Each is a body of at most `limits.body_bytes`.
 const WAITING_PLANS_MAX: usize = 256;
@@ -24,7 +24,7 @@ const BATCH_MAX: usize = 64;
 
 /// A plan, and who waits for the answer.
 pub(super) struct Work {
-    pub(super) to: u64,
+    pub(super) to: SlabKey,
     pub(super) request: PlanRequest,
 }
 
@@ -58,9 +58,14 @@ impl Intake {
     fn take(&self, Work { to, request }: Work) -> Option<Command> {
         let made_up = RunId::from_random((self.random)());
         let response = match prepare(request, &self.context, self.steps_max, made_up) {
-            Ok(Prepared::Run(submission)) => return Some(Command::Submit { submission, reply: ReplyTo::Loop(to) }),
+            Ok(Prepared::Run(submission)) => {
+                return Some(Command::Submit { submission, reply: ReplyTo::Connection(to) });
+            }
             Ok(Prepared::Recall(claim, otherwise)) => {
-                return Some(Command::Read { query: Query::Recall { claim, otherwise }, reply: ReplyTo::Loop(to) });
+                return Some(Command::Read {
+                    query: Query::Recall { claim, otherwise },
+                    reply: ReplyTo::Connection(to),
+                });
             }
             Ok(Prepared::Checked(response)) => response,
             Err(problem) => Response::from(problem),

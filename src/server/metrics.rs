@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::refused::Refused;
+use super::refused::{Limit, Refused};
+use crate::http::Problem;
 use crate::log::{ResetReason, Resume, WorkCounts};
 use crate::stream::{CloseReason, Stats};
 
@@ -92,6 +93,19 @@ impl Metrics {
     /// A response leaves.
     pub fn count_response(&mut self, status: u16) {
         self.responses[usize::from(status / 100).min(5)] += 1;
+    }
+
+    /// A connection is closed unheard.
+    pub fn count_dropped(&mut self, limit: Limit) {
+        self.connections_dropped += 1;
+        self.refused.count(limit);
+    }
+
+    /// A problem that arises at a limit is counted as that.
+    pub fn count_problem(&mut self, problem: &Problem) {
+        if let Some(limit) = Limit::of_code(problem.code) {
+            self.refused.count(limit);
+        }
     }
 
     /// A stream begins.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::connection::Timeouts;
+use super::admission::ConnectionLimits;
+use super::connections::Timeouts;
 use super::core::ServerSettings;
 use super::error::{StartError, failed};
-use super::limits::ConnectionLimits;
 use crate::auth::{Hosts, JwtKey, Verifier};
 use crate::config::{AuthMode, Config, JwtAlgorithm, ListenAddress};
 use crate::executor::tool::{Registry, ToolSettings, descriptors_at_start};

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bench::{BODY, Bench, HEADER, IDLE, OUTPUT, SWEEP};
 
-use super::connection::Connection;
-use super::core::CONGESTION_HOLD;
+use super::connections::Connection;
+use super::replies::CONGESTION_HOLD;
 use crate::http::contents;
 
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n";

@@ -5,7 +5,10 @@
 //! keep the loop from anything else. Nothing is freed inside a turn: a stream that ends is doomed, and
 //! [`reap`](ConnectionManager::reap) takes it out at the end.
 
+mod beginnings;
+mod invariants;
 mod pages;
+mod rounds;
 mod upkeep;
 mod writes;
 
@@ -16,13 +19,12 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::backlog::Cursor;
-use super::key::StreamKey;
 use super::paging::Paging;
 use super::project::Project;
-use super::subscriber::{CloseReason, Extra, NEVER, NewStream, Pending, Phase, Stream, Tally};
+use super::subscriber::{CloseReason, Extra, NEVER, Pending, Phase, Stream, Transport};
 use super::sweep::Sweep;
-use crate::log::{Frames, RunNumber, View};
-use crate::model::{Now, ProjectId};
+use crate::log::{Frames, RunNumber, StartingPosition, Subscription, View};
+use crate::model::{Now, ProjectId, SlabKey, Timestamp};
 
 /// What the manager goes by.
 #[derive(Debug, Clone)]
@@ -62,7 +64,7 @@ pub enum Effect {
     /// the stream has ended meanwhile, because only so many pages are asked for at a time.
     ReadPage {
         /// For whom.
-        stream: StreamKey,
+        stream: SlabKey,
         /// From which project.
         project: ProjectId,
         /// Behind this message.
@@ -189,97 +191,51 @@ impl<S: Write> ConnectionManager<S> {
     ///
     /// # Errors
     /// The socket comes back where the project is not open.
-    pub fn add_sse(&mut self, project: &ProjectId, socket: S, new: NewStream, now: Now) -> Result<StreamKey, S> {
-        let Some(&project_index) = self.by_id.get(project) else { return Err(socket) };
+    pub fn add_sse(
+        &mut self,
+        transport: Transport<S>,
+        wanted: &Subscription,
+        start: &StartingPosition,
+        now: Now,
+    ) -> Result<SlabKey, S> {
+        let Transport { socket, token, coding, preface } = transport;
+        let Some(&project) = self.by_id.get(&wanted.project) else { return Err(socket) };
         let entry = self.streams.vacant_entry();
         let index = entry.key() as u32;
-        self.generation = (self.generation + 1) & GENERATION_MASK;
-        let mut stream = Stream {
+        self.generation = self.generation.wrapping_add(1);
+        let end_of_token = |at: Timestamp| u32::try_from(at.as_millis().div_ceil(1000)).unwrap_or(NEVER);
+        let key = SlabKey::new(index, self.generation);
+        entry.insert(Stream {
             socket,
-            project: project_index,
-            place: self.projects[project_index as usize].insert(index, new.view),
+            project,
+            place: self.projects[project as usize].insert(index, wanted.view),
             generation: self.generation,
             phase: Phase::Open,
             is_watched_for_room: false,
             is_counted_behind: false,
-            cursor: Cursor::after(new.after),
+            cursor: Cursor::after(start.after),
             wrote_at: wrapping_ms(now.mono),
-            expires_at_secs: new
-                .expires_at
-                .map_or(NEVER, |at| u32::try_from(at.as_millis().div_ceil(1000)).unwrap_or(NEVER)),
-            tally: new.tally,
-            extra: None,
-        };
-        // What it needs none of is given back with the first write.
-        stream.extra = Some(Box::new(Extra {
-            pending: Pending::Own(new.preface),
-            only_run: new.only_run,
-            heartbeat_as_message: new.heartbeat_as_message,
-            view: new.view,
-            coding: new.coding,
-            ..Extra::default()
-        }));
-        let key = StreamKey { index, generation: stream.generation };
-        entry.insert(stream);
+            expires_at_secs: wanted.expires_at.map_or(NEVER, end_of_token),
+            token,
+            // What it needs none of is given back with the first write.
+            extra: Some(Box::new(Extra {
+                pending: Pending::Own(preface),
+                only_run: start.run,
+                heartbeat_as_message: wanted.heartbeat_as_message,
+                view: wanted.view,
+                coding,
+                ..Extra::default()
+            })),
+        });
         self.stats.opened += 1;
         self.serve(index, now);
         Ok(key)
     }
 
     /// Ends a stream at once. A key whose stream is gone changes nothing.
-    pub fn remove_sse(&mut self, key: StreamKey, reason: CloseReason) {
+    pub fn remove_sse(&mut self, key: SlabKey, reason: CloseReason) {
         if self.is_current(key) {
-            self.doom(key.index, reason);
-        }
-    }
-
-    /// A project's next messages: kept in its backlog and, at the next [`flush`](Self::flush), written to everyone
-    /// who watches it.
-    pub fn broadcast(&mut self, project: &ProjectId, frames: &Frames, now: Now) {
-        let share = self.backlog_share();
-        let Some(&index) = self.by_id.get(project) else { return };
-        let project = &mut self.projects[index as usize];
-        project.append(frames, share);
-        if project.begin_pass(now.mono) {
-            self.dirty.push_back(index);
-        }
-    }
-
-    /// Makes up to `writes_max` writes of what was broadcast. `true` where there is more to do: then the next call begins
-    /// with the next project, so that a large one does not keep the small ones waiting.
-    pub fn flush(&mut self, writes_max: usize, now: Now) -> bool {
-        let mut left = writes_max;
-        while let Some(&index) = self.dirty.front() {
-            if !self.flush_project(index, &mut left, now) {
-                self.dirty.rotate_left(1);
-                return true;
-            }
-            self.dirty.pop_front();
-        }
-        false
-    }
-
-    /// A slice of one project's round; `true` once it is over.
-    fn flush_project(&mut self, index: u32, left: &mut usize, now: Now) -> bool {
-        loop {
-            let Some(project) = self.projects.get_mut(index as usize) else { return true };
-            let newest = project.backlog.newest();
-            let Some(pass) = &mut project.pass else { return true };
-            let Some(&key) = project.streams.get(pass.next) else {
-                if pass.newest < newest {
-                    (pass.next, pass.newest) = (0, newest);
-                    continue;
-                }
-                self.rounds_ended.push(pass.since);
-                project.pass = None;
-                return true;
-            };
-            if *left == 0 {
-                return false;
-            }
-            pass.next += 1;
-            *left -= 1;
-            self.serve(key, now);
+            self.doom(key.index() as u32, reason);
         }
     }
 
@@ -318,9 +274,9 @@ impl<S: Write> ConnectionManager<S> {
         }
     }
 
-    /// Takes out the streams that ended: their sockets, and what they counted towards. Whoever would miss the round in
+    /// Takes out the streams that ended: their sockets, and what the poll knows them by. Whoever would miss the round in
     /// progress by that is written to here, so effects are to be taken after this.
-    pub fn reap(&mut self, now: Now) -> Vec<(S, Tally, CloseReason)> {
+    pub fn reap(&mut self, now: Now) -> Vec<(S, u32, CloseReason)> {
         let mut ended = Vec::new();
         while let Some(index) = self.doomed.pop() {
             let stream = self.streams.remove(index as usize);
@@ -333,7 +289,7 @@ impl<S: Write> ConnectionManager<S> {
             }
             let Phase::Doomed(reason) = stream.phase else { unreachable!("only the doomed are reaped") };
             self.stats.closed[CloseReason::ALL.iter().position(|&r| r == reason).unwrap_or_default()] += 1;
-            ended.push((stream.socket, stream.tally, reason));
+            ended.push((stream.socket, stream.token, reason));
         }
         if !ended.is_empty() && self.streams.len() < self.streams.capacity() / 4 {
             self.streams.shrink_to_fit();
@@ -342,7 +298,7 @@ impl<S: Write> ConnectionManager<S> {
         ended
     }
 
-    /// Takes the sockets, by their tallies, that were full for the first time: the poll is to tell of room in them from
+    /// Takes the sockets, by what the poll knows them by, that were full for the first time: the poll is to tell of room in them from
     /// now on.
     pub fn take_blocked(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.blocked)
@@ -378,13 +334,19 @@ impl<S: Write> ConnectionManager<S> {
         self.by_id.get(id).map(|&index| &self.projects[index as usize])
     }
 
-    pub(super) fn is_current(&self, key: StreamKey) -> bool {
-        self.streams.get(key.index()).is_some_and(|stream| stream.generation == key.generation)
+    pub(super) fn is_current(&self, key: SlabKey) -> bool {
+        self.streams.get(key.index()).is_some_and(|stream| stream.generation == key.generation())
     }
 
     fn backlog_share(&self) -> usize {
         let share = self.settings.backlogs_bytes / self.projects.len().max(1);
         share.clamp(BACKLOG_BYTES_MIN, self.settings.backlog_bytes.max(BACKLOG_BYTES_MIN))
+    }
+
+    /// When a client that is sent away is to come back: each at another time.
+    fn reconnection_ms(&mut self) -> u64 {
+        let base = self.settings.retry_ms;
+        base + self.next_random() % base.max(1)
     }
 
     fn next_random(&mut self) -> u64 {
@@ -394,50 +356,7 @@ impl<S: Write> ConnectionManager<S> {
         self.random ^= self.random << 17;
         self.random
     }
-
-    /// Each key in a project's set is a stream of that project at that place, and the other way round. Looked at in
-    /// tests and, while the streams are few, in other debug builds.
-    pub(super) fn check_invariants(&self) {
-        /// Streams up to which a debug build looks at all of them each turn.
-        const FEW: usize = 256;
-        if !cfg!(test) && (!cfg!(debug_assertions) || self.streams.len() > FEW) {
-            return;
-        }
-        let in_sets: usize = self.projects.iter().map(|(_, project)| project.streams.len()).sum();
-        assert_eq!(in_sets, self.streams.len(), "every stream is in one set");
-        for (index, project) in &self.projects {
-            assert_eq!(self.by_id.get(&project.id), Some(&(index as u32)));
-            assert_eq!(project.streams.is_empty(), project.idle_since.is_some(), "an empty set is only lingering");
-            let behind = |&&key: &&u32| self.streams[key as usize].is_behind();
-            assert_eq!(project.streams.iter().filter(behind).count(), project.behind, "those behind are counted");
-            for (place, &key) in project.streams.iter().enumerate() {
-                let stream = &self.streams[key as usize];
-                assert_eq!((stream.project as usize, stream.place as usize), (index, place));
-            }
-        }
-    }
 }
-
-#[cfg(test)]
-impl<S: Write> ConnectionManager<S> {
-    /// Does the stream hold nothing beyond its slab entry?
-    pub(super) fn is_bare(&self, key: StreamKey) -> bool {
-        self.is_current(key) && self.streams[key.index()].extra.is_none()
-    }
-
-    /// Streams that wait for a page, pages on their way, bytes of pages held.
-    pub(super) fn pages(&self) -> (usize, usize, usize) {
-        self.paging.counts()
-    }
-
-    /// Room for streams, and for keys in a project's set.
-    pub(super) fn capacities(&self, project: &ProjectId) -> (usize, usize) {
-        (self.streams.capacity(), self.project(project).map_or(0, |project| project.streams.capacity()))
-    }
-}
-
-/// Generations are 31 bits wide, so that whoever carries a [`StreamKey`] in a number has a bit to spare.
-const GENERATION_MASK: u32 = u32::MAX >> 1;
 
 /// Milliseconds on a clock of 32 bits: differences are right for 49 days.
 fn wrapping_ms(mono: Duration) -> u32 {

@@ -6,7 +6,7 @@
 //! [`Effect`]s.
 
 mod backlog;
-mod key;
+mod control;
 mod manager;
 mod paging;
 mod project;
@@ -15,8 +15,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-pub use key::StreamKey;
 #[cfg(test)]
 pub(crate) use manager::BACKLOG_BYTES_MIN;
 pub use manager::{ConnectionManager, Effect, Settings, Stats};
-pub use subscriber::{CloseReason, NewStream, Tally};
+pub use subscriber::{CloseReason, Transport};

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::key::StreamKey;
+use crate::model::SlabKey;
 
 /// Pages asked for and not yet come. Enough to keep the history thread at work while the loop does a turn; a turn hands
 /// out no more than these: 1 MiB.
@@ -30,7 +30,7 @@ const PAGE_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Paging {
     /// Each stream at most once; some may have ended since.
-    waiting: VecDeque<StreamKey>,
+    waiting: VecDeque<SlabKey>,
     in_flight: usize,
     held: Arc<Held>,
 }
@@ -52,12 +52,12 @@ pub(super) struct Lease {
 
 impl Paging {
     /// A stream is behind.
-    pub(super) fn wait(&mut self, stream: StreamKey) {
+    pub(super) fn wait(&mut self, stream: SlabKey) {
         self.waiting.push_back(stream);
     }
 
     /// The stream whose turn it is, if another page may be asked for.
-    pub(super) fn next(&mut self) -> Option<StreamKey> {
+    pub(super) fn next(&mut self) -> Option<SlabKey> {
         let stream = (self.in_flight < IN_FLIGHT_MAX).then(|| self.waiting.pop_front()).flatten();
         if self.waiting.is_empty() {
             self.waiting.shrink_to(IN_FLIGHT_MAX);
@@ -116,8 +116,8 @@ impl Drop for Lease {
 mod tests {
     use super::*;
 
-    fn key(index: usize) -> StreamKey {
-        StreamKey::new(index as u32, 1)
+    fn key(index: usize) -> SlabKey {
+        SlabKey::new(index as u32, 1)
     }
 
     #[test]

@@ -10,36 +10,24 @@ use crate::http::{Coding, sse};
 use crate::log::{RunNumber, SharedBytes, View};
 use crate::model::Timestamp;
 
-/// What the owner of the connections knows a stream by and counts it towards. The manager only carries it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Tally {
-    /// What the poll knows its socket by.
-    pub socket: u32,
-    /// Whose address.
-    pub address: Option<std::num::NonZeroU32>,
-    /// Whose token.
-    pub token: Option<std::num::NonZeroU32>,
-}
-
-/// A stream to be added.
-#[derive(Debug, Default)]
-pub struct NewStream {
-    /// It has everything up to here.
-    pub after: u64,
-    /// What is written before anything else, as it is: the response's head, `connected`, snapshots.
-    pub preface: Vec<u8>,
-    /// Send this run's messages alone, and end behind its last.
-    pub only_run: Option<RunNumber>,
-    /// Send heartbeats as messages instead of comments.
-    pub heartbeat_as_message: bool,
-    /// How it is shown messages.
-    pub view: View,
+/// What a stream is written to.
+#[derive(Debug)]
+pub struct Transport<S> {
+    /// Where its bytes go.
+    pub socket: S,
+    /// What the poll knows the socket by. The manager only carries it.
+    pub token: u32,
     /// How its bytes are framed.
     pub coding: Coding,
-    /// When its token ends.
-    pub expires_at: Option<Timestamp>,
-    /// Counted towards.
-    pub tally: Tally,
+    /// What is written before anything else, as it is: the response's head.
+    pub preface: Vec<u8>,
+}
+
+impl<S> Transport<S> {
+    /// A socket to which nothing is written before.
+    pub fn new(socket: S) -> Self {
+        Self { socket, token: 0, coding: Coding::default(), preface: Vec::new() }
+    }
 }
 
 /// Why a stream ended.
@@ -103,7 +91,8 @@ pub(super) struct Stream<S> {
     pub(super) wrote_at: u32,
     /// The second at which its token ends; [`NEVER`] where it does not.
     pub(super) expires_at_secs: u32,
-    pub(super) tally: Tally,
+    /// What the poll knows its socket by.
+    pub(super) token: u32,
     pub(super) extra: Option<Box<Extra>>,
 }
 

@@ -17,11 +17,11 @@ use std::time::Duration;
 use super::manager::BACKLOG_BYTES_MIN;
 use super::paging::IN_FLIGHT_MAX;
 use super::subscriber::Stream;
-use super::{CloseReason, ConnectionManager, Effect, NewStream, Settings, StreamKey};
+use super::{CloseReason, ConnectionManager, Effect, Settings, Transport, control};
 use crate::executor::testing::Rng;
 use crate::http::{Coding, contents, sse};
-use crate::log::{Frames, Page, RunNumber, View};
-use crate::model::{Now, ProjectId, Timestamp};
+use crate::log::{Frames, Page, ResetReason, Resume, RunNumber, StartingPosition, Subscription, View};
+use crate::model::{Now, ProjectId, SlabKey, Timestamp};
 
 /// The other side of a fake socket.
 #[derive(Debug, Default)]
@@ -165,6 +165,38 @@ impl Log {
     }
 }
 
+/// A stream to be added.
+#[derive(Default)]
+struct NewStream {
+    after: u64,
+    preface: Vec<u8>,
+    only_run: Option<RunNumber>,
+    heartbeat_as_message: bool,
+    view: View,
+    coding: Coding,
+    expires_at: Option<Timestamp>,
+}
+
+impl NewStream {
+    fn parts(
+        self,
+        project: &ProjectId,
+        socket: &FakeSocket,
+    ) -> (Transport<FakeSocket>, Subscription, StartingPosition) {
+        let Self { after, preface, only_run: run, heartbeat_as_message, view, coding, expires_at } = self;
+        let transport = Transport { coding, preface, ..Transport::new(socket.clone()) };
+        let wanted = Subscription { heartbeat_as_message, view, expires_at, ..Subscription::to(project.clone()) };
+        let mut start = StartingPosition::new(project, after, Resume::Fresh);
+        start.run = run;
+        (transport, wanted, start)
+    }
+}
+
+/// Where a stream begins anew whose history is gone.
+fn reset(project: &ProjectId, after: u64) -> StartingPosition {
+    StartingPosition::new(project, after, Resume::Reset(ResetReason::Expired))
+}
+
 /// A manager, the time, and the logs of its projects.
 struct Bench {
     manager: Manager,
@@ -198,14 +230,15 @@ impl Bench {
         self.manager.check_invariants();
     }
 
-    fn add(&mut self, project: &ProjectId, socket: &FakeSocket, new: NewStream) -> StreamKey {
-        let key = self.manager.add_sse(project, socket.clone(), new, self.now).expect("the project is open");
+    fn add(&mut self, project: &ProjectId, socket: &FakeSocket, new: NewStream) -> SlabKey {
+        let (transport, wanted, start) = new.parts(project, socket);
+        let key = self.manager.add_sse(transport, &wanted, &start, self.now).expect("the project is open");
         self.manager.check_invariants();
         key
     }
 
     /// A stream behind everything so far.
-    fn join(&mut self, project: &ProjectId, socket: &FakeSocket) -> StreamKey {
+    fn join(&mut self, project: &ProjectId, socket: &FakeSocket) -> SlabKey {
         let after = self.logs[project].newest();
         self.add(project, socket, NewStream { after, ..NewStream::default() })
     }
@@ -243,7 +276,7 @@ impl Bench {
         self.manager.check_invariants();
     }
 
-    fn make_room(&mut self, key: StreamKey, socket: &FakeSocket, room: usize) {
+    fn make_room(&mut self, key: SlabKey, socket: &FakeSocket, room: usize) {
         socket.add_room(room);
         self.manager.writable(key.index(), self.now);
         self.manager.check_invariants();

@@ -4,7 +4,7 @@
 
 use super::batch::Batch;
 use super::{Journal, Outcome};
-use crate::log::protocol::{Command, Query, ResumeFrom};
+use crate::log::protocol::{Command, ResumeFrom, Subscription};
 use crate::log::store::{Head, StoreError};
 use crate::model::{Now, ProjectId};
 
@@ -70,8 +70,13 @@ impl Journal {
     }
 
     /// Before whoever shows a position is told that the log is not that far: another may have written on.
-    pub(super) fn look_ahead(&mut self, query: &Query, now: Now, outcome: &mut Outcome) -> Result<(), StoreError> {
-        let Query::Attach { project, resume: Some(ResumeFrom::Seq(seq)), .. } = query else { return Ok(()) };
+    pub(super) fn look_ahead(
+        &mut self,
+        wanted: &Subscription,
+        now: Now,
+        outcome: &mut Outcome,
+    ) -> Result<(), StoreError> {
+        let Subscription { project, resume: Some(ResumeFrom::Seq(seq)), .. } = wanted else { return Ok(()) };
         let Some(known) = self.projects.get(project).map(|entry| entry.newest) else { return Ok(()) };
         if self.is_stale || known >= *seq || known >= self.store.newest(project)? {
             return Ok(());

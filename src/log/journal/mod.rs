@@ -28,7 +28,7 @@ pub use self::load::ReadPlan;
 use self::outage::Outage;
 use super::frames::{View, write_frame};
 use super::lookup::{Asked, Lookup, Question};
-use super::protocol::{Answer, Attached, Command, Delivery, Order, PublishedEvent, Query, Refusal, ReplyTo};
+use super::protocol::{Answer, Command, Delivery, Order, PublishedEvent, Refusal, ReplyTo, StartingPosition};
 use super::store::{AppendError, Place, Retention, RunNumber, Store, StoreError, StoredMessage, Times, Write};
 use super::views::Snapshot;
 use super::work::{Held, WorkCounts};
@@ -166,7 +166,7 @@ impl Journal {
             matches!(
                 command,
                 Command::Read { .. }
-                    | Command::Spend { .. }
+                    | Command::Subscribe { .. }
                     | Command::Unwatch(_)
                     | Command::Barrier(_)
                     | Command::Close
@@ -178,24 +178,26 @@ impl Journal {
         self.keep(&writes, now, &mut outcome);
         let mut spending = Vec::new();
         for command in reads {
-            if let Command::Read { query, reply } | Command::Spend { query, reply, .. } = &command
-                && let Err(error) = self.look_ahead(query, now, &mut outcome)
+            if let Command::Subscribe { subscription, reply, .. } = &command
+                && let Err(error) = self.look_ahead(subscription, now, &mut outcome)
             {
                 outcome.reply(reply, unreadable(&error));
                 continue;
             }
             match command {
-                Command::Spend { note, query, reply } => match self.answer(query, now) {
-                    Answer::Attached(attached) if !attached.is_over => spending.push((note, attached, reply)),
-                    Answer::Attached(attached) => self.tell_where(attached, reply, &mut outcome),
-                    answer => outcome.reply(&reply, answer),
-                },
+                Command::Subscribe { subscription, spends, reply } => {
+                    match (self.answer(|journal| journal.begin(&subscription, now)), spends) {
+                        (Answer::StartsAt(start), Some(note)) if !start.is_over => spending.push((note, start, reply)),
+                        (Answer::StartsAt(start), _) => self.tell_where(start, reply, &mut outcome),
+                        (answer, _) => outcome.reply(&reply, answer),
+                    }
+                }
                 Command::Read { query, reply } => match self.known_of(&query) {
                     Some(known) => {
                         outcome.questions.push(Question { reply, asked: Asked::Look(query, known) });
                     }
-                    None => match self.answer(query, now) {
-                        Answer::Attached(attached) => self.tell_where(attached, reply, &mut outcome),
+                    None => match self.answer(|journal| journal.read(query, now)) {
+                        Answer::StartsAt(start) => self.tell_where(start, reply, &mut outcome),
                         answer => outcome.reply(&reply, answer),
                     },
                 },
@@ -216,21 +218,21 @@ impl Journal {
     }
 
     /// Begins the streams that tickets are spent for, once that is kept: all in one commit.
-    fn spend(&mut self, streams: Vec<(TicketNote, Box<Attached>, ReplyTo)>, now: Now, outcome: &mut Outcome) {
+    fn spend(&mut self, streams: Vec<(TicketNote, Box<StartingPosition>, ReplyTo)>, now: Now, outcome: &mut Outcome) {
         if streams.is_empty() {
             return;
         }
         let note = |(note, ..): &(TicketNote, _, _)| Command::Note { note: note.clone(), reply: None };
         let notes: Vec<_> = streams.iter().map(note).collect();
         let is_kept = self.keep(&notes, now, outcome);
-        for (_, attached, reply) in streams {
+        for (_, start, reply) in streams {
             if is_kept {
-                self.tell_where(attached, reply, outcome);
+                self.tell_where(start, reply, outcome);
                 continue;
             }
-            if attached.backlog.is_some() {
+            if start.backlog.is_some() {
                 // Its newest messages go to the next one who asks.
-                self.unwatch(&attached.project);
+                self.unwatch(&start.project);
             }
             outcome.reply(&reply, Answer::Refused(Refusal::StoreUnavailable));
         }
@@ -336,10 +338,10 @@ impl Journal {
         }
     }
 
-    fn answer(&mut self, query: Query, now: Now) -> Answer {
+    fn answer(&mut self, look: impl FnOnce(&mut Self) -> Result<Answer, StoreError>) -> Answer {
         let answer = match self.is_stale {
             true => Err(StoreError("it could not be read again after a failure".into())),
-            false => self.read(query, now),
+            false => look(self),
         };
         answer.unwrap_or_else(|error| unreadable(&error))
     }
@@ -374,7 +376,7 @@ impl Journal {
                 }
             }
             Command::Read { .. }
-            | Command::Spend { .. }
+            | Command::Subscribe { .. }
             | Command::Unwatch(_)
             | Command::Barrier(_)
             | Command::Close => {}

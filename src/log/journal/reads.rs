@@ -7,7 +7,8 @@ use crate::log::frames::{Frames, View, write_frame};
 use crate::log::lookup::page_cache::Stretch;
 use crate::log::lookup::{self, Asked, Found, Known, Live, Question, output};
 use crate::log::protocol::{
-    Answer, Attached, Delivery, Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, WantedOutput,
+    Answer, Delivery, Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, StartingPosition, Subscription,
+    WantedOutput,
 };
 use crate::log::store::{Ends, Flow, Place, RunNumber, StoreError, StoredMessage};
 use crate::log::views::{RunView, Snapshot};
@@ -19,7 +20,6 @@ const TAIL_BYTES_MAX: usize = 256 * 1024;
 impl Journal {
     pub(super) fn read(&mut self, query: Query, now: Now) -> Result<Answer, StoreError> {
         match query {
-            Query::Attach { project, resume, run, snapshots } => self.attach(&project, resume, run, snapshots, now),
             Query::Page { project, after, run, view, bytes_max } => {
                 self.page(Stretch { project, run, view, after }, bytes_max, now)
             }
@@ -35,48 +35,43 @@ impl Journal {
         }
     }
 
-    fn attach(
-        &mut self,
-        project: &ProjectId,
-        resume: Option<ResumeFrom>,
-        run: Option<RunId>,
-        snapshots: bool,
-        now: Now,
-    ) -> Result<Answer, StoreError> {
+    /// Where a stream begins.
+    pub(super) fn begin(&mut self, wanted: &Subscription, now: Now) -> Result<Answer, StoreError> {
+        let project = &wanted.project;
         if !self.has_room_for(project) {
             return Ok(Answer::Refused(Refusal::TooManyProjects(self.limits.projects)));
         }
-        let run = match run {
+        let run = match &wanted.run {
             None => None,
-            Some(run) => match self.store.run_number(project, &run)? {
+            Some(run) => match self.store.run_number(project, run)? {
                 None => return Ok(Answer::Refused(Refusal::UnknownRun)),
                 number => number,
             },
         };
-        let (resume, position) = self.how_to_resume(project, run, resume)?;
-        let mut attached = match run {
-            None => self.begin(project, resume, position, snapshots, now)?,
+        let (resume, position) = self.how_to_resume(project, run, wanted.resume)?;
+        let mut start = match run {
+            None => self.begin_project(project, resume, position, wanted.snapshots, now)?,
             Some(number) => self.begin_run(project, number, resume, position, now)?,
         };
-        attached.backlog = self.begin_to_watch(project)?;
-        Ok(Answer::Attached(Box::new(attached)))
+        start.backlog = self.begin_to_watch(project)?;
+        Ok(Answer::StartsAt(Box::new(start)))
     }
 
     /// Where a stream of everything begins.
-    fn begin(
+    fn begin_project(
         &mut self,
         project: &ProjectId,
         resume: Resume,
         position: u64,
         wants_snapshots: bool,
         now: Now,
-    ) -> Result<Attached, StoreError> {
+    ) -> Result<StartingPosition, StoreError> {
         let unmade = match resume {
             Resume::Fresh if !wants_snapshots => Vec::new(),
             Resume::Resumed => Vec::new(),
             Resume::Fresh | Resume::Reset(_) => self.snapshots(project, now)?,
         };
-        Ok(Attached { unmade, ..Attached::at(project, position, resume) })
+        Ok(StartingPosition { unmade, ..StartingPosition::new(project, position, resume) })
     }
 
     /// Where a stream of one run begins: with its first message, unless that can't be gone on from any more.
@@ -87,7 +82,7 @@ impl Journal {
         mut resume: Resume,
         mut position: u64,
         now: Now,
-    ) -> Result<Attached, StoreError> {
+    ) -> Result<StartingPosition, StoreError> {
         let Ends { first, last } = self.ends(number)?;
         if resume == Resume::Fresh {
             let before = first.map_or(position, |first| first - 1);
@@ -104,7 +99,7 @@ impl Journal {
             unmade.extend(self.snapshot(number, now)?);
         }
         let is_over = resume == Resume::Resumed && last.is_some_and(|last| position >= last);
-        Ok(Attached { run: Some(number), is_over, unmade, ..Attached::at(project, position, resume) })
+        Ok(StartingPosition { run: Some(number), is_over, unmade, ..StartingPosition::new(project, position, resume) })
     }
 
     fn how_to_resume(
@@ -200,11 +195,11 @@ impl Journal {
             Found::Lost => {}
         }
         let (reset, newest) = (Resume::Reset(ResetReason::Expired), self.newest(&project)?);
-        let attached = match run {
-            None => self.begin(&project, reset, newest, true, now)?,
+        let start = match run {
+            None => self.begin_project(&project, reset, newest, true, now)?,
             Some(number) => self.begin_run(&project, number, reset, newest, now)?,
         };
-        Ok(Answer::Attached(Box::new(attached)))
+        Ok(Answer::StartsAt(Box::new(start)))
     }
 
     fn events(&mut self, project: &ProjectId, run: &RunId, after: u64, limit: usize) -> Result<Answer, StoreError> {
@@ -252,14 +247,14 @@ impl Journal {
 
     /// Tells whoever asked where a stream begins. Where there are snapshots to be made, a reader makes them and tells; the
     /// project's messages go to the loop from here on all the same.
-    pub(super) fn tell_where(&self, mut attached: Box<Attached>, reply: ReplyTo, outcome: &mut Outcome) {
-        if attached.unmade.is_empty() || !self.has_readers {
-            return outcome.reply(&reply, lookup::begun(attached, &self.signer));
+    pub(super) fn tell_where(&self, mut start: Box<StartingPosition>, reply: ReplyTo, outcome: &mut Outcome) {
+        if start.unmade.is_empty() || !self.has_readers {
+            return outcome.reply(&reply, lookup::begun(start, &self.signer));
         }
-        if let Some(frames) = attached.backlog.take() {
-            outcome.deliveries.push(Delivery::Opened { project: attached.project.clone(), frames });
+        if let Some(frames) = start.backlog.take() {
+            outcome.deliveries.push(Delivery::Opened { project: start.project.clone(), frames });
         }
-        outcome.questions.push(Question { reply, asked: Asked::Snapshots(attached) });
+        outcome.questions.push(Question { reply, asked: Asked::Snapshots(start) });
     }
 
     /// The state of a run, ended or not.

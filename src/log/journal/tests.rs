@@ -17,11 +17,11 @@ use crate::log::history_thread::Historian;
 use crate::log::lookup::{self, Asked, Known};
 use crate::log::protocol::Position;
 use crate::log::store::Write;
-use crate::log::testing::{created, number};
+use crate::log::testing::{created, everything, number, number_of, reply_to, subscribe};
 use crate::log::{
-    Answer, Attached, Claim, Command, Delivery, Fingerprint, Frames, Journal, Limits, Order, Outcome, Page,
-    PublishedEvent, Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, Retention, RunNumber, Submission, View,
-    WantedOutput,
+    Answer, Claim, Command, Delivery, Fingerprint, Frames, Journal, Limits, Order, Outcome, Page, PublishedEvent,
+    Query, Refusal, ResetReason, Resume, ResumeFrom, Retention, RunNumber, StartingPosition, Submission, Subscription,
+    View, WantedOutput,
 };
 use crate::model::{
     EndReason, Now, OutputStream, PerformanceMetrics, Progress, ProjectId, Record, RunCompleted, RunEvent,
@@ -99,7 +99,7 @@ impl Bench {
     /// What a query is answered by the journal alone, which is what readers beside it answer.
     fn read(&mut self, query: Query) -> Answer {
         let beside = matches!(query, Query::Run { .. } | Query::Output { .. }).then(|| self.read_beside(&query));
-        let answer = self.ask(Command::Read { query, reply: ReplyTo::Loop(0) });
+        let answer = self.ask(Command::Read { query, reply: reply_to(0) });
         if let Some(beside) = beside {
             assert_eq!(format!("{beside:?}"), format!("{answer:?}"));
         }
@@ -111,15 +111,16 @@ impl Bench {
         let reader = self.journal.store.reader().expect("readable").expect("there is a reader");
         let mut historian = Historian::new(reader, self.signer.clone());
         historian.answer(query, &Known::Untold).unwrap_or_else(|| {
-            let Asked::Look(query, known) = self.question(query.clone()) else { panic!("no look") };
+            let asked = self.question(Command::Read { query: query.clone(), reply: reply_to(0) });
+            let Asked::Look(query, known) = asked else { panic!("no look") };
             historian.answer(&query, &known).expect("the journal told what there is")
         })
     }
 
     /// What the journal has a reader answer.
-    fn question(&mut self, query: Query) -> Asked {
+    fn question(&mut self, command: Command) -> Asked {
         self.journal.has_readers = true;
-        let mut outcome = self.handle(vec![Command::Read { query, reply: ReplyTo::Loop(0) }]);
+        let mut outcome = self.handle(vec![command]);
         self.journal.has_readers = false;
         assert!(!outcome.deliveries.iter().any(|it| matches!(it, Delivery::Reply { .. })), "{outcome:?}");
         outcome.questions.pop().expect("a question").asked
@@ -160,11 +161,11 @@ impl Bench {
         self.say(run, kinds);
     }
 
-    fn attach(&mut self, resume: Option<ResumeFrom>, run: Option<&str>) -> Attached {
-        let query = Query::Attach { project: p(), resume, run: run.map(run_id), snapshots: true };
-        match self.read(query) {
-            Answer::Attached(attached) => *attached,
-            other => panic!("not attached: {other:?}"),
+    fn attach(&mut self, resume: Option<ResumeFrom>, run: Option<&str>) -> StartingPosition {
+        let wanted = Subscription { resume, run: run.map(run_id), ..everything(p()) };
+        match self.ask(subscribe(wanted, 0)) {
+            Answer::StartsAt(start) => *start,
+            other => panic!("no start: {other:?}"),
         }
     }
 
@@ -199,7 +200,7 @@ impl Bench {
 
 fn answers(outcome: Outcome) -> Vec<(u64, Answer)> {
     let answer = |delivery| match delivery {
-        Delivery::Reply { to: ReplyTo::Loop(to), answer } => Some((to, answer)),
+        Delivery::Reply { to, answer } => number_of(&to).map(|to| (to, answer)),
         _ => None,
     };
     outcome.deliveries.into_iter().filter_map(answer).collect()
@@ -228,11 +229,11 @@ fn messages_of(bytes: &[u8]) -> Vec<Value> {
 
 fn publish(project: &ProjectId, count: usize, to: u64) -> Command {
     let event = |n| PublishedEvent { message_type: "note".into(), payload: format!("{{\"n\":{n}}}").into_bytes() };
-    Command::Publish { project: project.clone(), events: (0..count).map(event).collect(), reply: ReplyTo::Loop(to) }
+    Command::Publish { project: project.clone(), events: (0..count).map(event).collect(), reply: reply_to(to) }
 }
 
 fn submit(run: &str, key: Option<&str>, fingerprint: u8, to: u64) -> Command {
-    Command::Submit { submission: Box::new(submission("p", run, key, fingerprint)), reply: ReplyTo::Loop(to) }
+    Command::Submit { submission: Box::new(submission("p", run, key, fingerprint)), reply: reply_to(to) }
 }
 
 fn submission(of: &str, run: &str, key: Option<&str>, fingerprint: u8) -> Submission {
@@ -329,7 +330,7 @@ fn a_batch_is_read_as_a_whole_and_its_frames_come_before_its_answers() {
     bench.attach(None, None);
     let read = Command::Read {
         query: Query::Page { project: p(), after: 0, run: None, view: View::Events, bytes_max: 1 << 20 },
-        reply: ReplyTo::Loop(7),
+        reply: reply_to(7),
     };
     let outcome = bench.handle(vec![read, publish(&p(), 2, 1), submit("r", None, 0, 2), publish(&p(), 1, 3)]);
     let of_p = frames(&outcome);
@@ -350,7 +351,7 @@ fn a_project_is_delivered_while_it_is_watched_and_its_tail_is_handed_over_once()
     bench.publish(&p(), 3);
     let first = bench.attach(None, None);
     let tail = first.backlog.expect("the tail");
-    assert_eq!((first.position, tail.first_seq, seqs_of(&tail.bytes)), (3, 1, vec![1, 2, 3]));
+    assert_eq!((first.after, tail.first_seq, seqs_of(&tail.bytes)), (3, 1, vec![1, 2, 3]));
     assert_eq!(tail.marks.last().map(|mark| mark.end), Some(tail.bytes.len()));
     assert!(bench.attach(None, None).backlog.is_none(), "it is watched already");
     assert_eq!(frames(&bench.handle(vec![publish(&p(), 1, 0)])).len(), 1);
@@ -358,16 +359,16 @@ fn a_project_is_delivered_while_it_is_watched_and_its_tail_is_handed_over_once()
     bench.handle(vec![Command::Unwatch(p())]);
     assert_eq!(frames(&bench.handle(vec![publish(&p(), 1, 0)])).len(), 0);
     let again = bench.attach(Some(ResumeFrom::Seq(3)), None);
-    assert_eq!((again.position, again.resume), (3, Resume::Resumed));
+    assert_eq!((again.after, again.resume), (3, Resume::Resumed));
     assert_eq!(again.backlog.map(|tail| seqs_of(&tail.bytes)), Some(vec![1, 2, 3, 4, 5]));
 }
 
 #[test]
 fn an_empty_project_may_be_watched() {
     let mut bench = Bench::new();
-    let attached = bench.attach(None, None);
-    let tail = attached.backlog.expect("an empty tail");
-    assert_eq!((attached.position, tail.first_seq, tail.marks.len()), (0, 1, 0));
+    let start = bench.attach(None, None);
+    let tail = start.backlog.expect("an empty tail");
+    assert_eq!((start.after, tail.first_seq, tail.marks.len()), (0, 1, 0));
     let outcome = bench.handle(vec![publish(&p(), 1, 0)]);
     assert_eq!(frames(&outcome)[0].1.first_seq, 1);
 }
@@ -415,7 +416,7 @@ fn history_is_bounded_by_count_and_keeps_the_ends_of_runs() {
     let mut bench = Bench::with(keeping(Retention { messages: 4, ..KEEP_ALL }));
     bench.whole_run("r", 5);
     bench.publish(&p(), 10);
-    let Answer::Attached(reset) = bench.page(0, None, 1) else { panic!("what is gone is not paged") };
+    let Answer::StartsAt(reset) = bench.page(0, None, 1) else { panic!("what is gone is not paged") };
     assert_eq!(reset.resume, Resume::Reset(ResetReason::Expired));
     assert_eq!(bench.follow(13, None).0, [14, 15, 16, 17]);
     let events = bench.json(Query::Events { project: p(), run: run_id("r"), after: 0, limit: 100 });
@@ -453,8 +454,8 @@ fn a_position_is_resumed_or_the_stream_is_told_why_not() {
         (Some(ResumeFrom::Seq(11)), (Resume::Reset(ResetReason::Ahead), 10)),
         (Some(ResumeFrom::Unknown), (Resume::Reset(ResetReason::UnknownId), 10)),
     ] {
-        let attached = bench.attach(from, None);
-        assert_eq!((attached.resume, attached.position), expected, "{from:?}");
+        let start = bench.attach(from, None);
+        assert_eq!((start.resume, start.after), expected, "{from:?}");
     }
 }
 
@@ -465,15 +466,15 @@ fn a_stream_of_one_run_begins_with_its_first_message_and_is_over_behind_its_last
     bench.whole_run("r", 1);
     bench.publish(&p(), 2);
     let fresh = bench.attach(None, Some("r"));
-    assert_eq!((fresh.position, fresh.resume, fresh.is_over), (2, Resume::Fresh, false));
+    assert_eq!((fresh.after, fresh.resume, fresh.is_over), (2, Resume::Fresh, false));
     assert!(fresh.snapshots.is_empty() && fresh.run.is_some());
-    assert_eq!(bench.follow(fresh.position, fresh.run), (vec![3, 4, 5], true));
+    assert_eq!(bench.follow(fresh.after, fresh.run), (vec![3, 4, 5], true));
     for (seq, is_over) in [(2, false), (4, false), (5, true), (7, true)] {
         let resumed = bench.attach(Some(ResumeFrom::Seq(seq)), Some("r"));
-        assert_eq!((resumed.resume, resumed.position, resumed.is_over), (Resume::Resumed, seq, is_over), "{seq}");
+        assert_eq!((resumed.resume, resumed.after, resumed.is_over), (Resume::Resumed, seq, is_over), "{seq}");
     }
-    let query = Query::Attach { project: p(), resume: None, run: Some(run_id("other")), snapshots: true };
-    assert!(matches!(bench.read(query), Answer::Refused(Refusal::UnknownRun)));
+    let other = subscribe(Subscription { run: Some(run_id("other")), ..everything(p()) }, 0);
+    assert!(matches!(bench.ask(other), Answer::Refused(Refusal::UnknownRun)));
 }
 
 #[test]
@@ -483,9 +484,9 @@ fn a_stream_of_a_run_that_waits_begins_before_its_first_message() {
     bench.submit("r");
     bench.publish(&p(), 1);
     let queued = bench.attach(None, Some("r"));
-    assert_eq!((queued.position, queued.resume), (3, Resume::Fresh));
+    assert_eq!((queued.after, queued.resume), (3, Resume::Fresh));
     bench.say("r", vec![started(), failed(EndReason::Cancelled)]);
-    assert_eq!(bench.follow(queued.position, queued.run), (vec![4, 5], true));
+    assert_eq!(bench.follow(queued.after, queued.run), (vec![4, 5], true));
 }
 
 #[test]
@@ -496,8 +497,8 @@ fn a_stream_of_a_run_whose_history_is_gone_is_told_its_state_and_its_end_once() 
     for from in [None, Some(ResumeFrom::Seq(2)), Some(ResumeFrom::Unknown)] {
         let reset = bench.attach(from, Some("r"));
         assert!(matches!(reset.resume, Resume::Reset(_)), "{from:?}: {:?}", reset.resume);
-        assert_eq!((reset.snapshots.len(), reset.position, reset.is_over), (1, 6, false));
-        assert_eq!(bench.follow(reset.position, reset.run), (vec![7], true), "not reset again and again");
+        assert_eq!((reset.snapshots.len(), reset.after, reset.is_over), (1, 6, false));
+        assert_eq!(bench.follow(reset.after, reset.run), (vec![7], true), "not reset again and again");
     }
     for seq in [7, 12] {
         let seen = bench.attach(Some(ResumeFrom::Seq(seq)), Some("r"));
@@ -512,21 +513,21 @@ fn a_stream_of_a_run_that_goes_on_is_reset_to_where_the_run_is() {
     bench.say("r", vec![started()]);
     bench.publish(&p(), 10);
     let reset = bench.attach(None, Some("r"));
-    assert_eq!((reset.resume, reset.position, reset.snapshots.len()), (Resume::Reset(ResetReason::Expired), 11, 1));
+    assert_eq!((reset.resume, reset.after, reset.snapshots.len()), (Resume::Reset(ResetReason::Expired), 11, 1));
     bench.say("r", vec![completed()]);
-    assert_eq!(bench.follow(reset.position, reset.run), (vec![12], true));
+    assert_eq!(bench.follow(reset.after, reset.run), (vec![12], true));
 }
 
 /// The ids and statuses of the runs that snapshots show.
-fn shown(attached: &Attached) -> Vec<(String, String)> {
+fn shown(start: &StartingPosition) -> Vec<(String, String)> {
     let show = |snapshot: &Arc<[u8]>| {
         let message: Value = serde_json::from_slice(snapshot).expect("JSON");
-        assert_eq!((&message["type"], &message["seq"]), (&json!("workflow_snapshot"), &json!(attached.position)));
+        assert_eq!((&message["type"], &message["seq"]), (&json!("workflow_snapshot"), &json!(start.after)));
         let text = |name: &str| message["payload"][name].as_str().expect("a text").to_owned();
         assert!(message["payload"]["timestamp"].is_string());
         (text("runId"), text("status"))
     };
-    attached.snapshots.iter().map(show).collect()
+    start.snapshots.iter().map(show).collect()
 }
 
 fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -546,8 +547,8 @@ fn snapshots_show_what_is_active_and_the_newest_that_ended_a_moment_ago() {
     assert_eq!(shown(&fresh), pairs(&[("second", "completed"), ("active", "running"), ("waits", "queued")]));
     assert_eq!(shown(&bench.attach(Some(ResumeFrom::Unknown), None)).len(), 3);
     assert_eq!(shown(&bench.attach(Some(ResumeFrom::Seq(1)), None)).len(), 0, "whoever resumes has seen them");
-    let query = Query::Attach { project: p(), resume: None, run: None, snapshots: false };
-    assert!(matches!(bench.read(query), Answer::Attached(attached) if attached.snapshots.is_empty()));
+    let bare = subscribe(Subscription::to(p()), 0);
+    assert!(matches!(bench.ask(bare), Answer::StartsAt(start) if start.snapshots.is_empty()));
     bench.wait_ms(60_000);
     assert_eq!(shown(&bench.attach(None, None)).len(), 3);
     bench.wait_ms(1);
@@ -571,13 +572,9 @@ fn a_snapshot_is_made_beside_the_log_and_once_for_all_who_come_before_its_run_mo
     bench.submit("r");
     bench.say("r", vec![started()]);
     let begin = |bench: &mut Bench| {
-        let query = Query::Attach { project: p(), resume: None, run: None, snapshots: true };
-        let Asked::Snapshots(attached) = bench.question(query) else { panic!("no snapshots") };
-        assert!(
-            attached.snapshots.is_empty() && attached.backlog.is_none(),
-            "the loop has the newest messages already"
-        );
-        attached
+        let Asked::Snapshots(start) = bench.question(subscribe(everything(p()), 0)) else { panic!("no snapshots") };
+        assert!(start.snapshots.is_empty() && start.backlog.is_none(), "the loop has the newest messages already");
+        start
     };
     let one = begin(&mut bench);
     bench.publish(&p(), 1);
@@ -587,10 +584,10 @@ fn a_snapshot_is_made_beside_the_log_and_once_for_all_who_come_before_its_run_mo
     let later = begin(&mut bench);
     assert!(!Arc::ptr_eq(&one.unmade[0], &later.unmade[0]));
     bench.say("r", vec![completed()]);
-    for (attached, position) in [(one, 1), (other, 2), (later, 3)] {
-        let Answer::Attached(attached) = lookup::begun(attached, &bench.signer) else { panic!("not made") };
-        assert_eq!((attached.position, attached.unmade.len()), (position, 0));
-        assert_eq!(shown(&attached), pairs(&[("r", "running")]), "as it was when the stream began");
+    for (start, position) in [(one, 1), (other, 2), (later, 3)] {
+        let Answer::StartsAt(start) = lookup::begun(start, &bench.signer) else { panic!("not made") };
+        assert_eq!((start.after, start.unmade.len()), (position, 0));
+        assert_eq!(shown(&start), pairs(&[("r", "running")]), "as it was when the stream began");
     }
 }
 
@@ -620,19 +617,19 @@ fn runs_that_ended_are_not_held_for_ever() {
     assert_eq!(bench.journal.runs.len(), 0);
     let run = bench.json(Query::Run { project: p(), run: run_id("r9"), whole_outputs: true });
     assert_eq!((&run["status"], &run["lastEventId"]), (&json!("completed"), &json!(bench.id(20))));
-    assert_eq!(bench.attach(Some(ResumeFrom::Seq(0)), Some("r9")).position, 0);
+    assert_eq!(bench.attach(Some(ResumeFrom::Seq(0)), Some("r9")).after, 0);
 }
 
 #[test]
 fn projects_that_were_only_ever_watched_are_bounded_and_forgotten() {
     let mut bench = Bench::with(Limits { projects: 2, ..limits() });
-    let attach = |of: &str| Query::Attach { project: project(of), resume: None, run: None, snapshots: true };
+    let attach = |of: &str| subscribe(everything(project(of)), 0);
     bench.publish(&project("kept"), 1);
-    assert!(matches!(bench.read(attach("a")), Answer::Attached(_)));
-    assert!(matches!(bench.read(attach("b")), Answer::Refused(Refusal::TooManyProjects(_))));
+    assert!(matches!(bench.ask(attach("a")), Answer::StartsAt(_)));
+    assert!(matches!(bench.ask(attach("b")), Answer::Refused(Refusal::TooManyProjects(_))));
     assert!(matches!(bench.ask(publish(&project("b"), 1, 0)), Answer::Refused(Refusal::TooManyProjects(_))));
     bench.handle(vec![Command::Unwatch(project("a")), Command::Unwatch(project("kept"))]);
-    assert!(matches!(bench.read(attach("b")), Answer::Attached(_)));
+    assert!(matches!(bench.ask(attach("b")), Answer::StartsAt(_)));
     assert_eq!(bench.publish(&project("kept"), 1), 2, "what was written to goes on where it was");
 }
 
@@ -671,7 +668,7 @@ fn the_tail_that_is_handed_over_is_bounded_though_messages_are_large() {
     let mut bench = Bench::new();
     let payload = format!("{{\"x\":\"{}\"}}", "x".repeat(100 * 1024)).into_bytes();
     let event = PublishedEvent { message_type: "note".into(), payload };
-    let command = Command::Publish { project: p(), events: vec![event; 20], reply: ReplyTo::Loop(0) };
+    let command = Command::Publish { project: p(), events: vec![event; 20], reply: reply_to(0) };
     bench.ask(command);
     assert_eq!(bench.attach(None, None).backlog.map(|tail| seqs_of(&tail.bytes)), Some(vec![19, 20]));
     let mut bench = Bench::new();
@@ -702,7 +699,7 @@ fn a_call_that_comes_twice_makes_one_run_whether_in_one_batch_or_two() {
     ];
     for (name, call, expected) in calls {
         let Command::Submit { submission, .. } = &call else { unreachable!("a submission") };
-        let again = Command::Submit { submission: submission.clone(), reply: ReplyTo::Loop(2) };
+        let again = Command::Submit { submission: submission.clone(), reply: reply_to(2) };
 
         let mut bench = Bench::new();
         let outcome = bench.handle(vec![first(), call]);
@@ -722,7 +719,7 @@ fn keys_are_a_projects_own_and_good_for_a_day_also_when_the_run_has_ended() {
     bench.ask(submit("r1", Some("key"), 1, 0));
     bench.say("r1", vec![started(), completed()]);
     let elsewhere = Box::new(submission("q", "r2", Some("key"), 2));
-    let answer = bench.ask(Command::Submit { submission: elsewhere, reply: ReplyTo::Loop(0) });
+    let answer = bench.ask(Command::Submit { submission: elsewhere, reply: reply_to(0) });
     assert!(matches!(accepted(answer), Ok((_, false))));
     bench.wait_ms(DAY_MS);
     assert!(matches!(accepted(bench.ask(submit("r3", Some("key"), 1, 0))), Ok((_, true))));
@@ -776,7 +773,7 @@ fn keys_are_bounded_in_bytes_and_one_project_leaves_room_for_the_others() {
     let call = |of: &str, n: usize| {
         let mut submission = submission(of, &format!("{of}{n}"), Some(&format!("key{n}")), 1);
         submission.claim.run = None;
-        Command::Submit { submission: Box::new(submission), reply: ReplyTo::Loop(0) }
+        Command::Submit { submission: Box::new(submission), reply: reply_to(0) }
     };
     let fill = |bench: &mut Bench, of: &str| {
         let is_taken = |n: &usize| accepted(bench.ask(call(of, *n))) != Err(Refusal::TooManyKeys(4000));
@@ -790,7 +787,7 @@ fn keys_are_bounded_in_bytes_and_one_project_leaves_room_for_the_others() {
     let unnamed = |of: &str, run: &str| {
         let mut submission = submission(of, run, None, 1);
         submission.claim.run = None;
-        Command::Submit { submission: Box::new(submission), reply: ReplyTo::Loop(0) }
+        Command::Submit { submission: Box::new(submission), reply: reply_to(0) }
     };
     assert!(matches!(accepted(bench.ask(unnamed("a", "plain"))), Ok((_, false))), "without a key it needs no room");
     bench.wait_ms(DAY_MS + 1);
@@ -816,7 +813,7 @@ fn a_clock_that_leapt_forward_let_all_history_go() {
     bench.handle(Vec::new());
     assert_eq!(bench.follow(6, None).0.len(), 0);
     let lost = bench.page(0, None, 1);
-    assert!(matches!(lost, Answer::Attached(_)), "time that passes lets it go all the same: {lost:?}");
+    assert!(matches!(lost, Answer::StartsAt(_)), "time that passes lets it go all the same: {lost:?}");
 }
 
 #[test]
@@ -839,16 +836,16 @@ fn projects_that_held_nothing_any_more_filled_the_limit_for_good() {
     let projects = bench.read(Query::Projects { visible: None, after: None, limit: 10 });
     assert!(matches!(&projects, Answer::Projects { rows, .. } if rows.len() == 1), "{projects:?}");
     assert_eq!(bench.publish(&project("a"), 1), 3, "its seq goes on");
-    assert_eq!(bench.attach(None, None).position, 0);
-    let ahead = Query::Attach { project: project("b"), resume: Some(ResumeFrom::Seq(2)), run: None, snapshots: true };
+    assert_eq!(bench.attach(None, None).after, 0);
+    let ahead = Subscription { resume: Some(ResumeFrom::Seq(2)), ..everything(project("b")) };
     assert!(
         matches!(bench.ask(publish(&project("e"), 1, 0)), Answer::Refused(Refusal::TooManyProjects(_))),
         "p is watched"
     );
     bench.handle(vec![Command::Unwatch(p())]);
-    match bench.read(ahead) {
-        Answer::Attached(attached) => assert_eq!((attached.resume, attached.position), (Resume::Resumed, 2)),
-        other => panic!("not attached: {other:?}"),
+    match bench.ask(subscribe(ahead, 0)) {
+        Answer::StartsAt(start) => assert_eq!((start.resume, start.after), (Resume::Resumed, 2)),
+        other => panic!("no start: {other:?}"),
     }
 }
 
@@ -897,7 +894,7 @@ fn each_of_many_open_runs_is_told_its_own() {
 #[test]
 fn only_a_run_that_has_not_ended_can_be_cancelled() {
     let mut bench = Bench::new();
-    let cancel = |run: &str| Command::Cancel { project: p(), run: run_id(run), reply: Some(ReplyTo::Loop(0)) };
+    let cancel = |run: &str| Command::Cancel { project: p(), run: run_id(run), reply: Some(reply_to(0)) };
     assert!(matches!(bench.ask(cancel("r")), Answer::Refused(Refusal::UnknownRun)));
     let outcome = bench.handle(vec![submit("r", None, 0, 0), cancel("r")]);
     assert!(matches!(&outcome.orders[..], [Order::Start { .. }, Order::Cancel { .. }]), "in this order");
@@ -974,7 +971,9 @@ fn a_run_is_read_beside_the_log_as_it_was_when_the_log_was_asked_and_copied_only
     assert_eq!(Arc::as_ptr(&bench.journal.runs[&number].state), held, "nobody else holds it");
     let between = bench.json(get.clone());
     assert_ne!(between, before);
-    let Asked::Look(query, known) = bench.question(get.clone()) else { panic!("no look") };
+    let Asked::Look(query, known) = bench.question(Command::Read { query: get.clone(), reply: reply_to(0) }) else {
+        panic!("no look")
+    };
     bench.say("r", vec![progress("a", done(json!("x"), false)), completed()]);
     assert_ne!(Arc::as_ptr(&bench.journal.runs[&number].state), held, "a reader holds it");
     let reader = bench.journal.store.reader().expect("readable").expect("there is a reader");

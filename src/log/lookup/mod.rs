@@ -14,7 +14,7 @@ use std::sync::Arc;
 use self::output::Shown;
 use self::page_cache::{Block, PageCache, Stretch};
 use super::frames::{Page, write_frame};
-use super::protocol::{Answer, Attached, Query, Refusal, ReplyTo, WantedOutput};
+use super::protocol::{Answer, Query, Refusal, ReplyTo, StartingPosition, WantedOutput};
 use super::store::{Ends, Flow, History, Place, Reader, StoreError};
 use super::views::RunView;
 use crate::auth::IdSigner;
@@ -33,7 +33,7 @@ pub(super) enum Asked {
     /// To look this up, where so much is known.
     Look(Query, Known),
     /// To make the snapshots that a stream begins with.
-    Snapshots(Box<Attached>),
+    Snapshots(Box<StartingPosition>),
 }
 
 /// What is known of a run that a store does not say.
@@ -289,17 +289,17 @@ pub(super) fn run(
 }
 
 /// Where a stream begins, with the snapshots made that it begins with.
-pub(super) fn begun(mut attached: Box<Attached>, signer: &IdSigner) -> Answer {
-    for snapshot in std::mem::take(&mut attached.unmade) {
-        match snapshot.message(&attached.project, attached.position, signer) {
-            Ok(message) => attached.snapshots.push(message),
+pub(super) fn begun(mut start: Box<StartingPosition>, signer: &IdSigner) -> Answer {
+    for snapshot in std::mem::take(&mut start.unmade) {
+        match snapshot.message(&start.project, start.after, signer) {
+            Ok(message) => start.snapshots.push(message),
             Err(error) => {
                 log::error!("a run can't be shown: {error}");
                 return Answer::Refused(Refusal::StoreUnavailable);
             }
         }
     }
-    Answer::Attached(attached)
+    Answer::StartsAt(start)
 }
 
 /// May a message behind `after` be gone? Of a run alone: one between its first and its last, which are kept.

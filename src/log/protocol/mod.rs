@@ -3,6 +3,7 @@
 mod claim;
 mod output;
 mod position;
+mod subscription;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,19 +11,21 @@ use std::sync::Arc;
 pub use self::claim::{Claim, Fingerprint};
 pub use self::output::{Output, Rest, WantedOutput};
 pub use self::position::Position;
+pub use self::subscription::{StartingPosition, Subscription};
 use super::frames::{Frames, Page, View};
 use super::store::RunNumber;
-use super::views::Snapshot;
 use super::work::WorkCounts;
 use crate::auth::TicketNote;
 use crate::http::Problem;
-use crate::model::{Plan, ProjectId, Record, RunId, RunState, RunStatus, StepId, Timestamp};
+use crate::model::{Plan, ProjectId, Record, RunId, RunState, RunStatus, SlabKey, StepId, Timestamp};
 
-/// Whom an answer is for.
+/// Whom an answer is for. The log carries it back and does nothing else with it.
 #[derive(Debug, Clone)]
 pub enum ReplyTo {
-    /// The loop, which alone knows what the number means.
-    Loop(u64),
+    /// One of the loop's connections, whose request waits.
+    Connection(SlabKey),
+    /// One of the loop's streams, which is behind.
+    Stream(SlabKey),
     /// A thread that waits for it.
     Caller(crossbeam_channel::Sender<Answer>),
 }
@@ -64,13 +67,13 @@ pub enum Command {
         /// Answered by [`Answer::Noted`], where anyone waits.
         reply: Option<ReplyTo>,
     },
-    /// Answer a [`Query::Attach`] and, where a stream begins by that, keep first that a ticket is spent for it.
-    Spend {
-        /// That it is spent.
-        note: TicketNote,
-        /// Where the stream begins.
-        query: Query,
-        /// Answered by [`Answer::Attached`].
+    /// Say where a stream begins, and what it is told first. From then on the project's messages are delivered.
+    Subscribe {
+        /// What is wanted.
+        subscription: Arc<Subscription>,
+        /// The ticket that is spent for it. Where the stream begins, that is kept first.
+        spends: Option<TicketNote>,
+        /// Answered by [`Answer::StartsAt`].
         reply: ReplyTo,
     },
     /// Look something up.
@@ -133,19 +136,8 @@ impl Submission {
 /// What can be looked up.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Query {
-    /// Where a new stream begins, and what it is told first. From then on the project's messages are delivered.
-    Attach {
-        /// The project.
-        project: ProjectId,
-        /// Go on behind this position.
-        resume: Option<ResumeFrom>,
-        /// This run alone.
-        run: Option<RunId>,
-        /// Send snapshots.
-        snapshots: bool,
-    },
     /// The messages behind a position, for a stream that is behind: [`Answer::Page`] or, where they are gone,
-    /// [`Answer::Attached`] with a reset.
+    /// [`Answer::StartsAt`] with a reset.
     Page {
         /// The project.
         project: ProjectId,
@@ -302,8 +294,8 @@ pub enum Answer {
     Noted,
     /// Everything that came before is kept, or refused.
     Reached,
-    /// A stream may begin, or begin again.
-    Attached(Box<Attached>),
+    /// A stream may begin, or begin anew.
+    StartsAt(Box<StartingPosition>),
     /// The messages asked for.
     Page(Page),
     /// A body, whole.
@@ -330,43 +322,6 @@ pub enum Answer {
     Refused(Refusal),
     /// It can't be done, as whoever asked knew.
     Problem(Box<Problem>),
-}
-
-/// Where a stream begins.
-#[derive(Debug)]
-pub struct Attached {
-    /// The project.
-    pub project: ProjectId,
-    /// Everything up to here it has, or is told of by the snapshots.
-    pub position: u64,
-    /// How it begins.
-    pub resume: Resume,
-    /// The run that it follows alone.
-    pub run: Option<RunNumber>,
-    /// That run has ended and the client has seen it.
-    pub is_over: bool,
-    /// `workflow_snapshot` messages.
-    pub snapshots: Vec<Arc<[u8]>>,
-    /// Those that are still to be made.
-    pub(in crate::log) unmade: Vec<Arc<Snapshot>>,
-    /// The project's newest messages, where the loop was not sent them so far.
-    pub backlog: Option<Frames>,
-}
-
-impl Attached {
-    /// A stream of everything, without snapshots.
-    pub(in crate::log) fn at(project: &ProjectId, position: u64, resume: Resume) -> Self {
-        Self {
-            project: project.clone(),
-            position,
-            resume,
-            run: None,
-            is_over: false,
-            snapshots: Vec::new(),
-            unmade: Vec::new(),
-            backlog: None,
-        }
-    }
 }
 
 /// How a stream begins.

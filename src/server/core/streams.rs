@@ -1,23 +1,29 @@
 //! From a request to a stream, and what streams need of the log.
 
+use std::sync::Arc;
+
 use super::Server;
-use super::token::{Place, Waiter, reply_number};
-use crate::api::{Render, StreamRequest};
+use crate::api::{Door, Render};
 use crate::auth::Spending;
-use crate::http::{Problem, Response};
-use crate::log::{Answer, Attached, Command, Query, Refusal, ReplyTo, View};
-use crate::model::{Now, ProjectId};
-use crate::server::attach::{self, Attaching, Beginning, Greeting};
-use crate::server::connection::{Exchange, State, Waiting, What};
+use crate::http::{Response, write_stream_head};
+use crate::log::{Answer, Query, Refusal, ReplyTo, StartingPosition, Subscription, View};
+use crate::model::{Now, ProjectId, SlabKey};
+use crate::server::admission::Place;
+use crate::server::connections::Departed;
+use crate::server::exchange::Exchange;
 use crate::server::refused::Limit;
 use crate::server::socket::Socket;
-use crate::stream::{Effect, NewStream, StreamKey};
+use crate::server::waiting::{Waiting, What};
+use crate::stream::{Effect, Transport};
+
+/// Reads made of what a stream's client says, before it is taken for none.
+const READS_MAX: usize = 4;
 
 impl<S: Socket> Server<S> {
     pub(super) fn read_stream(&mut self, index: usize) {
         let Some(socket) = self.streams.socket(index) else { return };
         // A client of a stream has nothing to say; what it says is read and dropped, its leaving is not.
-        for _ in 0..4 {
+        for _ in 0..READS_MAX {
             match socket.read(&mut self.scratch) {
                 Ok(0) => return self.streams.hangup(index),
                 Ok(_) => {}
@@ -30,181 +36,171 @@ impl<S: Socket> Server<S> {
         self.streams.hangup(index);
     }
 
-    pub(super) fn begin_stream(&mut self, exchange: Exchange, mut wanted: StreamRequest, now: Now) {
-        let (index, framing) = (exchange.index, exchange.framing);
+    /// Begins a stream, or asks the log where it begins.
+    pub(super) fn subscribe(
+        &mut self,
+        exchange: Exchange,
+        wanted: Arc<Subscription>,
+        spends: Option<Spending>,
+        now: Now,
+    ) {
+        let head_only = exchange.framing.head_only;
         // Of one run's stream only the log knows whether there is any.
-        if framing.head_only && wanted.run.is_none() {
+        if head_only && wanted.run.is_none() {
             return self.answer_stream_head(&exchange, wanted.view, now);
         }
-        if self.store_is_down && wanted.spends.is_some() {
+        if self.admission.is_store_down() && spends.is_some() {
             // That the ticket is spent could not be kept.
-            return self.refuse_stream(exchange, wanted, now);
+            return self.refuse_stream(exchange, &wanted, spends, now);
         }
-        let limit = self.settings.limits.streams_per_token;
-        let place = match wanted.principal.token_key() {
-            Some(key) if !framing.head_only => match self.tokens.hold(key, limit) {
-                Some(place) => Some(place),
-                None => {
-                    self.metrics.refused.count(Limit::StreamsPerToken);
-                    return self.refuse_stream(exchange, wanted, now);
-                }
-            },
-            _ => None,
-        };
-        let reaches = |seq| self.streams.reaches(&wanted.project, seq);
-        let beginning = attach::beginning_in_backlog(&wanted, self.streams.newest(&wanted.project), reaches);
-        let mut attaching = Attaching {
-            project: wanted.project.clone(),
-            expires_at: wanted.principal.expires_at(),
-            heartbeat_as_message: wanted.heartbeat_as_message,
-            view: wanted.view,
-            coding: framing.coding(),
-            is_event_source: wanted.is_event_source,
-            query: attach::query(&wanted),
-            spends: wanted.spends.take(),
-            place,
-            tally: self.connections[index].tally,
-        };
-        match beginning {
-            Some((position, resume)) => {
-                let beginning = Beginning { project: &wanted.project, position, resume, run: None, snapshots: &[] };
-                self.metrics.count_resume(resume);
-                let head = self.stream_head(&exchange, attaching.view, now);
-                let tally = attaching.keep();
-                let new = beginning.stream(&attaching, tally, head, self.greeting(), self.api.signer());
-                self.become_stream(index, &wanted.project, new, now);
+        let mut place = None;
+        if let Some(token) = wanted.token_key.filter(|_| !head_only) {
+            place = self.admission.place_of_stream(token);
+            if place.is_none() {
+                self.metrics.refused.count(Limit::StreamsPerToken);
+                return self.refuse_stream(exchange, &wanted, spends, now);
             }
-            _ => {
-                let to = self.wait(exchange, What::Stream(Box::new(attaching)), None);
+        }
+        let start = if spends.is_none() { self.streams.starting_position(&wanted) } else { None };
+        match start {
+            Some(start) => self.begin_stream(exchange, &wanted, &start, place, now),
+            None => {
+                let what = What::Stream { wanted, spends, place };
+                let to = self.connections.wait(Waiting { what, exchange, metered: None });
                 self.ask_where_to_begin(to);
             }
         }
     }
 
-    /// What `HEAD` gets where a `GET` would get a stream.
-    fn answer_stream_head(&mut self, exchange: &Exchange, view: View, now: Now) {
-        let head = self.stream_head(exchange, view, now);
-        let connection = &mut self.connections[exchange.index];
-        connection.write_raw(&head);
-        connection.state = State::Closing;
-    }
-
-    /// The token has as many streams as it may, or its ticket can't be spent.
-    fn refuse_stream(&mut self, exchange: Exchange, wanted: StreamRequest, now: Now) {
-        if wanted.is_event_source {
-            self.postpone(wanted.spends, now);
-            return self.answer_busy(&exchange, &wanted.project, now);
-        }
-        let limit = self.settings.limits.streams_per_token;
-        let problem = match self.condition().refusal() {
-            Some(refusal) => refusal,
-            None => Problem::too_many(
-                "too_many_streams",
-                format!("too many streams of this token are open (limit {limit}, limits.streams_per_token)"),
-                5,
-            ),
-        };
-        self.answer(exchange, Response::from(problem), now);
-    }
-
-    fn greeting(&self) -> Greeting {
-        Greeting {
-            retry_ms: self.settings.streams.retry_ms,
-            heartbeat_ms: u64::try_from(self.settings.streams.heartbeat.as_millis()).unwrap_or(u64::MAX),
-        }
-    }
-
-    /// The connection's socket goes on as a stream. Answers to requests before this one may still be on their way: they
-    /// go ahead of the stream's head.
-    fn become_stream(&mut self, index: usize, project: &ProjectId, mut new: NewStream, now: Now) {
-        let mut connection = self.connections.remove(index);
-        self.held -= connection.weight;
-        if connection.has_output() {
-            let mut preface = connection.take_output();
-            preface.append(&mut new.preface);
-            new.preface = preface;
-        }
-        let tally = new.tally;
-        // What the poll has told of so far it will not tell again.
-        let has_unread = connection.has_unread || connection.is_half_closed;
-        match self.streams.add_sse(project, connection.socket, new, now) {
-            Ok(key) => {
-                self.places[tally.socket as usize] = Place::Stream(key.index() as u32);
-                if has_unread {
-                    self.read_stream(key.index());
-                }
-            }
-            Err(_) => self.release(tally),
+    /// Asks the log where the stream begins that waits for this answer. Where the project was let go while the log
+    /// answered, it is told of that before it is asked again, so that it hands the project's newest messages out anew.
+    fn ask_where_to_begin(&mut self, to: SlabKey) {
+        if let Some(waiting) = self.connections.waiting(to)
+            && let What::Stream { wanted, spends, .. } = &waiting.what
+        {
+            let note = spends.as_ref().map(|spends| spends.note().clone());
+            self.replies.subscribe(to, wanted.clone(), note);
         }
     }
 
     /// The log says where a stream begins.
-    pub(super) fn attach(&mut self, to: u64, mut attached: Attached, now: Now) {
-        if let Some(backlog) = attached.backlog.take() {
-            self.streams.open_project(&attached.project, backlog, now);
+    pub(super) fn start_stream(&mut self, to: SlabKey, mut start: StartingPosition, now: Now) {
+        if let Some(backlog) = start.backlog.take() {
+            self.streams.open_project(&start.project, backlog, now);
         }
-        if !attached.is_over && !self.streams.is_open(&attached.project) {
+        if !start.is_over && !self.streams.is_open(&start.project) {
             return self.ask_where_to_begin(to);
         }
-        let Some(Waiting { what: What::Stream(mut attaching), exchange, .. }) = self.take_waiting(to) else { return };
-        let index = exchange.index;
-        if attached.is_over {
-            return self.finish_waiting(exchange, Response::new(204), now);
+        let Some(Waiting { what: What::Stream { wanted, spends, place }, exchange, .. }) =
+            self.connections.take_waiting(to)
+        else {
+            return;
+        };
+        if start.is_over {
+            return self.finish(exchange, Response::new(204), now);
         }
         if exchange.framing.head_only {
-            self.answer_stream_head(&exchange, attaching.view, now);
-            return self.flush_connection(index, now);
+            self.answer_stream_head(&exchange, wanted.view, now);
+            return self.connections.flush(exchange.index, now);
         }
-        self.metrics.count_resume(attached.resume);
-        let head = self.stream_head(&exchange, attaching.view, now);
-        let tally = attaching.keep();
-        let beginning = Beginning::of(&attaching.project, &attached);
-        let new = beginning.stream(&attaching, tally, head, self.greeting(), self.api.signer());
-        self.become_stream(index, &attaching.project, new, now);
+        if let Some(spends) = spends {
+            spends.keep();
+        }
+        self.begin_stream(exchange, &wanted, &start, place, now);
+    }
+
+    /// The connection's socket goes on as a stream. Answers to requests before this one may still be on their way: they
+    /// go ahead of the stream's head.
+    fn begin_stream(
+        &mut self,
+        exchange: Exchange,
+        wanted: &Subscription,
+        start: &StartingPosition,
+        place: Option<Place>,
+        now: Now,
+    ) {
+        self.metrics.count_resume(start.resume);
+        let Departed { socket, token, output: mut preface, has_unread } = self.connections.depart(exchange.index);
+        self.write_stream_head(&mut preface, &exchange, wanted.view, now);
+        let transport = Transport { socket, token: token.0 as u32, coding: exchange.framing.coding(), preface };
+        match self.streams.begin(transport, wanted, start, self.api.signer(), now) {
+            Ok(key) => {
+                self.sockets.hand_to_stream(token, key.index(), place);
+                if has_unread {
+                    self.read_stream(key.index());
+                }
+            }
+            Err(_) => self.sockets.remove(token),
+        }
+    }
+
+    fn write_stream_head(&mut self, to: &mut Vec<u8>, exchange: &Exchange, view: View, now: Now) {
+        self.metrics.count_response(200);
+        to.reserve(512);
+        let headers = exchange.headers.iter().map(|(name, value)| (*name, value.as_str()));
+        write_stream_head(to, view.content_type(), exchange.framing.coding(), self.date.at(now), headers);
+    }
+
+    /// What `HEAD` gets where a `GET` would get a stream.
+    fn answer_stream_head(&mut self, exchange: &Exchange, view: View, now: Now) {
+        let mut head = Vec::new();
+        self.write_stream_head(&mut head, exchange, view, now);
+        self.connections.answer_framed(exchange, &head);
+    }
+
+    /// The token has as many streams as it may, or its ticket can't be spent.
+    fn refuse_stream(&mut self, exchange: Exchange, wanted: &Subscription, spends: Option<Spending>, now: Now) {
+        if wanted.is_event_source {
+            self.postpone(spends, now);
+            return self.answer_busy(&exchange, &wanted.project, now);
+        }
+        let problem = self.admission.refusal_of_stream();
+        self.answer(exchange, Response::from(problem), now);
+    }
+
+    /// The log refuses a stream that waits for it.
+    pub(super) fn refuse_waiting_stream(&mut self, to: SlabKey, answer: Answer, now: Now) {
+        let Some(Waiting { what: What::Stream { wanted, spends, .. }, exchange, .. }) =
+            self.connections.take_waiting(to)
+        else {
+            return;
+        };
+        let passes = matches!(answer, Answer::Refused(Refusal::StoreUnavailable | Refusal::TooManyProjects(_)));
+        if passes && wanted.is_event_source {
+            self.postpone(spends, now);
+            self.answer_busy(&exchange, &wanted.project, now);
+            return self.connections.flush(exchange.index, now);
+        }
+        let shown = Render::Body.show(answer, self.api.signer(), |_| 0);
+        self.finish(exchange, shown, now);
     }
 
     /// Where a ticket is spent for a stream that can't be had just now, it has its time anew.
     fn postpone(&mut self, spends: Option<Spending>, now: Now) {
         if let Some(spends) = spends {
-            let facts = self.facts(None, now);
-            let note = self.api.postpone_ticket(spends, &facts);
-            self.outbox.log.push(Command::Note { note, reply: None });
+            let facts = self.admission.facts(Door::Main, None, now);
+            self.replies.note(self.api.postpone_ticket(spends, &facts));
         }
     }
 
-    /// Asks the log where the stream begins that waits for this answer. Where the project was let go while the log
-    /// answered, it is told of that before it is asked again, so that it hands the project's newest messages out anew.
-    fn ask_where_to_begin(&mut self, to: u64) {
-        if let Some(index) = self.waiting(to)
-            && let State::Waiting(waiting) = &self.connections[index].state
-            && let What::Stream(attaching) = &waiting.what
-        {
-            self.outbox.log.push(attaching.command(ReplyTo::Loop(to)));
+    /// Answers 200 and, unless only the head was asked for, the one message that says when to come back.
+    pub(super) fn answer_busy(&mut self, exchange: &Exchange, project: &ProjectId, now: Now) {
+        let mut answer = Vec::new();
+        self.write_stream_head(&mut answer, exchange, View::Events, now);
+        if !exchange.framing.head_only {
+            answer.append(&mut self.streams.busy(project, exchange.framing.coding()));
         }
-    }
-
-    /// A stream does not begin.
-    pub(super) fn refuse_attach(&mut self, to: u64, answer: Answer, now: Now) {
-        let Some(Waiting { what: What::Stream(mut attaching), exchange, .. }) = self.take_waiting(to) else { return };
-        let passes = matches!(answer, Answer::Refused(Refusal::StoreUnavailable | Refusal::TooManyProjects(_)));
-        if passes && attaching.is_event_source {
-            self.postpone(attaching.spends.take(), now);
-            self.answer_busy(&exchange, &attaching.project, now);
-            return self.flush_connection(exchange.index, now);
-        }
-        let shown = Render::Body.show(answer, self.api.signer(), |_| 0);
-        self.finish_waiting(exchange, shown, now);
+        self.metrics.streams_refused += 1;
+        self.connections.answer_framed(exchange, &answer);
     }
 
     /// History for a stream that is behind.
-    pub(super) fn continue_stream(&mut self, key: StreamKey, answer: Answer, now: Now) {
+    pub(super) fn continue_stream(&mut self, key: SlabKey, answer: Answer, now: Now) {
         match answer {
             Answer::Page(page) => self.streams.page(key, page, now),
-            Answer::Attached(attached) => {
-                let mut told = Vec::new();
-                Beginning::of(&attached.project, &attached).write_reset(&mut told);
-                self.metrics.count_resume(attached.resume);
-                self.streams.skip(key, told, attached.position, now);
+            Answer::StartsAt(start) => {
+                self.metrics.count_resume(start.resume);
+                self.streams.skip(key, &start, now);
             }
             answer => {
                 log::warn!("a stream's history can't be read: {answer:?}");
@@ -213,15 +209,19 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    pub(super) fn carry_out_effects(&mut self) {
+    /// Asks the log for what answers and streams go on with.
+    pub(super) fn read_on(&mut self) {
+        while let Some((to, rest)) = self.connections.next_fetch() {
+            self.replies.read_on(to, rest);
+        }
         for effect in self.streams.take_effects() {
-            self.outbox.log.push(match effect {
-                Effect::Unwatch(project) => Command::Unwatch(project),
-                Effect::ReadPage { stream, project, after, only_run, view, bytes_max } => Command::Read {
-                    query: Query::Page { project, after, run: only_run, view, bytes_max },
-                    reply: ReplyTo::Loop(reply_number(Waiter::Stream(stream))),
-                },
-            });
+            match effect {
+                Effect::Unwatch(project) => self.replies.unwatch(project),
+                Effect::ReadPage { stream, project, after, only_run: run, view, bytes_max } => {
+                    let query = Query::Page { project, after, run, view, bytes_max };
+                    self.replies.read(query, ReplyTo::Stream(stream));
+                }
+            }
         }
     }
 }

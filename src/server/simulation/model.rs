@@ -94,8 +94,8 @@ pub(super) fn look_through(commands: &[Command]) -> Vec<Seen> {
         }
     }
     let look = |command: &Command| match command {
-        Command::Read { query: Query::Attach { project, .. } | Query::Page { project, .. }, .. }
-        | Command::Spend { query: Query::Attach { project, .. }, .. } => Some(Seen::Look(project.clone())),
+        Command::Read { query: Query::Page { project, .. }, .. } => Some(Seen::Look(project.clone())),
+        Command::Subscribe { subscription, .. } => Some(Seen::Look(subscription.project.clone())),
         _ => None,
     };
     seen.extend(commands.iter().filter_map(look));

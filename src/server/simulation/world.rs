@@ -25,8 +25,8 @@ use crate::http::Response;
 use crate::log::beside::Beside;
 use crate::log::faulty::Disk;
 use crate::log::{Command, Delivery, Journal, Order, Outcome, Query, Question, ReplyTo, Store};
-use crate::model::{Now, RunId, StepStatus, Timestamp};
-use crate::server::core::CONGESTION_HOLD;
+use crate::model::{Now, RunId, SlabKey, StepStatus, Timestamp};
+use crate::server::replies::CONGESTION_HOLD;
 use crate::server::{Inbox, Server};
 
 /// Batches that wait for the log here; the real bound is larger and met less often.
@@ -67,7 +67,7 @@ pub(super) struct World<M: Medium> {
     /// How often the log has let something out.
     outcomes: u64,
     inbox: VecDeque<Inbox>,
-    intake: VecDeque<(u64, PlanRequest)>,
+    intake: VecDeque<(SlabKey, PlanRequest)>,
     context: Arc<Context>,
     /// The server was told that the log is too far behind for it to take work.
     is_behind: bool,
@@ -476,10 +476,10 @@ impl<M: Medium> World<M> {
         bits[..8].copy_from_slice(&self.rng.next().to_be_bytes());
         match prepare(request, &self.context, PLAN_STEPS_MAX, RunId::from_random(bits)) {
             Ok(Prepared::Run(submission)) => {
-                self.log_queue.push_back(vec![Command::Submit { submission, reply: ReplyTo::Loop(to) }]);
+                self.log_queue.push_back(vec![Command::Submit { submission, reply: ReplyTo::Connection(to) }]);
             }
             Ok(Prepared::Recall(claim, otherwise)) => {
-                let read = Command::Read { query: Query::Recall { claim, otherwise }, reply: ReplyTo::Loop(to) };
+                let read = Command::Read { query: Query::Recall { claim, otherwise }, reply: ReplyTo::Connection(to) };
                 self.log_queue.push_back(vec![read]);
             }
             Ok(Prepared::Checked(response)) => self.inbox.push_back(Inbox::Answer(to, Box::new(response))),

@@ -15,7 +15,7 @@ use crate::auth::{
 use crate::executor::testing::plan;
 use crate::http;
 use crate::log::{Answer, Claim, Command, Delivery, Fingerprint, Journal, Limits, ReplyTo, Retention, Submission};
-use crate::model::{Now, OutputStream, ProjectId, Record, RunId, StepId, Timestamp};
+use crate::model::{Now, OutputStream, ProjectId, Record, RunId, SlabKey, StepId, Timestamp};
 use crate::server::{Cidr, ConnectionLimits, Inbox, Server, ServerSettings, Socket, Timeouts, Token};
 use crate::stream;
 
@@ -306,7 +306,8 @@ impl Bench {
             document: b"{}".as_slice().into(),
             answer: b"{}".as_slice().into(),
         };
-        let submit = Command::Submit { submission: Box::new(submission), reply: ReplyTo::Loop(0) };
+        let submit =
+            Command::Submit { submission: Box::new(submission), reply: ReplyTo::Connection(SlabKey::new(0, 0)) };
         let printed = chunks.iter().map(|chunk| Record::Output {
             project: project.clone(),
             run: run_id.clone(),
@@ -328,10 +329,8 @@ impl Bench {
     /// The log, which is held up, answers what it was asked for first.
     pub(super) fn log_answers(&mut self, answer: Answer) {
         self.held_up.extend(self.server.take_outbox().log);
-        let Command::Read { reply: ReplyTo::Loop(to), .. } = self.held_up.remove(0) else {
-            panic!("nothing was asked")
-        };
-        let reply = Delivery::Reply { to: ReplyTo::Loop(to), answer };
+        let Command::Read { reply: to, .. } = self.held_up.remove(0) else { panic!("nothing was asked") };
+        let reply = Delivery::Reply { to, answer };
         self.server.receive(Inbox::Log(vec![reply]), self.now);
     }
 

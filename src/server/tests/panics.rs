@@ -12,7 +12,7 @@ use crate::config::{AuthMode, Config, DataLocation, ListenAddress};
 use crate::executor::tool::{Call, Outcome, Tool, ToolError};
 use crate::model::ProjectId;
 use crate::server::Builder;
-use crate::server::start::{spawn, watch_log};
+use crate::server::threads::{spawn, watch_log};
 
 /// The variable that tells the program which case it is.
 const CASE: &str = "STEPCAST_TEST_PANIC";

@@ -4,15 +4,15 @@ use std::io::Write;
 
 use super::{ConnectionManager, Effect};
 use crate::http::Coding;
-use crate::log::Page;
-use crate::model::Now;
+use crate::log::{Page, StartingPosition};
+use crate::model::{Now, SlabKey};
 use crate::stream::backlog::Cursor;
-use crate::stream::key::StreamKey;
+use crate::stream::control;
 use crate::stream::subscriber::{CloseReason, Pending, Phase};
 
 impl<S: Write> ConnectionManager<S> {
     /// History that a stream asked for by [`Effect::ReadPage`].
-    pub fn page(&mut self, key: StreamKey, page: Page, now: Now) {
+    pub fn page(&mut self, key: SlabKey, page: Page, now: Now) {
         self.paging.answered();
         if !self.is_current(key) {
             return;
@@ -33,12 +33,11 @@ impl<S: Write> ConnectionManager<S> {
         }
         // Of the first of them it may have a part already, by the same bytes from the backlog.
         extra.pending_sent = sent.min(extra.pending.len());
-        self.serve(key.index, now);
+        self.serve(key.index() as u32, now);
     }
 
-    /// History that a stream asked for is gone: `told` (events: a reset, snapshots) goes out instead, and the stream goes on
-    /// behind message `after`.
-    pub fn skip(&mut self, key: StreamKey, told: Vec<u8>, after: u64, now: Now) {
+    /// History that a stream asked for is gone: it is told so, and begins anew at `start`.
+    pub fn skip(&mut self, key: SlabKey, start: &StartingPosition, now: Now) {
         self.paging.answered();
         if !self.is_current(key) {
             return;
@@ -46,17 +45,19 @@ impl<S: Write> ConnectionManager<S> {
         let stream = &mut self.streams[key.index()];
         if stream.cursor.sent > 0 {
             // Half a message is out and its other half is gone: only a new connection can mend that.
-            return self.doom(key.index, CloseReason::Stalled);
+            return self.doom(key.index() as u32, CloseReason::Stalled);
         }
-        stream.cursor = Cursor::after(after);
+        stream.cursor = Cursor::after(start.after);
+        let mut told = Vec::new();
+        control::write_reset(&mut told, start);
         let extra = stream.extra();
         extra.awaits_page = false;
         extra.put(extra.view.of_events(told));
-        self.serve(key.index, now);
+        self.serve(key.index() as u32, now);
     }
 
     /// History that a stream asked for can't be read: only a new connection can go on, at another time.
-    pub fn page_refused(&mut self, key: StreamKey) {
+    pub fn page_refused(&mut self, key: SlabKey) {
         self.paging.answered();
         self.remove_sse(key, CloseReason::Stalled);
     }
@@ -73,11 +74,11 @@ impl<S: Write> ConnectionManager<S> {
     pub(super) fn want_page(&mut self, index: u32) {
         let stream = &mut self.streams[index as usize];
         stream.extra().awaits_page = true;
-        self.paging.wait(StreamKey { index, generation: stream.generation });
+        self.paging.wait(SlabKey::new(index, stream.generation));
     }
 
     /// It is a stream's turn to be read on for, if it is still there.
-    fn ask_page(&mut self, key: StreamKey) {
+    fn ask_page(&mut self, key: SlabKey) {
         if !self.is_current(key) {
             return;
         }

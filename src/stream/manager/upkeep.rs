@@ -5,9 +5,10 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::{ConnectionManager, Effect, wrapping_ms};
-use crate::http::{sse, write_chunk};
+use crate::http::write_chunk;
 use crate::log::View;
-use crate::model::{Now, write_message};
+use crate::model::Now;
+use crate::stream::control;
 use crate::stream::project::Project;
 use crate::stream::subscriber::{CloseReason, Pending, Phase, Wrote, write_once};
 use crate::text;
@@ -83,10 +84,7 @@ impl<S: Write> ConnectionManager<S> {
             View::Events if !is_message => return self.beat_with_comment(index, now),
             View::Events => {
                 let project = &self.projects[stream.project as usize].id;
-                let payload = format!("{{\"timestamp\":\"{}\"}}", now.wall);
-                let mut message = Vec::new();
-                write_message(&mut message, "heartbeat", project, stream.cursor.seq, payload.as_bytes());
-                sse::write_event(&mut frame, None, None, &message);
+                control::write_heartbeat(&mut frame, project, stream.cursor.seq, now.wall);
             }
             View::Text => write_chunk(&mut frame, text::heartbeat(now.wall).as_bytes()),
         }

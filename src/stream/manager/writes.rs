@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use super::{ConnectionManager, GATHER_BYTES_MAX, wrapping_ms};
-use crate::http::sse;
-use crate::model::{Now, write_message};
+use crate::model::Now;
 use crate::stream::backlog::Cursor;
+use crate::stream::control;
 use crate::stream::subscriber::{CloseReason, Phase, Wrote, write_once};
 
 impl<S: Write> ConnectionManager<S> {
@@ -37,7 +37,7 @@ impl<S: Write> ConnectionManager<S> {
             Phase::Doomed(_) => self.doomed.push(index),
             Phase::Blocked { .. } if !stream.is_watched_for_room => {
                 stream.is_watched_for_room = true;
-                self.blocked.push(stream.tally.socket);
+                self.blocked.push(stream.token);
             }
             Phase::Open | Phase::Blocked { .. } => {}
         }
@@ -108,7 +108,7 @@ impl<S: Write> ConnectionManager<S> {
 
     /// Ends a stream behind a `stream_closing`, so far as its socket takes one.
     pub(super) fn close(&mut self, index: u32, reason: CloseReason, now: Now) {
-        let retry = self.settings.retry_ms + self.next_random() % self.settings.retry_ms.max(1);
+        let retry_ms = self.reconnection_ms();
         let stream = &mut self.streams[index as usize];
         if matches!(stream.phase, Phase::Doomed(_)) {
             return;
@@ -117,11 +117,8 @@ impl<S: Write> ConnectionManager<S> {
             stream.cursor.sent == 0 && stream.extra.as_ref().is_none_or(|extra| !extra.has_pending());
         if stream.phase == Phase::Open && is_between_messages {
             let project = &self.projects[stream.project as usize].id;
-            let payload = format!("{{\"reason\":\"{}\"}}", reason.as_str());
-            let mut message = Vec::new();
-            write_message(&mut message, "stream_closing", project, stream.cursor.seq, payload.as_bytes());
             let mut last_words = Vec::new();
-            sse::write_event(&mut last_words, None, Some(retry), &message);
+            control::write_closing(&mut last_words, project, stream.cursor.seq, reason.as_str(), retry_ms);
             let extra = stream.extra();
             extra.put_last(extra.view.of_events(last_words), reason);
             stream.write_pending(wrapping_ms(now.mono), &mut self.stats.bytes);

@@ -25,7 +25,8 @@ fn a_broadcast_reaches_each_stream_of_its_project_and_no_other() {
 fn a_project_that_is_not_open_gives_the_socket_back() {
     let (mut bench, _) = Bench::with_project();
     let socket = FakeSocket::open();
-    assert!(bench.manager.add_sse(&id("q"), socket, NewStream::default(), bench.now).is_err());
+    let (transport, wanted, start) = NewStream::default().parts(&id("q"), &socket);
+    assert!(bench.manager.add_sse(transport, &wanted, &start, bench.now).is_err());
     bench.manager.check_invariants();
 }
 

@@ -42,7 +42,7 @@ fn a_stream_asks_for_one_page_at_a_time() {
     bench.manager.remove_sse(key, CloseReason::ClientGone);
     bench.reap();
     bench.manager.page(key, page, bench.now);
-    bench.manager.skip(key, Vec::new(), 3, bench.now);
+    bench.manager.skip(key, &reset(&p, 3), bench.now);
     bench.manager.remove_sse(key, CloseReason::ClientGone);
     assert_eq!(bench.reap(), [], "a page for a stream that is gone changes nothing");
 }
@@ -71,7 +71,7 @@ fn only_so_many_pages_are_on_their_way_and_those_who_left_are_passed_over() {
     (0..40).for_each(|_| bench.say(&p, 1000));
     let sockets: Vec<_> = (0..3 * IN_FLIGHT_MAX).map(|_| FakeSocket::open()).collect();
     let keys: Vec<_> = sockets.iter().map(|socket| bench.add(&p, socket, NewStream::default())).collect();
-    let asked = |bench: &mut Bench| -> Vec<StreamKey> {
+    let asked = |bench: &mut Bench| -> Vec<SlabKey> {
         let effects = bench.manager.take_effects().into_iter();
         let stream = |effect| if let Effect::ReadPage { stream, .. } = effect { Some(stream) } else { None };
         effects.filter_map(stream).collect()
@@ -84,7 +84,7 @@ fn only_so_many_pages_are_on_their_way_and_those_who_left_are_passed_over() {
     assert_eq!(asked(&mut bench), [], "those that left are still on their way");
     let page = bench.logs[&p].page(0, None, View::Events, 1 << 20);
     bench.manager.page(keys[0], page, bench.now);
-    bench.manager.skip(keys[1], Vec::new(), 3, bench.now);
+    bench.manager.skip(keys[1], &reset(&p, 3), bench.now);
     bench.manager.page_refused(keys[2]);
     assert_eq!(asked(&mut bench), keys[IN_FLIGHT_MAX + 4..][..3], "one for each that was answered");
 }
@@ -146,11 +146,15 @@ fn history_that_is_gone_is_skipped_between_events_and_ends_the_stream_within_one
         bench.make_room(key, &socket, usize::MAX);
         assert_eq!(bench.manager.take_effects().len(), 1);
         let newest = bench.logs[&p].newest();
-        bench.manager.skip(key, b"RESET\n\n".to_vec(), newest, bench.now);
+        let start = reset(&p, newest);
+        bench.manager.skip(key, &start, bench.now);
         bench.say(&p, 30);
         bench.flush();
         if survives {
-            assert_eq!(socket.text(), format!("RESET\n\n{}", bench.logs[&p].text(newest)));
+            let mut told = Vec::new();
+            control::write_reset(&mut told, &start);
+            let told = String::from_utf8(told).expect("text");
+            assert_eq!(socket.text(), told + &bench.logs[&p].text(newest));
         } else {
             assert_eq!(bench.reap(), [CloseReason::Stalled]);
         }

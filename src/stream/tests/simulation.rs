@@ -12,7 +12,7 @@ fn whatever_happens_each_client_gets_everything_once_and_in_order() {
 }
 
 struct Client {
-    key: StreamKey,
+    key: SlabKey,
     socket: FakeSocket,
     project: ProjectId,
     after: u64,

@@ -33,8 +33,7 @@ fn writer(disk: &Disk<MemoryStore>, to: &'static str) -> impl Fn() -> Interrupti
 }
 
 fn watch(bench: &mut Bench, of: &str) {
-    let query = Query::Attach { project: project(of), resume: None, run: None, snapshots: false };
-    assert!(matches!(bench.read(query), Answer::Attached(_)));
+    assert!(matches!(bench.ask(subscribe(Subscription::to(project(of)), 0)), Answer::StartsAt(_)));
 }
 
 /// What is delivered to those who watch: of each row its project, and the `seq`s in it.
@@ -104,7 +103,7 @@ fn a_run_is_run_by_who_took_it_on_alone_and_hears_of_a_cancel_that_another_was_a
     let (disk, mut one, mut other) = two_nodes();
     one.submit("r");
     one.say("r", vec![started()]);
-    let cancel = Command::Cancel { project: p(), run: run_id("r"), reply: Some(ReplyTo::Loop(1)) };
+    let cancel = Command::Cancel { project: p(), run: run_id("r"), reply: Some(reply_to(1)) };
     let outcome = other.handle(vec![cancel]);
     assert!(outcome.orders.is_empty(), "it runs elsewhere: {:?}", outcome.orders);
     assert!(matches!(answers(outcome)[..], [(1, Answer::CancelAccepted)]));
@@ -136,11 +135,11 @@ fn a_position_that_another_node_has_given_is_gone_on_from() {
     let (_, mut one, mut other) = two_nodes();
     watch(&mut one, "p");
     other.publish(&p(), 3);
-    let query = Query::Attach { project: p(), resume: Some(ResumeFrom::Seq(2)), run: None, snapshots: false };
-    let outcome = one.handle(vec![Command::Read { query, reply: ReplyTo::Loop(1) }]);
+    let wanted = Subscription { resume: Some(ResumeFrom::Seq(2)), ..Subscription::to(p()) };
+    let outcome = one.handle(vec![subscribe(wanted, 1)]);
     assert_eq!(delivered(&outcome), [("p".to_owned(), vec![1, 2, 3])]);
-    let [(_, Answer::Attached(attached))] = &answers(outcome)[..] else { panic!("no stream") };
-    assert_eq!((attached.resume, attached.position), (Resume::Resumed, 2));
+    let [(_, Answer::StartsAt(start))] = &answers(outcome)[..] else { panic!("no stream") };
+    assert_eq!((start.resume, start.after), (Resume::Resumed, 2));
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn runs_that_were_left_go_on_in_the_order_in_which_they_were_taken_on() {
     bench.submit("waits");
     bench.submit("runs");
     bench.say("runs", vec![started(), output_chunk("text")]);
-    let answer = bench.ask(Command::Cancel { project: p(), run: run_id("waits"), reply: Some(ReplyTo::Loop(0)) });
+    let answer = bench.ask(Command::Cancel { project: p(), run: run_id("waits"), reply: Some(reply_to(0)) });
     assert!(matches!(answer, Answer::CancelAccepted));
 
     let (mut bench, outcome) = open(&disk, readable());
@@ -65,7 +65,7 @@ fn a_clock_that_was_set_between_two_starts_ages_nothing() {
     bench.wait_ms(age_ms);
     bench.handle(Vec::new());
     assert_eq!(bench.journal.newest(&p()), Ok(8));
-    assert!(matches!(bench.page(0, None, 1), Answer::Attached(_)), "what is old is gone");
+    assert!(matches!(bench.page(0, None, 1), Answer::StartsAt(_)), "what is old is gone");
 }
 
 #[test]

@@ -134,7 +134,7 @@ impl Pair {
                     self.again.push(command);
                 }
                 Some(_) => {
-                    let is_read = matches!(command, Command::Read { .. });
+                    let is_read = matches!(command, Command::Read { .. } | Command::Subscribe { .. });
                     assert!(kept || is_read, "taken though nothing is: {command:?}");
                     taken.push(command);
                 }
@@ -241,17 +241,17 @@ fn shown(answer: Answer) -> String {
         }
     };
     match answer {
-        Answer::Attached(mut attached) => {
-            let snapshots = std::mem::take(&mut attached.snapshots);
+        Answer::StartsAt(mut start) => {
+            let snapshots = std::mem::take(&mut start.snapshots);
             let snapshots = snapshots.iter().map(|snapshot| {
                 let mut snapshot: Value = serde_json::from_slice(snapshot).expect("JSON");
                 view(&mut snapshot["payload"]);
                 snapshot.to_string()
             });
-            let mut backlog = attached.backlog.take();
+            let mut backlog = start.backlog.take();
             let bytes = backlog.as_mut().map(|frames| std::mem::take(&mut frames.bytes)).unwrap_or_default();
             let snapshots = snapshots.collect::<Vec<_>>().join("\n");
-            format!("{snapshots} {attached:?} {backlog:?} {}", String::from_utf8_lossy(&bytes))
+            format!("{snapshots} {start:?} {backlog:?} {}", String::from_utf8_lossy(&bytes))
         }
         Answer::Json(body) => {
             let mut body: Value = serde_json::from_slice(&body).expect("JSON");
@@ -273,15 +273,12 @@ fn reply_of(command: &Command) -> Option<u64> {
         Command::Publish { reply, .. }
         | Command::Submit { reply, .. }
         | Command::Read { reply, .. }
-        | Command::Spend { reply, .. }
+        | Command::Subscribe { reply, .. }
         | Command::Barrier(reply) => Some(reply),
         Command::Cancel { reply, .. } | Command::Note { reply, .. } => reply.as_ref(),
         Command::Records(_) | Command::Unwatch(_) | Command::Close => None,
     };
-    match reply? {
-        ReplyTo::Loop(to) => Some(*to),
-        ReplyTo::Caller(_) => None,
-    }
+    number_of(reply?)
 }
 
 fn run_of(record: &Record) -> &RunId {
@@ -304,16 +301,16 @@ fn whole(run: &str) -> Command {
 fn note(to: u64) -> Command {
     let note = json!({"nonce": "AAAAAAAAAAAAAAAAAAAAAA", "kind": "spent", "until": "2033-01-01T00:00:00.000Z"});
     let note = serde_json::from_value(note).expect("a note");
-    Command::Note { note, reply: Some(ReplyTo::Loop(to)) }
+    Command::Note { note, reply: Some(reply_to(to)) }
 }
 
 fn read(query: Query, to: u64) -> Command {
-    Command::Read { query, reply: ReplyTo::Loop(to) }
+    Command::Read { query, reply: reply_to(to) }
 }
 
 fn attach(project: ProjectId, resume: Option<u64>, to: u64) -> Command {
     let resume = resume.map(ResumeFrom::Seq);
-    read(Query::Attach { project, resume, run: None, snapshots: true }, to)
+    subscribe(Subscription { resume, ..everything(project) }, to)
 }
 
 fn page(project: ProjectId, after: u64, to: u64) -> Command {
@@ -321,7 +318,7 @@ fn page(project: ProjectId, after: u64, to: u64) -> Command {
 }
 
 fn cancel(run: &str, to: u64) -> Command {
-    Command::Cancel { project: p(), run: run_id(run), reply: Some(ReplyTo::Loop(to)) }
+    Command::Cancel { project: p(), run: run_id(run), reply: Some(reply_to(to)) }
 }
 
 fn the_run(run: &str, to: u64) -> Command {
@@ -348,7 +345,7 @@ fn script() -> Vec<Vec<Command>> {
         vec![Command::Records(vec![written]), says("r1", vec![output_chunk("said")]), cancel("r2", 10)],
         vec![whole("r1"), says("r1", vec![cut]), attach(q(), Some(0), 11), note(12)],
         vec![says("r2", vec![started()]), submit("r3", None, 3, 13), the_run("r1", 14), the_run("r2", 15)],
-        vec![says("r2", vec![failed(EndReason::Cancelled)]), cancel("r1", 16), Command::Barrier(ReplyTo::Loop(17))],
+        vec![says("r2", vec![failed(EndReason::Cancelled)]), cancel("r1", 16), Command::Barrier(reply_to(17))],
         vec![says("r3", vec![started(), progress("a", running())]), publish(&p(), 2, 18), attach(p(), Some(3), 19)],
         vec![says("r1", vec![progress("b", running()), completed()]), publish(&q(), 3, 20), cancel("r1", 21)],
         vec![Command::Unwatch(q()), publish(&q(), 1, 22), cancel("unknown", 23)],
@@ -380,8 +377,7 @@ fn questions() -> Vec<Command> {
         questions.push(read(Query::Events { project: p(), run: run.clone(), after: 0, limit: 100 }, 210 + n));
         let wanted = WantedOutput { stream: None, asked: Conditions::default(), bytes_max: 1000 };
         questions.push(read(Query::Output { project, run: run.clone(), step, wanted }, 220 + n));
-        let query = Query::Attach { project: p(), resume: None, run: Some(run), snapshots: true };
-        questions.push(read(query, 230 + n));
+        questions.push(subscribe(Subscription { run: Some(run), ..everything(p()) }, 230 + n));
     }
     questions
 }
@@ -460,8 +456,8 @@ fn a_project_that_could_not_be_read_is_not_watched_without_its_messages() {
         let answer = answers(pair.failing.handle(vec![attach(p(), None, 2)], pair.now)).remove(0).1;
         match answer {
             Answer::Refused(Refusal::StoreUnavailable) => assert!(!pair.failing.projects[&p()].is_watched),
-            Answer::Attached(attached) => {
-                return assert!(attached.backlog.is_some_and(|frames| frames.marks.len() == 2));
+            Answer::StartsAt(start) => {
+                return assert!(start.backlog.is_some_and(|frames| frames.marks.len() == 2));
             }
             other => panic!("{other:?}"),
         }

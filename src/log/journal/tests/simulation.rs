@@ -203,7 +203,7 @@ impl Cluster {
         let mut model = lock(&self.model);
         let project = project(PROJECTS[rng.below(PROJECTS.len())]);
         let to = model.next();
-        let reply = ReplyTo::Loop(to);
+        let reply = reply_to(to);
         match rng.below(100) {
             0..35 => {
                 let numbers: Vec<u64> = (0..=rng.below(3)).map(|_| model.next()).collect();
@@ -237,7 +237,7 @@ impl Cluster {
                 let resume = rng.one_in(2).then(|| rng.below(newest as usize + 1) as u64);
                 node.asked.insert(to, Asked::Attach(project.clone(), resume));
                 let resume = resume.map(ResumeFrom::Seq);
-                Command::Read { query: Query::Attach { project, resume, run: None, snapshots: true }, reply }
+                subscribe(Subscription { resume, ..everything(project) }, to)
             }
             _ => {
                 let run = run_id(&format!("r{}", rng.below(12)));

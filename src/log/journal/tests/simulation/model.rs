@@ -106,7 +106,8 @@ impl Model {
         for delivery in outcome.deliveries {
             match delivery {
                 Delivery::Frames { project, frames } => self.take_frames(node, &project, &frames),
-                Delivery::Reply { to: ReplyTo::Loop(to), answer } => {
+                Delivery::Reply { to, answer } => {
+                    let to = number_of(&to).expect("nobody else asks");
                     let asked = node.asked.remove(&to).expect("asked, and answered once");
                     self.take_answer(node, asked, answer);
                 }
@@ -211,14 +212,14 @@ impl Model {
                 assert!(self.has_ended(&project, &run))
             }
             (Asked::Cancel(..), Answer::Refused(Refusal::CancelHeldBack)) => self.meet("cancel held back"),
-            (Asked::Attach(project, resume), Answer::Attached(attached)) => {
+            (Asked::Attach(project, resume), Answer::StartsAt(start)) => {
                 let expected = if resume.is_some() { Resume::Resumed } else { Resume::Fresh };
-                assert_eq!(attached.resume, expected);
-                assert_eq!(attached.position, resume.unwrap_or(attached.position));
-                if let Some(backlog) = &attached.backlog {
+                assert_eq!(start.resume, expected);
+                assert_eq!(start.after, resume.unwrap_or(start.after));
+                if let Some(backlog) = &start.backlog {
                     node.seen.insert(project.clone(), backlog.next_seq() - 1);
                 }
-                assert!(attached.position <= self.newest(&project), "beyond the log");
+                assert!(start.after <= self.newest(&project), "beyond the log");
                 let seen = node.seen[&project];
                 if seen > 0 && resume == Some(seen) {
                     self.meet("resumed elsewhere");
@@ -282,7 +283,7 @@ impl Model {
         }
         let ask = |query: Query| -> Vec<String> {
             let answer = |node: &Mutex<Node>| {
-                let command = Command::Read { query: query.clone(), reply: ReplyTo::Loop(0) };
+                let command = Command::Read { query: query.clone(), reply: reply_to(0) };
                 let mut answers = answers(lock(node).journal.handle(vec![command], self.now));
                 shown(answers.pop().expect("an answer").1)
             };

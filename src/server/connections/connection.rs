@@ -7,36 +7,25 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use crate::api::{Door, OUTPUT_PIECE_BYTES, Render, RerunRequest, Shown};
-use crate::http::{Body, Coding, Decoder, Limits, Next, Phase, Response, Version};
-use crate::log::Rest;
-use crate::model::Taken;
-use crate::stream::Tally;
-
-use super::attach::Attaching;
-use super::limits::Metered;
-use super::refused::Limit;
-use super::socket::Socket;
+use super::deadlines::{Overdue, Timeouts};
+use super::input::{BUFFER_BYTES_KEPT, Input};
+use super::sending::{Flushed, Sending};
+use crate::api::{Door, Shown};
+use crate::http::{Decoder, Limits, Phase, Response, Verdict};
+use crate::server::exchange::Framing;
+use crate::server::refused::Limit;
+use crate::server::socket::Socket;
+use crate::server::sockets::Token;
+use crate::server::waiting::Waiting;
 
 /// Bytes of answers that wait before further requests are looked at.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
-
-/// Bytes of a large answer that are written to one socket before the others get their turn: some 20 us of sending. Fewer
-/// would make a download slower than its network; a socket's buffer takes some 2.5 MiB at once.
-pub(super) const BODY_BYTES_A_FLUSH_MAX: usize = 64 * 1024;
 
 /// Bytes that are read ahead of a request that is not served yet, or of one whose head has not come.
 const READ_AHEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Reads made of one socket before the others get their turn: 4 x the 64 KiB of the scratch.
 const READS_MAX: usize = 4;
-
-/// A buffer of at most this size is kept for the next request or answer; a larger one is given back.
-const BUFFER_BYTES_KEPT: usize = 4096;
-
-/// How long a connection that was refused is read from and not listened to, so that the refusal arrives before the
-/// reset that unread bytes would cause.
-pub(super) const LINGER: Duration = Duration::from_secs(2);
 
 /// What a connection is doing.
 #[derive(Debug)]
@@ -53,81 +42,6 @@ pub(super) enum State {
     Doomed,
 }
 
-/// A request that waits.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    /// How its answer is shown.
-    pub(super) what: What,
-    /// Whom the answer is for.
-    pub(super) exchange: Exchange,
-    /// What of its token's publish rate it takes, unless it is refused.
-    pub(super) metered: Option<Taken<Metered>>,
-}
-
-/// Content that is on its way.
-#[derive(Debug)]
-pub(super) struct Sending {
-    /// What is left of it.
-    body: Body,
-    /// Where the log holds what it lacks, unless the log was asked for that already.
-    rest: Option<Box<Rest>>,
-    /// The connection closes behind it.
-    is_last: bool,
-    /// It stands in the server's list of those that have more to write.
-    pub(super) is_queued: bool,
-}
-
-impl Sending {
-    /// What the log is to be asked for now: a piece is fetched while the one before it is written, and no more ahead.
-    pub(super) fn next_to_fetch(&mut self) -> Option<Box<Rest>> {
-        if self.body.held() > OUTPUT_PIECE_BYTES { None } else { self.rest.take() }
-    }
-
-    /// What was fetched has come. `false` where it is not what was promised.
-    #[must_use]
-    pub(super) fn go_on(&mut self, piece: Vec<u8>, rest: Option<Box<Rest>>) -> bool {
-        self.rest = rest;
-        self.body.give(piece) && self.rest.is_some() == (self.body.lacking() > 0)
-    }
-}
-
-/// What a request waits for.
-#[derive(Debug)]
-pub(super) enum What {
-    /// An answer.
-    Answer(Render),
-    /// What a run was made of, to run that again.
-    Rerun(Box<RerunRequest>),
-    /// A stream.
-    Stream(Box<Attaching>),
-}
-
-/// A request whose answer is owed.
-#[derive(Debug)]
-pub(super) struct Exchange {
-    /// The connection that it came by.
-    pub(super) index: usize,
-    /// How its answer is framed.
-    pub(super) framing: Framing,
-    /// What its answer gets beside its own headers.
-    pub(super) headers: Vec<(&'static str, String)>,
-}
-
-/// What of a request decides how its answer is written.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Framing {
-    pub(super) version: Version,
-    pub(super) keep_alive: bool,
-    pub(super) head_only: bool,
-}
-
-impl Framing {
-    /// How the content of a stream is framed.
-    pub(super) fn coding(self) -> Coding {
-        Coding::of(self.version)
-    }
-}
-
 /// What reading a socket gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Got {
@@ -139,28 +53,13 @@ pub(super) enum Got {
     Gone,
 }
 
-/// What writing to a socket gave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flushed {
-    /// Everything is written.
-    All,
-    /// The socket takes no more just now; the poll will tell when it does.
-    Full,
-    /// As much as may be written at a time; there is more, of which no event will tell.
-    More,
-    /// What comes next is not there yet.
-    Awaits,
-    /// The other side is gone.
-    Gone,
-}
-
 /// See the top of this file.
-pub(super) struct Connection<S> {
+pub(in crate::server) struct Connection<S> {
     pub(super) socket: S,
+    /// What the poll knows its socket by.
+    token: u32,
     pub(super) generation: u32,
-    input: Vec<u8>,
-    /// Where in `input` the next request begins.
-    input_start: usize,
+    input: Input,
     decoder: Decoder,
     output: Vec<u8>,
     sent: usize,
@@ -171,7 +70,7 @@ pub(super) struct Connection<S> {
     pub(super) weight: usize,
     /// Requests that came whole.
     pub(super) requests: u32,
-    /// It stands in the server's list of those that have more to read.
+    /// It stands in the list of those that have more to read.
     pub(super) is_listed: bool,
     /// When it is given up, and what for.
     pub(super) deadline: Option<(Duration, Overdue)>,
@@ -183,34 +82,19 @@ pub(super) struct Connection<S> {
     pub(super) has_unread: bool,
     /// The limit that it is beyond: whatever it asks for is refused.
     pub(super) beyond: Option<Limit>,
-    pub(super) tally: Tally,
     pub(super) door: Door,
     /// The address counts for what it forwards, because it is a trusted proxy's.
     pub(super) is_proxy: bool,
 }
 
-/// What a connection was too slow for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Overdue {
-    /// No request came.
-    Idle,
-    /// A head began and did not end.
-    Head,
-    /// A body did not end.
-    Body,
-    /// Answers were not taken.
-    Output,
-    /// A client that was told the end did not leave.
-    Leave,
-}
-
 impl<S: Socket> Connection<S> {
-    pub(super) fn new(socket: S, generation: u32) -> Self {
+    /// One that the poll knows by `token`. The [connections](super::Connections) say which of its place's tenants it is.
+    pub(in crate::server) fn new(socket: S, token: Token, door: Door, is_proxy: bool, beyond: Option<Limit>) -> Self {
         Self {
             socket,
-            generation,
-            input: Vec::new(),
-            input_start: 0,
+            token: token.0 as u32,
+            generation: 0,
+            input: Input::default(),
             decoder: Decoder::new(),
             output: Vec::new(),
             sent: 0,
@@ -223,11 +107,15 @@ impl<S: Socket> Connection<S> {
             is_half_closed: false,
             is_watched_for_room: false,
             has_unread: false,
-            beyond: None,
-            tally: Tally::default(),
-            door: Door::Main,
-            is_proxy: false,
+            beyond,
+            door,
+            is_proxy,
         }
+    }
+
+    /// What the poll knows its socket by.
+    pub(super) fn token(&self) -> Token {
+        Token(self.token as usize)
     }
 
     /// Reads what has come, as far as it is wanted; what that gave, and how many bytes. `scratch` is shared by all
@@ -251,7 +139,7 @@ impl<S: Socket> Connection<S> {
     fn read_some(&mut self, scratch: &mut [u8], limits: &Limits, to_the_end: bool, bytes: &mut usize) -> Got {
         for _ in 0..READS_MAX {
             let is_dropped = matches!(self.state, State::Closing | State::Doomed);
-            let room = self.input_bytes_max(limits).saturating_sub(self.input.len() - self.input_start);
+            let room = self.input_bytes_max(limits).saturating_sub(self.input.unread().len());
             if !is_dropped && room == 0 {
                 return Got::More;
             }
@@ -265,7 +153,7 @@ impl<S: Socket> Connection<S> {
                 Ok(n) if is_dropped => *bytes += n,
                 Ok(n) => {
                     *bytes += n;
-                    self.input.extend_from_slice(&scratch[..n]);
+                    self.input.append(&scratch[..n]);
                     // A socket that gave less than was asked for is empty; whatever comes from here on is news to the
                     // poll. Asking it again would cost as much as parsing a request.
                     if n < most && !to_the_end {
@@ -293,15 +181,14 @@ impl<S: Socket> Connection<S> {
         self.state = match body.is_empty() {
             true if keep_alive => State::Reading,
             true => State::Closing,
-            false => State::Sending(Box::new(Sending { body, rest, is_last: !keep_alive, is_queued: false })),
+            false => State::Sending(Box::new(Sending::new(body, rest, !keep_alive))),
         };
     }
 
     /// Queues the answer to what is no request, and closes.
     pub(super) fn reject(&mut self, response: Response, date: &str) {
-        let framing = Framing { version: Version::Http11, keep_alive: false, head_only: false };
-        self.answer(response.into(), framing, date);
-        (self.input, self.input_start) = (Vec::new(), 0);
+        self.answer(response.into(), Framing::OF_NO_REQUEST, date);
+        self.input = Input::default();
         // The rest of the request is not waited for: what runs from now on is the time to take the answer.
         self.end_wait();
     }
@@ -317,7 +204,7 @@ impl<S: Socket> Connection<S> {
         let output = self.flush_output();
         match &mut self.state {
             State::Sending(sending) if output == Flushed::All => {
-                let (flushed, bytes) = write_body(&mut self.socket, &mut sending.body, body_bytes_max);
+                let (flushed, bytes) = sending.write(&mut self.socket, body_bytes_max);
                 if flushed == Flushed::All {
                     self.state = if sending.is_last { State::Closing } else { State::Reading };
                 }
@@ -362,46 +249,62 @@ impl<S: Socket> Connection<S> {
         self.output.len() - self.sent
     }
 
-    /// The input, where in it the next request begins, and the decoder that knows how far that one is. The input is to
-    /// be given back to [`consume`](Self::consume).
-    pub(super) fn take_input(&mut self) -> (Vec<u8>, usize, &mut Decoder) {
-        (std::mem::take(&mut self.input), self.input_start, &mut self.decoder)
+    /// The input, to be looked at. It is to be [given back](Self::give_back).
+    pub(super) fn take_input(&mut self) -> Input {
+        std::mem::take(&mut self.input)
+    }
+
+    /// Gives the input back, without the `consumed` bytes of a request that was served.
+    pub(super) fn give_back(&mut self, mut input: Input, consumed: usize) {
+        input.consume(consumed);
+        self.input = input;
+    }
+
+    /// What the decoder says of the request at the front of its input, once that is seen to.
+    #[inline]
+    pub(super) fn decode<'i>(
+        &mut self,
+        input: &'i Input,
+        limits: &Limits,
+        timeouts: &Timeouts,
+        now: Duration,
+    ) -> Verdict<'i> {
+        let verdict = self.decoder.decode(input.unread(), limits);
+        match &verdict {
+            Verdict::NeedMore { phase, send_continue } => {
+                self.set_deadline(*phase, now, timeouts);
+                if *send_continue {
+                    self.write_raw(b"HTTP/1.1 100 Continue\r\n\r\n");
+                }
+                if self.is_half_closed {
+                    self.state = State::Closing;
+                }
+            }
+            Verdict::Complete { .. } => {
+                self.end_wait();
+                self.requests = self.requests.saturating_add(1);
+            }
+            Verdict::Reject(_) => {}
+        }
+        verdict
     }
 
     /// Counts what it holds, but for what every connection may keep.
     pub(super) fn weigh(&mut self) {
-        let body = if let State::Sending(sending) = &self.state { sending.body.held() } else { 0 };
-        self.weight = (self.input.len() + self.output.len() + body).saturating_sub(BUFFER_BYTES_KEPT);
+        let body = if let State::Sending(sending) = &self.state { sending.held() } else { 0 };
+        self.weight = (self.input.held() + self.output.len() + body).saturating_sub(BUFFER_BYTES_KEPT);
     }
 
     /// Whoever will be taken out holds nothing until then.
     pub(super) fn drop_buffers_of_the_doomed(&mut self) {
         if matches!(self.state, State::Doomed) {
-            (self.input, self.input_start) = (Vec::new(), 0);
+            self.input = Input::default();
             (self.output, self.sent) = (Vec::new(), 0);
         }
     }
 
-    /// Gives the input back, without the `consumed` bytes of a request that was served, and without what an idle
-    /// connection does not need.
-    pub(super) fn consume(&mut self, mut input: Vec<u8>, consumed: usize) {
-        self.input_start += consumed;
-        if self.input_start == input.len() {
-            self.input_start = 0;
-            input.clear();
-            if input.capacity() > BUFFER_BYTES_KEPT {
-                input = Vec::new();
-            }
-        } else if self.input_start > input.len() / 2 {
-            // Each byte moves about once, however many requests were sent ahead.
-            input.drain(..self.input_start);
-            self.input_start = 0;
-        }
-        self.input = input;
-    }
-
     /// A request has come whole: its time no longer runs. That for taking earlier answers does.
-    pub(super) fn end_wait(&mut self) {
+    fn end_wait(&mut self) {
         self.phase = Phase::Empty;
         if self.deadline.is_some_and(|(_, what)| what != Overdue::Output) {
             self.deadline = None;
@@ -409,7 +312,7 @@ impl<S: Socket> Connection<S> {
     }
 
     /// What the connection waits for now, once the decoder has said so.
-    pub(super) fn set_deadline(&mut self, phase: Phase, now: Duration, timeouts: &Timeouts) {
+    fn set_deadline(&mut self, phase: Phase, now: Duration, timeouts: &Timeouts) {
         self.phase = phase;
         let overdue = match phase {
             Phase::Empty => Overdue::Idle,
@@ -424,54 +327,6 @@ impl<S: Socket> Connection<S> {
         // While answers are not taken, that is what it has to hurry with.
         if self.deadline.is_none_or(|(_, what)| what != overdue && what != Overdue::Output) {
             self.deadline = Some((now + timeouts.of(overdue), overdue));
-        }
-    }
-}
-
-/// Writes at most `bytes_max` bytes of `body`; what that gave, and how many it were.
-fn write_body(socket: &mut impl Socket, body: &mut Body, bytes_max: usize) -> (Flushed, usize) {
-    let mut written = 0;
-    loop {
-        let bytes = match body.next(bytes_max - written) {
-            Next::Bytes([]) => return (Flushed::More, written),
-            Next::Bytes(bytes) => bytes,
-            Next::Awaited => return (Flushed::Awaits, written),
-            Next::End => return (Flushed::All, written),
-        };
-        match socket.write(bytes) {
-            Ok(0) => return (Flushed::Gone, written),
-            Ok(n) => {
-                body.took(n);
-                written += n;
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return (Flushed::Full, written),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => return (Flushed::Gone, written),
-        }
-    }
-}
-
-/// How long a connection may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Timeouts {
-    /// For a head, from its first byte, or from the connection's beginning.
-    pub header: Duration,
-    /// For a body, from the end of its head.
-    pub body: Duration,
-    /// Between two requests.
-    pub idle: Duration,
-    /// For taking anything of what is written.
-    pub output: Duration,
-}
-
-impl Timeouts {
-    pub(super) fn of(&self, what: Overdue) -> Duration {
-        match what {
-            Overdue::Idle => self.idle,
-            Overdue::Head => self.header,
-            Overdue::Body => self.body,
-            Overdue::Output => self.output,
-            Overdue::Leave => LINGER,
         }
     }
 }

@@ -1,0 +1,95 @@
+//! How many there are of each, where who is counted holds a place: it is given back by being dropped, and nobody has to
+//! say so, however many ways there are to end.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
+/// Keys up to which those that nobody holds a place of any more are not looked for.
+const KEYS_KEPT: usize = 1024;
+
+/// One of those who are counted, for as long as it is held.
+#[derive(Debug)]
+pub(in crate::server) struct Place(#[expect(dead_code, reason = "only counted")] Arc<()>);
+
+/// How many hold a place.
+#[derive(Debug, Default)]
+pub(super) struct Count(Arc<()>);
+
+impl Count {
+    /// Counts one more.
+    pub(super) fn take(&self) -> Place {
+        Place(self.0.clone())
+    }
+
+    pub(super) fn get(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
+    }
+}
+
+/// Counts by key.
+#[derive(Debug)]
+pub(super) struct Counts<K> {
+    by_key: HashMap<K, Count>,
+    /// So many keys are looked through for those that have nobody left: twice as many as had somebody the last time, so
+    /// that each costs about one look.
+    keys_max: usize,
+}
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Self { by_key: HashMap::new(), keys_max: KEYS_KEPT }
+    }
+}
+
+impl<K: Hash + Eq> Counts<K> {
+    /// Counts one more, unless that would be more than `max`.
+    pub(super) fn take(&mut self, key: K, max: u32) -> Option<Place> {
+        if self.by_key.len() >= self.keys_max {
+            self.forget_empty();
+        }
+        let count = self.by_key.entry(key).or_default();
+        (count.get() < max as usize).then(|| count.take())
+    }
+
+    fn forget_empty(&mut self) {
+        self.by_key.retain(|_, count| count.get() > 0);
+        self.keys_max = KEYS_KEPT.max(2 * self.by_key.len());
+    }
+
+    /// Keys of which someone holds a place.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.by_key.values().filter(|count| count.get() > 0).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_stop_at_their_limit_and_go_down_by_themselves() {
+        let mut counts = Counts::default();
+        let (first, second) = (counts.take("a", 2), counts.take("a", 2));
+        assert!(first.is_some() && second.is_some() && counts.take("a", 2).is_none());
+        assert!(counts.take("b", 2).is_some() && counts.take("c", 0).is_none());
+        drop(first);
+        assert!(counts.take("a", 1).is_none(), "one is still counted");
+        assert!(counts.take("a", 2).is_some());
+        assert_eq!(counts.len(), 1);
+        drop(second);
+        assert_eq!(counts.len(), 0);
+    }
+
+    #[test]
+    fn whoever_has_nothing_left_is_forgotten() {
+        let mut counts = Counts::default();
+        let places: Vec<_> = (0..10).map(|key| counts.take(key, 1)).collect();
+        for key in 10..100 * KEYS_KEPT {
+            assert!(counts.take(key, 1).is_some());
+        }
+        assert!(counts.by_key.len() <= KEYS_KEPT && counts.len() == places.len());
+        assert!(counts.take(0, 1).is_none(), "whoever has something is not");
+    }
+}

@@ -1,0 +1,213 @@
+//! Who is let in, and who may have how much: connections and streams are counted, publishing is metered, and while the
+//! server takes no work everyone is told why.
+//!
+//! What is taken here is a guard: a place among those who are counted, or a part of a publish rate. It goes back when it
+//! is dropped, whatever becomes of the connection or the call that it was taken for.
+
+mod addresses;
+mod counts;
+mod publish_meter;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use self::addresses::counted_address;
+pub(super) use self::addresses::forwarded_address;
+pub(super) use self::counts::Place;
+use self::counts::{Count, Counts};
+pub(super) use self::publish_meter::Metered;
+use self::publish_meter::PublishMeter;
+use super::refused::Limit;
+use crate::api::{Condition, Door, Facts, Full};
+pub use crate::config::Cidr;
+use crate::http::Problem;
+use crate::model::{Now, Taken};
+
+/// Bounds on connections and what they do.
+#[derive(Debug, Clone)]
+pub struct ConnectionLimits {
+    /// Connections and streams in all.
+    pub connections: usize,
+    /// Connections beyond that, kept to be told so.
+    pub reserve: usize,
+    /// Connections and streams of one address.
+    pub per_address: u32,
+    /// Peers whose forwarded addresses are believed.
+    pub trusted_proxies: Vec<Cidr>,
+    /// Requests of one connection.
+    pub requests_per_connection: u32,
+    /// Bytes of requests and answers that all connections together may hold.
+    pub buffer_bytes: usize,
+    /// Streams of one token.
+    pub streams_per_token: u32,
+    /// Messages that one token may publish a second.
+    pub publish_rate: u32,
+}
+
+/// See the top of this file.
+pub(super) struct Admission {
+    limits: ConnectionLimits,
+    /// Connections beyond a limit: the reserve is theirs.
+    reserve: Count,
+    addresses: Counts<IpAddr>,
+    tokens: Counts<u64>,
+    meter: PublishMeter,
+    is_draining: bool,
+    is_store_down: bool,
+    /// The log has no room for more.
+    is_log_behind: bool,
+}
+
+/// A connection that is let in.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    /// Its place among those of its address, or in the reserve.
+    pub(super) place: Option<Place>,
+    /// The address counts for what it forwards, because it is a trusted proxy's.
+    pub(super) is_proxy: bool,
+    /// The limit that it is beyond, where it is let in only to be refused.
+    pub(super) beyond: Option<Limit>,
+}
+
+impl Admission {
+    /// Nobody is there yet.
+    pub(super) fn new(limits: ConnectionLimits) -> Self {
+        Self {
+            limits,
+            reserve: Count::default(),
+            addresses: Counts::default(),
+            tokens: Counts::default(),
+            meter: PublishMeter::default(),
+            is_draining: false,
+            is_store_down: false,
+            is_log_behind: false,
+        }
+    }
+
+    /// Lets a connection of `peer` in, where `open` connections and streams are open; nothing where there is no room even
+    /// to refuse it. Whoever is one too many takes no place but of the reserve: else one address alone could take all.
+    pub(super) fn admit(&mut self, peer: IpAddr, open: usize) -> Option<Admitted> {
+        let is_proxy = self.limits.trusted_proxies.iter().any(|cidr| cidr.contains(peer));
+        if open - self.refused() >= self.limits.connections {
+            return self.admit_beyond(Limit::Connections, is_proxy);
+        }
+        if is_proxy {
+            return Some(Admitted { place: None, is_proxy, beyond: None });
+        }
+        match self.addresses.take(counted_address(peer), self.limits.per_address) {
+            None => self.admit_beyond(Limit::ConnectionsPerAddress, is_proxy),
+            place => Some(Admitted { place, is_proxy, beyond: None }),
+        }
+    }
+
+    fn admit_beyond(&self, limit: Limit, is_proxy: bool) -> Option<Admitted> {
+        let has_room = self.refused() < self.limits.reserve;
+        has_room.then(|| Admitted { place: Some(self.reserve.take()), is_proxy, beyond: Some(limit) })
+    }
+
+    /// The place of a trusted proxy's connection among those of the address that it forwards; none where that is not to be
+    /// known.
+    ///
+    /// # Errors
+    /// The address has as many as it may: a place in the reserve.
+    pub(super) fn place_of_forwarded<'v>(
+        &mut self,
+        values: impl Iterator<Item = &'v [u8]>,
+    ) -> Result<Option<Place>, Place> {
+        let Some(address) = forwarded_address(values, &self.limits.trusted_proxies) else { return Ok(None) };
+        let place = self.addresses.take(counted_address(address), self.limits.per_address);
+        place.map(Some).ok_or_else(|| self.reserve.take())
+    }
+
+    /// A place among the streams of a token.
+    pub(super) fn place_of_stream(&mut self, token: u64) -> Option<Place> {
+        self.tokens.take(token, self.limits.streams_per_token)
+    }
+
+    /// Why a stream is refused: its token has as many as it may, unless none are begun just now.
+    pub(super) fn refusal_of_stream(&self) -> Problem {
+        let limit = self.limits.streams_per_token;
+        self.condition().refusal().unwrap_or_else(|| {
+            let detail = format!("too many streams of this token are open (limit {limit}, limits.streams_per_token)");
+            Problem::too_many("too_many_streams", detail, 5)
+        })
+    }
+
+    /// Takes so many messages of what a token may publish.
+    ///
+    /// # Errors
+    /// It publishes too fast.
+    pub(super) fn meter(&mut self, token: u64, messages: usize, now: Duration) -> Result<Taken<Metered>, Problem> {
+        let rate = self.limits.publish_rate;
+        self.meter.hold(token, messages, rate, now).ok_or_else(|| {
+            let detail =
+                format!("too many messages are published with this token (limit {rate} a second, limits.publish_rate)");
+            Problem::too_many("publish_rate", detail, 1)
+        })
+    }
+
+    /// Takes no new work from now on.
+    pub(super) fn drain(&mut self) {
+        self.is_draining = true;
+    }
+
+    /// The store takes nothing any more, or takes everything again.
+    pub(super) fn set_store_down(&mut self, is_down: bool) {
+        self.is_store_down = is_down;
+    }
+
+    pub(super) fn is_store_down(&self) -> bool {
+        self.is_store_down
+    }
+
+    /// Whether the log has room for what comes.
+    pub(super) fn set_log_behind(&mut self, is_behind: bool) {
+        self.is_log_behind = is_behind;
+    }
+
+    pub(super) fn is_log_behind(&self) -> bool {
+        self.is_log_behind
+    }
+
+    fn condition(&self) -> Condition {
+        if self.is_draining {
+            Condition::Draining
+        } else if self.is_store_down {
+            Condition::StoreDown
+        } else if self.is_log_behind {
+            Condition::Overloaded
+        } else {
+            Condition::Serving
+        }
+    }
+
+    /// What is the case for a call whose connection came in by `door` and is beyond a limit, if it is.
+    pub(super) fn facts(&self, door: Door, beyond: Option<Limit>, now: Now) -> Facts {
+        let full = beyond.map(|limit| match limit {
+            Limit::ConnectionsPerAddress => Full::OfAddress(self.limits.per_address),
+            _ => Full::Connections(self.limits.connections),
+        });
+        Facts { now, condition: self.condition(), full, door }
+    }
+
+    /// Connections beyond a limit.
+    pub(super) fn refused(&self) -> usize {
+        self.reserve.get()
+    }
+
+    /// Connections and streams that may be.
+    pub(super) fn connections_max(&self) -> usize {
+        self.limits.connections
+    }
+
+    /// Requests that one connection may make.
+    pub(super) fn requests_max(&self) -> u32 {
+        self.limits.requests_per_connection
+    }
+
+    /// How many addresses and tokens hold places: none once everyone has left.
+    #[cfg(test)]
+    pub(super) fn counted(&self) -> (usize, usize) {
+        (self.addresses.len(), self.tokens.len())
+    }
+}

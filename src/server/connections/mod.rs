@@ -1,0 +1,260 @@
+//! The connections that are no streams: what they send and are sent, and whose turn it is.
+//!
+//! They are read and written in bounded pieces. Whoever has more than its piece stands in a list, and has its next turn
+//! when the others have had theirs; what is done for all of them in one turn is bounded too, so that no stream waits for
+//! them. What they hold of requests and answers is weighed, and nothing is freed inside a turn: a connection that ends is
+//! doomed, and [`reap`](Connections::reap) takes it out at the end.
+
+mod connection;
+mod deadlines;
+mod input;
+mod reading;
+mod sending;
+mod weight;
+mod writing;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use slab::Slab;
+
+pub(super) use self::connection::Connection;
+use self::connection::State;
+pub(super) use self::deadlines::Overdue;
+pub use self::deadlines::Timeouts;
+pub(super) use self::input::Input;
+use super::exchange::Exchange;
+use super::refused::Limit;
+use super::socket::Socket;
+use super::sockets::Token;
+use super::waiting::Waiting;
+use crate::api::Door;
+use crate::http::Limits;
+use crate::log::Rest;
+use crate::model::{Now, SlabKey, Taken};
+
+/// What is done for connections in one turn, in bytes read and answered: more would keep the streams waiting. The rest is
+/// done in the next turn. As much again is there for what was put off, and for bodies that are on their way.
+const WORK_PER_TURN: usize = 1024 * 1024;
+
+/// What a request costs besides, as if it were so many bytes: 256 of them are a turn's work, some 3 ms.
+const WORK_PER_REQUEST: usize = 4096;
+
+/// How long a connection beyond a limit may take to ask for what it is refused: others need its place in the reserve.
+const REFUSED_WAIT: Duration = Duration::from_secs(2);
+
+/// How often connections are looked over for deadlines.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+
+/// See the top of this file.
+pub(super) struct Connections<S> {
+    http: Limits,
+    timeouts: Timeouts,
+    /// Bytes that all of them together may hold.
+    buffer_bytes_max: usize,
+    slab: Slab<Connection<S>>,
+    generation: u32,
+    doomed: Vec<usize>,
+    /// Those that have more to read, of which no event will tell.
+    unread: Vec<usize>,
+    /// Those that have more of an answer to write, of which no event will tell, in the order of their turns.
+    unwritten: VecDeque<usize>,
+    /// What was done for them in this turn.
+    work: usize,
+    /// What they hold in all, but for what each of them may keep.
+    weight: usize,
+    /// Sockets that were full for the first time.
+    blocked: Vec<Token>,
+    /// What the log is to be asked for, to go on with answers.
+    fetches: Vec<(SlabKey, Box<Rest>)>,
+    next_sweep: Duration,
+}
+
+/// Whom a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller {
+    /// Where its connection came in.
+    pub(super) door: Door,
+    /// The limit that the connection is beyond.
+    pub(super) beyond: Option<Limit>,
+    /// Requests that it has made.
+    pub(super) requests: u32,
+}
+
+/// A connection that goes on as a stream.
+#[derive(Debug)]
+pub(super) struct Departed<S> {
+    pub(super) socket: S,
+    pub(super) token: Token,
+    /// What it was still to be sent.
+    pub(super) output: Vec<u8>,
+    /// What the poll has told of so far it will not tell again.
+    pub(super) has_unread: bool,
+}
+
+impl<S: Socket> Connections<S> {
+    /// None, that may hold so much together.
+    pub(super) fn new(http: Limits, timeouts: Timeouts, buffer_bytes_max: usize) -> Self {
+        Self {
+            http,
+            timeouts,
+            buffer_bytes_max,
+            slab: Slab::new(),
+            generation: 0,
+            doomed: Vec::new(),
+            unread: Vec::new(),
+            unwritten: VecDeque::new(),
+            work: 0,
+            weight: 0,
+            blocked: Vec::new(),
+            fetches: Vec::new(),
+            next_sweep: Duration::ZERO,
+        }
+    }
+
+    /// A client has connected; its place.
+    pub(super) fn add(&mut self, mut connection: Connection<S>, now: Now) -> usize {
+        self.generation = self.generation.wrapping_add(1);
+        connection.generation = self.generation;
+        let patience = self.timeouts.header;
+        let patience = if connection.beyond.is_some() { patience.min(REFUSED_WAIT) } else { patience };
+        connection.deadline = Some((now.mono + patience, Overdue::Idle));
+        self.slab.insert(connection)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(super) fn socket(&mut self, index: usize) -> Option<&mut S> {
+        self.slab.get_mut(index).map(|connection| &mut connection.socket)
+    }
+
+    /// What the poll knows a connection's socket by, where it counts for the address that it forwards.
+    pub(super) fn token_of_proxy(&self, index: usize) -> Option<Token> {
+        let connection = &self.slab[index];
+        (connection.is_proxy && connection.beyond.is_none()).then(|| connection.token())
+    }
+
+    /// Whatever it asks for is refused from now on, because it is beyond a limit.
+    pub(super) fn set_beyond(&mut self, index: usize, limit: Limit) {
+        self.slab[index].beyond = Some(limit);
+    }
+
+    pub(super) fn caller(&self, index: usize) -> Caller {
+        let Connection { door, beyond, requests, .. } = self.slab[index];
+        Caller { door, beyond, requests }
+    }
+
+    /// Begins the next of the parts into which a turn's work is divided.
+    pub(super) fn renew_budget(&mut self) {
+        self.work = 0;
+    }
+
+    /// Is there more to do at once?
+    pub(super) fn is_busy(&self) -> bool {
+        !self.unread.is_empty() || !self.unwritten.is_empty()
+    }
+
+    /// Are answers still owed, or on their way out?
+    pub(super) fn owes_answers(&self) -> bool {
+        let is_owed = |connection: &Connection<S>| matches!(connection.state, State::Waiting(_));
+        self.slab.iter().any(|(_, connection)| is_owed(connection) || connection.has_output())
+    }
+
+    /// Takes the sockets that were full for the first time.
+    pub(super) fn take_blocked(&mut self) -> Vec<Token> {
+        std::mem::take(&mut self.blocked)
+    }
+
+    /// What the log is to be asked for next, and whom the answer is for.
+    pub(super) fn next_fetch(&mut self) -> Option<(SlabKey, Box<Rest>)> {
+        self.fetches.pop()
+    }
+
+    /// When [`take_overdue`](Self::take_overdue) has something to do next.
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        (!self.slab.is_empty()).then_some(self.next_sweep)
+    }
+
+    /// Those that are overdue, where it is time to look for them.
+    pub(super) fn take_overdue(&mut self, now: Now) -> Option<Vec<(usize, Overdue)>> {
+        if now.mono < self.next_sweep {
+            return None;
+        }
+        self.next_sweep = now.mono + SWEEP_INTERVAL;
+        let deadlines = self.slab.iter().filter_map(|(index, connection)| Some((index, connection.deadline?)));
+        let overdue = deadlines.filter(|(_, (at, _))| now.mono >= *at).map(|(index, (_, what))| (index, what));
+        Some(overdue.collect())
+    }
+
+    /// A request waits for its answer; whom that will be for.
+    pub(super) fn wait(&mut self, waiting: Waiting) -> SlabKey {
+        let index = waiting.exchange.index;
+        let connection = &mut self.slab[index];
+        connection.state = State::Waiting(Box::new(waiting));
+        SlabKey::new(index as u32, connection.generation)
+    }
+
+    /// The request that waits for this answer, if it still does.
+    pub(super) fn waiting(&mut self, to: SlabKey) -> Option<&mut Waiting> {
+        match &mut self.asking(to)?.state {
+            State::Waiting(waiting) => Some(waiting),
+            _ => None,
+        }
+    }
+
+    /// As [`waiting`](Self::waiting), and it waits no longer.
+    pub(super) fn take_waiting(&mut self, to: SlabKey) -> Option<Waiting> {
+        self.waiting(to)?;
+        match std::mem::replace(&mut self.slab[to.index()].state, State::Reading) {
+            State::Waiting(waiting) => Some(*waiting),
+            _ => None,
+        }
+    }
+
+    /// The connection that asked for this answer, if it is still there.
+    fn asking(&mut self, to: SlabKey) -> Option<&mut Connection<S>> {
+        self.slab.get_mut(to.index()).filter(|connection| connection.generation == to.generation())
+    }
+
+    /// A connection's socket goes on as a stream's.
+    pub(super) fn depart(&mut self, index: usize) -> Departed<S> {
+        let mut connection = self.slab.remove(index);
+        self.weight -= connection.weight;
+        Departed {
+            token: connection.token(),
+            output: connection.take_output(),
+            has_unread: connection.has_unread || connection.is_half_closed,
+            socket: connection.socket,
+        }
+    }
+
+    /// Ends a connection. What it holds stays until the end of the turn; what was taken for its request goes back at once.
+    pub(super) fn doom(&mut self, index: usize) {
+        let connection = &mut self.slab[index];
+        if matches!(connection.state, State::Doomed) {
+            return;
+        }
+        if let State::Waiting(waiting) = std::mem::replace(&mut connection.state, State::Doomed) {
+            // What it publishes is published all the same.
+            waiting.metered.map(Taken::keep);
+        }
+        // Nothing is due of it any more: a deadline would bring it back to life, only to end it twice.
+        connection.deadline = None;
+        self.doomed.push(index);
+    }
+
+    /// Takes out those that have ended. `forget` is told what the poll knew the socket of each by.
+    pub(super) fn reap(&mut self, mut forget: impl FnMut(Token)) {
+        while let Some(index) = self.doomed.pop() {
+            let connection = self.slab.remove(index);
+            self.weight -= connection.weight;
+            forget(connection.token());
+        }
+        if self.slab.is_empty() && self.slab.capacity() > 1024 {
+            self.slab.shrink_to_fit();
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What clients send, in bounded pieces: bytes to requests, one after the other.
+
+use super::connection::{Got, State};
+use super::{Connections, Input, WORK_PER_REQUEST, WORK_PER_TURN};
+use crate::http::Verdict;
+use crate::model::Now;
+use crate::server::socket::Socket;
+
+impl<S: Socket> Connections<S> {
+    /// Reads what has come; `true` where it is to be looked at. `to_the_end`: the other side has closed, of which only a
+    /// further read tells. `scratch` is where everyone's bytes are read to first.
+    pub(in crate::server) fn read(&mut self, index: usize, scratch: &mut [u8], to_the_end: bool) -> bool {
+        if self.work >= WORK_PER_TURN || self.holds_too_much() {
+            // It is read in the next turn, after the streams, and after those that hold most were let go.
+            self.read_later(index);
+            return false;
+        }
+        let Some(connection) = self.slab.get_mut(index) else { return false };
+        let (got, bytes) = connection.read(scratch, &self.http, to_the_end);
+        self.work += bytes;
+        match got {
+            Got::Gone => {
+                self.doom(index);
+                return false;
+            }
+            Got::More if connection.wants_request() || matches!(connection.state, State::Closing) => {
+                self.read_later(index);
+            }
+            Got::More | Got::All => {}
+        }
+        true
+    }
+
+    /// A connection is read at the end of the turn, whatever the poll says: once, however often this is called.
+    pub(in crate::server) fn read_later(&mut self, index: usize) {
+        if let Some(connection) = self.slab.get_mut(index)
+            && !std::mem::replace(&mut connection.is_listed, true)
+        {
+            self.unread.push(index);
+        }
+    }
+
+    /// What a client sent while its request waited may not have been read.
+    pub(in crate::server) fn read_rest(&mut self, index: usize) {
+        if self.slab.get(index).is_some_and(|connection| connection.has_unread) {
+            self.read_later(index);
+        }
+    }
+
+    /// Those that are to be read at the end of the turn. Whoever asks little is not to wait behind those who send much.
+    pub(in crate::server) fn take_unread(&mut self) -> Vec<usize> {
+        let mut unread = std::mem::take(&mut self.unread);
+        unread.sort_by_key(|&index| self.slab.get(index).map_or(0, |connection| connection.weight));
+        unread.retain(|&index| match self.slab.get_mut(index) {
+            Some(connection) => std::mem::take(&mut connection.is_listed),
+            None => false,
+        });
+        unread
+    }
+
+    /// The input, where the request at its front may be looked at. It is to be [given back](Self::give_back).
+    pub(in crate::server) fn take_input(&mut self, index: usize) -> Option<Input> {
+        let connection = self.slab.get_mut(index)?;
+        connection.wants_request().then(|| connection.take_input())
+    }
+
+    /// What there is of a request that is not waited for any longer.
+    pub(in crate::server) fn give_up_input(&mut self, index: usize) -> Input {
+        self.slab[index].take_input()
+    }
+
+    /// Gives the input back, without the `consumed` bytes of a request that was served.
+    pub(in crate::server) fn give_back(&mut self, index: usize, input: Input, consumed: usize) {
+        if let Some(connection) = self.slab.get_mut(index) {
+            connection.give_back(input, consumed);
+        }
+    }
+
+    /// What the decoder says of the request at the front of the input.
+    #[inline]
+    pub(in crate::server) fn decode<'i>(&mut self, index: usize, input: &'i Input, now: Now) -> Verdict<'i> {
+        self.slab[index].decode(input, &self.http, &self.timeouts, now.mono)
+    }
+
+    /// So many requests were served, before which so many bytes of answers waited.
+    pub(in crate::server) fn charge(&mut self, index: usize, requests: usize, waited: usize) {
+        self.work += requests * WORK_PER_REQUEST + self.output_bytes(index).saturating_sub(waited);
+    }
+}

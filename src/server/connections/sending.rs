@@ -1,0 +1,82 @@
+//! Content that is on its way: a source behind an answer's head, of which a bounded piece is written at a time.
+
+use std::io::ErrorKind;
+
+use crate::api::OUTPUT_PIECE_BYTES;
+use crate::http::{Body, Next};
+use crate::log::Rest;
+use crate::server::socket::Socket;
+
+/// What writing to a socket gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flushed {
+    /// Everything is written.
+    All,
+    /// The socket takes no more just now; the poll will tell when it does.
+    Full,
+    /// As much as may be written at a time; there is more, of which no event will tell.
+    More,
+    /// What comes next is not there yet.
+    Awaits,
+    /// The other side is gone.
+    Gone,
+}
+
+/// See the top of this file.
+#[derive(Debug)]
+pub(super) struct Sending {
+    /// What is left of it.
+    body: Body,
+    /// Where the log holds what it lacks, unless the log was asked for that already.
+    rest: Option<Box<Rest>>,
+    /// The connection closes behind it.
+    pub(super) is_last: bool,
+    /// It stands in the list of those that have more to write.
+    pub(super) is_queued: bool,
+}
+
+impl Sending {
+    pub(super) fn new(body: Body, rest: Option<Box<Rest>>, is_last: bool) -> Self {
+        Self { body, rest, is_last, is_queued: false }
+    }
+
+    /// The bytes of it that are held.
+    pub(super) fn held(&self) -> usize {
+        self.body.held()
+    }
+
+    /// What the log is to be asked for now: a piece is fetched while the one before it is written, and no more ahead.
+    pub(super) fn next_to_fetch(&mut self) -> Option<Box<Rest>> {
+        if self.body.held() > OUTPUT_PIECE_BYTES { None } else { self.rest.take() }
+    }
+
+    /// What was fetched has come. `false` where it is not what was promised.
+    #[must_use]
+    pub(super) fn go_on(&mut self, piece: Vec<u8>, rest: Option<Box<Rest>>) -> bool {
+        self.rest = rest;
+        self.body.give(piece) && self.rest.is_some() == (self.body.lacking() > 0)
+    }
+
+    /// Writes at most `bytes_max` bytes; what that gave, and how many it were.
+    pub(super) fn write(&mut self, socket: &mut impl Socket, bytes_max: usize) -> (Flushed, usize) {
+        let mut written = 0;
+        loop {
+            let bytes = match self.body.next(bytes_max - written) {
+                Next::Bytes([]) => return (Flushed::More, written),
+                Next::Bytes(bytes) => bytes,
+                Next::Awaited => return (Flushed::Awaits, written),
+                Next::End => return (Flushed::All, written),
+            };
+            match socket.write(bytes) {
+                Ok(0) => return (Flushed::Gone, written),
+                Ok(n) => {
+                    self.body.took(n);
+                    written += n;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return (Flushed::Full, written),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return (Flushed::Gone, written),
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What clients are sent, in bounded pieces: what is small at once, content in turn with that of others.
+
+use super::connection::State;
+use super::deadlines::{LINGER, Overdue};
+use super::sending::Flushed;
+use super::{Connections, Exchange, WORK_PER_TURN};
+use crate::api::Shown;
+use crate::http::Response;
+use crate::log::Answer;
+use crate::model::{Now, SlabKey};
+use crate::server::socket::Socket;
+
+/// Bytes of a large answer that are written to one socket before the others get their turn: some 20 us of sending. Fewer
+/// would make a download slower than its network; a socket's buffer takes some 2.5 MiB at once.
+const BODY_BYTES_A_FLUSH_MAX: usize = 64 * 1024;
+
+impl<S: Socket> Connections<S> {
+    /// Bytes of answers that wait to be written to a connection.
+    pub(in crate::server) fn output_bytes(&self, index: usize) -> usize {
+        self.slab.get(index).map_or(0, |connection| connection.output_bytes())
+    }
+
+    /// Queues an answer.
+    pub(in crate::server) fn answer(&mut self, exchange: &Exchange, shown: Shown, date: &str) {
+        self.slab[exchange.index].answer(shown, exchange.framing, date);
+    }
+
+    /// Queues an answer that is framed already, and closes behind it.
+    pub(in crate::server) fn answer_framed(&mut self, exchange: &Exchange, answer: &[u8]) {
+        let connection = &mut self.slab[exchange.index];
+        connection.write_raw(answer);
+        connection.state = State::Closing;
+    }
+
+    /// Queues the answer to what is no request, and closes.
+    pub(in crate::server) fn reject(&mut self, index: usize, response: Response, date: &str) {
+        self.slab[index].reject(response, date);
+    }
+
+    /// Writes what a connection is to be sent, as far as it may be now, and sees to what comes next of it.
+    pub(in crate::server) fn flush(&mut self, index: usize, now: Now) {
+        self.write(index, now);
+        self.fetch_next(index);
+        self.weigh(index);
+    }
+
+    fn write(&mut self, index: usize, now: Now) {
+        let Some(connection) = self.slab.get_mut(index) else { return };
+        if let State::Doomed = connection.state {
+            return;
+        }
+        let (could_read, waiting) = (connection.wants_request(), connection.output_bytes());
+        let was_blocked = matches!(connection.deadline, Some((_, Overdue::Output)));
+        let room = WORK_PER_TURN.saturating_sub(self.work).min(BODY_BYTES_A_FLUSH_MAX);
+        let (flushed, body_bytes) = connection.flush(room);
+        self.work += body_bytes;
+        let has_taken = body_bytes > 0 || connection.output_bytes() < waiting;
+        match flushed {
+            Flushed::Gone => return self.doom(index),
+            Flushed::Full => {
+                if !std::mem::replace(&mut connection.is_watched_for_room, true) {
+                    self.blocked.push(connection.token());
+                }
+                // Only what is taken gives more time, not what is sent meanwhile.
+                if !was_blocked || has_taken {
+                    connection.deadline = Some((now.mono + self.timeouts.output, Overdue::Output));
+                }
+                return;
+            }
+            // The others have had this turn: whether there is room is not known.
+            Flushed::More if !has_taken => return self.write_later(index),
+            Flushed::More | Flushed::Awaits | Flushed::All => {}
+        }
+        if was_blocked {
+            connection.deadline = None;
+        }
+        match flushed {
+            Flushed::More => self.write_later(index),
+            Flushed::Awaits => {}
+            _ => self.has_written_all(index, was_blocked || !could_read, now),
+        }
+    }
+
+    /// `was_held_up`: requests, and the deadline of the next, were put off until here; so was what has not been read.
+    fn has_written_all(&mut self, index: usize, was_held_up: bool, now: Now) {
+        let connection = &mut self.slab[index];
+        match connection.state {
+            State::Closing if connection.is_half_closed => self.doom(index),
+            State::Closing if connection.deadline.is_none() => {
+                connection.socket.finish();
+                connection.deadline = Some((now.mono + LINGER, Overdue::Leave));
+                self.read_rest(index);
+            }
+            State::Reading if was_held_up => self.read_later(index),
+            _ => {}
+        }
+    }
+
+    /// Asks for what comes next of content that the log holds, where it is time for that.
+    fn fetch_next(&mut self, index: usize) {
+        let Some(connection) = self.slab.get_mut(index) else { return };
+        if let State::Sending(sending) = &mut connection.state
+            && let Some(rest) = sending.next_to_fetch()
+        {
+            self.fetches.push((SlabKey::new(index as u32, connection.generation), rest));
+        }
+    }
+
+    /// A socket has room again: what is small is written at once, content in turn with that of others.
+    pub(in crate::server) fn writable(&mut self, index: usize, now: Now) {
+        match self.slab.get(index).map(|connection| &connection.state) {
+            Some(State::Sending(_)) => self.write_later(index),
+            _ => self.flush(index, now),
+        }
+    }
+
+    /// A connection is written to at the end of the turn, whatever the poll says: once, however often this is called.
+    fn write_later(&mut self, index: usize) {
+        if let Some(connection) = self.slab.get_mut(index)
+            && let State::Sending(sending) = &mut connection.state
+            && !std::mem::replace(&mut sending.is_queued, true)
+        {
+            self.unwritten.push_back(index);
+        }
+    }
+
+    /// Writes a piece of all content that is on its way, of as much as one turn has time for; the rest is first in the next.
+    pub(in crate::server) fn write_bodies(&mut self, now: Now) {
+        for _ in 0..self.unwritten.len() {
+            if self.work >= WORK_PER_TURN {
+                return;
+            }
+            let Some(index) = self.unwritten.pop_front() else { return };
+            if let Some(connection) = self.slab.get_mut(index)
+                && let State::Sending(sending) = &mut connection.state
+                && std::mem::take(&mut sending.is_queued)
+            {
+                self.flush(index, now);
+            }
+        }
+    }
+
+    /// Does a connection wait for more of its content by this answer?
+    pub(in crate::server) fn is_sending(&mut self, to: SlabKey) -> bool {
+        self.asking(to).is_some_and(|connection| matches!(connection.state, State::Sending(_)))
+    }
+
+    /// More has come of content that the log holds. Where that is not to be had any more, nothing but the end of the
+    /// connection tells it: the length was promised.
+    pub(in crate::server) fn go_on(&mut self, to: SlabKey, answer: Answer) {
+        let index = to.index();
+        let State::Sending(sending) = &mut self.slab[index].state else { return };
+        let goes_on = match answer {
+            Answer::OutputRest { bytes, rest } => sending.go_on(bytes, rest),
+            answer => {
+                log::warn!("the rest of an output can't be read, and the connection is closed: {answer:?}");
+                false
+            }
+        };
+        match goes_on {
+            true => self.write_later(index),
+            false => self.doom(index),
+        }
+    }
+}

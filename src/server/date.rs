@@ -1,0 +1,28 @@
+//! The `Date` of answers, made once a second.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::model::Now;
+
+/// See the top of this file.
+pub(super) struct Date {
+    secs: u64,
+    text: String,
+}
+
+impl Default for Date {
+    fn default() -> Self {
+        Self { secs: u64::MAX, text: String::new() }
+    }
+}
+
+impl Date {
+    /// As the header has it.
+    pub(super) fn at(&mut self, now: Now) -> &str {
+        let secs = now.wall.as_secs();
+        if self.secs != secs {
+            (self.secs, self.text) = (secs, httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(secs)));
+        }
+        &self.text
+    }
+}

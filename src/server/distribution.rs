@@ -1,0 +1,52 @@
+//! Where what leaves the log goes: to the loop, the executor, and those who wait elsewhere.
+
+use std::sync::{Arc, OnceLock};
+
+use super::inbox::{Inbox, InboxSender};
+use super::threads::random_or_abort;
+use crate::executor::{ExecutorHandle, NewRun, ResumedRun};
+use crate::log::{self, Delivery, Order, Outcome, ReplyTo};
+
+/// Hands out what leaves the log. The loop is told before anyone else who waits, so that whoever has been answered finds
+/// that the loop knows.
+pub(super) fn distribute(
+    executor: Arc<OnceLock<ExecutorHandle>>,
+    inbox: InboxSender,
+) -> impl FnMut(Outcome) + Send + Clone + 'static {
+    move |outcome| {
+        for order in outcome.orders {
+            let Some(executor) = executor.get() else { continue };
+            carry_out(order, executor);
+        }
+        let mut deliveries = outcome.deliveries;
+        let is_of_others = |delivery: &mut Delivery| matches!(delivery, Delivery::Reply { to: ReplyTo::Caller(_), .. });
+        let others: Vec<Delivery> = deliveries.extract_if(.., is_of_others).collect();
+        if !deliveries.is_empty() {
+            inbox.send(Inbox::Log(deliveries));
+        }
+        for delivery in others {
+            if let Delivery::Reply { to: ReplyTo::Caller(caller), answer } = delivery {
+                // Whoever has given up waiting is told nothing.
+                let _ = caller.try_send(answer);
+            }
+        }
+    }
+}
+
+fn carry_out(order: Order, executor: &ExecutorHandle) {
+    let seed = || u64::from_ne_bytes(random_or_abort()[..8].try_into().expect("8 of 16 bytes"));
+    match order {
+        Order::Start { project, run, plan, created_at } => {
+            executor.start(NewRun { project, run, plan, created_at, seed: seed() });
+        }
+        Order::Resume(resumed) => {
+            let log::Resumed { project, plan, state, whole_outputs, cancelled } = *resumed;
+            let (run, created_at) = (state.run_id.clone(), state.created_at);
+            let new = NewRun { project, run, plan, created_at, seed: seed() };
+            executor.resume(ResumedRun { new, state, whole_outputs, cancelled });
+        }
+        Order::Cancel { project, run } => executor.cancel(project, run),
+        Order::Kept(batches) => executor.kept(batches),
+        Order::StoreIsDown(is_down) => executor.store_is_down(is_down),
+    }
+}

@@ -1,0 +1,96 @@
+//! What other threads are asked for, and those of their answers that are given a little later.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::{Ask, OUTPUT_PIECE_BYTES, PlanRequest};
+use crate::auth::TicketNote;
+use crate::log::{Answer, Command, Query, ReplyTo, Rest, Subscription};
+use crate::model::{Now, ProjectId, SlabKey};
+
+/// How long the answer to a publish waits while more than half of the project's watchers are behind. Publishers that
+/// wait for their answers then take the pace of those who read, instead of driving all of them out of the backlog, and
+/// at last out of history.
+pub(super) const CONGESTION_HOLD: Duration = Duration::from_millis(10);
+
+/// What the server wants carried out.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// By the log, as one batch.
+    pub log: Vec<Command>,
+    /// By the intake.
+    pub intake: Vec<(SlabKey, PlanRequest)>,
+}
+
+/// See the top of this file.
+#[derive(Default)]
+pub(super) struct Replies {
+    outbox: Outbox,
+    /// Answers to publishers that are too fast, each with the time at which it is given.
+    held: VecDeque<(Duration, SlabKey, Answer)>,
+}
+
+impl Replies {
+    /// Asks for what a request wants, to be answered to its connection.
+    pub(super) fn ask(&mut self, to: SlabKey, ask: Ask) {
+        let reply = ReplyTo::Connection(to);
+        self.outbox.log.push(match ask {
+            Ask::Publish(project, events) => Command::Publish { project, events, reply },
+            Ask::Cancel(project, run) => Command::Cancel { project, run, reply: Some(reply) },
+            Ask::Read(query) => Command::Read { query, reply },
+            Ask::Rerun(rerun) => {
+                Command::Read { query: Query::Document { project: rerun.project, run: rerun.run }, reply }
+            }
+            Ask::Plan(request) => return self.outbox.intake.push((to, request)),
+        });
+    }
+
+    /// Asks the log where a stream begins.
+    pub(super) fn subscribe(&mut self, to: SlabKey, subscription: Arc<Subscription>, spends: Option<TicketNote>) {
+        self.outbox.log.push(Command::Subscribe { subscription, spends, reply: ReplyTo::Connection(to) });
+    }
+
+    /// Asks the log.
+    pub(super) fn read(&mut self, query: Query, reply: ReplyTo) {
+        self.outbox.log.push(Command::Read { query, reply });
+    }
+
+    /// Asks for what comes next of content that the log holds.
+    pub(super) fn read_on(&mut self, to: SlabKey, rest: Box<Rest>) {
+        self.read(Query::OutputRest { rest, bytes_max: OUTPUT_PIECE_BYTES }, ReplyTo::Connection(to));
+    }
+
+    /// Has the log remember what became of a ticket, and waits for nothing.
+    pub(super) fn note(&mut self, note: TicketNote) {
+        self.outbox.log.push(Command::Note { note, reply: None });
+    }
+
+    /// The messages of a project need not come any more.
+    pub(super) fn unwatch(&mut self, project: ProjectId) {
+        self.outbox.log.push(Command::Unwatch(project));
+    }
+
+    /// Holds an answer back for a moment.
+    pub(super) fn hold(&mut self, to: SlabKey, answer: Answer, now: Now) {
+        self.held.push_back((now.mono + CONGESTION_HOLD, to, answer));
+    }
+
+    /// The next of the answers that were held back for long enough.
+    pub(super) fn next_due(&mut self, now: Now) -> Option<(SlabKey, Answer)> {
+        let (_, to, answer) = self.held.pop_front_if(|(until, ..)| now.mono >= *until)?;
+        Some((to, answer))
+    }
+
+    /// When the next of them is due.
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        self.held.front().map(|(until, ..)| *until)
+    }
+
+    /// Takes what is to be carried out.
+    pub(super) fn take_outbox(&mut self) -> Outbox {
+        // The next turn will want about as much room as this one: growing to it moves every command several times.
+        let next = Outbox { log: Vec::with_capacity(self.outbox.log.len()), intake: Vec::new() };
+        std::mem::replace(&mut self.outbox, next)
+    }
+}

@@ -1,0 +1,70 @@
+//! Sockets by what the poll knows them by: whose each is just now, and the places that are held for as long as it is open.
+
+use slab::Slab;
+
+use super::admission::Place;
+
+/// Which socket: what the poll knows it by. It keeps its token when its connection becomes a stream, so that the poll
+/// need not be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Token(pub usize);
+
+/// Whose a socket is, by its place in that slab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    Connection(u32),
+    Stream(u32),
+}
+
+/// See the top of this file.
+#[derive(Default)]
+pub(super) struct Sockets {
+    open: Slab<Open>,
+}
+
+struct Open {
+    owner: Owner,
+    /// Its place among those of its address, or in the reserve.
+    _counted: Option<Place>,
+    /// Its place among the streams of its token.
+    _stream: Option<Place>,
+}
+
+impl Sockets {
+    /// The token that the next socket will have.
+    pub(super) fn next_token(&self) -> Token {
+        Token(self.open.vacant_key())
+    }
+
+    /// A connection's socket gets the [next](Self::next_token) token.
+    pub(super) fn add(&mut self, connection: usize, counted: Option<Place>) {
+        self.open.insert(Open { owner: Owner::Connection(connection as u32), _counted: counted, _stream: None });
+    }
+
+    pub(super) fn owner(&self, token: Token) -> Option<Owner> {
+        self.open.get(token.0).map(|open| open.owner)
+    }
+
+    /// The socket counts for something else, or for nothing.
+    pub(super) fn count_for(&mut self, token: Token, counted: Option<Place>) {
+        self.open[token.0]._counted = counted;
+    }
+
+    /// The socket is a stream's from now on.
+    pub(super) fn hand_to_stream(&mut self, token: Token, stream: usize, place: Option<Place>) {
+        let open = &mut self.open[token.0];
+        (open.owner, open._stream) = (Owner::Stream(stream as u32), place);
+    }
+
+    /// The socket is closed, and its places are given back.
+    pub(super) fn remove(&mut self, token: Token) {
+        self.open.remove(token.0);
+    }
+
+    /// Gives memory back, where few are left of many.
+    pub(super) fn shrink(&mut self) {
+        if self.open.len() < self.open.capacity() / 4 {
+            self.open.shrink_to_fit();
+        }
+    }
+}

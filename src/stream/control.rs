@@ -1,0 +1,60 @@
+//! Events of a stream about the stream itself: where it begins, that it goes on, how it ends. Nobody keeps them.
+
+use std::time::Duration;
+
+use crate::auth::IdSigner;
+use crate::http::sse;
+use crate::log::{Resume, StartingPosition};
+use crate::model::{ProjectId, Timestamp, write_message};
+
+/// `connected` and the position that the stream goes on from, in one block with `retry:`.
+pub(super) fn write_connected(
+    to: &mut Vec<u8>,
+    start: &StartingPosition,
+    retry_ms: u64,
+    heartbeat: Duration,
+    signer: &IdSigner,
+) {
+    let resume = match start.resume {
+        Resume::Fresh => "fresh",
+        Resume::Resumed => "resumed",
+        Resume::Reset(_) => "reset",
+    };
+    let heartbeat_ms = u64::try_from(heartbeat.as_millis()).unwrap_or(u64::MAX);
+    let payload = format!("{{\"resume\":\"{resume}\",\"heartbeat\":{heartbeat_ms}}}");
+    let mut message = Vec::with_capacity(160);
+    write_message(&mut message, "connected", &start.project, start.after, payload.as_bytes());
+    let mut id = Vec::with_capacity(64);
+    signer.write(&mut id, &start.project, start.after);
+    sse::write_event(to, str::from_utf8(&id).ok(), Some(retry_ms), &message);
+}
+
+/// `stream_reset`, where the stream can't go on from where the subscriber was, and the snapshots.
+pub(super) fn write_reset(to: &mut Vec<u8>, start: &StartingPosition) {
+    if let Resume::Reset(reason) = start.resume {
+        let payload = format!("{{\"reason\":\"{}\"}}", reason.as_str());
+        write_plain(to, "stream_reset", &start.project, start.after, &payload);
+    }
+    for snapshot in &start.snapshots {
+        sse::write_event(to, None, None, snapshot);
+    }
+}
+
+/// `heartbeat`, as a message.
+pub(super) fn write_heartbeat(to: &mut Vec<u8>, project: &ProjectId, seq: u64, now: Timestamp) {
+    write_plain(to, "heartbeat", project, seq, &format!("{{\"timestamp\":\"{now}\"}}"));
+}
+
+/// `stream_closing`, and when to come back.
+pub(super) fn write_closing(to: &mut Vec<u8>, project: &ProjectId, seq: u64, reason: &str, retry_ms: u64) {
+    let payload = format!("{{\"reason\":\"{reason}\"}}");
+    let mut message = Vec::new();
+    write_message(&mut message, "stream_closing", project, seq, payload.as_bytes());
+    sse::write_event(to, None, Some(retry_ms), &message);
+}
+
+fn write_plain(to: &mut Vec<u8>, message_type: &str, project: &ProjectId, seq: u64, payload: &str) {
+    let mut message = Vec::new();
+    write_message(&mut message, message_type, project, seq, payload.as_bytes());
+    sse::write_event(to, None, None, &message);
+}
