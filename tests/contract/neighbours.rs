@@ -273,3 +273,37 @@ fn a_watcher_that_reads_nothing_sets_nobodys_pace() {
     assert_others_are_served(&server);
     assert_eq!(server.metric("stepcast_streams") as usize, WATCHERS, "they watch still");
 }
+
+#[test]
+fn a_run_with_large_outputs_is_read_as_it_is_taken() {
+    const STEPS: usize = 3;
+    const CLIENTS: usize = 4;
+    let directory = TempDirectory::new();
+    let (server, path) = start_behind_outputs(&directory, STEPS);
+    let threads = Threads::watch(&server);
+    let mut asked = ask(&server, CLIENTS, &Request::get(&path));
+    assert!(asked.iter_mut().all(|connection| connection.head().expect("an answer").status == 200));
+    assert_others_are_served(&server);
+    let (all, most) = (threads.read_by_all(), CLIENTS as u64 * OUTPUT_BYTES);
+    assert!(all < most, "{all} bytes were read for {CLIENTS} who take nothing of {STEPS} outputs");
+}
+
+#[test]
+fn lists_of_many_projects_let_publishes_go_ahead() {
+    const PROJECTS: usize = 1000;
+    const LISTS: usize = 200;
+    let directory = TempDirectory::new();
+    let server = start(&directory, &[]);
+    let mut publisher = Connection::open(server.address);
+    for n in 0..PROJECTS {
+        let request =
+            Request::post(&format!("/api/projects/listed{n}/events"), &json!({"type": "note", "payload": {}}));
+        publisher.write(&request.bytes(server.address));
+        assert_eq!(publisher.response(false).expect("an answer").status, 202);
+    }
+    let mut asked = ask(&server, LISTS, &Request::get(&format!("/api/projects?limit={PROJECTS}")));
+    assert_publishes_go_ahead(&server, &asked);
+    assert_others_are_served(&server);
+    let list = asked[0].response(false).expect("an answer").json();
+    assert_eq!(list["projects"].as_array().map(Vec::len), Some(PROJECTS));
+}

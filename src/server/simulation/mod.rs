@@ -23,6 +23,7 @@ mod judge;
 mod laws;
 mod medium;
 mod model;
+mod readers;
 mod requests;
 mod shop;
 mod socket;

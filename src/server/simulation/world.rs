@@ -12,6 +12,7 @@ use super::client::{Client, Lost, Mode};
 use super::laws::Laws;
 use super::medium::Medium;
 use super::model::{Model, Seen, look_through, new_run, resumed_run};
+use super::readers::Posed;
 use super::shop::Shop;
 use super::socket::{Ether, FakeSocket, connect};
 use super::tokens::Tokens;
@@ -24,7 +25,7 @@ use crate::executor::tool::Registry;
 use crate::http::Response;
 use crate::log::beside::Beside;
 use crate::log::faulty::Disk;
-use crate::log::{Command, Delivery, Journal, Order, Outcome, Query, Question, ReplyTo, Store};
+use crate::log::{Command, Delivery, Journal, Order, Outcome, Query, ReplyTo, Store};
 use crate::model::{Now, RunId, SlabKey, StepStatus, Timestamp};
 use crate::server::replies::CONGESTION_HOLD;
 use crate::server::{Inbox, Server};
@@ -59,14 +60,14 @@ pub(super) struct World<M: Medium> {
     pub(super) clients: Vec<Client>,
     pub(super) tokens: Tokens,
     unsent: Vec<Command>,
-    log_queue: VecDeque<Vec<Command>>,
+    pub(super) log_queue: VecDeque<Vec<Command>>,
     /// Those who read beside the log, where there are any.
-    beside: Option<Beside>,
+    pub(super) beside: Option<Beside>,
     /// What they are to answer.
-    questions: VecDeque<Posed>,
+    pub(super) questions: VecDeque<Posed>,
     /// How often the log has let something out.
-    outcomes: u64,
-    inbox: VecDeque<Inbox>,
+    pub(super) outcomes: u64,
+    pub(super) inbox: VecDeque<Inbox>,
     intake: VecDeque<(SlabKey, PlanRequest)>,
     context: Arc<Context>,
     /// The server was told that the log is too far behind for it to take work.
@@ -87,13 +88,6 @@ pub(super) struct World<M: Medium> {
     /// How often each thing worth meeting was met.
     pub(super) met: BTreeMap<String, u64>,
     trace: VecDeque<String>,
-}
-
-/// A question to those who read beside the log.
-struct Posed {
-    question: Question,
-    /// What the log had let out by then.
-    behind: u64,
 }
 
 impl<M: Medium> World<M> {
@@ -305,11 +299,6 @@ impl<M: Medium> World<M> {
         }
     }
 
-    fn pose(&mut self, questions: Vec<Question>) {
-        let behind = self.outcomes;
-        self.questions.extend(questions.into_iter().map(|question| Posed { question, behind }));
-    }
-
     /// The executor hears of it whatever becomes of the log.
     fn tell_who_is_cancelled(&mut self) {
         for command in &self.unsent {
@@ -429,41 +418,6 @@ impl<M: Medium> World<M> {
             self.meet("run resumed");
         }
         self.carry_out(left.orders);
-    }
-
-    /// Those who read beside the log answer up to so many questions, whatever waits for the log. Two of them do so side by
-    /// side, so that the answers come in any order, but for pages.
-    pub(super) fn read_beside(&mut self, answers_max: usize) {
-        for _ in 0..answers_max.min(self.questions.len()) {
-            let mut at = self.rng.below(self.questions.len());
-            if self.questions[at].question.is_page() {
-                at = self.questions.iter().position(|posed| posed.question.is_page()).expect("at the latest this one");
-            }
-            let Posed { question, behind } = self.questions.remove(at).expect("one of them");
-            let failed = self.disk.failed();
-            match self.beside.as_mut().expect("whoever is asked").answer(question) {
-                Ok(answer) => self.hand_in(answer, behind),
-                Err(batch) => {
-                    self.meet("handed on");
-                    self.log_queue.push_back(batch);
-                }
-            }
-            if self.disk.failed() > failed {
-                self.down_at = Some(self.now.mono);
-            }
-        }
-    }
-
-    /// An answer may overtake what was committed last, where it was asked for before that was let out: that is on its way
-    /// when the answer is made.
-    fn hand_in(&mut self, answer: Delivery, behind: u64) {
-        let answer = Inbox::Log(vec![answer]);
-        if self.outcomes > behind && matches!(self.inbox.back(), Some(Inbox::Log(_))) && self.rng.one_in(2) {
-            self.meet("answer ahead");
-            self.inbox.insert(self.inbox.len() - 1, answer);
-        } else {
-            self.inbox.push_back(answer);
-        }
     }
 
     /// The intake looks at one plan, if the log has room for what comes of it.
