@@ -158,20 +158,6 @@ impl<S: Store> Store for FaultyStore<S> {
     fn key_bytes(&self, project: &ProjectId) -> Result<u64, StoreError> {
         self.call(Call::Read)?.store.key_bytes(project)
     }
-
-    fn runs(
-        &self,
-        project: &ProjectId,
-        before: Option<RunNumber>,
-        ended_as: Option<RunStatus>,
-        each: &mut dyn FnMut(RunNumber) -> Flow,
-    ) -> Result<(), StoreError> {
-        self.call(Call::Read)?.store.runs(project, before, ended_as, each)
-    }
-
-    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.call(Call::Read)?.store.ended_summary(number)
-    }
 }
 
 impl<S: Store> History for FaultyStore<S> {
@@ -207,6 +193,20 @@ impl<S: Store> History for FaultyStore<S> {
 
     fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
         self.call(Call::Read)?.store.ended_state(number)
+    }
+
+    fn runs(
+        &self,
+        project: &ProjectId,
+        before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
+        each: &mut dyn FnMut(RunNumber) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.call(Call::Read)?.store.runs(project, before, ended_as, each)
+    }
+
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.call(Call::Read)?.store.ended_summary(number)
     }
 
     fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {

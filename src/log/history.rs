@@ -14,7 +14,7 @@ use super::store::{Flow, Place, StoreError, StoredMessage, StoredOutput};
 use super::views::RunView;
 use super::{Answer, Attached, Query, Refusal, ReplyTo, RunNumber, WantedOutput};
 use crate::auth::IdSigner;
-use crate::model::{OutputStream, ProjectId, RunId, RunState, StepId, shown_document};
+use crate::model::{OutputStream, ProjectId, RunId, RunState, RunStatus, StepId, shown_document};
 
 /// The reading half of a store. Between two calls on one of these nothing of it changes.
 pub trait History {
@@ -61,6 +61,24 @@ pub trait History {
     /// # Errors
     /// Where it can't be read.
     fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
+
+    /// What a list shows of a run that has ended.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
+
+    /// Numbers of a project's runs, newest first, older than `before`; with `ended_as`, of those alone that ended so.
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    fn runs(
+        &self,
+        project: &ProjectId,
+        before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
+        each: &mut dyn FnMut(RunNumber) -> Flow,
+    ) -> Result<(), StoreError>;
 
     /// The plan and the inputs that a run was taken on with: JSON.
     ///

@@ -6,12 +6,15 @@
 //! copied only where it changes before the answer is made. Pages for streams have a thread of their own, so that nobody
 //! who reads a large output or run holds a stream back.
 
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
+use super::heads::Heads;
 use super::history::{self, Asked, Known, Lookup, Question, Reader};
+use super::lists::{self, OpenRuns, WantedRuns};
 use super::{Answer, Command, Delivery, Outcome, Query, Refusal, ReplyTo, StoreError};
 use crate::auth::IdSigner;
 
@@ -109,6 +112,7 @@ fn ask(to: &Sender<Task>, questions: Vec<Question>, log: Option<Sender<Vec<Comma
 pub(super) fn start(
     reader: impl Fn() -> Result<Option<Box<dyn Reader>>, StoreError>,
     signer: &IdSigner,
+    heads: &Arc<Heads>,
     out: impl FnMut(Outcome) + Clone + Send + 'static,
 ) -> std::io::Result<Option<(HistoryHandle, Vec<JoinHandle<()>>)>> {
     let ((pages, page_tasks), (look_ups, look_up_tasks)) = (bounded(WAITING_BATCHES_MAX), bounded(WAITING_BATCHES_MAX));
@@ -118,7 +122,7 @@ pub(super) fn start(
     let mut threads = Vec::new();
     for (name, inbox) in inboxes {
         let Some(reader) = reader().map_err(std::io::Error::other)? else { return Ok(None) };
-        let historian = Historian::new(reader, signer.clone());
+        let historian = Historian::new(reader, signer.clone(), heads.clone());
         let (mut out, ends): (_, Sender<()>) = (out.clone(), ends.clone());
         let thread = thread::Builder::new().name(name.into());
         threads.push(thread.spawn(move || {
@@ -143,6 +147,8 @@ fn is_history_query(query: &Query) -> bool {
             | Query::Run { .. }
             | Query::Output { .. }
             | Query::OutputRest { .. }
+            | Query::Runs { .. }
+            | Query::Projects { .. }
     )
 }
 
@@ -180,12 +186,13 @@ fn tell(to: ReplyTo, answer: Answer, out: &mut impl FnMut(Outcome)) {
 pub(super) struct Historian {
     reader: Box<dyn Reader>,
     signer: IdSigner,
+    heads: Arc<Heads>,
     lookup: Lookup,
 }
 
 impl Historian {
-    pub(super) fn new(reader: Box<dyn Reader>, signer: IdSigner) -> Self {
-        Self { reader, signer, lookup: Lookup::new(CACHE_BYTES_MAX) }
+    pub(super) fn new(reader: Box<dyn Reader>, signer: IdSigner, heads: Arc<Heads>) -> Self {
+        Self { reader, signer, heads, lookup: Lookup::new(CACHE_BYTES_MAX) }
     }
 
     /// What is to be done next; nothing where nobody can ask any more.
@@ -207,12 +214,31 @@ impl Historian {
     }
 
     fn look(&mut self, query: &Query, known: &Known) -> Result<Option<Answer>, StoreError> {
-        if let Query::Run { project, run, whole_outputs } = query {
-            return history::run(self.reader.as_mut(), &self.signer, known, (project, run), *whole_outputs);
+        match query {
+            Query::Run { project, run, whole_outputs } => {
+                return history::run(self.reader.as_mut(), &self.signer, known, (project, run), *whole_outputs);
+            }
+            Query::Runs { project, status, before, limit } => {
+                let before = before.as_ref();
+                return self.list_runs(WantedRuns { project, status: *status, before, limit: *limit });
+            }
+            Query::Projects { visible, after, limit } => {
+                return lists::list_projects(&self.heads, visible.as_deref(), after.as_ref(), *limit).map(Some);
+            }
+            _ => {}
         }
         let (mut answer, lookup, signer) = (None, &mut self.lookup, &self.signer);
         self.reader.look(&mut |history| {
             answer = lookup.answer(history, signer, query, known)?;
+            Ok(())
+        })?;
+        Ok(answer)
+    }
+
+    fn list_runs(&mut self, wanted: WantedRuns<'_>) -> Result<Option<Answer>, StoreError> {
+        let (mut answer, open) = (None, OpenRuns::of(&self.heads, wanted.project));
+        self.reader.look(&mut |history| {
+            answer = Some(open.list(history, wanted)?);
             Ok(())
         })?;
         Ok(answer)

@@ -12,6 +12,7 @@ use super::age::AgeClock;
 use super::batch::Batch;
 use super::frames::{View, write_frame};
 use super::growth::Growth;
+use super::heads::{Heads, Touched};
 use super::history::{Asked, Lookup};
 use super::load::ReadPlan;
 use super::outage::Outage;
@@ -80,6 +81,9 @@ pub struct Journal {
     pub(super) outage: Option<Outage>,
     /// What is in memory is not what the store holds: nothing is to be read from it.
     pub(super) is_stale: bool,
+    /// What lists are made of, and what of it is to be said anew.
+    pub(super) heads: Arc<Heads>,
+    pub(super) touched: Touched,
     /// When history is to be trimmed though nothing comes, on the monotonic clock.
     pub(super) trim_at: Duration,
     pub(super) growth: Growth,
@@ -150,6 +154,7 @@ impl Journal {
         let reads: Vec<_> = writes.extract_if(.., is_read).collect();
         let mut outcome = Outcome::default();
         self.keep(&writes, now, &mut outcome);
+        self.publish_heads();
         let mut spending = Vec::new();
         for command in reads {
             match command {
@@ -180,6 +185,7 @@ impl Journal {
                 outcome.deliveries.push(Delivery::Worked(self.held()));
             }
         }
+        self.publish_heads();
         outcome
     }
 
@@ -284,6 +290,7 @@ impl Journal {
         };
         if self.projects.get(project).is_some_and(is_empty) {
             self.projects.remove(project);
+            self.touched.project(project);
         }
     }
 
@@ -386,6 +393,7 @@ impl Journal {
 
     /// What is held of a project; of one that is not held, what is left of it.
     pub(super) fn entry(&mut self, project: &ProjectId) -> Result<&mut ProjectEntry, StoreError> {
+        self.touched.project(project);
         if !self.projects.contains_key(project) {
             let remains = self.store.remains(project)?;
             let (newest, last_activity) = remains.map(|it| (it.newest, it.last_activity)).unwrap_or_default();

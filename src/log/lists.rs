@@ -1,15 +1,18 @@
-//! Lists of runs and of projects, a page at a time. What they show of a run that has ended was kept with its end: no
-//! state is read for it.
+//! Lists of runs and of projects, a page at a time, made of what each commit publishes and of what the store holds. What
+//! they show of a run that has ended was kept with its end: no state is read for it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
+use std::ops::Bound;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::journal::Journal;
+use super::heads::{Heads, ProjectHead, RunHead};
+use super::history::History;
 use super::store::{Flow, StoreError};
-use super::{Answer, ProjectRow, RunNumber};
+use super::{Answer, RunNumber};
 use crate::model::{IdError, ProjectId, RunId, RunState, RunStatus, Timestamp};
 
 /// How a position is written, so that it is none of a run's ids: in front of its number.
@@ -53,26 +56,45 @@ struct RunSummary<'a> {
     error: Option<&'a str>,
 }
 
-impl Journal {
-    pub(super) fn runs(
-        &self,
-        project: &ProjectId,
-        status: Option<RunStatus>,
-        before: Option<Position>,
-        limit: usize,
-    ) -> Result<Answer, StoreError> {
-        let before = match before {
+/// What is listed of a project's runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WantedRuns<'a> {
+    pub(super) project: &'a ProjectId,
+    /// Only those.
+    pub(super) status: Option<RunStatus>,
+    /// Only those older than this.
+    pub(super) before: Option<&'a Position>,
+    /// At most so many.
+    pub(super) limit: usize,
+}
+
+/// The runs of one project that had not ended when its list was begun, by their numbers. What `history` holds is looked at
+/// after that: of a run that ended meanwhile it is shown how it went on, of one that came meanwhile nothing.
+pub(super) struct OpenRuns(BTreeMap<RunNumber, RunHead>);
+
+impl OpenRuns {
+    pub(super) fn of(heads: &Heads, project: &ProjectId) -> Self {
+        let number = |number| (project.clone(), RunNumber(number));
+        let all = number(NonZeroU64::MIN)..=number(NonZeroU64::MAX);
+        let head = |((_, number), head): (&(ProjectId, RunNumber), &RunHead)| (*number, head.clone());
+        Self(heads.runs.read(|runs| runs.range(all).map(head).collect()))
+    }
+
+    /// A page of the list.
+    pub(super) fn list(&self, history: &dyn History, wanted: WantedRuns<'_>) -> Result<Answer, StoreError> {
+        let WantedRuns { project, status, limit, .. } = wanted;
+        let before = match wanted.before {
             None => None,
-            Some(Position::Number(number)) => Some(number),
-            Some(Position::Run(run)) => match self.store.run_number(project, &run)? {
+            Some(Position::Number(number)) => Some(*number),
+            Some(Position::Run(run)) => match history.run_number(project, run)? {
                 Some(number) => Some(number),
-                None => Some(self.behind_the_ended(project)?),
+                None => Some(self.behind_the_ended(history, project)?),
             },
         };
         let mut body = b"{\"workflows\":[".to_vec();
         let (mut shown, mut last_shown, mut has_more) = (0, None, false);
-        for number in self.candidates(project, status, before, limit.saturating_add(1))? {
-            let Some(summary) = self.summary(number, status)? else { continue };
+        for number in self.candidates(history, project, status, before, limit.saturating_add(1))? {
+            let Some(summary) = self.summary(history, number, status)? else { continue };
             if shown == limit {
                 has_more = true;
                 break;
@@ -95,16 +117,15 @@ impl Journal {
 
     /// In front of a project's oldest run that has ended: where nothing tells any more where a run stood that was let go, as
     /// those are that ended first. What is older goes on.
-    fn behind_the_ended(&self, project: &ProjectId) -> Result<RunNumber, StoreError> {
+    fn behind_the_ended(&self, history: &dyn History, project: &ProjectId) -> Result<RunNumber, StoreError> {
         let mut behind = RunNumber(NonZeroU64::MIN);
-        let Some(entry) = self.projects.get(project) else { return Ok(behind) };
-        for &number in &entry.open_runs {
+        for &number in self.0.keys() {
             let mut older = None;
-            self.store.runs(project, Some(number), None, &mut |number| {
+            history.runs(project, Some(number), None, &mut |number| {
                 older = Some(number);
                 Flow::Stop
             })?;
-            if older.is_some_and(|older| !entry.open_runs.contains(&older)) {
+            if older.is_some_and(|older| !self.0.contains_key(&older)) {
                 break;
             }
             behind = RunNumber(number.0.saturating_add(1));
@@ -112,22 +133,22 @@ impl Journal {
         Ok(behind)
     }
 
-    /// Runs older than `before` that may have this status, newest first. Those that go on are all here: only what is
-    /// held of them says how. Of others no more than `wanted`.
+    /// Runs older than `before` that may have this status, newest first. Those that go on are all here: only their heads
+    /// say how. Of others no more than `wanted`.
     fn candidates(
         &self,
+        history: &dyn History,
         project: &ProjectId,
         status: Option<RunStatus>,
         before: Option<RunNumber>,
         wanted: usize,
     ) -> Result<Vec<RunNumber>, StoreError> {
         if status.is_some_and(|status| !status.is_ended()) {
-            let entry = self.projects.get(project);
-            let open = entry.into_iter().flat_map(|entry| entry.open_runs.iter().rev().copied());
+            let open = self.0.keys().rev().copied();
             return Ok(open.filter(|&number| before.is_none_or(|before| number < before)).collect());
         }
         let mut numbers = Vec::new();
-        self.store.runs(project, before, status, &mut |number| {
+        history.runs(project, before, status, &mut |number| {
             numbers.push(number);
             if numbers.len() < wanted { Flow::More } else { Flow::Stop }
         })?;
@@ -135,33 +156,100 @@ impl Journal {
     }
 
     /// What a list shows of a run, if it has this status.
-    fn summary(&self, number: RunNumber, status: Option<RunStatus>) -> Result<Option<Arc<[u8]>>, StoreError> {
-        match self.runs.get(&number) {
-            Some(run) if status.is_some_and(|status| status != run.state.status) => Ok(None),
-            Some(run) => summary_json(&run.state).map(Some),
-            None => self.store.ended_summary(number),
+    fn summary(
+        &self,
+        history: &dyn History,
+        number: RunNumber,
+        status: Option<RunStatus>,
+    ) -> Result<Option<Arc<[u8]>>, StoreError> {
+        match self.0.get(&number) {
+            Some(head) if status.is_some_and(|status| status != head.status) => Ok(None),
+            Some(head) => RunSummary::of_head(head).json().map(Some),
+            None => history.ended_summary(number),
         }
-    }
-
-    pub(super) fn projects(&self, visible: Option<Vec<ProjectId>>, after: Option<ProjectId>, limit: usize) -> Answer {
-        let mut ids: Vec<ProjectId> = match visible {
-            Some(ids) => ids.into_iter().filter(|id| self.projects.contains_key(id)).collect(),
-            None => self.projects.keys().cloned().collect(),
-        };
-        ids.retain(|id| after.as_ref().is_none_or(|after| id > after));
-        ids.sort_unstable();
-        ids.dedup();
-        let has_more = ids.len() > limit;
-        ids.truncate(limit);
-        let row = |project: ProjectId| {
-            let entry = &self.projects[&project];
-            ProjectRow { active_runs: entry.open_runs.len(), last_activity: entry.last_activity, project }
-        };
-        Answer::Projects { rows: ids.into_iter().map(row).collect(), has_more }
     }
 }
 
-/// What a list shows of a run in this state.
+/// A project in a list.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProjectSummary<'a> {
+    project_id: &'a ProjectId,
+    active_runs: usize,
+    subscribers: usize,
+    last_activity: Timestamp,
+}
+
+/// A page of the list of projects: of those that are `visible`, or of all, those behind `after`, in the order of their ids.
+pub(super) fn list_projects(
+    heads: &Heads,
+    visible: Option<&[ProjectId]>,
+    after: Option<&ProjectId>,
+    limit: usize,
+) -> Result<Answer, StoreError> {
+    let is_behind = |id: &&ProjectId| after.is_none_or(|after| *id > after);
+    heads.projects.read(|projects| match visible {
+        Some(visible) => {
+            let visible: BTreeSet<_> = visible.iter().filter(is_behind).collect();
+            write_projects(heads, visible.into_iter().filter_map(|id| projects.get_key_value(id)), limit)
+        }
+        None => {
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            write_projects(heads, projects.range::<ProjectId, _>((from, Bound::Unbounded)), limit)
+        }
+    })
+}
+
+fn write_projects<'a>(
+    heads: &Heads,
+    projects: impl Iterator<Item = (&'a ProjectId, &'a ProjectHead)>,
+    limit: usize,
+) -> Result<Answer, StoreError> {
+    let mut body = b"{\"projects\":[".to_vec();
+    let mut projects = projects.peekable();
+    let mut last = None;
+    heads.watchers.read(|watchers| {
+        for (project_id, &ProjectHead { active_runs, last_activity }) in projects.by_ref().take(limit) {
+            if last.replace(project_id).is_some() {
+                body.push(b',');
+            }
+            let subscribers = watchers.get(project_id).copied().unwrap_or_default();
+            write_json(&mut body, &ProjectSummary { project_id, active_runs, subscribers, last_activity })?;
+        }
+        Ok(())
+    })?;
+    body.push(b']');
+    if let (Some(last), Some(_)) = (last, projects.peek()) {
+        body.extend_from_slice(b",\"next\":");
+        write_json(&mut body, last)?;
+    }
+    body.push(b'}');
+    Ok(Answer::Json(body))
+}
+
+impl<'a> RunSummary<'a> {
+    fn of_head(head: &'a RunHead) -> Self {
+        let RunHead { run_id, plan_name, status, progress, created_at, started_at } = head;
+        Self {
+            run_id,
+            plan_name,
+            status: *status,
+            progress: *progress,
+            created_at: *created_at,
+            started_at: *started_at,
+            finished_at: None,
+            error: None,
+        }
+    }
+
+    fn json(&self) -> Result<Arc<[u8]>, StoreError> {
+        let mut json = Vec::new();
+        write_json(&mut json, self)?;
+        Ok(json.into())
+    }
+}
+
+/// What a list shows of a run that has ended in this state.
 pub(super) fn summary_json(state: &RunState) -> Result<Arc<[u8]>, StoreError> {
     let summary = RunSummary {
         run_id: &state.run_id,
@@ -173,9 +261,7 @@ pub(super) fn summary_json(state: &RunState) -> Result<Arc<[u8]>, StoreError> {
         finished_at: state.finished_at,
         error: state.error.as_deref(),
     };
-    let mut json = Vec::new();
-    write_json(&mut json, &summary)?;
-    Ok(json.into())
+    summary.json()
 }
 
 fn write_json(to: &mut Vec<u8>, value: &impl Serialize) -> Result<(), StoreError> {

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use super::age::AgeClock;
 use super::batch::Batch;
 use super::growth::Growth;
+use super::heads::{Heads, Touched};
 use super::history::Lookup;
 use super::journal::{Journal, Limits, Outcome, ProjectEntry, RunEntry};
 use super::recovered::{EndedRun, OpenRun, Recovered};
@@ -55,6 +56,8 @@ impl Journal {
             read_plan,
             outage: None,
             is_stale: true,
+            heads: Arc::new(Heads::default()),
+            touched: Touched::default(),
             trim_at: Duration::ZERO,
             growth: Growth::default(),
         };
@@ -65,6 +68,7 @@ impl Journal {
             outcome.orders.extend(order);
         }
         journal.end_unreadable(loaded.unreadable, now)?.release(&mut outcome);
+        journal.publish_heads();
         Ok((journal, outcome))
     }
 
@@ -96,6 +100,7 @@ impl Journal {
         self.load_ended_runs(&recovered, now)?;
         let loaded = self.load_open_runs(recovered.open_runs, &plans)?;
         self.is_stale = false;
+        self.touched = Touched::all();
         Ok(loaded)
     }
 

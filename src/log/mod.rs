@@ -12,6 +12,7 @@
 
 mod age;
 mod batch;
+mod board;
 mod claims;
 #[cfg(all(test, feature = "sqlite"))]
 mod conformance;
@@ -19,6 +20,7 @@ mod conformance;
 pub(crate) mod faulty;
 mod frames;
 mod growth;
+mod heads;
 mod history;
 #[cfg(all(test, feature = "sqlite"))]
 mod history_tests;
@@ -51,8 +53,10 @@ mod work;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use board::Board;
 pub use claims::{Claim, Fingerprint};
 pub use frames::{Frames, Mark, Page, RunNumber, SharedBytes, View};
+pub use heads::Watchers;
 pub use history::{Ends, History, Question, Reader};
 pub use journal::{Journal, Limits, Outcome};
 pub use lists::Position;
@@ -270,7 +274,7 @@ pub enum Query {
         /// About so many bytes at most.
         bytes_max: usize,
     },
-    /// The projects that there are: [`Answer::Projects`].
+    /// The projects that there are: [`Answer::Json`].
     Projects {
         /// Only those; all where there is none.
         visible: Option<Vec<ProjectId>>,
@@ -360,13 +364,6 @@ pub enum Answer {
         /// What is left then.
         rest: Option<Box<Rest>>,
     },
-    /// Projects.
-    Projects {
-        /// In the order of their ids.
-        rows: Vec<ProjectRow>,
-        /// There are more.
-        has_more: bool,
-    },
     /// It can't be done.
     Refused(Refusal),
     /// It can't be done, as whoever asked knew.
@@ -441,17 +438,6 @@ impl ResetReason {
             Self::Ahead => "ahead",
         }
     }
-}
-
-/// A project, as a list of projects shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProjectRow {
-    /// The project.
-    pub project: ProjectId,
-    /// Runs that have not ended.
-    pub active_runs: usize,
-    /// When its newest message was kept.
-    pub last_activity: Timestamp,
 }
 
 /// Why a command was not carried out.

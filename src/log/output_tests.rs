@@ -50,6 +50,20 @@ impl History for Counting<'_> {
         self.store.ended_state(number)
     }
 
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.store.ended_summary(number)
+    }
+
+    fn runs(
+        &self,
+        project: &ProjectId,
+        before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
+        each: &mut dyn FnMut(RunNumber) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.store.runs(project, before, ended_as, each)
+    }
+
     fn document(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
         self.store.document(number)
     }

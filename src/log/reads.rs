@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::frames::{Frames, View, write_frame};
 use super::history::{self, Asked, Ends, Found, Known, Live, Question};
 use super::journal::{Journal, Outcome};
+use super::lists::{self, OpenRuns, WantedRuns};
 use super::page_cache::Stretch;
 use super::store::{Flow, StoreError, StoredMessage};
 use super::views::{RunView, Snapshot};
@@ -24,7 +25,10 @@ impl Journal {
             Query::Page { project, after, run, view, bytes_max } => {
                 self.page(Stretch { project, run, view, after }, bytes_max, now)
             }
-            Query::Runs { project, status, before, limit } => self.runs(&project, status, before, limit),
+            Query::Runs { project, status, before, limit } => {
+                let wanted = WantedRuns { project: &project, status, before: before.as_ref(), limit };
+                OpenRuns::of(&self.heads, &project).list(&*self.store, wanted)
+            }
             Query::Run { project, run, whole_outputs } => self.run(&project, &run, whole_outputs),
             Query::Plan { project, run } => history::plan(&*self.store, &project, &run),
             Query::Document { project, run } => history::document(&*self.store, &project, &run),
@@ -32,7 +36,9 @@ impl Journal {
             Query::Output { project, run, step, wanted } => self.output(&project, &run, &step, &wanted),
             Query::OutputRest { rest, bytes_max } => output::rest(&*self.store, &rest, bytes_max),
             Query::Recall { claim, otherwise } => self.recall(&claim, otherwise, now),
-            Query::Projects { visible, after, limit } => Ok(self.projects(visible, after, limit)),
+            Query::Projects { visible, after, limit } => {
+                lists::list_projects(&self.heads, visible.as_deref(), after.as_ref(), limit)
+            }
         }
     }
 

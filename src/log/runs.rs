@@ -73,6 +73,7 @@ impl Journal {
         entry.open_by_id.insert(state.run_id.clone(), number);
         let last_seq = entry.newest;
         let state = Arc::new(state);
+        self.touched.run(project, number);
         let run = RunEntry { state, plan: Some(plan), first_seq: None, last_seq, snapshot: None };
         self.open_runs += 1;
         Ok(self.runs.entry(number).insert_entry(run).into_mut())
@@ -145,6 +146,7 @@ impl Journal {
             run.first_seq.get_or_insert(seq);
             run.last_seq = seq;
         }
+        self.touched.run(project, number);
         if event.is_last() {
             self.end_run(project, event, number, seq, batch)?;
         }

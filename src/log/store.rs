@@ -286,24 +286,6 @@ pub trait Store: History + Send {
     /// Where it can't be read.
     fn key_bytes(&self, project: &ProjectId) -> Result<u64, StoreError>;
 
-    /// What a list shows of a run that has ended.
-    ///
-    /// # Errors
-    /// Where it can't be read.
-    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
-
-    /// Numbers of a project's runs, newest first, older than `before`; with `ended_as`, of those alone that ended so.
-    ///
-    /// # Errors
-    /// Where they can't be read.
-    fn runs(
-        &self,
-        project: &ProjectId,
-        before: Option<RunNumber>,
-        ended_as: Option<RunStatus>,
-        each: &mut dyn FnMut(RunNumber) -> Flow,
-    ) -> Result<(), StoreError>;
-
     /// A way to read what is committed on another thread, where there is one. It is let go before the store is.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ use super::refused::Limit;
 use super::socket::Socket;
 use crate::api::{Api, Condition, Door, Facts, Full, PlanRequest};
 use crate::http::{Limits, Problem, Response};
-use crate::log::{Answer, Command};
+use crate::log::{Answer, Command, Watchers};
 #[cfg(test)]
 use crate::model::ProjectId;
 use crate::model::{Now, Taken};
@@ -81,6 +81,8 @@ pub struct Server<S> {
     places: Slab<Place>,
     connections: Slab<Connection<S>>,
     streams: ConnectionManager<S>,
+    /// Where it is said how many watch each project.
+    watchers: Watchers,
     generation: u32,
     doomed: Vec<usize>,
     /// Connections that have more to read, of which no event will tell.
@@ -119,6 +121,7 @@ impl<S: Socket> Server<S> {
     pub fn new(settings: ServerSettings, api: Api, seed: u64) -> Self {
         Self {
             streams: ConnectionManager::new(settings.streams.clone(), seed),
+            watchers: Watchers::default(),
             settings,
             api,
             places: Slab::new(),
@@ -146,6 +149,11 @@ impl<S: Socket> Server<S> {
             random: seed.rotate_left(32) | 1,
             metrics: Metrics::default(),
         }
+    }
+
+    /// From now on it is said here how many watch each project.
+    pub fn count_watchers(&mut self, watchers: Watchers) {
+        self.watchers = watchers;
     }
 
     /// A client has connected. The token to watch its socket by, for what comes in alone, as long as it is not among

@@ -126,7 +126,7 @@ impl Builder {
         let storage = storage::open(config, clock.now().wall)?;
         let signer = storage.keys.id_signer(storage.instance);
         let api = Api::new(api_settings(config, &storage, &signer, clock)?, Box::new(random_or_abort));
-        let server = Server::new(server_settings(config, descriptors()), api, u64::from_ne_bytes(random_bits()?));
+        let mut server = Server::new(server_settings(config, descriptors()), api, u64::from_ne_bytes(random_bits()?));
         let poll = Poll::new().map_err(|error| failed("poll", &error))?;
         let waker = Waker::new(poll.registry(), WAKER).map_err(|error| failed("make a waker", &error))?;
         let (listeners, addresses) = bind_all(config)?;
@@ -141,6 +141,7 @@ impl Builder {
         let journal = Journal::open(storage.store, signer, journal_limits(config), read_plan, clock.now());
         let (journal, mut left) = journal.map_err(|error| StartError(error.to_string()))?;
         left.deliveries.push(Delivery::Worked(journal.held()));
+        server.count_watchers(journal.watchers());
         let mut out = distribute(Arc::clone(&executor_slot), inbox.clone());
         let log = log::start(journal, move || clock.now(), out.clone());
         let (log, log_threads) = log.map_err(|error| failed("start the log", &error))?;

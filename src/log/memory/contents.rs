@@ -486,33 +486,12 @@ impl Store for Contents {
         Ok(self.runs.get(&number).map(|run| run.row.clone()))
     }
 
-    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
-        Ok(self.runs.get(&number).and_then(|run| run.ended.as_ref()).map(|ended| ended.summary.clone()))
-    }
-
     fn key(&self, project: &ProjectId, name: &str) -> Result<Option<KeyRow>, StoreError> {
         Ok(self.project(project).and_then(|log| log.keys.get(name)).cloned())
     }
 
     fn key_bytes(&self, project: &ProjectId) -> Result<u64, StoreError> {
         Ok(self.project(project).map_or(0, |log| log.key_bytes))
-    }
-
-    fn runs(
-        &self,
-        project: &ProjectId,
-        before: Option<RunNumber>,
-        ended_as: Option<RunStatus>,
-        each: &mut dyn FnMut(RunNumber) -> Flow,
-    ) -> Result<(), StoreError> {
-        let Some(log) = self.project(project) else { return Ok(()) };
-        let status =
-            |number: &RunNumber| self.runs.get(number).and_then(|run| run.ended.as_ref()).map(|ended| ended.status);
-        let is_meant = |number: &&RunNumber| {
-            before.is_none_or(|before| **number < before) && (ended_as.is_none() || status(number) == ended_as)
-        };
-        let _ = log.runs.iter().rev().filter(is_meant).copied().try_for_each(|number| proceed(each(number)));
-        Ok(())
     }
 }
 
@@ -561,6 +540,27 @@ impl History for Contents {
 
     fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
         Ok(self.runs.get(&number).and_then(|run| run.ended.as_ref()).map(|ended| ended.state.clone()))
+    }
+
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        Ok(self.runs.get(&number).and_then(|run| run.ended.as_ref()).map(|ended| ended.summary.clone()))
+    }
+
+    fn runs(
+        &self,
+        project: &ProjectId,
+        before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
+        each: &mut dyn FnMut(RunNumber) -> Flow,
+    ) -> Result<(), StoreError> {
+        let Some(log) = self.project(project) else { return Ok(()) };
+        let status =
+            |number: &RunNumber| self.runs.get(number).and_then(|run| run.ended.as_ref()).map(|ended| ended.status);
+        let is_meant = |number: &&RunNumber| {
+            before.is_none_or(|before| **number < before) && (ended_as.is_none() || status(number) == ended_as)
+        };
+        let _ = log.runs.iter().rev().filter(is_meant).copied().try_for_each(|number| proceed(each(number)));
+        Ok(())
     }
 
     fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {

@@ -80,20 +80,6 @@ impl Store for MemoryStore {
         self.contents().key_bytes(project)
     }
 
-    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.contents().ended_summary(number)
-    }
-
-    fn runs(
-        &self,
-        project: &ProjectId,
-        before: Option<RunNumber>,
-        ended_as: Option<RunStatus>,
-        each: &mut dyn FnMut(RunNumber) -> Flow,
-    ) -> Result<(), StoreError> {
-        self.contents().runs(project, before, ended_as, each)
-    }
-
     fn reader(&self) -> Result<Option<Box<dyn Reader>>, StoreError> {
         Ok(Some(Box::new(MemoryReader { contents: self.contents.clone() })))
     }
@@ -128,6 +114,20 @@ impl History for MemoryStore {
 
     fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
         self.contents().ended_state(number)
+    }
+
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.contents().ended_summary(number)
+    }
+
+    fn runs(
+        &self,
+        project: &ProjectId,
+        before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
+        each: &mut dyn FnMut(RunNumber) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.contents().runs(project, before, ended_as, each)
     }
 
     fn document(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {

@@ -68,6 +68,20 @@ impl<R: Readable> History for R {
         self.checked(ended_state(self.conn(), number))
     }
 
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.checked(ended_summary(self.conn(), number))
+    }
+
+    fn runs(
+        &self,
+        project: &ProjectId,
+        before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
+        each: &mut dyn FnMut(RunNumber) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.checked(runs(self.conn(), project, before, ended_as, each))
+    }
+
     fn document(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
         self.checked(run(self.conn(), number)).map(|row| row.map(|row| row.document))
     }
@@ -173,7 +187,7 @@ fn ended_state(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<
     conn.prepare_cached(sql::STATE)?.query_row([run_key(number)], |row| bytes(row, 0)).optional()
 }
 
-pub(super) fn ended_summary(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<Arc<[u8]>>> {
+fn ended_summary(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<Arc<[u8]>>> {
     conn.prepare_cached(sql::SUMMARY)?.query_row([run_key(number)], |row| bytes(row, 0)).optional()
 }
 
@@ -200,7 +214,7 @@ pub(super) fn clock_and_keys(conn: &Connection) -> rusqlite::Result<(Timestamp, 
     conn.prepare_cached(sql::CLOCK_AND_KEYS)?.query_row([], |row| Ok((timestamp(row, 0)?, nat(row.get(1)?))))
 }
 
-pub(super) fn runs(
+fn runs(
     conn: &Connection,
     project: &ProjectId,
     before: Option<RunNumber>,

@@ -214,6 +214,11 @@ impl<S: Socket> Server<S> {
     }
 
     pub(super) fn carry_out_effects(&mut self) {
+        let watched = |(project, count)| (project, Some(count).filter(|&count| count > 0));
+        let recounted = self.streams.take_recounted();
+        if !recounted.is_empty() {
+            self.watchers.say(recounted.into_iter().map(watched));
+        }
         for effect in self.streams.take_effects() {
             self.outbox.log.push(match effect {
                 Effect::Unwatch(project) => Command::Unwatch(project),

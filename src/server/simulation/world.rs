@@ -99,11 +99,13 @@ impl World {
         let signer = tokens.signer.clone();
         let disk = Disk::new(MemoryStore::new());
         let (journal, _) = open_journal(&disk, &tokens, &laws, &context, now);
+        let mut server = Server::new(laws.server(), tokens.api(&laws, now.wall, 0, &[]), seed);
+        server.count_watchers(journal.watchers());
         let model = Model::new(signer, laws.floor_is_known.then_some(laws.messages_max as u64), 60_000);
         Self {
             rng,
             now,
-            server: Server::new(laws.server(), tokens.api(&laws, now.wall, 0, &[]), seed),
+            server,
             journal,
             disk,
             starts: 0,
@@ -373,6 +375,7 @@ impl World {
         let api = self.tokens.api(&self.laws, self.now.wall, self.starts, &self.disk.tickets());
         self.server = Server::new(self.laws.server(), api, self.rng.next());
         let (journal, left) = open_journal(&self.disk, &self.tokens, &self.laws, &self.context, self.now);
+        self.server.count_watchers(journal.watchers());
         self.journal = journal;
         self.model.restart();
         self.disk.look(|store| self.model.check_kept(store));
