@@ -28,6 +28,13 @@ const CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// After so long without a question nobody replays, and the pages are let go.
 const IDLE: Duration = Duration::from_secs(5);
 
+/// How much less of a processor's time than the loop and the log those get that read, where there is not enough for all:
+/// what they do is large, and whoever waits for it waits for more than a moment anyway. A step of niceness is a tenth.
+const NICE_PAGES: i32 = 5;
+
+/// See [`NICE_PAGES`]: a stream that is behind goes before a download.
+const NICE_LOOK_UPS: i32 = 10;
+
 /// Threads that answer what is no page: one who reads something large does not hold all others back.
 const LOOK_UPS: usize = 2;
 
@@ -117,20 +124,30 @@ pub(super) fn start(
 ) -> std::io::Result<Option<(HistoryHandle, Vec<JoinHandle<()>>)>> {
     let ((pages, page_tasks), (look_ups, look_up_tasks)) = (bounded(WAITING_BATCHES_MAX), bounded(WAITING_BATCHES_MAX));
     let (ends, ended) = bounded(0);
-    let look_up_inboxes = std::iter::repeat_n(("look-up", look_up_tasks), LOOK_UPS);
-    let inboxes = std::iter::once(("pages", page_tasks)).chain(look_up_inboxes);
+    let look_up_inboxes = std::iter::repeat_n(("look-up", NICE_LOOK_UPS, look_up_tasks), LOOK_UPS);
+    let inboxes = std::iter::once(("pages", NICE_PAGES, page_tasks)).chain(look_up_inboxes);
     let mut threads = Vec::new();
-    for (name, inbox) in inboxes {
+    for (name, nice, inbox) in inboxes {
         let Some(reader) = reader().map_err(std::io::Error::other)? else { return Ok(None) };
         let historian = Historian::new(reader, signer.clone(), heads.clone());
         let (mut out, ends): (_, Sender<()>) = (out.clone(), ends.clone());
         let thread = thread::Builder::new().name(name.into());
         threads.push(thread.spawn(move || {
+            give_way(nice);
             run(historian, &inbox, &mut out);
             drop(ends);
         })?);
     }
     Ok(Some((HistoryHandle { pages, look_ups, ended }, threads)))
+}
+
+/// The thread that calls gets less of a processor's time from here on. Only Linux knows priorities of single threads.
+fn give_way(nice: i32) {
+    if cfg!(target_os = "linux")
+        && let Err(error) = rustix::process::nice(nice)
+    {
+        log::debug!("a reader is as important as all others: {error}");
+    }
 }
 
 fn is_history(command: &Command) -> bool {
