@@ -1,6 +1,7 @@
 //! The server without the operating system: sockets, readiness, answers and `now` come in; bytes go out through the
 //! sockets, and commands through the [`Outbox`].
 
+mod allowance;
 mod answers;
 mod requests;
 mod shed;
@@ -27,6 +28,7 @@ use crate::log::{Answer, Command, Watchers};
 use crate::model::ProjectId;
 use crate::model::{Now, Taken};
 use crate::stream::{CloseReason, ConnectionManager, Settings, Tally};
+use allowance::Allowance;
 #[cfg(test)]
 pub(super) use answers::CONGESTION_HOLD;
 pub use token::Token;
@@ -91,6 +93,12 @@ pub struct Server<S> {
     unwritten: VecDeque<usize>,
     /// What was done for connections in this turn.
     work: usize,
+    /// What of contents, of histories and of beginnings of streams may be sent just now.
+    contents: Allowance,
+    histories: Allowance,
+    beginnings: Allowance,
+    /// Who waits to have the log asked where a stream begins.
+    postponed: VecDeque<u64>,
     /// What connections hold in all, but for what each of them may keep.
     held: usize,
     scratch: Box<[u8]>,
@@ -131,6 +139,10 @@ impl<S: Socket> Server<S> {
             unread: Vec::new(),
             unwritten: VecDeque::new(),
             work: 0,
+            contents: Allowance::default(),
+            histories: Allowance::default(),
+            beginnings: Allowance::default(),
+            postponed: VecDeque::new(),
             held: 0,
             scratch: vec![0; 64 * 1024].into_boxed_slice(),
             outbox: Outbox::default(),
@@ -251,6 +263,7 @@ impl<S: Socket> Server<S> {
     /// ended. `true` where there is more to do at once.
     pub fn end_turn(&mut self, now: Now) -> bool {
         self.release_held_answers(now);
+        self.ask_where_to_begin(now);
         self.write_bodies(now);
         self.work = 0;
         let mut unread = std::mem::take(&mut self.unread);
@@ -273,15 +286,27 @@ impl<S: Socket> Server<S> {
             self.api.forget_expired(&facts);
         }
         self.reap(now);
-        self.carry_out_effects();
-        has_more_writes || has_more_streams || !self.unread.is_empty() || !self.unwritten.is_empty()
+        self.carry_out_effects(now);
+        let has_more_contents = !self.unwritten.is_empty() && self.contents.has_any(now.mono);
+        has_more_writes || has_more_streams || !self.unread.is_empty() || has_more_contents
     }
 
     /// When there is something to do next though nothing comes.
     pub fn next_deadline(&self) -> Option<Duration> {
         let connections = (!self.connections.is_empty()).then_some(self.next_deadline_sweep);
-        let held = self.held_answers.front().map(|(until, ..)| *until);
-        [connections, held, self.streams.next_deadline()].into_iter().flatten().min()
+        [connections, self.next_release(), self.streams.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// When the next of what is held back goes on, where anything is.
+    pub(super) fn next_release(&self) -> Option<Duration> {
+        let answer = self.held_answers.front().map(|(until, ..)| *until);
+        let waiting = [
+            (&self.contents, !self.unwritten.is_empty()),
+            (&self.histories, self.streams.waits_for_pages()),
+            (&self.beginnings, !self.postponed.is_empty()),
+        ];
+        let allowed = waiting.into_iter().filter(|(_, waits)| *waits).filter_map(|(allowance, _)| allowance.next_at());
+        allowed.chain(answer).min()
     }
 
     /// Takes what is to be carried out.
@@ -368,12 +393,6 @@ impl<S: Socket> Server<S> {
             backlog_bytes,
             stream_stats: self.streams.stats(),
         }
-    }
-
-    /// Do answers to publishers wait for their time?
-    #[cfg(test)]
-    pub(super) fn holds_answers(&self) -> bool {
-        !self.held_answers.is_empty()
     }
 
     /// The number of the newest message that was broadcast, where the project is watched.

@@ -17,4 +17,5 @@ pub use backlog::{Backlog, Cursor};
 #[cfg(test)]
 pub(crate) use manager::BACKLOG_BYTES_MIN;
 pub use manager::{ConnectionManager, Effect, Settings, Stats};
+pub use paging::PAGES_IN_FLIGHT_MAX;
 pub use subscriber::{CloseReason, NewStream, StreamKey, Tally};

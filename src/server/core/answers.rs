@@ -132,6 +132,13 @@ impl<S: Socket> Server<S> {
             (Waiter::Connection { .. }, answer @ Answer::Published { .. }) if self.outruns_its_watchers(to, now) => {
                 self.held_answers.push_back((now.mono + CONGESTION_HOLD, to, answer));
             }
+            (Waiter::Connection { .. }, answer @ Answer::Published { .. }) => {
+                // Those who drive their own watchers into history are not to slow down its way to them.
+                [&mut self.contents, &mut self.histories, &mut self.beginnings]
+                    .into_iter()
+                    .for_each(|allowance| allowance.note_publish(now.mono));
+                self.render_answer(to, answer, now);
+            }
             (Waiter::Connection { .. }, Answer::Document(document)) => self.run_again(to, &document),
             (Waiter::Connection { .. }, Answer::Refused(refused)) if self.recall(to, &refused) => {}
             (Waiter::Connection { .. }, answer) => self.render_answer(to, answer, now),

@@ -179,9 +179,13 @@ impl<S: Socket> Server<S> {
         }
         let (could_read, waiting) = (connection.wants_request(), connection.output_bytes());
         let was_blocked = matches!(connection.deadline, Some((_, Overdue::Output)));
-        let room = WORK_PER_TURN.saturating_sub(self.work).min(BODY_BYTES_A_FLUSH_MAX);
+        let room = match self.contents.has_any(now.mono) {
+            true => WORK_PER_TURN.saturating_sub(self.work).min(BODY_BYTES_A_FLUSH_MAX),
+            false => 0,
+        };
         let (flushed, body_bytes) = connection.flush(room);
         self.work += body_bytes;
+        self.contents.spend(body_bytes, now.mono);
         match flushed {
             Flushed::Gone => return self.doom(index),
             Flushed::Full => {
@@ -241,7 +245,7 @@ impl<S: Socket> Server<S> {
     pub(super) fn write_bodies(&mut self, now: Now) {
         self.work = 0;
         for _ in 0..self.unwritten.len() {
-            if self.work >= WORK_PER_TURN {
+            if self.work >= WORK_PER_TURN || !self.contents.has_any(now.mono) {
                 return;
             }
             let Some(index) = self.unwritten.pop_front() else { return };

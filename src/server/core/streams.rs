@@ -11,7 +11,10 @@ use crate::server::attach::{self, Attaching, Beginning, Greeting};
 use crate::server::connection::{Exchange, State, Waiting, What};
 use crate::server::refused::Limit;
 use crate::server::socket::Socket;
-use crate::stream::{Effect, NewStream, StreamKey};
+use crate::stream::{Effect, NewStream, PAGES_IN_FLIGHT_MAX, StreamKey};
+
+/// Pages asked for and not yet come while others publish: what is on its way can't be held back any more.
+const PAGES_IN_FLIGHT_BOUNDED: usize = 2;
 
 impl<S: Socket> Server<S> {
     pub(super) fn read_stream(&mut self, index: usize) {
@@ -76,7 +79,8 @@ impl<S: Socket> Server<S> {
             }
             _ => {
                 let to = self.wait(exchange, What::Stream(Box::new(attaching)), None);
-                self.ask_where_to_begin(to);
+                self.postponed.push_back(to);
+                self.ask_where_to_begin(now);
             }
         }
     }
@@ -144,7 +148,7 @@ impl<S: Socket> Server<S> {
             self.streams.open_project(&attached.project, backlog, now);
         }
         if !attached.is_over && !self.streams.is_open(&attached.project) {
-            return self.ask_where_to_begin(to);
+            return self.ask_where_it_begins(to);
         }
         let Some(Waiting { what: What::Stream(mut attaching), exchange, .. }) = self.take_waiting(to) else { return };
         let index = exchange.index;
@@ -160,6 +164,7 @@ impl<S: Socket> Server<S> {
         let tally = attaching.keep();
         let beginning = Beginning::of(&attaching.project, &attached);
         let new = beginning.stream(&attaching, tally, head, self.greeting(), self.api.signer());
+        self.beginnings.spend(new.preface.len(), now.mono);
         self.become_stream(index, &attaching.project, new, now);
     }
 
@@ -172,9 +177,16 @@ impl<S: Socket> Server<S> {
         }
     }
 
+    /// Asks the log where streams begin, as many as snapshots may be sent just now.
+    pub(super) fn ask_where_to_begin(&mut self, now: Now) {
+        while !self.postponed.is_empty() && self.beginnings.has_any(now.mono) {
+            self.postponed.pop_front().into_iter().for_each(|to| self.ask_where_it_begins(to));
+        }
+    }
+
     /// Asks the log where the stream begins that waits for this answer. Where the project was let go while the log
     /// answered, it is told of that before it is asked again, so that it hands the project's newest messages out anew.
-    fn ask_where_to_begin(&mut self, to: u64) {
+    fn ask_where_it_begins(&mut self, to: u64) {
         if let Some(index) = self.waiting(to)
             && let State::Waiting(waiting) = &self.connections[index].state
             && let What::Stream(attaching) = &waiting.what
@@ -199,7 +211,10 @@ impl<S: Socket> Server<S> {
     /// History for a stream that is behind.
     pub(super) fn continue_stream(&mut self, key: StreamKey, answer: Answer, now: Now) {
         match answer {
-            Answer::Page(page) => self.streams.page(key, page, now),
+            Answer::Page(page) => {
+                self.histories.spend(page.bytes.len(), now.mono);
+                self.streams.page(key, page, now);
+            }
             Answer::Attached(attached) => {
                 let mut told = Vec::new();
                 Beginning::of(&attached.project, &attached).write_reset(&mut told);
@@ -213,13 +228,18 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    pub(super) fn carry_out_effects(&mut self) {
+    pub(super) fn carry_out_effects(&mut self, now: Now) {
         let watched = |(project, count)| (project, Some(count).filter(|&count| count > 0));
         let recounted = self.streams.take_recounted();
         if !recounted.is_empty() {
             self.watchers.say(recounted.into_iter().map(watched));
         }
-        for effect in self.streams.take_effects() {
+        let pages = match (self.histories.has_any(now.mono), self.histories.is_bounded(now.mono)) {
+            (true, false) => PAGES_IN_FLIGHT_MAX,
+            (true, true) => PAGES_IN_FLIGHT_BOUNDED,
+            (false, _) => 0,
+        };
+        for effect in self.streams.take_effects(pages) {
             self.outbox.log.push(match effect {
                 Effect::Unwatch(project) => Command::Unwatch(project),
                 Effect::ReadPage { stream, project, after, only_run, view, bytes_max } => Command::Read {

@@ -24,7 +24,6 @@ use crate::http::Response;
 use crate::log::faulty::Disk;
 use crate::log::{Answer, Command, Delivery, Journal, MemoryStore, Order, Outcome, Query, ReplyTo};
 use crate::model::{Now, RunId, StepStatus, Timestamp};
-use crate::server::core::CONGESTION_HOLD;
 use crate::server::{Inbox, Server};
 
 /// Batches that wait for the log here; the real bound is larger and met less often.
@@ -462,11 +461,9 @@ impl World {
             let is_ready = (0..self.clients.len()).any(|client| self.is_ready(client));
             let has_news = self.shop.has_news(self.now);
             if !is_busy && !waits && !is_ready && self.unsent.is_empty() && !has_news {
-                if !self.server.holds_answers() {
-                    return self.check_settled();
-                }
-                self.meet("answer held back");
-                self.pass(CONGESTION_HOLD);
+                let Some(at) = self.server.next_release() else { return self.check_settled() };
+                self.meet("held back");
+                self.pass(at.saturating_sub(self.now.mono));
             }
         }
         panic!("it never comes to rest");
