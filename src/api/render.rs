@@ -49,7 +49,11 @@ pub enum Render {
 impl Render {
     /// What `answer` is shown as. `subscribers` tells how many watch a project.
     pub fn show(&self, mut answer: Answer, signer: &IdSigner, subscribers: impl Fn(&ProjectId) -> usize) -> Shown {
-        let rest = if let Answer::Output(output) = &mut answer { output.rest.take() } else { None };
+        let rest = match &mut answer {
+            Answer::Output(output) => output.rest.take(),
+            Answer::LongJson { rest, .. } => rest.take(),
+            _ => None,
+        };
         Shown { response: self.response(answer, signer, subscribers), rest }
     }
 
@@ -68,6 +72,7 @@ impl Render {
                 Response::json(202, json!({"runId": run, "status": "cancelling"}).to_string())
             }
             (_, Answer::Json(body)) => Response::json(200, body),
+            (_, Answer::LongJson { length, bytes, .. }) => Response::json(200, beginning(length, bytes)),
             (Self::Output, Answer::Output(output)) => shown_output(*output),
             (_, answer) => {
                 log::error!("the log answered {answer:?} to what is shown as {self:?}");

@@ -232,7 +232,17 @@ impl<S: Store> History for FaultyStore<S> {
         self.call(Call::Read)?.store.output_bytes(number, step, stream, range, to)
     }
 
-    fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.call(Call::Read)?.store.whole_output(number, step)
+    fn whole_length(&self, number: RunNumber, step: &StepId) -> Result<Option<u64>, StoreError> {
+        self.call(Call::Read)?.store.whole_length(number, step)
+    }
+
+    fn whole_bytes(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        range: Range<u64>,
+        to: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.call(Call::Read)?.store.whole_bytes(number, step, range, to)
     }
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::frames::{Page, write_frame};
-use super::output::{self, Shown};
+use super::output::Shown;
 use super::page_cache::{Block, PageCache, Stretch};
 use super::store::{Flow, Place, StoreError, StoredMessage, StoredOutput};
 use super::views::RunView;
@@ -105,12 +105,39 @@ pub trait History {
         to: &mut Vec<u8>,
     ) -> Result<(), StoreError>;
 
-    /// The whole output of a step whose message has only the beginning of it: JSON.
+    /// The size of the whole output of a step whose message has only the beginning of it; nothing where that is not kept.
     ///
     /// # Errors
     /// Where it can't be read.
-    fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Arc<[u8]>>, StoreError>;
+    fn whole_length(&self, number: RunNumber, step: &StepId) -> Result<Option<u64>, StoreError>;
+
+    /// Appends these bytes of it to `to`, as many of them as there are: JSON.
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    fn whole_bytes(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        range: Range<u64>,
+        to: &mut Vec<u8>,
+    ) -> Result<(), StoreError>;
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(length) = self.whole_length(number, step)? else { return Ok(None) };
+        let mut json = Vec::new();
+        self.whole_bytes(number, step, 0..length, &mut json)?;
+        Ok(Some(json))
+    }
 }
+
+/// A way to look at what is read: what it calls is called with all that is committed by then, and is not long about it.
+pub(super) type Look<'a> =
+    &'a mut dyn FnMut(&mut dyn FnMut(&dyn History) -> Result<(), StoreError>) -> Result<(), StoreError>;
 
 /// A way to read a store beside the one who writes it, on another thread.
 pub trait Reader: Send {
@@ -224,7 +251,6 @@ impl Lookup {
             Query::Plan { project, run } => plan(history, project, run).map(Some),
             Query::Document { project, run } => document(history, project, run).map(Some),
             Query::Output { project, run, step, wanted } => self.output(history, known, project, run, step, wanted),
-            Query::OutputRest { rest, bytes_max } => output::rest(history, rest, *bytes_max).map(Some),
             _ => Ok(None),
         }
     }
@@ -385,17 +411,10 @@ pub(super) fn run(
         (known, None) => return Ok(known.gone()),
     };
     let mut view = RunView { number, state, last_seq };
-    if whole_outputs {
-        let mut wholes = Vec::new();
-        reader.look(&mut |history| {
-            wholes = view.wholes(history)?;
-            Ok(())
-        })?;
-        view.put(wholes);
-    } else {
+    if !whole_outputs {
         view.bound_outputs();
     }
-    view.json(project, None, signer).map(|json| Some(Answer::Json(json)))
+    view.answer(&mut |look| reader.look(look), project, whole_outputs, signer).map(Some)
 }
 
 /// Where a stream begins, with the snapshots made that it begins with.

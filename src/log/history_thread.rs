@@ -242,6 +242,9 @@ impl Historian {
             Query::Projects { visible, after, limit } => {
                 return lists::list_projects(&self.heads, visible.as_deref(), after.as_ref(), *limit).map(Some);
             }
+            Query::OutputRest { rest, bytes_max } => {
+                return rest.answer(&mut |look| self.reader.look(look), *bytes_max).map(Some);
+            }
             _ => {}
         }
         let (mut answer, lookup, signer) = (None, &mut self.lookup, &self.signer);

@@ -16,6 +16,7 @@ mod board;
 mod claims;
 #[cfg(all(test, feature = "sqlite"))]
 mod conformance;
+mod content;
 #[cfg(test)]
 pub(crate) mod faulty;
 mod frames;
@@ -36,6 +37,7 @@ mod output_tests;
 mod page_cache;
 mod reads;
 mod recovered;
+mod run_content;
 mod runs;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -55,6 +57,7 @@ use std::sync::Arc;
 
 pub use board::Board;
 pub use claims::{Claim, Fingerprint};
+pub use content::Rest;
 pub use frames::{Frames, Mark, Page, RunNumber, SharedBytes, View};
 pub use heads::Watchers;
 pub use history::{Ends, History, Question, Reader};
@@ -62,8 +65,9 @@ pub use journal::{Journal, Limits, Outcome};
 pub use lists::Position;
 pub use load::ReadPlan;
 pub use memory::MemoryStore;
-pub use output::{Output, Rest, WantedOutput};
+pub use output::{Output, OutputRest, WantedOutput};
 pub use recovered::{EndedRun, Identity, OpenRun, Recovered, RecoveredProject};
+pub use run_content::RunRest;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{OpenError, Seed, SqliteStore, Synchronous};
 pub use store::{Retention, Store, StoreError, Times, Trimmed};
@@ -214,7 +218,7 @@ pub enum Query {
         /// At most so many.
         limit: usize,
     },
-    /// A run: [`Answer::Json`].
+    /// A run: [`Answer::Json`], or [`Answer::LongJson`] where it is large.
     Run {
         /// Its project.
         project: ProjectId,
@@ -267,7 +271,7 @@ pub enum Query {
         /// What of it.
         wanted: WantedOutput,
     },
-    /// More of a step's output: [`Answer::OutputRest`].
+    /// More of what is read piece by piece: [`Answer::OutputRest`].
     OutputRest {
         /// What was left of it.
         rest: Box<Rest>,
@@ -353,6 +357,15 @@ pub enum Answer {
     Page(Page),
     /// A body, whole.
     Json(Vec<u8>),
+    /// The beginning of a body that is read piece by piece.
+    LongJson {
+        /// Bytes that there are in all.
+        length: u64,
+        /// The first of them.
+        bytes: Vec<u8>,
+        /// Where the others are.
+        rest: Option<Box<Rest>>,
+    },
     /// A run's plan and inputs.
     Document(Arc<[u8]>),
     /// A step's output, or the beginning of what was selected of it.

@@ -11,7 +11,6 @@ use super::store::{Flow, StoreError, StoredMessage};
 use super::views::{RunView, Snapshot};
 use super::{
     Answer, Attached, Delivery, Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, RunNumber, WantedOutput,
-    output,
 };
 use crate::model::{Now, ProjectId, RunId, RunState, StepId};
 
@@ -34,7 +33,7 @@ impl Journal {
             Query::Document { project, run } => history::document(&*self.store, &project, &run),
             Query::Events { project, run, after, limit } => self.events(&project, &run, after, limit),
             Query::Output { project, run, step, wanted } => self.output(&project, &run, &step, &wanted),
-            Query::OutputRest { rest, bytes_max } => output::rest(&*self.store, &rest, bytes_max),
+            Query::OutputRest { rest, bytes_max } => rest.answer(&mut |look| look(&*self.store), bytes_max),
             Query::Recall { claim, otherwise } => self.recall(&claim, otherwise, now),
             Query::Projects { visible, after, limit } => {
                 lists::list_projects(&self.heads, visible.as_deref(), after.as_ref(), limit)
@@ -284,14 +283,10 @@ impl Journal {
             return Ok(Answer::Refused(Refusal::UnknownRun));
         };
         let Some(mut view) = self.view(number)? else { return Ok(Answer::Refused(Refusal::UnknownRun)) };
-        match whole_outputs {
-            true => {
-                let wholes = view.wholes(&*self.store)?;
-                view.put(wholes);
-            }
-            false => view.bound_outputs(),
+        if !whole_outputs {
+            view.bound_outputs();
         }
-        view.json(project, None, &self.signer).map(Answer::Json)
+        view.answer(&mut |look| look(&*self.store), project, whole_outputs, &self.signer)
     }
 
     /// A run as it is, to be shown.

@@ -589,16 +589,34 @@ impl History for Contents {
         to: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
         if let Some((_, output)) = self.held_output(number, step) {
-            let bytes = output.stream(stream);
-            let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-            to.extend_from_slice(bytes.get(at(range.start)..at(range.end)).unwrap_or_default());
+            to.extend_from_slice(part(output.stream(stream), range));
         }
         Ok(())
     }
 
-    fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Arc<[u8]>>, StoreError> {
-        Ok(self.held_output(number, step).and_then(|(_, output)| output.whole.clone()))
+    fn whole_length(&self, number: RunNumber, step: &StepId) -> Result<Option<u64>, StoreError> {
+        let whole = self.held_output(number, step).and_then(|(_, output)| output.whole.as_ref());
+        Ok(whole.map(|json| json.len() as u64))
     }
+
+    fn whole_bytes(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        range: Range<u64>,
+        to: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        if let Some(json) = self.held_output(number, step).and_then(|(_, output)| output.whole.as_ref()) {
+            to.extend_from_slice(part(json, range));
+        }
+        Ok(())
+    }
+}
+
+/// The `range` of `bytes`, as much of it as there is.
+fn part(bytes: &[u8], range: Range<u64>) -> &[u8] {
+    let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    bytes.get(at(range.start)..at(range.end)).unwrap_or_default()
 }
 
 /// A reader's wish, as an iterator takes it.

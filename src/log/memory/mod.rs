@@ -149,7 +149,17 @@ impl History for MemoryStore {
         self.contents().output_bytes(number, step, stream, range, to)
     }
 
-    fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.contents().whole_output(number, step)
+    fn whole_length(&self, number: RunNumber, step: &StepId) -> Result<Option<u64>, StoreError> {
+        self.contents().whole_length(number, step)
+    }
+
+    fn whole_bytes(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        range: Range<u64>,
+        to: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.contents().whole_bytes(number, step, range, to)
     }
 }
