@@ -14,7 +14,7 @@ use crate::server::socket::Socket;
 use crate::stream::{Effect, NewStream, PAGES_IN_FLIGHT_MAX, StreamKey};
 
 /// Pages asked for and not yet come while others publish: what is on its way can't be held back any more.
-const PAGES_IN_FLIGHT_BOUNDED: usize = 2;
+const PAGES_IN_FLIGHT_BOUNDED: usize = 4;
 
 impl<S: Socket> Server<S> {
     pub(super) fn read_stream(&mut self, index: usize) {
