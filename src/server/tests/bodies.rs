@@ -56,7 +56,7 @@ fn a_large_answer_is_written_in_pieces_and_the_others_are_served_between_them() 
 fn a_large_answer_is_sent_at_a_measured_pace_while_others_publish_and_at_any_once_they_do_not() {
     let mut bench = Bench::new();
     let [publisher, client] = [bench.connect(), bench.connect()];
-    let mut publish_next = |bench: &mut Bench| {
+    let publish_next = |bench: &mut Bench| {
         bench.is_log_held_up = false;
         assert_eq!(statuses(&bench.ask(&publisher, &publish(1))), [202], "whatever else goes out");
     };
