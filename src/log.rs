@@ -50,10 +50,11 @@ pub use frames::{Frames, Page, SharedBytes, View};
 pub use journal::{Journal, Limits, Outcome};
 #[cfg(test)]
 pub(crate) use lookup::Question;
+pub use lookup::Watchers;
 pub use memory::MemoryStore;
 pub use protocol::{
-    Answer, Claim, Command, Delivery, Fingerprint, Order, Output, ProjectRow, PublishedEvent, Query, Refusal, ReplyTo,
-    ResetReason, Rest, Resume, ResumeFrom, Resumed, StartingPosition, Submission, Subscription, WantedOutput,
+    Answer, Claim, Command, Delivery, Fingerprint, Order, Output, PublishedEvent, Query, Refusal, ReplyTo, ResetReason,
+    Rest, Resume, ResumeFrom, Resumed, StartingPosition, Submission, Subscription, WantedOutput,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Seed, SqliteStore, Synchronous};

@@ -284,7 +284,7 @@ impl Api {
             Projects::Only(ids) => Some(ids.iter().cloned().collect()),
         };
         let query = Query::Projects { visible, after: parameters.parsed("after")?, limit: parameters.limit()? };
-        Ok(Action::Ask(Ask::Read(query), Render::Projects))
+        Ok(Action::Ask(Ask::Read(query), Render::Body))
     }
 
     fn runs(&mut self, project: ProjectId, request: &Request, facts: &Facts) -> Result<Action, Problem> {

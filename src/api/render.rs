@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::auth::IdSigner;
 use crate::http::{Body, Problem, Response, range};
-use crate::log::{Answer, Output, ProjectRow, Refusal, Rest};
+use crate::log::{Answer, Output, Refusal, Rest};
 use crate::model::{ProjectId, RunId, decimal};
 
 /// Bytes of an output that are read from the log at a time: enough that a reader of the disk is not asked for every
@@ -44,14 +44,16 @@ pub enum Render {
     Body,
     /// A step's output, or a part of it.
     Output,
-    /// Projects, each with how many watch.
-    Projects,
 }
 
 impl Render {
     /// What `answer` is shown as. `subscribers` tells how many watch a project.
     pub fn show(&self, mut answer: Answer, signer: &IdSigner, subscribers: impl Fn(&ProjectId) -> usize) -> Shown {
-        let rest = if let Answer::Output(output) = &mut answer { output.rest.take() } else { None };
+        let rest = match &mut answer {
+            Answer::Output(output) => output.rest.take(),
+            Answer::LongJson { rest, .. } => rest.take(),
+            _ => None,
+        };
         Shown { response: self.response(answer, signer, subscribers), rest }
     }
 
@@ -70,8 +72,8 @@ impl Render {
                 Response::json(202, json!({"runId": run, "status": "cancelling"}).to_string())
             }
             (_, Answer::Json(body)) => Response::json(200, body),
+            (_, Answer::LongJson { length, bytes, .. }) => Response::json(200, beginning(length, bytes)),
             (Self::Output, Answer::Output(output)) => shown_output(*output),
-            (_, Answer::Projects { rows, has_more }) => projects(&rows, has_more, subscribers),
             (_, answer) => {
                 log::error!("the log answered {answer:?} to what is shown as {self:?}");
                 Problem::internal("the log gave another answer than was asked for").into()
@@ -172,19 +174,4 @@ fn beginning(length: u64, bytes: Vec<u8>) -> Body {
         log::error!("the log gave more of an output than was selected");
     }
     body
-}
-
-fn projects(rows: &[ProjectRow], has_more: bool, subscribers: impl Fn(&ProjectId) -> usize) -> Response {
-    let shown: Vec<_> = rows
-        .iter()
-        .map(|row| {
-            json!({"projectId": row.project, "activeRuns": row.active_runs,
-                "subscribers": subscribers(&row.project), "lastActivity": row.last_activity})
-        })
-        .collect();
-    let mut body = json!({"projects": shown});
-    if let (true, Some(last)) = (has_more, rows.last()) {
-        body["next"] = json!(last.project);
-    }
-    Response::json(200, body.to_string())
 }

@@ -258,7 +258,7 @@ impl Run {
             total_levels: self.plan.levels.len(),
             estimated_duration: self.plan.estimated_duration,
             parallelizable: self.plan.levels.iter().any(|level| level.len() > 1),
-            levels: self.state.levels.clone(),
+            levels: self.state.levels.to_vec(),
         };
         self.emit(RunEventKind::Started(started), now, out);
     }

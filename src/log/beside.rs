@@ -14,7 +14,7 @@ impl Beside {
     /// Those who read beside `journal`, which from now on leaves to them what they can answer.
     pub(crate) fn of(journal: &mut Journal, reader: Box<dyn Reader>) -> Self {
         journal.has_readers = true;
-        Self { historian: Historian::new(reader, journal.signer.clone()) }
+        Self { historian: Historian::new(reader, journal.signer.clone(), journal.heads.clone()) }
     }
 
     /// Takes out of `commands` what is theirs.

@@ -177,6 +177,26 @@ fn a_later_attempt_begins_its_output_anew() {
 }
 
 #[test]
+fn a_whole_output_is_read_in_parts_and_replaced_by_one_of_another_size() {
+    with_each(|store| {
+        commit(store, &[created(1, 0)]);
+        for bytes in [200_000, 70_000, 0x1_0000, 1] {
+            let json: Vec<u8> = (0..bytes).map(|n: u32| b'a' + (n % 23) as u8).collect();
+            commit(store, &[Write::Whole { number: number(1), step: step(), json: json.as_slice().into() }]);
+            assert_eq!(store.whole_length(number(1), &step()), Ok(Some(u64::from(bytes))));
+            for (start, end) in [(0, 10), (65_530, 65_540), (65_536, 131_072), (69_990, 300_000), (0, 300_000), (5, 5)]
+            {
+                let mut part = Vec::new();
+                let read = store.whole_bytes(number(1), &step(), start..end, &mut part);
+                let at = |offset: u64| (offset as usize).min(json.len());
+                assert_eq!((read, part.as_slice()), (Ok(()), &json[at(start)..at(end)]), "{start}..{end} of {bytes}");
+            }
+        }
+        assert_eq!(store.whole_length(number(2), &step()), Ok(None));
+    });
+}
+
+#[test]
 fn late_output_of_an_earlier_attempt_replaces_nothing() {
     with_each(|store| {
         commit(store, &[created(1, 0), piece(2, OutputStream::Stdout, "new")]);

@@ -271,20 +271,6 @@ impl<S: Store> Store for FaultyStore<S> {
     fn key_bytes(&self, project: &ProjectId) -> Result<u64, StoreError> {
         self.call(Call::Read)?.store.key_bytes(project)
     }
-
-    fn runs(
-        &self,
-        project: &ProjectId,
-        before: Option<RunNumber>,
-        ended_as: Option<RunStatus>,
-        each: &mut dyn FnMut(RunNumber) -> Flow,
-    ) -> Result<(), StoreError> {
-        self.call(Call::Read)?.store.runs(project, before, ended_as, each)
-    }
-
-    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.call(Call::Read)?.store.ended_summary(number)
-    }
 }
 
 impl<S: Store> History for FaultyStore<S> {
@@ -322,6 +308,20 @@ impl<S: Store> History for FaultyStore<S> {
         self.call(Call::Read)?.store.ended_state(number)
     }
 
+    fn runs(
+        &self,
+        project: &ProjectId,
+        before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
+        each: &mut dyn FnMut(RunNumber) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.call(Call::Read)?.store.runs(project, before, ended_as, each)
+    }
+
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.call(Call::Read)?.store.ended_summary(number)
+    }
+
     fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
         self.call(Call::Read)?.store.run_number(project, run)
     }
@@ -345,7 +345,17 @@ impl<S: Store> History for FaultyStore<S> {
         self.call(Call::Read)?.store.output_bytes(number, step, stream, range, to)
     }
 
-    fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.call(Call::Read)?.store.whole_output(number, step)
+    fn whole_length(&self, number: RunNumber, step: &StepId) -> Result<Option<u64>, StoreError> {
+        self.call(Call::Read)?.store.whole_length(number, step)
+    }
+
+    fn whole_bytes(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        range: Range<u64>,
+        to: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.call(Call::Read)?.store.whole_bytes(number, step, range, to)
     }
 }

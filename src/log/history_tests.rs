@@ -346,6 +346,7 @@ fn a_read_that_fails_is_one_readers_trouble() {
     let started = history_thread::start(
         || Ok(Some(Box::new(Faulty(0)))),
         &signer(),
+        &Arc::default(),
         move |outcome: Outcome| {
             outcome.deliveries.into_iter().for_each(|delivery| drop(tell.send(delivery)));
         },

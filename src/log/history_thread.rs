@@ -6,12 +6,15 @@
 //! copied only where it changes before the answer is made. Pages for streams have a thread of their own, so that nobody
 //! who reads a large output or run holds a stream back.
 
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
 use super::journal::Outcome;
+use super::lookup::heads::Heads;
+use super::lookup::lists::{self, OpenRuns, WantedRuns};
 use super::lookup::{self, Asked, Known, Lookup, Question};
 use super::protocol::{Answer, Command, Delivery, Query, Refusal, ReplyTo};
 use super::store::{Reader, StoreError};
@@ -26,6 +29,13 @@ const CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// After so long without a question nobody replays, and the pages are let go.
 const IDLE: Duration = Duration::from_secs(5);
+
+/// How much less of a processor's time than the loop and the log those get that read, where there is not enough for all:
+/// what they do is large, and whoever waits for it waits for more than a moment anyway. A step of niceness is a tenth.
+const NICE_PAGES: i32 = 5;
+
+/// See [`NICE_PAGES`]: a stream that is behind goes before a download.
+const NICE_LOOK_UPS: i32 = 10;
 
 /// Threads that answer what is no page: one who reads something large does not hold all others back.
 const LOOK_UPS: usize = 2;
@@ -111,24 +121,33 @@ fn ask(to: &Sender<Task>, questions: Vec<Question>, log: Option<Sender<Vec<Comma
 pub(super) fn start(
     reader: impl Fn() -> Result<Option<Box<dyn Reader>>, StoreError>,
     signer: &IdSigner,
+    heads: &Arc<Heads>,
     out: impl FnMut(Outcome) + Clone + Send + 'static,
 ) -> std::io::Result<Option<(HistoryHandle, Vec<JoinHandle<()>>)>> {
     let ((pages, page_tasks), (look_ups, look_up_tasks)) = (bounded(WAITING_BATCHES_MAX), bounded(WAITING_BATCHES_MAX));
     let (ends, ended) = bounded(0);
-    let look_up_inboxes = std::iter::repeat_n(("look-up", look_up_tasks), LOOK_UPS);
-    let inboxes = std::iter::once(("pages", page_tasks)).chain(look_up_inboxes);
+    let look_up_inboxes = std::iter::repeat_n(("look-up", NICE_LOOK_UPS, look_up_tasks), LOOK_UPS);
+    let inboxes = std::iter::once(("pages", NICE_PAGES, page_tasks)).chain(look_up_inboxes);
     let mut threads = Vec::new();
-    for (name, inbox) in inboxes {
+    for (name, nice, inbox) in inboxes {
         let Some(reader) = reader().map_err(std::io::Error::other)? else { return Ok(None) };
-        let historian = Historian::new(reader, signer.clone());
+        let historian = Historian::new(reader, signer.clone(), heads.clone());
         let (mut out, ends): (_, Sender<()>) = (out.clone(), ends.clone());
         let thread = thread::Builder::new().name(name.into());
         threads.push(thread.spawn(move || {
+            give_way(nice);
             run(historian, &inbox, &mut out);
             drop(ends);
         })?);
     }
     Ok(Some((HistoryHandle { pages, look_ups, ended }, threads)))
+}
+
+/// The thread that calls gets less of a processor's time from here on: on Linux a priority is a thread's own.
+fn give_way(nice: i32) {
+    if let Err(error) = rustix::process::nice(nice) {
+        log::debug!("a reader is as important as all others: {error}");
+    }
 }
 
 pub(super) fn is_history(command: &Command) -> bool {
@@ -145,6 +164,8 @@ fn is_history_query(query: &Query) -> bool {
             | Query::Run { .. }
             | Query::Output { .. }
             | Query::OutputRest { .. }
+            | Query::Runs { .. }
+            | Query::Projects { .. }
     )
 }
 
@@ -182,12 +203,13 @@ fn tell(to: ReplyTo, answer: Answer, out: &mut impl FnMut(Outcome)) {
 pub(super) struct Historian {
     reader: Box<dyn Reader>,
     signer: IdSigner,
+    heads: Arc<Heads>,
     lookup: Lookup,
 }
 
 impl Historian {
-    pub(super) fn new(reader: Box<dyn Reader>, signer: IdSigner) -> Self {
-        Self { reader, signer, lookup: Lookup::new(CACHE_BYTES_MAX) }
+    pub(super) fn new(reader: Box<dyn Reader>, signer: IdSigner, heads: Arc<Heads>) -> Self {
+        Self { reader, signer, heads, lookup: Lookup::new(CACHE_BYTES_MAX) }
     }
 
     #[cfg(test)]
@@ -214,12 +236,34 @@ impl Historian {
     }
 
     fn look(&mut self, query: &Query, known: &Known) -> Result<Option<Answer>, StoreError> {
-        if let Query::Run { project, run, whole_outputs } = query {
-            return lookup::run(self.reader.as_mut(), &self.signer, known, (project, run), *whole_outputs);
+        match query {
+            Query::Run { project, run, whole_outputs } => {
+                return lookup::run(self.reader.as_mut(), &self.signer, known, (project, run), *whole_outputs);
+            }
+            Query::Runs { project, status, before, limit } => {
+                let before = before.as_ref();
+                return self.list_runs(WantedRuns { project, status: *status, before, limit: *limit });
+            }
+            Query::Projects { visible, after, limit } => {
+                return lists::list_projects(&self.heads, visible.as_deref(), after.as_ref(), *limit).map(Some);
+            }
+            Query::OutputRest { rest, bytes_max } => {
+                return rest.answer(&mut |look| self.reader.look(look), *bytes_max).map(Some);
+            }
+            _ => {}
         }
         let (mut answer, lookup, signer) = (None, &mut self.lookup, &self.signer);
         self.reader.look(&mut |history| {
             answer = lookup.answer(history, signer, query, known)?;
+            Ok(())
+        })?;
+        Ok(answer)
+    }
+
+    fn list_runs(&mut self, wanted: WantedRuns<'_>) -> Result<Option<Answer>, StoreError> {
+        let (mut answer, open) = (None, OpenRuns::of(&self.heads, wanted.project));
+        self.reader.look(&mut |history| {
+            answer = Some(open.list(history, wanted)?);
             Ok(())
         })?;
         Ok(answer)

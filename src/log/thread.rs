@@ -100,7 +100,7 @@ pub fn start(
 ) -> std::io::Result<(LogHandle, Vec<JoinHandle<()>>)> {
     let (commands, inbox) = bounded(WAITING_BATCHES_MAX);
     let (history, threads): (Option<HistoryHandle>, Option<Vec<_>>) =
-        history_thread::start(|| journal.store.reader(), &journal.signer, out.clone())?.unzip();
+        history_thread::start(|| journal.store.reader(), &journal.signer, &journal.heads, out.clone())?.unzip();
     let mut threads = threads.unwrap_or_default();
     journal.has_readers = history.is_some();
     let handle = LogHandle { commands, history: history.clone() };

@@ -1,26 +1,19 @@
 //! A run as it is shown to whoever asks for it, and to whoever begins to watch it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serde_json::Value;
 
-use super::store::{History, RunNumber, StoreError};
+use super::store::{RunNumber, StoreError};
 use crate::auth::IdSigner;
 use crate::model::{ProjectId, RunState, Timestamp, write_message};
 
 /// The outputs of a snapshot together take at most this; larger ones are left out of it and marked.
 const SNAPSHOT_OUTPUTS_BYTES_MAX: usize = 1024 * 1024;
 
-/// The whole outputs of one run, as `GET` answers them, together take at most this; beyond it they stay as cut as in
-/// the messages, and each can be read by itself.
-const RUN_OUTPUTS_BYTES_MAX: usize = 64 * 1024 * 1024;
-
 /// What a message takes beside its payload, about.
 const MESSAGE_ROOM: usize = 256;
-
-/// Whole outputs, as JSON, by the places of their steps.
-pub(super) type Wholes = Vec<(usize, Arc<[u8]>)>;
 
 /// A run as it was at one of its messages.
 #[derive(Debug)]
@@ -35,15 +28,26 @@ pub(super) struct RunView {
 /// A run's `workflow_snapshot`, for all who begin to watch while it stays as it is: made once, by the first who needs it.
 #[derive(Debug)]
 pub(super) struct Snapshot {
-    view: RunView,
     at: Timestamp,
-    payload: OnceLock<Arc<[u8]>>,
+    form: Mutex<Form>,
+}
+
+/// How far a snapshot is made. Whoever finds it unmade makes it, and others who need it meanwhile wait for that.
+#[derive(Debug)]
+enum Form {
+    Unmade(RunView),
+    /// Nothing is held of the run any more. The message is for those who begin at this position, as most do.
+    Made {
+        payload: Arc<[u8]>,
+        position: u64,
+        message: Arc<[u8]>,
+    },
 }
 
 impl Snapshot {
     /// Of a run that is as `view` has it, cut at a time.
     pub(super) fn new(view: RunView, at: Timestamp) -> Self {
-        Self { view, at, payload: OnceLock::new() }
+        Self { at, form: Mutex::new(Form::Unmade(view)) }
     }
 
     /// The message for those who begin at `position` of its project.
@@ -53,19 +57,21 @@ impl Snapshot {
         position: u64,
         signer: &IdSigner,
     ) -> Result<Arc<[u8]>, StoreError> {
-        let payload = match self.payload.get() {
-            Some(payload) => payload,
-            None => {
-                let RunView { number, state, last_seq } = &self.view;
+        let mut form = self.form.lock().unwrap_or_else(PoisonError::into_inner);
+        let payload = match &*form {
+            Form::Made { position: made, message, .. } if *made == position => return Ok(message.clone()),
+            Form::Made { payload, .. } => payload.clone(),
+            Form::Unmade(RunView { number, state, last_seq }) => {
                 let mut view = RunView { number: *number, state: state.clone(), last_seq: *last_seq };
                 view.bound_outputs();
-                let made = view.json(project, Some(self.at), signer)?;
-                self.payload.get_or_init(|| made.into())
+                view.json(project, Some(self.at), signer)?.into()
             }
         };
         let mut message = Vec::with_capacity(payload.len() + MESSAGE_ROOM);
-        write_message(&mut message, "workflow_snapshot", project, position, payload);
-        Ok(message.into())
+        write_message(&mut message, "workflow_snapshot", project, position, &payload);
+        let message: Arc<[u8]> = message.into();
+        *form = Form::Made { payload, position, message: message.clone() };
+        Ok(message)
     }
 }
 
@@ -83,30 +89,6 @@ struct Shown<'a> {
 }
 
 impl RunView {
-    /// The whole outputs of the steps whose messages have only the beginning, by the steps' places.
-    pub(super) fn wholes(&self, history: &dyn History) -> Result<Wholes, StoreError> {
-        let (mut wholes, mut left) = (Vec::new(), RUN_OUTPUTS_BYTES_MAX);
-        for (index, step) in self.state.steps.iter().enumerate().filter(|(_, step)| step.truncated) {
-            let whole = history.whole_output(self.number, &step.id)?;
-            if let Some(whole) = whole.filter(|whole| whole.len() <= left) {
-                left -= whole.len();
-                wholes.push((index, whole));
-            }
-        }
-        Ok(wholes)
-    }
-
-    /// Shows these outputs whole.
-    pub(super) fn put(&mut self, wholes: Wholes) {
-        for (index, whole) in wholes {
-            let step = Arc::make_mut(&mut self.state).steps.get_mut(index);
-            if let (Some(step), Ok(output)) = (step, serde_json::from_slice(&whole)) {
-                step.output = Some(Arc::new(output));
-                (step.truncated, step.output_bytes) = (false, None);
-            }
-        }
-    }
-
     /// Leaves the outputs out that don't fit into a snapshot together.
     pub(super) fn bound_outputs(&mut self) {
         let mut left = SNAPSHOT_OUTPUTS_BYTES_MAX;
@@ -121,7 +103,7 @@ impl RunView {
             }
         }
         for (index, size) in too_large {
-            let step = &mut Arc::make_mut(&mut self.state).steps[index];
+            let step = Arc::make_mut(&mut Arc::make_mut(&mut self.state).steps[index]);
             step.output = Some(Arc::new(Value::String(String::new())));
             step.truncated = true;
             step.output_bytes.get_or_insert(size as u64);

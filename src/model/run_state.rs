@@ -2,7 +2,7 @@
 //!
 //! What `GET .../workflows/:runId` answers, what a snapshot holds and what a restart resumes from are all this one
 //! value; serializing it gives the answer's body. There is no other way to change it than
-//! [`apply`](RunState::apply).
+//! [`apply`](RunState::apply). Whoever reads it may hold a copy: a copy shares all steps but those that have moved since.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -177,9 +177,9 @@ pub struct RunState {
     /// Where the run is.
     pub status: RunStatus,
     /// Step ids, level by level.
-    pub levels: Vec<Vec<StepId>>,
+    pub levels: Arc<Vec<Vec<StepId>>>,
     /// The steps, in the plan's order.
-    pub steps: Vec<StepState>,
+    pub steps: Vec<Arc<StepState>>,
     /// Counts of steps.
     pub progress: Progress,
     /// The level that was started last, if any was.
@@ -203,7 +203,7 @@ pub struct RunState {
     pub error: Option<String>,
     /// Step id to its index in `steps`.
     #[serde(skip)]
-    index: HashMap<StepId, usize>,
+    index: Arc<HashMap<StepId, usize>>,
 }
 
 impl RunState {
@@ -237,8 +237,8 @@ impl RunState {
             run_id,
             plan_name: plan.name.clone(),
             status: RunStatus::Queued,
-            levels: plan.levels.iter().map(ids).collect(),
-            steps: steps.collect(),
+            levels: Arc::new(plan.levels.iter().map(ids).collect()),
+            steps: steps.map(Arc::new).collect(),
             progress: Progress::of(plan.steps.len()),
             current_level: None,
             level_open: false,
@@ -247,7 +247,7 @@ impl RunState {
             level_started_at: None,
             finished_at: None,
             error: None,
-            index: HashMap::new(),
+            index: Arc::default(),
         };
         state.reindex();
         state
@@ -268,7 +268,7 @@ impl RunState {
 
     /// The step of this id.
     pub fn step(&self, id: &StepId) -> Option<&StepState> {
-        self.index.get(id).map(|&at| &self.steps[at])
+        self.index.get(id).map(|&at| &*self.steps[at])
     }
 
     /// The run moves on by one message. A message about a step that the plan does not have changes nothing.
@@ -301,7 +301,7 @@ impl RunState {
 
     fn apply_progress(&mut self, said: &StepProgress, at: Timestamp) {
         let Some(&index) = self.index.get(&said.step_id) else { return };
-        let step = &mut self.steps[index];
+        let step = Arc::make_mut(&mut self.steps[index]);
         let had_ended = step.status.is_ended();
         step.attempt = said.attempt;
         (step.next_retry_at, step.retry_wait) = (None, None);
@@ -341,7 +341,8 @@ impl RunState {
     }
 
     fn reindex(&mut self) {
-        self.index = self.steps.iter().enumerate().map(|(at, step)| (step.id.clone(), at)).collect();
+        let places = self.steps.iter().enumerate().map(|(at, step)| (step.id.clone(), at));
+        self.index = Arc::new(places.collect());
     }
 }
 

@@ -25,6 +25,7 @@ use super::socket::Socket;
 use super::sockets::{Owner, Sockets, Token};
 use crate::api::{Api, Door};
 use crate::http::{Limits, Problem, Response};
+use crate::log::Watchers;
 #[cfg(test)]
 use crate::model::ProjectId;
 use crate::model::{Now, SlabKey};
@@ -60,6 +61,8 @@ pub struct Server<S> {
     connections: Connections<S>,
     streams: ConnectionManager<S>,
     replies: Replies,
+    /// Where it is said how many watch each project.
+    watchers: Watchers,
     scratch: Box<[u8]>,
     date: Date,
     is_drained: bool,
@@ -78,11 +81,17 @@ impl<S: Socket> Server<S> {
             admission: Admission::new(limits),
             streams: ConnectionManager::new(streams, seed),
             replies: Replies::default(),
+            watchers: Watchers::default(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             date: Date::default(),
             is_drained: false,
             metrics: Metrics::default(),
         }
+    }
+
+    /// From now on it is said here how many watch each project.
+    pub fn count_watchers(&mut self, watchers: Watchers) {
+        self.watchers = watchers;
     }
 
     /// A client has connected. The token to watch its socket by, for what comes in alone, as long as it is not among
@@ -159,6 +168,7 @@ impl<S: Socket> Server<S> {
     /// ended. `true` where there is more to do at once.
     pub fn end_turn(&mut self, now: Now) -> bool {
         self.give_held_answers(now);
+        self.ask_where_to_begin(now);
         self.connections.renew_budget();
         self.connections.write_bodies(now);
         self.connections.renew_budget();
@@ -171,8 +181,9 @@ impl<S: Socket> Server<S> {
         let has_more_streams = self.streams.tick(SWEEP_STREAMS_MAX, now);
         self.end_overdue(now);
         self.reap(now);
-        self.read_on();
-        has_more_writes || has_more_streams || self.connections.is_busy()
+        self.tell_watchers();
+        self.read_on(now);
+        has_more_writes || has_more_streams || self.connections.is_busy(now)
     }
 
     /// Takes out what has ended in this turn.
@@ -186,8 +197,14 @@ impl<S: Socket> Server<S> {
 
     /// When there is something to do next though nothing comes.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let deadlines = [self.connections.next_deadline(), self.replies.next_deadline(), self.streams.next_deadline()];
+        let deadlines = [self.connections.next_deadline(), self.next_release(), self.streams.next_deadline()];
         deadlines.into_iter().flatten().min()
+    }
+
+    /// When the next of what is held back goes on, where anything is.
+    pub(super) fn next_release(&self) -> Option<Duration> {
+        let replies = self.replies.next_deadline(self.streams.waits_for_pages());
+        [self.connections.next_release(), replies].into_iter().flatten().min()
     }
 
     /// Takes what is to be carried out.
@@ -263,11 +280,6 @@ impl<S: Socket> Server<S> {
 
 #[cfg(test)]
 impl<S: Socket> Server<S> {
-    /// Do answers to publishers wait for their time?
-    pub(super) fn holds_answers(&self) -> bool {
-        self.replies.next_deadline().is_some()
-    }
-
     /// The number of the newest message that was broadcast, where the project is watched.
     pub(super) fn newest_broadcast(&self, project: &ProjectId) -> Option<u64> {
         self.streams.newest(project)

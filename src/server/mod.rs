@@ -13,6 +13,7 @@
 //! together.
 
 mod admission;
+mod allowance;
 mod connections;
 mod core;
 mod date;

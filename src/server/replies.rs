@@ -4,15 +4,20 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::allowance::Allowance;
 use crate::api::{Ask, OUTPUT_PIECE_BYTES, PlanRequest};
 use crate::auth::TicketNote;
 use crate::log::{Answer, Command, Query, ReplyTo, Rest, Subscription};
 use crate::model::{Now, ProjectId, SlabKey};
+use crate::stream::PAGES_IN_FLIGHT_MAX;
 
 /// How long the answer to a publish waits while more than half of the project's watchers are behind. Publishers that
 /// wait for their answers then take the pace of those who read, instead of driving all of them out of the backlog, and
 /// at last out of history.
 pub(super) const CONGESTION_HOLD: Duration = Duration::from_millis(10);
+
+/// Pages asked for and not yet come while others publish: what is on its way can't be held back any more.
+const PAGES_IN_FLIGHT_BOUNDED: usize = 4;
 
 /// What the server wants carried out.
 #[derive(Debug, Default)]
@@ -29,6 +34,11 @@ pub(super) struct Replies {
     outbox: Outbox,
     /// Answers to publishers that are too fast, each with the time at which it is given.
     held: VecDeque<(Duration, SlabKey, Answer)>,
+    /// Who waits to have the log asked where a stream begins.
+    postponed: VecDeque<SlabKey>,
+    /// What of beginnings of streams, and of histories, may be sent just now.
+    beginnings: Allowance,
+    histories: Allowance,
 }
 
 impl Replies {
@@ -82,9 +92,48 @@ impl Replies {
         Some((to, answer))
     }
 
-    /// When the next of them is due.
-    pub(super) fn next_deadline(&self) -> Option<Duration> {
-        self.held.front().map(|(until, ..)| *until)
+    /// Has the log asked where a stream begins as soon as that may be.
+    pub(super) fn postpone(&mut self, to: SlabKey) {
+        self.postponed.push_back(to);
+    }
+
+    /// The next of those for whom it may be asked now.
+    pub(super) fn next_postponed(&mut self, now: Now) -> Option<SlabKey> {
+        let may_begin = !self.postponed.is_empty() && self.beginnings.has_any(now.mono);
+        may_begin.then(|| self.postponed.pop_front()).flatten()
+    }
+
+    /// Someone published whose watchers keep up.
+    pub(super) fn note_publish(&mut self, now: Now) {
+        self.beginnings.note_publish(now.mono);
+        self.histories.note_publish(now.mono);
+    }
+
+    /// A stream begins with so many bytes of snapshots.
+    pub(super) fn spend_on_beginning(&mut self, bytes: usize, now: Now) {
+        self.beginnings.spend(bytes, now.mono);
+    }
+
+    /// So many bytes of history have come for a stream.
+    pub(super) fn spend_on_page(&mut self, bytes: usize, now: Now) {
+        self.histories.spend(bytes, now.mono);
+    }
+
+    /// Pages of history that may be on their way just now.
+    pub(super) fn pages_in_flight_max(&mut self, now: Now) -> usize {
+        match (self.histories.has_any(now.mono), self.histories.is_bounded(now.mono)) {
+            (true, false) => PAGES_IN_FLIGHT_MAX,
+            (true, true) => PAGES_IN_FLIGHT_BOUNDED,
+            (false, _) => 0,
+        }
+    }
+
+    /// When the next of what is held back is due; `waits_for_pages`: streams wait for history.
+    pub(super) fn next_deadline(&self, waits_for_pages: bool) -> Option<Duration> {
+        let answer = self.held.front().map(|(until, ..)| *until);
+        let beginning = if self.postponed.is_empty() { None } else { self.beginnings.next_at() };
+        let page = if waits_for_pages { self.histories.next_at() } else { None };
+        [answer, beginning, page].into_iter().flatten().min()
     }
 
     /// Takes what is to be carried out.

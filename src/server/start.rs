@@ -102,11 +102,13 @@ impl Builder {
         let storage = storage::open(config, clock::wall())?;
         let signer = storage.keys.id_signer(storage.instance);
         let api = Api::new(api_settings(config, &storage, &signer)?, Box::new(random_or_abort));
-        let server = Server::new(server_settings(config, descriptors()), api, u64::from_ne_bytes(random::bits()?));
+        let mut server = Server::new(server_settings(config, descriptors()), api, u64::from_ne_bytes(random::bits()?));
         let poll = Poll::new().map_err(|error| failed("poll", &error))?;
         let (inbox, inbox_receiver) = waking_inbox(&poll)?;
         let (listeners, addresses) = bind_all(config)?;
         let (journal, left) = open_journal(config, storage.store, signer, &context, clock::now())?;
+
+        server.count_watchers(journal.watchers());
 
         let executor_slot = Arc::default();
         let mut out = distribute(Arc::clone(&executor_slot), inbox.clone());

@@ -110,6 +110,8 @@ pub struct ConnectionManager<S> {
     /// Sockets that were full for the first time.
     blocked: Vec<u32>,
     effects: Vec<Effect>,
+    /// Projects that more or fewer watch than were said to.
+    recounted: Vec<ProjectId>,
     paging: Paging,
     sweep: Sweep,
     random: u64,
@@ -131,6 +133,7 @@ impl<S: Write> ConnectionManager<S> {
             doomed: Vec::new(),
             blocked: Vec::new(),
             effects: Vec::new(),
+            recounted: Vec::new(),
             paging: Paging::default(),
             sweep: Sweep::default(),
             random: seed | 1,
@@ -228,6 +231,7 @@ impl<S: Write> ConnectionManager<S> {
             })),
         });
         self.stats.opened += 1;
+        self.count_anew(project);
         self.serve(index, now);
         Ok(key)
     }
@@ -287,6 +291,7 @@ impl<S: Write> ConnectionManager<S> {
                     self.serve(moved.key, now);
                 }
             }
+            self.count_anew(stream.project);
             let Phase::Doomed(reason) = stream.phase else { unreachable!("only the doomed are reaped") };
             self.stats.closed[CloseReason::ALL.iter().position(|&r| r == reason).unwrap_or_default()] += 1;
             ended.push((stream.socket, stream.token, reason));
@@ -318,6 +323,19 @@ impl<S: Write> ConnectionManager<S> {
     /// Streams of one project.
     pub fn subscribers(&self, project: &ProjectId) -> usize {
         self.project(project).map_or(0, |project| project.streams.len())
+    }
+
+    /// Takes how many watch the projects of which that has changed since the last call.
+    pub fn take_recounted(&mut self) -> Vec<(ProjectId, usize)> {
+        let recounted = std::mem::take(&mut self.recounted).into_iter();
+        recounted.map(|project| (project.clone(), self.subscribers(&project))).collect()
+    }
+
+    fn count_anew(&mut self, index: u32) {
+        let project = &self.projects[index as usize].id;
+        if self.recounted.last() != Some(project) {
+            self.recounted.push(project.clone());
+        }
     }
 
     /// Projects with a backlog, and the bytes that all backlogs hold.

@@ -18,4 +18,5 @@ mod tests;
 #[cfg(test)]
 pub(crate) use manager::BACKLOG_BYTES_MIN;
 pub use manager::{ConnectionManager, Effect, Settings, Stats};
+pub use paging::PAGES_IN_FLIGHT_MAX;
 pub use subscriber::{CloseReason, Transport};

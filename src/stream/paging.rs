@@ -13,7 +13,7 @@ use crate::model::SlabKey;
 
 /// Pages asked for and not yet come. Enough to keep the history thread at work while the loop does a turn; a turn hands
 /// out no more than these: 1 MiB.
-pub(super) const IN_FLIGHT_MAX: usize = 16;
+pub const PAGES_IN_FLIGHT_MAX: usize = 16;
 
 /// Bytes of pages that streams hold before pages are as small as can be. Those come on top: 10,000 streams that all take
 /// nothing hold 16 MiB + 10,000 x 4 KiB = 55 MiB at most, single messages larger than that aside.
@@ -56,11 +56,16 @@ impl Paging {
         self.waiting.push_back(stream);
     }
 
-    /// The stream whose turn it is, if another page may be asked for.
-    pub(super) fn next(&mut self) -> Option<SlabKey> {
-        let stream = (self.in_flight < IN_FLIGHT_MAX).then(|| self.waiting.pop_front()).flatten();
+    /// Does any stream wait?
+    pub(super) fn is_waited_for(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The stream whose turn it is, if another page may be asked for: no more than so many are on their way.
+    pub(super) fn next(&mut self, in_flight_max: usize) -> Option<SlabKey> {
+        let stream = (self.in_flight < in_flight_max).then(|| self.waiting.pop_front()).flatten();
         if self.waiting.is_empty() {
-            self.waiting.shrink_to(IN_FLIGHT_MAX);
+            self.waiting.shrink_to(PAGES_IN_FLIGHT_MAX);
         }
         stream
     }
@@ -123,16 +128,19 @@ mod tests {
     #[test]
     fn whoever_came_first_is_first_and_few_are_on_their_way() {
         let mut paging = Paging::default();
-        (0..3 * IN_FLIGHT_MAX).for_each(|n| paging.wait(key(n)));
+        (0..3 * PAGES_IN_FLIGHT_MAX).for_each(|n| paging.wait(key(n)));
         let mut leases: Vec<Lease> = Vec::new();
         let mut asked = Vec::new();
-        while let Some(stream) = paging.next() {
+        while let Some(stream) = paging.next(PAGES_IN_FLIGHT_MAX) {
             asked.push(stream);
             leases.push(paging.ask());
         }
-        assert_eq!(asked, (0..IN_FLIGHT_MAX).map(key).collect::<Vec<_>>());
+        assert_eq!(asked, (0..PAGES_IN_FLIGHT_MAX).map(key).collect::<Vec<_>>());
         paging.answered();
-        assert_eq!((paging.next(), paging.counts().0), (Some(key(IN_FLIGHT_MAX)), 2 * IN_FLIGHT_MAX - 1));
+        assert_eq!(
+            (paging.next(PAGES_IN_FLIGHT_MAX), paging.counts().0),
+            (Some(key(PAGES_IN_FLIGHT_MAX)), 2 * PAGES_IN_FLIGHT_MAX - 1)
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::manager::BACKLOG_BYTES_MIN;
-use super::paging::IN_FLIGHT_MAX;
+use super::paging::PAGES_IN_FLIGHT_MAX;
 use super::subscriber::Stream;
 use super::{CloseReason, ConnectionManager, Effect, Settings, Transport, control};
 use crate::executor::testing::Rng;
@@ -285,7 +285,7 @@ impl Bench {
     /// Answers every page asked for; how many those were.
     fn turn_pages(&mut self, bytes_max: usize) -> usize {
         let mut pages = 0;
-        for effect in self.manager.take_effects() {
+        for effect in self.manager.take_effects(PAGES_IN_FLIGHT_MAX) {
             if let Effect::ReadPage { stream, project, after, only_run, view, bytes_max: granted } = effect {
                 pages += 1;
                 let page = self.logs[&project].page(after, only_run, view, bytes_max.min(granted));

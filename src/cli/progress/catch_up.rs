@@ -35,7 +35,7 @@ fn started(state: &RunState) -> RunStarted {
         total_levels: state.levels.len(),
         estimated_duration: 0,
         parallelizable: state.levels.iter().any(|level| level.len() > 1),
-        levels: state.levels.clone(),
+        levels: state.levels.to_vec(),
     }
 }
 

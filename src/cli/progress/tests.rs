@@ -346,7 +346,8 @@ fn an_ended_state_is_told_with_its_end() {
     {
         let mut state = half_a_run();
         (state.status, state.level_open, state.finished_at) = (status, false, Some(at(9000)));
-        (state.steps[1].status, state.error) = (StepStatus::Completed, Some("no".into()));
+        Arc::make_mut(&mut state.steps[1]).status = StepStatus::Completed;
+        state.error = Some("no".into());
         let events = events_of(&state, at(9500));
         assert!(events.last().is_some_and(RunEvent::is_last));
         assert!(plain(&events).contains(&format!("\nNightly {word}\n")), "{}", plain(&events));

@@ -166,7 +166,7 @@ impl Run {
     }
 
     fn fail_attempt(&mut self, step: usize, error: AttemptError, now: Now, out: &mut Effects) {
-        let &StepState { attempt, retries, .. } = &self.state.steps[step];
+        let &StepState { attempt, retries, .. } = &*self.state.steps[step];
         let policy = self.plan.steps[step].retry;
         let (error, asked) = match error {
             AttemptError::Passing(error) => (error, Duration::ZERO),

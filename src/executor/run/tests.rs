@@ -452,7 +452,7 @@ fn a_large_output_is_cut_in_messages_preceded_by_the_whole_one_and_whole_for_tem
     stage.finish("a", Ok(Outcome::Output(Value::clone(&whole))));
     assert_eq!(stage.workers[0].scope.outputs(), [(step_id("a"), whole)]);
     let state = stage.run.state().steps[0].clone();
-    assert_eq!((state.output, state.output_bytes), (Some(Arc::new(json!("x".repeat(64)))), Some(65)));
+    assert_eq!((state.output.clone(), state.output_bytes), (Some(Arc::new(json!("x".repeat(64)))), Some(65)));
     assert!(state.truncated);
     assert_eq!(stage.log()[3..5], ["(a whole)", "a completed 1"]);
     stage.ok("b");

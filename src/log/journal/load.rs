@@ -11,9 +11,11 @@ use serde_json::value::RawValue;
 use super::age::AgeClock;
 use super::batch::Batch;
 use super::growth::Growth;
+use super::heads::Touched;
 use super::{Journal, Limits, Outcome, ProjectEntry, RunEntry};
 use crate::auth::IdSigner;
 use crate::log::lookup::Lookup;
+use crate::log::lookup::heads::Heads;
 use crate::log::protocol::{Command, Delivery, Order, Resumed};
 use crate::log::store::{EndedRun, Flow, OpenRun, Place, Recovered, RunNumber, Store, StoreError, StoredMessage};
 use crate::model::{
@@ -56,6 +58,8 @@ impl Journal {
             read_plan,
             outage: None,
             is_stale: true,
+            heads: Arc::new(Heads::default()),
+            touched: Touched::default(),
             trim_at: Duration::ZERO,
             growth: Growth::default(),
         };
@@ -68,6 +72,7 @@ impl Journal {
         }
         let unreadable = loaded.unreadable.into_iter().filter(|(run, _)| !run.is_foreign).collect();
         journal.end_unreadable(unreadable, now, &mut outcome)?;
+        journal.publish_heads();
         Ok((journal, outcome))
     }
 
@@ -147,6 +152,7 @@ impl Journal {
         }
         self.load_ended_runs(&recovered, now)?;
         self.load_open_runs(recovered.open_runs, before, &mut loaded)?;
+        self.touched = Touched::all();
         Ok(loaded)
     }
 

@@ -8,7 +8,7 @@ mod batch;
 mod claims;
 mod conflict;
 mod growth;
-mod lists;
+mod heads;
 mod load;
 mod outage;
 mod reads;
@@ -24,9 +24,11 @@ use std::time::Duration;
 use self::age::AgeClock;
 use self::batch::Batch;
 use self::growth::Growth;
+use self::heads::Touched;
 pub use self::load::ReadPlan;
 use self::outage::Outage;
 use super::frames::{View, write_frame};
+use super::lookup::heads::Heads;
 use super::lookup::{Asked, Lookup, Question};
 use super::protocol::{Answer, Command, Delivery, Order, PublishedEvent, Refusal, ReplyTo, StartingPosition};
 use super::store::{AppendError, Place, Retention, RunNumber, Store, StoreError, StoredMessage, Times, Write};
@@ -94,6 +96,9 @@ pub struct Journal {
     outage: Option<Outage>,
     /// What is in memory is not what the store holds: nothing is to be read from it.
     pub(super) is_stale: bool,
+    /// What lists are made of, and what of it is to be said anew.
+    pub(super) heads: Arc<Heads>,
+    touched: Touched,
     /// When history is to be trimmed though nothing comes, on the monotonic clock.
     pub(super) trim_at: Duration,
     growth: Growth,
@@ -176,6 +181,7 @@ impl Journal {
         let reads: Vec<_> = writes.extract_if(.., is_read).collect();
         let mut outcome = Outcome::default();
         self.keep(&writes, now, &mut outcome);
+        self.publish_heads();
         let mut spending = Vec::new();
         for command in reads {
             if let Command::Subscribe { subscription, reply, .. } = &command
@@ -214,6 +220,7 @@ impl Journal {
                 outcome.deliveries.push(Delivery::Worked(self.held()));
             }
         }
+        self.publish_heads();
         outcome
     }
 
@@ -335,6 +342,7 @@ impl Journal {
         };
         if self.projects.get(project).is_some_and(is_empty) {
             self.projects.remove(project);
+            self.touched.project(project);
         }
     }
 
@@ -436,6 +444,7 @@ impl Journal {
 
     /// What is held of a project; of one that is not held, what is left of it.
     pub(super) fn entry(&mut self, project: &ProjectId) -> Result<&mut ProjectEntry, StoreError> {
+        self.touched.project(project);
         if !self.projects.contains_key(project) {
             let remains = self.store.remains(project)?;
             let (newest, last_activity) = remains.map(|it| (it.newest, it.last_activity)).unwrap_or_default();

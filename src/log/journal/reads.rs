@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::{Journal, Outcome};
 use crate::log::frames::{Frames, View, write_frame};
+use crate::log::lookup::lists::{self, OpenRuns, WantedRuns};
 use crate::log::lookup::page_cache::Stretch;
-use crate::log::lookup::{self, Asked, Found, Known, Live, Question, output};
+use crate::log::lookup::{self, Asked, Found, Known, Live, Question};
 use crate::log::protocol::{
     Answer, Delivery, Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, StartingPosition, Subscription,
     WantedOutput,
@@ -23,15 +24,20 @@ impl Journal {
             Query::Page { project, after, run, view, bytes_max } => {
                 self.page(Stretch { project, run, view, after }, bytes_max, now)
             }
-            Query::Runs { project, status, before, limit } => self.runs(&project, status, before, limit),
+            Query::Runs { project, status, before, limit } => {
+                let wanted = WantedRuns { project: &project, status, before: before.as_ref(), limit };
+                OpenRuns::of(&self.heads, &project).list(&*self.store, wanted)
+            }
             Query::Run { project, run, whole_outputs } => self.run(&project, &run, whole_outputs),
             Query::Plan { project, run } => lookup::plan(&*self.store, &project, &run),
             Query::Document { project, run } => lookup::document(&*self.store, &project, &run),
             Query::Events { project, run, after, limit } => self.events(&project, &run, after, limit),
             Query::Output { project, run, step, wanted } => self.output(&project, &run, &step, &wanted),
-            Query::OutputRest { rest, bytes_max } => output::rest(&*self.store, &rest, bytes_max),
+            Query::OutputRest { rest, bytes_max } => rest.answer(&mut |look| look(&*self.store), bytes_max),
             Query::Recall { claim, otherwise } => self.recall(&claim, otherwise, now),
-            Query::Projects { visible, after, limit } => Ok(self.projects(visible, after, limit)),
+            Query::Projects { visible, after, limit } => {
+                lists::list_projects(&self.heads, visible.as_deref(), after.as_ref(), limit)
+            }
         }
     }
 
@@ -286,14 +292,10 @@ impl Journal {
             return Ok(Answer::Refused(Refusal::UnknownRun));
         };
         let Some(mut view) = self.view(number)? else { return Ok(Answer::Refused(Refusal::UnknownRun)) };
-        match whole_outputs {
-            true => {
-                let wholes = view.wholes(&*self.store)?;
-                view.put(wholes);
-            }
-            false => view.bound_outputs(),
+        if !whole_outputs {
+            view.bound_outputs();
         }
-        view.json(project, None, &self.signer).map(Answer::Json)
+        view.answer(&mut |look| look(&*self.store), project, whole_outputs, &self.signer)
     }
 
     /// A run as it is, to be shown.

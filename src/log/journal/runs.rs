@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::claims::Earlier;
-use super::lists::summary_json;
 use super::{Journal, RunEntry};
+use crate::log::lookup::lists::summary_json;
 use crate::log::protocol::{Answer, Order, Refusal, Submission};
 use crate::log::store::{Place, RunNumber, RunRow, StoreError, Write};
 use crate::model::{Now, Plan, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, StepId, Timestamp};
@@ -74,6 +74,7 @@ impl Journal {
         entry.open_by_id.insert(state.run_id.clone(), number);
         let last_seq = entry.newest;
         let state = Arc::new(state);
+        self.touched.run(project, number);
         let run = RunEntry {
             state,
             plan: Some(plan),
@@ -173,6 +174,7 @@ impl Journal {
             run.first_seq.get_or_insert(seq);
             run.last_seq = seq;
         }
+        self.touched.run(project, number);
         if event.is_last() {
             self.end_run(project, event, number, seq, batch)?;
         }

@@ -4,12 +4,19 @@
 //! All of it is made from a [`History`]: the journal is one, and a reader of a store's own is another, so that the
 //! log's thread and the history thread answer alike. Nothing here waits or writes.
 
+mod board;
+mod content;
+pub(super) mod heads;
+pub(super) mod lists;
 pub(super) mod output;
 #[cfg(all(test, feature = "sqlite"))]
 mod output_tests;
 pub(super) mod page_cache;
+mod run_content;
 
 use std::sync::Arc;
+
+pub use self::heads::Watchers;
 
 use self::output::Shown;
 use self::page_cache::{Block, PageCache, Stretch};
@@ -114,7 +121,6 @@ impl Lookup {
             Query::Plan { project, run } => plan(history, project, run).map(Some),
             Query::Document { project, run } => document(history, project, run).map(Some),
             Query::Output { project, run, step, wanted } => self.output(history, known, project, run, step, wanted),
-            Query::OutputRest { rest, bytes_max } => output::rest(history, rest, *bytes_max).map(Some),
             _ => Ok(None),
         }
     }
@@ -275,17 +281,10 @@ pub(super) fn run(
         (known, None) => return Ok(known.gone()),
     };
     let mut view = RunView { number, state, last_seq };
-    if whole_outputs {
-        let mut wholes = Vec::new();
-        reader.look(&mut |history| {
-            wholes = view.wholes(history)?;
-            Ok(())
-        })?;
-        view.put(wholes);
-    } else {
+    if !whole_outputs {
         view.bound_outputs();
     }
-    view.json(project, None, signer).map(|json| Some(Answer::Json(json)))
+    view.answer(&mut |look| reader.look(look), project, whole_outputs, signer).map(Some)
 }
 
 /// Where a stream begins, with the snapshots made that it begins with.

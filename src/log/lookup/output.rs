@@ -11,8 +11,9 @@ use std::ops::Range;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::content::Piece;
 use crate::http::range::Selection;
-use crate::log::protocol::{Answer, Output, Refusal, Rest, WantedOutput};
+use crate::log::protocol::{Answer, Output, OutputRest, Refusal, Rest, WantedOutput};
 use crate::log::store::{History, RunNumber, StoreError, StoredOutput};
 use crate::model::json::without_bom;
 use crate::model::{OutputStream, RunState, StepId, StepState, StepStatus};
@@ -72,7 +73,9 @@ impl Shown {
         };
         let (bytes, rest) = match made {
             Some(made) => (cut(made, &range), None),
-            None => Rest { number, step: step.clone(), attempt, stream, range }.read(history, wanted.bytes_max)?,
+            None => {
+                OutputRest { number, step: step.clone(), attempt, stream, range }.read(history, wanted.bytes_max)?
+            }
         };
         Ok(Answer::Output(Box::new(Output { length, is_json, attempt, tag, selected, bytes, rest })))
     }
@@ -132,26 +135,24 @@ fn to_json(value: &Value) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(value).map_err(|error| StoreError(error.to_string()))
 }
 
-/// What comes behind what was answered before. Where the step has made another attempt since, or its run was let go, there
-/// is nothing that goes on from it.
-pub(in crate::log) fn rest(history: &dyn History, rest: &Rest, bytes_max: usize) -> Result<Answer, StoreError> {
-    let kept = history.output(rest.number, &rest.step)?;
-    if kept.is_none_or(|kept| kept.attempt != rest.attempt) {
-        return Ok(Answer::Refused(Refusal::OutputReplaced));
+impl OutputRest {
+    /// Its first bytes, and what is left then; nothing where the step has made another attempt since, or its run was let
+    /// go: then there is nothing that goes on from what was answered before.
+    pub(in crate::log) fn go_on(&self, history: &dyn History, bytes_max: usize) -> Result<Piece, StoreError> {
+        let kept = history.output(self.number, &self.step)?;
+        match kept.is_some_and(|kept| kept.attempt == self.attempt) {
+            true => self.clone().read(history, bytes_max).map(Some),
+            false => Ok(None),
+        }
     }
-    let (bytes, rest) = rest.clone().read(history, bytes_max)?;
-    Ok(Answer::OutputRest { bytes, rest })
-}
 
-impl Rest {
-    /// Its first bytes, and what is left then.
-    fn read(mut self, history: &dyn History, bytes_max: usize) -> Result<(Vec<u8>, Option<Box<Self>>), StoreError> {
+    fn read(mut self, history: &dyn History, bytes_max: usize) -> Result<(Vec<u8>, Option<Box<Rest>>), StoreError> {
         let end = self.range.end.min(self.range.start.saturating_add(bytes_max as u64));
         let mut bytes = Vec::new();
         history.output_bytes(self.number, &self.step, self.stream, self.range.start..end, &mut bytes)?;
         self.range.start = end;
         let is_left = !self.range.is_empty() && bytes_max > 0;
-        Ok((bytes, is_left.then(|| Box::new(self))))
+        Ok((bytes, is_left.then(|| Box::new(Rest::Output(self)))))
     }
 }
 

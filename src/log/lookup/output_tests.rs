@@ -12,7 +12,7 @@ use crate::log::conformance::{commit, open};
 use crate::log::protocol::Output;
 use crate::log::store::{RunNumber, Store, StoredMessage, StoredOutput, Write};
 use crate::log::testing::{TempDir, created, number, run_id, step};
-use crate::model::{OutputStream, StepStatus, Timestamp};
+use crate::model::{OutputStream, RunStatus, StepStatus, Timestamp};
 
 /// Counts the bytes of outputs that are read from a store.
 struct Counting<'a> {
@@ -51,6 +51,20 @@ impl History for Counting<'_> {
         self.store.ended_state(number)
     }
 
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.store.ended_summary(number)
+    }
+
+    fn runs(
+        &self,
+        project: &ProjectId,
+        before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
+        each: &mut dyn FnMut(RunNumber) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.store.runs(project, before, ended_as, each)
+    }
+
     fn document(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
         self.store.document(number)
     }
@@ -73,10 +87,21 @@ impl History for Counting<'_> {
         Ok(())
     }
 
-    fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Arc<[u8]>>, StoreError> {
-        let whole = self.store.whole_output(number, step)?;
-        self.bytes.set(self.bytes.get() + whole.as_ref().map_or(0, |whole| whole.len() as u64));
-        Ok(whole)
+    fn whole_length(&self, number: RunNumber, step: &StepId) -> Result<Option<u64>, StoreError> {
+        self.store.whole_length(number, step)
+    }
+
+    fn whole_bytes(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        range: Range<u64>,
+        to: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let before = to.len();
+        self.store.whole_bytes(number, step, range, to)?;
+        self.bytes.set(self.bytes.get() + (to.len() - before) as u64);
+        Ok(())
     }
 }
 
@@ -90,15 +115,16 @@ fn with_each(scenario: impl Fn(&mut dyn Store)) {
 fn running() -> RunState {
     let plan = plan(&["s"]);
     let mut state = RunState::new(run_id(1), &plan, Timestamp::from_millis(1));
-    (state.steps[0].status, state.steps[0].attempt) = (StepStatus::Running, 1);
+    let step = Arc::make_mut(&mut state.steps[0]);
+    (step.status, step.attempt) = (StepStatus::Running, 1);
     state
 }
 
 /// The same, with it done.
 fn completed(output: serde_json::Value) -> RunState {
     let mut state = running();
-    state.steps[0].status = StepStatus::Completed;
-    state.steps[0].output = Some(Arc::new(output));
+    let step = Arc::make_mut(&mut state.steps[0]);
+    (step.status, step.output) = (StepStatus::Completed, Some(Arc::new(output)));
     state
 }
 
@@ -239,7 +265,7 @@ fn an_attempt_that_has_written_nothing_yet_showed_what_the_one_before_had() {
         let mut state = running();
         let (first, _) = output(store, lookup, &state, &wanted("", usize::MAX));
         assert_eq!((first.bytes.as_slice(), first.attempt), (&b"first"[..], 1));
-        state.steps[0].attempt = 2;
+        Arc::make_mut(&mut state.steps[0]).attempt = 2;
         let (second, _) = output(store, lookup, &state, &wanted("Range: bytes=5-\r\n", usize::MAX));
         assert_eq!((second.selected, second.length, second.attempt), (Some(Selection::Unsatisfiable), 0, 2));
         // Whoever reads beside the log may see what an attempt wrote before it is told that there is one.
@@ -273,7 +299,7 @@ fn an_output_is_read_piece_by_piece_as_it_is_at_once_and_not_on_into_another_att
         commit(store, &[piece(b"more".to_vec())]);
         let mut one = None;
         while let Some(rest) = left {
-            match super::output::rest(store, &rest, 1000) {
+            match rest.answer(&mut |look| look(store), 1000) {
                 Ok(Answer::OutputRest { bytes, rest: next }) => {
                     assert!(bytes.len() == 1000 || next.is_none());
                     got.extend(bytes);
@@ -288,7 +314,7 @@ fn an_output_is_read_piece_by_piece_as_it_is_at_once_and_not_on_into_another_att
         let later =
             Write::Output { number: number(1), step: step(), attempt: 2, stream: OutputStream::Stdout, bytes: vec![1] };
         commit(store, &[later]);
-        let answer = super::output::rest(store, &rest, 10);
+        let answer = rest.answer(&mut |look| look(store), 10);
         assert!(matches!(answer, Ok(Answer::Refused(Refusal::OutputReplaced))), "{answer:?}");
     });
 }

@@ -491,33 +491,12 @@ impl Store for Contents {
         Ok(self.runs.get(&number).map(|run| run.row.clone()))
     }
 
-    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
-        Ok(self.runs.get(&number).and_then(|run| run.ended.as_ref()).map(|ended| ended.summary.clone()))
-    }
-
     fn key(&self, project: &ProjectId, name: &str) -> Result<Option<KeyRow>, StoreError> {
         Ok(self.project(project).and_then(|log| log.keys.get(name)).cloned())
     }
 
     fn key_bytes(&self, project: &ProjectId) -> Result<u64, StoreError> {
         Ok(self.project(project).map_or(0, |log| log.key_bytes))
-    }
-
-    fn runs(
-        &self,
-        project: &ProjectId,
-        before: Option<RunNumber>,
-        ended_as: Option<RunStatus>,
-        each: &mut dyn FnMut(RunNumber) -> Flow,
-    ) -> Result<(), StoreError> {
-        let Some(log) = self.project(project) else { return Ok(()) };
-        let status =
-            |number: &RunNumber| self.runs.get(number).and_then(|run| run.ended.as_ref()).map(|ended| ended.status);
-        let is_meant = |number: &&RunNumber| {
-            before.is_none_or(|before| **number < before) && (ended_as.is_none() || status(number) == ended_as)
-        };
-        let _ = log.runs.iter().rev().filter(is_meant).copied().try_for_each(|number| proceed(each(number)));
-        Ok(())
     }
 }
 
@@ -568,6 +547,27 @@ impl History for Contents {
         Ok(self.runs.get(&number).and_then(|run| run.ended.as_ref()).map(|ended| ended.state.clone()))
     }
 
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        Ok(self.runs.get(&number).and_then(|run| run.ended.as_ref()).map(|ended| ended.summary.clone()))
+    }
+
+    fn runs(
+        &self,
+        project: &ProjectId,
+        before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
+        each: &mut dyn FnMut(RunNumber) -> Flow,
+    ) -> Result<(), StoreError> {
+        let Some(log) = self.project(project) else { return Ok(()) };
+        let status =
+            |number: &RunNumber| self.runs.get(number).and_then(|run| run.ended.as_ref()).map(|ended| ended.status);
+        let is_meant = |number: &&RunNumber| {
+            before.is_none_or(|before| **number < before) && (ended_as.is_none() || status(number) == ended_as)
+        };
+        let _ = log.runs.iter().rev().filter(is_meant).copied().try_for_each(|number| proceed(each(number)));
+        Ok(())
+    }
+
     fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
         Ok(self.project(project).and_then(|log| log.run_numbers.get(run)).copied())
     }
@@ -594,16 +594,34 @@ impl History for Contents {
         to: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
         if let Some((_, output)) = self.held_output(number, step) {
-            let bytes = output.stream(stream);
-            let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-            to.extend_from_slice(bytes.get(at(range.start)..at(range.end)).unwrap_or_default());
+            to.extend_from_slice(part(output.stream(stream), range));
         }
         Ok(())
     }
 
-    fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Arc<[u8]>>, StoreError> {
-        Ok(self.held_output(number, step).and_then(|(_, output)| output.whole.clone()))
+    fn whole_length(&self, number: RunNumber, step: &StepId) -> Result<Option<u64>, StoreError> {
+        let whole = self.held_output(number, step).and_then(|(_, output)| output.whole.as_ref());
+        Ok(whole.map(|json| json.len() as u64))
     }
+
+    fn whole_bytes(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        range: Range<u64>,
+        to: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        if let Some(json) = self.held_output(number, step).and_then(|(_, output)| output.whole.as_ref()) {
+            to.extend_from_slice(part(json, range));
+        }
+        Ok(())
+    }
+}
+
+/// The `range` of `bytes`, as much of it as there is.
+fn part(bytes: &[u8], range: Range<u64>) -> &[u8] {
+    let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    bytes.get(at(range.start)..at(range.end)).unwrap_or_default()
 }
 
 /// A reader's wish, as an iterator takes it.

@@ -79,20 +79,6 @@ impl Store for MemoryStore {
         self.contents().key_bytes(project)
     }
 
-    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.contents().ended_summary(number)
-    }
-
-    fn runs(
-        &self,
-        project: &ProjectId,
-        before: Option<RunNumber>,
-        ended_as: Option<RunStatus>,
-        each: &mut dyn FnMut(RunNumber) -> Flow,
-    ) -> Result<(), StoreError> {
-        self.contents().runs(project, before, ended_as, each)
-    }
-
     fn reader(&self) -> Result<Option<Box<dyn Reader>>, StoreError> {
         Ok(Some(Box::new(MemoryReader { contents: self.contents.clone() })))
     }
@@ -129,6 +115,20 @@ impl History for MemoryStore {
         self.contents().ended_state(number)
     }
 
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.contents().ended_summary(number)
+    }
+
+    fn runs(
+        &self,
+        project: &ProjectId,
+        before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
+        each: &mut dyn FnMut(RunNumber) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.contents().runs(project, before, ended_as, each)
+    }
+
     fn document(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
         self.contents().document(number)
     }
@@ -148,7 +148,17 @@ impl History for MemoryStore {
         self.contents().output_bytes(number, step, stream, range, to)
     }
 
-    fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.contents().whole_output(number, step)
+    fn whole_length(&self, number: RunNumber, step: &StepId) -> Result<Option<u64>, StoreError> {
+        self.contents().whole_length(number, step)
+    }
+
+    fn whole_bytes(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        range: Range<u64>,
+        to: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.contents().whole_bytes(number, step, range, to)
     }
 }

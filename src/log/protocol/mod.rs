@@ -3,14 +3,16 @@
 mod claim;
 mod output;
 mod position;
+mod rest;
 mod subscription;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use self::claim::{Claim, Fingerprint};
-pub use self::output::{Output, Rest, WantedOutput};
+pub use self::output::{Output, WantedOutput};
 pub use self::position::Position;
+pub use self::rest::{OutputRest, Part, Rest, RunRest};
 pub use self::subscription::{StartingPosition, Subscription};
 use super::frames::{Frames, Page, View};
 use super::store::RunNumber;
@@ -161,7 +163,7 @@ pub enum Query {
         /// At most so many.
         limit: usize,
     },
-    /// A run: [`Answer::Json`].
+    /// A run: [`Answer::Json`], or [`Answer::LongJson`] where it is large.
     Run {
         /// Its project.
         project: ProjectId,
@@ -214,14 +216,14 @@ pub enum Query {
         /// What of it.
         wanted: WantedOutput,
     },
-    /// More of a step's output: [`Answer::OutputRest`].
+    /// More of what is read piece by piece: [`Answer::OutputRest`].
     OutputRest {
         /// What was left of it.
         rest: Box<Rest>,
         /// About so many bytes at most.
         bytes_max: usize,
     },
-    /// The projects that there are: [`Answer::Projects`].
+    /// The projects that there are: [`Answer::Json`].
     Projects {
         /// Only those; all where there is none.
         visible: Option<Vec<ProjectId>>,
@@ -300,6 +302,15 @@ pub enum Answer {
     Page(Page),
     /// A body, whole.
     Json(Vec<u8>),
+    /// The beginning of a body that is read piece by piece.
+    LongJson {
+        /// Bytes that there are in all.
+        length: u64,
+        /// The first of them.
+        bytes: Vec<u8>,
+        /// Where the others are.
+        rest: Option<Box<Rest>>,
+    },
     /// A run's plan and inputs.
     Document(Arc<[u8]>),
     /// A step's output, or the beginning of what was selected of it.
@@ -310,13 +321,6 @@ pub enum Answer {
         bytes: Vec<u8>,
         /// What is left then.
         rest: Option<Box<Rest>>,
-    },
-    /// Projects.
-    Projects {
-        /// In the order of their ids.
-        rows: Vec<ProjectRow>,
-        /// There are more.
-        has_more: bool,
     },
     /// It can't be done.
     Refused(Refusal),
@@ -355,17 +359,6 @@ impl ResetReason {
             Self::Ahead => "ahead",
         }
     }
-}
-
-/// A project, as a list of projects shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProjectRow {
-    /// The project.
-    pub project: ProjectId,
-    /// Runs that have not ended.
-    pub active_runs: usize,
-    /// When its newest message was kept.
-    pub last_activity: Timestamp,
 }
 
 /// Why a command was not carried out.

@@ -1,11 +1,9 @@
 //! A step's output, as much of it as is asked for.
 
-use std::ops::Range;
-
+use super::Rest;
 use crate::http::Conditions;
 use crate::http::range::Selection;
-use crate::log::store::RunNumber;
-use crate::model::{OutputStream, StepId};
+use crate::model::OutputStream;
 
 /// What of a step's output is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +17,7 @@ pub struct WantedOutput {
 }
 
 /// A step's output, or a part of it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct Output {
     /// Bytes that there are in all.
     pub length: u64,
@@ -35,15 +33,4 @@ pub struct Output {
     pub bytes: Vec<u8>,
     /// Where the others are.
     pub rest: Option<Box<Rest>>,
-}
-
-/// What is left of an output that is read piece by piece.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rest {
-    pub(in crate::log) number: RunNumber,
-    pub(in crate::log) step: StepId,
-    /// Of this attempt. Bytes of another do not go on from what was read.
-    pub(in crate::log) attempt: u32,
-    pub(in crate::log) stream: OutputStream,
-    pub(in crate::log) range: Range<u64>,
 }

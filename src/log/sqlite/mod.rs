@@ -25,7 +25,6 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
@@ -38,11 +37,11 @@ use self::reader::SqliteReader;
 use self::trim::{Slice, Trimmer};
 use self::write::{Known, Writer};
 use super::store::{
-    AppendError, Flow, Head, KEY_AGE_MS, KeyRow, Retention, RunRow, Store, StoreError, TOMBSTONE_AGE_MS, Times,
-    Trimmed, Write,
+    AppendError, Head, KEY_AGE_MS, KeyRow, Retention, RunRow, Store, StoreError, TOMBSTONE_AGE_MS, Times, Trimmed,
+    Write,
 };
 use super::store::{Reader, Recovered, RecoveredProject, RunNumber};
-use crate::model::{ProjectId, RunStatus, Timestamp};
+use crate::model::{ProjectId, Timestamp};
 
 /// How often it is kept where the clock stands that history ages by, where no message keeps it: a process that ends
 /// before that ages nothing.
@@ -189,26 +188,12 @@ impl Store for SqliteStore {
         self.checked(read::run(&self.conn, number))
     }
 
-    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.checked(read::ended_summary(&self.conn, number))
-    }
-
     fn key(&self, project: &ProjectId, name: &str) -> Result<Option<KeyRow>, StoreError> {
         self.checked(read::key(&self.conn, project, name))
     }
 
     fn key_bytes(&self, project: &ProjectId) -> Result<u64, StoreError> {
         self.checked(read::key_bytes(&self.conn, project))
-    }
-
-    fn runs(
-        &self,
-        project: &ProjectId,
-        before: Option<RunNumber>,
-        ended_as: Option<RunStatus>,
-        each: &mut dyn FnMut(RunNumber) -> Flow,
-    ) -> Result<(), StoreError> {
-        self.checked(read::runs(&self.conn, project, before, ended_as, each))
     }
 
     fn reader(&self) -> Result<Option<Box<dyn Reader>>, StoreError> {

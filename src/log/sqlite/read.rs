@@ -67,6 +67,20 @@ impl<R: Readable> History for R {
         self.checked(ended_state(self.conn(), number))
     }
 
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.checked(ended_summary(self.conn(), number))
+    }
+
+    fn runs(
+        &self,
+        project: &ProjectId,
+        before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
+        each: &mut dyn FnMut(RunNumber) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.checked(runs(self.conn(), project, before, ended_as, each))
+    }
+
     fn document(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
         self.checked(run(self.conn(), number)).map(|row| row.map(|row| row.document))
     }
@@ -88,8 +102,18 @@ impl<R: Readable> History for R {
         self.checked(self.pieces().borrow_mut().read(self.conn(), id, stream, range, to))
     }
 
-    fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.checked(whole_output(self.conn(), number, step))
+    fn whole_length(&self, number: RunNumber, step: &StepId) -> Result<Option<u64>, StoreError> {
+        self.checked(whole_length(self.conn(), number, step))
+    }
+
+    fn whole_bytes(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        range: Range<u64>,
+        to: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.checked(whole_bytes(self.conn(), number, step, range, to))
     }
 }
 
@@ -172,7 +196,7 @@ fn ended_state(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<
     conn.prepare_cached(sql::STATE)?.query_row([run_key(number)], |row| bytes(row, 0)).optional()
 }
 
-pub(super) fn ended_summary(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<Arc<[u8]>>> {
+fn ended_summary(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<Arc<[u8]>>> {
     conn.prepare_cached(sql::SUMMARY)?.query_row([run_key(number)], |row| bytes(row, 0)).optional()
 }
 
@@ -199,7 +223,7 @@ pub(super) fn clock_and_keys(conn: &Connection) -> rusqlite::Result<(Timestamp, 
     conn.prepare_cached(sql::CLOCK_AND_KEYS)?.query_row([], |row| Ok((timestamp(row, 0)?, nat(row.get(1)?))))
 }
 
-pub(super) fn runs(
+fn runs(
     conn: &Connection,
     project: &ProjectId,
     before: Option<RunNumber>,
@@ -228,9 +252,39 @@ fn output(
     Ok(Some(StoredOutput { attempt, stdout, stderr, text: length(OutputStream::Text)? }))
 }
 
-fn whole_output(conn: &Connection, run: RunNumber, step: &StepId) -> rusqlite::Result<Option<Arc<[u8]>>> {
+fn whole_length(conn: &Connection, run: RunNumber, step: &StepId) -> rusqlite::Result<Option<u64>> {
     let Some((id, ..)) = output_head(conn, run_key(run), step)? else { return Ok(None) };
-    conn.prepare_cached(sql::PIECES)?.query_row((id, WHOLE, 0), |row| bytes(row, 0)).optional()
+    let length: i64 = conn.prepare_cached(sql::PIECES_BYTES)?.query_row((id, WHOLE), |row| row.get(0))?;
+    Ok((length > 0).then(|| nat(length)))
+}
+
+/// It lies in pieces, of which only those are read that hold any of the range.
+fn whole_bytes(
+    conn: &Connection,
+    run: RunNumber,
+    step: &StepId,
+    range: Range<u64>,
+    to: &mut Vec<u8>,
+) -> rusqlite::Result<()> {
+    let Some((id, ..)) = output_head(conn, run_key(run), step)? else { return Ok(()) };
+    let (mut at, mut first) = (0, None);
+    each_row(conn, sql::PIECE_SIZES, params![id, WHOLE, 0], |row| {
+        let end = at + nat(row.get(1)?);
+        if end > range.start {
+            first = Some(row.get::<_, i64>(0)?);
+            return Ok(Flow::Stop);
+        }
+        at = end;
+        Ok(Flow::More)
+    })?;
+    let Some(first) = first.filter(|_| !range.is_empty()) else { return Ok(()) };
+    each_row(conn, sql::PIECES, params![id, WHOLE, first], |row| {
+        let piece = blob(row, 0)?;
+        let within = |offset: u64| offset.saturating_sub(at).min(piece.len() as u64) as usize;
+        to.extend_from_slice(&piece[within(range.start)..within(range.end)]);
+        at += piece.len() as u64;
+        Ok(if at < range.end { Flow::More } else { Flow::Stop })
+    })
 }
 
 /// Of a step's output: its id, its attempt, what its pieces weigh.

@@ -15,6 +15,9 @@ use crate::model::{ProjectId, RunStatus, StepId, Timestamp};
 /// Projects whose ids are held in memory; at the limit all are forgotten, and looked up again.
 const KNOWN_MAX: usize = 100_000;
 
+/// Bytes of a whole output that are one row: what is read of it is read by rows, each of them whole.
+const WHOLE_PIECE_BYTES: usize = 64 * 1024;
+
 /// What is known of a project without looking.
 pub(super) struct Known {
     id: i64,
@@ -218,7 +221,7 @@ impl<'a> Writer<'a> {
         let replaced: i64 = replaced.query_row((output, read::WHOLE), |row| row.get(0))?;
         self.run_sql(sql::DROP_PIECES, params![output, read::WHOLE])?;
         self.grow_output(output, -replaced)?;
-        self.write_piece(output, read::WHOLE, json)
+        json.chunks(WHOLE_PIECE_BYTES).try_for_each(|piece| self.write_piece(output, read::WHOLE, piece))
     }
 
     fn grow_output(&mut self, output: i64, bytes: i64) -> rusqlite::Result<()> {

@@ -58,6 +58,24 @@ pub trait History {
     /// Where it can't be read.
     fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
 
+    /// What a list shows of a run that has ended.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
+
+    /// Numbers of a project's runs, newest first, older than `before`; with `ended_as`, of those alone that ended so.
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    fn runs(
+        &self,
+        project: &ProjectId,
+        before: Option<RunNumber>,
+        ended_as: Option<RunStatus>,
+        each: &mut dyn FnMut(RunNumber) -> Flow,
+    ) -> Result<(), StoreError>;
+
     /// The plan and the inputs that a run was taken on with: JSON.
     ///
     /// # Errors
@@ -83,12 +101,39 @@ pub trait History {
         to: &mut Vec<u8>,
     ) -> Result<(), StoreError>;
 
-    /// The whole output of a step whose message has only the beginning of it: JSON.
+    /// The size of the whole output of a step whose message has only the beginning of it; nothing where that is not kept.
     ///
     /// # Errors
     /// Where it can't be read.
-    fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Arc<[u8]>>, StoreError>;
+    fn whole_length(&self, number: RunNumber, step: &StepId) -> Result<Option<u64>, StoreError>;
+
+    /// Appends these bytes of it to `to`, as many of them as there are: JSON.
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    fn whole_bytes(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        range: Range<u64>,
+        to: &mut Vec<u8>,
+    ) -> Result<(), StoreError>;
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn whole_output(&self, number: RunNumber, step: &StepId) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(length) = self.whole_length(number, step)? else { return Ok(None) };
+        let mut json = Vec::new();
+        self.whole_bytes(number, step, 0..length, &mut json)?;
+        Ok(Some(json))
+    }
 }
+
+/// A way to look at what is read: what it calls is called with all that is committed by then, and is not long about it.
+pub(super) type Look<'a> =
+    &'a mut dyn FnMut(&mut dyn FnMut(&dyn History) -> Result<(), StoreError>) -> Result<(), StoreError>;
 
 /// A way to read a store beside the one who writes it, on another thread.
 pub trait Reader: Send {
@@ -184,24 +229,6 @@ pub trait Store: History + Send {
     /// # Errors
     /// Where it can't be read.
     fn key_bytes(&self, project: &ProjectId) -> Result<u64, StoreError>;
-
-    /// What a list shows of a run that has ended.
-    ///
-    /// # Errors
-    /// Where it can't be read.
-    fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError>;
-
-    /// Numbers of a project's runs, newest first, older than `before`; with `ended_as`, of those alone that ended so.
-    ///
-    /// # Errors
-    /// Where they can't be read.
-    fn runs(
-        &self,
-        project: &ProjectId,
-        before: Option<RunNumber>,
-        ended_as: Option<RunStatus>,
-        each: &mut dyn FnMut(RunNumber) -> Flow,
-    ) -> Result<(), StoreError>;
 
     /// A way to read what is committed on another thread, where there is one. It is let go before the store is.
     ///

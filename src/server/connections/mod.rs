@@ -23,6 +23,7 @@ use self::connection::State;
 pub(super) use self::deadlines::Overdue;
 pub use self::deadlines::Timeouts;
 pub(super) use self::input::Input;
+use super::allowance::Allowance;
 use super::exchange::Exchange;
 use super::refused::Limit;
 use super::socket::Socket;
@@ -61,6 +62,8 @@ pub(super) struct Connections<S> {
     unwritten: VecDeque<usize>,
     /// What was done for them in this turn.
     work: usize,
+    /// What of large answers may be sent just now.
+    contents: Allowance,
     /// What they hold in all, but for what each of them may keep.
     weight: usize,
     /// Sockets that were full for the first time.
@@ -105,6 +108,7 @@ impl<S: Socket> Connections<S> {
             unread: Vec::new(),
             unwritten: VecDeque::new(),
             work: 0,
+            contents: Allowance::default(),
             weight: 0,
             blocked: Vec::new(),
             fetches: Vec::new(),
@@ -153,8 +157,8 @@ impl<S: Socket> Connections<S> {
     }
 
     /// Is there more to do at once?
-    pub(super) fn is_busy(&self) -> bool {
-        !self.unread.is_empty() || !self.unwritten.is_empty()
+    pub(super) fn is_busy(&mut self, now: Now) -> bool {
+        !self.unread.is_empty() || (!self.unwritten.is_empty() && self.contents.has_any(now.mono))
     }
 
     /// Are answers still owed, or on their way out?
@@ -171,6 +175,16 @@ impl<S: Socket> Connections<S> {
     /// What the log is to be asked for next, and whom the answer is for.
     pub(super) fn next_fetch(&mut self) -> Option<(SlabKey, Box<Rest>)> {
         self.fetches.pop()
+    }
+
+    /// Someone published whose watchers keep up.
+    pub(super) fn note_publish(&mut self, now: Now) {
+        self.contents.note_publish(now.mono);
+    }
+
+    /// When the next of what is held back of large answers goes on, where anything is.
+    pub(super) fn next_release(&self) -> Option<Duration> {
+        if self.unwritten.is_empty() { None } else { self.contents.next_at() }
     }
 
     /// When [`take_overdue`](Self::take_overdue) has something to do next.

@@ -51,9 +51,13 @@ impl<S: Socket> Connections<S> {
         }
         let (could_read, waiting) = (connection.wants_request(), connection.output_bytes());
         let was_blocked = matches!(connection.deadline, Some((_, Overdue::Output)));
-        let room = WORK_PER_TURN.saturating_sub(self.work).min(BODY_BYTES_A_FLUSH_MAX);
+        let room = match self.contents.has_any(now.mono) {
+            true => WORK_PER_TURN.saturating_sub(self.work).min(BODY_BYTES_A_FLUSH_MAX),
+            false => 0,
+        };
         let (flushed, body_bytes) = connection.flush(room);
         self.work += body_bytes;
+        self.contents.spend(body_bytes, now.mono);
         let has_taken = body_bytes > 0 || connection.output_bytes() < waiting;
         match flushed {
             Flushed::Gone => return self.doom(index),
@@ -127,7 +131,7 @@ impl<S: Socket> Connections<S> {
     /// Writes a piece of all content that is on its way, of as much as one turn has time for; the rest is first in the next.
     pub(in crate::server) fn write_bodies(&mut self, now: Now) {
         for _ in 0..self.unwritten.len() {
-            if self.work >= WORK_PER_TURN {
+            if self.work >= WORK_PER_TURN || !self.contents.has_any(now.mono) {
                 return;
             }
             let Some(index) = self.unwritten.pop_front() else { return };

@@ -79,6 +79,12 @@ impl<S: Socket> Server<S> {
             answer @ Answer::Published { .. } if self.outruns_its_watchers(to, now) => {
                 self.replies.hold(to, answer, now);
             }
+            answer @ Answer::Published { .. } => {
+                // Those who drive their own watchers into history are not to slow down its way to them.
+                self.connections.note_publish(now);
+                self.replies.note_publish(now);
+                self.give(to, answer, now);
+            }
             Answer::Document(document) => self.run_again(to, &document),
             Answer::Refused(refused) if self.recall(to, &refused) => {}
             answer => self.give(to, answer, now),

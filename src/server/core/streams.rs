@@ -67,14 +67,22 @@ impl<S: Socket> Server<S> {
             None => {
                 let what = What::Stream { wanted, spends, place };
                 let to = self.connections.wait(Waiting { what, exchange, metered: None });
-                self.ask_where_to_begin(to);
+                self.replies.postpone(to);
+                self.ask_where_to_begin(now);
             }
+        }
+    }
+
+    /// Asks the log where streams begin, as many as snapshots may be sent just now.
+    pub(super) fn ask_where_to_begin(&mut self, now: Now) {
+        while let Some(to) = self.replies.next_postponed(now) {
+            self.ask_where_it_begins(to);
         }
     }
 
     /// Asks the log where the stream begins that waits for this answer. Where the project was let go while the log
     /// answered, it is told of that before it is asked again, so that it hands the project's newest messages out anew.
-    fn ask_where_to_begin(&mut self, to: SlabKey) {
+    fn ask_where_it_begins(&mut self, to: SlabKey) {
         if let Some(waiting) = self.connections.waiting(to)
             && let What::Stream { wanted, spends, .. } = &waiting.what
         {
@@ -89,7 +97,7 @@ impl<S: Socket> Server<S> {
             self.streams.open_project(&start.project, backlog, now);
         }
         if !start.is_over && !self.streams.is_open(&start.project) {
-            return self.ask_where_to_begin(to);
+            return self.ask_where_it_begins(to);
         }
         let Some(Waiting { what: What::Stream { wanted, spends, place }, exchange, .. }) =
             self.connections.take_waiting(to)
@@ -120,6 +128,7 @@ impl<S: Socket> Server<S> {
         now: Now,
     ) {
         self.metrics.count_resume(start.resume);
+        self.replies.spend_on_beginning(start.snapshots.iter().map(|snapshot| snapshot.len()).sum(), now);
         let Departed { socket, token, output: mut preface, has_unread } = self.connections.depart(exchange.index);
         self.write_stream_head(&mut preface, &exchange, wanted.view, now);
         let transport = Transport { socket, token: token.0 as u32, coding: exchange.framing.coding(), preface };
@@ -197,7 +206,10 @@ impl<S: Socket> Server<S> {
     /// History for a stream that is behind.
     pub(super) fn continue_stream(&mut self, key: SlabKey, answer: Answer, now: Now) {
         match answer {
-            Answer::Page(page) => self.streams.page(key, page, now),
+            Answer::Page(page) => {
+                self.replies.spend_on_page(page.bytes.len(), now);
+                self.streams.page(key, page, now);
+            }
             Answer::StartsAt(start) => {
                 self.metrics.count_resume(start.resume);
                 self.streams.skip(key, &start, now);
@@ -210,11 +222,11 @@ impl<S: Socket> Server<S> {
     }
 
     /// Asks the log for what answers and streams go on with.
-    pub(super) fn read_on(&mut self) {
+    pub(super) fn read_on(&mut self, now: Now) {
         while let Some((to, rest)) = self.connections.next_fetch() {
             self.replies.read_on(to, rest);
         }
-        for effect in self.streams.take_effects() {
+        for effect in self.streams.take_effects(self.replies.pages_in_flight_max(now)) {
             match effect {
                 Effect::Unwatch(project) => self.replies.unwatch(project),
                 Effect::ReadPage { stream, project, after, only_run: run, view, bytes_max } => {
@@ -222,6 +234,14 @@ impl<S: Socket> Server<S> {
                     self.replies.read(query, ReplyTo::Stream(stream));
                 }
             }
+        }
+    }
+    /// Says how many watch the projects of which that has changed.
+    pub(super) fn tell_watchers(&mut self) {
+        let recounted = self.streams.take_recounted();
+        if !recounted.is_empty() {
+            let watched = |(project, count)| (project, Some(count).filter(|&count| count > 0));
+            self.watchers.say(recounted.into_iter().map(watched));
         }
     }
 }

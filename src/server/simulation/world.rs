@@ -27,7 +27,6 @@ use crate::log::beside::Beside;
 use crate::log::faulty::Disk;
 use crate::log::{Command, Delivery, Journal, Order, Outcome, Query, ReplyTo, Store};
 use crate::model::{Now, RunId, SlabKey, StepStatus, Timestamp};
-use crate::server::replies::CONGESTION_HOLD;
 use crate::server::{Inbox, Server};
 
 /// Batches that wait for the log here; the real bound is larger and met less often.
@@ -112,11 +111,13 @@ impl<M: Medium> World<M> {
         let disk = Disk::new(store);
         let (mut journal, _) = open_journal(&disk, &tokens, &laws, &context, now);
         let beside = laws.has_readers.then(|| Beside::of(&mut journal, Box::new(disk.reader())));
+        let mut server = Server::new(laws.server(), tokens.api(&laws, now.wall, 0, &[]), seed);
+        server.count_watchers(journal.watchers());
         let model = Model::new(signer, laws.floor_is_known.then_some(laws.messages_max as u64), 60_000);
         Self {
             rng,
             now,
-            server: Server::new(laws.server(), tokens.api(&laws, now.wall, 0, &[]), seed),
+            server,
             journal,
             disk,
             medium,
@@ -408,6 +409,7 @@ impl<M: Medium> World<M> {
             self.disk.replace(store);
         }
         let (journal, left) = open_journal(&self.disk, &self.tokens, &self.laws, &self.context, self.now);
+        self.server.count_watchers(journal.watchers());
         self.journal = journal;
         self.beside = self.laws.has_readers.then(|| Beside::of(&mut self.journal, Box::new(self.disk.reader())));
         self.model.restart();
@@ -478,11 +480,9 @@ impl<M: Medium> World<M> {
             let is_ready = (0..self.clients.len()).any(|client| self.is_ready(client));
             let has_news = self.shop.has_news(self.now);
             if !is_busy && !waits && !is_ready && self.unsent.is_empty() && !has_news {
-                if !self.server.holds_answers() {
-                    return self.check_settled();
-                }
-                self.meet("answer held back");
-                self.pass(CONGESTION_HOLD);
+                let Some(at) = self.server.next_release() else { return self.check_settled() };
+                self.meet("held back");
+                self.pass(at.saturating_sub(self.now.mono));
             }
         }
         panic!("it never comes to rest");

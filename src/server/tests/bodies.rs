@@ -1,7 +1,9 @@
 //! Answers larger than what one turn writes: they flow, and nobody waits behind them.
 
+use std::time::Duration;
+
 use super::bench::{Bench, Client, OUTPUT, SWEEP, limits};
-use super::{HEALTH, statuses};
+use super::{HEALTH, publish, statuses};
 use crate::api::OUTPUT_PIECE_BYTES;
 use crate::log::{Answer, Refusal};
 use crate::server::ConnectionLimits;
@@ -48,6 +50,33 @@ fn a_large_answer_is_written_in_pieces_and_the_others_are_served_between_them() 
     assert!(large.take().ends_with(&format!("\r\n\r\n{body}")));
     bench.is_log_held_up = false;
     assert_eq!(statuses(&bench.ask(&large, HEALTH)), [200], "and the connection goes on");
+}
+
+#[test]
+fn a_large_answer_is_sent_at_a_measured_pace_while_others_publish_and_at_any_once_they_do_not() {
+    let mut bench = Bench::new();
+    let [publisher, client] = [bench.connect(), bench.connect()];
+    let publish_next = |bench: &mut Bench| {
+        bench.is_log_held_up = false;
+        assert_eq!(statuses(&bench.ask(&publisher, &publish(1))), [202], "whatever else goes out");
+    };
+    publish_next(&mut bench);
+    let body = text(10_000 * KIB);
+    ask_for(&mut bench, &client, ["", LIST, ""], &body);
+    bench.turns();
+    for ms in 1..=20 {
+        bench.wait(Duration::from_millis(1));
+        publish_next(&mut bench);
+        let most = (ms * 128 + 512 + 64) * KIB;
+        assert!(written(&client) <= most, "{} bytes in {ms} ms", written(&client));
+        assert!(
+            bench.server.next_deadline().is_some_and(|at| at > bench.now.mono),
+            "it goes on by itself, and not at once"
+        );
+    }
+    assert!(written(&client) > 2000 * KIB, "{} bytes", written(&client));
+    bench.wait(Duration::from_millis(5));
+    assert!(client.take().ends_with(&body), "nobody publishes any more");
 }
 
 #[test]

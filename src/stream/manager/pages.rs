@@ -62,9 +62,14 @@ impl<S: Write> ConnectionManager<S> {
         self.remove_sse(key, CloseReason::Stalled);
     }
 
-    /// Takes what the manager wants done.
-    pub fn take_effects(&mut self) -> Vec<Effect> {
-        while let Some(key) = self.paging.next() {
+    /// Does any stream wait for its turn to be read on for?
+    pub fn waits_for_pages(&self) -> bool {
+        self.paging.is_waited_for()
+    }
+
+    /// Takes what the manager wants done: pages are asked for until so many are on their way.
+    pub fn take_effects(&mut self, pages_in_flight_max: usize) -> Vec<Effect> {
+        while let Some(key) = self.paging.next(pages_in_flight_max) {
             self.ask_page(key);
         }
         std::mem::take(&mut self.effects)

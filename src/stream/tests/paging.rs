@@ -35,7 +35,7 @@ fn a_stream_asks_for_one_page_at_a_time() {
     bench.say(&p, 30);
     bench.flush();
     bench.manager.writable(key.index(), bench.now);
-    assert_eq!(bench.manager.take_effects().len(), 1);
+    assert_eq!(bench.manager.take_effects(PAGES_IN_FLIGHT_MAX).len(), 1);
     let page = bench.logs[&p].page(0, None, View::Events, 1 << 20);
     bench.manager.page(key, page.clone(), bench.now);
     assert_eq!(socket.text(), bench.logs[&p].text(0));
@@ -69,15 +69,15 @@ fn a_page_may_be_ahead_of_what_was_broadcast() {
 fn only_so_many_pages_are_on_their_way_and_those_who_left_are_passed_over() {
     let (mut bench, p) = Bench::with_project();
     (0..40).for_each(|_| bench.say(&p, 1000));
-    let sockets: Vec<_> = (0..3 * IN_FLIGHT_MAX).map(|_| FakeSocket::open()).collect();
+    let sockets: Vec<_> = (0..3 * PAGES_IN_FLIGHT_MAX).map(|_| FakeSocket::open()).collect();
     let keys: Vec<_> = sockets.iter().map(|socket| bench.add(&p, socket, NewStream::default())).collect();
     let asked = |bench: &mut Bench| -> Vec<SlabKey> {
-        let effects = bench.manager.take_effects().into_iter();
+        let effects = bench.manager.take_effects(PAGES_IN_FLIGHT_MAX).into_iter();
         let stream = |effect| if let Effect::ReadPage { stream, .. } = effect { Some(stream) } else { None };
         effects.filter_map(stream).collect()
     };
-    assert_eq!((asked(&mut bench), asked(&mut bench)), (keys[..IN_FLIGHT_MAX].to_vec(), vec![]));
-    for key in &keys[..IN_FLIGHT_MAX + 4] {
+    assert_eq!((asked(&mut bench), asked(&mut bench)), (keys[..PAGES_IN_FLIGHT_MAX].to_vec(), vec![]));
+    for key in &keys[..PAGES_IN_FLIGHT_MAX + 4] {
         bench.manager.hangup(key.index());
     }
     bench.reap();
@@ -86,7 +86,7 @@ fn only_so_many_pages_are_on_their_way_and_those_who_left_are_passed_over() {
     bench.manager.page(keys[0], page, bench.now);
     bench.manager.skip(keys[1], &reset(&p, 3), bench.now);
     bench.manager.page_refused(keys[2]);
-    assert_eq!(asked(&mut bench), keys[IN_FLIGHT_MAX + 4..][..3], "one for each that was answered");
+    assert_eq!(asked(&mut bench), keys[PAGES_IN_FLIGHT_MAX + 4..][..3], "one for each that was answered");
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_stream_whose_history_cant_be_read_ends() {
     let (mut bench, p) = Bench::with_project();
     (0..40).for_each(|_| bench.say(&p, 1000));
     let key = bench.add(&p, &FakeSocket::open(), NewStream::default());
-    assert_eq!(bench.manager.take_effects().len(), 1);
+    assert_eq!(bench.manager.take_effects(PAGES_IN_FLIGHT_MAX).len(), 1);
     bench.manager.page_refused(key);
     assert_eq!((bench.reap(), bench.manager.pages()), (vec![CloseReason::Stalled], (0, 0, 0)));
 }
@@ -144,7 +144,7 @@ fn history_that_is_gone_is_skipped_between_events_and_ends_the_stream_within_one
         bench.flush();
         (0..40).for_each(|_| bench.say(&p, 1000));
         bench.make_room(key, &socket, usize::MAX);
-        assert_eq!(bench.manager.take_effects().len(), 1);
+        assert_eq!(bench.manager.take_effects(PAGES_IN_FLIGHT_MAX).len(), 1);
         let newest = bench.logs[&p].newest();
         let start = reset(&p, newest);
         bench.manager.skip(key, &start, bench.now);

@@ -9,13 +9,13 @@ fn a_project_without_streams_lingers_and_is_then_let_go_and_may_come_back() {
     let key = bench.join(&p, &socket);
     bench.say(&p, 30);
     bench.wait(LINGER * 2);
-    assert_eq!(bench.manager.take_effects(), [], "it is watched");
+    assert_eq!(bench.manager.take_effects(PAGES_IN_FLIGHT_MAX), [], "it is watched");
     bench.manager.hangup(key.index());
     bench.reap();
     bench.wait(LINGER - Duration::from_secs(1));
-    assert!(bench.manager.take_effects().is_empty() && bench.manager.reaches(&p, 0), "it lingers");
+    assert!(bench.manager.take_effects(PAGES_IN_FLIGHT_MAX).is_empty() && bench.manager.reaches(&p, 0), "it lingers");
     bench.wait(Duration::from_secs(2));
-    assert_eq!(bench.manager.take_effects(), [Effect::Unwatch(p.clone())]);
+    assert_eq!(bench.manager.take_effects(PAGES_IN_FLIGHT_MAX), [Effect::Unwatch(p.clone())]);
     assert_eq!((bench.manager.backlog_memory(), bench.manager.next_deadline()), ((0, 0), None));
     assert!(!bench.manager.flush(1, bench.now), "its round is over");
 

@@ -1,0 +1,100 @@
+//! What a batch has touched of projects and of runs that go on, and how that is published once the batch is kept and before
+//! anyone is told of it: so a list shows all that whoever asks for it has been told of, and the log does the same for a
+//! list of thousands as for none.
+
+use std::collections::BTreeMap;
+
+use super::{Journal, ProjectEntry, RunEntry};
+use crate::log::lookup::heads::{ProjectHead, RunHead, Watchers};
+use crate::log::store::RunNumber;
+use crate::model::{ProjectId, RunState};
+
+/// What has changed since heads were published last.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    projects: Vec<ProjectId>,
+    runs: Vec<(ProjectId, RunNumber)>,
+    /// Anything may have.
+    all: bool,
+}
+
+impl Touched {
+    /// Whatever there is, it was read anew.
+    pub(super) fn all() -> Self {
+        Self { all: true, ..Self::default() }
+    }
+
+    pub(super) fn project(&mut self, project: &ProjectId) {
+        if self.projects.last() != Some(project) {
+            self.projects.push(project.clone());
+        }
+    }
+
+    pub(super) fn run(&mut self, project: &ProjectId, number: RunNumber) {
+        if self.runs.last().is_none_or(|(_, last)| *last != number) {
+            self.runs.push((project.clone(), number));
+        }
+    }
+}
+
+impl Journal {
+    /// How many watch each project, for the loop to say.
+    pub fn watchers(&self) -> Watchers {
+        self.heads.watchers.clone()
+    }
+
+    /// Says what has changed. To be called where what is in memory is kept, and nobody has been told of it.
+    pub(super) fn publish_heads(&mut self) {
+        let Touched { projects, runs, all } = std::mem::take(&mut self.touched);
+        if all {
+            return self.publish_all_heads();
+        }
+        if !projects.is_empty() {
+            let head = |project| {
+                let head = self.projects.get(&project).map(ProjectHead::of);
+                (project, head)
+            };
+            self.heads.projects.say(projects.into_iter().map(head));
+        }
+        if !runs.is_empty() {
+            let head = |(project, number)| {
+                let head = self.runs.get(&number).and_then(RunHead::of_open);
+                ((project, number), head)
+            };
+            self.heads.runs.say(runs.into_iter().map(head));
+        }
+    }
+
+    fn publish_all_heads(&self) {
+        let (mut projects, mut runs) = (BTreeMap::new(), BTreeMap::new());
+        for (project, entry) in &self.projects {
+            projects.insert(project.clone(), ProjectHead::of(entry));
+            for &number in &entry.open_runs {
+                let head = self.runs.get(&number).and_then(RunHead::of_open);
+                runs.extend(head.map(|head| ((project.clone(), number), head)));
+            }
+        }
+        self.heads.projects.say_all(projects);
+        self.heads.runs.say_all(runs);
+    }
+}
+
+impl ProjectHead {
+    fn of(entry: &ProjectEntry) -> Self {
+        Self { active_runs: entry.open_runs.len(), last_activity: entry.last_activity }
+    }
+}
+
+impl RunHead {
+    fn of_open(run: &RunEntry) -> Option<Self> {
+        let RunState { run_id, plan_name, status, progress, created_at, started_at, .. } = &*run.state;
+        (!status.is_ended()).then(|| Self {
+            run_id: run_id.clone(),
+            plan_name: plan_name.clone(),
+            status: *status,
+            progress: *progress,
+            created_at: *created_at,
+            started_at: *started_at,
+        })
+    }
+}

@@ -1,0 +1,20 @@
+//! Content that is read piece by piece: what is left of it, and how it is gone on with.
+
+use crate::log::protocol::{Answer, Refusal, Rest};
+use crate::log::store::{Look, StoreError};
+
+/// The first bytes of content, and what is left then; nothing where what was promised is not there any more.
+pub(in crate::log) type Piece = Option<(Vec<u8>, Option<Box<Rest>>)>;
+
+impl Rest {
+    /// What comes behind what was answered before, about so many bytes at most. Where what it was read from was let go
+    /// or replaced meanwhile, there is nothing that goes on from it.
+    pub(in crate::log) fn answer(&self, look: Look<'_>, bytes_max: usize) -> Result<Answer, StoreError> {
+        let mut piece = None;
+        match self {
+            Self::Output(rest) => look(&mut |history| rest.go_on(history, bytes_max).map(|found| piece = found))?,
+            Self::Run(rest) => piece = rest.clone().read(look, bytes_max)?,
+        }
+        Ok(piece.map_or(Answer::Refused(Refusal::OutputReplaced), |(bytes, rest)| Answer::OutputRest { bytes, rest }))
+    }
+}

@@ -1,0 +1,155 @@
+//! A run as JSON, made while it is taken: its steps are written one after the other, each from the state that whoever
+//! asked was told of, and whole outputs are read where they lie. So no answer holds more than a piece of it, however large
+//! the run's outputs are; what it is long is known before the first byte.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::content::Piece;
+use crate::auth::IdSigner;
+use crate::log::protocol::{Answer, Part, Rest, RunRest};
+use crate::log::store::{History, Look, StoreError};
+use crate::log::views::RunView;
+use crate::model::{ProjectId, RunState, StepState};
+
+/// The whole outputs of one run, as `GET` answers them, together take at most this; beyond it they stay as cut as in
+/// the messages, and each can be read by itself.
+const RUN_OUTPUTS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// A run that takes no more than this is answered at once; of a larger one, about so much comes first.
+const FIRST_BYTES_MAX: usize = 256 * 1024;
+
+impl RunView {
+    /// The run as whoever asks for it is answered: its outputs whole, where that is wanted and they are kept.
+    pub(in crate::log) fn answer(
+        &self,
+        look: Look<'_>,
+        project: &ProjectId,
+        whole_outputs: bool,
+        signer: &IdSigner,
+    ) -> Result<Answer, StoreError> {
+        let mut wholes = VecDeque::new();
+        if whole_outputs {
+            look(&mut |history| self.wholes(history).map(|found| wholes = found))?;
+        }
+        let (start, end) = self.json_around_steps(project, signer)?;
+        let parts = VecDeque::from([Part::Text(start)]);
+        let rest = RunRest { number: self.number, state: self.state.clone(), wholes, next: 0, parts, end };
+        let length = rest.length()?;
+        match rest.read(look, FIRST_BYTES_MAX)? {
+            Some((bytes, None)) => Ok(Answer::Json(bytes)),
+            Some((bytes, rest)) => Ok(Answer::LongJson { length, bytes, rest }),
+            None => Err(StoreError("an output of a run is shorter than it was".to_owned())),
+        }
+    }
+
+    /// The steps whose messages have only the beginning of their outputs, as many as may be shown whole.
+    fn wholes(&self, history: &dyn History) -> Result<VecDeque<(usize, u64)>, StoreError> {
+        let (mut wholes, mut left) = (VecDeque::new(), RUN_OUTPUTS_BYTES_MAX);
+        for (index, step) in self.state.steps.iter().enumerate().filter(|(_, step)| step.truncated) {
+            let length = history.whole_length(self.number, &step.id)?;
+            if let Some(length) = length.filter(|length| *length <= left) {
+                left -= length;
+                wholes.push_back((index, length));
+            }
+        }
+        Ok(wholes)
+    }
+
+    /// What stands before its steps, and what behind them.
+    fn json_around_steps(&self, project: &ProjectId, signer: &IdSigner) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
+        let mut state = RunState::clone(&self.state);
+        state.steps = Vec::new();
+        let without = RunView { number: self.number, state: Arc::new(state), last_seq: self.last_seq };
+        split(&without.json(project, None, signer)?, "\"steps\":[", "", "]")
+    }
+}
+
+impl RunRest {
+    /// Bytes that are left. Every step is written for that, and let go again: once more is what it costs to promise a
+    /// length without holding what is that long.
+    fn length(&self) -> Result<u64, StoreError> {
+        let mut counted = self.clone();
+        let mut length = self.end.len() as u64;
+        loop {
+            length += counted.parts.drain(..).map(|part| part.length()).sum::<u64>();
+            if !counted.write_step()? {
+                return Ok(length);
+            }
+        }
+    }
+
+    /// Its first bytes, about `bytes_max` of them, and what is left then. The store is looked at for outputs alone: no look
+    /// lasts while steps are written.
+    pub(in crate::log) fn read(mut self, look: Look<'_>, bytes_max: usize) -> Result<Piece, StoreError> {
+        let mut bytes = Vec::new();
+        while bytes.len() < bytes_max {
+            match self.parts.pop_front() {
+                Some(Part::Text(text)) => bytes.extend_from_slice(&text),
+                Some(Part::Whole(step, range)) => {
+                    let end = range.end.min(range.start + (bytes_max - bytes.len()) as u64);
+                    let before = bytes.len() as u64;
+                    look(&mut |history| history.whole_bytes(self.number, &step, range.start..end, &mut bytes))?;
+                    if bytes.len() as u64 - before < end - range.start {
+                        return Ok(None);
+                    }
+                    if end < range.end {
+                        self.parts.push_front(Part::Whole(step, end..range.end));
+                    }
+                }
+                None if self.write_step()? => {}
+                None => {
+                    bytes.append(&mut self.end);
+                    return Ok(Some((bytes, None)));
+                }
+            }
+        }
+        Ok(Some((bytes, Some(Box::new(Rest::Run(self))))))
+    }
+
+    /// Writes the next step, if there is another.
+    fn write_step(&mut self) -> Result<bool, StoreError> {
+        let Some(step) = self.state.steps.get(self.next) else { return Ok(false) };
+        let is_whole = self.wholes.front().is_some_and(|(index, _)| *index == self.next);
+        let whole = if is_whole { self.wholes.pop_front() } else { None };
+        if self.next > 0 {
+            self.parts.push_back(Part::Text(b",".to_vec()));
+        }
+        match whole {
+            None => self.parts.push_back(Part::Text(to_json(step)?)),
+            Some((_, length)) => {
+                let mut whole = StepState::clone(step);
+                (whole.output, whole.truncated, whole.output_bytes) = (Some(Arc::new(Value::Null)), false, None);
+                let (start, end) = split(&to_json(&whole)?, "\"output\":", "null", "")?;
+                self.parts.extend([Part::Text(start), Part::Whole(step.id.clone(), 0..length), Part::Text(end)]);
+            }
+        }
+        self.next += 1;
+        Ok(true)
+    }
+}
+
+impl Part {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Text(text) => text.len() as u64,
+            Self::Whole(_, range) => range.end - range.start,
+        }
+    }
+}
+
+/// `json` up to the end of `before`, and from the beginning of `behind` on, where the two stand around `between`. They hold a
+/// key, whose quotes stand in no string: there they are escaped.
+fn split(json: &[u8], before: &str, between: &str, behind: &str) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
+    let sought = [before, between, behind].concat();
+    let at = json.windows(sought.len()).position(|window| window == sought.as_bytes());
+    let at = at.ok_or_else(|| StoreError(format!("a run is written without {sought}")))?;
+    let (start, end) = (at + before.len(), at + before.len() + between.len());
+    Ok((json[..start].to_vec(), json[end..].to_vec()))
+}
+
+fn to_json(step: &StepState) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(step).map_err(|error| StoreError(error.to_string()))
+}

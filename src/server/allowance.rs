@@ -1,0 +1,125 @@
+//! How much of what is large goes out while others wait for what is small. Pure.
+//!
+//! Where one processor serves everyone, whoever has much to be sent would take most of it from those who publish: each
+//! piece that is written puts off the next message, and the log with it. So while others publish, downloads, history and
+//! snapshots are each sent so much in a millisecond and no more; while nobody does, as much as there is.
+
+use std::time::Duration;
+
+/// Bytes that are sent in a millisecond while others publish: 128 MB a second, a network of 1 Gbit/s, which takes a
+/// twentieth of a processor to send.
+const BYTES_PER_MS: u64 = 128 * 1024;
+
+/// They are sent by so many at once, that is every 4 ms: to go to and fro between what is large and what is small costs
+/// more than the bytes do.
+const BURST_BYTES: i64 = 512 * 1024;
+
+/// For so long after a publish it is taken that the next one is about to come.
+const PUBLISHING_FOR: Duration = Duration::from_millis(3);
+
+/// What may be sent; see the top of this file.
+#[derive(Debug, Default)]
+pub(super) struct Allowance {
+    /// What may be sent by now, where others publish; below nothing where a piece was larger than what was left.
+    left: i64,
+    /// Nothing was left: it is earned anew before any of it is spent.
+    is_spent: bool,
+    /// When that was so.
+    at: Duration,
+    /// When someone published last.
+    published_at: Option<Duration>,
+}
+
+impl Allowance {
+    /// Someone else published.
+    pub(super) fn note_publish(&mut self, now: Duration) {
+        self.published_at = Some(now);
+    }
+
+    /// Does anyone else publish just now?
+    pub(super) fn is_bounded(&self, now: Duration) -> bool {
+        self.published_at.is_some_and(|at| now < at + PUBLISHING_FOR)
+    }
+
+    /// May more be sent now?
+    pub(super) fn has_any(&mut self, now: Duration) -> bool {
+        if !self.is_bounded(now) {
+            (self.left, self.is_spent, self.at) = (BURST_BYTES, false, now);
+            return true;
+        }
+        let earned = now.saturating_sub(self.at).as_micros() as u64 * BYTES_PER_MS / 1000;
+        if earned > 0 {
+            (self.left, self.at) = ((self.left + earned as i64).min(BURST_BYTES), now);
+        }
+        self.is_spent = self.left < if self.is_spent { BURST_BYTES } else { 1 };
+        !self.is_spent
+    }
+
+    /// So much was sent.
+    pub(super) fn spend(&mut self, bytes: usize, now: Duration) {
+        if self.is_bounded(now) {
+            self.left -= bytes as i64;
+        }
+    }
+
+    /// When more may be sent, where none might be when it was asked last.
+    pub(super) fn next_at(&self) -> Option<Duration> {
+        if !self.is_spent {
+            return None;
+        }
+        let lacking = u64::try_from(BURST_BYTES - self.left).unwrap_or_default();
+        let earned_at = self.at + Duration::from_micros((lacking * 1000).div_ceil(BYTES_PER_MS));
+        Some(self.published_at.map_or(earned_at, |at| earned_at.min(at + PUBLISHING_FOR)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn while_nobody_publishes_nothing_is_held_back() {
+        let mut allowance = Allowance::default();
+        for turn in 0..100 {
+            assert!(allowance.has_any(MS * turn / 100));
+            allowance.spend(1 << 20, MS * turn / 100);
+            assert_eq!(allowance.next_at(), None);
+        }
+    }
+
+    #[test]
+    fn while_someone_publishes_it_is_so_much_in_a_millisecond_whatever_the_size_of_a_piece() {
+        for piece in [1000, 64 * 1024, 1 << 20] {
+            let (mut allowance, mut sent, mut now) = (Allowance::default(), 0, MS);
+            while now < MS * 1000 {
+                allowance.note_publish(now);
+                match allowance.has_any(now) {
+                    true => {
+                        allowance.spend(piece, now);
+                        sent += piece;
+                        now += MS / 200;
+                    }
+                    false => {
+                        let next_at = allowance.next_at().expect("nothing is left");
+                        assert!(next_at > now, "it is not asked for ever at the same time");
+                        now = next_at;
+                    }
+                }
+            }
+            let most = BYTES_PER_MS as usize * 1000;
+            assert!((most * 3 / 4..most * 11 / 10 + piece).contains(&sent), "{sent} bytes in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn what_was_held_back_goes_on_as_soon_as_nobody_publishes() {
+        let mut allowance = Allowance::default();
+        allowance.note_publish(MS);
+        allowance.spend(100 << 20, MS);
+        assert!(!allowance.has_any(MS * 3));
+        assert_eq!(allowance.next_at(), Some(MS * 4));
+        assert!(allowance.has_any(MS * 4) && allowance.next_at().is_none());
+    }
+}
