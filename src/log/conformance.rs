@@ -245,7 +245,7 @@ fn a_project_that_holds_nothing_is_its_newest_seq_until_its_time_is_over() {
 /// Makes writes at random, and knows what may be written next.
 struct Generator {
     state: u64,
-    /// So far apart that no two messages count as of the same age.
+    /// No two messages come at the same time.
     now: u64,
     newest: [u64; 3],
     open: Vec<(RunNumber, usize)>,
@@ -289,7 +289,7 @@ impl Generator {
     }
 
     fn add_to(&mut self, batch: &mut Vec<Write>) {
-        self.now += 10_000;
+        self.now += [1, 10_000][self.below(2) as usize];
         let of = self.below(3) as usize;
         match (self.below(12), self.open.is_empty()) {
             (0..4, _) => batch.push(self.message(of, None, Place::Middle)),
@@ -339,7 +339,7 @@ impl Generator {
 
     fn message(&mut self, of: usize, run: Option<RunNumber>, place: Place) -> Write {
         self.newest[of] += 1;
-        self.now += 10_000;
+        self.now += 1;
         let at = Timestamp::from_millis(self.now);
         let message = StoredMessage { seq: self.newest[of], at, run, place, json: self.bytes().into() };
         Write::Message(message, named(of))

@@ -35,6 +35,7 @@ mod page_cache;
 mod reads;
 mod recovered;
 mod runs;
+mod segment;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;

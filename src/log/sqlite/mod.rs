@@ -9,7 +9,9 @@
 //!   writes, [`open`] makes, locks and checks the file, [`recover`] reads what a start goes on from.
 
 mod checkpoint;
+mod migrate;
 mod open;
+mod packed;
 mod pieces;
 mod read;
 mod reader;
@@ -22,7 +24,7 @@ mod write;
 mod tests;
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,11 +34,12 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 pub use open::{OpenError, Seed, Synchronous};
 
 use self::checkpoint::Checkpointer;
+use self::packed::Packer;
 use self::pieces::Pieces;
 use self::read::Readable;
 use self::reader::SqliteReader;
 use self::trim::{Slice, Trimmer};
-use self::write::{Known, Writer};
+use self::write::{Memory, Writer};
 use super::history::Reader;
 use super::store::{
     Flow, KEY_AGE_MS, KeyRow, Retention, RunRow, Store, StoreError, TOMBSTONE_AGE_MS, Times, Trimmed, Write,
@@ -53,7 +56,8 @@ pub struct SqliteStore {
     conn: Connection,
     /// Of the file, for what goes wrong.
     path: PathBuf,
-    known: HashMap<ProjectId, Known>,
+    memory: Memory,
+    packer: Packer,
     /// Projects to look at when trimming, by their ids.
     grown: BTreeSet<i64>,
     /// What was written since the last trim, which lets go of more than that where it must.
@@ -73,7 +77,7 @@ pub struct SqliteStore {
 impl SqliteStore {
     fn write_all(&mut self, batch: &[Write], wall: Timestamp) -> rusqlite::Result<()> {
         let transaction = Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate)?;
-        let mut writer = Writer::new(&transaction, &mut self.known, wall)?;
+        let mut writer = Writer::new(&transaction, &mut self.memory, &mut self.packer, wall);
         batch.iter().try_for_each(|write| writer.write(write))?;
         let (grown, written, clock) = writer.finish()?;
         transaction.commit()?;
@@ -88,7 +92,7 @@ impl SqliteStore {
         let before = |ms: u64| Timestamp::from_millis(now.age.as_millis().saturating_sub(ms));
         // Begins to write only where there is something to let go.
         let transaction = Transaction::new_unchecked(&self.conn, TransactionBehavior::Deferred)?;
-        let mut trimmer = Trimmer::new(&transaction, self.written.to_let_go());
+        let mut trimmer = Trimmer::new(&transaction, self.written.to_let_go())?;
         let still_too_large = trimmer.trim_projects(&self.grown, retention)?;
         trimmer.trim_age(before(retention.age_ms))?;
         trimmer.trim_bytes(retention.bytes)?;
@@ -106,12 +110,10 @@ impl SqliteStore {
         if clock_is_due {
             trimmer.keep_clock(now.age)?;
         }
-        let (changed, is_spent) = trimmer.finish();
+        let (changed, is_spent) = trimmer.finish()?;
         let (_, key_bytes) = read::clock_and_keys(&transaction)?;
         transaction.commit()?;
-        for name in &changed {
-            self.known.remove(name.as_str());
-        }
+        changed.iter().for_each(|name| self.memory.forget(name));
         let is_too_much = is_spent || pieces_are_left || keys_are_left || !still_too_large.is_empty();
         self.grown = still_too_large;
         self.written = Slice::default();
@@ -149,7 +151,7 @@ impl Store for SqliteStore {
     fn commit(&mut self, batch: &[Write], wall: Timestamp) -> Result<(), StoreError> {
         let result = self.write_all(batch, wall);
         if result.is_err() {
-            self.known.clear();
+            self.memory.forget_all();
         }
         self.checked(result)
     }
@@ -159,7 +161,7 @@ impl Store for SqliteStore {
     fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError> {
         let result = self.trim_all(retention, now);
         if result.is_err() {
-            self.known.clear();
+            self.memory.forget_all();
         }
         self.checked(result)
     }

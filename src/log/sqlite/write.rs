@@ -1,40 +1,80 @@
 //! Carries a batch of writes out, within a transaction that someone else begins and ends.
+//!
+//! Messages are gathered, and written at the end: a segment for each project, or what is added to its last.
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::packed::{Packer, put_bytes, put_message, put_outer};
 use super::trim::Slice;
 use super::{int, nat, read, sql};
 use crate::auth::TicketNote;
 use crate::log::RunNumber;
-use crate::log::store::{KeyRow, MESSAGE_OVERHEAD_BYTES, RunRow, StoredMessage, Write};
+use crate::log::segment::Extent;
+use crate::log::store::{KeyRow, Place, RunRow, StoredMessage, Write};
 use crate::model::{ProjectId, RunStatus, StepId, Timestamp};
 
 /// Projects whose ids are held in memory; at the limit all are forgotten, and looked up again.
 const KNOWN_MAX: usize = 100_000;
 
-/// What is known of a project without looking.
-pub(super) struct Known {
+/// Room that a new segment has from the beginning.
+const SEGMENT_ROOM: usize = 2 * 1024;
+
+/// What is known of the file without looking. All of it is forgotten where a transaction fails.
+#[derive(Default)]
+pub(super) struct Memory {
+    projects: HashMap<ProjectId, Known>,
+    /// Runs that go on.
+    runs: HashMap<RunNumber, OpenRun>,
+}
+
+impl Memory {
+    pub(super) fn forget(&mut self, project: &str) {
+        self.projects.remove(project);
+    }
+
+    pub(super) fn forget_all(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// What is known of a project.
+struct Known {
     id: i64,
-    /// It holds no message, so that the next one is its oldest.
-    is_empty: bool,
+    newest: u64,
+    /// It holds neither a message nor a run.
+    is_emptied: bool,
+    /// Its last segment; none where it holds no message, so that the next one is its oldest.
+    tail: Option<Extent>,
+}
+
+/// What is known of a run that goes on.
+struct OpenRun {
+    project: i64,
+    created_at: Timestamp,
+    since: u64,
+    /// Its first message, once there is one.
+    first: Option<StoredMessage>,
 }
 
 /// One batch on its way into the file.
 pub(super) struct Writer<'a> {
     conn: &'a Connection,
-    known: &'a mut HashMap<ProjectId, Known>,
-    new_message: CachedStatement<'a>,
+    memory: &'a mut Memory,
+    packer: &'a mut Packer,
     grown: HashMap<i64, Growth>,
-    /// Projects of which a run has ended.
-    ended: BTreeSet<i64>,
+    /// Runs that have ended, by their projects.
+    ended: HashMap<i64, i64>,
+    /// The last messages of runs.
+    lasts: HashMap<RunNumber, StoredMessage>,
     message_bytes: i64,
     run_bytes: i64,
     key_bytes: i64,
     messages: u64,
+    /// The run that was taken on last.
+    newest_run: i64,
     /// Where the clock stood with the newest message.
     clock: Timestamp,
     /// What time it is by the wall clock.
@@ -44,29 +84,66 @@ pub(super) struct Writer<'a> {
 /// What a batch adds to a project.
 struct Growth {
     newest: u64,
+    /// It holds more than before.
+    is_active: bool,
     /// When the oldest message was kept, of a project that held none.
     filled_at: Option<Timestamp>,
+    segments: Vec<Growing>,
+    key_bytes: i64,
+}
+
+impl Growth {
+    fn of(known: &Known) -> Self {
+        Self { newest: known.newest, is_active: false, filled_at: None, segments: Vec::new(), key_bytes: 0 }
+    }
+
+    /// Adds a message to the project's last segment, or to a new one; that one's extent with it.
+    fn add(&mut self, conn: &Connection, known: &Known, message: &StoredMessage) -> rusqlite::Result<Extent> {
+        if self.segments.is_empty()
+            && let Some(extent) = known.tail.filter(|tail| tail.takes(message, false))
+        {
+            let messages = read::segment(conn, known.id, extent.first_seq)?;
+            // One that is damaged is left as it is.
+            self.segments.extend(messages.map(|messages| Growing { extent, is_new: false, messages }));
+        }
+        match self.segments.last_mut().filter(|last| last.extent.takes(message, last.is_new)) {
+            Some(last) => last.extent.add(message),
+            None => {
+                let (extent, messages) = (Extent::begin(message), Vec::with_capacity(SEGMENT_ROOM));
+                self.segments.push(Growing { extent, is_new: true, messages });
+            }
+        }
+        let last = self.segments.last_mut().expect("pushed just above where there was none");
+        put_message(&mut last.messages, message);
+        Ok(last.extent)
+    }
+}
+
+/// A segment that is added to.
+struct Growing {
+    extent: Extent,
+    /// It is not in the file yet.
+    is_new: bool,
+    messages: Vec<u8>,
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(
-        conn: &'a Connection,
-        known: &'a mut HashMap<ProjectId, Known>,
-        wall: Timestamp,
-    ) -> rusqlite::Result<Self> {
-        Ok(Self {
+    pub(super) fn new(conn: &'a Connection, memory: &'a mut Memory, packer: &'a mut Packer, wall: Timestamp) -> Self {
+        Self {
             conn,
-            known,
-            new_message: conn.prepare_cached(sql::NEW_MESSAGE)?,
+            memory,
+            packer,
             grown: HashMap::new(),
-            ended: BTreeSet::new(),
+            ended: HashMap::new(),
+            lasts: HashMap::new(),
             message_bytes: 0,
             run_bytes: 0,
             key_bytes: 0,
             messages: 0,
+            newest_run: 0,
             clock: Timestamp::default(),
             wall,
-        })
+        }
     }
 
     pub(super) fn write(&mut self, write: &Write) -> rusqlite::Result<()> {
@@ -87,66 +164,122 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Writes what was summed up. The projects that grew, by how much all did together, and where the clock stood.
-    pub(super) fn finish(self) -> rusqlite::Result<(BTreeSet<i64>, Slice, Timestamp)> {
-        let mut grew = self.conn.prepare_cached(sql::PROJECT_GREW)?;
-        for (id, growth) in &self.grown {
-            grew.execute((id, int(growth.newest), int(self.wall.as_millis())))?;
+    /// Writes what was gathered. The projects that grew, by how much all did together, and where the clock stood.
+    pub(super) fn finish(mut self) -> rusqlite::Result<(BTreeSet<i64>, Slice, Timestamp)> {
+        let mut grown = BTreeSet::new();
+        for (id, growth) in std::mem::take(&mut self.grown) {
+            self.write_segments(id, &growth.segments)?;
+            let active_at = growth.is_active.then(|| int(self.wall.as_millis()));
+            let ended_runs = self.ended.remove(&id).unwrap_or_default();
+            let values = params![id, int(growth.newest), active_at, ended_runs, growth.key_bytes];
+            self.run_sql(sql::PROJECT_GREW, values)?;
             if let Some(at) = growth.filled_at {
                 self.run_sql(sql::PROJECT_FILLED, params![id, int(at.as_millis())])?;
             }
+            grown.insert(id);
         }
-        if self.message_bytes != 0 || self.run_bytes != 0 || self.key_bytes != 0 {
-            let clock = int(self.clock.as_millis());
-            self.run_sql(sql::ADD_TO_TOTALS, params![self.message_bytes, self.run_bytes, self.key_bytes, clock])?;
+        for (id, ended_runs) in std::mem::take(&mut self.ended) {
+            self.run_sql(sql::COUNT_ENDED, params![id, ended_runs])?;
+            grown.insert(id);
         }
-        let mut grown = self.ended;
-        grown.extend(self.grown.keys());
+        if self.messages > 0 || self.newest_run > 0 || self.run_bytes != 0 || self.key_bytes != 0 {
+            let (clock, newest_run) = (int(self.clock.as_millis()), self.newest_run);
+            let values = params![self.message_bytes, self.run_bytes, self.key_bytes, clock, newest_run];
+            self.run_sql(sql::ADD_TO_TOTALS, values)?;
+        }
         Ok((grown, Slice { messages: self.messages, bytes: nat(self.message_bytes) }, self.clock))
     }
 
-    fn write_message(&mut self, message: &StoredMessage, project: &ProjectId) -> rusqlite::Result<()> {
-        let known = known(self.conn, self.known, project)?;
-        let filled_at = std::mem::take(&mut known.is_empty).then_some(message.at);
-        let (id, at) = (known.id, int(message.at.as_millis()));
-        let (run, place) = (message.run.map(read::run_key), read::place_code(message.place));
-        self.new_message.execute((id, int(message.seq), at, run, place, &*message.json))?;
-        self.message_bytes += int(message.weight());
-        self.messages += 1;
-        self.clock = self.clock.max(message.at);
-        match self.grown.entry(id) {
-            Entry::Occupied(mut growth) => {
-                growth.get_mut().newest = message.seq;
-            }
-            Entry::Vacant(place) => {
-                place.insert(Growth { newest: message.seq, filled_at });
+    fn write_segments(&mut self, project: i64, segments: &[Growing]) -> rusqlite::Result<()> {
+        for Growing { extent, is_new, messages } in segments {
+            let packed = self.packer.pack(messages);
+            let (first_seq, count) = (int(extent.first_seq), int(extent.count));
+            let (last_at, bytes) = (int(extent.last_at.as_millis()), int(extent.bytes));
+            if *is_new {
+                let first_at = int(extent.first_at.as_millis());
+                let mut new = self.conn.prepare_cached(sql::NEW_SEGMENT)?;
+                new.execute((project, first_seq, count, first_at, last_at, bytes, packed))?;
+            } else {
+                let mut grew = self.conn.prepare_cached(sql::SEGMENT_GREW)?;
+                grew.execute((project, first_seq, count, last_at, bytes, packed))?;
             }
         }
         Ok(())
     }
 
+    fn write_message(&mut self, message: &StoredMessage, project: &ProjectId) -> rusqlite::Result<()> {
+        let known = known(self.conn, &mut self.memory.projects, project)?;
+        let growth = self.grown.entry(known.id).or_insert_with(|| Growth::of(known));
+        if message.seq != known.newest + 1 {
+            return Err(out_of_order());
+        }
+        (known.newest, growth.newest, known.is_emptied) = (message.seq, message.seq, false);
+        growth.is_active = true;
+        if known.tail.is_none() {
+            growth.filled_at = Some(message.at);
+        }
+        known.tail = Some(growth.add(self.conn, known, message)?);
+        self.message_bytes += int(message.weight());
+        self.messages += 1;
+        self.clock = self.clock.max(message.at);
+        match (message.run, message.place) {
+            (Some(run), Place::Last) => drop(self.lasts.insert(run, message.clone())),
+            (Some(run), place) => self.note_first(run, place, message)?,
+            (None, _) => {}
+        }
+        Ok(())
+    }
+
+    /// The first message of a run is kept with it at its end, and so is remembered until then.
+    fn note_first(&mut self, number: RunNumber, place: Place, message: &StoredMessage) -> rusqlite::Result<()> {
+        if place == Place::First
+            && !self.memory.runs.contains_key(&number)
+            && let Some(run) = self.open_run(number)?
+        {
+            self.memory.runs.insert(number, run);
+        }
+        if let Some(run) = self.memory.runs.get_mut(&number) {
+            run.first.get_or_insert_with(|| message.clone());
+        }
+        Ok(())
+    }
+
     fn write_run(&mut self, number: RunNumber, project: &ProjectId, row: &RunRow) -> rusqlite::Result<()> {
-        let project = known(self.conn, self.known, project)?.id;
+        let known = known(self.conn, &mut self.memory.projects, project)?;
+        let growth = self.grown.entry(known.id).or_insert_with(|| Growth::of(known));
+        growth.is_active = true;
+        let (project, since, created_at) = (known.id, known.newest, row.created_at);
+        let was_emptied = std::mem::take(&mut known.is_emptied);
+        self.memory.runs.insert(number, OpenRun { project, created_at, since, first: None });
         let number = read::run_key(number);
-        let created_at = int(row.created_at.as_millis());
         let bytes = int((row.document.len() + row.answer.len()) as u64);
         let (run_id, fingerprint) = (row.run.as_str(), row.fingerprint.as_slice());
-        let values = params![number, project, run_id, created_at, fingerprint, bytes];
+        let values = params![number, project, run_id, int(created_at.as_millis()), int(since), fingerprint, bytes];
         self.run_sql(sql::NEW_RUN, values)?;
-        self.run_sql(sql::NEW_DOCUMENT, params![number, &*row.document, &*row.answer])?;
+        let mut document = Vec::with_capacity(row.document.len() + row.answer.len() + 8);
+        put_bytes(&mut document, &row.document);
+        put_bytes(&mut document, &row.answer);
+        self.conn.prepare_cached(sql::NEW_DOCUMENT)?.execute((number, self.packer.pack(&document)))?;
         self.run_bytes += bytes;
-        self.run_sql(sql::PROJECT_ACTIVE, params![project, int(self.wall.as_millis())]).map(drop)
+        self.newest_run = self.newest_run.max(number);
+        if was_emptied {
+            self.run_sql(sql::PROJECT_ACTIVE, params![project])?;
+        }
+        Ok(())
     }
 
     fn write_key(&mut self, row: &KeyRow) -> rusqlite::Result<()> {
-        let project = known(self.conn, self.known, &row.project)?.id;
+        let known = known(self.conn, &mut self.memory.projects, &row.project)?;
+        let project = known.id;
+        let growth = self.grown.entry(project).or_insert_with(|| Growth::of(known));
         let mut replaced = self.conn.prepare_cached(sql::REPLACED_KEY)?;
         let replaced: Option<i64> = replaced.query_row((project, &row.name), |row| row.get(0)).optional()?;
         let (at, bytes) = (int(row.at.as_millis()), int(row.weight()));
-        self.run_sql(sql::NEW_KEY, params![project, row.name, at, bytes, row.fingerprint.as_slice(), &*row.answer])?;
         let more = bytes - replaced.unwrap_or_default();
+        growth.key_bytes += more;
         self.key_bytes += more;
-        self.run_sql(sql::PROJECT_KEYS, params![project, more]).map(drop)
+        let values = params![project, row.name, at, bytes, row.fingerprint.as_slice(), &*row.answer];
+        self.run_sql(sql::NEW_KEY, values).map(drop)
     }
 
     fn write_end(
@@ -157,22 +290,44 @@ impl<'a> Writer<'a> {
         state: &[u8],
         last_seq: u64,
     ) -> rusqlite::Result<()> {
-        let number = read::run_key(number);
-        let bytes = int((summary.len() + state.len()) as u64);
-        let mut end = self.conn.prepare_cached(sql::END_RUN)?;
-        let ended = end
-            .query_row((number, int(last_seq), bytes, read::status_code(status)), |row| Ok((row.get(0)?, row.get(1)?)));
-        let Some((project, floor)): Option<(i64, i64)> = ended.optional()? else { return Ok(()) };
-        self.run_sql(sql::NEW_STATE, params![number, summary, state])?;
-        self.run_sql(sql::COUNT_ENDED, params![project, 1])?;
-        self.run_bytes += bytes;
-        self.ended.insert(project);
-        let turns = read::count_and_bytes(self.conn, sql::TURNS_BELOW_FLOOR, number, floor)?;
-        if turns.0 > 0 {
-            self.run_sql(sql::DROP_TURNS_BELOW_FLOOR, params![number, floor])?;
-            self.run_bytes -= turns.0 * int(MESSAGE_OVERHEAD_BYTES) + turns.1;
-        }
+        let Some(run) = self.open_run(number)? else { return Ok(()) };
+        let last = match self.lasts.remove(&number) {
+            Some(last) => Some(last),
+            None => read::message(self.conn, run.project, last_seq)?,
+        };
+        let first = match run.first {
+            Some(first) => Some(first),
+            None => read::first_of_open_run(self.conn, number, run.project, run.since)?,
+        };
+        let first_seq = first.as_ref().or(last.as_ref()).map(|message| int(message.seq));
+        let ended_at = last.as_ref().map_or(run.created_at, |last| last.at);
+        let first = first.filter(|first| first.place == Place::First);
+        let outer: Vec<_> = first.into_iter().chain(last.filter(|last| last.place == Place::Last)).collect();
+        let bytes = (summary.len() + state.len()) as u64 + outer.iter().map(StoredMessage::weight).sum::<u64>();
+        let mut rest = Vec::with_capacity(state.len() + 1024);
+        put_bytes(&mut rest, state);
+        outer.iter().for_each(|message| put_outer(&mut rest, message));
+        let (key, ended_at) = (read::run_key(number), int(ended_at.as_millis()));
+        let values = params![key, first_seq, int(last_seq), ended_at, read::status_code(status), int(bytes)];
+        self.run_sql(sql::END_RUN, values)?;
+        self.conn.prepare_cached(sql::NEW_STATE)?.execute((key, summary, self.packer.pack(&rest)))?;
+        self.run_sql(sql::DROP_OUTLASTING, params![key])?;
+        self.run_bytes += int(bytes);
+        *self.ended.entry(run.project).or_default() += 1;
         Ok(())
+    }
+
+    /// What is known of a run that goes on; nothing where it does not.
+    fn open_run(&mut self, number: RunNumber) -> rusqlite::Result<Option<OpenRun>> {
+        if let Some(run) = self.memory.runs.remove(&number) {
+            return Ok(Some(run));
+        }
+        let mut found = self.conn.prepare_cached(sql::OPEN_RUN)?;
+        let run = |row: &Row<'_>| {
+            let (project, created_at, since) = (row.get(0)?, read::timestamp(row, 1)?, nat(row.get(2)?));
+            Ok(OpenRun { project, created_at, since, first: None })
+        };
+        found.query_row([read::run_key(number)], run).optional()
     }
 
     /// The output of a step, made where there is none. One of an earlier attempt than `attempt` gives way to a new one.
@@ -232,18 +387,32 @@ fn known<'k>(
         if known.len() >= KNOWN_MAX {
             known.clear();
         }
-        let found = conn
-            .prepare_cached(sql::PROJECT)?
-            .query_row([project.as_str()], |row| Ok(Known { id: row.get(0)?, is_empty: row.get(1)? }))
-            .optional()?;
-        let found = match found {
+        let found = match look_up(conn, project)? {
             Some(found) => found,
             None => {
                 conn.prepare_cached(sql::NEW_PROJECT)?.execute([project.as_str()])?;
-                Known { id: conn.last_insert_rowid(), is_empty: true }
+                Known { id: conn.last_insert_rowid(), newest: 0, is_emptied: false, tail: None }
             }
         };
         known.insert(project.clone(), found);
     }
     Ok(known.get_mut(project).expect("inserted just above"))
+}
+
+fn look_up(conn: &Connection, project: &ProjectId) -> rusqlite::Result<Option<Known>> {
+    let mut found = conn.prepare_cached(sql::PROJECT)?;
+    let found = found.query_row([project.as_str()], |row| {
+        let known = Known { id: row.get(0)?, newest: nat(row.get(1)?), is_emptied: row.get(3)?, tail: None };
+        Ok((known, row.get::<_, bool>(2)?))
+    });
+    let Some((mut known, holds_no_message)) = found.optional()? else { return Ok(None) };
+    if !holds_no_message {
+        let mut last = conn.prepare_cached(sql::LAST_SEGMENT)?;
+        known.tail = Some(last.query_row([known.id], read::extent)?);
+    }
+    Ok(Some(known))
+}
+
+fn out_of_order() -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure("a message came out of order".into())
 }
