@@ -15,7 +15,7 @@ use super::growth::Growth;
 use super::history::{Asked, Lookup};
 use super::load::ReadPlan;
 use super::outage::Outage;
-use super::store::{Place, Retention, Store, StoreError, StoredMessage, Times, Write};
+use super::store::{Place, Retention, Store, StoreError, StoredMessage, Times, Trimmed, Write};
 use super::views::Snapshot;
 use super::{
     Answer, Attached, Command, Delivery, Held, Order, PublishedEvent, Query, Question, Refusal, ReplyTo, RunNumber,
@@ -235,37 +235,44 @@ impl Journal {
 
     pub(super) fn flush(&mut self, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
         if !batch.writes.is_empty() {
-            self.store.commit(&batch.writes, now.wall)?;
-            batch.work.count_commit();
-            self.key_bytes += batch.all_key_bytes;
+            let times = self.times(now);
             self.growth.add(&batch.writes);
-            match self.growth.is_enough(&self.limits.retention, self.clock.at(now)) {
-                true => self.trim(now),
-                false => self.trim_at = self.trim_at.min(now.mono + TRIM_SOON),
+            if self.growth.is_enough(&self.limits.retention, times.age) {
+                let trimmed = self.store.commit_and_trim(&batch.writes, &self.limits.retention, times)?;
+                self.key_bytes += batch.all_key_bytes;
+                self.note_trimmed(trimmed, now);
+            } else {
+                self.store.commit(&batch.writes, now.wall)?;
+                self.key_bytes += batch.all_key_bytes;
+                self.trim_at = self.trim_at.min(now.mono + TRIM_SOON);
             }
+            batch.work.count_commit();
             batch.work.note_held(self.what_is_held());
         }
         Ok(())
     }
 
+    fn times(&self, now: Now) -> Times {
+        Times { age: self.clock.at(now), wall: now.wall }
+    }
+
     /// Lets go of history that is too much. Where that fails there is only more of it than there should be.
     fn trim(&mut self, now: Now) {
-        let times = Times { age: self.clock.at(now), wall: now.wall };
-        let is_more = match self.store.trim(&self.limits.retention, times) {
-            Ok(trimmed) => {
-                trimmed.emptied.iter().for_each(|project| self.has_emptied(project));
-                if trimmed.has_forgotten {
-                    self.lookup.forget_pages();
-                }
-                self.key_bytes = trimmed.key_bytes;
-                trimmed.is_more
+        let trimmed = self.store.trim(&self.limits.retention, self.times(now));
+        let trimmed = trimmed.inspect_err(|error| log::debug!("history can't be trimmed: {error}"));
+        self.note_trimmed(trimmed.ok(), now);
+    }
+
+    fn note_trimmed(&mut self, trimmed: Option<Trimmed>, now: Now) {
+        let is_more = trimmed.is_some_and(|trimmed| {
+            trimmed.emptied.iter().for_each(|project| self.has_emptied(project));
+            if trimmed.has_forgotten {
+                self.lookup.forget_pages();
             }
-            Err(error) => {
-                log::debug!("history can't be trimmed: {error}");
-                false
-            }
-        };
-        self.growth = Growth::none(times.age);
+            self.key_bytes = trimmed.key_bytes;
+            trimmed.is_more
+        });
+        self.growth = Growth::none(self.clock.at(now));
         self.trim_at = now.mono + if is_more { TRIM_AGAIN } else { TRIM_PACE };
     }
 

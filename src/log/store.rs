@@ -255,6 +255,22 @@ pub trait Store: History + Send {
     /// Where it can't.
     fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError>;
 
+    /// Keeps all of `batch`, or nothing of it, and then lets go of what is too much. What came of that; nothing where that
+    /// alone failed, and there is only more than there should be.
+    ///
+    /// # Errors
+    /// Where it can't be kept; nothing has changed then.
+    fn commit_and_trim(
+        &mut self,
+        batch: &[Write],
+        retention: &Retention,
+        now: Times,
+    ) -> Result<Option<Trimmed>, StoreError> {
+        self.commit(batch, now.wall)?;
+        let trimmed = self.trim(retention, now);
+        Ok(trimmed.inspect_err(|error| log::debug!("history can't be trimmed: {error}")).ok())
+    }
+
     /// Writes something that nobody reads, to find out whether it can.
     ///
     /// # Errors

@@ -148,7 +148,8 @@ fn pack_states(conn: &Connection, packer: &mut Packer) -> rusqlite::Result<()> {
             put_outer(&mut rest, &message);
             Ok(Flow::More)
         })?;
-        new.execute((run, read::blob(row, 1)?, packer.pack(&rest)))?;
+        let summary = packer.pack(read::blob(row, 1)?).to_vec();
+        new.execute((run, summary, packer.pack(&rest)))?;
         grew.execute((run, int(bytes)))?;
         Ok(Flow::More)
     })

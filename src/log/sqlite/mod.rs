@@ -60,6 +60,8 @@ pub struct SqliteStore {
     packer: Packer,
     /// Projects to look at when trimming, by their ids.
     grown: BTreeSet<i64>,
+    /// There may be messages that outlast their segments.
+    has_outlasting: bool,
     /// What was written since the last trim, which lets go of more than that where it must.
     written: Slice,
     /// When tickets were looked at last.
@@ -75,24 +77,38 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    fn write_all(&mut self, batch: &[Write], wall: Timestamp) -> rusqlite::Result<()> {
+    /// Writes a batch and, where it is to, lets go of what is too much then: in one transaction.
+    fn write_all(
+        &mut self,
+        batch: &[Write],
+        wall: Timestamp,
+        trim: Option<(&Retention, Times)>,
+    ) -> rusqlite::Result<Option<Trimmed>> {
         let transaction = Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate)?;
-        let mut writer = Writer::new(&transaction, &mut self.memory, &mut self.packer, wall);
+        let mut writer = Writer::new(&transaction, &mut self.memory, &mut self.packer, self.has_outlasting, wall);
         batch.iter().try_for_each(|write| writer.write(write))?;
         let (grown, written, clock) = writer.finish()?;
-        transaction.commit()?;
+        // Where the transaction fails there is nothing to let go of them, and that is all.
         self.grown.extend(grown);
         self.written.add(written);
+        let work = trim.map(|(retention, now)| self.let_go(&transaction, retention, now)).transpose()?;
+        transaction.commit()?;
         self.clock = self.clock.max(clock);
         self.checkpointer.committed(written.bytes);
-        Ok(())
+        Ok(work.map(|work| self.note(work)))
     }
 
     fn trim_all(&mut self, retention: &Retention, now: Times) -> rusqlite::Result<Trimmed> {
-        let before = |ms: u64| Timestamp::from_millis(now.age.as_millis().saturating_sub(ms));
         // Begins to write only where there is something to let go.
         let transaction = Transaction::new_unchecked(&self.conn, TransactionBehavior::Deferred)?;
-        let mut trimmer = Trimmer::new(&transaction, self.written.to_let_go())?;
+        let work = self.let_go(&transaction, retention, now)?;
+        transaction.commit()?;
+        Ok(self.note(work))
+    }
+
+    fn let_go(&self, conn: &Connection, retention: &Retention, now: Times) -> rusqlite::Result<TrimWork> {
+        let before = |ms: u64| Timestamp::from_millis(now.age.as_millis().saturating_sub(ms));
+        let mut trimmer = Trimmer::new(conn, self.written.to_let_go())?;
         let still_too_large = trimmer.trim_projects(&self.grown, retention)?;
         trimmer.trim_age(before(retention.age_ms))?;
         trimmer.trim_bytes(retention.bytes)?;
@@ -110,27 +126,55 @@ impl SqliteStore {
         if clock_is_due {
             trimmer.keep_clock(now.age)?;
         }
-        let (changed, is_spent) = trimmer.finish()?;
-        let (_, key_bytes) = read::clock_and_keys(&transaction)?;
-        transaction.commit()?;
-        changed.iter().for_each(|name| self.memory.forget(name));
-        let is_too_much = is_spent || pieces_are_left || keys_are_left || !still_too_large.is_empty();
-        self.grown = still_too_large;
+        let trim::Done { changed, has_outlasting, is_spent } = trimmer.finish()?;
+        let (_, key_bytes) = read::clock_and_keys(conn)?;
+        let is_more = is_spent || pieces_are_left || keys_are_left || !still_too_large.is_empty();
+        Ok(TrimWork {
+            emptied_so_far: if are_many { 0 } else { self.emptied + emptied.len() },
+            tickets_at: tickets_are_due.then_some(now.age),
+            clock: clock_is_due.then_some(now.age),
+            trimmed: Trimmed { is_more, emptied, has_forgotten, key_bytes },
+            changed,
+            has_outlasting,
+            still_too_large,
+        })
+    }
+
+    /// What was let go is: that is committed.
+    fn note(&mut self, work: TrimWork) -> Trimmed {
+        work.changed.iter().for_each(|name| self.memory.forget(name));
+        self.has_outlasting |= work.has_outlasting;
+        self.grown = work.still_too_large;
         self.written = Slice::default();
-        self.emptied = if are_many { 0 } else { self.emptied + emptied.len() };
-        if tickets_are_due {
-            self.tickets_trimmed_at = Some(now.age);
-        }
-        if clock_is_due {
-            self.clock = now.age;
-        }
-        // What was let go is told, whatever becomes of the pages.
+        self.emptied = work.emptied_so_far;
+        self.tickets_trimmed_at = work.tickets_at.or(self.tickets_trimmed_at);
+        self.clock = work.clock.unwrap_or(self.clock);
+        // It is told, whatever becomes of the pages.
         let pages_are_left = trim::give_pages_back(&self.conn).unwrap_or_else(|error| {
             log::debug!("the file can't shrink: {error}");
             false
         });
-        Ok(Trimmed { is_more: pages_are_left || is_too_much, emptied, has_forgotten, key_bytes })
+        Trimmed { is_more: pages_are_left || work.trimmed.is_more, ..work.trimmed }
     }
+
+    /// What is held of the file may be of what was not committed.
+    fn forget_where_failed<T>(&mut self, result: &rusqlite::Result<T>) {
+        if result.is_err() {
+            self.memory.forget_all();
+        }
+    }
+}
+
+/// What a trim has let go, before that is committed.
+struct TrimWork {
+    trimmed: Trimmed,
+    /// Names of projects of which something else is known now.
+    changed: Vec<String>,
+    has_outlasting: bool,
+    still_too_large: BTreeSet<i64>,
+    emptied_so_far: usize,
+    tickets_at: Option<Timestamp>,
+    clock: Option<Timestamp>,
 }
 
 impl Readable for SqliteStore {
@@ -149,21 +193,32 @@ impl Readable for SqliteStore {
 
 impl Store for SqliteStore {
     fn commit(&mut self, batch: &[Write], wall: Timestamp) -> Result<(), StoreError> {
-        let result = self.write_all(batch, wall);
-        if result.is_err() {
-            self.memory.forget_all();
-        }
-        self.checked(result)
+        let result = self.write_all(batch, wall, None);
+        self.forget_where_failed(&result);
+        self.checked(result).map(drop)
     }
 
     /// In slices: what is too much goes over several calls where it is more than a thousand messages and twice what
     /// was written since the last.
     fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError> {
         let result = self.trim_all(retention, now);
-        if result.is_err() {
-            self.memory.forget_all();
-        }
+        self.forget_where_failed(&result);
         self.checked(result)
+    }
+
+    /// In one transaction; where that fails it may have been for what was to go, and the batch is kept by itself.
+    fn commit_and_trim(
+        &mut self,
+        batch: &[Write],
+        retention: &Retention,
+        now: Times,
+    ) -> Result<Option<Trimmed>, StoreError> {
+        let result = self.write_all(batch, now.wall, Some((retention, now)));
+        self.forget_where_failed(&result);
+        match self.checked(result) {
+            Ok(trimmed) => Ok(trimmed),
+            Err(_) => self.commit(batch, now.wall).map(|()| None),
+        }
     }
 
     fn probe(&mut self) -> Result<(), StoreError> {

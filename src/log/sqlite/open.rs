@@ -46,11 +46,9 @@ const CACHE_KIB: i64 = -16 * 1024;
 /// touches changes only a little.
 const PAGE_BYTES: i64 = 1024;
 
-/// Pages (of 4 KiB) in the write-ahead log at which a commit moves them into the file itself: 32 MiB.
-pub(super) const WAL_PAGES_MAX: i64 = 8192;
-
-/// Bytes that the write-ahead log is cut back to after it was larger.
-const WAL_BYTES_MAX: i64 = 32 * 1024 * 1024;
+/// Bytes in the write-ahead log at which a commit moves them into the file itself, and that it is cut back to after it was
+/// larger.
+pub(super) const WAL_BYTES_MAX: i64 = 64 * 1024 * 1024;
 
 /// When what was written is on the disk itself, and not only with the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -140,6 +138,8 @@ impl SqliteStore {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = checked(Connection::open_with_flags(&path, flags))?;
         let (identity, projects) = prepare(&conn, &path, synchronous, seed, now)?;
+        let outlasting = conn.query_row(sql::HAS_OUTLASTING, [], |row| row.get(0));
+        let has_outlasting = outlasting.map_err(|error| sqlite_problem(&path, error))?;
         let checkpointer = Checkpointer::start(&path).map_err(|error| sqlite_problem(&path, error))?;
         let store = Self {
             conn,
@@ -147,6 +147,7 @@ impl SqliteStore {
             memory: Default::default(),
             packer: Default::default(),
             grown: projects,
+            has_outlasting,
             written: Default::default(),
             tickets_trimmed_at: None,
             clock: Timestamp::default(),
@@ -262,7 +263,8 @@ fn set_up(conn: &Connection, synchronous: Synchronous) -> rusqlite::Result<Strin
     conn.pragma_update(None, "synchronous", synchronous)?;
     conn.pragma_update(None, "cache_size", CACHE_KIB)?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
-    conn.pragma_update(None, "wal_autocheckpoint", WAL_PAGES_MAX)?;
+    let page_bytes: i64 = conn.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    conn.pragma_update(None, "wal_autocheckpoint", WAL_BYTES_MAX / page_bytes)?;
     conn.pragma_update(None, "journal_size_limit", WAL_BYTES_MAX)?;
     Ok(mode)
 }

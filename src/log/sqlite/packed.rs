@@ -2,9 +2,12 @@
 //! pages so.
 //!
 //! A column begins with a byte that says how the rest is to be read: as it is, or as LZ4 (the block format) behind its
-//! length.
+//! length. What is small says little twice by itself, but what everything says: that is in a dictionary.
 
-use lz4_flex::block::{CompressTable, compress_into_with_table, decompress, get_maximum_output_size};
+use lz4_flex::block::{
+    CompressTable, compress_into_with_dict, compress_into_with_table, decompress, decompress_with_dict,
+    get_maximum_output_size,
+};
 
 use crate::log::RunNumber;
 use crate::log::store::{Place, StoredMessage};
@@ -12,6 +15,14 @@ use crate::model::Timestamp;
 
 const PLAIN: u8 = 0;
 const LZ4: u8 = 1;
+const LZ4_WITH_DICTIONARY_1: u8 = 2;
+
+/// What messages and runs have in common. It stays as it is as long as there are files that were written with it: another
+/// has another number.
+const DICTIONARY_1: &[u8] = include_bytes!("dictionary_1.txt");
+
+/// What is larger has the same in it again and again, and needs no dictionary.
+const DICTIONARY_INPUT_MAX: usize = 8 * 1024;
 
 /// What is shorter stays as it is.
 const SHORT: usize = 64;
@@ -36,13 +47,17 @@ impl Packer {
         packed.clear();
         packed.shrink_to(ROOM_KEPT);
         if let (false, Ok(length)) = (bytes.len() < SHORT, u32::try_from(bytes.len())) {
-            packed.push(LZ4);
+            let has_dictionary = bytes.len() <= DICTIONARY_INPUT_MAX;
+            packed.push(if has_dictionary { LZ4_WITH_DICTIONARY_1 } else { LZ4 });
             packed.extend_from_slice(&length.to_le_bytes());
             let head = packed.len();
             packed.resize(head + get_maximum_output_size(bytes.len()), 0);
-            if let Ok(length) = compress_into_with_table(bytes, &mut packed[head..], &mut self.table)
-                && length < bytes.len()
-            {
+            let block = &mut packed[head..];
+            let length = match has_dictionary {
+                true => compress_into_with_dict(bytes, block, DICTIONARY_1),
+                false => compress_into_with_table(bytes, block, &mut self.table),
+            };
+            if let Some(length) = length.ok().filter(|&length| length + head < bytes.len()) {
                 packed.truncate(head + length);
                 return packed;
             }
@@ -58,11 +73,17 @@ impl Packer {
 pub(super) fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
     match packed.split_first()? {
         (&PLAIN, bytes) => Some(bytes.to_vec()),
-        (&LZ4, rest) => {
+        (&kind @ (LZ4 | LZ4_WITH_DICTIONARY_1), rest) => {
             let (length, block) = rest.split_first_chunk()?;
             let length = u32::from_le_bytes(*length) as usize;
-            let is_possible = length <= block.len().saturating_mul(FACTOR_MAX);
-            is_possible.then(|| decompress(block, length).ok()).flatten().filter(|bytes| bytes.len() == length)
+            if length > block.len().saturating_mul(FACTOR_MAX) {
+                return None;
+            }
+            let bytes = match kind {
+                LZ4 => decompress(block, length),
+                _ => decompress_with_dict(block, length, DICTIONARY_1),
+            };
+            bytes.ok().filter(|bytes| bytes.len() == length)
         }
         _ => None,
     }
@@ -182,7 +203,9 @@ mod tests {
             assert_eq!(unpack(&packed), Some(bytes));
         }
         let packed = packer.pack(&[b'x'; 100]).to_vec();
-        for damaged in [&[][..], &[2, 3], &packed[..4], &packed[..packed.len() - 1], &[LZ4, 255, 255, 255, 255, 0]] {
+        for damaged in
+            [&[][..], &[3, 3], &[2, 3], &packed[..4], &packed[..packed.len() - 1], &[LZ4, 255, 255, 255, 255, 0]]
+        {
             assert_eq!(unpack(damaged), None, "{damaged:?}");
         }
     }

@@ -333,7 +333,7 @@ fn outer_messages(conn: &Connection, number: RunNumber) -> rusqlite::Result<Vec<
 }
 
 pub(super) fn ended_summary(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<Arc<[u8]>>> {
-    conn.prepare_cached(sql::SUMMARY)?.query_row([run_key(number)], |row| bytes(row, 0)).optional()
+    conn.prepare_cached(sql::SUMMARY)?.query_row([run_key(number)], |row| Ok(unpacked(row, 0)?.into())).optional()
 }
 
 fn run_by_id(conn: &Connection, project: &ProjectId, run: &RunId) -> rusqlite::Result<Option<RunNumber>> {

@@ -22,8 +22,8 @@ pub(super) const APPLICATION_ID: i64 = 0x7374_6570;
 /// - `runs`: `since` is its project's newest `seq` before the run. `bytes` is what its document, answer, state and outer
 ///   messages weigh. `status` as [`status_code`](super::read::status_code).
 /// - `documents`: the plan and the answer of a run, packed.
-/// - `states`: of runs that have ended. `summary` stands before the rest, so that it is read without that: the state, and
-///   the run's first message and last, packed.
+/// - `states`: of runs that have ended, packed. `summary` stands before the rest, so that it is read without that: the
+///   state, and the run's first message and last.
 /// - `outputs`: the newest attempt of a step; one without a run was let go, and its pieces go little by little.
 /// - `pieces`: `stream` as [`stream_code`](super::read::stream_code).
 /// - `keys`: what calls were answered that may come again; `bytes` is what a row weighs.
@@ -230,6 +230,7 @@ pub(super) const NEW_OUTLASTING: &str = "INSERT INTO outlasting VALUES (?1, ?2, 
 /// Parameters: run, behind this. Row: seq, when, run, place, text.
 pub(super) const OUTLASTING: &str =
     "SELECT seq, at, run, place, json FROM outlasting WHERE run = ?1 AND seq > ?2 ORDER BY seq";
+pub(super) const HAS_OUTLASTING: &str = "SELECT EXISTS (SELECT 1 FROM outlasting)";
 /// Parameter: run.
 pub(super) const DROP_OUTLASTING: &str = "DELETE FROM outlasting WHERE run = ?1";
 

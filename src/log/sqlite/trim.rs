@@ -105,7 +105,19 @@ pub(super) struct Trimmer<'a> {
     shrunk: BTreeSet<i64>,
     /// Runs that went, by their projects.
     dropped_runs: BTreeMap<i64, i64>,
+    /// It kept messages with their runs.
+    has_outlasting: bool,
     totals: Totals,
+}
+
+/// What became of a trim.
+pub(super) struct Done {
+    /// Names of the projects of which something else is known now.
+    pub(super) changed: Vec<String>,
+    /// It kept messages with their runs.
+    pub(super) has_outlasting: bool,
+    /// It let go of as much as it may.
+    pub(super) is_spent: bool,
 }
 
 /// What is kept, and how much less that is than before.
@@ -141,12 +153,11 @@ impl<'a> Trimmer<'a> {
         let (messages, runs) = conn.prepare_cached(sql::TOTALS)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let totals = Totals { messages, runs, ..Totals::default() };
         let (shrunk, dropped_runs) = (BTreeSet::new(), BTreeMap::new());
-        Ok(Self { conn, left, changed: Vec::new(), shrunk, dropped_runs, totals })
+        Ok(Self { conn, left, changed: Vec::new(), shrunk, dropped_runs, has_outlasting: false, totals })
     }
 
-    /// Writes how much less is kept. The names of the projects of which something else is known now, and whether it let go
-    /// of as much as it may.
-    pub(super) fn finish(self) -> rusqlite::Result<(Vec<String>, bool)> {
+    /// Writes how much less is kept.
+    pub(super) fn finish(self) -> rusqlite::Result<Done> {
         for (project, runs) in &self.dropped_runs {
             self.run_sql(sql::COUNT_ENDED, params![project, -runs])?;
         }
@@ -154,7 +165,7 @@ impl<'a> Trimmer<'a> {
         if fewer_messages != 0 || fewer_runs != 0 {
             self.run_sql(sql::ADD_TO_TOTALS, params![-fewer_messages, -fewer_runs, 0, 0, 0])?;
         }
-        Ok((self.changed, self.left.is_spent()))
+        Ok(Done { changed: self.changed, has_outlasting: self.has_outlasting, is_spent: self.left.is_spent() })
     }
 
     /// The projects that have come to hold nothing.
@@ -408,7 +419,7 @@ impl<'a> Trimmer<'a> {
     }
 
     /// What goes below `end` of runs that go on, and outlasts the floor, is kept with them.
-    fn keep_outlasting(&self, project: i64, end: u64) -> rusqlite::Result<()> {
+    fn keep_outlasting(&mut self, project: i64, end: u64) -> rusqlite::Result<()> {
         let mut runs = BTreeSet::new();
         let mut since = end;
         read::each_row(self.conn, sql::OPEN_RUNS_OF, params![project], |row| {
@@ -423,6 +434,7 @@ impl<'a> Trimmer<'a> {
         if runs.is_empty() {
             return Ok(());
         }
+        self.has_outlasting = true;
         let mut keep = self.conn.prepare_cached(sql::NEW_OUTLASTING)?;
         read::each_message(self.conn, project, since + 1, |seq, lying| {
             if seq >= end {

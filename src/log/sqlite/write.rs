@@ -64,6 +64,8 @@ pub(super) struct Writer<'a> {
     conn: &'a Connection,
     memory: &'a mut Memory,
     packer: &'a mut Packer,
+    /// There may be messages that outlast their segments.
+    has_outlasting: bool,
     grown: HashMap<i64, Growth>,
     /// Runs that have ended, by their projects.
     ended: HashMap<i64, i64>,
@@ -128,11 +130,18 @@ struct Growing {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(conn: &'a Connection, memory: &'a mut Memory, packer: &'a mut Packer, wall: Timestamp) -> Self {
+    pub(super) fn new(
+        conn: &'a Connection,
+        memory: &'a mut Memory,
+        packer: &'a mut Packer,
+        has_outlasting: bool,
+        wall: Timestamp,
+    ) -> Self {
         Self {
             conn,
             memory,
             packer,
+            has_outlasting,
             grown: HashMap::new(),
             ended: HashMap::new(),
             lasts: HashMap::new(),
@@ -310,8 +319,11 @@ impl<'a> Writer<'a> {
         let (key, ended_at) = (read::run_key(number), int(ended_at.as_millis()));
         let values = params![key, first_seq, int(last_seq), ended_at, read::status_code(status), int(bytes)];
         self.run_sql(sql::END_RUN, values)?;
+        let summary = self.packer.pack(summary).to_vec();
         self.conn.prepare_cached(sql::NEW_STATE)?.execute((key, summary, self.packer.pack(&rest)))?;
-        self.run_sql(sql::DROP_OUTLASTING, params![key])?;
+        if self.has_outlasting {
+            self.run_sql(sql::DROP_OUTLASTING, params![key])?;
+        }
         self.run_bytes += int(bytes);
         *self.ended.entry(run.project).or_default() += 1;
         Ok(())
