@@ -48,8 +48,13 @@ const FROM_FORMAT_1: &str = "
 /// From the tables of format 2 to these, before what takes more than SQL. The sequence of runs is the largest number that
 /// one ever had.
 const FROM_FORMAT_2: &str = "
-    ALTER TABLE totals ADD COLUMN newest_run INTEGER NOT NULL DEFAULT 0;
-    UPDATE totals SET newest_run = coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'runs'), 0);
+    ALTER TABLE projects ADD COLUMN message_bytes INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE projects ADD COLUMN run_bytes INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE projects ADD COLUMN newest_at INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE projects ADD COLUMN newest_run INTEGER NOT NULL DEFAULT 0;
+    INSERT INTO meta SELECT 'clock', clock FROM totals;
+    INSERT INTO meta SELECT 'newest_run', seq FROM sqlite_sequence WHERE name = 'runs';
+    DROP TABLE totals;
     DROP INDEX runs_by_id;
     DROP INDEX runs_of_project;
     DROP INDEX runs_by_status;
@@ -101,9 +106,11 @@ const SUM_UP: &str = "
     DROP TABLE old_runs;
     DROP TABLE old_documents;
     DROP TABLE old_states;
-    UPDATE totals SET message_bytes = (SELECT coalesce(sum(bytes), 0) FROM segments),
-        run_bytes = (SELECT coalesce(sum(bytes), 0) FROM runs)
-            + (SELECT coalesce(sum(bytes), 0) FROM outputs WHERE run IS NOT NULL);
+    UPDATE projects SET
+        message_bytes = (SELECT coalesce(sum(bytes), 0) FROM segments WHERE id >= projects.id << 40
+            AND id < (projects.id + 1) << 40),
+        run_bytes = (SELECT coalesce(sum(bytes + (SELECT coalesce(sum(bytes), 0) FROM outputs WHERE run = number)), 0)
+            FROM runs WHERE project = projects.id);
 ";
 
 /// All of it or nothing: a process that is killed meanwhile leaves what was there.

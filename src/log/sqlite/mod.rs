@@ -36,7 +36,7 @@ pub use open::{OpenError, Seed, Synchronous};
 use self::checkpoint::Checkpointer;
 use self::packed::Packer;
 use self::pieces::Pieces;
-use self::read::Readable;
+use self::read::{Readable, Totals};
 use self::reader::SqliteReader;
 use self::trim::{Slice, Trimmer};
 use self::write::{Memory, Writer};
@@ -91,7 +91,8 @@ impl SqliteStore {
         // Where the transaction fails there is nothing to let go of them, and that is all.
         self.grown.extend(grown);
         self.written.add(written);
-        let work = trim.map(|(retention, now)| self.let_go(&transaction, retention, now)).transpose()?;
+        let totals = self.memory.totals(&transaction)?;
+        let work = trim.map(|(retention, now)| self.let_go(&transaction, totals, retention, now)).transpose()?;
         transaction.commit()?;
         self.clock = self.clock.max(clock);
         self.checkpointer.committed(written.bytes);
@@ -101,14 +102,21 @@ impl SqliteStore {
     fn trim_all(&mut self, retention: &Retention, now: Times) -> rusqlite::Result<Trimmed> {
         // Begins to write only where there is something to let go.
         let transaction = Transaction::new_unchecked(&self.conn, TransactionBehavior::Deferred)?;
-        let work = self.let_go(&transaction, retention, now)?;
+        let totals = self.memory.totals(&transaction)?;
+        let work = self.let_go(&transaction, totals, retention, now)?;
         transaction.commit()?;
         Ok(self.note(work))
     }
 
-    fn let_go(&self, conn: &Connection, retention: &Retention, now: Times) -> rusqlite::Result<TrimWork> {
+    fn let_go(
+        &self,
+        conn: &Connection,
+        totals: Totals,
+        retention: &Retention,
+        now: Times,
+    ) -> rusqlite::Result<TrimWork> {
         let before = |ms: u64| Timestamp::from_millis(now.age.as_millis().saturating_sub(ms));
-        let mut trimmer = Trimmer::new(conn, self.written.to_let_go())?;
+        let mut trimmer = Trimmer::new(conn, self.written.to_let_go(), totals);
         let still_too_large = trimmer.trim_projects(&self.grown, retention)?;
         trimmer.trim_age(before(retention.age_ms))?;
         trimmer.trim_bytes(retention.bytes)?;
@@ -126,16 +134,16 @@ impl SqliteStore {
         if clock_is_due {
             trimmer.keep_clock(now.age)?;
         }
-        let trim::Done { changed, has_outlasting, is_spent } = trimmer.finish()?;
-        let (_, key_bytes) = read::clock_and_keys(conn)?;
+        let trim::Done { changed, has_outlasting, is_spent, totals } = trimmer.finish()?;
         let is_more = is_spent || pieces_are_left || keys_are_left || !still_too_large.is_empty();
         Ok(TrimWork {
             emptied_so_far: if are_many { 0 } else { self.emptied + emptied.len() },
             tickets_at: tickets_are_due.then_some(now.age),
             clock: clock_is_due.then_some(now.age),
-            trimmed: Trimmed { is_more, emptied, has_forgotten, key_bytes },
+            trimmed: Trimmed { is_more, emptied, has_forgotten, key_bytes: nat(totals.keys) },
             changed,
             has_outlasting,
+            totals,
             still_too_large,
         })
     }
@@ -143,6 +151,7 @@ impl SqliteStore {
     /// What was let go is: that is committed.
     fn note(&mut self, work: TrimWork) -> Trimmed {
         work.changed.iter().for_each(|name| self.memory.forget(name));
+        self.memory.note_totals(work.totals);
         self.has_outlasting |= work.has_outlasting;
         self.grown = work.still_too_large;
         self.written = Slice::default();
@@ -171,6 +180,8 @@ struct TrimWork {
     /// Names of projects of which something else is known now.
     changed: Vec<String>,
     has_outlasting: bool,
+    /// What is left.
+    totals: Totals,
     still_too_large: BTreeSet<i64>,
     emptied_so_far: usize,
     tickets_at: Option<Timestamp>,

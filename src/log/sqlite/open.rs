@@ -48,7 +48,7 @@ const PAGE_BYTES: i64 = 1024;
 
 /// Bytes in the write-ahead log at which a commit moves them into the file itself, and that it is cut back to after it was
 /// larger.
-pub(super) const WAL_BYTES_MAX: i64 = 64 * 1024 * 1024;
+pub(super) const WAL_BYTES_MAX: i64 = 32 * 1024 * 1024;
 
 /// When what was written is on the disk itself, and not only with the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -354,9 +354,17 @@ pub(super) fn key_bytes(conn: &Connection, project: &ProjectId) -> rusqlite::Res
     Ok(bytes.map_or(0, nat))
 }
 
-/// Where the clock stands that history ages by, and what all keys weigh.
-pub(super) fn clock_and_keys(conn: &Connection) -> rusqlite::Result<(Timestamp, u64)> {
-    conn.prepare_cached(sql::CLOCK_AND_KEYS)?.query_row([], |row| Ok((timestamp(row, 0)?, nat(row.get(1)?))))
+/// What is kept, by its weight.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Totals {
+    pub(super) messages: i64,
+    pub(super) runs: i64,
+    pub(super) keys: i64,
+}
+
+pub(super) fn totals(conn: &Connection) -> rusqlite::Result<Totals> {
+    let totals = |row: &Row<'_>| Ok(Totals { messages: row.get(0)?, runs: row.get(1)?, keys: row.get(2)? });
+    conn.prepare_cached(sql::TOTALS)?.query_row([], totals)
 }
 
 pub(super) fn runs(

@@ -13,7 +13,9 @@ pub(super) const APPLICATION_ID: i64 = 0x7374_6570;
 ///
 /// - `projects`: `floor` is the `seq` from which on the history is whole, `floor_at` when the first message of its first
 ///   segment was kept; null where there is none. `newest` never goes back, whatever becomes of the messages. `emptied_at`
-///   is since when it has held neither a message nor a run, null where it holds something; `key_bytes` what its keys weigh.
+///   is since when it has held neither a message nor a run, null where it holds something; `message_bytes` is what
+///   its segments weigh, `run_bytes` what goes with its runs, `key_bytes` what its keys do; `newest_at` when its newest
+///   message was kept, `newest_run` the largest number that a run of it ever had.
 /// - `segments`: messages, as [`segment`](crate::log::segment) has it. `id` is the project's times 2^40, and the `seq` of
 ///   the first: one number, because SQLite finds rows by that at half the price of two. The messages are what a
 ///   [`Packer`](super::packed::Packer) makes of them; what stands before them is read without them.
@@ -27,9 +29,10 @@ pub(super) const APPLICATION_ID: i64 = 0x7374_6570;
 /// - `outputs`: the newest attempt of a step; one without a run was let go, and its pieces go little by little.
 /// - `pieces`: `stream` as [`stream_code`](super::read::stream_code).
 /// - `keys`: what calls were answered that may come again; `bytes` is what a row weighs.
-/// - `totals`: its one row is what all segments weigh, what goes with runs, what keys weigh, where the clock stood that
-///   history ages by, and the largest number that a run ever had. All times are of that clock but `last_activity`,
-///   `created_at` and what stands in `tickets`.
+///
+/// `meta` has, besides what names the directory, where the clock stood that history ages by, where no message says so, and
+/// the largest number of a run, where no project does. All times are of that clock but `last_activity`, `created_at` and
+/// what stands in `tickets`.
 pub(super) const SCHEMA: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE projects (
@@ -41,7 +44,11 @@ pub(super) const SCHEMA: &str = "
         ended_runs INTEGER NOT NULL,
         name TEXT NOT NULL UNIQUE,
         emptied_at INTEGER,
-        key_bytes INTEGER NOT NULL DEFAULT 0
+        key_bytes INTEGER NOT NULL DEFAULT 0,
+        message_bytes INTEGER NOT NULL DEFAULT 0,
+        run_bytes INTEGER NOT NULL DEFAULT 0,
+        newest_at INTEGER NOT NULL DEFAULT 0,
+        newest_run INTEGER NOT NULL DEFAULT 0
     );
     CREATE INDEX projects_emptied ON projects (emptied_at) WHERE emptied_at IS NOT NULL;
     CREATE INDEX projects_by_age ON projects (floor_at) WHERE floor_at IS NOT NULL;
@@ -74,14 +81,6 @@ pub(super) const SCHEMA: &str = "
     );
     CREATE UNIQUE INDEX keys_by_name ON keys (project, name);
     CREATE INDEX keys_by_age ON keys (at);
-    CREATE TABLE totals (
-        message_bytes INTEGER NOT NULL,
-        run_bytes INTEGER NOT NULL,
-        key_bytes INTEGER NOT NULL DEFAULT 0,
-        clock INTEGER NOT NULL DEFAULT 0,
-        newest_run INTEGER NOT NULL DEFAULT 0
-    );
-    INSERT INTO totals (message_bytes, run_bytes) VALUES (0, 0);
 ";
 
 /// Makes those of the tables that messages and runs are in.
@@ -131,15 +130,20 @@ pub(super) const PUT_META: &str = "INSERT INTO meta VALUES (?1, ?2)";
 pub(super) const PROBE: &str = "INSERT OR REPLACE INTO meta VALUES ('probe', zeroblob(32768))";
 pub(super) const META: &str = "SELECT value FROM meta WHERE key = ?1";
 pub(super) const TABLES: &str = "SELECT count(*) FROM sqlite_master";
-/// Row: bytes of messages, bytes of runs.
-pub(super) const TOTALS: &str = "SELECT message_bytes, run_bytes FROM totals";
-/// Parameters: more bytes of messages, more bytes of runs, more bytes of keys, where the clock stands at least, the
-/// largest number of a run at least.
-pub(super) const ADD_TO_TOTALS: &str = "
-    UPDATE totals SET message_bytes = message_bytes + ?1, run_bytes = run_bytes + ?2, key_bytes = key_bytes + ?3,
-        clock = max(clock, ?4), newest_run = max(newest_run, ?5)";
-/// Row: where the clock stands, bytes of keys.
-pub(super) const CLOCK_AND_KEYS: &str = "SELECT clock, key_bytes FROM totals";
+/// Row: bytes of messages, bytes of runs, bytes of keys.
+pub(super) const TOTALS: &str = "
+    SELECT coalesce(sum(message_bytes), 0), coalesce(sum(run_bytes), 0), coalesce(sum(key_bytes), 0) FROM projects";
+pub(super) const CLOCK: &str = "
+    SELECT max((SELECT coalesce(max(newest_at), 0) FROM projects),
+        coalesce((SELECT value FROM meta WHERE key = 'clock'), 0))";
+/// Parameter: where it stands.
+pub(super) const KEEP_CLOCK: &str = "INSERT OR REPLACE INTO meta VALUES ('clock', ?1)";
+/// The largest number that a run ever had.
+pub(super) const NEWEST_RUN: &str = "
+    SELECT max((SELECT coalesce(max(newest_run), 0) FROM projects),
+        coalesce((SELECT value FROM meta WHERE key = 'newest_run'), 0))";
+/// Parameter: that.
+pub(super) const KEEP_NEWEST_RUN: &str = "INSERT OR REPLACE INTO meta VALUES ('newest_run', ?1)";
 pub(super) const PAGES: &str = "PRAGMA page_count";
 pub(super) const FREE_PAGES: &str = "PRAGMA freelist_count";
 
@@ -151,10 +155,16 @@ pub(super) const PROJECT: &str =
 /// Parameter: name.
 pub(super) const NEW_PROJECT: &str =
     "INSERT INTO projects (newest, floor, last_activity, ended_runs, name) VALUES (0, 1, 0, 0, ?1)";
-/// Parameters: id, newest, when or null where it is as before, more runs that have ended, more bytes of keys.
+/// Parameters: id, newest, when or null where it is as before, more runs that have ended, more bytes of keys, of
+/// messages, of runs, when the newest message was kept, the newest run.
 pub(super) const PROJECT_GREW: &str = "
-    UPDATE projects SET newest = ?2, last_activity = coalesce(?3, last_activity), ended_runs = ended_runs + ?4,
-        key_bytes = key_bytes + ?5
+    UPDATE projects SET newest = max(newest, ?2), last_activity = coalesce(?3, last_activity),
+        ended_runs = ended_runs + ?4, key_bytes = key_bytes + ?5, message_bytes = message_bytes + ?6,
+        run_bytes = run_bytes + ?7, newest_at = max(newest_at, ?8), newest_run = max(newest_run, ?9)
+    WHERE id = ?1";
+/// Parameters: id, fewer runs that have ended, fewer bytes of messages, of runs.
+pub(super) const PROJECT_SHRANK: &str = "
+    UPDATE projects SET ended_runs = ended_runs - ?2, message_bytes = message_bytes - ?3, run_bytes = run_bytes - ?4
     WHERE id = ?1";
 /// Parameter: id.
 pub(super) const PROJECT_ACTIVE: &str = "UPDATE projects SET emptied_at = NULL WHERE id = ?1";
@@ -179,8 +189,6 @@ pub(super) const EMPTY_PROJECTS: &str = "SELECT count(*) FROM projects WHERE emp
 pub(super) const PROJECT_KEYS: &str = "UPDATE projects SET key_bytes = key_bytes + ?2 WHERE id = ?1";
 /// Parameter: name.
 pub(super) const KEY_BYTES: &str = "SELECT key_bytes FROM projects WHERE name = ?1";
-/// Parameters: id, more runs that have ended.
-pub(super) const COUNT_ENDED: &str = "UPDATE projects SET ended_runs = ended_runs + ?2 WHERE id = ?1";
 /// Parameter: name. Row: id, floor.
 pub(super) const FLOOR: &str = "SELECT id, floor FROM projects WHERE name = ?1";
 /// Parameter: name.
@@ -246,6 +254,8 @@ pub(super) const NEW_DOCUMENT: &str = "INSERT INTO documents VALUES (?1, ?2)";
 pub(super) const CANCEL_RUN: &str = "UPDATE runs SET cancelled = 1 WHERE number = ?1";
 /// Nothing where it has ended. Parameter: run. Row: project, when it was taken on, since.
 pub(super) const OPEN_RUN: &str = "SELECT project, created_at, since FROM runs WHERE number = ?1 AND ended_at IS NULL";
+/// Parameter: run.
+pub(super) const PROJECT_OF_RUN: &str = "SELECT project FROM runs WHERE number = ?1";
 /// Parameters: run, its first message, its last, when that was kept, its status, more bytes.
 pub(super) const END_RUN: &str = "
     UPDATE runs SET first_seq = ?2, last_seq = ?3, ended_at = ?4, status = ?5, bytes = bytes + ?6 WHERE number = ?1";
@@ -293,8 +303,6 @@ pub(super) const OPEN_RUNS: &str = "
 pub(super) const ENDED_SINCE: &str = "
     SELECT number, name, ended_at FROM runs INDEXED BY runs_by_end JOIN projects ON id = project
     WHERE ended_at >= ?1 ORDER BY ended_at, number";
-/// The largest number that a run ever had.
-pub(super) const LAST_RUN_NUMBER: &str = "SELECT newest_run FROM totals";
 /// Row: number, when it ended.
 pub(super) const OLDEST_ENDED: &str =
     "SELECT number, ended_at FROM runs WHERE ended_at IS NOT NULL ORDER BY ended_at, number LIMIT 1";
@@ -315,10 +323,8 @@ pub(super) const DROP_OF_RUN: [&str; 2] = ["DELETE FROM documents WHERE run = ?1
 
 /// Parameters: run, step. Row: id, attempt, bytes.
 pub(super) const OUTPUT: &str = "SELECT id, attempt, bytes FROM outputs WHERE run = ?1 AND step = ?2";
-/// Nothing where there is no such run. Parameters: run, step, attempt.
-pub(super) const NEW_OUTPUT: &str = "
-    INSERT INTO outputs (run, step, attempt, bytes)
-    SELECT ?1, ?2, ?3, 0 WHERE EXISTS (SELECT 1 FROM runs WHERE number = ?1)";
+/// Parameters: run, step, attempt.
+pub(super) const NEW_OUTPUT: &str = "INSERT INTO outputs (run, step, attempt, bytes) VALUES (?1, ?2, ?3, 0)";
 /// Parameter: id.
 pub(super) const LET_OUTPUT_GO: &str = "UPDATE outputs SET run = NULL WHERE id = ?1";
 /// Parameters: id, more bytes.

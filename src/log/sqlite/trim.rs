@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
 use super::packed::place_code;
+use super::read::Totals;
 use super::{int, nat, read, sql};
 use crate::log::segment::Extent;
 use crate::log::store::{Flow, Place, Retention, TOMBSTONES_MAX, message_weight};
@@ -103,8 +104,7 @@ pub(super) struct Trimmer<'a> {
     changed: Vec<String>,
     /// Projects that have let a run go, or all messages.
     shrunk: BTreeSet<i64>,
-    /// Runs that went, by their projects.
-    dropped_runs: BTreeMap<i64, i64>,
+    gone: BTreeMap<i64, Gone>,
     /// It kept messages with their runs.
     has_outlasting: bool,
     totals: Totals,
@@ -118,15 +118,16 @@ pub(super) struct Done {
     pub(super) has_outlasting: bool,
     /// It let go of as much as it may.
     pub(super) is_spent: bool,
+    /// What is left.
+    pub(super) totals: Totals,
 }
 
-/// What is kept, and how much less that is than before.
+/// What a project has let go.
 #[derive(Default)]
-struct Totals {
-    messages: i64,
-    runs: i64,
-    fewer_messages: i64,
-    fewer_runs: i64,
+struct Gone {
+    ended_runs: i64,
+    message_bytes: i64,
+    run_bytes: i64,
 }
 
 /// A project's history.
@@ -148,24 +149,19 @@ enum Bound {
 }
 
 impl<'a> Trimmer<'a> {
-    /// A trim that lets go of about `left` at most.
-    pub(super) fn new(conn: &'a Connection, left: Slice) -> rusqlite::Result<Self> {
-        let (messages, runs) = conn.prepare_cached(sql::TOTALS)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let totals = Totals { messages, runs, ..Totals::default() };
-        let (shrunk, dropped_runs) = (BTreeSet::new(), BTreeMap::new());
-        Ok(Self { conn, left, changed: Vec::new(), shrunk, dropped_runs, has_outlasting: false, totals })
+    /// A trim of what weighs `totals`, that lets go of about `left` at most.
+    pub(super) fn new(conn: &'a Connection, left: Slice, totals: Totals) -> Self {
+        let (shrunk, gone) = (BTreeSet::new(), BTreeMap::new());
+        Self { conn, left, changed: Vec::new(), shrunk, gone, has_outlasting: false, totals }
     }
 
     /// Writes how much less is kept.
     pub(super) fn finish(self) -> rusqlite::Result<Done> {
-        for (project, runs) in &self.dropped_runs {
-            self.run_sql(sql::COUNT_ENDED, params![project, -runs])?;
+        for (project, Gone { ended_runs, message_bytes, run_bytes }) in &self.gone {
+            self.run_sql(sql::PROJECT_SHRANK, params![project, ended_runs, message_bytes, run_bytes])?;
         }
-        let Totals { fewer_messages, fewer_runs, .. } = self.totals;
-        if fewer_messages != 0 || fewer_runs != 0 {
-            self.run_sql(sql::ADD_TO_TOTALS, params![-fewer_messages, -fewer_runs, 0, 0, 0])?;
-        }
-        Ok(Done { changed: self.changed, has_outlasting: self.has_outlasting, is_spent: self.left.is_spent() })
+        let Self { changed, has_outlasting, totals, .. } = self;
+        Ok(Done { changed, has_outlasting, is_spent: self.left.is_spent(), totals })
     }
 
     /// The projects that have come to hold nothing.
@@ -201,6 +197,9 @@ impl<'a> Trimmer<'a> {
     }
 
     fn forget(&mut self, before: i64, max: i64) -> rusqlite::Result<()> {
+        // They may be the only ones that know it.
+        let newest_run: i64 = self.conn.query_row(sql::NEWEST_RUN, [], |row| row.get(0))?;
+        self.run_sql(sql::KEEP_NEWEST_RUN, params![newest_run])?;
         let changed = &mut self.changed;
         read::each_row(self.conn, sql::FORGET_PROJECTS, params![before, max], |row| {
             changed.push(row.get(0)?);
@@ -223,9 +222,7 @@ impl<'a> Trimmer<'a> {
         for (project, bytes) in &dropped {
             self.run_sql(sql::PROJECT_KEYS, params![project, -bytes])?;
         }
-        if count > 0 {
-            self.run_sql(sql::ADD_TO_TOTALS, params![0, 0, -dropped.values().sum::<i64>(), 0, 0])?;
-        }
+        self.totals.keys -= dropped.values().sum::<i64>();
         Ok(count == KEYS_SLICE)
     }
 
@@ -237,7 +234,7 @@ impl<'a> Trimmer<'a> {
 
     /// Keeps where the clock stands.
     pub(super) fn keep_clock(&self, clock: Timestamp) -> rusqlite::Result<()> {
-        self.run_sql(sql::ADD_TO_TOTALS, params![0, 0, 0, int(clock.as_millis()), 0]).map(drop)
+        self.run_sql(sql::KEEP_CLOCK, params![int(clock.as_millis())]).map(drop)
     }
 
     /// Goes by the counts of messages and ended runs. Those of `projects` that are still too large.
@@ -383,7 +380,7 @@ impl<'a> Trimmer<'a> {
             self.keep_outlasting(history.project, end)?;
             self.run_sql(sql::DROP_SEGMENTS, params![history.project, int(end)])?;
             self.totals.messages -= bytes;
-            self.totals.fewer_messages += bytes;
+            self.gone.entry(history.project).or_default().message_bytes += bytes;
         }
         let floor_at = first_left.map(|(extent, _)| int(extent.first_at.as_millis()));
         self.run_sql(sql::MOVE_FLOOR, params![history.project, int(floor), floor_at])?;
@@ -459,9 +456,11 @@ impl<'a> Trimmer<'a> {
         for statement in sql::DROP_OF_RUN {
             self.run_sql(statement, params![run])?;
         }
-        *self.dropped_runs.entry(project).or_default() += 1;
-        self.totals.runs -= bytes + outputs;
-        self.totals.fewer_runs += bytes + outputs;
+        let bytes_of_all = bytes + outputs;
+        let gone = self.gone.entry(project).or_default();
+        gone.ended_runs += 1;
+        gone.run_bytes += bytes_of_all;
+        self.totals.runs -= bytes_of_all;
         self.shrunk.insert(project);
         self.left.spend(RUN_COST, nat(bytes));
         Ok(())

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::packed::{Packer, put_bytes, put_message, put_outer};
+use super::read::Totals;
 use super::trim::Slice;
 use super::{int, nat, read, sql};
 use crate::auth::TicketNote;
@@ -28,9 +29,22 @@ pub(super) struct Memory {
     projects: HashMap<ProjectId, Known>,
     /// Runs that go on.
     runs: HashMap<RunNumber, OpenRun>,
+    totals: Option<Totals>,
 }
 
 impl Memory {
+    /// What everything weighs.
+    pub(super) fn totals(&mut self, conn: &Connection) -> rusqlite::Result<Totals> {
+        match self.totals {
+            Some(totals) => Ok(totals),
+            None => Ok(*self.totals.insert(read::totals(conn)?)),
+        }
+    }
+
+    pub(super) fn note_totals(&mut self, totals: Totals) {
+        self.totals = Some(totals);
+    }
+
     pub(super) fn forget(&mut self, project: &str) {
         self.projects.remove(project);
     }
@@ -67,38 +81,31 @@ pub(super) struct Writer<'a> {
     /// There may be messages that outlast their segments.
     has_outlasting: bool,
     grown: HashMap<i64, Growth>,
-    /// Runs that have ended, by their projects.
-    ended: HashMap<i64, i64>,
     /// The last messages of runs.
     lasts: HashMap<RunNumber, StoredMessage>,
-    message_bytes: i64,
-    run_bytes: i64,
-    key_bytes: i64,
-    messages: u64,
-    /// The run that was taken on last.
-    newest_run: i64,
-    /// Where the clock stood with the newest message.
-    clock: Timestamp,
     /// What time it is by the wall clock.
     wall: Timestamp,
 }
 
 /// What a batch adds to a project.
+#[derive(Default)]
 struct Growth {
     newest: u64,
+    newest_at: Timestamp,
+    newest_run: i64,
+    messages: u64,
     /// It holds more than before.
     is_active: bool,
     /// When the oldest message was kept, of a project that held none.
     filled_at: Option<Timestamp>,
     segments: Vec<Growing>,
+    ended_runs: i64,
+    message_bytes: i64,
+    run_bytes: i64,
     key_bytes: i64,
 }
 
 impl Growth {
-    fn of(known: &Known) -> Self {
-        Self { newest: known.newest, is_active: false, filled_at: None, segments: Vec::new(), key_bytes: 0 }
-    }
-
     /// Adds a message to the project's last segment, or to a new one; that one's extent with it.
     fn add(&mut self, conn: &Connection, known: &Known, message: &StoredMessage) -> rusqlite::Result<Extent> {
         if self.segments.is_empty()
@@ -121,6 +128,13 @@ impl Growth {
     }
 }
 
+/// An output, and whose it is.
+#[derive(Clone, Copy)]
+struct OutputPlace {
+    project: i64,
+    id: i64,
+}
+
 /// A segment that is added to.
 struct Growing {
     extent: Extent,
@@ -137,22 +151,7 @@ impl<'a> Writer<'a> {
         has_outlasting: bool,
         wall: Timestamp,
     ) -> Self {
-        Self {
-            conn,
-            memory,
-            packer,
-            has_outlasting,
-            grown: HashMap::new(),
-            ended: HashMap::new(),
-            lasts: HashMap::new(),
-            message_bytes: 0,
-            run_bytes: 0,
-            key_bytes: 0,
-            messages: 0,
-            newest_run: 0,
-            clock: Timestamp::default(),
-            wall,
-        }
+        Self { conn, memory, packer, has_outlasting, grown: HashMap::new(), lasts: HashMap::new(), wall }
     }
 
     pub(super) fn write(&mut self, write: &Write) -> rusqlite::Result<()> {
@@ -175,28 +174,29 @@ impl<'a> Writer<'a> {
 
     /// Writes what was gathered. The projects that grew, by how much all did together, and where the clock stood.
     pub(super) fn finish(mut self) -> rusqlite::Result<(BTreeSet<i64>, Slice, Timestamp)> {
-        let mut grown = BTreeSet::new();
+        let (mut grown, mut written, mut clock) = (BTreeSet::new(), Slice::default(), Timestamp::default());
+        let mut totals = self.memory.totals(self.conn)?;
         for (id, growth) in std::mem::take(&mut self.grown) {
             self.write_segments(id, &growth.segments)?;
+            let Growth { newest, newest_at, newest_run, messages, .. } = growth;
+            let Growth { ended_runs, message_bytes, run_bytes, key_bytes, .. } = growth;
             let active_at = growth.is_active.then(|| int(self.wall.as_millis()));
-            let ended_runs = self.ended.remove(&id).unwrap_or_default();
-            let values = params![id, int(growth.newest), active_at, ended_runs, growth.key_bytes];
+            let (newest, newest_at) = (int(newest), int(newest_at.as_millis()));
+            let bytes = (key_bytes, message_bytes, run_bytes);
+            let values = params![id, newest, active_at, ended_runs, bytes.0, bytes.1, bytes.2, newest_at, newest_run];
             self.run_sql(sql::PROJECT_GREW, values)?;
             if let Some(at) = growth.filled_at {
                 self.run_sql(sql::PROJECT_FILLED, params![id, int(at.as_millis())])?;
             }
+            totals.messages += message_bytes;
+            totals.runs += run_bytes;
+            totals.keys += key_bytes;
+            written.add(Slice { messages, bytes: nat(message_bytes) });
+            clock = clock.max(growth.newest_at);
             grown.insert(id);
         }
-        for (id, ended_runs) in std::mem::take(&mut self.ended) {
-            self.run_sql(sql::COUNT_ENDED, params![id, ended_runs])?;
-            grown.insert(id);
-        }
-        if self.messages > 0 || self.newest_run > 0 || self.run_bytes != 0 || self.key_bytes != 0 {
-            let (clock, newest_run) = (int(self.clock.as_millis()), self.newest_run);
-            let values = params![self.message_bytes, self.run_bytes, self.key_bytes, clock, newest_run];
-            self.run_sql(sql::ADD_TO_TOTALS, values)?;
-        }
-        Ok((grown, Slice { messages: self.messages, bytes: nat(self.message_bytes) }, self.clock))
+        self.memory.note_totals(totals);
+        Ok((grown, written, clock))
     }
 
     fn write_segments(&mut self, project: i64, segments: &[Growing]) -> rusqlite::Result<()> {
@@ -218,19 +218,19 @@ impl<'a> Writer<'a> {
 
     fn write_message(&mut self, message: &StoredMessage, project: &ProjectId) -> rusqlite::Result<()> {
         let known = known(self.conn, &mut self.memory.projects, project)?;
-        let growth = self.grown.entry(known.id).or_insert_with(|| Growth::of(known));
+        let growth = self.grown.entry(known.id).or_default();
         if message.seq != known.newest + 1 {
             return Err(out_of_order());
         }
         (known.newest, growth.newest, known.is_emptied) = (message.seq, message.seq, false);
         growth.is_active = true;
+        growth.messages += 1;
+        growth.message_bytes += int(message.weight());
+        growth.newest_at = growth.newest_at.max(message.at);
         if known.tail.is_none() {
             growth.filled_at = Some(message.at);
         }
         known.tail = Some(growth.add(self.conn, known, message)?);
-        self.message_bytes += int(message.weight());
-        self.messages += 1;
-        self.clock = self.clock.max(message.at);
         match (message.run, message.place) {
             (Some(run), Place::Last) => drop(self.lasts.insert(run, message.clone())),
             (Some(run), place) => self.note_first(run, place, message)?,
@@ -255,13 +255,15 @@ impl<'a> Writer<'a> {
 
     fn write_run(&mut self, number: RunNumber, project: &ProjectId, row: &RunRow) -> rusqlite::Result<()> {
         let known = known(self.conn, &mut self.memory.projects, project)?;
-        let growth = self.grown.entry(known.id).or_insert_with(|| Growth::of(known));
+        let growth = self.grown.entry(known.id).or_default();
+        let bytes = int((row.document.len() + row.answer.len()) as u64);
         growth.is_active = true;
+        growth.run_bytes += bytes;
+        growth.newest_run = growth.newest_run.max(read::run_key(number));
         let (project, since, created_at) = (known.id, known.newest, row.created_at);
         let was_emptied = std::mem::take(&mut known.is_emptied);
         self.memory.runs.insert(number, OpenRun { project, created_at, since, first: None });
         let number = read::run_key(number);
-        let bytes = int((row.document.len() + row.answer.len()) as u64);
         let (run_id, fingerprint) = (row.run.as_str(), row.fingerprint.as_slice());
         let values = params![number, project, run_id, int(created_at.as_millis()), int(since), fingerprint, bytes];
         self.run_sql(sql::NEW_RUN, values)?;
@@ -269,8 +271,6 @@ impl<'a> Writer<'a> {
         put_bytes(&mut document, &row.document);
         put_bytes(&mut document, &row.answer);
         self.conn.prepare_cached(sql::NEW_DOCUMENT)?.execute((number, self.packer.pack(&document)))?;
-        self.run_bytes += bytes;
-        self.newest_run = self.newest_run.max(number);
         if was_emptied {
             self.run_sql(sql::PROJECT_ACTIVE, params![project])?;
         }
@@ -280,13 +280,12 @@ impl<'a> Writer<'a> {
     fn write_key(&mut self, row: &KeyRow) -> rusqlite::Result<()> {
         let known = known(self.conn, &mut self.memory.projects, &row.project)?;
         let project = known.id;
-        let growth = self.grown.entry(project).or_insert_with(|| Growth::of(known));
+        let growth = self.grown.entry(project).or_default();
         let mut replaced = self.conn.prepare_cached(sql::REPLACED_KEY)?;
         let replaced: Option<i64> = replaced.query_row((project, &row.name), |row| row.get(0)).optional()?;
         let (at, bytes) = (int(row.at.as_millis()), int(row.weight()));
         let more = bytes - replaced.unwrap_or_default();
         growth.key_bytes += more;
-        self.key_bytes += more;
         let values = params![project, row.name, at, bytes, row.fingerprint.as_slice(), &*row.answer];
         self.run_sql(sql::NEW_KEY, values).map(drop)
     }
@@ -324,8 +323,9 @@ impl<'a> Writer<'a> {
         if self.has_outlasting {
             self.run_sql(sql::DROP_OUTLASTING, params![key])?;
         }
-        self.run_bytes += int(bytes);
-        *self.ended.entry(run.project).or_default() += 1;
+        let growth = self.grown.entry(run.project).or_default();
+        growth.ended_runs += 1;
+        growth.run_bytes += int(bytes);
         Ok(())
     }
 
@@ -344,39 +344,53 @@ impl<'a> Writer<'a> {
 
     /// The output of a step, made where there is none. One of an earlier attempt than `attempt` gives way to a new one.
     /// None where there is no such run, or it holds that of a later attempt.
-    fn output_of(&mut self, run: RunNumber, step: &StepId, attempt: Option<u32>) -> rusqlite::Result<Option<i64>> {
+    fn output_of(
+        &mut self,
+        run: RunNumber,
+        step: &StepId,
+        attempt: Option<u32>,
+    ) -> rusqlite::Result<Option<OutputPlace>> {
+        let Some(project) = self.project_of(run)? else { return Ok(None) };
         let run = read::run_key(run);
         if let Some((id, of_attempt, bytes)) = read::output_head(self.conn, run, step)? {
             if attempt.is_none_or(|attempt| attempt == of_attempt) {
-                return Ok(Some(id));
+                return Ok(Some(OutputPlace { project, id }));
             }
             if attempt.is_some_and(|attempt| attempt < of_attempt) {
                 return Ok(None);
             }
             self.run_sql(sql::LET_OUTPUT_GO, params![id])?;
-            self.run_bytes -= bytes;
+            self.grown.entry(project).or_default().run_bytes -= bytes;
         }
-        let made = self.run_sql(sql::NEW_OUTPUT, params![run, step.as_str(), attempt.unwrap_or_default()])?;
-        Ok((made > 0).then(|| self.conn.last_insert_rowid()))
+        self.run_sql(sql::NEW_OUTPUT, params![run, step.as_str(), attempt.unwrap_or_default()])?;
+        Ok(Some(OutputPlace { project, id: self.conn.last_insert_rowid() }))
     }
 
-    fn write_piece(&mut self, output: i64, stream: i64, bytes: &[u8]) -> rusqlite::Result<()> {
-        self.run_sql(sql::NEW_PIECE, params![output, stream, bytes])?;
+    fn project_of(&self, run: RunNumber) -> rusqlite::Result<Option<i64>> {
+        if let Some(run) = self.memory.runs.get(&run) {
+            return Ok(Some(run.project));
+        }
+        let mut project = self.conn.prepare_cached(sql::PROJECT_OF_RUN)?;
+        project.query_row([read::run_key(run)], |row| row.get(0)).optional()
+    }
+
+    fn write_piece(&mut self, output: OutputPlace, stream: i64, bytes: &[u8]) -> rusqlite::Result<()> {
+        self.run_sql(sql::NEW_PIECE, params![output.id, stream, bytes])?;
         self.grow_output(output, int(bytes.len() as u64))
     }
 
     fn write_whole(&mut self, run: RunNumber, step: &StepId, json: &Arc<[u8]>) -> rusqlite::Result<()> {
         let Some(output) = self.output_of(run, step, None)? else { return Ok(()) };
         let mut replaced = self.conn.prepare_cached(sql::PIECES_BYTES)?;
-        let replaced: i64 = replaced.query_row((output, read::WHOLE), |row| row.get(0))?;
-        self.run_sql(sql::DROP_PIECES, params![output, read::WHOLE])?;
+        let replaced: i64 = replaced.query_row((output.id, read::WHOLE), |row| row.get(0))?;
+        self.run_sql(sql::DROP_PIECES, params![output.id, read::WHOLE])?;
         self.grow_output(output, -replaced)?;
         self.write_piece(output, read::WHOLE, json)
     }
 
-    fn grow_output(&mut self, output: i64, bytes: i64) -> rusqlite::Result<()> {
-        self.run_bytes += bytes;
-        self.run_sql(sql::OUTPUT_GREW, params![output, bytes]).map(drop)
+    fn grow_output(&mut self, output: OutputPlace, bytes: i64) -> rusqlite::Result<()> {
+        self.grown.entry(output.project).or_default().run_bytes += bytes;
+        self.run_sql(sql::OUTPUT_GREW, params![output.id, bytes]).map(drop)
     }
 
     fn write_ticket(&mut self, note: &TicketNote) -> rusqlite::Result<()> {
