@@ -24,6 +24,9 @@ const DICTIONARY_1: &[u8] = include_bytes!("dictionary_1.txt");
 /// What is larger has the same in it again and again, and needs no dictionary.
 const DICTIONARY_INPUT_MAX: usize = 8 * 1024;
 
+/// That, and the length.
+const HEAD_BYTES: usize = 5;
+
 /// What is shorter stays as it is.
 const SHORT: usize = 64;
 
@@ -43,29 +46,33 @@ pub(super) struct Packer {
 impl Packer {
     /// `bytes` as a column holds them.
     pub(super) fn pack(&mut self, bytes: &[u8]) -> &[u8] {
-        let packed = &mut self.packed;
-        packed.clear();
-        packed.shrink_to(ROOM_KEPT);
-        if let (false, Ok(length)) = (bytes.len() < SHORT, u32::try_from(bytes.len())) {
-            let has_dictionary = bytes.len() <= DICTIONARY_INPUT_MAX;
-            packed.push(if has_dictionary { LZ4_WITH_DICTIONARY_1 } else { LZ4 });
-            packed.extend_from_slice(&length.to_le_bytes());
-            let head = packed.len();
-            packed.resize(head + get_maximum_output_size(bytes.len()), 0);
-            let block = &mut packed[head..];
-            let length = match has_dictionary {
-                true => compress_into_with_dict(bytes, block, DICTIONARY_1),
-                false => compress_into_with_table(bytes, block, &mut self.table),
-            };
-            if let Some(length) = length.ok().filter(|&length| length + head < bytes.len()) {
-                packed.truncate(head + length);
-                return packed;
+        match self.compress(bytes) {
+            Some(length) => &self.packed[..length],
+            None => {
+                self.packed.clear();
+                self.packed.push(PLAIN);
+                self.packed.extend_from_slice(bytes);
+                &self.packed
             }
-            packed.clear();
         }
-        packed.push(PLAIN);
-        packed.extend_from_slice(bytes);
-        packed
+    }
+
+    /// How long the column is, where that is worth it.
+    fn compress(&mut self, bytes: &[u8]) -> Option<usize> {
+        let length = u32::try_from(bytes.len()).ok().filter(|_| bytes.len() >= SHORT)?;
+        let room = HEAD_BYTES + get_maximum_output_size(bytes.len());
+        if self.packed.len() < room || self.packed.len() > ROOM_KEPT.max(room) {
+            self.packed = vec![0; room];
+        }
+        let (head, block) = self.packed.split_at_mut(HEAD_BYTES);
+        let has_dictionary = bytes.len() <= DICTIONARY_INPUT_MAX;
+        head[0] = if has_dictionary { LZ4_WITH_DICTIONARY_1 } else { LZ4 };
+        head[1..].copy_from_slice(&length.to_le_bytes());
+        let packed = match has_dictionary {
+            true => compress_into_with_dict(bytes, block, DICTIONARY_1),
+            false => compress_into_with_table(bytes, block, &mut self.table),
+        };
+        packed.ok().map(|length| HEAD_BYTES + length).filter(|&length| length <= bytes.len())
     }
 }
 

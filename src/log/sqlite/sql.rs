@@ -306,12 +306,12 @@ pub(super) const ENDED_SINCE: &str = "
 /// Row: number, when it ended.
 pub(super) const OLDEST_ENDED: &str =
     "SELECT number, ended_at FROM runs WHERE ended_at IS NOT NULL ORDER BY ended_at, number LIMIT 1";
-/// Null where there is none. Parameter: project.
+/// Parameters: project, how many.
 pub(super) const OLDEST_ENDED_OF: &str = "
-    SELECT min(number) FROM (
-        SELECT min(number) AS number FROM runs INDEXED BY runs_of_project WHERE project = ?1 AND status = 0
-        UNION ALL SELECT min(number) AS number FROM runs INDEXED BY runs_of_project WHERE project = ?1 AND status = 1
-        UNION ALL SELECT min(number) AS number FROM runs INDEXED BY runs_of_project WHERE project = ?1 AND status = 2)";
+    SELECT number FROM runs INDEXED BY runs_of_project WHERE project = ?1 AND status = 0
+    UNION ALL SELECT number FROM runs INDEXED BY runs_of_project WHERE project = ?1 AND status = 1
+    UNION ALL SELECT number FROM runs INDEXED BY runs_of_project WHERE project = ?1 AND status = 2
+    ORDER BY number LIMIT ?2";
 /// Parameter: run. Row: project, bytes.
 pub(super) const DROP_RUN: &str = "DELETE FROM runs WHERE number = ?1 RETURNING project, bytes";
 /// Parameter: run. Row: bytes.

@@ -77,6 +77,10 @@ impl Slice {
         self.messages == 0 || self.bytes == 0
     }
 
+    fn has_room_for_runs(self, runs: usize) -> bool {
+        runs as u64 * RUN_COST < self.messages
+    }
+
     fn spend(&mut self, messages: u64, bytes: u64) {
         self.messages = self.messages.saturating_sub(messages);
         self.bytes = self.bytes.saturating_sub(bytes);
@@ -270,15 +274,19 @@ impl<'a> Trimmer<'a> {
 
     /// Lets go of the oldest `count` runs of a project that have ended; `false` where there are more to let go.
     fn trim_runs(&mut self, project: i64, count: u64) -> rusqlite::Result<bool> {
-        for _ in 0..count {
+        let (mut oldest, mut has_room) = (Vec::new(), true);
+        read::each_row(self.conn, sql::OLDEST_ENDED_OF, params![project, int(count)], |row| {
+            oldest.push(row.get(0)?);
+            has_room = self.left.has_room_for_runs(oldest.len());
+            Ok(if has_room { Flow::More } else { Flow::Stop })
+        })?;
+        for run in &oldest {
             if self.left.is_spent() {
                 return Ok(false);
             }
-            let mut oldest = self.conn.prepare_cached(sql::OLDEST_ENDED_OF)?;
-            let Some(run) = oldest.query_row([project], |row| row.get(0))? else { break };
-            self.drop_run(run)?;
+            self.drop_run(*run)?;
         }
-        Ok(true)
+        Ok(has_room || oldest.len() as u64 == count)
     }
 
     /// Lets go of messages kept and runs ended before `before`.
