@@ -56,6 +56,24 @@ impl Follower {
         }
     }
 
+    /// Waits for a message of this type, and reads no other: for streams of so much that reading all of it takes longer
+    /// than making it.
+    ///
+    /// # Errors
+    /// As [`Follower::next_message`].
+    pub fn skip_to(&mut self, message_type: &str) -> Outcome<()> {
+        let beginning = format!("data: {{\"type\":\"{message_type}\"");
+        loop {
+            self.line.clear();
+            if self.lines.read_line(&mut self.line)? == 0 {
+                return failure("the stream has ended");
+            }
+            if self.line.starts_with(&beginning) {
+                return Ok(());
+            }
+        }
+    }
+
     /// The next message of this type and, where one is given, this status.
     ///
     /// # Errors

@@ -71,6 +71,16 @@ fn parse_cpu(stat: &str) -> Option<f64> {
     Some(seconds()? + seconds()?)
 }
 
+/// Bytes that the process has had written to a disk: what it made dirty, which the kernel writes sooner or later. None where
+/// it has gone, or is another user's.
+pub fn written_bytes(pid: u32) -> Option<u64> {
+    parse_written(&fs::read_to_string(format!("/proc/{pid}/io")).ok()?)
+}
+
+fn parse_written(io: &str) -> Option<u64> {
+    io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok())
+}
+
 /// Descriptors that the process holds; none where it has gone.
 pub fn descriptors(pid: u32) -> Option<usize> {
     Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())

@@ -178,6 +178,11 @@ impl Server {
         proc::cpu_seconds(self.pid?)
     }
 
+    /// Bytes that it has had written to a disk.
+    pub fn written_bytes(&self) -> Option<u64> {
+        proc::written_bytes(self.pid?)
+    }
+
     /// Processor time that it and its children have used that go on, in seconds: a peer may be several processes.
     pub fn family_cpu_seconds(&self) -> Option<f64> {
         proc::family(self.pid?).into_iter().filter_map(proc::cpu_seconds).reduce(|sum, more| sum + more)

@@ -109,13 +109,88 @@ fn the_floor_rises_by_count_by_age_and_by_bytes() {
         assert_eq!((store.floor(&project()), seqs(store).len()), (Ok(3), 8));
         trim(store, Retention { age_ms: 4000, ..KEEP_ALL }, 9000);
         assert_eq!((store.floor(&project()), seqs(store).len()), (Ok(5), 6));
-        trim(store, Retention { bytes: 3 * (2 + super::store::MESSAGE_OVERHEAD_BYTES), ..KEEP_ALL }, 10_000);
+        trim(store, Retention { bytes: 3 * (2 + super::store::message_weight(&[])), ..KEEP_ALL }, 10_000);
         assert_eq!((store.floor(&project()), seqs(store)), (Ok(8), vec![8, 9, 10]));
         trim(store, Retention { age_ms: 0, ..KEEP_ALL }, 20_000);
         assert_eq!((store.floor(&project()), seqs(store)), (Ok(11), vec![]));
         commit(store, &messages([11]));
         trim(store, KEEP_ALL, 20_000);
         assert_eq!((store.floor(&project()), seqs(store)), (Ok(11), vec![11]));
+    });
+}
+
+/// Of a message of the project, `bytes` of it.
+fn note(seq: u64, at: u64, bytes: usize) -> Write {
+    let at = Timestamp::from_millis(at);
+    let json = vec![b'x'; bytes].into();
+    Write::Message(StoredMessage { seq, at, run: None, place: Place::Middle, json }, project())
+}
+
+#[test]
+fn messages_of_many_commits_are_read_from_anywhere() {
+    with_each(|store| {
+        // Small ones that come soon after one another, some that come later, and large ones.
+        let commits: Vec<Vec<Write>> = (0..60)
+            .map(|n| vec![note(2 * n + 1, n * 137, 50), note(2 * n + 2, n * 137, [90, 3000, 70_000][n as usize % 3])])
+            .collect();
+        commits.iter().for_each(|writes| commit(store, writes));
+        for after in (0..=121).step_by(7) {
+            let seqs: Vec<_> = read(store, &project(), after, None).iter().map(|message| message.seq).collect();
+            assert_eq!(seqs, (after + 1..=120).collect::<Vec<_>>());
+        }
+        for (newest, keep) in [(121, 100), (122, 99), (123, 42), (124, 1)] {
+            commit(store, &[note(newest, 10_000, 50)]);
+            trim(store, Retention { messages: keep, ..KEEP_ALL }, 10_000);
+            let floor = newest + 1 - keep as u64;
+            assert_eq!((store.floor(&project()), seqs(store)), (Ok(floor), (floor..=newest).collect::<Vec<_>>()));
+        }
+    });
+}
+
+#[test]
+fn a_bound_of_bytes_is_kept_to_the_message_and_one_of_age_to_the_segment() {
+    with_each(|store| {
+        commit(store, &(1..=10).map(|seq| note(seq, 1000, 100)).collect::<Vec<_>>());
+        commit(store, &[note(11, 1400, 100), note(12, 1501, 100)]);
+        let weight = 100 + super::store::message_weight(&[]);
+        for (bytes, floor) in [(12 * weight, 1), (12 * weight - 1, 2), (4 * weight, 9), (4 * weight, 9)] {
+            trim(store, Retention { bytes, ..KEEP_ALL }, 2000);
+            assert_eq!((store.floor(&project()), seqs(store)), (Ok(floor), (floor..=12).collect()));
+        }
+        trim(store, Retention { age_ms: 600, ..KEEP_ALL }, 2000);
+        assert_eq!(store.floor(&project()), Ok(9), "the segment is of the age of its last message");
+        trim(store, Retention { age_ms: 500, ..KEEP_ALL }, 2000);
+        assert_eq!((store.floor(&project()), seqs(store)), (Ok(12), vec![12]));
+        trim(store, Retention { bytes: weight - 1, ..KEEP_ALL }, 2000);
+        assert_eq!((store.floor(&project()), seqs(store)), (Ok(13), vec![]));
+    });
+}
+
+#[test]
+fn a_run_that_goes_on_is_whole_though_its_segments_were_let_go() {
+    with_each(|store| {
+        commit(store, &messages([1, 2]));
+        commit(store, &[created(1, 10), message(3, 3000, Some(number(1)), Place::First)]);
+        commit(store, &[created(2, 10), message(4, 4000, Some(number(1)), Place::Turn)]);
+        commit(store, &[message(5, 5000, Some(number(1)), Place::Middle), message(6, 6000, None, Place::Middle)]);
+        let ends = |store: &dyn Store, n| store.ends(number(n)).expect("readable").map(|ends| (ends.first, ends.last));
+        for age_ms in [7000, 3000, 1500, 0] {
+            trim(store, Retention { age_ms, ..KEEP_ALL }, 8000);
+            let (run, after) = (seqs_of_run(store, 1), read(store, &project(), 3, Some(number(1))));
+            assert_eq!(run, if age_ms >= 3000 { vec![3, 4, 5] } else { vec![3, 4] });
+            assert_eq!(after.len(), run.len() - 1);
+            assert_eq!((ends(store, 1), ends(store, 2)), (Some((Some(3), None)), Some((None, None))));
+        }
+        commit(
+            store,
+            &[message(7, 9000, Some(number(2)), Place::First), message(8, 9000, Some(number(1)), Place::Last)],
+        );
+        commit(store, &[ended(1, 8), message(9, 9000, Some(number(2)), Place::Last), ended(2, 9)]);
+        assert_eq!((seqs_of_run(store, 1), seqs_of_run(store, 2)), (vec![3, 8], vec![7, 9]));
+        assert_eq!((ends(store, 1), ends(store, 2)), (Some((Some(3), Some(8))), Some((Some(7), Some(9)))));
+        trim(store, Retention { messages: 0, ..KEEP_ALL }, 9000);
+        assert_eq!((seqs_of_run(store, 1), seqs_of_run(store, 2)), (vec![3, 8], vec![7, 9]));
+        assert_eq!(read(store, &project(), 3, Some(number(1))).len(), 1);
     });
 }
 
@@ -283,7 +358,7 @@ fn a_project_that_holds_nothing_is_its_newest_seq_until_its_time_is_over() {
 /// Makes writes at random, and knows what may be written next.
 struct Generator {
     state: u64,
-    /// So far apart that no two messages count as of the same age.
+    /// No two messages come at the same time.
     now: u64,
     newest: [u64; 3],
     open: Vec<(RunNumber, usize)>,
@@ -327,7 +402,7 @@ impl Generator {
     }
 
     fn add_to(&mut self, batch: &mut Vec<Write>) {
-        self.now += 10_000;
+        self.now += [1, 10_000][self.below(2) as usize];
         let of = self.below(3) as usize;
         match (self.below(12), self.open.is_empty()) {
             (0..4, _) => batch.push(self.message(of, None, Place::Middle)),
@@ -377,7 +452,7 @@ impl Generator {
 
     fn message(&mut self, of: usize, run: Option<RunNumber>, place: Place) -> Write {
         self.newest[of] += 1;
-        self.now += 10_000;
+        self.now += 1;
         let at = Timestamp::from_millis(self.now);
         let message = StoredMessage { seq: self.newest[of], at, run, place, json: self.bytes().into() };
         Write::Message(message, named(of))
@@ -488,7 +563,20 @@ fn any_writes_and_trims_and_restarts_read_the_same_from_both() {
             let context = format!("seed {seed}, turn {turn}");
             let batch = generator.batch();
             commit(&mut memory, &batch);
-            commit(&mut sqlite, &batch);
+            if generator.below(3) == 0 {
+                let (retention, now) = (generator.retention, at(generator.now));
+                let now = super::store::Times { wall: Timestamp::from_millis(7), ..now };
+                let sorted = |mut emptied: Vec<ProjectId>| {
+                    emptied.sort_unstable();
+                    emptied
+                };
+                let expected = memory.trim(&retention, now).expect("it does not fail").emptied;
+                let trimmed = sqlite.append_and_trim(&[], &batch, &retention, now).expect("it does not fail");
+                let emptied = trimmed.expect("nor does that").emptied;
+                assert_eq!(sorted(emptied), sorted(expected), "{context}, emptied at once");
+            } else {
+                commit(&mut sqlite, &batch);
+            }
             if generator.below(3) > 0 {
                 let emptied = trim(&mut memory, generator.retention, generator.now);
                 assert_eq!(trim(&mut sqlite, generator.retention, generator.now), emptied, "{context}, emptied");

@@ -1,8 +1,9 @@
 //! What running plans costs, seen from outside: from a call to its first step, from step to step, runs a second, what
 //! ten thousand runs leave behind in memory, and how soon a step's output reaches a thousand viewers. The steps do nothing.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -33,6 +34,7 @@ pub const SCENARIO: Scenario = Scenario {
             help: "connections that submit plans of three steps back to back",
         },
         Parameter { name: "seconds", default: "4", help: "seconds of that" },
+        Parameter { name: "in-flight", default: "1,64", help: "runs in flight of each row, in one project; none: 0" },
         Parameter { name: "viewers", default: "1000", help: "subscribers while a step's output is measured" },
         Parameter { name: "lines", default: "60", help: "lines that the step prints, six a second" },
     ],
@@ -53,6 +55,9 @@ const PEER_PATH: &str = "/three/run";
 
 /// Chains that are run.
 const CHAINS: usize = 20;
+
+/// Connections that submit what is kept in flight: enough that none waits for another's answer.
+const FLIGHT_CALLERS_MAX: usize = 16;
 
 const RUNNING: (&str, Option<&str>) = ("workflow_progress", Some("running"));
 const COMPLETED: (&str, Option<&str>) = ("workflow_completed", None);
@@ -87,7 +92,52 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
     report.table(table);
     runs(&server, options, watch, &mut report)?;
     server.stop()?;
+    let mut table = Table::new("runs in flight", &["in flight", "runs/s", "us CPU a run", "kB written a run"]);
+    for in_flight in options.numbers("in-flight")?.into_iter().filter(|&in_flight| in_flight > 0) {
+        table.row(flight(options, data, &bounds, in_flight)?);
+    }
+    report.table(table);
     Ok(report)
+}
+
+/// So many runs at once in one project of a server of their own: each that ends makes room for the next.
+fn flight(options: &Options, data: Data, bounds: &[&str], in_flight: usize) -> Outcome<Vec<Value>> {
+    let server = Server::start(&options.server, data, bounds)?;
+    let mut follower = Follower::start(server.target(), "flight")?;
+    let (room, rooms) = std::sync::mpsc::sync_channel(in_flight);
+    let rooms = Arc::new(Mutex::new(rooms));
+    let callers: Vec<_> =
+        (0..in_flight.min(FLIGHT_CALLERS_MAX)).map(|_| filler(server.target(), rooms.clone())).collect();
+    (0..in_flight).for_each(|_| drop(room.send(())));
+    let time = Duration::from_secs_f64(options.number("seconds")?);
+    let read = || (server.cpu_seconds(), server.written_bytes());
+    let ((cpu_before, written_before), began, mut ended) = (read(), Instant::now(), 0.0);
+    while began.elapsed() < time {
+        follower.skip_to(COMPLETED.0)?;
+        ended += 1.0;
+        drop(room.send(()));
+    }
+    let (seconds, (cpu, written)) = (began.elapsed().as_secs_f64(), read());
+    let cpu_us = cpu.zip(cpu_before).map(|(after, before)| (after - before) * 1e6 / ended);
+    let written_kb = written.zip(written_before).map(|(after, before)| (after - before) as f64 / 1000.0 / ended);
+    drop(room);
+    for caller in callers {
+        caller.join().map_err(|_| Failure("a thread of callers has ended".into()))??;
+    }
+    server.stop()?;
+    Ok(vec![json!(in_flight), json!(ended / seconds), json!(cpu_us), json!(written_kb)])
+}
+
+/// Submits a plan of three steps for each room that there is.
+fn filler(target: Target, rooms: Arc<Mutex<Receiver<()>>>) -> JoinHandle<Outcome<()>> {
+    std::thread::spawn(move || {
+        let (mut caller, plan) = (Caller::start(target)?, chain(3).to_string());
+        let next = || rooms.lock().is_ok_and(|rooms| rooms.recv().is_ok());
+        while next() {
+            submit(&mut caller, "flight", &plan)?;
+        }
+        Ok(())
+    })
 }
 
 /// What others that run plans can be asked: they answer a call once its run of three steps has ended.
@@ -203,7 +253,7 @@ fn runs(server: &Server, options: &Options, watch: &mut Watch, report: &mut Repo
     let time = Duration::from_secs_f64(options.number("seconds")?);
     let ended = || server.target().metric("stepcast_runs_total{status=\"completed\"}").unwrap_or_default();
     let (before, memory_before, cpu_before) = (ended(), server.memory(), server.cpu_seconds());
-    let began = Instant::now();
+    let (began, written_before) = (Instant::now(), server.written_bytes());
     let plan = chain(3).to_string();
     let what = |number| (format!("/api/projects/runs{number}/workflows"), plan.clone(), 202);
     let so_far = || format!("{} runs ended", ended() - before);
@@ -214,6 +264,9 @@ fn runs(server: &Server, options: &Options, watch: &mut Watch, report: &mut Repo
     report.figure("runs of three steps", submitted / seconds, "/s");
     let cpu_s = server.cpu_seconds().zip(cpu_before).map(|(after, before)| after - before);
     report.figure("server's processor time", json!(cpu_s.map(|cpu_s| cpu_s * 1e6 / submitted)), "µs a run");
+    let written = server.written_bytes().zip(written_before);
+    let written_kb = written.map(|(after, before)| (after - before) as f64 / 1000.0 / submitted);
+    report.figure("written to the disk", json!(written_kb), "kB a run");
     let grown = server.memory().zip(memory_before);
     let grown = grown.map(|(after, before)| (after.anonymous_kib as f64 - before.anonymous_kib as f64) / 1024.0);
     report.figure("memory grown meanwhile", json!(grown), "MiB");

@@ -31,7 +31,7 @@ use super::frames::{View, write_frame};
 use super::lookup::heads::Heads;
 use super::lookup::{Asked, Lookup, Question};
 use super::protocol::{Answer, Command, Delivery, Order, PublishedEvent, Refusal, ReplyTo, StartingPosition};
-use super::store::{AppendError, Place, Retention, RunNumber, Store, StoreError, StoredMessage, Times, Write};
+use super::store::{AppendError, Place, Retention, RunNumber, Store, StoreError, StoredMessage, Times, Trimmed, Write};
 use super::views::Snapshot;
 use super::work::{Held, WorkCounts};
 use crate::auth::{IdSigner, TicketNote};
@@ -276,9 +276,9 @@ impl Journal {
             self.write(place, command, batch, now)?;
         }
         while !batch.writes().is_empty() {
-            match self.store.append(batch.heads(), batch.writes(), now.wall) {
-                Ok(()) => {
-                    self.has_kept(batch, now);
+            match self.append_batch(batch, now) {
+                Ok(trimmed) => {
+                    self.has_kept(batch, trimmed, now);
                     break;
                 }
                 Err(AppendError::Down(error)) => return Err(error),
@@ -288,7 +288,17 @@ impl Journal {
         Ok(())
     }
 
-    fn has_kept(&mut self, batch: &mut Batch, now: Now) {
+    /// Keeps what a batch writes and, where that is due, lets go of what is too much then: what came of that.
+    fn append_batch(&mut self, batch: &Batch, now: Now) -> Result<Option<Option<Trimmed>>, AppendError> {
+        let (heads, writes, times) = (batch.heads(), batch.writes(), self.times(now));
+        self.growth.add(writes);
+        match self.growth.is_enough(&self.limits.retention, times.age) {
+            true => self.store.append_and_trim(heads, writes, &self.limits.retention, times).map(Some),
+            false => self.store.append(heads, writes, now.wall).map(|()| None),
+        }
+    }
+
+    fn has_kept(&mut self, batch: &mut Batch, trimmed: Option<Option<Trimmed>>, now: Now) {
         batch.work.count_commit();
         self.key_bytes += batch.key_bytes;
         for write in batch.writes() {
@@ -298,32 +308,34 @@ impl Journal {
                 _ => {}
             }
         }
-        self.growth.add(batch.writes());
-        match self.growth.is_enough(&self.limits.retention, self.clock.at(now)) {
-            true => self.trim(now),
-            false => self.trim_at = self.trim_at.min(now.mono + TRIM_SOON),
+        match trimmed {
+            Some(trimmed) => self.note_trimmed(trimmed, now),
+            None => self.trim_at = self.trim_at.min(now.mono + TRIM_SOON),
         }
         batch.work.note_held(self.what_is_held());
     }
 
+    fn times(&self, now: Now) -> Times {
+        Times { age: self.clock.at(now), wall: now.wall }
+    }
+
     /// Lets go of history that is too much. Where that fails there is only more of it than there should be.
     fn trim(&mut self, now: Now) {
-        let times = Times { age: self.clock.at(now), wall: now.wall };
-        let is_more = match self.store.trim(&self.limits.retention, times) {
-            Ok(trimmed) => {
-                trimmed.emptied.iter().for_each(|project| self.has_emptied(project));
-                if trimmed.has_forgotten {
-                    self.lookup.forget_pages();
-                }
-                self.key_bytes = trimmed.key_bytes;
-                trimmed.is_more
+        let trimmed = self.store.trim(&self.limits.retention, self.times(now));
+        let trimmed = trimmed.inspect_err(|error| log::debug!("history can't be trimmed: {error}"));
+        self.note_trimmed(trimmed.ok(), now);
+    }
+
+    fn note_trimmed(&mut self, trimmed: Option<Trimmed>, now: Now) {
+        let is_more = trimmed.is_some_and(|trimmed| {
+            trimmed.emptied.iter().for_each(|project| self.has_emptied(project));
+            if trimmed.has_forgotten {
+                self.lookup.forget_pages();
             }
-            Err(error) => {
-                log::debug!("history can't be trimmed: {error}");
-                false
-            }
-        };
-        self.growth = Growth::none(times.age);
+            self.key_bytes = trimmed.key_bytes;
+            trimmed.is_more
+        });
+        self.growth = Growth::none(self.clock.at(now));
         self.trim_at = now.mono + if is_more { TRIM_AGAIN } else { TRIM_PACE };
     }
 

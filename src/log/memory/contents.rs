@@ -5,14 +5,15 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::log::store::segment::Extent;
 use crate::log::store::{
-    AppendError, Flow, Head, KEY_AGE_MS, KeyRow, Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput,
-    TOMBSTONE_AGE_MS, TOMBSTONES_MAX, Times, Trimmed, Write,
+    AppendError, Flow, Head, KEY_AGE_MS, KeyRow, Place, Retention, RunRow, Store, StoreError, StoredMessage,
+    StoredOutput, TOMBSTONE_AGE_MS, TOMBSTONES_MAX, Times, Trimmed, Write,
 };
 use crate::log::store::{EndedRun, Ends, History, OpenRun, Recovered, RecoveredProject, RunNumber};
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
-/// Places in the order of messages that may be stale before it is gone through.
+/// Places in the order of segments that may be stale before it is gone through.
 const STALE_PLACES_MIN: usize = 1024;
 
 /// Everything that is kept.
@@ -29,19 +30,21 @@ pub(super) struct Contents {
     runs: HashMap<RunNumber, Run>,
     /// Runs of all projects that have ended, by when.
     ended: BTreeSet<(Timestamp, RunNumber)>,
-    /// Messages of all projects in the order in which they came, to find the oldest; some may be gone already.
+    /// Segments of all projects in the order in which they began, to find the oldest; some may be gone already.
     order: VecDeque<(u32, u64)>,
-    /// Messages that the projects hold.
+    /// Segments that the projects hold.
     held: usize,
+    /// Batches that came.
+    commits: u64,
     /// Keys in the order in which they came; some may have been used anew.
     keys: VecDeque<(Timestamp, u32, String)>,
     /// What they weigh.
     key_bytes: u64,
     /// Where the clock stood when it was last told of.
     clock: Timestamp,
-    /// What the messages weigh that the projects hold.
+    /// What the segments weigh that the projects hold.
     message_bytes: u64,
-    /// What goes when a run goes: plan, answer, state, outputs, and its messages that are kept beyond the floor.
+    /// What goes when a run goes: plan, answer, outputs, and with one that has ended its state, its first message and last.
     run_bytes: u64,
     /// Projects that grew since the last trim.
     grown: Vec<u32>,
@@ -57,6 +60,8 @@ struct Project {
     empty_since: Option<Timestamp>,
     /// In order and without a gap; the first is the floor.
     messages: VecDeque<StoredMessage>,
+    /// What they lie in, with the commit that began it. The floor may be within the first.
+    segments: VecDeque<(Extent, u64)>,
     newest: u64,
     runs: BTreeSet<RunNumber>,
     /// Those of them that have ended.
@@ -67,6 +72,14 @@ struct Project {
 }
 
 impl Project {
+    fn floor(&self) -> u64 {
+        self.messages.front().map_or(self.newest + 1, |message| message.seq)
+    }
+
+    fn message(&self, seq: u64) -> Option<&StoredMessage> {
+        self.messages.get(usize::try_from(seq.checked_sub(self.floor())?).ok()?)
+    }
+
     fn is_empty(&self) -> bool {
         self.messages.is_empty() && self.runs.is_empty()
     }
@@ -115,6 +128,8 @@ impl HeldOutput {
 struct Ended {
     /// The `seq` of its last message.
     last_seq: u64,
+    /// What its first message and its last weigh.
+    outer_bytes: u64,
     status: RunStatus,
     summary: Arc<[u8]>,
     state: Arc<[u8]>,
@@ -122,7 +137,7 @@ struct Ended {
 
 impl Ended {
     fn weight(&self) -> u64 {
-        (self.summary.len() + self.state.len()) as u64
+        (self.summary.len() + self.state.len()) as u64 + self.outer_bytes
     }
 }
 
@@ -187,9 +202,8 @@ impl Contents {
             }
             Write::Ticket(_) => {}
             Write::RunEnded { number, status, summary, state, last_seq } => {
-                let ended =
-                    Ended { last_seq: *last_seq, status: *status, summary: summary.clone(), state: state.clone() };
-                self.write_end(*number, ended);
+                let (last_seq, status, summary, state) = (*last_seq, *status, summary.clone(), state.clone());
+                self.write_end(*number, Ended { last_seq, outer_bytes: 0, status, summary, state });
             }
             Write::Output { number, step, attempt, stream, bytes } => {
                 self.write_output(*number, step, *attempt, *stream, bytes);
@@ -211,8 +225,14 @@ impl Contents {
         debug_assert_eq!(message.seq, log.newest + 1, "messages come without a gap");
         log.newest = message.seq;
         log.messages.push_back(message.clone());
-        self.order.push_back((index, message.seq));
-        self.held += 1;
+        match log.segments.back_mut().filter(|(last, began)| last.takes(message, *began == self.commits)) {
+            Some((last, _)) => last.add(message),
+            None => {
+                log.segments.push_back((Extent::begin(message), self.commits));
+                self.order.push_back((index, message.seq));
+                self.held += 1;
+            }
+        }
         self.message_bytes += message.weight();
         if self.grown.last() != Some(&index) {
             self.grown.push(index);
@@ -225,14 +245,17 @@ impl Contents {
         }
     }
 
-    fn write_end(&mut self, number: RunNumber, ended: Ended) {
+    fn write_end(&mut self, number: RunNumber, mut ended: Ended) {
         let Some(run) = self.runs.get_mut(&number).filter(|run| run.ended.is_none()) else { return };
+        let log = &mut self.projects[run.project as usize];
+        run.kept.retain(|message| message.place.outlasts_floor(true));
+        let held = run.seqs.iter().filter_map(|&seq| log.message(seq));
+        let outer = held.filter(|message| matches!(message.place, Place::First | Place::Last));
+        ended.outer_bytes = run.kept.iter().chain(outer).map(StoredMessage::weight).sum();
+        log.ended.insert(number);
         self.run_bytes += ended.weight();
         run.ended = Some(ended);
-        let turns = run.kept.extract_if(.., |message| !message.place.outlasts_floor(true));
-        self.run_bytes -= turns.map(|message| message.weight()).sum::<u64>();
         self.ended.insert((run.last_at, number));
-        self.projects[run.project as usize].ended.insert(number);
     }
 
     fn write_run(&mut self, number: RunNumber, project: &ProjectId, row: &RunRow, wall: Timestamp) {
@@ -288,18 +311,21 @@ impl Contents {
         self.run_bytes += bytes.len() as u64;
     }
 
-    /// Lets a project's oldest message go; what outlasts the floor moves to its run.
-    fn drop_oldest(&mut self, index: u32) {
-        let Some(message) = self.projects[index as usize].messages.pop_front() else { return };
-        self.held -= 1;
-        self.shrunk.insert(index);
-        self.message_bytes -= message.weight();
-        let Some(run) = message.run.and_then(|number| self.runs.get_mut(&number)) else { return };
-        run.seqs.pop_front();
-        if message.place.outlasts_floor(run.ended.is_some()) {
-            self.run_bytes += message.weight();
-            run.kept.push(message);
+    /// Moves a project's floor up to `seq`; what outlasts it moves to its run.
+    fn move_floor(&mut self, index: u32, seq: u64) {
+        let log = &mut self.projects[index as usize];
+        while let Some(message) = log.messages.pop_front_if(|message| message.seq < seq) {
+            let Some(run) = message.run.and_then(|number| self.runs.get_mut(&number)) else { continue };
+            run.seqs.pop_front();
+            if message.place.outlasts_floor(run.ended.is_some()) {
+                run.kept.push(message);
+            }
         }
+        while let Some((extent, _)) = log.segments.pop_front_if(|(extent, _)| extent.next_seq() <= seq) {
+            self.held -= 1;
+            self.message_bytes -= extent.bytes;
+        }
+        self.shrunk.insert(index);
     }
 
     fn drop_run(&mut self, number: RunNumber) {
@@ -311,15 +337,15 @@ impl Contents {
         self.ended.remove(&(run.last_at, number));
         log.run_numbers.remove(&run.row.run);
         self.run_bytes -= run.outputs.values().map(|(_, output)| output.weight()).sum::<u64>();
-        self.run_bytes -= run.kept.iter().map(StoredMessage::weight).sum::<u64>();
         self.run_bytes -= (run.row.document.len() + run.row.answer.len()) as u64;
         self.run_bytes -= run.ended.map_or(0, |ended| ended.weight());
     }
 
     fn trim_counts(&mut self, retention: &Retention) {
         for index in std::mem::take(&mut self.grown) {
-            while self.projects[index as usize].messages.len() > retention.messages {
-                self.drop_oldest(index);
+            let Project { newest, ref messages, .. } = self.projects[index as usize];
+            if messages.len() > retention.messages {
+                self.move_floor(index, newest + 1 - retention.messages as u64);
             }
             while self.projects[index as usize].ended.len() > retention.runs {
                 let Some(&oldest) = self.projects[index as usize].ended.first() else { break };
@@ -330,21 +356,54 @@ impl Contents {
 
     fn trim_bytes(&mut self, bytes_max: u64) {
         while self.message_bytes + self.run_bytes > bytes_max {
+            let too_many = self.message_bytes + self.run_bytes - bytes_max;
             let runs_weigh_more = self.run_bytes > self.message_bytes;
             match self.ended.first() {
                 Some(&(_, number)) if runs_weigh_more || self.order.is_empty() => self.drop_run(number),
-                _ if !self.order.is_empty() => self.drop_oldest_of_all(),
-                _ => break,
+                _ => match self.order.front().copied() {
+                    Some((index, seq)) if self.is_first(index, seq) => {
+                        let held = self.held;
+                        self.drop_bytes(index, too_many);
+                        if self.held == held {
+                            // What is left of the segment is not too much.
+                            break;
+                        }
+                        self.order.pop_front();
+                    }
+                    Some(_) => drop(self.order.pop_front()),
+                    None => break,
+                },
             }
         }
     }
 
+    /// Lets so many bytes go of a project's first segment.
+    fn drop_bytes(&mut self, index: u32, bytes: u64) {
+        let log = &self.projects[index as usize];
+        let Some((extent, _)) = log.segments.front() else { return };
+        // The floor may be within it.
+        let left: u64 =
+            log.messages.iter().take_while(|it| it.seq < extent.next_seq()).map(StoredMessage::weight).sum();
+        let mut passed = extent.bytes - left;
+        let is_passed = |message: &&StoredMessage| {
+            let is_passed = message.seq < extent.next_seq() && passed < bytes;
+            passed += message.weight();
+            is_passed
+        };
+        let floor = log.floor() + log.messages.iter().take_while(is_passed).count() as u64;
+        self.move_floor(index, floor);
+    }
+
     fn trim_age(&mut self, before: Timestamp) {
         while let Some(&(index, seq)) = self.order.front() {
-            match self.projects[index as usize].messages.front() {
-                Some(message) if message.seq == seq && message.at >= before => break,
-                _ => self.drop_oldest_of_all(),
+            if self.is_first(index, seq) {
+                let Some(&(extent, _)) = self.projects[index as usize].segments.front() else { break };
+                if extent.last_at >= before {
+                    break;
+                }
+                self.move_floor(index, extent.next_seq());
             }
+            self.order.pop_front();
         }
         while let Some(&(_, number)) = self.ended.first().filter(|(ended_at, _)| *ended_at < before) {
             self.drop_run(number);
@@ -412,18 +471,16 @@ impl Contents {
     fn trim_order(&mut self) {
         if self.order.len() > 2 * self.held + STALE_PLACES_MIN {
             let projects = &self.projects;
-            let is_held = |index: u32, seq| projects[index as usize].messages.front().is_some_and(|m| m.seq <= seq);
+            let first = |index: u32| projects[index as usize].segments.front();
+            let is_held = |index, seq| first(index).is_some_and(|(extent, _)| extent.first_seq <= seq);
             self.order.retain(|&(index, seq)| is_held(index, seq));
             self.order.shrink_to_fit();
         }
     }
 
-    /// Lets the oldest message of all projects go, if its project still holds it.
-    fn drop_oldest_of_all(&mut self) {
-        let Some((index, seq)) = self.order.pop_front() else { return };
-        if self.projects[index as usize].messages.front().is_some_and(|message| message.seq == seq) {
-            self.drop_oldest(index);
-        }
+    /// Is the segment that begins with `seq` the first that the project holds?
+    fn is_first(&self, index: u32, seq: u64) -> bool {
+        self.projects[index as usize].segments.front().is_some_and(|(extent, _)| extent.first_seq == seq)
     }
 }
 
@@ -435,6 +492,7 @@ impl Store for Contents {
         if !conflicts.is_empty() {
             return Err(AppendError::Conflict(conflicts));
         }
+        self.commits += 1;
         entries.iter().for_each(|write| self.write(write, wall));
         Ok(())
     }
@@ -514,7 +572,7 @@ impl History for Contents {
     }
 
     fn floor(&self, project: &ProjectId) -> Result<u64, StoreError> {
-        Ok(self.project(project).map_or(1, |log| log.messages.front().map_or(log.newest + 1, |message| message.seq)))
+        Ok(self.project(project).map_or(1, Project::floor))
     }
 
     fn messages(
@@ -525,18 +583,16 @@ impl History for Contents {
         each: &mut dyn FnMut(&StoredMessage) -> Flow,
     ) -> Result<(), StoreError> {
         let Some(log) = self.project(project) else { return Ok(()) };
-        let floor = log.messages.front().map_or(log.newest + 1, |message| message.seq);
-        let at = |seq: u64| seq.checked_sub(floor).and_then(|index| log.messages.get(index as usize));
         match run {
             None => {
-                let skipped = usize::try_from((after + 1).saturating_sub(floor)).unwrap_or(usize::MAX);
+                let skipped = usize::try_from((after + 1).saturating_sub(log.floor())).unwrap_or(usize::MAX);
                 let _ = log.messages.iter().skip(skipped).try_for_each(|message| proceed(each(message)));
             }
             Some(number) => {
                 let Some(run) = self.runs.get(&number) else { return Ok(()) };
                 let kept = run.kept.iter().filter(|message| message.seq > after);
                 let from = run.seqs.partition_point(|&seq| seq <= after);
-                let held = run.seqs.range(from..).filter_map(|&seq| at(seq));
+                let held = run.seqs.range(from..).filter_map(|&seq| log.message(seq));
                 let _ = kept.chain(held).try_for_each(|message| proceed(each(message)));
             }
         }
@@ -635,7 +691,7 @@ fn proceed(flow: Flow) -> Result<(), ()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::store::{MESSAGE_OVERHEAD_BYTES, Place};
+    use crate::log::store::{Place, message_weight};
     use crate::log::testing::{KEEP_ALL, at, created, ended, key, listed, message, number, project, seqs_of_run};
 
     const WALL: Timestamp = Timestamp::from_millis(7);
@@ -690,7 +746,7 @@ mod tests {
         assert_eq!(store.append(&[], &end, WALL), Ok(()));
         trim(&mut store, &Retention { messages: 1, ..KEEP_ALL }, 10);
         assert_eq!(seqs_of_run(&store, 1), [1, 6]);
-        assert_eq!(store.run_bytes, 2 * (2 + MESSAGE_OVERHEAD_BYTES), "the two are what is left of the run");
+        assert_eq!(store.run_bytes, 2 * message_weight(b"{}"), "the two are what is left of the run");
     }
 
     #[test]
@@ -704,7 +760,7 @@ mod tests {
             assert_eq!(store.append(&[], &[message(seq, 1, None, Place::Middle)], WALL), Ok(()));
             trim(&mut store, &Retention { messages: 10, ..KEEP_ALL }, 10);
         }
-        assert_eq!(store.held, 11);
+        assert_eq!(store.projects.iter().map(|log| log.messages.len()).sum::<usize>(), 11);
         assert!(store.order.len() <= 2 * store.held + STALE_PLACES_MIN, "{} places", store.order.len());
         trim(&mut store, &Retention { bytes: 0, ..KEEP_ALL }, 10);
         assert_eq!((store.held, store.order.len(), store.message_bytes), (0, 0, 0), "every message has its place");

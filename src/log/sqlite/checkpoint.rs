@@ -2,7 +2,7 @@
 //!
 //! A checkpoint waits for the disk, which may take a second on an SD card; on the log's thread everyone would wait with
 //! it. Commits go on meanwhile. Where they come so fast that the log is never at rest, and so can't begin anew, the
-//! connection that commits does one itself, at [`WAL_PAGES_MAX`](super::open::WAL_PAGES_MAX): most of it is done by then.
+//! connection that commits does one itself, at [`WAL_BYTES_MAX`](super::open::WAL_BYTES_MAX): most of it is done by then.
 
 use std::path::Path;
 use std::thread::{self, JoinHandle};
@@ -13,10 +13,10 @@ use rusqlite::{Connection, OpenFlags};
 use super::open::BUSY_TIMEOUT;
 
 /// Bytes in the write-ahead log, about, at which they are moved.
-const BYTES: u64 = 8 * 1024 * 1024;
+const BYTES: u64 = 16 * 1024 * 1024;
 
 /// What a commit puts into the write-ahead log besides its messages: some pages that only changed a little.
-const COMMIT_BYTES: u64 = 16 * 1024;
+const COMMIT_BYTES: u64 = 8 * 1024;
 
 /// Asks for checkpoints, one at a time. The thread ends with it.
 pub(super) struct Checkpointer {

@@ -9,7 +9,9 @@
 //!   writes, [`open`] makes, locks and checks the file, [`recover`] reads what a start goes on from.
 
 mod checkpoint;
+mod migrate;
 mod open;
+mod packed;
 mod pieces;
 mod read;
 mod reader;
@@ -22,7 +24,7 @@ mod write;
 mod tests;
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -31,11 +33,12 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 pub use open::{Seed, Synchronous};
 
 use self::checkpoint::Checkpointer;
+use self::packed::Packer;
 use self::pieces::Pieces;
-use self::read::Readable;
+use self::read::{Readable, Totals};
 use self::reader::SqliteReader;
 use self::trim::{Slice, Trimmer};
-use self::write::{Known, Writer};
+use self::write::{Memory, Writer};
 use super::store::{
     AppendError, Head, KEY_AGE_MS, KeyRow, Retention, RunRow, Store, StoreError, TOMBSTONE_AGE_MS, Times, Trimmed,
     Write,
@@ -52,9 +55,12 @@ pub struct SqliteStore {
     conn: Connection,
     /// Of the file, for what goes wrong.
     path: PathBuf,
-    known: HashMap<ProjectId, Known>,
+    memory: Memory,
+    packer: Packer,
     /// Projects to look at when trimming, by their ids.
     grown: BTreeSet<i64>,
+    /// There may be messages that outlast their segments.
+    has_outlasting: bool,
     /// What was written since the last trim, which lets go of more than that where it must.
     written: Slice,
     /// When tickets were looked at last.
@@ -70,29 +76,52 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Writes all of it, unless a project is not as it is expected to be: such projects, as they are.
-    fn write_all(&mut self, expected: &[Head], batch: &[Write], wall: Timestamp) -> rusqlite::Result<Vec<Head>> {
+    /// Writes a batch and, where it is to, lets go of what is too much then: in one transaction. Nothing where a project is not
+    /// as it is expected to be: such projects, as they are.
+    fn write_all(
+        &mut self,
+        expected: &[Head],
+        batch: &[Write],
+        wall: Timestamp,
+        trim: Option<(&Retention, Times)>,
+    ) -> rusqlite::Result<Result<Option<Trimmed>, Vec<Head>>> {
         let transaction = Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate)?;
-        let mut writer = Writer::new(&transaction, &mut self.known, wall)?;
+        let mut writer = Writer::new(&transaction, &mut self.memory, &mut self.packer, self.has_outlasting, wall);
         let conflicts = writer.conflicts(expected)?;
         if !conflicts.is_empty() {
-            return Ok(conflicts);
+            return Ok(Err(conflicts));
         }
         batch.iter().try_for_each(|write| writer.write(write))?;
         let (grown, written, clock) = writer.finish()?;
-        transaction.commit()?;
+        // Where the transaction fails there is nothing to let go of them, and that is all.
         self.grown.extend(grown);
         self.written.add(written);
+        let totals = self.memory.totals(&transaction)?;
+        let work = trim.map(|(retention, now)| self.let_go(&transaction, totals, retention, now)).transpose()?;
+        transaction.commit()?;
         self.clock = self.clock.max(clock);
         self.checkpointer.committed(written.bytes);
-        Ok(conflicts)
+        Ok(Ok(work.map(|work| self.note(work))))
     }
 
     fn trim_all(&mut self, retention: &Retention, now: Times) -> rusqlite::Result<Trimmed> {
-        let before = |ms: u64| Timestamp::from_millis(now.age.as_millis().saturating_sub(ms));
         // Begins to write only where there is something to let go.
         let transaction = Transaction::new_unchecked(&self.conn, TransactionBehavior::Deferred)?;
-        let mut trimmer = Trimmer::new(&transaction, self.written.to_let_go());
+        let totals = self.memory.totals(&transaction)?;
+        let work = self.let_go(&transaction, totals, retention, now)?;
+        transaction.commit()?;
+        Ok(self.note(work))
+    }
+
+    fn let_go(
+        &self,
+        conn: &Connection,
+        totals: Totals,
+        retention: &Retention,
+        now: Times,
+    ) -> rusqlite::Result<TrimWork> {
+        let before = |ms: u64| Timestamp::from_millis(now.age.as_millis().saturating_sub(ms));
+        let mut trimmer = Trimmer::new(conn, self.written.to_let_go(), totals);
         let still_too_large = trimmer.trim_projects(&self.grown, retention)?;
         trimmer.trim_age(before(retention.age_ms))?;
         trimmer.trim_bytes(retention.bytes)?;
@@ -110,29 +139,66 @@ impl SqliteStore {
         if clock_is_due {
             trimmer.keep_clock(now.age)?;
         }
-        let (changed, is_spent) = trimmer.finish();
-        let (_, key_bytes) = read::clock_and_keys(&transaction)?;
-        transaction.commit()?;
-        for name in &changed {
-            self.known.remove(name.as_str());
-        }
-        let is_too_much = is_spent || pieces_are_left || keys_are_left || !still_too_large.is_empty();
-        self.grown = still_too_large;
+        let trim::Done { changed, has_outlasting, is_spent, totals } = trimmer.finish()?;
+        let is_more = is_spent || pieces_are_left || keys_are_left || !still_too_large.is_empty();
+        Ok(TrimWork {
+            emptied_so_far: if are_many { 0 } else { self.emptied + emptied.len() },
+            tickets_at: tickets_are_due.then_some(now.age),
+            clock: clock_is_due.then_some(now.age),
+            trimmed: Trimmed { is_more, emptied, has_forgotten, key_bytes: nat(totals.keys) },
+            changed,
+            has_outlasting,
+            totals,
+            still_too_large,
+        })
+    }
+
+    /// What was let go is: that is committed.
+    fn note(&mut self, work: TrimWork) -> Trimmed {
+        work.changed.iter().for_each(|name| self.memory.forget(name));
+        self.memory.note_totals(work.totals);
+        self.has_outlasting |= work.has_outlasting;
+        self.grown = work.still_too_large;
         self.written = Slice::default();
-        self.emptied = if are_many { 0 } else { self.emptied + emptied.len() };
-        if tickets_are_due {
-            self.tickets_trimmed_at = Some(now.age);
-        }
-        if clock_is_due {
-            self.clock = now.age;
-        }
-        // What was let go is told, whatever becomes of the pages.
+        self.emptied = work.emptied_so_far;
+        self.tickets_trimmed_at = work.tickets_at.or(self.tickets_trimmed_at);
+        self.clock = work.clock.unwrap_or(self.clock);
+        // It is told, whatever becomes of the pages.
         let pages_are_left = trim::give_pages_back(&self.conn).unwrap_or_else(|error| {
             log::debug!("the file can't shrink: {error}");
             false
         });
-        Ok(Trimmed { is_more: pages_are_left || is_too_much, emptied, has_forgotten, key_bytes })
+        Trimmed { is_more: pages_are_left || work.trimmed.is_more, ..work.trimmed }
     }
+
+    /// What came of a batch. Where it was not committed, what is held of the file may be of what it wrote.
+    fn written<T>(&mut self, result: rusqlite::Result<Result<T, Vec<Head>>>) -> Result<T, AppendError> {
+        if !matches!(&result, Ok(Ok(_))) {
+            self.memory.forget_all();
+        }
+        self.checked(result)?.map_err(AppendError::Conflict)
+    }
+
+    /// What is held of the file may be of what was not committed.
+    fn forget_where_failed<T>(&mut self, result: &rusqlite::Result<T>) {
+        if result.is_err() {
+            self.memory.forget_all();
+        }
+    }
+}
+
+/// What a trim has let go, before that is committed.
+struct TrimWork {
+    trimmed: Trimmed,
+    /// Names of projects of which something else is known now.
+    changed: Vec<String>,
+    has_outlasting: bool,
+    /// What is left.
+    totals: Totals,
+    still_too_large: BTreeSet<i64>,
+    emptied_so_far: usize,
+    tickets_at: Option<Timestamp>,
+    clock: Option<Timestamp>,
 }
 
 impl Readable for SqliteStore {
@@ -152,24 +218,31 @@ impl Readable for SqliteStore {
 impl Store for SqliteStore {
     /// No other writes to the file: what it holds is known without looking, and no run or key is another's.
     fn append(&mut self, expected: &[Head], entries: &[Write], wall: Timestamp) -> Result<(), AppendError> {
-        let result = self.write_all(expected, entries, wall);
-        if !matches!(&result, Ok(conflicts) if conflicts.is_empty()) {
-            self.known.clear();
-        }
-        match self.checked(result)? {
-            conflicts if conflicts.is_empty() => Ok(()),
-            conflicts => Err(AppendError::Conflict(conflicts)),
-        }
+        let result = self.write_all(expected, entries, wall, None);
+        self.written(result).map(drop)
     }
 
     /// In slices: what is too much goes over several calls where it is more than a thousand messages and twice what
     /// was written since the last.
     fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError> {
         let result = self.trim_all(retention, now);
-        if result.is_err() {
-            self.known.clear();
-        }
+        self.forget_where_failed(&result);
         self.checked(result)
+    }
+
+    /// In one transaction; where that fails it may have been for what was to go, and the batch is kept by itself.
+    fn append_and_trim(
+        &mut self,
+        expected: &[Head],
+        entries: &[Write],
+        retention: &Retention,
+        now: Times,
+    ) -> Result<Option<Trimmed>, AppendError> {
+        let result = self.write_all(expected, entries, now.wall, Some((retention, now)));
+        match self.written(result) {
+            Err(AppendError::Down(_)) => self.append(expected, entries, now.wall).map(|()| None),
+            other => other,
+        }
     }
 
     fn probe(&mut self) -> Result<(), StoreError> {

@@ -14,7 +14,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, TransactionBehavior, params};
 
 use super::checkpoint::Checkpointer;
-use super::{SqliteStore, damaged, explain, int, is_damage, recover, sql};
+use super::migrate::migrate;
+use super::{SqliteStore, damaged, explain, is_damage, recover, sql};
 use crate::auth::Instance;
 use crate::clock;
 use crate::log::store::Identity;
@@ -42,11 +43,13 @@ const STATEMENTS: usize = 112;
 /// Kibibytes of pages in memory, as SQLite wants it: negative.
 const CACHE_KIB: i64 = -16 * 1024;
 
-/// Pages (of 4 KiB) in the write-ahead log at which a commit moves them into the file itself: 32 MiB.
-pub(super) const WAL_PAGES_MAX: i64 = 8192;
+/// Bytes of a page in a file that is new. A commit writes every page that it touches as a whole, and most of what it
+/// touches changes only a little.
+const PAGE_BYTES: i64 = 1024;
 
-/// Bytes that the write-ahead log is cut back to after it was larger.
-const WAL_BYTES_MAX: i64 = 32 * 1024 * 1024;
+/// Bytes in the write-ahead log at which a commit moves them into the file itself, and that it is cut back to after it was
+/// larger.
+pub(super) const WAL_BYTES_MAX: i64 = 32 * 1024 * 1024;
 
 /// When what was written is on the disk itself, and not only with the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -136,12 +139,16 @@ impl SqliteStore {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = checked(Connection::open_with_flags(&path, flags))?;
         let (identity, projects) = prepare(&conn, &path, synchronous, seed, now)?;
+        let outlasting = conn.query_row(sql::HAS_OUTLASTING, [], |row| row.get(0));
+        let has_outlasting = outlasting.map_err(|error| sqlite_problem(&path, error))?;
         let checkpointer = Checkpointer::start(&path).map_err(|error| sqlite_problem(&path, error))?;
         let store = Self {
             conn,
             path,
-            known: Default::default(),
+            memory: Default::default(),
+            packer: Default::default(),
             grown: projects,
+            has_outlasting,
             written: Default::default(),
             tickets_trimmed_at: None,
             clock: Timestamp::default(),
@@ -174,7 +181,7 @@ fn prepare(
     }
     match found {
         Found::New => make_tables(conn, seed),
-        Found::Format1 => migrate(conn, now),
+        Found::Earlier(version) => migrate(conn, version, now),
         Found::Current => Ok(()),
     }
     .map_err(failed)?;
@@ -219,8 +226,8 @@ fn make_file(path: &Path) -> Result<(), OpenError> {
 enum Found {
     /// Nothing.
     New,
-    /// The tables of an earlier version.
-    Format1,
+    /// The tables of an earlier format.
+    Earlier(i64),
     /// Its own.
     Current,
 }
@@ -232,7 +239,7 @@ fn check_version(conn: &Connection) -> rusqlite::Result<Result<Found, Problem>> 
     Ok(match (application, version) {
         (0, 0) if tables == 0 => Ok(Found::New),
         (sql::APPLICATION_ID, sql::SCHEMA_VERSION) => Ok(Found::Current),
-        (sql::APPLICATION_ID, 1) => Ok(Found::Format1),
+        (sql::APPLICATION_ID, 1 | 2) => Ok(Found::Earlier(version)),
         (sql::APPLICATION_ID, version) if version > sql::SCHEMA_VERSION => Err(Problem::Newer(version)),
         (sql::APPLICATION_ID, version) => Err(Problem::Damaged(format!("there is no format {version}"))),
         _ => Err(Problem::NotOurs),
@@ -246,7 +253,8 @@ fn set_up(conn: &Connection, synchronous: Synchronous) -> rusqlite::Result<Strin
     // One plan for each statement. Otherwise it depends on the values bound, and SQLite prepares a held statement anew
     // whenever those are let go, which is at every use.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    // Before there is a table, or never.
+    // Both before there is a table, or never.
+    conn.pragma_update(None, "page_size", PAGE_BYTES)?;
     conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     let mode = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     let synchronous = match synchronous {
@@ -256,7 +264,8 @@ fn set_up(conn: &Connection, synchronous: Synchronous) -> rusqlite::Result<Strin
     conn.pragma_update(None, "synchronous", synchronous)?;
     conn.pragma_update(None, "cache_size", CACHE_KIB)?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
-    conn.pragma_update(None, "wal_autocheckpoint", WAL_PAGES_MAX)?;
+    let page_bytes: i64 = conn.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    conn.pragma_update(None, "wal_autocheckpoint", WAL_BYTES_MAX / page_bytes)?;
     conn.pragma_update(None, "journal_size_limit", WAL_BYTES_MAX)?;
     Ok(mode)
 }
@@ -264,6 +273,7 @@ fn set_up(conn: &Connection, synchronous: Synchronous) -> rusqlite::Result<Strin
 fn make_tables(conn: &Connection, seed: &Seed) -> rusqlite::Result<()> {
     let transaction = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
     transaction.execute_batch(sql::SCHEMA)?;
+    transaction.execute_batch(sql::HISTORY_SCHEMA)?;
     let instance = Instance::from_random(seed.instance).to_string();
     transaction.execute(sql::PUT_META, params![recover::MASTER_KEY, seed.master_key])?;
     transaction.execute(sql::PUT_META, params![recover::INSTANCE, instance.as_bytes()])?;
@@ -272,14 +282,6 @@ fn make_tables(conn: &Connection, seed: &Seed) -> rusqlite::Result<()> {
     transaction.commit()?;
     // The keys must outlast the machine's end too: what clients hold is signed with them.
     conn.pragma(None, "wal_checkpoint", "TRUNCATE", |_| Ok(()))
-}
-
-/// All of it or nothing: a process that is killed meanwhile leaves what was there.
-fn migrate(conn: &Connection, now: Timestamp) -> rusqlite::Result<()> {
-    let transaction = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
-    transaction.execute_batch(&sql::FROM_FORMAT_1.replace("?now", &int(now.as_millis()).to_string()))?;
-    transaction.pragma_update(None, "user_version", sql::SCHEMA_VERSION)?;
-    transaction.commit()
 }
 
 fn io_problem(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension, Row, ToSql, params};
 
+use super::packed::{self, Lying, take_bytes, take_message, take_outer, unpack};
 use super::pieces::Pieces;
 use super::{explain, int, nat, sql};
-use crate::log::store::{Ends, History, RunNumber};
-use crate::log::store::{Flow, KeyRow, Place, RunRow, StoreError, StoredMessage, StoredOutput};
+use crate::log::store::segment::Extent;
+use crate::log::store::{Ends, Flow, History, KeyRow, RunNumber, RunRow, StoreError, StoredMessage, StoredOutput};
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// Among the streams of a step, its whole output.
@@ -117,16 +118,6 @@ impl<R: Readable> History for R {
     }
 }
 
-/// A place as `messages.place` holds it. [`sql::WALK`] and its kin count on 0 and 2.
-pub(super) fn place_code(place: Place) -> i64 {
-    match place {
-        Place::Middle => 0,
-        Place::First => 1,
-        Place::Turn => 2,
-        Place::Last => 3,
-    }
-}
-
 /// A stream as `pieces.stream` holds it.
 pub(super) fn stream_code(stream: OutputStream) -> i64 {
     match stream {
@@ -152,8 +143,12 @@ pub(super) fn run_key(run: RunNumber) -> i64 {
 }
 
 fn floor(conn: &Connection, project: &ProjectId) -> rusqlite::Result<u64> {
-    let floor = conn.prepare_cached(sql::FLOOR)?.query_row([project.as_str()], |row| row.get(0)).optional()?;
-    Ok(floor.map_or(1, nat))
+    Ok(id_and_floor(conn, project)?.map_or(1, |(_, floor)| floor))
+}
+
+fn id_and_floor(conn: &Connection, project: &ProjectId) -> rusqlite::Result<Option<(i64, u64)>> {
+    let mut floor = conn.prepare_cached(sql::FLOOR)?;
+    floor.query_row([project.as_str()], |row| Ok((row.get(0)?, nat(row.get(1)?)))).optional()
 }
 
 fn newest(conn: &Connection, project: &ProjectId) -> rusqlite::Result<u64> {
@@ -161,13 +156,35 @@ fn newest(conn: &Connection, project: &ProjectId) -> rusqlite::Result<u64> {
     Ok(newest.map_or(0, nat))
 }
 
-fn ends(conn: &Connection, run: RunNumber) -> rusqlite::Result<Option<Ends>> {
-    let mut statement = conn.prepare_cached(sql::RUN_ENDS)?;
-    let ends = |row: &Row<'_>| {
-        let (first, last): (Option<i64>, Option<i64>) = (row.get(0)?, row.get(1)?);
-        Ok(Ends { first: first.map(nat), last: last.map(nat) })
-    };
-    statement.query_row([run_key(run)], ends).optional()
+fn ends(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<Ends>> {
+    let Some(run) = place_of(conn, number)? else { return Ok(None) };
+    if run.last.is_some() {
+        return Ok(Some(Ends { first: run.first, last: run.last }));
+    }
+    let first = first_of_open_run(conn, number, run.project, run.since)?;
+    Ok(Some(Ends { first: first.map(|message| message.seq), last: None }))
+}
+
+/// Where a run's messages are.
+struct RunPlace {
+    project: i64,
+    /// Its project's.
+    floor: u64,
+    /// Behind this one.
+    since: u64,
+    first: Option<u64>,
+    /// None where it goes on.
+    last: Option<u64>,
+}
+
+fn place_of(conn: &Connection, run: RunNumber) -> rusqlite::Result<Option<RunPlace>> {
+    let mut place = conn.prepare_cached(sql::RUN_PLACE)?;
+    let place = place.query_row([run_key(run)], |row| {
+        let (first, last): (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
+        let (project, floor, since) = (row.get(0)?, nat(row.get(1)?), nat(row.get(2)?));
+        Ok(RunPlace { project, floor, since, first: first.map(nat), last: last.map(nat) })
+    });
+    place.optional()
 }
 
 fn messages(
@@ -176,16 +193,141 @@ fn messages(
     after: u64,
     each: &mut dyn FnMut(&StoredMessage) -> Flow,
 ) -> rusqlite::Result<()> {
-    each_row(conn, sql::MESSAGES, params![project.as_str(), int(after)], |row| Ok(each(&message(row)?)))
+    let Some((id, floor)) = id_and_floor(conn, project)? else { return Ok(()) };
+    each_message(conn, id, floor.max(after.saturating_add(1)), |seq, lying| Ok(each(&lying.to_stored(seq))))
 }
 
+/// The messages of a run lie among its project's; those that outlast the floor are kept with the run once their segment
+/// was let go.
 fn messages_of_run(
     conn: &Connection,
-    run: RunNumber,
+    number: RunNumber,
     after: u64,
     each: &mut dyn FnMut(&StoredMessage) -> Flow,
 ) -> rusqlite::Result<()> {
-    each_row(conn, sql::MESSAGES_OF_RUN, params![run_key(run), int(after)], |row| Ok(each(&message(row)?)))
+    let Some(run) = place_of(conn, number)? else { return Ok(()) };
+    match run.last {
+        None => messages_of_open_run(conn, number, &run, after, each),
+        Some(last) => messages_of_ended_run(conn, number, &run, last, after, each),
+    }
+}
+
+fn messages_of_open_run(
+    conn: &Connection,
+    number: RunNumber,
+    run: &RunPlace,
+    after: u64,
+    each: &mut dyn FnMut(&StoredMessage) -> Flow,
+) -> rusqlite::Result<()> {
+    let mut flow = Flow::More;
+    each_row(conn, sql::OUTLASTING, params![run_key(number), int(after)], |row| {
+        flow = each(&outlasting(row)?);
+        Ok(flow)
+    })?;
+    if flow == Flow::Stop {
+        return Ok(());
+    }
+    each_message(conn, run.project, run.since.max(after).saturating_add(1), |seq, lying| {
+        let is_its = lying.run == Some(number) && (seq >= run.floor || lying.place.outlasts_floor(false));
+        Ok(if is_its { each(&lying.to_stored(seq)) } else { Flow::More })
+    })
+}
+
+fn messages_of_ended_run(
+    conn: &Connection,
+    number: RunNumber,
+    run: &RunPlace,
+    last: u64,
+    after: u64,
+    each: &mut dyn FnMut(&StoredMessage) -> Flow,
+) -> rusqlite::Result<()> {
+    let first = run.first.unwrap_or(last);
+    let outer = match first.max(after.saturating_add(1)) < run.floor {
+        true => outer_messages(conn, number)?,
+        false => Vec::new(),
+    };
+    let kept = outer.iter().filter(|message| message.seq > after && message.seq < run.floor);
+    for message in kept {
+        if each(message) == Flow::Stop {
+            return Ok(());
+        }
+    }
+    let from = run.floor.max(first).max(after.saturating_add(1));
+    if from > last {
+        return Ok(());
+    }
+    each_message(conn, run.project, from, |seq, lying| {
+        let flow = if lying.run == Some(number) { each(&lying.to_stored(seq)) } else { Flow::More };
+        Ok(if seq >= last { Flow::Stop } else { flow })
+    })
+}
+
+/// The first message of a run that goes on.
+pub(super) fn first_of_open_run(
+    conn: &Connection,
+    number: RunNumber,
+    project: i64,
+    since: u64,
+) -> rusqlite::Result<Option<StoredMessage>> {
+    let mut first = None;
+    each_row(conn, sql::OUTLASTING, params![run_key(number), 0], |row| {
+        first = Some(outlasting(row)?);
+        Ok(Flow::Stop)
+    })?;
+    if first.is_some() {
+        return Ok(first);
+    }
+    each_message(conn, project, since.saturating_add(1), |seq, lying| {
+        if lying.run != Some(number) {
+            return Ok(Flow::More);
+        }
+        first = Some(lying.to_stored(seq));
+        Ok(Flow::Stop)
+    })?;
+    Ok(first)
+}
+
+/// A project's message, where its segment is kept.
+pub(super) fn message(conn: &Connection, project: i64, seq: u64) -> rusqlite::Result<Option<StoredMessage>> {
+    let mut found = None;
+    each_message(conn, project, seq, |at, lying| {
+        found = (at == seq).then(|| lying.to_stored(seq));
+        Ok(Flow::Stop)
+    })?;
+    Ok(found)
+}
+
+/// Hands the messages of a project from one on to `each`, those below the floor among them that are still there, until
+/// it says stop.
+pub(super) fn each_message(
+    conn: &Connection,
+    project: i64,
+    from: u64,
+    mut each: impl FnMut(u64, Lying<'_>) -> rusqlite::Result<Flow>,
+) -> rusqlite::Result<()> {
+    each_row(conn, sql::SEGMENTS, params![project, int(from)], |row| {
+        let (mut seq, messages) = (nat(row.get(0)?), unpacked(row, 1)?);
+        let mut left = messages.as_slice();
+        while !left.is_empty() {
+            let lying = take_message(&mut left).ok_or_else(|| damaged(1, Type::Blob, "no messages"))?;
+            if seq >= from && each(seq, lying)? == Flow::Stop {
+                return Ok(Flow::Stop);
+            }
+            seq += 1;
+        }
+        Ok(Flow::More)
+    })
+}
+
+/// The messages of a segment, unpacked; nothing where they are damaged.
+pub(super) fn segment(conn: &Connection, project: i64, first_seq: u64) -> rusqlite::Result<Option<Vec<u8>>> {
+    conn.prepare_cached(sql::SEGMENT)?.query_row((project, int(first_seq)), |row| Ok(unpack(blob(row, 0)?)))
+}
+
+/// A row that begins with a segment's first message.
+pub(super) fn extent(row: &Row<'_>) -> rusqlite::Result<Extent> {
+    let (first_seq, count) = (nat(row.get(0)?), nat(row.get(1)?));
+    Ok(Extent { first_seq, count, first_at: timestamp(row, 2)?, last_at: timestamp(row, 3)?, bytes: nat(row.get(4)?) })
 }
 
 pub(super) fn run(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<RunRow>> {
@@ -193,11 +335,27 @@ pub(super) fn run(conn: &Connection, number: RunNumber) -> rusqlite::Result<Opti
 }
 
 fn ended_state(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<Arc<[u8]>>> {
-    conn.prepare_cached(sql::STATE)?.query_row([run_key(number)], |row| bytes(row, 0)).optional()
+    let mut state = conn.prepare_cached(sql::STATE)?;
+    state.query_row([run_key(number)], |row| Ok(take(&mut unpacked(row, 0)?.as_slice(), take_bytes)?.into())).optional()
+}
+
+/// What is kept with a run that has ended of its messages: the first and the last.
+fn outer_messages(conn: &Connection, number: RunNumber) -> rusqlite::Result<Vec<StoredMessage>> {
+    let mut state = conn.prepare_cached(sql::STATE)?;
+    let outer = state.query_row([run_key(number)], |row| {
+        let rest = unpacked(row, 0)?;
+        let (mut left, mut outer) = (rest.as_slice(), Vec::new());
+        take(&mut left, take_bytes)?;
+        while !left.is_empty() {
+            outer.push(take(&mut left, take_outer)?);
+        }
+        Ok(outer)
+    });
+    Ok(outer.optional()?.unwrap_or_default())
 }
 
 fn ended_summary(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<Arc<[u8]>>> {
-    conn.prepare_cached(sql::SUMMARY)?.query_row([run_key(number)], |row| bytes(row, 0)).optional()
+    conn.prepare_cached(sql::SUMMARY)?.query_row([run_key(number)], |row| Ok(unpacked(row, 0)?.into())).optional()
 }
 
 fn run_by_id(conn: &Connection, project: &ProjectId, run: &RunId) -> rusqlite::Result<Option<RunNumber>> {
@@ -218,9 +376,17 @@ pub(super) fn key_bytes(conn: &Connection, project: &ProjectId) -> rusqlite::Res
     Ok(bytes.map_or(0, nat))
 }
 
-/// Where the clock stands that history ages by, and what all keys weigh.
-pub(super) fn clock_and_keys(conn: &Connection) -> rusqlite::Result<(Timestamp, u64)> {
-    conn.prepare_cached(sql::CLOCK_AND_KEYS)?.query_row([], |row| Ok((timestamp(row, 0)?, nat(row.get(1)?))))
+/// What is kept, by its weight.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Totals {
+    pub(super) messages: i64,
+    pub(super) runs: i64,
+    pub(super) keys: i64,
+}
+
+pub(super) fn totals(conn: &Connection) -> rusqlite::Result<Totals> {
+    let totals = |row: &Row<'_>| Ok(Totals { messages: row.get(0)?, runs: row.get(1)?, keys: row.get(2)? });
+    conn.prepare_cached(sql::TOTALS)?.query_row([], totals)
 }
 
 fn runs(
@@ -293,16 +459,6 @@ pub(super) fn output_head(conn: &Connection, run: i64, step: &StepId) -> rusqlit
     head.query_row((run, step.as_str()), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()
 }
 
-/// How many messages of `run` are below `floor`, as `statement` counts them, and their bytes.
-pub(super) fn count_and_bytes(
-    conn: &Connection,
-    statement: &str,
-    run: i64,
-    floor: i64,
-) -> rusqlite::Result<(i64, i64)> {
-    conn.prepare_cached(statement)?.query_row((run, floor), |row| Ok((row.get(0)?, row.get(1)?)))
-}
-
 /// Hands the rows of `statement` to `each`, one at a time, until it says stop.
 pub(super) fn each_row(
     conn: &Connection,
@@ -348,30 +504,35 @@ pub(super) fn blob<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<&'r 
     row.get_ref(column)?.as_blob().map_err(|_| damaged(column, Type::Blob, "no bytes"))
 }
 
-fn message(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
-    let run: Option<i64> = row.get(2)?;
-    let place = match row.get(3)? {
-        0 => Place::Middle,
-        1 => Place::First,
-        2 => Place::Turn,
-        3 => Place::Last,
-        _ => return Err(damaged(3, Type::Integer, "no place")),
-    };
+/// A packed column, unpacked.
+fn unpacked(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<u8>> {
+    unpack(blob(row, column)?).ok_or_else(|| damaged(column, Type::Blob, "nothing that was packed"))
+}
+
+/// Takes something off the front of what was a packed column.
+fn take<'a, T>(from: &mut &'a [u8], what: impl FnOnce(&mut &'a [u8]) -> Option<T>) -> rusqlite::Result<T> {
+    what(from).ok_or_else(|| damaged(0, Type::Blob, "less than was packed"))
+}
+
+fn outlasting(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
+    let place = u8::try_from(row.get::<_, i64>(3)?).ok().and_then(packed::place_of);
     Ok(StoredMessage {
         seq: nat(row.get(0)?),
         at: timestamp(row, 1)?,
-        run: run.map(|_| run_number(row, 2)).transpose()?,
-        place,
+        run: Some(run_number(row, 2)?),
+        place: place.ok_or_else(|| damaged(3, Type::Integer, "no place"))?,
         json: bytes(row, 4)?,
     })
 }
 
 fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
+    let packed = unpacked(row, 3)?;
+    let mut left = packed.as_slice();
     Ok(RunRow {
         run: id(row, 0, RunId::parse)?,
         created_at: timestamp(row, 1)?,
         fingerprint: row.get(2)?,
-        document: bytes(row, 3)?,
-        answer: bytes(row, 4)?,
+        document: take(&mut left, take_bytes)?.into(),
+        answer: take(&mut left, take_bytes)?.into(),
     })
 }

@@ -23,14 +23,14 @@ pub(super) fn identity(conn: &Connection, now: Timestamp) -> rusqlite::Result<Id
 }
 
 pub(super) fn recover(conn: &Connection) -> rusqlite::Result<Recovered> {
-    let (clock, key_bytes) = read::clock_and_keys(conn)?;
+    let clock = conn.query_row(sql::CLOCK, [], |row| read::timestamp(row, 0))?;
     Ok(Recovered {
         projects: projects(conn)?,
         open_runs: open_runs(conn)?,
         ended_runs: ended_runs(conn, clock)?,
         next_run_number: next_run_number(conn)?,
         clock,
-        key_bytes,
+        key_bytes: nat(read::totals(conn)?.keys),
     })
 }
 
@@ -102,7 +102,7 @@ fn ended_runs(conn: &Connection, clock: Timestamp) -> rusqlite::Result<Vec<Ended
 }
 
 fn next_run_number(conn: &Connection) -> rusqlite::Result<NonZeroU64> {
-    let last: i64 = conn.query_row(sql::LAST_RUN_NUMBER, [], |row| row.get(0))?;
+    let last: i64 = conn.query_row(sql::NEWEST_RUN, [], |row| row.get(0))?;
     Ok(NonZeroU64::MIN.saturating_add(nat(last)))
 }
 

@@ -4,28 +4,35 @@
 //! SQLite writes a row anew as a whole. Indexes that only some rows need are partial.
 
 /// Of the tables as they are here. A file with a larger one was written by a later program.
-pub(super) const SCHEMA_VERSION: i64 = 2;
+pub(super) const SCHEMA_VERSION: i64 = 3;
 
 /// Marks the file as ours: "step" in ASCII.
 pub(super) const APPLICATION_ID: i64 = 0x7374_6570;
 
-/// Makes the tables.
+/// Makes the tables, but for those of the [`HISTORY_SCHEMA`]. Of all:
 ///
-/// - `projects`: `floor` is the `seq` from which on the history is whole, `floor_at` when that message was kept; null
-///   where there is none. `newest` never goes back, whatever becomes of the messages. `emptied_at` is since when it has
-///   held neither a message nor a run, null where it holds something; `key_bytes` what its keys weigh.
-/// - `messages`: below the floor only those that outlast it. `id` is the project's times 2^40, and the `seq`: one number,
-///   because SQLite finds rows by that at half the price of two. `place` as [`place_code`](super::read::place_code).
-/// - `runs`: numbered without ever using a number again, which is what AUTOINCREMENT adds. `bytes` is what its document,
-///   answer and state weigh.
-///   `status` as [`status_code`](super::read::status_code).
-/// - `states`: of runs that have ended. `summary` stands before `state`, so that it is read without that.
+/// - `projects`: `floor` is the `seq` from which on the history is whole, `floor_at` when the first message of its first
+///   segment was kept; null where there is none. `newest` never goes back, whatever becomes of the messages. `emptied_at`
+///   is since when it has held neither a message nor a run, null where it holds something; `message_bytes` is what
+///   its segments weigh, `run_bytes` what goes with its runs, `key_bytes` what its keys do; `newest_at` when its newest
+///   message was kept, `newest_run` the largest number that a run of it ever had.
+/// - `segments`: messages, as [`segment`](crate::log::segment) has it. `id` is the project's times 2^40, and the `seq` of
+///   the first: one number, because SQLite finds rows by that at half the price of two. The messages are what a
+///   [`Packer`](super::packed::Packer) makes of them; what stands before them is read without them.
+/// - `outlasting`: of runs that go on the messages below the floor that outlast it, once their segment was let go.
+///   `place` as [`place_code`](super::packed::place_code).
+/// - `runs`: `since` is its project's newest `seq` before the run. `bytes` is what its document, answer, state and outer
+///   messages weigh. `status` as [`status_code`](super::read::status_code).
+/// - `documents`: the plan and the answer of a run, packed.
+/// - `states`: of runs that have ended, packed. `summary` stands before the rest, so that it is read without that: the
+///   state, and the run's first message and last.
 /// - `outputs`: the newest attempt of a step; one without a run was let go, and its pieces go little by little.
 /// - `pieces`: `stream` as [`stream_code`](super::read::stream_code).
 /// - `keys`: what calls were answered that may come again; `bytes` is what a row weighs.
-/// - `totals`: its one row is what all messages weigh that are not below the floor, what goes with runs, what keys weigh,
-///   and where the clock stood that history ages by. All times are of that clock but `last_activity`, `created_at` and
-///   what stands in `tickets`.
+///
+/// `meta` has, besides what names the directory, where the clock stood that history ages by, where no message says so, and
+/// the largest number of a run, where no project does. All times are of that clock but `last_activity`, `created_at` and
+/// what stands in `tickets`.
 pub(super) const SCHEMA: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE projects (
@@ -37,36 +44,14 @@ pub(super) const SCHEMA: &str = "
         ended_runs INTEGER NOT NULL,
         name TEXT NOT NULL UNIQUE,
         emptied_at INTEGER,
-        key_bytes INTEGER NOT NULL DEFAULT 0
+        key_bytes INTEGER NOT NULL DEFAULT 0,
+        message_bytes INTEGER NOT NULL DEFAULT 0,
+        run_bytes INTEGER NOT NULL DEFAULT 0,
+        newest_at INTEGER NOT NULL DEFAULT 0,
+        newest_run INTEGER NOT NULL DEFAULT 0
     );
     CREATE INDEX projects_emptied ON projects (emptied_at) WHERE emptied_at IS NOT NULL;
     CREATE INDEX projects_by_age ON projects (floor_at) WHERE floor_at IS NOT NULL;
-    CREATE TABLE messages (
-        id INTEGER PRIMARY KEY,
-        at INTEGER NOT NULL,
-        run INTEGER,
-        place INTEGER NOT NULL,
-        json BLOB NOT NULL
-    );
-    CREATE INDEX messages_of_run ON messages (run) WHERE run IS NOT NULL;
-    CREATE TABLE runs (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        project INTEGER NOT NULL,
-        run_id TEXT NOT NULL,
-        created_at INTEGER NOT NULL,
-        ended_at INTEGER,
-        last_seq INTEGER,
-        status INTEGER,
-        cancelled INTEGER NOT NULL,
-        bytes INTEGER NOT NULL,
-        fingerprint BLOB NOT NULL
-    );
-    CREATE UNIQUE INDEX runs_by_id ON runs (project, run_id);
-    CREATE INDEX runs_of_project ON runs (project);
-    CREATE INDEX runs_by_status ON runs (project, status) WHERE status IS NOT NULL;
-    CREATE INDEX runs_by_end ON runs (ended_at) WHERE ended_at IS NOT NULL;
-    CREATE TABLE documents (run INTEGER PRIMARY KEY, document BLOB NOT NULL, answer BLOB NOT NULL);
-    CREATE TABLE states (run INTEGER PRIMARY KEY, summary BLOB NOT NULL, state BLOB NOT NULL);
     CREATE TABLE outputs (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         run INTEGER,
@@ -96,49 +81,45 @@ pub(super) const SCHEMA: &str = "
     );
     CREATE UNIQUE INDEX keys_by_name ON keys (project, name);
     CREATE INDEX keys_by_age ON keys (at);
-    CREATE TABLE totals (
-        message_bytes INTEGER NOT NULL,
-        run_bytes INTEGER NOT NULL,
-        key_bytes INTEGER NOT NULL DEFAULT 0,
-        clock INTEGER NOT NULL DEFAULT 0
-    );
-    INSERT INTO totals (message_bytes, run_bytes) VALUES (0, 0);
 ";
 
-/// From the tables of format 1 to these. What aged by the wall clock ages from the newest message on that is not of the
-/// future (`?now`, which is put in); keys come out of their runs. A key weighs as
-/// [`KeyRow::weight`](crate::log::store::KeyRow) has it (160).
-pub(super) const FROM_FORMAT_1: &str = "
-    ALTER TABLE projects ADD COLUMN emptied_at INTEGER;
-    ALTER TABLE projects ADD COLUMN key_bytes INTEGER NOT NULL DEFAULT 0;
-    CREATE INDEX projects_emptied ON projects (emptied_at) WHERE emptied_at IS NOT NULL;
-    CREATE TABLE keys (
+/// Makes those of the tables that messages and runs are in.
+pub(super) const HISTORY_SCHEMA: &str = "
+    CREATE TABLE segments (
         id INTEGER PRIMARY KEY,
-        project INTEGER NOT NULL,
-        name TEXT NOT NULL,
-        at INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        first_at INTEGER NOT NULL,
+        last_at INTEGER NOT NULL,
         bytes INTEGER NOT NULL,
-        fingerprint BLOB NOT NULL,
-        answer BLOB NOT NULL
+        messages BLOB NOT NULL
     );
-    CREATE UNIQUE INDEX keys_by_name ON keys (project, name);
-    CREATE INDEX keys_by_age ON keys (at);
-    ALTER TABLE totals ADD COLUMN key_bytes INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE totals ADD COLUMN clock INTEGER NOT NULL DEFAULT 0;
-    UPDATE totals SET clock = coalesce(
-        (SELECT max(last_activity) FROM projects WHERE last_activity <= ?now),
-        (SELECT max(last_activity) FROM projects), 0);
-    INSERT OR REPLACE INTO keys (project, name, at, bytes, fingerprint, answer)
-        SELECT project, 'k' || idempotency_key, min(created_at, (SELECT clock FROM totals)),
-            length('k' || idempotency_key) + length(answer) + 160, fingerprint, answer
-        FROM runs JOIN documents ON run = number WHERE idempotency_key IS NOT NULL ORDER BY number;
-    UPDATE projects SET
-        key_bytes = (SELECT coalesce(sum(bytes), 0) FROM keys WHERE project = projects.id),
-        emptied_at = CASE WHEN floor_at IS NULL AND NOT EXISTS (SELECT 1 FROM runs WHERE project = projects.id)
-            THEN (SELECT clock FROM totals) END;
-    UPDATE totals SET key_bytes = (SELECT coalesce(sum(bytes), 0) FROM keys);
-    DROP INDEX runs_by_key;
-    ALTER TABLE runs DROP COLUMN idempotency_key;
+    CREATE TABLE outlasting (
+        run INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        place INTEGER NOT NULL,
+        json BLOB NOT NULL,
+        PRIMARY KEY (run, seq)
+    ) WITHOUT ROWID;
+    CREATE TABLE runs (
+        number INTEGER PRIMARY KEY,
+        project INTEGER NOT NULL,
+        run_id TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        since INTEGER NOT NULL,
+        ended_at INTEGER,
+        first_seq INTEGER,
+        last_seq INTEGER,
+        status INTEGER,
+        cancelled INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        fingerprint BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX runs_by_id ON runs (run_id, project);
+    CREATE INDEX runs_of_project ON runs (project, status);
+    CREATE INDEX runs_by_end ON runs (ended_at) WHERE ended_at IS NOT NULL;
+    CREATE TABLE documents (run INTEGER PRIMARY KEY, packed BLOB NOT NULL);
+    CREATE TABLE states (run INTEGER PRIMARY KEY, summary BLOB NOT NULL, packed BLOB NOT NULL);
 ";
 
 // The store as a whole.
@@ -149,29 +130,45 @@ pub(super) const PUT_META: &str = "INSERT INTO meta VALUES (?1, ?2)";
 pub(super) const PROBE: &str = "INSERT OR REPLACE INTO meta VALUES ('probe', zeroblob(32768))";
 pub(super) const META: &str = "SELECT value FROM meta WHERE key = ?1";
 pub(super) const TABLES: &str = "SELECT count(*) FROM sqlite_master";
-/// Row: bytes of messages, bytes of runs.
-pub(super) const TOTALS: &str = "SELECT message_bytes, run_bytes FROM totals";
-/// Parameters: more bytes of messages, more bytes of runs, more bytes of keys, where the clock stands at least.
-pub(super) const ADD_TO_TOTALS: &str = "
-    UPDATE totals SET message_bytes = message_bytes + ?1, run_bytes = run_bytes + ?2, key_bytes = key_bytes + ?3,
-        clock = max(clock, ?4)";
-/// Row: where the clock stands, bytes of keys.
-pub(super) const CLOCK_AND_KEYS: &str = "SELECT clock, key_bytes FROM totals";
+/// Row: bytes of messages, bytes of runs, bytes of keys.
+pub(super) const TOTALS: &str = "
+    SELECT coalesce(sum(message_bytes), 0), coalesce(sum(run_bytes), 0), coalesce(sum(key_bytes), 0) FROM projects";
+pub(super) const CLOCK: &str = "
+    SELECT max((SELECT coalesce(max(newest_at), 0) FROM projects),
+        coalesce((SELECT value FROM meta WHERE key = 'clock'), 0))";
+/// Parameter: where it stands.
+pub(super) const KEEP_CLOCK: &str = "INSERT OR REPLACE INTO meta VALUES ('clock', ?1)";
+/// The largest number that a run ever had.
+pub(super) const NEWEST_RUN: &str = "
+    SELECT max((SELECT coalesce(max(newest_run), 0) FROM projects),
+        coalesce((SELECT value FROM meta WHERE key = 'newest_run'), 0))";
+/// Parameter: that.
+pub(super) const KEEP_NEWEST_RUN: &str = "INSERT OR REPLACE INTO meta VALUES ('newest_run', ?1)";
 pub(super) const PAGES: &str = "PRAGMA page_count";
 pub(super) const FREE_PAGES: &str = "PRAGMA freelist_count";
 
 // Projects.
 
-/// Parameter: name. Row: id, is empty.
-pub(super) const PROJECT: &str = "SELECT id, floor_at IS NULL, newest FROM projects WHERE name = ?1";
+/// Parameter: name. Row: id, newest, holds no message, holds nothing.
+pub(super) const PROJECT: &str =
+    "SELECT id, newest, floor_at IS NULL, emptied_at IS NOT NULL FROM projects WHERE name = ?1";
 /// Parameter: name.
 pub(super) const NEW_PROJECT: &str =
     "INSERT INTO projects (newest, floor, last_activity, ended_runs, name) VALUES (0, 1, 0, 0, ?1)";
-/// Parameters: id, newest, when.
-pub(super) const PROJECT_GREW: &str = "UPDATE projects SET newest = ?2, last_activity = ?3 WHERE id = ?1";
-/// Parameters: id, when.
-pub(super) const PROJECT_ACTIVE: &str = "UPDATE projects SET last_activity = ?2, emptied_at = NULL WHERE id = ?1";
-/// Parameters: id, floor, when that message was kept.
+/// Parameters: id, newest, when or null where it is as before, more runs that have ended, more bytes of keys, of
+/// messages, of runs, when the newest message was kept, the newest run.
+pub(super) const PROJECT_GREW: &str = "
+    UPDATE projects SET newest = max(newest, ?2), last_activity = coalesce(?3, last_activity),
+        ended_runs = ended_runs + ?4, key_bytes = key_bytes + ?5, message_bytes = message_bytes + ?6,
+        run_bytes = run_bytes + ?7, newest_at = max(newest_at, ?8), newest_run = max(newest_run, ?9)
+    WHERE id = ?1";
+/// Parameters: id, fewer runs that have ended, fewer bytes of messages, of runs.
+pub(super) const PROJECT_SHRANK: &str = "
+    UPDATE projects SET ended_runs = ended_runs - ?2, message_bytes = message_bytes - ?3, run_bytes = run_bytes - ?4
+    WHERE id = ?1";
+/// Parameter: id.
+pub(super) const PROJECT_ACTIVE: &str = "UPDATE projects SET emptied_at = NULL WHERE id = ?1";
+/// Parameters: id, floor, when its segment began.
 pub(super) const MOVE_FLOOR: &str = "UPDATE projects SET floor = ?2, floor_at = ?3 WHERE id = ?1";
 /// Parameters: id, when. The floor is where it was: at the next message.
 pub(super) const PROJECT_FILLED: &str = "UPDATE projects SET floor_at = ?2, emptied_at = NULL WHERE id = ?1";
@@ -192,10 +189,8 @@ pub(super) const EMPTY_PROJECTS: &str = "SELECT count(*) FROM projects WHERE emp
 pub(super) const PROJECT_KEYS: &str = "UPDATE projects SET key_bytes = key_bytes + ?2 WHERE id = ?1";
 /// Parameter: name.
 pub(super) const KEY_BYTES: &str = "SELECT key_bytes FROM projects WHERE name = ?1";
-/// Parameters: id, more runs that have ended.
-pub(super) const COUNT_ENDED: &str = "UPDATE projects SET ended_runs = ended_runs + ?2 WHERE id = ?1";
-/// Parameter: name.
-pub(super) const FLOOR: &str = "SELECT floor FROM projects WHERE name = ?1";
+/// Parameter: name. Row: id, floor.
+pub(super) const FLOOR: &str = "SELECT id, floor FROM projects WHERE name = ?1";
 /// Parameter: name.
 pub(super) const NEWEST: &str = "SELECT newest FROM projects WHERE name = ?1";
 /// Row: name, newest, last activity.
@@ -206,82 +201,76 @@ pub(super) const REMAINS: &str = "SELECT name, newest, last_activity FROM projec
 pub(super) const PROJECT_IDS: &str = "SELECT id FROM projects WHERE emptied_at IS NULL";
 /// Parameter: id. Row: id, newest, floor, ended runs.
 pub(super) const PROJECT_SIZE: &str = "SELECT id, newest, floor, ended_runs FROM projects WHERE id = ?1";
-/// The two projects whose oldest messages are the oldest. Row: id, newest, floor, when.
-pub(super) const OLDEST_PROJECTS: &str =
-    "SELECT id, newest, floor, floor_at FROM projects WHERE floor_at IS NOT NULL ORDER BY floor_at, id LIMIT 2";
+/// The project whose oldest message is the oldest. Row: id, newest, floor, when.
+pub(super) const OLDEST_PROJECT: &str =
+    "SELECT id, newest, floor, floor_at FROM projects WHERE floor_at IS NOT NULL ORDER BY floor_at, id LIMIT 1";
 /// Parameter: id.
 pub(super) const PROJECT_NAME: &str = "SELECT name FROM projects WHERE id = ?1";
 
 // Messages.
 
-/// Parameters: project, seq, when, run, place, text.
-pub(super) const NEW_MESSAGE: &str = "INSERT INTO messages VALUES (?1 << 40 | ?2, ?3, ?4, ?5, ?6)";
-/// Parameters: project's name, behind this. Row: seq, when, run, place, text.
-pub(super) const MESSAGES: &str = "
-    SELECT id & 0xFFFFFFFFFF, at, run, place, json FROM messages
-    WHERE id > ((SELECT id FROM projects WHERE name = ?1) << 40
-            | max(?2, (SELECT floor - 1 FROM projects WHERE name = ?1)))
-        AND id < ((SELECT id FROM projects WHERE name = ?1) + 1) << 40
+/// Parameters: project, first seq, how many, when the first, when the last, bytes, messages.
+pub(super) const NEW_SEGMENT: &str = "INSERT INTO segments VALUES (?1 << 40 | ?2, ?3, ?4, ?5, ?6, ?7)";
+/// Parameters: project, first seq, how many, when the last, bytes, messages.
+pub(super) const SEGMENT_GREW: &str =
+    "UPDATE segments SET count = ?3, last_at = ?4, bytes = ?5, messages = ?6 WHERE id = (?1 << 40 | ?2)";
+/// Parameters: project, first seq.
+pub(super) const SEGMENT: &str = "SELECT messages FROM segments WHERE id = (?1 << 40 | ?2)";
+/// Parameter: project. Row: first seq, how many, when the first, when the last, bytes.
+pub(super) const LAST_SEGMENT: &str = "
+    SELECT id & 0xFFFFFFFFFF, count, first_at, last_at, bytes FROM segments
+    WHERE id > ?1 << 40 AND id < (?1 + 1) << 40 ORDER BY id DESC LIMIT 1";
+/// From that on which holds a message. Parameters: project, the message. Row: first seq, messages.
+pub(super) const SEGMENTS: &str = "
+    SELECT id & 0xFFFFFFFFFF, messages FROM segments
+    WHERE id >= (SELECT coalesce(max(id), ?1 << 40) FROM segments WHERE id > ?1 << 40 AND id <= (?1 << 40 | ?2))
+        AND id < (?1 + 1) << 40
     ORDER BY id";
-/// Parameters: run, behind this. Row: as before.
-pub(super) const MESSAGES_OF_RUN: &str = "
-    SELECT id & 0xFFFFFFFFFF, at, run, place, json FROM messages INDEXED BY messages_of_run
-    WHERE run = ?1 AND id > (SELECT project << 40 | ?2 FROM runs WHERE number = ?1)
-    ORDER BY id";
-/// What is let go first. Parameters: project, from this on. Row: seq, when, bytes, outlasts the floor.
-pub(super) const WALK: &str = "
-    SELECT id & 0xFFFFFFFFFF, at, length(json), place <> 0 AND EXISTS (
-        SELECT 1 FROM runs WHERE number = messages.run AND (messages.place <> 2 OR ended_at IS NULL))
-    FROM messages WHERE id >= (?1 << 40 | ?2) AND id < (?1 + 1) << 40 ORDER BY id";
-/// Parameters: project, from this on, up to before that.
-pub(super) const SWEEP: &str = "
-    DELETE FROM messages WHERE id >= (?1 << 40 | ?2) AND id < (?1 << 40 | ?3) AND NOT (place <> 0 AND EXISTS (
-        SELECT 1 FROM runs WHERE number = messages.run AND (messages.place <> 2 OR ended_at IS NULL)))";
-/// A run's messages below the floor. Parameters: run, the floor. Row: how many, bytes.
-pub(super) const BELOW_FLOOR: &str = "
-    SELECT count(*), coalesce(sum(length(json)), 0) FROM messages INDEXED BY messages_of_run
-    WHERE run = ?1 AND id < (SELECT project << 40 | ?2 FROM runs WHERE number = ?1)";
-/// Parameters: as before.
-pub(super) const DROP_BELOW_FLOOR: &str = "
-    DELETE FROM messages INDEXED BY messages_of_run
-    WHERE run = ?1 AND id < (SELECT project << 40 | ?2 FROM runs WHERE number = ?1)";
-/// Those of them that are turns. Parameters and row: as before.
-pub(super) const TURNS_BELOW_FLOOR: &str = "
-    SELECT count(*), coalesce(sum(length(json)), 0) FROM messages INDEXED BY messages_of_run
-    WHERE run = ?1 AND id < (SELECT project << 40 | ?2 FROM runs WHERE number = ?1) AND place = 2";
-/// Parameters: as before.
-pub(super) const DROP_TURNS_BELOW_FLOOR: &str = "
-    DELETE FROM messages INDEXED BY messages_of_run
-    WHERE run = ?1 AND id < (SELECT project << 40 | ?2 FROM runs WHERE number = ?1) AND place = 2";
+/// What is let go first. Parameter: project. Row: first seq, how many, when the first, when the last, bytes.
+pub(super) const EXTENTS: &str = "
+    SELECT id & 0xFFFFFFFFFF, count, first_at, last_at, bytes FROM segments
+    WHERE id > ?1 << 40 AND id < (?1 + 1) << 40 ORDER BY id";
+/// Parameters: project, up to before this.
+pub(super) const DROP_SEGMENTS: &str = "DELETE FROM segments WHERE id > ?1 << 40 AND id < (?1 << 40 | ?2)";
+
+/// Parameters: run, seq, when, place, text.
+pub(super) const NEW_OUTLASTING: &str = "INSERT INTO outlasting VALUES (?1, ?2, ?3, ?4, ?5)";
+/// Parameters: run, behind this. Row: seq, when, run, place, text.
+pub(super) const OUTLASTING: &str =
+    "SELECT seq, at, run, place, json FROM outlasting WHERE run = ?1 AND seq > ?2 ORDER BY seq";
+pub(super) const HAS_OUTLASTING: &str = "SELECT EXISTS (SELECT 1 FROM outlasting)";
+/// Parameter: run.
+pub(super) const DROP_OUTLASTING: &str = "DELETE FROM outlasting WHERE run = ?1";
 
 // Runs.
 
-/// Parameters: number, project, id, when, fingerprint, bytes.
+/// Parameters: number, project, id, when, since, fingerprint, bytes.
 pub(super) const NEW_RUN: &str = "
-    INSERT INTO runs (number, project, run_id, created_at, fingerprint, bytes, cancelled)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)";
-/// Parameters: run, document, answer.
-pub(super) const NEW_DOCUMENT: &str = "INSERT INTO documents VALUES (?1, ?2, ?3)";
+    INSERT INTO runs (number, project, run_id, created_at, since, fingerprint, bytes, cancelled)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0)";
+/// Parameters: run, document and answer.
+pub(super) const NEW_DOCUMENT: &str = "INSERT INTO documents VALUES (?1, ?2)";
 /// Parameter: run.
 pub(super) const CANCEL_RUN: &str = "UPDATE runs SET cancelled = 1 WHERE number = ?1";
-/// Parameters: run, its last message, bytes of its state, its status. Row: its project, that one's floor; none where it had ended.
+/// Nothing where it has ended. Parameter: run. Row: project, when it was taken on, since.
+pub(super) const OPEN_RUN: &str = "SELECT project, created_at, since FROM runs WHERE number = ?1 AND ended_at IS NULL";
+/// Parameter: run.
+pub(super) const PROJECT_OF_RUN: &str = "SELECT project FROM runs WHERE number = ?1";
+/// Parameters: run, its first message, its last, when that was kept, its status, more bytes.
 pub(super) const END_RUN: &str = "
-    UPDATE runs SET last_seq = ?2, status = ?4, bytes = bytes + ?3, ended_at = coalesce(
-        (SELECT at FROM messages WHERE id = (runs.project << 40 | ?2)), created_at)
-    WHERE number = ?1 AND ended_at IS NULL
-    RETURNING project, (SELECT floor FROM projects WHERE id = project)";
-/// Parameters: run, summary, state.
+    UPDATE runs SET first_seq = ?2, last_seq = ?3, ended_at = ?4, status = ?5, bytes = bytes + ?6 WHERE number = ?1";
+/// Parameters: run, summary, state and outer messages.
 pub(super) const NEW_STATE: &str = "INSERT INTO states VALUES (?1, ?2, ?3)";
-/// Parameter: number. Row: id, when, fingerprint, document, answer.
+/// Parameter: number. Row: id, when, fingerprint, document and answer.
 pub(super) const RUN: &str = "
-    SELECT run_id, created_at, fingerprint, document, answer
-    FROM runs JOIN documents ON run = number WHERE number = ?1";
-/// Parameter: number. Row: its first message, its last if it has ended.
-pub(super) const RUN_ENDS: &str = "
-    SELECT (SELECT min(id) & 0xFFFFFFFFFF FROM messages INDEXED BY messages_of_run WHERE run = ?1), last_seq
+    SELECT run_id, created_at, fingerprint, packed FROM runs JOIN documents ON run = number WHERE number = ?1";
+/// Where a run's messages are. Parameter: number. Row: its project, that one's floor, since, its first message and its
+/// last if it has ended.
+pub(super) const RUN_PLACE: &str = "
+    SELECT project, (SELECT floor FROM projects WHERE id = project), since, first_seq, last_seq
     FROM runs WHERE number = ?1";
 /// Parameter: run.
-pub(super) const STATE: &str = "SELECT state FROM states WHERE run = ?1";
+pub(super) const STATE: &str = "SELECT packed FROM states WHERE run = ?1";
 /// Parameter: run.
 pub(super) const SUMMARY: &str = "SELECT summary FROM states WHERE run = ?1";
 /// Parameters: project's name, run's id.
@@ -290,13 +279,22 @@ pub(super) const RUN_BY_ID: &str =
 /// Parameters: project's name, before this one.
 pub(super) const RUNS: &str = "
     SELECT number FROM runs INDEXED BY runs_of_project
-    WHERE project = (SELECT id FROM projects WHERE name = ?1) AND number < ?2
+    WHERE project = (SELECT id FROM projects WHERE name = ?1) AND status IS NULL AND number < ?2
+    UNION ALL SELECT number FROM runs INDEXED BY runs_of_project
+    WHERE project = (SELECT id FROM projects WHERE name = ?1) AND status = 0 AND number < ?2
+    UNION ALL SELECT number FROM runs INDEXED BY runs_of_project
+    WHERE project = (SELECT id FROM projects WHERE name = ?1) AND status = 1 AND number < ?2
+    UNION ALL SELECT number FROM runs INDEXED BY runs_of_project
+    WHERE project = (SELECT id FROM projects WHERE name = ?1) AND status = 2 AND number < ?2
     ORDER BY number DESC";
 /// Parameters: project's name, before this one, status.
 pub(super) const RUNS_ENDED_AS: &str = "
-    SELECT number FROM runs INDEXED BY runs_by_status
-    WHERE project = (SELECT id FROM projects WHERE name = ?1) AND number < ?2 AND status = ?3
+    SELECT number FROM runs INDEXED BY runs_of_project
+    WHERE project = (SELECT id FROM projects WHERE name = ?1) AND status = ?3 AND number < ?2
     ORDER BY number DESC";
+/// Runs of a project that go on, oldest first. Parameter: project. Row: number, since.
+pub(super) const OPEN_RUNS_OF: &str = "
+    SELECT number, since FROM runs INDEXED BY runs_of_project WHERE project = ?1 AND status IS NULL ORDER BY number";
 /// Row: number, project's name, cancelled.
 pub(super) const OPEN_RUNS: &str = "
     SELECT number, name, cancelled FROM runs JOIN projects ON id = project
@@ -305,36 +303,28 @@ pub(super) const OPEN_RUNS: &str = "
 pub(super) const ENDED_SINCE: &str = "
     SELECT number, name, ended_at FROM runs INDEXED BY runs_by_end JOIN projects ON id = project
     WHERE ended_at >= ?1 ORDER BY ended_at, number";
-/// The largest number that a run ever had.
-pub(super) const LAST_RUN_NUMBER: &str = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'runs'), 0)";
 /// Row: number, when it ended.
 pub(super) const OLDEST_ENDED: &str =
     "SELECT number, ended_at FROM runs WHERE ended_at IS NOT NULL ORDER BY ended_at, number LIMIT 1";
-/// Parameter: project.
+/// Parameters: project, how many.
 pub(super) const OLDEST_ENDED_OF: &str = "
-    SELECT number FROM runs INDEXED BY runs_of_project
-    WHERE project = ?1 AND ended_at IS NOT NULL ORDER BY number LIMIT 1";
-/// Parameter: run. Row: project, bytes, the project's floor, bytes of outputs.
-pub(super) const RUN_SIZE: &str = "
-    SELECT project, bytes, (SELECT floor FROM projects WHERE id = project),
-        (SELECT coalesce(sum(bytes), 0) FROM outputs WHERE run = number)
-    FROM runs WHERE number = ?1";
-/// Each with the run as parameter; what goes with a run, in order.
-pub(super) const DROP_RUN: [&str; 4] = [
-    "UPDATE outputs SET run = NULL WHERE run = ?1",
-    "DELETE FROM documents WHERE run = ?1",
-    "DELETE FROM states WHERE run = ?1",
-    "DELETE FROM runs WHERE number = ?1",
-];
+    SELECT number FROM runs INDEXED BY runs_of_project WHERE project = ?1 AND status = 0
+    UNION ALL SELECT number FROM runs INDEXED BY runs_of_project WHERE project = ?1 AND status = 1
+    UNION ALL SELECT number FROM runs INDEXED BY runs_of_project WHERE project = ?1 AND status = 2
+    ORDER BY number LIMIT ?2";
+/// Parameter: run. Row: project, bytes.
+pub(super) const DROP_RUN: &str = "DELETE FROM runs WHERE number = ?1 RETURNING project, bytes";
+/// Parameter: run. Row: bytes.
+pub(super) const LET_OUTPUTS_GO: &str = "UPDATE outputs SET run = NULL WHERE run = ?1 RETURNING bytes";
+/// Each with the run as parameter: what goes with one that has ended.
+pub(super) const DROP_OF_RUN: [&str; 2] = ["DELETE FROM documents WHERE run = ?1", "DELETE FROM states WHERE run = ?1"];
 
 // Outputs.
 
 /// Parameters: run, step. Row: id, attempt, bytes.
 pub(super) const OUTPUT: &str = "SELECT id, attempt, bytes FROM outputs WHERE run = ?1 AND step = ?2";
-/// Nothing where there is no such run. Parameters: run, step, attempt.
-pub(super) const NEW_OUTPUT: &str = "
-    INSERT INTO outputs (run, step, attempt, bytes)
-    SELECT ?1, ?2, ?3, 0 WHERE EXISTS (SELECT 1 FROM runs WHERE number = ?1)";
+/// Parameters: run, step, attempt.
+pub(super) const NEW_OUTPUT: &str = "INSERT INTO outputs (run, step, attempt, bytes) VALUES (?1, ?2, ?3, 0)";
 /// Parameter: id.
 pub(super) const LET_OUTPUT_GO: &str = "UPDATE outputs SET run = NULL WHERE id = ?1";
 /// Parameters: id, more bytes.

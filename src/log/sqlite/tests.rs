@@ -12,7 +12,7 @@ use crate::log::conformance::{SEED, commit, open, trim};
 use crate::log::store::History;
 use crate::log::store::{Flow, Place, StoredMessage};
 use crate::log::testing::{
-    KEEP_ALL, TempDir, created, ended, listed, message, messages, number, project, seqs, seqs_of_run, step,
+    KEEP_ALL, TempDir, created, ended, listed, message, messages, number, project, read, seqs, seqs_of_run, step,
 };
 use crate::model::OutputStream;
 
@@ -28,8 +28,11 @@ fn refusal(path: &Path) -> String {
     }
 }
 
+/// So that it takes as much in the file too.
 fn large(seq: u64, bytes: usize) -> Write {
-    let (at, json) = (Timestamp::from_millis(seq * 1000), vec![b'x'; bytes].into());
+    let noise = |n: u64| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u8;
+    let json = (0..bytes as u64).map(|n| noise(n * n + seq)).collect::<Vec<_>>().into();
+    let at = Timestamp::from_millis(seq * 1000);
     Write::Message(StoredMessage { seq, at, run: None, place: Place::Middle, json }, project())
 }
 
@@ -157,9 +160,9 @@ fn what_is_made_is_for_its_owner_alone() {
 #[test]
 fn a_file_of_a_later_program_is_left_alone() {
     let directory = TempDir::new();
-    open(&directory, 0).0.conn.pragma_update(None, "user_version", 3).expect("a version");
+    open(&directory, 0).0.conn.pragma_update(None, "user_version", 4).expect("a version");
     let path = directory.path().join("stepcast.db");
-    let expected = "was written by a later stepcast: its format is 3, this program knows those up to 2";
+    let expected = "was written by a later stepcast: its format is 4, this program knows those up to 3";
     assert_eq!(refusal(directory.path()), format!("{} {expected}", path.display()));
 }
 
@@ -203,7 +206,7 @@ fn a_page_that_is_damaged_shows_when_it_is_read() {
     let directory = TempDir::new();
     let mut store = open(&directory, 0).0;
     commit(&mut store, &messages([1]));
-    store.conn.execute_batch("UPDATE messages SET place = 9").expect("a statement");
+    store.conn.execute_batch("UPDATE segments SET messages = x'09'").expect("a statement");
     let read = store.messages(&project(), 0, None, &mut |_| Flow::More);
     assert!(read.is_err_and(|StoreError(text)| text.contains("stepcast.db is damaged")));
     commit(&mut store, &messages([2]));
@@ -342,7 +345,7 @@ fn outputs_that_were_let_go_leave_nothing_behind() {
     assert_eq!((count(&store, "outputs"), count(&store, "pieces")), (1, 100));
     commit(&mut store, &[message(1, 1000, Some(number(1)), Place::Last), ended(1, 1)]);
     (0..3).for_each(|_| drop(trim(&mut store, NONE, 1_000_000)));
-    for table in ["runs", "documents", "states", "outputs", "pieces", "messages"] {
+    for table in ["runs", "documents", "states", "outputs", "pieces", "segments", "outlasting"] {
         assert_eq!(count(&store, table), 0, "{table}");
     }
     let totals = store.conn.query_row(sql::TOTALS, [], |row| Ok((row.get(0)?, row.get(1)?)));
@@ -370,14 +373,19 @@ fn no_statement_scans_a_table_that_grows() {
         sql::PROJECT,
         sql::FLOOR,
         sql::PROJECT_SIZE,
-        sql::OLDEST_PROJECTS,
-        sql::MESSAGES,
-        sql::MESSAGES_OF_RUN,
-        sql::WALK,
-        sql::SWEEP,
-        sql::BELOW_FLOOR,
-        sql::TURNS_BELOW_FLOOR,
-        sql::DROP_TURNS_BELOW_FLOOR,
+        sql::OLDEST_PROJECT,
+        sql::LAST_SEGMENT,
+        sql::SEGMENT,
+        sql::SEGMENT_GREW,
+        sql::SEGMENTS,
+        sql::EXTENTS,
+        sql::DROP_SEGMENTS,
+        sql::OUTLASTING,
+        sql::DROP_OUTLASTING,
+        sql::OPEN_RUN,
+        sql::OPEN_RUNS_OF,
+        sql::RUN_PLACE,
+        sql::STATE,
         sql::END_RUN,
         sql::RUN,
         sql::RUN_BY_ID,
@@ -389,9 +397,10 @@ fn no_statement_scans_a_table_that_grows() {
         sql::FORGET_PROJECTS,
         sql::PROJECT_EMPTIED,
         sql::RUNS,
+        sql::RUNS_ENDED_AS,
         sql::OLDEST_ENDED,
         sql::OLDEST_ENDED_OF,
-        sql::RUN_SIZE,
+        sql::LET_OUTPUTS_GO,
         sql::OUTPUT,
         sql::PIECES,
         sql::PIECES_BYTES,
@@ -399,7 +408,7 @@ fn no_statement_scans_a_table_that_grows() {
         sql::LET_GO,
         sql::DROP_TICKETS,
         sql::ENDED_SINCE,
-        sql::DROP_RUN[0],
+        sql::DROP_RUN,
     ];
     for statement in statements {
         let mut explained = store.conn.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).expect("a plan");
@@ -427,12 +436,22 @@ fn held_statements_are_not_prepared_anew_at_each_use() {
 
 /// What a server of format 1 left behind: in `p` a run with the key `k` and one that its caller named, in `q` a message.
 fn format_1() -> TempDir {
+    of_format(1, include_str!("format_1.sql"))
+}
+
+/// What one of format 2 left behind that kept six messages a project: in `p` a run that has ended and one that waits, both
+/// below the floor in part, and notes; in `q` a note.
+fn format_2() -> TempDir {
+    of_format(2, include_str!("format_2.sql"))
+}
+
+fn of_format(version: i64, dump: &str) -> TempDir {
     let directory = TempDir::new();
     let conn = Connection::open(directory.path().join(super::open::DATABASE)).expect("a file");
     conn.pragma_update(None, "auto_vacuum", "INCREMENTAL").expect("set");
-    conn.execute_batch(include_str!("format_1.sql")).expect("its tables");
+    conn.execute_batch(dump).expect("its tables");
     conn.pragma_update(None, "application_id", sql::APPLICATION_ID).expect("set");
-    conn.pragma_update(None, "user_version", 1).expect("set");
+    conn.pragma_update(None, "user_version", version).expect("set");
     directory
 }
 
@@ -466,8 +485,56 @@ fn a_directory_of_format_1_is_gone_on_with() {
 }
 
 #[test]
-fn the_tables_of_format_1_become_those_of_a_new_file() {
-    let (old, new) = (format_1(), TempDir::new());
+fn a_directory_of_format_2_is_gone_on_with() {
+    let directory = format_2();
+    for _ in 0..2 {
+        let (store, identity) = open(&directory, 1000);
+        assert_eq!(identity.instance.to_string(), "GSm5jY0w");
+        let recovered = store.recover().expect("readable");
+        let newest: Vec<_> = recovered.projects.iter().map(|it| (it.project.to_string(), it.newest)).collect();
+        assert_eq!(newest, [("p".to_owned(), 21), ("q".to_owned(), 1)]);
+        assert_eq!((recovered.clock.as_millis(), recovered.next_run_number.get()), (2205, 3));
+        assert_eq!((store.floor(&project()), seqs(&store)), (Ok(16), (16..=21).collect()));
+        assert_eq!((listed(&store), recovered.open_runs.len()), (vec![2, 1], 1));
+        assert_eq!((seqs_of_run(&store, 1), seqs_of_run(&store, 2)), (vec![1, 6], (7..=13).collect()));
+        let ends = |n| store.ends(number(n)).expect("readable").map(|ends| (ends.first, ends.last));
+        assert_eq!((ends(1), ends(2)), (Some((Some(1), Some(6))), Some((Some(7), None))));
+        let places: Vec<_> = read(&store, &project(), 0, Some(number(2))).iter().map(|message| message.place).collect();
+        assert_eq!((places[0], places[1..].iter().all(|place| *place == Place::Turn)), (Place::First, true));
+        let text =
+            |bytes: Option<std::sync::Arc<[u8]>>| String::from_utf8_lossy(&bytes.expect("it is kept")).into_owned();
+        assert!(text(store.document(number(1)).expect("readable")).contains("9007199254740993"));
+        assert!(text(store.ended_state(number(1)).expect("readable")).contains("\"status\":\"completed\""));
+        assert!(text(store.ended_summary(number(1)).expect("readable")).contains("\"percent\":100"));
+        assert!(store.key(&project(), "kk").expect("readable").is_some());
+    }
+    let mut store = open(&directory, 1000).0;
+    commit(&mut store, &[message(22, 3000, Some(number(2)), Place::Last), ended(2, 22)]);
+    assert_eq!((seqs_of_run(&store, 2), count(&store, "outlasting")), (vec![7, 22], 0));
+    trim(&mut store, NONE, 1_000_000);
+    let totals = store.conn.query_row(sql::TOTALS, [], |row| Ok((row.get(0)?, row.get(1)?)));
+    assert_eq!(totals, Ok((0, 0)), "it was weighed as what came since is");
+}
+
+/// What a process finds that comes after one that was killed in the middle of it, too.
+#[test]
+fn a_migration_that_fails_leaves_what_was_there() {
+    let directory = format_2();
+    let path = directory.path().join(super::open::DATABASE);
+    raw(&path, "UPDATE messages SET place = 7 WHERE id & 255 = 21");
+    assert!(refusal(directory.path()).contains("is damaged"));
+    let conn = Connection::open(&path).expect("a database");
+    let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0)).expect("a version");
+    let messages: i64 = conn.query_row("SELECT count(*) FROM messages", [], |row| row.get(0)).expect("a count");
+    assert_eq!((version, messages), (2, 16));
+    drop(conn);
+    raw(&path, "UPDATE messages SET place = 0 WHERE place = 7");
+    assert_eq!(seqs(&open(&directory, 1000).0), (16..=21).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_tables_of_earlier_formats_become_those_of_a_new_file() {
+    let (new, oldest, old) = (TempDir::new(), format_1(), format_2());
     let tables = |directory: &TempDir| {
         let store = open(directory, 0).0;
         let columns = "SELECT concat_ws(' ', m.name, c.name, c.type, c.\"notnull\")
@@ -477,7 +544,8 @@ fn the_tables_of_format_1_become_those_of_a_new_file() {
         let rows = statement.query_map([], |row| row.get(0)).expect("rows");
         rows.collect::<rusqlite::Result<Vec<String>>>().expect("a text")
     };
-    assert_eq!(tables(&old), tables(&new));
+    let expected = tables(&new);
+    assert_eq!((tables(&oldest), tables(&old)), (expected.clone(), expected));
 }
 
 #[test]

@@ -1,18 +1,21 @@
 //! Lets go of what is too much, in slices, so that no commit waits long for it.
 //!
-//! A project's history is swept from its floor upwards. A run goes whole, but for its messages above the floor, which
-//! are their project's, and the pieces of its outputs, which go little by little.
+//! A project's history is swept from its first segment upwards: a segment goes as a whole, and what outlasts it of runs that
+//! go on is kept with them. A run goes whole, but for its messages above the floor, which are their project's, and the
+//! pieces of its outputs, which go little by little.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
-use super::read::count_and_bytes;
+use super::packed::place_code;
+use super::read::Totals;
 use super::{int, nat, read, sql};
-use crate::log::store::{Flow, MESSAGE_OVERHEAD_BYTES, Retention, TOMBSTONES_MAX};
+use crate::log::store::segment::Extent;
+use crate::log::store::{Flow, Place, Retention, TOMBSTONES_MAX, message_weight};
 use crate::model::{ProjectId, Timestamp};
 
-/// Messages that a trim lets go at least, if there are so many too much: some 2 ms.
+/// Messages that a trim lets go at least, if there are so many too much.
 const MESSAGES_MIN: u64 = 1000;
 
 /// Bytes of messages that a trim lets go at least.
@@ -21,9 +24,6 @@ const BYTES_MIN: u64 = 4 * 1024 * 1024;
 /// A project's count of messages may be above its limit by this part of it, so that a sweep, which has a price of its
 /// own, is for many messages at once: 78 of 10,000. None where the limit is small.
 const MESSAGES_SLACK: u64 = 128;
-
-/// Messages that came within so many milliseconds count as of the same age, for the same reason.
-const AGE_SLACK_MS: u64 = 1000;
 
 /// A run that goes counts as so many messages.
 const RUN_COST: u64 = 20;
@@ -77,6 +77,10 @@ impl Slice {
         self.messages == 0 || self.bytes == 0
     }
 
+    fn has_room_for_runs(self, runs: usize) -> bool {
+        runs as u64 * RUN_COST < self.messages
+    }
+
     fn spend(&mut self, messages: u64, bytes: u64) {
         self.messages = self.messages.saturating_sub(messages);
         self.bytes = self.bytes.saturating_sub(bytes);
@@ -100,10 +104,34 @@ pub(super) fn give_pages_back(conn: &Connection) -> rusqlite::Result<bool> {
 pub(super) struct Trimmer<'a> {
     conn: &'a Connection,
     left: Slice,
-    /// Names of the projects that hold no message any more, or are forgotten.
+    /// Names of the projects that hold no message any more, or nothing, or are forgotten.
     changed: Vec<String>,
     /// Projects that have let a run go, or all messages.
     shrunk: BTreeSet<i64>,
+    gone: BTreeMap<i64, Gone>,
+    /// It kept messages with their runs.
+    has_outlasting: bool,
+    totals: Totals,
+}
+
+/// What became of a trim.
+pub(super) struct Done {
+    /// Names of the projects of which something else is known now.
+    pub(super) changed: Vec<String>,
+    /// It kept messages with their runs.
+    pub(super) has_outlasting: bool,
+    /// It let go of as much as it may.
+    pub(super) is_spent: bool,
+    /// What is left.
+    pub(super) totals: Totals,
+}
+
+/// What a project has let go.
+#[derive(Default)]
+struct Gone {
+    ended_runs: i64,
+    message_bytes: i64,
+    run_bytes: i64,
 }
 
 /// A project's history.
@@ -113,25 +141,31 @@ struct History {
     floor: u64,
 }
 
-/// The message that a sweep is about to pass, and what it passed before.
-struct Sweep {
-    seq: u64,
-    at: Timestamp,
-    /// Bytes of messages passed.
-    bytes: i64,
-    /// Those of them that outlast the floor, and count for their runs from now on.
-    outlasting_bytes: i64,
+/// What is to go of a project's history.
+#[derive(Clone, Copy)]
+enum Bound {
+    /// What is before this message.
+    Seq(u64),
+    /// What was kept before this.
+    Time(Timestamp),
+    /// The oldest so many bytes, if its first segment has as many.
+    Bytes(u64),
 }
 
 impl<'a> Trimmer<'a> {
-    /// A trim that lets go of about `left` at most.
-    pub(super) fn new(conn: &'a Connection, left: Slice) -> Self {
-        Self { conn, left, changed: Vec::new(), shrunk: BTreeSet::new() }
+    /// A trim of what weighs `totals`, that lets go of about `left` at most.
+    pub(super) fn new(conn: &'a Connection, left: Slice, totals: Totals) -> Self {
+        let (shrunk, gone) = (BTreeSet::new(), BTreeMap::new());
+        Self { conn, left, changed: Vec::new(), shrunk, gone, has_outlasting: false, totals }
     }
 
-    /// The names of the projects of which something else is known now, and whether it let go of as much as it may.
-    pub(super) fn finish(self) -> (Vec<String>, bool) {
-        (self.changed, self.left.is_spent())
+    /// Writes how much less is kept.
+    pub(super) fn finish(self) -> rusqlite::Result<Done> {
+        for (project, Gone { ended_runs, message_bytes, run_bytes }) in &self.gone {
+            self.run_sql(sql::PROJECT_SHRANK, params![project, ended_runs, message_bytes, run_bytes])?;
+        }
+        let Self { changed, has_outlasting, totals, .. } = self;
+        Ok(Done { changed, has_outlasting, is_spent: self.left.is_spent(), totals })
     }
 
     /// The projects that have come to hold nothing.
@@ -144,6 +178,7 @@ impl<'a> Trimmer<'a> {
                 Ok(Flow::More)
             })?;
         }
+        self.changed.extend(emptied.iter().map(ProjectId::to_string));
         Ok(emptied)
     }
 
@@ -166,6 +201,9 @@ impl<'a> Trimmer<'a> {
     }
 
     fn forget(&mut self, before: i64, max: i64) -> rusqlite::Result<()> {
+        // They may be the only ones that know it.
+        let newest_run: i64 = self.conn.query_row(sql::NEWEST_RUN, [], |row| row.get(0))?;
+        self.run_sql(sql::KEEP_NEWEST_RUN, params![newest_run])?;
         let changed = &mut self.changed;
         read::each_row(self.conn, sql::FORGET_PROJECTS, params![before, max], |row| {
             changed.push(row.get(0)?);
@@ -188,9 +226,7 @@ impl<'a> Trimmer<'a> {
         for (project, bytes) in &dropped {
             self.run_sql(sql::PROJECT_KEYS, params![project, -bytes])?;
         }
-        if count > 0 {
-            self.run_sql(sql::ADD_TO_TOTALS, params![0, 0, -dropped.values().sum::<i64>(), 0])?;
-        }
+        self.totals.keys -= dropped.values().sum::<i64>();
         Ok(count == KEYS_SLICE)
     }
 
@@ -202,7 +238,7 @@ impl<'a> Trimmer<'a> {
 
     /// Keeps where the clock stands.
     pub(super) fn keep_clock(&self, clock: Timestamp) -> rusqlite::Result<()> {
-        self.run_sql(sql::ADD_TO_TOTALS, params![0, 0, 0, int(clock.as_millis())]).map(drop)
+        self.run_sql(sql::KEEP_CLOCK, params![int(clock.as_millis())]).map(drop)
     }
 
     /// Goes by the counts of messages and ended runs. Those of `projects` that are still too large.
@@ -227,27 +263,41 @@ impl<'a> Trimmer<'a> {
         let Some((history, ended_runs)) = found else { return Ok(true) };
         let messages_max = retention.messages as u64;
         let slack = messages_max / MESSAGES_SLACK;
-        let floor = match history.newest + 1 - history.floor > messages_max + slack {
-            true => self.sweep(&history, |sweep| history.newest + 1 - sweep.seq <= messages_max)?,
-            false => history.floor,
-        };
-        let mut runs_too_many = nat(ended_runs).saturating_sub(retention.runs as u64);
-        while runs_too_many > 0 && !self.left.is_spent() {
-            let mut oldest = self.conn.prepare_cached(sql::OLDEST_ENDED_OF)?;
-            let Some(run) = oldest.query_row([project], |row| row.get(0)).optional()? else { break };
-            self.drop_run(run)?;
-            runs_too_many -= 1;
+        let mut floor = history.floor;
+        if history.newest + 1 - floor > messages_max + slack {
+            floor = self.sweep(&history, Bound::Seq(history.newest + 1 - messages_max))?;
         }
-        Ok(runs_too_many == 0 && history.newest + 1 - floor <= messages_max + slack)
+        let runs_too_many = nat(ended_runs).saturating_sub(retention.runs as u64);
+        let runs_are_left = runs_too_many > 0 && !self.trim_runs(project, runs_too_many)?;
+        Ok(!runs_are_left && history.newest + 1 - floor <= messages_max + slack)
+    }
+
+    /// Lets go of the oldest `count` runs of a project that have ended; `false` where there are more to let go.
+    fn trim_runs(&mut self, project: i64, count: u64) -> rusqlite::Result<bool> {
+        let (mut oldest, mut has_room) = (Vec::new(), true);
+        read::each_row(self.conn, sql::OLDEST_ENDED_OF, params![project, int(count)], |row| {
+            oldest.push(row.get(0)?);
+            has_room = self.left.has_room_for_runs(oldest.len());
+            Ok(if has_room { Flow::More } else { Flow::Stop })
+        })?;
+        for run in &oldest {
+            if self.left.is_spent() {
+                return Ok(false);
+            }
+            self.drop_run(*run)?;
+        }
+        Ok(has_room || oldest.len() as u64 == count)
     }
 
     /// Lets go of messages kept and runs ended before `before`.
     pub(super) fn trim_age(&mut self, before: Timestamp) -> rusqlite::Result<()> {
-        let before = before.as_millis() - before.as_millis() % AGE_SLACK_MS;
-        let before = Timestamp::from_millis(before);
         while !self.left.is_spent() {
-            match self.oldest_projects()?.first() {
-                Some((oldest, at)) if *at < before => drop(self.sweep(oldest, |sweep| sweep.at >= before)?),
+            match self.oldest_project()? {
+                Some((oldest, at)) if at < before => {
+                    if self.sweep(&oldest, Bound::Time(before))? == oldest.floor {
+                        break;
+                    }
+                }
                 _ => break,
             }
         }
@@ -265,22 +315,20 @@ impl<'a> Trimmer<'a> {
     pub(super) fn trim_bytes(&mut self, bytes_max: u64) -> rusqlite::Result<()> {
         let bytes_max = int(bytes_max);
         while !self.left.is_spent() {
-            let (messages, runs) = self.totals()?;
-            if messages.saturating_add(runs) <= bytes_max {
+            let Totals { messages, runs, .. } = self.totals;
+            let too_many = messages.saturating_add(runs).saturating_sub(bytes_max);
+            if too_many <= 0 {
                 break;
             }
-            let ended = self.oldest_ended_run()?;
-            let oldest = self.oldest_projects()?;
-            match (ended, oldest.first()) {
+            match (self.oldest_ended_run()?, self.oldest_project()?) {
                 (Some((run, _)), None) => self.drop_run(run)?,
                 (Some((run, _)), Some(_)) if runs > messages => self.drop_run(run)?,
                 (_, Some((project, _))) => {
-                    let next_at = oldest.get(1).map(|(_, at)| at.plus_millis(AGE_SLACK_MS));
-                    self.sweep(project, |sweep| {
-                        let (messages, runs) = (messages - sweep.bytes, runs + sweep.outlasting_bytes);
-                        let is_another_turn = next_at.is_some_and(|next_at| sweep.at > next_at);
-                        messages + runs <= bytes_max || (ended.is_some() && runs > messages) || is_another_turn
-                    })?;
+                    self.sweep(&project, Bound::Bytes(nat(too_many)))?;
+                    if self.totals.messages == messages {
+                        // What is left of the segment is not too much.
+                        break;
+                    }
                 }
                 (None, None) => break,
             }
@@ -312,28 +360,39 @@ impl<'a> Trimmer<'a> {
         self.run_sql(sql::DROP_TICKETS, params![int(now.as_millis()), TICKET_NOTES_SLICE]).map(drop)
     }
 
-    /// Moves a project's floor up to the first message at which `is_enough`, or until the slice is spent. The floor.
-    fn sweep(&mut self, history: &History, is_enough: impl Fn(&Sweep) -> bool) -> rusqlite::Result<u64> {
-        let mut sweep = Sweep { seq: history.floor, at: Timestamp::default(), bytes: 0, outlasting_bytes: 0 };
-        let mut floor_at = None;
-        let mut floor = history.newest + 1;
-        let left = &mut self.left;
-        read::each_row(self.conn, sql::WALK, params![history.project, int(history.floor)], |row| {
-            (sweep.seq, sweep.at) = (nat(row.get(0)?), read::timestamp(row, 1)?);
-            if left.is_spent() || is_enough(&sweep) {
-                (floor, floor_at) = (sweep.seq, Some(int(sweep.at.as_millis())));
+    /// Moves a project's floor up, or until the slice is spent, and lets the segments go that are below it as a whole. The
+    /// floor. What it has passed of another segment stays there, and counts, until the rest is passed too.
+    fn sweep(&mut self, history: &History, mut bound: Bound) -> rusqlite::Result<u64> {
+        let (mut bytes, mut first_left) = (0, None);
+        read::each_row(self.conn, sql::EXTENTS, params![history.project], |row| {
+            let extent = read::extent(row)?;
+            let kept = match self.left.is_spent() {
+                true => Some(extent.first_seq),
+                false => self.first_kept(history.project, &extent, bound)?,
+            };
+            if let Some(seq) = kept {
+                first_left = Some((extent, seq));
                 return Ok(Flow::Stop);
             }
-            let bytes = row.get::<_, i64>(2)? + int(MESSAGE_OVERHEAD_BYTES);
-            left.spend(1, nat(bytes));
-            sweep.bytes += bytes;
-            sweep.outlasting_bytes += if row.get(3)? { bytes } else { 0 };
+            self.left.spend(extent.count, extent.bytes);
+            bytes += int(extent.bytes);
+            if let Bound::Bytes(left) = &mut bound {
+                *left = 0;
+            }
             Ok(Flow::More)
         })?;
-        self.run_sql(sql::SWEEP, params![history.project, int(history.floor), int(floor)])?;
+        let next = history.newest + 1;
+        let (end, floor) = first_left.map_or((next, next), |(extent, seq)| (extent.first_seq, seq));
+        let floor = floor.max(history.floor);
+        if bytes > 0 {
+            self.keep_outlasting(history.project, end)?;
+            self.run_sql(sql::DROP_SEGMENTS, params![history.project, int(end)])?;
+            self.totals.messages -= bytes;
+            self.gone.entry(history.project).or_default().message_bytes += bytes;
+        }
+        let floor_at = first_left.map(|(extent, _)| int(extent.first_at.as_millis()));
         self.run_sql(sql::MOVE_FLOOR, params![history.project, int(floor), floor_at])?;
-        self.run_sql(sql::ADD_TO_TOTALS, params![-sweep.bytes, sweep.outlasting_bytes, 0, 0])?;
-        if floor_at.is_none() {
+        if first_left.is_none() {
             let mut name = self.conn.prepare_cached(sql::PROJECT_NAME)?;
             self.changed.push(name.query_row([history.project], |row| row.get(0))?);
             self.shrunk.insert(history.project);
@@ -341,32 +400,84 @@ impl<'a> Trimmer<'a> {
         Ok(floor)
     }
 
+    /// The first message of a segment that is kept; nothing where none is.
+    fn first_kept(&self, project: i64, extent: &Extent, bound: Bound) -> rusqlite::Result<Option<u64>> {
+        match bound {
+            Bound::Seq(seq) => Ok((seq < extent.next_seq()).then_some(seq.max(extent.first_seq))),
+            Bound::Time(before) => Ok((extent.last_at >= before).then_some(extent.first_seq)),
+            Bound::Bytes(0) => Ok(Some(extent.first_seq)),
+            Bound::Bytes(bytes) if bytes < extent.bytes => self.seq_behind(project, extent, bytes),
+            Bound::Bytes(_) => Ok(None),
+        }
+    }
+
+    /// The first message of a segment that so many bytes are before, if any is.
+    fn seq_behind(&self, project: i64, extent: &Extent, bytes: u64) -> rusqlite::Result<Option<u64>> {
+        let (mut passed, mut found) = (0, None);
+        read::each_message(self.conn, project, extent.first_seq, |seq, lying| {
+            let is_found = passed >= bytes;
+            passed += message_weight(lying.json);
+            found = (is_found && seq < extent.next_seq()).then_some(seq);
+            Ok(if is_found { Flow::Stop } else { Flow::More })
+        })?;
+        Ok(found)
+    }
+
+    /// What goes below `end` of runs that go on, and outlasts the floor, is kept with them.
+    fn keep_outlasting(&mut self, project: i64, end: u64) -> rusqlite::Result<()> {
+        let mut runs = BTreeSet::new();
+        let mut since = end;
+        read::each_row(self.conn, sql::OPEN_RUNS_OF, params![project], |row| {
+            since = since.min(nat(row.get(1)?));
+            // Those that are younger have nothing there.
+            let is_older = nat(row.get(1)?) + 1 < end;
+            if is_older {
+                runs.insert(read::run_number(row, 0)?);
+            }
+            Ok(if is_older { Flow::More } else { Flow::Stop })
+        })?;
+        if runs.is_empty() {
+            return Ok(());
+        }
+        self.has_outlasting = true;
+        let mut keep = self.conn.prepare_cached(sql::NEW_OUTLASTING)?;
+        read::each_message(self.conn, project, since + 1, |seq, lying| {
+            if seq >= end {
+                return Ok(Flow::Stop);
+            }
+            if let Some(run) = lying.run.filter(|run| lying.place != Place::Middle && runs.contains(run)) {
+                let (at, place) = (int(lying.at.as_millis()), place_code(lying.place));
+                keep.execute((read::run_key(run), int(seq), at, place, lying.json))?;
+            }
+            Ok(Flow::More)
+        })
+    }
+
     fn drop_run(&mut self, run: i64) -> rusqlite::Result<()> {
-        let mut size = self.conn.prepare_cached(sql::RUN_SIZE)?;
-        let (project, bytes, floor, outputs): (i64, i64, i64, i64) =
-            size.query_row([run], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
-        let (count, text_bytes) = count_and_bytes(self.conn, sql::BELOW_FLOOR, run, floor)?;
-        self.run_sql(sql::DROP_BELOW_FLOOR, params![run, floor])?;
-        for statement in sql::DROP_RUN {
+        let mut dropped = self.conn.prepare_cached(sql::DROP_RUN)?;
+        let (project, bytes): (i64, i64) = dropped.query_row([run], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let mut outputs = 0;
+        read::each_row(self.conn, sql::LET_OUTPUTS_GO, params![run], |row| {
+            outputs += row.get::<_, i64>(0)?;
+            Ok(Flow::More)
+        })?;
+        for statement in sql::DROP_OF_RUN {
             self.run_sql(statement, params![run])?;
         }
-        self.run_sql(sql::COUNT_ENDED, params![project, -1])?;
-        let bytes = bytes + outputs + text_bytes + count * int(MESSAGE_OVERHEAD_BYTES);
-        self.run_sql(sql::ADD_TO_TOTALS, params![0, -bytes, 0, 0])?;
+        let bytes_of_all = bytes + outputs;
+        let gone = self.gone.entry(project).or_default();
+        gone.ended_runs += 1;
+        gone.run_bytes += bytes_of_all;
+        self.totals.runs -= bytes_of_all;
         self.shrunk.insert(project);
-        self.left.spend(RUN_COST, nat(bytes - outputs));
+        self.left.spend(RUN_COST, nat(bytes));
         Ok(())
     }
 
-    /// Bytes of messages, bytes of runs.
-    fn totals(&self) -> rusqlite::Result<(i64, i64)> {
-        self.conn.prepare_cached(sql::TOTALS)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
-    }
-
-    /// The two projects whose oldest messages are the oldest, and when those were kept.
-    fn oldest_projects(&self) -> rusqlite::Result<Vec<(History, Timestamp)>> {
-        let mut oldest = self.conn.prepare_cached(sql::OLDEST_PROJECTS)?;
-        oldest.query_map([], |row| Ok((history(row)?, read::timestamp(row, 3)?)))?.collect()
+    /// The project whose oldest message is the oldest, and when that was kept.
+    fn oldest_project(&self) -> rusqlite::Result<Option<(History, Timestamp)>> {
+        let mut oldest = self.conn.prepare_cached(sql::OLDEST_PROJECT)?;
+        oldest.query_row([], |row| Ok((history(row)?, read::timestamp(row, 3)?))).optional()
     }
 
     fn oldest_ended_run(&self) -> rusqlite::Result<Option<(i64, Timestamp)>> {

@@ -1,15 +1,19 @@
 //! Carries a batch of writes out, within a transaction that someone else begins and ends.
+//!
+//! Messages are gathered, and written at the end: a segment for each project, or what is added to its last.
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::packed::{Packer, put_bytes, put_message, put_outer};
+use super::read::Totals;
 use super::trim::Slice;
 use super::{int, nat, read, sql};
 use crate::auth::TicketNote;
-use crate::log::store::{Head, KeyRow, MESSAGE_OVERHEAD_BYTES, RunNumber, RunRow, StoredMessage, Write};
+use crate::log::store::segment::Extent;
+use crate::log::store::{Head, KeyRow, Place, RunNumber, RunRow, StoredMessage, Write};
 use crate::model::{ProjectId, RunStatus, StepId, Timestamp};
 
 /// Projects whose ids are held in memory; at the limit all are forgotten, and looked up again.
@@ -18,66 +22,145 @@ const KNOWN_MAX: usize = 100_000;
 /// Bytes of a whole output that are one row: what is read of it is read by rows, each of them whole.
 const WHOLE_PIECE_BYTES: usize = 64 * 1024;
 
-/// What is known of a project without looking.
-pub(super) struct Known {
+/// Room that a new segment has from the beginning.
+const SEGMENT_ROOM: usize = 2 * 1024;
+
+/// What is known of the file without looking. All of it is forgotten where a transaction fails.
+#[derive(Default)]
+pub(super) struct Memory {
+    projects: HashMap<ProjectId, Known>,
+    /// Runs that go on.
+    runs: HashMap<RunNumber, OpenRun>,
+    totals: Option<Totals>,
+}
+
+impl Memory {
+    /// What everything weighs.
+    pub(super) fn totals(&mut self, conn: &Connection) -> rusqlite::Result<Totals> {
+        match self.totals {
+            Some(totals) => Ok(totals),
+            None => Ok(*self.totals.insert(read::totals(conn)?)),
+        }
+    }
+
+    pub(super) fn note_totals(&mut self, totals: Totals) {
+        self.totals = Some(totals);
+    }
+
+    pub(super) fn forget(&mut self, project: &str) {
+        self.projects.remove(project);
+    }
+
+    pub(super) fn forget_all(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// What is known of a project.
+struct Known {
     id: i64,
-    /// It holds no message, so that the next one is its oldest.
-    is_empty: bool,
-    /// The `seq` of its newest message.
     newest: u64,
+    /// It holds neither a message nor a run.
+    is_emptied: bool,
+    /// Its last segment; none where it holds no message, so that the next one is its oldest.
+    tail: Option<Extent>,
+}
+
+/// What is known of a run that goes on.
+struct OpenRun {
+    project: i64,
+    created_at: Timestamp,
+    since: u64,
+    /// Its first message, once there is one.
+    first: Option<StoredMessage>,
 }
 
 /// One batch on its way into the file.
 pub(super) struct Writer<'a> {
     conn: &'a Connection,
-    known: &'a mut HashMap<ProjectId, Known>,
-    new_message: CachedStatement<'a>,
+    memory: &'a mut Memory,
+    packer: &'a mut Packer,
+    /// There may be messages that outlast their segments.
+    has_outlasting: bool,
     grown: HashMap<i64, Growth>,
-    /// Projects of which a run has ended.
-    ended: BTreeSet<i64>,
-    message_bytes: i64,
-    run_bytes: i64,
-    key_bytes: i64,
-    messages: u64,
-    /// Where the clock stood with the newest message.
-    clock: Timestamp,
+    /// The last messages of runs.
+    lasts: HashMap<RunNumber, StoredMessage>,
     /// What time it is by the wall clock.
     wall: Timestamp,
 }
 
 /// What a batch adds to a project.
+#[derive(Default)]
 struct Growth {
     newest: u64,
+    newest_at: Timestamp,
+    newest_run: i64,
+    messages: u64,
+    /// It holds more than before.
+    is_active: bool,
     /// When the oldest message was kept, of a project that held none.
     filled_at: Option<Timestamp>,
+    segments: Vec<Growing>,
+    ended_runs: i64,
+    message_bytes: i64,
+    run_bytes: i64,
+    key_bytes: i64,
+}
+
+impl Growth {
+    /// Adds a message to the project's last segment, or to a new one; that one's extent with it.
+    fn add(&mut self, conn: &Connection, known: &Known, message: &StoredMessage) -> rusqlite::Result<Extent> {
+        if self.segments.is_empty()
+            && let Some(extent) = known.tail.filter(|tail| tail.takes(message, false))
+        {
+            let messages = read::segment(conn, known.id, extent.first_seq)?;
+            // One that is damaged is left as it is.
+            self.segments.extend(messages.map(|messages| Growing { extent, is_new: false, messages }));
+        }
+        match self.segments.last_mut().filter(|last| last.extent.takes(message, last.is_new)) {
+            Some(last) => last.extent.add(message),
+            None => {
+                let (extent, messages) = (Extent::begin(message), Vec::with_capacity(SEGMENT_ROOM));
+                self.segments.push(Growing { extent, is_new: true, messages });
+            }
+        }
+        let last = self.segments.last_mut().expect("pushed just above where there was none");
+        put_message(&mut last.messages, message);
+        Ok(last.extent)
+    }
+}
+
+/// An output, and whose it is.
+#[derive(Clone, Copy)]
+struct OutputPlace {
+    project: i64,
+    id: i64,
+}
+
+/// A segment that is added to.
+struct Growing {
+    extent: Extent,
+    /// It is not in the file yet.
+    is_new: bool,
+    messages: Vec<u8>,
 }
 
 impl<'a> Writer<'a> {
     pub(super) fn new(
         conn: &'a Connection,
-        known: &'a mut HashMap<ProjectId, Known>,
+        memory: &'a mut Memory,
+        packer: &'a mut Packer,
+        has_outlasting: bool,
         wall: Timestamp,
-    ) -> rusqlite::Result<Self> {
-        Ok(Self {
-            conn,
-            known,
-            new_message: conn.prepare_cached(sql::NEW_MESSAGE)?,
-            grown: HashMap::new(),
-            ended: BTreeSet::new(),
-            message_bytes: 0,
-            run_bytes: 0,
-            key_bytes: 0,
-            messages: 0,
-            clock: Timestamp::default(),
-            wall,
-        })
+    ) -> Self {
+        Self { conn, memory, packer, has_outlasting, grown: HashMap::new(), lasts: HashMap::new(), wall }
     }
 
     /// Those projects that have not come as far as is expected, or further.
     pub(super) fn conflicts(&mut self, expected: &[Head]) -> rusqlite::Result<Vec<Head>> {
         let mut conflicts = Vec::new();
         for Head { project, newest } in expected {
-            let known = known(self.conn, self.known, project)?;
+            let known = known(self.conn, &mut self.memory.projects, project)?;
             if known.newest != *newest {
                 conflicts.push(Head { project: project.clone(), newest: known.newest });
             }
@@ -103,67 +186,122 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Writes what was summed up. The projects that grew, by how much all did together, and where the clock stood.
-    pub(super) fn finish(self) -> rusqlite::Result<(BTreeSet<i64>, Slice, Timestamp)> {
-        let mut grew = self.conn.prepare_cached(sql::PROJECT_GREW)?;
-        for (id, growth) in &self.grown {
-            grew.execute((id, int(growth.newest), int(self.wall.as_millis())))?;
+    /// Writes what was gathered. The projects that grew, by how much all did together, and where the clock stood.
+    pub(super) fn finish(mut self) -> rusqlite::Result<(BTreeSet<i64>, Slice, Timestamp)> {
+        let (mut grown, mut written, mut clock) = (BTreeSet::new(), Slice::default(), Timestamp::default());
+        let mut totals = self.memory.totals(self.conn)?;
+        for (id, growth) in std::mem::take(&mut self.grown) {
+            self.write_segments(id, &growth.segments)?;
+            let Growth { newest, newest_at, newest_run, messages, .. } = growth;
+            let Growth { ended_runs, message_bytes, run_bytes, key_bytes, .. } = growth;
+            let active_at = growth.is_active.then(|| int(self.wall.as_millis()));
+            let (newest, newest_at) = (int(newest), int(newest_at.as_millis()));
+            let bytes = (key_bytes, message_bytes, run_bytes);
+            let values = params![id, newest, active_at, ended_runs, bytes.0, bytes.1, bytes.2, newest_at, newest_run];
+            self.run_sql(sql::PROJECT_GREW, values)?;
             if let Some(at) = growth.filled_at {
                 self.run_sql(sql::PROJECT_FILLED, params![id, int(at.as_millis())])?;
             }
+            totals.messages += message_bytes;
+            totals.runs += run_bytes;
+            totals.keys += key_bytes;
+            written.add(Slice { messages, bytes: nat(message_bytes) });
+            clock = clock.max(growth.newest_at);
+            grown.insert(id);
         }
-        if self.message_bytes != 0 || self.run_bytes != 0 || self.key_bytes != 0 {
-            let clock = int(self.clock.as_millis());
-            self.run_sql(sql::ADD_TO_TOTALS, params![self.message_bytes, self.run_bytes, self.key_bytes, clock])?;
-        }
-        let mut grown = self.ended;
-        grown.extend(self.grown.keys());
-        Ok((grown, Slice { messages: self.messages, bytes: nat(self.message_bytes) }, self.clock))
+        self.memory.note_totals(totals);
+        Ok((grown, written, clock))
     }
 
-    fn write_message(&mut self, message: &StoredMessage, project: &ProjectId) -> rusqlite::Result<()> {
-        let known = known(self.conn, self.known, project)?;
-        let filled_at = std::mem::take(&mut known.is_empty).then_some(message.at);
-        known.newest = message.seq;
-        let (id, at) = (known.id, int(message.at.as_millis()));
-        let (run, place) = (message.run.map(read::run_key), read::place_code(message.place));
-        self.new_message.execute((id, int(message.seq), at, run, place, &*message.json))?;
-        self.message_bytes += int(message.weight());
-        self.messages += 1;
-        self.clock = self.clock.max(message.at);
-        match self.grown.entry(id) {
-            Entry::Occupied(mut growth) => {
-                growth.get_mut().newest = message.seq;
-            }
-            Entry::Vacant(place) => {
-                place.insert(Growth { newest: message.seq, filled_at });
+    fn write_segments(&mut self, project: i64, segments: &[Growing]) -> rusqlite::Result<()> {
+        for Growing { extent, is_new, messages } in segments {
+            let packed = self.packer.pack(messages);
+            let (first_seq, count) = (int(extent.first_seq), int(extent.count));
+            let (last_at, bytes) = (int(extent.last_at.as_millis()), int(extent.bytes));
+            if *is_new {
+                let first_at = int(extent.first_at.as_millis());
+                let mut new = self.conn.prepare_cached(sql::NEW_SEGMENT)?;
+                new.execute((project, first_seq, count, first_at, last_at, bytes, packed))?;
+            } else {
+                let mut grew = self.conn.prepare_cached(sql::SEGMENT_GREW)?;
+                grew.execute((project, first_seq, count, last_at, bytes, packed))?;
             }
         }
         Ok(())
     }
 
+    fn write_message(&mut self, message: &StoredMessage, project: &ProjectId) -> rusqlite::Result<()> {
+        let known = known(self.conn, &mut self.memory.projects, project)?;
+        let growth = self.grown.entry(known.id).or_default();
+        if message.seq != known.newest + 1 {
+            return Err(out_of_order());
+        }
+        (known.newest, growth.newest, known.is_emptied) = (message.seq, message.seq, false);
+        growth.is_active = true;
+        growth.messages += 1;
+        growth.message_bytes += int(message.weight());
+        growth.newest_at = growth.newest_at.max(message.at);
+        if known.tail.is_none() {
+            growth.filled_at = Some(message.at);
+        }
+        known.tail = Some(growth.add(self.conn, known, message)?);
+        match (message.run, message.place) {
+            (Some(run), Place::Last) => drop(self.lasts.insert(run, message.clone())),
+            (Some(run), place) => self.note_first(run, place, message)?,
+            (None, _) => {}
+        }
+        Ok(())
+    }
+
+    /// The first message of a run is kept with it at its end, and so is remembered until then.
+    fn note_first(&mut self, number: RunNumber, place: Place, message: &StoredMessage) -> rusqlite::Result<()> {
+        if place == Place::First
+            && !self.memory.runs.contains_key(&number)
+            && let Some(run) = self.open_run(number)?
+        {
+            self.memory.runs.insert(number, run);
+        }
+        if let Some(run) = self.memory.runs.get_mut(&number) {
+            run.first.get_or_insert_with(|| message.clone());
+        }
+        Ok(())
+    }
+
     fn write_run(&mut self, number: RunNumber, project: &ProjectId, row: &RunRow) -> rusqlite::Result<()> {
-        let project = known(self.conn, self.known, project)?.id;
-        let number = read::run_key(number);
-        let created_at = int(row.created_at.as_millis());
+        let known = known(self.conn, &mut self.memory.projects, project)?;
+        let growth = self.grown.entry(known.id).or_default();
         let bytes = int((row.document.len() + row.answer.len()) as u64);
+        growth.is_active = true;
+        growth.run_bytes += bytes;
+        growth.newest_run = growth.newest_run.max(read::run_key(number));
+        let (project, since, created_at) = (known.id, known.newest, row.created_at);
+        let was_emptied = std::mem::take(&mut known.is_emptied);
+        self.memory.runs.insert(number, OpenRun { project, created_at, since, first: None });
+        let number = read::run_key(number);
         let (run_id, fingerprint) = (row.run.as_str(), row.fingerprint.as_slice());
-        let values = params![number, project, run_id, created_at, fingerprint, bytes];
+        let values = params![number, project, run_id, int(created_at.as_millis()), int(since), fingerprint, bytes];
         self.run_sql(sql::NEW_RUN, values)?;
-        self.run_sql(sql::NEW_DOCUMENT, params![number, &*row.document, &*row.answer])?;
-        self.run_bytes += bytes;
-        self.run_sql(sql::PROJECT_ACTIVE, params![project, int(self.wall.as_millis())]).map(drop)
+        let mut document = Vec::with_capacity(row.document.len() + row.answer.len() + 8);
+        put_bytes(&mut document, &row.document);
+        put_bytes(&mut document, &row.answer);
+        self.conn.prepare_cached(sql::NEW_DOCUMENT)?.execute((number, self.packer.pack(&document)))?;
+        if was_emptied {
+            self.run_sql(sql::PROJECT_ACTIVE, params![project])?;
+        }
+        Ok(())
     }
 
     fn write_key(&mut self, row: &KeyRow) -> rusqlite::Result<()> {
-        let project = known(self.conn, self.known, &row.project)?.id;
+        let known = known(self.conn, &mut self.memory.projects, &row.project)?;
+        let project = known.id;
+        let growth = self.grown.entry(project).or_default();
         let mut replaced = self.conn.prepare_cached(sql::REPLACED_KEY)?;
         let replaced: Option<i64> = replaced.query_row((project, &row.name), |row| row.get(0)).optional()?;
         let (at, bytes) = (int(row.at.as_millis()), int(row.weight()));
-        self.run_sql(sql::NEW_KEY, params![project, row.name, at, bytes, row.fingerprint.as_slice(), &*row.answer])?;
         let more = bytes - replaced.unwrap_or_default();
-        self.key_bytes += more;
-        self.run_sql(sql::PROJECT_KEYS, params![project, more]).map(drop)
+        growth.key_bytes += more;
+        let values = params![project, row.name, at, bytes, row.fingerprint.as_slice(), &*row.answer];
+        self.run_sql(sql::NEW_KEY, values).map(drop)
     }
 
     fn write_end(
@@ -174,59 +312,99 @@ impl<'a> Writer<'a> {
         state: &[u8],
         last_seq: u64,
     ) -> rusqlite::Result<()> {
-        let number = read::run_key(number);
-        let bytes = int((summary.len() + state.len()) as u64);
-        let mut end = self.conn.prepare_cached(sql::END_RUN)?;
-        let ended = end
-            .query_row((number, int(last_seq), bytes, read::status_code(status)), |row| Ok((row.get(0)?, row.get(1)?)));
-        let Some((project, floor)): Option<(i64, i64)> = ended.optional()? else { return Ok(()) };
-        self.run_sql(sql::NEW_STATE, params![number, summary, state])?;
-        self.run_sql(sql::COUNT_ENDED, params![project, 1])?;
-        self.run_bytes += bytes;
-        self.ended.insert(project);
-        let turns = read::count_and_bytes(self.conn, sql::TURNS_BELOW_FLOOR, number, floor)?;
-        if turns.0 > 0 {
-            self.run_sql(sql::DROP_TURNS_BELOW_FLOOR, params![number, floor])?;
-            self.run_bytes -= turns.0 * int(MESSAGE_OVERHEAD_BYTES) + turns.1;
+        let Some(run) = self.open_run(number)? else { return Ok(()) };
+        let last = match self.lasts.remove(&number) {
+            Some(last) => Some(last),
+            None => read::message(self.conn, run.project, last_seq)?,
+        };
+        let first = match run.first {
+            Some(first) => Some(first),
+            None => read::first_of_open_run(self.conn, number, run.project, run.since)?,
+        };
+        let first_seq = first.as_ref().or(last.as_ref()).map(|message| int(message.seq));
+        let ended_at = last.as_ref().map_or(run.created_at, |last| last.at);
+        let first = first.filter(|first| first.place == Place::First);
+        let outer: Vec<_> = first.into_iter().chain(last.filter(|last| last.place == Place::Last)).collect();
+        let bytes = (summary.len() + state.len()) as u64 + outer.iter().map(StoredMessage::weight).sum::<u64>();
+        let mut rest = Vec::with_capacity(state.len() + 1024);
+        put_bytes(&mut rest, state);
+        outer.iter().for_each(|message| put_outer(&mut rest, message));
+        let (key, ended_at) = (read::run_key(number), int(ended_at.as_millis()));
+        let values = params![key, first_seq, int(last_seq), ended_at, read::status_code(status), int(bytes)];
+        self.run_sql(sql::END_RUN, values)?;
+        let summary = self.packer.pack(summary).to_vec();
+        self.conn.prepare_cached(sql::NEW_STATE)?.execute((key, summary, self.packer.pack(&rest)))?;
+        if self.has_outlasting {
+            self.run_sql(sql::DROP_OUTLASTING, params![key])?;
         }
+        let growth = self.grown.entry(run.project).or_default();
+        growth.ended_runs += 1;
+        growth.run_bytes += int(bytes);
         Ok(())
+    }
+
+    /// What is known of a run that goes on; nothing where it does not.
+    fn open_run(&mut self, number: RunNumber) -> rusqlite::Result<Option<OpenRun>> {
+        if let Some(run) = self.memory.runs.remove(&number) {
+            return Ok(Some(run));
+        }
+        let mut found = self.conn.prepare_cached(sql::OPEN_RUN)?;
+        let run = |row: &Row<'_>| {
+            let (project, created_at, since) = (row.get(0)?, read::timestamp(row, 1)?, nat(row.get(2)?));
+            Ok(OpenRun { project, created_at, since, first: None })
+        };
+        found.query_row([read::run_key(number)], run).optional()
     }
 
     /// The output of a step, made where there is none. One of an earlier attempt than `attempt` gives way to a new one.
     /// None where there is no such run, or it holds that of a later attempt.
-    fn output_of(&mut self, run: RunNumber, step: &StepId, attempt: Option<u32>) -> rusqlite::Result<Option<i64>> {
+    fn output_of(
+        &mut self,
+        run: RunNumber,
+        step: &StepId,
+        attempt: Option<u32>,
+    ) -> rusqlite::Result<Option<OutputPlace>> {
+        let Some(project) = self.project_of(run)? else { return Ok(None) };
         let run = read::run_key(run);
         if let Some((id, of_attempt, bytes)) = read::output_head(self.conn, run, step)? {
             if attempt.is_none_or(|attempt| attempt == of_attempt) {
-                return Ok(Some(id));
+                return Ok(Some(OutputPlace { project, id }));
             }
             if attempt.is_some_and(|attempt| attempt < of_attempt) {
                 return Ok(None);
             }
             self.run_sql(sql::LET_OUTPUT_GO, params![id])?;
-            self.run_bytes -= bytes;
+            self.grown.entry(project).or_default().run_bytes -= bytes;
         }
-        let made = self.run_sql(sql::NEW_OUTPUT, params![run, step.as_str(), attempt.unwrap_or_default()])?;
-        Ok((made > 0).then(|| self.conn.last_insert_rowid()))
+        self.run_sql(sql::NEW_OUTPUT, params![run, step.as_str(), attempt.unwrap_or_default()])?;
+        Ok(Some(OutputPlace { project, id: self.conn.last_insert_rowid() }))
     }
 
-    fn write_piece(&mut self, output: i64, stream: i64, bytes: &[u8]) -> rusqlite::Result<()> {
-        self.run_sql(sql::NEW_PIECE, params![output, stream, bytes])?;
+    fn project_of(&self, run: RunNumber) -> rusqlite::Result<Option<i64>> {
+        if let Some(run) = self.memory.runs.get(&run) {
+            return Ok(Some(run.project));
+        }
+        let mut project = self.conn.prepare_cached(sql::PROJECT_OF_RUN)?;
+        project.query_row([read::run_key(run)], |row| row.get(0)).optional()
+    }
+
+    fn write_piece(&mut self, output: OutputPlace, stream: i64, bytes: &[u8]) -> rusqlite::Result<()> {
+        self.run_sql(sql::NEW_PIECE, params![output.id, stream, bytes])?;
         self.grow_output(output, int(bytes.len() as u64))
     }
 
     fn write_whole(&mut self, run: RunNumber, step: &StepId, json: &Arc<[u8]>) -> rusqlite::Result<()> {
         let Some(output) = self.output_of(run, step, None)? else { return Ok(()) };
         let mut replaced = self.conn.prepare_cached(sql::PIECES_BYTES)?;
-        let replaced: i64 = replaced.query_row((output, read::WHOLE), |row| row.get(0))?;
-        self.run_sql(sql::DROP_PIECES, params![output, read::WHOLE])?;
+        let replaced: i64 = replaced.query_row((output.id, read::WHOLE), |row| row.get(0))?;
+        self.run_sql(sql::DROP_PIECES, params![output.id, read::WHOLE])?;
         self.grow_output(output, -replaced)?;
         json.chunks(WHOLE_PIECE_BYTES).try_for_each(|piece| self.write_piece(output, read::WHOLE, piece))
     }
 
-    fn grow_output(&mut self, output: i64, bytes: i64) -> rusqlite::Result<()> {
-        self.run_bytes += bytes;
-        self.run_sql(sql::OUTPUT_GREW, params![output, bytes]).map(drop)
+    fn grow_output(&mut self, output: OutputPlace, bytes: i64) -> rusqlite::Result<()> {
+        self.grown.entry(output.project).or_default().run_bytes += bytes;
+        self.run_sql(sql::OUTPUT_GREW, params![output.id, bytes]).map(drop)
     }
 
     fn write_ticket(&mut self, note: &TicketNote) -> rusqlite::Result<()> {
@@ -249,20 +427,32 @@ fn known<'k>(
         if known.len() >= KNOWN_MAX {
             known.clear();
         }
-        let found = conn
-            .prepare_cached(sql::PROJECT)?
-            .query_row([project.as_str()], |row| {
-                Ok(Known { id: row.get(0)?, is_empty: row.get(1)?, newest: nat(row.get(2)?) })
-            })
-            .optional()?;
-        let found = match found {
+        let found = match look_up(conn, project)? {
             Some(found) => found,
             None => {
                 conn.prepare_cached(sql::NEW_PROJECT)?.execute([project.as_str()])?;
-                Known { id: conn.last_insert_rowid(), is_empty: true, newest: 0 }
+                Known { id: conn.last_insert_rowid(), newest: 0, is_emptied: false, tail: None }
             }
         };
         known.insert(project.clone(), found);
     }
     Ok(known.get_mut(project).expect("inserted just above"))
+}
+
+fn look_up(conn: &Connection, project: &ProjectId) -> rusqlite::Result<Option<Known>> {
+    let mut found = conn.prepare_cached(sql::PROJECT)?;
+    let found = found.query_row([project.as_str()], |row| {
+        let known = Known { id: row.get(0)?, newest: nat(row.get(1)?), is_emptied: row.get(3)?, tail: None };
+        Ok((known, row.get::<_, bool>(2)?))
+    });
+    let Some((mut known, holds_no_message)) = found.optional()? else { return Ok(None) };
+    if !holds_no_message {
+        let mut last = conn.prepare_cached(sql::LAST_SEGMENT)?;
+        known.tail = Some(last.query_row([known.id], read::extent)?);
+    }
+    Ok(Some(known))
+}
+
+fn out_of_order() -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure("a message came out of order".into())
 }

@@ -2,6 +2,7 @@
 
 mod recovered;
 mod rows;
+pub(super) mod segment;
 
 use std::fmt;
 use std::ops::Range;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 pub use self::recovered::{EndedRun, Identity, OpenRun, Recovered, RecoveredProject};
 pub use self::rows::{Ends, KeyRow, Place, RunNumber, RunRow, StoredMessage, StoredOutput, Write};
-pub(super) use self::rows::{KEY_AGE_MS, MESSAGE_OVERHEAD_BYTES, TOMBSTONE_AGE_MS, TOMBSTONES_MAX};
+pub(super) use self::rows::{KEY_AGE_MS, TOMBSTONE_AGE_MS, TOMBSTONES_MAX, message_weight};
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// The reading half of a store. Between two calls on one of these nothing of it changes.
@@ -181,6 +182,23 @@ pub trait Store: History + Send {
     /// # Errors
     /// Where it can't.
     fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError>;
+
+    /// Appends, and then lets go of what is too much. What came of that; nothing where that alone failed, and there is only
+    /// more than there should be.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    fn append_and_trim(
+        &mut self,
+        expected: &[Head],
+        entries: &[Write],
+        retention: &Retention,
+        now: Times,
+    ) -> Result<Option<Trimmed>, AppendError> {
+        self.append(expected, entries, now.wall)?;
+        let trimmed = self.trim(retention, now);
+        Ok(trimmed.inspect_err(|error| log::debug!("history can't be trimmed: {error}")).ok())
+    }
 
     /// Writes something that nobody reads, to find out whether it can.
     ///

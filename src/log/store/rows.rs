@@ -97,8 +97,13 @@ pub struct StoredMessage {
 impl StoredMessage {
     /// Bytes that it counts for.
     pub(in crate::log) fn weight(&self) -> u64 {
-        self.json.len() as u64 + MESSAGE_OVERHEAD_BYTES
+        message_weight(&self.json)
     }
+}
+
+/// Bytes that a message of this text counts for.
+pub(in crate::log) fn message_weight(json: &[u8]) -> u64 {
+    json.len() as u64 + MESSAGE_OVERHEAD_BYTES
 }
 
 impl Place {

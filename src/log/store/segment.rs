@@ -1,0 +1,58 @@
+//! Which messages are kept together. A store lets history go a segment at a time, so this says how coarse that is.
+//!
+//! What a commit brings to a project makes a segment, or several where it is much; what a later one brings soon is added to
+//! the last where that is small. A bound on the count of messages is kept to the message, and so is one on their bytes as
+//! far as anyone sees: of a segment of which only the end is kept the rest stays in the file until that goes too, so that
+//! there may be [`BYTES_MAX`] more in it than the bound. Messages of a segment are of the age of its last, so that one may
+//! be kept for [`SPAN_MS`] longer than the bound.
+
+use super::StoredMessage;
+use crate::model::Timestamp;
+
+/// What the messages of a segment weigh at most, unless it is one message.
+pub(in crate::log) const BYTES_MAX: u64 = 64 * 1024;
+
+/// What they weigh at most where they came with several commits: so much is written anew with each.
+pub(in crate::log) const JOINED_BYTES_MAX: u64 = 4 * 1024;
+
+/// Milliseconds between the first message of a segment and the last, at most.
+pub(in crate::log) const SPAN_MS: u64 = 500;
+
+/// Consecutive messages of one project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::log) struct Extent {
+    pub(in crate::log) first_seq: u64,
+    pub(in crate::log) count: u64,
+    /// When the first was kept.
+    pub(in crate::log) first_at: Timestamp,
+    /// When the last was.
+    pub(in crate::log) last_at: Timestamp,
+    /// What they weigh.
+    pub(in crate::log) bytes: u64,
+}
+
+impl Extent {
+    /// One that `message` begins.
+    pub(in crate::log) fn begin(message: &StoredMessage) -> Self {
+        let StoredMessage { seq, at, .. } = *message;
+        Self { first_seq: seq, count: 1, first_at: at, last_at: at, bytes: message.weight() }
+    }
+
+    /// Does `message`, which is the next, belong to it? `is_new`: it was begun by the same commit.
+    pub(in crate::log) fn takes(&self, message: &StoredMessage, is_new: bool) -> bool {
+        let bytes_max = if is_new { BYTES_MAX } else { JOINED_BYTES_MAX };
+        self.bytes + message.weight() <= bytes_max && message.at.millis_since(self.first_at) <= SPAN_MS
+    }
+
+    pub(in crate::log) fn add(&mut self, message: &StoredMessage) {
+        debug_assert_eq!(message.seq, self.next_seq(), "messages come without a gap");
+        self.count += 1;
+        self.last_at = message.at;
+        self.bytes += message.weight();
+    }
+
+    /// Behind its last message.
+    pub(in crate::log) fn next_seq(&self) -> u64 {
+        self.first_seq + self.count
+    }
+}
