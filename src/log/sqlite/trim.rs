@@ -53,7 +53,7 @@ const TICKET_NOTES_SLICE: i64 = 20_000;
 const FREE_PAGES_MIN: i64 = 256;
 
 /// Pages by which the file shrinks at once: each is one page moved.
-const PAGES_SLICE: i64 = 64;
+const PAGES_SLICE: i64 = 256;
 
 /// An amount of messages.
 #[derive(Debug, Clone, Copy, Default)]
