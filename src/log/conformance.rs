@@ -415,7 +415,11 @@ impl Generator {
                     7 => batch.push(self.message(of, Some(run), Place::Middle)),
                     8 => batch.push(Write::CancelRequested(run)),
                     9 => batch.push(self.piece(run)),
-                    10 => batch.push(Write::Whole { number: run, step: self.step(), json: self.bytes().into() }),
+                    10 => batch.push(Write::Whole {
+                        number: run,
+                        step: self.step(),
+                        json: [b"0", &self.bytes()[..]].concat().into(),
+                    }),
                     _ => {
                         self.open.remove(at);
                         batch.push(self.message(of, Some(run), Place::Last));

@@ -36,3 +36,9 @@ impl Random {
         Self(self.next())
     }
 }
+
+/// Letters that take as much room on a disk as they are: the same again and again would take hardly any.
+pub fn noise(seed: u64, length: usize) -> String {
+    let mut random = Random::new(seed);
+    (0..length).map(|_| char::from(b'a' + (random.next() % 26) as u8)).collect()
+}

@@ -8,6 +8,7 @@ use rustix::process::{Resource, Rlimit, Signal, prlimit};
 use serde_json::{Value, json};
 
 use crate::common::client::{Request, Response};
+use crate::common::random::noise;
 use crate::common::server::{Server, Setup, TempDirectory};
 use crate::common::stream::{Event, Sse};
 use crate::common::wait_for;
@@ -55,18 +56,6 @@ fn assert_refuses(data: &Path, names: &Path, why: &str) {
 /// Publishes a message that says `n` and is about so large.
 fn publish(server: &Server, n: u64, bytes: usize) -> Response {
     server.post(EVENTS, &json!({"type": "note", "payload": {"n": n, "text": noise(n, bytes)}}))
-}
-
-/// Letters that take as much room on a disk as they are: the same again and again would take hardly any.
-fn noise(seed: u64, length: usize) -> String {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut letter = |_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        char::from(b'a' + (state >> 32) as u8 % 26)
-    };
-    (0..length).map(&mut letter).collect()
 }
 
 fn id_of(answer: &Response) -> String {

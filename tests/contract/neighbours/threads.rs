@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use crate::common::random::noise;
 use crate::common::server::Server;
 use crate::common::wait_for;
 
@@ -23,7 +24,7 @@ pub struct Threads<'a> {
 impl<'a> Threads<'a> {
     /// What they read from now on is told.
     pub fn watch(server: &'a Server) -> Self {
-        let mark = json!({"type": "mark", "payload": {"text": "x".repeat(MARK_BYTES as usize)}});
+        let mark = json!({"type": "mark", "payload": {"text": noise(0, MARK_BYTES as usize)}});
         // Now and then another moves what was written before into its place.
         let writer = wait_for("one who writes alone", || {
             let before = bytes(server, "wchar");
