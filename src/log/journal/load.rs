@@ -12,6 +12,7 @@ use super::age::AgeClock;
 use super::batch::Batch;
 use super::growth::Growth;
 use super::heads::Touched;
+use super::outputs::Fold;
 use super::{Journal, Limits, Outcome, ProjectEntry, RunEntry};
 use crate::auth::IdSigner;
 use crate::log::lookup::Lookup;
@@ -225,7 +226,8 @@ impl Journal {
     fn fold(&mut self, run: &OpenRun, plan: Arc<Plan>) -> Result<Option<String>, StoreError> {
         let mut state = RunState::new(run.row.run.clone(), &plan, run.row.created_at);
         let newest = self.newest(&run.project)?;
-        let (mut first_seq, mut last_seq, mut problem) = (None, None, None);
+        let (mut first_seq, mut last_seq, mut problem, mut outputs_bytes) = (None, None, None, 0);
+        let outputs_bytes_max = self.limits.state_outputs_bytes;
         self.store.messages(&run.project, 0, Some(run.number), &mut |message| {
             if message.seq > newest {
                 // Another has written it since its project was read.
@@ -236,13 +238,18 @@ impl Journal {
             // The others change no state.
             if message.place != Place::Middle && problem.is_none() {
                 match read_event(message) {
-                    Ok(event) => state.apply(&event),
+                    Ok(event) => {
+                        // What is left out is kept by itself since it was said.
+                        let mut fold = Fold { state: &mut state, outputs_bytes: &mut outputs_bytes };
+                        fold.apply(&event, outputs_bytes_max);
+                    }
                     Err(error) => problem = Some(format!("message {} can't be read: {error}", message.seq)),
                 }
             }
             Flow::More
         })?;
         let entry = self.hold(run.number, &run.project, plan, state)?;
+        entry.outputs_bytes = outputs_bytes;
         entry.first_seq = first_seq;
         entry.last_seq = last_seq.unwrap_or(entry.last_seq);
         Ok(problem)

@@ -11,6 +11,7 @@ mod growth;
 mod heads;
 mod load;
 mod outage;
+pub(super) mod outputs;
 mod reads;
 mod runs;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use self::growth::Growth;
 use self::heads::Touched;
 pub use self::load::ReadPlan;
 use self::outage::Outage;
+pub use self::outputs::STATE_OUTPUTS_BYTES_MAX;
 use super::frames::{View, write_frame};
 use super::lookup::heads::Heads;
 use super::lookup::{Asked, Lookup, Question};
@@ -63,6 +65,9 @@ pub struct Limits {
     /// What all keys may weigh. A project may have as much as is left free, so that one alone has half of it at most and
     /// there is always room for others; a call that would need more is refused, for none may be forgotten before its time.
     pub key_bytes: u64,
+    /// What the outputs in the state of a run may take together; see [`STATE_OUTPUTS_BYTES_MAX`]. Beyond it each is kept by
+    /// itself, as whole as it is in its message.
+    pub state_outputs_bytes: u64,
     /// How long the newest ended run is shown to whoever comes, in milliseconds.
     pub recent_ms: u64,
 }
@@ -125,6 +130,8 @@ pub(super) struct ProjectEntry {
 pub(super) struct RunEntry {
     /// Readers may hold it too: it is copied where it changes while one does, and only then.
     pub(super) state: Arc<RunState>,
+    /// What the outputs in it take, of one that has not ended.
+    outputs_bytes: u64,
     /// None where it has ended.
     pub(super) plan: Option<Arc<Plan>>,
     pub(super) first_seq: Option<u64>,
@@ -141,7 +148,16 @@ impl RunEntry {
     /// One that has ended.
     fn ended(state: RunState, first_seq: Option<u64>, last_seq: u64) -> Self {
         let state = Arc::new(state);
-        Self { state, plan: None, first_seq, last_seq, snapshot: None, is_foreign: false, is_cancelled: false }
+        Self {
+            state,
+            outputs_bytes: 0,
+            plan: None,
+            first_seq,
+            last_seq,
+            snapshot: None,
+            is_foreign: false,
+            is_cancelled: false,
+        }
     }
 }
 
