@@ -13,6 +13,7 @@ mod load;
 mod outage;
 pub(super) mod outputs;
 mod reads;
+mod refused;
 mod runs;
 #[cfg(test)]
 mod tests;
@@ -161,6 +162,21 @@ impl RunEntry {
     }
 }
 
+/// Why a batch is not committed.
+#[derive(Debug)]
+enum CommitError {
+    /// The store can't now.
+    Down(StoreError),
+    /// It never will: see [`AppendError::Refused`].
+    Refused(StoreError),
+}
+
+impl From<StoreError> for CommitError {
+    fn from(error: StoreError) -> Self {
+        Self::Down(error)
+    }
+}
+
 /// What a batch lets out.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -280,14 +296,14 @@ impl Journal {
     /// Makes everything that `commands` change into `batch`, and commits it. What others wrote meanwhile is let out.
     ///
     /// # Errors
-    /// Where the store fails. What is in memory is ahead of it then, and has to be read anew.
+    /// Where the store fails or refuses it. What is in memory is ahead of it then, and has to be read anew.
     fn commit(
         &mut self,
         commands: &[Command],
         batch: &mut Batch,
         now: Now,
         outcome: &mut Outcome,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), CommitError> {
         for (place, command) in commands.iter().enumerate() {
             self.write(place, command, batch, now)?;
         }
@@ -297,7 +313,8 @@ impl Journal {
                     self.has_kept(batch, trimmed, now);
                     break;
                 }
-                Err(AppendError::Down(error)) => return Err(error),
+                Err(AppendError::Down(error)) => return Err(CommitError::Down(error)),
+                Err(AppendError::Refused(error)) => return Err(CommitError::Refused(error)),
                 Err(AppendError::Conflict(heads)) => self.give_way(heads, commands, batch, now, outcome)?,
             }
         }

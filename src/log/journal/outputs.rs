@@ -37,6 +37,17 @@ impl RunEntry {
 }
 
 impl Fold<'_> {
+    /// Leaves all outputs out of the state.
+    pub(super) fn leave_all_out(&mut self) {
+        for step in &mut self.state.steps {
+            if let Some(output) = &step.output {
+                let bytes = json_bytes(output);
+                leave_out(Arc::make_mut(step), bytes);
+            }
+        }
+        *self.outputs_bytes = 0;
+    }
+
     /// The run moves on by one message. An output that does not fit into the state, whose outputs may take `bytes_max`
     /// together, is left out of it and marked. It is given back where the message has all of it: no other does.
     pub(super) fn apply(&mut self, event: &RunEvent, bytes_max: u64) -> Option<LeftOut> {

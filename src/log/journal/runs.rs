@@ -241,7 +241,7 @@ impl Journal {
     }
 
     /// The number of a run that has not ended and is run here: what another node's says is not for this one to write.
-    fn run_here(&self, project: &ProjectId, run: &RunId) -> Option<RunNumber> {
+    pub(super) fn run_here(&self, project: &ProjectId, run: &RunId) -> Option<RunNumber> {
         let number = self.open_run(project, run)?;
         self.runs.get(&number).filter(|entry| !entry.is_foreign).map(|_| number)
     }

@@ -3,6 +3,7 @@
 mod conflict;
 mod load;
 mod outage;
+mod refused;
 mod simulation;
 
 use std::sync::Arc;

@@ -384,6 +384,8 @@ pub enum Refusal {
     TooManyKeys(u64),
     /// The store does not take anything now.
     StoreUnavailable,
+    /// The store takes no such thing, now or later: it is too large.
+    NotKept,
     /// The store does not take anything now: it is kept that the run was asked to end once it does, if nothing ends the
     /// process before.
     CancelHeldBack,
