@@ -9,11 +9,11 @@ use crate::log::store::StoreError;
 use crate::model::{EndReason, Now, ProjectId, Record, RunEvent, RunEventKind, RunFailed, RunId, RunStarted};
 
 /// What became of something that was to be kept by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Fate {
     Kept,
     /// That is over: it will never be kept.
-    Refused,
+    Refused(StoreError),
     /// The store is down, and it waits until it is not.
     PutOff,
 }
@@ -60,6 +60,13 @@ impl Journal {
         if self.is_down() {
             return Fate::PutOff;
         }
+        match self.commit_alone(command, now, outcome) {
+            Fate::Refused(error) => self.refuse(command, error, now, outcome),
+            fate => fate,
+        }
+    }
+
+    fn commit_alone(&mut self, command: &Command, now: Now, outcome: &mut Outcome) -> Fate {
         let mut batch = Batch::default();
         match self.commit(std::slice::from_ref(command), &mut batch, now, outcome) {
             Ok(()) => {
@@ -68,10 +75,10 @@ impl Journal {
                 batch.release(outcome);
                 Fate::Kept
             }
-            Err(CommitError::Refused(error)) if self.is_as_before(&error, &batch, now, outcome) => {
-                self.refuse(command, &error, now, outcome)
-            }
-            Err(CommitError::Refused(_)) => Fate::PutOff,
+            Err(CommitError::Refused(error)) => match self.is_as_before(&error, &batch, now, outcome) {
+                true => Fate::Refused(error),
+                false => Fate::PutOff,
+            },
             Err(CommitError::Down(error)) => {
                 self.begin_outage(&error, &batch, now, outcome);
                 Fate::PutOff
@@ -89,10 +96,10 @@ impl Journal {
     }
 
     /// Nothing comes of a command.
-    fn refuse(&mut self, command: &Command, error: &StoreError, now: Now, outcome: &mut Outcome) -> Fate {
+    fn refuse(&mut self, command: &Command, error: StoreError, now: Now, outcome: &mut Outcome) -> Fate {
         let reply = match command {
             Command::Records(records) => {
-                let Some(first) = records.first() else { return Fate::Refused };
+                let Some(first) = records.first() else { return Fate::Refused(error) };
                 return self.end_refused(first.project(), first.run(), error, now, outcome);
             }
             Command::Publish { reply, .. } | Command::Submit { reply, .. } => Some(reply),
@@ -103,7 +110,7 @@ impl Journal {
         if let Some(reply) = reply {
             outcome.reply(reply, Answer::Refused(Refusal::NotKept));
         }
-        Fate::Refused
+        Fate::Refused(error)
     }
 
     /// A run says what will never be kept, so it ends as far as it is kept, without the outputs in its state: they may be
@@ -112,39 +119,25 @@ impl Journal {
         &mut self,
         project: &ProjectId,
         run: &RunId,
-        error: &StoreError,
+        error: StoreError,
         now: Now,
         outcome: &mut Outcome,
     ) -> Fate {
         log::error!("run {run} ends, for what it says is never kept: {error}");
-        let Some(number) = self.run_here(project, run) else { return Fate::Refused };
+        let Some(number) = self.run_here(project, run) else { return Fate::Refused(error) };
         if let Some(entry) = self.runs.get_mut(&number) {
             entry.snapshot = None;
             entry.fold().leave_all_out();
         }
         let words = self.last_words(project, run, format!("what the run says can't be kept: {error}"), now);
-        let mut batch = Batch::default();
-        let fate = match self.commit(&[Command::Records(words)], &mut batch, now, outcome) {
-            Ok(()) => {
-                batch.kept = 0;
-                batch.release(outcome);
-                Fate::Refused
-            }
-            Err(CommitError::Refused(error)) if self.is_as_before(&error, &batch, now, outcome) => {
-                log::error!("the end of run {run} is never kept either: {error}");
-                Fate::Refused
-            }
-            Err(CommitError::Refused(_)) => Fate::PutOff,
-            Err(CommitError::Down(error)) => {
-                self.begin_outage(&error, &batch, now, outcome);
-                Fate::PutOff
-            }
-        };
-        if fate == Fate::Refused {
-            // Whoever runs it is not to go on.
-            outcome.orders.push(Order::Cancel { project: project.clone(), run: run.clone() });
+        match self.commit_alone(&Command::Records(words), now, outcome) {
+            Fate::PutOff => return Fate::PutOff,
+            Fate::Refused(error) => log::error!("the end of run {run} is never kept either: {error}"),
+            Fate::Kept => {}
         }
-        fate
+        // Whoever runs it is not to go on.
+        outcome.orders.push(Order::Cancel { project: project.clone(), run: run.clone() });
+        Fate::Refused(error)
     }
 
     /// What ends a run that can't go on, for nobody else can say that.
