@@ -45,6 +45,7 @@ fn rate(store: Box<dyn Store>, batch: usize) -> Done<String> {
         project_runs: usize::MAX,
         projects: 10,
         key_bytes: 1 << 20,
+        state_outputs_bytes: 1 << 20,
         recent_ms: 1000,
     };
     let began = Instant::now();

@@ -114,6 +114,7 @@ pub fn refusal(refusal: &Refusal) -> Problem {
             Problem::too_many("too_many_keys", detail, 60)
         }
         Refusal::StoreUnavailable => Problem::unavailable("store_unavailable", "the store takes nothing just now", 5),
+        Refusal::NotKept => Problem::new(413, "body_too_large", "this is more than the store keeps in one piece"),
         Refusal::CancelHeldBack => {
             let detail = "the run is ended, but the store takes nothing just now: if the server stops before it does, the \
                 run goes on at the next start; call again to know";

@@ -182,7 +182,7 @@ const ROWS: &[Row] = rows! {
     limits.idle_timeout: TIMEOUT, "How long a connection may be kept without a request";
     limits.plan_steps: SOME, "Steps of one plan";
     limits.output_bytes: bounds(256, 16 * MIB), "A step's output in a message; the rest is cut there";
-    limits.step_output_bytes: bounds(KIB, 4 * GIB), "What is kept of one step's output";
+    limits.step_output_bytes: bounds(KIB, 512 * MIB), "What is kept of one step's output";
     limits.active_runs: SOME, "Runs at the same time";
     limits.queued_runs: ANY, "Runs that wait for a place; 0 lets none wait";
     limits.runs_per_project: ANY, "Runs of one project that run or wait; 0 sets no bound of its own";

@@ -39,6 +39,10 @@ pub(crate) enum Fault {
     At { of: &'static [Call], first: u64, more: u64 },
     /// All of these kinds.
     Always(&'static [Call]),
+    /// No call, but what has such a thing in it is refused.
+    Refuses(fn(&Write) -> bool),
+    /// Such a thing is refused, and of the calls of these kinds this one fails, counted from 1.
+    RefusesAndFails { is_refused: fn(&Write) -> bool, of: &'static [Call], at: u64 },
 }
 
 /// See the top of this file. A clone is the same disk.
@@ -209,10 +213,14 @@ impl<S: Store> Shared<S> {
 impl<S> Shared<S> {
     fn admit(&mut self, call: Call) -> Result<(), StoreError> {
         let fails = match self.fault {
-            Fault::Never => false,
+            Fault::Never | Fault::Refuses(_) => false,
             Fault::At { of, first, more } => {
                 self.seen += u64::from(of.contains(&call));
                 of.contains(&call) && (first..=first.saturating_add(more)).contains(&self.seen)
+            }
+            Fault::RefusesAndFails { of, at, .. } => {
+                self.seen += u64::from(of.contains(&call));
+                of.contains(&call) && self.seen == at
             }
             Fault::Always(of) => of.contains(&call),
         };
@@ -234,6 +242,12 @@ impl<S: Store> Store for FaultyStore<S> {
         }
         lock(&self.shared).interruptions = interruptions;
         let mut shared = self.call(Call::Append)?;
+        if let Fault::Refuses(is_refused) | Fault::RefusesAndFails { is_refused, .. } = shared.fault
+            && entries.iter().any(is_refused)
+        {
+            shared.failed += 1;
+            return Err(AppendError::Refused(StoreError("it is too large in this test".to_owned())));
+        }
         let appended = shared.append(self.node, expected, entries, wall);
         shared.conflicts += u64::from(matches!(appended, Err(AppendError::Conflict(_))));
         appended

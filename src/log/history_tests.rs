@@ -26,7 +26,15 @@ fn signer() -> IdSigner {
 
 fn limits(messages: usize) -> Limits {
     let retention = Retention { messages, ..KEEP_ALL };
-    Limits { retention, open_runs: 100, project_runs: usize::MAX, projects: 100, key_bytes: 1 << 20, recent_ms: 1000 }
+    Limits {
+        retention,
+        open_runs: 100,
+        project_runs: usize::MAX,
+        projects: 100,
+        key_bytes: 1 << 20,
+        state_outputs_bytes: 1 << 20,
+        recent_ms: 1000,
+    }
 }
 
 fn now() -> Now {

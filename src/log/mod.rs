@@ -47,7 +47,7 @@ mod views;
 mod work;
 
 pub use frames::{Frames, Page, SharedBytes, View};
-pub use journal::{Journal, Limits, Outcome};
+pub use journal::{Journal, Limits, Outcome, STATE_OUTPUTS_BYTES_MAX};
 #[cfg(test)]
 pub(crate) use lookup::Question;
 pub use lookup::Watchers;

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::journal::outputs::json_bytes;
 use super::store::{RunNumber, StoreError};
 use crate::auth::IdSigner;
-use crate::model::{ProjectId, RunState, Timestamp, write_message};
+use crate::model::{ProjectId, RunState, StepState, Timestamp, write_message};
 
 /// The outputs of a snapshot together take at most this; larger ones are left out of it and marked.
-const SNAPSHOT_OUTPUTS_BYTES_MAX: usize = 1024 * 1024;
+const SNAPSHOT_OUTPUTS_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What a message takes beside its payload, about.
 const MESSAGE_ROOM: usize = 256;
@@ -75,6 +76,13 @@ impl Snapshot {
     }
 }
 
+/// Leaves the output of a step out of its state, where it takes so many bytes.
+pub(super) fn leave_out(step: &mut StepState, bytes: u64) {
+    step.output = Some(Arc::new(Value::String(String::new())));
+    step.truncated = true;
+    step.output_bytes.get_or_insert(bytes);
+}
+
 /// A run as `GET .../workflows/:runId` shows it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -92,9 +100,9 @@ impl RunView {
     /// Leaves the outputs out that don't fit into a snapshot together.
     pub(super) fn bound_outputs(&mut self) {
         let mut left = SNAPSHOT_OUTPUTS_BYTES_MAX;
-        let size = |output: &Arc<Value>| serde_json::to_vec(output).map_or(usize::MAX, |json| json.len());
         let outputs = self.state.steps.iter().enumerate();
-        let outputs = outputs.filter_map(|(index, step)| step.output.as_ref().map(|output| (index, size(output))));
+        let outputs =
+            outputs.filter_map(|(index, step)| step.output.as_ref().map(|output| (index, json_bytes(output))));
         let mut too_large = Vec::new();
         for (index, size) in outputs {
             match left.checked_sub(size) {
@@ -103,10 +111,7 @@ impl RunView {
             }
         }
         for (index, size) in too_large {
-            let step = Arc::make_mut(&mut Arc::make_mut(&mut self.state).steps[index]);
-            step.output = Some(Arc::new(Value::String(String::new())));
-            step.truncated = true;
-            step.output_bytes.get_or_insert(size as u64);
+            leave_out(Arc::make_mut(&mut Arc::make_mut(&mut self.state).steps[index]), size);
         }
     }
 

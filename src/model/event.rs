@@ -480,6 +480,14 @@ impl Record {
             Self::Event { project, .. } | Self::Output { project, .. } | Self::Whole { project, .. } => project,
         }
     }
+
+    /// The run that says it.
+    pub fn run(&self) -> &RunId {
+        match self {
+            Self::Event { event, .. } => &event.run_id,
+            Self::Output { run, .. } | Self::Whole { run, .. } => run,
+        }
+    }
 }
 
 #[cfg(test)]

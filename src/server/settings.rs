@@ -137,6 +137,7 @@ pub(super) fn journal_limits(config: &Config) -> log::Limits {
         },
         projects: config.limits.projects,
         key_bytes: config.limits.idempotency_bytes,
+        state_outputs_bytes: log::STATE_OUTPUTS_BYTES_MAX,
         recent_ms: millis(RECENT),
     }
 }

@@ -60,8 +60,10 @@ fn nginx(program: &Path, directory: &Path, at: SocketAddr, server: SocketAddr) -
 }
 
 fn caddy(program: &Path, directory: &Path, at: SocketAddr, server: SocketAddr) -> Command {
-    let config =
-        recipe("Caddyfile", &[(SERVER, &server.to_string()), ("\nevents.example.com {", &format!("\nhttp://{at} {{"))]);
+    // The address of a site is only what it is asked for as: Caddy would listen on every address of the machine, where
+    // another may have the port that is free on this one.
+    let site = format!("\nhttp://{at} {{\n\tbind {}", at.ip());
+    let config = recipe("Caddyfile", &[(SERVER, &server.to_string()), ("\nevents.example.com {", &site)]);
     let file = directory.join("Caddyfile");
     std::fs::write(&file, format!("{{\n\tadmin off\n}}\n{config}")).expect("the temporary directory can be written to");
     let mut command = Command::new(program);
@@ -144,6 +146,14 @@ impl Drop for Proxied {
         let pid = Pid::from_child(&self.proxy);
         let _ = kill_process(pid, Signal::TERM);
         let _ = self.proxy.wait();
+    }
+}
+
+#[test]
+fn a_proxy_listened_where_it_was_not_asked_for() {
+    for proxied in each(&[]) {
+        let elsewhere = TcpListener::bind((ANN, proxied.address.port()));
+        assert!(elsewhere.is_ok(), "{} has the port of another address: {elsewhere:?}", proxied.name);
     }
 }
 

@@ -25,20 +25,9 @@ impl Growth {
     /// These came.
     pub(super) fn add(&mut self, writes: &[Write]) {
         for write in writes {
-            match write {
-                Write::Message(message, _) => {
-                    self.messages += 1;
-                    self.bytes += message.weight();
-                }
-                Write::RunCreated { row, .. } => self.bytes += (row.document.len() + row.answer.len()) as u64,
-                Write::RunEnded { summary, state, .. } => {
-                    self.ended_runs += 1;
-                    self.bytes += (summary.len() + state.len()) as u64;
-                }
-                Write::Output { bytes, .. } => self.bytes += bytes.len() as u64,
-                Write::Whole { json, .. } => self.bytes += json.len() as u64,
-                Write::Key(_) | Write::CancelRequested(_) | Write::Ticket(_) => {}
-            }
+            self.bytes += write.history_bytes();
+            self.messages += u64::from(matches!(write, Write::Message(..)));
+            self.ended_runs += u64::from(matches!(write, Write::RunEnded { .. }));
         }
     }
 

@@ -12,15 +12,14 @@ use super::age::AgeClock;
 use super::batch::Batch;
 use super::growth::Growth;
 use super::heads::Touched;
-use super::{Journal, Limits, Outcome, ProjectEntry, RunEntry};
+use super::outputs::Fold;
+use super::{CommitError, Journal, Limits, Outcome, ProjectEntry, RunEntry};
 use crate::auth::IdSigner;
 use crate::log::lookup::Lookup;
 use crate::log::lookup::heads::Heads;
 use crate::log::protocol::{Command, Delivery, Order, Resumed};
 use crate::log::store::{EndedRun, Flow, OpenRun, Place, Recovered, RunNumber, Store, StoreError, StoredMessage};
-use crate::model::{
-    EndReason, Now, OnFailure, Plan, ProjectId, Record, RunEvent, RunEventKind, RunFailed, RunStarted, RunState, StepId,
-};
+use crate::model::{Now, OnFailure, Plan, ProjectId, RunEvent, RunState, StepId};
 
 /// Makes a plan again of the document that was kept of it, or says why it can't.
 pub type ReadPlan = Box<dyn Fn(&[u8]) -> Result<Plan, String> + Send>;
@@ -225,7 +224,8 @@ impl Journal {
     fn fold(&mut self, run: &OpenRun, plan: Arc<Plan>) -> Result<Option<String>, StoreError> {
         let mut state = RunState::new(run.row.run.clone(), &plan, run.row.created_at);
         let newest = self.newest(&run.project)?;
-        let (mut first_seq, mut last_seq, mut problem) = (None, None, None);
+        let (mut first_seq, mut last_seq, mut problem, mut outputs_bytes) = (None, None, None, 0);
+        let outputs_bytes_max = self.limits.state_outputs_bytes;
         self.store.messages(&run.project, 0, Some(run.number), &mut |message| {
             if message.seq > newest {
                 // Another has written it since its project was read.
@@ -236,13 +236,18 @@ impl Journal {
             // The others change no state.
             if message.place != Place::Middle && problem.is_none() {
                 match read_event(message) {
-                    Ok(event) => state.apply(&event),
+                    Ok(event) => {
+                        // What is left out is kept by itself since it was said.
+                        let mut fold = Fold { state: &mut state, outputs_bytes: &mut outputs_bytes };
+                        fold.apply(&event, outputs_bytes_max);
+                    }
                     Err(error) => problem = Some(format!("message {} can't be read: {error}", message.seq)),
                 }
             }
             Flow::More
         })?;
         let entry = self.hold(run.number, &run.project, plan, state)?;
+        entry.outputs_bytes = outputs_bytes;
         entry.first_seq = first_seq;
         entry.last_seq = last_seq.unwrap_or(entry.last_seq);
         Ok(problem)
@@ -280,26 +285,26 @@ impl Journal {
         let mut records = Vec::new();
         for (run, why) in runs {
             log::error!("run {} can't go on: {why}", run.row.run);
-            let Some(entry) = self.runs.get(&run.number) else { continue };
-            let plan_name = entry.state.plan_name.clone();
-            let begun = entry.first_seq.is_none().then(|| RunEventKind::Started(RunStarted::empty(plan_name.clone())));
-            let failed = RunEventKind::Failed(RunFailed {
-                plan_name,
-                error: format!("the run can't go on after the restart: {why}"),
-                reason: EndReason::Interrupted,
-                failed_steps: Vec::new(),
-                cancelled_steps: Vec::new(),
-            });
-            for kind in begun.into_iter().chain([failed]) {
-                let event = RunEvent { run_id: run.row.run.clone(), timestamp: now.wall, kind };
-                records.push(Record::Event { project: run.project.clone(), event });
-            }
+            let why = format!("the run can't go on after the restart: {why}");
+            records.extend(self.last_words(&run.project, &run.row.run, why, now));
         }
         let mut batch = Batch::default();
-        self.commit(&[Command::Records(records)], &mut batch, now, outcome)?;
-        // The executor has handed nothing over so far.
-        batch.kept = 0;
-        batch.release(outcome);
+        match self.commit(&[Command::Records(records.clone())], &mut batch, now, outcome) {
+            Ok(()) => {
+                // The executor has handed nothing over so far.
+                batch.kept = 0;
+                batch.release(outcome);
+            }
+            Err(CommitError::Down(error)) => return Err(error),
+            Err(CommitError::Refused(error)) => {
+                if self.is_as_before(&error, &batch, now, outcome) {
+                    self.keep_records(&records, now, outcome);
+                }
+                if self.is_down() {
+                    return Err(error);
+                }
+            }
+        }
         Ok(())
     }
 }

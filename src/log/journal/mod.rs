@@ -11,7 +11,9 @@ mod growth;
 mod heads;
 mod load;
 mod outage;
+pub(super) mod outputs;
 mod reads;
+mod refused;
 mod runs;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ use self::growth::Growth;
 use self::heads::Touched;
 pub use self::load::ReadPlan;
 use self::outage::Outage;
+pub use self::outputs::STATE_OUTPUTS_BYTES_MAX;
 use super::frames::{View, write_frame};
 use super::lookup::heads::Heads;
 use super::lookup::{Asked, Lookup, Question};
@@ -63,6 +66,9 @@ pub struct Limits {
     /// What all keys may weigh. A project may have as much as is left free, so that one alone has half of it at most and
     /// there is always room for others; a call that would need more is refused, for none may be forgotten before its time.
     pub key_bytes: u64,
+    /// What the outputs in the state of a run may take together; see [`STATE_OUTPUTS_BYTES_MAX`]. Beyond it each is kept by
+    /// itself, as whole as it is in its message.
+    pub state_outputs_bytes: u64,
     /// How long the newest ended run is shown to whoever comes, in milliseconds.
     pub recent_ms: u64,
 }
@@ -125,6 +131,8 @@ pub(super) struct ProjectEntry {
 pub(super) struct RunEntry {
     /// Readers may hold it too: it is copied where it changes while one does, and only then.
     pub(super) state: Arc<RunState>,
+    /// What the outputs in it take, of one that has not ended.
+    outputs_bytes: u64,
     /// None where it has ended.
     pub(super) plan: Option<Arc<Plan>>,
     pub(super) first_seq: Option<u64>,
@@ -141,7 +149,31 @@ impl RunEntry {
     /// One that has ended.
     fn ended(state: RunState, first_seq: Option<u64>, last_seq: u64) -> Self {
         let state = Arc::new(state);
-        Self { state, plan: None, first_seq, last_seq, snapshot: None, is_foreign: false, is_cancelled: false }
+        Self {
+            state,
+            outputs_bytes: 0,
+            plan: None,
+            first_seq,
+            last_seq,
+            snapshot: None,
+            is_foreign: false,
+            is_cancelled: false,
+        }
+    }
+}
+
+/// Why a batch is not committed.
+#[derive(Debug)]
+enum CommitError {
+    /// The store can't now.
+    Down(StoreError),
+    /// It never will: see [`AppendError::Refused`].
+    Refused(StoreError),
+}
+
+impl From<StoreError> for CommitError {
+    fn from(error: StoreError) -> Self {
+        Self::Down(error)
     }
 }
 
@@ -264,14 +296,14 @@ impl Journal {
     /// Makes everything that `commands` change into `batch`, and commits it. What others wrote meanwhile is let out.
     ///
     /// # Errors
-    /// Where the store fails. What is in memory is ahead of it then, and has to be read anew.
+    /// Where the store fails or refuses it. What is in memory is ahead of it then, and has to be read anew.
     fn commit(
         &mut self,
         commands: &[Command],
         batch: &mut Batch,
         now: Now,
         outcome: &mut Outcome,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), CommitError> {
         for (place, command) in commands.iter().enumerate() {
             self.write(place, command, batch, now)?;
         }
@@ -281,7 +313,8 @@ impl Journal {
                     self.has_kept(batch, trimmed, now);
                     break;
                 }
-                Err(AppendError::Down(error)) => return Err(error),
+                Err(AppendError::Down(error)) => return Err(CommitError::Down(error)),
+                Err(AppendError::Refused(error)) => return Err(CommitError::Refused(error)),
                 Err(AppendError::Conflict(heads)) => self.give_way(heads, commands, batch, now, outcome)?,
             }
         }

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::batch::Batch;
-use super::{Journal, Outcome};
+use super::{CommitError, Journal, Outcome};
 use crate::log::protocol::{Answer, Command, Delivery, Order, Refusal, ReplyTo};
 use crate::log::store::StoreError;
 use crate::model::{Now, ProjectId, RunId};
@@ -60,7 +60,11 @@ impl Journal {
                 batch.release(outcome);
                 true
             }
-            Err(error) => {
+            Err(CommitError::Refused(error)) if self.is_as_before(&error, &batch, now, outcome) => {
+                self.keep_apart(commands, now, outcome)
+            }
+            Err(CommitError::Refused(_)) => self.put_off(commands, outcome),
+            Err(CommitError::Down(error)) => {
                 self.begin_outage(&error, &batch, now, outcome);
                 self.put_off(commands, outcome)
             }
@@ -68,7 +72,7 @@ impl Journal {
     }
 
     /// What runs say is held back, whoever waits for an answer is refused. Never kept.
-    fn put_off(&mut self, commands: &[Command], outcome: &mut Outcome) -> bool {
+    pub(super) fn put_off(&mut self, commands: &[Command], outcome: &mut Outcome) -> bool {
         for command in commands {
             match command {
                 Command::Records(_) => self.hold_back(command.clone()),
@@ -117,13 +121,13 @@ impl Journal {
         let held = std::mem::take(&mut outage.held);
         match self.try_again(&held, now, outcome) {
             Ok(batch) => {
-                log::info!("the store takes messages again");
-                let barriers = self.outage.take().map_or_else(Vec::new, |outage| outage.barriers);
-                outcome.deliveries.push(Delivery::StoreIsDown(false));
-                outcome.orders.push(Order::StoreIsDown(false));
-                batch.release(outcome);
-                barriers.iter().for_each(|reply| outcome.reply(reply, Answer::Reached));
-                true
+                let barriers = self.end_outage(outcome);
+                match batch {
+                    Some(batch) => batch.release(outcome),
+                    None => drop(self.keep_apart(&held, now, outcome)),
+                }
+                barriers.into_iter().for_each(|reply| self.reach(reply, outcome));
+                !self.is_down()
             }
             Err(error) => {
                 self.prolong_outage(&error, held, now);
@@ -132,17 +136,32 @@ impl Journal {
         }
     }
 
-    fn try_again(&mut self, held: &[Command], now: Now, outcome: &mut Outcome) -> Result<Batch, StoreError> {
+    /// Who waits for that.
+    fn end_outage(&mut self, outcome: &mut Outcome) -> Vec<ReplyTo> {
+        log::info!("the store takes messages again");
+        outcome.deliveries.push(Delivery::StoreIsDown(false));
+        outcome.orders.push(Order::StoreIsDown(false));
+        self.outage.take().map_or_else(Vec::new, |outage| outage.barriers)
+    }
+
+    /// What is kept then of what was held back; nothing where the store refuses it together.
+    fn try_again(&mut self, held: &[Command], now: Now, outcome: &mut Outcome) -> Result<Option<Batch>, StoreError> {
         if self.is_stale {
             self.reload(None, now)?.let_out(outcome);
         }
         self.store.probe()?;
         let mut batch = Batch::with_room_for(held.len());
-        let result = self.commit(held, &mut batch, now, outcome);
-        if result.is_err() {
-            self.forget_failed_commit(&batch, now, outcome);
+        match self.commit(held, &mut batch, now, outcome) {
+            Ok(()) => Ok(Some(batch)),
+            Err(CommitError::Refused(error)) => {
+                let is_as_before = self.is_as_before(&error, &batch, now, outcome);
+                if is_as_before { Ok(None) } else { Err(error) }
+            }
+            Err(CommitError::Down(error)) => {
+                self.forget_failed_commit(&batch, now, outcome);
+                Err(error)
+            }
         }
-        result.map(|()| batch)
     }
 
     pub(super) fn begin_outage(&mut self, error: &StoreError, batch: &Batch, now: Now, outcome: &mut Outcome) {
@@ -164,7 +183,7 @@ impl Journal {
     }
 
     /// What is in memory is ahead of the store. Where it can't be read anew now, it is before the store is tried next.
-    fn forget_failed_commit(&mut self, batch: &Batch, now: Now, outcome: &mut Outcome) {
+    pub(super) fn forget_failed_commit(&mut self, batch: &Batch, now: Now, outcome: &mut Outcome) {
         self.rewind(batch, |_| true);
         self.is_stale = true;
         match self.reload(None, now) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::claims::Earlier;
+use super::outputs::{WHOLE_BYTES_MAX, json_within};
 use super::{Journal, RunEntry};
 use crate::log::lookup::lists::summary_json;
 use crate::log::protocol::{Answer, Order, Refusal, Submission};
@@ -77,6 +78,7 @@ impl Journal {
         self.touched.run(project, number);
         let run = RunEntry {
             state,
+            outputs_bytes: 0,
             plan: Some(plan),
             first_seq: None,
             last_seq,
@@ -138,7 +140,10 @@ impl Journal {
         batch: &mut Batch,
     ) -> Result<(), StoreError> {
         if let Some(number) = self.run_here(project, run) {
-            let json = serde_json::to_vec(output).map_err(|error| StoreError(error.to_string()))?;
+            let Some(json) = json_within(output, WHOLE_BYTES_MAX) else {
+                log::warn!("the output of step {step} of run {run} is too large to be kept whole");
+                return Ok(());
+            };
             let part = self.part(project, batch)?;
             batch.write(part, Write::Whole { number, step: step.clone(), json: json.into() });
         }
@@ -170,9 +175,12 @@ impl Journal {
         if let Some(run) = self.runs.get_mut(&number) {
             // Before anything else: it holds the state too.
             run.snapshot = None;
-            Arc::make_mut(&mut run.state).apply(event);
+            let left_out = run.fold().apply(event, self.limits.state_outputs_bytes);
             run.first_seq.get_or_insert(seq);
             run.last_seq = seq;
+            if let Some((step, output)) = left_out {
+                self.keep_whole(project, &event.run_id, &step, &output, batch)?;
+            }
         }
         self.touched.run(project, number);
         if event.is_last() {
@@ -233,7 +241,7 @@ impl Journal {
     }
 
     /// The number of a run that has not ended and is run here: what another node's says is not for this one to write.
-    fn run_here(&self, project: &ProjectId, run: &RunId) -> Option<RunNumber> {
+    pub(super) fn run_here(&self, project: &ProjectId, run: &RunId) -> Option<RunNumber> {
         let number = self.open_run(project, run)?;
         self.runs.get(&number).filter(|entry| !entry.is_foreign).map(|_| number)
     }

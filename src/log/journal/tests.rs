@@ -3,6 +3,7 @@
 mod conflict;
 mod load;
 mod outage;
+mod refused;
 mod simulation;
 
 use std::sync::Arc;
@@ -38,6 +39,7 @@ fn limits() -> Limits {
         project_runs: usize::MAX,
         projects: 100,
         key_bytes: 1 << 20,
+        state_outputs_bytes: super::STATE_OUTPUTS_BYTES_MAX,
         recent_ms: 60_000,
     }
 }
@@ -609,6 +611,35 @@ fn the_outputs_of_a_snapshot_are_bounded_together() {
     let [a, b] = [0, 1].map(|at| &message["payload"]["steps"][at]);
     assert!(a["output"].as_str().is_some_and(|output| output.len() == 600 * 1024) && a["truncated"].is_null());
     assert_eq!((&b["output"], &b["truncated"], &b["outputBytes"]), (&json!(""), &json!(true), &json!(600 * 1024 + 2)));
+}
+
+#[test]
+fn a_run_with_more_outputs_than_the_store_takes_in_one_value_could_not_end() {
+    let mut bench = Bench::with(Limits { state_outputs_bytes: 1500, ..limits() });
+    bench.submit("r");
+    let large = |c: &str| json!({"long": c.repeat(1000)});
+    bench.say("r", vec![started(), progress("a", done(large("a"), false)), progress("b", done(large("b"), false))]);
+    for is_ended in [false, true] {
+        let run = bench.json(Query::Run { project: p(), run: run_id("r"), whole_outputs: false });
+        let [a, b] = [0, 1].map(|at| &run["steps"][at]);
+        assert_eq!((&a["output"], &a["truncated"]), (&large("a"), &Value::Null));
+        assert_eq!((&b["output"], &b["truncated"], &b["outputBytes"]), (&json!(""), &json!(true), &json!(1011)));
+        let run = bench.json(Query::Run { project: p(), run: run_id("r"), whole_outputs: true });
+        assert_eq!((&run["steps"][1]["output"], &run["steps"][1]["truncated"]), (&large("b"), &Value::Null));
+        assert_eq!(bench.output("b", None), Ok((large("b").to_string(), true)), "ended: {is_ended}");
+        let folded = bench.journal.runs.values().next().expect("it is held").state.clone();
+        bench.journal.reload(None, bench.now).expect("it can be read");
+        assert_eq!(bench.journal.runs.values().next().expect("it is held").state, folded, "ended: {is_ended}");
+        if !is_ended {
+            bench.say("r", vec![completed()]);
+        }
+    }
+    let kept = bench.journal.store.ended_state(number(1)).expect("it can be read").expect("it is kept");
+    assert!(kept.len() < 1500 + 1000, "{} bytes", kept.len());
+    let seen = bench.page(0, None, 1 << 20);
+    let Answer::Page(page) = seen else { panic!("{seen:?}") };
+    let messages = messages_of(&page.bytes);
+    assert_eq!(messages[2]["payload"]["output"], large("b"), "its message has all of it");
 }
 
 #[test]

@@ -13,6 +13,7 @@ impl Rest {
         let mut piece = None;
         match self {
             Self::Output(rest) => look(&mut |history| rest.go_on(history, bytes_max).map(|found| piece = found))?,
+            Self::Made(rest) => piece = Some(rest.clone().read(bytes_max)),
             Self::Run(rest) => piece = rest.clone().read(look, bytes_max)?,
         }
         Ok(piece.map_or(Answer::Refused(Refusal::OutputReplaced), |(bytes, rest)| Answer::OutputRest { bytes, rest }))

@@ -2,18 +2,20 @@
 //!
 //! What a step wrote to stdout, or else as text, is its output, byte for byte: read where it lies, and of a part no byte
 //! beside it. So whoever follows it while it grows has at the end what everyone has. The value that was made of it is for the
-//! run's state alone; only the value of a step that wrote neither is written out here, as a whole.
+//! run's state alone; only the value of a step that wrote neither is written out here, once for all
+//! that is read of it.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::content::Piece;
 use crate::http::range::Selection;
-use crate::log::protocol::{Answer, Output, OutputRest, Refusal, Rest, WantedOutput};
+use crate::log::protocol::{Answer, MadeRest, Output, OutputRest, Refusal, Rest, WantedOutput};
 use crate::log::store::{History, RunNumber, StoreError, StoredOutput};
 use crate::model::json::without_bom;
 use crate::model::{OutputStream, RunState, StepId, StepState, StepStatus};
@@ -72,7 +74,7 @@ impl Shown {
             Some(Selection::Unsatisfiable) | None => 0..0,
         };
         let (bytes, rest) = match made {
-            Some(made) => (cut(made, &range), None),
+            Some(made) => MadeRest { bytes: Arc::new(made), range }.read(wanted.bytes_max),
             None => {
                 OutputRest { number, step: step.clone(), attempt, stream, range }.read(history, wanted.bytes_max)?
             }
@@ -156,6 +158,17 @@ impl OutputRest {
     }
 }
 
+impl MadeRest {
+    /// Its first bytes, and what is left then.
+    pub(in crate::log) fn read(mut self, bytes_max: usize) -> (Vec<u8>, Option<Box<Rest>>) {
+        let end = self.range.end.min(self.range.start.saturating_add(bytes_max as u64));
+        let bytes = self.bytes[self.range.start as usize..end as usize].to_vec();
+        self.range.start = end;
+        let is_left = !self.range.is_empty() && bytes_max > 0;
+        (bytes, is_left.then(|| Box::new(Rest::Made(self))))
+    }
+}
+
 /// What a step wrote.
 struct Written<'a> {
     history: &'a dyn History,
@@ -216,11 +229,4 @@ impl Written<'_> {
 fn tag(state: &StepState, length: u64) -> String {
     let ended_at = state.finished_at.unwrap_or_default().as_millis();
     format!("\"{ended_at:x}-{:x}-{length:x}\"", state.attempt)
-}
-
-/// The `range` of `bytes`, which lies within them.
-fn cut(mut bytes: Vec<u8>, range: &Range<u64>) -> Vec<u8> {
-    bytes.truncate(range.end as usize);
-    bytes.drain(..range.start as usize);
-    bytes
 }

@@ -204,13 +204,13 @@ fn a_completed_steps_output_is_looked_at_as_a_whole_once() {
 }
 
 #[test]
-fn an_output_that_was_not_written_is_made_and_given_at_once() {
+fn an_output_that_was_not_written_is_made() {
     with_each(|store| {
         commit(store, &[created(1, 0)]);
         let lookup = &mut Lookup::default();
         let state = completed(serde_json::json!({"a": [1, 2]}));
         for _ in 0..2 {
-            let (got, _) = output(store, lookup, &state, &wanted("Range: bytes=1-3\r\n", 2));
+            let (got, _) = output(store, lookup, &state, &wanted("Range: bytes=1-3\r\n", 3));
             assert_eq!((&*got.bytes, got.length, got.is_json, got.rest), (&b"\"a\""[..], 11, true, None));
             assert_eq!(output(store, lookup, &state, &wanted("", 0)).0.bytes.len(), 0);
         }
@@ -316,5 +316,33 @@ fn an_output_is_read_piece_by_piece_as_it_is_at_once_and_not_on_into_another_att
         commit(store, &[later]);
         let answer = rest.answer(&mut |look| look(store), 10);
         assert!(matches!(answer, Ok(Answer::Refused(Refusal::OutputReplaced))), "{answer:?}");
+    });
+}
+
+#[test]
+fn what_a_step_returned_and_did_not_write_was_one_piece_however_large() {
+    let whole = serde_json::json!({"long": "x".repeat(50_000)});
+    with_each(|store| {
+        let json = serde_json::to_vec(&whole).expect("JSON");
+        commit(store, &[created(1, 0), Write::Whole { number: number(1), step: step(), json: json.clone().into() }]);
+        let state = completed(serde_json::json!("cut"));
+        for (headers, expected) in [("", &json[..]), ("Range: bytes=7-40000\r\n", &json[7..=40_000])] {
+            let (first, _) = output(store, &mut Lookup::default(), &state, &wanted(headers, 1000));
+            assert_eq!((first.length, first.bytes.len()), (json.len() as u64, 1000));
+            let (mut got, mut left) = (first.bytes, first.rest);
+            while let Some(rest) = left {
+                match rest.answer(&mut |_| panic!("it is made already"), 1000) {
+                    Ok(Answer::OutputRest { bytes, rest: next }) => {
+                        assert!(bytes.len() == 1000 || next.is_none());
+                        got.extend(bytes);
+                        left = next;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(got == expected, "{} bytes of {}", got.len(), expected.len());
+        }
+        let (head, _) = output(store, &mut Lookup::default(), &state, &wanted("", 0));
+        assert_eq!((head.length, head.bytes.len(), head.rest), (json.len() as u64, 0, None));
     });
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub use self::claim::{Claim, Fingerprint};
 pub use self::output::{Output, WantedOutput};
 pub use self::position::Position;
-pub use self::rest::{OutputRest, Part, Rest, RunRest};
+pub use self::rest::{MadeRest, OutputRest, Part, Rest, RunRest};
 pub use self::subscription::{StartingPosition, Subscription};
 use super::frames::{Frames, Page, View};
 use super::store::RunNumber;
@@ -384,6 +384,8 @@ pub enum Refusal {
     TooManyKeys(u64),
     /// The store does not take anything now.
     StoreUnavailable,
+    /// The store takes no such thing, now or later: it is too large.
+    NotKept,
     /// The store does not take anything now: it is kept that the run was asked to end once it does, if nothing ends the
     /// process before.
     CancelHeldBack,

@@ -12,6 +12,8 @@ use crate::model::{OutputStream, RunState, StepId};
 pub enum Rest {
     /// Of a step's output.
     Output(OutputRest),
+    /// Of an output that no step wrote as it is.
+    Made(MadeRest),
     /// Of a run.
     Run(RunRest),
 }
@@ -24,6 +26,13 @@ pub struct OutputRest {
     /// Of this attempt. Bytes of another do not go on from what was read.
     pub(in crate::log) attempt: u32,
     pub(in crate::log) stream: OutputStream,
+    pub(in crate::log) range: Range<u64>,
+}
+
+/// What is left of an output that was made of what a step returned: once, for all that is read of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeRest {
+    pub(in crate::log) bytes: Arc<Vec<u8>>,
     pub(in crate::log) range: Range<u64>,
 }
 

@@ -11,11 +11,12 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rusqlite::{Connection, OpenFlags};
 
 use super::open::BUSY_TIMEOUT;
+use crate::log::store::Write;
 
 /// Bytes in the write-ahead log, about, at which they are moved.
 const BYTES: u64 = 16 * 1024 * 1024;
 
-/// What a commit puts into the write-ahead log besides its messages: some pages that only changed a little.
+/// What a commit puts into the write-ahead log besides what it adds to history: some pages that only changed a little.
 const COMMIT_BYTES: u64 = 8 * 1024;
 
 /// Asks for checkpoints, one at a time. The thread ends with it.
@@ -43,9 +44,9 @@ impl Checkpointer {
         Ok(Self { wanted, thread: thread.ok(), written: 0 })
     }
 
-    /// A batch was committed, with so many bytes of messages.
-    pub(super) fn committed(&mut self, bytes: u64) {
-        self.written += bytes + COMMIT_BYTES;
+    /// A batch was committed.
+    pub(super) fn committed(&mut self, batch: &[Write]) {
+        self.written += batch.iter().map(Write::history_bytes).sum::<u64>() + COMMIT_BYTES;
         if self.written >= BYTES {
             self.written = 0;
             self.ask();
@@ -79,5 +80,25 @@ fn run(conn: &Connection, asked: &Receiver<()>) {
         if let Err(error) = conn.pragma(None, "wal_checkpoint", "PASSIVE", |_| Ok(())) {
             log::debug!("a checkpoint failed: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::testing::{number, step};
+    use crate::model::OutputStream;
+
+    #[test]
+    fn what_steps_write_was_left_to_whoever_commits_to_checkpoint() {
+        let (wanted, asked) = bounded(1);
+        let mut checkpointer = Checkpointer { wanted: Some(wanted), thread: None, written: 0 };
+        let bytes = vec![b'x'; BYTES as usize / 2];
+        let output =
+            [Write::Output { number: number(1), step: step(), attempt: 1, stream: OutputStream::Stdout, bytes }];
+        checkpointer.committed(&output);
+        assert!(asked.try_recv().is_err(), "that is not much yet");
+        checkpointer.committed(&output);
+        assert_eq!(asked.try_recv(), Ok(()));
     }
 }

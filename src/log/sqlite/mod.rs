@@ -100,7 +100,7 @@ impl SqliteStore {
         let work = trim.map(|(retention, now)| self.let_go(&transaction, totals, retention, now)).transpose()?;
         transaction.commit()?;
         self.clock = self.clock.max(clock);
-        self.checkpointer.committed(written.bytes);
+        self.checkpointer.committed(batch);
         Ok(Ok(work.map(|work| self.note(work))))
     }
 
@@ -176,7 +176,10 @@ impl SqliteStore {
         if !matches!(&result, Ok(Ok(_))) {
             self.memory.forget_all();
         }
-        self.checked(result)?.map_err(AppendError::Conflict)
+        match result {
+            Err(error) if is_refusal(&error) => Err(AppendError::Refused(StoreError(explain(&self.path, &error)))),
+            result => self.checked(result)?.map_err(AppendError::Conflict),
+        }
     }
 
     /// What is held of the file may be of what was not committed.
@@ -240,7 +243,9 @@ impl Store for SqliteStore {
     ) -> Result<Option<Trimmed>, AppendError> {
         let result = self.write_all(expected, entries, now.wall, Some((retention, now)));
         match self.written(result) {
-            Err(AppendError::Down(_)) => self.append(expected, entries, now.wall).map(|()| None),
+            Err(AppendError::Down(_) | AppendError::Refused(_)) => {
+                self.append(expected, entries, now.wall).map(|()| None)
+            }
             other => other,
         }
     }
@@ -292,6 +297,12 @@ fn explain(path: &Path, error: &rusqlite::Error) -> String {
 
 fn damaged(path: &Path, why: &str) -> String {
     format!("{} is damaged ({why}): put a backup in its place or move it away", path.display())
+}
+
+/// Says `error` that what was to be written never can be, whatever the disk does?
+fn is_refusal(error: &rusqlite::Error) -> bool {
+    use ErrorCode::{ConstraintViolation, TooBig, TypeMismatch};
+    matches!(error.sqlite_error_code(), Some(TooBig | ConstraintViolation | TypeMismatch))
 }
 
 /// Says `error` that the file's parts are there, but do not hold what this program puts into them?

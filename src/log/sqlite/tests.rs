@@ -241,6 +241,22 @@ fn nothing_of_a_batch_that_fails_is_kept_and_the_next_is_taken() {
 }
 
 #[test]
+fn what_can_never_be_kept_was_taken_for_a_store_that_is_down() {
+    let directory = TempDir::new();
+    let mut store = open(&directory, 0).0;
+    commit(&mut store, &[created(1, 10)]);
+    let refused = store.append(&[], &[created(1, 10)], Timestamp::default());
+    assert!(matches!(refused, Err(AppendError::Refused(_))), "a run is there twice: {refused:?}");
+    commit(&mut store, &messages([1]));
+    let too_big = store.conn.query_row("SELECT length(zeroblob(1000000001))", [], |_| Ok(()));
+    let error = too_big.expect_err("more than SQLite takes of one value");
+    assert!(is_refusal(&error), "{error}");
+    store.conn.pragma_update(None, "query_only", true).expect("a setting");
+    let refused = store.append(&[], &messages([2]), Timestamp::default());
+    assert!(matches!(refused, Err(AppendError::Down(_))), "what can't be written now is another thing: {refused:?}");
+}
+
+#[test]
 fn a_full_disk_refuses_what_comes_and_takes_more_once_there_is_room() {
     let directory = TempDir::new();
     let mut store = open(&directory, 0).0;

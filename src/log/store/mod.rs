@@ -283,8 +283,10 @@ pub struct Head {
 pub enum AppendError {
     /// Another has written to these projects, which have come so far: whoever reads them anew may try again.
     Conflict(Vec<Head>),
-    /// The store can't.
+    /// The store can't now. It may later.
     Down(StoreError),
+    /// The store never keeps this batch, though it may keep others: something in it is more than it takes.
+    Refused(StoreError),
 }
 
 impl From<StoreError> for AppendError {

@@ -79,6 +79,20 @@ pub enum Write {
     Ticket(TicketNote),
 }
 
+impl Write {
+    /// Bytes that it adds to history, about.
+    pub(in crate::log) fn history_bytes(&self) -> u64 {
+        match self {
+            Self::Message(message, _) => message.weight(),
+            Self::RunCreated { row, .. } => (row.document.len() + row.answer.len()) as u64,
+            Self::RunEnded { summary, state, .. } => (summary.len() + state.len()) as u64,
+            Self::Output { bytes, .. } => bytes.len() as u64,
+            Self::Whole { json, .. } => json.len() as u64,
+            Self::Key(_) | Self::CancelRequested(_) | Self::Ticket(_) => 0,
+        }
+    }
+}
+
 /// A message as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredMessage {

@@ -182,6 +182,7 @@ impl Laws {
             project_runs: usize::MAX,
             projects: 100,
             key_bytes: self.key_bytes,
+            state_outputs_bytes: 1 << 20,
             recent_ms: 60_000,
         }
     }

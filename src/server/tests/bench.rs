@@ -185,6 +185,7 @@ impl Bench {
             project_runs: usize::MAX,
             projects: 100,
             key_bytes: 1 << 20,
+            state_outputs_bytes: 1 << 20,
             recent_ms: 60_000,
         };
         Self {

@@ -90,7 +90,7 @@ impl Pair {
                 other => batch.push(other),
             }
         }
-        let is_started = |record: &mut Record| self.started.contains(run_of(record));
+        let is_started = |record: &mut Record| self.started.contains(record.run());
         let records: Vec<_> = self.unsaid.extract_if(.., is_started).collect();
         if !records.is_empty() {
             batch.push(Command::Records(records));
@@ -279,13 +279,6 @@ fn reply_of(command: &Command) -> Option<u64> {
         Command::Records(_) | Command::Unwatch(_) | Command::Close => None,
     };
     number_of(reply?)
-}
-
-fn run_of(record: &Record) -> &RunId {
-    match record {
-        Record::Event { event, .. } => &event.run_id,
-        Record::Output { run, .. } | Record::Whole { run, .. } => run,
-    }
 }
 
 fn says(run: &str, kinds: Vec<RunEventKind>) -> Command {

@@ -1,0 +1,162 @@
+//! Where the store refuses a batch, which it would do however often it were asked: what is in it is kept by itself, each
+//! command and what each run says. What is refused even so goes no further: whoever published or submitted it is told, and a
+//! run that can't be kept as it is ends there. Nobody else notices.
+
+use super::batch::Batch;
+use super::{CommitError, Journal, Outcome};
+use crate::log::protocol::{Answer, Command, Order, Refusal};
+use crate::log::store::StoreError;
+use crate::model::{EndReason, Now, ProjectId, Record, RunEvent, RunEventKind, RunFailed, RunId, RunStarted};
+
+/// What became of something that was to be kept by itself.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    Kept,
+    /// That is over: it will never be kept.
+    Refused(StoreError),
+    /// The store is down, and it waits until it is not.
+    PutOff,
+}
+
+impl Journal {
+    /// Keeps each of the commands by itself that the store refused together. Was everything kept?
+    pub(super) fn keep_apart(&mut self, commands: &[Command], now: Now, outcome: &mut Outcome) -> bool {
+        let mut is_kept = true;
+        for command in commands {
+            is_kept &= match command {
+                Command::Records(records) => {
+                    let is_kept = self.keep_records(records, now, outcome);
+                    if !self.is_down() {
+                        outcome.orders.push(Order::Kept(1));
+                    }
+                    is_kept
+                }
+                other => match self.keep_alone(other, now, outcome) {
+                    Fate::PutOff => self.put_off(std::slice::from_ref(other), outcome),
+                    fate => fate == Fate::Kept,
+                },
+            };
+        }
+        is_kept
+    }
+
+    /// Keeps what each run says by itself. Was all of it kept? Where the store is down, what is left waits.
+    pub(super) fn keep_records(&mut self, records: &[Record], now: Now, outcome: &mut Outcome) -> bool {
+        let mut left = records.to_vec();
+        let mut is_kept = true;
+        while let Some((project, run)) = left.first().map(|first| (first.project().clone(), first.run().clone())) {
+            let is_theirs = |record: &Record| *record.project() == project && *record.run() == run;
+            let theirs = left.iter().filter(|record| is_theirs(record)).cloned().collect();
+            match self.keep_alone(&Command::Records(theirs), now, outcome) {
+                Fate::PutOff => return self.put_off(&[Command::Records(left)], outcome),
+                fate => is_kept &= fate == Fate::Kept,
+            }
+            left.retain(|record| !is_theirs(record));
+        }
+        is_kept
+    }
+
+    fn keep_alone(&mut self, command: &Command, now: Now, outcome: &mut Outcome) -> Fate {
+        if self.is_down() {
+            return Fate::PutOff;
+        }
+        match self.commit_alone(command, now, outcome) {
+            Fate::Refused(error) => self.refuse(command, error, now, outcome),
+            fate => fate,
+        }
+    }
+
+    fn commit_alone(&mut self, command: &Command, now: Now, outcome: &mut Outcome) -> Fate {
+        let mut batch = Batch::default();
+        match self.commit(std::slice::from_ref(command), &mut batch, now, outcome) {
+            Ok(()) => {
+                // That is told once for all that came together.
+                batch.kept = 0;
+                batch.release(outcome);
+                Fate::Kept
+            }
+            Err(CommitError::Refused(error)) => match self.is_as_before(&error, &batch, now, outcome) {
+                true => Fate::Refused(error),
+                false => Fate::PutOff,
+            },
+            Err(CommitError::Down(error)) => {
+                self.begin_outage(&error, &batch, now, outcome);
+                Fate::PutOff
+            }
+        }
+    }
+
+    /// Is everything in memory as it was before the batch that the store refused? Where that can't be read, it is down.
+    pub(super) fn is_as_before(&mut self, error: &StoreError, batch: &Batch, now: Now, outcome: &mut Outcome) -> bool {
+        self.forget_failed_commit(batch, now, outcome);
+        if self.is_stale && !self.is_down() {
+            self.begin_outage(error, &Batch::default(), now, outcome);
+        }
+        !self.is_stale
+    }
+
+    /// Nothing comes of a command.
+    fn refuse(&mut self, command: &Command, error: StoreError, now: Now, outcome: &mut Outcome) -> Fate {
+        let reply = match command {
+            Command::Records(records) => {
+                let Some(first) = records.first() else { return Fate::Refused(error) };
+                return self.end_refused(first.project(), first.run(), error, now, outcome);
+            }
+            Command::Publish { reply, .. } | Command::Submit { reply, .. } => Some(reply),
+            Command::Cancel { reply, .. } | Command::Note { reply, .. } => reply.as_ref(),
+            _ => None,
+        };
+        log::error!("the store will never keep what a client sent: {error}");
+        if let Some(reply) = reply {
+            outcome.reply(reply, Answer::Refused(Refusal::NotKept));
+        }
+        Fate::Refused(error)
+    }
+
+    /// A run says what will never be kept, so it ends as far as it is kept, without the outputs in its state: they may be
+    /// what is too much. Where even that is refused it stays as it is, and the next start goes on with it.
+    fn end_refused(
+        &mut self,
+        project: &ProjectId,
+        run: &RunId,
+        error: StoreError,
+        now: Now,
+        outcome: &mut Outcome,
+    ) -> Fate {
+        log::error!("run {run} ends, for what it says is never kept: {error}");
+        let Some(number) = self.run_here(project, run) else { return Fate::Refused(error) };
+        if let Some(entry) = self.runs.get_mut(&number) {
+            entry.snapshot = None;
+            entry.fold().leave_all_out();
+        }
+        let words = self.last_words(project, run, format!("what the run says can't be kept: {error}"), now);
+        match self.commit_alone(&Command::Records(words), now, outcome) {
+            Fate::PutOff => return Fate::PutOff,
+            Fate::Refused(error) => log::error!("the end of run {run} is never kept either: {error}"),
+            Fate::Kept => {}
+        }
+        // Whoever runs it is not to go on.
+        outcome.orders.push(Order::Cancel { project: project.clone(), run: run.clone() });
+        Fate::Refused(error)
+    }
+
+    /// What ends a run that can't go on, for nobody else can say that.
+    pub(super) fn last_words(&self, project: &ProjectId, run: &RunId, error: String, now: Now) -> Vec<Record> {
+        let entry = self.open_run(project, run).and_then(|number| self.runs.get(&number));
+        let Some(entry) = entry else { return Vec::new() };
+        let plan_name = entry.state.plan_name.clone();
+        let begun = entry.first_seq.is_none().then(|| RunEventKind::Started(RunStarted::empty(plan_name.clone())));
+        let failed = RunEventKind::Failed(RunFailed {
+            plan_name,
+            error,
+            reason: EndReason::Interrupted,
+            failed_steps: Vec::new(),
+            cancelled_steps: Vec::new(),
+        });
+        let words = begun.into_iter().chain([failed]).map(|kind| {
+            let event = RunEvent { run_id: run.clone(), timestamp: now.wall, kind };
+            Record::Event { project: project.clone(), event }
+        });
+        words.collect()
+    }
+}
