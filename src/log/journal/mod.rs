@@ -6,6 +6,7 @@
 mod age;
 mod batch;
 mod claims;
+mod commit;
 mod conflict;
 mod growth;
 mod heads;
@@ -24,33 +25,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::age::AgeClock;
-use self::batch::Batch;
+
+use self::commit::CommitError;
 use self::growth::Growth;
 use self::heads::Touched;
 pub use self::load::ReadPlan;
 use self::outage::Outage;
 pub use self::outputs::STATE_OUTPUTS_BYTES_MAX;
-use super::frames::{View, write_frame};
+
 use super::lookup::heads::Heads;
 use super::lookup::{Asked, Lookup, Question};
-use super::protocol::{Answer, Command, Delivery, Order, PublishedEvent, Refusal, ReplyTo, StartingPosition};
-use super::store::{AppendError, Place, Retention, RunNumber, Store, StoreError, StoredMessage, Times, Trimmed, Write};
+use super::protocol::{Answer, Command, Delivery, Order, Refusal, ReplyTo, StartingPosition};
+use super::store::{Retention, RunNumber, Store, StoreError};
 use super::views::Snapshot;
 use super::work::{Held, WorkCounts};
 use crate::auth::{IdSigner, TicketNote};
-use crate::model::{Now, Plan, ProjectId, RunId, RunState, Timestamp, write_message};
-
-/// How often history is trimmed by age where nothing is written.
-const TRIM_PACE: Duration = Duration::from_secs(30);
-
-/// How long what is too much may stay where little more comes.
-const TRIM_SOON: Duration = Duration::from_millis(100);
-
-/// How soon the next slice of it is let go where there is more.
-const TRIM_AGAIN: Duration = Duration::from_millis(20);
-
-/// Room that is kept for the next message once one is written; what a larger one took is given back.
-const JSON_BYTES_KEPT: usize = 64 * 1024;
+use crate::model::{Now, Plan, ProjectId, RunId, RunState, Timestamp};
 
 /// The journal's bounds.
 #[derive(Debug, Clone, Copy)]
@@ -159,21 +149,6 @@ impl RunEntry {
             is_foreign: false,
             is_cancelled: false,
         }
-    }
-}
-
-/// Why a batch is not committed.
-#[derive(Debug)]
-enum CommitError {
-    /// The store can't now.
-    Down(StoreError),
-    /// It never will: see [`AppendError::Refused`].
-    Refused(StoreError),
-}
-
-impl From<StoreError> for CommitError {
-    fn from(error: StoreError) -> Self {
-        Self::Down(error)
     }
 }
 
@@ -293,92 +268,6 @@ impl Journal {
         self.outage.as_ref().map_or(self.trim_at, |outage| outage.retry_at.min(self.trim_at))
     }
 
-    /// Makes everything that `commands` change into `batch`, and commits it. What others wrote meanwhile is let out.
-    ///
-    /// # Errors
-    /// Where the store fails or refuses it. What is in memory is ahead of it then, and has to be read anew.
-    fn commit(
-        &mut self,
-        commands: &[Command],
-        batch: &mut Batch,
-        now: Now,
-        outcome: &mut Outcome,
-    ) -> Result<(), CommitError> {
-        for (place, command) in commands.iter().enumerate() {
-            self.write(place, command, batch, now)?;
-        }
-        while !batch.writes().is_empty() {
-            match self.append_batch(batch, now) {
-                Ok(trimmed) => {
-                    self.has_kept(batch, trimmed, now);
-                    break;
-                }
-                Err(AppendError::Down(error)) => return Err(CommitError::Down(error)),
-                Err(AppendError::Refused(error)) => return Err(CommitError::Refused(error)),
-                Err(AppendError::Conflict(heads)) => self.give_way(heads, commands, batch, now, outcome)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps what a batch writes and, where that is due, lets go of what is too much then: what came of that.
-    fn append_batch(&mut self, batch: &Batch, now: Now) -> Result<Option<Option<Trimmed>>, AppendError> {
-        let (heads, writes, times) = (batch.heads(), batch.writes(), self.times(now));
-        self.growth.add(writes);
-        match self.growth.is_enough(&self.limits.retention, times.age) {
-            true => self.store.append_and_trim(heads, writes, &self.limits.retention, times).map(Some),
-            false => self.store.append(heads, writes, now.wall).map(|()| None),
-        }
-    }
-
-    fn has_kept(&mut self, batch: &mut Batch, trimmed: Option<Option<Trimmed>>, now: Now) {
-        batch.work.count_commit();
-        self.key_bytes += batch.key_bytes;
-        for write in batch.writes() {
-            match write {
-                Write::RunCreated { number, .. } => drop(self.ours.insert(*number)),
-                Write::RunEnded { number, .. } => drop(self.ours.remove(number)),
-                _ => {}
-            }
-        }
-        match trimmed {
-            Some(trimmed) => self.note_trimmed(trimmed, now),
-            None => self.trim_at = self.trim_at.min(now.mono + TRIM_SOON),
-        }
-        batch.work.note_held(self.what_is_held());
-    }
-
-    fn times(&self, now: Now) -> Times {
-        Times { age: self.clock.at(now), wall: now.wall }
-    }
-
-    /// Lets go of history that is too much. Where that fails there is only more of it than there should be.
-    fn trim(&mut self, now: Now) {
-        let trimmed = self.store.trim(&self.limits.retention, self.times(now));
-        let trimmed = trimmed.inspect_err(|error| log::debug!("history can't be trimmed: {error}"));
-        self.note_trimmed(trimmed.ok(), now);
-    }
-
-    fn note_trimmed(&mut self, trimmed: Option<Trimmed>, now: Now) {
-        let is_more = trimmed.is_some_and(|trimmed| {
-            trimmed.emptied.iter().for_each(|project| self.has_emptied(project));
-            if trimmed.has_forgotten {
-                self.lookup.forget_pages();
-            }
-            self.key_bytes = trimmed.key_bytes;
-            trimmed.is_more
-        });
-        self.growth = Growth::none(self.clock.at(now));
-        self.trim_at = now.mono + if is_more { TRIM_AGAIN } else { TRIM_PACE };
-    }
-
-    fn has_emptied(&mut self, project: &ProjectId) {
-        if let Some(entry) = self.projects.get_mut(project) {
-            entry.is_kept = false;
-            self.forget_if_empty(project);
-        }
-    }
-
     /// A project that holds nothing, is watched by nobody and shows no run is not held any more: the store has its newest
     /// `seq`, from which it goes on.
     pub(super) fn forget_if_empty(&mut self, project: &ProjectId) {
@@ -399,94 +288,6 @@ impl Journal {
         answer.unwrap_or_else(|error| unreadable(&error))
     }
 
-    /// Makes what a command changes, which has this place in its batch.
-    fn write(&mut self, place: usize, command: &Command, batch: &mut Batch, now: Now) -> Result<(), StoreError> {
-        match command {
-            Command::Publish { project, events, reply } => {
-                let answer = self.publish(project, events, batch, now)?;
-                batch.reply(place, reply, answer);
-            }
-            Command::Submit { submission, reply } => {
-                let answer = self.submit(submission, batch, now)?;
-                batch.reply(place, reply, answer);
-            }
-            Command::Cancel { project, run, reply } => {
-                let answer = self.cancel(project, run, batch)?;
-                if let Some(reply) = reply {
-                    batch.reply(place, reply, answer);
-                }
-            }
-            Command::Records(records) => {
-                batch.kept += 1;
-                for record in records {
-                    self.record(record, batch, now)?;
-                }
-            }
-            Command::Note { note, reply } => {
-                batch.write_beside(Write::Ticket(note.clone()));
-                if let Some(reply) = reply {
-                    batch.reply(place, reply, Answer::Noted);
-                }
-            }
-            Command::Read { .. }
-            | Command::Subscribe { .. }
-            | Command::Unwatch(_)
-            | Command::Barrier(_)
-            | Command::Close => {}
-        }
-        Ok(())
-    }
-
-    fn publish(
-        &mut self,
-        project: &ProjectId,
-        events: &[PublishedEvent],
-        batch: &mut Batch,
-        now: Now,
-    ) -> Result<Answer, StoreError> {
-        if !self.has_room_for(project) {
-            return Ok(Answer::Refused(Refusal::TooManyProjects(self.limits.projects)));
-        }
-        let count = events.len();
-        let first_seq = self.newest(project)? + 1;
-        for event in events {
-            self.append(project, &event.message_type, &event.payload, None, batch, now)?;
-        }
-        Ok(Answer::Published { first_seq, count })
-    }
-
-    /// Numbers a message, keeps it, and encodes it for those who watch.
-    fn append(
-        &mut self,
-        project: &ProjectId,
-        message_type: &str,
-        payload: &[u8],
-        run: Option<(RunNumber, Place)>,
-        batch: &mut Batch,
-        now: Now,
-    ) -> Result<u64, StoreError> {
-        let at = self.clock.at(now);
-        let entry = self.entry(project)?;
-        let part = batch.part(project, entry.newest);
-        entry.newest += 1;
-        (entry.last_activity, entry.is_kept) = (now.wall, true);
-        let (seq, is_watched) = (entry.newest, entry.is_watched);
-        let json = &mut self.json_text;
-        json.clear();
-        json.shrink_to(JSON_BYTES_KEPT);
-        write_message(json, message_type, project, seq, payload);
-        let (number, place) = run.map_or((None, Place::Middle), |(number, place)| (Some(number), place));
-        if is_watched {
-            let frames = batch.frames(part, seq);
-            write_frame(&mut frames.bytes, View::Events, &self.signer, &mut self.id_text, project, seq, json);
-            frames.mark(number, place == Place::Last);
-        }
-        batch.work_of(part).count_message();
-        let message = StoredMessage { seq, at, run: number, place, json: json.as_slice().into() };
-        batch.write(part, Write::Message(message, project.clone()));
-        Ok(seq)
-    }
-
     /// What is held of a project; of one that is not held, what is left of it.
     pub(super) fn entry(&mut self, project: &ProjectId) -> Result<&mut ProjectEntry, StoreError> {
         self.touched.project(project);
@@ -505,11 +306,6 @@ impl Journal {
             Some(entry) => Ok(entry.newest),
             None => self.store.newest(project),
         }
-    }
-
-    /// A project's part of the batch.
-    fn part(&self, project: &ProjectId, batch: &mut Batch) -> Result<batch::Place, StoreError> {
-        Ok(batch.part(project, self.newest(project)?))
     }
 
     /// Nothing of the project is delivered any more.

@@ -49,28 +49,6 @@ impl Journal {
         }
     }
 
-    /// Keeps what `commands` change and tells everyone, or refuses it. Was it kept?
-    pub(super) fn keep(&mut self, commands: &[Command], now: Now, outcome: &mut Outcome) -> bool {
-        if self.outage.is_some() && !self.has_come_back(now, outcome) {
-            return self.put_off(commands, outcome);
-        }
-        let mut batch = Batch::with_room_for(commands.len());
-        match self.commit(commands, &mut batch, now, outcome) {
-            Ok(()) => {
-                batch.release(outcome);
-                true
-            }
-            Err(CommitError::Refused(error)) if self.is_as_before(&error, &batch, now, outcome) => {
-                self.keep_apart(commands, now, outcome)
-            }
-            Err(CommitError::Refused(_)) => self.put_off(commands, outcome),
-            Err(CommitError::Down(error)) => {
-                self.begin_outage(&error, &batch, now, outcome);
-                self.put_off(commands, outcome)
-            }
-        }
-    }
-
     /// What runs say is held back, whoever waits for an answer is refused. Never kept.
     pub(super) fn put_off(&mut self, commands: &[Command], outcome: &mut Outcome) -> bool {
         for command in commands {
@@ -113,7 +91,7 @@ impl Journal {
     }
 
     /// Where it is time, the store is tried with what was held back; `true` once it has taken that.
-    fn has_come_back(&mut self, now: Now, outcome: &mut Outcome) -> bool {
+    pub(super) fn has_come_back(&mut self, now: Now, outcome: &mut Outcome) -> bool {
         let Some(outage) = &mut self.outage else { return true };
         if now.mono < outage.retry_at {
             return false;

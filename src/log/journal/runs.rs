@@ -169,7 +169,7 @@ impl Journal {
             _ if matches!(event.kind, RunEventKind::StepOutput(_)) => Place::Middle,
             _ => Place::Turn,
         };
-        let seq = self.append(project, event.message_type(), &payload, Some((number, place)), batch, now)?;
+        let seq = self.number(project, event.message_type(), &payload, Some((number, place)), batch, now)?;
         let part = self.part(project, batch)?;
         batch.work_of(part).count(event);
         if let Some(run) = self.runs.get_mut(&number) {
