@@ -4,6 +4,7 @@
 //! in, records, jobs and cancels come out. [`Executor`] and the pool are the shells around them that own threads and the
 //! clock.
 
+mod call;
 pub mod check;
 mod context;
 pub mod foreman;

@@ -8,23 +8,19 @@
 //! A tool that panics fails its attempt. A panic anywhere else in a worker would leave its step running for ever, so it
 //! is reported, as [`Panicked`], and ends the executor.
 
-use std::any::Any;
 use std::os::fd::BorrowedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::{fmt, io};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use serde_json::{Map, Value};
-
+use super::call::attempt;
 use super::context::Context;
-use super::run::{AttemptError, BEFORE_IT_BEGAN, Launch};
 use super::scheduler::{CallId, Job, Report};
-use super::tool::{Call, CancelToken, Outcome, OutputSink, Tool};
+use super::tool::{CancelToken, OutputSink};
 use super::valve::Valve;
 use crate::model::OutputStream;
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 /// The largest piece of live output in one report. With 1,024 reports in the channel at most 16 MiB wait there.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
@@ -102,65 +98,6 @@ impl Drop for Alarm<'_> {
     }
 }
 
-fn attempt(context: &Context, launch: &Launch, output: &Reporter<'_>) -> Result<Outcome, AttemptError> {
-    if launch.cancel.is_cancelled() {
-        return Err(AttemptError::Passing(BEFORE_IT_BEGAN.to_owned()));
-    }
-    // Templates and schemas are the product's own code, but a panic there must not cost a worker either.
-    catch_unwind(AssertUnwindSafe(|| {
-        let (tool, inputs) = prepare(context, launch)?;
-        call(tool, &inputs, launch, output)
-    }))
-    .unwrap_or_else(|panic| Err(AttemptError::Passing(format!("the tool panicked: {}", panic_text(&*panic)))))
-}
-
-/// The tool, and the inputs that it accepts. What fails here would fail the same way again.
-fn prepare<'a>(context: &'a Context, launch: &Launch) -> Result<(&'a dyn Tool, Map<String, Value>), AttemptError> {
-    let step = &launch.plan.steps[launch.step];
-    // Plans are checked before they run, but a run may outlive a tool: the next start may declare others.
-    let unknown = || AttemptError::Lasting(format!("the tool {} is not there any more", step.tool));
-    let tool = context.registry.tool(&step.tool).ok_or_else(unknown)?;
-    let inputs = context.engine.render(&step.inputs, &launch.scope);
-    let inputs = inputs.map_err(|error| AttemptError::Lasting(error.to_string()))?;
-    let issues = tool.check_inputs(&inputs, &|_| false);
-    if issues.is_empty() {
-        return Ok((&**tool, inputs));
-    }
-    let issues: Vec<_> = issues.iter().map(|(path, message)| placed(path, message)).collect();
-    Err(AttemptError::Lasting(format!("the tool refuses its inputs: {}", issues.join("; "))))
-}
-
-/// A message after its place; one about the inputs as a whole stands alone.
-fn placed(path: &str, message: &str) -> String {
-    if path.is_empty() { message.to_owned() } else { format!("{path}: {message}") }
-}
-
-fn call(
-    tool: &dyn Tool,
-    inputs: &Map<String, Value>,
-    launch: &Launch,
-    output: &Reporter<'_>,
-) -> Result<Outcome, AttemptError> {
-    let call = Call {
-        project: &launch.project,
-        run: &launch.run,
-        step: &launch.plan.steps[launch.step].id,
-        attempt: launch.attempt,
-        inputs,
-        output,
-        cancel: &launch.cancel,
-    };
-    tool.call(&call).map_err(|error| match error.retry_after() {
-        Some(wait) => AttemptError::Busy(error.to_string(), wait),
-        None => AttemptError::Passing(error.to_string()),
-    })
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
-}
-
 /// Passes a tool's live output on.
 struct Reporter<'a> {
     call: CallId,
@@ -210,13 +147,13 @@ impl OutputSink for Reporter<'_> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::executor::run::{Effects, Run};
+    use crate::executor::run::{AttemptError, Effects, Launch, Run};
     use crate::executor::scheduler::Durability;
     use crate::executor::testing::{context_with, new_run, plan};
-    use crate::executor::tool::ToolError;
+    use crate::executor::tool::{Call, Outcome, Tool, ToolError};
     use crate::model::{Now, Plan};
 
     /// Does what its inputs say.

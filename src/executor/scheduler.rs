@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::call::{Unheard, attempt, is_instant};
 use super::context::Context;
 use super::run::{ABANDON_AFTER, AttemptError, Effects, Launch, NewRun, ResumedRun, Run};
 use super::tool::{CancelToken, Outcome};
@@ -331,18 +332,30 @@ impl Scheduler {
             let take = if is_suspect { Run::take_suspect } else { Run::take };
             let launch = self.with_run(key, out, |run, effects| take(run, now, effects)).flatten();
             if let Some(launch) = launch {
-                let call = CallId(self.next_id());
                 let place = Place { run: key, step: launch.step, attempt: launch.attempt };
-                self.calls.insert(call, place);
                 if is_suspect {
                     self.tried = Some(place);
                 }
-                let tool = self.context.registry.tool(&launch.plan.steps[launch.step].tool);
-                let is_first = is_resumed || tool.is_some_and(|tool| !tool.rerun());
-                let durability = if is_first { Durability::First } else { Durability::Later };
-                out.jobs.push(Job { call, launch, durability });
+                self.call(place, launch, is_resumed, now, out);
             }
         }
+    }
+
+    /// Hands an attempt to a worker, or makes it here where that is nothing.
+    fn call(&mut self, place: Place, launch: Launch, is_resumed: bool, now: Now, out: &mut Actions) {
+        let wanted = &launch.plan.steps[launch.step];
+        let tool = self.context.registry.tool(&wanted.tool);
+        let is_first = is_resumed || tool.is_some_and(|tool| !tool.rerun());
+        if !is_first && tool.is_some_and(|tool| is_instant(&**tool, &wanted.inputs)) {
+            let result = attempt(&self.context, &launch, &Unheard);
+            let at = (place.step, place.attempt);
+            self.with_run(place.run, out, |run, effects| run.finish(at, result, now, effects));
+            return;
+        }
+        let call = CallId(self.next_id());
+        self.calls.insert(call, place);
+        let durability = if is_first { Durability::First } else { Durability::Later };
+        out.jobs.push(Job { call, launch, durability });
     }
 
     fn cancel(&mut self, name: (ProjectId, RunId), now: Now, out: &mut Actions) {

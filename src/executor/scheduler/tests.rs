@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::executor::testing::{context, new_run, plan, retries};
+use crate::executor::testing::{context, context_with, new_run, plan, retries};
+use crate::executor::tool::{Call, Tool, ToolError};
 use crate::model::{Plan, RunEventKind, RunState, StepUpdate};
 
 const GRACE: Duration = Duration::from_secs(10);
@@ -18,8 +19,16 @@ struct Desk {
 
 impl Desk {
     fn new(workers: usize, active_runs_max: usize) -> Self {
-        let settings = Settings { workers, active_runs_max, grace: GRACE };
-        let scheduler = Scheduler::new(settings, context());
+        Self::with(Settings { workers, active_runs_max, grace: GRACE }, context())
+    }
+
+    /// One with these tools.
+    fn of(context: Arc<Context>) -> Self {
+        Self::with(Settings { workers: 1, active_runs_max: 1, grace: GRACE }, context)
+    }
+
+    fn with(settings: Settings, context: Arc<Context>) -> Self {
+        let scheduler = Scheduler::new(settings, context);
         Self { scheduler, now: Now::default(), actions: Actions::default(), jobs: VecDeque::new() }
     }
 
@@ -334,4 +343,51 @@ fn an_attempt_is_said_to_run_before_its_job_is_handed_out() {
     let Some(Record::Event { event, .. }) = desk.actions.records.last() else { panic!("no message") };
     let RunEventKind::Progress(said) = &event.kind else { panic!("no progress") };
     assert!(matches!(said.update, StepUpdate::Running { .. }) && desk.jobs.len() == 1);
+}
+
+#[test]
+fn what_takes_no_time_waited_for_a_worker() {
+    let instant = |tool: &str, inputs: Value| {
+        let mut desk = Desk::of(context_with(|registry| {
+            registry.insert("instant", Instant);
+        }));
+        let mut three = plan(&["a", "b: a", "c: b"]);
+        three.steps.iter_mut().for_each(|step| step.tool = tool.into());
+        three.steps[1].inputs = inputs.as_object().cloned().unwrap_or_default();
+        desk.start("r", three);
+        (desk.jobs.pop_front().map(|job| job.launch.step), desk.log().last().cloned())
+    };
+    assert_eq!(instant("instant", json!({"x": [1, "text"]})), (None, Some("r workflow_completed".to_owned())));
+    assert_eq!(instant("instant", json!({"x": [{"y": "{{ 1 }}"}]})).0, Some(1), "a template may take a while");
+    assert_eq!(instant("instant", json!({"panic": true})), (None, Some("r workflow_failed".to_owned())));
+    assert_eq!(instant("echo", json!({})).0, Some(0));
+}
+
+#[test]
+fn a_long_chain_that_needs_no_worker_kept_commands_waiting() {
+    let mut desk = Desk::of(context_with(|registry| {
+        registry.insert("instant", Instant);
+    }));
+    let lines: Vec<_> =
+        (0..1000).map(|at| if at == 0 { "s0".to_owned() } else { format!("s{at}: s{}", at - 1) }).collect();
+    let mut chain = plan(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    chain.steps.iter_mut().for_each(|step| step.tool = "instant".into());
+    desk.start("r", chain);
+    assert_eq!(desk.scheduler.next_deadline(), Some(Duration::ZERO), "it comes back for the rest");
+    desk.cancel("r");
+    assert_eq!(desk.log().last().map(String::as_str), Some("r workflow_failed"));
+}
+
+/// Answers at once, and panics where it is told to.
+struct Instant;
+
+impl Tool for Instant {
+    fn call(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
+        assert!(!call.inputs.contains_key("panic"), "as it was told");
+        Ok(Outcome::Output(Value::Null))
+    }
+
+    fn is_instant(&self) -> bool {
+        true
+    }
 }

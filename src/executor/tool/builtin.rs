@@ -23,6 +23,10 @@ impl Tool for Echo {
     fn call(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
         Ok(Outcome::Output(Value::Object(call.inputs.clone())))
     }
+
+    fn is_instant(&self) -> bool {
+        true
+    }
 }
 
 /// `delay`: is done after `ms` milliseconds, at most [`DELAY_MS_MAX`]; its inputs are its output. No worker waits.
@@ -42,6 +46,10 @@ impl Tool for Delay {
     }
 
     fn only_waits(&self) -> bool {
+        true
+    }
+
+    fn is_instant(&self) -> bool {
         true
     }
 }
@@ -67,6 +75,10 @@ impl Tool for Fail {
             Some(other) => other.to_string().into(),
             None => "failed on request".into(),
         })
+    }
+
+    fn is_instant(&self) -> bool {
+        true
     }
 }
 

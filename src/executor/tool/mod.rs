@@ -60,6 +60,12 @@ pub trait Tool: Send + Sync {
     fn only_waits(&self) -> bool {
         false
     }
+
+    /// Does [`call`](Self::call) compute next to nothing, wait for nothing, and write no live output? No by default. Where
+    /// the step's inputs hold no template the executor's own thread makes the call then, without a worker.
+    fn is_instant(&self) -> bool {
+        false
+    }
 }
 
 /// One attempt at one step.

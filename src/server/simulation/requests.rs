@@ -331,7 +331,7 @@ impl<M: Medium> World<M> {
             // The same few plans under the same few keys, again and again.
             let n = self.rng.below(4);
             key = format!("{project} key{n}");
-            body = json!({"name": "again", "steps": [{"id": "a", "tool": "echo", "inputs": {"n": n}}]});
+            body = json!({"name": "again", "steps": [{"id": "a", "tool": "work", "inputs": {"n": n}}]});
             headers.push(("Idempotency-Key", format!("key{n}")));
         } else if self.rng.one_in(4) {
             // One that is let go is not taken on anew under the same id, for a day.
@@ -371,8 +371,11 @@ impl<M: Medium> World<M> {
             let dependencies: Vec<_> = (0..at).filter(|_| rng.one_in(3)).map(|step| format!("s{step}")).collect();
             let (tool, inputs) = match rng.below(8) {
                 0 => ("fail", json!({"message": "no"})),
-                1 | 2 => ("delay", json!({"ms": 300})),
-                _ if dependencies.is_empty() => ("echo", json!({"x": at})),
+                1 => ("delay", json!({"ms": 300})),
+                // What has a template is for a worker.
+                2 => ("delay", json!({"ms": "{{ 300 }}"})),
+                3 => ("echo", json!({"x": at})),
+                _ if dependencies.is_empty() => ("work", json!({"x": at})),
                 _ => ("echo", json!({"x": format!("{{{{ steps.{}.output }}}}", dependencies[0])})),
             };
             let mut step =

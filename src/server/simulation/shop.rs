@@ -11,7 +11,7 @@ use crate::executor::ledger::Limits;
 use crate::executor::run::AttemptError;
 use crate::executor::scheduler::{Command, Job, Report};
 use crate::executor::testing::Rng;
-use crate::executor::tool::Outcome;
+use crate::executor::tool::{Call, Outcome, Tool, ToolError};
 use crate::executor::{Context, NewRun, ResumedRun, Settings};
 use crate::model::{Now, OutputStream, ProjectId, Record, RunId};
 
@@ -24,6 +24,15 @@ const RECORDS_MAX: usize = 60 + 4 * 2 * SHUT_PIECES_MAX + 9 * 30;
 
 /// How often a tool says something while it should not, before it is paused.
 const SHUT_PIECES_MAX: usize = 8;
+
+/// What the test plays, `echo` but for workers.
+pub(super) struct Work;
+
+impl Tool for Work {
+    fn call(&self, _: &Call<'_>) -> Result<Outcome, ToolError> {
+        unreachable!("the test plays the workers")
+    }
+}
 
 /// See the [module](self).
 pub(super) struct Shop {

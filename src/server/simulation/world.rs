@@ -13,7 +13,7 @@ use super::laws::Laws;
 use super::medium::Medium;
 use super::model::{Model, Seen, look_through, new_run, resumed_run};
 use super::readers::Posed;
-use super::shop::Shop;
+use super::shop::{Shop, Work};
 use super::socket::{Ether, FakeSocket, connect};
 use super::tokens::Tokens;
 use crate::api::{Door, PlanRequest, Prepared, prepare, read_document};
@@ -97,8 +97,10 @@ impl<M: Medium> World<M> {
         let ether = Rc::new(Ether::default());
         ether.now.set(now.mono);
         ether.read_bytes_max.set(laws.read_bytes_max);
+        let mut registry = Registry::with_builtins();
+        registry.insert("work", Work);
         let context = Context {
-            registry: Registry::with_builtins(),
+            registry,
             engine: Engine::new(),
             output_bytes_max: 512,
             step_output_bytes_max: 1 << 20,
