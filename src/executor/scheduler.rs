@@ -319,13 +319,17 @@ impl Scheduler {
     }
 
     fn dispatch(&mut self, now: Now, out: &mut Actions) {
+        let mut instant = VecDeque::new();
         for _ in 0..PICKS_PER_TURN_MAX {
             if !self.can_dispatch() {
-                return;
+                // Only now, so that a level's steps have begun before the first of them is done, as with workers.
+                let Some((place, launch)) = instant.pop_front() else { return };
+                self.carry_out(place, &launch, now, out);
+                continue;
             }
             let is_suspect = self.can_try_suspect();
             let line = if is_suspect { &mut self.suspects } else { &mut self.line };
-            let Some(key) = line.pop_front() else { return };
+            let Some(key) = line.pop_front() else { continue };
             let Some(entry) = self.runs.get_mut(&key) else { continue };
             *(if is_suspect { &mut entry.is_suspected } else { &mut entry.in_line }) = false;
             let is_resumed = entry.is_resumed;
@@ -336,26 +340,32 @@ impl Scheduler {
                 if is_suspect {
                     self.tried = Some(place);
                 }
-                self.call(place, launch, is_resumed, now, out);
+                instant.extend(self.call(place, launch, is_resumed, out));
             }
         }
+        instant.into_iter().for_each(|(place, launch)| self.carry_out(place, &launch, now, out));
     }
 
-    /// Hands an attempt to a worker, or makes it here where that is nothing.
-    fn call(&mut self, place: Place, launch: Launch, is_resumed: bool, now: Now, out: &mut Actions) {
+    /// Makes an attempt that takes no time.
+    fn carry_out(&mut self, place: Place, launch: &Launch, now: Now, out: &mut Actions) {
+        let result = attempt(&self.context, launch, &Unheard);
+        let at = (place.step, place.attempt);
+        self.with_run(place.run, out, |run, effects| run.finish(at, result, now, effects));
+    }
+
+    /// Hands an attempt to a worker, or back where it takes no time.
+    fn call(&mut self, place: Place, launch: Launch, is_resumed: bool, out: &mut Actions) -> Option<(Place, Launch)> {
         let wanted = &launch.plan.steps[launch.step];
         let tool = self.context.registry.tool(&wanted.tool);
         let is_first = is_resumed || tool.is_some_and(|tool| !tool.rerun());
         if !is_first && tool.is_some_and(|tool| is_instant(&**tool, &wanted.inputs)) {
-            let result = attempt(&self.context, &launch, &Unheard);
-            let at = (place.step, place.attempt);
-            self.with_run(place.run, out, |run, effects| run.finish(at, result, now, effects));
-            return;
+            return Some((place, launch));
         }
         let call = CallId(self.next_id());
         self.calls.insert(call, place);
         let durability = if is_first { Durability::First } else { Durability::Later };
         out.jobs.push(Job { call, launch, durability });
+        None
     }
 
     fn cancel(&mut self, name: (ProjectId, RunId), now: Now, out: &mut Actions) {

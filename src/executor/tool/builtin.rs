@@ -76,10 +76,6 @@ impl Tool for Fail {
             None => "failed on request".into(),
         })
     }
-
-    fn is_instant(&self) -> bool {
-        true
-    }
 }
 
 #[cfg(test)]
