@@ -2,7 +2,7 @@
 
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded, select_biased};
 
 use super::history_thread::{self, HistoryHandle};
 use super::journal::{Journal, Outcome};
@@ -22,6 +22,8 @@ const BATCH_COMMANDS_MAX: usize = 4096;
 #[derive(Clone)]
 pub struct LogHandle {
     commands: Sender<Vec<Command>>,
+    /// Nothing ever comes; it is cut off when the log has ended.
+    ended: Receiver<()>,
     /// Reads what it can in the log's place.
     history: Option<HistoryHandle>,
 }
@@ -69,10 +71,20 @@ impl LogHandle {
         (!rest.is_empty()).then_some(rest)
     }
 
+    /// Asks, and waits for the answer; none where the log has ended, or ends before it gives one.
+    pub fn ask(&self, command: impl FnOnce(ReplyTo) -> Command) -> Option<Answer> {
+        let (reply, answered) = bounded(1);
+        self.send(vec![command(ReplyTo::Caller(reply))]).ok()?;
+        // What is sent while the log ends stays in its channel, and the way back with it: that is not cut off then.
+        select_biased! {
+            recv(answered) -> answer => answer.ok(),
+            recv(self.ended) -> _ => answered.try_recv().ok(),
+        }
+    }
+
     /// Waits until everything that was sent before is kept and told. `false` where the log ended before that.
     pub fn wait_until_kept(&self) -> bool {
-        let (reply, reached) = bounded(1);
-        self.send(vec![Command::Barrier(ReplyTo::Caller(reply))]).is_ok() && reached.recv().is_ok()
+        self.ask(Command::Barrier).is_some()
     }
 
     /// Lets the log finish what has come, and end. Whoever sends to it afterwards gets their batch back.
@@ -103,13 +115,15 @@ pub fn start(
         history_thread::start(|| journal.store.reader(), &journal.signer, &journal.heads, out.clone())?.unzip();
     let mut threads = threads.unwrap_or_default();
     journal.has_readers = history.is_some();
-    let handle = LogHandle { commands, history: history.clone() };
+    let (ends, ended) = bounded::<()>(0);
+    let handle = LogHandle { commands, ended, history: history.clone() };
     let shell = Shell { journal, inbox, clock, out, history: history.clone() };
     let thread = thread::Builder::new().name("log".into()).spawn(move || {
         let journal = shell.run();
         // The reader goes before what it reads.
         history.iter().for_each(HistoryHandle::close);
         drop(journal);
+        drop(ends);
     })?;
     threads.push(thread);
     Ok((handle, threads))
@@ -140,8 +154,6 @@ impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
         if lost > 0 {
             log::error!("{lost} messages of runs were never kept; their runs go on from before them at the next start");
         }
-        // Whoever still waits is to find that the log has ended.
-        drop(self.inbox);
         self.journal
     }
 
@@ -176,5 +188,47 @@ impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
             }
         }
         Some(batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, OnceLock};
+
+    use super::*;
+    use crate::auth::{Instance, ServerKeys};
+    use crate::log::{Limits, Retention};
+
+    #[test]
+    fn whoever_asked_a_log_that_was_about_to_end_waited_for_ever() {
+        let retention = Retention { messages: 10, bytes: 1 << 20, age_ms: 1000, runs: 10 };
+        let limits = Limits {
+            retention,
+            open_runs: 1,
+            project_runs: 1,
+            projects: 1,
+            key_bytes: 1,
+            state_outputs_bytes: 1,
+            recent_ms: 1,
+        };
+        let signer = ServerKeys::derive(&[1; 32]).id_signer(Instance::from_random([1; 6]));
+        let journal = Journal::over_nothing(signer, limits, Now::default());
+        let asks = Arc::new(OnceLock::<LogHandle>::new());
+        let asked = Arc::clone(&asks);
+        // The log has taken its last batch and lets it out: now it is asked once more.
+        let out = move |_: Outcome| {
+            while asked.get().is_none_or(|handle| handle.waiting() == 0) {
+                thread::yield_now();
+            }
+        };
+        let (handle, threads) = start(journal, Now::default, out).expect("threads");
+        handle.close();
+        while handle.waiting() > 0 {
+            thread::yield_now();
+        }
+        let _ = asks.set(handle.clone());
+        assert!(!handle.wait_until_kept());
+        drop((asks, handle));
+        threads.into_iter().for_each(|thread| thread.join().expect("it does not panic"));
     }
 }

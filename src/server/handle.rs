@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crossbeam_channel::bounded;
 use serde::Serialize;
 
 use crate::api::{PlanRequest, Prepared, Purpose, prepare, read_events, refusal};
@@ -100,9 +99,7 @@ impl Handle {
     }
 
     fn ask(&self, command: impl FnOnce(ReplyTo) -> Command) -> Result<Answer, HandleError> {
-        let (answer, answered) = bounded(1);
-        self.log.send(vec![command(ReplyTo::Caller(answer))]).map_err(|_| HandleError::Ended)?;
-        answered.recv().map_err(|_| HandleError::Ended)
+        self.log.ask(command).ok_or(HandleError::Ended)
     }
 }
 

@@ -108,14 +108,16 @@ fn flight(options: &Options, data: Data, bounds: &[&str], in_flight: usize) -> O
     let rooms = Arc::new(Mutex::new(rooms));
     let callers: Vec<_> =
         (0..in_flight.min(FLIGHT_CALLERS_MAX)).map(|_| filler(server.target(), rooms.clone())).collect();
-    (0..in_flight).for_each(|_| drop(room.send(())));
+    for _ in 0..in_flight {
+        let _ = room.send(());
+    }
     let time = Duration::from_secs_f64(options.number("seconds")?);
     let read = || (server.cpu_seconds(), server.written_bytes());
     let ((cpu_before, written_before), began, mut ended) = (read(), Instant::now(), 0.0);
     while began.elapsed() < time {
         follower.skip_to(COMPLETED.0)?;
         ended += 1.0;
-        drop(room.send(()));
+        let _ = room.send(());
     }
     let (seconds, (cpu, written)) = (began.elapsed().as_secs_f64(), read());
     let cpu_us = cpu.zip(cpu_before).map(|(after, before)| (after - before) * 1e6 / ended);
