@@ -35,7 +35,7 @@ const IDLE: Duration = Duration::from_secs(5);
 const NICE_PAGES: i32 = 5;
 
 /// See [`NICE_PAGES`]: a stream that is behind goes before a download.
-const NICE_LOOK_UPS: i32 = 10;
+const NICE_LOOK_UPS: i32 = 15;
 
 /// Threads that answer what is no page: one who reads something large does not hold all others back.
 const LOOK_UPS: usize = 2;
