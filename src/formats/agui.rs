@@ -276,23 +276,20 @@ fn chunk_shown(chunk: &LogChunk) -> Value {
     shown
 }
 
-/// The outputs of a run that completed; of those that are not small, where they are.
+/// The outputs of a run that completed, but for those that are not small; where any is missing, where all are.
 fn result(story: &Story) -> Value {
-    let (mut outputs, mut truncated) = (Map::new(), Vec::new());
-    let mut left = super::STATE_OUTPUTS_BYTES_MAX;
-    for (at, step) in story.state.steps.iter().enumerate().filter(|_| story.tells_steps()) {
+    let (mut outputs, mut left) = (Map::new(), super::STATE_OUTPUTS_BYTES_MAX);
+    for step in story.state.steps.iter().filter(|_| story.tells_steps()) {
         let output = step.output.clone().filter(|_| step.status == StepStatus::Completed).unwrap_or_default();
         let bytes = as_text(&output).len();
         if bytes <= super::OUTPUT_BYTES_MAX && bytes <= left && !step.truncated {
             left -= bytes;
             outputs.insert(step.id.to_string(), (*output).clone());
-        } else {
-            truncated.push(json!({"stepId": step.id, "whole": story.head.output_path(at)}));
         }
     }
-    match truncated.is_empty() {
+    match outputs.len() == story.state.steps.len() {
         true => json!({ "outputs": outputs }),
-        false => json!({ "outputs": outputs, "truncated": truncated }),
+        false => json!({"outputs": outputs, "whole": story.head.run_path()}),
     }
 }
 
