@@ -5,7 +5,8 @@ import path from 'node:path';
 import { temporary, until } from '../browser/program.mjs';
 
 const step = (id, tool, more = {}) => ({ id, tool, inputs: {}, ...more });
-const echo = (id, inputs, more = {}) => step(id, 'echo', { inputs, ...more });
+/** Its inputs come back, a little later. */
+const echo = (id, inputs, more = {}) => step(id, 'slow-echo', { inputs, ...more });
 const after = (...dependencies) => ({ dependencies });
 
 /** What is said with pauses between the words: the live output of a step. */
@@ -80,6 +81,12 @@ export const GOLDEN = {
 };
 for (const [name, golden] of Object.entries(GOLDEN)) golden.plan.name = name;
 
+/** The plan, begun by a step that waits until the toolbox opens this gate. */
+export function gated(plan, gate) {
+  const steps = plan.steps.map((one) => (one.dependencies ? one : { ...one, dependencies: ['gate'] }));
+  return { ...plan, steps: [step('gate', 'gate', { inputs: { gate } }), ...steps] };
+}
+
 /** A run's messages, as they are kept. */
 export async function events(server, project, runId) {
   const all = [];
@@ -93,15 +100,26 @@ export async function events(server, project, runId) {
 
 /** A configuration with the tools, and the backend that they ask, which ends with the test. */
 export async function toolbox(t) {
-  const backend = http.createServer(answer).listen(0, '127.0.0.1');
+  const gates = new Map();
+  const gate = (name) => {
+    if (!gates.has(name)) gates.set(name, Promise.withResolvers ? Promise.withResolvers() : resolvers());
+    return gates.get(name);
+  };
+  const backend = http.createServer((request, response) => answer(request, response, gate)).listen(0, '127.0.0.1');
   await new Promise((resolve) => backend.on('listening', resolve));
   t.after(() => {
     backend.close();
     backend.closeAllConnections();
   });
-  const file = path.join(temporary(), 'stepcast.toml');
-  writeFileSync(file, tools(backend.address().port));
-  return file;
+  const config = path.join(temporary(), 'stepcast.toml');
+  writeFileSync(config, tools(backend.address().port));
+  return { config, open: (name) => gate(name).resolve() };
+}
+
+function resolvers() {
+  const made = {};
+  made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
+  return made;
 }
 
 const tools = (port) => `
@@ -110,6 +128,16 @@ kind = "http"
 method = "POST"
 url = "http://127.0.0.1:${port}/say"
 stream_text = "event.word"
+
+[tools.slow-echo]
+kind = "http"
+method = "POST"
+url = "http://127.0.0.1:${port}/echo"
+
+[tools.gate]
+kind = "http"
+method = "POST"
+url = "http://127.0.0.1:${port}/gate"
 
 [tools.print]
 kind = "command"
@@ -128,15 +156,24 @@ kind = "command"
 argv = ["awk", 'BEGIN { for (i = 1; i <= 4000; i++) printf "line %05d of much\\n", i }']
 `;
 
-/** Answers with a text word by word, as language models do. */
-async function answer(request, response) {
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+async function answer(request, response, gate) {
   let body = '';
   for await (const piece of request.setEncoding('utf8')) body += piece;
+  const inputs = JSON.parse(body);
+  if (request.url === '/say') return stream(inputs.text, response);
+  await (request.url === '/gate' ? gate(inputs.gate).promise : pause(20));
+  response.writeHead(200, { 'content-type': 'application/json' }).end(body);
+}
+
+/** Word by word, as language models do. */
+async function stream(text, response) {
   response.writeHead(200, { 'content-type': 'text/event-stream' });
-  for (const word of JSON.parse(body).text.split(/(?<= )/)) {
+  for (const word of text.split(/(?<= )/)) {
     if (response.destroyed) return;
     response.write(`data: ${JSON.stringify({ word })}\n\n`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await pause(20);
   }
   response.end('data: [DONE]\n\n');
 }
