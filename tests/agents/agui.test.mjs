@@ -66,3 +66,109 @@ for (const [name, { plan, status, meanwhile }] of Object.entries(GOLDEN)) {
     assert.deepEqual(warnings, []);
   });
 }
+
+for (const [version, client] of Object.entries(AG_UI)) {
+  test(`${version}: a plan is begun, twice in one agent, and the messages of both stay`, async (t) => {
+    const { server } = await serve(t);
+    const agent = httpAgent(client, `${server.origin}/api/projects/p/agui`, { threadId: 'thread-1' });
+    agent.addMessage({ id: 'u1', role: 'user', content: 'good morning' });
+    const plan = { name: 'p', steps: [{ id: 'say', tool: 'say', inputs: { text: 'You said {{ inputs.message }}' } }] };
+    const { result } = await agent.runAgent({ forwardedProps: { plan } });
+    assert.deepEqual(result.outputs, { say: 'You said good morning' });
+    agent.addMessage({ id: 'u2', role: 'user', content: 'good evening' });
+    await agent.runAgent({ runId: 'second', forwardedProps: { plan, inputs: { message: 'nothing' } } });
+    const said = agent.messages.filter(({ content }) => typeof content === 'string').map(({ role, content }) => [role, content]);
+    const turn = (question, answer) => [['user', question], ['tool', `You said ${answer}`], ['assistant', `You said ${answer}`]];
+    assert.deepEqual(said, [...turn('good morning', 'good morning'), ...turn('good evening', 'nothing')]);
+
+    // Attached to again, with a log of another run in it: nothing is there twice, and nothing is lost.
+    agent.messages = [...agent.messages, { id: 'other/log', role: 'activity', activityType: 'OTHER', content: {} }];
+    const before = structuredClone(agent.messages);
+    await agent.runAgent({ runId: 'second' });
+    assert.deepEqual(agent.messages, before);
+  });
+
+  test(`${version}: leaving cancels nothing`, async (t) => {
+    const { server, box } = await serve(t);
+    const agent = httpAgent(client, `${server.origin}/api/projects/p/agui`);
+    const left = agent.runAgent({ runId: 'r', forwardedProps: { plan: gated(GOLDEN.success.plan, 'g') } });
+    await until(() => agent.told.some(({ type }) => type === 'STEP_STARTED'), 'it runs');
+    agent.abortRun();
+    await left.catch(() => {});
+    box.open('g');
+    await server.end('p', 'r');
+    assert.equal((await server.call('/api/projects/p/workflows/r')).status, 'completed');
+  });
+
+  test(`${version}: what can't be begun is refused with its reasons`, async (t) => {
+    const { server } = await serve(t);
+    const agent = httpAgent(client, `${server.origin}/api/projects/p/agui`);
+    await assert.rejects(agent.runAgent({ runId: 'r' }), (error) => {
+      assert.equal(error.status, 422);
+      assert.match(String(error.payload), /forwardedProps\.plan/);
+      return true;
+    });
+    const plan = { name: 'p', steps: [{ id: 'a', tool: 'nowhere' }, { id: 'a', tool: 'echo' }] };
+    await assert.rejects(agent.runAgent({ runId: 'r', forwardedProps: { plan } }), (error) => {
+      assert.equal(error.status, 422);
+      assert.deepEqual(JSON.parse(error.payload).issues.map(({ path }) => path), ['steps[0].tool', 'steps[1].id']);
+      return true;
+    });
+    await assert.rejects(agent.runAgent({ runId: 'no id' }), ({ status }) => status === 422);
+  });
+
+  test(`${version}: over kill -9 an agent goes on where it was`, async (t) => {
+    const data = temporary();
+    let { server, box } = await serve(t, { data });
+    const plan = { name: 'p', steps: [{ id: 'talk', tool: 'say', inputs: { text: 'one two three' } }, { id: 'wait', tool: 'gate', inputs: { gate: 'g' }, dependencies: ['talk'] }, { id: 'end', tool: 'echo', inputs: { x: 1 }, dependencies: ['wait'] }] };
+    const agent = httpAgent(client, `${server.origin}/api/projects/p/agui`);
+    const cut = agent.runAgent({ runId: 'r', forwardedProps: { plan } }).then(() => 'resolved', () => 'rejected');
+    await until(() => agent.told.some(({ type, stepName }) => type === 'STEP_STARTED' && stepName === 'wait'), 'it waits');
+    await server.kill('SIGKILL');
+    assert.equal(await cut, 'rejected');
+    ({ server, box } = await serve(t, { data, port: server.port, box }));
+    const late = httpAgent(client, `${server.origin}/api/projects/p/agui`);
+    const followed = [agent, late].map((one) => followAgUi(one, { runId: 'r' }));
+    box.open('g');
+    await Promise.all(followed);
+    assert.equal(agent.state.run.status, 'completed');
+    assert.equal(agent.state.run.steps[1].attempt, 2);
+    assert.deepEqual(late.state, agent.state);
+    assert.deepEqual(late.messages, agent.messages);
+  });
+
+  test(`${version}: a server that shuts down says so, and the run goes on after it`, async (t) => {
+    const data = temporary();
+    let { server, box } = await serve(t, { data });
+    const agent = httpAgent(client, `${server.origin}/api/projects/p/agui`);
+    const ended = agent.runAgent({ runId: 'r', forwardedProps: { plan: { name: 'p', steps: [{ id: 'wait', tool: 'gate', inputs: { gate: 'g' } }] } } });
+    await until(() => agent.told.some(({ type }) => type === 'TOOL_CALL_END'), 'it waits');
+    await server.kill('SIGTERM');
+    await ended;
+    assert.deepEqual([agent.told.at(-1).type, agent.told.at(-1).code], ['RUN_ERROR', 'stream_closing']);
+    ({ server, box } = await serve(t, { data, port: server.port, box }));
+    box.open('g');
+    await followAgUi(agent, { runId: 'r' });
+    assert.equal(agent.state.run.status, 'completed');
+    assert.equal(agent.messages.length, 4);
+  });
+
+  test(`${version}: of a run whose first messages are gone there is what its state tells`, async (t) => {
+    const { server } = await serve(t, { flags: ['--history-messages', '10'] });
+    const { runId } = await server.submit('p', GOLDEN['a hundred steps'].plan);
+    await server.end('p', runId);
+    await until(async () => (await events(server, 'p', runId)).length < 20, 'its messages are let go');
+    const agent = httpAgent(client, `${server.origin}/api/projects/p/agui`);
+    const { result } = await agent.runAgent({ runId });
+    assert.equal(Object.keys(result.outputs).length, 100);
+    assert.equal(agent.messages.length, 200);
+    assert.ok(agent.state.run.steps.every(({ status }) => status === 'completed'));
+  });
+}
+
+test('what there is is told as the protocol has it', async (t) => {
+  const { server } = await serve(t);
+  const told = await server.call('/api/projects/p/agui');
+  assert.deepEqual(AgentCapabilitiesSchema.parse(told), told);
+  assert.equal(told.transport.resumable, true);
+});
