@@ -22,6 +22,9 @@ pub mod cli;
 mod clock;
 pub mod config;
 mod executor;
+// Until the streams are there that use it.
+#[allow(dead_code, unused_imports)]
+mod formats;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;

@@ -41,7 +41,7 @@ pub fn write_message(to: &mut Vec<u8>, kind: &str, project: &ProjectId, seq: u64
 
 /// Appends `json` with U+0085, U+2028 and U+2029 as escapes: they are no line ends in an event stream, but some clients take
 /// them for such (`findings/line-separator-in-data-cuts-it.sh`). In valid JSON they stand inside strings alone.
-fn push_on_one_line(to: &mut Vec<u8>, json: &[u8]) {
+pub fn push_on_one_line(to: &mut Vec<u8>, json: &[u8]) {
     let mut written = 0;
     for at in memchr2_iter(0xC2, 0xE2, json) {
         let (length, escape) = match &json[at..] {

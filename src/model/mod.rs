@@ -21,7 +21,7 @@ pub use event::{
 };
 pub use exact::Exact;
 pub use id::{IdError, ProjectId, RunId, StepId};
-pub use message::{MESSAGE_TYPE_MAX, decimal, is_reserved_type, is_valid_type, write_message};
+pub use message::{MESSAGE_TYPE_MAX, decimal, is_reserved_type, is_valid_type, push_on_one_line, write_message};
 pub use plan::{
     Backoff, Draft, ISSUES_MAX, Issue, Issues, OnFailure, Plan, RetryPolicy, Step, Submission, SubmissionError,
     shown_document,

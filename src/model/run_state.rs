@@ -152,6 +152,33 @@ fn there<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Arc<Value>>, D::Er
 }
 
 impl StepState {
+    /// Of a step that has not been started.
+    fn pending(id: &StepId, title: &Arc<str>, tool: &Arc<str>, level: usize) -> Self {
+        Self {
+            id: id.clone(),
+            title: title.clone(),
+            tool: tool.clone(),
+            level,
+            status: StepStatus::Pending,
+            attempt: 0,
+            started_at: None,
+            finished_at: None,
+            duration: None,
+            output: None,
+            truncated: false,
+            output_bytes: None,
+            error: None,
+            reason: None,
+            next_retry_at: None,
+            continued: false,
+            retry_wait: None,
+            retries: 0,
+            attempt_started_at: None,
+            interrupted_since: None,
+            interruptions: 0,
+        }
+    }
+
     /// Another attempt starts. One that is said to run at that time was interrupted: nothing else leaves it unsaid how an
     /// attempt ended.
     fn start_attempt(&mut self, at: Timestamp) {
@@ -209,36 +236,14 @@ pub struct RunState {
 impl RunState {
     /// The state of a run of `plan` before its first message.
     pub fn new(run_id: RunId, plan: &Plan, created_at: Timestamp) -> Self {
-        let steps = plan.steps.iter().map(|step| StepState {
-            id: step.id.clone(),
-            title: step.title.clone(),
-            tool: step.tool.clone(),
-            level: step.level,
-            status: StepStatus::Pending,
-            attempt: 0,
-            started_at: None,
-            finished_at: None,
-            duration: None,
-            output: None,
-            truncated: false,
-            output_bytes: None,
-            error: None,
-            reason: None,
-            next_retry_at: None,
-            continued: false,
-            retry_wait: None,
-            retries: 0,
-            attempt_started_at: None,
-            interrupted_since: None,
-            interruptions: 0,
-        });
+        let pending = |step: &super::Step| StepState::pending(&step.id, &step.title, &step.tool, step.level);
         let ids = |level: &Vec<usize>| level.iter().map(|&step| plan.steps[step].id.clone()).collect();
         let mut state = Self {
             run_id,
             plan_name: plan.name.clone(),
             status: RunStatus::Queued,
             levels: Arc::new(plan.levels.iter().map(ids).collect()),
-            steps: steps.map(Arc::new).collect(),
+            steps: plan.steps.iter().map(|step| Arc::new(pending(step))).collect(),
             progress: Progress::of(plan.steps.len()),
             current_level: None,
             level_open: false,
@@ -264,6 +269,29 @@ impl RunState {
         state.steps.iter().for_each(|step| state.progress.count(step.status));
         state.reindex();
         Ok(state)
+    }
+
+    /// The same run before its first message.
+    #[must_use]
+    pub fn at_its_start(&self) -> Self {
+        let pending = |step: &StepState| StepState::pending(&step.id, &step.title, &step.tool, step.level);
+        Self {
+            status: RunStatus::Queued,
+            steps: self.steps.iter().map(|step| Arc::new(pending(step))).collect(),
+            progress: Progress::of(self.steps.len()),
+            current_level: None,
+            level_open: false,
+            started_at: None,
+            level_started_at: None,
+            finished_at: None,
+            error: None,
+            ..self.clone()
+        }
+    }
+
+    /// Where the step of this id stands among the steps.
+    pub fn position(&self, id: &StepId) -> Option<usize> {
+        self.index.get(id).copied()
     }
 
     /// The step of this id.

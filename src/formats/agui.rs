@@ -1,0 +1,309 @@
+//! AG-UI 1.0: <https://docs.ag-ui.com/spec/1.0>.
+//!
+//! A stream opens with its prelude, at whatever message it begins: `RUN_STARTED` is nowhere else, because a client takes one
+//! while a run goes on for an error. An attempt of a step is a tool call, streamed text an assistant's message, printed
+//! lines an activity. Ids begin with the run's, for a client that makes several runs keeps the messages of all of them.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use super::encoder::Opening;
+use super::frames::Frames;
+use super::state_document::StateDocument;
+use super::story::{Call, CallResult, Log, LogChunk, Move, Part, Story, Text, as_text};
+use crate::model::{EndReason, RunStatus, StepStatus};
+
+/// The version of the protocol.
+const VERSION: &str = "1.0";
+
+/// After so many changes the state is told whole: a client that could not apply one goes on with what it has.
+const CHANGES_BETWEEN_SNAPSHOTS: u32 = 100;
+
+/// The type of the activities that printed lines are.
+const LOG: &str = "STEP_LOG";
+
+/// What of the state was told.
+#[derive(Debug)]
+pub(super) struct AgUi {
+    knows_cancelled: bool,
+    document: StateDocument,
+    changes: u32,
+}
+
+impl AgUi {
+    pub(super) fn new(knows_cancelled: bool, story: &Story) -> Self {
+        Self { knows_cancelled, document: StateDocument::new(story), changes: 0 }
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        self.document.memory()
+    }
+
+    /// What is told of moves that the story has made.
+    pub(super) fn tell(&mut self, moves: &[Move], story: &Story, to: &mut Frames) {
+        moves.iter().for_each(|made| self.tell_move(made, story, to));
+    }
+
+    fn tell_move(&mut self, made: &Move, story: &Story, to: &mut Frames) {
+        let mut say = |event: Value| push(to, story, event);
+        match (made, part(made, story)) {
+            (Move::StepOpened(step), _) => {
+                say(json!({"type": "STEP_STARTED", "stepName": story.step(*step).id}));
+            }
+            (Move::StepClosed(step), _) => {
+                say(json!({"type": "STEP_FINISHED", "stepName": story.step(*step).id}));
+            }
+            (Move::Called(_), Some(Part::Call(call))) => tell_call(call, story, &mut say),
+            (Move::Answered(_), Some(Part::Call(call))) => say(result_event(call, story)),
+            (Move::TextBegan(_), Some(Part::Text(text))) => say(text_start(text, story)),
+            (Move::TextGrew(_, piece), Some(Part::Text(text))) => {
+                say(json!({"type": "TEXT_MESSAGE_CONTENT", "messageId": text_id(text, story), "delta": piece}));
+            }
+            (Move::TextEnded(_), Some(Part::Text(text))) => {
+                say(json!({"type": "TEXT_MESSAGE_END", "messageId": text_id(text, story)}));
+            }
+            (Move::LogBegan(_), Some(Part::Log(log))) => {
+                let content = log_content(log, story, &[]);
+                say(json!({"type": "ACTIVITY_SNAPSHOT", "messageId": log_id(log, story), "activityType": LOG,
+                    "content": content}));
+            }
+            (Move::LogDropped(_), Some(Part::Log(log))) => {
+                let operations = [
+                    json!({"op": "remove", "path": "/chunks/0"}),
+                    json!({"op": "add", "path": "/droppedBytes", "value": log.dropped_bytes}),
+                ];
+                say(log_delta(log, story, &operations));
+            }
+            (Move::LogGrew(_), Some(Part::Log(log))) => {
+                let value = log.chunks.back().map(chunk_shown);
+                say(log_delta(log, story, &[json!({"op": "add", "path": "/chunks/-", "value": value})]));
+            }
+            (Move::Moved(step), _) => self.tell_state(*step, story, to),
+            (Move::Ended, _) => say(self.end(None, story)),
+            _ => {}
+        }
+    }
+
+    fn tell_state(&mut self, step: Option<usize>, story: &Story, to: &mut Frames) {
+        let operations = self.document.update(story, step);
+        if operations.is_empty() {
+            return;
+        }
+        self.changes += 1;
+        if self.changes >= CHANGES_BETWEEN_SNAPSHOTS {
+            self.changes = 0;
+            push(to, story, self.snapshot(story));
+        } else {
+            push(to, story, json!({"type": "STATE_DELTA", "delta": operations}));
+        }
+    }
+
+    fn snapshot(&self, story: &Story) -> Value {
+        json!({"type": "STATE_SNAPSHOT", "snapshot": self.document.whole(&story.state)})
+    }
+
+    /// What whoever attaches now is told first.
+    pub(super) fn prelude(&self, opening: &Opening<'_>, story: &Story, to: &mut Frames) {
+        let thread = thread(opening.thread, story);
+        let run = &story.state.run_id;
+        let started = json!({"type": "RUN_STARTED", "threadId": thread, "runId": run, "protocolVersion": VERSION});
+        let mut say = |event: Value| push(to, story, event);
+        say(started);
+        say(self.snapshot(story));
+        say(messages_snapshot(opening.messages, story));
+        // Results come one by one, behind the messages: a client puts each right behind its call, where it would stand had
+        // the client been there, and not behind all messages that it had before.
+        let calls = story.parts.iter().filter_map(|part| match part {
+            Part::Call(call) if call.result.is_some() => Some(result_event(call, story)),
+            _ => None,
+        });
+        calls.for_each(&mut say);
+        for step in story.open_steps() {
+            say(json!({"type": "STEP_STARTED", "stepName": story.step(step).id}));
+        }
+        for part in &story.parts {
+            if let Part::Text(text @ Text { is_open: true, .. }) = part {
+                say(text_start(text, story));
+            }
+        }
+        if story.ending.is_some() {
+            say(self.end(opening.thread, story));
+        }
+    }
+
+    /// The run's last event.
+    pub(super) fn end(&self, of_thread: Option<&str>, story: &Story) -> Value {
+        let thread = thread(of_thread, story);
+        let run = &story.state.run_id;
+        let error = story.state.error.as_deref().unwrap_or("the run failed");
+        match story.ending.map(|ending| (ending.status, ending.reason)) {
+            Some((RunStatus::Completed, _)) => {
+                json!({"type": "RUN_FINISHED", "threadId": thread, "runId": run, "result": result(story),
+                    "outcome": {"type": "success"}})
+            }
+            Some((RunStatus::Cancelled, _)) if self.knows_cancelled => {
+                json!({"type": "RUN_FINISHED", "threadId": thread, "runId": run, "outcome": {"type": "cancelled"}})
+            }
+            Some((RunStatus::Cancelled, _)) => json!({"type": "RUN_ERROR", "message": error, "code": "cancelled"}),
+            Some((_, reason)) => json!({"type": "RUN_ERROR", "message": error, "code": code(reason)}),
+            None => json!({"type": "RUN_ERROR", "message": "the run goes on", "code": "stream_closing"}),
+        }
+    }
+}
+
+/// A publisher's message.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "CUSTOM")]
+pub(super) struct Custom<'a> {
+    pub(super) name: &'a str,
+    pub(super) value: &'a RawValue,
+}
+
+/// What a stream that ends before its run does is told last.
+pub(super) fn closing(message: &str) -> Value {
+    json!({"type": "RUN_ERROR", "message": message, "code": "stream_closing"})
+}
+
+fn push(to: &mut Frames, story: &Story, mut event: Value) {
+    event["timestamp"] = json!(story.at.as_millis());
+    to.push(&event);
+}
+
+fn part<'a>(made: &Move, story: &'a Story) -> Option<&'a Part> {
+    match made {
+        Move::Called(at) | Move::Answered(at) | Move::TextBegan(at) | Move::TextGrew(at, _) | Move::TextEnded(at) => {
+            story.parts.get(*at)
+        }
+        Move::LogBegan(at) | Move::LogDropped(at) | Move::LogGrew(at) => story.parts.get(*at),
+        Move::StepOpened(_) | Move::StepClosed(_) | Move::Moved(_) | Move::Ended => None,
+    }
+}
+
+fn thread<'a>(given: Option<&'a str>, story: &'a Story) -> &'a str {
+    given.unwrap_or(story.head.project.as_str())
+}
+
+/// The error code of a run that failed. Where its state alone is known, that a step failed is all that can be told.
+fn code(reason: Option<EndReason>) -> Value {
+    match reason {
+        Some(reason) => json!(reason),
+        None => json!("failed"),
+    }
+}
+
+fn tell_call(call: &Call, story: &Story, say: &mut impl FnMut(Value)) {
+    let id = call_id(call, story);
+    say(json!({"type": "TOOL_CALL_START", "toolCallId": id, "toolCallName": story.step(call.step).tool}));
+    say(json!({"type": "TOOL_CALL_ARGS", "toolCallId": id, "delta": call.inputs}));
+    say(json!({"type": "TOOL_CALL_END", "toolCallId": id}));
+}
+
+fn result_event(call: &Call, story: &Story) -> Value {
+    let id = call_id(call, story);
+    json!({"type": "TOOL_CALL_RESULT", "messageId": format!("{id}/result"), "toolCallId": id, "role": "tool",
+        "content": result_content(call, story)})
+}
+
+fn result_content(call: &Call, story: &Story) -> String {
+    match &call.result {
+        None => String::new(),
+        Some(CallResult::Output(value)) => as_text(value),
+        Some(CallResult::Error(error)) => json!({ "error": error }).to_string(),
+        Some(CallResult::CutOutput(text, bytes)) => {
+            format!("{text}\n[cut here: {bytes} bytes in all, at {}]", story.head.output_path(call.step))
+        }
+    }
+}
+
+fn text_start(text: &Text, story: &Story) -> Value {
+    json!({"type": "TEXT_MESSAGE_START", "messageId": text_id(text, story), "role": "assistant"})
+}
+
+/// Everything that the client keeps, but for the results of calls; before it what the client has of its own.
+fn messages_snapshot(others: Option<&RawValue>, story: &Story) -> Value {
+    let prefix = format!("{}/", story.state.run_id);
+    let mut messages = others.map(|others| foreign(others, &prefix)).unwrap_or_default();
+    messages.extend(story.parts.iter().filter_map(|part| message(part, story)));
+    // Activities of this type that are not named here stay: they belong to other runs.
+    let metadata = json!({"@ag-ui/client": {"authoritativeActivityTypes": []}});
+    json!({"type": "MESSAGES_SNAPSHOT", "messages": messages, "metadata": metadata})
+}
+
+/// A client's messages, but for those of this run. What lacks an id is none.
+fn foreign(messages: &RawValue, prefix: &str) -> Vec<Value> {
+    let messages: Vec<Map<String, Value>> = serde_json::from_str(messages.get()).unwrap_or_default();
+    let id = |message: &Map<String, Value>| message.get("id").and_then(Value::as_str).map(str::to_owned);
+    let is_foreign = |message: &Map<String, Value>| id(message).is_some_and(|id| !id.starts_with(prefix));
+    messages.into_iter().filter(is_foreign).map(Value::Object).collect()
+}
+
+fn message(part: &Part, story: &Story) -> Option<Value> {
+    match part {
+        Part::Step(_) => None,
+        Part::Call(call) => {
+            let id = call_id(call, story);
+            let function = json!({"name": story.step(call.step).tool, "arguments": call.inputs});
+            let call = json!({"id": id, "type": "function", "function": function});
+            Some(json!({"id": id, "role": "assistant", "toolCalls": [call]}))
+        }
+        Part::Text(text) => Some(json!({"id": text_id(text, story), "role": "assistant", "content": text.text})),
+        Part::Log(log) => {
+            let chunks: Vec<_> = log.chunks.iter().map(chunk_shown).collect();
+            let content = log_content(log, story, &chunks);
+            Some(json!({"id": log_id(log, story), "role": "activity", "activityType": LOG, "content": content}))
+        }
+    }
+}
+
+fn log_content(log: &Log, story: &Story, chunks: &[Value]) -> Value {
+    let mut content = json!({"stepId": story.step(log.step).id, "attempt": log.attempt, "chunks": chunks});
+    if log.dropped_bytes > 0 {
+        content["droppedBytes"] = json!(log.dropped_bytes);
+    }
+    content
+}
+
+fn log_delta(log: &Log, story: &Story, operations: &[Value]) -> Value {
+    json!({"type": "ACTIVITY_DELTA", "messageId": log_id(log, story), "activityType": LOG, "patch": operations})
+}
+
+fn chunk_shown(chunk: &LogChunk) -> Value {
+    let mut shown = json!({"stream": chunk.stream, "text": chunk.text});
+    if let Some(bytes) = chunk.omitted_bytes {
+        shown["omittedBytes"] = json!(bytes);
+    }
+    shown
+}
+
+/// The outputs of a run that completed; of those that are not small, where they are.
+fn result(story: &Story) -> Value {
+    let (mut outputs, mut truncated) = (Map::new(), Vec::new());
+    let mut left = super::STATE_OUTPUTS_BYTES_MAX;
+    for (at, step) in story.state.steps.iter().enumerate().filter(|_| story.tells_steps()) {
+        let output = step.output.clone().filter(|_| step.status == StepStatus::Completed).unwrap_or_default();
+        let bytes = as_text(&output).len();
+        if bytes <= super::OUTPUT_BYTES_MAX && bytes <= left && !step.truncated {
+            left -= bytes;
+            outputs.insert(step.id.to_string(), (*output).clone());
+        } else {
+            truncated.push(json!({"stepId": step.id, "whole": story.head.output_path(at)}));
+        }
+    }
+    match truncated.is_empty() {
+        true => json!({ "outputs": outputs }),
+        false => json!({ "outputs": outputs, "truncated": truncated }),
+    }
+}
+
+fn call_id(call: &Call, story: &Story) -> String {
+    super::encoder::attempt_id(story, call.step, call.attempt)
+}
+
+fn text_id(text: &Text, story: &Story) -> String {
+    super::encoder::attempt_id(story, text.step, text.attempt) + "/text"
+}
+
+fn log_id(log: &Log, story: &Story) -> String {
+    super::encoder::attempt_id(story, log.step, log.attempt) + "/log"
+}

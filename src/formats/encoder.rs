@@ -1,0 +1,148 @@
+//! One run in one format.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::Format;
+use super::agui::{self, AgUi};
+use super::ai_sdk;
+use super::frames::Frames;
+use super::head::RunHead;
+use super::story::{Move, Story};
+use crate::model::{RunEvent, RunState};
+
+/// A run, retold: a fold over its messages from its first.
+#[derive(Debug)]
+pub struct Encoder {
+    story: Story,
+    form: Form,
+}
+
+/// What is remembered for a format beside the story.
+#[derive(Debug)]
+enum Form {
+    AgUi(Box<AgUi>),
+    AiSdk,
+}
+
+/// What somebody who attaches has said of themselves.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Opening<'a> {
+    /// AG-UI: the thread that their run belongs to. The project, where they named none.
+    pub thread: Option<&'a str>,
+    /// AG-UI: the messages that they have, a JSON array. A client drops what is missing in the messages that it is told at
+    /// the beginning, so those that are not of this run are told back to it.
+    pub messages: Option<&'a RawValue>,
+}
+
+impl Encoder {
+    /// Of a run before its first message.
+    pub fn new(format: Format, head: Arc<RunHead>) -> Self {
+        Self::of(format, Story::new(head))
+    }
+
+    /// Of a run whose first messages are no longer kept. What is lost stands with [`super`].
+    pub fn from_state(format: Format, head: Arc<RunHead>, state: &RunState) -> Self {
+        Self::of(format, Story::from_state(head, state))
+    }
+
+    fn of(format: Format, story: Story) -> Self {
+        let form = match format {
+            Format::AgUi { knows_cancelled } => Form::AgUi(Box::new(AgUi::new(knows_cancelled, &story))),
+            Format::AiSdk => Form::AiSdk,
+        };
+        Self { story, form }
+    }
+
+    /// The run's next message: appends what is told of it, as one chunk whose last event carries `id`. Nothing is appended
+    /// where it tells nothing that this format has. The last message tells the run's end, and nothing is told behind it.
+    pub fn tell(&mut self, event: &RunEvent, id: &str, to: &mut Vec<u8>) {
+        let moves = self.story.apply(event);
+        self.tell_moves(&moves, id, to);
+    }
+
+    /// The run's last message, for a client with a thread of its own: [`tell`](Self::tell) ends the run in the thread
+    /// that is the project. Only its last event differs; it carries `id`. Nothing where the run goes on, and in a format
+    /// without threads.
+    pub fn end_of_thread(&self, thread: &str, id: &str, to: &mut Vec<u8>) {
+        if let Form::AgUi(agui) = &self.form
+            && self.is_over()
+        {
+            let mut frames = Frames::default();
+            frames.push(&agui.end(Some(thread), &self.story));
+            frames.write(Some(id), to);
+        }
+    }
+
+    /// A publisher's own message of the project.
+    pub fn tell_custom(&mut self, message_type: &str, payload: &RawValue, id: &str, to: &mut Vec<u8>) {
+        if self.is_over() {
+            return;
+        }
+        let mut frames = Frames::default();
+        match &self.form {
+            Form::AgUi(_) => frames.push(&agui::Custom { name: message_type, value: payload }),
+            Form::AiSdk => {
+                frames.push(&ai_sdk::Custom { kind: format!("data-{message_type}"), data: payload, transient: true })
+            }
+        }
+        frames.write(Some(id), to);
+    }
+
+    /// What whoever attaches now is told first, as one chunk: everything so far, so that they have what somebody has who
+    /// was there from the beginning. The last event carries `id`. Each stream begins with one, also before the run's first
+    /// message, and only those that resume by an id do not. Where the run is over, so is the stream behind it.
+    pub fn prelude(&self, opening: &Opening<'_>, id: &str, to: &mut Vec<u8>) {
+        let mut frames = Frames::default();
+        match &self.form {
+            Form::AgUi(agui) => agui.prelude(opening, &self.story, &mut frames),
+            Form::AiSdk => ai_sdk::prelude(&self.story, &mut frames),
+        }
+        frames.write(Some(id), to);
+    }
+
+    /// Has the run had its last message?
+    pub fn is_over(&self) -> bool {
+        self.story.ending.is_some()
+    }
+
+    /// About how many bytes it holds.
+    pub fn memory(&self) -> usize {
+        let form = match &self.form {
+            Form::AgUi(agui) => agui.memory(),
+            Form::AiSdk => 0,
+        };
+        size_of::<Self>() + self.story.memory() + form
+    }
+
+    fn tell_moves(&mut self, moves: &[Move], id: &str, to: &mut Vec<u8>) {
+        let mut frames = Frames::default();
+        match &mut self.form {
+            Form::AgUi(agui) => agui.tell(moves, &self.story, &mut frames),
+            Form::AiSdk => ai_sdk::tell(moves, &self.story, &mut frames),
+        }
+        frames.write(Some(id), to);
+    }
+}
+
+/// What a stream that the server must end before its run ends is told last, as one chunk: a stream that ends without it
+/// would be taken for a run that succeeded. `reason` is a word, as `stream_closing` has it. It carries no id: the next
+/// stream begins with the prelude.
+pub fn closing(format: Format, reason: &str, to: &mut Vec<u8>) {
+    let message = format!("the server ends this stream ({reason}); the run goes on, attach again");
+    let mut frames = Frames::default();
+    match format {
+        Format::AgUi { .. } => frames.push(&agui::closing(&message)),
+        Format::AiSdk => {
+            frames.push(&ai_sdk::closing(&message));
+            frames.push_text(ai_sdk::DONE);
+        }
+    }
+    frames.write(None, to);
+}
+
+/// What an attempt of a step is called: unique among all runs that a client may follow.
+pub(super) fn attempt_id(story: &Story, step: usize, attempt: u32) -> String {
+    format!("{}/{}/{attempt}", story.state.run_id, story.step(step).id)
+}

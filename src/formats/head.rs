@@ -1,0 +1,81 @@
+//! What a format needs to know of a run that its messages don't say.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::model::{ProjectId, RunState, StepId, shown_document};
+
+/// What is known of a run before its first message, and never changes.
+#[derive(Debug, Clone)]
+pub struct RunHead {
+    /// Its project.
+    pub project: ProjectId,
+    /// The run before its first message.
+    pub(super) start: RunState,
+    /// What belongs to each of its steps, by their places.
+    pub(super) steps: Vec<StepHead>,
+}
+
+/// What a plan says of a step.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct StepHead {
+    pub(super) description: Arc<str>,
+    /// Its inputs as the plan has them, as JSON: templates not filled in, what sounds like a secret hidden.
+    pub(super) inputs: Option<Arc<str>>,
+}
+
+/// The plan of a document, as it is shown.
+#[derive(Deserialize)]
+struct Document<'a> {
+    #[serde(borrow)]
+    plan: PlanShown<'a>,
+}
+
+#[derive(Deserialize)]
+struct PlanShown<'a> {
+    #[serde(borrow)]
+    steps: Vec<StepShown<'a>>,
+}
+
+#[derive(Deserialize)]
+struct StepShown<'a> {
+    id: StepId,
+    #[serde(default)]
+    description: Option<String>,
+    #[serde(borrow, default)]
+    inputs: Option<&'a RawValue>,
+}
+
+impl RunHead {
+    /// Of a run of `project`. `state` is the run at any moment; `document` is its plan as it was kept. Where that can't be
+    /// read, inputs and descriptions are missing.
+    pub fn new(project: ProjectId, state: &RunState, document: &[u8]) -> Self {
+        let start = state.at_its_start();
+        let mut said = steps_shown(document).unwrap_or_default();
+        let steps = start.steps.iter().map(|step| said.remove(&step.id).unwrap_or_default()).collect();
+        Self { project, start, steps }
+    }
+
+    /// Where the whole output of a step is read.
+    pub(super) fn output_path(&self, step: usize) -> String {
+        format!("{}/steps/{}/output", self.run_path(), self.start.steps[step].id)
+    }
+
+    /// Where the run is read.
+    pub(super) fn run_path(&self) -> String {
+        format!("/api/projects/{}/workflows/{}", self.project, self.start.run_id)
+    }
+}
+
+fn steps_shown(document: &[u8]) -> Option<HashMap<StepId, StepHead>> {
+    let shown = shown_document(document)?;
+    let document: Document<'_> = serde_json::from_slice(&shown).ok()?;
+    let heads = document.plan.steps.into_iter().map(|step| {
+        let inputs = step.inputs.map(|inputs| Arc::from(inputs.get()));
+        (step.id, StepHead { description: step.description.unwrap_or_default().into(), inputs })
+    });
+    Some(heads.collect())
+}

@@ -1,0 +1,82 @@
+//! A run, retold in the formats that agent frontends read: AG-UI 1.0, and version 1 of the UI message stream of the Vercel
+//! AI SDK.
+//!
+//! Pure: the messages of a run go in, one after the other, and what a frontend is told comes out, as events of a stream.
+//! An [`Encoder`] is one run in one format. What it tells of a message is the same for everyone who watches, so it is
+//! encoded once; what somebody who comes later has missed is its [`prelude`](Encoder::prelude), after which that client's
+//! state is what it would be had it seen every event. No stream, no project and no ticket is known here.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `head` | what a format needs to know of a run that its messages don't say |
+//! | `story` | the fold: what clients were told and keep, bounded |
+//! | `state_document`, `patch` | the run as AG-UI's shared state, and what changes of it |
+//! | `agui`, `ai_sdk` | the two formats |
+//! | `frames` | events as they are sent |
+//!
+//! # Bounds
+//! Frontends keep what they are told and post all of it back with their next call, and AG-UI's own client copies all of it
+//! at each event. So what a run leaves with them is bounded, the same for whoever was there from the beginning and for
+//! whoever came late: [`KEPT_BYTES_MAX`], [`LOG_BYTES_MAX`], [`OUTPUT_BYTES_MAX`], [`STATE_STEPS_MAX`] and
+//! [`STATE_OUTPUTS_BYTES_MAX`]. Whatever is left out is said to be, with the path where it can be read whole.
+//!
+//! # A run whose first messages are gone
+//! History is bounded. Of a run whose first messages were let go only its state is known:
+//! [`Encoder::from_state`]. Of each step that has run there is then its newest attempt alone, with how it ended; attempts
+//! before it, streamed text and logs are lost, and text that is still streamed begins in its midst.
+
+mod agui;
+mod ai_sdk;
+mod budget;
+mod encoder;
+mod frames;
+mod head;
+mod patch;
+mod state_document;
+mod story;
+#[cfg(test)]
+mod tests;
+
+pub use encoder::{Encoder, Opening, closing};
+pub use head::RunHead;
+
+/// What a run leaves with a client as messages: the inputs and outputs of its calls, and its streamed texts. A text that
+/// is too long for it ends with a mark; further calls and texts are not told, and what becomes of their steps is.
+pub const KEPT_BYTES_MAX: usize = 512 * 1024;
+
+/// What is kept of what the commands of a run print. What came first goes first.
+pub const LOG_BYTES_MAX: usize = 128 * 1024;
+
+/// A larger output is cut, and so are larger inputs; where the whole is to be read is said.
+pub const OUTPUT_BYTES_MAX: usize = 4 * 1024;
+
+/// The steps of a larger plan are not in AG-UI's state, and are no parts of the AI SDK's message; their counts and calls are.
+pub const STATE_STEPS_MAX: usize = 1_000;
+
+/// The outputs in AG-UI's state together take at most this; further ones are left out and marked as cut.
+pub const STATE_OUTPUTS_BYTES_MAX: usize = 64 * 1024;
+
+/// A format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Format {
+    /// AG-UI.
+    AgUi {
+        /// The client knows that a run may end as cancelled: all of 1.0 do. For others that is an error.
+        knows_cancelled: bool,
+    },
+    /// The UI message stream of the AI SDK.
+    AiSdk,
+}
+
+impl Format {
+    /// What `format=` in a query may say.
+    pub const WORDS: [(&str, Self); 2] = [("agui", Self::AgUi { knows_cancelled: true }), ("ai", Self::AiSdk)];
+
+    /// What the head of its streams says besides what every stream's does. The content type is that of all event streams.
+    pub fn headers(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::AgUi { .. } => &[],
+            Self::AiSdk => &[("x-vercel-ai-ui-message-stream", "v1")],
+        }
+    }
+}
