@@ -54,6 +54,7 @@ impl Api {
             token_key,
             expires_at,
             is_event_source,
+            said: None,
         };
         Ok(Action::Subscribe(Arc::new(subscription), spends))
     }

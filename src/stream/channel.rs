@@ -6,11 +6,14 @@
 use std::time::Duration;
 
 use super::backlog::Backlog;
-use crate::log::View;
+use super::retold::Retold;
+use crate::log::{RunNumber, View};
 
 /// See the top of this file.
 pub(super) struct Channel {
     pub(super) source: Source,
+    /// Tells it from whoever had its place before.
+    pub(super) generation: u32,
     /// Slab keys of its streams, side by side; a stream knows its place here.
     streams: Vec<u32>,
     /// The round of writes in progress.
@@ -23,6 +26,8 @@ pub(super) enum Source {
     Events { project: u32 },
     /// From this backlog: the project's messages in lines, put into words once for all who are shown them so.
     Lines { project: u32, backlog: Backlog },
+    /// From a backlog of one run of the project, retold in a format.
+    Retold(Box<Retold>),
 }
 
 /// One round over a channel's streams. It may take several slices; what is broadcast meanwhile makes another round.
@@ -60,7 +65,21 @@ impl Source {
     pub(super) fn project(&self) -> u32 {
         match self {
             Self::Events { project } | Self::Lines { project, .. } => *project,
+            Self::Retold(retold) => retold.project,
         }
+    }
+
+    /// The run that it tells alone.
+    pub(super) fn run(&self) -> Option<RunNumber> {
+        match self {
+            Self::Events { .. } | Self::Lines { .. } => None,
+            Self::Retold(retold) => Some(retold.run),
+        }
+    }
+
+    /// Has it come to an end, so that nothing follows what is there?
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self, Self::Retold(retold) if retold.is_over())
     }
 
     /// How its streams are shown messages.
@@ -68,6 +87,7 @@ impl Source {
         match self {
             Self::Events { .. } => View::Events,
             Self::Lines { .. } => View::Text,
+            Self::Retold(retold) => View::Format(retold.format),
         }
     }
 
@@ -76,6 +96,7 @@ impl Source {
         match self {
             Self::Events { .. } => None,
             Self::Lines { backlog, .. } => Some(backlog),
+            Self::Retold(retold) => Some(retold.backlog()),
         }
     }
 
@@ -84,14 +105,15 @@ impl Source {
         match self {
             Self::Events { .. } => {}
             Self::Lines { backlog, .. } => backlog.trim(bytes_max),
+            Self::Retold(retold) => retold.trim(bytes_max),
         }
     }
 }
 
 impl Channel {
     /// A channel that nobody watches yet.
-    pub(super) fn new(source: Source) -> Self {
-        Self { source, streams: Vec::new(), pass: None }
+    pub(super) fn new(source: Source, generation: u32) -> Self {
+        Self { source, generation, streams: Vec::new(), pass: None }
     }
 
     /// The keys of its streams.

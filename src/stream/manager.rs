@@ -8,6 +8,7 @@
 mod beginnings;
 mod invariants;
 mod pages;
+mod retelling;
 mod rounds;
 mod upkeep;
 mod writes;
@@ -22,7 +23,8 @@ use super::backlog::Cursor;
 use super::paging::Paging;
 use super::subscriber::{CloseReason, Extra, NEVER, Pending, Phase, Stream, Transport};
 use super::sweep::Sweep;
-use super::watched::Watched;
+use super::watched::{Wanted, Watched};
+use crate::formats::Format;
 use crate::log::{Frames, RunNumber, StartingPosition, Subscription, View};
 use crate::model::{Now, ProjectId, SlabKey, Timestamp};
 
@@ -73,6 +75,22 @@ pub enum Effect {
         only_run: Option<RunNumber>,
         /// How the stream is shown them.
         view: View,
+        /// About how many bytes at most.
+        bytes_max: usize,
+    },
+    /// A channel of a run lacks what the run has said behind a position: read it, then call [`ConnectionManager::row`] or
+    /// [`row_refused`](ConnectionManager::row_refused). Of a channel one is on its way at a time.
+    ReadRow {
+        /// For whom.
+        channel: SlabKey,
+        /// Of which project.
+        project: ProjectId,
+        /// Of which run.
+        run: RunNumber,
+        /// Retold so.
+        format: Format,
+        /// Behind this position.
+        after: u64,
         /// About how many bytes at most.
         bytes_max: usize,
     },
@@ -201,7 +219,9 @@ impl<S: Write> ConnectionManager<S> {
         let Transport { socket, token, coding, preface } = transport;
         let entry = self.streams.vacant_entry();
         let index = entry.key() as u32;
-        let Some((channel, place)) = self.watched.join(&wanted.project, wanted.view, index) else { return Err(socket) };
+        let run = start.run.filter(|_| wanted.view.format().is_some());
+        let watches = Wanted { project: &wanted.project, view: wanted.view, run, after: start.after };
+        let Some((channel, place)) = self.watched.join(watches, index) else { return Err(socket) };
         self.generation = self.generation.wrapping_add(1);
         let end_of_token = |at: Timestamp| u32::try_from(at.as_millis().div_ceil(1000)).unwrap_or(NEVER);
         let key = SlabKey::new(index, self.generation);
@@ -220,7 +240,8 @@ impl<S: Write> ConnectionManager<S> {
             // What it needs none of is given back with the first write.
             extra: Some(Box::new(Extra {
                 pending: Pending::Own(preface),
-                only_run: start.run,
+                ending: start.is_told().then_some(CloseReason::RunOver),
+                only_run: if run.is_some() { None } else { start.run },
                 heartbeat_as_message: wanted.heartbeat_as_message,
                 coding,
                 ..Extra::default()

@@ -12,6 +12,7 @@ mod control;
 mod manager;
 mod paging;
 mod project;
+mod retold;
 mod subscriber;
 mod sweep;
 #[cfg(test)]

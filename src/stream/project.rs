@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::backlog::Backlog;
-use crate::log::{Frames, View};
+use crate::log::{Frames, RunNumber, View};
 use crate::model::ProjectId;
 
 /// A project that someone watches, or watched a moment ago.
 pub(super) struct Project {
     pub(super) id: ProjectId,
     pub(super) backlog: Backlog,
-    /// The channels that draw on it.
-    pub(super) channels: BTreeMap<View, u32>,
+    /// The channels of all of its messages.
+    pub(super) whole: BTreeMap<View, u32>,
+    /// The channels of one run each: few of a run, each in another format.
+    pub(super) runs: BTreeMap<RunNumber, Vec<(View, u32)>>,
     /// The streams of all of them.
     pub(super) watchers: usize,
     /// How many of those are behind.
@@ -28,11 +30,50 @@ impl Project {
         Self {
             id,
             backlog: Backlog::new(frames),
-            channels: BTreeMap::new(),
+            whole: BTreeMap::new(),
+            runs: BTreeMap::new(),
             watchers: 0,
             behind: 0,
             congestion: None,
             idle_since: Some(now),
+        }
+    }
+
+    /// The channels that draw on it.
+    pub(super) fn channels(&self) -> impl Iterator<Item = u32> {
+        let of_runs = self.runs.values().flatten().map(|(_, channel)| channel);
+        self.whole.values().chain(of_runs).copied()
+    }
+
+    /// The channel of this run alone, or of all messages, that shows them so.
+    pub(super) fn channel(&self, run: Option<RunNumber>, view: View) -> Option<u32> {
+        match run {
+            None => self.whole.get(&view).copied(),
+            Some(run) => self.runs.get(&run)?.iter().find(|(of, _)| *of == view).map(|(_, channel)| *channel),
+        }
+    }
+
+    /// Another channel draws on it.
+    pub(super) fn add_channel(&mut self, run: Option<RunNumber>, view: View, channel: u32) {
+        match run {
+            Some(run) => self.runs.entry(run).or_default().push((view, channel)),
+            None => {
+                self.whole.insert(view, channel);
+            }
+        }
+    }
+
+    /// A channel is gone.
+    pub(super) fn remove_channel(&mut self, run: Option<RunNumber>, view: View) {
+        let Some(run) = run else {
+            self.whole.remove(&view);
+            return;
+        };
+        if let Some(of_run) = self.runs.get_mut(&run) {
+            of_run.retain(|(of, _)| *of != view);
+            if of_run.is_empty() {
+                self.runs.remove(&run);
+            }
         }
     }
 

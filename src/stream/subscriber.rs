@@ -43,11 +43,14 @@ pub enum CloseReason {
     Stalled,
     /// The run that it followed has ended.
     RunOver,
+    /// What it was to be sent next is no longer kept.
+    Expired,
 }
 
 impl CloseReason {
     /// All reasons.
-    pub const ALL: [Self; 5] = [Self::ClientGone, Self::Shutdown, Self::TokenExpired, Self::Stalled, Self::RunOver];
+    pub const ALL: [Self; 6] =
+        [Self::ClientGone, Self::Shutdown, Self::TokenExpired, Self::Stalled, Self::RunOver, Self::Expired];
 
     /// As `stream_closing` and the metrics name it.
     pub fn as_str(self) -> &'static str {
@@ -57,6 +60,7 @@ impl CloseReason {
             Self::TokenExpired => "token_expired",
             Self::Stalled => "stalled",
             Self::RunOver => "run_over",
+            Self::Expired => "expired",
         }
     }
 }
@@ -245,21 +249,22 @@ impl<S: Write> Stream<S> {
     }
 
     /// Makes up to about `bytes_max` of what is behind its cursor and its own run's what is pending, where nothing was;
-    /// how many messages that were.
-    pub(super) fn gather(&mut self, backlog: &Backlog, bytes_max: usize) -> u64 {
-        let mut seq = self.cursor.seq;
-        let mut gathered = 0;
+    /// how many messages that were. `is_of_run`: the backlog is one run's alone.
+    pub(super) fn gather(&mut self, backlog: &Backlog, bytes_max: usize, is_of_run: bool) -> u64 {
+        let Cursor { mut seq, sent } = self.cursor;
+        let (mut gathered, mut end) = (0, backlog.newest());
         let (mut bytes, mut is_over) = (Vec::new(), false);
         let extra = self.extra();
         while let Some(frame) = backlog.frame_behind(seq) {
-            seq += 1;
+            seq = frame.seq;
             if extra.only_run.is_some() && frame.run != extra.only_run {
                 continue;
             }
             bytes.extend_from_slice(frame.bytes);
             gathered += 1;
-            is_over = frame.is_last && extra.only_run.is_some();
+            is_over = frame.is_last && (is_of_run || extra.only_run.is_some());
             if is_over || bytes.len() >= bytes_max {
+                end = seq;
                 break;
             }
         }
@@ -267,7 +272,9 @@ impl<S: Write> Stream<S> {
             true => extra.put_last(bytes, CloseReason::RunOver),
             false => extra.put(bytes),
         }
-        self.cursor = Cursor::after(seq);
+        // Of the first of them it may have a part already.
+        extra.pending_sent = (sent as usize).min(extra.pending.len());
+        self.cursor = Cursor::after(end);
         gathered
     }
 

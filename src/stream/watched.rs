@@ -11,8 +11,10 @@ use slab::Slab;
 use super::backlog::Backlog;
 use super::channel::{Channel, Moved, Source};
 use super::project::Project;
-use crate::log::{Frames, View};
-use crate::model::ProjectId;
+use super::retold::Retold;
+use crate::formats::Format;
+use crate::log::{Frames, Row, RunNumber, View};
+use crate::model::{ProjectId, SlabKey};
 
 /// See the top of this file.
 #[derive(Default)]
@@ -22,6 +24,31 @@ pub(super) struct Watched {
     channels: Slab<Channel>,
     /// How many channels have a backlog of their own.
     own_backlogs: usize,
+    generation: u32,
+    /// Channels that may lack something that is to be asked for. Those that are gone may be named here.
+    lacking: Vec<u32>,
+}
+
+/// What a stream wants to watch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) project: &'a ProjectId,
+    pub(super) view: View,
+    /// The run that the channel is to tell alone. Formats have such channels; other streams of one run pick its messages.
+    pub(super) run: Option<RunNumber>,
+    /// Where the stream begins.
+    pub(super) after: u64,
+}
+
+/// What a channel of a run asks for.
+#[derive(Debug)]
+pub(super) struct Lack {
+    pub(super) channel: SlabKey,
+    pub(super) project: ProjectId,
+    pub(super) run: RunNumber,
+    pub(super) format: Format,
+    /// Behind this position.
+    pub(super) after: u64,
 }
 
 impl Watched {
@@ -44,7 +71,7 @@ impl Watched {
 
     /// The keys of all streams that watch a project.
     pub(super) fn streams_of(&self, project: &Project) -> impl Iterator<Item = u32> {
-        project.channels.values().flat_map(|&channel| self.channels[channel as usize].streams()).copied()
+        project.channels().flat_map(|channel| self.channels[channel as usize].streams()).copied()
     }
 
     /// Until then it is believed whether those who watch a project are too slow for what is published.
@@ -84,27 +111,109 @@ impl Watched {
         self.channel(channel).map(|_| self.backlog(channel).newest())
     }
 
-    /// A stream begins to watch an open project in this view: its channel, and its place there.
-    pub(super) fn join(&mut self, project: &ProjectId, view: View, key: u32) -> Option<(u32, u32)> {
-        let index = *self.by_id.get(project)?;
-        let channel = match self.projects[index as usize].channels.get(&view) {
-            Some(&channel) => channel,
-            None => self.open_channel(index, view),
+    /// The run that a channel tells alone.
+    pub(super) fn run_of(&self, channel: u32) -> Option<RunNumber> {
+        self.channels[channel as usize].source.run()
+    }
+
+    /// Does a channel tell a run in a format?
+    pub(super) fn is_retold(&self, channel: u32) -> bool {
+        self.run_of(channel).is_some()
+    }
+
+    /// Will nothing follow what is in a channel's backlog?
+    pub(super) fn is_over(&self, channel: u32) -> bool {
+        self.channels[channel as usize].source.is_over()
+    }
+
+    /// A stream begins to watch an open project: its channel, and its place there.
+    pub(super) fn join(&mut self, wanted: Wanted<'_>, key: u32) -> Option<(u32, u32)> {
+        let index = *self.by_id.get(wanted.project)?;
+        let channel = match self.projects[index as usize].channel(wanted.run, wanted.view) {
+            Some(channel) => channel,
+            None => self.open_channel(index, wanted)?,
         };
         self.projects[index as usize].arrive();
         Some((channel, self.channels[channel as usize].insert(key)))
     }
 
-    fn open_channel(&mut self, project: u32, view: View) -> u32 {
-        let next = self.projects[project as usize].backlog.newest() + 1;
-        let source = match view {
+    fn open_channel(&mut self, project: u32, wanted: Wanted<'_>) -> Option<u32> {
+        let newest = self.projects[project as usize].backlog.newest();
+        let source = match wanted.view {
             View::Events => Source::Events { project },
-            View::Text => Source::Lines { project, backlog: Backlog::new(Frames::starting_at(next)) },
+            View::Text => Source::Lines { project, backlog: Backlog::after(newest) },
+            View::Format(format) => {
+                let mut retold = Retold::behind(wanted.after, project, wanted.run?, format);
+                // What came since that was made known where the stream begins was heard by nobody.
+                retold.hear(newest);
+                Source::Retold(Box::new(retold))
+            }
         };
         self.own_backlogs += usize::from(source.own_backlog().is_some());
-        let channel = self.channels.insert(Channel::new(source)) as u32;
-        self.projects[project as usize].channels.insert(view, channel);
-        channel
+        self.generation = self.generation.wrapping_add(1);
+        let channel = self.channels.insert(Channel::new(source, self.generation)) as u32;
+        self.projects[project as usize].add_channel(wanted.run, wanted.view, channel);
+        self.lacking.push(channel);
+        Some(channel)
+    }
+
+    /// What channels of runs lack that has not been asked for. It has been from here on.
+    pub(super) fn take_lacks(&mut self) -> Vec<Lack> {
+        let lacking = std::mem::take(&mut self.lacking);
+        lacking.into_iter().filter_map(|index| self.ask(index)).collect()
+    }
+
+    fn ask(&mut self, index: u32) -> Option<Lack> {
+        let Channel { source: Source::Retold(retold), generation, .. } = self.channels.get_mut(index as usize)? else {
+            return None;
+        };
+        if !retold.lacks() {
+            return None;
+        }
+        let (run, format, after) = (retold.run, retold.format, retold.ask());
+        let project = self.projects[retold.project as usize].id.clone();
+        Some(Lack { channel: SlabKey::new(index, *generation), project, run, format, after })
+    }
+
+    /// All channels are looked at again for what they lack: something that was asked for did not come.
+    pub(super) fn look_for_lacks(&mut self) {
+        let lacks = |channel: &Channel| matches!(&channel.source, Source::Retold(retold) if retold.lacks());
+        let lacking = self.channels.iter().filter(|(_, channel)| lacks(channel)).map(|(index, _)| index as u32);
+        self.lacking.extend(lacking);
+    }
+
+    /// What a channel asked for has come, or nothing has.
+    pub(super) fn answer(&mut self, channel: SlabKey) -> Option<u32> {
+        let tenant = self.channels.get_mut(channel.index())?;
+        match &mut tenant.source {
+            Source::Retold(retold) if tenant.generation == channel.generation() => retold.answered(),
+            _ => return None,
+        }
+        Some(channel.index() as u32)
+    }
+
+    /// The channel of this run in this format, while anyone watches it.
+    pub(super) fn retold(&self, project: &ProjectId, run: RunNumber, format: Format) -> Option<u32> {
+        self.project(project)?.channel(Some(run), View::Format(format))
+    }
+
+    /// What comes next in a channel of a run. Where a round begins with it, it is added to `dirty`.
+    pub(super) fn append_row(
+        &mut self,
+        index: u32,
+        row: &Row,
+        bytes_max: usize,
+        now: Duration,
+        dirty: &mut impl Extend<u32>,
+    ) {
+        let channel = &mut self.channels[index as usize];
+        let Source::Retold(retold) = &mut channel.source else { return };
+        retold.append(row, bytes_max);
+        let newest = retold.backlog().newest();
+        if !row.marks.is_empty() && channel.begin_pass(newest, now) {
+            dirty.extend([index]);
+        }
+        self.lacking.push(index);
     }
 
     /// A stream stops to watch. The one that moved to its place, if one did; a channel that nobody watches is gone.
@@ -114,7 +223,7 @@ impl Watched {
         let project = &mut self.projects[from.source.project() as usize];
         project.leave(now);
         if from.streams().is_empty() {
-            project.channels.remove(&from.source.view());
+            project.remove_channel(from.source.run(), from.source.view());
             self.own_backlogs -= usize::from(from.source.own_backlog().is_some());
             self.channels.remove(channel as usize);
         }
@@ -142,7 +251,7 @@ impl Watched {
         let project = &mut self.projects[index as usize];
         project.backlog.append(frames);
         project.backlog.trim(bytes_max);
-        for &index in project.channels.values() {
+        for &index in project.whole.values() {
             let channel = &mut self.channels[index as usize];
             if let Source::Lines { backlog, .. } = &mut channel.source {
                 backlog.append(&frames.told(backlog.newest() + 1));
@@ -150,6 +259,22 @@ impl Watched {
             }
             if channel.begin_pass(project.backlog.newest(), now) {
                 dirty.extend([index]);
+            }
+        }
+        if !project.runs.is_empty() {
+            self.tell_runs(index, frames);
+        }
+    }
+
+    /// The channels of runs hear that there is something of theirs; what that is they ask for.
+    fn tell_runs(&mut self, project: u32, frames: &Frames) {
+        let runs = &self.projects[project as usize].runs;
+        for (mark, seq) in frames.marks.iter().zip(frames.first_seq..) {
+            for (_, index) in mark.run.and_then(|run| runs.get(&run)).into_iter().flatten() {
+                if let Source::Retold(retold) = &mut self.channels[*index as usize].source {
+                    let lacks = retold.hear(seq);
+                    self.lacking.extend(lacks.then_some(*index));
+                }
             }
         }
     }
@@ -163,7 +288,7 @@ impl Watched {
             self.by_id.remove(id);
         });
         if self.projects.is_empty() {
-            *self = Self::default();
+            *self = Self { generation: self.generation, ..Self::default() };
         }
         gone
     }
@@ -202,7 +327,7 @@ impl Watched {
         }
         for (index, channel) in self.channels() {
             let project = &self.projects[channel.source.project() as usize];
-            assert_eq!(project.channels.get(&channel.source.view()), Some(&index));
+            assert_eq!(project.channel(channel.source.run(), channel.source.view()), Some(index));
             assert!(!channel.streams().is_empty(), "a channel is watched");
         }
         assert_eq!(self.by_id.len(), self.projects.len());
@@ -213,7 +338,7 @@ impl Watched {
     /// Room for keys of streams in a project's channels.
     #[cfg(test)]
     pub(super) fn capacity(&self, project: &ProjectId) -> usize {
-        let channels = self.project(project).into_iter().flat_map(|project| project.channels.values());
-        channels.map(|&channel| self.channels[channel as usize].capacity()).sum()
+        let channels = self.project(project).into_iter().flat_map(Project::channels);
+        channels.map(|channel| self.channels[channel as usize].capacity()).sum()
     }
 }

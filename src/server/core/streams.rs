@@ -96,6 +96,7 @@ impl<S: Socket> Server<S> {
         if let Some(backlog) = start.backlog.take() {
             self.streams.open_project(&start.project, backlog, now);
         }
+        self.catch_up(&mut start, now);
         if !start.is_over && !self.streams.is_open(&start.project) {
             return self.ask_where_it_begins(to);
         }
@@ -117,6 +118,14 @@ impl<S: Socket> Server<S> {
         self.begin_stream(exchange, &wanted, &start, place, now);
     }
 
+    /// What came along for those who watch the run already.
+    fn catch_up(&mut self, start: &mut StartingPosition, now: Now) {
+        let (Some(run), Some(retold)) = (start.run, &mut start.retold) else { return };
+        if let Some(row) = retold.row.take() {
+            self.streams.catch_up(&start.project, run, retold.format, &row, now);
+        }
+    }
+
     /// The connection's socket goes on as a stream. Answers to requests before this one may still be on their way: they
     /// go ahead of the stream's head.
     fn begin_stream(
@@ -128,7 +137,7 @@ impl<S: Socket> Server<S> {
         now: Now,
     ) {
         self.metrics.count_resume(start.resume);
-        self.replies.spend_on_beginning(start.snapshots.iter().map(|snapshot| snapshot.len()).sum(), now);
+        self.replies.spend_on_beginning(start.bytes(), now);
         let Departed { socket, token, output: mut preface, has_unread } = self.connections.depart(exchange.index);
         self.write_stream_head(&mut preface, &exchange, wanted.view, now);
         let transport = Transport { socket, token: token.0 as u32, coding: exchange.framing.coding(), preface };
@@ -147,6 +156,7 @@ impl<S: Socket> Server<S> {
         self.metrics.count_response(200);
         to.reserve(512);
         let headers = exchange.headers.iter().map(|(name, value)| (*name, value.as_str()));
+        let headers = headers.chain(view.headers().iter().copied());
         write_stream_head(to, view.content_type(), exchange.framing.coding(), self.date.at(now), headers);
     }
 
@@ -216,7 +226,19 @@ impl<S: Socket> Server<S> {
             }
             answer => {
                 log::warn!("a stream's history can't be read: {answer:?}");
-                self.streams.page_refused(key);
+                self.streams.page_refused(key, now);
+            }
+        }
+    }
+
+    /// What a run says, for all who watch it in a format.
+    pub(super) fn continue_channel(&mut self, key: SlabKey, answer: Answer, now: Now) {
+        match answer {
+            Answer::Row(row) => self.streams.row(key, &row, now),
+            Answer::Refused(Refusal::UnknownRun) => self.streams.run_gone(key, now),
+            answer => {
+                log::warn!("a run can't be retold: {answer:?}");
+                self.streams.row_refused(key);
             }
         }
     }
@@ -229,6 +251,10 @@ impl<S: Socket> Server<S> {
         for effect in self.streams.take_effects(self.replies.pages_in_flight_max(now)) {
             match effect {
                 Effect::Unwatch(project) => self.replies.unwatch(project),
+                Effect::ReadRow { channel, project, run, format, after, bytes_max } => {
+                    let query = Query::Row { project, run, format, after, bytes_max };
+                    self.replies.read(query, ReplyTo::Channel(channel));
+                }
                 Effect::ReadPage { stream, project, after, only_run: run, view, bytes_max } => {
                     let query = Query::Page { project, after, run, view, bytes_max };
                     self.replies.read(query, ReplyTo::Stream(stream));

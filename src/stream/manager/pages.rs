@@ -48,6 +48,10 @@ impl<S: Write> ConnectionManager<S> {
             // Half a message is out and its other half is gone: only a new connection can mend that.
             return self.doom(key.index() as u32, CloseReason::Stalled);
         }
+        if view.format().is_some() {
+            stream.extra().awaits_page = false;
+            return self.close(key.index() as u32, CloseReason::Expired, now);
+        }
         stream.cursor = Cursor::after(start.after);
         let mut told = Vec::new();
         control::write_reset(&mut told, start);
@@ -58,8 +62,11 @@ impl<S: Write> ConnectionManager<S> {
     }
 
     /// History that a stream asked for can't be read: only a new connection can go on, at another time.
-    pub fn page_refused(&mut self, key: SlabKey) {
+    pub fn page_refused(&mut self, key: SlabKey, now: Now) {
         self.paging.answered();
+        if self.is_current(key) && self.watched.is_retold(self.streams[key.index()].channel) {
+            return self.close(key.index() as u32, CloseReason::Stalled, now);
+        }
         self.remove_sse(key, CloseReason::Stalled);
     }
 
@@ -73,6 +80,7 @@ impl<S: Write> ConnectionManager<S> {
         while let Some(key) = self.paging.next(pages_in_flight_max) {
             self.ask_page(key);
         }
+        self.ask_rows();
         std::mem::take(&mut self.effects)
     }
 
@@ -98,7 +106,7 @@ impl<S: Write> ConnectionManager<S> {
             stream: key,
             project: self.watched.project_of(stream.channel).id.clone(),
             after: stream.cursor.seq,
-            only_run: stream.only_run(),
+            only_run: self.watched.run_of(stream.channel).or(stream.only_run()),
             view: self.watched.view(stream.channel),
             bytes_max: lease.bytes(),
         });

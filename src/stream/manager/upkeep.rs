@@ -23,6 +23,7 @@ impl<S: Write> ConnectionManager<S> {
             self.sweep.begin(now.mono, self.sweep_interval());
             self.let_idle_projects_go(now);
             self.trim_backlogs();
+            self.watched.look_for_lacks();
         }
         for index in self.sweep.take(streams_max, self.streams.capacity()) {
             self.look_after(index, now);
@@ -80,6 +81,7 @@ impl<S: Write> ConnectionManager<S> {
         }
         let mut frame = Vec::new();
         match self.watched.view(stream.channel) {
+            View::Format(_) => return self.beat_with_comment(index, now),
             View::Events if !is_message => return self.beat_with_comment(index, now),
             View::Events => {
                 let project = &self.watched.project_of(stream.channel).id;
