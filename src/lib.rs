@@ -13,6 +13,7 @@ compile_error!(
     "stepcast runs on Linux alone: it goes by Linux's own epoll events, eventfds, socket options and process limits"
 );
 
+#[allow(dead_code)]
 mod api;
 mod auth;
 #[cfg(not(doc))]

@@ -3,6 +3,8 @@
 //! Handlers decide, they do nothing: no socket, no thread, no clock. What a call needs from elsewhere is named in its
 //! action, and the answer to it comes back through [`Render`].
 
+mod agui;
+mod chat;
 mod dashboard;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -14,16 +16,23 @@ mod render;
 mod route;
 mod stream;
 mod submit;
+mod turn;
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 
+#[allow(unused_imports)] // until their routes are there
+pub use agui::{capabilities, read_run_input};
+#[allow(unused_imports)]
+pub use chat::read_chat;
 pub use handler::{Api, ApiSettings};
 pub use publish::read_events;
 pub use render::{OUTPUT_PIECE_BYTES, Render, Shown, refusal};
 pub use route::Route;
 pub use submit::{Prepared, claim_of_rerun, prepare, read_document};
+#[allow(unused_imports)]
+pub use turn::Turn;
 
 use crate::auth::Spending;
 use crate::http::{Problem, Response};

@@ -1,0 +1,128 @@
+//! The body of `POST .../agui`: AG-UI's `RunAgentInput`. And what a client is told that asks what there is.
+//!
+//! A client posts all of its state and its messages with each run. Its state is not looked at: the run's state is the
+//! server's. Its messages are kept until the stream has begun.
+
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::turn::{Members, Message, Turn, issue, refusal, run_id, submission};
+use crate::formats::Format;
+use crate::http::Problem;
+
+/// Reads a body. The plan of a run that is not known is `forwardedProps.plan`, its inputs are `forwardedProps.inputs`.
+///
+/// # Errors
+/// 400 where it is no JSON, 422 where it is no `RunAgentInput`.
+pub fn read_run_input(body: &[u8]) -> Result<Turn, Problem> {
+    let mut issues = Vec::new();
+    let members = Members::of_body(body)?;
+    let thread = members.thread("threadId", &mut issues);
+    let run = members.text("runId", &mut issues).and_then(|id| run_id(&id, "runId", &mut issues));
+    // Clients before 1.0 say no version, and know fewer ways for a run to end.
+    let knows_cancelled = members.text("protocolVersion", &mut issues).is_some();
+    let messages = members.messages("messages", &mut issues);
+    if members.get("resume").is_some_and(|resume| resume.get() != "[]") {
+        issues.push(issue("resume", "no run of this server waits for an answer".to_owned()));
+    }
+    if !issues.is_empty() {
+        return Err(refusal(issues));
+    }
+    let props = Members::of_member(members.get("forwardedProps"));
+    let last = messages.iter().rev().find(|message: &&Message<'_>| message.is_from_user());
+    let submission = props.get("plan").map(|plan| submission(run.as_ref(), plan, props.get("inputs"), last));
+    Ok(Turn {
+        run,
+        format: Format::AgUi { knows_cancelled },
+        thread,
+        messages: members.get("messages").map(RawValue::to_owned),
+        submission,
+        plan_path: "forwardedProps.plan",
+    })
+}
+
+/// What `GET .../agui` answers: `AgentCapabilities`. What is not named is not declared.
+pub fn capabilities() -> String {
+    json!({
+        "identity": {"name": "stepcast", "type": "stepcast", "version": env!("CARGO_PKG_VERSION"),
+            "description": "Runs the plan in forwardedProps.plan; a known runId is attached to"},
+        "transport": {"streaming": true, "websocket": false, "httpBinary": false, "pushNotifications": false,
+            "resumable": true},
+        "tools": {"supported": true, "parallelCalls": true, "clientProvided": false},
+        "output": {"structuredOutput": false},
+        "state": {"snapshots": true, "deltas": true, "memory": false, "persistentState": false},
+        "multiAgent": {"supported": false},
+        "reasoning": {"supported": false},
+        "humanInTheLoop": {"supported": false},
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_run_is_named_or_begun() {
+        let body = r#"{"threadId": "t", "runId": "r-1", "protocolVersion": "1.0", "state": {"x": [1]}, "tools": [],
+            "messages": [{"id": "m", "role": "user", "content": "Hi \"you\""}, {"id": "n", "role": "assistant"}],
+            "forwardedProps": {"plan": {"name": "p", "n": 1.0}, "inputs": {"a": 9007199254740993}}}"#;
+        let turn = read_run_input(body.as_bytes()).expect("is read");
+        assert_eq!(turn.run.map(|run| run.to_string()).as_deref(), Some("r-1"));
+        assert_eq!(turn.thread.as_deref(), Some("t"));
+        assert_eq!(turn.format, Format::AgUi { knows_cancelled: true });
+        assert!(turn.messages.is_some_and(|messages| messages.get().starts_with(r#"[{"id": "m""#)));
+        let submitted = turn.submission.map(|body| String::from_utf8(body).expect("text"));
+        let expected =
+            r#"{"plan":{"name": "p", "n": 1.0},"inputs":{"message":"Hi \"you\"","a": 9007199254740993},"runId":"r-1"}"#;
+        assert_eq!(submitted.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn what_is_not_said_is_made_up() {
+        let turn = read_run_input(br#"{"forwardedProps": null, "resume": [], "runId": null}"#).expect("is read");
+        assert!(turn.run.is_none() && turn.thread.is_none() && turn.submission.is_none() && turn.messages.is_none());
+        assert_eq!(turn.format, Format::AgUi { knows_cancelled: false });
+        assert_eq!(
+            turn.without_plan().issues.map(|issues| issues[0].path.clone()).as_deref(),
+            Some("forwardedProps.plan")
+        );
+    }
+
+    #[test]
+    fn inputs_that_name_a_message_keep_it() {
+        let body = |inputs: &str| {
+            let messages = r#"[{"role": "user", "content": [{"type": "text", "text": "said"}]}]"#;
+            format!(r#"{{"messages": {messages}, "forwardedProps": {{"plan": {{}}, "inputs": {inputs}}}}}"#)
+        };
+        for (inputs, message) in [(r#"{"message": "own"}"#, "own"), ("{}", "said"), ("{ }", "said"), ("null", "said")] {
+            let turn = read_run_input(body(inputs).as_bytes()).expect(inputs);
+            let submitted = serde_json::from_slice::<Value>(&turn.submission.expect("a plan")).expect(inputs);
+            assert_eq!(submitted["inputs"]["message"], message, "{inputs}");
+        }
+        let turn = read_run_input(body("7").as_bytes()).expect("is read");
+        let submitted = serde_json::from_slice::<Value>(&turn.submission.expect("a plan")).expect("JSON");
+        assert_eq!(submitted["inputs"], 7, "whoever reads the plan refuses it");
+    }
+
+    #[test]
+    fn what_is_no_input_is_refused_with_its_places() {
+        let table: [(&str, u16, &[&str]); 7] = [
+            ("{", 400, &[]),
+            ("[]", 422, &[]),
+            (r#"{"runId": "a b"}"#, 422, &["runId"]),
+            (r#"{"runId": 7, "threadId": 8, "messages": {}}"#, 422, &["threadId", "runId", "messages"]),
+            (r#"{"messages": [7]}"#, 422, &["messages"]),
+            (r#"{"resume": [{"interruptId": "i", "status": "resolved"}]}"#, 422, &["resume"]),
+            (&format!(r#"{{"threadId": "{}"}}"#, "x".repeat(257)), 422, &["threadId"]),
+        ];
+        for (body, status, paths) in table {
+            let problem = read_run_input(body.as_bytes()).expect_err(body);
+            let found: Vec<_> = problem.issues.unwrap_or_default().into_iter().map(|issue| issue.path).collect();
+            assert_eq!(problem.status, status, "{body:.60}");
+            assert_eq!(found, paths, "{body:.60}");
+        }
+    }
+}
