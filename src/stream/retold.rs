@@ -67,10 +67,13 @@ impl Retold {
         self.is_over
     }
 
-    /// Takes what comes next.
-    pub(super) fn append(&mut self, row: &Row, bytes_max: usize) {
+    /// Takes what comes next. Is it of any concern for those who watch? Where something between is missing, they read on
+    /// from the log.
+    pub(super) fn append(&mut self, row: &Row, bytes_max: usize) -> bool {
+        let is_news = !row.marks.is_empty() || row.after > self.backlog.newest();
         self.is_over |= row.has_last();
         self.backlog.append_row(row);
         self.backlog.trim(bytes_max);
+        is_news
     }
 }

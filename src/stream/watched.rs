@@ -208,9 +208,9 @@ impl Watched {
     ) {
         let channel = &mut self.channels[index as usize];
         let Source::Retold(retold) = &mut channel.source else { return };
-        retold.append(row, bytes_max);
+        let is_news = retold.append(row, bytes_max);
         let newest = retold.backlog().newest();
-        if !row.marks.is_empty() && channel.begin_pass(newest, now) {
+        if is_news && channel.begin_pass(newest, now) {
             dirty.extend([index]);
         }
         self.lacking.push(index);

@@ -18,7 +18,7 @@ use crate::log::frames::Row;
 use crate::log::protocol::{Resume, Retold, StartingPosition, Subscription, Unretold};
 use crate::log::store::{Flow, History, Look, Place, RunNumber, StoreError, StoredMessage};
 use crate::log::views::{RunView, read_event};
-use crate::model::ProjectId;
+use crate::model::{ProjectId, Timestamp};
 
 /// What all encoders that are kept may hold. Beyond it those go that were not asked of for the longest time; whoever needs
 /// one again waits until its run is folded anew.
@@ -99,7 +99,8 @@ impl Retelling {
             None => Kept::first(look, telling)?.0,
         };
         let (kept, row) = kept.read_on_or_anew(look, signer, telling, usize::MAX)?;
-        start.begin_retold(kept.at, kept.prelude(signer, &wanted, format, row));
+        let ended_at = if kept.encoder.is_over() { ended_at(look, run)? } else { None };
+        start.begin_retold(kept.at, kept.prelude(signer, &wanted, format, ended_at, row));
         self.keep(key, kept);
         Ok(())
     }
@@ -313,7 +314,14 @@ impl Kept {
     }
 
     /// What whoever comes now is told first; `row` is what the channel lacks.
-    fn prelude(&self, signer: &IdSigner, wanted: &Subscription, format: Format, row: Row) -> Retold {
+    fn prelude(
+        &self,
+        signer: &IdSigner,
+        wanted: &Subscription,
+        format: Format,
+        ended_at: Option<Timestamp>,
+        row: Row,
+    ) -> Retold {
         let said = wanted.said.as_deref();
         let opening = Opening {
             thread: said.and_then(|said| said.thread.as_deref()),
@@ -322,7 +330,7 @@ impl Kept {
         let mut prelude = Vec::new();
         self.encoder.prelude(&opening, &id_text(signer, &wanted.project, self.at), &mut prelude);
         let row = (row.bytes.len() <= ROW_BYTES_MAX).then_some(row);
-        Retold { format, prelude, is_over: self.encoder.is_over(), row }
+        Retold { format, prelude, ended_at, row }
     }
 }
 
@@ -344,6 +352,18 @@ enum End {
     OfLook,
     /// What comes next is gone.
     OfHistory,
+}
+
+/// When a run ended, which it has.
+fn ended_at(look: Look<'_>, run: RunNumber) -> Result<Option<Timestamp>, StoreError> {
+    let mut state = None;
+    look(&mut |history| {
+        state = history.ended_state(run)?;
+        Ok(())
+    })?;
+    // Where that is gone since, it is long ago.
+    let state = state.map(|json| read_state(&json)).transpose()?;
+    Ok(Some(state.and_then(|state| state.finished_at).unwrap_or_default()))
 }
 
 /// Is this the position of one of the run's messages, from which a fold can go on?

@@ -94,8 +94,8 @@ pub struct Retold {
     pub format: Format,
     /// What whoever comes is told first: chunks.
     pub prelude: Vec<u8>,
-    /// That is all: the run has ended.
-    pub is_over: bool,
+    /// When the run ended, where it has: then that is all.
+    pub ended_at: Option<Timestamp>,
     /// What the run's channel lacks to be there, too. None where that is much.
     pub row: Option<Row>,
 }
@@ -143,6 +143,6 @@ impl StartingPosition {
 
     /// Is all told before the first message that comes?
     pub fn is_told(&self) -> bool {
-        self.retold.as_ref().is_some_and(|retold| retold.is_over)
+        self.retold.as_ref().is_some_and(|retold| retold.ended_at.is_some())
     }
 }

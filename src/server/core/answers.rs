@@ -87,6 +87,8 @@ impl<S: Socket> Server<S> {
                 self.give(to, answer, now);
             }
             Answer::Document(document) => self.run_again(to, &document),
+            Answer::Accepted { body, .. } if self.has_begun(to, &body) => {}
+            Answer::Refused(Refusal::UnknownRun) if self.does_otherwise(to, now) => {}
             Answer::Refused(refused) if self.recall(to, &refused) => {}
             answer => self.give(to, answer, now),
         }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::Server;
-use crate::api::{Door, Render};
+use super::conversations::is_long_over;
+use crate::api::{Door, Otherwise, Render};
 use crate::auth::Spending;
 use crate::http::{Response, write_stream_head};
 use crate::log::{Answer, Query, Refusal, ReplyTo, StartingPosition, Subscription, View};
-use crate::model::{Now, ProjectId, SlabKey};
+use crate::model::{Now, ProjectId, SlabKey, Taken};
 use crate::server::admission::Place;
 use crate::server::connections::Departed;
 use crate::server::exchange::Exchange;
@@ -53,24 +54,55 @@ impl<S: Socket> Server<S> {
             // That the ticket is spent could not be kept.
             return self.refuse_stream(exchange, &wanted, spends, now);
         }
-        let mut place = None;
-        if let Some(token) = wanted.token_key.filter(|_| !head_only) {
-            place = self.admission.place_of_stream(token);
-            if place.is_none() {
-                self.metrics.refused.count(Limit::StreamsPerToken);
-                return self.refuse_stream(exchange, &wanted, spends, now);
-            }
-        }
+        let Ok(place) = self.place_of_stream(&exchange, &wanted) else {
+            return self.refuse_stream(exchange, &wanted, spends, now);
+        };
         let start = if spends.is_none() { self.streams.starting_position(&wanted) } else { None };
         match start {
             Some(start) => self.begin_stream(exchange, &wanted, &start, place, now),
             None => {
-                let what = What::Stream { wanted, spends, place };
+                let what = What::Stream { wanted, spends, place, otherwise: None, held: None };
                 let to = self.connections.wait(Waiting { what, exchange, metered: None });
                 self.replies.postpone(to);
                 self.ask_where_to_begin(now);
             }
         }
+    }
+
+    /// The same for a frontend, whose run may not be known: then there is something else to be done.
+    pub(super) fn subscribe_or(
+        &mut self,
+        exchange: Exchange,
+        wanted: Arc<Subscription>,
+        otherwise: Otherwise,
+        held: Taken<usize>,
+        now: Now,
+    ) {
+        let Ok(place) = self.place_of_stream(&exchange, &wanted) else {
+            return self.refuse_stream(exchange, &wanted, None, now);
+        };
+        let is_named = wanted.run.is_some();
+        let what = What::Stream { wanted, spends: None, place, otherwise: Some(otherwise), held: Some(held) };
+        let to = self.connections.wait(Waiting { what, exchange, metered: None });
+        if is_named {
+            self.replies.postpone(to);
+            self.ask_where_to_begin(now);
+        } else {
+            self.does_otherwise(to, now);
+        }
+    }
+
+    /// A stream's place among those of its token, where it has one.
+    ///
+    /// # Errors
+    /// The token has as many as it may.
+    fn place_of_stream(&mut self, exchange: &Exchange, wanted: &Subscription) -> Result<Option<Place>, ()> {
+        let Some(token) = wanted.token_key.filter(|_| !exchange.framing.head_only) else { return Ok(None) };
+        let place = self.admission.place_of_stream(token);
+        if place.is_none() {
+            self.metrics.refused.count(Limit::StreamsPerToken);
+        }
+        place.map(Some).ok_or(())
     }
 
     /// Asks the log where streams begin, as many as snapshots may be sent just now.
@@ -100,12 +132,13 @@ impl<S: Socket> Server<S> {
         if !start.is_over && !self.streams.is_open(&start.project) {
             return self.ask_where_it_begins(to);
         }
-        let Some(Waiting { what: What::Stream { wanted, spends, place }, exchange, .. }) =
+        let Some(Waiting { what: What::Stream { wanted, spends, place, otherwise, .. }, exchange, .. }) =
             self.connections.take_waiting(to)
         else {
             return;
         };
-        if start.is_over {
+        let is_to_resume = matches!(otherwise, Some(Otherwise::Nothing));
+        if start.is_over || (is_to_resume && is_long_over(&start, now)) {
             return self.finish(exchange, Response::new(204), now);
         }
         if exchange.framing.head_only {

@@ -55,9 +55,9 @@ impl<S: Write> ConnectionManager<S> {
         start: &StartingPosition,
         now: Now,
     ) -> Result<SlabKey, S> {
-        if let Some(Retold { prelude, is_over, .. }) = start.retold.as_deref() {
+        if let Some(Retold { prelude, ended_at, .. }) = start.retold.as_deref() {
             transport.preface.append(&mut transport.coding.encoded(prelude.clone()));
-            if *is_over {
+            if ended_at.is_some() {
                 transport.preface.extend_from_slice(transport.coding.end());
             }
         }
