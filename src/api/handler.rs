@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 use super::publish::read_events;
 use super::query::Parameters;
 use super::render::{OUTPUT_PIECE_BYTES, Render};
+use super::stream::names_format;
 use super::{
-    Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, RerunRequest, Route, dashboard, read_json,
-    read_json_object,
+    Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, RerunRequest, Route, capabilities, dashboard,
+    read_chat, read_json, read_json_object, read_run_input,
 };
 use crate::auth::{
     AuthError, Hosts, IdSigner, Origins, Principal, Projects, Scope, Spending, TicketBook, TicketKey, TicketNote,
@@ -149,6 +150,13 @@ impl Api {
                 Ok(Action::Ask(Ask::Cancel(project, run.clone()), Render::Cancelled(run)))
             }
             Route::Rerun(project, run) => self.rerun(project, run, request, facts),
+            Route::AgUi(project) => self.converse(project, request, read_run_input, facts),
+            Route::Chat(project) => self.converse(project, request, read_chat, facts),
+            Route::ChatStream(project, run) => self.resume_chat(project, run, request, facts),
+            Route::AgUiCapabilities(project) => {
+                self.authorize(request, Scope::Subscribe, &project, facts)?;
+                Ok(Action::Answer(Response::json(200, capabilities())))
+            }
             Route::Subscribers(project) => {
                 self.authorize(request, Scope::Admin, &project, facts)?;
                 Ok(Action::Subscribers(project))
@@ -199,12 +207,14 @@ impl Api {
         }
         let refusal = facts.condition.refusal().or_else(|| facts.full.map(super::Full::refusal))?;
         // A store that takes nothing still answers what it holds, streams go on and begin, and runs are ended.
-        let needs_store = route.changes_state() && !matches!(route, Route::Cancel(..));
+        let asks_for_no_more = matches!(route, Route::Cancel(..) | Route::AgUi(_) | Route::Chat(_));
+        let needs_store = route.changes_state() && !asks_for_no_more;
         if facts.full.is_none() && !needs_store && facts.condition == Condition::StoreDown {
             return None;
         }
         if let Route::Stream(project) = route
             && is_event_source(request)
+            && !names_format(request)
         {
             return Some(Action::Busy(project.clone()));
         }
@@ -220,7 +230,7 @@ impl Api {
     }
 
     /// Whom the call's token stands for, where it gives `scope` in `project`.
-    fn authorize(
+    pub(super) fn authorize(
         &self,
         request: &Request,
         scope: Scope,
@@ -399,7 +409,7 @@ fn chosen_id(request: &Request) -> Result<Option<RunId>, Problem> {
 }
 
 /// The body of a call that takes JSON.
-fn json_body<'r>(request: &'r Request) -> Result<&'r [u8], Problem> {
+pub(super) fn json_body<'r>(request: &'r Request) -> Result<&'r [u8], Problem> {
     match request.headers.first("content-type") {
         Some(content_type) if !str::from_utf8(content_type).is_ok_and(media::is_json) => {
             Err(Problem::unsupported_media_type("this call takes application/json"))
@@ -411,7 +421,7 @@ fn json_body<'r>(request: &'r Request) -> Result<&'r [u8], Problem> {
     }
 }
 
-fn idempotency_key(request: &Request) -> Result<Option<String>, Problem> {
+pub(super) fn idempotency_key(request: &Request) -> Result<Option<String>, Problem> {
     let Some(key) = request.headers.first("idempotency-key") else { return Ok(None) };
     let is_fit = (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) && key.iter().all(|b| (b' '..=b'~').contains(b));
     match str::from_utf8(key) {

@@ -5,6 +5,7 @@
 
 mod agui;
 mod chat;
+mod converse;
 mod dashboard;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -26,6 +27,7 @@ use serde::Deserialize;
 pub use agui::{capabilities, read_run_input};
 #[allow(unused_imports)]
 pub use chat::read_chat;
+pub use converse::RESUME_GRACE_MS;
 pub use handler::{Api, ApiSettings};
 pub use publish::read_events;
 pub use render::{OUTPUT_PIECE_BYTES, Render, Shown, refusal};
@@ -58,12 +60,25 @@ pub enum Action {
     Ask(Ask, Render),
     /// Begin a stream. The ticket is spent if it begins.
     Subscribe(Arc<Subscription>, Option<Spending>),
+    /// Begin a stream of a run in a format, or do otherwise where the run is not known.
+    Converse(Arc<Subscription>, Otherwise),
     /// Answer 200 and end at once, so that an `EventSource` tries again.
     Busy(ProjectId),
     /// Answer with the metrics.
     Metrics,
     /// Answer how many watch a project.
     Subscribers(ProjectId),
+}
+
+/// What is done where a frontend wants to be told of a run that is not known.
+#[derive(Debug)]
+pub enum Otherwise {
+    /// It is begun by this plan.
+    Begin(Box<PlanRequest>),
+    /// Why it can't be begun is told.
+    Refuse(Box<Problem>),
+    /// There is nothing to resume: 204. So it is where the run has been over for [`RESUME_GRACE_MS`].
+    Nothing,
 }
 
 /// What a call asks of other threads.

@@ -45,6 +45,14 @@ pub enum Route {
     Rerun(ProjectId, RunId),
     /// `POST /api/projects/:projectId/events`
     Publish(ProjectId),
+    /// `POST /api/projects/:projectId/agui`
+    AgUi(ProjectId),
+    /// `GET /api/projects/:projectId/agui`
+    AgUiCapabilities(ProjectId),
+    /// `POST /api/projects/:projectId/chat`
+    Chat(ProjectId),
+    /// `GET /api/projects/:projectId/chat/:runId/stream`
+    ChatStream(ProjectId, RunId),
     /// `GET /api/projects/:projectId/subscribers`
     Subscribers(ProjectId),
     /// `OPTIONS` of any path, with the methods that it allows.
@@ -97,6 +105,8 @@ impl Route {
                 | Self::Cancel(..)
                 | Self::Rerun(..)
                 | Self::Publish(_)
+                | Self::AgUi(_)
+                | Self::Chat(_)
         )
     }
 
@@ -138,6 +148,12 @@ fn calls(path: &[&str]) -> Result<Calls, Problem> {
             Calls::get(Route::StepOutput(id(project)?, id(run)?, id(step)?))
         }
         ["api", "projects", project, "events"] => Calls::post(Route::Publish(id(project)?)),
+        ["api", "projects", project, "agui"] => {
+            let project: ProjectId = id(project)?;
+            Calls { get: Some(Route::AgUiCapabilities(project.clone())), post: Some(Route::AgUi(project)) }
+        }
+        ["api", "projects", project, "chat"] => Calls::post(Route::Chat(id(project)?)),
+        ["api", "projects", project, "chat", run, "stream"] => Calls::get(Route::ChatStream(id(project)?, id(run)?)),
         ["api", "projects", project, "subscribers"] => Calls::get(Route::Subscribers(id(project)?)),
         _ => return Err(Problem::not_found("there is nothing at this path")),
     })
@@ -176,7 +192,12 @@ mod tests {
             (Method::Post, "/api/projects/p:1/workflows", Ok(Route::Submit(p.clone()))),
             (Method::Get, "/api/projects/p:1/workflows", Ok(Route::Runs(p.clone()))),
             (Method::Post, "/api/projects/p:1/workflows/r/cancel", Ok(Route::Cancel(p.clone(), r.clone()))),
-            (Method::Post, "/api/projects/p:1/workflows/r/rerun", Ok(Route::Rerun(p, r))),
+            (Method::Post, "/api/projects/p:1/workflows/r/rerun", Ok(Route::Rerun(p.clone(), r.clone()))),
+            (Method::Post, "/api/projects/p:1/agui", Ok(Route::AgUi(p.clone()))),
+            (Method::Get, "/api/projects/p:1/agui", Ok(Route::AgUiCapabilities(p.clone()))),
+            (Method::Post, "/api/projects/p:1/chat", Ok(Route::Chat(p.clone()))),
+            (Method::Get, "/api/projects/p:1/chat/r/stream", Ok(Route::ChatStream(p, r))),
+            (Method::Get, "/api/projects/p/chat", Err((405, Some(POST)))),
             (Method::Options, "/api/projects", Ok(Route::Options(GET))),
             (Method::Options, "*", Ok(Route::Options(GET_POST))),
             (Method::Delete, "/api/projects", Err((405, Some(GET)))),

@@ -6,14 +6,33 @@ use super::handler::{Api, is_event_source, refused};
 use super::query::Parameters;
 use super::{Action, Facts};
 use crate::auth::{AuthError, MessageId, Principal, Scope, Spending};
+use crate::formats::Format;
 use crate::http::{Method, Problem, Request, media};
 use crate::log::{ResumeFrom, Subscription, View};
-use crate::model::ProjectId;
+use crate::model::{ProjectId, RunId};
 
 /// What the client would rather have. Whoever takes anything gets events.
 fn preferred_view(request: &Request) -> View {
     let weight = |media_type| media::weight(request.headers.all("accept"), media_type);
     if weight("text/plain") > weight("text/event-stream") { View::Text } else { View::Events }
+}
+
+/// Does the call name a format? Whoever reads one would take a stream that ends at once for a run that has no more to say.
+pub(super) fn names_format(request: &Request) -> bool {
+    Parameters::of_stream(request).is_ok_and(|parameters| parameters.text("format").is_some())
+}
+
+/// A format tells one run, in its own way.
+fn check_format(run: Option<&RunId>, view: Option<View>, heartbeat_as_message: bool) -> Result<(), Problem> {
+    let detail = match (run, view) {
+        (None, _) => "format: a format tells one run: name it by runId, or leave format out",
+        (_, Some(_)) => "view: a stream in a format has no other view: leave view out, or format",
+        _ if heartbeat_as_message => {
+            "heartbeat: a stream in a format has comments alone: leave heartbeat out, or format"
+        }
+        _ => return Ok(()),
+    };
+    Err(Problem::new(400, "invalid_parameter", detail))
 }
 
 /// A message id that a client shows, and where. Whatever bytes it is: what is no id is an unknown one, and never none.
@@ -27,13 +46,20 @@ struct Shown<'r> {
 impl Api {
     pub(super) fn stream(&mut self, project: ProjectId, request: &Request, facts: &Facts) -> Result<Action, Problem> {
         let parameters = Parameters::of_stream(request)?;
-        let run = parameters.parsed("runId")?;
+        let run: Option<RunId> = parameters.parsed("runId")?;
         let yes_no = [("0", false), ("1", true), ("false", false), ("true", true)];
         let snapshots = parameters.word("snapshot", &yes_no)?.unwrap_or(true);
         let heartbeats = [("message", true), ("comment", false)];
         let heartbeat_as_message = parameters.word("heartbeat", &heartbeats)?.unwrap_or(false);
         let views = [("text", View::Text), ("events", View::Events)];
-        let view = parameters.word("view", &views)?.unwrap_or_else(|| preferred_view(request));
+        let named = parameters.word("view", &views)?;
+        let view = match parameters.word("format", &Format::WORDS)? {
+            Some(format) => {
+                check_format(run.as_ref(), named, heartbeat_as_message)?;
+                View::Format(format)
+            }
+            None => named.unwrap_or_else(|| preferred_view(request)),
+        };
         let header = request.headers.first("last-event-id").filter(|id| !id.is_empty());
         let query = parameters.text("lastEventId").filter(|id| !id.is_empty()).map(str::as_bytes);
         let shown = Shown { header, either: header.or(query) };
@@ -54,6 +80,7 @@ impl Api {
             token_key,
             expires_at,
             is_event_source,
+            said: None,
         };
         Ok(Action::Subscribe(Arc::new(subscription), spends))
     }

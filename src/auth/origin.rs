@@ -16,7 +16,7 @@ const METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
 /// The request headers that calls read, beyond those that a browser always lets pass.
 const REQUEST_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Cache-Control, Range, \
-    If-Range, If-None-Match";
+    If-Range, If-None-Match, User-Agent";
 
 /// The answer headers that scripts need, beyond those that a browser always shows.
 const EXPOSED_HEADERS: &str =

@@ -34,6 +34,7 @@ impl Beside {
         let Question { reply, asked } = question;
         let answer = match asked {
             Asked::Snapshots(attached) => lookup::begun(attached, self.historian.signer()),
+            Asked::Retold(start) => self.historian.begin_retold(start),
             Asked::Look(query, known) => match (self.historian.answer(&query, &known), known) {
                 (Some(answer), _) => answer,
                 (None, Known::Untold) => return Err(vec![Command::Read { query, reply }]),
@@ -41,12 +42,5 @@ impl Beside {
             },
         };
         Ok(Delivery::Reply { to: reply, answer })
-    }
-}
-
-impl Question {
-    /// Is it one of a stream, whose pages are read in the order in which they are asked for?
-    pub(crate) fn is_page(&self) -> bool {
-        matches!(&self.asked, Asked::Look(super::Query::Page { .. }, _))
     }
 }

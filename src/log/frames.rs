@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::store::RunNumber;
 use crate::auth::IdSigner;
+use crate::formats::Format;
 use crate::http::{sse, write_chunk};
 use crate::model::ProjectId;
 use crate::text::tell;
@@ -22,22 +23,41 @@ pub enum View {
     Events,
     /// In lines, for people.
     Text,
+    /// One run, retold in a format that frontends read.
+    Format(Format),
 }
 
 impl View {
     /// The content type of a stream of it.
     pub fn content_type(self) -> &'static str {
         match self {
-            Self::Events => sse::EVENTS,
+            Self::Events | Self::Format(_) => sse::EVENTS,
             Self::Text => sse::TEXT,
         }
     }
 
-    /// Whole `events` in this view, as chunks.
+    /// What else the head of a stream of it says.
+    pub fn headers(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Events | Self::Text => &[],
+            Self::Format(format) => format.headers(),
+        }
+    }
+
+    /// The format that runs are retold in.
+    pub fn format(self) -> Option<Format> {
+        match self {
+            Self::Events | Self::Text => None,
+            Self::Format(format) => Some(format),
+        }
+    }
+
+    /// Whole `events` in this view, as chunks. A format has nothing that they would be in it.
     pub fn of_events(self, events: Vec<u8>) -> Vec<u8> {
         match self {
             Self::Events => events,
             Self::Text => told(&events),
+            Self::Format(_) => Vec::new(),
         }
     }
 }
@@ -124,6 +144,56 @@ pub(super) fn write_frame(
             sse::write_event(&mut event, None, None, json);
             to.append(&mut told(&event));
         }
+        // Takes more than the message: see `lookup::retelling`.
+        View::Format(_) => {}
+    }
+}
+
+/// Messages of one run with others of its project between them, retold in one format.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Row {
+    /// It begins behind this position of the project.
+    pub after: u64,
+    /// The frames, one after the other.
+    pub bytes: Vec<u8>,
+    /// One mark a message.
+    pub marks: Vec<RowMark>,
+    /// Everything of the run up to here is in it.
+    pub up_to: u64,
+}
+
+/// Where a message ends in its [`Row`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowMark {
+    /// The message's number in its project.
+    pub seq: u64,
+    /// The offset just behind it.
+    pub end: usize,
+    /// Is it the last message of the run?
+    pub is_last: bool,
+}
+
+impl Row {
+    /// An empty row behind this position.
+    pub fn after(position: u64) -> Self {
+        Self { after: position, up_to: position, ..Self::default() }
+    }
+
+    /// Ends the message whose bytes were written last.
+    pub fn mark(&mut self, seq: u64, is_last: bool) {
+        self.marks.push(RowMark { seq, end: self.bytes.len(), is_last });
+        self.up_to = seq;
+    }
+
+    /// Does it hold the run's last message?
+    pub fn has_last(&self) -> bool {
+        self.marks.last().is_some_and(|mark| mark.is_last)
+    }
+
+    /// The same for one reader.
+    pub fn into_page(self) -> Page {
+        let (messages, up_to, has_last) = (self.marks.len(), self.up_to, self.has_last());
+        Page { bytes: self.bytes.into(), messages, up_to, has_last }
     }
 }
 

@@ -4,7 +4,8 @@
 //! question came, so that it sees all that whoever asks has been told of. What takes the state of a run that goes on is
 //! asked of the log, which tells that state and has the question answered here: it hands on a pointer, and the run is
 //! copied only where it changes before the answer is made. Pages for streams have a thread of their own, so that nobody
-//! who reads a large output or run holds a stream back.
+//! who reads a large output or run holds a stream back; so have runs that are retold in formats, because one thread that
+//! tells them in order is what their channels go by.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -16,7 +17,7 @@ use super::journal::Outcome;
 use super::lookup::heads::Heads;
 use super::lookup::lists::{self, OpenRuns, WantedRuns};
 use super::lookup::{self, Asked, Known, Lookup, Question};
-use super::protocol::{Answer, Command, Delivery, Query, Refusal, ReplyTo};
+use super::protocol::{Answer, Command, Delivery, Query, Refusal, ReplyTo, StartingPosition};
 use super::store::{Reader, StoreError};
 use crate::auth::IdSigner;
 
@@ -37,6 +38,9 @@ const NICE_PAGES: i32 = 5;
 /// See [`NICE_PAGES`]: a stream that is behind goes before a download.
 const NICE_LOOK_UPS: i32 = 15;
 
+/// See [`NICE_PAGES`]: what is retold goes to streams that have all but the newest.
+const NICE_FORMATS: i32 = 5;
+
 /// Threads that answer what is no page: one who reads something large does not hold all others back.
 const LOOK_UPS: usize = 2;
 
@@ -44,6 +48,7 @@ const LOOK_UPS: usize = 2;
 #[derive(Clone)]
 pub(super) struct HistoryHandle {
     pages: Sender<Task>,
+    formats: Sender<Task>,
     look_ups: Sender<Task>,
     /// Nothing ever comes; it is cut off when all have let their readers go.
     ended: Receiver<()>,
@@ -64,31 +69,36 @@ impl HistoryHandle {
         if !batch.iter().any(is_history) {
             return batch;
         }
-        let (mut pages, mut others, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut questions, mut rest) = (Vec::new(), Vec::new());
         for command in batch {
             match command {
                 Command::Read { query, reply } if is_history_query(&query) => {
-                    let to = if matches!(query, Query::Page { .. }) { &mut pages } else { &mut others };
-                    to.push(Question { reply, asked: Asked::Look(query, Known::Untold) });
+                    questions.push(Question { reply, asked: Asked::Look(query, Known::Untold) });
                 }
                 command => rest.push(command),
             }
         }
-        for (to, questions) in [(&self.pages, pages), (&self.look_ups, others)] {
-            let no_room = ask(to, questions, Some(log.clone()));
-            rest.extend(no_room.into_iter().filter_map(Question::command));
-        }
+        let no_room = self.share_out(questions, Some(log));
+        rest.extend(no_room.into_iter().filter_map(Question::command));
         rest
     }
 
     /// Has answered what the log told something of. What finds no room comes back.
     pub(super) fn ask(&self, questions: Vec<Question>) -> Vec<Question> {
-        ask(&self.look_ups, questions, None)
+        self.share_out(questions, None)
+    }
+
+    /// Each question to those whose it is.
+    fn share_out(&self, mut questions: Vec<Question>, log: Option<&Sender<Vec<Command>>>) -> Vec<Question> {
+        let formats = questions.extract_if(.., |question| question.is_of_format()).collect();
+        let pages = questions.extract_if(.., |question| question.is_page()).collect();
+        let shares = [(&self.formats, formats), (&self.pages, pages), (&self.look_ups, questions)];
+        shares.into_iter().flat_map(|(to, questions)| ask(to, questions, log.cloned())).collect()
     }
 
     /// Lets the threads finish what has come, and waits until they have let their readers go.
     pub(super) fn close(&self) {
-        for to in [&self.pages].into_iter().chain([&self.look_ups; LOOK_UPS]) {
+        for to in [&self.pages, &self.formats].into_iter().chain([&self.look_ups; LOOK_UPS]) {
             // Fails where it has ended already.
             let _ = to.send(Task::Close);
         }
@@ -101,8 +111,22 @@ impl Question {
     fn command(self) -> Option<Command> {
         match self.asked {
             Asked::Look(query, _) => Some(Command::Read { query, reply: self.reply }),
-            Asked::Snapshots(_) => None,
+            Asked::Snapshots(_) | Asked::Retold(_) => None,
         }
+    }
+
+    /// Is it of a run that is retold in a format? Those are answered in the order in which they are asked.
+    pub(crate) fn is_of_format(&self) -> bool {
+        match &self.asked {
+            Asked::Retold(_) => true,
+            Asked::Look(query, _) => query.is_of_format(),
+            Asked::Snapshots(_) => false,
+        }
+    }
+
+    /// Is it one of a stream, whose pages are read in the order in which they are asked for?
+    pub(crate) fn is_page(&self) -> bool {
+        matches!(&self.asked, Asked::Look(Query::Page { .. }, _)) && !self.is_of_format()
     }
 }
 
@@ -124,10 +148,12 @@ pub(super) fn start(
     heads: &Arc<Heads>,
     out: impl FnMut(Outcome) + Clone + Send + 'static,
 ) -> std::io::Result<Option<(HistoryHandle, Vec<JoinHandle<()>>)>> {
-    let ((pages, page_tasks), (look_ups, look_up_tasks)) = (bounded(WAITING_BATCHES_MAX), bounded(WAITING_BATCHES_MAX));
+    let [(pages, page_tasks), (formats, format_tasks), (look_ups, look_up_tasks)] =
+        std::array::from_fn(|_| bounded(WAITING_BATCHES_MAX));
     let (ends, ended) = bounded(0);
     let look_up_inboxes = std::iter::repeat_n(("look-up", NICE_LOOK_UPS, look_up_tasks), LOOK_UPS);
-    let inboxes = std::iter::once(("pages", NICE_PAGES, page_tasks)).chain(look_up_inboxes);
+    let inboxes = [("pages", NICE_PAGES, page_tasks), ("formats", NICE_FORMATS, format_tasks)];
+    let inboxes = inboxes.into_iter().chain(look_up_inboxes);
     let mut threads = Vec::new();
     for (name, nice, inbox) in inboxes {
         let Some(reader) = reader().map_err(std::io::Error::other)? else { return Ok(None) };
@@ -140,7 +166,7 @@ pub(super) fn start(
             drop(ends);
         })?);
     }
-    Ok(Some((HistoryHandle { pages, look_ups, ended }, threads)))
+    Ok(Some((HistoryHandle { pages, formats, look_ups, ended }, threads)))
 }
 
 /// The thread that calls gets less of a processor's time from here on: on Linux a priority is a thread's own.
@@ -158,6 +184,7 @@ fn is_history_query(query: &Query) -> bool {
     matches!(
         query,
         Query::Page { .. }
+            | Query::Row { .. }
             | Query::Plan { .. }
             | Query::Document { .. }
             | Query::Events { .. }
@@ -175,6 +202,7 @@ fn run(mut historian: Historian, inbox: &Receiver<Task>, out: &mut impl FnMut(Ou
             let Question { reply, asked } = question;
             match asked {
                 Asked::Snapshots(start) => tell(reply, lookup::begun(start, &historian.signer), out),
+                Asked::Retold(start) => tell(reply, historian.begin_retold(start), out),
                 Asked::Look(query, known) => match (historian.answer(&query, &known), &log) {
                     (Some(answer), _) => tell(reply, answer, out),
                     (None, Some(log)) => hand_on(query, reply, log, out),
@@ -235,6 +263,15 @@ impl Historian {
         })
     }
 
+    /// Where a stream in a format begins.
+    pub(super) fn begin_retold(&mut self, start: Box<StartingPosition>) -> Answer {
+        let (reader, signer) = (&mut self.reader, &self.signer);
+        self.lookup.begin_retold(&mut |look| reader.look(look), signer, start).unwrap_or_else(|error| {
+            log::error!("history can't be read: {error}");
+            Answer::Refused(Refusal::StoreUnavailable)
+        })
+    }
+
     fn look(&mut self, query: &Query, known: &Known) -> Result<Option<Answer>, StoreError> {
         match query {
             Query::Run { project, run, whole_outputs } => {
@@ -246,6 +283,10 @@ impl Historian {
             }
             Query::Projects { visible, after, limit } => {
                 return lists::list_projects(&self.heads, visible.as_deref(), after.as_ref(), *limit).map(Some);
+            }
+            query if query.is_of_format() => {
+                let (reader, signer) = (&mut self.reader, &self.signer);
+                return self.lookup.retell(&mut |look| reader.look(look), signer, query, known);
             }
             Query::OutputRest { rest, bytes_max } => {
                 return rest.answer(&mut |look| self.reader.look(look), *bytes_max).map(Some);

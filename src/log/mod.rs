@@ -46,15 +46,15 @@ mod thread;
 mod views;
 mod work;
 
-pub use frames::{Frames, Page, SharedBytes, View};
+pub use frames::{Frames, Page, Row, SharedBytes, View};
 pub use journal::{Journal, Limits, Outcome, STATE_OUTPUTS_BYTES_MAX};
 #[cfg(test)]
 pub(crate) use lookup::Question;
 pub use lookup::Watchers;
 pub use memory::MemoryStore;
 pub use protocol::{
-    Answer, Claim, Command, Delivery, Fingerprint, Order, Output, PublishedEvent, Query, Refusal, ReplyTo, ResetReason,
-    Rest, Resume, ResumeFrom, Resumed, StartingPosition, Submission, Subscription, WantedOutput,
+    Answer, Claim, ClientSaid, Command, Delivery, Fingerprint, Order, Output, PublishedEvent, Query, Refusal, ReplyTo,
+    ResetReason, Rest, Resume, ResumeFrom, Resumed, Retold, StartingPosition, Submission, Subscription, WantedOutput,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Seed, SqliteStore, Synchronous};

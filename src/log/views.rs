@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::journal::outputs::json_bytes;
-use super::store::{RunNumber, StoreError};
+use super::store::{RunNumber, StoreError, StoredMessage};
 use crate::auth::IdSigner;
-use crate::model::{ProjectId, RunState, StepState, Timestamp, write_message};
+use crate::model::{ProjectId, RunEvent, RunState, StepState, Timestamp, write_message};
 
 /// The outputs of a snapshot together take at most this; larger ones are left out of it and marked.
 const SNAPSHOT_OUTPUTS_BYTES_MAX: u64 = 1024 * 1024;
@@ -17,7 +18,7 @@ const SNAPSHOT_OUTPUTS_BYTES_MAX: u64 = 1024 * 1024;
 const MESSAGE_ROOM: usize = 256;
 
 /// A run as it was at one of its messages.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct RunView {
     pub(super) number: RunNumber,
     /// Held by others too: it is copied where its outputs are changed, and only then.
@@ -128,4 +129,17 @@ impl RunView {
         let shown = Shown { project_id: project, state: &self.state, last_event_id, timestamp };
         serde_json::to_vec(&shown).map_err(|error| StoreError(error.to_string()))
     }
+}
+
+/// A run's message, read back.
+pub(super) fn read_event(message: &StoredMessage) -> Result<RunEvent, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Message<'a> {
+        #[serde(rename = "type", borrow)]
+        message_type: std::borrow::Cow<'a, str>,
+        #[serde(borrow)]
+        payload: &'a RawValue,
+    }
+    let message: Message<'_> = serde_json::from_slice(&message.json)?;
+    RunEvent::from_payload(&message.message_type, message.payload.get().as_bytes())
 }

@@ -7,6 +7,7 @@
 //! beginning of a stream take of each.
 
 mod answers;
+mod conversations;
 mod requests;
 mod streams;
 
@@ -23,6 +24,7 @@ use super::refused::Limit;
 use super::replies::{Outbox, Replies};
 use super::socket::Socket;
 use super::sockets::{Owner, Sockets, Token};
+use super::turns::Turns;
 use crate::api::{Api, Door};
 use crate::http::{Limits, Problem, Response};
 use crate::log::Watchers;
@@ -61,6 +63,7 @@ pub struct Server<S> {
     connections: Connections<S>,
     streams: ConnectionManager<S>,
     replies: Replies,
+    turns: Turns,
     /// Where it is said how many watch each project.
     watchers: Watchers,
     scratch: Box<[u8]>,
@@ -81,6 +84,7 @@ impl<S: Socket> Server<S> {
             admission: Admission::new(limits),
             streams: ConnectionManager::new(streams, seed),
             replies: Replies::default(),
+            turns: Turns::default(),
             watchers: Watchers::default(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             date: Date::default(),

@@ -41,6 +41,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod turns;
 mod waiting;
 
 #[cfg(test)]

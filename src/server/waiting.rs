@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::admission::{Metered, Place};
 use super::exchange::Exchange;
-use crate::api::{Render, RerunRequest};
+use crate::api::{Otherwise, Render, RerunRequest};
 use crate::auth::Spending;
 use crate::log::Subscription;
 use crate::model::Taken;
@@ -35,5 +35,10 @@ pub(super) enum What {
         spends: Option<Spending>,
         /// Its place among those of its token.
         place: Option<Place>,
+        /// What is done where its run is not known.
+        otherwise: Option<Otherwise>,
+        /// The room that this takes.
+        #[expect(dead_code, reason = "it goes back when it is dropped")]
+        held: Option<Taken<usize>>,
     },
 }

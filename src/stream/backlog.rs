@@ -1,12 +1,15 @@
-//! A project's newest frames, already encoded, in one bounded run of bytes that all its subscribers read from.
+//! The newest frames of a channel, already encoded, in one bounded run of bytes that all its subscribers read from.
 //!
 //! Broadcasting appends here once. A subscriber is a [`Cursor`] into it: whatever is behind its cursor is one
 //! contiguous slice, so a burst of messages costs a socket one write. What no longer fits leaves at the front; a
 //! cursor left behind is served from the log instead.
+//!
+//! Positions are those of a project. A backlog may hold only some of its messages, those of one run: then there is nothing
+//! between two of them, and a cursor that stands there has all that is before the next.
 
 use std::collections::VecDeque;
 
-use crate::log::{Frames, RunNumber};
+use crate::log::{Frames, Row, RunNumber};
 
 /// A subscriber's position: what it has been sent of its project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -33,24 +36,28 @@ pub struct Backlog {
     /// The stream offset of `bytes[0]`: marks count from the beginning of time, so that trimming moves none of them.
     base: u64,
     marks: VecDeque<Mark>,
-    /// The `seq` of the first mark's message; of the next message where there is none.
-    first_seq: u64,
+    /// Everything behind this position and up to `newest` is here.
+    floor: u64,
+    newest: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Mark {
+    seq: u64,
     end: u64,
     run: Option<RunNumber>,
     is_last: bool,
 }
 
-/// So many marks are held at least, whatever a backlog may take: 24 KiB. Messages that have any bytes never get so far, for
+/// So many marks are held at least, whatever a backlog may take: 32 KiB. Messages that have any bytes never get so far, for
 /// each takes more than its mark.
 const MARKS_MIN: usize = 1024;
 
 /// One message of the backlog, as a filtering subscriber sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'b> {
+    /// Its number.
+    pub seq: u64,
     /// The event.
     pub bytes: &'b [u8],
     /// The run that it belongs to.
@@ -62,15 +69,19 @@ pub struct Frame<'b> {
 impl Backlog {
     /// A backlog that starts with `frames`, which may be empty.
     pub fn new(frames: Frames) -> Self {
-        let mut backlog =
-            Self { bytes: Vec::new(), start: 0, base: 0, marks: VecDeque::new(), first_seq: frames.first_seq };
+        let mut backlog = Self::after(frames.first_seq.saturating_sub(1));
         backlog.append(&frames);
         backlog
     }
 
-    /// The newest message's `seq`.
+    /// An empty one, of what comes behind this position.
+    pub fn after(position: u64) -> Self {
+        Self { bytes: Vec::new(), start: 0, base: 0, marks: VecDeque::new(), floor: position, newest: position }
+    }
+
+    /// The position up to which it has come.
     pub fn newest(&self) -> u64 {
-        self.first_seq + self.marks.len() as u64 - 1
+        self.newest
     }
 
     /// The bytes that its frames take.
@@ -86,32 +97,51 @@ impl Backlog {
     /// Takes the project's next messages. What it has already is passed over. Messages that do not follow on those that
     /// it has replace them: a gap is never handed out, whoever stands before it reads on from the log.
     pub fn append(&mut self, frames: &Frames) {
-        let next = self.newest() + 1;
-        if frames.first_seq > next {
-            log::error!("a backlog that ends with message {} was handed message {}", next - 1, frames.first_seq);
-            self.start_again_at(frames.first_seq);
+        if frames.first_seq > self.newest + 1 {
+            log::error!("a backlog that ends with message {} was handed message {}", self.newest, frames.first_seq);
+            self.start_again_behind(frames.first_seq - 1);
         }
-        let next = self.newest() + 1;
-        let known = usize::try_from(next.saturating_sub(frames.first_seq)).unwrap_or(usize::MAX);
+        let known = usize::try_from((self.newest + 1).saturating_sub(frames.first_seq)).unwrap_or(usize::MAX);
         if known >= frames.marks.len() {
             return;
         }
         let from = if known == 0 { 0 } else { frames.marks[known - 1].end };
         let offset = self.base + self.bytes.len() as u64;
         self.bytes.extend_from_slice(&frames.bytes[from..]);
-        self.marks.extend(frames.marks[known..].iter().map(|mark| Mark {
+        self.marks.extend(frames.marks.iter().zip(frames.first_seq..).skip(known).map(|(mark, seq)| Mark {
+            seq,
             end: offset + (mark.end - from) as u64,
             run: mark.run,
             is_last: mark.is_last,
         }));
+        self.newest = frames.first_seq + frames.marks.len() as u64 - 1;
     }
 
-    /// Lets everything go; message `seq` is next.
-    fn start_again_at(&mut self, seq: u64) {
+    /// Takes a row of messages with others between them that say nothing here. As with those of a project, what is not
+    /// known of between the two replaces what there is.
+    pub fn append_row(&mut self, row: &Row) {
+        if row.after > self.newest {
+            self.start_again_behind(row.after);
+        }
+        let known = row.marks.partition_point(|mark| mark.seq <= self.newest);
+        let from = known.checked_sub(1).map_or(0, |last| row.marks[last].end);
+        let offset = self.base + self.bytes.len() as u64;
+        self.bytes.extend_from_slice(&row.bytes[from..]);
+        self.marks.extend(row.marks[known..].iter().map(|mark| Mark {
+            seq: mark.seq,
+            end: offset + (mark.end - from) as u64,
+            run: None,
+            is_last: mark.is_last,
+        }));
+        self.newest = self.newest.max(row.up_to);
+    }
+
+    /// Lets everything go; what comes behind this position is next.
+    fn start_again_behind(&mut self, position: u64) {
         self.base += self.bytes.len() as u64;
         self.bytes.clear();
         self.marks.clear();
-        (self.start, self.first_seq) = (0, seq);
+        (self.start, self.floor, self.newest) = (0, position, position);
     }
 
     /// Lets the oldest frames go until at most `bytes_max` are left, but never the newest one. Nor do their marks take more
@@ -120,7 +150,7 @@ impl Backlog {
         let marks_max = MARKS_MIN.max(bytes_max / size_of::<Mark>());
         while (self.bytes() > bytes_max || self.marks.len() > marks_max) && self.marks.len() > 1 {
             let Some(oldest) = self.marks.pop_front() else { break };
-            self.first_seq += 1;
+            self.floor = oldest.seq;
             self.start = (oldest.end - self.base) as usize;
         }
         self.compact();
@@ -142,42 +172,58 @@ impl Backlog {
 
     /// Can a subscriber at `seq` go on from here?
     pub fn reaches(&self, seq: u64) -> bool {
-        seq + 1 >= self.first_seq
+        seq >= self.floor
     }
 
     /// Everything behind `cursor`, or nothing where it has been left behind. Empty where it has everything.
     pub fn behind(&self, cursor: Cursor) -> Option<&[u8]> {
-        if cursor.seq >= self.newest() {
+        if cursor.seq >= self.newest {
             return Some(&[]);
         }
-        let from = self.frame_start(cursor.seq)? + cursor.sent as usize;
+        let from = self.start_of(self.messages_up_to(cursor.seq)?) + cursor.sent as usize;
         Some(&self.bytes[from..])
     }
 
-    /// The message behind message `seq`, whole.
+    /// The next message behind message `seq`, whole.
     pub fn frame_behind(&self, seq: u64) -> Option<Frame<'_>> {
-        let from = self.frame_start(seq)?;
-        let mark = self.marks.get((seq + 1 - self.first_seq) as usize)?;
+        let index = self.messages_up_to(seq)?;
+        let mark = self.marks.get(index)?;
         let to = (mark.end - self.base) as usize;
-        Some(Frame { bytes: &self.bytes[from..to], run: mark.run, is_last: mark.is_last })
+        Some(Frame {
+            seq: mark.seq,
+            bytes: &self.bytes[self.start_of(index)..to],
+            run: mark.run,
+            is_last: mark.is_last,
+        })
     }
 
-    /// Where `cursor` is once `written` more bytes were taken.
-    pub fn advance(&self, cursor: Cursor, written: usize) -> Cursor {
-        let Some(from) = self.frame_start(cursor.seq) else { return cursor };
-        let to = self.base + (from + cursor.sent as usize + written) as u64;
+    /// Where `cursor` is once `written` more bytes were taken, and how many messages it has whole by that.
+    pub fn advance(&self, cursor: Cursor, written: usize) -> (Cursor, usize) {
+        let Some(before) = self.messages_up_to(cursor.seq) else { return (cursor, 0) };
+        let to = self.base + (self.start_of(before) + cursor.sent as usize + written) as u64;
         let done = self.marks.partition_point(|mark| mark.end <= to);
-        let whole_end = if done == 0 { self.base + self.start as u64 } else { self.marks[done - 1].end };
-        Cursor { seq: self.first_seq + done as u64 - 1, sent: u32::try_from(to - whole_end).unwrap_or(u32::MAX) }
+        if done == self.marks.len() {
+            return (Cursor::after(self.newest), done - before);
+        }
+        let sent = u32::try_from(to - self.base - self.start_of(done) as u64).unwrap_or(u32::MAX);
+        let seq = done.checked_sub(1).map_or(self.floor, |last| self.marks[last].seq);
+        (Cursor { seq: seq.max(cursor.seq), sent }, done - before)
     }
 
-    /// Where the frame behind message `seq` starts in `bytes`.
-    fn frame_start(&self, seq: u64) -> Option<usize> {
-        let index = (seq + 1).checked_sub(self.first_seq)?;
-        match index {
-            0 => Some(self.start),
-            _ => self.marks.get(index as usize - 1).map(|mark| (mark.end - self.base) as usize),
+    /// How many of its messages a subscriber at `seq` has; nothing where it has been left behind.
+    fn messages_up_to(&self, seq: u64) -> Option<usize> {
+        // Most often none is left out: then the place of a message is its distance.
+        let place = usize::try_from(seq.checked_sub(self.floor)?).unwrap_or(usize::MAX);
+        match place.checked_sub(1).map(|last| self.marks.get(last)) {
+            None => Some(0),
+            Some(Some(mark)) if mark.seq == seq => Some(place),
+            _ => Some(self.marks.partition_point(|mark| mark.seq <= seq)),
         }
+    }
+
+    /// Where the frame of this place starts in `bytes`.
+    fn start_of(&self, place: usize) -> usize {
+        place.checked_sub(1).map_or(self.start, |last| (self.marks[last].end - self.base) as usize)
     }
 }
 
@@ -218,9 +264,9 @@ mod tests {
             (4, Cursor { seq: 5, sent: 1 }),
             (6, Cursor::after(7)),
         ] {
-            assert_eq!(backlog.advance(start, written), expected, "{written} bytes");
+            assert_eq!(backlog.advance(start, written).0, expected, "{written} bytes");
         }
-        assert_eq!(backlog.advance(Cursor { seq: 4, sent: 2 }, 2), Cursor { seq: 5, sent: 1 });
+        assert_eq!(backlog.advance(Cursor { seq: 4, sent: 2 }, 2), (Cursor { seq: 5, sent: 1 }, 1));
     }
 
     #[test]
@@ -259,6 +305,45 @@ mod tests {
         assert_eq!((backlog.newest(), backlog.behind(Cursor::after(99_999))), (100_000, Some(&b""[..])));
         assert_eq!(backlog.behind(Cursor::after(0)), None);
         assert!(backlog.memory() < 128 * 1024, "{} bytes", backlog.memory());
+    }
+
+    /// Messages of one run: of each its number and its text.
+    fn row(after: u64, messages: &[(u64, &str)], up_to: u64) -> Row {
+        let mut row = Row::after(after);
+        for (seq, text) in messages {
+            row.bytes.extend_from_slice(text.as_bytes());
+            row.mark(*seq, false);
+        }
+        row.up_to = up_to;
+        row
+    }
+
+    #[test]
+    fn of_some_messages_alone_everything_behind_a_cursor_is_one_slice_too() {
+        let mut backlog = Backlog::after(10);
+        backlog.append_row(&row(10, &[(12, "aa"), (20, "bbb")], 25));
+        assert_eq!(backlog.newest(), 25);
+        for (seq, expected) in [(10, "aabbb"), (11, "aabbb"), (12, "bbb"), (19, "bbb"), (20, ""), (25, ""), (30, "")] {
+            assert_eq!(backlog.behind(Cursor::after(seq)), Some(expected.as_bytes()), "behind {seq}");
+        }
+        assert_eq!(backlog.behind(Cursor::after(9)), None);
+        for (from, written, expected) in [
+            (10, 1, (Cursor { seq: 10, sent: 1 }, 0)),
+            (11, 1, (Cursor { seq: 11, sent: 1 }, 0)),
+            (11, 2, (Cursor::after(12), 1)),
+            (11, 4, (Cursor { seq: 12, sent: 2 }, 1)),
+            (15, 1, (Cursor { seq: 15, sent: 1 }, 0)),
+            (15, 3, (Cursor::after(25), 1)),
+        ] {
+            assert_eq!(backlog.advance(Cursor::after(from), written), expected, "{written} bytes behind {from}");
+        }
+        assert_eq!(backlog.frame_behind(13).map(|frame| (frame.seq, frame.bytes)), Some((20, &b"bbb"[..])));
+        backlog.append_row(&row(15, &[(20, "bbb"), (26, "c")], 26));
+        assert_eq!(backlog.behind(Cursor::after(25)), Some(&b"c"[..]));
+        backlog.trim(3);
+        assert_eq!((backlog.behind(Cursor::after(19)), backlog.behind(Cursor::after(20))), (None, Some(&b"c"[..])));
+        backlog.append_row(&row(40, &[(41, "d")], 41));
+        assert_eq!(backlog.behind(Cursor::after(26)), None, "read on from the log");
     }
 
     #[test]

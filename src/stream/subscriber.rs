@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::backlog::{Backlog, Cursor};
 use super::paging::Lease;
 use crate::http::{Coding, sse};
-use crate::log::{RunNumber, SharedBytes, View};
+use crate::log::{RunNumber, SharedBytes};
 use crate::model::Timestamp;
 
 /// What a stream is written to.
@@ -43,11 +43,14 @@ pub enum CloseReason {
     Stalled,
     /// The run that it followed has ended.
     RunOver,
+    /// What it was to be sent next is no longer kept.
+    Expired,
 }
 
 impl CloseReason {
     /// All reasons.
-    pub const ALL: [Self; 5] = [Self::ClientGone, Self::Shutdown, Self::TokenExpired, Self::Stalled, Self::RunOver];
+    pub const ALL: [Self; 6] =
+        [Self::ClientGone, Self::Shutdown, Self::TokenExpired, Self::Stalled, Self::RunOver, Self::Expired];
 
     /// As `stream_closing` and the metrics name it.
     pub fn as_str(self) -> &'static str {
@@ -57,6 +60,7 @@ impl CloseReason {
             Self::TokenExpired => "token_expired",
             Self::Stalled => "stalled",
             Self::RunOver => "run_over",
+            Self::Expired => "expired",
         }
     }
 }
@@ -78,13 +82,14 @@ pub(super) const NEVER: u32 = u32::MAX;
 /// A stream in the slab. There may be many thousands, mostly idle: a test holds its size.
 pub(super) struct Stream<S> {
     pub(super) socket: S,
-    pub(super) project: u32,
+    /// What it watches, and its place there.
+    pub(super) channel: u32,
     pub(super) place: u32,
     pub(super) generation: u32,
     pub(super) phase: Phase,
     /// The poll tells when its socket has room: it was full before.
     pub(super) is_watched_for_room: bool,
-    /// Its project counts it as behind.
+    /// It is counted as behind.
     pub(super) is_counted_behind: bool,
     pub(super) cursor: Cursor,
     /// When it was last written to, in milliseconds, wrapping.
@@ -136,15 +141,13 @@ pub(super) struct Extra {
     pub(super) lease: Option<Lease>,
     pub(super) only_run: Option<RunNumber>,
     pub(super) heartbeat_as_message: bool,
-    pub(super) view: View,
     pub(super) coding: Coding,
 }
 
 impl Extra {
     /// Is there a reason to keep it once nothing is pending?
     fn is_lasting(&self) -> bool {
-        let is_shown_the_backlog = self.view == View::Events && !self.is_gathered();
-        self.ending.is_some() || self.awaits_page || !is_shown_the_backlog || self.heartbeat_as_message
+        self.ending.is_some() || self.awaits_page || self.is_gathered() || self.heartbeat_as_message
     }
 
     /// Does it get something else than the bytes that lie in a backlog, so that they are gathered for it?
@@ -152,7 +155,7 @@ impl Extra {
         self.only_run.is_some() || self.coding != Coding::Chunked
     }
 
-    /// Makes `frames`, which are in this stream's view, what is pending.
+    /// Makes `frames`, which are in the form of this stream's channel, what is pending.
     pub(super) fn put(&mut self, frames: Vec<u8>) {
         self.pending = Pending::Own(self.coding.encoded(frames));
         self.pending_sent = 0;
@@ -246,21 +249,22 @@ impl<S: Write> Stream<S> {
     }
 
     /// Makes up to about `bytes_max` of what is behind its cursor and its own run's what is pending, where nothing was;
-    /// how many messages that were.
-    pub(super) fn gather(&mut self, backlog: &Backlog, bytes_max: usize) -> u64 {
-        let mut seq = self.cursor.seq;
-        let mut gathered = 0;
+    /// how many messages that were. `is_of_run`: the backlog is one run's alone.
+    pub(super) fn gather(&mut self, backlog: &Backlog, bytes_max: usize, is_of_run: bool) -> u64 {
+        let Cursor { mut seq, sent } = self.cursor;
+        let (mut gathered, mut end) = (0, backlog.newest());
         let (mut bytes, mut is_over) = (Vec::new(), false);
         let extra = self.extra();
         while let Some(frame) = backlog.frame_behind(seq) {
-            seq += 1;
+            seq = frame.seq;
             if extra.only_run.is_some() && frame.run != extra.only_run {
                 continue;
             }
             bytes.extend_from_slice(frame.bytes);
             gathered += 1;
-            is_over = frame.is_last && extra.only_run.is_some();
+            is_over = frame.is_last && (is_of_run || extra.only_run.is_some());
             if is_over || bytes.len() >= bytes_max {
+                end = seq;
                 break;
             }
         }
@@ -268,7 +272,9 @@ impl<S: Write> Stream<S> {
             true => extra.put_last(bytes, CloseReason::RunOver),
             false => extra.put(bytes),
         }
-        self.cursor = Cursor::after(seq);
+        // Of the first of them it may have a part already.
+        extra.pending_sent = (sent as usize).min(extra.pending.len());
+        self.cursor = Cursor::after(end);
         gathered
     }
 
@@ -297,11 +303,6 @@ impl<S: Write> Stream<S> {
     /// Its extra part, made where it has none.
     pub(super) fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
-    }
-
-    /// How it is shown messages.
-    pub(super) fn view(&self) -> View {
-        self.extra.as_ref().map_or_else(View::default, |extra| extra.view)
     }
 
     /// The comment that keeps it alive, as it is sent it.

@@ -5,9 +5,6 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
 use super::age::AgeClock;
 use super::batch::Batch;
 use super::growth::Growth;
@@ -18,8 +15,9 @@ use crate::auth::IdSigner;
 use crate::log::lookup::Lookup;
 use crate::log::lookup::heads::Heads;
 use crate::log::protocol::{Command, Delivery, Order, Resumed};
-use crate::log::store::{EndedRun, Flow, OpenRun, Place, Recovered, RunNumber, Store, StoreError, StoredMessage};
-use crate::model::{Now, OnFailure, Plan, ProjectId, RunEvent, RunState, StepId};
+use crate::log::store::{EndedRun, Flow, OpenRun, Place, Recovered, RunNumber, Store, StoreError};
+use crate::log::views::read_event;
+use crate::model::{Now, OnFailure, Plan, ProjectId, RunState, StepId};
 
 /// Makes a plan again of the document that was kept of it, or says why it can't.
 pub type ReadPlan = Box<dyn Fn(&[u8]) -> Result<Plan, String> + Send>;
@@ -349,19 +347,6 @@ fn stand_in(run: &OpenRun) -> Plan {
         timeout: None,
         on_failure: OnFailure::Stop,
     }
-}
-
-/// A run's message, read back.
-fn read_event(message: &StoredMessage) -> Result<RunEvent, serde_json::Error> {
-    #[derive(Deserialize)]
-    struct Message<'a> {
-        #[serde(rename = "type", borrow)]
-        message_type: std::borrow::Cow<'a, str>,
-        #[serde(borrow)]
-        payload: &'a RawValue,
-    }
-    let message: Message<'_> = serde_json::from_slice(&message.json)?;
-    RunEvent::from_payload(&message.message_type, message.payload.get().as_bytes())
 }
 
 fn unreadable(run: RunNumber, error: &serde_json::Error) -> StoreError {

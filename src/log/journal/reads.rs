@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Journal, Outcome};
+use super::{Journal, Outcome, unreadable};
 use crate::log::frames::{Frames, View, write_frame};
 use crate::log::lookup::lists::{self, OpenRuns, WantedRuns};
 use crate::log::lookup::page_cache::Stretch;
-use crate::log::lookup::{self, Asked, Found, Known, Live, Question};
+use crate::log::lookup::{self, Asked, Found, Known, Question};
 use crate::log::protocol::{
     Answer, Delivery, Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, StartingPosition, Subscription,
-    WantedOutput,
+    Unretold, WantedOutput,
 };
 use crate::log::store::{Ends, Flow, Place, RunNumber, StoreError, StoredMessage};
 use crate::log::views::{RunView, Snapshot};
@@ -20,6 +20,9 @@ const TAIL_BYTES_MAX: usize = 256 * 1024;
 
 impl Journal {
     pub(super) fn read(&mut self, query: Query, now: Now) -> Result<Answer, StoreError> {
+        if query.is_of_format() {
+            return self.retell(&query);
+        }
         match query {
             Query::Page { project, after, run, view, bytes_max } => {
                 self.page(Stretch { project, run, view, after }, bytes_max, now)
@@ -34,6 +37,7 @@ impl Journal {
             Query::Events { project, run, after, limit } => self.events(&project, &run, after, limit),
             Query::Output { project, run, step, wanted } => self.output(&project, &run, &step, &wanted),
             Query::OutputRest { rest, bytes_max } => rest.answer(&mut |look| look(&*self.store), bytes_max),
+            Query::Row { .. } => self.retell(&query),
             Query::Recall { claim, otherwise } => self.recall(&claim, otherwise, now),
             Query::Projects { visible, after, limit } => {
                 lists::list_projects(&self.heads, visible.as_deref(), after.as_ref(), limit)
@@ -42,7 +46,7 @@ impl Journal {
     }
 
     /// Where a stream begins.
-    pub(super) fn begin(&mut self, wanted: &Subscription, now: Now) -> Result<Answer, StoreError> {
+    pub(super) fn begin(&mut self, wanted: &Arc<Subscription>, now: Now) -> Result<Answer, StoreError> {
         let project = &wanted.project;
         if !self.has_room_for(project) {
             return Ok(Answer::Refused(Refusal::TooManyProjects(self.limits.projects)));
@@ -57,7 +61,14 @@ impl Journal {
         let (resume, position) = self.how_to_resume(project, run, wanted.resume)?;
         let mut start = match run {
             None => self.begin_project(project, resume, position, wanted.snapshots, now)?,
-            Some(number) => self.begin_run(project, number, resume, position, now)?,
+            Some(number) if wanted.view.format().is_some() => {
+                let start = self.begin_run(project, number, resume, position)?;
+                self.unretold(start, wanted, number)
+            }
+            Some(number) => {
+                let start = self.begin_run(project, number, resume, position)?;
+                self.with_snapshot(start, number, now)?
+            }
         };
         start.backlog = self.begin_to_watch(project)?;
         Ok(Answer::StartsAt(Box::new(start)))
@@ -87,7 +98,6 @@ impl Journal {
         number: RunNumber,
         mut resume: Resume,
         mut position: u64,
-        now: Now,
     ) -> Result<StartingPosition, StoreError> {
         let Ends { first, last } = self.ends(number)?;
         if resume == Resume::Fresh {
@@ -97,15 +107,48 @@ impl Journal {
                 false => position = before,
             }
         }
-        let mut unmade = Vec::new();
         if let Resume::Reset(_) = resume {
-            // The snapshot tells the run so far. The last message of one that has ended is still to come, so that the
+            // What it is told first is the run so far. The last message of one that has ended is still to come, so that the
             // stream ends.
             position = last.map_or(position, |last| last - 1);
-            unmade.extend(self.snapshot(number, now)?);
         }
         let is_over = resume == Resume::Resumed && last.is_some_and(|last| position >= last);
-        Ok(StartingPosition { run: Some(number), is_over, unmade, ..StartingPosition::new(project, position, resume) })
+        Ok(StartingPosition { run: Some(number), is_over, ..StartingPosition::new(project, position, resume) })
+    }
+
+    /// Where a stream of one run begins, with the run so far where it begins anew.
+    fn with_snapshot(
+        &mut self,
+        mut start: StartingPosition,
+        number: RunNumber,
+        now: Now,
+    ) -> Result<StartingPosition, StoreError> {
+        if let Resume::Reset(_) = start.resume {
+            start.unmade.extend(self.snapshot(number, now)?);
+        }
+        Ok(start)
+    }
+
+    /// The same where the run is to be retold in a format.
+    fn unretold(&self, mut start: StartingPosition, wanted: &Arc<Subscription>, number: RunNumber) -> StartingPosition {
+        start.unretold = Some(Unretold { wanted: wanted.clone(), live: self.live(number) });
+        start
+    }
+
+    /// A run that has not ended, as it is.
+    fn live(&self, number: RunNumber) -> Option<RunView> {
+        let run = self.runs.get(&number).filter(|run| !run.state.status.is_ended())?;
+        Some(RunView { number, state: run.state.clone(), last_seq: run.last_seq })
+    }
+
+    fn retell(&mut self, query: &Query) -> Result<Answer, StoreError> {
+        let live = match query {
+            Query::Row { run, .. } | Query::Page { run: Some(run), .. } => self.live(*run),
+            _ => None,
+        };
+        let Self { lookup, store, signer, .. } = self;
+        let answer = lookup.retell(&mut |look| look(&**store), signer, query, &Known::Told(live))?;
+        Ok(answer.unwrap_or(Answer::Refused(Refusal::UnknownRun)))
     }
 
     fn how_to_resume(
@@ -203,7 +246,10 @@ impl Journal {
         let (reset, newest) = (Resume::Reset(ResetReason::Expired), self.newest(&project)?);
         let start = match run {
             None => self.begin_project(&project, reset, newest, true, now)?,
-            Some(number) => self.begin_run(&project, number, reset, newest, now)?,
+            Some(number) => {
+                let start = self.begin_run(&project, number, reset, newest)?;
+                self.with_snapshot(start, number, now)?
+            }
         };
         Ok(Answer::StartsAt(Box::new(start)))
     }
@@ -253,14 +299,22 @@ impl Journal {
 
     /// Tells whoever asked where a stream begins. Where there are snapshots to be made, a reader makes them and tells; the
     /// project's messages go to the loop from here on all the same.
-    pub(super) fn tell_where(&self, mut start: Box<StartingPosition>, reply: ReplyTo, outcome: &mut Outcome) {
-        if start.unmade.is_empty() || !self.has_readers {
-            return outcome.reply(&reply, lookup::begun(start, &self.signer));
+    pub(super) fn tell_where(&mut self, mut start: Box<StartingPosition>, reply: ReplyTo, outcome: &mut Outcome) {
+        let is_retold = start.unretold.is_some();
+        match self.has_readers {
+            true if is_retold || !start.unmade.is_empty() => {}
+            false if is_retold => {
+                let Self { lookup, store, signer, .. } = self;
+                let begun = lookup.begin_retold(&mut |look| look(&**store), signer, start);
+                return outcome.reply(&reply, begun.unwrap_or_else(|error| unreadable(&error)));
+            }
+            _ => return outcome.reply(&reply, lookup::begun(start, &self.signer)),
         }
         if let Some(frames) = start.backlog.take() {
             outcome.deliveries.push(Delivery::Opened { project: start.project.clone(), frames });
         }
-        outcome.questions.push(Question { reply, asked: Asked::Snapshots(start) });
+        let asked = if is_retold { Asked::Retold(start) } else { Asked::Snapshots(start) };
+        outcome.questions.push(Question { reply, asked });
     }
 
     /// The state of a run, ended or not.
@@ -279,9 +333,11 @@ impl Journal {
         }
         match query {
             Query::Output { project, run, .. } | Query::Run { project, run, .. } => {
-                let number = self.open_run(project, run);
-                let run = number.and_then(|number| self.runs.get(&number));
-                Some(Known::Told(run.map(|run| Live { state: run.state.clone(), last_seq: run.last_seq })))
+                let run = self.open_run(project, run);
+                Some(Known::Told(run.and_then(|run| self.live(run))))
+            }
+            Query::Row { run, .. } | Query::Page { run: Some(run), view: View::Format(_), .. } => {
+                Some(Known::Told(self.live(*run)))
             }
             _ => None,
         }

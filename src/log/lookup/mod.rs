@@ -12,6 +12,7 @@ pub(super) mod output;
 #[cfg(all(test, feature = "sqlite"))]
 mod output_tests;
 pub(super) mod page_cache;
+pub(super) mod retelling;
 mod run_content;
 
 use std::sync::Arc;
@@ -20,9 +21,10 @@ pub use self::heads::Watchers;
 
 use self::output::Shown;
 use self::page_cache::{Block, PageCache, Stretch};
-use super::frames::{Page, write_frame};
-use super::protocol::{Answer, Query, Refusal, ReplyTo, StartingPosition, WantedOutput};
-use super::store::{Ends, Flow, History, Place, Reader, StoreError};
+use self::retelling::{Miss, Retelling, Telling};
+use super::frames::{Page, View, write_frame};
+use super::protocol::{Answer, Query, Refusal, ReplyTo, ResetReason, Resume, StartingPosition, WantedOutput};
+use super::store::{Ends, Flow, History, Look, Place, Reader, StoreError};
 use super::views::RunView;
 use crate::auth::IdSigner;
 use crate::model::{ProjectId, RunId, RunState, StepId, shown_document};
@@ -41,6 +43,8 @@ pub(super) enum Asked {
     Look(Query, Known),
     /// To make the snapshots that a stream begins with.
     Snapshots(Box<StartingPosition>),
+    /// To retell the run that a stream in a format begins with.
+    Retold(Box<StartingPosition>),
 }
 
 /// What is known of a run that a store does not say.
@@ -49,15 +53,7 @@ pub(super) enum Known {
     /// Nothing: where it goes on, the log has to be asked.
     Untold,
     /// This, by the log; nothing where it does not go on.
-    Told(Option<Live>),
-}
-
-/// A run that goes on, as it was when the log was asked.
-#[derive(Debug, Clone)]
-pub(super) struct Live {
-    pub(super) state: Arc<RunState>,
-    /// The `seq` of its newest message.
-    pub(super) last_seq: u64,
+    Told(Option<RunView>),
 }
 
 /// What became of the wish for a page.
@@ -76,6 +72,7 @@ pub(super) struct Lookup {
     cache: PageCache,
     /// How outputs are shown.
     pub(super) shown: Shown,
+    retelling: Retelling,
     id_text: Vec<u8>,
 }
 
@@ -89,7 +86,12 @@ impl Default for Lookup {
 impl Lookup {
     /// One that remembers up to so many bytes of pages.
     pub(super) fn new(cache_bytes_max: usize) -> Self {
-        Self { cache: PageCache::new(cache_bytes_max), shown: Shown::default(), id_text: Vec::new() }
+        Self {
+            cache: PageCache::new(cache_bytes_max),
+            shown: Shown::default(),
+            retelling: Retelling::default(),
+            id_text: Vec::new(),
+        }
     }
 
     /// Nobody has asked for a while.
@@ -183,6 +185,51 @@ impl Lookup {
         Ok((Block::new(bytes, marks, up_to, has_last), is_full))
     }
 
+    /// What is asked for of a run in a format; nothing where the log has to be asked for its state.
+    pub(super) fn retell(
+        &mut self,
+        look: Look<'_>,
+        signer: &IdSigner,
+        query: &Query,
+        known: &Known,
+    ) -> Result<Option<Answer>, StoreError> {
+        let live = match known {
+            Known::Told(live) => live.as_ref(),
+            Known::Untold => None,
+        };
+        let told = match query {
+            Query::Row { project, run, format, after, bytes_max } => {
+                let telling = Telling { project, run: *run, format: *format, live };
+                self.retelling.row(look, signer, telling, *after, *bytes_max).map(Answer::Row)
+            }
+            Query::Page { project, run: Some(run), view: View::Format(format), after, bytes_max } => {
+                let telling = Telling { project, run: *run, format: *format, live };
+                let row = self.retelling.page(look, signer, telling, *after, *bytes_max);
+                row.map(|row| Answer::Page(row.into_page()))
+            }
+            _ => return Ok(None),
+        };
+        match (told, query) {
+            (Err(Miss::Lost), Query::Page { project, after, .. }) => {
+                let start = StartingPosition::new(project, *after, Resume::Reset(ResetReason::Expired));
+                Ok(Some(Answer::StartsAt(Box::new(start))))
+            }
+            (told, _) => known.settled(told),
+        }
+    }
+
+    /// Where a stream in a format begins, with what it is told first.
+    pub(super) fn begin_retold(
+        &mut self,
+        look: Look<'_>,
+        signer: &IdSigner,
+        mut start: Box<StartingPosition>,
+    ) -> Result<Answer, StoreError> {
+        let known = Known::Told(start.unretold.as_ref().and_then(|unretold| unretold.live.clone()));
+        let begun = self.retelling.begin(look, signer, &mut start).map(|()| Answer::StartsAt(start));
+        Ok(known.settled(begun)?.unwrap_or(Answer::Refused(Refusal::StoreUnavailable)))
+    }
+
     /// A step's output; nothing where the log has to be asked for the state of its run.
     fn output(
         &mut self,
@@ -248,6 +295,16 @@ impl Lookup {
 }
 
 impl Known {
+    /// What is answered where something was to be retold; nothing where the log has to be asked.
+    fn settled(&self, told: Result<Answer, Miss>) -> Result<Option<Answer>, StoreError> {
+        match told {
+            Ok(answer) => Ok(Some(answer)),
+            Err(Miss::Untold) => Ok(self.gone()),
+            Err(Miss::NoRun | Miss::Lost) => Ok(Some(Answer::Refused(Refusal::UnknownRun))),
+            Err(Miss::Unreadable(error)) => Err(error),
+        }
+    }
+
     /// The answer where a run neither goes on nor has ended; nothing where it may go on.
     fn gone(&self) -> Option<Answer> {
         match self {

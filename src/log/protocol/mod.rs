@@ -13,11 +13,13 @@ pub use self::claim::{Claim, Fingerprint};
 pub use self::output::{Output, WantedOutput};
 pub use self::position::Position;
 pub use self::rest::{MadeRest, OutputRest, Part, Rest, RunRest};
-pub use self::subscription::{StartingPosition, Subscription};
-use super::frames::{Frames, Page, View};
+pub(in crate::log) use self::subscription::Unretold;
+pub use self::subscription::{ClientSaid, Retold, StartingPosition, Subscription};
+use super::frames::{Frames, Page, Row, View};
 use super::store::RunNumber;
 use super::work::WorkCounts;
 use crate::auth::TicketNote;
+use crate::formats::Format;
 use crate::http::Problem;
 use crate::model::{Plan, ProjectId, Record, RunId, RunState, RunStatus, SlabKey, StepId, Timestamp};
 
@@ -28,6 +30,8 @@ pub enum ReplyTo {
     Connection(SlabKey),
     /// One of the loop's streams, which is behind.
     Stream(SlabKey),
+    /// One of the loop's channels, which lacks something.
+    Channel(SlabKey),
     /// A thread that waits for it.
     Caller(crossbeam_channel::Sender<Answer>),
 }
@@ -152,6 +156,19 @@ pub enum Query {
         /// About how many bytes at most; one message always fits.
         bytes_max: usize,
     },
+    /// What a run says behind a position, retold for all who watch it: [`Answer::Row`].
+    Row {
+        /// Its project.
+        project: ProjectId,
+        /// The run.
+        run: RunNumber,
+        /// In this format.
+        format: Format,
+        /// Behind this message of the project.
+        after: u64,
+        /// About how many bytes at most; one message always fits.
+        bytes_max: usize,
+    },
     /// A project's runs, newest first: [`Answer::Json`].
     Runs {
         /// The project.
@@ -234,6 +251,13 @@ pub enum Query {
     },
 }
 
+impl Query {
+    /// Is it of a run that is retold in a format?
+    pub(in crate::log) fn is_of_format(&self) -> bool {
+        matches!(self, Self::Row { .. } | Self::Page { view: View::Format(_), .. })
+    }
+}
+
 /// A position that a client showed, already known to be genuine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResumeFrom {
@@ -300,6 +324,8 @@ pub enum Answer {
     StartsAt(Box<StartingPosition>),
     /// The messages asked for.
     Page(Page),
+    /// The messages asked for, retold.
+    Row(Row),
     /// A body, whole.
     Json(Vec<u8>),
     /// The beginning of a body that is read piece by piece.

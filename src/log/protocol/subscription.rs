@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Resume, ResumeFrom};
-use crate::log::frames::{Frames, View};
+use super::{ResetReason, Resume, ResumeFrom};
+use crate::formats::Format;
+use crate::log::frames::{Frames, Row, View};
 use crate::log::store::RunNumber;
-use crate::log::views::Snapshot;
+use crate::log::views::{RunView, Snapshot};
 use crate::model::{ProjectId, RunId, Timestamp};
 
 /// What a subscriber wants. `api` makes it of the request, once; the log says where it [begins](StartingPosition), and the
@@ -30,6 +31,17 @@ pub struct Subscription {
     pub expires_at: Option<Timestamp>,
     /// It comes from an `EventSource`, or from who acts like one: any status but 200 would make that give up for good.
     pub is_event_source: bool,
+    /// What the client of a format has said of itself.
+    pub said: Option<Box<ClientSaid>>,
+}
+
+/// What the client of a format says of itself when it comes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClientSaid {
+    /// The thread that it takes the run for a part of.
+    pub thread: Option<String>,
+    /// The messages that it has: a JSON array.
+    pub messages: Option<Box<str>>,
 }
 
 impl Subscription {
@@ -45,6 +57,7 @@ impl Subscription {
             token_key: None,
             expires_at: None,
             is_event_source: false,
+            said: None,
         }
     }
 }
@@ -68,6 +81,31 @@ pub struct StartingPosition {
     pub(in crate::log) unmade: Vec<Arc<Snapshot>>,
     /// The project's newest messages, where the loop was not sent them so far.
     pub backlog: Option<Frames>,
+    /// What a stream in a format is told first, unless it goes on where it was.
+    pub retold: Option<Box<Retold>>,
+    /// What is still to be retold.
+    pub(in crate::log) unretold: Option<Unretold>,
+}
+
+/// A run so far, retold in a format.
+#[derive(Debug)]
+pub struct Retold {
+    /// The format.
+    pub format: Format,
+    /// What whoever comes is told first: chunks.
+    pub prelude: Vec<u8>,
+    /// When the run ended, where it has: then that is all.
+    pub ended_at: Option<Timestamp>,
+    /// What the run's channel lacks to be there, too. None where that is much.
+    pub row: Option<Row>,
+}
+
+/// A run that is to be retold to whoever wants that.
+#[derive(Debug)]
+pub(in crate::log) struct Unretold {
+    pub(in crate::log) wanted: Arc<Subscription>,
+    /// The run as it is, where it has not ended.
+    pub(in crate::log) live: Option<RunView>,
 }
 
 impl StartingPosition {
@@ -82,6 +120,29 @@ impl StartingPosition {
             snapshots: Vec::new(),
             unmade: Vec::new(),
             backlog: None,
+            retold: None,
+            unretold: None,
         }
+    }
+
+    /// The stream begins at this position, with the run retold.
+    pub(in crate::log) fn begin_retold(&mut self, at: u64, retold: Retold) {
+        self.after = at;
+        self.retold = Some(Box::new(retold));
+        if self.resume == Resume::Resumed {
+            // What is shown is no position of this run that can be gone on from.
+            self.resume = Resume::Reset(ResetReason::UnknownId);
+        }
+    }
+
+    /// Bytes of what is told of everything before it.
+    pub fn bytes(&self) -> usize {
+        let retold = self.retold.as_ref().map_or(0, |retold| retold.prelude.len());
+        self.snapshots.iter().map(|snapshot| snapshot.len()).sum::<usize>() + retold
+    }
+
+    /// Is all told before the first message that comes?
+    pub fn is_told(&self) -> bool {
+        self.retold.as_ref().is_some_and(|retold| retold.ended_at.is_some())
     }
 }

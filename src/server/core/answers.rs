@@ -60,6 +60,7 @@ impl<S: Socket> Server<S> {
             Delivery::Opened { project, frames } => self.streams.open_project(&project, frames, now),
             Delivery::Reply { to: ReplyTo::Connection(to), answer } => self.receive_answer(to, answer, now),
             Delivery::Reply { to: ReplyTo::Stream(key), answer } => self.continue_stream(key, answer, now),
+            Delivery::Reply { to: ReplyTo::Channel(key), answer } => self.continue_channel(key, answer, now),
             // Whoever waits elsewhere has been answered by the log's thread.
             Delivery::Reply { to: ReplyTo::Caller(_), .. } => {}
             Delivery::Worked(work) => self.metrics.work.add(&work),
@@ -86,6 +87,8 @@ impl<S: Socket> Server<S> {
                 self.give(to, answer, now);
             }
             Answer::Document(document) => self.run_again(to, &document),
+            Answer::Accepted { body, .. } if self.has_begun(to, &body) => {}
+            Answer::Refused(Refusal::UnknownRun) if self.does_otherwise(to, now) => {}
             Answer::Refused(refused) if self.recall(to, &refused) => {}
             answer => self.give(to, answer, now),
         }

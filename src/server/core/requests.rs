@@ -90,6 +90,7 @@ impl<S: Socket> Server<S> {
             Action::Busy(project) => self.answer_busy(&exchange, &project, now),
             Action::Ask(ask, render) => self.ask(exchange, ask, render, now),
             Action::Subscribe(wanted, spends) => self.subscribe(exchange, wanted, spends, now),
+            Action::Converse(wanted, otherwise) => self.converse(exchange, wanted, otherwise, now),
         }
     }
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::Server;
-use crate::api::{Door, Render};
+use super::conversations::is_long_over;
+use crate::api::{Door, Otherwise, Render};
 use crate::auth::Spending;
 use crate::http::{Response, write_stream_head};
 use crate::log::{Answer, Query, Refusal, ReplyTo, StartingPosition, Subscription, View};
-use crate::model::{Now, ProjectId, SlabKey};
+use crate::model::{Now, ProjectId, SlabKey, Taken};
 use crate::server::admission::Place;
 use crate::server::connections::Departed;
 use crate::server::exchange::Exchange;
@@ -53,24 +54,55 @@ impl<S: Socket> Server<S> {
             // That the ticket is spent could not be kept.
             return self.refuse_stream(exchange, &wanted, spends, now);
         }
-        let mut place = None;
-        if let Some(token) = wanted.token_key.filter(|_| !head_only) {
-            place = self.admission.place_of_stream(token);
-            if place.is_none() {
-                self.metrics.refused.count(Limit::StreamsPerToken);
-                return self.refuse_stream(exchange, &wanted, spends, now);
-            }
-        }
+        let Ok(place) = self.place_of_stream(&exchange, &wanted) else {
+            return self.refuse_stream(exchange, &wanted, spends, now);
+        };
         let start = if spends.is_none() { self.streams.starting_position(&wanted) } else { None };
         match start {
             Some(start) => self.begin_stream(exchange, &wanted, &start, place, now),
             None => {
-                let what = What::Stream { wanted, spends, place };
+                let what = What::Stream { wanted, spends, place, otherwise: None, held: None };
                 let to = self.connections.wait(Waiting { what, exchange, metered: None });
                 self.replies.postpone(to);
                 self.ask_where_to_begin(now);
             }
         }
+    }
+
+    /// The same for a frontend, whose run may not be known: then there is something else to be done.
+    pub(super) fn subscribe_or(
+        &mut self,
+        exchange: Exchange,
+        wanted: Arc<Subscription>,
+        otherwise: Otherwise,
+        held: Taken<usize>,
+        now: Now,
+    ) {
+        let Ok(place) = self.place_of_stream(&exchange, &wanted) else {
+            return self.refuse_stream(exchange, &wanted, None, now);
+        };
+        let is_named = wanted.run.is_some();
+        let what = What::Stream { wanted, spends: None, place, otherwise: Some(otherwise), held: Some(held) };
+        let to = self.connections.wait(Waiting { what, exchange, metered: None });
+        if is_named {
+            self.replies.postpone(to);
+            self.ask_where_to_begin(now);
+        } else {
+            self.does_otherwise(to, now);
+        }
+    }
+
+    /// A stream's place among those of its token, where it has one.
+    ///
+    /// # Errors
+    /// The token has as many as it may.
+    fn place_of_stream(&mut self, exchange: &Exchange, wanted: &Subscription) -> Result<Option<Place>, ()> {
+        let Some(token) = wanted.token_key.filter(|_| !exchange.framing.head_only) else { return Ok(None) };
+        let place = self.admission.place_of_stream(token);
+        if place.is_none() {
+            self.metrics.refused.count(Limit::StreamsPerToken);
+        }
+        place.map(Some).ok_or(())
     }
 
     /// Asks the log where streams begin, as many as snapshots may be sent just now.
@@ -96,15 +128,17 @@ impl<S: Socket> Server<S> {
         if let Some(backlog) = start.backlog.take() {
             self.streams.open_project(&start.project, backlog, now);
         }
+        self.catch_up(&mut start, now);
         if !start.is_over && !self.streams.is_open(&start.project) {
             return self.ask_where_it_begins(to);
         }
-        let Some(Waiting { what: What::Stream { wanted, spends, place }, exchange, .. }) =
+        let Some(Waiting { what: What::Stream { wanted, spends, place, otherwise, .. }, exchange, .. }) =
             self.connections.take_waiting(to)
         else {
             return;
         };
-        if start.is_over {
+        let is_to_resume = matches!(otherwise, Some(Otherwise::Nothing));
+        if start.is_over || (is_to_resume && is_long_over(&start, now)) {
             return self.finish(exchange, Response::new(204), now);
         }
         if exchange.framing.head_only {
@@ -115,6 +149,14 @@ impl<S: Socket> Server<S> {
             spends.keep();
         }
         self.begin_stream(exchange, &wanted, &start, place, now);
+    }
+
+    /// What came along for those who watch the run already.
+    fn catch_up(&mut self, start: &mut StartingPosition, now: Now) {
+        let (Some(run), Some(retold)) = (start.run, &mut start.retold) else { return };
+        if let Some(row) = retold.row.take() {
+            self.streams.catch_up(&start.project, run, retold.format, &row, now);
+        }
     }
 
     /// The connection's socket goes on as a stream. Answers to requests before this one may still be on their way: they
@@ -128,7 +170,7 @@ impl<S: Socket> Server<S> {
         now: Now,
     ) {
         self.metrics.count_resume(start.resume);
-        self.replies.spend_on_beginning(start.snapshots.iter().map(|snapshot| snapshot.len()).sum(), now);
+        self.replies.spend_on_beginning(start.bytes(), now);
         let Departed { socket, token, output: mut preface, has_unread } = self.connections.depart(exchange.index);
         self.write_stream_head(&mut preface, &exchange, wanted.view, now);
         let transport = Transport { socket, token: token.0 as u32, coding: exchange.framing.coding(), preface };
@@ -147,6 +189,7 @@ impl<S: Socket> Server<S> {
         self.metrics.count_response(200);
         to.reserve(512);
         let headers = exchange.headers.iter().map(|(name, value)| (*name, value.as_str()));
+        let headers = headers.chain(view.headers().iter().copied());
         write_stream_head(to, view.content_type(), exchange.framing.coding(), self.date.at(now), headers);
     }
 
@@ -216,7 +259,19 @@ impl<S: Socket> Server<S> {
             }
             answer => {
                 log::warn!("a stream's history can't be read: {answer:?}");
-                self.streams.page_refused(key);
+                self.streams.page_refused(key, now);
+            }
+        }
+    }
+
+    /// What a run says, for all who watch it in a format.
+    pub(super) fn continue_channel(&mut self, key: SlabKey, answer: Answer, now: Now) {
+        match answer {
+            Answer::Row(row) => self.streams.row(key, &row, now),
+            Answer::Refused(Refusal::UnknownRun) => self.streams.run_gone(key, now),
+            answer => {
+                log::warn!("a run can't be retold: {answer:?}");
+                self.streams.row_refused(key);
             }
         }
     }
@@ -229,6 +284,10 @@ impl<S: Socket> Server<S> {
         for effect in self.streams.take_effects(self.replies.pages_in_flight_max(now)) {
             match effect {
                 Effect::Unwatch(project) => self.replies.unwatch(project),
+                Effect::ReadRow { channel, project, run, format, after, bytes_max } => {
+                    let query = Query::Row { project, run, format, after, bytes_max };
+                    self.replies.read(query, ReplyTo::Channel(channel));
+                }
                 Effect::ReadPage { stream, project, after, only_run: run, view, bytes_max } => {
                     let query = Query::Page { project, after, run, view, bytes_max };
                     self.replies.read(query, ReplyTo::Stream(stream));

@@ -36,6 +36,9 @@ impl<S: Write> ConnectionManager<S> {
         signer: &IdSigner,
         now: Now,
     ) -> Result<SlabKey, S> {
+        if wanted.view.format().is_some() {
+            return self.begin_retold(transport, wanted, start, now);
+        }
         let mut events = Vec::new();
         control::write_connected(&mut events, start, self.settings.retry_ms, self.settings.heartbeat, signer);
         control::write_reset(&mut events, start);

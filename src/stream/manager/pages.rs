@@ -43,22 +43,30 @@ impl<S: Write> ConnectionManager<S> {
             return;
         }
         let stream = &mut self.streams[key.index()];
+        let view = self.watched.view(stream.channel);
         if stream.cursor.sent > 0 {
             // Half a message is out and its other half is gone: only a new connection can mend that.
             return self.doom(key.index() as u32, CloseReason::Stalled);
+        }
+        if view.format().is_some() {
+            stream.extra().awaits_page = false;
+            return self.close(key.index() as u32, CloseReason::Expired, now);
         }
         stream.cursor = Cursor::after(start.after);
         let mut told = Vec::new();
         control::write_reset(&mut told, start);
         let extra = stream.extra();
         extra.awaits_page = false;
-        extra.put(extra.view.of_events(told));
+        extra.put(view.of_events(told));
         self.serve(key.index() as u32, now);
     }
 
     /// History that a stream asked for can't be read: only a new connection can go on, at another time.
-    pub fn page_refused(&mut self, key: SlabKey) {
+    pub fn page_refused(&mut self, key: SlabKey, now: Now) {
         self.paging.answered();
+        if self.is_current(key) && self.watched.is_retold(self.streams[key.index()].channel) {
+            return self.close(key.index() as u32, CloseReason::Stalled, now);
+        }
         self.remove_sse(key, CloseReason::Stalled);
     }
 
@@ -72,6 +80,7 @@ impl<S: Write> ConnectionManager<S> {
         while let Some(key) = self.paging.next(pages_in_flight_max) {
             self.ask_page(key);
         }
+        self.ask_rows();
         std::mem::take(&mut self.effects)
     }
 
@@ -95,10 +104,10 @@ impl<S: Write> ConnectionManager<S> {
         self.stats.pages += 1;
         self.effects.push(Effect::ReadPage {
             stream: key,
-            project: self.projects[stream.project as usize].id.clone(),
+            project: self.watched.project_of(stream.channel).id.clone(),
             after: stream.cursor.seq,
-            only_run: stream.only_run(),
-            view: stream.view(),
+            only_run: self.watched.run_of(stream.channel).or(stream.only_run()),
+            view: self.watched.view(stream.channel),
             bytes_max: lease.bytes(),
         });
         stream.extra().lease = Some(lease);

@@ -2,7 +2,9 @@
 
 use std::io::Write;
 
+use super::retelling::last_words;
 use super::{ConnectionManager, GATHER_BYTES_MAX, wrapping_ms};
+use crate::log::View;
 use crate::model::Now;
 use crate::stream::backlog::Cursor;
 use crate::stream::control;
@@ -17,12 +19,14 @@ impl<S: Write> ConnectionManager<S> {
             return;
         }
         if stream.write_pending(now_ms, &mut self.stats.bytes) {
+            let is_over = self.watched.is_over(stream.channel);
             match &stream.extra {
+                None if is_over => self.serve_gathered(index, now),
                 None => self.serve_backlog(index, now_ms),
                 Some(extra) if extra.awaits_page => {}
                 Some(extra) => match extra.ending {
                     Some(reason) => stream.phase = Phase::Doomed(reason),
-                    None if extra.is_gathered() => self.serve_gathered(index, now),
+                    None if is_over || extra.is_gathered() => self.serve_gathered(index, now),
                     None => self.serve_backlog(index, now_ms),
                 },
             }
@@ -30,7 +34,7 @@ impl<S: Write> ConnectionManager<S> {
         self.settle(index);
     }
 
-    /// What a write did to a stream may concern others: the owner, the poll, the project's count.
+    /// What a write did to a stream may concern others: the owner, the poll, the count of those behind.
     pub(super) fn settle(&mut self, index: u32) {
         let Some(stream) = self.streams.get_mut(index as usize) else { return };
         match stream.phase {
@@ -49,31 +53,27 @@ impl<S: Write> ConnectionManager<S> {
         let stream = &mut self.streams[index as usize];
         let is_behind = stream.is_behind();
         if is_behind != std::mem::replace(&mut stream.is_counted_behind, is_behind) {
-            let behind = &mut self.projects[stream.project as usize].behind;
-            *behind = if is_behind { *behind + 1 } else { *behind - 1 };
+            self.watched.count_behind(stream.channel, is_behind);
         }
     }
 
     /// Writes everything behind the cursor in one go, or asks the log for it.
     fn serve_backlog(&mut self, index: u32, now_ms: u32) {
         let stream = &mut self.streams[index as usize];
-        let project = &self.projects[stream.project as usize];
-        let backlog = project.backlog(stream.view());
+        let backlog = self.watched.backlog(stream.channel);
         let Some(bytes) = backlog.behind(stream.cursor) else { return self.want_page(index) };
         if bytes.is_empty() {
-            // Whatever is behind the cursor says nothing in this view.
+            // Whatever is behind the cursor says nothing in this form.
             stream.cursor = stream.cursor.max(Cursor::after(backlog.newest()));
             return;
         }
         self.stats.writes += 1;
-        let before = stream.cursor;
         let wrote = write_once(&mut stream.socket, bytes);
-        stream.cursor = match wrote {
-            Wrote::All(_) => Cursor::after(backlog.newest()),
-            Wrote::Some(n) => backlog.advance(before, n),
-            Wrote::Gone => before,
-        };
-        self.stats.messages += stream.cursor.seq - before.seq;
+        if let Wrote::All(n) | Wrote::Some(n) = wrote {
+            let messages;
+            (stream.cursor, messages) = backlog.advance(stream.cursor, n);
+            self.stats.messages += messages as u64;
+        }
         stream.note_write(wrote, now_ms, &mut self.stats.bytes);
     }
 
@@ -81,13 +81,13 @@ impl<S: Write> ConnectionManager<S> {
     /// for it.
     fn serve_gathered(&mut self, index: u32, now: Now) {
         let stream = &mut self.streams[index as usize];
-        let project = &self.projects[stream.project as usize];
-        let backlog = project.backlog(stream.view());
+        let backlog = self.watched.backlog(stream.channel);
+        let is_of_run = self.watched.is_retold(stream.channel);
         while stream.phase == Phase::Open && stream.cursor.seq < backlog.newest() {
             if !backlog.reaches(stream.cursor.seq) {
                 return self.want_page(index);
             }
-            self.stats.messages += stream.gather(backlog, GATHER_BYTES_MAX);
+            self.stats.messages += stream.gather(backlog, GATHER_BYTES_MAX, is_of_run);
             self.stats.writes += 1;
             let is_written = stream.write_pending(wrapping_ms(now.mono), &mut self.stats.bytes);
             match stream.extra.as_ref().and_then(|extra| extra.ending) {
@@ -116,11 +116,16 @@ impl<S: Write> ConnectionManager<S> {
         let is_between_messages =
             stream.cursor.sent == 0 && stream.extra.as_ref().is_none_or(|extra| !extra.has_pending());
         if stream.phase == Phase::Open && is_between_messages {
-            let project = &self.projects[stream.project as usize].id;
-            let mut last_words = Vec::new();
-            control::write_closing(&mut last_words, project, stream.cursor.seq, reason.as_str(), retry_ms);
-            let extra = stream.extra();
-            extra.put_last(extra.view.of_events(last_words), reason);
+            let last_words = match self.watched.view(stream.channel) {
+                View::Format(format) => last_words(format, reason),
+                view => {
+                    let project = &self.watched.project_of(stream.channel).id;
+                    let mut closing = Vec::new();
+                    control::write_closing(&mut closing, project, stream.cursor.seq, reason.as_str(), retry_ms);
+                    view.of_events(closing)
+                }
+            };
+            stream.extra().put_last(last_words, reason);
             stream.write_pending(wrapping_ms(now.mono), &mut self.stats.bytes);
         }
         match stream.phase {

@@ -85,7 +85,7 @@ fn only_so_many_pages_are_on_their_way_and_those_who_left_are_passed_over() {
     let page = bench.logs[&p].page(0, None, View::Events, 1 << 20);
     bench.manager.page(keys[0], page, bench.now);
     bench.manager.skip(keys[1], &reset(&p, 3), bench.now);
-    bench.manager.page_refused(keys[2]);
+    bench.manager.page_refused(keys[2], bench.now);
     assert_eq!(asked(&mut bench), keys[PAGES_IN_FLIGHT_MAX + 4..][..3], "one for each that was answered");
 }
 
@@ -95,7 +95,7 @@ fn a_stream_whose_history_cant_be_read_ends() {
     (0..40).for_each(|_| bench.say(&p, 1000));
     let key = bench.add(&p, &FakeSocket::open(), NewStream::default());
     assert_eq!(bench.manager.take_effects(PAGES_IN_FLIGHT_MAX).len(), 1);
-    bench.manager.page_refused(key);
+    bench.manager.page_refused(key, bench.now);
     assert_eq!((bench.reap(), bench.manager.pages()), (vec![CloseReason::Stalled], (0, 0, 0)));
 }
 

@@ -76,7 +76,7 @@ fn a_client_that_is_gone_is_noticed_by_its_write() {
     bench.say(&p, 30);
     bench.flush();
     assert_eq!((bench.reap(), socket.writes()), (vec![CloseReason::ClientGone], 1));
-    assert_eq!(bench.manager.stats().closed, [1, 0, 0, 0, 0]);
+    assert_eq!(bench.manager.stats().closed, [1, 0, 0, 0, 0, 0]);
 }
 
 #[test]

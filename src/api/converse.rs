@@ -1,0 +1,69 @@
+//! The calls of agent frontends: to be told of a run, which may have to be begun first. Who may, and what of it.
+
+use std::sync::Arc;
+
+use super::handler::{Api, idempotency_key, json_body, refused};
+use super::{Action, Facts, Otherwise, PlanRequest, Purpose, Turn};
+use crate::auth::{Principal, Scope};
+use crate::formats::Format;
+use crate::http::{Problem, Request};
+use crate::log::{ClientSaid, Subscription, View};
+use crate::model::{ProjectId, RunId};
+
+/// A run that ended longer ago than this is nothing to resume: its frontend has what it said, or no longer wants it. In
+/// milliseconds.
+pub const RESUME_GRACE_MS: u64 = 60_000;
+
+impl Api {
+    /// A frontend sends a message. A run that is known it is told of; another is begun by the plan that it brings.
+    pub(super) fn converse(
+        &mut self,
+        project: ProjectId,
+        request: &Request,
+        read: fn(&[u8]) -> Result<Turn, Problem>,
+        facts: &Facts,
+    ) -> Result<Action, Problem> {
+        let principal = self.authorize(request, Scope::Subscribe, &project, facts)?;
+        let idempotency_key = idempotency_key(request)?;
+        let mut turn = read(json_body(request)?)?;
+        let otherwise = match turn.submission.take() {
+            None => Otherwise::Refuse(Box::new(turn.without_plan())),
+            Some(body) => match principal.require_in(Scope::Run, &project) {
+                Err(error) => Otherwise::Refuse(Box::new(refused(&error))),
+                Ok(()) => Otherwise::Begin(Box::new(PlanRequest {
+                    body,
+                    purpose: Purpose::Run(project.clone()),
+                    idempotency_key,
+                    principal: principal.clone(),
+                })),
+            },
+        };
+        let said = ClientSaid { thread: turn.thread, messages: turn.messages.map(Into::into) };
+        let wanted = wanted(project, turn.run, turn.format, &principal);
+        Ok(Action::Converse(Arc::new(Subscription { said: Some(Box::new(said)), ..wanted }), otherwise))
+    }
+
+    /// A frontend was loaded anew, and asks for the answer that it was in the midst of.
+    pub(super) fn resume_chat(
+        &mut self,
+        project: ProjectId,
+        run: RunId,
+        request: &Request,
+        facts: &Facts,
+    ) -> Result<Action, Problem> {
+        let principal = self.authorize(request, Scope::Subscribe, &project, facts)?;
+        let wanted = wanted(project, Some(run), Format::AiSdk, &principal);
+        Ok(Action::Converse(Arc::new(wanted), Otherwise::Nothing))
+    }
+}
+
+/// All of a run, from its beginning: whoever reads a format by these calls has nothing to go on from.
+fn wanted(project: ProjectId, run: Option<RunId>, format: Format, principal: &Principal) -> Subscription {
+    Subscription {
+        run,
+        view: View::Format(format),
+        token_key: principal.token_key(),
+        expires_at: principal.expires_at(),
+        ..Subscription::to(project)
+    }
+}

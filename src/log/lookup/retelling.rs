@@ -1,0 +1,391 @@
+//! Runs, retold in the formats that frontends read: what whoever comes is told first, what a channel of a run lacks, and
+//! pages for those who are behind it.
+//!
+//! A format is a fold over all messages of its run, so an encoder is kept where it has come to: one for each run and format
+//! that is watched, which moves on with its channel, and one for each who reads what lies before. Where none is kept, the
+//! run is folded from its first message; where that is gone, from its state. Nothing is written twice in two ways: what
+//! whoever comes is told first and what comes behind it are of one encoder.
+//!
+//! It is asked by one thread, in order. So what it has told a channel is there before whatever it tells next.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{has_lost, read_state};
+use crate::auth::IdSigner;
+use crate::formats::{Encoder, Format, Opening, RunHead};
+use crate::log::frames::Row;
+use crate::log::protocol::{Resume, Retold, StartingPosition, Subscription, Unretold};
+use crate::log::store::{Flow, History, Look, Place, RunNumber, StoreError, StoredMessage};
+use crate::log::views::{RunView, read_event};
+use crate::model::{ProjectId, Timestamp};
+
+/// What all encoders that are kept may hold. Beyond it those go that were not asked of for the longest time; whoever needs
+/// one again waits until its run is folded anew.
+const ENCODERS_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Messages that are folded in one look, so that none is long.
+const LOOK_MESSAGES_MAX: usize = 512;
+
+/// Of what a channel lacks so much comes along with what somebody is told first. Where it is more, nobody watched a moment
+/// ago, and nobody wants it.
+const ROW_BYTES_MAX: usize = 256 * 1024;
+
+/// A run in a format.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::log) struct Telling<'a> {
+    pub(in crate::log) project: &'a ProjectId,
+    pub(in crate::log) run: RunNumber,
+    pub(in crate::log) format: Format,
+    /// The run as the log has it, where that was asked.
+    pub(in crate::log) live: Option<&'a RunView>,
+}
+
+/// Why something can't be retold.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::log) enum Miss {
+    /// Something behind the position is gone.
+    Lost,
+    /// The run is gone.
+    NoRun,
+    /// The log has to be asked for the state of the run.
+    Untold,
+    /// It can't be read.
+    Unreadable(StoreError),
+}
+
+impl From<StoreError> for Miss {
+    fn from(error: StoreError) -> Self {
+        Self::Unreadable(error)
+    }
+}
+
+/// See the top of this file.
+#[derive(Default)]
+pub(in crate::log) struct Retelling {
+    kept: BTreeMap<Key, Kept>,
+    bytes: usize,
+    uses: u64,
+}
+
+/// A run, a format, and whose the encoder is: its channel's, or of those who read before that and have come to a position.
+type Key = (RunNumber, Format, Option<u64>);
+
+/// An encoder that has told everything of its run up to a position.
+struct Kept {
+    encoder: Encoder,
+    at: u64,
+    bytes: usize,
+    used: u64,
+}
+
+impl Retelling {
+    /// What whoever wants to watch is told first, and where that begins. What the run's channel lacks comes along.
+    pub(in crate::log) fn begin(
+        &mut self,
+        look: Look<'_>,
+        signer: &IdSigner,
+        start: &mut StartingPosition,
+    ) -> Result<(), Miss> {
+        let (Some(Unretold { wanted, live }), Some(run)) = (start.unretold.take(), start.run) else { return Ok(()) };
+        let Some(format) = wanted.view.format() else { return Ok(()) };
+        let telling = Telling { project: &wanted.project, run, format, live: live.as_ref() };
+        if start.resume == Resume::Resumed && goes_on_exactly(look, telling, start.after)? {
+            return Ok(());
+        }
+        let key = (run, format, None);
+        let kept = match self.take(key) {
+            Some(kept) => kept,
+            None => Kept::first(look, telling)?.0,
+        };
+        let (kept, row) = kept.read_on_or_anew(look, signer, telling, usize::MAX)?;
+        let ended_at = if kept.encoder.is_over() { ended_at(look, run)? } else { None };
+        start.begin_retold(kept.at, kept.prelude(signer, &wanted, format, ended_at, row));
+        self.keep(key, kept);
+        Ok(())
+    }
+
+    /// What a channel lacks behind `after`, or behind what came along with what somebody was told first meanwhile; about so
+    /// many bytes of it at most.
+    pub(in crate::log) fn row(
+        &mut self,
+        look: Look<'_>,
+        signer: &IdSigner,
+        telling: Telling<'_>,
+        after: u64,
+        bytes_max: usize,
+    ) -> Result<Row, Miss> {
+        let key = (telling.run, telling.format, None);
+        let kept = match self.take(key).filter(|kept| kept.at >= after) {
+            Some(kept) => kept,
+            None => match Kept::at(look, signer, telling, after) {
+                // Those who watch can't be told what they lack. Whoever comes is told what there is.
+                Err(Miss::Lost) => Kept::first(look, telling)?.0,
+                kept => kept?,
+            },
+        };
+        let (kept, row) = kept.read_on_or_anew(look, signer, telling, bytes_max)?;
+        self.keep(key, kept);
+        Ok(row)
+    }
+
+    /// What comes behind `after`, for one who has exactly what was told by then.
+    pub(in crate::log) fn page(
+        &mut self,
+        look: Look<'_>,
+        signer: &IdSigner,
+        telling: Telling<'_>,
+        after: u64,
+        bytes_max: usize,
+    ) -> Result<Row, Miss> {
+        let mut kept = match self.take((telling.run, telling.format, Some(after))) {
+            Some(kept) => kept,
+            None => Kept::at(look, signer, telling, after)?,
+        };
+        let mut row = Row::after(after);
+        kept.read_on(look, signer, telling, u64::MAX, Some((&mut row, bytes_max)))?;
+        if !kept.encoder.is_over() {
+            self.keep((telling.run, telling.format, Some(kept.at)), kept);
+        }
+        Ok(row)
+    }
+
+    /// Takes an encoder out. It is put back once all went well: otherwise nobody would know how far it is.
+    fn take(&mut self, key: Key) -> Option<Kept> {
+        let kept = self.kept.remove(&key)?;
+        self.bytes -= kept.bytes;
+        Some(kept)
+    }
+
+    fn keep(&mut self, key: Key, mut kept: Kept) {
+        self.uses += 1;
+        (kept.used, kept.bytes) = (self.uses, kept.encoder.memory());
+        self.bytes += kept.bytes;
+        if let Some(replaced) = self.kept.insert(key, kept) {
+            self.bytes -= replaced.bytes;
+        }
+        while self.bytes > ENCODERS_BYTES_MAX && self.kept.len() > 1 {
+            let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.used).map(|(key, _)| *key);
+            oldest.and_then(|key| self.take(key));
+        }
+    }
+}
+
+impl Kept {
+    /// Of a run before its first message or, where that is gone, of the run as it is. Which of the two?
+    fn first(look: Look<'_>, telling: Telling<'_>) -> Result<(Self, Origin), Miss> {
+        let mut made = Err(Miss::Untold);
+        look(&mut |history| {
+            made = Self::make(history, telling);
+            Ok(())
+        })?;
+        made
+    }
+
+    fn make(history: &dyn History, telling: Telling<'_>) -> Result<(Self, Origin), Miss> {
+        let Telling { project, run, format, live } = telling;
+        let ends = history.ends(run)?.ok_or(Miss::NoRun)?;
+        let (state, last_seq) = match (live, history.ended_state(run)?) {
+            (_, Some(json)) => (Arc::new(read_state(&json)?), ends.last.unwrap_or_default()),
+            (Some(live), None) => (live.state.clone(), live.last_seq),
+            (None, None) => return Err(Miss::Untold),
+        };
+        let document = history.document(run)?.unwrap_or_default();
+        let head = Arc::new(RunHead::new(project.clone(), &state, &document));
+        let before = match ends.first {
+            Some(first) => first - 1,
+            None => history.newest(project)?,
+        };
+        let (encoder, at, origin) = match has_lost(Some(ends), before, history.floor(project)?) {
+            true => (Encoder::from_state(format, head, &state), last_seq, Origin::State),
+            false => (Encoder::new(format, head), before, Origin::FirstMessage),
+        };
+        Ok((Self { encoder, at, bytes: 0, used: 0 }, origin))
+    }
+
+    /// Of a run as it was told up to this position, and nothing behind it.
+    fn at(look: Look<'_>, signer: &IdSigner, telling: Telling<'_>, position: u64) -> Result<Self, Miss> {
+        let (mut kept, origin) = Self::first(look, telling)?;
+        if kept.at > position {
+            match origin {
+                // Nothing of it lies between the two.
+                Origin::FirstMessage => kept.at = position,
+                Origin::State => return Err(Miss::Lost),
+            }
+        }
+        kept.read_on(look, signer, telling, position, None)?;
+        Ok(kept)
+    }
+
+    /// Tells what comes behind where it is, about so many bytes of it. Where something of that is gone, one is made anew that
+    /// stands behind it.
+    fn read_on_or_anew(
+        mut self,
+        look: Look<'_>,
+        signer: &IdSigner,
+        telling: Telling<'_>,
+        bytes_max: usize,
+    ) -> Result<(Self, Row), Miss> {
+        let mut row = Row::after(self.at);
+        match self.read_on(look, signer, telling, u64::MAX, Some((&mut row, bytes_max))) {
+            Err(Miss::Lost) => {}
+            told => return told.map(|()| (self, row)),
+        }
+        let (mut anew, _) = Self::first(look, telling)?;
+        let mut row = Row::after(anew.at);
+        anew.read_on(look, signer, telling, u64::MAX, Some((&mut row, bytes_max)))?;
+        Ok((anew, row))
+    }
+
+    /// Tells what comes behind where it is, up to position `up_to`: to a row that holds about so many bytes, one message at
+    /// least, or to nobody.
+    fn read_on(
+        &mut self,
+        look: Look<'_>,
+        signer: &IdSigner,
+        telling: Telling<'_>,
+        up_to: u64,
+        mut to: Option<(&mut Row, usize)>,
+    ) -> Result<(), Miss> {
+        let mut end = End::OfLook;
+        while end == End::OfLook {
+            look(&mut |history| {
+                let to = to.as_mut().map(|(row, bytes_max)| (&mut **row, *bytes_max));
+                end = self.read_some(history, signer, telling, up_to, to)?;
+                Ok(())
+            })?;
+        }
+        if let Some((row, _)) = to {
+            row.up_to = self.at;
+        }
+        if end == End::OfHistory { Err(Miss::Lost) } else { Ok(()) }
+    }
+
+    /// The same, as much as one look may take.
+    fn read_some(
+        &mut self,
+        history: &dyn History,
+        signer: &IdSigner,
+        telling: Telling<'_>,
+        up_to: u64,
+        mut to: Option<(&mut Row, usize)>,
+    ) -> Result<End, StoreError> {
+        let Telling { project, run, .. } = telling;
+        if has_lost(history.ends(run)?, self.at, history.floor(project)?) {
+            return Ok(End::OfHistory);
+        }
+        let newest = history.newest(project)?;
+        let (mut told, mut end, mut failed, mut scratch) = (0, End::OfMessages, None, Row::default());
+        history.messages(project, self.at, Some(run), &mut |message| {
+            if message.seq > up_to {
+                return Flow::Stop;
+            }
+            scratch.bytes.clear();
+            scratch.marks.clear();
+            let (row, bytes_max) = to.as_mut().map_or((&mut scratch, usize::MAX), |(row, max)| (&mut **row, *max));
+            failed = self.tell(message, signer, project, row).err();
+            told += 1;
+            if row.bytes.len() >= bytes_max {
+                end = End::OfRow;
+            } else if told == LOOK_MESSAGES_MAX {
+                end = End::OfLook;
+            }
+            if failed.is_none() && end == End::OfMessages { Flow::More } else { Flow::Stop }
+        })?;
+        if end == End::OfMessages {
+            self.at = self.at.max(newest.min(up_to));
+        }
+        failed.map_or(Ok(end), Err)
+    }
+
+    fn tell(
+        &mut self,
+        message: &StoredMessage,
+        signer: &IdSigner,
+        project: &ProjectId,
+        row: &mut Row,
+    ) -> Result<(), StoreError> {
+        let event =
+            read_event(message).map_err(|error| StoreError(format!("a run's message is unreadable: {error}")))?;
+        self.encoder.tell(&event, &id_text(signer, project, message.seq), &mut row.bytes);
+        row.mark(message.seq, message.place == Place::Last);
+        self.at = message.seq;
+        Ok(())
+    }
+
+    /// What whoever comes now is told first; `row` is what the channel lacks.
+    fn prelude(
+        &self,
+        signer: &IdSigner,
+        wanted: &Subscription,
+        format: Format,
+        ended_at: Option<Timestamp>,
+        row: Row,
+    ) -> Retold {
+        let said = wanted.said.as_deref();
+        let opening = Opening {
+            thread: said.and_then(|said| said.thread.as_deref()),
+            messages: said.and_then(|said| serde_json::from_str(said.messages.as_deref()?).ok()),
+        };
+        let mut prelude = Vec::new();
+        self.encoder.prelude(&opening, &id_text(signer, &wanted.project, self.at), &mut prelude);
+        let row = (row.bytes.len() <= ROW_BYTES_MAX).then_some(row);
+        Retold { format, prelude, ended_at, row }
+    }
+}
+
+/// What an encoder was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    FirstMessage,
+    State,
+}
+
+/// Why reading stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// There is no more that is wanted.
+    OfMessages,
+    /// The row is full.
+    OfRow,
+    /// It has been a long look.
+    OfLook,
+    /// What comes next is gone.
+    OfHistory,
+}
+
+/// When a run ended, which it has.
+fn ended_at(look: Look<'_>, run: RunNumber) -> Result<Option<Timestamp>, StoreError> {
+    let mut state = None;
+    look(&mut |history| {
+        state = history.ended_state(run)?;
+        Ok(())
+    })?;
+    // Where that is gone since, it is long ago.
+    let state = state.map(|json| read_state(&json)).transpose()?;
+    Ok(Some(state.and_then(|state| state.finished_at).unwrap_or_default()))
+}
+
+/// Is this the position of one of the run's messages, from which a fold can go on?
+fn goes_on_exactly(look: Look<'_>, telling: Telling<'_>, position: u64) -> Result<bool, StoreError> {
+    let Telling { project, run, .. } = telling;
+    let mut is_exact = false;
+    look(&mut |history| {
+        let ends = history.ends(run)?;
+        let Some(first) = ends.and_then(|ends| ends.first) else { return Ok(()) };
+        if position < first || has_lost(ends, first - 1, history.floor(project)?) {
+            return Ok(());
+        }
+        history.messages(project, position - 1, Some(run), &mut |message| {
+            is_exact = message.seq == position;
+            Flow::Stop
+        })
+    })?;
+    Ok(is_exact)
+}
+
+fn id_text(signer: &IdSigner, project: &ProjectId, seq: u64) -> String {
+    let mut id = Vec::with_capacity(64);
+    signer.write(&mut id, project, seq);
+    String::from_utf8_lossy(&id).into_owned()
+}

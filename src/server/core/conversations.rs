@@ -1,0 +1,86 @@
+//! Frontends that send a message: from the run that they want to be told of to its stream, by way of its plan where it has
+//! yet to begin.
+//!
+//! The log is asked where the stream begins. Where it knows no such run, the plan goes to the intake like any other, and
+//! when the log has taken it on, it is asked again. All that time one request waits, and its client may leave: a run that
+//! was begun goes on.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::Server;
+use crate::api::{Ask, Otherwise, RESUME_GRACE_MS};
+use crate::http::{Problem, Response};
+use crate::log::{StartingPosition, Subscription};
+use crate::model::{Now, RunId, SlabKey};
+use crate::server::exchange::Exchange;
+use crate::server::socket::Socket;
+use crate::server::waiting::{Waiting, What};
+
+impl<S: Socket> Server<S> {
+    /// Begins the stream of a run, or does otherwise where the run is not known.
+    pub(super) fn converse(&mut self, exchange: Exchange, wanted: Arc<Subscription>, otherwise: Otherwise, now: Now) {
+        match otherwise {
+            Otherwise::Refuse(problem) if wanted.run.is_none() => self.refuse(exchange, *problem, now),
+            otherwise => match self.turns.take(weight(&wanted, &otherwise)) {
+                Ok(held) => self.subscribe_or(exchange, wanted, otherwise, held, now),
+                Err(problem) => self.refuse(exchange, problem, now),
+            },
+        }
+    }
+
+    fn refuse(&mut self, exchange: Exchange, problem: Problem, now: Now) {
+        self.metrics.count_problem(&problem);
+        self.answer(exchange, Response::from(problem), now);
+    }
+
+    /// The log knows no such run. `false` where whoever waits is told that.
+    pub(super) fn does_otherwise(&mut self, to: SlabKey, now: Now) -> bool {
+        let Some(Waiting { what: What::Stream { otherwise, .. }, .. }) = self.connections.waiting(to) else {
+            return false;
+        };
+        match otherwise.take() {
+            None => return false,
+            Some(Otherwise::Begin(plan)) => self.replies.ask(to, Ask::Plan(*plan)),
+            Some(Otherwise::Refuse(problem)) => {
+                self.metrics.count_problem(&problem);
+                self.answer_waiting(to, Response::from(*problem), now);
+            }
+            Some(Otherwise::Nothing) => self.answer_waiting(to, Response::new(204), now),
+        }
+        true
+    }
+
+    /// The log has taken a run on. Where a stream waits for that, the log is asked where it begins.
+    pub(super) fn has_begun(&mut self, to: SlabKey, answer: &[u8]) -> bool {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Begun {
+            run_id: RunId,
+        }
+        let Some(Waiting { what: What::Stream { wanted, .. }, .. }) = self.connections.waiting(to) else {
+            return false;
+        };
+        // An answer that is not this server's own names no run; then whoever waits is shown it.
+        let Ok(Begun { run_id }) = serde_json::from_slice(answer) else { return false };
+        Arc::make_mut(wanted).run = Some(run_id);
+        self.replies.postpone(to);
+        true
+    }
+}
+
+/// What it takes to wait.
+fn weight(wanted: &Subscription, otherwise: &Otherwise) -> usize {
+    let messages = wanted.said.as_ref().and_then(|said| said.messages.as_ref()).map_or(0, |messages| messages.len());
+    match otherwise {
+        Otherwise::Begin(plan) => messages + plan.body.len(),
+        Otherwise::Refuse(_) | Otherwise::Nothing => messages,
+    }
+}
+
+/// Did the run end so long ago that there is nothing to resume?
+pub(super) fn is_long_over(start: &StartingPosition, now: Now) -> bool {
+    let ended_at = start.retold.as_ref().and_then(|retold| retold.ended_at);
+    ended_at.is_some_and(|at| now.wall.millis_since(at) > RESUME_GRACE_MS)
+}

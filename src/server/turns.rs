@@ -1,0 +1,47 @@
+//! What frontends that send a message have to wait with: their plans and their messages, which may be as large as a body.
+//! All of them together hold a bounded amount.
+
+use crate::http::Problem;
+use crate::model::{Lender, Taken};
+
+/// Bytes of messages and plans that may wait; one more is refused with 429. Each waits for a moment: until the log has said
+/// whether its run is known, and where its stream begins.
+const WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// See the top of this file.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    lender: Lender<usize>,
+    bytes: usize,
+}
+
+impl Turns {
+    /// Room for so many bytes, where there is as much. It goes back when it is dropped.
+    pub(super) fn take(&mut self, bytes: usize) -> Result<Taken<usize>, Problem> {
+        self.bytes -= self.lender.returned().into_iter().sum::<usize>();
+        if self.bytes + bytes > WAITING_BYTES_MAX {
+            let detail = format!(
+                "too much of messages and plans is waiting for its run (limit {WAITING_BYTES_MAX} bytes, which is fixed)"
+            );
+            return Err(Problem::too_many("too_many_plans", detail, 1));
+        }
+        self.bytes += bytes;
+        Ok(self.lender.lend(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_bounded_and_goes_back() {
+        let mut turns = Turns::default();
+        let half = turns.take(WAITING_BYTES_MAX / 2).expect("there is room");
+        let other = turns.take(WAITING_BYTES_MAX / 2).expect("there is room");
+        assert_eq!(turns.take(1).map_err(|problem| (problem.status, problem.retry_after)).err(), Some((429, Some(1))));
+        drop(half);
+        assert!(turns.take(WAITING_BYTES_MAX / 2).is_ok() && turns.take(1).is_ok());
+        drop(other);
+    }
+}

@@ -1,0 +1,86 @@
+//! Channels of runs that are retold in a format: what they lack, and how their streams begin and end.
+//!
+//! Whoever reads a format takes a stream that ends without a last event of the format for a run that went well. So none of
+//! them ends without one where its socket takes it, and where it does not, not as if that were meant.
+
+use std::io::Write;
+
+use super::{ConnectionManager, Effect};
+use crate::formats::{Format, closing};
+use crate::log::{Retold, Row, RunNumber, StartingPosition, Subscription};
+use crate::model::{Now, ProjectId, SlabKey};
+use crate::stream::subscriber::{CloseReason, Transport};
+
+/// About how much of a run is asked for at a time.
+const ROW_BYTES_MAX: usize = 64 * 1024;
+
+impl<S: Write> ConnectionManager<S> {
+    /// What a channel asked for by [`Effect::ReadRow`].
+    pub fn row(&mut self, channel: SlabKey, row: &Row, now: Now) {
+        if let Some(index) = self.watched.answer(channel) {
+            self.append_row(index, row, now);
+        }
+    }
+
+    /// What a channel asked for can't be read just now. It asks again.
+    pub fn row_refused(&mut self, channel: SlabKey) {
+        self.watched.answer(channel);
+    }
+
+    /// The run of a channel is no longer kept: there is nothing to come any more.
+    pub fn run_gone(&mut self, channel: SlabKey, now: Now) {
+        let Some(index) = self.watched.answer(channel) else { return };
+        let streams = self.watched.channel(index).map(|channel| channel.streams().to_vec());
+        streams.unwrap_or_default().into_iter().for_each(|key| self.close(key, CloseReason::Expired, now));
+    }
+
+    /// What the channel of a run lacked when somebody who comes was told the run so far. Whether they are still there or
+    /// not: those who watch it miss nothing.
+    pub fn catch_up(&mut self, project: &ProjectId, run: RunNumber, format: Format, row: &Row, now: Now) {
+        if let Some(channel) = self.watched.retold(project, run, format) {
+            self.append_row(channel, row, now);
+        }
+    }
+
+    fn append_row(&mut self, channel: u32, row: &Row, now: Now) {
+        let share = self.backlog_share();
+        self.watched.append_row(channel, row, share, now.mono, &mut self.dirty);
+    }
+
+    /// Begins a stream of a run in a format: with the run so far, or where the client was.
+    pub(super) fn begin_retold(
+        &mut self,
+        mut transport: Transport<S>,
+        wanted: &Subscription,
+        start: &StartingPosition,
+        now: Now,
+    ) -> Result<SlabKey, S> {
+        if let Some(Retold { prelude, ended_at, .. }) = start.retold.as_deref() {
+            transport.preface.append(&mut transport.coding.encoded(prelude.clone()));
+            if ended_at.is_some() {
+                transport.preface.extend_from_slice(transport.coding.end());
+            }
+        }
+        self.add_sse(transport, wanted, start, now)
+    }
+
+    /// What channels lack is asked for.
+    pub(super) fn ask_rows(&mut self) {
+        let lacks = self.watched.take_lacks().into_iter();
+        self.effects.extend(lacks.map(|lack| Effect::ReadRow {
+            channel: lack.channel,
+            project: lack.project,
+            run: lack.run,
+            format: lack.format,
+            after: lack.after,
+            bytes_max: ROW_BYTES_MAX,
+        }));
+    }
+}
+
+/// The last words of a stream in a format that has to end before its run does.
+pub(super) fn last_words(format: Format, reason: CloseReason) -> Vec<u8> {
+    let mut words = Vec::new();
+    closing(format, reason.as_str(), &mut words);
+    words
+}

@@ -1,0 +1,79 @@
+//! A run of a project, retold in a format for all who watch it so: what a channel of it is written from.
+//!
+//! It hears that the run has said something, and asks the log for what that is in its format. So a message is put into a
+//! format once, by another thread, however many watch.
+
+use super::backlog::Backlog;
+use crate::formats::Format;
+use crate::log::{Row, RunNumber};
+
+/// A run in a format, as far as it was told. What is missing is asked of the log, one piece at a time: what comes
+/// meanwhile is in the next.
+pub(super) struct Retold {
+    pub(super) project: u32,
+    pub(super) run: RunNumber,
+    pub(super) format: Format,
+    backlog: Backlog,
+    /// The run may have said something up to this position.
+    heard: u64,
+    /// A piece has been asked for, and has not come.
+    is_asked: bool,
+    /// The run's last message has come.
+    is_over: bool,
+}
+
+impl Retold {
+    /// One that has told everything up to `position`.
+    pub(super) fn behind(position: u64, project: u32, run: RunNumber, format: Format) -> Self {
+        let backlog = Backlog::after(position);
+        Self { project, run, format, backlog, heard: position, is_asked: false, is_over: false }
+    }
+
+    /// The run may have said something up to this position. Is there something to ask for by that, and was nothing before?
+    pub(super) fn hear(&mut self, position: u64) -> bool {
+        let lacked = self.lacks();
+        self.heard = self.heard.max(position);
+        !lacked && self.lacks()
+    }
+
+    /// Is there something to ask for, and nothing on its way?
+    pub(super) fn lacks(&self) -> bool {
+        self.heard > self.backlog.newest() && !self.is_asked && !self.is_over
+    }
+
+    /// The position behind which it is asked for.
+    pub(super) fn ask(&mut self) -> u64 {
+        self.is_asked = true;
+        self.backlog.newest()
+    }
+
+    /// What was asked for has come, or can't.
+    pub(super) fn answered(&mut self) {
+        self.is_asked = false;
+    }
+
+    /// What those who watch are written from.
+    pub(super) fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
+    /// Holds that to so many bytes.
+    pub(super) fn trim(&mut self, bytes_max: usize) {
+        self.backlog.trim(bytes_max);
+    }
+
+    /// Has the run's last message come?
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Takes what comes next. Is it of any concern for those who watch? Where something between is missing, they read on
+    /// from the log.
+    pub(super) fn append(&mut self, row: &Row, bytes_max: usize) -> bool {
+        let is_news = !row.marks.is_empty() || row.after > self.backlog.newest();
+        self.is_over |= row.has_last();
+        self.backlog.append_row(row);
+        self.backlog.trim(bytes_max);
+        is_news
+    }
+}
