@@ -43,7 +43,7 @@ for (const [name, { plan, status, meanwhile }] of Object.entries(GOLDEN)) {
     await Promise.all(followed);
     const run = await server.call(`/api/projects/p/workflows/${runId}`);
     assert.equal(run.status, status);
-    assert.ok(cut.filter(({ cutter }) => cutter.count > 0).length > CUTS.length, 'many were cut');
+    assert.ok(cut.filter(({ cutter }) => cutter.count > 0).length > 20, 'many were cut');
     for (const [version, , agent] of always) {
       assert.equal(agent.state.run.status, status, version);
       assert.deepEqual(agent.state.run.steps.map((one) => one.status), run.steps.map((one) => one.status));
@@ -122,10 +122,11 @@ for (const [version, client] of Object.entries(AG_UI)) {
     let { server, box } = await serve(t, { data });
     const plan = { name: 'p', steps: [{ id: 'talk', tool: 'say', inputs: { text: 'one two three' } }, { id: 'wait', tool: 'gate', inputs: { gate: 'g' }, dependencies: ['talk'] }, { id: 'end', tool: 'echo', inputs: { x: 1 }, dependencies: ['wait'] }] };
     const agent = httpAgent(client, `${server.origin}/api/projects/p/agui`);
-    const cut = agent.runAgent({ runId: 'r', forwardedProps: { plan } }).then(() => 'resolved', () => 'rejected');
-    await until(() => agent.told.some(({ type, stepName }) => type === 'STEP_STARTED' && stepName === 'wait'), 'it waits');
+    const cut = agent.runAgent({ runId: 'r', forwardedProps: { plan } }).catch(() => {});
+    await until(() => agent.state.run?.steps[1].status === 'running', 'it waits');
     await server.kill('SIGKILL');
-    assert.equal(await cut, 'rejected');
+    await cut;
+    assert.ok(!agent.told.some(({ type }) => type === 'RUN_FINISHED' || type === 'RUN_ERROR'), 'whatever Node makes of that');
     ({ server, box } = await serve(t, { data, port: server.port, box }));
     const late = httpAgent(client, `${server.origin}/api/projects/p/agui`);
     const followed = [agent, late].map((one) => followAgUi(one, { runId: 'r' }));
@@ -142,7 +143,7 @@ for (const [version, client] of Object.entries(AG_UI)) {
     let { server, box } = await serve(t, { data });
     const agent = httpAgent(client, `${server.origin}/api/projects/p/agui`);
     const ended = agent.runAgent({ runId: 'r', forwardedProps: { plan: { name: 'p', steps: [{ id: 'wait', tool: 'gate', inputs: { gate: 'g' } }] } } });
-    await until(() => agent.told.some(({ type }) => type === 'TOOL_CALL_END'), 'it waits');
+    await until(() => agent.state.run?.steps[0].status === 'running', 'it waits');
     await server.kill('SIGTERM');
     await ended;
     assert.deepEqual([agent.told.at(-1).type, agent.told.at(-1).code], ['RUN_ERROR', 'stream_closing']);
@@ -150,7 +151,7 @@ for (const [version, client] of Object.entries(AG_UI)) {
     box.open('g');
     await followAgUi(agent, { runId: 'r' });
     assert.equal(agent.state.run.status, 'completed');
-    assert.equal(agent.messages.length, 4);
+    assert.deepEqual(agent.messages.map(({ role }) => role), ['assistant', 'tool', 'assistant', 'tool']);
   });
 
   test(`${version}: of a run whose first messages are gone there is what its state tells`, async (t) => {

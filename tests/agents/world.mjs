@@ -12,6 +12,8 @@ import { toolbox } from './golden.mjs';
 export const AG_UI = { '@ag-ui/client 1.0.0': agui1, '@ag-ui/client 0.0.59': agui0 };
 export const AI = { 'ai 6': ai6, 'ai 7': ai7 };
 
+process.setMaxListeners(0);
+
 // A stream that is cut leaves a rejection that nobody can handle behind in @ag-ui/client (see findings/).
 process.on('unhandledRejection', (error) => {
   if (!/terminated|aborted/.test(String(error))) throw error;
@@ -129,9 +131,10 @@ export function chat({ AbstractChat, DefaultChatTransport }, api, { id, messages
 
 /** Follows a run until it is over, however often the stream is cut. */
 export async function followChat(one) {
+  const isOver = () => one.messages.at(-1)?.parts.some(({ type, data }) => type === 'data-workflow' && data.finishedAt);
   for (let tries = 0; tries < 100; tries += 1) {
     await one.resumeStream();
-    if (one.ends.length > 0 && !one.ends.at(-1).isDisconnect && !/stream/.test(one.error?.message)) return one;
+    if (isOver() && !/terminated/.test(one.error?.message)) return one;
     one.clearError();
   }
   throw new Error(`the run never ends: ${one.status} ${one.error}`);
