@@ -10,10 +10,7 @@ const warnings = [];
 console.warn = (...all) => warnings.push(all.join(' '));
 console.error = () => {};
 
-/** Cut after so many blocks; whoever comes back is cut after as many again, and then no more. */
-const CUTS = [...Array.from({ length: 24 }, (_, at) => at + 1), 27, 30, 35, 40, 50, 60, 75, 90];
-
-for (const [name, { plan, status, meanwhile }] of Object.entries(GOLDEN)) {
+for (const [name, { plan, status, meanwhile, cuts }] of Object.entries(GOLDEN)) {
   test(`${name}: wherever a stream is cut, an agent ends as one that saw everything`, async (t) => {
     const { server, box } = await serve(t);
     const url = '/api/projects/p/agui';
@@ -23,7 +20,7 @@ for (const [name, { plan, status, meanwhile }] of Object.entries(GOLDEN)) {
     const sources = Object.values(AG_UI).map((client) => sourceAgent(client, `${server.origin}/api/sse/projects/p?runId=${runId}&format=agui`));
     followed.push(...sources.map((agent) => agent.runAgent({ runId })));
     const cut = [];
-    for (const after of CUTS) {
+    for (const after of cuts) {
       for (const [version, client] of Object.entries(AG_UI)) {
         const cutter = await Cutter.before(t, server);
         cutter.cuts = [after, after];
@@ -43,7 +40,7 @@ for (const [name, { plan, status, meanwhile }] of Object.entries(GOLDEN)) {
     await Promise.all(followed);
     const run = await server.call(`/api/projects/p/workflows/${runId}`);
     assert.equal(run.status, status);
-    assert.ok(cut.filter(({ cutter }) => cutter.count > 0).length > 20, 'many were cut');
+    assert.ok(cut.filter(({ cutter }) => cutter.count > 0).length > cuts.length / 2, 'many were cut');
     for (const [version, , agent] of always) {
       assert.equal(agent.state.run.status, status, version);
       assert.deepEqual(agent.state.run.steps.map((one) => one.status), run.steps.map((one) => one.status));

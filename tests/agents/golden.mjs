@@ -12,7 +12,10 @@ const after = (...dependencies) => ({ dependencies });
 /** What is said with pauses between the words: the live output of a step. */
 const say = (id, text, more = {}) => step(id, 'say', { inputs: { text }, ...more });
 
-/** A plan for each way a run can take, `status` it ends with, and what is done to it meanwhile. */
+/** Behind how many blocks streams are cut. */
+const CUTS = [...Array.from({ length: 20 }, (_, at) => at + 1), 23, 27, 31, 36, 42, 50, 60, 75, 90];
+
+/** A plan for each way a run can take, what status it ends with, what is done to it meanwhile, and where its streams are cut. */
 export const GOLDEN = {
   success: {
     status: 'completed',
@@ -68,6 +71,7 @@ export const GOLDEN = {
   },
   'a hundred steps': {
     status: 'completed',
+    cuts: [1, 4, 20, 77, 150, 300],
     plan: { steps: Array.from({ length: 100 }, (_, at) => echo(`s${at}`, { at }, at < 20 ? {} : after(`s${at - 20}`))) },
   },
   'large outputs': {
@@ -79,7 +83,10 @@ export const GOLDEN = {
     plan: { timeout: 300, steps: [say('talk', 'word '.repeat(200)), echo('later', {}, after('talk'))] },
   },
 };
-for (const [name, golden] of Object.entries(GOLDEN)) golden.plan.name = name;
+for (const [name, golden] of Object.entries(GOLDEN)) {
+  golden.plan.name = name;
+  golden.cuts ??= CUTS;
+}
 
 /** The plan, begun by a step that waits until the toolbox opens this gate. */
 export function gated(plan, gate) {
