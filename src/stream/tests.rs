@@ -5,6 +5,7 @@ mod ends;
 mod lines;
 mod paging;
 mod projects;
+mod retelling;
 mod simulation;
 
 use std::cell::RefCell;
@@ -19,8 +20,9 @@ use super::paging::PAGES_IN_FLIGHT_MAX;
 use super::subscriber::Stream;
 use super::{CloseReason, ConnectionManager, Effect, Settings, Transport, control};
 use crate::executor::testing::Rng;
+use crate::formats::{Format, closing};
 use crate::http::{Coding, contents, sse};
-use crate::log::{Frames, Page, ResetReason, Resume, RunNumber, StartingPosition, Subscription, View};
+use crate::log::{Frames, Page, ResetReason, Resume, Row, RunNumber, StartingPosition, Subscription, View};
 use crate::model::{Now, ProjectId, SlabKey, Timestamp};
 
 /// The other side of a fake socket.
@@ -156,12 +158,30 @@ impl Log {
                 page.up_to = seq - 1;
                 break;
             }
-            taken.append(&mut view.of_events(bytes.to_vec()));
+            let is_format = view.format().is_some();
+            // What a format makes of a message is of no concern here.
+            taken.append(&mut if is_format { bytes.to_vec() } else { view.of_events(bytes.to_vec()) });
             page.messages += 1;
             page.has_last = only_run.is_some() && is_last;
         }
         page.bytes = taken.into();
         page
+    }
+}
+
+impl Log {
+    /// What a run says behind a position.
+    fn row(&self, after: u64, run: RunNumber, bytes_max: usize) -> Row {
+        let mut row = Row::after(after);
+        for (seq, bytes, is_last) in self.mine(after, Some(run)) {
+            row.bytes.extend_from_slice(bytes);
+            row.mark(seq, is_last);
+            if row.bytes.len() >= bytes_max {
+                return row;
+            }
+        }
+        row.up_to = self.newest().max(after);
+        row
     }
 }
 
@@ -204,6 +224,17 @@ struct Bench {
     logs: BTreeMap<ProjectId, Log>,
     /// What is in the log and has not been broadcast yet, though pages may have it.
     late: VecDeque<(ProjectId, Frames)>,
+    /// What channels have asked for.
+    rows: VecDeque<AskedRow>,
+}
+
+/// What a channel has asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct AskedRow {
+    channel: SlabKey,
+    project: ProjectId,
+    run: RunNumber,
+    after: u64,
 }
 
 impl Bench {
@@ -213,7 +244,13 @@ impl Bench {
 
     fn with(settings: Settings) -> Self {
         let now = Now { mono: Duration::from_secs(1), wall: Timestamp::from_millis(1_700_000_000_000) };
-        Self { manager: Manager::new(settings, 7), now, logs: BTreeMap::new(), late: VecDeque::new() }
+        Self {
+            manager: Manager::new(settings, 7),
+            now,
+            logs: BTreeMap::new(),
+            late: VecDeque::new(),
+            rows: VecDeque::new(),
+        }
     }
 
     /// A bench with the project `p` open.
@@ -286,14 +323,42 @@ impl Bench {
     fn turn_pages(&mut self, bytes_max: usize) -> usize {
         let mut pages = 0;
         for effect in self.manager.take_effects(PAGES_IN_FLIGHT_MAX) {
-            if let Effect::ReadPage { stream, project, after, only_run, view, bytes_max: granted } = effect {
-                pages += 1;
-                let page = self.logs[&project].page(after, only_run, view, bytes_max.min(granted));
-                self.manager.page(stream, page, self.now);
-                self.manager.check_invariants();
+            match effect {
+                Effect::ReadPage { stream, project, after, only_run, view, bytes_max: granted } => {
+                    pages += 1;
+                    let page = self.logs[&project].page(after, only_run, view, bytes_max.min(granted));
+                    self.manager.page(stream, page, self.now);
+                    self.manager.check_invariants();
+                }
+                Effect::ReadRow { channel, project, run, after, .. } => {
+                    self.rows.push_back(AskedRow { channel, project, run, after });
+                }
+                Effect::Unwatch(_) => {}
             }
         }
         pages
+    }
+
+    /// Answers up to so many of the channels that have asked for something; how many those were.
+    fn turn_rows(&mut self, count: usize, bytes_max: usize) -> usize {
+        self.turn_pages(bytes_max);
+        let asked: Vec<_> = self.rows.drain(..count.min(self.rows.len())).collect();
+        for AskedRow { channel, project, run, after } in &asked {
+            let row = self.logs[project].row(*after, *run, bytes_max);
+            self.manager.row(*channel, &row, self.now);
+            self.manager.check_invariants();
+        }
+        asked.len()
+    }
+
+    /// Until nobody lacks anything that can be had.
+    fn catch_up(&mut self) {
+        loop {
+            self.flush();
+            if self.turn_pages(1 << 20) + self.turn_rows(usize::MAX, 1 << 20) == 0 {
+                return;
+            }
+        }
     }
 
     fn reap(&mut self) -> Vec<CloseReason> {

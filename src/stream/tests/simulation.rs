@@ -47,7 +47,10 @@ fn simulate(seed: u64) {
                     bench.make_room(client.key, &client.socket, [1, 7, 500, 20_000][rng.below(4)]);
                 }
             }
-            8 => drop(bench.turn_pages([1, 2000, 1 << 20][rng.below(3)])),
+            8 => {
+                bench.turn_pages([1, 2000, 1 << 20][rng.below(3)]);
+                bench.turn_rows(rng.below(3), [1, 2000, 1 << 20][rng.below(3)]);
+            }
             _ => bench.wait(Duration::from_millis(rng.below(4000) as u64)),
         }
         let stalled = |client: &Client, bench: &mut Bench| !bench.manager.is_current(client.key);
@@ -59,7 +62,7 @@ fn simulate(seed: u64) {
     for _ in 0..10_000 {
         clients.iter().for_each(|client| bench.make_room(client.key, &client.socket, 1 << 20));
         bench.flush();
-        if bench.turn_pages(1 << 20) == 0 {
+        if bench.turn_pages(1 << 20) + bench.turn_rows(usize::MAX, 1 << 20) == 0 {
             break;
         }
     }
@@ -73,10 +76,11 @@ fn join_somewhere(bench: &mut Bench, project: &ProjectId, rng: &mut Rng) -> Clie
     }
     let newest = bench.newest_broadcast(project);
     let after = rng.below(newest as usize + 1) as u64;
-    let only_run = rng.one_in(3).then(|| run(1));
+    let view = if rng.one_in(3) { View::Format(Format::AiSdk) } else { View::Events };
+    let only_run = (view != View::Events || rng.one_in(3)).then(|| run(1 + rng.below(2) as u64));
     let coding = if rng.one_in(4) { Coding::UntilClose } else { Coding::Chunked };
     let socket = FakeSocket::with_room([0, 10, 1000, usize::MAX][rng.below(4)]);
-    let key = bench.add(project, &socket, NewStream { after, only_run, coding, ..NewStream::default() });
+    let key = bench.add(project, &socket, NewStream { after, only_run, view, coding, ..NewStream::default() });
     Client { key, socket, project: project.clone(), after, only_run, coding, checked: 0 }
 }
 
