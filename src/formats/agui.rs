@@ -4,7 +4,6 @@
 //! while a run goes on for an error. An attempt of a step is a tool call, streamed text an assistant's message, printed
 //! lines an activity. Ids begin with the run's, for a client that makes several runs keeps the messages of all of them.
 
-use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -133,7 +132,7 @@ impl AgUi {
     }
 
     /// The run's last event.
-    pub(super) fn end(&self, of_thread: Option<&str>, story: &Story) -> Value {
+    fn end(&self, of_thread: Option<&str>, story: &Story) -> Value {
         let thread = thread(of_thread, story);
         let run = &story.state.run_id;
         let error = story.state.error.as_deref().unwrap_or("the run failed");
@@ -150,14 +149,6 @@ impl AgUi {
             None => json!({"type": "RUN_ERROR", "message": "the run goes on", "code": "stream_closing"}),
         }
     }
-}
-
-/// A publisher's message.
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "CUSTOM")]
-pub(super) struct Custom<'a> {
-    pub(super) name: &'a str,
-    pub(super) value: &'a RawValue,
 }
 
 /// What a stream that ends before its run does is told last.

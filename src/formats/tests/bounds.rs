@@ -178,30 +178,6 @@ fn what_a_client_has_of_its_own_is_told_back_to_it() {
 }
 
 #[test]
-fn a_publishers_message_is_passed_on_as_it_was_sent() {
-    let payload: &serde_json::value::RawValue =
-        serde_json::from_str(r#"{"n":1e3,"big":9007199254740993}"#).expect("JSON");
-    for (format, expected) in [
-        (
-            AG_UI,
-            r#"id: 7"#.to_owned()
-                + "\n"
-                + r#"data: {"type":"CUSTOM","name":"note","value":{"n":1e3,"big":9007199254740993}}"#,
-        ),
-        (
-            Format::AiSdk,
-            r#"id: 7"#.to_owned()
-                + "\n"
-                + r#"data: {"type":"data-note","data":{"n":1e3,"big":9007199254740993},"transient":true}"#,
-        ),
-    ] {
-        let mut to = Vec::new();
-        Encoder::new(format, head(&plan(1))).tell_custom("note", payload, "7", &mut to);
-        assert_eq!(String::from_utf8(contents(&to)).expect("text"), expected + "\n\n");
-    }
-}
-
-#[test]
 fn a_stream_that_ends_early_ends_with_an_error() {
     for (format, expected) in [(AG_UI, &["RUN_ERROR"][..]), (Format::AiSdk, &["error", "[DONE]"])] {
         let events = written(|to| closing(format, "shutdown", to));
