@@ -73,6 +73,14 @@ impl Format {
     /// What `format=` in a query may say.
     pub const WORDS: [(&str, Self); 2] = [("agui", Self::AgUi { knows_cancelled: true }), ("ai", Self::AiSdk)];
 
+    /// Its word there.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::AgUi { .. } => "agui",
+            Self::AiSdk => "ai",
+        }
+    }
+
     /// What the head of its streams says besides what every stream's does. The content type is that of all event streams.
     pub fn headers(self) -> &'static [(&'static str, &'static str)] {
         match self {

@@ -271,6 +271,7 @@ impl<S: Socket> Server<S> {
         Gauges {
             connections: self.connections.len(),
             streams: self.streams.len(),
+            retold: self.streams.retold(),
             connections_max: self.admission.connections_max(),
             refused: self.admission.refused(),
             buffer_bytes: self.connections.held(),

@@ -81,6 +81,8 @@ pub struct Gauges {
     pub tickets: usize,
     /// Streams.
     pub streams: usize,
+    /// Those of them that read a run in a format, by its word.
+    pub retold: [(&'static str, u64); 2],
     /// Projects with a backlog.
     pub projects_watched: usize,
     /// Bytes that backlogs hold.
@@ -146,6 +148,8 @@ impl Metrics {
     fn render_streams(&self, page: &mut Page, now: &Gauges) {
         let stats = &now.stream_stats;
         page.gauge("stepcast_streams", "Open streams.", now.streams);
+        let help = "Open streams of a run in a format.";
+        page.labelled_as("gauge", "stepcast_streams_retold", help, "format", now.retold);
         page.counter("stepcast_streams_opened_total", "Streams begun.", stats.opened);
         page.counter("stepcast_streams_put_off_total", "Streams told to come back later.", self.streams_refused);
         let closed = CloseReason::ALL.iter().zip(stats.closed).map(|(reason, n)| (reason.as_str(), n));
@@ -253,6 +257,7 @@ mod tests {
             buffer_bytes: 0,
             tickets: 0,
             streams: 2,
+            retold: [("agui", 1), ("ai", 0)],
             projects_watched: 1,
             backlog_bytes: 10,
             stream_stats: Stats::default(),
@@ -263,6 +268,7 @@ mod tests {
             "stepcast_refused_total{limit=\"connections_per_address\"} 0",
             "stepcast_http_responses_total{class=\"2xx\"} 1",
             "stepcast_streams_closed_total{reason=\"stalled\"} 0",
+            "stepcast_streams_retold{format=\"agui\"} 1",
             "stepcast_fan_out_seconds_bucket{le=\"0.00025\"} 1",
             "stepcast_fan_out_seconds_bucket{le=\"+Inf\"} 2",
             "stepcast_fan_out_seconds_count 2",

@@ -8,6 +8,7 @@ mod again;
 mod calls;
 #[cfg(feature = "sqlite")]
 mod durability;
+mod formats;
 mod framing;
 #[cfg(feature = "http-tool")]
 mod http_tools;

@@ -42,6 +42,17 @@ impl<S: Write> ConnectionManager<S> {
         }
     }
 
+    /// How many streams read a run in each format, by the format's word.
+    pub fn retold(&self) -> [(&'static str, u64); 2] {
+        let mut counts = Format::WORDS.map(|(word, _)| (word, 0));
+        for (_, channel) in self.watched.channels() {
+            let word = channel.source.view().format().map(Format::word);
+            let count = counts.iter_mut().find(|(of, _)| Some(*of) == word);
+            count.into_iter().for_each(|(_, count)| *count += channel.streams().len() as u64);
+        }
+        counts
+    }
+
     fn append_row(&mut self, channel: u32, row: &Row, now: Now) {
         let share = self.backlog_share();
         self.watched.append_row(channel, row, share, now.mono, &mut self.dirty);
