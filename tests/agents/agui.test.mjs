@@ -56,6 +56,10 @@ for (const [name, { plan, status, meanwhile, cuts }] of Object.entries(GOLDEN)) 
         assert.deepEqual(other.messages.filter(({ id }) => id !== 'question'), agent.messages, what);
       }
     }
+    for (const [version, , agent] of always) {
+      const threads = agent.told.filter(({ type }) => type === 'RUN_STARTED' || type === 'RUN_FINISHED').map(({ threadId }) => threadId);
+      assert.deepEqual([...new Set(threads)], [agent.threadId], version);
+    }
     for (const event of [...always, ...cut.map(({ agent }) => [0, 0, agent])].flatMap(([, , agent]) => agent.told)) {
       const { success, error } = EventSchema.safeParse(event);
       assert.ok(success, `${JSON.stringify(event)}: ${error}`);

@@ -29,7 +29,7 @@ function tolerated(error, promise) {
 export async function serve(t, { flags = [], ...options } = {}) {
   tolerate();
   const box = options.box ?? await toolbox(t);
-  const server = await Server.start({ config: box.config, flags: ['--auth', 'none', ...flags], ...options });
+  const server = await Server.start({ config: box.config, flags: ['--auth', 'none', '--sse-retry', '100ms', ...flags], ...options });
   t.after(() => server.kill());
   return { server, box };
 }
