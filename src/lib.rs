@@ -13,7 +13,6 @@ compile_error!(
     "stepcast runs on Linux alone: it goes by Linux's own epoll events, eventfds, socket options and process limits"
 );
 
-#[allow(dead_code)]
 mod api;
 mod auth;
 #[cfg(not(doc))]
@@ -23,8 +22,6 @@ pub mod cli;
 mod clock;
 pub mod config;
 mod executor;
-// Until the streams are there that use it.
-#[allow(dead_code, unused_imports)]
 mod formats;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

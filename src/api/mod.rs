@@ -23,9 +23,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-#[allow(unused_imports)] // until their routes are there
 pub use agui::{capabilities, read_run_input};
-#[allow(unused_imports)]
 pub use chat::read_chat;
 pub use converse::RESUME_GRACE_MS;
 pub use handler::{Api, ApiSettings};
@@ -33,7 +31,6 @@ pub use publish::read_events;
 pub use render::{OUTPUT_PIECE_BYTES, Render, Shown, refusal};
 pub use route::Route;
 pub use submit::{Prepared, claim_of_rerun, prepare, read_document};
-#[allow(unused_imports)]
 pub use turn::Turn;
 
 use crate::auth::Spending;

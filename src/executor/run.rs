@@ -14,7 +14,7 @@ mod resume;
 mod retry;
 mod say;
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 mod step;
 #[cfg(test)]
 mod tests;

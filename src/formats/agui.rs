@@ -4,7 +4,6 @@
 //! while a run goes on for an error. An attempt of a step is a tool call, streamed text an assistant's message, printed
 //! lines an activity. Ids begin with the run's, for a client that makes several runs keeps the messages of all of them.
 
-use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -133,7 +132,7 @@ impl AgUi {
     }
 
     /// The run's last event.
-    pub(super) fn end(&self, of_thread: Option<&str>, story: &Story) -> Value {
+    fn end(&self, of_thread: Option<&str>, story: &Story) -> Value {
         let thread = thread(of_thread, story);
         let run = &story.state.run_id;
         let error = story.state.error.as_deref().unwrap_or("the run failed");
@@ -150,14 +149,6 @@ impl AgUi {
             None => json!({"type": "RUN_ERROR", "message": "the run goes on", "code": "stream_closing"}),
         }
     }
-}
-
-/// A publisher's message.
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "CUSTOM")]
-pub(super) struct Custom<'a> {
-    pub(super) name: &'a str,
-    pub(super) value: &'a RawValue,
 }
 
 /// What a stream that ends before its run does is told last.
@@ -276,23 +267,20 @@ fn chunk_shown(chunk: &LogChunk) -> Value {
     shown
 }
 
-/// The outputs of a run that completed; of those that are not small, where they are.
+/// The outputs of a run that completed, but for those that are not small; where any is missing, where all are.
 fn result(story: &Story) -> Value {
-    let (mut outputs, mut truncated) = (Map::new(), Vec::new());
-    let mut left = super::STATE_OUTPUTS_BYTES_MAX;
-    for (at, step) in story.state.steps.iter().enumerate().filter(|_| story.tells_steps()) {
+    let (mut outputs, mut left) = (Map::new(), super::STATE_OUTPUTS_BYTES_MAX);
+    for step in story.state.steps.iter().filter(|_| story.tells_steps()) {
         let output = step.output.clone().filter(|_| step.status == StepStatus::Completed).unwrap_or_default();
         let bytes = as_text(&output).len();
         if bytes <= super::OUTPUT_BYTES_MAX && bytes <= left && !step.truncated {
             left -= bytes;
             outputs.insert(step.id.to_string(), (*output).clone());
-        } else {
-            truncated.push(json!({"stepId": step.id, "whole": story.head.output_path(at)}));
         }
     }
-    match truncated.is_empty() {
+    match outputs.len() == story.state.steps.len() {
         true => json!({ "outputs": outputs }),
-        false => json!({ "outputs": outputs, "truncated": truncated }),
+        false => json!({"outputs": outputs, "whole": story.head.run_path()}),
     }
 }
 

@@ -63,15 +63,6 @@ pub(super) fn prelude(story: &Story, to: &mut Frames) {
     }
 }
 
-/// A publisher's message.
-#[derive(Serialize)]
-pub(super) struct Custom<'a> {
-    #[serde(rename = "type")]
-    pub(super) kind: String,
-    pub(super) data: &'a RawValue,
-    pub(super) transient: bool,
-}
-
 /// What a stream that ends before its run does is told last, before [`DONE`].
 pub(super) fn closing(message: &str) -> Value {
     json!({"type": "error", "errorText": message})

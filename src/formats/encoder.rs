@@ -56,38 +56,11 @@ impl Encoder {
     }
 
     /// The run's next message: appends what is told of it, as one chunk whose last event carries `id`. Nothing is appended
-    /// where it tells nothing that this format has. The last message tells the run's end, and nothing is told behind it.
+    /// where it tells nothing that this format has. The last message tells the run's end, and nothing is told behind it; it
+    /// names the project as its thread, see [`in_thread`](super::in_thread).
     pub fn tell(&mut self, event: &RunEvent, id: &str, to: &mut Vec<u8>) {
         let moves = self.story.apply(event);
         self.tell_moves(&moves, id, to);
-    }
-
-    /// The run's last message, for a client with a thread of its own: [`tell`](Self::tell) ends the run in the thread
-    /// that is the project. Only its last event differs; it carries `id`. Nothing where the run goes on, and in a format
-    /// without threads.
-    pub fn end_of_thread(&self, thread: &str, id: &str, to: &mut Vec<u8>) {
-        if let Form::AgUi(agui) = &self.form
-            && self.is_over()
-        {
-            let mut frames = Frames::default();
-            frames.push(&agui.end(Some(thread), &self.story));
-            frames.write(Some(id), to);
-        }
-    }
-
-    /// A publisher's own message of the project.
-    pub fn tell_custom(&mut self, message_type: &str, payload: &RawValue, id: &str, to: &mut Vec<u8>) {
-        if self.is_over() {
-            return;
-        }
-        let mut frames = Frames::default();
-        match &self.form {
-            Form::AgUi(_) => frames.push(&agui::Custom { name: message_type, value: payload }),
-            Form::AiSdk => {
-                frames.push(&ai_sdk::Custom { kind: format!("data-{message_type}"), data: payload, transient: true })
-            }
-        }
-        frames.write(Some(id), to);
     }
 
     /// What whoever attaches now is told first, as one chunk: everything so far, so that they have what somebody has who

@@ -38,6 +38,7 @@ mod story;
 mod tests;
 
 pub use encoder::{Encoder, Opening, closing};
+pub use frames::{in_thread, with_retry};
 pub use head::RunHead;
 
 /// What a run leaves with a client as messages: the inputs and outputs of its calls, and its streamed texts. A text that

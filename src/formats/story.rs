@@ -390,9 +390,12 @@ impl Story {
                 at
             }
         };
+        if !self.text_at(at).is_some_and(|text| text.is_open) {
+            return;
+        }
         let fits = self.kept.take(piece.len());
         let piece = if fits { piece } else { self.cut_mark(step) };
-        let Some(text) = self.text_at(at).filter(|text| text.is_open) else { return };
+        let Some(text) = self.text_at(at) else { return };
         text.text.push_str(&piece);
         text.is_open = fits;
         moves.push(Move::TextGrew(at, piece));

@@ -1,5 +1,10 @@
 //! Runs retold, by this program's own reading of events. What the real clients make of them is tested in `tests/agents`.
 
+mod agui_client;
+mod ai_client;
+mod bounds;
+mod cuts;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -14,8 +19,15 @@ fn events_of(chunks: &[u8]) -> Vec<Value> {
     read.into_iter().map(|event| serde_json::from_str(&event.data).unwrap_or(Value::String(event.data))).collect()
 }
 
+/// What is written, as events.
+fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<Value> {
+    let mut chunks = Vec::new();
+    write(&mut chunks);
+    events_of(&chunks)
+}
+
 fn head(plan: &Value) -> Arc<RunHead> {
-    let read = Draft::read(plan, 100).finish().expect("a plan");
+    let read = Draft::read(plan, 10_000).finish().expect("a plan");
     let state = RunState::new(RunId::parse("r").expect("an id"), &read, Timestamp::from_millis(0));
     let document = json!({"plan": plan, "inputs": {}}).to_string();
     Arc::new(RunHead::new(ProjectId::parse("p").expect("an id"), &state, document.as_bytes()))

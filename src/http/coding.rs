@@ -74,6 +74,16 @@ pub(super) fn end_chunk(to: &mut Vec<u8>) {
     to.extend_from_slice(b"\r\n");
 }
 
+/// Whole `chunks`: those before the last as they are, and what the last one holds. They were
+/// [written](write_chunk) here.
+pub fn split_last_chunk(chunks: &[u8]) -> Option<(&[u8], &[u8])> {
+    let last = Chunks::of(chunks).last()?;
+    let mut written = Vec::new();
+    begin_chunk(&mut written, last.len());
+    let before = chunks.len().checked_sub(written.len() + last.len() + 2)?;
+    Some((&chunks[..before], last))
+}
+
 /// What whole chunks hold, without their framing.
 pub fn contents(chunks: &[u8]) -> Vec<u8> {
     Chunks::of(chunks).fold(Vec::with_capacity(chunks.len()), |mut contents, chunk| {
@@ -97,6 +107,17 @@ mod tests {
             assert!(chunks[8..].starts_with(format!("{size:x}\r\n").as_bytes()), "{size}");
             assert!(chunks.len() <= 8 + size + CHUNK_OVERHEAD_BYTES_MAX);
             assert_eq!(contents(&chunks), [b"a\n\n", data.as_slice()].concat());
+        }
+    }
+
+    #[test]
+    fn the_last_chunk_is_found_behind_any_others() {
+        let mut chunks = Vec::new();
+        assert_eq!(split_last_chunk(&chunks), None);
+        for size in [1, 16, 4096, 7] {
+            let before = chunks.clone();
+            write_chunk(&mut chunks, &vec![b'x'; size]);
+            assert_eq!(split_last_chunk(&chunks), Some((before.as_slice(), vec![b'x'; size].as_slice())));
         }
     }
 

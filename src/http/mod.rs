@@ -31,9 +31,7 @@ mod status;
 mod target;
 
 pub use body::{Body, Next};
-#[cfg(test)]
-pub(crate) use coding::contents;
-pub use coding::{Coding, write_chunk};
+pub use coding::{Coding, contents, split_last_chunk, write_chunk};
 pub use condition::Conditions;
 pub use decoder::{Decoder, Limits, Phase, Verdict};
 pub use head::peek_origin;

@@ -244,6 +244,7 @@ impl<S: Write> ConnectionManager<S> {
                 only_run: if run.is_some() { None } else { start.run },
                 heartbeat_as_message: wanted.heartbeat_as_message,
                 coding,
+                thread: wanted.said.as_ref().and_then(|said| said.thread.as_deref()).map(Into::into),
                 ..Extra::default()
             })),
         });

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::backlog::{Backlog, Cursor};
 use super::paging::Lease;
+use crate::formats::in_thread;
 use crate::http::{Coding, sse};
 use crate::log::{RunNumber, SharedBytes};
 use crate::model::Timestamp;
@@ -142,12 +143,15 @@ pub(super) struct Extra {
     pub(super) only_run: Option<RunNumber>,
     pub(super) heartbeat_as_message: bool,
     pub(super) coding: Coding,
+    /// The thread of its client, which the end of its run names.
+    pub(super) thread: Option<Box<str>>,
 }
 
 impl Extra {
     /// Is there a reason to keep it once nothing is pending?
     fn is_lasting(&self) -> bool {
-        self.ending.is_some() || self.awaits_page || self.is_gathered() || self.heartbeat_as_message
+        let is_busy = self.ending.is_some() || self.awaits_page;
+        is_busy || self.is_gathered() || self.heartbeat_as_message || self.thread.is_some()
     }
 
     /// Does it get something else than the bytes that lie in a backlog, so that they are gathered for it?
@@ -162,7 +166,10 @@ impl Extra {
     }
 
     /// Makes `frames` what is pending, and the end of the stream behind them.
-    pub(super) fn put_last(&mut self, frames: Vec<u8>, reason: CloseReason) {
+    pub(super) fn put_last(&mut self, mut frames: Vec<u8>, reason: CloseReason) {
+        if let Some(thread) = &self.thread {
+            frames = in_thread(frames, thread);
+        }
         let mut bytes = self.coding.encoded(frames);
         bytes.extend_from_slice(self.coding.end());
         (self.pending, self.pending_sent, self.ending) = (Pending::Own(bytes), 0, Some(reason));

@@ -5,13 +5,17 @@ import path from 'node:path';
 import { temporary, until } from '../browser/program.mjs';
 
 const step = (id, tool, more = {}) => ({ id, tool, inputs: {}, ...more });
-const echo = (id, inputs, more = {}) => step(id, 'echo', { inputs, ...more });
+/** Its inputs come back, a little later. */
+const echo = (id, inputs, more = {}) => step(id, 'slow-echo', { inputs, ...more });
 const after = (...dependencies) => ({ dependencies });
 
 /** What is said with pauses between the words: the live output of a step. */
 const say = (id, text, more = {}) => step(id, 'say', { inputs: { text }, ...more });
 
-/** A plan for each way a run can take, `status` it ends with, and what is done to it meanwhile. */
+/** Behind how many blocks streams are cut. */
+const CUTS = [...Array.from({ length: 20 }, (_, at) => at + 1), 23, 27, 31, 36, 42, 50, 60, 75, 90];
+
+/** A plan for each way a run can take, what status it ends with, what is done to it meanwhile, and where its streams are cut. */
 export const GOLDEN = {
   success: {
     status: 'completed',
@@ -67,6 +71,7 @@ export const GOLDEN = {
   },
   'a hundred steps': {
     status: 'completed',
+    cuts: [1, 4, 20, 77, 150, 300],
     plan: { steps: Array.from({ length: 100 }, (_, at) => echo(`s${at}`, { at }, at < 20 ? {} : after(`s${at - 20}`))) },
   },
   'large outputs': {
@@ -78,7 +83,16 @@ export const GOLDEN = {
     plan: { timeout: 300, steps: [say('talk', 'word '.repeat(200)), echo('later', {}, after('talk'))] },
   },
 };
-for (const [name, golden] of Object.entries(GOLDEN)) golden.plan.name = name;
+for (const [name, golden] of Object.entries(GOLDEN)) {
+  golden.plan.name = name;
+  golden.cuts ??= CUTS;
+}
+
+/** The plan, begun by a step that waits until the toolbox opens this gate. */
+export function gated(plan, gate) {
+  const steps = plan.steps.map((one) => (one.dependencies ? one : { ...one, dependencies: ['gate'] }));
+  return { ...plan, steps: [step('gate', 'gate', { inputs: { gate } }), ...steps] };
+}
 
 /** A run's messages, as they are kept. */
 export async function events(server, project, runId) {
@@ -93,15 +107,26 @@ export async function events(server, project, runId) {
 
 /** A configuration with the tools, and the backend that they ask, which ends with the test. */
 export async function toolbox(t) {
-  const backend = http.createServer(answer).listen(0, '127.0.0.1');
+  const gates = new Map();
+  const gate = (name) => {
+    if (!gates.has(name)) gates.set(name, Promise.withResolvers ? Promise.withResolvers() : resolvers());
+    return gates.get(name);
+  };
+  const backend = http.createServer((request, response) => answer(request, response, gate)).listen(0, '127.0.0.1');
   await new Promise((resolve) => backend.on('listening', resolve));
   t.after(() => {
     backend.close();
     backend.closeAllConnections();
   });
-  const file = path.join(temporary(), 'stepcast.toml');
-  writeFileSync(file, tools(backend.address().port));
-  return file;
+  const config = path.join(temporary(), 'stepcast.toml');
+  writeFileSync(config, tools(backend.address().port));
+  return { config, open: (name) => gate(name).resolve() };
+}
+
+function resolvers() {
+  const made = {};
+  made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
+  return made;
 }
 
 const tools = (port) => `
@@ -110,6 +135,16 @@ kind = "http"
 method = "POST"
 url = "http://127.0.0.1:${port}/say"
 stream_text = "event.word"
+
+[tools.slow-echo]
+kind = "http"
+method = "POST"
+url = "http://127.0.0.1:${port}/echo"
+
+[tools.gate]
+kind = "http"
+method = "POST"
+url = "http://127.0.0.1:${port}/gate"
 
 [tools.print]
 kind = "command"
@@ -128,15 +163,24 @@ kind = "command"
 argv = ["awk", 'BEGIN { for (i = 1; i <= 4000; i++) printf "line %05d of much\\n", i }']
 `;
 
-/** Answers with a text word by word, as language models do. */
-async function answer(request, response) {
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+async function answer(request, response, gate) {
   let body = '';
   for await (const piece of request.setEncoding('utf8')) body += piece;
+  const inputs = JSON.parse(body);
+  if (request.url === '/say') return stream(inputs.text, response);
+  await (request.url === '/gate' ? gate(inputs.gate).promise : pause(20));
+  response.writeHead(200, { 'content-type': 'application/json' }).end(body);
+}
+
+/** Word by word, as language models do. */
+async function stream(text, response) {
   response.writeHead(200, { 'content-type': 'text/event-stream' });
-  for (const word of JSON.parse(body).text.split(/(?<= )/)) {
+  for (const word of text.split(/(?<= )/)) {
     if (response.destroyed) return;
     response.write(`data: ${JSON.stringify({ word })}\n\n`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await pause(20);
   }
   response.end('data: [DONE]\n\n');
 }

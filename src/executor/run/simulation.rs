@@ -35,6 +35,17 @@ fn whatever_happens_the_messages_keep_their_guarantees() {
     assert!(one.is_some() || given_up > 0, "no step was interrupted too often");
 }
 
+/// A random plan, and what a run of it says.
+pub(crate) fn random_run(seed: u64) -> (Arc<Plan>, Vec<RunEvent>) {
+    let mut world = World::new(seed);
+    world.act(|run, now, effects| run.start(now, effects));
+    while !world.run.is_ended() {
+        world.step();
+        world.faults_left = world.faults_left.saturating_sub(1);
+    }
+    (world.new.plan.clone(), world.events().cloned().collect())
+}
+
 struct World {
     rng: Rng,
     new: NewRun,

@@ -6,7 +6,7 @@
 use std::io::Write;
 
 use super::{ConnectionManager, Effect};
-use crate::formats::{Format, closing};
+use crate::formats::{Format, closing, with_retry};
 use crate::log::{Retold, Row, RunNumber, StartingPosition, Subscription};
 use crate::model::{Now, ProjectId, SlabKey};
 use crate::stream::subscriber::{CloseReason, Transport};
@@ -67,7 +67,8 @@ impl<S: Write> ConnectionManager<S> {
         now: Now,
     ) -> Result<SlabKey, S> {
         if let Some(Retold { prelude, ended_at, .. }) = start.retold.as_deref() {
-            transport.preface.append(&mut transport.coding.encoded(prelude.clone()));
+            let prelude = with_retry(prelude, self.reconnection_ms());
+            transport.preface.append(&mut transport.coding.encoded(prelude));
             if ended_at.is_some() {
                 transport.preface.extend_from_slice(transport.coding.end());
             }
