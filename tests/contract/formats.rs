@@ -271,8 +271,8 @@ fn what_is_wrong_with_a_call_is_said() {
     let no_tool = json!({"name": "x", "steps": [{"id": "a", "tool": "none"}]});
     let post = |run: &str, plan: Option<Value>| Request::post(AGUI, &input(run, plan));
     for (request, scope, status, code) in [
-        (post("r", Some(quick())), "publish", 403, "forbidden_scope"),
-        (post("r", Some(quick())), "subscribe", 403, "forbidden_scope"),
+        (post("r", Some(quick())), "publish", 403, "scope_missing"),
+        (post("r", Some(quick())), "subscribe", 403, "scope_missing"),
         (post("r", Some(no_tool)), "run subscribe", 422, "invalid_plan"),
         (post("r", None), "run subscribe", 422, "invalid_body"),
         (
@@ -297,7 +297,7 @@ fn what_is_wrong_with_a_call_is_said() {
             400,
             "invalid_parameter",
         ),
-        (Request::get("/api/projects/q/chat/r/stream"), "subscribe", 403, "forbidden_project"),
+        (Request::get("/api/projects/q/chat/r/stream"), "subscribe", 403, "project_forbidden"),
     ] {
         let answer = with(request, scope);
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{}", answer.text());

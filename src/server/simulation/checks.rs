@@ -61,6 +61,11 @@ impl<M: Medium> World<M> {
                 None
             }
             Mode::Answers => self.read_answer(index, bytes),
+            Mode::Stream(follower) if follower.wanted.format.is_some() => {
+                let n = follower.take_retold(bytes, &self.model, &at)?;
+                self.hear_words(index);
+                Some(n)
+            }
             Mode::Stream(follower) => {
                 let (piece, n) = next_piece(bytes, follower.coding)?;
                 let Piece::Block(block) = piece else {
@@ -71,15 +76,19 @@ impl<M: Medium> World<M> {
                 if let Block::Event { retry: Some(_), .. } = block {
                     self.note(|| format!("client {index}: {}", String::from_utf8_lossy(bytes)));
                 }
-                for word in self.clients[index].follower().map(|f| std::mem::take(&mut f.words)).unwrap_or_default() {
-                    self.note(|| format!("client {index}: {word}"));
-                    if word.starts_with("connected") {
-                        self.let_in(index);
-                    }
-                    self.meet(word);
-                }
+                self.hear_words(index);
                 Some(n)
             }
+        }
+    }
+
+    fn hear_words(&mut self, index: usize) {
+        for word in self.clients[index].follower().map(|f| std::mem::take(&mut f.words)).unwrap_or_default() {
+            self.note(|| format!("client {index}: {word}"));
+            if word.starts_with("connected") {
+                self.let_in(index);
+            }
+            self.meet(word);
         }
     }
 
@@ -108,6 +117,7 @@ impl<M: Medium> World<M> {
                     .asked
                     .front()
                     .is_some_and(|asked| self.may_refuse(index, asked.at) || self.was_down_since(asked.at)),
+            was_down: self.was_down_since(client.watches_since),
             expires_at: self.tokens.expires_at(client.stream_of),
             heartbeat_ms: u64::try_from(HEARTBEAT.as_millis()).expect("small"),
             retry_ms: RETRY_MS,
@@ -167,14 +177,20 @@ impl<M: Medium> World<M> {
             return;
         }
         let client = &mut self.clients[index];
-        client.mode = Mode::Stream(Box::new(Follower::new((**wanted).clone(), coding)));
+        let wanted = (**wanted).clone();
+        client.mode = Mode::Stream(Box::new(Follower::new(wanted.clone(), coding)));
         client.stream_of = asked.who;
         client.watches_since = self.now.mono;
         if client.sent > asked.end {
             // It talks on, and nobody listens.
             client.chatter = CHATTER_MAX;
         }
+        let is_retold = wanted.format.is_some();
+        assert!(!is_retold || !wanted.has_seen_the_end, "client {index}: it has seen the end of its run: 204");
         client.asked = [asked].into();
+        if is_retold {
+            self.let_in(index);
+        }
     }
 
     /// The server has let go of a client: was that in order?

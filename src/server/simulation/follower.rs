@@ -4,7 +4,9 @@
 use serde_json::Value;
 
 use super::model::Model;
+use super::retold::Teller;
 use super::sse::{Block, Special};
+use crate::formats::Format;
 use crate::http::Coding;
 use crate::model::{ProjectId, RunId, Timestamp};
 
@@ -13,6 +15,8 @@ use crate::model::{ProjectId, RunId, Timestamp};
 pub(super) struct Wanted {
     pub(super) project: ProjectId,
     pub(super) run: Option<RunId>,
+    /// The run is to be retold so.
+    pub(super) format: Option<Format>,
     pub(super) shown: Option<Shown>,
     pub(super) snapshots: bool,
     pub(super) heartbeat_as_message: bool,
@@ -42,6 +46,8 @@ pub(super) struct Circumstances {
     pub(super) is_ending: bool,
     /// A stream may be put off.
     pub(super) may_be_busy: bool,
+    /// The store has failed since the stream began.
+    pub(super) was_down: bool,
     /// When the subscriber's token ends.
     pub(super) expires_at: Option<Timestamp>,
     pub(super) heartbeat_ms: u64,
@@ -53,7 +59,9 @@ pub(super) struct Circumstances {
 pub(super) struct Follower {
     pub(super) wanted: Wanted,
     pub(super) coding: Coding,
-    stage: Stage,
+    pub(super) stage: Stage,
+    /// Those who may tell it its run in a format; none before it was told anything.
+    pub(super) tellers: Vec<Teller>,
     /// The last chunk has come.
     has_ended: bool,
     /// Everything up to here it has, or is told of by snapshots.
@@ -72,7 +80,7 @@ pub(super) struct Follower {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     /// Nothing came yet.
     Beginning,
     /// After `connected`.
@@ -85,11 +93,14 @@ enum Stage {
 
 impl Follower {
     pub(super) fn new(wanted: Wanted, coding: Coding) -> Self {
+        // A stream in a format begins with its head.
+        let stage = if wanted.format.is_some() { Stage::Live } else { Stage::Beginning };
         Self {
             wanted,
             coding,
             has_ended: false,
-            stage: Stage::Beginning,
+            stage,
+            tellers: Vec::new(),
             position: 0,
             last_id: None,
             awaits_reset: false,
@@ -210,7 +221,7 @@ impl Follower {
     }
 
     /// May a message behind `after` that it should get be gone, now that it was told to go on at `position`?
-    fn has_lost(&self, after: u64, position: u64, model: &Model) -> bool {
+    pub(super) fn has_lost(&self, after: u64, position: u64, model: &Model) -> bool {
         let project = &self.wanted.project;
         let Some(run) = &self.wanted.run else {
             return model.floor(position).is_none_or(|floor| after + 1 < floor);
@@ -307,6 +318,9 @@ impl Follower {
 
     /// Nothing is on its way any more: has it all that it should?
     pub(super) fn check_complete(&mut self, model: &Model) {
+        if self.wanted.format.is_some() {
+            return self.check_retold(model);
+        }
         assert!(self.stage != Stage::Beginning, "it never began: {:?}", self.wanted);
         if self.is_over() {
             return;

@@ -25,6 +25,7 @@ mod medium;
 mod model;
 mod readers;
 mod requests;
+mod retold;
 mod shop;
 mod socket;
 mod sse;
@@ -46,7 +47,7 @@ use world::World;
 const SEEDS: u64 = 64;
 
 /// What the default seeds must meet between them: a simulation that meets nothing shows nothing.
-const WORTH_MEETING: [&str; 30] = [
+const WORTH_MEETING: [&str; 35] = [
     "answer ahead",
     "clock set back",
     "clock set forward",
@@ -69,6 +70,11 @@ const WORTH_MEETING: [&str; 30] = [
     "reset ahead",
     "reset expired",
     "reset unknown_id",
+    "retold anew",
+    "retold closing shutdown",
+    "retold closing token_expired",
+    "retold on",
+    "retold over",
     "run again",
     "run over",
     "stalled",
@@ -127,7 +133,7 @@ fn whatever_happens_every_client_gets_what_it_must() {
 const STORMY_SEEDS: u64 = 48;
 
 /// What they must meet between them.
-const WORTH_MEETING_IN_STORMS: [&str; 16] = [
+const WORTH_MEETING_IN_STORMS: [&str; 17] = [
     "came back",
     "cancel in an outage",
     "clock set back",
@@ -138,6 +144,7 @@ const WORTH_MEETING_IN_STORMS: [&str; 16] = [
     "outage",
     "ended while down",
     "paused",
+    "retold on",
     "restart",
     "run resumed",
     "store back",

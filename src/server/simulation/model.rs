@@ -4,12 +4,14 @@
 //! is sent is held against this.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::auth::IdSigner;
 use crate::executor::testing::INTERRUPTIONS_MAX;
 use crate::executor::{NewRun, ResumedRun};
+use crate::formats::RunHead;
 use crate::log::{Command, Order, Query, Resumed, Store};
 use crate::model::{
     Now, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, RunStatus, StepProgress, StepUpdate,
@@ -53,6 +55,8 @@ pub(super) struct Kept {
 /// A run.
 pub(super) struct RunModel {
     created: RunState,
+    /// Its plan and inputs.
+    document: Arc<[u8]>,
     /// Where the project was when it was taken on, and when it was read from the store, as long as it says nothing.
     created_after: Vec<u64>,
     /// What it has said.
@@ -66,7 +70,7 @@ pub(super) struct RunModel {
 /// What of a batch concerns the model.
 pub(super) enum Seen {
     Publish(ProjectId, Vec<(String, Vec<u8>)>),
-    Submit(ProjectId, RunId),
+    Submit(ProjectId, RunId, Arc<[u8]>),
     Cancel(ProjectId, RunId),
     Event(ProjectId, RunEvent),
     /// Someone may be shown snapshots.
@@ -83,7 +87,8 @@ pub(super) fn look_through(commands: &[Command]) -> Vec<Seen> {
                 seen.push(Seen::Publish(project.clone(), events.iter().map(pair).collect()));
             }
             Command::Submit { submission, .. } => {
-                seen.push(Seen::Submit(submission.project().clone(), submission.run.clone()));
+                let (run, document) = (submission.run.clone(), submission.document.clone());
+                seen.push(Seen::Submit(submission.project().clone(), run, document));
             }
             Command::Cancel { project, run, .. } => seen.push(Seen::Cancel(project.clone(), run.clone())),
             Command::Records(records) => seen.extend(records.iter().filter_map(|record| match record {
@@ -117,7 +122,7 @@ impl Model {
                         self.append(&project, &kind, &payload, None);
                     }
                 }
-                Seen::Submit(project, run) => self.take_on(project, run, orders, now),
+                Seen::Submit(project, run, document) => self.take_on(project, run, document, orders, now),
                 Seen::Cancel(..) | Seen::Event(..) => self.hear(seen),
                 Seen::Look(project) => self.note_snapshots(project, now),
             }
@@ -217,7 +222,7 @@ impl Model {
         seq
     }
 
-    fn take_on(&mut self, project: ProjectId, run: RunId, orders: &[Order], now: Now) {
+    fn take_on(&mut self, project: ProjectId, run: RunId, document: Arc<[u8]>, orders: &[Order], now: Now) {
         let plan = orders.iter().find_map(|order| match order {
             Order::Start { project: of, run: id, plan, .. } if *of == project && *id == run => Some(plan.clone()),
             _ => None,
@@ -230,7 +235,8 @@ impl Model {
             let created = RunState::new(run.clone(), &plan, now.wall);
             let created_after = vec![created_after];
             let said = Vec::new();
-            let model = RunModel { created, created_after, said, is_cancelled: false, must_be_cancelled: false };
+            let model =
+                RunModel { created, document, created_after, said, is_cancelled: false, must_be_cancelled: false };
             entry.runs.insert(run, model);
         }
     }
@@ -372,6 +378,11 @@ impl RunModel {
             view.clone()
         });
         views.collect()
+    }
+
+    /// What its formats know of it beside its messages.
+    pub(super) fn head(&self, project: &ProjectId) -> Arc<RunHead> {
+        Arc::new(RunHead::new(project.clone(), &self.created, &self.document))
     }
 
     /// The `seq` of its last message, once it has ended.

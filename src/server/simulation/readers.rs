@@ -19,12 +19,15 @@ impl<M: Medium> World<M> {
     }
 
     /// Those who read beside the log answer up to so many questions, whatever waits for the log. Two of them do so side by
-    /// side, so that the answers come in any order, but for pages.
+    /// side, so that the answers come in any order, but for pages and for runs in formats.
     pub(super) fn read_beside(&mut self, answers_max: usize) {
         for _ in 0..answers_max.min(self.questions.len()) {
             let mut at = self.rng.below(self.questions.len());
-            if self.questions[at].question.is_page() {
-                at = self.questions.iter().position(|posed| posed.question.is_page()).expect("at the latest this one");
+            for is_in_order in [Question::is_page, Question::is_of_format] {
+                if is_in_order(&self.questions[at].question) {
+                    let mut questions = self.questions.iter();
+                    at = questions.position(|posed| is_in_order(&posed.question)).expect("at the latest this one");
+                }
             }
             let Posed { question, behind } = self.questions.remove(at).expect("one of them");
             let failed = self.disk.failed();

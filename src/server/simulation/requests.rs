@@ -8,6 +8,7 @@ use super::laws::BODY_BYTES;
 use super::medium::Medium;
 use super::world::World;
 use crate::auth::Scope;
+use crate::formats::Format;
 use crate::model::{ProjectId, RunId};
 
 /// Projects that clients know.
@@ -177,33 +178,48 @@ impl<M: Medium> World<M> {
             Some(ticket) if !self.rng.one_in(5) => self.tokens.tickets[ticket].project.clone(),
             _ => self.any_project(),
         };
-        let run = if self.rng.one_in(4) { self.any_run(&project) } else { None };
+        let run = if self.rng.one_in(3) { self.any_run(&project) } else { None };
+        let words = Format::WORDS;
+        let format = run.as_ref().filter(|_| self.rng.one_in(2)).map(|_| words[self.rng.below(words.len())]);
         let (id, shown) = self.any_position(&project);
         let is_in_query = id.is_some() && self.rng.one_in(4);
         let end = run.as_ref().and_then(|run| self.model.run(&project, run)).and_then(|run| run.last_seq());
         let has_seen_the_end =
             self.laws.keeps_runs() && matches!((shown, end), (Some(Shown::Seq(seq)), Some(end)) if seq >= end);
         let (snapshots, heartbeat_as_message) = (!self.rng.one_in(4), self.rng.one_in(4));
-        let is_event_source = !self.rng.one_in(3);
+        let heartbeat_as_message = heartbeat_as_message && format.is_none();
+        let accepts_events = !self.rng.one_in(3);
+        let is_event_source = accepts_events && format.is_none();
         // Without snapshots it may begin at what the loop knows of: what the log has besides is on its way there.
-        let known = self.server.newest_broadcast(&project).filter(|_| !snapshots);
+        let known = self.server.newest_broadcast(&project).filter(|_| !snapshots && format.is_none());
         let newest = known.unwrap_or(self.model.newest(&project));
         let mut query: Vec<String> = Vec::new();
         query.extend(run.as_ref().map(|run| format!("runId={run}")));
+        query.extend(format.map(|(word, _)| format!("format={word}")));
         query.extend((!snapshots).then(|| "snapshot=0".to_owned()));
         query.extend(heartbeat_as_message.then(|| "heartbeat=message".to_owned()));
         query.extend(id.as_ref().filter(|_| is_in_query).map(|id| format!("lastEventId={id}")));
         query.extend(ticket.map(|ticket| format!("ticket={}", self.tokens.tickets[ticket].text)));
         let mut headers = Vec::new();
-        headers.extend(is_event_source.then(|| ("Accept", "text/event-stream".to_owned())));
+        headers.extend(accepts_events.then(|| ("Accept", "text/event-stream".to_owned())));
         headers.extend(id.filter(|_| !is_in_query).map(|id| ("Last-Event-ID", id)));
         let shows_id = headers.iter().any(|(name, id)| {
             let signed = self.tokens.signer.read(id, &project);
             *name == "Last-Event-ID" && signed.is_ok()
         });
         let ask_for = project.clone();
-        let wanted =
-            Wanted { project, run, shown, snapshots, heartbeat_as_message, is_event_source, newest, has_seen_the_end };
+        let format = format.map(|(_, format)| format);
+        let wanted = Wanted {
+            project,
+            run,
+            format,
+            shown,
+            snapshots,
+            heartbeat_as_message,
+            is_event_source,
+            newest,
+            has_seen_the_end,
+        };
         let is_head = self.rng.one_in(12);
         let who = match ticket {
             Some(ticket) => Some(self.tokens.tickets[ticket].token),
@@ -226,13 +242,14 @@ impl<M: Medium> World<M> {
         let newest = self.model.newest(&project);
         let wanted = Wanted {
             shown: Some(Shown::Seq(seq)),
-            is_event_source: true,
+            is_event_source: wanted.format.is_none(),
             newest,
             has_seen_the_end: end.is_some_and(|end| seq >= end),
             ..wanted
         };
         let mut query: Vec<String> = Vec::new();
         query.extend(wanted.run.as_ref().map(|run| format!("runId={run}")));
+        query.extend(wanted.format.map(|format| format!("format={}", format.word())));
         query.extend((!wanted.snapshots).then(|| "snapshot=0".to_owned()));
         query.extend(wanted.heartbeat_as_message.then(|| "heartbeat=message".to_owned()));
         query.extend(ticket.map(|ticket| format!("ticket={}", self.tokens.tickets[ticket].text)));
@@ -444,6 +461,7 @@ impl<M: Medium> World<M> {
         let wanted = Wanted {
             project: project.clone(),
             run: None,
+            format: None,
             shown: None,
             snapshots: true,
             heartbeat_as_message: false,
