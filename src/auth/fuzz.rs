@@ -70,7 +70,7 @@ fn check_ticket(tickets: &TicketKey, text: &str) {
     let may = |scope| ticket.principal.has_scope(scope);
     assert!(may(Scope::Subscribe) && !may(Scope::Publish) && !may(Scope::Run) && !may(Scope::Admin));
     assert_eq!(ticket.principal.is_expired(NOW), NOW >= ticket.ends_at());
-    let again = tickets.issue(&ticket.principal, None, ticket.issued_at, [0; 16]).expect("it fitted before");
+    let again = tickets.issue(&ticket.principal, &[], ticket.issued_at, [0; 16]).expect("it fitted before");
     let again = tickets.open(&again).expect("it was just issued");
     assert_eq!((&again.principal, again.issued_at), (&ticket.principal, ticket.issued_at));
 }
