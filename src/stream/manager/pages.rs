@@ -43,6 +43,7 @@ impl<S: Write> ConnectionManager<S> {
             return;
         }
         let stream = &mut self.streams[key.index()];
+        let view = self.watched.view(stream.channel);
         if stream.cursor.sent > 0 {
             // Half a message is out and its other half is gone: only a new connection can mend that.
             return self.doom(key.index() as u32, CloseReason::Stalled);
@@ -52,7 +53,7 @@ impl<S: Write> ConnectionManager<S> {
         control::write_reset(&mut told, start);
         let extra = stream.extra();
         extra.awaits_page = false;
-        extra.put(extra.view.of_events(told));
+        extra.put(view.of_events(told));
         self.serve(key.index() as u32, now);
     }
 
@@ -95,10 +96,10 @@ impl<S: Write> ConnectionManager<S> {
         self.stats.pages += 1;
         self.effects.push(Effect::ReadPage {
             stream: key,
-            project: self.projects[stream.project as usize].id.clone(),
+            project: self.watched.project_of(stream.channel).id.clone(),
             after: stream.cursor.seq,
             only_run: stream.only_run(),
-            view: stream.view(),
+            view: self.watched.view(stream.channel),
             bytes_max: lease.bytes(),
         });
         stream.extra().lease = Some(lease);
