@@ -12,7 +12,7 @@ use super::{Action, Facts, read_json_object};
 use crate::auth::{Asked, IdSigner, MessageId, PROJECTS_PER_STREAM_MAX};
 use crate::http::{Method, Problem, Request};
 use crate::log::{ResumeFrom, Subscription};
-use crate::model::ProjectId;
+use crate::model::{IdError, ProjectId};
 use crate::stream::BundleSubscription;
 
 /// What a request for a stream of several projects says.
@@ -54,7 +54,7 @@ impl AskedFor {
             }
         }
         let listed = parameters.text("projects").ok_or_else(|| bad("projects", "expected ids with commas between"))?;
-        let projects = listed.split(',').map(|id| id.parse().map(|id| (id, None))).collect::<Result<_, _>>();
+        let projects: Result<_, IdError> = listed.split(',').map(|id| id.parse().map(|id| (id, None))).collect();
         let yes_no = [("0", false), ("1", true), ("false", false), ("true", true)];
         let heartbeats = [("message", true), ("comment", false)];
         Ok(Self {
@@ -73,7 +73,7 @@ impl AskedFor {
             Listed::WithIds(ids) => ids,
         };
         let parse = |(id, last): (String, Option<String>)| id.parse().map(|id| (id, last));
-        let projects: Result<_, crate::model::IdError> = projects.into_iter().map(parse).collect();
+        let projects: Result<_, IdError> = projects.into_iter().map(parse).collect();
         Ok(Self {
             projects: bounded(projects.map_err(|error| bad("projects", &error.to_string()))?)?,
             snapshots: body.snapshot,
@@ -102,7 +102,10 @@ struct Body {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "projects: expected an array of ids, or an object with each id's last message id or null")]
+#[serde(
+    untagged,
+    expecting = "projects: expected an array of ids, or an object with each id's last message id or null"
+)]
 enum Listed {
     Alone(Vec<String>),
     WithIds(BTreeMap<String, Option<String>>),
@@ -190,8 +193,7 @@ fn positions_by_last_id(signer: &IdSigner, asked_for: &AskedFor, last_id: Option
     if let Some(positions) = signer.read_positions(text) {
         return projects.map(|project| positions.of(signer.tag(project)).map_or(Shown::Nothing, Shown::At)).collect();
     }
-    let shown: Vec<_> =
-        projects.map(|project| signer.read(text, project).map_or(Shown::Nothing, Shown::At)).collect();
+    let shown: Vec<_> = projects.map(|project| signer.read(text, project).map_or(Shown::Nothing, Shown::At)).collect();
     if shown.iter().all(|shown| *shown == Shown::Nothing) { all(Shown::Unknown) } else { shown }
 }
 

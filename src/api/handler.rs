@@ -10,8 +10,7 @@ use super::publish::read_events;
 use super::query::Parameters;
 use super::render::{OUTPUT_PIECE_BYTES, Render};
 use super::{
-    Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, RerunRequest, Route, dashboard, read_json,
-    read_json_object,
+    Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, RerunRequest, Route, dashboard, read_json_object,
 };
 use crate::auth::{
     AuthError, Hosts, IdSigner, Origins, Principal, Projects, Scope, Spending, TicketBook, TicketKey, TicketNote,

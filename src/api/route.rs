@@ -125,9 +125,7 @@ fn calls(path: &[&str]) -> Result<Calls, Problem> {
         ["readyz"] => Calls::get(Route::Ready),
         ["metrics"] => Calls::get(Route::Metrics),
         ["openapi.json"] => Calls::get(Route::OpenApi),
-        ["api", "sse"] => {
-            Calls { get: Some(Route::Bundle), post: Some(Route::Bundle), query: Some(Route::Bundle) }
-        }
+        ["api", "sse"] => Calls { get: Some(Route::Bundle), post: Some(Route::Bundle), query: Some(Route::Bundle) },
         ["api", "sse", "ticket"] => Calls::post(Route::Ticket),
         ["api", "sse", "projects", project] => Calls::get(Route::Stream(id(project)?)),
         ["api", "workflow", "check"] => Calls::post(Route::Check),

@@ -32,7 +32,7 @@ pub use jwt_key::{JWT_SECRET_BYTES_MIN, JwtKey, KeyError};
 pub use keys::ServerKeys;
 pub use message_id::{IdSigner, Instance, MessageId};
 pub use origin::{Origins, Verdict};
-pub use positions::{PROJECTS_PER_STREAM_MAX, Positions, ProjectTag};
+pub use positions::{PROJECTS_PER_STREAM_MAX, ProjectTag};
 pub use principal::{Principal, Projects, Rights, Scope, Scopes};
 pub use ticket::{TicketKey, TicketNonce};
 pub use ticket_book::{Asked, Spending, TICKETS_REMEMBERED_MAX, TicketBook, TicketNote};

@@ -159,12 +159,7 @@ impl TicketBook {
     ///
     /// # Errors
     /// [`TicketError`] says why it opens nothing.
-    pub fn admit(
-        &mut self,
-        ticket: &str,
-        asked: &[Asked],
-        now: Timestamp,
-    ) -> Result<Admission, TicketError> {
+    pub fn admit(&mut self, ticket: &str, asked: &[Asked], now: Timestamp) -> Result<Admission, TicketError> {
         self.unspend();
         let ticket = self.open(ticket)?;
         let spends = match self.judge(&ticket, asked, now)? {
@@ -202,12 +197,7 @@ impl TicketBook {
     ///
     /// # Errors
     /// As `admit`.
-    pub fn peek(
-        &mut self,
-        ticket: &str,
-        asked: &[Asked],
-        now: Timestamp,
-    ) -> Result<Principal, TicketError> {
+    pub fn peek(&mut self, ticket: &str, asked: &[Asked], now: Timestamp) -> Result<Principal, TicketError> {
         self.unspend();
         let ticket = self.open(ticket)?;
         self.judge(&ticket, asked, now)?;
@@ -273,12 +263,7 @@ impl TicketBook {
         self.key.open(ticket).ok_or(TicketError::Unknown)
     }
 
-    fn judge(
-        &self,
-        ticket: &Ticket,
-        asked: &[Asked],
-        now: Timestamp,
-    ) -> Result<Opening, TicketError> {
+    fn judge(&self, ticket: &Ticket, asked: &[Asked], now: Timestamp) -> Result<Opening, TicketError> {
         if ticket.ends_at() <= now {
             return Err(TicketError::TokenExpired);
         }

@@ -232,7 +232,7 @@ fn an_extension_ends_with_the_jwt() {
     let ends_soon = after(20_000);
     let rights = Rights { scopes: Scopes::ALL, projects: Projects::All };
     let ann = Principal::new("ann".into(), Some(ends_soon), rights, None);
-    let ticket = server.keys.ticket_key().issue(&ann, None, ISSUED, [1; 16]).expect("issued");
+    let ticket = server.keys.ticket_key().issue(&ann, &[], ISSUED, [1; 16]).expect("issued");
     let mut book = server.book;
     assert_eq!(book.extend(&ticket, after(14_000)).map(|note| note.until), Some(ends_soon));
     assert_eq!(book.admit(&ticket, &[asked("p", None)], ends_soon), Err(TicketError::TokenExpired));

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::backlog::Backlog;
+use super::bundle::Bundle;
 use crate::log::View;
 
 /// See the top of this file.
@@ -23,6 +24,8 @@ pub(super) enum Source {
     Events { project: u32 },
     /// From this backlog: the project's messages in lines, put into words once for all who are shown them so.
     Lines { project: u32, backlog: Backlog },
+    /// From the backlogs of several projects, by what they are to each other.
+    Several(Bundle),
 }
 
 /// One round over a channel's streams. It may take several slices; what is broadcast meanwhile makes another round.
@@ -56,17 +59,26 @@ pub(super) struct Moved {
 }
 
 impl Source {
-    /// The project that it draws on.
-    pub(super) fn project(&self) -> u32 {
+    /// The projects that it draws on; at least one.
+    pub(super) fn projects(&self) -> &[u32] {
         match self {
-            Self::Events { project } | Self::Lines { project, .. } => *project,
+            Self::Events { project } | Self::Lines { project, .. } => std::slice::from_ref(project),
+            Self::Several(bundle) => bundle.parts(),
+        }
+    }
+
+    /// What several projects are to each other, where it draws on several.
+    pub(super) fn bundle(&self) -> Option<&Bundle> {
+        match self {
+            Self::Events { .. } | Self::Lines { .. } => None,
+            Self::Several(bundle) => Some(bundle),
         }
     }
 
     /// How its streams are shown messages.
     pub(super) fn view(&self) -> View {
         match self {
-            Self::Events { .. } => View::Events,
+            Self::Events { .. } | Self::Several(_) => View::Events,
             Self::Lines { .. } => View::Text,
         }
     }
@@ -74,16 +86,17 @@ impl Source {
     /// The backlog that is its own.
     pub(super) fn own_backlog(&self) -> Option<&Backlog> {
         match self {
-            Self::Events { .. } => None,
+            Self::Events { .. } | Self::Several(_) => None,
             Self::Lines { backlog, .. } => Some(backlog),
         }
     }
 
-    /// Holds the backlog that is its own to so many bytes.
+    /// Holds the backlog that is its own to so many bytes, and lets go what is no longer needed.
     pub(super) fn trim(&mut self, bytes_max: usize) {
         match self {
             Self::Events { .. } => {}
             Self::Lines { backlog, .. } => backlog.trim(bytes_max),
+            Self::Several(bundle) => bundle.let_go(),
         }
     }
 }
@@ -142,6 +155,11 @@ impl Channel {
                 Turn::Ended { since }
             }
         }
+    }
+
+    /// Is it the first stream's turn?
+    pub(super) fn is_at_start(&self) -> bool {
+        self.pass.is_some_and(|pass| pass.next == 0)
     }
 
     /// The stream whose turn it was has had it.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::backlog::Backlog;
+use crate::auth::ProjectTag;
 use crate::log::{Frames, View};
 use crate::model::ProjectId;
 
@@ -13,6 +14,10 @@ pub(super) struct Project {
     pub(super) backlog: Backlog,
     /// The channels that draw on it.
     pub(super) channels: BTreeMap<View, u32>,
+    /// The channels that draw on it and on others.
+    bundles: Vec<u32>,
+    /// What stands for it in ids of positions.
+    pub(super) tag: ProjectTag,
     /// The streams of all of them.
     pub(super) watchers: usize,
     /// How many of those are behind.
@@ -24,15 +29,41 @@ pub(super) struct Project {
 }
 
 impl Project {
-    pub(super) fn new(id: ProjectId, frames: Frames, now: Duration) -> Self {
+    pub(super) fn new(id: ProjectId, tag: ProjectTag, frames: Frames, now: Duration) -> Self {
         Self {
             id,
             backlog: Backlog::new(frames),
             channels: BTreeMap::new(),
+            bundles: Vec::new(),
+            tag,
             watchers: 0,
             behind: 0,
             congestion: None,
             idle_since: Some(now),
+        }
+    }
+
+    /// The channels that draw on it and on others.
+    pub(super) fn bundles(&self) -> &[u32] {
+        &self.bundles
+    }
+
+    /// A channel draws on it and on others. There may be many thousands: room for an eighth more is made at a time.
+    pub(super) fn add_bundle(&mut self, channel: u32) {
+        if self.bundles.len() == self.bundles.capacity() {
+            self.bundles.reserve_exact(self.bundles.len() / 8 + 1);
+        }
+        self.bundles.push(channel);
+    }
+
+    /// A channel that drew on it and on others is gone. Looks through all of them: a place for each in each of its projects
+    /// would cost more memory than this costs time.
+    pub(super) fn remove_bundle(&mut self, channel: u32) {
+        if let Some(place) = self.bundles.iter().position(|&bundle| bundle == channel) {
+            self.bundles.swap_remove(place);
+        }
+        if self.bundles.len() < self.bundles.capacity() / 4 {
+            self.bundles.shrink_to(2 * self.bundles.len());
         }
     }
 

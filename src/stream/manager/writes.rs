@@ -14,19 +14,23 @@ impl<S: Write> ConnectionManager<S> {
         let Some(stream) = self.streams.get_mut(index as usize) else { return };
         let now_ms = wrapping_ms(now.mono);
         if stream.phase != Phase::Open {
-            return;
+            return self.step_aside(index);
         }
         if stream.write_pending(now_ms, &mut self.stats.bytes) {
+            let is_bundled = self.watched.bundle(stream.channel).is_some();
             match &stream.extra {
+                None if is_bundled => self.serve_bundled(index, now),
                 None => self.serve_backlog(index, now_ms),
                 Some(extra) if extra.awaits_page => {}
                 Some(extra) => match extra.ending {
                     Some(reason) => stream.phase = Phase::Doomed(reason),
+                    None if is_bundled => self.serve_bundled(index, now),
                     None if extra.is_gathered() => self.serve_gathered(index, now),
                     None => self.serve_backlog(index, now_ms),
                 },
             }
         }
+        self.step_aside(index);
         self.settle(index);
     }
 
@@ -113,9 +117,11 @@ impl<S: Write> ConnectionManager<S> {
         let is_between_messages =
             stream.cursor.sent == 0 && stream.extra.as_ref().is_none_or(|extra| !extra.has_pending());
         if stream.phase == Phase::Open && is_between_messages {
-            let project = &self.watched.project_of(stream.channel).id;
             let mut last_words = Vec::new();
-            control::write_closing(&mut last_words, project, stream.cursor.seq, reason.as_str(), retry_ms);
+            let mut retry_ms = Some(retry_ms);
+            for (project, seq) in self.watched.positions_of(stream) {
+                control::write_closing(&mut last_words, project, seq, reason.as_str(), retry_ms.take());
+            }
             let view = self.watched.view(stream.channel);
             let extra = stream.extra();
             extra.put_last(view.of_events(last_words), reason);
