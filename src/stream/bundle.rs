@@ -34,6 +34,8 @@ pub(super) struct Bundle {
     parts: Box<[u32]>,
     /// Rounds that have begun. Who has joined has the pieces of all of them, or of all but the last.
     round: u64,
+    /// How often there was something new, also for those who have not joined: so many rounds are enough.
+    news: u64,
     /// How many streams have joined.
     joined: u32,
     /// None while everyone who has joined has everything.
@@ -89,16 +91,16 @@ impl Piece {
 impl Bundle {
     /// Of these projects, in this order; nobody watches it yet.
     pub(super) fn new(parts: Box<[u32]>) -> Self {
-        Self { parts, round: 0, joined: 0, work: None }
+        Self { parts, round: 0, news: 0, joined: 0, work: None }
     }
 
     pub(super) fn parts(&self) -> &[u32] {
         &self.parts
     }
 
-    /// The round that is in progress or was the last. Larger by one where there is to be another.
-    pub(super) fn newest_round(&self) -> u64 {
-        self.round + u64::from(self.is_late())
+    /// How often there was something new.
+    pub(super) fn news(&self) -> u64 {
+        self.news
     }
 
     pub(super) fn is_late(&self) -> bool {
@@ -108,6 +110,7 @@ impl Bundle {
     /// One of its projects, at this slab place, broadcasts what is behind message `from`.
     pub(super) fn note_late(&mut self, project: u32, from: u64) {
         let Ok(part) = self.parts.binary_search(&project) else { return };
+        self.news += 1;
         // Where nobody has joined, nobody is where the rounds are.
         if self.joined > 0 {
             let late = &mut self.work.get_or_insert_default().late;
@@ -134,6 +137,7 @@ impl Bundle {
             *from = piece.to[usize::from(*part)];
             *from < newest(parts[usize::from(*part)])
         });
+        self.news += u64::from(!work.late.is_empty());
         work.of_round = Some(piece.clone());
         self.round += 1;
         self.keep(piece, streams);

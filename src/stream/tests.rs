@@ -1,6 +1,7 @@
 //! The manager with fake sockets: here what its tests have in common.
 
 mod broadcasts;
+mod bundle_simulation;
 mod bundles;
 mod ends;
 mod lines;

@@ -94,10 +94,10 @@ impl Watched {
         source.own_backlog().unwrap_or(&self.project_of(channel).backlog)
     }
 
-    /// The newest message of a channel, or round where it is of several projects, while anyone watches it.
+    /// The newest message of a channel, or how often there was any where it is of several projects, while anyone watches it.
     pub(super) fn newest(&self, channel: u32) -> Option<u64> {
         self.channel(channel).map(|watched| match watched.source.bundle() {
-            Some(bundle) => bundle.newest_round(),
+            Some(bundle) => bundle.news(),
             None => self.backlog(channel).newest(),
         })
     }
@@ -187,8 +187,8 @@ impl Watched {
             let channel = &mut self.channels[index as usize];
             if let Source::Several(bundle) = &mut channel.source {
                 bundle.note_late(place, newest);
-                let newest = bundle.newest_round();
-                if channel.begin_pass(newest, now) {
+                let news = bundle.news();
+                if channel.begin_pass(news, now) {
                     dirty.extend([index]);
                 }
             }
