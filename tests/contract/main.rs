@@ -21,6 +21,7 @@ mod page;
 mod plans;
 mod program;
 mod proxies;
+mod several;
 mod shutdown;
 #[cfg(feature = "sqlite")]
 mod stdout;
