@@ -4,6 +4,7 @@
 //! action, and the answer to it comes back through [`Render`].
 
 mod agui;
+mod bundle;
 mod chat;
 mod converse;
 mod dashboard;
@@ -17,6 +18,7 @@ mod render;
 mod route;
 mod stream;
 mod submit;
+mod ticket;
 mod turn;
 
 use std::sync::Arc;
@@ -38,6 +40,7 @@ use crate::http::{Problem, Response};
 use crate::log::{PublishedEvent, Query, Subscription};
 use crate::model::json::without_bom;
 use crate::model::{Now, ProjectId, RunId};
+use crate::stream::BundleSubscription;
 
 /// A call, decided.
 #[derive(Debug)]
@@ -57,10 +60,12 @@ pub enum Action {
     Ask(Ask, Render),
     /// Begin a stream. The ticket is spent if it begins.
     Subscribe(Arc<Subscription>, Option<Spending>),
+    /// The same, of a stream of several projects.
+    SubscribeToSeveral(Arc<BundleSubscription>, Option<Spending>),
     /// Begin a stream of a run in a format, or do otherwise where the run is not known.
     Converse(Arc<Subscription>, Otherwise),
-    /// Answer 200 and end at once, so that an `EventSource` tries again.
-    Busy(ProjectId),
+    /// Answer 200 and end at once, so that an `EventSource` tries again. With the projects of the stream.
+    Busy(Vec<ProjectId>),
     /// Answer with the metrics.
     Metrics,
     /// Answer how many watch a project.

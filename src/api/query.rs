@@ -63,6 +63,6 @@ impl<'r> Parameters<'r> {
     }
 }
 
-fn bad(name: &str, expected: &str) -> Problem {
+pub(super) fn bad(name: &str, expected: &str) -> Problem {
     Problem::new(400, "invalid_parameter", format!("{name}: {expected}"))
 }

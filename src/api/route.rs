@@ -21,6 +21,8 @@ pub enum Route {
     Ticket,
     /// `GET /api/sse/projects/:projectId`
     Stream(ProjectId),
+    /// `GET`, `POST` and `QUERY /api/sse`
+    Bundle,
     /// `POST /api/workflow/check`
     Check,
     /// `POST /api/workflow/run`
@@ -62,11 +64,14 @@ pub enum Route {
 const GET: &str = "GET, HEAD, OPTIONS";
 const POST: &str = "POST, OPTIONS";
 const GET_POST: &str = "GET, HEAD, POST, OPTIONS";
+const GET_POST_QUERY: &str = "GET, HEAD, POST, QUERY, OPTIONS";
 
-/// What a path may be asked: the call for `GET` (and `HEAD`), the call for `POST`.
+/// What a path may be asked: the call for `GET` (and `HEAD`), for `POST`, and for `QUERY`, which is a `GET` with a body.
+#[derive(Default)]
 struct Calls {
     get: Option<Route>,
     post: Option<Route>,
+    query: Option<Route>,
 }
 
 impl Route {
@@ -76,18 +81,20 @@ impl Route {
     /// 404 where there is no such path, 405 where it does not take the method, 400 where an id in it is none.
     pub fn parse(method: Method, path: &str) -> Result<Self, Problem> {
         if path == "*" {
-            return Ok(Self::Options(GET_POST));
+            return Ok(Self::Options(GET_POST_QUERY));
         }
         let segments = Segments::parse(path)?;
         let calls = calls(segments.as_strs(&mut [""; SEGMENTS_MAX]))?;
-        let allow = match (&calls.get, &calls.post) {
-            (Some(_), Some(_)) => GET_POST,
-            (Some(_), None) => GET,
-            (None, _) => POST,
+        let allow = match (&calls.get, &calls.post, &calls.query) {
+            (_, _, Some(_)) => GET_POST_QUERY,
+            (Some(_), Some(_), None) => GET_POST,
+            (Some(_), None, None) => GET,
+            (None, _, None) => POST,
         };
         let call = match method {
             Method::Get | Method::Head => calls.get,
             Method::Post => calls.post,
+            Method::Query => calls.query,
             Method::Options => Some(Self::Options(allow)),
             _ => None,
         };
@@ -128,6 +135,7 @@ fn calls(path: &[&str]) -> Result<Calls, Problem> {
         ["readyz"] => Calls::get(Route::Ready),
         ["metrics"] => Calls::get(Route::Metrics),
         ["openapi.json"] => Calls::get(Route::OpenApi),
+        ["api", "sse"] => Calls { get: Some(Route::Bundle), post: Some(Route::Bundle), query: Some(Route::Bundle) },
         ["api", "sse", "ticket"] => Calls::post(Route::Ticket),
         ["api", "sse", "projects", project] => Calls::get(Route::Stream(id(project)?)),
         ["api", "workflow", "check"] => Calls::post(Route::Check),
@@ -135,7 +143,7 @@ fn calls(path: &[&str]) -> Result<Calls, Problem> {
         ["api", "projects"] => Calls::get(Route::Projects),
         ["api", "projects", project, "workflows"] => {
             let project: ProjectId = id(project)?;
-            Calls { get: Some(Route::Runs(project.clone())), post: Some(Route::Submit(project)) }
+            Calls { get: Some(Route::Runs(project.clone())), post: Some(Route::Submit(project)), query: None }
         }
         ["api", "projects", project, "workflows", run] => Calls::get(Route::Run(id(project)?, id(run)?)),
         ["api", "projects", project, "workflows", run, "plan"] => Calls::get(Route::Plan(id(project)?, id(run)?)),
@@ -150,7 +158,11 @@ fn calls(path: &[&str]) -> Result<Calls, Problem> {
         ["api", "projects", project, "events"] => Calls::post(Route::Publish(id(project)?)),
         ["api", "projects", project, "agui"] => {
             let project: ProjectId = id(project)?;
-            Calls { get: Some(Route::AgUiCapabilities(project.clone())), post: Some(Route::AgUi(project)) }
+            Calls {
+                get: Some(Route::AgUiCapabilities(project.clone())),
+                post: Some(Route::AgUi(project)),
+                ..Calls::default()
+            }
         }
         ["api", "projects", project, "chat"] => Calls::post(Route::Chat(id(project)?)),
         ["api", "projects", project, "chat", run, "stream"] => Calls::get(Route::ChatStream(id(project)?, id(run)?)),
@@ -161,11 +173,11 @@ fn calls(path: &[&str]) -> Result<Calls, Problem> {
 
 impl Calls {
     fn get(route: Route) -> Self {
-        Self { get: Some(route), post: None }
+        Self { get: Some(route), ..Self::default() }
     }
 
     fn post(route: Route) -> Self {
-        Self { get: None, post: Some(route) }
+        Self { post: Some(route), ..Self::default() }
     }
 }
 
@@ -199,7 +211,11 @@ mod tests {
             (Method::Get, "/api/projects/p:1/chat/r/stream", Ok(Route::ChatStream(p, r))),
             (Method::Get, "/api/projects/p/chat", Err((405, Some(POST)))),
             (Method::Options, "/api/projects", Ok(Route::Options(GET))),
-            (Method::Options, "*", Ok(Route::Options(GET_POST))),
+            (Method::Options, "*", Ok(Route::Options(GET_POST_QUERY))),
+            (Method::Query, "/api/sse", Ok(Route::Bundle)),
+            (Method::Head, "/api/sse", Ok(Route::Bundle)),
+            (Method::Query, "/api/projects/p/workflows", Err((405, Some(GET_POST)))),
+            (Method::Delete, "/api/sse", Err((405, Some(GET_POST_QUERY)))),
             (Method::Delete, "/api/projects", Err((405, Some(GET)))),
             (Method::Get, "/api/sse/ticket", Err((405, Some(POST)))),
             (Method::Put, "/api/projects/p/workflows", Err((405, Some(GET_POST)))),

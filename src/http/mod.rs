@@ -31,6 +31,7 @@ mod status;
 mod target;
 
 pub use body::{Body, Next};
+pub use chunked::Chunks;
 pub use coding::{Coding, contents, split_last_chunk, write_chunk};
 pub use condition::Conditions;
 pub use decoder::{Decoder, Limits, Phase, Verdict};

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::backlog::Backlog;
+use super::bundle::Bundle;
 use super::retold::Retold;
 use crate::log::{RunNumber, View};
 
@@ -28,6 +29,8 @@ pub(super) enum Source {
     Lines { project: u32, backlog: Backlog },
     /// From a backlog of one run of the project, retold in a format.
     Retold(Box<Retold>),
+    /// From the backlogs of several projects, by what they are to each other.
+    Several(Bundle),
 }
 
 /// One round over a channel's streams. It may take several slices; what is broadcast meanwhile makes another round.
@@ -61,18 +64,27 @@ pub(super) struct Moved {
 }
 
 impl Source {
-    /// The project that it draws on.
-    pub(super) fn project(&self) -> u32 {
+    /// The projects that it draws on; at least one.
+    pub(super) fn projects(&self) -> &[u32] {
         match self {
-            Self::Events { project } | Self::Lines { project, .. } => *project,
-            Self::Retold(retold) => retold.project,
+            Self::Events { project } | Self::Lines { project, .. } => std::slice::from_ref(project),
+            Self::Retold(retold) => std::slice::from_ref(&retold.project),
+            Self::Several(bundle) => bundle.parts(),
+        }
+    }
+
+    /// What several projects are to each other, where it draws on several.
+    pub(super) fn bundle(&self) -> Option<&Bundle> {
+        match self {
+            Self::Events { .. } | Self::Lines { .. } | Self::Retold(_) => None,
+            Self::Several(bundle) => Some(bundle),
         }
     }
 
     /// The run that it tells alone.
     pub(super) fn run(&self) -> Option<RunNumber> {
         match self {
-            Self::Events { .. } | Self::Lines { .. } => None,
+            Self::Events { .. } | Self::Lines { .. } | Self::Several(_) => None,
             Self::Retold(retold) => Some(retold.run),
         }
     }
@@ -85,7 +97,7 @@ impl Source {
     /// How its streams are shown messages.
     pub(super) fn view(&self) -> View {
         match self {
-            Self::Events { .. } => View::Events,
+            Self::Events { .. } | Self::Several(_) => View::Events,
             Self::Lines { .. } => View::Text,
             Self::Retold(retold) => View::Format(retold.format),
         }
@@ -94,18 +106,19 @@ impl Source {
     /// The backlog that is its own.
     pub(super) fn own_backlog(&self) -> Option<&Backlog> {
         match self {
-            Self::Events { .. } => None,
+            Self::Events { .. } | Self::Several(_) => None,
             Self::Lines { backlog, .. } => Some(backlog),
             Self::Retold(retold) => Some(retold.backlog()),
         }
     }
 
-    /// Holds the backlog that is its own to so many bytes.
+    /// Holds the backlog that is its own to so many bytes, and lets go what is no longer needed.
     pub(super) fn trim(&mut self, bytes_max: usize) {
         match self {
             Self::Events { .. } => {}
             Self::Lines { backlog, .. } => backlog.trim(bytes_max),
             Self::Retold(retold) => retold.trim(bytes_max),
+            Self::Several(bundle) => bundle.let_go(),
         }
     }
 }
@@ -164,6 +177,11 @@ impl Channel {
                 Turn::Ended { since }
             }
         }
+    }
+
+    /// Is it the first stream's turn?
+    pub(super) fn is_at_start(&self) -> bool {
+        self.pass.is_some_and(|pass| pass.next == 0)
     }
 
     /// The stream whose turn it was has had it.

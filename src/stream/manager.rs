@@ -6,6 +6,7 @@
 //! [`reap`](ConnectionManager::reap) takes it out at the end.
 
 mod beginnings;
+mod bundles;
 mod invariants;
 mod pages;
 mod retelling;
@@ -24,6 +25,7 @@ use super::paging::Paging;
 use super::subscriber::{CloseReason, Extra, NEVER, Pending, Phase, Stream, Transport};
 use super::sweep::Sweep;
 use super::watched::{Wanted, Watched};
+use crate::auth::IdSigner;
 use crate::formats::Format;
 use crate::log::{Frames, RunNumber, StartingPosition, Subscription, View};
 use crate::model::{Now, ProjectId, SlabKey, Timestamp};
@@ -121,6 +123,8 @@ pub struct ConnectionManager<S> {
     streams: Slab<Stream<S>>,
     generation: u32,
     watched: Watched,
+    /// Writes the ids of positions.
+    signer: IdSigner,
     /// Channels with a round in progress, in the order of their turns. One that is gone may be named here until its turn.
     dirty: VecDeque<u32>,
     doomed: Vec<u32>,
@@ -138,13 +142,14 @@ pub struct ConnectionManager<S> {
 }
 
 impl<S: Write> ConnectionManager<S> {
-    /// A manager without streams. `seed` spreads reconnection times.
-    pub fn new(settings: Settings, seed: u64) -> Self {
+    /// A manager without streams, which writes ids with `signer`. `seed` spreads reconnection times.
+    pub fn new(settings: Settings, signer: IdSigner, seed: u64) -> Self {
         Self {
             settings,
             streams: Slab::new(),
             generation: 0,
             watched: Watched::default(),
+            signer,
             dirty: VecDeque::new(),
             doomed: Vec::new(),
             blocked: Vec::new(),
@@ -165,7 +170,7 @@ impl<S: Write> ConnectionManager<S> {
             return self.broadcast(project, &newest, now);
         }
         let share = self.backlog_share();
-        self.watched.open(project, newest, share, now.mono);
+        self.watched.open(project, self.signer.tag(project), newest, share, now.mono);
     }
 
     /// Is the project's backlog held?
@@ -216,12 +221,32 @@ impl<S: Write> ConnectionManager<S> {
         start: &StartingPosition,
         now: Now,
     ) -> Result<SlabKey, S> {
+        let index = self.streams.vacant_key() as u32;
+        let run = start.run.filter(|_| wanted.view.format().is_some());
+        let watches = Wanted { project: &wanted.project, view: wanted.view, run, after: start.after };
+        let Some((channel, place)) = self.watched.join(watches, index) else { return Err(transport.socket) };
+        let extra = Extra {
+            ending: start.is_told().then_some(CloseReason::RunOver),
+            only_run: if run.is_some() { None } else { start.run },
+            thread: wanted.said.as_ref().and_then(|said| said.thread.as_deref()).map(Into::into),
+            ..Extra::default()
+        };
+        Ok(self.add(transport, wanted, (channel, place), Cursor::after(start.after), extra, now))
+    }
+
+    /// Adds a stream at its place in a channel, and writes what it lacks.
+    fn add(
+        &mut self,
+        transport: Transport<S>,
+        wanted: &Subscription,
+        (channel, place): (u32, u32),
+        cursor: Cursor,
+        extra: Extra,
+        now: Now,
+    ) -> SlabKey {
         let Transport { socket, token, coding, preface } = transport;
         let entry = self.streams.vacant_entry();
         let index = entry.key() as u32;
-        let run = start.run.filter(|_| wanted.view.format().is_some());
-        let watches = Wanted { project: &wanted.project, view: wanted.view, run, after: start.after };
-        let Some((channel, place)) = self.watched.join(watches, index) else { return Err(socket) };
         self.generation = self.generation.wrapping_add(1);
         let end_of_token = |at: Timestamp| u32::try_from(at.as_millis().div_ceil(1000)).unwrap_or(NEVER);
         let key = SlabKey::new(index, self.generation);
@@ -233,25 +258,22 @@ impl<S: Write> ConnectionManager<S> {
             phase: Phase::Open,
             is_watched_for_room: false,
             is_counted_behind: false,
-            cursor: Cursor::after(start.after),
+            cursor,
             wrote_at: wrapping_ms(now.mono),
             expires_at_secs: wanted.expires_at.map_or(NEVER, end_of_token),
             token,
             // What it needs none of is given back with the first write.
             extra: Some(Box::new(Extra {
                 pending: Pending::Own(preface),
-                ending: start.is_told().then_some(CloseReason::RunOver),
-                only_run: if run.is_some() { None } else { start.run },
                 heartbeat_as_message: wanted.heartbeat_as_message,
                 coding,
-                thread: wanted.said.as_ref().and_then(|said| said.thread.as_deref()).map(Into::into),
-                ..Extra::default()
+                ..extra
             })),
         });
         self.stats.opened += 1;
         self.count_anew(channel);
         self.serve(index, now);
-        Ok(key)
+        key
     }
 
     /// Ends a stream at once. A key whose stream is gone changes nothing.
@@ -303,6 +325,11 @@ impl<S: Write> ConnectionManager<S> {
         while let Some(index) = self.doomed.pop() {
             let stream = self.streams.remove(index as usize);
             self.count_anew(stream.channel);
+            if stream.apart().is_none()
+                && let Some(bundle) = self.watched.bundle_mut(stream.channel)
+            {
+                bundle.part();
+            }
             if let Some(moved) = self.watched.leave(stream.channel, stream.place, now.mono) {
                 self.streams[moved.key as usize].place = stream.place;
                 if moved.misses_its_turn {
@@ -349,9 +376,10 @@ impl<S: Write> ConnectionManager<S> {
     }
 
     fn count_anew(&mut self, channel: u32) {
-        let project = &self.watched.project_of(channel).id;
-        if self.recounted.last() != Some(project) {
-            self.recounted.push(project.clone());
+        for project in self.watched.projects_of(channel) {
+            if self.recounted.last() != Some(&project.id) {
+                self.recounted.push(project.id.clone());
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 //! [`Effect`]s.
 
 mod backlog;
+mod bundle;
 mod channel;
 mod control;
 mod manager;
@@ -19,6 +20,7 @@ mod sweep;
 mod tests;
 mod watched;
 
+pub use bundle::BundleSubscription;
 #[cfg(test)]
 pub(crate) use manager::BACKLOG_BYTES_MIN;
 pub use manager::{ConnectionManager, Effect, Settings, Stats};

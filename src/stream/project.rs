@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::backlog::Backlog;
+use crate::auth::ProjectTag;
 use crate::log::{Frames, RunNumber, View};
 use crate::model::ProjectId;
 
@@ -15,6 +16,10 @@ pub(super) struct Project {
     pub(super) whole: BTreeMap<View, u32>,
     /// The channels of one run each: few of a run, each in another format.
     pub(super) runs: BTreeMap<RunNumber, Vec<(View, u32)>>,
+    /// The channels that draw on it and on others.
+    bundles: Vec<u32>,
+    /// What stands for it in ids of positions.
+    pub(super) tag: ProjectTag,
     /// The streams of all of them.
     pub(super) watchers: usize,
     /// How many of those are behind.
@@ -26,12 +31,14 @@ pub(super) struct Project {
 }
 
 impl Project {
-    pub(super) fn new(id: ProjectId, frames: Frames, now: Duration) -> Self {
+    pub(super) fn new(id: ProjectId, tag: ProjectTag, frames: Frames, now: Duration) -> Self {
         Self {
             id,
             backlog: Backlog::new(frames),
             whole: BTreeMap::new(),
             runs: BTreeMap::new(),
+            bundles: Vec::new(),
+            tag,
             watchers: 0,
             behind: 0,
             congestion: None,
@@ -74,6 +81,30 @@ impl Project {
             if of_run.is_empty() {
                 self.runs.remove(&run);
             }
+        }
+    }
+
+    /// The channels that draw on it and on others.
+    pub(super) fn bundles(&self) -> &[u32] {
+        &self.bundles
+    }
+
+    /// A channel draws on it and on others. There may be many thousands: room for an eighth more is made at a time.
+    pub(super) fn add_bundle(&mut self, channel: u32) {
+        if self.bundles.len() == self.bundles.capacity() {
+            self.bundles.reserve_exact(self.bundles.len() / 8 + 1);
+        }
+        self.bundles.push(channel);
+    }
+
+    /// A channel that drew on it and on others is gone. Looks through all of them: a place for each in each of its projects
+    /// would cost more memory than this costs time.
+    pub(super) fn remove_bundle(&mut self, channel: u32) {
+        if let Some(place) = self.bundles.iter().position(|&bundle| bundle == channel) {
+            self.bundles.swap_remove(place);
+        }
+        if self.bundles.len() < self.bundles.capacity() / 4 {
+            self.bundles.shrink_to(2 * self.bundles.len());
         }
     }
 

@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use super::backlog::{Backlog, Cursor};
+use super::bundle::Apart;
 use super::paging::Lease;
 use crate::formats::in_thread;
 use crate::http::{Coding, sse};
@@ -145,18 +146,29 @@ pub(super) struct Extra {
     pub(super) coding: Coding,
     /// The thread of its client, which the end of its run names.
     pub(super) thread: Option<Box<str>>,
+    /// Where it is in each project of its bundle, while it has not joined the others.
+    pub(super) apart: Option<Apart>,
 }
 
 impl Extra {
     /// Is there a reason to keep it once nothing is pending?
     fn is_lasting(&self) -> bool {
-        let is_busy = self.ending.is_some() || self.awaits_page;
+        let is_behind = self.awaits_page || self.apart.is_some();
+        let is_busy = self.ending.is_some() || is_behind;
         is_busy || self.is_gathered() || self.heartbeat_as_message || self.thread.is_some()
     }
 
     /// Does it get something else than the bytes that lie in a backlog, so that they are gathered for it?
     pub(super) fn is_gathered(&self) -> bool {
         self.only_run.is_some() || self.coding != Coding::Chunked
+    }
+
+    /// Makes these frames what is pending; others may be sent them too.
+    pub(super) fn put_shared(&mut self, frames: &SharedBytes) {
+        match self.coding {
+            Coding::Chunked => (self.pending, self.pending_sent) = (Pending::Page(frames.clone()), 0),
+            Coding::UntilClose => self.put(frames.to_vec()),
+        }
     }
 
     /// Makes `frames`, which are in the form of this stream's channel, what is pending.
@@ -207,6 +219,13 @@ pub(super) fn write_once(socket: &mut impl Write, bytes: &[u8]) -> Wrote {
     }
 }
 
+impl<S> Stream<S> {
+    /// Where it is in each project of its bundle, if it has one and has not joined the others there.
+    pub(super) fn apart(&self) -> Option<&Apart> {
+        self.extra.as_ref()?.apart.as_ref()
+    }
+}
+
 impl<S: Write> Stream<S> {
     /// Writes what is pending. `true` where nothing is left of it and the stream takes more.
     pub(super) fn write_pending(&mut self, now_ms: u32, bytes_out: &mut u64) -> bool {
@@ -242,7 +261,7 @@ impl<S: Write> Stream<S> {
     }
 
     /// Gives back what is no longer needed, so that an idle stream weighs its slab entry alone.
-    fn drop_spent_extra(&mut self) {
+    pub(super) fn drop_spent_extra(&mut self) {
         if let Some(extra) = &mut self.extra {
             extra.pending = Pending::default();
             extra.pending_sent = 0;

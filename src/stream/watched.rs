@@ -3,15 +3,21 @@
 //! It knows the streams of a channel by their keys alone. Whatever is broadcast to a project is told here, once, in the
 //! form of each of its channels.
 
+mod bundles;
+
+pub(super) use self::bundles::Next;
 use std::collections::HashMap;
+use std::hash::RandomState;
 use std::time::Duration;
 
 use slab::Slab;
 
 use super::backlog::Backlog;
+use super::bundle::Bundle;
 use super::channel::{Channel, Moved, Source};
 use super::project::Project;
 use super::retold::Retold;
+use crate::auth::ProjectTag;
 use crate::formats::Format;
 use crate::log::{Frames, Row, RunNumber, View};
 use crate::model::{ProjectId, SlabKey};
@@ -22,6 +28,9 @@ pub(super) struct Watched {
     projects: Slab<Project>,
     by_id: HashMap<ProjectId, u32>,
     channels: Slab<Channel>,
+    /// The channels of several projects, by a hash of which those are. Where two have the same one, the newer is not known.
+    bundles: HashMap<u64, u32>,
+    hasher: RandomState,
     /// How many channels have a backlog of their own.
     own_backlogs: usize,
     generation: u32,
@@ -53,8 +62,8 @@ pub(super) struct Lack {
 
 impl Watched {
     /// Starts to hold a project, which is not open, by its newest messages.
-    pub(super) fn open(&mut self, id: &ProjectId, newest: Frames, bytes_max: usize, now: Duration) {
-        let mut project = Project::new(id.clone(), newest, now);
+    pub(super) fn open(&mut self, id: &ProjectId, tag: ProjectTag, newest: Frames, bytes_max: usize, now: Duration) {
+        let mut project = Project::new(id.clone(), tag, newest, now);
         project.backlog.trim(bytes_max);
         let index = self.projects.insert(project) as u32;
         self.by_id.insert(id.clone(), index);
@@ -71,7 +80,8 @@ impl Watched {
 
     /// The keys of all streams that watch a project.
     pub(super) fn streams_of(&self, project: &Project) -> impl Iterator<Item = u32> {
-        project.channels().flat_map(|channel| self.channels[channel as usize].streams()).copied()
+        let channels = project.channels().chain(project.bundles().iter().copied());
+        channels.flat_map(|channel| self.channels[channel as usize].streams()).copied()
     }
 
     /// Until then it is believed whether those who watch a project are too slow for what is published.
@@ -81,9 +91,14 @@ impl Watched {
         }
     }
 
-    /// The project that a channel draws on.
+    /// The project that a channel draws on, the first where it draws on several.
     pub(super) fn project_of(&self, channel: u32) -> &Project {
-        &self.projects[self.channels[channel as usize].source.project() as usize]
+        self.projects_of(channel).next().expect("a channel draws on at least one project")
+    }
+
+    /// The projects that a channel draws on.
+    pub(super) fn projects_of(&self, channel: u32) -> impl Iterator<Item = &Project> {
+        self.channels[channel as usize].source.projects().iter().map(|&project| &self.projects[project as usize])
     }
 
     /// A channel, while anyone watches it.
@@ -103,12 +118,15 @@ impl Watched {
     /// What the streams of a channel are written from.
     pub(super) fn backlog(&self, channel: u32) -> &Backlog {
         let source = &self.channels[channel as usize].source;
-        source.own_backlog().unwrap_or(&self.projects[source.project() as usize].backlog)
+        source.own_backlog().unwrap_or(&self.project_of(channel).backlog)
     }
 
-    /// The newest message of a channel, while anyone watches it.
+    /// The newest message of a channel, or how often there was any where it is of several projects, while anyone watches it.
     pub(super) fn newest(&self, channel: u32) -> Option<u64> {
-        self.channel(channel).map(|_| self.backlog(channel).newest())
+        self.channel(channel).map(|watched| match watched.source.bundle() {
+            Some(bundle) => bundle.news(),
+            None => self.backlog(channel).newest(),
+        })
     }
 
     /// The run that a channel tells alone.
@@ -150,11 +168,15 @@ impl Watched {
             }
         };
         self.own_backlogs += usize::from(source.own_backlog().is_some());
-        self.generation = self.generation.wrapping_add(1);
-        let channel = self.channels.insert(Channel::new(source, self.generation)) as u32;
+        let channel = self.add_channel(source);
         self.projects[project as usize].add_channel(wanted.run, wanted.view, channel);
         self.lacking.push(channel);
         Some(channel)
+    }
+
+    fn add_channel(&mut self, source: Source) -> u32 {
+        self.generation = self.generation.wrapping_add(1);
+        self.channels.insert(Channel::new(source, self.generation)) as u32
     }
 
     /// What channels of runs lack that has not been asked for. It has been from here on.
@@ -220,21 +242,35 @@ impl Watched {
     pub(super) fn leave(&mut self, channel: u32, place: u32, now: Duration) -> Option<Moved> {
         let from = &mut self.channels[channel as usize];
         let moved = from.remove(place);
-        let project = &mut self.projects[from.source.project() as usize];
-        project.leave(now);
+        for &project in from.source.projects() {
+            self.projects[project as usize].leave(now);
+        }
         if from.streams().is_empty() {
-            project.remove_channel(from.source.run(), from.source.view());
-            self.own_backlogs -= usize::from(from.source.own_backlog().is_some());
-            self.channels.remove(channel as usize);
+            let gone = self.channels.remove(channel as usize);
+            self.close_channel(channel, &gone.source);
         }
         moved
     }
 
+    /// A channel is gone.
+    fn close_channel(&mut self, channel: u32, source: &Source) {
+        match source {
+            Source::Events { .. } | Source::Lines { .. } | Source::Retold(_) => {
+                for &project in source.projects() {
+                    self.projects[project as usize].remove_channel(source.run(), source.view());
+                }
+                self.own_backlogs -= usize::from(source.own_backlog().is_some());
+            }
+            Source::Several(bundle) => self.close_bundle(channel, bundle.parts()),
+        }
+    }
+
     /// A stream of this channel is behind now, or is not any more.
     pub(super) fn count_behind(&mut self, channel: u32, is_behind: bool) {
-        let project = self.channels[channel as usize].source.project();
-        let behind = &mut self.projects[project as usize].behind;
-        *behind = if is_behind { *behind + 1 } else { *behind - 1 };
+        for &project in self.channels[channel as usize].source.projects() {
+            let behind = &mut self.projects[project as usize].behind;
+            *behind = if is_behind { *behind + 1 } else { *behind - 1 };
+        }
     }
 
     /// An open project's next messages: each of its channels has them from now on. Those whose round begins with them are
@@ -247,8 +283,9 @@ impl Watched {
         now: Duration,
         dirty: &mut impl Extend<u32>,
     ) {
-        let Some(&index) = self.by_id.get(project) else { return };
-        let project = &mut self.projects[index as usize];
+        let Some(&place) = self.by_id.get(project) else { return };
+        let project = &mut self.projects[place as usize];
+        let newest = project.backlog.newest();
         project.backlog.append(frames);
         project.backlog.trim(bytes_max);
         for &index in project.whole.values() {
@@ -261,8 +298,18 @@ impl Watched {
                 dirty.extend([index]);
             }
         }
+        for &index in project.bundles() {
+            let channel = &mut self.channels[index as usize];
+            if let Source::Several(bundle) = &mut channel.source {
+                bundle.note_late(place, newest);
+                let news = bundle.news();
+                if channel.begin_pass(news, now) {
+                    dirty.extend([index]);
+                }
+            }
+        }
         if !project.runs.is_empty() {
-            self.tell_runs(index, frames);
+            self.tell_runs(place, frames);
         }
     }
 
@@ -308,7 +355,8 @@ impl Watched {
     pub(super) fn memory(&self) -> (usize, usize) {
         let projects = self.projects.iter().map(|(_, project)| project.backlog.memory());
         let own = self.channels.iter().filter_map(|(_, channel)| channel.source.own_backlog()).map(Backlog::memory);
-        (self.projects.len(), projects.chain(own).sum())
+        let bundles = self.channels.iter().filter_map(|(_, channel)| channel.source.bundle()).map(Bundle::memory);
+        (self.projects.len(), projects.chain(own).chain(bundles).sum())
     }
 
     /// All channels.
@@ -326,8 +374,12 @@ impl Watched {
             assert_eq!(behind, project.behind, "those behind are counted");
         }
         for (index, channel) in self.channels() {
-            let project = &self.projects[channel.source.project() as usize];
-            assert_eq!(project.channel(channel.source.run(), channel.source.view()), Some(index));
+            for project in self.projects_of(index) {
+                match &channel.source {
+                    Source::Several(_) => assert!(project.bundles().contains(&index)),
+                    source => assert_eq!(project.channel(source.run(), source.view()), Some(index)),
+                }
+            }
             assert!(!channel.streams().is_empty(), "a channel is watched");
         }
         assert_eq!(self.by_id.len(), self.projects.len());

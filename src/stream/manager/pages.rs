@@ -17,6 +17,9 @@ impl<S: Write> ConnectionManager<S> {
         if !self.is_current(key) {
             return;
         }
+        if self.streams[key.index()].apart().is_some() {
+            return self.page_apart(key, &page, now);
+        }
         let stream = &mut self.streams[key.index()];
         let sent = stream.cursor.sent as usize;
         stream.cursor = Cursor::after(page.up_to);
@@ -52,7 +55,10 @@ impl<S: Write> ConnectionManager<S> {
             stream.extra().awaits_page = false;
             return self.close(key.index() as u32, CloseReason::Expired, now);
         }
-        stream.cursor = Cursor::after(start.after);
+        match stream.extra().apart.as_mut() {
+            Some(apart) => apart.at[usize::from(apart.part)] = start.after,
+            None => stream.cursor = Cursor::after(start.after),
+        }
         let mut told = Vec::new();
         control::write_reset(&mut told, start);
         let extra = stream.extra();
@@ -102,10 +108,12 @@ impl<S: Write> ConnectionManager<S> {
         }
         let lease = self.paging.ask();
         self.stats.pages += 1;
+        let part = stream.apart().map_or(0, |apart| usize::from(apart.part));
+        let (project, after) = self.watched.positions_of(stream).nth(part).expect("a part of the stream");
         self.effects.push(Effect::ReadPage {
             stream: key,
-            project: self.watched.project_of(stream.channel).id.clone(),
-            after: stream.cursor.seq,
+            project: project.clone(),
+            after,
             only_run: self.watched.run_of(stream.channel).or(stream.only_run()),
             view: self.watched.view(stream.channel),
             bytes_max: lease.bytes(),

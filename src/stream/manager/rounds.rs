@@ -38,11 +38,16 @@ impl<S: Write> ConnectionManager<S> {
                 Turn::Idle => return true,
                 Turn::Ended { since } => {
                     self.rounds_ended.push(since);
+                    self.end_bundle_round(index);
                     return true;
                 }
                 Turn::Of(_) if *left == 0 => return false,
                 Turn::Of(key) => {
+                    let is_first = channel.is_at_start();
                     channel.end_turn();
+                    if is_first {
+                        self.begin_bundle_round(index);
+                    }
                     *left -= 1;
                     self.serve(key, now);
                 }

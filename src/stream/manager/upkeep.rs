@@ -84,8 +84,9 @@ impl<S: Write> ConnectionManager<S> {
             View::Format(_) => return self.beat_with_comment(index, now),
             View::Events if !is_message => return self.beat_with_comment(index, now),
             View::Events => {
-                let project = &self.watched.project_of(stream.channel).id;
-                control::write_heartbeat(&mut frame, project, stream.cursor.seq, now.wall);
+                let first = self.watched.positions_of(stream).next();
+                let (project, seq) = first.expect("a channel draws on at least one project");
+                control::write_heartbeat(&mut frame, project, seq, now.wall);
             }
             View::Text => write_chunk(&mut frame, text::heartbeat(now.wall).as_bytes()),
         }

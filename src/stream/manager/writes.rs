@@ -16,21 +16,25 @@ impl<S: Write> ConnectionManager<S> {
         let Some(stream) = self.streams.get_mut(index as usize) else { return };
         let now_ms = wrapping_ms(now.mono);
         if stream.phase != Phase::Open {
-            return;
+            return self.step_aside(index);
         }
         if stream.write_pending(now_ms, &mut self.stats.bytes) {
             let is_over = self.watched.is_over(stream.channel);
+            let is_bundled = self.watched.bundle(stream.channel).is_some();
             match &stream.extra {
                 None if is_over => self.serve_gathered(index, now),
+                None if is_bundled => self.serve_bundled(index, now),
                 None => self.serve_backlog(index, now_ms),
                 Some(extra) if extra.awaits_page => {}
                 Some(extra) => match extra.ending {
                     Some(reason) => stream.phase = Phase::Doomed(reason),
+                    None if is_bundled => self.serve_bundled(index, now),
                     None if is_over || extra.is_gathered() => self.serve_gathered(index, now),
                     None => self.serve_backlog(index, now_ms),
                 },
             }
         }
+        self.step_aside(index);
         self.settle(index);
     }
 
@@ -119,9 +123,10 @@ impl<S: Write> ConnectionManager<S> {
             let last_words = match self.watched.view(stream.channel) {
                 View::Format(format) => last_words(format, reason),
                 view => {
-                    let project = &self.watched.project_of(stream.channel).id;
-                    let mut closing = Vec::new();
-                    control::write_closing(&mut closing, project, stream.cursor.seq, reason.as_str(), retry_ms);
+                    let (mut closing, mut retry_ms) = (Vec::new(), Some(retry_ms));
+                    for (project, seq) in self.watched.positions_of(stream) {
+                        control::write_closing(&mut closing, project, seq, reason.as_str(), retry_ms.take());
+                    }
                     view.of_events(closing)
                 }
             };

@@ -85,8 +85,7 @@ fn a_run_that_is_over_is_told_and_the_stream_ends() {
     let prelude = b"5\r\nwhole\r\n".to_vec();
     let ended_at = Some(Timestamp::from_millis(1));
     start.retold = Some(Box::new(crate::log::Retold { format: FORMAT, prelude, ended_at, row: None }));
-    let signer = crate::auth::ServerKeys::derive(&[1; 32]).id_signer(crate::auth::Instance::from_random([1; 6]));
-    bench.manager.begin(transport, &wanted, &start, &signer, bench.now).expect("the project is open");
+    bench.manager.begin(transport, &wanted, &start, bench.now).expect("the project is open");
     assert_eq!(bench.reap(), [CloseReason::RunOver]);
     // When to come back is told with the first event.
     let text = socket.text();
