@@ -23,6 +23,7 @@ mod judge;
 mod laws;
 mod medium;
 mod model;
+mod positions;
 mod readers;
 mod requests;
 mod retold;
