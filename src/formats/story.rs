@@ -26,8 +26,9 @@ const LOGS_MAX: usize = 500;
 /// The longest error, in bytes.
 const ERROR_BYTES_MAX: usize = 2 * 1024;
 
-/// Why an attempt has no end of its own.
+/// Why an attempt has no end of its own: another one began, or the run ended.
 const INTERRUPTED: &str = "the attempt was interrupted";
+const RUN_ENDED: &str = "the run ended before the attempt did";
 
 /// A run, as far as it was told.
 #[derive(Debug)]
@@ -201,10 +202,10 @@ impl Story {
         &self.state.steps[step]
     }
 
-    /// About how many bytes it holds, but for what it shares with others.
+    /// About how many bytes it holds.
     pub(super) fn memory(&self) -> usize {
         let fixed = self.steps.len() * (size_of::<StepStory>() + size_of::<StepState>());
-        fixed + self.parts.len() * size_of::<Part>() + self.kept.taken() + self.log_bytes
+        fixed + self.parts.len() * size_of::<Part>() + self.kept.taken() + self.log_bytes + self.head.memory()
     }
 
     /// The run moves on by one message. Nothing follows its last.
@@ -228,12 +229,8 @@ impl Story {
     }
 
     fn end(&mut self, status: RunStatus, reason: Option<EndReason>, moves: &mut Vec<Move>) {
-        let error = match status {
-            RunStatus::Completed => INTERRUPTED,
-            _ => "the run ended",
-        };
         for step in 0..self.steps.len() {
-            self.finish_attempt(step, CallResult::Error(error.to_owned()), moves);
+            self.finish_attempt(step, failed(RUN_ENDED), moves);
             self.close(step, moves);
         }
         self.ending = Some(Ending { status, reason });
@@ -247,7 +244,7 @@ impl Story {
         }
         match &said.update {
             StepUpdate::Running { .. } => {
-                self.finish_attempt(step, CallResult::Error(INTERRUPTED.to_owned()), moves);
+                self.finish_attempt(step, failed(INTERRUPTED), moves);
                 self.open(step, moves);
                 self.call(step, said.attempt, moves);
             }

@@ -84,7 +84,8 @@ test('agui.html begins a run, and goes on with it after a reload and a restart o
   world.server = await Server.start({ data: world.data, flags: world.flags, port });
   await has(/^run_.*: success$/);
   assert.equal(await page.locator('#messages pre').count(), 8, 'a call and a result for each step, and for the attempt that the server lost');
-  assert.deepEqual(world.errors, []);
+  // A stream that is cut leaves a rejection behind in @ag-ui/client that a page can't handle.
+  assert.deepEqual(world.errors.filter((error) => error !== 'TypeError: network error'), []);
 });
 
 test('chat.html answers messages, and goes on with an answer after a reload', { skip: why, timeout: 60_000 }, async (t) => {
