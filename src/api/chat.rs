@@ -1,8 +1,8 @@
 //! The body of `POST .../chat`: what `DefaultChatTransport` of the AI SDK posts.
 //!
 //! The run of a chat's first message has the chat's id, so that `useChat({id: run, resume: true})` finds it, and a page that
-//! was loaded anew too. A later message of the chat begins a run of its own, `CHAT.MESSAGE`: posted again it is the same run.
-//! `runId` in the body names another.
+//! was loaded anew too. A later message of the chat begins a run of its own, `CHAT.MESSAGE`: posted again, or asked to be
+//! answered anew, it is the same run. `runId` in the body names another.
 
 use serde_json::value::RawValue;
 

@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::encoder::Opening;
 use super::frames::Frames;
+use super::part::{Call, CallResult, Log, LogChunk, Part, Text, as_text};
 use super::state_document::StateDocument;
-use super::story::{Call, CallResult, Log, LogChunk, Move, Part, Story, Text, as_text};
+use super::story::{Move, Story};
 use crate::model::{EndReason, RunStatus, StepStatus};
 
 /// The version of the protocol.
@@ -46,7 +47,7 @@ impl AgUi {
 
     fn tell_move(&mut self, made: &Move, story: &Story, to: &mut Frames) {
         let mut say = |event: Value| push(to, story, event);
-        match (made, part(made, story)) {
+        match (made, story.part(made)) {
             (Move::StepOpened(step), _) => {
                 say(json!({"type": "STEP_STARTED", "stepName": story.step(*step).id}));
             }
@@ -159,16 +160,6 @@ pub(super) fn closing(message: &str) -> Value {
 fn push(to: &mut Frames, story: &Story, mut event: Value) {
     event["timestamp"] = json!(story.at.as_millis());
     to.push(&event);
-}
-
-fn part<'a>(made: &Move, story: &'a Story) -> Option<&'a Part> {
-    match made {
-        Move::Called(at) | Move::Answered(at) | Move::TextBegan(at) | Move::TextGrew(at, _) | Move::TextEnded(at) => {
-            story.parts.get(*at)
-        }
-        Move::LogBegan(at) | Move::LogDropped(at) | Move::LogGrew(at) => story.parts.get(*at),
-        Move::StepOpened(_) | Move::StepClosed(_) | Move::Moved(_) | Move::Ended => None,
-    }
 }
 
 fn thread<'a>(given: Option<&'a str>, story: &'a Story) -> &'a str {
@@ -285,13 +276,13 @@ fn result(story: &Story) -> Value {
 }
 
 fn call_id(call: &Call, story: &Story) -> String {
-    super::encoder::attempt_id(story, call.step, call.attempt)
+    story.attempt_id(call.step, call.attempt)
 }
 
 fn text_id(text: &Text, story: &Story) -> String {
-    super::encoder::attempt_id(story, text.step, text.attempt) + "/text"
+    story.attempt_id(text.step, text.attempt) + "/text"
 }
 
 fn log_id(log: &Log, story: &Story) -> String {
-    super::encoder::attempt_id(story, log.step, log.attempt) + "/log"
+    story.attempt_id(log.step, log.attempt) + "/log"
 }

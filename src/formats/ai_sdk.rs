@@ -9,10 +9,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::encoder::attempt_id;
 use super::frames::Frames;
+use super::part::{Call, CallResult, Log, LogChunk, Part, Text};
 use super::state_document::{object, without_output};
-use super::story::{Call, CallResult, Log, LogChunk, Move, Part, Story, Text};
+use super::story::{Move, Story};
 use crate::model::{RunState, RunStatus};
 
 /// What tells that a stream has come to its end.
@@ -24,7 +24,7 @@ pub(super) fn tell(moves: &[Move], story: &Story, to: &mut Frames) {
 }
 
 fn tell_move(made: &Move, story: &Story, to: &mut Frames) {
-    match (made, part(made, story)) {
+    match (made, story.part(made)) {
         (Move::Called(_), Some(Part::Call(call))) => to.push(&call_chunk(call, story)),
         (Move::Answered(_), Some(Part::Call(call))) => push_some(to, result_chunk(call, story)),
         (Move::TextBegan(_), Some(Part::Text(text))) => {
@@ -109,16 +109,6 @@ fn tell_end(story: &Story, to: &mut Frames) {
     to.push_text(DONE);
 }
 
-fn part<'a>(made: &Move, story: &'a Story) -> Option<&'a Part> {
-    match made {
-        Move::Called(at) | Move::Answered(at) | Move::TextBegan(at) | Move::TextGrew(at, _) | Move::TextEnded(at) => {
-            story.parts.get(*at)
-        }
-        Move::LogGrew(at) => story.parts.get(*at),
-        _ => None,
-    }
-}
-
 fn push_some(to: &mut Frames, chunk: Option<Value>) {
     if let Some(chunk) = chunk {
         to.push(&chunk);
@@ -141,7 +131,7 @@ struct CallChunk<'a> {
 fn call_chunk<'a>(call: &'a Call, story: &'a Story) -> CallChunk<'a> {
     let step = story.step(call.step);
     CallChunk {
-        tool_call_id: attempt_id(story, call.step, call.attempt),
+        tool_call_id: story.attempt_id(call.step, call.attempt),
         tool_name: &step.tool,
         input: serde_json::from_str(&call.inputs).unwrap_or(RawValue::NULL),
         dynamic: true,
@@ -151,7 +141,7 @@ fn call_chunk<'a>(call: &'a Call, story: &'a Story) -> CallChunk<'a> {
 }
 
 fn result_chunk(call: &Call, story: &Story) -> Option<Value> {
-    let id = attempt_id(story, call.step, call.attempt);
+    let id = story.attempt_id(call.step, call.attempt);
     let available = |output: Value| {
         json!({"type": "tool-output-available", "toolCallId": id, "output": output, "dynamic": true,
             "providerExecuted": true})
@@ -209,10 +199,10 @@ fn log_chunk(log: &Log, chunk: &LogChunk, at: u64, story: &Story) -> Value {
     if let Some(bytes) = chunk.omitted_bytes {
         data["omittedBytes"] = json!(bytes);
     }
-    let id = attempt_id(story, log.step, log.attempt) + "/log";
+    let id = story.attempt_id(log.step, log.attempt) + "/log";
     json!({"type": "data-log", "id": id, "data": data, "transient": true})
 }
 
 fn text_id(text: &Text, story: &Story) -> String {
-    attempt_id(story, text.step, text.attempt) + "/text"
+    story.attempt_id(text.step, text.attempt) + "/text"
 }

@@ -114,8 +114,3 @@ pub fn closing(format: Format, reason: &str, to: &mut Vec<u8>) {
     }
     frames.write(None, to);
 }
-
-/// What an attempt of a step is called: unique among all runs that a client may follow.
-pub(super) fn attempt_id(story: &Story, step: usize, attempt: u32) -> String {
-    format!("{}/{}/{attempt}", story.state.run_id, story.step(step).id)
-}

@@ -93,13 +93,13 @@ mod tests {
         let hostile = "\ndata: {\"type\":\"RUN_FINISHED\",\"threadId\":\"p\"";
         for result in ["x", hostile] {
             for thread in ["t", "a \"b\"\n\u{2028}", ""] {
-                for before in [&[][..], &[other.clone()]] {
+                for before in [&[][..], std::slice::from_ref(&other)] {
                     let told = in_thread(frames(&[before, &[end("p", result)]].concat()), thread);
                     assert_eq!(told, frames(&[before, &[end(thread, result)]].concat()));
                 }
             }
         }
-        let first = frames(&[other.clone()]);
+        let first = frames(std::slice::from_ref(&other));
         let both = [first.clone(), frames(&[end("p", "x")])].concat();
         assert_eq!(in_thread(both, "t"), [first.clone(), frames(&[end("t", "x")])].concat());
         assert_eq!(in_thread(first.clone(), "t"), first);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::model::{ProjectId, RunState, StepId, shown_document};
+use crate::model::{ProjectId, RunState, StepId, StepState, shown_document};
 
 /// What is known of a run before its first message, and never changes.
 #[derive(Debug, Clone)]
@@ -57,6 +57,13 @@ impl RunHead {
         let mut said = steps_shown(document).unwrap_or_default();
         let steps = start.steps.iter().map(|step| said.remove(&step.id).unwrap_or_default()).collect();
         Self { project, start, steps }
+    }
+
+    /// About how many bytes it holds.
+    pub(super) fn memory(&self) -> usize {
+        let texts = |step: &StepHead| step.description.len() + step.inputs.as_ref().map_or(0, |inputs| inputs.len());
+        let texts: usize = self.steps.iter().map(texts).sum();
+        self.steps.len() * (size_of::<StepHead>() + size_of::<StepState>()) + texts
     }
 
     /// Where the whole output of a step is read.

@@ -9,7 +9,7 @@
 //! | part | what it is |
 //! |---|---|
 //! | `head` | what a format needs to know of a run that its messages don't say |
-//! | `story` | the fold: what clients were told and keep, bounded |
+//! | `story`, `part` | the fold: what clients were told and keep, bounded |
 //! | `state_document`, `patch` | the run as AG-UI's shared state, and what changes of it |
 //! | `agui`, `ai_sdk` | the two formats |
 //! | `frames` | events as they are sent |
@@ -31,6 +31,7 @@ mod budget;
 mod encoder;
 mod frames;
 mod head;
+mod part;
 mod patch;
 mod state_document;
 mod story;

@@ -8,8 +8,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::budget::{Budget, beginning};
+use super::part::as_text;
 use super::patch::changes;
-use super::story::{Story, as_text};
+use super::story::Story;
 use super::{OUTPUT_BYTES_MAX, STATE_OUTPUTS_BYTES_MAX};
 use crate::model::{Progress, ProjectId, RunId, RunState, RunStatus, StepState, Timestamp};
 

@@ -7,10 +7,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::budget::{Budget, beginning};
 use super::head::RunHead;
+use super::part::{Call, CallResult, Log, LogChunk, Part, Text, as_text};
 use super::{KEPT_BYTES_MAX, LOG_BYTES_MAX, OUTPUT_BYTES_MAX, STATE_STEPS_MAX};
 use crate::model::{
     EndReason, OutputStream, RunEvent, RunEventKind, RunState, RunStatus, StepOutput, StepProgress, StepState,
@@ -23,11 +22,9 @@ const PART_BYTES: usize = 512;
 /// Logs that a run has at most. Further attempts that print have none.
 const LOGS_MAX: usize = 500;
 
-/// The longest error, in bytes.
-const ERROR_BYTES_MAX: usize = 2 * 1024;
-
-/// Why an attempt has no end of its own.
+/// Why an attempt has no end of its own: another one began, or the run ended.
 const INTERRUPTED: &str = "the attempt was interrupted";
+const RUN_ENDED: &str = "the run ended before the attempt did";
 
 /// A run, as far as it was told.
 #[derive(Debug)]
@@ -53,65 +50,6 @@ pub(super) struct Ending {
     pub(super) status: RunStatus,
     /// Why it failed; nothing where only its state tells that it did.
     pub(super) reason: Option<EndReason>,
-}
-
-/// Something that clients keep.
-#[derive(Debug)]
-pub(super) enum Part {
-    /// A step has moved for the first time.
-    Step(usize),
-    /// An attempt: a call of its tool.
-    Call(Call),
-    /// What an attempt streams as text.
-    Text(Text),
-    /// What an attempt prints.
-    Log(Log),
-}
-
-#[derive(Debug)]
-pub(super) struct Call {
-    pub(super) step: usize,
-    pub(super) attempt: u32,
-    /// JSON.
-    pub(super) inputs: Arc<str>,
-    pub(super) result: Option<CallResult>,
-}
-
-/// What became of a call.
-#[derive(Debug)]
-pub(super) enum CallResult {
-    Output(Arc<Value>),
-    /// The beginning of the output, and how many bytes it has in all.
-    CutOutput(String, u64),
-    Error(String),
-}
-
-#[derive(Debug)]
-pub(super) struct Text {
-    pub(super) step: usize,
-    pub(super) attempt: u32,
-    pub(super) text: String,
-    /// More may come.
-    pub(super) is_open: bool,
-}
-
-#[derive(Debug)]
-pub(super) struct Log {
-    pub(super) step: usize,
-    pub(super) attempt: u32,
-    pub(super) chunks: VecDeque<LogChunk>,
-    /// Bytes of chunks that are no longer held.
-    pub(super) dropped_bytes: u64,
-    /// Bytes of all chunks that there were.
-    pub(super) bytes: u64,
-}
-
-#[derive(Debug)]
-pub(super) struct LogChunk {
-    pub(super) stream: OutputStream,
-    pub(super) text: String,
-    /// How many bytes the server left out just before it.
-    pub(super) omitted_bytes: Option<u64>,
 }
 
 /// Where a step is, and which of the parts belong to its newest attempt.
@@ -197,14 +135,29 @@ impl Story {
         self.steps.len() <= STATE_STEPS_MAX
     }
 
+    /// What an attempt of a step is called: unique among all runs that a client may follow.
+    pub(super) fn attempt_id(&self, step: usize, attempt: u32) -> String {
+        format!("{}/{}/{attempt}", self.state.run_id, self.step(step).id)
+    }
+
+    /// The part that a move is about.
+    pub(super) fn part(&self, made: &Move) -> Option<&Part> {
+        match made {
+            Move::Called(at) | Move::Answered(at) => self.parts.get(*at),
+            Move::TextBegan(at) | Move::TextGrew(at, _) | Move::TextEnded(at) => self.parts.get(*at),
+            Move::LogBegan(at) | Move::LogDropped(at) | Move::LogGrew(at) => self.parts.get(*at),
+            Move::StepOpened(_) | Move::StepClosed(_) | Move::Moved(_) | Move::Ended => None,
+        }
+    }
+
     pub(super) fn step(&self, step: usize) -> &StepState {
         &self.state.steps[step]
     }
 
-    /// About how many bytes it holds, but for what it shares with others.
+    /// About how many bytes it holds.
     pub(super) fn memory(&self) -> usize {
         let fixed = self.steps.len() * (size_of::<StepStory>() + size_of::<StepState>());
-        fixed + self.parts.len() * size_of::<Part>() + self.kept.taken() + self.log_bytes
+        fixed + self.parts.len() * size_of::<Part>() + self.kept.taken() + self.log_bytes + self.head.memory()
     }
 
     /// The run moves on by one message. Nothing follows its last.
@@ -228,12 +181,8 @@ impl Story {
     }
 
     fn end(&mut self, status: RunStatus, reason: Option<EndReason>, moves: &mut Vec<Move>) {
-        let error = match status {
-            RunStatus::Completed => INTERRUPTED,
-            _ => "the run ended",
-        };
         for step in 0..self.steps.len() {
-            self.finish_attempt(step, CallResult::Error(error.to_owned()), moves);
+            self.finish_attempt(step, CallResult::failed(RUN_ENDED), moves);
             self.close(step, moves);
         }
         self.ending = Some(Ending { status, reason });
@@ -247,7 +196,7 @@ impl Story {
         }
         match &said.update {
             StepUpdate::Running { .. } => {
-                self.finish_attempt(step, CallResult::Error(INTERRUPTED.to_owned()), moves);
+                self.finish_attempt(step, CallResult::failed(INTERRUPTED), moves);
                 self.open(step, moves);
                 self.call(step, said.attempt, moves);
             }
@@ -256,10 +205,10 @@ impl Story {
                 self.finish_attempt(step, result, moves);
             }
             StepUpdate::Retrying { error, .. } | StepUpdate::Failed { error, .. } => {
-                self.finish_attempt(step, failed(error), moves);
+                self.finish_attempt(step, CallResult::failed(error), moves);
             }
             StepUpdate::Skipped { reason, .. } | StepUpdate::Cancelled { reason, .. } => {
-                self.finish_attempt(step, failed(reason), moves);
+                self.finish_attempt(step, CallResult::failed(reason), moves);
             }
         }
         self.list(step);
@@ -284,7 +233,7 @@ impl Story {
                 let result = self.output_result(step);
                 self.finish_attempt(step, result, moves);
             }
-            _ => self.finish_attempt(step, failed(&why), moves),
+            _ => self.finish_attempt(step, CallResult::failed(&why), moves),
         }
         if status.is_ended() {
             self.close(step, moves);
@@ -459,43 +408,6 @@ impl Story {
             moves.push(Move::LogDropped(at));
         }
     }
-}
-
-impl CallResult {
-    fn size(&self) -> usize {
-        match self {
-            Self::Output(value) => as_text(value).len(),
-            Self::CutOutput(text, _) | Self::Error(text) => text.len(),
-        }
-    }
-
-    /// What is told of it where clients keep too much already.
-    fn without_content(self) -> Self {
-        let bytes = self.size() as u64;
-        match self {
-            Self::Output(_) => Self::CutOutput(String::new(), bytes),
-            Self::CutOutput(_, bytes) => Self::CutOutput(String::new(), bytes),
-            Self::Error(error) => Self::Error(beginning(&error, 100).to_owned()),
-        }
-    }
-}
-
-impl LogChunk {
-    fn size(&self) -> usize {
-        self.text.len() + 64
-    }
-}
-
-/// An output as text: what a text says, and anything else as JSON.
-pub(super) fn as_text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-fn failed(error: &str) -> CallResult {
-    CallResult::Error(beginning(error, ERROR_BYTES_MAX).to_owned())
 }
 
 fn omitted(bytes: u64) -> String {

@@ -13,7 +13,7 @@ const after = (...dependencies) => ({ dependencies });
 const say = (id, text, more = {}) => step(id, 'say', { inputs: { text }, ...more });
 
 /** Behind how many blocks streams are cut. */
-const CUTS = [...Array.from({ length: 20 }, (_, at) => at + 1), 23, 27, 31, 36, 42, 50, 60, 75, 90];
+const CUTS = [...Array.from({ length: 14 }, (_, at) => at + 1), 17, 20, 24, 30, 38, 50, 65, 85];
 
 /** A plan for each way a run can take, what status it ends with, what is done to it meanwhile, and where its streams are cut. */
 export const GOLDEN = {
@@ -71,8 +71,8 @@ export const GOLDEN = {
   },
   'a hundred steps': {
     status: 'completed',
-    cuts: [1, 4, 20, 77, 150, 300],
-    plan: { steps: Array.from({ length: 100 }, (_, at) => echo(`s${at}`, { at }, at < 20 ? {} : after(`s${at - 20}`))) },
+    cuts: [1, 4, 20, 77, 150],
+    plan: { steps: Array.from({ length: 100 }, (_, at) => step(`s${at}`, 'delay', { inputs: { ms: 20 }, ...(at < 20 ? {} : after(`s${at - 20}`)) })) },
   },
   'large outputs': {
     status: 'completed',

@@ -49,6 +49,9 @@ impl RetoldStream {
             let line = self.body.line()?;
             match line.split_once(": ") {
                 Some(("id", value)) if data.is_none() && id.is_none() => id = Some(value.to_owned()),
+                Some(("retry", ms)) if data.is_none() && id.is_none() => {
+                    ms.parse::<u64>().expect("milliseconds");
+                }
                 Some(("data", value)) if data.is_none() => data = Some(value.to_owned()),
                 None if line == ":" && id.is_none() && data.is_none() => {}
                 None if line.is_empty() => break,

@@ -124,10 +124,11 @@ fn a_stream_goes_on_exactly_behind_each_id_that_it_showed() {
     let directory = TempDirectory::new();
     let server = gated(&directory).start();
     for (format, run) in [("agui", "r1"), ("ai", "r2")] {
+        // Not there the first time.
+        let _ = std::fs::remove_file(directory.join("gate"));
         server.post("/api/projects/p/workflows", &json!({"plan": waiting(), "runId": run}));
         let mut stream = RetoldStream::open(server.address, event_source(run, format));
         let mut frames = stream.until(|frame| frame.id.is_some());
-        let _ = std::fs::remove_file(directory.join("gate"));
         open_gate(&directory);
         frames.extend(stream.rest());
         assert!(stream.is_at_its_end() && ends(&frames) == 1, "{frames:#?}");

@@ -4,6 +4,7 @@ mod conflict;
 mod load;
 mod outage;
 mod refused;
+mod retelling;
 mod simulation;
 
 use std::sync::Arc;

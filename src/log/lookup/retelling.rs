@@ -247,8 +247,8 @@ impl Kept {
         up_to: u64,
         mut to: Option<(&mut Row, usize)>,
     ) -> Result<(), Miss> {
-        let mut end = End::OfLook;
-        while end == End::OfLook {
+        let mut end = End::Look;
+        while end == End::Look {
             look(&mut |history| {
                 let to = to.as_mut().map(|(row, bytes_max)| (&mut **row, *bytes_max));
                 end = self.read_some(history, signer, telling, up_to, to)?;
@@ -258,7 +258,7 @@ impl Kept {
         if let Some((row, _)) = to {
             row.up_to = self.at;
         }
-        if end == End::OfHistory { Err(Miss::Lost) } else { Ok(()) }
+        if end == End::History { Err(Miss::Lost) } else { Ok(()) }
     }
 
     /// The same, as much as one look may take.
@@ -272,10 +272,10 @@ impl Kept {
     ) -> Result<End, StoreError> {
         let Telling { project, run, .. } = telling;
         if has_lost(history.ends(run)?, self.at, history.floor(project)?) {
-            return Ok(End::OfHistory);
+            return Ok(End::History);
         }
         let newest = history.newest(project)?;
-        let (mut told, mut end, mut failed, mut scratch) = (0, End::OfMessages, None, Row::default());
+        let (mut told, mut end, mut failed, mut scratch) = (0, End::Messages, None, Row::default());
         history.messages(project, self.at, Some(run), &mut |message| {
             if message.seq > up_to {
                 return Flow::Stop;
@@ -286,13 +286,13 @@ impl Kept {
             failed = self.tell(message, signer, project, row).err();
             told += 1;
             if row.bytes.len() >= bytes_max {
-                end = End::OfRow;
+                end = End::Row;
             } else if told == LOOK_MESSAGES_MAX {
-                end = End::OfLook;
+                end = End::Look;
             }
-            if failed.is_none() && end == End::OfMessages { Flow::More } else { Flow::Stop }
+            if failed.is_none() && end == End::Messages { Flow::More } else { Flow::Stop }
         })?;
-        if end == End::OfMessages {
+        if end == End::Messages {
             self.at = self.at.max(newest.min(up_to));
         }
         failed.map_or(Ok(end), Err)
@@ -341,17 +341,17 @@ enum Origin {
     State,
 }
 
-/// Why reading stops.
+/// What reading has come to the end of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     /// There is no more that is wanted.
-    OfMessages,
+    Messages,
     /// The row is full.
-    OfRow,
+    Row,
     /// It has been a long look.
-    OfLook,
+    Look,
     /// What comes next is gone.
-    OfHistory,
+    History,
 }
 
 /// When a run ended, which it has.

@@ -88,6 +88,13 @@ impl<M: Medium> World<M> {
         (!runs.is_empty()).then(|| runs[self.rng.below(runs.len())].clone())
     }
 
+    /// A run that goes on, or another where none does.
+    fn any_open_run(&mut self, project: &ProjectId) -> Option<RunId> {
+        let runs = self.model.project(project)?.runs.iter().filter(|(_, run)| run.last_seq().is_none());
+        let open: Vec<RunId> = runs.map(|(id, _)| id.clone()).collect();
+        if open.is_empty() { self.any_run(project) } else { Some(open[self.rng.below(open.len())].clone()) }
+    }
+
     fn any_token(&mut self) -> Option<usize> {
         self.laws.is_jwt.then(|| if self.rng.one_in(2) { 0 } else { self.rng.below(self.tokens.all.len()) })
     }
@@ -178,10 +185,18 @@ impl<M: Medium> World<M> {
             Some(ticket) if !self.rng.one_in(5) => self.tokens.tickets[ticket].project.clone(),
             _ => self.any_project(),
         };
-        let run = if self.rng.one_in(3) { self.any_run(&project) } else { None };
+        let is_retold = self.rng.one_in(4);
+        let run = match is_retold {
+            true => self.any_open_run(&project),
+            false if self.rng.one_in(4) => self.any_run(&project),
+            false => None,
+        };
         let words = Format::WORDS;
-        let format = run.as_ref().filter(|_| self.rng.one_in(2)).map(|_| words[self.rng.below(words.len())]);
-        let (id, shown) = self.any_position(&project);
+        let format = run.as_ref().filter(|_| is_retold).map(|_| words[self.rng.below(words.len())]);
+        let (id, shown) = match &run {
+            Some(run) if is_retold && self.rng.one_in(2) => self.any_position_of(&project, run),
+            _ => self.any_position(&project),
+        };
         let is_in_query = id.is_some() && self.rng.one_in(4);
         let end = run.as_ref().and_then(|run| self.model.run(&project, run)).and_then(|run| run.last_seq());
         let has_seen_the_end =
@@ -284,34 +299,6 @@ impl<M: Medium> World<M> {
         let used = TicketUse { ticket, must_fail: held.is_spent && !shows_id, must_pass: held.is_spent && shows_id };
         held.uses += u32::from(!is_head);
         used
-    }
-
-    /// A `Last-Event-ID`, perhaps, and what it is.
-    fn any_position(&mut self, project: &ProjectId) -> (Option<String>, Option<Shown>) {
-        let newest = self.model.newest(project);
-        let of = |signer: &crate::auth::IdSigner, project: &ProjectId, seq: u64| {
-            let mut id = Vec::new();
-            signer.write(&mut id, project, seq);
-            Some(String::from_utf8(id).expect("ASCII"))
-        };
-        match self.rng.below(10) {
-            0..4 => (None, None),
-            4 | 5 => (of(&self.tokens.signer, project, newest), Some(Shown::Seq(newest))),
-            6 | 7 => {
-                let seq = self.rng.next() % (newest + 1);
-                (of(&self.tokens.signer, project, seq), Some(Shown::Seq(seq)))
-            }
-            8 => (of(&self.tokens.signer, project, newest + 1_000_000), Some(Shown::Ahead)),
-            _ => {
-                let elsewhere = ProjectId::parse("elsewhere").expect("an id");
-                let id = match self.rng.below(3) {
-                    0 => of(&self.tokens.foreign, project, newest),
-                    1 => of(&self.tokens.signer, &elsewhere, newest),
-                    _ => Some("no-id".to_owned()),
-                };
-                (id, Some(Shown::Unknown))
-            }
-        }
     }
 
     /// One event, or an array of them.

@@ -7,9 +7,12 @@
 
 use super::follower::{Circumstances, Follower, Shown, Stage};
 use super::model::{Model, RunModel};
-use crate::formats::{Encoder, Format, Opening, closing};
+use crate::formats::{Encoder, Format, Opening, closing, with_retry};
 use crate::http::{Coding, sse, write_chunk};
 use crate::model::{ProjectId, RunId};
+
+/// What the run so far begins with.
+const RETRY: &[u8] = b"retry: ";
 
 /// An encoder that the server may have.
 pub(super) struct Teller {
@@ -52,30 +55,28 @@ impl Follower {
         }
         if self.tellers.is_empty() {
             if let Some(begins) = self.begins_anew(bytes) {
-                return begins.then(|| self.begin_anew(bytes, model)).flatten();
+                return begins.then(|| self.begin_anew(bytes, model, at)).flatten();
             }
             self.go_on(model);
         }
         self.take_live(bytes, model, at)
     }
 
-    /// Is this the run so far? Nothing where there is too little to tell.
+    /// Is this the run so far? That alone says when to come back. Nothing where there is too little to tell.
     fn begins_anew(&self, bytes: &[u8]) -> Option<bool> {
-        let first = match self.format() {
-            Format::AgUi { .. } => &b"data: {\"type\":\"RUN_STARTED\""[..],
-            Format::AiSdk => b"data: {\"type\":\"start\"",
-        };
         let content = match self.coding {
             Coding::UntilClose => bytes,
             Coding::Chunked => memchr::memmem::find(bytes, b"\r\n").map_or(&bytes[..0], |at| &bytes[at + 2..]),
         };
-        let known = content.len().min(first.len());
-        if content[..known] != first[..known] { None } else { Some(known == first.len()) }
+        let known = content.len().min(RETRY.len());
+        if content[..known] != RETRY[..known] { None } else { Some(known == RETRY.len()) }
     }
 
     /// It is told the run so far.
-    fn begin_anew(&mut self, bytes: &[u8], model: &Model) -> Option<usize> {
+    fn begin_anew(&mut self, bytes: &[u8], model: &Model, at: &Circumstances) -> Option<usize> {
         let id = id_of_first(bytes)?;
+        let retry_ms = retry_of_first(bytes);
+        assert!((at.retry_ms..2 * at.retry_ms).contains(&retry_ms), "{retry_ms}");
         let (project, run) = (self.wanted.project.clone(), self.run().clone());
         let position = model.signer.read(id, &project).expect("an id of the project").seq();
         assert!(position <= model.newest(&project) && position >= self.wanted.newest, "{position}: {:?}", self.wanted);
@@ -90,7 +91,7 @@ impl Follower {
             let teller = Teller::new(&project, said, self.format(), origin, position, model);
             let mut prelude = Vec::new();
             teller.encoder.prelude(&Opening::default(), id, &mut prelude);
-            if let Match::Whole(n) = compare(bytes, &self.coding.encoded(prelude)) {
+            if let Match::Whole(n) = compare(bytes, &self.coding.encoded(with_retry(&prelude, retry_ms))) {
                 whole = Some(n);
                 self.tellers.push(teller);
             }
@@ -178,7 +179,8 @@ impl Follower {
             "token_expired" => assert!(at.expires_at.is_some_and(|end| end <= at.now), "{at:?}"),
             "expired" => {
                 let newest = model.newest(&self.wanted.project);
-                assert!(self.has_lost(self.position, newest, model), "nothing of {:?} is gone", self.wanted);
+                // It is told anew from the run's first message where it is behind all others.
+                assert!(self.has_lost(0, newest, model), "nothing of {:?} is gone", self.wanted);
             }
             _ => assert!(at.was_down, "it could be read: {:?}", self.wanted),
         }
@@ -260,8 +262,15 @@ fn id_of_first(bytes: &[u8]) -> Option<&str> {
     let end = at + memchr::memchr(b'\n', &bytes[at..])?;
     let event_end = end + memchr::memmem::find(&bytes[end..], b"\n\n")? + 2;
     // In chunks the end of its chunk comes behind it.
-    let is_whole = bytes.starts_with(b"data") || bytes.len() >= event_end + 2;
+    let is_whole = bytes.starts_with(RETRY) || bytes.len() >= event_end + 2;
     is_whole.then(|| str::from_utf8(&bytes[at..end]).expect("an id is ASCII"))
+}
+
+/// When the first event says to come back.
+fn retry_of_first(bytes: &[u8]) -> u64 {
+    let at = memchr::memmem::find(bytes, RETRY).expect("it was seen") + RETRY.len();
+    let end = at + memchr::memchr(b'\n', &bytes[at..]).expect("a line");
+    str::from_utf8(&bytes[at..end]).ok().and_then(|ms| ms.parse().ok()).expect("milliseconds")
 }
 
 fn compare(bytes: &[u8], expected: &[u8]) -> Match {
