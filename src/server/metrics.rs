@@ -81,6 +81,8 @@ pub struct Gauges {
     pub tickets: usize,
     /// Streams.
     pub streams: usize,
+    /// Those of them that are of several projects.
+    pub streams_of_several: usize,
     /// Projects with a backlog.
     pub projects_watched: usize,
     /// Bytes that backlogs hold.
@@ -146,6 +148,7 @@ impl Metrics {
     fn render_streams(&self, page: &mut Page, now: &Gauges) {
         let stats = &now.stream_stats;
         page.gauge("stepcast_streams", "Open streams.", now.streams);
+        page.gauge("stepcast_streams_of_several", "Open streams of several projects.", now.streams_of_several);
         page.counter("stepcast_streams_opened_total", "Streams begun.", stats.opened);
         page.counter("stepcast_streams_put_off_total", "Streams told to come back later.", self.streams_refused);
         let closed = CloseReason::ALL.iter().zip(stats.closed).map(|(reason, n)| (reason.as_str(), n));
@@ -253,6 +256,7 @@ mod tests {
             buffer_bytes: 0,
             tickets: 0,
             streams: 2,
+            streams_of_several: 1,
             projects_watched: 1,
             backlog_bytes: 10,
             stream_stats: Stats::default(),

@@ -117,7 +117,7 @@ impl Watched {
         let next = self.projects[project as usize].backlog.newest() + 1;
         let source = match view {
             View::Events => Source::Events { project },
-            View::Text => Source::Lines { project, backlog: Backlog::new(Frames::starting_at(next)) },
+            View::Text => Source::Lines { project, backlog: Box::new(Backlog::new(Frames::starting_at(next))) },
         };
         self.own_backlogs += usize::from(source.own_backlog().is_some());
         let channel = self.channels.insert(Channel::new(source)) as u32;
