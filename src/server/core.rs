@@ -175,6 +175,7 @@ impl<S: Socket> Server<S> {
     pub fn end_turn(&mut self, now: Now) -> bool {
         self.give_held_answers(now);
         self.ask_where_to_begin(now);
+        self.ask_where_bundles_begin(now);
         self.connections.renew_budget();
         self.connections.write_bodies(now);
         self.connections.renew_budget();
@@ -274,6 +275,7 @@ impl<S: Socket> Server<S> {
             connections: self.connections.len(),
             streams: self.streams.len(),
             retold: self.streams.retold(),
+            streams_of_several: self.streams.of_several(),
             connections_max: self.admission.connections_max(),
             refused: self.admission.refused(),
             buffer_bytes: self.connections.held(),

@@ -83,6 +83,8 @@ pub struct Gauges {
     pub streams: usize,
     /// Those of them that read a run in a format, by its word.
     pub retold: [(&'static str, u64); 2],
+    /// Those of them that are of several projects.
+    pub streams_of_several: usize,
     /// Projects with a backlog.
     pub projects_watched: usize,
     /// Bytes that backlogs hold.
@@ -150,6 +152,7 @@ impl Metrics {
         page.gauge("stepcast_streams", "Open streams.", now.streams);
         let help = "Open streams of a run in a format.";
         page.labelled_as("gauge", "stepcast_streams_retold", help, "format", now.retold);
+        page.gauge("stepcast_streams_of_several", "Open streams of several projects.", now.streams_of_several);
         page.counter("stepcast_streams_opened_total", "Streams begun.", stats.opened);
         page.counter("stepcast_streams_put_off_total", "Streams told to come back later.", self.streams_refused);
         let closed = CloseReason::ALL.iter().zip(stats.closed).map(|(reason, n)| (reason.as_str(), n));
@@ -258,6 +261,7 @@ mod tests {
             tickets: 0,
             streams: 2,
             retold: [("agui", 1), ("ai", 0)],
+            streams_of_several: 1,
             projects_watched: 1,
             backlog_bytes: 10,
             stream_stats: Stats::default(),

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admission::{Count, Place};
 use super::allowance::Allowance;
 use crate::api::{Ask, OUTPUT_PIECE_BYTES, PlanRequest};
 use crate::auth::TicketNote;
@@ -18,6 +19,10 @@ pub(super) const CONGESTION_HOLD: Duration = Duration::from_millis(10);
 
 /// Pages asked for and not yet come while others publish: what is on its way can't be held back any more.
 const PAGES_IN_FLIGHT_BOUNDED: usize = 4;
+
+/// Streams of several projects for which the log is asked at a time where they begin: 8 x 32 questions and answers. Once the
+/// projects of the first are open, the others mostly need ask nothing.
+const BUNDLES_ASKED_MAX: usize = 8;
 
 /// What the server wants carried out.
 #[derive(Debug, Default)]
@@ -36,6 +41,9 @@ pub(super) struct Replies {
     held: VecDeque<(Duration, SlabKey, Answer)>,
     /// Who waits to have the log asked where a stream begins.
     postponed: VecDeque<SlabKey>,
+    /// The same of streams of several projects, and how many of those it is asked for.
+    bundles: VecDeque<SlabKey>,
+    asking: Count,
     /// What of beginnings of streams, and of histories, may be sent just now.
     beginnings: Allowance,
     histories: Allowance,
@@ -103,6 +111,21 @@ impl Replies {
         may_begin.then(|| self.postponed.pop_front()).flatten()
     }
 
+    /// Has the log asked where a stream of several projects begins when that is known of fewer others.
+    pub(super) fn postpone_bundle(&mut self, to: SlabKey) {
+        self.bundles.push_back(to);
+    }
+
+    /// The next of those for whom it may be asked now, and its place among those for whom it is.
+    pub(super) fn next_bundle(&mut self, now: Now) -> Option<(SlabKey, Place)> {
+        let may_begin = self.asking.get() < BUNDLES_ASKED_MAX && self.beginnings.has_any(now.mono);
+        let to = if may_begin { self.bundles.pop_front()? } else { return None };
+        if self.bundles.is_empty() {
+            self.bundles.shrink_to_fit();
+        }
+        Some((to, self.asking.take()))
+    }
+
     /// Someone published whose watchers keep up.
     pub(super) fn note_publish(&mut self, now: Now) {
         self.beginnings.note_publish(now.mono);
@@ -131,7 +154,8 @@ impl Replies {
     /// When the next of what is held back is due; `waits_for_pages`: streams wait for history.
     pub(super) fn next_deadline(&self, waits_for_pages: bool) -> Option<Duration> {
         let answer = self.held.front().map(|(until, ..)| *until);
-        let beginning = if self.postponed.is_empty() { None } else { self.beginnings.next_at() };
+        let is_none_postponed = self.postponed.is_empty() && self.bundles.is_empty();
+        let beginning = if is_none_postponed { None } else { self.beginnings.next_at() };
         let page = if waits_for_pages { self.histories.next_at() } else { None };
         [answer, beginning, page].into_iter().flatten().min()
     }

@@ -51,8 +51,10 @@ pub(super) enum What {
 pub(super) struct WaitingBundle {
     /// What it is to be.
     pub(super) wanted: Arc<BundleSubscription>,
-    /// Where it begins in each, so far as that is known.
+    /// Where it begins in each, so far as that is known; of none before the log is asked.
     pub(super) starts: Vec<Option<StartingPosition>>,
+    /// Its place among those that the log is asked for.
+    pub(super) asking: Option<Place>,
     /// The ticket that it spends.
     pub(super) spends: Option<Spending>,
     /// Its place among those of its token.

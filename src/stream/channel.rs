@@ -10,15 +10,15 @@ use super::bundle::Bundle;
 use super::retold::Retold;
 use crate::log::{RunNumber, View};
 
-/// See the top of this file.
+/// See the top of this file. There may be as many as streams, where each is of other projects: a test holds its size.
 pub(super) struct Channel {
     pub(super) source: Source,
     /// Tells it from whoever had its place before.
     pub(super) generation: u32,
     /// Slab keys of its streams, side by side; a stream knows its place here.
     streams: Vec<u32>,
-    /// The round of writes in progress.
-    pass: Option<Pass>,
+    /// The round of writes in progress; most of the time there is none.
+    pass: Option<Box<Pass>>,
 }
 
 /// Where a channel's streams are written from.
@@ -26,7 +26,7 @@ pub(super) enum Source {
     /// From the backlog of this project: its messages as they are broadcast.
     Events { project: u32 },
     /// From this backlog: the project's messages in lines, put into words once for all who are shown them so.
-    Lines { project: u32, backlog: Backlog },
+    Lines { project: u32, backlog: Box<Backlog> },
     /// From a backlog of one run of the project, retold in a format.
     Retold(Box<Retold>),
     /// From the backlogs of several projects, by what they are to each other.
@@ -149,7 +149,7 @@ impl Channel {
             self.streams.shrink_to(2 * from);
         }
         let key = *self.streams.get(place)?;
-        let misses_its_turn = self.pass.is_some_and(|pass| place < pass.next && pass.next <= from);
+        let misses_its_turn = self.pass.as_ref().is_some_and(|pass| place < pass.next && pass.next <= from);
         Some(Moved { key, misses_its_turn })
     }
 
@@ -158,7 +158,7 @@ impl Channel {
         if self.pass.is_some() {
             return false;
         }
-        self.pass = Some(Pass { next: 0, newest, since: now });
+        self.pass = Some(Box::new(Pass { next: 0, newest, since: now }));
         true
     }
 
@@ -181,7 +181,7 @@ impl Channel {
 
     /// Is it the first stream's turn?
     pub(super) fn is_at_start(&self) -> bool {
-        self.pass.is_some_and(|pass| pass.next == 0)
+        self.pass.as_ref().is_some_and(|pass| pass.next == 0)
     }
 
     /// The stream whose turn it was has had it.

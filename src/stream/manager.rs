@@ -364,6 +364,12 @@ impl<S: Write> ConnectionManager<S> {
         self.streams.len()
     }
 
+    /// Those of them that are of several projects.
+    pub(crate) fn of_several(&self) -> usize {
+        let bundles = self.watched.channels().filter(|(_, channel)| channel.source.bundle().is_some());
+        bundles.map(|(_, channel)| channel.streams().len()).sum()
+    }
+
     /// Streams of one project.
     pub fn subscribers(&self, project: &ProjectId) -> usize {
         self.watched.project(project).map_or(0, |project| project.watchers)

@@ -159,7 +159,7 @@ impl Watched {
         let newest = self.projects[project as usize].backlog.newest();
         let source = match wanted.view {
             View::Events => Source::Events { project },
-            View::Text => Source::Lines { project, backlog: Backlog::after(newest) },
+            View::Text => Source::Lines { project, backlog: Box::new(Backlog::after(newest)) },
             View::Format(format) => {
                 let mut retold = Retold::behind(wanted.after, project, wanted.run?, format);
                 // What came since that was made known where the stream begins was heard by nobody.

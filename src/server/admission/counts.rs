@@ -14,15 +14,16 @@ pub(in crate::server) struct Place(#[expect(dead_code, reason = "only counted")]
 
 /// How many hold a place.
 #[derive(Debug, Default)]
-pub(super) struct Count(Arc<()>);
+pub(in crate::server) struct Count(Arc<()>);
 
 impl Count {
     /// Counts one more.
-    pub(super) fn take(&self) -> Place {
+    pub(in crate::server) fn take(&self) -> Place {
         Place(self.0.clone())
     }
 
-    pub(super) fn get(&self) -> usize {
+    /// How many.
+    pub(in crate::server) fn get(&self) -> usize {
         Arc::strong_count(&self.0) - 1
     }
 }

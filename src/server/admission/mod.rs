@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use self::addresses::counted_address;
 pub(super) use self::addresses::forwarded_address;
-pub(super) use self::counts::Place;
-use self::counts::{Count, Counts};
+use self::counts::Counts;
+pub(super) use self::counts::{Count, Place};
 pub(super) use self::publish_meter::Metered;
 use self::publish_meter::PublishMeter;
 use super::refused::Limit;

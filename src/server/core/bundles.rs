@@ -9,7 +9,7 @@ use crate::model::{Now, SlabKey};
 use crate::server::exchange::Exchange;
 use crate::server::socket::Socket;
 use crate::server::waiting::{Waiting, WaitingBundle, What};
-use crate::stream::BundleSubscription;
+use crate::stream::{BundleSubscription, ConnectionManager};
 
 impl WaitingBundle {
     /// The parts of which it is not known where they begin.
@@ -25,8 +25,17 @@ impl WaitingBundle {
         }
     }
 
+    /// Where it begins in each project, as far as that needs no asking.
+    fn look<S: Socket>(&mut self, streams: &ConnectionManager<S>) {
+        self.starts = self.wanted.parts.iter().map(|part| streams.starting_position(part)).collect();
+        if self.spends.is_some() {
+            // That the ticket is spent is kept by the log before it says where the stream begins.
+            self.starts[0] = None;
+        }
+    }
+
     fn is_complete(&self) -> bool {
-        self.starts.iter().all(Option::is_some)
+        !self.starts.is_empty() && self.starts.iter().all(Option::is_some)
     }
 }
 
@@ -47,18 +56,29 @@ impl<S: Socket> Server<S> {
             let projects: Vec<_> = wanted.projects().collect();
             return self.refuse_stream(exchange, &projects, first.is_event_source, spends, now);
         };
-        let mut starts: Vec<_> = wanted.parts.iter().map(|part| self.streams.starting_position(part)).collect();
-        if spends.is_some() {
-            // That the ticket is spent is kept by the log before it says where the stream begins.
-            starts[0] = None;
-        }
-        let waiting = WaitingBundle { wanted, starts, spends, place };
+        let mut waiting = WaitingBundle { wanted, starts: Vec::new(), asking: None, spends, place };
+        waiting.look(&self.streams);
         if waiting.is_complete() {
             return self.begin_bundle(&exchange, waiting, now);
         }
+        // What is known by now may not be so any more when the rest is.
+        waiting.starts = Vec::new();
         let to = self.connections.wait(Waiting { what: What::Bundle(Box::new(waiting)), exchange, metered: None });
-        self.replies.postpone(to);
-        self.ask_where_to_begin(now);
+        self.replies.postpone_bundle(to);
+        self.ask_where_bundles_begin(now);
+    }
+
+    /// Asks the log where streams of several projects begin, a few at a time; whoever need not ask any more begins.
+    pub(super) fn ask_where_bundles_begin(&mut self, now: Now) {
+        while let Some((to, asking)) = self.replies.next_bundle(now) {
+            let Some(Waiting { what: What::Bundle(waiting), .. }) = self.connections.waiting(to) else { continue };
+            waiting.asking = Some(asking);
+            waiting.look(&self.streams);
+            match waiting.is_complete() {
+                true => self.begin_waiting_bundle(to, now),
+                false => self.ask_where_it_begins(to),
+            }
+        }
     }
 
     /// The log says where a part of a stream begins. The stream does when that is known of all; a project that was let go
@@ -75,13 +95,17 @@ impl<S: Socket> Server<S> {
         if !waiting.is_complete() {
             return self.ask_where_it_begins(to);
         }
+        self.begin_waiting_bundle(to, now);
+    }
+
+    fn begin_waiting_bundle(&mut self, to: SlabKey, now: Now) {
         if let Some(Waiting { what: What::Bundle(waiting), exchange, .. }) = self.connections.take_waiting(to) {
             self.begin_bundle(&exchange, *waiting, now);
         }
     }
 
     fn begin_bundle(&mut self, exchange: &Exchange, waiting: WaitingBundle, now: Now) {
-        let WaitingBundle { wanted, starts, spends, place } = waiting;
+        let WaitingBundle { wanted, starts, spends, place, .. } = waiting;
         if let Some(spends) = spends {
             spends.keep();
         }

@@ -15,6 +15,7 @@
 
 mod actions;
 mod answer;
+mod beside;
 mod checks;
 mod client;
 mod finale;
@@ -27,6 +28,7 @@ mod positions;
 mod readers;
 mod requests;
 mod retold;
+mod several;
 mod shop;
 mod socket;
 mod sse;
@@ -48,7 +50,7 @@ use world::World;
 const SEEDS: u64 = 64;
 
 /// What the default seeds must meet between them: a simulation that meets nothing shows nothing.
-const WORTH_MEETING: [&str; 34] = [
+const WORTH_MEETING: [&str; 38] = [
     "answer ahead",
     "clock set back",
     "clock set forward",
@@ -58,10 +60,14 @@ const WORTH_MEETING: [&str; 34] = [
     "connected fresh",
     "connected reset",
     "connected resumed",
+    "connected fresh of several",
+    "connected reset of several",
+    "connected resumed of several",
     "drain",
     "idle",
     "intake full",
     "jump expired",
+    "jump expired of several",
     "keys full",
     "large answer",
     "log full",
