@@ -43,6 +43,8 @@ pub enum Route {
     Cancel(ProjectId, RunId),
     /// `POST /api/projects/:projectId/workflows/:runId/rerun`
     Rerun(ProjectId, RunId),
+    /// `GET /api/projects/:projectId/events`
+    Events(ProjectId),
     /// `POST /api/projects/:projectId/events`
     Publish(ProjectId),
     /// `GET /api/projects/:projectId/subscribers`
@@ -137,7 +139,10 @@ fn calls(path: &[&str]) -> Result<Calls, Problem> {
         ["api", "projects", project, "workflows", run, "steps", step, "output"] => {
             Calls::get(Route::StepOutput(id(project)?, id(run)?, id(step)?))
         }
-        ["api", "projects", project, "events"] => Calls::post(Route::Publish(id(project)?)),
+        ["api", "projects", project, "events"] => {
+            let project: ProjectId = id(project)?;
+            Calls { get: Some(Route::Events(project.clone())), post: Some(Route::Publish(project)) }
+        }
         ["api", "projects", project, "subscribers"] => Calls::get(Route::Subscribers(id(project)?)),
         _ => return Err(Problem::not_found("there is nothing at this path")),
     })
@@ -175,6 +180,9 @@ mod tests {
             (Method::Get, "/api/sse/projects/p%3A1", Ok(Route::Stream(p.clone()))),
             (Method::Post, "/api/projects/p:1/workflows", Ok(Route::Submit(p.clone()))),
             (Method::Get, "/api/projects/p:1/workflows", Ok(Route::Runs(p.clone()))),
+            (Method::Get, "/api/projects/p:1/events", Ok(Route::Events(p.clone()))),
+            (Method::Head, "/api/projects/p:1/events", Ok(Route::Events(p.clone()))),
+            (Method::Post, "/api/projects/p:1/events", Ok(Route::Publish(p.clone()))),
             (Method::Post, "/api/projects/p:1/workflows/r/cancel", Ok(Route::Cancel(p.clone(), r.clone()))),
             (Method::Post, "/api/projects/p:1/workflows/r/rerun", Ok(Route::Rerun(p, r))),
             (Method::Options, "/api/projects", Ok(Route::Options(GET))),

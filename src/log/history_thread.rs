@@ -161,6 +161,7 @@ fn is_history_query(query: &Query) -> bool {
             | Query::Plan { .. }
             | Query::Document { .. }
             | Query::Events { .. }
+            | Query::ProjectEvents { .. }
             | Query::Run { .. }
             | Query::Output { .. }
             | Query::OutputRest { .. }
@@ -246,6 +247,10 @@ impl Historian {
             }
             Query::Projects { visible, after, limit } => {
                 return lists::list_projects(&self.heads, visible.as_deref(), after.as_ref(), *limit).map(Some);
+            }
+            Query::ProjectEvents { project, wanted } => {
+                return lookup::project_events(&mut |look| self.reader.look(look), &self.signer, project, wanted)
+                    .map(Some);
             }
             Query::OutputRest { rest, bytes_max } => {
                 return rest.answer(&mut |look| self.reader.look(look), *bytes_max).map(Some);

@@ -54,7 +54,7 @@ pub use lookup::Watchers;
 pub use memory::MemoryStore;
 pub use protocol::{
     Answer, Claim, Command, Delivery, Fingerprint, Order, Output, PublishedEvent, Query, Refusal, ReplyTo, ResetReason,
-    Rest, Resume, ResumeFrom, Resumed, StartingPosition, Submission, Subscription, WantedOutput,
+    Rest, Resume, ResumeFrom, Resumed, StartingPosition, Submission, Subscription, WantedEvents, WantedOutput,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Seed, SqliteStore, Synchronous};

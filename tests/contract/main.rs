@@ -9,6 +9,7 @@ mod calls;
 #[cfg(feature = "sqlite")]
 mod durability;
 mod framing;
+mod history;
 #[cfg(feature = "http-tool")]
 mod http_tools;
 #[cfg(feature = "sqlite")]

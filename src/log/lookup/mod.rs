@@ -12,6 +12,7 @@ pub(super) mod output;
 #[cfg(all(test, feature = "sqlite"))]
 mod output_tests;
 pub(super) mod page_cache;
+mod project_events;
 mod run_content;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ pub use self::heads::Watchers;
 
 use self::output::Shown;
 use self::page_cache::{Block, PageCache, Stretch};
+pub(super) use self::project_events::project_events;
 use super::frames::{Page, write_frame};
 use super::protocol::{Answer, Query, Refusal, ReplyTo, StartingPosition, WantedOutput};
 use super::store::{Ends, Flow, History, Place, Reader, StoreError};
