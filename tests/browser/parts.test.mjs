@@ -3,9 +3,10 @@ import assert from 'node:assert/strict';
 import { register } from 'node:module';
 import { test } from 'node:test';
 
-// As the server serves them: modules, and the client at the root.
+// As the server serves them: modules, and the client at the root, whose parts are beside the page's.
 const hooks = `export const resolve = async (name, context, next) => {
-  const found = await next(name === '/stepcast.js' ? ${JSON.stringify(new URL('../../src/api/dashboard/stepcast.js', import.meta.url).href)} : name, context);
+  const place = name === '/stepcast.js' ? ${JSON.stringify(new URL('../../src/api/dashboard/stepcast.js', import.meta.url).href)} : name.replace('./dashboard/', './');
+  const found = await next(place, context);
   return found.url.includes('/src/api/dashboard/') ? { ...found, format: 'module' } : found;
 };`;
 register(`data:text/javascript,${encodeURIComponent(hooks)}`);

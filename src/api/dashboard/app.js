@@ -3,11 +3,15 @@
  * connection's pill and the token; everything else is a view that is told what has changed.
  */
 import * as api from './api.js';
+import { PROJECTS_MAX } from '/stepcast.js';
 import { h } from './dom.js';
+import { isEnded } from './estimate.js';
+import { chosen } from './glance.js';
 import { Live } from './live.js';
+import { MessagesView } from './messages.js';
+import { OverviewView, firstSteps } from './overview.js';
 import { RunList } from './runs.js';
 import { RunView } from './run.js';
-import { isEnded } from './estimate.js';
 import { SubmitView } from './submit.js';
 
 /** How often the list of projects is asked for, and running clocks go on, in milliseconds. */
@@ -30,11 +34,12 @@ const live = new Live(changed);
 const runs = new RunList(element('runs'), app);
 let view;
 
-/** `/p/demo/r/run_1/s/build`, `/p/demo/new`. */
-function address({ project, run, step, isNew, again }) {
+/** `/` for all projects, `/p/demo/r/run_1/s/build`, `/p/demo/new`, `/p/demo/messages`. */
+function address({ project, run, step, isNew, again, isMessages }) {
   const id = encodeURIComponent;
   if (!project) return '/';
   if (isNew) return `/p/${id(project)}/new${again ? `/${id(again)}` : ''}`;
+  if (isMessages) return `/p/${id(project)}/messages`;
   return `/p/${id(project)}${run ? `/r/${id(run)}` : ''}${run && step ? `/s/${id(step)}` : ''}`;
 }
 
@@ -42,6 +47,7 @@ function routeOf(hash) {
   const parts = hash.replace(/^#\/?/, '').split('/').map(decoded);
   if (parts[0] !== 'p' || !parts[1]) return {};
   if (parts[2] === 'new') return { project: parts[1], isNew: true, again: parts[3] };
+  if (parts[2] === 'messages') return { project: parts[1], isMessages: true };
   return { project: parts[1], run: parts[2] === 'r' ? parts[3] : undefined, step: parts[4] === 's' ? parts[5] : undefined };
 }
 
@@ -57,18 +63,24 @@ function decoded(part) {
 function navigate() {
   const before = app.route;
   app.route = routeOf(location.hash);
-  const { project, run, step, isNew } = app.route;
-  if (!project) return arrive();
-  if (project !== before.project) follow(project);
-  document.body.classList.toggle('has-run', Boolean(run || isNew));
-  document.body.classList.toggle('has-step', Boolean(step));
-  element('new').href = app.address({ project, isNew: true });
+  const { project, run, isNew, isMessages } = app.route;
+  if (project && project !== before.project) follow(project);
+  if (!project && (before.project || !view)) lookOver();
+  mark();
   draw();
-  if (run !== before.run || isNew !== before.isNew) scrollTo(0, 0);
+  if (run !== before.run || isNew !== before.isNew || isMessages !== before.isMessages || project !== before.project) scrollTo(0, 0);
+}
+
+/** What the style goes by. */
+function mark() {
+  const { project, run, step, isNew, isMessages } = app.route;
+  const marks = { 'is-overview': !project, 'has-run': Boolean(!project || run || isNew || isMessages), 'has-step': Boolean(step) };
+  for (const [name, is] of Object.entries(marks)) document.body.classList.toggle(name, is);
+  element('new').hidden = !project;
+  if (project) element('new').href = app.address({ project, isNew: true });
 }
 
 function follow(project) {
-  localStorage.setItem('stepcast-project', project);
   document.title = `${project} · stepcast`;
   view = undefined;
   showProjects();
@@ -76,25 +88,45 @@ function follow(project) {
   live.follow(project, api.token());
 }
 
-/** Without a project in the address: the one that was looked at last, or the busiest. */
-async function arrive() {
-  // Whoever was quicker than the list has an address of their own by now.
-  if (!await loadProjects() || app.route.project) return;
-  const last = localStorage.getItem('stepcast-project');
-  const byActivity = [...app.projects].sort((a, b) => b.activeRuns - a.activeRuns || (b.lastActivity > a.lastActivity ? 1 : -1));
-  const known = byActivity.find(({ projectId }) => projectId === last) ?? byActivity[0];
-  location.replace(app.address({ project: known?.projectId ?? last ?? 'demo' }));
+/** Without a project in the address: all of them. */
+function lookOver() {
+  document.title = 'stepcast';
+  view = undefined;
+  showProjects();
+  loadProjects();
 }
 
 async function loadProjects() {
   try {
-    app.projects = (await api.readProjects()).projects;
-    showProjects();
-    return true;
+    app.projects = await api.readProjects();
+    overlook({ status: 'live' });
   } catch (error) {
+    overlook({ status: 'reconnecting', reason: error.message });
     refused(error);
-    return false;
   }
+}
+
+/** Asks again, for projects that are new, without a word where that fails: the stream says whether the server is there. */
+async function loadQuietly() {
+  if (isAsking || document.hidden) return;
+  try {
+    app.projects = await api.readProjects();
+    overlook({ status: 'live' });
+  } catch (error) {
+    if (error.status === 401) refused(error);
+    else if (app.projects.length === 0) overlook({ status: 'reconnecting', reason: error.message });
+  }
+}
+
+/** Follows what happens in the projects, where all are looked at; `connection` is what is said where there are none. */
+function overlook(connection) {
+  showProjects();
+  if (app.route.project) return;
+  const followed = chosen(app.projects, PROJECTS_MAX, live.glances);
+  if (followed.length > 0) live.overview(followed.sort(), api.token());
+  else live.idle(connection);
+  app.isListed ||= connection.status === 'live';
+  app.redraw();
 }
 
 function showProjects() {
@@ -102,14 +134,15 @@ function showProjects() {
   const current = app.route.project;
   const isLive = live.state.connection?.status === 'live';
   const active = [...live.state.runs.values()].filter(({ status }) => !isEnded(status)).length;
-  const known = app.projects.map(({ projectId, activeRuns }) => [projectId, isLive && projectId === current ? active : activeRuns]);
+  const counted = ({ projectId, activeRuns }) => isLive && projectId === current ? active : live.glances.get(projectId)?.active ?? activeRuns;
+  const known = app.projects.map((project) => [project.projectId, counted(project)]);
   if (current && !known.some(([id]) => id === current)) known.unshift([current, 0]);
   const label = ([id, active]) => active > 0 ? `${id} (${active} active)` : id;
-  const wanted = known.map((one) => h('option', { value: one[0], selected: one[0] === current }, label(one)));
-  const isSame = select.options.length === wanted.length && wanted.every((option, at) =>
-    option.value === select.options[at].value && option.text === select.options[at].text);
-  if (!isSame) select.replaceChildren(...wanted);
-  if (current) select.value = current;
+  const options = [['', 'All projects'], ...known.map((one) => [one[0], label(one)])];
+  const isSame = select.options.length === options.length && options.every(([id, text], at) =>
+    id === select.options[at].value && text === select.options[at].text);
+  if (!isSame) select.replaceChildren(...options.map(([value, text]) => h('option', { value }, text)));
+  if (select.value !== (current ?? '')) select.value = current ?? '';
 }
 
 /** What is looked at where the address names no run: on a wide screen the newest, so that whoever comes sees what goes on. */
@@ -120,12 +153,17 @@ function shownRun() {
 }
 
 function draw() {
-  const { project, isNew, again } = app.route;
-  if (isAsking || !project) return;
+  const { project, isNew, again, isMessages } = app.route;
+  if (isAsking) return;
   showProjects();
+  if (!project) return drawAll();
   runs.see(live.state);
   if (isNew) {
     if (!(view instanceof SubmitView) || view.project !== project || view.again !== again) show(new SubmitView(project, again, app));
+    return runs.update(undefined);
+  }
+  if (isMessages) {
+    if (!view?.isMessages || view.project !== project) show(new MessagesView(project, app));
     return runs.update(undefined);
   }
   const run = shownRun();
@@ -136,6 +174,13 @@ function draw() {
   }
   if (!(view instanceof RunView) || view.runId !== run || view.project !== project) show(new RunView(project, run, app));
   view.update(live.state, app.route.step);
+}
+
+function drawAll() {
+  if (app.projects.length > 0) {
+    if (!(view instanceof OverviewView)) show(new OverviewView(app));
+    view.update(app.projects, live.glances);
+  } else if (app.isListed && !view?.isFirst) show(firstSteps(app));
 }
 
 function show(next) {
@@ -164,13 +209,22 @@ let isDrawing = false;
 /** Draws once for all that has changed in a frame. A hidden page draws when it is looked at again. */
 function changed(state, messages) {
   showConnection(state.connection);
-  for (const message of messages) tellAloud(message);
+  const told = messages.filter(({ projectId }) => projectId === app.route.project);
+  for (const message of told) tellAloud(message);
+  hear(told.filter(({ text }) => text !== undefined));
   if (isDrawing) return;
   isDrawing = true;
   requestAnimationFrame(() => {
     isDrawing = false;
     draw();
   });
+}
+
+/** What publishers say. */
+function hear(messages) {
+  if (messages.length === 0) return;
+  if (view?.isMessages) view.hear(messages);
+  else runs.hear(messages.length);
 }
 
 const PILLS = {
@@ -190,7 +244,8 @@ function showConnection({ status, reason } = { status: 'connecting' }) {
   if (status === 'denied') askToken(reason);
   if (status === 'live') {
     isAsking && closeToken();
-    runs.refresh();
+    if (app.route.project) runs.refresh();
+    if (view?.isMessages) view.load();
   }
 }
 
@@ -248,29 +303,24 @@ function askToken(why) {
 function closeToken() {
   isAsking = false;
   view = undefined;
-  document.body.classList.toggle('has-run', Boolean(app.route.run || app.route.isNew));
+  mark();
 }
 
-element('project').onchange = (event) => app.go({ project: event.target.value, run: undefined, step: undefined, isNew: false });
+element('project').onchange = (event) => { location.hash = address({ project: event.target.value }); };
 element('connection').onclick = () => askToken('');
 addEventListener('hashchange', navigate);
 addEventListener('resize', () => changed(live.state, []));
 addEventListener('keydown', (event) => {
   if (event.key === 'Escape' && app.route.step) app.go({ step: undefined });
 });
-setInterval(() => document.hidden || loadQuietly(), PROJECTS_INTERVAL);
+addEventListener('visibilitychange', () => document.hidden || loadQuietly());
+setInterval(loadQuietly, PROJECTS_INTERVAL);
 setInterval(() => {
   // A clock that goes on while nothing is heard would tell what nobody knows.
   if (document.hidden || live.state.connection?.status !== 'live') return;
   view?.tick?.();
   runs.tick();
 }, TICK);
-
-async function loadQuietly() {
-  if (isAsking || live.state.connection?.status !== 'live') return;
-  app.projects = await api.readProjects().then(({ projects }) => projects, () => app.projects);
-  showProjects();
-}
 
 app.redraw = () => changed(live.state, []);
 navigate();
