@@ -116,7 +116,7 @@ fn manager(project: &ProjectId, kept: u64) -> ConnectionManager<Sink> {
         backlogs_bytes: 64 << 20,
         linger: Duration::from_secs(30),
     };
-    let mut manager = ConnectionManager::new(settings, 7);
+    let mut manager = ConnectionManager::new(settings, signer(), 7);
     manager.open_project(project, frames(1..kept + 1), Now::default());
     manager
 }

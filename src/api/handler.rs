@@ -4,14 +4,13 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
 
+use super::bundle::AskedFor;
 use super::publish::read_events;
 use super::query::Parameters;
 use super::render::{OUTPUT_PIECE_BYTES, Render};
 use super::{
-    Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, RerunRequest, Route, dashboard, read_json,
-    read_json_object,
+    Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, RerunRequest, Route, dashboard, read_json_object,
 };
 use crate::auth::{
     AuthError, Hosts, IdSigner, Origins, Principal, Projects, Scope, Spending, TicketBook, TicketKey, TicketNote,
@@ -59,7 +58,7 @@ pub struct ApiSettings {
 /// The handlers of all calls.
 pub struct Api {
     pub(super) settings: ApiSettings,
-    random: Random,
+    pub(super) random: Random,
     /// Whoever calls, where no token is asked for.
     anyone: Principal,
 }
@@ -106,8 +105,10 @@ impl Api {
 
     /// Gives an unused ticket its time anew: its bearer is sent away for now.
     pub fn extend_ticket(&mut self, request: &Request, facts: &Facts) -> Option<TicketNote> {
+        let in_body = || AskedFor::read(request).ok().and_then(|asked| asked.ticket);
         let parameters = Parameters::of_stream(request).ok()?;
-        self.settings.tickets.extend(parameters.text("ticket")?, facts.now.wall)
+        let ticket = parameters.text("ticket").map(str::to_owned).or_else(in_body)?;
+        self.settings.tickets.extend(&ticket, facts.now.wall)
     }
 
     /// Forgets tickets whose time is over.
@@ -139,6 +140,7 @@ impl Api {
             Route::Metrics => Ok(Action::Metrics),
             Route::OpenApi => Ok(Action::Answer(Response::json(200, OPENAPI))),
             Route::Stream(project) => self.stream(project, request, facts),
+            Route::Bundle => self.bundle(request, facts),
             Route::Ticket => self.ticket(request, facts),
             Route::Check => self.plan(request, Purpose::Check, facts),
             Route::SubmitNamed => self.plan(request, Purpose::RunNamed, facts),
@@ -204,12 +206,15 @@ impl Api {
         if facts.full.is_none() && !needs_store && facts.condition == Condition::StoreDown {
             return None;
         }
-        if let Route::Stream(project) = route
-            && is_event_source(request)
-        {
-            return Some(Action::Busy(project.clone()));
+        let watched = match route {
+            Route::Stream(project) => vec![project.clone()],
+            Route::Bundle => AskedFor::read(request).map(|asked| asked.projects()).unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        match watched.is_empty() || !is_event_source(request) {
+            true => Some(Action::Answer(refusal.into())),
+            false => Some(Action::Busy(watched)),
         }
-        Some(Action::Answer(refusal.into()))
     }
 
     /// Whom the call's token stands for.
@@ -231,22 +236,6 @@ impl Api {
         let principal = self.principal(request, facts)?;
         principal.require_in(scope, project).map_err(|error| refused(&error))?;
         Ok(principal)
-    }
-
-    fn ticket(&mut self, request: &Request, facts: &Facts) -> Result<Action, Problem> {
-        let principal = self.principal(request, facts)?;
-        let is_empty = request.body.iter().all(u8::is_ascii_whitespace);
-        let wanted = if is_empty { Wanted::default() } else { read_wanted(json_body(request)?)? };
-        let project = wanted.project_id.as_ref();
-        let nonce = (self.random)();
-        let ticket = self.settings.ticket_key.issue(&principal, project, facts.now.wall, nonce);
-        let ticket = ticket.map_err(|error| refused(&error))?;
-        self.settings.tickets.check_room(&principal).map_err(|error| refused(&error.into()))?;
-        let mut body = json!({"ticket": ticket, "expiresIn": self.settings.ticket_ttl.as_millis() as u64});
-        if let Some(project) = project {
-            body["sseUrl"] = json!(format!("{}?ticket={ticket}", stream_path(project)));
-        }
-        Ok(Action::Answer(Response::json(200, body.to_string()).header("Cache-Control", "no-store")))
     }
 
     fn plan(&mut self, request: &Request, purpose: Purpose, facts: &Facts) -> Result<Action, Problem> {
@@ -346,21 +335,6 @@ impl Api {
     }
 }
 
-/// The body of a call for a ticket.
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Wanted {
-    project_id: Option<ProjectId>,
-}
-
-fn read_wanted(body: &[u8]) -> Result<Wanted, Problem> {
-    let body: Value = read_json(body)?;
-    if !body.is_object() {
-        return Err(Problem::new(400, "invalid_body", "expected a JSON object"));
-    }
-    Wanted::deserialize(body).map_err(|error| Problem::new(422, "invalid_body", error.to_string()))
-}
-
 fn owned(headers: Vec<(&'static str, Cow<'_, str>)>) -> Vec<(&'static str, String)> {
     headers.into_iter().map(|(name, value)| (name, value.into_owned())).collect()
 }
@@ -415,7 +389,7 @@ fn chosen_id(request: &Request) -> Result<Option<RunId>, Problem> {
 }
 
 /// The body of a call that takes JSON.
-fn json_body<'r>(request: &'r Request) -> Result<&'r [u8], Problem> {
+pub(super) fn json_body<'r>(request: &'r Request) -> Result<&'r [u8], Problem> {
     match request.headers.first("content-type") {
         Some(content_type) if !str::from_utf8(content_type).is_ok_and(media::is_json) => {
             Err(Problem::unsupported_media_type("this call takes application/json"))

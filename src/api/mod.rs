@@ -3,6 +3,7 @@
 //! Handlers decide, they do nothing: no socket, no thread, no clock. What a call needs from elsewhere is named in its
 //! action, and the answer to it comes back through [`Render`].
 
+mod bundle;
 mod dashboard;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -14,6 +15,7 @@ mod render;
 mod route;
 mod stream;
 mod submit;
+mod ticket;
 
 use std::sync::Arc;
 
@@ -30,6 +32,7 @@ use crate::http::{Problem, Response};
 use crate::log::{PublishedEvent, Query, Subscription};
 use crate::model::json::without_bom;
 use crate::model::{Now, ProjectId, RunId};
+use crate::stream::BundleSubscription;
 
 /// A call, decided.
 #[derive(Debug)]
@@ -49,8 +52,10 @@ pub enum Action {
     Ask(Ask, Render),
     /// Begin a stream. The ticket is spent if it begins.
     Subscribe(Arc<Subscription>, Option<Spending>),
-    /// Answer 200 and end at once, so that an `EventSource` tries again.
-    Busy(ProjectId),
+    /// The same, of a stream of several projects.
+    SubscribeToSeveral(Arc<BundleSubscription>, Option<Spending>),
+    /// Answer 200 and end at once, so that an `EventSource` tries again. With the projects of the stream.
+    Busy(Vec<ProjectId>),
     /// Answer with the metrics.
     Metrics,
     /// Answer how many watch a project.

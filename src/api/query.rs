@@ -69,6 +69,6 @@ impl<'r> Parameters<'r> {
     }
 }
 
-fn bad(name: &str, expected: &str) -> Problem {
+pub(super) fn bad(name: &str, expected: &str) -> Problem {
     Problem::new(400, "invalid_parameter", format!("{name}: {expected}"))
 }

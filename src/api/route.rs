@@ -21,6 +21,8 @@ pub enum Route {
     Ticket,
     /// `GET /api/sse/projects/:projectId`
     Stream(ProjectId),
+    /// `GET`, `POST` and `QUERY /api/sse`
+    Bundle,
     /// `POST /api/workflow/check`
     Check,
     /// `POST /api/workflow/run`
@@ -56,11 +58,14 @@ pub enum Route {
 const GET: &str = "GET, HEAD, OPTIONS";
 const POST: &str = "POST, OPTIONS";
 const GET_POST: &str = "GET, HEAD, POST, OPTIONS";
+const GET_POST_QUERY: &str = "GET, HEAD, POST, QUERY, OPTIONS";
 
-/// What a path may be asked: the call for `GET` (and `HEAD`), the call for `POST`.
+/// What a path may be asked: the call for `GET` (and `HEAD`), for `POST`, and for `QUERY`, which is a `GET` with a body.
+#[derive(Default)]
 struct Calls {
     get: Option<Route>,
     post: Option<Route>,
+    query: Option<Route>,
 }
 
 impl Route {
@@ -70,18 +75,20 @@ impl Route {
     /// 404 where there is no such path, 405 where it does not take the method, 400 where an id in it is none.
     pub fn parse(method: Method, path: &str) -> Result<Self, Problem> {
         if path == "*" {
-            return Ok(Self::Options(GET_POST));
+            return Ok(Self::Options(GET_POST_QUERY));
         }
         let segments = Segments::parse(path)?;
         let calls = calls(segments.as_strs(&mut [""; SEGMENTS_MAX]))?;
-        let allow = match (&calls.get, &calls.post) {
-            (Some(_), Some(_)) => GET_POST,
-            (Some(_), None) => GET,
-            (None, _) => POST,
+        let allow = match (&calls.get, &calls.post, &calls.query) {
+            (_, _, Some(_)) => GET_POST_QUERY,
+            (Some(_), Some(_), None) => GET_POST,
+            (Some(_), None, None) => GET,
+            (None, _, None) => POST,
         };
         let call = match method {
             Method::Get | Method::Head => calls.get,
             Method::Post => calls.post,
+            Method::Query => calls.query,
             Method::Options => Some(Self::Options(allow)),
             _ => None,
         };
@@ -120,6 +127,7 @@ fn calls(path: &[&str]) -> Result<Calls, Problem> {
         ["readyz"] => Calls::get(Route::Ready),
         ["metrics"] => Calls::get(Route::Metrics),
         ["openapi.json"] => Calls::get(Route::OpenApi),
+        ["api", "sse"] => Calls { get: Some(Route::Bundle), post: Some(Route::Bundle), query: Some(Route::Bundle) },
         ["api", "sse", "ticket"] => Calls::post(Route::Ticket),
         ["api", "sse", "projects", project] => Calls::get(Route::Stream(id(project)?)),
         ["api", "workflow", "check"] => Calls::post(Route::Check),
@@ -127,7 +135,7 @@ fn calls(path: &[&str]) -> Result<Calls, Problem> {
         ["api", "projects"] => Calls::get(Route::Projects),
         ["api", "projects", project, "workflows"] => {
             let project: ProjectId = id(project)?;
-            Calls { get: Some(Route::Runs(project.clone())), post: Some(Route::Submit(project)) }
+            Calls { get: Some(Route::Runs(project.clone())), post: Some(Route::Submit(project)), query: None }
         }
         ["api", "projects", project, "workflows", run] => Calls::get(Route::Run(id(project)?, id(run)?)),
         ["api", "projects", project, "workflows", run, "plan"] => Calls::get(Route::Plan(id(project)?, id(run)?)),
@@ -141,7 +149,7 @@ fn calls(path: &[&str]) -> Result<Calls, Problem> {
         }
         ["api", "projects", project, "events"] => {
             let project: ProjectId = id(project)?;
-            Calls { get: Some(Route::Events(project.clone())), post: Some(Route::Publish(project)) }
+            Calls { get: Some(Route::Events(project.clone())), post: Some(Route::Publish(project)), query: None }
         }
         ["api", "projects", project, "subscribers"] => Calls::get(Route::Subscribers(id(project)?)),
         _ => return Err(Problem::not_found("there is nothing at this path")),
@@ -150,11 +158,11 @@ fn calls(path: &[&str]) -> Result<Calls, Problem> {
 
 impl Calls {
     fn get(route: Route) -> Self {
-        Self { get: Some(route), post: None }
+        Self { get: Some(route), ..Self::default() }
     }
 
     fn post(route: Route) -> Self {
-        Self { get: None, post: Some(route) }
+        Self { post: Some(route), ..Self::default() }
     }
 }
 
@@ -186,7 +194,11 @@ mod tests {
             (Method::Post, "/api/projects/p:1/workflows/r/cancel", Ok(Route::Cancel(p.clone(), r.clone()))),
             (Method::Post, "/api/projects/p:1/workflows/r/rerun", Ok(Route::Rerun(p, r))),
             (Method::Options, "/api/projects", Ok(Route::Options(GET))),
-            (Method::Options, "*", Ok(Route::Options(GET_POST))),
+            (Method::Options, "*", Ok(Route::Options(GET_POST_QUERY))),
+            (Method::Query, "/api/sse", Ok(Route::Bundle)),
+            (Method::Head, "/api/sse", Ok(Route::Bundle)),
+            (Method::Query, "/api/projects/p/workflows", Err((405, Some(GET_POST)))),
+            (Method::Delete, "/api/sse", Err((405, Some(GET_POST_QUERY)))),
             (Method::Delete, "/api/projects", Err((405, Some(GET)))),
             (Method::Get, "/api/sse/ticket", Err((405, Some(POST)))),
             (Method::Put, "/api/projects/p/workflows", Err((405, Some(GET_POST)))),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::handler::{Api, is_event_source, refused};
 use super::query::Parameters;
 use super::{Action, Facts};
-use crate::auth::{AuthError, MessageId, Principal, Scope, Spending};
+use crate::auth::{Asked, AuthError, MessageId, Principal, Scope, Spending};
 use crate::http::{Method, Problem, Request, media};
 use crate::log::{ResumeFrom, Subscription, View};
 use crate::model::ProjectId;
@@ -37,7 +37,10 @@ impl Api {
         let header = request.headers.first("last-event-id").filter(|id| !id.is_empty());
         let query = parameters.text("lastEventId").filter(|id| !id.is_empty()).map(str::as_bytes);
         let shown = Shown { header, either: header.or(query) };
-        let (principal, spends) = self.admit(&project, request, parameters.text("ticket"), &shown, facts)?;
+        let proof = shown.header.and_then(|id| self.read_id(id, &project));
+        let asked = [Asked { project, proof }];
+        let (principal, spends) = self.admit(&asked, false, request, parameters.text("ticket"), facts)?;
+        let [Asked { project, .. }] = asked;
         let resume = shown.either.map(|id| match self.read_id(id, &project) {
             Some(id) if id.is_ours() => ResumeFrom::Seq(id.seq()),
             _ => ResumeFrom::Unknown,
@@ -62,29 +65,30 @@ impl Api {
         self.settings.signer.read(str::from_utf8(id).ok()?, project).ok()
     }
 
-    /// Who watches: by token, or else by ticket.
-    fn admit(
+    /// Who watches: by token, or else by ticket. Whoever comes back need not see all that is asked for any more.
+    pub(super) fn admit(
         &mut self,
-        project: &ProjectId,
+        asked: &[Asked],
+        comes_back: bool,
         request: &Request,
         ticket: Option<&str>,
-        shown: &Shown,
         facts: &Facts,
     ) -> Result<(Principal, Option<Spending>), Problem> {
         let has_token = request.headers.first("authorization").is_some();
         let Some(ticket) = ticket.filter(|_| !has_token && self.settings.verifier.is_some()) else {
             let principal = self.principal(request, facts)?;
-            principal.require_in(Scope::Subscribe, project).map_err(|error| refused(&error))?;
+            let mut projects: Vec<_> = asked.iter().map(|asked| asked.project.clone()).collect();
+            if comes_back && projects.iter().any(|project| principal.sees(project)) {
+                projects.retain(|project| principal.sees(project));
+            }
+            principal.require_all(Scope::Subscribe, &projects).map_err(|error| refused(&error))?;
             return Ok((principal, None));
         };
-        let genuine = shown.header.and_then(|id| self.read_id(id, project));
         let now = facts.now.wall;
         let admitted = match request.method {
-            Method::Head => {
-                self.settings.tickets.peek(ticket, project, genuine, now).map(|principal| (principal, None))
-            }
+            Method::Head => self.settings.tickets.peek(ticket, asked, now).map(|principal| (principal, None)),
             _ => {
-                let admission = self.settings.tickets.admit(ticket, project, genuine, now);
+                let admission = self.settings.tickets.admit(ticket, asked, now);
                 admission.map(|admission| (admission.principal, admission.spends))
             }
         };

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Scope;
+use crate::model::ProjectId;
 
 /// Why a call is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub enum AuthError {
     NoScope(Scope),
     /// The JWT is valid and does not name the project.
     NoProject,
+    /// The JWT is valid and does not name this one of several projects.
+    NoProjectOf(ProjectId),
     /// The ticket does not open this stream.
     Ticket(TicketError),
     /// A ticket for everything that the JWT names would be too long for a URL.
@@ -64,7 +67,7 @@ impl AuthError {
             | Self::TokenNotYetValid
             | Self::TokenExpired => 401,
             Self::Ticket(TicketError::TooMany(_)) => 429,
-            Self::NoScope(_) | Self::NoProject | Self::Ticket(_) => 403,
+            Self::NoScope(_) | Self::NoProject | Self::NoProjectOf(_) | Self::Ticket(_) => 403,
             Self::TicketTooLong => 400,
         }
     }
@@ -81,7 +84,7 @@ impl AuthError {
             | Self::TokenClaims(_)
             | Self::TokenNotYetValid => "token_invalid",
             Self::NoScope(_) => "scope_missing",
-            Self::NoProject => "project_forbidden",
+            Self::NoProject | Self::NoProjectOf(_) => "project_forbidden",
             Self::Ticket(why) => why.code(),
             Self::TicketTooLong => "ticket_too_long",
         }
@@ -125,8 +128,9 @@ impl fmt::Display for AuthError {
             Self::TokenExpired => "the token has expired",
             Self::NoScope(scope) => return write!(f, "the token lacks the scope {scope}"),
             Self::NoProject => "the token is not for this project",
+            Self::NoProjectOf(project) => return write!(f, "the token is not for the project {project}"),
             Self::Ticket(why) => return why.fmt(f),
-            Self::TicketTooLong => "the token names too many projects for one ticket: name a projectId",
+            Self::TicketTooLong => "the ticket would name too many projects: name a projectId, or fewer projectIds",
         })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The `seq` makes them seekable, the instance says which data directory counted it, and the signature proves that the
 //! server wrote the id for this project. So an id in a `Last-Event-ID` header is proof that its bearer once read the
-//! project's stream.
+//! project's stream. Streams of several projects have ids of their own, see [`Positions`]; what reads one kind reads both.
 
 use std::fmt;
 
@@ -11,17 +11,18 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac::Key;
 
 use super::mac;
+use super::positions::{Positions, PositionsSigner, ProjectTag};
 use crate::model::{ProjectId, decimal};
 
-/// The longest message id, in bytes, as clients may rely on.
+/// The longest message id of a stream of one project, in bytes, as clients may rely on.
 pub const MESSAGE_ID_BYTES_MAX: usize = 64;
 
 /// Characters of an instance: 48 bits in base64.
 const INSTANCE_BYTES: usize = 8;
 
 /// 96 bits of signature, and its characters in base64.
-const MAC_BYTES: usize = 12;
-const MAC_TEXT_BYTES: usize = 16;
+pub(super) const MAC_BYTES: usize = 12;
+pub(super) const MAC_TEXT_BYTES: usize = 16;
 
 /// The digits of the largest `seq`.
 const SEQ_DIGITS_MAX: usize = 20;
@@ -38,8 +39,8 @@ pub struct Instance([u8; INSTANCE_BYTES]);
 /// that it was read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageId {
-    seq: u64,
-    is_ours: bool,
+    pub(super) seq: u64,
+    pub(super) is_ours: bool,
 }
 
 /// A text that is no message id of this server and project.
@@ -51,6 +52,7 @@ pub struct ForeignId;
 pub struct IdSigner {
     key: Key,
     instance: Instance,
+    positions: PositionsSigner,
 }
 
 impl Instance {
@@ -60,6 +62,11 @@ impl Instance {
         let written = URL_SAFE_NO_PAD.encode_slice(bits, &mut text);
         debug_assert_eq!(written, Ok(INSTANCE_BYTES), "8 characters hold 6 bytes");
         Self(text)
+    }
+
+    /// As text.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
     /// A name that was kept: 8 characters of URL-safe base64.
@@ -88,8 +95,8 @@ impl MessageId {
 }
 
 impl IdSigner {
-    pub(super) fn new(key: Key, instance: Instance) -> Self {
-        Self { key, instance }
+    pub(super) fn new(key: Key, positions_key: Key, instance: Instance) -> Self {
+        Self { key, instance, positions: PositionsSigner::new(positions_key, instance) }
     }
 
     /// Appends the id of message `seq` of `project` to `to`.
@@ -107,16 +114,31 @@ impl IdSigner {
         to.extend_from_slice(&mac_text);
     }
 
-    /// The position that `text` names in `project`.
+    /// The position that `text` names in `project`: in that alone, or in that among others.
     ///
     /// # Errors
     /// [`ForeignId`]: it is no id, or was not signed with this key for this project.
     pub fn read(&self, text: &str, project: &ProjectId) -> Result<MessageId, ForeignId> {
-        let (instance, seq, mac) = split(text).ok_or(ForeignId)?;
+        let Some((instance, seq, mac)) = split(text) else { return self.positions.read_of(text, project) };
         if !mac::same(&mac, &self.mac(&instance, project, seq)) {
             return Err(ForeignId);
         }
         Ok(MessageId { seq, is_ours: instance == self.instance })
+    }
+
+    /// Appends the id that names these positions to `to`.
+    pub fn write_positions(&self, to: &mut Vec<u8>, positions: impl Iterator<Item = (ProjectTag, u64)>) {
+        self.positions.write(to, positions);
+    }
+
+    /// The positions that `text` names, if it is a genuine id of a stream of several projects.
+    pub fn read_positions(&self, text: &str) -> Option<Positions> {
+        self.positions.read(text)
+    }
+
+    /// What stands for `project` in such an id.
+    pub fn tag(&self, project: &ProjectId) -> ProjectTag {
+        self.positions.tag(project)
     }
 
     fn mac(&self, instance: &Instance, project: &ProjectId, seq: u64) -> [u8; MAC_BYTES] {

@@ -2,7 +2,8 @@
 //!
 //! A credential comes in as text and leaves as a [`Principal`], which answers what its bearer may do. JWTs are checked
 //! by the [`Verifier`]; tickets are issued by the [`TicketKey`] and admitted by the [`TicketBook`], which remembers
-//! which were used; message ids are signed by the [`IdSigner`], so that one is proof of having watched the project.
+//! which were used; ids of messages and positions are signed by the [`IdSigner`], so that one is proof of having watched the
+//! project.
 //! Nothing here speaks HTTP: errors tell their status, origins their headers.
 
 mod bearer;
@@ -16,6 +17,7 @@ mod keys;
 mod mac;
 mod message_id;
 mod origin;
+mod positions;
 mod principal;
 mod provider;
 mod ticket;
@@ -30,6 +32,7 @@ pub use jwt_key::{JWT_SECRET_BYTES_MIN, JwtKey, KeyError};
 pub use keys::ServerKeys;
 pub use message_id::{IdSigner, Instance, MessageId};
 pub use origin::{Origins, Verdict};
+pub use positions::{PROJECTS_PER_STREAM_MAX, ProjectTag};
 pub use principal::{Principal, Projects, Rights, Scope, Scopes};
 pub use ticket::{TicketKey, TicketNonce};
-pub use ticket_book::{Spending, TICKETS_REMEMBERED_MAX, TicketBook, TicketNote};
+pub use ticket_book::{Asked, Spending, TICKETS_REMEMBERED_MAX, TicketBook, TicketNote};

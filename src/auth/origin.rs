@@ -12,7 +12,7 @@ type Header<'a> = (&'static str, Cow<'a, str>);
 const ANY: &str = "*";
 
 /// The methods of all calls.
-const METHODS: &str = "GET, HEAD, POST, OPTIONS";
+const METHODS: &str = "GET, HEAD, POST, QUERY, OPTIONS";
 
 /// The request headers that calls read, beyond those that a browser always lets pass.
 const REQUEST_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Cache-Control, Range, \

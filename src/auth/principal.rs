@@ -176,6 +176,18 @@ impl Principal {
     pub fn require_in(&self, scope: Scope, project: &ProjectId) -> Result<(), AuthError> {
         if self.sees(project) { self.require(scope) } else { Err(AuthError::NoProject) }
     }
+
+    /// May they use `scope` in each of `projects`?
+    ///
+    /// # Errors
+    /// [`AuthError::NoProjectOf`] names the first that is not theirs; or else [`AuthError::NoScope`].
+    pub fn require_all(&self, scope: Scope, projects: &[ProjectId]) -> Result<(), AuthError> {
+        match projects.iter().find(|project| !self.sees(project)) {
+            Some(foreign) if projects.len() > 1 => Err(AuthError::NoProjectOf(foreign.clone())),
+            Some(_) => Err(AuthError::NoProject),
+            None => self.require(scope),
+        }
+    }
 }
 
 impl fmt::Display for Scope {

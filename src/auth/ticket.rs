@@ -48,24 +48,21 @@ impl TicketKey {
         Self(key)
     }
 
-    /// A ticket for `project`, or for all that `principal` sees. `nonce` is random.
+    /// A ticket for `projects`, or for all that `principal` sees where they are none. `nonce` is random.
     ///
     /// # Errors
     /// [`AuthError::NoProject`] and [`AuthError::NoScope`] where `principal` may not watch;
-    /// [`AuthError::TicketTooLong`] where a `project` must be named, because all of them don't fit into
+    /// [`AuthError::TicketTooLong`] where `projects` must be named, or fewer, because all of them don't fit into
     /// [`TICKET_BYTES_MAX`].
     pub fn issue(
         &self,
         principal: &Principal,
-        project: Option<&ProjectId>,
+        projects: &[ProjectId],
         now: Timestamp,
         nonce: [u8; 16],
     ) -> Result<String, AuthError> {
-        principal.require(Scope::Subscribe)?;
-        if project.is_some_and(|project| !principal.sees(project)) {
-            return Err(AuthError::NoProject);
-        }
-        let mut bytes = encode(principal, project, now, nonce).ok_or(AuthError::TicketTooLong)?;
+        principal.require_all(Scope::Subscribe, projects)?;
+        let mut bytes = encode(principal, projects, now, nonce).ok_or(AuthError::TicketTooLong)?;
         bytes.extend(mac::tag::<MAC_BYTES>(&self.0, &[&bytes]));
         let text = URL_SAFE_NO_PAD.encode(bytes);
         if text.len() > TICKET_BYTES_MAX { Err(AuthError::TicketTooLong) } else { Ok(text) }
@@ -127,7 +124,7 @@ const FOREVER: Timestamp = Timestamp::from_millis(u64::MAX);
 
 /// Version, nonce, times, token key (a flag, then the key), sub and project ids with their lengths before them. None
 /// where a length does not fit.
-fn encode(principal: &Principal, project: Option<&ProjectId>, now: Timestamp, nonce: [u8; 16]) -> Option<Vec<u8>> {
+fn encode(principal: &Principal, projects: &[ProjectId], now: Timestamp, nonce: [u8; 16]) -> Option<Vec<u8>> {
     let mut to = vec![VERSION];
     to.extend(nonce);
     to.extend(now.as_millis().to_be_bytes());
@@ -136,10 +133,10 @@ fn encode(principal: &Principal, project: Option<&ProjectId>, now: Timestamp, no
     to.extend(principal.token_key().unwrap_or_default().to_be_bytes());
     to.extend(u16::try_from(principal.sub().len()).ok()?.to_be_bytes());
     to.extend(principal.sub().as_bytes());
-    match (project, principal.projects()) {
-        (Some(project), _) => write_projects(&mut to, std::iter::once(project))?,
-        (None, Projects::Only(ids)) => write_projects(&mut to, ids.iter())?,
-        (None, Projects::All) => to.extend(ALL_PROJECTS.to_be_bytes()),
+    match (projects, principal.projects()) {
+        ([_, ..], _) => write_projects(&mut to, projects.iter())?,
+        ([], Projects::Only(ids)) => write_projects(&mut to, ids.iter())?,
+        ([], Projects::All) => to.extend(ALL_PROJECTS.to_be_bytes()),
     }
     Some(to)
 }
@@ -237,7 +234,7 @@ mod tests {
             ("none", principal(Scope::Subscribe, Projects::only(vec![])), None, Projects::only(vec![])),
         ] {
             let bound_to = bound_to.map(project);
-            let text = key(1).issue(&caller, bound_to.as_ref(), NOW, [9; 16]).expect(name);
+            let text = key(1).issue(&caller, bound_to.as_slice(), NOW, [9; 16]).expect(name);
             assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)), "{text}");
             let ticket = key(1).open(&text).expect(name);
             assert_eq!((ticket.nonce, ticket.issued_at), (TicketNonce([9; 16]), NOW), "{name}");
@@ -247,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_ticket_of_anyone_has_no_end_and_no_token() {
-        let text = key(1).issue(&Principal::anyone(), None, NOW, [0; 16]).expect("issued");
+        let text = key(1).issue(&Principal::anyone(), &[], NOW, [0; 16]).expect("issued");
         let ticket = key(1).open(&text).expect("opens");
         assert_eq!((ticket.principal.expires_at(), ticket.principal.token_key()), (None, None));
         assert_eq!(ticket.ends_at(), FOREVER);
@@ -256,24 +253,24 @@ mod tests {
     #[test]
     fn only_who_may_watch_gets_a_ticket() {
         let publisher = principal(Scope::Publish, Projects::All);
-        assert_eq!(key(1).issue(&publisher, None, NOW, [0; 16]), Err(AuthError::NoScope(Scope::Subscribe)));
+        assert_eq!(key(1).issue(&publisher, &[], NOW, [0; 16]), Err(AuthError::NoScope(Scope::Subscribe)));
         let elsewhere = principal(Scope::Subscribe, Projects::only(vec![project("q")]));
-        assert_eq!(key(1).issue(&elsewhere, Some(&project("p")), NOW, [0; 16]), Err(AuthError::NoProject));
+        assert_eq!(key(1).issue(&elsewhere, &[project("p")], NOW, [0; 16]), Err(AuthError::NoProject));
     }
 
     #[test]
     fn a_ticket_is_bounded_unless_it_names_one_project() {
         let many = (0..100).map(|n| project(&format!("{n:0>128}")));
         let caller = principal(Scope::Subscribe, Projects::only(many));
-        assert_eq!(key(1).issue(&caller, None, NOW, [0; 16]), Err(AuthError::TicketTooLong));
+        assert_eq!(key(1).issue(&caller, &[], NOW, [0; 16]), Err(AuthError::TicketTooLong));
         let bound = project(&format!("{:0>128}", 7));
-        assert!(key(1).issue(&caller, Some(&bound), NOW, [0; 16]).is_ok_and(|text| text.len() <= TICKET_BYTES_MAX));
+        assert!(key(1).issue(&caller, &[bound], NOW, [0; 16]).is_ok_and(|text| text.len() <= TICKET_BYTES_MAX));
     }
 
     #[test]
     fn what_is_not_wholly_ours_does_not_open() {
         let caller = principal(Scope::Subscribe, Projects::All);
-        let text = key(1).issue(&caller, None, NOW, [0; 16]).expect("issued");
+        let text = key(1).issue(&caller, &[], NOW, [0; 16]).expect("issued");
         assert!(key(2).open(&text).is_none(), "another server's");
         for at in 0..text.len() {
             let mut changed = text.clone().into_bytes();
@@ -290,7 +287,7 @@ mod tests {
     #[test]
     fn a_signed_ticket_of_another_form_does_not_open() {
         let caller = principal(Scope::Subscribe, Projects::only(vec![project("p")]));
-        let bytes = encode(&caller, None, NOW, [0; 16]).expect("fits");
+        let bytes = encode(&caller, &[], NOW, [0; 16]).expect("fits");
         assert!(decode(&bytes).is_some());
         for length in 0..bytes.len() {
             assert!(decode(&bytes[..length]).is_none(), "cut at {length}");

@@ -71,6 +71,15 @@ pub enum TicketNoteKind {
     Extended,
 }
 
+/// A project that a stream is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Which.
+    pub project: ProjectId,
+    /// A genuine id of it, from the header.
+    pub proof: Option<MessageId>,
+}
+
 /// A stream may be opened.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Admission {
@@ -142,23 +151,18 @@ impl TicketBook {
         Self { remembered_max: tickets.max(1), ..self }
     }
 
-    /// Opens a stream of `project` with `ticket`. `resume` is a genuine id of that project, from the header.
+    /// Opens a stream of all that is asked for with `ticket`. One that is opened again need only be for a part of it, which is
+    /// for the principal to tell: a list may have changed since.
     ///
     /// A first use marks the ticket at once, so that no second one gets in while the note is on its way to the log; dropped,
     /// what the admission spends is unspent.
     ///
     /// # Errors
     /// [`TicketError`] says why it opens nothing.
-    pub fn admit(
-        &mut self,
-        ticket: &str,
-        project: &ProjectId,
-        resume: Option<MessageId>,
-        now: Timestamp,
-    ) -> Result<Admission, TicketError> {
+    pub fn admit(&mut self, ticket: &str, asked: &[Asked], now: Timestamp) -> Result<Admission, TicketError> {
         self.unspend();
         let ticket = self.open(ticket)?;
-        let spends = match self.judge(&ticket, project, resume, now)? {
+        let spends = match self.judge(&ticket, asked, now)? {
             Opening::First => Some(self.spend(&ticket)?),
             Opening::Again => None,
         };
@@ -193,16 +197,10 @@ impl TicketBook {
     ///
     /// # Errors
     /// As `admit`.
-    pub fn peek(
-        &mut self,
-        ticket: &str,
-        project: &ProjectId,
-        resume: Option<MessageId>,
-        now: Timestamp,
-    ) -> Result<Principal, TicketError> {
+    pub fn peek(&mut self, ticket: &str, asked: &[Asked], now: Timestamp) -> Result<Principal, TicketError> {
         self.unspend();
         let ticket = self.open(ticket)?;
-        self.judge(&ticket, project, resume, now)?;
+        self.judge(&ticket, asked, now)?;
         Ok(ticket.principal)
     }
 
@@ -265,17 +263,13 @@ impl TicketBook {
         self.key.open(ticket).ok_or(TicketError::Unknown)
     }
 
-    fn judge(
-        &self,
-        ticket: &Ticket,
-        project: &ProjectId,
-        resume: Option<MessageId>,
-        now: Timestamp,
-    ) -> Result<Opening, TicketError> {
+    fn judge(&self, ticket: &Ticket, asked: &[Asked], now: Timestamp) -> Result<Opening, TicketError> {
         if ticket.ends_at() <= now {
             return Err(TicketError::TokenExpired);
         }
-        if !ticket.principal.sees(project) {
+        let sees = |asked: &&Asked| ticket.principal.sees(&asked.project);
+        let has_proof = asked.iter().filter(sees).any(|asked| asked.proof.is_some());
+        if !has_proof && !asked.iter().all(|asked| sees(&asked)) {
             return Err(TicketError::OtherProject);
         }
         if self.is_unused(ticket, now) {
@@ -283,8 +277,8 @@ impl TicketBook {
         }
         let is_spent = self.is_spent(ticket);
         let may_be_spent = is_spent || self.is_of_unknown_past(ticket);
-        match resume {
-            Some(_) if may_be_spent => Ok(Opening::Again),
+        match has_proof {
+            true if may_be_spent => Ok(Opening::Again),
             _ if is_spent => Err(TicketError::Spent),
             _ => Err(TicketError::Expired),
         }

@@ -7,6 +7,10 @@ const TTL_MS: u64 = 15_000;
 const ISSUED: Timestamp = Timestamp::from_millis(1_000_000);
 const JWT_END: Timestamp = Timestamp::from_millis(10_000_000);
 
+fn asked(of: &str, proof: Option<MessageId>) -> Asked {
+    Asked { project: project(of), proof }
+}
+
 /// A server that may be restarted: its keys stay, its book is new.
 struct Server {
     keys: ServerKeys,
@@ -26,7 +30,7 @@ impl Server {
 
     fn ticket_of(&self, sub: &str, nonce: u8) -> String {
         let principal = self.principal(sub);
-        self.keys.ticket_key().issue(&principal, Some(&project("p")), ISSUED, [nonce; 16]).expect("issued")
+        self.keys.ticket_key().issue(&principal, &[project("p")], ISSUED, [nonce; 16]).expect("issued")
     }
 
     fn principal(&self, sub: &str) -> Principal {
@@ -44,7 +48,7 @@ impl Server {
     }
 
     fn first(&mut self, ticket: &str, now: Timestamp) -> Result<TicketNote, TicketError> {
-        let admission = self.book.admit(ticket, &project("p"), None, now)?;
+        let admission = self.book.admit(ticket, &[asked("p", None)], now)?;
         let spends = admission.spends.expect("a first use spends");
         let note = spends.note().clone();
         spends.keep();
@@ -53,7 +57,7 @@ impl Server {
 
     fn again(&mut self, ticket: &str, now: Timestamp) -> Result<(), TicketError> {
         let id = self.message_id("p");
-        let admission = self.book.admit(ticket, &project("p"), Some(id), now)?;
+        let admission = self.book.admit(ticket, &[asked("p", Some(id))], now)?;
         assert_eq!(admission.spends, None, "opened again, not spent again");
         Ok(())
     }
@@ -75,7 +79,7 @@ fn server() -> Server {
 fn the_first_use_admits_a_subscriber_and_spends() {
     let mut server = server();
     let ticket = server.ticket(1);
-    let admission = server.book.admit(&ticket, &project("p"), None, after(0)).expect("admitted");
+    let admission = server.book.admit(&ticket, &[asked("p", None)], after(0)).expect("admitted");
     assert!(admission.principal.require_in(Scope::Subscribe, &project("p")).is_ok());
     assert!(!admission.principal.has_scope(Scope::Run), "a ticket grants subscribe alone");
     assert!(!admission.principal.sees(&project("q")), "bound to p");
@@ -123,7 +127,7 @@ fn a_spent_ticket_and_a_genuine_id_open_again_until_the_jwt_ends() {
 fn a_first_use_may_resume_as_well() {
     let mut server = server();
     let (ticket, id) = (server.ticket(1), server.message_id("p"));
-    let admission = server.book.admit(&ticket, &project("p"), Some(id), after(0)).expect("admitted");
+    let admission = server.book.admit(&ticket, &[asked("p", Some(id))], after(0)).expect("admitted");
     assert!(admission.spends.is_some());
 }
 
@@ -132,9 +136,9 @@ fn what_is_no_ticket_or_for_another_project_is_refused() {
     let mut server = server();
     let ticket = server.ticket(1);
     let id = Some(server.message_id("q"));
-    assert_eq!(server.book.admit(&ticket, &project("q"), id, after(0)), Err(TicketError::OtherProject));
+    assert_eq!(server.book.admit(&ticket, &[asked("q", id)], after(0)), Err(TicketError::OtherProject));
     let stranger = ServerKeys::derive(&[8; 32]).ticket_key();
-    let forged = stranger.issue(&Principal::anyone(), None, ISSUED, [1; 16]).expect("issued");
+    let forged = stranger.issue(&Principal::anyone(), &[], ISSUED, [1; 16]).expect("issued");
     for bad in ["", "x", "é", &forged, &ticket[1..]] {
         assert_eq!(server.first(bad, after(0)), Err(TicketError::Unknown), "{bad}");
     }
@@ -188,7 +192,7 @@ fn a_spent_ticket_opened_a_second_stream_after_a_restart_that_nothing_was_noted_
     let mut new = Server::started(after(1), false);
     assert_eq!(new.first(&ticket, after(1)), Err(TicketError::Expired));
     assert_eq!(new.book.extend(&ticket, after(1)), None);
-    assert_eq!(new.book.peek(&ticket, &project("p"), None, after(1)).err(), Some(TicketError::Expired));
+    assert_eq!(new.book.peek(&ticket, &[asked("p", None)], after(1)).err(), Some(TicketError::Expired));
     assert_eq!(new.again(&ticket, after(1)), Ok(()));
 }
 
@@ -201,7 +205,7 @@ fn an_extension_gives_an_unused_ticket_its_time_anew() {
     let again = server.book.extend(&ticket, after(28_000)).expect("and again");
     server.book.apply(&note);
     assert_eq!(
-        server.book.peek(&ticket, &project("p"), None, after(42_999)).map(|ann| ann.sub().to_owned()),
+        server.book.peek(&ticket, &[asked("p", None)], after(42_999)).map(|ann| ann.sub().to_owned()),
         Ok("ann".into())
     );
     assert_eq!(server.first(&ticket, after(28_000 + TTL_MS)), Err(TicketError::Expired));
@@ -228,10 +232,10 @@ fn an_extension_ends_with_the_jwt() {
     let ends_soon = after(20_000);
     let rights = Rights { scopes: Scopes::ALL, projects: Projects::All };
     let ann = Principal::new("ann".into(), Some(ends_soon), rights, None);
-    let ticket = server.keys.ticket_key().issue(&ann, None, ISSUED, [1; 16]).expect("issued");
+    let ticket = server.keys.ticket_key().issue(&ann, &[], ISSUED, [1; 16]).expect("issued");
     let mut book = server.book;
     assert_eq!(book.extend(&ticket, after(14_000)).map(|note| note.until), Some(ends_soon));
-    assert_eq!(book.admit(&ticket, &project("p"), None, ends_soon), Err(TicketError::TokenExpired));
+    assert_eq!(book.admit(&ticket, &[asked("p", None)], ends_soon), Err(TicketError::TokenExpired));
 }
 
 #[test]
@@ -239,19 +243,19 @@ fn peeking_spends_nothing_and_sees_what_admit_sees() {
     let mut server = server();
     let ticket = server.ticket(1);
     for _ in 0..2 {
-        assert!(server.book.peek(&ticket, &project("p"), None, after(0)).is_ok());
+        assert!(server.book.peek(&ticket, &[asked("p", None)], after(0)).is_ok());
     }
     server.first(&ticket, after(0)).expect("still unused");
-    assert_eq!(server.book.peek(&ticket, &project("p"), None, after(0)), Err(TicketError::Spent));
+    assert_eq!(server.book.peek(&ticket, &[asked("p", None)], after(0)), Err(TicketError::Spent));
     let id = server.message_id("p");
-    assert!(server.book.peek(&ticket, &project("p"), Some(id), after(0)).is_ok());
+    assert!(server.book.peek(&ticket, &[asked("p", Some(id))], after(0)).is_ok());
 }
 
 #[test]
 fn a_postponed_ticket_is_unused_again_and_has_its_time_anew() {
     let mut server = server();
     let ticket = server.ticket(1);
-    let admission = server.book.admit(&ticket, &project("p"), None, after(14_000)).expect("admitted");
+    let admission = server.book.admit(&ticket, &[asked("p", None)], after(14_000)).expect("admitted");
     let note = server.book.postpone(admission.spends.expect("spent"), after(20_000));
     assert_eq!((note.kind, note.until), (TicketNoteKind::Extended, after(20_000 + TTL_MS)));
     assert!(server.first(&ticket, after(20_000 + TTL_MS - 1)).is_ok());
@@ -264,14 +268,14 @@ fn what_is_spent_for_a_stream_that_does_not_begin_is_as_it_was() {
     let (ticket, extended) = (server.ticket(1), server.ticket(2));
     let until = server.book.extend(&extended, after(10_000)).expect("unused").until();
     for ticket in [&ticket, &extended] {
-        drop(server.book.admit(ticket, &project("p"), None, after(11_000)).expect("admitted"));
-        assert!(server.book.peek(ticket, &project("p"), None, after(11_000)).is_ok());
-        drop(server.book.admit(ticket, &project("p"), None, after(11_000)).expect("admitted"));
+        drop(server.book.admit(ticket, &[asked("p", None)], after(11_000)).expect("admitted"));
+        assert!(server.book.peek(ticket, &[asked("p", None)], after(11_000)).is_ok());
+        drop(server.book.admit(ticket, &[asked("p", None)], after(11_000)).expect("admitted"));
     }
     assert_eq!(server.first(&ticket, after(TTL_MS)), Err(TicketError::Expired), "it has no more time than before");
     assert_eq!(server.first(&extended, until), Err(TicketError::Expired));
     assert!(server.first(&extended, after(10_000 + TTL_MS - 1)).is_ok());
-    let held = server.book.admit(&server.ticket(3), &project("p"), None, after(1)).expect("admitted");
+    let held = server.book.admit(&server.ticket(3), &[asked("p", None)], after(1)).expect("admitted");
     assert_eq!(server.first(&server.ticket(3), after(1)), Err(TicketError::Spent), "while its stream may still begin");
     held.spends.expect("spent").keep();
     assert_eq!(server.first(&server.ticket(3), after(1)), Err(TicketError::Spent));
@@ -323,7 +327,7 @@ fn the_book_is_bounded_for_each_subject_and_forgets_nothing_that_lives() {
 fn a_ticket_that_is_given_back_makes_room() {
     let mut server = server();
     server.book = server.book.remembering(1);
-    let held = server.book.admit(&server.ticket(1), &project("p"), None, after(0)).expect("admitted");
+    let held = server.book.admit(&server.ticket(1), &[asked("p", None)], after(0)).expect("admitted");
     assert_eq!(server.first(&server.ticket(2), after(0)), Err(TicketError::TooMany(1)));
     drop(held);
     assert!(server.first(&server.ticket(2), after(0)).is_ok());

@@ -206,12 +206,13 @@ fn bad_framing(detail: &'static str) -> Problem {
 }
 
 /// The data of each of the chunks that the bytes begin with, which are known to be well framed.
-pub(super) struct Chunks<'b> {
+pub struct Chunks<'b> {
     rest: &'b [u8],
 }
 
 impl<'b> Chunks<'b> {
-    pub(super) fn of(bytes: &'b [u8]) -> Self {
+    /// Those that `bytes` begin with.
+    pub fn of(bytes: &'b [u8]) -> Self {
         Self { rest: bytes }
     }
 }

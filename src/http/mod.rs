@@ -31,6 +31,7 @@ mod status;
 mod target;
 
 pub use body::{Body, Next};
+pub use chunked::Chunks;
 #[cfg(test)]
 pub(crate) use coding::contents;
 pub use coding::{Coding, write_chunk};

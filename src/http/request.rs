@@ -45,11 +45,22 @@ pub enum Method {
     Options,
     /// `TRACE`
     Trace,
+    /// `QUERY`: a `GET` whose question is its body (draft-ietf-httpbis-safe-method-w-body)
+    Query,
 }
 
 impl Method {
-    const ALL: [Self; 8] =
-        [Self::Get, Self::Head, Self::Post, Self::Put, Self::Patch, Self::Delete, Self::Options, Self::Trace];
+    const ALL: [Self; 9] = [
+        Self::Get,
+        Self::Head,
+        Self::Post,
+        Self::Put,
+        Self::Patch,
+        Self::Delete,
+        Self::Options,
+        Self::Trace,
+        Self::Query,
+    ];
 
     /// The method of this name, which is case-sensitive.
     pub fn parse(name: &str) -> Option<Self> {
@@ -67,6 +78,7 @@ impl Method {
             Self::Delete => "DELETE",
             Self::Options => "OPTIONS",
             Self::Trace => "TRACE",
+            Self::Query => "QUERY",
         }
     }
 }

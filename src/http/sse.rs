@@ -1,6 +1,8 @@
 //! Frames of an event stream, as `EventSource` reads them: section 9.2 ("Server-sent events") of the WHATWG HTML
 //! Standard, <https://html.spec.whatwg.org/multipage/server-sent-events.html>.
 
+use memchr::memchr;
+
 use super::coding::{CHUNK_OVERHEAD_BYTES_MAX, begin_chunk, end_chunk};
 
 /// The content type of a stream.
@@ -20,6 +22,8 @@ pub const COMMENT: &[u8] = b":\n";
 /// The [comment](COMMENT) as one chunk.
 pub const COMMENT_CHUNK: &[u8] = b"2\r\n:\n\r\n";
 
+const DATA: &[u8] = b"data: ";
+
 /// Appends one block, as one [chunk](super::write_chunk): `retry:` and `id:` where given, `data:`, and the blank line that
 /// dispatches it.
 ///
@@ -30,8 +34,8 @@ pub fn write_event(to: &mut Vec<u8>, id: Option<&str>, retry_ms: Option<u64>, da
     debug_assert!(id.is_none_or(|id| !id.bytes().any(|b| matches!(b, b'\n' | b'\r' | 0))), "an id is one line");
     let retry = retry_ms.map(|retry_ms| retry_ms.to_string());
     let fields =
-        [("retry: ", retry.as_deref().map(str::as_bytes)), ("id: ", id.map(str::as_bytes)), ("data: ", Some(data))];
-    let fields = fields.iter().filter_map(|(name, value)| value.map(|value| (name.as_bytes(), value)));
+        [(&b"retry: "[..], retry.as_deref().map(str::as_bytes)), (b"id: ", id.map(str::as_bytes)), (DATA, Some(data))];
+    let fields = fields.iter().filter_map(|(name, value)| value.map(|value| (*name, value)));
     let size = fields.clone().map(|(name, value)| name.len() + value.len() + 1).sum::<usize>() + 1;
     to.reserve(size + CHUNK_OVERHEAD_BYTES_MAX);
     begin_chunk(to, size);
@@ -42,6 +46,16 @@ pub fn write_event(to: &mut Vec<u8>, id: Option<&str>, retry_ms: Option<u64>, da
     }
     to.push(b'\n');
     end_chunk(to);
+}
+
+/// The data of a block that [`write_event`] wrote, without its chunk's framing.
+pub fn data(block: &[u8]) -> &[u8] {
+    let mut rest = block;
+    while !rest.starts_with(DATA) {
+        let Some(end) = memchr(b'\n', rest) else { return b"" };
+        rest = &rest[end + 1..];
+    }
+    rest[DATA.len()..].strip_suffix(b"\n\n").unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -60,6 +74,7 @@ mod tests {
             let mut to = Vec::new();
             write_event(&mut to, id, retry_ms, b"{}");
             assert_eq!(String::from_utf8_lossy(&to), format!("{:x}\r\n{expected}\r\n", expected.len()));
+            assert_eq!(data(&contents(&to)), b"{}");
         }
     }
 

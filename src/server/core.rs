@@ -7,6 +7,7 @@
 //! beginning of a stream take of each.
 
 mod answers;
+mod bundles;
 mod requests;
 mod streams;
 
@@ -74,12 +75,13 @@ impl<S: Socket> Server<S> {
     /// A server without connections. `seed` spreads reconnection times.
     pub fn new(settings: ServerSettings, api: Api, seed: u64) -> Self {
         let ServerSettings { streams, http, timeouts, limits } = settings;
+        let streams = ConnectionManager::new(streams, api.signer().clone(), seed);
         Self {
             api,
             sockets: Sockets::default(),
             connections: Connections::new(http, timeouts, limits.buffer_bytes),
             admission: Admission::new(limits),
-            streams: ConnectionManager::new(streams, seed),
+            streams,
             replies: Replies::default(),
             watchers: Watchers::default(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),

@@ -6,8 +6,9 @@ use super::admission::{Metered, Place};
 use super::exchange::Exchange;
 use crate::api::{Render, RerunRequest};
 use crate::auth::Spending;
-use crate::log::Subscription;
+use crate::log::{StartingPosition, Subscription};
 use crate::model::Taken;
+use crate::stream::BundleSubscription;
 
 /// A request that waits.
 #[derive(Debug)]
@@ -36,4 +37,19 @@ pub(super) enum What {
         /// Its place among those of its token.
         place: Option<Place>,
     },
+    /// A stream of several projects.
+    Bundle(Box<WaitingBundle>),
+}
+
+/// A stream of several projects that waits until it is known where it begins in each.
+#[derive(Debug)]
+pub(super) struct WaitingBundle {
+    /// What it is to be.
+    pub(super) wanted: Arc<BundleSubscription>,
+    /// Where it begins in each, so far as that is known.
+    pub(super) starts: Vec<Option<StartingPosition>>,
+    /// The ticket that it spends.
+    pub(super) spends: Option<Spending>,
+    /// Its place among those of its token.
+    pub(super) place: Option<Place>,
 }

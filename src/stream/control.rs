@@ -2,18 +2,17 @@
 
 use std::time::Duration;
 
-use crate::auth::IdSigner;
 use crate::http::sse;
 use crate::log::{Resume, StartingPosition};
 use crate::model::{ProjectId, Timestamp, write_message};
 
-/// `connected` and the position that the stream goes on from, in one block with `retry:`.
+/// `connected`, and what the first of them in a stream is in one block with: `retry:`, and the id of the position that the
+/// stream goes on from.
 pub(super) fn write_connected(
     to: &mut Vec<u8>,
     start: &StartingPosition,
-    retry_ms: u64,
     heartbeat: Duration,
-    signer: &IdSigner,
+    first: Option<(u64, &[u8])>,
 ) {
     let resume = match start.resume {
         Resume::Fresh => "fresh",
@@ -24,9 +23,8 @@ pub(super) fn write_connected(
     let payload = format!("{{\"resume\":\"{resume}\",\"heartbeat\":{heartbeat_ms}}}");
     let mut message = Vec::with_capacity(160);
     write_message(&mut message, "connected", &start.project, start.after, payload.as_bytes());
-    let mut id = Vec::with_capacity(64);
-    signer.write(&mut id, &start.project, start.after);
-    sse::write_event(to, str::from_utf8(&id).ok(), Some(retry_ms), &message);
+    let id = first.and_then(|(_, id)| str::from_utf8(id).ok());
+    sse::write_event(to, id, first.map(|(retry_ms, _)| retry_ms), &message);
 }
 
 /// `stream_reset`, where the stream can't go on from where the subscriber was, and the snapshots.
@@ -45,12 +43,12 @@ pub(super) fn write_heartbeat(to: &mut Vec<u8>, project: &ProjectId, seq: u64, n
     write_plain(to, "heartbeat", project, seq, &format!("{{\"timestamp\":\"{now}\"}}"));
 }
 
-/// `stream_closing`, and when to come back.
-pub(super) fn write_closing(to: &mut Vec<u8>, project: &ProjectId, seq: u64, reason: &str, retry_ms: u64) {
+/// `stream_closing`, and when to come back, where that is told.
+pub(super) fn write_closing(to: &mut Vec<u8>, project: &ProjectId, seq: u64, reason: &str, retry_ms: Option<u64>) {
     let payload = format!("{{\"reason\":\"{reason}\"}}");
     let mut message = Vec::new();
     write_message(&mut message, "stream_closing", project, seq, payload.as_bytes());
-    sse::write_event(to, None, Some(retry_ms), &message);
+    sse::write_event(to, None, retry_ms, &message);
 }
 
 fn write_plain(to: &mut Vec<u8>, message_type: &str, project: &ProjectId, seq: u64, payload: &str) {

@@ -1,18 +1,19 @@
-//! The connection manager: streams in a slab, projects with the sets of their keys, and the writes between them.
+//! The connection manager: streams in a slab, channels with the sets of their keys, and the writes between them.
 //!
-//! `broadcast` only appends to a project's backlog and begins a round; [`flush`](ConnectionManager::flush) makes the
-//! writes, one a stream for everything it lacks, in slices, so that a project with many thousands of streams does not
+//! `broadcast` only appends to backlogs and begins rounds; [`flush`](ConnectionManager::flush) makes the
+//! writes, one a stream for everything it lacks, in slices, so that a channel with many thousands of streams does not
 //! keep the loop from anything else. Nothing is freed inside a turn: a stream that ends is doomed, and
 //! [`reap`](ConnectionManager::reap) takes it out at the end.
 
 mod beginnings;
+mod bundles;
 mod invariants;
 mod pages;
 mod rounds;
 mod upkeep;
 mod writes;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::Write;
 use std::time::Duration;
 
@@ -20,9 +21,10 @@ use slab::Slab;
 
 use super::backlog::Cursor;
 use super::paging::Paging;
-use super::project::Project;
 use super::subscriber::{CloseReason, Extra, NEVER, Pending, Phase, Stream, Transport};
 use super::sweep::Sweep;
+use super::watched::Watched;
+use crate::auth::IdSigner;
 use crate::log::{Frames, RunNumber, StartingPosition, Subscription, View};
 use crate::model::{Now, ProjectId, SlabKey, Timestamp};
 
@@ -97,14 +99,15 @@ pub struct Stats {
     pub pages: u64,
 }
 
-/// Streams and the projects that they watch; see the top of this file.
+/// Streams and what they watch; see the top of this file.
 pub struct ConnectionManager<S> {
     settings: Settings,
     streams: Slab<Stream<S>>,
     generation: u32,
-    projects: Slab<Project>,
-    by_id: HashMap<ProjectId, u32>,
-    /// Projects with a round in progress, in the order of their turns.
+    watched: Watched,
+    /// Writes the ids of positions.
+    signer: IdSigner,
+    /// Channels with a round in progress, in the order of their turns. One that is gone may be named here until its turn.
     dirty: VecDeque<u32>,
     doomed: Vec<u32>,
     /// Sockets that were full for the first time.
@@ -121,14 +124,14 @@ pub struct ConnectionManager<S> {
 }
 
 impl<S: Write> ConnectionManager<S> {
-    /// A manager without streams. `seed` spreads reconnection times.
-    pub fn new(settings: Settings, seed: u64) -> Self {
+    /// A manager without streams, which writes ids with `signer`. `seed` spreads reconnection times.
+    pub fn new(settings: Settings, signer: IdSigner, seed: u64) -> Self {
         Self {
             settings,
             streams: Slab::new(),
             generation: 0,
-            projects: Slab::new(),
-            by_id: HashMap::new(),
+            watched: Watched::default(),
+            signer,
             dirty: VecDeque::new(),
             doomed: Vec::new(),
             blocked: Vec::new(),
@@ -145,36 +148,34 @@ impl<S: Write> ConnectionManager<S> {
     /// Starts to hold a project's backlog. `newest` are its newest messages; where there are none, an empty row that
     /// says what comes next. A project that is open already takes what it has not got.
     pub fn open_project(&mut self, project: &ProjectId, newest: Frames, now: Now) {
-        if self.by_id.contains_key(project) {
+        if self.is_open(project) {
             return self.broadcast(project, &newest, now);
         }
-        let mut opened = Project::new(project.clone(), newest, now.mono);
-        opened.trim(self.backlog_share());
-        let index = self.projects.insert(opened) as u32;
-        self.by_id.insert(project.clone(), index);
+        let share = self.backlog_share();
+        self.watched.open(project, self.signer.tag(project), newest, share, now.mono);
     }
 
     /// Is the project's backlog held?
     pub fn is_open(&self, project: &ProjectId) -> bool {
-        self.by_id.contains_key(project)
+        self.watched.project(project).is_some()
     }
 
     /// Are more than half of those who watch the project behind? Then it is published to faster than they can take. Whoever
     /// takes nothing does not count: there is no pace of theirs to keep.
     pub fn is_congested(&mut self, project: &ProjectId, now: Now) -> bool {
-        let Some(&index) = self.by_id.get(project) else { return false };
-        let project = &mut self.projects[index as usize];
-        if project.behind <= project.streams.len() / 2 {
+        let Some(held) = self.watched.project(project) else { return false };
+        if held.behind <= held.watchers / 2 {
             return false;
         }
-        match project.congestion {
+        match held.congestion {
             Some((until, is_congested)) if now.mono < until => is_congested,
             _ => {
                 let now_ms = wrapping_ms(now.mono);
-                let stuck = |&&key: &&u32| self.streams[key as usize].is_stuck(now_ms, STUCK_AFTER);
-                let stuck = project.streams.iter().filter(stuck).count();
-                let is_congested = project.behind - stuck > (project.streams.len() - stuck) / 2;
-                project.congestion = Some((now.mono + CONGESTION_KNOWN_FOR, is_congested));
+                let stuck = |&key: &u32| self.streams[key as usize].is_stuck(now_ms, STUCK_AFTER);
+                let stuck = self.watched.streams_of(held).filter(stuck).count();
+                let is_congested = held.behind - stuck > (held.watchers - stuck) / 2;
+                let until = now.mono + CONGESTION_KNOWN_FOR;
+                self.watched.note_congestion(project, until, is_congested);
                 is_congested
             }
         }
@@ -182,12 +183,13 @@ impl<S: Write> ConnectionManager<S> {
 
     /// The number of the newest message in the project's backlog, where that is held.
     pub fn newest(&self, project: &ProjectId) -> Option<u64> {
-        self.project(project).map(|project| project.backlog.newest())
+        self.watched.project(project).map(|project| project.backlog.newest())
     }
 
     /// May a stream that has everything up to `seq` go on without the log?
     pub fn reaches(&self, project: &ProjectId, seq: u64) -> bool {
-        self.project(project).is_some_and(|project| project.backlog.reaches(seq) && seq <= project.backlog.newest())
+        let backlog = self.watched.project(project).map(|project| &project.backlog);
+        backlog.is_some_and(|backlog| backlog.reaches(seq) && seq <= backlog.newest())
     }
 
     /// Adds a stream to an open project and writes what it lacks.
@@ -201,8 +203,25 @@ impl<S: Write> ConnectionManager<S> {
         start: &StartingPosition,
         now: Now,
     ) -> Result<SlabKey, S> {
+        let index = self.streams.vacant_key() as u32;
+        let Some((channel, place)) = self.watched.join(&wanted.project, wanted.view, index) else {
+            return Err(transport.socket);
+        };
+        let extra = Extra { only_run: start.run, ..Extra::default() };
+        Ok(self.add(transport, wanted, (channel, place), Cursor::after(start.after), extra, now))
+    }
+
+    /// Adds a stream at its place in a channel, and writes what it lacks.
+    fn add(
+        &mut self,
+        transport: Transport<S>,
+        wanted: &Subscription,
+        (channel, place): (u32, u32),
+        cursor: Cursor,
+        extra: Extra,
+        now: Now,
+    ) -> SlabKey {
         let Transport { socket, token, coding, preface } = transport;
-        let Some(&project) = self.by_id.get(&wanted.project) else { return Err(socket) };
         let entry = self.streams.vacant_entry();
         let index = entry.key() as u32;
         self.generation = self.generation.wrapping_add(1);
@@ -210,30 +229,28 @@ impl<S: Write> ConnectionManager<S> {
         let key = SlabKey::new(index, self.generation);
         entry.insert(Stream {
             socket,
-            project,
-            place: self.projects[project as usize].insert(index, wanted.view),
+            channel,
+            place,
             generation: self.generation,
             phase: Phase::Open,
             is_watched_for_room: false,
             is_counted_behind: false,
-            cursor: Cursor::after(start.after),
+            cursor,
             wrote_at: wrapping_ms(now.mono),
             expires_at_secs: wanted.expires_at.map_or(NEVER, end_of_token),
             token,
             // What it needs none of is given back with the first write.
             extra: Some(Box::new(Extra {
                 pending: Pending::Own(preface),
-                only_run: start.run,
                 heartbeat_as_message: wanted.heartbeat_as_message,
-                view: wanted.view,
                 coding,
-                ..Extra::default()
+                ..extra
             })),
         });
         self.stats.opened += 1;
-        self.count_anew(project);
+        self.count_anew(channel);
         self.serve(index, now);
-        Ok(key)
+        key
     }
 
     /// Ends a stream at once. A key whose stream is gone changes nothing.
@@ -284,14 +301,18 @@ impl<S: Write> ConnectionManager<S> {
         let mut ended = Vec::new();
         while let Some(index) = self.doomed.pop() {
             let stream = self.streams.remove(index as usize);
-            let project = &mut self.projects[stream.project as usize];
-            if let Some(moved) = project.remove(stream.place, stream.view(), now.mono) {
+            self.count_anew(stream.channel);
+            if stream.apart().is_none()
+                && let Some(bundle) = self.watched.bundle_mut(stream.channel)
+            {
+                bundle.part();
+            }
+            if let Some(moved) = self.watched.leave(stream.channel, stream.place, now.mono) {
                 self.streams[moved.key as usize].place = stream.place;
                 if moved.misses_its_turn {
                     self.serve(moved.key, now);
                 }
             }
-            self.count_anew(stream.project);
             let Phase::Doomed(reason) = stream.phase else { unreachable!("only the doomed are reaped") };
             self.stats.closed[CloseReason::ALL.iter().position(|&r| r == reason).unwrap_or_default()] += 1;
             ended.push((stream.socket, stream.token, reason));
@@ -322,7 +343,7 @@ impl<S: Write> ConnectionManager<S> {
 
     /// Streams of one project.
     pub fn subscribers(&self, project: &ProjectId) -> usize {
-        self.project(project).map_or(0, |project| project.streams.len())
+        self.watched.project(project).map_or(0, |project| project.watchers)
     }
 
     /// Takes how many watch the projects of which that has changed since the last call.
@@ -331,16 +352,17 @@ impl<S: Write> ConnectionManager<S> {
         recounted.map(|project| (project.clone(), self.subscribers(&project))).collect()
     }
 
-    fn count_anew(&mut self, index: u32) {
-        let project = &self.projects[index as usize].id;
-        if self.recounted.last() != Some(project) {
-            self.recounted.push(project.clone());
+    fn count_anew(&mut self, channel: u32) {
+        for project in self.watched.projects_of(channel) {
+            if self.recounted.last() != Some(&project.id) {
+                self.recounted.push(project.id.clone());
+            }
         }
     }
 
     /// Projects with a backlog, and the bytes that all backlogs hold.
     pub fn backlog_memory(&self) -> (usize, usize) {
-        (self.projects.len(), self.projects.iter().map(|(_, project)| project.memory()).sum())
+        self.watched.memory()
     }
 
     /// What has happened so far.
@@ -348,16 +370,12 @@ impl<S: Write> ConnectionManager<S> {
         self.stats
     }
 
-    fn project(&self, id: &ProjectId) -> Option<&Project> {
-        self.by_id.get(id).map(|&index| &self.projects[index as usize])
-    }
-
     pub(super) fn is_current(&self, key: SlabKey) -> bool {
         self.streams.get(key.index()).is_some_and(|stream| stream.generation == key.generation())
     }
 
     fn backlog_share(&self) -> usize {
-        let share = self.settings.backlogs_bytes / self.projects.len().max(1);
+        let share = self.settings.backlogs_bytes / self.watched.backlogs().max(1);
         share.clamp(BACKLOG_BYTES_MIN, self.settings.backlog_bytes.max(BACKLOG_BYTES_MIN))
     }
 

@@ -1,11 +1,14 @@
 //! The heart: who watches what, and how each of them gets every message of it.
 //!
-//! A [`ConnectionManager`] holds the streams in a slab and, for each project that is watched, the set of their keys
-//! and one [`Backlog`] of encoded frames. A stream owns no queue: it is a [`Cursor`]. No clock and no poll in here, and
+//! A [`ConnectionManager`] holds the streams in a slab and, for each project that is watched, one [`Backlog`] of encoded
+//! frames. What streams watch is a [`Channel`]: the set of their keys, and a source that they are written from, which is a
+//! project's backlog or one that is made of it. A stream owns no queue: it is a [`Cursor`]. No clock and no poll in here, and
 //! sockets are whatever can be written to; the loop brings readiness and `now`, and carries out the
 //! [`Effect`]s.
 
 mod backlog;
+mod bundle;
+mod channel;
 mod control;
 mod manager;
 mod paging;
@@ -14,7 +17,9 @@ mod subscriber;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod watched;
 
+pub use bundle::BundleSubscription;
 #[cfg(test)]
 pub(crate) use manager::BACKLOG_BYTES_MIN;
 pub use manager::{ConnectionManager, Effect, Settings, Stats};

@@ -5,9 +5,10 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use super::backlog::{Backlog, Cursor};
+use super::bundle::Apart;
 use super::paging::Lease;
 use crate::http::{Coding, sse};
-use crate::log::{RunNumber, SharedBytes, View};
+use crate::log::{RunNumber, SharedBytes};
 use crate::model::Timestamp;
 
 /// What a stream is written to.
@@ -78,13 +79,14 @@ pub(super) const NEVER: u32 = u32::MAX;
 /// A stream in the slab. There may be many thousands, mostly idle: a test holds its size.
 pub(super) struct Stream<S> {
     pub(super) socket: S,
-    pub(super) project: u32,
+    /// What it watches, and its place there.
+    pub(super) channel: u32,
     pub(super) place: u32,
     pub(super) generation: u32,
     pub(super) phase: Phase,
     /// The poll tells when its socket has room: it was full before.
     pub(super) is_watched_for_room: bool,
-    /// Its project counts it as behind.
+    /// It is counted as behind.
     pub(super) is_counted_behind: bool,
     pub(super) cursor: Cursor,
     /// When it was last written to, in milliseconds, wrapping.
@@ -136,15 +138,16 @@ pub(super) struct Extra {
     pub(super) lease: Option<Lease>,
     pub(super) only_run: Option<RunNumber>,
     pub(super) heartbeat_as_message: bool,
-    pub(super) view: View,
     pub(super) coding: Coding,
+    /// Where it is in each project of its bundle, while it has not joined the others.
+    pub(super) apart: Option<Apart>,
 }
 
 impl Extra {
     /// Is there a reason to keep it once nothing is pending?
     fn is_lasting(&self) -> bool {
-        let is_shown_the_backlog = self.view == View::Events && !self.is_gathered();
-        self.ending.is_some() || self.awaits_page || !is_shown_the_backlog || self.heartbeat_as_message
+        let is_behind = self.awaits_page || self.apart.is_some();
+        self.ending.is_some() || is_behind || self.is_gathered() || self.heartbeat_as_message
     }
 
     /// Does it get something else than the bytes that lie in a backlog, so that they are gathered for it?
@@ -152,7 +155,15 @@ impl Extra {
         self.only_run.is_some() || self.coding != Coding::Chunked
     }
 
-    /// Makes `frames`, which are in this stream's view, what is pending.
+    /// Makes these frames what is pending; others may be sent them too.
+    pub(super) fn put_shared(&mut self, frames: &SharedBytes) {
+        match self.coding {
+            Coding::Chunked => (self.pending, self.pending_sent) = (Pending::Page(frames.clone()), 0),
+            Coding::UntilClose => self.put(frames.to_vec()),
+        }
+    }
+
+    /// Makes `frames`, which are in the form of this stream's channel, what is pending.
     pub(super) fn put(&mut self, frames: Vec<u8>) {
         self.pending = Pending::Own(self.coding.encoded(frames));
         self.pending_sent = 0;
@@ -197,6 +208,13 @@ pub(super) fn write_once(socket: &mut impl Write, bytes: &[u8]) -> Wrote {
     }
 }
 
+impl<S> Stream<S> {
+    /// Where it is in each project of its bundle, if it has one and has not joined the others there.
+    pub(super) fn apart(&self) -> Option<&Apart> {
+        self.extra.as_ref()?.apart.as_ref()
+    }
+}
+
 impl<S: Write> Stream<S> {
     /// Writes what is pending. `true` where nothing is left of it and the stream takes more.
     pub(super) fn write_pending(&mut self, now_ms: u32, bytes_out: &mut u64) -> bool {
@@ -232,7 +250,7 @@ impl<S: Write> Stream<S> {
     }
 
     /// Gives back what is no longer needed, so that an idle stream weighs its slab entry alone.
-    fn drop_spent_extra(&mut self) {
+    pub(super) fn drop_spent_extra(&mut self) {
         if let Some(extra) = &mut self.extra {
             extra.pending = Pending::default();
             extra.pending_sent = 0;
@@ -297,11 +315,6 @@ impl<S: Write> Stream<S> {
     /// Its extra part, made where it has none.
     pub(super) fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
-    }
-
-    /// How it is shown messages.
-    pub(super) fn view(&self) -> View {
-        self.extra.as_ref().map_or_else(View::default, |extra| extra.view)
     }
 
     /// The comment that keeps it alive, as it is sent it.

@@ -1,6 +1,8 @@
 //! The manager with fake sockets: here what its tests have in common.
 
 mod broadcasts;
+mod bundle_simulation;
+mod bundles;
 mod ends;
 mod lines;
 mod paging;
@@ -18,6 +20,7 @@ use super::manager::BACKLOG_BYTES_MIN;
 use super::paging::PAGES_IN_FLIGHT_MAX;
 use super::subscriber::Stream;
 use super::{CloseReason, ConnectionManager, Effect, Settings, Transport, control};
+use crate::auth::{IdSigner, Instance, ServerKeys};
 use crate::executor::testing::Rng;
 use crate::http::{Coding, contents, sse};
 use crate::log::{Frames, Page, ResetReason, Resume, RunNumber, StartingPosition, Subscription, View};
@@ -110,6 +113,10 @@ fn id(text: &str) -> ProjectId {
 
 fn run(number: u64) -> RunNumber {
     RunNumber(NonZeroU64::new(number).expect("not 0"))
+}
+
+fn signer() -> IdSigner {
+    ServerKeys::derive(&[1; 32]).id_signer(Instance::from_random([1; 6]))
 }
 
 /// A log of one project: what a stream of it must be sent.
@@ -213,7 +220,7 @@ impl Bench {
 
     fn with(settings: Settings) -> Self {
         let now = Now { mono: Duration::from_secs(1), wall: Timestamp::from_millis(1_700_000_000_000) };
-        Self { manager: Manager::new(settings, 7), now, logs: BTreeMap::new(), late: VecDeque::new() }
+        Self { manager: Manager::new(settings, signer(), 7), now, logs: BTreeMap::new(), late: VecDeque::new() }
     }
 
     /// A bench with the project `p` open.

@@ -138,7 +138,7 @@ impl<S: Socket> Server<S> {
         let render = match &waiting.what {
             What::Answer(render) => render,
             What::Rerun(_) => &Render::Accepted,
-            What::Stream { .. } => return self.refuse_waiting_stream(to, answer, now),
+            What::Stream { .. } | What::Bundle(_) => return self.refuse_waiting_stream(to, answer, now),
         };
         let shown = render.show(answer, self.api.signer(), |project| self.streams.subscribers(project));
         self.answer_waiting(to, shown, now);

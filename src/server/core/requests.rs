@@ -87,9 +87,10 @@ impl<S: Socket> Server<S> {
                 let body = format!("{{\"count\":{}}}", self.streams.subscribers(&project));
                 self.answer(exchange, Response::json(200, body), now);
             }
-            Action::Busy(project) => self.answer_busy(&exchange, &project, now),
+            Action::Busy(projects) => self.answer_busy(&exchange, &projects, now),
             Action::Ask(ask, render) => self.ask(exchange, ask, render, now),
             Action::Subscribe(wanted, spends) => self.subscribe(exchange, wanted, spends, now),
+            Action::SubscribeToSeveral(wanted, spends) => self.subscribe_to_several(exchange, wanted, spends, now),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::server::exchange::Exchange;
 use crate::server::refused::Limit;
 use crate::server::socket::Socket;
 use crate::server::waiting::{Waiting, What};
-use crate::stream::{Effect, Transport};
+use crate::stream::{ConnectionManager, Effect, Transport};
 
 /// Reads made of what a stream's client says, before it is taken for none.
 const READS_MAX: usize = 4;
@@ -49,18 +49,9 @@ impl<S: Socket> Server<S> {
         if head_only && wanted.run.is_none() {
             return self.answer_stream_head(&exchange, wanted.view, now);
         }
-        if self.admission.is_store_down() && spends.is_some() {
-            // That the ticket is spent could not be kept.
-            return self.refuse_stream(exchange, &wanted, spends, now);
-        }
-        let mut place = None;
-        if let Some(token) = wanted.token_key.filter(|_| !head_only) {
-            place = self.admission.place_of_stream(token);
-            if place.is_none() {
-                self.metrics.refused.count(Limit::StreamsPerToken);
-                return self.refuse_stream(exchange, &wanted, spends, now);
-            }
-        }
+        let Ok(place) = self.place_of(&wanted, spends.is_some(), head_only) else {
+            return self.refuse_stream(exchange, &[&wanted.project], wanted.is_event_source, spends, now);
+        };
         let start = if spends.is_none() { self.streams.starting_position(&wanted) } else { None };
         match start {
             Some(start) => self.begin_stream(exchange, &wanted, &start, place, now),
@@ -73,6 +64,27 @@ impl<S: Socket> Server<S> {
         }
     }
 
+    /// The place of a stream among those of its token, where it has one and they are counted.
+    ///
+    /// # Errors
+    /// The stream can't be had: its token has as many as it may, or it could not be kept that its ticket is spent.
+    pub(super) fn place_of(
+        &mut self,
+        wanted: &Subscription,
+        spends_ticket: bool,
+        head_only: bool,
+    ) -> Result<Option<Place>, ()> {
+        if self.admission.is_store_down() && spends_ticket {
+            return Err(());
+        }
+        let Some(token) = wanted.token_key.filter(|_| !head_only) else { return Ok(None) };
+        let place = self.admission.place_of_stream(token);
+        if place.is_none() {
+            self.metrics.refused.count(Limit::StreamsPerToken);
+        }
+        place.map(Some).ok_or(())
+    }
+
     /// Asks the log where streams begin, as many as snapshots may be sent just now.
     pub(super) fn ask_where_to_begin(&mut self, now: Now) {
         while let Some(to) = self.replies.next_postponed(now) {
@@ -82,12 +94,18 @@ impl<S: Socket> Server<S> {
 
     /// Asks the log where the stream begins that waits for this answer. Where the project was let go while the log
     /// answered, it is told of that before it is asked again, so that it hands the project's newest messages out anew.
-    fn ask_where_it_begins(&mut self, to: SlabKey) {
-        if let Some(waiting) = self.connections.waiting(to)
-            && let What::Stream { wanted, spends, .. } = &waiting.what
-        {
-            let note = spends.as_ref().map(|spends| spends.note().clone());
-            self.replies.subscribe(to, wanted.clone(), note);
+    pub(super) fn ask_where_it_begins(&mut self, to: SlabKey) {
+        let note = |spends: &Option<Spending>| spends.as_ref().map(|spends| spends.note().clone());
+        match self.connections.waiting(to).map(|waiting| &waiting.what) {
+            Some(What::Stream { wanted, spends, .. }) => self.replies.subscribe(to, wanted.clone(), note(spends)),
+            Some(What::Bundle(waiting)) => {
+                // That the ticket is spent is kept with the first part.
+                let mut note = note(&waiting.spends);
+                for part in waiting.unknown() {
+                    self.replies.subscribe(to, part.clone(), note.take());
+                }
+            }
+            _ => {}
         }
     }
 
@@ -95,6 +113,9 @@ impl<S: Socket> Server<S> {
     pub(super) fn start_stream(&mut self, to: SlabKey, mut start: StartingPosition, now: Now) {
         if let Some(backlog) = start.backlog.take() {
             self.streams.open_project(&start.project, backlog, now);
+        }
+        if self.connections.waiting(to).is_some_and(|waiting| matches!(waiting.what, What::Bundle(_))) {
+            return self.start_part(to, start, now);
         }
         if !start.is_over && !self.streams.is_open(&start.project) {
             return self.ask_where_it_begins(to);
@@ -129,10 +150,24 @@ impl<S: Socket> Server<S> {
     ) {
         self.metrics.count_resume(start.resume);
         self.replies.spend_on_beginning(start.snapshots.iter().map(|snapshot| snapshot.len()).sum(), now);
+        self.hand_over(&exchange, wanted.view, place, now, |streams, transport| {
+            streams.begin(transport, wanted, start, now)
+        });
+    }
+
+    /// A connection's socket is a stream's from now on, if that begins.
+    pub(super) fn hand_over(
+        &mut self,
+        exchange: &Exchange,
+        view: View,
+        place: Option<Place>,
+        now: Now,
+        begin: impl FnOnce(&mut ConnectionManager<S>, Transport<S>) -> Result<SlabKey, S>,
+    ) {
         let Departed { socket, token, output: mut preface, has_unread } = self.connections.depart(exchange.index);
-        self.write_stream_head(&mut preface, &exchange, wanted.view, now);
+        self.write_stream_head(&mut preface, exchange, view, now);
         let transport = Transport { socket, token: token.0 as u32, coding: exchange.framing.coding(), preface };
-        match self.streams.begin(transport, wanted, start, self.api.signer(), now) {
+        match begin(&mut self.streams, transport) {
             Ok(key) => {
                 self.sockets.hand_to_stream(token, key.index(), place);
                 if has_unread {
@@ -151,17 +186,24 @@ impl<S: Socket> Server<S> {
     }
 
     /// What `HEAD` gets where a `GET` would get a stream.
-    fn answer_stream_head(&mut self, exchange: &Exchange, view: View, now: Now) {
+    pub(super) fn answer_stream_head(&mut self, exchange: &Exchange, view: View, now: Now) {
         let mut head = Vec::new();
         self.write_stream_head(&mut head, exchange, view, now);
         self.connections.answer_framed(exchange, &head);
     }
 
     /// The token has as many streams as it may, or its ticket can't be spent.
-    fn refuse_stream(&mut self, exchange: Exchange, wanted: &Subscription, spends: Option<Spending>, now: Now) {
-        if wanted.is_event_source {
+    pub(super) fn refuse_stream(
+        &mut self,
+        exchange: Exchange,
+        projects: &[&ProjectId],
+        is_event_source: bool,
+        spends: Option<Spending>,
+        now: Now,
+    ) {
+        if is_event_source {
             self.postpone(spends, now);
-            return self.answer_busy(&exchange, &wanted.project, now);
+            return self.answer_busy(&exchange, projects.iter().copied(), now);
         }
         let problem = self.admission.refusal_of_stream();
         self.answer(exchange, Response::from(problem), now);
@@ -169,15 +211,16 @@ impl<S: Socket> Server<S> {
 
     /// The log refuses a stream that waits for it.
     pub(super) fn refuse_waiting_stream(&mut self, to: SlabKey, answer: Answer, now: Now) {
-        let Some(Waiting { what: What::Stream { wanted, spends, .. }, exchange, .. }) =
-            self.connections.take_waiting(to)
-        else {
-            return;
+        let Some(Waiting { what, exchange, .. }) = self.connections.take_waiting(to) else { return };
+        let (parts, spends) = match what {
+            What::Stream { wanted, spends, .. } => (vec![wanted], spends),
+            What::Bundle(waiting) => (waiting.wanted.parts.clone(), waiting.spends),
+            What::Answer(_) | What::Rerun(_) => return,
         };
         let passes = matches!(answer, Answer::Refused(Refusal::StoreUnavailable | Refusal::TooManyProjects(_)));
-        if passes && wanted.is_event_source {
+        if passes && parts.iter().all(|part| part.is_event_source) {
             self.postpone(spends, now);
-            self.answer_busy(&exchange, &wanted.project, now);
+            self.answer_busy(&exchange, parts.iter().map(|part| &part.project), now);
             return self.connections.flush(exchange.index, now);
         }
         let shown = Render::Body.show(answer, self.api.signer(), |_| 0);
@@ -193,11 +236,16 @@ impl<S: Socket> Server<S> {
     }
 
     /// Answers 200 and, unless only the head was asked for, the one message that says when to come back.
-    pub(super) fn answer_busy(&mut self, exchange: &Exchange, project: &ProjectId, now: Now) {
+    pub(super) fn answer_busy<'p>(
+        &mut self,
+        exchange: &Exchange,
+        projects: impl IntoIterator<Item = &'p ProjectId>,
+        now: Now,
+    ) {
         let mut answer = Vec::new();
         self.write_stream_head(&mut answer, exchange, View::Events, now);
         if !exchange.framing.head_only {
-            answer.append(&mut self.streams.busy(project, exchange.framing.coding()));
+            answer.append(&mut self.streams.busy(projects, exchange.framing.coding()));
         }
         self.metrics.streams_refused += 1;
         self.connections.answer_framed(exchange, &answer);

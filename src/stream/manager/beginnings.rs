@@ -3,7 +3,6 @@
 use std::io::Write;
 
 use super::ConnectionManager;
-use crate::auth::IdSigner;
 use crate::http::Coding;
 use crate::log::{Resume, ResumeFrom, StartingPosition, Subscription};
 use crate::model::{Now, ProjectId, SlabKey};
@@ -33,11 +32,11 @@ impl<S: Write> ConnectionManager<S> {
         mut transport: Transport<S>,
         wanted: &Subscription,
         start: &StartingPosition,
-        signer: &IdSigner,
         now: Now,
     ) -> Result<SlabKey, S> {
-        let mut events = Vec::new();
-        control::write_connected(&mut events, start, self.settings.retry_ms, self.settings.heartbeat, signer);
+        let (mut events, mut id) = (Vec::new(), Vec::new());
+        self.signer.write(&mut id, &start.project, start.after);
+        control::write_connected(&mut events, start, self.settings.heartbeat, Some((self.settings.retry_ms, &id)));
         control::write_reset(&mut events, start);
         transport.preface.append(&mut transport.coding.encoded(wanted.view.of_events(events)));
         self.add_sse(transport, wanted, start, now)
@@ -45,10 +44,12 @@ impl<S: Write> ConnectionManager<S> {
 
     /// What a client that can't have a stream just now gets in its place: a time to come back at, because any status but
     /// 200 would make an `EventSource` give up for good.
-    pub fn busy(&mut self, project: &ProjectId, coding: Coding) -> Vec<u8> {
-        let retry_ms = self.reconnection_ms().max(1);
+    pub fn busy<'p>(&mut self, projects: impl IntoIterator<Item = &'p ProjectId>, coding: Coding) -> Vec<u8> {
+        let mut retry_ms = Some(self.reconnection_ms().max(1));
         let mut events = Vec::new();
-        control::write_closing(&mut events, project, 0, "busy", retry_ms);
+        for project in projects {
+            control::write_closing(&mut events, project, 0, "busy", retry_ms.take());
+        }
         let mut content = coding.encoded(events);
         content.extend_from_slice(coding.end());
         content

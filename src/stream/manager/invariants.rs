@@ -7,7 +7,7 @@ use super::ConnectionManager;
 use crate::model::{ProjectId, SlabKey};
 
 impl<S: Write> ConnectionManager<S> {
-    /// Each key in a project's set is a stream of that project at that place, and the other way round. Looked at in
+    /// Each key in a channel's set is a stream of that channel at that place, and the other way round. Looked at in
     /// tests and, while the streams are few, in other debug builds.
     pub(in crate::stream) fn check_invariants(&self) {
         /// Streams up to which a debug build looks at all of them each turn.
@@ -15,16 +15,13 @@ impl<S: Write> ConnectionManager<S> {
         if !cfg!(test) && (!cfg!(debug_assertions) || self.streams.len() > FEW) {
             return;
         }
-        let in_sets: usize = self.projects.iter().map(|(_, project)| project.streams.len()).sum();
+        let in_sets: usize = self.watched.channels().map(|(_, channel)| channel.streams().len()).sum();
         assert_eq!(in_sets, self.streams.len(), "every stream is in one set");
-        for (index, project) in &self.projects {
-            assert_eq!(self.by_id.get(&project.id), Some(&(index as u32)));
-            assert_eq!(project.streams.is_empty(), project.idle_since.is_some(), "an empty set is only lingering");
-            let behind = |&&key: &&u32| self.streams[key as usize].is_behind();
-            assert_eq!(project.streams.iter().filter(behind).count(), project.behind, "those behind are counted");
-            for (place, &key) in project.streams.iter().enumerate() {
+        self.watched.check_invariants(|key| self.streams[key as usize].is_behind());
+        for (index, channel) in self.watched.channels() {
+            for (place, &key) in channel.streams().iter().enumerate() {
                 let stream = &self.streams[key as usize];
-                assert_eq!((stream.project as usize, stream.place as usize), (index, place));
+                assert_eq!((stream.channel, stream.place as usize), (index, place));
             }
         }
     }
@@ -42,8 +39,8 @@ impl<S: Write> ConnectionManager<S> {
         self.paging.counts()
     }
 
-    /// Room for streams, and for keys in a project's set.
+    /// Room for streams, and for keys in the sets of a project's channels.
     pub(in crate::stream) fn capacities(&self, project: &ProjectId) -> (usize, usize) {
-        (self.streams.capacity(), self.project(project).map_or(0, |project| project.streams.capacity()))
+        (self.streams.capacity(), self.watched.capacity(project))
     }
 }

@@ -17,6 +17,9 @@ impl<S: Write> ConnectionManager<S> {
         if !self.is_current(key) {
             return;
         }
+        if self.streams[key.index()].apart().is_some() {
+            return self.page_apart(key, &page, now);
+        }
         let stream = &mut self.streams[key.index()];
         let sent = stream.cursor.sent as usize;
         stream.cursor = Cursor::after(page.up_to);
@@ -43,16 +46,20 @@ impl<S: Write> ConnectionManager<S> {
             return;
         }
         let stream = &mut self.streams[key.index()];
+        let view = self.watched.view(stream.channel);
         if stream.cursor.sent > 0 {
             // Half a message is out and its other half is gone: only a new connection can mend that.
             return self.doom(key.index() as u32, CloseReason::Stalled);
         }
-        stream.cursor = Cursor::after(start.after);
+        match stream.extra().apart.as_mut() {
+            Some(apart) => apart.at[usize::from(apart.part)] = start.after,
+            None => stream.cursor = Cursor::after(start.after),
+        }
         let mut told = Vec::new();
         control::write_reset(&mut told, start);
         let extra = stream.extra();
         extra.awaits_page = false;
-        extra.put(extra.view.of_events(told));
+        extra.put(view.of_events(told));
         self.serve(key.index() as u32, now);
     }
 
@@ -93,12 +100,14 @@ impl<S: Write> ConnectionManager<S> {
         }
         let lease = self.paging.ask();
         self.stats.pages += 1;
+        let part = stream.apart().map_or(0, |apart| usize::from(apart.part));
+        let (project, after) = self.watched.positions_of(stream).nth(part).expect("a part of the stream");
         self.effects.push(Effect::ReadPage {
             stream: key,
-            project: self.projects[stream.project as usize].id.clone(),
-            after: stream.cursor.seq,
+            project: project.clone(),
+            after,
             only_run: stream.only_run(),
-            view: stream.view(),
+            view: self.watched.view(stream.channel),
             bytes_max: lease.bytes(),
         });
         stream.extra().lease = Some(lease);

@@ -9,7 +9,6 @@ use crate::http::write_chunk;
 use crate::log::View;
 use crate::model::Now;
 use crate::stream::control;
-use crate::stream::project::Project;
 use crate::stream::subscriber::{CloseReason, Pending, Phase, Wrote, write_once};
 use crate::text;
 
@@ -18,7 +17,7 @@ impl<S: Write> ConnectionManager<S> {
     /// most; `true` where there is more to do.
     pub fn tick(&mut self, streams_max: usize, now: Now) -> bool {
         if !self.sweep.is_on() {
-            if now.mono < self.sweep.due() || (self.streams.is_empty() && self.projects.is_empty()) {
+            if now.mono < self.sweep.due() || (self.streams.is_empty() && self.watched.is_empty()) {
                 return false;
             }
             self.sweep.begin(now.mono, self.sweep_interval());
@@ -33,7 +32,7 @@ impl<S: Write> ConnectionManager<S> {
 
     /// When [`tick`](Self::tick) has something to do next.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let is_idle = self.streams.is_empty() && self.projects.is_empty();
+        let is_idle = self.streams.is_empty() && self.watched.is_empty();
         (!is_idle).then_some(self.sweep.due())
     }
 
@@ -80,11 +79,12 @@ impl<S: Write> ConnectionManager<S> {
             return;
         }
         let mut frame = Vec::new();
-        match stream.view() {
+        match self.watched.view(stream.channel) {
             View::Events if !is_message => return self.beat_with_comment(index, now),
             View::Events => {
-                let project = &self.projects[stream.project as usize].id;
-                control::write_heartbeat(&mut frame, project, stream.cursor.seq, now.wall);
+                let first = self.watched.positions_of(stream).next();
+                let (project, seq) = first.expect("a channel draws on at least one project");
+                control::write_heartbeat(&mut frame, project, seq, now.wall);
             }
             View::Text => write_chunk(&mut frame, text::heartbeat(now.wall).as_bytes()),
         }
@@ -106,26 +106,13 @@ impl<S: Write> ConnectionManager<S> {
     }
 
     fn let_idle_projects_go(&mut self, now: Now) {
-        let linger = self.settings.linger;
-        let is_over =
-            |project: &Project| project.idle_since.is_some_and(|since| now.mono.saturating_sub(since) >= linger);
-        let gone: Vec<usize> =
-            self.projects.iter().filter(|(_, project)| is_over(project)).map(|(index, _)| index).collect();
-        for index in gone {
-            let project = self.projects.remove(index);
-            self.dirty.retain(|&dirty| dirty as usize != index);
-            self.by_id.remove(&project.id);
-            self.effects.push(Effect::Unwatch(project.id));
-        }
-        if self.projects.is_empty() {
-            self.projects.shrink_to_fit();
-            self.by_id.shrink_to_fit();
-        }
+        let gone = self.watched.let_idle_go(self.settings.linger, now.mono);
+        self.effects.extend(gone.into_iter().map(Effect::Unwatch));
     }
 
     /// Holds those to their share whose share has become smaller since they were last written to.
     fn trim_backlogs(&mut self) {
         let share = self.backlog_share();
-        self.projects.iter_mut().for_each(|(_, project)| project.trim(share));
+        self.watched.trim(share);
     }
 }

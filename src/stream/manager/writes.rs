@@ -14,23 +14,27 @@ impl<S: Write> ConnectionManager<S> {
         let Some(stream) = self.streams.get_mut(index as usize) else { return };
         let now_ms = wrapping_ms(now.mono);
         if stream.phase != Phase::Open {
-            return;
+            return self.step_aside(index);
         }
         if stream.write_pending(now_ms, &mut self.stats.bytes) {
+            let is_bundled = self.watched.bundle(stream.channel).is_some();
             match &stream.extra {
+                None if is_bundled => self.serve_bundled(index, now),
                 None => self.serve_backlog(index, now_ms),
                 Some(extra) if extra.awaits_page => {}
                 Some(extra) => match extra.ending {
                     Some(reason) => stream.phase = Phase::Doomed(reason),
+                    None if is_bundled => self.serve_bundled(index, now),
                     None if extra.is_gathered() => self.serve_gathered(index, now),
                     None => self.serve_backlog(index, now_ms),
                 },
             }
         }
+        self.step_aside(index);
         self.settle(index);
     }
 
-    /// What a write did to a stream may concern others: the owner, the poll, the project's count.
+    /// What a write did to a stream may concern others: the owner, the poll, the count of those behind.
     pub(super) fn settle(&mut self, index: u32) {
         let Some(stream) = self.streams.get_mut(index as usize) else { return };
         match stream.phase {
@@ -49,19 +53,17 @@ impl<S: Write> ConnectionManager<S> {
         let stream = &mut self.streams[index as usize];
         let is_behind = stream.is_behind();
         if is_behind != std::mem::replace(&mut stream.is_counted_behind, is_behind) {
-            let behind = &mut self.projects[stream.project as usize].behind;
-            *behind = if is_behind { *behind + 1 } else { *behind - 1 };
+            self.watched.count_behind(stream.channel, is_behind);
         }
     }
 
     /// Writes everything behind the cursor in one go, or asks the log for it.
     fn serve_backlog(&mut self, index: u32, now_ms: u32) {
         let stream = &mut self.streams[index as usize];
-        let project = &self.projects[stream.project as usize];
-        let backlog = project.backlog(stream.view());
+        let backlog = self.watched.backlog(stream.channel);
         let Some(bytes) = backlog.behind(stream.cursor) else { return self.want_page(index) };
         if bytes.is_empty() {
-            // Whatever is behind the cursor says nothing in this view.
+            // Whatever is behind the cursor says nothing in this form.
             stream.cursor = stream.cursor.max(Cursor::after(backlog.newest()));
             return;
         }
@@ -81,8 +83,7 @@ impl<S: Write> ConnectionManager<S> {
     /// for it.
     fn serve_gathered(&mut self, index: u32, now: Now) {
         let stream = &mut self.streams[index as usize];
-        let project = &self.projects[stream.project as usize];
-        let backlog = project.backlog(stream.view());
+        let backlog = self.watched.backlog(stream.channel);
         while stream.phase == Phase::Open && stream.cursor.seq < backlog.newest() {
             if !backlog.reaches(stream.cursor.seq) {
                 return self.want_page(index);
@@ -116,11 +117,14 @@ impl<S: Write> ConnectionManager<S> {
         let is_between_messages =
             stream.cursor.sent == 0 && stream.extra.as_ref().is_none_or(|extra| !extra.has_pending());
         if stream.phase == Phase::Open && is_between_messages {
-            let project = &self.projects[stream.project as usize].id;
             let mut last_words = Vec::new();
-            control::write_closing(&mut last_words, project, stream.cursor.seq, reason.as_str(), retry_ms);
+            let mut retry_ms = Some(retry_ms);
+            for (project, seq) in self.watched.positions_of(stream) {
+                control::write_closing(&mut last_words, project, seq, reason.as_str(), retry_ms.take());
+            }
+            let view = self.watched.view(stream.channel);
             let extra = stream.extra();
-            extra.put_last(extra.view.of_events(last_words), reason);
+            extra.put_last(view.of_events(last_words), reason);
             stream.write_pending(wrapping_ms(now.mono), &mut self.stats.bytes);
         }
         match stream.phase {

@@ -1,0 +1,175 @@
+//! What streams watch: the set of them, how far the newest broadcast has got among them, and where they are written from.
+//!
+//! All streams of a channel are sent the same messages in the same form. A channel is there as long as a stream watches
+//! it: whoever comes when the last has left opens it anew.
+
+use std::time::Duration;
+
+use super::backlog::Backlog;
+use super::bundle::Bundle;
+use crate::log::View;
+
+/// See the top of this file.
+pub(super) struct Channel {
+    pub(super) source: Source,
+    /// Slab keys of its streams, side by side; a stream knows its place here.
+    streams: Vec<u32>,
+    /// The round of writes in progress.
+    pass: Option<Pass>,
+}
+
+/// Where a channel's streams are written from.
+pub(super) enum Source {
+    /// From the backlog of this project: its messages as they are broadcast.
+    Events { project: u32 },
+    /// From this backlog: the project's messages in lines, put into words once for all who are shown them so.
+    Lines { project: u32, backlog: Backlog },
+    /// From the backlogs of several projects, by what they are to each other.
+    Several(Bundle),
+}
+
+/// One round over a channel's streams. It may take several slices; what is broadcast meanwhile makes another round.
+#[derive(Debug, Clone, Copy)]
+struct Pass {
+    /// The place of the stream that is next.
+    next: usize,
+    /// Everything up to this message was there when the round began.
+    newest: u64,
+    /// When the oldest message that it carries was broadcast.
+    since: Duration,
+}
+
+/// What comes next in a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// This stream is to be written to.
+    Of(u32),
+    /// None: the round has ended that began with a message broadcast then.
+    Ended { since: Duration },
+    /// There is no round.
+    Idle,
+}
+
+/// A stream that took the place of one that left.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moved {
+    pub(super) key: u32,
+    /// It moved from where the round in progress has not been yet to where it has.
+    pub(super) misses_its_turn: bool,
+}
+
+impl Source {
+    /// The projects that it draws on; at least one.
+    pub(super) fn projects(&self) -> &[u32] {
+        match self {
+            Self::Events { project } | Self::Lines { project, .. } => std::slice::from_ref(project),
+            Self::Several(bundle) => bundle.parts(),
+        }
+    }
+
+    /// What several projects are to each other, where it draws on several.
+    pub(super) fn bundle(&self) -> Option<&Bundle> {
+        match self {
+            Self::Events { .. } | Self::Lines { .. } => None,
+            Self::Several(bundle) => Some(bundle),
+        }
+    }
+
+    /// How its streams are shown messages.
+    pub(super) fn view(&self) -> View {
+        match self {
+            Self::Events { .. } | Self::Several(_) => View::Events,
+            Self::Lines { .. } => View::Text,
+        }
+    }
+
+    /// The backlog that is its own.
+    pub(super) fn own_backlog(&self) -> Option<&Backlog> {
+        match self {
+            Self::Events { .. } | Self::Several(_) => None,
+            Self::Lines { backlog, .. } => Some(backlog),
+        }
+    }
+
+    /// Holds the backlog that is its own to so many bytes, and lets go what is no longer needed.
+    pub(super) fn trim(&mut self, bytes_max: usize) {
+        match self {
+            Self::Events { .. } => {}
+            Self::Lines { backlog, .. } => backlog.trim(bytes_max),
+            Self::Several(bundle) => bundle.let_go(),
+        }
+    }
+}
+
+impl Channel {
+    /// A channel that nobody watches yet.
+    pub(super) fn new(source: Source) -> Self {
+        Self { source, streams: Vec::new(), pass: None }
+    }
+
+    /// The keys of its streams.
+    pub(super) fn streams(&self) -> &[u32] {
+        &self.streams
+    }
+
+    /// Adds a stream; its place.
+    pub(super) fn insert(&mut self, key: u32) -> u32 {
+        self.streams.push(key);
+        (self.streams.len() - 1) as u32
+    }
+
+    /// Takes the stream at `place` out; the one that moved there, if one did.
+    pub(super) fn remove(&mut self, place: u32) -> Option<Moved> {
+        let place = place as usize;
+        self.streams.swap_remove(place);
+        let from = self.streams.len();
+        if from < self.streams.capacity() / 4 {
+            self.streams.shrink_to(2 * from);
+        }
+        let key = *self.streams.get(place)?;
+        let misses_its_turn = self.pass.is_some_and(|pass| place < pass.next && pass.next <= from);
+        Some(Moved { key, misses_its_turn })
+    }
+
+    /// There is something new, up to message `newest`: is it the first that nobody has been sent yet?
+    pub(super) fn begin_pass(&mut self, newest: u64, now: Duration) -> bool {
+        if self.pass.is_some() {
+            return false;
+        }
+        self.pass = Some(Pass { next: 0, newest, since: now });
+        true
+    }
+
+    /// Whose turn it is, where everything up to message `newest` is there by now. What came since the round began makes
+    /// another.
+    pub(super) fn turn(&mut self, newest: u64) -> Turn {
+        let Some(pass) = &mut self.pass else { return Turn::Idle };
+        if pass.next >= self.streams.len() && pass.newest < newest {
+            (pass.next, pass.newest) = (0, newest);
+        }
+        match self.streams.get(pass.next) {
+            Some(&key) => Turn::Of(key),
+            None => {
+                let since = pass.since;
+                self.pass = None;
+                Turn::Ended { since }
+            }
+        }
+    }
+
+    /// Is it the first stream's turn?
+    pub(super) fn is_at_start(&self) -> bool {
+        self.pass.is_some_and(|pass| pass.next == 0)
+    }
+
+    /// The stream whose turn it was has had it.
+    pub(super) fn end_turn(&mut self) {
+        self.pass.iter_mut().for_each(|pass| pass.next += 1);
+    }
+
+    /// Room for keys of streams.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.streams.capacity()
+    }
+}
