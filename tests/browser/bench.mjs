@@ -24,7 +24,8 @@ before(async () => {
 });
 after(async () => {
   await browser?.close();
-  await server?.kill('SIGTERM');
+  // A test that has failed leaves its own server behind, which would keep this process.
+  for (const one of Server.running) await one.kill();
 });
 afterEach(async () => {
   await opened?.close();

@@ -224,7 +224,7 @@ browserTest('nothing of the overview and the messages is wider than the window, 
   const name = `${project()}-${'x'.repeat(110)}`;
   const { plan, letThrough } = gated();
   await server.submit(name, { ...plan, name: 'a plan with a name that is far too long to be shown in whole on any card there is' });
-  await publish(name, 'a-very-long-type-of-a-message-that-is-almost-as-long-as-it-may-be', { text: 'x'.repeat(3000) });
+  await publish(name, 't'.repeat(64), { text: 'x'.repeat(3000) });
   for (const [viewport, colorScheme] of [[WIDE, 'light'], [NARROW, 'dark']]) {
     const page = await open(await context({ viewport, colorScheme, reducedMotion: 'reduce' }), '');
     await card(page, name).getByText('running').waitFor();

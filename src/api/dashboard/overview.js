@@ -37,8 +37,7 @@ export class OverviewView {
     while (this.list.children.length > rows.length) this.list.lastChild.remove();
     const active = all.reduce((sum, one) => sum + activeIn(one, glances.get(one.projectId)), 0);
     setText(this.sum, `${count(all.length, 'project')}, ${active > 0 ? `${count(active, 'run')} active` : 'nothing runs just now'}`);
-    const behind = Math.min(all.length, this.shown) - glances.size;
-    this.note.hidden = behind <= 0 || glances.size === 0;
+    this.note.hidden = glances.size === 0 || all.length <= glances.size;
     setText(this.note, `${count(glances.size, 'project')} are shown live, those with runs and the most recently active. The others are asked for every few seconds.`);
     this.more.hidden = all.length <= this.shown;
   }
