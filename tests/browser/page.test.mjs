@@ -124,6 +124,22 @@ const pages = {
     },
     hears: (page, text) => until(() => page.evaluate((wanted) => globalThis.names.filter((one) => one === wanted).length === 1, text), text),
   },
+  'the overview': {
+    open: (page, name) => page.goto(`${server.origin}/?${name}`).then(() => isLive(page)),
+    hears: (page, text, name) => page.locator('.card').filter({ hasText: name }).filter({ hasText: text }).waitFor(),
+  },
+  'the client with several projects': {
+    open: async (page, name) => {
+      await page.goto(`${server.origin}/stepcast.js?${name}`);
+      await page.evaluate(async (project) => {
+        const { follow } = await import('/stepcast.js');
+        globalThis.names = [];
+        const onMessage = ({ type, payload }) => type === 'workflow_started' && globalThis.names.push(payload.planName);
+        await new Promise((resolve) => follow([project, `${project}-2`], { onMessage, onConnection: ({ status }) => status === 'live' && resolve() }));
+      }, name);
+    },
+    hears: (page, text) => until(() => page.evaluate((wanted) => globalThis.names.filter((one) => one === wanted).length === 1, text), text),
+  },
   'the lines in the README': {
     open: async (page, name) => {
       await page.goto(`${server.origin}/stepcast.js?${name}`);
@@ -149,9 +165,9 @@ for (const [what, { prepare, open: openPage, hears }] of Object.entries(pages)) 
     await server.submit(names[5], { name: 'while it was away', steps: [{ id: 'a', tool: 'echo' }] });
     await page.goBack({ waitUntil: 'commit' });
     await until(() => page.evaluate(() => globalThis.isFromCache), 'the page comes out of the cache');
-    await hears(page, 'while it was away');
+    await hears(page, 'while it was away', names[5]);
     await server.submit(names[5], { name: 'after it came back', steps: [{ id: 'a', tool: 'echo' }] });
-    await hears(page, 'after it came back');
+    await hears(page, 'after it came back', names[5]);
   });
 }
 

@@ -8,11 +8,9 @@ import { h } from './dom.js';
 import { isEnded } from './estimate.js';
 import { chosen } from './glance.js';
 import { Live } from './live.js';
-import { MessagesView } from './messages.js';
-import { OverviewView, firstSteps } from './overview.js';
+import { OverviewView } from './overview.js';
 import { RunList } from './runs.js';
 import { RunView } from './run.js';
-import { SubmitView } from './submit.js';
 
 /** How often the list of projects is asked for, and running clocks go on, in milliseconds. */
 const PROJECTS_INTERVAL = 5_000;
@@ -159,11 +157,13 @@ function draw() {
   if (!project) return drawAll();
   runs.see(live.state);
   if (isNew) {
-    if (!(view instanceof SubmitView) || view.project !== project || view.again !== again) show(new SubmitView(project, again, app));
+    const SubmitView = part('submit')?.SubmitView;
+    if (SubmitView && (!(view instanceof SubmitView) || view.project !== project || view.again !== again)) show(new SubmitView(project, again, app));
     return runs.update(undefined);
   }
   if (isMessages) {
-    if (!view?.isMessages || view.project !== project) show(new MessagesView(project, app));
+    const MessagesView = part('messages')?.MessagesView;
+    if (MessagesView && (!view?.isMessages || view.project !== project)) show(new MessagesView(project, app));
     return runs.update(undefined);
   }
   const run = shownRun();
@@ -176,11 +176,23 @@ function draw() {
   view.update(live.state, app.route.step);
 }
 
+const parts = new Map();
+
+/** A part of the page that is loaded when it is first looked at; undefined until it is there, which draws anew. */
+function part(name) {
+  if (!parts.has(name)) {
+    parts.set(name, undefined);
+    import(`./${name}.js`).then((loaded) => parts.set(name, loaded), () => toast('A part of this page could not be loaded. Reload it to try again.'))
+      .then(app.redraw);
+  }
+  return parts.get(name);
+}
+
 function drawAll() {
   if (app.projects.length > 0) {
     if (!(view instanceof OverviewView)) show(new OverviewView(app));
     view.update(app.projects, live.glances);
-  } else if (app.isListed && !view?.isFirst) show(firstSteps(app));
+  } else if (app.isListed && !view?.isFirst) show(firstSteps());
 }
 
 function show(next) {
@@ -190,6 +202,22 @@ function show(next) {
 }
 
 function welcome(project) {
+  return { isWelcome: true, project, isLoaded: runs.isLoaded, element: h('section.welcome', {},
+    h('h1', {}, runs.isLoaded ? 'Nothing runs here yet' : 'Looking for runs'),
+    h('p.soft', {}, 'A run appears here by itself as soon as it is submitted: with the button above, or from a terminal.'),
+    submitting(project)) };
+}
+
+/** What a server shows on which nothing was run yet. */
+function firstSteps() {
+  return { isFirst: true, element: h('section.welcome', {},
+    h('h1', {}, 'Nothing has run on this server yet'),
+    h('p.soft', {}, 'A project appears here by itself as soon as anything is sent to it, such as a first run from a terminal:'),
+    submitting('demo'),
+    h('p', {}, h('a.button', { href: app.address({ project: 'demo', isNew: true }) }, 'Or write a plan here'))) };
+}
+
+function submitting(project) {
   const curl = `curl ${location.origin}/api/projects/${project}/workflows \\
   -H 'Content-Type: application/json' -d '{
     "name": "hello",
@@ -198,10 +226,7 @@ function welcome(project) {
       {"id": "b", "tool": "echo", "inputs": {"n": 42},
        "dependencies": ["a"]}
     ]}'`;
-  return { isWelcome: true, project, isLoaded: runs.isLoaded, element: h('section.welcome', {},
-    h('h1', {}, runs.isLoaded ? 'Nothing runs here yet' : 'Looking for runs'),
-    h('p.soft', {}, 'A run appears here by itself as soon as it is submitted: with the button above, or from a terminal.'),
-    h('pre', { tabindex: '0', 'aria-label': 'A command that submits a plan' }, curl)) };
+  return h('pre', { tabindex: '0', 'aria-label': 'A command that submits a plan' }, curl);
 }
 
 let isDrawing = false;

@@ -4,6 +4,9 @@ import { isEnded } from './estimate.js';
 /** Runs of a project that are shown at once, those that go on. */
 const RUNS_SHOWN = 3;
 
+/** By so many milliseconds another project has to be ahead of one that is followed. */
+const HOLD = 10_000;
+
 /** Titles of steps that are shown of a run. */
 const STEPS_SHOWN = 2;
 
@@ -26,12 +29,13 @@ function brief({ runId, planName, status, progress, createdAt, startedAt, finish
 }
 
 /**
- * Which of the projects are followed, where that are not all: those where something runs, then those that are followed
- * already, so that nothing is begun anew for nothing, then those where something happened last.
+ * Which of the projects are followed, where that are not all: those where something runs, then those where something
+ * happened last. One that is followed already makes room only for one that is well ahead of it.
  */
 export function chosen(projects, max, followed) {
-  const rank = ({ projectId, activeRuns }) => (activeRuns > 0 ? 2 : 0) + (followed.has(projectId) ? 1 : 0);
-  const before = (a, b) => rank(b) - rank(a) || (b.lastActivity > a.lastActivity ? 1 : -1);
+  const runs = ({ activeRuns }) => activeRuns > 0;
+  const at = ({ projectId, lastActivity }) => Date.parse(lastActivity) + (followed.has(projectId) ? HOLD : 0);
+  const before = (a, b) => runs(b) - runs(a) || at(b) - at(a);
   return [...projects].sort(before).slice(0, max).map(({ projectId }) => projectId);
 }
 

@@ -110,20 +110,3 @@ export class OverviewView {
 }
 
 const activeIn = ({ activeRuns }, glance) => glance?.active ?? activeRuns;
-
-/** What a server says on which nothing was run yet. */
-export function firstSteps(app) {
-  const curl = `curl ${location.origin}/api/projects/demo/workflows \\
-  -H 'Content-Type: application/json' -d '{
-    "name": "hello",
-    "steps": [
-      {"id": "a", "tool": "delay", "inputs": {"ms": 2000}},
-      {"id": "b", "tool": "echo", "inputs": {"n": 42},
-       "dependencies": ["a"]}
-    ]}'`;
-  return { isFirst: true, element: h('section.welcome', {},
-    h('h1', {}, 'Nothing has run on this server yet'),
-    h('p.soft', {}, 'A project is there as soon as something is sent to it, and appears here by itself. Start a run from a terminal:'),
-    h('pre', { tabindex: '0', 'aria-label': 'A command that submits a plan' }, curl),
-    h('p', {}, h('a.button', { href: app.address({ project: 'demo', isNew: true }) }, 'Or write a plan here'))) };
-}
