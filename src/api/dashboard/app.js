@@ -104,9 +104,9 @@ async function loadProjects() {
   }
 }
 
-/** Asks again, for projects that are new, without a word where that fails: the stream says whether the server is there. */
+/** Asks again, for projects that are new. Where there is a stream, that says whether the server is there to be asked. */
 async function loadQuietly() {
-  if (isAsking || document.hidden) return;
+  if (isAsking || document.hidden || (live.wanted && live.state.connection?.status !== 'live')) return;
   try {
     app.projects = await api.readProjects();
     overlook({ status: 'live' });
