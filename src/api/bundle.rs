@@ -74,10 +74,15 @@ impl AskedFor {
         };
         let parse = |(id, last): (String, Option<String>)| id.parse().map(|id| (id, last));
         let projects: Result<_, IdError> = projects.into_iter().map(parse).collect();
+        let heartbeat_as_message = match body.heartbeat.as_deref() {
+            None | Some("comment") => false,
+            Some("message") => true,
+            Some(_) => return Err(bad("heartbeat", "expected one of message, comment")),
+        };
         Ok(Self {
             projects: bounded(projects.map_err(|error| bad("projects", &error.to_string()))?)?,
             snapshots: body.snapshot,
-            heartbeat_as_message: body.heartbeat == Heartbeat::Message,
+            heartbeat_as_message,
             ticket: body.ticket,
             last_id: None,
         })
@@ -96,8 +101,7 @@ struct Body {
     projects: Listed,
     #[serde(default = "yes")]
     snapshot: bool,
-    #[serde(default)]
-    heartbeat: Heartbeat,
+    heartbeat: Option<String>,
     ticket: Option<String>,
 }
 
@@ -109,14 +113,6 @@ struct Body {
 enum Listed {
     Alone(Vec<String>),
     WithIds(BTreeMap<String, Option<String>>),
-}
-
-#[derive(Deserialize, Default, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum Heartbeat {
-    #[default]
-    Comment,
-    Message,
 }
 
 fn yes() -> bool {

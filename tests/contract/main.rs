@@ -22,6 +22,7 @@ mod page;
 mod plans;
 mod program;
 mod proxies;
+mod several;
 mod shutdown;
 #[cfg(feature = "sqlite")]
 mod stdout;

@@ -8,7 +8,7 @@ use crate::subscriber::{Pace, Position};
 pub struct Settings {
     /// The server.
     pub target: Target,
-    /// The subscribers go round these.
+    /// The subscribers go round these. Where one has commas in it, its streams are of several projects.
     pub projects: Vec<String>,
     /// Subscribers in all.
     pub subscribers: usize,

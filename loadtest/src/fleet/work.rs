@@ -255,9 +255,11 @@ impl Work {
 
 fn request(target: Target, project: &str, token: Option<&str>, last_id: &[u8]) -> Vec<u8> {
     let host = target.address();
-    let mut request =
-        format!("GET /api/sse/projects/{project}?snapshot=0 HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n")
-            .into_bytes();
+    let path = match project.contains(',') {
+        true => format!("/api/sse?projects={project}&snapshot=0"),
+        false => format!("/api/sse/projects/{project}?snapshot=0"),
+    };
+    let mut request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n").into_bytes();
     if let Some(token) = token {
         request.extend_from_slice(format!("Authorization: Bearer {token}\r\n").as_bytes());
     }

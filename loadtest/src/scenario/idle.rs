@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::shown::{mib, report};
 use super::steps::{NO_BOUNDS, settings, wait_for_streams};
 use crate::failure::Outcome;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Settings};
 use crate::options::{Options, Parameter, Scenario};
 use crate::report::{Report, Table};
 use crate::server::{Data, Server, Setup};
@@ -23,6 +23,12 @@ pub const SCENARIO: Scenario = Scenario {
     parameters: &[
         Parameter { name: "streams", default: "10000", help: "streams" },
         Parameter { name: "heartbeat", default: "0,5", help: "seconds between heartbeats of each row; 0: none" },
+        Parameter { name: "several", default: "1", help: "projects of each stream" },
+        Parameter {
+            name: "sets",
+            default: "1",
+            help: "sets of as many projects that the streams are of, all different",
+        },
         Parameter { name: "seconds", default: "10", help: "seconds over which processor time is counted" },
     ],
     data: &[Data::None],
@@ -64,7 +70,8 @@ fn row(options: &Options, data: Data, heartbeat_s: u64, watch: &mut Watch, repor
     let server = Server::start_with(&options.server, &setup)?;
     watch.pass("a quiet moment", SETTLE, String::new)?;
     let (before, descriptors) = (server.memory(), server.descriptors().unwrap_or(0));
-    let fleet = Fleet::open_new(&settings(&server, PROJECT, streams))?;
+    let projects = sets_of_projects(options.number("several")?, options.number("sets")?);
+    let fleet = Fleet::open_new(&Settings { projects, ..settings(&server, PROJECT, streams) })?;
     wait_for_streams(watch, &fleet, streams)?;
     watch.pass("a quiet moment", SETTLE, String::new)?;
     let open = server.memory();
@@ -87,6 +94,23 @@ fn row(options: &Options, data: Data, heartbeat_s: u64, watch: &mut Watch, repor
     ];
     server.stop()?;
     Ok(row)
+}
+
+/// So many sets of so many projects each, out of twice as many; or the one project.
+fn sets_of_projects(several: usize, sets: usize) -> Vec<String> {
+    if several == 1 {
+        return vec![PROJECT.to_owned()];
+    }
+    let mut random = 7_u64;
+    let mut set = || {
+        let mut left: Vec<usize> = (0..2 * several).collect();
+        let mut draw = |_| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            format!("p{}", left.swap_remove((random >> 33) as usize % left.len()))
+        };
+        (0..several).map(&mut draw).collect::<Vec<_>>().join(",")
+    };
+    (0..sets).map(|_| set()).collect()
 }
 
 /// All leave, and the server has seen it. None may have left before.

@@ -76,8 +76,10 @@ pub(super) struct Asked {
 /// A stream that was lost with the server, as an `EventSource` goes on with it.
 pub(super) struct Lost {
     pub(super) wanted: Wanted,
-    /// The newest id that it was sent.
+    /// The position that the newest id names that it was sent.
     pub(super) seq: u64,
+    /// The positions that it names in the stream's other projects.
+    pub(super) beside: Vec<u64>,
     /// Whose: an index into the world's tokens.
     pub(super) who: Option<usize>,
     /// The ticket in its address: an index into the world's tickets.
@@ -210,7 +212,9 @@ impl Client {
         match std::mem::replace(&mut self.mode, Mode::Over) {
             Mode::Stream(follower) if !has_left => {
                 let seq = follower.last_id.filter(|_| !follower.has_seen_the_end())?;
-                Some(Lost { wanted: follower.wanted, seq, who: self.stream_of, ticket: self.ticket })
+                let beside = follower.beside.iter().flat_map(|beside| &beside.parts);
+                let beside = beside.map(|part| part.last_id).collect::<Option<_>>()?;
+                Some(Lost { beside, wanted: follower.wanted, seq, who: self.stream_of, ticket: self.ticket })
             }
             _ => None,
         }

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::beside::Beside;
 use super::model::Model;
 use super::sse::{Block, Special};
 use crate::http::Coding;
@@ -21,6 +22,8 @@ pub(super) struct Wanted {
     pub(super) newest: u64,
     /// The run had ended by then, and the position shown is behind its last message.
     pub(super) has_seen_the_end: bool,
+    /// The same of its other projects, where the stream is one of several.
+    pub(super) beside: Option<Vec<Wanted>>,
 }
 
 /// The `Last-Event-ID` shown.
@@ -69,6 +72,8 @@ pub(super) struct Follower {
     pub(super) resets: u64,
     /// How it began, or why it ended: for the count of what was met.
     pub(super) words: Vec<String>,
+    /// What is expected of its other projects, where the stream is one of several.
+    pub(super) beside: Option<Beside>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +91,7 @@ enum Stage {
 impl Follower {
     pub(super) fn new(wanted: Wanted, coding: Coding) -> Self {
         Self {
+            beside: wanted.beside.clone().map(|beside| Beside::new(beside, coding)),
             wanted,
             coding,
             has_ended: false,
@@ -102,7 +108,17 @@ impl Follower {
 
     /// May the server end the stream now, for all that was said on it?
     pub(super) fn is_over(&self) -> bool {
+        self.is_told_over() && self.beside.iter().flat_map(|beside| &beside.parts).all(Self::is_told_over)
+    }
+
+    /// Was the end told of this project?
+    fn is_told_over(&self) -> bool {
         matches!(self.stage, Stage::RunOver | Stage::Closed)
+    }
+
+    /// Is nothing known of this project yet?
+    pub(super) fn is_beginning(&self) -> bool {
+        self.stage == Stage::Beginning
     }
 
     /// The last chunk comes behind what tells the end, and nowhere else.
@@ -129,6 +145,18 @@ impl Follower {
     /// One block more.
     pub(super) fn take(&mut self, block: &Block<'_>, model: &Model, at: &Circumstances) {
         assert!(!self.is_over() && !self.has_ended, "{block:?} after the end of {self:?}");
+        match self.beside.take() {
+            None => self.take_own(block, model, at),
+            Some(mut beside) => {
+                beside.take(self, block, model, at);
+                self.beside = Some(beside);
+            }
+        }
+    }
+
+    /// One block more of this project.
+    pub(super) fn take_own(&mut self, block: &Block<'_>, model: &Model, at: &Circumstances) {
+        assert!(!self.is_told_over(), "{block:?} after the end of {self:?}");
         let Block::Event { retry, id, data } = block else {
             assert!(!self.wanted.heartbeat_as_message && self.stage == Stage::Live);
             return self.beat(model);
@@ -307,6 +335,7 @@ impl Follower {
 
     /// Nothing is on its way any more: has it all that it should?
     pub(super) fn check_complete(&mut self, model: &Model) {
+        self.beside.iter_mut().flat_map(|beside| &mut beside.parts).for_each(|part| part.check_complete(model));
         assert!(self.stage != Stage::Beginning, "it never began: {:?}", self.wanted);
         if self.is_over() {
             return;

@@ -15,6 +15,7 @@
 
 mod actions;
 mod answer;
+mod beside;
 mod checks;
 mod client;
 mod finale;
@@ -25,6 +26,7 @@ mod medium;
 mod model;
 mod readers;
 mod requests;
+mod several;
 mod shop;
 mod socket;
 mod sse;
@@ -46,7 +48,7 @@ use world::World;
 const SEEDS: u64 = 64;
 
 /// What the default seeds must meet between them: a simulation that meets nothing shows nothing.
-const WORTH_MEETING: [&str; 30] = [
+const WORTH_MEETING: [&str; 34] = [
     "answer ahead",
     "clock set back",
     "clock set forward",
@@ -56,10 +58,14 @@ const WORTH_MEETING: [&str; 30] = [
     "connected fresh",
     "connected reset",
     "connected resumed",
+    "connected fresh of several",
+    "connected reset of several",
+    "connected resumed of several",
     "drain",
     "idle",
     "intake full",
     "jump expired",
+    "jump expired of several",
     "keys full",
     "large answer",
     "log full",

@@ -11,14 +11,14 @@ use crate::auth::Scope;
 use crate::model::{ProjectId, RunId};
 
 /// Projects that clients know.
-const PROJECTS: usize = 4;
+pub(super) const PROJECTS: usize = 4;
 
 /// A request before it is bytes.
-struct Draft {
-    method: &'static str,
-    target: String,
-    headers: Vec<(&'static str, String)>,
-    body: Option<String>,
+pub(super) struct Draft {
+    pub(super) method: &'static str,
+    pub(super) target: String,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: Option<String>,
 }
 
 /// Requests that are refused before anyone looks who asks, with the status; those that break the framing end the
@@ -76,7 +76,7 @@ impl<M: Medium> World<M> {
         }
     }
 
-    fn any_project(&mut self) -> ProjectId {
+    pub(super) fn any_project(&mut self) -> ProjectId {
         // One that is busy, so that its backlog and history run over, and some that are not.
         let n = if self.rng.one_in(2) { 0 } else { self.rng.below(PROJECTS) };
         ProjectId::parse(&format!("p{n}")).expect("an id")
@@ -91,7 +91,7 @@ impl<M: Medium> World<M> {
         self.laws.is_jwt.then(|| if self.rng.one_in(2) { 0 } else { self.rng.below(self.tokens.all.len()) })
     }
 
-    fn asked(&self, what: What, who: Option<usize>, needs: Option<(Scope, &ProjectId)>) -> Asked {
+    pub(super) fn asked(&self, what: What, who: Option<usize>, needs: Option<(Scope, &ProjectId)>) -> Asked {
         let may = needs.is_none_or(|(scope, project)| self.tokens.may(who, scope, project));
         let is_late = self.tokens.expires_at(who).is_some_and(|end| end <= self.now.wall);
         Asked {
@@ -107,7 +107,7 @@ impl<M: Medium> World<M> {
         }
     }
 
-    fn put(&mut self, index: usize, mut draft: Draft, mut asked: Asked) {
+    pub(super) fn put(&mut self, index: usize, mut draft: Draft, mut asked: Asked) {
         if let Some(who) = asked.who.filter(|_| !draft.target.contains("ticket=")) {
             draft.headers.push(("Authorization", format!("Bearer {}", self.tokens.all[who].text)));
         }
@@ -172,6 +172,9 @@ impl<M: Medium> World<M> {
 
     /// A stream: of everything or of one run; fresh, or from where the client says it was.
     pub(super) fn ask_stream(&mut self, index: usize) {
+        if self.rng.one_in(4) {
+            return self.ask_several(index);
+        }
         let ticket = self.any_ticket();
         let project = match ticket {
             Some(ticket) if !self.rng.one_in(5) => self.tokens.tickets[ticket].project.clone(),
@@ -202,8 +205,17 @@ impl<M: Medium> World<M> {
             *name == "Last-Event-ID" && signed.is_ok()
         });
         let ask_for = project.clone();
-        let wanted =
-            Wanted { project, run, shown, snapshots, heartbeat_as_message, is_event_source, newest, has_seen_the_end };
+        let wanted = Wanted {
+            project,
+            run,
+            shown,
+            snapshots,
+            heartbeat_as_message,
+            is_event_source,
+            newest,
+            has_seen_the_end,
+            beside: None,
+        };
         let is_head = self.rng.one_in(12);
         let who = match ticket {
             Some(ticket) => Some(self.tokens.tickets[ticket].token),
@@ -220,7 +232,10 @@ impl<M: Medium> World<M> {
 
     /// A stream that was lost, as an `EventSource` asks for it again: at the same address, behind what it was sent.
     pub(super) fn ask_again(&mut self, index: usize, lost: Lost) {
-        let Lost { wanted, seq, who, ticket } = lost;
+        if lost.wanted.beside.is_some() {
+            return self.ask_for_several_again(index, lost);
+        }
+        let Lost { wanted, seq, who, ticket, .. } = lost;
         let project = wanted.project.clone();
         let end = wanted.run.as_ref().and_then(|run| self.model.run(&project, run)).and_then(|run| run.last_seq());
         let newest = self.model.newest(&project);
@@ -270,7 +285,7 @@ impl<M: Medium> World<M> {
     }
 
     /// A `Last-Event-ID`, perhaps, and what it is.
-    fn any_position(&mut self, project: &ProjectId) -> (Option<String>, Option<Shown>) {
+    pub(super) fn any_position(&mut self, project: &ProjectId) -> (Option<String>, Option<Shown>) {
         let newest = self.model.newest(project);
         let of = |signer: &crate::auth::IdSigner, project: &ProjectId, seq: u64| {
             let mut id = Vec::new();
@@ -455,6 +470,7 @@ impl<M: Medium> World<M> {
             is_event_source: true,
             newest,
             has_seen_the_end: false,
+            beside: None,
         };
         let used = self.use_ticket(ticket, false, false);
         let who = Some(self.tokens.tickets[ticket].token);

@@ -86,7 +86,9 @@ fn read_block(block: &[u8]) -> Block<'_> {
         }
     }
     let id_is_fit = |id: &str| {
-        (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~-".contains(&b))
+        // Those of streams of several projects are longer.
+        let bytes_max = if id.contains(".~") { 640 } else { 64 };
+        (1..=bytes_max).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~-".contains(&b))
     };
     assert!(id.is_none_or(id_is_fit), "{id:?}");
     Block::Event { retry, id, data: data.expect("a block has data") }
