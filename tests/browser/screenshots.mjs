@@ -62,12 +62,16 @@ const said = [['chat.message', { from: 'ada', text: 'The figures are in', timest
 await server.call('/api/projects/chat/events', { body: JSON.stringify(said.map(([type, payload]) => ({ type, payload }))) });
 const nightly = await server.submit('nightly', plan('failures'));
 await server.end('nightly', nightly.runId);
-const chain = await server.submit('reports', plan('chain'));
-const build = await server.submit('build', plan('ci'));
+// On any machine these go on until the picture is made.
+const waiting = (name, title, done) => ({ name, steps: [
+  ...done.map((text, n) => ({ id: `d${n}`, title: text, tool: 'echo' })),
+  { id: 'now', title, tool: 'delay', inputs: { ms: 600_000 } },
+  { id: 'then', title: 'Tell everyone', tool: 'echo', dependencies: ['now'] }] });
+const reports = await server.submit('reports', waiting('Nightly report', 'Draw the charts', ['Collect the figures', 'Check the figures', 'Settle the accounts']));
+const build = await server.submit('build', waiting('Release 2.4', 'Test on three systems', ['Fetch the sources', 'Build']));
 await until(async () => (await server.call(`/api/projects/build/workflows/${build.runId}`)).progress.completed > 1, 'the build is under way');
 await shoot('overview', '#/', async (page) => page.locator('.card').filter({ hasText: 'build' }).getByText('running').waitFor());
-await server.end('build', build.runId);
-await server.end('reports', chain.runId);
+for (const [name, { runId }] of [['reports', reports], ['build', build]]) await server.call(`/api/projects/${name}/workflows/${runId}/cancel`, { method: 'POST' });
 await shoot('messages', '#/p/chat/messages', async (page) => {
   await page.locator('.messages summary').last().click();
   await page.locator('.messages pre').filter({ hasText: /figures/ }).waitFor();
