@@ -19,7 +19,7 @@ use crate::auth::{
     Verdict, Verifier, bearer,
 };
 use crate::http::{Conditions, Method, Problem, Request, Response, media, peek_origin};
-use crate::log::{Query, WantedOutput};
+use crate::log::{Query, WantedEvents, WantedOutput};
 use crate::model::{ProjectId, RunId, StepId};
 
 /// Makes 128 random bits.
@@ -176,6 +176,7 @@ impl Api {
                 self.authorize(request, Scope::Subscribe, &project, facts)?;
                 Ok(Action::Ask(Ask::Read(Query::Plan { project, run }), Render::Body))
             }
+            Route::Events(project) => self.events(project, request, facts),
             Route::RunEvents(project, run) => self.run_events(project, run, request, facts),
             Route::StepOutput(project, run, step) => self.step_output(project, run, step, request, facts),
         }
@@ -293,6 +294,27 @@ impl Api {
         Ok(Action::Ask(Ask::Read(Query::Runs { project, status, before, limit }), Render::Body))
     }
 
+    fn events(&mut self, project: ProjectId, request: &Request, facts: &Facts) -> Result<Action, Problem> {
+        self.authorize(request, Scope::Subscribe, &project, facts)?;
+        let parameters = Parameters::read(request)?;
+        let (after, before) =
+            (self.place(&parameters, "after", &project)?, self.place(&parameters, "before", &project)?);
+        let order = parameters.word("order", &[("oldest", false), ("newest", true)])?;
+        let newest_first = order.unwrap_or(before.is_some() && after.is_none());
+        let (types, limit) = (parameters.types()?, parameters.limit()?);
+        let wanted = WantedEvents { after, before, newest_first, types, limit };
+        Ok(Action::Ask(Ask::Read(Query::ProjectEvents { project, wanted }), Render::Body))
+    }
+
+    /// The place in a project's history that the parameter of this name tells by a message's id.
+    fn place(&self, parameters: &Parameters, name: &str, project: &ProjectId) -> Result<Option<u64>, Problem> {
+        let Some(id) = parameters.text(name) else { return Ok(None) };
+        match self.settings.signer.read(id, project) {
+            Ok(id) if id.is_ours() => Ok(Some(id.seq())),
+            _ => Err(Problem::new(400, "invalid_parameter", format!("{name}: expected an event id of this project"))),
+        }
+    }
+
     fn run_events(
         &mut self,
         project: ProjectId,
@@ -302,13 +324,7 @@ impl Api {
     ) -> Result<Action, Problem> {
         self.authorize(request, Scope::Subscribe, &project, facts)?;
         let parameters = Parameters::read(request)?;
-        let after = match parameters.text("after") {
-            None => 0,
-            Some(id) => match self.settings.signer.read(id, &project) {
-                Ok(id) if id.is_ours() => id.seq(),
-                _ => return Err(Problem::new(400, "invalid_parameter", "after: expected an event id of this project")),
-            },
-        };
+        let after = self.place(&parameters, "after", &project)?.unwrap_or_default();
         let limit = parameters.limit()?;
         Ok(Action::Ask(Ask::Read(Query::Events { project, run, after, limit }), Render::Body))
     }

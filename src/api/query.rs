@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use crate::http::{Problem, Query, Request};
-use crate::model::{OutputStream, RunStatus};
+use crate::model::{OutputStream, RunStatus, TypeFilter};
 
 /// Entries that a list holds where the call does not say, and at most.
 const LIMIT_DEFAULT: usize = 100;
@@ -49,6 +49,12 @@ impl<'r> Parameters<'r> {
         let Some(text) = self.text("limit") else { return Ok(LIMIT_DEFAULT) };
         let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
         limit.ok_or_else(|| bad("limit", &format!("expected a number from 1 to {LIMIT_MAX}")))
+    }
+
+    /// Which messages are meant, by all parameters of the name `type`.
+    pub(super) fn types(&self) -> Result<TypeFilter, Problem> {
+        let lists = self.0.pairs().filter(|(name, _)| *name == "type").map(|(_, list)| list);
+        TypeFilter::parse(lists).map_err(|error| bad("type", &error))
     }
 
     pub(super) fn status(&self) -> Result<Option<RunStatus>, Problem> {

@@ -45,6 +45,8 @@ pub enum Route {
     Cancel(ProjectId, RunId),
     /// `POST /api/projects/:projectId/workflows/:runId/rerun`
     Rerun(ProjectId, RunId),
+    /// `GET /api/projects/:projectId/events`
+    Events(ProjectId),
     /// `POST /api/projects/:projectId/events`
     Publish(ProjectId),
     /// `POST /api/projects/:projectId/agui`
@@ -155,14 +157,13 @@ fn calls(path: &[&str]) -> Result<Calls, Problem> {
         ["api", "projects", project, "workflows", run, "steps", step, "output"] => {
             Calls::get(Route::StepOutput(id(project)?, id(run)?, id(step)?))
         }
-        ["api", "projects", project, "events"] => Calls::post(Route::Publish(id(project)?)),
+        ["api", "projects", project, "events"] => {
+            let project: ProjectId = id(project)?;
+            Calls { get: Some(Route::Events(project.clone())), post: Some(Route::Publish(project)), query: None }
+        }
         ["api", "projects", project, "agui"] => {
             let project: ProjectId = id(project)?;
-            Calls {
-                get: Some(Route::AgUiCapabilities(project.clone())),
-                post: Some(Route::AgUi(project)),
-                ..Calls::default()
-            }
+            Calls { get: Some(Route::AgUiCapabilities(project.clone())), post: Some(Route::AgUi(project)), query: None }
         }
         ["api", "projects", project, "chat"] => Calls::post(Route::Chat(id(project)?)),
         ["api", "projects", project, "chat", run, "stream"] => Calls::get(Route::ChatStream(id(project)?, id(run)?)),
@@ -203,6 +204,9 @@ mod tests {
             (Method::Get, "/api/sse/projects/p%3A1", Ok(Route::Stream(p.clone()))),
             (Method::Post, "/api/projects/p:1/workflows", Ok(Route::Submit(p.clone()))),
             (Method::Get, "/api/projects/p:1/workflows", Ok(Route::Runs(p.clone()))),
+            (Method::Get, "/api/projects/p:1/events", Ok(Route::Events(p.clone()))),
+            (Method::Head, "/api/projects/p:1/events", Ok(Route::Events(p.clone()))),
+            (Method::Post, "/api/projects/p:1/events", Ok(Route::Publish(p.clone()))),
             (Method::Post, "/api/projects/p:1/workflows/r/cancel", Ok(Route::Cancel(p.clone(), r.clone()))),
             (Method::Post, "/api/projects/p:1/workflows/r/rerun", Ok(Route::Rerun(p.clone(), r.clone()))),
             (Method::Post, "/api/projects/p:1/agui", Ok(Route::AgUi(p.clone()))),

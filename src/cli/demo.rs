@@ -47,7 +47,7 @@ pub(super) fn demo(settings: Settings) -> Result<ExitCode, CommandError> {
     let address = server.addresses()[0];
     let project = ProjectId::parse(PROJECT).map_err(|error| CommandError::new(error.to_string()))?;
     if cfg!(feature = "dashboard") {
-        say(format_args!("Open http://{address}/ to watch.\n"))?;
+        say(format_args!("Open http://{address}/#/p/{PROJECT} to watch.\n"))?;
     }
     say(format_args!(
         "Plans of real commands run in the project \"{PROJECT}\" until you press Ctrl-C. In another terminal:"

@@ -119,6 +119,37 @@ fn the_floor_rises_by_count_by_age_and_by_bytes() {
     });
 }
 
+/// The numbers of a project's messages before one, in the order in which they are handed on.
+fn seqs_before(store: &dyn Store, project: &ProjectId, before: u64, count: usize) -> Vec<u64> {
+    let mut seqs = Vec::new();
+    let read = store.messages_before(project, before, &mut |message| {
+        seqs.push(message.seq);
+        if seqs.len() == count { super::store::Flow::Stop } else { super::store::Flow::More }
+    });
+    assert_eq!(read, Ok(()));
+    seqs
+}
+
+#[test]
+fn messages_are_read_backwards_from_anywhere_down_to_the_floor() {
+    with_each(|store| {
+        assert!(seqs_before(store, &project(), 9, 9).is_empty());
+        // Of each commit two lie together, of each third commit one is a segment of its own.
+        for n in 0..20 {
+            commit(
+                store,
+                &[note(2 * n + 1, n * 137, 50), note(2 * n + 2, n * 137, [90, 3000, 70_000][n as usize % 3])],
+            );
+        }
+        trim(store, Retention { messages: 33, ..KEEP_ALL }, 10_000);
+        for before in [0, 7, 8, 9, 10, 25, 26, 40, 41, 42, 1 << 40, u64::MAX] {
+            let expected: Vec<_> = (8..=40).rev().filter(|seq| *seq < before).collect();
+            assert_eq!(seqs_before(store, &project(), before, 100), expected, "before {before}");
+            assert_eq!(seqs_before(store, &project(), before, 3), expected[..expected.len().min(3)]);
+        }
+    });
+}
+
 /// Of a message of the project, `bytes` of it.
 fn note(seq: u64, at: u64, bytes: usize) -> Write {
     let at = Timestamp::from_millis(at);
@@ -496,6 +527,10 @@ fn assert_same(one: &dyn Store, other: &dyn Store, runs: u64, context: &str) {
         for after in [0, 3, 17] {
             let (a, b) = (read(one, &project, after, None), read(other, &project, after, None));
             assert_eq!(a, b, "{context}, {project} behind {after}");
+        }
+        for before in [3, 17, u64::MAX] {
+            let (a, b) = (seqs_before(one, &project, before, 50), seqs_before(other, &project, before, 50));
+            assert_eq!(a, b, "{context}, {project} before {before}");
         }
         let numbers_as = |store: &dyn Store, before, ended_as| {
             let mut numbers = Vec::new();

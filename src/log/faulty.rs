@@ -318,6 +318,15 @@ impl<S: Store> History for FaultyStore<S> {
         admitted
     }
 
+    fn messages_before(
+        &self,
+        project: &ProjectId,
+        before: u64,
+        each: &mut dyn FnMut(&StoredMessage) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.call(Call::Read)?.store.messages_before(project, before, each)
+    }
+
     fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
         self.call(Call::Read)?.store.ended_state(number)
     }

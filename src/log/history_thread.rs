@@ -188,6 +188,7 @@ fn is_history_query(query: &Query) -> bool {
             | Query::Plan { .. }
             | Query::Document { .. }
             | Query::Events { .. }
+            | Query::ProjectEvents { .. }
             | Query::Run { .. }
             | Query::Output { .. }
             | Query::OutputRest { .. }
@@ -283,6 +284,10 @@ impl Historian {
             }
             Query::Projects { visible, after, limit } => {
                 return lists::list_projects(&self.heads, visible.as_deref(), after.as_ref(), *limit).map(Some);
+            }
+            Query::ProjectEvents { project, wanted } => {
+                return lookup::project_events(&mut |look| self.reader.look(look), &self.signer, project, wanted)
+                    .map(Some);
             }
             query if query.is_of_format() => {
                 let (reader, signer) = (&mut self.reader, &self.signer);

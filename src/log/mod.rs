@@ -54,7 +54,8 @@ pub use lookup::Watchers;
 pub use memory::MemoryStore;
 pub use protocol::{
     Answer, Claim, ClientSaid, Command, Delivery, Fingerprint, Order, Output, PublishedEvent, Query, Refusal, ReplyTo,
-    ResetReason, Rest, Resume, ResumeFrom, Resumed, Retold, StartingPosition, Submission, Subscription, WantedOutput,
+    ResetReason, Rest, Resume, ResumeFrom, Resumed, Retold, StartingPosition, Submission, Subscription, WantedEvents,
+    WantedOutput,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Seed, SqliteStore, Synchronous};

@@ -14,6 +14,7 @@ mod run_state;
 mod slab_key;
 mod taken;
 mod time;
+mod type_filter;
 
 pub use event::{
     Cause, CauseKind, EndReason, LevelCompleted, LevelStarted, OutputStream, PerformanceMetrics, Progress, Record,
@@ -31,3 +32,4 @@ pub use run_state::{RunState, RunStatus, StepState, StepStatus};
 pub use slab_key::SlabKey;
 pub use taken::{Lender, Taken};
 pub use time::{Deadline, Now, Timestamp, Told};
+pub use type_filter::TypeFilter;

@@ -1,76 +1,11 @@
 // The page in a real browser, against the real program: node --test
 import assert from 'node:assert/strict';
-import { createHmac, randomUUID } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { after, afterEach, before, test } from 'node:test';
-import { ROOT, Server, launchBrowser, missing, temporary, until } from './program.mjs';
+import { NARROW, WIDE, browserTest, closing, context, gated, guarded, isLive, look, open, project, server, silent, state, token } from './bench.mjs';
+import { ROOT, Server, launchBrowser, temporary, until } from './program.mjs';
 
-const why = missing();
-if (why && process.env.CI) throw new Error(why);
-if (why) console.log(`skipped: ${why}`);
-const browserTest = (name, run) => test(name, { skip: why ?? false, timeout: 60_000 }, run);
-
-const SECRET = '0123456789abcdef0123456789abcdef';
-const WIDE = { width: 1280, height: 800 };
-const NARROW = { width: 390, height: 844 };
-let browser, server, directory, opened, complaints;
-
-before(async () => {
-  if (why) return;
-  directory = temporary();
-  [server, browser] = await Promise.all([Server.start(), launchBrowser()]);
-});
-after(async () => {
-  await browser?.close();
-  await server?.kill('SIGTERM');
-});
-afterEach(async () => {
-  await opened?.close();
-  opened = undefined;
-});
-
-/** A browser of its own, whose consoles are to stay silent; `allow` names what may be said all the same. */
-async function context(options = {}, allow = /^$/) {
-  complaints = [];
-  opened = await browser.newContext({ viewport: WIDE, ...options });
-  const complain = (text) => allow.test(text) || complaints.push(text);
-  opened.on('page', (page) => {
-    page.setDefaultTimeout(15_000);
-    page.on('pageerror', (error) => complain(`${error.stack}`));
-    page.on('console', (one) => ['error', 'warning'].includes(one.type()) && complain(`${one.text()} ${one.location().url}`));
-  });
-  return opened;
-}
-
-async function open(where, hash, origin = server.origin) {
-  const page = await where.newPage();
-  await page.goto(`${origin}/${hash}`);
-  return page;
-}
-
-const project = () => `p-${randomUUID().slice(0, 8)}`;
-const isLive = (page) => page.locator('.pill.live').waitFor();
-const silent = () => assert.deepEqual(complaints, []);
-const state = (page, text) => page.locator('.run-head .state').filter({ hasText: text }).waitFor();
 const node = (page, id) => page.locator(`.node[data-id="${id}"]`);
-
-/** A plan that goes on only once the file is there. */
-function gated() {
-  const file = path.join(directory, randomUUID());
-  const plan = { name: 'gated', steps: [
-    { id: 'talk', title: 'Talk a little', tool: 'talk', inputs: { lines: 4 } },
-    { id: 'gate', title: 'Wait at the gate', tool: 'gate', inputs: { file } },
-    { id: 'last', title: 'The last one', tool: 'echo', inputs: { n: 1 }, dependencies: ['talk', 'gate'] }] };
-  return { plan, letThrough: () => writeFileSync(file, '') };
-}
-
-function token(scope, seconds = 600, projects = ['*']) {
-  const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
-  const head = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ sub: 'ann', exp: Math.floor(Date.now() / 1000) + seconds, projects, scope })}`;
-  return `${head}.${createHmac('sha256', SECRET).update(head).digest('base64url')}`;
-}
-const guarded = (more = {}) => Server.start({ flags: [], env: { STEPCAST_JWT_SECRET: SECRET }, ...more });
 
 browserTest('a run that is submitted appears by itself and is followed to its end', async () => {
   const name = project();
@@ -189,6 +124,22 @@ const pages = {
     },
     hears: (page, text) => until(() => page.evaluate((wanted) => globalThis.names.filter((one) => one === wanted).length === 1, text), text),
   },
+  'the overview': {
+    open: (page, name) => page.goto(`${server.origin}/?${name}`).then(() => isLive(page)),
+    hears: (page, text, name) => page.locator('.card').filter({ hasText: name }).filter({ hasText: text }).waitFor(),
+  },
+  'the client with several projects': {
+    open: async (page, name) => {
+      await page.goto(`${server.origin}/stepcast.js?${name}`);
+      await page.evaluate(async (project) => {
+        const { follow } = await import('/stepcast.js');
+        globalThis.names = [];
+        const onMessage = ({ type, payload }) => type === 'workflow_started' && globalThis.names.push(payload.planName);
+        await new Promise((resolve) => follow([project, `${project}-2`], { onMessage, onConnection: ({ status }) => status === 'live' && resolve() }));
+      }, name);
+    },
+    hears: (page, text) => until(() => page.evaluate((wanted) => globalThis.names.filter((one) => one === wanted).length === 1, text), text),
+  },
   'the lines in the README': {
     open: async (page, name) => {
       await page.goto(`${server.origin}/stepcast.js?${name}`);
@@ -203,8 +154,8 @@ const pages = {
 
 for (const [what, { prepare, open: openPage, hears }] of Object.entries(pages)) {
   browserTest(`six pages that were left do not keep the seventh from loading: ${what}`, async () => {
-    opened = await launchBrowser({ ignoreDefaultArgs: ['--disable-back-forward-cache'] });
-    const where = await opened.newContext({ viewport: WIDE });
+    const browser = closing(await launchBrowser({ ignoreDefaultArgs: ['--disable-back-forward-cache'] }));
+    const where = await browser.newContext({ viewport: WIDE });
     await where.addInitScript(() => addEventListener('pageshow', (event) => { globalThis.isFromCache = event.persisted; }));
     if (prepare) await where.addInitScript(prepare);
     const page = await where.newPage();
@@ -214,9 +165,9 @@ for (const [what, { prepare, open: openPage, hears }] of Object.entries(pages)) 
     await server.submit(names[5], { name: 'while it was away', steps: [{ id: 'a', tool: 'echo' }] });
     await page.goBack({ waitUntil: 'commit' });
     await until(() => page.evaluate(() => globalThis.isFromCache), 'the page comes out of the cache');
-    await hears(page, 'while it was away');
+    await hears(page, 'while it was away', names[5]);
     await server.submit(names[5], { name: 'after it came back', steps: [{ id: 'a', tool: 'echo' }] });
-    await hears(page, 'after it came back');
+    await hears(page, 'after it came back', names[5]);
   });
 }
 
@@ -531,18 +482,10 @@ browserTest('nothing is wider than the window, and axe finds nothing, in both si
     await page.locator('.lane').first().waitFor();
     await look(page, `time line ${viewport.width} ${colorScheme}`);
     silent();
-    await opened.close();
+    await page.context().close();
   }
   letThrough();
 });
-
-async function look(page, where) {
-  const [inside, outside] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
-  assert.ok(inside <= outside, `${where}: ${inside} in ${outside} pixels`);
-  const violations = await page.evaluate(async () => (await globalThis.axe.run(document, { resultTypes: ['violations'] })).violations
-    .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 160)).join(' | ')}`));
-  assert.deepEqual(violations, [], where);
-}
 
 browserTest('the page is small, is loaded once, and asks nobody else', async () => {
   const where = await context();

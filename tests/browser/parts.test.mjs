@@ -3,9 +3,10 @@ import assert from 'node:assert/strict';
 import { register } from 'node:module';
 import { test } from 'node:test';
 
-// As the server serves them: modules, and the client at the root.
+// As the server serves them: modules, and the client at the root, whose parts are beside the page's.
 const hooks = `export const resolve = async (name, context, next) => {
-  const found = await next(name === '/stepcast.js' ? ${JSON.stringify(new URL('../../src/api/dashboard/stepcast.js', import.meta.url).href)} : name, context);
+  const place = name === '/stepcast.js' ? ${JSON.stringify(new URL('../../src/api/dashboard/stepcast.js', import.meta.url).href)} : name.replace('./dashboard/', './');
+  const found = await next(place, context);
   return found.url.includes('/src/api/dashboard/') ? { ...found, format: 'module' } : found;
 };`;
 register(`data:text/javascript,${encodeURIComponent(hooks)}`);
@@ -16,6 +17,7 @@ const { criticalPath, expectations, remaining } = await part('estimate');
 const { Rows, Screen, fromWholeCharacter } = await part('lines');
 const { locate, lineOf, offsetOf } = await part('locate');
 const json = await part('json');
+const { chosen, glance, ordered } = await part('glance');
 const format = await part('format');
 
 const at = (second) => new Date(Date.UTC(2026, 0, 1, 0, 0, second)).toISOString();
@@ -324,6 +326,149 @@ test('who goes from project to project leaves no trail of streams', async () => 
   assert.equal(open(), '');
   delete globalThis.EventSource;
   delete globalThis.location;
+});
+
+/** Stands in for the browser's EventSource; the newest one, and what is said over it. */
+function stage() {
+  const sources = [];
+  globalThis.EventSource = class {
+    constructor(url) {
+      Object.assign(this, { url: new URL(url), readyState: 1 });
+      sources.push(this);
+    }
+    close() { this.readyState = 2; }
+  };
+  globalThis.location = { href: 'http://h/' };
+  const say = (projectId, type, number, payload = {}, id = '') =>
+    sources.at(-1).onmessage({ lastEventId: id, data: JSON.stringify({ type, projectId, seq: number, payload }) });
+  const end = () => {
+    delete globalThis.EventSource;
+    delete globalThis.location;
+  };
+  return { sources, say, end };
+}
+
+test('several projects are folded apart, over one stream', () => {
+  const { sources, say, end } = stage();
+  const told = [];
+  const following = follow(['a', 'b', 'a'], { onMessage: ({ projectId, type, seq }, _, id) => told.push(`${projectId} ${type} ${seq} ${id}`) });
+  assert.equal(sources.length, 1);
+  assert.deepEqual([sources[0].url.pathname, sources[0].url.searchParams.get('projects')], ['/api/sse', 'a,b']);
+  say('a', 'connected', 7, { resume: 'fresh', heartbeat: 15_000 });
+  say('b', 'connected', 0, { resume: 'fresh', heartbeat: 15_000 });
+  say('b', 'note', 1, {}, 'v1');
+  say('a', 'note', 7);
+  say('a', 'note', 8, {}, 'v2');
+  say('c', 'note', 1);
+  say('b', 'heartbeat', 1);
+  assert.deepEqual(told, ['a connected 7 ', 'b connected 0 ', 'b note 1 v1', 'a note 8 v2']);
+  const { projects, connection } = following.state;
+  assert.deepEqual([connection.status, following.lastEventId], ['live', 'v2']);
+  assert.deepEqual([...projects].map(([id, { seq: newest }]) => [id, newest]), [['a', 8], ['b', 1]]);
+  say('a', 'stream_reset', 9);
+  assert.equal(following.state.projects.get('b'), projects.get('b'), 'a reset of one is none of the other');
+  following.close();
+  end();
+});
+
+test('the end of one project\'s part is not the end of the stream', () => {
+  const { say, end } = stage();
+  const following = follow(['a', 'b']);
+  say('a', 'connected', 0, { resume: 'fresh' });
+  say('b', 'stream_closing', 0, { reason: 'forbidden' });
+  assert.deepEqual([following.state.connection.status, following.state.projects.get('b').connection.status], ['live', 'denied']);
+  say('b', 'connected', 0, { resume: 'fresh' });
+  assert.equal(following.state.projects.get('b').connection, undefined);
+  say('a', 'stream_closing', 0, { reason: 'shutdown' });
+  assert.deepEqual(following.state.connection, { status: 'reconnecting', reason: 'the server is shutting down' });
+  following.close();
+  end();
+});
+
+test('a list that changes goes on where each project was', async () => {
+  const { sources, say, end } = stage();
+  const following = follow(['a', 'b']);
+  say('a', 'connected', 3, { resume: 'fresh' }, 'v0');
+  say('b', 'note', 5, {}, 'v1');
+  following.change(['b', 'a']);
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.equal(sources.length, 1, 'the same ones are no change');
+  following.change(['b', 'c']);
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  const query = sources[1].url.searchParams;
+  assert.deepEqual([sources.length, sources[0].readyState, query.get('projects'), query.get('lastEventId')], [2, 2, 'b,c', 'v1']);
+  assert.deepEqual([...following.state.projects].map(([id, { seq: newest }]) => [id, newest]), [['b', 5], ['c', 0]]);
+  following.close();
+  end();
+});
+
+test('what can\'t be one stream is an error that says so', () => {
+  const { sources, end } = stage();
+  const many = Array.from({ length: 33 }, (_, n) => `p${n}`);
+  assert.throws(() => follow(many), { name: 'RangeError', message: 'a stream is of 1 to 32 projects, not of 33' });
+  assert.throws(() => follow([]), { name: 'RangeError', message: 'a stream is of 1 to 32 projects, not of 0' });
+  assert.throws(() => follow(['a', 'b'], { runId: 'r' }), /in one project/);
+  assert.equal(sources.length, 0);
+  const one = follow('a');
+  assert.throws(() => one.change(['b']), /a list/);
+  one.close();
+  end();
+});
+
+test('an overview is told in short, once for all tabs, and of what has changed alone', async () => {
+  const { sources, say, end } = stage();
+  const { Hub } = await part('hub');
+  const hub = new Hub();
+  const told = [];
+  const port = { postMessage: (data) => told.push(data), start() {} };
+  hub.attach(port);
+  port.onmessage({ data: { overview: ['a', 'b'], token: '' } });
+  assert.deepEqual(told[0].glances.map(({ projectId, active }) => [projectId, active]), [['a', 0], ['b', 0]]);
+  for (const id of ['a', 'b']) say(id, 'connected', 0, { resume: 'fresh' });
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  told.length = 0;
+  say('b', 'workflow_started', 1, { runId: 'r', planName: 'n', levels: [['s']], stepCount: 1, timestamp: at(0) });
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  const [{ glances }] = told;
+  assert.deepEqual([told.length, glances.length, glances[0].projectId, glances[0].active, glances[0].runs[0].planName], [1, 1, 'b', 1, 'n']);
+  const other = { postMessage() {}, start() {} };
+  hub.attach(other);
+  other.onmessage({ data: { overview: ['a', 'b'], token: '' } });
+  assert.equal(sources.length, 1, 'tabs share it');
+  for (const one of [port, other]) one.onmessage({ data: { leave: true } });
+  for (const channel of hub.channels.values()) channel.close();
+  end();
+});
+
+test('a glance shows the runs that go on, or else the one that ended last', () => {
+  seq = 0;
+  const running = folded([started(), moved('a', 'running', 1), moved('b', 'running', 1), moved('c', 'running', 2)]);
+  const [run] = glance(running).runs;
+  assert.deepEqual([run.planName, run.status, run.doing, glance(running).active], ['n', 'running', 'A, B, 1 more', 1]);
+  const ended = folded([message('workflow_failed', 9, { error: 'no', reason: 'step_failed' })], running);
+  assert.deepEqual([glance(ended).active, glance(ended).runs[0].error, glance(ended).runs[0].doing], [0, 'no', '']);
+  assert.deepEqual(glance(emptyState('p')), { projectId: 'p', denied: undefined, active: 0, runs: [] });
+});
+
+test('of too many projects those are followed in which something runs, and nobody is let go for nothing', () => {
+  const project = (projectId, activeRuns, second) => ({ projectId, activeRuns, lastActivity: at(second) });
+  const all = [project('a', 0, 1), project('b', 0, 9), project('c', 1, 2), project('d', 0, 5)];
+  assert.deepEqual(chosen(all, 3, new Set()), ['c', 'b', 'd']);
+  assert.deepEqual(chosen(all, 2, new Set(['a', 'd'])), ['c', 'd']);
+  assert.deepEqual(chosen(all, 9, new Set()).length, 4);
+  const ids = (known) => ordered(all, new Map([['c', { active: 0 }], ['d', { active: 2 }]]), known).map(({ projectId }) => projectId);
+  assert.deepEqual(ids(new Set()), ['d', 'b', 'c', 'a']);
+  assert.deepEqual(ids(new Set(['a', 'b', 'd'])), ['d', 'c', 'a', 'b'], 'a new one is first of those where nothing runs');
+});
+
+test('the items of a list and what a message carries are found as they were written', () => {
+  const text = '{"events": [{"id":"x","payload":{"n":2.0,"s":"}]"}}, {"payload":{}} ],"oldest":1}';
+  const items = json.itemsAt(text, ['events']);
+  assert.deepEqual(items, ['{"id":"x","payload":{"n":2.0,"s":"}]"}}', '{"payload":{}}']);
+  assert.deepEqual(items.map(json.payloadOf), [{ text: '{"n":2.0,"s":"}]"}', chars: 18 }, { text: '{}', chars: 2 }]);
+  assert.deepEqual(json.itemsAt('{"events":[]}', ['events']), []);
+  const long = json.payloadOf(`{"type":"t","projectId":"p","seq":1,"payload":{"x":"${'y'.repeat(20_000)}"}}`);
+  assert.deepEqual([long.text.length, long.chars], [16_384, 20_008]);
 });
 
 test('durations, sizes and times as people say them', () => {

@@ -33,12 +33,17 @@ export function temporary() {
 
 /** The program, serving; `port` 0 takes a free one. */
 export class Server {
+  /** Those that were started and have not ended. */
+  static running = new Set();
+
   static async start({ flags = ['--auth', 'none'], data = 'none', port = 0, env = {}, config = 'tests/browser/tools.toml' } = {}) {
     const server = new Server();
     const args = ['serve', '--listen', `127.0.0.1:${port}`, '--data', data, '--config', config, ...flags];
     server.process = spawn(PROGRAM, args, { cwd: ROOT, env: { ...process.env, ...env }, stdio: ['ignore', 'ignore', 'pipe'] });
     server.log = '';
+    Server.running.add(server);
     server.ended = new Promise((resolve) => server.process.on('exit', resolve));
+    server.ended.then(() => Server.running.delete(server));
     process.on('exit', () => server.process.kill('SIGKILL'));
     server.origin = await new Promise((resolve, reject) => {
       server.process.stderr.on('data', (text) => {

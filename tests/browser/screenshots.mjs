@@ -1,9 +1,10 @@
-// Pictures of the page as it is, from the real program: node screenshots.mjs [DIRECTORY]
+// Pictures of the page as it is, from the real program: node screenshots.mjs [DIRECTORY [NAME-SIZE-THEME ...]]
 import { mkdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { ROOT, Server, launchBrowser, temporary, until } from './program.mjs';
 
 const directory = process.argv[2] ?? '/tmp/page-shots';
+const wanted = new Set(process.argv.slice(3));
 mkdirSync(directory, { recursive: true });
 const plan = (name) => JSON.parse(readFileSync(path.join(ROOT, `examples/plans/${name}.json`), 'utf8'));
 const server = await Server.start({ config: 'examples/stepcast.toml', data: temporary() });
@@ -17,7 +18,7 @@ for (const [size, viewport] of Object.entries(SIZES)) {
     const page = await context.newPage();
     page.on('console', (message) => console.log(`${size}-${colorScheme}: ${message.text()} ${message.location().url}`));
     page.on('pageerror', (error) => console.log(`${size}-${colorScheme}: ${error.stack}`));
-    page.setDefaultTimeout(10_000);
+    page.setDefaultTimeout(30_000);
     pages.push({ name: `${size}-${colorScheme}`, size, page });
   }
 }
@@ -25,6 +26,7 @@ for (const [size, viewport] of Object.entries(SIZES)) {
 /** The same picture in both sizes and themes. */
 async function shoot(name, hash, act = async () => {}) {
   await Promise.all(pages.map(async ({ name: variant, page, size }) => {
+    if (wanted.size > 0 && !wanted.has(`${name}-${variant}`)) return;
     await page.goto(`${server.origin}/#/`);
     await page.goto(`${server.origin}/${hash}`);
     await page.locator('.pill.live').waitFor();
@@ -55,6 +57,25 @@ const running = await server.submit('demo', plan('ci'));
 await completed(running.runId, 'pack');
 await shoot('running', `#/p/demo/r/${running.runId}`, nodes);
 await server.end('demo', running.runId);
+const said = [['chat.message', { from: 'ada', text: 'The figures are in', timestamp: new Date().toISOString() }], ['cursor', { x: 3, y: 7 }],
+  ['chat.message', { from: 'grace', text: 'Then let us run the report again', timestamp: new Date().toISOString() }], ['approval.asked', { step: 'deploy', by: 'grace' }]];
+await server.call('/api/projects/chat/events', { body: JSON.stringify(said.map(([type, payload]) => ({ type, payload }))) });
+const nightly = await server.submit('nightly', plan('failures'));
+await server.end('nightly', nightly.runId);
+// On any machine these go on until the picture is made.
+const waiting = (name, title, done) => ({ name, steps: [
+  ...done.map((text, n) => ({ id: `d${n}`, title: text, tool: 'echo' })),
+  { id: 'now', title, tool: 'delay', inputs: { ms: 600_000 } },
+  { id: 'then', title: 'Tell everyone', tool: 'echo', dependencies: ['now'] }] });
+const reports = await server.submit('reports', waiting('Nightly report', 'Draw the charts', ['Collect the figures', 'Check the figures', 'Settle the accounts']));
+const build = await server.submit('build', waiting('Release 2.4', 'Test on three systems', ['Fetch the sources', 'Build']));
+await until(async () => (await server.call(`/api/projects/build/workflows/${build.runId}`)).progress.completed > 1, 'the build is under way');
+await shoot('overview', '#/', async (page) => page.locator('.card').filter({ hasText: 'build' }).getByText('running').waitFor());
+for (const [name, { runId }] of [['reports', reports], ['build', build]]) await server.call(`/api/projects/${name}/workflows/${runId}/cancel`, { method: 'POST' });
+await shoot('messages', '#/p/chat/messages', async (page) => {
+  await page.locator('.messages summary').last().click();
+  await page.locator('.messages pre').filter({ hasText: /figures/ }).waitFor();
+});
 const talking = await server.submit('demo', plan('ci'));
 await completed(talking.runId, 'checksums');
 await shoot('running-step', `#/p/demo/r/${talking.runId}/s/checksums`, async (page) => {

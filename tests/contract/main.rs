@@ -10,6 +10,7 @@ mod calls;
 mod durability;
 mod formats;
 mod framing;
+mod history;
 #[cfg(feature = "http-tool")]
 mod http_tools;
 #[cfg(feature = "sqlite")]

@@ -1,5 +1,7 @@
 /** The server's calls, with the token where there is one. Owns the token, and the difference between the clocks. */
 
+import { itemsAt, payloadOf } from './json.js';
+
 const TOKEN_KEY = 'stepcast-token';
 
 /** Clocks that differ by less are taken as the same, in milliseconds: the Date header is no finer. */
@@ -58,7 +60,30 @@ const post = (path, body, headers) =>
 const project = (id) => `/api/projects/${encodeURIComponent(id)}`;
 const run = (id, runId) => `${project(id)}/workflows/${encodeURIComponent(runId)}`;
 
-export const readProjects = () => json('/api/projects?limit=1000');
+/** Projects that are listed at most, in pages of a thousand. */
+const PROJECT_PAGES_MAX = 10;
+
+/** All projects that the token may see, or as many of them as are listed. */
+export async function readProjects() {
+  const all = [];
+  let next;
+  for (let page = 0; page < PROJECT_PAGES_MAX && (page === 0 || next); page++) {
+    const answer = await json(`/api/projects?${new URLSearchParams({ limit: 1000, ...(next && { after: next }) })}`);
+    all.push(...answer.projects);
+    ({ next } = answer);
+  }
+  return all;
+}
+
+/** Messages of a project that are of no run, newest first; what they carry as it was written. */
+export async function readMessages(id, query = {}) {
+  const parameters = new URLSearchParams({ limit: 50, order: 'newest', type: '!workflow_*', ...query });
+  const text = await (await request(`${project(id)}/events?${parameters}`)).text();
+  const { oldest, next } = JSON.parse(text);
+  const events = itemsAt(text, ['events']).map((item) => ({ ...JSON.parse(item), payload: {}, ...payloadOf(item) }));
+  return { events, oldest, next };
+}
+
 export const readRuns = (id, query = {}) => json(`${project(id)}/workflows?${new URLSearchParams({ limit: 50, ...query })}`);
 export const readRun = (id, runId) => json(`${run(id, runId)}?outputs=cut`);
 /** A run's plan and inputs, and their text: the values round numbers. */

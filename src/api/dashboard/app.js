@@ -3,12 +3,14 @@
  * connection's pill and the token; everything else is a view that is told what has changed.
  */
 import * as api from './api.js';
+import { PROJECTS_MAX } from '/stepcast.js';
 import { h } from './dom.js';
+import { isEnded } from './estimate.js';
+import { chosen } from './glance.js';
 import { Live } from './live.js';
+import { OverviewView } from './overview.js';
 import { RunList } from './runs.js';
 import { RunView } from './run.js';
-import { isEnded } from './estimate.js';
-import { SubmitView } from './submit.js';
 
 /** How often the list of projects is asked for, and running clocks go on, in milliseconds. */
 const PROJECTS_INTERVAL = 5_000;
@@ -30,11 +32,12 @@ const live = new Live(changed);
 const runs = new RunList(element('runs'), app);
 let view;
 
-/** `/p/demo/r/run_1/s/build`, `/p/demo/new`. */
-function address({ project, run, step, isNew, again }) {
+/** `/` for all projects, `/p/demo/r/run_1/s/build`, `/p/demo/new`, `/p/demo/messages`. */
+function address({ project, run, step, isNew, again, isMessages }) {
   const id = encodeURIComponent;
   if (!project) return '/';
   if (isNew) return `/p/${id(project)}/new${again ? `/${id(again)}` : ''}`;
+  if (isMessages) return `/p/${id(project)}/messages`;
   return `/p/${id(project)}${run ? `/r/${id(run)}` : ''}${run && step ? `/s/${id(step)}` : ''}`;
 }
 
@@ -42,6 +45,7 @@ function routeOf(hash) {
   const parts = hash.replace(/^#\/?/, '').split('/').map(decoded);
   if (parts[0] !== 'p' || !parts[1]) return {};
   if (parts[2] === 'new') return { project: parts[1], isNew: true, again: parts[3] };
+  if (parts[2] === 'messages') return { project: parts[1], isMessages: true };
   return { project: parts[1], run: parts[2] === 'r' ? parts[3] : undefined, step: parts[4] === 's' ? parts[5] : undefined };
 }
 
@@ -57,18 +61,24 @@ function decoded(part) {
 function navigate() {
   const before = app.route;
   app.route = routeOf(location.hash);
-  const { project, run, step, isNew } = app.route;
-  if (!project) return arrive();
-  if (project !== before.project) follow(project);
-  document.body.classList.toggle('has-run', Boolean(run || isNew));
-  document.body.classList.toggle('has-step', Boolean(step));
-  element('new').href = app.address({ project, isNew: true });
+  const { project, run, isNew, isMessages } = app.route;
+  if (project && project !== before.project) follow(project);
+  if (!project && (before.project || !view)) lookOver();
+  mark();
   draw();
-  if (run !== before.run || isNew !== before.isNew) scrollTo(0, 0);
+  if (run !== before.run || isNew !== before.isNew || isMessages !== before.isMessages || project !== before.project) scrollTo(0, 0);
+}
+
+/** What the style goes by. */
+function mark() {
+  const { project, run, step, isNew, isMessages } = app.route;
+  const marks = { 'is-overview': !project, 'has-run': Boolean(!project || run || isNew || isMessages), 'has-step': Boolean(step) };
+  for (const [name, is] of Object.entries(marks)) document.body.classList.toggle(name, is);
+  element('new').hidden = !project;
+  if (project) element('new').href = app.address({ project, isNew: true });
 }
 
 function follow(project) {
-  localStorage.setItem('stepcast-project', project);
   document.title = `${project} · stepcast`;
   view = undefined;
   showProjects();
@@ -76,25 +86,45 @@ function follow(project) {
   live.follow(project, api.token());
 }
 
-/** Without a project in the address: the one that was looked at last, or the busiest. */
-async function arrive() {
-  // Whoever was quicker than the list has an address of their own by now.
-  if (!await loadProjects() || app.route.project) return;
-  const last = localStorage.getItem('stepcast-project');
-  const byActivity = [...app.projects].sort((a, b) => b.activeRuns - a.activeRuns || (b.lastActivity > a.lastActivity ? 1 : -1));
-  const known = byActivity.find(({ projectId }) => projectId === last) ?? byActivity[0];
-  location.replace(app.address({ project: known?.projectId ?? last ?? 'demo' }));
+/** Without a project in the address: all of them. */
+function lookOver() {
+  document.title = 'stepcast';
+  view = undefined;
+  showProjects();
+  loadProjects();
 }
 
 async function loadProjects() {
   try {
-    app.projects = (await api.readProjects()).projects;
-    showProjects();
-    return true;
+    app.projects = await api.readProjects();
+    overlook({ status: 'live' });
   } catch (error) {
+    overlook({ status: 'reconnecting', reason: error.message });
     refused(error);
-    return false;
   }
+}
+
+/** Asks again, for projects that are new. Where there is a stream, that says whether the server is there to be asked. */
+async function loadQuietly() {
+  if (isAsking || document.hidden || (live.wanted && live.state.connection?.status !== 'live')) return;
+  try {
+    app.projects = await api.readProjects();
+    overlook({ status: 'live' });
+  } catch (error) {
+    if (error.status === 401) refused(error);
+    else if (app.projects.length === 0) overlook({ status: 'reconnecting', reason: error.message });
+  }
+}
+
+/** Follows what happens in the projects, where all are looked at; `connection` is what is said where there are none. */
+function overlook(connection) {
+  showProjects();
+  if (app.route.project) return;
+  const followed = chosen(app.projects, PROJECTS_MAX, live.glances);
+  if (followed.length > 0) live.overview(followed.sort(), api.token());
+  else live.idle(connection);
+  app.isListed ||= connection.status === 'live';
+  app.redraw();
 }
 
 function showProjects() {
@@ -102,14 +132,15 @@ function showProjects() {
   const current = app.route.project;
   const isLive = live.state.connection?.status === 'live';
   const active = [...live.state.runs.values()].filter(({ status }) => !isEnded(status)).length;
-  const known = app.projects.map(({ projectId, activeRuns }) => [projectId, isLive && projectId === current ? active : activeRuns]);
+  const counted = ({ projectId, activeRuns }) => isLive && projectId === current ? active : live.glances.get(projectId)?.active ?? activeRuns;
+  const known = app.projects.map((project) => [project.projectId, counted(project)]);
   if (current && !known.some(([id]) => id === current)) known.unshift([current, 0]);
   const label = ([id, active]) => active > 0 ? `${id} (${active} active)` : id;
-  const wanted = known.map((one) => h('option', { value: one[0], selected: one[0] === current }, label(one)));
-  const isSame = select.options.length === wanted.length && wanted.every((option, at) =>
-    option.value === select.options[at].value && option.text === select.options[at].text);
-  if (!isSame) select.replaceChildren(...wanted);
-  if (current) select.value = current;
+  const options = [['', 'All projects'], ...known.map((one) => [one[0], label(one)])];
+  const isSame = select.options.length === options.length && options.every(([id, text], at) =>
+    id === select.options[at].value && text === select.options[at].text);
+  if (!isSame) select.replaceChildren(...options.map(([value, text]) => h('option', { value }, text)));
+  if (select.value !== (current ?? '')) select.value = current ?? '';
 }
 
 /** What is looked at where the address names no run: on a wide screen the newest, so that whoever comes sees what goes on. */
@@ -120,12 +151,19 @@ function shownRun() {
 }
 
 function draw() {
-  const { project, isNew, again } = app.route;
-  if (isAsking || !project) return;
+  const { project, isNew, again, isMessages } = app.route;
+  if (isAsking) return;
   showProjects();
+  if (!project) return drawAll();
   runs.see(live.state);
   if (isNew) {
-    if (!(view instanceof SubmitView) || view.project !== project || view.again !== again) show(new SubmitView(project, again, app));
+    const SubmitView = part('submit')?.SubmitView;
+    if (SubmitView && (!(view instanceof SubmitView) || view.project !== project || view.again !== again)) show(new SubmitView(project, again, app));
+    return runs.update(undefined);
+  }
+  if (isMessages) {
+    const MessagesView = part('messages')?.MessagesView;
+    if (MessagesView && (!view?.isMessages || view.project !== project)) show(new MessagesView(project, app));
     return runs.update(undefined);
   }
   const run = shownRun();
@@ -138,6 +176,25 @@ function draw() {
   view.update(live.state, app.route.step);
 }
 
+const parts = new Map();
+
+/** A part of the page that is loaded when it is first looked at; undefined until it is there, which draws anew. */
+function part(name) {
+  if (!parts.has(name)) {
+    parts.set(name, undefined);
+    import(`./${name}.js`).then((loaded) => parts.set(name, loaded), () => toast('A part of this page could not be loaded. Reload it to try again.'))
+      .then(app.redraw);
+  }
+  return parts.get(name);
+}
+
+function drawAll() {
+  if (app.projects.length > 0) {
+    if (!(view instanceof OverviewView)) show(new OverviewView(app));
+    view.update(app.projects, live.glances);
+  } else if (app.isListed && !view?.isFirst) show(firstSteps());
+}
+
 function show(next) {
   view?.close?.();
   view = next;
@@ -145,6 +202,22 @@ function show(next) {
 }
 
 function welcome(project) {
+  return { isWelcome: true, project, isLoaded: runs.isLoaded, element: h('section.welcome', {},
+    h('h1', {}, runs.isLoaded ? 'Nothing runs here yet' : 'Looking for runs'),
+    h('p.soft', {}, 'A run appears here by itself as soon as it is submitted: with the button above, or from a terminal.'),
+    submitting(project)) };
+}
+
+/** What a server shows on which nothing was run yet. */
+function firstSteps() {
+  return { isFirst: true, element: h('section.welcome', {},
+    h('h1', {}, 'Nothing has run on this server yet'),
+    h('p.soft', {}, 'A project appears here by itself as soon as anything is sent to it, such as a first run from a terminal:'),
+    submitting('demo'),
+    h('p', {}, h('a.button', { href: app.address({ project: 'demo', isNew: true }) }, 'Or write a plan here'))) };
+}
+
+function submitting(project) {
   const curl = `curl ${location.origin}/api/projects/${project}/workflows \\
   -H 'Content-Type: application/json' -d '{
     "name": "hello",
@@ -153,10 +226,7 @@ function welcome(project) {
       {"id": "b", "tool": "echo", "inputs": {"n": 42},
        "dependencies": ["a"]}
     ]}'`;
-  return { isWelcome: true, project, isLoaded: runs.isLoaded, element: h('section.welcome', {},
-    h('h1', {}, runs.isLoaded ? 'Nothing runs here yet' : 'Looking for runs'),
-    h('p.soft', {}, 'A run appears here by itself as soon as it is submitted: with the button above, or from a terminal.'),
-    h('pre', { tabindex: '0', 'aria-label': 'A command that submits a plan' }, curl)) };
+  return h('pre', { tabindex: '0', 'aria-label': 'A command that submits a plan' }, curl);
 }
 
 let isDrawing = false;
@@ -164,13 +234,22 @@ let isDrawing = false;
 /** Draws once for all that has changed in a frame. A hidden page draws when it is looked at again. */
 function changed(state, messages) {
   showConnection(state.connection);
-  for (const message of messages) tellAloud(message);
+  const told = messages.filter(({ projectId }) => projectId === app.route.project);
+  for (const message of told) tellAloud(message);
+  hear(told.filter(({ text }) => text !== undefined));
   if (isDrawing) return;
   isDrawing = true;
   requestAnimationFrame(() => {
     isDrawing = false;
     draw();
   });
+}
+
+/** What publishers say. */
+function hear(messages) {
+  if (messages.length === 0) return;
+  if (view?.isMessages) view.hear(messages);
+  else runs.hear(messages.length);
 }
 
 const PILLS = {
@@ -190,7 +269,8 @@ function showConnection({ status, reason } = { status: 'connecting' }) {
   if (status === 'denied') askToken(reason);
   if (status === 'live') {
     isAsking && closeToken();
-    runs.refresh();
+    if (app.route.project) runs.refresh();
+    if (view?.isMessages) view.load();
   }
 }
 
@@ -248,29 +328,24 @@ function askToken(why) {
 function closeToken() {
   isAsking = false;
   view = undefined;
-  document.body.classList.toggle('has-run', Boolean(app.route.run || app.route.isNew));
+  mark();
 }
 
-element('project').onchange = (event) => app.go({ project: event.target.value, run: undefined, step: undefined, isNew: false });
+element('project').onchange = (event) => { location.hash = address({ project: event.target.value }); };
 element('connection').onclick = () => askToken('');
 addEventListener('hashchange', navigate);
 addEventListener('resize', () => changed(live.state, []));
 addEventListener('keydown', (event) => {
   if (event.key === 'Escape' && app.route.step) app.go({ step: undefined });
 });
-setInterval(() => document.hidden || loadQuietly(), PROJECTS_INTERVAL);
+addEventListener('visibilitychange', () => document.hidden || loadQuietly());
+setInterval(loadQuietly, PROJECTS_INTERVAL);
 setInterval(() => {
   // A clock that goes on while nothing is heard would tell what nobody knows.
   if (document.hidden || live.state.connection?.status !== 'live') return;
   view?.tick?.();
   runs.tick();
 }, TICK);
-
-async function loadQuietly() {
-  if (isAsking || live.state.connection?.status !== 'live') return;
-  app.projects = await api.readProjects().then(({ projects }) => projects, () => app.projects);
-  showProjects();
-}
 
 app.redraw = () => changed(live.state, []);
 navigate();

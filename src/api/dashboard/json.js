@@ -5,6 +5,9 @@
 
 const INDENT = '  ';
 
+/** Of what a message carries so many characters are held. */
+const PAYLOAD_CHARS_MAX = 16_384;
+
 /** A string, a mark, or anything else that stands between marks and white space, such as a number. */
 const TOKENS = /"(?:[^"\\]|\\[^])*"|[{}[\]:,]|[^\s"{}[\]:,]+/gu;
 
@@ -45,6 +48,26 @@ export function placeAt(text, keys) {
     if (at === undefined) return undefined;
   }
   return span(text, at);
+}
+
+/** The texts of the items of the list to which `keys` lead. */
+export function itemsAt(text, keys) {
+  const scanner = new Scanner(text, placeAt(text, keys)?.from ?? text.length);
+  const items = [];
+  for (scanner.take('['); text[scanner.at] !== ']';) {
+    const from = scanner.at;
+    scanner.value();
+    items.push(text.slice(from, scanner.at));
+    scanner.space();
+    if (text[scanner.at] === ',') scanner.take(',');
+  }
+  return items;
+}
+
+/** The payload of a message, of a long one the beginning; the server writes it behind everything else. */
+export function payloadOf(message) {
+  const whole = message.slice(message.indexOf('"payload":') + '"payload":'.length, message.lastIndexOf('}'));
+  return { text: whole.slice(0, PAYLOAD_CHARS_MAX), chars: whole.length };
 }
 
 /** From and to of the value that begins at an offset. */

@@ -1,17 +1,20 @@
 /**
- * The tab's side of the hub: keeps the folded state of the project that is looked at, and says when it has changed.
+ * The tab's side of the hub: keeps the folded state of the project that is looked at, or what the overview shows of many,
+ * and says when it has changed.
  */
 import { emptyState, fold } from '/stepcast.js';
 import { Hub } from './hub.js';
 
 /** Counts up when tabs and worker no longer understand one another's older versions. */
-const PROTOCOL = 1;
+const PROTOCOL = 2;
 
 export class Live {
   /** @param {(state, messages) => void} onChange */
   constructor(onChange) {
     this.onChange = onChange;
     this.state = emptyState('');
+    /** Of the overview's projects, by their ids. */
+    this.glances = new Map();
     this.port = connect(() => this.use(own()));
     this.use(this.port);
     // A page that leaves, even into the browser's cache, must not hold the stream; one that comes back follows anew.
@@ -28,11 +31,33 @@ export class Live {
   follow(projectId, token) {
     this.wanted = { follow: projectId, token };
     this.state = { ...emptyState(projectId), connection: { status: 'connecting' } };
+    this.glances = new Map();
     this.ask();
+  }
+
+  /** Follows what happens in these projects, in short. Those that were followed before go on. */
+  overview(projectIds, token) {
+    const { wanted } = this;
+    const goesOn = Boolean(wanted?.overview) && wanted.token === token;
+    if (goesOn && wanted.overview.join() === projectIds.join()) return;
+    this.wanted = { overview: projectIds, token };
+    if (!goesOn) this.state = { ...emptyState(''), connection: { status: 'connecting' } };
+    this.glances = new Map(projectIds.filter((id) => goesOn && this.glances.has(id)).map((id) => [id, this.glances.get(id)]));
+    this.ask();
+  }
+
+  /** Where there is nothing to follow, whether the server answers is all that there is to tell. */
+  idle(connection) {
+    this.wanted = undefined;
+    this.glances = new Map();
+    this.state = { ...emptyState(''), connection };
+    this.port.postMessage({ leave: true });
+    this.onChange(this.state, []);
   }
 
   /** What is shown is as old as the page was away: nobody knows yet whether it is so. */
   comeBack() {
+    if (!this.wanted) return;
     this.state = { ...this.state, connection: { status: 'connecting' } };
     this.onChange(this.state, []);
     this.ask();
@@ -42,13 +67,14 @@ export class Live {
     if (this.wanted) this.port.postMessage(this.wanted);
   }
 
-  receive({ state, messages = [], connection }) {
-    if (state && state.projectId !== this.wanted?.follow) return;
+  receive({ state, messages = [], glances = [], connection }) {
+    if (!this.wanted || (state && state.projectId !== this.wanted.follow)) return;
     if (state) this.state = state;
     for (const message of messages) {
       // What was under way when the project was changed is another project's.
       if (message.projectId === this.state.projectId) this.state = fold(this.state, message);
     }
+    for (const glance of glances) if (this.wanted.overview?.includes(glance.projectId)) this.glances.set(glance.projectId, glance);
     if (connection) this.state = { ...this.state, connection };
     this.onChange(this.state, messages);
   }

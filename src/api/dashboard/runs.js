@@ -21,6 +21,7 @@ export class RunList {
     this.listed = new Map();
     this.rows = new Map();
     this.filter = 'all';
+    this.heard = 0;
     this.buttons = Object.entries(FILTERS).map(([name, text]) =>
       h('button', { type: 'button', 'aria-pressed': String(name === 'all'), onclick: () => this.choose(name) }, text));
     this.search = h('input', { type: 'search', placeholder: 'Find a run', 'aria-label': 'Find a run by name or id', oninput: () => app.redraw() });
@@ -29,7 +30,9 @@ export class RunList {
     this.none = h('p.empty', { hidden: true });
     this.scroller = h('div.list', {}, this.list, this.none, this.more);
     this.list.className = '';
-    element.append(h('h1.visually-hidden', {}, 'Runs'), h('div.filters', {},
+    this.news = h('span.soft');
+    this.messages = h('a.messages-link', {}, 'Messages', this.news);
+    element.append(h('h1.visually-hidden', {}, 'Runs'), this.messages, h('div.filters', {},
       h('div.segments', { role: 'group', 'aria-label': 'Which runs' }, ...this.buttons), this.search), this.scroller);
   }
 
@@ -39,7 +42,15 @@ export class RunList {
     this.isLoaded = false;
     this.next = undefined;
     this.state = undefined;
+    this.messages.href = this.app.address({ project, isMessages: true });
+    this.hear(-this.heard);
     this.load();
+  }
+
+  /** Publishers have said so much that was not looked at. */
+  hear(count) {
+    this.heard += count;
+    setText(this.news, this.heard > 0 ? ` ${this.heard} new` : '');
   }
 
   /** Asks again: something may have ended that the stream did not tell, as after a pause. */
@@ -90,6 +101,9 @@ export class RunList {
   }
 
   update(chosen) {
+    const { isMessages = false } = this.app.route;
+    this.messages.setAttribute('aria-current', String(isMessages));
+    if (isMessages) this.hear(-this.heard);
     const text = this.search.value.trim().toLowerCase();
     const matches = (run) => !text || run.planName.toLowerCase().includes(text) || run.runId.toLowerCase().includes(text);
     const shown = this.known().filter((run) => filterOf[this.filter](run) && matches(run));

@@ -35,6 +35,11 @@ impl Journal {
             Query::Plan { project, run } => lookup::plan(&*self.store, &project, &run),
             Query::Document { project, run } => lookup::document(&*self.store, &project, &run),
             Query::Events { project, run, after, limit } => self.events(&project, &run, after, limit),
+            // Readers have no room for it just now. What may take them long would hold up everyone here.
+            Query::ProjectEvents { .. } if self.has_readers => Ok(Answer::Refused(Refusal::StoreUnavailable)),
+            Query::ProjectEvents { project, wanted } => {
+                lookup::project_events(&mut |look| look(&*self.store), &self.signer, &project, &wanted)
+            }
             Query::Output { project, run, step, wanted } => self.output(&project, &run, &step, &wanted),
             Query::OutputRest { rest, bytes_max } => rest.answer(&mut |look| look(&*self.store), bytes_max),
             Query::Row { .. } => self.retell(&query),

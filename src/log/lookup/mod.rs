@@ -12,6 +12,7 @@ pub(super) mod output;
 #[cfg(all(test, feature = "sqlite"))]
 mod output_tests;
 pub(super) mod page_cache;
+mod project_events;
 pub(super) mod retelling;
 mod run_content;
 
@@ -21,6 +22,7 @@ pub use self::heads::Watchers;
 
 use self::output::Shown;
 use self::page_cache::{Block, PageCache, Stretch};
+pub(super) use self::project_events::project_events;
 use self::retelling::{Miss, Retelling, Telling};
 use super::frames::{Page, View, write_frame};
 use super::protocol::{Answer, Query, Refusal, ReplyTo, ResetReason, Resume, StartingPosition, WantedOutput};

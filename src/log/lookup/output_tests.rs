@@ -39,6 +39,15 @@ impl History for Counting<'_> {
         self.store.messages(project, after, run, each)
     }
 
+    fn messages_before(
+        &self,
+        project: &ProjectId,
+        before: u64,
+        each: &mut dyn FnMut(&StoredMessage) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.store.messages_before(project, before, each)
+    }
+
     fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
         self.store.run_number(project, run)
     }

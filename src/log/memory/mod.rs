@@ -103,6 +103,15 @@ impl History for MemoryStore {
         self.contents().messages(project, after, run, each)
     }
 
+    fn messages_before(
+        &self,
+        project: &ProjectId,
+        before: u64,
+        each: &mut dyn FnMut(&StoredMessage) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.contents().messages_before(project, before, each)
+    }
+
     fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
         self.contents().run_number(project, run)
     }

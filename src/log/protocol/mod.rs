@@ -1,6 +1,7 @@
 //! What the log is asked, and what it answers: the one way for everyone outside.
 
 mod claim;
+mod events;
 mod output;
 mod position;
 mod rest;
@@ -10,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use self::claim::{Claim, Fingerprint};
+pub use self::events::WantedEvents;
 pub use self::output::{Output, WantedOutput};
 pub use self::position::Position;
 pub use self::rest::{MadeRest, OutputRest, Part, Rest, RunRest};
@@ -213,6 +215,13 @@ pub enum Query {
         after: u64,
         /// At most so many.
         limit: usize,
+    },
+    /// A project's messages: [`Answer::Json`].
+    ProjectEvents {
+        /// The project.
+        project: ProjectId,
+        /// Which of them.
+        wanted: WantedEvents,
     },
     /// What a call that can't be carried out is answered: as the one that had its name before, or else with its problem,
     /// [`Answer::Problem`].

@@ -56,6 +56,15 @@ impl<R: Readable> History for R {
         })
     }
 
+    fn messages_before(
+        &self,
+        project: &ProjectId,
+        before: u64,
+        each: &mut dyn FnMut(&StoredMessage) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.checked(messages_before(self.conn(), project, before, each))
+    }
+
     fn run_number(&self, project: &ProjectId, run: &RunId) -> Result<Option<RunNumber>, StoreError> {
         self.checked(run_by_id(self.conn(), project, run))
     }
@@ -195,6 +204,28 @@ fn messages(
 ) -> rusqlite::Result<()> {
     let Some((id, floor)) = id_and_floor(conn, project)? else { return Ok(()) };
     each_message(conn, id, floor.max(after.saturating_add(1)), |seq, lying| Ok(each(&lying.to_stored(seq))))
+}
+
+/// A segment is unpacked from its front, so that of one at a time it is known where its messages lie before they are handed
+/// on from its end.
+fn messages_before(
+    conn: &Connection,
+    project: &ProjectId,
+    before: u64,
+    each: &mut dyn FnMut(&StoredMessage) -> Flow,
+) -> rusqlite::Result<()> {
+    let Some((id, floor)) = id_and_floor(conn, project)? else { return Ok(()) };
+    each_row(conn, sql::SEGMENTS_BEFORE, params![id, int(before.min(sql::SEQ_END))], |row| {
+        let (first, messages) = (nat(row.get(0)?), unpacked(row, 1)?);
+        let (mut left, mut lying) = (messages.as_slice(), Vec::new());
+        while !left.is_empty() {
+            lying.push(take(&mut left, take_message)?);
+        }
+        let numbered = (first..).zip(lying).filter(|(seq, _)| (floor..before).contains(seq));
+        let numbered: Vec<_> = numbered.collect();
+        let stopped = numbered.into_iter().rev().any(|(seq, lying)| each(&lying.to_stored(seq)) == Flow::Stop);
+        Ok(if stopped || first <= floor { Flow::Stop } else { Flow::More })
+    })
 }
 
 /// The messages of a run lie among its project's; those that outlast the floor are kept with the run once their segment

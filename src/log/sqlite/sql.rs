@@ -226,6 +226,12 @@ pub(super) const SEGMENTS: &str = "
     WHERE id >= (SELECT coalesce(max(id), ?1 << 40) FROM segments WHERE id > ?1 << 40 AND id <= (?1 << 40 | ?2))
         AND id < (?1 + 1) << 40
     ORDER BY id";
+/// Parameters: project, before this, [`SEQ_END`] at most. Row: first seq, messages; newest first.
+pub(super) const SEGMENTS_BEFORE: &str = "
+    SELECT id & 0xFFFFFFFFFF, messages FROM segments
+    WHERE id > ?1 << 40 AND id < (?1 << 40) + ?2 ORDER BY id DESC";
+/// No message has this number, or a higher one: so much room its number has in the id of a segment.
+pub(super) const SEQ_END: u64 = 1 << 40;
 /// What is let go first. Parameter: project. Row: first seq, how many, when the first, when the last, bytes.
 pub(super) const EXTENTS: &str = "
     SELECT id & 0xFFFFFFFFFF, count, first_at, last_at, bytes FROM segments

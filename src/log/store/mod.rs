@@ -41,6 +41,17 @@ pub trait History {
         each: &mut dyn FnMut(&StoredMessage) -> Flow,
     ) -> Result<(), StoreError>;
 
+    /// Calls `each` with a project's messages before `before`, newest first, until it says stop.
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    fn messages_before(
+        &self,
+        project: &ProjectId,
+        before: u64,
+        each: &mut dyn FnMut(&StoredMessage) -> Flow,
+    ) -> Result<(), StoreError>;
+
     /// The number of the run of this id.
     ///
     /// # Errors

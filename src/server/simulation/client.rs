@@ -104,6 +104,10 @@ pub(super) enum What {
         project: ProjectId,
         run: RunId,
     },
+    /// A project's messages that are of no run.
+    History {
+        project: ProjectId,
+    },
     Publish {
         project: ProjectId,
         events: Vec<(String, String)>,

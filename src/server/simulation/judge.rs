@@ -74,7 +74,7 @@ impl<M: Medium> World<M> {
             What::Status(status @ (400 | 422)) => vec![*status, 429],
             What::Status(status) => vec![*status],
             What::Read | What::Run { .. } | What::Events { .. } => vec![200, 404],
-            What::Ready => vec![200],
+            What::Ready | What::History { .. } => vec![200],
             What::Publish { .. } if self.laws.is_jwt => vec![202, 429],
             What::Publish { .. } => vec![202],
             What::Submit { .. } => vec![202, 429, 422],
@@ -135,6 +135,7 @@ impl<M: Medium> World<M> {
             }
             (What::Run { project, run }, 200) => self.judge_run(project, run, body),
             (What::Events { project, run }, 200) => self.judge_events(project, run, body),
+            (What::History { project }, 200) => self.judge_history(project, body),
             (What::Ticket { project }, 200) => {
                 let answer: Value = serde_json::from_slice(body).expect("JSON");
                 let text = answer["ticket"].as_str().expect("a ticket").to_owned();
@@ -207,17 +208,38 @@ impl<M: Medium> World<M> {
 
     fn judge_events(&self, project: &ProjectId, run: &RunId, body: &[u8]) {
         let answer: Value = serde_json::from_slice(body).expect("JSON");
+        let seqs: Vec<_> = answer["events"]
+            .as_array()
+            .expect("events")
+            .iter()
+            .map(|event| self.judge_kept(project, Some(run), event))
+            .collect();
+        assert!(seqs.is_sorted_by(|a, b| a < b));
+    }
+
+    /// What publishers said, in one order or the other.
+    fn judge_history(&self, project: &ProjectId, body: &[u8]) {
+        let answer: Value = serde_json::from_slice(body).expect("JSON");
+        let seqs: Vec<_> = answer["events"]
+            .as_array()
+            .expect("events")
+            .iter()
+            .map(|event| self.judge_kept(project, None, event))
+            .collect();
+        assert!(seqs.is_sorted_by(|a, b| a < b) || seqs.is_sorted_by(|a, b| a > b));
+        assert!(seqs.iter().all(|seq| *seq >= answer["oldest"].as_u64().expect("the oldest")));
+    }
+
+    /// An event with its id is a message as it was kept; its `seq`.
+    fn judge_kept(&self, project: &ProjectId, run: Option<&RunId>, event: &Value) -> u64 {
         let history = &self.model.project(project).expect("it is known to the model").history;
-        let mut last = 0;
-        for event in answer["events"].as_array().expect("events") {
-            let seq = event["seq"].as_u64().expect("a seq");
-            let kept = &history[usize::try_from(seq - 1).expect("small")];
-            assert!(seq > last && kept.run.as_ref() == Some(run));
-            assert_eq!(event["id"].as_str(), Some(&*self.model.id(project, seq)));
-            let mut message = event.clone();
-            message.as_object_mut().expect("an object").remove("id");
-            assert_eq!(message, serde_json::from_slice::<Value>(&kept.json).expect("JSON"));
-            last = seq;
-        }
+        let seq = event["seq"].as_u64().expect("a seq");
+        let kept = &history[usize::try_from(seq - 1).expect("small")];
+        assert_eq!(kept.run.as_ref(), run);
+        assert_eq!(event["id"].as_str(), Some(&*self.model.id(project, seq)));
+        let mut message = event.clone();
+        message.as_object_mut().expect("an object").remove("id");
+        assert_eq!(message, serde_json::from_slice::<Value>(&kept.json).expect("JSON"));
+        seq
     }
 }

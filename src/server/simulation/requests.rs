@@ -425,10 +425,15 @@ impl<M: Medium> World<M> {
         let who = self.any_token();
         let base = format!("/api/projects/{project}/workflows");
         let run = self.any_run(&project);
-        let (target, what) = match (self.rng.below(5), run) {
+        let (target, what) = match (self.rng.below(6), run) {
             (0, Some(run)) => (format!("{base}/{run}"), What::Run { project: project.clone(), run }),
             (1, Some(run)) => (format!("{base}/{run}/events?limit=7"), What::Events { project: project.clone(), run }),
             (2, Some(run)) => (format!("{base}/{run}/steps/s0/output"), What::Read),
+            (3, _) => {
+                let order = ["oldest", "newest"][self.rng.below(2)];
+                let target = format!("/api/projects/{project}/events?limit=7&type=!workflow_*&order={order}");
+                (target, What::History { project: project.clone() })
+            }
             _ => (format!("{base}?limit=3"), What::Read),
         };
         let asked = self.asked(what, who, Some((Scope::Subscribe, &project)));

@@ -43,6 +43,18 @@ impl History for Contents {
         Ok(())
     }
 
+    fn messages_before(
+        &self,
+        project: &ProjectId,
+        before: u64,
+        each: &mut dyn FnMut(&StoredMessage) -> Flow,
+    ) -> Result<(), StoreError> {
+        let Some(log) = self.project(project) else { return Ok(()) };
+        let older = usize::try_from(before.saturating_sub(log.floor())).unwrap_or(usize::MAX).min(log.messages.len());
+        let _ = log.messages.range(..older).rev().try_for_each(|message| proceed(each(message)));
+        Ok(())
+    }
+
     fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
         Ok(self.runs.get(&number).and_then(|run| run.ended.as_ref()).map(|ended| ended.state.clone()))
     }
