@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::handler::{Api, is_event_source, refused};
 use super::query::Parameters;
 use super::{Action, Facts};
-use crate::auth::{AuthError, MessageId, Principal, Scope, Spending};
+use crate::auth::{AuthError, KEYS_UNAVAILABLE, MessageId, Principal, Scope, Spending};
 use crate::http::{Method, Problem, Request, media};
 use crate::log::{ResumeFrom, Subscription, View};
 use crate::model::ProjectId;
@@ -37,7 +37,12 @@ impl Api {
         let header = request.headers.first("last-event-id").filter(|id| !id.is_empty());
         let query = parameters.text("lastEventId").filter(|id| !id.is_empty()).map(str::as_bytes);
         let shown = Shown { header, either: header.or(query) };
-        let (principal, spends) = self.admit(&project, request, parameters.text("ticket"), &shown, facts)?;
+        let (principal, spends) = match self.admit(&project, request, parameters.text("ticket"), &shown, facts) {
+            Err(problem) if problem.code == KEYS_UNAVAILABLE && is_event_source(request) => {
+                return Ok(Action::Busy(project));
+            }
+            admitted => admitted?,
+        };
         let resume = shown.either.map(|id| match self.read_id(id, &project) {
             Some(id) if id.is_ours() => ResumeFrom::Seq(id.seq()),
             _ => ResumeFrom::Unknown,

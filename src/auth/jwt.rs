@@ -1,37 +1,42 @@
 //! JWTs: whether one is genuine, and whom it stands for. Signs HS256, for the command line.
 //!
-//! `jsonwebtoken` does the form and the signature. Its checks of the claims read the clock, so they are off, and the
-//! claims are checked here against the `now` that is passed in.
+//! `jsonwebtoken` does the form and the signature. Its checks of the claims read the clock, and ask for no issuer and no
+//! audience where a token has none; so they are off, and [`ClaimRules`] checks the claims.
 
 use std::cell::RefCell;
+#[cfg(any(test, feature = "fuzzing"))]
 use std::time::Duration;
 
 use jsonwebtoken::errors::{Error, ErrorKind};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, decode, decode_header, encode};
 use ring::digest::{SHA256, digest};
-use serde::Deserialize;
-use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::jwt_key::check_secret;
 use super::provider;
 use super::token_cache::TokenCache;
-use super::{AuthError, JwtKey, KeyError, Principal, Projects, Rights, Scope, Scopes};
-use crate::model::{ProjectId, Timestamp};
+use super::trusted_keys::TrustedKeys;
+use super::{AuthError, ClaimRules, JwtKey, KeyError, KeySet, Principal, Rights};
+use crate::model::Timestamp;
 
 /// The longest token, in bytes: room for some 40 project ids of full length. A longer one is refused unread.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
-/// The entry of the claim `projects` that stands for every project.
-const ALL_PROJECTS: &str = "*";
-
-/// Checks tokens against one key.
+/// Checks tokens.
 ///
-/// Remembers those that were right, so it is for one thread.
+/// Remembers those that were right, as long as its keys stay, so it is for one thread.
 pub struct Verifier {
-    key: DecodingKey,
-    form: Validation,
-    leeway_ms: u64,
+    keys: Keys,
+    rules: ClaimRules,
     known: RefCell<TokenCache>,
+}
+
+/// What there is to verify with.
+enum Keys {
+    /// Followed by others of the same provider, where they are published.
+    Known(TrustedKeys),
+    /// An identity provider's, which have not come; why not. Followed by `Known`.
+    Awaited(String),
 }
 
 impl Verifier {
@@ -39,17 +44,61 @@ impl Verifier {
     ///
     /// # Errors
     /// [`KeyError`]: the secret is too short, or the PEM text holds no key for the algorithm.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub fn new(key: &JwtKey, leeway: Duration) -> Result<Self, KeyError> {
-        provider::install();
-        let (algorithm, key) = key.load()?;
         let leeway_ms = u64::try_from(leeway.as_millis()).unwrap_or(u64::MAX);
-        Ok(Self { key, form: form_only(algorithm), leeway_ms, known: RefCell::default() })
+        Self::with_keys(std::slice::from_ref(key), ClaimRules { leeway_ms, ..ClaimRules::default() })
+    }
+
+    /// Verifies with any of `keys`, which are of one algorithm.
+    ///
+    /// # Errors
+    /// As [`KeyError`] says of the first key that is no good.
+    pub fn with_keys(keys: &[JwtKey], rules: ClaimRules) -> Result<Self, KeyError> {
+        Ok(Self::over(Keys::Known(TrustedKeys::configured(keys)?), rules))
+    }
+
+    /// Verifies with the keys of an identity provider, once there [are some](Self::replace_keys).
+    pub fn awaiting_keys(rules: ClaimRules) -> Self {
+        Self::over(Keys::Awaited("they were not fetched yet".to_owned()), rules)
+    }
+
+    fn over(keys: Keys, rules: ClaimRules) -> Self {
+        provider::install();
+        Self { keys, rules, known: RefCell::default() }
+    }
+
+    /// The provider's keys are these from now on. What others have verified is forgotten.
+    pub fn replace_keys(&mut self, set: KeySet) {
+        if let Keys::Known(known) = &self.keys
+            && known.are(&set)
+        {
+            return;
+        }
+        self.keys = Keys::Known(TrustedKeys::published(set));
+        self.known.take();
+    }
+
+    /// The provider's keys could not be had. Those that were had before are good until others come.
+    pub fn note_failure(&mut self, why: String) {
+        if let Keys::Awaited(said) = &mut self.keys {
+            *said = why;
+        }
+    }
+
+    /// Why no token can be verified, where that is so.
+    pub fn lacks_keys(&self) -> Option<&str> {
+        match &self.keys {
+            Keys::Known(_) => None,
+            Keys::Awaited(why) => Some(why),
+        }
     }
 
     /// Whom `token` stands for.
     ///
     /// # Errors
-    /// [`AuthError`] with status 401 says what is wrong with it.
+    /// [`AuthError`] with status 401 says what is wrong with it; [`AuthError::KeysUnavailable`] says that this can't be
+    /// known just now.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Principal, AuthError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(AuthError::TokenTooLong);
@@ -57,112 +106,72 @@ impl Verifier {
         if let Some(known) = self.known.borrow().find(token) {
             return unexpired(known, now);
         }
-        let principal = unexpired(self.read(token, now)?, now)?;
+        let claims = self.genuine_claims(token)?;
+        let principal = unexpired(self.rules.read(&claims, now, token_key(token))?, now)?;
         self.known.borrow_mut().insert(token, principal.clone());
         Ok(principal)
     }
 
-    fn read(&self, token: &str, now: Timestamp) -> Result<Principal, AuthError> {
-        let read = decode::<Claims>(token, &self.key, &self.form).map_err(|error| refusal(error, token))?;
-        if read.header.crit.is_some() {
+    /// The claims of a token whose signature is right.
+    fn genuine_claims(&self, token: &str) -> Result<Box<RawValue>, AuthError> {
+        let header = decode_header(token).map_err(bad_header)?;
+        if header.crit.is_some() {
             // RFC 7515: who does not know an extension that is marked so must refuse the token. None is known here.
             return Err(AuthError::TokenMalformed);
         }
-        let not_before = read.claims.nbf.map(from_seconds).unwrap_or_default();
-        if now.plus_millis(self.leeway_ms) < not_before {
-            return Err(AuthError::TokenNotYetValid);
+        let Keys::Known(keys) = &self.keys else { return Err(AuthError::KeysUnavailable) };
+        let mut refused = AuthError::TokenSignature;
+        for key in keys.named_by(&header)? {
+            match decode::<Box<RawValue>>(token, &key.key, &key.form) {
+                Ok(read) => return Ok(read.claims),
+                Err(error) => refused = refusal(error),
+            }
+            if refused != AuthError::TokenSignature {
+                break;
+            }
         }
-        read.claims.into_principal(self.leeway_ms, token_key(token))
+        Err(refused)
     }
 }
 
-/// A token for `sub`, signed with HS256. `expires_at` counts in whole seconds.
+/// A token for `sub`, signed with HS256, that `rules` take. `expires_at` counts in whole seconds.
 ///
 /// # Errors
 /// [`KeyError`]: the secret is too short, or signing failed.
-pub fn sign_hs256(sub: &str, expires_at: Timestamp, rights: &Rights, secret: &[u8]) -> Result<String, KeyError> {
+pub fn sign_hs256(
+    sub: &str,
+    expires_at: Timestamp,
+    rights: &Rights,
+    rules: &ClaimRules,
+    secret: &[u8],
+) -> Result<String, KeyError> {
     provider::install();
     check_secret(secret)?;
-    let projects = match &rights.projects {
-        Projects::All => vec![ALL_PROJECTS],
-        Projects::Only(ids) => ids.iter().map(ProjectId::as_str).collect(),
-    };
-    let scope = rights.scopes.to_string();
-    let claims = json!({ "sub": sub, "exp": expires_at.as_secs(), "projects": projects, "scope": scope });
+    let claims = rules.write(sub, expires_at, rights);
     encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(secret))
         .map_err(|error| KeyError::CannotSign(error.to_string()))
 }
 
-/// The year 10000, in seconds since 1970. No later `exp` is meant: it was written in milliseconds.
-const EXP_END: f64 = 253_402_300_800.0;
-
-/// The claims that mean something here. Times are numbers of seconds, with or without a fraction (RFC 7519).
-#[derive(Deserialize)]
-struct Claims {
-    sub: String,
-    exp: f64,
-    nbf: Option<f64>,
-    #[serde(default)]
-    projects: Vec<String>,
-    scope: Option<String>,
-}
-
-impl Claims {
-    fn into_principal(self, leeway_ms: u64, token_key: u64) -> Result<Principal, AuthError> {
-        if self.sub.is_empty() {
-            return Err(AuthError::TokenClaims("sub is empty".to_owned()));
-        }
-        let rights = Rights {
-            scopes: self.scope.as_deref().map_or(Scopes::of(&[Scope::Subscribe]), Scopes::parse),
-            projects: projects(&self.projects)?,
-        };
-        if self.exp >= EXP_END {
-            let why = format!("exp is {}, which is after the year 9999; expected seconds since 1970", self.exp);
-            return Err(AuthError::TokenClaims(why));
-        }
-        let expires_at = from_seconds(self.exp).plus_millis(leeway_ms);
-        Ok(Principal::new(self.sub, Some(expires_at), rights, Some(token_key)))
-    }
-}
-
-/// Checks that `alg` is the algorithm and that the signature is right, and no claim. An `aud` is not looked at either:
-/// the server has no name of its own that a token could be meant for.
-fn form_only(algorithm: Algorithm) -> Validation {
-    let mut form = Validation::new(algorithm);
-    form.required_spec_claims.clear();
-    form.validate_exp = false;
-    form.validate_nbf = false;
-    form.validate_aud = false;
-    form
-}
-
-fn refusal(error: Error, token: &str) -> AuthError {
+fn bad_header(error: Error) -> AuthError {
     match error.into_kind() {
-        ErrorKind::InvalidAlgorithm => AuthError::TokenAlgorithm,
-        ErrorKind::InvalidSignature => AuthError::TokenSignature,
-        // The claims are read last, so an error in JSON is theirs if the header is readable.
-        ErrorKind::Json(why) if decode_header(token).is_ok() => AuthError::TokenClaims(why.to_string()),
         // A header that is JSON and yet no header: `none` is no algorithm that could be named, nor is a missing one.
         ErrorKind::Json(why) if why.is_data() => AuthError::TokenAlgorithm,
         _ => AuthError::TokenMalformed,
     }
 }
 
+/// Why a token is refused whose header is right.
+fn refusal(error: Error) -> AuthError {
+    match error.into_kind() {
+        ErrorKind::InvalidAlgorithm => AuthError::TokenAlgorithm,
+        ErrorKind::InvalidSignature => AuthError::TokenSignature,
+        ErrorKind::Json(why) => AuthError::TokenClaims(why.to_string()),
+        _ => AuthError::TokenMalformed,
+    }
+}
+
 fn unexpired(principal: Principal, now: Timestamp) -> Result<Principal, AuthError> {
     if principal.is_expired(now) { Err(AuthError::TokenExpired) } else { Ok(principal) }
-}
-
-fn projects(claim: &[String]) -> Result<Projects, AuthError> {
-    if claim.iter().any(|entry| entry == ALL_PROJECTS) {
-        return Ok(Projects::All);
-    }
-    let ids = claim.iter().map(|entry| ProjectId::parse(entry)).collect::<Result<_, _>>();
-    ids.map(Projects::Only).map_err(|error| AuthError::TokenClaims(format!("projects: {error}")))
-}
-
-/// A moment that a claim names; one before the epoch is the epoch, one beyond counting the last that can be counted.
-fn from_seconds(seconds: f64) -> Timestamp {
-    Timestamp::from_millis((seconds * 1000.0) as u64)
 }
 
 fn token_key(token: &str) -> u64 {

@@ -3,14 +3,15 @@
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result, new_error};
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, EncodingKey};
 use ring::hmac;
 use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm,
+    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
+    VerificationAlgorithm,
 };
 use signature::{Error, Signer, Verifier};
 
-/// The key utilities serve JWKs only, which nothing here reads.
+/// The key utilities serve `jsonwebtoken`'s own JWKs, which nothing here reads: see `jwks`.
 static OVER_RING: CryptoProvider =
     CryptoProvider { signer_factory: signer, verifier_factory: verifier, key_utils: KeyUtils::new_unimplemented() };
 
@@ -28,7 +29,13 @@ fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>
 }
 
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
-    let bytes = key.try_get_as_bytes()?;
+    let bytes = match key.kind() {
+        DecodingKeyKind::SecretOrDer(bytes) => bytes,
+        DecodingKeyKind::RsaModulusExponent { n, e } if *algorithm == Algorithm::RS256 => {
+            return Ok(Box::new(RsaNumbers(RsaPublicKeyComponents { n: n.clone(), e: e.clone() })));
+        }
+        DecodingKeyKind::RsaModulusExponent { .. } => return Err(new_error(ErrorKind::UnsupportedAlgorithm)),
+    };
     let scheme: &'static dyn VerificationAlgorithm = match (algorithm, key.family()) {
         (Algorithm::HS256, AlgorithmFamily::Hmac) => return Ok(Box::new(Hs256::new(bytes))),
         (Algorithm::RS256, AlgorithmFamily::Rsa) => &RSA_PKCS1_2048_8192_SHA256,
@@ -45,6 +52,9 @@ struct PublicKey {
     algorithm: Algorithm,
     key: UnparsedPublicKey<Vec<u8>>,
 }
+
+/// A key that came as its two numbers.
+struct RsaNumbers(RsaPublicKeyComponents<Vec<u8>>);
 
 impl Hs256 {
     fn new(secret: &[u8]) -> Self {
@@ -70,6 +80,12 @@ impl Verifier<Vec<u8>> for PublicKey {
     }
 }
 
+impl Verifier<Vec<u8>> for RsaNumbers {
+    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> std::result::Result<(), Error> {
+        self.0.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature).map_err(|_| Error::new())
+    }
+}
+
 impl JwtSigner for Hs256 {
     fn algorithm(&self) -> Algorithm {
         Algorithm::HS256
@@ -85,5 +101,11 @@ impl JwtVerifier for Hs256 {
 impl JwtVerifier for PublicKey {
     fn algorithm(&self) -> Algorithm {
         self.algorithm
+    }
+}
+
+impl JwtVerifier for RsaNumbers {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::RS256
     }
 }

@@ -25,6 +25,7 @@ use self::token::TokenRequest;
 use crate::clock;
 use crate::config::Config;
 use crate::executor::tool::launch_if_asked;
+use crate::server::claim_rules;
 
 /// The whole program: reads its command line and does what it says; what it exits with.
 pub fn main() -> ExitCode {
@@ -59,7 +60,7 @@ fn keep_descriptors() {
 fn token(settings: Settings, request: &TokenRequest) -> Result<ExitCode, CommandError> {
     let config = load(settings)?;
     let secret = config.signing_secret()?.expose().as_bytes();
-    output::say(request.sign(clock::wall(), secret)?)?;
+    output::say(request.sign(clock::wall(), &claim_rules(&config), secret)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

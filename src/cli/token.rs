@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::auth::{KeyError, Projects, Rights, Scopes, sign_hs256};
+use crate::auth::{ClaimRules, KeyError, Projects, Rights, Scopes, sign_hs256};
 use crate::config::units::parse_duration;
 use crate::model::{ProjectId, Timestamp};
 
@@ -29,11 +29,11 @@ pub struct TokenRequest {
 }
 
 impl TokenRequest {
-    /// The token, good from `now` on and signed with `secret`. `*` beside other projects stands for them too.
+    /// The token, good from `now` on, such as `rules` take, and signed with `secret`. `*` beside other projects stands for them too.
     ///
     /// # Errors
     /// Where the secret is too short.
-    pub fn sign(&self, now: Timestamp, secret: &[u8]) -> Result<String, KeyError> {
+    pub fn sign(&self, now: Timestamp, rules: &ClaimRules, secret: &[u8]) -> Result<String, KeyError> {
         let expires_at = now.plus_millis(u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX));
         let is_for_all = self.projects.iter().any(|project| project == ALL_PROJECTS);
         let projects = match is_for_all {
@@ -41,7 +41,7 @@ impl TokenRequest {
             false => Projects::only(self.projects.iter().filter_map(|id| ProjectId::parse(id).ok())),
         };
         let rights = Rights { scopes: Scopes::parse(&self.scope.join(" ")), projects };
-        sign_hs256(&self.sub, expires_at, &rights, secret)
+        sign_hs256(&self.sub, expires_at, &rights, rules, secret)
     }
 }
 
@@ -104,7 +104,9 @@ mod tests {
         let secret = b"0123456789abcdef0123456789abcdef";
         let verifier = Verifier::new(&JwtKey::Hs256 { secret: secret.to_vec() }, Duration::ZERO).expect("a key");
         let id = |text: &str| ProjectId::parse(text).expect("an id");
-        let token = request(&["a", "b", "a"], &["run", "subscribe"]).sign(now, secret).expect("a token");
+        let token = request(&["a", "b", "a"], &["run", "subscribe"])
+            .sign(now, &ClaimRules::default(), secret)
+            .expect("a token");
         let principal = verifier.verify(&token, now).expect("is good");
         assert!(
             principal.require_in(Scope::Run, &id("b")).is_ok()
@@ -112,9 +114,9 @@ mod tests {
         );
         assert!(!principal.sees(&id("c")) && principal.sub() == "u");
         assert!(verifier.verify(&token, now.plus_millis(3_601_000)).is_err(), "it ends");
-        let token = request(&["a", "*"], &["admin"]).sign(now, secret).expect("a token");
+        let token = request(&["a", "*"], &["admin"]).sign(now, &ClaimRules::default(), secret).expect("a token");
         assert!(verifier.verify(&token, now).expect("is good").require_in(Scope::Publish, &id("c")).is_ok());
-        assert!(request(&["a"], &["run"]).sign(now, b"short").is_err());
+        assert!(request(&["a"], &["run"]).sign(now, &ClaimRules::default(), b"short").is_err());
     }
 
     #[test]

@@ -3,9 +3,6 @@
 //! Blocking, so for threads and never for the loop. What tools ask for goes by [`wire`] too, but has its own ways:
 //! streams, redirects, connections that are kept.
 
-// Its first users are on their way.
-#![allow(dead_code, unused_imports)]
-
 #[cfg(feature = "http-tool")]
 mod client;
 mod url;

@@ -7,6 +7,7 @@
 //! beginning of a stream take of each.
 
 mod answers;
+mod keys;
 mod requests;
 mod streams;
 
@@ -18,6 +19,7 @@ use super::connections::{Connection, Connections, Timeouts};
 use super::date::Date;
 use super::inbox::Inbox;
 use super::intake::too_many_plans;
+use super::key_wait::KeyWait;
 use super::metrics::{Gauges, Metrics};
 use super::refused::Limit;
 use super::replies::{Outbox, Replies};
@@ -61,6 +63,8 @@ pub struct Server<S> {
     connections: Connections<S>,
     streams: ConnectionManager<S>,
     replies: Replies,
+    /// Requests that wait for keys.
+    key_wait: KeyWait,
     /// Where it is said how many watch each project.
     watchers: Watchers,
     scratch: Box<[u8]>,
@@ -81,6 +85,7 @@ impl<S: Socket> Server<S> {
             admission: Admission::new(limits),
             streams: ConnectionManager::new(streams, seed),
             replies: Replies::default(),
+            key_wait: KeyWait::default(),
             watchers: Watchers::default(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             date: Date::default(),
@@ -160,6 +165,7 @@ impl<S: Socket> Server<S> {
         match inbox {
             Inbox::Log(deliveries) => deliveries.into_iter().for_each(|delivery| self.deliver(delivery, now)),
             Inbox::Answer(to, response) => self.answer_waiting(to, *response, now),
+            Inbox::Keys(news) => self.receive_keys(news),
             Inbox::Drained => self.is_drained = true,
         }
     }
@@ -169,6 +175,7 @@ impl<S: Socket> Server<S> {
     pub fn end_turn(&mut self, now: Now) -> bool {
         self.give_held_answers(now);
         self.ask_where_to_begin(now);
+        self.end_key_wait(now);
         self.connections.renew_budget();
         self.connections.write_bodies(now);
         self.connections.renew_budget();
@@ -197,7 +204,12 @@ impl<S: Socket> Server<S> {
 
     /// When there is something to do next though nothing comes.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let deadlines = [self.connections.next_deadline(), self.next_release(), self.streams.next_deadline()];
+        let deadlines = [
+            self.connections.next_deadline(),
+            self.next_release(),
+            self.streams.next_deadline(),
+            self.key_wait.deadline(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -209,7 +221,7 @@ impl<S: Socket> Server<S> {
 
     /// Takes what is to be carried out.
     pub fn take_outbox(&mut self) -> Outbox {
-        self.replies.take_outbox()
+        Outbox { keys: self.key_wait.take_wish(), ..self.replies.take_outbox() }
     }
 
     /// Takes the sockets that were full for the first time: they are to be watched for room too from now on. Most never

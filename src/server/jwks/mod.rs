@@ -1,0 +1,68 @@
+//! The thread that fetches an identity provider's keys: at start, from time to time, and when a token names a key that is
+//! not known. It waits for the provider, so that nobody else has to.
+
+mod news;
+mod pace;
+mod source;
+
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use self::news::News;
+use self::pace::Pace;
+pub(super) use self::source::{FETCH_TIMEOUT, Source};
+use super::error::StartError;
+use super::inbox::{Inbox, InboxSender};
+use super::threads::spawn;
+use crate::auth::KeySet;
+
+/// How long a start waits for the first answer. Without keys the server starts all the same, and says so to whoever has a
+/// token.
+const START_WAIT: Duration = Duration::from_secs(3);
+
+/// What a fetch came to.
+#[derive(Debug)]
+pub struct KeyNews {
+    /// The newest wish for keys that it answers; 0 where nobody had asked.
+    pub answers: u64,
+    /// The keys, or why there are none.
+    pub keys: Result<KeySet, String>,
+}
+
+/// The way to ask for keys, each wish with a number of its own.
+pub(super) type Asks = Sender<u64>;
+
+/// Starts the thread, and waits a moment for the first keys. It ends when nobody can ask any more.
+///
+/// # Errors
+/// Where the keys of a file can't be used: that is the operator's own mistake, and will not pass by itself.
+pub(super) fn start(source: Source, inbox: InboxSender) -> Result<Asks, StartError> {
+    source.check_file().map_err(|why| StartError(format!("auth.jwks: {why}")))?;
+    let (asks, asked) = bounded(1);
+    let (first, has_first) = bounded(1);
+    let tell = move |news| {
+        inbox.send(Inbox::Keys(news));
+        // Only the first is waited for.
+        let _ = first.try_send(());
+    };
+    drop(spawn("keys", move || run(&source, &asked, tell))?);
+    let _ = has_first.recv_timeout(START_WAIT);
+    Ok(asks)
+}
+
+fn run(source: &Source, asked: &Receiver<u64>, tell: impl Fn(KeyNews)) {
+    let (mut news, mut pace) = (News::default(), Pace::default());
+    let mut answers = 0;
+    loop {
+        let fetched = source.fetch();
+        news.lines(&fetched).into_iter().for_each(|(level, line)| log::log!(level, "auth.jwks: {line}"));
+        let wait = pace.wait(&fetched);
+        tell(KeyNews { answers, keys: fetched.map(|fetched| fetched.read.keys) });
+        match asked.recv_timeout(wait) {
+            Ok(number) => answers = number,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
