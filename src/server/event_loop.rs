@@ -335,8 +335,7 @@ impl<C: Control> EventLoop<C> {
             }
         }
         if let Some((wish, keys)) = outbox.keys.zip(self.hands.keys.as_ref()) {
-            // Where an earlier one still waits there, those who made this one are told so in the end.
-            let _ = keys.try_send(wish);
+            keys.ask(wish);
         }
         match self.unsent.is_empty() {
             true => self.unsent = outbox.log,

@@ -25,6 +25,7 @@ impl<S: Socket> Server<S> {
 
     /// Keys have come, or could not be had.
     pub(super) fn receive_keys(&mut self, news: KeyNews) {
+        self.metrics.key_fetches[usize::from(news.keys.is_err())] += 1;
         self.api.receive_keys(news.keys);
         let waited = self.key_wait.answered(news.answers);
         self.look_again(waited);

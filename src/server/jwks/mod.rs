@@ -5,9 +5,10 @@ mod news;
 mod pace;
 mod source;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
 use self::news::News;
 use self::pace::Pace;
@@ -30,25 +31,50 @@ pub struct KeyNews {
     pub keys: Result<KeySet, String>,
 }
 
-/// The way to ask for keys, each wish with a number of its own.
-pub(super) type Asks = Sender<u64>;
+/// The way to ask for keys. Where it is dropped, the thread ends.
+pub(super) struct Asks {
+    /// There until dropped.
+    wishes: Option<Sender<u64>>,
+    source: Arc<Source>,
+}
 
-/// Starts the thread, and waits a moment for the first keys. It ends when nobody can ask any more.
+impl Asks {
+    /// Asks for keys with a wish of this number. Where an earlier wish still waits to be seen, this one is lost, and whoever
+    /// waits for it is told so when their time is over.
+    pub(super) fn ask(&self, wish: u64) {
+        if let Some(wishes) = &self.wishes {
+            let _ = wishes.try_send(wish);
+        }
+    }
+}
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        // First, so that the thread knows why its fetch has ended.
+        self.wishes = None;
+        self.source.give_up();
+    }
+}
+
+/// Starts the thread, and waits a moment for the first keys.
 ///
 /// # Errors
 /// Where the keys of a file can't be used: that is the operator's own mistake, and will not pass by itself.
 pub(super) fn start(source: Source, inbox: InboxSender) -> Result<Asks, StartError> {
     source.check_file().map_err(|why| StartError(format!("auth.jwks: {why}")))?;
-    let (asks, asked) = bounded(1);
+    let source = Arc::new(source);
+    let (wishes, asked) = bounded(1);
     let (first, has_first) = bounded(1);
     let tell = move |news| {
         inbox.send(Inbox::Keys(news));
         // Only the first is waited for.
         let _ = first.try_send(());
     };
-    drop(spawn("keys", move || run(&source, &asked, tell))?);
+    let shared = source.clone();
+    // It is not waited for: it has nothing to finish.
+    drop(spawn("keys", move || run(&shared, &asked, tell))?);
     let _ = has_first.recv_timeout(START_WAIT);
-    Ok(asks)
+    Ok(Asks { wishes: Some(wishes), source })
 }
 
 fn run(source: &Source, asked: &Receiver<u64>, tell: impl Fn(KeyNews)) {
@@ -56,11 +82,15 @@ fn run(source: &Source, asked: &Receiver<u64>, tell: impl Fn(KeyNews)) {
     let mut answers = 0;
     loop {
         let fetched = source.fetch();
+        let meanwhile = asked.try_recv();
+        if meanwhile == Err(TryRecvError::Disconnected) {
+            return;
+        }
         news.lines(&fetched).into_iter().for_each(|(level, line)| log::log!(level, "auth.jwks: {line}"));
         let wait = pace.wait(&fetched);
         tell(KeyNews { answers, keys: fetched.map(|fetched| fetched.read.keys) });
-        match asked.recv_timeout(wait) {
-            Ok(number) => answers = number,
+        match meanwhile.or_else(|_| asked.recv_timeout(wait)) {
+            Ok(wish) => answers = wish,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }

@@ -53,6 +53,14 @@ impl Source {
         }
     }
 
+    /// Ends a fetch that goes on; there will be none after it.
+    pub(super) fn give_up(&self) {
+        #[cfg(feature = "http-tool")]
+        if let Self::Url(web) = self {
+            web.give_up();
+        }
+    }
+
     /// The keys as they are now. Blocks.
     ///
     /// # Errors
@@ -102,6 +110,10 @@ mod web {
             let request =
                 Request { method: "GET".to_owned(), url: url.as_str().to_owned(), headers: vec![accept], body: None };
             Self { client: Client::new(settings), request }
+        }
+
+        pub(super) fn give_up(&self) {
+            self.client.shut_down();
         }
 
         pub(super) fn fetch(&self) -> Result<Fetched, String> {
