@@ -28,6 +28,9 @@ const RSA_EXPONENT_BYTES_MAX: usize = 4;
 /// A coordinate of P-256, and an Ed25519 key.
 const FIELD_BYTES: usize = 32;
 
+/// How much is said of why a document or a key can't be read, in bytes.
+const ERROR_BYTES_MAX: usize = 200;
+
 /// Keys to verify with. Two sets are the same where they let the same tokens in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeySet {
@@ -75,7 +78,7 @@ impl KeySet {
             return Err(format!("the key set is over {JWKS_BYTES_MAX} bytes"));
         }
         let Document { keys: found } = serde_json::from_slice(document)
-            .map_err(|error| format!("the document is no JSON Web Key Set: {error}"))?;
+            .map_err(|error| cut(format!("the document is no JSON Web Key Set: {error}")))?;
         if found.len() > JWKS_KEYS_MAX {
             return Err(format!("the key set has over {JWKS_KEYS_MAX} keys"));
         }
@@ -165,7 +168,7 @@ struct Jwk {
 fn read_key(jwk: &Value) -> Result<PublishedKey, String> {
     // A list could be read as a struct too, which nobody means.
     let members = jwk.as_object().ok_or("it is no object")?;
-    let jwk = Jwk::deserialize(members).map_err(|error| error.to_string())?;
+    let jwk = Jwk::deserialize(members).map_err(|error| cut(error.to_string()))?;
     if let Some(purpose) = jwk.purpose.as_ref().filter(|purpose| *purpose != "sig") {
         return Err(format!("its use is {}, not \"sig\"", Quoted(purpose)));
     }
@@ -229,6 +232,12 @@ fn coordinate(name: &str, text: Option<&String>) -> Result<Vec<u8>, String> {
 fn decoded(name: &str, text: Option<&String>) -> Result<Vec<u8>, String> {
     let text = text.ok_or_else(|| format!("it has no {name}"))?;
     URL_SAFE_NO_PAD.decode(text).map_err(|_| format!("its {name} is no URL-safe base64 without padding"))
+}
+
+/// The error may repeat a value of any length.
+fn cut(mut error: String) -> String {
+    error.truncate(error.floor_char_boundary(ERROR_BYTES_MAX));
+    error
 }
 
 /// What a key is called where there is something to say of it.

@@ -99,6 +99,7 @@ impl Builder {
     pub fn start(mut self) -> Result<RunningServer, StartError> {
         let config = &self.config;
         declare_tools(config, &mut self.registry)?;
+        let key_source = key_source(config)?;
         let context = Arc::new(context(config, self.registry));
         let storage = storage::open(config, clock::wall())?;
         let signer = storage.keys.id_signer(storage.instance);
@@ -121,7 +122,7 @@ impl Builder {
         let _ = executor_slot.set(executor_handle.clone());
         let (intake, intake_thread) = start_intake(config, &context, &log, &inbox)?;
         out(left);
-        let keys = key_source(config)?.map(|source| jwks::start(source, inbox.clone())).transpose()?;
+        let keys = key_source.map(|source| jwks::start(source, inbox.clone())).transpose()?;
 
         let wish = Arc::default();
         let control = LoopControl { wish: Arc::clone(&wish), drain_max: config.executor.grace + DRAIN_SLACK };

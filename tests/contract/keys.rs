@@ -1,7 +1,6 @@
 //! Keys as identity providers hand them out, and keys that change.
 
 use std::fs;
-use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
@@ -17,7 +16,6 @@ use crate::common::token::{SECRET, claims, jwk, named, signed_as, unix_now};
 mod provider;
 
 const RUNS: &str = "/api/projects/p/workflows";
-const STREAM: &str = "/api/sse/projects/p";
 
 /// Another secret, as long as it must be.
 const NEWER: &str = "newer newer newer newer newer 32";
@@ -174,7 +172,8 @@ fn a_secret_that_is_replaced_step_by_step_ends_no_stream() {
     let ticket = server.call(Request::post("/api/sse/ticket", &json!({"projectId": "p"})).token(&token)).json();
     let path = ticket["sseUrl"].as_str().expect("a path").to_owned();
     let id = server.stream(&path).next().expect("connected").id().to_owned();
-    let reconnected = |at: SocketAddr| Sse::open(at, Request::get(&path).header("Last-Event-ID", &id)).head.status;
+    let reconnected =
+        |at: std::net::SocketAddr| Sse::open(at, Request::get(&path).header("Last-Event-ID", &id)).head.status;
     server.kill();
     let server = start(&[NEWER, SECRET]);
     assert_eq!((reconnected(server.address), status(&server, &token).0), (200, 200), "both are good");

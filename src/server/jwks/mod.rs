@@ -59,9 +59,8 @@ impl Drop for Asks {
 /// Starts the thread, and waits a moment for the first keys.
 ///
 /// # Errors
-/// Where the keys of a file can't be used: that is the operator's own mistake, and will not pass by itself.
+/// Where there is no thread to be had.
 pub(super) fn start(source: Source, inbox: InboxSender) -> Result<Asks, StartError> {
-    source.check_file().map_err(|why| StartError(format!("auth.jwks: {why}")))?;
     let source = Arc::new(source);
     let (wishes, asked) = bounded(1);
     let (first, has_first) = bounded(1);

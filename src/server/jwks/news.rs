@@ -30,7 +30,7 @@ impl News {
             self.keys = Some(read.keys.clone());
         }
         if self.ignored != read.ignored {
-            lines.extend(read.ignored.iter().map(|line| (Level::Warn, line.clone())));
+            lines.extend(read.ignored.iter().map(|line| (Level::Info, line.clone())));
             self.ignored.clone_from(&read.ignored);
         }
         lines
@@ -41,7 +41,8 @@ impl News {
             return None;
         }
         self.failure = Some(why.to_owned());
-        let kept = if self.keys.is_some() { "; the keys of before stay" } else { "; no token is taken until then" };
+        let kept =
+            if self.keys.is_some() { "; the keys of before stay" } else { "; no token is taken until there are keys" };
         Some((Level::Warn, format!("{why}{kept}")))
     }
 }
@@ -70,7 +71,7 @@ pub(super) mod tests {
         let down = |why: &str| Err(why.to_owned());
         let ignored = "the key \"s\" is ignored: it is a secret, which must not be published";
         for (what, expected) in [
-            (down("no"), vec!["no; no token is taken until then"]),
+            (down("no"), vec!["no; no token is taken until there are keys"]),
             (down("no"), vec![]),
             (Ok(fetched(&["a"])), vec!["1 key: \"a\" (EdDSA)", ignored]),
             (Ok(fetched(&["a"])), vec![]),

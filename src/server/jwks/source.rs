@@ -28,28 +28,17 @@ pub(in crate::server) enum Source {
 }
 
 impl Source {
-    /// What `location` names.
+    /// What `location` names. Of a file it is seen to that it holds keys.
     ///
     /// # Errors
-    /// Where it is a url, and the program was built without what asks it.
+    /// What is wrong with the file: that is the operator's own mistake, and will not pass by itself. Or where it is a url,
+    /// and the program was built without what asks it.
     pub(in crate::server) fn new(location: &KeyLocation) -> Result<Self, String> {
         match (location.file(), location.url()) {
-            (Some(path), _) => Ok(Self::File(path.to_owned())),
+            (Some(path), _) => read_file(path).map(|_| Self::File(path.to_owned())),
             #[cfg(feature = "http-tool")]
             (None, Some(url)) => Ok(Self::Url(web::Web::new(url))),
             _ => Err("expected a file, as this program was built without http-tool".to_owned()),
-        }
-    }
-
-    /// Is it a file, and does that hold keys?
-    ///
-    /// # Errors
-    /// What is wrong with the file.
-    pub(super) fn check_file(&self) -> Result<(), String> {
-        match self {
-            Self::File(path) => read_file(path).map(drop),
-            #[cfg(feature = "http-tool")]
-            Self::Url(_) => Ok(()),
         }
     }
 

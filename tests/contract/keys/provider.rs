@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use super::*;
 use crate::common::wait_for;
 
+const STREAM: &str = "/api/sse/projects/p";
+
 /// What it answers, and how often it was asked.
 struct State {
     answer: String,
