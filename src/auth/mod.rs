@@ -1,37 +1,32 @@
 //! Who may: JWTs, one-time tickets, signed message ids, and browser origins. Pure: `now` and randomness are passed in.
 //!
 //! A credential comes in as text and leaves as a [`Principal`], which answers what its bearer may do. JWTs are checked
-//! by the [`Verifier`], with the operator's keys or with a [`KeySet`] that an identity provider publishes; tickets are issued by the [`TicketKey`] and admitted by the [`TicketBook`], which remembers
-//! which were used; message ids are signed by the [`IdSigner`], so that one is proof of having watched the project.
+//! by the [`Verifier`], with the operator's keys or with a [`KeySet`] that an identity provider publishes; tickets are
+//! issued by the [`TicketKey`] and admitted by the [`TicketBook`], which remembers which were used; message ids are signed
+//! by the [`IdSigner`], so that one is proof of having watched the project.
 //! Nothing here speaks HTTP: errors tell their status, origins their headers.
 
 mod bearer;
-mod claims;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod hosts;
-mod jwks;
 mod jwt;
-mod jwt_key;
 mod keys;
 mod mac;
 mod message_id;
 mod origin;
 mod principal;
-mod provider;
 mod ticket;
 mod ticket_book;
-mod token_cache;
-mod trusted_keys;
 
 pub use bearer::bearer;
-pub use claims::{ClaimPath, ClaimRules};
 pub use error::{AuthError, KEY_UNKNOWN, KEYS_UNAVAILABLE, TicketError};
 pub use hosts::Hosts;
-pub use jwks::{JWKS_BYTES_MAX, KeySet, ReadKeySet};
-pub use jwt::{Verifier, sign_hs256};
-pub use jwt_key::{JWT_SECRET_BYTES_MIN, JwtKey, KeyError};
+pub use jwt::{
+    ClaimPath, ClaimRules, JWKS_BYTES_MAX, JWT_SECRET_BYTES_MIN, JwtKey, KeyError, KeySet, ReadKeySet, Verifier,
+    sign_hs256,
+};
 pub use keys::ServerKeys;
 pub use message_id::{IdSigner, Instance, MessageId};
 pub use origin::{Origins, Verdict};

@@ -156,7 +156,7 @@ const ROWS: &[Row] = rows! {
     auth.jwt_secret: ANY, "The secret of HS256, at least 32 bytes; the file takes a list, of which the first signs";
     auth.jwt_public_key: ANY, "A PEM file with the public key of RS256, ES256 or EdDSA";
     auth.jwt_algorithm: ANY, "What tokens are signed with: HS256, RS256, ES256 or EdDSA";
-    auth.jwks: ANY, "The keys of an identity provider: a file or an https url, in place of the three above";
+    auth.jwks: ANY, "The keys of an identity provider: a file or an https url, in place of a key of your own";
     auth.issuer: ANY, "Who may have issued a token; it must say so in iss [default: anyone who has the key]";
     auth.audience: ANY, "Whom a token may be meant for; it must say so in aud [default: anyone]";
     auth.projects_claim: ANY, "The claim with a token's projects, or a JSON pointer as /app/projects";

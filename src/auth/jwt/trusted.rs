@@ -5,6 +5,7 @@ use std::slice;
 
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 
+use super::jwks::PublishedKey;
 use super::{AuthError, JwtKey, KeyError, KeySet};
 
 /// The algorithms of keys that are published.
@@ -40,9 +41,8 @@ impl TrustedKeys {
 
     /// Keys that an identity provider publishes.
     pub(super) fn published(set: KeySet) -> Self {
-        let load = |key: &super::jwks::PublishedKey| {
-            TrustedKey::new(key.kid.clone(), key.public.algorithm(), key.public.decoding_key())
-        };
+        let load =
+            |key: &PublishedKey| TrustedKey::new(key.kid.clone(), key.public.algorithm(), key.public.decoding_key());
         Self { keys: set.keys.iter().map(load).collect(), are_published: true, set: Some(set) }
     }
 
@@ -104,5 +104,5 @@ fn form_only(algorithm: Algorithm) -> Validation {
 }
 
 #[cfg(test)]
-#[path = "trusted_keys_tests.rs"]
+#[path = "trusted_tests.rs"]
 mod tests;

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::{AuthError, Principal, Projects, Rights, Scope, Scopes};
+use crate::auth::{AuthError, Principal, Projects, Rights, Scope, Scopes};
 use crate::model::{ProjectId, Timestamp};
 
 /// The entry of the projects that stands for every one.

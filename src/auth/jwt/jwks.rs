@@ -35,7 +35,7 @@ const ERROR_BYTES_MAX: usize = 200;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeySet {
     /// At least one.
-    pub(super) keys: Vec<PublishedKey>,
+    pub(in crate::auth) keys: Vec<PublishedKey>,
 }
 
 /// A set as it was read.
@@ -49,15 +49,15 @@ pub struct ReadKeySet {
 
 /// A public key, and the one algorithm that it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PublishedKey {
+pub(in crate::auth) struct PublishedKey {
     /// What tokens name it by.
-    pub(super) kid: Option<String>,
+    pub(in crate::auth) kid: Option<String>,
     pub(super) public: PublicKey,
 }
 
 /// What `ring` verifies with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum PublicKey {
+pub(in crate::auth) enum PublicKey {
     /// Modulus and exponent, big-endian, without leading zeros.
     Rsa {
         n: Vec<u8>,

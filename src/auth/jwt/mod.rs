@@ -2,6 +2,16 @@
 //!
 //! `jsonwebtoken` does the form and the signature. Its checks of the claims read the clock, and ask for no issuer and no
 //! audience where a token has none; so they are off, and [`ClaimRules`] checks the claims.
+//!
+//! Which key a token is verified with says `trusted`: one that the operator gave (`key`), or one of a set that an identity
+//! provider publishes (`jwks`).
+
+mod cache;
+mod claims;
+mod jwks;
+mod key;
+mod provider;
+mod trusted;
 
 use std::cell::RefCell;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -12,11 +22,14 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, decode, decode_header, encode
 use ring::digest::{SHA256, digest};
 use serde_json::value::RawValue;
 
-use super::jwt_key::check_secret;
-use super::provider;
-use super::token_cache::TokenCache;
-use super::trusted_keys::TrustedKeys;
-use super::{AuthError, ClaimRules, JwtKey, KeyError, KeySet, Principal, Rights};
+use self::cache::TokenCache;
+use self::key::check_secret;
+use self::trusted::TrustedKeys;
+use super::{AuthError, Principal, Rights};
+pub use claims::{ClaimPath, ClaimRules};
+pub use jwks::{JWKS_BYTES_MAX, KeySet, ReadKeySet};
+pub use key::{JWT_SECRET_BYTES_MIN, JwtKey, KeyError};
+
 use crate::model::Timestamp;
 
 /// The longest token, in bytes: room for some 40 project ids of full length. A longer one is refused unread.
@@ -180,5 +193,4 @@ fn token_key(token: &str) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "jwt_tests.rs"]
 mod tests;
