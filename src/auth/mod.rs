@@ -23,9 +23,11 @@ mod ticket_book;
 pub use bearer::bearer;
 pub use error::{AuthError, KEY_UNKNOWN, KEYS_UNAVAILABLE, TicketError};
 pub use hosts::Hosts;
+#[cfg(test)]
+pub use jwt::sign_hs256;
 pub use jwt::{
-    ClaimPath, ClaimRules, JWKS_BYTES_MAX, JWT_SECRET_BYTES_MIN, JwtKey, KeyError, KeySet, ReadKeySet, Verifier,
-    sign_hs256,
+    ClaimPath, ClaimRules, JWKS_BYTES_MAX, JWT_SECRET_BYTES_MIN, JwtKey, KeyError, KeySet, ReadKeySet, SigningKey,
+    Verifier,
 };
 pub use keys::ServerKeys;
 pub use message_id::{IdSigner, Instance, MessageId};

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use self::args::{Command, Settings};
 use self::error::CommandError;
 use self::token::TokenRequest;
+use crate::auth::SigningKey;
 use crate::clock;
 use crate::config::Config;
 use crate::executor::tool::launch_if_asked;
@@ -59,8 +60,11 @@ fn keep_descriptors() {
 
 fn token(settings: Settings, request: &TokenRequest) -> Result<ExitCode, CommandError> {
     let config = load(settings)?;
-    let secret = config.signing_secret()?.expose().as_bytes();
-    output::say(request.sign(clock::wall(), &claim_rules(&config), secret)?)?;
+    let key = match &request.key {
+        Some(path) => token::private_key(path, request.kid.as_deref())?,
+        None => SigningKey::hs256(config.signing_secret()?.expose().as_bytes())?,
+    };
+    output::say(request.sign(clock::wall(), &claim_rules(&config), &key)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

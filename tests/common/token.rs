@@ -3,8 +3,9 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::hmac;
+use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 
@@ -42,6 +43,14 @@ pub fn named(seed: u8, claims: &Value) -> String {
     let body = format!("{}.{}", part(&json!({"alg": "EdDSA", "kid": seed.to_string()})), part(claims));
     let signature = URL_SAFE_NO_PAD.encode(pair(seed).sign(body.as_bytes()));
     format!("{body}.{signature}")
+}
+
+/// A new private key as PEM text, and its public half, named `made`.
+pub fn private_key_and_jwk() -> (String, Value) {
+    let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("the system gives random numbers");
+    let x = Ed25519KeyPair::from_pkcs8(key.as_ref()).expect("it is a key").public_key().as_ref().to_vec();
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", STANDARD.encode(key.as_ref()));
+    (pem, json!({"kty": "OKP", "crv": "Ed25519", "kid": "made", "x": URL_SAFE_NO_PAD.encode(x)}))
 }
 
 fn pair(seed: u8) -> Ed25519KeyPair {

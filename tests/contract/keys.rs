@@ -10,7 +10,7 @@ use crate::common::server::TempDirectory;
 use crate::common::server::{Server, Setup, TempFile, run};
 #[cfg(feature = "sqlite")]
 use crate::common::stream::Sse;
-use crate::common::token::{SECRET, claims, jwk, named, signed_as, unix_now};
+use crate::common::token::{SECRET, claims, jwk, named, private_key_and_jwk, signed_as, unix_now};
 
 #[cfg(feature = "http-tool")]
 mod provider;
@@ -142,6 +142,24 @@ fn what_the_command_line_signs_is_what_the_server_asks_for() {
     let (code, token, said) = run(&arguments, &[("STEPCAST_AUTH_JWKS", keys.text())], "");
     assert!(code != 0 && token.is_empty(), "{code} {token}");
     assert!(said.contains("auth.jwks: is set; tokens are signed by the identity provider"), "{said}");
+}
+
+#[test]
+fn a_private_key_signs_what_its_published_half_verifies() {
+    let (pem, jwk) = private_key_and_jwk();
+    let (pem, set) = (TempFile::new(".pem", &pem), TempFile::new(".json", &json!({"keys": [jwk]}).to_string()));
+    let server = trusting(set.text(), "audience = \"stepcast\"").start();
+    let signed = |more: &[&str]| {
+        let arguments = ["token", "--project", "p", "--sub", "ann", "--key", pem.text()];
+        let (code, token, said) = run(&[&arguments, more].concat(), &[("STEPCAST_AUTH_AUDIENCE", "stepcast")], "");
+        assert_eq!(code, 0, "{said}");
+        token.trim().to_owned()
+    };
+    assert_eq!(status(&server, &signed(&["--kid", "made"])), is(200, ""));
+    assert_eq!(status(&server, &signed(&[])), is(200, ""), "one key can be meant");
+    assert_eq!(status(&server, &signed(&["--kid", "other"])), is(401, "token_key_unknown"));
+    let (code, _, said) = run(&["token", "--project", "p", "--sub", "ann", "--key", set.text()], &[], "");
+    assert!(code != 0 && said.contains("holds no usable key"), "{said}");
 }
 
 fn with_secrets(secrets: &[&str]) -> Setup {

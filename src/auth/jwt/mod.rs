@@ -1,4 +1,4 @@
-//! JWTs: whether one is genuine, and whom it stands for. Signs HS256, for the command line.
+//! JWTs: whether one is genuine, and whom it stands for.
 //!
 //! `jsonwebtoken` does the form and the signature. Its checks of the claims read the clock, and ask for no issuer and no
 //! audience where a token has none; so they are off, and [`ClaimRules`] checks the claims.
@@ -11,6 +11,7 @@ mod claims;
 mod jwks;
 mod key;
 mod provider;
+mod sign;
 mod trusted;
 
 use std::cell::RefCell;
@@ -18,17 +19,17 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use jsonwebtoken::errors::{Error, ErrorKind};
-use jsonwebtoken::{Algorithm, EncodingKey, Header, decode, decode_header, encode};
+use jsonwebtoken::{decode, decode_header};
 use ring::digest::{SHA256, digest};
 use serde_json::value::RawValue;
 
 use self::cache::TokenCache;
-use self::key::check_secret;
 use self::trusted::TrustedKeys;
-use super::{AuthError, Principal, Rights};
+use super::{AuthError, Principal};
 pub use claims::{ClaimPath, ClaimRules};
 pub use jwks::{JWKS_BYTES_MAX, KeySet, ReadKeySet};
 pub use key::{JWT_SECRET_BYTES_MIN, JwtKey, KeyError};
+pub use sign::SigningKey;
 
 use crate::model::Timestamp;
 
@@ -147,22 +148,19 @@ impl Verifier {
     }
 }
 
-/// A token for `sub`, signed with HS256, that `rules` take. `expires_at` counts in whole seconds.
+/// A token for `sub`, signed with HS256.
 ///
 /// # Errors
 /// [`KeyError`]: the secret is too short, or signing failed.
+#[cfg(test)]
 pub fn sign_hs256(
     sub: &str,
     expires_at: Timestamp,
-    rights: &Rights,
+    rights: &super::Rights,
     rules: &ClaimRules,
     secret: &[u8],
 ) -> Result<String, KeyError> {
-    provider::install();
-    check_secret(secret)?;
-    let claims = rules.write(sub, expires_at, rights);
-    encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(secret))
-        .map_err(|error| KeyError::CannotSign(error.to_string()))
+    SigningKey::hs256(secret)?.sign(sub, expires_at, rights, rules)
 }
 
 fn bad_header(error: Error) -> AuthError {

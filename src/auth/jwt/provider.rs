@@ -1,12 +1,14 @@
 //! The cryptography that `jsonwebtoken` asks for, over `ring`, which the TLS client of the http tool brings anyway:
-//! verifiers for the four algorithms that a server may be set to, a signer for the one that `stepcast token` uses.
+//! verifiers and signers for the four algorithms that a server may be set to.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result, new_error};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, EncodingKey};
 use ring::hmac;
+use ring::rand::SystemRandom;
 use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, RsaPublicKeyComponents, UnparsedPublicKey,
     VerificationAlgorithm,
 };
 use signature::{Error, Signer, Verifier};
@@ -21,11 +23,20 @@ pub(super) fn install() {
     let _already_chosen = OVER_RING.install_default();
 }
 
-fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
-    match (algorithm, key.family()) {
-        (Algorithm::HS256, AlgorithmFamily::Hmac) => Ok(Box::new(Hs256::new(key.as_bytes()))),
-        _ => Err(new_error(ErrorKind::UnsupportedAlgorithm)),
-    }
+pub(super) fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
+    let bytes = key.as_bytes();
+    let pair = match (algorithm, key.family()) {
+        (Algorithm::HS256, AlgorithmFamily::Hmac) => return Ok(Box::new(Hs256::new(bytes))),
+        (Algorithm::RS256, AlgorithmFamily::Rsa) => RsaKeyPair::from_der(bytes).map(Pair::Rsa),
+        (Algorithm::ES256, AlgorithmFamily::Ec) => {
+            let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, bytes, &SystemRandom::new());
+            pair.map(Pair::P256)
+        }
+        (Algorithm::EdDSA, AlgorithmFamily::Ed) => Ed25519KeyPair::from_pkcs8_maybe_unchecked(bytes).map(Pair::Ed25519),
+        _ => return Err(new_error(ErrorKind::UnsupportedAlgorithm)),
+    };
+    let pair = pair.map_err(|_| new_error(ErrorKind::InvalidKeyFormat))?;
+    Ok(Box::new(PrivateKey { algorithm: *algorithm, pair }))
 }
 
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
@@ -48,6 +59,17 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
 
 struct Hs256(hmac::Key);
 
+struct PrivateKey {
+    algorithm: Algorithm,
+    pair: Pair,
+}
+
+enum Pair {
+    Rsa(RsaKeyPair),
+    P256(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
+}
+
 struct PublicKey {
     algorithm: Algorithm,
     key: UnparsedPublicKey<Vec<u8>>,
@@ -65,6 +87,24 @@ impl Hs256 {
 impl Signer<Vec<u8>> for Hs256 {
     fn try_sign(&self, message: &[u8]) -> std::result::Result<Vec<u8>, Error> {
         Ok(hmac::sign(&self.0, message).as_ref().to_vec())
+    }
+}
+
+impl Signer<Vec<u8>> for PrivateKey {
+    fn try_sign(&self, message: &[u8]) -> std::result::Result<Vec<u8>, Error> {
+        let random = SystemRandom::new();
+        match &self.pair {
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public().modulus_len()];
+                let signed = pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature);
+                signed.map(|()| signature).map_err(|_| Error::new())
+            }
+            Pair::P256(pair) => {
+                let signature = pair.sign(&random, message).map_err(|_| Error::new())?;
+                Ok(signature.as_ref().to_vec())
+            }
+            Pair::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
+        }
     }
 }
 
@@ -89,6 +129,12 @@ impl Verifier<Vec<u8>> for RsaNumbers {
 impl JwtSigner for Hs256 {
     fn algorithm(&self) -> Algorithm {
         Algorithm::HS256
+    }
+}
+
+impl JwtSigner for PrivateKey {
+    fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 }
 

@@ -6,7 +6,7 @@ use ring::hmac;
 use serde_json::Value;
 
 use super::*;
-use crate::auth::{Projects, Scope, Scopes};
+use crate::auth::{Projects, Rights, Scope, Scopes};
 use crate::model::ProjectId;
 
 const SECRET: &[u8] = b"a secret of thirty-two bytes or more";
