@@ -54,7 +54,9 @@ impl Config {
     /// Where tokens are signed elsewhere, or a secret is missing or short.
     pub(crate) fn signing_secret(&self) -> Result<&Secret, ConfigError> {
         let elsewhere = match (&self.auth.jwks, self.auth.jwt_algorithm) {
-            (Some(_), _) => Some("auth.jwks: is set; tokens are signed by the identity provider, or with --key".to_owned()),
+            (Some(_), _) => {
+                Some("auth.jwks: is set; tokens are signed by the identity provider, or with --key".to_owned())
+            }
             (None, JwtAlgorithm::Hs256) => None,
             (None, other) => {
                 let what = format!("tokens of {other} are signed where the private key is");
