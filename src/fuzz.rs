@@ -16,6 +16,7 @@ pub const TARGETS: &[Target] = &[
     ("message_id", auth::fuzz::message_id),
     ("ticket", auth::fuzz::ticket),
     ("jwt", auth::fuzz::jwt),
+    ("key_set", auth::fuzz::key_set),
     ("call", api::fuzz::call),
     ("plan", api::fuzz::plan),
     ("publish", api::fuzz::publish),

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::handler::{Api, is_event_source, json_body};
 use super::query::{Parameters, bad};
 use super::{Action, Facts, read_json_object};
-use crate::auth::{Asked, IdSigner, MessageId, PROJECTS_PER_STREAM_MAX};
+use crate::auth::{Asked, IdSigner, KEYS_UNAVAILABLE, MessageId, PROJECTS_PER_STREAM_MAX};
 use crate::http::{Method, Problem, Request};
 use crate::log::{ResumeFrom, Subscription};
 use crate::model::{IdError, ProjectId};
@@ -135,8 +135,13 @@ impl Api {
         let asked: Vec<_> = asked.map(|(project, shown)| Asked { project, proof: proof(shown) }).collect();
         let comes_back = shown.iter().any(|shown| matches!(shown, Shown::At(_)));
         let ticket = asked_for.ticket.as_deref();
-        let (principal, spends) = self.admit(&asked, comes_back, request, ticket, facts)?;
         let is_event_source = is_event_source(request);
+        let (principal, spends) = match self.admit(&asked, comes_back, request, ticket, facts) {
+            Err(problem) if problem.code == KEYS_UNAVAILABLE && is_event_source => {
+                return Ok(Action::Busy(asked.into_iter().map(|asked| asked.project).collect()));
+            }
+            admitted => admitted?,
+        };
         let subscription = |(project, shown): (ProjectId, &Shown)| {
             Arc::new(Subscription {
                 resume: shown.resume(),

@@ -15,8 +15,8 @@ use super::{
     read_chat, read_json_object, read_run_input,
 };
 use crate::auth::{
-    AuthError, Hosts, IdSigner, Origins, Principal, Projects, Scope, Spending, TicketBook, TicketKey, TicketNote,
-    Verdict, Verifier, bearer,
+    AuthError, Hosts, IdSigner, KEY_UNKNOWN, KeySet, Origins, Principal, Projects, Scope, Spending, TicketBook,
+    TicketKey, TicketNote, Verdict, Verifier, bearer,
 };
 use crate::http::{Conditions, Method, Problem, Request, Response, media, peek_origin};
 use crate::log::{Query, WantedEvents, WantedOutput};
@@ -30,6 +30,9 @@ const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
 /// Seconds after which a subject that has spent too many tickets may try again: tokens end about that often.
 const TICKETS_RETRY_AFTER: u32 = 60;
+
+/// Seconds after which keys may have come that could not be had: they are fetched about that often.
+const KEYS_RETRY_AFTER: u32 = 5;
 
 /// How much of a host an error repeats, in bytes: as long as a name in DNS may be.
 const HOST_BYTES_SHOWN: usize = 253;
@@ -74,7 +77,11 @@ impl Api {
     /// Decides a call.
     pub fn handle(&mut self, request: &Request, facts: &Facts) -> Call {
         let verdict = self.settings.origins.judge(origin(request), request.host, &self.settings.hosts);
-        let action = self.decide(request, verdict, facts).unwrap_or_else(|problem| Action::Answer(problem.into()));
+        let action = match self.decide(request, verdict, facts) {
+            Ok(action) => action,
+            Err(problem) if problem.code == KEY_UNKNOWN => Action::AwaitKeys(problem),
+            Err(problem) => Action::Answer(problem.into()),
+        };
         let is_preflight = request.method == Method::Options;
         let headers = match is_preflight {
             true => self.settings.origins.preflight_headers(verdict),
@@ -113,6 +120,15 @@ impl Api {
         self.settings.tickets.extend(&ticket, facts.now.wall)
     }
 
+    /// The identity provider's keys are these from now on, or could not be had.
+    pub fn receive_keys(&mut self, keys: Result<KeySet, String>) {
+        let Some(verifier) = &mut self.settings.verifier else { return };
+        match keys {
+            Ok(keys) => verifier.replace_keys(keys),
+            Err(why) => verifier.note_failure(why),
+        }
+    }
+
     /// Forgets tickets whose time is over.
     pub fn forget_expired(&mut self, facts: &Facts) {
         self.settings.tickets.forget_expired(facts.now.wall);
@@ -138,7 +154,7 @@ impl Api {
             Route::Options(allow) => Ok(Action::Answer(Response::new(204).header("Allow", allow))),
             Route::Asset(name) => dashboard::asset(name, request).map(Action::Answer),
             Route::Health => Ok(Action::Answer(Response::json(200, r#"{"status":"ok"}"#))),
-            Route::Ready => ready(facts.condition),
+            Route::Ready => self.ready(facts.condition),
             Route::Metrics => Ok(Action::Metrics),
             Route::OpenApi => Ok(Action::Answer(Response::json(200, OPENAPI))),
             Route::Stream(project) => self.stream(project, request, facts),
@@ -224,6 +240,17 @@ impl Api {
         match watched.is_empty() || !is_event_source(request) {
             true => Some(Action::Answer(refusal.into())),
             false => Some(Action::Busy(watched)),
+        }
+    }
+
+    /// A server that is behind is ready all the same: it catches up by itself, and sending clients away would not help it.
+    fn ready(&self, condition: Condition) -> Result<Action, Problem> {
+        if let Some(refusal) = condition.refusal().filter(|_| condition != Condition::Overloaded) {
+            return Err(refusal);
+        }
+        match self.settings.verifier.as_ref().and_then(Verifier::lacks_keys) {
+            Some(why) => Err(Problem { detail: why.to_owned().into(), ..refused(&AuthError::KeysUnavailable) }),
+            None => Ok(Action::Answer(Response::json(200, r#"{"status":"ok"}"#))),
         }
     }
 
@@ -368,16 +395,12 @@ pub(super) fn is_event_source(request: &Request) -> bool {
 pub(crate) fn refused(error: &AuthError) -> Problem {
     let mut problem = Problem::new(error.status(), error.code(), error.to_string());
     problem.challenge = error.challenge();
-    problem.retry_after = (error.status() == 429).then_some(TICKETS_RETRY_AFTER);
+    problem.retry_after = match error.status() {
+        429 => Some(TICKETS_RETRY_AFTER),
+        503 => Some(KEYS_RETRY_AFTER),
+        _ => None,
+    };
     problem
-}
-
-/// A server that is behind is ready all the same: it catches up by itself, and sending clients away would not help it.
-fn ready(condition: Condition) -> Result<Action, Problem> {
-    match condition.refusal() {
-        Some(refusal) if condition != Condition::Overloaded => Err(refusal),
-        _ => Ok(Action::Answer(Response::json(200, r#"{"status":"ok"}"#))),
-    }
 }
 
 /// What the body of a rerun, which may be empty, says the new run is to be called.

@@ -56,6 +56,8 @@ pub struct Call {
 pub enum Action {
     /// Answer this.
     Answer(Response),
+    /// Have keys fetched and look at the request again, or answer this where none are fetched just now.
+    AwaitKeys(Problem),
     /// Ask for it, and answer what comes back.
     Ask(Ask, Render),
     /// Begin a stream. The ticket is spent if it begins.

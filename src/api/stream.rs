@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::handler::{Api, is_event_source, refused};
 use super::query::Parameters;
 use super::{Action, Facts};
-use crate::auth::{Asked, AuthError, MessageId, Principal, Scope, Spending};
+use crate::auth::{Asked, AuthError, KEYS_UNAVAILABLE, MessageId, Principal, Scope, Spending};
 use crate::formats::Format;
 use crate::http::{Method, Problem, Request, media};
 use crate::log::{ResumeFrom, Subscription, View};
@@ -63,15 +63,21 @@ impl Api {
         let header = request.headers.first("last-event-id").filter(|id| !id.is_empty());
         let query = parameters.text("lastEventId").filter(|id| !id.is_empty()).map(str::as_bytes);
         let shown = Shown { header, either: header.or(query) };
+        let is_event_source = is_event_source(request) && view == View::Events;
         let proof = shown.header.and_then(|id| self.read_id(id, &project));
         let asked = [Asked { project, proof }];
-        let (principal, spends) = self.admit(&asked, false, request, parameters.text("ticket"), facts)?;
+        let admitted = self.admit(&asked, false, request, parameters.text("ticket"), facts);
         let [Asked { project, .. }] = asked;
+        let (principal, spends) = match admitted {
+            Err(problem) if problem.code == KEYS_UNAVAILABLE && is_event_source => {
+                return Ok(Action::Busy(vec![project]));
+            }
+            admitted => admitted?,
+        };
         let resume = shown.either.map(|id| match self.read_id(id, &project) {
             Some(id) if id.is_ours() => ResumeFrom::Seq(id.seq()),
             _ => ResumeFrom::Unknown,
         });
-        let is_event_source = is_event_source(request) && view == View::Events;
         let (token_key, expires_at) = (principal.token_key(), principal.expires_at());
         let subscription = Subscription {
             project,

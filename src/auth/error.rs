@@ -5,6 +5,12 @@ use std::fmt;
 use super::Scope;
 use crate::model::ProjectId;
 
+/// The code of [`AuthError::TokenKeyUnknown`].
+pub const KEY_UNKNOWN: &str = "token_key_unknown";
+
+/// The code of [`AuthError::KeysUnavailable`].
+pub const KEYS_UNAVAILABLE: &str = "keys_unavailable";
+
 /// Why a call is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuthError {
@@ -16,8 +22,12 @@ pub enum AuthError {
     TokenMalformed,
     /// The JWT is signed with another algorithm than the configured one, or with none.
     TokenAlgorithm,
-    /// The JWT's signature is not that of the configured key.
+    /// The JWT's signature is not that of the key.
     TokenSignature,
+    /// The JWT names a key that is not one of the identity provider's.
+    TokenKeyUnknown,
+    /// The JWT names no key, and there are several that it may be signed with.
+    TokenKeyUnnamed,
     /// A claim is missing or of the wrong type; the text says which.
     TokenClaims(String),
     /// The JWT's `nbf` is still to come.
@@ -34,6 +44,8 @@ pub enum AuthError {
     Ticket(TicketError),
     /// A ticket for everything that the JWT names would be too long for a URL.
     TicketTooLong,
+    /// The identity provider's keys could not be had yet.
+    KeysUnavailable,
 }
 
 /// Why a ticket does not open a stream.
@@ -55,7 +67,7 @@ pub enum TicketError {
 
 impl AuthError {
     /// The HTTP status: 401 asks for other credentials, 403 says that these do not suffice, 400 that the call must
-    /// change, 429 that it comes too often.
+    /// change, 429 that it comes too often, 503 that it comes too early.
     pub fn status(&self) -> u16 {
         match self {
             Self::NoCredentials
@@ -63,12 +75,15 @@ impl AuthError {
             | Self::TokenMalformed
             | Self::TokenAlgorithm
             | Self::TokenSignature
+            | Self::TokenKeyUnknown
+            | Self::TokenKeyUnnamed
             | Self::TokenClaims(_)
             | Self::TokenNotYetValid
             | Self::TokenExpired => 401,
             Self::Ticket(TicketError::TooMany(_)) => 429,
             Self::NoScope(_) | Self::NoProject | Self::NoProjectOf(_) | Self::Ticket(_) => 403,
             Self::TicketTooLong => 400,
+            Self::KeysUnavailable => 503,
         }
     }
 
@@ -77,16 +92,19 @@ impl AuthError {
         match self {
             Self::NoCredentials => "credentials_required",
             Self::TokenExpired => "token_expired",
+            Self::TokenKeyUnknown => KEY_UNKNOWN,
             Self::TokenTooLong
             | Self::TokenMalformed
             | Self::TokenAlgorithm
             | Self::TokenSignature
+            | Self::TokenKeyUnnamed
             | Self::TokenClaims(_)
             | Self::TokenNotYetValid => "token_invalid",
             Self::NoScope(_) => "scope_missing",
             Self::NoProject | Self::NoProjectOf(_) => "project_forbidden",
             Self::Ticket(why) => why.code(),
             Self::TicketTooLong => "ticket_too_long",
+            Self::KeysUnavailable => KEYS_UNAVAILABLE,
         }
     }
 
@@ -123,6 +141,8 @@ impl fmt::Display for AuthError {
             Self::TokenMalformed => "the token is not a JWT",
             Self::TokenAlgorithm => "the token is not signed with the algorithm that this server takes",
             Self::TokenSignature => "the token's signature is wrong",
+            Self::TokenKeyUnknown => "the token's key (kid) is none of the identity provider's",
+            Self::TokenKeyUnnamed => "the token names no key (kid), and the identity provider has several for its alg",
             Self::TokenClaims(what) => return write!(f, "the token's claims are not usable: {what}"),
             Self::TokenNotYetValid => "the token is not valid yet",
             Self::TokenExpired => "the token has expired",
@@ -130,6 +150,9 @@ impl fmt::Display for AuthError {
             Self::NoProject => "the token is not for this project",
             Self::NoProjectOf(project) => return write!(f, "the token is not for the project {project}"),
             Self::Ticket(why) => return why.fmt(f),
+            Self::KeysUnavailable => {
+                "the identity provider's keys, which tokens are checked with, could not be fetched yet"
+            }
             Self::TicketTooLong => "the ticket would name too many projects: name a projectId, or fewer projectIds",
         })
     }
@@ -180,6 +203,8 @@ mod tests {
             (TicketError::TokenExpired.into(), 403, false),
             (AuthError::TicketTooLong, 400, false),
             (TicketError::TooMany(1).into(), 429, false),
+            (AuthError::TokenKeyUnknown, 401, true),
+            (AuthError::KeysUnavailable, 503, false),
         ] {
             assert_eq!((error.status(), error.challenge().is_some()), (status, challenged), "{error:?}");
         }

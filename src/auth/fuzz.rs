@@ -6,9 +6,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac::{HMAC_SHA256, Key, sign};
+use serde_json::json;
 
 use super::{
-    AuthError, Hosts, IdSigner, Instance, JwtKey, Origins, Principal, Scope, TicketKey, Verdict, Verifier, bearer, mac,
+    AuthError, ClaimRules, Hosts, IdSigner, Instance, JwtKey, KeySet, Origins, Principal, Scope, TicketKey, Verdict,
+    Verifier, bearer, mac,
 };
 use crate::model::{ProjectId, Timestamp};
 
@@ -116,6 +118,26 @@ fn check_token(verifier: &Verifier, token: &str) -> Option<Principal> {
     let end = principal.expires_at().expect("a token ends");
     assert_eq!(verifier.verify(token, end), Err(AuthError::TokenExpired));
     Some(principal)
+}
+
+/// What an identity provider publishes: whatever is taken is a public key, of the one algorithm that its kind is for, and no
+/// token that is signed with what everyone can read is let in.
+pub fn key_set(bytes: &[u8]) {
+    let Ok(read) = KeySet::read(bytes) else { return };
+    let shown = format!("{} {}", read.keys, read.ignored.join(" "));
+    assert!(!shown.chars().any(char::is_control), "{shown:?} is no line of a log");
+    let again = KeySet::read(bytes).expect("it was read before");
+    assert_eq!(again, read);
+    let mut verifier = Verifier::awaiting_keys(ClaimRules::default());
+    for key in read.keys.keys.iter().map(|key| json!({"alg": "HS256", "kid": key.kid})).chain([json!({"alg": "HS256"})])
+    {
+        let content = format!("{}.{}", URL_SAFE_NO_PAD.encode(key.to_string()), URL_SAFE_NO_PAD.encode(b"{}"));
+        let signature = sign(&Key::new(HMAC_SHA256, bytes), content.as_bytes());
+        let token = format!("{content}.{}", URL_SAFE_NO_PAD.encode(signature));
+        verifier.replace_keys(read.keys.clone());
+        let verdict = verifier.verify(&token, NOW);
+        assert!(matches!(verdict, Err(AuthError::TokenAlgorithm | AuthError::TokenTooLong)), "{token}: {verdict:?}");
+    }
 }
 
 /// A page's origin, and the host that it calls.

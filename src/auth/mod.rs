@@ -1,9 +1,9 @@
 //! Who may: JWTs, one-time tickets, signed message ids, and browser origins. Pure: `now` and randomness are passed in.
 //!
 //! A credential comes in as text and leaves as a [`Principal`], which answers what its bearer may do. JWTs are checked
-//! by the [`Verifier`]; tickets are issued by the [`TicketKey`] and admitted by the [`TicketBook`], which remembers
-//! which were used; ids of messages and positions are signed by the [`IdSigner`], so that one is proof of having watched the
-//! project.
+//! by the [`Verifier`], with the operator's keys or with a [`KeySet`] that an identity provider publishes; tickets are
+//! issued by the [`TicketKey`] and admitted by the [`TicketBook`], which remembers which were used; ids of messages and
+//! positions are signed by the [`IdSigner`], so that one is proof of having watched the project.
 //! Nothing here speaks HTTP: errors tell their status, origins their headers.
 
 mod bearer;
@@ -12,23 +12,24 @@ mod error;
 pub(crate) mod fuzz;
 mod hosts;
 mod jwt;
-mod jwt_key;
 mod keys;
 mod mac;
 mod message_id;
 mod origin;
 mod positions;
 mod principal;
-mod provider;
 mod ticket;
 mod ticket_book;
-mod token_cache;
 
 pub use bearer::bearer;
-pub use error::{AuthError, TicketError};
+pub use error::{AuthError, KEY_UNKNOWN, KEYS_UNAVAILABLE, TicketError};
 pub use hosts::Hosts;
-pub use jwt::{Verifier, sign_hs256};
-pub use jwt_key::{JWT_SECRET_BYTES_MIN, JwtKey, KeyError};
+#[cfg(test)]
+pub use jwt::sign_hs256;
+pub use jwt::{
+    ClaimPath, ClaimRules, JWKS_BYTES_MAX, JWT_SECRET_BYTES_MIN, JwtKey, KeyError, KeySet, ReadKeySet, SigningKey,
+    Verifier,
+};
 pub use keys::ServerKeys;
 pub use message_id::{IdSigner, Instance, MessageId};
 pub use origin::{Origins, Verdict};

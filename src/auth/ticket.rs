@@ -30,9 +30,13 @@ const ALL_PROJECTS: u16 = u16::MAX;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TicketNonce([u8; 16]);
 
-/// Issues and opens tickets.
+/// Issues tickets, and opens them.
 #[derive(Clone)]
-pub struct TicketKey(Key);
+pub struct TicketKey {
+    key: Key,
+    /// Those that nothing is issued with any more.
+    older: Vec<Key>,
+}
 
 /// What a genuine ticket says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +49,15 @@ pub(super) struct Ticket {
 
 impl TicketKey {
     pub(super) fn new(key: Key) -> Self {
-        Self(key)
+        Self { key, older: Vec::new() }
+    }
+
+    /// This one, which also opens what `older` has issued.
+    #[must_use]
+    pub fn or(mut self, older: Self) -> Self {
+        self.older.push(older.key);
+        self.older.extend(older.older);
+        self
     }
 
     /// A ticket for `projects`, or for all that `principal` sees where they are none. `nonce` is random.
@@ -63,19 +75,20 @@ impl TicketKey {
     ) -> Result<String, AuthError> {
         principal.require_all(Scope::Subscribe, projects)?;
         let mut bytes = encode(principal, projects, now, nonce).ok_or(AuthError::TicketTooLong)?;
-        bytes.extend(mac::tag::<MAC_BYTES>(&self.0, &[&bytes]));
+        bytes.extend(mac::tag::<MAC_BYTES>(&self.key, &[&bytes]));
         let text = URL_SAFE_NO_PAD.encode(bytes);
         if text.len() > TICKET_BYTES_MAX { Err(AuthError::TicketTooLong) } else { Ok(text) }
     }
 
-    /// What `text` says, if it was issued with this key.
+    /// What `text` says, if it was issued with this key or an older one.
     pub(super) fn open(&self, text: &str) -> Option<Ticket> {
         if text.len() > TICKET_BYTES_MAX {
             return None;
         }
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         let (bytes, mac) = bytes.split_last_chunk::<MAC_BYTES>()?;
-        if mac::same(mac, &mac::tag(&self.0, &[bytes])) { decode(bytes) } else { None }
+        let mut keys = [&self.key].into_iter().chain(&self.older);
+        keys.any(|key| mac::same(mac, &mac::tag(key, &[bytes]))).then(|| decode(bytes))?
     }
 }
 
@@ -86,7 +99,7 @@ pub(super) struct Subject(u64);
 impl TicketKey {
     /// Who `principal` is, where tickets are counted. A stranger can't choose a `sub` that counts as another's.
     pub(super) fn subject(&self, principal: &Principal) -> Subject {
-        let tag: [u8; MAC_BYTES] = mac::tag(&self.0, &[b"subject", principal.sub().as_bytes()]);
+        let tag: [u8; MAC_BYTES] = mac::tag(&self.key, &[b"subject", principal.sub().as_bytes()]);
         let (first, _) = tag.split_first_chunk().expect("16 bytes begin with 8");
         Subject(u64::from_be_bytes(*first))
     }

@@ -172,6 +172,8 @@ fn token_request(matches: &ArgMatches) -> TokenRequest {
         sub: matches.get_one::<String>("sub").expect("clap asks for it").clone(),
         ttl: *matches.get_one("ttl").expect("it has a default"),
         scope: scopes.flatten().cloned().collect(),
+        key: matches.get_one("key").cloned(),
+        kid: matches.get_one("kid").cloned(),
     }
 }
 
@@ -233,11 +235,15 @@ fn token() -> clap::Command {
     let sub = option("sub", "NAME", "Who it is for").required(true).value_parser(parse_sub);
     let ttl = option("ttl", "DURATION", "How long it is good").default_value("1h").value_parser(parse_ttl);
     let scope = option("scope", "SCOPE", "What it allows, one or several: subscribe, publish, run, admin");
+    let key = option("key", "FILE", "A PEM file with a private key (RSA, P-256, Ed25519) that signs it instead");
+    let kid = option("kid", "NAME", "What the token names that key by").requires("key");
     clap::Command::new("token").about("Print a token, signed with auth.jwt_secret (STEPCAST_JWT_SECRET)").args([
         project.required(true).action(ArgAction::Append).value_parser(parse_project),
         sub,
         ttl,
         scope.action(ArgAction::Append).num_args(1..).default_value("subscribe").value_parser(parse_scopes),
+        key.value_parser(value_parser!(PathBuf)),
+        kid.value_parser(NonEmptyStringValueParser::new()),
         config(),
     ])
 }
@@ -335,13 +341,17 @@ mod tests {
             sub: "u".into(),
             ttl: std::time::Duration::from_secs(60),
             scope: ["run", "publish", "subscribe", "run", "admin"].map(Into::into).to_vec(),
+            key: None,
+            kid: None,
         };
+
         let by_default = TokenRequest {
             projects: vec!["a".into()],
             ttl: std::time::Duration::from_secs(3600),
             scope: vec!["subscribe".into()],
             ..token.clone()
         };
+        let by_key = TokenRequest { key: Some("k.pem".into()), kid: Some("k".into()), ..by_default.clone() };
         let empty = Settings::default;
         let all_flags = settings(Some("c.toml"), &[("listen", ":1"), ("data", "none"), ("auth.mode", "none")]);
         let table: Vec<(&[&str], Command)> = vec![
@@ -404,6 +414,10 @@ mod tests {
                 Command::Token { settings: empty(), request: token },
             ),
             (&["token", "--project", "a", "--sub", "u"], Command::Token { settings: empty(), request: by_default }),
+            (
+                &["token", "--project", "a", "--sub", "u", "--key", "k.pem", "--kid", "k"],
+                Command::Token { settings: empty(), request: by_key },
+            ),
             (&["demo"], Command::Demo { settings: empty() }),
         ];
         for (line, expected) in table {
@@ -413,7 +427,7 @@ mod tests {
 
     #[test]
     fn bad_lines_are_refused() {
-        let table: [(&[&str], ErrorKind); 17] = [
+        let table: [(&[&str], ErrorKind); 18] = [
             (&[], ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             (&["--version"], ErrorKind::DisplayVersion),
             (&["--help"], ErrorKind::DisplayHelp),
@@ -424,6 +438,7 @@ mod tests {
             (&["run", "p", "--inputs", "[1]"], ErrorKind::ValueValidation),
             (&["run", "p", "--inputs", r#"{"n": 18446744073709551616}"#], ErrorKind::ValueValidation),
             (&["token", "--sub", "u"], ErrorKind::MissingRequiredArgument),
+            (&["token", "--project", "a", "--sub", "u", "--kid", "k"], ErrorKind::MissingRequiredArgument),
             (&["token", "--project", "a b", "--sub", "u"], ErrorKind::ValueValidation),
             (&["token", "--project", "a", "--sub", "u", "--scope", "write"], ErrorKind::ValueValidation),
             (&["demo", "--insecure"], ErrorKind::UnknownArgument),

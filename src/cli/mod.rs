@@ -22,9 +22,11 @@ use std::process::ExitCode;
 use self::args::{Command, Settings};
 use self::error::CommandError;
 use self::token::TokenRequest;
+use crate::auth::SigningKey;
 use crate::clock;
 use crate::config::Config;
 use crate::executor::tool::launch_if_asked;
+use crate::server::claim_rules;
 
 /// The whole program: reads its command line and does what it says; what it exits with.
 pub fn main() -> ExitCode {
@@ -58,8 +60,11 @@ fn keep_descriptors() {
 
 fn token(settings: Settings, request: &TokenRequest) -> Result<ExitCode, CommandError> {
     let config = load(settings)?;
-    let secret = config.signing_secret()?.expose().as_bytes();
-    output::say(request.sign(clock::wall(), secret)?)?;
+    let key = match &request.key {
+        Some(path) => token::private_key(path, request.kid.as_deref())?,
+        None => SigningKey::hs256(config.signing_secret()?.expose().as_bytes())?,
+    };
+    output::say(request.sign(clock::wall(), &claim_rules(&config), &key)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

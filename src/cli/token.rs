@@ -1,13 +1,21 @@
 //! `stepcast token`: what a token says. Signing it is auth's.
 
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::auth::{KeyError, Projects, Rights, Scopes, sign_hs256};
+use super::error::CommandError;
+
+use crate::auth::{ClaimRules, KeyError, Projects, Rights, Scopes, SigningKey};
 use crate::config::units::parse_duration;
 use crate::model::{ProjectId, Timestamp};
 
 /// The longest `sub`, in bytes: as long as an id.
 const SUB_BYTES_MAX: usize = 128;
+
+/// How much of a private key's file is read: an RSA key of 8192 bits is some 6 KiB.
+const KEY_BYTES_MAX: u64 = 64 * 1024;
 
 /// What stands for all projects.
 const ALL_PROJECTS: &str = "*";
@@ -26,14 +34,18 @@ pub struct TokenRequest {
     pub ttl: Duration,
     /// What it allows.
     pub scope: Vec<String>,
+    /// The file of a private key that signs it, in place of the secret.
+    pub key: Option<PathBuf>,
+    /// What it names that key by.
+    pub kid: Option<String>,
 }
 
 impl TokenRequest {
-    /// The token, good from `now` on and signed with `secret`. `*` beside other projects stands for them too.
+    /// The token, good from `now` on, such as `rules` take, and signed with `key`. `*` beside other projects stands for them too.
     ///
     /// # Errors
-    /// Where the secret is too short.
-    pub fn sign(&self, now: Timestamp, secret: &[u8]) -> Result<String, KeyError> {
+    /// Where signing fails.
+    pub fn sign(&self, now: Timestamp, rules: &ClaimRules, key: &SigningKey) -> Result<String, KeyError> {
         let expires_at = now.plus_millis(u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX));
         let is_for_all = self.projects.iter().any(|project| project == ALL_PROJECTS);
         let projects = match is_for_all {
@@ -41,8 +53,20 @@ impl TokenRequest {
             false => Projects::only(self.projects.iter().filter_map(|id| ProjectId::parse(id).ok())),
         };
         let rights = Rights { scopes: Scopes::parse(&self.scope.join(" ")), projects };
-        sign_hs256(&self.sub, expires_at, &rights, secret)
+        key.sign(&self.sub, expires_at, &rights, rules)
     }
+}
+
+/// The private key in a file.
+///
+/// # Errors
+/// A sentence with the file's name.
+pub(super) fn private_key(path: &Path, kid: Option<&str>) -> Result<SigningKey, CommandError> {
+    let mut pem = String::new();
+    let read = File::open(path).and_then(|file| file.take(KEY_BYTES_MAX).read_to_string(&mut pem));
+    read.map_err(|error| CommandError::io(&format!("read {}", path.display()), &error))?;
+    let key = SigningKey::from_pem(&pem, kid.map(str::to_owned));
+    key.map_err(|error| CommandError::new(format!("{}: {error}", path.display())))
 }
 
 /// Takes a project id, or `*`.
@@ -95,16 +119,25 @@ mod tests {
 
     fn request(projects: &[&str], scope: &[&str]) -> TokenRequest {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        TokenRequest { projects: owned(projects), sub: "u".into(), ttl: Duration::from_secs(3600), scope: owned(scope) }
+        TokenRequest {
+            projects: owned(projects),
+            sub: "u".into(),
+            ttl: Duration::from_secs(3600),
+            scope: owned(scope),
+            key: None,
+            kid: None,
+        }
     }
 
     #[test]
     fn a_token_opens_what_it_was_made_for() {
         let now = Timestamp::from_millis(1_700_000_000_999);
         let secret = b"0123456789abcdef0123456789abcdef";
+        let key = SigningKey::hs256(secret).expect("long enough");
         let verifier = Verifier::new(&JwtKey::Hs256 { secret: secret.to_vec() }, Duration::ZERO).expect("a key");
         let id = |text: &str| ProjectId::parse(text).expect("an id");
-        let token = request(&["a", "b", "a"], &["run", "subscribe"]).sign(now, secret).expect("a token");
+        let token =
+            request(&["a", "b", "a"], &["run", "subscribe"]).sign(now, &ClaimRules::default(), &key).expect("a token");
         let principal = verifier.verify(&token, now).expect("is good");
         assert!(
             principal.require_in(Scope::Run, &id("b")).is_ok()
@@ -112,9 +145,8 @@ mod tests {
         );
         assert!(!principal.sees(&id("c")) && principal.sub() == "u");
         assert!(verifier.verify(&token, now.plus_millis(3_601_000)).is_err(), "it ends");
-        let token = request(&["a", "*"], &["admin"]).sign(now, secret).expect("a token");
+        let token = request(&["a", "*"], &["admin"]).sign(now, &ClaimRules::default(), &key).expect("a token");
         assert!(verifier.verify(&token, now).expect("is good").require_in(Scope::Publish, &id("c")).is_ok());
-        assert!(request(&["a"], &["run"]).sign(now, b"short").is_err());
     }
 
     #[test]

@@ -4,8 +4,11 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 
-use super::{AuthMode, Config, ConfigError, JwtAlgorithm, Secret};
+use super::{AuthMode, Config, ConfigError, JwtAlgorithm, KeyLocation, Secret};
 use crate::auth::JWT_SECRET_BYTES_MIN;
+
+/// Can a url be asked?
+const CAN_ASK: bool = cfg!(feature = "http-tool");
 
 impl Config {
     /// May a server start with these settings? `insecure` says that a server without tokens may be reached from
@@ -48,33 +51,68 @@ impl Config {
     /// The secret that tokens are signed with.
     ///
     /// # Errors
-    /// Where the algorithm has none, or the secret is missing or short.
+    /// Where tokens are signed elsewhere, or a secret is missing or short.
     pub(crate) fn signing_secret(&self) -> Result<&Secret, ConfigError> {
-        let issue = match (self.auth.jwt_algorithm, &self.auth.jwt_secret) {
-            (JwtAlgorithm::Hs256, Some(secret)) if secret.expose().len() >= JWT_SECRET_BYTES_MIN => return Ok(secret),
-            (JwtAlgorithm::Hs256, Some(_)) => {
-                format!("auth.jwt_secret: expected at least {JWT_SECRET_BYTES_MIN} bytes")
+        let elsewhere = match (&self.auth.jwks, self.auth.jwt_algorithm) {
+            (Some(_), _) => {
+                Some("auth.jwks: is set; tokens are signed by the identity provider, or with --key".to_owned())
             }
-            (JwtAlgorithm::Hs256, None) => format!(
-                "auth.jwt_secret: missing; expected at least {JWT_SECRET_BYTES_MIN} bytes, in the variable \
-                 STEPCAST_JWT_SECRET or in the file"
-            ),
-            (other, _) => {
-                format!("auth.jwt_algorithm: expected HS256; tokens of {other} are signed where the private key is")
+            (None, JwtAlgorithm::Hs256) => None,
+            (None, other) => {
+                let what = format!("tokens of {other} are signed where the private key is");
+                Some(format!("auth.jwt_algorithm: expected HS256; {what}"))
             }
         };
-        Err(ConfigError { issues: vec![issue] })
+        ConfigError::unless_empty(elsewhere.map_or_else(|| self.wrong_with_secrets(), |issue| vec![issue]))?;
+        Ok(self.auth.jwt_secret.first().expect("a missing secret is an issue"))
+    }
+
+    fn wrong_with_secrets(&self) -> Vec<String> {
+        let secrets = &self.auth.jwt_secret;
+        if secrets.is_empty() {
+            return vec![format!(
+                "auth.jwt_secret: missing; expected at least {JWT_SECRET_BYTES_MIN} bytes, in the variable \
+                 STEPCAST_JWT_SECRET or in the file"
+            )];
+        }
+        let is_short = |secret: &Secret| secret.expose().len() < JWT_SECRET_BYTES_MIN;
+        let short = secrets.iter().enumerate().filter(|(_, secret)| is_short(secret));
+        let name = |at: usize| if secrets.len() == 1 { String::new() } else { format!("[{at}]") };
+        let issue = |at| format!("auth.jwt_secret{}: expected at least {JWT_SECRET_BYTES_MIN} bytes", name(at));
+        short.map(|(at, _)| issue(at)).collect()
     }
 
     fn wrong_with_key(&self) -> Vec<String> {
+        if let Some(jwks) = &self.auth.jwks {
+            return self.wrong_with_jwks(jwks);
+        }
         if self.auth.jwt_algorithm == JwtAlgorithm::Hs256 {
-            return self.signing_secret().err().map(|error| error.issues).unwrap_or_default();
+            return self.wrong_with_secrets();
         }
         let issue = match &self.auth.jwt_public_key {
             None => Some(format!("missing; {} needs the path of a PEM file", self.auth.jwt_algorithm)),
             Some(path) => File::open(path).err().map(|error| format!("{}: can't be read: {error}", path.display())),
         };
         issue.map(|issue| format!("auth.jwt_public_key: {issue}")).into_iter().collect()
+    }
+
+    /// Keys of an identity provider are the only ones: each says itself what it is for.
+    fn wrong_with_jwks(&self, jwks: &KeyLocation) -> Vec<String> {
+        let auth = &self.auth;
+        let others = [
+            (!auth.jwt_secret.is_empty(), "auth.jwt_secret (STEPCAST_JWT_SECRET)"),
+            (auth.jwt_public_key.is_some(), "auth.jwt_public_key"),
+            (auth.jwt_algorithm != JwtAlgorithm::default(), "auth.jwt_algorithm"),
+        ];
+        let both = others.into_iter().filter(|(is_set, _)| *is_set);
+        let mut issues: Vec<_> =
+            both.map(|(_, other)| format!("auth.jwks: excludes {other}; expected one of the two")).collect();
+        if jwks.url().is_some() && !CAN_ASK {
+            issues.push("auth.jwks: expected a file, as this program was built without http-tool".to_owned());
+        }
+        let unreadable = jwks.file().and_then(|path| File::open(path).err());
+        issues.extend(unreadable.map(|error| format!("auth.jwks: {jwks}: can't be read: {error}")));
+        issues
     }
 }
 
@@ -136,14 +174,49 @@ mod tests {
 
     #[test]
     fn hs256_needs_a_secret_of_32_bytes() {
-        let with =
-            |secret: Option<&str>| config("127.0.0.1:0", |config| config.auth.jwt_secret = secret.map(Secret::new));
+        let with = |secrets: &[&str]| {
+            config("127.0.0.1:0", |config| {
+                config.auth.jwt_secret = secrets.iter().map(|&secret| Secret::new(secret)).collect()
+            })
+        };
         assert_eq!(
-            verdict(&with(None), true),
+            verdict(&with(&[]), true),
             "auth.jwt_secret: missing; expected at least 32 bytes, in the variable STEPCAST_JWT_SECRET or in the file"
         );
-        assert_eq!(verdict(&with(Some(&"x".repeat(31))), false), "auth.jwt_secret: expected at least 32 bytes");
-        assert_eq!(verdict(&with(Some(&"x".repeat(32))), false), "ok");
+        let (short, good) = ("x".repeat(31), "x".repeat(32));
+        assert_eq!(verdict(&with(&[&short]), false), "auth.jwt_secret: expected at least 32 bytes");
+        assert_eq!(verdict(&with(&[&good]), false), "ok");
+        assert_eq!(verdict(&with(&[&good, &good]), false), "ok");
+        assert_eq!(verdict(&with(&[&good, &short]), false), "auth.jwt_secret[1]: expected at least 32 bytes");
+    }
+
+    #[test]
+    fn keys_of_a_provider_exclude_those_of_ones_own() {
+        let with = |jwks: &str, change: &dyn Fn(&mut Config)| {
+            config("127.0.0.1:0", |config| {
+                config.auth.jwks = KeyLocation::parse(jwks);
+                change(config);
+            })
+        };
+        let excluded = |other: &str| format!("auth.jwks: excludes {other}; expected one of the two");
+        let secret = |config: &mut Config| config.auth.jwt_secret = vec![Secret::new("x".repeat(32))];
+        assert_eq!(verdict(&with("Cargo.toml", &|_| {}), false), "ok", "what is in it is auth's to judge");
+        assert_eq!(verdict(&with("Cargo.toml", &secret), false), excluded("auth.jwt_secret (STEPCAST_JWT_SECRET)"));
+        let key = |config: &mut Config| {
+            config.auth.jwt_public_key = Some("key.pem".into());
+            config.auth.jwt_algorithm = JwtAlgorithm::Es256;
+        };
+        let both = format!("{}\n{}", excluded("auth.jwt_public_key"), excluded("auth.jwt_algorithm"));
+        assert_eq!(verdict(&with("Cargo.toml", &key), false), both);
+        let missing = verdict(&with("/nowhere/keys.json", &|_| {}), false);
+        assert!(missing.starts_with("auth.jwks: /nowhere/keys.json: can't be read: "), "{missing}");
+        let url = match CAN_ASK {
+            true => "ok",
+            false => "auth.jwks: expected a file, as this program was built without http-tool",
+        };
+        assert_eq!(verdict(&with("https://id.example.com/keys", &|_| {}), false), url);
+        let error = with("Cargo.toml", &secret).signing_secret().expect_err("not here").to_string();
+        assert_eq!(error, "auth.jwks: is set; tokens are signed by the identity provider, or with --key");
     }
 
     #[test]

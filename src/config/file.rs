@@ -65,7 +65,8 @@ fn apply_value(key: &Key, value: &Spanned<DeValue<'_>>, config: &mut Config, rep
     let at = value.span().start;
     let number;
     let raw = match (key.kind(), value.get_ref()) {
-        (Kind::List(_), DeValue::Array(items)) => strings(items).map(Raw::List),
+        (Kind::List(_) | Kind::Texts | Kind::Secret, DeValue::Array(items)) => strings(items).map(Raw::List),
+        (Kind::Texts, DeValue::String(text)) => Some(Raw::List(vec![text])),
         (Kind::List(_) | Kind::Count, DeValue::String(_)) => None,
         (_, DeValue::String(text)) => Some(Raw::Text(text)),
         (Kind::Count | Kind::Size, integer @ DeValue::Integer(_)) => {

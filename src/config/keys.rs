@@ -153,9 +153,14 @@ const ROWS: &[Row] = rows! {
     server.hosts: ANY, "Host names that requests may use, besides that in listen";
     data: ANY, "The directory that keeps messages and runs; none keeps them in memory";
     auth.mode: ANY, "jwt asks for tokens, none asks for nothing (on loopback only)";
-    auth.jwt_secret: ANY, "The secret of HS256, at least 32 bytes";
+    auth.jwt_secret: ANY, "The secret of HS256, at least 32 bytes; the file takes a list, of which the first signs";
     auth.jwt_public_key: ANY, "A PEM file with the public key of RS256, ES256 or EdDSA";
     auth.jwt_algorithm: ANY, "What tokens are signed with: HS256, RS256, ES256 or EdDSA";
+    auth.jwks: ANY, "The keys of an identity provider: a file or an https url, in place of a key of your own";
+    auth.issuer: ANY, "Who may have issued a token; it must say so in iss [default: anyone who has the key]";
+    auth.audience: ANY, "Whom a token may be meant for; it must say so in aud [default: anyone]";
+    auth.projects_claim: ANY, "The claim with a token's projects, or a JSON pointer as /app/projects";
+    auth.scope_claim: ANY, "The claim with what a token allows, or a JSON pointer as /realm_access/roles";
     auth.leeway: bounds(0, HOUR), "How long after its end a token still counts";
     auth.ticket_ttl: bounds(1, HOUR), "How long an unused ticket lives";
     cors.allowed_origins: ANY, "The origins of other sites whose pages may call";

@@ -16,6 +16,7 @@ mod file;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod hosts;
+mod jwks;
 mod keys;
 mod load;
 mod origins;
@@ -30,6 +31,7 @@ pub(crate) mod units;
 pub use address::ListenAddress;
 pub use cidr::Cidr;
 pub use hosts::Hosts;
+pub use jwks::KeyLocation;
 pub(crate) use keys::{KEYS, Key};
 pub(crate) use load::Sources;
 pub use load::{ConfigError, Loaded, load};

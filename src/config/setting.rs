@@ -6,7 +6,9 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::units::{parse_duration, parse_size, show_duration, show_size};
-use super::{AuthMode, Cidr, DataLocation, Hosts, JwtAlgorithm, ListenAddress, Origins, Secret, Synchronous};
+use super::{
+    AuthMode, Cidr, DataLocation, Hosts, JwtAlgorithm, KeyLocation, ListenAddress, Origins, Secret, Synchronous,
+};
 
 /// The word of `data` that keeps everything in memory.
 const NO_DATA: &str = "none";
@@ -80,9 +82,11 @@ pub(super) enum Kind {
     Word(&'static [&'static str]),
     /// A list of what this says.
     List(&'static str),
+    /// One text or a list of them, each taken as it stands; in a flag or a variable they come with commas.
+    Texts,
     /// A text that is what this says.
     Text(&'static str),
-    /// A text that nobody may see.
+    /// One text or a list of them that nobody may see. In a flag or a variable it is one: a secret may have commas.
     Secret,
 }
 
@@ -94,7 +98,7 @@ impl Kind {
             Self::Size => "SIZE",
             Self::Count => "N",
             Self::Word(_) => "WORD",
-            Self::List(_) => "LIST",
+            Self::List(_) | Self::Texts => "LIST",
             Self::Text(_) => "TEXT",
             Self::Secret => "SECRET",
         }
@@ -109,7 +113,7 @@ impl Kind {
             Self::Word(words) => format!("one of {}", words.join(", ")),
             Self::List(what) => format!("a list of {what}"),
             Self::Text(what) => what.to_owned(),
-            Self::Secret => "a text".to_owned(),
+            Self::Texts | Self::Secret => "a text, or a list of texts".to_owned(),
         }
     }
 }
@@ -294,13 +298,68 @@ impl Setting for Option<PathBuf> {
     }
 }
 
-impl Setting for Option<Secret> {
+impl Setting for Option<KeyLocation> {
+    fn kind(&self) -> Kind {
+        Kind::Text("the path of a file, or an https:// url (http:// on loopback alone)")
+    }
+
+    fn set(&mut self, raw: &Raw<'_>, _: Bounds) -> Result<(), String> {
+        let text = raw.text()?;
+        // A password in a url is none of an error's.
+        let shown = text.rsplit_once('@').map(|(_, server)| format!("***@{server}"));
+        assign(self, shown.as_deref().unwrap_or(text), KeyLocation::parse(text).map(Some))
+    }
+
+    fn show(&self) -> Option<String> {
+        self.as_ref().map(KeyLocation::to_string)
+    }
+}
+
+/// A `String` among the settings is the place of a claim.
+impl Setting for String {
+    fn kind(&self) -> Kind {
+        Kind::Text("the name of a claim, or a JSON pointer as /realm_access/roles")
+    }
+
+    fn set(&mut self, raw: &Raw<'_>, _: Bounds) -> Result<(), String> {
+        let text = raw.text()?;
+        assign(self, text, (!text.is_empty()).then(|| text.to_owned()))
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.clone())
+    }
+}
+
+impl Setting for Vec<String> {
+    fn kind(&self) -> Kind {
+        Kind::Texts
+    }
+
+    fn set(&mut self, raw: &Raw<'_>, _: Bounds) -> Result<(), String> {
+        let items = raw.items();
+        if items.contains(&"") {
+            return Err(String::new());
+        }
+        *self = items.into_iter().map(str::to_owned).collect();
+        Ok(())
+    }
+
+    fn show(&self) -> Option<String> {
+        (!self.is_empty()).then(|| self.join(","))
+    }
+}
+
+impl Setting for Vec<Secret> {
     fn kind(&self) -> Kind {
         Kind::Secret
     }
 
     fn set(&mut self, raw: &Raw<'_>, _: Bounds) -> Result<(), String> {
-        *self = Some(Secret::new(raw.text()?));
+        *self = match raw {
+            Raw::Text(text) => vec![Secret::new(*text)],
+            Raw::List(items) => items.iter().map(|item| Secret::new(*item)).collect(),
+        };
         Ok(())
     }
 

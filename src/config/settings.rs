@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::{Cidr, Hosts, ListenAddress, Origins, Secret};
+use super::{Cidr, Hosts, KeyLocation, ListenAddress, Origins, Secret};
 use crate::auth::TICKETS_REMEMBERED_MAX;
 use crate::executor::tool::ToolDeclaration;
 
@@ -82,12 +82,22 @@ pub struct ServerConfig {
 pub struct AuthConfig {
     /// Are tokens asked for?
     pub mode: AuthMode,
-    /// The key of HS256.
-    pub jwt_secret: Option<Secret>,
+    /// The keys of HS256: the first one signs, each verifies.
+    pub jwt_secret: Vec<Secret>,
     /// A PEM file with the public key of the other algorithms.
     pub jwt_public_key: Option<PathBuf>,
     /// The one algorithm that a token may be signed with.
     pub jwt_algorithm: JwtAlgorithm,
+    /// The keys of an identity provider, in place of the three above.
+    pub jwks: Option<KeyLocation>,
+    /// Who may have issued a token (`iss`); where this is empty, whoever has the key.
+    pub issuer: Vec<String>,
+    /// Whom a token may be meant for (`aud`); where this is empty, anyone.
+    pub audience: Vec<String>,
+    /// The claim that names the projects: a JSON pointer where it begins with `/`.
+    pub projects_claim: String,
+    /// The claim that names the scopes, likewise.
+    pub scope_claim: String,
     /// How long after its `exp` a token still counts.
     pub leeway: Duration,
     /// How long an unused ticket lives.
@@ -299,9 +309,14 @@ impl Default for AuthConfig {
     fn default() -> Self {
         Self {
             mode: AuthMode::Jwt,
-            jwt_secret: None,
+            jwt_secret: Vec::new(),
             jwt_public_key: None,
             jwt_algorithm: JwtAlgorithm::Hs256,
+            jwks: None,
+            issuer: Vec::new(),
+            audience: Vec::new(),
+            projects_claim: "projects".to_owned(),
+            scope_claim: "scope".to_owned(),
             leeway: Duration::ZERO,
             ticket_ttl: Duration::from_secs(15),
         }

@@ -34,6 +34,10 @@ hosts = []
 [auth]
 mode = "jwt"
 jwt_algorithm = "HS256"
+issuer = []
+audience = []
+projects_claim = "projects"
+scope_claim = "scope"
 leeway = "0s"
 ticket_ttl = "15s"
 
@@ -95,7 +99,7 @@ fn the_defaults_are_the_contracts() {
     let Config { executor, limits, metrics, auth, tools, .. } = Config::default();
     assert_eq!(executor.workers, 4 * cores);
     assert_eq!((limits.connections, metrics.listen, tools), (None, None, vec![]));
-    assert_eq!((auth.jwt_secret, auth.jwt_public_key), (None, None));
+    assert_eq!((auth.jwt_secret, auth.jwt_public_key, auth.jwks), (vec![], None, None));
 }
 
 #[test]
@@ -108,6 +112,9 @@ fn every_key_is_set_by_file_variable_and_flag_alike() {
         "auth.mode" => "none".to_owned(),
         "auth.jwt_algorithm" => "EdDSA".to_owned(),
         "auth.jwt_secret" | "auth.jwt_public_key" => "some.pem".to_owned(),
+        "auth.jwks" => "https://id.example.com/keys".to_owned(),
+        "auth.issuer" | "auth.audience" => "https://id.example.com/,app".to_owned(),
+        "auth.projects_claim" | "auth.scope_claim" => "/app/x".to_owned(),
         "cors.allowed_origins" => "https://a.example,http://b:1".to_owned(),
         "server.hosts" => "events.example.com,b.example:8443".to_owned(),
         "limits.trusted_proxies" => "10.0.0.0/8,fd00::/8".to_owned(),
@@ -165,10 +172,24 @@ fn a_lone_comma_is_the_empty_list() {
 fn the_secret_has_a_short_variable_and_its_full_one_wins() {
     let secret = |variables: &[(&str, &str)]| {
         let Loaded { config, .. } = settle(None, variables, &[]).expect("settles");
-        config.auth.jwt_secret.map(|secret| secret.expose().to_owned())
+        config.auth.jwt_secret
     };
-    assert_eq!(secret(&[("STEPCAST_JWT_SECRET", "a")]).as_deref(), Some("a"));
-    assert_eq!(secret(&[("STEPCAST_AUTH_JWT_SECRET", "b"), ("STEPCAST_JWT_SECRET", "a")]).as_deref(), Some("b"));
+    let of = |text: &str| vec![Secret::new(text)];
+    assert_eq!(secret(&[("STEPCAST_JWT_SECRET", "a")]), of("a"));
+    assert_eq!(secret(&[("STEPCAST_AUTH_JWT_SECRET", "b"), ("STEPCAST_JWT_SECRET", "a")]), of("b"));
+    assert_eq!(secret(&[("STEPCAST_JWT_SECRET", "a,b")]), of("a,b"), "a secret may have commas");
+}
+
+#[test]
+fn the_file_takes_one_text_or_a_list_where_either_makes_sense() {
+    let auth = |text: &str| from_file(text).expect(text).auth;
+    let secrets = |texts: &[&str]| texts.iter().map(|&text| Secret::new(text)).collect::<Vec<_>>();
+    assert_eq!(auth("auth.jwt_secret = 'a,b'").jwt_secret, secrets(&["a,b"]));
+    assert_eq!(auth("auth.jwt_secret = ['new', 'old']").jwt_secret, secrets(&["new", "old"]));
+    assert_eq!(auth("auth.issuer = 'https://a/?x=1,2'").issuer, ["https://a/?x=1,2"]);
+    assert_eq!(auth("auth.audience = ['a', 'b,c']").audience, ["a", "b,c"]);
+    let Loaded { config, .. } = settle(None, &[("STEPCAST_AUTH_AUDIENCE", "a, b")], &[]).expect("settles");
+    assert_eq!(config.auth.audience, ["a", "b"]);
 }
 
 /// What is wrong in a file, and what is said of it.
@@ -211,7 +232,17 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ),
     ("auth.mode = 'basic'", "1: auth.mode: expected one of jwt, none, found \"basic\""),
     ("auth.mode = false", "1: auth.mode: expected one of jwt, none, found a boolean"),
-    ("auth.jwt_secret = 12", "1: auth.jwt_secret: expected a text, found an integer"),
+    ("auth.jwt_secret = 12", "1: auth.jwt_secret: expected a text, or a list of texts, found an integer"),
+    ("auth.jwt_secret = ['a', 12]", "1: auth.jwt_secret: expected a text, or a list of texts, found a list"),
+    ("auth.issuer = ['a', '']", "1: auth.issuer: expected a text, or a list of texts, found \"\""),
+    (
+        "auth.jwks = 'http://id.example.com/keys'",
+        "1: auth.jwks: expected the path of a file, or an https:// url (http:// on loopback alone), found \"http://id.example.com/keys\"",
+    ),
+    (
+        "auth.scope_claim = ''",
+        "1: auth.scope_claim: expected the name of a claim, or a JSON pointer as /realm_access/roles, found \"\"",
+    ),
     (
         "listen = 8080",
         "1: listen: expected an address such as 127.0.0.1:8080, [::]:8080 or localhost:8080, found an integer",
@@ -337,7 +368,14 @@ fn a_secret_shows_in_no_debug_output_and_no_error() {
         let config = from_file(text).expect("settles");
         assert!(!format!("{config:?}").contains("hunter2"));
     }
-    let broken = ["auth.jwt_secret = ['hunter2']", "auth.jwt_secret = \"hunter2", "auth.jwt_secret = hunter2"];
+    let list = from_file("auth.jwt_secret = ['hunter2', 'hunter2']").expect("settles");
+    assert!(!format!("{list:?}").contains("hunter2"));
+    let broken = [
+        "auth.jwt_secret = [['hunter2']]",
+        "auth.jwks = 'https://u:hunter2@id.example.com/'",
+        "auth.jwt_secret = \"hunter2",
+        "auth.jwt_secret = hunter2",
+    ];
     let tools = [
         "[tools.t]\nkind = 'command'\nargv = ['x']\nenv = { A = \"hunter2\\u0000\" }",
         "[tools.t]\nkind = 'http'\nurl = 'http://x'\nheaders = { A = \"hunter2\\n\" }",

@@ -9,6 +9,7 @@
 mod answers;
 mod bundles;
 mod conversations;
+mod keys;
 mod requests;
 mod streams;
 
@@ -20,6 +21,7 @@ use super::connections::{Connection, Connections, Timeouts};
 use super::date::Date;
 use super::inbox::Inbox;
 use super::intake::too_many_plans;
+use super::key_wait::KeyWait;
 use super::metrics::{Gauges, Metrics};
 use super::refused::Limit;
 use super::replies::{Outbox, Replies};
@@ -65,6 +67,8 @@ pub struct Server<S> {
     streams: ConnectionManager<S>,
     replies: Replies,
     turns: Turns,
+    /// Requests that wait for keys.
+    key_wait: KeyWait,
     /// Where it is said how many watch each project.
     watchers: Watchers,
     scratch: Box<[u8]>,
@@ -87,6 +91,7 @@ impl<S: Socket> Server<S> {
             streams,
             replies: Replies::default(),
             turns: Turns::default(),
+            key_wait: KeyWait::default(),
             watchers: Watchers::default(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             date: Date::default(),
@@ -166,6 +171,7 @@ impl<S: Socket> Server<S> {
         match inbox {
             Inbox::Log(deliveries) => deliveries.into_iter().for_each(|delivery| self.deliver(delivery, now)),
             Inbox::Answer(to, response) => self.answer_waiting(to, *response, now),
+            Inbox::Keys(news) => self.receive_keys(news),
             Inbox::Drained => self.is_drained = true,
         }
     }
@@ -176,6 +182,7 @@ impl<S: Socket> Server<S> {
         self.give_held_answers(now);
         self.ask_where_to_begin(now);
         self.ask_where_bundles_begin(now);
+        self.end_key_wait(now);
         self.connections.renew_budget();
         self.connections.write_bodies(now);
         self.connections.renew_budget();
@@ -204,7 +211,12 @@ impl<S: Socket> Server<S> {
 
     /// When there is something to do next though nothing comes.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let deadlines = [self.connections.next_deadline(), self.next_release(), self.streams.next_deadline()];
+        let deadlines = [
+            self.connections.next_deadline(),
+            self.next_release(),
+            self.streams.next_deadline(),
+            self.key_wait.deadline(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -216,7 +228,7 @@ impl<S: Socket> Server<S> {
 
     /// Takes what is to be carried out.
     pub fn take_outbox(&mut self) -> Outbox {
-        self.replies.take_outbox()
+        Outbox { keys: self.key_wait.take_wish(), ..self.replies.take_outbox() }
     }
 
     /// Takes the sockets that were full for the first time: they are to be watched for room too from now on. Most never

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use super::core::Server;
 use super::inbox::InboxReceiver;
 use super::intake::Work;
+use super::jwks::Asks;
 use super::listen::{Listeners, WAKER};
 use super::socket::TcpSocket;
 use super::sockets::Token;
@@ -65,6 +66,8 @@ pub(super) struct Hands {
     pub(super) log: LogHandle,
     pub(super) intake: Sender<Work>,
     pub(super) executor: ExecutorHandle,
+    /// Where tokens are checked with keys that are fetched.
+    pub(super) keys: Option<Asks>,
 }
 
 impl Hands {
@@ -330,6 +333,9 @@ impl<C: Control> EventLoop<C> {
             {
                 self.server.refuse_plan(to, now);
             }
+        }
+        if let Some((wish, keys)) = outbox.keys.zip(self.hands.keys.as_ref()) {
+            keys.ask(wish);
         }
         match self.unsent.is_empty() {
             true => self.unsent = outbox.log,

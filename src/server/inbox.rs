@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::jwks::KeyNews;
 use crate::http::Response;
 use crate::log::Delivery;
 use crate::model::SlabKey;
@@ -20,6 +21,8 @@ pub enum Inbox {
     Log(Vec<Delivery>),
     /// From the intake: the answer to a plan that does not go further.
     Answer(SlabKey, Box<Response>),
+    /// Of an identity provider's keys.
+    Keys(KeyNews),
     /// The last run has stopped, and everything that runs said has come.
     Drained,
 }

@@ -42,6 +42,8 @@ pub struct Metrics {
     pub work: WorkCounts,
     /// The store takes nothing.
     pub store_is_down: bool,
+    /// How often an identity provider's keys were fetched: well, and in vain.
+    pub key_fetches: [u64; 2],
 }
 
 const RESUME_WORDS: [&str; 5] = ["fresh", "resumed", "reset_unknown_id", "reset_expired", "reset_ahead"];
@@ -143,6 +145,8 @@ impl Metrics {
         page.counter("stepcast_connections_dropped_total", help, self.connections_dropped);
         page.labelled("stepcast_refused_total", "Refused, by the limit.", "limit", self.refused.each());
         page.counter("stepcast_http_requests_total", "Requests decoded.", self.requests);
+        let fetches = ["ok", "failed"].into_iter().zip(self.key_fetches);
+        page.labelled("stepcast_key_fetches_total", "Fetches of auth.jwks, by outcome.", "outcome", fetches);
         let classes = (1..6).map(|class| (format!("{class}xx"), self.responses[class]));
         page.labelled("stepcast_http_responses_total", "Responses by class of status.", "class", classes);
     }

@@ -9,7 +9,8 @@
 //! `stream::ConnectionManager` who watches what. `sockets` tells which of them a socket is in,
 //! and `core` holds the order of things: a turn, a request, an answer, the beginning of a stream.
 //!
-//! `event_loop` is the thin shell that polls, `intake` checks plans off the loop, and `start` puts the threads
+//! `event_loop` is the thin shell that polls, `intake` checks plans off the loop, `jwks` fetches an
+//! identity provider's keys, and `start` puts the threads
 //! together.
 
 mod admission;
@@ -26,6 +27,8 @@ pub(crate) mod fuzz;
 mod handle;
 mod inbox;
 mod intake;
+mod jwks;
+mod key_wait;
 mod listen;
 mod metrics;
 mod refused;
@@ -54,8 +57,10 @@ pub use error::StartError;
 pub use handle::{Handle, HandleError};
 #[cfg(test)]
 use inbox::Inbox;
+#[cfg(test)]
+use jwks::KeyNews;
 pub use running::{RunningServer, Stopper};
-pub(crate) use settings::declare_tools;
+pub(crate) use settings::{claim_rules, declare_tools};
 #[cfg(test)]
 use socket::Socket;
 #[cfg(test)]

@@ -31,6 +31,8 @@ pub struct Outbox {
     pub log: Vec<Command>,
     /// By the intake.
     pub intake: Vec<(SlabKey, PlanRequest)>,
+    /// By whoever fetches keys: a wish for new ones.
+    pub keys: Option<u64>,
 }
 
 /// See the top of this file.
@@ -163,7 +165,7 @@ impl Replies {
     /// Takes what is to be carried out.
     pub(super) fn take_outbox(&mut self) -> Outbox {
         // The next turn will want about as much room as this one: growing to it moves every command several times.
-        let next = Outbox { log: Vec::with_capacity(self.outbox.log.len()), intake: Vec::new() };
+        let next = Outbox { log: Vec::with_capacity(self.outbox.log.len()), ..Outbox::default() };
         std::mem::replace(&mut self.outbox, next)
     }
 }

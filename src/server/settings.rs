@@ -6,7 +6,8 @@ use super::admission::ConnectionLimits;
 use super::connections::Timeouts;
 use super::core::ServerSettings;
 use super::error::{StartError, failed};
-use crate::auth::{Hosts, JwtKey, Verifier};
+use super::jwks::Source;
+use crate::auth::{ClaimPath, ClaimRules, Hosts, JwtKey, Verifier};
 use crate::config::{AuthMode, Config, JwtAlgorithm, ListenAddress};
 use crate::executor::tool::{Registry, ToolSettings, descriptors_at_start};
 use crate::http;
@@ -45,22 +46,47 @@ pub(super) fn verifier(config: &Config) -> Result<Option<Verifier>, StartError> 
     if config.auth.mode == AuthMode::None {
         return Ok(None);
     }
+    if config.auth.jwks.is_some() {
+        return Ok(Some(Verifier::awaiting_keys(claim_rules(config))));
+    }
     let public_key = || {
         let path = config.auth.jwt_public_key.as_ref();
         let path = path.ok_or_else(|| StartError("auth.jwt_public_key is missing".into()))?;
         std::fs::read_to_string(path).map_err(|error| failed(&format!("read {}", path.display()), &error))
     };
-    let key = match config.auth.jwt_algorithm {
-        JwtAlgorithm::Hs256 => {
-            let secret = config.auth.jwt_secret.as_ref();
-            let secret = secret.ok_or_else(|| StartError("auth.jwt_secret is missing".into()))?;
-            JwtKey::Hs256 { secret: secret.expose().as_bytes().to_vec() }
+    let keys = match config.auth.jwt_algorithm {
+        JwtAlgorithm::Hs256 if config.auth.jwt_secret.is_empty() => {
+            return Err(StartError("auth.jwt_secret is missing".into()));
         }
-        JwtAlgorithm::Rs256 => JwtKey::Rs256 { public_key: public_key()? },
-        JwtAlgorithm::Es256 => JwtKey::Es256 { public_key: public_key()? },
-        JwtAlgorithm::EdDsa => JwtKey::EdDsa { public_key: public_key()? },
+        JwtAlgorithm::Hs256 => secrets(config).map(|secret| JwtKey::Hs256 { secret: secret.to_vec() }).collect(),
+        JwtAlgorithm::Rs256 => vec![JwtKey::Rs256 { public_key: public_key()? }],
+        JwtAlgorithm::Es256 => vec![JwtKey::Es256 { public_key: public_key()? }],
+        JwtAlgorithm::EdDsa => vec![JwtKey::EdDsa { public_key: public_key()? }],
     };
-    Verifier::new(&key, config.auth.leeway).map(Some).map_err(|error| StartError(error.to_string()))
+    Verifier::with_keys(&keys, claim_rules(config)).map(Some).map_err(|error| StartError(error.to_string()))
+}
+
+/// What is expected of a token's claims.
+pub fn claim_rules(config: &Config) -> ClaimRules {
+    let auth = &config.auth;
+    ClaimRules {
+        issuers: auth.issuer.clone(),
+        audiences: auth.audience.clone(),
+        projects: ClaimPath::new(&auth.projects_claim),
+        scope: ClaimPath::new(&auth.scope_claim),
+        leeway_ms: u64::try_from(auth.leeway.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// Where the keys of an identity provider come from, where it is one that tokens are checked with.
+pub(super) fn key_source(config: &Config) -> Result<Option<Source>, StartError> {
+    let location = config.auth.jwks.as_ref().filter(|_| config.auth.mode == AuthMode::Jwt);
+    if location.is_some() && config.auth.audience.is_empty() {
+        ::log::warn!(
+            "auth.jwks without auth.audience: tokens that the provider issues for other services are taken too"
+        );
+    }
+    location.map(Source::new).transpose().map_err(|why| StartError(format!("auth.jwks: {why}")))
 }
 
 /// The names that the server goes by. With tokens every name will do, unless the operator has said which.
@@ -73,10 +99,10 @@ pub(super) fn hosts(config: &Config) -> Hosts {
     Hosts::only(listed, listened_at.into_iter().flatten().filter_map(ListenAddress::name))
 }
 
-/// The secret that tokens are checked with, where there is one.
-pub(super) fn secret(config: &Config) -> Option<&[u8]> {
-    let secret = config.auth.jwt_secret.as_ref().filter(|_| config.auth.mode == AuthMode::Jwt);
-    secret.map(|secret| secret.expose().as_bytes())
+/// The secrets that tokens are checked with, where there are any, newest first.
+pub(super) fn secrets(config: &Config) -> impl Iterator<Item = &[u8]> {
+    let secrets = config.auth.jwt_secret.iter().filter(|_| config.auth.mode == AuthMode::Jwt);
+    secrets.map(|secret| secret.expose().as_bytes())
 }
 
 /// How the loop keeps connections and streams, where the process may have `descriptors`.

@@ -15,9 +15,10 @@ use super::event_loop::{EventLoop, Hands};
 use super::handle::Handle;
 use super::inbox::{InboxReceiver, InboxSender, inbox};
 use super::intake::{Intake, Work};
+use super::jwks;
 use super::listen::{WAKER, bind_all};
 use super::running::{LoopControl, RunningServer, Stopper};
-use super::settings::{declare_tools, descriptors, hosts, journal_limits, server_settings, size, verifier};
+use super::settings::{declare_tools, descriptors, hosts, journal_limits, key_source, server_settings, size, verifier};
 use super::storage::{self, Storage};
 use super::threads::{random_or_abort, spawn, watch_executor, watch_log};
 use crate::api::{Api, ApiSettings, read_document};
@@ -98,6 +99,7 @@ impl Builder {
     pub fn start(mut self) -> Result<RunningServer, StartError> {
         let config = &self.config;
         declare_tools(config, &mut self.registry)?;
+        let key_source = key_source(config)?;
         let context = Arc::new(context(config, self.registry));
         let storage = storage::open(config, clock::wall())?;
         let signer = storage.keys.id_signer(storage.instance);
@@ -120,10 +122,11 @@ impl Builder {
         let _ = executor_slot.set(executor_handle.clone());
         let (intake, intake_thread) = start_intake(config, &context, &log, &inbox)?;
         out(left);
+        let keys = key_source.map(|source| jwks::start(source, inbox.clone())).transpose()?;
 
         let wish = Arc::default();
         let control = LoopControl { wish: Arc::clone(&wish), drain_max: config.executor.grace + DRAIN_SLACK };
-        let hands = Hands { log: log.clone(), intake, executor: executor_handle.clone() };
+        let hands = Hands { log: log.clone(), intake, executor: executor_handle.clone(), keys };
         let event_loop = EventLoop::new(poll, listeners, server, inbox_receiver, hands, control);
         let thread = spawn("loop", move || event_loop.run())?;
         let drained = watch_executor(executor, log.clone(), inbox.clone())?;
@@ -193,7 +196,7 @@ fn start_intake(
 }
 
 fn api_settings(config: &Config, storage: &Storage, signer: &IdSigner) -> Result<ApiSettings, StartError> {
-    let ticket_key = || storage.ticket_keys.ticket_key();
+    let ticket_key = || storage.ticket_key.clone();
     let mut tickets = TicketBook::new(ticket_key(), config.auth.ticket_ttl, clock::wall(), storage.is_durable);
     tickets = tickets.remembering(config.limits.tickets);
     storage.tickets.iter().for_each(|note| tickets.apply(note));

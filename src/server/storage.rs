@@ -1,8 +1,8 @@
 //! Where the log is kept, and what a start finds there.
 
 use super::error::StartError;
-use super::settings::secret;
-use crate::auth::{Instance, ServerKeys, TicketNote};
+use super::settings::secrets;
+use crate::auth::{Instance, ServerKeys, TicketKey, TicketNote};
 use crate::config::{Config, DataLocation};
 use crate::log::{MemoryStore, Store};
 use crate::model::Timestamp;
@@ -13,8 +13,8 @@ pub(super) struct Storage {
     pub(super) store: Box<dyn Store>,
     /// Signs ids; the same for as long as the data is.
     pub(super) keys: ServerKeys,
-    /// Signs tickets; another one with another secret, so that a new secret ends what the old one let in.
-    pub(super) ticket_keys: ServerKeys,
+    /// Signs tickets; another one with another secret, so that who has a secret no longer has its tickets no longer.
+    pub(super) ticket_key: TicketKey,
     /// Names the data in message ids.
     pub(super) instance: Instance,
     /// What was noted of tickets.
@@ -37,14 +37,15 @@ pub(super) fn open(config: &Config, now: Timestamp) -> Result<Storage, StartErro
 /// The keys are derived from the secret, if there is one: a restart knows ids of the process before as genuine, though
 /// it can't go on from them.
 fn in_memory(config: &Config) -> Result<Storage, StartError> {
-    let key = match secret(config) {
+    let key = match secrets(config).next() {
         Some(secret) => secret.to_vec(),
         None => random::bits::<32>()?.to_vec(),
     };
+    let ticket_keys = secrets(config).skip(1).map(|secret| ServerKeys::derive(secret).ticket_key());
     Ok(Storage {
         store: Box::new(MemoryStore::new()),
         keys: ServerKeys::derive(&key),
-        ticket_keys: ServerKeys::derive(&key),
+        ticket_key: ticket_keys.fold(ServerKeys::derive(&key).ticket_key(), TicketKey::or),
         instance: Instance::from_random(random::bits()?),
         tickets: Vec::new(),
         is_durable: false,
@@ -63,11 +64,11 @@ fn in_directory(config: &Config, path: &std::path::Path, now: Timestamp) -> Resu
     let seed = Seed { master_key: random::bits()?, instance: random::bits()? };
     let opened = SqliteStore::open(path, synchronous, &seed, now);
     let (store, identity) = opened.map_err(|error| StartError(error.to_string()))?;
-    let ticket_key = [&identity.master_key, secret(config).unwrap_or_default()].concat();
+    let ticket_key = |secret: &[u8]| ServerKeys::derive(&[&identity.master_key, secret].concat()).ticket_key();
     Ok(Storage {
         store: Box::new(store),
         keys: ServerKeys::derive(&identity.master_key),
-        ticket_keys: ServerKeys::derive(&ticket_key),
+        ticket_key: secrets(config).map(ticket_key).reduce(TicketKey::or).unwrap_or_else(|| ticket_key(&[])),
         instance: identity.instance,
         tickets: identity.tickets,
         is_durable: true,

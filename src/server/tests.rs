@@ -3,6 +3,7 @@
 mod bench;
 mod bodies;
 mod framing;
+mod keys;
 mod limits;
 mod panics;
 

@@ -26,6 +26,8 @@ pub(super) struct Waiting {
 pub(super) enum What {
     /// An answer.
     Answer(Render),
+    /// Keys, one of which its token may name. It is still in the input, and looked at again.
+    Keys,
     /// What a run was made of, to run that again.
     Rerun(Box<RerunRequest>),
     /// A stream.

@@ -126,6 +126,7 @@ pub struct Setup {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     asks_for_tokens: bool,
+    keeps_auth: bool,
     first: Option<String>,
 }
 
@@ -165,6 +166,12 @@ impl Setup {
         self
     }
 
+    /// With the `auth` of its configuration.
+    pub fn keeping_auth(mut self) -> Self {
+        self.keeps_auth = true;
+        self
+    }
+
     /// With so many descriptors and no more.
     pub fn descriptors(self, n: u32) -> Self {
         self.after(&format!("ulimit -n {n}"))
@@ -192,7 +199,7 @@ impl Setup {
         }
         if self.asks_for_tokens {
             command.env("STEPCAST_JWT_SECRET", token::SECRET);
-        } else {
+        } else if !self.keeps_auth {
             command.args(["--auth", "none"]);
         }
         command.envs(self.environment).stdout(Stdio::null()).stderr(Stdio::piped());

@@ -16,6 +16,7 @@ mod http_tools;
 #[cfg(feature = "sqlite")]
 mod interruptions;
 mod isolation;
+mod keys;
 mod limits;
 #[cfg(feature = "sqlite")]
 mod neighbours;

@@ -138,17 +138,12 @@ fn is_event_stream_type(value: &str) -> bool {
 mod tls {
     use std::io;
 
-    use ureq::Agent;
-
     use super::*;
+    use crate::outbound::wire;
 
     pub(super) fn open(server: &ServerUrl, target: &str, headers: &[(&str, String)]) -> io::Result<Answer> {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_connect(Some(ANSWER_TIMEOUT))
-            .timeout_recv_response(Some(ANSWER_TIMEOUT));
+        let config = wire::config(true);
+        let config = config.timeout_connect(Some(ANSWER_TIMEOUT)).timeout_recv_response(Some(ANSWER_TIMEOUT));
         let mut request = config.build().new_agent().get(format!("https://{}{target}", server.authority));
         for (name, value) in headers {
             request = request.header(*name, value);

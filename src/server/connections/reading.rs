@@ -82,6 +82,12 @@ impl<S: Socket> Connections<S> {
         self.slab[index].decode(input, &self.http, &self.timeouts, now.mono)
     }
 
+    /// The request at the front of the input is looked at again later, and counts then.
+    pub(in crate::server) fn uncount(&mut self, index: usize) {
+        let connection = &mut self.slab[index];
+        connection.requests = connection.requests.saturating_sub(1);
+    }
+
     /// So many requests were served, before which so many bytes of answers waited.
     pub(in crate::server) fn charge(&mut self, index: usize, requests: usize, waited: usize) {
         self.work += requests * WORK_PER_REQUEST + self.output_bytes(index).saturating_sub(waited);

@@ -142,6 +142,8 @@ impl<S: Socket> Server<S> {
             What::Answer(render) => render,
             What::Rerun(_) => &Render::Accepted,
             What::Stream { .. } | What::Bundle(_) => return self.refuse_waiting_stream(to, answer, now),
+            // The log was asked nothing for it.
+            What::Keys => return,
         };
         let shown = render.show(answer, self.api.signer(), |project| self.streams.subscribers(project));
         self.answer_waiting(to, shown, now);

@@ -40,10 +40,10 @@ impl<S: Socket> Server<S> {
                 false
             }
             Verdict::Complete { request, consumed } => {
-                self.metrics.requests += 1;
-                self.serve_request(index, &request, now);
-                self.connections.give_back(index, input, consumed);
-                true
+                let waits_for_keys = self.serve_request(index, &request, now);
+                self.metrics.requests += u64::from(!waits_for_keys);
+                self.connections.give_back(index, input, if waits_for_keys { 0 } else { consumed });
+                !waits_for_keys
             }
             Verdict::Reject(problem) => {
                 self.reject(index, problem, input.unread(), now);
@@ -52,7 +52,8 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    fn serve_request(&mut self, index: usize, request: &Request, now: Now) {
+    /// `true` where it waits for keys, to be looked at again.
+    fn serve_request(&mut self, index: usize, request: &Request, now: Now) -> bool {
         self.count_forwarded(index, request);
         let caller = self.connections.caller(index);
         let is_last = caller.requests >= self.admission.requests_max();
@@ -71,12 +72,18 @@ impl<S: Socket> Server<S> {
         {
             self.replies.note(note);
         }
-        self.carry_out(action, Exchange { index, framing: Framing::of(request, is_last), headers }, now);
+        let exchange = Exchange { index, framing: Framing::of(request, is_last), headers };
+        match action {
+            Action::AwaitKeys(problem) => return self.await_keys(exchange, problem, now),
+            action => self.carry_out(action, exchange, now),
+        }
+        false
     }
 
     fn carry_out(&mut self, action: Action, exchange: Exchange, now: Now) {
         match action {
             Action::Answer(response) => self.answer(exchange, response, now),
+            Action::AwaitKeys(problem) => self.answer(exchange, Response::from(problem), now),
             Action::Metrics => {
                 self.metrics.refused.set(Limit::Tickets, self.api.tickets().1);
                 let text = self.metrics.render(&self.gauges());

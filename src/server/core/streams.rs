@@ -250,7 +250,7 @@ impl<S: Socket> Server<S> {
         let (parts, spends) = match what {
             What::Stream { wanted, spends, .. } => (vec![wanted], spends),
             What::Bundle(waiting) => (waiting.wanted.parts.clone(), waiting.spends),
-            What::Answer(_) | What::Rerun(_) => return,
+            What::Answer(_) | What::Rerun(_) | What::Keys => return,
         };
         let passes = matches!(answer, Answer::Refused(Refusal::StoreUnavailable | Refusal::TooManyProjects(_)));
         if passes && parts.iter().all(|part| part.is_event_source) {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::laws::Laws;
 use crate::api::{Api, ApiSettings};
 use crate::auth::{
-    Hosts, IdSigner, Instance, JwtKey, Origins, Principal, Projects, Rights, Scope, Scopes, ServerKeys, TicketBook,
-    TicketNote, Verifier, sign_hs256,
+    ClaimRules, Hosts, IdSigner, Instance, JwtKey, Origins, Principal, Projects, Rights, Scope, Scopes, ServerKeys,
+    TicketBook, TicketNote, Verifier, sign_hs256,
 };
 use crate::executor::testing::Rng;
 use crate::model::{ProjectId, Timestamp};
@@ -76,7 +76,7 @@ impl Tokens {
 
     fn issue(&mut self, sub: &str, rights: Rights, end: Timestamp) {
         let expires_at = Timestamp::from_millis(end.as_secs() * 1000);
-        let text = sign_hs256(sub, expires_at, &rights, SECRET).expect("signs");
+        let text = sign_hs256(sub, expires_at, &rights, &ClaimRules::default(), SECRET).expect("signs");
         let principal = Principal::new(sub.to_owned(), None, rights, None);
         self.all.push(Held { text, principal, expires_at });
     }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crate::api::{Api, ApiSettings, Door};
 use crate::auth::{
-    Hosts, Instance, JwtKey, Origins, Projects, Rights, Scopes, ServerKeys, TicketBook, Verifier, sign_hs256,
+    ClaimRules, Hosts, Instance, JwtKey, Origins, Projects, Rights, Scopes, ServerKeys, TicketBook, Verifier,
+    sign_hs256,
 };
 use crate::executor::testing::plan;
 use crate::http;
@@ -137,6 +138,8 @@ pub(super) struct Bench {
     /// The log answers nothing.
     pub(super) is_log_held_up: bool,
     held_up: Vec<Command>,
+    /// Every wish for keys.
+    pub(super) wishes: Vec<u64>,
 }
 
 pub(super) fn limits() -> ConnectionLimits {
@@ -159,12 +162,17 @@ impl Bench {
     }
 
     pub(super) fn with(limits: ConnectionLimits, is_jwt: bool) -> Self {
+        let verifier = Verifier::new(&JwtKey::Hs256 { secret: SECRET.to_vec() }, Duration::ZERO).expect("a key");
+        Self::guarded_by(limits, is_jwt.then_some(verifier))
+    }
+
+    /// A server that checks tokens like this.
+    pub(super) fn guarded_by(limits: ConnectionLimits, verifier: Option<Verifier>) -> Self {
         let now = Now { mono: Duration::from_secs(5), wall: Timestamp::from_millis(1_700_000_000_000) };
         let keys = ServerKeys::derive(SECRET);
         let signer = keys.id_signer(Instance::from_random([1; 6]));
-        let verifier = Verifier::new(&JwtKey::Hs256 { secret: SECRET.to_vec() }, Duration::ZERO).expect("a key");
         let api = ApiSettings {
-            verifier: is_jwt.then_some(verifier),
+            verifier,
             hosts: Hosts::only(&["h".to_owned()], []),
             origins: Origins::new::<&str>(&[]).expect("no origins"),
             signer: signer.clone(),
@@ -195,6 +203,7 @@ impl Bench {
             tokens: Vec::new(),
             is_log_held_up: false,
             held_up: Vec::new(),
+            wishes: Vec::new(),
         }
     }
 
@@ -285,7 +294,9 @@ impl Bench {
                 is_busy = true;
             }
         }
-        self.held_up.extend(self.server.take_outbox().log);
+        let outbox = self.server.take_outbox();
+        self.wishes.extend(outbox.keys);
+        self.held_up.extend(outbox.log);
         if !self.is_log_held_up && !self.held_up.is_empty() {
             let commands = std::mem::take(&mut self.held_up);
             let outcome = self.journal.handle(commands, self.now);
@@ -342,7 +353,7 @@ impl Bench {
     /// A token of someone, good for an hour.
     pub(super) fn token(&self, sub: &str) -> String {
         let rights = Rights { scopes: Scopes::ALL, projects: Projects::All };
-        sign_hs256(sub, self.now.wall.plus_millis(3_600_000), &rights, SECRET).expect("signs")
+        sign_hs256(sub, self.now.wall.plus_millis(3_600_000), &rights, &ClaimRules::default(), SECRET).expect("signs")
     }
 }
 

@@ -48,6 +48,8 @@ pub enum KeyError {
     SecretTooShort(usize),
     /// The PEM text holds a private key, which has no place on this server.
     PrivateKey,
+    /// The PEM text holds no private key that signs here.
+    NotPrivateKey,
     /// The PEM text does not hold the public key named here.
     NotPublicKey(&'static str),
     /// Signing failed.
@@ -100,6 +102,10 @@ impl fmt::Display for KeyError {
             Self::NotPublicKey(expected) => {
                 write!(f, "the file holds no usable key: expected PEM text with {expected}")
             }
+            Self::NotPrivateKey => f.write_str(
+                "the file holds no usable key: expected PEM text with a private key of RSA (2048 bits at least), P-256 or \
+                 Ed25519, as `BEGIN PRIVATE KEY`",
+            ),
             Self::CannotSign(why) => write!(f, "the token could not be signed: {why}"),
         }
     }

@@ -1,0 +1,97 @@
+//! The thread that fetches an identity provider's keys: at start, from time to time, and when a token names a key that is
+//! not known. It waits for the provider, so that nobody else has to.
+
+mod news;
+mod pace;
+mod source;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+
+use self::news::News;
+use self::pace::Pace;
+pub(super) use self::source::{FETCH_TIMEOUT, Source};
+use super::error::StartError;
+use super::inbox::{Inbox, InboxSender};
+use super::threads::spawn;
+use crate::auth::KeySet;
+
+/// How long a start waits for the first answer. Without keys the server starts all the same, and says so to whoever has a
+/// token.
+const START_WAIT: Duration = Duration::from_secs(3);
+
+/// What a fetch came to.
+#[derive(Debug)]
+pub struct KeyNews {
+    /// The newest wish for keys that it answers; 0 where nobody had asked.
+    pub answers: u64,
+    /// The keys, or why there are none.
+    pub keys: Result<KeySet, String>,
+}
+
+/// The way to ask for keys. Where it is dropped, the thread ends.
+pub(super) struct Asks {
+    /// There until dropped.
+    wishes: Option<Sender<u64>>,
+    source: Arc<Source>,
+}
+
+impl Asks {
+    /// Asks for keys with a wish of this number. Where an earlier wish still waits to be seen, this one is lost, and whoever
+    /// waits for it is told so when their time is over.
+    pub(super) fn ask(&self, wish: u64) {
+        if let Some(wishes) = &self.wishes {
+            let _ = wishes.try_send(wish);
+        }
+    }
+}
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        // First, so that the thread knows why its fetch has ended.
+        self.wishes = None;
+        self.source.give_up();
+    }
+}
+
+/// Starts the thread, and waits a moment for the first keys.
+///
+/// # Errors
+/// Where there is no thread to be had.
+pub(super) fn start(source: Source, inbox: InboxSender) -> Result<Asks, StartError> {
+    let source = Arc::new(source);
+    let (wishes, asked) = bounded(1);
+    let (first, has_first) = bounded(1);
+    let tell = move |news| {
+        inbox.send(Inbox::Keys(news));
+        // Only the first is waited for.
+        let _ = first.try_send(());
+    };
+    let shared = source.clone();
+    // It is not waited for: it has nothing to finish.
+    drop(spawn("keys", move || run(&shared, &asked, tell))?);
+    let _ = has_first.recv_timeout(START_WAIT);
+    Ok(Asks { wishes: Some(wishes), source })
+}
+
+fn run(source: &Source, asked: &Receiver<u64>, tell: impl Fn(KeyNews)) {
+    let (mut news, mut pace) = (News::default(), Pace::default());
+    let mut answers = 0;
+    loop {
+        let fetched = source.fetch();
+        let meanwhile = asked.try_recv();
+        if meanwhile == Err(TryRecvError::Disconnected) {
+            return;
+        }
+        news.lines(&fetched).into_iter().for_each(|(level, line)| log::log!(level, "auth.jwks: {line}"));
+        let wait = pace.wait(&fetched);
+        tell(KeyNews { answers, keys: fetched.map(|fetched| fetched.read.keys) });
+        match meanwhile.or_else(|_| asked.recv_timeout(wait)) {
+            Ok(wish) => answers = wish,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
