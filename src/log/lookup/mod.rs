@@ -27,6 +27,9 @@ use super::views::RunView;
 use crate::auth::IdSigner;
 use crate::model::{ProjectId, RunId, RunState, StepId, shown_document};
 
+/// A page of a run's messages ends behind the one that makes it this large, however many more it might hold.
+const EVENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// What a reader is asked.
 #[derive(Debug)]
 pub struct Question {
@@ -206,7 +209,7 @@ impl Lookup {
         self.shown.output(history, number, &state, step, wanted).map(Some)
     }
 
-    /// A run's messages as JSON.
+    /// A run's messages as JSON, a page at a time.
     pub(super) fn events(
         &mut self,
         history: &dyn History,
@@ -223,7 +226,7 @@ impl Lookup {
         let (mut shown, mut last, mut has_more) = (0, 0, false);
         let id_text = &mut self.id_text;
         history.messages(project, after, Some(number), &mut |message| {
-            if shown == limit {
+            if shown == limit || body.len() >= EVENTS_BYTES_MAX {
                 has_more = true;
                 return Flow::Stop;
             }
