@@ -238,7 +238,8 @@ impl Historian {
     fn look(&mut self, query: &Query, known: &Known) -> Result<Option<Answer>, StoreError> {
         match query {
             Query::Run { project, run, whole_outputs } => {
-                return lookup::run(self.reader.as_mut(), &self.signer, known, (project, run), *whole_outputs);
+                let (reader, lookup) = (self.reader.as_mut(), &mut self.lookup);
+                return lookup.run(reader, &self.signer, known, (project, run), *whole_outputs);
             }
             Query::Runs { project, status, before, limit } => {
                 let before = before.as_ref();

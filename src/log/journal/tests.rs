@@ -5,6 +5,7 @@ mod load;
 mod outage;
 mod refused;
 mod simulation;
+mod slow_readers;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,6 +13,7 @@ pub(super) mod output;
 mod output_tests;
 pub(super) mod page_cache;
 mod run_content;
+mod shared;
 
 use std::sync::Arc;
 
@@ -20,9 +21,10 @@ pub use self::heads::Watchers;
 
 use self::output::Shown;
 use self::page_cache::{Block, PageCache, Stretch};
+use self::shared::Shared;
 use super::frames::{Page, write_frame};
 use super::protocol::{Answer, Query, Refusal, ReplyTo, StartingPosition, WantedOutput};
-use super::store::{Ends, Flow, History, Place, Reader, StoreError};
+use super::store::{Ends, Flow, History, Place, Reader, RunNumber, StoreError};
 use super::views::RunView;
 use crate::auth::IdSigner;
 use crate::model::{ProjectId, RunId, RunState, StepId, shown_document};
@@ -79,6 +81,8 @@ pub(super) struct Lookup {
     cache: PageCache,
     /// How outputs are shown.
     pub(super) shown: Shown,
+    /// How runs ended.
+    ended: Shared<RunNumber, RunState>,
     id_text: Vec<u8>,
 }
 
@@ -92,7 +96,8 @@ impl Default for Lookup {
 impl Lookup {
     /// One that remembers up to so many bytes of pages.
     pub(super) fn new(cache_bytes_max: usize) -> Self {
-        Self { cache: PageCache::new(cache_bytes_max), shown: Shown::default(), id_text: Vec::new() }
+        let (cache, id_text) = (PageCache::new(cache_bytes_max), Vec::new());
+        Self { cache, shown: Shown::default(), ended: Shared::default(), id_text }
     }
 
     /// Nobody has asked for a while.
@@ -201,12 +206,57 @@ impl Lookup {
         };
         let state = match known {
             Known::Told(Some(live)) => live.state.clone(),
-            _ => match history.ended_state(number)? {
-                Some(json) => Arc::new(read_state(&json)?),
+            _ => match self.ended(history, number)? {
+                Some(state) => state,
                 None => return Ok(known.gone()),
             },
         };
         self.shown.output(history, number, &state, step, wanted).map(Some)
+    }
+
+    /// The state of a run that has ended.
+    fn ended(&mut self, history: &dyn History, number: RunNumber) -> Result<Option<Arc<RunState>>, StoreError> {
+        if let Some(state) = self.ended.get(&number) {
+            return Ok(Some(state));
+        }
+        let json = history.ended_state(number)?;
+        json.map(|json| read_state(&json).map(|state| self.ended.share(number, state))).transpose()
+    }
+
+    /// A run as JSON; nothing where the log has to be asked for its state. In several looks, none of which is long.
+    pub(super) fn run(
+        &mut self,
+        reader: &mut dyn Reader,
+        signer: &IdSigner,
+        known: &Known,
+        (project, run): (&ProjectId, &RunId),
+        whole_outputs: bool,
+    ) -> Result<Option<Answer>, StoreError> {
+        let (mut number, mut last, mut held, mut json) = (None, None, None, None);
+        reader.look(&mut |history| {
+            number = history.run_number(project, run)?;
+            if let (Some(number), Known::Untold | Known::Told(None)) = (number, known) {
+                last = history.ends(number)?.and_then(|ends| ends.last);
+                held = self.ended.get(&number);
+                json = if held.is_none() { history.ended_state(number)? } else { None };
+            }
+            Ok(())
+        })?;
+        let Some(number) = number else { return Ok(Some(Answer::Refused(Refusal::UnknownRun))) };
+        let ended = match (held, json) {
+            (None, Some(json)) => Some(self.ended.share(number, read_state(&json)?)),
+            (held, _) => held,
+        };
+        let (state, last_seq) = match (known, ended.zip(last)) {
+            (Known::Told(Some(live)), _) => (live.state.clone(), live.last_seq),
+            (_, Some(ended)) => ended,
+            (known, None) => return Ok(known.gone()),
+        };
+        let mut view = RunView { number, state, last_seq };
+        if !whole_outputs {
+            view.bound_outputs();
+        }
+        view.answer(&mut |look| reader.look(look), project, whole_outputs, signer).map(Some)
     }
 
     /// A run's messages as JSON, a page at a time.
@@ -258,36 +308,6 @@ impl Known {
             Self::Told(_) => Some(Answer::Refused(Refusal::UnknownRun)),
         }
     }
-}
-
-/// A run as JSON; nothing where the log has to be asked for its state. In several looks, none of which is long.
-pub(super) fn run(
-    reader: &mut dyn Reader,
-    signer: &IdSigner,
-    known: &Known,
-    (project, run): (&ProjectId, &RunId),
-    whole_outputs: bool,
-) -> Result<Option<Answer>, StoreError> {
-    let (mut number, mut ended) = (None, None);
-    reader.look(&mut |history| {
-        number = history.run_number(project, run)?;
-        if let (Some(number), Known::Untold | Known::Told(None)) = (number, known) {
-            let last = history.ends(number)?.and_then(|ends| ends.last);
-            ended = history.ended_state(number)?.zip(last);
-        }
-        Ok(())
-    })?;
-    let Some(number) = number else { return Ok(Some(Answer::Refused(Refusal::UnknownRun))) };
-    let (state, last_seq) = match (known, ended) {
-        (Known::Told(Some(live)), _) => (live.state.clone(), live.last_seq),
-        (_, Some((json, last))) => (Arc::new(read_state(&json)?), last),
-        (known, None) => return Ok(known.gone()),
-    };
-    let mut view = RunView { number, state, last_seq };
-    if !whole_outputs {
-        view.bound_outputs();
-    }
-    view.answer(&mut |look| reader.look(look), project, whole_outputs, signer).map(Some)
 }
 
 /// Where a stream begins, with the snapshots made that it begins with.

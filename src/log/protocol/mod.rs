@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub use self::claim::{Claim, Fingerprint};
 pub use self::output::{Output, WantedOutput};
 pub use self::position::Position;
-pub use self::rest::{MadeRest, OutputRest, Part, Rest, RunRest};
+pub use self::rest::{Made, MadeRest, OutputRest, Part, Rest, RunRest};
 pub use self::subscription::{StartingPosition, Subscription};
 use super::frames::{Frames, Page, View};
 use super::store::RunNumber;
