@@ -225,6 +225,13 @@ impl Scheduler {
         }
     }
 
+    /// A job that was kept back, as [`Durability::First`] says, is handed to a worker.
+    pub fn release(&mut self, call: CallId, now: Now, out: &mut Actions) {
+        if let Some(&Place { run, step, attempt }) = self.calls.get(&call) {
+            self.with_run(run, out, |run, _| run.release((step, attempt), now));
+        }
+    }
+
     /// Says whether runs that wait, and attempts, may begin. All else goes on.
     pub fn hold_up(&mut self, is_held_up: bool) {
         self.is_held_up = is_held_up;
@@ -364,6 +371,9 @@ impl Scheduler {
         let call = CallId(self.next_id());
         self.calls.insert(call, place);
         let durability = if is_first { Durability::First } else { Durability::Later };
+        if is_first {
+            self.with_run(place.run, out, |run, _| run.withhold((place.step, place.attempt)));
+        }
         out.jobs.push(Job { call, launch, durability });
         None
     }
