@@ -91,24 +91,36 @@ impl Journal {
     }
 
     pub(super) fn cancel(&mut self, project: &ProjectId, run: &RunId, batch: &mut Batch) -> Result<Answer, StoreError> {
-        let held = self.open_run(project, run);
-        let number = match held {
-            Some(number) => number,
-            None => match self.store.run_number(project, run)? {
-                None => return Ok(Answer::Refused(Refusal::UnknownRun)),
-                Some(number) if self.has_ended(number)? => return Ok(Answer::Refused(Refusal::RunEnded)),
-                // Another node has taken it on since this one last read of its project.
-                Some(number) => number,
-            },
+        let number = match self.open_here_or_elsewhere(project, run)? {
+            Ok(number) => number,
+            Err(refusal) => return Ok(Answer::Refused(refusal)),
         };
         let part = self.part(project, batch)?;
         batch.write(part, Write::CancelRequested(number));
+        let held = self.open_run(project, run);
         let here = held.and_then(|number| self.runs.get_mut(&number)).filter(|entry| !entry.is_foreign);
         if let Some(entry) = here {
             entry.is_cancelled = true;
             batch.order(part, Order::Cancel { project: project.clone(), run: run.clone() });
         }
         Ok(Answer::CancelAccepted)
+    }
+
+    /// A run that has not ended as far as anyone here knows, or why it can't be asked to end.
+    pub(super) fn open_here_or_elsewhere(
+        &self,
+        project: &ProjectId,
+        run: &RunId,
+    ) -> Result<Result<RunNumber, Refusal>, StoreError> {
+        if let Some(number) = self.open_run(project, run) {
+            return Ok(Ok(number));
+        }
+        Ok(match self.store.run_number(project, run)? {
+            None => Err(Refusal::UnknownRun),
+            Some(number) if self.has_ended(number)? => Err(Refusal::RunEnded),
+            // Another node has taken it on since this one last read of its project.
+            Some(number) => Ok(number),
+        })
     }
 
     /// Has a run that is not held as one that goes on ended, as far as the store knows?
