@@ -296,12 +296,12 @@ impl Journal {
                 batch.release(outcome);
             }
             Err(CommitError::Down(error)) => return Err(error),
-            Err(CommitError::Refused(error)) => {
-                if self.is_as_before(&error, &batch, now, outcome) {
+            Err(CommitError::Refused(objection)) => {
+                if self.is_as_before(objection.why(), &batch, now, outcome) {
                     self.keep_records(&records, now, outcome);
                 }
                 if self.is_down() {
-                    return Err(error);
+                    return Err(objection.why().clone());
                 }
             }
         }

@@ -149,9 +149,9 @@ impl Journal {
         let mut batch = Batch::with_room_for(held.len());
         match self.commit(held, &mut batch, now, outcome) {
             Ok(()) => Ok(Some(batch)),
-            Err(CommitError::Refused(error)) => {
-                let is_as_before = self.is_as_before(&error, &batch, now, outcome);
-                if is_as_before { Ok(None) } else { Err(error) }
+            Err(CommitError::Refused(objection)) => {
+                let is_as_before = self.is_as_before(objection.why(), &batch, now, outcome);
+                if is_as_before { Ok(None) } else { Err(objection.why().clone()) }
             }
             Err(CommitError::Down(error)) => {
                 self.forget_failed_commit(&batch, now, outcome);

@@ -385,6 +385,8 @@ pub enum Refusal {
     /// The store does not take anything now.
     StoreUnavailable,
     /// The store takes no such thing, now or later: it is too large.
+    TooLarge,
+    /// The store takes no such thing, now or later: what this server makes of it contradicts what is kept.
     NotKept,
     /// The store does not take anything now: it is kept that the run was asked to end once it does, if nothing ends the
     /// process before.
