@@ -7,6 +7,7 @@
 //! who reads a large output or run holds a stream back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ const LOOK_UPS: usize = 2;
 pub(super) struct HistoryHandle {
     pages: Sender<Task>,
     look_ups: Sender<Task>,
+    /// The log has ended, and whoever asked something with it: nothing is looked up any more.
+    is_ending: Arc<AtomicBool>,
     /// Nothing ever comes; it is cut off when all have let their readers go.
     ended: Receiver<()>,
 }
@@ -53,7 +56,7 @@ enum Task {
     /// Questions, and the way to the log for those that are handed on. It comes with them because a thread that held one
     /// for good would keep the log from ending when everyone else has let it go.
     Look(Vec<Question>, Option<Sender<Vec<Command>>>),
-    /// Finish what has come, and end.
+    /// End.
     Close,
 }
 
@@ -86,8 +89,9 @@ impl HistoryHandle {
         ask(&self.look_ups, questions, None)
     }
 
-    /// Lets the threads finish what has come, and waits until they have let their readers go.
+    /// Lets the threads end, each with the question that it is about, and waits until they have let their readers go.
     pub(super) fn close(&self) {
+        self.is_ending.store(true, Ordering::SeqCst);
         for to in [&self.pages].into_iter().chain([&self.look_ups; LOOK_UPS]) {
             // Fails where it has ended already.
             let _ = to.send(Task::Close);
@@ -126,21 +130,22 @@ pub(super) fn start(
 ) -> std::io::Result<Option<(HistoryHandle, Vec<JoinHandle<()>>)>> {
     let ((pages, page_tasks), (look_ups, look_up_tasks)) = (bounded(WAITING_BATCHES_MAX), bounded(WAITING_BATCHES_MAX));
     let (ends, ended) = bounded(0);
+    let is_ending = Arc::<AtomicBool>::default();
     let look_up_inboxes = std::iter::repeat_n(("look-up", NICE_LOOK_UPS, look_up_tasks), LOOK_UPS);
     let inboxes = std::iter::once(("pages", NICE_PAGES, page_tasks)).chain(look_up_inboxes);
     let mut threads = Vec::new();
     for (name, nice, inbox) in inboxes {
         let Some(reader) = reader().map_err(std::io::Error::other)? else { return Ok(None) };
         let historian = Historian::new(reader, signer.clone(), heads.clone());
-        let (mut out, ends): (_, Sender<()>) = (out.clone(), ends.clone());
+        let (mut out, ends, is_ending): (_, Sender<()>, _) = (out.clone(), ends.clone(), is_ending.clone());
         let thread = thread::Builder::new().name(name.into());
         threads.push(thread.spawn(move || {
             give_way(nice);
-            run(historian, &inbox, &mut out);
+            run(historian, &inbox, &is_ending, &mut out);
             drop(ends);
         })?);
     }
-    Ok(Some((HistoryHandle { pages, look_ups, ended }, threads)))
+    Ok(Some((HistoryHandle { pages, look_ups, is_ending, ended }, threads)))
 }
 
 /// The thread that calls gets less of a processor's time from here on: on Linux a priority is a thread's own.
@@ -169,11 +174,13 @@ fn is_history_query(query: &Query) -> bool {
     )
 }
 
-fn run(mut historian: Historian, inbox: &Receiver<Task>, out: &mut impl FnMut(Outcome)) {
+fn run(mut historian: Historian, inbox: &Receiver<Task>, is_ending: &AtomicBool, out: &mut impl FnMut(Outcome)) {
     while let Some(Task::Look(questions, log)) = historian.next_task(inbox) {
         for question in questions {
             let Question { reply, asked } = question;
             match asked {
+                // What waits here may be minutes of work, and nobody waits for it any more.
+                _ if is_ending.load(Ordering::SeqCst) => tell(reply, Answer::Refused(Refusal::StoreUnavailable), out),
                 Asked::Snapshots(start) => tell(reply, lookup::begun(start, &historian.signer), out),
                 Asked::Look(query, known) => match (historian.answer(&query, &known), &log) {
                     (Some(answer), _) => tell(reply, answer, out),
@@ -268,5 +275,36 @@ impl Historian {
             Ok(())
         })?;
         Ok(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{Instance, ServerKeys};
+    use crate::log::testing::{project, reply_to};
+    use crate::log::{MemoryStore, Store};
+
+    #[test]
+    fn an_end_waited_until_everything_was_looked_up_that_anyone_had_asked_for() {
+        let reader = MemoryStore::new().reader().expect("readable").expect("there is a reader");
+        let signer = ServerKeys::derive(&[1; 32]).id_signer(Instance::from_random([1; 6]));
+        let historian = Historian::new(reader, signer, Arc::default());
+        let list = || Query::Runs { project: project(), status: None, before: None, limit: 1 };
+        let questions = (0..3).map(|n| Question { reply: reply_to(n), asked: Asked::Look(list(), Known::Untold) });
+        let (sender, inbox) = bounded(2);
+        sender.send(Task::Look(questions.collect(), None)).expect("room");
+        sender.send(Task::Close).expect("room");
+        let (is_ending, mut answers) = (AtomicBool::new(false), Vec::new());
+        run(historian, &inbox, &is_ending, &mut |outcome| {
+            // The server ends while the first of them is looked up.
+            is_ending.store(true, Ordering::SeqCst);
+            answers.extend(outcome.deliveries.into_iter().map(|delivery| match delivery {
+                Delivery::Reply { answer, .. } => answer,
+                other => panic!("{other:?}"),
+            }));
+        });
+        let is_refused = |answer: &Answer| matches!(answer, Answer::Refused(Refusal::StoreUnavailable));
+        assert_eq!(answers.iter().map(is_refused).collect::<Vec<_>>(), [false, true, true], "{answers:?}");
     }
 }
