@@ -101,7 +101,7 @@ impl<S: Socket> Server<S> {
     /// The socket, to be closed.
     pub fn accept(&mut self, socket: S, peer: IpAddr, door: Door, now: Now) -> Result<Token, S> {
         let open = self.connections.len() + self.streams.len();
-        let Some(Admitted { place, is_proxy, beyond }) = self.admission.admit(peer, open) else {
+        let Some(Admitted { counted, is_proxy, beyond }) = self.admission.admit(peer, open) else {
             self.metrics.count_dropped(Limit::Reserve);
             return Err(socket);
         };
@@ -111,7 +111,7 @@ impl<S: Socket> Server<S> {
         self.metrics.connections_accepted += 1;
         let token = self.sockets.next_token();
         let index = self.connections.add(Connection::new(socket, token, door, is_proxy, beyond), now);
-        self.sockets.add(index, place);
+        self.sockets.add(index, counted);
         Ok(token)
     }
 
