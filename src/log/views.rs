@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::journal::outputs::json_bytes;
 use super::store::{RunNumber, StoreError};
 use crate::auth::IdSigner;
-use crate::model::{ProjectId, RunState, StepState, Timestamp, write_message};
+use crate::model::{ProjectId, RunState, StepState, Timestamp, json_bytes, write_message};
 
 /// The outputs of a snapshot together take at most this; larger ones are left out of it and marked.
 const SNAPSHOT_OUTPUTS_BYTES_MAX: u64 = 1024 * 1024;

@@ -12,7 +12,7 @@ mod growth;
 mod heads;
 mod load;
 mod outage;
-pub(super) mod outputs;
+mod outputs;
 mod reads;
 mod refused;
 mod runs;

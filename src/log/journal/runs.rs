@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::claims::Earlier;
-use super::outputs::{WHOLE_BYTES_MAX, json_within};
+use super::outputs::WHOLE_BYTES_MAX;
 use super::{Journal, RunEntry};
 use crate::log::lookup::lists::summary_json;
 use crate::log::protocol::{Answer, Order, Refusal, Submission};
 use crate::log::store::{Place, RunNumber, RunRow, StoreError, Write};
-use crate::model::{Now, Plan, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, StepId, Timestamp};
+use crate::model::{
+    Now, Plan, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, StepId, Timestamp, json_within,
+};
 
 impl Journal {
     pub(super) fn submit(&mut self, new: &Submission, batch: &mut Batch, now: Now) -> Result<Answer, StoreError> {
