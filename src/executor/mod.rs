@@ -25,4 +25,4 @@ mod valve;
 pub use context::Context;
 pub use run::{NewRun, ResumedRun};
 pub use scheduler::Settings;
-pub use thread::{Executor, ExecutorHandle};
+pub use thread::{Executor, ExecutorHandle, Unstarted};

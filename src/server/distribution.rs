@@ -1,7 +1,5 @@
 //! Where what leaves the log goes: to the loop, the executor, and those who wait elsewhere.
 
-use std::sync::{Arc, OnceLock};
-
 use super::inbox::{Inbox, InboxSender};
 use super::threads::random_or_abort;
 use crate::executor::{ExecutorHandle, NewRun, ResumedRun};
@@ -9,15 +7,9 @@ use crate::log::{self, Delivery, Order, Outcome, ReplyTo};
 
 /// Hands out what leaves the log. The loop is told before anyone else who waits, so that whoever has been answered finds
 /// that the loop knows.
-pub(super) fn distribute(
-    executor: Arc<OnceLock<ExecutorHandle>>,
-    inbox: InboxSender,
-) -> impl FnMut(Outcome) + Send + Clone + 'static {
+pub(super) fn distribute(executor: ExecutorHandle, inbox: InboxSender) -> impl FnMut(Outcome) + Send + Clone + 'static {
     move |outcome| {
-        for order in outcome.orders {
-            let Some(executor) = executor.get() else { continue };
-            carry_out(order, executor);
-        }
+        outcome.orders.into_iter().for_each(|order| carry_out(order, &executor));
         let mut deliveries = outcome.deliveries;
         let is_of_others = |delivery: &mut Delivery| matches!(delivery, Delivery::Reply { to: ReplyTo::Caller(_), .. });
         let others: Vec<Delivery> = deliveries.extract_if(.., is_of_others).collect();
