@@ -10,8 +10,8 @@ mod context;
 pub mod foreman;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod joiner;
 pub mod ledger;
-mod output;
 mod pool;
 pub mod run;
 pub mod scheduler;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::executor::output::Joiner;
+use crate::executor::joiner::Joiner;
 use crate::executor::tool::CancelToken;
 use crate::executor::tool::registry::Timeout;
 use crate::model::{Deadline, Now, Timestamp};
