@@ -66,6 +66,8 @@ pub struct Server<S> {
     scratch: Box<[u8]>,
     date: Date,
     is_drained: bool,
+    /// All streams were ended, for the server ends.
+    are_streams_ended: bool,
     /// Everything that is counted.
     pub metrics: Metrics,
 }
@@ -85,6 +87,7 @@ impl<S: Socket> Server<S> {
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             date: Date::default(),
             is_drained: false,
+            are_streams_ended: false,
             metrics: Metrics::default(),
         }
     }
@@ -167,6 +170,9 @@ impl<S: Socket> Server<S> {
     /// The rest of a turn, once everything that came has been looked at: writes, deadlines, and the end of what has
     /// ended. `true` where there is more to do at once.
     pub fn end_turn(&mut self, now: Now) -> bool {
+        if self.are_streams_ended {
+            self.end_streams(now);
+        }
         self.give_held_answers(now);
         self.ask_where_to_begin(now);
         self.connections.renew_budget();
@@ -251,8 +257,10 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Ends all streams, each with its own time to come back at.
+    /// Ends all streams, each with its own time to come back at; and from now on those that were asked for before and begin
+    /// only now.
     pub fn end_streams(&mut self, now: Now) {
+        self.are_streams_ended = true;
         self.streams.close_all(CloseReason::Shutdown, now);
     }
 

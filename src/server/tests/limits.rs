@@ -269,6 +269,21 @@ fn a_server_that_drains_says_so_and_ends_its_streams() {
 }
 
 #[test]
+fn a_stream_that_began_while_the_server_ended_was_cut_off_without_a_word() {
+    let mut bench = Bench::new();
+    let client = bench.connect();
+    bench.is_log_held_up = true;
+    assert_eq!(bench.ask(&client, &stream("p")), "");
+    bench.drain();
+    bench.server.end_streams(bench.now);
+    bench.is_log_held_up = false;
+    bench.turns();
+    let text = client.take();
+    assert!(text.contains("\"connected\"") && text.contains("\"reason\":\"shutdown\""), "{text}");
+    assert!(text.ends_with("0\r\n\r\n") && client.is_dropped(), "{text}");
+}
+
+#[test]
 fn a_server_that_is_behind_takes_no_work_and_stays_ready() {
     let mut bench = Bench::new();
     let client = bench.connect();
