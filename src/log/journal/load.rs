@@ -1,7 +1,7 @@
 //! From what a store holds to what a journal has in memory: at a start, after a commit that failed, and of single projects
 //! where another has written to them.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ impl Journal {
             limits,
             projects: HashMap::new(),
             runs: HashMap::new(),
-            recent: VecDeque::new(),
+            recent: BTreeMap::new(),
             ours: HashSet::new(),
             open_runs: 0,
             key_bytes: 0,
@@ -100,9 +100,6 @@ impl Journal {
         self.clock.go_on_from(recovered.clock, now);
         let before = self.forget(of);
         let loaded = self.load(recovered, &before, now);
-        if of.is_some() {
-            self.recent.make_contiguous().sort_by_key(|(ended_at, ..)| *ended_at);
-        }
         self.is_stale = loaded.is_err() || (self.is_stale && of.is_some());
         if loaded.is_err() {
             // To be read anew once more, and by then the same is to stay.
@@ -137,7 +134,7 @@ impl Journal {
             before.runs.extend(runs.filter_map(|number| self.runs.remove_entry(number)));
             before.projects.insert(project.clone(), entry);
         }
-        self.recent.retain(|(_, project, _)| !before.projects.contains_key(project));
+        self.recent.retain(|_, project| !before.projects.contains_key(project));
         before
     }
 

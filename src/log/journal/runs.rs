@@ -233,18 +233,20 @@ impl Journal {
         project: &ProjectId,
         ended_at: Timestamp,
     ) -> Result<(), StoreError> {
-        if let Some(older) = self.entry(project)?.newest_ended.replace(number) {
-            self.runs.remove(&older);
+        if let Some(older) = self.entry(project)?.newest_ended.replace(number)
+            && let Some(older_ended_at) = self.runs.remove(&older).and_then(|run| run.state.finished_at)
+        {
+            self.recent.remove(&(older_ended_at, older));
         }
-        self.recent.push_back((ended_at, project.clone(), number));
+        self.recent.insert((ended_at, number), project.clone());
         Ok(())
     }
 
     /// Runs that are no longer shown to whoever comes are not held any more: the store has their state.
     pub(super) fn forget_ended(&mut self, now: Timestamp) {
-        while let Some((ended_at, _, _)) = self.recent.front()
+        while let Some(((ended_at, _), _)) = self.recent.first_key_value()
             && now.millis_since(*ended_at) > self.limits.recent_ms
-            && let Some((_, project, number)) = self.recent.pop_front()
+            && let Some(((_, number), project)) = self.recent.pop_first()
         {
             self.runs.remove(&number);
             if let Some(entry) = self.projects.get_mut(&project) {
