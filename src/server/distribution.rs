@@ -42,3 +42,31 @@ fn carry_out(order: Order, executor: &ExecutorHandle) {
         Order::StoreIsDown(is_down) => executor.store_is_down(is_down),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::bounded;
+
+    use super::*;
+    use crate::executor::Unstarted;
+    use crate::log::{Answer, Frames};
+    use crate::model::ProjectId;
+    use crate::server::inbox::inbox;
+
+    #[test]
+    fn the_loop_is_told_before_whoever_waits_elsewhere() {
+        let (reply, answered) = bounded(1);
+        let nobody_so_far = answered.clone();
+        let (sender, receiver) = inbox(move || assert!(nobody_so_far.is_empty(), "it was answered before"));
+        let mut distribute = distribute(Unstarted::new().handle(), sender);
+        let project = ProjectId::parse("p").expect("an id");
+        let deliveries = vec![
+            Delivery::Reply { to: ReplyTo::Caller(reply), answer: Answer::Noted },
+            Delivery::Frames { project, frames: Frames::default() },
+        ];
+        distribute(Outcome { deliveries, ..Outcome::default() });
+        let Some(Inbox::Log(told)) = receiver.try_recv() else { panic!("the loop is told nothing") };
+        assert!(matches!(told[..], [Delivery::Frames { .. }]), "{told:?}");
+        assert!(matches!(answered.try_recv(), Ok(Answer::Noted)));
+    }
+}
