@@ -24,6 +24,9 @@ const FIRST_BYTES_MAX: usize = 256 * 1024;
 /// An output that is not there, as JSON.
 const NO_OUTPUT: &str = "null";
 
+/// The first bytes of a run, and what is left then.
+type Beginning = (Vec<u8>, Option<RunRest>);
+
 impl RunView {
     /// The run as whoever asks for it is answered: its outputs whole, where that is wanted and they are kept.
     pub(in crate::log) fn answer(
@@ -97,7 +100,7 @@ impl RunRest {
         Ok(piece.map(|(bytes, rest)| (bytes, rest.map(|rest| Box::new(Rest::Run(rest))))))
     }
 
-    fn read_some(mut self, look: Look<'_>, bytes_max: usize) -> Result<Option<(Vec<u8>, Option<Self>)>, StoreError> {
+    fn read_some(mut self, look: Look<'_>, bytes_max: usize) -> Result<Option<Beginning>, StoreError> {
         let mut bytes = Vec::new();
         while bytes.len() < bytes_max {
             match self.parts.pop_front() {
