@@ -114,7 +114,10 @@ pub fn refusal(refusal: &Refusal) -> Problem {
             Problem::too_many("too_many_keys", detail, 60)
         }
         Refusal::StoreUnavailable => Problem::unavailable("store_unavailable", "the store takes nothing just now", 5),
-        Refusal::NotKept => Problem::new(413, "body_too_large", "this is more than the store keeps in one piece"),
+        Refusal::TooLarge => Problem::new(413, "body_too_large", "this is more than the store keeps in one piece"),
+        Refusal::NotKept => {
+            Problem::internal("the store does not keep this, now or later: a fault of this server, whose log says more")
+        }
         Refusal::CancelHeldBack => {
             let detail = "the run is ended, but the store takes nothing just now: if the server stops before it does, the \
                 run goes on at the next start; call again to know";

@@ -57,7 +57,10 @@ impl Foreman {
             self.scheduler.report(Report::Finished { call, result }, now, &mut self.actions);
         }
         self.write_down();
-        begin.extend(self.ledger.release());
+        for job in self.ledger.release() {
+            self.scheduler.release(job.call, now, &mut self.actions);
+            begin.push(job);
+        }
         self.scheduler.hold_up(self.ledger.holds_up());
         begin
     }
@@ -105,6 +108,28 @@ impl Foreman {
 mod tests {
     use super::*;
     use crate::executor::testing::{context, new_run, plan};
+
+    #[test]
+    fn an_attempt_used_its_time_up_before_the_log_had_kept_that_it_runs() {
+        let settings = Settings { workers: 1, active_runs_max: 1, grace: Duration::ZERO };
+        let mut foreman = Foreman::new(settings, Limits::default(), context());
+        let (mut now, second) = (Now::default(), Duration::from_secs(1));
+        let mut once = plan(&["a"]);
+        (once.steps[0].tool, once.steps[0].timeout) = ("once".into(), Some(second));
+        foreman.command(Command::Start(new_run("r", once)), now);
+        assert!(foreman.turn(now).is_empty(), "it is not kept yet that it runs");
+        foreman.hand_over(now, |_| Ok(()));
+        foreman.set_store_down(true);
+        now = now.plus(60 * second);
+        assert!(foreman.turn(now).is_empty());
+        foreman.set_store_down(false);
+        foreman.note_kept(1);
+        let job = foreman.turn(now).pop().expect("it begins");
+        assert_eq!((foreman.next_deadline(), job.launch.cancel.is_cancelled()), (Some(now.mono + second), false));
+        now = now.plus(second);
+        foreman.turn(now);
+        assert!(job.launch.cancel.is_cancelled(), "from then on its time runs");
+    }
 
     #[test]
     fn a_shutdown_waited_on_for_a_job_that_had_been_withheld_from_the_workers() {

@@ -10,8 +10,8 @@ mod context;
 pub mod foreman;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod joiner;
 pub mod ledger;
-mod output;
 mod pool;
 pub mod run;
 pub mod scheduler;
@@ -25,4 +25,4 @@ mod valve;
 pub use context::Context;
 pub use run::{NewRun, ResumedRun};
 pub use scheduler::Settings;
-pub use thread::{Executor, ExecutorHandle};
+pub use thread::{Executor, ExecutorHandle, Unstarted};

@@ -1,14 +1,17 @@
-//! All runs, the line of those that want a worker, and who has one. Pure: commands, reports and `now` go in,
-//! [`Actions`] come out; the [shell](super::Executor) feeds it and acts.
+//! All runs, the line of those that want a worker, and who has one; steps that are tried alone are [`suspects`]. Pure:
+//! commands, reports and `now` go in, [`Actions`] come out; the [shell](super::Executor) feeds it and acts.
 //!
 //! Runs take turns: each turn hands one step of one run to a worker, so that a run of 10,000 steps delays another by
 //! one step and no more. A worker counts as busy until it reports, also where its run no longer waits for it. How a
 //! step moves is the [run's](super::run::Run) business; here is only where its reports go.
 
+mod suspects;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::suspects::Suspects;
 use super::call::{Unheard, attempt, is_instant};
 use super::context::Context;
 use super::run::{ABANDON_AFTER, AttemptError, Effects, Launch, NewRun, ResumedRun, Run};
@@ -123,10 +126,8 @@ pub struct Scheduler {
     keys: HashMap<(ProjectId, RunId), RunKey>,
     /// Runs with a step that is ready, each once, in the order of their turns.
     line: VecDeque<RunKey>,
-    /// The same of runs that have a [suspect](Run::has_suspect).
-    suspects: VecDeque<RunKey>,
-    /// The suspect that was tried last.
-    tried: Option<Place>,
+    /// Steps that are tried one at a time.
+    suspects: Suspects,
     /// One entry for each run that has a deadline.
     deadlines: BTreeSet<(Duration, RunKey)>,
     /// What the busy workers do; at most `settings.workers`.
@@ -145,7 +146,7 @@ struct Entry {
     is_resumed: bool,
     /// Its entry in the line.
     in_line: bool,
-    /// Its entry in that of suspects.
+    /// Its entry among those that have a suspect.
     is_suspected: bool,
     /// Its entry among the deadlines.
     due: Option<Duration>,
@@ -157,6 +158,12 @@ struct Place {
     run: RunKey,
     step: usize,
     attempt: u32,
+}
+
+impl Place {
+    fn of(run: RunKey, launch: &Launch) -> Self {
+        Self { run, step: launch.step, attempt: launch.attempt }
+    }
 }
 
 enum ResumedOrNew {
@@ -189,8 +196,7 @@ impl Scheduler {
             runs: HashMap::new(),
             keys: HashMap::new(),
             line: VecDeque::new(),
-            suspects: VecDeque::new(),
-            tried: None,
+            suspects: Suspects::default(),
             deadlines: BTreeSet::new(),
             calls: HashMap::new(),
             newest: 0,
@@ -222,6 +228,13 @@ impl Scheduler {
                 let Some(Place { run, step, attempt }) = self.calls.remove(&call) else { return };
                 self.with_run(run, out, |run, effects| run.finish((step, attempt), result, now, effects));
             }
+        }
+    }
+
+    /// A job that was kept back, as [`Durability::First`] says, is handed to a worker.
+    pub fn release(&mut self, call: CallId, now: Now, out: &mut Actions) {
+        if let Some(&Place { run, step, attempt }) = self.calls.get(&call) {
+            self.with_run(run, out, |run, _| run.release((step, attempt), now));
         }
     }
 
@@ -272,14 +285,6 @@ impl Scheduler {
         !self.is_held_up && is_ready && self.calls.len() < self.settings.workers
     }
 
-    /// One suspect at a time: the next when the attempt at the last is over, or given up.
-    fn can_try_suspect(&self) -> bool {
-        let is_tried = |place: Place| {
-            self.runs.get(&place.run).is_some_and(|entry| entry.run.is_calling(place.step, place.attempt))
-        };
-        !self.suspects.is_empty() && !self.tried.is_some_and(is_tried)
-    }
-
     fn begin_waiting(&mut self, now: Now, out: &mut Actions) {
         for _ in 0..BEGINNINGS_PER_TURN_MAX {
             if !self.can_begin() {
@@ -303,18 +308,8 @@ impl Scheduler {
         self.keys.insert(name.clone(), key);
         self.runs.insert(key, Entry { run, name, is_resumed, in_line: false, is_suspected: false, due: None });
         self.with_run(key, out, |run, effects| run.start(now, effects));
-        if is_resumed && (!self.suspects.is_empty() || self.tried.is_some()) {
+        if is_resumed {
             self.suspect_all_interrupted(out);
-        }
-    }
-
-    /// Where one step may be what ended the process, so may be all others that were interrupted: the message that counts
-    /// an attempt may have been lost with the process. So none of them is run beside another.
-    fn suspect_all_interrupted(&mut self, out: &mut Actions) {
-        let resumed: Vec<RunKey> =
-            self.runs.iter().filter(|(_, entry)| entry.is_resumed).map(|(&key, _)| key).collect();
-        for key in resumed {
-            self.with_run(key, out, |run, _| run.suspect_interrupted());
         }
     }
 
@@ -327,23 +322,21 @@ impl Scheduler {
                 self.carry_out(place, &launch, now, out);
                 continue;
             }
-            let is_suspect = self.can_try_suspect();
-            let line = if is_suspect { &mut self.suspects } else { &mut self.line };
-            let Some(key) = line.pop_front() else { continue };
-            let Some(entry) = self.runs.get_mut(&key) else { continue };
-            *(if is_suspect { &mut entry.is_suspected } else { &mut entry.in_line }) = false;
-            let is_resumed = entry.is_resumed;
-            let take = if is_suspect { Run::take_suspect } else { Run::take };
-            let launch = self.with_run(key, out, |run, effects| take(run, now, effects)).flatten();
-            if let Some(launch) = launch {
-                let place = Place { run: key, step: launch.step, attempt: launch.attempt };
-                if is_suspect {
-                    self.tried = Some(place);
-                }
-                instant.extend(self.call(place, launch, is_resumed, out));
-            }
+            let launched = match self.can_try_suspect() {
+                true => self.try_suspect(now, out),
+                false => self.take_turn(now, out),
+            };
+            instant.extend(launched.and_then(|(place, launch)| self.call(place, launch, out)));
         }
         instant.into_iter().for_each(|(place, launch)| self.carry_out(place, &launch, now, out));
+    }
+
+    /// An attempt of the run whose turn it is.
+    fn take_turn(&mut self, now: Now, out: &mut Actions) -> Option<(Place, Launch)> {
+        let key = self.line.pop_front()?;
+        self.runs.get_mut(&key)?.in_line = false;
+        let launch = self.with_run(key, out, |run, effects| run.take(now, effects)).flatten()?;
+        Some((Place::of(key, &launch), launch))
     }
 
     /// Makes an attempt that takes no time.
@@ -354,7 +347,8 @@ impl Scheduler {
     }
 
     /// Hands an attempt to a worker, or back where it takes no time.
-    fn call(&mut self, place: Place, launch: Launch, is_resumed: bool, out: &mut Actions) -> Option<(Place, Launch)> {
+    fn call(&mut self, place: Place, launch: Launch, out: &mut Actions) -> Option<(Place, Launch)> {
+        let is_resumed = self.runs.get(&place.run).is_some_and(|entry| entry.is_resumed);
         let wanted = &launch.plan.steps[launch.step];
         let tool = self.context.registry.tool(&wanted.tool);
         let is_first = is_resumed || tool.is_some_and(|tool| !tool.rerun());
@@ -364,6 +358,9 @@ impl Scheduler {
         let call = CallId(self.next_id());
         self.calls.insert(call, place);
         let durability = if is_first { Durability::First } else { Durability::Later };
+        if is_first {
+            self.with_run(place.run, out, |run, _| run.withhold((place.step, place.attempt)));
+        }
         out.jobs.push(Job { call, launch, durability });
         None
     }
@@ -397,7 +394,7 @@ impl Scheduler {
         }
         if entry.run.has_suspect() && !entry.is_suspected {
             entry.is_suspected = true;
-            self.suspects.push_back(key);
+            self.suspects.wait(key);
         }
         let due = entry.run.next_deadline().filter(|_| !entry.run.is_ended());
         if due != entry.due {

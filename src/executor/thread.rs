@@ -37,6 +37,13 @@ pub struct Executor {
     thread: JoinHandle<Result<Vec<Record>, Panicked>>,
 }
 
+/// An executor that is told what to do already, and does it once it is [started](Self::start): whoever tells it and whoever
+/// it speaks to can know of each other before either begins.
+pub struct Unstarted {
+    handle: ExecutorHandle,
+    told: Receiver<Message>,
+}
+
 /// Tells an executor what to do; clones speak to the same one. Nothing here blocks.
 ///
 /// The channel behind it has no bound of its own: whoever accepts runs has bounded them before (`limits.queued_runs`).
@@ -62,7 +69,18 @@ struct Receipts {
     is_awaited: AtomicBool,
 }
 
-impl Executor {
+impl Unstarted {
+    /// One that nobody knows of.
+    pub fn new() -> Self {
+        let (messages, told) = unbounded();
+        Self { handle: ExecutorHandle { messages, receipts: Arc::default() }, told }
+    }
+
+    /// To tell it what to do.
+    pub fn handle(&self) -> ExecutorHandle {
+        self.handle.clone()
+    }
+
     /// Starts the executor's thread and its workers. `send` hands the log a batch of records, and gives it back where the
     /// log has no room for it now; it must not block. For each batch the log says that it is
     /// [kept](ExecutorHandle::kept).
@@ -70,20 +88,33 @@ impl Executor {
     /// # Errors
     /// Where the system grants no thread or descriptor more.
     pub fn start(
+        self,
         settings: Settings,
         context: Arc<Context>,
         send: impl FnMut(Vec<Record>) -> Result<(), Vec<Record>> + Send + 'static,
-    ) -> io::Result<Self> {
-        let (messages, told) = unbounded();
+    ) -> io::Result<Executor> {
+        let Self { handle, told } = self;
         let (reports, reported) = bounded(REPORTS_MAX);
         let valve = Arc::new(Valve::new()?);
         let jobs = pool::spawn(settings.workers.max(1), &context, &reports, &valve)?;
         let foreman = Foreman::new(settings, Limits::default(), context);
-        let receipts = Arc::<Receipts>::default();
-        let handle = ExecutorHandle { messages, receipts: receipts.clone() };
-        let shell = Shell { foreman, told, receipts, reported, jobs, send, valve };
+        let shell = Shell { foreman, told, receipts: handle.receipts.clone(), reported, jobs, send, valve };
         let thread = thread::Builder::new().name(NAME.to_owned()).spawn(move || shell.run())?;
-        Ok(Self { handle, thread })
+        Ok(Executor { handle, thread })
+    }
+}
+
+impl Executor {
+    /// As [`Unstarted::start`], of one that nobody has told anything.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn start(
+        settings: Settings,
+        context: Arc<Context>,
+        send: impl FnMut(Vec<Record>) -> Result<(), Vec<Record>> + Send + 'static,
+    ) -> io::Result<Self> {
+        Unstarted::new().start(settings, context, send)
     }
 
     /// To tell it what to do.
@@ -326,6 +357,19 @@ mod tests {
         assert!(has_begun.try_recv().is_err(), "it has not begun yet");
         executor.handle().kept(1);
         has_begun.recv().expect("it begins once that is kept");
+        executor.handle().shutdown();
+        executor.join().expect("no panic");
+    }
+
+    #[test]
+    fn what_an_executor_is_told_before_it_starts_it_does_then() {
+        let unstarted = Unstarted::new();
+        unstarted.handle().start(new_run("r", plan(&["a"])));
+        let (sender, batches) = unbounded();
+        let hand_over = move |batch: Vec<Record>| sender.send(batch).map_err(|error| error.0);
+        let executor = unstarted.start(settings(1), context(), hand_over).expect("threads");
+        let is_last = |record: &Record| matches!(record, Record::Event { event, .. } if event.is_last());
+        assert!(batches.iter().any(|batch| batch.iter().any(is_last)));
         executor.handle().shutdown();
         executor.join().expect("no panic");
     }

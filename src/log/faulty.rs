@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::store::{
-    AppendError, Ends, Flow, Head, History, KEY_AGE_MS, KeyRow, Reader, Recovered, RecoveredProject, Retention,
-    RunNumber, RunRow, Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed, Write,
+    AppendError, Ends, Flow, Head, History, KEY_AGE_MS, KeyRow, Objection, Reader, Recovered, RecoveredProject,
+    Retention, RunNumber, RunRow, Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed, Write,
 };
 use crate::auth::TicketNote;
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
@@ -41,6 +41,8 @@ pub(crate) enum Fault {
     Always(&'static [Call]),
     /// No call, but what has such a thing in it is refused.
     Refuses(fn(&Write) -> bool),
+    /// The same, because it contradicts what is kept.
+    Contradicts(fn(&Write) -> bool),
     /// Such a thing is refused, and of the calls of these kinds this one fails, counted from 1.
     RefusesAndFails { is_refused: fn(&Write) -> bool, of: &'static [Call], at: u64 },
 }
@@ -213,7 +215,7 @@ impl<S: Store> Shared<S> {
 impl<S> Shared<S> {
     fn admit(&mut self, call: Call) -> Result<(), StoreError> {
         let fails = match self.fault {
-            Fault::Never | Fault::Refuses(_) => false,
+            Fault::Never | Fault::Refuses(_) | Fault::Contradicts(_) => false,
             Fault::At { of, first, more } => {
                 self.seen += u64::from(of.contains(&call));
                 of.contains(&call) && (first..=first.saturating_add(more)).contains(&self.seen)
@@ -246,7 +248,15 @@ impl<S: Store> Store for FaultyStore<S> {
             && entries.iter().any(is_refused)
         {
             shared.failed += 1;
-            return Err(AppendError::Refused(StoreError("it is too large in this test".to_owned())));
+            return Err(AppendError::Refused(Objection::TooLarge(StoreError(
+                "it is too large in this test".to_owned(),
+            ))));
+        }
+        if let Fault::Contradicts(is_contradiction) = shared.fault
+            && entries.iter().any(is_contradiction)
+        {
+            let why = StoreError("it is there already in this test".to_owned());
+            return Err(AppendError::Refused(Objection::Contradiction(why)));
         }
         let appended = shared.append(self.node, expected, entries, wall);
         shared.conflicts += u64::from(matches!(appended, Err(AppendError::Conflict(_))));

@@ -8,6 +8,7 @@
 //! tells them in order is what their channels go by.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub(super) struct HistoryHandle {
     pages: Sender<Task>,
     formats: Sender<Task>,
     look_ups: Sender<Task>,
+    /// The log has ended, and whoever asked something with it: nothing is looked up any more.
+    is_ending: Arc<AtomicBool>,
     /// Nothing ever comes; it is cut off when all have let their readers go.
     ended: Receiver<()>,
 }
@@ -58,7 +61,7 @@ enum Task {
     /// Questions, and the way to the log for those that are handed on. It comes with them because a thread that held one
     /// for good would keep the log from ending when everyone else has let it go.
     Look(Vec<Question>, Option<Sender<Vec<Command>>>),
-    /// Finish what has come, and end.
+    /// End.
     Close,
 }
 
@@ -96,8 +99,9 @@ impl HistoryHandle {
         shares.into_iter().flat_map(|(to, questions)| ask(to, questions, log.cloned())).collect()
     }
 
-    /// Lets the threads finish what has come, and waits until they have let their readers go.
+    /// Lets the threads end, each with the question that it is about, and waits until they have let their readers go.
     pub(super) fn close(&self) {
+        self.is_ending.store(true, Ordering::SeqCst);
         for to in [&self.pages, &self.formats].into_iter().chain([&self.look_ups; LOOK_UPS]) {
             // Fails where it has ended already.
             let _ = to.send(Task::Close);
@@ -151,6 +155,7 @@ pub(super) fn start(
     let [(pages, page_tasks), (formats, format_tasks), (look_ups, look_up_tasks)] =
         std::array::from_fn(|_| bounded(WAITING_BATCHES_MAX));
     let (ends, ended) = bounded(0);
+    let is_ending = Arc::<AtomicBool>::default();
     let look_up_inboxes = std::iter::repeat_n(("look-up", NICE_LOOK_UPS, look_up_tasks), LOOK_UPS);
     let inboxes = [("pages", NICE_PAGES, page_tasks), ("formats", NICE_FORMATS, format_tasks)];
     let inboxes = inboxes.into_iter().chain(look_up_inboxes);
@@ -158,15 +163,15 @@ pub(super) fn start(
     for (name, nice, inbox) in inboxes {
         let Some(reader) = reader().map_err(std::io::Error::other)? else { return Ok(None) };
         let historian = Historian::new(reader, signer.clone(), heads.clone());
-        let (mut out, ends): (_, Sender<()>) = (out.clone(), ends.clone());
+        let (mut out, ends, is_ending): (_, Sender<()>, _) = (out.clone(), ends.clone(), is_ending.clone());
         let thread = thread::Builder::new().name(name.into());
         threads.push(thread.spawn(move || {
             give_way(nice);
-            run(historian, &inbox, &mut out);
+            run(historian, &inbox, &is_ending, &mut out);
             drop(ends);
         })?);
     }
-    Ok(Some((HistoryHandle { pages, formats, look_ups, ended }, threads)))
+    Ok(Some((HistoryHandle { pages, formats, look_ups, is_ending, ended }, threads)))
 }
 
 /// The thread that calls gets less of a processor's time from here on: on Linux a priority is a thread's own.
@@ -197,11 +202,13 @@ fn is_history_query(query: &Query) -> bool {
     )
 }
 
-fn run(mut historian: Historian, inbox: &Receiver<Task>, out: &mut impl FnMut(Outcome)) {
+fn run(mut historian: Historian, inbox: &Receiver<Task>, is_ending: &AtomicBool, out: &mut impl FnMut(Outcome)) {
     while let Some(Task::Look(questions, log)) = historian.next_task(inbox) {
         for question in questions {
             let Question { reply, asked } = question;
             match asked {
+                // What waits here may be minutes of work, and nobody waits for it any more.
+                _ if is_ending.load(Ordering::SeqCst) => tell(reply, Answer::Refused(Refusal::StoreUnavailable), out),
                 Asked::Snapshots(start) => tell(reply, lookup::begun(start, &historian.signer), out),
                 Asked::Retold(start) => tell(reply, historian.begin_retold(start), out),
                 Asked::Look(query, known) => match (historian.answer(&query, &known), &log) {
@@ -276,7 +283,8 @@ impl Historian {
     fn look(&mut self, query: &Query, known: &Known) -> Result<Option<Answer>, StoreError> {
         match query {
             Query::Run { project, run, whole_outputs } => {
-                return lookup::run(self.reader.as_mut(), &self.signer, known, (project, run), *whole_outputs);
+                let (reader, lookup) = (self.reader.as_mut(), &mut self.lookup);
+                return lookup.run(reader, &self.signer, known, (project, run), *whole_outputs);
             }
             Query::Runs { project, status, before, limit } => {
                 let before = before.as_ref();
@@ -313,5 +321,36 @@ impl Historian {
             Ok(())
         })?;
         Ok(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{Instance, ServerKeys};
+    use crate::log::testing::{project, reply_to};
+    use crate::log::{MemoryStore, Store};
+
+    #[test]
+    fn an_end_waited_until_everything_was_looked_up_that_anyone_had_asked_for() {
+        let reader = MemoryStore::new().reader().expect("readable").expect("there is a reader");
+        let signer = ServerKeys::derive(&[1; 32]).id_signer(Instance::from_random([1; 6]));
+        let historian = Historian::new(reader, signer, Arc::default());
+        let list = || Query::Runs { project: project(), status: None, before: None, limit: 1 };
+        let questions = (0..3).map(|n| Question { reply: reply_to(n), asked: Asked::Look(list(), Known::Untold) });
+        let (sender, inbox) = bounded(2);
+        sender.send(Task::Look(questions.collect(), None)).expect("room");
+        sender.send(Task::Close).expect("room");
+        let (is_ending, mut answers) = (AtomicBool::new(false), Vec::new());
+        run(historian, &inbox, &is_ending, &mut |outcome| {
+            // The server ends while the first of them is looked up.
+            is_ending.store(true, Ordering::SeqCst);
+            answers.extend(outcome.deliveries.into_iter().map(|delivery| match delivery {
+                Delivery::Reply { answer, .. } => answer,
+                other => panic!("{other:?}"),
+            }));
+        });
+        let is_refused = |answer: &Answer| matches!(answer, Answer::Refused(Refusal::StoreUnavailable));
+        assert_eq!(answers.iter().map(is_refused).collect::<Vec<_>>(), [false, true, true], "{answers:?}");
     }
 }

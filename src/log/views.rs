@@ -6,10 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::journal::outputs::json_bytes;
 use super::store::{RunNumber, StoreError, StoredMessage};
 use crate::auth::IdSigner;
-use crate::model::{ProjectId, RunEvent, RunState, StepState, Timestamp, write_message};
+use crate::model::{ProjectId, RunEvent, RunState, StepState, Timestamp, json_bytes, write_message};
 
 /// The outputs of a snapshot together take at most this; larger ones are left out of it and marked.
 const SNAPSHOT_OUTPUTS_BYTES_MAX: u64 = 1024 * 1024;

@@ -7,6 +7,7 @@ mod event;
 mod exact;
 mod id;
 pub mod json;
+mod json_size;
 mod message;
 mod plan;
 mod quoted;
@@ -22,6 +23,7 @@ pub use event::{
 };
 pub use exact::Exact;
 pub use id::{IdError, ProjectId, RunId, StepId};
+pub use json_size::{json_bytes, json_within};
 pub use message::{MESSAGE_TYPE_MAX, decimal, is_reserved_type, is_valid_type, push_on_one_line, write_message};
 pub use plan::{
     Backoff, Draft, ISSUES_MAX, Issue, Issues, OnFailure, Plan, RetryPolicy, Step, Submission, SubmissionError,

@@ -74,6 +74,8 @@ pub struct Server<S> {
     scratch: Box<[u8]>,
     date: Date,
     is_drained: bool,
+    /// All streams were ended, for the server ends.
+    are_streams_ended: bool,
     /// Everything that is counted.
     pub metrics: Metrics,
 }
@@ -96,6 +98,7 @@ impl<S: Socket> Server<S> {
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             date: Date::default(),
             is_drained: false,
+            are_streams_ended: false,
             metrics: Metrics::default(),
         }
     }
@@ -112,7 +115,7 @@ impl<S: Socket> Server<S> {
     /// The socket, to be closed.
     pub fn accept(&mut self, socket: S, peer: IpAddr, door: Door, now: Now) -> Result<Token, S> {
         let open = self.connections.len() + self.streams.len();
-        let Some(Admitted { place, is_proxy, beyond }) = self.admission.admit(peer, open) else {
+        let Some(Admitted { counted, is_proxy, beyond }) = self.admission.admit(peer, open) else {
             self.metrics.count_dropped(Limit::Reserve);
             return Err(socket);
         };
@@ -122,7 +125,7 @@ impl<S: Socket> Server<S> {
         self.metrics.connections_accepted += 1;
         let token = self.sockets.next_token();
         let index = self.connections.add(Connection::new(socket, token, door, is_proxy, beyond), now);
-        self.sockets.add(index, place);
+        self.sockets.add(index, counted);
         Ok(token)
     }
 
@@ -179,6 +182,9 @@ impl<S: Socket> Server<S> {
     /// The rest of a turn, once everything that came has been looked at: writes, deadlines, and the end of what has
     /// ended. `true` where there is more to do at once.
     pub fn end_turn(&mut self, now: Now) -> bool {
+        if self.are_streams_ended {
+            self.end_streams(now);
+        }
         self.give_held_answers(now);
         self.ask_where_to_begin(now);
         self.ask_where_bundles_begin(now);
@@ -270,8 +276,10 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// Ends all streams, each with its own time to come back at.
+    /// Ends all streams, each with its own time to come back at; and from now on those that were asked for before and begin
+    /// only now.
     pub fn end_streams(&mut self, now: Now) {
+        self.are_streams_ended = true;
         self.streams.close_all(CloseReason::Shutdown, now);
     }
 

@@ -1,7 +1,5 @@
 //! Where what leaves the log goes: to the loop, the executor, and those who wait elsewhere.
 
-use std::sync::{Arc, OnceLock};
-
 use super::inbox::{Inbox, InboxSender};
 use super::threads::random_or_abort;
 use crate::executor::{ExecutorHandle, NewRun, ResumedRun};
@@ -9,15 +7,9 @@ use crate::log::{self, Delivery, Order, Outcome, ReplyTo};
 
 /// Hands out what leaves the log. The loop is told before anyone else who waits, so that whoever has been answered finds
 /// that the loop knows.
-pub(super) fn distribute(
-    executor: Arc<OnceLock<ExecutorHandle>>,
-    inbox: InboxSender,
-) -> impl FnMut(Outcome) + Send + Clone + 'static {
+pub(super) fn distribute(executor: ExecutorHandle, inbox: InboxSender) -> impl FnMut(Outcome) + Send + Clone + 'static {
     move |outcome| {
-        for order in outcome.orders {
-            let Some(executor) = executor.get() else { continue };
-            carry_out(order, executor);
-        }
+        outcome.orders.into_iter().for_each(|order| carry_out(order, &executor));
         let mut deliveries = outcome.deliveries;
         let is_of_others = |delivery: &mut Delivery| matches!(delivery, Delivery::Reply { to: ReplyTo::Caller(_), .. });
         let others: Vec<Delivery> = deliveries.extract_if(.., is_of_others).collect();
@@ -48,5 +40,33 @@ fn carry_out(order: Order, executor: &ExecutorHandle) {
         Order::Cancel { project, run } => executor.cancel(project, run),
         Order::Kept(batches) => executor.kept(batches),
         Order::StoreIsDown(is_down) => executor.store_is_down(is_down),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::bounded;
+
+    use super::*;
+    use crate::executor::Unstarted;
+    use crate::log::{Answer, Frames};
+    use crate::model::ProjectId;
+    use crate::server::inbox::inbox;
+
+    #[test]
+    fn the_loop_is_told_before_whoever_waits_elsewhere() {
+        let (reply, answered) = bounded(1);
+        let nobody_so_far = answered.clone();
+        let (sender, receiver) = inbox(move || assert!(nobody_so_far.is_empty(), "it was answered before"));
+        let mut distribute = distribute(Unstarted::new().handle(), sender);
+        let project = ProjectId::parse("p").expect("an id");
+        let deliveries = vec![
+            Delivery::Reply { to: ReplyTo::Caller(reply), answer: Answer::Noted },
+            Delivery::Frames { project, frames: Frames::default() },
+        ];
+        distribute(Outcome { deliveries, ..Outcome::default() });
+        let Some(Inbox::Log(told)) = receiver.try_recv() else { panic!("the loop is told nothing") };
+        assert!(matches!(told[..], [Delivery::Frames { .. }]), "{told:?}");
+        assert!(matches!(answered.try_recv(), Ok(Answer::Noted)));
     }
 }

@@ -1,8 +1,10 @@
 //! Sockets by what the poll knows them by: whose each is just now, and the places that are held for as long as it is open.
 
+use std::net::IpAddr;
+
 use slab::Slab;
 
-use super::admission::Place;
+use super::admission::{Counted, Place};
 
 /// Which socket: what the poll knows it by. It keeps its token when its connection becomes a stream, so that the poll
 /// need not be told.
@@ -24,8 +26,8 @@ pub(super) struct Sockets {
 
 struct Open {
     owner: Owner,
-    /// Its place among those of its address, or in the reserve.
-    _counted: Option<Place>,
+    /// What it counts for: an address, or the reserve.
+    counted: Option<Counted>,
     /// Its place among the streams of its token.
     _stream: Option<Place>,
 }
@@ -37,8 +39,8 @@ impl Sockets {
     }
 
     /// A connection's socket gets the [next](Self::next_token) token.
-    pub(super) fn add(&mut self, connection: usize, counted: Option<Place>) {
-        self.open.insert(Open { owner: Owner::Connection(connection as u32), _counted: counted, _stream: None });
+    pub(super) fn add(&mut self, connection: usize, counted: Option<Counted>) {
+        self.open.insert(Open { owner: Owner::Connection(connection as u32), counted, _stream: None });
     }
 
     pub(super) fn owner(&self, token: Token) -> Option<Owner> {
@@ -46,8 +48,13 @@ impl Sockets {
     }
 
     /// The socket counts for something else, or for nothing.
-    pub(super) fn count_for(&mut self, token: Token, counted: Option<Place>) {
-        self.open[token.0]._counted = counted;
+    pub(super) fn count_for(&mut self, token: Token, counted: Option<Counted>) {
+        self.open[token.0].counted = counted;
+    }
+
+    /// The address that the socket counts for, if it does for any.
+    pub(super) fn address(&self, token: Token) -> Option<IpAddr> {
+        self.open.get(token.0)?.counted.as_ref()?.address()
     }
 
     /// The socket is a stream's from now on.

@@ -26,7 +26,7 @@ use crate::auth::{IdSigner, Origins, TicketBook};
 use crate::config::Config;
 use crate::executor::template::Engine;
 use crate::executor::tool::{Registry, Tool};
-use crate::executor::{Context, Executor, Settings};
+use crate::executor::{Context, Executor, Settings, Unstarted};
 use crate::log::{self, Delivery, Journal, LogHandle, Outcome, Store};
 use crate::model::Now;
 use crate::{clock, random};
@@ -112,14 +112,12 @@ impl Builder {
 
         server.count_watchers(journal.watchers());
 
-        let executor_slot = Arc::default();
-        let mut out = distribute(Arc::clone(&executor_slot), inbox.clone());
+        let executor = Unstarted::new();
+        let executor_handle = executor.handle();
+        let mut out = distribute(executor_handle.clone(), inbox.clone());
         let log = log::start(journal, clock::now, out.clone());
         let (log, log_threads) = log.map_err(|error| failed("start the log", &error))?;
-        let executor = start_executor(config, &context, &log)?;
-        let executor_handle = executor.handle();
-        // Set once, before anything can be ordered.
-        let _ = executor_slot.set(executor_handle.clone());
+        let executor = start_executor(executor, config, &context, &log)?;
         let (intake, intake_thread) = start_intake(config, &context, &log, &inbox)?;
         out(left);
         let keys = key_source.map(|source| jwks::start(source, inbox.clone())).transpose()?;
@@ -213,13 +211,18 @@ fn api_settings(config: &Config, storage: &Storage, signer: &IdSigner) -> Result
     })
 }
 
-fn start_executor(config: &Config, context: &Arc<Context>, log: &LogHandle) -> Result<Executor, StartError> {
+fn start_executor(
+    executor: Unstarted,
+    config: &Config,
+    context: &Arc<Context>,
+    log: &LogHandle,
+) -> Result<Executor, StartError> {
     let settings = Settings {
         workers: config.executor.workers,
         active_runs_max: config.limits.active_runs,
         grace: config.executor.grace,
     };
     let log = log.clone();
-    let executor = Executor::start(settings, context.clone(), move |records| log.try_send_records(records));
+    let executor = executor.start(settings, context.clone(), move |records| log.try_send_records(records));
     executor.map_err(|error| failed("start the executor", &error))
 }

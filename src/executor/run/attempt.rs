@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::retry;
 use super::step::{DelayEnd, Leave, Live, Phase, Stopwatch, TimeLimit};
 use super::{ABANDON_AFTER, AttemptError, Course, Effects, Launch, Run};
+use crate::executor::tool::registry::Timeout;
 use crate::executor::tool::{CancelToken, Outcome};
 use crate::model::{Deadline, Now, OutputStream, Record, Step, StepState, StepStatus, StepUpdate, Told};
 
@@ -75,6 +76,26 @@ impl Run {
         has_worker && self.state.steps[step].attempt == attempt
     }
 
+    /// An attempt is kept back until the log has kept that it runs. Its time does not run meanwhile.
+    pub fn withhold(&mut self, at: (usize, u32)) {
+        self.limit_time(at, TimeLimit::not_begun);
+    }
+
+    /// An attempt that was kept back begins.
+    pub fn release(&mut self, at: (usize, u32), now: Now) {
+        self.limit_time(at, |limit| TimeLimit::from(now, limit));
+    }
+
+    fn limit_time(&mut self, (step, attempt): (usize, u32), anew: impl FnOnce(Timeout) -> TimeLimit) {
+        if !self.is_calling(step, attempt) {
+            return;
+        }
+        if let Some(Live { phase: Phase::Calling { timeout: Some(timeout), .. }, .. }) = self.live.get_mut(&step) {
+            *timeout = anew(timeout.limit);
+            self.set_deadline(step);
+        }
+    }
+
     fn launch(&mut self, rank: usize, step: usize, now: Now, out: &mut Effects) -> Launch {
         let attempt = self.state.steps[step].attempt + 1;
         let (plan, cancel) = (self.plan.clone(), CancelToken::new());
@@ -95,7 +116,7 @@ impl Run {
     /// the delay that it may have begun keeps its end over a restart. Whether it outlasts the attempt's timeout is not
     /// for the restart to change.
     fn delay(&mut self, step: usize, delay: Duration, output: Value, timeout: Option<TimeLimit>, now: Now) {
-        let left = timeout.map(|timeout| (timeout.ends.at().saturating_sub(now.mono), timeout.limit));
+        let left = timeout.and_then(|timeout| Some((timeout.ends?.at().saturating_sub(now.mono), timeout.limit)));
         let (lasts, end) = match left {
             Some((left, limit)) if left < delay => (left, DelayEnd::TimedOut(limit)),
             _ => (delay, DelayEnd::Done(output)),
@@ -114,9 +135,9 @@ impl Run {
         self.say_chunks(step, chunks, now, out);
         let Some(live) = self.live.get_mut(&step) else { return };
         match &mut live.phase {
-            Phase::Calling { cancel, timeout: Some(timeout) } if timeout.ends.has_passed(now) => {
+            Phase::Calling { cancel, timeout: Some(TimeLimit { ends: Some(ends), limit }) } if ends.has_passed(now) => {
                 out.cancels.push(cancel.clone());
-                let why = Leave::TimedOut(timeout.limit);
+                let why = Leave::TimedOut(*limit);
                 live.phase = Phase::Leaving { cancel: cancel.clone(), until: Deadline::after(ABANDON_AFTER, now), why };
             }
             Phase::Leaving { until, why, .. } if until.has_passed(now) => {

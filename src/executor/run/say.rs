@@ -1,7 +1,7 @@
 //! What a run says. Everything goes through [`Run::emit`].
 
 use super::{Effects, Run};
-use crate::executor::output::Chunk;
+use crate::executor::joiner::Chunk;
 use crate::model::{Now, Record, RunEvent, RunEventKind, StepOutput, StepProgress, StepUpdate};
 
 impl Run {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::executor::output::Joiner;
+use crate::executor::joiner::Joiner;
 use crate::executor::tool::CancelToken;
 use crate::executor::tool::registry::Timeout;
 use crate::model::{Deadline, Now, Timestamp};
@@ -52,7 +52,7 @@ impl Live {
 pub(super) enum Phase {
     /// Waits for a worker, not for the first time. May go on to `Calling`.
     Queued,
-    /// A worker has it. May go on to any other, or end.
+    /// A worker has it, or is to have it once the log has kept that it runs. May go on to any other, or end.
     Calling { cancel: CancelToken, timeout: Option<TimeLimit> },
     /// A worker has it and was asked to give it up. Ends, or after a timeout goes on to `Retrying`, when the worker
     /// does or at `until`, whichever comes first.
@@ -67,7 +67,7 @@ impl Phase {
     fn deadline(&self) -> Option<Deadline> {
         match self {
             Self::Queued => None,
-            Self::Calling { timeout, .. } => timeout.map(|timeout| timeout.ends),
+            Self::Calling { timeout, .. } => timeout.and_then(|timeout| timeout.ends),
             Self::Delaying { until, .. } | Self::Leaving { until, .. } | Self::Retrying { until } => Some(*until),
         }
     }
@@ -94,13 +94,19 @@ pub(super) enum Leave {
 /// What an attempt may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TimeLimit {
-    pub ends: Deadline,
+    /// None while it may not begin: that counts for nothing.
+    pub ends: Option<Deadline>,
     pub limit: Timeout,
 }
 
 impl TimeLimit {
     pub fn from(now: Now, limit: Timeout) -> Self {
-        Self { ends: Deadline::after(limit.lasts, now), limit }
+        Self { ends: Some(Deadline::after(limit.lasts, now)), limit }
+    }
+
+    /// It stands still until the attempt begins.
+    pub fn not_begun(limit: Timeout) -> Self {
+        Self { ends: None, limit }
     }
 }
 

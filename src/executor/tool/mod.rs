@@ -166,9 +166,9 @@ mod declared;
 mod fixture;
 #[cfg(feature = "http-tool")]
 mod http;
+mod kept;
 mod mask;
 mod masked;
-mod output;
 pub(crate) mod registry;
 mod render;
 mod schema;

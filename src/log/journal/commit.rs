@@ -8,7 +8,7 @@ use super::growth::Growth;
 use super::{Journal, Outcome};
 use crate::log::frames::{View, write_frame};
 use crate::log::protocol::{Answer, Command, PublishedEvent, Refusal};
-use crate::log::store::{AppendError, Place, RunNumber, StoreError, StoredMessage, Times, Trimmed, Write};
+use crate::log::store::{AppendError, Objection, Place, RunNumber, StoreError, StoredMessage, Times, Trimmed, Write};
 use crate::model::{Now, ProjectId, write_message};
 
 /// How often history is trimmed by age where nothing is written.
@@ -29,7 +29,7 @@ pub(super) enum CommitError {
     /// The store can't now.
     Down(StoreError),
     /// It never will: see [`AppendError::Refused`].
-    Refused(StoreError),
+    Refused(Objection),
 }
 
 impl From<StoreError> for CommitError {
@@ -50,7 +50,7 @@ impl Journal {
                 batch.release(outcome);
                 true
             }
-            Err(CommitError::Refused(error)) if self.is_as_before(&error, &batch, now, outcome) => {
+            Err(CommitError::Refused(error)) if self.is_as_before(error.why(), &batch, now, outcome) => {
                 self.keep_apart(commands, now, outcome)
             }
             Err(CommitError::Refused(_)) => self.put_off(commands, outcome),

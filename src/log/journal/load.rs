@@ -1,7 +1,7 @@
 //! From what a store holds to what a journal has in memory: at a start, after a commit that failed, and of single projects
 //! where another has written to them.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ impl Journal {
             limits,
             projects: HashMap::new(),
             runs: HashMap::new(),
-            recent: VecDeque::new(),
+            recent: BTreeMap::new(),
             ours: HashSet::new(),
             open_runs: 0,
             key_bytes: 0,
@@ -98,9 +98,6 @@ impl Journal {
         self.clock.go_on_from(recovered.clock, now);
         let before = self.forget(of);
         let loaded = self.load(recovered, &before, now);
-        if of.is_some() {
-            self.recent.make_contiguous().sort_by_key(|(ended_at, ..)| *ended_at);
-        }
         self.is_stale = loaded.is_err() || (self.is_stale && of.is_some());
         if loaded.is_err() {
             // To be read anew once more, and by then the same is to stay.
@@ -135,7 +132,7 @@ impl Journal {
             before.runs.extend(runs.filter_map(|number| self.runs.remove_entry(number)));
             before.projects.insert(project.clone(), entry);
         }
-        self.recent.retain(|(_, project, _)| !before.projects.contains_key(project));
+        self.recent.retain(|_, project| !before.projects.contains_key(project));
         before
     }
 
@@ -294,12 +291,12 @@ impl Journal {
                 batch.release(outcome);
             }
             Err(CommitError::Down(error)) => return Err(error),
-            Err(CommitError::Refused(error)) => {
-                if self.is_as_before(&error, &batch, now, outcome) {
+            Err(CommitError::Refused(objection)) => {
+                if self.is_as_before(objection.why(), &batch, now, outcome) {
                     self.keep_records(&records, now, outcome);
                 }
                 if self.is_down() {
-                    return Err(error);
+                    return Err(objection.why().clone());
                 }
             }
         }

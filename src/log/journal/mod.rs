@@ -12,14 +12,14 @@ mod growth;
 mod heads;
 mod load;
 mod outage;
-pub(super) mod outputs;
+mod outputs;
 mod reads;
 mod refused;
 mod runs;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,8 +70,8 @@ pub struct Journal {
     pub(super) limits: Limits,
     pub(super) projects: HashMap<ProjectId, ProjectEntry>,
     pub(super) runs: HashMap<RunNumber, RunEntry>,
-    /// Runs that ended a moment ago and are still held, the one that ended first at the front.
-    pub(super) recent: VecDeque<(Timestamp, ProjectId, RunNumber)>,
+    /// Runs that ended a moment ago and are still held, by when: one a project at most, wherever the clock is set.
+    pub(super) recent: BTreeMap<(Timestamp, RunNumber), ProjectId>,
     /// Of those that have not ended the ones that are run here: it is kept that this journal has taken them on, or it found
     /// them at its start. All others are another node's, and never run here.
     ours: HashSet<RunNumber>,

@@ -22,7 +22,7 @@ pub(super) struct Outage {
     pub(super) retry_at: Duration,
     /// What runs said meanwhile, bounded by whoever hands it over: the executor keeps what it has while the store is down.
     /// And which runs were asked to end: each once, and no more than may be open.
-    held: Vec<Command>,
+    pub(super) held: Vec<Command>,
     /// Who waits until that is kept.
     barriers: Vec<ReplyTo>,
     /// What was logged of it, so that the log is not filled with the same line.
@@ -77,17 +77,35 @@ impl Journal {
 
     /// That a run was asked to end is kept once that can be. Where nobody can tell now whether it is open, it may be.
     fn hold_cancel(&mut self, project: &ProjectId, run: &RunId) -> Refusal {
-        let is_open = !self.is_stale && self.open_run(project, run).is_some();
+        let is_open = match self.is_open(project, run) {
+            Ok(is_open) => is_open,
+            Err(refusal) => return refusal,
+        };
         let held = self.outage.iter().flat_map(|outage| &outage.held);
         let cancels = held.filter_map(|command| match command {
             Command::Cancel { project, run, .. } => Some((project, run)),
             _ => None,
         });
         let is_held = cancels.clone().any(|held| held == (project, run));
-        if !is_held && (is_open || self.is_stale) && cancels.count() < self.limits.open_runs {
+        if !is_held && cancels.count() < self.limits.open_runs {
             self.hold_back(Command::Cancel { project: project.clone(), run: run.clone(), reply: None });
         }
         if is_open { Refusal::CancelHeldBack } else { Refusal::StoreUnavailable }
+    }
+
+    /// Is it known that a run is open? Where not, it may be all the same.
+    ///
+    /// # Errors
+    /// It is not: there is no such run, or it has ended.
+    fn is_open(&self, project: &ProjectId, run: &RunId) -> Result<bool, Refusal> {
+        if self.is_stale {
+            return Ok(false);
+        }
+        match self.open_here_or_elsewhere(project, run) {
+            Ok(Ok(_)) => Ok(self.open_run(project, run).is_some()),
+            Ok(Err(refusal)) => Err(refusal),
+            Err(_) => Ok(false),
+        }
     }
 
     /// Where it is time, the store is tried with what was held back; `true` once it has taken that.
@@ -131,9 +149,9 @@ impl Journal {
         let mut batch = Batch::with_room_for(held.len());
         match self.commit(held, &mut batch, now, outcome) {
             Ok(()) => Ok(Some(batch)),
-            Err(CommitError::Refused(error)) => {
-                let is_as_before = self.is_as_before(&error, &batch, now, outcome);
-                if is_as_before { Ok(None) } else { Err(error) }
+            Err(CommitError::Refused(objection)) => {
+                let is_as_before = self.is_as_before(objection.why(), &batch, now, outcome);
+                if is_as_before { Ok(None) } else { Err(objection.why().clone()) }
             }
             Err(CommitError::Down(error)) => {
                 self.forget_failed_commit(&batch, now, outcome);

@@ -1,15 +1,13 @@
 //! What the outputs of a run may take: in its state, and each of them by itself. What is larger the store could not keep,
 //! and a run that it can't keep would be in the way of all others.
 
-use std::io::{self, Write};
 use std::sync::Arc;
 
-use serde::Serialize;
 use serde_json::Value;
 
 use super::RunEntry;
 use crate::log::views::leave_out;
-use crate::model::{RunEvent, RunEventKind, RunState, StepId, StepProgress, StepUpdate};
+use crate::model::{RunEvent, RunEventKind, RunState, StepId, StepProgress, StepUpdate, json_bytes};
 
 /// What the outputs in a run's state may take together, as JSON. The state is kept as one value, of which SQLite takes
 /// 1,000,000,000 bytes. The rest of a step takes at most 12 KiB: a title of 1,024 characters and an error of 500, each
@@ -62,68 +60,5 @@ impl Fold<'_> {
         let step = self.state.steps.iter_mut().find(|step| step.id == *step_id)?;
         leave_out(Arc::make_mut(step), bytes);
         (!truncated).then(|| (step_id.clone(), output.clone()))
-    }
-}
-
-/// Bytes that a value takes as JSON.
-pub(in crate::log) fn json_bytes(value: &Value) -> u64 {
-    let mut counted = Counted(0);
-    // Neither the writer nor a value can fail.
-    let _ = serde_json::to_writer(&mut counted, value);
-    counted.0
-}
-
-/// A value as JSON; nothing where that takes more than so many bytes.
-pub(super) fn json_within(value: &impl Serialize, bytes_max: usize) -> Option<Vec<u8>> {
-    let mut bounded = Bounded { bytes: Vec::new(), bytes_max };
-    serde_json::to_writer(&mut bounded, value).ok().map(|()| bounded.bytes)
-}
-
-struct Counted(u64);
-
-impl Write for Counted {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-struct Bounded {
-    bytes: Vec<u8>,
-    bytes_max: usize,
-}
-
-impl Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.len() > self.bytes_max - self.bytes.len() {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_value_is_made_as_json_where_it_fits() {
-        for value in [json!("\u{1}"), json!({"a": [1, null]}), json!("é".repeat(1000))] {
-            let json = value.to_string();
-            assert_eq!(json_bytes(&value), json.len() as u64);
-            assert_eq!(json_within(&value, json.len()), Some(json.clone().into_bytes()));
-            assert_eq!(json_within(&value, json.len() - 1), None);
-        }
     }
 }

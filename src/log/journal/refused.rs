@@ -5,7 +5,7 @@
 use super::batch::Batch;
 use super::{CommitError, Journal, Outcome};
 use crate::log::protocol::{Answer, Command, Order, Refusal};
-use crate::log::store::StoreError;
+use crate::log::store::{Objection, StoreError};
 use crate::model::{EndReason, Now, ProjectId, Record, RunEvent, RunEventKind, RunFailed, RunId, RunStarted};
 
 /// What became of something that was to be kept by itself.
@@ -13,7 +13,7 @@ use crate::model::{EndReason, Now, ProjectId, Record, RunEvent, RunEventKind, Ru
 enum Fate {
     Kept,
     /// That is over: it will never be kept.
-    Refused(StoreError),
+    Refused(Objection),
     /// The store is down, and it waits until it is not.
     PutOff,
 }
@@ -61,7 +61,7 @@ impl Journal {
             return Fate::PutOff;
         }
         match self.commit_alone(command, now, outcome) {
-            Fate::Refused(error) => self.refuse(command, error, now, outcome),
+            Fate::Refused(objection) => self.refuse(command, objection, now, outcome),
             fate => fate,
         }
     }
@@ -75,8 +75,8 @@ impl Journal {
                 batch.release(outcome);
                 Fate::Kept
             }
-            Err(CommitError::Refused(error)) => match self.is_as_before(&error, &batch, now, outcome) {
-                true => Fate::Refused(error),
+            Err(CommitError::Refused(objection)) => match self.is_as_before(objection.why(), &batch, now, outcome) {
+                true => Fate::Refused(objection),
                 false => Fate::PutOff,
             },
             Err(CommitError::Down(error)) => {
@@ -96,21 +96,25 @@ impl Journal {
     }
 
     /// Nothing comes of a command.
-    fn refuse(&mut self, command: &Command, error: StoreError, now: Now, outcome: &mut Outcome) -> Fate {
+    fn refuse(&mut self, command: &Command, objection: Objection, now: Now, outcome: &mut Outcome) -> Fate {
         let reply = match command {
             Command::Records(records) => {
-                let Some(first) = records.first() else { return Fate::Refused(error) };
-                return self.end_refused(first.project(), first.run(), error, now, outcome);
+                let Some(first) = records.first() else { return Fate::Refused(objection) };
+                return self.end_refused(first.project(), first.run(), objection, now, outcome);
             }
             Command::Publish { reply, .. } | Command::Submit { reply, .. } => Some(reply),
             Command::Cancel { reply, .. } | Command::Note { reply, .. } => reply.as_ref(),
             _ => None,
         };
-        log::error!("the store will never keep what a client sent: {error}");
+        log::error!("the store will never keep what a client sent: {objection}");
         if let Some(reply) = reply {
-            outcome.reply(reply, Answer::Refused(Refusal::NotKept));
+            let refusal = match objection {
+                Objection::TooLarge(_) => Refusal::TooLarge,
+                Objection::Contradiction(_) => Refusal::NotKept,
+            };
+            outcome.reply(reply, Answer::Refused(refusal));
         }
-        Fate::Refused(error)
+        Fate::Refused(objection)
     }
 
     /// A run says what will never be kept, so it ends as far as it is kept, without the outputs in its state: they may be
@@ -119,25 +123,25 @@ impl Journal {
         &mut self,
         project: &ProjectId,
         run: &RunId,
-        error: StoreError,
+        objection: Objection,
         now: Now,
         outcome: &mut Outcome,
     ) -> Fate {
-        log::error!("run {run} ends, for what it says is never kept: {error}");
-        let Some(number) = self.run_here(project, run) else { return Fate::Refused(error) };
+        log::error!("run {run} ends, for what it says is never kept: {objection}");
+        let Some(number) = self.run_here(project, run) else { return Fate::Refused(objection) };
         if let Some(entry) = self.runs.get_mut(&number) {
             entry.snapshot = None;
             entry.fold().leave_all_out();
         }
-        let words = self.last_words(project, run, format!("what the run says can't be kept: {error}"), now);
+        let words = self.last_words(project, run, format!("what the run says can't be kept: {objection}"), now);
         match self.commit_alone(&Command::Records(words), now, outcome) {
             Fate::PutOff => return Fate::PutOff,
-            Fate::Refused(error) => log::error!("the end of run {run} is never kept either: {error}"),
+            Fate::Refused(objection) => log::error!("the end of run {run} is never kept either: {objection}"),
             Fate::Kept => {}
         }
         // Whoever runs it is not to go on.
         outcome.orders.push(Order::Cancel { project: project.clone(), run: run.clone() });
-        Fate::Refused(error)
+        Fate::Refused(objection)
     }
 
     /// What ends a run that can't go on, for nobody else can say that.

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::claims::Earlier;
-use super::outputs::{WHOLE_BYTES_MAX, json_within};
+use super::outputs::WHOLE_BYTES_MAX;
 use super::{Journal, RunEntry};
 use crate::log::lookup::lists::summary_json;
 use crate::log::protocol::{Answer, Order, Refusal, Submission};
 use crate::log::store::{Place, RunNumber, RunRow, StoreError, Write};
-use crate::model::{Now, Plan, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, StepId, Timestamp};
+use crate::model::{
+    Now, Plan, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, StepId, Timestamp, json_within,
+};
 
 impl Journal {
     pub(super) fn submit(&mut self, new: &Submission, batch: &mut Batch, now: Now) -> Result<Answer, StoreError> {
@@ -91,24 +93,36 @@ impl Journal {
     }
 
     pub(super) fn cancel(&mut self, project: &ProjectId, run: &RunId, batch: &mut Batch) -> Result<Answer, StoreError> {
-        let held = self.open_run(project, run);
-        let number = match held {
-            Some(number) => number,
-            None => match self.store.run_number(project, run)? {
-                None => return Ok(Answer::Refused(Refusal::UnknownRun)),
-                Some(number) if self.has_ended(number)? => return Ok(Answer::Refused(Refusal::RunEnded)),
-                // Another node has taken it on since this one last read of its project.
-                Some(number) => number,
-            },
+        let number = match self.open_here_or_elsewhere(project, run)? {
+            Ok(number) => number,
+            Err(refusal) => return Ok(Answer::Refused(refusal)),
         };
         let part = self.part(project, batch)?;
         batch.write(part, Write::CancelRequested(number));
+        let held = self.open_run(project, run);
         let here = held.and_then(|number| self.runs.get_mut(&number)).filter(|entry| !entry.is_foreign);
         if let Some(entry) = here {
             entry.is_cancelled = true;
             batch.order(part, Order::Cancel { project: project.clone(), run: run.clone() });
         }
         Ok(Answer::CancelAccepted)
+    }
+
+    /// A run that has not ended as far as anyone here knows, or why it can't be asked to end.
+    pub(super) fn open_here_or_elsewhere(
+        &self,
+        project: &ProjectId,
+        run: &RunId,
+    ) -> Result<Result<RunNumber, Refusal>, StoreError> {
+        if let Some(number) = self.open_run(project, run) {
+            return Ok(Ok(number));
+        }
+        Ok(match self.store.run_number(project, run)? {
+            None => Err(Refusal::UnknownRun),
+            Some(number) if self.has_ended(number)? => Err(Refusal::RunEnded),
+            // Another node has taken it on since this one last read of its project.
+            Some(number) => Ok(number),
+        })
     }
 
     /// Has a run that is not held as one that goes on ended, as far as the store knows?
@@ -219,18 +233,20 @@ impl Journal {
         project: &ProjectId,
         ended_at: Timestamp,
     ) -> Result<(), StoreError> {
-        if let Some(older) = self.entry(project)?.newest_ended.replace(number) {
-            self.runs.remove(&older);
+        if let Some(older) = self.entry(project)?.newest_ended.replace(number)
+            && let Some(older_ended_at) = self.runs.remove(&older).and_then(|run| run.state.finished_at)
+        {
+            self.recent.remove(&(older_ended_at, older));
         }
-        self.recent.push_back((ended_at, project.clone(), number));
+        self.recent.insert((ended_at, number), project.clone());
         Ok(())
     }
 
     /// Runs that are no longer shown to whoever comes are not held any more: the store has their state.
     pub(super) fn forget_ended(&mut self, now: Timestamp) {
-        while let Some((ended_at, _, _)) = self.recent.front()
+        while let Some(((ended_at, _), _)) = self.recent.first_key_value()
             && now.millis_since(*ended_at) > self.limits.recent_ms
-            && let Some((_, project, number)) = self.recent.pop_front()
+            && let Some(((_, number), project)) = self.recent.pop_first()
         {
             self.runs.remove(&number);
             if let Some(entry) = self.projects.get_mut(&project) {

@@ -6,6 +6,7 @@ mod outage;
 mod refused;
 mod retelling;
 mod simulation;
+mod slow_readers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -1232,6 +1233,33 @@ fn a_runs_events_are_read_page_by_page() {
     let rest = bench.json(query(3, 3));
     assert_eq!((rest["events"].as_array().map(Vec::len), &rest["next"]), (Some(3), &Value::Null));
     assert_eq!(bench.json(query(6, 3))["events"], json!([]));
+}
+
+#[test]
+fn a_page_of_a_runs_events_was_as_large_as_its_messages_were() {
+    const MIB: usize = 1024 * 1024;
+    let mut bench = Bench::new();
+    bench.submit("r");
+    let said = progress("a", done(json!("x".repeat(MIB)), false));
+    bench.say("r", vec![started()]);
+    (0..9).for_each(|_| drop(bench.say("r", vec![said.clone()])));
+    let (mut after, mut seen, mut pages) = (0, 0, 0);
+    loop {
+        let Answer::Json(body) = bench.read(Query::Events { project: p(), run: run_id("r"), after, limit: 1000 })
+        else {
+            panic!("no page")
+        };
+        assert!(body.len() < 6 * MIB, "{} bytes", body.len());
+        let page: Value = serde_json::from_slice(&body).expect("JSON");
+        let events = page["events"].as_array().expect("an array");
+        (seen, pages) = (seen + events.len(), pages + 1);
+        after = events.last().map_or(after, |event| event["seq"].as_u64().expect("a number"));
+        if page["next"].is_null() {
+            break;
+        }
+        assert_eq!(page["next"], json!(bench.id(after)));
+    }
+    assert_eq!((seen, pages), (10, 3));
 }
 
 #[test]

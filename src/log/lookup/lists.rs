@@ -56,7 +56,7 @@ impl OpenRuns {
 
     /// A page of the list.
     pub(in crate::log) fn list(&self, history: &dyn History, wanted: WantedRuns<'_>) -> Result<Answer, StoreError> {
-        let WantedRuns { project, status, limit, .. } = wanted;
+        let WantedRuns { project, limit, .. } = wanted;
         let before = match wanted.before {
             None => None,
             Some(Position::Number(number)) => Some(*number),
@@ -67,19 +67,19 @@ impl OpenRuns {
         };
         let mut body = b"{\"workflows\":[".to_vec();
         let (mut shown, mut last_shown, mut has_more) = (0, None, false);
-        for number in self.candidates(history, project, status, before, limit.saturating_add(1))? {
-            let Some(summary) = self.summary(history, number, status)? else { continue };
+        self.each_shown(history, wanted, before, |number, summary| {
             if shown == limit {
                 has_more = true;
-                break;
+                return Flow::Stop;
             }
             if shown > 0 {
                 body.push(b',');
             }
             shown += 1;
-            body.extend_from_slice(&summary);
+            body.extend_from_slice(summary);
             last_shown = Some(number);
-        }
+            Flow::More
+        })?;
         body.push(b']');
         if let Some(last) = last_shown.filter(|_| has_more) {
             body.extend_from_slice(b",\"next\":");
@@ -87,6 +87,31 @@ impl OpenRuns {
         }
         body.push(b'}');
         Ok(Answer::Json(body))
+    }
+
+    /// Hands what the list shows of runs older than `before` to `each`, newest first, until it says stop. A run that came after
+    /// the list was begun takes no other's place.
+    fn each_shown(
+        &self,
+        history: &dyn History,
+        wanted: WantedRuns<'_>,
+        mut before: Option<RunNumber>,
+        mut each: impl FnMut(RunNumber, &[u8]) -> Flow,
+    ) -> Result<(), StoreError> {
+        let at_once = wanted.limit.saturating_add(1);
+        loop {
+            let numbers = self.candidates(history, wanted.project, wanted.status, before, at_once)?;
+            for &number in &numbers {
+                let summary = self.summary(history, number, wanted.status)?;
+                if summary.is_some_and(|summary| each(number, &summary) == Flow::Stop) {
+                    return Ok(());
+                }
+            }
+            if numbers.len() < at_once {
+                return Ok(());
+            }
+            before = numbers.last().copied();
+        }
     }
 
     /// In front of a project's oldest run that has ended: where nothing tells any more where a run stood that was let go, as
@@ -240,4 +265,35 @@ pub(in crate::log) fn summary_json(state: &RunState) -> Result<Arc<[u8]>, StoreE
 
 fn write_json(to: &mut Vec<u8>, value: &impl Serialize) -> Result<(), StoreError> {
     serde_json::to_writer(to, value).map_err(|error| StoreError(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::MemoryStore;
+    use crate::log::store::{Store, Write};
+    use crate::log::testing::{created, number, project};
+
+    #[test]
+    fn a_run_that_came_while_a_list_was_made_ended_it_too_early() {
+        let mut store = MemoryStore::new();
+        let ended = |n: u64| {
+            let summary = n.to_string().into_bytes().into();
+            let (status, state) = (RunStatus::Completed, Arc::default());
+            [created(n, 0), Write::RunEnded { number: number(n), status, summary, state, last_seq: n }]
+        };
+        let writes = [ended(1).as_slice(), &ended(2), &[created(3, 0), created(4, 0)]].concat();
+        assert_eq!(store.append(&[], &writes, Timestamp::default()), Ok(()));
+        // None of those that go on was there when it was begun.
+        let begun = OpenRuns(BTreeMap::new());
+        let page = |limit, before: Option<&Position>| {
+            let project = project();
+            let answer = begun.list(&store, WantedRuns { project: &project, status: None, before, limit });
+            let Ok(Answer::Json(page)) = answer else { panic!("no page: {answer:?}") };
+            String::from_utf8(page).expect("text")
+        };
+        assert_eq!(page(1, None), r#"{"workflows":[2],"next":"~2"}"#);
+        assert_eq!(page(1, Some(&Position::Number(number(2)))), r#"{"workflows":[1]}"#);
+        assert_eq!(page(2, None), r#"{"workflows":[2,1]}"#);
+    }
 }

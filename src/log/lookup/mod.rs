@@ -15,6 +15,7 @@ pub(super) mod page_cache;
 mod project_events;
 pub(super) mod retelling;
 mod run_content;
+mod shared;
 
 use std::sync::Arc;
 
@@ -24,12 +25,16 @@ use self::output::Shown;
 use self::page_cache::{Block, PageCache, Stretch};
 pub(super) use self::project_events::project_events;
 use self::retelling::{Miss, Retelling, Telling};
+use self::shared::Shared;
 use super::frames::{Page, View, write_frame};
 use super::protocol::{Answer, Query, Refusal, ReplyTo, ResetReason, Resume, StartingPosition, WantedOutput};
-use super::store::{Ends, Flow, History, Look, Place, Reader, StoreError};
+use super::store::{Ends, Flow, History, Look, Place, Reader, RunNumber, StoreError};
 use super::views::RunView;
 use crate::auth::IdSigner;
 use crate::model::{ProjectId, RunId, RunState, StepId, shown_document};
+
+/// A page of a run's messages ends behind the one that makes it this large, however many more it might hold.
+const EVENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What a reader is asked.
 #[derive(Debug)]
@@ -75,6 +80,8 @@ pub(super) struct Lookup {
     /// How outputs are shown.
     pub(super) shown: Shown,
     retelling: Retelling,
+    /// How runs ended.
+    ended: Shared<RunNumber, RunState>,
     id_text: Vec<u8>,
 }
 
@@ -92,6 +99,7 @@ impl Lookup {
             cache: PageCache::new(cache_bytes_max),
             shown: Shown::default(),
             retelling: Retelling::default(),
+            ended: Shared::default(),
             id_text: Vec::new(),
         }
     }
@@ -247,15 +255,60 @@ impl Lookup {
         };
         let state = match known {
             Known::Told(Some(live)) => live.state.clone(),
-            _ => match history.ended_state(number)? {
-                Some(json) => Arc::new(read_state(&json)?),
+            _ => match self.ended(history, number)? {
+                Some(state) => state,
                 None => return Ok(known.gone()),
             },
         };
         self.shown.output(history, number, &state, step, wanted).map(Some)
     }
 
-    /// A run's messages as JSON.
+    /// The state of a run that has ended.
+    fn ended(&mut self, history: &dyn History, number: RunNumber) -> Result<Option<Arc<RunState>>, StoreError> {
+        if let Some(state) = self.ended.get(&number) {
+            return Ok(Some(state));
+        }
+        let json = history.ended_state(number)?;
+        json.map(|json| read_state(&json).map(|state| self.ended.share(number, state))).transpose()
+    }
+
+    /// A run as JSON; nothing where the log has to be asked for its state. In several looks, none of which is long.
+    pub(super) fn run(
+        &mut self,
+        reader: &mut dyn Reader,
+        signer: &IdSigner,
+        known: &Known,
+        (project, run): (&ProjectId, &RunId),
+        whole_outputs: bool,
+    ) -> Result<Option<Answer>, StoreError> {
+        let (mut number, mut last, mut held, mut json) = (None, None, None, None);
+        reader.look(&mut |history| {
+            number = history.run_number(project, run)?;
+            if let (Some(number), Known::Untold | Known::Told(None)) = (number, known) {
+                last = history.ends(number)?.and_then(|ends| ends.last);
+                held = self.ended.get(&number);
+                json = if held.is_none() { history.ended_state(number)? } else { None };
+            }
+            Ok(())
+        })?;
+        let Some(number) = number else { return Ok(Some(Answer::Refused(Refusal::UnknownRun))) };
+        let ended = match (held, json) {
+            (None, Some(json)) => Some(self.ended.share(number, read_state(&json)?)),
+            (held, _) => held,
+        };
+        let (state, last_seq) = match (known, ended.zip(last)) {
+            (Known::Told(Some(live)), _) => (live.state.clone(), live.last_seq),
+            (_, Some(ended)) => ended,
+            (known, None) => return Ok(known.gone()),
+        };
+        let mut view = RunView { number, state, last_seq };
+        if !whole_outputs {
+            view.bound_outputs();
+        }
+        view.answer(&mut |look| reader.look(look), project, whole_outputs, signer).map(Some)
+    }
+
+    /// A run's messages as JSON, a page at a time.
     pub(super) fn events(
         &mut self,
         history: &dyn History,
@@ -272,7 +325,7 @@ impl Lookup {
         let (mut shown, mut last, mut has_more) = (0, 0, false);
         let id_text = &mut self.id_text;
         history.messages(project, after, Some(number), &mut |message| {
-            if shown == limit {
+            if shown == limit || body.len() >= EVENTS_BYTES_MAX {
                 has_more = true;
                 return Flow::Stop;
             }
@@ -314,36 +367,6 @@ impl Known {
             Self::Told(_) => Some(Answer::Refused(Refusal::UnknownRun)),
         }
     }
-}
-
-/// A run as JSON; nothing where the log has to be asked for its state. In several looks, none of which is long.
-pub(super) fn run(
-    reader: &mut dyn Reader,
-    signer: &IdSigner,
-    known: &Known,
-    (project, run): (&ProjectId, &RunId),
-    whole_outputs: bool,
-) -> Result<Option<Answer>, StoreError> {
-    let (mut number, mut ended) = (None, None);
-    reader.look(&mut |history| {
-        number = history.run_number(project, run)?;
-        if let (Some(number), Known::Untold | Known::Told(None)) = (number, known) {
-            let last = history.ends(number)?.and_then(|ends| ends.last);
-            ended = history.ended_state(number)?.zip(last);
-        }
-        Ok(())
-    })?;
-    let Some(number) = number else { return Ok(Some(Answer::Refused(Refusal::UnknownRun))) };
-    let (state, last_seq) = match (known, ended) {
-        (Known::Told(Some(live)), _) => (live.state.clone(), live.last_seq),
-        (_, Some((json, last))) => (Arc::new(read_state(&json)?), last),
-        (known, None) => return Ok(known.gone()),
-    };
-    let mut view = RunView { number, state, last_seq };
-    if !whole_outputs {
-        view.bound_outputs();
-    }
-    view.answer(&mut |look| reader.look(look), project, whole_outputs, signer).map(Some)
 }
 
 /// Where a stream begins, with the snapshots made that it begins with.

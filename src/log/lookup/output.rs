@@ -14,8 +14,9 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::content::Piece;
+use super::shared::Shared;
 use crate::http::range::Selection;
-use crate::log::protocol::{Answer, MadeRest, Output, OutputRest, Refusal, Rest, WantedOutput};
+use crate::log::protocol::{Answer, Made, MadeRest, Output, OutputRest, Refusal, Rest, WantedOutput};
 use crate::log::store::{History, RunNumber, StoreError, StoredOutput};
 use crate::model::json::without_bom;
 use crate::model::{OutputStream, RunState, StepId, StepState, StepStatus};
@@ -28,7 +29,7 @@ enum Source {
     /// The first so many bytes that the step wrote to this stream.
     Written { stream: OutputStream, length: u64, is_json: bool },
     /// What it returned, written out.
-    Made { bytes: Vec<u8>, is_json: bool },
+    Made(Arc<Made>),
 }
 
 /// What never changes of what a step wrote once it has completed.
@@ -43,6 +44,7 @@ struct Final {
 #[derive(Default)]
 pub(in crate::log) struct Shown {
     remembered: HashMap<(RunNumber, StepId), Final>,
+    made: Shared<(RunNumber, StepId), Made>,
 }
 
 impl Shown {
@@ -61,7 +63,7 @@ impl Shown {
         let kept = kept.unwrap_or(StoredOutput { attempt: state.attempt, ..StoredOutput::default() });
         let (length, is_json, made, stream) = match self.source(history, number, state, kept, wanted.stream)? {
             Source::Written { stream, length, is_json } => (length, is_json, None, stream),
-            Source::Made { bytes, is_json } => (bytes.len() as u64, is_json, Some(bytes), OutputStream::Stdout),
+            Source::Made(made) => (made.bytes.len() as u64, made.is_json, Some(made), OutputStream::Stdout),
         };
         let attempt = kept.attempt;
         let tag = state.status.is_ended().then(|| tag(state, length));
@@ -74,7 +76,7 @@ impl Shown {
             Some(Selection::Unsatisfiable) | None => 0..0,
         };
         let (bytes, rest) = match made {
-            Some(made) => MadeRest { bytes: Arc::new(made), range }.read(wanted.bytes_max),
+            Some(made) => MadeRest { made, range }.read(wanted.bytes_max),
             None => {
                 OutputRest { number, step: step.clone(), attempt, stream, range }.read(history, wanted.bytes_max)?
             }
@@ -97,7 +99,7 @@ impl Shown {
         let written = Written { history, number, step: &state.id, stream, length: kept.length(stream) };
         let is_completed = state.status == StepStatus::Completed;
         match state.output.as_deref().unwrap_or(&Value::Null) {
-            value if is_completed && written.length == 0 => made(written.returned(value)?.as_ref()),
+            value if is_completed && written.length == 0 => self.made_of(&written, value).map(Source::Made),
             value if is_completed => {
                 let Final { length, is_json } = self.final_of(&written, value)?;
                 Ok(Source::Written { stream, length, is_json })
@@ -106,6 +108,15 @@ impl Shown {
                 let length = written.output_length(!state.status.is_ended())?;
                 Ok(Source::Written { stream, length, is_json: false })
             }
+        }
+    }
+
+    /// What a step has returned that has completed with this value, or the beginning of it.
+    fn made_of(&mut self, written: &Written<'_>, value: &Value) -> Result<Arc<Made>, StoreError> {
+        let key = (written.number, written.step.clone());
+        match self.made.get(&key) {
+            Some(made) => Ok(made),
+            None => made(written.returned(value)?.as_ref()).map(|made| self.made.share(key, made)),
         }
     }
 
@@ -126,10 +137,10 @@ impl Shown {
 }
 
 /// A value written out: text as it is, anything else as JSON.
-fn made(value: &Value) -> Result<Source, StoreError> {
+fn made(value: &Value) -> Result<Made, StoreError> {
     match value {
-        Value::String(text) => Ok(Source::Made { bytes: text.clone().into_bytes(), is_json: false }),
-        other => Ok(Source::Made { bytes: to_json(other)?, is_json: true }),
+        Value::String(text) => Ok(Made { bytes: text.clone().into_bytes(), is_json: false }),
+        other => Ok(Made { bytes: to_json(other)?, is_json: true }),
     }
 }
 
@@ -162,7 +173,7 @@ impl MadeRest {
     /// Its first bytes, and what is left then.
     pub(in crate::log) fn read(mut self, bytes_max: usize) -> (Vec<u8>, Option<Box<Rest>>) {
         let end = self.range.end.min(self.range.start.saturating_add(bytes_max as u64));
-        let bytes = self.bytes[self.range.start as usize..end as usize].to_vec();
+        let bytes = self.made.bytes[self.range.start as usize..end as usize].to_vec();
         self.range.start = end;
         let is_left = !self.range.is_empty() && bytes_max > 0;
         (bytes, is_left.then(|| Box::new(Rest::Made(self))))

@@ -12,7 +12,7 @@ use crate::auth::IdSigner;
 use crate::log::protocol::{Answer, Part, Rest, RunRest};
 use crate::log::store::{History, Look, StoreError};
 use crate::log::views::RunView;
-use crate::model::{ProjectId, RunState, StepState};
+use crate::model::{ProjectId, RunState, StepState, json_bytes};
 
 /// The whole outputs of one run, as `GET` answers them, together take at most this; beyond it they stay as cut as in
 /// the messages, and each can be read by itself.
@@ -20,6 +20,12 @@ const RUN_OUTPUTS_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// A run that takes no more than this is answered at once; of a larger one, about so much comes first.
 const FIRST_BYTES_MAX: usize = 256 * 1024;
+
+/// An output that is not there, as JSON.
+const NO_OUTPUT: &str = "null";
+
+/// The first bytes of a run, and what is left then.
+type Beginning = (Vec<u8>, Option<RunRest>);
 
 impl RunView {
     /// The run as whoever asks for it is answered: its outputs whole, where that is wanted and they are kept.
@@ -37,10 +43,12 @@ impl RunView {
         let (start, end) = self.json_around_steps(project, signer)?;
         let parts = VecDeque::from([Part::Text(start)]);
         let rest = RunRest { number: self.number, state: self.state.clone(), wholes, next: 0, parts, end };
-        let length = rest.length()?;
-        match rest.read(look, FIRST_BYTES_MAX)? {
+        match rest.read_some(look, FIRST_BYTES_MAX)? {
             Some((bytes, None)) => Ok(Answer::Json(bytes)),
-            Some((bytes, rest)) => Ok(Answer::LongJson { length, bytes, rest }),
+            Some((bytes, Some(rest))) => {
+                let length = bytes.len() as u64 + rest.length();
+                Ok(Answer::LongJson { length, bytes, rest: Some(Box::new(Rest::Run(rest))) })
+            }
             None => Err(StoreError("an output of a run is shorter than it was".to_owned())),
         }
     }
@@ -68,22 +76,31 @@ impl RunView {
 }
 
 impl RunRest {
-    /// Bytes that are left. Every step is written for that, and let go again: once more is what it costs to promise a
-    /// length without holding what is that long.
-    fn length(&self) -> Result<u64, StoreError> {
-        let mut counted = self.clone();
-        let mut length = self.end.len() as u64;
-        loop {
-            length += counted.parts.drain(..).map(|part| part.length()).sum::<u64>();
-            if !counted.write_step()? {
-                return Ok(length);
-            }
+    /// Bytes that are left. Every step that is left is gone through for that, but not written: that is what it costs to
+    /// promise a length without holding what is that long.
+    fn length(&self) -> u64 {
+        let parts: u64 = self.parts.iter().map(Part::length).sum();
+        let mut wholes = self.wholes.iter().copied().peekable();
+        let mut length = parts + self.end.len() as u64;
+        for (index, step) in self.state.steps.iter().enumerate().skip(self.next) {
+            let whole = wholes.next_if(|(of, _)| *of == index);
+            length += u64::from(index > 0);
+            length += match whole {
+                None => json_bytes(step),
+                Some((_, bytes)) => json_bytes(&without_output(step)) - NO_OUTPUT.len() as u64 + bytes,
+            };
         }
+        length
     }
 
     /// Its first bytes, about `bytes_max` of them, and what is left then. The store is looked at for outputs alone: no look
     /// lasts while steps are written.
-    pub(in crate::log) fn read(mut self, look: Look<'_>, bytes_max: usize) -> Result<Piece, StoreError> {
+    pub(in crate::log) fn read(self, look: Look<'_>, bytes_max: usize) -> Result<Piece, StoreError> {
+        let piece = self.read_some(look, bytes_max)?;
+        Ok(piece.map(|(bytes, rest)| (bytes, rest.map(|rest| Box::new(Rest::Run(rest))))))
+    }
+
+    fn read_some(mut self, look: Look<'_>, bytes_max: usize) -> Result<Option<Beginning>, StoreError> {
         let mut bytes = Vec::new();
         while bytes.len() < bytes_max {
             match self.parts.pop_front() {
@@ -106,7 +123,7 @@ impl RunRest {
                 }
             }
         }
-        Ok(Some((bytes, Some(Box::new(Rest::Run(self))))))
+        Ok(Some((bytes, Some(self))))
     }
 
     /// Writes the next step, if there is another.
@@ -120,15 +137,20 @@ impl RunRest {
         match whole {
             None => self.parts.push_back(Part::Text(to_json(step)?)),
             Some((_, length)) => {
-                let mut whole = StepState::clone(step);
-                (whole.output, whole.truncated, whole.output_bytes) = (Some(Arc::new(Value::Null)), false, None);
-                let (start, end) = split(&to_json(&whole)?, "\"output\":", "null", "")?;
+                let (start, end) = split(&to_json(&without_output(step))?, "\"output\":", NO_OUTPUT, "")?;
                 self.parts.extend([Part::Text(start), Part::Whole(step.id.clone(), 0..length), Part::Text(end)]);
             }
         }
         self.next += 1;
         Ok(true)
     }
+}
+
+/// A step as it is written around its whole output, which stands where this one's is.
+fn without_output(step: &StepState) -> StepState {
+    let mut step = StepState::clone(step);
+    (step.output, step.truncated, step.output_bytes) = (Some(Arc::new(Value::Null)), false, None);
+    step
 }
 
 impl Part {

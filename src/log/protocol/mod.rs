@@ -14,7 +14,7 @@ pub use self::claim::{Claim, Fingerprint};
 pub use self::events::WantedEvents;
 pub use self::output::{Output, WantedOutput};
 pub use self::position::Position;
-pub use self::rest::{MadeRest, OutputRest, Part, Rest, RunRest};
+pub use self::rest::{Made, MadeRest, OutputRest, Part, Rest, RunRest};
 pub(in crate::log) use self::subscription::Unretold;
 pub use self::subscription::{ClientSaid, Retold, StartingPosition, Subscription};
 use super::frames::{Frames, Page, Row, View};
@@ -420,6 +420,8 @@ pub enum Refusal {
     /// The store does not take anything now.
     StoreUnavailable,
     /// The store takes no such thing, now or later: it is too large.
+    TooLarge,
+    /// The store takes no such thing, now or later: what this server makes of it contradicts what is kept.
     NotKept,
     /// The store does not take anything now: it is kept that the run was asked to end once it does, if nothing ends the
     /// process before.

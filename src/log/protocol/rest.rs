@@ -29,17 +29,25 @@ pub struct OutputRest {
     pub(in crate::log) range: Range<u64>,
 }
 
-/// What is left of an output that was made of what a step returned: once, for all that is read of it.
+/// What is left of an output that was made of what a step returned: once, for all who read of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MadeRest {
-    pub(in crate::log) bytes: Arc<Vec<u8>>,
+    pub(in crate::log) made: Arc<Made>,
     pub(in crate::log) range: Range<u64>,
+}
+
+/// What a step returned, written out.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Made {
+    pub(in crate::log) bytes: Vec<u8>,
+    pub(in crate::log) is_json: bool,
 }
 
 /// What is left of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunRest {
     pub(in crate::log) number: RunNumber,
+    /// Of one that has ended the same for all who read it.
     pub(in crate::log) state: Arc<RunState>,
     /// The steps whose outputs are shown whole, by their places, and the size of those.
     pub(in crate::log) wholes: VecDeque<(usize, u64)>,

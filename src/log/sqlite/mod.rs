@@ -40,8 +40,8 @@ use self::reader::SqliteReader;
 use self::trim::{Slice, Trimmer};
 use self::write::{Memory, Writer};
 use super::store::{
-    AppendError, Head, KEY_AGE_MS, KeyRow, Retention, RunRow, Store, StoreError, TOMBSTONE_AGE_MS, Times, Trimmed,
-    Write,
+    AppendError, Head, KEY_AGE_MS, KeyRow, Objection, Retention, RunRow, Store, StoreError, TOMBSTONE_AGE_MS, Times,
+    Trimmed, Write,
 };
 use super::store::{Reader, Recovered, RecoveredProject, RunNumber};
 use crate::model::{ProjectId, Timestamp};
@@ -176,10 +176,12 @@ impl SqliteStore {
         if !matches!(&result, Ok(Ok(_))) {
             self.memory.forget_all();
         }
-        match result {
-            Err(error) if is_refusal(&error) => Err(AppendError::Refused(StoreError(explain(&self.path, &error)))),
-            result => self.checked(result)?.map_err(AppendError::Conflict),
+        if let Err(error) = &result
+            && let Some(objection) = objection(&self.path, error)
+        {
+            return Err(AppendError::Refused(objection));
         }
+        self.checked(result)?.map_err(AppendError::Conflict)
     }
 
     /// What is held of the file may be of what was not committed.
@@ -299,10 +301,15 @@ fn damaged(path: &Path, why: &str) -> String {
     format!("{} is damaged ({why}): put a backup in its place or move it away", path.display())
 }
 
-/// Says `error` that what was to be written never can be, whatever the disk does?
-fn is_refusal(error: &rusqlite::Error) -> bool {
+/// Why what was to be written never can be, whatever the disk does, where `error` says that.
+fn objection(path: &Path, error: &rusqlite::Error) -> Option<Objection> {
     use ErrorCode::{ConstraintViolation, TooBig, TypeMismatch};
-    matches!(error.sqlite_error_code(), Some(TooBig | ConstraintViolation | TypeMismatch))
+    let objection = match error.sqlite_error_code()? {
+        TooBig => Objection::TooLarge,
+        ConstraintViolation | TypeMismatch => Objection::Contradiction,
+        _ => return None,
+    };
+    Some(objection(StoreError(explain(path, error))))
 }
 
 /// Says `error` that the file's parts are there, but do not hold what this program puts into them?

@@ -296,8 +296,32 @@ pub enum AppendError {
     Conflict(Vec<Head>),
     /// The store can't now. It may later.
     Down(StoreError),
-    /// The store never keeps this batch, though it may keep others: something in it is more than it takes.
-    Refused(StoreError),
+    /// The store never keeps this batch, though it may keep others.
+    Refused(Objection),
+}
+
+/// What a store has against a batch that it never keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Objection {
+    /// Something in it is larger than the store takes.
+    TooLarge(StoreError),
+    /// It contradicts what is kept. That is a fault of whoever made the batch, never of whoever asked for what is in it.
+    Contradiction(StoreError),
+}
+
+impl Objection {
+    /// It, in a sentence.
+    pub fn why(&self) -> &StoreError {
+        match self {
+            Self::TooLarge(why) | Self::Contradiction(why) => why,
+        }
+    }
+}
+
+impl fmt::Display for Objection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.why().fmt(f)
+    }
 }
 
 impl From<StoreError> for AppendError {

@@ -61,12 +61,27 @@ pub(super) struct Admission {
 /// A connection that is let in.
 #[derive(Debug)]
 pub(super) struct Admitted {
-    /// Its place among those of its address, or in the reserve.
-    pub(super) place: Option<Place>,
+    /// What it counts for: its address, or the reserve.
+    pub(super) counted: Option<Counted>,
     /// The address counts for what it forwards, because it is a trusted proxy's.
     pub(super) is_proxy: bool,
     /// The limit that it is beyond, where it is let in only to be refused.
     pub(super) beyond: Option<Limit>,
+}
+
+/// What a connection counts for, as long as it is held.
+#[derive(Debug)]
+pub(super) struct Counted {
+    /// None where it is the reserve.
+    address: Option<IpAddr>,
+    _place: Place,
+}
+
+impl Counted {
+    /// The address that it counts for.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
 }
 
 impl Admission {
@@ -92,31 +107,39 @@ impl Admission {
             return self.admit_beyond(Limit::Connections, is_proxy);
         }
         if is_proxy {
-            return Some(Admitted { place: None, is_proxy, beyond: None });
+            return Some(Admitted { counted: None, is_proxy, beyond: None });
         }
-        match self.addresses.take(counted_address(peer), self.limits.per_address) {
+        match self.count_for(peer) {
             None => self.admit_beyond(Limit::ConnectionsPerAddress, is_proxy),
-            place => Some(Admitted { place, is_proxy, beyond: None }),
+            counted => Some(Admitted { counted, is_proxy, beyond: None }),
         }
+    }
+
+    fn count_for(&mut self, address: IpAddr) -> Option<Counted> {
+        let address = counted_address(address);
+        let place = self.addresses.take(address, self.limits.per_address)?;
+        Some(Counted { address: Some(address), _place: place })
+    }
+
+    fn count_for_reserve(&self) -> Counted {
+        Counted { address: None, _place: self.reserve.take() }
     }
 
     fn admit_beyond(&self, limit: Limit, is_proxy: bool) -> Option<Admitted> {
         let has_room = self.refused() < self.limits.reserve;
-        has_room.then(|| Admitted { place: Some(self.reserve.take()), is_proxy, beyond: Some(limit) })
+        has_room.then(|| Admitted { counted: Some(self.count_for_reserve()), is_proxy, beyond: Some(limit) })
     }
 
-    /// The place of a trusted proxy's connection among those of the address that it forwards; none where that is not to be
-    /// known.
+    /// Counts a trusted proxy's connection for the address that it forwards; for none where that is not to be known.
     ///
     /// # Errors
-    /// The address has as many as it may: a place in the reserve.
-    pub(super) fn place_of_forwarded<'v>(
+    /// The address has as many as it may: it counts for the reserve.
+    pub(super) fn count_forwarded<'v>(
         &mut self,
         values: impl Iterator<Item = &'v [u8]>,
-    ) -> Result<Option<Place>, Place> {
+    ) -> Result<Option<Counted>, Counted> {
         let Some(address) = forwarded_address(values, &self.limits.trusted_proxies) else { return Ok(None) };
-        let place = self.addresses.take(counted_address(address), self.limits.per_address);
-        place.map(Some).ok_or_else(|| self.reserve.take())
+        self.count_for(address).map(Some).ok_or_else(|| self.count_for_reserve())
     }
 
     /// A place among the streams of a token.

@@ -1,12 +1,25 @@
 //! What connections hold of requests and answers, all together, and who is let go where that is too much.
 //!
 //! Each may hold a request of `limits.body_bytes` and an answer of any size, so that a few thousand of them could hold
-//! more than the machine has. What is small is not counted: it is bounded by the number of connections.
+//! more than the machine has. What is small is not counted: it is bounded by the number of connections. Whoever has many
+//! connections is let go of before others with few: those of an address count together.
+
+use std::collections::{BinaryHeap, HashMap};
+use std::net::IpAddr;
 
 use super::Connections;
 use super::connection::State;
 use crate::http::Problem;
 use crate::server::socket::Socket;
+use crate::server::sockets::Token;
+
+/// The connections of one address, or one that counts for none. The one that holds most is the greatest.
+#[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Client {
+    weight: usize,
+    /// What each of them holds, and its index: the heaviest last.
+    connections: Vec<(usize, usize)>,
+}
 
 impl<S: Socket> Connections<S> {
     /// What they hold in all, but for what each of them may keep.
@@ -28,21 +41,40 @@ impl<S: Socket> Connections<S> {
     }
 
     /// Where they hold too much, those that hold most, until a quarter of the room would be free without them: so the next
-    /// ones do not lead here at once. Each is to be ended, and [let go of](Self::lighten).
-    pub(in crate::server) fn overweight(&self) -> Vec<usize> {
+    /// ones do not lead here at once. The heaviest first of whichever address holds most then, as `address` tells; one that
+    /// counts for none is taken by itself. Each is to be ended, and [let go of](Self::lighten).
+    pub(in crate::server) fn overweight(&self, address: impl Fn(Token) -> Option<IpAddr>) -> Vec<usize> {
         if !self.holds_too_much() {
             return Vec::new();
         }
-        let weights = self.slab.iter().map(|(index, connection)| (connection.weight, index));
-        let mut heavy: Vec<(usize, usize)> = weights.filter(|(weight, _)| *weight > 0).collect();
-        heavy.sort_unstable_by(|one, other| other.cmp(one));
+        let mut clients: BinaryHeap<Client> = self.clients(address).into_iter().collect();
         let (mut left, enough) = (self.weight, self.buffer_bytes_max - self.buffer_bytes_max / 4);
-        let is_too_much = |(weight, _): &(usize, usize)| {
-            let is_too_much = left > enough;
-            left -= weight;
-            is_too_much
-        };
-        heavy.into_iter().take_while(is_too_much).map(|(_, index)| index).collect()
+        let mut heaviest = Vec::new();
+        while left > enough
+            && let Some(mut client) = clients.pop()
+        {
+            let Some((weight, index)) = client.connections.pop() else { continue };
+            (left, client.weight) = (left - weight, client.weight - weight);
+            heaviest.push(index);
+            clients.push(client);
+        }
+        heaviest
+    }
+
+    /// Those that hold anything, by whose they are.
+    fn clients(&self, address: impl Fn(Token) -> Option<IpAddr>) -> Vec<Client> {
+        let (mut clients, mut places) = (Vec::<Client>::new(), HashMap::new());
+        for (index, connection) in self.slab.iter().filter(|(_, connection)| connection.weight > 0) {
+            let next = clients.len();
+            let place = address(connection.token()).map_or(next, |address| *places.entry(address).or_insert(next));
+            if place == next {
+                clients.push(Client::default());
+            }
+            clients[place].weight += connection.weight;
+            clients[place].connections.push((connection.weight, index));
+        }
+        clients.iter_mut().for_each(|client| client.connections.sort_unstable());
+        clients
     }
 
     /// Would it take a refusal? It reads a request that has not come whole, and is owed nothing. Whoever does not take its

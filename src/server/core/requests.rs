@@ -107,12 +107,12 @@ impl<S: Socket> Server<S> {
         let Some(token) = self.connections.token_of_proxy(index) else { return };
         // What it counted for goes back before it is counted anew.
         self.sockets.count_for(token, None);
-        let place = self.admission.place_of_forwarded(request.headers.all("x-forwarded-for"));
-        if place.is_err() {
+        let counted = self.admission.count_forwarded(request.headers.all("x-forwarded-for"));
+        if counted.is_err() {
             self.connections.set_beyond(index, Limit::ConnectionsPerAddress);
             self.metrics.refused.count(Limit::ConnectionsPerAddress);
         }
-        self.sockets.count_for(token, place.unwrap_or_else(Some));
+        self.sockets.count_for(token, counted.unwrap_or_else(Some));
     }
 
     /// Answers what is no request, or none that came in time, and closes. `input` is what there is of it: where its head
@@ -147,7 +147,7 @@ impl<S: Socket> Server<S> {
 
     /// Lets those go that hold most, where all together hold too much.
     pub(super) fn shed(&mut self, now: Now) {
-        for index in self.connections.overweight() {
+        for index in self.connections.overweight(|token| self.sockets.address(token)) {
             self.metrics.refused.count(Limit::BufferBytes);
             if self.connections.takes_refusal(index) {
                 self.reject(index, self.connections.refusal_of_weight(), &[], now);

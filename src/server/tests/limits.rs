@@ -72,14 +72,15 @@ fn a_connection_is_closed_behind_the_last_request_that_it_may_make() {
     assert!(metrics.contains("stepcast_refused_total{limit=\"requests_per_connection\"} 1\n"), "{metrics}");
 }
 
+/// A request that takes so many bytes and has no end yet: its framing is heavier than what it frames.
+fn half_a_body(bytes: usize) -> String {
+    let head = "POST /api/projects/p/events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+    format!("{head}{}", "1;x\r\n \r\n".repeat(bytes / 8))
+}
+
 #[test]
 fn whoever_holds_most_is_let_go_where_all_together_hold_too_much() {
     let mut bench = Bench::with(ConnectionLimits { buffer_bytes: 150_000, ..limits() }, false);
-    let half_a_body = |bytes: usize| {
-        let head = "POST /api/projects/p/events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
-        // Its framing is heavier than what it frames.
-        format!("{head}{}", "1;x\r\n \r\n".repeat(bytes / 8))
-    };
     let deaf = bench.connect();
     deaf.wire.borrow_mut().room = 0;
     bench.send(&deaf, &HEALTH.repeat(5000));
@@ -102,11 +103,32 @@ fn whoever_holds_most_is_let_go_where_all_together_hold_too_much() {
 }
 
 #[test]
+fn an_address_with_many_connections_took_the_memory_of_those_with_few() {
+    let mut bench = Bench::with(ConnectionLimits { buffer_bytes: 150_000, ..limits() }, false);
+    let other = bench.connect_from("203.0.113.7").expect("there is room");
+    let through_a_proxy = bench.connect_from("127.0.0.1").expect("there is room");
+    bench.ask(&through_a_proxy, &HEALTH.replace("Host", "X-Forwarded-For: 203.0.113.8\r\nHost"));
+    for client in [&other, &through_a_proxy] {
+        bench.send(client, &half_a_body(15_000));
+    }
+    let many: Vec<Client> = (0..20).map(|_| bench.connect()).collect();
+    for client in &many {
+        bench.send(client, &half_a_body(12_000));
+        assert!(bench.server.gauges().buffer_bytes <= 150_000);
+    }
+    let told = many.iter().filter(|client| statuses(&client.take()) == [503]).count();
+    assert!((5..20).contains(&told), "{told} of those that one address has were let go");
+    for client in [&other, &through_a_proxy] {
+        assert_eq!(client.take(), "", "each holds more than any of those, and its address less than theirs");
+        assert!(!client.is_dropped());
+    }
+}
+
+#[test]
 fn a_request_that_is_too_much_to_hold_is_refused_with_a_time_to_come_back_at() {
     let mut bench = Bench::with(ConnectionLimits { buffer_bytes: 1000, ..limits() }, false);
     let client = bench.connect();
-    let head = "POST /api/projects/p/events HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let text = bench.ask(&client, &format!("{head}{}", "1;x\r\n \r\n".repeat(1000)));
+    let text = bench.ask(&client, &half_a_body(8000));
     assert_refused(&text, 503, "buffers_full");
     assert_eq!(bench.server.gauges().buffer_bytes, 0);
     let client = bench.connect();
@@ -244,6 +266,21 @@ fn a_server_that_drains_says_so_and_ends_its_streams() {
         "{told}"
     );
     assert!(!bench.server.owes_answers());
+}
+
+#[test]
+fn a_stream_that_began_while_the_server_ended_was_cut_off_without_a_word() {
+    let mut bench = Bench::new();
+    let client = bench.connect();
+    bench.is_log_held_up = true;
+    assert_eq!(bench.ask(&client, &stream("p")), "");
+    bench.drain();
+    bench.server.end_streams(bench.now);
+    bench.is_log_held_up = false;
+    bench.turns();
+    let text = client.take();
+    assert!(text.contains("\"connected\"") && text.contains("\"reason\":\"shutdown\""), "{text}");
+    assert!(text.ends_with("0\r\n\r\n") && client.is_dropped(), "{text}");
 }
 
 #[test]

@@ -18,8 +18,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionbio;
 
+use super::super::kept::Kept;
 use super::super::mask::{Mask, MaskStream};
-use super::super::output::Kept;
 use super::super::{Call, ToolError, ToolSettings};
 use super::group::Group;
 use crate::clock;

@@ -94,3 +94,20 @@ fn a_run_whose_plan_is_not_understood_any_more_has_one_last_message_all_the_same
         }
     }
 }
+
+#[test]
+fn runs_that_ended_were_remembered_for_as_long_as_the_clock_was_set_back() {
+    let mut bench = Bench::new();
+    bench.submit("before");
+    bench.say("before", vec![started(), completed()]);
+    let day = DAY_MS * 1000;
+    bench.now.wall = Timestamp::from_millis(bench.now.wall.as_millis() - day);
+    for n in 0..100 {
+        bench.submit(&format!("r{n}"));
+        bench.say(&format!("r{n}"), vec![started(), completed()]);
+    }
+    assert_eq!((bench.journal.recent.len(), bench.journal.runs.len()), (1, 1), "the newest of its project");
+    bench.wait_ms(61_000);
+    bench.handle(Vec::new());
+    assert_eq!((bench.journal.recent.len(), bench.journal.runs.len()), (0, 0));
+}

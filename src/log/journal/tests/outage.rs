@@ -134,8 +134,10 @@ impl Pair {
                     self.again.push(command);
                 }
                 Some(_) => {
-                    let is_read = matches!(command, Command::Read { .. } | Command::Subscribe { .. });
-                    assert!(kept || is_read, "taken though nothing is: {command:?}");
+                    // A cancel may be refused for good, for there is nothing that it could end.
+                    let writes_nothing =
+                        matches!(command, Command::Read { .. } | Command::Subscribe { .. } | Command::Cancel { .. });
+                    assert!(kept || writes_nothing, "taken though nothing is: {command:?}");
                     taken.push(command);
                 }
             }
@@ -437,6 +439,24 @@ fn nothing_is_taken_while_the_store_is_down_and_what_runs_say_meanwhile_comes_in
     pair.turn(Vec::new());
     assert!(!pair.failing.is_down());
     assert_eq!(pair.failing.newest(&p()), Ok(21 + 20), "each once");
+}
+
+#[test]
+fn a_cancel_of_what_has_ended_or_never_was_waited_for_the_store() {
+    let mut pair = Pair::new(limits());
+    pair.turn(vec![submit("ended", None, 1, 1), submit("open", None, 2, 2)]);
+    pair.turn(vec![says("ended", vec![started(), completed()])]);
+    pair.disk.set(Fault::Always(Call::WRITES));
+    let mut refusal = |run: &str| {
+        let answer = answers(pair.failing.handle(vec![publish(&p(), 1, 3), cancel(run, 4)], pair.now)).remove(1).1;
+        let Answer::Refused(refusal) = answer else { panic!("{answer:?}") };
+        (refusal, pair.failing.outage.as_ref().map_or(0, |outage| outage.held.len()))
+    };
+    assert_eq!(refusal("ended"), (Refusal::RunEnded, 0));
+    assert_eq!(refusal("unknown"), (Refusal::UnknownRun, 0));
+    assert_eq!(refusal("open"), (Refusal::CancelHeldBack, 1));
+    pair.disk.set(Fault::Always(&[Call::Read]));
+    assert_eq!(refusal("ended"), (Refusal::StoreUnavailable, 2), "nobody can tell");
 }
 
 #[test]

@@ -131,9 +131,21 @@ fn an_event_that_the_store_refused_was_an_outage() {
     disk.set(Fault::Refuses(|write| matches!(write, Write::Message(message, _) if message.seq == 2)));
     let answers = answers(bench.handle(vec![publish(&p(), 2, 1), publish(&project("q"), 1, 2)]));
     assert!(
-        matches!(answers[..], [(1, Answer::Refused(Refusal::NotKept)), (2, Answer::Published { .. })]),
+        matches!(answers[..], [(1, Answer::Refused(Refusal::TooLarge)), (2, Answer::Published { .. })]),
         "{answers:?}"
     );
+    bench.is_sound(&disk);
+}
+
+#[test]
+fn a_plan_that_contradicted_what_is_kept_was_called_too_large() {
+    let disk = Disk::new(MemoryStore::new());
+    let mut bench = bench(&disk);
+    disk.set(Fault::Contradicts(|write| matches!(write, Write::RunCreated { .. })));
+    let answers = answers(bench.handle(vec![submit("r", None, 1, 1), publish(&p(), 1, 2)]));
+    let [(1, Answer::Refused(refusal)), (2, Answer::Published { .. })] = &answers[..] else { panic!("{answers:?}") };
+    let problem = crate::api::refusal(refusal);
+    assert_eq!((problem.status, problem.code), (500, "internal"));
     bench.is_sound(&disk);
 }
 
