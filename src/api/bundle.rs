@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::handler::{Api, is_event_source, json_body};
 use super::query::{Parameters, bad};
 use super::{Action, Facts, read_json_object};
-use crate::auth::{Asked, IdSigner, KEYS_UNAVAILABLE, MessageId, PROJECTS_PER_STREAM_MAX};
+use crate::auth::{Asked, IdSigner, KEYS_UNAVAILABLE, MessageId, PROJECTS_PER_STREAM_MAX, Principal};
 use crate::http::{Method, Problem, Request};
 use crate::log::{ResumeFrom, Subscription};
 use crate::model::{IdError, ProjectId};
@@ -142,25 +142,33 @@ impl Api {
             }
             admitted => admitted?,
         };
-        let subscription = |(project, shown): (ProjectId, &Shown)| {
-            Arc::new(Subscription {
-                resume: shown.resume(),
-                snapshots: asked_for.snapshots,
-                heartbeat_as_message: asked_for.heartbeat_as_message,
-                token_key: principal.token_key(),
-                expires_at: principal.expires_at(),
-                is_event_source,
-                ..Subscription::to(project)
-            })
+        let template = Subscription {
+            snapshots: asked_for.snapshots,
+            heartbeat_as_message: asked_for.heartbeat_as_message,
+            token_key: principal.token_key(),
+            expires_at: principal.expires_at(),
+            is_event_source,
+            ..Subscription::to(asked[0].project.clone())
         };
-        let (seen, forbidden): (Vec<_>, Vec<_>) =
-            asked_for.projects.keys().cloned().zip(&shown).partition(|(project, _)| principal.sees(project));
-        let wanted = BundleSubscription {
-            parts: seen.into_iter().map(subscription).collect(),
-            forbidden: forbidden.into_iter().map(|(project, _)| project).collect(),
-        };
+        let wanted = wanted(asked_for.projects().into_iter().zip(shown), &principal, &template);
         Ok(Action::SubscribeToSeveral(Arc::new(wanted), spends))
     }
+}
+
+/// A stream of those that `principal` sees, each like `template` but from where the client was.
+fn wanted(
+    shown: impl Iterator<Item = (ProjectId, Shown)>,
+    principal: &Principal,
+    template: &Subscription,
+) -> BundleSubscription {
+    let (mut parts, mut forbidden) = (Vec::new(), Vec::new());
+    for (project, shown) in shown {
+        match principal.sees(&project) {
+            true => parts.push(Arc::new(Subscription { project, resume: shown.resume(), ..template.clone() })),
+            false => forbidden.push(project),
+        }
+    }
+    BundleSubscription { parts, forbidden }
 }
 
 impl Shown {
@@ -209,7 +217,3 @@ fn bounded<T>(projects: BTreeMap<ProjectId, T>) -> Result<BTreeMap<ProjectId, T>
         }
     }
 }
-
-#[cfg(test)]
-#[path = "bundle_tests.rs"]
-mod tests;

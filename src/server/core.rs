@@ -203,7 +203,8 @@ impl<S: Socket> Server<S> {
         self.reap(now);
         self.tell_watchers();
         self.read_on(now);
-        has_more_writes || has_more_streams || self.connections.is_busy(now)
+        let has_more_to_begin = self.replies.has_next_bundle(now);
+        has_more_writes || has_more_streams || has_more_to_begin || self.connections.is_busy(now)
     }
 
     /// Takes out what has ended in this turn.

@@ -120,12 +120,17 @@ impl Replies {
 
     /// The next of those for whom it may be asked now, and its place among those for whom it is.
     pub(super) fn next_bundle(&mut self, now: Now) -> Option<(SlabKey, Place)> {
-        let may_begin = self.asking.get() < BUNDLES_ASKED_MAX && self.beginnings.has_any(now.mono);
-        let to = if may_begin { self.bundles.pop_front()? } else { return None };
+        let to = if self.has_next_bundle(now) { self.bundles.pop_front()? } else { return None };
         if self.bundles.is_empty() {
             self.bundles.shrink_to_fit();
         }
         Some((to, self.asking.take()))
+    }
+
+    /// Is there one for whom it may be asked now?
+    pub(super) fn has_next_bundle(&mut self, now: Now) -> bool {
+        let may_ask = !self.bundles.is_empty() && self.asking.get() < BUNDLES_ASKED_MAX;
+        may_ask && self.beginnings.has_any(now.mono)
     }
 
     /// Someone published whose watchers keep up.

@@ -2,9 +2,11 @@
 //!
 //! A [`ConnectionManager`] holds the streams in a slab and, for each project that is watched, one [`Backlog`] of encoded
 //! frames. What streams watch is a [`Channel`]: the set of their keys, and a source that they are written from, which is a
-//! project's backlog or one that is made of it. A stream owns no queue: it is a [`Cursor`]. No clock and no poll in here, and
-//! sockets are whatever can be written to; the loop brings readiness and `now`, and carries out the
-//! [`Effect`]s.
+//! project's backlog, one that is made of it, or a [`Bundle`] of several. A stream owns no queue: it is a [`Cursor`]. No
+//! clock and no poll in here, and sockets are whatever can be written to; the loop brings readiness and `now`, and carries
+//! out the [`Effect`]s.
+//!
+//! [`Bundle`]: bundle::Bundle
 
 mod backlog;
 mod bundle;

@@ -11,6 +11,9 @@ use crate::server::socket::Socket;
 use crate::server::waiting::{Waiting, WaitingBundle, What};
 use crate::stream::{BundleSubscription, ConnectionManager};
 
+/// Streams that waited for others' answers begun in one turn.
+const BEGUN_MAX: usize = 64;
+
 impl WaitingBundle {
     /// The parts of which it is not known where they begin.
     pub(super) fn unknown(&self) -> impl Iterator<Item = &Arc<Subscription>> {
@@ -68,9 +71,11 @@ impl<S: Socket> Server<S> {
         self.ask_where_bundles_begin(now);
     }
 
-    /// Asks the log where streams of several projects begin, a few at a time; whoever need not ask any more begins.
+    /// Asks the log where streams of several projects begin, a few at a time; whoever need not ask any more begins. So many
+    /// may have waited for the answer to one that they have their turn in several turns of the loop.
     pub(super) fn ask_where_bundles_begin(&mut self, now: Now) {
-        while let Some((to, asking)) = self.replies.next_bundle(now) {
+        for _ in 0..BEGUN_MAX {
+            let Some((to, asking)) = self.replies.next_bundle(now) else { return };
             let Some(Waiting { what: What::Bundle(waiting), .. }) = self.connections.waiting(to) else { continue };
             waiting.asking = Some(asking);
             waiting.look(&self.streams);
