@@ -22,6 +22,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 mod executor;
+mod formats;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzz;

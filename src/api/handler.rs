@@ -220,7 +220,7 @@ impl Api {
     }
 
     /// Whom the call's token stands for, where it gives `scope` in `project`.
-    fn authorize(
+    pub(super) fn authorize(
         &self,
         request: &Request,
         scope: Scope,
@@ -292,26 +292,6 @@ impl Api {
         let parameters = Parameters::read(request)?;
         let (status, before, limit) = (parameters.status()?, parameters.parsed("before")?, parameters.limit()?);
         Ok(Action::Ask(Ask::Read(Query::Runs { project, status, before, limit }), Render::Body))
-    }
-
-    fn run_events(
-        &mut self,
-        project: ProjectId,
-        run: RunId,
-        request: &Request,
-        facts: &Facts,
-    ) -> Result<Action, Problem> {
-        self.authorize(request, Scope::Subscribe, &project, facts)?;
-        let parameters = Parameters::read(request)?;
-        let after = match parameters.text("after") {
-            None => 0,
-            Some(id) => match self.settings.signer.read(id, &project) {
-                Ok(id) if id.is_ours() => id.seq(),
-                _ => return Err(Problem::new(400, "invalid_parameter", "after: expected an event id of this project")),
-            },
-        };
-        let limit = parameters.limit()?;
-        Ok(Action::Ask(Ask::Read(Query::Events { project, run, after, limit }), Render::Body))
     }
 
     fn step_output(

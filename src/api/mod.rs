@@ -4,6 +4,7 @@
 //! action, and the answer to it comes back through [`Render`].
 
 mod dashboard;
+mod events;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod handler;

@@ -8,6 +8,7 @@ mod exact;
 mod id;
 pub mod json;
 mod message;
+mod notable;
 mod plan;
 mod quoted;
 mod run_state;
@@ -22,6 +23,7 @@ pub use event::{
 pub use exact::Exact;
 pub use id::{IdError, ProjectId, RunId, StepId};
 pub use message::{MESSAGE_TYPE_MAX, decimal, is_reserved_type, is_valid_type, write_message};
+pub use notable::Notable;
 pub use plan::{
     Backoff, Draft, ISSUES_MAX, Issue, Issues, OnFailure, Plan, RetryPolicy, Step, Submission, SubmissionError,
     shown_document,

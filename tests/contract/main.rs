@@ -6,6 +6,7 @@ mod common;
 mod access;
 mod again;
 mod calls;
+mod cloudevents;
 #[cfg(feature = "sqlite")]
 mod durability;
 mod framing;

@@ -6,6 +6,7 @@
 
 mod board;
 mod content;
+pub(super) mod events;
 pub(super) mod heads;
 pub(super) mod lists;
 pub(super) mod output;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 pub use self::heads::Watchers;
 
+use self::events::WantedEvents;
 use self::output::Shown;
 use self::page_cache::{Block, PageCache, Stretch};
 use super::frames::{Page, write_frame};
@@ -115,8 +117,9 @@ impl Lookup {
                     Found::NoRun => Some(Answer::Refused(Refusal::UnknownRun)),
                 })
             }
-            Query::Events { project, run, after, limit } => {
-                self.events(history, signer, project, run, *after, *limit).map(Some)
+            Query::Events { project, run, after, limit, list } => {
+                let wanted = WantedEvents { project, run, after: *after, limit: *limit, list: *list };
+                events::list(history, signer, &wanted).map(Some)
             }
             Query::Plan { project, run } => plan(history, project, run).map(Some),
             Query::Document { project, run } => document(history, project, run).map(Some),
@@ -204,46 +207,6 @@ impl Lookup {
             },
         };
         self.shown.output(history, number, &state, step, wanted).map(Some)
-    }
-
-    /// A run's messages as JSON.
-    pub(super) fn events(
-        &mut self,
-        history: &dyn History,
-        signer: &IdSigner,
-        project: &ProjectId,
-        run: &RunId,
-        after: u64,
-        limit: usize,
-    ) -> Result<Answer, StoreError> {
-        let Some(number) = history.run_number(project, run)? else {
-            return Ok(Answer::Refused(Refusal::UnknownRun));
-        };
-        let mut body = b"{\"events\":[".to_vec();
-        let (mut shown, mut last, mut has_more) = (0, 0, false);
-        let id_text = &mut self.id_text;
-        history.messages(project, after, Some(number), &mut |message| {
-            if shown == limit {
-                has_more = true;
-                return Flow::Stop;
-            }
-            if shown > 0 {
-                body.push(b',');
-            }
-            shown += 1;
-            last = message.seq;
-            write_id(&mut body, b"{\"id\":", id_text, signer, project, message.seq);
-            body.push(b',');
-            // The message is an object with members; its own opening brace gives way to the id.
-            body.extend_from_slice(message.json.get(1..).unwrap_or_default());
-            Flow::More
-        })?;
-        body.push(b']');
-        if has_more {
-            write_id(&mut body, b",\"next\":", id_text, signer, project, last);
-        }
-        body.push(b'}');
-        Ok(Answer::Json(body))
     }
 }
 
@@ -333,14 +296,4 @@ pub(super) fn document(history: &dyn History, project: &ProjectId, run: &RunId) 
 
 pub(super) fn read_state(json: &[u8]) -> Result<RunState, StoreError> {
     RunState::from_json(json).map_err(|error| StoreError(error.to_string()))
-}
-
-/// Appends `name` and the id of message `seq` in quotes.
-fn write_id(to: &mut Vec<u8>, name: &[u8], id_text: &mut Vec<u8>, signer: &IdSigner, project: &ProjectId, seq: u64) {
-    id_text.clear();
-    signer.write(id_text, project, seq);
-    to.extend_from_slice(name);
-    to.push(b'"');
-    to.extend_from_slice(id_text);
-    to.push(b'"');
 }

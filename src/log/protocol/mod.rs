@@ -186,7 +186,7 @@ pub enum Query {
         /// The run.
         run: RunId,
     },
-    /// A run's messages: [`Answer::Json`].
+    /// A run's messages: [`Answer::Json`], or [`Answer::Batch`] as CloudEvents.
     Events {
         /// Its project.
         project: ProjectId,
@@ -196,6 +196,8 @@ pub enum Query {
         after: u64,
         /// At most so many.
         limit: usize,
+        /// As what.
+        list: EventList,
     },
     /// What a call that can't be carried out is answered: as the one that had its name before, or else with its problem,
     /// [`Answer::Problem`].
@@ -232,6 +234,16 @@ pub enum Query {
         /// At most so many.
         limit: usize,
     },
+}
+
+/// As what a run's messages are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EventList {
+    /// As they are sent to those who watch.
+    #[default]
+    Messages,
+    /// As [CloudEvents](crate::formats::cloudevents).
+    CloudEvents,
 }
 
 /// A position that a client showed, already known to be genuine.
@@ -302,6 +314,13 @@ pub enum Answer {
     Page(Page),
     /// A body, whole.
     Json(Vec<u8>),
+    /// A list of events, whole.
+    Batch {
+        /// JSON.
+        body: Vec<u8>,
+        /// The id of its last message, where more follow it.
+        next: Option<String>,
+    },
     /// The beginning of a body that is read piece by piece.
     LongJson {
         /// Bytes that there are in all.

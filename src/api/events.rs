@@ -1,0 +1,77 @@
+//! `GET .../workflows/:runId/events`: a run's messages, as they are or as CloudEvents.
+
+use super::query::Parameters;
+use super::render::Render;
+use super::{Action, Api, Ask, Facts};
+use crate::auth::Scope;
+use crate::formats::cloudevents::BATCH_MEDIA_TYPE;
+use crate::http::{Problem, Request, media};
+use crate::log::{EventList, Query};
+use crate::model::{ProjectId, RunId};
+
+impl Api {
+    pub(super) fn run_events(
+        &mut self,
+        project: ProjectId,
+        run: RunId,
+        request: &Request,
+        facts: &Facts,
+    ) -> Result<Action, Problem> {
+        self.authorize(request, Scope::Subscribe, &project, facts)?;
+        let parameters = Parameters::read(request)?;
+        let after = match parameters.text("after") {
+            None => 0,
+            Some(id) => match self.settings.signer.read(id, &project) {
+                Ok(id) if id.is_ours() => id.seq(),
+                _ => return Err(Problem::new(400, "invalid_parameter", "after: expected an event id of this project")),
+            },
+        };
+        let limit = parameters.limit()?;
+        let list = wanted_list(request, &parameters)?;
+        let render = match list {
+            EventList::Messages => Render::Body,
+            EventList::CloudEvents => Render::Batch { next: next_page(&project, &run, limit) },
+        };
+        Ok(Action::Ask(Ask::Read(Query::Events { project, run, after, limit, list }), render))
+    }
+}
+
+/// What the query says, or else what the client would rather have.
+fn wanted_list(request: &Request, parameters: &Parameters<'_>) -> Result<EventList, Problem> {
+    let words = [("json", EventList::Messages), ("cloudevents", EventList::CloudEvents)];
+    let accept: Vec<_> = request.headers.all("accept").collect();
+    Ok(parameters.word("format", &words)?.unwrap_or_else(|| accepted(&accept)))
+}
+
+/// Messages, unless events are wanted more.
+fn accepted(accept: &[&[u8]]) -> EventList {
+    let weight = |media_type| media::weight(accept.iter().copied(), media_type);
+    match weight(BATCH_MEDIA_TYPE) > weight("application/json") {
+        true => EventList::CloudEvents,
+        false => EventList::Messages,
+    }
+}
+
+/// Where the next page is, but for the id that it begins behind.
+fn next_page(project: &ProjectId, run: &RunId, limit: usize) -> String {
+    format!("/api/projects/{project}/workflows/{run}/events?format=cloudevents&limit={limit}&after=")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cloudevents_are_what_is_accepted_by_name() {
+        for (accept, expected) in [
+            ("*/*", EventList::Messages),
+            ("application/cloudevents-batch+json", EventList::CloudEvents),
+            ("application/json, application/cloudevents-batch+json", EventList::Messages),
+            ("application/json;q=0.4, application/cloudevents-batch+json;q=0.5", EventList::CloudEvents),
+            ("application/cloudevents+json", EventList::Messages),
+        ] {
+            assert_eq!(accepted(&[accept.as_bytes()]), expected, "{accept}");
+        }
+        assert_eq!(accepted(&[]), EventList::Messages);
+    }
+}
