@@ -29,6 +29,7 @@ pub mod fuzz;
 mod http;
 mod log;
 mod model;
+mod outbound;
 mod random;
 pub mod server;
 mod stream;

@@ -1,4 +1,4 @@
-//! The only place that knows the HTTP client: one request, its answer in pieces, and a way to give up at any moment.
+//! One request, its answer in pieces, and a way to give up at any moment.
 //!
 //! The client blocks, so an exchange runs on a thread of its own and hands its pieces over a short channel; the caller
 //! waits there and looks at its cancel token in between. An exchange that is given up must not hold its thread until
@@ -6,22 +6,21 @@
 //! agent. So a call has an agent to itself, taken out of a pool, and agents that ended well go back with their
 //! connections, to be used again or closed after a while.
 
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use ureq::Agent;
 use ureq::config::Config;
-use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
+use ureq::http::{HeaderMap, HeaderName, Response, StatusCode, header};
 
 use super::super::{CancelToken, ToolError};
 use super::hosts::Hosts;
 use super::idle::Idle;
-use super::url::{join, origin};
-
-/// How long looking up a name may take, and then connecting: what an exchange that is given up may hold its thread for.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+use super::url::join;
+use crate::outbound::origin;
+use crate::outbound::wire::{self, Request, broke_off, describe, reason};
 
 /// How often a waiting caller looks at its cancel token.
 const CANCEL_CHECK: Duration = Duration::from_millis(50);
@@ -41,15 +40,6 @@ const HEADERS_FOR_ALL: [HeaderName; 4] =
 
 /// How many agents are kept for later calls, each with the connections it left open.
 const IDLE_AGENTS_MAX: usize = 16;
-
-/// A request, ready to be sent.
-#[derive(Debug, Clone)]
-pub(super) struct Request {
-    pub(super) method: String,
-    pub(super) url: String,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: Option<Vec<u8>>,
-}
 
 /// What an answer begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,27 +63,6 @@ impl Head {
     }
 }
 
-/// Is this a method as it stands on the wire?
-pub(super) fn is_method(method: &str) -> bool {
-    Method::from_bytes(method.as_bytes()).is_ok()
-}
-
-/// Is this a url that can be asked?
-pub(super) fn is_url(url: &str) -> bool {
-    url.parse::<Uri>().is_ok_and(|url| url.host().is_some_and(|host| !host.is_empty()))
-}
-
-/// Is this the name of a header that a request may set itself?
-pub(super) fn is_header_name(name: &str) -> bool {
-    let framing = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::UPGRADE];
-    HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| !framing.contains(&name))
-}
-
-/// Is this a value that a header may have: no line break or other control character?
-pub(super) fn is_header_value(value: &str) -> bool {
-    HeaderValue::from_bytes(value.as_bytes()).is_ok()
-}
-
 /// Sends requests and reuses connections.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -105,16 +74,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(follow: Option<Hosts>, proxy_from_env: bool, idle: Duration) -> Self {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .allow_non_standard_methods(true)
-            .timeout_resolve(Some(CONNECT_TIMEOUT))
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .max_idle_age(idle)
-            .user_agent(concat!("stepcast/", env!("CARGO_PKG_VERSION")));
-        let config = if proxy_from_env { config } else { config.proxy(None) };
+        let config = wire::config(proxy_from_env).max_idle_age(idle);
         Self { config: config.build(), follow: follow.map(Arc::new), idle: Idle::new(idle, IDLE_AGENTS_MAX) }
     }
 
@@ -206,9 +166,11 @@ fn perform(
 ) -> Result<(), String> {
     let mut redirects = 0;
     let response = loop {
-        let sent = match send(agent, &request) {
+        let sent = match wire::send(agent, &request) {
             // On a new connection: the old one is gone with its error.
-            Err(error) if is_used && is_idempotent(&request.method) && has_hung_up(&error) => send(agent, &request),
+            Err(error) if is_used && is_idempotent(&request.method) && has_hung_up(&error) => {
+                wire::send(agent, &request)
+            }
             sent => sent,
         };
         let response = sent.map_err(|error| describe(&request, &reason(&error)))?;
@@ -244,47 +206,6 @@ fn has_hung_up(error: &ureq::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     let ureq::Error::Io(error) = error else { return false };
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
-}
-
-fn send(agent: &Agent, request: &Request) -> Result<Response<ureq::Body>, ureq::Error> {
-    let mut builder = ureq::http::Request::builder().method(request.method.as_str()).uri(&request.url);
-    for (name, value) in &request.headers {
-        let mut value = HeaderValue::from_bytes(value.as_bytes()).map_err(ureq::http::Error::from)?;
-        value.set_sensitive(true);
-        builder = builder.header(name, value);
-    }
-    match &request.body {
-        Some(body) => agent.run(builder.body(body)?),
-        None => agent.run(builder.body(())?),
-    }
-}
-
-/// The error in words that hold no url, which may have secrets in its query.
-fn reason(error: &ureq::Error) -> String {
-    match error {
-        ureq::Error::BadUri(_) => "the url can't be asked".to_owned(),
-        ureq::Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
-            "the server closed the connection before it answered".to_owned()
-        }
-        ureq::Error::Io(error) => error.to_string(),
-        ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
-            format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())
-        }
-        other => other.to_string(),
-    }
-}
-
-/// What is said of an answer that began and does not come to its end.
-fn broke_off(request: &Request, error: &std::io::Error) -> String {
-    let asked = format!("{} {}", request.method, origin(&request.url));
-    match error.kind() {
-        ErrorKind::UnexpectedEof => format!("the server closed the connection before its answer to {asked} was whole"),
-        _ => format!("the answer to {asked} broke off: {error}"),
-    }
-}
-
-fn describe(request: &Request, reason: &str) -> String {
-    format!("{} {}: {reason}", request.method, origin(&request.url))
 }
 
 fn location(response: &Response<ureq::Body>) -> Option<String> {

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 
 use self::body::{Pick, ValueTemplate};
 use self::events::{Framing, Rest, StreamEvent, StreamReader};
-use self::exchange::{Client, Exchange, Head, Request};
+use self::exchange::{Client, Exchange, Head};
 use self::hosts::Hosts;
 use self::url::UrlTemplate;
 use super::mask::{Mask, MaskStream, check_length, check_secret, secret_parts};
@@ -30,6 +30,8 @@ use crate::executor::template::{Place, Scope};
 use crate::http::media::is_json;
 use crate::model::OutputStream;
 use crate::model::json::{LostNumber, lost_number};
+use crate::outbound::origin;
+use crate::outbound::wire::{self, Request};
 
 /// How long an attempt may take where nothing says so.
 const TIMEOUT: Duration = Duration::from_secs(10 * 60);
@@ -85,11 +87,11 @@ impl HttpTool {
     }
 
     fn compile(spec: HttpSpec, settings: ToolSettings, mask: Mask) -> Result<Self, String> {
-        if !exchange::is_method(&spec.method) {
+        if !wire::is_method(&spec.method) {
             return Err("method: must be a method, as `GET`".to_owned());
         }
         let url = UrlTemplate::compile(&spec.url).map_err(|problem| format!("url: {problem}"))?;
-        if !url.has_templates() && !exchange::is_url(&spec.url) {
+        if !url.has_templates() && !wire::is_url(&spec.url) {
             return Err("url: is no url".to_owned());
         }
         let hosts = Hosts::compile(&spec.allow_hosts)?;
@@ -131,11 +133,11 @@ impl HttpTool {
     fn request(&self, inputs: &Map<String, Value>) -> Result<Request, String> {
         let scope = inputs_scope(inputs);
         let url = self.url.render(&scope).map_err(|problem| format!("url: {problem}"))?;
-        if !exchange::is_url(&url) {
+        if !wire::is_url(&url) {
             return Err("url: a value makes it no url".to_owned());
         }
         if self.url.is_host_open() && !self.hosts.allow(&url) {
-            return Err(format!("url: a value leads to {}, which allow_hosts does not name", url::origin(&url)));
+            return Err(format!("url: a value leads to {}, which allow_hosts does not name", origin(&url)));
         }
         let mut headers = Vec::with_capacity(self.headers.len() + 1);
         for (name, value) in &self.headers {
@@ -385,10 +387,10 @@ fn pick(field: &str, source: Option<&str>) -> Result<Option<Pick>, String> {
 }
 
 fn header(name: &str, value: &str) -> Result<Template, String> {
-    if !exchange::is_header_name(name) {
+    if !wire::is_header_name(name) {
         return Err(format!("headers: `{}` is no header that can be set", name.escape_debug()));
     }
-    if !exchange::is_header_value(value) {
+    if !wire::is_header_value(value) {
         return Err(format!("headers.{name}: must hold no line break or other control character"));
     }
     let template = Template::compile(value, Place::Text).map_err(|problem| format!("headers.{name}: {problem}"))?;
@@ -403,7 +405,7 @@ fn header(name: &str, value: &str) -> Result<Template, String> {
 
 fn render_header(name: &str, value: &Template, scope: &Scope) -> Result<String, String> {
     let value = value.render(scope).map_err(|problem| format!("headers.{name}: {problem}"))?;
-    if exchange::is_header_value(&value) {
+    if wire::is_header_value(&value) {
         Ok(value)
     } else {
         Err(format!("headers.{name}: must hold no line break or other control character"))

@@ -4,6 +4,7 @@
 use super::super::render::Template;
 use crate::executor::template::is_template;
 use crate::executor::template::{Place, Scope};
+use crate::outbound::{origin, strip_scheme};
 
 /// A url whose scheme is literal, known to parse.
 ///
@@ -55,11 +56,6 @@ impl UrlTemplate {
     }
 }
 
-fn strip_scheme(url: &str) -> Option<&str> {
-    let strip = |scheme: &str| url.get(..scheme.len())?.eq_ignore_ascii_case(scheme).then(|| &url[scheme.len()..]);
-    strip("http://").or_else(|| strip("https://"))
-}
-
 /// How long the authority at the beginning of `text` is. Templates are part of it, whatever is inside.
 fn authority_len(text: &str) -> usize {
     let mut at = 0;
@@ -73,14 +69,6 @@ fn authority_len(text: &str) -> usize {
         at += text[at..].find(close).map_or(text.len() - at, |end| end + close.len());
     }
     text.len()
-}
-
-/// Scheme and authority of a url.
-pub(super) fn origin(url: &str) -> &str {
-    match strip_scheme(url) {
-        Some(rest) => &url[..url.len() - rest.len() + authority_len(rest)],
-        None => url,
-    }
 }
 
 /// Where `location`, as a redirect from `base` gives it, leads.

@@ -1,0 +1,19 @@
+//! The server's own requests to others: one request, one answer, as plain as that.
+//!
+//! Blocking, so for threads and never for the loop. What tools ask for goes by [`wire`] too, but has its own ways:
+//! streams, redirects, connections that are kept.
+
+// Its first users are on their way.
+#![allow(dead_code, unused_imports)]
+
+#[cfg(feature = "http-tool")]
+mod client;
+mod url;
+#[cfg(feature = "http-tool")]
+pub(crate) mod wire;
+
+#[cfg(feature = "http-tool")]
+pub(crate) use client::{Answer, Client, Settings};
+pub(crate) use url::{Url, origin, strip_scheme};
+#[cfg(feature = "http-tool")]
+pub(crate) use wire::Request;
