@@ -53,8 +53,9 @@ pub(crate) use lookup::Question;
 pub use lookup::Watchers;
 pub use memory::MemoryStore;
 pub use protocol::{
-    Answer, Claim, Command, Delivery, EventList, Fingerprint, Order, Output, PublishedEvent, Query, Refusal, ReplyTo,
-    ResetReason, Rest, Resume, ResumeFrom, Resumed, StartingPosition, Submission, Subscription, WantedOutput,
+    Answer, Claim, Command, Delivery, DueEvent, DuePage, EventList, Fingerprint, Order, Output, PublishedEvent, Query,
+    Refusal, ReplyTo, ResetReason, Rest, Resume, ResumeFrom, Resumed, StartingPosition, Submission, Subscription,
+    WantedDue, WantedOutput, WebhookFilter, Webhooks,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Seed, SqliteStore, Synchronous};

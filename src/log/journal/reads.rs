@@ -36,6 +36,7 @@ impl Journal {
                 let wanted = WantedEvents { project: &project, run: &run, after, limit, list };
                 events::list(&*self.store, &self.signer, &wanted)
             }
+            Query::Due(wanted) => lookup::due::page(&*self.store, &self.signer, &wanted),
             Query::Output { project, run, step, wanted } => self.output(&project, &run, &step, &wanted),
             Query::OutputRest { rest, bytes_max } => rest.answer(&mut |look| look(&*self.store), bytes_max),
             Query::Recall { claim, otherwise } => self.recall(&claim, otherwise, now),

@@ -3,6 +3,7 @@
 mod conflict;
 mod load;
 mod outage;
+mod outbox;
 mod refused;
 mod simulation;
 

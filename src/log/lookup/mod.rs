@@ -6,6 +6,7 @@
 
 mod board;
 mod content;
+pub(super) mod due;
 pub(super) mod events;
 pub(super) mod heads;
 pub(super) mod lists;
@@ -121,6 +122,7 @@ impl Lookup {
                 let wanted = WantedEvents { project, run, after: *after, limit: *limit, list: *list };
                 events::list(history, signer, &wanted).map(Some)
             }
+            Query::Due(wanted) => due::page(history, signer, wanted).map(Some),
             Query::Plan { project, run } => plan(history, project, run).map(Some),
             Query::Document { project, run } => document(history, project, run).map(Some),
             Query::Output { project, run, step, wanted } => self.output(history, known, project, run, step, wanted),

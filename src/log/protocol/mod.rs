@@ -5,6 +5,7 @@ mod output;
 mod position;
 mod rest;
 mod subscription;
+mod webhooks;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,8 +15,9 @@ pub use self::output::{Output, WantedOutput};
 pub use self::position::Position;
 pub use self::rest::{MadeRest, OutputRest, Part, Rest, RunRest};
 pub use self::subscription::{StartingPosition, Subscription};
+pub use self::webhooks::{DueEvent, DuePage, WebhookFilter, Webhooks};
 use super::frames::{Frames, Page, View};
-use super::store::RunNumber;
+use super::store::{DueId, DueTimes, OutboxChange, RunNumber};
 use super::work::WorkCounts;
 use crate::auth::TicketNote;
 use crate::http::Problem;
@@ -68,6 +70,13 @@ pub enum Command {
         note: TicketNote,
         /// Answered by [`Answer::Noted`], where anyone waits.
         reply: Option<ReplyTo>,
+    },
+    /// Keep what became of what waits to be told to webhooks.
+    Outbox {
+        /// What.
+        changes: Vec<OutboxChange>,
+        /// Answered by [`Answer::Noted`].
+        reply: ReplyTo,
     },
     /// Say where a stream begins, and what it is told first. From then on the project's messages are delivered.
     Subscribe {
@@ -225,6 +234,8 @@ pub enum Query {
         /// About so many bytes at most.
         bytes_max: usize,
     },
+    /// What a webhook is to be told just now: [`Answer::Due`].
+    Due(Box<WantedDue>),
     /// The projects that there are: [`Answer::Json`].
     Projects {
         /// Only those; all where there is none.
@@ -234,6 +245,21 @@ pub enum Query {
         /// At most so many.
         limit: usize,
     },
+}
+
+/// What is asked of that which waits for a webhook.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WantedDue {
+    /// Which one.
+    pub webhook: Arc<str>,
+    /// What time it is.
+    pub times: DueTimes,
+    /// At most so many events.
+    pub limit: usize,
+    /// None of these: they are on their way.
+    pub except: Vec<DueId>,
+    /// The largest event that is sent whole.
+    pub body_bytes_max: usize,
 }
 
 /// As what a run's messages are listed.
@@ -334,6 +360,8 @@ pub enum Answer {
     Document(Arc<[u8]>),
     /// A step's output, or the beginning of what was selected of it.
     Output(Box<Output>),
+    /// What a webhook is to be told.
+    Due(DuePage),
     /// What comes behind that.
     OutputRest {
         /// The bytes.

@@ -274,6 +274,7 @@ fn reply_of(command: &Command) -> Option<u64> {
         | Command::Submit { reply, .. }
         | Command::Read { reply, .. }
         | Command::Subscribe { reply, .. }
+        | Command::Outbox { reply, .. }
         | Command::Barrier(reply) => Some(reply),
         Command::Cancel { reply, .. } | Command::Note { reply, .. } => reply.as_ref(),
         Command::Records(_) | Command::Unwatch(_) | Command::Close => None,
