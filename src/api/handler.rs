@@ -153,6 +153,7 @@ impl Api {
                 self.authorize(request, Scope::Admin, &project, facts)?;
                 Ok(Action::Subscribers(project))
             }
+            Route::Webhooks => self.webhooks(request, facts),
             Route::Projects => self.projects(request, facts),
             Route::Runs(project) => self.runs(project, request, facts),
             Route::Run(project, run) => {
@@ -273,6 +274,16 @@ impl Api {
         let events = read_events(json_body(request)?, principal.has_scope(Scope::Admin))?;
         let render = Render::Published { project: project.clone(), token_key: principal.token_key() };
         Ok(Action::Ask(Ask::Publish(project, events), render))
+    }
+
+    /// They are the whole server's, so they are shown to who may see all of it.
+    fn webhooks(&self, request: &Request, facts: &Facts) -> Result<Action, Problem> {
+        let principal = self.principal(request, facts)?;
+        principal.require(Scope::Admin).map_err(|error| refused(&error))?;
+        match principal.projects() {
+            Projects::All => Ok(Action::Webhooks),
+            Projects::Only(_) => Err(refused(&AuthError::NoProject)),
+        }
     }
 
     fn projects(&mut self, request: &Request, facts: &Facts) -> Result<Action, Problem> {

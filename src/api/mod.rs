@@ -54,6 +54,8 @@ pub enum Action {
     Busy(ProjectId),
     /// Answer with the metrics.
     Metrics,
+    /// Answer how the webhooks stand.
+    Webhooks,
     /// Answer how many watch a project.
     Subscribers(ProjectId),
 }

@@ -47,6 +47,8 @@ pub enum Route {
     Publish(ProjectId),
     /// `GET /api/projects/:projectId/subscribers`
     Subscribers(ProjectId),
+    /// `GET /api/webhooks`
+    Webhooks,
     /// `OPTIONS` of any path, with the methods that it allows.
     Options(&'static str),
 }
@@ -123,6 +125,7 @@ fn calls(path: &[&str]) -> Result<Calls, Problem> {
         ["api", "workflow", "check"] => Calls::post(Route::Check),
         ["api", "workflow", "run"] => Calls::post(Route::SubmitNamed),
         ["api", "projects"] => Calls::get(Route::Projects),
+        ["api", "webhooks"] => Calls::get(Route::Webhooks),
         ["api", "projects", project, "workflows"] => {
             let project: ProjectId = id(project)?;
             Calls { get: Some(Route::Runs(project.clone())), post: Some(Route::Submit(project)) }
@@ -177,6 +180,7 @@ mod tests {
             (Method::Get, "/api/projects/p:1/workflows", Ok(Route::Runs(p.clone()))),
             (Method::Post, "/api/projects/p:1/workflows/r/cancel", Ok(Route::Cancel(p.clone(), r.clone()))),
             (Method::Post, "/api/projects/p:1/workflows/r/rerun", Ok(Route::Rerun(p, r))),
+            (Method::Get, "/api/webhooks", Ok(Route::Webhooks)),
             (Method::Options, "/api/projects", Ok(Route::Options(GET))),
             (Method::Options, "*", Ok(Route::Options(GET_POST))),
             (Method::Delete, "/api/projects", Err((405, Some(GET)))),

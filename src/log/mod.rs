@@ -59,6 +59,6 @@ pub use protocol::{
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Seed, SqliteStore, Synchronous};
-pub use store::{Due, DueId, DueTimes, OutboxChange, Retention, RunNumber, Store, StoreError};
+pub use store::{DueId, DueTimes, OutboxChange, Retention, RunNumber, Store, StoreError};
 pub use thread::{LogHandle, start};
 pub use work::WorkCounts;

@@ -11,6 +11,7 @@ mod requests;
 mod streams;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::admission::{Admission, Admitted, ConnectionLimits};
@@ -30,6 +31,7 @@ use crate::log::Watchers;
 use crate::model::ProjectId;
 use crate::model::{Now, SlabKey};
 use crate::stream::{CloseReason, ConnectionManager, Settings};
+use crate::webhooks::Board;
 
 /// Writes of broadcasts made before the other sockets are looked at again.
 const FLUSH_WRITES_MAX: usize = 128;
@@ -63,6 +65,8 @@ pub struct Server<S> {
     replies: Replies,
     /// Where it is said how many watch each project.
     watchers: Watchers,
+    /// How the webhooks stand.
+    webhooks: Arc<Board>,
     scratch: Box<[u8]>,
     date: Date,
     is_drained: bool,
@@ -82,6 +86,7 @@ impl<S: Socket> Server<S> {
             streams: ConnectionManager::new(streams, seed),
             replies: Replies::default(),
             watchers: Watchers::default(),
+            webhooks: Arc::default(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             date: Date::default(),
             is_drained: false,
@@ -92,6 +97,11 @@ impl<S: Socket> Server<S> {
     /// From now on it is said here how many watch each project.
     pub fn count_watchers(&mut self, watchers: Watchers) {
         self.watchers = watchers;
+    }
+
+    /// From now on it is this that is shown of webhooks.
+    pub fn show_webhooks(&mut self, webhooks: Arc<Board>) {
+        self.webhooks = webhooks;
     }
 
     /// A client has connected. The token to watch its socket by, for what comes in alone, as long as it is not among

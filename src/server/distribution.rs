@@ -8,15 +8,19 @@ use crate::executor::{ExecutorHandle, NewRun, ResumedRun};
 use crate::log::{self, Delivery, Order, Outcome, ReplyTo};
 
 /// Hands out what leaves the log. The loop is told before anyone else who waits, so that whoever has been answered finds
-/// that the loop knows.
+/// that the loop knows. `ring` tells that webhooks are to be told something, and never waits.
 pub(super) fn distribute(
     executor: Arc<OnceLock<ExecutorHandle>>,
     inbox: InboxSender,
+    ring: impl Fn() + Send + Clone + 'static,
 ) -> impl FnMut(Outcome) + Send + Clone + 'static {
     move |outcome| {
         for order in outcome.orders {
             let Some(executor) = executor.get() else { continue };
             carry_out(order, executor);
+        }
+        if outcome.has_due {
+            ring();
         }
         let mut deliveries = outcome.deliveries;
         let is_of_others = |delivery: &mut Delivery| matches!(delivery, Delivery::Reply { to: ReplyTo::Caller(_), .. });
