@@ -30,3 +30,5 @@ mod streams;
 mod text_view;
 mod tools;
 mod watch;
+#[cfg(feature = "http-tool")]
+mod webhooks;
