@@ -62,7 +62,8 @@ mod tests {
     fn the_signature_is_the_one_that_receivers_compute() {
         let secret = |text| SigningSecret::parse(text).expect("a secret");
         let one = secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-        let signature = sign(&[one.clone()], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
+        let signature =
+            sign(std::slice::from_ref(&one), "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
         let other = secret("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
         let both = sign(&[one, other], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
