@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, select};
 
 use super::board::Board;
-use super::declaration::WebhookDeclaration;
+use super::declaration::{WebhookDeclaration, check_all};
 use super::post::{Post, Sent, Wish};
 use super::request::Target;
 use super::schedule::Schedule;
@@ -54,6 +54,7 @@ impl Courier {
         board: Arc<Board>,
         rung: Rung,
     ) -> Result<(Self, CourierHandle), String> {
+        check_all(declarations)?;
         let post = |it: &WebhookDeclaration| {
             let target = Target::compile(it).map_err(|problem| format!("webhook {}: {problem}", it.name))?;
             let schedule = Schedule::new(&it.retry);

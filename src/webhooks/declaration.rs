@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::WEBHOOKS_MAX;
 use super::schedule::{DELAY_MAX, DELAYS_MAX, STANDARD_DELAYS};
 use crate::config::{Notable, Secret};
 use crate::model::ProjectId;
@@ -95,6 +96,23 @@ impl WebhookDeclaration {
     }
 }
 
+/// Can events be sent to all of these?
+///
+/// # Errors
+/// What is wrong with one of them, or with all together.
+pub(super) fn check_all(declarations: &[WebhookDeclaration]) -> Result<(), String> {
+    if declarations.len() > WEBHOOKS_MAX {
+        return Err(format!("webhooks: expected at most {WEBHOOKS_MAX}, found {}", declarations.len()));
+    }
+    for (place, it) in declarations.iter().enumerate() {
+        it.check().map_err(|problem| format!("webhook {}: {problem}", it.name))?;
+        if declarations[..place].iter().any(|other| other.name == it.name) {
+            return Err(format!("webhook {}: name: expected a name that no other webhook has", it.name));
+        }
+    }
+    Ok(())
+}
+
 /// What a webhook can be told, for errors.
 pub(crate) fn words() -> String {
     Notable::ALL.map(Notable::as_str).join(", ")
@@ -148,6 +166,8 @@ mod tests {
             assert!(said.starts_with(expected) && !said.contains("hunter2"), "{number}: {said}");
         }
         let it = WebhookDeclaration::new("w", Secret::new("https://a.example/hunter2"), Secret::new(SECRET));
+        assert_eq!(check_all(std::slice::from_ref(&it)), Ok(()));
+        assert!(check_all(&[it.clone(), it.clone()]).is_err_and(|said| said.contains("no other webhook")));
         assert!(!format!("{it:?}").contains("hunter2") && !format!("{it:?}").contains("MfKQ"), "{it:?}");
     }
 }

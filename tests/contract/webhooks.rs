@@ -30,7 +30,11 @@ fn wait() -> Value {
 }
 
 fn attempts(server: &Server, webhook: &str, outcome: &str) -> u64 {
-    server.metric(&format!("stepcast_webhook_attempts_total{{webhook=\"{webhook}\",outcome=\"{outcome}\"}}")) as u64
+    let name = match outcome {
+        "given_up" => format!("stepcast_webhook_given_up_total{{webhook=\"{webhook}\"}}"),
+        _ => format!("stepcast_webhook_attempts_total{{webhook=\"{webhook}\",outcome=\"{outcome}\"}}"),
+    };
+    server.metric(&name) as u64
 }
 
 /// Waits until so many events have been taken.
