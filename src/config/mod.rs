@@ -21,7 +21,6 @@ mod keys;
 mod load;
 mod origins;
 mod report;
-mod secret;
 mod setting;
 mod settings;
 mod suggest;
@@ -36,13 +35,12 @@ pub(crate) use keys::{KEYS, Key};
 pub(crate) use load::Sources;
 pub use load::{ConfigError, Loaded, load};
 pub use origins::Origins;
-pub use secret::Secret;
 pub use settings::{
     AuthConfig, AuthMode, Config, CorsConfig, DataLocation, ExecutorConfig, HistoryConfig, JwtAlgorithm, LimitsConfig,
     LogConfig, MetricsConfig, ServerConfig, SseConfig, StoreConfig, Synchronous,
 };
 
-pub use crate::model::Notable;
+pub use crate::model::{Notable, Secret};
 pub use crate::webhooks::WebhookDeclaration;
 
 #[cfg(test)]

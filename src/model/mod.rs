@@ -12,6 +12,7 @@ mod notable;
 mod plan;
 mod quoted;
 mod run_state;
+mod secret;
 mod slab_key;
 mod taken;
 mod time;
@@ -30,6 +31,7 @@ pub use plan::{
 };
 pub use quoted::Quoted;
 pub use run_state::{RunState, RunStatus, StepState, StepStatus};
+pub use secret::Secret;
 pub use slab_key::SlabKey;
 pub use taken::{Lender, Taken};
 pub use time::{Deadline, Now, Timestamp, Told};

@@ -6,9 +6,8 @@ use serde::Serialize;
 
 use super::declaration::WebhookDeclaration;
 use super::post::{Fate, Verdict};
-use crate::config::Notable;
 use crate::log::OutboxChange;
-use crate::model::{ProjectId, Timestamp};
+use crate::model::{Notable, ProjectId, Timestamp};
 
 /// All of them.
 #[derive(Debug, Default)]

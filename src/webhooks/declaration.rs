@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::WEBHOOKS_MAX;
 use super::schedule::{DELAY_MAX, DELAYS_MAX, STANDARD_DELAYS};
-use crate::config::{Notable, Secret};
-use crate::model::ProjectId;
+use crate::model::{Notable, ProjectId, Secret};
 
 /// How long an attempt may take where nothing says so: Standard Webhooks recommends 15 to 30 seconds.
 const TIMEOUT: Duration = Duration::from_secs(20);
