@@ -181,7 +181,7 @@ pub struct LimitsConfig {
     /// What the `Idempotency-Key`s and chosen run ids of the last 24 hours may take, in bytes.
     pub idempotency_bytes: u64,
     /// Events that may wait for one webhook; beyond them its oldest are given up.
-    pub webhook_events: u64,
+    pub webhook_events: usize,
     /// The largest event that a webhook is sent whole, in bytes; of a larger one it is told that there is one.
     pub webhook_body_bytes: u64,
     /// Used tickets of one subject that are remembered, each until its token ends; at this many it gets no more.

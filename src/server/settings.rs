@@ -127,7 +127,10 @@ pub(super) fn webhooks(config: &Config) -> log::Webhooks {
         events: it.events.clone(),
         projects: it.projects.clone(),
     };
-    log::Webhooks { filters: config.webhooks.iter().map(filter).collect(), rows_max: config.limits.webhook_events }
+    log::Webhooks {
+        filters: config.webhooks.iter().map(filter).collect(),
+        rows_max: config.limits.webhook_events as u64,
+    }
 }
 
 /// How much the log keeps.
