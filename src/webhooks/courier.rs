@@ -1,6 +1,7 @@
 //! The courier's thread: looks what is due, has it sent, and has the log keep what became of it.
 //!
-//! It may wait for the log, and nobody waits for it. An attempt has a thread of its own, a few of a webhook at most. What is sent and not kept as sent, because the process ended in between, is sent again.
+//! It may wait for the log, and nobody waits for it. An attempt has a thread of its own, a few of a webhook at most. What is
+//! sent and not kept as sent, because the process ended in between, is sent again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
