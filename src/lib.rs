@@ -34,6 +34,7 @@ mod random;
 pub mod server;
 mod stream;
 mod text;
+mod webhooks;
 
 pub use executor::tool;
 pub use model::{IdError, ProjectId, RunId, StepId};

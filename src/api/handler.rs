@@ -19,7 +19,7 @@ use crate::auth::{
     TicketKey, TicketNote, Verdict, Verifier, bearer,
 };
 use crate::http::{Conditions, Method, Problem, Request, Response, media, peek_origin};
-use crate::log::{Query, WantedEvents, WantedOutput};
+use crate::log::{Query, WantedOutput};
 use crate::model::{ProjectId, RunId, StepId};
 
 /// Makes 128 random bits.
@@ -180,6 +180,7 @@ impl Api {
                 self.authorize(request, Scope::Admin, &project, facts)?;
                 Ok(Action::Subscribers(project))
             }
+            Route::Webhooks => self.webhooks(request, facts),
             Route::Projects => self.projects(request, facts),
             Route::Runs(project) => self.runs(project, request, facts),
             Route::Run(project, run) => {
@@ -302,6 +303,16 @@ impl Api {
         Ok(Action::Ask(Ask::Publish(project, events), render))
     }
 
+    /// They are the whole server's, so they are shown to who may see all of it.
+    fn webhooks(&self, request: &Request, facts: &Facts) -> Result<Action, Problem> {
+        let principal = self.principal(request, facts)?;
+        principal.require(Scope::Admin).map_err(|error| refused(&error))?;
+        match principal.projects() {
+            Projects::All => Ok(Action::Webhooks),
+            Projects::Only(_) => Err(refused(&AuthError::NoProject)),
+        }
+    }
+
     fn projects(&mut self, request: &Request, facts: &Facts) -> Result<Action, Problem> {
         let principal = self.principal(request, facts)?;
         principal.require(Scope::Subscribe).map_err(|error| refused(&error))?;
@@ -319,41 +330,6 @@ impl Api {
         let parameters = Parameters::read(request)?;
         let (status, before, limit) = (parameters.status()?, parameters.parsed("before")?, parameters.limit()?);
         Ok(Action::Ask(Ask::Read(Query::Runs { project, status, before, limit }), Render::Body))
-    }
-
-    fn events(&mut self, project: ProjectId, request: &Request, facts: &Facts) -> Result<Action, Problem> {
-        self.authorize(request, Scope::Subscribe, &project, facts)?;
-        let parameters = Parameters::read(request)?;
-        let (after, before) =
-            (self.place(&parameters, "after", &project)?, self.place(&parameters, "before", &project)?);
-        let order = parameters.word("order", &[("oldest", false), ("newest", true)])?;
-        let newest_first = order.unwrap_or(before.is_some() && after.is_none());
-        let (types, limit) = (parameters.types()?, parameters.limit()?);
-        let wanted = WantedEvents { after, before, newest_first, types, limit };
-        Ok(Action::Ask(Ask::Read(Query::ProjectEvents { project, wanted }), Render::Body))
-    }
-
-    /// The place in a project's history that the parameter of this name tells by a message's id.
-    fn place(&self, parameters: &Parameters, name: &str, project: &ProjectId) -> Result<Option<u64>, Problem> {
-        let Some(id) = parameters.text(name) else { return Ok(None) };
-        match self.settings.signer.read(id, project) {
-            Ok(id) if id.is_ours() => Ok(Some(id.seq())),
-            _ => Err(Problem::new(400, "invalid_parameter", format!("{name}: expected an event id of this project"))),
-        }
-    }
-
-    fn run_events(
-        &mut self,
-        project: ProjectId,
-        run: RunId,
-        request: &Request,
-        facts: &Facts,
-    ) -> Result<Action, Problem> {
-        self.authorize(request, Scope::Subscribe, &project, facts)?;
-        let parameters = Parameters::read(request)?;
-        let after = self.place(&parameters, "after", &project)?.unwrap_or_default();
-        let limit = parameters.limit()?;
-        Ok(Action::Ask(Ask::Read(Query::Events { project, run, after, limit }), Render::Body))
     }
 
     fn step_output(

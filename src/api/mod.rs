@@ -8,6 +8,7 @@ mod bundle;
 mod chat;
 mod converse;
 mod dashboard;
+mod events;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod handler;
@@ -70,6 +71,8 @@ pub enum Action {
     Busy(Vec<ProjectId>),
     /// Answer with the metrics.
     Metrics,
+    /// Answer how the webhooks stand.
+    Webhooks,
     /// Answer how many watch a project.
     Subscribers(ProjectId),
 }

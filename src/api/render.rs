@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::auth::IdSigner;
+use crate::formats::cloudevents::BATCH_MEDIA_TYPE;
 use crate::http::{Body, Problem, Response, range};
 use crate::log::{Answer, Output, Refusal, Rest};
 use crate::model::{ProjectId, RunId, decimal};
@@ -42,6 +43,11 @@ pub enum Render {
     Cancelled(RunId),
     /// A body as it comes.
     Body,
+    /// A list of CloudEvents.
+    Batch {
+        /// Where the next page is, but for the id that it begins behind.
+        next: String,
+    },
     /// A step's output, or a part of it.
     Output,
 }
@@ -71,6 +77,7 @@ impl Render {
             (Self::Cancelled(run), Answer::CancelAccepted) => {
                 Response::json(202, json!({"runId": run, "status": "cancelling"}).to_string())
             }
+            (Self::Batch { next: path }, Answer::Batch { body, next }) => batch(path, body, next),
             (_, Answer::Json(body)) => Response::json(200, body),
             (_, Answer::LongJson { length, bytes, .. }) => Response::json(200, beginning(length, bytes)),
             (Self::Output, Answer::Output(output)) => shown_output(*output),
@@ -138,6 +145,15 @@ fn published(project: &ProjectId, first_seq: u64, count: usize, subscribers: usi
     body.extend_from_slice(decimal(subscribers as u64, &mut [0; 20]));
     body.push(b'}');
     Response::json(202, body)
+}
+
+/// An array has no room for what is told beside its items.
+fn batch(path: &str, body: Vec<u8>, next: Option<String>) -> Response {
+    let response = Response::new(200).content(BATCH_MEDIA_TYPE, body).header("Vary", "Accept");
+    match next {
+        Some(after) => response.header("Link", format!("<{path}{after}>; rel=\"next\"")),
+        None => response,
+    }
 }
 
 fn shown_output(output: Output) -> Response {

@@ -59,6 +59,8 @@ pub enum Route {
     ChatStream(ProjectId, RunId),
     /// `GET /api/projects/:projectId/subscribers`
     Subscribers(ProjectId),
+    /// `GET /api/webhooks`
+    Webhooks,
     /// `OPTIONS` of any path, with the methods that it allows.
     Options(&'static str),
 }
@@ -143,6 +145,7 @@ fn calls(path: &[&str]) -> Result<Calls, Problem> {
         ["api", "workflow", "check"] => Calls::post(Route::Check),
         ["api", "workflow", "run"] => Calls::post(Route::SubmitNamed),
         ["api", "projects"] => Calls::get(Route::Projects),
+        ["api", "webhooks"] => Calls::get(Route::Webhooks),
         ["api", "projects", project, "workflows"] => {
             let project: ProjectId = id(project)?;
             Calls { get: Some(Route::Runs(project.clone())), post: Some(Route::Submit(project)), query: None }
@@ -214,6 +217,7 @@ mod tests {
             (Method::Post, "/api/projects/p:1/chat", Ok(Route::Chat(p.clone()))),
             (Method::Get, "/api/projects/p:1/chat/r/stream", Ok(Route::ChatStream(p, r))),
             (Method::Get, "/api/projects/p/chat", Err((405, Some(POST)))),
+            (Method::Get, "/api/webhooks", Ok(Route::Webhooks)),
             (Method::Options, "/api/projects", Ok(Route::Options(GET))),
             (Method::Options, "*", Ok(Route::Options(GET_POST_QUERY))),
             (Method::Query, "/api/sse", Ok(Route::Bundle)),

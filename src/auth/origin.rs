@@ -19,8 +19,8 @@ const REQUEST_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, Las
     If-Range, If-None-Match, User-Agent";
 
 /// The answer headers that scripts need, beyond those that a browser always shows.
-const EXPOSED_HEADERS: &str =
-    "Accept-Ranges, Allow, Content-Range, ETag, Idempotent-Replay, Retry-After, Stepcast-Attempt, WWW-Authenticate";
+const EXPOSED_HEADERS: &str = "Accept-Ranges, Allow, Content-Range, ETag, Idempotent-Replay, Link, Retry-After, Stepcast-Attempt, \
+    WWW-Authenticate";
 
 /// Seconds that a browser may remember a preflight: the most that Chromium does.
 const PREFLIGHT_MAX_AGE: &str = "7200";

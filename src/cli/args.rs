@@ -70,6 +70,13 @@ pub enum Command {
         /// Where settings come from.
         settings: Settings,
     },
+    /// Send a webhook an event that says nothing.
+    WebhookTest {
+        /// Where settings come from.
+        settings: Settings,
+        /// Its name.
+        name: String,
+    },
 }
 
 /// Where settings come from, besides the environment.
@@ -137,6 +144,11 @@ fn command(name: &str, matches: &ArgMatches) -> Command {
         "watch" => Command::Watch { request: watch_request(matches) },
         "token" => Command::Token { settings, request: token_request(matches) },
         "demo" => Command::Demo { settings },
+        "webhooks" => {
+            let (_, matches) = matches.subcommand().expect("clap asks for a subcommand");
+            let name = matches.get_one::<String>("name").expect("clap asks for it").clone();
+            Command::WebhookTest { settings: self::settings(matches), name }
+        }
         other => unreachable!("clap knows no subcommand {other}"),
     }
 }
@@ -184,7 +196,7 @@ fn program() -> clap::Command {
         .about("Runs plans of steps on a worker pool and streams every moment of them over Server-Sent Events")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve(), run(), check(), watch(), token(), demo()])
+        .subcommands([serve(), run(), check(), watch(), token(), demo(), webhooks()])
 }
 
 fn serve() -> clap::Command {
@@ -253,6 +265,17 @@ fn demo() -> clap::Command {
         .about("Serve on loopback with a sample plan running, and print the address of its page")
         .arg(config())
         .args(key_flags(|_| false))
+}
+
+fn webhooks() -> clap::Command {
+    let name = Arg::new("name").value_name("NAME").help("The webhook's name").required(true);
+    let test = clap::Command::new("test")
+        .about("Send a webhook an event that says nothing; exit status 0 if it is taken, 1 if not")
+        .args([name, config()]);
+    clap::Command::new("webhooks")
+        .about("Try the webhooks that the file declares")
+        .subcommand_required(true)
+        .subcommand(test)
 }
 
 fn config() -> Arg {

@@ -82,6 +82,8 @@ fn start(
     let sources = Sources { file: Some(("demo.toml".into(), TOOLS.into())), ..Sources::default() };
     config.tools.extend(sources.settle()?.config.tools.into_iter().map(|tool| scratch.given_to(tool)));
     config.auth.mode = AuthMode::None;
+    // Nobody elsewhere is to be told of a sample.
+    config.webhooks.clear();
     config.data = DataLocation::Memory;
     config.check_for_serving(false)?;
     let mut elsewhere = config.clone();

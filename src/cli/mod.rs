@@ -1,4 +1,4 @@
-//! The commands: what `stepcast serve`, `run`, `check`, `watch`, `token` and `demo` do.
+//! The commands: what `stepcast serve`, `run`, `check`, `watch`, `token`, `demo` and `webhooks` do.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
@@ -16,6 +16,7 @@ mod serve;
 mod signals;
 mod token;
 mod watch;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,7 @@ fn execute(command: Command) -> ExitCode {
         Command::Watch { request } => watch::watch(request),
         Command::Token { settings, request } => token(settings, &request),
         Command::Demo { settings } => demo::demo(settings),
+        Command::WebhookTest { settings, name } => webhooks::test(settings, &name),
     };
     result.unwrap_or_else(|error| output::fail(&error))
 }

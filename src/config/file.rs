@@ -5,10 +5,13 @@ use toml::de::{DeTable, DeValue};
 
 use super::report::{Report, integer_of, kind_of, strings};
 use super::setting::{Kind, Raw};
-use super::{Config, KEYS, Key, tools};
+use super::{Config, KEYS, Key, tools, webhooks};
 
 /// The table whose content is not settings but tools.
 const TOOLS: &str = "tools";
+
+/// The list whose items are webhooks.
+const WEBHOOKS: &str = "webhooks";
 
 /// Reads `text`, the content of the file `name`, into `config`; what is wrong with it goes to `issues`.
 pub(super) fn apply(name: &str, text: &str, config: &mut Config, issues: &mut Vec<String>) {
@@ -28,6 +31,8 @@ fn apply_table(prefix: &str, table: &DeTable<'_>, config: &mut Config, report: &
         let path = if prefix.is_empty() { name.get_ref().to_string() } else { format!("{prefix}.{}", name.get_ref()) };
         if path == TOOLS {
             config.tools = tools::read(value, report);
+        } else if path == WEBHOOKS {
+            config.webhooks = webhooks::read(value, report);
         } else if let Some(key) = Key::at(&path) {
             apply_value(key, value, config, report);
         } else if prefix.is_empty() && is_section(&path) {
@@ -51,7 +56,7 @@ fn is_section(path: &str) -> bool {
 fn unknown(path: &str, section: &str, at: usize, report: &mut Report<'_>) {
     if section.is_empty() {
         let mut names: Vec<_> = KEYS.iter().map(|key| key.path.split('.').next().unwrap_or(key.path)).collect();
-        names.push(TOOLS);
+        names.extend([TOOLS, WEBHOOKS]);
         names.dedup();
         report.unknown_key(at, path, names.into_iter());
     } else {

@@ -193,6 +193,8 @@ const ROWS: &[Row] = rows! {
     limits.runs_per_project: ANY, "Runs of one project that run or wait; 0 sets no bound of its own";
     limits.projects: SOME, "Projects that have messages or runs";
     limits.idempotency_bytes: bounds(64 * KIB, u64::MAX), "What the Idempotency-Keys of the last 24 hours may take";
+    limits.webhook_events: bounds(1, 1_000_000), "Events that may wait for one webhook; the oldest are given up";
+    limits.webhook_body_bytes: bounds(KIB, 16 * MIB), "A webhook's event; a larger one is sent without its data";
     limits.tickets: bounds(1, TICKETS_REMEMBERED_MAX as u64), "Used tickets per token subject, each until its token ends";
     limits.publish_rate: bounds(1, u32::MAX as u64), "Messages that one token may publish in a second";
     executor.workers: bounds(1, WORKERS_MAX), "Tool calls at the same time";

@@ -4,7 +4,8 @@
 //!
 //! `KEYS` is that table: each key's path, its kind of value, one line of documentation and the place in [`Config`]
 //! that it sets. The reader of the file, the names of environment variables and the flags of the command line all come
-//! out of it, so that no key can exist in one and lack in another. Tools (`tools.NAME`) are declared in the file alone.
+//! out of it, so that no key can exist in one and lack in another. Tools (`tools.NAME`) and webhooks (`[[webhooks]]`) are declared in the file
+//! alone.
 //!
 //! Every mistake is found before anything starts, all of them are reported at once, and none of the reports shows a
 //! secret.
@@ -21,12 +22,12 @@ mod keys;
 mod load;
 mod origins;
 mod report;
-mod secret;
 mod setting;
 mod settings;
 mod suggest;
 mod tools;
 pub(crate) mod units;
+mod webhooks;
 
 pub use address::ListenAddress;
 pub use cidr::Cidr;
@@ -36,11 +37,13 @@ pub(crate) use keys::{KEYS, Key};
 pub(crate) use load::Sources;
 pub use load::{ConfigError, Loaded, load};
 pub use origins::Origins;
-pub use secret::Secret;
 pub use settings::{
     AuthConfig, AuthMode, Config, CorsConfig, DataLocation, ExecutorConfig, HistoryConfig, JwtAlgorithm, LimitsConfig,
     LogConfig, MetricsConfig, ServerConfig, SseConfig, StoreConfig, Synchronous,
 };
+
+pub use crate::model::{Notable, Secret};
+pub use crate::webhooks::WebhookDeclaration;
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use log::LevelFilter;
 use super::{Cidr, Hosts, KeyLocation, ListenAddress, Origins, Secret};
 use crate::auth::TICKETS_REMEMBERED_MAX;
 use crate::executor::tool::ToolDeclaration;
+use crate::webhooks::WebhookDeclaration;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -48,6 +49,8 @@ pub struct Config {
     pub log: LogConfig,
     /// The tools that the file declares, in its order.
     pub tools: Vec<ToolDeclaration>,
+    /// The webhooks that it declares.
+    pub webhooks: Vec<WebhookDeclaration>,
 }
 
 /// Where messages and runs are kept.
@@ -187,6 +190,10 @@ pub struct LimitsConfig {
     pub projects: usize,
     /// What the `Idempotency-Key`s and chosen run ids of the last 24 hours may take, in bytes.
     pub idempotency_bytes: u64,
+    /// Events that may wait for one webhook; beyond them its oldest are given up.
+    pub webhook_events: usize,
+    /// The largest event that a webhook is sent whole, in bytes; of a larger one it is told that there is one.
+    pub webhook_body_bytes: u64,
     /// Used tickets of one subject that are remembered, each until its token ends; at this many it gets no more.
     pub tickets: usize,
     /// Messages that one token may publish in a second.
@@ -301,6 +308,7 @@ impl Default for Config {
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
             tools: Vec::new(),
+            webhooks: Vec::new(),
         }
     }
 }
@@ -366,6 +374,8 @@ impl Default for LimitsConfig {
             runs_per_project: 0,
             projects: 100_000,
             idempotency_bytes: 256 * MIB,
+            webhook_events: 10_000,
+            webhook_body_bytes: 256 * KIB,
             tickets: TICKETS_REMEMBERED_MAX,
             publish_rate: 1000,
         }

@@ -4,6 +4,8 @@ use super::*;
 
 #[cfg(feature = "http-tool")]
 mod tools;
+#[cfg(feature = "http-tool")]
+mod webhooks;
 
 fn from_file(text: &str) -> Result<Config, Vec<String>> {
     settle(Some(text), &[], &[]).map(|loaded| loaded.config)
@@ -79,6 +81,8 @@ queued_runs = 1024
 runs_per_project = 0
 projects = 100000
 idempotency_bytes = "256MiB"
+webhook_events = 10000
+webhook_body_bytes = "256KiB"
 tickets = 100000
 publish_rate = 1000
 
@@ -288,11 +292,11 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("lisen = 'x'", "1: unknown key lisen; did you mean listen?"),
     (
         "zzz.a = 'x'",
-        "1: unknown key zzz; expected one of listen, server, data, auth, cors, sse, history, store, limits, executor, metrics, log, tools",
+        "1: unknown key zzz; expected one of listen, server, data, auth, cors, sse, history, store, limits, executor, metrics, log, tools, webhooks",
     ),
     (
         "\"a\\u001b\" = 1",
-        "1: unknown key a\\u{1b}; expected one of listen, server, data, auth, cors, sse, history, store, limits, executor, metrics, log, tools",
+        "1: unknown key a\\u{1b}; expected one of listen, server, data, auth, cors, sse, history, store, limits, executor, metrics, log, tools, webhooks",
     ),
     (
         "sse.heartbeat.x = 1",

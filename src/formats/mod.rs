@@ -14,6 +14,8 @@
 //! | `agui`, `ai_sdk` | the two formats |
 //! | `frames` | events as they are sent |
 //!
+//! Beside these stand single messages as [`cloudevents`], which need no fold.
+//!
 //! # Bounds
 //! Frontends keep what they are told and post all of it back with their next call, and AG-UI's own client copies all of it
 //! at each event. So what a run leaves with them is bounded, the same for whoever was there from the beginning and for
@@ -28,6 +30,7 @@
 mod agui;
 mod ai_sdk;
 mod budget;
+pub mod cloudevents;
 mod encoder;
 mod frames;
 mod head;

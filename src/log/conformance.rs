@@ -1,5 +1,7 @@
 //! Every store does the same: what the one on disk answers is held against what the one in memory does.
 
+mod outbox;
+
 use std::collections::HashMap;
 
 use super::store::{

@@ -6,8 +6,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::store::{
-    AppendError, Ends, Flow, Head, History, KEY_AGE_MS, KeyRow, Objection, Reader, Recovered, RecoveredProject,
-    Retention, RunNumber, RunRow, Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed, Write,
+    AppendError, DueRow, DueTimes, Ends, Flow, Head, History, KEY_AGE_MS, KeyRow, Objection, Reader, Recovered,
+    RecoveredProject, Retention, RunNumber, RunRow, Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed,
+    Write,
 };
 use crate::auth::TicketNote;
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
@@ -267,6 +268,10 @@ impl<S: Store> Store for FaultyStore<S> {
         self.call(Call::Trim)?.store.trim(retention, now)
     }
 
+    fn trim_outbox(&mut self, rows_max: u64) -> Result<Vec<(Arc<str>, u64)>, StoreError> {
+        self.call(Call::Trim)?.store.trim_outbox(rows_max)
+    }
+
     fn probe(&mut self) -> Result<(), StoreError> {
         self.call(Call::Probe)?.store.probe()
     }
@@ -390,5 +395,17 @@ impl<S: Store> History for FaultyStore<S> {
         to: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
         self.call(Call::Read)?.store.whole_bytes(number, step, range, to)
+    }
+
+    fn outbox(&self) -> Result<Vec<(Arc<str>, u64)>, StoreError> {
+        self.call(Call::Read)?.store.outbox()
+    }
+
+    fn due(&self, webhook: &str, times: DueTimes, each: &mut dyn FnMut(&DueRow) -> Flow) -> Result<(), StoreError> {
+        self.call(Call::Read)?.store.due(webhook, times, each)
+    }
+
+    fn next_due(&self, webhook: &str, times: DueTimes) -> Result<Option<Timestamp>, StoreError> {
+        self.call(Call::Read)?.store.next_due(webhook, times)
     }
 }

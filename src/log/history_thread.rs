@@ -199,6 +199,7 @@ fn is_history_query(query: &Query) -> bool {
             | Query::OutputRest { .. }
             | Query::Runs { .. }
             | Query::Projects { .. }
+            | Query::Due(_)
     )
 }
 

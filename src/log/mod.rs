@@ -53,12 +53,12 @@ pub(crate) use lookup::Question;
 pub use lookup::Watchers;
 pub use memory::MemoryStore;
 pub use protocol::{
-    Answer, Claim, ClientSaid, Command, Delivery, Fingerprint, Order, Output, PublishedEvent, Query, Refusal, ReplyTo,
-    ResetReason, Rest, Resume, ResumeFrom, Resumed, Retold, StartingPosition, Submission, Subscription, WantedEvents,
-    WantedOutput,
+    Answer, Claim, ClientSaid, Command, Delivery, DueEvent, DuePage, EventList, Fingerprint, Order, Output,
+    PublishedEvent, Query, Refusal, ReplyTo, ResetReason, Rest, Resume, ResumeFrom, Resumed, Retold, StartingPosition,
+    Submission, Subscription, WantedDue, WantedEvents, WantedOutput, WebhookFilter, Webhooks,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Seed, SqliteStore, Synchronous};
-pub use store::{Retention, RunNumber, Store, StoreError};
+pub use store::{DueId, DueTimes, OutboxChange, Retention, RunNumber, Store, StoreError};
 pub use thread::{LogHandle, start};
 pub use work::WorkCounts;

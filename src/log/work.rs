@@ -25,6 +25,8 @@ pub struct Held {
     pub projects: usize,
     /// What the keys weigh that are remembered.
     pub key_bytes: u64,
+    /// Events that were given up so far because too much waited for their webhook.
+    pub webhooks_dropped: u64,
 }
 
 impl WorkCounts {

@@ -9,9 +9,11 @@ mod id;
 pub mod json;
 mod json_size;
 mod message;
+mod notable;
 mod plan;
 mod quoted;
 mod run_state;
+mod secret;
 mod slab_key;
 mod taken;
 mod time;
@@ -25,12 +27,14 @@ pub use exact::Exact;
 pub use id::{IdError, ProjectId, RunId, StepId};
 pub use json_size::{json_bytes, json_within};
 pub use message::{MESSAGE_TYPE_MAX, decimal, is_reserved_type, is_valid_type, push_on_one_line, write_message};
+pub use notable::Notable;
 pub use plan::{
     Backoff, Draft, ISSUES_MAX, Issue, Issues, OnFailure, Plan, RetryPolicy, Step, Submission, SubmissionError,
     shown_document,
 };
 pub use quoted::Quoted;
 pub use run_state::{RunState, RunStatus, StepState, StepStatus};
+pub use secret::Secret;
 pub use slab_key::SlabKey;
 pub use taken::{Lender, Taken};
 pub use time::{Deadline, Now, Timestamp, Told};

@@ -4,8 +4,10 @@ use std::io::Read;
 use std::time::Duration;
 
 use ureq::http::HeaderMap;
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Timeout};
 
+use super::guard::{Guard, Reach};
 use super::wire::{self, Request, broke_off, describe, reason};
 
 /// How a client behaves.
@@ -38,12 +40,19 @@ pub(crate) struct Answer {
 }
 
 impl Client {
+    /// A client whose requests may go anywhere.
     pub(crate) fn new(settings: Settings) -> Self {
+        Self::within(Reach::Any, settings)
+    }
+
+    /// A client whose requests may go so far. Of one that goes by a proxy it is the proxy's address that is looked at.
+    pub(crate) fn within(reach: Reach, settings: Settings) -> Self {
         let config = wire::config(settings.proxy_from_env)
             .timeout_global(Some(settings.timeout))
             .max_idle_connections(0)
             .max_idle_connections_per_host(0);
-        Self { agent: config.build().new_agent(), settings }
+        let (connector, guard) = (DefaultConnector::default(), Guard::new(reach));
+        Self { agent: Agent::with_parts(config.build(), connector, guard), settings }
     }
 
     /// Sends `request` and reads its answer. Redirects are answers as others: they are not followed. Blocks.
@@ -140,6 +149,24 @@ mod tests {
             assert!(head.starts_with("post /hook?token=hunter2 http/1.1\r\n"), "{head}");
             assert!(head.contains("x-key: secret") && head.contains("content-length: 2"), "{head}");
         }
+    }
+
+    #[test]
+    fn what_is_out_of_reach_is_not_connected_to() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("set");
+        let port = listener.local_addr().expect("bound").port();
+        for host in ["127.0.0.1", "localhost", "2130706433"] {
+            let settings = Settings { timeout: LONG, body_bytes_max: 10, proxy_from_env: false };
+            let url = format!("http://{host}:{port}/x");
+            let error =
+                Client::within(Reach::Public, settings).send(&request("GET", &url, None)).expect_err("out of reach");
+            assert!(
+                error.ends_with(&format!("{host} has no public address, and allow_hosts does not name it")),
+                "{error}"
+            );
+        }
+        assert!(listener.accept().is_err(), "nobody came");
     }
 
     #[test]

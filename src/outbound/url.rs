@@ -42,6 +42,11 @@ impl Url {
         &self.text
     }
 
+    /// The host, without brackets, in lower case.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Can nobody on the way read or change what is asked: is it TLS, or a server on this machine?
     pub(crate) fn is_guarded(&self) -> bool {
         self.is_https || self.is_loopback()

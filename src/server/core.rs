@@ -14,6 +14,7 @@ mod requests;
 mod streams;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::admission::{Admission, Admitted, ConnectionLimits};
@@ -35,6 +36,7 @@ use crate::log::Watchers;
 use crate::model::ProjectId;
 use crate::model::{Now, SlabKey};
 use crate::stream::{CloseReason, ConnectionManager, Settings};
+use crate::webhooks::Board;
 
 /// Writes of broadcasts made before the other sockets are looked at again.
 const FLUSH_WRITES_MAX: usize = 128;
@@ -71,6 +73,8 @@ pub struct Server<S> {
     key_wait: KeyWait,
     /// Where it is said how many watch each project.
     watchers: Watchers,
+    /// How the webhooks stand.
+    webhooks: Arc<Board>,
     scratch: Box<[u8]>,
     date: Date,
     is_drained: bool,
@@ -95,6 +99,7 @@ impl<S: Socket> Server<S> {
             turns: Turns::default(),
             key_wait: KeyWait::default(),
             watchers: Watchers::default(),
+            webhooks: Arc::default(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             date: Date::default(),
             is_drained: false,
@@ -106,6 +111,11 @@ impl<S: Socket> Server<S> {
     /// From now on it is said here how many watch each project.
     pub fn count_watchers(&mut self, watchers: Watchers) {
         self.watchers = watchers;
+    }
+
+    /// From now on it is this that is shown of webhooks.
+    pub fn show_webhooks(&mut self, webhooks: Arc<Board>) {
+        self.webhooks = webhooks;
     }
 
     /// A client has connected. The token to watch its socket by, for what comes in alone, as long as it is not among

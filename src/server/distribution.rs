@@ -6,10 +6,17 @@ use crate::executor::{ExecutorHandle, NewRun, ResumedRun};
 use crate::log::{self, Delivery, Order, Outcome, ReplyTo};
 
 /// Hands out what leaves the log. The loop is told before anyone else who waits, so that whoever has been answered finds
-/// that the loop knows.
-pub(super) fn distribute(executor: ExecutorHandle, inbox: InboxSender) -> impl FnMut(Outcome) + Send + Clone + 'static {
+/// that the loop knows. `ring` tells that webhooks are to be told something, and never waits.
+pub(super) fn distribute(
+    executor: ExecutorHandle,
+    inbox: InboxSender,
+    ring: impl Fn() + Send + Clone + 'static,
+) -> impl FnMut(Outcome) + Send + Clone + 'static {
     move |outcome| {
         outcome.orders.into_iter().for_each(|order| carry_out(order, &executor));
+        if outcome.has_due {
+            ring();
+        }
         let mut deliveries = outcome.deliveries;
         let is_of_others = |delivery: &mut Delivery| matches!(delivery, Delivery::Reply { to: ReplyTo::Caller(_), .. });
         let others: Vec<Delivery> = deliveries.extract_if(.., is_of_others).collect();
@@ -58,7 +65,7 @@ mod tests {
         let (reply, answered) = bounded(1);
         let nobody_so_far = answered.clone();
         let (sender, receiver) = inbox(move || assert!(nobody_so_far.is_empty(), "it was answered before"));
-        let mut distribute = distribute(Unstarted::new().handle(), sender);
+        let mut distribute = distribute(Unstarted::new().handle(), sender, || ());
         let project = ProjectId::parse("p").expect("an id");
         let deliveries = vec![
             Delivery::Reply { to: ReplyTo::Caller(reply), answer: Answer::Noted },

@@ -134,6 +134,28 @@ impl Metrics {
         page.0
     }
 
+    /// The same of webhooks: of each its name, what is pending and on its way, and what was delivered, failed, given up.
+    pub fn render_webhooks(&self, webhooks: &[(String, [u64; 5])]) -> String {
+        const OUTCOMES: [&str; 2] = ["delivered", "failed"];
+        let mut page = Page(String::new());
+        let gauge = |place: usize| webhooks.iter().map(move |(name, counts)| (name, counts[place]));
+        let help = "Events that wait to be sent, those on their way included.";
+        page.labelled_as("gauge", "stepcast_webhook_pending", help, "webhook", gauge(0));
+        page.labelled_as("gauge", "stepcast_webhook_sending", "Attempts on their way.", "webhook", gauge(1));
+        page.head("counter", "stepcast_webhook_attempts_total", "Attempts, by what came of them.");
+        for (name, counts) in webhooks {
+            for (outcome, count) in OUTCOMES.iter().zip(&counts[2..]) {
+                let labels = format!("webhook=\"{name}\",outcome=\"{outcome}\"");
+                let _ = writeln!(page.0, "stepcast_webhook_attempts_total{{{labels}}} {count}");
+            }
+        }
+        let given_up = webhooks.iter().map(|(name, counts)| (name, counts[4]));
+        page.labelled("stepcast_webhook_given_up_total", "Events that are not tried again.", "webhook", given_up);
+        let help = "Events given up because too many waited (limits.webhook_events).";
+        page.counter("stepcast_webhook_dropped_total", help, self.work.held().webhooks_dropped);
+        page.0
+    }
+
     fn render_http(&self, page: &mut Page, now: &Gauges) {
         page.gauge("stepcast_connections", "Open connections that are no streams.", now.connections);
         page.gauge("stepcast_connections_max", "As many of both as may be.", now.connections_max);

@@ -14,6 +14,7 @@ use crate::clock;
 use crate::executor::ExecutorHandle;
 use crate::log::LogHandle;
 use crate::model::Now;
+use crate::webhooks::CourierHandle;
 
 /// A server that runs.
 pub struct RunningServer {
@@ -22,6 +23,8 @@ pub struct RunningServer {
     pub(super) stopper: Stopper,
     pub(super) log: LogHandle,
     pub(super) thread: JoinHandle<io::Result<()>>,
+    /// What tells webhooks, where there are any.
+    pub(super) courier: Option<(CourierHandle, JoinHandle<()>)>,
     pub(super) others: Vec<JoinHandle<()>>,
 }
 
@@ -30,6 +33,7 @@ pub struct RunningServer {
 pub struct Stopper {
     pub(super) wish: Arc<AtomicU8>,
     pub(super) executor: ExecutorHandle,
+    pub(super) courier: Option<CourierHandle>,
     pub(super) inbox: InboxSender,
 }
 
@@ -64,6 +68,13 @@ impl RunningServer {
     /// What made the loop end before it was told to.
     pub fn wait(self) -> io::Result<()> {
         let result = self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the loop has panicked")));
+        if let Some((handle, thread)) = self.courier {
+            handle.close();
+            // While the log is there to be told what became of what was sent.
+            if result.is_ok() {
+                drop(thread.join());
+            }
+        }
         self.log.close();
         if result.is_ok() {
             self.others.into_iter().for_each(|thread| drop(thread.join()));
@@ -78,6 +89,7 @@ impl Stopper {
         let (first, second) = (Wish::Drain as u8, Wish::Stop as u8);
         if self.wish.compare_exchange(Wish::Serve as u8, first, Ordering::SeqCst, Ordering::SeqCst).is_err() {
             self.wish.store(second, Ordering::SeqCst);
+            self.courier.iter().for_each(CourierHandle::hurry);
         }
         self.executor.shutdown();
         self.inbox.wake();

@@ -8,7 +8,7 @@ use super::core::ServerSettings;
 use super::error::{StartError, failed};
 use super::jwks::Source;
 use crate::auth::{ClaimPath, ClaimRules, Hosts, JwtKey, Verifier};
-use crate::config::{AuthMode, Config, JwtAlgorithm, ListenAddress};
+use crate::config::{AuthMode, Config, JwtAlgorithm, ListenAddress, WebhookDeclaration};
 use crate::executor::tool::{Registry, ToolSettings, descriptors_at_start};
 use crate::http;
 use crate::log::{self, Retention};
@@ -143,6 +143,19 @@ pub(super) fn server_settings(config: &Config, descriptors: u64) -> ServerSettin
             streams_per_token: limits.streams_per_token,
             publish_rate: limits.publish_rate,
         },
+    }
+}
+
+/// Which webhooks the log keeps something for.
+pub(super) fn webhooks(config: &Config) -> log::Webhooks {
+    let filter = |it: &WebhookDeclaration| log::WebhookFilter {
+        name: it.name.as_str().into(),
+        events: it.events.clone(),
+        projects: it.projects.clone(),
+    };
+    log::Webhooks {
+        filters: config.webhooks.iter().map(filter).collect(),
+        rows_max: config.limits.webhook_events as u64,
     }
 }
 

@@ -18,7 +18,9 @@ use super::intake::{Intake, Work};
 use super::jwks;
 use super::listen::{WAKER, bind_all};
 use super::running::{LoopControl, RunningServer, Stopper};
-use super::settings::{declare_tools, descriptors, hosts, journal_limits, key_source, server_settings, size, verifier};
+use super::settings::{
+    declare_tools, descriptors, hosts, journal_limits, key_source, server_settings, size, verifier, webhooks,
+};
 use super::storage::{self, Storage};
 use super::threads::{random_or_abort, spawn, watch_executor, watch_log};
 use crate::api::{Api, ApiSettings, read_document};
@@ -29,6 +31,9 @@ use crate::executor::tool::{Registry, Tool};
 use crate::executor::{Context, Executor, Settings, Unstarted};
 use crate::log::{self, Delivery, Journal, LogHandle, Outcome, Store};
 use crate::model::Now;
+#[cfg(feature = "http-tool")]
+use crate::webhooks::Courier;
+use crate::webhooks::{Bell, Board, CourierHandle, Rung};
 use crate::{clock, random};
 
 /// How much longer than the grace of steps an end may take: commands that ignore it are killed 5 s later, and the store may
@@ -111,16 +116,20 @@ impl Builder {
         let (journal, left) = open_journal(config, storage.store, signer, &context, clock::now())?;
 
         server.count_watchers(journal.watchers());
+        let board = Arc::new(Board::of(&config.webhooks));
+        server.show_webhooks(board.clone());
 
         let executor = Unstarted::new();
         let executor_handle = executor.handle();
-        let mut out = distribute(executor_handle.clone(), inbox.clone());
+        let (bell, rung) = Bell::new();
+        let mut out = distribute(executor_handle.clone(), inbox.clone(), move || bell.ring());
         let log = log::start(journal, clock::now, out.clone());
         let (log, log_threads) = log.map_err(|error| failed("start the log", &error))?;
         let executor = start_executor(executor, config, &context, &log)?;
         let (intake, intake_thread) = start_intake(config, &context, &log, &inbox)?;
         out(left);
         let keys = key_source.map(|source| jwks::start(source, inbox.clone())).transpose()?;
+        let courier = start_courier(config, &log, board, rung)?;
 
         let wish = Arc::default();
         let control = LoopControl { wish: Arc::clone(&wish), drain_max: config.executor.grace + DRAIN_SLACK };
@@ -133,8 +142,9 @@ impl Builder {
             others.push(watch_log(thread)?);
         }
         let handle = Handle::new(log.clone(), context, config.limits.plan_steps);
-        let stopper = Stopper { wish, executor: executor_handle, inbox };
-        Ok(RunningServer { addresses, handle, stopper, log, thread, others })
+        let courier_handle = courier.as_ref().map(|(handle, _)| handle.clone());
+        let stopper = Stopper { wish, executor: executor_handle, courier: courier_handle, inbox };
+        Ok(RunningServer { addresses, handle, stopper, log, thread, courier, others })
     }
 }
 
@@ -167,7 +177,7 @@ fn open_journal(
 ) -> Result<(Journal, Outcome), StartError> {
     let plans = context.clone();
     let read_plan = Box::new(move |document: &[u8]| read_document(document, &plans));
-    let journal = Journal::open(store, signer, journal_limits(config), read_plan, now);
+    let journal = Journal::open_telling(webhooks(config), store, signer, journal_limits(config), read_plan, now);
     let (journal, mut left) = journal.map_err(|error| StartError(error.to_string()))?;
     left.deliveries.push(Delivery::Worked(journal.held()));
     if !left.orders.is_empty() {
@@ -209,6 +219,39 @@ fn api_settings(config: &Config, storage: &Storage, signer: &IdSigner) -> Result
         ticket_ttl: config.auth.ticket_ttl,
         serves_metrics: config.metrics.listen.is_none(),
     })
+}
+
+/// The thread that tells webhooks what waits for them, where there are any.
+#[cfg(feature = "http-tool")]
+fn start_courier(
+    config: &Config,
+    log: &LogHandle,
+    board: Arc<Board>,
+    rung: Rung,
+) -> Result<Option<(CourierHandle, JoinHandle<()>)>, StartError> {
+    if config.webhooks.is_empty() {
+        return Ok(None);
+    }
+    let body_bytes_max = size(config.limits.webhook_body_bytes);
+    let courier = Courier::new(&config.webhooks, body_bytes_max, log.clone(), board, rung);
+    let (courier, handle) = courier.map_err(StartError)?;
+    Ok(Some((handle, spawn("webhooks", move || courier.run())?)))
+}
+
+#[cfg(not(feature = "http-tool"))]
+fn start_courier(
+    config: &Config,
+    _: &LogHandle,
+    _: Arc<Board>,
+    _: Rung,
+) -> Result<Option<(CourierHandle, JoinHandle<()>)>, StartError> {
+    match config.webhooks.first() {
+        None => Ok(None),
+        Some(first) => Err(StartError(format!(
+            "webhook {}: this program was built without http-tool, and sends nothing",
+            first.name
+        ))),
+    }
 }
 
 fn start_executor(

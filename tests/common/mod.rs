@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod random;
+pub mod receiver;
 pub mod retold;
 pub mod server;
 pub mod stream;

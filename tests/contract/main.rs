@@ -6,6 +6,7 @@ mod common;
 mod access;
 mod again;
 mod calls;
+mod cloudevents;
 #[cfg(feature = "sqlite")]
 mod durability;
 mod formats;
@@ -33,3 +34,5 @@ mod streams;
 mod text_view;
 mod tools;
 mod watch;
+#[cfg(feature = "http-tool")]
+mod webhooks;

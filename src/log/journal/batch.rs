@@ -34,6 +34,8 @@ pub(super) struct Batch {
     pub(super) kept: u64,
     /// What all keys weigh that it binds.
     pub(super) key_bytes: u64,
+    /// There is something that webhooks are to be told.
+    pub(super) has_due: bool,
 }
 
 /// Where a part is.
@@ -186,6 +188,7 @@ impl Batch {
     /// It is kept: everything may be told.
     pub(super) fn release(self, to: &mut Outcome) {
         let mut work = WorkCounts::default();
+        to.has_due |= self.has_due;
         if self.kept > 0 {
             to.orders.push(Order::Kept(self.kept));
         }

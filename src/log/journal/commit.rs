@@ -113,6 +113,9 @@ impl Journal {
             Some(trimmed) => self.note_trimmed(trimmed, now),
             None => self.trim_at = self.trim_at.min(now.mono + TRIM_SOON),
         }
+        if batch.has_due {
+            self.trim_outbox();
+        }
         batch.work.note_held(self.what_is_held());
     }
 
@@ -150,6 +153,10 @@ impl Journal {
                 if let Some(reply) = reply {
                     batch.reply(place, reply, Answer::Noted);
                 }
+            }
+            Command::Outbox { changes, reply } => {
+                changes.iter().for_each(|change| batch.write_beside(Write::Outbox(change.clone())));
+                batch.reply(place, reply, Answer::Noted);
             }
             Command::Read { .. }
             | Command::Subscribe { .. }

@@ -14,7 +14,7 @@ use super::{CommitError, Journal, Limits, Outcome, ProjectEntry, RunEntry};
 use crate::auth::IdSigner;
 use crate::log::lookup::Lookup;
 use crate::log::lookup::heads::Heads;
-use crate::log::protocol::{Command, Delivery, Order, Resumed};
+use crate::log::protocol::{Command, Delivery, Order, Resumed, Webhooks};
 use crate::log::store::{EndedRun, Flow, OpenRun, Place, Recovered, RunNumber, Store, StoreError};
 use crate::log::views::read_event;
 use crate::model::{Now, OnFailure, Plan, ProjectId, RunState, StepId};
@@ -30,6 +30,21 @@ impl Journal {
     /// # Errors
     /// Where the store can't be read or written.
     pub fn open(
+        store: Box<dyn Store>,
+        signer: IdSigner,
+        limits: Limits,
+        read_plan: ReadPlan,
+        now: Now,
+    ) -> Result<(Self, Outcome), StoreError> {
+        Self::open_telling(Webhooks::default(), store, signer, limits, read_plan, now)
+    }
+
+    /// The same, where webhooks are told of what happens. What waited for others is given up.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_telling(
+        webhooks: Webhooks,
         store: Box<dyn Store>,
         signer: IdSigner,
         limits: Limits,
@@ -59,7 +74,10 @@ impl Journal {
             touched: Touched::default(),
             trim_at: Duration::ZERO,
             growth: Growth::default(),
+            webhooks,
+            webhooks_dropped: 0,
         };
+        journal.let_former_webhooks_go(now)?;
         let loaded = journal.reload(None, now)?;
         journal.take_over(&loaded);
         let mut outcome = Outcome::default();

@@ -12,6 +12,7 @@ mod growth;
 mod heads;
 mod load;
 mod outage;
+mod outbox;
 mod outputs;
 mod reads;
 mod refused;
@@ -35,7 +36,7 @@ pub use self::outputs::STATE_OUTPUTS_BYTES_MAX;
 
 use super::lookup::heads::Heads;
 use super::lookup::{Asked, Lookup, Question};
-use super::protocol::{Answer, Command, Delivery, Order, Refusal, ReplyTo, StartingPosition};
+use super::protocol::{Answer, Command, Delivery, Order, Refusal, ReplyTo, StartingPosition, Webhooks};
 use super::store::{Retention, RunNumber, Store, StoreError};
 use super::views::Snapshot;
 use super::work::{Held, WorkCounts};
@@ -98,6 +99,9 @@ pub struct Journal {
     /// When history is to be trimmed though nothing comes, on the monotonic clock.
     pub(super) trim_at: Duration,
     growth: Growth,
+    webhooks: Webhooks,
+    /// What webhooks were not told because too much waited, so far.
+    webhooks_dropped: u64,
 }
 
 /// What is held of a project.
@@ -161,6 +165,8 @@ pub struct Outcome {
     pub orders: Vec<Order>,
     /// For those who read beside the log.
     pub questions: Vec<Question>,
+    /// There is something that webhooks are to be told.
+    pub has_due: bool,
 }
 
 impl Outcome {
@@ -260,7 +266,12 @@ impl Journal {
     }
 
     fn what_is_held(&self) -> Held {
-        Held { open_runs: self.open_runs, projects: self.projects.len(), key_bytes: self.key_bytes }
+        Held {
+            open_runs: self.open_runs,
+            projects: self.projects.len(),
+            key_bytes: self.key_bytes,
+            webhooks_dropped: self.webhooks_dropped,
+        }
     }
 
     /// When [`handle`](Self::handle) should be called though there is no command, on the monotonic clock.

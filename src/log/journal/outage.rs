@@ -60,6 +60,7 @@ impl Journal {
                 }
                 Command::Publish { reply, .. }
                 | Command::Submit { reply, .. }
+                | Command::Outbox { reply, .. }
                 | Command::Note { reply: Some(reply), .. } => {
                     outcome.reply(reply, Answer::Refused(Refusal::StoreUnavailable));
                 }

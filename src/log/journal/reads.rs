@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Journal, Outcome, unreadable};
 use crate::log::frames::{Frames, View, write_frame};
+use crate::log::lookup::events::{self, WantedList};
 use crate::log::lookup::lists::{self, OpenRuns, WantedRuns};
 use crate::log::lookup::page_cache::Stretch;
 use crate::log::lookup::{self, Asked, Found, Known, Question};
@@ -34,12 +35,16 @@ impl Journal {
             Query::Run { project, run, whole_outputs } => self.run(&project, &run, whole_outputs),
             Query::Plan { project, run } => lookup::plan(&*self.store, &project, &run),
             Query::Document { project, run } => lookup::document(&*self.store, &project, &run),
-            Query::Events { project, run, after, limit } => self.events(&project, &run, after, limit),
+            Query::Events { project, run, after, limit, list } => {
+                let wanted = WantedList { project: &project, run: &run, after, limit, list };
+                events::list(&*self.store, &self.signer, &wanted)
+            }
             // Readers have no room for it just now. What may take them long would hold up everyone here.
             Query::ProjectEvents { .. } if self.has_readers => Ok(Answer::Refused(Refusal::StoreUnavailable)),
             Query::ProjectEvents { project, wanted } => {
                 lookup::project_events(&mut |look| look(&*self.store), &self.signer, &project, &wanted)
             }
+            Query::Due(wanted) => lookup::due::page(&*self.store, &self.signer, &wanted),
             Query::Output { project, run, step, wanted } => self.output(&project, &run, &step, &wanted),
             Query::OutputRest { rest, bytes_max } => rest.answer(&mut |look| look(&*self.store), bytes_max),
             Query::Row { .. } => self.retell(&query),
@@ -257,10 +262,6 @@ impl Journal {
             }
         };
         Ok(Answer::StartsAt(Box::new(start)))
-    }
-
-    fn events(&mut self, project: &ProjectId, run: &RunId, after: u64, limit: usize) -> Result<Answer, StoreError> {
-        self.lookup.events(&*self.store, &self.signer, project, run, after, limit)
     }
 
     /// May a message behind `after` be gone?

@@ -102,7 +102,9 @@ impl Journal {
                 let Some(first) = records.first() else { return Fate::Refused(objection) };
                 return self.end_refused(first.project(), first.run(), objection, now, outcome);
             }
-            Command::Publish { reply, .. } | Command::Submit { reply, .. } => Some(reply),
+            Command::Publish { reply, .. } | Command::Submit { reply, .. } | Command::Outbox { reply, .. } => {
+                Some(reply)
+            }
             Command::Cancel { reply, .. } | Command::Note { reply, .. } => reply.as_ref(),
             _ => None,
         };

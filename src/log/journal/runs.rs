@@ -197,6 +197,7 @@ impl Journal {
             }
         }
         self.touched.run(project, number);
+        self.tell(project, event, number, seq, batch);
         if event.is_last() {
             self.end_run(project, event, number, seq, batch)?;
         }

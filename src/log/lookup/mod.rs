@@ -6,6 +6,8 @@
 
 mod board;
 mod content;
+pub(super) mod due;
+pub(super) mod events;
 pub(super) mod heads;
 pub(super) mod lists;
 pub(super) mod output;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 
 pub use self::heads::Watchers;
 
+use self::events::WantedList;
 use self::output::Shown;
 use self::page_cache::{Block, PageCache, Stretch};
 pub(super) use self::project_events::project_events;
@@ -32,9 +35,6 @@ use super::store::{Ends, Flow, History, Look, Place, Reader, RunNumber, StoreErr
 use super::views::RunView;
 use crate::auth::IdSigner;
 use crate::model::{ProjectId, RunId, RunState, StepId, shown_document};
-
-/// A page of a run's messages ends behind the one that makes it this large, however many more it might hold.
-const EVENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What a reader is asked.
 #[derive(Debug)]
@@ -127,9 +127,11 @@ impl Lookup {
                     Found::NoRun => Some(Answer::Refused(Refusal::UnknownRun)),
                 })
             }
-            Query::Events { project, run, after, limit } => {
-                self.events(history, signer, project, run, *after, *limit).map(Some)
+            Query::Events { project, run, after, limit, list } => {
+                let wanted = WantedList { project, run, after: *after, limit: *limit, list: *list };
+                events::list(history, signer, &wanted).map(Some)
             }
+            Query::Due(wanted) => due::page(history, signer, wanted).map(Some),
             Query::Plan { project, run } => plan(history, project, run).map(Some),
             Query::Document { project, run } => document(history, project, run).map(Some),
             Query::Output { project, run, step, wanted } => self.output(history, known, project, run, step, wanted),
@@ -307,46 +309,6 @@ impl Lookup {
         }
         view.answer(&mut |look| reader.look(look), project, whole_outputs, signer).map(Some)
     }
-
-    /// A run's messages as JSON, a page at a time.
-    pub(super) fn events(
-        &mut self,
-        history: &dyn History,
-        signer: &IdSigner,
-        project: &ProjectId,
-        run: &RunId,
-        after: u64,
-        limit: usize,
-    ) -> Result<Answer, StoreError> {
-        let Some(number) = history.run_number(project, run)? else {
-            return Ok(Answer::Refused(Refusal::UnknownRun));
-        };
-        let mut body = b"{\"events\":[".to_vec();
-        let (mut shown, mut last, mut has_more) = (0, 0, false);
-        let id_text = &mut self.id_text;
-        history.messages(project, after, Some(number), &mut |message| {
-            if shown == limit || body.len() >= EVENTS_BYTES_MAX {
-                has_more = true;
-                return Flow::Stop;
-            }
-            if shown > 0 {
-                body.push(b',');
-            }
-            shown += 1;
-            last = message.seq;
-            write_id(&mut body, b"{\"id\":", id_text, signer, project, message.seq);
-            body.push(b',');
-            // The message is an object with members; its own opening brace gives way to the id.
-            body.extend_from_slice(message.json.get(1..).unwrap_or_default());
-            Flow::More
-        })?;
-        body.push(b']');
-        if has_more {
-            write_id(&mut body, b",\"next\":", id_text, signer, project, last);
-        }
-        body.push(b'}');
-        Ok(Answer::Json(body))
-    }
 }
 
 impl Known {
@@ -415,14 +377,4 @@ pub(super) fn document(history: &dyn History, project: &ProjectId, run: &RunId) 
 
 pub(super) fn read_state(json: &[u8]) -> Result<RunState, StoreError> {
     RunState::from_json(json).map_err(|error| StoreError(error.to_string()))
-}
-
-/// Appends `name` and the id of message `seq` in quotes.
-fn write_id(to: &mut Vec<u8>, name: &[u8], id_text: &mut Vec<u8>, signer: &IdSigner, project: &ProjectId, seq: u64) {
-    id_text.clear();
-    signer.write(id_text, project, seq);
-    to.extend_from_slice(name);
-    to.push(b'"');
-    to.extend_from_slice(id_text);
-    to.push(b'"');
 }

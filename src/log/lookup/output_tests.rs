@@ -10,7 +10,7 @@ use crate::http::{Conditions, Decoder, Verdict};
 use crate::log::MemoryStore;
 use crate::log::conformance::{commit, open};
 use crate::log::protocol::Output;
-use crate::log::store::{RunNumber, Store, StoredMessage, StoredOutput, Write};
+use crate::log::store::{DueRow, DueTimes, RunNumber, Store, StoredMessage, StoredOutput, Write};
 use crate::log::testing::{TempDir, created, number, run_id, step};
 use crate::model::{OutputStream, RunStatus, StepStatus, Timestamp};
 
@@ -111,6 +111,18 @@ impl History for Counting<'_> {
         self.store.whole_bytes(number, step, range, to)?;
         self.bytes.set(self.bytes.get() + (to.len() - before) as u64);
         Ok(())
+    }
+
+    fn outbox(&self) -> Result<Vec<(Arc<str>, u64)>, StoreError> {
+        self.store.outbox()
+    }
+
+    fn due(&self, webhook: &str, times: DueTimes, each: &mut dyn FnMut(&DueRow) -> Flow) -> Result<(), StoreError> {
+        self.store.due(webhook, times, each)
+    }
+
+    fn next_due(&self, webhook: &str, times: DueTimes) -> Result<Option<Timestamp>, StoreError> {
+        self.store.next_due(webhook, times)
     }
 }
 

@@ -4,7 +4,6 @@
 //! it may: so a type that hardly any message has costs no more than one that all have. Where more may come the page says
 //! how far it has read, however few messages it holds.
 
-use super::write_id;
 use crate::auth::IdSigner;
 use crate::log::protocol::{Answer, WantedEvents};
 use crate::log::store::{Flow, History, Look, StoreError, StoredMessage};
@@ -164,6 +163,16 @@ impl Budget {
         self.messages -= 1;
         self.bytes = self.bytes.saturating_sub(bytes);
     }
+}
+
+/// Appends `name` and the id of message `seq` in quotes.
+fn write_id(to: &mut Vec<u8>, name: &[u8], id_text: &mut Vec<u8>, signer: &IdSigner, project: &ProjectId, seq: u64) {
+    id_text.clear();
+    signer.write(id_text, project, seq);
+    to.extend_from_slice(name);
+    to.push(b'"');
+    to.extend_from_slice(id_text);
+    to.push(b'"');
 }
 
 #[cfg(test)]

@@ -11,10 +11,11 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::outbox::Outbox;
 use crate::log::store::segment::Extent;
 use crate::log::store::{
-    AppendError, Flow, Head, KEY_AGE_MS, KeyRow, Place, Retention, RunRow, Store, StoreError, StoredMessage,
-    StoredOutput, TOMBSTONE_AGE_MS, TOMBSTONES_MAX, Times, Trimmed, Write,
+    AppendError, DueRow, DueTimes, Flow, Head, KEY_AGE_MS, KeyRow, Place, Retention, RunRow, Store, StoreError,
+    StoredMessage, StoredOutput, TOMBSTONE_AGE_MS, TOMBSTONES_MAX, Times, Trimmed, Write,
 };
 use crate::log::store::{EndedRun, Ends, History, OpenRun, Recovered, RecoveredProject, RunNumber};
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
@@ -56,6 +57,8 @@ pub(super) struct Contents {
     grown: Vec<u32>,
     /// The number of the newest run, kept or not.
     newest_run: u64,
+    /// What webhooks are to be told.
+    outbox: Outbox,
 }
 
 #[derive(Default)]
@@ -221,6 +224,10 @@ impl Store for Contents {
         let emptied = self.take_emptied(now.age);
         let has_forgotten = self.forget_empty(before(TOMBSTONE_AGE_MS));
         Ok(Trimmed { is_more: false, emptied, has_forgotten, key_bytes: self.key_bytes })
+    }
+
+    fn trim_outbox(&mut self, rows_max: u64) -> Result<Vec<(Arc<str>, u64)>, StoreError> {
+        Ok(self.outbox.trim(rows_max))
     }
 
     fn probe(&mut self) -> Result<(), StoreError> {

@@ -3,14 +3,15 @@
 //! Whoever reads it beside the one who writes holds it for one look, which is short: large things are shared, not copied.
 
 mod contents;
+mod outbox;
 
 use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use self::contents::Contents;
 use super::store::{
-    AppendError, Ends, Flow, Head, History, KeyRow, Reader, Recovered, RecoveredProject, Retention, RunNumber, RunRow,
-    Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed, Write,
+    AppendError, DueRow, DueTimes, Ends, Flow, Head, History, KeyRow, Reader, Recovered, RecoveredProject, Retention,
+    RunNumber, RunRow, Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed, Write,
 };
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
@@ -53,6 +54,10 @@ impl Store for MemoryStore {
 
     fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError> {
         self.contents_mut().trim(retention, now)
+    }
+
+    fn trim_outbox(&mut self, rows_max: u64) -> Result<Vec<(Arc<str>, u64)>, StoreError> {
+        self.contents_mut().trim_outbox(rows_max)
     }
 
     fn probe(&mut self) -> Result<(), StoreError> {
@@ -169,5 +174,17 @@ impl History for MemoryStore {
         to: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
         self.contents().whole_bytes(number, step, range, to)
+    }
+
+    fn outbox(&self) -> Result<Vec<(Arc<str>, u64)>, StoreError> {
+        self.contents().outbox()
+    }
+
+    fn due(&self, webhook: &str, times: DueTimes, each: &mut dyn FnMut(&DueRow) -> Flow) -> Result<(), StoreError> {
+        self.contents().due(webhook, times, each)
+    }
+
+    fn next_due(&self, webhook: &str, times: DueTimes) -> Result<Option<Timestamp>, StoreError> {
+        self.contents().next_due(webhook, times)
     }
 }

@@ -6,6 +6,7 @@ mod output;
 mod position;
 mod rest;
 mod subscription;
+mod webhooks;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,8 +18,9 @@ pub use self::position::Position;
 pub use self::rest::{Made, MadeRest, OutputRest, Part, Rest, RunRest};
 pub(in crate::log) use self::subscription::Unretold;
 pub use self::subscription::{ClientSaid, Retold, StartingPosition, Subscription};
+pub use self::webhooks::{DueEvent, DuePage, WebhookFilter, Webhooks};
 use super::frames::{Frames, Page, Row, View};
-use super::store::RunNumber;
+use super::store::{DueId, DueTimes, OutboxChange, RunNumber};
 use super::work::WorkCounts;
 use crate::auth::TicketNote;
 use crate::formats::Format;
@@ -74,6 +76,13 @@ pub enum Command {
         note: TicketNote,
         /// Answered by [`Answer::Noted`], where anyone waits.
         reply: Option<ReplyTo>,
+    },
+    /// Keep what became of what waits to be told to webhooks.
+    Outbox {
+        /// What.
+        changes: Vec<OutboxChange>,
+        /// Answered by [`Answer::Noted`].
+        reply: ReplyTo,
     },
     /// Say where a stream begins, and what it is told first. From then on the project's messages are delivered.
     Subscribe {
@@ -205,7 +214,7 @@ pub enum Query {
         /// The run.
         run: RunId,
     },
-    /// A run's messages: [`Answer::Json`].
+    /// A run's messages: [`Answer::Json`], or [`Answer::Batch`] as CloudEvents.
     Events {
         /// Its project.
         project: ProjectId,
@@ -215,6 +224,8 @@ pub enum Query {
         after: u64,
         /// At most so many.
         limit: usize,
+        /// As what.
+        list: EventList,
     },
     /// A project's messages: [`Answer::Json`].
     ProjectEvents {
@@ -249,6 +260,8 @@ pub enum Query {
         /// About so many bytes at most.
         bytes_max: usize,
     },
+    /// What a webhook is to be told just now: [`Answer::Due`].
+    Due(Box<WantedDue>),
     /// The projects that there are: [`Answer::Json`].
     Projects {
         /// Only those; all where there is none.
@@ -265,6 +278,31 @@ impl Query {
     pub(in crate::log) fn is_of_format(&self) -> bool {
         matches!(self, Self::Row { .. } | Self::Page { view: View::Format(_), .. })
     }
+}
+
+/// What is asked of that which waits for a webhook.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WantedDue {
+    /// Which one.
+    pub webhook: Arc<str>,
+    /// What time it is.
+    pub times: DueTimes,
+    /// At most so many events.
+    pub limit: usize,
+    /// None of these: they are on their way.
+    pub except: Vec<DueId>,
+    /// The largest event that is sent whole.
+    pub body_bytes_max: usize,
+}
+
+/// As what a run's messages are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EventList {
+    /// As they are sent to those who watch.
+    #[default]
+    Messages,
+    /// As [CloudEvents](crate::formats::cloudevents).
+    CloudEvents,
 }
 
 /// A position that a client showed, already known to be genuine.
@@ -337,6 +375,13 @@ pub enum Answer {
     Row(Row),
     /// A body, whole.
     Json(Vec<u8>),
+    /// A list of events, whole.
+    Batch {
+        /// JSON.
+        body: Vec<u8>,
+        /// The id of its last message, where more follow it.
+        next: Option<String>,
+    },
     /// The beginning of a body that is read piece by piece.
     LongJson {
         /// Bytes that there are in all.
@@ -350,6 +395,8 @@ pub enum Answer {
     Document(Arc<[u8]>),
     /// A step's output, or the beginning of what was selected of it.
     Output(Box<Output>),
+    /// What a webhook is to be told.
+    Due(DuePage),
     /// What comes behind that.
     OutputRest {
         /// The bytes.

@@ -4,7 +4,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 
 use super::packed::{Packer, place_of, put_bytes, put_message, put_outer};
-use super::{int, nat, read, sql};
+use super::{int, nat, outbox, read, sql};
 use crate::log::store::segment::Extent;
 use crate::log::store::{Flow, StoredMessage};
 use crate::model::Timestamp;
@@ -119,16 +119,25 @@ pub(super) fn migrate(conn: &Connection, from: i64, now: Timestamp) -> rusqlite:
     if from < 2 {
         transaction.execute_batch(&FROM_FORMAT_1.replace("?now", &int(now.as_millis()).to_string()))?;
     }
-    transaction.execute_batch(FROM_FORMAT_2)?;
-    transaction.execute_batch(sql::HISTORY_SCHEMA)?;
-    transaction.execute_batch(MOVE_RUNS)?;
-    let mut packer = Packer::default();
-    pack_documents(&transaction, &mut packer)?;
-    pack_states(&transaction, &mut packer)?;
-    pack_messages(&transaction, &mut packer)?;
-    transaction.execute_batch(SUM_UP)?;
+    if from < 3 {
+        from_format_2(&transaction)?;
+    }
+    if from < 4 {
+        transaction.execute_batch(outbox::SCHEMA)?;
+    }
     transaction.pragma_update(None, "user_version", sql::SCHEMA_VERSION)?;
     transaction.commit()
+}
+
+fn from_format_2(conn: &Connection) -> rusqlite::Result<()> {
+    conn.execute_batch(FROM_FORMAT_2)?;
+    conn.execute_batch(sql::HISTORY_SCHEMA)?;
+    conn.execute_batch(MOVE_RUNS)?;
+    let mut packer = Packer::default();
+    pack_documents(conn, &mut packer)?;
+    pack_states(conn, &mut packer)?;
+    pack_messages(conn, &mut packer)?;
+    conn.execute_batch(SUM_UP)
 }
 
 fn pack_documents(conn: &Connection, packer: &mut Packer) -> rusqlite::Result<()> {

@@ -4,13 +4,14 @@
 //! with [`Synchronous::Full`] also the machine. The file is the only truth: in memory there is nothing but a cache of
 //! project ids, which is forgotten whenever a transaction fails, and the list of projects to look at when trimming.
 //!
-//! - [`sql`] has every statement, [`write`] carries batches out, [`read`] looks things up, [`trim`] lets go of what is
+//! - [`sql`] has every statement but those of [`outbox`], which are with what uses them, [`write`] carries batches out, [`read`] looks things up, [`trim`] lets go of what is
 //!   too much in slices, [`pieces`] finds parts of outputs, [`checkpoint`] keeps the write-ahead log short, [`reader`] looks things up beside whoever
 //!   writes, [`open`] makes, locks and checks the file, [`recover`] reads what a start goes on from.
 
 mod checkpoint;
 mod migrate;
 mod open;
+mod outbox;
 mod packed;
 mod pieces;
 mod read;
@@ -27,6 +28,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
@@ -250,6 +252,16 @@ impl Store for SqliteStore {
             }
             other => other,
         }
+    }
+
+    /// Begins to write only where there is something to give up.
+    fn trim_outbox(&mut self, rows_max: u64) -> Result<Vec<(Arc<str>, u64)>, StoreError> {
+        let trim = || {
+            let transaction = Transaction::new_unchecked(&self.conn, TransactionBehavior::Deferred)?;
+            let gone = outbox::trim(&transaction, rows_max)?;
+            transaction.commit().map(|()| gone)
+        };
+        self.checked(trim())
     }
 
     fn probe(&mut self) -> Result<(), StoreError> {

@@ -15,7 +15,7 @@ use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, Transacti
 
 use super::checkpoint::Checkpointer;
 use super::migrate::migrate;
-use super::{SqliteStore, damaged, explain, is_damage, recover, sql};
+use super::{SqliteStore, damaged, explain, is_damage, outbox, recover, sql};
 use crate::auth::Instance;
 use crate::clock;
 use crate::log::store::Identity;
@@ -38,7 +38,7 @@ const LOCK_PACE: Duration = Duration::from_millis(10);
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Statements that are held prepared: more than there are.
-const STATEMENTS: usize = 112;
+const STATEMENTS: usize = 124;
 
 /// Kibibytes of pages in memory, as SQLite wants it: negative.
 const CACHE_KIB: i64 = -16 * 1024;
@@ -239,7 +239,7 @@ fn check_version(conn: &Connection) -> rusqlite::Result<Result<Found, Problem>> 
     Ok(match (application, version) {
         (0, 0) if tables == 0 => Ok(Found::New),
         (sql::APPLICATION_ID, sql::SCHEMA_VERSION) => Ok(Found::Current),
-        (sql::APPLICATION_ID, 1 | 2) => Ok(Found::Earlier(version)),
+        (sql::APPLICATION_ID, 1..sql::SCHEMA_VERSION) => Ok(Found::Earlier(version)),
         (sql::APPLICATION_ID, version) if version > sql::SCHEMA_VERSION => Err(Problem::Newer(version)),
         (sql::APPLICATION_ID, version) => Err(Problem::Damaged(format!("there is no format {version}"))),
         _ => Err(Problem::NotOurs),
@@ -274,6 +274,7 @@ fn make_tables(conn: &Connection, seed: &Seed) -> rusqlite::Result<()> {
     let transaction = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
     transaction.execute_batch(sql::SCHEMA)?;
     transaction.execute_batch(sql::HISTORY_SCHEMA)?;
+    transaction.execute_batch(outbox::SCHEMA)?;
     let instance = Instance::from_random(seed.instance).to_string();
     transaction.execute(sql::PUT_META, params![recover::MASTER_KEY, seed.master_key])?;
     transaction.execute(sql::PUT_META, params![recover::INSTANCE, instance.as_bytes()])?;

@@ -11,9 +11,11 @@ use rusqlite::{Connection, Error, OptionalExtension, Row, ToSql, params};
 
 use super::packed::{self, Lying, take_bytes, take_message, take_outer, unpack};
 use super::pieces::Pieces;
-use super::{explain, int, nat, sql};
+use super::{explain, int, nat, outbox, sql};
 use crate::log::store::segment::Extent;
-use crate::log::store::{Ends, Flow, History, KeyRow, RunNumber, RunRow, StoreError, StoredMessage, StoredOutput};
+use crate::log::store::{
+    DueRow, DueTimes, Ends, Flow, History, KeyRow, RunNumber, RunRow, StoreError, StoredMessage, StoredOutput,
+};
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// Among the streams of a step, its whole output.
@@ -124,6 +126,18 @@ impl<R: Readable> History for R {
         to: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
         self.checked(whole_bytes(self.conn(), number, step, range, to))
+    }
+
+    fn outbox(&self) -> Result<Vec<(Arc<str>, u64)>, StoreError> {
+        self.checked(outbox::counts(self.conn()))
+    }
+
+    fn due(&self, webhook: &str, times: DueTimes, each: &mut dyn FnMut(&DueRow) -> Flow) -> Result<(), StoreError> {
+        self.checked(outbox::due(self.conn(), webhook, times, each))
+    }
+
+    fn next_due(&self, webhook: &str, times: DueTimes) -> Result<Option<Timestamp>, StoreError> {
+        self.checked(outbox::next_due(self.conn(), webhook, times))
     }
 }
 

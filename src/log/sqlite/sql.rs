@@ -1,15 +1,15 @@
-//! The tables, and every statement over them. Nothing else in the program knows SQL.
+//! The tables, and every statement over them; [`outbox`](super::outbox) has its own. Nothing else in the program knows SQL.
 //!
 //! What is large stands in tables of its own (`documents`, `states`, `pieces`), so that what changes often is small:
 //! SQLite writes a row anew as a whole. Indexes that only some rows need are partial.
 
 /// Of the tables as they are here. A file with a larger one was written by a later program.
-pub(super) const SCHEMA_VERSION: i64 = 3;
+pub(super) const SCHEMA_VERSION: i64 = 4;
 
 /// Marks the file as ours: "step" in ASCII.
 pub(super) const APPLICATION_ID: i64 = 0x7374_6570;
 
-/// Makes the tables, but for those of the [`HISTORY_SCHEMA`]. Of all:
+/// Makes the tables, but for those of the [`HISTORY_SCHEMA`] and of the [outbox](super::outbox). Of all:
 ///
 /// - `projects`: `floor` is the `seq` from which on the history is whole, `floor_at` when the first message of its first
 ///   segment was kept; null where there is none. `newest` never goes back, whatever becomes of the messages. `emptied_at`

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::packed::{Packer, put_bytes, put_message, put_outer};
 use super::read::Totals;
 use super::trim::Slice;
-use super::{int, nat, read, sql};
+use super::{int, nat, outbox, read, sql};
 use crate::auth::TicketNote;
 use crate::log::store::segment::Extent;
 use crate::log::store::{Head, KeyRow, Place, RunNumber, RunRow, StoredMessage, Write};
@@ -183,6 +183,7 @@ impl<'a> Writer<'a> {
             }
             Write::Whole { number, step, json } => self.write_whole(*number, step, json),
             Write::Ticket(note) => self.write_ticket(note),
+            Write::Outbox(change) => outbox::change(self.conn, change),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What keeps the log. A store knows nothing of what it keeps beyond the columns it finds it by.
 
+mod outbox;
 mod recovered;
 mod rows;
 pub(super) mod segment;
@@ -8,6 +9,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use self::outbox::{Due, DueId, DueRow, DueTimes, OutboxChange};
 pub use self::recovered::{EndedRun, Identity, OpenRun, Recovered, RecoveredProject};
 pub use self::rows::{Ends, KeyRow, Place, RunNumber, RunRow, StoredMessage, StoredOutput, Write};
 pub(super) use self::rows::{KEY_AGE_MS, TOMBSTONE_AGE_MS, TOMBSTONES_MAX, message_weight};
@@ -131,6 +133,24 @@ pub trait History {
         to: &mut Vec<u8>,
     ) -> Result<(), StoreError>;
 
+    /// The webhooks for which something waits, by their names, and how much.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn outbox(&self) -> Result<Vec<(Arc<str>, u64)>, StoreError>;
+
+    /// Calls `each` with what of it is due for a webhook, what was put off least first, until it says stop.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn due(&self, webhook: &str, times: DueTimes, each: &mut dyn FnMut(&DueRow) -> Flow) -> Result<(), StoreError>;
+
+    /// When the next of it is to be tried that is not due.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn next_due(&self, webhook: &str, times: DueTimes) -> Result<Option<Timestamp>, StoreError>;
+
     /// All of it.
     ///
     /// # Errors
@@ -170,6 +190,7 @@ pub trait Reader: Send {
 ///   before it answers, for a batch that is refused is not to be there.
 /// - who a node is, so that [`OpenRun::is_foreign`] is true, and a node that is thought to be gone appends nothing more
 ///   (one more [`AppendError`]); what becomes of its runs.
+/// - one node that tells webhooks what waits in the outbox.
 /// - to tell who watches and does not write what others have written. Until then a journal learns it with its next append
 ///   to the project, or where a client shows a position that it has not come to.
 /// - one node alone that trims, and a word to the others about what has emptied or was forgotten.
@@ -193,6 +214,12 @@ pub trait Store: History + Send {
     /// # Errors
     /// Where it can't.
     fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError>;
+
+    /// Gives the oldest up of what waits for each webhook that has more than so many rows: of which webhooks, and how many.
+    ///
+    /// # Errors
+    /// Where it can't.
+    fn trim_outbox(&mut self, rows_max: u64) -> Result<Vec<(Arc<str>, u64)>, StoreError>;
 
     /// Appends, and then lets go of what is too much. What came of that; nothing where that alone failed, and there is only
     /// more than there should be.

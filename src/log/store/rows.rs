@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use super::OutboxChange;
 use crate::auth::TicketNote;
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
@@ -77,6 +78,8 @@ pub enum Write {
     },
     /// What became of a ticket.
     Ticket(TicketNote),
+    /// What webhooks are to be told, or need not be any more.
+    Outbox(OutboxChange),
 }
 
 impl Write {
@@ -88,7 +91,7 @@ impl Write {
             Self::RunEnded { summary, state, .. } => (summary.len() + state.len()) as u64,
             Self::Output { bytes, .. } => bytes.len() as u64,
             Self::Whole { json, .. } => json.len() as u64,
-            Self::Key(_) | Self::CancelRequested(_) | Self::Ticket(_) => 0,
+            Self::Key(_) | Self::CancelRequested(_) | Self::Ticket(_) | Self::Outbox(_) => 0,
         }
     }
 }

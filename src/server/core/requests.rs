@@ -86,10 +86,12 @@ impl<S: Socket> Server<S> {
             Action::AwaitKeys(problem) => self.answer(exchange, Response::from(problem), now),
             Action::Metrics => {
                 self.metrics.refused.set(Limit::Tickets, self.api.tickets().1);
-                let text = self.metrics.render(&self.gauges());
+                let mut text = self.metrics.render(&self.gauges());
+                text.push_str(&self.metrics.render_webhooks(&self.webhooks.counts()));
                 let response = Response::new(200).content("text/plain; version=0.0.4; charset=utf-8", text);
                 self.answer(exchange, response, now);
             }
+            Action::Webhooks => self.answer(exchange, Response::json(200, self.webhooks.json()), now),
             Action::Subscribers(project) => {
                 let body = format!("{{\"count\":{}}}", self.streams.subscribers(&project));
                 self.answer(exchange, Response::json(200, body), now);

@@ -57,6 +57,7 @@ impl<M: Medium> World<M> {
         if given_up > 0 {
             self.meet("interrupted too often");
         }
+        self.disk.look(|store| self.model.check_outbox(store));
     }
 
     fn check_streams(&mut self) {

@@ -210,6 +210,14 @@ impl Model {
             let newest = store.remains(id).expect("it does not fail").map_or(0, |kept| kept.newest);
             assert_eq!(newest, entry.history.len() as u64, "each message that was kept, and no other, of {id}");
         }
+        self.check_outbox(store);
+    }
+
+    /// The one webhook, which nobody comes for here, is to be told of the end of every run, once.
+    pub(super) fn check_outbox(&self, store: &dyn Store) {
+        let ended = self.runs().filter(|(.., run)| run.last_seq().is_some()).count() as u64;
+        let waiting: u64 = store.outbox().expect("it does not fail").iter().map(|(_, rows)| *rows).sum();
+        assert_eq!(waiting, ended, "what webhooks are to be told is kept with the message that says it");
     }
 
     fn append(&mut self, project: &ProjectId, kind: &str, payload: &[u8], run: Option<(RunId, bool)>) -> u64 {

@@ -25,8 +25,8 @@ use crate::executor::tool::Registry;
 use crate::http::Response;
 use crate::log::beside::Beside;
 use crate::log::faulty::Disk;
-use crate::log::{Command, Delivery, Journal, Order, Outcome, Query, ReplyTo, Store};
-use crate::model::{Now, RunId, SlabKey, StepStatus, Timestamp};
+use crate::log::{Command, Delivery, Journal, Order, Outcome, Query, ReplyTo, Store, WebhookFilter, Webhooks};
+use crate::model::{Notable, Now, RunId, SlabKey, StepStatus, Timestamp};
 use crate::server::{Inbox, Server};
 
 /// Batches that wait for the log here; the real bound is larger and met less often.
@@ -508,8 +508,15 @@ fn open_journal<S: Store + 'static>(
 ) -> (Journal, Outcome) {
     let context = context.clone();
     let read_plan = Box::new(move |document: &[u8]| read_document(document, &context));
-    let opened = Journal::open(Box::new(disk.store()), tokens.signer.clone(), laws.journal(), read_plan, now);
+    let (store, signer) = (Box::new(disk.store()), tokens.signer.clone());
+    let opened = Journal::open_telling(webhooks(), store, signer, laws.journal(), read_plan, now);
     opened.expect("nothing fails at a start")
+}
+
+/// One that is told of everything.
+fn webhooks() -> Webhooks {
+    let filter = WebhookFilter { name: "w".into(), events: Notable::ALL.to_vec(), projects: None };
+    Webhooks { filters: vec![filter], rows_max: u64::MAX }
 }
 
 impl<M: Medium> Drop for World<M> {

@@ -16,11 +16,10 @@ use ureq::config::Config;
 use ureq::http::{HeaderMap, HeaderName, Response, StatusCode, header};
 
 use super::super::{CancelToken, ToolError};
-use super::hosts::Hosts;
 use super::idle::Idle;
 use super::url::join;
-use crate::outbound::origin;
 use crate::outbound::wire::{self, Request, broke_off, describe, reason};
+use crate::outbound::{Hosts, origin};
 
 /// How often a waiting caller looks at its cancel token.
 const CANCEL_CHECK: Duration = Duration::from_millis(50);

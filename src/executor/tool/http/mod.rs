@@ -6,9 +6,7 @@
 mod body;
 mod events;
 mod exchange;
-mod hosts;
 mod idle;
-mod retry_after;
 mod url;
 
 use std::sync::Arc;
@@ -19,7 +17,6 @@ use serde_json::{Map, Value};
 use self::body::{Pick, ValueTemplate};
 use self::events::{Framing, Rest, StreamEvent, StreamReader};
 use self::exchange::{Client, Exchange, Head};
-use self::hosts::Hosts;
 use self::url::UrlTemplate;
 use super::kept::Kept;
 use super::mask::{Mask, MaskStream, check_length, check_secret, secret_parts};
@@ -30,8 +27,8 @@ use crate::executor::template::{Place, Scope};
 use crate::http::media::is_json;
 use crate::model::OutputStream;
 use crate::model::json::{LostNumber, lost_number};
-use crate::outbound::origin;
 use crate::outbound::wire::{self, Request};
+use crate::outbound::{Hosts, origin, retry_after};
 
 /// How long an attempt may take where nothing says so.
 const TIMEOUT: Duration = Duration::from_secs(10 * 60);

@@ -276,6 +276,7 @@ fn reply_of(command: &Command) -> Option<u64> {
         | Command::Submit { reply, .. }
         | Command::Read { reply, .. }
         | Command::Subscribe { reply, .. }
+        | Command::Outbox { reply, .. }
         | Command::Barrier(reply) => Some(reply),
         Command::Cancel { reply, .. } | Command::Note { reply, .. } => reply.as_ref(),
         Command::Records(_) | Command::Unwatch(_) | Command::Close => None,
@@ -369,7 +370,10 @@ fn questions() -> Vec<Command> {
     for (n, run) in (1..).zip(["r1", "r2", "r3", "r4"]) {
         let (project, run, step) = (p(), run_id(run), step_id("a"));
         questions.push(read(Query::Run { project: p(), run: run.clone(), whole_outputs: true }, 200 + n));
-        questions.push(read(Query::Events { project: p(), run: run.clone(), after: 0, limit: 100 }, 210 + n));
+        questions.push(read(
+            Query::Events { project: p(), run: run.clone(), after: 0, limit: 100, list: EventList::Messages },
+            210 + n,
+        ));
         let wanted = WantedOutput { stream: None, asked: Conditions::default(), bytes_max: 1000 };
         questions.push(read(Query::Output { project, run: run.clone(), step, wanted }, 220 + n));
         questions.push(subscribe(Subscription { run: Some(run), ..everything(p()) }, 230 + n));

@@ -128,6 +128,19 @@ impl History for Contents {
         }
         Ok(())
     }
+
+    fn outbox(&self) -> Result<Vec<(Arc<str>, u64)>, StoreError> {
+        Ok(self.outbox.counts())
+    }
+
+    fn due(&self, webhook: &str, times: DueTimes, each: &mut dyn FnMut(&DueRow) -> Flow) -> Result<(), StoreError> {
+        self.outbox.due(webhook, times, each);
+        Ok(())
+    }
+
+    fn next_due(&self, webhook: &str, times: DueTimes) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.outbox.next_due(webhook, times))
+    }
 }
 
 /// The `range` of `bytes`, as much of it as there is.

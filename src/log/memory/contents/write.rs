@@ -14,6 +14,7 @@ impl Contents {
                 }
             }
             Write::Ticket(_) => {}
+            Write::Outbox(change) => self.outbox.change(change),
             Write::RunEnded { number, status, summary, state, last_seq } => {
                 let (last_seq, status, summary, state) = (*last_seq, *status, summary.clone(), state.clone());
                 self.write_end(*number, Ended { last_seq, outer_bytes: 0, status, summary, state });

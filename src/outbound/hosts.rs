@@ -1,10 +1,10 @@
-//! The servers that an http tool may ask besides the one that its url names.
+//! Servers by their names: those that may be asked besides the one that a url names, or although they are no public ones.
 
 use ureq::http::Uri;
 
 /// Hosts, compared with the url as the client itself reads it, so that no two readers can differ.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Hosts(Vec<Entry>);
+pub(crate) struct Hosts(Vec<Entry>);
 
 #[derive(Debug, Clone)]
 struct Entry {
@@ -20,7 +20,7 @@ impl Hosts {
     ///
     /// # Errors
     /// Names the entry that is no host.
-    pub(super) fn compile(entries: &[String]) -> Result<Self, String> {
+    pub(crate) fn compile(entries: &[String]) -> Result<Self, String> {
         let read = entries.iter().enumerate().map(|(at, entry)| {
             Entry::read(entry).ok_or_else(|| {
                 format!("allow_hosts[{at}]: must be a host as `api.example.com`, `*.example.com` or `localhost:8080`")
@@ -29,12 +29,12 @@ impl Hosts {
         read.collect::<Result<_, _>>().map(Self)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Is the server of `url` one of these?
-    pub(super) fn allow(&self, url: &str) -> bool {
+    pub(crate) fn allow(&self, url: &str) -> bool {
         let Ok(uri) = url.parse::<Uri>() else { return false };
         let (Some(host), Some(own_port)) = (uri.host(), own_port(&uri)) else { return false };
         if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {

@@ -1,0 +1,67 @@
+//! What the journal does for webhooks: what one is to be told is kept with the message that says it, in one commit.
+//!
+//! To tell it is someone else's. The journal says that there is something ([`Outcome::has_due`](super::Outcome)), and keeps
+//! what became of it.
+
+use super::Journal;
+use super::batch::Batch;
+use crate::log::store::{Due, OutboxChange, RunNumber, StoreError, Write};
+use crate::model::{Notable, Now, ProjectId, RunEvent};
+
+impl Journal {
+    /// A run has said something: every webhook that wants to know is to be told.
+    pub(super) fn tell(
+        &mut self,
+        project: &ProjectId,
+        event: &RunEvent,
+        number: RunNumber,
+        seq: u64,
+        batch: &mut Batch,
+    ) {
+        let Some(notable) = Notable::of(event) else { return };
+        for filter in self.webhooks.filters.iter().filter(|filter| filter.wants(notable, project)) {
+            let due = Due {
+                webhook: filter.name.clone(),
+                project: project.clone(),
+                run: event.run_id.clone(),
+                number,
+                seq,
+                notable,
+                at: event.timestamp,
+            };
+            let part = batch.part(project, seq);
+            batch.write(part, Write::Outbox(OutboxChange::Due(Box::new(due))));
+            batch.has_due = true;
+        }
+    }
+
+    /// Gives up what is too much. Where that fails there is only more of it than there should be.
+    pub(super) fn trim_outbox(&mut self) {
+        match self.store.trim_outbox(self.webhooks.rows_max) {
+            Ok(gone) => {
+                for (webhook, rows) in gone {
+                    self.webhooks_dropped += rows;
+                    log::warn!(
+                        "webhook {webhook}: too much waits (limits.webhook_events): its {rows} oldest events are given up"
+                    );
+                }
+            }
+            Err(error) => log::debug!("the outbox can't be trimmed: {error}"),
+        }
+    }
+
+    /// Gives up what waits for webhooks that there are no more.
+    pub(super) fn let_former_webhooks_go(&mut self, now: Now) -> Result<(), StoreError> {
+        let is_former = |name: &str| !self.webhooks.filters.iter().any(|filter| *filter.name == *name);
+        let former: Vec<_> = self.store.outbox()?.into_iter().filter(|(name, _)| is_former(name)).collect();
+        for (webhook, rows) in &former {
+            log::warn!("webhook {webhook} is not declared any more: {rows} events that waited for it are given up");
+        }
+        let changes = former.into_iter().map(|(webhook, _)| Write::Outbox(OutboxChange::LetGo(webhook)));
+        let writes: Vec<_> = changes.collect();
+        if writes.is_empty() {
+            return Ok(());
+        }
+        self.store.append(&[], &writes, now.wall).map_err(|error| StoreError(format!("{error:?}")))
+    }
+}

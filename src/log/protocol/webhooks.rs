@@ -1,0 +1,57 @@
+//! Who is told what, and what there is to tell.
+
+use std::sync::Arc;
+
+use crate::log::store::DueId;
+use crate::model::{Notable, ProjectId, Timestamp};
+
+/// The webhooks that there are, and how much may wait for each.
+#[derive(Debug, Clone, Default)]
+pub struct Webhooks {
+    /// All of them.
+    pub filters: Vec<WebhookFilter>,
+    /// Rows that may wait for one; beyond that its oldest are given up.
+    pub rows_max: u64,
+}
+
+/// What a webhook is told.
+#[derive(Debug, Clone)]
+pub struct WebhookFilter {
+    /// The webhook's name.
+    pub name: Arc<str>,
+    /// Only these.
+    pub events: Vec<Notable>,
+    /// Of these projects; of all where there is none.
+    pub projects: Option<Vec<ProjectId>>,
+}
+
+impl WebhookFilter {
+    /// Is it told this?
+    pub fn wants(&self, notable: Notable, project: &ProjectId) -> bool {
+        self.events.contains(&notable) && self.projects.as_ref().is_none_or(|projects| projects.contains(project))
+    }
+}
+
+/// What is due for a webhook just now.
+#[derive(Debug, Default)]
+pub struct DuePage {
+    /// As much of it as was asked for.
+    pub events: Vec<DueEvent>,
+    /// When the next is to be tried that is not due.
+    pub next_at: Option<Timestamp>,
+    /// How much waits in all.
+    pub waiting: u64,
+}
+
+/// An event that is to be sent.
+#[derive(Debug)]
+pub struct DueEvent {
+    /// Its row.
+    pub id: DueId,
+    /// How often it was tried in vain.
+    pub attempts: u32,
+    /// The id of the message.
+    pub message_id: String,
+    /// The event: see [`cloudevents`](crate::formats::cloudevents).
+    pub body: Vec<u8>,
+}

@@ -1,0 +1,63 @@
+//! What the courier is told, and by whom: that there is something to tell, what came of an attempt, that the server ends.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::WEBHOOKS_MAX;
+use super::post::{ON_THEIR_WAY_MAX, Sent};
+use crate::log::DueId;
+
+/// Words that wait for the courier: every attempt has one, and there is room for those that end it.
+const WORDS_MAX: usize = WEBHOOKS_MAX * ON_THEIR_WAY_MAX + 16;
+
+/// Says that there is something to tell. Never waits.
+#[derive(Clone)]
+pub(crate) struct Bell(Sender<()>);
+
+/// What a bell rings.
+pub(crate) struct Rung(pub(super) Receiver<()>);
+
+/// The way to the courier's thread.
+#[derive(Clone)]
+pub(crate) struct CourierHandle(Sender<Word>);
+
+pub(super) enum Word {
+    /// An attempt of the webhook in this place has ended.
+    Ended(usize, DueId, Sent),
+    /// Finish what is on its way within the grace, and end.
+    Close,
+    /// End without grace.
+    Hurry,
+}
+
+/// Words, the way back for attempts, and the way in for whoever ends it.
+pub(super) fn words() -> (Receiver<Word>, Sender<Word>, CourierHandle) {
+    let (sender, receiver) = bounded(WORDS_MAX);
+    (receiver, sender.clone(), CourierHandle(sender))
+}
+
+impl Bell {
+    /// A bell, and what it rings.
+    pub(crate) fn new() -> (Self, Rung) {
+        let (bell, rung) = bounded(1);
+        (Self(bell), Rung(rung))
+    }
+
+    /// There is something due.
+    pub(crate) fn ring(&self) {
+        // Where it is full it has rung, and nobody has come to it so far.
+        let _ = self.0.try_send(());
+    }
+}
+
+impl CourierHandle {
+    /// Gives what is on its way its grace; what waits stays for the next start.
+    pub(crate) fn close(&self) {
+        // Fails where it has ended already.
+        let _ = self.0.try_send(Word::Close);
+    }
+
+    /// Ends what is on its way, too.
+    pub(crate) fn hurry(&self) {
+        let _ = self.0.try_send(Word::Hurry);
+    }
+}
