@@ -21,10 +21,10 @@ pub use event::{
 };
 pub use exact::Exact;
 pub use id::{IdError, ProjectId, RunId, StepId};
-pub use message::{MESSAGE_TYPE_MAX, decimal, is_reserved_type, is_valid_type, write_message};
+pub use message::{MESSAGE_TYPE_MAX, decimal, is_reserved_type, is_valid_type, write_message, write_message_of};
 pub use plan::{
-    Backoff, Draft, ISSUES_MAX, Issue, Issues, OnFailure, Plan, RetryPolicy, Step, Submission, SubmissionError,
-    shown_document,
+    Backoff, Draft, ISSUES_MAX, Issue, Issues, OnFailure, Plan, PlanSummary, RetryPolicy, Step, Submission,
+    SubmissionError, shown_document,
 };
 pub use quoted::Quoted;
 pub use run_state::{RunState, RunStatus, StepState, StepStatus};

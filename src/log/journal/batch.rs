@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use super::Outcome;
 use crate::log::frames::Frames;
 use crate::log::protocol::{Answer, Delivery, Order, ReplyTo};
-use crate::log::store::{Head, KeyRow, RunNumber, RunRow, Write};
+use crate::log::store::{Head, KeyRow, RunMap, RunNumber, RunRow, Write};
 use crate::log::work::WorkCounts;
 use crate::model::ProjectId;
 
@@ -47,7 +47,7 @@ struct Part {
     frames: Option<Frames>,
     work: WorkCounts,
     /// The runs that it has taken on and the keys that it binds, for a call that comes twice within it.
-    created: HashMap<RunNumber, RunRow>,
+    created: RunMap<RunRow>,
     keys: HashMap<String, KeyRow>,
     /// What the keys weigh.
     key_bytes: u64,

@@ -1,7 +1,7 @@
 //! From what a store holds to what a journal has in memory: at a start, after a commit that failed, and of single projects
 //! where another has written to them.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,9 @@ use crate::auth::IdSigner;
 use crate::log::lookup::Lookup;
 use crate::log::lookup::heads::Heads;
 use crate::log::protocol::{Command, Delivery, Order, Resumed};
-use crate::log::store::{EndedRun, Flow, OpenRun, Place, Recovered, RunNumber, Store, StoreError, StoredMessage};
+use crate::log::store::{
+    EndedRun, Flow, OpenRun, Place, Recovered, RunMap, RunNumber, RunSet, Store, StoreError, StoredMessage,
+};
 use crate::model::{Now, OnFailure, Plan, ProjectId, RunEvent, RunState, StepId};
 
 /// Makes a plan again of the document that was kept of it, or says why it can't.
@@ -44,9 +46,9 @@ impl Journal {
             signer,
             limits,
             projects: HashMap::new(),
-            runs: HashMap::new(),
+            runs: RunMap::default(),
             recent: VecDeque::new(),
-            ours: HashSet::new(),
+            ours: RunSet::default(),
             open_runs: 0,
             key_bytes: 0,
             clock: AgeClock::new(now),
@@ -313,7 +315,7 @@ impl Journal {
 #[derive(Default)]
 struct Before {
     projects: HashMap<ProjectId, ProjectEntry>,
-    runs: HashMap<RunNumber, RunEntry>,
+    runs: RunMap<RunEntry>,
 }
 
 /// The runs that have not ended, and what there is to tell that others have written.

@@ -424,7 +424,8 @@ fn no_statement_scans_a_table_that_grows() {
         sql::LET_GO,
         sql::DROP_TICKETS,
         sql::ENDED_SINCE,
-        sql::DROP_RUN,
+        sql::RUN_WEIGHT,
+        sql::DROP_RUN[0],
     ];
     for statement in statements {
         let mut explained = store.conn.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).expect("a plan");

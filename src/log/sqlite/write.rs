@@ -2,7 +2,8 @@
 //!
 //! Messages are gathered, and written at the end: a segment for each project, or what is added to its last.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -13,7 +14,7 @@ use super::trim::Slice;
 use super::{int, nat, read, sql};
 use crate::auth::TicketNote;
 use crate::log::store::segment::Extent;
-use crate::log::store::{Head, KeyRow, Place, RunNumber, RunRow, StoredMessage, Write};
+use crate::log::store::{Head, KeyRow, Place, RunMap, RunNumber, RunRow, StoredMessage, Write};
 use crate::model::{ProjectId, RunStatus, StepId, Timestamp};
 
 /// Projects whose ids are held in memory; at the limit all are forgotten, and looked up again.
@@ -30,7 +31,7 @@ const SEGMENT_ROOM: usize = 2 * 1024;
 pub(super) struct Memory {
     projects: HashMap<ProjectId, Known>,
     /// Runs that go on.
-    runs: HashMap<RunNumber, OpenRun>,
+    runs: RunMap<OpenRun>,
     totals: Option<Totals>,
 }
 
@@ -82,9 +83,9 @@ pub(super) struct Writer<'a> {
     packer: &'a mut Packer,
     /// There may be messages that outlast their segments.
     has_outlasting: bool,
-    grown: HashMap<i64, Growth>,
+    grown: BTreeMap<i64, Growth>,
     /// The last messages of runs.
-    lasts: HashMap<RunNumber, StoredMessage>,
+    lasts: RunMap<StoredMessage>,
     /// What time it is by the wall clock.
     wall: Timestamp,
 }
@@ -153,7 +154,7 @@ impl<'a> Writer<'a> {
         has_outlasting: bool,
         wall: Timestamp,
     ) -> Self {
-        Self { conn, memory, packer, has_outlasting, grown: HashMap::new(), lasts: HashMap::new(), wall }
+        Self { conn, memory, packer, has_outlasting, grown: BTreeMap::new(), lasts: RunMap::default(), wall }
     }
 
     /// Those projects that have not come as far as is expected, or further.
@@ -423,20 +424,21 @@ fn known<'k>(
     known: &'k mut HashMap<ProjectId, Known>,
     project: &ProjectId,
 ) -> rusqlite::Result<&'k mut Known> {
-    if !known.contains_key(project) {
-        if known.len() >= KNOWN_MAX {
-            known.clear();
-        }
-        let found = match look_up(conn, project)? {
-            Some(found) => found,
-            None => {
-                conn.prepare_cached(sql::NEW_PROJECT)?.execute([project.as_str()])?;
-                Known { id: conn.last_insert_rowid(), newest: 0, is_emptied: false, tail: None }
-            }
-        };
-        known.insert(project.clone(), found);
+    if known.len() >= KNOWN_MAX && !known.contains_key(project) {
+        known.clear();
     }
-    Ok(known.get_mut(project).expect("inserted just above"))
+    let place = match known.entry(project.clone()) {
+        Entry::Occupied(known) => return Ok(known.into_mut()),
+        Entry::Vacant(place) => place,
+    };
+    let found = match look_up(conn, project)? {
+        Some(found) => found,
+        None => {
+            conn.prepare_cached(sql::NEW_PROJECT)?.execute([project.as_str()])?;
+            Known { id: conn.last_insert_rowid(), newest: 0, is_emptied: false, tail: None }
+        }
+    };
+    Ok(place.insert(found))
 }
 
 fn look_up(conn: &Connection, project: &ProjectId) -> rusqlite::Result<Option<Known>> {

@@ -1,5 +1,6 @@
 //! What keeps the log. A store knows nothing of what it keeps beyond the columns it finds it by.
 
+mod numbers;
 mod recovered;
 mod rows;
 pub(super) mod segment;
@@ -8,6 +9,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub(super) use self::numbers::{RunMap, RunSet};
 pub use self::recovered::{EndedRun, Identity, OpenRun, Recovered, RecoveredProject};
 pub use self::rows::{Ends, KeyRow, Place, RunNumber, RunRow, StoredMessage, StoredOutput, Write};
 pub(super) use self::rows::{KEY_AGE_MS, TOMBSTONE_AGE_MS, TOMBSTONES_MAX, message_weight};
