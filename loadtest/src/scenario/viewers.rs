@@ -6,15 +6,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
-use super::shown::latency_cells;
 use super::steps::{settings, wait_for_streams};
 use super::workflow::{nanoseconds, submit};
 use crate::failure::{Outcome, failure};
 use crate::fleet::Fleet;
 use crate::follower::{Caller, Follower};
 use crate::latency::Latencies;
-use crate::options::Options;
-use crate::report::Table;
 use crate::server::Server;
 use crate::watch::Watch;
 
@@ -28,9 +25,6 @@ argv = ["sh", "-c", "i=0; while [ $i -lt $1 ]; do date +%s%N; sleep 0.15; i=$((i
 /// How often an event says what time it is.
 const PACE: Duration = Duration::from_millis(150);
 
-pub(super) const READ: &str = "output to the last viewer";
-pub(super) const UNREAD: &str = "the same, where the others read later";
-
 /// What the viewers before the last one do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Others {
@@ -38,6 +32,22 @@ pub(super) enum Others {
     Read,
     /// They leave it in their sockets.
     Wait,
+}
+
+/// What the time of a step's output is called.
+pub(super) fn output_name(others: Others) -> &'static str {
+    match others {
+        Others::Read => "output to the last viewer",
+        Others::Wait => "output to the last viewer, others read later",
+    }
+}
+
+/// What that of an event is.
+pub(super) fn event_name(others: Others) -> &'static str {
+    match others {
+        Others::Read => "event to the last viewer",
+        Others::Wait => "event to the last viewer, others read later",
+    }
 }
 
 /// All viewers but the last: those that read, or those that wait.
@@ -86,19 +96,15 @@ pub(super) fn output(
     }
 }
 
-/// The same of events that a server is published, in a table.
-pub(super) fn events(server: &Server, options: &Options, watch: &mut Watch) -> Outcome<Table> {
-    let (viewers, lines) = (options.number("viewers")?, options.number("lines")?);
-    let mut table = Table::new("plans", &["what", "times", "p50 ms", "p99 ms", "max ms"]);
-    for (name, others) in [(READ, Others::Read), (UNREAD, Others::Wait)] {
-        let latencies = published(server, viewers, lines, others, watch)?;
-        table.row([&[json!(name), json!(latencies.len())], &latency_cells(&latencies)[..]].concat());
-    }
-    Ok(table)
-}
-
-fn published(server: &Server, viewers: usize, lines: usize, others: Others, watch: &mut Watch) -> Outcome<Latencies> {
-    let project = if others == Others::Read { "output" } else { "unread" };
+/// From when an event is published to when the viewer has it who came last.
+pub(super) fn events(
+    server: &Server,
+    viewers: usize,
+    lines: usize,
+    others: Others,
+    watch: &mut Watch,
+) -> Outcome<Latencies> {
+    let project = if others == Others::Read { "events" } else { "unread-events" };
     let _crowd = crowd(server, project, viewers, others, watch)?;
     let mut follower = Follower::start(server.target(), project)?;
     let mut caller = Caller::start(server.target())?;

@@ -77,8 +77,12 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
     row("call to first step", &starts(&server, options.number("starts")?)?);
     row("step to step", &steps(&server, options.number("chain")?)?);
     let (viewers, lines) = (options.number("viewers")?, options.number("lines")?);
-    row(viewers::READ, &viewers::output(&server, viewers, lines, Others::Read, watch)?);
-    row(viewers::UNREAD, &viewers::output(&server, viewers, lines, Others::Wait, watch)?);
+    for others in [Others::Read, Others::Wait] {
+        row(viewers::output_name(others), &viewers::output(&server, viewers, lines, others, watch)?);
+    }
+    for others in [Others::Read, Others::Wait] {
+        row(viewers::event_name(others), &viewers::events(&server, viewers, lines, others, watch)?);
+    }
     report.table(table);
     runs(&server, options, watch, &mut report)?;
     server.stop()?;
@@ -108,7 +112,7 @@ fn flight(options: &Options, data: Data, bounds: &[&str], in_flight: usize) -> O
 fn peer_run(options: &Options, peer: &Peer, mut report: Report, watch: &mut Watch) -> Outcome<Report> {
     let server = Server::start(&options.server, Data::None, &[])?;
     if !peer.runs_plans {
-        report.table(viewers::events(&server, options, watch)?);
+        report.table(peer_events(options, &server, watch)?);
         report.note("it runs no plans: what its viewers see are events that say when they were published");
         server.stop()?;
         return Ok(report);
@@ -141,6 +145,18 @@ fn peer_run(options: &Options, peer: &Peer, mut report: Report, watch: &mut Watc
     report.note("a call is answered once its run has ended; ours is answered once the run is in the log");
     server.stop()?;
     Ok(report)
+}
+
+/// What others can do that only pass events on.
+fn peer_events(options: &Options, server: &Server, watch: &mut Watch) -> Outcome<Table> {
+    let (viewers, lines) = (options.number("viewers")?, options.number("lines")?);
+    let mut table = Table::new("plans", &["what", "times", "p50 ms", "p99 ms", "max ms"]);
+    for others in [Others::Read, Others::Wait] {
+        let latencies = viewers::events(server, viewers, lines, others, watch)?;
+        let cells = [json!(viewers::event_name(others)), json!(latencies.len())];
+        table.row([&cells[..], &latency_cells(&latencies)].concat());
+    }
+    Ok(table)
 }
 
 /// From the call until a run of three steps has ended, one run after the other.

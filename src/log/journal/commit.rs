@@ -53,7 +53,7 @@ impl Journal {
         if self.outage.is_some() && !self.has_come_back(now, outcome) {
             return self.put_off(commands, outcome);
         }
-        let mut batch = Batch::with_room_for(commands.len());
+        let mut batch = Batch::with_room_for(commands);
         match self.commit(commands, &mut batch, now, outcome) {
             Ok(()) => {
                 batch.release(outcome);

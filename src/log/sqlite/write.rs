@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::packed::{Packer, put_bytes, put_message, put_outer};
 use super::read::Totals;
@@ -88,6 +88,16 @@ pub(super) struct Writer<'a> {
     lasts: RunMap<StoredMessage>,
     /// What time it is by the wall clock.
     wall: Timestamp,
+    held: Held<'a>,
+}
+
+/// The statements that a batch has use for again and again.
+#[derive(Default)]
+struct Held<'a> {
+    new_run: Option<CachedStatement<'a>>,
+    new_document: Option<CachedStatement<'a>>,
+    end_run: Option<CachedStatement<'a>>,
+    new_state: Option<CachedStatement<'a>>,
 }
 
 /// What a batch adds to a project.
@@ -154,7 +164,8 @@ impl<'a> Writer<'a> {
         has_outlasting: bool,
         wall: Timestamp,
     ) -> Self {
-        Self { conn, memory, packer, has_outlasting, grown: BTreeMap::new(), lasts: RunMap::default(), wall }
+        let (grown, lasts, held) = (BTreeMap::new(), RunMap::default(), Held::default());
+        Self { conn, memory, packer, has_outlasting, grown, lasts, wall, held }
     }
 
     /// Those projects that have not come as far as is expected, or further.
@@ -281,11 +292,12 @@ impl<'a> Writer<'a> {
         let number = read::run_key(number);
         let (run_id, fingerprint) = (row.run.as_str(), row.fingerprint.as_slice());
         let values = params![number, project, run_id, int(created_at.as_millis()), int(since), fingerprint, bytes];
-        self.run_sql(sql::NEW_RUN, values)?;
+        held(&mut self.held.new_run, self.conn, sql::NEW_RUN)?.execute(values)?;
         let mut document = Vec::with_capacity(row.document.len() + row.answer.len() + 8);
         put_bytes(&mut document, &row.document);
         put_bytes(&mut document, &row.answer);
-        self.conn.prepare_cached(sql::NEW_DOCUMENT)?.execute((number, self.packer.pack(&document)))?;
+        held(&mut self.held.new_document, self.conn, sql::NEW_DOCUMENT)?
+            .execute((number, self.packer.pack(&document)))?;
         if was_emptied {
             self.run_sql(sql::PROJECT_ACTIVE, params![project])?;
         }
@@ -332,9 +344,9 @@ impl<'a> Writer<'a> {
         outer.iter().for_each(|message| put_outer(&mut rest, message));
         let (key, ended_at) = (read::run_key(number), int(ended_at.as_millis()));
         let values = params![key, first_seq, int(last_seq), ended_at, read::status_code(status), int(bytes)];
-        self.run_sql(sql::END_RUN, values)?;
+        held(&mut self.held.end_run, self.conn, sql::END_RUN)?.execute(values)?;
         let summary = self.packer.pack(summary).to_vec();
-        self.conn.prepare_cached(sql::NEW_STATE)?.execute((key, summary, self.packer.pack(&rest)))?;
+        held(&mut self.held.new_state, self.conn, sql::NEW_STATE)?.execute((key, summary, self.packer.pack(&rest)))?;
         if self.has_outlasting {
             self.run_sql(sql::DROP_OUTLASTING, params![key])?;
         }
@@ -416,6 +428,18 @@ impl<'a> Writer<'a> {
     fn run_sql(&self, statement: &str, values: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<usize> {
         self.conn.prepare_cached(statement)?.execute(values)
     }
+}
+
+/// A statement, found by its text at its first use alone.
+fn held<'s, 'a>(
+    place: &'s mut Option<CachedStatement<'a>>,
+    conn: &'a Connection,
+    statement: &str,
+) -> rusqlite::Result<&'s mut CachedStatement<'a>> {
+    if place.is_none() {
+        *place = Some(conn.prepare_cached(statement)?);
+    }
+    Ok(place.as_mut().expect("set just above"))
 }
 
 /// What is known of a project; it is made where there is none.
