@@ -56,22 +56,9 @@ impl Follower {
         }
     }
 
-    /// Waits for a message of this type, and reads no other: for streams of so much that reading all of it takes longer
-    /// than making it.
-    ///
-    /// # Errors
-    /// As [`Follower::next_message`].
-    pub fn skip_to(&mut self, message_type: &str) -> Outcome<()> {
-        let beginning = format!("data: {{\"type\":\"{message_type}\"");
-        loop {
-            self.line.clear();
-            if self.lines.read_line(&mut self.line)? == 0 {
-                return failure("the stream has ended");
-            }
-            if self.line.starts_with(&beginning) {
-                return Ok(());
-            }
-        }
+    /// Its socket. What has come and was not asked for is lost.
+    pub fn into_socket(self) -> TcpStream {
+        self.lines.into_inner()
     }
 
     /// The next message of this type and, where one is given, this status.
@@ -136,7 +123,11 @@ impl Caller {
     }
 }
 
-fn connect(target: Target) -> Outcome<TcpStream> {
+/// A connection.
+///
+/// # Errors
+/// Where there is none.
+pub fn connect(target: Target) -> Outcome<TcpStream> {
     let socket = TcpStream::connect_timeout(&target.address(), TIMEOUT)?;
     socket.set_read_timeout(Some(TIMEOUT))?;
     socket.set_nodelay(true)?;

@@ -9,6 +9,7 @@ mod command_line;
 mod draw;
 mod failure;
 mod fleet;
+mod flight;
 mod follower;
 mod habit;
 mod hammer;

@@ -18,7 +18,7 @@ use crate::executor::check::{check_submission, reread_plan};
 use crate::http::{Problem, Response};
 use crate::log::{self, Claim, Fingerprint};
 use crate::model::json::without_bom;
-use crate::model::{Exact, Issue, Plan, ProjectId, RunId, Submission, SubmissionError};
+use crate::model::{Exact, Issue, Plan, PlanSummary, ProjectId, RunId, Submission, SubmissionError};
 
 /// What a plan request comes to.
 #[derive(Debug)]
@@ -46,6 +46,7 @@ pub fn prepare(request: PlanRequest, context: &Context, steps_max: usize, made_u
         _ => (said(&body, "projectId"), said(&body, "runId")),
     };
     let is_json = body.is_ok();
+    let is_wrapped = body.as_ref().is_ok_and(|body| body.get("plan").is_some());
     let submission = body.and_then(|body| read(body, text));
     let project = match project(&request, named.as_ref()) {
         Ok(project) => project,
@@ -62,7 +63,11 @@ pub fn prepare(request: PlanRequest, context: &Context, steps_max: usize, made_u
     let fingerprint = fingerprint(&request, text, is_json);
     let claim = Claim { project, key: request.idempotency_key, run: chosen, fingerprint };
     match checked {
-        Ok((submission, plan)) => take_on(submission, plan, text, claim, made_up),
+        Ok((submission, plan)) => {
+            let document = document(text, is_wrapped, &submission);
+            let document = document.map_err(|error| Problem::internal(error.to_string()))?;
+            take_on(submission, plan, document, claim, made_up)
+        }
         Err(problem) if claim.is_named() => Ok(Prepared::Recall(Box::new(claim), Box::new(problem))),
         Err(problem) => Err(problem),
     }
@@ -82,16 +87,21 @@ fn read(body: Value, text: &[u8]) -> Result<Submission, Problem> {
     })
 }
 
-fn take_on(submission: Submission, plan: Plan, body: &[u8], claim: Claim, made_up: RunId) -> Result<Prepared, Problem> {
-    let document = document(body, &submission).map_err(|error| Problem::internal(error.to_string()))?;
+fn take_on(
+    submission: Submission,
+    plan: Plan,
+    document: Vec<u8>,
+    claim: Claim,
+    made_up: RunId,
+) -> Result<Prepared, Problem> {
     let run = claim.run.clone().unwrap_or(made_up);
-    let answer = answer(&claim.project, &run, &plan);
+    let answer = answer(&claim.project, &run, &plan).map_err(|error| Problem::internal(error.to_string()))?;
     Ok(Prepared::Run(Box::new(log::Submission {
         claim,
         run,
         plan: plan.with_inputs(submission.inputs).into(),
         document: document.into(),
-        answer: answer.into_bytes().into(),
+        answer: answer.into(),
     })))
 }
 
@@ -104,20 +114,21 @@ pub fn claim_of_rerun(rerun: &RerunRequest) -> Claim {
 
 /// What is kept of a plan, to read it again after a restart, and to run it again: its text and that of the call's inputs
 /// as they were sent, for no number would come out of a value as it went in.
-fn document(body: &[u8], submission: &Submission) -> serde_json::Result<Vec<u8>> {
+fn document(body: &[u8], is_wrapped: bool, submission: &Submission) -> serde_json::Result<Vec<u8>> {
     #[derive(Serialize)]
     struct Document<'a> {
         plan: &'a RawValue,
         inputs: &'a RawValue,
     }
     let body: &RawValue = serde_json::from_slice(body)?;
+    let none: &RawValue = serde_json::from_str("{}")?;
+    if !is_wrapped {
+        return serde_json::to_vec(&Document { plan: body, inputs: none });
+    }
     // Of a name that stands twice the last counts, as it does for whoever reads it as a value.
     let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(body.get())?;
-    let (plan, inputs) = match members.get("plan") {
-        Some(plan) => (*plan, members.get("inputs").copied().filter(|_| !submission.inputs.is_empty())),
-        None => (body, None),
-    };
-    let none: &RawValue = serde_json::from_str("{}")?;
+    let inputs = members.get("inputs").copied().filter(|_| !submission.inputs.is_empty());
+    let plan = members.get("plan").copied().unwrap_or(none);
     serde_json::to_vec(&Document { plan, inputs: inputs.unwrap_or(none) })
 }
 
@@ -156,10 +167,19 @@ fn project(request: &PlanRequest, named: Option<&ProjectId>) -> Result<Option<Pr
     }
 }
 
-fn answer(project: &ProjectId, run: &RunId, plan: &Plan) -> String {
-    json!({"runId": run, "planName": plan.name, "status": "started", "sseUrl": stream_path(project),
-        "planSummary": plan.summary()})
-    .to_string()
+fn answer(project: &ProjectId, run: &RunId, plan: &Plan) -> serde_json::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Answer<'a> {
+        run_id: &'a RunId,
+        plan_name: &'a str,
+        status: &'static str,
+        sse_url: String,
+        plan_summary: PlanSummary<'a>,
+    }
+    let (plan_name, plan_summary) = (&*plan.name, plan.summary());
+    let answer = Answer { run_id: run, plan_name, status: "started", sse_url: stream_path(project), plan_summary };
+    serde_json::to_vec(&answer)
 }
 
 /// Tells one call from another: by the JSON value of what was sent, or by the run that is to be run again.

@@ -52,6 +52,11 @@ macro_rules! id {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// The identifier's text, for whoever keeps it.
+            pub fn to_shared(&self) -> Arc<str> {
+                self.0.clone()
+            }
         }
 
         impl Borrow<str> for $name {

@@ -1,6 +1,7 @@
 //! The envelope every message travels in: `{"type", "projectId", "seq", "payload"}`, on one line.
 
 use memchr::memchr2_iter;
+use serde::Serialize;
 
 use super::ProjectId;
 
@@ -21,8 +22,36 @@ pub fn is_reserved_type(text: &str) -> bool {
 /// Appends a message to `to`. `payload` is JSON on one line; `kind` is a [valid type](is_valid_type), so that
 /// nothing needs escaping.
 pub fn write_message(to: &mut Vec<u8>, kind: &str, project: &ProjectId, seq: u64, payload: &[u8]) {
-    debug_assert!(is_valid_type(kind));
     debug_assert!(!payload.contains(&b'\n') && !payload.contains(&b'\r'), "a payload is one line");
+    write_head(to, kind, project, seq);
+    push_on_one_line(to, payload);
+    to.push(b'}');
+}
+
+/// The same with a payload that is still to be made JSON of: it is written once.
+///
+/// # Errors
+/// Where no JSON can be made of it; the beginning of a message stands in `to` then.
+pub fn write_message_of(
+    to: &mut Vec<u8>,
+    kind: &str,
+    project: &ProjectId,
+    seq: u64,
+    payload: &impl Serialize,
+) -> serde_json::Result<()> {
+    write_head(to, kind, project, seq);
+    let start = to.len();
+    serde_json::to_writer(&mut *to, payload)?;
+    if line_ends(&to[start..]).next().is_some() {
+        let payload = to.split_off(start);
+        push_on_one_line(to, &payload);
+    }
+    to.push(b'}');
+    Ok(())
+}
+
+fn write_head(to: &mut Vec<u8>, kind: &str, project: &ProjectId, seq: u64) {
+    debug_assert!(is_valid_type(kind));
     let mut seq_text = [0; 20];
     for part in [
         b"{\"type\":\"",
@@ -35,26 +64,28 @@ pub fn write_message(to: &mut Vec<u8>, kind: &str, project: &ProjectId, seq: u64
     ] {
         to.extend_from_slice(part);
     }
-    push_on_one_line(to, payload);
-    to.push(b'}');
 }
 
 /// Appends `json` with U+0085, U+2028 and U+2029 as escapes: they are no line ends in an event stream, but some clients take
 /// them for such (`findings/line-separator-in-data-cuts-it.sh`). In valid JSON they stand inside strings alone.
 pub fn push_on_one_line(to: &mut Vec<u8>, json: &[u8]) {
     let mut written = 0;
-    for at in memchr2_iter(0xC2, 0xE2, json) {
-        let (length, escape) = match &json[at..] {
-            [0xC2, 0x85, ..] => (2, b"\\u0085"),
-            [0xE2, 0x80, 0xA8, ..] => (3, b"\\u2028"),
-            [0xE2, 0x80, 0xA9, ..] => (3, b"\\u2029"),
-            _ => continue,
-        };
+    for (at, length, escape) in line_ends(json) {
         to.extend_from_slice(&json[written..at]);
         to.extend_from_slice(escape);
         written = at + length;
     }
     to.extend_from_slice(&json[written..]);
+}
+
+/// Where they stand, how long they are, and their escapes.
+fn line_ends(json: &[u8]) -> impl Iterator<Item = (usize, usize, &'static [u8; 6])> + '_ {
+    memchr2_iter(0xC2, 0xE2, json).filter_map(|at| match &json[at..] {
+        [0xC2, 0x85, ..] => Some((at, 2, b"\\u0085")),
+        [0xE2, 0x80, 0xA8, ..] => Some((at, 3, b"\\u2028")),
+        [0xE2, 0x80, 0xA9, ..] => Some((at, 3, b"\\u2029")),
+        _ => None,
+    })
 }
 
 /// `n` in decimal, written from the end of `buffer`. Several times as fast as `write!`.
@@ -94,6 +125,9 @@ mod tests {
             let payload = serde_json::json!({"text": text, text: 1});
             let mut line = Vec::new();
             write_message(&mut line, "note", &project, 1, payload.to_string().as_bytes());
+            let mut made = Vec::new();
+            write_message_of(&mut made, "note", &project, 1, &payload).expect("JSON");
+            assert_eq!(made, line, "the same, however the payload comes");
             let line = String::from_utf8(line).expect("UTF-8");
             assert!(!line.contains(['\u{85}', '\u{2028}', '\u{2029}']), "{line:?}");
             let message: serde_json::Value = serde_json::from_str(&line).expect("JSON");

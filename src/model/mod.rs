@@ -26,11 +26,13 @@ pub use event::{
 pub use exact::Exact;
 pub use id::{IdError, ProjectId, RunId, StepId};
 pub use json_size::{json_bytes, json_within};
-pub use message::{MESSAGE_TYPE_MAX, decimal, is_reserved_type, is_valid_type, push_on_one_line, write_message};
+pub use message::{
+    MESSAGE_TYPE_MAX, decimal, is_reserved_type, is_valid_type, push_on_one_line, write_message, write_message_of,
+};
 pub use notable::Notable;
 pub use plan::{
-    Backoff, Draft, ISSUES_MAX, Issue, Issues, OnFailure, Plan, RetryPolicy, Step, Submission, SubmissionError,
-    shown_document,
+    Backoff, Draft, ISSUES_MAX, Issue, Issues, OnFailure, Plan, PlanSummary, RetryPolicy, Step, Submission,
+    SubmissionError, shown_document,
 };
 pub use quoted::Quoted;
 pub use run_state::{RunState, RunStatus, StepState, StepStatus};

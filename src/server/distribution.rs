@@ -1,9 +1,11 @@
 //! Where what leaves the log goes: to the loop, the executor, and those who wait elsewhere.
 
+use std::hash::{BuildHasher, RandomState};
+
 use super::inbox::{Inbox, InboxSender};
-use super::threads::random_or_abort;
 use crate::executor::{ExecutorHandle, NewRun, ResumedRun};
 use crate::log::{self, Delivery, Order, Outcome, ReplyTo};
+use crate::model::RunId;
 
 /// Hands out what leaves the log. The loop is told before anyone else who waits, so that whoever has been answered finds
 /// that the loop knows. `ring` tells that webhooks are to be told something, and never waits.
@@ -33,15 +35,18 @@ pub(super) fn distribute(
 }
 
 fn carry_out(order: Order, executor: &ExecutorHandle) {
-    let seed = || u64::from_ne_bytes(random_or_abort()[..8].try_into().expect("8 of 16 bytes"));
+    // Another one in each process, as the state of a hash is, so that many servers don't retry in step.
+    let seed = |run: &RunId| RandomState::new().hash_one(run);
     match order {
         Order::Start { project, run, plan, created_at } => {
-            executor.start(NewRun { project, run, plan, created_at, seed: seed() });
+            let seed = seed(&run);
+            executor.start(NewRun { project, run, plan, created_at, seed });
         }
         Order::Resume(resumed) => {
             let log::Resumed { project, plan, state, whole_outputs, cancelled } = *resumed;
             let (run, created_at) = (state.run_id.clone(), state.created_at);
-            let new = NewRun { project, run, plan, created_at, seed: seed() };
+            let seed = seed(&run);
+            let new = NewRun { project, run, plan, created_at, seed };
             executor.resume(ResumedRun { new, state, whole_outputs, cancelled });
         }
         Order::Cancel { project, run } => executor.cancel(project, run),

@@ -22,6 +22,9 @@ pub(super) fn too_many_plans() -> String {
 /// Plans that are handed to the log together.
 const BATCH_MAX: usize = 64;
 
+/// Random bits are asked for so many ids at once: to ask the system takes longer than to make an id.
+pub(super) const IDS_AT_ONCE: usize = 32;
+
 /// A plan, and who waits for the answer.
 pub(super) struct Work {
     pub(super) to: SlabKey,
@@ -34,7 +37,7 @@ pub(super) struct Intake {
     pub(super) steps_max: usize,
     pub(super) log: LogHandle,
     pub(super) inbox: InboxSender,
-    pub(super) random: fn() -> [u8; 16],
+    pub(super) random: fn() -> [u8; 16 * IDS_AT_ONCE],
 }
 
 impl Intake {
@@ -45,18 +48,26 @@ impl Intake {
     }
 
     fn run(self, work: &Receiver<Work>) {
+        let mut ids = Vec::new();
         while let Ok(first) = work.recv() {
             let waiting = std::iter::once(first).chain(work.try_iter().take(BATCH_MAX - 1));
-            let commands: Vec<Command> = waiting.filter_map(|work| self.take(work)).collect();
+            let commands: Vec<Command> = waiting.filter_map(|work| self.take(work, self.next_id(&mut ids))).collect();
             if !commands.is_empty() && self.log.send(commands).is_err() {
                 return;
             }
         }
     }
 
+    /// An id that no other run has. `left` are the bits that are left of those that were asked for.
+    fn next_id(&self, left: &mut Vec<[u8; 16]>) -> RunId {
+        if left.is_empty() {
+            left.extend((self.random)().as_chunks().0);
+        }
+        RunId::from_random(left.pop().expect("filled just above"))
+    }
+
     /// What the log is to be told of a plan; nothing where it is answered here.
-    fn take(&self, Work { to, request }: Work) -> Option<Command> {
-        let made_up = RunId::from_random((self.random)());
+    fn take(&self, Work { to, request }: Work, made_up: RunId) -> Option<Command> {
         let response = match prepare(request, &self.context, self.steps_max, made_up) {
             Ok(Prepared::Run(submission)) => {
                 return Some(Command::Submit { submission, reply: ReplyTo::Connection(to) });

@@ -52,7 +52,7 @@ pub(super) fn watch_log(log: JoinHandle<()>) -> Result<JoinHandle<()>, StartErro
 
 /// Random bits, from a system that has given some before. Without them no id, ticket or key would be worth anything, so
 /// there is nothing to go on with.
-pub(super) fn random_or_abort() -> [u8; 16] {
+pub(super) fn random_or_abort<const N: usize>() -> [u8; N] {
     random::bits().unwrap_or_else(|error| end_process(&error.to_string()))
 }
 

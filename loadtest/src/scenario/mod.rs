@@ -16,6 +16,7 @@ mod slow;
 mod steady;
 mod steps;
 mod storm;
+mod viewers;
 mod workflow;
 
 use crate::failure::Outcome;

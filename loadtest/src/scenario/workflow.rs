@@ -1,18 +1,17 @@
 //! What running plans costs, seen from outside: from a call to its first step, from step to step, runs a second, what
 //! ten thousand runs leave behind in memory, and how soon a step's output reaches a thousand viewers. The steps do nothing.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::shown::{latency_cells, report};
-use super::steps::{settings, wait_for_streams};
+use super::viewers::{self, Others};
 use crate::failure::{Failure, Outcome, failure};
-use crate::fleet::Fleet;
+use crate::flight::Flight;
 use crate::follower::{Caller, Follower};
 use crate::latency::Latencies;
 use crate::loopback::Target;
@@ -43,21 +42,11 @@ pub const SCENARIO: Scenario = Scenario {
     run,
 };
 
-/// A program that prints what time it is, so slowly that nothing is joined: a line is a message.
-const CLOCK_TOOL: &str = r#"
-[tools.clock]
-kind = "command"
-argv = ["sh", "-c", "i=0; while [ $i -lt $1 ]; do date +%s%N; sleep 0.15; i=$((i+1)); done", "clock", "{{ inputs.lines }}"]
-"#;
-
 /// Where a peer runs a plan of three steps.
 const PEER_PATH: &str = "/three/run";
 
 /// Chains that are run.
 const CHAINS: usize = 20;
-
-/// Connections that submit what is kept in flight: enough that none waits for another's answer.
-const FLIGHT_CALLERS_MAX: usize = 16;
 
 const RUNNING: (&str, Option<&str>) = ("workflow_progress", Some("running"));
 const COMPLETED: (&str, Option<&str>) = ("workflow_completed", None);
@@ -69,7 +58,7 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
     }
     let directory = TemporaryDirectory::new()?;
     let config = directory.path().join("stepcast.toml");
-    std::fs::write(&config, CLOCK_TOOL)?;
+    std::fs::write(&config, viewers::CLOCK_TOOL)?;
     let config = config.to_string_lossy().into_owned();
     // History is bounded as it is by default, or memory would say nothing.
     let bounds = ["--config", &config, "--limits-queued-runs", "100000", "--limits-connections-per-address", "100000"];
@@ -87,8 +76,13 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
     row("call to end of three steps", &whole_runs(&server, options.number("starts")?)?);
     row("call to first step", &starts(&server, options.number("starts")?)?);
     row("step to step", &steps(&server, options.number("chain")?)?);
-    let viewed = output(&server, options.number("viewers")?, options.number("lines")?, watch)?;
-    row("output to the last viewer", &viewed);
+    let (viewers, lines) = (options.number("viewers")?, options.number("lines")?);
+    for others in [Others::Read, Others::Wait] {
+        row(viewers::output_name(others), &viewers::output(&server, viewers, lines, others, watch)?);
+    }
+    for others in [Others::Read, Others::Wait] {
+        row(viewers::event_name(others), &viewers::events(&server, viewers, lines, others, watch)?);
+    }
     report.table(table);
     runs(&server, options, watch, &mut report)?;
     server.stop()?;
@@ -103,51 +97,26 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
 /// So many runs at once in one project of a server of their own: each that ends makes room for the next.
 fn flight(options: &Options, data: Data, bounds: &[&str], in_flight: usize) -> Outcome<Vec<Value>> {
     let server = Server::start(&options.server, data, bounds)?;
-    let mut follower = Follower::start(server.target(), "flight")?;
-    let (room, rooms) = std::sync::mpsc::sync_channel(in_flight);
-    let rooms = Arc::new(Mutex::new(rooms));
-    let callers: Vec<_> =
-        (0..in_flight.min(FLIGHT_CALLERS_MAX)).map(|_| filler(server.target(), rooms.clone())).collect();
-    for _ in 0..in_flight {
-        let _ = room.send(());
-    }
-    let time = Duration::from_secs_f64(options.number("seconds")?);
+    let mut flight = Flight::new(server.target(), "flight", &chain(3).to_string(), in_flight)?;
     let read = || (server.cpu_seconds(), server.written_bytes());
-    let ((cpu_before, written_before), began, mut ended) = (read(), Instant::now(), 0.0);
-    while began.elapsed() < time {
-        follower.skip_to(COMPLETED.0)?;
-        ended += 1.0;
-        let _ = room.send(());
-    }
+    let ((cpu_before, written_before), began) = (read(), Instant::now());
+    let ended = flight.keep_up(Duration::from_secs_f64(options.number("seconds")?))? as f64;
     let (seconds, (cpu, written)) = (began.elapsed().as_secs_f64(), read());
     let cpu_us = cpu.zip(cpu_before).map(|(after, before)| (after - before) * 1e6 / ended);
     let written_kb = written.zip(written_before).map(|(after, before)| (after - before) as f64 / 1000.0 / ended);
-    drop(room);
-    for caller in callers {
-        caller.join().map_err(|_| Failure("a thread of callers has ended".into()))??;
-    }
     server.stop()?;
     Ok(vec![json!(in_flight), json!(ended / seconds), json!(cpu_us), json!(written_kb)])
 }
 
-/// Submits a plan of three steps for each room that there is.
-fn filler(target: Target, rooms: Arc<Mutex<Receiver<()>>>) -> JoinHandle<Outcome<()>> {
-    std::thread::spawn(move || {
-        let (mut caller, plan) = (Caller::start(target)?, chain(3).to_string());
-        let next = || rooms.lock().is_ok_and(|rooms| rooms.recv().is_ok());
-        while next() {
-            submit(&mut caller, "flight", &plan)?;
-        }
-        Ok(())
-    })
-}
-
 /// What others that run plans can be asked: they answer a call once its run of three steps has ended.
 fn peer_run(options: &Options, peer: &Peer, mut report: Report, watch: &mut Watch) -> Outcome<Report> {
-    if !peer.runs_plans {
-        return failure(format!("{} runs no plans", peer.name));
-    }
     let server = Server::start(&options.server, Data::None, &[])?;
+    if !peer.runs_plans {
+        report.table(peer_events(options, &server, watch)?);
+        report.note("it runs no plans: what its viewers see are events that say when they were published");
+        server.stop()?;
+        return Ok(report);
+    }
     let target = server.target();
     let is_up = || target.call("POST", PEER_PATH, None, "").is_ok_and(|answer| answer.status == 200);
     watch.until("it runs plans", is_up, String::new)?;
@@ -176,6 +145,18 @@ fn peer_run(options: &Options, peer: &Peer, mut report: Report, watch: &mut Watc
     report.note("a call is answered once its run has ended; ours is answered once the run is in the log");
     server.stop()?;
     Ok(report)
+}
+
+/// What others can do that only pass events on.
+fn peer_events(options: &Options, server: &Server, watch: &mut Watch) -> Outcome<Table> {
+    let (viewers, lines) = (options.number("viewers")?, options.number("lines")?);
+    let mut table = Table::new("plans", &["what", "times", "p50 ms", "p99 ms", "max ms"]);
+    for others in [Others::Read, Others::Wait] {
+        let latencies = viewers::events(server, viewers, lines, others, watch)?;
+        let cells = [json!(viewers::event_name(others)), json!(latencies.len())];
+        table.row([&cells[..], &latency_cells(&latencies)].concat());
+    }
+    Ok(table)
 }
 
 /// From the call until a run of three steps has ended, one run after the other.
@@ -225,29 +206,6 @@ fn steps(server: &Server, length: usize) -> Outcome<Latencies> {
         follower.wait_for(COMPLETED.0, COMPLETED.1)?;
     }
     Ok(latencies)
-}
-
-/// From when a program says what time it is to when the viewer has it who came last, and is written to last.
-fn output(server: &Server, viewers: usize, lines: usize, watch: &mut Watch) -> Outcome<Latencies> {
-    let fleet = Fleet::open_new(&settings(server, "output", viewers.saturating_sub(1)))?;
-    wait_for_streams(watch, &fleet, viewers.saturating_sub(1))?;
-    let mut follower = Follower::start(server.target(), "output")?;
-    let step = json!({"id": "clock", "tool": "clock", "inputs": {"lines": lines}});
-    submit(&mut Caller::start(server.target())?, "output", &json!({"name": "clock", "steps": [step]}).to_string())?;
-    let mut latencies = Latencies::default();
-    loop {
-        let message = follower.next_message()?;
-        match message["type"].as_str() {
-            Some("workflow_step_output") => {
-                let said = message["payload"]["chunk"].as_str().and_then(|chunk| chunk.lines().last()?.parse().ok());
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanoseconds);
-                latencies.record(now.saturating_sub(said.unwrap_or(0)));
-            }
-            Some("workflow_completed") => return Ok(latencies),
-            Some("workflow_failed") => return failure(format!("the clock failed: {message}")),
-            _ => {}
-        }
-    }
 }
 
 /// Plans of three steps, as fast as they are taken, until the time is up and every run has ended.
@@ -314,7 +272,7 @@ fn caller(
     })
 }
 
-fn submit(caller: &mut Caller, project: &str, plan: &str) -> Outcome<()> {
+pub(super) fn submit(caller: &mut Caller, project: &str, plan: &str) -> Outcome<()> {
     call(caller, &format!("/api/projects/{project}/workflows"), plan, 202)
 }
 
@@ -333,7 +291,7 @@ fn chain(length: usize) -> Value {
     json!({"name": "chain", "steps": (0..length).map(step).collect::<Vec<_>>()})
 }
 
-fn nanoseconds(time: Duration) -> u64 {
+pub(super) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::Outcome;
 use crate::log::frames::Frames;
-use crate::log::protocol::{Answer, Delivery, Order, ReplyTo};
-use crate::log::store::{Head, KeyRow, RunNumber, RunRow, Write};
+use crate::log::protocol::{Answer, Command, Delivery, Order, ReplyTo};
+use crate::log::store::{Head, KeyRow, RunMap, RunNumber, RunRow, Write};
 use crate::log::work::WorkCounts;
 use crate::model::ProjectId;
 
@@ -49,7 +49,7 @@ struct Part {
     frames: Option<Frames>,
     work: WorkCounts,
     /// The runs that it has taken on and the keys that it binds, for a call that comes twice within it.
-    created: HashMap<RunNumber, RunRow>,
+    created: RunMap<RunRow>,
     keys: HashMap<String, KeyRow>,
     /// What the keys weigh.
     key_bytes: u64,
@@ -58,12 +58,18 @@ struct Part {
 }
 
 impl Batch {
-    /// A batch of about so many commands, each of which writes and is answered.
-    pub(super) fn with_room_for(commands: usize) -> Self {
+    /// A batch with room for what these commands write and are answered, or most of it.
+    pub(super) fn with_room_for(commands: &[Command]) -> Self {
+        let writes = |command: &Command| match command {
+            Command::Records(records) => records.len(),
+            Command::Publish { events, .. } => events.len(),
+            _ => 1,
+        };
+        let writes = commands.iter().map(writes).sum();
         Self {
-            writes: Vec::with_capacity(commands),
-            owners: Vec::with_capacity(commands),
-            replies: Vec::with_capacity(commands),
+            writes: Vec::with_capacity(writes),
+            owners: Vec::with_capacity(writes),
+            replies: Vec::with_capacity(commands.len()),
             ..Self::default()
         }
     }

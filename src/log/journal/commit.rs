@@ -9,7 +9,7 @@ use super::{Journal, Outcome};
 use crate::log::frames::{View, write_frame};
 use crate::log::protocol::{Answer, Command, PublishedEvent, Refusal};
 use crate::log::store::{AppendError, Objection, Place, RunNumber, StoreError, StoredMessage, Times, Trimmed, Write};
-use crate::model::{Now, ProjectId, write_message};
+use crate::model::{Now, ProjectId, RunEvent, RunEventKind, write_message, write_message_of};
 
 /// How often history is trimmed by age where nothing is written.
 const TRIM_PACE: Duration = Duration::from_secs(30);
@@ -38,13 +38,22 @@ impl From<StoreError> for CommitError {
     }
 }
 
+/// What a message says.
+#[derive(Clone, Copy)]
+pub(super) enum Said<'a> {
+    /// Someone published it.
+    Published(&'a PublishedEvent),
+    /// A run did.
+    Run(RunNumber, &'a RunEvent),
+}
+
 impl Journal {
     /// Keeps what `commands` change and tells everyone, or refuses it. Was it kept?
     pub(super) fn keep(&mut self, commands: &[Command], now: Now, outcome: &mut Outcome) -> bool {
         if self.outage.is_some() && !self.has_come_back(now, outcome) {
             return self.put_off(commands, outcome);
         }
-        let mut batch = Batch::with_room_for(commands.len());
+        let mut batch = Batch::with_room_for(commands);
         match self.commit(commands, &mut batch, now, outcome) {
             Ok(()) => {
                 batch.release(outcome);
@@ -180,41 +189,36 @@ impl Journal {
         let count = events.len();
         let first_seq = self.newest(project)? + 1;
         for event in events {
-            self.number(project, &event.message_type, &event.payload, None, batch, now)?;
+            self.number(project, Said::Published(event), batch, now)?;
         }
         Ok(Answer::Published { first_seq, count })
     }
 
-    /// Numbers a message, keeps it, and encodes it for those who watch.
+    /// Numbers a message, keeps it, and encodes it for those who watch. Its `seq`, and the part of the batch that it is in.
     pub(super) fn number(
         &mut self,
         project: &ProjectId,
-        message_type: &str,
-        payload: &[u8],
-        run: Option<(RunNumber, Place)>,
+        said: Said<'_>,
         batch: &mut Batch,
         now: Now,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<(u64, batch::Place), StoreError> {
         let at = self.clock.at(now);
+        let mut json = std::mem::take(&mut self.json_text);
         let entry = self.entry(project)?;
-        let part = batch.part(project, entry.newest);
-        entry.newest += 1;
-        (entry.last_activity, entry.is_kept) = (now.wall, true);
-        let (seq, is_watched) = (entry.newest, entry.is_watched);
-        let json = &mut self.json_text;
-        json.clear();
-        json.shrink_to(JSON_BYTES_KEPT);
-        write_message(json, message_type, project, seq, payload);
-        let (number, place) = run.map_or((None, Place::Middle), |(number, place)| (Some(number), place));
-        if is_watched {
+        let (part, seq) = (batch.part(project, entry.newest), entry.newest + 1);
+        said.write(&mut json, project, seq)?;
+        (entry.newest, entry.last_activity, entry.is_kept) = (seq, now.wall, true);
+        let (number, place) = said.place();
+        if entry.is_watched {
             let frames = batch.frames(part, seq);
-            write_frame(&mut frames.bytes, View::Events, &self.signer, &mut self.id_text, project, seq, json);
+            write_frame(&mut frames.bytes, View::Events, &self.signer, &mut self.id_text, project, seq, &json);
             frames.mark(number, place == Place::Last);
         }
         batch.work_of(part).count_message();
         let message = StoredMessage { seq, at, run: number, place, json: json.as_slice().into() };
         batch.write(part, Write::Message(message, project.clone()));
-        Ok(seq)
+        self.json_text = json;
+        Ok((seq, part))
     }
 
     /// A project's part of the batch.
@@ -251,5 +255,31 @@ impl Journal {
             entry.is_kept = false;
             self.forget_if_empty(project);
         }
+    }
+}
+
+impl Said<'_> {
+    /// Makes the message of it, in place of what stands in `to`.
+    fn write(self, to: &mut Vec<u8>, project: &ProjectId, seq: u64) -> Result<(), StoreError> {
+        to.clear();
+        to.shrink_to(JSON_BYTES_KEPT);
+        match self {
+            Self::Published(event) => write_message(to, &event.message_type, project, seq, &event.payload),
+            Self::Run(_, event) => write_message_of(to, event.message_type(), project, seq, event)
+                .map_err(|error| StoreError(error.to_string()))?,
+        }
+        Ok(())
+    }
+
+    /// Its run, and its place in that.
+    fn place(self) -> (Option<RunNumber>, Place) {
+        let Self::Run(number, event) = self else { return (None, Place::Middle) };
+        let place = match event {
+            _ if event.is_first() => Place::First,
+            _ if event.is_last() => Place::Last,
+            _ if matches!(event.kind, RunEventKind::StepOutput(_)) => Place::Middle,
+            _ => Place::Turn,
+        };
+        (Some(number), place)
     }
 }

@@ -1,7 +1,7 @@
 //! From what a store holds to what a journal has in memory: at a start, after a commit that failed, and of single projects
 //! where another has written to them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::auth::IdSigner;
 use crate::log::lookup::Lookup;
 use crate::log::lookup::heads::Heads;
 use crate::log::protocol::{Command, Delivery, Order, Resumed, Webhooks};
-use crate::log::store::{EndedRun, Flow, OpenRun, Place, Recovered, RunNumber, Store, StoreError};
+use crate::log::store::{EndedRun, Flow, OpenRun, Place, Recovered, RunMap, RunNumber, RunSet, Store, StoreError};
 use crate::log::views::read_event;
 use crate::model::{Now, OnFailure, Plan, ProjectId, RunState, StepId};
 
@@ -57,9 +57,9 @@ impl Journal {
             signer,
             limits,
             projects: HashMap::new(),
-            runs: HashMap::new(),
+            runs: RunMap::default(),
             recent: BTreeMap::new(),
-            ours: HashSet::new(),
+            ours: RunSet::default(),
             open_runs: 0,
             key_bytes: 0,
             clock: AgeClock::new(now),
@@ -326,7 +326,7 @@ impl Journal {
 #[derive(Default)]
 struct Before {
     projects: HashMap<ProjectId, ProjectEntry>,
-    runs: HashMap<RunNumber, RunEntry>,
+    runs: RunMap<RunEntry>,
 }
 
 /// The runs that have not ended, and what there is to tell that others have written.

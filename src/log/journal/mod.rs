@@ -20,7 +20,8 @@ mod runs;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +38,7 @@ pub use self::outputs::STATE_OUTPUTS_BYTES_MAX;
 use super::lookup::heads::Heads;
 use super::lookup::{Asked, Lookup, Question};
 use super::protocol::{Answer, Command, Delivery, Order, Refusal, ReplyTo, StartingPosition, Webhooks};
-use super::store::{Retention, RunNumber, Store, StoreError};
+use super::store::{Retention, RunMap, RunNumber, RunSet, Store, StoreError};
 use super::views::Snapshot;
 use super::work::{Held, WorkCounts};
 use crate::auth::{IdSigner, TicketNote};
@@ -70,19 +71,19 @@ pub struct Journal {
     pub(super) signer: IdSigner,
     pub(super) limits: Limits,
     pub(super) projects: HashMap<ProjectId, ProjectEntry>,
-    pub(super) runs: HashMap<RunNumber, RunEntry>,
+    pub(super) runs: RunMap<RunEntry>,
     /// Runs that ended a moment ago and are still held, by when: one a project at most, wherever the clock is set.
     pub(super) recent: BTreeMap<(Timestamp, RunNumber), ProjectId>,
     /// Of those that have not ended the ones that are run here: it is kept that this journal has taken them on, or it found
     /// them at its start. All others are another node's, and never run here.
-    ours: HashSet<RunNumber>,
+    ours: RunSet,
     pub(super) next_number: NonZeroU64,
     pub(super) open_runs: usize,
     /// What all keys weigh that the store holds.
     pub(super) key_bytes: u64,
     clock: AgeClock,
     pub(super) id_text: Vec<u8>,
-    /// The message that is being numbered.
+    /// The message that is being numbered, or the state of the run that has ended with it.
     pub(super) json_text: Vec<u8>,
     pub(super) lookup: Lookup,
     /// There are others who read beside it: what they can answer is not answered here.
@@ -302,13 +303,14 @@ impl Journal {
     /// What is held of a project; of one that is not held, what is left of it.
     pub(super) fn entry(&mut self, project: &ProjectId) -> Result<&mut ProjectEntry, StoreError> {
         self.touched.project(project);
-        if !self.projects.contains_key(project) {
-            let remains = self.store.remains(project)?;
-            let (newest, last_activity) = remains.map(|it| (it.newest, it.last_activity)).unwrap_or_default();
-            let entry = ProjectEntry { newest, last_activity, ..ProjectEntry::default() };
-            self.projects.insert(project.clone(), entry);
+        match self.projects.entry(project.clone()) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(place) => {
+                let remains = self.store.remains(project)?;
+                let (newest, last_activity) = remains.map(|it| (it.newest, it.last_activity)).unwrap_or_default();
+                Ok(place.insert(ProjectEntry { newest, last_activity, ..ProjectEntry::default() }))
+            }
         }
-        Ok(self.projects.get_mut(project).expect("inserted just above"))
     }
 
     /// The `seq` of a project's newest message.

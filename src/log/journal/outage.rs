@@ -147,7 +147,7 @@ impl Journal {
             self.reload(None, now)?.let_out(outcome);
         }
         self.store.probe()?;
-        let mut batch = Batch::with_room_for(held.len());
+        let mut batch = Batch::with_room_for(held);
         match self.commit(held, &mut batch, now, outcome) {
             Ok(()) => Ok(Some(batch)),
             Err(CommitError::Refused(objection)) => {

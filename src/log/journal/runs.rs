@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::claims::Earlier;
+use super::commit::Said;
 use super::outputs::WHOLE_BYTES_MAX;
 use super::{Journal, RunEntry};
 use crate::log::lookup::lists::summary_json;
 use crate::log::protocol::{Answer, Order, Refusal, Submission};
-use crate::log::store::{Place, RunNumber, RunRow, StoreError, Write};
-use crate::model::{
-    Now, Plan, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, StepId, Timestamp, json_within,
-};
+use crate::log::store::{RunNumber, RunRow, StoreError, Write};
+use crate::model::{Now, Plan, ProjectId, Record, RunEvent, RunId, RunState, StepId, Timestamp, json_within};
 
 impl Journal {
     pub(super) fn submit(&mut self, new: &Submission, batch: &mut Batch, now: Now) -> Result<Answer, StoreError> {
@@ -176,15 +175,7 @@ impl Journal {
             log::error!("a message of run {} came after its last", event.run_id);
             return Ok(());
         };
-        let payload = serde_json::to_vec(event).map_err(|error| StoreError(error.to_string()))?;
-        let place = match event {
-            _ if event.is_first() => Place::First,
-            _ if event.is_last() => Place::Last,
-            _ if matches!(event.kind, RunEventKind::StepOutput(_)) => Place::Middle,
-            _ => Place::Turn,
-        };
-        let seq = self.number(project, event.message_type(), &payload, Some((number, place)), batch, now)?;
-        let part = self.part(project, batch)?;
+        let (seq, part) = self.number(project, Said::Run(number, event), batch, now)?;
         batch.work_of(part).count(event);
         if let Some(run) = self.runs.get_mut(&number) {
             // Before anything else: it holds the state too.
@@ -216,10 +207,12 @@ impl Journal {
         self.open_runs -= 1;
         if let Some(run) = self.runs.get_mut(&number) {
             run.plan = None;
-            let state = serde_json::to_vec(&*run.state).map_err(|error| StoreError(error.to_string()))?;
-            let (status, summary) = (run.state.status, summary_json(&run.state)?);
+            let state = &mut self.json_text;
+            state.clear();
+            serde_json::to_writer(&mut *state, &*run.state).map_err(|error| StoreError(error.to_string()))?;
+            let (status, summary, state) = (run.state.status, summary_json(&run.state)?, state.as_slice().into());
             let part = batch.part(project, seq);
-            batch.write(part, Write::RunEnded { number, status, summary, state: state.into(), last_seq: seq });
+            batch.write(part, Write::RunEnded { number, status, summary, state, last_seq: seq });
         }
         let entry = self.entry(project)?;
         entry.open_runs.remove(&number);

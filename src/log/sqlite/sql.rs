@@ -318,12 +318,15 @@ pub(super) const OLDEST_ENDED_OF: &str = "
     UNION ALL SELECT number FROM runs INDEXED BY runs_of_project WHERE project = ?1 AND status = 1
     UNION ALL SELECT number FROM runs INDEXED BY runs_of_project WHERE project = ?1 AND status = 2
     ORDER BY number LIMIT ?2";
-/// Parameter: run. Row: project, bytes.
-pub(super) const DROP_RUN: &str = "DELETE FROM runs WHERE number = ?1 RETURNING project, bytes";
-/// Parameter: run. Row: bytes.
-pub(super) const LET_OUTPUTS_GO: &str = "UPDATE outputs SET run = NULL WHERE run = ?1 RETURNING bytes";
-/// Each with the run as parameter: what goes with one that has ended.
-pub(super) const DROP_OF_RUN: [&str; 2] = ["DELETE FROM documents WHERE run = ?1", "DELETE FROM states WHERE run = ?1"];
+/// What a run weighs: asked before it is dropped, as `RETURNING` would make a table of each answer. Parameter: run. Row:
+/// project, bytes, those of its outputs or null where it has none.
+pub(super) const RUN_WEIGHT: &str =
+    "SELECT project, bytes, (SELECT sum(bytes) FROM outputs WHERE run = ?1) FROM runs WHERE number = ?1";
+/// Parameter: run.
+pub(super) const LET_OUTPUTS_GO: &str = "UPDATE outputs SET run = NULL WHERE run = ?1";
+/// Each with the run as parameter: all of one that has ended.
+pub(super) const DROP_RUN: [&str; 3] =
+    ["DELETE FROM runs WHERE number = ?1", "DELETE FROM documents WHERE run = ?1", "DELETE FROM states WHERE run = ?1"];
 
 // Outputs.
 

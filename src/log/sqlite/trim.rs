@@ -454,17 +454,16 @@ impl<'a> Trimmer<'a> {
     }
 
     fn drop_run(&mut self, run: i64) -> rusqlite::Result<()> {
-        let mut dropped = self.conn.prepare_cached(sql::DROP_RUN)?;
-        let (project, bytes): (i64, i64) = dropped.query_row([run], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let mut outputs = 0;
-        read::each_row(self.conn, sql::LET_OUTPUTS_GO, params![run], |row| {
-            outputs += row.get::<_, i64>(0)?;
-            Ok(Flow::More)
-        })?;
-        for statement in sql::DROP_OF_RUN {
+        let mut weight = self.conn.prepare_cached(sql::RUN_WEIGHT)?;
+        let weight = weight.query_row([run], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let (project, bytes, outputs): (i64, i64, Option<i64>) = weight;
+        if outputs.is_some() {
+            self.run_sql(sql::LET_OUTPUTS_GO, params![run])?;
+        }
+        for statement in sql::DROP_RUN {
             self.run_sql(statement, params![run])?;
         }
-        let bytes_of_all = bytes + outputs;
+        let bytes_of_all = bytes + outputs.unwrap_or_default();
         let gone = self.gone.entry(project).or_default();
         gone.ended_runs += 1;
         gone.run_bytes += bytes_of_all;

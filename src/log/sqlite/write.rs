@@ -2,10 +2,11 @@
 //!
 //! Messages are gathered, and written at the end: a segment for each project, or what is added to its last.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::packed::{Packer, put_bytes, put_message, put_outer};
 use super::read::Totals;
@@ -13,7 +14,7 @@ use super::trim::Slice;
 use super::{int, nat, outbox, read, sql};
 use crate::auth::TicketNote;
 use crate::log::store::segment::Extent;
-use crate::log::store::{Head, KeyRow, Place, RunNumber, RunRow, StoredMessage, Write};
+use crate::log::store::{Head, KeyRow, Place, RunMap, RunNumber, RunRow, StoredMessage, Write};
 use crate::model::{ProjectId, RunStatus, StepId, Timestamp};
 
 /// Projects whose ids are held in memory; at the limit all are forgotten, and looked up again.
@@ -30,7 +31,7 @@ const SEGMENT_ROOM: usize = 2 * 1024;
 pub(super) struct Memory {
     projects: HashMap<ProjectId, Known>,
     /// Runs that go on.
-    runs: HashMap<RunNumber, OpenRun>,
+    runs: RunMap<OpenRun>,
     totals: Option<Totals>,
 }
 
@@ -82,11 +83,21 @@ pub(super) struct Writer<'a> {
     packer: &'a mut Packer,
     /// There may be messages that outlast their segments.
     has_outlasting: bool,
-    grown: HashMap<i64, Growth>,
+    grown: BTreeMap<i64, Growth>,
     /// The last messages of runs.
-    lasts: HashMap<RunNumber, StoredMessage>,
+    lasts: RunMap<StoredMessage>,
     /// What time it is by the wall clock.
     wall: Timestamp,
+    held: Held<'a>,
+}
+
+/// The statements that a batch has use for again and again.
+#[derive(Default)]
+struct Held<'a> {
+    new_run: Option<CachedStatement<'a>>,
+    new_document: Option<CachedStatement<'a>>,
+    end_run: Option<CachedStatement<'a>>,
+    new_state: Option<CachedStatement<'a>>,
 }
 
 /// What a batch adds to a project.
@@ -153,7 +164,8 @@ impl<'a> Writer<'a> {
         has_outlasting: bool,
         wall: Timestamp,
     ) -> Self {
-        Self { conn, memory, packer, has_outlasting, grown: HashMap::new(), lasts: HashMap::new(), wall }
+        let (grown, lasts, held) = (BTreeMap::new(), RunMap::default(), Held::default());
+        Self { conn, memory, packer, has_outlasting, grown, lasts, wall, held }
     }
 
     /// Those projects that have not come as far as is expected, or further.
@@ -281,11 +293,12 @@ impl<'a> Writer<'a> {
         let number = read::run_key(number);
         let (run_id, fingerprint) = (row.run.as_str(), row.fingerprint.as_slice());
         let values = params![number, project, run_id, int(created_at.as_millis()), int(since), fingerprint, bytes];
-        self.run_sql(sql::NEW_RUN, values)?;
+        held(&mut self.held.new_run, self.conn, sql::NEW_RUN)?.execute(values)?;
         let mut document = Vec::with_capacity(row.document.len() + row.answer.len() + 8);
         put_bytes(&mut document, &row.document);
         put_bytes(&mut document, &row.answer);
-        self.conn.prepare_cached(sql::NEW_DOCUMENT)?.execute((number, self.packer.pack(&document)))?;
+        held(&mut self.held.new_document, self.conn, sql::NEW_DOCUMENT)?
+            .execute((number, self.packer.pack(&document)))?;
         if was_emptied {
             self.run_sql(sql::PROJECT_ACTIVE, params![project])?;
         }
@@ -332,9 +345,9 @@ impl<'a> Writer<'a> {
         outer.iter().for_each(|message| put_outer(&mut rest, message));
         let (key, ended_at) = (read::run_key(number), int(ended_at.as_millis()));
         let values = params![key, first_seq, int(last_seq), ended_at, read::status_code(status), int(bytes)];
-        self.run_sql(sql::END_RUN, values)?;
+        held(&mut self.held.end_run, self.conn, sql::END_RUN)?.execute(values)?;
         let summary = self.packer.pack(summary).to_vec();
-        self.conn.prepare_cached(sql::NEW_STATE)?.execute((key, summary, self.packer.pack(&rest)))?;
+        held(&mut self.held.new_state, self.conn, sql::NEW_STATE)?.execute((key, summary, self.packer.pack(&rest)))?;
         if self.has_outlasting {
             self.run_sql(sql::DROP_OUTLASTING, params![key])?;
         }
@@ -418,26 +431,39 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// A statement, found by its text at its first use alone.
+fn held<'s, 'a>(
+    place: &'s mut Option<CachedStatement<'a>>,
+    conn: &'a Connection,
+    statement: &str,
+) -> rusqlite::Result<&'s mut CachedStatement<'a>> {
+    if place.is_none() {
+        *place = Some(conn.prepare_cached(statement)?);
+    }
+    Ok(place.as_mut().expect("set just above"))
+}
+
 /// What is known of a project; it is made where there is none.
 fn known<'k>(
     conn: &Connection,
     known: &'k mut HashMap<ProjectId, Known>,
     project: &ProjectId,
 ) -> rusqlite::Result<&'k mut Known> {
-    if !known.contains_key(project) {
-        if known.len() >= KNOWN_MAX {
-            known.clear();
-        }
-        let found = match look_up(conn, project)? {
-            Some(found) => found,
-            None => {
-                conn.prepare_cached(sql::NEW_PROJECT)?.execute([project.as_str()])?;
-                Known { id: conn.last_insert_rowid(), newest: 0, is_emptied: false, tail: None }
-            }
-        };
-        known.insert(project.clone(), found);
+    if known.len() >= KNOWN_MAX && !known.contains_key(project) {
+        known.clear();
     }
-    Ok(known.get_mut(project).expect("inserted just above"))
+    let place = match known.entry(project.clone()) {
+        Entry::Occupied(known) => return Ok(known.into_mut()),
+        Entry::Vacant(place) => place,
+    };
+    let found = match look_up(conn, project)? {
+        Some(found) => found,
+        None => {
+            conn.prepare_cached(sql::NEW_PROJECT)?.execute([project.as_str()])?;
+            Known { id: conn.last_insert_rowid(), newest: 0, is_emptied: false, tail: None }
+        }
+    };
+    Ok(place.insert(found))
 }
 
 fn look_up(conn: &Connection, project: &ProjectId) -> rusqlite::Result<Option<Known>> {

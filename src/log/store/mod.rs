@@ -1,5 +1,6 @@
 //! What keeps the log. A store knows nothing of what it keeps beyond the columns it finds it by.
 
+mod numbers;
 mod outbox;
 mod recovered;
 mod rows;
@@ -9,6 +10,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub(super) use self::numbers::{RunMap, RunSet};
 pub use self::outbox::{Due, DueId, DueRow, DueTimes, OutboxChange};
 pub use self::recovered::{EndedRun, Identity, OpenRun, Recovered, RecoveredProject};
 pub use self::rows::{Ends, KeyRow, Place, RunNumber, RunRow, StoredMessage, StoredOutput, Write};

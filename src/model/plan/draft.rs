@@ -330,7 +330,7 @@ fn read_step(id: StepId, mut fields: Fields<'_, '_>) -> Step {
     let tool = fields.required_text("tool", NAME_CHARS_MAX);
     let title = fields.text("title", TITLE_CHARS_MAX).filter(|title| !title.trim().is_empty());
     Step {
-        title: title.unwrap_or(id.as_str()).into(),
+        title: title.map_or_else(|| id.to_shared(), Into::into),
         id,
         description: fields.text("description", DESCRIPTION_CHARS_MAX).map(Into::into).unwrap_or_default(),
         tool: tool.unwrap_or_default().into(),

@@ -25,6 +25,7 @@ pub use draft::Draft;
 pub use issue::{ISSUES_MAX, Issue, Issues};
 pub use shown::shown_document;
 pub use submission::{Submission, SubmissionError};
+pub use summary::PlanSummary;
 
 /// A plan whose ids are unique, whose dependencies exist and form no cycle, and whose levels are known.
 #[derive(Debug, Clone, PartialEq)]
