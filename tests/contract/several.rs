@@ -1,6 +1,8 @@
 //! One stream of several projects: its ids, exact resume in each, what it is refused for, and who may.
 
+#[cfg(feature = "sqlite")]
 use std::collections::BTreeMap;
+#[cfg(feature = "sqlite")]
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 

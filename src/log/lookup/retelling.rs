@@ -258,7 +258,11 @@ impl Kept {
         if let Some((row, _)) = to {
             row.up_to = self.at;
         }
-        if end == End::History { Err(Miss::Lost) } else { Ok(()) }
+        match end {
+            End::Messages | End::Row | End::Look => Ok(()),
+            End::History => Err(Miss::Lost),
+            End::Run => Err(Miss::NoRun),
+        }
     }
 
     /// The same, as much as one look may take.
@@ -271,7 +275,8 @@ impl Kept {
         mut to: Option<(&mut Row, usize)>,
     ) -> Result<End, StoreError> {
         let Telling { project, run, .. } = telling;
-        if has_lost(history.ends(run)?, self.at, history.floor(project)?) {
+        let Some(ends) = history.ends(run)? else { return Ok(End::Run) };
+        if has_lost(Some(ends), self.at, history.floor(project)?) {
             return Ok(End::History);
         }
         let newest = history.newest(project)?;
@@ -352,6 +357,8 @@ enum End {
     Look,
     /// What comes next is gone.
     History,
+    /// The run is gone, with whatever it said.
+    Run,
 }
 
 /// When a run ended, which it has.

@@ -110,6 +110,7 @@ impl<M: Medium> World<M> {
     fn circumstances(&self, index: usize) -> Circumstances {
         let client = &self.clients[index];
         Circumstances {
+            may_lose_runs: !self.laws.keeps_runs(),
             now: self.now.wall,
             is_ending: self.is_ending,
             may_be_busy: client.stream_of.is_some()

@@ -51,6 +51,8 @@ pub(super) struct Circumstances {
     pub(super) may_be_busy: bool,
     /// The store has failed since the stream began.
     pub(super) was_down: bool,
+    /// A run that has ended may be let go.
+    pub(super) may_lose_runs: bool,
     /// When the subscriber's token ends.
     pub(super) expires_at: Option<Timestamp>,
     pub(super) heartbeat_ms: u64,

@@ -182,3 +182,15 @@ fn a_run_that_is_not_there_is_refused() {
     let wanted = Subscription { run: Some(run_id("r")), view: View::Format(FORMAT), ..Subscription::to(p()) };
     assert!(matches!(bench.ask(subscribe(wanted, 0)), Answer::Refused(Refusal::UnknownRun)));
 }
+
+#[test]
+fn who_watched_a_run_that_was_let_go_waited_for_ever_for_its_end() {
+    let mut bench = Bench::with(keeping(Retention { runs: 0, ..KEEP_ALL }));
+    bench.busy_run();
+    let before = bench.retold("r", None).after;
+    bench.say("r", vec![completed()]);
+    bench.wait_ms(60_000);
+    bench.handle(Vec::new());
+    let answer = bench.read(query_row(1, before, usize::MAX));
+    assert!(matches!(answer, Answer::Refused(Refusal::UnknownRun)), "{answer:?}");
+}
