@@ -26,7 +26,7 @@ impl Api {
             EventList::Messages => Render::Body,
             EventList::CloudEvents => Render::Batch { next: next_page(&project, &run, limit) },
         };
-        Ok(Action::Ask(Ask::Read(Query::Events { project, run, after, limit, list }), render))
+        Ok(Action::Ask(Ask::Read(Query::RunEvents { project, run, after, limit, list }), render))
     }
 
     pub(super) fn events(&mut self, project: ProjectId, request: &Request, facts: &Facts) -> Result<Action, Problem> {
@@ -38,7 +38,7 @@ impl Api {
         let newest_first = order.unwrap_or(before.is_some() && after.is_none());
         let (types, limit) = (parameters.types()?, parameters.limit()?);
         let wanted = WantedEvents { after, before, newest_first, types, limit };
-        Ok(Action::Ask(Ask::Read(Query::ProjectEvents { project, wanted }), Render::Body))
+        Ok(Action::Ask(Ask::Read(Query::Events { project, wanted }), Render::Body))
     }
 
     /// The place in a project's history that the parameter of this name tells by a message's id.

@@ -288,7 +288,7 @@ fn where_a_stream_begins_is_told_after_the_messages_that_it_begins_behind() {
     // Whatever readers were asked before these has been answered when these are.
     for _ in 0..100 {
         let events =
-            Query::Events { project: project(), run: run_id(1), after: 0, limit: 1, list: EventList::Messages };
+            Query::RunEvents { project: project(), run: run_id(1), after: 0, limit: 1, list: EventList::Messages };
         assert!(log.send(vec![read(events, 4)]).is_ok());
         let first = told.recv_timeout(PATIENCE);
         let Ok(Delivery::Reply { to, .. }) = &first else { panic!("ahead of the log: {first:?}") };

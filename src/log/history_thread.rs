@@ -192,8 +192,8 @@ fn is_history_query(query: &Query) -> bool {
             | Query::Row { .. }
             | Query::Plan { .. }
             | Query::Document { .. }
+            | Query::RunEvents { .. }
             | Query::Events { .. }
-            | Query::ProjectEvents { .. }
             | Query::Run { .. }
             | Query::Output { .. }
             | Query::OutputRest { .. }
@@ -294,7 +294,7 @@ impl Historian {
             Query::Projects { visible, after, limit } => {
                 return lists::list_projects(&self.heads, visible.as_deref(), after.as_ref(), *limit).map(Some);
             }
-            Query::ProjectEvents { project, wanted } => {
+            Query::Events { project, wanted } => {
                 return lookup::project_events(&mut |look| self.reader.look(look), &self.signer, project, wanted)
                     .map(Some);
             }

@@ -192,9 +192,6 @@ impl<S: Socket> Server<S> {
     /// The rest of a turn, once everything that came has been looked at: writes, deadlines, and the end of what has
     /// ended. `true` where there is more to do at once.
     pub fn end_turn(&mut self, now: Now) -> bool {
-        if self.are_streams_ended {
-            self.end_streams(now);
-        }
         self.give_held_answers(now);
         self.ask_where_to_begin(now);
         self.ask_where_bundles_begin(now);
@@ -207,6 +204,9 @@ impl<S: Socket> Server<S> {
         }
         self.connections.renew_budget();
         self.shed(now);
+        if self.are_streams_ended {
+            self.end_streams(now);
+        }
         let has_more_writes = self.streams.flush(FLUSH_WRITES_MAX, now);
         let has_more_streams = self.streams.tick(SWEEP_STREAMS_MAX, now);
         self.end_overdue(now);

@@ -33,7 +33,7 @@ use crate::log::{self, Delivery, Journal, LogHandle, Outcome, Store};
 use crate::model::Now;
 #[cfg(feature = "http-tool")]
 use crate::webhooks::Courier;
-use crate::webhooks::{Bell, Board, CourierHandle, Rung};
+use crate::webhooks::{Bell, Board, CourierHandle, Rung, check_all};
 use crate::{clock, random};
 
 /// How much longer than the grace of steps an end may take: commands that ignore it are killed 5 s later, and the store may
@@ -104,6 +104,7 @@ impl Builder {
     pub fn start(mut self) -> Result<RunningServer, StartError> {
         let config = &self.config;
         declare_tools(config, &mut self.registry)?;
+        check_all(&config.webhooks).map_err(StartError)?;
         let key_source = key_source(config)?;
         let context = Arc::new(context(config, self.registry));
         let storage = storage::open(config, clock::wall())?;
@@ -119,6 +120,7 @@ impl Builder {
         let board = Arc::new(Board::of(&config.webhooks));
         server.show_webhooks(board.clone());
 
+        let keys = key_source.map(|source| jwks::start(source, inbox.clone())).transpose()?;
         let executor = Unstarted::new();
         let executor_handle = executor.handle();
         let (bell, rung) = Bell::new();
@@ -128,7 +130,6 @@ impl Builder {
         let executor = start_executor(executor, config, &context, &log)?;
         let (intake, intake_thread) = start_intake(config, &context, &log, &inbox)?;
         out(left);
-        let keys = key_source.map(|source| jwks::start(source, inbox.clone())).transpose()?;
         let courier = start_courier(config, &log, board, rung)?;
 
         let wish = Arc::default();

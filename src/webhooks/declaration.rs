@@ -99,7 +99,7 @@ impl WebhookDeclaration {
 ///
 /// # Errors
 /// What is wrong with one of them, or with all together.
-pub(super) fn check_all(declarations: &[WebhookDeclaration]) -> Result<(), String> {
+pub(crate) fn check_all(declarations: &[WebhookDeclaration]) -> Result<(), String> {
     if declarations.len() > WEBHOOKS_MAX {
         return Err(format!("webhooks: expected at most {WEBHOOKS_MAX}, found {}", declarations.len()));
     }

@@ -29,7 +29,7 @@ pub(crate) use self::board::Board;
 #[cfg(feature = "http-tool")]
 pub(crate) use self::courier::Courier;
 pub use self::declaration::WebhookDeclaration;
-pub(crate) use self::declaration::words;
+pub(crate) use self::declaration::{check_all, words};
 pub(crate) use self::post::Sent;
 #[cfg(feature = "http-tool")]
 pub(crate) use self::request::ping;

@@ -1,15 +1,12 @@
 //! One stream of several projects: its ids, exact resume in each, what it is refused for, and who may.
 
 #[cfg(feature = "sqlite")]
-use std::collections::BTreeMap;
-#[cfg(feature = "sqlite")]
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+mod kills;
 
 use serde_json::{Value, json};
 
 use crate::common::client::Request;
-use crate::common::server::{Server, Setup, TempDirectory};
+use crate::common::server::{Server, Setup};
 use crate::common::stream::{Event, Sse};
 use crate::common::token;
 
@@ -143,6 +140,7 @@ fn what_can_not_be_asked_for_is_refused_by_its_name() {
         (url(&format!("?projects={}", many(33).join(","))), 400, "1 to 32 projects"),
         (url("?projects=a&runId=r"), 400, "runId"),
         (url("?projects=a&view=text"), 400, "view"),
+        (url("?projects=a&format=agui"), 400, "format"),
         (url("?projects=a&snapshot=2"), 400, "snapshot"),
         (body(json!({})), 422, "projects"),
         (body(json!([])), 422, "object"),
@@ -236,70 +234,4 @@ fn a_stream_counts_once_for_its_token_and_in_each_of_its_projects() {
     let busy = server.stream_of(ask()).rest();
     expect(&busy, &[("stream_closing", "a", 0), ("stream_closing", "b", 0)]);
     assert!(busy[0].retry.is_some() && busy.iter().all(|event| event.message["payload"]["reason"] == "busy"));
-}
-
-/// Publishers of 20 projects; a stream of all of them that is cut by kill -9 again and again, and comes back.
-#[cfg(feature = "sqlite")]
-#[test]
-fn twenty_projects_on_one_stream_over_kills_have_each_message_once() {
-    const PROJECTS: usize = 20;
-    const KILLS: usize = 4;
-    let directory = TempDirectory::new();
-    let names: Vec<_> = (0..PROJECTS).map(|n| format!("p{n}")).collect();
-    let path = format!("/api/sse?projects={}&snapshot=0", names.join(","));
-    let mut server = Setup::default().data(directory.path()).start();
-    let address = server.address;
-    let mut seen: BTreeMap<String, u64> = BTreeMap::new();
-    let mut last_id: Option<String> = None;
-    for round in 0..=KILLS {
-        let is_over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            // Also where an assertion fails: the scope waits for its threads.
-            let _end = Raises(&is_over);
-            for part in names.chunks(PROJECTS / 4) {
-                let is_over = &is_over;
-                scope.spawn(move || publish_on(address, part, is_over));
-            }
-            let request = Request::get(&path);
-            let request = last_id.iter().fold(request, |request, id| request.header("Last-Event-ID", id));
-            let mut stream = Sse::open(address, request);
-            let connected = stream.take(PROJECTS);
-            let resume = if last_id.is_some() { "resumed" } else { "fresh" };
-            assert!(connected.iter().all(|event| event.message["payload"]["resume"] == resume), "{connected:#?}");
-            last_id = Some(connected[0].id().to_owned());
-            for event in &connected {
-                let before = seen.insert(project(event).to_owned(), event.seq());
-                assert!(round == 0 || before == Some(event.seq()), "round {round}: it goes on where it was");
-            }
-            for _ in 0..300 {
-                let event = stream.next().expect("publishers go on");
-                let seq = seen.get_mut(project(&event)).expect("one of them");
-                assert_eq!(event.seq(), *seq + 1, "round {round}: {}", event.raw);
-                *seq = event.seq();
-                last_id = Some(event.id().to_owned());
-            }
-        });
-        server.kill();
-        server = Setup::default().data(directory.path()).listen(address).start();
-    }
-    assert!(seen.values().all(|&seq| seq > 0), "each had its share: {seen:?}");
-}
-
-/// Raises a flag in the end.
-struct Raises<'f>(&'f AtomicBool);
-
-impl Drop for Raises<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-#[cfg(feature = "sqlite")]
-fn publish_on(address: SocketAddr, projects: &[String], is_over: &AtomicBool) {
-    let note = json!({"type": "note", "payload": {"text": "x".repeat(100)}});
-    while !is_over.load(Ordering::Relaxed) {
-        for name in projects {
-            Request::post(&format!("/api/projects/{name}/events"), &note).try_send(address);
-        }
-    }
 }

@@ -21,7 +21,7 @@ const TRIM_SOON: Duration = Duration::from_millis(100);
 const TRIM_AGAIN: Duration = Duration::from_millis(20);
 
 /// Room that is kept for the next message once one is written; what a larger one took is given back.
-const JSON_BYTES_KEPT: usize = 64 * 1024;
+pub(super) const JSON_BYTES_KEPT: usize = 64 * 1024;
 
 /// Why a batch is not committed.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Journal, Outcome, unreadable};
 use crate::log::frames::{Frames, View, write_frame};
-use crate::log::lookup::events::{self, WantedList};
+use crate::log::lookup::events::{self, WantedRunEvents};
 use crate::log::lookup::lists::{self, OpenRuns, WantedRuns};
 use crate::log::lookup::page_cache::Stretch;
 use crate::log::lookup::{self, Asked, Found, Known, Question};
@@ -35,13 +35,13 @@ impl Journal {
             Query::Run { project, run, whole_outputs } => self.run(&project, &run, whole_outputs),
             Query::Plan { project, run } => lookup::plan(&*self.store, &project, &run),
             Query::Document { project, run } => lookup::document(&*self.store, &project, &run),
-            Query::Events { project, run, after, limit, list } => {
-                let wanted = WantedList { project: &project, run: &run, after, limit, list };
+            Query::RunEvents { project, run, after, limit, list } => {
+                let wanted = WantedRunEvents { project: &project, run: &run, after, limit, list };
                 events::list(&*self.store, &self.signer, &wanted)
             }
             // Readers have no room for it just now. What may take them long would hold up everyone here.
-            Query::ProjectEvents { .. } if self.has_readers => Ok(Answer::Refused(Refusal::StoreUnavailable)),
-            Query::ProjectEvents { project, wanted } => {
+            Query::Events { .. } if self.has_readers => Ok(Answer::Refused(Refusal::StoreUnavailable)),
+            Query::Events { project, wanted } => {
                 lookup::project_events(&mut |look| look(&*self.store), &self.signer, &project, &wanted)
             }
             Query::Due(wanted) => lookup::due::page(&*self.store, &self.signer, &wanted),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::claims::Earlier;
-use super::commit::Said;
+use super::commit::{JSON_BYTES_KEPT, Said};
 use super::outputs::WHOLE_BYTES_MAX;
 use super::{Journal, RunEntry};
 use crate::log::lookup::lists::summary_json;
@@ -213,6 +213,8 @@ impl Journal {
             let (status, summary, state) = (run.state.status, summary_json(&run.state)?, state.as_slice().into());
             let part = batch.part(project, seq);
             batch.write(part, Write::RunEnded { number, status, summary, state, last_seq: seq });
+            self.json_text.clear();
+            self.json_text.shrink_to(JSON_BYTES_KEPT);
         }
         let entry = self.entry(project)?;
         entry.open_runs.remove(&number);

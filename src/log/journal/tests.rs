@@ -431,8 +431,13 @@ fn history_is_bounded_by_count_and_keeps_the_ends_of_runs() {
     let Answer::StartsAt(reset) = bench.page(0, None, 1) else { panic!("what is gone is not paged") };
     assert_eq!(reset.resume, Resume::Reset(ResetReason::Expired));
     assert_eq!(bench.follow(13, None).0, [14, 15, 16, 17]);
-    let events =
-        bench.json(Query::Events { project: p(), run: run_id("r"), after: 0, limit: 100, list: EventList::Messages });
+    let events = bench.json(Query::RunEvents {
+        project: p(),
+        run: run_id("r"),
+        after: 0,
+        limit: 100,
+        list: EventList::Messages,
+    });
     let seqs: Vec<_> = events["events"].as_array().expect("an array").iter().map(|event| &event["seq"]).collect();
     assert_eq!(seqs, [1, 7]);
 }
@@ -1225,7 +1230,7 @@ fn a_runs_events_are_read_page_by_page() {
     bench.publish(&p(), 1);
     bench.whole_run("r", 3);
     let query =
-        |after, limit| Query::Events { project: p(), run: run_id("r"), after, limit, list: EventList::Messages };
+        |after, limit| Query::RunEvents { project: p(), run: run_id("r"), after, limit, list: EventList::Messages };
     let page = bench.json(query(0, 2));
     let first = &page["events"][0];
     assert_eq!(
@@ -1248,9 +1253,13 @@ fn a_page_of_a_runs_events_was_as_large_as_its_messages_were() {
     (0..9).for_each(|_| drop(bench.say("r", vec![said.clone()])));
     let (mut after, mut seen, mut pages) = (0, 0, 0);
     loop {
-        let Answer::Json(body) =
-            bench.read(Query::Events { project: p(), run: run_id("r"), after, limit: 1000, list: EventList::Messages })
-        else {
+        let Answer::Json(body) = bench.read(Query::RunEvents {
+            project: p(),
+            run: run_id("r"),
+            after,
+            limit: 1000,
+            list: EventList::Messages,
+        }) else {
             panic!("no page")
         };
         assert!(body.len() < 6 * MIB, "{} bytes", body.len());

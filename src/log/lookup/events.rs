@@ -11,7 +11,7 @@ const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What is listed of a run's messages.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::log) struct WantedList<'a> {
+pub(in crate::log) struct WantedRunEvents<'a> {
     pub(in crate::log) project: &'a ProjectId,
     pub(in crate::log) run: &'a RunId,
     /// Behind this message.
@@ -25,9 +25,9 @@ pub(in crate::log) struct WantedList<'a> {
 pub(in crate::log) fn list(
     history: &dyn History,
     signer: &IdSigner,
-    wanted: &WantedList<'_>,
+    wanted: &WantedRunEvents<'_>,
 ) -> Result<Answer, StoreError> {
-    let WantedList { project, run, after, limit, list } = *wanted;
+    let WantedRunEvents { project, run, after, limit, list } = *wanted;
     let Some(number) = history.run_number(project, run)? else {
         return Ok(Answer::Refused(Refusal::UnknownRun));
     };

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 pub use self::heads::Watchers;
 
-use self::events::WantedList;
+use self::events::WantedRunEvents;
 use self::output::Shown;
 use self::page_cache::{Block, PageCache, Stretch};
 pub(super) use self::project_events::project_events;
@@ -127,8 +127,8 @@ impl Lookup {
                     Found::NoRun => Some(Answer::Refused(Refusal::UnknownRun)),
                 })
             }
-            Query::Events { project, run, after, limit, list } => {
-                let wanted = WantedList { project, run, after: *after, limit: *limit, list: *list };
+            Query::RunEvents { project, run, after, limit, list } => {
+                let wanted = WantedRunEvents { project, run, after: *after, limit: *limit, list: *list };
                 events::list(history, signer, &wanted).map(Some)
             }
             Query::Due(wanted) => due::page(history, signer, wanted).map(Some),
@@ -222,7 +222,7 @@ impl Lookup {
             _ => return Ok(None),
         };
         match (told, query) {
-            (Err(Miss::Lost), Query::Page { project, after, .. }) => {
+            (Err(Miss::Lost | Miss::NoRun), Query::Page { project, after, .. }) => {
                 let start = StartingPosition::new(project, *after, Resume::Reset(ResetReason::Expired));
                 Ok(Some(Answer::StartsAt(Box::new(start))))
             }

@@ -15,7 +15,7 @@ const PAGE: Budget = Budget { messages: 16 * 1024, bytes: 4 * 1024 * 1024 };
 /// What is read in one look at most.
 const LOOK: Budget = Budget { messages: 1024, bytes: 256 * 1024 };
 
-/// A page, as [`Query::ProjectEvents`](crate::log::Query::ProjectEvents) asks for it.
+/// A page, as [`Query::Events`](crate::log::Query::Events) asks for it.
 pub(in crate::log) fn project_events(
     look: Look<'_>,
     signer: &IdSigner,

@@ -215,7 +215,7 @@ pub enum Query {
         run: RunId,
     },
     /// A run's messages: [`Answer::Json`], or [`Answer::Batch`] as CloudEvents.
-    Events {
+    RunEvents {
         /// Its project.
         project: ProjectId,
         /// The run.
@@ -228,7 +228,7 @@ pub enum Query {
         list: EventList,
     },
     /// A project's messages: [`Answer::Json`].
-    ProjectEvents {
+    Events {
         /// The project.
         project: ProjectId,
         /// Which of them.

@@ -205,10 +205,13 @@ impl<S: Socket> Connections<S> {
 
     /// A request waits for its answer; whom that will be for.
     pub(super) fn wait(&mut self, waiting: Waiting) -> SlabKey {
+        // What an earlier request of this connection is still to be answered is not for this one.
+        self.generation = self.generation.wrapping_add(1);
         let index = waiting.exchange.index;
         let connection = &mut self.slab[index];
+        connection.generation = self.generation;
         connection.state = State::Waiting(Box::new(waiting));
-        SlabKey::new(index as u32, connection.generation)
+        SlabKey::new(index as u32, self.generation)
     }
 
     /// The request that waits for this answer, if it still does.

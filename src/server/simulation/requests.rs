@@ -188,7 +188,7 @@ impl<M: Medium> World<M> {
             Some(ticket) if !self.rng.one_in(5) => self.tokens.tickets[ticket].project.clone(),
             _ => self.any_project(),
         };
-        let is_retold = self.rng.one_in(4);
+        let is_retold = self.rng.one_in(3);
         let run = match is_retold {
             true => self.any_open_run(&project),
             false if self.rng.one_in(4) => self.any_run(&project),

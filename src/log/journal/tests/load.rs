@@ -85,7 +85,7 @@ fn a_run_whose_plan_is_not_understood_any_more_has_one_last_message_all_the_same
             [("waits", ["workflow_started", "workflow_failed"]), ("runs", ["workflow_started", "workflow_failed"])]
         {
             let query =
-                Query::Events { project: p(), run: run_id(run), after: 0, limit: 10, list: EventList::Messages };
+                Query::RunEvents { project: p(), run: run_id(run), after: 0, limit: 10, list: EventList::Messages };
             let events = bench.json(query)["events"].as_array().expect("events").clone();
             let found: Vec<_> = events.iter().map(|event| event["type"].as_str().expect("a type")).collect();
             assert_eq!(found, types, "{run}");

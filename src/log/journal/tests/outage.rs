@@ -371,7 +371,7 @@ fn questions() -> Vec<Command> {
         let (project, run, step) = (p(), run_id(run), step_id("a"));
         questions.push(read(Query::Run { project: p(), run: run.clone(), whole_outputs: true }, 200 + n));
         questions.push(read(
-            Query::Events { project: p(), run: run.clone(), after: 0, limit: 100, list: EventList::Messages },
+            Query::RunEvents { project: p(), run: run.clone(), after: 0, limit: 100, list: EventList::Messages },
             210 + n,
         ));
         let wanted = WantedOutput { stream: None, asked: Conditions::default(), bytes_max: 1000 };
