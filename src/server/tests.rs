@@ -14,6 +14,7 @@ use bench::{BODY, Bench, HEADER, IDLE, OUTPUT, SWEEP};
 use super::connections::Connection;
 use super::replies::CONGESTION_HOLD;
 use crate::http::contents;
+use crate::log::{Answer, Refusal};
 
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n";
 
@@ -472,4 +473,22 @@ fn what_a_connection_weighs_in_the_slab() {
     }
     let size = size_of::<Entry<Connection<i32>>>();
     assert!(size <= 208, "{size} bytes");
+}
+
+#[test]
+fn a_late_answer_to_a_stream_of_several_projects_was_taken_for_that_to_the_next_request() {
+    let (mut bench, refused) = (Bench::new(), Answer::Refused(Refusal::StoreUnavailable));
+    let client = bench.connect();
+    bench.is_log_held_up = true;
+    bench.send(&client, "GET /api/sse?projects=a,b HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(bench.asked_of_log(), 2, "each project's beginning");
+    bench.log_answers(refused);
+    bench.turns();
+    assert_eq!(statuses(&client.take()), [503]);
+    bench.send(&client, "GET /api/projects/c/workflows/r HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(bench.asked_of_log(), 2, "the other project's beginning, and the run");
+    bench.log_does_one();
+    assert_eq!(client.take(), "", "nobody waits for that any more");
+    bench.log_does_one();
+    assert_eq!(statuses(&client.take()), [404], "its own answer");
 }

@@ -341,9 +341,19 @@ impl Bench {
     /// The log, which is held up, answers what it was asked for first.
     pub(super) fn log_answers(&mut self, answer: Answer) {
         self.held_up.extend(self.server.take_outbox().log);
-        let Command::Read { reply: to, .. } = self.held_up.remove(0) else { panic!("nothing was asked") };
+        let (Command::Read { reply: to, .. } | Command::Subscribe { reply: to, .. }) = self.held_up.remove(0) else {
+            panic!("nothing was asked")
+        };
         let reply = Delivery::Reply { to, answer };
         self.server.receive(Inbox::Log(vec![reply]), self.now);
+    }
+
+    /// The log, which is held up, does what it was asked for first.
+    pub(super) fn log_does_one(&mut self) {
+        let first = self.held_up.remove(0);
+        let outcome = self.journal.handle(vec![first], self.now);
+        self.server.receive(Inbox::Log(outcome.deliveries), self.now);
+        self.turns();
     }
 
     pub(super) fn drain(&mut self) {
