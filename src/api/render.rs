@@ -195,3 +195,15 @@ fn beginning(length: u64, bytes: Vec<u8>) -> Body {
     }
     body
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_contradicts_the_store_is_no_body_that_is_too_large() {
+        let status = |refused: &Refusal| (refusal(refused).status, refusal(refused).code);
+        assert_eq!(status(&Refusal::NotKept), (500, "internal"));
+        assert_eq!(status(&Refusal::TooLarge), (413, "body_too_large"));
+    }
+}

@@ -99,6 +99,13 @@ impl IdSigner {
         Self { key, instance, positions: PositionsSigner::new(positions_key, instance) }
     }
 
+    /// The id of message `seq` of `project`, which needs no escapes in JSON.
+    pub fn text(&self, project: &ProjectId, seq: u64) -> String {
+        let mut id = Vec::with_capacity(64);
+        self.write(&mut id, project, seq);
+        id.into_iter().map(char::from).collect()
+    }
+
     /// Appends the id of message `seq` of `project` to `to`.
     ///
     /// Called for every message: two rounds of SHA-256 for a project id of up to 39 characters, and no allocation

@@ -122,9 +122,7 @@ impl RunView {
         timestamp: Option<Timestamp>,
         signer: &IdSigner,
     ) -> Result<Vec<u8>, StoreError> {
-        let mut id = Vec::new();
-        signer.write(&mut id, project, self.last_seq);
-        let last_event_id = String::from_utf8_lossy(&id).into_owned();
+        let last_event_id = signer.text(project, self.last_seq);
         let shown = Shown { project_id: project, state: &self.state, last_event_id, timestamp };
         serde_json::to_vec(&shown).map_err(|error| StoreError(error.to_string()))
     }

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use crate::auth::IdSigner;
 use crate::formats::cloudevents::{Thin, write_event, write_thin};
-use crate::log::lookup::events::id_of;
 use crate::log::protocol::{Answer, DueEvent, DuePage, WantedDue};
 use crate::log::store::{Due, DueRow, Flow, History, StoreError};
 
@@ -28,7 +27,7 @@ pub(in crate::log) fn page(history: &dyn History, signer: &IdSigner, wanted: &Wa
 
 fn event(history: &dyn History, signer: &IdSigner, row: &DueRow, bytes_max: usize) -> Result<DueEvent, StoreError> {
     let DueRow { id, due, attempts, .. } = row;
-    let message_id = id_of(signer, &due.project, due.seq);
+    let message_id = signer.text(&due.project, due.seq);
     let body = match whole(history, due, &message_id)? {
         Some(body) if body.len() <= bytes_max => body,
         _ => thin(due, &message_id)?,

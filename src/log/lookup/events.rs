@@ -42,7 +42,7 @@ pub(in crate::log) fn list(
             items.push(b',');
         }
         shown += 1;
-        last = id_of(signer, project, message.seq);
+        last = signer.text(project, message.seq);
         match write_item(&mut items, list, &last, message) {
             Ok(()) => Flow::More,
             Err(error) => {
@@ -58,11 +58,7 @@ pub(in crate::log) fn list(
 fn write_item(to: &mut Vec<u8>, list: EventList, id: &str, message: &StoredMessage) -> Result<(), serde_json::Error> {
     match list {
         EventList::Messages => {
-            to.extend_from_slice(b"{\"id\":\"");
-            to.extend_from_slice(id.as_bytes());
-            to.extend_from_slice(b"\",");
-            // The message is an object with members; its own opening brace gives way to the id.
-            to.extend_from_slice(message.json.get(1..).unwrap_or_default());
+            write_with_id(to, id, message);
             Ok(())
         }
         EventList::CloudEvents => cloudevents::write_event(to, id, &message.json),
@@ -79,9 +75,11 @@ fn page(list: EventList, items: &[u8], next: Option<String>) -> Answer {
     }
 }
 
-/// The id of a message, which needs no escapes.
-pub(in crate::log) fn id_of(signer: &IdSigner, project: &ProjectId, seq: u64) -> String {
-    let mut id = Vec::new();
-    signer.write(&mut id, project, seq);
-    String::from_utf8_lossy(&id).into_owned()
+/// Appends a message with its id as the first member.
+pub(super) fn write_with_id(to: &mut Vec<u8>, id: &str, message: &StoredMessage) {
+    to.extend_from_slice(b"{\"id\":\"");
+    to.extend_from_slice(id.as_bytes());
+    to.extend_from_slice(b"\",");
+    // The message is an object with members; its own opening brace gives way to the id.
+    to.extend_from_slice(message.json.get(1..).unwrap_or_default());
 }

@@ -4,6 +4,7 @@
 //! it may: so a type that hardly any message has costs no more than one that all have. Where more may come the page says
 //! how far it has read, however few messages it holds.
 
+use super::events::write_with_id;
 use crate::auth::IdSigner;
 use crate::log::protocol::{Answer, WantedEvents};
 use crate::log::store::{Flow, History, Look, StoreError, StoredMessage};
@@ -35,7 +36,6 @@ struct Page<'a> {
     project: &'a ProjectId,
     wanted: &'a WantedEvents,
     body: Vec<u8>,
-    id_text: Vec<u8>,
     shown: usize,
     left: Budget,
     /// Behind this message it goes on, or before it.
@@ -65,7 +65,6 @@ impl<'a> Page<'a> {
             project,
             wanted,
             body: b"{\"events\":[".to_vec(),
-            id_text: Vec::new(),
             shown: 0,
             left: PAGE,
             at: if wanted.newest_first { wanted.before } else { wanted.after },
@@ -126,10 +125,7 @@ impl<'a> Page<'a> {
             self.body.push(b',');
         }
         self.shown += 1;
-        write_id(&mut self.body, b"{\"id\":", &mut self.id_text, self.signer, self.project, message.seq);
-        self.body.push(b',');
-        // The message is an object with members; its own opening brace gives way to the id.
-        self.body.extend_from_slice(message.json.get(1..).unwrap_or_default());
+        write_with_id(&mut self.body, &self.signer.text(self.project, message.seq), message);
     }
 
     fn finish(mut self) -> Vec<u8> {
@@ -139,7 +135,8 @@ impl<'a> Page<'a> {
             self.body.extend_from_slice(b",\"lost\":true");
         }
         if let (End::Full, Some(at)) = (self.end, self.at) {
-            write_id(&mut self.body, b",\"next\":", &mut self.id_text, self.signer, self.project, at);
+            let next = self.signer.text(self.project, at);
+            self.body.extend_from_slice(format!(",\"next\":\"{next}\"").as_bytes());
         }
         self.body.push(b'}');
         self.body
@@ -163,16 +160,6 @@ impl Budget {
         self.messages -= 1;
         self.bytes = self.bytes.saturating_sub(bytes);
     }
-}
-
-/// Appends `name` and the id of message `seq` in quotes.
-fn write_id(to: &mut Vec<u8>, name: &[u8], id_text: &mut Vec<u8>, signer: &IdSigner, project: &ProjectId, seq: u64) {
-    id_text.clear();
-    signer.write(id_text, project, seq);
-    to.extend_from_slice(name);
-    to.push(b'"');
-    to.extend_from_slice(id_text);
-    to.push(b'"');
 }
 
 #[cfg(test)]

@@ -312,7 +312,7 @@ impl Kept {
     ) -> Result<(), StoreError> {
         let event =
             read_event(message).map_err(|error| StoreError(format!("a run's message is unreadable: {error}")))?;
-        self.encoder.tell(&event, &id_text(signer, project, message.seq), &mut row.bytes);
+        self.encoder.tell(&event, &signer.text(project, message.seq), &mut row.bytes);
         row.mark(message.seq, message.place == Place::Last);
         self.at = message.seq;
         Ok(())
@@ -333,7 +333,7 @@ impl Kept {
             messages: said.and_then(|said| serde_json::from_str(said.messages.as_deref()?).ok()),
         };
         let mut prelude = Vec::new();
-        self.encoder.prelude(&opening, &id_text(signer, &wanted.project, self.at), &mut prelude);
+        self.encoder.prelude(&opening, &signer.text(&wanted.project, self.at), &mut prelude);
         let row = (row.bytes.len() <= ROW_BYTES_MAX).then_some(row);
         Retold { format, prelude, ended_at, row }
     }
@@ -389,10 +389,4 @@ fn goes_on_exactly(look: Look<'_>, telling: Telling<'_>, position: u64) -> Resul
         })
     })?;
     Ok(is_exact)
-}
-
-fn id_text(signer: &IdSigner, project: &ProjectId, seq: u64) -> String {
-    let mut id = Vec::with_capacity(64);
-    signer.write(&mut id, project, seq);
-    String::from_utf8_lossy(&id).into_owned()
 }
