@@ -46,6 +46,7 @@ fn rate(store: Box<dyn Store>, batch: usize) -> Done<String> {
         projects: 10,
         key_bytes: 1 << 20,
         state_outputs_bytes: 1 << 20,
+        plans: Default::default(),
         recent_ms: 1000,
     };
     let began = Instant::now();

@@ -99,6 +99,8 @@ function describe(type, payload, text) {
       return payload.chunk.replace(/\n$/, "").split("\n").map((line) => `  ${payload.stepId} | ${line}`);
     case "workflow_level_completed":
       return [`level ${payload.level + 1} done in ${payload.executionTime} ms`];
+    case "workflow_plan_changed":
+      return [`plan changed by ${payload.by}: revision ${payload.revision}, ${payload.stepCount} steps in ${payload.totalLevels} levels`];
     case "workflow_completed":
       return [`${payload.planName}: completed in ${payload.performanceMetrics.totalExecutionTime} ms`];
     case "workflow_failed":

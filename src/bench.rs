@@ -5,7 +5,7 @@ pub use crate::executor::check::check_plan;
 pub use crate::executor::run::{Effects, Run};
 pub use crate::executor::template::{Engine, Scope};
 pub use crate::executor::tool::registry::Registry;
-pub use crate::executor::{Context, NewRun};
+pub use crate::executor::{Context, Durations, NewRun, PlanLimits};
 pub use crate::http::{Decoder, Limits as HttpLimits, Verdict, sse};
 pub use crate::log::{
     Command, Frames, Journal, Limits as LogLimits, MemoryStore, PublishedEvent, ReplyTo, Resume, Retention,

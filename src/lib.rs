@@ -6,7 +6,10 @@
 //! is all that it needs; the rest of the crate is closed.
 
 // The smaller builds leave out what alone calls some of the rest.
-#![cfg_attr(not(all(feature = "http-tool", feature = "sqlite")), allow(dead_code, unused_imports))]
+#![cfg_attr(
+    not(all(feature = "http-tool", feature = "postgres", feature = "sqlite")),
+    allow(dead_code, unused_imports)
+)]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
@@ -20,6 +23,7 @@ pub mod bench;
 #[doc(hidden)]
 pub mod cli;
 mod clock;
+mod cluster;
 pub mod config;
 mod executor;
 mod formats;
@@ -31,6 +35,7 @@ mod log;
 mod model;
 mod outbound;
 mod random;
+mod schedules;
 pub mod server;
 mod stream;
 mod text;

@@ -36,6 +36,7 @@ fn append<T: 'static>(store: Box<dyn Store>, batch: u64, kept: T) -> Done<Work> 
         projects: 10,
         key_bytes: 1 << 20,
         state_outputs_bytes: 1 << 20,
+        plans: Default::default(),
         recent_ms: 1000,
     };
     let no_plan = Box::new(|_: &[u8]| Err("no plan is kept here".to_owned()));

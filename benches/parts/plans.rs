@@ -1,10 +1,13 @@
 //! Plans: checked, filled in, and run to their end by hand.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use stepcast::StepId;
-use stepcast::bench::{Context, Effects, Engine, NewRun, Now, Plan, Registry, Run, Scope, Timestamp, check_plan};
+use stepcast::bench::{
+    Context, Durations, Effects, Engine, NewRun, Now, Plan, PlanLimits, Registry, Run, Scope, Timestamp, check_plan,
+};
 use stepcast::tool::Outcome;
 
 use super::streams::project;
@@ -87,13 +90,15 @@ pub fn run(document: Value) -> Done<Work> {
             plan: plan.clone(),
             created_at: Timestamp::default(),
             seed: 7,
+            whole_outputs: HashMap::new(),
+            is_held: false,
         };
         let (mut run, mut out) = (Run::new(new, context.clone()), Effects::default());
         run.start(now, &mut out);
         while run.has_ready() {
             let Some(launch) = run.take(now, &mut out) else { continue };
             let output = Outcome::Output(json!({"n": launch.step}));
-            run.finish((launch.step, launch.attempt), Ok(output), now, &mut out);
+            run.finish((launch.unit, launch.attempt), Ok(output), now, &mut out);
         }
         match run.is_ended() {
             true => used(out.records.len()),
@@ -108,6 +113,8 @@ fn context() -> Context {
         engine: Engine::new(),
         output_bytes_max: 1 << 16,
         step_output_bytes_max: 1 << 26,
+        durations: Durations::default(),
         interruptions_max: None,
+        plan_limits: PlanLimits::default(),
     }
 }

@@ -21,6 +21,8 @@ mod message;
 mod mob;
 mod options;
 mod peers;
+#[path = "../../tests/common/postgres.rs"]
+mod postgres;
 mod proc;
 mod publisher;
 mod report;

@@ -91,6 +91,8 @@ pub enum Choice {
 pub struct Setup<'a> {
     /// Where it keeps its messages.
     pub data: Data,
+    /// A database that keeps them instead.
+    pub url: Option<&'a str>,
     /// Flags of our own program, besides.
     pub flags: &'a [&'a str],
     /// Seconds between two heartbeats; none for what it does by itself, 0 for never.
@@ -102,7 +104,7 @@ pub struct Setup<'a> {
 impl<'a> Setup<'a> {
     /// The usual: without tokens.
     pub fn new(data: Data, flags: &'a [&'a str]) -> Self {
-        Self { data, flags, heartbeat_s: None, checks_tokens: false }
+        Self { data, url: None, flags, heartbeat_s: None, checks_tokens: false }
     }
 }
 
@@ -249,7 +251,8 @@ fn start_program(path: &Path, more: &[String], is_pinned: bool, setup: &Setup) -
     let mut command = program(path);
     let auth = if setup.checks_tokens { "jwt" } else { "none" };
     command.args(["serve", "--auth", auth, "--listen", "127.0.0.1:0", "--data"]);
-    command.arg(directory.as_ref().map_or(OsStr::new("none"), |directory| directory.0.as_os_str()));
+    let kept = directory.as_ref().map_or(OsStr::new("none"), |directory| directory.0.as_os_str());
+    command.arg(setup.url.map_or(kept, OsStr::new));
     if let Some(seconds) = setup.heartbeat_s {
         // What never comes is what comes after more time than any scenario has.
         let heartbeat = if seconds == 0 { "1h".to_owned() } else { format!("{seconds}s") };

@@ -48,7 +48,7 @@ impl AskedFor {
 
     fn of_query(request: &Request) -> Result<Self, Problem> {
         let parameters = Parameters::of_stream(request)?;
-        for name in ["runId", "view", "format"] {
+        for name in ["runId", "view", "format", "items"] {
             if parameters.text(name).is_some_and(|value| (name, value) != ("view", "events")) {
                 return Err(bad(name, "a stream of several projects is of all their events alone"));
             }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::answers::Decisions;
 use super::handler::{Api, idempotency_key, json_body, refused};
-use super::{Action, Facts, Otherwise, PlanRequest, Purpose, Turn};
+use super::turn::Beginning;
+use super::{Action, Facts, Otherwise, PlanRequest, Purpose, StoredRun, Turn};
 use crate::auth::{Principal, Scope};
 use crate::formats::Format;
 use crate::http::{Problem, Request};
@@ -26,19 +28,14 @@ impl Api {
         let principal = self.authorize(request, Scope::Subscribe, &project, facts)?;
         let idempotency_key = idempotency_key(request)?;
         let mut turn = read(json_body(request)?)?;
-        let otherwise = match turn.submission.take() {
-            None => Otherwise::Refuse(Box::new(turn.without_plan())),
-            Some(body) => match principal.require_in(Scope::Run, &project) {
-                Err(error) => Otherwise::Refuse(Box::new(refused(&error))),
-                Ok(()) => Otherwise::Begin(Box::new(PlanRequest {
-                    body,
-                    purpose: Purpose::Run(project.clone()),
-                    idempotency_key,
-                    principal: principal.clone(),
-                })),
-            },
+        let otherwise = if turn.answers.is_empty() {
+            beginning(&mut turn, &project, idempotency_key, &principal)
+        } else {
+            principal.require_in(Scope::Approve, &project).map_err(|error| refused(&error))?;
+            let answers = std::mem::take(&mut turn.answers);
+            Otherwise::Decide(Box::new(Decisions::new(project.clone(), answers, principal.sub())))
         };
-        let said = ClientSaid { thread: turn.thread, messages: turn.messages.map(Into::into) };
+        let said = ClientSaid { names: turn.names, messages: turn.messages.map(Into::into), had: turn.had };
         let wanted = wanted(project, turn.run, turn.format, &principal);
         Ok(Action::Converse(Arc::new(Subscription { said: Some(Box::new(said)), ..wanted }), otherwise))
     }
@@ -52,8 +49,26 @@ impl Api {
         facts: &Facts,
     ) -> Result<Action, Problem> {
         let principal = self.authorize(request, Scope::Subscribe, &project, facts)?;
-        let wanted = wanted(project, Some(run), Format::AiSdk, &principal);
+        let wanted = wanted(project, Some(run), Format::AiSdk { in_turns: true }, &principal);
         Ok(Action::Converse(Arc::new(wanted), Otherwise::Nothing))
+    }
+}
+
+/// What is done where the run is not known.
+fn beginning(turn: &mut Turn, project: &ProjectId, key: Option<String>, principal: &Principal) -> Otherwise {
+    let Some(beginning) = turn.beginning.take() else { return Otherwise::Refuse(Box::new(turn.without_plan())) };
+    if let Err(error) = principal.require_in(Scope::Run, project) {
+        return Otherwise::Refuse(Box::new(refused(&error)));
+    }
+    let (project, principal, idempotency_key) = (project.clone(), principal.clone(), key);
+    match beginning {
+        Beginning::Plan(body) => {
+            let purpose = Purpose::Run(project);
+            Otherwise::Begin(Box::new(PlanRequest { body, purpose, idempotency_key, principal }))
+        }
+        Beginning::Stored(name, body) => {
+            Otherwise::BeginStored(Box::new(StoredRun { project, name, body, idempotency_key, principal }))
+        }
     }
 }
 

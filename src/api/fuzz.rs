@@ -1,59 +1,73 @@
 //! What must hold of plans, published events and whole calls that a stranger sends: properties, for the fuzzer and the
 //! tests of its corpus.
 
+mod runs;
+
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+pub use self::runs::{change, decision, retry, stored};
 use super::{Action, Api, ApiSettings, Facts, PlanRequest, Prepared, Purpose, prepare, read_document, read_events};
-use crate::auth::{Hosts, Instance, Origins, Principal, ServerKeys, TicketBook};
+use crate::auth::{Hosts, Instance, Origins, Principal, ServerKeys, TicketBook, TicketMemory};
 use crate::executor::Context;
 use crate::executor::template::Engine;
 use crate::executor::tool::Registry;
+use crate::executor::{Durations, PlanLimits};
 use crate::http::{Decoder, Limits, Next, Problem, Verdict};
 use crate::model::{ISSUES_MAX, Now, Plan, ProjectId, RunId, Timestamp, is_reserved_type, is_valid_type};
 
 /// Steps that a plan may have here.
 const STEPS_MAX: usize = 50;
 
+fn project() -> ProjectId {
+    ProjectId::parse("p").expect("an id")
+}
+
+fn run() -> RunId {
+    RunId::parse("r").expect("an id")
+}
+
 static CONTEXT: LazyLock<Context> = LazyLock::new(|| Context {
     registry: Registry::with_builtins(),
     engine: Engine::new(),
     output_bytes_max: 64 << 10,
     step_output_bytes_max: 1 << 20,
+    durations: Durations::default(),
     interruptions_max: None,
+    plan_limits: PlanLimits::default(),
 });
 
 /// The body of a call that submits a plan.
 pub fn plan(bytes: &[u8]) {
-    let project = ProjectId::parse("p").expect("an id");
     let request = PlanRequest {
         body: bytes.to_vec(),
-        purpose: Purpose::Run(project),
+        purpose: Purpose::Run(project()),
         idempotency_key: None,
         principal: Principal::anyone(),
     };
-    match prepare(request, &CONTEXT, STEPS_MAX, RunId::parse("r").expect("an id")) {
+    match prepare(request, &CONTEXT, STEPS_MAX, run()) {
         Ok(Prepared::Run(submission)) => {
             check_plan(&submission.plan);
             let again = read_document(&submission.document, &CONTEXT).expect("what was taken on can be read again");
             assert_eq!(again, *submission.plan);
             serde_json::from_slice::<Value>(&submission.answer).expect("the answer is JSON");
         }
-        Ok(Prepared::Checked(_)) => unreachable!("it was to be run"),
+        Ok(Prepared::Checked(_) | Prepared::Steer(_) | Prepared::Store(_)) => unreachable!("it was to be run"),
         Ok(Prepared::Recall(_, problem)) => check_refusal(&problem),
         Err(problem) => check_refusal(&problem),
     }
 }
 
-/// Every step stands in one level, and what it waits for in an earlier one.
+/// Every step stands in one level, and what it waits for in an earlier one; handlers stand behind them and in none.
 fn check_plan(plan: &Plan) {
-    assert!((1..=STEPS_MAX).contains(&plan.steps.len()));
+    let count = plan.step_count();
+    assert!(count > 0 && plan.steps.iter().skip(count).all(|step| step.handler.is_some()));
     let mut at: Vec<usize> = plan.levels.iter().flatten().copied().collect();
     at.sort_unstable();
-    assert!(at.iter().copied().eq(0..plan.steps.len()), "a step is in no level or in two");
+    assert!(at.iter().copied().eq(0..count), "a step is in no level or in two");
     for (level, steps) in plan.levels.iter().enumerate() {
         for step in steps.iter().map(|&step| &plan.steps[step]) {
             assert_eq!(step.level, level);
@@ -143,7 +157,7 @@ fn api() -> Api {
         origins: Origins::new(&["https://a.example"]).expect("an origin"),
         signer: keys.id_signer(Instance::from_random([1; 6])),
         ticket_key: keys.ticket_key(),
-        tickets: TicketBook::new(keys.ticket_key(), ttl, Timestamp::default(), false),
+        tickets: TicketBook::new(keys.ticket_key(), ttl, TicketMemory::SinceStart([1; 6])),
         ticket_ttl: ttl,
         serves_metrics: true,
     };

@@ -3,24 +3,23 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use super::bundle::AskedFor;
 use super::publish::read_events;
 use super::query::Parameters;
-use super::render::{OUTPUT_PIECE_BYTES, Render};
+use super::render::Render;
+use super::runs::{rerun, retry};
 use super::stream::names_format;
 use super::{
-    Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, RerunRequest, Route, capabilities, dashboard,
-    read_chat, read_json_object, read_run_input,
+    Action, Ask, Call, Condition, Door, Facts, PlanRequest, Purpose, Route, capabilities, dashboard, read_chat,
+    read_run_input,
 };
 use crate::auth::{
     AuthError, Hosts, IdSigner, KEY_UNKNOWN, KeySet, Origins, Principal, Projects, Scope, Spending, TicketBook,
     TicketKey, TicketNote, Verdict, Verifier, bearer,
 };
-use crate::http::{Conditions, Method, Problem, Request, Response, media, peek_origin};
-use crate::log::{Query, WantedOutput};
-use crate::model::{ProjectId, RunId, StepId};
+use crate::http::{Method, Problem, Request, Response, media, peek_origin};
+use crate::log::Query;
+use crate::model::ProjectId;
 
 /// Makes 128 random bits.
 pub type Random = Box<dyn FnMut() -> [u8; 16] + Send>;
@@ -38,7 +37,7 @@ const KEYS_RETRY_AFTER: u32 = 5;
 const HOST_BYTES_SHOWN: usize = 253;
 
 /// The interface's description.
-const OPENAPI: &[u8] = include_bytes!("openapi.json");
+pub(super) const OPENAPI: &[u8] = include_bytes!("openapi.json");
 
 /// What the handlers go by.
 pub struct ApiSettings {
@@ -107,6 +106,11 @@ impl Api {
         self.settings.tickets.postpone(spending, facts.now.wall)
     }
 
+    /// Other nodes have noted this of tickets.
+    pub fn learn_of_tickets(&mut self, notes: &[TicketNote]) {
+        notes.iter().for_each(|note| self.settings.tickets.apply(note));
+    }
+
     /// How many used tickets are remembered, and how many were refused because they were too many.
     pub fn tickets(&self) -> (usize, u64) {
         (self.settings.tickets.len(), self.settings.tickets.refused())
@@ -150,11 +154,16 @@ impl Api {
         if request.headers.all("authorization").nth(1).is_some() {
             return Err(Problem::malformed("there is more than one Authorization"));
         }
+        self.carry_out(route, request, facts)
+    }
+
+    /// Does what a call wants that may be served.
+    fn carry_out(&mut self, route: Route, request: &Request, facts: &Facts) -> Result<Action, Problem> {
         match route {
             Route::Options(allow) => Ok(Action::Answer(Response::new(204).header("Allow", allow))),
             Route::Asset(name) => dashboard::asset(name, request).map(Action::Answer),
             Route::Health => Ok(Action::Answer(Response::json(200, r#"{"status":"ok"}"#))),
-            Route::Ready => self.ready(facts.condition),
+            Route::Ready => self.ready(facts),
             Route::Metrics => Ok(Action::Metrics),
             Route::OpenApi => Ok(Action::Answer(Response::json(200, OPENAPI))),
             Route::Stream(project) => self.stream(project, request, facts),
@@ -162,13 +171,13 @@ impl Api {
             Route::Ticket => self.ticket(request, facts),
             Route::Check => self.plan(request, Purpose::Check, facts),
             Route::SubmitNamed => self.plan(request, Purpose::RunNamed, facts),
-            Route::Submit(project) => self.plan(request, Purpose::Run(project), facts),
+            Route::Submit(project) => self.submit(project, request, facts),
             Route::Publish(project) => self.publish(project, request, facts),
-            Route::Cancel(project, run) => {
-                self.authorize(request, Scope::Run, &project, facts)?;
-                Ok(Action::Ask(Ask::Cancel(project, run.clone()), Render::Cancelled(run)))
-            }
-            Route::Rerun(project, run) => self.rerun(project, run, request, facts),
+            Route::Cancel(project, run) => self.cancel((project, run), request, facts),
+            Route::ChangePlan(project, run) => self.change_plan((project, run), request, facts),
+            Route::Decision(project, run, step) => self.decision((project, run, step), request, facts),
+            Route::Rerun(project, run) => self.run_again((project, run), rerun, request, facts),
+            Route::Retry(project, run) => self.run_again((project, run), retry, request, facts),
             Route::AgUi(project) => self.converse(project, request, read_run_input, facts),
             Route::Chat(project) => self.converse(project, request, read_chat, facts),
             Route::ChatStream(project, run) => self.resume_chat(project, run, request, facts),
@@ -183,19 +192,16 @@ impl Api {
             Route::Webhooks => self.webhooks(request, facts),
             Route::Projects => self.projects(request, facts),
             Route::Runs(project) => self.runs(project, request, facts),
-            Route::Run(project, run) => {
-                self.authorize(request, Scope::Subscribe, &project, facts)?;
-                let outputs = [("whole", true), ("cut", false)];
-                let whole_outputs = Parameters::read(request)?.word("outputs", &outputs)?.unwrap_or(true);
-                Ok(Action::Ask(Ask::Read(Query::Run { project, run, whole_outputs }), Render::Body))
-            }
-            Route::Plan(project, run) => {
-                self.authorize(request, Scope::Subscribe, &project, facts)?;
-                Ok(Action::Ask(Ask::Read(Query::Plan { project, run }), Render::Body))
-            }
+            Route::Run(project, run) => self.run((project, run), request, facts),
+            Route::Plan(project, run) => self.plan_of_run((project, run), request, facts),
+            Route::StoredPlans(project) => self.stored_plans(project, request, facts),
+            Route::StoredPlan(project, name) => self.stored_plan((project, name), request, facts),
+            Route::PutPlan(project, name) => self.put_plan((project, name), request, facts),
+            Route::RemovePlan(project, name) => self.remove_plan((project, name), request, facts),
             Route::Events(project) => self.events(project, request, facts),
             Route::RunEvents(project, run) => self.run_events(project, run, request, facts),
-            Route::StepOutput(project, run, step) => self.step_output(project, run, step, request, facts),
+            Route::StepOutput(project, run, step) => self.step_output((project, run, step), request, facts),
+            Route::StepItems(project, run, step) => self.step_items((project, run, step), request, facts),
         }
     }
 
@@ -245,9 +251,14 @@ impl Api {
     }
 
     /// A server that is behind is ready all the same: it catches up by itself, and sending clients away would not help it.
-    fn ready(&self, condition: Condition) -> Result<Action, Problem> {
-        if let Some(refusal) = condition.refusal().filter(|_| condition != Condition::Overloaded) {
+    /// One that others can't be heard by sends them away, and those who watch here stay: they miss nothing once it is.
+    fn ready(&self, facts: &Facts) -> Result<Action, Problem> {
+        if let Some(refusal) = facts.condition.refusal().filter(|_| facts.condition != Condition::Overloaded) {
             return Err(refusal);
+        }
+        if facts.is_cut_off {
+            let detail = "what this node writes has not come back to it from the store for 15 seconds";
+            return Err(Problem::unavailable("store_unavailable", detail, 1));
         }
         match self.settings.verifier.as_ref().and_then(Verifier::lacks_keys) {
             Some(why) => Err(Problem { detail: why.to_owned().into(), ..refused(&AuthError::KeysUnavailable) }),
@@ -278,22 +289,10 @@ impl Api {
 
     fn plan(&mut self, request: &Request, purpose: Purpose, facts: &Facts) -> Result<Action, Problem> {
         let principal = self.principal(request, facts)?;
-        let may = match &purpose {
-            Purpose::Run(project) | Purpose::Rerun(project, ..) => principal.require_in(Scope::Run, project),
-            Purpose::Check | Purpose::RunNamed => principal.require(Scope::Run),
-        };
-        may.map_err(|error| refused(&error))?;
+        principal.require(Scope::Run).map_err(|error| refused(&error))?;
         let idempotency_key = idempotency_key(request)?;
         let body = json_body(request)?.to_vec();
         Ok(Action::Ask(Ask::Plan(PlanRequest { body, purpose, idempotency_key, principal }), Render::Accepted))
-    }
-
-    fn rerun(&self, project: ProjectId, run: RunId, request: &Request, facts: &Facts) -> Result<Action, Problem> {
-        let principal = self.authorize(request, Scope::Run, &project, facts)?;
-        let idempotency_key = idempotency_key(request)?;
-        let chosen = chosen_id(request)?;
-        let rerun = RerunRequest { project, run, chosen, idempotency_key, principal };
-        Ok(Action::Ask(Ask::Rerun(Box::new(rerun)), Render::Accepted))
     }
 
     fn publish(&mut self, project: ProjectId, request: &Request, facts: &Facts) -> Result<Action, Problem> {
@@ -323,28 +322,6 @@ impl Api {
         };
         let query = Query::Projects { visible, after: parameters.parsed("after")?, limit: parameters.limit()? };
         Ok(Action::Ask(Ask::Read(query), Render::Body))
-    }
-
-    fn runs(&mut self, project: ProjectId, request: &Request, facts: &Facts) -> Result<Action, Problem> {
-        self.authorize(request, Scope::Subscribe, &project, facts)?;
-        let parameters = Parameters::read(request)?;
-        let (status, before, limit) = (parameters.status()?, parameters.parsed("before")?, parameters.limit()?);
-        Ok(Action::Ask(Ask::Read(Query::Runs { project, status, before, limit }), Render::Body))
-    }
-
-    fn step_output(
-        &mut self,
-        project: ProjectId,
-        run: RunId,
-        step: StepId,
-        request: &Request,
-        facts: &Facts,
-    ) -> Result<Action, Problem> {
-        self.authorize(request, Scope::Subscribe, &project, facts)?;
-        let stream = Parameters::read(request)?.stream()?;
-        let bytes_max = if request.method == Method::Head { 0 } else { OUTPUT_PIECE_BYTES };
-        let wanted = WantedOutput { stream, asked: Conditions::of(request), bytes_max };
-        Ok(Action::Ask(Ask::Read(Query::Output { project, run, step, wanted }), Render::Output))
     }
 }
 
@@ -377,24 +354,6 @@ pub(crate) fn refused(error: &AuthError) -> Problem {
         _ => None,
     };
     problem
-}
-
-/// What the body of a rerun, which may be empty, says the new run is to be called.
-fn chosen_id(request: &Request) -> Result<Option<RunId>, Problem> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Chosen {
-        #[serde(rename = "runId")]
-        run_id: Option<String>,
-    }
-    if request.body.is_empty() {
-        return Ok(None);
-    }
-    let Chosen { run_id } = read_json_object(json_body(request)?)?;
-    let parsed = run_id.map(|id| id.parse()).transpose();
-    parsed.map_err(|error: <RunId as std::str::FromStr>::Err| {
-        Problem::new(422, "invalid_body", format!("runId: {error}"))
-    })
 }
 
 /// The body of a call that takes JSON.

@@ -4,19 +4,28 @@
 //! action, and the answer to it comes back through [`Render`].
 
 mod agui;
+mod answers;
 mod bundle;
+mod change;
 mod chat;
 mod converse;
 mod dashboard;
+#[cfg(test)]
+mod described;
 mod events;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod handler;
 mod one_line;
+mod plans;
 mod publish;
 mod query;
+mod refusals;
 mod render;
+mod retry;
 mod route;
+mod runs;
+mod steering;
 mod stream;
 mod submit;
 mod ticket;
@@ -27,20 +36,26 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 pub use agui::{capabilities, read_run_input};
+pub use answers::Decisions;
+pub use change::ChangeRequest;
 pub use chat::read_chat;
 pub use converse::RESUME_GRACE_MS;
 pub use handler::{Api, ApiSettings};
+pub use plans::{StoredRun, run_of_firing};
 pub use publish::read_events;
-pub use render::{OUTPUT_PIECE_BYTES, Render, Shown, refusal};
+pub use refusals::refusal;
+pub use render::{OUTPUT_PIECE_BYTES, Render, Shown};
 pub use route::Route;
+pub use steering::decision_request;
 pub use submit::{Prepared, claim_of_rerun, prepare, read_document};
 pub use turn::Turn;
 
 use crate::auth::Spending;
-use crate::http::{Problem, Response};
-use crate::log::{PublishedEvent, Query, Subscription};
+use crate::executor::ChildCall;
+use crate::http::{Preconditions, Problem, Response};
+use crate::log::{Origin, PlanCommand, PublishedEvent, Query, RunAtItsEnd, SteerRequest, Subscription};
 use crate::model::json::without_bom;
-use crate::model::{Now, ProjectId, RunId};
+use crate::model::{Now, PlanName, ProjectId, RunId};
 use crate::stream::BundleSubscription;
 
 /// A call, decided.
@@ -82,6 +97,10 @@ pub enum Action {
 pub enum Otherwise {
     /// It is begun by this plan.
     Begin(Box<PlanRequest>),
+    /// It is begun by this stored plan.
+    BeginStored(Box<StoredRun>),
+    /// It is known, or it could have asked nothing: its steps are decided by this before the stream begins.
+    Decide(Box<Decisions>),
     /// Why it can't be begun is told.
     Refuse(Box<Problem>),
     /// There is nothing to resume: 204. So it is where the run has been over for [`RESUME_GRACE_MS`].
@@ -95,16 +114,24 @@ pub enum Ask {
     Publish(ProjectId, Vec<PublishedEvent>),
     /// Of the intake: read and check a plan, and run it unless it was sent to be checked alone.
     Plan(PlanRequest),
-    /// Of the log: what a run was made of; and of the intake: to run that again.
+    /// Of the log: what a run was made of, or how it ended; and of the intake: to run that again, or to go on from it.
     Rerun(Box<RerunRequest>),
+    /// Of the log: what is stored under a name; and of the intake: to run that.
+    Stored(Box<StoredRun>),
+    /// Of the log: change a stored plan.
+    ChangePlan(PlanCommand),
     /// Of the log: end a run.
     Cancel(ProjectId, RunId),
+    /// Of the log: what a run's plan is; of the intake: to check a change of it; and of the log, to have the run make it.
+    Change(Box<ChangeRequest>),
+    /// Of the log: have a run do something.
+    Steer(Box<SteerRequest>),
     /// Of the log: look something up.
     Read(Query),
 }
 
 /// A plan as it was sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PlanRequest {
     /// The body, or what was kept of an earlier one.
     pub body: Vec<u8>,
@@ -117,7 +144,7 @@ pub struct PlanRequest {
 }
 
 /// What a plan was sent for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Purpose {
     /// To be checked.
     Check,
@@ -125,8 +152,42 @@ pub enum Purpose {
     Run(ProjectId),
     /// To be run in the project that the body names.
     RunNamed,
+    /// To be stored in this project under this name, where these hold.
+    Store(ProjectId, PlanName, Preconditions),
+    /// To be run in this project: the body is what is stored under this name, and this the call that names it.
+    Stored(ProjectId, PlanName, Vec<u8>),
+    /// To be run in this project under this id: the body is what is stored under this name, and its schedule has fired.
+    Fired(ProjectId, RunId, Origin),
+    /// To be run in this project as a child: the body is what is stored under its name.
+    Child(Box<ChildCall>),
     /// To be run in this project once more: it is what this run was made of. The new run may have an id that was chosen.
     Rerun(ProjectId, RunId, Option<RunId>),
+    /// To change the plan of this run, of which the body is what the log keeps.
+    Change {
+        /// The run's project.
+        project: ProjectId,
+        /// The run.
+        run: RunId,
+        /// What is to change, as it was sent.
+        change: Vec<u8>,
+        /// As in [`ChangeRequest`].
+        if_match: Option<String>,
+    },
+    /// To go on from a run. The body says what is changed.
+    Retry(Box<RetryPurpose>),
+}
+
+/// What a run is to go on from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetryPurpose {
+    /// Its project.
+    pub project: ProjectId,
+    /// The run.
+    pub run: RunId,
+    /// What the new run is to be called.
+    pub chosen: Option<RunId>,
+    /// How it ended.
+    pub ended: Arc<RunAtItsEnd>,
 }
 
 /// A run that is to be run again.
@@ -138,6 +199,8 @@ pub struct RerunRequest {
     pub run: RunId,
     /// What the new run is to be called.
     pub chosen: Option<RunId>,
+    /// Where it is to be gone on from, the body that says what is changed.
+    pub changes: Option<Vec<u8>>,
     /// `Idempotency-Key`.
     pub idempotency_key: Option<String>,
     /// Who asks.
@@ -154,6 +217,13 @@ impl RerunRequest {
             principal: self.principal,
         }
     }
+
+    /// The plan to be run, once the log has said how the run ended.
+    pub fn retry(self, ended: Arc<RunAtItsEnd>) -> PlanRequest {
+        let Self { project, run, chosen, changes, idempotency_key, principal } = self;
+        let purpose = Purpose::Retry(Box::new(RetryPurpose { project, run, chosen, ended }));
+        PlanRequest { body: changes.unwrap_or_default(), purpose, idempotency_key, principal }
+    }
 }
 
 /// What the server is like just now.
@@ -163,6 +233,8 @@ pub struct Facts {
     pub now: Now,
     /// Whether it takes work.
     pub condition: Condition,
+    /// Nothing has come back for too long that this node has written to the store that it shares with others.
+    pub is_cut_off: bool,
     /// The limit that the connection is beyond.
     pub full: Option<Full>,
     /// Where the connection came in.

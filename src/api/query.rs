@@ -4,7 +4,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use crate::http::{Problem, Query, Request};
-use crate::model::{OutputStream, RunStatus, TypeFilter};
+use crate::log::WantedRun;
+use crate::model::{OutputStream, RunStatus, StepStatus, TypeFilter};
 
 /// Entries that a list holds where the call does not say, and at most.
 const LIMIT_DEFAULT: usize = 100;
@@ -45,6 +46,13 @@ impl<'r> Parameters<'r> {
         }
     }
 
+    /// What of a run is wanted.
+    pub(super) fn run(&self) -> Result<WantedRun, Problem> {
+        let whole_outputs = self.word("outputs", &[("whole", true), ("cut", false)])?.unwrap_or(true);
+        let items = self.word("items", &[("1", true)])?.unwrap_or(false);
+        Ok(WantedRun { whole_outputs, items })
+    }
+
     pub(super) fn limit(&self) -> Result<usize, Problem> {
         let Some(text) = self.text("limit") else { return Ok(LIMIT_DEFAULT) };
         let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
@@ -61,6 +69,24 @@ impl<'r> Parameters<'r> {
         let Some(text) = self.text("status") else { return Ok(None) };
         let expected = "expected queued, running, completed, failed or cancelled";
         RunStatus::parse(text).map(Some).ok_or_else(|| bad("status", expected))
+    }
+
+    /// The place of an item.
+    pub(super) fn item(&self, name: &str) -> Result<Option<u32>, Problem> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| bad(name, "expected the number of an item, counted from 0"))
+    }
+
+    pub(super) fn item_status(&self) -> Result<Option<StepStatus>, Problem> {
+        let words = [
+            ("running", StepStatus::Running),
+            ("retrying", StepStatus::Retrying),
+            ("waiting", StepStatus::Waiting),
+            ("completed", StepStatus::Completed),
+            ("failed", StepStatus::Failed),
+            ("cancelled", StepStatus::Cancelled),
+        ];
+        self.word("status", &words)
     }
 
     pub(super) fn stream(&self) -> Result<Option<OutputStream>, Problem> {

@@ -2,11 +2,12 @@
 
 use serde_json::json;
 
+use super::refusals::refusal;
 use crate::auth::IdSigner;
 use crate::formats::cloudevents::BATCH_MEDIA_TYPE;
-use crate::http::{Body, Problem, Response, range};
-use crate::log::{Answer, Output, Refusal, Rest};
-use crate::model::{ProjectId, RunId, decimal};
+use crate::http::{Body, Conditions, Problem, Response, range};
+use crate::log::{Answer, Output, Rest};
+use crate::model::{PlanName, ProjectId, RunId, decimal};
 
 /// Bytes of an output that are read from the log at a time: enough that a reader of the disk is not asked for every
 /// flush, and so few that many slow downloads hold little.
@@ -39,8 +40,14 @@ pub enum Render {
     },
     /// A run that was taken on.
     Accepted,
+    /// What a run has done that was wanted of it.
+    Steered,
     /// A run that was asked to end.
     Cancelled(RunId),
+    /// A plan that was stored, or removed.
+    PlanStored(PlanName),
+    /// A stored plan or that of a run, or nothing where the client has it.
+    StoredPlan(Conditions),
     /// A body as it comes.
     Body,
     /// A list of CloudEvents.
@@ -70,12 +77,28 @@ impl Render {
                 published(project, first_seq, count, subscribers(project), signer)
             }
             (_, Answer::Problem(problem)) => (*problem).into(),
+            (Self::Steered, Answer::Accepted { body, replayed }) => {
+                let response = Response::json(200, body);
+                if replayed { response.header("Idempotent-Replay", "true") } else { response }
+            }
             (_, Answer::Accepted { body, replayed: true }) => {
                 Response::json(202, body).header("Idempotent-Replay", "true")
             }
             (_, Answer::Accepted { body, replayed: false }) => Response::json(202, body),
             (Self::Cancelled(run), Answer::CancelAccepted) => {
                 Response::json(202, json!({"runId": run, "status": "cancelling"}).to_string())
+            }
+            (Self::PlanStored(name), Answer::PlanStored { is_new, tag, updated_at }) => {
+                let tag = format!("\"{tag}\"");
+                let body = json!({"name": name, "etag": tag, "updatedAt": updated_at}).to_string();
+                Response::json(if is_new { 201 } else { 200 }, body).header("ETag", tag)
+            }
+            (Self::PlanStored(_), Answer::PlanRemoved) => Response::new(204),
+            (Self::StoredPlan(asked), Answer::StoredPlan { body, tag }) => {
+                let tag = format!("\"{tag}\"");
+                let is_known = asked.is_known(Some(&tag));
+                let response = if is_known { Response::new(304) } else { Response::json(200, body) };
+                response.header("ETag", tag).header("Vary", "Authorization")
             }
             (Self::Batch { next: path }, Answer::Batch { body, next }) => batch(path, body, next),
             (_, Answer::Json(body)) => Response::json(200, body),
@@ -85,50 +108,6 @@ impl Render {
                 log::error!("the log answered {answer:?} to what is shown as {self:?}");
                 Problem::internal("the log gave another answer than was asked for").into()
             }
-        }
-    }
-}
-
-/// What a refusal of the log means to the caller.
-pub fn refusal(refusal: &Refusal) -> Problem {
-    match refusal {
-        Refusal::UnknownRun => Problem::new(404, "unknown_run", "there is no such run in this project"),
-        Refusal::UnknownStep => Problem::new(404, "unknown_step", "the run has no such step"),
-        Refusal::OutputReplaced => Problem::conflict("output_replaced", "the output was replaced while it was read"),
-        Refusal::RunEnded => Problem::conflict("run_ended", "the run has ended"),
-        Refusal::KeyReused => {
-            Problem::new(422, "idempotency_key_reused", "this Idempotency-Key or runId was used with another body")
-        }
-        Refusal::TooManyRuns(limit) => {
-            let detail =
-                format!("too many runs are active or waiting (limit {limit}, limits.active_runs + limits.queued_runs)");
-            Problem::too_many("too_many_runs", detail, 5)
-        }
-        Refusal::TooManyProjectRuns(limit) => {
-            let detail =
-                format!("too many runs of this project are active or waiting (limit {limit}, limits.runs_per_project)");
-            Problem::too_many("too_many_project_runs", detail, 5)
-        }
-        Refusal::TooManyProjects(limit) => {
-            let detail = format!("too many projects have messages, runs or streams (limit {limit}, limits.projects)");
-            Problem::unavailable("too_many_projects", detail, 60)
-        }
-        Refusal::TooManyKeys(limit) => {
-            let detail = format!(
-                "too many Idempotency-Keys and runIds were used in the last 24 hours (limit {limit} bytes, \
-                 limits.idempotency_bytes, of which this project may use what others leave): call later, or without one"
-            );
-            Problem::too_many("too_many_keys", detail, 60)
-        }
-        Refusal::StoreUnavailable => Problem::unavailable("store_unavailable", "the store takes nothing just now", 5),
-        Refusal::TooLarge => Problem::new(413, "body_too_large", "this is more than the store keeps in one piece"),
-        Refusal::NotKept => {
-            Problem::internal("the store does not keep this, now or later: a fault of this server, whose log says more")
-        }
-        Refusal::CancelHeldBack => {
-            let detail = "the run is ended, but the store takes nothing just now: if the server stops before it does, the \
-                run goes on at the next start; call again to know";
-            Problem::unavailable("store_unavailable", detail, 5)
         }
     }
 }
@@ -194,16 +173,4 @@ fn beginning(length: u64, bytes: Vec<u8>) -> Body {
         log::error!("the log gave more of an output than was selected");
     }
     body
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_contradicts_the_store_is_no_body_that_is_too_large() {
-        let status = |refused: &Refusal| (refusal(refused).status, refusal(refused).code);
-        assert_eq!(status(&Refusal::NotKept), (500, "internal"));
-        assert_eq!(status(&Refusal::TooLarge), (413, "body_too_large"));
-    }
 }

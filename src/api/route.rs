@@ -2,7 +2,7 @@
 
 use super::dashboard;
 use crate::http::{Method, Problem, SEGMENTS_MAX, Segments};
-use crate::model::{IdError, ProjectId, RunId, StepId};
+use crate::model::{IdError, PlanName, ProjectId, RunId, StepId};
 
 /// A call of the interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,14 +37,30 @@ pub enum Route {
     Run(ProjectId, RunId),
     /// `GET /api/projects/:projectId/workflows/:runId/plan`
     Plan(ProjectId, RunId),
+    /// `PATCH /api/projects/:projectId/workflows/:runId/plan`
+    ChangePlan(ProjectId, RunId),
     /// `GET /api/projects/:projectId/workflows/:runId/events`
     RunEvents(ProjectId, RunId),
     /// `GET /api/projects/:projectId/workflows/:runId/steps/:stepId/output`
     StepOutput(ProjectId, RunId, StepId),
+    /// `GET /api/projects/:projectId/workflows/:runId/steps/:stepId/items`
+    StepItems(ProjectId, RunId, StepId),
     /// `POST /api/projects/:projectId/workflows/:runId/cancel`
     Cancel(ProjectId, RunId),
+    /// `POST /api/projects/:projectId/workflows/:runId/steps/:stepId/decision`
+    Decision(ProjectId, RunId, StepId),
     /// `POST /api/projects/:projectId/workflows/:runId/rerun`
     Rerun(ProjectId, RunId),
+    /// `GET /api/projects/:projectId/plans`
+    StoredPlans(ProjectId),
+    /// `GET /api/projects/:projectId/plans/:name`
+    StoredPlan(ProjectId, PlanName),
+    /// `PUT /api/projects/:projectId/plans/:name`
+    PutPlan(ProjectId, PlanName),
+    /// `DELETE /api/projects/:projectId/plans/:name`
+    RemovePlan(ProjectId, PlanName),
+    /// `POST /api/projects/:projectId/workflows/:runId/retry`
+    Retry(ProjectId, RunId),
     /// `GET /api/projects/:projectId/events`
     Events(ProjectId),
     /// `POST /api/projects/:projectId/events`
@@ -67,15 +83,21 @@ pub enum Route {
 
 const GET: &str = "GET, HEAD, OPTIONS";
 const POST: &str = "POST, OPTIONS";
+const GET_PATCH: &str = "GET, HEAD, PATCH, OPTIONS";
 const GET_POST: &str = "GET, HEAD, POST, OPTIONS";
+const GET_PUT_DELETE: &str = "GET, HEAD, PUT, DELETE, OPTIONS";
 const GET_POST_QUERY: &str = "GET, HEAD, POST, QUERY, OPTIONS";
 
-/// What a path may be asked: the call for `GET` (and `HEAD`), for `POST`, and for `QUERY`, which is a `GET` with a body.
+/// What a path may be asked: the call for `GET` (and `HEAD`), for `POST`, for `QUERY`, which is a `GET` with a body, for `PUT`
+/// and for `DELETE`.
 #[derive(Default)]
 struct Calls {
     get: Option<Route>,
     post: Option<Route>,
     query: Option<Route>,
+    patch: Option<Route>,
+    put: Option<Route>,
+    delete: Option<Route>,
 }
 
 impl Route {
@@ -90,6 +112,8 @@ impl Route {
         let segments = Segments::parse(path)?;
         let calls = calls(segments.as_strs(&mut [""; SEGMENTS_MAX]))?;
         let allow = match (&calls.get, &calls.post, &calls.query) {
+            _ if calls.patch.is_some() => GET_PATCH,
+            _ if calls.put.is_some() => GET_PUT_DELETE,
             (_, _, Some(_)) => GET_POST_QUERY,
             (Some(_), Some(_), None) => GET_POST,
             (Some(_), None, None) => GET,
@@ -99,6 +123,9 @@ impl Route {
             Method::Get | Method::Head => calls.get,
             Method::Post => calls.post,
             Method::Query => calls.query,
+            Method::Patch => calls.patch,
+            Method::Put => calls.put,
+            Method::Delete => calls.delete,
             Method::Options => Some(Self::Options(allow)),
             _ => None,
         };
@@ -114,7 +141,12 @@ impl Route {
                 | Self::SubmitNamed
                 | Self::Submit(_)
                 | Self::Cancel(..)
+                | Self::ChangePlan(..)
+                | Self::Decision(..)
                 | Self::Rerun(..)
+                | Self::PutPlan(..)
+                | Self::RemovePlan(..)
+                | Self::Retry(..)
                 | Self::Publish(_)
                 | Self::AgUi(_)
                 | Self::Chat(_)
@@ -139,40 +171,69 @@ fn calls(path: &[&str]) -> Result<Calls, Problem> {
         ["readyz"] => Calls::get(Route::Ready),
         ["metrics"] => Calls::get(Route::Metrics),
         ["openapi.json"] => Calls::get(Route::OpenApi),
-        ["api", "sse"] => Calls { get: Some(Route::Bundle), post: Some(Route::Bundle), query: Some(Route::Bundle) },
+        ["api", "sse"] => {
+            let bundle = Some(Route::Bundle);
+            Calls { get: bundle.clone(), post: bundle.clone(), query: bundle, ..Calls::default() }
+        }
         ["api", "sse", "ticket"] => Calls::post(Route::Ticket),
         ["api", "sse", "projects", project] => Calls::get(Route::Stream(id(project)?)),
         ["api", "workflow", "check"] => Calls::post(Route::Check),
         ["api", "workflow", "run"] => Calls::post(Route::SubmitNamed),
         ["api", "projects"] => Calls::get(Route::Projects),
         ["api", "webhooks"] => Calls::get(Route::Webhooks),
-        ["api", "projects", project, "workflows"] => {
-            let project: ProjectId = id(project)?;
-            Calls { get: Some(Route::Runs(project.clone())), post: Some(Route::Submit(project)), query: None }
-        }
-        ["api", "projects", project, "workflows", run] => Calls::get(Route::Run(id(project)?, id(run)?)),
-        ["api", "projects", project, "workflows", run, "plan"] => Calls::get(Route::Plan(id(project)?, id(run)?)),
-        ["api", "projects", project, "workflows", run, "events"] => {
-            Calls::get(Route::RunEvents(id(project)?, id(run)?))
-        }
-        ["api", "projects", project, "workflows", run, "cancel"] => Calls::post(Route::Cancel(id(project)?, id(run)?)),
-        ["api", "projects", project, "workflows", run, "rerun"] => Calls::post(Route::Rerun(id(project)?, id(run)?)),
-        ["api", "projects", project, "workflows", run, "steps", step, "output"] => {
-            Calls::get(Route::StepOutput(id(project)?, id(run)?, id(step)?))
-        }
-        ["api", "projects", project, "events"] => {
-            let project: ProjectId = id(project)?;
-            Calls { get: Some(Route::Events(project.clone())), post: Some(Route::Publish(project)), query: None }
-        }
-        ["api", "projects", project, "agui"] => {
-            let project: ProjectId = id(project)?;
-            Calls { get: Some(Route::AgUiCapabilities(project.clone())), post: Some(Route::AgUi(project)), query: None }
-        }
-        ["api", "projects", project, "chat"] => Calls::post(Route::Chat(id(project)?)),
-        ["api", "projects", project, "chat", run, "stream"] => Calls::get(Route::ChatStream(id(project)?, id(run)?)),
-        ["api", "projects", project, "subscribers"] => Calls::get(Route::Subscribers(id(project)?)),
-        _ => return Err(Problem::not_found("there is nothing at this path")),
+        ["api", "projects", project, "workflows", run, ref path @ ..] => of_run(project, run, path)?,
+        ["api", "projects", project, ref path @ ..] => of_project(project, path)?,
+        _ => return Err(nothing()),
     })
+}
+
+/// What a project's paths may be asked, but for those of its runs.
+fn of_project(project: &str, path: &[&str]) -> Result<Calls, Problem> {
+    let project = || id::<ProjectId>(project);
+    Ok(match *path {
+        ["workflows"] => Calls::get_post(Route::Runs(project()?), Route::Submit(project()?)),
+        ["plans"] => Calls::get(Route::StoredPlans(project()?)),
+        ["plans", name] => {
+            let (project, name): (ProjectId, PlanName) = (project()?, id(name)?);
+            Calls {
+                get: Some(Route::StoredPlan(project.clone(), name.clone())),
+                put: Some(Route::PutPlan(project.clone(), name.clone())),
+                delete: Some(Route::RemovePlan(project, name)),
+                ..Calls::default()
+            }
+        }
+        ["events"] => Calls::get_post(Route::Events(project()?), Route::Publish(project()?)),
+        ["agui"] => Calls::get_post(Route::AgUiCapabilities(project()?), Route::AgUi(project()?)),
+        ["chat"] => Calls::post(Route::Chat(project()?)),
+        ["chat", run, "stream"] => Calls::get(Route::ChatStream(project()?, id(run)?)),
+        ["subscribers"] => Calls::get(Route::Subscribers(project()?)),
+        _ => return Err(nothing()),
+    })
+}
+
+/// What a run's paths may be asked.
+fn of_run(project: &str, run: &str, path: &[&str]) -> Result<Calls, Problem> {
+    let (project, run) = (|| id::<ProjectId>(project), || id::<RunId>(run));
+    Ok(match *path {
+        [] => Calls::get(Route::Run(project()?, run()?)),
+        ["plan"] => Calls {
+            get: Some(Route::Plan(project()?, run()?)),
+            patch: Some(Route::ChangePlan(project()?, run()?)),
+            ..Calls::default()
+        },
+        ["events"] => Calls::get(Route::RunEvents(project()?, run()?)),
+        ["cancel"] => Calls::post(Route::Cancel(project()?, run()?)),
+        ["rerun"] => Calls::post(Route::Rerun(project()?, run()?)),
+        ["retry"] => Calls::post(Route::Retry(project()?, run()?)),
+        ["steps", step, "output"] => Calls::get(Route::StepOutput(project()?, run()?, id(step)?)),
+        ["steps", step, "items"] => Calls::get(Route::StepItems(project()?, run()?, id(step)?)),
+        ["steps", step, "decision"] => Calls::post(Route::Decision(project()?, run()?, id(step)?)),
+        _ => return Err(nothing()),
+    })
+}
+
+fn nothing() -> Problem {
+    Problem::not_found("there is nothing at this path")
 }
 
 impl Calls {
@@ -182,6 +243,10 @@ impl Calls {
 
     fn post(route: Route) -> Self {
         Self { post: Some(route), ..Self::default() }
+    }
+
+    fn get_post(get: Route, post: Route) -> Self {
+        Self { get: Some(get), post: Some(post), ..Self::default() }
     }
 }
 
@@ -212,11 +277,14 @@ mod tests {
             (Method::Post, "/api/projects/p:1/events", Ok(Route::Publish(p.clone()))),
             (Method::Post, "/api/projects/p:1/workflows/r/cancel", Ok(Route::Cancel(p.clone(), r.clone()))),
             (Method::Post, "/api/projects/p:1/workflows/r/rerun", Ok(Route::Rerun(p.clone(), r.clone()))),
+            (Method::Patch, "/api/projects/p:1/workflows/r/plan", Ok(Route::ChangePlan(p.clone(), r.clone()))),
+            (Method::Post, "/api/projects/p:1/workflows/r/retry", Ok(Route::Retry(p.clone(), r.clone()))),
             (Method::Post, "/api/projects/p:1/agui", Ok(Route::AgUi(p.clone()))),
             (Method::Get, "/api/projects/p:1/agui", Ok(Route::AgUiCapabilities(p.clone()))),
             (Method::Post, "/api/projects/p:1/chat", Ok(Route::Chat(p.clone()))),
             (Method::Get, "/api/projects/p:1/chat/r/stream", Ok(Route::ChatStream(p, r))),
             (Method::Get, "/api/projects/p/chat", Err((405, Some(POST)))),
+            (Method::Delete, "/api/projects/p/workflows/r/plan", Err((405, Some(GET_PATCH)))),
             (Method::Get, "/api/webhooks", Ok(Route::Webhooks)),
             (Method::Options, "/api/projects", Ok(Route::Options(GET))),
             (Method::Options, "*", Ok(Route::Options(GET_POST_QUERY))),

@@ -60,10 +60,18 @@ impl Api {
             }
             None => named.unwrap_or_else(|| preferred_view(request)),
         };
+        let view = match parameters.word("items", &[("1", ())])? {
+            None => view,
+            Some(()) if view.format().is_some() || named == Some(View::Text) => {
+                let detail = "items: items are told among events alone: leave format and view out, or items";
+                return Err(Problem::new(400, "invalid_parameter", detail));
+            }
+            Some(()) => View::Items,
+        };
         let header = request.headers.first("last-event-id").filter(|id| !id.is_empty());
         let query = parameters.text("lastEventId").filter(|id| !id.is_empty()).map(str::as_bytes);
         let shown = Shown { header, either: header.or(query) };
-        let is_event_source = is_event_source(request) && view == View::Events;
+        let is_event_source = is_event_source(request) && matches!(view, View::Events | View::Items);
         let proof = shown.header.and_then(|id| self.read_id(id, &project));
         let asked = [Asked { project, proof }];
         let admitted = self.admit(&asked, false, request, parameters.text("ticket"), facts);

@@ -23,7 +23,7 @@ impl Api {
         let is_empty = request.body.iter().all(u8::is_ascii_whitespace);
         let wanted = if is_empty { Wanted::default() } else { read_wanted(json_body(request)?)? };
         let projects = wanted.projects()?;
-        let nonce = (self.random)();
+        let nonce = self.settings.tickets.nonce((self.random)());
         let ticket = self.settings.ticket_key.issue(&principal, &projects, facts.now.wall, nonce);
         let ticket = ticket.map_err(|error| refused(&error))?;
         self.settings.tickets.check_room(&principal).map_err(|error| refused(&error.into()))?;

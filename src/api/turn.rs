@@ -8,10 +8,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::answers::StepAnswer;
 use super::read_json_object;
-use crate::formats::Format;
+use crate::formats::{Format, Had, Names};
 use crate::http::Problem;
-use crate::model::{Issue, RunId};
+use crate::model::{Issue, PlanName, RunId};
 
 /// The longest name of a thread, in bytes.
 const THREAD_BYTES_MAX: usize = 256;
@@ -26,14 +27,27 @@ pub struct Turn {
     pub run: Option<RunId>,
     /// How it is told.
     pub format: Format,
-    /// The thread that it names.
-    pub thread: Option<String>,
+    /// What it calls the thread and the run.
+    pub names: Names,
     /// The messages that it has, a JSON array.
     pub messages: Option<Box<RawValue>>,
-    /// Where the run is not known: the body of the call that submits it.
-    pub submission: Option<Vec<u8>>,
+    /// What it has of the run's message, where it goes on with that.
+    pub had: Option<Had>,
+    /// What it answers to the run's steps that wait, first of all.
+    pub answers: Vec<StepAnswer>,
+    /// Where the run is not known: what it is begun by.
+    pub beginning: Option<Beginning>,
     /// Where a plan would have been.
     pub(super) plan_path: &'static str,
+}
+
+/// What a run is begun by.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// A plan that comes along: the body of the call that submits it.
+    Plan(Vec<u8>),
+    /// A stored plan: its name, and the body of the call that names it.
+    Stored(PlanName, Vec<u8>),
 }
 
 impl Turn {
@@ -100,7 +114,7 @@ pub(super) struct Message<'a> {
     pub(super) id: Option<Cow<'a, str>>,
     pub(super) role: Option<Cow<'a, str>>,
     content: Option<Value>,
-    parts: Option<Value>,
+    pub(super) parts: Option<Value>,
     #[serde(borrow)]
     pub(super) metadata: Option<&'a RawValue>,
 }
@@ -126,25 +140,45 @@ pub(super) fn run_id(text: &str, path: &str, issues: &mut Vec<Issue>) -> Option<
     RunId::parse(text).map_err(|error| issues.push(issue(path, error.to_string()))).ok()
 }
 
-/// What the run is begun by: the plan, its inputs as they were written, and the text of the last message as one more.
-pub(super) fn submission(
+/// What the run is begun by: a plan or the name of a stored one, inputs as they were written, and the text of the last
+/// message as one more. They are members of `said`, which is found at `path`.
+pub(super) fn beginning(
     run: Option<&RunId>,
-    plan: &RawValue,
-    inputs: Option<&RawValue>,
+    said: &Members<'_>,
+    path: &str,
     last: Option<&Message<'_>>,
-) -> Vec<u8> {
-    let inputs = inputs.map_or("{}", RawValue::get);
-    let inputs = match (
-        last.map(Message::text).filter(|text| !text.is_empty()),
-        inputs.strip_prefix('{').map(str::trim_start),
-    ) {
+    issues: &mut Vec<Issue>,
+) -> Option<Beginning> {
+    let call = |what: &str| {
+        let inputs = inputs(said.get("inputs"), last);
+        let run = run.map(|run| format!(",\"runId\":{}", json!(run))).unwrap_or_default();
+        format!("{{{what},\"inputs\":{inputs}{run}}}").into_bytes()
+    };
+    match (said.get("plan"), said.get("template")) {
+        (Some(_), Some(_)) => {
+            issues.push(issue(&format!("{path}template"), "expected a plan or the name of a stored one".to_owned()));
+            None
+        }
+        (Some(plan), None) => Some(Beginning::Plan(call(&format!("\"plan\":{plan}")))),
+        (None, Some(name)) => {
+            let parsed = serde_json::from_str::<PlanName>(name.get());
+            let refused = |error| issues.push(issue(&format!("{path}template"), format!("no name of a plan: {error}")));
+            let name = parsed.map_err(refused).ok()?;
+            let body = call(&format!("\"stored\":{}", json!(name)));
+            Some(Beginning::Stored(name, body))
+        }
+        (None, None) => None,
+    }
+}
+
+fn inputs(said: Option<&RawValue>, last: Option<&Message<'_>>) -> String {
+    let inputs = said.map_or("{}", RawValue::get);
+    match (last.map(Message::text).filter(|text| !text.is_empty()), inputs.strip_prefix('{').map(str::trim_start)) {
         // What the call names comes last, and counts.
         (Some(text), Some("}")) => json!({ MESSAGE_INPUT: text }).to_string(),
         (Some(text), Some(others)) => format!("{{\"{MESSAGE_INPUT}\":{},{others}", json!(text)),
         _ => inputs.to_owned(),
-    };
-    let run = run.map(|run| format!(",\"runId\":{}", json!(run))).unwrap_or_default();
-    format!("{{\"plan\":{plan},\"inputs\":{inputs}{run}}}").into_bytes()
+    }
 }
 
 pub(super) fn issue(path: &str, message: String) -> Issue {

@@ -36,4 +36,4 @@ pub use origin::{Origins, Verdict};
 pub use positions::{PROJECTS_PER_STREAM_MAX, ProjectTag};
 pub use principal::{Principal, Projects, Rights, Scope, Scopes};
 pub use ticket::{TicketKey, TicketNonce};
-pub use ticket_book::{Asked, Spending, TICKETS_REMEMBERED_MAX, TicketBook, TicketNote};
+pub use ticket_book::{Asked, Spending, TICKETS_REMEMBERED_MAX, TicketBook, TicketMemory, TicketNote};

@@ -12,11 +12,11 @@ type Header<'a> = (&'static str, Cow<'a, str>);
 const ANY: &str = "*";
 
 /// The methods of all calls.
-const METHODS: &str = "GET, HEAD, POST, QUERY, OPTIONS";
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, QUERY, OPTIONS";
 
 /// The request headers that calls read, beyond those that a browser always lets pass.
 const REQUEST_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Cache-Control, Range, \
-    If-Range, If-None-Match, User-Agent";
+    If-Match, If-Range, If-None-Match, User-Agent";
 
 /// The answer headers that scripts need, beyond those that a browser always shows.
 const EXPOSED_HEADERS: &str = "Accept-Ranges, Allow, Content-Range, ETag, Idempotent-Replay, Link, Retry-After, Stepcast-Attempt, \

@@ -19,6 +19,8 @@ pub enum Scope {
     Run,
     /// Everything, and what only operators do.
     Admin,
+    /// Decide what steps of runs wait for.
+    Approve,
 }
 
 /// A set of scopes. [`Scope::Admin`] brings the others with it.
@@ -60,7 +62,7 @@ struct Known {
 }
 
 impl Scope {
-    const EACH: [Self; 4] = [Self::Subscribe, Self::Publish, Self::Run, Self::Admin];
+    const EACH: [Self; 5] = [Self::Subscribe, Self::Publish, Self::Run, Self::Approve, Self::Admin];
 
     /// The word that the claim `scope` has for it.
     pub fn as_str(self) -> &'static str {
@@ -69,6 +71,7 @@ impl Scope {
             Self::Publish => "publish",
             Self::Run => "run",
             Self::Admin => "admin",
+            Self::Approve => "approve",
         }
     }
 
@@ -79,7 +82,7 @@ impl Scope {
 
 impl Scopes {
     /// Every scope.
-    pub const ALL: Self = Self(0b1111);
+    pub const ALL: Self = Self(0b1_1111);
 
     /// Those in `scopes`.
     pub fn of(scopes: &[Scope]) -> Self {
@@ -116,7 +119,7 @@ impl Principal {
     /// Everyone, where the server asks for no credentials: all scopes, all projects, for ever, no limits per token.
     pub fn anyone() -> Self {
         let rights = Rights { scopes: Scopes::ALL, projects: Projects::All };
-        Self::new("anyone".to_owned(), None, rights, None)
+        Self::new("anonymous".to_owned(), None, rights, None)
     }
 
     /// Someone whose credentials hold until `expires_at` and give `rights`; `token_key` as in
@@ -206,7 +209,7 @@ impl FromStr for Scope {
 
 impl fmt::Display for UnknownScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is no scope: expected subscribe, publish, run or admin", self.0)
+        write!(f, "{:?} is no scope: expected subscribe, publish, run, approve or admin", self.0)
     }
 }
 

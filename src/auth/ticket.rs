@@ -112,6 +112,13 @@ impl Ticket {
     }
 }
 
+impl TicketNonce {
+    /// Does it begin so?
+    pub(super) fn is_of(&self, mark: &[u8]) -> bool {
+        self.0.starts_with(mark)
+    }
+}
+
 impl fmt::Display for TicketNonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&URL_SAFE_NO_PAD.encode(self.0))

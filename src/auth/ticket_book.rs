@@ -8,6 +8,9 @@
 //!   admits nobody for the first time, however short its time has run, and otherwise who shows a message id, as a spent
 //!   one does.
 //!
+//! Where several nodes share a store, another may have spent a ticket unbeknown to this book. The store tells that of one
+//! whose time is not over; of one whose time is, a message id does.
+//!
 //! What changes is handed back as a [`TicketNote`], to be made durable and applied again after a restart.
 
 use std::collections::{BTreeSet, HashMap};
@@ -25,12 +28,26 @@ use crate::model::{Lender, ProjectId, Taken, Timestamp};
 /// whom the operator has given one.
 pub const TICKETS_REMEMBERED_MAX: usize = 100_000;
 
+/// What of tickets comes to a book.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TicketMemory {
+    /// Everything: notes of before a restart are [applied](TicketBook::apply).
+    All,
+    /// What has been since this start, of which the tickets are marked that were issued since. Others may have been used
+    /// unbeknown to this book, and open nothing without a message id.
+    SinceStart(StartMark),
+    /// Of what other nodes note: which tickets have more time, though late. That a ticket is spent the store knows.
+    Shared,
+}
+
+/// Tells the tickets of one start of a server from those of others: random.
+pub type StartMark = [u8; 6];
+
 /// Remembers which tickets were used, and which unused ones have more time.
 pub struct TicketBook {
     key: TicketKey,
     ttl_ms: u64,
-    began: Timestamp,
-    remembers_restarts: bool,
+    memory: TicketMemory,
     remembered_max: usize,
     /// How often a subject was refused for want of room.
     refused: u64,
@@ -58,6 +75,12 @@ impl TicketNote {
     /// Up to when it makes a difference.
     pub fn until(&self) -> Timestamp {
         self.until
+    }
+
+    /// The ticket that it says is spent.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn spends(&self) -> Option<TicketNonce> {
+        (self.kind == TicketNoteKind::Spent).then_some(self.nonce)
     }
 }
 
@@ -96,13 +119,28 @@ pub struct Spending(Taken<Spent>);
 #[derive(Debug, PartialEq, Eq)]
 struct Spent {
     note: TicketNote,
+    /// A message id of a project came with it.
+    is_proven: bool,
+    is_kept: bool,
     before: Option<Entry>,
 }
 
 impl Spending {
-    /// What must be durable before the stream begins.
-    pub fn note(&self) -> &TicketNote {
-        &self.0.as_ref().note
+    /// What must be durable before the stream begins; nothing where it [is](Self::note_kept).
+    pub fn note(&self) -> Option<&TicketNote> {
+        let spent = self.0.as_ref();
+        (!spent.is_kept).then_some(&spent.note)
+    }
+
+    /// That the ticket is spent is durable: to be asked once more, it would seem to be spent by another.
+    pub fn note_kept(&mut self) {
+        self.0.as_mut().is_kept = true;
+    }
+
+    /// Did a message id of a project come with it, that only who has watched it can know? Then the stream may begin though
+    /// another node has spent the ticket.
+    pub fn is_proven(&self) -> bool {
+        self.0.as_ref().is_proven
     }
 
     /// The stream begins.
@@ -126,16 +164,11 @@ enum Opening {
 
 impl TicketBook {
     /// An empty book over the tickets of `key`, which are good for `ttl` unused.
-    ///
-    /// `began` is when this server started; `remembers_restarts` says whether the notes of those before it were, or
-    /// will be, [applied](Self::apply). Where not, a ticket issued before `began` may have been used unbeknown to this
-    /// book, and opens nothing without a message id.
-    pub fn new(key: TicketKey, ttl: Duration, began: Timestamp, remembers_restarts: bool) -> Self {
+    pub fn new(key: TicketKey, ttl: Duration, memory: TicketMemory) -> Self {
         Self {
             key,
             ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
-            began,
-            remembers_restarts,
+            memory,
             remembered_max: TICKETS_REMEMBERED_MAX,
             refused: 0,
             entries: HashMap::new(),
@@ -151,6 +184,14 @@ impl TicketBook {
         Self { remembered_max: tickets.max(1), ..self }
     }
 
+    /// The nonce of a ticket that is issued now: `random`, with the mark of this start where that counts.
+    pub fn nonce(&self, mut random: [u8; 16]) -> [u8; 16] {
+        if let TicketMemory::SinceStart(mark) = self.memory {
+            random[..mark.len()].copy_from_slice(&mark);
+        }
+        random
+    }
+
     /// Opens a stream of all that is asked for with `ticket`. One that is opened again need only be for a part of it, which is
     /// for the principal to tell: a list may have changed since.
     ///
@@ -163,13 +204,13 @@ impl TicketBook {
         self.unspend();
         let ticket = self.open(ticket)?;
         let spends = match self.judge(&ticket, asked, now)? {
-            Opening::First => Some(self.spend(&ticket)?),
+            Opening::First => Some(self.spend(&ticket, has_proof(&ticket, asked))?),
             Opening::Again => None,
         };
         Ok(Admission { principal: ticket.principal, spends })
     }
 
-    fn spend(&mut self, ticket: &Ticket) -> Result<Spending, TicketError> {
+    fn spend(&mut self, ticket: &Ticket, is_proven: bool) -> Result<Spending, TicketError> {
         let note = self.note(ticket, TicketNoteKind::Spent, ticket.ends_at());
         if !self.has_room_for(&note) {
             self.refused += 1;
@@ -177,7 +218,7 @@ impl TicketBook {
         }
         let before = self.entries.get(&note.nonce).copied();
         self.put(&note);
-        Ok(Spending(self.unspent.lend(Spent { note, before })))
+        Ok(Spending(self.unspent.lend(Spent { note, is_proven, is_kept: false, before })))
     }
 
     /// May `principal` have a further ticket?
@@ -267,16 +308,15 @@ impl TicketBook {
         if ticket.ends_at() <= now {
             return Err(TicketError::TokenExpired);
         }
-        let sees = |asked: &&Asked| ticket.principal.sees(&asked.project);
-        let has_proof = asked.iter().filter(sees).any(|asked| asked.proof.is_some());
-        if !has_proof && !asked.iter().all(|asked| sees(&asked)) {
+        let has_proof = has_proof(ticket, asked);
+        if !has_proof && !asked.iter().all(|asked| ticket.principal.sees(&asked.project)) {
             return Err(TicketError::OtherProject);
         }
         if self.is_unused(ticket, now) {
             return Ok(Opening::First);
         }
         let is_spent = self.is_spent(ticket);
-        let may_be_spent = is_spent || self.is_of_unknown_past(ticket);
+        let may_be_spent = is_spent || self.is_of_unknown_past(ticket) || self.memory == TicketMemory::Shared;
         match has_proof {
             true if may_be_spent => Ok(Opening::Again),
             _ if is_spent => Err(TicketError::Spent),
@@ -289,14 +329,17 @@ impl TicketBook {
     }
 
     fn is_of_unknown_past(&self, ticket: &Ticket) -> bool {
-        !self.remembers_restarts && ticket.issued_at < self.began
+        matches!(self.memory, TicketMemory::SinceStart(mark) if !ticket.nonce.is_of(&mark))
     }
 
     fn is_unused(&self, ticket: &Ticket, now: Timestamp) -> bool {
         let first_end = ticket.issued_at.plus_millis(self.ttl_ms);
         match self.entries.get(&ticket.nonce) {
             Some(Entry { kind: TicketNoteKind::Spent, .. }) => false,
-            Some(Entry { kind: TicketNoteKind::Extended, until, .. }) => self.is_ahead(first_end.max(*until), now),
+            // By a clock that was set back since, the later end may be no answer, and the first one is.
+            Some(Entry { kind: TicketNoteKind::Extended, until, .. }) => {
+                [first_end, *until].into_iter().any(|end| self.is_ahead(end, now))
+            }
             None => self.is_ahead(first_end, now) && !self.is_of_unknown_past(ticket),
         }
     }
@@ -323,7 +366,7 @@ impl TicketBook {
 
     /// Takes back what was spent for nothing.
     fn unspend(&mut self) {
-        for Spent { note, before } in self.unspent.returned() {
+        for Spent { note, before, .. } in self.unspent.returned() {
             self.forget(note.nonce);
             if let Some(Entry { kind, until, subject }) = before {
                 self.put(&TicketNote { nonce: note.nonce, kind, until, subject });
@@ -353,6 +396,11 @@ impl TicketBook {
             }
         }
     }
+}
+
+/// Is a message id shown of a project that the ticket is for?
+fn has_proof(ticket: &Ticket, asked: &[Asked]) -> bool {
+    asked.iter().any(|asked| asked.proof.is_some() && ticket.principal.sees(&asked.project))
 }
 
 #[cfg(test)]

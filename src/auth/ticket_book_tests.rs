@@ -18,9 +18,9 @@ struct Server {
 }
 
 impl Server {
-    fn started(began: Timestamp, remembers_restarts: bool) -> Self {
+    fn started(memory: TicketMemory) -> Self {
         let keys = ServerKeys::derive(&[7; 32]);
-        let book = TicketBook::new(keys.ticket_key(), Duration::from_millis(TTL_MS), began, remembers_restarts);
+        let book = TicketBook::new(keys.ticket_key(), Duration::from_millis(TTL_MS), memory);
         Self { keys, book }
     }
 
@@ -30,7 +30,7 @@ impl Server {
 
     fn ticket_of(&self, sub: &str, nonce: u8) -> String {
         let principal = self.principal(sub);
-        self.keys.ticket_key().issue(&principal, &[project("p")], ISSUED, [nonce; 16]).expect("issued")
+        self.keys.ticket_key().issue(&principal, &[project("p")], ISSUED, self.book.nonce([nonce; 16])).expect("issued")
     }
 
     fn principal(&self, sub: &str) -> Principal {
@@ -50,7 +50,7 @@ impl Server {
     fn first(&mut self, ticket: &str, now: Timestamp) -> Result<TicketNote, TicketError> {
         let admission = self.book.admit(ticket, &[asked("p", None)], now)?;
         let spends = admission.spends.expect("a first use spends");
-        let note = spends.note().clone();
+        let note = spends.note().expect("it is not kept so far").clone();
         spends.keep();
         Ok(note)
     }
@@ -72,7 +72,7 @@ fn after(ms: u64) -> Timestamp {
 }
 
 fn server() -> Server {
-    Server::started(Timestamp::from_millis(0), true)
+    Server::started(TicketMemory::All)
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn the_first_use_admits_a_subscriber_and_spends() {
     assert!(!admission.principal.sees(&project("q")), "bound to p");
     assert_eq!((admission.principal.expires_at(), admission.principal.token_key()), (Some(JWT_END), Some(1)));
     let spends = admission.spends.expect("spent");
-    let note = spends.note();
+    let note = spends.note().expect("it is not kept so far");
     assert_eq!((note.kind, note.until), (TicketNoteKind::Spent, JWT_END));
 }
 
@@ -160,7 +160,7 @@ fn a_restart_with_notes_remembers_all() {
     let (spent, unused, extended) = (old.ticket(1), old.ticket(2), old.ticket(3));
     let notes = [old.first(&spent, after(0)).expect("spent"), old.book.extend(&extended, after(10_000)).expect("more")];
     let stored = serde_json::to_string(&notes).expect("notes are JSON");
-    let mut new = Server::started(after(12_000), true);
+    let mut new = server();
     for note in serde_json::from_str::<Vec<TicketNote>>(&stored).expect("and back") {
         new.book.apply(&note);
         new.book.apply(&note);
@@ -169,27 +169,27 @@ fn a_restart_with_notes_remembers_all() {
     assert_eq!(new.again(&spent, after(12_000)), Ok(()));
     assert!(new.first(&unused, after(12_000)).is_ok(), "an unused one is good after a restart");
     assert!(new.first(&extended, after(24_999)).is_ok(), "and so is the time that it was given");
-    let mut late = Server::started(after(TTL_MS), true);
+    let mut late = server();
     assert_eq!(late.again(&late.ticket(4), after(TTL_MS)), Err(TicketError::Expired));
 }
 
 #[test]
 fn a_restart_without_notes_lets_the_id_decide() {
-    let mut new = Server::started(after(60_000), false);
-    let ticket = new.ticket(1);
+    let mut same = Server::started(TicketMemory::SinceStart([1; 6]));
+    let mut new = Server::started(TicketMemory::SinceStart([2; 6]));
+    let ticket = same.ticket(1);
     assert_eq!(new.first(&ticket, after(60_000)), Err(TicketError::Expired));
     assert_eq!(new.again(&ticket, after(60_000)), Ok(()));
     assert_eq!(new.again(&ticket, JWT_END), Err(TicketError::TokenExpired));
-    let mut same = Server::started(ISSUED, false);
     assert_eq!(same.again(&ticket, after(60_000)), Err(TicketError::Expired), "issued here, and never used");
 }
 
 #[test]
 fn a_spent_ticket_opened_a_second_stream_after_a_restart_that_nothing_was_noted_over() {
-    let mut old = Server::started(ISSUED, false);
+    let mut old = Server::started(TicketMemory::SinceStart([1; 6]));
     let ticket = old.ticket(1);
-    assert!(old.first(&ticket, after(0)).is_ok(), "issued in the very millisecond that the server began");
-    let mut new = Server::started(after(1), false);
+    assert!(old.first(&ticket, after(0)).is_ok());
+    let mut new = Server::started(TicketMemory::SinceStart([2; 6]));
     assert_eq!(new.first(&ticket, after(1)), Err(TicketError::Expired));
     assert_eq!(new.book.extend(&ticket, after(1)), None);
     assert_eq!(new.book.peek(&ticket, &[asked("p", None)], after(1)).err(), Some(TicketError::Expired));
@@ -350,10 +350,55 @@ fn tickets_count_for_their_subject_after_a_restart_too() {
 
 #[test]
 fn a_clock_that_was_set_back_gives_an_unused_ticket_no_more_time() {
-    let mut server = Server::started(Timestamp::from_millis(0), true);
+    let mut server = server();
     let before = |ms| Timestamp::from_millis(ISSUED.as_millis() - ms);
     let ticket = server.ticket(1);
     assert!(server.first(&ticket, before(3_600_000 / 4)).is_err(), "a quarter of an hour back");
     assert!(server.first(&ticket, before(TTL_MS + 1)).is_err());
     assert!(server.first(&ticket, before(TTL_MS)).is_ok(), "as far as a correction of the clock may go");
+}
+
+/// Whatever the clock said, a ticket of this start is none of the unknown past.
+#[test]
+fn a_ticket_issued_after_the_clock_was_set_back_behind_the_servers_start_was_of_an_unknown_past() {
+    let mut server = Server::started(TicketMemory::SinceStart([1; 6]));
+    assert!(server.first(&server.ticket(1), after(0)).is_ok());
+    let marked = server.book.nonce([9; 16]);
+    assert_eq!((marked[..6].to_vec(), marked[6..].to_vec()), (vec![1; 6], vec![9; 10]), "the rest is random");
+}
+
+#[test]
+fn a_ticket_that_another_node_may_have_spent_opens_again_with_an_id_alone_and_the_store_decides_the_first_time() {
+    let mut node = Server::started(TicketMemory::Shared);
+    let (ticket, id) = (node.ticket(1), node.message_id("p"));
+    let admission = node.book.admit(&ticket, &[asked("p", Some(id))], after(0)).expect("admitted");
+    let spends = admission.spends.expect("the store is asked");
+    assert!(spends.is_proven(), "and does not refuse who has watched");
+    // It was spent elsewhere, and refused.
+    drop(spends);
+    let admission = node.book.admit(&ticket, &[asked("p", None)], after(1)).expect("admitted");
+    assert!(!admission.spends.expect("asked again").is_proven());
+    assert_eq!(node.first(&ticket, after(TTL_MS)), Err(TicketError::Expired));
+    assert_eq!(node.again(&ticket, after(TTL_MS)), Ok(()), "it was spent elsewhere, or else nobody has an id");
+}
+
+#[test]
+fn a_ticket_that_a_node_asks_for_twice_itself_is_noted_once() {
+    let mut node = Server::started(TicketMemory::Shared);
+    let ticket = node.ticket(1);
+    let admission = node.book.admit(&ticket, &[asked("p", None)], after(0)).expect("admitted");
+    let mut spends = admission.spends.expect("the store is asked");
+    assert!(spends.note().is_some());
+    spends.note_kept();
+    assert_eq!(spends.note(), None, "it would seem to be spent by another");
+}
+
+#[test]
+fn a_ticket_that_another_node_has_given_more_time_is_good_here_once_that_is_learnt() {
+    let (mut one, mut other) = (Server::started(TicketMemory::Shared), Server::started(TicketMemory::Shared));
+    let ticket = one.ticket(1);
+    let note = other.book.extend(&ticket, after(14_000)).expect("unused");
+    assert_eq!(one.first(&ticket, after(TTL_MS)), Err(TicketError::Expired));
+    one.book.apply(&note);
+    assert!(one.first(&ticket, after(TTL_MS)).is_ok());
 }

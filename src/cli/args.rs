@@ -1,5 +1,7 @@
 //! The command line, parsed into a [`Command`]. Flags of settings come out of the table of keys.
 
+mod decide;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -9,7 +11,9 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use serde_json::{Map, Value};
 
+use super::decide::DecideRequest;
 use super::follow::ServerUrl;
+use super::resume::{ResumeRequest, SERVER_URL};
 use super::token::{TokenRequest, parse_project, parse_scopes, parse_sub, parse_ttl};
 use super::watch::WatchRequest;
 use crate::config::{ConfigError, KEYS, Key, Loaded, Secret, load};
@@ -18,9 +22,6 @@ use crate::model::{ProjectId, RunId};
 
 /// The path that stands for standard input.
 const STDIN: &str = "-";
-
-/// Where `watch` looks for a server.
-const SERVER_URL: &str = "http://127.0.0.1:8080";
 
 /// Keys that are set often enough to show in the short help of `serve`.
 const COMMON_KEYS: [&str; 3] = ["listen", "data", "auth.mode"];
@@ -46,6 +47,13 @@ pub enum Command {
         /// Print messages as they are, one line each, in place of the display?
         json: bool,
     },
+    /// Go on from a run that failed or was cancelled.
+    Resume {
+        /// Where settings come from.
+        settings: Settings,
+        /// Which, and how.
+        request: ResumeRequest,
+    },
     /// Say what is wrong with a plan, and run nothing.
     Check {
         /// Where settings come from.
@@ -57,6 +65,11 @@ pub enum Command {
     Watch {
         /// Which, and how.
         request: WatchRequest,
+    },
+    /// Decide what a step of a server's run waits for.
+    Decide {
+        /// Which, and how.
+        request: Box<DecideRequest>,
     },
     /// Print a signed token.
     Token {
@@ -134,6 +147,7 @@ fn command(name: &str, matches: &ArgMatches) -> Command {
     let settings = settings(matches);
     match name {
         "serve" => Command::Serve { settings, insecure: matches.get_flag("insecure") },
+        "run" if matches.contains_id("resume") => Command::Resume { settings, request: resume_request(matches) },
         "run" => Command::Run {
             settings,
             plan: plan(matches),
@@ -142,6 +156,7 @@ fn command(name: &str, matches: &ArgMatches) -> Command {
         },
         "check" => Command::Check { settings, plan: plan(matches) },
         "watch" => Command::Watch { request: watch_request(matches) },
+        "decide" => Command::Decide { request: Box::new(decide::request(matches)) },
         "token" => Command::Token { settings, request: token_request(matches) },
         "demo" => Command::Demo { settings },
         "webhooks" => {
@@ -165,6 +180,18 @@ fn settings(matches: &ArgMatches) -> Settings {
 fn plan(matches: &ArgMatches) -> PlanSource {
     let path: &PathBuf = matches.get_one("plan").expect("clap asks for it");
     if path.as_os_str() == STDIN { PlanSource::Stdin } else { PlanSource::File(path.clone()) }
+}
+
+fn resume_request(matches: &ArgMatches) -> ResumeRequest {
+    ResumeRequest {
+        project: matches.get_one::<ProjectId>("project").expect("clap asks for it").clone(),
+        run: matches.get_one::<RunId>("resume").expect("that is why this is called").clone(),
+        server: matches.get_one::<ServerUrl>("url").expect("it has a default").clone(),
+        token: matches.get_one::<String>("token").map(Secret::new),
+        from: matches.get_many::<String>("from").into_iter().flatten().cloned().collect(),
+        inputs: matches.get_one::<Map<String, Value>>("inputs").cloned().unwrap_or_default(),
+        json: matches.get_flag("json"),
+    }
 }
 
 fn watch_request(matches: &ArgMatches) -> WatchRequest {
@@ -196,7 +223,7 @@ fn program() -> clap::Command {
         .about("Runs plans of steps on a worker pool and streams every moment of them over Server-Sent Events")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve(), run(), check(), watch(), token(), demo(), webhooks()])
+        .subcommands([serve(), run(), check(), watch(), decide::command(), token(), demo(), webhooks()])
 }
 
 fn serve() -> clap::Command {
@@ -210,8 +237,31 @@ fn run() -> clap::Command {
     let json = switch("json", "Print the messages, one JSON object a line, in place of the display");
     clap::Command::new("run")
         .about("Run a plan here, its progress in the terminal; exit status 0 if it completes, 1 if not")
-        .args([plan_arg(), config(), inputs, json])
+        .args([
+            plan_arg().required(false).required_unless_present("resume").conflicts_with("resume"),
+            config(),
+            inputs,
+            json,
+        ])
+        .args(resume_args())
         .args(key_flags(|_| false))
+}
+
+/// What `run --resume` takes besides.
+fn resume_args() -> [Arg; 5] {
+    let resume =
+        option("resume", "ID", "Go on from this run, which failed or was cancelled: of a server, or with --data here");
+    let project = option("project", "PROJECT", "The run's project").requires("resume");
+    let url = option("url", "URL", "Where the server is").default_value(SERVER_URL);
+    let token = option("token", "TOKEN", "What lets in; others on this machine can see it, unlike STEPCAST_TOKEN");
+    let from = option("from", "STEPS", "Steps to run again, with all that depends on them").requires("resume");
+    [
+        resume.requires("project").value_parser(parse_id::<RunId>),
+        project.value_parser(parse_id::<ProjectId>),
+        url.value_parser(parse_id::<ServerUrl>),
+        token.requires("resume"),
+        from.value_delimiter(','),
+    ]
 }
 
 fn check() -> clap::Command {
@@ -246,7 +296,7 @@ fn token() -> clap::Command {
     let project = option("project", "PROJECT", "A project that it is good for, or * for all; may be repeated");
     let sub = option("sub", "NAME", "Who it is for").required(true).value_parser(parse_sub);
     let ttl = option("ttl", "DURATION", "How long it is good").default_value("1h").value_parser(parse_ttl);
-    let scope = option("scope", "SCOPE", "What it allows, one or several: subscribe, publish, run, admin");
+    let scope = option("scope", "SCOPE", "What it allows, one or several: subscribe, publish, run, approve, admin");
     let key = option("key", "FILE", "A PEM file with a private key (RSA, P-256, Ed25519) that signs it instead");
     let kid = option("kid", "NAME", "What the token names that key by").requires("key");
     clap::Command::new("token").about("Print a token, signed with auth.jwt_secret (STEPCAST_JWT_SECRET)").args([
@@ -402,6 +452,21 @@ mod tests {
             (
                 &["run", "-"],
                 Command::Run { settings: empty(), plan: PlanSource::Stdin, inputs: Map::new(), json: false },
+            ),
+            (
+                &["run", "--resume", "r", "--project", "p", "--from", "a,b", "--data", "d"],
+                Command::Resume {
+                    settings: settings(None, &[("data", "d")]),
+                    request: ResumeRequest {
+                        project: ProjectId::parse("p").expect("an id"),
+                        run: RunId::parse("r").expect("an id"),
+                        server: SERVER_URL.parse().expect("a url"),
+                        token: None,
+                        from: ["a", "b"].map(Into::into).to_vec(),
+                        inputs: Map::new(),
+                        json: false,
+                    },
+                },
             ),
             (&["check", "p.json"], Command::Check { settings: empty(), plan }),
             (&["watch", "p"], Command::Watch { request: watch.clone() }),

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use serde_json::Map;
-
 use super::args::{PlanSource, Settings};
 use super::error::CommandError;
 use super::output::say;
@@ -13,7 +11,7 @@ use crate::text::{count, one_line};
 pub(super) fn check(settings: Settings, source: &PlanSource) -> Result<ExitCode, CommandError> {
     let config = load(settings)?;
     let context = plan_file::context(&config)?;
-    let plan = plan_file::read(source, Map::new(), &context, &config)?;
+    let plan = plan_file::read(source, None, &context, &config)?;
     let (steps, levels) = (count(plan.steps.len(), "step"), count(plan.levels.len(), "level"));
     say(format_args!("{}: {steps} in {levels}", one_line(&plan.name)))?;
     for (level, steps) in plan.levels.iter().enumerate() {

@@ -10,8 +10,8 @@ use crate::text::{neutral, shortened};
 /// The longest text of a record, in characters: a page, where a record is a sentence. The rest is cut.
 const TEXT_CHARS_MAX: usize = 4096;
 
-/// Libraries whose finest records repeat requests with their headers, and so secrets. Warnings and errors don't.
-const SECRETIVE: [&str; 3] = ["ureq", "ureq_proto", "rustls"];
+/// Libraries whose finest records repeat requests with their headers, or statements with their values, and so secrets. Warnings and errors don't.
+const SECRETIVE: [&str; 4] = ["ureq", "ureq_proto", "rustls", "tokio_postgres"];
 
 /// Starts the log at `level`, with times in RFC 3339, written to `output` one line at a time.
 ///
@@ -137,7 +137,9 @@ mod tests {
         let log = |level, target: &str| {
             logger.log(&Record::builder().level(level).target(target).args(format_args!("Bearer x")).build());
         };
-        for target in ["ureq", "ureq::run", "ureq_proto::client", "rustls::client::hs"] {
+        for target in
+            ["ureq", "ureq::run", "ureq_proto::client", "rustls::client::hs", "tokio_postgres::query", "tokio_postgres"]
+        {
             log(Level::Trace, target);
             log(Level::Debug, target);
         }

@@ -1,9 +1,11 @@
-//! The commands: what `stepcast serve`, `run`, `check`, `watch`, `token`, `demo` and `webhooks` do.
+//! The commands: what `stepcast serve`, `run`, `check`, `watch`, `decide`, `token`, `demo` and `webhooks` do.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
+mod ask;
 mod check;
+mod decide;
 mod demo;
 mod error;
 mod follow;
@@ -11,6 +13,7 @@ mod logging;
 mod output;
 mod plan_file;
 mod progress;
+mod resume;
 mod run;
 mod serve;
 mod signals;
@@ -44,8 +47,10 @@ fn execute(command: Command) -> ExitCode {
     let result = match command {
         Command::Serve { settings, insecure } => serve::serve(settings, insecure),
         Command::Run { settings, plan, inputs, json } => run::run(settings, &plan, inputs, json),
+        Command::Resume { settings, request } => resume::resume(settings, request),
         Command::Check { settings, plan } => check::check(settings, &plan),
         Command::Watch { request } => watch::watch(request),
+        Command::Decide { request } => decide::decide(*request),
         Command::Token { settings, request } => token(settings, &request),
         Command::Demo { settings } => demo::demo(settings),
         Command::WebhookTest { settings, name } => webhooks::test(settings, &name),

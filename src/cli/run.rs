@@ -1,5 +1,6 @@
 //! `stepcast run`: a plan carried out in this process, its progress in the terminal.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use crossbeam_channel::{Receiver, unbounded};
 use serde_json::{Map, Value};
 
 use super::args::{PlanSource, Settings};
+use super::ask::Asker;
 use super::error::CommandError;
 use super::progress::Progress;
 use super::{load, logging, plan_file, signals};
@@ -27,7 +29,7 @@ pub(super) fn run(
 ) -> Result<ExitCode, CommandError> {
     let config = load(settings)?;
     let context = plan_file::context(&config)?;
-    let plan = Arc::new(plan_file::read(source, inputs, &context, &config)?);
+    let plan = Arc::new(plan_file::read(source, Some(inputs), &context, &config)?);
     let mut view = View::new(json);
     // A log that is there already belongs to whoever embeds this, and is as good.
     let _ = logging::start(config.log.level, view.log_output());
@@ -41,11 +43,20 @@ pub(super) fn run(
     let run = RunId::from_random(random::bits()?);
     let (handle, cancelled) = (executor.handle(), (project.clone(), run.clone()));
     signals::watch(move || handle.cancel(cancelled.0, cancelled.1), signals::end)?;
+    let mut asker = Asker::start(executor.handle(), project.clone(), run.clone());
     let created_at = clock::wall();
-    let seed = created_at.as_millis();
-    executor.handle().start(NewRun { project: project.clone(), run, plan, created_at, seed });
+    let (seed, whole_outputs) = (created_at.as_millis(), HashMap::new());
+    executor.handle().start(NewRun {
+        project: project.clone(),
+        run,
+        plan,
+        created_at,
+        seed,
+        whole_outputs,
+        is_held: false,
+    });
 
-    let has_completed = show(&said, &executor.handle(), &mut view, &project);
+    let has_completed = show(&said, &executor.handle(), &mut view, &project, &mut asker);
     executor.handle().shutdown();
     executor.join().map_err(|error| CommandError::new(error.to_string()))?;
     match view.finish().map_err(|error| CommandError::stdout(&error)) {
@@ -57,24 +68,33 @@ pub(super) fn run(
 }
 
 /// Shows the run's messages until its last one; whether it completed. What was shown counts as kept.
-fn show(said: &Receiver<Vec<Record>>, executor: &ExecutorHandle, view: &mut View, project: &ProjectId) -> bool {
+fn show(
+    said: &Receiver<Vec<Record>>,
+    executor: &ExecutorHandle,
+    view: &mut View,
+    project: &ProjectId,
+    asker: &mut Asker,
+) -> bool {
     for batch in said {
-        for event in batch.into_iter().filter_map(event_of) {
-            view.on_event(&event, project);
-            if event.is_last() {
-                return matches!(event.kind, RunEventKind::Completed(_));
+        for record in batch {
+            if let Record::Verdict { verdict, .. } = &record {
+                asker.on_verdict(verdict);
+            }
+            for event in record.events() {
+                view.on_event(event, project);
+                let question = asker.hear(event);
+                view.hold(asker.is_asking());
+                if let Some(question) = question {
+                    asker.ask(question);
+                }
+                if event.is_last() {
+                    return matches!(event.kind, RunEventKind::Completed(_));
+                }
             }
         }
         executor.kept(1);
     }
     false
-}
-
-fn event_of(record: Record) -> Option<RunEvent> {
-    match record {
-        Record::Event { event, .. } => Some(event),
-        Record::Output { .. } | Record::Whole { .. } => None,
-    }
 }
 
 /// How a run is shown.
@@ -108,6 +128,13 @@ impl View {
                     *written = write_line(event, project, *seq);
                 }
             }
+        }
+    }
+
+    /// While someone is asked, nothing is written over what they type.
+    fn hold(&mut self, is_held: bool) {
+        if let Self::Progress(progress) = self {
+            progress.hold(is_held);
         }
     }
 

@@ -21,7 +21,7 @@ const KEY_BYTES_MAX: u64 = 64 * 1024;
 const ALL_PROJECTS: &str = "*";
 
 /// The scopes there are.
-const SCOPES: [&str; 4] = ["subscribe", "publish", "run", "admin"];
+const SCOPES: [&str; 5] = ["subscribe", "publish", "run", "approve", "admin"];
 
 /// A token to make. Its parts are checked when it is parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,7 +164,11 @@ mod tests {
             assert_eq!(parse_ttl(text).is_ok(), good, "ttl {text}");
         }
         for text in ["", " ", "write", "run write", "RUN"] {
-            assert_eq!(parse_scopes(text), Err("expected some of subscribe, publish, run, admin".to_owned()), "{text}");
+            assert_eq!(
+                parse_scopes(text),
+                Err("expected some of subscribe, publish, run, approve, admin".to_owned()),
+                "{text}"
+            );
         }
         assert_eq!(parse_scopes("run, admin"), Ok(vec!["run".to_owned(), "admin".to_owned()]));
     }

@@ -51,10 +51,7 @@ enum Heard {
 
 pub(super) fn watch(request: WatchRequest) -> Result<ExitCode, CommandError> {
     let WatchRequest { project, server, token, run, json } = request;
-    let token = token.or_else(|| std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()).map(Secret::new));
-    if token.as_ref().is_some_and(|token| !token.expose().bytes().all(|byte| byte.is_ascii_graphic())) {
-        return Err(CommandError::new("the token holds characters that no token has"));
-    }
+    let token = token_or_environment(token)?;
     let mut watched = Watched::new(run.clone(), json);
     let (sender, heard) = bounded(WAITING_MAX);
     tell_of_signals(sender.clone())?;
@@ -70,6 +67,15 @@ pub(super) fn watch(request: WatchRequest) -> Result<ExitCode, CommandError> {
         }
     }
     Err(CommandError::new("the thread that follows the stream has ended"))
+}
+
+/// What lets in, which the environment may have.
+pub(super) fn token_or_environment(token: Option<Secret>) -> Result<Option<Secret>, CommandError> {
+    let token = token.or_else(|| std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()).map(Secret::new));
+    match token.as_ref().is_some_and(|token| !token.expose().bytes().all(|byte| byte.is_ascii_graphic())) {
+        true => Err(CommandError::new("the token holds characters that no token has")),
+        false => Ok(token),
+    }
 }
 
 fn follow(mut follower: Follower, to: Sender<Heard>) -> Result<(), CommandError> {

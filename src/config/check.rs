@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 
-use super::{AuthMode, Config, ConfigError, JwtAlgorithm, KeyLocation, Secret};
+use super::{AuthMode, Config, ConfigError, DataLocation, JwtAlgorithm, KeyLocation, Secret, Synchronous};
 use crate::auth::JWT_SECRET_BYTES_MIN;
 
 /// Can a url be asked?
@@ -18,6 +18,7 @@ impl Config {
     /// Everything that speaks against it.
     pub fn check_for_serving(&self, insecure: bool) -> Result<(), ConfigError> {
         let mut issues = Vec::new();
+        issues.extend(self.wrong_with_data());
         match self.auth.mode {
             AuthMode::Jwt => issues.extend(self.wrong_with_key()),
             AuthMode::None if insecure || self.listen.is_loopback() => {}
@@ -27,6 +28,15 @@ impl Config {
             AuthMode::None => issues.push(self.lets_everyone_in()),
         }
         ConfigError::unless_empty(issues)
+    }
+
+    fn wrong_with_data(&self) -> Option<String> {
+        let is_of_no_use =
+            matches!(self.data, DataLocation::Postgres(_)) && self.store.synchronous != Synchronous::default();
+        is_of_no_use.then(|| {
+            let why = "is for a directory; what a message survives in PostgreSQL, its synchronous_commit says";
+            format!("store.synchronous: {why}")
+        })
     }
 
     /// What speaks against listening without tokens at a name: it must stand for this machine alone.
@@ -119,7 +129,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ListenAddress;
+    use crate::config::{ListenAddress, PostgresUrl};
 
     fn config(listen: &str, change: impl FnOnce(&mut Config)) -> Config {
         let mut config = Config { listen: ListenAddress::parse(listen).expect(listen), ..Config::default() };
@@ -149,6 +159,23 @@ mod tests {
             let config = config(listen, |config| config.auth.mode = AuthMode::None);
             assert_eq!(verdict(&config, insecure), expected, "{listen} {insecure}");
         }
+    }
+
+    #[test]
+    fn what_is_for_a_directory_alone_is_refused_with_a_database() {
+        let with = |synchronous| {
+            config("127.0.0.1:0", |config| {
+                config.auth.mode = AuthMode::None;
+                config.data =
+                    PostgresUrl::parse("postgres://a:hunter2@db/x").map(DataLocation::Postgres).expect("a url");
+                config.store.synchronous = synchronous;
+            })
+        };
+        assert_eq!(verdict(&with(Synchronous::Normal), false), "ok");
+        assert_eq!(
+            verdict(&with(Synchronous::Full), false),
+            "store.synchronous: is for a directory; what a message survives in PostgreSQL, its synchronous_commit says"
+        );
     }
 
     #[test]

@@ -151,7 +151,7 @@ macro_rules! rows {
 const ROWS: &[Row] = rows! {
     listen: ANY, "Where to listen: host:port; port 0 takes a free one";
     server.hosts: ANY, "Host names that requests may use, besides that in listen";
-    data: ANY, "The directory that keeps messages and runs; none keeps them in memory";
+    data: ANY, "What keeps messages and runs: a directory, none (memory), or postgres://user@host/db for several nodes";
     auth.mode: ANY, "jwt asks for tokens, none asks for nothing (on loopback only)";
     auth.jwt_secret: ANY, "The secret of HS256, at least 32 bytes; the file takes a list, of which the first signs";
     auth.jwt_public_key: ANY, "A PEM file with the public key of RS256, ES256 or EdDSA";
@@ -173,6 +173,9 @@ const ROWS: &[Row] = rows! {
     history.age: bounds(SECOND, u64::MAX), "How long messages are kept, counted while the server runs";
     history.runs: SOME, "Ended runs of one project that stay listed";
     store.synchronous: ANY, "normal survives a killed process, full a power cut too";
+    cluster.node_ttl: bounds(3 * SECOND, 300 * SECOND), "How long a silent node is believed alive; then others take its runs";
+    cluster.wake: ANY, "How a node hears of others: notify, or poll behind a pooler that passes no notifications on";
+    cluster.poll: bounds(10, 10 * SECOND), "How often a node looks for what others have written, with wake = poll";
     limits.connections: bounds(1, u32::MAX as u64), "Open connections [default: from the descriptor limit]";
     limits.connections_per_address: bounds(1, u32::MAX as u64), "Open connections from one address";
     limits.requests_per_connection: bounds(1, u32::MAX as u64), "Requests of one connection, which then is closed";
@@ -195,6 +198,9 @@ const ROWS: &[Row] = rows! {
     limits.idempotency_bytes: bounds(64 * KIB, u64::MAX), "What the Idempotency-Keys of the last 24 hours may take";
     limits.webhook_events: bounds(1, 1_000_000), "Events that may wait for one webhook; the oldest are given up";
     limits.webhook_body_bytes: bounds(KIB, 16 * MIB), "A webhook's event; a larger one is sent without its data";
+    limits.stored_plans: ANY, "Plans stored in one project; 0 lets none be stored";
+    limits.stored_plan_bytes: bounds(64 * KIB, u64::MAX), "What the stored plans of all projects may take";
+    limits.schedules: bounds(0, 100_000), "Stored plans of all projects that have a schedule";
     limits.tickets: bounds(1, TICKETS_REMEMBERED_MAX as u64), "Used tickets per token subject, each until its token ends";
     limits.publish_rate: bounds(1, u32::MAX as u64), "Messages that one token may publish in a second";
     executor.workers: bounds(1, WORKERS_MAX), "Tool calls at the same time";

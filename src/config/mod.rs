@@ -21,6 +21,7 @@ mod jwks;
 mod keys;
 mod load;
 mod origins;
+mod postgres;
 mod report;
 mod setting;
 mod settings;
@@ -37,9 +38,10 @@ pub(crate) use keys::{KEYS, Key};
 pub(crate) use load::Sources;
 pub use load::{ConfigError, Loaded, load};
 pub use origins::Origins;
+pub use postgres::PostgresUrl;
 pub use settings::{
-    AuthConfig, AuthMode, Config, CorsConfig, DataLocation, ExecutorConfig, HistoryConfig, JwtAlgorithm, LimitsConfig,
-    LogConfig, MetricsConfig, ServerConfig, SseConfig, StoreConfig, Synchronous,
+    AuthConfig, AuthMode, ClusterConfig, Config, CorsConfig, DataLocation, ExecutorConfig, HistoryConfig, JwtAlgorithm,
+    LimitsConfig, LogConfig, MetricsConfig, ServerConfig, SseConfig, StoreConfig, Synchronous, Wake,
 };
 
 pub use crate::model::{Notable, Secret};

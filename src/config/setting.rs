@@ -7,7 +7,8 @@ use log::LevelFilter;
 
 use super::units::{parse_duration, parse_size, show_duration, show_size};
 use super::{
-    AuthMode, Cidr, DataLocation, Hosts, JwtAlgorithm, KeyLocation, ListenAddress, Origins, Secret, Synchronous,
+    AuthMode, Cidr, DataLocation, Hosts, JwtAlgorithm, KeyLocation, ListenAddress, Origins, PostgresUrl, Secret,
+    Synchronous, Wake,
 };
 
 /// The word of `data` that keeps everything in memory.
@@ -212,6 +213,7 @@ macro_rules! word {
 word!(AuthMode);
 word!(JwtAlgorithm);
 word!(Synchronous);
+word!(Wake);
 
 impl Setting for LevelFilter {
     fn kind(&self) -> Kind {
@@ -261,8 +263,8 @@ impl Setting for Option<ListenAddress> {
 impl Setting for DataLocation {
     fn kind(&self) -> Kind {
         Kind::Text(match CAN_KEEP {
-            true => "a directory, or none to keep everything in memory",
-            false => "none, as this program was built without sqlite",
+            true => "a directory, none to keep everything in memory, or a url such as postgres://user@host/db",
+            false => "none, or a url such as postgres://user@host/db, as this program was built without sqlite",
         })
     }
 
@@ -270,6 +272,12 @@ impl Setting for DataLocation {
         let text = raw.text()?;
         let location = match text {
             NO_DATA => Some(Self::Memory),
+            // Never the name of a directory, whatever this program was built with. A password in it is none of an error's.
+            url if PostgresUrl::is_meant_by(url) => {
+                let scheme = url.split_inclusive("://").next().unwrap_or_default();
+                let parsed = PostgresUrl::parse(url).map(Self::Postgres);
+                return assign(self, &format!("{scheme}***"), parsed);
+            }
             directory => (CAN_KEEP && !directory.is_empty()).then(|| Self::Directory(directory.into())),
         };
         assign(self, text, location)
@@ -279,6 +287,7 @@ impl Setting for DataLocation {
         Some(match self {
             Self::Memory => NO_DATA.to_owned(),
             Self::Directory(directory) => directory.display().to_string(),
+            Self::Postgres(url) => url.to_string(),
         })
     }
 }

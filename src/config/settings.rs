@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::{Cidr, Hosts, KeyLocation, ListenAddress, Origins, Secret};
+use super::{Cidr, Hosts, KeyLocation, ListenAddress, Origins, PostgresUrl, Secret};
 use crate::auth::TICKETS_REMEMBERED_MAX;
 use crate::executor::tool::ToolDeclaration;
 use crate::webhooks::WebhookDeclaration;
@@ -39,6 +39,8 @@ pub struct Config {
     pub history: HistoryConfig,
     /// How it is kept.
     pub store: StoreConfig,
+    /// Several nodes on one store.
+    pub cluster: ClusterConfig,
     /// Bounds on what clients may ask.
     pub limits: LimitsConfig,
     /// Running plans.
@@ -60,6 +62,8 @@ pub enum DataLocation {
     Memory,
     /// In this directory, made where it is missing. A relative one starts at the working directory.
     Directory(PathBuf),
+    /// In this database, together with all other nodes that use it.
+    Postgres(PostgresUrl),
 }
 
 impl Default for DataLocation {
@@ -147,6 +151,17 @@ pub struct StoreConfig {
     pub synchronous: Synchronous,
 }
 
+/// `cluster.*`: several nodes on one store. Where that is none that nodes can share, none of this is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// How long a node is believed alive that says nothing. Then its runs are taken over.
+    pub node_ttl: Duration,
+    /// How a node hears that others have written.
+    pub wake: Wake,
+    /// How often it looks, where it hears of nothing: with [`Wake::Poll`].
+    pub poll: Duration,
+}
+
 /// `limits.*`: bounds on what clients may ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsConfig {
@@ -194,6 +209,12 @@ pub struct LimitsConfig {
     pub webhook_events: usize,
     /// The largest event that a webhook is sent whole, in bytes; of a larger one it is told that there is one.
     pub webhook_body_bytes: u64,
+    /// Plans stored in one project.
+    pub stored_plans: usize,
+    /// What the stored plans of all projects may take, in bytes.
+    pub stored_plan_bytes: u64,
+    /// Stored plans of all projects that have a schedule.
+    pub schedules: usize,
     /// Used tickets of one subject that are remembered, each until its token ends; at this many it gets no more.
     pub tickets: usize,
     /// Messages that one token may publish in a second.
@@ -292,6 +313,17 @@ words! {
     }
 }
 
+words! {
+    /// `cluster.wake`: how a node hears that others have written.
+    Wake {
+        /// The database tells it (`LISTEN`), on a connection that nothing else may use.
+        #[default]
+        Notify = "notify",
+        /// It looks, again and again: for poolers that don't pass notifications on.
+        Poll = "poll",
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -303,6 +335,7 @@ impl Default for Config {
             sse: SseConfig::default(),
             history: HistoryConfig::default(),
             store: StoreConfig::default(),
+            cluster: ClusterConfig::default(),
             limits: LimitsConfig::default(),
             executor: ExecutorConfig::default(),
             metrics: MetricsConfig::default(),
@@ -348,6 +381,12 @@ impl Default for HistoryConfig {
     }
 }
 
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self { node_ttl: Duration::from_secs(15), wake: Wake::default(), poll: Duration::from_millis(200) }
+    }
+}
+
 impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
@@ -376,6 +415,9 @@ impl Default for LimitsConfig {
             idempotency_bytes: 256 * MIB,
             webhook_events: 10_000,
             webhook_body_bytes: 256 * KIB,
+            stored_plans: 1000,
+            stored_plan_bytes: 256 * MIB,
+            schedules: 1000,
             tickets: TICKETS_REMEMBERED_MAX,
             publish_rate: 1000,
         }

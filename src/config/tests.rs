@@ -61,6 +61,11 @@ runs = 1000
 [store]
 synchronous = "normal"
 
+[cluster]
+node_ttl = "15s"
+wake = "notify"
+poll = "200ms"
+
 [limits]
 connections_per_address = 1000
 requests_per_connection = 1000000
@@ -83,6 +88,9 @@ projects = 100000
 idempotency_bytes = "256MiB"
 webhook_events = 10000
 webhook_body_bytes = "256KiB"
+stored_plans = 1000
+stored_plan_bytes = "256MiB"
+schedules = 1000
 tickets = 100000
 publish_rate = 1000
 
@@ -123,6 +131,8 @@ fn every_key_is_set_by_file_variable_and_flag_alike() {
         "server.hosts" => "events.example.com,b.example:8443".to_owned(),
         "limits.trusted_proxies" => "10.0.0.0/8,fd00::/8".to_owned(),
         "store.synchronous" => "full".to_owned(),
+        "cluster.wake" => "poll".to_owned(),
+        "cluster.poll" => "2s".to_owned(),
         "log.level" => "trace".to_owned(),
         _ => match key.value_name() {
             "DURATION" => "90s".to_owned(),
@@ -147,6 +157,23 @@ fn every_key_is_set_by_file_variable_and_flag_alike() {
         assert_eq!(file, variable.config, "{}", key.path);
         assert_eq!(file, flag.config, "{}", key.path);
         assert_eq!(variable.warnings, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_database_is_named_by_its_url_wherever_data_is_set_and_its_password_is_not_shown() {
+    let url = "postgresql://app:hunter2@db/stepcast";
+    for loaded in [
+        settle(Some(&format!("data = '{url}'")), &[], &[]),
+        settle(None, &[("STEPCAST_DATA", url)], &[]),
+        settle(None, &[], &[("data", url)]),
+    ] {
+        let config = loaded.expect("settles").config;
+        let DataLocation::Postgres(location) = &config.data else { panic!("{:?}", config.data) };
+        assert_eq!(location.expose(), url);
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let key = Key::at("data").expect("a key");
+        assert_eq!(key.show(&mut config.clone()).as_deref(), Some("postgresql://app@db/stepcast"));
     }
 }
 
@@ -256,9 +283,25 @@ const BAD_VALUES: &[(&str, &str)] = &[
         "1: listen: expected an address such as 127.0.0.1:8080, [::]:8080 or localhost:8080, found \":8080\"",
     ),
     #[cfg(feature = "sqlite")]
-    ("data = ''", "1: data: expected a directory, or none to keep everything in memory, found \"\""),
+    (
+        "data = ''",
+        "1: data: expected a directory, none to keep everything in memory, or a url such as postgres://user@host/db, found \"\"",
+    ),
+    #[cfg(feature = "sqlite")]
+    (
+        "data = 'postgres://a:hunter@2@db/x'",
+        "1: data: expected a directory, none to keep everything in memory, or a url such as postgres://user@host/db, found \"postgres://***\"",
+    ),
     #[cfg(not(feature = "sqlite"))]
-    ("\ndata = './x'", "2: data: expected none, as this program was built without sqlite, found \"./x\""),
+    (
+        "\ndata = './x'",
+        "2: data: expected none, or a url such as postgres://user@host/db, as this program was built without sqlite, found \"./x\"",
+    ),
+    (
+        "cluster.node_ttl = '2s'",
+        "1: cluster.node_ttl: expected a duration such as 500ms, 15s, 5m or 7d, from 3s to 5m, found \"2s\"",
+    ),
+    ("cluster.wake = 'listen'", "1: cluster.wake: expected one of notify, poll, found \"listen\""),
     (
         "cors.allowed_origins = '*'",
         "1: cors.allowed_origins: expected a list of origins such as https://app.example or http://localhost:3000, found a string",
@@ -292,11 +335,11 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("lisen = 'x'", "1: unknown key lisen; did you mean listen?"),
     (
         "zzz.a = 'x'",
-        "1: unknown key zzz; expected one of listen, server, data, auth, cors, sse, history, store, limits, executor, metrics, log, tools, webhooks",
+        "1: unknown key zzz; expected one of listen, server, data, auth, cors, sse, history, store, cluster, limits, executor, metrics, log, tools, webhooks",
     ),
     (
         "\"a\\u001b\" = 1",
-        "1: unknown key a\\u{1b}; expected one of listen, server, data, auth, cors, sse, history, store, limits, executor, metrics, log, tools, webhooks",
+        "1: unknown key a\\u{1b}; expected one of listen, server, data, auth, cors, sse, history, store, cluster, limits, executor, metrics, log, tools, webhooks",
     ),
     (
         "sse.heartbeat.x = 1",
@@ -398,10 +441,19 @@ fn a_tool_that_is_not_built_in_is_refused_with_its_line() {
     assert_eq!(from_file("\n[tools.t]\nkind = 'http'\nurl = 'http://x'"), Err(vec![expected.to_owned()]));
 }
 
+/// The beginnings of tools that nothing is wrong with.
+const COMMAND: &str = "[tools.t]\nkind = 'command'\nargv = ['x']\n";
+const HTTP: &str = "[tools.t]\nkind = 'http'\nurl = 'http://x'\n";
+
+/// Each text is refused with one line of its file.
+fn assert_refused(table: &[(&str, String)]) {
+    for (text, expected) in table {
+        assert_eq!(from_file(text), Err(vec![format!("stepcast.toml:{expected}")]), "{text}");
+    }
+}
+
 #[test]
 fn a_bad_tool_is_refused_with_its_line() {
-    const COMMAND: &str = "[tools.t]\nkind = 'command'\nargv = ['x']\n";
-    const HTTP: &str = "[tools.t]\nkind = 'http'\nurl = 'http://x'\n";
     let argv = "tools.t.argv: expected a list of strings that begins with a program";
     let table = [
         ("tools = 1", "1: tools: expected a table, found an integer".to_owned()),
@@ -421,6 +473,13 @@ fn a_bad_tool_is_refused_with_its_line() {
         ("[tools.t]\nkind = 'command'\nargv = 'ls -l'", format!("3: {argv}")),
         ("[tools.t]\nkind = 'command'\nargv = ['ls', 1]", format!("3: {argv}")),
         ("[tools.t]\nkind = 'command'\nargv = [\"a\\u0000\"]", format!("3: {argv}")),
+    ];
+    assert_refused(&table);
+}
+
+#[test]
+fn a_bad_command_is_refused_with_its_line() {
+    let table: [(&str, String); _] = [
         (&format!("{COMMAND}env = {{ A = 1 }}"), "4: tools.t.env.A: expected a string, found an integer".to_owned()),
         (&format!("{COMMAND}env = {{ 'A=B' = '' }}"), "4: tools.t.env.A=B: expected a variable's name".to_owned()),
         (&format!("{COMMAND}pass_env = 'PATH'"), "4: tools.t.pass_env: expected a list of variables' names".to_owned()),
@@ -443,6 +502,22 @@ fn a_bad_tool_is_refused_with_its_line() {
             "4: tools.t.inputs: expected a JSON Schema, as a table or as JSON in a string".to_owned(),
         ),
         (&format!("{COMMAND}cmd = 'x'"), "4: unknown key tools.t.cmd; did you mean tools.t.cwd?".to_owned()),
+        (
+            "[tools.t]\nkind = 'command'\nargv = [\n'x',\n'{{ inputs.a',\n]",
+            "5: tools.t.argv[1]: `{{` opens a template that `}}` never closes; two braces alone are written `{{ \"{{\" }}`"
+                .to_owned(),
+        ),
+        (
+            &format!("{COMMAND}[tools.t.env]\nA = ''\nB = '{{{{ inputs.a | nothing }}}}'"),
+            "6: tools.t.env.B: there is no filter `nothing`".to_owned(),
+        ),
+    ];
+    assert_refused(&table);
+}
+
+#[test]
+fn a_bad_http_tool_is_refused_with_its_line() {
+    let table: [(&str, String); _] = [
         (&format!("{HTTP}ulr = 'x'"), "4: unknown key tools.t.ulr; did you mean tools.t.url?".to_owned()),
         (
             &format!("{HTTP}method = 'TRACE'"),
@@ -454,11 +529,7 @@ fn a_bad_tool_is_refused_with_its_line() {
             "4: tools.t.headers.a: expected no control characters".to_owned(),
         ),
         (&format!("{HTTP}headers = []"), "4: tools.t.headers: expected a table of strings, found a list".to_owned()),
-        (
-            &format!("{HTTP}body = inf"),
-            "4: tools.t.body: inf is no number that JSON has"
-                .to_owned(),
-        ),
+        (&format!("{HTTP}body = inf"), "4: tools.t.body: inf is no number that JSON has".to_owned()),
         (
             "[tools.t]\nkind = 'http'",
             "1: tools.t.url: missing; expected a URL that begins with http:// or https://".to_owned(),
@@ -468,19 +539,8 @@ fn a_bad_tool_is_refused_with_its_line() {
             "3: tools.t.url: expected a URL that begins with http:// or https://".to_owned(),
         ),
         ("[tools.t]\nkind = 'http'\nurl = 1", "3: tools.t.url: expected a string, found an integer".to_owned()),
-        (
-            "[tools.t]\nkind = 'command'\nargv = [\n'x',\n'{{ inputs.a',\n]",
-            "5: tools.t.argv[1]: `{{` opens a template that `}}` never closes; two braces alone are written `{{ \"{{\" }}`"
-                .to_owned(),
-        ),
-        (
-            &format!("{COMMAND}[tools.t.env]\nA = ''\nB = '{{{{ inputs.a | nothing }}}}'"),
-            "6: tools.t.env.B: there is no filter `nothing`".to_owned(),
-        ),
     ];
-    for (text, expected) in table {
-        assert_eq!(from_file(text), Err(vec![format!("stepcast.toml:{expected}")]), "{text}");
-    }
+    assert_refused(&table);
 }
 
 #[test]

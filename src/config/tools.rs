@@ -3,6 +3,7 @@
 //! No error here repeats a value: variables and headers hold secrets, and the rest is near enough to them.
 
 mod limits;
+mod usage;
 
 use serde_json::{Map, Number, Value};
 use toml::Spanned;
@@ -22,7 +23,8 @@ const BUILT_IN: [&str; 3] = ["echo", "delay", "fail"];
 /// Methods that a request may have.
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-const COMMON_KEYS: [&str; 4] = ["kind", "timeout", "rerun", "inputs"];
+const COMMON_KEYS: [&str; 9] =
+    ["kind", "timeout", "rerun", "may_plan", "inputs", "usage", "price", "provider", "budget"];
 const COMMAND_KEYS: [&str; 7] = ["argv", "cwd", "env", "pass_env", "uid", "gid", "limits"];
 const HTTP_KEYS: [&str; 8] =
     ["method", "url", "headers", "body", "allow_redirects", "allow_hosts", "stream_text", "stream_error"];
@@ -87,7 +89,10 @@ impl<'a> Fields<'a, '_, '_> {
             name: self.name.to_owned(),
             timeout: self.timeout(),
             rerun: self.flag("rerun").unwrap_or(true),
+            may_plan: self.flag("may_plan").unwrap_or(false),
             inputs: self.schema(),
+            usage: self.usage(),
+            budget: self.budget(),
             kind: kind?,
         };
         if self.report.count() == issues_before

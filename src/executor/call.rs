@@ -76,14 +76,16 @@ fn call(
         project: &launch.project,
         run: &launch.run,
         step: &launch.plan.steps[launch.step].id,
+        item: launch.unit.item,
         attempt: launch.attempt,
         inputs,
         output,
         cancel: &launch.cancel,
     };
-    tool.call(&call).map_err(|error| match error.retry_after() {
-        Some(wait) => AttemptError::Busy(error.to_string(), wait),
-        None => AttemptError::Passing(error.to_string()),
+    tool.call(&call).map_err(|error| match (error.failure(), error.retry_after()) {
+        (Some(failure), wait) => AttemptError::Known { error: error.to_string(), failure, wait },
+        (None, Some(wait)) => AttemptError::Busy(error.to_string(), wait),
+        (None, None) => AttemptError::Passing(error.to_string()),
     })
 }
 

@@ -7,9 +7,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde_json::{Map, Value};
 use strsim::levenshtein;
 
-use super::template::{Engine, Inspection, RUN_ROOTS, is_template, unwrap_condition};
-use super::tool::{Registry, Tool};
-use crate::model::{Draft, ISSUES_MAX, Issue, Issues, Plan, Quoted, Submission};
+use super::template::{Engine, HANDLER_ROOTS, Inspection, RUN_ROOTS, is_template, unwrap_condition};
+use super::tool::{Registry, Schema, Tool};
+use crate::model::{
+    Draft, ForEach, INDEX_NAME, ISSUES_MAX, Issue, Issues, Items, Plan, Quoted, Step, StepPlace, Submission,
+};
+
+/// What the name of a group may be made of.
+const GROUP_ROOTS: &[&str] = &["inputs"];
 
 /// How many of the known tools are named where one is unknown.
 const TOOLS_SHOWN_MAX: usize = 10;
@@ -82,6 +87,7 @@ fn read_plan(
     };
     (0..count).for_each(|step| checker.check_step(step));
     checker.check_ancestry();
+    checker.check_head();
     let Checker { issues, mentions, .. } = checker;
     settle(&mut draft, mentions);
     draft.absorb(issues);
@@ -109,32 +115,73 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
+    /// What the plan itself says that only templates and schemas can tell.
+    fn check_head(&mut self) {
+        let mut early = Issues::new();
+        if let Some(Err(problem)) = self.draft.parameters().map(Schema::compile) {
+            early.report(None, None, format_args!("parameters"), format_args!("{problem}"));
+        }
+        if let Some(group) = self.draft.group() {
+            for problem in self.engine.inspect_text(group, GROUP_ROOTS).problems {
+                early.report(None, None, format_args!("concurrency.group"), format_args!("{problem}"));
+            }
+        }
+        self.issues.absorb(early);
+    }
+
     fn check_step(&mut self, at: usize) {
         let step = &self.draft.steps()[at];
-        let mut path = Path { step: at, parts: vec![Part::Key("inputs")] };
+        if let Some(each) = &step.for_each {
+            self.check_items(at, each);
+        }
+        let roots = input_roots(step);
+        let mut path = Path { step: at, place: self.draft.place(at), roots: &roots, parts: vec![Part::Key("inputs")] };
         for (key, value) in &step.inputs {
             self.check_part(Part::Key(key), value, &mut path);
         }
-        self.check_tool(at, &step.tool, &step.inputs);
+        self.check_tool(at, step);
         if let Some(condition) = &step.conditional {
-            let found = self.engine.inspect_condition(condition, RUN_ROOTS);
-            self.note(&Path { step: at, parts: vec![Part::Key("conditional")] }, found);
+            let found = self.engine.inspect_condition(condition, own_roots(step));
+            self.note(&self.field(at, "conditional"), found);
         }
     }
 
-    fn check_tool(&mut self, at: usize, name: &str, inputs: &Map<String, Value>) {
+    /// Where a step's items come from. They are known before any of them is, so that nothing in there names an item.
+    fn check_items(&mut self, at: usize, each: &ForEach) {
+        match &each.items {
+            Items::Expression(expression) => {
+                let found = self.engine.inspect_condition(expression, RUN_ROOTS);
+                self.note(&self.field(at, "forEach"), found);
+            }
+            Items::Array(items) => {
+                let mut path = self.field(at, "forEach");
+                items.iter().enumerate().for_each(|(nth, item)| self.check_part(Part::Index(nth), item, &mut path));
+            }
+        }
+    }
+
+    fn check_tool(&mut self, at: usize, step: &Step) {
         let Some(registry) = self.registry else { return };
+        let (name, inputs) = (&*step.tool, &step.inputs);
         let Some(tool) = registry.tool(name) else {
             // A missing name is an issue already.
             if !name.is_empty() {
                 let unknown = UnknownTool { name, registry };
-                self.report(at, format_args!("steps[{at}].tool"), format_args!("{unknown}"));
+                self.report(at, format_args!("{}.tool", self.draft.place(at)), format_args!("{unknown}"));
             }
             return;
         };
+        let place = self.draft.place(at);
+        if step.for_each.is_some() && !tool.fits_for_each() {
+            let message = format_args!("the tool {name} can't be called for items");
+            self.report(at, format_args!("{place}.forEach"), message);
+        }
+        if step.handler.is_some() && !tool.fits_for_each() {
+            self.report(at, format_args!("{place}.tool"), format_args!("the tool {name} can't be called by a handler"));
+        }
         for (below, message) in opinion(tool.as_ref(), inputs) {
             let dot = if below.is_empty() || below.starts_with('[') { "" } else { "." };
-            self.report(at, format_args!("steps[{at}].inputs{dot}{below}"), format_args!("{message}"));
+            self.report(at, format_args!("{}.inputs{dot}{below}", self.draft.place(at)), format_args!("{message}"));
         }
     }
 
@@ -143,7 +190,7 @@ impl Checker<'_> {
         path.parts.push(part);
         match value {
             Value::String(text) if is_template(text) => {
-                let found = self.engine.inspect_text(text, RUN_ROOTS);
+                let found = self.engine.inspect_text(text, path.roots);
                 self.note(path, found);
             }
             Value::Array(items) => {
@@ -182,7 +229,11 @@ impl Checker<'_> {
 
     /// Reports the outputs that will not be there when they are asked for.
     fn check_ancestry(&mut self) {
-        let pairs: Vec<_> = self.mentions.iter().map(|mention| (mention.step, mention.target)).collect();
+        // Where a handler runs, all steps that are none have ended.
+        let handler = |step: usize| self.draft.steps()[step].handler;
+        let may_be_early = |mention: &&Mention| handler(mention.step).is_none() || handler(mention.target).is_some();
+        let mentions = self.mentions.iter().filter(may_be_early);
+        let pairs: Vec<_> = mentions.map(|mention| (mention.step, mention.target)).collect();
         let mut early = Issues::new();
         let unreached = self.draft.not_ancestors(&pairs);
         for Mention { step, target, path } in &self.mentions {
@@ -198,6 +249,11 @@ impl Checker<'_> {
         self.issues.absorb(early);
     }
 
+    /// A field of a step, of which nothing names an item.
+    fn field<'p>(&self, step: usize, field: &'p str) -> Path<'p> {
+        Path { step, place: self.draft.place(step), roots: RUN_ROOTS, parts: vec![Part::Key(field)] }
+    }
+
     fn report(&mut self, step: usize, path: fmt::Arguments<'_>, message: fmt::Arguments<'_>) {
         self.issues.report(Some(step), self.draft.step_id(step), path, message);
     }
@@ -211,13 +267,31 @@ fn settle(draft: &mut Draft, mentions: Vec<Mention>) {
     }
     for (step, references) in references.into_iter().enumerate() {
         let condition = draft.steps()[step].conditional.as_deref().map(unwrap_condition);
-        draft.settle(step, references, condition.as_deref());
+        let items = match draft.steps()[step].for_each.as_ref().map(|each| &each.items) {
+            Some(Items::Expression(items)) => Some(unwrap_condition(items)),
+            _ => None,
+        };
+        draft.settle(step, references, condition.as_deref(), items.as_deref());
     }
+}
+
+/// What the templates of a step's inputs may begin with.
+fn input_roots(step: &Step) -> Vec<&str> {
+    let of_item = step.for_each.iter().flat_map(|each| [&*each.name, INDEX_NAME]);
+    own_roots(step).iter().copied().chain(of_item).collect()
+}
+
+/// What any template of a step may begin with.
+fn own_roots(step: &Step) -> &'static [&'static str] {
+    if step.handler.is_some() { HANDLER_ROOTS } else { RUN_ROOTS }
 }
 
 /// A place inside a step.
 struct Path<'a> {
     step: usize,
+    place: StepPlace,
+    /// What templates there may begin with.
+    roots: &'a [&'a str],
     parts: Vec<Part<'a>>,
 }
 
@@ -229,7 +303,7 @@ enum Part<'a> {
 
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "steps[{}]", self.step)?;
+        write!(f, "{}", self.place)?;
         self.parts.iter().try_for_each(|part| match part {
             Part::Index(index) => write!(f, "[{index}]"),
             Part::Key(key) if key.len() <= KEY_BYTES_MAX && !key.contains(char::is_control) => write!(f, ".{key}"),
@@ -277,143 +351,4 @@ fn closest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::executor::tool::{Call, Outcome, ToolError};
-
-    struct Anything;
-
-    impl Tool for Anything {
-        fn call(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
-            Ok(Outcome::Output(Value::Object(call.inputs.clone())))
-        }
-    }
-
-    /// Wants `ms` to be a number, and says something of the whole where it is missing.
-    struct Strict;
-
-    impl Tool for Strict {
-        fn call(&self, _: &Call<'_>) -> Result<Outcome, ToolError> {
-            Ok(Outcome::Output(Value::Null))
-        }
-
-        fn check_inputs(
-            &self,
-            inputs: &Map<String, Value>,
-            is_template: &dyn Fn(&str) -> bool,
-        ) -> Vec<(String, String)> {
-            match inputs.get("ms") {
-                Some(Value::Bool(_)) => panic!("a bool"),
-                None => vec![(String::new(), "ms is missing".into())],
-                Some(Value::Number(_)) => vec![],
-                Some(Value::String(text)) if is_template(text) => vec![],
-                Some(_) => vec![("ms".into(), "must be a number".into())],
-            }
-        }
-    }
-
-    fn registry() -> Registry {
-        let mut registry = Registry::new();
-        registry.insert("echo", Anything);
-        registry.insert("delay", Strict);
-        registry
-    }
-
-    fn check(steps: Value) -> Result<Plan, Vec<Issue>> {
-        check_plan(&json!({"name": "p", "steps": steps}), &registry(), &Engine::new(), 10_000)
-    }
-
-    #[test]
-    fn tools_templates_and_conditions_are_checked_with_all_the_rest() {
-        let issues = check(json!([
-            {"id": "a", "tool": "ehco", "inputs": {"q": "{{ steps.b.output }}"}},
-            {"id": "b", "tool": "delay", "dependencies": ["a"], "priority": true,
-             "inputs": {"ms": "soon", "x": ["{{ 1 + }}", {"y z": "{{ steps.nope.output }} {{ lipsum() }}"}]}},
-            {"id": "c", "tool": "delay", "dependencies": ["b"], "conditional": "${ steps.d.output.ok"},
-            {"id": "d", "tool": "delay", "dependencies": ["c"], "conditional": "steps.d.output || steps.a.output",
-             "inputs": {"ms": "{{ steps.a.output }}"}},
-            {"tool": "summarize", "inputs": {"q": "{{ step.a }}"}}
-        ]));
-        let said: Vec<_> = issues.expect_err("many").iter().map(ToString::to_string).collect();
-        let expected = [
-            "steps[0].tool: there is no tool \"ehco\", did you mean \"echo\"?; known are delay, echo",
-            "steps[0].inputs.q: \"b\" is none of the steps that this one waits for, so its output is not known here",
-            "steps[1].priority: must be an integer, not true",
-            "steps[1].inputs.x[0]: `1 +`: unexpected end of input, expected expression",
-            "steps[1].inputs.x[1].y z: there is no function `lipsum`",
-            "steps[1].inputs.x[1].y z: there is no step \"nope\"",
-            "steps[1].inputs.ms: must be a number",
-            "steps[2].inputs: ms is missing",
-            "steps[2].conditional: `( steps.d.output.ok`: unexpected end of input, expected `)`",
-            "steps[3].conditional: \"d\" is the step itself, so its output is not known here",
-            "steps[4].id: is required: a string",
-            "steps[4].inputs.q: `step` is not known here, only steps, inputs, projectId, runId are",
-            "steps[4].tool: there is no tool \"summarize\"; known are delay, echo",
-        ];
-        assert_eq!(said, expected);
-    }
-
-    #[test]
-    fn a_template_in_a_key_stayed_as_it_was() {
-        let steps =
-            json!([{"id": "a", "tool": "echo", "inputs": {"{{ inputs.k }}": 1, "x": [{"a {{": "{{ inputs.v }}"}]}}]);
-        let issues = check(steps.clone()).expect_err("refused");
-        let said: Vec<_> = issues.iter().map(|issue| (issue.path.as_str(), issue.message.as_str())).collect();
-        let paths = ["steps[0].inputs.{{ inputs.k }}", "steps[0].inputs.x[0].a {{"];
-        assert_eq!(said, paths.map(|path| (path, KEY_IS_TEMPLATE)));
-        let kept = reread_plan(&json!({"name": "p", "steps": steps}), &Engine::new());
-        assert!(kept.is_ok(), "a plan that was taken on before goes on");
-        let computed = check(json!([{"id": "a", "tool": "echo", "inputs": {"x": "{{ {inputs.k: inputs.v} }}"}}]));
-        assert!(computed.is_ok(), "what the issue recommends");
-    }
-
-    #[test]
-    fn a_tool_that_panicked_over_a_plans_inputs_ended_the_process() {
-        let issues = check(json!([{"id": "a", "tool": "delay", "inputs": {"ms": true}}])).expect_err("refused");
-        assert_eq!(issues[0].to_string(), "steps[0].inputs: the tool panicked over them");
-    }
-
-    #[test]
-    fn a_good_plan_knows_what_its_steps_refer_to() {
-        let plan = check(json!([
-            {"id": "a", "tool": "echo"},
-            {"id": "b-1", "tool": "echo", "dependencies": ["a"], "conditional": " ${ steps.a.output.ok } "},
-            {"id": "c", "tool": "delay", "dependencies": ["b-1"], "conditional": "${steps.a.output} && true",
-             "inputs": {"ms": "{{ steps.b-1.output }}", "t": "{{ steps.a.output }} {{ inputs.not_there_yet }}"}}
-        ]))
-        .expect("a plan");
-        let references: Vec<_> = plan.steps.iter().map(|step| step.references.clone()).collect();
-        assert_eq!(references, [vec![], vec![0], vec![1, 0]]);
-        assert_eq!(plan.steps[1].conditional.as_deref(), Some("steps.a.output.ok"));
-        assert_eq!(plan.steps[2].conditional.as_deref(), Some("(steps.a.output) && true"));
-    }
-
-    #[test]
-    fn a_chain_of_the_greatest_length_may_refer_to_its_beginning_from_everywhere() {
-        let steps = (0..10_000).map(|at: usize| {
-            let dependencies: Vec<_> = at.checked_sub(1).map(|before| format!("s{before}")).into_iter().collect();
-            let far = at.checked_sub(2).map_or(String::new(), |_| format!("{{{{ steps.s{}.output }}}}", at / 2));
-            json!({"id": format!("s{at}"), "tool": "echo", "dependencies": dependencies, "inputs": {"x": far}})
-        });
-        let plan = check(steps.collect()).expect("a plan");
-        assert_eq!(plan.steps[9_999].references, [4_999]);
-    }
-
-    #[test]
-    fn misspelt_tools_are_recognised() {
-        let known = ["delay", "echo", "http_get"];
-        for (name, meant) in [
-            ("ehco", Some("echo")),
-            ("ech", Some("echo")),
-            ("httpget", Some("http_get")),
-            ("dealy", Some("delay")),
-            ("delays", Some("delay")),
-            ("x", None),
-            (&*"e".repeat(10_000), None),
-        ] {
-            assert_eq!(closest(name, &known), meant, "{name}");
-        }
-    }
-}
+mod tests;

@@ -2,8 +2,24 @@
 
 use std::num::NonZeroU32;
 
+use super::durations::Durations;
 use super::template::Engine;
 use super::tool::Registry;
+
+/// How large plans may become, at a submission and by changes of their runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanLimits {
+    /// Steps in all: `limits.plan_steps`.
+    pub steps: usize,
+    /// Bytes of its document once it was changed: `limits.body_bytes`, as at a submission.
+    pub bytes: usize,
+}
+
+impl Default for PlanLimits {
+    fn default() -> Self {
+        Self { steps: 10_000, bytes: 4 << 20 }
+    }
+}
 
 /// Shared by all runs and all workers.
 pub struct Context {
@@ -16,7 +32,11 @@ pub struct Context {
     pub output_bytes_max: usize,
     /// What is kept of all that an attempt says while it runs, in bytes. What follows is told live, and then gone.
     pub step_output_bytes_max: usize,
+    /// How long steps have taken.
+    pub durations: Durations,
     /// How many attempts of a step may be interrupted in a row, by an end of the process, before the step fails. `None`
     /// makes attempts for ever.
     pub interruptions_max: Option<NonZeroU32>,
+    /// How large the plans of runs may become.
+    pub plan_limits: PlanLimits,
 }

@@ -1,12 +1,13 @@
 //! The [`Scheduler`] and its [`Ledger`] as one: commands, reports, receipts and `now` go in; jobs, and batches for the
 //! log, come out. Pure but for the flags of attempts that are cancelled; the [shell](super::Executor) feeds it and acts.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::Context;
-use super::ledger::{Ledger, Limits};
-use super::run::{AttemptError, BEFORE_IT_BEGAN};
+use super::ledger::{Ledger, Limits, OFFER_AGAIN};
+use super::run::{AttemptError, BEFORE_IT_BEGAN, ChildWish};
 use super::scheduler::{Actions, Command, Durability, Job, Report, Scheduler, Settings};
 use crate::model::{Now, Record};
 
@@ -16,13 +17,22 @@ pub struct Foreman {
     ledger: Ledger,
     /// What came of the inputs since the last turn.
     actions: Actions,
+    /// Children that are to end, each behind the number of batches that have to be kept before: a step whose child ended
+    /// sooner than it was kept why would join it again after a crash, and fail of its end.
+    given_up: VecDeque<(u64, ChildWish)>,
+    /// The largest number of an [`abandon`](Self::abandon) so far.
+    abandoned: u64,
+    /// Numbers that are to be answered, and when that is tried again where the log had no room.
+    unanswered: Vec<u64>,
+    answer_at: Option<Duration>,
 }
 
 impl Foreman {
     /// One without runs.
     pub fn new(settings: Settings, limits: Limits, context: Arc<Context>) -> Self {
         let scheduler = Scheduler::new(settings, context);
-        Self { scheduler, ledger: Ledger::new(limits), actions: Actions::default() }
+        let (actions, given_up, unanswered) = Default::default();
+        Self { scheduler, ledger: Ledger::new(limits), actions, given_up, abandoned: 0, unanswered, answer_at: None }
     }
 
     /// Does what it is told.
@@ -33,6 +43,35 @@ impl Foreman {
     /// Hears a worker.
     pub fn report(&mut self, report: Report, now: Now) {
         self.scheduler.report(report, now, &mut self.actions);
+    }
+
+    /// Ends all attempts, forgets all runs, and says nothing more of them.
+    pub fn let_go(&mut self, now: Now) {
+        self.scheduler.let_go(now, &mut self.actions);
+        self.given_up.clear();
+        self.ledger.forget().for_each(|job| self.scheduler.forget_call(job.call));
+        self.actions.children.push(ChildWish::Forget);
+    }
+
+    /// [Lets go](Self::let_go), unless that was done for this number or a larger one, and [answers](Self::answer) once that
+    /// is done.
+    pub fn abandon(&mut self, number: u64, now: Now) {
+        if number > self.abandoned {
+            self.abandoned = number;
+            self.let_go(now);
+        }
+        self.unanswered.push(number);
+    }
+
+    /// Tells which [`abandon`](Self::abandon) is done. `send` says whether the log had room for that.
+    pub fn answer(&mut self, now: Now, mut send: impl FnMut(u64) -> bool) {
+        self.answer_at = None;
+        if self.scheduler.is_letting_go() {
+            return;
+        }
+        let sent = self.unanswered.iter().take_while(|number| send(**number)).count();
+        self.unanswered.drain(..sent);
+        self.answer_at = (!self.unanswered.is_empty()).then_some(now.mono + OFFER_AGAIN);
     }
 
     /// The log has kept so many of its batches so far.
@@ -51,6 +90,7 @@ impl Foreman {
         self.scheduler.hold_up(self.ledger.holds_up());
         self.scheduler.turn(now, &mut self.actions);
         self.actions.cancels.drain(..).for_each(|cancel| cancel.cancel());
+        self.actions.kills.drain(..).for_each(|kill| kill.kill());
         let mut begin = self.write_down();
         for Job { call, .. } in self.ledger.take_cancelled() {
             let result = Err(AttemptError::Passing(BEFORE_IT_BEGAN.to_owned()));
@@ -62,7 +102,23 @@ impl Foreman {
             begin.push(job);
         }
         self.scheduler.hold_up(self.ledger.holds_up());
+        let given_up = self.actions.children.extract_if(.., |wish| matches!(wish, ChildWish::Cancel(..)));
+        let mark = self.ledger.mark();
+        self.given_up.extend(given_up.map(|wish| (mark, wish)));
         begin
+    }
+
+    /// What is wanted of children, and was not taken yet: that they begin at once, that they end once it is kept why.
+    pub fn take_children(&mut self) -> Vec<ChildWish> {
+        let mut wishes = std::mem::take(&mut self.actions.children);
+        let due = self.given_up.partition_point(|(number, _)| *number <= self.ledger.kept());
+        wishes.extend(self.given_up.drain(..due).map(|(_, wish)| wish));
+        wishes
+    }
+
+    /// Would anything go on if the log had kept more?
+    pub fn awaits_receipt(&self) -> bool {
+        !self.given_up.is_empty() || self.ledger.awaits_receipt()
     }
 
     /// Writes down what runs said. The jobs that may begin meanwhile.
@@ -85,7 +141,7 @@ impl Foreman {
 
     /// When the next [`turn`](Self::turn) is due without any input, on the monotonic clock; zero for at once.
     pub fn next_deadline(&self) -> Option<Duration> {
-        [self.scheduler.next_deadline(), self.ledger.next_deadline()].into_iter().flatten().min()
+        [self.scheduler.next_deadline(), self.ledger.next_deadline(), self.answer_at].into_iter().flatten().min()
     }
 
     /// Has a shutdown come to its end?
@@ -108,6 +164,34 @@ impl Foreman {
 mod tests {
     use super::*;
     use crate::executor::testing::{context, new_run, plan};
+    use crate::executor::tool::Outcome;
+
+    /// A crash between the two had the next attempt join the child again, and fail of its end.
+    #[test]
+    fn a_child_was_asked_to_end_before_it_was_kept_that_its_step_waits_for_it_no_more() {
+        let settings = Settings { workers: 1, active_runs_max: 1, grace: Duration::ZERO };
+        let mut foreman = Foreman::new(settings, Limits::default(), context());
+        let (mut now, second) = (Now::default(), Duration::from_secs(1));
+        let mut calls = plan(&["a"]);
+        calls.steps[0].timeout = Some(second);
+        foreman.command(Command::Start(new_run("r", calls)), now);
+        let call = foreman.turn(now).pop().expect("it begins").call;
+        foreman.hand_over(now, |_| Ok(()));
+        let result = Ok(Outcome::Plan { name: "nightly".to_owned(), inputs: serde_json::Map::default() });
+        foreman.report(Report::Finished { call, result }, now);
+        foreman.turn(now);
+        let [ChildWish::Begin(child)] = &foreman.take_children()[..] else { panic!("it begins at once") };
+        now = now.plus(second);
+        foreman.turn(now);
+        assert_eq!(foreman.take_children(), [], "nothing is kept yet");
+        foreman.note_kept(1);
+        foreman.hand_over(now, |_| Ok(()));
+        foreman.turn(now);
+        assert_eq!((foreman.take_children(), foreman.awaits_receipt()), (vec![], true), "nor is that it took too long");
+        foreman.note_kept(2);
+        let given_up = ChildWish::Cancel(child.project.clone(), child.run.clone());
+        assert_eq!((foreman.take_children(), foreman.awaits_receipt()), (vec![given_up], false));
+    }
 
     #[test]
     fn an_attempt_used_its_time_up_before_the_log_had_kept_that_it_runs() {

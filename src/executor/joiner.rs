@@ -32,6 +32,8 @@ const TEXT_BYTES_MAX: usize = 2 * CHUNK_BYTES_MAX;
 /// One live message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
+    /// The item that said it, of a step that has any.
+    pub item: Option<u32>,
     /// Where it came out.
     pub stream: OutputStream,
     /// At most [`CHUNK_BYTES_MAX`] bytes.
@@ -40,7 +42,7 @@ pub struct Chunk {
     pub omitted: Option<u64>,
 }
 
-/// The live output of one step, over all its attempts.
+/// The live output of one step, over all its attempts. Those of its items share what the step may say.
 #[derive(Debug, Default)]
 pub struct Joiner {
     /// Streams that have spoken, those with text to send in order of arrival.
@@ -48,15 +50,17 @@ pub struct Joiner {
     allowance: Allowance,
     /// When a chunk that is not full may go out.
     joined_until: Duration,
+    /// Bytes that were left out of what items said that have ended since, and not told.
+    lost: u64,
 }
 
 impl Joiner {
     /// Takes what came out; what can be said by now.
-    pub fn push(&mut self, stream: OutputStream, bytes: &[u8], now: Duration) -> Vec<Chunk> {
-        let at = self.streams.iter().position(|pending| pending.stream == stream);
+    pub fn push(&mut self, item: Option<u32>, stream: OutputStream, bytes: &[u8], now: Duration) -> Vec<Chunk> {
+        let at = self.streams.iter().position(|pending| (pending.item, pending.stream) == (item, stream));
         let mut pending = match at.and_then(|at| self.streams.remove(at)) {
             Some(pending) => pending,
-            None => Pending::new(stream),
+            None => Pending::new(item, stream),
         };
         let was_idle = pending.text.is_empty();
         let mut chunks = Vec::new();
@@ -104,11 +108,24 @@ impl Joiner {
         self.streams.iter().position(|pending| pending.is_full() || (is_joined && pending.speaks()))
     }
 
-    /// All that pends, because the attempt has ended, with the reserve. Where even that is used up (attempts that fail
+    /// All that pends of one item, or of a step that has none, because the attempt has ended, with the reserve. Where even that is used up (attempts that fail
     /// fast, one after another) the oldest of each stream counts as left out.
-    pub fn finish(&mut self, now: Duration) -> Vec<Chunk> {
-        self.streams.iter_mut().for_each(Pending::close);
-        let wanted: Vec<usize> = self.streams.iter().map(|pending| pending.text.len().div_ceil(CHUNK_ROOM)).collect();
+    pub fn finish(&mut self, item: Option<u32>, now: Duration) -> Vec<Chunk> {
+        let streams = std::mem::take(&mut self.streams).into_iter();
+        let (mut own, others): (VecDeque<_>, VecDeque<_>) = streams.partition(|pending| pending.item == item);
+        self.streams = others;
+        let chunks = self.close(&mut own, now);
+        match item {
+            // Its next attempt, if any, begins anew.
+            Some(_) => self.lost += own.iter().map(|pending| pending.omitted).sum::<u64>(),
+            None => self.streams.append(&mut own),
+        }
+        chunks
+    }
+
+    fn close(&mut self, streams: &mut VecDeque<Pending>, now: Duration) -> Vec<Chunk> {
+        streams.iter_mut().for_each(Pending::close);
+        let wanted: Vec<usize> = streams.iter().map(|pending| pending.text.len().div_ceil(CHUNK_ROOM)).collect();
         let mut granted = vec![0; wanted.len()];
         for round in 0..wanted.iter().copied().max().unwrap_or(0) {
             for (stream, wanted) in wanted.iter().enumerate() {
@@ -118,7 +135,7 @@ impl Joiner {
             }
         }
         let mut chunks = Vec::new();
-        for ((pending, wanted), granted) in self.streams.iter_mut().zip(wanted).zip(granted) {
+        for ((pending, wanted), granted) in streams.iter_mut().zip(wanted).zip(granted) {
             if granted < wanted {
                 pending.trim(granted * CHUNK_ROOM);
             }
@@ -131,7 +148,8 @@ impl Joiner {
 
     /// What was left out and not told in a chunk, in bytes; told by whoever asks.
     pub fn take_omitted(&mut self) -> Option<u64> {
-        let omitted: u64 = self.streams.iter_mut().map(|pending| std::mem::take(&mut pending.omitted)).sum();
+        let pending: u64 = self.streams.iter_mut().map(|pending| std::mem::take(&mut pending.omitted)).sum();
+        let omitted = pending + std::mem::take(&mut self.lost);
         (omitted > 0).then_some(omitted)
     }
 }
@@ -162,6 +180,7 @@ impl Allowance {
 /// One stream's text that has not gone out.
 #[derive(Debug)]
 struct Pending {
+    item: Option<u32>,
     stream: OutputStream,
     text: String,
     /// The beginning of a character whose end has not come yet; at most 3 bytes.
@@ -170,8 +189,8 @@ struct Pending {
 }
 
 impl Pending {
-    fn new(stream: OutputStream) -> Self {
-        Self { stream, text: String::new(), partial: Vec::new(), omitted: 0 }
+    fn new(item: Option<u32>, stream: OutputStream) -> Self {
+        Self { item, stream, text: String::new(), partial: Vec::new(), omitted: 0 }
     }
 
     fn speaks(&self) -> bool {
@@ -219,7 +238,7 @@ impl Pending {
         let rest = self.text.split_off(end);
         let omitted = std::mem::take(&mut self.omitted);
         let text = std::mem::replace(&mut self.text, rest);
-        Chunk { stream: self.stream, text, omitted: (omitted > 0).then_some(omitted) }
+        Chunk { item: self.item, stream: self.stream, text, omitted: (omitted > 0).then_some(omitted) }
     }
 
     /// Leaves out the oldest part, so that at most `max` bytes stay.
@@ -246,7 +265,7 @@ mod tests {
     }
 
     fn chunk(stream: OutputStream, text: &str) -> Chunk {
-        Chunk { stream, text: text.to_owned(), omitted: None }
+        Chunk { item: None, stream, text: text.to_owned(), omitted: None }
     }
 
     /// Uses the burst up, so that only what is refilled is left.
@@ -254,7 +273,7 @@ mod tests {
         let mut joiner = Joiner::default();
         let full = "x".repeat(CHUNK_BYTES_MAX);
         for _ in 0..BURST - RESERVE {
-            assert_eq!(joiner.push(Stdout, full.as_bytes(), now), [chunk(Stdout, &full)]);
+            assert_eq!(joiner.push(None, Stdout, full.as_bytes(), now), [chunk(Stdout, &full)]);
         }
         assert_eq!((joiner.poll(now), joiner.due()), (Vec::new(), None), "nothing is left");
         joiner
@@ -264,7 +283,7 @@ mod tests {
     fn a_piece_goes_out_at_once_and_so_does_all_that_is_slow() {
         let mut joiner = spent(at(0));
         for second in 1..5 {
-            assert_eq!(joiner.push(Stdout, b"tick\n", at(1000 * second)), [chunk(Stdout, "tick\n")]);
+            assert_eq!(joiner.push(None, Stdout, b"tick\n", at(1000 * second)), [chunk(Stdout, "tick\n")]);
             assert_eq!(joiner.due(), None);
         }
     }
@@ -272,9 +291,9 @@ mod tests {
     #[test]
     fn fast_pieces_are_joined_until_the_next_may_go() {
         let mut joiner = Joiner::default();
-        assert_eq!(joiner.push(Stdout, b"a", at(0)), [chunk(Stdout, "a")]);
-        assert_eq!(joiner.push(Stdout, b"b", at(1)), []);
-        assert_eq!(joiner.push(Stdout, b"c", at(10)), []);
+        assert_eq!(joiner.push(None, Stdout, b"a", at(0)), [chunk(Stdout, "a")]);
+        assert_eq!(joiner.push(None, Stdout, b"b", at(1)), []);
+        assert_eq!(joiner.push(None, Stdout, b"c", at(10)), []);
         assert_eq!((joiner.due(), joiner.poll(at(99))), (Some(at(100)), Vec::new()));
         assert_eq!(joiner.poll(at(100)), [chunk(Stdout, "bc")]);
     }
@@ -283,10 +302,10 @@ mod tests {
     fn streams_are_kept_apart_in_order_of_arrival() {
         let mut joiner = spent(at(0));
         for (stream, text) in [(Stderr, "e1"), (Stdout, "o1"), (Stderr, "e2"), (Stdout, "o2")] {
-            assert_eq!(joiner.push(stream, text.as_bytes(), at(0)), []);
+            assert_eq!(joiner.push(None, stream, text.as_bytes(), at(0)), []);
         }
         assert_eq!(joiner.poll(at(100)), [chunk(Stderr, "e1e2")]);
-        assert_eq!(joiner.push(Stderr, b"e3", at(101)), []);
+        assert_eq!(joiner.push(None, Stderr, b"e3", at(101)), []);
         assert_eq!(joiner.poll(at(200)), [chunk(Stdout, "o1o2")], "it has waited longer");
         assert_eq!(joiner.poll(at(300)), [chunk(Stderr, "e3")]);
     }
@@ -296,10 +315,10 @@ mod tests {
         let mut joiner = Joiner::default();
         let (mut sent, mut bytes) = (Vec::new(), 0);
         for ms in 0..5000 {
-            let mut chunks = joiner.push(if ms % 2 == 0 { Stdout } else { Stderr }, b"x", at(ms));
+            let mut chunks = joiner.push(None, if ms % 2 == 0 { Stdout } else { Stderr }, b"x", at(ms));
             chunks.append(&mut joiner.poll(at(ms)));
             if ms % 37 == 0 {
-                chunks.append(&mut joiner.finish(at(ms)));
+                chunks.append(&mut joiner.finish(None, at(ms)));
                 bytes += joiner.take_omitted().unwrap_or(0);
             }
             for chunk in chunks {
@@ -323,8 +342,8 @@ mod tests {
             for piece in [7, 1000, 4096, 16 * 1024, size] {
                 let mut joiner = Joiner::default();
                 let pieces = text.as_bytes().chunks(piece);
-                let mut chunks: Vec<Chunk> = pieces.flat_map(|piece| joiner.push(Stdout, piece, at(0))).collect();
-                chunks.append(&mut joiner.finish(at(1)));
+                let mut chunks: Vec<Chunk> = pieces.flat_map(|piece| joiner.push(None, Stdout, piece, at(0))).collect();
+                chunks.append(&mut joiner.finish(None, at(1)));
                 assert!(chunks.iter().all(|chunk| chunk.omitted.is_none() && chunk.text.len() <= CHUNK_BYTES_MAX));
                 assert_eq!(chunks.iter().map(|chunk| chunk.text.as_str()).collect::<String>(), text);
                 assert_eq!(joiner.take_omitted(), None);
@@ -339,11 +358,11 @@ mod tests {
             let mut joiner = spent(at(0));
             let text = "x".repeat(size - 3) + "end";
             for piece in text.as_bytes().chunks(1000) {
-                assert_eq!(joiner.push(Stdout, piece, at(0)), []);
+                assert_eq!(joiner.push(None, Stdout, piece, at(0)), []);
                 let held: usize = joiner.streams.iter().map(|pending| pending.text.len()).sum();
                 assert!(held <= TEXT_BYTES_MAX, "bounded memory");
             }
-            let chunks = joiner.finish(at(0));
+            let chunks = joiner.finish(None, at(0));
             let shown: usize = chunks.iter().map(|chunk| chunk.text.len()).sum();
             assert!(chunks.last().is_some_and(|chunk| chunk.text.ends_with("end")));
             assert!(shown >= CHUNK_BYTES_MAX && chunks.len() <= RESERVE as usize);
@@ -354,19 +373,22 @@ mod tests {
     #[test]
     fn what_was_left_out_at_the_end_of_a_step_was_never_told() {
         let mut joiner = spent(at(0));
-        joiner.push(Stdout, b"first", at(0));
-        joiner.push(Stderr, b"trouble", at(0));
-        assert_eq!(joiner.finish(at(0)), [chunk(Stdout, "first"), chunk(Stderr, "trouble")]);
-        joiner.push(Stdout, b"second", at(1));
-        assert_eq!((joiner.finish(at(2)), joiner.take_omitted(), joiner.take_omitted()), (Vec::new(), Some(6), None));
+        joiner.push(None, Stdout, b"first", at(0));
+        joiner.push(None, Stderr, b"trouble", at(0));
+        assert_eq!(joiner.finish(None, at(0)), [chunk(Stdout, "first"), chunk(Stderr, "trouble")]);
+        joiner.push(None, Stdout, b"second", at(1));
+        assert_eq!(
+            (joiner.finish(None, at(2)), joiner.take_omitted(), joiner.take_omitted()),
+            (Vec::new(), Some(6), None)
+        );
     }
 
     #[test]
     fn at_the_end_no_stream_takes_anothers_place() {
         let mut joiner = spent(at(0));
-        joiner.push(Stdout, "o".repeat(TEXT_BYTES_MAX).as_bytes(), at(0));
-        joiner.push(Stderr, b"fatal", at(0));
-        let chunks = joiner.finish(at(0));
+        joiner.push(None, Stdout, "o".repeat(TEXT_BYTES_MAX).as_bytes(), at(0));
+        joiner.push(None, Stderr, b"fatal", at(0));
+        let chunks = joiner.finish(None, at(0));
         assert_eq!(chunks.len(), 2);
         assert_eq!((chunks[0].text.len(), chunks[0].omitted), (CHUNK_ROOM, Some((TEXT_BYTES_MAX - CHUNK_ROOM) as u64)));
         assert_eq!(chunks[1], chunk(Stderr, "fatal"));
@@ -382,9 +404,13 @@ mod tests {
                 for second in first..=bytes.len() {
                     let mut joiner = spent(at(0));
                     for piece in [&bytes[..first], &bytes[first..second], &bytes[second..]] {
-                        assert_eq!(joiner.push(Stdout, piece, at(0)), []);
+                        assert_eq!(joiner.push(None, Stdout, piece, at(0)), []);
                     }
-                    assert_eq!(joiner.finish(at(0)), [chunk(Stdout, text)], "{name}, split at {first} and {second}");
+                    assert_eq!(
+                        joiner.finish(None, at(0)),
+                        [chunk(Stdout, text)],
+                        "{name}, split at {first} and {second}"
+                    );
                 }
             }
         }
@@ -394,9 +420,27 @@ mod tests {
     fn chunks_begin_and_end_with_whole_characters() {
         let mut joiner = Joiner::default();
         let text = "€".repeat(CHUNK_BYTES_MAX);
-        let mut chunks = joiner.push(Stdout, text.as_bytes(), at(0));
-        chunks.append(&mut joiner.finish(at(0)));
+        let mut chunks = joiner.push(None, Stdout, text.as_bytes(), at(0));
+        chunks.append(&mut joiner.finish(None, at(0)));
         assert!(chunks.iter().all(|chunk| chunk.text.chars().all(|c| c == '€') && chunk.text.len() <= CHUNK_BYTES_MAX));
         assert_eq!(chunks.iter().map(|chunk| chunk.text.as_str()).collect::<String>(), text);
+    }
+
+    #[test]
+    fn items_share_what_their_step_may_say_and_each_ends_by_itself() {
+        let mut joiner = Joiner::default();
+        let said = |item: u32, text: &str| Chunk { item: Some(item), ..chunk(Stdout, text) };
+        assert_eq!(joiner.push(Some(1), Stdout, b"a", at(0)), [said(1, "a")]);
+        assert_eq!(joiner.push(Some(2), Stdout, b"b", at(1)), []);
+        assert_eq!(joiner.push(Some(1), Stdout, b"c", at(1)), []);
+        assert_eq!(joiner.finish(Some(1), at(2)), [said(1, "c")], "the other goes on");
+        assert_eq!(joiner.poll(at(100)), [said(2, "b")]);
+        let mut spent = spent(at(0));
+        for item in 0..5 {
+            assert_eq!(spent.push(Some(item), Stdout, b"12345", at(0)), []);
+            let chunks = spent.finish(Some(item), at(0));
+            assert_eq!(chunks.len(), usize::from(item < RESERVE), "the reserve is the step's");
+        }
+        assert_eq!((spent.take_omitted(), spent.streams.len()), (Some(15), 1), "what was left out is told once");
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::scheduler::Job;
-use crate::model::{Record, RunEventKind, StepUpdate};
+use crate::model::{ItemState, Record, RunEvent, RunEventKind, StepUpdate};
 
 /// How far the log may be behind.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +39,7 @@ impl Default for Limits {
 }
 
 /// How long a batch that the log had no room for is kept before it is offered again, where nothing else happens.
-const OFFER_AGAIN: Duration = Duration::from_millis(2);
+pub(super) const OFFER_AGAIN: Duration = Duration::from_millis(2);
 
 /// What a record weighs besides its text.
 const RECORD_BYTES: usize = 256;
@@ -109,8 +109,12 @@ impl Ledger {
 
     /// Keeps a job back until everything that was queued so far is kept.
     pub fn withhold(&mut self, job: Job) {
-        let number = self.kept + self.handed.len() as u64 + u64::from(!self.queue.is_empty());
-        self.withheld.push_back((number, job));
+        self.withheld.push_back((self.mark(), job));
+    }
+
+    /// How many batches [are kept](Self::kept) once everything is that was queued so far.
+    pub fn mark(&self) -> u64 {
+        self.kept + self.handed.len() as u64 + u64::from(!self.queue.is_empty())
     }
 
     /// The next batch for the log, which counts as handed over now. None while there is nothing to say, or the store takes
@@ -171,6 +175,16 @@ impl Ledger {
         VecDeque::into_iter(cancelled).map(|(_, job)| job).collect()
     }
 
+    /// Forgets what the log was not handed, and the jobs that wait for it to be kept, which come back. What was handed over
+    /// goes on to be counted, whatever the log makes of it.
+    pub fn forget(&mut self) -> impl Iterator<Item = Job> {
+        self.queue.clear();
+        self.load.remove(std::mem::take(&mut self.queued));
+        self.offer_at = None;
+        self.look();
+        std::mem::take(&mut self.withheld).into_iter().map(|(_, job)| job)
+    }
+
     /// Should nothing begin?
     pub fn holds_up(&self) -> bool {
         self.is_down || self.is_behind
@@ -227,17 +241,25 @@ fn weight(record: &Record) -> usize {
     let said = match record {
         Record::Output { bytes, .. } => bytes.len(),
         Record::Whole { output, .. } => value_bytes(output),
-        Record::Event { event, .. } => match &event.kind {
-            RunEventKind::StepOutput(said) => said.chunk.len(),
-            RunEventKind::Progress(progress) => match &progress.update {
-                StepUpdate::Completed { output, .. } => value_bytes(output),
-                _ => 0,
-            },
-            RunEventKind::Completed(completed) => completed.outputs.values().map(value_bytes).sum(),
-            _ => 0,
-        },
+        Record::Verdict { verdict, .. } => verdict.answer.as_ref().map_or(0, value_bytes),
+        Record::Item { state, .. } => size_of::<ItemState>() + state.output.as_deref().map_or(0, value_bytes),
+        Record::Plan { document, events, .. } => document.len() + events.iter().map(event_bytes).sum::<usize>(),
+        Record::Event { event, .. } => event_bytes(event),
     };
     RECORD_BYTES + said
+}
+
+/// About how much memory what a message carries takes.
+fn event_bytes(event: &RunEvent) -> usize {
+    match &event.kind {
+        RunEventKind::StepOutput(said) => said.chunk.len(),
+        RunEventKind::Progress(progress) => match &progress.update {
+            StepUpdate::Completed { output, .. } => value_bytes(output),
+            _ => 0,
+        },
+        RunEventKind::Completed(completed) => completed.outputs.values().map(value_bytes).sum(),
+        _ => 0,
+    }
 }
 
 /// About how much memory a value takes.
@@ -328,7 +350,7 @@ mod tests {
             run.start(now, &mut effects);
             let launch = run.take(now, &mut effects).expect("a step");
             effects.records.clear();
-            run.finish((launch.step, launch.attempt), Ok(Outcome::Output(output)), now, &mut effects);
+            run.finish((launch.unit, launch.attempt), Ok(Outcome::Output(output)), now, &mut effects);
             assert!(run.is_ended(), "nothing else holds it");
             let mut ledger = Ledger::new(LIMITS);
             ledger.push(effects.records);

@@ -4,9 +4,14 @@
 //! in, records, jobs and cancels come out. [`Executor`] and the pool are the shells around them that own threads and the
 //! clock.
 
-mod call;
+#[cfg(test)]
+mod abandon_tests;
+pub mod call;
+pub mod change;
 pub mod check;
+pub mod complete;
 mod context;
+mod durations;
 pub mod foreman;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -22,7 +27,8 @@ mod thread;
 pub mod tool;
 mod valve;
 
-pub use context::Context;
-pub use run::{NewRun, ResumedRun};
+pub use context::{Context, PlanLimits};
+pub use durations::Durations;
+pub use run::{AttemptError, ChildCall, ChildEnd, ChildWish, NO_ROOM_WAIT, NewRun, ResumedRun};
 pub use scheduler::Settings;
 pub use thread::{Executor, ExecutorHandle, Unstarted};

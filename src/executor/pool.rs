@@ -19,7 +19,7 @@ use super::context::Context;
 use super::scheduler::{CallId, Job, Report};
 use super::tool::{CancelToken, OutputSink};
 use super::valve::Valve;
-use crate::model::OutputStream;
+use crate::model::{OutputStream, Usage};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 /// The largest piece of live output in one report. With 1,024 reports in the channel at most 16 MiB wait there.
@@ -137,6 +137,10 @@ impl OutputSink for Reporter<'_> {
         self.valve.shut().filter(|_| self.count(0) >= SHUT_BYTES_MAX)
     }
 
+    fn usage(&self, usage: &Usage) {
+        let _ = self.reports.send(Ok(Report::Usage { call: self.call, usage: Box::new(usage.clone()) }));
+    }
+
     fn write_now(&self, stream: OutputStream, bytes: &[u8]) {
         self.count(bytes.len().max(PIECE_BYTES_MIN));
         for piece in bytes.chunks(PIECE_BYTES_MAX) {
@@ -199,6 +203,7 @@ mod tests {
                     assert!(bytes.len() <= PIECE_BYTES_MAX);
                     None
                 }
+                Report::Usage { .. } => None,
             }));
         }
         results

@@ -6,20 +6,32 @@
 //! than one deadline, holds its ready steps until a scheduler [takes](Run::take) them, and ignores reports of attempts
 //! that it has given up.
 
+mod approval;
 mod attempt;
+mod budget;
+mod change;
+mod child;
 mod cut;
+mod eager;
 mod ending;
+mod handlers;
+mod items;
+mod levels;
 mod metrics;
 mod resume;
 mod retry;
 mod say;
+mod scope;
 #[cfg(test)]
 pub(crate) mod simulation;
+mod steer;
 mod step;
+mod step_end;
 #[cfg(test)]
 mod tests;
+mod unit;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,12 +41,19 @@ use super::context::Context;
 use super::template::Scope;
 use super::tool::CancelToken;
 use crate::model::{
-    Cause, CauseKind, Deadline, LevelStarted, Now, OnFailure, Plan, ProjectId, Record, RunEventKind, RunId, RunStarted,
-    RunState, RunStatus, StepStatus, StepUpdate, Timestamp,
+    Deadline, FIRST_REVISION, Failure, ItemState, Now, Plan, ProjectId, Record, RunEventKind, RunId, RunStarted,
+    RunState, RunStatus, Step, StepId, StepStatus, Timestamp,
 };
+use change::Places;
+pub use child::{ChildCall, ChildEnd, ChildWish, NO_ROOM_WAIT};
+use eager::Eager;
 use ending::Abort;
+use handlers::Handling;
+use items::Each;
 pub use resume::ResumedRun;
 use step::{Live, Phase, Stopwatch};
+use unit::Standing;
+pub use unit::Unit;
 
 /// How long an attempt that was asked to end may ignore it before its step goes on without it: the 5 s between a
 /// command's SIGTERM and SIGKILL, and 2 s for the rest.
@@ -59,6 +78,10 @@ pub struct NewRun {
     pub created_at: Timestamp,
     /// Where the jitter of its retries comes from.
     pub seed: u64,
+    /// It may not begin before it is released.
+    pub is_held: bool,
+    /// Of the outputs that it keeps of the run that it goes on from, those that messages have only the beginning of.
+    pub whole_outputs: HashMap<StepId, Arc<Value>>,
 }
 
 /// What a run wants done.
@@ -68,6 +91,8 @@ pub struct Effects {
     pub records: Vec<Record>,
     /// Attempts that should end.
     pub cancels: Vec<CancelToken>,
+    /// What is wanted of children, in order.
+    pub children: Vec<ChildWish>,
 }
 
 /// One attempt, for a worker to make.
@@ -81,6 +106,8 @@ pub struct Launch {
     pub plan: Arc<Plan>,
     /// The step's index there.
     pub step: usize,
+    /// What its reports are for.
+    pub unit: Unit,
     /// Counted from 1.
     pub attempt: u32,
     /// What the templates of its inputs may name.
@@ -94,8 +121,19 @@ pub struct Launch {
 pub enum AttemptError {
     /// The tool failed; another attempt may do better.
     Passing(String),
+    /// It took too long; another attempt may do better.
+    TimedOut(String),
     /// As `Passing`, but not before this much time has passed.
     Busy(String, Duration),
+    /// The tool failed, and says of what; another attempt may do better, but not before so much time has passed.
+    Known {
+        /// Why.
+        error: String,
+        /// What made it fail.
+        failure: Failure,
+        /// How long another attempt is to wait.
+        wait: Option<Duration>,
+    },
     /// Another attempt would fail the same way: inputs that can't be filled in or that the tool refuses.
     Lasting(String),
 }
@@ -111,28 +149,49 @@ pub struct Run {
     course: Course,
     /// By step: its whole output; null where it was skipped or continued over.
     outputs: Vec<Option<Arc<Value>>>,
+    /// Whole outputs of steps whose turn has not come, and which are not run.
+    whole_outputs: HashMap<StepId, Arc<Value>>,
     /// By step: the failed step that it is or descends from.
     blame: Vec<Option<usize>>,
-    /// Ranks, within the open level, of the steps that wait for a worker.
-    ready: BTreeSet<usize>,
-    /// The same of those that may be what ended the process: one interruption more, and they fail.
-    suspects: BTreeSet<usize>,
-    live: BTreeMap<usize, Live>,
-    /// Steps of the open level that have not ended.
-    open: usize,
-    /// One entry for each live step that has a deadline.
-    deadlines: BTreeSet<(Duration, usize)>,
+    /// By step: which is to have a worker first.
+    ranks: Vec<usize>,
+    /// Steps have names that last while their plan changes.
+    places: Places,
+    /// What its documents say of the run that it goes on from, once its plan has changed.
+    retry_of_text: Option<Arc<str>>,
+    /// It was started here: what waits for a worker is known.
+    is_going: bool,
+    /// What waits for a worker, with its rank.
+    ready: BTreeSet<(usize, Unit)>,
+    /// The same of what may have ended the process: one interruption more, and it fails.
+    suspects: BTreeSet<(usize, Unit)>,
+    live: BTreeMap<Unit, Live>,
+    /// Of each step that has items and runs, by its number.
+    each: BTreeMap<u32, Each>,
+    /// What was kept of items before this process began, of steps that were not gone on with yet.
+    kept_items: HashMap<StepId, Vec<ItemState>>,
+    /// By level: its steps that have not ended.
+    unended: Vec<usize>,
+    /// Where steps wait for no level.
+    eager: Option<Eager>,
+    /// Once its outcome is settled, and its plan has handlers.
+    handling: Option<Box<Handling>>,
+    /// Its cancel was asked for: whatever else it ends for, its handlers end, too.
+    ends_handlers: bool,
+    /// One entry for each live unit that has a deadline.
+    deadlines: BTreeSet<(Duration, Unit)>,
     timeout: Option<Deadline>,
     watch: Stopwatch,
-    level_watch: Stopwatch,
+    /// Of each level that is open.
+    level_watches: BTreeMap<usize, Stopwatch>,
 }
 
 /// Where a run is heading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Course {
-    /// Level after level.
+    /// Step after step.
     Onward,
-    /// A step failed: the open level finishes, then the run ends.
+    /// A step failed: the open level finishes, or what has begun where steps wait for no level; then the run ends.
     Stopping,
     /// What runs is asked to end, then the run ends.
     Aborting(Abort),
@@ -147,24 +206,42 @@ impl Run {
 
     fn with_state(new: NewRun, state: RunState, context: Arc<Context>) -> Self {
         let steps = new.plan.steps.len();
+        let mut unended = vec![0; new.plan.levels.len()];
+        for (step, state) in new.plan.steps.iter().zip(&state.steps) {
+            if step.handler.is_none() {
+                unended[step.level] += usize::from(!state.status.is_ended());
+            }
+        }
+        let expected = |step: &Step| context.durations.expected(&new.project, &new.plan, step);
+        let ranks = unit::ranks(&new.plan, expected);
         Self {
             project: new.project,
             inputs: Arc::new(Value::Object(new.plan.inputs.clone())),
+            ranks,
+            places: Places::of(steps),
+            retry_of_text: None,
+            is_going: false,
+            eager: Eager::of(&new.plan),
             plan: new.plan,
             context,
             seed: new.seed,
             state,
             course: Course::Onward,
             outputs: vec![None; steps],
+            whole_outputs: new.whole_outputs,
             blame: vec![None; steps],
             ready: BTreeSet::new(),
             suspects: BTreeSet::new(),
             live: BTreeMap::new(),
-            open: 0,
+            each: BTreeMap::new(),
+            kept_items: HashMap::new(),
+            unended,
+            handling: None,
+            ends_handlers: false,
             deadlines: BTreeSet::new(),
             timeout: None,
             watch: Stopwatch::default(),
-            level_watch: Stopwatch::default(),
+            level_watches: BTreeMap::new(),
         }
     }
 
@@ -193,38 +270,67 @@ impl Run {
     /// When [`tick`](Self::tick) should be called, on the monotonic clock.
     pub fn next_deadline(&self) -> Option<Duration> {
         let first = self.deadlines.first().map(|&(at, _)| at);
-        [first, self.timeout.map(Deadline::at)].into_iter().flatten().min()
+        let handlers = self.handling.as_ref().filter(|_| self.course == Course::Onward);
+        [first, self.timeout.map(Deadline::at), handlers.map(|handling| handling.until.at())]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Does a step of another run wait for its end?
+    pub fn is_child(&self) -> bool {
+        self.plan.parent.is_some()
+    }
+
+    /// The group that it must not run beside, as its plan says.
+    pub fn group(&self) -> Option<(ProjectId, Arc<str>)> {
+        self.plan.concurrency.as_ref().map(|concurrency| (self.project.clone(), concurrency.group.clone()))
     }
 
     /// Does an attempt run, or a delay that ends by `until`?
     pub fn is_busy(&self, until: Duration) -> bool {
         self.live.values().any(|live| match live.phase {
-            Phase::Calling { .. } | Phase::Leaving { .. } => true,
+            Phase::Calling { .. } | Phase::Leaving { .. } | Phase::Finishing { .. } => true,
             Phase::Delaying { until: due, .. } => due.at() <= until,
-            Phase::Queued | Phase::Retrying { .. } => false,
+            Phase::Queued
+            | Phase::Retrying { .. }
+            | Phase::Joining { .. }
+            | Phase::Spread { .. }
+            | Phase::Waiting { .. } => false,
         })
     }
 
     /// Begins, or goes on where its messages ended.
     pub fn start(&mut self, now: Now, out: &mut Effects) {
+        self.is_going = true;
         match self.state.status {
-            RunStatus::Queued => self.begin(now, out),
-            RunStatus::Running => self.reopen_level(now, out),
+            RunStatus::Queued => {
+                self.begin(now, out);
+                if self.waited_too_long() {
+                    return self.abort(Abort::QueueTimeout, now, out);
+                }
+            }
+            RunStatus::Running => {}
             RunStatus::Completed | RunStatus::Failed | RunStatus::Cancelled => return,
         }
+        self.reopen(now, out);
+        self.keep_budget(now, out);
         self.advance(now, out);
     }
 
     /// Does what is due.
     pub fn tick(&mut self, now: Now, out: &mut Effects) {
+        if self.handling.as_ref().is_some_and(|handling| handling.until.has_passed(now)) {
+            self.abort(Abort::HandlerTimeout, now, out);
+        }
         if self.timeout.is_some_and(|timeout| timeout.has_passed(now)) {
             self.timeout = None;
             self.abort(Abort::Timeout, now, out);
         }
-        while let Some(&(at, step)) = self.deadlines.first()
+        while let Some(&(at, unit)) = self.deadlines.first()
             && at <= now.mono
         {
-            self.step_due(step, now, out);
+            self.unit_due(unit, now, out);
         }
         self.advance(now, out);
     }
@@ -240,11 +346,25 @@ impl Run {
         self.abort(Abort::Cancelled, now, out);
     }
 
+    /// Had it waited longer than it may when it said its first message? What the wall clock said then decides, so that this
+    /// is the same after a restart.
+    fn waited_too_long(&self) -> bool {
+        let waited = self.state.started_at.map(|at| Duration::from_millis(at.millis_since(self.state.created_at)));
+        waited.zip(self.plan.queue_timeout).is_some_and(|(waited, limit)| waited >= limit)
+    }
+
     /// Gives it up without a word, so that another process can go on with it. What comes back should be cancelled.
     pub fn interrupt(self) -> Vec<CancelToken> {
         let tokens = self.live.into_values().filter_map(|live| match live.phase {
-            Phase::Calling { cancel, .. } | Phase::Leaving { cancel, .. } => Some(cancel),
-            Phase::Queued | Phase::Delaying { .. } | Phase::Retrying { .. } => None,
+            Phase::Calling { cancel, .. } | Phase::Leaving { cancel, .. } | Phase::Finishing { cancel, .. } => {
+                Some(cancel)
+            }
+            Phase::Queued
+            | Phase::Delaying { .. }
+            | Phase::Retrying { .. }
+            | Phase::Joining { .. }
+            | Phase::Spread { .. }
+            | Phase::Waiting { .. } => None,
         });
         tokens.collect()
     }
@@ -253,61 +373,61 @@ impl Run {
         self.watch = Stopwatch::start(now);
         self.timeout = self.plan.timeout.map(|limit| Deadline::after(limit, now));
         let started = RunStarted {
+            parent: self.plan.parent.clone(),
             plan_name: self.plan.name.clone(),
-            step_count: self.plan.steps.len(),
+            step_count: self.plan.step_count(),
             total_levels: self.plan.levels.len(),
             estimated_duration: self.plan.estimated_duration,
             parallelizable: self.plan.levels.iter().any(|level| level.len() > 1),
             levels: self.state.levels.to_vec(),
+            scheduling: self.plan.scheduling,
+            revision: self.plan.revision,
+            steps: match self.plan.revision {
+                FIRST_REVISION => Vec::new(),
+                _ => self.plan.planned_steps(|_| true),
+            },
+            retry_of: self.state.retry_of.clone(),
         };
         self.emit(RunEventKind::Started(started), now, out);
     }
 
-    /// Closes levels and opens them, until a step has to be waited for or the run has ended.
+    /// Goes on until a step has to be waited for or the run has ended. One that has not begun does not.
     fn advance(&mut self, now: Now, out: &mut Effects) {
-        while !self.is_ended() && !self.is_waiting() {
-            if self.state.level_open {
-                self.complete_level(now, out);
-                continue;
-            }
-            match self.course {
-                Course::Aborting(abort) => self.end_early(Some(abort), now, out),
-                Course::Stopping => self.end_early(None, now, out),
-                Course::Onward => self.open_level(now, out),
-            }
+        match self.eager {
+            _ if self.state.status == RunStatus::Queued => {}
+            _ if self.handling.is_some() => self.advance_handlers(now, out),
+            Some(_) => self.advance_eagerly(now, out),
+            None => self.advance_by_levels(now, out),
         }
     }
 
-    fn is_waiting(&self) -> bool {
-        let steps = if matches!(self.course, Course::Aborting(_)) { self.live.len() } else { self.open };
-        self.state.level_open && steps > 0
+    /// The work that a step is.
+    fn unit(&self, step: usize) -> Unit {
+        Unit::of_step(self.places.number(step))
     }
 
-    fn open_level(&mut self, now: Now, out: &mut Effects) {
-        let level = self.state.current_level.map_or(0, |level| level + 1);
-        let plan = self.plan.clone();
-        let Some(steps) = plan.levels.get(level) else { return self.end_in_time(now, out) };
-        self.level_watch = Stopwatch::start(now);
-        self.open = steps.len();
-        let (total_levels, ids) = (plan.levels.len(), self.state.levels[level].clone());
-        self.emit(RunEventKind::LevelStarted(LevelStarted { level, total_levels, steps: ids }), now, out);
-        for (rank, &step) in steps.iter().enumerate() {
-            self.enqueue(rank, step, now, out);
-        }
+    /// Where the step of a unit stands in the plan. A unit that anything is known of has one.
+    fn index(&self, unit: Unit) -> usize {
+        self.places.step(unit.step as usize).unwrap_or(usize::MAX)
     }
 
-    /// The level that was opened last.
-    fn level(&self) -> usize {
-        self.state.current_level.unwrap_or(0)
+    /// Which is to have a worker first. The first item of a step has the step's rank; those after it come behind all whole
+    /// steps, and take turns with the items of others.
+    fn rank(&self, unit: Unit) -> usize {
+        self.ranks[self.index(unit)] + unit.item.unwrap_or(0) as usize * self.ranks.len()
     }
 
-    /// A step's level has come: it waits for a worker, or is skipped below one that failed.
-    fn enqueue(&mut self, rank: usize, step: usize, now: Now, out: &mut Effects) {
-        self.settle_blame(step);
-        match self.blame[step] {
-            Some(failed) => self.skip_below(step, failed, now, out),
-            None => {
-                self.ready.insert(rank);
+    /// A step waits for a worker.
+    fn make_ready(&mut self, step: usize) {
+        self.ready.insert((self.ranks[step], self.unit(step)));
+    }
+
+    /// Where the attempts at a unit are.
+    fn standing(&self, unit: Unit) -> Standing {
+        match unit.item {
+            None => Standing::of_step(&self.state.steps[self.index(unit)]),
+            Some(item) => {
+                self.each.get(&unit.step).map_or_else(Standing::default, |each| Standing::of_item(each.state(item)))
             }
         }
     }
@@ -323,85 +443,7 @@ impl Run {
     }
 
     fn has_failed(&self) -> bool {
-        self.state.steps.iter().any(|step| step.status == StepStatus::Failed && !step.continued)
-    }
-
-    /// Should the step run? Where not, it has been skipped, or has failed with the condition's error.
-    fn passes_condition(&mut self, step: usize, now: Now, out: &mut Effects) -> bool {
-        let Some(condition) = self.plan.steps[step].conditional.clone() else { return true };
-        match self.context.engine.is_true(&condition, &self.scope(step)) {
-            Ok(true) => return true,
-            Ok(false) => {
-                let cause = Cause { kind: CauseKind::Condition, step_id: None };
-                self.skip(step, "its condition is false".to_owned(), cause, now, out);
-            }
-            Err(error) => self.fail_step(step, format!("its condition can't be evaluated: {error}"), now, out),
-        }
-        false
-    }
-
-    /// What the step's expressions may name: the outputs that it [references](crate::model::Step::references) alone.
-    fn scope(&self, step: usize) -> Scope {
-        let scope = Scope::of_run(&self.project, &self.state.run_id, self.inputs.clone());
-        self.plan.steps[step].references.iter().fold(scope, |scope, &other| match &self.outputs[other] {
-            Some(output) => scope.with_step(self.plan.steps[other].id.clone(), output.clone()),
-            None => scope,
-        })
-    }
-
-    fn fail_step(&mut self, step: usize, error: String, now: Now, out: &mut Effects) {
-        let continued = self.plan.steps[step].continue_on_failure;
-        if continued {
-            self.outputs[step] = Some(Arc::new(Value::Null));
-        } else if self.course == Course::Onward && self.plan.on_failure == OnFailure::Stop {
-            self.course = Course::Stopping;
-        }
-        let duration = self.duration(step, now);
-        self.end_step(step, StepUpdate::Failed { error, duration, continued }, now, out);
-        self.settle_blame(step);
-    }
-
-    fn complete(&mut self, step: usize, output: Value, now: Now, out: &mut Effects) {
-        let output = Arc::new(output);
-        let shown = cut::cut(&output, self.context.output_bytes_max);
-        if shown.cut_from.is_some() {
-            let (project, run, id) =
-                (self.project.clone(), self.state.run_id.clone(), self.plan.steps[step].id.clone());
-            out.records.push(Record::Whole { project, run, step: id, output: output.clone() });
-        }
-        self.outputs[step] = Some(output);
-        let update = StepUpdate::Completed {
-            output: shown.value,
-            duration: self.duration(step, now),
-            truncated: shown.cut_from.is_some(),
-            output_bytes: shown.cut_from,
-        };
-        self.end_step(step, update, now, out);
-    }
-
-    fn skip_below(&mut self, step: usize, failed: usize, now: Now, out: &mut Effects) {
-        let failed = self.plan.steps[failed].id.clone();
-        let reason = format!("step {failed}, on which it depends, failed");
-        self.skip(step, reason, Cause { kind: CauseKind::UpstreamFailed, step_id: Some(failed) }, now, out);
-    }
-
-    fn skip(&mut self, step: usize, reason: String, cause: Cause, now: Now, out: &mut Effects) {
-        self.outputs[step] = Some(Arc::new(Value::Null));
-        self.end_step(step, StepUpdate::Skipped { reason, cause }, now, out);
-    }
-
-    /// Says a step's last message. Steps of levels that never open end here too, without having been counted as open.
-    fn end_step(&mut self, step: usize, update: StepUpdate, now: Now, out: &mut Effects) {
-        self.open = self.open.saturating_sub(1);
-        let attempt = self.state.steps[step].attempt;
-        self.say(step, attempt, update, now, out);
-        if let Some(live) = self.live.remove(&step) {
-            live.due.map(|due| self.deadlines.remove(&(due, step)));
-        }
-    }
-
-    /// Milliseconds since the step's first attempt; 0 where there was none.
-    fn duration(&self, step: usize, now: Now) -> u64 {
-        self.live.get(&step).map_or(0, |live| live.watch.elapsed_ms(now))
+        let mut steps = self.state.steps.iter().filter(|step| step.handler.is_none());
+        steps.any(|step| step.status == StepStatus::Failed && !step.continued)
     }
 }

@@ -5,18 +5,24 @@
 //! one step and no more. A worker counts as busy until it reports, also where its run no longer waits for it. How a
 //! step moves is the [run's](super::run::Run) business; here is only where its reports go.
 
+mod departure;
+mod queue;
 mod suspects;
+mod words;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::departure::Departure;
+use self::queue::{Queue, ResumedOrNew};
 use self::suspects::Suspects;
+pub use self::words::{Actions, CallId, Command, Durability, Job, Report};
 use super::call::{Unheard, attempt, is_instant};
 use super::context::Context;
-use super::run::{ABANDON_AFTER, AttemptError, Effects, Launch, NewRun, ResumedRun, Run};
-use super::tool::{CancelToken, Outcome};
-use crate::model::{Now, OutputStream, ProjectId, Record, RunId, RunStatus};
+use super::run::{ABANDON_AFTER, Effects, Launch, NewRun, Run, Unit};
+use super::tool::CancelToken;
+use crate::model::{Now, ProjectId, Record, RunId, RunStatus, Steer, SteeringError, Verdict};
 
 /// How many ready steps are looked at in one [turn](Scheduler::turn). Each may evaluate a condition; with more of them
 /// the thread comes back for the rest after it has looked at what came in.
@@ -32,84 +38,12 @@ pub struct Settings {
     pub workers: usize,
     /// Runs between their first message and their last. More wait, first come, first served; how many may, the log
     /// decides before it accepts one.
+    ///
+    /// Those that a run may wait for that has a place need none, or none might ever be left: children, and what a child
+    /// waits for of its concurrency group.
     pub active_runs_max: usize,
     /// What attempts get at a shutdown before they are cancelled.
     pub grace: Duration,
-}
-
-/// What an executor is told.
-pub enum Command {
-    /// A run, accepted just now.
-    Start(NewRun),
-    /// A run that an earlier process left active.
-    Resume(Box<ResumedRun>),
-    /// Someone wants the end of a run. Nothing happens where there is no such run, or not any more.
-    Cancel {
-        /// The run's project.
-        project: ProjectId,
-        /// The run.
-        run: RunId,
-    },
-    /// Start no attempt more, give those that run their grace, then stop. A second time: stop at once.
-    Shutdown,
-}
-
-/// Names one call of a tool; never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct CallId(u64);
-
-/// One call of a tool, for a worker.
-#[derive(Debug)]
-pub struct Job {
-    /// What its reports are marked with.
-    pub call: CallId,
-    /// What to do.
-    pub launch: Launch,
-    /// When it has to be kept that it runs.
-    pub durability: Durability,
-}
-
-/// What a worker tells.
-#[derive(Debug)]
-pub enum Report {
-    /// The tool said something.
-    Output {
-        /// Whose call.
-        call: CallId,
-        /// Where it came out.
-        stream: OutputStream,
-        /// As it came.
-        bytes: Vec<u8>,
-    },
-    /// The call is over, the worker free.
-    Finished {
-        /// Whose call.
-        call: CallId,
-        /// How it ended.
-        result: Result<Outcome, AttemptError>,
-    },
-}
-
-/// When it has to be kept that a job runs.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// Before anyone sees it; the job may begin meanwhile. What a crash forgets of it, it makes again.
-    #[default]
-    Later,
-    /// Before it begins, because it must not be made twice, or is of a run that was resumed: if it is what ended the process
-    /// before, it has to be known next time that it was tried once more.
-    First,
-}
-
-/// What has to be done after a turn.
-#[derive(Debug, Default)]
-pub struct Actions {
-    /// For the log.
-    pub records: Vec<Record>,
-    /// To be cancelled.
-    pub cancels: Vec<CancelToken>,
-    /// For the workers, never more than are free.
-    pub jobs: Vec<Job>,
 }
 
 /// All runs of an executor.
@@ -120,7 +54,7 @@ pub struct Scheduler {
     /// The log is behind: nothing begins.
     is_held_up: bool,
     /// Accepted, not begun.
-    waiting: VecDeque<ResumedOrNew>,
+    waiting: Queue,
     /// Begun, not ended.
     runs: HashMap<RunKey, Entry>,
     keys: HashMap<(ProjectId, RunId), RunKey>,
@@ -132,6 +66,8 @@ pub struct Scheduler {
     deadlines: BTreeSet<(Duration, RunKey)>,
     /// What the busy workers do; at most `settings.workers`.
     calls: HashMap<CallId, Place>,
+    /// Of runs that were let go.
+    departure: Option<Departure>,
     /// The newest key and call id given out.
     newest: u64,
 }
@@ -156,19 +92,14 @@ struct Entry {
 #[derive(Debug, Clone, Copy)]
 struct Place {
     run: RunKey,
-    step: usize,
+    unit: Unit,
     attempt: u32,
 }
 
 impl Place {
     fn of(run: RunKey, launch: &Launch) -> Self {
-        Self { run, step: launch.step, attempt: launch.attempt }
+        Self { run, unit: launch.unit, attempt: launch.attempt }
     }
-}
-
-enum ResumedOrNew {
-    New(NewRun),
-    Resumed(Box<ResumedRun>),
 }
 
 /// How far a shutdown has come.
@@ -192,13 +123,14 @@ impl Scheduler {
             context,
             stage: Stage::Serving,
             is_held_up: false,
-            waiting: VecDeque::new(),
+            waiting: Queue::default(),
             runs: HashMap::new(),
             keys: HashMap::new(),
             line: VecDeque::new(),
             suspects: Suspects::default(),
             deadlines: BTreeSet::new(),
             calls: HashMap::new(),
+            departure: None,
             newest: 0,
         }
     }
@@ -206,35 +138,68 @@ impl Scheduler {
     /// Does what it is told.
     pub fn command(&mut self, command: Command, now: Now, out: &mut Actions) {
         match command {
-            Command::Start(new) => self.waiting.push_back(ResumedOrNew::New(new)),
+            Command::Start(new) if self.is_let_in(&new) => self.begin(ResumedOrNew::New(new), now, out),
+            Command::Start(new) => self.waiting.push(ResumedOrNew::New(new), now),
+            Command::Release { project, run } => {
+                let child = self.waiting.release(&(project, run));
+                if let Some(child) = child.filter(|_| self.stage == Stage::Serving) {
+                    self.begin(child, now, out);
+                }
+            }
+            // As its end would have come had the process that heard of the wish gone on: it waits for nothing.
+            Command::Resume(resumed)
+                if self.stage == Stage::Serving && resumed.cancelled && resumed.state.status == RunStatus::Queued =>
+            {
+                self.end_waiting(ResumedOrNew::Resumed(resumed), now, out, Run::start);
+            }
             // It was active before, within the limit of then, and its clock runs.
-            Command::Resume(resumed) if resumed.state.status == RunStatus::Running && self.stage == Stage::Serving => {
+            Command::Resume(resumed)
+                if self.stage == Stage::Serving
+                    && (resumed.state.status == RunStatus::Running || self.is_let_in(&resumed.new)) =>
+            {
                 self.begin(ResumedOrNew::Resumed(resumed), now, out);
             }
-            Command::Resume(resumed) => self.waiting.push_back(ResumedOrNew::Resumed(resumed)),
+            Command::Resume(resumed) => self.waiting.push(ResumedOrNew::Resumed(resumed), now),
             Command::Cancel { project, run } => self.cancel((project, run), now, out),
+            Command::Steer { project, run, steer } => self.steer((project, run), *steer, now, out),
+            Command::ChildEnded { project, parent, child, end } => {
+                if let Some(&key) = self.keys.get(&(project, parent)) {
+                    self.with_run(key, out, |run, effects| run.child_ended(&child, end, now, effects));
+                }
+            }
             Command::Shutdown => self.shutdown(now, out),
         }
+    }
+
+    /// Does a run begin at once? A child does that waits for no group: the run that waits for it has a place, and where the
+    /// child waited for another, none might ever be left.
+    fn is_let_in(&self, new: &NewRun) -> bool {
+        new.plan.parent.is_some() && !new.is_held && self.stage == Stage::Serving
     }
 
     /// Hears a worker.
     pub fn report(&mut self, report: Report, now: Now, out: &mut Actions) {
         match report {
             Report::Output { call, stream, bytes } => {
-                let Some(&Place { run, step, attempt }) = self.calls.get(&call) else { return };
-                self.with_run(run, out, |run, effects| run.output((step, attempt), stream, bytes, now, effects));
+                let Some(&Place { run, unit, attempt }) = self.calls.get(&call) else { return };
+                self.with_run(run, out, |run, effects| run.output((unit, attempt), stream, bytes, now, effects));
+            }
+            Report::Usage { call, usage } => {
+                let Some(&Place { run, unit, attempt }) = self.calls.get(&call) else { return };
+                self.with_run(run, out, |run, effects| run.note_usage((unit, attempt), usage, now, effects));
             }
             Report::Finished { call, result } => {
-                let Some(Place { run, step, attempt }) = self.calls.remove(&call) else { return };
-                self.with_run(run, out, |run, effects| run.finish((step, attempt), result, now, effects));
+                self.note_back(call);
+                let Some(Place { run, unit, attempt }) = self.calls.remove(&call) else { return };
+                self.with_run(run, out, |run, effects| run.finish((unit, attempt), result, now, effects));
             }
         }
     }
 
     /// A job that was kept back, as [`Durability::First`] says, is handed to a worker.
     pub fn release(&mut self, call: CallId, now: Now, out: &mut Actions) {
-        if let Some(&Place { run, step, attempt }) = self.calls.get(&call) {
-            self.with_run(run, out, |run, _| run.release((step, attempt), now));
+        if let Some(&Place { run, unit, attempt }) = self.calls.get(&call) {
+            self.with_run(run, out, |run, _| run.release((unit, attempt), now));
         }
     }
 
@@ -251,10 +216,14 @@ impl Scheduler {
         {
             self.with_run(key, out, |run, effects| run.tick(now, effects));
         }
+        while let Some(late) = self.waiting.pop_late(now) {
+            self.end_waiting(late, now, out, Run::start);
+        }
         if self.stage == Stage::Serving {
             self.begin_waiting(now, out);
             self.dispatch(now, out);
         }
+        self.see_off(now, out);
         self.move_stage(now, out);
     }
 
@@ -268,7 +237,7 @@ impl Scheduler {
             Stage::Draining { until } | Stage::Leaving { until } => Some(until),
             Stage::Done => None,
         };
-        [runs, own].into_iter().flatten().min()
+        [runs, own, self.waiting.next_deadline(), self.departure_due()].into_iter().flatten().min()
     }
 
     /// Has a shutdown come to its end?
@@ -277,7 +246,8 @@ impl Scheduler {
     }
 
     fn can_begin(&self) -> bool {
-        !self.is_held_up && !self.waiting.is_empty() && self.runs.len() < self.settings.active_runs_max
+        let has_place = self.runs.len() < self.settings.active_runs_max;
+        !self.is_held_up && (has_place && self.waiting.has_next() || self.waiting.has_awaited())
     }
 
     fn can_dispatch(&self) -> bool {
@@ -290,7 +260,7 @@ impl Scheduler {
             if !self.can_begin() {
                 return;
             }
-            if let Some(next) = self.waiting.pop_front() {
+            if let Some(next) = self.waiting.pop_awaited().or_else(|| self.waiting.pop()) {
                 self.begin(next, now, out);
             }
         }
@@ -342,7 +312,7 @@ impl Scheduler {
     /// Makes an attempt that takes no time.
     fn carry_out(&mut self, place: Place, launch: &Launch, now: Now, out: &mut Actions) {
         let result = attempt(&self.context, launch, &Unheard);
-        let at = (place.step, place.attempt);
+        let at = (place.unit, place.attempt);
         self.with_run(place.run, out, |run, effects| run.finish(at, result, now, effects));
     }
 
@@ -359,7 +329,7 @@ impl Scheduler {
         self.calls.insert(call, place);
         let durability = if is_first { Durability::First } else { Durability::Later };
         if is_first {
-            self.with_run(place.run, out, |run, _| run.withhold((place.step, place.attempt)));
+            self.with_run(place.run, out, |run, _| run.withhold((place.unit, place.attempt)));
         }
         out.jobs.push(Job { call, launch, durability });
         None
@@ -368,12 +338,45 @@ impl Scheduler {
     fn cancel(&mut self, name: (ProjectId, RunId), now: Now, out: &mut Actions) {
         if let Some(&key) = self.keys.get(&name) {
             self.with_run(key, out, |run, effects| run.cancel(now, effects));
-        } else if let Some(at) = self.waiting.iter().position(|waiting| waiting.name() == name)
-            && let Some(waiting) = self.waiting.remove(at)
-        {
-            let mut effects = Effects::default();
-            waiting.into_run(self.context.clone(), now).cancel(now, &mut effects);
-            out.take(effects);
+        } else if let Some(waiting) = self.waiting.take(&name) {
+            self.end_waiting(waiting, now, out, Run::cancel);
+        }
+    }
+
+    /// A run that waits says its first message and its last.
+    fn end_waiting(
+        &mut self,
+        waiting: ResumedOrNew,
+        now: Now,
+        out: &mut Actions,
+        end: impl FnOnce(&mut Run, Now, &mut Effects),
+    ) {
+        let mut effects = Effects::default();
+        let mut run = waiting.into_run(self.context.clone(), now);
+        end(&mut run, now, &mut effects);
+        debug_assert!(run.is_ended(), "it never began");
+        out.take(effects);
+    }
+
+    fn steer(&mut self, name: (ProjectId, RunId), steer: Steer, now: Now, out: &mut Actions) {
+        if let Some(&key) = self.keys.get(&name) {
+            self.with_run(key, out, |run, effects| run.steer(steer, now, effects));
+        } else if self.waiting.has(&name) {
+            let context = self.context.clone();
+            self.waiting.change(&name, |waiting| {
+                let mut run = waiting.into_run(context, now);
+                let mut effects = Effects::default();
+                run.steer(steer, now, &mut effects);
+                out.take(effects);
+                ResumedOrNew::Made { run: Box::new(run), name: name.clone() }
+            });
+        } else {
+            let (project, run) = name;
+            // The log hears of a run's end behind what it was told before: it took this one for open.
+            let is_over = matches!(self.stage, Stage::Leaving { .. } | Stage::Done);
+            let error = if is_over { SteeringError::ShuttingDown } else { SteeringError::RunEnded };
+            let verdict = Box::new(Verdict { id: steer.id, answer: Err(error) });
+            out.records.push(Record::Verdict { project, run, verdict });
         }
     }
 
@@ -435,45 +438,27 @@ impl Scheduler {
 
     /// Gives all runs up as they are, for the next start to go on with; their messages say nothing of it.
     fn interrupt(&mut self, out: &mut Actions) {
-        let runs = &self.runs;
-        self.calls.retain(|_, place| {
-            runs.get(&place.run).is_some_and(|entry| entry.run.is_calling(place.step, place.attempt))
+        let (runs, departure) = (&self.runs, &self.departure);
+        self.calls.retain(|call, place| {
+            let is_let_go = departure.as_ref().is_some_and(|departure| departure.awaits(*call));
+            is_let_go || runs.get(&place.run).is_some_and(|entry| entry.run.is_calling(place.unit, place.attempt))
         });
-        out.cancels.extend(self.runs.drain().flat_map(|(_, entry)| entry.run.interrupt()));
+        out.cancels.extend(self.forget_runs());
+    }
+
+    /// Forgets all runs; what comes back is to be cancelled.
+    fn forget_runs(&mut self) -> Vec<CancelToken> {
         self.keys.clear();
         self.waiting.clear();
         self.line.clear();
-        self.suspects.clear();
+        self.suspects = Suspects::default();
         self.deadlines.clear();
+        self.runs.drain().flat_map(|(_, entry)| entry.run.interrupt()).collect()
     }
 
     fn next_id(&mut self) -> u64 {
         self.newest += 1;
         self.newest
-    }
-}
-
-impl Actions {
-    fn take(&mut self, mut effects: Effects) {
-        self.records.append(&mut effects.records);
-        self.cancels.append(&mut effects.cancels);
-    }
-}
-
-impl ResumedOrNew {
-    fn name(&self) -> (ProjectId, RunId) {
-        let new = match self {
-            Self::New(new) => new,
-            Self::Resumed(resumed) => &resumed.new,
-        };
-        (new.project.clone(), new.run.clone())
-    }
-
-    fn into_run(self, context: Arc<Context>, now: Now) -> Run {
-        match self {
-            Self::New(new) => Run::new(new, context),
-            Self::Resumed(resumed) => Run::resume(*resumed, context, now),
-        }
     }
 }
 

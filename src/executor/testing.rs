@@ -1,16 +1,20 @@
 //! What the executor's tests share: plans made from few words, a stand-in for the engine of expressions, random
 //! numbers.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::context::Context;
+use super::context::{Context, PlanLimits};
+use super::durations::Durations;
 use super::run::NewRun;
 use super::template::Engine;
 use super::tool::{Call, Outcome, Registry, Tool, ToolError};
-use crate::model::{Backoff, OnFailure, Plan, ProjectId, RetryPolicy, RunId, Step, StepId, Timestamp};
+use crate::model::{
+    Backoff, Budget, OnFailure, Plan, ProjectId, RetryPolicy, RunId, Scheduling, Step, StepId, Timestamp,
+};
 
 /// Xorshift: the same numbers for the same seed.
 pub struct Rng(u64);
@@ -64,6 +68,16 @@ pub fn plan(lines: &[&str]) -> Plan {
         estimated_duration: 0,
         timeout: None,
         on_failure: OnFailure::Stop,
+        scheduling: Scheduling::Levels,
+        handler_timeout: crate::model::HANDLERS_TIMEOUT,
+        budget: Budget::default(),
+        revision: crate::model::FIRST_REVISION,
+        source: None,
+        queue_timeout: None,
+        concurrency: None,
+        parameters: None,
+        retry_of: None,
+        parent: None,
     }
 }
 
@@ -78,10 +92,13 @@ fn step(id: &str, dependencies: Vec<usize>, level: usize) -> Step {
         dependencies,
         conditional: None,
         retry: retries(0, 0),
+        retry_on: None,
         timeout: None,
         priority: 0,
         estimated_duration: None,
         continue_on_failure: false,
+        for_each: None,
+        handler: None,
         level,
     }
 }
@@ -97,6 +114,8 @@ pub fn new_run(name: &str, plan: Plan) -> NewRun {
         plan: Arc::new(plan),
         created_at: Timestamp::from_millis(0),
         seed: 1,
+        whole_outputs: HashMap::new(),
+        is_held: false,
     }
 }
 
@@ -120,7 +139,9 @@ pub fn context_with(add: impl FnOnce(&mut Registry)) -> Arc<Context> {
         engine: Engine::new(),
         output_bytes_max: 64,
         step_output_bytes_max: 1000,
+        durations: Durations::default(),
         interruptions_max: NonZeroU32::new(INTERRUPTIONS_MAX),
+        plan_limits: PlanLimits { steps: 20, ..PlanLimits::default() },
     })
 }
 
@@ -147,5 +168,9 @@ impl Tool for Echo {
 
     fn only_waits(&self) -> bool {
         self.only_waits
+    }
+
+    fn runs_plans(&self) -> bool {
+        true
     }
 }

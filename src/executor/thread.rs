@@ -16,11 +16,11 @@ use super::context::Context;
 use super::foreman::Foreman;
 use super::ledger::Limits;
 use super::pool::{self, FromWorker, Panicked};
-use super::run::{NewRun, ResumedRun};
+use super::run::{ChildEnd, ChildWish, NewRun, ResumedRun};
 use super::scheduler::{Command, Job, Settings};
 use super::valve::Valve;
 use crate::clock;
-use crate::model::{Now, ProjectId, Record, RunId};
+use crate::model::{Now, ProjectId, Record, RunId, Steer};
 
 /// How many reports wait for the executor before workers do. See the pool for what they may weigh.
 const REPORTS_MAX: usize = 1024;
@@ -42,6 +42,8 @@ pub struct Executor {
 pub struct Unstarted {
     handle: ExecutorHandle,
     told: Receiver<Message>,
+    children: Sender<ChildWish>,
+    wishes: Receiver<ChildWish>,
 }
 
 /// Tells an executor what to do; clones speak to the same one. Nothing here blocks.
@@ -58,6 +60,8 @@ pub struct ExecutorHandle {
 enum Message {
     Command(Command),
     StoreIsDown(bool),
+    LetGo,
+    Abandon(u64),
     /// Look at the receipts.
     Receipt,
 }
@@ -73,7 +77,9 @@ impl Unstarted {
     /// One that nobody knows of.
     pub fn new() -> Self {
         let (messages, told) = unbounded();
-        Self { handle: ExecutorHandle { messages, receipts: Arc::default() }, told }
+        // A step that waits for a child has wished it once: there are never more than such steps.
+        let (children, wishes) = unbounded();
+        Self { handle: ExecutorHandle { messages, receipts: Arc::default() }, told, children, wishes }
     }
 
     /// To tell it what to do.
@@ -81,9 +87,15 @@ impl Unstarted {
         self.handle.clone()
     }
 
+    /// What its runs want of their children.
+    pub fn children(&self) -> Receiver<ChildWish> {
+        self.wishes.clone()
+    }
+
     /// Starts the executor's thread and its workers. `send` hands the log a batch of records, and gives it back where the
-    /// log has no room for it now; it must not block. For each batch the log says that it is
-    /// [kept](ExecutorHandle::kept).
+    /// log has no room for it now; it must not block. For each batch the log says once that it is
+    /// [kept](ExecutorHandle::kept), or thrown away. `answer` tells it, on the same way, that all runs are
+    /// [abandoned](ExecutorHandle::abandon), and says whether there was room.
     ///
     /// # Errors
     /// Where the system grants no thread or descriptor more.
@@ -92,20 +104,23 @@ impl Unstarted {
         settings: Settings,
         context: Arc<Context>,
         send: impl FnMut(Vec<Record>) -> Result<(), Vec<Record>> + Send + 'static,
+        answer: impl FnMut(u64) -> bool + Send + 'static,
     ) -> io::Result<Executor> {
-        let Self { handle, told } = self;
+        let Self { handle, told, children, wishes } = self;
+        drop(wishes);
         let (reports, reported) = bounded(REPORTS_MAX);
         let valve = Arc::new(Valve::new()?);
         let jobs = pool::spawn(settings.workers.max(1), &context, &reports, &valve)?;
         let foreman = Foreman::new(settings, Limits::default(), context);
-        let shell = Shell { foreman, told, receipts: handle.receipts.clone(), reported, jobs, send, valve };
+        let receipts = handle.receipts.clone();
+        let shell = Shell { foreman, told, receipts, reported, jobs, send, answer, valve, children };
         let thread = thread::Builder::new().name(NAME.to_owned()).spawn(move || shell.run())?;
         Ok(Executor { handle, thread })
     }
 }
 
 impl Executor {
-    /// As [`Unstarted::start`], of one that nobody has told anything.
+    /// As [`Unstarted::start`], of one that nobody has told anything, and that is never told to let its runs go.
     ///
     /// # Errors
     /// The same.
@@ -114,7 +129,7 @@ impl Executor {
         context: Arc<Context>,
         send: impl FnMut(Vec<Record>) -> Result<(), Vec<Record>> + Send + 'static,
     ) -> io::Result<Self> {
-        Unstarted::new().start(settings, context, send)
+        Unstarted::new().start(settings, context, send, |_| true)
     }
 
     /// To tell it what to do.
@@ -144,9 +159,24 @@ impl ExecutorHandle {
         self.send(Command::Resume(Box::new(resumed)));
     }
 
+    /// A run that was held may begin. Nothing happens where there is no such run, or not any more.
+    pub fn release(&self, project: ProjectId, run: RunId) {
+        self.send(Command::Release { project, run });
+    }
+
     /// Ends a run. Nothing happens where there is no such run, or not any more.
     pub fn cancel(&self, project: ProjectId, run: RunId) {
         self.send(Command::Cancel { project, run });
+    }
+
+    /// Has a run do something. What came of it, or why nothing did, is among its records: [`Record::Verdict`].
+    pub fn steer(&self, project: ProjectId, run: RunId, steer: Box<Steer>) {
+        self.send(Command::Steer { project, run, steer });
+    }
+
+    /// A child of a run has ended, or never was.
+    pub fn child_ended(&self, project: ProjectId, parent: RunId, child: RunId, end: ChildEnd) {
+        self.send(Command::ChildEnded { project, parent, child, end });
     }
 
     /// Starts no attempt more, gives those that run their grace, then stops; asked a second time, stops at once.
@@ -167,6 +197,23 @@ impl ExecutorHandle {
         self.tell(Message::StoreIsDown(is_down));
     }
 
+    /// Ends all attempts and forgets all runs, without a word: other nodes go on with them. What it is told before does
+    /// nothing any more; what it is told from then on is of new runs. A command's process group has a second and a half from
+    /// its SIGTERM to its SIGKILL.
+    ///
+    /// For whoever finds that this node is thought to be gone, so that nothing runs here any more whatever the log waits for.
+    /// The log is to be told behind it, and [abandons](Self::abandon) what it may have begun in between.
+    pub fn let_go(&self) {
+        self.tell(Message::LetGo);
+    }
+
+    /// [Lets go](Self::let_go), unless that was done for this number or a larger one, and answers by the number, behind all
+    /// that was said before: once every worker has come back, or after three seconds. A worker that has not come back by then
+    /// is busy until its tool returns, and what comes of that is told to nobody.
+    pub fn abandon(&self, number: u64) {
+        self.tell(Message::Abandon(number));
+    }
+
     fn send(&self, command: Command) {
         self.tell(Message::Command(command));
     }
@@ -178,17 +225,19 @@ impl ExecutorHandle {
     }
 }
 
-struct Shell<S> {
+struct Shell<S, A> {
     foreman: Foreman,
     told: Receiver<Message>,
     receipts: Arc<Receipts>,
     reported: Receiver<FromWorker>,
     jobs: Sender<Job>,
     send: S,
+    answer: A,
     valve: Arc<Valve>,
+    children: Sender<ChildWish>,
 }
 
-impl<S: FnMut(Vec<Record>) -> Result<(), Vec<Record>>> Shell<S> {
+impl<S: FnMut(Vec<Record>) -> Result<(), Vec<Record>>, A: FnMut(u64) -> bool> Shell<S, A> {
     fn run(mut self) -> Result<Vec<Record>, Panicked> {
         let mut has_owner = true;
         while !self.foreman.is_done() {
@@ -200,20 +249,24 @@ impl<S: FnMut(Vec<Record>) -> Result<(), Vec<Record>>> Shell<S> {
             has_owner = self.take_inputs(has_owner, now)?;
             let jobs = self.foreman.turn(now);
             self.foreman.hand_over(now, &mut self.send);
+            self.foreman.answer(now, &mut self.answer);
             self.valve.set_shut(self.foreman.ledger().is_loud());
             self.begin(jobs);
+            for wish in self.foreman.take_children() {
+                // Nobody is there any more where the server ends: the next start wishes it again.
+                let _ = self.children.send(wish);
+            }
         }
         Ok(self.foreman.into_rest())
     }
 
     /// Has the log kept something that was waited for? Where not, it tells when it has.
     fn has_receipt(&self) -> bool {
-        let ledger = self.foreman.ledger();
-        if !ledger.awaits_receipt() {
+        if !self.foreman.awaits_receipt() {
             return false;
         }
         self.receipts.is_awaited.store(true, Ordering::SeqCst);
-        self.receipts.kept.load(Ordering::SeqCst) != ledger.kept()
+        self.receipts.kept.load(Ordering::SeqCst) != self.foreman.ledger().kept()
     }
 
     /// Until something comes in or is due.
@@ -242,6 +295,8 @@ impl<S: FnMut(Vec<Record>) -> Result<(), Vec<Record>>> Shell<S> {
             match self.told.try_recv() {
                 Ok(Message::Command(command)) => self.foreman.command(command, now),
                 Ok(Message::StoreIsDown(is_down)) => self.foreman.set_store_down(is_down),
+                Ok(Message::LetGo) => self.foreman.let_go(now),
+                Ok(Message::Abandon(number)) => self.foreman.abandon(number, now),
                 Ok(Message::Receipt) => {}
                 Err(TryRecvError::Disconnected) if has_owner => {
                     self.foreman.command(Command::Shutdown, now);
@@ -291,10 +346,7 @@ mod tests {
     }
 
     fn events(records: &Receiver<Record>) -> impl Iterator<Item = RunEvent> + '_ {
-        records.iter().filter_map(|record| match record {
-            Record::Event { event, .. } => Some(event),
-            Record::Output { .. } | Record::Whole { .. } => None,
-        })
+        records.iter().flat_map(|record| record.events().to_vec())
     }
 
     /// Says that it has begun, and ends when it is cancelled.
@@ -367,7 +419,7 @@ mod tests {
         unstarted.handle().start(new_run("r", plan(&["a"])));
         let (sender, batches) = unbounded();
         let hand_over = move |batch: Vec<Record>| sender.send(batch).map_err(|error| error.0);
-        let executor = unstarted.start(settings(1), context(), hand_over).expect("threads");
+        let executor = unstarted.start(settings(1), context(), hand_over, |_| true).expect("threads");
         let is_last = |record: &Record| matches!(record, Record::Event { event, .. } if event.is_last());
         assert!(batches.iter().any(|batch| batch.iter().any(is_last)));
         executor.handle().shutdown();
@@ -402,7 +454,13 @@ mod tests {
         run.take(Now::default(), &mut effects).expect("it runs when the process ends");
         let state = run.state().clone();
         executor.handle().kept(1);
-        executor.handle().resume(ResumedRun { new, state, whole_outputs: HashMap::new(), cancelled: false });
+        executor.handle().resume(ResumedRun {
+            new,
+            state,
+            whole_outputs: HashMap::new(),
+            items: HashMap::new(),
+            cancelled: false,
+        });
         let last = events(&records).find(RunEvent::is_last).expect("a last message");
         let RunEventKind::Failed(failed) = last.kind else { panic!("not failed: {last:?}") };
         assert_eq!(failed.error, "step a failed: the tool gone is not there any more");

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::encoder::Opening;
 use super::frames::Frames;
+use super::interrupt;
 use super::part::{Call, CallResult, Log, LogChunk, Part, Text, as_text};
 use super::state_document::StateDocument;
 use super::story::{Move, Story};
@@ -27,13 +28,19 @@ const LOG: &str = "STEP_LOG";
 #[derive(Debug)]
 pub(super) struct AgUi {
     knows_cancelled: bool,
+    in_turns: bool,
     document: StateDocument,
     changes: u32,
 }
 
 impl AgUi {
-    pub(super) fn new(knows_cancelled: bool, story: &Story) -> Self {
-        Self { knows_cancelled, document: StateDocument::new(story), changes: 0 }
+    pub(super) fn new(knows_cancelled: bool, in_turns: bool, story: &Story) -> Self {
+        Self { knows_cancelled, in_turns, document: StateDocument::new(story), changes: 0 }
+    }
+
+    /// Does a stream end where the run is halted?
+    pub(super) fn is_in_turns(&self) -> bool {
+        self.in_turns
     }
 
     pub(super) fn memory(&self) -> usize {
@@ -79,8 +86,10 @@ impl AgUi {
                 let value = log.chunks.back().map(chunk_shown);
                 say(log_delta(log, story, &[json!({"op": "add", "path": "/chunks/-", "value": value})]));
             }
+            (Move::Replanned, _) => self.tell_state_anew(story, to),
             (Move::Moved(step), _) => self.tell_state(*step, story, to),
-            (Move::Ended, _) => say(self.end(None, story)),
+            (Move::Halted, _) if self.in_turns => self.tell_halt(story, to),
+            (Move::Ended, _) => say(self.end(&Opening::default(), story)),
             _ => {}
         }
     }
@@ -99,15 +108,32 @@ impl AgUi {
         }
     }
 
+    /// Steps stand elsewhere: a client that was sent differences could apply none of those that follow.
+    fn tell_state_anew(&mut self, story: &Story, to: &mut Frames) {
+        (self.document, self.changes) = (StateDocument::new(story), 0);
+        push(to, story, self.snapshot(story));
+    }
+
+    /// The turn is over. A client takes one for an error whose steps are open, and needs the state as it is at the halt.
+    fn tell_halt(&self, story: &Story, to: &mut Frames) {
+        for step in story.open_steps() {
+            push(to, story, json!({"type": "STEP_FINISHED", "stepName": story.step(step).id}));
+        }
+        push(to, story, self.snapshot(story));
+        push(to, story, interrupted(&Opening::default(), story));
+    }
+
     fn snapshot(&self, story: &Story) -> Value {
         json!({"type": "STATE_SNAPSHOT", "snapshot": self.document.whole(&story.state)})
     }
 
     /// What whoever attaches now is told first.
     pub(super) fn prelude(&self, opening: &Opening<'_>, story: &Story, to: &mut Frames) {
-        let thread = thread(opening.thread, story);
-        let run = &story.state.run_id;
-        let started = json!({"type": "RUN_STARTED", "threadId": thread, "runId": run, "protocolVersion": VERSION});
+        let (thread, run) = names(opening, story);
+        let mut started = json!({"type": "RUN_STARTED", "threadId": thread, "runId": run, "protocolVersion": VERSION});
+        if run != story.state.run_id.as_str() {
+            started["parentRunId"] = json!(story.state.run_id);
+        }
         let mut say = |event: Value| push(to, story, event);
         say(started);
         say(self.snapshot(story));
@@ -119,6 +145,9 @@ impl AgUi {
             _ => None,
         });
         calls.for_each(&mut say);
+        if story.is_halted && self.in_turns {
+            return say(interrupted(opening, story));
+        }
         for step in story.open_steps() {
             say(json!({"type": "STEP_STARTED", "stepName": story.step(step).id}));
         }
@@ -128,16 +157,15 @@ impl AgUi {
             }
         }
         if story.ending.is_some() {
-            say(self.end(opening.thread, story));
+            say(self.end(opening, story));
         }
     }
 
     /// The run's last event.
-    fn end(&self, of_thread: Option<&str>, story: &Story) -> Value {
-        let thread = thread(of_thread, story);
-        let run = &story.state.run_id;
+    fn end(&self, opening: &Opening<'_>, story: &Story) -> Value {
+        let (thread, run) = names(opening, story);
         let error = story.state.error.as_deref().unwrap_or("the run failed");
-        match story.ending.map(|ending| (ending.status, ending.reason)) {
+        let mut end = match story.ending.map(|ending| (ending.status, ending.reason)) {
             Some((RunStatus::Completed, _)) => {
                 json!({"type": "RUN_FINISHED", "threadId": thread, "runId": run, "result": result(story),
                     "outcome": {"type": "success"}})
@@ -148,7 +176,12 @@ impl AgUi {
             Some((RunStatus::Cancelled, _)) => json!({"type": "RUN_ERROR", "message": error, "code": "cancelled"}),
             Some((_, reason)) => json!({"type": "RUN_ERROR", "message": error, "code": code(reason)}),
             None => json!({"type": "RUN_ERROR", "message": "the run goes on", "code": "stream_closing"}),
+        };
+        let usage = super::usage::by_model(&story.state);
+        if !usage.is_empty() {
+            end["usage"] = json!(usage);
         }
+        end
     }
 }
 
@@ -162,8 +195,17 @@ fn push(to: &mut Frames, story: &Story, mut event: Value) {
     to.push(&event);
 }
 
-fn thread<'a>(given: Option<&'a str>, story: &'a Story) -> &'a str {
-    given.unwrap_or(story.head.project.as_str())
+/// What the thread and the run are called.
+fn names<'a>(opening: &Opening<'a>, story: &'a Story) -> (&'a str, &'a str) {
+    let Opening { thread, run, .. } = opening;
+    (thread.unwrap_or(story.head.project.as_str()), run.unwrap_or(story.state.run_id.as_str()))
+}
+
+/// The last event of a turn. What the run has used is told at its end: whoever adds up its turns counts nothing twice.
+fn interrupted(opening: &Opening<'_>, story: &Story) -> Value {
+    let (thread, run) = names(opening, story);
+    json!({"type": "RUN_FINISHED", "threadId": thread, "runId": run,
+        "outcome": {"type": "interrupt", "interrupts": interrupt::all(story)}})
 }
 
 /// The error code of a run that failed. Where its state alone is known, that a step failed is all that can be told.
@@ -191,7 +233,7 @@ fn result_content(call: &Call, story: &Story) -> String {
     match &call.result {
         None => String::new(),
         Some(CallResult::Output(value)) => as_text(value),
-        Some(CallResult::Error(error)) => json!({ "error": error }).to_string(),
+        Some(CallResult::Error(error) | CallResult::Denied(error)) => json!({ "error": error }).to_string(),
         Some(CallResult::CutOutput(text, bytes)) => {
             format!("{text}\n[cut here: {bytes} bytes in all, at {}]", story.head.output_path(call.step))
         }

@@ -4,12 +4,16 @@
 //! resumes starts the message anew. An attempt of a step is a tool's part, streamed text a text part. The run and each step
 //! are data parts, which a client replaces in place; printed lines are transient ones, which it hands to the page and does
 //! not keep.
+//!
+//! A step that waits for a decision is a tool that asks to be approved. With the answer a client goes on with the message
+//! that it has, so it is told of that only what it lacks.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::frames::Frames;
+use super::had::{CallHad, Had, take_text};
 use super::part::{Call, CallResult, Log, LogChunk, Part, Text};
 use super::state_document::{object, without_output};
 use super::story::{Move, Story};
@@ -19,13 +23,14 @@ use crate::model::{RunState, RunStatus};
 pub(super) const DONE: &str = "[DONE]";
 
 /// What is told of moves that the story has made.
-pub(super) fn tell(moves: &[Move], story: &Story, to: &mut Frames) {
-    moves.iter().for_each(|made| tell_move(made, story, to));
+pub(super) fn tell(moves: &[Move], in_turns: bool, story: &Story, to: &mut Frames) {
+    moves.iter().for_each(|made| tell_move(made, in_turns, story, to));
 }
 
-fn tell_move(made: &Move, story: &Story, to: &mut Frames) {
+fn tell_move(made: &Move, in_turns: bool, story: &Story, to: &mut Frames) {
     match (made, story.part(made)) {
         (Move::Called(_), Some(Part::Call(call))) => to.push(&call_chunk(call, story)),
+        (Move::Asked(_), Some(Part::Call(call))) => to.push(&approval_request(call, story)),
         (Move::Answered(_), Some(Part::Call(call))) => push_some(to, result_chunk(call, story)),
         (Move::TextBegan(_), Some(Part::Text(text))) => {
             to.push(&json!({"type": "text-start", "id": text_id(text, story)}));
@@ -41,25 +46,39 @@ fn tell_move(made: &Move, story: &Story, to: &mut Frames) {
                 to.push(&log_chunk(log, chunk, log.bytes - chunk.text.len() as u64, story));
             }
         }
+        (Move::Replanned, _) => {
+            to.push(&plan_chunk(story));
+            to.push(&run_chunk(story));
+        }
         (Move::Moved(step), _) => {
             if let Some(step) = step.filter(|_| story.tells_steps()) {
                 to.push(&step_chunk(step, story));
             }
             to.push(&run_chunk(story));
         }
+        (Move::Halted, _) if in_turns => tell_halt(story, to),
         (Move::Ended, _) => tell_end(story, to),
         _ => {}
     }
 }
 
-/// What whoever attaches now is told first: the message so far.
-pub(super) fn prelude(story: &Story, to: &mut Frames) {
+/// What whoever attaches now is told first: the message so far, or what they lack of it.
+pub(super) fn prelude(in_turns: bool, had: Option<&Had>, story: &Story, to: &mut Frames) {
     to.push(&json!({"type": "start", "messageId": story.state.run_id}));
     to.push(&plan_chunk(story));
     to.push(&run_chunk(story));
-    story.parts.iter().for_each(|part| tell_part(part, story, to));
+    let mut texts_had = had.map(Had::texts).unwrap_or_default();
+    for part in &story.parts {
+        match (part, had) {
+            (Part::Text(text), _) if !text.is_open && take_text(&mut texts_had, &text.text) => {}
+            (Part::Call(call), Some(had)) => tell_lacking_call(call, had, story, to),
+            _ => tell_part(part, story, to),
+        }
+    }
     if story.ending.is_some() {
         tell_end(story, to);
+    } else if story.is_halted && in_turns {
+        tell_halt(story, to);
     }
 }
 
@@ -72,10 +91,7 @@ fn tell_part(part: &Part, story: &Story, to: &mut Frames) {
     match part {
         Part::Step(step) if story.tells_steps() => to.push(&step_chunk(*step, story)),
         Part::Step(_) => {}
-        Part::Call(call) => {
-            to.push(&call_chunk(call, story));
-            push_some(to, result_chunk(call, story));
-        }
+        Part::Call(call) => tell_call(call, story, to),
         Part::Text(text) => tell_text(text, story, to),
         Part::Log(log) => {
             let mut at = log.dropped_bytes;
@@ -85,6 +101,39 @@ fn tell_part(part: &Part, story: &Story, to: &mut Frames) {
             }
         }
     }
+}
+
+fn tell_call(call: &Call, story: &Story, to: &mut Frames) {
+    to.push(&call_chunk(call, story));
+    tell_rest_of_call(call, story, to);
+}
+
+fn tell_rest_of_call(call: &Call, story: &Story, to: &mut Frames) {
+    if call.is_question {
+        to.push(&approval_request(call, story));
+    }
+    push_some(to, result_chunk(call, story));
+}
+
+/// A call that is told again would be asked for again: of one that a client has it lacks the question and the result at most.
+fn tell_lacking_call(call: &Call, had: &Had, story: &Story, to: &mut Frames) {
+    match had.call(&story.attempt_id(call.step, call.attempt)) {
+        None => tell_call(call, story, to),
+        Some(CallHad::Call) => tell_rest_of_call(call, story, to),
+        Some(CallHad::Question) => push_some(to, result_chunk(call, story)),
+        Some(CallHad::Result) => {}
+    }
+}
+
+fn approval_request(call: &Call, story: &Story) -> Value {
+    let id = story.attempt_id(call.step, call.attempt);
+    json!({"type": "tool-approval-request", "approvalId": id, "toolCallId": id})
+}
+
+/// The turn is over; people answer the tools that ask.
+fn tell_halt(story: &Story, to: &mut Frames) {
+    to.push(&finish("tool-calls", story));
+    to.push_text(DONE);
 }
 
 fn tell_text(text: &Text, story: &Story, to: &mut Frames) {
@@ -99,14 +148,23 @@ fn tell_text(text: &Text, story: &Story, to: &mut Frames) {
 fn tell_end(story: &Story, to: &mut Frames) {
     let error = story.state.error.as_deref().unwrap_or("the run failed");
     match story.ending.map(|ending| ending.status) {
-        Some(RunStatus::Completed) => to.push(&json!({"type": "finish", "finishReason": "stop"})),
+        Some(RunStatus::Completed) => to.push(&finish("stop", story)),
         Some(RunStatus::Cancelled) => to.push(&json!({"type": "abort", "reason": error})),
         _ => {
             to.push(&json!({"type": "error", "errorText": error}));
-            to.push(&json!({"type": "finish", "finishReason": "error"}));
+            to.push(&finish("error", story));
         }
     }
     to.push_text(DONE);
+}
+
+/// What the run has used goes with the message, as its metadata.
+fn finish(reason: &str, story: &Story) -> Value {
+    let mut finish = json!({"type": "finish", "finishReason": reason});
+    if let Some(usage) = &story.state.usage {
+        finish["messageMetadata"] = json!({ "usage": usage });
+    }
+    finish
 }
 
 fn push_some(to: &mut Frames, chunk: Option<Value>) {
@@ -150,15 +208,17 @@ fn result_chunk(call: &Call, story: &Story) -> Option<Value> {
         CallResult::Output(value) => available((**value).clone()),
         CallResult::CutOutput(text, bytes) => available(json!({"truncated": true, "output": text,
             "outputBytes": bytes, "whole": story.head.output_path(call.step)})),
+        CallResult::Denied(_) => json!({"type": "tool-output-denied", "toolCallId": id}),
         CallResult::Error(error) => json!({"type": "tool-output-error", "toolCallId": id, "errorText": error,
             "dynamic": true, "providerExecuted": true}),
     })
 }
 
-/// What the plan is: told once, at the beginning of a stream.
+/// What the plan is: told at the beginning of a stream, and when it has changed.
 fn plan_chunk(story: &Story) -> Value {
-    let RunState { run_id, plan_name, levels, steps, .. } = &story.state;
-    let mut data = json!({"projectId": story.head.project, "runId": run_id, "planName": plan_name});
+    let RunState { run_id, plan_name, revision, levels, steps, .. } = &story.state;
+    let mut data = json!({"projectId": story.head.project, "runId": run_id, "planName": plan_name,
+        "revision": revision});
     if story.tells_steps() {
         let step = |(step, head): (&std::sync::Arc<crate::model::StepState>, &super::head::StepHead)| {
             json!({"id": step.id, "title": step.title, "description": head.description, "tool": step.tool,
@@ -172,16 +232,18 @@ fn plan_chunk(story: &Story) -> Value {
 
 /// The run, without its steps.
 fn run_chunk(story: &Story) -> Value {
-    let RunState { run_id, status, progress, current_level, started_at, finished_at, error, .. } = &story.state;
+    let RunState { run_id, status, progress, current_level, started_at, finished_at, error, usage, .. } = &story.state;
     let mut data = Map::new();
     data.insert("runId".to_owned(), json!(run_id));
     data.insert("status".to_owned(), json!(status));
     data.insert("progress".to_owned(), json!(progress));
     let more = [
         ("currentLevel", current_level.map(|level| json!(level))),
+        ("openLevels", story.open_levels().map(|levels| json!(levels))),
         ("startedAt", started_at.map(|at| json!(at))),
         ("finishedAt", finished_at.map(|at| json!(at))),
         ("error", error.as_ref().map(|error| json!(error))),
+        ("usage", usage.as_ref().map(|usage| json!(usage))),
     ];
     data.extend(more.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
     json!({"type": "data-workflow", "id": run_id, "data": data})

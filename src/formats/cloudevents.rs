@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::model::{Notable, ProjectId, RunId, Timestamp};
+use crate::model::{ItemCounts, Notable, ProjectId, RunId, Timestamp};
 
 /// The media type of one event with its attributes in the body.
 pub const MEDIA_TYPE: &str = "application/cloudevents+json";
@@ -59,6 +59,7 @@ struct Said<'a> {
     step_id: Option<&'a str>,
     status: Option<&'a str>,
     attempt: Option<u32>,
+    items: Option<ItemCounts>,
     reason: Option<std::borrow::Cow<'a, str>>,
 }
 
@@ -145,6 +146,7 @@ pub fn end_type(notable: Notable) -> &'static str {
     match notable {
         Notable::RunCompleted => "io.serverlessworkflow.workflow.completed.v1",
         Notable::RunFailed => "io.serverlessworkflow.workflow.faulted.v1",
+        Notable::StepWaiting => "dev.stepcast.task.waiting.v1",
         Notable::RunCancelled => "io.serverlessworkflow.workflow.cancelled.v1",
     }
 }
@@ -167,6 +169,7 @@ fn event_type(message_type: &str, said: &Said<'_>) -> String {
         "workflow_failed" => (STANDARD, "workflow.faulted"),
         "workflow_level_started" => (OWN, "workflow.level-started"),
         "workflow_level_completed" => (OWN, "workflow.level-completed"),
+        "workflow_plan_changed" => (OWN, "workflow.plan-changed"),
         "workflow_step_output" => (OWN, "task.output"),
         "workflow_progress" => task_type(said),
         other => (OWN, other),
@@ -178,12 +181,14 @@ fn event_type(message_type: &str, said: &Said<'_>) -> String {
 /// that failed and is to be made again.
 fn task_type(said: &Said<'_>) -> (&'static str, &'static str) {
     match said.status.unwrap_or_default() {
+        "running" if said.items.is_some_and(|items| items.have_begun()) => (OWN, "task.progress"),
         "running" if said.attempt.unwrap_or_default() > 1 => (STANDARD, "task.retried"),
         "running" => (STANDARD, "task.started"),
         "completed" => (STANDARD, "task.completed"),
         "failed" => (STANDARD, "task.faulted"),
         "cancelled" => (STANDARD, "task.cancelled"),
         "retrying" => (OWN, "task.retrying"),
+        "waiting" => (OWN, "task.waiting"),
         "skipped" => (OWN, "task.skipped"),
         _ => (OWN, "task.progress"),
     }
@@ -233,6 +238,7 @@ mod tests {
             ("workflow_failed", r#","reason":"cancelled""#, "io.serverlessworkflow.workflow.cancelled.v1"),
             ("workflow_level_started", "", "dev.stepcast.workflow.level-started.v1"),
             ("workflow_level_completed", "", "dev.stepcast.workflow.level-completed.v1"),
+            ("workflow_plan_changed", "", "dev.stepcast.workflow.plan-changed.v1"),
             ("workflow_step_output", r#","stepId":"s","attempt":1"#, "dev.stepcast.task.output.v1"),
             ("note.x", "", "dev.stepcast.note.x.v1"),
         ] {
@@ -246,6 +252,7 @@ mod tests {
             ("running", 1, "io.serverlessworkflow.task.started.v1"),
             ("running", 2, "io.serverlessworkflow.task.retried.v1"),
             ("retrying", 1, "dev.stepcast.task.retrying.v1"),
+            ("waiting", 1, "dev.stepcast.task.waiting.v1"),
             ("completed", 2, "io.serverlessworkflow.task.completed.v1"),
             ("failed", 1, "io.serverlessworkflow.task.faulted.v1"),
             ("cancelled", 1, "io.serverlessworkflow.task.cancelled.v1"),
@@ -255,6 +262,15 @@ mod tests {
             let payload = format!(r#","stepId":"s","status":"{status}","attempt":{attempt},{reason}"#);
             let event = event("workflow_progress", &payload);
             assert_eq!((&event["type"], &event["subject"]), (&json!(expected), &json!("s")));
+        }
+    }
+
+    #[test]
+    fn a_step_starts_once_however_often_its_items_move_on() {
+        for (done, expected) in [(0, "io.serverlessworkflow.task.started.v1"), (3, "dev.stepcast.task.progress.v1")] {
+            let items = format!(r#""items":{{"done":{done},"failed":0,"running":0,"total":5}}"#);
+            let payload = format!(r#","stepId":"s","status":"running","attempt":1,{items}"#);
+            assert_eq!(event("workflow_progress", &payload)["type"], expected);
         }
     }
 

@@ -8,6 +8,7 @@ use super::Format;
 use super::agui::{self, AgUi};
 use super::ai_sdk;
 use super::frames::Frames;
+use super::had::Had;
 use super::head::RunHead;
 use super::story::{Move, Story};
 use crate::model::{RunEvent, RunState};
@@ -23,7 +24,7 @@ pub struct Encoder {
 #[derive(Debug)]
 enum Form {
     AgUi(Box<AgUi>),
-    AiSdk,
+    AiSdk { in_turns: bool },
 }
 
 /// What somebody who attaches has said of themselves.
@@ -34,6 +35,10 @@ pub struct Opening<'a> {
     /// AG-UI: the messages that they have, a JSON array. A client drops what is missing in the messages that it is told at
     /// the beginning, so those that are not of this run are told back to it.
     pub messages: Option<&'a RawValue>,
+    /// AG-UI: what they call the run. Its own id, where they call it by no other.
+    pub run: Option<&'a str>,
+    /// The AI SDK: what they have of the run's message, which goes on. It begins anew where they have none.
+    pub had: Option<&'a Had>,
 }
 
 impl Encoder {
@@ -49,28 +54,37 @@ impl Encoder {
 
     fn of(format: Format, story: Story) -> Self {
         let form = match format {
-            Format::AgUi { knows_cancelled } => Form::AgUi(Box::new(AgUi::new(knows_cancelled, &story))),
-            Format::AiSdk => Form::AiSdk,
+            Format::AgUi { knows_cancelled, in_turns } => {
+                Form::AgUi(Box::new(AgUi::new(knows_cancelled, in_turns, &story)))
+            }
+            Format::AiSdk { in_turns } => Form::AiSdk { in_turns },
         };
         Self { story, form }
     }
 
     /// The run's next message: appends what is told of it, as one chunk whose last event carries `id`. Nothing is appended
     /// where it tells nothing that this format has. The last message tells the run's end, and nothing is told behind it; it
-    /// names the project as its thread, see [`in_thread`](super::in_thread).
-    pub fn tell(&mut self, event: &RunEvent, id: &str, to: &mut Vec<u8>) {
+    /// names the project as its thread, see [`Names`](super::Names). Does a stream end behind it?
+    pub fn tell(&mut self, event: &RunEvent, id: &str, to: &mut Vec<u8>) -> bool {
         let moves = self.story.apply(event);
         self.tell_moves(&moves, id, to);
+        self.ends_streams() && moves.iter().any(|made| matches!(made, Move::Halted | Move::Ended))
+    }
+
+    /// The run's plan is another since, as it was kept in `document`: from here on its steps' inputs are those.
+    pub fn know_plan(&mut self, document: &[u8]) {
+        let head = &self.story.head;
+        self.story.head = Arc::new(RunHead::new(head.project.clone(), &self.story.state, document));
     }
 
     /// What whoever attaches now is told first, as one chunk: everything so far, so that they have what somebody has who
     /// was there from the beginning. The last event carries `id`. Each stream begins with one, also before the run's first
-    /// message, and only those that resume by an id do not. Where the run is over, so is the stream behind it.
+    /// message, and only those that resume by an id do not. See [`ends_streams`](Self::ends_streams).
     pub fn prelude(&self, opening: &Opening<'_>, id: &str, to: &mut Vec<u8>) {
         let mut frames = Frames::default();
         match &self.form {
             Form::AgUi(agui) => agui.prelude(opening, &self.story, &mut frames),
-            Form::AiSdk => ai_sdk::prelude(&self.story, &mut frames),
+            Form::AiSdk { in_turns } => ai_sdk::prelude(*in_turns, opening.had, &self.story, &mut frames),
         }
         frames.write(Some(id), to);
     }
@@ -80,11 +94,20 @@ impl Encoder {
         self.story.ending.is_some()
     }
 
+    /// Does a stream that begins now end behind its prelude?
+    pub fn ends_streams(&self) -> bool {
+        let in_turns = match &self.form {
+            Form::AgUi(agui) => agui.is_in_turns(),
+            Form::AiSdk { in_turns } => *in_turns,
+        };
+        self.is_over() || (in_turns && self.story.is_halted)
+    }
+
     /// About how many bytes it holds.
     pub fn memory(&self) -> usize {
         let form = match &self.form {
             Form::AgUi(agui) => agui.memory(),
-            Form::AiSdk => 0,
+            Form::AiSdk { .. } => 0,
         };
         size_of::<Self>() + self.story.memory() + form
     }
@@ -93,7 +116,7 @@ impl Encoder {
         let mut frames = Frames::default();
         match &mut self.form {
             Form::AgUi(agui) => agui.tell(moves, &self.story, &mut frames),
-            Form::AiSdk => ai_sdk::tell(moves, &self.story, &mut frames),
+            Form::AiSdk { in_turns } => ai_sdk::tell(moves, *in_turns, &self.story, &mut frames),
         }
         frames.write(Some(id), to);
     }
@@ -107,7 +130,7 @@ pub fn closing(format: Format, reason: &str, to: &mut Vec<u8>) {
     let mut frames = Frames::default();
     match format {
         Format::AgUi { .. } => frames.push(&agui::closing(&message)),
-        Format::AiSdk => {
+        Format::AiSdk { .. } => {
             frames.push(&ai_sdk::closing(&message));
             frames.push_text(ai_sdk::DONE);
         }

@@ -9,6 +9,9 @@ use crate::model::push_on_one_line;
 /// What stands before the thread of a run that has ended. Nothing else reads so: within an event no line ends.
 const BEFORE_THREAD: &[u8] = b"\ndata: {\"type\":\"RUN_FINISHED\",\"threadId\":";
 
+/// What stands between its thread and its own name.
+const BEFORE_RUN: &[u8] = b",\"runId\":";
+
 /// The events that tell of one message.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
@@ -48,24 +51,57 @@ fn push_event(to: &mut Vec<u8>, line: &[u8]) {
     }
 }
 
-/// A run's last frames, whole chunks, for a client that takes the run for a part of this thread: what AG-UI's events of a
-/// run's beginning and end say must be the same. What tells no such end stays as it is, and so do all chunks but the last.
-pub fn in_thread(chunks: Vec<u8>, thread: &str) -> Vec<u8> {
-    let Some((before, last)) = split_last_chunk(&chunks) else { return chunks };
-    // The first event of a chunk has no line before it here.
-    let text = [b"\n", last].concat();
-    let Some(at) = memchr::memmem::rfind(&text, BEFORE_THREAD).map(|at| at + BEFORE_THREAD.len()) else {
-        return chunks;
-    };
-    let Some(end) = text[at..].iter().skip(1).position(|&byte| byte == b'"').map(|length| at + length + 2) else {
-        return chunks;
-    };
-    let mut told = text[1..at].to_vec();
-    push_on_one_line(&mut told, serde_json::json!(thread).to_string().as_bytes());
-    told.extend_from_slice(&text[end..]);
-    let mut chunks = before.to_vec();
-    write_chunk(&mut chunks, &told);
-    chunks
+/// What a client of AG-UI calls the thread and the run, where it calls them otherwise than the server does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The thread.
+    pub thread: Option<Box<str>>,
+    /// The run.
+    pub run: Option<Box<str>>,
+}
+
+impl Names {
+    /// Is nothing called otherwise?
+    pub fn is_empty(&self) -> bool {
+        self.thread.is_none() && self.run.is_none()
+    }
+
+    /// A run's last frames, whole chunks, for a client that has these names: what AG-UI's events of a run's beginning and
+    /// end say must be the same. What tells no such end stays as it is, and so do all chunks but the last.
+    pub fn put_into(&self, chunks: Vec<u8>) -> Vec<u8> {
+        let Some((before, last)) = split_last_chunk(&chunks) else { return chunks };
+        let Some(told) = self.put_into_last(last) else { return chunks };
+        let mut chunks = before.to_vec();
+        write_chunk(&mut chunks, &told);
+        chunks
+    }
+
+    fn put_into_last(&self, last: &[u8]) -> Option<Vec<u8>> {
+        // The first event of a chunk has no line before it here.
+        let text = [b"\n", last].concat();
+        let thread = memchr::memmem::rfind(&text, BEFORE_THREAD)? + BEFORE_THREAD.len();
+        let behind_thread = end_of_name(&text, thread)?;
+        let run = text[behind_thread..].starts_with(BEFORE_RUN).then_some(behind_thread + BEFORE_RUN.len())?;
+        let behind_run = end_of_name(&text, run)?;
+        let mut told = text[1..thread].to_vec();
+        push_name(&mut told, self.thread.as_deref(), &text[thread..behind_thread]);
+        told.extend_from_slice(BEFORE_RUN);
+        push_name(&mut told, self.run.as_deref(), &text[run..behind_run]);
+        told.extend_from_slice(&text[behind_run..]);
+        Some(told)
+    }
+}
+
+/// Where the string ends that begins here. The server's own names have nothing in them that is escaped.
+fn end_of_name(text: &[u8], from: usize) -> Option<usize> {
+    text[from..].iter().skip(1).position(|&byte| byte == b'"').map(|length| from + length + 2)
+}
+
+fn push_name(to: &mut Vec<u8>, name: Option<&str>, otherwise: &[u8]) {
+    match name {
+        Some(name) => push_on_one_line(to, serde_json::json!(name).to_string().as_bytes()),
+        None => to.extend_from_slice(otherwise),
+    }
 }
 
 /// What a stream begins with, one chunk, with the time after which an `EventSource` is to come back, in milliseconds.
@@ -87,8 +123,11 @@ mod tests {
     }
 
     #[test]
-    fn the_thread_of_the_last_event_is_the_clients() {
-        let end = |thread: &str, result: &str| serde_json::json!({"type": "RUN_FINISHED", "threadId": thread, "runId": "r", "result": result});
+    fn the_names_in_the_last_event_are_the_clients() {
+        let called = |thread: &str, run: &str, result: &str| serde_json::json!({"type": "RUN_FINISHED", "threadId": thread, "runId": run, "result": result});
+        let end = |thread: &str, result: &str| called(thread, "r", result);
+        let in_thread =
+            |chunks: Vec<u8>, thread: &str| Names { thread: Some(thread.into()), run: None }.put_into(chunks);
         let other = serde_json::json!({"type": "STATE_DELTA", "delta": []});
         let hostile = "\ndata: {\"type\":\"RUN_FINISHED\",\"threadId\":\"p\"";
         for result in ["x", hostile] {
@@ -104,6 +143,8 @@ mod tests {
         assert_eq!(in_thread(both, "t"), [first.clone(), frames(&[end("t", "x")])].concat());
         assert_eq!(in_thread(first.clone(), "t"), first);
         assert_eq!(in_thread(Vec::new(), "t"), b"");
+        let names = Names { thread: None, run: Some("another".into()) };
+        assert_eq!(names.put_into(frames(&[end("p", hostile)])), frames(&[called("p", "another", hostile)]));
     }
 
     #[test]

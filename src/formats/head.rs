@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::model::{ProjectId, RunState, StepId, StepState, shown_document};
+use crate::model::{OnFailure, ProjectId, RunState, StepId, StepState, shown_document};
 
 /// What is known of a run before its first message, and never changes.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct RunHead {
     pub(super) start: RunState,
     /// What belongs to each of its steps, by their places.
     pub(super) steps: Vec<StepHead>,
+    /// Nothing else begins once a step has failed.
+    pub(super) stops_on_failure: bool,
 }
 
 /// What a plan says of a step.
@@ -25,6 +27,8 @@ pub(super) struct StepHead {
     pub(super) description: Arc<str>,
     /// Its inputs as the plan has them, as JSON: templates not filled in, what sounds like a secret hidden.
     pub(super) inputs: Option<Arc<str>>,
+    /// What it comes after, where that is known.
+    pub(super) dependencies: Option<Box<[StepId]>>,
 }
 
 /// The plan of a document, as it is shown.
@@ -35,9 +39,12 @@ struct Document<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct PlanShown<'a> {
     #[serde(borrow)]
     steps: Vec<StepShown<'a>>,
+    #[serde(default)]
+    on_failure: Option<OnFailure>,
 }
 
 #[derive(Deserialize)]
@@ -47,6 +54,8 @@ struct StepShown<'a> {
     description: Option<String>,
     #[serde(borrow, default)]
     inputs: Option<&'a RawValue>,
+    #[serde(default)]
+    dependencies: Option<Box<[StepId]>>,
 }
 
 impl RunHead {
@@ -54,14 +63,17 @@ impl RunHead {
     /// read, inputs and descriptions are missing.
     pub fn new(project: ProjectId, state: &RunState, document: &[u8]) -> Self {
         let start = state.at_its_start();
-        let mut said = steps_shown(document).unwrap_or_default();
+        let (mut said, on_failure) = plan_shown(document).unwrap_or_default();
         let steps = start.steps.iter().map(|step| said.remove(&step.id).unwrap_or_default()).collect();
-        Self { project, start, steps }
+        Self { project, start, steps, stops_on_failure: on_failure == OnFailure::Stop }
     }
 
     /// About how many bytes it holds.
     pub(super) fn memory(&self) -> usize {
-        let texts = |step: &StepHead| step.description.len() + step.inputs.as_ref().map_or(0, |inputs| inputs.len());
+        let texts = |step: &StepHead| {
+            let dependencies = step.dependencies.as_ref().map_or(0, |them| them.len() * size_of::<StepId>());
+            step.description.len() + step.inputs.as_ref().map_or(0, |inputs| inputs.len()) + dependencies
+        };
         let texts: usize = self.steps.iter().map(texts).sum();
         self.steps.len() * (size_of::<StepHead>() + size_of::<StepState>()) + texts
     }
@@ -77,12 +89,13 @@ impl RunHead {
     }
 }
 
-fn steps_shown(document: &[u8]) -> Option<HashMap<StepId, StepHead>> {
+fn plan_shown(document: &[u8]) -> Option<(HashMap<StepId, StepHead>, OnFailure)> {
     let shown = shown_document(document)?;
     let document: Document<'_> = serde_json::from_slice(&shown).ok()?;
     let heads = document.plan.steps.into_iter().map(|step| {
         let inputs = step.inputs.map(|inputs| Arc::from(inputs.get()));
-        (step.id, StepHead { description: step.description.unwrap_or_default().into(), inputs })
+        let dependencies = Some(step.dependencies.unwrap_or_default());
+        (step.id, StepHead { description: step.description.unwrap_or_default().into(), inputs, dependencies })
     });
-    Some(heads.collect())
+    Some((heads.collect(), document.plan.on_failure.unwrap_or_default()))
 }

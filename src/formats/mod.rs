@@ -9,12 +9,19 @@
 //! | part | what it is |
 //! |---|---|
 //! | `head` | what a format needs to know of a run that its messages don't say |
+//! | `halt` | when a run goes on no further until someone decides |
 //! | `story`, `part` | the fold: what clients were told and keep, bounded |
 //! | `state_document`, `patch` | the run as AG-UI's shared state, and what changes of it |
 //! | `agui`, `ai_sdk` | the two formats |
+//! | `interrupt` | what a step asks, as AG-UI puts the question |
 //! | `frames` | events as they are sent |
 //!
 //! Beside these stand single messages as [`cloudevents`], which need no fold.
+//!
+//! # Turns
+//! A frontend asks for a turn of its agent and lets people answer once that has ended. So a stream [in turns](Format) ends
+//! where the run is halted: a step waits for a decision, and nothing else goes on. With the answer the frontend begins the
+//! next turn, of the same run. Who only watches is not sent away: a stream that is not in turns goes on over all halts.
 //!
 //! # Bounds
 //! Frontends keep what they are told and post all of it back with their next call, and AG-UI's own client copies all of it
@@ -33,16 +40,21 @@ mod budget;
 pub mod cloudevents;
 mod encoder;
 mod frames;
+mod had;
+mod halt;
 mod head;
+mod interrupt;
 mod part;
 mod patch;
 mod state_document;
 mod story;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use encoder::{Encoder, Opening, closing};
-pub use frames::{in_thread, with_retry};
+pub use frames::{Names, with_retry};
+pub use had::{CallHad, Had};
 pub use head::RunHead;
 
 /// What a run leaves with a client as messages: the inputs and outputs of its calls, and its streamed texts. A text that
@@ -68,20 +80,33 @@ pub enum Format {
     AgUi {
         /// The client knows that a run may end as cancelled: all of 1.0 do. For others that is an error.
         knows_cancelled: bool,
+        /// A stream ends where the run is halted.
+        in_turns: bool,
     },
     /// The UI message stream of the AI SDK.
-    AiSdk,
+    AiSdk {
+        /// A stream ends where the run is halted.
+        in_turns: bool,
+    },
 }
 
 impl Format {
     /// What `format=` in a query may say.
-    pub const WORDS: [(&str, Self); 2] = [("agui", Self::AgUi { knows_cancelled: true }), ("ai", Self::AiSdk)];
+    pub const WORDS: [(&str, Self); 2] =
+        [("agui", Self::AgUi { knows_cancelled: true, in_turns: false }), ("ai", Self::AiSdk { in_turns: false })];
 
     /// Its word there.
     pub fn word(self) -> &'static str {
         match self {
             Self::AgUi { .. } => "agui",
-            Self::AiSdk => "ai",
+            Self::AiSdk { .. } => "ai",
+        }
+    }
+
+    /// Does a stream of it end where the run is halted?
+    pub fn is_in_turns(self) -> bool {
+        match self {
+            Self::AgUi { in_turns, .. } | Self::AiSdk { in_turns } => in_turns,
         }
     }
 
@@ -89,7 +114,7 @@ impl Format {
     pub fn headers(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::AgUi { .. } => &[],
-            Self::AiSdk => &[("x-vercel-ai-ui-message-stream", "v1")],
+            Self::AiSdk { .. } => &[("x-vercel-ai-ui-message-stream", "v1")],
         }
     }
 }

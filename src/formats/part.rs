@@ -34,6 +34,8 @@ pub(super) struct Call {
     pub(super) attempt: u32,
     /// JSON.
     pub(super) inputs: Arc<str>,
+    /// It asks for a decision, or has.
+    pub(super) is_question: bool,
     pub(super) result: Option<CallResult>,
 }
 
@@ -44,6 +46,8 @@ pub(super) enum CallResult {
     /// The beginning of the output, and how many bytes it has in all.
     CutOutput(String, u64),
     Error(String),
+    /// Someone has decided against it: the error that came of that.
+    Denied(String),
 }
 
 #[derive(Debug)]
@@ -80,10 +84,15 @@ impl CallResult {
         Self::Error(beginning(error, ERROR_BYTES_MAX).to_owned())
     }
 
+    /// Of an attempt that asked, and was told no.
+    pub(super) fn denied(error: &str) -> Self {
+        Self::Denied(beginning(error, ERROR_BYTES_MAX).to_owned())
+    }
+
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Output(value) => as_text(value).len(),
-            Self::CutOutput(text, _) | Self::Error(text) => text.len(),
+            Self::CutOutput(text, _) | Self::Error(text) | Self::Denied(text) => text.len(),
         }
     }
 
@@ -94,6 +103,7 @@ impl CallResult {
             Self::Output(_) => Self::CutOutput(String::new(), bytes),
             Self::CutOutput(_, bytes) => Self::CutOutput(String::new(), bytes),
             Self::Error(error) => Self::Error(beginning(&error, SHORT_ERROR_BYTES_MAX).to_owned()),
+            Self::Denied(error) => Self::Denied(beginning(&error, SHORT_ERROR_BYTES_MAX).to_owned()),
         }
     }
 }

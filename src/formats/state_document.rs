@@ -12,7 +12,7 @@ use super::part::as_text;
 use super::patch::changes;
 use super::story::Story;
 use super::{OUTPUT_BYTES_MAX, STATE_OUTPUTS_BYTES_MAX};
-use crate::model::{Progress, ProjectId, RunId, RunState, RunStatus, StepState, Timestamp};
+use crate::model::{OpenLevel, Progress, ProjectId, RunId, RunState, RunStatus, StepState, Timestamp, Usage};
 
 /// The longest text in it, in bytes.
 const TEXT_BYTES_MAX: usize = 500;
@@ -33,10 +33,13 @@ struct RunShown<'a> {
     run_id: &'a RunId,
     plan_name: &'a str,
     status: RunStatus,
+    revision: u32,
     progress: Progress,
     #[serde(skip_serializing_if = "Option::is_none")]
     current_level: Option<usize>,
     level_open: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open_levels: Option<&'a [OpenLevel]>,
     created_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     started_at: Option<Timestamp>,
@@ -46,6 +49,8 @@ struct RunShown<'a> {
     finished_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<&'a Usage>,
 }
 
 impl StateDocument {
@@ -90,21 +95,25 @@ impl StateDocument {
 }
 
 fn run_shown(story: &Story) -> Map<String, Value> {
-    let RunState { run_id, plan_name, status, progress, level_open, .. } = &story.state;
-    let RunState { current_level, created_at, started_at, level_started_at, finished_at, error, .. } = &story.state;
+    let RunState { run_id, plan_name, status, revision, progress, level_open, .. } = &story.state;
+    let RunState { current_level, created_at, started_at, level_started_at, finished_at, error, usage, .. } =
+        &story.state;
     object(&RunShown {
         project_id: &story.head.project,
         run_id,
         plan_name,
         status: *status,
+        revision: *revision,
         progress: *progress,
         current_level: *current_level,
         level_open: *level_open,
+        open_levels: story.open_levels(),
         created_at: *created_at,
         started_at: *started_at,
         level_started_at: *level_started_at,
         finished_at: *finished_at,
         error: error.as_deref().map(|error| beginning(error, TEXT_BYTES_MAX)),
+        usage: usage.as_deref(),
     })
 }
 

@@ -4,23 +4,24 @@
 //! and the [`Move`]s that [`Story::apply`] returns are what a format has to tell of that message. What somebody who comes
 //! late is told are the parts themselves. So the two can't differ, and bounds cut the same for both.
 
+mod output;
+mod replan;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::budget::{Budget, beginning};
+use super::halt::Watch;
 use super::head::RunHead;
-use super::part::{Call, CallResult, Log, LogChunk, Part, Text, as_text};
-use super::{KEPT_BYTES_MAX, LOG_BYTES_MAX, OUTPUT_BYTES_MAX, STATE_STEPS_MAX};
+use super::part::{Call, CallResult, Part, as_text};
+use super::{KEPT_BYTES_MAX, OUTPUT_BYTES_MAX, STATE_STEPS_MAX};
 use crate::model::{
-    EndReason, OutputStream, RunEvent, RunEventKind, RunState, RunStatus, StepOutput, StepProgress, StepState,
+    Choice, EndReason, OpenLevel, RunEvent, RunEventKind, RunState, RunStatus, Scheduling, StepProgress, StepState,
     StepStatus, StepUpdate, Timestamp,
 };
 
 /// What a call or a text takes with a client beside its inputs, output and text.
 const PART_BYTES: usize = 512;
-
-/// Logs that a run has at most. Further attempts that print have none.
-const LOGS_MAX: usize = 500;
 
 /// Why an attempt has no end of its own: another one began, or the run ended.
 const INTERRUPTED: &str = "the attempt was interrupted";
@@ -36,6 +37,9 @@ pub(super) struct Story {
     /// What clients keep of it, in the order in which it came up.
     pub(super) parts: Vec<Part>,
     pub(super) ending: Option<Ending>,
+    /// A step waits for a decision, and nothing else goes on.
+    pub(super) is_halted: bool,
+    pub(super) watch: Watch,
     steps: Vec<StepStory>,
     kept: Budget,
     /// The parts that hold chunks of logs, one for each chunk, the oldest first.
@@ -71,6 +75,8 @@ pub(super) enum Move {
     StepClosed(usize),
     /// There is a new call.
     Called(usize),
+    /// A call asks for a decision.
+    Asked(usize),
     /// A call has its result.
     Answered(usize),
     /// There is a new text, empty.
@@ -85,8 +91,12 @@ pub(super) enum Move {
     LogDropped(usize),
     /// A log has a further chunk, its last.
     LogGrew(usize),
+    /// Its plan is another: other steps than before, at other places.
+    Replanned,
     /// The run's state is another, and that of this step.
     Moved(Option<usize>),
+    /// The run is halted now.
+    Halted,
     /// This was the run's last message.
     Ended,
 }
@@ -102,6 +112,8 @@ impl Story {
             head,
             parts: Vec::new(),
             ending: None,
+            is_halted: false,
+            watch: Watch::default(),
             steps,
             kept: Budget::of(KEPT_BYTES_MAX),
             log_chunks: VecDeque::new(),
@@ -122,6 +134,8 @@ impl Story {
         moved.into_iter().for_each(|step| story.take_up(step, &mut moves));
         story.at = state.finished_at.or(state.started_at).unwrap_or(state.created_at);
         story.ending = state.status.is_ended().then_some(Ending { status: state.status, reason: None });
+        story.watch.renew(state);
+        story.look_for_halt(&mut moves);
         story
     }
 
@@ -135,18 +149,30 @@ impl Story {
         self.steps.len() <= STATE_STEPS_MAX
     }
 
+    /// Those that are open, where levels may overlap and steps are told one by one.
+    pub(super) fn open_levels(&self) -> Option<&[OpenLevel]> {
+        let is_told = self.state.scheduling == Scheduling::Eager && self.tells_steps();
+        is_told.then_some(&self.state.open_levels[..])
+    }
+
     /// What an attempt of a step is called: unique among all runs that a client may follow.
     pub(super) fn attempt_id(&self, step: usize, attempt: u32) -> String {
         format!("{}/{}/{attempt}", self.state.run_id, self.step(step).id)
     }
 
+    /// Is the question of a step that waits one of a call that was told?
+    pub(super) fn is_asked_by_a_call(&self, step: usize) -> bool {
+        self.steps[step].call.is_some()
+    }
+
     /// The part that a move is about.
     pub(super) fn part(&self, made: &Move) -> Option<&Part> {
         match made {
-            Move::Called(at) | Move::Answered(at) => self.parts.get(*at),
+            Move::Called(at) | Move::Asked(at) | Move::Answered(at) => self.parts.get(*at),
             Move::TextBegan(at) | Move::TextGrew(at, _) | Move::TextEnded(at) => self.parts.get(*at),
             Move::LogBegan(at) | Move::LogDropped(at) | Move::LogGrew(at) => self.parts.get(*at),
-            Move::StepOpened(_) | Move::StepClosed(_) | Move::Moved(_) | Move::Ended => None,
+            Move::StepOpened(_) | Move::StepClosed(_) | Move::Replanned => None,
+            Move::Moved(_) | Move::Halted | Move::Ended => None,
         }
     }
 
@@ -167,17 +193,33 @@ impl Story {
             return moves;
         }
         self.at = event.timestamp;
-        self.state.apply(event);
+        self.fold(event);
         match &event.kind {
             RunEventKind::Progress(said) => self.progress(said, &mut moves),
-            RunEventKind::StepOutput(said) => self.output(said, &mut moves),
+            RunEventKind::StepOutput(said) => {
+                self.output(said, &mut moves);
+                return moves;
+            }
             RunEventKind::Completed(_) => self.end(RunStatus::Completed, None, &mut moves),
             RunEventKind::Failed(said) => self.end(said.reason.run_status(), Some(said.reason), &mut moves),
-            RunEventKind::Started(_) | RunEventKind::LevelStarted(_) | RunEventKind::LevelCompleted(_) => {
+            RunEventKind::PlanChanged(_) | RunEventKind::Started(_) => {
+                self.watch.renew(&self.state);
+                moves.push(if brings_plan(event) { Move::Replanned } else { Move::Moved(None) });
+            }
+            RunEventKind::LevelStarted(_) | RunEventKind::LevelCompleted(_) => {
                 moves.push(Move::Moved(None));
             }
         }
+        self.look_for_halt(&mut moves);
         moves
+    }
+
+    fn look_for_halt(&mut self, moves: &mut Vec<Move>) {
+        let is_halted = self.ending.is_none() && self.watch.is_halted(&self.state, &self.head);
+        if is_halted && !self.is_halted {
+            moves.push(Move::Halted);
+        }
+        self.is_halted = is_halted;
     }
 
     fn end(&mut self, status: RunStatus, reason: Option<EndReason>, moves: &mut Vec<Move>) {
@@ -195,14 +237,22 @@ impl Story {
             self.tell_omitted(step, bytes, moves);
         }
         match &said.update {
+            // How far its items are; it has begun before.
+            StepUpdate::Running { .. } if said.items.is_some() && self.steps[step].is_open => {}
             StepUpdate::Running { .. } => {
                 self.finish_attempt(step, CallResult::failed(INTERRUPTED), moves);
                 self.open(step, moves);
                 self.call(step, said.attempt, moves);
             }
+            StepUpdate::Waiting { .. } => self.ask(step, moves),
             StepUpdate::Completed { .. } => {
                 let result = self.output_result(step);
                 self.finish_attempt(step, result, moves);
+            }
+            StepUpdate::Failed { error, .. }
+                if said.decision.as_ref().is_some_and(|it| it.choice == Choice::Reject) =>
+            {
+                self.finish_attempt(step, CallResult::denied(error), moves);
             }
             StepUpdate::Retrying { error, .. } | StepUpdate::Failed { error, .. } => {
                 self.finish_attempt(step, CallResult::failed(error), moves);
@@ -211,6 +261,7 @@ impl Story {
                 self.finish_attempt(step, CallResult::failed(reason), moves);
             }
         }
+        self.watch.note(&self.state.steps[step]);
         self.list(step);
         moves.push(Move::Moved(Some(step)));
         if said.update.status().is_ended() {
@@ -228,6 +279,7 @@ impl Story {
         self.list(step);
         let why = error.or(reason).unwrap_or_default();
         match status {
+            StepStatus::Waiting => return self.ask(step, moves),
             StepStatus::Pending | StepStatus::Running => return,
             StepStatus::Completed => {
                 let result = self.output_result(step);
@@ -260,12 +312,27 @@ impl Story {
 
     fn call(&mut self, step: usize, attempt: u32, moves: &mut Vec<Move>) {
         let inputs = self.inputs(step);
-        if !self.kept.take(PART_BYTES + inputs.len()) {
-            return;
+        if self.kept.take(PART_BYTES + inputs.len()) {
+            self.add_call(step, attempt, inputs, moves);
         }
+    }
+
+    fn add_call(&mut self, step: usize, attempt: u32, inputs: Arc<str>, moves: &mut Vec<Move>) {
         self.steps[step].call = Some(self.parts.len());
         moves.push(Move::Called(self.parts.len()));
-        self.parts.push(Part::Call(Call { step, attempt, inputs, result: None }));
+        self.parts.push(Part::Call(Call { step, attempt, inputs, is_question: false, result: None }));
+    }
+
+    /// The attempt that runs asks for a decision. It does so however much clients keep: nobody else would answer.
+    fn ask(&mut self, step: usize, moves: &mut Vec<Move>) {
+        if self.steps[step].call.is_none() {
+            self.add_call(step, self.step(step).attempt, "{}".into(), moves);
+        }
+        let Some(at) = self.steps[step].call else { return };
+        if let Some(Part::Call(call)) = self.parts.get_mut(at) {
+            call.is_question = true;
+            moves.push(Move::Asked(at));
+        }
     }
 
     fn inputs(&self, step: usize) -> Arc<str> {
@@ -306,110 +373,13 @@ impl Story {
         let bytes = output_bytes.unwrap_or(text.len() as u64);
         CallResult::CutOutput(beginning(&text, OUTPUT_BYTES_MAX).to_owned(), bytes)
     }
-
-    fn output(&mut self, said: &StepOutput, moves: &mut Vec<Move>) {
-        let Some(step) = self.state.position(&said.step_id) else { return };
-        if self.step(step).status.is_ended() {
-            return;
-        }
-        match said.stream {
-            OutputStream::Text => {
-                let omitted = said.omitted_bytes.map(omitted).unwrap_or_default();
-                self.text(step, said.attempt, omitted + &said.chunk, moves);
-            }
-            stream => {
-                let chunk = LogChunk { stream, text: said.chunk.clone(), omitted_bytes: said.omitted_bytes };
-                self.log(step, said.attempt, chunk, moves);
-            }
-        }
-    }
-
-    fn text(&mut self, step: usize, attempt: u32, piece: String, moves: &mut Vec<Move>) {
-        if piece.is_empty() {
-            return;
-        }
-        let at = match self.steps[step].text {
-            Some(at) => at,
-            None if !self.kept.take(PART_BYTES) => return,
-            None => {
-                let at = self.parts.len();
-                self.steps[step].text = Some(at);
-                self.parts.push(Part::Text(Text { step, attempt, text: String::new(), is_open: true }));
-                moves.push(Move::TextBegan(at));
-                at
-            }
-        };
-        if !self.text_at(at).is_some_and(|text| text.is_open) {
-            return;
-        }
-        let fits = self.kept.take(piece.len());
-        let piece = if fits { piece } else { self.cut_mark(step) };
-        let Some(text) = self.text_at(at) else { return };
-        text.text.push_str(&piece);
-        text.is_open = fits;
-        moves.push(Move::TextGrew(at, piece));
-        if !fits {
-            moves.push(Move::TextEnded(at));
-        }
-    }
-
-    fn cut_mark(&self, step: usize) -> String {
-        format!("\n[cut here: the whole text is at {}]", self.head.output_path(step))
-    }
-
-    fn text_at(&mut self, at: usize) -> Option<&mut Text> {
-        match self.parts.get_mut(at) {
-            Some(Part::Text(text)) => Some(text),
-            _ => None,
-        }
-    }
-
-    fn tell_omitted(&mut self, step: usize, bytes: u64, moves: &mut Vec<Move>) {
-        let attempt = self.step(step).attempt;
-        if self.steps[step].text.is_some() {
-            self.text(step, attempt, omitted(bytes), moves);
-        } else if self.steps[step].log.is_some() {
-            let chunk = LogChunk { stream: OutputStream::Stdout, text: String::new(), omitted_bytes: Some(bytes) };
-            self.log(step, attempt, chunk, moves);
-        }
-    }
-
-    fn log(&mut self, step: usize, attempt: u32, chunk: LogChunk, moves: &mut Vec<Move>) {
-        let at = match self.steps[step].log {
-            Some(at) => at,
-            None if self.logs >= LOGS_MAX => return,
-            None => {
-                let at = self.parts.len();
-                self.steps[step].log = Some(at);
-                self.logs += 1;
-                let log = Log { step, attempt, chunks: VecDeque::new(), dropped_bytes: 0, bytes: 0 };
-                self.parts.push(Part::Log(log));
-                moves.push(Move::LogBegan(at));
-                at
-            }
-        };
-        self.log_bytes += chunk.size();
-        self.make_room_in_logs(moves);
-        self.log_chunks.push_back(at);
-        if let Some(Part::Log(log)) = self.parts.get_mut(at) {
-            log.bytes += chunk.text.len() as u64;
-            log.chunks.push_back(chunk);
-            moves.push(Move::LogGrew(at));
-        }
-    }
-
-    fn make_room_in_logs(&mut self, moves: &mut Vec<Move>) {
-        while self.log_bytes > LOG_BYTES_MAX {
-            let Some(at) = self.log_chunks.pop_front() else { return };
-            let Some(Part::Log(log)) = self.parts.get_mut(at) else { return };
-            let Some(chunk) = log.chunks.pop_front() else { return };
-            log.dropped_bytes += chunk.text.len() as u64;
-            self.log_bytes -= chunk.size();
-            moves.push(Move::LogDropped(at));
-        }
-    }
 }
 
-fn omitted(bytes: u64) -> String {
-    format!("\n[{bytes} bytes left out]\n")
+/// Does a message bring another plan?
+fn brings_plan(event: &RunEvent) -> bool {
+    match &event.kind {
+        RunEventKind::PlanChanged(_) => true,
+        RunEventKind::Started(started) => !started.steps.is_empty(),
+        _ => false,
+    }
 }

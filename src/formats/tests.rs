@@ -4,6 +4,8 @@ mod agui_client;
 mod ai_client;
 mod bounds;
 mod cuts;
+mod halts;
+mod replanned;
 
 use std::sync::Arc;
 
@@ -79,7 +81,7 @@ fn the_simplest_run_in_both_formats() {
     let plan = json!({"name": "p", "steps": [{"id": "a", "tool": "echo", "inputs": {"x": 1.0, "apiKey": "k"}}]});
     let expected: [(Format, &[&str]); 2] = [
         (
-            Format::AgUi { knows_cancelled: true },
+            Format::AgUi { knows_cancelled: true, in_turns: true },
             &[
                 "RUN_STARTED",
                 "STATE_SNAPSHOT",
@@ -104,7 +106,7 @@ fn the_simplest_run_in_both_formats() {
             ],
         ),
         (
-            Format::AiSdk,
+            Format::AiSdk { in_turns: true },
             &[
                 "start",
                 "data-plan",

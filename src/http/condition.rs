@@ -18,7 +18,7 @@ impl Conditions {
         // One that is no text names no tag and no range that there is.
         let text = |name| request.headers.first(name).map(|value| String::from_utf8_lossy(value).into_owned());
         let range = if request.method == Method::Get { text("range") } else { None };
-        Self { range, if_range: text("if-range"), if_none_match: text("if-none-match") }
+        Self { range, if_range: text("if-range"), if_none_match: list_of(request, "if-none-match") }
     }
 
     /// Has the client what `tag` names?
@@ -32,6 +32,39 @@ impl Conditions {
         let is_for_these = self.if_range.as_deref().is_none_or(|wanted| Some(wanted) == tag);
         select(self.range.as_deref().filter(|_| is_for_these), length)
     }
+}
+
+/// Under which conditions something is to be changed: `If-Match`, `If-None-Match` (RFC 9110, section 13.1).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Preconditions {
+    if_match: Option<String>,
+    if_none_match: Option<String>,
+}
+
+impl Preconditions {
+    /// Those that `request` makes.
+    pub fn of(request: &Request<'_>) -> Self {
+        Self { if_match: list_of(request, "if-match"), if_none_match: list_of(request, "if-none-match") }
+    }
+
+    /// Do they hold of what `tag` names, without its quotes; of nothing where there is none?
+    pub fn hold(&self, tag: Option<&str>) -> bool {
+        let quoted = tag.map(|tag| format!("\"{tag}\""));
+        let is_named = |known: &str, name: fn(&str) -> &str| {
+            quoted
+                .as_deref()
+                .is_some_and(|tag| known.trim() == "*" || known.split(',').any(|one| name(one.trim()) == tag))
+        };
+        // The first compares strongly: a weak tag matches nothing.
+        self.if_match.as_deref().is_none_or(|known| is_named(known, |one| one))
+            && !self.if_none_match.as_deref().is_some_and(|known| is_named(known, |one| one.trim_start_matches("W/")))
+    }
+}
+
+/// The list in a header, whose lines are one (RFC 9110, section 5.3).
+pub fn list_of(request: &Request<'_>, name: &str) -> Option<String> {
+    let lines: Vec<_> = request.headers.all(name).map(String::from_utf8_lossy).collect();
+    (!lines.is_empty()).then(|| lines.join(", "))
 }
 
 /// Does an `If-None-Match` name this entity tag, a strong one? Compared weakly (RFC 9110, section 13.1.2).
@@ -67,6 +100,30 @@ mod tests {
             assert_eq!(conditions(Some("bytes=2-3"), if_range, None).select(tag, 10), expected, "{if_range:?} {tag:?}");
         }
         assert_eq!(conditions(None, Some(TAG), None).select(Some(TAG), 10), Whole);
+    }
+
+    #[test]
+    fn what_is_to_be_changed_is_as_its_conditions_say() {
+        let (there, gone) = (Some("1-a"), None);
+        for (if_match, if_none_match, tag, expected) in [
+            (None, None, there, true),
+            (None, None, gone, true),
+            (Some("\"1-a\""), None, there, true),
+            (Some("\"x\", \"1-a\""), None, there, true),
+            (Some("\"x\""), None, there, false),
+            (Some("W/\"1-a\""), None, there, false),
+            (Some("\"1-a\""), None, gone, false),
+            (Some("*"), None, there, true),
+            (Some("*"), None, gone, false),
+            (None, Some("*"), there, false),
+            (None, Some("*"), gone, true),
+            (None, Some("W/\"1-a\""), there, false),
+            (None, Some("\"x\""), there, true),
+        ] {
+            let [if_match, if_none_match] = [if_match, if_none_match].map(|text| text.map(str::to_owned));
+            let conditions = Preconditions { if_match, if_none_match };
+            assert_eq!(conditions.hold(tag), expected, "{conditions:?} {tag:?}");
+        }
     }
 
     #[test]

@@ -24,13 +24,24 @@ pub struct Problem {
     pub allow: Option<&'static str>,
     /// What credentials are asked for, as in `WWW-Authenticate`.
     pub challenge: Option<&'static str>,
+    /// The revision that a plan has, where the call was for another.
+    pub revision: Option<u32>,
 }
 
 impl Problem {
     /// A problem with nothing but these.
     pub(crate) fn new(status: u16, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         debug_assert!((400..600).contains(&status), "{status} is no error");
-        Self { status, code, detail: detail.into(), issues: None, retry_after: None, allow: None, challenge: None }
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            issues: None,
+            retry_after: None,
+            allow: None,
+            challenge: None,
+            revision: None,
+        }
     }
 
     /// 400: the bytes are no HTTP message.
@@ -113,9 +124,12 @@ impl Problem {
             code: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
             issues: Option<&'a [Issue]>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            revision: Option<u32>,
         }
-        let Self { status, code, detail, issues, .. } = self;
-        let document = Document { status: *status, title: self.title(), detail, code, issues: issues.as_deref() };
+        let Self { status, code, detail, issues, revision, .. } = self;
+        let (title, issues, revision) = (self.title(), issues.as_deref(), *revision);
+        let document = Document { status: *status, title, detail, code, issues, revision };
         serde_json::to_vec(&document).expect("numbers and strings always serialize")
     }
 }

@@ -33,6 +33,7 @@ impl Beside {
     pub(crate) fn answer(&mut self, question: Question) -> Result<Delivery, Vec<Command>> {
         let Question { reply, asked } = question;
         let answer = match asked {
+            Asked::Items(steps) => self.historian.items_in_progress(&steps),
             Asked::Snapshots(attached) => lookup::begun(attached, self.historian.signer()),
             Asked::Retold(start) => self.historian.begin_retold(start),
             Asked::Look(query, known) => match (self.historian.answer(&query, &known), known) {

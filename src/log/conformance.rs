@@ -1,6 +1,8 @@
 //! Every store does the same: what the one on disk answers is held against what the one in memory does.
 
 mod outbox;
+mod plans;
+mod random;
 
 use std::collections::HashMap;
 
@@ -18,11 +20,24 @@ use crate::model::{OutputStream, ProjectId, RunStatus, StepId, Timestamp};
 
 pub(super) const SEED: Seed = Seed { master_key: [7; 32], instance: [8; 6] };
 
+fn named(project: usize) -> ProjectId {
+    ProjectId::parse(["p", "q:1", "r-2"][project]).expect("an id")
+}
+
 /// Runs `scenario` over an empty store of each kind.
 fn with_each(scenario: impl Fn(&mut dyn Store)) {
     scenario(&mut MemoryStore::new());
     let directory = TempDir::new();
     scenario(&mut open(&directory, 0).0);
+    #[cfg(feature = "postgres")]
+    if let Some(mut shared) = super::postgres::testing::SharedStore::new() {
+        scenario(&mut *shared.open().store);
+    }
+}
+
+/// It, as a store of one writer would have it: revisions are of those that are shared.
+fn without_revision(project: RecoveredProject) -> RecoveredProject {
+    RecoveredProject { revision: 0, ..project }
 }
 
 pub(super) fn open(directory: &TempDir, now: u64) -> (SqliteStore, Identity) {
@@ -59,19 +74,105 @@ fn written(store: &dyn Store, run: u64, step: &StepId) -> [String; 3] {
     })
 }
 
+/// What is kept of a step's items from one on.
+fn items(store: &dyn Store, run: u64, step: &StepId, from: u32) -> Vec<(u32, String)> {
+    let mut items = Vec::new();
+    let read = store.items(number(run), step, from, &mut |item, row| {
+        items.push((item, String::from_utf8_lossy(row).into_owned()));
+        if items.len() == 3 { super::store::Flow::Stop } else { super::store::Flow::More }
+    });
+    assert_eq!(read, Ok(()));
+    items
+}
+
+#[test]
+fn of_an_item_the_newest_row_is_kept_for_as_long_as_its_run_is() {
+    with_each(|store| {
+        let item = |run, step: &str, item, row: &str| {
+            let step = StepId::parse(step).expect("an id");
+            Write::Item { number: number(run), step, item, row: row.as_bytes().into() }
+        };
+        commit(store, &[item(1, "a", 0, "of no run")]);
+        commit(
+            store,
+            &[created(1, 0), created(2, 0), item(1, "a", 1, "one"), item(1, "a", 0, "none"), item(2, "a", 0, "x")],
+        );
+        commit(store, &[item(1, "a", 1, "another one"), item(1, "b", 7, "seven"), item(1, "a", 999, "last")]);
+        let kept =
+            |store: &dyn Store, run, step: &str, from| items(store, run, &StepId::parse(step).expect("an id"), from);
+        let own = |item, row: &str| (item, row.to_owned());
+        assert_eq!(kept(store, 1, "a", 0), [own(0, "none"), own(1, "another one"), own(999, "last")]);
+        assert_eq!(kept(store, 1, "a", 2), [own(999, "last")]);
+        assert_eq!((kept(store, 1, "b", 0), kept(store, 2, "a", 0)), (vec![own(7, "seven")], vec![own(0, "x")]));
+        commit(store, &[message(1, 1000, Some(number(1)), Place::Last), ended(1, 1)]);
+        assert_eq!(kept(store, 1, "a", 0).len(), 3);
+        trim(store, Retention { runs: 0, ..KEEP_ALL }, 2000);
+        assert_eq!((kept(store, 1, "a", 0), kept(store, 1, "b", 0)), (vec![], vec![]));
+        assert_eq!(kept(store, 2, "a", 0).len(), 1);
+        commit(store, &[message(2, 3000, Some(number(2)), Place::Last), ended(2, 2)]);
+        trim(store, Retention { bytes: 0, ..KEEP_ALL }, 4000);
+        assert_eq!(
+            (listed(store), kept(store, 2, "a", 0)),
+            (vec![], vec![]),
+            "what it weighed was added and taken off again"
+        );
+    });
+}
+
 #[test]
 fn what_goes_on_from_elsewhere_than_the_newest_message_is_a_conflict_and_changes_nothing() {
     with_each(|store| {
-        let head = |newest| Head { project: project(), newest };
-        let mut append = |newest, writes: &[Write]| store.append(&[head(newest)], writes, Timestamp::default());
+        let revision = |store: &dyn Store| {
+            let remains = store.remains(&project()).expect("readable");
+            remains.map_or(0, |remains| remains.revision)
+        };
+        let mut append = |newest, writes: &[Write]| {
+            let head = Head { project: project(), newest, revision: revision(store) };
+            let head_at = |newest| Head { newest, ..head.clone() };
+            let appended = store.append(std::slice::from_ref(&head), writes, Timestamp::default());
+            appended.map_err(|error| (error == AppendError::Conflict(vec![head_at(5)])).then_some("it stands at 5"))
+        };
         assert_eq!(append(0, &messages(1..=3)), Ok(()));
         assert_eq!(append(3, &[created(1, 1)]), Ok(()), "a run has no message so far");
         assert_eq!(append(3, &messages(4..=5)), Ok(()));
         for behind in [0, 4, 6] {
             let writes = [messages([behind + 1]), vec![created(2, 1)]].concat();
-            assert_eq!(append(behind, &writes), Err(AppendError::Conflict(vec![head(5)])));
+            assert_eq!(append(behind, &writes), Err(Some("it stands at 5")));
         }
         assert_eq!((seqs(store), listed(store)), ((1..=5).collect(), vec![1]));
+    });
+}
+
+#[test]
+fn outputs_that_another_run_keeps_outlast_the_run_that_wrote_them() {
+    with_each(|store| {
+        let whole = Write::Whole { number: number(1), step: step(), json: b"[1,2]"[..].into() };
+        let written = [piece(2, OutputStream::Stdout, "first "), piece(2, OutputStream::Stderr, "oh")];
+        commit(store, &[&[created(1, 0)][..], &written, &[whole]].concat());
+        commit(store, &[piece(2, OutputStream::Stdout, "second"), ended(1, 1)]);
+        let other = StepId::parse("other").expect("an id");
+        let steps = [step(), other.clone()].into();
+        commit(store, &[created(2, 2), Write::OutputsKept { number: number(2), of: number(1), steps }]);
+        let shown = |store: &dyn Store| {
+            assert_eq!(self::written(store, 2, &step()), ["first second", "oh", ""]);
+            assert_eq!(store.whole_output(number(2), &step()), Ok(Some(b"[1,2]".to_vec())));
+            assert_eq!(store.output(number(2), &step()).map(|kept| kept.map(|kept| kept.attempt)), Ok(Some(0)));
+            assert_eq!(store.output(number(2), &other), Ok(None));
+        };
+        shown(store);
+        trim(store, Retention { age_ms: 100, ..KEEP_ALL }, 10_000);
+        assert_eq!((store.run(number(1)), store.output(number(1), &step())), (Ok(None), Ok(None)));
+        shown(store);
+        // As a step's first attempt writes anew.
+        let anew = Write::Output {
+            number: number(2),
+            step: step(),
+            attempt: 1,
+            stream: OutputStream::Text,
+            bytes: "anew".into(),
+        };
+        commit(store, &[anew]);
+        assert_eq!(self::written(store, 2, &step()), ["", "", "anew"]);
     });
 }
 
@@ -318,9 +419,10 @@ fn late_output_of_an_earlier_attempt_replaces_nothing() {
 fn a_key_that_is_used_anew_is_the_newer_calls() {
     with_each(|store| {
         commit(store, &[created(1, 0), key("kx", 1, 10), key("ky", 2, 0)]);
-        commit(store, &[key("kx", 3, 30)]);
+        let later = 2 + KEY_AGE_MS;
+        commit(store, &[key("kx", later, 30)]);
         let found = |name: &str| store.key(&project(), name).expect("readable").map(|row| row.at.as_millis());
-        assert_eq!((found("kx"), found("ky"), found("kz")), (Some(3), Some(2), None));
+        assert_eq!((found("kx"), found("ky"), found("kz")), (Some(later), Some(2), None));
         assert_eq!(store.key(&named(1), "kx"), Ok(None));
         let weight = |name: &str, answer| match key(name, 0, answer) {
             Write::Key(row) => row.weight(),
@@ -386,260 +488,4 @@ fn a_project_that_holds_nothing_is_its_newest_seq_until_its_time_is_over() {
         trim(store, KEEP_ALL, 1 << 40);
         assert_eq!((kept(store), seqs(store)), ("p q:1".to_owned(), vec![1]));
     });
-}
-
-/// Makes writes at random, and knows what may be written next.
-struct Generator {
-    state: u64,
-    /// No two messages come at the same time.
-    now: u64,
-    newest: [u64; 3],
-    open: Vec<(RunNumber, usize)>,
-    next_run: u64,
-    /// Which retention is in force.
-    retention: Retention,
-}
-
-impl Generator {
-    fn new(seed: u64) -> Self {
-        let mut it = Self {
-            state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
-            now: 1_000_000,
-            newest: [0; 3],
-            open: Vec::new(),
-            next_run: 1,
-            retention: KEEP_ALL,
-        };
-        it.retention = Retention {
-            messages: [3, 10, 40, 100_000][it.below(4) as usize],
-            bytes: [500, 4000, 20_000, u64::MAX][it.below(4) as usize],
-            age_ms: [50_000, 500_000, u64::MAX][it.below(3) as usize],
-            runs: [0, 1, 4, 100_000][it.below(4) as usize],
-        };
-        it
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.state ^= self.state << 13;
-        self.state ^= self.state >> 7;
-        self.state ^= self.state << 17;
-        (self.state >> 20) % n
-    }
-
-    fn batch(&mut self) -> Vec<Write> {
-        let mut batch = Vec::new();
-        for _ in 0..=self.below(8) {
-            self.add_to(&mut batch);
-        }
-        batch
-    }
-
-    fn add_to(&mut self, batch: &mut Vec<Write>) {
-        self.now += [1, 10_000][self.below(2) as usize];
-        let of = self.below(3) as usize;
-        match (self.below(12), self.open.is_empty()) {
-            (0..4, _) => batch.push(self.message(of, None, Place::Middle)),
-            (4, _) | (_, true) => self.start_run(of, batch),
-            (kind, false) => {
-                let at = self.below(self.open.len() as u64) as usize;
-                let (run, of) = self.open[at];
-                match kind {
-                    5 | 6 => batch.push(self.message(of, Some(run), Place::Turn)),
-                    7 => batch.push(self.message(of, Some(run), Place::Middle)),
-                    8 => batch.push(Write::CancelRequested(run)),
-                    9 => batch.push(self.piece(run)),
-                    10 => batch.push(Write::Whole {
-                        number: run,
-                        step: self.step(),
-                        json: [b"0", &self.bytes()[..]].concat().into(),
-                    }),
-                    _ => {
-                        self.open.remove(at);
-                        batch.push(self.message(of, Some(run), Place::Last));
-                        let (state, summary, last_seq) = (self.bytes().into(), self.bytes().into(), self.newest[of]);
-                        let status =
-                            [RunStatus::Completed, RunStatus::Failed, RunStatus::Cancelled][self.below(3) as usize];
-                        batch.push(Write::RunEnded { number: run, status, summary, state, last_seq });
-                    }
-                }
-            }
-        }
-    }
-
-    fn start_run(&mut self, of: usize, batch: &mut Vec<Write>) {
-        let run = number(self.next_run);
-        let row = RunRow {
-            run: run_id(self.next_run),
-            created_at: Timestamp::from_millis(self.now),
-            document: self.bytes().into(),
-            answer: self.bytes().into(),
-            fingerprint: [self.below(256) as u8; 32],
-        };
-        if self.below(2) == 0 {
-            let (name, at, answer) =
-                (format!("kkey{}", self.next_run % 7), Timestamp::from_millis(self.now), self.bytes());
-            let (project, fingerprint) = (named(of), row.fingerprint);
-            batch.push(Write::Key(Box::new(KeyRow { project, name, at, fingerprint, answer: answer.into() })));
-        }
-        self.next_run += 1;
-        self.open.push((run, of));
-        batch.push(Write::RunCreated { number: run, project: named(of), row: Box::new(row) });
-        batch.push(self.message(of, Some(run), Place::First));
-    }
-
-    fn message(&mut self, of: usize, run: Option<RunNumber>, place: Place) -> Write {
-        self.newest[of] += 1;
-        self.now += 1;
-        let at = Timestamp::from_millis(self.now);
-        let message = StoredMessage { seq: self.newest[of], at, run, place, json: self.bytes().into() };
-        Write::Message(message, named(of))
-    }
-
-    fn piece(&mut self, number: RunNumber) -> Write {
-        let stream = [OutputStream::Stdout, OutputStream::Stderr, OutputStream::Text][self.below(3) as usize];
-        Write::Output { number, step: self.step(), attempt: 1 + self.below(2) as u32, stream, bytes: self.bytes() }
-    }
-
-    fn step(&mut self) -> StepId {
-        StepId::parse(["a", "b"][self.below(2) as usize]).expect("an id")
-    }
-
-    fn bytes(&mut self) -> Vec<u8> {
-        let length = self.below(200) as usize;
-        vec![b'a' + self.below(26) as u8; length]
-    }
-}
-
-fn named(project: usize) -> ProjectId {
-    ProjectId::parse(["p", "q:1", "r-2"][project]).expect("an id")
-}
-
-/// Everything that can be read of both is the same.
-fn assert_same(one: &dyn Store, other: &dyn Store, runs: u64, context: &str) {
-    let mut listed_in: HashMap<u64, ProjectId> = HashMap::new();
-    for project in [0, 1, 2].map(named) {
-        for n in 0..7 {
-            let key = |store: &dyn Store| store.key(&project, &format!("kkey{n}"));
-            assert_eq!(key(one), key(other), "{context}, key {n} of {project}");
-        }
-        assert_eq!(one.key_bytes(&project), other.key_bytes(&project), "{context}, keys of {project}");
-        assert_eq!(one.remains(&project), other.remains(&project), "{context}, what is left of {project}");
-        assert_eq!(one.newest(&project), other.newest(&project), "{context}, newest of {project}");
-        assert_eq!(one.floor(&project), other.floor(&project), "{context}, floor of {project}");
-        for after in [0, 3, 17] {
-            let (a, b) = (read(one, &project, after, None), read(other, &project, after, None));
-            assert_eq!(a, b, "{context}, {project} behind {after}");
-        }
-        for before in [3, 17, u64::MAX] {
-            let (a, b) = (seqs_before(one, &project, before, 50), seqs_before(other, &project, before, 50));
-            assert_eq!(a, b, "{context}, {project} before {before}");
-        }
-        let numbers_as = |store: &dyn Store, before, ended_as| {
-            let mut numbers = Vec::new();
-            let listed = store.runs(&project, before, ended_as, &mut |number| {
-                numbers.push(number);
-                super::store::Flow::More
-            });
-            assert_eq!(listed, Ok(()));
-            numbers
-        };
-        for status in [RunStatus::Completed, RunStatus::Failed, RunStatus::Cancelled].map(Some) {
-            for before in [None, Some(number(5))] {
-                let (a, b) = (numbers_as(one, before, status), numbers_as(other, before, status));
-                assert_eq!(a, b, "{context}, runs of {project} that ended as {status:?}");
-            }
-        }
-        let numbers = |store: &dyn Store, before| numbers_as(store, before, None);
-        assert_eq!(numbers(one, Some(number(5))), numbers(other, Some(number(5))), "{context}, runs of {project}");
-        let all = numbers(one, None);
-        assert_eq!(all, numbers(other, None), "{context}, runs of {project}");
-        listed_in.extend(all.into_iter().map(|number| (number.0.get(), project.clone())));
-    }
-    for n in 1..=runs {
-        let project = listed_in.get(&n).cloned().unwrap_or_else(|| named(0));
-        assert_eq!(one.run(number(n)), other.run(number(n)), "{context}, run {n}");
-        assert_eq!(one.ended_state(number(n)), other.ended_state(number(n)), "{context}, state of run {n}");
-        let summary = |store: &dyn Store| store.ended_summary(number(n));
-        assert_eq!(summary(one), summary(other), "{context}, summary of run {n}");
-        let found = |store: &dyn Store| store.run_number(&project, &run_id(n));
-        assert_eq!(found(one), found(other), "{context}, number of run {n}");
-        for after in [0, 9] {
-            let (a, b) = (read(one, &project, after, Some(number(n))), read(other, &project, after, Some(number(n))));
-            assert_eq!(a, b, "{context}, run {n} behind {after}");
-        }
-        assert_eq!(one.ends(number(n)), other.ends(number(n)), "{context}, ends of run {n}");
-        for step in ["a", "b"].map(|step| StepId::parse(step).expect("an id")) {
-            assert_eq!(one.output(number(n), &step), other.output(number(n), &step), "{context}, {step} of run {n}");
-            assert_eq!(written(one, n, &step), written(other, n, &step), "{context}, {step} of run {n}");
-            let whole = |store: &dyn Store| store.whole_output(number(n), &step);
-            assert_eq!(whole(one), whole(other), "{context}, {step} of run {n}");
-        }
-    }
-}
-
-/// What was recovered is what the generator knows.
-fn assert_recovered(store: &dyn Store, recovered: &Recovered, generator: &Generator, context: &str) {
-    for (of, seq) in generator.newest.into_iter().enumerate() {
-        let remains = store.remains(&named(of)).expect("readable");
-        assert_eq!(remains.as_ref().map_or(0, |it| it.newest), seq, "{context}, newest of {of}");
-        let holds = !read(store, &named(of), 0, None).is_empty() || generator.open.iter().any(|&(_, open)| open == of);
-        let is_kept = recovered.projects.iter().any(|it| it.project == named(of));
-        assert!(is_kept || !holds, "{context}, {of} holds something");
-    }
-    let mut open: Vec<_> = generator.open.iter().map(|&(run, of)| (run, named(of))).collect();
-    open.sort_by_key(|(run, _)| *run);
-    let found: Vec<_> = recovered.open_runs.iter().map(|run| (run.number, run.project.clone())).collect();
-    assert_eq!(found, open, "{context}, open runs");
-    assert_eq!(recovered.next_run_number.get(), generator.next_run, "{context}");
-}
-
-#[test]
-fn any_writes_and_trims_and_restarts_read_the_same_from_both() {
-    for seed in 0..16 {
-        let directory = TempDir::new();
-        let mut generator = Generator::new(seed);
-        let mut memory = MemoryStore::new();
-        let mut sqlite = open(&directory, 0).0;
-        for turn in 0..40 {
-            let context = format!("seed {seed}, turn {turn}");
-            let batch = generator.batch();
-            commit(&mut memory, &batch);
-            if generator.below(3) == 0 {
-                let (retention, now) = (generator.retention, at(generator.now));
-                let now = super::store::Times { wall: Timestamp::from_millis(7), ..now };
-                let sorted = |mut emptied: Vec<ProjectId>| {
-                    emptied.sort_unstable();
-                    emptied
-                };
-                let expected = memory.trim(&retention, now).expect("it does not fail").emptied;
-                let trimmed = sqlite.append_and_trim(&[], &batch, &retention, now).expect("it does not fail");
-                let emptied = trimmed.expect("nor does that").emptied;
-                assert_eq!(sorted(emptied), sorted(expected), "{context}, emptied at once");
-            } else {
-                commit(&mut sqlite, &batch);
-            }
-            if generator.below(3) > 0 {
-                let emptied = trim(&mut memory, generator.retention, generator.now);
-                assert_eq!(trim(&mut sqlite, generator.retention, generator.now), emptied, "{context}, emptied");
-            }
-            if generator.below(10) == 0 {
-                drop(sqlite);
-                let (store, identity) = open(&directory, generator.now);
-                assert_eq!((identity.master_key, identity.instance.to_string().len()), ([7; 32], 8), "{context}");
-                let recovered = store.recover().expect("readable");
-                assert_recovered(&store, &recovered, &generator, &context);
-                let remembered = memory.recover().expect("readable");
-                assert_eq!(recovered.projects, remembered.projects, "{context}");
-                assert_eq!(recovered.open_runs, remembered.open_runs, "{context}");
-                // The clock is kept with messages, and else now and then: it may be behind, and a little more be recent.
-                assert!(recovered.clock <= remembered.clock, "{context}");
-                assert!(remembered.clock.millis_since(recovered.clock) < 11 * 60 * 1000, "{context}");
-                let more = recovered.ended_runs.len() - remembered.ended_runs.len();
-                assert_eq!(recovered.ended_runs[more..], remembered.ended_runs, "{context}");
-                assert_eq!(recovered.key_bytes, remembered.key_bytes, "{context}");
-                sqlite = store;
-            }
-            assert_same(&memory, &sqlite, generator.next_run - 1, &context);
-        }
-    }
 }

@@ -1,17 +1,19 @@
 //! A disk for tests: it outlasts the journals that write to it, fails when it is told to, and may be shared by several
-//! nodes.
+//! nodes, whose [`Engine`] it has then.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::fake_engine::{Engine, Identity};
 use super::store::{
-    AppendError, DueRow, DueTimes, Ends, Flow, Head, History, KEY_AGE_MS, KeyRow, Objection, Reader, Recovered,
-    RecoveredProject, Retention, RunNumber, RunRow, Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed,
-    Write,
+    AppendError, BeatError, DueRow, DueTimes, Ends, Flow, Head, History, KEY_AGE_MS, KeyRow, Objection, PlanCounts,
+    PlanRow, Reader, Recovered, RecoveredProject, Retention, RunNumber, RunRow, Standing, Store, StoreError,
+    StoredMessage, StoredOutput, Times, Trimmed, WantedPlans, Write,
 };
 use crate::auth::TicketNote;
-use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
+use crate::model::{OutputStream, PlanName, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// What a store is called for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub(crate) struct Disk<S> {
 /// What a journal is given of a [`Disk`]: what it drops of it is not lost.
 pub(crate) struct FaultyStore<S> {
     shared: Arc<Mutex<Shared<S>>>,
-    node: usize,
+    node: Identity,
 }
 
 /// What another does meanwhile.
@@ -75,8 +77,10 @@ impl<S: Store + Send> Reader for FaultyReader<S> {
     }
 }
 
-struct Shared<S> {
-    store: S,
+pub(super) struct Shared<S> {
+    pub(super) store: S,
+    /// Where nodes share it.
+    pub(super) engine: Option<Engine>,
     /// The store's own may forget them.
     tickets: Vec<TicketNote>,
     fault: Fault,
@@ -87,7 +91,7 @@ struct Shared<S> {
     /// What happens before the next appends.
     interruptions: VecDeque<Interruption>,
     /// Which node has taken on which run.
-    nodes: BTreeMap<RunNumber, usize>,
+    pub(super) nodes: BTreeMap<RunNumber, usize>,
 }
 
 impl<S> Clone for Disk<S> {
@@ -98,9 +102,10 @@ impl<S> Clone for Disk<S> {
 
 impl<S: Store> Disk<S> {
     pub(crate) fn new(store: S) -> Self {
-        let (tickets, interruptions, nodes) = Default::default();
+        let (tickets, interruptions, nodes, engine) = Default::default();
         let (seen, failed, conflicts) = Default::default();
-        let shared = Shared { store, tickets, fault: Fault::Never, seen, failed, conflicts, interruptions, nodes };
+        let fault = Fault::Never;
+        let shared = Shared { store, engine, tickets, fault, seen, failed, conflicts, interruptions, nodes };
         Self { shared: Arc::new(Mutex::new(shared)) }
     }
 
@@ -111,7 +116,17 @@ impl<S: Store> Disk<S> {
 
     /// For one more journal, of this node.
     pub(crate) fn store_of(&self, node: usize) -> FaultyStore<S> {
-        FaultyStore { shared: self.shared.clone(), node }
+        self.store_as(&Arc::new(AtomicUsize::new(node)))
+    }
+
+    /// For one more journal, of a node that may join again as another.
+    pub(crate) fn store_as(&self, identity: &Identity) -> FaultyStore<S> {
+        FaultyStore { shared: self.shared.clone(), node: identity.clone() }
+    }
+
+    /// Does something with all of it.
+    pub(super) fn with<T>(&self, act: impl FnOnce(&mut Shared<S>) -> T) -> T {
+        act(&mut lock(&self.shared))
     }
 
     /// One of these happens just before each of the next appends.
@@ -141,6 +156,11 @@ impl<S: Store> Disk<S> {
         (shared.fault, shared.seen) = (fault, 0);
     }
 
+    /// Calls that the fault has looked at since it was set.
+    pub(crate) fn seen(&self) -> u64 {
+        lock(&self.shared).seen
+    }
+
     /// Calls that have failed so far.
     pub(crate) fn failed(&self) -> u64 {
         lock(&self.shared).failed
@@ -167,6 +187,10 @@ impl<S: Store> FaultyStore<S> {
         let mut shared = lock(&self.shared);
         shared.admit(call).map(|()| shared)
     }
+
+    fn me(&self) -> usize {
+        self.node.load(Ordering::SeqCst)
+    }
 }
 
 impl<S: Store> Shared<S> {
@@ -175,7 +199,10 @@ impl<S: Store> Shared<S> {
         match write {
             Write::RunCreated { number, project, row } => {
                 let has_run = self.store.run_number(project, &row.run).is_ok_and(|taken| taken.is_some());
-                let is_newest = self.nodes.last_key_value().is_none_or(|(newest, _)| newest < number);
+                let is_newest = match &self.engine {
+                    Some(_) => !self.nodes.contains_key(number),
+                    None => self.nodes.last_key_value().is_none_or(|(newest, _)| newest < number),
+                };
                 (has_run || !is_newest).then_some(project)
             }
             Write::Key(row) => {
@@ -194,14 +221,31 @@ impl<S: Store> Shared<S> {
         entries: &[Write],
         wall: Timestamp,
     ) -> Result<(), AppendError> {
+        let revision = |project: &ProjectId| self.engine.as_ref().map_or(0, |engine| engine.revision(project));
         let newest = |project: &ProjectId| self.store.newest(project).expect("nothing fails below");
-        let moved = expected.iter().filter(|head| newest(&head.project) != head.newest).map(|head| &head.project);
-        let conflicts: BTreeSet<_> = moved.chain(entries.iter().filter_map(|write| self.taken(write))).collect();
+        let is_at = |head: &&Head| (newest(&head.project), revision(&head.project)) == (head.newest, head.revision);
+        let moved = expected.iter().filter(|head| !is_at(head)).map(|head| &head.project);
+        let mut conflicts: BTreeSet<_> = moved.chain(entries.iter().filter_map(|write| self.taken(write))).collect();
+        if let Some(engine) = &self.engine {
+            engine.admit(node)?;
+            conflicts.extend(engine.drained_before(expected, entries));
+        }
         if !conflicts.is_empty() {
-            let head = |project: &ProjectId| Head { newest: newest(project), project: project.clone() };
+            let head = |project: &ProjectId| Head {
+                newest: newest(project),
+                project: project.clone(),
+                revision: revision(project),
+            };
             return Err(AppendError::Conflict(conflicts.into_iter().map(head).collect()));
         }
+        let spent = self.engine.as_ref().map(|engine| engine.spent_before(entries)).unwrap_or_default();
+        if !spent.is_empty() {
+            return Err(AppendError::Spent(spent));
+        }
         self.store.append(expected, entries, wall)?;
+        if let Some(engine) = &mut self.engine {
+            engine.keep(node, expected, entries);
+        }
         for write in entries {
             match write {
                 Write::Ticket(note) => self.tickets.push(note.clone()),
@@ -214,7 +258,7 @@ impl<S: Store> Shared<S> {
 }
 
 impl<S> Shared<S> {
-    fn admit(&mut self, call: Call) -> Result<(), StoreError> {
+    pub(super) fn admit(&mut self, call: Call) -> Result<(), StoreError> {
         let fails = match self.fault {
             Fault::Never | Fault::Refuses(_) | Fault::Contradicts(_) => false,
             Fault::At { of, first, more } => {
@@ -259,7 +303,7 @@ impl<S: Store> Store for FaultyStore<S> {
             let why = StoreError("it is there already in this test".to_owned());
             return Err(AppendError::Refused(Objection::Contradiction(why)));
         }
-        let appended = shared.append(self.node, expected, entries, wall);
+        let appended = shared.append(self.me(), expected, entries, wall);
         shared.conflicts += u64::from(matches!(appended, Err(AppendError::Conflict(_))));
         appended
     }
@@ -272,21 +316,64 @@ impl<S: Store> Store for FaultyStore<S> {
         self.call(Call::Trim)?.store.trim_outbox(rows_max)
     }
 
-    fn probe(&mut self) -> Result<(), StoreError> {
-        self.call(Call::Probe)?.store.probe()
+    fn is_alone(&self) -> Result<bool, StoreError> {
+        let shared = lock(&self.shared);
+        Ok(shared.engine.as_ref().is_none_or(|engine| engine.is_alone(self.me())))
+    }
+
+    fn probe(&mut self) -> Result<(), BeatError> {
+        let mut shared = self.call(Call::Probe)?;
+        if let Some(engine) = &mut shared.engine {
+            engine.admit(self.me()).map_err(|_| BeatError::Fenced)?;
+            engine.probe(self.me());
+        }
+        shared.store.probe()
     }
 
     fn recover(&self) -> Result<Recovered, StoreError> {
         let shared = self.call(Call::Recover)?;
         let mut recovered = shared.store.recover()?;
         for run in &mut recovered.open_runs {
-            run.is_foreign = shared.nodes.get(&run.number).is_some_and(|node| *node != self.node);
+            run.is_foreign = shared.nodes.get(&run.number).is_some_and(|node| *node != self.me());
+        }
+        if let Some(engine) = &shared.engine {
+            recovered.projects.iter_mut().for_each(|it| it.revision = engine.revision(&it.project));
+            let newest = shared.nodes.last_key_value().map(|(newest, _)| newest.0.saturating_add(1));
+            recovered.next_run_number = newest.unwrap_or(recovered.next_run_number);
         }
         Ok(recovered)
     }
 
     fn remains(&self, project: &ProjectId) -> Result<Option<RecoveredProject>, StoreError> {
-        self.call(Call::Read)?.store.remains(project)
+        let shared = self.call(Call::Read)?;
+        let mut remains = shared.store.remains(project)?;
+        if let (Some(remains), Some(engine)) = (&mut remains, &shared.engine) {
+            remains.revision = engine.revision(project);
+        }
+        Ok(remains)
+    }
+
+    fn is_shared(&self) -> bool {
+        lock(&self.shared).engine.is_some()
+    }
+
+    fn rejoin(&mut self) -> Result<(), StoreError> {
+        self.call(Call::Probe)?.engine.as_mut().map(Engine::join).into_iter().for_each(|node| {
+            self.node.store(node, Ordering::SeqCst);
+        });
+        Ok(())
+    }
+
+    fn reader(&self) -> Result<Option<Box<dyn Reader>>, StoreError> {
+        self.call(Call::Read)?.store.reader()
+    }
+
+    fn standings_behind(&self, after: Option<&ProjectId>, limit: usize) -> Result<Vec<Standing>, StoreError> {
+        let recovered = self.recover()?.projects.into_iter();
+        let behind = recovered.filter(|it| after.is_none_or(|after| it.project > *after)).take(limit);
+        let standing =
+            |it: RecoveredProject| Standing { project: it.project, newest: it.newest, revision: it.revision };
+        Ok(behind.map(standing).collect())
     }
 
     fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError> {
@@ -397,6 +484,16 @@ impl<S: Store> History for FaultyStore<S> {
         self.call(Call::Read)?.store.whole_bytes(number, step, range, to)
     }
 
+    fn items(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        from: u32,
+        each: &mut dyn FnMut(u32, &[u8]) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.call(Call::Read)?.store.items(number, step, from, each)
+    }
+
     fn outbox(&self) -> Result<Vec<(Arc<str>, u64)>, StoreError> {
         self.call(Call::Read)?.store.outbox()
     }
@@ -407,5 +504,17 @@ impl<S: Store> History for FaultyStore<S> {
 
     fn next_due(&self, webhook: &str, times: DueTimes) -> Result<Option<Timestamp>, StoreError> {
         self.call(Call::Read)?.store.next_due(webhook, times)
+    }
+
+    fn plans(&self, wanted: WantedPlans<'_>, each: &mut dyn FnMut(&PlanRow) -> Flow) -> Result<(), StoreError> {
+        self.call(Call::Read)?.store.plans(wanted, each)
+    }
+
+    fn plan_document(&self, project: &ProjectId, name: &PlanName) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.call(Call::Read)?.store.plan_document(project, name)
+    }
+
+    fn plan_counts(&self, project: &ProjectId) -> Result<PlanCounts, StoreError> {
+        self.call(Call::Read)?.store.plan_counts(project)
     }
 }

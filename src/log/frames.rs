@@ -23,6 +23,8 @@ pub enum View {
     Events,
     /// In lines, for people.
     Text,
+    /// As events, with those of items between them.
+    Items,
     /// One run, retold in a format that frontends read.
     Format(Format),
 }
@@ -31,7 +33,7 @@ impl View {
     /// The content type of a stream of it.
     pub fn content_type(self) -> &'static str {
         match self {
-            Self::Events | Self::Format(_) => sse::EVENTS,
+            Self::Events | Self::Items | Self::Format(_) => sse::EVENTS,
             Self::Text => sse::TEXT,
         }
     }
@@ -39,7 +41,7 @@ impl View {
     /// What else the head of a stream of it says.
     pub fn headers(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Events | Self::Text => &[],
+            Self::Events | Self::Items | Self::Text => &[],
             Self::Format(format) => format.headers(),
         }
     }
@@ -47,7 +49,7 @@ impl View {
     /// The format that runs are retold in.
     pub fn format(self) -> Option<Format> {
         match self {
-            Self::Events | Self::Text => None,
+            Self::Events | Self::Items | Self::Text => None,
             Self::Format(format) => Some(format),
         }
     }
@@ -55,7 +57,7 @@ impl View {
     /// Whole `events` in this view, as chunks. A format has nothing that they would be in it.
     pub fn of_events(self, events: Vec<u8>) -> Vec<u8> {
         match self {
-            Self::Events => events,
+            Self::Events | Self::Items => events,
             Self::Text => told(&events),
             Self::Format(_) => Vec::new(),
         }
@@ -79,6 +81,19 @@ pub struct Frames {
     pub bytes: Vec<u8>,
     /// One mark a message.
     pub marks: Vec<Mark>,
+    /// What is said of items between them, for those who have asked for it.
+    pub items: Vec<ItemFrame>,
+}
+
+/// What is said of an item. It has no number, and nobody keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemFrame {
+    /// How many messages of its [`Frames`] come before it.
+    pub behind: usize,
+    /// The run that it belongs to.
+    pub run: RunNumber,
+    /// The frame.
+    pub bytes: Vec<u8>,
 }
 
 /// Where a message ends in its [`Frames`], and whose it is.
@@ -134,7 +149,7 @@ pub(super) fn write_frame(
     json: &[u8],
 ) {
     match view {
-        View::Events => {
+        View::Events | View::Items => {
             id_text.clear();
             signer.write(id_text, project, seq);
             sse::write_event(to, std::str::from_utf8(id_text).ok(), None, json);
@@ -169,7 +184,7 @@ pub struct RowMark {
     pub seq: u64,
     /// The offset just behind it.
     pub end: usize,
-    /// Is it the last message of the run?
+    /// Does a stream end behind it? So it does behind the last message of the run.
     pub is_last: bool,
 }
 
@@ -185,7 +200,7 @@ impl Row {
         self.up_to = seq;
     }
 
-    /// Does it hold the run's last message?
+    /// Does a stream end behind it?
     pub fn has_last(&self) -> bool {
         self.marks.last().is_some_and(|mark| mark.is_last)
     }

@@ -33,6 +33,7 @@ fn limits(messages: usize) -> Limits {
         projects: 100,
         key_bytes: 1 << 20,
         state_outputs_bytes: 1 << 20,
+        plans: Default::default(),
         recent_ms: 1000,
     }
 }
@@ -281,7 +282,8 @@ fn where_a_stream_begins_is_told_after_the_messages_that_it_begins_behind() {
     let fingerprint = Fingerprint { value: [0; 32], bytes: [0; 32] };
     let claim = Claim { project: project(), key: None, run: Some(run_id(1)), fingerprint };
     let (document, answer) = (Arc::default(), Arc::default());
-    let submission = Box::new(Submission { claim, run: run_id(1), plan: Arc::new(plan()), document, answer });
+    let submission =
+        Box::new(Submission { claim, run: run_id(1), plan: Arc::new(plan()), document, answer, origin: None });
     let submit = Command::Submit { submission, reply: reply_to(1) };
     assert!(log.send(vec![submit, publish(2, 3), subscribe(everything(project()), 3)]).is_ok());
     assert_eq!(entered.recv_timeout(PATIENCE), Ok(()));

@@ -16,11 +16,13 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 
 use super::journal::Outcome;
 use super::lookup::heads::Heads;
+use super::lookup::items::InProgress;
 use super::lookup::lists::{self, OpenRuns, WantedRuns};
 use super::lookup::{self, Asked, Known, Lookup, Question};
 use super::protocol::{Answer, Command, Delivery, Query, Refusal, ReplyTo, StartingPosition};
 use super::store::{Reader, StoreError};
 use crate::auth::IdSigner;
+use crate::model::{ProjectId, Timestamp};
 
 /// Batches of questions that may wait. What finds no room is refused.
 const WAITING_BATCHES_MAX: usize = 1024;
@@ -53,6 +55,8 @@ pub(super) struct HistoryHandle {
     look_ups: Sender<Task>,
     /// The log has ended, and whoever asked something with it: nothing is looked up any more.
     is_ending: Arc<AtomicBool>,
+    /// Several nodes share the store: what the log holds in memory is to be looked at first.
+    pub(super) is_shared: bool,
     /// Nothing ever comes; it is cut off when all have let their readers go.
     ended: Receiver<()>,
 }
@@ -75,7 +79,7 @@ impl HistoryHandle {
         let (mut questions, mut rest) = (Vec::new(), Vec::new());
         for command in batch {
             match command {
-                Command::Read { query, reply } if is_history_query(&query) => {
+                Command::Read { query, reply } if is_history_query(&query) && !self.is_of_log(&query) => {
                     questions.push(Question { reply, asked: Asked::Look(query, Known::Untold) });
                 }
                 command => rest.push(command),
@@ -84,6 +88,12 @@ impl HistoryHandle {
         let no_room = self.share_out(questions, Some(log));
         rest.extend(no_room.into_iter().filter_map(Question::command));
         rest
+    }
+
+    /// Lists are made of what the log publishes of runs and projects: where others change them, it makes sure of that first.
+    fn is_of_log(&self, query: &Query) -> bool {
+        let is_list = matches!(query, Query::Runs { .. } | Query::StoredPlans { .. } | Query::Projects { .. });
+        self.is_shared && is_list
     }
 
     /// Has answered what the log told something of. What finds no room comes back.
@@ -115,7 +125,7 @@ impl Question {
     fn command(self) -> Option<Command> {
         match self.asked {
             Asked::Look(query, _) => Some(Command::Read { query, reply: self.reply }),
-            Asked::Snapshots(_) | Asked::Retold(_) => None,
+            Asked::Snapshots(_) | Asked::Items(_) | Asked::Retold(_) => None,
         }
     }
 
@@ -124,7 +134,7 @@ impl Question {
         match &self.asked {
             Asked::Retold(_) => true,
             Asked::Look(query, _) => query.is_of_format(),
-            Asked::Snapshots(_) => false,
+            Asked::Snapshots(_) | Asked::Items(_) => false,
         }
     }
 
@@ -171,7 +181,7 @@ pub(super) fn start(
             drop(ends);
         })?);
     }
-    Ok(Some((HistoryHandle { pages, formats, look_ups, is_ending, ended }, threads)))
+    Ok(Some((HistoryHandle { pages, formats, look_ups, is_ending, is_shared: false, ended }, threads)))
 }
 
 /// The thread that calls gets less of a processor's time from here on: on Linux a priority is a thread's own.
@@ -192,14 +202,22 @@ fn is_history_query(query: &Query) -> bool {
             | Query::Row { .. }
             | Query::Plan { .. }
             | Query::Document { .. }
+            | Query::Ended { .. }
             | Query::RunEvents { .. }
             | Query::Events { .. }
             | Query::Run { .. }
             | Query::Output { .. }
+            | Query::Items { .. }
             | Query::OutputRest { .. }
             | Query::Runs { .. }
             | Query::Projects { .. }
             | Query::Due(_)
+            | Query::StoredPlans { .. }
+            | Query::StoredPlan { .. }
+            | Query::StoredDocument { .. }
+            | Query::Schedules
+            | Query::HasEnded { .. }
+            | Query::ChildResult { .. }
     )
 }
 
@@ -211,6 +229,7 @@ fn run(mut historian: Historian, inbox: &Receiver<Task>, is_ending: &AtomicBool,
                 // What waits here may be minutes of work, and nobody waits for it any more.
                 _ if is_ending.load(Ordering::SeqCst) => tell(reply, Answer::Refused(Refusal::StoreUnavailable), out),
                 Asked::Snapshots(start) => tell(reply, lookup::begun(start, &historian.signer), out),
+                Asked::Items(steps) => tell(reply, historian.items_in_progress(&steps), out),
                 Asked::Retold(start) => tell(reply, historian.begin_retold(start), out),
                 Asked::Look(query, known) => match (historian.answer(&query, &known), &log) {
                     (Some(answer), _) => tell(reply, answer, out),
@@ -242,11 +261,13 @@ pub(super) struct Historian {
     signer: IdSigner,
     heads: Arc<Heads>,
     lookup: Lookup,
+    /// What went wrong last, so that it is told once and not for each question.
+    told: Option<StoreError>,
 }
 
 impl Historian {
     pub(super) fn new(reader: Box<dyn Reader>, signer: IdSigner, heads: Arc<Heads>) -> Self {
-        Self { reader, signer, heads, lookup: Lookup::new(CACHE_BYTES_MAX) }
+        Self { reader, signer, heads, lookup: Lookup::new(CACHE_BYTES_MAX), told: None }
     }
 
     #[cfg(test)]
@@ -266,10 +287,35 @@ impl Historian {
 
     /// Nothing where the log has to be asked. A failure is one question's, not the thread's.
     pub(super) fn answer(&mut self, query: &Query, known: &Known) -> Option<Answer> {
-        self.look(query, known).unwrap_or_else(|error| {
-            log::error!("history can't be read: {error}");
-            Some(Answer::Refused(Refusal::StoreUnavailable))
-        })
+        match self.look(query, known) {
+            Ok(answer) => {
+                self.told = None;
+                answer
+            }
+            Err(error) => {
+                if self.told.as_ref() != Some(&error) {
+                    log::error!("history can't be read: {error}");
+                }
+                self.told = Some(error);
+                Some(Answer::Refused(Refusal::StoreUnavailable))
+            }
+        }
+    }
+
+    /// How the items of steps in progress are.
+    pub(super) fn items_in_progress(&mut self, wanted: &InProgress) -> Answer {
+        let mut page = None;
+        let looked = self.reader.look(&mut |history| {
+            page = Some(wanted.page(history)?);
+            Ok(())
+        });
+        match (looked, page) {
+            (Ok(()), Some(page)) => Answer::Page(page),
+            (looked, _) => {
+                log::error!("items can't be read: {looked:?}");
+                Answer::Refused(Refusal::StoreUnavailable)
+            }
+        }
     }
 
     /// Where a stream in a format begins.
@@ -283,14 +329,15 @@ impl Historian {
 
     fn look(&mut self, query: &Query, known: &Known) -> Result<Option<Answer>, StoreError> {
         match query {
-            Query::Run { project, run, whole_outputs } => {
+            Query::Run { project, run, wanted } => {
                 let (reader, lookup) = (self.reader.as_mut(), &mut self.lookup);
-                return lookup.run(reader, &self.signer, known, (project, run), *whole_outputs);
+                return lookup.run(reader, &self.signer, known, (project, run), *wanted);
             }
             Query::Runs { project, status, before, limit } => {
                 let before = before.as_ref();
                 return self.list_runs(WantedRuns { project, status: *status, before, limit: *limit });
             }
+            Query::StoredPlans { project, now } => return self.list_plans(project, *now),
             Query::Projects { visible, after, limit } => {
                 return lists::list_projects(&self.heads, visible.as_deref(), after.as_ref(), *limit).map(Some);
             }
@@ -310,6 +357,15 @@ impl Historian {
         let (mut answer, lookup, signer) = (None, &mut self.lookup, &self.signer);
         self.reader.look(&mut |history| {
             answer = lookup.answer(history, signer, query, known)?;
+            Ok(())
+        })?;
+        Ok(answer)
+    }
+
+    fn list_plans(&mut self, project: &ProjectId, now: Timestamp) -> Result<Option<Answer>, StoreError> {
+        let (mut answer, open) = (None, OpenRuns::of(&self.heads, project));
+        self.reader.look(&mut |history| {
+            answer = Some(open.list_plans(history, project, now)?);
             Ok(())
         })?;
         Ok(answer)

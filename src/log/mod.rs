@@ -14,7 +14,7 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | `store` | what a store is, and what it keeps; `memory` and `sqlite` use nothing else of this room |
+//! | `store` | what a store is, and what it keeps; `memory`, `sqlite` and `postgres` use nothing else of this room |
 //! | `frames`, `views` | messages and runs as they are shown |
 //! | `protocol` | what the log is asked, and what it answers |
 //! | `lookup` | answers that are made of what is kept |
@@ -26,6 +26,8 @@ pub(crate) mod beside;
 #[cfg(all(test, feature = "sqlite"))]
 mod conformance;
 #[cfg(test)]
+pub(crate) mod fake_engine;
+#[cfg(test)]
 pub(crate) mod faulty;
 mod frames;
 #[cfg(all(test, feature = "sqlite"))]
@@ -34,6 +36,8 @@ mod history_thread;
 mod journal;
 mod lookup;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod protocol;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -46,19 +50,32 @@ mod thread;
 mod views;
 mod work;
 
+#[cfg(test)]
+pub(crate) use frames::ItemFrame;
 pub use frames::{Frames, Page, Row, SharedBytes, View};
-pub use journal::{Journal, Limits, Outcome, STATE_OUTPUTS_BYTES_MAX};
+pub use journal::{Journal, Limits, Outcome, STATE_OUTPUTS_BYTES_MAX, Standings, WaitingWishes};
 #[cfg(test)]
 pub(crate) use lookup::Question;
 pub use lookup::Watchers;
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::{Opened, PostgresSettings, PostgresStore, PostgresWake};
 pub use protocol::{
-    Answer, Claim, ClientSaid, Command, Delivery, DueEvent, DuePage, EventList, Fingerprint, Order, Output,
-    PublishedEvent, Query, Refusal, ReplyTo, ResetReason, Rest, Resume, ResumeFrom, Resumed, Retold, StartingPosition,
-    Submission, Subscription, WantedDue, WantedEvents, WantedOutput, WebhookFilter, Webhooks,
+    Answer, ChildEnd, ChildResult, Claim, ClientSaid, Command, Delivery, DueEvent, DuePage, EventList, Fingerprint,
+    FiringNote, NewPlan, Order, Origin, Output, PlanCommand, PlanLimits, PublishedEvent, Query, Refusal, ReplyTo,
+    ResetReason, Rest, Resume, ResumeFrom, Resumed, Retold, RunAtItsEnd, ScheduledPlan, Spends, StartingPosition,
+    SteerRequest, Submission, Subscription, WantedDue, WantedEvents, WantedItems, WantedOutput, WantedRun,
+    WebhookFilter, Webhooks,
 };
 #[cfg(feature = "sqlite")]
-pub use sqlite::{Seed, SqliteStore, Synchronous};
-pub use store::{DueId, DueTimes, OutboxChange, Retention, RunNumber, Store, StoreError};
+pub use sqlite::{SqliteStore, Synchronous};
+pub use store::{
+    Beat, BeatError, DueId, DueTimes, FOLLOWED_MAX, Followed, Hints, Lease, OutboxChange, Retention, RunNumber,
+    Standing, Store, StoreCounts, StoreError, Tail, WishId,
+};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use store::{Identity, Seed};
+#[cfg(test)]
+pub(crate) use store::{Outgoing, Place, StoredMessage, Wishes};
 pub use thread::{LogHandle, start};
 pub use work::WorkCounts;

@@ -111,10 +111,13 @@ pub fn start(
     out: impl FnMut(Outcome) + Clone + Send + 'static,
 ) -> std::io::Result<(LogHandle, Vec<JoinHandle<()>>)> {
     let (commands, inbox) = bounded(WAITING_BATCHES_MAX);
-    let (history, threads): (Option<HistoryHandle>, Option<Vec<_>>) =
+    let (mut history, threads): (Option<HistoryHandle>, Option<Vec<_>>) =
         history_thread::start(|| journal.store.reader(), &journal.signer, &journal.heads, out.clone())?.unzip();
     let mut threads = threads.unwrap_or_default();
     journal.has_readers = history.is_some();
+    if let Some(history) = &mut history {
+        history.is_shared = journal.is_shared;
+    }
     let (ends, ended) = bounded::<()>(0);
     let handle = LogHandle { commands, ended, history: history.clone() };
     let shell = Shell { journal, inbox, clock, out, history: history.clone() };
@@ -209,6 +212,7 @@ mod tests {
             projects: 1,
             key_bytes: 1,
             state_outputs_bytes: 1,
+            plans: Default::default(),
             recent_ms: 1,
         };
         let signer = ServerKeys::derive(&[1; 32]).id_signer(Instance::from_random([1; 6]));

@@ -1,17 +1,30 @@
 //! What was kept, and what runs and steps did, counted.
 
-use crate::model::{RunEvent, RunEventKind, StepUpdate};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::{Choice, RunEvent, RunEventKind, StepUpdate, Usage};
 
 const RUN_WORDS: [&str; 3] = ["started", "completed", "failed"];
-const STEP_WORDS: [&str; 6] = ["running", "retrying", "completed", "failed", "skipped", "cancelled"];
+const STEP_WORDS: [&str; 7] = ["running", "retrying", "completed", "failed", "skipped", "cancelled", "waiting"];
+const DECISION_WORDS: [&str; 3] = ["approve", "reject", "expired"];
+
+/// The most tools whose usage is counted by name. A run may outlive its tools, and names come from plans.
+const TOOLS_MAX: usize = 256;
+
+/// What that of all others is counted by.
+const OTHER_TOOLS: &str = "(other)";
 
 /// Moves of runs and steps.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct WorkCounts {
     runs: [u64; RUN_WORDS.len()],
     steps: [u64; STEP_WORDS.len()],
+    decisions: [u64; DECISION_WORDS.len()],
     commits: u64,
     messages: u64,
+    /// What attempts have used, by tool.
+    usage: BTreeMap<Arc<str>, Usage>,
     /// What there was when this was counted.
     held: Held,
 }
@@ -21,6 +34,8 @@ pub struct WorkCounts {
 pub struct Held {
     /// Runs that run or wait.
     pub open_runs: usize,
+    /// Steps that wait for a decision.
+    pub steps_waiting: usize,
     /// Projects that hold something, or are watched.
     pub projects: usize,
     /// What the keys weigh that are remembered.
@@ -37,17 +52,33 @@ impl WorkCounts {
             RunEventKind::Completed(_) => self.runs[1] += 1,
             RunEventKind::Failed(_) => self.runs[2] += 1,
             RunEventKind::Progress(progress) => {
+                if let Some(decision) = &progress.decision {
+                    self.decisions[match (decision.expired, decision.choice) {
+                        (true, _) => 2,
+                        (false, Choice::Approve) => 0,
+                        (false, Choice::Reject) => 1,
+                    }] += 1;
+                }
                 self.steps[match progress.update {
+                    StepUpdate::Running { .. } if progress.items.is_some_and(|items| items.have_begun()) => return,
                     StepUpdate::Running { .. } => 0,
                     StepUpdate::Retrying { .. } => 1,
                     StepUpdate::Completed { .. } => 2,
                     StepUpdate::Failed { .. } => 3,
                     StepUpdate::Skipped { .. } => 4,
                     StepUpdate::Cancelled { .. } => 5,
+                    StepUpdate::Waiting { .. } => 6,
                 }] += 1;
             }
             _ => {}
         }
+    }
+
+    /// An attempt has used so much at this tool.
+    pub fn count_usage(&mut self, tool: &Arc<str>, used: &Usage) {
+        let is_counted = self.usage.contains_key(tool) || self.usage.len() < TOOLS_MAX;
+        let tool = if is_counted { tool.clone() } else { OTHER_TOOLS.into() };
+        self.usage.entry(tool).or_default().add(used);
     }
 
     /// A message was kept.
@@ -69,8 +100,10 @@ impl WorkCounts {
     pub fn add(&mut self, other: &Self) {
         self.runs.iter_mut().zip(other.runs).for_each(|(sum, more)| *sum += more);
         self.steps.iter_mut().zip(other.steps).for_each(|(sum, more)| *sum += more);
+        self.decisions.iter_mut().zip(other.decisions).for_each(|(sum, more)| *sum += more);
         self.commits += other.commits;
         self.messages += other.messages;
+        other.usage.iter().for_each(|(tool, used)| self.count_usage(tool, used));
         self.held = other.held;
     }
 
@@ -89,6 +122,11 @@ impl WorkCounts {
         self.messages
     }
 
+    /// What attempts have used, by tool.
+    pub fn usage(&self) -> &BTreeMap<Arc<str>, Usage> {
+        &self.usage
+    }
+
     /// What there is.
     pub fn held(&self) -> Held {
         self.held
@@ -99,8 +137,30 @@ impl WorkCounts {
         RUN_WORDS.into_iter().zip(self.runs)
     }
 
+    /// Decisions of steps, by what was decided.
+    pub fn decisions(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        DECISION_WORDS.into_iter().zip(self.decisions)
+    }
+
     /// Moves of steps, by where to.
     pub fn steps(&self) -> impl Iterator<Item = (&'static str, u64)> {
         STEP_WORDS.into_iter().zip(self.steps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_tools_than_are_counted_by_name_are_counted_together() {
+        let (mut all, used) = (WorkCounts::default(), Usage { total_tokens: 1, ..Usage::default() });
+        for tool in 0..TOOLS_MAX + 10 {
+            let mut one = WorkCounts::default();
+            one.count_usage(&tool.to_string().into(), &used);
+            all.add(&one);
+        }
+        assert_eq!(all.usage().len(), TOOLS_MAX + 1);
+        assert_eq!(all.usage()[OTHER_TOOLS].total_tokens, 10);
     }
 }

@@ -7,7 +7,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{ProjectId, RunId, RunStatus, StepId, StepStatus, Timestamp};
+use super::plan_changed::first_revision;
+use super::{
+    FIRST_REVISION, Parent, PlanChanged, PlannedStep, RunId, RunStatus, Scheduling, StepId, StepProgress, Timestamp,
+    Usage,
+};
 
 /// One message of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -25,7 +29,7 @@ pub struct RunEvent {
 /// The kinds of a run's messages.
 ///
 /// Of a run: `Started` first, exactly one of `Completed` and `Failed` last; a level's steps speak between its
-/// `LevelStarted` and its `LevelCompleted`.
+/// `LevelStarted` and its `LevelCompleted`. Levels overlap where the plan's scheduling is eager.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum RunEventKind {
@@ -39,6 +43,8 @@ pub enum RunEventKind {
     StepOutput(StepOutput),
     /// `workflow_level_completed`
     LevelCompleted(LevelCompleted),
+    /// `workflow_plan_changed`
+    PlanChanged(PlanChanged),
     /// `workflow_completed`
     Completed(RunCompleted),
     /// `workflow_failed`
@@ -54,6 +60,7 @@ impl RunEvent {
             RunEventKind::Progress(_) => "workflow_progress",
             RunEventKind::StepOutput(_) => "workflow_step_output",
             RunEventKind::LevelCompleted(_) => "workflow_level_completed",
+            RunEventKind::PlanChanged(_) => "workflow_plan_changed",
             RunEventKind::Completed(_) => "workflow_completed",
             RunEventKind::Failed(_) => "workflow_failed",
         }
@@ -80,6 +87,7 @@ impl RunEvent {
             "workflow_progress" => RunEventKind::Progress(serde_json::from_slice(payload)?),
             "workflow_step_output" => RunEventKind::StepOutput(serde_json::from_slice(payload)?),
             "workflow_level_completed" => RunEventKind::LevelCompleted(serde_json::from_slice(payload)?),
+            "workflow_plan_changed" => RunEventKind::PlanChanged(serde_json::from_slice(payload)?),
             "workflow_completed" => RunEventKind::Completed(serde_json::from_slice(payload)?),
             "workflow_failed" => RunEventKind::Failed(serde_json::from_slice(payload)?),
             other => return Err(serde::de::Error::custom(format!("{other} is no message of a run"))),
@@ -113,6 +121,21 @@ pub struct RunStarted {
     pub parallelizable: bool,
     /// Step ids, level by level.
     pub levels: Vec<Vec<StepId>>,
+    /// When a step may start.
+    #[serde(default)]
+    pub scheduling: Scheduling,
+    /// Of the plan that it begins with.
+    #[serde(default = "first_revision")]
+    pub revision: u32,
+    /// All steps, where the plan was changed before the run began: whoever had heard of it by then knows others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<PlannedStep>,
+    /// The run that this one goes on from, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<RunId>,
+    /// The step of another run that has begun it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
 }
 
 impl RunStarted {
@@ -125,6 +148,11 @@ impl RunStarted {
             estimated_duration: 0,
             parallelizable: false,
             levels: Vec::new(),
+            scheduling: Scheduling::default(),
+            revision: FIRST_REVISION,
+            steps: Vec::new(),
+            retry_of: None,
+            parent: None,
         }
     }
 }
@@ -141,183 +169,15 @@ pub struct LevelStarted {
     pub steps: Vec<StepId>,
 }
 
-/// `workflow_progress`: a step moved.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct StepProgress {
-    /// The step.
-    pub step_id: StepId,
-    /// Its title.
-    pub step_title: Arc<str>,
-    /// Its level.
-    pub level: usize,
-    /// Counted from 1; 0 for a step that never ran; in `retrying` the attempt that failed.
-    pub attempt: u32,
-    /// Where the step is now.
-    #[serde(flatten)]
-    pub update: StepUpdate,
-    /// Bytes of the attempt's live output that were left out and not told in a chunk.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub omitted_bytes: Option<u64>,
-    /// Where the run is now, this update included.
-    pub progress: Progress,
-}
-
-/// Where a step is, and what is told of it there.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "status", rename_all = "snake_case", rename_all_fields = "camelCase")]
-pub enum StepUpdate {
-    /// An attempt has started.
-    Running {
-        /// The step's description.
-        step_description: Arc<str>,
-        /// One sentence for people.
-        message: String,
-    },
-    /// An attempt failed, another will follow.
-    Retrying {
-        /// Why it failed.
-        error: String,
-        /// Milliseconds until the next attempt.
-        delay: u64,
-        /// Retries allowed in all.
-        max_retries: u32,
-        /// When the next attempt is due.
-        next_retry_at: Timestamp,
-    },
-    /// Done, with its output.
-    Completed {
-        /// The output, or its beginning where `truncated`.
-        output: Arc<Value>,
-        /// Milliseconds from the first attempt's start.
-        duration: u64,
-        /// The output was cut to fit a message.
-        #[serde(default, skip_serializing_if = "is_false")]
-        truncated: bool,
-        /// The whole output's size, where it was cut.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        output_bytes: Option<u64>,
-    },
-    /// Failed for good.
-    Failed {
-        /// Why.
-        error: String,
-        /// Milliseconds from the first attempt's start.
-        duration: u64,
-        /// The run goes on as if the step had completed with output null.
-        #[serde(default, skip_serializing_if = "is_false")]
-        continued: bool,
-    },
-    /// Never ran, and never will.
-    Skipped {
-        /// One sentence for people.
-        reason: String,
-        /// The same for programs.
-        cause: Cause,
-    },
-    /// Was ended before it was done.
-    Cancelled {
-        /// One sentence for people.
-        reason: String,
-        /// The same for programs.
-        cause: Cause,
-    },
-}
-
-impl StepUpdate {
-    /// The status of the step that it was said of.
-    pub fn status(&self) -> StepStatus {
-        match self {
-            Self::Running { .. } => StepStatus::Running,
-            Self::Retrying { .. } => StepStatus::Retrying,
-            Self::Completed { .. } => StepStatus::Completed,
-            Self::Failed { .. } => StepStatus::Failed,
-            Self::Skipped { .. } => StepStatus::Skipped,
-            Self::Cancelled { .. } => StepStatus::Cancelled,
-        }
-    }
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
-/// Why a step was skipped or cancelled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Cause {
-    /// What kind of reason.
-    pub kind: CauseKind,
-    /// The step that caused it, where one did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step_id: Option<StepId>,
-}
-
-/// The kinds of [`Cause`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CauseKind {
-    /// The step's own condition was false.
-    Condition,
-    /// A step that it depends on, directly or not, failed.
-    UpstreamFailed,
-    /// The run failed elsewhere.
-    RunFailed,
-    /// The run was cancelled.
-    Cancelled,
-    /// The run took longer than it may.
-    Timeout,
-}
-
-/// How far a run is, counted in steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Progress {
-    /// Steps completed.
-    pub completed: usize,
-    /// Steps failed, those after which the run went on included.
-    pub failed: usize,
-    /// Steps that never ran, and never will.
-    pub skipped: usize,
-    /// Steps that were ended before they were done. Versions that counted them as skipped did not say it.
-    #[serde(default)]
-    pub cancelled: usize,
-    /// Steps in all.
-    pub total: usize,
-    /// Those that have ended, of the total, rounded down.
-    pub percent: u8,
-}
-
-impl Progress {
-    /// Of `total` steps, none of which has ended.
-    pub fn of(total: usize) -> Self {
-        Self { total, ..Self::default() }
-    }
-
-    /// Steps that will not move again.
-    pub fn ended(&self) -> usize {
-        self.completed + self.failed + self.skipped + self.cancelled
-    }
-
-    /// A step has come to `status`; only where it ends is it counted.
-    pub fn count(&mut self, status: StepStatus) {
-        match status {
-            StepStatus::Pending | StepStatus::Running | StepStatus::Retrying => return,
-            StepStatus::Completed => self.completed += 1,
-            StepStatus::Failed => self.failed += 1,
-            StepStatus::Skipped => self.skipped += 1,
-            StepStatus::Cancelled => self.cancelled += 1,
-        }
-        let percent = (self.ended() * 100).checked_div(self.total).unwrap_or(100);
-        self.percent = u8::try_from(percent).unwrap_or(100);
-    }
-}
-
 /// `workflow_step_output`: live output of a running step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepOutput {
     /// The step.
     pub step_id: StepId,
+    /// The item that speaks, of a step that has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<u32>,
     /// The attempt that speaks.
     pub attempt: u32,
     /// Where it came out.
@@ -378,8 +238,14 @@ pub struct RunCompleted {
     /// Steps that failed and were continued over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_steps: Vec<StepId>,
+    /// Handlers that failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_handlers: Vec<StepId>,
     /// Where the time went.
     pub performance_metrics: PerformanceMetrics,
+    /// What all attempts of the run have used together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Box<Usage>>,
 }
 
 /// Where a run's time went.
@@ -409,6 +275,12 @@ pub struct RunFailed {
     /// The steps that were ended before they were done.
     #[serde(default)]
     pub cancelled_steps: Vec<StepId>,
+    /// Handlers that failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_handlers: Vec<StepId>,
+    /// What all attempts of the run have used together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Box<Usage>>,
 }
 
 /// Why a run failed.
@@ -421,8 +293,12 @@ pub enum EndReason {
     Cancelled,
     /// It took longer than its timeout.
     Timeout,
+    /// It waited longer than its queue timeout.
+    QueueTimeout,
     /// The server stopped while a step ran that must not run twice.
     Interrupted,
+    /// It had used as much as its budget, or one of its tools', allows.
+    Budget,
 }
 
 impl EndReason {
@@ -430,62 +306,9 @@ impl EndReason {
     pub fn run_status(self) -> RunStatus {
         match self {
             Self::Cancelled => RunStatus::Cancelled,
-            Self::StepFailed | Self::Timeout | Self::Interrupted => RunStatus::Failed,
-        }
-    }
-}
-
-/// What an executor hands to the log.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Record {
-    /// A message: numbered, kept, broadcast.
-    Event {
-        /// Whose log it goes to.
-        project: ProjectId,
-        /// The message.
-        event: RunEvent,
-    },
-    /// A piece of a step's output, kept for whoever reads the whole of it.
-    Output {
-        /// The run's project.
-        project: ProjectId,
-        /// The run.
-        run: RunId,
-        /// The step.
-        step: StepId,
-        /// The attempt that wrote it; a later attempt's first piece replaces what an earlier one left.
-        attempt: u32,
-        /// Where it came out.
-        stream: OutputStream,
-        /// The bytes, as they came.
-        bytes: Vec<u8>,
-    },
-    /// The whole output of a step whose message holds only its beginning. Comes just before that message.
-    Whole {
-        /// The run's project.
-        project: ProjectId,
-        /// The run.
-        run: RunId,
-        /// The step.
-        step: StepId,
-        /// The output.
-        output: Arc<Value>,
-    },
-}
-
-impl Record {
-    /// Whose log it goes to.
-    pub fn project(&self) -> &ProjectId {
-        match self {
-            Self::Event { project, .. } | Self::Output { project, .. } | Self::Whole { project, .. } => project,
-        }
-    }
-
-    /// The run that says it.
-    pub fn run(&self) -> &RunId {
-        match self {
-            Self::Event { event, .. } => &event.run_id,
-            Self::Output { run, .. } | Self::Whole { run, .. } => run,
+            Self::StepFailed | Self::Timeout | Self::QueueTimeout | Self::Interrupted | Self::Budget => {
+                RunStatus::Failed
+            }
         }
     }
 }
@@ -495,6 +318,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::{Cause, CauseKind, Progress, StepStatus, StepUpdate};
 
     #[test]
     fn a_payload_reads_back_as_the_event_it_came_from() {
@@ -503,6 +327,8 @@ mod tests {
             run_id: RunId::parse("r1").expect("an id"),
             timestamp: Timestamp::from_millis(42),
             kind: RunEventKind::Progress(StepProgress {
+                handler: None,
+                outcome: None,
                 step_id: step.clone(),
                 step_title: "Build".into(),
                 level: 1,
@@ -512,6 +338,9 @@ mod tests {
                     cause: Cause { kind: CauseKind::UpstreamFailed, step_id: Some(step) },
                 },
                 omitted_bytes: Some(7),
+                usage: None,
+                items: None,
+                decision: None,
                 progress: Progress { skipped: 1, percent: 50, ..Progress::of(2) },
             }),
         };

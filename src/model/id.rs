@@ -105,6 +105,10 @@ id!(
     ProjectId, "project id", "A-Z a-z 0-9 . _ : -", is_project_byte
 );
 id!(
+    /// Names a plan that is stored in a project.
+    PlanName, "plan's name", "A-Z a-z 0-9 . _ : -", is_project_byte
+);
+id!(
     /// Names one execution of a plan. Made by the server, or chosen by the client.
     RunId, "run id", "A-Z a-z 0-9 . _ : -", is_project_byte
 );
@@ -119,6 +123,14 @@ impl RunId {
         use base64::Engine as _;
         let text = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bits);
         Self(format!("run_{text}").into())
+    }
+}
+
+impl StepId {
+    /// As what an item of this step is known within its run: `id[3]`. No step has such an id, for `[` is in none.
+    #[must_use]
+    pub fn of_item(&self, item: u32) -> Self {
+        Self(format!("{}[{item}]", self.0).into())
     }
 }
 

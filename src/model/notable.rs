@@ -1,6 +1,6 @@
 //! What of a run an operator can have told elsewhere, one thing at a time.
 
-use super::{RunEvent, RunEventKind, RunStatus};
+use super::{RunEvent, RunEventKind, RunStatus, StepUpdate};
 
 /// Something that a run says and a webhook may tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -11,11 +11,16 @@ pub enum Notable {
     RunFailed,
     /// The run was cancelled.
     RunCancelled,
+    /// A step of the run waits for a decision.
+    StepWaiting,
 }
 
 impl Notable {
     /// Everything that there is.
-    pub const ALL: [Self; 3] = [Self::RunCompleted, Self::RunFailed, Self::RunCancelled];
+    pub const ALL: [Self; 4] = [Self::RunCompleted, Self::RunFailed, Self::RunCancelled, Self::StepWaiting];
+
+    /// How runs end: what is told where an operator does not say what.
+    pub const ENDS: [Self; 3] = [Self::RunCompleted, Self::RunFailed, Self::RunCancelled];
 
     /// What a message of a run tells, if it is one of these.
     pub fn of(event: &RunEvent) -> Option<Self> {
@@ -25,6 +30,10 @@ impl Notable {
                 Some(Self::RunCancelled)
             }
             RunEventKind::Failed(_) => Some(Self::RunFailed),
+            RunEventKind::Progress(said) => match said.update {
+                StepUpdate::Waiting { .. } => Some(Self::StepWaiting),
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -35,6 +44,7 @@ impl Notable {
             Self::RunCompleted => "run.completed",
             Self::RunFailed => "run.failed",
             Self::RunCancelled => "run.cancelled",
+            Self::StepWaiting => "step.waiting",
         }
     }
 

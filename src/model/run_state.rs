@@ -4,193 +4,31 @@
 //! value; serializing it gives the answer's body. There is no other way to change it than
 //! [`apply`](RunState::apply). Whoever reads it may hold a copy: a copy shares all steps but those that have moved since.
 
+mod change;
+mod step;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
-use super::{Plan, Progress, RunEvent, RunEventKind, RunId, StepId, StepProgress, StepUpdate, Timestamp, Told};
+pub use self::step::StepState;
+pub(super) use self::step::there;
+use super::plan_changed::first_revision;
+use super::{
+    CauseKind, LevelStarted, PLAN_TOOL, Parent, Plan, Progress, RunEvent, RunEventKind, RunId, RunOutcome, RunStatus,
+    Scheduling, StepId, StepProgress, StepStatus, StepUpdate, Timestamp, Told, Usage,
+};
 
-/// Where a run is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RunStatus {
-    /// Accepted, waits for a place among the active runs.
-    Queued,
-    /// Between its first message and its last.
-    Running,
-    /// Reached its end.
-    Completed,
-    /// Did not reach its end.
-    Failed,
-    /// Was cancelled.
-    Cancelled,
-}
-
-impl RunStatus {
-    /// Has it had its last message?
-    pub fn is_ended(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
-    }
-
-    /// As on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    /// Reads [`as_str`](Self::as_str) back.
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Queued, Self::Running, Self::Completed, Self::Failed, Self::Cancelled]
-            .into_iter()
-            .find(|status| status.as_str() == text)
-    }
-}
-
-/// Where a step is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StepStatus {
-    /// Not started.
-    Pending,
-    /// An attempt runs.
-    Running,
-    /// An attempt failed, the next waits for its time.
-    Retrying,
-    /// Done.
-    Completed,
-    /// Failed for good.
-    Failed,
-    /// Never ran, never will.
-    Skipped,
-    /// Ended before it was done.
-    Cancelled,
-}
-
-impl StepStatus {
-    /// Will it never move again?
-    pub fn is_ended(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Skipped | Self::Cancelled)
-    }
-}
-
-/// One step of a [`RunState`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A level between its first message and its last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct StepState {
-    /// The step.
-    pub id: StepId,
-    /// Its title.
-    pub title: Arc<str>,
-    /// The tool that it calls.
-    pub tool: Arc<str>,
-    /// Its level.
+pub struct OpenLevel {
+    /// Counted from 0.
     pub level: usize,
-    /// Where it is.
-    pub status: StepStatus,
-    /// The newest attempt; 0 before the first.
-    pub attempt: u32,
-    /// When its first attempt started.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub started_at: Option<Timestamp>,
-    /// When it moved for the last time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub finished_at: Option<Timestamp>,
-    /// Milliseconds it took.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub duration: Option<u64>,
-    /// Its output, or the beginning of it where `output_bytes` is there.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
-    pub output: Option<Arc<Value>>,
-    /// The output was cut to fit a message.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub truncated: bool,
-    /// The whole output's size, where it was cut.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output_bytes: Option<u64>,
-    /// Why it failed, or why the newest attempt did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// Why it was skipped or cancelled.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// When the next attempt is due, while `retrying`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next_retry_at: Option<Timestamp>,
-    /// It failed and the run went on.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub continued: bool,
-    /// The wait for the next attempt, while `retrying`. For the executor; answers don't carry it.
-    #[serde(skip)]
-    pub retry_wait: Option<Told>,
-    /// Attempts that failed and were to be followed by another: retries used up. An attempt that was interrupted is not
-    /// among them. For the executor; answers don't carry it.
-    #[serde(skip)]
-    pub retries: u32,
-    /// When the newest attempt started. For the executor.
-    #[serde(skip)]
-    pub attempt_started_at: Option<Timestamp>,
-    /// Where the newest attempt makes up for one that was interrupted: when that one started, or of several in a row the
-    /// first. For the executor.
-    #[serde(skip)]
-    pub interrupted_since: Option<Timestamp>,
-    /// How many attempts just before the newest were interrupted, in a row. For the executor.
-    #[serde(skip)]
-    pub interruptions: u32,
-}
-
-/// A value that is there, also where it is null: null is an output like any other.
-fn there<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Arc<Value>>, D::Error> {
-    Value::deserialize(from).map(|value| Some(Arc::new(value)))
-}
-
-impl StepState {
-    /// Of a step that has not been started.
-    fn pending(id: &StepId, title: &Arc<str>, tool: &Arc<str>, level: usize) -> Self {
-        Self {
-            id: id.clone(),
-            title: title.clone(),
-            tool: tool.clone(),
-            level,
-            status: StepStatus::Pending,
-            attempt: 0,
-            started_at: None,
-            finished_at: None,
-            duration: None,
-            output: None,
-            truncated: false,
-            output_bytes: None,
-            error: None,
-            reason: None,
-            next_retry_at: None,
-            continued: false,
-            retry_wait: None,
-            retries: 0,
-            attempt_started_at: None,
-            interrupted_since: None,
-            interruptions: 0,
-        }
-    }
-
-    /// Another attempt starts. One that is said to run at that time was interrupted: nothing else leaves it unsaid how an
-    /// attempt ended.
-    fn start_attempt(&mut self, at: Timestamp) {
-        self.started_at.get_or_insert(at);
-        (self.interrupted_since, self.interruptions) = match self.status {
-            StepStatus::Running => {
-                (self.interrupted_since.or(self.attempt_started_at), self.interruptions.saturating_add(1))
-            }
-            _ => (None, 0),
-        };
-        self.attempt_started_at = Some(at);
-    }
+    /// When it was started.
+    pub started_at: Timestamp,
 }
 
 /// The state of a run, as its messages so far tell it.
@@ -203,23 +41,35 @@ pub struct RunState {
     pub plan_name: Arc<str>,
     /// Where the run is.
     pub status: RunStatus,
+    /// Of the plan: one more with each change.
+    #[serde(default = "first_revision")]
+    pub revision: u32,
     /// Step ids, level by level.
     pub levels: Arc<Vec<Vec<StepId>>>,
     /// The steps, in the plan's order.
     pub steps: Vec<Arc<StepState>>,
+    /// When a step may start.
+    #[serde(default)]
+    pub scheduling: Scheduling,
     /// Counts of steps.
     pub progress: Progress,
+    /// The levels that are open, in their order.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub open_levels: Arc<Vec<OpenLevel>>,
     /// The level that was started last, if any was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_level: Option<usize>,
     /// Is that level still open?
     pub level_open: bool,
+    /// The step of another run that has begun it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
     /// When the run was accepted.
     pub created_at: Timestamp,
     /// When its first message was said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// When the open level was started.
+    /// When the level was started that was started last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level_started_at: Option<Timestamp>,
     /// When its last message was said.
@@ -228,6 +78,27 @@ pub struct RunState {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What the run has come to, while its handlers run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Box<RunOutcome>>,
+    /// When the first message of a handler was said. For the executor.
+    #[serde(skip)]
+    pub handling_since: Option<Timestamp>,
+    /// Why the run ends early, once the message of a step has told it, until the last message does. For the executor.
+    #[serde(skip)]
+    pub ending: Option<CauseKind>,
+    /// The group of runs that it must not run beside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_group: Option<Arc<str>>,
+    /// The run that this one goes on from, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<RunId>,
+    /// The steps of which it keeps the outputs of that run, in the plan's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reused_steps: Vec<StepId>,
+    /// What all attempts so far have used together: the sum of what their messages say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Box<Usage>>,
     /// Step id to its index in `steps`.
     #[serde(skip)]
     index: Arc<HashMap<StepId, usize>>,
@@ -236,22 +107,35 @@ pub struct RunState {
 impl RunState {
     /// The state of a run of `plan` before its first message.
     pub fn new(run_id: RunId, plan: &Plan, created_at: Timestamp) -> Self {
-        let pending = |step: &super::Step| StepState::pending(&step.id, &step.title, &step.tool, step.level);
-        let ids = |level: &Vec<usize>| level.iter().map(|&step| plan.steps[step].id.clone()).collect();
+        let pending = |step: &super::Step| StepState {
+            handler: step.handler,
+            ..StepState::pending(&step.id, &step.title, &step.tool, step.level)
+        };
         let mut state = Self {
             run_id,
             plan_name: plan.name.clone(),
             status: RunStatus::Queued,
-            levels: Arc::new(plan.levels.iter().map(ids).collect()),
+            revision: plan.revision,
+            levels: Arc::new(plan.level_ids()),
             steps: plan.steps.iter().map(|step| Arc::new(pending(step))).collect(),
-            progress: Progress::of(plan.steps.len()),
+            scheduling: plan.scheduling,
+            progress: Progress::of(plan.step_count()),
+            open_levels: Arc::default(),
             current_level: None,
             level_open: false,
+            parent: plan.parent.clone(),
             created_at,
             started_at: None,
             level_started_at: None,
             finished_at: None,
             error: None,
+            outcome: None,
+            handling_since: None,
+            ending: None,
+            concurrency_group: plan.concurrency.as_ref().map(|concurrency| concurrency.group.clone()),
+            retry_of: plan.retry_of.as_ref().map(|retry_of| retry_of.run.clone()),
+            reused_steps: plan.reused_steps(),
+            usage: None,
             index: Arc::default(),
         };
         state.reindex();
@@ -265,26 +149,42 @@ impl RunState {
     /// Where `json` is no serialized state.
     pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
         let mut state: Self = serde_json::from_slice(json)?;
-        state.progress = Progress::of(state.steps.len());
-        state.steps.iter().for_each(|step| state.progress.count(step.status));
+        state.count_anew();
+        state.adopt_open_level();
         state.reindex();
         Ok(state)
+    }
+
+    /// Versions that knew one open level did not list it.
+    fn adopt_open_level(&mut self) {
+        let newest = self.current_level.zip(self.level_started_at).filter(|_| self.level_open);
+        if let Some((level, started_at)) = newest.filter(|_| self.open_levels.is_empty()) {
+            self.open_levels = Arc::new(vec![OpenLevel { level, started_at }]);
+        }
     }
 
     /// The same run before its first message.
     #[must_use]
     pub fn at_its_start(&self) -> Self {
-        let pending = |step: &StepState| StepState::pending(&step.id, &step.title, &step.tool, step.level);
+        let pending = |step: &StepState| StepState {
+            handler: step.handler,
+            ..StepState::pending(&step.id, &step.title, &step.tool, step.level)
+        };
         Self {
             status: RunStatus::Queued,
             steps: self.steps.iter().map(|step| Arc::new(pending(step))).collect(),
-            progress: Progress::of(self.steps.len()),
+            progress: Progress::of(self.step_count()),
+            open_levels: Arc::default(),
             current_level: None,
             level_open: false,
             started_at: None,
             level_started_at: None,
             finished_at: None,
             error: None,
+            outcome: None,
+            handling_since: None,
+            ending: None,
+            usage: None,
             ..self.clone()
         }
     }
@@ -302,18 +202,17 @@ impl RunState {
     /// The run moves on by one message. A message about a step that the plan does not have changes nothing.
     pub fn apply(&mut self, event: &RunEvent) {
         match &event.kind {
-            RunEventKind::Started(_) => {
+            RunEventKind::Started(started) => {
+                self.begin_with(started);
                 self.status = RunStatus::Running;
                 self.started_at = Some(event.timestamp);
+                self.scheduling = started.scheduling;
             }
-            RunEventKind::LevelStarted(level) => {
-                self.current_level = Some(level.level);
-                self.level_open = true;
-                self.level_started_at = Some(event.timestamp);
-            }
+            RunEventKind::LevelStarted(level) => self.start_level(level, event.timestamp),
             RunEventKind::Progress(progress) => self.apply_progress(progress, event.timestamp),
             RunEventKind::StepOutput(_) => {}
-            RunEventKind::LevelCompleted(_) => self.level_open = false,
+            RunEventKind::LevelCompleted(level) => self.complete_level(level.level),
+            RunEventKind::PlanChanged(changed) => self.change_plan(changed),
             RunEventKind::Completed(_) => self.end(RunStatus::Completed, event.timestamp),
             RunEventKind::Failed(failed) => {
                 self.error = Some(failed.error.clone());
@@ -322,18 +221,69 @@ impl RunState {
         }
     }
 
+    /// How many steps it has that are no handlers.
+    pub fn step_count(&self) -> usize {
+        self.steps.iter().filter(|step| step.handler.is_none()).count()
+    }
+
+    /// The handlers that have failed.
+    pub fn failed_handlers(&self) -> Vec<StepId> {
+        let failed = self.steps.iter().filter(|step| step.handler.is_some() && step.status == StepStatus::Failed);
+        failed.map(|step| step.id.clone()).collect()
+    }
+
+    /// Is this level between its first message and its last?
+    pub fn is_open(&self, level: usize) -> bool {
+        self.open_levels.binary_search_by_key(&level, |open| open.level).is_ok()
+    }
+
+    fn start_level(&mut self, said: &LevelStarted, at: Timestamp) {
+        let level = said.level;
+        (self.current_level, self.level_open, self.level_started_at) = (Some(level), true, Some(at));
+        if let Err(place) = self.open_levels.binary_search_by_key(&level, |open| open.level) {
+            Arc::make_mut(&mut self.open_levels).insert(place, OpenLevel { level, started_at: at });
+        }
+    }
+
+    fn complete_level(&mut self, level: usize) {
+        self.level_open &= self.current_level != Some(level);
+        if let Ok(place) = self.open_levels.binary_search_by_key(&level, |open| open.level) {
+            Arc::make_mut(&mut self.open_levels).remove(place);
+        }
+    }
+
+    /// What a message tells of what an attempt has used, and at which tool. What a child has used its own messages tell.
+    pub fn usage_told_by<'a>(&'a self, event: &'a RunEvent) -> Option<(&'a Arc<str>, &'a Usage)> {
+        let RunEventKind::Progress(said) = &event.kind else { return None };
+        let tool = &self.step(&said.step_id)?.tool;
+        Some((tool, said.usage.as_deref()?)).filter(|_| **tool != *PLAN_TOOL)
+    }
+
     fn end(&mut self, status: RunStatus, at: Timestamp) {
-        self.status = status;
+        (self.status, self.ending) = (status, None);
+        (self.outcome, self.handling_since) = (None, None);
         self.finished_at = Some(at);
     }
 
     fn apply_progress(&mut self, said: &StepProgress, at: Timestamp) {
+        if let Some(outcome) = &said.outcome {
+            self.outcome.get_or_insert_with(|| outcome.clone());
+            self.handling_since.get_or_insert(at);
+        }
         let Some(&index) = self.index.get(&said.step_id) else { return };
         let step = Arc::make_mut(&mut self.steps[index]);
         let had_ended = step.status.is_ended();
+        if let Some(used) = &said.usage {
+            Usage::add_to(&mut step.usage, used);
+            Usage::add_to(&mut self.usage, used);
+        }
         step.attempt = said.attempt;
+        step.items = said.items.or(step.items);
         (step.next_retry_at, step.retry_wait) = (None, None);
+        (step.approval, step.waiting_since, step.decision) = (None, None, said.decision.clone());
         match &said.update {
+            // Its items move on; it has begun before, and each of them counts its own attempts.
+            StepUpdate::Running { .. } if said.items.is_some() && step.status == StepStatus::Running => {}
             StepUpdate::Running { .. } => step.start_attempt(at),
             StepUpdate::Retrying { error, delay, next_retry_at, .. } => {
                 step.error = Some(error.clone());
@@ -341,7 +291,12 @@ impl RunState {
                 step.retry_wait = Some(Told { at, lasts: Duration::from_millis(*delay) });
                 step.retries += 1;
             }
-            StepUpdate::Completed { output, duration, truncated, output_bytes } => {
+            StepUpdate::Waiting { approval, .. } => {
+                step.approval = Some(approval.clone());
+                step.waiting_since = Some(at);
+            }
+            StepUpdate::Completed { output, duration, truncated, output_bytes, reused } => {
+                step.reused = *reused;
                 step.output = Some(output.clone());
                 step.truncated = *truncated;
                 step.output_bytes = *output_bytes;
@@ -353,9 +308,13 @@ impl RunState {
                 step.duration = Some(*duration);
                 step.continued = *continued;
             }
-            StepUpdate::Skipped { reason, .. } => step.reason = Some(reason.clone()),
-            StepUpdate::Cancelled { reason, .. } => {
+            StepUpdate::Skipped { reason, cause } => {
                 step.reason = Some(reason.clone());
+                self.ending = self.ending.or(cause.kind.of_run().filter(|_| said.handler.is_none()));
+            }
+            StepUpdate::Cancelled { reason, cause } => {
+                step.reason = Some(reason.clone());
+                self.ending = self.ending.or(cause.kind.of_run().filter(|_| said.handler.is_none()));
                 step.duration = step.started_at.map(|started| at.millis_since(started));
             }
         }
@@ -363,15 +322,25 @@ impl RunState {
         if step.status.is_ended() {
             step.finished_at = Some(at);
         }
-        if !had_ended {
+        if !had_ended && step.handler.is_none() {
             self.progress.count(step.status);
         }
+    }
+
+    fn count_anew(&mut self) {
+        self.progress = Progress::of(self.step_count());
+        let steps = self.steps.iter().filter(|step| step.handler.is_none());
+        steps.for_each(|step| self.progress.count(step.status));
     }
 
     fn reindex(&mut self) {
         let places = self.steps.iter().enumerate().map(|(at, step)| (step.id.clone(), at));
         self.index = Arc::new(places.collect());
     }
+}
+
+fn is_empty(levels: &Arc<Vec<OpenLevel>>) -> bool {
+    levels.is_empty()
 }
 
 #[cfg(test)]
@@ -421,6 +390,7 @@ mod tests {
 
         let mut kept = serde_json::to_value(&state).expect("serializes");
         kept["progress"] = json!({"completed": 0, "failed": 0, "skipped": 2, "total": 2, "percent": 100});
+        assert_eq!(state.ending.take(), Some(CauseKind::Timeout), "no answer tells it");
         assert_eq!(RunState::from_json(kept.to_string().as_bytes()).expect("is read"), state, "the end state too");
     }
 }

@@ -30,6 +30,12 @@ impl<T> AsRef<T> for Taken<T> {
     }
 }
 
+impl<T> AsMut<T> for Taken<T> {
+    fn as_mut(&mut self) -> &mut T {
+        self.what.as_mut().expect("it is there until it is kept or dropped")
+    }
+}
+
 impl<T> Drop for Taken<T> {
     fn drop(&mut self) {
         if let Some(what) = self.what.take() {

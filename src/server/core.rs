@@ -13,6 +13,7 @@ mod keys;
 mod requests;
 mod streams;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,11 +31,14 @@ use super::socket::Socket;
 use super::sockets::{Owner, Sockets, Token};
 use super::turns::Turns;
 use crate::api::{Api, Door};
+use crate::cluster::Vitals;
+use crate::executor::tool::UsageFaults;
 use crate::http::{Limits, Problem, Response};
-use crate::log::Watchers;
+use crate::log::{StoreCounts, Watchers};
 #[cfg(test)]
 use crate::model::ProjectId;
 use crate::model::{Now, SlabKey};
+use crate::schedules;
 use crate::stream::{CloseReason, ConnectionManager, Settings};
 use crate::webhooks::Board;
 
@@ -60,6 +64,14 @@ pub struct ServerSettings {
     pub limits: ConnectionLimits,
 }
 
+/// A node among others that share its store, as it is shown.
+pub struct Node {
+    /// Whether it is alive.
+    pub vitals: Arc<Vitals>,
+    /// What is counted of the store.
+    pub counts: Arc<StoreCounts>,
+}
+
 /// See the top of this file.
 pub struct Server<S> {
     api: Api,
@@ -73,8 +85,14 @@ pub struct Server<S> {
     key_wait: KeyWait,
     /// Where it is said how many watch each project.
     watchers: Watchers,
+    /// What could not be read of what tools say they have used.
+    usage_faults: BTreeMap<Arc<str>, Arc<UsageFaults>>,
     /// How the webhooks stand.
     webhooks: Arc<Board>,
+    /// How often schedules have fired.
+    firings: Arc<schedules::Board>,
+    /// How this node is among others, where there may be others.
+    node: Option<Node>,
     scratch: Box<[u8]>,
     date: Date,
     is_drained: bool,
@@ -99,7 +117,10 @@ impl<S: Socket> Server<S> {
             turns: Turns::default(),
             key_wait: KeyWait::default(),
             watchers: Watchers::default(),
+            usage_faults: BTreeMap::new(),
             webhooks: Arc::default(),
+            firings: Arc::default(),
+            node: None,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             date: Date::default(),
             is_drained: false,
@@ -113,9 +134,24 @@ impl<S: Socket> Server<S> {
         self.watchers = watchers;
     }
 
+    /// From now on metrics tell of these tools what could not be read of their usage.
+    pub fn show_usage_faults(&mut self, faults: &BTreeMap<Arc<str>, Arc<UsageFaults>>) {
+        self.usage_faults.clone_from(faults);
+    }
+
     /// From now on it is this that is shown of webhooks.
     pub fn show_webhooks(&mut self, webhooks: Arc<Board>) {
         self.webhooks = webhooks;
+    }
+
+    /// From now on it is this that is shown of schedules.
+    pub fn show_firings(&mut self, firings: Arc<schedules::Board>) {
+        self.firings = firings;
+    }
+
+    /// From now on it is this that is shown of this node among others.
+    pub fn show_node(&mut self, node: Node) {
+        self.node = Some(node);
     }
 
     /// A client has connected. The token to watch its socket by, for what comes in alone, as long as it is not among

@@ -1,24 +1,32 @@
 //! Where what leaves the log goes: to the loop, the executor, and those who wait elsewhere.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
 use super::inbox::{Inbox, InboxSender};
-use crate::executor::{ExecutorHandle, NewRun, ResumedRun};
-use crate::log::{self, Delivery, Order, Outcome, ReplyTo};
-use crate::model::RunId;
+use crate::executor::{AttemptError, ChildEnd, ExecutorHandle, NewRun, ResumedRun};
+use crate::log::{self, ChildResult, Delivery, Order, Outcome, ReplyTo};
+use crate::model::{ProjectId, RunId};
 
 /// Hands out what leaves the log. The loop is told before anyone else who waits, so that whoever has been answered finds
-/// that the loop knows. `ring` tells that webhooks are to be told something, and never waits.
+/// that the loop knows. `ring` tells that webhooks are to be told something, `ring_schedules` that there are other schedules
+/// than before, `wake_others` what has moved that other nodes may watch; none of them waits.
 pub(super) fn distribute(
     executor: ExecutorHandle,
     inbox: InboxSender,
     ring: impl Fn() + Send + Clone + 'static,
+    ring_schedules: impl Fn() + Send + Clone + 'static,
+    wake_others: impl Fn(Vec<ProjectId>, bool) + Send + Clone + 'static,
 ) -> impl FnMut(Outcome) + Send + Clone + 'static {
     move |outcome| {
         outcome.orders.into_iter().for_each(|order| carry_out(order, &executor));
         if outcome.has_due {
             ring();
         }
+        if outcome.has_schedules {
+            ring_schedules();
+        }
+        wake_others(outcome.moved, outcome.has_wishes);
         let mut deliveries = outcome.deliveries;
         let is_of_others = |delivery: &mut Delivery| matches!(delivery, Delivery::Reply { to: ReplyTo::Caller(_), .. });
         let others: Vec<Delivery> = deliveries.extract_if(.., is_of_others).collect();
@@ -38,21 +46,33 @@ fn carry_out(order: Order, executor: &ExecutorHandle) {
     // Another one in each process, as the state of a hash is, so that many servers don't retry in step.
     let seed = |run: &RunId| RandomState::new().hash_one(run);
     match order {
-        Order::Start { project, run, plan, created_at } => {
+        Order::Start { project, run, plan, created_at, whole_outputs, is_held } => {
             let seed = seed(&run);
-            executor.start(NewRun { project, run, plan, created_at, seed });
+            executor.start(NewRun { project, run, plan, created_at, seed, whole_outputs, is_held });
         }
         Order::Resume(resumed) => {
-            let log::Resumed { project, plan, state, whole_outputs, cancelled } = *resumed;
+            let log::Resumed { project, plan, state, whole_outputs, items, cancelled, is_held } = *resumed;
             let (run, created_at) = (state.run_id.clone(), state.created_at);
             let seed = seed(&run);
-            let new = NewRun { project, run, plan, created_at, seed };
-            executor.resume(ResumedRun { new, state, whole_outputs, cancelled });
+            let new = NewRun { project, run, plan, created_at, seed, whole_outputs: HashMap::new(), is_held };
+            executor.resume(ResumedRun { new, state, whole_outputs, items, cancelled });
         }
+        Order::Release { project, run } => executor.release(project, run),
         Order::Cancel { project, run } => executor.cancel(project, run),
+        Order::Steer { project, run, steer } => executor.steer(project, run, steer),
+        Order::ChildEnded { project, end } => {
+            let log::ChildEnd { parent, child, result } = *end;
+            executor.child_ended(project, parent, child, child_end(result));
+        }
+        Order::Abandon(number) => executor.abandon(number),
         Order::Kept(batches) => executor.kept(batches),
         Order::StoreIsDown(is_down) => executor.store_is_down(is_down),
     }
+}
+
+/// What came of a child, as its parent takes it.
+pub(super) fn child_end(result: ChildResult) -> ChildEnd {
+    ChildEnd { result: result.output.map_err(AttemptError::Passing), usage: result.usage }
 }
 
 #[cfg(test)]
@@ -62,7 +82,6 @@ mod tests {
     use super::*;
     use crate::executor::Unstarted;
     use crate::log::{Answer, Frames};
-    use crate::model::ProjectId;
     use crate::server::inbox::inbox;
 
     #[test]
@@ -70,7 +89,7 @@ mod tests {
         let (reply, answered) = bounded(1);
         let nobody_so_far = answered.clone();
         let (sender, receiver) = inbox(move || assert!(nobody_so_far.is_empty(), "it was answered before"));
-        let mut distribute = distribute(Unstarted::new().handle(), sender, || ());
+        let mut distribute = distribute(Unstarted::new().handle(), sender, || (), || (), |_, _| ());
         let project = ProjectId::parse("p").expect("an id");
         let deliveries = vec![
             Delivery::Reply { to: ReplyTo::Caller(reply), answer: Answer::Noted },

@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::api::{PlanRequest, Prepared, Purpose, prepare, read_events, refusal};
+use crate::api::{PlanRequest, Prepared, Purpose, decision_request, prepare, read_events, refusal};
 use crate::auth::Principal;
 use crate::executor::Context;
 use crate::http::Problem;
 use crate::log::{Answer, Command, LogHandle, Query, ReplyTo};
-use crate::model::{ProjectId, RunId};
+use crate::model::{ProjectId, RunId, StepId};
 use crate::random;
 
 /// Broadcasts messages and submits plans. Cheap to clone, good from any thread.
@@ -90,11 +91,35 @@ impl Handle {
                 let query = Query::Recall { claim: claim.clone(), otherwise };
                 (claim.run, Box::new(|reply| Command::Read { query, reply }))
             }
-            Prepared::Checked(_) => return Err(Problem::internal("a plan to be run was only checked").into()),
+            Prepared::Checked(_) | Prepared::Steer(_) | Prepared::Store(_) => {
+                return Err(Problem::internal("a plan was to be run, and something else was made of it").into());
+            }
         };
         match (self.ask(command)?, run) {
             (Answer::Accepted { .. }, Some(run)) => Ok(run),
             (answer, _) => Err(unexpected(answer)),
+        }
+    }
+
+    /// Decides what a step waits for, `{"decision": "approve" | "reject", "payload": ...}`, in the name of `by`; what the call
+    /// over HTTP would be answered. The decision is in the log when this returns.
+    ///
+    /// # Errors
+    /// As `POST .../decision`, or where the server has ended.
+    pub fn decide(
+        &self,
+        (project, run, step): (ProjectId, RunId, StepId),
+        by: &str,
+        decision: &impl Serialize,
+    ) -> Result<Value, HandleError> {
+        let body =
+            serde_json::to_vec(decision).map_err(|error| Problem::new(400, "invalid_json", error.to_string()))?;
+        let request = Box::new(decision_request((project, run, step), by, None, &body)?);
+        match self.ask(|reply| Command::Steer { request, reply })? {
+            Answer::Accepted { body, .. } => {
+                serde_json::from_slice(&body).map_err(|error| Problem::internal(error.to_string()).into())
+            }
+            answer => Err(unexpected(answer)),
         }
     }
 

@@ -8,7 +8,7 @@ use super::inbox::{Inbox, InboxSender};
 use crate::api::{PlanRequest, Prepared, prepare};
 use crate::executor::Context;
 use crate::http::Response;
-use crate::log::{Command, LogHandle, Query, ReplyTo};
+use crate::log::{Command, LogHandle, PlanCommand, Query, ReplyTo};
 use crate::model::{RunId, SlabKey};
 
 /// Plans that may wait to be checked; one more is refused with 429. Each is a body of at most `limits.body_bytes`.
@@ -71,6 +71,10 @@ impl Intake {
         let response = match prepare(request, &self.context, self.steps_max, made_up) {
             Ok(Prepared::Run(submission)) => {
                 return Some(Command::Submit { submission, reply: ReplyTo::Connection(to) });
+            }
+            Ok(Prepared::Steer(request)) => return Some(Command::Steer { request, reply: ReplyTo::Connection(to) }),
+            Ok(Prepared::Store(plan)) => {
+                return Some(Command::Plan { command: PlanCommand::Put(plan), reply: ReplyTo::Connection(to) });
             }
             Ok(Prepared::Recall(claim, otherwise)) => {
                 return Some(Command::Read {

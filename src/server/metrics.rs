@@ -1,15 +1,18 @@
 //! What is counted, and how Prometheus reads it. All metric names stand here.
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::refused::{Limit, Refused};
+use crate::cluster::Vitals;
+use crate::executor::tool::UsageFaults;
 use crate::http::Problem;
-use crate::log::{ResetReason, Resume, WorkCounts};
+use crate::log::{ResetReason, Resume, StoreCounts, WorkCounts};
+use crate::model::{Histogram, Now};
+use crate::schedules::FIRING_WORDS;
 use crate::stream::{CloseReason, Stats};
-
-/// Upper bounds of the fan-out histogram, in seconds.
-const FAN_OUT_BOUNDS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
 
 /// Counted by the loop.
 #[derive(Debug, Default)]
@@ -47,26 +50,6 @@ pub struct Metrics {
 }
 
 const RESUME_WORDS: [&str; 5] = ["fresh", "resumed", "reset_unknown_id", "reset_expired", "reset_ahead"];
-
-/// Times by how long they were.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Histogram {
-    buckets: [u64; FAN_OUT_BOUNDS.len()],
-    count: u64,
-    sum: f64,
-}
-
-impl Histogram {
-    /// One more time.
-    pub fn record(&mut self, took: Duration) {
-        let seconds = took.as_secs_f64();
-        self.count += 1;
-        self.sum += seconds;
-        if let Some(bucket) = FAN_OUT_BOUNDS.iter().position(|bound| seconds <= *bound) {
-            self.buckets[bucket] += 1;
-        }
-    }
-}
 
 /// What is the case just now.
 #[derive(Debug, Clone, Copy)]
@@ -134,6 +117,30 @@ impl Metrics {
         page.0
     }
 
+    /// The same of what attempts have used of language models, and of what could not be read of it, by tool.
+    pub fn render_usage(&self, faults: &BTreeMap<Arc<str>, Arc<UsageFaults>>) -> String {
+        let mut page = Page(String::new());
+        page.head("counter", "stepcast_usage_tokens_total", "Tokens that attempts have used; cached are among input.");
+        for (tool, used) in self.work.usage() {
+            let kinds = [("input", used.input_tokens), ("output", used.output_tokens)];
+            for (kind, count) in kinds.into_iter().chain(used.cached_tokens.map(|cached| ("cached", cached))) {
+                page.line("stepcast_usage_tokens_total", &[("tool", tool), ("kind", kind)], count);
+            }
+        }
+        page.head("counter", "stepcast_usage_cost_total", "What they have cost, where that is known.");
+        for (tool, used) in self.work.usage() {
+            used.cost.into_iter().for_each(|cost| page.line("stepcast_usage_cost_total", &[("tool", tool)], cost));
+        }
+        let help = "Attempts whose usage could not be read, by why.";
+        page.head("counter", "stepcast_usage_unread_total", help);
+        for (tool, faults) in faults {
+            for (reason, count) in faults.counts() {
+                page.line("stepcast_usage_unread_total", &[("tool", tool), ("reason", reason)], count);
+            }
+        }
+        page.0
+    }
+
     /// The same of webhooks: of each its name, what is pending and on its way, and what was delivered, failed, given up.
     pub fn render_webhooks(&self, webhooks: &[(String, [u64; 5])]) -> String {
         const OUTCOMES: [&str; 2] = ["delivered", "failed"];
@@ -153,6 +160,32 @@ impl Metrics {
         page.labelled("stepcast_webhook_given_up_total", "Events that are not tried again.", "webhook", given_up);
         let help = "Events given up because too many waited (limits.webhook_events).";
         page.counter("stepcast_webhook_dropped_total", help, self.work.held().webhooks_dropped);
+        page.0
+    }
+
+    /// The same of schedules: what came of their firings.
+    pub fn render_firings(counts: [u64; FIRING_WORDS.len()]) -> String {
+        let mut page = Page(String::new());
+        let (name, help) = ("stepcast_schedule_firings_total", "Firings of schedules, by what came of them.");
+        page.labelled(name, help, "outcome", FIRING_WORDS.into_iter().zip(counts));
+        page.0
+    }
+
+    /// The same of a node among others that share its store.
+    pub fn render_node(vitals: &Vitals, store: &StoreCounts, now: Now) -> String {
+        let (mut page, shown) = (Page(String::new()), vitals.shown(now.mono));
+        page.gauge("stepcast_nodes", "Nodes that are alive, this one too.", usize::try_from(shown.nodes).unwrap_or(0));
+        let help = "Since the beat began by which this node's lease goes.";
+        page.seconds("stepcast_lease_age_seconds", help, shown.lease_age);
+        let help = "Since this node knew of all that others had written.";
+        page.seconds("stepcast_tail_lag_seconds", help, shown.tail_lag);
+        let help = "Since something came back that this node had written; not ready from 15 on.";
+        page.seconds("stepcast_round_trip_age_seconds", help, shown.round_trip_age);
+        page.counter("stepcast_fences_total", "How often this node was thought gone, and began anew.", shown.fences);
+        page.counter("stepcast_takeovers_total", "Nodes whose runs this one has taken over.", shown.taken_over);
+        page.histogram("stepcast_store_append_seconds", "Batches kept, by how long that took.", &store.appends());
+        let help = "Batches that were made anew because another node had written before.";
+        page.counter("stepcast_store_conflicts_total", help, store.conflicts());
         page.0
     }
 
@@ -205,6 +238,9 @@ impl Metrics {
         page.gauge("stepcast_idempotency_bytes", help, usize::try_from(held.key_bytes).unwrap_or(usize::MAX));
         let steps = self.work.steps();
         page.labelled("stepcast_steps_total", "Moves of steps, by where to.", "status", steps);
+        page.gauge("stepcast_steps_waiting", "Steps that wait for a decision.", held.steps_waiting);
+        let help = "Decisions of steps, by what was decided; expired where nobody did in time.";
+        page.labelled("stepcast_decisions_total", help, "decision", self.work.decisions());
         let help = "Batches that the log has committed.";
         page.counter("stepcast_log_commits_total", help, self.work.commits());
         page.counter("stepcast_log_messages_total", "Messages that the log has kept.", self.work.messages());
@@ -223,9 +259,20 @@ impl Page {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
+    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl fmt::Display) {
+        let label = |(label, value): &(&str, &str)| format!("{label}=\"{}\"", escaped(value));
+        let labels: Vec<_> = labels.iter().map(label).collect();
+        let _ = writeln!(self.0, "{name}{{{}}} {value}", labels.join(","));
+    }
+
     fn gauge(&mut self, name: &str, help: &str, value: usize) {
         self.head("gauge", name, help);
         let _ = writeln!(self.0, "{name} {value}");
+    }
+
+    fn seconds(&mut self, name: &str, help: &str, value: Duration) {
+        self.head("gauge", name, help);
+        let _ = writeln!(self.0, "{name} {}", value.as_secs_f64());
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) {
@@ -259,19 +306,41 @@ impl Page {
 
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
         self.head("histogram", name, help);
-        let mut below = 0;
-        for (bound, count) in FAN_OUT_BOUNDS.iter().zip(histogram.buckets) {
-            below += count;
+        for (bound, below) in histogram.below() {
             let _ = writeln!(self.0, "{name}_bucket{{le=\"{bound}\"}} {below}");
         }
-        let _ = writeln!(self.0, "{name}_bucket{{le=\"+Inf\"}} {}", histogram.count);
-        let _ = writeln!(self.0, "{name}_sum {}\n{name}_count {}", histogram.sum, histogram.count);
+        let (sum, count) = (histogram.sum(), histogram.count());
+        let _ = writeln!(self.0, "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}");
     }
+}
+
+/// A label's value as the format has it.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Timestamp;
+
+    #[test]
+    fn a_node_among_others_shows_how_it_is() {
+        let vitals = Vitals::new(Duration::from_secs(1));
+        let now = Now { mono: Duration::from_millis(2500), wall: Timestamp::default() };
+        let counts = StoreCounts::default();
+        counts.count_append(Duration::from_millis(2), &Ok(()));
+        let page = Metrics::render_node(&vitals, &counts, now);
+        for line in [
+            "stepcast_nodes 1",
+            "stepcast_lease_age_seconds 1.5",
+            "stepcast_fences_total 0",
+            "stepcast_store_append_seconds_bucket{le=\"0.0025\"} 1",
+            "stepcast_store_conflicts_total 0",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+        }
+    }
 
     #[test]
     fn the_page_is_what_prometheus_reads() {

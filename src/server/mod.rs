@@ -15,6 +15,7 @@
 
 mod admission;
 mod allowance;
+mod children;
 mod connections;
 mod core;
 mod date;
@@ -30,6 +31,7 @@ mod intake;
 mod jwks;
 mod key_wait;
 mod listen;
+mod membership;
 mod metrics;
 mod refused;
 mod replies;

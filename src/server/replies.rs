@@ -8,7 +8,7 @@ use super::admission::{Count, Place};
 use super::allowance::Allowance;
 use crate::api::{Ask, OUTPUT_PIECE_BYTES, PlanRequest};
 use crate::auth::TicketNote;
-use crate::log::{Answer, Command, Query, ReplyTo, Rest, Subscription};
+use crate::log::{Answer, Command, Query, ReplyTo, Rest, RunNumber, Spends, Subscription};
 use crate::model::{Now, ProjectId, SlabKey};
 use crate::stream::PAGES_IN_FLIGHT_MAX;
 
@@ -58,16 +58,28 @@ impl Replies {
         self.outbox.log.push(match ask {
             Ask::Publish(project, events) => Command::Publish { project, events, reply },
             Ask::Cancel(project, run) => Command::Cancel { project, run, reply: Some(reply) },
+            Ask::Steer(request) => Command::Steer { request, reply },
             Ask::Read(query) => Command::Read { query, reply },
+            Ask::Rerun(rerun) if rerun.changes.is_some() => {
+                Command::Read { query: Query::Ended { project: rerun.project, run: rerun.run }, reply }
+            }
             Ask::Rerun(rerun) => {
                 Command::Read { query: Query::Document { project: rerun.project, run: rerun.run }, reply }
             }
+            Ask::Change(change) => {
+                Command::Read { query: Query::Document { project: change.project, run: change.run }, reply }
+            }
+            Ask::Stored(stored) => {
+                let query = Query::StoredDocument { project: stored.project, name: stored.name };
+                Command::Read { query, reply }
+            }
+            Ask::ChangePlan(command) => Command::Plan { command, reply },
             Ask::Plan(request) => return self.outbox.intake.push((to, request)),
         });
     }
 
     /// Asks the log where a stream begins.
-    pub(super) fn subscribe(&mut self, to: SlabKey, subscription: Arc<Subscription>, spends: Option<TicketNote>) {
+    pub(super) fn subscribe(&mut self, to: SlabKey, subscription: Arc<Subscription>, spends: Option<Spends>) {
         self.outbox.log.push(Command::Subscribe { subscription, spends, reply: ReplyTo::Connection(to) });
     }
 
@@ -89,6 +101,16 @@ impl Replies {
     /// The messages of a project need not come any more.
     pub(super) fn unwatch(&mut self, project: ProjectId) {
         self.outbox.log.push(Command::Unwatch(project));
+    }
+
+    /// Asks how the items of steps in progress are.
+    pub(super) fn read_items(&mut self, project: ProjectId, run: Option<RunNumber>, after: u64, reply: ReplyTo) {
+        self.outbox.log.push(Command::Items { project, run, after, reply });
+    }
+
+    /// What is said of a project's items need not come any more.
+    pub(super) fn ignore_items(&mut self, project: ProjectId) {
+        self.outbox.log.push(Command::IgnoreItems(project));
     }
 
     /// Holds an answer back for a moment.

@@ -10,10 +10,12 @@ use std::time::Duration;
 use super::event_loop::{Control, Wish};
 use super::handle::Handle;
 use super::inbox::InboxSender;
+use super::membership::Membership;
 use crate::clock;
 use crate::executor::ExecutorHandle;
 use crate::log::LogHandle;
 use crate::model::Now;
+use crate::schedules::SchedulerHandle;
 use crate::webhooks::CourierHandle;
 
 /// A server that runs.
@@ -25,6 +27,8 @@ pub struct RunningServer {
     pub(super) thread: JoinHandle<io::Result<()>>,
     /// What tells webhooks, where there are any.
     pub(super) courier: Option<(CourierHandle, JoinHandle<()>)>,
+    /// What keeps it among other nodes, where there may be any.
+    pub(super) membership: Option<Membership>,
     pub(super) others: Vec<JoinHandle<()>>,
 }
 
@@ -34,6 +38,7 @@ pub struct Stopper {
     pub(super) wish: Arc<AtomicU8>,
     pub(super) executor: ExecutorHandle,
     pub(super) courier: Option<CourierHandle>,
+    pub(super) scheduler: SchedulerHandle,
     pub(super) inbox: InboxSender,
 }
 
@@ -75,9 +80,13 @@ impl RunningServer {
                 drop(thread.join());
             }
         }
+        self.stopper.scheduler.close();
         self.log.close();
         if result.is_ok() {
             self.others.into_iter().for_each(|thread| drop(thread.join()));
+        }
+        if let Some(membership) = self.membership {
+            membership.end(result.is_ok());
         }
         result
     }
@@ -91,6 +100,7 @@ impl Stopper {
             self.wish.store(second, Ordering::SeqCst);
             self.courier.iter().for_each(CourierHandle::hurry);
         }
+        self.scheduler.close();
         self.executor.shutdown();
         self.inbox.wake();
     }

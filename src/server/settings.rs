@@ -177,6 +177,11 @@ pub(super) fn journal_limits(config: &Config) -> log::Limits {
         projects: config.limits.projects,
         key_bytes: config.limits.idempotency_bytes,
         state_outputs_bytes: log::STATE_OUTPUTS_BYTES_MAX,
+        plans: log::PlanLimits {
+            of_project: config.limits.stored_plans as u64,
+            scheduled: config.limits.schedules as u64,
+            bytes: config.limits.stored_plan_bytes,
+        },
         recent_ms: millis(RECENT),
     }
 }

@@ -1,10 +1,12 @@
 //! Where the log is kept, and what a start finds there.
 
+use std::sync::Arc;
+
 use super::error::StartError;
 use super::settings::secrets;
 use crate::auth::{Instance, ServerKeys, TicketKey, TicketNote};
-use crate::config::{Config, DataLocation};
-use crate::log::{MemoryStore, Store};
+use crate::config::{Config, DataLocation, PostgresUrl};
+use crate::log::{Lease, MemoryStore, Store, StoreCounts, Tail};
 use crate::model::Timestamp;
 use crate::random;
 
@@ -21,6 +23,15 @@ pub(super) struct Storage {
     pub(super) tickets: Vec<TicketNote>,
     /// It outlasts the process.
     pub(super) is_durable: bool,
+    /// Where other nodes share it.
+    pub(super) shared: Option<Shared>,
+}
+
+/// What keeps this node among others that share its store.
+pub(super) struct Shared {
+    pub(super) lease: Box<dyn Lease>,
+    pub(super) tail: Box<dyn Tail>,
+    pub(super) counts: Arc<StoreCounts>,
 }
 
 /// Opens the store that `config` names.
@@ -31,6 +42,7 @@ pub(super) fn open(config: &Config, now: Timestamp) -> Result<Storage, StartErro
     match &config.data {
         DataLocation::Memory => in_memory(config),
         DataLocation::Directory(path) => in_directory(config, path, now),
+        DataLocation::Postgres(url) => in_postgres(config, url, now),
     }
 }
 
@@ -49,7 +61,45 @@ fn in_memory(config: &Config) -> Result<Storage, StartError> {
         instance: Instance::from_random(random::bits()?),
         tickets: Vec::new(),
         is_durable: false,
+        shared: None,
     })
+}
+
+/// One whose keys were made with it.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+fn durable(config: &Config, store: Box<dyn Store>, identity: crate::log::Identity, shared: Option<Shared>) -> Storage {
+    let ticket_key = |secret: &[u8]| ServerKeys::derive(&[&identity.master_key, secret].concat()).ticket_key();
+    Storage {
+        store,
+        keys: ServerKeys::derive(&identity.master_key),
+        ticket_key: secrets(config).map(ticket_key).reduce(TicketKey::or).unwrap_or_else(|| ticket_key(&[])),
+        instance: identity.instance,
+        tickets: identity.tickets,
+        is_durable: true,
+        shared,
+    }
+}
+
+#[cfg(feature = "postgres")]
+fn in_postgres(config: &Config, url: &PostgresUrl, now: Timestamp) -> Result<Storage, StartError> {
+    use crate::config::Wake;
+    use crate::log::{Opened, PostgresSettings, PostgresStore, PostgresWake, Seed};
+
+    let wake = match config.cluster.wake {
+        Wake::Notify => PostgresWake::Notify,
+        Wake::Poll => PostgresWake::Poll,
+    };
+    let settings = PostgresSettings { ttl: config.cluster.node_ttl, wake };
+    let seed = Seed { master_key: random::bits()?, instance: random::bits()? };
+    let opened = PostgresStore::open(url.expose(), &seed, settings, now);
+    let Opened { store, identity, lease, tail, counts } = opened.map_err(|error| StartError(error.to_string()))?;
+    let shared = Shared { lease: Box::new(lease), tail: Box::new(tail), counts };
+    Ok(durable(config, Box::new(store), identity, Some(shared)))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn in_postgres(_: &Config, url: &PostgresUrl, _: Timestamp) -> Result<Storage, StartError> {
+    Err(StartError(format!("can't keep anything in {url}: this program was built without postgres")))
 }
 
 #[cfg(feature = "sqlite")]
@@ -64,15 +114,7 @@ fn in_directory(config: &Config, path: &std::path::Path, now: Timestamp) -> Resu
     let seed = Seed { master_key: random::bits()?, instance: random::bits()? };
     let opened = SqliteStore::open(path, synchronous, &seed, now);
     let (store, identity) = opened.map_err(|error| StartError(error.to_string()))?;
-    let ticket_key = |secret: &[u8]| ServerKeys::derive(&[&identity.master_key, secret].concat()).ticket_key();
-    Ok(Storage {
-        store: Box::new(store),
-        keys: ServerKeys::derive(&identity.master_key),
-        ticket_key: secrets(config).map(ticket_key).reduce(TicketKey::or).unwrap_or_else(|| ticket_key(&[])),
-        instance: identity.instance,
-        tickets: identity.tickets,
-        is_durable: true,
-    })
+    Ok(durable(config, Box::new(store), identity, None))
 }
 
 #[cfg(not(feature = "sqlite"))]

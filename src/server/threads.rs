@@ -36,6 +36,8 @@ pub(super) fn watch_executor(
         if !rest.is_empty() && log.send(vec![Command::Records(rest)]).is_err() {
             ::log::error!("the log has ended before the runs");
         }
+        // Fails where it has ended, and then nobody waits.
+        let _ = log.send(vec![Command::ExecutorEnded]);
         log.wait_until_kept();
         inbox.send(Inbox::Drained);
     })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::admission::{Metered, Place};
 use super::exchange::Exchange;
-use crate::api::{Otherwise, Render, RerunRequest};
+use crate::api::{ChangeRequest, Otherwise, Render, RerunRequest, StoredRun};
 use crate::auth::Spending;
 use crate::log::{StartingPosition, Subscription};
 use crate::model::Taken;
@@ -30,6 +30,10 @@ pub(super) enum What {
     Keys,
     /// What a run was made of, to run that again.
     Rerun(Box<RerunRequest>),
+    /// What a run's plan is, to change it.
+    Change(Box<ChangeRequest>),
+    /// What is stored under a name, to run that.
+    Stored(Box<StoredRun>),
     /// A stream.
     Stream {
         /// What it is to be.

@@ -136,8 +136,20 @@ impl Backlog {
         self.newest = self.newest.max(row.up_to);
     }
 
+    /// Takes one message, at a position behind all others.
+    pub(super) fn push(&mut self, seq: u64, bytes: &[u8], run: Option<RunNumber>, is_last: bool) {
+        self.bytes.extend_from_slice(bytes);
+        self.marks.push_back(Mark { seq, end: self.base + self.bytes.len() as u64, run, is_last });
+        self.newest = seq;
+    }
+
+    /// The position behind which everything is here.
+    pub(super) fn floor(&self) -> u64 {
+        self.floor
+    }
+
     /// Lets everything go; what comes behind this position is next.
-    fn start_again_behind(&mut self, position: u64) {
+    pub(super) fn start_again_behind(&mut self, position: u64) {
         self.base += self.bytes.len() as u64;
         self.bytes.clear();
         self.marks.clear();

@@ -27,6 +27,8 @@ pub(super) enum Source {
     Events { project: u32 },
     /// From this backlog: the project's messages in lines, put into words once for all who are shown them so.
     Lines { project: u32, backlog: Box<Backlog> },
+    /// From this backlog: the project's messages, with what is said of items between them.
+    Items { project: u32, backlog: Box<Backlog> },
     /// From a backlog of one run of the project, retold in a format.
     Retold(Box<Retold>),
     /// From the backlogs of several projects, by what they are to each other.
@@ -67,7 +69,9 @@ impl Source {
     /// The projects that it draws on; at least one.
     pub(super) fn projects(&self) -> &[u32] {
         match self {
-            Self::Events { project } | Self::Lines { project, .. } => std::slice::from_ref(project),
+            Self::Events { project } | Self::Lines { project, .. } | Self::Items { project, .. } => {
+                std::slice::from_ref(project)
+            }
             Self::Retold(retold) => std::slice::from_ref(&retold.project),
             Self::Several(bundle) => bundle.parts(),
         }
@@ -76,7 +80,7 @@ impl Source {
     /// What several projects are to each other, where it draws on several.
     pub(super) fn bundle(&self) -> Option<&Bundle> {
         match self {
-            Self::Events { .. } | Self::Lines { .. } | Self::Retold(_) => None,
+            Self::Events { .. } | Self::Lines { .. } | Self::Items { .. } | Self::Retold(_) => None,
             Self::Several(bundle) => Some(bundle),
         }
     }
@@ -84,14 +88,14 @@ impl Source {
     /// The run that it tells alone.
     pub(super) fn run(&self) -> Option<RunNumber> {
         match self {
-            Self::Events { .. } | Self::Lines { .. } | Self::Several(_) => None,
+            Self::Events { .. } | Self::Lines { .. } | Self::Items { .. } | Self::Several(_) => None,
             Self::Retold(retold) => Some(retold.run),
         }
     }
 
-    /// Has it come to an end, so that nothing follows what is there?
-    pub(super) fn is_over(&self) -> bool {
-        matches!(self, Self::Retold(retold) if retold.is_over())
+    /// Is there a message in it behind which its streams end?
+    pub(super) fn has_end(&self) -> bool {
+        matches!(self, Self::Retold(retold) if retold.has_end())
     }
 
     /// How its streams are shown messages.
@@ -99,6 +103,7 @@ impl Source {
         match self {
             Self::Events { .. } | Self::Several(_) => View::Events,
             Self::Lines { .. } => View::Text,
+            Self::Items { .. } => View::Items,
             Self::Retold(retold) => View::Format(retold.format),
         }
     }
@@ -107,7 +112,7 @@ impl Source {
     pub(super) fn own_backlog(&self) -> Option<&Backlog> {
         match self {
             Self::Events { .. } | Self::Several(_) => None,
-            Self::Lines { backlog, .. } => Some(backlog),
+            Self::Lines { backlog, .. } | Self::Items { backlog, .. } => Some(backlog),
             Self::Retold(retold) => Some(retold.backlog()),
         }
     }
@@ -116,7 +121,7 @@ impl Source {
     pub(super) fn trim(&mut self, bytes_max: usize) {
         match self {
             Self::Events { .. } => {}
-            Self::Lines { backlog, .. } => backlog.trim(bytes_max),
+            Self::Lines { backlog, .. } | Self::Items { backlog, .. } => backlog.trim(bytes_max),
             Self::Retold(retold) => retold.trim(bytes_max),
             Self::Several(bundle) => bundle.let_go(),
         }

@@ -22,7 +22,7 @@ use slab::Slab;
 
 use super::backlog::Cursor;
 use super::paging::Paging;
-use super::subscriber::{CloseReason, Extra, NEVER, Pending, Phase, Stream, Transport};
+use super::subscriber::{CloseReason, Extra, KnownItems, NEVER, Pending, Phase, Stream, Transport};
 use super::sweep::Sweep;
 use super::watched::{Wanted, Watched};
 use crate::auth::IdSigner;
@@ -96,6 +96,20 @@ pub enum Effect {
         /// About how many bytes at most.
         bytes_max: usize,
     },
+    /// A stream is to be shown how the items of steps in progress are: have that read, then call
+    /// [`ConnectionManager::page`] or [`page_refused`](ConnectionManager::page_refused), as for a page.
+    ReadItems {
+        /// For whom.
+        stream: SlabKey,
+        /// Of which project.
+        project: ProjectId,
+        /// Of this run alone.
+        only_run: Option<RunNumber>,
+        /// Where the stream is.
+        after: u64,
+    },
+    /// Nobody who watches this project wants to know of items any more; what is said of them need not come.
+    IgnoreItems(ProjectId),
     /// Nobody watches this project any more; its messages need not come.
     Unwatch(ProjectId),
 }
@@ -228,10 +242,12 @@ impl<S: Write> ConnectionManager<S> {
         let extra = Extra {
             ending: start.is_told().then_some(CloseReason::RunOver),
             only_run: if run.is_some() { None } else { start.run },
-            thread: wanted.said.as_ref().and_then(|said| said.thread.as_deref()).map(Into::into),
+            names: wanted.said.as_ref().map(|said| said.names.clone()).filter(|names| !names.is_empty()).map(Box::new),
+            items: if wanted.view == View::Items { KnownItems::Lacking } else { KnownItems::All },
             ..Extra::default()
         };
-        Ok(self.add(transport, wanted, (channel, place), Cursor::after(start.after), extra, now))
+        let cursor = self.watched.cursor_from(channel, start.after);
+        Ok(self.add(transport, wanted, (channel, place), cursor, extra, now))
     }
 
     /// Adds a stream at its place in a channel, and writes what it lacks.

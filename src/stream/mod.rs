@@ -21,6 +21,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod watched;
+mod with_items;
 
 pub use bundle::BundleSubscription;
 #[cfg(test)]

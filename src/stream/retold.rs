@@ -18,15 +18,15 @@ pub(super) struct Retold {
     heard: u64,
     /// A piece has been asked for, and has not come.
     is_asked: bool,
-    /// The run's last message has come.
-    is_over: bool,
+    /// A message has come behind which streams end.
+    has_end: bool,
 }
 
 impl Retold {
     /// One that has told everything up to `position`.
     pub(super) fn behind(position: u64, project: u32, run: RunNumber, format: Format) -> Self {
         let backlog = Backlog::after(position);
-        Self { project, run, format, backlog, heard: position, is_asked: false, is_over: false }
+        Self { project, run, format, backlog, heard: position, is_asked: false, has_end: false }
     }
 
     /// The run may have said something up to this position. Is there something to ask for by that, and was nothing before?
@@ -38,7 +38,9 @@ impl Retold {
 
     /// Is there something to ask for, and nothing on its way?
     pub(super) fn lacks(&self) -> bool {
-        self.heard > self.backlog.newest() && !self.is_asked && !self.is_over
+        // Behind the end of a turn the run goes on.
+        let may_come = !self.has_end || self.format.is_in_turns();
+        self.heard > self.backlog.newest() && !self.is_asked && may_come
     }
 
     /// The position behind which it is asked for.
@@ -62,16 +64,16 @@ impl Retold {
         self.backlog.trim(bytes_max);
     }
 
-    /// Has the run's last message come?
-    pub(super) fn is_over(&self) -> bool {
-        self.is_over
+    /// Has a message come behind which streams end? Then they are written to with an eye on that.
+    pub(super) fn has_end(&self) -> bool {
+        self.has_end
     }
 
     /// Takes what comes next. Is it of any concern for those who watch? Where something between is missing, they read on
     /// from the log.
     pub(super) fn append(&mut self, row: &Row, bytes_max: usize) -> bool {
         let is_news = !row.marks.is_empty() || row.after > self.backlog.newest();
-        self.is_over |= row.has_last();
+        self.has_end |= row.marks.iter().any(|mark| mark.is_last);
         self.backlog.append_row(row);
         self.backlog.trim(bytes_max);
         is_news

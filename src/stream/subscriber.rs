@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::backlog::{Backlog, Cursor};
 use super::bundle::Apart;
 use super::paging::Lease;
-use crate::formats::in_thread;
+use crate::formats::Names;
 use crate::http::{Coding, sse};
 use crate::log::{RunNumber, SharedBytes};
 use crate::model::Timestamp;
@@ -144,18 +144,32 @@ pub(super) struct Extra {
     pub(super) only_run: Option<RunNumber>,
     pub(super) heartbeat_as_message: bool,
     pub(super) coding: Coding,
-    /// The thread of its client, which the end of its run names.
-    pub(super) thread: Option<Box<str>>,
+    /// What its client calls the thread and the run, as the end of its run names them.
+    pub(super) names: Option<Box<Names>>,
     /// Where it is in each project of its bundle, while it has not joined the others.
     pub(super) apart: Option<Apart>,
+    /// Where it has asked for items, what it knows of them.
+    pub(super) items: KnownItems,
+}
+
+/// What a stream that has asked for items knows of them. Any other one lacks nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum KnownItems {
+    /// How they were, and all that was said since.
+    #[default]
+    All,
+    /// It is to be shown how they are once it has all messages.
+    Lacking,
+    /// That has been asked for.
+    Asked,
 }
 
 impl Extra {
     /// Is there a reason to keep it once nothing is pending?
     fn is_lasting(&self) -> bool {
         let is_behind = self.awaits_page || self.apart.is_some();
-        let is_busy = self.ending.is_some() || is_behind;
-        is_busy || self.is_gathered() || self.heartbeat_as_message || self.thread.is_some()
+        let is_busy = self.ending.is_some() || is_behind || self.items != KnownItems::All;
+        is_busy || self.is_gathered() || self.heartbeat_as_message || self.names.is_some()
     }
 
     /// Does it get something else than the bytes that lie in a backlog, so that they are gathered for it?
@@ -179,8 +193,8 @@ impl Extra {
 
     /// Makes `frames` what is pending, and the end of the stream behind them.
     pub(super) fn put_last(&mut self, mut frames: Vec<u8>, reason: CloseReason) {
-        if let Some(thread) = &self.thread {
-            frames = in_thread(frames, thread);
+        if let Some(names) = &self.names {
+            frames = names.put_into(frames);
         }
         let mut bytes = self.coding.encoded(frames);
         bytes.extend_from_slice(self.coding.end());
@@ -337,6 +351,11 @@ impl<S: Write> Stream<S> {
             Coding::Chunked => sse::COMMENT_CHUNK,
             Coding::UntilClose => sse::COMMENT,
         }
+    }
+
+    /// What it knows of items.
+    pub(super) fn known_items(&self) -> KnownItems {
+        self.extra.as_ref().map_or(KnownItems::All, |extra| extra.items)
     }
 
     /// The run that it follows alone.

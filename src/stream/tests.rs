@@ -9,6 +9,7 @@ mod paging;
 mod projects;
 mod retelling;
 mod simulation;
+mod with_items;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -340,7 +341,13 @@ impl Bench {
                 Effect::ReadRow { channel, project, run, after, .. } => {
                     self.rows.push_back(AskedRow { channel, project, run, after });
                 }
-                Effect::Unwatch(_) => {}
+                Effect::ReadItems { stream, project, after, .. } => {
+                    pages += 1;
+                    let page = items_page(&project, after);
+                    self.manager.page(stream, page, self.now);
+                    self.manager.check_invariants();
+                }
+                Effect::Unwatch(_) | Effect::IgnoreItems(_) => {}
             }
         }
         pages
@@ -380,6 +387,13 @@ impl Bench {
         while self.manager.tick(3, self.now) {}
         self.manager.check_invariants();
     }
+}
+
+/// How the items are, as a stream is told.
+fn items_page(project: &ProjectId, after: u64) -> Page {
+    let mut bytes = Vec::new();
+    sse::write_event(&mut bytes, None, None, format!("items of {project} at {after}").as_bytes());
+    Page { bytes: bytes.into(), messages: 1, up_to: after, has_last: false }
 }
 
 /// A heartbeat, as a stream is sent it.

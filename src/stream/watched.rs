@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, Cursor};
 use super::bundle::Bundle;
 use super::channel::{Channel, Moved, Source};
 use super::project::Project;
 use super::retold::Retold;
+use super::with_items;
 use crate::auth::ProjectTag;
 use crate::formats::Format;
 use crate::log::{Frames, Row, RunNumber, View};
@@ -36,6 +37,8 @@ pub(super) struct Watched {
     generation: u32,
     /// Channels that may lack something that is to be asked for. Those that are gone may be named here.
     lacking: Vec<u32>,
+    /// Projects that nobody watches any more who has asked for items.
+    without_items: Vec<ProjectId>,
 }
 
 /// What a stream wants to watch.
@@ -129,6 +132,19 @@ impl Watched {
         })
     }
 
+    /// Where a stream of a channel is that has all messages up to `seq`.
+    pub(super) fn cursor_from(&self, channel: u32, seq: u64) -> Cursor {
+        Cursor::after(match &self.channels[channel as usize].source {
+            Source::Items { backlog, .. } => with_items::position_from(seq, backlog),
+            _ => seq,
+        })
+    }
+
+    /// Is what is said of items among what a channel tells?
+    pub(super) fn has_items(&self, channel: u32) -> bool {
+        matches!(self.channels[channel as usize].source, Source::Items { .. })
+    }
+
     /// The run that a channel tells alone.
     pub(super) fn run_of(&self, channel: u32) -> Option<RunNumber> {
         self.channels[channel as usize].source.run()
@@ -139,9 +155,9 @@ impl Watched {
         self.run_of(channel).is_some()
     }
 
-    /// Will nothing follow what is in a channel's backlog?
-    pub(super) fn is_over(&self, channel: u32) -> bool {
-        self.channels[channel as usize].source.is_over()
+    /// Is there a message in a channel behind which its streams end?
+    pub(super) fn has_end(&self, channel: u32) -> bool {
+        self.channels[channel as usize].source.has_end()
     }
 
     /// A stream begins to watch an open project: its channel, and its place there.
@@ -160,6 +176,7 @@ impl Watched {
         let source = match wanted.view {
             View::Events => Source::Events { project },
             View::Text => Source::Lines { project, backlog: Box::new(Backlog::after(newest)) },
+            View::Items => Source::Items { project, backlog: Box::new(Backlog::after(with_items::behind(newest))) },
             View::Format(format) => {
                 let mut retold = Retold::behind(wanted.after, project, wanted.run?, format);
                 // What came since that was made known where the stream begins was heard by nobody.
@@ -195,6 +212,11 @@ impl Watched {
         let (run, format, after) = (retold.run, retold.format, retold.ask());
         let project = self.projects[retold.project as usize].id.clone();
         Some(Lack { channel: SlabKey::new(index, *generation), project, run, format, after })
+    }
+
+    /// Takes the projects that nobody watches any more who has asked for items.
+    pub(super) fn take_without_items(&mut self) -> Vec<ProjectId> {
+        std::mem::take(&mut self.without_items)
     }
 
     /// All channels are looked at again for what they lack: something that was asked for did not come.
@@ -255,9 +277,12 @@ impl Watched {
     /// A channel is gone.
     fn close_channel(&mut self, channel: u32, source: &Source) {
         match source {
-            Source::Events { .. } | Source::Lines { .. } | Source::Retold(_) => {
+            Source::Events { .. } | Source::Lines { .. } | Source::Items { .. } | Source::Retold(_) => {
                 for &project in source.projects() {
                     self.projects[project as usize].remove_channel(source.run(), source.view());
+                    if matches!(source, Source::Items { .. }) {
+                        self.without_items.push(self.projects[project as usize].id.clone());
+                    }
                 }
                 self.own_backlogs -= usize::from(source.own_backlog().is_some());
             }
@@ -290,13 +315,20 @@ impl Watched {
         project.backlog.trim(bytes_max);
         for &index in project.whole.values() {
             let channel = &mut self.channels[index as usize];
-            if let Source::Lines { backlog, .. } = &mut channel.source {
-                backlog.append(&frames.told(backlog.newest() + 1));
-                backlog.trim(bytes_max);
+            match &mut channel.source {
+                Source::Lines { backlog, .. } => backlog.append(&frames.told(backlog.newest() + 1)),
+                Source::Items { backlog, .. } => with_items::append(backlog, frames),
+                _ if frames.marks.is_empty() => continue,
+                _ => {}
             }
-            if channel.begin_pass(project.backlog.newest(), now) {
+            channel.source.trim(bytes_max);
+            let newest = channel.source.own_backlog().unwrap_or(&project.backlog).newest();
+            if channel.begin_pass(newest, now) {
                 dirty.extend([index]);
             }
+        }
+        if frames.marks.is_empty() {
+            return;
         }
         for &index in project.bundles() {
             let channel = &mut self.channels[index as usize];

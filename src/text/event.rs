@@ -3,7 +3,8 @@
 use super::format::{ERROR_CHARS_MAX, count, duration, names, share, step_counts};
 use super::harmless::{one_line, shortened};
 use crate::model::{
-    LevelCompleted, OutputStream, RunEvent, RunEventKind, RunId, RunStarted, StepId, StepProgress, StepUpdate,
+    Choice, Decision, HandlerKind, LevelCompleted, OutputStream, PlanChanged, RunEvent, RunEventKind, RunId,
+    RunStarted, StepId, StepProgress, StepUpdate,
 };
 
 /// How much of a run's id tells it from others: `run_` and six characters, one in 10^10.
@@ -30,6 +31,7 @@ pub fn described(event: &RunEvent) -> String {
         RunEventKind::Progress(progress) => progress_line(progress),
         RunEventKind::StepOutput(output) => output_line(&output.step_id, output.stream, &one_line(&output.chunk)),
         RunEventKind::LevelCompleted(level) => level_line(level),
+        RunEventKind::PlanChanged(changed) => plan_line(changed),
         RunEventKind::Completed(_) => "run completed".to_owned(),
         RunEventKind::Failed(failed) => format!("run failed: {}", error_text(&failed.error)),
     }
@@ -47,10 +49,23 @@ fn level_line(level: &LevelCompleted) -> String {
     format!("level {} of {} ended after {took}: {steps}", level.level + 1, level.total_levels)
 }
 
+fn plan_line(changed: &PlanChanged) -> String {
+    let PlanChanged { revision, added, removed, changed, step_count, total_levels, by, .. } = changed;
+    let mut what = Vec::new();
+    for (word, steps) in [("added", added), ("changed", changed), ("removed", removed)] {
+        if !steps.is_empty() {
+            what.push(format!("{word} {}", names(steps, ", ")));
+        }
+    }
+    let (steps, levels) = (count(*step_count, "step"), count(*total_levels, "level"));
+    format!("plan changed by {} (revision {revision}): {}; {steps} in {levels}", one_line(by), what.join("; "))
+}
+
 /// What is said of a step, on one line.
 pub fn progress_line(said: &StepProgress) -> String {
-    let StepProgress { step_id, attempt, progress, omitted_bytes, .. } = said;
+    let StepProgress { step_id, attempt, handler, progress, omitted_bytes, usage, decision, .. } = said;
     let what = match &said.update {
+        StepUpdate::Running { message, .. } if said.counts_items() => one_line(message),
         StepUpdate::Running { .. } if *attempt > 1 => format!("started again, attempt {attempt}"),
         StepUpdate::Running { .. } => format!("started: {}", one_line(&said.step_title)),
         StepUpdate::Retrying { error, delay, max_retries, .. } => {
@@ -59,6 +74,11 @@ pub fn progress_line(said: &StepProgress) -> String {
             let delay = duration(*delay);
             format!("attempt {attempt} of {attempts} failed, next one in {delay}: {}", error_text(error))
         }
+        StepUpdate::Waiting { message, approval } => {
+            let until = approval.expires_at.map(|at| format!(", until {at}")).unwrap_or_default();
+            format!("waits for a decision{until}: {}", error_text(message))
+        }
+        StepUpdate::Completed { reused: true, .. } => format!("reused ({})", share(progress)),
         StepUpdate::Completed { duration: took, .. } => {
             format!("completed after {} ({})", duration(*took), share(progress))
         }
@@ -70,7 +90,31 @@ pub fn progress_line(said: &StepProgress) -> String {
         StepUpdate::Cancelled { reason, .. } => format!("cancelled ({}): {}", share(progress), error_text(reason)),
     };
     let omitted = omitted_bytes.map(|bytes| format!(" ({bytes} bytes of its output left out)")).unwrap_or_default();
-    format!("{step_id}: {what}{omitted}")
+    let usage = usage.as_ref().map(|usage| format!(" ({usage})")).unwrap_or_default();
+    let decided = decision.as_ref().map(|decision| format!(" ({})", decision_text(decision))).unwrap_or_default();
+    let handler = handler.map(|kind| format!(" ({})", handler_text(kind))).unwrap_or_default();
+    format!("{step_id}{handler}: {what}{decided}{omitted}{usage}")
+}
+
+/// When a handler runs, which is in no level.
+pub fn handler_text(kind: HandlerKind) -> &'static str {
+    match kind {
+        HandlerKind::Success => "on success",
+        HandlerKind::Failure => "on failure",
+        HandlerKind::Cancel => "on cancel",
+        HandlerKind::Exit => "on exit",
+    }
+}
+
+fn decision_text(decision: &Decision) -> String {
+    let what = match decision.choice {
+        Choice::Approve => "approved",
+        Choice::Reject => "rejected",
+    };
+    match &decision.by {
+        Some(by) => format!("{what} by {}", one_line(by)),
+        None => format!("{what}, as nobody decided in time"),
+    }
 }
 
 fn error_text(error: &str) -> String {
@@ -82,7 +126,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::Progress;
+    use crate::model::{Cost, Progress, Usage};
 
     #[test]
     fn what_was_left_out_last_is_told_where_the_step_ends() {
@@ -91,18 +135,26 @@ mod tests {
             duration: 1500,
             truncated: false,
             output_bytes: None,
+            reused: false,
         };
-        let mut said = StepProgress {
-            step_id: StepId::parse("a").expect("an id"),
-            step_title: "A".into(),
-            level: 0,
-            attempt: 1,
-            update,
-            omitted_bytes: None,
-            progress: Progress { completed: 1, total: 1, percent: 100, ..Progress::default() },
-        };
+        let progress = Progress { completed: 1, total: 1, percent: 100, ..Progress::default() };
+        let step = StepId::parse("a").expect("an id");
+        let mut said = StepProgress { attempt: 1, ..StepProgress::of(&step, &"A".into(), update, progress) };
         let line = progress_line(&said);
         said.omitted_bytes = Some(2048);
-        assert_eq!(progress_line(&said), line + " (2048 bytes of its output left out)");
+        assert_eq!(progress_line(&said), line.clone() + " (2048 bytes of its output left out)");
+        let (total_tokens, cost) = (1234, Cost::of_units(0.5));
+        said.omitted_bytes = None;
+        said.usage = Some(Box::new(Usage { total_tokens, cost, ..Usage::default() }));
+        assert_eq!(progress_line(&said), line + " (1,234 tokens, cost 0.5)");
+    }
+
+    #[test]
+    fn a_handler_says_when_it_runs() {
+        let update = StepUpdate::Running { step_description: "".into(), message: String::new() };
+        let step = StepId::parse("tidy").expect("an id");
+        let said = StepProgress::of(&step, &"Tidy up".into(), update, Progress::of(1));
+        let said = StepProgress { attempt: 1, handler: Some(HandlerKind::Exit), ..said };
+        assert_eq!(progress_line(&said), "tidy (on exit): started: Tidy up");
     }
 }

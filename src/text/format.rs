@@ -1,6 +1,6 @@
 //! How things are written for people: durations, the clock of a run, counts. Pure.
 
-use crate::model::{Progress, StepId};
+use crate::model::{Grouped, Progress, StepId, Usage};
 
 /// The longest error on one line, in characters.
 pub const ERROR_CHARS_MAX: usize = 500;
@@ -38,6 +38,15 @@ pub fn step_counts(completed: usize, failed: usize, skipped: usize, cancelled: u
 /// Writes a number with its noun: `1 step`, `2 steps`.
 pub fn count(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Writes what a run has used: `12,345 tokens (12,000 in, 9,000 of them cached, 345 out), cost 0.0125`.
+pub fn usage_text(usage: &Usage) -> String {
+    let cached = usage.cached_tokens.filter(|cached| *cached > 0);
+    let cached = cached.map(|cached| format!(", {} of them cached", Grouped(cached))).unwrap_or_default();
+    let cost = usage.cost.map(|cost| format!(", cost {cost}")).unwrap_or_default();
+    let [total, read, written] = [usage.total_tokens, usage.input_tokens, usage.output_tokens].map(Grouped);
+    format!("{total} tokens ({read} in{cached}, {written} out){cost}")
 }
 
 /// Writes ids between `separator`, the first few and how many more there are.

@@ -7,7 +7,7 @@ mod harmless;
 mod message;
 
 pub use escapes::without_escapes;
-pub use event::{described, label, output_line, progress_line};
-pub use format::{ERROR_CHARS_MAX, clock, count, duration, names, step_counts};
+pub use event::{described, handler_text, label, output_line, progress_line};
+pub use format::{ERROR_CHARS_MAX, clock, count, duration, names, step_counts, usage_text};
 pub use harmless::{last_state, neutral, one_line, says_something, shortened};
 pub use message::{heartbeat, tell};

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 
 use super::declaration::WebhookDeclaration;
-use super::post::{Fate, Verdict};
+use super::post::Fate;
 use crate::log::OutboxChange;
 use crate::model::{Notable, ProjectId, Timestamp};
 
@@ -44,9 +44,9 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// An attempt has ended so.
-    pub(super) fn count(&mut self, verdict: &Verdict) {
-        match verdict.fate {
+    /// An attempt has ended so, and that is kept: what is counted is not sent once more.
+    pub(super) fn count(&mut self, fate: Fate, change: &OutboxChange) {
+        match fate {
             Fate::Delivered => self.delivered += 1,
             Fate::PutOff => self.failed += 1,
             Fate::GivenUp => (self.failed, self.given_up) = (self.failed + 1, self.given_up + 1),
@@ -54,7 +54,7 @@ impl Standing {
                 (self.state, self.failed, self.given_up) = ("off", self.failed + 1, self.given_up + self.pending)
             }
         }
-        match &verdict.change {
+        match change {
             OutboxChange::PutOff { next_at, .. } => {
                 self.next_attempt_at = Some(self.next_attempt_at.map_or(*next_at, |at| at.min(*next_at)));
             }

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, select};
 
 use super::board::Board;
 use super::declaration::{WebhookDeclaration, check_all};
-use super::post::{Post, Sent, Wish};
+use super::post::{Fate, Post, Sent, Wish};
 use super::request::Target;
 use super::schedule::Schedule;
 use super::words::{CourierHandle, Rung, Word, words};
@@ -37,14 +37,18 @@ pub(crate) struct Courier {
     rung: Receiver<()>,
     words: Receiver<Word>,
     way_back: Sender<Word>,
-    /// What the log is to keep.
-    unkept: Vec<OutboxChange>,
+    /// What the log is to keep, and what is counted of which webhook once it is kept.
+    unkept: Vec<(OutboxChange, Option<(usize, Fate)>)>,
+    /// How often it is looked whether something is due that nobody here rang for: where other nodes share the store.
+    looks_each: Option<Duration>,
+    /// When that is next, on the monotonic clock.
+    looks_at: Duration,
     /// The log did not do what it was asked; when it is asked again, on the monotonic clock.
     ask_again_at: Option<Duration>,
 }
 
 impl Courier {
-    /// One for these webhooks, and the way to it.
+    /// One for these webhooks, and the way to it. With `looks_each` others may put something there, too, and ring for nobody.
     ///
     /// # Errors
     /// What is wrong with one of them.
@@ -54,6 +58,7 @@ impl Courier {
         log: LogHandle,
         board: Arc<Board>,
         rung: Rung,
+        looks_each: Option<Duration>,
     ) -> Result<(Self, CourierHandle), String> {
         check_all(declarations)?;
         let post = |it: &WebhookDeclaration| {
@@ -63,8 +68,9 @@ impl Courier {
         };
         let posts = declarations.iter().map(post).collect::<Result<_, String>>()?;
         let (words, way_back, handle) = words();
-        let (unkept, ask_again_at) = (Vec::new(), None);
-        Ok((Self { posts, log, board, rung: rung.0, words, way_back, unkept, ask_again_at }, handle))
+        let (unkept, ask_again_at, looks_at) = (Vec::new(), None, Duration::ZERO);
+        let rung = rung.0;
+        Ok((Self { posts, log, board, rung, words, way_back, unkept, looks_each, looks_at, ask_again_at }, handle))
     }
 
     /// Works until it is told to end, or the log has ended.
@@ -89,12 +95,16 @@ impl Courier {
             return Ok(());
         }
         self.ask_again_at = None;
+        if let Some(each) = self.looks_each.filter(|_| now.mono >= self.looks_at) {
+            self.looks_at = now.mono + each;
+            self.ring();
+        }
         self.keep(now)?;
         for place in 0..self.posts.len() {
             match self.posts[place].0.wish(now.wall) {
                 Wish::Nothing => {}
                 Wish::Due(wanted) => self.look(place, wanted, now)?,
-                Wish::LetGo(change) => self.unkept.push(change),
+                Wish::LetGo(change) => self.unkept.push((change, None)),
             }
         }
         self.keep(now)
@@ -104,11 +114,14 @@ impl Courier {
         if self.unkept.is_empty() || self.ask_again_at.is_some() {
             return Ok(());
         }
-        let changes = self.unkept.clone();
+        let changes = self.unkept.iter().map(|(change, _)| change.clone()).collect();
         match self.ask(|reply| Command::Outbox { changes, reply })? {
             Answer::Noted => {
-                for change in self.unkept.drain(..) {
+                for (change, counted) in self.unkept.drain(..) {
                     self.posts.iter_mut().for_each(|(post, _)| post.kept(&change));
+                    if let Some((place, fate)) = counted {
+                        self.board.change(place, |it| it.count(fate, &change));
+                    }
                 }
             }
             _ => self.ask_again_at = Some(now.mono + ASK_AGAIN),
@@ -158,9 +171,8 @@ impl Courier {
         let Some(verdict) = post.ended(id, sent, now, chance()) else { return };
         self.board.change(place, |it| {
             (it.last_attempt_at, it.last_result, it.on_their_way) = (Some(now), Some(result), post.sending());
-            it.count(&verdict);
         });
-        self.unkept.push(verdict.change);
+        self.unkept.push((verdict.change, Some((place, verdict.fate))));
         if let Some(news) = verdict.news {
             log::warn!("{news}");
         }
@@ -171,20 +183,25 @@ impl Courier {
         select! {
             recv(self.words) -> word => word.ok(),
             recv(self.rung) -> _ => {
-                self.posts.iter_mut().for_each(|(post, _)| post.ring());
+                self.ring();
                 None
             }
             default(self.timeout(now)) => None,
         }
     }
 
+    fn ring(&mut self) {
+        self.posts.iter_mut().for_each(|(post, _)| post.ring());
+    }
+
     fn timeout(&self, now: Now) -> Duration {
+        let looks_in = self.looks_each.map_or(WAIT_MAX, |_| self.looks_at.saturating_sub(now.mono));
         if let Some(at) = self.ask_again_at {
             return at.saturating_sub(now.mono);
         }
         let next_at = self.posts.iter().filter_map(|(post, _)| post.next_at()).min();
         let wait = next_at.map_or(WAIT_MAX, |at| Duration::from_millis(at.millis_since(now.wall)));
-        wait.min(WAIT_MAX)
+        wait.min(looks_in).min(WAIT_MAX)
     }
 
     /// What is on its way has its grace, and what became of it is kept.

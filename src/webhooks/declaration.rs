@@ -47,7 +47,7 @@ impl WebhookDeclaration {
         Self {
             name: name.into(),
             url,
-            events: Notable::ALL.to_vec(),
+            events: Notable::ENDS.to_vec(),
             projects: None,
             secrets: vec![secret],
             headers: Vec::new(),

@@ -40,6 +40,7 @@ for (const [name, { plan, status, meanwhile, cuts }] of Object.entries(GOLDEN)) 
     await Promise.all(followed);
     const run = await server.call(`/api/projects/p/workflows/${runId}`);
     assert.equal(run.status, status);
+    if (name === 'streamed text') assert.deepEqual(run.usage, { inputTokens: 9, outputTokens: 16, totalTokens: 25, model: 'm' });
     assert.ok(cut.filter(({ cutter }) => cutter.count > 0).length > cuts.length / 2, 'many were cut');
     for (const [version, , agent] of always) {
       assert.equal(agent.state.run.status, status, version);
@@ -47,6 +48,8 @@ for (const [name, { plan, status, meanwhile, cuts }] of Object.entries(GOLDEN)) 
       const [told] = agent.told.slice(-1);
       const end = version.includes(' 0.') && status === 'cancelled' ? 'RUN_ERROR' : { completed: 'RUN_FINISHED', cancelled: 'RUN_FINISHED', failed: 'RUN_ERROR' }[status];
       assert.equal(told.type, end, version);
+      assert.deepEqual(told.usage, run.usage && [run.usage], version);
+      assert.deepEqual(agent.state.run.usage, run.usage, version);
       const others = [...cut.filter((one) => one.version === version), { agent: sources[Object.keys(AG_UI).indexOf(version)], isSource: true }];
       for (const { agent: other, after, isSource } of others) {
         const what = `${version}, ${isSource ? 'EventSource' : 'HttpAgent'}, cut after ${after}`;

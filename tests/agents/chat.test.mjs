@@ -37,6 +37,9 @@ for (const [name, { plan, status, meanwhile, cuts }] of Object.entries(GOLDEN)) 
     for (const [version, one] of always) {
       assert.equal(one.status, ENDS[status], version);
       assert.deepEqual(one.messages.map(({ id, role }) => [id, role]), [[runId, 'assistant']]);
+      // A client stops reading at an error, and what ends a message is behind it: what was used is in the run's part, too.
+      assert.deepEqual(one.messages[0].parts.find(({ type }) => type === 'data-workflow').data.usage, run.usage, version);
+      if (status === 'completed') assert.deepEqual(one.messages[0].metadata?.usage, run.usage, version);
       const steps = one.messages[0].parts.filter(({ type }) => type === 'data-step').map(({ data }) => [data.id, data.status]);
       assert.deepEqual(steps.sort(), run.steps.map(({ id, status: is }) => [id, is]).sort());
       for (const { one: other, after } of cut.filter((cutOne) => cutOne.version === version)) {

@@ -135,6 +135,7 @@ kind = "http"
 method = "POST"
 url = "http://127.0.0.1:${port}/say"
 stream_text = "event.word"
+usage = "event.usage"
 
 [tools.slow-echo]
 kind = "http"
@@ -174,13 +175,15 @@ async function answer(request, response, gate) {
   response.writeHead(200, { 'content-type': 'application/json' }).end(body);
 }
 
-/** Word by word, as language models do. */
+/** Word by word, as language models do; what they used comes last. */
 async function stream(text, response) {
   response.writeHead(200, { 'content-type': 'text/event-stream' });
-  for (const word of text.split(/(?<= )/)) {
+  const words = text.split(/(?<= )/);
+  for (const word of words) {
     if (response.destroyed) return;
     response.write(`data: ${JSON.stringify({ word })}\n\n`);
     await pause(20);
   }
-  response.end('data: [DONE]\n\n');
+  const usage = { prompt_tokens: 3, completion_tokens: words.length, total_tokens: 3 + words.length };
+  response.end(`data: ${JSON.stringify({ model: 'm', usage })}\n\ndata: [DONE]\n\n`);
 }

@@ -77,15 +77,50 @@ test('agui.html begins a run, and goes on with it after a reload and a restart o
   await page.getByRole('button', { name: 'Run it' }).click();
   await has('Wake up: running');
   await page.reload();
+  await has('Say good morning?');
+  await page.reload();
+  await page.getByRole('button', { name: 'Approve' }).click();
   await has('Say it: completed');
   await has('tool: {"text":"Good morning!"}');
   const { port } = world.server;
   await world.server.kill('SIGKILL');
   world.server = await Server.start({ data: world.data, flags: world.flags, port });
   await has(/^run_.*: success$/);
-  assert.equal(await page.locator('#messages pre').count(), 8, 'a call and a result for each step, and for the attempt that the server lost');
+  assert.equal(await page.locator('#messages pre').count(), 10, 'a call and a result for each step, and for the attempt that the server lost');
   // A stream that is cut leaves a rejection behind in @ag-ui/client that a page can't handle.
   assert.deepEqual(world.errors.filter((error) => error !== 'TypeError: network error'), []);
+});
+
+test('agui.html begins another run after a question that was rejected, given up, decided elsewhere, or that has expired', { skip: why, timeout: 60_000 }, async (t) => {
+  const { page, server, errors } = await open(t, 'agui.html');
+  const status = page.locator('[role=status]');
+  const has = (text) => status.getByText(text).waitFor({ timeout: 15_000 });
+  const click = (name) => page.getByRole('button', { name }).click();
+  /** Begins a run that asks at once, and returns its id. */
+  const asked = async (inputs = {}) => {
+    const before = page.url();
+    const plan = { name: 'asks', steps: [{ id: 'ask', tool: 'approval', inputs: { message: 'Well?', ...inputs } }] };
+    await page.locator('#plan').fill(JSON.stringify(plan));
+    await click('Run it');
+    await page.waitForURL((url) => url.href !== before);
+    await has(/^run_.*: interrupt$/);
+    return new URL(page.url()).hash.slice(1);
+  };
+
+  await asked();
+  await click('Reject');
+  await has(/rejected by anonymous/);
+  await asked();
+  const decided = await asked();
+  await server.call(`/api/projects/demo/workflows/${decided}/steps/ask/decision`, { body: { decision: 'approve' } });
+  await click('Reject');
+  await has(`${decided}: success`);
+  const expired = await asked({ expires: '3s' });
+  await server.end('demo', expired);
+  await click('Approve');
+  await has(/the approval expired/);
+  await asked();
+  assert.deepEqual(errors, []);
 });
 
 test('chat.html answers messages, and goes on with an answer after a reload', { skip: why, timeout: 60_000 }, async (t) => {
@@ -99,6 +134,9 @@ test('chat.html answers messages, and goes on with an answer after a reload', { 
     await page.getByRole('button', { name: 'Send' }).click();
     await answers.nth(count - 1).getByText('Think about it: running').waitFor({ timeout: 15_000 });
     await page.reload();
+    await answers.nth(count - 1).getByText(`Shall it answer “${text}”?`).waitFor({ timeout: 15_000 });
+    await page.reload();
+    await answers.nth(count - 1).getByRole('button', { name: 'Approve' }).click();
     await answers.nth(count - 1).getByText(`You said: ${text}`).waitFor({ timeout: 15_000 });
     await idle();
     assert.equal(await answers.count(), count);

@@ -118,7 +118,7 @@ export function sourceAgent({ HttpAgent }, url) {
 }
 
 /** A chat, as `useChat` makes it, without React. */
-export function chat({ AbstractChat, DefaultChatTransport }, api, { id, messages = [] }) {
+export function chat({ AbstractChat, DefaultChatTransport }, api, { id, messages = [], ...options }) {
   class Chat extends AbstractChat {
     constructor() {
       const state = {
@@ -130,7 +130,7 @@ export function chat({ AbstractChat, DefaultChatTransport }, api, { id, messages
         replaceMessage(at, message) { this.messages = this.messages.with(at, structuredClone(message)); },
         snapshot: (thing) => structuredClone(thing),
       };
-      super({ id, state, transport: new DefaultChatTransport({ api }), onFinish: (end) => { this.ends.push(end); }, onData: (part) => { this.data.push(part); } });
+      super({ id, state, transport: new DefaultChatTransport({ api }), onFinish: (end) => { this.ends.push(end); }, onData: (part) => { this.data.push(part); }, ...options });
       this.ends = [];
       this.data = [];
     }

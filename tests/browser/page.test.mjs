@@ -68,6 +68,8 @@ browserTest('a server that is killed and comes back is said so, and the run goes
   assert.equal(await page.locator('.list a').count(), 1);
   assert.match(await page.locator('.facts').textContent(), /3 of 3 steps/);
   await node(page, 'gate').click();
+  // What shows a step is loaded when the first one is chosen.
+  await page.locator('.attempts li').first().waitFor();
   assert.deepEqual(await page.locator('.attempts li span:first-of-type').allTextContents(), ['1. interrupted', '2. completed']);
   silent();
   await own.kill('SIGTERM');

@@ -11,13 +11,14 @@ const hooks = `export const resolve = async (name, context, next) => {
 };`;
 register(`data:text/javascript,${encodeURIComponent(hooks)}`);
 const part = (name) => import(new URL(`../../src/api/dashboard/${name}.js`, import.meta.url));
-const { emptyState, fold, follow, plain, runOfView } = await part('stepcast');
+const { CallRefused, changePlan, decide, emptyState, fold, follow, plain, retry, runOfView } = await part('stepcast');
 const { columns, lines, neighbour, rows, visible } = await part('layout');
 const { criticalPath, expectations, remaining } = await part('estimate');
 const { Rows, Screen, fromWholeCharacter } = await part('lines');
 const { locate, lineOf, offsetOf } = await part('locate');
 const json = await part('json');
 const { chosen, glance, ordered } = await part('glance');
+const { fieldOf, formPath, initial, read } = await part('schema');
 const format = await part('format');
 
 const at = (second) => new Date(Date.UTC(2026, 0, 1, 0, 0, second)).toISOString();
@@ -86,6 +87,40 @@ test('a message that was seen changes nothing, and what it does not touch stays 
   assert.equal(next.runs.get('r').index, state.runs.get('r').index);
 });
 
+test('a plan that changes: steps come, go and are others, and what is known already changes nothing', () => {
+  seq = 0;
+  const planned = (id, level) => ({ id, title: id.toUpperCase(), description: '', tool: 'echo', level });
+  const changed = (revision) => message('workflow_plan_changed', 2, {
+    revision, added: ['d'], removed: ['b'], changed: ['c'], steps: [planned('c', 1), planned('d', 2)],
+    levels: [['a'], ['c'], ['d']], stepCount: 3, totalLevels: 3, by: 'ann', progress: progress(1),
+  });
+  const before = folded([started(), moved('a', 'completed', 1, { output: 1, duration: 5, progress: progress(1) })]);
+  const run = folded([changed(2), moved('d', 'running', 3)], before).runs.get('r');
+  assert.deepEqual([run.revision, run.levels], [2, [['a'], ['c'], ['d']]]);
+  assert.deepEqual(run.steps.map(({ id, title, level, status }) => [id, title, level, status]),
+    [['a', 'A', 0, 'completed'], ['c', 'C', 1, 'pending'], ['d', 'D', 2, 'running']]);
+  assert.deepEqual(run.progress, progress(0));
+  const view = { runId: 'r', planName: 'n', status: 'running', revision: 2, levels: run.levels, steps: run.steps, progress: progress(1) };
+  const known = folded([message('workflow_snapshot', 3, view)]).runs.get('r');
+  assert.equal(folded([changed(2)], folded([message('workflow_snapshot', 3, view)])).runs.get('r').steps.length, known.steps.length);
+  const begun = folded([message('workflow_started', 0, { planName: 'n', revision: 3, levels: [['x']], steps: [planned('x', 0)], stepCount: 1 })]);
+  assert.deepEqual(begun.runs.get('r').steps.map(({ title, tool }) => [title, tool]), [['X', 'echo']]);
+});
+
+test('a snapshot of items that was cut forgot the items behind it', () => {
+  seq = 0;
+  const said = (type, payload) => ({ type, projectId: 'p', seq, payload: { runId: 'r', stepId: 'a', ...payload } });
+  const item = (at, status) => ({ item: at, itemId: `a[${at}]`, status, attempt: 1 });
+  const moves = [0, 1, 2].map((at) => said('workflow_item', item(at, 'running')));
+  const known = folded(moves, folded([started(), moved('a', 'running', 1)]));
+  const shown = (payload) => folded([said('workflow_items_snapshot', payload)], known).runs.get('r').steps[0].itemStates
+    .map(({ itemId, status }) => `${itemId} ${status}`);
+  const items = [item(0, 'completed')];
+  assert.deepEqual(shown({ items }), ['a[0] completed']);
+  assert.deepEqual(shown({ items, truncated: true, next: 0 }), ['a[0] completed', 'a[1] running', 'a[2] running']);
+  assert.deepEqual(shown({ items: [], truncated: true }), ['a[0] running', 'a[1] running', 'a[2] running']);
+});
+
 test('the last line that a step wrote is kept until its next attempt', () => {
   seq = 0;
   const output = (chunk) => message('workflow_step_output', 2, { stepId: 'a', attempt: 1, stream: 'stdout', chunk });
@@ -124,6 +159,79 @@ test('messages of runs and steps that nobody knows, and of publishers, are passe
   const state = folded([moved('a', 'running', 1), started(), moved('z', 'running', 1), message('note', 2, { text: 'hi' })]);
   assert.equal(state.seq, 4);
   assert.deepEqual(state.runs.get('r').steps.map(({ status }) => status), ['pending', 'pending', 'pending']);
+});
+
+test('a step that waits says what it asks until it is decided', () => {
+  seq = 0;
+  const approval = { message: 'Ship it?', schema: { type: 'object' }, expiresAt: at(90), onExpire: 'reject' };
+  const waits = folded([started(), moved('a', 'waiting', 1, { message: 'Ship it?', approval })]);
+  const [step] = waits.runs.get('r').steps;
+  assert.deepEqual([step.status, step.approval, step.startedAt, step.attempts], ['waiting', approval, at(1), [{ attempt: 1, startedAt: at(1) }]]);
+  assert.equal(remaining(waits.runs.get('r'), new Map([['a', 9], ['b', 9], ['c', 9]]), 0), undefined);
+  const { waits: count, runs: [{ waits: [asked] }] } = glance(waits);
+  assert.deepEqual([count, asked], [1, { id: 'a', title: 'A' }]);
+  const decision = { decision: 'approve', by: 'ann', at: at(5), payload: { n: 1 } };
+  const decided = folded([moved('a', 'completed', 5, { output: decision, decision, duration: 4000 })], waits).runs.get('r').steps[0];
+  assert.deepEqual([decided.status, decided.approval, decided.decision, decided.attempts[0].outcome], ['completed', undefined, decision, 'completed']);
+  const rejected = folded([moved('a', 'failed', 5, { error: 'rejected by bob', decision: { ...decision, decision: 'reject' }, duration: 4000 })], waits).runs.get('r').steps[0];
+  assert.deepEqual([rejected.status, rejected.error, rejected.decision.decision], ['failed', 'rejected by bob', 'reject']);
+});
+
+test('levels of an eager run may be open at once', () => {
+  seq = 0;
+  const level = (what, number) => message(`workflow_level_${what}`, 1, { level: number });
+  const begun = { ...started(), payload: { ...started().payload, scheduling: 'eager', revision: 1 } };
+  seq = 1;
+  const both = folded([begun, level('started', 0), level('started', 1)]);
+  const run = both.runs.get('r');
+  assert.deepEqual([run.scheduling, run.openLevels, run.currentLevel, run.levelOpen], ['eager', [0, 1], 1, true]);
+  const first = folded([level('completed', 0)], both).runs.get('r');
+  assert.deepEqual([first.openLevels, first.levelOpen], [[1], true]);
+  assert.deepEqual(folded([message('workflow_completed', 9)], both).runs.get('r').openLevels, []);
+  assert.deepEqual(runOfView({ ...run, openLevels: undefined, levelOpen: true }).openLevels, [1]);
+  assert.deepEqual(runOfView({ ...run, openLevels: [{ level: 0, startedAt: at(1) }, { level: 1, startedAt: at(1) }] }).openLevels, [0, 1]);
+  // Two chains that do not wait for each other: the longer of what is left of them.
+  const dependencies = new Map([['c', ['a']]]);
+  assert.equal(remaining(run, new Map([['a', 100], ['b', 5_000], ['c', 200]]), 0, dependencies), 5_000);
+});
+
+test('a plan that changes brings steps and takes them away, and twice the same change is one', () => {
+  seq = 0;
+  const before = folded([started(), moved('a', 'completed', 1, { output: 1, duration: 5 })]);
+  const change = message('workflow_plan_changed', 2, { revision: 2, added: ['d'], removed: ['c'], changed: ['b'], levels: [['a'], ['b', 'd']], stepCount: 3, totalLevels: 2, by: 'ann',
+    steps: [{ id: 'd', title: 'D', tool: 'echo', level: 1 }, { id: 'b', title: 'Better', tool: 'echo', level: 1 }], progress: progress(1) });
+  const once = folded([change], before).runs.get('r');
+  assert.deepEqual([once.revision, once.levels, once.steps.map(({ id, title, level, status, addedIn }) => [id, title, level, status, addedIn])],
+    [2, [['a'], ['b', 'd']], [['a', 'A', 0, 'completed', undefined], ['b', 'Better', 1, 'pending', undefined], ['d', 'D', 1, 'pending', 2]]]);
+  assert.deepEqual([once.index.get('d'), once.index.has('c')], [2, false]);
+  const twice = folded([change, { ...change, seq: change.seq + 1 }], before).runs.get('r');
+  assert.deepEqual(twice, once);
+});
+
+test('how far a step is with a list is no new attempt', () => {
+  seq = 0;
+  const items = (done, failed) => ({ items: { done, failed, total: 5 } });
+  const state = folded([started(), moved('a', 'running', 1), moved('a', 'running', 1, items(0, 0)), moved('a', 'running', 2, items(2, 1))]);
+  const [step] = state.runs.get('r').steps;
+  assert.deepEqual([step.items, step.attempts.length, step.status], [{ done: 2, failed: 1, total: 5 }, 1, 'running']);
+  const [again] = folded([moved('a', 'running', 3, { attempt: 2, ...items(2, 1) })], state).runs.get('r').steps;
+  assert.deepEqual(again.attempts.map(({ outcome }) => outcome), ['interrupted', undefined]);
+  // Messages of single items are about steps that the run does not have.
+  assert.equal(folded([moved('a[3]', 'completed', 3)], state).runs.get('r').steps.length, 3);
+});
+
+test('handlers, what was kept, and what it cost', () => {
+  seq = 0;
+  const usage = { inputTokens: 1000, outputTokens: 204, totalTokens: 1204, cost: 0.0123 };
+  const state = folded([started(), moved('a', 'completed', 1, { output: 1, duration: 5, reused: true, usage }), moved('tell', 'running', 2, { handler: 'onFailure', level: 2 }),
+    moved('tell', 'completed', 3, { handler: 'onFailure', level: 2, output: null, duration: 9 }), message('workflow_failed', 4, { error: 'no', reason: 'step_failed', usage })]);
+  const run = state.runs.get('r');
+  assert.deepEqual([run.usage, run.steps[0].reused, run.steps[0].usage], [usage, true, usage]);
+  const more = folded([started(), moved('a', 'retrying', 1, { error: 'e', nextRetryAt: at(2), usage: { ...usage, cost: 0.1, model: 'm' } }), moved('a', 'completed', 3, { output: 1, duration: 5, usage: { ...usage, cost: 0.2, model: 'n' } })], emptyState('p')).runs.get('r');
+  assert.deepEqual([more.usage, more.steps[0].usage], Array(2).fill({ inputTokens: 2000, outputTokens: 408, totalTokens: 2408, cost: 0.3 }), 'each attempt tells its own');
+  assert.deepEqual([run.steps[3].id, run.steps[3].handler, run.steps[3].status, run.levels.flat().includes('tell')], ['tell', 'onFailure', 'completed', false]);
+  assert.equal(format.usageText({ ...usage, model: 'm' }), '1,204 tokens (1,000 in, 204 out), cost 0.012, m');
+  assert.deepEqual([0, 0.5, 12.345678, 3].map(format.costText), ['cost 0', 'cost 0.5', 'cost 12.3457', 'cost 3']);
 });
 
 test('of many runs those that ended first are let go', () => {
@@ -447,7 +555,7 @@ test('a glance shows the runs that go on, or else the one that ended last', () =
   assert.deepEqual([run.planName, run.status, run.doing, glance(running).active], ['n', 'running', 'A, B, 1 more', 1]);
   const ended = folded([message('workflow_failed', 9, { error: 'no', reason: 'step_failed' })], running);
   assert.deepEqual([glance(ended).active, glance(ended).runs[0].error, glance(ended).runs[0].doing], [0, 'no', '']);
-  assert.deepEqual(glance(emptyState('p')), { projectId: 'p', denied: undefined, active: 0, runs: [] });
+  assert.deepEqual(glance(emptyState('p')), { projectId: 'p', denied: undefined, active: 0, waits: 0, runs: [] });
 });
 
 test('of too many projects those are followed in which something runs, and nobody is let go for nothing', () => {
@@ -472,6 +580,8 @@ test('the items of a list and what a message carries are found as they were writ
 });
 
 test('durations, sizes and times as people say them', () => {
+  assert.match(format.decisionText({ decision: 'approve', by: 'ann', at: at(3) }), /^approved by ann at \S+$/);
+  assert.match(format.decisionText({ decision: 'reject', by: null, at: at(3), expired: true }), /^rejected at \S+, as nobody had decided by then$/);
   assert.deepEqual([0, 320, 4_210, 9_960, 65_000, 7_620_000, 2e8].map(format.duration), ['0 ms', '320 ms', '4.2 s', '10 s', '1 min 05 s', '2 h 07 min', '2 d 7 h']);
   assert.deepEqual([999, 1_000, 59_000, 3_000_000].map(format.remaining), ['almost done', 'about 1 s left', 'about 59 s left', 'about 50 min left']);
   assert.deepEqual([1, 1_023, 14_541, 52_428_800].map(format.bytes), ['1 byte', '1023 bytes', '14.2 KiB', '50.0 MiB']);
@@ -509,4 +619,110 @@ test('JSON is laid out without a number being rounded or a text rewritten', () =
   // Laid out as JSON.stringify does it, wherever that rounds nothing.
   const plain = { a: [1, 'two', { b: null, c: [[], {}, [true]] }], 'd e': '\n\u2028' };
   assert.equal(indented(JSON.stringify(plain)), JSON.stringify(plain, null, 2));
+});
+
+/** A form's way: what it begins with, changed by who fills it in, and what comes out. */
+function filled(schema, change = {}, values = undefined) {
+  const field = fieldOf(schema);
+  const raw = initial(field, values);
+  const { text, issues } = read(field, typeof change === 'object' && !Array.isArray(change) ? { ...raw, ...change } : change);
+  return issues.length > 0 ? issues.map(({ path, message: why }) => `${path}: ${why}`) : text;
+}
+const object = (properties, required = [], more = {}) => ({ type: 'object', properties, required, ...more });
+
+test('a schema becomes fields, each of the kind that takes it', () => {
+  const table = [
+    [{ type: 'string' }, 'text'], [{ type: 'string', format: 'date' }, 'date'], [{ type: 'string', format: 'date-time' }, 'datetime'], [{ type: 'string', format: 'email' }, 'email'],
+    [{ type: 'string', maxLength: 2000 }, 'long'], [{ type: 'string', format: 'textarea' }, 'long'], [{ type: 'string', writeOnly: true }, 'password'],
+    [{ type: 'number' }, 'number'], [{ type: 'integer' }, 'integer'], [{ type: 'boolean' }, 'boolean'], [{ type: ['string', 'null'] }, 'text'],
+    [{ enum: ['a', 1, null] }, 'choice'], [{ const: 3 }, 'choice'], [{ oneOf: [{ const: 1, title: 'One' }, { const: 2 }] }, 'choice'],
+    [{ type: 'array', items: { type: 'integer' } }, 'list'], [{ type: 'array', items: { enum: ['x'] } }, 'list'], [{ type: 'array', items: object({ a: {} }) }, 'json'], [{ type: 'array' }, 'json'],
+    [object({ a: { type: 'string' } }), 'object'], [{ properties: {} }, 'object'], [{ type: 'object' }, 'json'], [{}, 'json'], [true, 'json'], [{ type: ['string', 'number'] }, 'json'],
+    [{ $ref: '#/$defs/n', $defs: { n: { type: 'integer' } } }, 'integer'], [{ $ref: '#/$defs/gone' }, 'json'], [{ $ref: 'https://example.org/s' }, 'json'],
+  ];
+  for (const [schema, kind] of table) assert.equal(fieldOf(schema).kind, kind, JSON.stringify(schema));
+  // One that is within itself has an end.
+  const tree = { $ref: '#/$defs/t', $defs: { t: object({ inner: { $ref: '#/$defs/t' } }) } };
+  let depth = 0;
+  for (let field = fieldOf(tree); field.kind === 'object'; [field] = field.fields) depth += 1;
+  assert.equal(depth, 4);
+  const [a, b] = fieldOf(object({ dueDate: {}, n: { title: 'Count', description: 'How many' } }, ['n'])).fields;
+  assert.deepEqual([a.title, a.isRequired, b.title, b.description, b.isRequired], ['Due date', false, 'Count', 'How many', true]);
+});
+
+test('what is filled in becomes JSON, with numbers as they were typed', () => {
+  const s = { type: 'string' };
+  const table = [
+    [object({ a: s, b: { type: 'integer' } }, ['a']), { a: ' x"', b: '9007199254740993' }, '{"a":" x\\"","b":9007199254740993}'],
+    [object({ n: { type: 'number' } }), { n: ' 2.0 ' }, '{"n":2.0}'],
+    [object({ a: s, n: { type: 'number' } }), {}, '{}'],
+    [object({ a: { ...s, default: 'd' }, n: { type: 'integer', default: 3 }, b: { type: 'boolean', default: true } }), {}, '{"a":"d","n":3,"b":true}'],
+    [object({ b: { type: 'boolean' } }, ['b']), {}, '{"b":false}'],
+    [object({ b: { type: 'boolean' } }), {}, '{}'],
+    [object({ b: { type: 'boolean' } }), { b: 'false' }, '{"b":false}'],
+    [object({ c: { enum: ['low', { x: 1 }] } }), { c: '1' }, '{"c":{"x":1}}'],
+    [object({ c: { enum: ['low', 'high'], default: 'high' } }), {}, '{"c":"high"}'],
+    [object({ c: { const: 'only' } }, ['c']), {}, '{"c":"only"}'],
+    [object({ l: { type: 'array', items: { type: 'integer' }, default: [1, 2] } }), {}, '{"l":[1,2]}'],
+    [object({ l: { type: 'array', items: s } }), {}, '{}'],
+    [object({ l: { type: 'array', items: s } }, ['l']), {}, '{"l":[]}'],
+    [object({ o: object({ a: s }, ['a']) }), {}, '{}'],
+    [object({ o: object({ a: s, b: { type: 'boolean', default: false } }, ['a']) }), { o: { a: 'x', b: 'true' } }, '{"o":{"a":"x","b":true}}'],
+    [object({ j: {} }), { j: '{"n": 1e400}' }, '{"j":{"n": 1e400}}'],
+    [object({ z: { type: ['string', 'null'] } }, ['z']), {}, '{"z":null}'],
+    [object({ t: { type: 'string', format: 'date-time' } }), { t: '2026-03-04T05:06:07' }, `{"t":"${new Date('2026-03-04T05:06:07').toISOString()}"}`],
+    [s, 'alone', '"alone"'],
+  ];
+  for (const [schema, change, expected] of table) assert.equal(filled(schema, change), expected, JSON.stringify(schema));
+  const given = object({ a: { type: 'string', default: 'd' }, t: { type: 'string', format: 'date-time' }, o: object({ n: { type: 'integer' } }) });
+  assert.equal(filled(given, {}, { a: 'given', t: '2026-03-04T05:06:07.000Z', o: { n: 4 } }), '{"a":"given","t":"2026-03-04T05:06:07.000Z","o":{"n":4}}');
+});
+
+test('what is wrong is told at its field', () => {
+  const s = { type: 'string' };
+  const table = [
+    [object({ a: s }, ['a']), {}, ['a: this is needed']],
+    [object({ n: { type: 'number' } }), { n: '1,5' }, ['n: this is no number']],
+    [object({ n: { type: 'integer' } }), { n: '1.5' }, ['n: this is no whole number']],
+    [object({ n: { type: 'integer', minimum: 3 } }), { n: '2' }, ['n: at least 3']],
+    [object({ n: { type: 'integer', maximum: 3 } }), { n: '4' }, ['n: at most 3']],
+    [object({ n: { type: 'number', exclusiveMinimum: 0 } }), { n: '0' }, ['n: more than 0']],
+    [object({ n: { type: 'number', exclusiveMaximum: 1 } }), { n: '1' }, ['n: less than 1']],
+    [object({ a: { ...s, minLength: 2 } }), { a: '😀' }, ['a: at least 2 characters']],
+    [object({ a: { ...s, maxLength: 2 } }), { a: 'abc' }, ['a: at most 2 characters']],
+    [object({ a: { ...s, pattern: '^v\\d+$' } }), { a: 'x' }, ['a: this does not match ^v\\d+$']],
+    [object({ a: { ...s, pattern: '(?<' } }), { a: 'x' }, '{"a":"x"}'],
+    [object({ l: { type: 'array', items: { type: 'integer' } } }), { l: ['1', 'x'] }, ['l[1]: this is no whole number']],
+    [object({ l: { type: 'array', items: s, minItems: 2 } }), { l: ['x'] }, ['l: at least 2 needed']],
+    [object({ l: { type: 'array', items: s, maxItems: 1 } }), { l: ['x', 'y'] }, ['l: at most 1 allowed']],
+    [object({ l: { type: 'array', items: s, uniqueItems: true } }), { l: ['x', 'x'] }, ['l: each may be there once']],
+    [object({ o: object({ a: s, b: s }, ['a']) }), { o: { a: '', b: 'x' } }, ['o.a: this is needed']],
+    [object({ o: object({ a: s }, ['a']) }, ['o']), {}, ['o.a: this is needed']],
+    [object({ j: {} }), { j: '{' }, ['j: this is no JSON']],
+    [{}, '', [': this is no JSON']],
+  ];
+  for (const [schema, change, expected] of table) assert.deepEqual(filled(schema, change), expected, JSON.stringify(schema));
+  assert.deepEqual(['payload.a[0].b', 'payload', 'inputs.x', '/a/0/b', 'a.b', undefined, 'payloads'].map(formPath), ['a[0].b', '', 'x', 'a[0].b', 'a.b', '', 'payloads']);
+});
+
+test('calls that steer a run are one request with a key, and a refusal says what the server said', async () => {
+  const { fetch } = globalThis;
+  const asked = [];
+  let answer = { ok: true, status: 200, json: async () => ({ fine: true }) };
+  globalThis.fetch = async (url, { method, headers, body }) => {
+    asked.push([method, url, headers['idempotency-key'], headers.authorization, body]);
+    return answer;
+  };
+  assert.deepEqual(await decide('p', 'r 1', 's', { decision: 'approve', payload: { n: 1 } }, { key: 'k', headers: { authorization: 'Bearer t' } }), { fine: true });
+  await retry('p', 'r');
+  await changePlan('p', 'r', { expectedRevision: 1, remove: ['a'] }, { base: 'http://h' });
+  const [first, second, third] = asked;
+  assert.deepEqual(first, ['POST', '/api/projects/p/workflows/r%201/steps/s/decision', 'k', 'Bearer t', '{"decision":"approve","payload":{"n":1}}']);
+  assert.deepEqual([second[0], second[1], second[4]], ['POST', '/api/projects/p/workflows/r/retry', '{}']);
+  assert.deepEqual([third[0], third[1]], ['PATCH', 'http://h/api/projects/p/workflows/r/plan']);
+  assert.ok(second[2].length > 15 && second[2] !== third[2]);
+  answer = { ok: false, status: 409, json: async () => ({ detail: 'the plan is at revision 3', code: 'stale_revision', revision: 3 }) };
+  await assert.rejects(changePlan('p', 'r', { expectedRevision: 1 }), (error) =>
+    error instanceof CallRefused && error.status === 409 && error.code === 'stale_revision' && error.problem.revision === 3 && error.message === 'the plan is at revision 3');
+  globalThis.fetch = fetch;
 });

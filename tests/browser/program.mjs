@@ -31,6 +31,8 @@ export function temporary() {
   return directory;
 }
 
+process.on('exit', () => Server.running.forEach((server) => server.process.kill('SIGKILL')));
+
 /** The program, serving; `port` 0 takes a free one. */
 export class Server {
   /** Those that were started and have not ended. */
@@ -44,7 +46,6 @@ export class Server {
     Server.running.add(server);
     server.ended = new Promise((resolve) => server.process.on('exit', resolve));
     server.ended.then(() => Server.running.delete(server));
-    process.on('exit', () => server.process.kill('SIGKILL'));
     server.origin = await new Promise((resolve, reject) => {
       server.process.stderr.on('data', (text) => {
         server.log += text;

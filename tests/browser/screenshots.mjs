@@ -40,7 +40,7 @@ const nodes = (page) => page.locator('.node').first().waitFor();
 const completed = (runId, step) => until(async () => {
   const run = await server.call(`/api/projects/demo/workflows/${runId}`);
   return run.steps.find(({ id }) => id === step).status !== 'pending';
-}, `${step} begins`);
+}, `${step} begins`, 60_000);
 
 await shoot('idle', '#/p/demo');
 await shoot('new', '#/p/demo/new', async (page) => {
@@ -72,6 +72,29 @@ const build = await server.submit('build', waiting('Release 2.4', 'Test on three
 await until(async () => (await server.call(`/api/projects/build/workflows/${build.runId}`)).progress.completed > 1, 'the build is under way');
 await shoot('overview', '#/', async (page) => page.locator('.card').filter({ hasText: 'build' }).getByText('running').waitFor());
 for (const [name, { runId }] of [['reports', reports], ['build', build]]) await server.call(`/api/projects/${name}/workflows/${runId}/cancel`, { method: 'POST' });
+const release = await server.submit('release', { name: 'Release 2.4', scheduling: 'eager', steps: [
+  { id: 'build', title: 'Build it', tool: 'echo' }, { id: 'test', title: 'Test on three systems', tool: 'delay', inputs: { ms: 600_000 } },
+  { id: 'ask', title: 'Ask for a go', tool: 'approval', dependencies: ['build'], inputs: { message: 'Shall 2.4 go to production?', expires: 3_600_000, onExpire: 'reject', schema: {
+    type: 'object', required: ['place', 'nodes'], properties: { place: { enum: ['staging', 'production'], default: 'staging' },
+      nodes: { type: 'integer', title: 'Number of nodes', minimum: 1, description: 'How many get it first' }, notify: { type: 'boolean', title: 'Notify the team', default: true }, why: { type: 'string', maxLength: 1000 } } } } },
+  { id: 'ship', title: 'Ship it', tool: 'echo', dependencies: ['ask'] }] });
+await shoot('approval', `#/p/release/r/${release.runId}/s/ask`, (page) => page.locator('.approval').waitFor());
+await server.call(`/api/projects/release/workflows/${release.runId}/cancel`, { method: 'POST' });
+const resized = await server.submit('photos', { name: 'Make them small', onFailure: 'continue', steps: [
+  { id: 'find', title: 'Find the photos', tool: 'echo', inputs: { files: Array.from({ length: 240 }, (_, n) => n === 6 ? { path: 'broken.jpg', ms: -1 } : { path: `photos/${n + 1}.jpg`, ms: n < 230 ? 1 : 600_000 }) } },
+  { id: 'resize', title: 'Make each small', tool: 'delay', dependencies: ['find'], forEach: '{{ steps.find.output.files }}', as: 'file', inputs: { ms: '{{ file.ms }}' } },
+  { id: 'page', title: 'Make the page', tool: 'echo', dependencies: ['resize'] }] });
+await until(async () => (await server.call(`/api/projects/photos/workflows/${resized.runId}`)).steps[1].items?.done > 225, 'items are done');
+await shoot('items', `#/p/photos/r/${resized.runId}/s/resize`, (page) => page.locator('.items li').nth(20).waitFor());
+await server.call(`/api/projects/photos/workflows/${resized.runId}/cancel`, { method: 'POST' });
+const report = { name: 'Nightly report', description: 'Collects the figures and draws the charts', steps: ['Collect', 'Draw', 'Send'].map((title, n) => ({ id: `s${n}`, title, tool: 'echo' })) };
+await server.call('/api/projects/reports/plans/nightly', { method: 'PUT', body: { plan: report, schedule: { cron: '0 3 * * *', timeZone: 'Europe/Zurich', overlap: 'skip' } } });
+await server.call('/api/projects/reports/plans/on-demand', { method: 'PUT', body: { ...report, name: 'Report of a month', parameters: { type: 'object', required: ['month'], properties: { month: { type: 'string', format: 'date', title: 'Month' }, draft: { type: 'boolean', title: 'As a draft', default: true } } } } });
+await server.end('reports', (await server.call('/api/projects/reports/workflows', { body: { stored: 'nightly' } })).runId);
+await shoot('plans', '#/p/reports/plans', async (page) => {
+  await page.locator('.card').filter({ hasText: 'on-demand' }).getByRole('button', { name: 'Run' }).click();
+  await page.getByLabel('Month').waitFor();
+});
 await shoot('messages', '#/p/chat/messages', async (page) => {
   await page.locator('.messages summary').last().click();
   await page.locator('.messages pre').filter({ hasText: /figures/ }).waitFor();

@@ -6,12 +6,17 @@
 #![allow(dead_code, reason = "each test binary takes what it needs")]
 
 pub mod client;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "postgres")]
+pub mod proxy;
 pub mod random;
 pub mod receiver;
 pub mod retold;
 pub mod server;
 pub mod stream;
 pub mod stream_body;
+pub mod terminal;
 pub mod token;
 
 use std::time::{Duration, Instant};

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 
+use crossbeam_channel::{Receiver, unbounded};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -149,6 +150,11 @@ impl Setup {
         self
     }
 
+    /// With what it keeps in this database.
+    pub fn data_url(self, url: &str) -> Self {
+        self.data(Path::new(url))
+    }
+
     /// At this address; without, it finds one.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = Some(address);
@@ -252,14 +258,14 @@ impl Starting {
 struct Log {
     lines: Arc<Mutex<Vec<String>>>,
     /// Ends with the process.
-    address: mpsc::Receiver<SocketAddr>,
+    address: Receiver<SocketAddr>,
 }
 
 impl Log {
     fn follow(child: &mut Child) -> Self {
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
         let lines = Arc::new(Mutex::new(Vec::new()));
-        let (found, address) = mpsc::channel();
+        let (found, address) = unbounded();
         let kept = lines.clone();
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {

@@ -1,15 +1,12 @@
 //! Commands that misbehave: what reaches them, what they may use up, and that whatever they do harms nobody else.
 
-use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, getuid, kill_process};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
 use crate::common::server::{Server, Setup, TempDirectory, TempFile, program};
+use crate::common::terminal::terminal;
 use crate::common::{is_alive, wait_for};
 use crate::tools::{end, error, live_output, plan};
 
@@ -69,18 +66,6 @@ fn what_the_server_had_inherited_reached_commands() {
     started.args(["run", plan.text(), "--json", "--config", config.text()]);
     let said = String::from_utf8(started.output().expect("it runs").stdout).expect("UTF-8");
     assert!(said.contains(r#""output":"0\n1\n2""#), "{said}");
-}
-
-/// Begins a terminal: its two ends. What is started by `setsid --ctty` with the second one as its stdin has it as its
-/// controlling terminal.
-fn terminal() -> (OwnedFd, File) {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-    grantpt(&master).expect("ours");
-    unlockpt(&master).expect("ours");
-    let name = ptsname(&master, Vec::new()).expect("a name");
-    let flags = OFlags::RDWR | OFlags::NOCTTY;
-    let other = rustix::fs::open(&name, flags, Mode::empty()).expect("its other end");
-    (master, other.into())
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn the_plan_of_a_run_is_shown_without_its_secrets() {
     expected["steps"][0]["inputs"]["password"] = json!("***");
     assert_eq!(
         shown.json(),
-        json!({"plan": expected, "inputs": {"region": "us"},
+        json!({"plan": expected, "inputs": {"region": "us"}, "revision": 1,
             "masked": ["plan.inputs.apiToken", "plan.steps[0].inputs.password"]})
     );
     assert_eq!(ask(&token(&["p"], "publish")).status, 403);

@@ -296,7 +296,10 @@ fn retries_wait_as_the_policy_says() {
         (json!({"maxRetries": 3, "initialDelay": 5}), vec![5, 5, 5]),
         (json!({"maxRetries": 3, "backoff": "fixed", "initialDelay": 5, "maxDelay": 3}), vec![3, 3, 3]),
         (json!({"maxRetries": 4, "backoff": "linear", "initialDelay": 4, "maxDelay": 10}), vec![4, 8, 10, 10]),
-        (json!({"maxRetries": 4, "backoff": "exponential", "initialDelay": 3, "maxDelay": 20}), vec![3, 6, 12, 20]),
+        (
+            json!({"maxRetries": 4, "backoff": "exponential", "initialDelay": 3, "maxDelay": 20, "jitter": false}),
+            vec![3, 6, 12, 20],
+        ),
         (json!({"maxRetries": 0}), vec![]),
     ];
     for (policy, delays) in table {
@@ -469,4 +472,89 @@ fn a_cancelled_step_is_counted_apart_from_those_that_never_ran() {
     assert_eq!(last(&messages)["cancelledSteps"], json!(["a"]));
     assert_eq!(server.get(&format!("/api/projects/p/workflows/{run}")).json()["progress"], counts);
     assert_eq!(server.get("/api/projects/p/workflows").json()["workflows"][0]["progress"], counts);
+}
+
+#[test]
+fn both_schedulings_give_the_same_outputs_and_eager_waits_for_no_other_branch() {
+    let server = Server::open();
+    let mut uneven: Value = serde_json::from_str(include_str!("../../examples/plans/uneven.json")).expect("JSON");
+    let eager = server.carry_out(&uneven);
+    uneven["scheduling"] = json!("levels");
+    let levels = server.carry_out(&uneven);
+    assert_eq!(last(&eager)["outputs"], last(&levels)["outputs"]);
+    for (messages, scheduling, estimate) in [(&eager, "eager", 1200), (&levels, "levels", 1800)] {
+        let started = &messages[0]["payload"];
+        assert_eq!((&started["scheduling"], &started["revision"]), (&json!(scheduling), &json!(1)));
+        assert_eq!(started["estimatedDuration"], estimate);
+    }
+    let place = |of: &[Value], words: &str| short(of).iter().position(|line| line == words).expect("it was said");
+    let first = |of: &[Value], one: &str, other: &str| assert!(place(of, one) < place(of, other), "{:#?}", short(of));
+    first(&eager, "train running 1", "compile completed 1");
+    first(&eager, "level 1", "level 0 ended");
+    first(&eager, "train completed 1", "report running 1");
+    first(&levels, "compile completed 1", "train running 1");
+    first(&levels, "level 0 ended", "level 1");
+    let path = &last(&eager)["performanceMetrics"]["criticalPath"];
+    assert!([json!(["compile", "link", "report"]), json!(["fetch", "train", "report"])].contains(path), "{path}");
+    for ended in ["level 0 ended", "level 1 ended", "level 2 ended"] {
+        assert_eq!(short(&eager).iter().filter(|line| *line == ended).count(), 1, "once");
+    }
+}
+
+#[test]
+fn handlers_run_before_the_last_message_and_change_nothing() {
+    let server = Server::open();
+    let handler = |id: &str, inputs: Value| json!([echo(id, inputs, &[])]);
+    let plan = json!({
+        "name": "n",
+        "steps": [failing("a", json!({})), echo("b", json!({}), &["a"])],
+        "onFailure": handler("tell", json!({"why": "{{ run.error }}", "b": "{{ steps.b.output }}"})),
+        "handlers": {"onSuccess": handler("cheer", json!({})), "onExit": [failing("clean", json!({}))]},
+    });
+    let messages = server.carry_out(&plan);
+    let told = short(&messages);
+    let after = told.iter().position(|line| line == "level 0 ended").expect("a level");
+    assert_eq!(
+        told[after + 1..],
+        [
+            "b skipped 0",
+            "tell running 1",
+            "tell completed 1",
+            "clean running 1",
+            "clean failed 1",
+            "cheer skipped 0",
+            "failed"
+        ]
+    );
+    let tell = moment(&messages, "tell", "completed");
+    assert_eq!(tell["output"], json!({"why": "step a failed: boom a", "b": null}));
+    assert_eq!((&tell["handler"], &tell["outcome"]["reason"]), (&json!("onFailure"), &json!("step_failed")));
+    assert_eq!(
+        (&last(&messages)["failedSteps"], &last(&messages)["failedHandlers"]),
+        (&json!(["a"]), &json!(["clean"]))
+    );
+    assert_eq!(last(&messages)["reason"], "step_failed");
+}
+
+#[test]
+fn handlers_are_checked_with_the_plan() {
+    let server = Server::open();
+    let bad = json!({
+        "name": "n",
+        "steps": [echo("a", json!({"x": "{{ run.status }}"}), &[])],
+        "onExit": [echo("a", json!({}), &[]), echo("c", json!({}), &["a"]), {"id": "d", "tool": "nope"}],
+        "handlers": {"onExit": [echo("e", json!({"x": "{{ steps.c.output }}"}), &[])]},
+    });
+    let problem = server.post("/api/workflow/check", &bad).json();
+    let issues = problem["issues"].as_array().expect("a list");
+    for (path, word) in [
+        ("steps[0].inputs.x", "run"),
+        ("onExit[0].id", "steps[0]"),
+        ("onExit[1].dependencies[0]", "another list"),
+        ("onExit[2].tool", "nope"),
+        ("handlers.onExit[0].inputs.x", "waits for"),
+    ] {
+        let says = |issue: &Value| issue["message"].as_str().is_some_and(|message| message.contains(word));
+        assert!(issues.iter().any(|issue| issue["path"] == path && says(issue)), "{path} {word}: {problem:#}");
+    }
 }

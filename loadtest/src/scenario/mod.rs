@@ -2,6 +2,7 @@
 
 mod burst;
 mod churn;
+mod cluster;
 mod connect;
 mod crowd;
 mod hostile;
@@ -42,6 +43,7 @@ pub const ALL: &[Scenario] = &[
     churn::SCENARIO,
     overload::SCENARIO,
     neighbours::SCENARIO,
+    cluster::SCENARIO,
 ];
 
 /// Carries out what was asked for and prints the reports; were they good?

@@ -147,6 +147,16 @@ fn peer_run(options: &Options, peer: &Peer, mut report: Report, watch: &mut Watc
     Ok(report)
 }
 
+/// Runs of three steps a second that a peer gets done, so many in flight.
+pub(super) fn peer_rate(server: &Server, in_flight: usize, time: Duration, watch: &mut Watch) -> Outcome<f64> {
+    let target = server.target();
+    let is_up = || target.call("POST", PEER_PATH, None, "").is_ok_and(|answer| answer.status == 200);
+    watch.until("it runs plans", is_up, String::new)?;
+    let (what, began) = (|_| (PEER_PATH.to_owned(), String::new(), 200), Instant::now());
+    let pass = |watch: &mut Watch| watch.pass("calls", time, String::new);
+    Ok(call_for(target, in_flight, what, pass, watch)? / began.elapsed().as_secs_f64())
+}
+
 /// What others can do that only pass events on.
 fn peer_events(options: &Options, server: &Server, watch: &mut Watch) -> Outcome<Table> {
     let (viewers, lines) = (options.number("viewers")?, options.number("lines")?);
@@ -283,7 +293,7 @@ fn call(caller: &mut Caller, path: &str, body: &str, expected: u16) -> Outcome<(
     }
 }
 
-fn chain(length: usize) -> Value {
+pub(super) fn chain(length: usize) -> Value {
     let step = |n: usize| match n.checked_sub(1) {
         None => json!({"id": "s0", "tool": "echo"}),
         Some(before) => json!({"id": format!("s{n}"), "tool": "echo", "dependencies": [format!("s{before}")]}),

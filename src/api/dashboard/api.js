@@ -1,6 +1,9 @@
 /** The server's calls, with the token where there is one. Owns the token, and the difference between the clocks. */
 
+import { newKey } from './calls.js';
 import { itemsAt, payloadOf } from './json.js';
+
+export { newKey };
 
 const TOKEN_KEY = 'stepcast-token';
 
@@ -19,16 +22,27 @@ export function setToken(text) {
   else sessionStorage.removeItem(TOKEN_KEY);
 }
 
+/** What the token claims; undefined where there is none, or where it can't be read. */
+function claims() {
+  const payload = token().split('.')[1];
+  if (!payload) return undefined;
+  try {
+    return JSON.parse(atob(payload.replaceAll('-', '+').replaceAll('_', '/')));
+  } catch {
+    return undefined;
+  }
+}
+
 /** Whether the token gives a scope; where it can't be read, the server will tell. */
 export function may(scope) {
-  const payload = token().split('.')[1];
-  if (!payload) return true;
-  try {
-    const { scope: given = 'subscribe' } = JSON.parse(atob(payload.replaceAll('-', '+').replaceAll('_', '/')));
-    return given.split(' ').some((one) => one === scope || one === 'admin');
-  } catch {
-    return true;
-  }
+  const { scope: given = 'subscribe' } = claims() ?? { scope };
+  return given.split(' ').some((one) => one === scope || one === 'admin');
+}
+
+/** Whether its owner may decide what an approval asks, as far as the page can tell. */
+export function mayDecide({ deciders = [] } = {}) {
+  const { sub } = claims() ?? {};
+  return may('approve') && (deciders.length === 0 || sub === undefined || deciders.includes(sub));
 }
 
 /** What the server refused: its status, what it said, and what is wrong with a plan. */
@@ -59,6 +73,7 @@ const post = (path, body, headers) =>
 
 const project = (id) => `/api/projects/${encodeURIComponent(id)}`;
 const run = (id, runId) => `${project(id)}/workflows/${encodeURIComponent(runId)}`;
+const step = (id, runId, stepId) => `${run(id, runId)}/steps/${encodeURIComponent(stepId)}`;
 
 /** Projects that are listed at most, in pages of a thousand. */
 const PROJECT_PAGES_MAX = 10;
@@ -95,14 +110,20 @@ export const readEvents = (id, runId, after) => json(`${run(id, runId)}/events?l
 export const cancel = (id, runId) => post(`${run(id, runId)}/cancel`);
 /** The same plan with the same inputs once more, as the server has them: nothing of them goes through this page. */
 export const rerun = (id, runId, key) => post(`${run(id, runId)}/rerun`, undefined, { 'idempotency-key': key });
+/** A new run that goes on from where this one failed or was cancelled. */
+export const retry = (id, runId, key) => post(`${run(id, runId)}/retry`, undefined, { 'idempotency-key': key });
+/** What is decided of a step that waits; `payload` is JSON as it was typed. */
+export const decide = (id, runId, stepId, { decision, payload }, key) =>
+  post(`${step(id, runId, stepId)}/decision`, `{"decision":"${decision}"${payload === undefined ? '' : `,"payload":${payload}`}}`, { 'idempotency-key': key });
+/** Items of a step that is done for each of a list. */
+export const readItems = (id, runId, stepId, query = {}) => json(`${step(id, runId, stepId)}/items?${new URLSearchParams(query)}`);
 export const check = (text) => post('/api/workflow/check', text);
-/** A key that no other submit has. `crypto.randomUUID` is there on https and on loopback alone. */
-export const newKey = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join('');
 export const submit = (id, text, key) => post(`${project(id)}/workflows`, text, { 'idempotency-key': key });
 
-/** Where a step's output is; of one stream, or the result itself. */
-export function outputPath(id, runId, stepId, stream) {
-  return `${run(id, runId)}/steps/${encodeURIComponent(stepId)}/output${stream ? `?stream=${stream}` : ''}`;
+/** Where the output of a step, or of one of its items, is; of one stream, or the result itself. */
+export function outputPath(id, runId, stepId, { stream, item } = {}) {
+  const query = new URLSearchParams({ ...(stream && { stream }), ...(item !== undefined && { item }) });
+  return `${step(id, runId, stepId)}/output${query.size > 0 ? `?${query}` : ''}`;
 }
 
 function noteClock(date) {

@@ -4,8 +4,8 @@
  */
 import * as api from './api.js';
 import { PROJECTS_MAX } from '/stepcast.js';
-import { h } from './dom.js';
-import { isEnded } from './estimate.js';
+import { h, setText } from './dom.js';
+import { isEnded, waiting } from './estimate.js';
 import { chosen } from './glance.js';
 import { Live } from './live.js';
 import { OverviewView } from './overview.js';
@@ -32,12 +32,13 @@ const live = new Live(changed);
 const runs = new RunList(element('runs'), app);
 let view;
 
-/** `/` for all projects, `/p/demo/r/run_1/s/build`, `/p/demo/new`, `/p/demo/messages`. */
-function address({ project, run, step, isNew, again, isMessages }) {
+/** `/` for all projects, `/p/demo/r/run_1/s/build`, `/p/demo/new`, `/p/demo/messages`, `/p/demo/plans`. */
+function address({ project, run, step, isNew, again, isMessages, isPlans }) {
   const id = encodeURIComponent;
   if (!project) return '/';
   if (isNew) return `/p/${id(project)}/new${again ? `/${id(again)}` : ''}`;
   if (isMessages) return `/p/${id(project)}/messages`;
+  if (isPlans) return `/p/${id(project)}/plans`;
   return `/p/${id(project)}${run ? `/r/${id(run)}` : ''}${run && step ? `/s/${id(step)}` : ''}`;
 }
 
@@ -46,6 +47,7 @@ function routeOf(hash) {
   if (parts[0] !== 'p' || !parts[1]) return {};
   if (parts[2] === 'new') return { project: parts[1], isNew: true, again: parts[3] };
   if (parts[2] === 'messages') return { project: parts[1], isMessages: true };
+  if (parts[2] === 'plans') return { project: parts[1], isPlans: true };
   return { project: parts[1], run: parts[2] === 'r' ? parts[3] : undefined, step: parts[4] === 's' ? parts[5] : undefined };
 }
 
@@ -61,25 +63,24 @@ function decoded(part) {
 function navigate() {
   const before = app.route;
   app.route = routeOf(location.hash);
-  const { project, run, isNew, isMessages } = app.route;
+  const { project, run, isNew, isMessages, isPlans } = app.route;
   if (project && project !== before.project) follow(project);
   if (!project && (before.project || !view)) lookOver();
   mark();
   draw();
-  if (run !== before.run || isNew !== before.isNew || isMessages !== before.isMessages || project !== before.project) scrollTo(0, 0);
+  if (run !== before.run || isNew !== before.isNew || isMessages !== before.isMessages || isPlans !== before.isPlans || project !== before.project) scrollTo(0, 0);
 }
 
 /** What the style goes by. */
 function mark() {
-  const { project, run, step, isNew, isMessages } = app.route;
-  const marks = { 'is-overview': !project, 'has-run': Boolean(!project || run || isNew || isMessages), 'has-step': Boolean(step) };
+  const { project, run, step, isNew, isMessages, isPlans } = app.route;
+  const marks = { 'is-overview': !project, 'has-run': Boolean(!project || run || isNew || isMessages || isPlans), 'has-step': Boolean(step) };
   for (const [name, is] of Object.entries(marks)) document.body.classList.toggle(name, is);
   element('new').hidden = !project;
   if (project) element('new').href = app.address({ project, isNew: true });
 }
 
 function follow(project) {
-  document.title = `${project} · stepcast`;
   view = undefined;
   showProjects();
   runs.open(project);
@@ -88,7 +89,6 @@ function follow(project) {
 
 /** Without a project in the address: all of them. */
 function lookOver() {
-  document.title = 'stepcast';
   view = undefined;
   showProjects();
   loadProjects();
@@ -150,9 +150,34 @@ function shownRun() {
   return matchMedia('(min-width: 761px)').matches ? runs.newest() : undefined;
 }
 
+/** The steps that wait for a decision in what is looked at: each where to find it. */
+function asked() {
+  const { project } = app.route;
+  if (!project) return [...live.glances.values()].flatMap((glance) => glance.runs.flatMap((run) => run.waits.map(({ id }) => ({ project: glance.projectId, run: run.runId, step: id }))));
+  return [...live.state.runs.values()].flatMap((run) => waiting(run).map(({ id }) => ({ project, run: run.runId, step: id })));
+}
+
+/** Says in the head and in the title that something waits; the head leads to the first of it. */
+function showAsked() {
+  const { project } = app.route;
+  const places = asked();
+  const count = project ? places.length : [...live.glances.values()].reduce((sum, { waits }) => sum + waits, 0);
+  const name = project ? `${project} · stepcast` : 'stepcast';
+  const title = count > 0 ? `${count} ${count === 1 ? 'waits' : 'wait'} · ${name}` : name;
+  if (document.title !== title) document.title = title;
+  const link = element('waits');
+  link.hidden = places.length === 0;
+  if (link.hidden) return;
+  link.href = app.address(places[0]);
+  const [, number, rest] = link.children;
+  setText(number, String(count));
+  setText(rest, ` step${count === 1 ? ' waits' : 's wait'}${api.may('approve') ? ' for you' : ''}`);
+}
+
 function draw() {
-  const { project, isNew, again, isMessages } = app.route;
+  const { project, isNew, again, isMessages, isPlans } = app.route;
   if (isAsking) return;
+  showAsked();
   showProjects();
   if (!project) return drawAll();
   runs.see(live.state);
@@ -164,6 +189,11 @@ function draw() {
   if (isMessages) {
     const MessagesView = part('messages')?.MessagesView;
     if (MessagesView && (!view?.isMessages || view.project !== project)) show(new MessagesView(project, app));
+    return runs.update(undefined);
+  }
+  if (isPlans) {
+    const PlansView = part('plans')?.PlansView;
+    if (PlansView && (!view?.isPlans || view.project !== project)) show(new PlansView(project, app));
     return runs.update(undefined);
   }
   const run = shownRun();
@@ -274,9 +304,10 @@ function showConnection({ status, reason } = { status: 'connecting' }) {
   }
 }
 
-/** Only what a run begins and ends with: a screen reader that reads each step out is of no use. */
+/** Only what a run begins and ends with, and what it asks: a screen reader that reads each step out is of no use. */
 function tellAloud({ type, payload }) {
   if (type === 'workflow_started') announce(`${payload.planName} started`);
+  if (type === 'workflow_progress' && payload.status === 'waiting') announce(`${payload.stepTitle} waits for a decision`);
   if (type === 'workflow_completed') announce(`${payload.planName} completed`);
   if (type === 'workflow_failed') announce(`${payload.planName} failed: ${payload.error}`);
 }
@@ -347,6 +378,8 @@ setInterval(() => {
   runs.tick();
 }, TICK);
 
+app.part = part;
+app.begunBy = (run, step) => runs.begunBy(run, step);
 app.redraw = () => changed(live.state, []);
 navigate();
 if (app.route.project) loadProjects();

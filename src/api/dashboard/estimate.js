@@ -12,11 +12,32 @@ export function elapsed(step, now) {
   return Math.max(0, until - Date.parse(step.startedAt));
 }
 
+/** The steps of a run that wait for a person. */
+export const waiting = ({ status, steps = [] }) => isEnded(status) ? [] : steps.filter((step) => step.status === 'waiting');
+
 /**
- * Milliseconds that a run will probably go on; undefined where nothing tells. Levels run one after another, so it is the
- * slowest step of each. `expected` holds what each step should take.
+ * Milliseconds that a run will probably go on; undefined where nothing tells, as while it waits for a person. Levels run one
+ * after another, so it is the slowest step of each; where steps start as soon as they can, it is the slowest chain of them.
+ * `expected` holds what each step should take.
  */
-export function remaining(run, expected, now) {
+export function remaining(run, expected, now, dependencies = new Map()) {
+  if (waiting(run).length > 0) return undefined;
+  return run.scheduling === 'eager' && dependencies.size > 0 ? remainingChain(run, expected, now, dependencies) : remainingLevels(run, expected, now);
+}
+
+function remainingChain(run, expected, now, dependencies) {
+  const ends = new Map();
+  for (const id of run.levels.flat()) {
+    const step = run.steps[run.index.get(id)];
+    const whole = expected.get(id);
+    if (!isEnded(step.status) && whole === undefined) return remainingEstimate(run, now);
+    const before = Math.max(0, ...(dependencies.get(id) ?? []).map((other) => ends.get(other) ?? 0));
+    ends.set(id, isEnded(step.status) ? 0 : before + Math.max(0, whole - elapsed(step, now)));
+  }
+  return Math.max(0, ...ends.values());
+}
+
+function remainingLevels(run, expected, now) {
   let left = 0;
   let isKnown = true;
   for (const level of run.levels) {
@@ -30,7 +51,11 @@ export function remaining(run, expected, now) {
     }
     left += longest;
   }
-  if (isKnown) return left;
+  return isKnown ? left : remainingEstimate(run, now);
+}
+
+/** By what the plan says of itself. */
+function remainingEstimate(run, now) {
   if (!run.estimatedDuration || !run.startedAt) return undefined;
   return Math.max(0, run.estimatedDuration - (now - Date.parse(run.startedAt)));
 }

@@ -33,6 +33,7 @@ const STATE_INTERVAL = 16;
  * @property {() => (Record<string, string> | Promise<Record<string, string>>)} [headers] for `ticketUrl`
  * @property {RequestCredentials} [credentials] for `ticketUrl`
  * @property {string} [runId] this run alone; of one project
+ * @property {boolean} [items] each item of steps with `forEach`, too: `itemStates` of such a step; of one project
  * @property {string} [lastEventId] go on behind this message
  * @property {(message: Message, text: string, id: string) => void} [onMessage] each message once, those of a project in
  *   order; `text` is its JSON as it came, for whoever needs numbers as they were written; `id` is where to go on behind it
@@ -47,9 +48,10 @@ const STATE_INTERVAL = 16;
  * @param {Options} [options]
  */
 export function follow(wanted, options = {}) {
-  const { base = '', ticketUrl, runId, onMessage, onState, onConnection } = options;
+  const { base = '', ticketUrl, runId, items, onMessage, onState, onConnection } = options;
   const one = typeof wanted === 'string' ? wanted : undefined;
   if (one === undefined && runId) throw new TypeError('a run is followed in one project: follow(project, { runId })');
+  if (one === undefined && items) throw new TypeError('items are followed in one project: follow(project, { items })');
   /** @type {Map<string, State>} */
   let projects = new Map((one === undefined ? checked(wanted) : [one]).map((id) => [id, emptyState(id)]));
   /** @type {Connection} */
@@ -117,6 +119,7 @@ export function follow(wanted, options = {}) {
     if (one === undefined) url.searchParams.set('projects', [...projects.keys()].join());
     url.searchParams.set('heartbeat', 'message');
     if (runId) url.searchParams.set('runId', runId);
+    if (items) url.searchParams.set('items', '1');
     if (lastEventId) url.searchParams.set('lastEventId', lastEventId);
     if (ticketUrl) {
       const ticket = await fetchTicket(ticketUrl);
@@ -192,8 +195,7 @@ export function follow(wanted, options = {}) {
     const { type, projectId, seq, payload } = message;
     let before = projects.get(projectId);
     if (!before) return;
-    const isOwn = type === 'connected' || type === 'workflow_snapshot' || type.startsWith('stream_');
-    if (!isOwn && seq <= Math.max(before.seq, positions.get(projectId) ?? 0)) return;
+    if (!OWN.has(type) && !type.startsWith('stream_') && seq <= Math.max(before.seq, positions.get(projectId) ?? 0)) return;
     // The server's heartbeats have the number of a message that was here. What has its own is a publisher's, who may
     // name it so; in a run's stream there are none of those.
     if (runId && type === 'heartbeat') return;
@@ -275,6 +277,9 @@ function checked(ids) {
   if (each.length >= 1 && each.length <= PROJECTS_MAX) return each;
   throw new RangeError(`a stream is of 1 to ${PROJECTS_MAX} projects, not of ${each.length}`);
 }
+
+/** What a stream tells besides the messages of history: it has the number of the message before it. */
+const OWN = new Set(['connected', 'workflow_snapshot', 'workflow_item', 'workflow_items_snapshot']);
 
 /** Why the server ends a stream as a whole. @type {Record<string, string>} */
 const CLOSING = {

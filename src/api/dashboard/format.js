@@ -56,7 +56,35 @@ export function moment(time, now) {
 }
 
 /** The word for a state. */
-export const word = (status) => status === 'retrying' ? 'waits to retry' : status;
+export const word = (status) => WORDS[status] ?? status;
+
+const WORDS = { retrying: 'waits to retry', waiting: 'waits for a decision' };
+
+/** When steps run that are not in the levels: behind them, by how the run ends. */
+export const HANDLERS = { onSuccess: 'On success', onFailure: 'On failure', onCancel: 'When cancelled', onExit: 'At the end' };
+
+/** `1,204 tokens (1,000 in, 204 out), cost 0.012, some-model`. */
+export function usageText({ inputTokens, outputTokens, totalTokens, cost, model }) {
+  const number = (value) => value.toLocaleString('en');
+  const total = totalTokens ?? (inputTokens ?? 0) + (outputTokens ?? 0);
+  const parts = [inputTokens !== undefined && `${number(inputTokens)} in`, outputTokens !== undefined && `${number(outputTokens)} out`].filter(Boolean);
+  return [`${count(total, 'token')}${parts.length > 0 ? ` (${parts.join(', ')})` : ''}`, costText(cost), model].filter(Boolean).join(', ');
+}
+
+/** Of a small cost the first digits that say something; a currency nobody has told. */
+export const costText = (cost) => cost === undefined ? '' : `cost ${Number(cost.toPrecision(cost < 1 ? 2 : 6)).toLocaleString('en', { maximumFractionDigits: 6 })}`;
+
+/** `budget 200,000 tokens, cost 2.5`; nothing where a plan has none. */
+export function budgetText({ tokens, cost } = {}) {
+  const parts = [tokens !== undefined && count(tokens, 'token'), cost !== undefined && costText(cost)].filter(Boolean);
+  return parts.length > 0 ? `budget ${parts.join(', ')}` : '';
+}
+
+/** `approved by ann at 12:03:04`. */
+export function decisionText({ decision, by, at, expired }) {
+  const word = { approve: 'approved', reject: 'rejected' }[decision] ?? decision;
+  return `${word}${by ? ` by ${by}` : ''}${at ? ` at ${clock(at)}` : ''}${expired ? ', as nobody had decided by then' : ''}`;
+}
 
 /** `1 step`, `2 steps`. */
 export const count = (n, noun) => `${n.toLocaleString('en')} ${noun}${n === 1 ? '' : 's'}`;

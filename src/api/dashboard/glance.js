@@ -1,5 +1,5 @@
 /** What the overview shows of a project, and which projects it follows. Pure. */
-import { isEnded } from './estimate.js';
+import { isEnded, waiting } from './estimate.js';
 
 /** Runs of a project that are shown at once, those that go on. */
 const RUNS_SHOWN = 3;
@@ -16,16 +16,21 @@ export function glance({ projectId, runs, connection }) {
   const active = all.filter(({ status }) => !isEnded(status)).sort(byTime('createdAt'));
   const ended = all.filter(({ status }) => isEnded(status)).sort(byTime('finishedAt')).slice(0, 1);
   const shown = active.length > 0 ? active.slice(0, RUNS_SHOWN) : ended;
-  return { projectId, denied: connection?.reason, active: active.length, runs: shown.map(brief) };
+  const waits = active.reduce((sum, run) => sum + waiting(run).length, 0);
+  // Who is asked must find the question, however many runs go on.
+  const asking = active.filter((run) => waiting(run).length > 0);
+  const first = [...new Set([...asking, ...shown])].slice(0, RUNS_SHOWN);
+  return { projectId, denied: connection?.reason, active: active.length, waits, runs: first.map(brief) };
 }
 
 const byTime = (name) => (a, b) => (b[name] ?? '') > (a[name] ?? '') ? 1 : -1;
 
-function brief({ runId, planName, status, progress, createdAt, startedAt, finishedAt, error, steps }) {
+function brief(run) {
+  const { runId, planName, status, progress, createdAt, startedAt, finishedAt, error, steps } = run;
   const busy = isEnded(status) ? [] : steps.filter((step) => step.status === 'running' || step.status === 'retrying');
   const more = busy.length > STEPS_SHOWN ? [`${busy.length - STEPS_SHOWN} more`] : [];
   const doing = [...busy.slice(0, STEPS_SHOWN).map(({ title }) => title), ...more].join(', ');
-  return { runId, planName, status, progress, createdAt, startedAt, finishedAt, error, doing };
+  return { runId, planName, status, progress, createdAt, startedAt, finishedAt, error, doing, waits: waiting(run).map(({ id, title }) => ({ id, title })).slice(0, STEPS_SHOWN) };
 }
 
 /**

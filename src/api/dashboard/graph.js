@@ -3,9 +3,10 @@
  * it. Only what the window shows is in the page, so a plan of thousands costs no more than one of fifty.
  */
 import { h, icon, setIcon, setText, svg } from './dom.js';
-import { duration, ticking, word } from './format.js';
+import { HANDLERS, duration, ticking, word } from './format.js';
 import { elapsed, isEnded } from './estimate.js';
 import { columns, lineCount, lines, neighbour, rows, visible } from './layout.js';
+import { setBars, progressBar } from './runs.js';
 import { now } from './api.js';
 
 /** Below this width levels stand one below the other. */
@@ -55,9 +56,10 @@ export class Graph {
     const isNarrow = innerWidth < NARROW;
     const width = isNarrow ? this.pane.clientWidth || innerWidth : 0;
     const focused = this.canvas.contains(document.activeElement) ? document.activeElement.dataset.id : undefined;
-    if (this.levels !== run.levels || this.dependencies !== context.dependencies || this.width !== width) {
-      Object.assign(this, { levels: run.levels, dependencies: context.dependencies, width });
-      this.place(isNarrow ? rows(run.levels, width) : columns(run.levels, context.dependencies));
+    if (this.index !== run.index || this.dependencies !== context.dependencies || this.width !== width) {
+      Object.assign(this, { index: run.index, groups: groupsOf(run), dependencies: context.dependencies, width });
+      const ids = this.groups.map((group) => group.ids);
+      this.place(isNarrow ? rows(ids, width) : columns(ids, context.dependencies));
     }
     this.drawEdges();
     this.drawBands();
@@ -78,7 +80,7 @@ export class Graph {
     this.nodes.clear();
     this.drawn = '';
     this.bands.replaceChildren(...layout.bands.map(({ level, x, y }) => {
-      const band = h('p.band', {}, h('span', {}, `Level ${level + 1}`), h('span.time.numbers'));
+      const band = h('p.band', {}, h('span', {}, this.groups[level].title), h('span.time.numbers'));
       band.style.transform = `translate(${x}px, ${y}px)`;
       return band;
     }));
@@ -97,10 +99,12 @@ export class Graph {
 
   drawBands() {
     const { run } = this;
-    [...this.bands.children].forEach((band, level) => {
-      const isNow = !isEnded(run.status) && run.levelOpen && run.currentLevel === level;
+    [...this.bands.children].forEach((band, at) => {
+      const { level, ids } = this.groups[at];
+      const steps = ids.map((id) => run.steps[run.index.get(id)]);
+      const isNow = !isEnded(run.status) && (level === undefined ? steps.some(({ status }) => status === 'running') : run.openLevels.includes(level));
       band.classList.toggle('now', isNow);
-      setText(band.lastChild, levelText(run, level, isNow));
+      setText(band.lastChild, isNow ? 'now' : tookText(steps));
     });
   }
 
@@ -132,19 +136,22 @@ export class Graph {
     const known = this.nodes.get(id) ?? this.newNode(id, x, y);
     const isChosen = String(id === this.context.chosen);
     if (known.button.getAttribute('aria-current') !== isChosen) known.button.setAttribute('aria-current', isChosen);
-    const name = `node ${step.status}${this.critical.has(id) ? ' critical' : ''}`;
+    const marks = [this.critical.has(id) && 'critical', step.reused && 'reused', step.addedIn && 'added'].filter(Boolean);
+    const name = ['node', step.status, ...marks].join(' ');
     if (known.button.className !== name) known.button.className = name;
     if (known.step === step && known.titles === this.context.titles) return;
     Object.assign(known, { step, titles: this.context.titles, title: this.context.title(step) });
     setIcon(known.icon, step.status);
     setText(known.name, known.title);
     known.button.title = `${known.title} (${step.id})`;
+    known.bar.hidden = !step.items || isEnded(step.status);
+    if (!known.bar.hidden) setBars(known.bar, { completed: step.items.done, failed: step.items.failed, skipped: 0, total: step.items.total });
     this.tickNode(known, now());
   }
 
   newNode(id, x, y) {
-    const parts = { icon: icon('pending'), name: h('span.name'), said: h('span.visually-hidden'), sub: h('span.sub.numbers') };
-    const button = h('button.node', { type: 'button', 'data-id': id, tabindex: '-1', onclick: () => this.choose(id) }, parts.icon, parts.name, ' ', parts.said, parts.sub);
+    const parts = { icon: icon('pending'), name: h('span.name'), said: h('span.visually-hidden'), sub: h('span.sub.numbers'), bar: progressBar() };
+    const button = h('button.node', { type: 'button', 'data-id': id, tabindex: '-1', onclick: () => this.choose(id) }, parts.icon, parts.name, ' ', parts.said, parts.sub, parts.bar);
     button.style.transform = `translate(${x}px, ${y}px)`;
     button.style.width = `${this.layout.size.width}px`;
     button.style.height = `${this.layout.size.height}px`;
@@ -200,25 +207,47 @@ export class Graph {
   }
 }
 
+/** The levels, and behind them a group of each kind of handler that the run has. */
+function groupsOf(run) {
+  const handlers = Object.entries(HANDLERS).map(([kind, title]) => ({ title, ids: run.steps.filter(({ handler }) => handler === kind).map(({ id }) => id) }));
+  return [...run.levels.map((ids, level) => ({ title: `Level ${level + 1}`, level, ids })), ...handlers.filter(({ ids }) => ids.length > 0)];
+}
+
 /** What stands below a step's title. */
 function subText(step, time) {
+  return `${stateText(step, time)}${step.addedIn ? ' · new' : ''}`;
+}
+
+function stateText(step, time) {
   const attempt = step.attempt > 1 ? ` · attempt ${step.attempt}` : '';
+  const items = step.items ? ` · ${step.items.done + step.items.failed} of ${step.items.total}` : '';
   switch (step.status) {
-    case 'running': return `running ${ticking(elapsed(step, time))}${attempt}${quietText(step, time)}`;
+    case 'running': return `running ${ticking(elapsed(step, time))}${items}${attempt}${items ? '' : quietText(step, time)}`;
+    case 'waiting': return `waits for a decision${leftText(step, time)}`;
     case 'retrying': return `retries in ${ticking(Date.parse(step.nextRetryAt) - time)}`;
-    case 'completed': case 'failed': case 'cancelled': return `${step.status}${step.duration === undefined ? '' : ` · ${duration(step.duration)}`}${attempt}`;
+    case 'completed': case 'failed': case 'cancelled': {
+      const word = step.reused ? 'kept' : step.status;
+      return `${word}${step.duration === undefined ? '' : ` · ${duration(step.duration)}`}${items}${attempt}`;
+    }
     default: return step.status;
   }
 }
 
 function shortText(step, time) {
   switch (step.status) {
-    case 'running': return ticking(elapsed(step, time));
+    case 'running': return step.items ? `${step.items.done + step.items.failed}/${step.items.total}` : ticking(elapsed(step, time));
+    case 'waiting': return 'waits';
     case 'retrying': return 'retries';
-    case 'completed': return duration(step.duration);
+    case 'completed': return step.reused ? 'kept' : duration(step.duration);
     case 'pending': return '';
     default: return step.status;
   }
+}
+
+/** How long one may still decide. */
+function leftText({ approval }, time) {
+  const ms = Date.parse(approval?.expiresAt) - time;
+  return ms > 0 ? ` · ${ticking(ms)}` : '';
 }
 
 /** Busy or stuck? How long a step has said nothing. */
@@ -227,9 +256,8 @@ function quietText(step, time) {
   return quiet > QUIET ? ` · quiet ${duration(quiet)}` : '';
 }
 
-function levelText(run, level, isNow) {
-  if (isNow) return 'now';
-  const steps = run.levels[level].map((id) => run.steps[run.index.get(id)]);
+/** How long the steps of a level took, once all of them have ended. */
+function tookText(steps) {
   const starts = steps.map(({ startedAt }) => Date.parse(startedAt)).filter(Number.isFinite);
   const ends = steps.map(({ finishedAt }) => Date.parse(finishedAt)).filter(Number.isFinite);
   const hasEnded = steps.every(({ status }) => isEnded(status));

@@ -50,6 +50,15 @@ export function placeAt(text, keys) {
   return span(text, at);
 }
 
+/** The same JSON with `value`, which is JSON too, at `keys`: in place of what is there, or first in the object that lacks it. */
+export function withValue(text, keys, value) {
+  const place = placeAt(text, keys);
+  if (place) return text.slice(0, place.from) + value + text.slice(place.to);
+  const around = placeAt(text, keys.slice(0, -1));
+  const isEmpty = /^\{\s*\}$/.test(text.slice(around.from, around.to));
+  return `${text.slice(0, around.from + 1)}${JSON.stringify(keys.at(-1))}:${value}${isEmpty ? '' : ','}${text.slice(around.from + 1)}`;
+}
+
 /** The texts of the items of the list to which `keys` lead. */
 export function itemsAt(text, keys) {
   const scanner = new Scanner(text, placeAt(text, keys)?.from ?? text.length);
@@ -78,7 +87,8 @@ export function span(text, at) {
   return { from, to: scanner.at };
 }
 
-function isJson(text) {
+/** Is this JSON? */
+export function isJson(text) {
   try {
     JSON.parse(text);
     return true;

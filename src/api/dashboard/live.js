@@ -6,7 +6,7 @@ import { emptyState, fold } from '/stepcast.js';
 import { Hub } from './hub.js';
 
 /** Counts up when tabs and worker no longer understand one another's older versions. */
-const PROTOCOL = 2;
+const PROTOCOL = 3;
 
 export class Live {
   /** @param {(state, messages) => void} onChange */

@@ -29,8 +29,11 @@ const BEST = { running: ['stdout', 'stderr', 'text'], retrying: ['stderr', 'stdo
 const STREAMS = { '': 'Output', stdout: 'stdout', stderr: 'stderr', text: 'text' };
 
 export class OutputView {
-  constructor(project, runId, stepId, app) {
-    Object.assign(this, { project, runId, stepId, app, abort: new AbortController() });
+  /** Of a step, or of one `item` of it; `back` leads to where it was chosen from. */
+  constructor(project, runId, stepId, app, { item, back } = {}) {
+    Object.assign(this, { project, runId, stepId, app, item, abort: new AbortController() });
+    this.name = item === undefined ? stepId : `${stepId}[${item}]`;
+    this.back = back && h('button.plain', { type: 'button', onclick: back }, '‹ Items');
     this.buttons = Object.entries(STREAMS).map(([name, text]) =>
       h('button.plain', { type: 'button', 'data-stream': name, 'aria-pressed': 'false', hidden: name !== '', onclick: () => this.choose(name) }, text));
     this.size = h('span.size.numbers');
@@ -44,7 +47,7 @@ export class OutputView {
     this.screen.addEventListener('scroll', () => this.scrolled(), { passive: true });
     this.resized = new ResizeObserver(() => this.rewrap());
     this.resized.observe(this.screen);
-    this.element = h('div.output', {}, h('div.output-bar', {}, ...this.buttons, this.size, this.toStart, this.toEnd, this.save), this.screen);
+    this.element = h('div.output', {}, h('div.output-bar', {}, this.back, this.back && h('code', {}, this.name), ...this.buttons, this.size, this.toStart, this.toEnd, this.save), this.screen);
     this.rows = new Rows(this.columns());
     this.stream = undefined;
   }
@@ -53,6 +56,10 @@ export class OutputView {
     this.abort.abort();
     this.resized.disconnect();
     clearTimeout(this.timer);
+  }
+
+  focus() {
+    (this.back ?? this.screen).focus();
   }
 
   /** Is told of the step whenever it has moved; that it spoke means that there is more to read. */
@@ -100,7 +107,7 @@ export class OutputView {
   }
 
   path(stream = this.stream) {
-    return outputPath(this.project, this.runId, this.stepId, stream);
+    return outputPath(this.project, this.runId, this.stepId, { stream, item: this.item });
   }
 
   choose(name) {
@@ -325,7 +332,7 @@ export class OutputView {
     try {
       const content = await (await request(this.path(), { signal: this.abort.signal })).blob();
       const url = URL.createObjectURL(content);
-      h('a', { href: url, download: `${this.stepId}${this.stream ? `.${this.stream}` : ''}.txt` }).click();
+      h('a', { href: url, download: `${this.name}${this.stream ? `.${this.stream}` : ''}.txt` }).click();
       setTimeout(() => URL.revokeObjectURL(url), 60_000);
     } catch (error) {
       this.app.refused(error);

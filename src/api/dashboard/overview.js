@@ -36,7 +36,9 @@ export class OverviewView {
     });
     while (this.list.children.length > rows.length) this.list.lastChild.remove();
     const active = all.reduce((sum, one) => sum + activeIn(one, glances.get(one.projectId)), 0);
-    setText(this.sum, `${count(all.length, 'project')}, ${active > 0 ? `${count(active, 'run')} active` : 'nothing runs just now'}`);
+    const waits = [...glances.values()].reduce((sum, glance) => sum + (glance.waits ?? 0), 0);
+    const asked = waits > 0 ? `, ${count(waits, 'step')} ${waits === 1 ? 'waits' : 'wait'} for a decision` : '';
+    setText(this.sum, `${count(all.length, 'project')}, ${active > 0 ? `${count(active, 'run')} active` : 'nothing runs just now'}${asked}`);
     this.note.hidden = glances.size === 0 || all.length <= glances.size;
     setText(this.note, `${count(glances.size, 'project')} are shown live, those with runs and the most recently active. The others are asked for every few seconds.`);
     this.more.hidden = all.length <= this.shown;
@@ -81,13 +83,14 @@ export class OverviewView {
   }
 
   showRun({ run, icon: symbol, name, says, bar }) {
-    setIcon(symbol, run.status);
+    const asks = run.waits ?? [];
+    setIcon(symbol, asks.length > 0 ? 'waiting' : run.status);
     setText(name, run.planName);
     bar.hidden = isEnded(run.status);
     setBars(bar, run.progress);
     const steps = `${endedSteps(run.progress)} of ${count(run.progress.total, 'step')}`;
-    const more = isEnded(run.status) ? run.error : run.doing;
-    setText(says, [word(run.status), steps, more].filter(Boolean).join(' · '));
+    const more = isEnded(run.status) ? run.error : [...asks.map(({ title }) => title), run.doing].filter(Boolean).join(', ');
+    setText(says, [word(asks.length > 0 ? 'waiting' : run.status), steps, more].filter(Boolean).join(' · '));
   }
 
   tick() {

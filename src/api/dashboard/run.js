@@ -5,11 +5,10 @@
 import * as api from './api.js';
 import { runOfView, fold, emptyState } from '/stepcast.js';
 import { h, icon, setIcon, setText } from './dom.js';
-import { duration, moment, remaining as leftText, ticking, word } from './format.js';
-import { criticalPath, expectations, isEnded, remaining } from './estimate.js';
+import { HANDLERS, budgetText, count, duration, moment, remaining as leftText, ticking, usageText, word } from './format.js';
+import { criticalPath, expectations, isEnded, remaining, waiting } from './estimate.js';
 import { Graph } from './graph.js';
 import { Timeline } from './timeline.js';
-import { StepView } from './step.js';
 import { endedSteps, progressBar, setBars } from './runs.js';
 
 /** Messages of a run that are read to know its attempts: pages of a thousand. */
@@ -17,6 +16,9 @@ const EVENT_PAGES_MAX = 5;
 
 /** A run that could not be read is asked for again after so many milliseconds at the earliest. */
 const READ_INTERVAL = 3_000;
+
+/** Steps that wait for a decision, and are named in a run's head. */
+const WAITS_SHOWN = 3;
 
 /** How steps can be shown. */
 const VIEWS = { graph: 'Graph', timeline: 'Timeline' };
@@ -28,32 +30,33 @@ export class RunView {
     this.pane = h('div.pane', { id: 'pane', role: 'tabpanel', tabindex: '-1' });
     const choose = (step) => app.go({ run: runId, step });
     this.views = { graph: new Graph(this.pane, choose), timeline: new Timeline(this.pane, choose) };
-    this.step = new StepView(project, runId, app);
-    this.element = h('section.run', { 'aria-label': 'Run' }, this.head, this.pane, this.step.element);
+    this.element = h('section.run', { 'aria-label': 'Run' }, this.head, this.pane);
     this.show('graph');
   }
 
   close() {
     this.isClosed = true;
-    this.step.close();
+    this.step?.close();
   }
 
   makeHead() {
     const parts = this.parts = {
-      icon: icon('pending'), name: h('h1'), state: h('span.state'), steps: h('span.numbers'), took: h('span.numbers'), left: h('span.numbers'), began: h('span.numbers'),
+      icon: icon('pending'), name: h('h1'), state: h('span.state'), steps: h('span.numbers'), took: h('span.numbers'), left: h('span.numbers'), began: h('span.numbers'), usage: h('span.numbers'), revision: h('span.numbers'), from: h('span'),
+      waits: h('ul.waits', { hidden: true, 'aria-label': 'Waiting for a decision' }),
       bar: progressBar(), problem: h('p.problem', { hidden: true, tabindex: '0' }),
       cancel: h('button.danger', { type: 'button', onclick: () => this.cancel() }, 'Cancel'),
       edit: h('a.button', { hidden: true, href: this.app.address({ project: this.project, isNew: true, again: this.runId }) }, 'Edit'),
       again: h('button', { type: 'button', onclick: () => this.again() }, 'Run again'),
+      retry: h('button', { type: 'button', hidden: true, title: 'A new run that keeps what has completed', onclick: () => this.retry() }, 'Go on from the failure'),
     };
     parts.tabs = Object.entries(VIEWS).map(([name, text]) =>
       h('button', { type: 'button', role: 'tab', id: `tab-${name}`, 'aria-controls': 'pane', onclick: () => this.show(name), onkeydown: (event) => this.tabKey(event) }, text));
     parts.legend = h('span.legend', { hidden: true }, h('i', { 'aria-hidden': 'true' }), 'critical path');
     return h('div.run-head', {},
       h('div.title-row', {}, parts.icon,
-        h('div.titles', {}, parts.name, h('p.facts', {}, parts.state, parts.steps, parts.took, parts.left, parts.began)),
-        h('a.button.back', { href: this.app.address({ project: this.project }) }, 'All runs'), parts.cancel, parts.edit, parts.again),
-      parts.bar, parts.problem,
+        h('div.titles', {}, parts.name, h('p.facts', {}, parts.state, parts.steps, parts.took, parts.left, parts.began, parts.usage, parts.revision, parts.from)),
+        h('a.button.back', { href: this.app.address({ project: this.project }) }, 'All runs'), parts.cancel, parts.edit, parts.again, parts.retry),
+      parts.bar, parts.waits, parts.problem,
       h('div.tabs', {}, h('div', { role: 'tablist', 'aria-label': 'How the steps are shown' }, ...parts.tabs), parts.legend));
   }
 
@@ -77,16 +80,21 @@ export class RunView {
     this.draw();
   }
 
+  /** Reads the plan, and reads it again where it has changed since. */
   async loadPlan() {
-    if (this.document || this.isPlanless || performance.now() - this.plannedAt < READ_INTERVAL) return;
+    const isNew = (this.run?.revision ?? 1) > (this.revision ?? 1);
+    if ((this.document && !isNew) || this.isPlanless || performance.now() - this.plannedAt < READ_INTERVAL) return;
     this.plannedAt = performance.now();
+    const revision = this.run?.revision ?? 1;
     try {
       this.document = await api.readPlan(this.project, this.runId);
+      this.revision = this.document.revision ?? revision;
       const plan = this.plan = this.document.plan;
-      this.dependencies = new Map(plan.steps.map((step) => [step.id, [...new Set(step.dependencies ?? [])]]));
-      this.titles = new Map(plan.steps.filter(({ title }) => title?.trim()).map(({ id, title }) => [id, title]));
+      const steps = [...plan.steps, ...handlersOf(plan)];
+      this.dependencies = new Map(steps.map((step) => [step.id, [...new Set(step.dependencies ?? [])]]));
+      this.titles = new Map(steps.filter(({ title }) => title?.trim()).map(({ id, title }) => [id, title]));
       this.expected = expectations(plan);
-      this.step.setPlan(this.document);
+      this.step?.setPlan(this.document);
       this.draw();
       await this.loadEarlier();
     } catch (error) {
@@ -135,7 +143,7 @@ export class RunView {
     if (!told || this.isClosed) return;
     this.attempts = new Map(told.steps.map((step) => [step.id, step.attempts]));
     if (this.read) this.read = { ...this.read, criticalPath: told.criticalPath };
-    this.step.redraw();
+    this.step?.redraw();
     this.draw();
   }
 
@@ -165,11 +173,23 @@ export class RunView {
     this.parts.legend.hidden = critical.length < 2 || this.kind !== 'graph';
     const title = (step) => this.titles.get(step.id) ?? step.title;
     const attempts = (step) => mergeAttempts(this.attempts.get(step.id), step.attempts);
-    const context = { dependencies: this.dependencies, titles: this.titles, title, attempts, critical, chosen: this.stepId };
     // The step takes its room before the others look for theirs.
-    this.step.update(run, this.stepId, context);
+    const stepView = this.openStep();
+    const context = { dependencies: this.dependencies, titles: this.titles, title, attempts, critical, chosen: stepView && this.stepId };
+    stepView?.update(run, this.stepId, context);
     this.views[this.kind].update(run, context);
     if (run.steps.some((step) => step.attempt > step.attempts.length)) this.loadAttempts();
+  }
+
+  /** The view of the chosen step, which is loaded when one is first chosen. */
+  openStep() {
+    const StepView = this.stepId !== undefined && this.app.part('step')?.StepView;
+    if (StepView && !this.step) {
+      this.step = new StepView(this.project, this.runId, this.app);
+      this.element.append(this.step.element);
+      if (this.document) this.step.setPlan(this.document);
+    }
+    return this.step;
   }
 
   critical(run) {
@@ -185,13 +205,43 @@ export class RunView {
     parts.state.className = `state ${run.status}`;
     setText(parts.steps, stepsText(run.progress));
     setText(parts.began, run.startedAt ? `started ${moment(run.startedAt, api.now())}` : 'waits for its turn');
+    setText(parts.usage, [run.usage && usageText(run.usage), budgetText(this.plan?.budget)].filter(Boolean).join(', '));
+    setText(parts.revision, run.revision > 1 ? `revision ${run.revision} of the plan` : '');
+    this.drawFrom(run);
+    this.drawWaits(run);
     setBars(parts.bar, run.progress);
     parts.problem.hidden = !run.error;
     setText(parts.problem, run.error ?? '');
     parts.cancel.hidden = isEnded(run.status) || !api.may('run');
     parts.again.hidden = !isEnded(run.status) || !api.may('run');
     parts.edit.hidden = parts.again.hidden || !this.plan;
+    parts.retry.hidden = parts.again.hidden || run.status === 'completed';
     this.tick();
+  }
+
+  /** The run that this one goes on from, and the one whose step began it. */
+  drawFrom({ retryOf, parent }) {
+    const { from } = this.parts;
+    const drawn = `${retryOf} ${parent?.runId}`;
+    if (from.dataset.drawn === drawn) return;
+    from.dataset.drawn = drawn;
+    const link = (run, step, text) => h('a', { href: this.app.address({ project: this.project, run, step }) }, text);
+    from.replaceChildren(...(retryOf ? ['goes on from ', link(retryOf, undefined, 'an earlier run'), ' '] : []),
+      ...(parent ? ['begun by ', link(parent.runId, parent.stepId, `step ${parent.stepId} of another run`)] : []));
+  }
+
+  /** Whoever looks at the run is shown first what it waits for. */
+  drawWaits(run) {
+    const { waits } = this.parts;
+    const steps = waiting(run).filter(({ id }) => id !== this.stepId);
+    const drawn = JSON.stringify(steps.map(({ id, title, approval }) => [id, title, approval?.message]));
+    waits.hidden = steps.length === 0;
+    if (waits.dataset.drawn === drawn) return;
+    waits.dataset.drawn = drawn;
+    const row = (step) => h('li', {}, icon('waiting'), h('span', {}, h('strong', {}, this.titles.get(step.id) ?? step.title), step.approval?.message ? `: ${step.approval.message}` : ''),
+      h('a.button', { href: this.app.address({ project: this.project, run: this.runId, step: step.id }) }, api.mayDecide(step.approval) ? 'Decide' : 'Look', h('span.visually-hidden', {}, `: ${step.title}`)));
+    waits.replaceChildren(...steps.slice(0, WAITS_SHOWN).map(row),
+      ...(steps.length > WAITS_SHOWN ? [h('li.soft', {}, `and ${count(steps.length - WAITS_SHOWN, 'more step')}`)] : []));
   }
 
   tick() {
@@ -201,10 +251,10 @@ export class RunView {
     const until = run.finishedAt ? Date.parse(run.finishedAt) : now;
     const took = run.startedAt ? until - Date.parse(run.startedAt) : undefined;
     setText(parts.took, took === undefined ? '' : run.finishedAt ? `took ${duration(took)}` : `for ${ticking(took)}`);
-    const left = isEnded(run.status) ? undefined : remaining(run, this.expected, now);
+    const left = isEnded(run.status) ? undefined : remaining(run, this.expected, now, this.dependencies);
     setText(parts.left, left === undefined ? '' : leftText(left));
     this.views[this.kind].tick(now);
-    this.step.tick(now);
+    this.step?.tick(now);
   }
 
   async cancel() {
@@ -223,6 +273,8 @@ export class RunView {
 
   /** The same plan once more. Pressed twice it runs once: an answer that was lost is asked for again. */
   async again() {
+    // Whoever may choose what goes in is asked.
+    if (this.plan?.parameters) return this.app.go({ isNew: true, again: this.runId });
     this.key ??= api.newKey();
     this.parts.again.disabled = true;
     try {
@@ -234,6 +286,26 @@ export class RunView {
     }
     this.parts.again.disabled = false;
   }
+
+  /** Goes on in a new run. Pressed twice it is one. */
+  async retry() {
+    this.retryKey ??= api.newKey();
+    this.parts.retry.disabled = true;
+    try {
+      const { runId } = await api.retry(this.project, this.runId, this.retryKey);
+      this.retryKey = undefined;
+      this.app.go({ run: runId, step: undefined });
+    } catch (error) {
+      this.app.refused(error);
+    }
+    this.parts.retry.disabled = false;
+  }
+}
+
+/** The steps of a plan that run behind its levels. */
+export function handlersOf(plan) {
+  const lists = { ...plan, ...plan.handlers };
+  return Object.keys(HANDLERS).flatMap((kind) => Array.isArray(lists[kind]) ? lists[kind] : []);
 }
 
 /** All attempts that are known of a step: `told` by messages that were read, and `seen` since. */

@@ -5,7 +5,7 @@
 import * as api from './api.js';
 import { h, icon, setIcon, setText } from './dom.js';
 import { ago, duration, ticking, word } from './format.js';
-import { isEnded } from './estimate.js';
+import { isEnded, waiting } from './estimate.js';
 
 const FILTERS = { all: 'All', active: 'Active', failed: 'Failed' };
 
@@ -32,7 +32,8 @@ export class RunList {
     this.list.className = '';
     this.news = h('span.soft');
     this.messages = h('a.messages-link', {}, 'Messages', this.news);
-    element.append(h('h1.visually-hidden', {}, 'Runs'), this.messages, h('div.filters', {},
+    this.plans = h('a.messages-link', {}, 'Plans');
+    element.append(h('h1.visually-hidden', {}, 'Runs'), this.messages, this.plans, h('div.filters', {},
       h('div.segments', { role: 'group', 'aria-label': 'Which runs' }, ...this.buttons), this.search), this.scroller);
   }
 
@@ -43,6 +44,7 @@ export class RunList {
     this.next = undefined;
     this.state = undefined;
     this.messages.href = this.app.address({ project, isMessages: true });
+    this.plans.href = this.app.address({ project, isPlans: true });
     this.hear(-this.heard);
     this.load();
   }
@@ -90,6 +92,13 @@ export class RunList {
     return [...runs.values()].sort((a, b) => isEnded(a.status) - isEnded(b.status) || (begun(b) > begun(a) ? 1 : begun(b) < begun(a) ? -1 : 0));
   }
 
+  /** The runs that a step has begun, as far as they are known, the oldest first. */
+  begunBy(runId, stepId) {
+    const all = new Map([...this.listed, ...(this.state?.runs ?? [])]);
+    const begun = [...all.values()].filter(({ parent }) => parent?.runId === runId && parent.stepId === stepId);
+    return begun.sort((a, b) => (a.createdAt ?? a.startedAt) < (b.createdAt ?? b.startedAt) ? -1 : 1);
+  }
+
   newest() {
     return this.known()[0]?.runId;
   }
@@ -101,8 +110,9 @@ export class RunList {
   }
 
   update(chosen) {
-    const { isMessages = false } = this.app.route;
+    const { isMessages = false, isPlans = false } = this.app.route;
     this.messages.setAttribute('aria-current', String(isMessages));
+    this.plans.setAttribute('aria-current', String(isPlans));
     if (isMessages) this.hear(-this.heard);
     const text = this.search.value.trim().toLowerCase();
     const matches = (run) => !text || run.planName.toLowerCase().includes(text) || run.runId.toLowerCase().includes(text);
@@ -126,9 +136,8 @@ export class RunList {
     if (link.getAttribute('aria-current') !== isCurrent) link.setAttribute('aria-current', isCurrent);
     if (known.run === run) return known.item;
     known.run = run;
-    setIcon(known.icon, run.status);
+    setIcon(known.icon, waiting(run).length > 0 ? 'waiting' : run.status);
     setText(known.name, run.planName);
-    setText(known.state, word(run.status));
     bars.parentElement.hidden = isEnded(run.status);
     setBars(bars.parentElement, run.progress);
     this.tickRow(known);
@@ -157,13 +166,13 @@ export class RunList {
     const { progress } = run;
     if (isEnded(run.status)) setText(when, ago(now - Date.parse(run.finishedAt)));
     else setText(when, `${endedSteps(progress)} of ${progress.total} steps`);
-    setText(state, word(run.status));
+    setText(state, word(waiting(run).length > 0 ? 'waiting' : run.status));
   }
 }
 
 /** What a list holds of a run that has ended. */
-function summary({ runId, planName, status, progress, createdAt, startedAt, finishedAt, error }) {
-  return { runId, planName, status, progress, createdAt, startedAt, finishedAt, error };
+function summary({ runId, planName, status, progress, createdAt, startedAt, finishedAt, error, parent }) {
+  return { runId, planName, status, progress, createdAt, startedAt, finishedAt, error, parent };
 }
 
 /** How many steps have ended. What a server before said of a run that has ended counts the cancelled ones as skipped. */

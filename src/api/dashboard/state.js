@@ -17,7 +17,7 @@
  * @property {string} title
  * @property {string} [tool]
  * @property {number} level
- * @property {'pending'|'running'|'retrying'|'completed'|'failed'|'skipped'|'cancelled'} status
+ * @property {'pending'|'running'|'waiting'|'retrying'|'completed'|'failed'|'skipped'|'cancelled'} status
  * @property {number} attempt the newest; 0 before the first
  * @property {string} [startedAt] when its first attempt started
  * @property {string} [finishedAt]
@@ -32,6 +32,31 @@
  * @property {Attempt[]} attempts those that were seen; all of them where the run was seen from its start
  * @property {string} [heardAt] when it was last heard of
  * @property {string} [lastLine] the last line that it wrote
+ * @property {Approval} [approval] what it asks, while it is `waiting`
+ * @property {Decision} [decision] what was answered
+ * @property {{done: number, failed: number, total: number}} [items] how far it is, where it is done for each of a list
+ * @property {Item[]} [itemStates] where each item is, at its place; sparse: one that has not begun has none. Told to who
+ *   follows with `items`, and kept while the step goes on
+ * @property {Usage} [usage]
+ * @property {boolean} [reused] its output is that of an earlier run
+ * @property {'onSuccess'|'onFailure'|'onCancel'|'onExit'} [handler] of a step that runs when the others are done
+ * @property {number} [addedIn] the revision of the plan that it came with, where that is not the first
+ *
+ * @typedef {object} Item
+ * @property {number} item its place, from 0
+ * @property {string} itemId `resize[3]`
+ * @property {Step['status']} status
+ * @property {number} attempt
+ * @property {string} [startedAt]
+ * @property {string} [finishedAt]
+ * @property {number} [duration] milliseconds
+ * @property {any} [output] of a long one the beginning
+ * @property {boolean} [truncated]
+ * @property {string} [error]
+ *
+ * @typedef {{message: string, schema?: any, expiresAt?: string, onExpire?: 'fail'|'reject'|'approve', deciders?: string[]}} Approval
+ * @typedef {{decision: 'approve'|'reject', by?: string, at: string, payload?: any, expired?: boolean}} Decision
+ * @typedef {{inputTokens?: number, outputTokens?: number, totalTokens?: number, cost?: number, model?: string, provider?: string}} Usage
  *
  * @typedef {object} Run
  * @property {string} runId
@@ -42,7 +67,13 @@
  * @property {Map<string, number>} index step id to its place in `steps`
  * @property {{completed: number, failed: number, skipped: number, cancelled: number, total: number, percent: number}} progress
  * @property {number} [currentLevel]
- * @property {boolean} levelOpen
+ * @property {boolean} levelOpen is `currentLevel` open?
+ * @property {number[]} openLevels all that are: several where the scheduling is `eager`
+ * @property {'levels'|'eager'} scheduling
+ * @property {number} revision of the plan, from 1
+ * @property {string} [retryOf] the run that this one goes on from
+ * @property {{runId: string, stepId: string}} [parent] the step that began this run
+ * @property {Usage} [usage] of all steps together
  * @property {string} [createdAt]
  * @property {string} [startedAt]
  * @property {string} [finishedAt]
@@ -86,7 +117,8 @@ export function runOfView(view, before) {
   const steps = view.steps.map((/** @type {any} */ step) => stepOfView(step, knownStep(before, step.id)));
   return {
     runId: view.runId, planName: view.planName, status: view.status, levels: view.levels, steps, index: indexOf(steps),
-    progress: counted(view.progress), currentLevel: view.currentLevel, levelOpen: view.levelOpen ?? false,
+    progress: counted(view.progress), currentLevel: view.currentLevel, levelOpen: view.levelOpen ?? false, openLevels: openLevels(view),
+    scheduling: view.scheduling ?? 'levels', revision: view.revision ?? 1, retryOf: view.retryOf, parent: view.parent, usage: view.usage,
     createdAt: view.createdAt, startedAt: view.startedAt, finishedAt: view.finishedAt, error: view.error,
     estimatedDuration: view.estimatedDuration ?? before?.estimatedDuration,
     criticalPath: view.criticalPath ?? before?.criticalPath,
@@ -106,6 +138,9 @@ export function fold(state, message) {
     case 'stream_reset': return { ...state, seq, runs: new Map() };
     case 'stream_closing': return state;
     case 'workflow_snapshot': return withRun(state, runOfView(payload, state.runs.get(payload.runId)));
+    // What is said of items has the number of the message before it.
+    case 'workflow_item': return withItems(state, payload, (states) => placed(states, payload));
+    case 'workflow_items_snapshot': return withItems(state, payload, (states) => itemsShown(states, payload));
   }
   if (seq <= state.seq) return state;
   const next = { ...state, seq };
@@ -120,6 +155,9 @@ const knownStep = (run, id) => run && run.steps[run.index.get(id) ?? -1];
 
 /** Servers before counted cancelled steps as skipped. @param {any} progress @returns {Run['progress']} */
 const counted = (progress) => ({ cancelled: 0, ...progress });
+
+/** Servers before told of one. @param {any} view @returns {number[]} */
+const openLevels = (view) => view.openLevels?.map((/** @type {any} */ open) => open.level ?? open) ?? (view.levelOpen ? [view.currentLevel] : []);
 
 /** @param {Step[]} steps @returns {Map<string, number>} */
 const indexOf = (steps) => new Map(steps.map((step, at) => [step.id, at]));
@@ -139,6 +177,8 @@ function stepOfView(view, before) {
   const isSame = before && before.attempt === view.attempt;
   const step = { ...view, lastLine: isSame ? before.lastLine : undefined, heardAt: before?.heardAt ?? view.startedAt };
   step.attempts = isSame && before.status === view.status ? before.attempts : attemptsOfView(view);
+  step.addedIn = before?.addedIn;
+  step.itemStates = before?.itemStates;
   return step;
 }
 
@@ -150,12 +190,16 @@ function attemptsOfView({ attempt, status, startedAt, finishedAt }) {
 }
 
 /** @param {any} payload @param {Run} [before] the run while it was queued, whose titles are known @returns {Run} */
-function startedRun({ runId, planName, levels, stepCount, estimatedDuration, timestamp }, before) {
-  const step = (/** @type {string} */ id, /** @type {number} */ level) => knownStep(before, id)
-    ?? { id, title: id, level, status: 'pending', attempt: 0, attempts: [] };
-  const steps = levels.flatMap((/** @type {string[]} */ ids, /** @type {number} */ level) => ids.map((id) => step(id, level)));
+function startedRun({ runId, planName, levels, stepCount, estimatedDuration, timestamp, scheduling, revision, retryOf, parent, steps: told = [] }, before) {
+  // A plan that was changed while the run was queued tells its steps anew.
+  const news = new Map(told.map((/** @type {any} */ one) => [one.id, one]));
+  const step = (/** @type {string} */ id, /** @type {number} */ level) =>
+    ({ ...(knownStep(before, id) ?? { id, title: id, status: 'pending', attempt: 0, attempts: [] }), ...news.get(id), level });
+  const inLevels = levels.flatMap((/** @type {string[]} */ ids, /** @type {number} */ level) => ids.map((id) => step(id, level)));
+  const steps = [...inLevels, ...(before?.steps ?? []).filter(({ handler }) => handler)];
   return {
-    runId, planName, status: 'running', levels, steps, index: indexOf(steps), levelOpen: false,
+    runId, planName, status: 'running', levels, steps, index: indexOf(steps), levelOpen: false, openLevels: [],
+    scheduling: scheduling ?? 'levels', revision: revision ?? 1, retryOf: retryOf ?? before?.retryOf, parent: parent ?? before?.parent,
     progress: { completed: 0, failed: 0, skipped: 0, cancelled: 0, total: stepCount, percent: 0 },
     createdAt: before?.createdAt ?? timestamp, startedAt: timestamp, estimatedDuration: estimatedDuration || undefined,
   };
@@ -164,17 +208,86 @@ function startedRun({ runId, planName, levels, stepCount, estimatedDuration, tim
 /** @param {Run} run @param {string} type @param {any} payload @returns {Run|undefined} */
 function moveRun(run, type, payload) {
   switch (type) {
-    case 'workflow_level_started': return { ...run, currentLevel: payload.level, levelOpen: true };
-    case 'workflow_level_completed': return { ...run, levelOpen: false };
-    case 'workflow_progress': return moveStep({ ...run, progress: counted(payload.progress) }, payload, progressed);
-    case 'workflow_step_output': return moveStep(run, payload, spoke);
-    case 'workflow_completed':
-      return { ...run, status: 'completed', finishedAt: payload.timestamp, criticalPath: payload.performanceMetrics?.criticalPath };
-    case 'workflow_failed': {
-      const status = payload.reason === 'cancelled' ? 'cancelled' : 'failed';
-      return { ...run, status, finishedAt: payload.timestamp, error: payload.error };
+    case 'workflow_level_started': return { ...withLevel(run, payload.level, true), currentLevel: payload.level, levelOpen: true };
+    case 'workflow_level_completed': return { ...withLevel(run, payload.level, false), levelOpen: payload.level !== run.currentLevel && run.levelOpen };
+    case 'workflow_progress': {
+      const { progress, usage } = payload;
+      return moveStep({ ...withHandler(run, payload), progress: counted(progress), usage: sum(run.usage, usage) }, payload, progressed);
     }
+    case 'workflow_step_output': return moveStep(run, payload, spoke);
+    case 'workflow_plan_changed': return changedPlan(run, payload);
+    case 'workflow_completed':
+      return { ...ended(run, payload), status: 'completed', criticalPath: payload.performanceMetrics?.criticalPath };
+    case 'workflow_failed':
+      return { ...ended(run, payload), status: payload.reason === 'cancelled' ? 'cancelled' : 'failed', error: payload.error };
   }
+}
+
+/** @param {Run} run @param {any} payload @returns {Run} */
+const ended = (run, { timestamp, usage }) => ({ ...run, finishedAt: timestamp, openLevels: [], usage: usage ?? run.usage });
+
+/** @param {Run} run @param {number} level @param {boolean} isOpen @returns {Run} */
+function withLevel(run, level, isOpen) {
+  const others = run.openLevels.filter((other) => other !== level);
+  return { ...run, openLevels: isOpen ? [...others, level] : others };
+}
+
+/**
+ * @param {State} state @param {{runId: string, stepId: string}} where @param {(states: Item[]) => Item[]} change
+ * @returns {State}
+ */
+function withItems(state, { runId, stepId }, change) {
+  const run = state.runs.get(runId);
+  const at = run?.index.get(stepId);
+  if (!run || at === undefined) return state;
+  const steps = run.steps.slice();
+  steps[at] = { ...steps[at], itemStates: change(steps[at].itemStates ?? []) };
+  return withRun(state, { ...run, steps });
+}
+
+/**
+ * A snapshot has all items that have begun. One that was cut says nothing of those behind `next`: they stay as they were known.
+ * @param {Item[]} states @param {any} said @returns {Item[]}
+ */
+function itemsShown(states, { items, truncated, next = -1 }) {
+  const all = [];
+  for (const item of items) all[item.item] = item;
+  if (truncated) states.forEach((item, at) => { if (at > next) all[at] = item; });
+  return all;
+}
+
+/** @param {Item[]} states @param {any} said @returns {Item[]} */
+function placed(states, { runId, stepId, ...item }) {
+  const next = states.slice();
+  next[item.item] = item;
+  return next;
+}
+
+/** A handler is in no level: it is first heard of when it moves. @param {Run} run @param {any} said @returns {Run} */
+function withHandler(run, { stepId: id, stepTitle: title, level, handler }) {
+  if (!handler || run.index.has(id)) return run;
+  const steps = [...run.steps, { id, title, level, handler, status: /** @type {const} */ ('pending'), attempt: 0, attempts: [] }];
+  return { ...run, steps, index: indexOf(steps) };
+}
+
+/**
+ * The plan of a run that goes on is another one: steps have come, gone, or are others, none of which had started. Twice the
+ * same change is one.
+ * @param {Run} run @param {any} payload @returns {Run}
+ */
+function changedPlan(run, { revision, added, changed, levels, steps: told, progress }) {
+  // One that is known already, by a snapshot, is no news.
+  if (revision <= run.revision) return run;
+  const news = new Map(told.map((/** @type {any} */ step) => [step.id, step]));
+  const [isAdded, isOther] = [new Set(added), new Set(changed)];
+  const step = (/** @type {string} */ id, /** @type {number} */ level) => {
+    const before = isOther.has(id) ? undefined : knownStep(run, id);
+    const known = before ?? { id, title: id, level, status: 'pending', attempt: 0, attempts: [] };
+    return { ...known, ...news.get(id), level, addedIn: isAdded.has(id) ? revision : knownStep(run, id)?.addedIn };
+  };
+  const inLevels = levels.flatMap((/** @type {string[]} */ ids, /** @type {number} */ level) => ids.map((id) => step(id, level)));
+  const steps = [...inLevels, ...run.steps.filter(({ handler }) => handler)];
+  return { ...run, revision, levels, steps, index: indexOf(steps), progress: progress ? counted(progress) : run.progress };
 }
 
 /** @param {Run} run @param {any} payload @param {(step: Step, payload: any) => Step} move @returns {Run|undefined} */
@@ -188,18 +301,22 @@ function moveStep(run, payload, move) {
 
 /** @param {Step} step @param {any} said @returns {Step} */
 function progressed(step, said) {
-  const { status, attempt, stepTitle: title, timestamp } = said;
-  const next = { ...step, status, attempt, title, nextRetryAt: undefined, attempts: attemptsAfter(step.attempts, said) };
+  const { status, attempt, stepTitle: title, timestamp, items } = said;
+  if (isCountOfItems(step, said)) return { ...step, items };
+  const attempts = attemptsAfter(step.attempts, said);
+  const usage = sum(step.usage, said.usage);
+  const next = { ...step, status, attempt, title, nextRetryAt: undefined, approval: undefined, attempts, items: items ?? step.items, usage };
   switch (status) {
     case 'running': return { ...next, startedAt: step.startedAt ?? timestamp, lastLine: undefined };
+    case 'waiting': return { ...next, startedAt: step.startedAt ?? timestamp, approval: said.approval ?? { message: said.message ?? '' } };
     case 'retrying': return { ...next, error: said.error, nextRetryAt: said.nextRetryAt };
     case 'completed': {
-      const { output, duration, truncated, outputBytes } = said;
-      return { ...next, output, duration, truncated, outputBytes, error: undefined, finishedAt: timestamp };
+      const { output, duration, truncated, outputBytes, reused, decision } = said;
+      return { ...next, output, duration, truncated, outputBytes, reused, decision, error: undefined, finishedAt: timestamp };
     }
     case 'failed': {
-      const { error, duration, continued } = said;
-      return { ...next, error, duration, continued, finishedAt: timestamp };
+      const { error, duration, continued, decision } = said;
+      return { ...next, error, duration, continued, decision, finishedAt: timestamp };
     }
     case 'cancelled': {
       const duration = step.startedAt && Date.parse(timestamp) - Date.parse(step.startedAt);
@@ -209,6 +326,27 @@ function progressed(step, said) {
   }
 }
 
+/**
+ * What was used before and by one more attempt. Costs are whole billionths; a model is told where it is the same of all.
+ * @param {Usage|undefined} before @param {Usage|undefined} more @returns {Usage|undefined}
+ */
+function sum(before, more) {
+  if (!before || !more) return more ?? before;
+  const { model, provider, cost } = before;
+  /** @param {number} [one] @param {number} [other] */
+  const both = (one = 0, other = 0) => one + other;
+  const isFree = cost === undefined && more.cost === undefined;
+  return {
+    inputTokens: both(before.inputTokens, more.inputTokens), outputTokens: both(before.outputTokens, more.outputTokens),
+    totalTokens: both(before.totalTokens, more.totalTokens), ...(!isFree && { cost: Math.round(both(cost, more.cost) * 1e9) / 1e9 }),
+    ...(model === more.model && model && { model }), ...(provider === more.provider && provider && { provider }),
+  };
+}
+
+/** Does this tell how far a step is that runs, and nothing else? @param {Step} step @param {any} said */
+const isCountOfItems = (step, { status, attempt, items }) =>
+  items !== undefined && status === 'running' && step.status === 'running' && step.attempt === attempt;
+
 /** @param {Attempt[]} attempts @param {any} said @returns {Attempt[]} */
 function attemptsAfter(attempts, { status, attempt, timestamp }) {
   const last = attempts.at(-1);
@@ -216,6 +354,7 @@ function attemptsAfter(attempts, { status, attempt, timestamp }) {
   const ended = (outcome) => last && !last.endedAt ? [...attempts.slice(0, -1), { ...last, endedAt: timestamp, outcome }] : attempts;
   switch (status) {
     case 'running': return [...ended('interrupted'), { attempt, startedAt: timestamp }];
+    case 'waiting': return last && !last.endedAt && last.attempt === attempt ? attempts : [...ended('interrupted'), { attempt, startedAt: timestamp }];
     case 'retrying': return ended('failed');
     default: return ended(status);
   }

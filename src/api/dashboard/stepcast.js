@@ -1,12 +1,14 @@
 // @ts-check
 /**
- * The client: follows projects' messages and keeps the state that they tell.
+ * The client: follows projects' messages, keeps the state that they tell, and steers runs.
  *
- *   import { follow } from '/stepcast.js';
+ *   import { decide, follow } from '/stepcast.js';
  *   const following = follow('demo', { onState: (state) => render(state.runs) });
  *   const both = follow(['demo', 'nightly'], { onState: ({ projects }) => projects.forEach(render) });
+ *   await decide('demo', runId, 'approve', { decision: 'approve' });
  *
  * A plain EventSource works without all this.
  */
 export { emptyState, fold, plain, runOfView } from './dashboard/state.js';
 export { PROJECTS_MAX, follow } from './dashboard/follow.js';
+export { CallRefused, changePlan, decide, retry } from './dashboard/calls.js';

@@ -1,6 +1,7 @@
 /** A new run: a plan from a file or as text, checked by the server, with what is wrong shown at the place that it names. */
 import * as api from './api.js';
 import { h } from './dom.js';
+import { Form } from './form.js';
 import { count } from './format.js';
 import { indented, textAt } from './json.js';
 import { lineOf, locate, offsetOf } from './locate.js';
@@ -26,12 +27,14 @@ export class SubmitView {
     this.text = h('textarea', { id: 'plan', spellcheck: 'false', autocapitalize: 'off', value: sessionStorage.getItem(DRAFT_KEY) ?? EXAMPLE, oninput: () => this.edited() });
     this.file = h('input.visually-hidden', { type: 'file', id: 'file', accept: '.json,application/json', onchange: () => this.open(this.file.files[0]) });
     this.result = h('div', { role: 'status' });
+    this.inputs = h('section', { 'aria-label': 'Inputs', hidden: true });
     this.run = h('button.primary', { type: 'button', onclick: () => this.submit() }, 'Run');
     this.checkButton = h('button', { type: 'button', onclick: () => this.check() }, 'Check');
     const chooser = h('button', { type: 'button', onclick: () => this.file.click() }, 'Open a file');
     this.element = h('form.form', { 'aria-label': 'New run', onsubmit: (event) => event.preventDefault() },
       h('h1', {}, `New run in ${project}`),
       h('div.field', {}, h('label', { for: 'plan' }, 'Plan, as JSON'), this.text),
+      this.inputs,
       h('label.visually-hidden', { for: 'file' }, 'Plan file'), this.file,
       h('div.actions', {}, this.run, this.checkButton, chooser, h('a.button.back', { href: app.address({ project }) }, 'All runs')),
       this.result);
@@ -43,7 +46,32 @@ export class SubmitView {
       this.text.classList.remove('over');
       this.open(event.dataTransfer.files[0]);
     };
+    this.offerInputs();
     if (again) this.fillIn(again);
+  }
+
+  /** A plan that says what it takes is given it in a form. Where the plan is no JSON just now, the form stays as it was. */
+  offerInputs() {
+    let document;
+    try {
+      document = JSON.parse(this.text.value);
+    } catch {
+      return;
+    }
+    const plan = document?.plan ?? document;
+    const schema = plan?.parameters;
+    const asked = JSON.stringify([schema, document?.inputs, plan?.inputs]);
+    if (asked === this.asked) return;
+    this.asked = asked;
+    this.form = schema && typeof schema === 'object' ? new Form(schema, { values: { ...plan.inputs, ...document.inputs } }) : undefined;
+    this.inputs.hidden = !this.form;
+    this.inputs.replaceChildren(...(this.form ? [h('h2', {}, 'Inputs'), this.form.element] : []));
+  }
+
+  /** What is submitted: the text, with what was filled in; undefined where something of that is wrong. */
+  body() {
+    const inputs = this.form?.read();
+    return this.form ? inputs && withInputs(this.text.value, inputs) : this.text.value;
   }
 
   /** The plan of an earlier run, as it was written; its secrets have to be typed again. */
@@ -51,6 +79,7 @@ export class SubmitView {
     try {
       const { text, masked } = await api.readPlan(this.project, runId);
       this.text.value = indented(`{"plan": ${textAt(text, ['plan'])}, "inputs": ${textAt(text, ['inputs']) ?? '{}'}}`);
+      this.offerInputs();
       if (masked.length > 0) this.showIssues('These values are not shown, and have to be filled in', masked.map((path) => ({ path, message: 'fill this in' })));
     } catch (error) {
       this.app.refused(error);
@@ -60,7 +89,7 @@ export class SubmitView {
   edited() {
     sessionStorage.setItem(DRAFT_KEY, this.text.value);
     this.result.replaceChildren();
-    this.key = undefined;
+    this.offerInputs();
   }
 
   async open(file) {
@@ -79,11 +108,13 @@ export class SubmitView {
   }
 
   async submit() {
+    const body = this.body();
+    if (body === undefined) return;
     await this.ask(async () => {
       // Pressed twice, the same plan runs once.
-      this.key ??= api.newKey();
-      const { runId } = await api.submit(this.project, this.text.value, this.key);
-      this.key = undefined;
+      if (body !== this.submitted) Object.assign(this, { submitted: body, key: api.newKey() });
+      const { runId } = await api.submit(this.project, body, this.key);
+      this.submitted = undefined;
       this.app.go({ isNew: false, run: runId, step: undefined });
     });
   }
@@ -102,7 +133,9 @@ export class SubmitView {
 
   showRefusal(error) {
     const place = /line (\d+) column (\d+)/.exec(error.message);
-    if (error.issues.length > 0) this.showIssues(`${count(error.issues.length, 'issue')} to solve before this can run`, error.issues);
+    const ofInputs = this.form ? error.issues.filter(({ path }) => /^inputs\b/.test(path ?? '')) : [];
+    if (ofInputs.length > 0 && ofInputs.length === error.issues.length) this.form.show(ofInputs);
+    else if (error.issues.length > 0) this.showIssues(`${count(error.issues.length, 'issue')} to solve before this can run`, error.issues);
     else if (place) this.showIssues('This is no JSON', [{ message: error.message, at: offsetOf(this.text.value, Number(place[1]), Number(place[2])) }]);
     else this.showIssues(error.message, []);
   }
@@ -127,4 +160,16 @@ export class SubmitView {
     text.scrollTop = (lineOf(text.value, from).line - 1) * height - text.clientHeight / 2;
     if (hasFocus) text.focus();
   }
+}
+
+/** The plan that is there, alone or with inputs, with these inputs: those that the form does not ask for stay. */
+function withInputs(text, inputs) {
+  const document = JSON.parse(text);
+  if (document.plan === undefined) return `{"plan":${text},"inputs":${inputs}}`;
+  const member = (keys) => `${JSON.stringify(keys.at(-1))}:${textAt(text, keys)}`;
+  const asked = JSON.parse(inputs);
+  const beside = Object.keys(document.inputs ?? {}).filter((name) => !(name in asked) && !(name in (document.plan.parameters.properties ?? {})));
+  const kept = [...beside.map((name) => member(['inputs', name])), ...(inputs === '{}' ? [] : [inputs.slice(1, -1)])];
+  const others = Object.keys(document).filter((name) => name !== 'inputs').map((name) => member([name]));
+  return `{${others.join()},"inputs":{${kept.join()}}}`;
 }

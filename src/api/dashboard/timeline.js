@@ -3,7 +3,7 @@
  * the window shows are in the page.
  */
 import { h, icon, setIcon, setText } from './dom.js';
-import { duration, ticking, word } from './format.js';
+import { HANDLERS, duration, ticking, word } from './format.js';
 import { elapsed, isEnded } from './estimate.js';
 import { now } from './api.js';
 
@@ -101,8 +101,8 @@ export class Timeline {
     lane.button.setAttribute('aria-current', String(id === this.context.chosen));
     if (!isNew && !isAll) return;
     setIcon(lane.icon, step.status);
-    const title = this.context.title(step);
-    setText(lane.name, title);
+    setText(lane.name, this.context.title(step));
+    setText(lane.handler, step.handler ? HANDLERS[step.handler] ?? step.handler : '');
     lane.label.style.width = `${this.label}px`;
     const took = isEnded(step.status) ? duration(step.duration) : step.startedAt ? ticking(elapsed(step, this.time)) : '';
     setText(lane.said, `${word(step.status)} `);
@@ -125,8 +125,8 @@ export class Timeline {
   }
 
   newLane(id) {
-    const lane = { icon: icon('pending'), name: h('span'), spans: h('span'), said: h('span.visually-hidden'), took: h('span.took.numbers') };
-    lane.label = h('span.label', {}, lane.icon, lane.name, ' ');
+    const lane = { icon: icon('pending'), name: h('span'), handler: h('span.handler'), spans: h('span'), said: h('span.visually-hidden'), took: h('span.took.numbers') };
+    lane.label = h('span.label', {}, lane.icon, lane.name, ' ', lane.handler);
     lane.button = h('button.lane', { type: 'button', 'data-id': id, onclick: () => this.choose(id) }, lane.label, lane.said, lane.spans, lane.took);
     this.lanes.set(id, lane);
     this.element.append(lane.button);
@@ -138,7 +138,8 @@ export class Timeline {
 export function inOrder(run) {
   const began = (step) => step.startedAt ? Date.parse(step.startedAt) : Infinity;
   const place = new Map(run.levels.flat().map((id, at) => [id, at]));
-  const compare = (a, b) => (began(a) === began(b) ? 0 : began(a) - began(b)) || place.get(a.id) - place.get(b.id);
+  const at = ({ id }) => place.get(id) ?? place.size + run.index.get(id);
+  const compare = (a, b) => (began(a) === began(b) ? 0 : began(a) - began(b)) || at(a) - at(b);
   return [...run.steps].sort(compare).map(({ id }) => id);
 }
 
@@ -150,7 +151,7 @@ export function spansOf(step, time) {
     const from = Date.parse(startedAt);
     const to = endedAt ? Date.parse(endedAt) : time;
     if (before !== undefined) spans.push({ from: before, to: from, kind: 'wait' });
-    spans.push({ from, to, kind: outcome ?? 'running' });
+    spans.push({ from, to, kind: outcome ?? (step.status === 'waiting' ? 'waiting' : 'running') });
     before = to;
   }
   if (step.status === 'retrying' && before !== undefined) spans.push({ from: before, to: time, kind: 'wait' });

@@ -6,16 +6,23 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::server_url::ServerUrl;
 use crate::config::Secret;
+use crate::random;
 
 /// How long connecting may take, and the head of an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The largest head of an answer, and of a refusal's body what is read.
 const HEAD_BYTES_MAX: u64 = 64 * 1024;
+
+/// The largest body of an answer that is read: the outline of the largest plan has less.
+const BODY_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// What the server said to the request.
 pub(super) enum Answer {
@@ -56,6 +63,50 @@ pub(super) fn open(
     headers.extend(last_id.map(|id| ("Last-Event-ID", id.to_owned())));
     let target = server.target(path);
     if server.is_secure { tls::open(server, &target, &headers) } else { open_plain(server, &target, &headers) }
+}
+
+/// Sends a JSON body to `path`: the answer's status and body. Where no answer comes it is sent once more: by its key the
+/// server knows the call again, and does nothing twice.
+pub(in crate::cli) fn post(
+    server: &ServerUrl,
+    path: &str,
+    token: Option<&Secret>,
+    body: &str,
+) -> io::Result<(u16, Vec<u8>)> {
+    let key = URL_SAFE_NO_PAD.encode(random::bits::<16>().map_err(io::Error::other)?);
+    let mut headers = vec![("Content-Type", "application/json".to_owned()), ("Idempotency-Key", key)];
+    headers.extend(token.map(|token| ("Authorization", format!("Bearer {}", token.expose()))));
+    let target = server.target(path);
+    let send = || match server.is_secure {
+        true => tls::post(server, &target, &headers, body),
+        false => post_plain(server, &target, &headers, body),
+    };
+    send().or_else(|_| send())
+}
+
+/// Why a call was refused, in a sentence.
+pub(in crate::cli) fn refusal(server: &ServerUrl, status: u16, body: &[u8]) -> String {
+    let problem: Value = serde_json::from_slice(body).unwrap_or_default();
+    let detail = problem["detail"].as_str().map_or_else(|| format!("{server} answered {status}"), str::to_owned);
+    let issues = problem["issues"].as_array().into_iter().flatten();
+    let issues =
+        issues.filter_map(|issue| Some(format!("{}: {}", issue["path"].as_str()?, issue["message"].as_str()?)));
+    // The first of them may be the whole of the detail.
+    let further = issues.filter(|issue| !detail.contains(issue)).map(|issue| format!("; {issue}"));
+    format!("{detail}{}", further.collect::<String>())
+}
+
+fn post_plain(server: &ServerUrl, target: &str, headers: &[(&str, String)], body: &str) -> io::Result<(u16, Vec<u8>)> {
+    let mut socket = connect(&server.host_and_port())?;
+    let mut request = format!("POST {target} HTTP/1.0\r\nHost: {}\r\n", server.authority);
+    headers.iter().for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
+    request.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+    socket.write_all(request.as_bytes())?;
+    let mut lines = BufReader::new(socket);
+    let head = read_head(&mut lines)?;
+    let mut answer = Vec::new();
+    lines.take(BODY_BYTES_MAX).read_to_end(&mut answer)?;
+    Ok((head.status, answer))
 }
 
 fn open_plain(server: &ServerUrl, target: &str, headers: &[(&str, String)]) -> io::Result<Answer> {
@@ -155,6 +206,24 @@ mod tls {
         let lines = Box::new(BufReader::new(response.into_body().into_reader()));
         answer(status, is_event_stream, Source { lines, socket: None })
     }
+
+    pub(super) fn post(
+        server: &ServerUrl,
+        target: &str,
+        headers: &[(&str, String)],
+        body: &str,
+    ) -> io::Result<(u16, Vec<u8>)> {
+        let config = wire::config(true);
+        let config = config.timeout_connect(Some(ANSWER_TIMEOUT)).timeout_recv_response(Some(ANSWER_TIMEOUT));
+        let mut request = config.build().new_agent().post(format!("https://{}{target}", server.authority));
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let response = request.send(body).map_err(ureq::Error::into_io)?;
+        let (status, mut answer) = (response.status().as_u16(), Vec::new());
+        response.into_body().into_reader().take(BODY_BYTES_MAX).read_to_end(&mut answer)?;
+        Ok((status, answer))
+    }
 }
 
 #[cfg(not(feature = "http-tool"))]
@@ -162,7 +231,15 @@ mod tls {
     use super::*;
 
     pub(super) fn open(_: &ServerUrl, _: &str, _: &[(&str, String)]) -> io::Result<Answer> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "this program was built without https (feature http-tool)"))
+        Err(unsupported())
+    }
+
+    pub(super) fn post(_: &ServerUrl, _: &str, _: &[(&str, String)], _: &str) -> io::Result<(u16, Vec<u8>)> {
+        Err(unsupported())
+    }
+
+    fn unsupported() -> io::Error {
+        io::Error::new(io::ErrorKind::Unsupported, "this program was built without https (feature http-tool)")
     }
 }
 
@@ -187,5 +264,18 @@ mod tests {
         }
         assert_eq!(detail(br#"{"status": 403, "detail": "no"}"#), "no");
         assert_eq!(detail(b"<html>"), "");
+    }
+
+    #[test]
+    fn what_was_wrong_with_a_payload_was_said_twice() {
+        let server: ServerUrl = "http://127.0.0.1:8080".parse().expect("an address");
+        let issue = |path: &str| serde_json::json!({"path": path, "message": "no"});
+        let said = |detail: &str, paths: &[&str]| {
+            let issues: Vec<Value> = paths.iter().map(|path| issue(path)).collect();
+            refusal(&server, 422, serde_json::json!({"detail": detail, "issues": issues}).to_string().as_bytes())
+        };
+        assert_eq!(said("payload.n: no", &["payload.n"]), "payload.n: no");
+        assert_eq!(said("a: no (and 1 more)", &["a", "b"]), "a: no (and 1 more); b: no");
+        assert_eq!(refusal(&server, 502, b"<html>"), format!("{server} answered 502"));
     }
 }

@@ -1,9 +1,10 @@
 //! The display for terminals: an overall bar at the bottom, a line for each running step above it, and above those, for
 //! good, what has ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
@@ -12,7 +13,7 @@ use super::lines::LineBuffer;
 use super::palette::{Palette, Tone};
 use super::tally::Tally;
 use crate::model::{Progress, RunEvent, RunEventKind, StepId, StepOutput, StepProgress, StepUpdate, Timestamp};
-use crate::text::{ERROR_CHARS_MAX, count, duration, one_line, shortened};
+use crate::text::{ERROR_CHARS_MAX, count, described, duration, handler_text, one_line, progress_line, shortened};
 
 /// The most running steps with a line of their own, so that the display stays under half of a common terminal's 24
 /// lines; the rest is counted.
@@ -27,15 +28,20 @@ const TAIL_CHARS: usize = 48;
 /// How often the lines of running steps move.
 const TICK: Duration = Duration::from_millis(100);
 
+/// The most lines of the log that wait for a display that is held; later ones are left out.
+const HELD_LINES_MAX: usize = 1000;
+
 /// Draws one run.
 pub(super) struct Live {
     bars: MultiProgress,
+    above: Above,
     overall: ProgressBar,
     palette: Palette,
     /// Tells this run from others on the same terminal, with a space behind it; empty where there are none.
     label: String,
     /// Steps that run or wait for a retry.
     active: BTreeMap<StepId, Active>,
+    open_levels: BTreeSet<usize>,
     level: String,
     progress: Progress,
 }
@@ -53,11 +59,12 @@ struct Active {
 }
 
 impl Live {
-    pub(super) fn new(bars: MultiProgress, palette: Palette, label: Option<String>) -> Self {
+    pub(super) fn new(above: Above, palette: Palette, label: Option<String>) -> Self {
+        let bars = above.bars.clone();
         let overall = bars.add(ProgressBar::new(0).with_style(overall_style(palette)));
         let label = label.map(|label| format!("{} ", palette.paint(Tone::Quiet, &label))).unwrap_or_default();
         let (active, level, progress) = (BTreeMap::new(), String::new(), Progress::default());
-        Self { bars, overall, palette, label, active, level, progress }
+        Self { bars, above, overall, palette, label, active, open_levels: BTreeSet::new(), level, progress }
     }
 
     /// The run began at `started`, and it is `now`: for a display that comes late.
@@ -75,7 +82,24 @@ impl Live {
 
     /// Writes above the display.
     pub(super) fn above(&self) -> Box<dyn Write + Send> {
-        Box::new(Above(self.bars.clone()))
+        Box::new(self.above.clone())
+    }
+
+    /// Goes from the terminal, until it is released; it is told of nothing meanwhile.
+    pub(super) fn hold(&self) {
+        self.lines().for_each(ProgressBar::disable_steady_tick);
+        self.above.hold();
+        // A terminal that is gone is told of at the end, when the summary can't be written either.
+        let _ = self.bars.clear();
+    }
+
+    pub(super) fn release(&self) {
+        self.above.release();
+        self.lines().for_each(|line| line.enable_steady_tick(TICK));
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &ProgressBar> {
+        self.active.values().filter_map(|active| active.line.as_ref()).chain([&self.overall])
     }
 
     pub(super) fn on_event(&mut self, event: &RunEvent) {
@@ -88,11 +112,21 @@ impl Live {
                 self.print(&format!("{name}: {steps} in {}", count(started.total_levels, "level")));
             }
             RunEventKind::LevelStarted(level) => {
-                self.level = format!("level {} of {}", level.level + 1, level.total_levels);
+                self.open_levels.insert(level.level);
+                self.show_levels(level.total_levels);
             }
             RunEventKind::Progress(progress) => self.on_progress(progress, event.timestamp),
             RunEventKind::StepOutput(output) => self.on_output(output),
-            RunEventKind::LevelCompleted(_) | RunEventKind::Completed(_) | RunEventKind::Failed(_) => {}
+            RunEventKind::PlanChanged(changed) => {
+                self.overall.set_length(changed.step_count as u64);
+                self.progress = changed.progress;
+                self.print(&self.palette.paint(Tone::Quiet, &described(event)));
+            }
+            RunEventKind::LevelCompleted(level) => {
+                self.open_levels.remove(&level.level);
+                self.show_levels(level.total_levels);
+            }
+            RunEventKind::Completed(_) | RunEventKind::Failed(_) => {}
         }
         self.show_lines(event.timestamp);
         self.show_overall();
@@ -110,6 +144,15 @@ impl Live {
         self.bars.println(tally.summary(self.palette).join("\n"))
     }
 
+    /// Which levels are open; where none is, those that were.
+    fn show_levels(&mut self, total: usize) {
+        self.level = match (self.open_levels.first(), self.open_levels.last()) {
+            (Some(first), Some(last)) if first < last => format!("levels {} to {} of {total}", first + 1, last + 1),
+            (Some(only), _) => format!("level {} of {total}", only + 1),
+            _ => return,
+        };
+    }
+
     fn on_progress(&mut self, said: &StepProgress, now: Timestamp) {
         self.progress = said.progress;
         match &said.update {
@@ -122,6 +165,12 @@ impl Live {
                 if let Some(active) = self.active.get_mut(&said.step_id) {
                     active.output = LineBuffer::default();
                     active.says = format!("waits {delay} for its next attempt");
+                }
+            }
+            StepUpdate::Waiting { .. } => {
+                self.print(&format!("{} {}", self.palette.paint(Tone::Warning, "?"), progress_line(said)));
+                if let Some(active) = self.active.get_mut(&said.step_id) {
+                    active.says = "waits for a decision".to_owned();
                 }
             }
             ended => {
@@ -145,6 +194,11 @@ impl Live {
         });
         active.attempt = said.attempt;
         active.says.clear();
+        if let StepUpdate::Running { message, .. } = &said.update
+            && said.counts_items()
+        {
+            active.says.clone_from(message);
+        }
     }
 
     fn on_output(&mut self, said: &StepOutput) {
@@ -213,13 +267,16 @@ impl Active {
 /// The line that an ended step leaves behind.
 fn ended_line(title: &str, update: &StepUpdate, palette: Palette) -> String {
     let (tone, mark, rest) = match update {
+        StepUpdate::Completed { reused: true, .. } => (Tone::Good, '✓', "reused".to_owned()),
         StepUpdate::Completed { duration: took, .. } => (Tone::Good, '✓', duration(*took)),
         StepUpdate::Failed { error, duration: took, .. } => {
             (Tone::Bad, '✗', format!("{}: {}", duration(*took), one_line(error)))
         }
         StepUpdate::Skipped { reason, .. } => (Tone::Quiet, '-', format!("skipped: {}", one_line(reason))),
         StepUpdate::Cancelled { reason, .. } => (Tone::Warning, '-', format!("cancelled: {}", one_line(reason))),
-        StepUpdate::Running { .. } | StepUpdate::Retrying { .. } => (Tone::Quiet, '·', String::new()),
+        StepUpdate::Running { .. } | StepUpdate::Retrying { .. } | StepUpdate::Waiting { .. } => {
+            (Tone::Quiet, '·', String::new())
+        }
     };
     let rest = shortened(&rest, ERROR_CHARS_MAX);
     format!("{} {title}  {}", palette.paint(tone, &mark.to_string()), palette.paint(Tone::Quiet, &rest))
@@ -235,8 +292,10 @@ fn tail(line: &str) -> String {
     }
 }
 
+/// What a step is called; of a handler also when it runs.
 fn title(said: &StepProgress) -> String {
-    shortened(&one_line(&said.step_title), TITLE_CHARS_MAX).into_owned()
+    let title = shortened(&one_line(&said.step_title), TITLE_CHARS_MAX).into_owned();
+    said.handler.map_or_else(|| title.clone(), |kind| format!("{title} ({})", handler_text(kind)))
 }
 
 fn step_style(palette: Palette) -> ProgressStyle {
@@ -266,12 +325,41 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the templates are constants that parse").with_key("time", time)
 }
 
-/// Prints whole lines above the display.
-pub(super) struct Above(pub(super) MultiProgress);
+/// Prints whole lines above the display; while that is held, it holds them as well.
+#[derive(Clone)]
+pub(super) struct Above {
+    pub(super) bars: MultiProgress,
+    held: Arc<Mutex<Option<Vec<String>>>>,
+}
+
+impl Above {
+    pub(super) fn new(bars: MultiProgress) -> Self {
+        Self { bars, held: Arc::default() }
+    }
+
+    fn hold(&self) {
+        self.held().get_or_insert_default();
+    }
+
+    fn release(&self) {
+        for line in self.held().take().unwrap_or_default() {
+            let _ = self.bars.println(line);
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Vec<String>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Write for Above {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.println(String::from_utf8_lossy(bytes).trim_end_matches('\n'))?;
+        let text = String::from_utf8_lossy(bytes).trim_end_matches('\n').to_owned();
+        match &mut *self.held() {
+            Some(held) if held.len() == HELD_LINES_MAX => {}
+            Some(held) => held.push(text),
+            None => self.bars.println(text)?,
+        }
         Ok(bytes.len())
     }
 

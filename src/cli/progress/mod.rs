@@ -19,12 +19,14 @@ use self::live::Live;
 use self::plain::Plain;
 pub use self::screen::Screen;
 use self::tally::Tally;
-use crate::model::{RunEvent, RunState, Timestamp};
+use crate::model::{RunEvent, RunEventKind, RunState, Timestamp};
 
 /// Shows one run.
 pub struct Progress {
     view: View,
     tally: Tally,
+    /// While the display is held: what it has not shown yet.
+    held: Option<Vec<RunEvent>>,
 }
 
 enum View {
@@ -40,7 +42,7 @@ impl Progress {
     }
 
     fn of(view: View) -> Self {
-        Self { view, tally: Tally::default() }
+        Self { view, tally: Tally::default(), held: None }
     }
 
     /// Where the program's log may write without breaking the display: above it where it is live, else stderr. Each
@@ -55,9 +57,29 @@ impl Progress {
     /// The run said this.
     pub fn on_event(&mut self, event: &RunEvent) {
         self.tally.apply(event);
-        match &mut self.view {
-            View::Live(live) => live.on_event(event),
-            View::Plain(plain) => plain.on_event(event),
+        match (&mut self.view, &mut self.held) {
+            (View::Live(_), Some(_)) if is_passing(event) => {}
+            (View::Live(_), Some(held)) => held.push(event.clone()),
+            (View::Live(live), None) => live.on_event(event),
+            (View::Plain(plain), _) => plain.on_event(event),
+        }
+    }
+
+    /// While the display is held, a live one is gone from the terminal, which is someone else's. After that it shows what
+    /// came meanwhile.
+    pub fn hold(&mut self, is_held: bool) {
+        let View::Live(live) = &mut self.view else { return };
+        if is_held == self.held.is_some() {
+            return;
+        }
+        if is_held {
+            live.hold();
+            self.held = Some(Vec::new());
+            return;
+        }
+        live.release();
+        for event in self.held.take().unwrap_or_default() {
+            live.on_event(&event);
         }
     }
 
@@ -82,11 +104,21 @@ impl Progress {
     ///
     /// # Errors
     /// Where something, now or before, could not be written.
-    pub fn finish(self) -> io::Result<()> {
+    pub fn finish(mut self) -> io::Result<()> {
+        self.hold(false);
         match self.view {
             View::Live(live) => live.finish(&self.tally),
             View::Plain(plain) => plain.finish(&self.tally),
         }
+    }
+}
+
+/// Is this of no use to who comes late? Live output is, and how many items have ended: there is no end to how often they come.
+fn is_passing(event: &RunEvent) -> bool {
+    match &event.kind {
+        RunEventKind::StepOutput(_) => true,
+        RunEventKind::Progress(said) => said.counts_items(),
+        _ => false,
     }
 }
 

@@ -25,7 +25,7 @@ pub enum Screen {
 /// What the displays on one terminal share.
 #[derive(Clone)]
 pub struct LiveScreen {
-    bars: MultiProgress,
+    above: Above,
     palette: Palette,
 }
 
@@ -43,14 +43,17 @@ impl Screen {
 
     /// A live one on `target`.
     pub fn live(target: ProgressDrawTarget, color: bool) -> Self {
-        Self::Live(LiveScreen { bars: MultiProgress::with_draw_target(target), palette: Palette { color } })
+        Self::Live(LiveScreen {
+            above: Above::new(MultiProgress::with_draw_target(target)),
+            palette: Palette { color },
+        })
     }
 
     /// The display of one more run. Where there may be several at a time, `label` tells them apart.
     pub fn progress(&self, label: Option<&str>) -> Progress {
         let label = label.map(one_line);
         Progress::of(match self {
-            Self::Live(LiveScreen { bars, palette }) => View::Live(Live::new(bars.clone(), *palette, label)),
+            Self::Live(LiveScreen { above, palette }) => View::Live(Live::new(above.clone(), *palette, label)),
             Self::Plain => View::Plain(Plain::new(Box::new(io::stdout()), label)),
         })
     }
@@ -63,7 +66,7 @@ impl Screen {
         let text = one_line(text);
         let text = shortened(&text, SAID_CHARS_MAX);
         match self {
-            Self::Live(LiveScreen { bars, .. }) => bars.println(&text),
+            Self::Live(LiveScreen { above, .. }) => above.bars.println(&text),
             Self::Plain => writeln!(io::stdout().lock(), "{text}"),
         }
     }
@@ -72,7 +75,7 @@ impl Screen {
     /// live, else stderr.
     pub fn log_output(&self) -> Box<dyn Write + Send> {
         match self {
-            Self::Live(LiveScreen { bars, .. }) => Box::new(Above(bars.clone())),
+            Self::Live(LiveScreen { above, .. }) => Box::new(above.clone()),
             Self::Plain => Box::new(io::stderr()),
         }
     }

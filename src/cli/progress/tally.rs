@@ -1,12 +1,14 @@
 //! What a run came to: the fold of its messages that the summary is written from.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
 use super::palette::{Palette, Tone};
-use crate::model::{EndReason, Progress, RunEvent, RunEventKind, StepId, StepProgress, StepUpdate, Timestamp};
-use crate::text::{ERROR_CHARS_MAX, count, duration, last_state, names, neutral, one_line, shortened, step_counts};
+use crate::model::{EndReason, Progress, RunEvent, RunEventKind, StepId, StepProgress, StepUpdate, Timestamp, Usage};
+use crate::text::{
+    ERROR_CHARS_MAX, count, duration, last_state, names, neutral, one_line, shortened, step_counts, usage_text,
+};
 
 /// The most failed steps whose errors the summary tells; the rest is counted.
 const FAILURES_MAX: usize = 20;
@@ -21,7 +23,7 @@ pub(super) struct Tally {
     started: Timestamp,
     newest: Timestamp,
     has_started: bool,
-    level: Option<usize>,
+    levels: HashSet<usize>,
     progress: Progress,
     retries: usize,
     /// The slowest first.
@@ -30,6 +32,8 @@ pub(super) struct Tally {
     steps: HashMap<StepId, Move>,
     /// The first of the failed steps, with their errors, whole.
     failures: Vec<(StepId, String)>,
+    /// What it has used in all, as its end tells.
+    usage: Option<Box<Usage>>,
     end: Option<End>,
 }
 
@@ -57,12 +61,15 @@ impl Tally {
             RunEventKind::Completed(completed) => {
                 let metrics = &completed.performance_metrics;
                 let critical_path = metrics.critical_path.clone();
+                self.usage.clone_from(&completed.usage);
                 self.end = Some(End::Completed { total: metrics.total_execution_time, critical_path });
             }
             RunEventKind::Failed(failed) => {
+                self.usage.clone_from(&failed.usage);
                 self.end = Some(End::Failed { error: failed.error.clone(), reason: failed.reason });
             }
-            RunEventKind::LevelStarted(level) => self.level = Some(level.level),
+            RunEventKind::LevelStarted(level) => drop(self.levels.insert(level.level)),
+            RunEventKind::PlanChanged(changed) => self.progress = changed.progress,
             RunEventKind::StepOutput(_) | RunEventKind::LevelCompleted(_) => {}
         }
     }
@@ -71,7 +78,7 @@ impl Tally {
     pub(super) fn knows(&self, event: &RunEvent) -> bool {
         match &event.kind {
             RunEventKind::Started(_) => self.has_started,
-            RunEventKind::LevelStarted(level) => self.level == Some(level.level),
+            RunEventKind::LevelStarted(level) => self.levels.contains(&level.level),
             RunEventKind::Progress(said) => {
                 self.steps.get(&said.step_id) == Some(&(said.attempt, discriminant(&said.update)))
             }
@@ -91,7 +98,10 @@ impl Tally {
                     self.failures.push((said.step_id.clone(), error.clone()));
                 }
             }
-            StepUpdate::Running { .. } | StepUpdate::Skipped { .. } | StepUpdate::Cancelled { .. } => {}
+            StepUpdate::Running { .. }
+            | StepUpdate::Waiting { .. }
+            | StepUpdate::Skipped { .. }
+            | StepUpdate::Cancelled { .. } => {}
         }
     }
 
@@ -118,6 +128,9 @@ impl Tally {
             && !critical_path.is_empty()
         {
             row("critical path", names(critical_path, " > "));
+        }
+        if let Some(usage) = &self.usage {
+            row("usage", usage_text(usage));
         }
         lines.extend(self.errors(palette));
         lines
@@ -161,6 +174,8 @@ fn end_word(reason: EndReason) -> &'static str {
         EndReason::StepFailed => "failed",
         EndReason::Cancelled => "cancelled",
         EndReason::Timeout => "timed out",
+        EndReason::QueueTimeout => "waited too long",
         EndReason::Interrupted => "interrupted",
+        EndReason::Budget => "used up its budget",
     }
 }

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::*;
 use crate::model::{
-    Cause, CauseKind, EndReason, LevelCompleted, LevelStarted, OutputStream, PerformanceMetrics, Progress as Counts,
-    RunCompleted, RunEventKind, RunFailed, RunId, RunStarted, RunStatus, StepId, StepOutput, StepProgress, StepStatus,
-    StepUpdate,
+    Cause, CauseKind, Cost, EndReason, HandlerKind, LevelCompleted, LevelStarted, OutputStream, PerformanceMetrics,
+    Progress as Counts, RunCompleted, RunEventKind, RunFailed, RunId, RunStarted, RunStatus, StepId, StepOutput,
+    StepProgress, StepStatus, StepUpdate, Usage,
 };
 
 /// What a hostile plan or tool would send to clear the screen, rename the window and forge a line.
@@ -96,27 +96,37 @@ fn event(ms: u64, kind: RunEventKind) -> RunEvent {
 
 fn started(name: &str, steps: usize) -> RunEvent {
     let started = RunStarted {
+        parent: None,
         plan_name: name.into(),
         step_count: steps,
         total_levels: 2,
         estimated_duration: 0,
         parallelizable: true,
-        levels: vec![],
+        ..RunStarted::empty(name.into())
     };
     event(0, RunEventKind::Started(started))
 }
 
 fn step(ms: u64, step: &str, attempt: u32, ended: usize, update: StepUpdate) -> RunEvent {
     let progress = Counts { completed: ended, total: 3, percent: (ended * 100 / 3) as u8, ..Counts::default() };
-    let step_title = format!("Do {step}").into();
-    let (step_id, level, omitted_bytes) = (id(step), 0, None);
-    let said = StepProgress { step_id, step_title, level, attempt, update, omitted_bytes, progress };
+    let said = StepProgress::of(&id(step), &format!("Do {step}").into(), update, progress);
+    let said = StepProgress { attempt, ..said };
     event(ms, RunEventKind::Progress(said))
 }
 
 fn output(ms: u64, step: &str, stream: OutputStream, chunk: &str, omitted_bytes: Option<u64>) -> RunEvent {
     let chunk = chunk.to_owned();
-    event(ms, RunEventKind::StepOutput(StepOutput { step_id: id(step), attempt: 1, stream, chunk, omitted_bytes }))
+    event(
+        ms,
+        RunEventKind::StepOutput(StepOutput {
+            step_id: id(step),
+            item: None,
+            attempt: 1,
+            stream,
+            chunk,
+            omitted_bytes,
+        }),
+    )
 }
 
 fn running() -> StepUpdate {
@@ -128,7 +138,13 @@ fn retrying(error: &str) -> StepUpdate {
 }
 
 fn completed(duration: u64) -> StepUpdate {
-    StepUpdate::Completed { output: Arc::new(json!("x")), duration, truncated: false, output_bytes: None }
+    StepUpdate::Completed {
+        output: Arc::new(json!("x")),
+        duration,
+        truncated: false,
+        output_bytes: None,
+        reused: false,
+    }
 }
 
 fn failed(error: &str, continued: bool) -> StepUpdate {
@@ -159,11 +175,13 @@ fn failing_run() -> Vec<RunEvent> {
         efficiency: 0.5,
     };
     let end = RunFailed {
+        failed_handlers: vec![],
         plan_name: "Nightly".into(),
         error: "b failed".into(),
         reason: EndReason::StepFailed,
         failed_steps: vec![id("b")],
         cancelled_steps: vec![],
+        usage: None,
     };
     let mut last = step(61_005, "c", 0, 3, skipped("b failed"));
     if let RunEventKind::Progress(last) = &mut last.kind {
@@ -244,6 +262,7 @@ Nightly failed after 1m 01s: b failed
 #[test]
 fn a_completed_run_tells_its_critical_path() {
     let end = RunCompleted {
+        failed_handlers: vec![],
         plan_name: "Nightly".into(),
         outputs: serde_json::Map::new(),
         truncated: vec![],
@@ -253,6 +272,14 @@ fn a_completed_run_tells_its_critical_path() {
             critical_path: vec![id("a"), id("b")],
             step_time: 2000,
         },
+        usage: Some(Box::new(Usage {
+            input_tokens: 12_000,
+            output_tokens: 345,
+            total_tokens: 12_345,
+            cached_tokens: Some(9000),
+            cost: Cost::of_units(0.0125),
+            ..Usage::default()
+        })),
     };
     let events = [
         started("Nightly", 3),
@@ -264,6 +291,8 @@ fn a_completed_run_tells_its_critical_path() {
     assert!(text.contains("c: failed after 1m 01s (2/3, 66%), the run goes on: odd\n"), "{text}");
     assert!(text.contains("\nNightly completed after 1.2s\n  steps "), "{text}");
     assert!(text.contains("\n  critical path  a > b\n"), "{text}");
+    let usage = "\n  usage          12,345 tokens (12,000 in, 9,000 of them cached, 345 out), cost 0.0125\n";
+    assert!(text.contains(usage), "{text}");
 }
 
 #[test]
@@ -448,4 +477,50 @@ fn the_log_is_written_above_the_display() {
     let progress = live_on(&written, false);
     progress.log_output().write_all(b"[WARN ] something\n").expect("writes");
     assert!(written.text().contains("[WARN ] something"));
+}
+
+#[test]
+fn a_live_display_is_gone_while_someone_is_asked_and_shows_then_what_came_meanwhile() {
+    let written = Written::default();
+    let mut progress = live_on(&written, false);
+    let done = |ms| {
+        let update = StepUpdate::Completed {
+            output: Arc::new(json!(null)),
+            duration: ms,
+            truncated: false,
+            output_bytes: None,
+            reused: false,
+        };
+        step(ms, "b", 1, 1, update)
+    };
+    let mut log = progress.log_output();
+    [started("Nightly", 3), step(1, "a", 1, 0, running()), step(1, "b", 1, 0, running())]
+        .iter()
+        .for_each(|event| progress.on_event(event));
+    progress.hold(true);
+    progress.hold(true);
+    let before = written.text();
+    progress.on_event(&output(2, "b", OutputStream::Stdout, "busy", None));
+    progress.on_event(&done(5));
+    writeln!(log, "something is logged").expect("it is held");
+    assert_eq!(written.text(), before);
+    progress.hold(false);
+    let after = written.text().split_off(before.len());
+    assert!(after.contains("something is logged") && after.contains("✓ Do b  5ms"), "{after}");
+    assert!(!after.contains("busy"), "live output of a step that has ended is over: {after}");
+    progress.hold(true);
+    progress.finish().expect("writes");
+    assert!(
+        written.text().split_off(before.len() + after.len()).contains("1 completed"),
+        "a summary comes in any case"
+    );
+}
+
+#[test]
+fn a_handler_is_shown_as_one() {
+    let mut event = step(1, "tidy", 1, 0, running());
+    if let RunEventKind::Progress(said) = &mut event.kind {
+        said.handler = Some(HandlerKind::Failure);
+    }
+    assert!(live(&[started("Nightly", 3), event], false).contains("Do tidy (on failure)"));
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::from_file;
-use crate::executor::tool::{CommandLimits, CommandSpec, HttpSpec, ToolDeclaration, ToolKind};
+use crate::executor::tool::{
+    Budget, CommandLimits, CommandSpec, Cost, HttpSpec, Price, ToolDeclaration, ToolKind, UsageSpec,
+};
 
 const TOOLS: &str = r#"
 [tools.build]
@@ -19,6 +21,7 @@ gid = 0x64
 limits = { cpu = "5m", memory = "256MiB", file_size = "0B", open_files = 64, processes = 20 }
 timeout = "5m"
 rerun = false
+may_plan = true
 
 [tools.build.inputs]
 type = "object"
@@ -36,6 +39,10 @@ allow_hosts = ["b.example:8080", "*.c.example"]
 stream_text = "event.delta"
 stream_error = "event.error"
 inputs = '{"type": "object"}'
+usage = "event.usage"
+price = { input = 3, output = 15.0, cached = 0.3 }
+provider = "Acme"
+budget = { tokens = 100_000, cost = 2.5 }
 
 [tools.ping]
 kind = "http"
@@ -82,15 +89,35 @@ fn tools_are_read_whole() {
     };
     let schema =
         json!({"type": "object", "required": ["dir"], "properties": {"dir": {"type": "string", "maxLength": 80}}});
-    let tool = |name: &str, kind| ToolDeclaration { name: name.into(), timeout: None, rerun: true, inputs: None, kind };
+    let tool = |name: &str, kind| {
+        let (usage, budget) = Default::default();
+        ToolDeclaration {
+            name: name.into(),
+            timeout: None,
+            rerun: true,
+            may_plan: false,
+            inputs: None,
+            usage,
+            budget,
+            kind,
+        }
+    };
+    let cost = |units| Cost::of_units(units).expect("an amount");
+    let price = Price { input: cost(3.0), output: cost(15.0), cached: Some(cost(0.3)) };
     let expected = vec![
         ToolDeclaration {
             timeout: Some(Duration::from_secs(300)),
             rerun: false,
+            may_plan: true,
             inputs: Some(schema),
             ..tool("build", ToolKind::Command(build))
         },
-        ToolDeclaration { inputs: Some(json!({"type": "object"})), ..tool("ask.model-1", ToolKind::Http(ask)) },
+        ToolDeclaration {
+            inputs: Some(json!({"type": "object"})),
+            usage: UsageSpec { pick: Some("event.usage".into()), price: Some(price), provider: Some("Acme".into()) },
+            budget: Budget { tokens: Some(100_000), cost: Cost::of_units(2.5) },
+            ..tool("ask.model-1", ToolKind::Http(ask))
+        },
         tool("ping", ToolKind::Http(ping)),
         tool("true", ToolKind::Command(CommandSpec { argv: vec!["true".into()], ..CommandSpec::default() })),
     ];
@@ -210,4 +237,31 @@ fn a_host_out_of_a_template_needs_a_list_of_hosts() {
         assert_eq!(from_file(&format!("{TOOL}{text}")), Err(vec![format!("stepcast.toml:{expected}")]), "{text}");
     }
     assert!(from_file(&format!("{TOOL}allow_hosts = ['*.a.example']")).is_ok());
+}
+
+#[test]
+fn a_mistake_in_what_a_tool_uses_is_told_with_its_line() {
+    const TOOL: &str = "[tools.t]\nkind = 'command'\nargv = ['t']\nusage = 'output.usage'\n";
+    for (text, expected) in [
+        ("price = 3", "5: tools.t.price: expected a table such as { input = 3.0, output = 15.0 }, found an integer"),
+        ("price = { input = 3 }", "5: tools.t.price: expected output in it: what a million tokens cost"),
+        ("price = { input = -1, output = 1 }", "5: tools.t.price.input: expected a number from 0 to 1000000"),
+        ("price = { input = 1, output = nan }", "5: tools.t.price.output: expected a number from 0 to 1000000"),
+        ("budget = {}", "5: tools.t.budget: expected tokens or cost in it"),
+        ("budget = { tokens = 0 }", "5: tools.t.budget.tokens: expected a whole number above 0"),
+        ("budget = { cost = 0.0 }", "5: tools.t.budget.cost: expected a number above 0, up to 1000000"),
+        ("budget = { token = 1 }", "5: unknown key tools.t.budget.token; did you mean tools.t.budget.tokens?"),
+        ("provider = ''", "5: tools.t.provider: expected a name of at most 128 bytes"),
+    ] {
+        let errors = from_file(&format!("{TOOL}{text}")).expect_err("is refused");
+        assert!(errors.iter().any(|error| error.contains(expected)), "{text}: {errors:?}");
+    }
+    for (text, expected) in [
+        ("budget = { tokens = 1 }", "4: tools.t.budget: expected usage beside it"),
+        ("price = { input = 1, output = 1 }", "4: tools.t.price: expected usage beside it"),
+        ("usage = 'event.usage'", "4: tools.t.usage: "),
+    ] {
+        let errors = from_file(&format!("[tools.t]\nkind = 'command'\nargv = ['t']\n{text}")).expect_err("is refused");
+        assert!(errors.iter().any(|error| error.contains(expected)), "{text}: {errors:?}");
+    }
 }

@@ -50,7 +50,7 @@ fn every_mistake_is_named_with_its_line_and_shows_no_secret() {
         ),
         (
             webhook(&format!("secret = {SECRET:?}\nevents = [\"run.started\"]")),
-            "stepcast.toml:5: webhooks[0].events: expected a list out of run.completed, run.failed, run.cancelled",
+            "stepcast.toml:5: webhooks[0].events: expected a list out of run.completed, run.failed, run.cancelled, step.waiting",
         ),
         (
             webhook(&format!("secret = {SECRET:?}\nprojects = [\"*\", \"p\"]")),

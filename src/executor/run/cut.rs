@@ -38,7 +38,7 @@ pub(super) fn cut(output: &Arc<Value>, max: usize) -> Shown {
 pub(super) fn run_outputs(state: &RunState, budget: usize) -> (Map<String, Value>, Vec<StepId>) {
     let mut left = budget;
     let (mut outputs, mut truncated) = (Map::new(), Vec::new());
-    for step in &state.steps {
+    for step in state.steps.iter().filter(|step| step.handler.is_none()) {
         let Some(output) = &step.output else {
             outputs.insert(step.id.to_string(), Value::Null);
             continue;

@@ -23,7 +23,7 @@ pub(super) fn critical_path(plan: &Plan, state: &RunState) -> Vec<StepId> {
 
 /// Milliseconds that all steps took together.
 pub(super) fn step_time(state: &RunState) -> u64 {
-    state.steps.iter().filter_map(|step| step.duration).sum()
+    state.steps.iter().filter(|step| step.handler.is_none()).filter_map(|step| step.duration).sum()
 }
 
 /// How busy a level was: step time / (wall time x steps), 0 to 1. A level over within the millisecond wasted nothing.

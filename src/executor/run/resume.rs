@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use super::ending::Abort;
 use super::step::{Live, Phase, Stopwatch};
-use super::{Context, Course, Effects, INTERRUPTED, NewRun, Run};
-use crate::model::{Deadline, Now, OnFailure, RunState, StepId, StepStatus, Told};
+use super::{Context, Course, Effects, INTERRUPTED, NewRun, Run, Unit};
+use crate::model::{Deadline, ItemState, Now, OnFailure, RunState, StepId, StepStatus, Told};
 
 /// A run of which the log holds messages.
 pub struct ResumedRun {
@@ -27,6 +27,8 @@ pub struct ResumedRun {
     /// The whole outputs of the steps whose messages hold only the beginning. A template that names one which is
     /// missing here finds it undefined.
     pub whole_outputs: HashMap<StepId, Arc<Value>>,
+    /// What is kept of the items of steps that go on; their whole outputs are with the others, under `id[3]`.
+    pub items: HashMap<StepId, Vec<ItemState>>,
     /// Someone had asked for its end.
     pub cancelled: bool,
 }
@@ -34,72 +36,119 @@ pub struct ResumedRun {
 impl Run {
     /// A run that goes on where its messages end, once [started](Run::start).
     pub fn resume(resumed: ResumedRun, context: Arc<Context>, now: Now) -> Self {
-        let ResumedRun { new, state, mut whole_outputs, cancelled } = resumed;
+        let ResumedRun { new, state, mut whole_outputs, items, cancelled } = resumed;
         let mut run = Self::with_state(new, state, context);
         run.watch = Stopwatch::resume(run.state.started_at, now);
-        run.level_watch = Stopwatch::resume(run.state.level_started_at, now);
+        let open = run.state.open_levels.iter();
+        run.level_watches = open.map(|open| (open.level, Stopwatch::resume(Some(open.started_at), now))).collect();
         let timeout = run.state.started_at.zip(run.plan.timeout);
         run.timeout = timeout.map(|(at, lasts)| Deadline::restored(Told { at, lasts }, now));
         run.outputs = run.state.steps.iter().map(|step| output_of(step, &mut whole_outputs)).collect();
+        run.kept_items = items;
+        run.whole_outputs.extend(whole_outputs);
         for step in run.plan.clone().levels.iter().flatten() {
             run.settle_blame(*step);
         }
+        run.note_durations();
+        run.meet_what_has_ended();
         run.course = run.course_so_far(cancelled, now);
+        run.ends_handlers = cancelled;
+        run.resume_handling(now);
         run
     }
 
-    fn course_so_far(&self, cancelled: bool, now: Now) -> Course {
-        let was_aborting = self.state.steps.iter().any(|step| step.status == StepStatus::Cancelled);
-        let is_late = self.timeout.is_some_and(|timeout| timeout.has_passed(now));
-        if cancelled {
-            Course::Aborting(Abort::Cancelled)
-        } else if is_late || (was_aborting && self.plan.timeout.is_some()) {
-            Course::Aborting(Abort::Timeout)
-        } else if was_aborting {
-            Course::Aborting(Abort::Cancelled)
-        } else if self.has_failed() && self.plan.on_failure == OnFailure::Stop {
-            Course::Stopping
-        } else {
-            Course::Onward
+    /// What the process before had learnt of the durations of its steps.
+    fn note_durations(&self) {
+        for (step, state) in self.plan.steps.iter().zip(&self.state.steps) {
+            if let Some(duration) = state.duration.filter(|_| state.status == StepStatus::Completed && !state.reused) {
+                self.context.durations.note(&self.project, &self.plan, step, duration);
+            }
         }
     }
 
-    /// The open level's steps go on from where they were.
-    pub(super) fn reopen_level(&mut self, now: Now, out: &mut Effects) {
-        if !self.state.level_open {
-            return;
+    /// Where it was heading. Its end may have been begun and not said in full: then what was told of it stays so. An end
+    /// that was not told is what it would have been for the process before: of a run with nothing left to wait for that is
+    /// what its steps have come to, however late it is by now.
+    fn course_so_far(&self, cancelled: bool, now: Now) -> Course {
+        if let Some(cause) = self.state.ending {
+            return Abort::of_cause(cause).map_or(Course::Stopping, Course::Aborting);
+        }
+        if cancelled {
+            return Course::Aborting(Abort::Cancelled);
+        }
+        if self.waited_too_long() {
+            return Course::Aborting(Abort::QueueTimeout);
+        }
+        if self.has_used_up() {
+            return Course::Aborting(Abort::Budget);
+        }
+        let course = match self.has_failed() && self.plan.on_failure == OnFailure::Stop {
+            true => Course::Stopping,
+            false => Course::Onward,
+        };
+        let is_late = self.timeout.is_some_and(|timeout| timeout.has_passed(now));
+        if is_late && self.has_to_wait(course) { Course::Aborting(Abort::Timeout) } else { course }
+    }
+
+    /// Is there a step whose end takes time? What is kept of another run, or below a failed step, ends at once.
+    fn has_to_wait(&self, course: Course) -> bool {
+        let mut steps = (0..self.plan.step_count()).filter(|&step| !self.state.steps[step].status.is_ended());
+        let has_begun = |step: usize| self.state.steps[step].status != StepStatus::Pending;
+        let takes_time =
+            |step: usize| self.blame[step].is_none() && self.plan.kept(&self.plan.steps[step].id).is_none();
+        match course {
+            Course::Onward => steps.any(|step| has_begun(step) || takes_time(step)),
+            _ => steps.any(|step| {
+                let is_in_open_level = self.eager.is_none() && Some(self.plan.steps[step].level) == self.open_level();
+                has_begun(step) || (is_in_open_level && takes_time(step))
+            }),
+        }
+    }
+
+    /// What is open goes on from where it was, and what waits for nothing is ready.
+    pub(super) fn reopen(&mut self, now: Now, out: &mut Effects) {
+        self.give_orphans_up(out);
+        if self.handling.is_some() {
+            return self.reopen_handlers(now, out);
         }
         let plan = self.plan.clone();
-        let steps = &plan.levels[self.level()];
-        self.open = steps.iter().filter(|&&step| !self.state.steps[step].status.is_ended()).count();
-        for (rank, &step) in steps.iter().enumerate() {
+        let (is_eager, open) = (self.eager.is_some(), self.open_level());
+        let levels = plan.levels.iter().enumerate().filter(|(level, _)| is_eager || open == Some(*level));
+        for &step in levels.flat_map(|(_, steps)| steps) {
             match self.state.steps[step].status {
-                StepStatus::Pending => self.enqueue(rank, step, now, out),
-                StepStatus::Running => self.run_again(rank, step, now, out),
-                StepStatus::Retrying => self.wait_on(rank, step, now),
+                StepStatus::Pending if is_eager => self.reconsider(step, now, out),
+                StepStatus::Pending => self.enqueue(step, now, out),
+                StepStatus::Running if plan.steps[step].for_each.is_some() => self.spread_again(step, now, out),
+                StepStatus::Running => self.run_again(self.unit(step), now, out),
+                StepStatus::Retrying => self.wait_on(self.unit(step), now),
+                StepStatus::Waiting => self.revive(self.unit(step), self.waiting_phase(step, now), now),
                 StepStatus::Completed | StepStatus::Failed | StepStatus::Skipped | StepStatus::Cancelled => {}
             }
+        }
+        self.kept_items = HashMap::new();
+        if is_eager {
+            self.close_what_is_over(now, out);
         }
         if let Course::Aborting(abort) = self.course {
             self.dismiss_all(abort, now, out);
         }
     }
 
-    fn run_again(&mut self, rank: usize, step: usize, now: Now, out: &mut Effects) {
-        self.revive(rank, step, Phase::Queued, now);
-        match self.why_not_again(step) {
+    pub(super) fn run_again(&mut self, unit: Unit, now: Now, out: &mut Effects) {
+        self.revive(unit, Phase::Queued, now);
+        match self.why_not_again(unit) {
             Some(why) if !matches!(self.course, Course::Aborting(_)) => {
-                self.fail_step(step, format!("{INTERRUPTED}{why}"), now, out);
+                self.fail_unit(unit, format!("{INTERRUPTED}{why}"), now, out);
             }
-            _ if self.is_last_chance(step) => drop(self.suspects.insert(rank)),
-            _ => drop(self.ready.insert(rank)),
+            _ if self.is_last_chance(unit) => drop(self.suspects.insert((self.rank(unit), unit))),
+            _ => drop(self.ready.insert((self.rank(unit), unit))),
         }
     }
 
     /// Will one interruption more be one too many?
-    fn is_last_chance(&self, step: usize) -> bool {
+    fn is_last_chance(&self, unit: Unit) -> bool {
         let Some(max) = self.context.interruptions_max else { return false };
-        !self.only_waits(step) && self.state.steps[step].interruptions.saturating_add(2) >= max.get()
+        !self.only_waits(self.index(unit)) && self.standing(unit).interruptions.saturating_add(2) >= max.get()
     }
 
     fn only_waits(&self, step: usize) -> bool {
@@ -111,27 +160,23 @@ impl Run {
         if self.ready.is_empty() {
             return;
         }
-        let plan = self.plan.clone();
-        let level = &plan.levels[self.level()];
-        let was_interrupted = |rank: &usize| {
-            let step = level[*rank];
-            self.state.steps[step].status == StepStatus::Running && !self.only_waits(step)
+        let was_interrupted = |&(_, unit): &(usize, Unit)| {
+            self.standing(unit).status == StepStatus::Running && !self.only_waits(self.index(unit))
         };
-        let interrupted: Vec<usize> = self.ready.iter().copied().filter(was_interrupted).collect();
-        for rank in interrupted {
-            self.ready.remove(&rank);
-            self.suspects.insert(rank);
-        }
+        let (interrupted, others) = self.ready.iter().partition(|waiting| was_interrupted(waiting));
+        self.ready = others;
+        self.suspects.append(&mut { interrupted });
     }
 
     /// Why a step whose newest attempt was interrupted is not run again, if it is not.
-    fn why_not_again(&self, step: usize) -> Option<String> {
+    pub(super) fn why_not_again(&self, unit: Unit) -> Option<String> {
         // A tool that the operator has taken away can't be called; the attempt fails and names it.
-        let tool = self.context.registry.tool(&self.plan.steps[step].tool)?;
+        let tool = self.context.registry.tool(&self.plan.steps[self.index(unit)].tool)?;
         if !tool.rerun() {
-            return Some("while this step ran, and its tool must not run twice".to_owned());
+            let what = if unit.item.is_some() { "item" } else { "step" };
+            return Some(format!("while this {what} ran, and its tool must not run twice"));
         }
-        let interruptions = self.state.steps[step].interruptions.saturating_add(1);
+        let interruptions = self.standing(unit).interruptions.saturating_add(1);
         let max = self.context.interruptions_max?.get();
         let is_too_often = interruptions >= max && !tool.only_waits();
         is_too_often.then(|| {
@@ -141,15 +186,15 @@ impl Run {
         })
     }
 
-    fn wait_on(&mut self, rank: usize, step: usize, now: Now) {
-        let told = self.state.steps[step].retry_wait.unwrap_or(Told { at: now.wall, lasts: Duration::ZERO });
-        self.revive(rank, step, Phase::Retrying { until: Deadline::restored(told, now) }, now);
+    pub(super) fn wait_on(&mut self, unit: Unit, now: Now) {
+        let told = self.standing(unit).retry_wait.unwrap_or(Told { at: now.wall, lasts: Duration::ZERO });
+        self.revive(unit, Phase::Retrying { until: Deadline::restored(told, now) }, now);
     }
 
-    fn revive(&mut self, rank: usize, step: usize, phase: Phase, now: Now) {
-        let watch = Stopwatch::resume(self.state.steps[step].started_at, now);
-        self.live.insert(step, Live::new(rank, watch, phase));
-        self.set_deadline(step);
+    fn revive(&mut self, unit: Unit, phase: Phase, now: Now) {
+        let watch = Stopwatch::resume(self.standing(unit).started_at, now);
+        self.live.insert(unit, Live::new(watch, phase));
+        self.set_deadline(unit);
     }
 }
 

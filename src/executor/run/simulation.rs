@@ -5,15 +5,34 @@
 //!
 //! `STEPCAST_SEED=n` plays one seed alone.
 
-use std::collections::HashMap;
+mod changes;
+mod checks;
+mod children;
+mod handlers;
+mod items;
+mod model;
+mod plans;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
+use self::checks::{
+    check_after_cancel, check_sequence, check_times, check_usage, ended_for, is_end_of_budget, is_of_handler,
+    told_cause,
+};
+use self::children::Children;
+use self::model::{Bracket, Model, Seen};
+use self::plans::{keep_some, random_plan, randomize};
 use super::step::Phase;
 use super::*;
 use crate::executor::testing::{INTERRUPTIONS_MAX, Rng, context, new_run, plan, retries};
 use crate::executor::tool::Outcome;
-use crate::model::{EndReason, OutputStream, RunEvent, StepId, StepProgress};
+use crate::model::{
+    Approval, Budget, CauseKind, Choice, Cost, Decide, EndReason, ForEach, ItemState, Items, KeptOutput, OnExpire,
+    OnReject, OutputStream, RetryOf, RunEvent, Scheduling, Steer, Steering, SteeringId, StepId, StepProgress,
+    StepUpdate, Usage,
+};
 
 /// Seeds played by default.
 const SEEDS: u64 = 2000;
@@ -49,6 +68,8 @@ pub(crate) fn random_run(seed: u64) -> (Arc<Plan>, Vec<RunEvent>) {
 struct World {
     rng: Rng,
     new: NewRun,
+    /// The plan before anybody changed it.
+    first: Arc<Plan>,
     run: Run,
     now: Now,
     /// What the log holds.
@@ -56,6 +77,7 @@ struct World {
     /// Of these, what can't be lost by a crash any more.
     durable: usize,
     workers: Vec<Launch>,
+    children: Children,
     /// Actions during which cancels and crashes may happen; after them the run has to end by itself.
     faults_left: usize,
     /// How many records there were when its end was asked for.
@@ -67,22 +89,26 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let new = new_run("r", random_plan(&mut rng));
+        let mut new = new_run("r", random_plan(&mut rng));
+        keep_some(&mut new, &mut rng);
         let run = Run::new(new.clone(), context());
-        let (records, workers) = Default::default();
+        let (records, workers, children) = Default::default();
         let faults_left = rng.below(200);
         let now = Now { wall: IN_2026, ..Now::default() };
         let (durable, cancelled_at, was_set) = (0, None, false);
-        Self { rng, new, run, now, records, durable, workers, faults_left, cancelled_at, was_set }
+        let first = new.plan.clone();
+        Self { rng, new, first, run, now, records, durable, workers, children, faults_left, cancelled_at, was_set }
     }
 
     /// Plays it to its end; how many steps were interrupted too often.
     fn play(mut self) -> usize {
         self.act(|run, now, effects| run.start(now, effects));
         for _ in 0..ACTIONS_MAX {
+            self.check_children();
             if self.run.is_ended() {
                 return self.check();
             }
+            self.check_nothing_waits_in_vain();
             self.step();
             self.faults_left = self.faults_left.saturating_sub(1);
         }
@@ -95,8 +121,12 @@ impl World {
             0..4 if self.faults_left > 0 => self.crash(),
             4 if self.faults_left > 0 && self.rng.one_in(4) => self.set_wall_clock(),
             0..40 => self.take(),
-            40..50 => self.write(),
-            50..80 => self.finish(),
+            40..46 => self.write(),
+            46..48 => self.use_up(),
+            48..50 if self.faults_left > 0 => self.change(),
+            50..77 => self.finish(),
+            77..84 => self.decide(),
+            84..88 => self.end_a_child(),
             _ => self.pass_time(),
         }
     }
@@ -107,6 +137,8 @@ impl World {
         assert!(effects.cancels.iter().all(|cancel| !cancel.is_cancelled()), "the run itself cancels nothing");
         effects.cancels.iter().for_each(CancelToken::cancel);
         self.records.append(&mut effects.records);
+        self.hear_of_children(effects.children);
+        self.new.plan = self.plans().pop().unwrap_or_else(|| self.first.clone());
         result
     }
 
@@ -127,9 +159,19 @@ impl World {
 
     fn write(&mut self) {
         let Some(launch) = self.workers.first() else { return };
-        let at = (launch.step, launch.attempt);
+        let at = (launch.unit, launch.attempt);
         let size = if self.rng.one_in(4) { 40_000 } else { 5 };
         self.act(|run, now, effects| run.output(at, OutputStream::Stdout, vec![b'x'; size], now, effects));
+    }
+
+    fn use_up(&mut self) {
+        let Some(launch) = self.workers.last() else { return };
+        let at = (launch.unit, launch.attempt);
+        let (input_tokens, output_tokens) = (self.rng.below(50) as u64, self.rng.below(50) as u64);
+        let cost = self.rng.one_in(2).then(|| Cost::of_units(output_tokens as f64 / 1000.0)).flatten();
+        let usage =
+            Usage { input_tokens, output_tokens, total_tokens: input_tokens + output_tokens, cost, ..Usage::default() };
+        self.act(|run, now, effects| run.note_usage(at, Box::new(usage), now, effects));
     }
 
     fn finish(&mut self) {
@@ -142,9 +184,57 @@ impl World {
             4 => Err(AttemptError::Lasting("refused".to_owned())),
             5 | 6 => Ok(Outcome::After(Duration::from_millis(self.rng.below(200) as u64), json!("late"))),
             7 => Ok(Outcome::Output(json!("x".repeat(100)))),
+            8..11 => self.asks(),
+            11 | 12 => Ok(Outcome::Plan { name: "child".to_owned(), inputs: Default::default() }),
             _ => Ok(Outcome::Output(json!(7))),
         };
-        self.act(|run, now, effects| run.finish((launch.step, launch.attempt), result, now, effects));
+        self.act(|run, now, effects| run.finish((launch.unit, launch.attempt), result, now, effects));
+    }
+
+    fn asks(&mut self) -> Result<Outcome, AttemptError> {
+        let approval = Approval {
+            message: "Go?".to_owned(),
+            schema: self.rng.one_in(3).then(|| Arc::new(json!({"type": "integer"}))),
+            expires_at: None,
+            on_expire: [OnExpire::Fail, OnExpire::Reject, OnExpire::Approve][self.rng.below(3)],
+            on_reject: [OnReject::Fail, OnReject::Continue][self.rng.below(2)],
+            deciders: if self.rng.one_in(4) { vec!["ann".to_owned()] } else { Vec::new() },
+        };
+        let expires = self.rng.one_in(2).then(|| Duration::from_millis(self.rng.below(300) as u64));
+        Ok(Outcome::Wait(Box::new(approval), expires))
+    }
+
+    /// Someone decides, whether or not they were asked: there is one verdict, and it is yes exactly where that decides it.
+    fn decide(&mut self) {
+        let step = self.rng.below(self.new.plan.steps.len());
+        let choice = if self.rng.one_in(2) { Choice::Approve } else { Choice::Reject };
+        let payload = self.rng.one_in(2).then(|| Arc::new(json!(self.rng.below(9))));
+        let by = if self.rng.one_in(2) { "ann" } else { "bob" };
+        let what = Steering::Decide(Decide { step: self.new.plan.steps[step].id.clone(), choice, payload });
+        let (before, was) = (self.records.len(), self.run.state().steps[step].clone());
+        self.act(|run, now, effects| run.steer(Steer { id: SteeringId(1), by: by.into(), what }, now, effects));
+        let new = &self.records[before..];
+        let verdict_at = new.iter().position(|record| matches!(record, Record::Verdict { .. })).expect("a verdict");
+        assert_eq!(new.iter().filter(|record| matches!(record, Record::Verdict { .. })).count(), 1);
+        let Record::Verdict { verdict, .. } = &new[verdict_at] else { unreachable!("found just above") };
+        let decision = self.run.state().steps[step].decision.clone();
+        match &verdict.answer {
+            Ok(_) => {
+                assert_eq!(was.status, StepStatus::Waiting, "it was not asked");
+                assert_eq!(decision.map(|it| (it.choice, it.by.as_deref() == Some(by))), Some((choice, true)));
+                let told = |record: &Record| match record {
+                    Record::Event { event: RunEvent { kind: RunEventKind::Progress(said), .. }, .. } => {
+                        said.decision.is_some()
+                    }
+                    _ => false,
+                };
+                assert!(told(&new[verdict_at - 1]), "a yes comes behind its message");
+            }
+            Err(_) => assert!(
+                decision.is_none_or(|it| it.expired || was.decision.as_ref() == Some(&it)),
+                "a no decides nothing"
+            ),
+        }
     }
 
     /// To the next deadline, or a little.
@@ -154,17 +244,21 @@ impl World {
         self.now = self.now.plus(by);
         self.act(|run, now, effects| run.tick(now, effects));
         let due = self.run.next_deadline().is_none_or(|at| at > self.now.mono);
-        let retries_at_once = self.run.state().steps.iter().any(|step| step.status == StepStatus::Retrying);
+        let retries_at_once = self.run.live.values().any(|live| matches!(live.phase, Phase::Retrying { .. }));
         assert!(due || retries_at_once, "a tick does all that is due");
     }
 
     /// The log keeps what it had plus some of what came since; another process goes on, a while later.
     fn crash(&mut self) {
+        let lost_wishes = self.rng.below(3);
+        self.durable = self.durable.max(self.children.durable(lost_wishes));
         let lost = self.rng.below(self.records.len() - self.durable + 1);
         self.records.truncate(self.records.len() - lost);
         self.durable = self.records.len();
+        self.new.plan = self.kept_plan();
         self.cancelled_at = self.cancelled_at.map(|at| at.min(self.durable));
         self.workers.clear();
+        self.children.crash(lost_wishes, self.durable);
         let mono = Duration::from_millis(self.rng.below(3) as u64);
         self.now = Now { mono, wall: self.now.wall.plus_millis(self.rng.below(300) as u64) };
         if self.rng.one_in(10) {
@@ -176,8 +270,10 @@ impl World {
             new: self.new.clone(),
             state,
             whole_outputs: self.wholes(),
+            items: self.kept_items(),
             cancelled: self.cancelled_at.is_some(),
         };
+        check_usage(&self.new.plan, &resumed.state, &self.events().cloned().collect::<Vec<_>>());
         self.run = Run::resume(resumed, context(), self.now);
         self.act(|run, now, effects| run.start(now, effects));
         self.check_waits();
@@ -194,8 +290,8 @@ impl World {
     /// Nothing waits longer than was told, whatever the wall clock says now.
     fn check_waits(&self) {
         let is_in_time = |until: Deadline, lasts: Duration| until.at() <= self.now.mono + lasts;
-        for (&step, live) in &self.run.live {
-            let id = &self.new.plan.steps[step].id;
+        for (&unit, live) in &self.run.live {
+            let id = &self.new.plan.steps[self.run.index(unit)].id;
             let told = self.events().filter_map(|event| match &event.kind {
                 RunEventKind::Progress(said) if said.step_id == *id => match said.update {
                     StepUpdate::Retrying { delay, .. } => Some(Duration::from_millis(delay)),
@@ -203,287 +299,91 @@ impl World {
                 },
                 _ => None,
             });
+            if let Phase::Waiting { expiry: Some(until), .. } = live.phase {
+                assert!(is_in_time(until, Duration::from_millis(300)), "{id}");
+            }
             if let Phase::Retrying { until } = live.phase {
-                assert!(is_in_time(until, told.last().expect("a retry was told")), "{id}");
+                let told = match unit.item {
+                    Some(_) => self.run.standing(unit).retry_wait.map(|told| told.lasts),
+                    None => told.last(),
+                };
+                assert!(is_in_time(until, told.expect("a retry was told")), "{id}");
             }
         }
         let limit = self.new.plan.timeout.unwrap_or_default();
         assert!(self.run.timeout.is_none_or(|timeout| is_in_time(timeout, limit)));
     }
 
+    /// Where steps wait for no level, one whose dependencies have ended well is there for the next free worker; unless the
+    /// run ends, or a failure stops it.
+    fn check_nothing_waits_in_vain(&self) {
+        let plan = &self.new.plan;
+        if plan.scheduling == Scheduling::Levels || self.run.course != Course::Onward {
+            return;
+        }
+        let state = self.run.state();
+        let is_done = |&step: &usize| state.steps[step].status.is_ended() && self.run.blame[step].is_none();
+        for (at, step) in plan.steps.iter().enumerate().filter(|(_, step)| step.handler.is_none()) {
+            let waits = state.steps[at].status == StepStatus::Pending && step.dependencies.iter().all(is_done);
+            let is_ready = self.run.ready.contains(&(self.run.ranks[at], self.run.unit(at)));
+            assert_eq!(waits, is_ready && state.steps[at].attempt == 0, "{}", step.id);
+        }
+    }
+
     fn events(&self) -> impl Iterator<Item = &RunEvent> {
-        self.records.iter().filter_map(|record| match record {
-            Record::Event { event, .. } => Some(event),
-            Record::Output { .. } | Record::Whole { .. } => None,
-        })
+        self.records.iter().flat_map(Record::events)
+    }
+
+    /// The newest of what was kept of each item.
+    fn kept_items(&self) -> HashMap<StepId, Vec<ItemState>> {
+        let mut kept: HashMap<StepId, BTreeMap<u32, ItemState>> = HashMap::new();
+        for record in &self.records {
+            if let Record::Item { step, state, .. } = record {
+                let row = state.to_row().expect("JSON");
+                let state = ItemState::from_row(&row).expect("a row");
+                kept.entry(step.clone()).or_default().insert(state.item, state);
+            }
+        }
+        kept.into_iter().map(|(step, items)| (step, items.into_values().collect())).collect()
     }
 
     fn wholes(&self) -> HashMap<StepId, Arc<Value>> {
         let whole = |record: &Record| match record {
             Record::Whole { step, output, .. } => Some((step.clone(), output.clone())),
-            Record::Event { .. } | Record::Output { .. } => None,
+            _ => None,
         };
-        self.records.iter().filter_map(whole).collect()
+        self.records.iter().filter_map(whole).chain(self.new.whole_outputs.clone()).collect()
     }
 
     fn check(&self) -> usize {
         let events: Vec<_> = self.events().cloned().collect();
-        self.records[self.cancelled_at.unwrap_or(self.records.len())..].iter().for_each(check_after_cancel);
-        check_sequence(&self.new, &events);
+        let (before, after) = self.records.split_at(self.cancelled_at.unwrap_or(self.records.len()));
+        if !before.iter().any(is_of_handler) {
+            if self.cancelled_at.is_some() {
+                let told = before.iter().flat_map(Record::events).find_map(told_cause);
+                let last = events.last().and_then(ended_for);
+                assert_eq!(last, told.or(Some(CauseKind::Cancelled)), "a cancel counts until another end is told");
+            }
+            if !events.last().is_some_and(is_end_of_budget) {
+                after.iter().filter(|record| !is_of_handler(record)).for_each(check_after_cancel);
+            }
+        }
+        check_sequence(&self.first, &events, &self.plans());
+        items::check(&self.new, &self.records);
         if !self.was_set {
             check_times(&events);
         }
-        let mut state = RunState::new(self.new.run.clone(), &self.new.plan, self.new.created_at);
-        events.iter().for_each(|event| state.apply(event));
-        assert_eq!(state, *self.run.state(), "the run is the fold of its messages");
-        assert!(self.run.live.is_empty() && self.run.deadlines.is_empty());
+        // From whatever revision of its plan a fold begins.
+        for plan in [&self.first, &self.new.plan] {
+            let mut state = RunState::new(self.new.run.clone(), plan, self.new.created_at);
+            events.iter().for_each(|event| state.apply(event));
+            assert_eq!(state, *self.run.state(), "the run is the fold of its messages");
+        }
+        let state = self.run.state().clone();
+        check_usage(&self.new.plan, &state, &events);
+        assert!(self.run.live.is_empty() && self.run.deadlines.is_empty() && self.run.each.is_empty());
         assert!(self.run.ready.is_empty() && self.run.suspects.is_empty());
         let errors = state.steps.iter().filter_map(|step| step.error.as_deref());
         errors.filter(|error| error.contains("executor.interruptions")).count()
     }
-}
-
-fn random_plan(rng: &mut Rng) -> Plan {
-    let lines: Vec<_> = (0..1 + rng.below(12)).map(|step| random_line(rng, step)).collect();
-    let mut plan = plan(&lines.iter().map(String::as_str).collect::<Vec<_>>());
-    plan.on_failure = if rng.one_in(2) { OnFailure::Stop } else { OnFailure::Continue };
-    plan.timeout = rng.one_in(4).then(|| Duration::from_millis(100 + rng.below(400) as u64));
-    for step in &mut plan.steps {
-        step.continue_on_failure = rng.one_in(5);
-        step.retry = retries(rng.below(3) as u32, rng.below(100) as u64);
-        step.timeout = rng.one_in(4).then(|| Duration::from_millis(1 + rng.below(100) as u64));
-        step.tool = ["once", "wait", "echo", "echo", "echo"][rng.below(5)].into();
-        let condition = ["true", "false", "nonsense"][rng.below(3)];
-        step.conditional = rng.one_in(6).then(|| condition.into());
-    }
-    plan
-}
-
-fn random_line(rng: &mut Rng, step: usize) -> String {
-    let on: Vec<_> = (0..step).filter(|_| rng.one_in(3)).map(|other| format!("s{other}")).collect();
-    format!("s{step}: {}", on.join(" "))
-}
-
-/// Nothing begins, goes on or succeeds once the end was asked for.
-fn check_after_cancel(record: &Record) {
-    let Record::Event { event, .. } = record else { return };
-    match &event.kind {
-        RunEventKind::Progress(said) => {
-            assert!(matches!(said.update, StepUpdate::Skipped { .. } | StepUpdate::Cancelled { .. }), "{said:?}");
-        }
-        RunEventKind::LevelStarted(_) | RunEventKind::Completed(_) => panic!("it goes on: {event:?}"),
-        _ => {}
-    }
-}
-
-/// Holds the messages of a run that has ended against what the contract says of any.
-fn check_sequence(new: &NewRun, events: &[RunEvent]) {
-    assert!(
-        events.first().is_some_and(RunEvent::is_first) && events.iter().filter(|event| event.is_first()).count() == 1
-    );
-    assert!(events.last().is_some_and(RunEvent::is_last) && events.iter().filter(|event| event.is_last()).count() == 1);
-    let mut model = Model { new, steps: vec![Seen::default(); new.plan.steps.len()], level: None, is_open: false };
-    for event in events {
-        model.follow(&event.kind);
-    }
-}
-
-/// As long as nobody sets the wall clock, messages come in its order, and no retry before its time.
-fn check_times(events: &[RunEvent]) {
-    assert!(events.windows(2).all(|pair| pair[0].timestamp <= pair[1].timestamp));
-    let mut due: HashMap<StepId, Timestamp> = HashMap::new();
-    for event in events {
-        let RunEventKind::Progress(said) = &event.kind else { continue };
-        match said.update {
-            StepUpdate::Retrying { next_retry_at, .. } => drop(due.insert(said.step_id.clone(), next_retry_at)),
-            StepUpdate::Running { .. } => {
-                let due = due.remove(&said.step_id);
-                assert!(due.is_none_or(|due| due <= event.timestamp), "{said:?}");
-            }
-            _ => {}
-        }
-    }
-}
-
-struct Model<'a> {
-    new: &'a NewRun,
-    steps: Vec<Seen>,
-    /// The newest that was opened.
-    level: Option<usize>,
-    is_open: bool,
-}
-
-#[derive(Clone, Default)]
-struct Seen {
-    status: Option<StepStatus>,
-    attempt: u32,
-    /// Attempts that failed and were to be tried again.
-    retries: u32,
-    /// Attempts before this one that were interrupted, in a row.
-    interruptions: u32,
-    /// Failed, and not continued over.
-    is_fatal: bool,
-    skipped_by: Option<CauseKind>,
-    /// Failed because it must not run twice.
-    is_interrupted: bool,
-}
-
-impl Model<'_> {
-    fn follow(&mut self, kind: &RunEventKind) {
-        match kind {
-            RunEventKind::Started(started) => assert_eq!(started.step_count, self.steps.len()),
-            RunEventKind::LevelStarted(level) => {
-                assert!(!self.is_open && level.level == self.level.map_or(0, |before| before + 1), "levels in order");
-                assert!(self.steps.iter().all(|step| !step.ended_the_run()), "no level after the run's early end");
-                let may_go_on = self.new.plan.on_failure == OnFailure::Continue;
-                assert!(may_go_on || self.steps.iter().all(|step| !step.is_fatal), "a failed step stops the run");
-                (self.level, self.is_open) = (Some(level.level), true);
-            }
-            RunEventKind::LevelCompleted(level) => {
-                assert!(self.is_open && Some(level.level) == self.level, "it was open");
-                assert!((0.0..=1.0).contains(&level.efficiency));
-                self.is_open = false;
-                let told = [&level.completed_steps, &level.failed_steps, &level.skipped_steps, &level.cancelled_steps]
-                    .map(Vec::len);
-                let ended = self.of_level(level.level).filter(|step| step.is_ended()).count();
-                assert_eq!(told.iter().sum::<usize>(), ended, "each step that ended is in one list");
-                self.check_cancelled(&level.cancelled_steps);
-            }
-            RunEventKind::StepOutput(said) => {
-                let seen = &self.steps[self.index(&said.step_id)];
-                assert_eq!((seen.status, seen.attempt), (Some(StepStatus::Running), said.attempt));
-                assert!(said.chunk.len() <= 16 * 1024 && self.is_open);
-            }
-            RunEventKind::Progress(said) => self.step_moves(said),
-            RunEventKind::Completed(completed) => {
-                self.check_end();
-                assert!(self.steps.iter().all(|step| !step.is_fatal && step.status != Some(StepStatus::Cancelled)));
-                assert_eq!(completed.outputs.len(), self.steps.len());
-            }
-            RunEventKind::Failed(failed) => {
-                self.check_end();
-                let count = self.steps.iter().filter(|step| step.status == Some(StepStatus::Failed)).count();
-                assert_eq!(failed.failed_steps.len(), count);
-                self.check_cancelled(&failed.cancelled_steps);
-                let is_of_steps = matches!(word(&json!(failed.reason)), "step_failed" | "interrupted");
-                assert!(!is_of_steps || self.steps.iter().any(|step| step.is_fatal));
-                let all_interrupted = self.steps.iter().all(|step| !step.is_fatal || step.is_interrupted);
-                assert_eq!(failed.reason == EndReason::Interrupted, is_of_steps && all_interrupted);
-            }
-        }
-    }
-
-    fn step_moves(&mut self, said: &StepProgress) {
-        let index = self.index(&said.step_id);
-        let seen = self.steps[index].clone();
-        let plan_step = &self.new.plan.steps[index];
-        assert!(!seen.is_ended(), "{} moves after its end", said.step_id);
-        let in_bracket = self.is_open && self.level == Some(plan_step.level);
-        let mut next = Seen { attempt: said.attempt, retries: seen.retries, ..Seen::default() };
-        match &said.update {
-            StepUpdate::Running { message, .. } => {
-                assert!(in_bracket && said.attempt == seen.attempt + 1);
-                let ready = |&dependency: &usize| self.steps[dependency].is_ended() && !self.descends(dependency);
-                assert!(plan_step.dependencies.iter().all(ready), "what it waits for is done");
-                let runs_again = seen.status == Some(StepStatus::Running);
-                assert!(!runs_again || &*plan_step.tool != "once", "it must not run twice");
-                next.interruptions = if runs_again { seen.interruptions + 1 } else { 0 };
-                let is_bounded = &*plan_step.tool != "wait";
-                assert!(!is_bounded || next.interruptions < INTERRUPTIONS_MAX, "it is tried again for ever");
-                assert_eq!(message.starts_with("Running again"), runs_again, "{message}");
-                next.status = Some(StepStatus::Running);
-            }
-            StepUpdate::Retrying { .. } => {
-                assert!(in_bracket && (seen.status, seen.attempt) == (Some(StepStatus::Running), said.attempt));
-                next.status = Some(StepStatus::Retrying);
-                next.retries += 1;
-                assert!(next.retries <= plan_step.retry.max_retries, "no more than its policy allows");
-            }
-            StepUpdate::Completed { output, truncated, output_bytes, .. } => {
-                assert!(in_bracket && (seen.status, seen.attempt) == (Some(StepStatus::Running), said.attempt));
-                assert_eq!(*truncated, output_bytes.is_some());
-                assert!(output.to_string().len() <= 66, "cut to 64 bytes, and quoted");
-                next.status = Some(StepStatus::Completed);
-            }
-            StepUpdate::Failed { continued, error, .. } => {
-                assert!(in_bracket && seen.attempt == said.attempt);
-                let may_retry = seen.retries < plan_step.retry.max_retries;
-                assert!(!(may_retry && error.contains("broken")), "no fewer than its policy allows");
-                let is_interrupted = error.starts_with(INTERRUPTED);
-                let may_be = match &*plan_step.tool {
-                    "once" => true,
-                    "wait" => false,
-                    _ => seen.interruptions + 1 == INTERRUPTIONS_MAX,
-                };
-                assert!(!is_interrupted || (may_be && seen.status == Some(StepStatus::Running)), "{said:?}");
-                next.is_interrupted = is_interrupted;
-                assert_eq!(*continued, plan_step.continue_on_failure);
-                (next.status, next.is_fatal) = (Some(StepStatus::Failed), !continued);
-            }
-            StepUpdate::Cancelled { .. } => {
-                assert!(in_bracket && said.attempt > 0 && seen.attempt == said.attempt);
-                next.status = Some(StepStatus::Cancelled);
-            }
-            StepUpdate::Skipped { cause, .. } => {
-                assert_eq!((said.attempt, seen.attempt), (0, 0), "it never ran");
-                assert!(in_bracket || !self.is_open, "in its level or in none");
-                assert_eq!(cause.kind == CauseKind::UpstreamFailed, cause.step_id.is_some());
-                let below = cause.step_id.as_ref().is_none_or(|failed| self.steps[self.index(failed)].is_fatal);
-                assert!(below && (cause.step_id.is_none() || self.descends(index)));
-                assert!(cause.kind != CauseKind::RunFailed || !self.descends(index));
-                next.status = Some(StepStatus::Skipped);
-                next.skipped_by = (!in_bracket).then_some(cause.kind);
-            }
-        }
-        self.steps[index] = next;
-        self.check_progress(said);
-    }
-
-    fn check_progress(&self, said: &StepProgress) {
-        let count = |status| self.steps.iter().filter(|step| step.status == Some(status)).count();
-        let (completed, failed) = (count(StepStatus::Completed), count(StepStatus::Failed));
-        let (skipped, cancelled) = (count(StepStatus::Skipped), count(StepStatus::Cancelled));
-        let total = self.steps.len();
-        let percent = ((completed + failed + skipped + cancelled) * 100 / total) as u8;
-        assert_eq!(said.progress, crate::model::Progress { completed, failed, skipped, cancelled, total, percent });
-    }
-
-    /// Only the open level, or that which was open last, holds steps that were cancelled.
-    fn check_cancelled(&self, told: &[StepId]) {
-        let count = self.steps.iter().filter(|step| step.status == Some(StepStatus::Cancelled)).count();
-        let all_are = told.iter().all(|id| self.steps[self.index(id)].status == Some(StepStatus::Cancelled));
-        assert!(all_are && told.len() == count, "{told:?}");
-    }
-
-    fn check_end(&self) {
-        assert!(!self.is_open && self.steps.iter().all(Seen::is_ended), "nothing is left open");
-    }
-
-    /// Is it a step that failed, or does it come after one?
-    fn descends(&self, step: usize) -> bool {
-        let above = &self.new.plan.steps[step].dependencies;
-        self.steps[step].is_fatal || above.iter().any(|&dependency| self.descends(dependency))
-    }
-
-    fn of_level(&self, level: usize) -> impl Iterator<Item = &Seen> {
-        self.new.plan.levels[level].iter().map(|&step| &self.steps[step])
-    }
-
-    fn index(&self, id: &StepId) -> usize {
-        self.new.plan.steps.iter().position(|step| step.id == *id).expect("a step of the plan")
-    }
-}
-
-impl Seen {
-    fn is_ended(&self) -> bool {
-        self.status.is_some_and(StepStatus::is_ended)
-    }
-
-    fn ended_the_run(&self) -> bool {
-        self.status == Some(StepStatus::Cancelled) || self.skipped_by.is_some()
-    }
-}
-
-fn word(value: &Value) -> &str {
-    value.as_str().expect("a word")
 }

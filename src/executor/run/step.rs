@@ -7,27 +7,34 @@ use serde_json::Value;
 use crate::executor::joiner::Joiner;
 use crate::executor::tool::CancelToken;
 use crate::executor::tool::registry::Timeout;
-use crate::model::{Deadline, Now, Timestamp};
+use crate::model::{Deadline, Decision, Now, RunId, Timestamp, Usage};
 
-/// A step that has begun and has not ended.
+/// A unit that has begun and has not ended.
 #[derive(Debug)]
 pub(super) struct Live {
-    /// Its place in its level, which is its place in the queue.
-    pub rank: usize,
     /// Since its first attempt.
     pub watch: Stopwatch,
     /// Its live output.
     pub output: Joiner,
     /// Bytes of what its attempt said so far, up to the limit of what is kept.
     pub said: usize,
+    /// What its attempt has told that it has used so far.
+    pub usage: Option<Box<Usage>>,
+    /// What was decided, until it is told.
+    pub decision: Option<Box<Decision>>,
     pub phase: Phase,
     /// Its entry among the run's deadlines.
     pub due: Option<Duration>,
 }
 
 impl Live {
-    pub fn new(rank: usize, watch: Stopwatch, phase: Phase) -> Self {
-        Self { rank, watch, output: Joiner::default(), said: 0, phase, due: None }
+    pub fn new(watch: Stopwatch, phase: Phase) -> Self {
+        Self { watch, output: Joiner::default(), said: 0, usage: None, decision: None, phase, due: None }
+    }
+
+    /// An attempt begins, which has said and used nothing.
+    pub fn begin(&mut self) {
+        (self.said, self.usage) = (0, None);
     }
 
     /// What is kept of `bytes`, where of all that the attempt says `max` bytes are. Where that ends, the text says so.
@@ -57,18 +64,36 @@ pub(super) enum Phase {
     /// A worker has it and was asked to give it up. Ends, or after a timeout goes on to `Retrying`, when the worker
     /// does or at `until`, whichever comes first.
     Leaving { cancel: CancelToken, until: Deadline, why: Leave },
+    /// Its run ends for its cost, which this attempt was the one to tell: a worker has it that may be about to bring its
+    /// answer, which is paid for. Ends when the worker does, or at `until` goes on to `Leaving`.
+    Finishing { cancel: CancelToken, until: Deadline },
+    /// A decision is waited for, until `expiry` where that is there; the attempt's `timeout` counts too. Ends, or after a
+    /// timeout goes on to `Retrying`.
+    Waiting { expiry: Option<Deadline>, timeout: Option<TimeLimit> },
     /// A delay that an attempt began is over at `until`. Ends, or after a timeout goes on to `Retrying`.
     Delaying { until: Deadline, end: DelayEnd },
+    /// The attempt has begun a run of its own, and waits for its end; or until its time is over. Ends, or goes on to
+    /// `Retrying`.
+    Joining { run: RunId, timeout: Option<TimeLimit> },
     /// Its attempt failed; the next is due at `until`. Goes on to `Queued`.
     Retrying { until: Deadline },
+    /// A step whose items are on their way; at `tell` it says how far they are. Ends.
+    Spread { tell: Option<Deadline> },
 }
 
 impl Phase {
     fn deadline(&self) -> Option<Deadline> {
         match self {
             Self::Queued => None,
-            Self::Calling { timeout, .. } => timeout.and_then(|timeout| timeout.ends),
-            Self::Delaying { until, .. } | Self::Leaving { until, .. } | Self::Retrying { until } => Some(*until),
+            Self::Spread { tell } => *tell,
+            Self::Calling { timeout, .. } | Self::Joining { timeout, .. } => timeout.and_then(|timeout| timeout.ends),
+            Self::Waiting { expiry, timeout } => {
+                [*expiry, timeout.and_then(|timeout| timeout.ends)].into_iter().flatten().min()
+            }
+            Self::Delaying { until, .. }
+            | Self::Leaving { until, .. }
+            | Self::Finishing { until, .. }
+            | Self::Retrying { until } => Some(*until),
         }
     }
 }

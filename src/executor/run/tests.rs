@@ -1,14 +1,27 @@
 //! Scenarios: each sentence of the contract that a run keeps, played by hand. The log of a scenario is what its
-//! messages say in short, one line each. How runs go on after a restart is played in [`resumed`].
+//! messages say in short, one line each. How runs go on after a restart is played in [`resumed`],
+//! how they end that have used up a budget in [`budget`].
 
 use serde_json::{Value, json};
 
+mod approval;
+mod attempts;
+mod budget;
+mod children;
+mod eager;
+mod going_on;
+mod handlers;
+mod items;
+mod outputs;
 mod resumed;
 
 use super::*;
 use crate::executor::testing::{context, new_run, plan, retries, step_id};
 use crate::executor::tool::Outcome;
-use crate::model::{EndReason, OutputStream, RetryPolicy, RunCompleted, RunFailed, Step};
+use crate::model::{
+    EndReason, ItemState, OnFailure, OutputStream, RetryOf, RetryPolicy, RunCompleted, RunEvent, RunFailed, Step,
+    StepId,
+};
 
 /// A run played by hand on a virtual clock.
 struct Stage {
@@ -17,6 +30,8 @@ struct Stage {
     effects: Effects,
     /// Attempts that a worker has, newest last.
     workers: Vec<Launch>,
+    /// What was said before.
+    kept: Vec<Record>,
 }
 
 impl Stage {
@@ -25,7 +40,7 @@ impl Stage {
     }
 
     fn of(run: Run, now: Now) -> Self {
-        Self { run, now, effects: Effects::default(), workers: Vec::new() }
+        Self { run, now, effects: Effects::default(), workers: Vec::new(), kept: Vec::new() }
     }
 
     /// Starts it and hands out all that is ready.
@@ -53,7 +68,7 @@ impl Stage {
         let is_it = |launch: &Launch| launch.plan.steps[launch.step].id.as_str() == id;
         let at = self.workers.iter().position(is_it).expect("a worker has it");
         let launch = self.workers.remove(at);
-        self.run.finish((launch.step, launch.attempt), result, self.now, &mut self.effects);
+        self.run.finish((launch.unit, launch.attempt), result, self.now, &mut self.effects);
         self.take_all();
     }
 
@@ -78,7 +93,9 @@ impl Stage {
     /// The messages since the last call, in short.
     fn log(&mut self) -> Vec<String> {
         let records = std::mem::take(&mut self.effects.records);
-        records.iter().map(in_short).collect()
+        let lines = records.iter().map(in_short).collect();
+        self.kept.extend(records);
+        lines
     }
 
     fn last(&self) -> &RunEventKind {
@@ -109,14 +126,36 @@ impl Stage {
     }
 
     /// Another process goes on with it, whose wall clock says `wall`.
-    fn crash_at(self, wall: Timestamp, cancelled: bool) -> Self {
+    fn crash_at(mut self, wall: Timestamp, cancelled: bool) -> Self {
         let now = Now { mono: Duration::ZERO, wall };
+        self.log();
+        let (whole_outputs, items) = kept(&self.kept);
         let new = new_run("r", Plan::clone(&self.run.plan));
-        let resumed = ResumedRun { new, state: self.run.state, whole_outputs: Default::default(), cancelled };
+        let resumed = ResumedRun { new, state: self.run.state, whole_outputs, items, cancelled };
         let mut stage = Self::of(Run::resume(resumed, context(), now), now);
+        stage.kept = self.kept;
         stage.start();
         stage
     }
+}
+
+/// What a restart finds of whole outputs and of items.
+fn kept(records: &[Record]) -> (HashMap<StepId, Arc<Value>>, HashMap<StepId, Vec<ItemState>>) {
+    let (mut wholes, mut items) = (HashMap::new(), HashMap::<StepId, Vec<ItemState>>::new());
+    for record in records {
+        match record {
+            Record::Whole { step, output, .. } if step.as_str().contains('[') => {
+                wholes.insert(step.clone(), output.clone());
+            }
+            Record::Item { step, state, .. } => {
+                let items = items.entry(step.clone()).or_default();
+                items.retain(|item| item.item != state.item);
+                items.push(ItemState::clone(state));
+            }
+            _ => {}
+        }
+    }
+    (wholes, items)
 }
 
 fn in_short(record: &Record) -> String {
@@ -124,11 +163,15 @@ fn in_short(record: &Record) -> String {
         Record::Event { event, .. } => event,
         Record::Output { step, .. } => return format!("({step} wrote)"),
         Record::Whole { step, .. } => return format!("({step} whole)"),
+        Record::Verdict { verdict, .. } => return format!("(verdict {})", verdict.id.0),
+        Record::Item { step, state, .. } => return item_in_short(step, state),
+        Record::Plan { events, .. } => return format!("({} of a plan)", events.len()),
     };
     match &event.kind {
         RunEventKind::Started(_) => "started".to_owned(),
         RunEventKind::LevelStarted(level) => format!("[{}", level.level),
         RunEventKind::LevelCompleted(level) => format!("{}]", level.level),
+        RunEventKind::PlanChanged(said) => format!("plan {}", said.revision),
         RunEventKind::StepOutput(said) => format!("{} says {}", said.step_id, said.chunk),
         RunEventKind::Completed(_) => "completed".to_owned(),
         RunEventKind::Failed(failed) => format!("failed {}", word(&json!(failed.reason))),
@@ -142,6 +185,10 @@ fn in_short(record: &Record) -> String {
             text
         }
     }
+}
+
+fn item_in_short(step: &StepId, state: &ItemState) -> String {
+    format!("({} {} {})", state.id(step), word(&json!(state.status)), state.attempt)
 }
 
 fn word(value: &Value) -> &str {
@@ -174,7 +221,7 @@ fn ready_steps_are_taken_in_the_order_of_their_level_also_after_a_retry() {
     stage.run.start(stage.now, &mut stage.effects);
     let first = stage.run.take(stage.now, &mut stage.effects).expect("a step");
     assert_eq!(first.step, 1);
-    stage.run.finish((1, 1), Err(AttemptError::Passing("x".to_owned())), stage.now, &mut stage.effects);
+    stage.run.finish((Unit::of_step(1), 1), Err(AttemptError::Passing("x".to_owned())), stage.now, &mut stage.effects);
     stage.run.tick(stage.now, &mut stage.effects);
     let second = stage.run.take(stage.now, &mut stage.effects).expect("a step");
     assert_eq!((second.step, second.attempt), (1, 2), "before the one of lower rank");
@@ -268,116 +315,6 @@ fn a_condition_that_errs_fails_the_step_without_an_attempt() {
 }
 
 #[test]
-fn a_failed_attempt_is_retried_after_its_delay_and_holds_no_worker() {
-    let mut stage = Stage::started(with(plan(&["a"]), "a", |step| step.retry = retries(2, 1000)));
-    stage.wait(10);
-    stage.fail("a");
-    let RunEventKind::Progress(said) = stage.last() else { panic!("no progress") };
-    let StepUpdate::Retrying { delay, max_retries, next_retry_at, .. } = said.update else { panic!("not retrying") };
-    assert_eq!((delay, max_retries, next_retry_at), (1000, 2, Timestamp::from_millis(1010)));
-    assert!(!stage.run.is_busy(Duration::MAX));
-    assert_eq!(stage.run.next_deadline(), Some(Duration::from_millis(1010)));
-    stage.wait(999);
-    assert_eq!(stage.log()[3..], ["a retrying 1"]);
-    stage.wait(1);
-    assert_eq!(stage.log(), ["a running 2"]);
-    stage.fail("a");
-    stage.wait(1000);
-    stage.fail("a");
-    assert_eq!(stage.log(), ["a retrying 2", "a running 3", "a failed 3", "0]", "failed step_failed"]);
-    assert_eq!(stage.run.state().steps[0].duration, Some(2010), "since the first attempt");
-}
-
-#[test]
-fn a_tool_that_asked_for_a_longer_wait_was_tried_again_too_early() {
-    let policy = RetryPolicy { max_delay: 5000, ..retries(2, 100) };
-    let mut stage = Stage::started(with(plan(&["a"]), "a", |step| step.retry = policy));
-    for (asked, delay) in [(Duration::from_secs(3), 3000), (Duration::from_secs(60), 5000)] {
-        let began = stage.now.wall;
-        stage.finish("a", Err(AttemptError::Busy("busy".to_owned(), asked)));
-        let RunEventKind::Progress(said) = stage.last() else { panic!("no progress") };
-        let StepUpdate::Retrying { delay: told, next_retry_at, .. } = said.update else { panic!("not retrying") };
-        assert_eq!((told, next_retry_at), (delay, began.plus_millis(delay)), "what is told is what is done");
-        stage.wait(delay - 1);
-        assert!(stage.workers.is_empty());
-        stage.wait(1);
-        assert_eq!(stage.workers.len(), 1);
-    }
-    stage.finish("a", Err(AttemptError::Busy("busy".to_owned(), Duration::from_secs(3))));
-    assert_eq!(stage.failed().error, "step a failed: busy");
-}
-
-#[test]
-fn an_attempt_that_would_fail_again_is_not_retried() {
-    let mut stage = Stage::started(with(plan(&["a"]), "a", |step| step.retry = retries(2, 0)));
-    stage.finish("a", Err(AttemptError::Lasting("x is undefined".to_owned())));
-    assert_eq!(stage.log()[3..], ["a failed 1", "0]", "failed step_failed"]);
-}
-
-#[test]
-fn an_attempt_that_takes_too_long_is_cancelled_and_retried_once_its_worker_is_back() {
-    let base = with(plan(&["a"]), "a", |step| {
-        step.retry = retries(1, 0);
-        step.timeout = Some(Duration::from_millis(50));
-    });
-    let mut stage = Stage::started(base);
-    stage.wait(49);
-    assert!(stage.effects.cancels.is_empty());
-    stage.wait(1);
-    assert_eq!(stage.effects.cancels.len(), 1);
-    assert_eq!(stage.log().len(), 3, "nothing is said yet");
-    stage.ok("a");
-    assert_eq!(stage.run.state().steps[0].error.as_deref(), Some("timed out after 50 ms (the step's timeout)"));
-    stage.wait(0);
-    assert_eq!(stage.log(), ["a retrying 1", "a running 2"]);
-}
-
-#[test]
-fn an_attempt_that_ignores_its_cancel_is_given_up_and_its_report_ignored() {
-    let mut stage = Stage::started(with(plan(&["a"]), "a", |step| step.retry = retries(1, 0)));
-    stage.cancel();
-    stage.wait(6999);
-    assert!(!stage.run.is_ended());
-    stage.wait(1);
-    assert_eq!(stage.log()[3..], ["a cancelled 1 cancelled", "0]", "failed cancelled"]);
-    stage.ok("a");
-    assert_eq!(stage.log(), [""; 0]);
-
-    let slow = with(plan(&["a"]), "a", |step| {
-        step.timeout = Some(Duration::from_millis(1));
-        step.retry = retries(1, 0);
-    });
-    let mut stage = Stage::started(slow);
-    stage.wait(1);
-    stage.wait(7000);
-    stage.wait(0);
-    assert_eq!(stage.log()[3..], ["a retrying 1", "a running 2"]);
-    stage.run.finish((0, 1), Ok(Outcome::Output(json!("late"))), stage.now, &mut stage.effects);
-    assert_eq!(stage.log(), [""; 0], "of an attempt before");
-}
-
-#[test]
-fn a_retry_begins_beside_no_attempt_that_is_given_up_where_the_tool_must_not_run_twice() {
-    let base = with(plan(&["a"]), "a", |step| {
-        step.tool = "once".into();
-        step.timeout = Some(Duration::from_millis(1));
-        step.retry = retries(3, 0);
-    });
-    let mut stage = Stage::started(base.clone());
-    stage.wait(1);
-    stage.wait(7000);
-    let error = "timed out after 1 ms (the step's timeout); the attempt does not end, and its tool must not run twice";
-    assert_eq!(stage.failed().error, format!("step a failed: {error}"));
-    assert_eq!(stage.log()[3..], ["a failed 1", "0]", "failed step_failed"]);
-
-    let mut stage = Stage::started(base);
-    stage.wait(1);
-    stage.fail("a");
-    stage.wait(0);
-    assert_eq!(stage.log()[3..], ["a retrying 1", "a running 2"], "one that has ended is in nobody's way");
-}
-
-#[test]
 fn cancel_ends_what_runs_or_waits_and_skips_what_never_started() {
     let base = with(plan(&["runs", "retries", "delays", "never", "later: runs"]), "retries", |step| {
         step.retry = retries(1, 5000);
@@ -387,7 +324,9 @@ fn cancel_ends_what_runs_or_waits_and_skips_what_never_started() {
     for _ in 0..3 {
         stage.workers.extend(stage.run.take(stage.now, &mut stage.effects));
     }
-    let finish = |stage: &mut Stage, step, result| stage.run.finish((step, 1), result, stage.now, &mut stage.effects);
+    let finish = |stage: &mut Stage, step, result| {
+        stage.run.finish((Unit::of_step(step), 1), result, stage.now, &mut stage.effects)
+    };
     finish(&mut stage, 1, Err(AttemptError::Passing("x".to_owned())));
     finish(&mut stage, 2, Ok(Outcome::After(Duration::from_secs(9), Value::Null)));
     stage.log();
@@ -446,120 +385,33 @@ fn a_delay_longer_than_the_steps_timeout_fails_when_that_is_over() {
 }
 
 #[test]
-fn a_large_output_is_cut_in_messages_preceded_by_the_whole_one_and_whole_for_templates() {
-    let mut stage = Stage::started(plan(&["a", "b: a"]));
-    let whole = Arc::new(json!("x".repeat(65)));
-    stage.finish("a", Ok(Outcome::Output(Value::clone(&whole))));
-    assert_eq!(stage.workers[0].scope.outputs(), [(step_id("a"), whole)]);
-    let state = stage.run.state().steps[0].clone();
-    assert_eq!((state.output.clone(), state.output_bytes), (Some(Arc::new(json!("x".repeat(64)))), Some(65)));
-    assert!(state.truncated);
-    assert_eq!(stage.log()[3..5], ["(a whole)", "a completed 1"]);
-    stage.ok("b");
-    assert_eq!(stage.completed().truncated, [step_id("a")]);
-}
-
-#[test]
-fn what_an_attempt_said_was_kept_without_end() {
-    let mut stage = Stage::started(with(plan(&["a"]), "a", |step| step.retry = retries(1, 1000)));
-    let said = |stage: &mut Stage, attempt: u32, bytes: usize| {
-        stage.run.output((0, attempt), OutputStream::Stdout, vec![b'x'; bytes], stage.now, &mut stage.effects);
-        let records = std::mem::take(&mut stage.effects.records).into_iter();
-        let kept = records.filter_map(|record| match record {
-            Record::Output { bytes, .. } => Some(String::from_utf8(bytes).expect("text")),
-            Record::Event { .. } | Record::Whole { .. } => None,
-        });
-        kept.collect::<Vec<_>>()
-    };
-    let cut = "\n[cut here: the output is over 1000 bytes]";
-    assert_eq!(said(&mut stage, 1, 1000), ["x".repeat(1000)]);
-    assert_eq!(said(&mut stage, 1, 1), [cut]);
-    assert_eq!(said(&mut stage, 1, 1), Vec::<String>::new());
-    stage.fail("a");
-    stage.wait(60_000);
-    assert_eq!(said(&mut stage, 2, 1001), [format!("{}{cut}", "x".repeat(1000))], "each attempt anew");
-}
-
-#[test]
-fn the_outputs_of_workflow_completed_are_bounded_together() {
-    let mut stage = Stage::started(plan(&["a", "b", "c", "d"]));
-    for id in ["a", "b", "c"] {
-        stage.finish(id, Ok(Outcome::Output(json!("x".repeat(60)))));
+fn a_run_that_waited_too_long_says_its_first_message_and_its_last_after_any_crash() {
+    let late = Plan { queue_timeout: Some(Duration::from_millis(50)), ..plan(&["a", "b: a"]) };
+    let mut stage = Stage::new(late.clone());
+    stage.start();
+    assert_eq!(stage.log(), ["started", "[0", "a running 1"], "it is in time");
+    let now = Now::default().plus(Duration::from_millis(50));
+    let mut stage = Stage::of(Run::new(new_run("r", late.clone()), context()), now);
+    stage.start();
+    let failed = stage.failed();
+    let error = "the run did not begin within 50 ms (the plan's queueTimeout)";
+    assert_eq!((failed.reason, failed.error.as_str()), (EndReason::QueueTimeout, error));
+    let events = stage.log();
+    assert_eq!(events.len(), 4, "the first, two that are skipped, and the last: {events:?}");
+    for said in 1..3 {
+        let mut first = Stage::of(Run::new(new_run("r", late.clone()), context()), now);
+        first.start();
+        let new = new_run("r", late.clone());
+        let mut state = RunState::new(new.run.clone(), &new.plan, new.created_at);
+        for record in &first.effects.records[..said] {
+            let Record::Event { event, .. } = record else { panic!("only messages: {record:?}") };
+            state.apply(event);
+        }
+        let (whole_outputs, items) = (HashMap::new(), HashMap::new());
+        let resumed = ResumedRun { new, state, whole_outputs, items, cancelled: false };
+        let mut again = Stage::of(Run::resume(resumed, context(), now), now);
+        again.start();
+        assert_eq!(again.failed().reason, EndReason::QueueTimeout, "{said}");
+        assert_eq!(again.log().len(), 4 - said);
     }
-    stage.finish("d", Ok(Outcome::Output(json!([1]))));
-    let (outputs, truncated) = cut::run_outputs(stage.run.state(), 100);
-    assert_eq!(json!(outputs), json!({"a": "x".repeat(60), "b": "x".repeat(40), "c": "", "d": ""}));
-    assert_eq!(truncated, [step_id("b"), step_id("c"), step_id("d")]);
-}
-
-#[test]
-fn live_output_comes_before_the_steps_last_message_and_at_its_pace() {
-    let mut stage = Stage::started(plan(&["a"]));
-    let write = |stage: &mut Stage, text: &[u8]| {
-        stage.run.output((0, 1), OutputStream::Stdout, text.to_vec(), stage.now, &mut stage.effects);
-    };
-    write(&mut stage, b"1");
-    assert_eq!(stage.log()[3..], ["(a wrote)", "a says 1"]);
-    write(&mut stage, b"2");
-    write(&mut stage, b"3");
-    assert_eq!(stage.log(), ["(a wrote)", "(a wrote)"]);
-    stage.now.mono = stage.run.next_deadline().expect("a message is due");
-    stage.wait(0);
-    assert_eq!(stage.log(), ["a says 23"]);
-    write(&mut stage, b"4\xe2\x82");
-    stage.ok("a");
-    assert_eq!(stage.log(), ["(a wrote)", "a says 4\u{fffd}", "a completed 1", "0]", "completed"]);
-}
-
-#[test]
-fn what_a_step_left_out_last_was_never_told() {
-    let mut stage = Stage::started(with(plan(&["a"]), "a", |step| step.retry = retries(1, 0)));
-    let flood = |stage: &mut Stage, attempt: u32, result: Result<Outcome, AttemptError>| {
-        for _ in 0..30 {
-            let bytes = vec![b'x'; 16 * 1024];
-            stage.run.output((0, attempt), OutputStream::Stdout, bytes, stage.now, &mut stage.effects);
-        }
-        stage.finish("a", result);
-        stage.wait(0);
-        let (mut shown, mut told) = (0, 0);
-        for record in stage.effects.records.drain(..) {
-            let Record::Event { event, .. } = record else { continue };
-            match event.kind {
-                RunEventKind::StepOutput(said) => {
-                    shown += said.chunk.len() as u64;
-                    told += said.omitted_bytes.unwrap_or(0);
-                }
-                RunEventKind::Progress(said) => told += said.omitted_bytes.unwrap_or(0),
-                _ => {}
-            }
-        }
-        (shown, told)
-    };
-    let (shown, told) = flood(&mut stage, 1, Err(AttemptError::Passing("no".to_owned())));
-    assert!(shown >= 10 * 16_000, "a burst: {shown}");
-    assert_eq!(shown + told, 30 * 16 * 1024, "told where the attempt failed");
-    let (shown, told) = flood(&mut stage, 2, Ok(Outcome::Output(json!(null))));
-    assert_eq!((shown, told), (0, 30 * 16 * 1024), "the burst is used up");
-    assert!(stage.run.is_ended());
-}
-
-#[test]
-fn where_the_time_went() {
-    let mut stage = Stage::started(plan(&["a", "b", "c: a", "d: b", "e: c"]));
-    stage.wait(100);
-    stage.ok("a");
-    stage.wait(100);
-    stage.ok("b");
-    let Some(Record::Event { event, .. }) = stage.effects.records.iter().find(|record| in_short(record) == "0]") else {
-        panic!("no level");
-    };
-    let RunEventKind::LevelCompleted(level) = &event.kind else { panic!("no level") };
-    assert_eq!((level.execution_time, level.efficiency), (200, 0.75));
-    stage.wait(150);
-    stage.ok("c");
-    stage.ok("d");
-    stage.ok("e");
-    let metrics = &stage.completed().performance_metrics;
-    assert_eq!((metrics.total_execution_time, metrics.step_time), (350, 600));
-    assert_eq!(metrics.critical_path, [step_id("b"), step_id("d")], "350 ms; by way of a it is 250");
 }

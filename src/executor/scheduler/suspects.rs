@@ -23,11 +23,6 @@ impl Suspects {
         self.waiting.push_back(run);
     }
 
-    /// Nobody waits any more.
-    pub(super) fn clear(&mut self) {
-        self.waiting.clear();
-    }
-
     /// Have there been any?
     fn have_been(&self) -> bool {
         !self.waiting.is_empty() || self.tried.is_some()
@@ -38,7 +33,7 @@ impl Scheduler {
     /// Is it the turn of one? The next is tried when the attempt at the last is over, or given up.
     pub(super) fn can_try_suspect(&self) -> bool {
         let is_tried = |place: Place| {
-            self.runs.get(&place.run).is_some_and(|entry| entry.run.is_calling(place.step, place.attempt))
+            self.runs.get(&place.run).is_some_and(|entry| entry.run.is_calling(place.unit, place.attempt))
         };
         !self.suspects.waiting.is_empty() && !self.suspects.tried.is_some_and(is_tried)
     }

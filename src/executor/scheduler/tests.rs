@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::executor::testing::{context, context_with, new_run, plan, retries};
-use crate::executor::tool::{Call, Tool, ToolError};
-use crate::model::{Plan, RunEventKind, RunState, StepUpdate};
+use crate::executor::tool::{Call, Outcome, Tool, ToolError};
+use crate::executor::{AttemptError, ChildEnd, ChildWish, ResumedRun};
+use crate::model::{Concurrency, OnConflict, OutputStream, Plan, RunEventKind, RunState, StepUpdate};
 
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -72,10 +73,7 @@ impl Desk {
     /// Message types and statuses since the last call, by run.
     fn log(&mut self) -> Vec<String> {
         let records = std::mem::take(&mut self.actions.records);
-        let events = records.iter().filter_map(|record| match record {
-            Record::Event { event, .. } => Some(event),
-            Record::Output { .. } | Record::Whole { .. } => None,
-        });
+        let events = records.iter().flat_map(Record::events);
         events.map(|event| format!("{} {}", event.run_id, event.message_type())).collect()
     }
 }
@@ -259,7 +257,13 @@ fn a_run_that_was_active_goes_on_at_once_and_one_that_waited_waits() {
             let Some(Record::Event { event, .. }) = effects.records.first() else { panic!("no message") };
             state.apply(event);
         }
-        Command::Resume(Box::new(ResumedRun { new, state, whole_outputs: HashMap::new(), cancelled: false }))
+        Command::Resume(Box::new(ResumedRun {
+            new,
+            state,
+            whole_outputs: HashMap::new(),
+            items: HashMap::new(),
+            cancelled: false,
+        }))
     };
     let mut desk = Desk::new(8, 1);
     for (name, began) in [("waited", false), ("active1", true), ("active2", true)] {
@@ -277,6 +281,59 @@ fn a_run_that_was_active_goes_on_at_once_and_one_that_waited_waits() {
     assert_eq!(desk.log().last().map(String::as_str), Some("waited workflow_completed"));
 }
 
+/// It stayed queued until a place was free, or its group's turn came, and nobody else of the group came before it.
+#[test]
+fn a_run_that_was_cancelled_while_it_waited_went_on_waiting_after_a_crash() {
+    for is_held in [true, false] {
+        let mut desk = Desk::new(4, 1);
+        desk.start("first", plan(&["a"]));
+        desk.log();
+        let new = NewRun { is_held, ..new_run("second", plan(&["a"])) };
+        let state = RunState::new(new.run.clone(), &new.plan, new.created_at);
+        let (whole_outputs, items) = (HashMap::new(), HashMap::new());
+        desk.command(Command::Resume(Box::new(ResumedRun { new, state, whole_outputs, items, cancelled: true })));
+        assert_eq!(desk.log(), ["second workflow_started", "second workflow_progress", "second workflow_failed"]);
+        assert!(!desk.scheduler.waiting.has_next() && desk.scheduler.keys.len() == 1);
+        assert_eq!((desk.finish().as_str(), desk.jobs.len()), ("first", 0));
+    }
+}
+
+/// All places were held by runs that waited for their children, whose children waited for a run of their group to end, and
+/// that one for a place.
+#[test]
+fn parents_held_the_places_that_what_their_children_waited_for_needed() {
+    let of_group = || Plan { concurrency: Some(Arc::new(group())), ..plan(&["a"]) };
+    let mut desk = Desk::new(2, 1);
+    desk.start("parent", plan(&["a"]));
+    for (name, plan) in [("behind", plan(&["a"])), ("of_group", of_group())] {
+        desk.start(name, plan);
+    }
+    let call = desk.jobs.pop_front().expect("the parent's").call;
+    desk.report(call, Ok(Outcome::Plan { name: "child".to_owned(), inputs: serde_json::Map::default() }));
+    let [ChildWish::Begin(wish)] = &desk.actions.children[..] else { panic!("{:?}", desk.actions.children) };
+    let (project, parent, name) = (wish.project.clone(), wish.parent.clone(), wish.run.clone());
+    assert!(desk.jobs.is_empty(), "the parent keeps its place: of many of them not all begin at once");
+    let child = Plan { parent: Some(parent.clone()), ..of_group() };
+    desk.command(Command::Start(NewRun { is_held: true, ..new_run(name.as_str(), child) }));
+    assert_eq!(desk.finish(), "of_group", "the child waits for it");
+    assert!(desk.jobs.is_empty(), "and for nothing else");
+    desk.command(Command::Release { project: project.clone(), run: name.clone() });
+    assert_eq!(desk.finish(), name.as_str());
+    let (parent, child) = (parent.run_id, name);
+    desk.command(Command::ChildEnded {
+        project,
+        parent,
+        child,
+        end: ChildEnd { result: Ok(Value::Null), usage: None },
+    });
+    assert!(desk.log().contains(&"parent workflow_completed".to_owned()));
+    assert_eq!(desk.finish(), "behind");
+}
+
+fn group() -> Concurrency {
+    Concurrency { group: "g".into(), limit: 1, on_conflict: OnConflict::Queue }
+}
+
 /// To go on with a run whose one step was interrupted so often in a row.
 fn interrupted(name: &str, times: usize) -> Command {
     let (new, now, mut effects) = (new_run(name, plan(&["a"])), Now::default(), Effects::default());
@@ -285,10 +342,20 @@ fn interrupted(name: &str, times: usize) -> Command {
         run.start(now, &mut effects);
         run.take(now, &mut effects).or_else(|| run.take_suspect(now, &mut effects)).expect("it runs");
         let (new, state) = (new.clone(), run.state().clone());
-        run = Run::resume(ResumedRun { new, state, whole_outputs: HashMap::new(), cancelled: false }, context(), now);
+        run = Run::resume(
+            ResumedRun { new, state, whole_outputs: HashMap::new(), items: HashMap::new(), cancelled: false },
+            context(),
+            now,
+        );
     }
     let state = run.state().clone();
-    Command::Resume(Box::new(ResumedRun { new, state, whole_outputs: HashMap::new(), cancelled: false }))
+    Command::Resume(Box::new(ResumedRun {
+        new,
+        state,
+        whole_outputs: HashMap::new(),
+        items: HashMap::new(),
+        cancelled: false,
+    }))
 }
 
 #[test]

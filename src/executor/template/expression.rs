@@ -113,6 +113,14 @@ impl<'a> Parsed<'a> {
         })
     }
 
+    /// The inputs that it names; none for one that stands for all of them.
+    pub fn inputs(&self) -> impl Iterator<Item = Option<&str>> {
+        self.paths.iter().filter(|path| path.root == "inputs").map(|path| match path.keys.first() {
+            Some(Key::Name(name)) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
     /// What is wrong with the values that it names, where only `roots` exist.
     pub fn problems(&self, roots: &[&str]) -> impl Iterator<Item = String> {
         self.paths.iter().filter_map(move |path| path.problem(roots))

@@ -26,13 +26,18 @@ mod tests;
 mod text;
 mod value;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
+use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value as Evaluated};
 use serde_json::{Map, Value};
 
+use crate::model::Step;
 use expression::Parsed;
 use value::Budget;
+
+use crate::model::Items;
 
 pub use condition::unwrap as unwrap_condition;
 pub use place::Place;
@@ -55,6 +60,9 @@ const MESSAGE_CHARS_MAX: usize = 300;
 
 /// The names that a plan's templates and conditions may begin with.
 pub const RUN_ROOTS: &[&str] = &["steps", "inputs", "projectId", "runId"];
+
+/// What the expressions of a plan's handlers may begin with.
+pub const HANDLER_ROOTS: &[&str] = &["steps", "inputs", "projectId", "runId", "run"];
 
 /// Functions that expressions may call.
 const FUNCTIONS: &[&str] = &["range", "dict"];
@@ -168,6 +176,23 @@ impl Engine {
         Ok(value.is_true())
     }
 
+    /// The items that a step is made for, no more than `max` of them.
+    ///
+    /// # Errors
+    /// Where they can't be evaluated, are too many, or are no array.
+    pub fn items(&self, items: &Items, scope: &Scope, max: usize) -> Result<Vec<Value>, TemplateError> {
+        let mut filling = self.filling(scope);
+        let items = match items {
+            Items::Array(items) => items
+                .iter()
+                .enumerate()
+                .map(|(at, item)| filling.value(item, 0).map_err(|error| error.below(format_args!("[{at}]"))))
+                .collect::<Result<Vec<_>, _>>()?,
+            Items::Expression(expression) => filling.array(&unwrap_condition(expression), max)?,
+        };
+        if items.len() > max { Err(too_many_items(items.len(), max)) } else { Ok(items) }
+    }
+
     /// What a string's templates say. They may begin with the names in `roots`.
     pub fn inspect_text(&self, text: &str, roots: &[&str]) -> Inspection {
         let mut found = Inspection::default();
@@ -190,6 +215,37 @@ impl Engine {
         self.inspect(&unwrap_condition(condition), roots, &mut found);
         if condition::quotes_a_template(condition) {
             found.problems.push("a template inside quotes is not filled in; name the value without quotes".to_owned());
+        }
+        found
+    }
+
+    /// Do the step's templates or its condition name one of these inputs of its run, or all of them together?
+    pub fn names_input(&self, step: &Step, names: &BTreeSet<String>) -> bool {
+        let is_named = |expression: &str| match Parsed::read(expression) {
+            Ok(parsed) => parsed.inputs().any(|name| name.is_none_or(|name| names.contains(name))),
+            Err(_) => true,
+        };
+        let mut open: Vec<&Value> = step.inputs.values().collect();
+        let has_condition = step.conditional.as_ref().is_some_and(|condition| is_named(condition));
+        let has_items = match step.for_each.as_ref().map(|each| &each.items) {
+            Some(Items::Expression(expression)) => is_named(expression),
+            Some(Items::Array(items)) => {
+                open.extend(items);
+                false
+            }
+            None => false,
+        };
+        let mut found = !names.is_empty() && (has_condition || has_items);
+        while let (Some(value), false) = (open.pop(), found || names.is_empty()) {
+            match value {
+                Value::Array(items) => open.extend(items),
+                Value::Object(members) => open.extend(members.values()),
+                Value::String(text) if is_template(text) => {
+                    let mut named = segments(text).unwrap_or_default().into_iter();
+                    found = named.any(|segment| matches!(segment, Segment::Expression(text) if is_named(text)));
+                }
+                _ => {}
+            }
         }
         found
     }
@@ -292,6 +348,10 @@ fn undefined(parsed: &Parsed<'_>, missing: Option<String>) -> TemplateError {
     }
 }
 
+fn too_many_items(count: usize, max: usize) -> TemplateError {
+    TemplateError::new(format_args!("there are {count} items (limit {max})"))
+}
+
 /// Templates being filled in: what they see and what they may still give.
 struct Filling<'a> {
     engine: &'a Engine,
@@ -351,6 +411,22 @@ impl Filling<'_> {
             text.push_str(&place.fit(&shown).map_err(TemplateError::new)?);
         }
         Ok(text)
+    }
+
+    /// The array that an expression gives. One that is too long is not copied to find that out.
+    fn array(&mut self, expression: &str, max: usize) -> Result<Vec<Value>, TemplateError> {
+        let value = self.evaluated(expression)?;
+        let is_array = matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable);
+        if let Some(count) = value.len().filter(|&count| is_array && count > max) {
+            return Err(too_many_items(count, max));
+        }
+        match if is_array { self.json_of(expression, &value)? } else { Value::Null } {
+            Value::Array(items) => Ok(items),
+            _ => {
+                let problem = format!("gives {}, not an array", value.kind());
+                Err(TemplateError::new(about(expression, &problem)))
+            }
+        }
     }
 
     fn json(&mut self, expression: &str) -> Result<Value, TemplateError> {

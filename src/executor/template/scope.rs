@@ -1,5 +1,6 @@
 //! What expressions see: values shared with whoever made them, never copied before they are used.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::model::{ProjectId, RunId, StepId};
 /// The values that templates and conditions may name. Cheap to clone: all of them are shared.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
-    values: Vec<(&'static str, Arc<Value>)>,
+    values: Vec<(Cow<'static, str>, Arc<Value>)>,
     steps: HashMap<StepId, Arc<Value>>,
 }
 
@@ -32,8 +33,8 @@ impl Scope {
 
     /// The scope with a value under a name of its own.
     #[must_use]
-    pub fn with(mut self, name: &'static str, value: Arc<Value>) -> Self {
-        self.values.push((name, value));
+    pub fn with(mut self, name: impl Into<Cow<'static, str>>, value: Arc<Value>) -> Self {
+        self.values.push((name.into(), value));
         self
     }
 

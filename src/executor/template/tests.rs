@@ -411,3 +411,38 @@ fn what_counts_as_a_plain_path_jinja_always_takes() {
         assert!(!expression::is_plain_path(other), "{other}");
     }
 }
+
+#[test]
+fn items_are_an_array_of_bounded_length() {
+    let engine = Engine::new();
+    let scope =
+        Scope::new().with("inputs", Arc::new(json!({"list": [1, {"a": 2}], "text": "ab", "map": {"a": 1}, "n": 4})));
+    let items = |expression: &str| {
+        let items = engine.items(&Items::Expression(expression.into()), &scope, 3);
+        items.map(Value::Array).map_err(|error| error.to_string())
+    };
+    for (expression, expected) in [
+        ("inputs.list", json!([1, {"a": 2}])),
+        ("{{ inputs.list }}", json!([1, {"a": 2}])),
+        ("inputs.list | map('string')", json!(["1", "{\"a\":2}"])),
+        ("range(3)", json!([0, 1, 2])),
+        ("[]", json!([])),
+    ] {
+        assert_eq!(items(expression), Ok(expected), "{expression}");
+    }
+    for (expression, expected) in [
+        ("inputs.text", "`inputs.text`: gives string, not an array"),
+        ("inputs.map", "`inputs.map`: gives map, not an array"),
+        ("inputs.n", "`inputs.n`: gives number, not an array"),
+        ("inputs.none", "inputs.none is undefined"),
+        ("range(4)", "there are 4 items (limit 3)"),
+        ("range(90000) | map('string')", "there are 90000 items (limit 3)"),
+    ] {
+        assert_eq!(items(expression), Err(expected.to_owned()), "{expression}");
+    }
+    let literal = Items::Array(vec![json!("{{ inputs.n }}"), json!({"x": "{{ inputs.gone }}"})]);
+    assert_eq!(
+        engine.items(&literal, &scope, 3).map_err(|error| error.to_string()),
+        Err("[1].x: inputs.gone is undefined".to_owned())
+    );
+}

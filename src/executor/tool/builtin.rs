@@ -1,10 +1,12 @@
-//! The tools that every server has: `echo`, `delay` and `fail`.
+//! The tools that every server has: `echo`, `delay`, `fail`, `plan`, and [`approval`](super::approval).
 
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::approval::AskForApproval;
 use super::{Call, Outcome, Registry, Tool, ToolError};
+use crate::model::{PLAN_TOOL, PlanName};
 
 /// The longest delay, in milliseconds: 7 days.
 pub const DELAY_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
@@ -13,6 +15,8 @@ pub(super) fn register(registry: &mut Registry) {
     registry.insert("echo", Echo);
     registry.insert("delay", Delay);
     registry.insert("fail", Fail);
+    registry.insert(PLAN_TOOL, StoredPlan);
+    registry.insert("approval", AskForApproval);
 }
 
 /// `echo`: its inputs are its output.
@@ -62,6 +66,48 @@ fn delay_ms(value: Option<&Value>) -> Option<u64> {
 
 fn delay_rule() -> String {
     format!("must be a whole number of milliseconds from 0 to {DELAY_MS_MAX}")
+}
+
+/// `plan`: runs the stored plan `name` of its project as a run of its own, with `inputs` laid over the stored ones; its output
+/// is `{runId, outputs}`. No worker waits.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredPlan;
+
+impl Tool for StoredPlan {
+    fn call(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
+        let name = call.inputs.get("name").and_then(Value::as_str).ok_or("name must be the name of a stored plan")?;
+        let inputs = call.inputs.get("inputs").and_then(Value::as_object).cloned().unwrap_or_default();
+        Ok(Outcome::Plan { name: name.to_owned(), inputs })
+    }
+
+    fn check_inputs(&self, inputs: &Map<String, Value>, is_template: &dyn Fn(&str) -> bool) -> Vec<(String, String)> {
+        let templated = |value: &Value| value.as_str().is_some_and(is_template);
+        let is_name = |name: &Value| templated(name) || name.as_str().is_some_and(|name| PlanName::parse(name).is_ok());
+        let mut issues = Vec::new();
+        if !inputs.get("name").is_some_and(is_name) {
+            issues.push(("name".to_owned(), "must be the name of a stored plan".to_owned()));
+        }
+        if !inputs.get("inputs").is_none_or(|inputs| inputs.is_object() || inputs.is_null() || templated(inputs)) {
+            issues.push(("inputs".to_owned(), "must be an object".to_owned()));
+        }
+        issues
+    }
+
+    fn only_waits(&self) -> bool {
+        true
+    }
+
+    fn runs_plans(&self) -> bool {
+        true
+    }
+
+    fn fits_for_each(&self) -> bool {
+        false
+    }
+
+    fn is_instant(&self) -> bool {
+        true
+    }
 }
 
 /// `fail`: fails with `message`.

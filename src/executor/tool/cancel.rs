@@ -13,6 +13,8 @@ pub struct CancelToken(Arc<Flag>);
 struct Flag {
     cancelled: AtomicBool,
     wake: OnceLock<OwnedFd>,
+    killed: AtomicBool,
+    kill: OnceLock<OwnedFd>,
 }
 
 impl CancelToken {
@@ -23,11 +25,12 @@ impl CancelToken {
 
     /// Asks the attempt to end.
     pub fn cancel(&self) {
-        self.0.cancelled.store(true, Ordering::SeqCst);
-        if let Some(wake) = self.0.wake.get() {
-            // The counter of an eventfd takes 2^64-2 such writes; one that fails has nobody left to wake.
-            let _ = rustix::io::write(wake, &1u64.to_ne_bytes());
-        }
+        raise(&self.0.cancelled, &self.0.wake);
+    }
+
+    /// Has the attempt end at once, which was asked to and has not.
+    pub(crate) fn kill(&self) {
+        raise(&self.0.killed, &self.0.kill);
     }
 
     /// Was it asked to end?
@@ -40,18 +43,38 @@ impl CancelToken {
     /// # Errors
     /// Where no descriptor is left.
     pub fn wake_fd(&self) -> std::io::Result<BorrowedFd<'_>> {
-        use rustix::event::{EventfdFlags, eventfd};
-        if self.0.wake.get().is_none() {
-            let made = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-            let _ = self.0.wake.set(made);
-        }
-        let wake = self.0.wake.get().expect("set just above, and never unset");
-        if self.is_cancelled() {
-            // Cancelled before there was a descriptor to say it by.
-            let _ = rustix::io::write(wake, &1u64.to_ne_bytes());
-        }
-        Ok(wake.as_fd())
+        descriptor(&self.0.cancelled, &self.0.wake)
     }
+
+    /// The same, which becomes readable once it is to end at once.
+    ///
+    /// # Errors
+    /// Where no descriptor is left.
+    pub(in crate::executor::tool) fn kill_fd(&self) -> std::io::Result<BorrowedFd<'_>> {
+        descriptor(&self.0.killed, &self.0.kill)
+    }
+}
+
+fn raise(flag: &AtomicBool, wake: &OnceLock<OwnedFd>) {
+    flag.store(true, Ordering::SeqCst);
+    if let Some(wake) = wake.get() {
+        // The counter of an eventfd takes 2^64-2 such writes; one that fails has nobody left to wake.
+        let _ = rustix::io::write(wake, &1u64.to_ne_bytes());
+    }
+}
+
+fn descriptor<'a>(flag: &AtomicBool, wake: &'a OnceLock<OwnedFd>) -> std::io::Result<BorrowedFd<'a>> {
+    use rustix::event::{EventfdFlags, eventfd};
+    if wake.get().is_none() {
+        let made = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let _ = wake.set(made);
+    }
+    let wake = wake.get().expect("set just above, and never unset");
+    if flag.load(Ordering::SeqCst) {
+        // Raised before there was a descriptor to say it by.
+        let _ = rustix::io::write(wake, &1u64.to_ne_bytes());
+    }
+    Ok(wake.as_fd())
 }
 
 #[cfg(test)]

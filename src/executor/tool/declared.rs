@@ -1,6 +1,7 @@
 //! From a declaration in the configuration to a tool: everything in it is compiled here, once, so that a mistake stops
 //! the start and not a step.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -8,7 +9,8 @@ use serde_json::{Map, Value};
 use super::command::CommandTool;
 use super::command::check_limits;
 use super::schema::Schema;
-use super::{Call, HttpSpec, Outcome, Registry, Tool, ToolDeclaration, ToolError, ToolKind};
+use super::usage::{Meter, UsageFaults};
+use super::{Budget, Call, HttpSpec, Outcome, Registry, Tool, ToolDeclaration, ToolError, ToolKind};
 
 /// What holds for every declared tool.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +54,11 @@ impl Registry {
         };
         let tool = can_start.and_then(|()| Declared::compile(declaration, settings));
         let tool = tool.map_err(|problem| format!("tool `{name}`: {problem}"))?;
+        let faults = tool.faults.clone();
         self.insert(&name, tool);
+        if let Some(faults) = faults {
+            self.note_faults(&name, faults);
+        }
         Ok(())
     }
 }
@@ -73,30 +79,43 @@ struct Declared {
     inputs: Option<Schema>,
     timeout: Option<Duration>,
     rerun: bool,
+    may_plan: bool,
+    budget: Budget,
+    /// There where it says what it uses.
+    faults: Option<Arc<UsageFaults>>,
 }
 
 impl Declared {
     fn compile(declaration: ToolDeclaration, settings: ToolSettings) -> Result<Self, String> {
-        let ToolDeclaration { name, timeout, rerun, inputs, kind } = declaration;
+        let ToolDeclaration { name, timeout, rerun, may_plan, inputs, usage, budget, kind } = declaration;
         if name.is_empty() {
             return Err("a tool needs a name".to_owned());
         }
+        let root = match &kind {
+            ToolKind::Command(_) => "output",
+            ToolKind::Http(_) => "event",
+        };
+        let meter = Meter::compile(&name, usage, root)?;
+        if meter.is_none() && budget != Budget::default() {
+            return Err("budget: expected usage beside it".to_owned());
+        }
+        let faults = meter.as_ref().map(Meter::faults);
         let inputs = inputs.map(|schema| Schema::compile(&schema).map_err(|problem| format!("inputs: {problem}")));
         let tool: Box<dyn Tool> = match kind {
-            ToolKind::Command(spec) => Box::new(CommandTool::new(spec, settings)?),
-            ToolKind::Http(spec) => http_tool(spec, settings)?,
+            ToolKind::Command(spec) => Box::new(CommandTool::new(spec, settings)?.metered(meter)),
+            ToolKind::Http(spec) => http_tool(spec, settings, meter)?,
         };
-        Ok(Self { timeout, inputs: inputs.transpose()?, tool, rerun })
+        Ok(Self { timeout, inputs: inputs.transpose()?, tool, rerun, may_plan, budget, faults })
     }
 }
 
 #[cfg(feature = "http-tool")]
-fn http_tool(spec: HttpSpec, settings: ToolSettings) -> Result<Box<dyn Tool>, String> {
-    Ok(Box::new(super::http::HttpTool::new(spec, settings)?))
+fn http_tool(spec: HttpSpec, settings: ToolSettings, meter: Option<Meter>) -> Result<Box<dyn Tool>, String> {
+    Ok(Box::new(super::http::HttpTool::new(spec, settings)?.metered(meter)))
 }
 
 #[cfg(not(feature = "http-tool"))]
-fn http_tool(_: HttpSpec, _: ToolSettings) -> Result<Box<dyn Tool>, String> {
+fn http_tool(_: HttpSpec, _: ToolSettings, _: Option<Meter>) -> Result<Box<dyn Tool>, String> {
     Err("kind: this program was built without http-tool".to_owned())
 }
 
@@ -123,6 +142,14 @@ impl Tool for Declared {
     fn rerun(&self) -> bool {
         self.rerun
     }
+
+    fn may_plan(&self) -> bool {
+        self.may_plan
+    }
+
+    fn budget(&self) -> Budget {
+        self.budget
+    }
 }
 
 #[cfg(test)]
@@ -135,7 +162,17 @@ mod tests {
     use crate::executor::template::is_template;
 
     fn declaration(kind: ToolKind) -> ToolDeclaration {
-        ToolDeclaration { name: "t".to_owned(), timeout: None, rerun: true, inputs: None, kind }
+        let (usage, budget) = Default::default();
+        ToolDeclaration {
+            name: "t".to_owned(),
+            timeout: None,
+            rerun: true,
+            may_plan: false,
+            inputs: None,
+            usage,
+            budget,
+            kind,
+        }
     }
 
     fn command(argv: &[&str]) -> CommandSpec {
@@ -152,13 +189,15 @@ mod tests {
         let declared = ToolDeclaration {
             timeout: Some(Duration::from_secs(3)),
             rerun: false,
+            may_plan: true,
             inputs: Some(json!({"required": ["x"], "properties": {"x": {"type": "integer"}}})),
             ..declaration(ToolKind::Command(command(&["printf", "%s", "{{ inputs.x }}"])))
         };
         registry.declare(declared, ToolSettings::default()).expect("is declared");
-        assert_eq!(registry.names(), ["delay", "echo", "fail", "t"]);
+        assert_eq!(registry.names(), ["approval", "delay", "echo", "fail", "plan", "t"]);
         let tool = registry.tool("t").expect("is there");
         assert_eq!((tool.timeout(), tool.rerun()), (Some(Duration::from_secs(3)), false));
+        assert!(tool.may_plan());
         let check = |inputs: Value| tool.check_inputs(inputs.as_object().expect("an object"), &is_template);
         assert_eq!(check(json!({"x": "{{ inputs.y }}"})), []);
         assert_eq!(check(json!({"x": "a"})), [("x".to_owned(), "must be of type integer, is string".to_owned())]);

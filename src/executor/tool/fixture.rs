@@ -61,6 +61,7 @@ pub(super) fn call_until(
         project: &ProjectId::parse("p:1").expect("an id"),
         run: &RunId::parse("r-1").expect("an id"),
         step: &StepId::parse("build").expect("an id"),
+        item: None,
         attempt: 2,
         inputs: &inputs,
         output,

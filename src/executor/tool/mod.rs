@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::model::{ProjectId, RunId, StepId};
+use crate::model::{Approval, ProjectId, RunId, StepId};
 
 /// Something a step can call by name. Called from worker threads, several calls at once.
 ///
@@ -55,16 +55,40 @@ pub trait Tool: Send + Sync {
         true
     }
 
+    /// May it change the plan of its run? Not by default. Where it may, what its output has under `$plan` is a change, as
+    /// `PATCH .../workflows/:runId/plan` takes one, and is made when the step completes.
+    fn may_plan(&self) -> bool {
+        false
+    }
+
     /// Does it nothing but wait, by [`Outcome::After`]? No by default. `executor.interruptions` does not bound how often
     /// a restart may interrupt what only waits.
     fn only_waits(&self) -> bool {
         false
     }
 
+    /// May it answer [`Outcome::Plan`]? No by default. Where it may, a restart asks the runs to end that attempts have begun
+    /// which are over; of a tool that answers so all the same they may go on until the run ends. The tool `plan` alone does:
+    /// what the steps of any other tell to have used, that of children with it, counts as its own in metrics.
+    fn runs_plans(&self) -> bool {
+        false
+    }
+
+    /// May a step call it for each item of an array? Yes by default.
+    fn fits_for_each(&self) -> bool {
+        true
+    }
+
     /// Does [`call`](Self::call) compute next to nothing, wait for nothing, and write no live output? No by default. Where
     /// the step's inputs hold no template the executor's own thread makes the call then, without a worker.
     fn is_instant(&self) -> bool {
         false
+    }
+
+    /// What a run may use at this tool, all of its attempts together, as they [tell](OutputSink::usage) it; without bound
+    /// by default. A run that has used as much ends.
+    fn budget(&self) -> Budget {
+        Budget::default()
     }
 }
 
@@ -76,6 +100,8 @@ pub struct Call<'a> {
     pub run: &'a RunId,
     /// The step.
     pub step: &'a StepId,
+    /// The item that it is called for, counted from 0, of a step that has any.
+    pub item: Option<u32>,
     /// Counted from 1.
     pub attempt: u32,
     /// The step's inputs, templates filled in.
@@ -102,6 +128,12 @@ pub trait OutputSink: Sync {
     fn write_now(&self, stream: OutputStream, bytes: &[u8]) {
         self.write(stream, bytes);
     }
+
+    /// Tells what the call has used so far of a language model: all of it, each time. The last that is told counts, also
+    /// where the call fails.
+    fn usage(&self, usage: &Usage) {
+        let _ = usage;
+    }
 }
 
 /// How an attempt ended well.
@@ -112,6 +144,16 @@ pub enum Outcome {
     /// The step is done when this time has passed, with this output. No worker waits for it. In an attempt that makes up
     /// for one that a restart interrupted, the time counts from when the interrupted one started.
     After(Duration, Value),
+    /// A stored plan of the project is run as a run of its own, and the step is done when that is: its output is that run's.
+    /// No worker waits for it.
+    Plan {
+        /// The stored plan's name.
+        name: String,
+        /// Laid over its stored inputs, key by key.
+        inputs: Map<String, Value>,
+    },
+    /// The step waits until someone decides, for this long at most where that is there. No worker waits for it.
+    Wait(Box<Approval>, Option<Duration>),
 }
 
 /// Why an attempt failed.
@@ -119,12 +161,13 @@ pub enum Outcome {
 pub struct ToolError {
     text: String,
     retry_after: Option<Duration>,
+    failure: Option<Failure>,
 }
 
 impl ToolError {
     /// An error that reads `text`.
     pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), retry_after: None }
+        Self { text: text.into(), retry_after: None, failure: None }
     }
 
     /// The error, knowing that a further attempt has no chance before `wait` has passed. It lengthens the delay before the
@@ -139,8 +182,18 @@ impl ToolError {
         self.retry_after
     }
 
+    /// The error, knowing what made the attempt fail: what a step's `retryOn` is held against.
+    #[must_use]
+    pub fn with_failure(self, failure: Failure) -> Self {
+        Self { failure: Some(failure), ..self }
+    }
+
+    /// What made the attempt fail, where the tool knows.
+    pub fn failure(&self) -> Option<Failure> {
+        self.failure
+    }
+
     /// The error with another text.
-    #[cfg(feature = "http-tool")]
     fn map_text(self, change: impl FnOnce(&str) -> String) -> Self {
         Self { text: change(&self.text), ..self }
     }
@@ -158,6 +211,7 @@ impl fmt::Display for ToolError {
     }
 }
 
+pub(in crate::executor) mod approval;
 mod builtin;
 mod cancel;
 mod command;
@@ -169,16 +223,21 @@ mod http;
 mod kept;
 mod mask;
 mod masked;
+mod pick;
 pub(crate) mod registry;
 mod render;
 mod schema;
+mod usage;
 
 pub use self::cancel::CancelToken;
 pub use self::command::launch_if_asked;
 pub(crate) use self::command::{descriptors_at_start, kill_commands};
 pub(crate) use self::declared::ToolSettings;
 pub(crate) use self::registry::Registry;
-pub use crate::model::OutputStream;
+pub(super) use self::schema::Schema;
+pub(crate) use self::usage::UsageFaults;
+pub use self::usage::UsageSpec;
+pub use crate::model::{Budget, Cost, Failure, OutputStream, Price, Usage};
 
 /// A tool as the configuration declares it.
 #[derive(Debug, Clone, PartialEq)]
@@ -189,8 +248,14 @@ pub struct ToolDeclaration {
     pub timeout: Option<Duration>,
     /// May an attempt that a crash interrupted be made again?
     pub rerun: bool,
+    /// May its output change the plan of its run?
+    pub may_plan: bool,
     /// JSON Schema that inputs must satisfy.
     pub inputs: Option<Value>,
+    /// Where its answers say what they have used of a language model.
+    pub usage: UsageSpec,
+    /// What a run may use at it.
+    pub budget: Budget,
     /// What it does.
     pub kind: ToolKind,
 }

@@ -1,15 +1,19 @@
 //! The tools that plans may call, by name, and how long a call of each may take.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Tool, builtin};
+use super::{Budget, Tool, UsageFaults, builtin};
 
 /// The tools that plans may call, by name.
 #[derive(Clone, Default)]
 pub struct Registry {
     tools: HashMap<Arc<str>, Arc<dyn Tool>>,
+    /// Of those that have one.
+    budgets: BTreeMap<Arc<str>, Budget>,
+    /// Of the declared tools that say what they use.
+    faults: BTreeMap<Arc<str>, Arc<UsageFaults>>,
 }
 
 impl Registry {
@@ -18,7 +22,7 @@ impl Registry {
         Self::default()
     }
 
-    /// A registry with `echo`, `delay` and `fail`.
+    /// A registry with `echo`, `delay`, `fail` and `approval`.
     pub fn with_builtins() -> Self {
         let mut registry = Self::new();
         builtin::register(&mut registry);
@@ -27,7 +31,22 @@ impl Registry {
 
     /// Adds a tool; a tool of the same name is replaced.
     pub fn insert(&mut self, name: &str, tool: impl Tool + 'static) {
+        self.faults.remove(name);
+        self.budgets.remove(name);
+        if tool.budget() != Budget::default() {
+            self.budgets.insert(name.into(), tool.budget());
+        }
         self.tools.insert(name.into(), Arc::new(tool));
+    }
+
+    /// What can't be read of what this tool says it has used is counted there.
+    pub(super) fn note_faults(&mut self, name: &str, faults: Arc<UsageFaults>) {
+        self.faults.insert(name.into(), faults);
+    }
+
+    /// By tool, what could not be read of what it says it has used.
+    pub(crate) fn usage_faults(&self) -> &BTreeMap<Arc<str>, Arc<UsageFaults>> {
+        &self.faults
     }
 
     /// The tool of this name.
@@ -43,6 +62,11 @@ impl Registry {
         let Some(tool) = self.tool(tool) else { return step };
         let bounds = [step, of(Whose::Tool, tool.timeout())].into_iter().flatten();
         bounds.min_by_key(|timeout| timeout.lasts).or_else(|| of(Whose::Default, tool.default_timeout()))
+    }
+
+    /// The tools of which a run may not use as much as it likes.
+    pub(in crate::executor) fn budgets(&self) -> impl Iterator<Item = (&str, Budget)> {
+        self.budgets.iter().map(|(name, budget)| (&**name, *budget))
     }
 
     /// The names of all tools, sorted.

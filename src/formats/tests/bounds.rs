@@ -4,7 +4,7 @@ use super::agui_client::Client;
 use super::*;
 use crate::model::RunEventKind;
 
-const AG_UI: Format = Format::AgUi { knows_cancelled: true };
+const AG_UI: Format = Format::AgUi { knows_cancelled: true, in_turns: false };
 
 /// A run of one format, and one who was there from the beginning.
 struct Watched {
@@ -22,7 +22,7 @@ impl Watched {
 
     /// The next message.
     fn tell(&mut self, event: &RunEvent) {
-        self.client.take(&written(|to| self.encoder.tell(event, "id", to)));
+        self.client.take(&written(|to| _ = self.encoder.tell(event, "id", to)));
     }
 
     /// Whoever attaches now has the same.
@@ -169,7 +169,8 @@ fn what_a_client_has_of_its_own_is_told_back_to_it() {
         {"id": "q/s0/1", "role": "assistant", "toolCalls": []}, {"id": "rx/", "role": "user", "content": "\u2028"}]"#;
     let mut run = Watched::new(&plan(1));
     run.tell(&running("s0"));
-    let opening = Opening { thread: Some("thread"), messages: serde_json::from_str(own).ok() };
+    let messages = serde_json::from_str(own).ok();
+    let opening = Opening { thread: Some("thread"), messages, ..Opening::default() };
     let events = written(|to| run.encoder.prelude(&opening, "id", to));
     let ids: Vec<_> = events[2]["messages"].as_array().expect("messages").iter().map(|one| one["id"].clone()).collect();
     assert_eq!(ids, ["u", "q/s0/1", "rx/", "r/s0/1"]);
@@ -179,7 +180,7 @@ fn what_a_client_has_of_its_own_is_told_back_to_it() {
 
 #[test]
 fn a_stream_that_ends_early_ends_with_an_error() {
-    for (format, expected) in [(AG_UI, &["RUN_ERROR"][..]), (Format::AiSdk, &["error", "[DONE]"])] {
+    for (format, expected) in [(AG_UI, &["RUN_ERROR"][..]), (Format::AiSdk { in_turns: true }, &["error", "[DONE]"])] {
         let events = written(|to| closing(format, "shutdown", to));
         assert_eq!(types(&events), expected);
         assert!(events[0].to_string().contains("shutdown"), "{events:?}");

@@ -22,6 +22,9 @@ fn whoever_attaches_has_what_one_has_who_was_always_there() {
                 agui(&head, &events, knows_cancelled, &mut Rng::new(seed));
             }
             ai_sdk(&head, &events);
+            ai_sdk_goes_on(&head, &events, &mut Rng::new(seed));
+            agui_in_turns(&head, &events, &mut Rng::new(seed));
+            ai_sdk_in_turns(&head, &events, &mut Rng::new(seed));
             from_state(&head, &events);
         });
         assert!(played.is_ok(), "STEPCAST_SEED={seed}");
@@ -48,7 +51,7 @@ fn told(format: Format, head: &Arc<RunHead>, events: &[RunEvent]) -> (Vec<Vec<Va
     let prelude = |encoder: &Encoder| written(|to| encoder.prelude(&Opening::default(), "id", to));
     let (mut preludes, mut frames) = (vec![prelude(&encoder)], Vec::new());
     for event in events {
-        frames.push(written(|to| encoder.tell(event, "id", to)));
+        frames.push(written(|to| _ = encoder.tell(event, "id", to)));
         preludes.push(prelude(&encoder));
     }
     assert!(encoder.is_over());
@@ -56,7 +59,7 @@ fn told(format: Format, head: &Arc<RunHead>, events: &[RunEvent]) -> (Vec<Vec<Va
 }
 
 fn agui(head: &Arc<RunHead>, events: &[RunEvent], knows_cancelled: bool, rng: &mut Rng) {
-    let (preludes, frames) = told(Format::AgUi { knows_cancelled }, head, events);
+    let (preludes, frames) = told(Format::AgUi { knows_cancelled, in_turns: false }, head, events);
     let mut always = AgUiClient::default();
     always.take(&preludes[0]);
     let mut once = Vec::new();
@@ -76,7 +79,7 @@ fn agui(head: &Arc<RunHead>, events: &[RunEvent], knows_cancelled: bool, rng: &m
 }
 
 fn ai_sdk(head: &Arc<RunHead>, events: &[RunEvent]) {
-    let (preludes, frames) = told(Format::AiSdk, head, events);
+    let (preludes, frames) = told(Format::AiSdk { in_turns: false }, head, events);
     let mut always = AiClient::default();
     always.take(&preludes[0]);
     for (count, prelude) in preludes.iter().enumerate() {
@@ -88,17 +91,112 @@ fn ai_sdk(head: &Arc<RunHead>, events: &[RunEvent]) {
     assert!(always.is_done && !always.end.is_empty());
 }
 
+/// A client whose stream is cut behind any event, and that goes on with what it has of the message, has all of it in the end.
+fn ai_sdk_goes_on(head: &Arc<RunHead>, events: &[RunEvent], rng: &mut Rng) {
+    let mut encoder = Encoder::new(Format::AiSdk { in_turns: false }, head.clone());
+    let mut always = AiClient::default();
+    always.take(&written(|to| encoder.prelude(&Opening::default(), "id", to)));
+    let mut back: Vec<AiClient> = Vec::new();
+    for event in events {
+        let told = written(|to| _ = encoder.tell(event, "id", to));
+        back.iter_mut().for_each(|client| client.take(&told));
+        for chunk in &told {
+            if !always.is_done && rng.one_in(3) {
+                let mut client = always.clone();
+                let had = client.answer();
+                let opening = Opening { had: Some(&had), ..Opening::default() };
+                client.take(&written(|to| encoder.prelude(&opening, "id", to)));
+                back.push(client);
+            }
+            always.take(std::slice::from_ref(chunk));
+        }
+    }
+    for client in back {
+        assert!(client.is_done);
+        assert_eq!(client.whole_parts(), always.whole_parts());
+    }
+}
+
+/// What goes on between the turns of a client, and ends each of them.
+fn in_turns(format: Format, head: &Arc<RunHead>, events: &[RunEvent], mut turn: impl FnMut(Turn<'_>), rng: &mut Rng) {
+    let mut encoder = Encoder::new(format, head.clone());
+    turn(Turn::Begins(&encoder));
+    let mut is_there = true;
+    for event in events {
+        let (mut bytes, mut ends) = (Vec::new(), false);
+        ends |= encoder.tell(event, "id", &mut bytes);
+        if is_there {
+            turn(Turn::Hears(&events_of(&bytes)));
+            is_there = !ends;
+            assert_eq!(ends, encoder.ends_streams(), "a stream ends where one that begins would");
+        } else if encoder.is_over() || rng.one_in(3) {
+            // Whoever is asked still is told so, and comes again.
+            turn(Turn::Begins(&encoder));
+            is_there = !encoder.ends_streams();
+        }
+    }
+    assert!(encoder.is_over() && !is_there);
+}
+
+enum Turn<'a> {
+    Begins(&'a Encoder),
+    Hears(&'a [Value]),
+}
+
+fn agui_in_turns(head: &Arc<RunHead>, events: &[RunEvent], rng: &mut Rng) {
+    let (mut client, mut always) = (AgUiClient::default(), AgUiClient::default());
+    let (preludes, frames) = told(Format::AgUi { knows_cancelled: true, in_turns: false }, head, events);
+    always.take(&preludes[0]);
+    frames.iter().for_each(|frame| always.take(frame));
+    let format = Format::AgUi { knows_cancelled: true, in_turns: true };
+    let turn = |turn: Turn<'_>| match turn {
+        Turn::Begins(encoder) => {
+            client.take(&written(|to| encoder.prelude(&Opening::default(), "id", to)));
+            assert_eq!(client.end.is_some(), encoder.ends_streams());
+        }
+        Turn::Hears(told) => {
+            client.take(told);
+            let asked = client.end.as_ref().and_then(|end| end["outcome"]["interrupts"].as_array());
+            if let Some(asked) = asked {
+                let steps = client.state["run"]["steps"].as_array().expect("steps");
+                let waiting = steps.iter().filter(|step| step["status"] == "waiting").count();
+                assert_eq!((asked.len(), waiting > 0), (waiting, true), "who waits is asked about");
+            }
+        }
+    };
+    in_turns(format, head, events, turn, rng);
+    assert_eq!((client.state, client.messages, client.end), (always.state, always.messages, always.end));
+}
+
+fn ai_sdk_in_turns(head: &Arc<RunHead>, events: &[RunEvent], rng: &mut Rng) {
+    let (mut client, mut always) = (AiClient::default(), AiClient::default());
+    let (preludes, frames) = told(Format::AiSdk { in_turns: false }, head, events);
+    always.take(&preludes[0]);
+    frames.iter().for_each(|frame| always.take(frame));
+    let turn = |turn: Turn<'_>| match turn {
+        Turn::Begins(encoder) => {
+            let had = client.answer();
+            let opening = Opening { had: Some(&had), ..Opening::default() };
+            client.take(&written(|to| encoder.prelude(&opening, "id", to)));
+            assert_eq!(client.is_done, encoder.ends_streams());
+        }
+        Turn::Hears(told) => client.take(told),
+    };
+    in_turns(Format::AiSdk { in_turns: true }, head, events, turn, rng);
+    assert_eq!(client, always);
+}
+
 /// A run of which the state alone is known, at any message, goes on as well, and its steps end as they do.
 fn from_state(head: &Arc<RunHead>, events: &[RunEvent]) {
     let mut state = head.start.clone();
     for (count, event) in events.iter().enumerate() {
         state.apply(event);
-        let format = Format::AgUi { knows_cancelled: true };
+        let format = Format::AgUi { knows_cancelled: true, in_turns: false };
         let mut encoder = Encoder::from_state(format, head.clone(), &state);
         let mut client = AgUiClient::default();
         client.take(&written(|to| encoder.prelude(&Opening::default(), "id", to)));
         for event in &events[count + 1..] {
-            client.take(&written(|to| encoder.tell(event, "id", to)));
+            client.take(&written(|to| _ = encoder.tell(event, "id", to)));
         }
         assert!(encoder.is_over() && client.end.is_some());
         let ended = |step: &Value| {

@@ -63,9 +63,17 @@ fn check_refused(rows: &[(&str, &str, u16)]) {
     }
 }
 
+/// Of each its name, the bytes, the method and the target, the body, and whether another may come behind it.
+fn check_taken(rows: &[(&str, &str, &str, &str, bool)]) {
+    for &(name, input, line, body, keep_alive) in rows {
+        let done = Seen::Done { line: line.into(), body: body.into(), keep_alive, consumed: input.len() };
+        check(name, input.as_bytes(), &done);
+    }
+}
+
 #[test]
 fn requests_that_are_taken() {
-    let rows: &[(&str, &str, &str, &str, bool)] = &[
+    check_taken(&[
         ("simple", "GET / HTTP/1.1\r\nHost: h\r\n\r\n", "GET /", "", true),
         ("query", "GET /a/b?c=d HTTP/1.1\r\nHost: h\r\n\r\n", "GET /a/b?c=d", "", true),
         ("empty query", "GET /a? HTTP/1.1\r\nHost: h\r\n\r\n", "GET /a?", "", true),
@@ -96,6 +104,14 @@ fn requests_that_are_taken() {
         ("absolute without a path", "GET HTTPS://h HTTP/1.1\r\nHost: h\r\n\r\n", "GET /", "", true),
         ("absolute in 1.0", "GET http://h/a HTTP/1.0\r\n\r\n", "GET /a", "", false),
         ("IPv6 host", "GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", "GET /", "", true),
+        ("expectation in 1.0", "GET / HTTP/1.0\r\nExpect: miracles\r\n\r\n", "GET /", "", false),
+        ("expectation without a body", "GET / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n\r\n", "GET /", "", true),
+    ]);
+}
+
+#[test]
+fn bodies_that_are_taken() {
+    check_taken(&[
         ("body", "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello", "POST /p", "hello", true),
         ("body in 1.0", "POST /p HTTP/1.0\r\nContent-Length: 2\r\n\r\nhi", "POST /p", "hi", false),
         ("body of a GET", "GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi", "GET /", "hi", true),
@@ -146,13 +162,7 @@ fn requests_that_are_taken() {
             "hi",
             true,
         ),
-        ("expectation in 1.0", "GET / HTTP/1.0\r\nExpect: miracles\r\n\r\n", "GET /", "", false),
-        ("expectation without a body", "GET / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n\r\n", "GET /", "", true),
-    ];
-    for &(name, input, line, body, keep_alive) in rows {
-        let done = Seen::Done { line: line.into(), body: body.into(), keep_alive, consumed: input.len() };
-        check(name, input.as_bytes(), &done);
-    }
+    ]);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Generator, TempDir, commit, open, with_each};
+use super::random::Generator;
+use super::{TempDir, commit, open, with_each};
 use crate::log::MemoryStore;
 use crate::log::store::{Due, DueId, DueRow, DueTimes, Flow, OutboxChange, Store, Write};
 use crate::log::testing::{number, project, run_id};
@@ -114,30 +115,44 @@ fn a_number_is_never_used_again() {
 #[test]
 fn any_changes_and_restarts_leave_the_same_waiting_in_both() {
     for seed in 0..8 {
-        let (directory, mut random) = (TempDir::new(), Generator::new(seed));
-        let (mut memory, mut sqlite) = (MemoryStore::new(), open(&directory, 0).0);
-        let mut made = 0;
-        for turn in 0..60 {
-            let context = format!("seed {seed}, turn {turn}");
-            let webhook = ["a", "b", "c"][random.below(3) as usize];
-            let changes: Vec<_> = (0..=random.below(4)).map(|_| any_change(&mut random, webhook, &mut made)).collect();
-            change(&mut memory, changes.clone());
-            change(&mut sqlite, changes);
-            if random.below(4) == 0 {
-                let rows_max = 1 + random.below(6);
-                assert_eq!(memory.trim_outbox(rows_max), sqlite.trim_outbox(rows_max), "{context}");
-            }
-            if random.below(8) == 0 {
-                drop(sqlite);
-                sqlite = open(&directory, 0).0;
-            }
-            assert_eq!(counts(&memory), counts(&sqlite), "{context}");
-            for webhook in ["a", "b", "c"] {
-                let now = random.below(3000);
-                assert_eq!(rows(&memory, webhook, times(now)), rows(&sqlite, webhook, times(now)), "{context}, {now}");
-                let next = |store: &dyn Store| store.next_due(webhook, times(now));
-                assert_eq!(next(&memory), next(&sqlite), "{context}, {now}");
-            }
+        let directory = TempDir::new();
+        assert_leaves_the_same(seed, &mut || Box::new(open(&directory, 0).0));
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn any_changes_and_restarts_leave_the_same_waiting_in_one_that_is_shared() {
+    for seed in 0..2 {
+        let Some(mut shared) = crate::log::postgres::testing::SharedStore::new() else { return };
+        assert_leaves_the_same(seed, &mut || shared.open().store);
+    }
+}
+
+fn assert_leaves_the_same(seed: u64, reopen: &mut dyn FnMut() -> Box<dyn Store>) {
+    let mut random = Generator::new(seed);
+    let (mut memory, mut kept) = (MemoryStore::new(), reopen());
+    let mut made = 0;
+    for turn in 0..60 {
+        let context = format!("seed {seed}, turn {turn}");
+        let webhook = ["a", "b", "c"][random.below(3) as usize];
+        let changes: Vec<_> = (0..=random.below(4)).map(|_| any_change(&mut random, webhook, &mut made)).collect();
+        change(&mut memory, changes.clone());
+        change(&mut *kept, changes);
+        if random.below(4) == 0 {
+            let rows_max = 1 + random.below(6);
+            assert_eq!(memory.trim_outbox(rows_max), kept.trim_outbox(rows_max), "{context}");
+        }
+        if random.below(8) == 0 {
+            drop(kept);
+            kept = reopen();
+        }
+        assert_eq!(counts(&memory), counts(&*kept), "{context}");
+        for webhook in ["a", "b", "c"] {
+            let now = random.below(3000);
+            assert_eq!(rows(&memory, webhook, times(now)), rows(&*kept, webhook, times(now)), "{context}, {now}");
+            let next = |store: &dyn Store| store.next_due(webhook, times(now));
+            assert_eq!(next(&memory), next(&*kept), "{context}, {now}");
         }
     }
 }

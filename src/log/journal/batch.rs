@@ -6,11 +6,12 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Outcome;
+use super::steering::Move;
 use crate::log::frames::Frames;
 use crate::log::protocol::{Answer, Command, Delivery, Order, ReplyTo};
-use crate::log::store::{Head, KeyRow, RunMap, RunNumber, RunRow, Write};
+use crate::log::store::{Head, KeyRow, PlanCounts, PlanRow, RunMap, RunNumber, RunRow, RunSet, Write};
 use crate::log::work::WorkCounts;
-use crate::model::ProjectId;
+use crate::model::{PlanName, ProjectId};
 
 /// What a batch has changed so far, and what it will let out.
 #[derive(Default)]
@@ -28,6 +29,12 @@ pub(super) struct Batch {
     replies: Vec<(usize, ReplyTo, Answer)>,
     /// Each with its part.
     orders: Vec<(Place, Order)>,
+    /// Which runs wait for others of their group from here on, or no longer. Each with its part.
+    holds: Vec<(Place, RunNumber, bool)>,
+    /// The same of wishes for runs.
+    steerings: Vec<(Place, Move)>,
+    /// Answers to those who waited since an earlier batch.
+    late_replies: Vec<(ReplyTo, Answer)>,
     /// That it was committed, and what there is then.
     pub(super) work: WorkCounts,
     /// Batches of records that it keeps.
@@ -36,6 +43,48 @@ pub(super) struct Batch {
     pub(super) key_bytes: u64,
     /// There is something that webhooks are to be told.
     pub(super) has_due: bool,
+    /// What it changes of stored plans.
+    pub(super) plans: ChangedPlans,
+    /// There is another schedule than before, or one less.
+    pub(super) has_schedules: bool,
+}
+
+/// What a batch changes of stored plans.
+#[derive(Default)]
+pub(super) struct ChangedPlans {
+    /// As they will be; nothing where they are removed.
+    pub(super) changed: HashMap<(ProjectId, PlanName), Option<PlanRow>>,
+    /// How many more there are of each project.
+    of_projects: HashMap<ProjectId, MorePlans>,
+}
+
+/// How many more stored plans there are.
+#[derive(Debug, Default)]
+struct MorePlans {
+    all: i64,
+    /// Of them those with a schedule.
+    scheduled: i64,
+    /// What they weigh more.
+    bytes: i64,
+}
+
+impl ChangedPlans {
+    /// One that was as `earlier` says is as `later` says.
+    pub(super) fn count(&mut self, project: &ProjectId, earlier: Option<&PlanRow>, later: Option<&PlanRow>) {
+        for (row, sign) in [(earlier, -1), (later, 1)] {
+            let Some(row) = row else { continue };
+            let more = self.of_projects.entry(project.clone()).or_default();
+            more.all += sign;
+            more.scheduled += sign * i64::from(row.schedule.is_some());
+            more.bytes += sign * row.weight().cast_signed();
+        }
+    }
+
+    /// Nothing comes of what was changed of this project.
+    fn forget(&mut self, project: &ProjectId) {
+        self.of_projects.remove(project);
+        self.changed.retain(|(of, _), _| of != project);
+    }
 }
 
 /// Where a part is.
@@ -74,14 +123,14 @@ impl Batch {
         }
     }
 
-    /// The part of a project, whose newest message is `newest` where the batch has none of it so far.
-    pub(super) fn part(&mut self, project: &ProjectId, newest: u64) -> Place {
+    /// The part of a project, which stands here where the batch has none of it so far.
+    pub(super) fn part(&mut self, project: &ProjectId, (newest, revision): (u64, u64)) -> Place {
         if self.heads.get(self.current).is_none_or(|head| head.project != *project) {
             self.current = match self.places.get(project) {
                 Some(place) => place.0,
                 None => {
                     self.places.insert(project.clone(), Place(self.parts.len()));
-                    self.heads.push(Head { project: project.clone(), newest });
+                    self.heads.push(Head { project: project.clone(), newest, revision });
                     self.parts.push(Part::default());
                     self.parts.len() - 1
                 }
@@ -131,6 +180,40 @@ impl Batch {
         self.orders.push((part, order));
     }
 
+    /// A run waits for others of its group from here on, or no longer.
+    pub(super) fn hold(&mut self, part: Place, number: RunNumber, is_held: bool) {
+        self.holds.push((part, number, is_held));
+    }
+
+    /// What was said of that, in order.
+    pub(super) fn holds(&self) -> impl Iterator<Item = (RunNumber, bool)> {
+        self.holds.iter().map(|&(_, number, is_held)| (number, is_held))
+    }
+
+    /// Moves a wish on.
+    pub(super) fn steer(&mut self, part: Place, moved: Move) {
+        self.steerings.push((part, moved));
+    }
+
+    /// The wishes that it moves on.
+    pub(super) fn steerings(&self) -> impl Iterator<Item = &Move> {
+        self.steerings.iter().map(|(_, moved)| moved)
+    }
+
+    /// How many wishes it sends on their way.
+    pub(super) fn steerings_begun(&self) -> usize {
+        self.steerings().filter(|moved| matches!(moved, Move::Begun(..))).count()
+    }
+
+    pub(super) fn take_steerings(&mut self) -> impl Iterator<Item = Move> + use<> {
+        std::mem::take(&mut self.steerings).into_iter().map(|(_, moved)| moved)
+    }
+
+    /// Answers someone who waited since an earlier batch.
+    pub(super) fn tell(&mut self, to: ReplyTo, answer: Answer) {
+        self.late_replies.push((to, answer));
+    }
+
     /// Answers the command in this place.
     pub(super) fn reply(&mut self, command: usize, to: &ReplyTo, answer: Answer) {
         self.replies.push((command, to.clone(), answer));
@@ -144,6 +227,56 @@ impl Batch {
     /// What is to be kept.
     pub(super) fn writes(&self) -> &[Write] {
         &self.writes
+    }
+
+    /// The projects that do not stand any more where they stood before it.
+    pub(super) fn moved(&self, heads: &[Head]) -> HashSet<ProjectId> {
+        let has_moved = |head: &&Head| !self.heads.contains(head);
+        heads.iter().filter(has_moved).map(|head| head.project.clone()).collect()
+    }
+
+    /// Leaves out what is to be kept in these places.
+    pub(super) fn leave_out(&mut self, places: &[usize]) -> Vec<Write> {
+        let mut place = 0..;
+        let mut is_left_out = || place.next().is_some_and(|place| places.contains(&place));
+        let left_out = self.writes.extract_if(.., |_| is_left_out()).collect();
+        let mut place = 0..;
+        self.owners.retain(|_| place.next().is_some_and(|place| !places.contains(&place)));
+        left_out
+    }
+
+    /// What applications have published that waits no more once it is kept.
+    pub(super) fn drained(&self) -> HashSet<u64> {
+        let ids = self.writes.iter().filter_map(|write| match write {
+            Write::Drained(ids) => Some(ids.iter().copied()),
+            _ => None,
+        });
+        ids.flatten().collect()
+    }
+
+    /// The runs of which something is to be kept.
+    pub(super) fn runs(&self) -> RunSet {
+        let run = |write: &Write| match write {
+            Write::Message(message, _) => message.run,
+            Write::RunCreated { number, .. }
+            | Write::Document { number, .. }
+            | Write::CancelRequested(number)
+            | Write::RunEnded { number, .. } => Some(*number),
+            _ => None,
+        };
+        self.writes.iter().filter_map(run).collect()
+    }
+
+    /// Where the writes are that are some project's, and of which one.
+    fn owned(&self) -> impl Iterator<Item = (&Head, &Write)> {
+        let owned = self.owners.iter().zip(&self.writes);
+        owned.filter_map(|(owner, write)| Some((&self.heads[owner.as_ref()?.0], write)))
+    }
+
+    /// The projects whose revision is one more once it is kept.
+    pub(super) fn raised(&self) -> HashSet<&ProjectId> {
+        let raised = self.owned().filter(|(_, write)| write.raises_revision());
+        raised.map(|(head, _)| &head.project).collect()
     }
 
     fn part_of(&self, project: &ProjectId) -> Option<&Part> {
@@ -160,9 +293,46 @@ impl Batch {
         self.part_of(project).map_or(0, |part| part.key_bytes)
     }
 
+    /// Does a run end in it?
+    pub(super) fn ends(&self, run: RunNumber) -> bool {
+        self.writes.iter().any(|write| matches!(write, Write::RunEnded { number, .. } if *number == run))
+    }
+
+    /// How many runs it has taken on.
+    pub(super) fn taken_on(&self) -> usize {
+        self.parts.iter().map(|part| part.created.len()).sum()
+    }
+
+    /// The runs of these projects that it asks to end.
+    pub(super) fn cancels(&self, is_one: impl Fn(&ProjectId) -> bool) -> impl Iterator<Item = RunNumber> {
+        self.owned().filter_map(move |(head, write)| match write {
+            Write::CancelRequested(number) if is_one(&head.project) => Some(*number),
+            _ => None,
+        })
+    }
+
     /// What will be kept of a run of this project that this batch has taken on.
     pub(super) fn created(&self, project: &ProjectId, number: RunNumber) -> Option<&RunRow> {
         self.part_of(project)?.created.get(&number)
+    }
+
+    /// A stored plan that it changes, as it will be.
+    pub(super) fn plan(&self, project: &ProjectId, name: &PlanName) -> Option<Option<&PlanRow>> {
+        if self.plans.changed.is_empty() {
+            return None;
+        }
+        self.plans.changed.get(&(project.clone(), name.clone())).map(Option::as_ref)
+    }
+
+    /// How much will be stored, where so much is.
+    pub(super) fn plan_counts(&self, stored: PlanCounts, project: &ProjectId) -> PlanCounts {
+        let of_project = self.plans.of_projects.get(project).map_or(0, |more| more.all);
+        let sum = |of: fn(&MorePlans) -> i64| self.plans.of_projects.values().map(of).sum();
+        PlanCounts {
+            of_project: stored.of_project.saturating_add_signed(of_project),
+            scheduled: stored.scheduled.saturating_add_signed(sum(|more| more.scheduled)),
+            bytes: stored.bytes.saturating_add_signed(sum(|more| more.bytes)),
+        }
     }
 
     /// How often the part of one of these projects was made anew that had to be most often.
@@ -177,6 +347,7 @@ impl Batch {
         let mut dropped = HashSet::with_capacity(heads.len());
         for head in heads {
             let Some(&Place(index)) = self.places.get(&head.project) else { continue };
+            self.plans.forget(&head.project);
             self.heads[index] = head;
             let old = std::mem::take(&mut self.parts[index]);
             self.key_bytes -= old.key_bytes;
@@ -188,6 +359,8 @@ impl Batch {
         self.writes.retain(|_| !owners.next().is_some_and(is_dropped));
         self.owners.retain(|owner| !is_dropped(owner));
         self.orders.retain(|(place, _)| !dropped.contains(place));
+        self.holds.retain(|(place, ..)| !dropped.contains(place));
+        self.steerings.retain(|(place, _)| !dropped.contains(place));
         self.replies.retain(|(command, ..)| !is_theirs(*command));
     }
 
@@ -195,6 +368,7 @@ impl Batch {
     pub(super) fn release(self, to: &mut Outcome) {
         let mut work = WorkCounts::default();
         to.has_due |= self.has_due;
+        to.has_schedules |= self.has_schedules;
         if self.kept > 0 {
             to.orders.push(Order::Kept(self.kept));
         }
@@ -204,7 +378,8 @@ impl Batch {
             let frames = part.frames.map(|frames| Delivery::Frames { project: head.project, frames });
             to.deliveries.extend(frames);
         }
-        to.deliveries.extend(self.replies.into_iter().map(|(_, to, answer)| Delivery::Reply { to, answer }));
+        let replies = self.replies.into_iter().map(|(_, to, answer)| (to, answer)).chain(self.late_replies);
+        to.deliveries.extend(replies.map(|(to, answer)| Delivery::Reply { to, answer }));
         work.add(&self.work);
         if !work.is_empty() {
             to.deliveries.push(Delivery::Worked(work));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Journal;
 use super::batch::Batch;
 use crate::http::Problem;
-use crate::log::protocol::{Answer, Claim, Refusal};
+use crate::log::protocol::{Answer, Claim, Refusal, Submission};
 use crate::log::store::{KEY_AGE_MS, KeyRow, RunNumber, StoreError};
 use crate::model::{Now, ProjectId};
 
@@ -52,6 +52,19 @@ impl Journal {
         number.map_or(Ok(None), |number| self.call_of(&claim.project, number, batch))
     }
 
+    /// The run of a firing that was fired before, by whomever; or of a step that has begun it before a crash.
+    pub(super) fn fired_before(&self, new: &Submission, batch: &Batch) -> Result<Option<Earlier>, StoreError> {
+        let is_fired = new.origin.as_ref().is_some_and(|origin| origin.firing.is_some()) || new.plan.parent.is_some();
+        if !is_fired {
+            return Ok(None);
+        }
+        let number = match self.open_run(new.project(), &new.run) {
+            Some(number) => Some(number),
+            None => self.store.run_number(new.project(), &new.run)?,
+        };
+        number.map_or(Ok(None), |number| self.call_of(new.project(), number, batch))
+    }
+
     fn call_of(&self, project: &ProjectId, number: RunNumber, batch: &Batch) -> Result<Option<Earlier>, StoreError> {
         let row = match batch.created(project, number) {
             Some(row) => Some(row.clone()),
@@ -70,6 +83,43 @@ impl Journal {
 
     /// Binds those of a call's names that are free. `false`, and none is bound, where there is no room for them.
     pub(super) fn bind(&self, claim: &Claim, call: &Earlier, batch: &mut Batch, now: Now) -> Result<bool, StoreError> {
+        let has_room = self.has_room_to_bind(claim, call, batch, now)?;
+        if has_room {
+            self.bind_all_the_same(claim, call, batch, now)?;
+        }
+        Ok(has_room)
+    }
+
+    /// The same, whether or not there is room: for what was done already, when there was.
+    pub(super) fn bind_all_the_same(
+        &self,
+        claim: &Claim,
+        call: &Earlier,
+        batch: &mut Batch,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        let rows = self.rows(claim, call, batch, now)?;
+        if !rows.is_empty() {
+            let part = self.part(&claim.project, batch)?;
+            rows.into_iter().for_each(|row| batch.keep_key(part, row));
+        }
+        Ok(())
+    }
+
+    /// Is there room to [bind](Self::bind) a call's names?
+    pub(super) fn has_room_to_bind(
+        &self,
+        claim: &Claim,
+        call: &Earlier,
+        batch: &Batch,
+        now: Now,
+    ) -> Result<bool, StoreError> {
+        let wanted: u64 = self.rows(claim, call, batch, now)?.iter().map(KeyRow::weight).sum();
+        Ok(wanted == 0 || self.has_room_for_keys(&claim.project, wanted, batch)?)
+    }
+
+    /// What is kept of those of a call's names that are free.
+    fn rows(&self, claim: &Claim, call: &Earlier, batch: &Batch, now: Now) -> Result<Vec<KeyRow>, StoreError> {
         let mut rows = Vec::new();
         for name in claim.names() {
             if self.bound(&claim.project, &name, batch, now)?.is_none() {
@@ -77,15 +127,7 @@ impl Journal {
                 rows.push(KeyRow { project, name, at: self.clock.at(now), fingerprint: call.fingerprint, answer });
             }
         }
-        let wanted: u64 = rows.iter().map(KeyRow::weight).sum();
-        if wanted > 0 && !self.has_room_for_keys(&claim.project, wanted, batch)? {
-            return Ok(false);
-        }
-        if !rows.is_empty() {
-            let part = self.part(&claim.project, batch)?;
-            rows.into_iter().for_each(|row| batch.keep_key(part, row));
-        }
-        Ok(true)
+        Ok(rows)
     }
 
     /// A project's keys may weigh what is left free.

@@ -30,6 +30,8 @@ pub(super) enum CommitError {
     Down(StoreError),
     /// It never will: see [`AppendError::Refused`].
     Refused(Objection),
+    /// It takes nothing of this node: see [`AppendError::Fenced`].
+    Fenced,
 }
 
 impl From<StoreError> for CommitError {
@@ -67,6 +69,10 @@ impl Journal {
                 self.begin_outage(&error, &batch, now, outcome);
                 self.put_off(commands, outcome)
             }
+            Err(CommitError::Fenced) => {
+                self.fence(&batch, now, outcome);
+                self.put_off(commands, outcome)
+            }
         }
     }
 
@@ -88,13 +94,17 @@ impl Journal {
             match self.append_batch(batch, now) {
                 Ok(trimmed) => {
                     self.has_kept(batch, trimmed, now);
+                    self.has_moved(batch, outcome);
                     break;
                 }
                 Err(AppendError::Down(error)) => return Err(CommitError::Down(error)),
+                Err(AppendError::Fenced) => return Err(CommitError::Fenced),
+                Err(AppendError::Spent(places)) => self.leave_spent_out(&places, batch)?,
                 Err(AppendError::Refused(error)) => return Err(CommitError::Refused(error)),
                 Err(AppendError::Conflict(heads)) => self.give_way(heads, commands, batch, now, outcome)?,
             }
         }
+        self.settle(batch);
         Ok(())
     }
 
@@ -114,8 +124,17 @@ impl Journal {
         for write in batch.writes() {
             match write {
                 Write::RunCreated { number, .. } => drop(self.ours.insert(*number)),
-                Write::RunEnded { number, .. } => drop(self.ours.remove(number)),
+                Write::RunEnded { number, .. } => {
+                    self.ours.remove(number);
+                    self.held.remove(number);
+                }
                 _ => {}
+            }
+        }
+        for (number, is_held) in batch.holds() {
+            match is_held {
+                true => drop(self.held.insert(number)),
+                false => drop(self.held.remove(&number)),
             }
         }
         match trimmed {
@@ -126,6 +145,36 @@ impl Journal {
             self.trim_outbox();
         }
         batch.work.note_held(self.what_is_held());
+    }
+
+    /// Tickets that were spent on other nodes are not spent here once more.
+    fn leave_spent_out(&mut self, places: &[usize], batch: &mut Batch) -> Result<(), StoreError> {
+        let tickets = batch.leave_out(places).into_iter().filter_map(|write| match write {
+            Write::Ticket(note) => Some(note),
+            _ => None,
+        });
+        let before = self.spent.len();
+        self.spent.extend(tickets);
+        match self.spent.len() > before {
+            true => Ok(()),
+            false => Err(StoreError("the store says that tickets are spent that nobody shows".to_owned())),
+        }
+    }
+
+    /// Other nodes are to know what was kept.
+    fn has_moved(&mut self, batch: &Batch, outcome: &mut Outcome) {
+        if !self.is_shared {
+            return;
+        }
+        for project in batch.raised() {
+            let held = self.projects.get_mut(project).map(|entry| &mut entry.revision);
+            if let Some(revision) = held.or(self.fresh.get_mut(project).map(|(_, revision)| revision)) {
+                *revision += 1;
+            }
+            self.touched.project(project);
+        }
+        outcome.moved.extend(batch.heads().iter().map(|head| head.project.clone()));
+        outcome.has_wishes |= batch.writes().iter().any(|it| matches!(it, Write::Wish(_) | Write::WishSettled { .. }));
     }
 
     /// Makes what a command changes, which has this place in its batch.
@@ -151,6 +200,11 @@ impl Journal {
                     batch.reply(place, reply, answer);
                 }
             }
+            Command::Steer { request, reply } => {
+                if let Some(answer) = self.steer(request, reply, batch, now)? {
+                    batch.reply(place, reply, answer);
+                }
+            }
             Command::Records(records) => {
                 batch.kept += 1;
                 for record in records {
@@ -167,10 +221,26 @@ impl Journal {
                 changes.iter().for_each(|change| batch.write_beside(Write::Outbox(change.clone())));
                 batch.reply(place, reply, Answer::Noted);
             }
+            Command::Plan { command, reply } => {
+                let answer = self.change_plan(command, batch, now)?;
+                batch.reply(place, reply, answer);
+            }
+            Command::Drain(outgoing) => self.drain(outgoing.iter(), batch, now)?,
+            Command::Grant(wish) => self.grant(wish, batch, now)?,
             Command::Read { .. }
             | Command::Subscribe { .. }
             | Command::Unwatch(_)
+            | Command::Items { .. }
+            | Command::IgnoreItems(_)
+            | Command::ExecutorEnded
             | Command::Barrier(_)
+            | Command::Follow(_)
+            | Command::Adopt(_)
+            | Command::Wishes(_)
+            | Command::Tickets(_)
+            | Command::Probe
+            | Command::Fence
+            | Command::Abandoned(_)
             | Command::Close => {}
         }
         Ok(())
@@ -205,7 +275,7 @@ impl Journal {
         let at = self.clock.at(now);
         let mut json = std::mem::take(&mut self.json_text);
         let entry = self.entry(project)?;
-        let (part, seq) = (batch.part(project, entry.newest), entry.newest + 1);
+        let (part, seq) = (batch.part(project, (entry.newest, entry.revision)), entry.newest + 1);
         said.write(&mut json, project, seq)?;
         (entry.newest, entry.last_activity, entry.is_kept) = (seq, now.wall, true);
         let (number, place) = said.place();
@@ -223,7 +293,7 @@ impl Journal {
 
     /// A project's part of the batch.
     pub(super) fn part(&self, project: &ProjectId, batch: &mut Batch) -> Result<batch::Place, StoreError> {
-        Ok(batch.part(project, self.newest(project)?))
+        Ok(batch.part(project, self.standing(project)?))
     }
 
     fn times(&self, now: Now) -> Times {
@@ -277,7 +347,8 @@ impl Said<'_> {
         let place = match event {
             _ if event.is_first() => Place::First,
             _ if event.is_last() => Place::Last,
-            _ if matches!(event.kind, RunEventKind::StepOutput(_)) => Place::Middle,
+            // What a plan has become stands in the run's document, from which a fold begins.
+            _ if matches!(event.kind, RunEventKind::StepOutput(_) | RunEventKind::PlanChanged(_)) => Place::Middle,
             _ => Place::Turn,
         };
         (Some(number), place)

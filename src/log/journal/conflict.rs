@@ -5,7 +5,7 @@
 use super::batch::Batch;
 use super::{Journal, Outcome};
 use crate::log::protocol::{Command, ResumeFrom, Subscription};
-use crate::log::store::{Head, StoreError};
+use crate::log::store::{Head, RunSet, StoreError};
 use crate::model::{Now, ProjectId};
 
 /// How often in a row one batch gives way to others in one project. Then the store counts as down for the batch: what runs
@@ -27,24 +27,42 @@ impl Journal {
         if batch.conflicts(&projects) >= CONFLICTS_MAX {
             return Err(StoreError("others write to a project all the time".to_owned()));
         }
+        // What is to be numbered for others may be numbered already.
+        let may_be_drained = batch.moved(&heads);
+        let changed = batch.runs();
         self.rewind(batch, |project| projects.contains(project));
-        self.catch_up(&projects, now, outcome)?;
-        for head in &mut heads {
-            head.newest = self.projects.get(&head.project).map_or(head.newest, |entry| entry.newest);
+        if self.is_shared {
+            self.fresh.extend(heads.iter().map(|head| (head.project.clone(), (head.newest, head.revision))));
         }
-        let is_theirs = |place: usize| commands[place].project().is_some_and(|project| projects.contains(project));
-        batch.begin_again(heads, is_theirs);
+        self.reload(Some(&projects), &changed, now)?.let_out(outcome);
+        for head in &mut heads {
+            let entry = self.projects.get(&head.project);
+            (head.newest, head.revision) = entry.map_or((head.newest, head.revision), |it| (it.newest, it.revision));
+        }
+        let is_theirs = |place: usize| self.is_of(&commands[place], &projects);
+        let theirs: Vec<_> = (0..commands.len()).filter(|place| is_theirs(*place)).collect();
+        batch.begin_again(heads, |place| theirs.contains(&place));
         for (place, command) in commands.iter().enumerate() {
             match command {
                 Command::Records(records) => {
                     let mut theirs = records.iter().filter(|record| projects.contains(record.project()));
                     theirs.try_for_each(|record| self.record(record, batch, now))?;
                 }
-                command if is_theirs(place) => self.write(place, command, batch, now)?,
+                Command::Drain(outgoing) => {
+                    let theirs = outgoing.iter().filter(|it| may_be_drained.contains(&it.project));
+                    self.drain(theirs, batch, now)?;
+                }
+                command if theirs.contains(&place) => self.write(place, command, batch, now)?,
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Is all that a command writes a part of one of these projects?
+    fn is_of(&self, command: &Command, projects: &[ProjectId]) -> bool {
+        let is_beside = matches!(command, Command::Plan { .. }) && !self.is_shared;
+        !is_beside && command.project().is_some_and(|project| projects.contains(project))
     }
 
     /// What is in memory of these projects is thrown away and read anew, and what others have written to them is let out.
@@ -54,14 +72,18 @@ impl Journal {
         now: Now,
         outcome: &mut Outcome,
     ) -> Result<(), StoreError> {
-        let loaded = self.reload(Some(projects), now)?;
-        loaded.let_out(outcome);
+        self.reload(Some(projects), &RunSet::default(), now)?.let_out(outcome);
         Ok(())
     }
 
     /// What is numbered in a batch that is not kept is not there: of each project that `is_one`, the newest message is again
-    /// the one that those who watch it were sent last.
+    /// the one that those who watch it were sent last. Nor was anyone told which runs it asks to end.
     pub(super) fn rewind(&mut self, batch: &Batch, is_one: impl Fn(&ProjectId) -> bool) {
+        for number in batch.cancels(&is_one) {
+            if let Some(run) = self.runs.get_mut(&number) {
+                run.is_cancelled = false;
+            }
+        }
         for head in batch.heads().iter().filter(|head| is_one(&head.project)) {
             if let Some(entry) = self.projects.get_mut(&head.project) {
                 entry.newest = head.newest;

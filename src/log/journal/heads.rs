@@ -47,8 +47,10 @@ impl Journal {
     pub(super) fn publish_heads(&mut self) {
         let Touched { projects, runs, all } = std::mem::take(&mut self.touched);
         if all {
+            self.say_all_standings();
             return self.publish_all_heads();
         }
+        self.say_standings(projects.iter().chain(runs.iter().map(|(project, _)| project)));
         if !projects.is_empty() {
             let head = |project| {
                 let head = self.projects.get(&project).map(ProjectHead::of);
@@ -87,14 +89,17 @@ impl ProjectHead {
 
 impl RunHead {
     fn of_open(run: &RunEntry) -> Option<Self> {
-        let RunState { run_id, plan_name, status, progress, created_at, started_at, .. } = &*run.state;
+        let RunState { run_id, plan_name, status, progress, created_at, started_at, retry_of, usage, .. } = &*run.state;
         (!status.is_ended()).then(|| Self {
             run_id: run_id.clone(),
             plan_name: plan_name.clone(),
             status: *status,
             progress: *progress,
+            parent: run.state.parent.clone(),
             created_at: *created_at,
             started_at: *started_at,
+            retry_of: retry_of.clone(),
+            usage: usage.clone(),
         })
     }
 }

@@ -8,9 +8,11 @@
 use std::time::Duration;
 
 use super::batch::Batch;
+use super::fence::without_records;
+use super::load::Loaded;
 use super::{CommitError, Journal, Outcome};
 use crate::log::protocol::{Answer, Command, Delivery, Order, Refusal, ReplyTo};
-use crate::log::store::StoreError;
+use crate::log::store::{BeatError, RunSet, StoreError};
 use crate::model::{Now, ProjectId, RunId};
 
 /// How often the store is tried.
@@ -18,8 +20,9 @@ const RETRY: Duration = Duration::from_millis(250);
 
 /// See the top of this file.
 pub(super) struct Outage {
-    /// When the store is tried next.
-    pub(super) retry_at: Duration,
+    /// When the store is tried next. Not known until the next batch comes where the last try may have taken long: what time
+    /// it was before that says nothing.
+    pub(super) retry_at: Option<Duration>,
     /// What runs said meanwhile, bounded by whoever hands it over: the executor keeps what it has while the store is down.
     /// And which runs were asked to end: each once, and no more than may be open.
     pub(super) held: Vec<Command>,
@@ -53,6 +56,8 @@ impl Journal {
     pub(super) fn put_off(&mut self, commands: &[Command], outcome: &mut Outcome) -> bool {
         for command in commands {
             match command {
+                // What is said by runs that are another's by now is never kept.
+                Command::Records(_) if self.is_fenced() => outcome.orders.push(Order::Kept(1)),
                 Command::Records(_) => self.hold_back(command.clone()),
                 Command::Cancel { project, run, reply } => {
                     let refusal = self.hold_cancel(project, run);
@@ -60,7 +65,9 @@ impl Journal {
                 }
                 Command::Publish { reply, .. }
                 | Command::Submit { reply, .. }
+                | Command::Steer { reply, .. }
                 | Command::Outbox { reply, .. }
+                | Command::Plan { reply, .. }
                 | Command::Note { reply: Some(reply), .. } => {
                     outcome.reply(reply, Answer::Refused(Refusal::StoreUnavailable));
                 }
@@ -102,7 +109,7 @@ impl Journal {
         if self.is_stale {
             return Ok(false);
         }
-        match self.open_here_or_elsewhere(project, run) {
+        match self.open_here_or_elsewhere(project, run, &Batch::default()) {
             Ok(Ok(_)) => Ok(self.open_run(project, run).is_some()),
             Ok(Err(refusal)) => Err(refusal),
             Err(_) => Ok(false),
@@ -112,11 +119,11 @@ impl Journal {
     /// Where it is time, the store is tried with what was held back; `true` once it has taken that.
     pub(super) fn has_come_back(&mut self, now: Now, outcome: &mut Outcome) -> bool {
         let Some(outage) = &mut self.outage else { return true };
-        if now.mono < outage.retry_at {
+        if outage.retry_at.is_none_or(|at| now.mono < at) {
             return false;
         }
         let held = std::mem::take(&mut outage.held);
-        match self.try_again(&held, now, outcome) {
+        match self.rejoin(now).and_then(|()| self.try_again(&held, now, outcome)) {
             Ok(batch) => {
                 let barriers = self.end_outage(outcome);
                 match batch {
@@ -127,6 +134,7 @@ impl Journal {
                 !self.is_down()
             }
             Err(error) => {
+                let held = if self.is_fenced() { without_records(held, outcome) } else { held };
                 self.prolong_outage(&error, held, now);
                 false
             }
@@ -144,9 +152,13 @@ impl Journal {
     /// What is kept then of what was held back; nothing where the store refuses it together.
     fn try_again(&mut self, held: &[Command], now: Now, outcome: &mut Outcome) -> Result<Option<Batch>, StoreError> {
         if self.is_stale {
-            self.reload(None, now)?.let_out(outcome);
+            self.reload(None, &RunSet::default(), now)?.let_out(outcome);
         }
-        self.store.probe()?;
+        match self.store.probe() {
+            Ok(()) => {}
+            Err(BeatError::Down(error)) => return Err(error),
+            Err(BeatError::Fenced) => return Err(self.is_refused_as_gone(&Batch::default(), now, outcome)),
+        }
         let mut batch = Batch::with_room_for(held);
         match self.commit(held, &mut batch, now, outcome) {
             Ok(()) => Ok(Some(batch)),
@@ -158,34 +170,83 @@ impl Journal {
                 self.forget_failed_commit(&batch, now, outcome);
                 Err(error)
             }
+            Err(CommitError::Fenced) => Err(self.is_refused_as_gone(&batch, now, outcome)),
         }
+    }
+
+    fn is_refused_as_gone(&mut self, batch: &Batch, now: Now, outcome: &mut Outcome) -> StoreError {
+        self.fence(batch, now, outcome);
+        StoreError("this node is thought to be gone".to_owned())
     }
 
     pub(super) fn begin_outage(&mut self, error: &StoreError, batch: &Batch, now: Now, outcome: &mut Outcome) {
         log::error!("the store takes nothing: {error}");
         self.forget_failed_commit(batch, now, outcome);
-        let retry_at = now.mono + RETRY;
+        let retry_at = self.retry_at(now);
         self.outage = Some(Outage { retry_at, held: Vec::new(), barriers: Vec::new(), reason: error.0.clone() });
         outcome.deliveries.push(Delivery::StoreIsDown(true));
         outcome.orders.push(Order::StoreIsDown(true));
     }
 
+    /// The store is tried at once.
+    pub(super) fn retry_now(&mut self, now: Now) {
+        if let Some(outage) = &mut self.outage {
+            outage.retry_at = Some(now.mono);
+        }
+    }
+
+    /// A batch has come.
+    pub(super) fn note_retry(&mut self, now: Now) {
+        if let Some(outage) = &mut self.outage {
+            outage.retry_at.get_or_insert(now.mono + RETRY);
+        }
+    }
+
+    /// When the store is tried next that has failed in a batch that came at `now`.
+    fn retry_at(&self, now: Now) -> Option<Duration> {
+        (!self.is_shared).then(|| now.mono + RETRY)
+    }
+
+    /// Of what is held back nothing is kept that runs said.
+    pub(super) fn drop_held_records(&mut self, outcome: &mut Outcome) {
+        if let Some(outage) = &mut self.outage {
+            outage.held = without_records(std::mem::take(&mut outage.held), outcome);
+        }
+    }
+
     fn prolong_outage(&mut self, error: &StoreError, held: Vec<Command>, now: Now) {
+        let retry_at = self.retry_at(now);
         let Some(outage) = &mut self.outage else { return };
-        (outage.retry_at, outage.held) = (now.mono + RETRY, held);
+        (outage.retry_at, outage.held) = (retry_at, held);
         if outage.reason != error.0 {
             log::error!("the store still takes nothing: {error}");
             outage.reason.clone_from(&error.0);
         }
     }
 
-    /// What is in memory is ahead of the store. Where it can't be read anew now, it is before the store is tried next.
+    /// What is in memory is ahead of the store: all of it may be, or where a store is shared, and there may be much of others,
+    /// what the batch is about. Where that can't be read anew now, all is before the store is tried next.
     pub(super) fn forget_failed_commit(&mut self, batch: &Batch, now: Now, outcome: &mut Outcome) {
         self.rewind(batch, |_| true);
+        let is_all = !self.is_shared || self.is_stale || self.is_fenced();
         self.is_stale = true;
-        match self.reload(None, now) {
+        let reloaded = match is_all {
+            true => self.reload(None, &RunSet::default(), now),
+            false => self.reload_parts(batch, now),
+        };
+        match reloaded {
             Ok(loaded) => loaded.let_out(outcome),
             Err(error) => log::error!("the log can't be read: {error}"),
         }
+    }
+
+    fn reload_parts(&mut self, batch: &Batch, now: Now) -> Result<Loaded, StoreError> {
+        let projects: Vec<_> = batch.heads().iter().map(|head| head.project.clone()).collect();
+        let loaded = match projects.is_empty() {
+            true => Loaded::default(),
+            false => self.reload(Some(&projects), &batch.runs(), now)?,
+        };
+        self.is_stale = false;
+        Ok(loaded)
     }
 }

@@ -4,7 +4,7 @@
 //! what became of it.
 
 use super::Journal;
-use super::batch::Batch;
+use super::batch::{Batch, Place};
 use crate::log::store::{Due, OutboxChange, RunNumber, StoreError, Write};
 use crate::model::{Notable, Now, ProjectId, RunEvent};
 
@@ -12,10 +12,9 @@ impl Journal {
     /// A run has said something: every webhook that wants to know is to be told.
     pub(super) fn tell(
         &mut self,
-        project: &ProjectId,
+        part: Place,
+        (project, number, seq): (&ProjectId, RunNumber, u64),
         event: &RunEvent,
-        number: RunNumber,
-        seq: u64,
         batch: &mut Batch,
     ) {
         let Some(notable) = Notable::of(event) else { return };
@@ -29,7 +28,6 @@ impl Journal {
                 notable,
                 at: event.timestamp,
             };
-            let part = batch.part(project, seq);
             batch.write(part, Write::Outbox(OutboxChange::Due(Box::new(due))));
             batch.has_due = true;
         }
@@ -50,18 +48,18 @@ impl Journal {
         }
     }
 
-    /// Gives up what waits for webhooks that there are no more.
+    /// Gives up what waits for webhooks that there are no more. Where other nodes are alive they may have them: in a change of
+    /// the configuration one node after the other starts with another.
     pub(super) fn let_former_webhooks_go(&mut self, now: Now) -> Result<(), StoreError> {
         let is_former = |name: &str| !self.webhooks.filters.iter().any(|filter| *filter.name == *name);
         let former: Vec<_> = self.store.outbox()?.into_iter().filter(|(name, _)| is_former(name)).collect();
+        if former.is_empty() || !self.store.is_alone()? {
+            return Ok(());
+        }
         for (webhook, rows) in &former {
             log::warn!("webhook {webhook} is not declared any more: {rows} events that waited for it are given up");
         }
         let changes = former.into_iter().map(|(webhook, _)| Write::Outbox(OutboxChange::LetGo(webhook)));
-        let writes: Vec<_> = changes.collect();
-        if writes.is_empty() {
-            return Ok(());
-        }
-        self.store.append(&[], &writes, now.wall).map_err(|error| StoreError(format!("{error:?}")))
+        self.store.append(&[], &changes.collect::<Vec<_>>(), now.wall).map_err(|error| StoreError(format!("{error:?}")))
     }
 }

@@ -10,7 +10,7 @@ use crate::log::lookup::page_cache::Stretch;
 use crate::log::lookup::{self, Asked, Found, Known, Question};
 use crate::log::protocol::{
     Answer, Delivery, Query, Refusal, ReplyTo, ResetReason, Resume, ResumeFrom, StartingPosition, Subscription,
-    Unretold, WantedOutput,
+    Unretold, WantedItems, WantedOutput, WantedRun,
 };
 use crate::log::store::{Ends, Flow, Place, RunNumber, StoreError, StoredMessage};
 use crate::log::views::{RunView, Snapshot};
@@ -32,9 +32,10 @@ impl Journal {
                 let wanted = WantedRuns { project: &project, status, before: before.as_ref(), limit };
                 OpenRuns::of(&self.heads, &project).list(&*self.store, wanted)
             }
-            Query::Run { project, run, whole_outputs } => self.run(&project, &run, whole_outputs),
+            Query::Run { project, run, wanted } => self.run(&project, &run, wanted),
             Query::Plan { project, run } => lookup::plan(&*self.store, &project, &run),
             Query::Document { project, run } => lookup::document(&*self.store, &project, &run),
+            Query::Ended { project, run } => self.lookup.ended_run(&*self.store, &project, &run),
             Query::RunEvents { project, run, after, limit, list } => {
                 let wanted = WantedRunEvents { project: &project, run: &run, after, limit, list };
                 events::list(&*self.store, &self.signer, &wanted)
@@ -45,7 +46,18 @@ impl Journal {
                 lookup::project_events(&mut |look| look(&*self.store), &self.signer, &project, &wanted)
             }
             Query::Due(wanted) => lookup::due::page(&*self.store, &self.signer, &wanted),
+            Query::StoredPlans { project, now } => {
+                OpenRuns::of(&self.heads, &project).list_plans(&*self.store, &project, now)
+            }
+            Query::StoredPlan { project, name, is_whole } => {
+                lookup::plans::plan(&*self.store, &project, &name, is_whole)
+            }
+            Query::StoredDocument { project, name } => lookup::plans::document(&*self.store, &project, &name),
+            Query::Schedules => lookup::plans::scheduled(&*self.store),
+            Query::ChildResult { project, run } => lookup::plans::child_result(&*self.store, &project, &run),
+            Query::HasEnded { project, run } => lookup::plans::has_ended(&*self.store, &project, &run),
             Query::Output { project, run, step, wanted } => self.output(&project, &run, &step, &wanted),
+            Query::Items { project, run, step, wanted } => self.items(&project, &run, &step, wanted),
             Query::OutputRest { rest, bytes_max } => rest.answer(&mut |look| look(&*self.store), bytes_max),
             Query::Row { .. } => self.retell(&query),
             Query::Recall { claim, otherwise } => self.recall(&claim, otherwise, now),
@@ -229,8 +241,13 @@ impl Journal {
             kept > TAIL_BYTES_MAX
         };
         texts.drain(..texts.iter().rev().position(is_enough).map_or(0, |behind| texts.len() - behind));
-        let mut frames = Frames::starting_at(texts.first().map_or(newest + 1, |message| message.seq));
-        for message in &texts {
+        Ok(self.frames_of(project, texts.first().map_or(newest + 1, |message| message.seq), &texts))
+    }
+
+    /// Consecutive messages of a project from this one on, as those get them who watch.
+    pub(super) fn frames_of(&mut self, project: &ProjectId, first_seq: u64, messages: &[StoredMessage]) -> Frames {
+        let mut frames = Frames::starting_at(first_seq);
+        for message in messages {
             write_frame(
                 &mut frames.bytes,
                 View::Events,
@@ -242,7 +259,7 @@ impl Journal {
             );
             frames.mark(message.run, message.place == Place::Last);
         }
-        Ok(frames)
+        frames
     }
 
     fn page(&mut self, stretch: Stretch, bytes_max: usize, now: Now) -> Result<Answer, StoreError> {
@@ -338,26 +355,32 @@ impl Journal {
             return None;
         }
         match query {
-            Query::Output { project, run, .. } | Query::Run { project, run, .. } => {
+            Query::Output { project, run, .. }
+            | Query::Items { project, run, .. }
+            | Query::Run { project, run, .. } => {
                 let run = self.open_run(project, run);
                 Some(Known::Told(run.and_then(|run| self.live(run))))
             }
             Query::Row { run, .. } | Query::Page { run: Some(run), view: View::Format(_), .. } => {
                 Some(Known::Told(self.live(*run)))
             }
+            // Their lists are made of what is published here of runs and projects, which is true by now.
+            Query::Runs { .. } | Query::StoredPlans { .. } | Query::Projects { .. } if self.is_shared => {
+                Some(Known::Untold)
+            }
             _ => None,
         }
     }
 
-    fn run(&mut self, project: &ProjectId, run: &RunId, whole_outputs: bool) -> Result<Answer, StoreError> {
+    fn run(&mut self, project: &ProjectId, run: &RunId, wanted: WantedRun) -> Result<Answer, StoreError> {
         let Some(number) = self.store.run_number(project, run)? else {
             return Ok(Answer::Refused(Refusal::UnknownRun));
         };
         let Some(mut view) = self.view(number)? else { return Ok(Answer::Refused(Refusal::UnknownRun)) };
-        if !whole_outputs {
+        if !wanted.whole_outputs {
             view.bound_outputs();
         }
-        view.answer(&mut |look| look(&*self.store), project, whole_outputs, &self.signer)
+        view.answer(&mut |look| look(&*self.store), project, wanted, &self.signer)
     }
 
     /// A run as it is, to be shown.
@@ -368,6 +391,23 @@ impl Journal {
             None => self.ends(number)?.last.unwrap_or_default(),
         };
         Ok(Some(RunView { number, state, last_seq }))
+    }
+
+    /// A step's items, of a run in whatever state.
+    fn items(
+        &self,
+        project: &ProjectId,
+        run: &RunId,
+        step: &StepId,
+        wanted: WantedItems,
+    ) -> Result<Answer, StoreError> {
+        let Some(number) = self.store.run_number(project, run)? else {
+            return Ok(Answer::Refused(Refusal::UnknownRun));
+        };
+        match self.state(number)? {
+            Some(state) => lookup::items::list(&*self.store, number, &state, step, wanted),
+            None => Ok(Answer::Refused(Refusal::UnknownRun)),
+        }
     }
 
     /// A step's output, of a run in whatever state.

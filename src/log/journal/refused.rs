@@ -31,6 +31,9 @@ impl Journal {
                     }
                     is_kept
                 }
+                Command::Drain(outgoing) => outgoing
+                    .iter()
+                    .all(|it| self.keep_alone(&Command::Drain(vec![it.clone()]), now, outcome) == Fate::Kept),
                 other => match self.keep_alone(other, now, outcome) {
                     Fate::PutOff => self.put_off(std::slice::from_ref(other), outcome),
                     fate => fate == Fate::Kept,
@@ -54,6 +57,11 @@ impl Journal {
             left.retain(|record| !is_theirs(record));
         }
         is_kept
+    }
+
+    /// Must what a run says by itself wait until the store takes something?
+    pub(super) fn is_put_off(&mut self, records: Vec<Record>, now: Now, outcome: &mut Outcome) -> bool {
+        self.keep_alone(&Command::Records(records), now, outcome) == Fate::PutOff
     }
 
     fn keep_alone(&mut self, command: &Command, now: Now, outcome: &mut Outcome) -> Fate {
@@ -83,6 +91,10 @@ impl Journal {
                 self.begin_outage(&error, &batch, now, outcome);
                 Fate::PutOff
             }
+            Err(CommitError::Fenced) => {
+                self.fence(&batch, now, outcome);
+                Fate::PutOff
+            }
         }
     }
 
@@ -97,23 +109,31 @@ impl Journal {
 
     /// Nothing comes of a command.
     fn refuse(&mut self, command: &Command, objection: Objection, now: Now, outcome: &mut Outcome) -> Fate {
+        let refusal = match objection {
+            Objection::TooLarge(_) => Refusal::TooLarge,
+            Objection::Contradiction(_) => Refusal::NotKept,
+        };
         let reply = match command {
             Command::Records(records) => {
                 let Some(first) = records.first() else { return Fate::Refused(objection) };
+                self.refuse_verdicts(records, &refusal, outcome);
                 return self.end_refused(first.project(), first.run(), objection, now, outcome);
             }
-            Command::Publish { reply, .. } | Command::Submit { reply, .. } | Command::Outbox { reply, .. } => {
-                Some(reply)
-            }
+            Command::Publish { reply, .. }
+            | Command::Submit { reply, .. }
+            | Command::Steer { reply, .. }
+            | Command::Outbox { reply, .. }
+            | Command::Plan { reply, .. } => Some(reply),
             Command::Cancel { reply, .. } | Command::Note { reply, .. } => reply.as_ref(),
+            Command::Drain(outgoing) => {
+                let dropped = outgoing.iter().map(Self::dropped).collect();
+                self.commit_alone(&Command::Drain(dropped), now, outcome);
+                return Fate::Refused(objection);
+            }
             _ => None,
         };
         log::error!("the store will never keep what a client sent: {objection}");
         if let Some(reply) = reply {
-            let refusal = match objection {
-                Objection::TooLarge(_) => Refusal::TooLarge,
-                Objection::Contradiction(_) => Refusal::NotKept,
-            };
             outcome.reply(reply, Answer::Refused(refusal));
         }
         Fate::Refused(objection)
@@ -153,11 +173,13 @@ impl Journal {
         let plan_name = entry.state.plan_name.clone();
         let begun = entry.first_seq.is_none().then(|| RunEventKind::Started(RunStarted::empty(plan_name.clone())));
         let failed = RunEventKind::Failed(RunFailed {
+            failed_handlers: Vec::new(),
             plan_name,
             error,
             reason: EndReason::Interrupted,
             failed_steps: Vec::new(),
             cancelled_steps: Vec::new(),
+            usage: entry.state.usage.clone(),
         });
         let words = begun.into_iter().chain([failed]).map(|kind| {
             let event = RunEvent { run_id: run.clone(), timestamp: now.wall, kind };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::board::Board;
 use crate::log::store::RunNumber;
-use crate::model::{Progress, ProjectId, RunId, RunStatus, Timestamp};
+use crate::model::{Parent, Progress, ProjectId, RunId, RunStatus, Timestamp, Usage};
 
 /// How many watch each project that is watched, as the loop says.
 pub type Watchers = Arc<Board<ProjectId, usize>>;
@@ -34,6 +34,9 @@ pub(in crate::log) struct RunHead {
     pub(in crate::log) plan_name: Arc<str>,
     pub(in crate::log) status: RunStatus,
     pub(in crate::log) progress: Progress,
+    pub(in crate::log) parent: Option<Parent>,
     pub(in crate::log) created_at: Timestamp,
     pub(in crate::log) started_at: Option<Timestamp>,
+    pub(in crate::log) retry_of: Option<RunId>,
+    pub(in crate::log) usage: Option<Box<Usage>>,
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::heads::{Heads, ProjectHead, RunHead};
 use crate::log::protocol::{Answer, Position};
 use crate::log::store::{Flow, History, RunNumber, StoreError};
-use crate::model::{ProjectId, RunId, RunState, RunStatus, Timestamp};
+use crate::model::{Parent, ProjectId, RunId, RunState, RunStatus, Timestamp, Usage};
 
 /// A run in a list.
 #[derive(Serialize)]
@@ -21,6 +21,8 @@ struct RunSummary<'a> {
     plan_name: &'a str,
     status: RunStatus,
     progress: crate::model::Progress,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<&'a Parent>,
     created_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     started_at: Option<Timestamp>,
@@ -28,6 +30,10 @@ struct RunSummary<'a> {
     finished_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_of: Option<&'a RunId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<&'a Usage>,
 }
 
 /// What is listed of a project's runs.
@@ -155,7 +161,7 @@ impl OpenRuns {
     }
 
     /// What a list shows of a run, if it has this status.
-    fn summary(
+    pub(super) fn summary(
         &self,
         history: &dyn History,
         number: RunNumber,
@@ -228,16 +234,19 @@ fn write_projects<'a>(
 
 impl<'a> RunSummary<'a> {
     fn of_head(head: &'a RunHead) -> Self {
-        let RunHead { run_id, plan_name, status, progress, created_at, started_at } = head;
+        let RunHead { run_id, plan_name, status, progress, created_at, started_at, retry_of, usage, parent } = head;
         Self {
             run_id,
             plan_name,
             status: *status,
             progress: *progress,
+            parent: parent.as_ref(),
             created_at: *created_at,
             started_at: *started_at,
+            retry_of: retry_of.as_ref(),
             finished_at: None,
             error: None,
+            usage: usage.as_deref(),
         }
     }
 
@@ -255,15 +264,18 @@ pub(in crate::log) fn summary_json(state: &RunState) -> Result<Arc<[u8]>, StoreE
         plan_name: &state.plan_name,
         status: state.status,
         progress: state.progress,
+        parent: state.parent.as_ref(),
         created_at: state.created_at,
         started_at: state.started_at,
+        retry_of: state.retry_of.as_ref(),
         finished_at: state.finished_at,
         error: state.error.as_deref(),
+        usage: state.usage.as_deref(),
     };
     summary.json()
 }
 
-fn write_json(to: &mut Vec<u8>, value: &impl Serialize) -> Result<(), StoreError> {
+pub(super) fn write_json(to: &mut Vec<u8>, value: &impl Serialize) -> Result<(), StoreError> {
     serde_json::to_writer(to, value).map_err(|error| StoreError(error.to_string()))
 }
 

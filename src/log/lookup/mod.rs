@@ -9,32 +9,39 @@ mod content;
 pub(super) mod due;
 pub(super) mod events;
 pub(super) mod heads;
+pub(super) mod items;
 pub(super) mod lists;
 pub(super) mod output;
 #[cfg(all(test, feature = "sqlite"))]
 mod output_tests;
 pub(super) mod page_cache;
+pub(super) mod plans;
 mod project_events;
 pub(super) mod retelling;
 mod run_content;
 mod shared;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use self::heads::Watchers;
 
 use self::events::WantedRunEvents;
+use self::items::InProgress;
 use self::output::Shown;
 use self::page_cache::{Block, PageCache, Stretch};
 pub(super) use self::project_events::project_events;
 use self::retelling::{Miss, Retelling, Telling};
 use self::shared::Shared;
 use super::frames::{Page, View, write_frame};
-use super::protocol::{Answer, Query, Refusal, ReplyTo, ResetReason, Resume, StartingPosition, WantedOutput};
+use super::protocol::{
+    Answer, Query, Refusal, ReplyTo, ResetReason, Resume, RunAtItsEnd, StartingPosition, WantedItems, WantedOutput,
+    WantedRun,
+};
 use super::store::{Ends, Flow, History, Look, Place, Reader, RunNumber, StoreError};
 use super::views::RunView;
 use crate::auth::IdSigner;
-use crate::model::{ProjectId, RunId, RunState, StepId, shown_document};
+use crate::model::{FIRST_REVISION, ProjectId, RunId, RunState, StepId, StepStatus, shown_document};
 
 /// What a reader is asked.
 #[derive(Debug)]
@@ -50,6 +57,8 @@ pub(super) enum Asked {
     Look(Query, Known),
     /// To make the snapshots that a stream begins with.
     Snapshots(Box<StartingPosition>),
+    /// To say how the items of these steps are.
+    Items(Box<InProgress>),
     /// To retell the run that a stream in a format begins with.
     Retold(Box<StartingPosition>),
 }
@@ -91,6 +100,9 @@ impl Default for Lookup {
         Self::new(4 * 1024 * 1024)
     }
 }
+
+/// The state of a run; where there is none the answer, or nothing where the log has to be asked.
+type StateOrAnswer = Result<(RunNumber, Arc<RunState>), Option<Answer>>;
 
 impl Lookup {
     /// One that remembers up to so many bytes of pages.
@@ -134,7 +146,14 @@ impl Lookup {
             Query::Due(wanted) => due::page(history, signer, wanted).map(Some),
             Query::Plan { project, run } => plan(history, project, run).map(Some),
             Query::Document { project, run } => document(history, project, run).map(Some),
+            Query::StoredPlan { project, name, is_whole } => plans::plan(history, project, name, *is_whole).map(Some),
+            Query::StoredDocument { project, name } => plans::document(history, project, name).map(Some),
+            Query::Schedules => plans::scheduled(history).map(Some),
+            Query::ChildResult { project, run } => plans::child_result(history, project, run).map(Some),
+            Query::HasEnded { project, run } => plans::has_ended(history, project, run).map(Some),
+            Query::Ended { project, run } => self.ended_run(history, project, run).map(Some),
             Query::Output { project, run, step, wanted } => self.output(history, known, project, run, step, wanted),
+            Query::Items { project, run, step, wanted } => self.items(history, known, (project, run, step), *wanted),
             _ => Ok(None),
         }
     }
@@ -252,17 +271,41 @@ impl Lookup {
         step: &StepId,
         wanted: &WantedOutput,
     ) -> Result<Option<Answer>, StoreError> {
+        match self.state_of(history, known, project, run)? {
+            Ok((number, state)) => self.shown.output(history, number, &state, step, wanted).map(Some),
+            Err(answer) => Ok(answer),
+        }
+    }
+
+    /// A step's items; nothing where the log has to be asked for the state of its run.
+    fn items(
+        &mut self,
+        history: &dyn History,
+        known: &Known,
+        (project, run, step): (&ProjectId, &RunId, &StepId),
+        wanted: WantedItems,
+    ) -> Result<Option<Answer>, StoreError> {
+        match self.state_of(history, known, project, run)? {
+            Ok((number, state)) => items::list(history, number, &state, step, wanted).map(Some),
+            Err(answer) => Ok(answer),
+        }
+    }
+
+    /// The state of a run; where there is none the answer, or nothing where the log has to be asked.
+    fn state_of(
+        &mut self,
+        history: &dyn History,
+        known: &Known,
+        project: &ProjectId,
+        run: &RunId,
+    ) -> Result<StateOrAnswer, StoreError> {
         let Some(number) = history.run_number(project, run)? else {
-            return Ok(Some(Answer::Refused(Refusal::UnknownRun)));
+            return Ok(Err(Some(Answer::Refused(Refusal::UnknownRun))));
         };
-        let state = match known {
-            Known::Told(Some(live)) => live.state.clone(),
-            _ => match self.ended(history, number)? {
-                Some(state) => state,
-                None => return Ok(known.gone()),
-            },
-        };
-        self.shown.output(history, number, &state, step, wanted).map(Some)
+        Ok(match known {
+            Known::Told(Some(live)) => Ok((number, live.state.clone())),
+            _ => self.ended(history, number)?.map(|state| (number, state)).ok_or_else(|| known.gone()),
+        })
     }
 
     /// The state of a run that has ended.
@@ -274,6 +317,26 @@ impl Lookup {
         json.map(|json| read_state(&json).map(|state| self.ended.share(number, state))).transpose()
     }
 
+    /// A run as it ended, to be gone on from.
+    pub(super) fn ended_run(
+        &mut self,
+        history: &dyn History,
+        project: &ProjectId,
+        run: &RunId,
+    ) -> Result<Answer, StoreError> {
+        let Some(number) = history.run_number(project, run)? else { return Ok(Answer::Refused(Refusal::UnknownRun)) };
+        let Some(state) = self.ended(history, number)? else { return Ok(Answer::Refused(Refusal::RunNotEnded)) };
+        let Some(document) = history.document(number)? else { return Ok(Answer::Refused(Refusal::UnknownRun)) };
+        let mut output_bytes = HashMap::new();
+        for step in state.steps.iter().filter(|step| step.status == StepStatus::Completed) {
+            let written = history.output(number, &step.id)?.unwrap_or_default();
+            let whole = if step.truncated { history.whole_length(number, &step.id)? } else { None };
+            let bytes = written.stdout + written.stderr + written.text + whole.unwrap_or_default();
+            output_bytes.insert(step.id.clone(), bytes);
+        }
+        Ok(Answer::Ended(Arc::new(RunAtItsEnd { document, state, output_bytes })))
+    }
+
     /// A run as JSON; nothing where the log has to be asked for its state. In several looks, none of which is long.
     pub(super) fn run(
         &mut self,
@@ -281,7 +344,7 @@ impl Lookup {
         signer: &IdSigner,
         known: &Known,
         (project, run): (&ProjectId, &RunId),
-        whole_outputs: bool,
+        wanted: WantedRun,
     ) -> Result<Option<Answer>, StoreError> {
         let (mut number, mut last, mut held, mut json) = (None, None, None, None);
         reader.look(&mut |history| {
@@ -304,10 +367,10 @@ impl Lookup {
             (known, None) => return Ok(known.gone()),
         };
         let mut view = RunView { number, state, last_seq };
-        if !whole_outputs {
+        if !wanted.whole_outputs {
             view.bound_outputs();
         }
-        view.answer(&mut |look| reader.look(look), project, whole_outputs, signer).map(Some)
+        view.answer(&mut |look| reader.look(look), project, wanted, signer).map(Some)
     }
 }
 
@@ -356,14 +419,20 @@ pub(super) fn has_lost(run: Option<Ends>, after: u64, floor: u64) -> bool {
     }
 }
 
-/// What a run was made of, as it may be shown.
+/// What a run was made of, or its plan is by now, as it may be shown; the revision tells one from another.
 pub(super) fn plan(history: &dyn History, project: &ProjectId, run: &RunId) -> Result<Answer, StoreError> {
     let document = match document(history, project, run)? {
         Answer::Document(document) => document,
         refused => return Ok(refused),
     };
+    #[derive(serde::Deserialize)]
+    struct Noted {
+        revision: Option<u32>,
+    }
+    let noted = serde_json::from_slice(&document).map_err(|error| StoreError(error.to_string()))?;
+    let Noted { revision } = noted;
     let shown = shown_document(&document).ok_or_else(|| StoreError("what was kept of a plan is no JSON".to_owned()))?;
-    Ok(Answer::Json(shown))
+    Ok(Answer::StoredPlan { body: shown, tag: revision.unwrap_or(FIRST_REVISION).to_string().into() })
 }
 
 /// What a run was made of, as it was submitted: not to be shown.

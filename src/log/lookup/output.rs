@@ -14,6 +14,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::content::Piece;
+use super::items;
 use super::shared::Shared;
 use crate::http::range::Selection;
 use crate::log::protocol::{Answer, Made, MadeRest, Output, OutputRest, Refusal, Rest, WantedOutput};
@@ -58,6 +59,18 @@ impl Shown {
         wanted: &WantedOutput,
     ) -> Result<Answer, StoreError> {
         let Some(state) = state.step(step) else { return Ok(Answer::Refused(Refusal::UnknownStep)) };
+        let of_item;
+        let state = match wanted.item {
+            None => state,
+            Some(item) => match items::one(history, number, step, item)? {
+                Some(item) => {
+                    of_item = item.as_step(state);
+                    &of_item
+                }
+                None => return Ok(Answer::Refused(Refusal::UnknownItem)),
+            },
+        };
+        let step = &state.id;
         // Of an attempt that wrote nothing so far, what the one before it wrote is still kept.
         let kept = history.output(number, step)?.filter(|kept| kept.attempt >= state.attempt);
         let kept = kept.unwrap_or(StoredOutput { attempt: state.attempt, ..StoredOutput::default() });

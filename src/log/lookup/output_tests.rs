@@ -10,9 +10,11 @@ use crate::http::{Conditions, Decoder, Verdict};
 use crate::log::MemoryStore;
 use crate::log::conformance::{commit, open};
 use crate::log::protocol::Output;
-use crate::log::store::{DueRow, DueTimes, RunNumber, Store, StoredMessage, StoredOutput, Write};
+use crate::log::store::{
+    DueRow, DueTimes, PlanCounts, PlanRow, RunNumber, Store, StoredMessage, StoredOutput, WantedPlans, Write,
+};
 use crate::log::testing::{TempDir, created, number, run_id, step};
-use crate::model::{OutputStream, RunStatus, StepStatus, Timestamp};
+use crate::model::{OutputStream, PlanName, RunStatus, StepStatus, Timestamp};
 
 /// Counts the bytes of outputs that are read from a store.
 struct Counting<'a> {
@@ -113,6 +115,16 @@ impl History for Counting<'_> {
         Ok(())
     }
 
+    fn items(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        from: u32,
+        each: &mut dyn FnMut(u32, &[u8]) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.store.items(number, step, from, each)
+    }
+
     fn outbox(&self) -> Result<Vec<(Arc<str>, u64)>, StoreError> {
         self.store.outbox()
     }
@@ -123,6 +135,18 @@ impl History for Counting<'_> {
 
     fn next_due(&self, webhook: &str, times: DueTimes) -> Result<Option<Timestamp>, StoreError> {
         self.store.next_due(webhook, times)
+    }
+
+    fn plans(&self, wanted: WantedPlans<'_>, each: &mut dyn FnMut(&PlanRow) -> Flow) -> Result<(), StoreError> {
+        self.store.plans(wanted, each)
+    }
+
+    fn plan_document(&self, project: &ProjectId, name: &PlanName) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.store.plan_document(project, name)
+    }
+
+    fn plan_counts(&self, project: &ProjectId) -> Result<PlanCounts, StoreError> {
+        self.store.plan_counts(project)
     }
 }
 
@@ -158,7 +182,7 @@ fn asked(headers: &str) -> Conditions {
 }
 
 fn wanted(headers: &str, bytes_max: usize) -> WantedOutput {
-    WantedOutput { stream: None, asked: asked(headers), bytes_max }
+    WantedOutput { item: None, stream: None, asked: asked(headers), bytes_max }
 }
 
 fn piece(bytes: Vec<u8>) -> Write {

@@ -18,7 +18,7 @@ use crate::log::frames::Row;
 use crate::log::protocol::{Resume, Retold, StartingPosition, Subscription, Unretold};
 use crate::log::store::{Flow, History, Look, Place, RunNumber, StoreError, StoredMessage};
 use crate::log::views::{RunView, read_event};
-use crate::model::{ProjectId, Timestamp};
+use crate::model::{ProjectId, RunEventKind, Timestamp};
 
 /// What all encoders that are kept may hold. Beyond it those go that were not asked of for the longest time; whoever needs
 /// one again waits until its run is folded anew.
@@ -143,7 +143,7 @@ impl Retelling {
             None => Kept::at(look, signer, telling, after)?,
         };
         let mut row = Row::after(after);
-        kept.read_on(look, signer, telling, u64::MAX, Some((&mut row, bytes_max)))?;
+        kept.read_on(look, signer, telling, u64::MAX, Some(To { row: &mut row, bytes_max, is_page: true }))?;
         if !kept.encoder.is_over() {
             self.keep((telling.run, telling.format, Some(kept.at)), kept);
         }
@@ -227,35 +227,34 @@ impl Kept {
         bytes_max: usize,
     ) -> Result<(Self, Row), Miss> {
         let mut row = Row::after(self.at);
-        match self.read_on(look, signer, telling, u64::MAX, Some((&mut row, bytes_max))) {
+        match self.read_on(look, signer, telling, u64::MAX, Some(To { row: &mut row, bytes_max, is_page: false })) {
             Err(Miss::Lost) => {}
             told => return told.map(|()| (self, row)),
         }
         let (mut anew, _) = Self::first(look, telling)?;
         let mut row = Row::after(anew.at);
-        anew.read_on(look, signer, telling, u64::MAX, Some((&mut row, bytes_max)))?;
+        anew.read_on(look, signer, telling, u64::MAX, Some(To { row: &mut row, bytes_max, is_page: false }))?;
         Ok((anew, row))
     }
 
-    /// Tells what comes behind where it is, up to position `up_to`: to a row that holds about so many bytes, one message at
-    /// least, or to nobody.
+    /// Tells what comes behind where it is, up to position `up_to`: to a row, one message at least, or to nobody.
     fn read_on(
         &mut self,
         look: Look<'_>,
         signer: &IdSigner,
         telling: Telling<'_>,
         up_to: u64,
-        mut to: Option<(&mut Row, usize)>,
+        mut to: Option<To<'_>>,
     ) -> Result<(), Miss> {
         let mut end = End::Look;
         while end == End::Look {
             look(&mut |history| {
-                let to = to.as_mut().map(|(row, bytes_max)| (&mut **row, *bytes_max));
+                let to = to.as_mut().map(To::reborrow);
                 end = self.read_some(history, signer, telling, up_to, to)?;
                 Ok(())
             })?;
         }
-        if let Some((row, _)) = to {
+        if let Some(To { row, .. }) = to {
             row.up_to = self.at;
         }
         match end {
@@ -272,7 +271,7 @@ impl Kept {
         signer: &IdSigner,
         telling: Telling<'_>,
         up_to: u64,
-        mut to: Option<(&mut Row, usize)>,
+        to: Option<To<'_>>,
     ) -> Result<End, StoreError> {
         let Telling { project, run, .. } = telling;
         let Some(ends) = history.ends(run)? else { return Ok(End::Run) };
@@ -281,16 +280,19 @@ impl Kept {
         }
         let newest = history.newest(project)?;
         let (mut told, mut end, mut failed, mut scratch) = (0, End::Messages, None, Row::default());
+        let is_for_nobody = to.is_none();
+        let to = to.unwrap_or(To { row: &mut scratch, bytes_max: usize::MAX, is_page: false });
         history.messages(project, self.at, Some(run), &mut |message| {
             if message.seq > up_to {
                 return Flow::Stop;
             }
-            scratch.bytes.clear();
-            scratch.marks.clear();
-            let (row, bytes_max) = to.as_mut().map_or((&mut scratch, usize::MAX), |(row, max)| (&mut **row, *max));
-            failed = self.tell(message, signer, project, row).err();
+            if is_for_nobody {
+                to.row.bytes.clear();
+                to.row.marks.clear();
+            }
+            failed = self.tell(message, signer, telling, history, to.row).err();
             told += 1;
-            if row.bytes.len() >= bytes_max {
+            if to.is_full() {
                 end = End::Row;
             } else if told == LOOK_MESSAGES_MAX {
                 end = End::Look;
@@ -307,14 +309,18 @@ impl Kept {
         &mut self,
         message: &StoredMessage,
         signer: &IdSigner,
-        project: &ProjectId,
+        Telling { project, run, .. }: Telling<'_>,
+        history: &dyn History,
         row: &mut Row,
     ) -> Result<(), StoreError> {
         let event =
             read_event(message).map_err(|error| StoreError(format!("a run's message is unreadable: {error}")))?;
-        self.encoder.tell(&event, &signer.text(project, message.seq), &mut row.bytes);
-        row.mark(message.seq, message.place == Place::Last);
+        let ends = self.encoder.tell(&event, &signer.text(project, message.seq), &mut row.bytes);
+        row.mark(message.seq, ends || message.place == Place::Last);
         self.at = message.seq;
+        if matches!(event.kind, RunEventKind::PlanChanged(_)) {
+            self.encoder.know_plan(&history.document(run)?.unwrap_or_default());
+        }
         Ok(())
     }
 
@@ -329,13 +335,34 @@ impl Kept {
     ) -> Retold {
         let said = wanted.said.as_deref();
         let opening = Opening {
-            thread: said.and_then(|said| said.thread.as_deref()),
+            thread: said.and_then(|said| said.names.thread.as_deref()),
             messages: said.and_then(|said| serde_json::from_str(said.messages.as_deref()?).ok()),
+            run: said.and_then(|said| said.names.run.as_deref()),
+            had: said.and_then(|said| said.had.as_ref()),
         };
         let mut prelude = Vec::new();
         self.encoder.prelude(&opening, &signer.text(&wanted.project, self.at), &mut prelude);
         let row = (row.bytes.len() <= ROW_BYTES_MAX).then_some(row);
-        Retold { format, prelude, ended_at, row }
+        Retold { format, prelude, ends: self.encoder.ends_streams(), ended_at, row }
+    }
+}
+
+/// What is told goes to this row.
+struct To<'r> {
+    row: &'r mut Row,
+    /// About so many bytes of it.
+    bytes_max: usize,
+    /// It is for one stream, and goes no further than that.
+    is_page: bool,
+}
+
+impl To<'_> {
+    fn reborrow(&mut self) -> To<'_> {
+        To { row: self.row, ..*self }
+    }
+
+    fn is_full(&self) -> bool {
+        self.row.bytes.len() >= self.bytes_max || (self.is_page && self.row.has_last())
     }
 }
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::content::Piece;
+use super::items;
 use crate::auth::IdSigner;
-use crate::log::protocol::{Answer, Part, Rest, RunRest};
+use crate::log::protocol::{Answer, Part, Rest, RunRest, WantedRun};
 use crate::log::store::{History, Look, StoreError};
 use crate::log::views::RunView;
 use crate::model::{ProjectId, RunState, StepState, json_bytes};
@@ -28,19 +29,28 @@ const NO_OUTPUT: &str = "null";
 type Beginning = (Vec<u8>, Option<RunRest>);
 
 impl RunView {
-    /// The run as whoever asks for it is answered: its outputs whole, where that is wanted and they are kept.
+    /// The run as whoever asks for it is answered: its outputs whole, where that is wanted and they are kept, and the items of
+    /// its steps behind everything else, where these are.
     pub(in crate::log) fn answer(
         &self,
         look: Look<'_>,
         project: &ProjectId,
-        whole_outputs: bool,
+        wanted: WantedRun,
         signer: &IdSigner,
     ) -> Result<Answer, StoreError> {
         let mut wholes = VecDeque::new();
-        if whole_outputs {
+        if wanted.whole_outputs {
             look(&mut |history| self.wholes(history).map(|found| wholes = found))?;
         }
-        let (start, end) = self.json_around_steps(project, signer)?;
+        let (start, mut end) = self.json_around_steps(project, signer)?;
+        if wanted.items {
+            let mut members = Vec::new();
+            look(&mut |history| items::of_run(history, self.number, &self.state).map(|found| members = found))?;
+            // Both are objects with members: the second's go on where the first ends.
+            end.pop();
+            end.push(b',');
+            end.extend_from_slice(&members[1..]);
+        }
         let parts = VecDeque::from([Part::Text(start)]);
         let rest = RunRest { number: self.number, state: self.state.clone(), wholes, next: 0, parts, end };
         match rest.read_some(look, FIRST_BYTES_MAX)? {

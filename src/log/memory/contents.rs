@@ -6,19 +6,21 @@ mod tests;
 mod trim;
 mod write;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::outbox::Outbox;
+use super::plans::Plans;
 use crate::log::store::segment::Extent;
 use crate::log::store::{
-    AppendError, DueRow, DueTimes, Flow, Head, KEY_AGE_MS, KeyRow, Place, Retention, RunRow, Store, StoreError,
-    StoredMessage, StoredOutput, TOMBSTONE_AGE_MS, TOMBSTONES_MAX, Times, Trimmed, Write,
+    AppendError, BeatError, DueRow, DueTimes, Flow, Head, KEY_AGE_MS, KeyRow, Place, PlanCounts, PlanRow, Retention,
+    RunRow, Store, StoreError, StoredMessage, StoredOutput, TOMBSTONE_AGE_MS, TOMBSTONES_MAX, Times, Trimmed,
+    WantedPlans, Write, item_weight,
 };
 use crate::log::store::{EndedRun, Ends, History, OpenRun, Recovered, RecoveredProject, RunNumber};
-use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
+use crate::model::{OutputStream, PlanName, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// Places in the order of segments that may be stale before it is gone through.
 const STALE_PLACES_MIN: usize = 1024;
@@ -59,6 +61,8 @@ pub(super) struct Contents {
     newest_run: u64,
     /// What webhooks are to be told.
     outbox: Outbox,
+    /// What is stored to be run by name.
+    plans: Plans,
 }
 
 #[derive(Default)]
@@ -107,10 +111,12 @@ struct Run {
     /// When its newest message was kept; no longer moves once it has ended, for it stands in `ended`.
     last_at: Timestamp,
     outputs: HashMap<StepId, (u32, HeldOutput)>,
+    /// What is kept of the items of steps.
+    items: BTreeMap<(StepId, u32), Arc<[u8]>>,
 }
 
 /// What a step wrote, by where it came out, and what it returned where that was cut for its message.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct HeldOutput {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
@@ -165,7 +171,7 @@ impl Contents {
 
     fn recovered(&self, id: &ProjectId, index: u32) -> RecoveredProject {
         let Project { newest, last_activity, .. } = self.projects[index as usize];
-        RecoveredProject { project: id.clone(), newest, last_activity }
+        RecoveredProject { project: id.clone(), newest, revision: 0, last_activity }
     }
 
     fn project(&self, id: &ProjectId) -> Option<&Project> {
@@ -230,7 +236,7 @@ impl Store for Contents {
         Ok(self.outbox.trim(rows_max))
     }
 
-    fn probe(&mut self) -> Result<(), StoreError> {
+    fn probe(&mut self) -> Result<(), BeatError> {
         Ok(())
     }
 

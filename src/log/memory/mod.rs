@@ -4,16 +4,18 @@
 
 mod contents;
 mod outbox;
+mod plans;
 
 use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use self::contents::Contents;
 use super::store::{
-    AppendError, DueRow, DueTimes, Ends, Flow, Head, History, KeyRow, Reader, Recovered, RecoveredProject, Retention,
-    RunNumber, RunRow, Store, StoreError, StoredMessage, StoredOutput, Times, Trimmed, Write,
+    AppendError, BeatError, DueRow, DueTimes, Ends, Flow, Head, History, KeyRow, PlanCounts, PlanRow, Reader,
+    Recovered, RecoveredProject, Retention, RunNumber, RunRow, Store, StoreError, StoredMessage, StoredOutput, Times,
+    Trimmed, WantedPlans, Write,
 };
-use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
+use crate::model::{OutputStream, PlanName, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// Keeps the log in memory.
 #[derive(Default)]
@@ -60,7 +62,7 @@ impl Store for MemoryStore {
         self.contents_mut().trim_outbox(rows_max)
     }
 
-    fn probe(&mut self) -> Result<(), StoreError> {
+    fn probe(&mut self) -> Result<(), BeatError> {
         Ok(())
     }
 
@@ -176,6 +178,16 @@ impl History for MemoryStore {
         self.contents().whole_bytes(number, step, range, to)
     }
 
+    fn items(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        from: u32,
+        each: &mut dyn FnMut(u32, &[u8]) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.contents().items(number, step, from, each)
+    }
+
     fn outbox(&self) -> Result<Vec<(Arc<str>, u64)>, StoreError> {
         self.contents().outbox()
     }
@@ -186,5 +198,17 @@ impl History for MemoryStore {
 
     fn next_due(&self, webhook: &str, times: DueTimes) -> Result<Option<Timestamp>, StoreError> {
         self.contents().next_due(webhook, times)
+    }
+
+    fn plans(&self, wanted: WantedPlans<'_>, each: &mut dyn FnMut(&PlanRow) -> Flow) -> Result<(), StoreError> {
+        self.contents().plans(wanted, each)
+    }
+
+    fn plan_document(&self, project: &ProjectId, name: &PlanName) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.contents().plan_document(project, name)
+    }
+
+    fn plan_counts(&self, project: &ProjectId) -> Result<PlanCounts, StoreError> {
+        self.contents().plan_counts(project)
     }
 }

@@ -8,6 +8,8 @@ use crate::model::OutputStream;
 /// What of a step's output is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedOutput {
+    /// That of this item; the step's own where none is named.
+    pub item: Option<u32>,
     /// This stream of it; the output itself where none is named.
     pub stream: Option<OutputStream>,
     /// Which part, and whether it is known already.

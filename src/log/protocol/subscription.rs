@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{ResetReason, Resume, ResumeFrom};
-use crate::formats::Format;
+use crate::formats::{Format, Had, Names};
 use crate::log::frames::{Frames, Row, View};
 use crate::log::store::RunNumber;
 use crate::log::views::{RunView, Snapshot};
@@ -38,10 +38,19 @@ pub struct Subscription {
 /// What the client of a format says of itself when it comes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClientSaid {
-    /// The thread that it takes the run for a part of.
-    pub thread: Option<String>,
+    /// What it calls the thread and the run.
+    pub names: Names,
     /// The messages that it has: a JSON array.
     pub messages: Option<Box<str>>,
+    /// What it has of the run's message, where it goes on with that.
+    pub had: Option<Had>,
+}
+
+impl ClientSaid {
+    /// About how many bytes it takes to keep.
+    pub fn bytes(&self) -> usize {
+        self.messages.as_ref().map_or(0, |messages| messages.len()) + self.had.as_ref().map_or(0, Had::bytes)
+    }
 }
 
 impl Subscription {
@@ -94,7 +103,9 @@ pub struct Retold {
     pub format: Format,
     /// What whoever comes is told first: chunks.
     pub prelude: Vec<u8>,
-    /// When the run ended, where it has: then that is all.
+    /// That is all: the stream ends behind it.
+    pub ends: bool,
+    /// When the run ended, where it has.
     pub ended_at: Option<Timestamp>,
     /// What the run's channel lacks to be there, too. None where that is much.
     pub row: Option<Row>,
@@ -143,6 +154,6 @@ impl StartingPosition {
 
     /// Is all told before the first message that comes?
     pub fn is_told(&self) -> bool {
-        self.retold.as_ref().is_some_and(|retold| retold.ended_at.is_some())
+        self.retold.as_ref().is_some_and(|retold| retold.ends)
     }
 }

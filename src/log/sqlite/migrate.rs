@@ -4,7 +4,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 
 use super::packed::{Packer, place_of, put_bytes, put_message, put_outer};
-use super::{int, nat, outbox, read, sql};
+use super::{int, nat, outbox, plans, read, sql};
 use crate::log::store::segment::Extent;
 use crate::log::store::{Flow, StoredMessage};
 use crate::model::Timestamp;
@@ -91,9 +91,6 @@ const STATES: &str = "SELECT run, summary, state FROM old_states ORDER BY run";
 const OUTER: &str = "
     SELECT id & 0xFFFFFFFFFF, at, run, place, json FROM messages WHERE run = ?1 AND place IN (1, 3) ORDER BY id";
 
-/// Parameters: run, more bytes.
-const RUN_GREW: &str = "UPDATE runs SET bytes = bytes + ?2 WHERE number = ?1";
-
 /// What the floor has not passed. Row: seq, when, run, place, text, project.
 const MESSAGES: &str = "
     SELECT messages.id & 0xFFFFFFFFFF, at, run, place, json, projects.id
@@ -125,6 +122,10 @@ pub(super) fn migrate(conn: &Connection, from: i64, now: Timestamp) -> rusqlite:
     if from < 4 {
         transaction.execute_batch(outbox::SCHEMA)?;
     }
+    if from < 5 {
+        transaction.execute_batch(plans::SCHEMA)?;
+        transaction.execute_batch(sql::ITEMS_SCHEMA)?;
+    }
     transaction.pragma_update(None, "user_version", sql::SCHEMA_VERSION)?;
     transaction.commit()
 }
@@ -153,7 +154,7 @@ fn pack_documents(conn: &Connection, packer: &mut Packer) -> rusqlite::Result<()
 
 fn pack_states(conn: &Connection, packer: &mut Packer) -> rusqlite::Result<()> {
     let mut new = conn.prepare_cached(sql::NEW_STATE)?;
-    let mut grew = conn.prepare_cached(RUN_GREW)?;
+    let mut grew = conn.prepare_cached(sql::RUN_GREW)?;
     read::each_row(conn, STATES, params![], |row| {
         let run: i64 = row.get(0)?;
         let (mut rest, mut bytes) = (Vec::new(), 0);

@@ -4,19 +4,25 @@
 //! with [`Synchronous::Full`] also the machine. The file is the only truth: in memory there is nothing but a cache of
 //! project ids, which is forgotten whenever a transaction fails, and the list of projects to look at when trimming.
 //!
-//! - [`sql`] has every statement but those of [`outbox`], which are with what uses them, [`write`] carries batches out, [`read`] looks things up, [`trim`] lets go of what is
-//!   too much in slices, [`pieces`] finds parts of outputs, [`checkpoint`] keeps the write-ahead log short, [`reader`] looks things up beside whoever
-//!   writes, [`open`] makes, locks and checks the file, [`recover`] reads what a start goes on from.
+//! - [`sql`] has every statement but those of [`outbox`] and [`plans`], which are with what uses them, [`write`] carries
+//!   batches out by what is [`known`], [`read`] looks things up, [`messages`] out of their segments, [`trim`] lets go of what
+//!   is too much in [slices](slice), [`pieces`] finds parts of outputs, [`checkpoint`] keeps the write-ahead log short,
+//!   [`reader`] looks things up beside whoever writes, [`open`] makes, locks and checks the file, [`recover`] reads what a
+//!   start goes on from.
 
 mod checkpoint;
+mod known;
+mod messages;
 mod migrate;
 mod open;
 mod outbox;
 mod packed;
 mod pieces;
+mod plans;
 mod read;
 mod reader;
 mod recover;
+mod slice;
 mod sql;
 mod trim;
 mod write;
@@ -32,18 +38,20 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
-pub use open::{Seed, Synchronous};
+pub use open::Synchronous;
 
 use self::checkpoint::Checkpointer;
+use self::known::Memory;
 use self::packed::Packer;
 use self::pieces::Pieces;
 use self::read::{Readable, Totals};
 use self::reader::SqliteReader;
-use self::trim::{Slice, Trimmer};
-use self::write::{Memory, Writer};
+use self::slice::Slice;
+use self::trim::Trimmer;
+use self::write::Writer;
 use super::store::{
-    AppendError, Head, KEY_AGE_MS, KeyRow, Objection, Retention, RunRow, Store, StoreError, TOMBSTONE_AGE_MS, Times,
-    Trimmed, Write,
+    AppendError, BeatError, Head, KEY_AGE_MS, KeyRow, Objection, Retention, RunRow, Store, StoreError,
+    TOMBSTONE_AGE_MS, Times, Trimmed, Write,
 };
 use super::store::{Reader, Recovered, RecoveredProject, RunNumber};
 use crate::model::{ProjectId, Timestamp};
@@ -128,6 +136,7 @@ impl SqliteStore {
         trimmer.trim_age(before(retention.age_ms))?;
         trimmer.trim_bytes(retention.bytes)?;
         let pieces_are_left = trimmer.drop_pieces()?;
+        let items_are_left = trimmer.drop_items()?;
         let keys_are_left = trimmer.trim_keys(before(KEY_AGE_MS))?;
         let tickets_are_due =
             self.tickets_trimmed_at.is_none_or(|at| now.age.millis_since(at) >= trim::TICKETS_PACE_MS);
@@ -142,7 +151,7 @@ impl SqliteStore {
             trimmer.keep_clock(now.age)?;
         }
         let trim::Done { changed, has_outlasting, is_spent, totals } = trimmer.finish()?;
-        let is_more = is_spent || pieces_are_left || keys_are_left || !still_too_large.is_empty();
+        let is_more = is_spent || pieces_are_left || items_are_left || keys_are_left || !still_too_large.is_empty();
         Ok(TrimWork {
             emptied_so_far: if are_many { 0 } else { self.emptied + emptied.len() },
             tickets_at: tickets_are_due.then_some(now.age),
@@ -264,8 +273,8 @@ impl Store for SqliteStore {
         self.checked(trim())
     }
 
-    fn probe(&mut self) -> Result<(), StoreError> {
-        self.checked(self.conn.execute(sql::PROBE, []).map(drop))
+    fn probe(&mut self) -> Result<(), BeatError> {
+        Ok(self.checked(self.conn.execute(sql::PROBE, []).map(drop))?)
     }
 
     fn recover(&self) -> Result<Recovered, StoreError> {

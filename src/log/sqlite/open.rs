@@ -15,10 +15,10 @@ use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, Transacti
 
 use super::checkpoint::Checkpointer;
 use super::migrate::migrate;
-use super::{SqliteStore, damaged, explain, is_damage, outbox, recover, sql};
+use super::{SqliteStore, damaged, explain, is_damage, outbox, plans, recover, sql};
 use crate::auth::Instance;
 use crate::clock;
-use crate::log::store::Identity;
+use crate::log::store::{Identity, Seed};
 use crate::model::Timestamp;
 
 pub(super) const DATABASE: &str = "stepcast.db";
@@ -38,7 +38,7 @@ const LOCK_PACE: Duration = Duration::from_millis(10);
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Statements that are held prepared: more than there are.
-const STATEMENTS: usize = 124;
+const STATEMENTS: usize = 148;
 
 /// Kibibytes of pages in memory, as SQLite wants it: negative.
 const CACHE_KIB: i64 = -16 * 1024;
@@ -59,14 +59,6 @@ pub enum Synchronous {
     Normal,
     /// Before anyone is told: the end of the machine loses nothing either.
     Full,
-}
-
-/// Random bits, for a directory that is new.
-pub struct Seed {
-    /// See [`Identity::master_key`].
-    pub master_key: [u8; 32],
-    /// Names the directory.
-    pub instance: [u8; 6],
 }
 
 /// Why a directory can't be used.
@@ -275,6 +267,8 @@ fn make_tables(conn: &Connection, seed: &Seed) -> rusqlite::Result<()> {
     transaction.execute_batch(sql::SCHEMA)?;
     transaction.execute_batch(sql::HISTORY_SCHEMA)?;
     transaction.execute_batch(outbox::SCHEMA)?;
+    transaction.execute_batch(plans::SCHEMA)?;
+    transaction.execute_batch(sql::ITEMS_SCHEMA)?;
     let instance = Instance::from_random(seed.instance).to_string();
     transaction.execute(sql::PUT_META, params![recover::MASTER_KEY, seed.master_key])?;
     transaction.execute(sql::PUT_META, params![recover::INSTANCE, instance.as_bytes()])?;

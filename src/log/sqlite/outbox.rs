@@ -166,6 +166,7 @@ fn notable_code(notable: Notable) -> i64 {
         Notable::RunCompleted => 0,
         Notable::RunFailed => 1,
         Notable::RunCancelled => 2,
+        Notable::StepWaiting => 3,
     }
 }
 

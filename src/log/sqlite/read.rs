@@ -9,14 +9,15 @@ use std::sync::Arc;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension, Row, ToSql, params};
 
-use super::packed::{self, Lying, take_bytes, take_message, take_outer, unpack};
+use super::messages::{first_of_open_run, messages, messages_before, messages_of_run, place_of};
+use super::packed::{self, take_bytes, take_outer, unpack};
 use super::pieces::Pieces;
-use super::{explain, int, nat, outbox, sql};
-use crate::log::store::segment::Extent;
+use super::{explain, int, nat, outbox, plans, sql};
 use crate::log::store::{
-    DueRow, DueTimes, Ends, Flow, History, KeyRow, RunNumber, RunRow, StoreError, StoredMessage, StoredOutput,
+    DueRow, DueTimes, Ends, Flow, History, KeyRow, PlanCounts, PlanRow, RunNumber, RunRow, StoreError, StoredMessage,
+    StoredOutput, WantedPlans,
 };
-use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
+use crate::model::{OutputStream, PlanName, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// Among the streams of a step, its whole output.
 pub(super) const WHOLE: i64 = 3;
@@ -128,6 +129,18 @@ impl<R: Readable> History for R {
         self.checked(whole_bytes(self.conn(), number, step, range, to))
     }
 
+    fn items(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        from: u32,
+        each: &mut dyn FnMut(u32, &[u8]) -> Flow,
+    ) -> Result<(), StoreError> {
+        self.checked(each_row(self.conn(), sql::ITEMS, params![run_key(number), step.as_str(), from], |row| {
+            Ok(each(row.get(0)?, blob(row, 1)?))
+        }))
+    }
+
     fn outbox(&self) -> Result<Vec<(Arc<str>, u64)>, StoreError> {
         self.checked(outbox::counts(self.conn()))
     }
@@ -138,6 +151,18 @@ impl<R: Readable> History for R {
 
     fn next_due(&self, webhook: &str, times: DueTimes) -> Result<Option<Timestamp>, StoreError> {
         self.checked(outbox::next_due(self.conn(), webhook, times))
+    }
+
+    fn plans(&self, wanted: WantedPlans<'_>, each: &mut dyn FnMut(&PlanRow) -> Flow) -> Result<(), StoreError> {
+        self.checked(plans::each(self.conn(), wanted, each))
+    }
+
+    fn plan_document(&self, project: &ProjectId, name: &PlanName) -> Result<Option<Arc<[u8]>>, StoreError> {
+        self.checked(plans::document(self.conn(), project, name))
+    }
+
+    fn plan_counts(&self, project: &ProjectId) -> Result<PlanCounts, StoreError> {
+        self.checked(plans::counts(self.conn(), project))
     }
 }
 
@@ -165,11 +190,11 @@ pub(super) fn run_key(run: RunNumber) -> i64 {
     int(run.0.get())
 }
 
-fn floor(conn: &Connection, project: &ProjectId) -> rusqlite::Result<u64> {
+pub(super) fn floor(conn: &Connection, project: &ProjectId) -> rusqlite::Result<u64> {
     Ok(id_and_floor(conn, project)?.map_or(1, |(_, floor)| floor))
 }
 
-fn id_and_floor(conn: &Connection, project: &ProjectId) -> rusqlite::Result<Option<(i64, u64)>> {
+pub(super) fn id_and_floor(conn: &Connection, project: &ProjectId) -> rusqlite::Result<Option<(i64, u64)>> {
     let mut floor = conn.prepare_cached(sql::FLOOR)?;
     floor.query_row([project.as_str()], |row| Ok((row.get(0)?, nat(row.get(1)?)))).optional()
 }
@@ -188,193 +213,6 @@ fn ends(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<Ends>> 
     Ok(Some(Ends { first: first.map(|message| message.seq), last: None }))
 }
 
-/// Where a run's messages are.
-struct RunPlace {
-    project: i64,
-    /// Its project's.
-    floor: u64,
-    /// Behind this one.
-    since: u64,
-    first: Option<u64>,
-    /// None where it goes on.
-    last: Option<u64>,
-}
-
-fn place_of(conn: &Connection, run: RunNumber) -> rusqlite::Result<Option<RunPlace>> {
-    let mut place = conn.prepare_cached(sql::RUN_PLACE)?;
-    let place = place.query_row([run_key(run)], |row| {
-        let (first, last): (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
-        let (project, floor, since) = (row.get(0)?, nat(row.get(1)?), nat(row.get(2)?));
-        Ok(RunPlace { project, floor, since, first: first.map(nat), last: last.map(nat) })
-    });
-    place.optional()
-}
-
-fn messages(
-    conn: &Connection,
-    project: &ProjectId,
-    after: u64,
-    each: &mut dyn FnMut(&StoredMessage) -> Flow,
-) -> rusqlite::Result<()> {
-    let Some((id, floor)) = id_and_floor(conn, project)? else { return Ok(()) };
-    each_message(conn, id, floor.max(after.saturating_add(1)), |seq, lying| Ok(each(&lying.to_stored(seq))))
-}
-
-/// A segment is unpacked from its front, so that of one at a time it is known where its messages lie before they are handed
-/// on from its end.
-fn messages_before(
-    conn: &Connection,
-    project: &ProjectId,
-    before: u64,
-    each: &mut dyn FnMut(&StoredMessage) -> Flow,
-) -> rusqlite::Result<()> {
-    let Some((id, floor)) = id_and_floor(conn, project)? else { return Ok(()) };
-    each_row(conn, sql::SEGMENTS_BEFORE, params![id, int(before.min(sql::SEQ_END))], |row| {
-        let (first, messages) = (nat(row.get(0)?), unpacked(row, 1)?);
-        let (mut left, mut lying) = (messages.as_slice(), Vec::new());
-        while !left.is_empty() {
-            lying.push(take(&mut left, take_message)?);
-        }
-        let numbered = (first..).zip(lying).filter(|(seq, _)| (floor..before).contains(seq));
-        let numbered: Vec<_> = numbered.collect();
-        let stopped = numbered.into_iter().rev().any(|(seq, lying)| each(&lying.to_stored(seq)) == Flow::Stop);
-        Ok(if stopped || first <= floor { Flow::Stop } else { Flow::More })
-    })
-}
-
-/// The messages of a run lie among its project's; those that outlast the floor are kept with the run once their segment
-/// was let go.
-fn messages_of_run(
-    conn: &Connection,
-    number: RunNumber,
-    after: u64,
-    each: &mut dyn FnMut(&StoredMessage) -> Flow,
-) -> rusqlite::Result<()> {
-    let Some(run) = place_of(conn, number)? else { return Ok(()) };
-    match run.last {
-        None => messages_of_open_run(conn, number, &run, after, each),
-        Some(last) => messages_of_ended_run(conn, number, &run, last, after, each),
-    }
-}
-
-fn messages_of_open_run(
-    conn: &Connection,
-    number: RunNumber,
-    run: &RunPlace,
-    after: u64,
-    each: &mut dyn FnMut(&StoredMessage) -> Flow,
-) -> rusqlite::Result<()> {
-    let mut flow = Flow::More;
-    each_row(conn, sql::OUTLASTING, params![run_key(number), int(after)], |row| {
-        flow = each(&outlasting(row)?);
-        Ok(flow)
-    })?;
-    if flow == Flow::Stop {
-        return Ok(());
-    }
-    each_message(conn, run.project, run.since.max(after).saturating_add(1), |seq, lying| {
-        let is_its = lying.run == Some(number) && (seq >= run.floor || lying.place.outlasts_floor(false));
-        Ok(if is_its { each(&lying.to_stored(seq)) } else { Flow::More })
-    })
-}
-
-fn messages_of_ended_run(
-    conn: &Connection,
-    number: RunNumber,
-    run: &RunPlace,
-    last: u64,
-    after: u64,
-    each: &mut dyn FnMut(&StoredMessage) -> Flow,
-) -> rusqlite::Result<()> {
-    let first = run.first.unwrap_or(last);
-    let outer = match first.max(after.saturating_add(1)) < run.floor {
-        true => outer_messages(conn, number)?,
-        false => Vec::new(),
-    };
-    let kept = outer.iter().filter(|message| message.seq > after && message.seq < run.floor);
-    for message in kept {
-        if each(message) == Flow::Stop {
-            return Ok(());
-        }
-    }
-    let from = run.floor.max(first).max(after.saturating_add(1));
-    if from > last {
-        return Ok(());
-    }
-    each_message(conn, run.project, from, |seq, lying| {
-        let flow = if lying.run == Some(number) { each(&lying.to_stored(seq)) } else { Flow::More };
-        Ok(if seq >= last { Flow::Stop } else { flow })
-    })
-}
-
-/// The first message of a run that goes on.
-pub(super) fn first_of_open_run(
-    conn: &Connection,
-    number: RunNumber,
-    project: i64,
-    since: u64,
-) -> rusqlite::Result<Option<StoredMessage>> {
-    let mut first = None;
-    each_row(conn, sql::OUTLASTING, params![run_key(number), 0], |row| {
-        first = Some(outlasting(row)?);
-        Ok(Flow::Stop)
-    })?;
-    if first.is_some() {
-        return Ok(first);
-    }
-    each_message(conn, project, since.saturating_add(1), |seq, lying| {
-        if lying.run != Some(number) {
-            return Ok(Flow::More);
-        }
-        first = Some(lying.to_stored(seq));
-        Ok(Flow::Stop)
-    })?;
-    Ok(first)
-}
-
-/// A project's message, where its segment is kept.
-pub(super) fn message(conn: &Connection, project: i64, seq: u64) -> rusqlite::Result<Option<StoredMessage>> {
-    let mut found = None;
-    each_message(conn, project, seq, |at, lying| {
-        found = (at == seq).then(|| lying.to_stored(seq));
-        Ok(Flow::Stop)
-    })?;
-    Ok(found)
-}
-
-/// Hands the messages of a project from one on to `each`, those below the floor among them that are still there, until
-/// it says stop.
-pub(super) fn each_message(
-    conn: &Connection,
-    project: i64,
-    from: u64,
-    mut each: impl FnMut(u64, Lying<'_>) -> rusqlite::Result<Flow>,
-) -> rusqlite::Result<()> {
-    each_row(conn, sql::SEGMENTS, params![project, int(from)], |row| {
-        let (mut seq, messages) = (nat(row.get(0)?), unpacked(row, 1)?);
-        let mut left = messages.as_slice();
-        while !left.is_empty() {
-            let lying = take_message(&mut left).ok_or_else(|| damaged(1, Type::Blob, "no messages"))?;
-            if seq >= from && each(seq, lying)? == Flow::Stop {
-                return Ok(Flow::Stop);
-            }
-            seq += 1;
-        }
-        Ok(Flow::More)
-    })
-}
-
-/// The messages of a segment, unpacked; nothing where they are damaged.
-pub(super) fn segment(conn: &Connection, project: i64, first_seq: u64) -> rusqlite::Result<Option<Vec<u8>>> {
-    conn.prepare_cached(sql::SEGMENT)?.query_row((project, int(first_seq)), |row| Ok(unpack(blob(row, 0)?)))
-}
-
-/// A row that begins with a segment's first message.
-pub(super) fn extent(row: &Row<'_>) -> rusqlite::Result<Extent> {
-    let (first_seq, count) = (nat(row.get(0)?), nat(row.get(1)?));
-    Ok(Extent { first_seq, count, first_at: timestamp(row, 2)?, last_at: timestamp(row, 3)?, bytes: nat(row.get(4)?) })
-}
-
 pub(super) fn run(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<RunRow>> {
     conn.prepare_cached(sql::RUN)?.query_row([run_key(number)], run_row).optional()
 }
@@ -385,7 +223,7 @@ fn ended_state(conn: &Connection, number: RunNumber) -> rusqlite::Result<Option<
 }
 
 /// What is kept with a run that has ended of its messages: the first and the last.
-fn outer_messages(conn: &Connection, number: RunNumber) -> rusqlite::Result<Vec<StoredMessage>> {
+pub(super) fn outer_messages(conn: &Connection, number: RunNumber) -> rusqlite::Result<Vec<StoredMessage>> {
     let mut state = conn.prepare_cached(sql::STATE)?;
     let outer = state.query_row([run_key(number)], |row| {
         let rest = unpacked(row, 0)?;
@@ -550,16 +388,16 @@ pub(super) fn blob<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<&'r 
 }
 
 /// A packed column, unpacked.
-fn unpacked(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<u8>> {
+pub(super) fn unpacked(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<u8>> {
     unpack(blob(row, column)?).ok_or_else(|| damaged(column, Type::Blob, "nothing that was packed"))
 }
 
 /// Takes something off the front of what was a packed column.
-fn take<'a, T>(from: &mut &'a [u8], what: impl FnOnce(&mut &'a [u8]) -> Option<T>) -> rusqlite::Result<T> {
+pub(super) fn take<'a, T>(from: &mut &'a [u8], what: impl FnOnce(&mut &'a [u8]) -> Option<T>) -> rusqlite::Result<T> {
     what(from).ok_or_else(|| damaged(0, Type::Blob, "less than was packed"))
 }
 
-fn outlasting(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
+pub(super) fn outlasting(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
     let place = u8::try_from(row.get::<_, i64>(3)?).ok().and_then(packed::place_of);
     Ok(StoredMessage {
         seq: nat(row.get(0)?),

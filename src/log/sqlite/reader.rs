@@ -16,7 +16,7 @@ use crate::log::store::{History, Reader, StoreError};
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Statements that are held prepared: more than there are.
-const STATEMENTS: usize = 32;
+const STATEMENTS: usize = 40;
 
 /// Kibibytes of pages in memory, as SQLite wants it: negative. Little: what is read is read in order, and what many
 /// want is held encoded.

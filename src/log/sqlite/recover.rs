@@ -69,6 +69,7 @@ fn recovered_project(row: &Row<'_>) -> rusqlite::Result<RecoveredProject> {
     Ok(RecoveredProject {
         project: read::id(row, 0, ProjectId::parse)?,
         newest: nat(row.get(1)?),
+        revision: 0,
         last_activity: read::timestamp(row, 2)?,
     })
 }

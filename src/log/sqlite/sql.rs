@@ -1,15 +1,15 @@
-//! The tables, and every statement over them; [`outbox`](super::outbox) has its own. Nothing else in the program knows SQL.
+//! The tables, and every statement over them; [`outbox`](super::outbox) and [`plans`](super::plans) have their own. Nothing else in the program knows SQL.
 //!
 //! What is large stands in tables of its own (`documents`, `states`, `pieces`), so that what changes often is small:
 //! SQLite writes a row anew as a whole. Indexes that only some rows need are partial.
 
 /// Of the tables as they are here. A file with a larger one was written by a later program.
-pub(super) const SCHEMA_VERSION: i64 = 4;
+pub(super) const SCHEMA_VERSION: i64 = 5;
 
 /// Marks the file as ours: "step" in ASCII.
 pub(super) const APPLICATION_ID: i64 = 0x7374_6570;
 
-/// Makes the tables, but for those of the [`HISTORY_SCHEMA`] and of the [outbox](super::outbox). Of all:
+/// Makes the tables, but for those of the [`HISTORY_SCHEMA`] of the [outbox](super::outbox) and of [plans](super::plans). Of all:
 ///
 /// - `projects`: `floor` is the `seq` from which on the history is whole, `floor_at` when the first message of its first
 ///   segment was kept; null where there is none. `newest` never goes back, whatever becomes of the messages. `emptied_at`
@@ -120,6 +120,19 @@ pub(super) const HISTORY_SCHEMA: &str = "
     CREATE INDEX runs_by_end ON runs (ended_at) WHERE ended_at IS NOT NULL;
     CREATE TABLE documents (run INTEGER PRIMARY KEY, packed BLOB NOT NULL);
     CREATE TABLE states (run INTEGER PRIMARY KEY, summary BLOB NOT NULL, packed BLOB NOT NULL);
+";
+
+/// Makes the table of the items of `forEach` steps. `row` as [`ItemState::to_row`](crate::model::ItemState::to_row) makes it;
+/// what it weighs counts among its run's `bytes`. Items go after their run, little by little.
+pub(super) const ITEMS_SCHEMA: &str = "
+    CREATE TABLE items (
+        id INTEGER PRIMARY KEY,
+        run INTEGER NOT NULL,
+        step TEXT NOT NULL,
+        item INTEGER NOT NULL,
+        row BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX items_of_step ON items (run, step, item);
 ";
 
 // The store as a whole.
@@ -256,6 +269,8 @@ pub(super) const NEW_RUN: &str = "
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0)";
 /// Parameters: run, document and answer.
 pub(super) const NEW_DOCUMENT: &str = "INSERT INTO documents VALUES (?1, ?2)";
+/// The same.
+pub(super) const PUT_DOCUMENT: &str = "UPDATE documents SET packed = ?2 WHERE run = ?1";
 /// Parameter: run.
 pub(super) const CANCEL_RUN: &str = "UPDATE runs SET cancelled = 1 WHERE number = ?1";
 /// Nothing where it has ended. Parameter: run. Row: project, when it was taken on, since.
@@ -327,6 +342,30 @@ pub(super) const LET_OUTPUTS_GO: &str = "UPDATE outputs SET run = NULL WHERE run
 /// Each with the run as parameter: all of one that has ended.
 pub(super) const DROP_RUN: [&str; 3] =
     ["DELETE FROM runs WHERE number = ?1", "DELETE FROM documents WHERE run = ?1", "DELETE FROM states WHERE run = ?1"];
+/// Parameters: run, more bytes.
+pub(super) const RUN_GREW: &str = "UPDATE runs SET bytes = bytes + ?2 WHERE number = ?1";
+
+// Items.
+
+/// Parameters: run, step, item. Row: bytes.
+pub(super) const ITEM_BYTES: &str = "SELECT length(row) FROM items WHERE run = ?1 AND step = ?2 AND item = ?3";
+/// Parameters: run, step, item, row.
+pub(super) const PUT_ITEM: &str = "
+    INSERT INTO items (run, step, item, row) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (run, step, item) DO UPDATE SET row = excluded.row";
+/// None of a run that is gone. Parameters: run, step, from this one on. Row: item, row.
+pub(super) const ITEMS: &str = "
+    SELECT item, row FROM items
+    WHERE run = ?1 AND step = ?2 AND item >= ?3 AND EXISTS (SELECT 1 FROM runs WHERE number = ?1) ORDER BY item";
+/// It is noted that the items of a run, if it has any, are to go. Parameter: run.
+pub(super) const LET_ITEMS_GO: &str = "
+    INSERT OR REPLACE INTO meta SELECT 'items:' || ?1, ?1 WHERE EXISTS (SELECT 1 FROM items WHERE run = ?1)";
+/// A run whose items are to go.
+pub(super) const ITEMS_LET_GO: &str = "SELECT value FROM meta WHERE key > 'items:' AND key < 'items;' LIMIT 1";
+/// Parameters: run, how many.
+pub(super) const DROP_SOME_ITEMS: &str = "DELETE FROM items WHERE id IN (SELECT id FROM items WHERE run = ?1 LIMIT ?2)";
+/// Parameter: run.
+pub(super) const ITEMS_ARE_GONE: &str = "DELETE FROM meta WHERE key = 'items:' || ?1";
 
 // Outputs.
 
@@ -334,6 +373,12 @@ pub(super) const DROP_RUN: [&str; 3] =
 pub(super) const OUTPUT: &str = "SELECT id, attempt, bytes FROM outputs WHERE run = ?1 AND step = ?2";
 /// Parameters: run, step, attempt.
 pub(super) const NEW_OUTPUT: &str = "INSERT INTO outputs (run, step, attempt, bytes) VALUES (?1, ?2, ?3, 0)";
+/// A run keeps what a step of another wrote, as if no attempt had. Parameters: run, the other, step.
+pub(super) const KEEP_OUTPUT: &str = "
+    INSERT INTO outputs (run, step, attempt, bytes) SELECT ?1, step, 0, bytes FROM outputs WHERE run = ?2 AND step = ?3";
+/// In their order. Parameters: output, the other.
+pub(super) const KEEP_PIECES: &str =
+    "INSERT INTO pieces (output, stream, bytes) SELECT ?1, stream, bytes FROM pieces WHERE output = ?2 ORDER BY id";
 /// Parameter: id.
 pub(super) const LET_OUTPUT_GO: &str = "UPDATE outputs SET run = NULL WHERE id = ?1";
 /// Parameters: id, more bytes.

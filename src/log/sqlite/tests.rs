@@ -1,5 +1,8 @@
 //! What only a store on disk does: survive, refuse, run full, shrink.
 
+mod formats;
+mod statements;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -8,13 +11,14 @@ use rusqlite::Connection;
 
 use super::*;
 use crate::auth::TicketNote;
+use crate::log::Seed;
 use crate::log::conformance::{SEED, commit, open, trim};
 use crate::log::store::History;
-use crate::log::store::{Flow, Place, StoredMessage};
+use crate::log::store::{Flow, Place, PlanChange, PlanRow, StoredMessage};
 use crate::log::testing::{
-    KEEP_ALL, TempDir, created, ended, listed, message, messages, number, project, read, seqs, seqs_of_run, step,
+    KEEP_ALL, TempDir, at, created, ended, listed, message, messages, number, project, read, seqs, seqs_of_run, step,
 };
-use crate::model::OutputStream;
+use crate::model::{OutputStream, PlanName};
 
 const NONE: Retention = Retention { messages: 0, bytes: 0, age_ms: 0, runs: 0 };
 
@@ -160,9 +164,9 @@ fn what_is_made_is_for_its_owner_alone() {
 #[test]
 fn a_file_of_a_later_program_is_left_alone() {
     let directory = TempDir::new();
-    open(&directory, 0).0.conn.pragma_update(None, "user_version", 5).expect("a version");
+    open(&directory, 0).0.conn.pragma_update(None, "user_version", 6).expect("a version");
     let path = directory.path().join("stepcast.db");
-    let expected = "was written by a later stepcast: its format is 5, this program knows those up to 4";
+    let expected = "was written by a later stepcast: its format is 6, this program knows those up to 5";
     assert_eq!(refusal(directory.path()), format!("{} {expected}", path.display()));
 }
 
@@ -338,6 +342,35 @@ fn the_file_shrinks_when_much_was_let_go() {
     assert!(trims > 10, "a few at a time");
 }
 
+/// All of them went in one statement, as long as that took.
+#[test]
+fn items_of_a_run_that_went_held_the_writer_up() {
+    let directory = TempDir::new();
+    let mut store = open(&directory, 0).0;
+    let items = |run: u64, count: u32| {
+        let item = move |item| Write::Item { number: number(run), step: step(), item, row: b"{}".as_slice().into() };
+        (0..count).map(item).collect::<Vec<_>>()
+    };
+    commit(&mut store, &[created(1, 0), created(2, 0)]);
+    commit(&mut store, &items(1, 100));
+    commit(&mut store, &items(2, 10));
+    for run in [1, 2] {
+        commit(&mut store, &[message(run, 1000, Some(number(run)), Place::Last), ended(run, run)]);
+    }
+    let trimmed = store.trim(&NONE, at(1_000_000)).expect("it does not fail");
+    assert_eq!((count(&store, "runs"), count(&store, "items"), trimmed.is_more), (0, 46, true), "a few at a time");
+    let mut seen = 0;
+    let read = store.items(number(1), &step(), 0, &mut |_, _| {
+        seen += 1;
+        Flow::More
+    });
+    assert_eq!((read, seen), (Ok(()), 0), "nobody sees what is left of them");
+    drop(store);
+    let mut store = open(&directory, 0).0;
+    let trimmed = store.trim(&NONE, at(1_000_000)).expect("it does not fail");
+    assert_eq!((count(&store, "items"), trimmed.is_more), (0, false), "also after a restart");
+}
+
 #[test]
 fn outputs_that_were_let_go_leave_nothing_behind() {
     let directory = TempDir::new();
@@ -379,226 +412,6 @@ fn tickets_that_have_ended_go() {
     assert_eq!(count(&store, "tickets"), 2);
     trim(&mut store, KEEP_ALL, 40_000);
     assert_eq!(count(&store, "tickets"), 0);
-}
-
-/// A statement that has no index to go by would show here, and one that must be prepared anew at each use below.
-#[test]
-fn no_statement_scans_a_table_that_grows() {
-    let directory = TempDir::new();
-    let store = open(&directory, 0).0;
-    let statements = [
-        sql::PROJECT,
-        sql::FLOOR,
-        sql::PROJECT_SIZE,
-        sql::OLDEST_PROJECT,
-        sql::LAST_SEGMENT,
-        sql::SEGMENT,
-        sql::SEGMENT_GREW,
-        sql::SEGMENTS,
-        sql::EXTENTS,
-        sql::DROP_SEGMENTS,
-        sql::OUTLASTING,
-        sql::DROP_OUTLASTING,
-        sql::OPEN_RUN,
-        sql::OPEN_RUNS_OF,
-        sql::RUN_PLACE,
-        sql::STATE,
-        sql::END_RUN,
-        sql::RUN,
-        sql::RUN_BY_ID,
-        sql::KEY,
-        sql::DROP_KEYS,
-        sql::OLDEST_KEY,
-        sql::LONGEST_EMPTY,
-        sql::REMAINS,
-        sql::FORGET_PROJECTS,
-        sql::PROJECT_EMPTIED,
-        sql::RUNS,
-        sql::RUNS_ENDED_AS,
-        sql::OLDEST_ENDED,
-        sql::OLDEST_ENDED_OF,
-        sql::LET_OUTPUTS_GO,
-        sql::OUTPUT,
-        sql::PIECES,
-        sql::PIECES_BYTES,
-        sql::DROP_SOME_PIECES,
-        sql::LET_GO,
-        sql::DROP_TICKETS,
-        sql::ENDED_SINCE,
-        sql::RUN_WEIGHT,
-        sql::DROP_RUN[0],
-        outbox::PUT_OFF,
-        outbox::SETTLE,
-        outbox::LET_GO,
-        outbox::LET_OLDEST_GO,
-        outbox::COUNT,
-        outbox::DUE,
-        outbox::DUE_BEYOND,
-        outbox::NEXT,
-    ];
-    for statement in statements {
-        let mut explained = store.conn.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).expect("a plan");
-        let mut rows = explained.raw_query();
-        while let Some(row) = rows.next().expect("a plan") {
-            let line: String = row.get(3).expect("a text");
-            let scans = line.starts_with("SCAN") && !line.contains("USING") && !line.contains("CONSTANT ROW");
-            assert!(!scans && !line.contains("TEMP B-TREE"), "{line} in {statement}");
-        }
-    }
-}
-
-#[test]
-fn held_statements_are_not_prepared_anew_at_each_use() {
-    let directory = TempDir::new();
-    let store = open(&directory, 0).0;
-    for _ in 0..3 {
-        let mut statement = store.conn.prepare_cached(sql::TICKETS).expect("a statement");
-        let mut rows = statement.query((1,)).expect("rows");
-        assert!(rows.next().expect("a row or none").is_none());
-        drop(rows);
-        assert_eq!(statement.get_status(rusqlite::StatementStatus::RePrepare), 0);
-    }
-}
-
-/// What a server of format 1 left behind: in `p` a run with the key `k` and one that its caller named, in `q` a message.
-fn format_1() -> TempDir {
-    of_format(1, include_str!("format_1.sql"))
-}
-
-/// What one of format 2 left behind that kept six messages a project: in `p` a run that has ended and one that waits, both
-/// below the floor in part, and notes; in `q` a note.
-fn format_2() -> TempDir {
-    of_format(2, include_str!("format_2.sql"))
-}
-
-/// What one of format 3 left behind that kept six messages a project: in `p` a run that has ended and one that waits, both
-/// below the floor in part, and notes; in `q` a note.
-fn format_3() -> TempDir {
-    of_format(3, include_str!("format_3.sql"))
-}
-
-fn of_format(version: i64, dump: &str) -> TempDir {
-    let directory = TempDir::new();
-    let conn = Connection::open(directory.path().join(super::open::DATABASE)).expect("a file");
-    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL").expect("set");
-    conn.execute_batch(dump).expect("its tables");
-    conn.pragma_update(None, "application_id", sql::APPLICATION_ID).expect("set");
-    conn.pragma_update(None, "user_version", version).expect("set");
-    directory
-}
-
-#[test]
-fn a_directory_of_format_1_is_gone_on_with() {
-    let directory = format_1();
-    let newest_at = 1_795_943_589_936;
-    // Whatever time it is by the wall clock: a board without one of its own begins in 1970.
-    for now in [1000, 1_800_000_000_000] {
-        let (store, identity) = open(&directory, now);
-        assert_eq!(identity.instance.to_string(), "vDbK8xE9");
-        let recovered = store.recover().expect("readable");
-        let newest: Vec<_> = recovered.projects.iter().map(|it| (it.project.to_string(), it.newest)).collect();
-        assert_eq!(newest, [("p".to_owned(), 12), ("q".to_owned(), 1)]);
-        assert_eq!((recovered.clock.as_millis(), recovered.next_run_number.get()), (newest_at, 3));
-        assert_eq!((seqs(&store).len(), listed(&store)), (12, vec![2, 1]));
-        let key = store.key(&project(), "kk").expect("readable").expect("a key");
-        assert!(String::from_utf8_lossy(&key.answer).contains("run_YRa922EGImElgkTehl-XEg"));
-        assert_eq!(key.fingerprint[..4], [0xe2, 0x5a, 0x63, 0xfd]);
-        assert_eq!((store.key_bytes(&project()), recovered.key_bytes), (Ok(key.weight()), key.weight()));
-        let document = store.document(number(1)).expect("readable").expect("a plan");
-        assert!(String::from_utf8_lossy(&document).contains("9007199254740993"));
-    }
-    let mut store = open(&directory, 1000).0;
-    let week = 7 * 24 * 60 * 60 * 1000;
-    trim(&mut store, Retention { age_ms: week, ..KEEP_ALL }, newest_at + 1000);
-    assert_eq!(seqs(&store).len(), 12, "nothing ages while no server runs");
-    commit(&mut store, &[message(13, newest_at + 5000, None, Place::Middle)]);
-    trim(&mut store, Retention { age_ms: week, runs: 0, ..KEEP_ALL }, newest_at + week + 2500);
-    assert_eq!((seqs(&store), listed(&store)), (vec![13], vec![]));
-}
-
-#[test]
-fn a_directory_of_format_2_is_gone_on_with() {
-    let directory = format_2();
-    for _ in 0..2 {
-        let (store, identity) = open(&directory, 1000);
-        assert_eq!(identity.instance.to_string(), "GSm5jY0w");
-        let recovered = store.recover().expect("readable");
-        let newest: Vec<_> = recovered.projects.iter().map(|it| (it.project.to_string(), it.newest)).collect();
-        assert_eq!(newest, [("p".to_owned(), 21), ("q".to_owned(), 1)]);
-        assert_eq!((recovered.clock.as_millis(), recovered.next_run_number.get()), (2205, 3));
-        assert_eq!((store.floor(&project()), seqs(&store)), (Ok(16), (16..=21).collect()));
-        assert_eq!((listed(&store), recovered.open_runs.len()), (vec![2, 1], 1));
-        assert_eq!((seqs_of_run(&store, 1), seqs_of_run(&store, 2)), (vec![1, 6], (7..=13).collect()));
-        let ends = |n| store.ends(number(n)).expect("readable").map(|ends| (ends.first, ends.last));
-        assert_eq!((ends(1), ends(2)), (Some((Some(1), Some(6))), Some((Some(7), None))));
-        let places: Vec<_> = read(&store, &project(), 0, Some(number(2))).iter().map(|message| message.place).collect();
-        assert_eq!((places[0], places[1..].iter().all(|place| *place == Place::Turn)), (Place::First, true));
-        let text =
-            |bytes: Option<std::sync::Arc<[u8]>>| String::from_utf8_lossy(&bytes.expect("it is kept")).into_owned();
-        assert!(text(store.document(number(1)).expect("readable")).contains("9007199254740993"));
-        assert!(text(store.ended_state(number(1)).expect("readable")).contains("\"status\":\"completed\""));
-        assert!(text(store.ended_summary(number(1)).expect("readable")).contains("\"percent\":100"));
-        assert!(store.key(&project(), "kk").expect("readable").is_some());
-    }
-    let mut store = open(&directory, 1000).0;
-    commit(&mut store, &[message(22, 3000, Some(number(2)), Place::Last), ended(2, 22)]);
-    assert_eq!((seqs_of_run(&store, 2), count(&store, "outlasting")), (vec![7, 22], 0));
-    trim(&mut store, NONE, 1_000_000);
-    let totals = store.conn.query_row(sql::TOTALS, [], |row| Ok((row.get(0)?, row.get(1)?)));
-    assert_eq!(totals, Ok((0, 0)), "it was weighed as what came since is");
-}
-
-#[test]
-fn a_directory_of_format_3_is_gone_on_with() {
-    let directory = format_3();
-    for _ in 0..2 {
-        let (store, identity) = open(&directory, 1000);
-        assert_eq!(identity.instance.to_string(), "X2PfYev0");
-        let recovered = store.recover().expect("readable");
-        let newest: Vec<_> = recovered.projects.iter().map(|it| (it.project.to_string(), it.newest)).collect();
-        assert_eq!(newest, [("p".to_owned(), 13), ("q".to_owned(), 1)]);
-        assert_eq!((store.floor(&project()), seqs(&store)), (Ok(8), (8..=13).collect()));
-        assert_eq!((listed(&store), recovered.open_runs.len()), (vec![2, 1], 1));
-        assert_eq!((seqs_of_run(&store, 1), seqs_of_run(&store, 2)), (vec![1, 6], vec![7, 8, 9]));
-        assert_eq!(store.outbox(), Ok(Vec::new()), "nothing was to be told");
-    }
-    let mut store = open(&directory, 1000).0;
-    commit(&mut store, &[message(14, 3000, Some(number(2)), Place::Last), ended(2, 14)]);
-    assert_eq!(seqs_of_run(&store, 2), [7, 8, 9, 14]);
-}
-
-/// What a process finds that comes after one that was killed in the middle of it, too.
-#[test]
-fn a_migration_that_fails_leaves_what_was_there() {
-    let directory = format_2();
-    let path = directory.path().join(super::open::DATABASE);
-    raw(&path, "UPDATE messages SET place = 7 WHERE id & 255 = 21");
-    assert!(refusal(directory.path()).contains("is damaged"));
-    let conn = Connection::open(&path).expect("a database");
-    let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0)).expect("a version");
-    let messages: i64 = conn.query_row("SELECT count(*) FROM messages", [], |row| row.get(0)).expect("a count");
-    assert_eq!((version, messages), (2, 16));
-    drop(conn);
-    raw(&path, "UPDATE messages SET place = 0 WHERE place = 7");
-    assert_eq!(seqs(&open(&directory, 1000).0), (16..=21).collect::<Vec<_>>());
-}
-
-#[test]
-fn the_tables_of_earlier_formats_become_those_of_a_new_file() {
-    let (new, earlier) = (TempDir::new(), [format_1(), format_2(), format_3()]);
-    let tables = |directory: &TempDir| {
-        let store = open(directory, 0).0;
-        let columns = "SELECT concat_ws(' ', m.name, c.name, c.type, c.\"notnull\")
-            FROM sqlite_master m, pragma_table_info(m.name) c
-            WHERE m.name NOT LIKE 'sqlite%' ORDER BY m.type, m.name, c.name";
-        let mut statement = store.conn.prepare(columns).expect("SQL");
-        let rows = statement.query_map([], |row| row.get(0)).expect("rows");
-        rows.collect::<rusqlite::Result<Vec<String>>>().expect("a text")
-    };
-    let expected = tables(&new);
-    for directory in &earlier {
-        assert_eq!(tables(directory), expected);
-    }
 }
 
 #[test]

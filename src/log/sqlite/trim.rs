@@ -2,7 +2,7 @@
 //!
 //! A project's history is swept from its first segment upwards: a segment goes as a whole, and what outlasts it of runs that
 //! go on is kept with them. A run goes whole, but for its messages above the floor, which are their project's, and the
-//! pieces of its outputs, which go little by little.
+//! pieces of its outputs and the items of its steps, which nobody sees any more and go little by little.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,29 +10,24 @@ use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
 use super::packed::place_code;
 use super::read::Totals;
-use super::{int, nat, read, sql};
+use super::slice::{RUN_COST, Slice};
+use super::{int, messages, nat, read, sql};
 use crate::log::store::segment::Extent;
 use crate::log::store::{Flow, Place, Retention, TOMBSTONES_MAX, message_weight};
 use crate::model::{ProjectId, Timestamp};
 
-/// Messages that a trim lets go at least, if there are so many too much.
-const MESSAGES_MIN: u64 = 1000;
-
-/// Bytes of messages that a trim lets go at least.
-const BYTES_MIN: u64 = 4 * 1024 * 1024;
-
 /// A project's count of messages may be above its limit by this part of it, so that a sweep, which has a price of its
 /// own, is for many messages at once: 78 of 10,000. None where the limit is small.
 const MESSAGES_SLACK: u64 = 128;
-
-/// A run that goes counts as so many messages.
-const RUN_COST: u64 = 20;
 
 /// Pieces of outputs that a trim lets go: at most 4 MB, as a piece is what a step wrote at once, up to 64 KiB.
 const PIECES_MAX: usize = 64;
 
 /// Outputs without pieces that a trim lets go.
 const OUTPUTS_MAX: usize = 16;
+
+/// Items that a trim lets go: each takes as much as an output in a message may, and a little more.
+const ITEMS_MAX: usize = 64;
 
 /// Keys that a trim lets go.
 const KEYS_SLICE: i64 = 2000;
@@ -54,38 +49,6 @@ const FREE_PAGES_MIN: i64 = 256;
 
 /// Pages by which the file shrinks at once: each is one page moved.
 const PAGES_SLICE: i64 = 256;
-
-/// An amount of messages.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Slice {
-    pub(super) messages: u64,
-    pub(super) bytes: u64,
-}
-
-impl Slice {
-    pub(super) fn add(&mut self, other: Self) {
-        self.messages += other.messages;
-        self.bytes += other.bytes;
-    }
-
-    /// What may be let go after so much was written: twice that, so that it never grows without end.
-    pub(super) fn to_let_go(self) -> Self {
-        Self { messages: MESSAGES_MIN.max(2 * self.messages), bytes: BYTES_MIN.max(2 * self.bytes) }
-    }
-
-    fn is_spent(self) -> bool {
-        self.messages == 0 || self.bytes == 0
-    }
-
-    fn has_room_for_runs(self, runs: usize) -> bool {
-        runs as u64 * RUN_COST < self.messages
-    }
-
-    fn spend(&mut self, messages: u64, bytes: u64) {
-        self.messages = self.messages.saturating_sub(messages);
-        self.bytes = self.bytes.saturating_sub(bytes);
-    }
-}
 
 /// Gives some free pages at the end of the file back, if there are many. `true` where there are more to give back.
 pub(super) fn give_pages_back(conn: &Connection) -> rusqlite::Result<bool> {
@@ -354,6 +317,23 @@ impl<'a> Trimmer<'a> {
         Ok(true)
     }
 
+    /// Lets some items go of runs that were let go. `true` where there may be more.
+    pub(super) fn drop_items(&mut self) -> rusqlite::Result<bool> {
+        let mut left = ITEMS_MAX;
+        loop {
+            let mut let_go = self.conn.prepare_cached(sql::ITEMS_LET_GO)?;
+            let Some(run): Option<i64> = let_go.query_row([], |row| row.get(0)).optional()? else {
+                return Ok(false);
+            };
+            let dropped = self.run_sql(sql::DROP_SOME_ITEMS, params![run, left as i64])?;
+            if dropped == left {
+                return Ok(true);
+            }
+            left -= dropped;
+            self.run_sql(sql::ITEMS_ARE_GONE, params![run])?;
+        }
+    }
+
     /// Lets notes about tickets go that make no difference at `now`. No others: a stream that goes on needs them, and their
     /// number is bounded where tickets are spent.
     pub(super) fn trim_tickets(&mut self, now: Timestamp) -> rusqlite::Result<()> {
@@ -365,7 +345,7 @@ impl<'a> Trimmer<'a> {
     fn sweep(&mut self, history: &History, mut bound: Bound) -> rusqlite::Result<u64> {
         let (mut bytes, mut first_left) = (0, None);
         read::each_row(self.conn, sql::EXTENTS, params![history.project], |row| {
-            let extent = read::extent(row)?;
+            let extent = messages::extent(row)?;
             let kept = match self.left.is_spent() {
                 true => Some(extent.first_seq),
                 false => self.first_kept(history.project, &extent, bound)?,
@@ -414,7 +394,7 @@ impl<'a> Trimmer<'a> {
     /// The first message of a segment that so many bytes are before, if any is.
     fn seq_behind(&self, project: i64, extent: &Extent, bytes: u64) -> rusqlite::Result<Option<u64>> {
         let (mut passed, mut found) = (0, None);
-        read::each_message(self.conn, project, extent.first_seq, |seq, lying| {
+        messages::each_message(self.conn, project, extent.first_seq, |seq, lying| {
             let is_found = passed >= bytes;
             passed += message_weight(lying.json);
             found = (is_found && seq < extent.next_seq()).then_some(seq);
@@ -441,7 +421,7 @@ impl<'a> Trimmer<'a> {
         }
         self.has_outlasting = true;
         let mut keep = self.conn.prepare_cached(sql::NEW_OUTLASTING)?;
-        read::each_message(self.conn, project, since + 1, |seq, lying| {
+        messages::each_message(self.conn, project, since + 1, |seq, lying| {
             if seq >= end {
                 return Ok(Flow::Stop);
             }
@@ -460,7 +440,7 @@ impl<'a> Trimmer<'a> {
         if outputs.is_some() {
             self.run_sql(sql::LET_OUTPUTS_GO, params![run])?;
         }
-        for statement in sql::DROP_RUN {
+        for statement in [sql::LET_ITEMS_GO].iter().chain(&sql::DROP_RUN) {
             self.run_sql(statement, params![run])?;
         }
         let bytes_of_all = bytes + outputs.unwrap_or_default();

@@ -2,79 +2,25 @@
 //!
 //! Messages are gathered, and written at the end: a segment for each project, or what is added to its last.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
+use super::known::{Known, Memory, OpenRun, known};
 use super::packed::{Packer, put_bytes, put_message, put_outer};
-use super::read::Totals;
-use super::trim::Slice;
-use super::{int, nat, outbox, read, sql};
+use super::slice::Slice;
+use super::{int, messages, nat, outbox, plans, read, sql};
 use crate::auth::TicketNote;
 use crate::log::store::segment::Extent;
-use crate::log::store::{Head, KeyRow, Place, RunMap, RunNumber, RunRow, StoredMessage, Write};
+use crate::log::store::{Head, KeyRow, Place, RunMap, RunNumber, RunRow, StoredMessage, Write, item_weight};
 use crate::model::{ProjectId, RunStatus, StepId, Timestamp};
-
-/// Projects whose ids are held in memory; at the limit all are forgotten, and looked up again.
-const KNOWN_MAX: usize = 100_000;
 
 /// Bytes of a whole output that are one row: what is read of it is read by rows, each of them whole.
 const WHOLE_PIECE_BYTES: usize = 64 * 1024;
 
 /// Room that a new segment has from the beginning.
 const SEGMENT_ROOM: usize = 2 * 1024;
-
-/// What is known of the file without looking. All of it is forgotten where a transaction fails.
-#[derive(Default)]
-pub(super) struct Memory {
-    projects: HashMap<ProjectId, Known>,
-    /// Runs that go on.
-    runs: RunMap<OpenRun>,
-    totals: Option<Totals>,
-}
-
-impl Memory {
-    /// What everything weighs.
-    pub(super) fn totals(&mut self, conn: &Connection) -> rusqlite::Result<Totals> {
-        match self.totals {
-            Some(totals) => Ok(totals),
-            None => Ok(*self.totals.insert(read::totals(conn)?)),
-        }
-    }
-
-    pub(super) fn note_totals(&mut self, totals: Totals) {
-        self.totals = Some(totals);
-    }
-
-    pub(super) fn forget(&mut self, project: &str) {
-        self.projects.remove(project);
-    }
-
-    pub(super) fn forget_all(&mut self) {
-        *self = Self::default();
-    }
-}
-
-/// What is known of a project.
-struct Known {
-    id: i64,
-    newest: u64,
-    /// It holds neither a message nor a run.
-    is_emptied: bool,
-    /// Its last segment; none where it holds no message, so that the next one is its oldest.
-    tail: Option<Extent>,
-}
-
-/// What is known of a run that goes on.
-struct OpenRun {
-    project: i64,
-    created_at: Timestamp,
-    since: u64,
-    /// Its first message, once there is one.
-    first: Option<StoredMessage>,
-}
 
 /// One batch on its way into the file.
 pub(super) struct Writer<'a> {
@@ -124,7 +70,7 @@ impl Growth {
         if self.segments.is_empty()
             && let Some(extent) = known.tail.filter(|tail| tail.takes(message, false))
         {
-            let messages = read::segment(conn, known.id, extent.first_seq)?;
+            let messages = messages::segment(conn, known.id, extent.first_seq)?;
             // One that is damaged is left as it is.
             self.segments.extend(messages.map(|messages| Growing { extent, is_new: false, messages }));
         }
@@ -171,10 +117,10 @@ impl<'a> Writer<'a> {
     /// Those projects that have not come as far as is expected, or further.
     pub(super) fn conflicts(&mut self, expected: &[Head]) -> rusqlite::Result<Vec<Head>> {
         let mut conflicts = Vec::new();
-        for Head { project, newest } in expected {
+        for Head { project, newest, .. } in expected {
             let known = known(self.conn, &mut self.memory.projects, project)?;
             if known.newest != *newest {
-                conflicts.push(Head { project: project.clone(), newest: known.newest });
+                conflicts.push(Head { project: project.clone(), newest: known.newest, revision: 0 });
             }
         }
         Ok(conflicts)
@@ -184,6 +130,7 @@ impl<'a> Writer<'a> {
         match write {
             Write::Message(message, project) => self.write_message(message, project),
             Write::RunCreated { number, project, row } => self.write_run(*number, project, row),
+            Write::Document { number, document } => self.write_document(*number, document),
             Write::Key(row) => self.write_key(row),
             Write::CancelRequested(number) => self.run_sql(sql::CANCEL_RUN, params![read::run_key(*number)]).map(drop),
             Write::RunEnded { number, status, summary, state, last_seq } => {
@@ -194,8 +141,15 @@ impl<'a> Writer<'a> {
                 self.write_piece(output, read::stream_code(*stream), bytes)
             }
             Write::Whole { number, step, json } => self.write_whole(*number, step, json),
+            Write::OutputsKept { number, of, steps } => {
+                steps.iter().try_for_each(|step| self.keep_output(*number, *of, step))
+            }
+            Write::Item { number, step, item, row } => self.write_item(*number, step, *item, row),
             Write::Ticket(note) => self.write_ticket(note),
             Write::Outbox(change) => outbox::change(self.conn, change),
+            Write::Plan(change) => plans::change(self.conn, change),
+            // Of stores that are shared alone.
+            Write::Wish(_) | Write::WishSettled { .. } | Write::Drained(_) => Ok(()),
         }
     }
 
@@ -305,6 +259,21 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    fn write_document(&mut self, number: RunNumber, document: &[u8]) -> rusqlite::Result<()> {
+        let (Some(project), Some(row)) = (self.project_of(number)?, read::run(self.conn, number)?) else {
+            return Ok(());
+        };
+        let more = int(document.len() as u64) - int(row.document.len() as u64);
+        let mut packed = Vec::with_capacity(document.len() + row.answer.len() + 8);
+        put_bytes(&mut packed, document);
+        put_bytes(&mut packed, &row.answer);
+        let number = read::run_key(number);
+        self.conn.prepare_cached(sql::PUT_DOCUMENT)?.execute((number, self.packer.pack(&packed)))?;
+        self.run_sql(sql::RUN_GREW, params![number, more])?;
+        self.grown.entry(project).or_default().run_bytes += more;
+        Ok(())
+    }
+
     fn write_key(&mut self, row: &KeyRow) -> rusqlite::Result<()> {
         let known = known(self.conn, &mut self.memory.projects, &row.project)?;
         let project = known.id;
@@ -329,11 +298,11 @@ impl<'a> Writer<'a> {
         let Some(run) = self.open_run(number)? else { return Ok(()) };
         let last = match self.lasts.remove(&number) {
             Some(last) => Some(last),
-            None => read::message(self.conn, run.project, last_seq)?,
+            None => messages::message(self.conn, run.project, last_seq)?,
         };
         let first = match run.first {
             Some(first) => Some(first),
-            None => read::first_of_open_run(self.conn, number, run.project, run.since)?,
+            None => messages::first_of_open_run(self.conn, number, run.project, run.since)?,
         };
         let first_seq = first.as_ref().or(last.as_ref()).map(|message| int(message.seq));
         let ended_at = last.as_ref().map_or(run.created_at, |last| last.at);
@@ -416,9 +385,34 @@ impl<'a> Writer<'a> {
         json.chunks(WHOLE_PIECE_BYTES).try_for_each(|piece| self.write_piece(output, read::WHOLE, piece))
     }
 
+    /// A run keeps what a step of another wrote and returned, where anything is kept of that.
+    fn keep_output(&mut self, run: RunNumber, of: RunNumber, step: &StepId) -> rusqlite::Result<()> {
+        let Some(project) = self.project_of(run)? else { return Ok(()) };
+        let Some((id, _, bytes)) = read::output_head(self.conn, read::run_key(of), step)? else { return Ok(()) };
+        self.run_sql(sql::KEEP_OUTPUT, params![read::run_key(run), read::run_key(of), step.as_str()])?;
+        self.run_sql(sql::KEEP_PIECES, params![self.conn.last_insert_rowid(), id])?;
+        self.grown.entry(project).or_default().run_bytes += bytes;
+        Ok(())
+    }
+
     fn grow_output(&mut self, output: OutputPlace, bytes: i64) -> rusqlite::Result<()> {
         self.grown.entry(output.project).or_default().run_bytes += bytes;
         self.run_sql(sql::OUTPUT_GREW, params![output.id, bytes]).map(drop)
+    }
+
+    fn write_item(&mut self, run: RunNumber, step: &StepId, item: u32, row: &[u8]) -> rusqlite::Result<()> {
+        let Some(project) = self.project_of(run)? else { return Ok(()) };
+        let run = read::run_key(run);
+        let mut replaced = self.conn.prepare_cached(sql::ITEM_BYTES)?;
+        let replaced: Option<i64> = replaced.query_row((run, step.as_str(), item), |row| row.get(0)).optional()?;
+        let more = match replaced {
+            Some(bytes) => int(row.len() as u64) - bytes,
+            None => int(item_weight(row)),
+        };
+        self.run_sql(sql::PUT_ITEM, params![run, step.as_str(), item, row])?;
+        self.run_sql(sql::RUN_GREW, params![run, more])?;
+        self.grown.entry(project).or_default().run_bytes += more;
+        Ok(())
     }
 
     fn write_ticket(&mut self, note: &TicketNote) -> rusqlite::Result<()> {
@@ -441,43 +435,6 @@ fn held<'s, 'a>(
         *place = Some(conn.prepare_cached(statement)?);
     }
     Ok(place.as_mut().expect("set just above"))
-}
-
-/// What is known of a project; it is made where there is none.
-fn known<'k>(
-    conn: &Connection,
-    known: &'k mut HashMap<ProjectId, Known>,
-    project: &ProjectId,
-) -> rusqlite::Result<&'k mut Known> {
-    if known.len() >= KNOWN_MAX && !known.contains_key(project) {
-        known.clear();
-    }
-    let place = match known.entry(project.clone()) {
-        Entry::Occupied(known) => return Ok(known.into_mut()),
-        Entry::Vacant(place) => place,
-    };
-    let found = match look_up(conn, project)? {
-        Some(found) => found,
-        None => {
-            conn.prepare_cached(sql::NEW_PROJECT)?.execute([project.as_str()])?;
-            Known { id: conn.last_insert_rowid(), newest: 0, is_emptied: false, tail: None }
-        }
-    };
-    Ok(place.insert(found))
-}
-
-fn look_up(conn: &Connection, project: &ProjectId) -> rusqlite::Result<Option<Known>> {
-    let mut found = conn.prepare_cached(sql::PROJECT)?;
-    let found = found.query_row([project.as_str()], |row| {
-        let known = Known { id: row.get(0)?, newest: nat(row.get(1)?), is_emptied: row.get(3)?, tail: None };
-        Ok((known, row.get::<_, bool>(2)?))
-    });
-    let Some((mut known, holds_no_message)) = found.optional()? else { return Ok(None) };
-    if !holds_no_message {
-        let mut last = conn.prepare_cached(sql::LAST_SEGMENT)?;
-        known.tail = Some(last.query_row([known.id], read::extent)?);
-    }
-    Ok(Some(known))
 }
 
 fn out_of_order() -> rusqlite::Error {

@@ -1,21 +1,34 @@
 //! What keeps the log. A store knows nothing of what it keeps beyond the columns it finds it by.
 
+mod counts;
 mod numbers;
 mod outbox;
+mod plans;
 mod recovered;
 mod rows;
 pub(super) mod segment;
+mod shared;
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use self::counts::StoreCounts;
 pub(super) use self::numbers::{RunMap, RunSet};
 pub use self::outbox::{Due, DueId, DueRow, DueTimes, OutboxChange};
+pub use self::plans::{PlanChange, PlanCounts, PlanRow, WantedPlans};
 pub use self::recovered::{EndedRun, Identity, OpenRun, Recovered, RecoveredProject};
+// Of those that outlast the process.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use self::recovered::Seed;
 pub use self::rows::{Ends, KeyRow, Place, RunNumber, RunRow, StoredMessage, StoredOutput, Write};
-pub(super) use self::rows::{KEY_AGE_MS, TOMBSTONE_AGE_MS, TOMBSTONES_MAX, message_weight};
-use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
+pub(super) use self::rows::{KEY_AGE_MS, TOMBSTONE_AGE_MS, TOMBSTONES_MAX, item_weight, message_weight};
+// A store of one writer alone has no use for some of them.
+#[cfg_attr(not(feature = "postgres"), expect(unused_imports))]
+pub use self::shared::{
+    Beat, BeatError, FOLLOWED_MAX, Followed, Hints, Lease, NodeId, Outgoing, Standing, Tail, WishId, WishRow, Wishes,
+};
+use crate::model::{OutputStream, PlanName, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// The reading half of a store. Between two calls on one of these nothing of it changes.
 pub trait History {
@@ -135,6 +148,19 @@ pub trait History {
         to: &mut Vec<u8>,
     ) -> Result<(), StoreError>;
 
+    /// Calls `each` with what is kept of a step's items from this one on, in their order, until it says stop: rows, as
+    /// [`ItemState::to_row`](crate::model::ItemState::to_row) makes them.
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    fn items(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        from: u32,
+        each: &mut dyn FnMut(u32, &[u8]) -> Flow,
+    ) -> Result<(), StoreError>;
+
     /// The webhooks for which something waits, by their names, and how much.
     ///
     /// # Errors
@@ -152,6 +178,37 @@ pub trait History {
     /// # Errors
     /// Where it can't be read.
     fn next_due(&self, webhook: &str, times: DueTimes) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Calls `each` with stored plans until it says stop.
+    ///
+    /// # Errors
+    /// Where they can't be read.
+    fn plans(&self, wanted: WantedPlans<'_>, each: &mut dyn FnMut(&PlanRow) -> Flow) -> Result<(), StoreError>;
+
+    /// The document of a stored plan: JSON.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn plan_document(&self, project: &ProjectId, name: &PlanName) -> Result<Option<Arc<[u8]>>, StoreError>;
+
+    /// How much is stored, and of this project.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn plan_counts(&self, project: &ProjectId) -> Result<PlanCounts, StoreError>;
+
+    /// The stored plan of this name.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn plan(&self, project: &ProjectId, name: &PlanName) -> Result<Option<PlanRow>, StoreError> {
+        let mut found = None;
+        self.plans(WantedPlans::Named(project, name), &mut |row| {
+            found = Some(row.clone());
+            Flow::Stop
+        })?;
+        Ok(found)
+    }
 
     /// All of it.
     ///
@@ -187,18 +244,17 @@ pub trait Reader: Send {
 /// [`recover_projects`](Self::recover_projects): their messages, the runs that they have taken on, which it follows and
 /// never runs, and which of its own they asked to end. Keys are always asked of the store.
 ///
-/// A store that several nodes are to share has to bring what one of a single writer need not, beside both of these:
+/// A store that several nodes share ([`is_shared`](Self::is_shared)) brings what one of a single writer need not:
 /// - an answer for certain: where a connection is lost in the middle of `append`, it finds out whether the batch is kept
 ///   before it answers, for a batch that is refused is not to be there.
-/// - who a node is, so that [`OpenRun::is_foreign`] is true, and a node that is thought to be gone appends nothing more
-///   (one more [`AppendError`]); what becomes of its runs.
-/// - one node that tells webhooks what waits in the outbox.
-/// - to tell who watches and does not write what others have written. Until then a journal learns it with its next append
-///   to the project, or where a client shows a position that it has not come to.
-/// - one node alone that trims, and a word to the others about what has emptied or was forgotten.
-/// - one clock that history ages by; each journal has its own.
-/// - one answer to who has spent a ticket, and limits on what all nodes hold together: what is counted here of runs and
-///   keys is what this node knows of.
+/// - who a node is, so that [`OpenRun::is_foreign`] is true, and a node that is thought to be gone appends nothing more:
+///   [`AppendError::Fenced`]. A [`Lease`] says who is alive, and gives the runs of those who are not to another.
+/// - a [`Tail`], which tells who follows and does not write what others have written.
+/// - revisions: each append that changes anything of a project that its messages do not tell raises that project's, see
+///   [`Write::raises_revision`]; one that expects another is a conflict.
+/// - one clock that history ages by: the engine's.
+/// - one answer to who has spent a ticket: [`AppendError::Spent`].
+/// - one node that trims, and one that tells webhooks what waits in the outbox.
 pub trait Store: History + Send {
     /// Keeps all of `entries`, or nothing of them; `wall` is what time it is, for those who ask when something last was.
     /// The messages go on from `expected`, which names each project once that anything is kept of.
@@ -240,11 +296,19 @@ pub trait Store: History + Send {
         Ok(trimmed.inspect_err(|error| log::debug!("history can't be trimmed: {error}")).ok())
     }
 
+    /// Is no other node alive that shares it?
+    ///
+    /// # Errors
+    /// Where that can't be read.
+    fn is_alone(&self) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
     /// Writes something that nobody reads, to find out whether it can.
     ///
     /// # Errors
-    /// Where it can't.
-    fn probe(&mut self) -> Result<(), StoreError>;
+    /// Where it can't, or takes nothing of this node any more.
+    fn probe(&mut self) -> Result<(), BeatError>;
 
     /// What a journal has to know of what is kept.
     ///
@@ -270,6 +334,29 @@ pub trait Store: History + Send {
     /// Where it can't be read.
     fn remains(&self, project: &ProjectId) -> Result<Option<RecoveredProject>, StoreError>;
 
+    /// Where these projects stand, in one call for all: nothing of those that there never was anything of. For who is about to
+    /// answer of what it has in memory of them.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn standings(&self, projects: &[ProjectId]) -> Result<Vec<Standing>, StoreError> {
+        let standing = |project: &ProjectId| {
+            let standing =
+                |it: RecoveredProject| Standing { project: it.project, newest: it.newest, revision: it.revision };
+            self.remains(project).map(|remains| remains.map(standing)).transpose()
+        };
+        projects.iter().filter_map(standing).collect()
+    }
+
+    /// Where the projects stand that hold something, in the order of their ids, at most so many of those behind `after`: for who
+    /// is about to list them. Asked where the store [is shared](Self::is_shared) alone.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    fn standings_behind(&self, _after: Option<&ProjectId>, _limit: usize) -> Result<Vec<Standing>, StoreError> {
+        Ok(Vec::new())
+    }
+
     /// What is kept of a run.
     ///
     /// # Errors
@@ -287,6 +374,20 @@ pub trait Store: History + Send {
     /// # Errors
     /// Where it can't be read.
     fn key_bytes(&self, project: &ProjectId) -> Result<u64, StoreError>;
+
+    /// Do several nodes share it?
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Joins the others as a new node, after this one was [fenced](AppendError::Fenced). Nothing that the former node had is
+    /// this one's.
+    ///
+    /// # Errors
+    /// Where it can't now.
+    fn rejoin(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// A way to read what is committed on another thread, where there is one. It is let go before the store is.
     ///
@@ -316,6 +417,8 @@ pub struct Head {
     pub project: ProjectId,
     /// The `seq` of its newest message; 0 where it never had one.
     pub newest: u64,
+    /// How often something of it changed that no message tells; 0 always where a store has one writer.
+    pub revision: u64,
 }
 
 /// Why a batch is not kept.
@@ -323,6 +426,11 @@ pub struct Head {
 pub enum AppendError {
     /// Another has written to these projects, which have come so far: whoever reads them anew may try again.
     Conflict(Vec<Head>),
+    /// These tickets were spent before, by their places among what was to be kept. Whoever leaves them out may try again.
+    Spent(Vec<usize>),
+    /// This node is thought to be gone: its runs are another's now, or soon. It appends nothing before it has
+    /// [joined again](Store::rejoin).
+    Fenced,
     /// The store can't now. It may later.
     Down(StoreError),
     /// The store never keeps this batch, though it may keep others.

@@ -6,6 +6,14 @@ use super::{RunNumber, RunRow};
 use crate::auth::{Instance, TicketNote};
 use crate::model::{ProjectId, Timestamp};
 
+/// Random bits, for a store that is new.
+pub struct Seed {
+    /// See [`Identity::master_key`].
+    pub master_key: [u8; 32],
+    /// Names the store.
+    pub instance: [u8; 6],
+}
+
 /// Who the server was that wrote a store, as far as clients hold things that it signed.
 pub struct Identity {
     /// What the server's own keys are derived from, made when the store was new.
@@ -41,6 +49,8 @@ pub struct RecoveredProject {
     pub project: ProjectId,
     /// The `seq` of its newest message, kept or not; 0 where it never had one.
     pub newest: u64,
+    /// See [`Head::revision`](super::Head::revision).
+    pub revision: u64,
     /// When something was kept of it for the last time, by the wall clock.
     pub last_activity: Timestamp,
 }

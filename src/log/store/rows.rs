@@ -3,12 +3,15 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use super::OutboxChange;
+use super::{OutboxChange, PlanChange, WishId, WishRow};
 use crate::auth::TicketNote;
 use crate::model::{OutputStream, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
 /// What a message takes beside its text, about the same in memory and on disk.
 pub(in crate::log) const MESSAGE_OVERHEAD_BYTES: u64 = 96;
+
+/// What an item takes beside its row.
+const ITEM_OVERHEAD_BYTES: u64 = 48;
 
 /// What a key takes beside its name and its answer.
 const KEY_OVERHEAD_BYTES: u64 = 160;
@@ -36,6 +39,13 @@ pub enum Write {
         project: ProjectId,
         /// What is kept of it. Boxed, for most of what is written are messages, which are half as large.
         row: Box<RunRow>,
+    },
+    /// The plan of a run that goes on is another.
+    Document {
+        /// The run.
+        number: RunNumber,
+        /// The plan and its inputs, as [`RunRow::document`].
+        document: Arc<[u8]>,
     },
     /// A call was carried out under a key, which had no other use for a day.
     Key(Box<KeyRow>),
@@ -76,10 +86,45 @@ pub enum Write {
         /// JSON.
         json: Arc<[u8]>,
     },
+    /// A run that was taken on in the same batch keeps what steps of another wrote and returned: a copy, which outlasts that
+    /// run. Nothing of a step of which nothing is kept.
+    OutputsKept {
+        /// The new run.
+        number: RunNumber,
+        /// The other one.
+        of: RunNumber,
+        /// The steps.
+        steps: Arc<[StepId]>,
+    },
+    /// An item of a step has moved: its row takes the place of the one before.
+    Item {
+        /// The run.
+        number: RunNumber,
+        /// The step.
+        step: StepId,
+        /// Its place.
+        item: u32,
+        /// See [`ItemState::to_row`](crate::model::ItemState::to_row).
+        row: Arc<[u8]>,
+    },
     /// What became of a ticket.
     Ticket(TicketNote),
     /// What webhooks are to be told, or need not be any more.
     Outbox(OutboxChange),
+    /// What becomes of a stored plan.
+    Plan(PlanChange),
+    /// A wish for a run of another node, until that one has answered it. Only where a store [is shared](super::Store::is_shared).
+    Wish(Box<WishRow>),
+    /// The answer to one: JSON, of whoever made it. It stays for whoever waits for it, for as long as a key does.
+    WishSettled {
+        /// The wish.
+        id: WishId,
+        /// The answer.
+        answer: Arc<[u8]>,
+    },
+    /// What applications have published within transactions of their own is numbered in this batch, and waits no more. One that
+    /// does not wait any more is a conflict of its project.
+    Drained(Arc<[u64]>),
 }
 
 impl Write {
@@ -91,8 +136,18 @@ impl Write {
             Self::RunEnded { summary, state, .. } => (summary.len() + state.len()) as u64,
             Self::Output { bytes, .. } => bytes.len() as u64,
             Self::Whole { json, .. } => json.len() as u64,
-            Self::Key(_) | Self::CancelRequested(_) | Self::Ticket(_) | Self::Outbox(_) => 0,
+            Self::Document { document, .. } => document.len() as u64,
+            Self::OutputsKept { .. } => 0,
+            Self::Item { row, .. } => item_weight(row),
+            Self::Key(_) | Self::CancelRequested(_) | Self::Ticket(_) | Self::Outbox(_) | Self::Plan(_) => 0,
+            Self::Wish(_) | Self::WishSettled { .. } | Self::Drained(_) => 0,
         }
+    }
+
+    /// Does it change something of its project that no message tells? An append with at least one of these raises the
+    /// project's [revision](super::Head::revision) by one, wherever a store [is shared](super::Store::is_shared).
+    pub(in crate::log) fn raises_revision(&self) -> bool {
+        matches!(self, Self::RunCreated { .. } | Self::Document { .. } | Self::CancelRequested(_) | Self::Plan(_))
     }
 }
 
@@ -116,6 +171,11 @@ impl StoredMessage {
     pub(in crate::log) fn weight(&self) -> u64 {
         message_weight(&self.json)
     }
+}
+
+/// Bytes that an item of this row counts for.
+pub(in crate::log) fn item_weight(row: &[u8]) -> u64 {
+    row.len() as u64 + ITEM_OVERHEAD_BYTES
 }
 
 /// Bytes that a message of this text counts for.

@@ -1,26 +1,25 @@
 //! Reading a plan: from a JSON document to a [`Draft`] that knows everything that is wrong with it.
 
+mod step;
+
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use self::step::read_step;
 use super::fields::{Fields, Place, kind};
 use super::graph::Order;
-use super::{Backoff, Issue, Issues, OnFailure, Plan, RetryPolicy, Step};
-use crate::model::{Quoted, StepId};
+use super::handlers::{Listed, TIMEOUT as HANDLER_TIMEOUT, listed};
+use super::{Concurrency, HANDLERS_TIMEOUT, Issue, Issues, Items, OnFailure, Plan, Scheduling, Step, StepPlace};
+use crate::model::{Budget, Cost, FIRST_REVISION, HandlerKind, Quoted, StepId, TOKENS_MAX};
 
 /// The longest name of a plan and of a tool, in characters.
 const NAME_CHARS_MAX: usize = 256;
-/// The longest title of a step, in characters. Every progress message carries it.
-const TITLE_CHARS_MAX: usize = 1_024;
 /// The longest description, in characters. Each `running` message of the step carries it.
 const DESCRIPTION_CHARS_MAX: usize = 16_384;
-/// The longest condition, in characters.
-const CONDITION_CHARS_MAX: usize = 16_384;
-/// The most retries of one step.
-const RETRIES_MAX: u64 = 100;
 /// The longest delay before a retry: a day, in milliseconds.
 const DELAY_MS_MAX: u64 = 86_400_000;
 /// The longest timeout of a step or a run: 30 days, in milliseconds.
@@ -41,10 +40,18 @@ pub struct Draft {
     estimated_duration: Option<u64>,
     timeout: Option<Duration>,
     on_failure: OnFailure,
+    scheduling: Scheduling,
+    handler_timeout: Duration,
+    queue_timeout: Option<Duration>,
+    concurrency: Option<Concurrency>,
+    parameters: Option<Value>,
+    budget: Budget,
     steps: Vec<Step>,
     /// Which steps have a usable id. Another one's place is taken by a made-up id, so that the rest of the step can
     /// still be checked; nobody gets to see it.
     named: Vec<bool>,
+    /// Where the document lists each step.
+    places: Vec<StepPlace>,
     dependencies: Vec<Vec<usize>>,
     order: Order,
     index: HashMap<StepId, usize>,
@@ -62,9 +69,10 @@ impl Draft {
         }
         let mut issues = Issues::new();
         let steps = step_documents(object, steps_max, &mut issues);
+        let steps = listed(steps, object, &mut issues);
         let mut draft = Self::read_head(object, issues);
-        draft.read_steps(steps);
-        draft.read_dependencies(steps);
+        draft.read_steps(&steps);
+        draft.read_dependencies(&steps);
         draft.order = Order::new(&draft.dependencies);
         draft.report_cycles();
         draft
@@ -73,6 +81,16 @@ impl Draft {
     /// The steps, in the document's order: without levels, and for now without dependencies.
     pub fn steps(&self) -> &[Step] {
         &self.steps
+    }
+
+    /// The schema of the run's inputs.
+    pub fn parameters(&self) -> Option<&Value> {
+        self.parameters.as_ref()
+    }
+
+    /// The template of the run's group.
+    pub fn group(&self) -> Option<&str> {
+        self.concurrency.as_ref().map(|concurrency| &*concurrency.group)
     }
 
     /// The index of the step of this id.
@@ -91,10 +109,19 @@ impl Draft {
         self.named[step].then(|| &self.steps[step].id)
     }
 
-    /// Notes the steps whose outputs this step names, and its condition without wrapping.
-    pub fn settle(&mut self, step: usize, references: Vec<usize>, conditional: Option<&str>) {
-        self.steps[step].references = references;
-        self.steps[step].conditional = conditional.map(Into::into);
+    /// Where the document lists a step.
+    pub fn place(&self, step: usize) -> StepPlace {
+        self.places[step]
+    }
+
+    /// Notes the steps whose outputs this step names, its condition and the expression of its items without wrapping.
+    pub fn settle(&mut self, step: usize, references: Vec<usize>, conditional: Option<&str>, items: Option<&str>) {
+        let step = &mut self.steps[step];
+        step.references = references;
+        step.conditional = conditional.map(Into::into);
+        if let (Some(each), Some(items)) = (&mut step.for_each, items) {
+            each.items = Items::Expression(items.into());
+        }
     }
 
     /// Adds what another pass has found.
@@ -115,8 +142,12 @@ impl Draft {
         for (step, dependencies) in self.steps.iter_mut().zip(self.dependencies) {
             step.dependencies = dependencies;
         }
-        let estimated_duration = self.estimated_duration.unwrap_or_else(|| estimate(&self.steps, &levels));
+        let estimated_duration = self.estimated_duration.unwrap_or_else(|| match self.scheduling {
+            Scheduling::Levels => estimate_of_levels(&self.steps, &levels),
+            Scheduling::Eager => estimate_of_chains(&self.steps, &levels),
+        });
         Ok(Plan {
+            parent: None,
             name: self.name.into(),
             description: self.description.into(),
             steps: self.steps,
@@ -125,6 +156,15 @@ impl Draft {
             estimated_duration,
             timeout: self.timeout,
             on_failure: self.on_failure,
+            scheduling: self.scheduling,
+            handler_timeout: self.handler_timeout,
+            budget: self.budget,
+            revision: FIRST_REVISION,
+            source: None,
+            queue_timeout: self.queue_timeout,
+            concurrency: self.concurrency.map(Arc::new),
+            parameters: self.parameters.map(Arc::new),
+            retry_of: None,
         })
     }
 
@@ -139,7 +179,12 @@ impl Draft {
         let mut fields = Fields { object, place: Place::default(), issues: &mut issues };
         let name = fields.required_text("name", NAME_CHARS_MAX);
         let description = fields.text("description", DESCRIPTION_CHARS_MAX);
-        let on_failure = fields.word("onFailure", &[("stop", OnFailure::Stop), ("continue", OnFailure::Continue)]);
+        // As an array it is a list of handlers.
+        let on_failure = match fields.value("onFailure") {
+            Some(Value::Array(_)) => None,
+            _ => fields.word("onFailure", &[("stop", OnFailure::Stop), ("continue", OnFailure::Continue)]),
+        };
+        let scheduling = fields.word("scheduling", &[("levels", Scheduling::Levels), ("eager", Scheduling::Eager)]);
         Self {
             name: name.unwrap_or_default().to_owned(),
             description: description.unwrap_or_default().to_owned(),
@@ -147,8 +192,17 @@ impl Draft {
             estimated_duration: fields.integer("estimatedDuration", 0..=ESTIMATE_MS_MAX),
             timeout: fields.integer("timeout", 1..=TIMEOUT_MS_MAX).map(Duration::from_millis),
             on_failure: on_failure.unwrap_or_default(),
+            scheduling: scheduling.unwrap_or_default(),
+            handler_timeout: fields
+                .integer("handlerTimeout", 1..=TIMEOUT_MS_MAX)
+                .map_or(HANDLERS_TIMEOUT, Duration::from_millis),
+            queue_timeout: fields.integer("queueTimeout", 1..=TIMEOUT_MS_MAX).map(Duration::from_millis),
+            concurrency: Concurrency::read(&mut fields),
+            parameters: fields.object("parameters").cloned().map(Value::Object),
+            budget: read_budget(fields),
             steps: Vec::new(),
             named: Vec::new(),
+            places: Vec::new(),
             dependencies: Vec::new(),
             order: Order::new(&[]),
             index: HashMap::new(),
@@ -156,33 +210,49 @@ impl Draft {
         }
     }
 
-    fn read_steps(&mut self, documents: &[Value]) {
+    fn read_steps(&mut self, documents: &[Listed<'_>]) {
         let mut issues = Issues::new();
         self.index.reserve(documents.len());
         self.steps.reserve(documents.len());
-        for (at, document) in documents.iter().enumerate() {
+        for (at, &Listed { document, place, handler }) in documents.iter().enumerate() {
+            self.places.push(place);
             let Some(object) = document.as_object() else {
                 let message = format_args!("a step is an object, not {}", kind(document));
-                issues.report(Some(at), None, format_args!("steps[{at}]"), message);
-                self.add_step(at, None, &Map::new(), &mut Issues::new());
+                issues.report(Some(at), None, format_args!("{place}"), message);
+                self.add_step(at, None, handler, &Map::new(), &mut Issues::new());
                 continue;
             };
             let id = self.read_id(at, object, &mut issues);
-            self.add_step(at, id, object, &mut issues);
+            self.add_step(at, id, handler, object, &mut issues);
         }
         self.issues.absorb(issues);
     }
 
-    fn add_step(&mut self, at: usize, id: Option<StepId>, object: &Map<String, Value>, issues: &mut Issues) {
-        let place = Place { step: Some(at), step_id: id.as_ref(), inside: None };
-        let step = read_step(id.clone().unwrap_or_else(|| stand_in(at)), Fields { object, place, issues });
+    fn add_step(
+        &mut self,
+        at: usize,
+        id: Option<StepId>,
+        handler: Option<HandlerKind>,
+        object: &Map<String, Value>,
+        issues: &mut Issues,
+    ) {
+        let place = Place { step: Some(at), listed: Some(self.places[at]), step_id: id.as_ref(), inside: None };
+        let mut step = read_step(id.clone().unwrap_or_else(|| stand_in(at)), Fields { object, place, issues });
+        if handler.is_some() {
+            step.handler = handler;
+            step.timeout.get_or_insert(HANDLER_TIMEOUT);
+            if step.for_each.take().is_some() {
+                let message = format_args!("a handler runs once: it has no items");
+                issues.report(Some(at), id.as_ref(), format_args!("{place}forEach"), message);
+            }
+        }
         self.named.push(id.is_some());
         self.steps.push(step);
     }
 
     /// The id of the step, if it is a usable one that no earlier step has.
     fn read_id(&mut self, at: usize, object: &Map<String, Value>, issues: &mut Issues) -> Option<StepId> {
-        let place = Place { step: Some(at), ..Place::default() };
+        let place = Place { step: Some(at), listed: Some(self.places[at]), ..Place::default() };
         let mut fields = Fields { object, place, issues };
         let text = fields.required_text("id", usize::MAX)?;
         let id = match StepId::parse(text) {
@@ -194,19 +264,19 @@ impl Draft {
         };
         if let Some(first) = self.index.get(&id) {
             fields.place.step_id = Some(&id);
-            fields.report("id", format_args!("{} is the id of steps[{first}] already", Quoted(text)));
+            fields.report("id", format_args!("{} is the id of {} already", Quoted(text), self.places[*first]));
             return None;
         }
         self.index.insert(id.clone(), at);
         Some(id)
     }
 
-    fn read_dependencies(&mut self, documents: &[Value]) {
+    fn read_dependencies(&mut self, documents: &[Listed<'_>]) {
         let mut issues = Issues::new();
         // The last step that was seen to depend on each step: a dependency named twice counts once.
         let mut dependent = vec![usize::MAX; documents.len()];
-        for (at, document) in documents.iter().enumerate() {
-            let place = Place { step: Some(at), step_id: self.step_id(at), inside: None };
+        for (at, &Listed { document, place: listed, .. }) in documents.iter().enumerate() {
+            let place = Place { step: Some(at), listed: Some(listed), step_id: self.step_id(at), inside: None };
             let named = document
                 .as_object()
                 .and_then(|object| Fields { object, place, issues: &mut issues }.array("dependencies"));
@@ -216,7 +286,7 @@ impl Draft {
                     Ok(step) if std::mem::replace(&mut dependent[step], at) == at => {}
                     Ok(step) => found.push(step),
                     Err(problem) => {
-                        let path = format_args!("steps[{at}].dependencies[{nth}]");
+                        let path = format_args!("{listed}.dependencies[{nth}]");
                         issues.report(Some(at), place.step_id, path, format_args!("{problem}"));
                     }
                 }
@@ -232,6 +302,7 @@ impl Draft {
         match self.find(name) {
             None => Err(BadDependency::Unknown(name)),
             Some(same) if same == step => Err(BadDependency::Itself),
+            Some(other) if self.steps[other].handler != self.steps[step].handler => Err(BadDependency::Elsewhere(name)),
             Some(other) => Ok(other),
         }
     }
@@ -239,7 +310,7 @@ impl Draft {
     fn report_cycles(&mut self) {
         let mut issues = Issues::new();
         for cycle in self.order.cycles(&self.dependencies) {
-            let path = format_args!("steps[{}].dependencies", cycle[0]);
+            let path = format_args!("{}.dependencies", self.places[cycle[0]]);
             let message = format_args!("a cycle, each step waits for the next: {}", self.named_cycle(&cycle));
             issues.report(Some(cycle[0]), self.step_id(cycle[0]), path, message);
         }
@@ -259,11 +330,14 @@ impl Draft {
     }
 
     fn levels(&mut self) -> Vec<Vec<usize>> {
-        let count = self.order.levels.iter().max().map_or(0, |deepest| deepest + 1);
+        let of_steps = self.order.levels.iter().zip(&self.steps).filter(|(_, step)| step.handler.is_none());
+        let count = of_steps.map(|(level, _)| level + 1).max().unwrap_or(0);
         let mut levels = vec![Vec::new(); count];
         for (at, step) in self.steps.iter_mut().enumerate() {
             step.level = self.order.levels[at];
-            levels[step.level].push(at);
+            if step.handler.is_none() {
+                levels[step.level].push(at);
+            }
         }
         for level in &mut levels {
             // Stable: equal priorities stay in the document's order.
@@ -278,6 +352,7 @@ enum BadDependency<'a> {
     NoText(&'static str),
     Unknown(&'a str),
     Itself,
+    Elsewhere(&'a str),
 }
 
 impl fmt::Display for BadDependency<'_> {
@@ -286,6 +361,9 @@ impl fmt::Display for BadDependency<'_> {
             Self::NoText(kind) => write!(f, "must be the id of a step, not {kind}"),
             Self::Unknown(name) => write!(f, "there is no step {}", Quoted(name)),
             Self::Itself => f.write_str("a step can't depend on itself"),
+            Self::Elsewhere(name) => {
+                write!(f, "{} is in another list: handlers, and steps, depend on their own kind alone", Quoted(name))
+            }
         }
     }
 }
@@ -326,59 +404,39 @@ fn stand_in(at: usize) -> StepId {
     StepId::parse(&format!("steps-{at}")).expect("letters, a dash and at most 20 digits")
 }
 
-fn read_step(id: StepId, mut fields: Fields<'_, '_>) -> Step {
-    let tool = fields.required_text("tool", NAME_CHARS_MAX);
-    let title = fields.text("title", TITLE_CHARS_MAX).filter(|title| !title.trim().is_empty());
-    Step {
-        title: title.map_or_else(|| id.to_shared(), Into::into),
-        id,
-        description: fields.text("description", DESCRIPTION_CHARS_MAX).map(Into::into).unwrap_or_default(),
-        tool: tool.unwrap_or_default().into(),
-        inputs: fields.object("inputs").cloned().unwrap_or_default(),
-        dependencies: Vec::new(),
-        references: Vec::new(),
-        conditional: read_condition(&mut fields).map(Into::into),
-        timeout: fields.integer("timeout", 1..=TIMEOUT_MS_MAX).map(Duration::from_millis),
-        priority: fields.signed("priority").unwrap_or_default(),
-        estimated_duration: fields.integer("estimatedDuration", 0..=ESTIMATE_MS_MAX),
-        continue_on_failure: fields.flag("continueOnFailure").unwrap_or_default(),
-        level: 0,
-        retry: read_retry_policy(fields),
+fn read_budget(mut plan: Fields<'_, '_>) -> Budget {
+    let Some(object) = plan.object("budget") else { return Budget::default() };
+    let place = Place { inside: Some("budget"), ..plan.place };
+    let mut fields = Fields { object, place, issues: plan.issues };
+    let budget = Budget { tokens: fields.integer("tokens", 1..=TOKENS_MAX), cost: read_cost(&mut fields) };
+    if fields.value("tokens").or(fields.value("cost")).is_none() {
+        plan.report("budget", format_args!("must have tokens or cost"));
     }
+    budget
 }
 
-/// A step's condition; blank is none.
-fn read_condition<'a>(fields: &mut Fields<'a, '_>) -> Option<&'a str> {
-    let text = match fields.value("conditional") {
-        // The literal conditions are as good as their texts.
-        Some(Value::Bool(true)) => "true",
-        Some(Value::Bool(false)) => "false",
-        _ => fields.text("conditional", CONDITION_CHARS_MAX)?,
-    };
-    Some(text.trim()).filter(|text| !text.is_empty())
-}
-
-fn read_retry_policy(mut step: Fields<'_, '_>) -> RetryPolicy {
-    let default = RetryPolicy::default();
-    let Some(object) = step.object("retryPolicy") else { return default };
-    let place = Place { inside: Some("retryPolicy"), ..step.place };
-    let mut fields = Fields { object, place, issues: step.issues };
-    if fields.value("maxRetries").is_none() {
-        fields.report("maxRetries", format_args!("is required: an integer from 0 to {RETRIES_MAX}"));
+fn read_cost(fields: &mut Fields<'_, '_>) -> Option<Cost> {
+    let value = fields.value("cost")?;
+    let cost = value.as_f64().filter(|units| *units <= Cost::MAX.units()).and_then(Cost::of_units);
+    let cost = cost.filter(|cost| *cost > Cost::default());
+    if cost.is_none() {
+        fields.report("cost", format_args!("must be a number above 0, up to {}", Cost::MAX));
     }
-    let words = [("fixed", Backoff::Fixed), ("linear", Backoff::Linear), ("exponential", Backoff::Exponential)];
-    let retries = fields.integer("maxRetries", 0..=RETRIES_MAX);
-    RetryPolicy {
-        max_retries: retries.and_then(|retries| u32::try_from(retries).ok()).unwrap_or_default(),
-        backoff: fields.word("backoff", &words).unwrap_or_default(),
-        initial_delay: fields.integer("initialDelay", 0..=DELAY_MS_MAX).unwrap_or(default.initial_delay),
-        max_delay: fields.integer("maxDelay", 0..=DELAY_MS_MAX).unwrap_or(default.max_delay),
-        jitter: fields.flag("jitter").unwrap_or(default.jitter),
-    }
+    cost
 }
 
 /// The longest step of each level, added up.
-fn estimate(steps: &[Step], levels: &[Vec<usize>]) -> u64 {
+fn estimate_of_levels(steps: &[Step], levels: &[Vec<usize>]) -> u64 {
     let longest = |level: &Vec<usize>| level.iter().filter_map(|&step| steps[step].estimated_duration).max();
     levels.iter().filter_map(longest).fold(0, u64::saturating_add)
+}
+
+/// The longest chain of steps, each of which waits for the one before it.
+fn estimate_of_chains(steps: &[Step], levels: &[Vec<usize>]) -> u64 {
+    let mut ends = vec![0u64; steps.len()];
+    for &at in levels.iter().flatten() {
+        let start = steps[at].dependencies.iter().map(|&dependency| ends[dependency]).max().unwrap_or(0);
+        ends[at] = start.saturating_add(steps[at].estimated_duration.unwrap_or(0));
+    }
+    ends.into_iter().max().unwrap_or(0)
 }

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use super::Issues;
+use super::{Issues, StepPlace};
 use crate::model::StepId;
 
 /// An object of at most so many fields is looked through from its first to its last: that takes less than hashing a name.
@@ -17,6 +17,8 @@ const SCANNED_FIELDS_MAX: usize = 16;
 pub(super) struct Place<'a> {
     /// The step's index, where it lies in one.
     pub step: Option<usize>,
+    /// Where the document lists that step.
+    pub listed: Option<StepPlace>,
     /// The step's id, where it has a usable one.
     pub step_id: Option<&'a StepId>,
     /// The field that holds the object, where it is not the step or the plan itself.
@@ -26,8 +28,8 @@ pub(super) struct Place<'a> {
 impl fmt::Display for Place<'_> {
     /// The prefix that a field's name completes to its path.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(step) = self.step {
-            write!(f, "steps[{step}].")?;
+        if let Some(listed) = self.listed {
+            write!(f, "{listed}.")?;
         }
         self.inside.map_or(Ok(()), |field| write!(f, "{field}."))
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::StepId;
 
@@ -10,7 +10,7 @@ use crate::model::StepId;
 pub const ISSUES_MAX: usize = 100;
 
 /// One thing that is wrong with a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Issue {
     /// Where, as `steps[2].dependencies[0]`.
@@ -18,7 +18,7 @@ pub struct Issue {
     /// What, in one sentence.
     pub message: String,
     /// The step, where it has a usable id.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_id: Option<StepId>,
 }
 

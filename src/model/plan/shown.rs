@@ -4,16 +4,20 @@ use std::borrow::Cow;
 
 use serde_json::json;
 
-use crate::model::Exact;
+use super::planned::NAME as PLANNED;
+use crate::model::{Exact, HandlerKind};
 
 /// What a value sounds like that nobody but the plan's author should see, in capitals.
 const SECRET_NAMES: [&str; 6] = ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "AUTHORIZATION"];
 
+/// The revision of a plan whose document says none.
+const FIRST_REVISION_TEXT: &str = "1";
+
 /// What is shown of one.
 const SHOWN: &str = "\"***\"";
 
-/// A kept document (`{plan, inputs}`) with `***` for each text and number under a name that sounds like a secret, in
-/// inputs and metadata, and with `masked`: the paths of those. A text that is one template whole stays: it names where a
+/// A kept document (`{plan, inputs, schedule}`) with `***` for each text and number under a name that sounds like a secret, in
+/// inputs, items and metadata, with `masked`: the paths of those, and with its `revision`. A text that is one template whole stays: it names where a
 /// value comes from, and has none. Everything else is as it was written, numbers too.
 ///
 /// None where `document` is no JSON object.
@@ -25,8 +29,18 @@ pub fn shown_document(document: &[u8]) -> Option<Vec<u8>> {
         match (&*Exact::text(name)?, value) {
             ("inputs", inputs) => mask(inputs, "inputs", &mut masked),
             ("plan", Exact::Object(plan)) => mask_plan(plan, &mut masked)?,
+            ("schedule", Exact::Object(schedule)) => mask_members(schedule, "schedule", &mut masked),
             _ => {}
         }
+    }
+    let is_revision = |(name, _): &(&str, Exact<'_>)| Exact::text(name).as_deref() == Some("revision");
+    if !document.iter().any(is_revision) {
+        document.push((r#""revision""#, Exact::Scalar(FIRST_REVISION_TEXT)));
+    }
+    document.retain(|(name, _)| said(name) != PLANNED);
+    let reused = take_kept(&mut document);
+    if let Some(reused) = &reused {
+        document.push((r#""reusedSteps""#, Exact::read(reused)?));
     }
     let masked = json!(masked).to_string();
     document.push((r#""masked""#, Exact::read(&masked)?));
@@ -35,27 +49,54 @@ pub fn shown_document(document: &[u8]) -> Option<Vec<u8>> {
     Some(shown)
 }
 
+/// Leaves the outputs out that were kept of another run: of those there are their steps' ids, as JSON.
+fn take_kept(document: &mut Vec<(&str, Exact<'_>)>) -> Option<String> {
+    let (_, retry_of) = document.iter_mut().find(|(name, _)| said(name) == "retryOf")?;
+    let Exact::Object(members) = std::mem::replace(retry_of, Exact::Scalar("null")) else { return None };
+    let mut reused = Vec::new();
+    for (name, value) in members {
+        match (&*said(name), value) {
+            ("run", run) => *retry_of = run,
+            ("kept", Exact::Object(kept)) => reused.extend(kept.iter().map(|(step, _)| said(step).into_owned())),
+            _ => {}
+        }
+    }
+    Some(json!(reused).to_string())
+}
+
 type Members<'a> = [(&'a str, Exact<'a>)];
 
 fn mask_plan(plan: &mut Members<'_>, masked: &mut Vec<String>) -> Option<()> {
     mask_members(plan, "plan", masked);
-    for (name, steps) in plan {
-        let Exact::Array(steps) = steps else { continue };
-        if Exact::text(name)? != "steps" {
-            continue;
-        }
-        for (at, step) in steps.iter_mut().enumerate() {
-            if let Exact::Object(step) = step {
-                mask_members(step, &format!("plan.steps[{at}]"), masked);
+    for (name, value) in plan {
+        match (&*Exact::text(name)?, value) {
+            ("steps", steps) => mask_steps(steps, "plan.steps", masked),
+            ("handlers", Exact::Object(lists)) => {
+                lists
+                    .iter_mut()
+                    .for_each(|(name, list)| mask_steps(list, &format!("plan.handlers.{}", said(name)), masked));
             }
+            (list, steps) if HandlerKind::ALL.iter().any(|kind| kind.as_str() == list) => {
+                mask_steps(steps, &format!("plan.{list}"), masked);
+            }
+            _ => {}
         }
     }
     Some(())
 }
 
+fn mask_steps(steps: &mut Exact<'_>, path: &str, masked: &mut Vec<String>) {
+    let Exact::Array(steps) = steps else { return };
+    for (at, step) in steps.iter_mut().enumerate() {
+        if let Exact::Object(step) = step {
+            mask_members(step, &format!("{path}[{at}]"), masked);
+        }
+    }
+}
+
 /// Masks what a plan or a step says freely.
 fn mask_members(object: &mut Members<'_>, path: &str, masked: &mut Vec<String>) {
-    for wanted in ["inputs", "metadata"] {
+    for wanted in ["inputs", "metadata", "forEach"] {
         for (name, value) in object.iter_mut().filter(|(name, _)| said(name) == wanted) {
             mask(value, &format!("{path}.{}", said(name)), masked);
         }
@@ -123,7 +164,14 @@ mod tests {
     fn a_plan_is_shown_with_its_numbers_as_they_were_written() {
         let document = r#"{"plan":{"name":"p","steps":[{"inputs":{"n":9007199254740993,"f":2.0,"e":1e3,"b":123456789012345678901234567890}}]},"inputs":{"x":1.10}}"#;
         let shown = shown_document(document.as_bytes()).map(|shown| String::from_utf8(shown).expect("text"));
-        assert_eq!(shown, Some(document.replace("1.10}}", "1.10},\"masked\":[]}")));
+        assert_eq!(shown, Some(document.replace("1.10}}", "1.10},\"revision\":1,\"masked\":[]}")));
+    }
+
+    #[test]
+    fn what_steps_have_changed_of_a_plan_is_nobodys_to_see() {
+        let document = r#"{"plan":{"steps":[]},"inputs":{},"plannedBy":[{"step":"a","added":[],"before":[{"id":"b","inputs":{"key":"k1"}}]}],"revision":2}"#;
+        let shown = shown_document(document.as_bytes()).map(|shown| String::from_utf8(shown).expect("text"));
+        assert_eq!(shown.as_deref(), Some(r#"{"plan":{"steps":[]},"inputs":{},"revision":2,"masked":[]}"#));
     }
 
     #[test]
@@ -135,6 +183,7 @@ mod tests {
                 "steps": [
                     {"id": "token", "title": "Fetch a token", "tool": "t", "inputs": {"n": 1, "list": [{"secret": 5}]}},
                     {"id": "b", "tool": "t", "inputs": {"token": "{{ steps.token.output }}", "to_ken": "seen"}},
+                    {"id": "f", "tool": "t", "forEach": [{"password": "Bearer", "n": 1}]},
                     {"id": "c", "tool": "t", "inputs": {"token": "Bearer {{ inputs.x }}", "key": "{{ 'literal' }}"}},
                 ],
             },
@@ -149,8 +198,9 @@ mod tests {
                 "plan.metadata.passwords[0]",
                 "plan.metadata.passwords[1]",
                 "plan.steps[0].inputs.list[0].secret",
-                "plan.steps[2].inputs.token",
-                "plan.steps[2].inputs.key",
+                "plan.steps[2].forEach[0].password",
+                "plan.steps[3].inputs.token",
+                "plan.steps[3].inputs.key",
             ])
         );
         assert_eq!(shown["inputs"], json!({"apiKey": "***", "target": "all", "auth": {"Authorization": "***"}}));
@@ -158,7 +208,7 @@ mod tests {
         assert_eq!(shown["plan"]["steps"][0]["title"], "Fetch a token");
         assert_eq!(shown["plan"]["steps"][0]["inputs"], json!({"n": 1, "list": [{"secret": "***"}]}));
         assert_eq!(shown["plan"]["steps"][1], document["plan"]["steps"][1]);
-        assert_eq!(shown["plan"]["steps"][2]["inputs"], json!({"token": "***", "key": "***"}));
+        assert_eq!(shown["plan"]["steps"][3]["inputs"], json!({"token": "***", "key": "***"}));
         for secret in ["k1", "Bearer", "literal"] {
             assert!(!shown.to_string().contains(secret), "{shown}");
         }

@@ -40,7 +40,7 @@ impl Plan {
     /// The plan's outline.
     pub fn summary(&self) -> PlanSummary<'_> {
         let ids = |level: &Vec<usize>| level.iter().map(|&step| &self.steps[step].id).collect();
-        let steps = self.steps.iter().map(|step| StepSummary {
+        let steps = self.steps.iter().filter(|step| step.handler.is_none()).map(|step| StepSummary {
             id: &step.id,
             title: &step.title,
             description: &step.description,

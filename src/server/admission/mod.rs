@@ -210,7 +210,7 @@ impl Admission {
             Limit::ConnectionsPerAddress => Full::OfAddress(self.limits.per_address),
             _ => Full::Connections(self.limits.connections),
         });
-        Facts { now, condition: self.condition(), full, door }
+        Facts { now, condition: self.condition(), full, door, is_cut_off: false }
     }
 
     /// Connections beyond a limit.

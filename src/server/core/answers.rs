@@ -1,7 +1,7 @@
 //! What clients are answered: at once, or when another thread has spoken.
 
 use super::Server;
-use crate::api::{Ask, Render, Shown, claim_of_rerun, refusal};
+use crate::api::{Ask, ChangeRequest, PlanRequest, Render, RerunRequest, Shown, claim_of_rerun, refusal};
 use crate::http::{Problem, Response};
 use crate::log::{Answer, Delivery, Query, Refusal, ReplyTo};
 use crate::model::{Now, SlabKey, Taken};
@@ -34,6 +34,8 @@ impl<S: Socket> Server<S> {
         }
         let what = match &ask {
             Ask::Rerun(rerun) => What::Rerun(rerun.clone()),
+            Ask::Change(change) => What::Change(change.clone()),
+            Ask::Stored(stored) => What::Stored(stored.clone()),
             _ => What::Answer(render),
         };
         let to = self.connections.wait(Waiting { what, exchange, metered });
@@ -63,6 +65,7 @@ impl<S: Socket> Server<S> {
             Delivery::Reply { to: ReplyTo::Channel(key), answer } => self.continue_channel(key, answer, now),
             // Whoever waits elsewhere has been answered by the log's thread.
             Delivery::Reply { to: ReplyTo::Caller(_), .. } => {}
+            Delivery::Tickets(notes) => self.api.learn_of_tickets(&notes),
             Delivery::Worked(work) => self.metrics.work.add(&work),
             Delivery::StoreIsDown(is_down) => {
                 self.admission.set_store_down(is_down);
@@ -86,7 +89,11 @@ impl<S: Socket> Server<S> {
                 self.replies.note_publish(now);
                 self.give(to, answer, now);
             }
-            Answer::Document(document) => self.run_again(to, &document),
+            Answer::Document(document) if self.run_stored(to, &document) || self.begins_stored(to, &document) => {}
+            Answer::Document(document) => self.go_on_with(to, &document),
+            Answer::Ended(ended) => self.run_again(to, |rerun| rerun.retry(ended)),
+            Answer::Accepted { .. } if self.has_decided(to, None, now) => {}
+            Answer::Refused(refused) if self.has_decided(to, Some(&refused), now) => {}
             Answer::Accepted { body, .. } if self.has_begun(to, &body) => {}
             Answer::Refused(Refusal::UnknownRun) if self.does_otherwise(to, now) => {}
             Answer::Refused(refused) if self.recall(to, &refused) => {}
@@ -94,20 +101,49 @@ impl<S: Socket> Server<S> {
         }
     }
 
-    /// What a run was made of is a plan like any other from here on, and whoever asked for it waits for its run.
-    fn run_again(&mut self, to: SlabKey, document: &[u8]) {
+    /// What is stored is a plan like any other from here on, and whoever asked for it waits for its run. `false` where nobody
+    /// has asked for what is stored.
+    fn run_stored(&mut self, to: SlabKey, document: &[u8]) -> bool {
+        let Some(waiting) = self.connections.waiting(to) else { return false };
+        if !matches!(waiting.what, What::Stored(_)) {
+            return false;
+        }
+        if let What::Stored(stored) = std::mem::replace(&mut waiting.what, What::Answer(Render::Accepted)) {
+            self.replies.ask(to, Ask::Plan(stored.plan(document)));
+        }
+        true
+    }
+
+    /// What a run was made of is a plan like any other from here on, and whoever asked for it waits for its run, or for the run
+    /// to change it.
+    fn go_on_with(&mut self, to: SlabKey, document: &[u8]) {
+        let Some(waiting) = self.connections.waiting(to) else { return };
+        let change = match &waiting.what {
+            What::Rerun(_) => return self.run_again(to, |rerun| rerun.plan(document)),
+            What::Change(change) => ChangeRequest::clone(change).plan(document),
+            _ => return,
+        };
+        waiting.what = What::Answer(Render::Steered);
+        self.replies.ask(to, Ask::Plan(change));
+    }
+
+    fn run_again(&mut self, to: SlabKey, plan: impl FnOnce(RerunRequest) -> PlanRequest) {
         let Some(waiting) = self.connections.waiting(to) else { return };
         if let What::Rerun(rerun) = std::mem::replace(&mut waiting.what, What::Answer(Render::Accepted)) {
-            self.replies.ask(to, Ask::Plan(rerun.plan(document)));
+            self.replies.ask(to, Ask::Plan(plan(*rerun)));
         }
     }
 
-    /// A run that is gone can't be run again; but it may have been before, under the same key.
+    /// A run or a stored plan that is gone can't be run again; but it may have been before, under the same key.
     fn recall(&mut self, to: SlabKey, refused: &Refusal) -> bool {
         let Some(waiting) = self.connections.waiting(to) else { return false };
-        let What::Rerun(rerun) = &waiting.what else { return false };
-        let claim = Box::new(claim_of_rerun(rerun));
-        if !claim.is_named() || *refused != Refusal::UnknownRun {
+        let claim = match &waiting.what {
+            What::Rerun(rerun) => claim_of_rerun(rerun),
+            What::Stored(stored) => stored.claim(),
+            _ => return false,
+        };
+        let claim = Box::new(claim);
+        if !claim.is_named() || !matches!(refused, Refusal::UnknownRun | Refusal::UnknownPlan) {
             return false;
         }
         waiting.what = What::Answer(Render::Accepted);
@@ -140,7 +176,8 @@ impl<S: Socket> Server<S> {
         }
         let render = match &waiting.what {
             What::Answer(render) => render,
-            What::Rerun(_) => &Render::Accepted,
+            What::Rerun(_) | What::Stored(_) => &Render::Accepted,
+            What::Change(_) => &Render::Steered,
             What::Stream { .. } | What::Bundle(_) => return self.refuse_waiting_stream(to, answer, now),
             // The log was asked nothing for it.
             What::Keys => return,

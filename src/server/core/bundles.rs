@@ -98,6 +98,7 @@ impl<S: Socket> Server<S> {
             start.take_if(|start| !self.streams.is_open(&start.project));
         }
         if !waiting.is_complete() {
+            self.note_spent(to);
             return self.ask_where_it_begins(to);
         }
         self.begin_waiting_bundle(to, now);

@@ -4,6 +4,9 @@
 //! The log is asked where the stream begins. Where it knows no such run, the plan goes to the intake like any other, and
 //! when the log has taken it on, it is asked again. All that time one request waits, and its client may leave: a run that
 //! was begun goes on.
+//!
+//! Where a frontend answers steps that wait, the log is asked for one decision after the other first. The stream begins
+//! behind all of them.
 
 use std::sync::Arc;
 
@@ -12,7 +15,7 @@ use serde::Deserialize;
 use super::Server;
 use crate::api::{Ask, Otherwise, RESUME_GRACE_MS};
 use crate::http::{Problem, Response};
-use crate::log::{StartingPosition, Subscription};
+use crate::log::{Refusal, StartingPosition, Subscription};
 use crate::model::{Now, RunId, SlabKey};
 use crate::server::exchange::Exchange;
 use crate::server::socket::Socket;
@@ -43,12 +46,47 @@ impl<S: Socket> Server<S> {
         match otherwise.take() {
             None => return false,
             Some(Otherwise::Begin(plan)) => self.replies.ask(to, Ask::Plan(*plan)),
-            Some(Otherwise::Refuse(problem)) => {
-                self.metrics.count_problem(&problem);
-                self.answer_waiting(to, Response::from(*problem), now);
+            Some(Otherwise::BeginStored(stored)) => {
+                *otherwise = Some(Otherwise::BeginStored(stored.clone()));
+                self.replies.ask(to, Ask::Stored(stored));
             }
+            Some(Otherwise::Decide(mut decisions)) => match decisions.pop() {
+                Ok(Some(request)) => {
+                    *otherwise = Some(Otherwise::Decide(decisions));
+                    self.replies.ask(to, Ask::Steer(Box::new(request)));
+                }
+                Ok(None) => self.replies.postpone(to),
+                Err(problem) => self.refuse_conversation(to, problem, now),
+            },
+            Some(Otherwise::Refuse(problem)) => self.refuse_conversation(to, *problem, now),
             Some(Otherwise::Nothing) => self.answer_waiting(to, Response::new(204), now),
         }
+        true
+    }
+
+    fn refuse_conversation(&mut self, to: SlabKey, problem: Problem, now: Now) {
+        self.metrics.count_problem(&problem);
+        self.answer_waiting(to, Response::from(problem), now);
+    }
+
+    /// A step was decided, or could not be: the next one is, or the stream begins. `false` where whoever waits has not
+    /// answered one.
+    pub(super) fn has_decided(&mut self, to: SlabKey, refused: Option<&Refusal>, now: Now) -> bool {
+        let Some(Waiting { what: What::Stream { otherwise, .. }, .. }) = self.connections.waiting(to) else {
+            return false;
+        };
+        let Some(Otherwise::Decide(decisions)) = otherwise else { return false };
+        decisions.note(refused);
+        self.does_otherwise(to, now)
+    }
+
+    /// What is stored under the name that a frontend has named: its run is begun by that. `false` where none has.
+    pub(super) fn begins_stored(&mut self, to: SlabKey, document: &[u8]) -> bool {
+        let Some(Waiting { what: What::Stream { otherwise, .. }, .. }) = self.connections.waiting(to) else {
+            return false;
+        };
+        let Some(Otherwise::BeginStored(stored)) = otherwise.take() else { return false };
+        self.replies.ask(to, Ask::Plan(stored.plan(document)));
         true
     }
 
@@ -72,10 +110,12 @@ impl<S: Socket> Server<S> {
 
 /// What it takes to wait.
 fn weight(wanted: &Subscription, otherwise: &Otherwise) -> usize {
-    let messages = wanted.said.as_ref().and_then(|said| said.messages.as_ref()).map_or(0, |messages| messages.len());
+    let said = wanted.said.as_ref().map_or(0, |said| said.bytes());
     match otherwise {
-        Otherwise::Begin(plan) => messages + plan.body.len(),
-        Otherwise::Refuse(_) | Otherwise::Nothing => messages,
+        Otherwise::Begin(plan) => said + plan.body.len(),
+        Otherwise::BeginStored(stored) => said + stored.body.len(),
+        Otherwise::Decide(decisions) => said + decisions.bytes(),
+        Otherwise::Refuse(_) | Otherwise::Nothing => said,
     }
 }
 

@@ -6,6 +6,7 @@ use crate::http::{Problem, Request, Response, Verdict};
 use crate::model::Now;
 use crate::server::connections::Overdue;
 use crate::server::exchange::{Exchange, Framing};
+use crate::server::metrics::Metrics;
 use crate::server::refused::Limit;
 use crate::server::socket::Socket;
 
@@ -60,7 +61,8 @@ impl<S: Socket> Server<S> {
         if is_last && request.keep_alive {
             self.metrics.refused.count(Limit::RequestsPerConnection);
         }
-        let facts = self.admission.facts(caller.door, caller.beyond, now);
+        let mut facts = self.admission.facts(caller.door, caller.beyond, now);
+        facts.is_cut_off = self.node.as_ref().is_some_and(|node| node.vitals.is_cut_off(now.mono));
         let Call { action, headers } = self.api.handle(request, &facts);
         if self.admission.is_log_behind()
             && let Action::Busy(_) | Action::Answer(Response { status: 503, .. }) = &action
@@ -87,7 +89,12 @@ impl<S: Socket> Server<S> {
             Action::Metrics => {
                 self.metrics.refused.set(Limit::Tickets, self.api.tickets().1);
                 let mut text = self.metrics.render(&self.gauges());
+                text.push_str(&self.metrics.render_usage(&self.usage_faults));
                 text.push_str(&self.metrics.render_webhooks(&self.webhooks.counts()));
+                text.push_str(&Metrics::render_firings(self.firings.counts()));
+                if let Some(node) = &self.node {
+                    text.push_str(&Metrics::render_node(&node.vitals, &node.counts, now));
+                }
                 let response = Response::new(200).content("text/plain; version=0.0.4; charset=utf-8", text);
                 self.answer(exchange, response, now);
             }

@@ -7,7 +7,7 @@ use super::conversations::is_long_over;
 use crate::api::{Door, Otherwise, Render};
 use crate::auth::Spending;
 use crate::http::{Response, write_stream_head};
-use crate::log::{Answer, Query, Refusal, ReplyTo, StartingPosition, Subscription, View};
+use crate::log::{Answer, Query, Refusal, ReplyTo, Spends, StartingPosition, Subscription, View};
 use crate::model::{Now, ProjectId, SlabKey, Taken};
 use crate::server::admission::Place;
 use crate::server::connections::Departed;
@@ -77,10 +77,10 @@ impl<S: Socket> Server<S> {
         let Ok(place) = self.place_of(&wanted, false, exchange.framing.head_only) else {
             return self.refuse_stream(exchange, &[&wanted.project], wanted.is_event_source, None, now);
         };
-        let is_named = wanted.run.is_some();
+        let begins_at_once = wanted.run.is_some() && !matches!(otherwise, Otherwise::Decide(_));
         let what = What::Stream { wanted, spends: None, place, otherwise: Some(otherwise), held: Some(held) };
         let to = self.connections.wait(Waiting { what, exchange, metered: None });
-        if is_named {
+        if begins_at_once {
             self.replies.postpone(to);
             self.ask_where_to_begin(now);
         } else {
@@ -119,7 +119,9 @@ impl<S: Socket> Server<S> {
     /// Asks the log where the stream begins that waits for this answer. Where the project was let go while the log
     /// answered, it is told of that before it is asked again, so that it hands the project's newest messages out anew.
     pub(super) fn ask_where_it_begins(&mut self, to: SlabKey) {
-        let note = |spends: &Option<Spending>| spends.as_ref().map(|spends| spends.note().clone());
+        let note = |spends: &Option<Spending>| {
+            spends.as_ref().and_then(|it| Some(Spends { note: it.note()?.clone(), is_proven: it.is_proven() }))
+        };
         match self.connections.waiting(to).map(|waiting| &waiting.what) {
             Some(What::Stream { wanted, spends, .. }) => self.replies.subscribe(to, wanted.clone(), note(spends)),
             Some(What::Bundle(waiting)) => {
@@ -143,6 +145,7 @@ impl<S: Socket> Server<S> {
             return self.start_part(to, start, now);
         }
         if !start.is_over && !self.streams.is_open(&start.project) {
+            self.note_spent(to);
             return self.ask_where_it_begins(to);
         }
         let Some(Waiting { what: What::Stream { wanted, spends, place, otherwise, .. }, exchange, .. }) =
@@ -162,6 +165,16 @@ impl<S: Socket> Server<S> {
             spends.keep();
         }
         self.begin_stream(exchange, &wanted, &start, place, now);
+    }
+
+    /// The log has said where a stream begins, and so has kept that its ticket is spent.
+    pub(super) fn note_spent(&mut self, to: SlabKey) {
+        let spends = match self.connections.waiting(to).map(|waiting| &mut waiting.what) {
+            Some(What::Stream { spends, .. }) => spends,
+            Some(What::Bundle(waiting)) => &mut waiting.spends,
+            _ => return,
+        };
+        spends.iter_mut().for_each(Spending::note_kept);
     }
 
     /// What came along for those who watch the run already.
@@ -250,7 +263,7 @@ impl<S: Socket> Server<S> {
         let (parts, spends) = match what {
             What::Stream { wanted, spends, .. } => (vec![wanted], spends),
             What::Bundle(waiting) => (waiting.wanted.parts.clone(), waiting.spends),
-            What::Answer(_) | What::Rerun(_) | What::Keys => return,
+            What::Answer(_) | What::Rerun(_) | What::Change(_) | What::Stored(_) | What::Keys => return,
         };
         let passes = matches!(answer, Answer::Refused(Refusal::StoreUnavailable | Refusal::TooManyProjects(_)));
         if passes && parts.iter().all(|part| part.is_event_source) {
@@ -324,6 +337,10 @@ impl<S: Socket> Server<S> {
         for effect in self.streams.take_effects(self.replies.pages_in_flight_max(now)) {
             match effect {
                 Effect::Unwatch(project) => self.replies.unwatch(project),
+                Effect::IgnoreItems(project) => self.replies.ignore_items(project),
+                Effect::ReadItems { stream, project, only_run, after } => {
+                    self.replies.read_items(project, only_run, after, ReplyTo::Stream(stream));
+                }
                 Effect::ReadRow { channel, project, run, format, after, bytes_max } => {
                     let query = Query::Row { project, run, format, after, bytes_max };
                     self.replies.read(query, ReplyTo::Channel(channel));

@@ -11,6 +11,9 @@ use crate::stream::BACKLOG_BYTES_MIN;
 
 const YEAR_MS: u64 = 365 * 24 * 3_600_000;
 
+/// Calls of one client that may wait for their answers.
+const ASKED_MAX: usize = 6;
+
 /// Addresses that clients come from.
 const ADDRESSES: usize = 5;
 
@@ -18,6 +21,7 @@ impl<M: Medium> World<M> {
     /// Everything, from the first connection to the last.
     pub(super) fn play(&mut self) {
         self.gather_crowd();
+        self.store_plans();
         for action in 0..self.laws.actions {
             if action == self.laws.drains_at {
                 self.drain();
@@ -38,6 +42,16 @@ impl<M: Medium> World<M> {
         self.turn(1);
     }
 
+    /// Most projects have plans that steps may name.
+    pub(super) fn store_plans(&mut self) {
+        let index = self.connect(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 8)), usize::MAX / 2);
+        for _ in 0..12 {
+            self.ask_stored(index);
+        }
+        self.clients[index].send(usize::MAX);
+        self.settle();
+    }
+
     pub(super) fn act(&mut self) {
         match self.rng.below(100) {
             0..8 => self.come(),
@@ -45,14 +59,18 @@ impl<M: Medium> World<M> {
             22..38 => self.on_some(Self::send_some),
             38..45 => self.on_some(Self::take_some),
             45..47 => self.on_some(Self::leave),
-            47..69 => drop(self.turn_some()),
+            47..66 => drop(self.turn_some()),
+            66..69 => self.act_for_runs(),
             69..79 => {
                 let n = 1 + self.rng.below(3);
                 self.log(n);
                 let reads = self.rng.below(3);
                 self.read_beside(reads);
             }
-            79..82 => self.intake(),
+            79..82 => {
+                self.intake();
+                self.hear_wishes(1);
+            }
             82..87 => self.execute(),
             87..92 => self.shop.finish(&mut self.rng),
             92 => self.shop.speak(&mut self.rng),
@@ -62,6 +80,23 @@ impl<M: Medium> World<M> {
             97 => self.settle(),
             _ => self.burst(),
         }
+    }
+
+    /// Someone who is there for runs alone, and reads all that it is sent, begins some and steers others.
+    fn act_for_runs(&mut self) {
+        let is_there = |agent: &usize| {
+            let client = &self.clients[*agent];
+            client.is_connected() && matches!(client.mode, Mode::Answers) && client.asked.len() < ASKED_MAX
+        };
+        let index = match self.agent.filter(is_there) {
+            Some(index) => index,
+            None => self.connect(IpAddr::V4(Ipv4Addr::LOCALHOST), usize::MAX / 2),
+        };
+        self.agent = Some(index);
+        for _ in 0..1 + self.rng.below(3) {
+            if self.rng.one_in(4) { self.ask_submit(index) } else { self.ask_steering(index) }
+        }
+        self.clients[index].send(usize::MAX);
     }
 
     fn turn_some(&mut self) -> bool {
@@ -148,6 +183,7 @@ impl<M: Medium> World<M> {
         let by = Duration::from_millis(1 + self.rng.below(400) as u64);
         self.pass(by);
         self.interrupt_some();
+        self.wish_again();
         if self.laws.is_jwt && self.rng.one_in(6) {
             self.tokens.issue_any(&mut self.rng, self.now.wall);
         }

@@ -257,7 +257,8 @@ impl<M: Medium> World<M> {
         let alive = self.clients.iter().filter(|client| client.is_alive()).count();
         let gauges = self.server.gauges();
         assert_eq!(gauges.connections + gauges.streams, alive, "each socket is a connection or a stream");
-        let each = 5 * BACKLOG_BYTES + 2 * super::laws::BODY_BYTES;
+        // Its own, one with items, one in lines and a few of runs, each with room to grow.
+        let each = 8 * BACKLOG_BYTES + 2 * super::laws::BODY_BYTES;
         let held = gauges.backlog_bytes;
         assert!(held <= each * gauges.projects_watched, "{held} bytes for {} projects", gauges.projects_watched);
         if !self.laws.is_jwt {
@@ -293,7 +294,17 @@ impl<M: Medium> World<M> {
             let is_new = now <= client.watches_since + STREAM_SWEEP;
             let is_expired = !is_new && end.is_some_and(|end| self.now.wall > end.plus_millis(2000));
             assert!(!is_stream || !is_expired, "client {index}: its token has ended");
-            let is_owed = client.owed().is_some() && matches!(client.mode, Mode::Answers);
+            if let Mode::Stream(follower) = &client.mode
+                && wire.blocked_since.is_none()
+                && follower.position == self.model.newest(&follower.wanted.project)
+                && !self.is_store_down()
+            {
+                follower.check_items(&self.model);
+            }
+            // What a run has decided is told once that is kept.
+            let is_steer = client.owed().is_some_and(|asked| matches!(asked.what, What::Steer(_)));
+            let may_wait = is_steer && self.is_store_down();
+            let is_owed = client.owed().is_some() && matches!(client.mode, Mode::Answers) && !may_wait;
             assert!(!is_owed || wire.blocked_since.is_some(), "client {index} waits for an answer");
         }
     }

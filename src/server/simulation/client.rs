@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::follower::{Follower, Wanted};
 use super::socket::Wire;
-use crate::model::{ProjectId, RunId};
+use crate::model::{ProjectId, RunId, StepId};
 use crate::server::Token;
 
 /// See the [module](self).
@@ -123,6 +123,10 @@ pub(super) enum What {
         of: String,
     },
     Cancel,
+    /// One of these, whatever else is the case.
+    Any(&'static [u16]),
+    /// Something that is wanted of a run.
+    Steer(Box<Steered>),
     Ticket {
         project: ProjectId,
     },
@@ -130,6 +134,27 @@ pub(super) enum What {
         wanted: Box<Wanted>,
         ticket: Option<TicketUse>,
     },
+}
+
+/// What is wanted of a run.
+#[derive(Debug, Clone)]
+pub(super) struct Steered {
+    pub(super) what: Steer,
+    pub(super) project: ProjectId,
+    pub(super) run: RunId,
+    pub(super) key: Option<String>,
+    pub(super) body: String,
+}
+
+/// See [`Steered`].
+#[derive(Debug, Clone)]
+pub(super) enum Steer {
+    /// A step is decided.
+    Decide { step: StepId, choice: String },
+    /// Its plan is changed.
+    Change { of_revision: u32 },
+    /// It is gone on from.
+    Retry,
 }
 
 /// A ticket that a stream is asked for with.

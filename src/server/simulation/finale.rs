@@ -42,7 +42,10 @@ impl<M: Medium> World<M> {
                 self.settle();
             }
             self.settle();
-            let Some(at) = self.shop.next_deadline() else { break };
+            let Some(at) = self.shop.next_deadline() else {
+                let is_stuck = self.is_draining || !(self.wish_again() || self.decide_what_waits());
+                if is_stuck { break } else { continue }
+            };
             self.pass(at.saturating_sub(self.now.mono));
             self.settle();
         }
@@ -57,6 +60,7 @@ impl<M: Medium> World<M> {
         if given_up > 0 {
             self.meet("interrupted too often");
         }
+        self.model.check_kinships().into_iter().for_each(|word| self.meet(word));
         self.disk.look(|store| self.model.check_outbox(store));
     }
 

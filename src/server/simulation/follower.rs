@@ -4,8 +4,10 @@
 use serde_json::Value;
 
 use super::beside::Beside;
+use super::items::KnownItems;
 use super::model::Model;
 use super::retold::Teller;
+use super::run_model::RunModel;
 use super::sse::{Block, Special};
 use crate::formats::Format;
 use crate::http::Coding;
@@ -20,6 +22,8 @@ pub(super) struct Wanted {
     pub(super) format: Option<Format>,
     pub(super) shown: Option<Shown>,
     pub(super) snapshots: bool,
+    /// It is told of items, too.
+    pub(super) items: bool,
     pub(super) heartbeat_as_message: bool,
     pub(super) is_event_source: bool,
     /// The newest message when it was asked for, or the newest that the loop knew of, where it needs no more.
@@ -77,6 +81,8 @@ pub(super) struct Follower {
     awaits_reset: bool,
     /// Snapshots so far, while they may come.
     snapshots: Option<Vec<Value>>,
+    /// What it was told of items.
+    pub(super) items: KnownItems,
     pub(super) heartbeats: u64,
     /// Resets behind the beginning: history went faster than the reader.
     pub(super) resets: u64,
@@ -113,6 +119,7 @@ impl Follower {
             last_id: None,
             awaits_reset: false,
             snapshots: None,
+            items: KnownItems::default(),
             heartbeats: 0,
             resets: 0,
             words: Vec::new(),
@@ -187,6 +194,14 @@ impl Follower {
             ("stream_closing", Some(retry), None) => self.closing(*retry, &special, model, at),
             ("stream_reset", None, None) if self.stage == Stage::Live => self.reset(&special, model),
             ("workflow_snapshot", None, None) => self.snapshot(special),
+            (kind @ ("workflow_item" | "workflow_items_snapshot"), None, None) if self.stage == Stage::Live => {
+                assert!(!self.awaits_reset, "the reset comes first");
+                self.settle_snapshots(model);
+                match kind {
+                    "workflow_item" => self.take_item(&special, model),
+                    _ => self.take_items(&special, model),
+                }
+            }
             ("heartbeat", None, None) if self.stage == Stage::Live => {
                 assert!(self.wanted.heartbeat_as_message && special.payload["timestamp"].is_string());
                 assert_eq!(special.seq, self.position_told(special.seq, model));
@@ -258,7 +273,7 @@ impl Follower {
         };
         let Some(floor) = model.floor(model.newest(project)) else { return true };
         let first = model.project(project).and_then(|project| project.next_of(run, 0));
-        let last = model.run(project, run).and_then(super::model::RunModel::last_seq);
+        let last = model.run(project, run).and_then(RunModel::last_seq);
         after + 1 < floor && first.is_some_and(|first| first < floor) && last.is_none_or(|last| after + 1 < last)
     }
 
@@ -315,7 +330,7 @@ impl Follower {
 
     /// The position that a message made for this stream alone may name: its own, or, where only one run is followed,
     /// any behind which that run has said nothing.
-    fn position_told(&self, told: u64, model: &Model) -> u64 {
+    pub(super) fn position_told(&self, told: u64, model: &Model) -> u64 {
         let Some(run) = &self.wanted.run else { return self.position };
         let project = model.project(&self.wanted.project);
         let next = project.and_then(|project| project.next_of(run, self.position));

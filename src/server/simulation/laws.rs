@@ -95,7 +95,7 @@ impl Laws {
             history_bytes: if floor_is_known { u64::MAX } else { 30_000 },
             history_age: Duration::from_secs(if floor_is_known { 1 << 30 } else { 40 }),
             floor_is_known,
-            open_runs: 6,
+            open_runs: 8,
             key_bytes: if rng.one_in(3) { 3000 } else { 1 << 20 },
             read_bytes_max: [usize::MAX, 600][rng.below(2)],
             crowd: if is_crowded { 520 + rng.below(100) } else { 0 },
@@ -183,6 +183,7 @@ impl Laws {
             projects: 100,
             key_bytes: self.key_bytes,
             state_outputs_bytes: 1 << 20,
+            plans: Default::default(),
             recent_ms: 60_000,
         }
     }

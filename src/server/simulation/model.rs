@@ -8,14 +8,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::run_model::RunModel;
 use crate::auth::IdSigner;
-use crate::executor::testing::INTERRUPTIONS_MAX;
-use crate::executor::{NewRun, ResumedRun};
-use crate::formats::RunHead;
-use crate::log::{Command, Order, Query, Resumed, Store};
-use crate::model::{
-    Now, ProjectId, Record, RunEvent, RunEventKind, RunId, RunState, RunStatus, StepProgress, StepUpdate,
-};
+use crate::log::{Command, NewPlan, Order, PlanCommand, Query, Store};
+use crate::model::{ItemState, Notable, Now, Plan, PlanName, ProjectId, Record, RunEvent, RunId, StepId, StepStatus};
 
 /// See the [module](self).
 pub(super) struct Model {
@@ -26,6 +22,8 @@ pub(super) struct Model {
     /// The wall clock was set at some time, so that when runs ended is no order of them.
     clock_was_set: bool,
     projects: BTreeMap<ProjectId, ProjectModel>,
+    /// The tags of the stored plans.
+    plans: BTreeMap<(ProjectId, PlanName), Arc<str>>,
     /// What runs said, and which were asked to end, while the store took nothing.
     held: Vec<Seen>,
 }
@@ -52,27 +50,16 @@ pub(super) struct Kept {
     pub(super) is_last: bool,
 }
 
-/// A run.
-pub(super) struct RunModel {
-    created: RunState,
-    /// Its plan and inputs.
-    document: Arc<[u8]>,
-    /// Where the project was when it was taken on, and when it was read from the store, as long as it says nothing.
-    created_after: Vec<u64>,
-    /// What it has said.
-    pub(super) said: Vec<(u64, RunEvent)>,
-    /// It was asked to end.
-    pub(super) is_cancelled: bool,
-    /// It goes on from a start that knew of that.
-    pub(super) must_be_cancelled: bool,
-}
-
 /// What of a batch concerns the model.
 pub(super) enum Seen {
     Publish(ProjectId, Vec<(String, Vec<u8>)>),
     Submit(ProjectId, RunId, Arc<[u8]>),
     Cancel(ProjectId, RunId),
-    Event(ProjectId, RunEvent),
+    Event(ProjectId, Box<RunEvent>),
+    Item(ProjectId, RunId, StepId, Box<ItemState>),
+    Plan(ProjectId, RunId, Arc<Plan>),
+    Store(Box<NewPlan>),
+    Remove(ProjectId, PlanName),
     /// Someone may be shown snapshots.
     Look(ProjectId),
 }
@@ -91,10 +78,11 @@ pub(super) fn look_through(commands: &[Command]) -> Vec<Seen> {
                 seen.push(Seen::Submit(submission.project().clone(), run, document));
             }
             Command::Cancel { project, run, .. } => seen.push(Seen::Cancel(project.clone(), run.clone())),
-            Command::Records(records) => seen.extend(records.iter().filter_map(|record| match record {
-                Record::Event { project, event } => Some(Seen::Event(project.clone(), event.clone())),
-                Record::Output { .. } | Record::Whole { .. } => None,
-            })),
+            Command::Records(records) => records.iter().for_each(|record| look_at_record(record, &mut seen)),
+            Command::Plan { command: PlanCommand::Put(plan), .. } => seen.push(Seen::Store(plan.clone())),
+            Command::Plan { command: PlanCommand::Remove { project, name, .. }, .. } => {
+                seen.push(Seen::Remove(project.clone(), name.clone()));
+            }
             _ => {}
         }
     }
@@ -107,10 +95,22 @@ pub(super) fn look_through(commands: &[Command]) -> Vec<Seen> {
     seen
 }
 
+fn look_at_record(record: &Record, seen: &mut Vec<Seen>) {
+    match record {
+        Record::Item { project, run, step, state } => {
+            seen.push(Seen::Item(project.clone(), run.clone(), step.clone(), state.clone()));
+        }
+        Record::Plan { project, run, plan, .. } => seen.push(Seen::Plan(project.clone(), run.clone(), plan.clone())),
+        _ => {}
+    }
+    seen.extend(record.events().iter().map(|event| Seen::Event(record.project().clone(), Box::new(event.clone()))));
+}
+
 impl Model {
     /// One that has seen nothing.
     pub(super) fn new(signer: IdSigner, messages_max: Option<u64>, recent_ms: u64) -> Self {
-        Self { signer, messages_max, recent_ms, clock_was_set: false, projects: BTreeMap::new(), held: Vec::new() }
+        let (projects, plans, held) = Default::default();
+        Self { signer, messages_max, recent_ms, clock_was_set: false, projects, plans, held }
     }
 
     /// A batch was kept; `orders` tell which runs were taken on.
@@ -123,7 +123,9 @@ impl Model {
                     }
                 }
                 Seen::Submit(project, run, document) => self.take_on(project, run, document, orders, now),
-                Seen::Cancel(..) | Seen::Event(..) => self.hear(seen),
+                Seen::Cancel(..) | Seen::Event(..) | Seen::Item(..) | Seen::Plan(..) => self.hear(seen),
+                Seen::Store(plan) => drop(self.plans.insert((plan.project, plan.name), plan.tag)),
+                Seen::Remove(project, name) => drop(self.plans.remove(&(project, name))),
                 Seen::Look(project) => self.note_snapshots(project, now),
             }
         }
@@ -133,9 +135,9 @@ impl Model {
     pub(super) fn hold(&mut self, seen: Vec<Seen>, now: Now) {
         for seen in seen {
             match seen {
-                Seen::Cancel(..) | Seen::Event(..) => self.held.push(seen),
+                Seen::Cancel(..) | Seen::Event(..) | Seen::Item(..) | Seen::Plan(..) => self.held.push(seen),
                 Seen::Look(project) => self.note_snapshots(project, now),
-                Seen::Publish(..) | Seen::Submit(..) => {}
+                Seen::Publish(..) | Seen::Submit(..) | Seen::Store(_) | Seen::Remove(..) => {}
             }
         }
     }
@@ -157,23 +159,37 @@ impl Model {
     pub(super) fn reload(&mut self) {
         for entry in self.projects.values_mut() {
             let newest = entry.history.len() as u64;
-            let silent = entry.runs.values_mut().filter(|run| run.said.is_empty());
-            let silent = silent.filter(|run| run.created_after.last() != Some(&newest));
-            silent.for_each(|run| run.created_after.push(newest));
+            entry.runs.values_mut().for_each(|run| run.note_read(newest));
         }
     }
 
     /// What a run says, or that it was asked to end, is kept.
     fn hear(&mut self, seen: Seen) {
         match seen {
-            Seen::Event(project, event) => self.hear_run(project, event),
-            Seen::Cancel(project, run) => {
+            Seen::Event(project, event) => self.hear_run(project, *event),
+            Seen::Cancel(project, run) => self.note_cancelled(&project, &run),
+            Seen::Item(project, run, step, state) => {
                 let Some(entry) = self.projects.get_mut(&project) else { return };
-                if entry.open.contains(&run) {
-                    entry.runs.get_mut(&run).expect("an open run is known").is_cancelled = true;
+                let newest = entry.history.len() as u64;
+                if let Some(open) = entry.open_run(&run) {
+                    open.items.entry(step.clone()).or_default().push(&run, &step, *state, newest);
                 }
             }
-            Seen::Publish(..) | Seen::Submit(..) | Seen::Look(_) => {}
+            Seen::Plan(project, run, plan) => {
+                let entry = self.projects.get_mut(&project);
+                if let Some(open) = entry.and_then(|entry| entry.open_run(&run)) {
+                    open.plan_anew(plan);
+                }
+            }
+            Seen::Publish(..) | Seen::Submit(..) | Seen::Store(_) | Seen::Remove(..) | Seen::Look(_) => {}
+        }
+    }
+
+    /// A run is to end: someone has asked for that, or the log has for another run's sake.
+    pub(super) fn note_cancelled(&mut self, project: &ProjectId, run: &RunId) {
+        let entry = self.projects.get_mut(project);
+        if let Some(run) = entry.and_then(|entry| entry.open_run(run)) {
+            run.is_cancelled = true;
         }
     }
 
@@ -189,7 +205,15 @@ impl Model {
             assert!(entry.open.contains(&resumed.state.run_id), "{resumed:?} had ended");
             let run = entry.runs.get_mut(&resumed.state.run_id).expect("an open run is known");
             assert_eq!((&resumed.state, resumed.cancelled), (&run.state(u64::MAX), run.is_cancelled));
-            run.must_be_cancelled = run.is_cancelled;
+            run.must_be_cancelled = run.is_cancelled && resumed.state.outcome.is_none();
+            for (step, items) in &resumed.items {
+                let kept = run.items.get(step).map(|moves| moves.newest()).unwrap_or_default();
+                assert_eq!(items.iter().collect::<Vec<_>>(), kept, "the items of {step} as they were");
+            }
+            let has_items =
+                |step: &StepId| resumed.state.step(step).is_some_and(|step| step.status == StepStatus::Running);
+            let forgotten = run.items.keys().find(|step| has_items(step) && !resumed.items.contains_key(*step));
+            assert_eq!(forgotten, None, "its items are forgotten");
             for step in resumed.state.steps.iter().filter(|step| step.truncated) {
                 let bytes = match &*resumed.whole_outputs[&step.id] {
                     Value::String(text) => text.len(),
@@ -210,14 +234,20 @@ impl Model {
             let newest = store.remains(id).expect("it does not fail").map_or(0, |kept| kept.newest);
             assert_eq!(newest, entry.history.len() as u64, "each message that was kept, and no other, of {id}");
         }
+        let names = self.plans.keys();
+        for (project, name) in names {
+            let kept = store.plan(project, name).expect("it does not fail").map(|row| row.tag);
+            assert_eq!(kept.as_ref(), self.plans.get(&(project.clone(), name.clone())), "{name} of {project}");
+        }
         self.check_outbox(store);
     }
 
-    /// The one webhook, which nobody comes for here, is to be told of the end of every run, once.
+    /// The one webhook, which nobody comes for here, is to be told of all that it may be told of, once.
     pub(super) fn check_outbox(&self, store: &dyn Store) {
-        let ended = self.runs().filter(|(.., run)| run.last_seq().is_some()).count() as u64;
+        let said = self.runs().flat_map(|(.., run)| &run.said);
+        let notable = said.filter(|(_, event)| Notable::of(event).is_some()).count() as u64;
         let waiting: u64 = store.outbox().expect("it does not fail").iter().map(|(_, rows)| *rows).sum();
-        assert_eq!(waiting, ended, "what webhooks are to be told is kept with the message that says it");
+        assert_eq!(waiting, notable, "what webhooks are to be told is kept with the message that says it");
     }
 
     fn append(&mut self, project: &ProjectId, kind: &str, payload: &[u8], run: Option<(RunId, bool)>) -> u64 {
@@ -237,15 +267,10 @@ impl Model {
         });
         let entry = self.projects.entry(project).or_default();
         let Some(plan) = plan else { return };
-        let created_after = entry.history.len() as u64;
+        let position = entry.history.len() as u64;
         if !entry.open.contains(&run) {
             entry.open.push(run.clone());
-            let created = RunState::new(run.clone(), &plan, now.wall);
-            let created_after = vec![created_after];
-            let said = Vec::new();
-            let model =
-                RunModel { created, document, created_after, said, is_cancelled: false, must_be_cancelled: false };
-            entry.runs.insert(run, model);
+            entry.runs.insert(run.clone(), RunModel::new(run, plan, document, position, now.wall));
         }
     }
 
@@ -332,29 +357,33 @@ impl Model {
         shown.is_some_and(|shown| shown.iter().any(|shown| comparable(shown) == got))
     }
 
+    /// Runs that have not ended.
+    pub(super) fn open_runs(&self) -> impl Iterator<Item = (&ProjectId, &RunId, &RunModel)> {
+        self.projects.iter().flat_map(|(project, entry)| {
+            let open = entry.open.iter().filter_map(|run| entry.runs.get_key_value(run));
+            open.map(move |(id, run)| (project, id, run))
+        })
+    }
+
+    /// The steps that wait for a decision.
+    pub(super) fn waiting(&self) -> Vec<(ProjectId, RunId, StepId)> {
+        let steps = self.open_runs().flat_map(|(project, id, run)| {
+            run.waiting().into_iter().map(move |step| (project.clone(), id.clone(), step))
+        });
+        steps.collect()
+    }
+
     /// All runs of all projects.
     pub(super) fn runs(&self) -> impl Iterator<Item = (&ProjectId, &RunId, &RunModel)> {
         self.projects.iter().flat_map(|(project, entry)| entry.runs.iter().map(move |(id, run)| (project, id, run)))
     }
 }
 
-/// A step that is not only there to wait begins no more attempts in a row than may be interrupted, and fails after those
-/// alone as interrupted too often. `begun` are those up to here.
-fn check_interruptions(of: &RunState, said: &StepProgress, begun: &mut u32) {
-    let only_waits = of.step(&said.step_id).is_some_and(|step| &*step.tool == "delay");
-    match &said.update {
-        StepUpdate::Running { .. } => {
-            *begun += 1;
-            assert!(only_waits || *begun <= INTERRUPTIONS_MAX, "{said:?}");
-        }
-        StepUpdate::Failed { error, .. } if error.contains("executor.interruptions") => {
-            assert!(!only_waits && *begun == INTERRUPTIONS_MAX, "{said:?}");
-        }
-        _ => *begun = 0,
-    }
-}
-
 impl ProjectModel {
+    fn open_run(&mut self, run: &RunId) -> Option<&mut RunModel> {
+        if self.open.contains(run) { self.runs.get_mut(run) } else { None }
+    }
+
     /// The first message of `run` behind `after`.
     pub(super) fn next_of(&self, run: &RunId, after: u64) -> Option<u64> {
         let said = &self.runs.get(run)?.said;
@@ -362,105 +391,9 @@ impl ProjectModel {
     }
 }
 
-impl RunModel {
-    /// The fold of what it had said when `position` was the newest message.
-    pub(super) fn state(&self, position: u64) -> RunState {
-        let mut state = self.created.clone();
-        self.said.iter().filter(|(seq, _)| *seq <= position).for_each(|(_, event)| state.apply(event));
-        state
-    }
-
-    /// The same as the answer to `GET` shows it.
-    pub(super) fn snapshot(&self, position: u64, project: &ProjectId, signer: &IdSigner) -> Value {
-        self.snapshots(position, project, signer).pop().expect("it was taken on before it was looked at")
-    }
-
-    /// All that it may be: as long as it had said nothing, it was where its project was when it was read.
-    pub(super) fn snapshots(&self, position: u64, project: &ProjectId, signer: &IdSigner) -> Vec<Value> {
-        let mut view = serde_json::to_value(self.state(position)).expect("serializes");
-        view["projectId"] = project.as_str().into();
-        let last = self.said.iter().map(|(seq, _)| *seq).filter(|seq| *seq <= position).max();
-        let places = last.map_or_else(|| self.created_after.clone(), |last| vec![last]);
-        let views = places.into_iter().filter(|place| *place <= position).map(|place| {
-            view["lastEventId"] = id(signer, project, place).into();
-            view.clone()
-        });
-        views.collect()
-    }
-
-    /// What its formats know of it beside its messages.
-    pub(super) fn head(&self, project: &ProjectId) -> Arc<RunHead> {
-        Arc::new(RunHead::new(project.clone(), &self.created, &self.document))
-    }
-
-    /// The `seq` of its last message, once it has ended.
-    pub(super) fn last_seq(&self) -> Option<u64> {
-        self.said.last().filter(|(_, event)| event.is_last()).map(|(seq, _)| *seq)
-    }
-
-    /// What the contract says of any run: first message first, one last one last, levels in order, steps inside them.
-    pub(super) fn check(&self) {
-        let mut level: Option<(usize, bool)> = None;
-        let (mut attempts, mut in_a_row) = (BTreeMap::new(), BTreeMap::new());
-        for (at, (_, event)) in self.said.iter().enumerate() {
-            assert_eq!(event.is_first(), at == 0, "{event:?}");
-            assert!(!event.is_last() || at + 1 == self.said.len(), "{event:?}");
-            match &event.kind {
-                RunEventKind::LevelStarted(started) => {
-                    assert_eq!(started.level, level.map_or(0, |(before, _)| before + 1));
-                    assert!(level.is_none_or(|(_, is_open)| !is_open), "one level at a time");
-                    level = Some((started.level, true));
-                }
-                RunEventKind::LevelCompleted(completed) => {
-                    assert_eq!(level.replace((completed.level, false)), Some((completed.level, true)));
-                }
-                RunEventKind::Progress(said) => {
-                    let is_in_bracket = level == Some((said.level, true));
-                    let is_left_over = said.attempt == 0 && level.is_none_or(|(_, is_open)| !is_open);
-                    assert!(is_in_bracket || is_left_over, "{said:?}");
-                    let (attempt, has_ended) = attempts.entry(&said.step_id).or_insert((0, false));
-                    let begins = matches!(said.update, StepUpdate::Running { .. });
-                    assert!(!*has_ended && said.attempt == *attempt + u32::from(begins), "{said:?}");
-                    let goes_on = begins || matches!(said.update, StepUpdate::Retrying { .. });
-                    (*attempt, *has_ended) = (said.attempt, !goes_on);
-                    check_interruptions(&self.created, said, in_a_row.entry(&said.step_id).or_default());
-                }
-                RunEventKind::StepOutput(_) => assert!(level.is_some_and(|(_, is_open)| is_open)),
-                RunEventKind::Completed(_) | RunEventKind::Failed(_) => {
-                    assert!(level.is_none_or(|(_, is_open)| !is_open), "no level is left open");
-                }
-                RunEventKind::Started(_) => {}
-            }
-        }
-        let state = self.state(u64::MAX);
-        let ended = state.steps.iter().all(|step| step.status.is_ended());
-        assert!(!state.status.is_ended() || ended, "no step is left open: {state:?}");
-        assert_eq!(state.status == RunStatus::Queued, self.said.is_empty());
-        let was_obeyed = !self.must_be_cancelled || !state.status.is_ended() || state.status == RunStatus::Cancelled;
-        assert!(was_obeyed, "it was asked to end, and was told so at the start: {state:?}");
-    }
-}
-
-fn id(signer: &IdSigner, project: &ProjectId, seq: u64) -> String {
+/// The id of message `seq`.
+pub(super) fn id(signer: &IdSigner, project: &ProjectId, seq: u64) -> String {
     let mut text = Vec::new();
     signer.write(&mut text, project, seq);
     String::from_utf8(text).expect("ids are ASCII")
-}
-
-/// What the executor is told of a run that was taken on.
-pub(super) fn new_run(project: ProjectId, run: RunId, order: &Order, seed: u64) -> Option<NewRun> {
-    match order {
-        Order::Start { plan, created_at, .. } => {
-            Some(NewRun { project, run, plan: plan.clone(), created_at: *created_at, seed })
-        }
-        Order::Resume(_) | Order::Cancel { .. } | Order::Kept(_) | Order::StoreIsDown(_) => None,
-    }
-}
-
-/// What the executor is told of a run that is to go on.
-pub(super) fn resumed_run(order: Order, seed: u64) -> Option<ResumedRun> {
-    let Order::Resume(resumed) = order else { return None };
-    let Resumed { project, plan, state, whole_outputs, cancelled } = *resumed;
-    let new = NewRun { project, run: state.run_id.clone(), plan, created_at: state.created_at, seed };
-    Some(ResumedRun { new, state, whole_outputs, cancelled })
 }

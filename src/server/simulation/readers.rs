@@ -1,5 +1,6 @@
 //! Those who read beside the log: what they are asked, and when their answers come.
 
+use super::logging::for_loop;
 use super::medium::Medium;
 use super::world::World;
 use crate::log::{Delivery, Question};
@@ -47,6 +48,7 @@ impl<M: Medium> World<M> {
     /// An answer may overtake what was committed last, where it was asked for before that was let out: that is on its way
     /// when the answer is made.
     fn hand_in(&mut self, answer: Delivery, behind: u64) {
+        let Some(answer) = for_loop(answer) else { return };
         let answer = Inbox::Log(vec![answer]);
         if self.outcomes > behind && matches!(self.inbox.back(), Some(Inbox::Log(_))) && self.rng.one_in(2) {
             self.meet("answer ahead");

@@ -6,7 +6,8 @@
 //! would have said something else.
 
 use super::follower::{Circumstances, Follower, Shown, Stage};
-use super::model::{Model, RunModel};
+use super::model::Model;
+use super::run_model::RunModel;
 use crate::formats::{Encoder, Format, Opening, closing, with_retry};
 use crate::http::{Coding, sse, write_chunk};
 use crate::model::{ProjectId, RunId};

@@ -33,6 +33,7 @@ impl<M: Medium> World<M> {
                     run: None,
                     shown,
                     snapshots,
+                    items: false,
                     heartbeat_as_message,
                     is_event_source,
                     newest,

@@ -6,29 +6,37 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::executor::call::{Unheard, attempt};
 use crate::executor::foreman::Foreman;
 use crate::executor::ledger::Limits;
 use crate::executor::run::AttemptError;
 use crate::executor::scheduler::{Command, Job, Report};
 use crate::executor::testing::Rng;
 use crate::executor::tool::{Call, Outcome, Tool, ToolError};
-use crate::executor::{Context, NewRun, ResumedRun, Settings};
-use crate::model::{Now, OutputStream, ProjectId, Record, RunId};
+use crate::executor::{ChildEnd, ChildWish, Context, NewRun, ResumedRun, Settings};
+use crate::model::{Now, OutputStream, Plan, ProjectId, Record, RunId, Steer};
 
 /// So small that each is met.
 const LIMITS: Limits = Limits { batches: 2, records: 60, bytes: 40_000, loud_bytes: 12_000 };
 
 /// What waits for the log at most: what may be before anything is held up, what each of four tools says before it is
-/// paused, and of each run that is active, or cancelled before it is, some messages for each of its steps.
-const RECORDS_MAX: usize = 60 + 4 * 2 * SHUT_PIECES_MAX + 9 * 30;
+/// paused, and of each run that is active, or cancelled before it is, some messages for each of its steps and their items.
+const RECORDS_MAX: usize = 60 + 4 * 2 * SHUT_PIECES_MAX + 9 * 60;
 
 /// How often a tool says something while it should not, before it is paused.
 const SHUT_PIECES_MAX: usize = 8;
 
 /// What the test plays, `echo` but for workers.
-pub(super) struct Work;
+pub(super) struct Work {
+    /// What it answers may change the plan of its run.
+    pub(super) may_plan: bool,
+}
 
 impl Tool for Work {
+    fn may_plan(&self) -> bool {
+        self.may_plan
+    }
+
     fn call(&self, _: &Call<'_>) -> Result<Outcome, ToolError> {
         unreachable!("the test plays the workers")
     }
@@ -46,6 +54,7 @@ pub(super) struct Shop {
     is_store_down: bool,
     /// Runs that were asked to end since the last turn.
     cancelled: Vec<(ProjectId, RunId)>,
+    wishes: Vec<ChildWish>,
     news: Vec<&'static str>,
 }
 
@@ -69,6 +78,7 @@ impl Shop {
             kept: 0,
             is_store_down: false,
             cancelled: Vec::new(),
+            wishes: Vec::new(),
             news: Vec::new(),
         }
     }
@@ -84,6 +94,23 @@ impl Shop {
     pub(super) fn cancel(&mut self, project: ProjectId, run: RunId) {
         self.cancelled.push((project.clone(), run.clone()));
         self.commands.push_back(Command::Cancel { project, run });
+    }
+
+    pub(super) fn release(&mut self, project: ProjectId, run: RunId) {
+        self.commands.push_back(Command::Release { project, run });
+    }
+
+    pub(super) fn steer(&mut self, project: ProjectId, run: RunId, steer: Box<Steer>) {
+        self.commands.push_back(Command::Steer { project, run, steer });
+    }
+
+    pub(super) fn child_ended(&mut self, project: ProjectId, parent: RunId, child: RunId, end: ChildEnd) {
+        self.commands.push_back(Command::ChildEnded { project, parent, child, end });
+    }
+
+    /// What was wished of children since the last call.
+    pub(super) fn take_wishes(&mut self) -> Vec<ChildWish> {
+        std::mem::take(&mut self.wishes)
     }
 
     pub(super) fn kept(&mut self, batches: u64) {
@@ -102,6 +129,11 @@ impl Shop {
         self.foreman.is_done()
     }
 
+    /// Is it done, and was the log handed all that it said?
+    pub(super) fn has_ended(&self) -> bool {
+        self.is_done() && !self.foreman.ledger().has_batch()
+    }
+
     /// When it has something to do next though nothing comes.
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         self.foreman.next_deadline()
@@ -112,7 +144,7 @@ impl Shop {
         let ledger = self.foreman.ledger();
         let is_due = self.foreman.next_deadline().is_some_and(|at| at <= now.mono);
         let has_come = !self.commands.is_empty() || !self.reports.is_empty();
-        let is_told = self.kept != ledger.kept() && ledger.awaits_receipt();
+        let is_told = self.kept != ledger.kept() && self.foreman.awaits_receipt();
         ledger.has_batch() || (!self.is_done() && (is_due || has_come || is_told))
     }
 
@@ -146,6 +178,7 @@ impl Shop {
         assert!(self.foreman.ledger().records() <= RECORDS_MAX, "{:?}", self.foreman.ledger());
         self.jobs.extend(jobs.into_iter().map(|job| Begun { job, at: now.mono, pieces: 0 }));
         self.foreman.hand_over(now, send);
+        self.wishes.append(&mut self.foreman.take_children());
     }
 
     /// Whatever the log and its store do, no attempt is left alone that has taken its time, or whose run is to end.
@@ -153,7 +186,9 @@ impl Shop {
         for Begun { job: Job { launch, .. }, at, .. } in &self.jobs {
             let step = &launch.plan.steps[launch.step];
             let is_late = step.timeout.is_some_and(|timeout| at.saturating_add(timeout) <= now.mono);
-            let is_unwanted = self.cancelled.iter().any(|(of, run)| (of, run) == (&launch.project, &launch.run));
+            let is_of_run = |(of, run): &(ProjectId, RunId)| (of, run) == (&launch.project, &launch.run);
+            // What runs because a run was cancelled goes on.
+            let is_unwanted = step.handler.is_none() && self.cancelled.iter().any(is_of_run);
             let is_cancelled = launch.cancel.is_cancelled();
             assert!(is_cancelled || !is_late, "{} runs since {at:?}, and its time is {:?}", step.id, step.timeout);
             assert!(is_cancelled || !is_unwanted, "{} runs though run {} was cancelled", step.id, launch.run);
@@ -193,10 +228,23 @@ impl Shop {
             (_, Err(error)) => Err(AttemptError::Lasting(error.to_string())),
             ("fail", Ok(_)) => Err(AttemptError::Passing("as it was told".to_owned())),
             ("delay", Ok(inputs)) => Ok(Outcome::After(Duration::from_millis(300), Value::Object(inputs))),
+            ("approval" | "plan", Ok(_)) => attempt(&self.context, &launch, &Unheard),
+            ("planner", Ok(_)) => Ok(Outcome::Output(other_plan(&launch.plan, rng))),
             _ if rng.one_in(8) => Err(AttemptError::Passing("broken".to_owned())),
             _ if rng.one_in(10) => Ok(Outcome::Output(json!("large ".repeat(200)))),
             (_, Ok(inputs)) => Ok(Outcome::Output(Value::Object(inputs))),
         };
         self.reports.push_back(Report::Finished { call, result });
+    }
+}
+
+/// A change of its plan, as a step answers that may make one.
+fn other_plan(plan: &Plan, rng: &mut Rng) -> Value {
+    let new = json!({"id": format!("p{}", rng.below(1000)), "tool": "work", "inputs": {"p": 1}});
+    let any = &plan.steps[rng.below(plan.steps.len())].id;
+    match rng.below(3) {
+        0 => json!({"$plan": {"add": [new], "remove": [any]}}),
+        1 => json!({"note": "as it was"}),
+        _ => json!({"$plan": {"add": [new]}}),
     }
 }

@@ -65,6 +65,7 @@ impl<M: Medium> World<M> {
 
     /// Someone watches with a ticket, and runs begin.
     fn get_busy(&mut self) {
+        self.store_plans();
         let client = self.connect(HOME, usize::MAX / 2);
         for n in 0..TICKETS {
             self.ask_for_ticket(client, n);
@@ -150,6 +151,11 @@ impl<M: Medium> World<M> {
         }
         let client = self.connect(HOME, usize::MAX / 2);
         self.ask_cancel(client);
+        if !self.model.waiting().is_empty() {
+            self.meet("waiting in an outage");
+        }
+        self.ask_decision(client);
+        self.ask_change(client);
         self.clients[client].send(usize::MAX);
         self.turn(0);
         let by = Duration::from_millis(1 + self.rng.below(3000) as u64);

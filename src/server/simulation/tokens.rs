@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::laws::Laws;
 use crate::api::{Api, ApiSettings};
 use crate::auth::{
     ClaimRules, Hosts, IdSigner, Instance, JwtKey, Origins, Principal, Projects, Rights, Scope, Scopes, ServerKeys,
-    TicketBook, TicketNote, Verifier, sign_hs256,
+    TicketBook, TicketMemory, TicketNote, Verifier, sign_hs256,
 };
 use crate::executor::testing::Rng;
 use crate::model::{ProjectId, Timestamp};
@@ -86,15 +89,24 @@ impl Tokens {
         who.is_none_or(|who| self.all[who].principal.require_in(scope, project).is_ok())
     }
 
+    /// Whose it is.
+    pub(super) fn sub(&self, who: Option<usize>) -> &str {
+        who.map_or("anonymous", |who| self.all[who].principal.sub())
+    }
+
     /// When the token ends.
     pub(super) fn expires_at(&self, who: Option<usize>) -> Option<Timestamp> {
         who.map(|who| self.all[who].expires_at)
     }
 
     /// The handlers of the `n`th server with these keys; `notes` tell what became of tickets before it.
-    pub(super) fn api(&self, laws: &Laws, now: Timestamp, n: u64, notes: &[TicketNote]) -> Api {
+    pub(super) fn api(&self, laws: &Laws, n: u64, notes: &[TicketNote]) -> Api {
         let key = JwtKey::Hs256 { secret: SECRET.to_vec() };
-        let mut tickets = TicketBook::new(self.keys.ticket_key(), TICKET_TTL, now, laws.storms.is_some());
+        let memory = match laws.storms {
+            Some(_) => TicketMemory::All,
+            None => TicketMemory::SinceStart(n.to_be_bytes()[2..].try_into().expect("six of eight bytes")),
+        };
+        let mut tickets = TicketBook::new(self.keys.ticket_key(), TICKET_TTL, memory);
         notes.iter().for_each(|note| tickets.apply(note));
         let settings = ApiSettings {
             verifier: laws.is_jwt.then(|| Verifier::new(&key, Duration::ZERO).expect("a key")),
@@ -113,4 +125,10 @@ impl Tokens {
         };
         Api::new(settings, Box::new(random))
     }
+}
+
+/// When a ticket was issued, as it says itself: behind its version and its nonce.
+pub(super) fn issued_at(ticket: &str) -> Timestamp {
+    let bytes = URL_SAFE_NO_PAD.decode(ticket).expect("a ticket");
+    Timestamp::from_millis(u64::from_be_bytes(bytes[17..25].try_into().expect("eight bytes")))
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::api::{Api, ApiSettings, Door};
 use crate::auth::{
-    ClaimRules, Hosts, Instance, JwtKey, Origins, Projects, Rights, Scopes, ServerKeys, TicketBook, Verifier,
-    sign_hs256,
+    ClaimRules, Hosts, Instance, JwtKey, Origins, Projects, Rights, Scopes, ServerKeys, TicketBook, TicketMemory,
+    Verifier, sign_hs256,
 };
 use crate::executor::testing::plan;
 use crate::http;
@@ -177,7 +177,7 @@ impl Bench {
             origins: Origins::new::<&str>(&[]).expect("no origins"),
             signer: signer.clone(),
             ticket_key: keys.ticket_key(),
-            tickets: TicketBook::new(keys.ticket_key(), TICKET_TTL, now.wall, true),
+            tickets: TicketBook::new(keys.ticket_key(), TICKET_TTL, TicketMemory::All),
             ticket_ttl: TICKET_TTL,
             serves_metrics: true,
         };
@@ -194,6 +194,7 @@ impl Bench {
             projects: 100,
             key_bytes: 1 << 20,
             state_outputs_bytes: 1 << 20,
+            plans: Default::default(),
             recent_ms: 60_000,
         };
         Self {
@@ -317,6 +318,7 @@ impl Bench {
             plan: Arc::new(plan(&["a"])),
             document: b"{}".as_slice().into(),
             answer: b"{}".as_slice().into(),
+            origin: None,
         };
         let submit =
             Command::Submit { submission: Box::new(submission), reply: ReplyTo::Connection(SlabKey::new(0, 0)) };

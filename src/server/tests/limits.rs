@@ -1,9 +1,14 @@
 //! What of everything there may be, and what is said at the limit.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::bench::{Bench, Client, RETRY_MS, limits};
 use super::{HEALTH, publish, statuses, stream};
+use crate::cluster::Vitals;
 use crate::http::contents;
 use crate::log::Delivery;
+use crate::server::core::Node;
 use crate::server::{ConnectionLimits, Inbox};
 
 /// Is this the soft refusal that an `EventSource` comes back from?
@@ -292,6 +297,19 @@ fn a_server_that_is_behind_takes_no_work_and_stays_ready() {
     assert_eq!(statuses(&bench.ask(&client, &HEALTH.replace("healthz", "readyz"))), [200]);
     bench.server.set_behind(false);
     assert_eq!(statuses(&bench.ask(&client, &publish(1))), [202]);
+}
+
+#[test]
+fn a_node_that_hears_nothing_of_what_it_writes_is_not_ready_and_serves_whoever_comes_all_the_same() {
+    let mut bench = Bench::new();
+    let vitals = Arc::new(Vitals::new(bench.now.mono));
+    bench.server.show_node(Node { vitals, counts: Arc::default() });
+    let (client, ready) = (bench.connect(), HEALTH.replace("healthz", "readyz"));
+    assert_eq!(statuses(&bench.ask(&client, &ready)), [200]);
+    bench.now.mono += Duration::from_secs(15);
+    assert_refused(&bench.ask(&client, &ready), 503, "store_unavailable");
+    assert_eq!(statuses(&bench.ask(&client, &publish(1))), [202]);
+    assert!(bench.ask(&client, &HEALTH.replace("healthz", "metrics")).contains("stepcast_round_trip_age_seconds 15"));
 }
 
 #[test]

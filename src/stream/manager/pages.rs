@@ -4,11 +4,10 @@ use std::io::Write;
 
 use super::{ConnectionManager, Effect};
 use crate::http::Coding;
-use crate::log::{Page, StartingPosition};
+use crate::log::{Page, StartingPosition, View};
 use crate::model::{Now, SlabKey};
-use crate::stream::backlog::Cursor;
 use crate::stream::control;
-use crate::stream::subscriber::{CloseReason, Pending, Phase};
+use crate::stream::subscriber::{CloseReason, KnownItems, Pending, Phase};
 
 impl<S: Write> ConnectionManager<S> {
     /// History that a stream asked for by [`Effect::ReadPage`].
@@ -22,7 +21,14 @@ impl<S: Write> ConnectionManager<S> {
         }
         let stream = &mut self.streams[key.index()];
         let sent = stream.cursor.sent as usize;
-        stream.cursor = Cursor::after(page.up_to);
+        if stream.known_items() == KnownItems::Asked {
+            stream.extra().items = KnownItems::All;
+        } else {
+            stream.cursor = self.watched.cursor_from(stream.channel, page.up_to);
+            if self.watched.has_items(stream.channel) {
+                stream.extra().items = KnownItems::Lacking;
+            }
+        }
         self.stats.messages += page.messages as u64;
         let extra = stream.extra();
         extra.awaits_page = false;
@@ -57,7 +63,7 @@ impl<S: Write> ConnectionManager<S> {
         }
         match stream.extra().apart.as_mut() {
             Some(apart) => apart.at[usize::from(apart.part)] = start.after,
-            None => stream.cursor = Cursor::after(start.after),
+            None => stream.cursor = self.watched.cursor_from(stream.channel, start.after),
         }
         let mut told = Vec::new();
         control::write_reset(&mut told, start);
@@ -87,6 +93,9 @@ impl<S: Write> ConnectionManager<S> {
             self.ask_page(key);
         }
         self.ask_rows();
+        // Before anyone asks how they are, who has them told again by that.
+        let ignored = self.watched.take_without_items().into_iter().map(Effect::IgnoreItems);
+        self.effects.splice(0..0, ignored);
         std::mem::take(&mut self.effects)
     }
 
@@ -95,6 +104,18 @@ impl<S: Write> ConnectionManager<S> {
         let stream = &mut self.streams[index as usize];
         stream.extra().awaits_page = true;
         self.paging.wait(SlabKey::new(index, stream.generation));
+    }
+
+    /// A stream gets in line to be shown how items are, if it has everything else.
+    pub(super) fn want_items(&mut self, index: u32) {
+        let stream = &self.streams[index as usize];
+        let Some(extra) = &stream.extra else { return };
+        let is_ready = !extra.awaits_page && !extra.has_pending() && extra.ending.is_none();
+        let newest = self.watched.backlog(stream.channel).newest();
+        if extra.items == KnownItems::Lacking && is_ready && stream.phase == Phase::Open && stream.cursor.seq >= newest
+        {
+            self.want_page(index);
+        }
     }
 
     /// It is a stream's turn to be read on for, if it is still there.
@@ -108,6 +129,15 @@ impl<S: Write> ConnectionManager<S> {
         }
         let lease = self.paging.ask();
         self.stats.pages += 1;
+        let backlog = self.watched.backlog(stream.channel);
+        if stream.known_items() == KnownItems::Lacking && backlog.reaches(stream.cursor.seq) {
+            let (project, after) = self.watched.positions_of(stream).next().expect("a stream has a project");
+            let (project, only_run) = (project.clone(), stream.only_run());
+            self.effects.push(Effect::ReadItems { stream: key, project, only_run, after });
+            let extra = stream.extra();
+            (extra.items, extra.lease) = (KnownItems::Asked, Some(lease));
+            return;
+        }
         let part = stream.apart().map_or(0, |apart| usize::from(apart.part));
         let (project, after) = self.watched.positions_of(stream).nth(part).expect("a part of the stream");
         self.effects.push(Effect::ReadPage {
@@ -115,7 +145,11 @@ impl<S: Write> ConnectionManager<S> {
             project: project.clone(),
             after,
             only_run: self.watched.run_of(stream.channel).or(stream.only_run()),
-            view: self.watched.view(stream.channel),
+            // Nothing that is said of items is history.
+            view: match self.watched.view(stream.channel) {
+                View::Items => View::Events,
+                view => view,
+            },
             bytes_max: lease.bytes(),
         });
         stream.extra().lease = Some(lease);

@@ -66,10 +66,10 @@ impl<S: Write> ConnectionManager<S> {
         start: &StartingPosition,
         now: Now,
     ) -> Result<SlabKey, S> {
-        if let Some(Retold { prelude, ended_at, .. }) = start.retold.as_deref() {
+        if let Some(Retold { prelude, ends, .. }) = start.retold.as_deref() {
             let prelude = with_retry(prelude, self.reconnection_ms());
             transport.preface.append(&mut transport.coding.encoded(prelude));
-            if ended_at.is_some() {
+            if *ends {
                 transport.preface.extend_from_slice(transport.coding.end());
             }
         }

@@ -82,8 +82,8 @@ impl<S: Write> ConnectionManager<S> {
         let mut frame = Vec::new();
         match self.watched.view(stream.channel) {
             View::Format(_) => return self.beat_with_comment(index, now),
-            View::Events if !is_message => return self.beat_with_comment(index, now),
-            View::Events => {
+            View::Events | View::Items if !is_message => return self.beat_with_comment(index, now),
+            View::Events | View::Items => {
                 let first = self.watched.positions_of(stream).next();
                 let (project, seq) = first.expect("a channel draws on at least one project");
                 control::write_heartbeat(&mut frame, project, seq, now.wall);

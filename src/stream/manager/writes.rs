@@ -19,21 +19,23 @@ impl<S: Write> ConnectionManager<S> {
             return self.step_aside(index);
         }
         if stream.write_pending(now_ms, &mut self.stats.bytes) {
-            let is_over = self.watched.is_over(stream.channel);
+            let has_end = self.watched.has_end(stream.channel);
             let is_bundled = self.watched.bundle(stream.channel).is_some();
+            let has_items = self.watched.has_items(stream.channel);
             match &stream.extra {
-                None if is_over => self.serve_gathered(index, now),
+                None if has_end || has_items => self.serve_gathered(index, now),
                 None if is_bundled => self.serve_bundled(index, now),
                 None => self.serve_backlog(index, now_ms),
                 Some(extra) if extra.awaits_page => {}
                 Some(extra) => match extra.ending {
                     Some(reason) => stream.phase = Phase::Doomed(reason),
                     None if is_bundled => self.serve_bundled(index, now),
-                    None if is_over || extra.is_gathered() => self.serve_gathered(index, now),
+                    None if has_end || has_items || extra.is_gathered() => self.serve_gathered(index, now),
                     None => self.serve_backlog(index, now_ms),
                 },
             }
         }
+        self.want_items(index);
         self.step_aside(index);
         self.settle(index);
     }

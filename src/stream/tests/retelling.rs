@@ -2,7 +2,7 @@
 
 use super::*;
 
-const FORMAT: Format = Format::AiSdk;
+const FORMAT: Format = Format::AiSdk { in_turns: false };
 
 /// A stream of run 1 in a format, which has everything up to here.
 fn retold(after: u64) -> NewStream {
@@ -84,7 +84,8 @@ fn a_run_that_is_over_is_told_and_the_stream_ends() {
     let (transport, wanted, mut start) = retold(0).parts(&p, &socket);
     let prelude = b"5\r\nwhole\r\n".to_vec();
     let ended_at = Some(Timestamp::from_millis(1));
-    start.retold = Some(Box::new(crate::log::Retold { format: FORMAT, prelude, ended_at, row: None }));
+    start.retold =
+        Some(Box::new(crate::log::Retold { format: FORMAT, prelude, ends: ended_at.is_some(), ended_at, row: None }));
     bench.manager.begin(transport, &wanted, &start, bench.now).expect("the project is open");
     assert_eq!(bench.reap(), [CloseReason::RunOver]);
     // When to come back is told with the first event.
@@ -260,4 +261,28 @@ fn backlogs_of_runs_count_among_all_backlogs() {
     let (_, bytes) = bench.manager.backlog_memory();
     // Half of the bytes may be dead, and there is room to grow.
     assert!(bytes <= 4 * TOGETHER, "{bytes} bytes");
+}
+
+#[test]
+fn behind_the_end_of_a_turn_its_streams_end_at_any_pace_and_those_of_the_next_turn_go_on() {
+    let in_turns = |after| NewStream { view: View::Format(Format::AiSdk { in_turns: true }), ..retold(after) };
+    for room in 0..130 {
+        let (mut bench, p) = Bench::with_project();
+        let (slow, next) = (FakeSocket::with_room(room), FakeSocket::open());
+        let key = bench.add(&p, &slow, in_turns(0));
+        say(&mut bench, &p, 1);
+        bench.catch_up();
+        bench.say_of(&p, 40, Some(run(1)), true);
+        bench.catch_up();
+        let mut turn = bench.logs[&p].bytes(0, Some(run(1)));
+        turn.extend_from_slice(Coding::Chunked.end());
+        bench.add(&p, &next, in_turns(2));
+        say(&mut bench, &p, 1);
+        bench.catch_up();
+        assert_eq!(next.text(), said(&bench, &p, 2), "{room} bytes");
+        bench.make_room(key, &slow, usize::MAX);
+        bench.catch_up();
+        assert_eq!(bench.reap(), [CloseReason::RunOver], "{room} bytes");
+        assert_eq!(slow.text(), String::from_utf8_lossy(&turn), "{room} bytes");
+    }
 }

@@ -76,7 +76,7 @@ fn join_somewhere(bench: &mut Bench, project: &ProjectId, rng: &mut Rng) -> Clie
     }
     let newest = bench.newest_broadcast(project);
     let after = rng.below(newest as usize + 1) as u64;
-    let view = if rng.one_in(3) { View::Format(Format::AiSdk) } else { View::Events };
+    let view = if rng.one_in(3) { View::Format(Format::AiSdk { in_turns: false }) } else { View::Events };
     let only_run = (view != View::Events || rng.one_in(3)).then(|| run(1 + rng.below(2) as u64));
     let coding = if rng.one_in(4) { Coding::UntilClose } else { Coding::Chunked };
     let socket = FakeSocket::with_room([0, 10, 1000, usize::MAX][rng.below(4)]);

@@ -11,6 +11,7 @@ use crate::model::ProjectId;
 use crate::stream::bundle::{Apart, Bundle, Piece};
 use crate::stream::channel::{Channel, Source};
 use crate::stream::subscriber::Stream;
+use crate::stream::with_items;
 
 /// Bytes of a piece, about: a stream whose socket is full holds one.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
@@ -80,7 +81,7 @@ impl Watched {
 
     pub(in crate::stream) fn bundle_mut(&mut self, channel: u32) -> Option<&mut Bundle> {
         match &mut self.channels.get_mut(channel as usize)?.source {
-            Source::Events { .. } | Source::Lines { .. } | Source::Retold(_) => None,
+            Source::Events { .. } | Source::Lines { .. } | Source::Items { .. } | Source::Retold(_) => None,
             Source::Several(bundle) => Some(bundle),
         }
     }
@@ -93,6 +94,7 @@ impl Watched {
     /// The projects of a stream, and where it is in each.
     pub(in crate::stream) fn positions_of<S>(&self, stream: &Stream<S>) -> impl Iterator<Item = (&ProjectId, u64)> {
         let at = match (self.bundle(stream.channel), stream.apart()) {
+            (None, _) if self.has_items(stream.channel) => Box::from([with_items::seq_at(stream.cursor.seq)]),
             (None, _) => Box::from([stream.cursor.seq]),
             (Some(_), Some(apart)) => apart.at.clone(),
             (Some(bundle), None) => match bundle.lacked_by(stream.cursor.seq) {

@@ -18,10 +18,10 @@ use crate::common::client::Request;
 use crate::common::random::Random;
 use crate::common::server::{Server, Setup, TempDirectory};
 
-const PROJECTS: [&str; 2] = ["alpha", "beta"];
+pub const PROJECTS: [&str; 2] = ["alpha", "beta"];
 
 /// How often it is looked whether runs have ended.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+pub const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// At most so long, nothing at all, lies between the start of a process and its end by a kill in the start.
 const START_MICROS_MAX: u64 = 60_000;
@@ -37,10 +37,10 @@ pub struct Report {
 
 /// What the clients of a trial bring home.
 #[derive(Default)]
-struct Kept {
-    sessions: Vec<Session>,
-    published: Vec<(String, Vec<Published>)>,
-    submitted: Vec<(String, Vec<Submitted>)>,
+pub struct Kept {
+    pub sessions: Vec<Session>,
+    pub published: Vec<(String, Vec<Published>)>,
+    pub submitted: Vec<(String, Vec<Submitted>)>,
 }
 
 /// Carries out a trial. Panics where anything is not as it should be.
@@ -61,7 +61,7 @@ pub fn carry_out(seed: u64, kills_max: u64) -> Report {
         for project in PROJECTS {
             clients.spawn(project, &mut random);
         }
-        let killed = guarded(&world, || kill_and_finish(&world, server, &setup, &mut random, kills_max));
+        let killed = guarded(&world, || kill_and_finish(&world, server, &setup, &mut random, kills_max, &PROJECTS));
         // Whoever still reads is cut off.
         killed.inspect(|_| world.finish())
     })
@@ -87,17 +87,17 @@ pub fn carry_out(seed: u64, kills_max: u64) -> Report {
 }
 
 /// An address that no other test, and no connection that this machine makes, has: so it is still there after a restart.
-fn own_address(seed: u64) -> SocketAddr {
+pub fn own_address(seed: u64) -> SocketAddr {
     let [low, high, ..] = (u64::from(std::process::id()) ^ seed.rotate_left(7)).to_le_bytes();
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 77, high, low.max(2))), 0)
 }
 
-fn of<'k, T>(kept: &'k [(String, Vec<T>)], project: &str) -> &'k [T] {
+pub fn of<'k, T>(kept: &'k [(String, Vec<T>)], project: &str) -> &'k [T] {
     kept.iter().find(|(name, _)| name == project).map_or(&[], |(_, kept)| kept)
 }
 
 /// The id before the first message.
-fn first_id(world: &World, server: &Server, project: &str) -> String {
+pub fn first_id(world: &World, server: &Server, project: &str) -> String {
     let request = Request::get(&format!("/api/sse/projects/{project}")).token(&world.token);
     let connected = server.stream_of(request).next().expect("connected");
     assert_eq!(connected.seq(), 0);
@@ -105,7 +105,7 @@ fn first_id(world: &World, server: &Server, project: &str) -> String {
 }
 
 /// Runs `act`; where it panics, the trial has failed and everyone is told to go.
-fn guarded<T>(world: &World, act: impl FnOnce() -> T) -> Option<T> {
+pub fn guarded<T>(world: &World, act: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(act)) {
         Ok(value) => Some(value),
         Err(panic) => {
@@ -118,14 +118,15 @@ fn guarded<T>(world: &World, act: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// Starts clients as threads.
-struct Clients<'s, 'e> {
-    scope: &'s Scope<'s, 'e>,
-    world: &'e World,
-    kept: &'e Mutex<Kept>,
+pub struct Clients<'s, 'e> {
+    pub scope: &'s Scope<'s, 'e>,
+    pub world: &'e World,
+    pub kept: &'e Mutex<Kept>,
 }
 
 impl<'s, 'e> Clients<'s, 'e> {
-    fn spawn(&self, project: &'static str, random: &mut Random) {
+    /// Those of one project.
+    pub fn spawn(&self, project: &'static str, random: &mut Random) {
         for manner in [Manner::Steady, Manner::Ticket, Manner::Slow, Manner::Rover] {
             self.watch(project, manner, random.fork());
         }
@@ -161,13 +162,14 @@ impl<'s, 'e> Clients<'s, 'e> {
     }
 }
 
-/// Kills the server a few times, lets it finish, and says farewell to all watchers; the last server.
-fn kill_and_finish(
+/// Kills the server a few times, lets it finish, and says farewell to all watchers of `projects`; the last server.
+pub fn kill_and_finish(
     world: &World,
     mut server: Server,
     setup: &Setup,
     random: &mut Random,
     kills_max: u64,
+    projects: &[&str],
 ) -> (Server, u64) {
     let mut kills = 0;
     for _ in 0..kills_max {
@@ -186,16 +188,21 @@ fn kill_and_finish(
         server = setup.clone().start();
         world.set_address(Some(server.address));
     }
-    wait_until(world, &mut server, "callers", || world.is_quiet());
-    wait_until(world, &mut server, "the end of runs", || PROJECTS.iter().all(|project| !has_open_runs(world, project)));
+    finish(world, projects, |what, condition| wait_until(world, &mut server, what, condition));
+    (server, kills)
+}
+
+/// Waits, each time by `wait`, until all is over, and says farewell to all watchers of `projects`.
+pub fn finish(world: &World, projects: &[&str], mut wait: impl FnMut(&str, &dyn Fn() -> bool)) {
+    wait("callers", &|| world.is_quiet());
+    wait("the end of runs", &|| projects.iter().all(|project| !has_open_runs(world, project)));
     world.finish();
-    for project in PROJECTS {
+    for project in projects {
         let farewell = json!({"type": FAREWELL, "payload": {}});
-        let answer = world.call(Request::post(&format!("/api/projects/{project}/events"), &farewell));
+        let answer = world.call_until_answered(&Request::post(&format!("/api/projects/{project}/events"), &farewell));
         assert_eq!(answer.map(|answer| answer.status), Some(202));
     }
-    wait_until(world, &mut server, "watchers", || world.watching().is_empty());
-    (server, kills)
+    wait("watchers", &|| world.watching().is_empty());
 }
 
 fn wait_until(world: &World, server: &mut Server, what: &str, condition: impl Fn() -> bool) {
@@ -213,7 +220,7 @@ fn wait_until(world: &World, server: &mut Server, what: &str, condition: impl Fn
 fn has_open_runs(world: &World, project: &str) -> bool {
     ["queued", "running"].iter().any(|status| {
         let path = format!("/api/projects/{project}/workflows?status={status}");
-        let answer = world.call(Request::get(&path)).expect("it is not killed any more");
+        let answer = world.call_until_answered(&Request::get(&path)).expect("it is not killed any more");
         answer.json()["workflows"].as_array().is_none_or(|runs| !runs.is_empty())
     })
 }

@@ -1,4 +1,4 @@
-//! What all threads of a trial share: is the server up, how much has been seen of it, is it time to go.
+//! What all threads of a trial share: which servers are up, how much has been seen of them, is it time to go.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -20,12 +20,16 @@ pub struct World {
     beginnings: RwLock<()>,
     /// Good for everything.
     pub token: String,
+    /// A server may answer that it can't just now: then nobody knows whether it did what it was asked.
+    may_refuse: bool,
 }
 
 #[derive(Default)]
 struct State {
-    /// Where the server listens; none while it is down.
-    address: Option<SocketAddr>,
+    /// Where each server listens; none while it is down.
+    addresses: Vec<Option<SocketAddr>>,
+    /// How often someone asked for one, so that each time it is another.
+    asked: usize,
     /// Messages and answers that anyone got.
     observed: u64,
     /// The newest `seq` that anyone saw, by project.
@@ -40,10 +44,21 @@ struct State {
 }
 
 impl World {
+    /// One of one server.
     pub fn new(callers: usize) -> Self {
-        let state = State { callers, ..State::default() };
+        Self::of(callers, 1, false)
+    }
+
+    /// One of several servers over one database, which is away at times.
+    #[cfg(feature = "postgres")]
+    pub fn of_nodes(callers: usize, nodes: usize) -> Self {
+        Self::of(callers, nodes, true)
+    }
+
+    fn of(callers: usize, servers: usize, may_refuse: bool) -> Self {
+        let state = State { callers, addresses: vec![None; servers], ..State::default() };
         let token = token(&["*"], "subscribe publish run admin");
-        Self { state: Mutex::new(state), changed: Condvar::new(), beginnings: RwLock::default(), token }
+        Self { state: Mutex::new(state), changed: Condvar::new(), beginnings: RwLock::default(), token, may_refuse }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -55,17 +70,35 @@ impl World {
         self.changed.notify_all();
     }
 
-    /// Waits until the server is up; none where the trial has failed.
+    /// Waits until a server is up, and says where: each time another one. None where the trial has failed.
     pub fn address(&self) -> Option<SocketAddr> {
-        let waits = |state: &mut State| state.address.is_none() && state.failure.is_none();
-        let (state, timeout) = self.changed.wait_timeout_while(self.state(), DEADLINE, waits).expect("as above");
+        let waits = |state: &mut State| state.addresses.iter().all(Option::is_none) && state.failure.is_none();
+        let (mut state, timeout) = self.changed.wait_timeout_while(self.state(), DEADLINE, waits).expect("as above");
         assert!(!timeout.timed_out(), "the server did not come back");
-        state.address.filter(|_| state.failure.is_none())
+        state.asked += 1;
+        let up: Vec<SocketAddr> = state.addresses.iter().copied().flatten().collect();
+        let next = up.get(state.asked % up.len().max(1)).copied();
+        next.filter(|_| state.failure.is_none())
     }
 
     /// The server is about to be killed, or listens again.
     pub fn set_address(&self, address: Option<SocketAddr>) {
-        self.change(|state| state.address = address);
+        self.set_node(0, address);
+    }
+
+    /// The same of one of several.
+    pub fn set_node(&self, node: usize, address: Option<SocketAddr>) {
+        self.change(|state| state.addresses[node] = address);
+    }
+
+    /// Are there several servers?
+    pub fn has_nodes(&self) -> bool {
+        self.may_refuse
+    }
+
+    /// Was this answered by one that can't just now, as one of these may?
+    pub fn is_refusal(&self, status: u16) -> bool {
+        self.may_refuse && status == 503
     }
 
     /// Somebody saw a message.
@@ -145,11 +178,20 @@ impl World {
         drop(self.changed.wait_timeout_while(state, at_most, waits));
     }
 
-    /// Makes a call, once; none where there was no answer.
+    /// Makes a call, once; none where there was no answer, or none that says anything.
     pub fn call(&self, request: Request) -> Option<Response> {
         let response = request.token(&self.token).try_send(self.address()?)?;
+        if self.is_refusal(response.status) {
+            self.pause();
+            return None;
+        }
         self.change(|state| state.observed += 1);
         Some(response)
+    }
+
+    /// What a client waits that was told to come back.
+    pub fn pause(&self) {
+        self.pace(20, Duration::from_millis(50));
     }
 
     /// Makes a call that does no harm when it is made twice, until it is answered; none where the trial has failed.

@@ -1,7 +1,7 @@
 //! Scenarios of restarts: the process that ran a run is gone, another goes on with it.
 
 use super::*;
-use crate::model::{Backoff, RetryPolicy, StepProgress};
+use crate::model::{Backoff, HandlerKind, RetryPolicy, StepProgress, StepUpdate};
 
 impl Stage {
     /// What the newest message says of a step that starts.
@@ -215,7 +215,13 @@ fn an_interruption_uses_up_no_retry() {
 #[test]
 fn live_output_after_a_restart_belongs_to_the_new_attempt() {
     let write = |stage: &mut Stage, attempt, text: &[u8]| {
-        stage.run.output((0, attempt), OutputStream::Stdout, text.to_vec(), stage.now, &mut stage.effects);
+        stage.run.output(
+            (Unit::of_step(0), attempt),
+            OutputStream::Stdout,
+            text.to_vec(),
+            stage.now,
+            &mut stage.effects,
+        );
     };
     let mut stage = Stage::started(plan(&["a"]));
     write(&mut stage, 1, b"1");
@@ -230,7 +236,9 @@ fn live_output_after_a_restart_belongs_to_the_new_attempt() {
             RunEventKind::StepOutput(said) => said.attempt,
             other => panic!("no output: {other:?}"),
         },
-        Record::Whole { .. } => panic!("no output"),
+        Record::Whole { .. } | Record::Item { .. } | Record::Plan { .. } | Record::Verdict { .. } => {
+            panic!("no output")
+        }
     });
     assert_eq!(attempts.collect::<Vec<_>>(), [2, 2]);
 }
@@ -297,4 +305,71 @@ fn what_only_waits_is_interrupted_as_often_as_it_takes() {
     stage.log();
     stage.wait(500);
     assert_eq!(stage.log(), ["a completed 11", "0]", "completed"]);
+}
+
+/// A plan of one step, with a timeout and a handler.
+fn limited(on: &[&str]) -> Plan {
+    let mut plan = plan(&[on, &["onExit"]].concat());
+    if let Some(handler) = plan.steps.last_mut() {
+        handler.handler = Some(HandlerKind::Exit);
+    }
+    plan.levels.iter_mut().for_each(|level| level.retain(|&step| step < on.len()));
+    plan.timeout = Some(Duration::from_millis(100));
+    plan
+}
+
+fn reason(stage: &Stage) -> Option<EndReason> {
+    stage.run.state().outcome.as_ref().and_then(|outcome| outcome.reason)
+}
+
+/// One and the same cancel counted after a restart, and not before it.
+#[test]
+fn a_cancel_counts_until_another_end_was_told_before_a_restart_and_after_it() {
+    for is_crashed in [false, true] {
+        let mut stage = Stage::started(limited(&["a", "b"]));
+        stage.wait(100);
+        stage.cancel();
+        if is_crashed {
+            stage = stage.crash(true, 1);
+        } else {
+            stage.fail("a");
+            stage.fail("b");
+        }
+        stage.take_all();
+        assert_eq!(reason(&stage), Some(EndReason::Cancelled), "nobody was told of the timeout");
+
+        let mut stage = Stage::started(limited(&["a", "b"]));
+        stage.wait(100);
+        stage.fail("a");
+        stage.cancel();
+        if is_crashed {
+            stage = stage.crash(true, 1);
+        } else {
+            stage.fail("b");
+        }
+        assert_eq!(stage.failed().reason, EndReason::Timeout, "a was told to have ended for it");
+        let handler = &stage.run.state().steps[2];
+        assert_eq!((handler.status, handler.attempt), (StepStatus::Skipped, 0), "the cancel ends the handlers");
+    }
+}
+
+#[test]
+fn a_run_whose_steps_were_done_timed_out_at_a_restart() {
+    let mut stage = Stage::started(limited(&["a"]));
+    stage.finish("a", Ok(Outcome::Output(json!(1))));
+    let begun = stage.kept.len() + stage.effects.records.len();
+    stage.effects.records.retain(|record| !in_short(record).starts_with("onExit"));
+    assert_eq!(stage.effects.records.len(), begun - 1, "that the handler runs is not kept");
+    let said = std::mem::take(&mut stage.effects.records);
+    let mut state = RunState::new(stage.run.state.run_id.clone(), &stage.run.plan, Timestamp::from_millis(0));
+    said.iter().flat_map(Record::events).for_each(|event| state.apply(event));
+    stage.run.state = state;
+    let mut stage = stage.crash(false, 1000);
+    stage.ok("onExit");
+    assert_eq!(stage.run.state().status, RunStatus::Completed);
+
+    let mut stage = Stage::started(limited(&["a"]));
+    stage.log();
+    let stage = stage.crash(false, 1000);
+    assert_eq!(reason(&stage), Some(EndReason::Timeout), "a would have been waited for");
 }

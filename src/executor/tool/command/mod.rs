@@ -1,7 +1,7 @@
 //! Runs a program as a tool: an argv list that no shell sees, in a session and an environment of its own.
 //!
 //! The program sees `PATH` of the server (unless `env` sets one), the variables named by `pass_env`, those set by `env`,
-//! and `STEPCAST_PROJECT_ID`, `STEPCAST_RUN_ID`, `STEPCAST_STEP_ID` and `STEPCAST_ATTEMPT`; nothing else. Its inputs
+//! and `STEPCAST_PROJECT_ID`, `STEPCAST_RUN_ID`, `STEPCAST_STEP_ID`, `STEPCAST_ATTEMPT` and, of an item, `STEPCAST_ITEM`; nothing else. Its inputs
 //! come on stdin as one line of JSON. A template fills one argument: it can't become two, nor none. It can begin with
 //! `-`, so put `--` before it where the program knows that. The program itself, `argv[0]`, has no templates: only what
 //! the operator declared is run.
@@ -13,9 +13,13 @@ mod status;
 
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use serde_json::Value;
 
 use super::mask::{Mask, check_secret, is_secret_name, secret_parts};
 use super::render::{Template, inputs_scope};
+use super::usage::Meter;
 use super::{Call, CommandLimits, CommandSpec, Outcome, Tool, ToolError, ToolSettings};
 use crate::executor::template::is_template;
 use crate::executor::template::{Place, Scope};
@@ -43,6 +47,7 @@ pub struct CommandTool {
     gid: Option<u32>,
     limits: CommandLimits,
     mask: Mask,
+    meter: Option<Meter>,
     settings: ToolSettings,
 }
 
@@ -80,8 +85,14 @@ impl CommandTool {
             uid: spec.uid,
             gid: spec.gid,
             limits: spec.limits,
+            meter: None,
             settings,
         })
+    }
+
+    /// The tool, telling what its attempts use.
+    pub(super) fn metered(self, meter: Option<Meter>) -> Self {
+        Self { meter, ..self }
     }
 
     fn run(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
@@ -99,11 +110,34 @@ impl CommandTool {
         if let Some(problem) = launch::problem(ended.status, &ended.last_words) {
             return Err(problem.into());
         }
-        match status::failure(ended.status) {
-            None => Ok(Outcome::Output(ended.stdout.into_value(&self.mask)?)),
-            Some(failure) if ended.last_words.is_empty() => Err(failure.into()),
-            Some(failure) => Err(format!("{failure}: {}", ended.last_words).into()),
+        let failure = status::failure(ended.status);
+        let output = match (&self.meter, &failure) {
+            (None, Some(_)) => Ok(Value::Null),
+            _ => ended.stdout.into_value(&self.mask),
+        };
+        let output = match &self.meter {
+            Some(meter) => output.map(|output| self.measure(meter, output, failure.is_none(), call)),
+            None => output,
+        };
+        match failure {
+            None => Ok(Outcome::Output(output?)),
+            Some(failure) => {
+                let words = &ended.last_words;
+                let text = if words.is_empty() { failure } else { format!("{failure}: {words}") };
+                Err(ToolError::new(text).with_failure(status::kind(ended.status)))
+            }
         }
+    }
+
+    /// Tells what of `output` says how much was used; also of a command that failed, for it is used all the same.
+    fn measure(&self, meter: &Meter, output: Value, has_succeeded: bool, call: &Call<'_>) -> Value {
+        let output = Arc::new(output);
+        let mut tally = meter.start(&self.mask, call.output);
+        tally.read(&output);
+        if has_succeeded {
+            tally.finish();
+        }
+        Arc::unwrap_or_clone(output)
     }
 
     fn command(&self, start: &Start<'_>, call: &Call<'_>, scope: &Scope) -> Result<Command, String> {
@@ -122,6 +156,9 @@ impl CommandTool {
         command.env("STEPCAST_RUN_ID", call.run.as_str());
         command.env("STEPCAST_STEP_ID", call.step.as_str());
         command.env("STEPCAST_ATTEMPT", call.attempt.to_string());
+        if let Some(item) = call.item {
+            command.env("STEPCAST_ITEM", item.to_string());
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Ok(command)
     }
@@ -129,7 +166,7 @@ impl CommandTool {
 
 impl Tool for CommandTool {
     fn call(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
-        self.run(call).map_err(|error| self.mask.text(&error.to_string()).into_owned().into())
+        self.run(call).map_err(|error| error.map_text(|text| self.mask.text(text).into_owned()))
     }
 }
 

@@ -128,6 +128,7 @@ impl<'a> Pump<'a> {
         for source in self.ready()? {
             match source {
                 Source::Cancel => self.cancel(),
+                Source::Kill => self.kill_at = Some(clock::mono()),
                 Source::Exit => self.exit(),
                 Source::Stdin => self.input = self.input.take().and_then(Input::write_some),
                 Source::Stdout => drop(self.read_stdout()),
@@ -157,8 +158,11 @@ impl<'a> Pump<'a> {
     /// What can be gone on with; nothing where a deadline came first.
     fn ready(&self) -> io::Result<Vec<Source>> {
         let mut watched: Vec<(Source, BorrowedFd<'_>, PollFlags)> = Vec::with_capacity(5);
-        if !self.is_cancelled {
-            watched.push((Source::Cancel, self.call.cancel.wake_fd()?, PollFlags::IN));
+        match self.is_cancelled {
+            false => watched.push((Source::Cancel, self.call.cancel.wake_fd()?, PollFlags::IN)),
+            // Once it is to be killed there is nothing more to hear.
+            true if self.kill_at.is_some() => watched.push((Source::Kill, self.call.cancel.kill_fd()?, PollFlags::IN)),
+            true => {}
         }
         if !self.has_exited {
             watched.push((Source::Exit, self.group.exited(), PollFlags::IN));
@@ -215,6 +219,7 @@ impl<'a> Pump<'a> {
 #[derive(Debug, Clone, Copy)]
 enum Source {
     Cancel,
+    Kill,
     Exit,
     Stdin,
     Stdout,

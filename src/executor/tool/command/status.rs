@@ -3,6 +3,13 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
+use super::super::Failure;
+
+/// What a process that failed failed by.
+pub(super) fn kind(status: ExitStatus) -> Failure {
+    status.code().map_or(Failure::Signal, Failure::ExitCode)
+}
+
 /// How it failed, or nothing where it did not.
 pub(super) fn failure(status: ExitStatus) -> Option<String> {
     if status.success() {

@@ -156,6 +156,7 @@ fn a_flood_is_cut_and_harms_nothing() {
         project: &ids.0,
         run: &ids.1,
         step: &ids.2,
+        item: None,
         attempt: 1,
         inputs: &serde_json::Map::new(),
         output: &Null,

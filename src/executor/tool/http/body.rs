@@ -1,11 +1,9 @@
-//! Templates that are JSON, and expressions that pick something of it.
-
-use std::sync::Arc;
+//! Templates that are JSON.
 
 use serde_json::Value;
 
-use super::super::render::{ENGINE, check_text, only};
-use crate::executor::template::{Scope, is_template, unwrap_condition};
+use super::super::render::{ENGINE, check_text};
+use crate::executor::template::{Scope, is_template};
 
 /// A JSON value whose strings may hold templates, known to parse. One that is a template whole becomes a value of any
 /// type.
@@ -27,24 +25,6 @@ impl ValueTemplate {
     pub(super) fn render(&self, scope: &Scope) -> Result<Value, String> {
         let Self { source, field } = self;
         ENGINE.render_value(source, scope).map_err(|error| format!("{field}{}: {}", error.path, error.message))
-    }
-}
-
-/// An expression over `event` that picks something of it, known to parse.
-#[derive(Debug, Clone)]
-pub(super) struct Pick(String);
-
-impl Pick {
-    /// Checks `source`; its wrapping `{{ }}` may be there or not.
-    pub(super) fn compile(source: &str) -> Result<Self, String> {
-        only(ENGINE.inspect_condition(source, &["event"]))?;
-        Ok(Self(unwrap_condition(source)))
-    }
-
-    /// What it picks of `event`; null where that is missing.
-    pub(super) fn of(&self, event: &Arc<Value>) -> Result<Value, String> {
-        let scope = Scope::new().with("event", event.clone());
-        ENGINE.evaluate_or_null(&self.0, &scope).map_err(|error| error.to_string())
     }
 }
 
@@ -91,15 +71,5 @@ mod tests {
     fn a_template_in_a_key_stayed_as_it_was() {
         let refused = ValueTemplate::compile(&json!({"a": [{"{{ inputs.x }}": 1}]}), "body").expect_err("is refused");
         assert_eq!(refused, "body.a[0]: a template in a key is not filled in");
-    }
-
-    #[test]
-    fn a_lenient_expression_takes_missing_members_as_null() {
-        let event = Arc::new(json!({"choices": [{"delta": {"content": "hi"}}]}));
-        let pick = |source| Pick::compile(source).expect("parses").of(&event);
-        assert_eq!(pick("event.choices[0].delta.content"), Ok(json!("hi")));
-        assert_eq!(pick("event.choices[3].delta.content"), Ok(Value::Null));
-        assert_eq!(pick("{{ event.gone.x or event.choices | length }}"), Ok(json!(1)));
-        assert!(Pick::compile("event..x").is_err() && Pick::compile("inputs.x").is_err());
     }
 }

@@ -15,7 +15,7 @@ use ureq::Agent;
 use ureq::config::Config;
 use ureq::http::{HeaderMap, HeaderName, Response, StatusCode, header};
 
-use super::super::{CancelToken, ToolError};
+use super::super::{CancelToken, Failure, ToolError};
 use super::idle::Idle;
 use super::url::join;
 use crate::outbound::wire::{self, Request, broke_off, describe, reason};
@@ -96,9 +96,14 @@ impl Client {
         let mut exchange = Exchange { client: self, agent: Some(agent), pieces, has_ended: false };
         match exchange.wait(cancel)? {
             Piece::Head(head) => Ok((head, exchange)),
-            Piece::Body(_) | Piece::End | Piece::Failed(_) => Err("the answer has no head".into()),
+            Piece::Body(_) | Piece::End | Piece::Failed(_) => Err(lost("the answer has no head")),
         }
     }
+}
+
+/// There is no answer, or not all of it.
+fn lost(error: impl Into<String>) -> ToolError {
+    ToolError::new(error).with_failure(Failure::Connection)
 }
 
 /// An answer being read. Dropped before its end, it is given up.
@@ -128,13 +133,13 @@ impl Exchange<'_> {
                 return Err("cancelled".into());
             }
             match self.pieces.recv_timeout(CANCEL_CHECK) {
-                Ok(Piece::Failed(error)) => return Err(error.into()),
+                Ok(Piece::Failed(error)) => return Err(lost(error)),
                 Ok(piece) => {
                     self.has_ended = matches!(piece, Piece::End);
                     return Ok(piece);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err("the exchange broke off".into()),
+                Err(RecvTimeoutError::Disconnected) => return Err(lost("the exchange broke off")),
             }
         }
     }

@@ -14,14 +14,16 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use self::body::{Pick, ValueTemplate};
+use self::body::ValueTemplate;
 use self::events::{Framing, Rest, StreamEvent, StreamReader};
 use self::exchange::{Client, Exchange, Head};
 use self::url::UrlTemplate;
 use super::kept::Kept;
 use super::mask::{Mask, MaskStream, check_length, check_secret, secret_parts};
+use super::pick::Pick;
 use super::render::{Template, inputs_scope};
-use super::{Call, HttpSpec, Outcome, Tool, ToolError, ToolSettings};
+use super::usage::{Meter, Tally};
+use super::{Call, Failure, HttpSpec, Outcome, Tool, ToolError, ToolSettings};
 use crate::clock;
 use crate::executor::template::{Place, Scope};
 use crate::http::media::is_json;
@@ -70,6 +72,7 @@ pub struct HttpTool {
     hosts: Hosts,
     client: Client,
     mask: Mask,
+    meter: Option<Meter>,
     settings: ToolSettings,
 }
 
@@ -106,10 +109,16 @@ impl HttpTool {
             client: Client::new(spec.allow_redirects.then(|| hosts.clone()), settings.proxy_from_env, settings.idle),
             hosts,
             mask,
+            meter: None,
             method: spec.method.to_ascii_uppercase(),
             url,
             settings,
         })
+    }
+
+    /// The tool, telling what its attempts use.
+    pub(super) fn metered(self, meter: Option<Meter>) -> Self {
+        Self { meter, ..self }
     }
 
     fn run(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
@@ -169,7 +178,8 @@ impl HttpTool {
             error.push_str(&format!(" (Retry-After: {after})"));
         }
         let quoted = self.quote(&String::from_utf8_lossy(&body));
-        let error = ToolError::new(if quoted.is_empty() { error } else { format!("{error}: {quoted}") });
+        let error = ToolError::new(if quoted.is_empty() { error } else { format!("{error}: {quoted}") })
+            .with_failure(Failure::Status(head.status));
         let after = head.retry_after.as_deref().filter(|_| RETRY_LATER.contains(&head.status));
         match after.and_then(|after| retry_after::wait(after, head.date.as_deref(), clock::wall())) {
             Some(wait) => error.with_retry_after(wait),
@@ -196,7 +206,12 @@ impl HttpTool {
         if !head.is_delimited && !kept.is_cut() && is_json(&head.content_type) && kept.is_json_cut_short() {
             return Err("the answer broke off: its JSON ends in the middle".into());
         }
-        Ok(kept.into_value(&self.mask)?)
+        let body = kept.into_value(&self.mask)?;
+        let Some(meter) = &self.meter else { return Ok(body) };
+        let (body, mut tally) = (Arc::new(body), meter.start(&self.mask, call.output));
+        tally.read(&body);
+        tally.finish();
+        Ok(Arc::unwrap_or_clone(body))
     }
 
     fn read_stream(
@@ -211,12 +226,17 @@ impl HttpTool {
             tool: self,
             kept: Kept::new(self.settings.output_bytes),
             masked: self.mask.stream(),
+            tally: self.meter.as_ref().map(|meter| meter.start(&self.mask, call.output)),
             done_held: false,
         };
         let read = self.tell_stream(framing, head, exchange, &mut told);
         // Also where it fails: what came before the failure is shown whole.
         told.flush();
-        read.map(|()| told.kept.into_text(&self.mask))
+        read?;
+        if let Some(tally) = &told.tally {
+            tally.finish();
+        }
+        Ok(told.kept.into_text(&self.mask))
     }
 
     fn tell_stream(
@@ -229,7 +249,7 @@ impl HttpTool {
         let cancel = told.call.cancel;
         let cut = |error: ToolError| match cancel.is_cancelled() {
             true => error,
-            false => ToolError::new(format!("{CUT}: {error}")),
+            false => ToolError::new(format!("{CUT}: {error}")).with_failure(Failure::Connection),
         };
         let mut reader = StreamReader::new(framing);
         while let Some(bytes) = exchange.next(cancel).map_err(cut)? {
@@ -241,7 +261,10 @@ impl HttpTool {
             Rest::Nothing => Ok(()),
             Rest::Line(line) => Ok(told.event(&StreamEvent::Data(line))?),
             Rest::Cut(data) if data.trim() == DONE => Ok(()),
-            Rest::Cut(_) => Err(format!("{CUT}: {}", what_is_missing(framing)).into()),
+            Rest::Cut(_) => {
+                let error = ToolError::new(format!("{CUT}: {}", what_is_missing(framing)));
+                Err(error.with_failure(Failure::Connection))
+            }
         }
     }
 }
@@ -269,6 +292,7 @@ struct Told<'a> {
     tool: &'a HttpTool,
     kept: Kept,
     masked: MaskStream<'a>,
+    tally: Option<Tally<'a>>,
     /// A `[DONE]` came: part of the text only if more follows.
     done_held: bool,
 }
@@ -290,13 +314,18 @@ impl Told<'_> {
 
     fn data(&mut self, data: &str) -> Result<(), String> {
         let HttpTool { stream_text, stream_error, .. } = self.tool;
-        if stream_text.is_none() && stream_error.is_none() {
+        let picks = stream_text.is_some() || stream_error.is_some();
+        if !picks && self.tally.is_none() {
             self.text(data);
             return Ok(());
         }
         // Data that is no JSON holds nothing to pick.
         let event = serde_json::from_str::<Value>(data).ok().map(Arc::new);
+        if let Some((tally, event)) = self.tally.as_mut().zip(event.as_ref()) {
+            tally.read(event);
+        }
         if event.is_none()
+            && picks
             && let Some(lost) = lost_number(data.as_bytes())
         {
             return Err(not_picked(&lost));
@@ -380,7 +409,7 @@ fn as_text(value: Value) -> String {
 }
 
 fn pick(field: &str, source: Option<&str>) -> Result<Option<Pick>, String> {
-    source.map(|source| Pick::compile(source).map_err(|problem| format!("{field}: {problem}"))).transpose()
+    source.map(|source| Pick::compile(source, "event").map_err(|problem| format!("{field}: {problem}"))).transpose()
 }
 
 fn header(name: &str, value: &str) -> Result<Template, String> {

@@ -63,8 +63,10 @@ fn the_parts_of_other_projects_stay_as_they_are_and_nothing_is_counted_twice() {
     let rows = [("p", vec![1]), ("q", vec![1, 2]), ("p", vec![2, 3, 4])].map(|(of, seqs)| (of.to_owned(), seqs));
     assert_eq!(delivered(&outcome), rows);
     assert!(matches!(outcome.orders[..], [Order::Kept(1)]), "{:?}", outcome.orders);
-    let work =
-        outcome.deliveries.iter().find_map(|it| if let Delivery::Worked(work) = it { Some(*work) } else { None });
+    let work = outcome
+        .deliveries
+        .iter()
+        .find_map(|it| if let Delivery::Worked(work) = it { Some(work.clone()) } else { None });
     let work = work.expect("work");
     assert_eq!((work.messages(), work.commits(), work.runs().next()), (5, 1, Some(("started", 1))));
     let numbers: Vec<_> = answers(outcome).into_iter().map(|(to, _)| to).collect();

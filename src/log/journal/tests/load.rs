@@ -4,8 +4,10 @@ use super::*;
 use crate::log::MemoryStore;
 use crate::log::faulty::Disk;
 use crate::log::journal::ReadPlan;
+use crate::log::protocol::WantedItems;
+use crate::model::{ItemCounts, ItemState, StepStatus};
 
-fn open(disk: &Disk<MemoryStore>, read_plan: ReadPlan) -> (Bench, Outcome) {
+pub(super) fn open(disk: &Disk<MemoryStore>, read_plan: ReadPlan) -> (Bench, Outcome) {
     let mut bench = Bench::new();
     let opened = Journal::open(Box::new(disk.store()), bench.signer.clone(), limits(), read_plan, bench.now);
     let (journal, outcome) = opened.expect("nothing fails");
@@ -111,4 +113,103 @@ fn runs_that_ended_were_remembered_for_as_long_as_the_clock_was_set_back() {
     bench.wait_ms(61_000);
     bench.handle(Vec::new());
     assert_eq!((bench.journal.recent.len(), bench.journal.runs.len()), (0, 0));
+}
+
+#[test]
+fn a_run_goes_on_with_what_was_kept_of_the_items_of_its_steps() {
+    let disk = Disk::new(MemoryStore::new());
+    let (mut bench, _) = open(&disk, readable());
+    bench.submit("r");
+    let at = bench.now.wall;
+    let mut begins = progress("a", running());
+    if let RunEventKind::Progress(said) = &mut begins {
+        said.items = Some(ItemCounts { total: 3, ..ItemCounts::default() });
+    }
+    let item = |item: u32, updates: &[StepUpdate]| {
+        let mut state = ItemState::pending(item);
+        updates.iter().for_each(|update| state.apply(1, update, at));
+        let state = Box::new(state);
+        Record::Item { project: p(), run: run_id("r"), step: step_id("a"), state }
+    };
+    let (whole, step) = (Arc::new(json!("whole")), step_id("a").of_item(0));
+    bench.records(vec![
+        event("r", started(), at),
+        event("r", begins, at),
+        item(0, &[running()]),
+        item(1, &[running()]),
+        Record::Whole { project: p(), run: run_id("r"), step: step.clone(), output: whole.clone() },
+        item(0, &[running(), done(json!("wh"), true)]),
+    ]);
+    let list = |bench: &mut Bench, after, status| {
+        let (project, run, step) = (p(), run_id("r"), step_id("a"));
+        let wanted = WantedItems { after, status, limit: 1 };
+        let list = bench.json(Query::Items { project, run, step, wanted });
+        let numbers: Vec<_> =
+            list["items"].as_array().expect("a list").iter().map(|item| item["item"].clone()).collect();
+        (numbers, list["next"].clone())
+    };
+    assert_eq!(list(&mut bench, None, None), (vec![json!(0)], json!(0)));
+    assert_eq!(list(&mut bench, Some(0), None), (vec![json!(1)], Value::Null));
+    assert_eq!(list(&mut bench, None, Some(StepStatus::Running)), (vec![json!(1)], Value::Null));
+
+    let (mut bench, outcome) = open(&disk, readable());
+    let [Order::Resume(resumed)] = &outcome.orders[..] else { panic!("not gone on with: {:?}", outcome.orders) };
+    let kept: Vec<_> = resumed.items[&step_id("a")].iter().map(|item| (item.item, item.status)).collect();
+    assert_eq!(kept, [(0, StepStatus::Completed), (1, StepStatus::Running)]);
+    assert_eq!((&resumed.whole_outputs[&step], resumed.items.len()), (&whole, 1));
+    bench.say("r", vec![completed()]);
+    bench.wait_ms(100_000);
+    assert_eq!(list(&mut bench, None, None).0, [json!(0)], "also once it has ended");
+}
+
+/// Every stream that asked for items had each step of each open run of its project looked at.
+#[test]
+fn items_were_looked_for_in_runs_that_have_none() {
+    let disk = Disk::new(MemoryStore::new());
+    let (mut bench, _) = open(&disk, readable());
+    for n in 0..10 {
+        bench.submit(&format!("r{n}"));
+        bench.say(&format!("r{n}"), vec![started(), progress("a", running())]);
+    }
+    let looked_at = |bench: &Bench, run: Option<RunNumber>| {
+        let project = p();
+        let runs = bench.journal.runs_with_items(&project, run);
+        runs.map(|(number, state)| (number, state.run_id.to_string())).collect::<Vec<_>>()
+    };
+    assert_eq!(looked_at(&bench, None), []);
+    let mut begins = progress("b", running());
+    if let RunEventKind::Progress(said) = &mut begins {
+        said.items = Some(ItemCounts { total: 3, ..ItemCounts::default() });
+    }
+    bench.say("r7", vec![begins]);
+    let found = looked_at(&bench, None);
+    let [(number, name)] = &found[..] else { panic!("not one: {found:?}") };
+    assert_eq!(name, "r7");
+    let (bench, _) = open(&disk, readable());
+    assert_eq!(looked_at(&bench, None), found, "after a start, too");
+    assert_eq!(looked_at(&bench, Some(*number)), found);
+    let other = *bench.journal.projects[&p()].open_runs.first().expect("open runs");
+    assert_eq!(looked_at(&bench, Some(other)), []);
+}
+
+#[test]
+fn after_a_restart_those_of_a_group_that_had_begun_go_on_and_the_others_wait_in_their_order() {
+    let disk = Disk::new(MemoryStore::new());
+    let of_group = || -> ReadPlan {
+        Box::new(|_| {
+            let concurrency = Concurrency { group: "g".into(), limit: 2, on_conflict: OnConflict::Queue };
+            Ok(Plan { concurrency: Some(Arc::new(concurrency)), ..plan(&["a", "b: a"]) })
+        })
+    };
+    let (mut bench, _) = open(&disk, of_group());
+    let queue = |run: &str| grouped(run, 2, OnConflict::Queue);
+    let outcome = bench.handle(["r1", "r2", "r3", "r4"].map(queue).into());
+    assert_eq!(told(&outcome), ["r1 begins", "r2 begins", "r3 waits", "r4 waits"]);
+    bench.say("r2", vec![started()]);
+    let (mut bench, outcome) = open(&disk, of_group());
+    assert_eq!(told(&outcome), ["r1 goes on", "r2 goes on", "r3 waits on", "r4 waits on"]);
+    bench.say("r1", vec![started()]);
+    assert_eq!(ends(&mut bench, "r2"), ["r3 is released"]);
+    let (_, outcome) = open(&disk, of_group());
+    assert_eq!(told(&outcome), ["r1 goes on", "r3 goes on", "r4 waits on"]);
 }

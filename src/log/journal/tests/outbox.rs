@@ -1,6 +1,7 @@
 //! What webhooks are to be told is kept with what there is to tell.
 
 use super::*;
+use crate::log::fake_engine::TTL_MS;
 use crate::log::faulty::{Call, Disk, Fault};
 use crate::log::store::{DueTimes, Flow, Place, Store};
 use crate::log::{DuePage, MemoryStore, OutboxChange, WantedDue, WebhookFilter, Webhooks};
@@ -12,9 +13,13 @@ fn webhook(name: &str, events: &[Notable], projects: Option<&[&str]>) -> Webhook
 }
 
 fn open(disk: &Disk<MemoryStore>, filters: Vec<WebhookFilter>, rows_max: u64) -> (Bench, Outcome) {
+    open_over(Box::new(disk.store()), filters, rows_max)
+}
+
+fn open_over(store: Box<dyn Store>, filters: Vec<WebhookFilter>, rows_max: u64) -> (Bench, Outcome) {
     let mut bench = Bench::new();
     let read_plan = Box::new(|_: &[u8]| Ok(plan(&["a", "b: a"])));
-    let (webhooks, store, signer) = (Webhooks { filters, rows_max }, Box::new(disk.store()), bench.signer.clone());
+    let (webhooks, signer) = (Webhooks { filters, rows_max }, bench.signer.clone());
     let opened = Journal::open_telling(webhooks, store, signer, limits(), read_plan, bench.now);
     let (journal, outcome) = opened.expect("nothing fails");
     bench.journal = journal;
@@ -174,6 +179,21 @@ fn what_waited_for_a_webhook_that_is_not_declared_any_more_is_given_up() {
     assert_eq!((bench.told_to("a"), bench.told_to("b")), (vec![], vec!["r".to_owned()]));
     let (mut bench, _) = open(&disk, Vec::new(), 10);
     assert_eq!(bench.told_to("b"), Vec::<String>::new());
+}
+
+#[test]
+fn what_waits_for_a_webhook_that_another_node_has_is_not_given_up_where_one_without_it_starts() {
+    let disk = Disk::shared_by_nodes(MemoryStore::new());
+    let (one, other) = (disk.join(), disk.join());
+    let (mut bench, _) = open_over(Box::new(disk.store_as(&one)), vec![webhook("new", &Notable::ALL, None)], 10);
+    bench.end("r", completed());
+    drop(open_over(Box::new(disk.store_as(&other)), Vec::new(), 10));
+    assert_eq!(bench.told_to("new"), ["r"]);
+    drop(bench);
+    disk.pass_ms(TTL_MS);
+    let alone = disk.join();
+    let (mut bench, _) = open_over(Box::new(disk.store_as(&alone)), Vec::new(), 10);
+    assert_eq!(bench.told_to("new"), Vec::<String>::new(), "nobody has it any more");
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn cancelled(outcome: &Outcome) -> Vec<&str> {
 
 impl Bench {
     fn status(&mut self, run: &str) -> (Value, String) {
-        let query = Query::Run { project: p(), run: run_id(run), whole_outputs: false };
+        let query = Query::Run { project: p(), run: run_id(run), wanted: WantedRun::CUT };
         let answer = self.ask(Command::Read { query, reply: reply_to(0) });
         let Answer::Json(body) = answer else { panic!("{answer:?}") };
         let run: Value = serde_json::from_slice(&body).expect("JSON");
@@ -61,7 +61,7 @@ impl Bench {
         assert!(!self.journal.is_down() && self.journal.held_back() == 0);
         disk.set(Fault::Never);
         let before = self.journal.runs.len();
-        self.journal.reload(None, self.now).expect("it can be read");
+        self.journal.reload(None, &Default::default(), self.now).expect("it can be read");
         assert_eq!(self.journal.runs.len(), before, "what is held is what is kept");
     }
 }

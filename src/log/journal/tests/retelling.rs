@@ -4,8 +4,9 @@ use super::*;
 use crate::formats::Format;
 use crate::log::lookup::Lookup;
 use crate::log::{Retold, Row};
+use crate::model::{Approval, OnExpire, OnReject};
 
-const FORMAT: Format = Format::AiSdk;
+const FORMAT: Format = Format::AiSdk { in_turns: false };
 
 fn query_row(run: u64, after: u64, bytes_max: usize) -> Query {
     Query::Row { project: p(), run: number(run), format: FORMAT, after, bytes_max }
@@ -193,4 +194,37 @@ fn who_watched_a_run_that_was_let_go_waited_for_ever_for_its_end() {
     bench.handle(Vec::new());
     let answer = bench.read(query_row(1, before, usize::MAX));
     assert!(matches!(answer, Answer::Refused(Refusal::UnknownRun)), "{answer:?}");
+}
+
+#[test]
+fn a_page_in_turns_goes_no_further_than_the_turn_and_what_a_channel_lacks_does() {
+    let mut bench = Bench::new();
+    let approval = Approval {
+        message: "Go on?".to_owned(),
+        schema: None,
+        expires_at: None,
+        on_expire: OnExpire::default(),
+        on_reject: OnReject::default(),
+        deciders: Vec::new(),
+    };
+    let running = StepUpdate::Running { step_description: "".into(), message: "".into() };
+    let waiting = StepUpdate::Waiting { message: approval.message.clone(), approval: Box::new(approval) };
+    bench.submit("r");
+    bench.say("r", vec![started(), progress("a", running), progress("a", waiting)]);
+    bench.say("r", vec![output_chunk("goes on"), completed()]);
+    let ask = |bench: &mut Bench, in_turns: bool, after: u64| {
+        let view = View::Format(Format::AiSdk { in_turns });
+        match bench.read(Query::Page { project: p(), after, run: Some(number(1)), view, bytes_max: usize::MAX }) {
+            Answer::Page(page) => (page.up_to, page.messages, page.has_last),
+            other => panic!("no page: {other:?}"),
+        }
+    };
+    assert_eq!(ask(&mut bench, true, 0), (3, 3, true));
+    assert_eq!(ask(&mut bench, true, 3), (5, 2, true));
+    assert_eq!(ask(&mut bench, false, 0), (5, 5, true));
+    let format = Format::AiSdk { in_turns: true };
+    let row = Query::Row { project: p(), run: number(1), format, after: 0, bytes_max: usize::MAX };
+    let Answer::Row(row) = bench.read(row) else { panic!("no row") };
+    let ends: Vec<_> = row.marks.iter().filter(|mark| mark.is_last).map(|mark| mark.seq).collect();
+    assert_eq!((row.up_to, ends), (5, vec![3, 5]));
 }

@@ -15,6 +15,8 @@ use super::*;
 use crate::executor::testing::Rng;
 use crate::log::MemoryStore;
 use crate::log::faulty::{Call, Disk, Fault, Interruption};
+use crate::log::{ReplyTo, SteerRequest};
+use crate::model::{Choice, Decide, Steer, Steering, SteeringError, Verdict};
 
 /// Seeds played by default.
 const SEEDS: u64 = 64;
@@ -29,7 +31,7 @@ const STEPS: usize = 150;
 const TURNS_MAX: usize = 40;
 
 /// What the default seeds must meet between them.
-const WORTH_MEETING: [&str; 13] = [
+const WORTH_MEETING: [&str; 16] = [
     "cancel held back",
     "cancel of another's run",
     "conflict",
@@ -42,6 +44,9 @@ const WORTH_MEETING: [&str; 13] = [
     "resumed elsewhere",
     "resumed run",
     "run begun",
+    "steered",
+    "steered before",
+    "steered elsewhere",
     "told to end",
 ];
 
@@ -72,6 +77,8 @@ pub(super) struct Node {
     /// Batches of records that it handed over and that are not kept.
     unkept: u64,
     asked: BTreeMap<u64, Asked>,
+    /// What its runs are to do.
+    wishes: Vec<(ProjectId, RunId, Box<Steer>)>,
 }
 
 /// A run as the executor has it.
@@ -106,8 +113,8 @@ impl Cluster {
         let model = Model::new(disk.clone());
         let node = |index| {
             let (journal, _) = open(&disk, index, model.now);
-            let (seen, runs, unkept, asked) = Default::default();
-            Mutex::new(Node { index, journal, seen, runs, unkept, asked })
+            let (seen, runs, unkept, asked, wishes) = Default::default();
+            Mutex::new(Node { index, journal, seen, runs, unkept, asked, wishes })
         };
         let nodes = Arc::new((0..NODES).map(node).collect());
         Self { disk, nodes, model: Arc::new(Mutex::new(model)) }
@@ -193,8 +200,8 @@ impl Cluster {
         let mut model = lock(&self.model);
         model.meet("restart");
         let (journal, outcome) = open(&self.disk, index, model.now);
-        let (seen, runs, unkept, asked) = Default::default();
-        *node = Node { index, journal, seen, runs, unkept, asked };
+        let (seen, runs, unkept, asked, wishes) = Default::default();
+        *node = Node { index, journal, seen, runs, unkept, asked, wishes };
         model.take(&mut node, outcome);
         model.check_resumed(&node);
     }
@@ -224,7 +231,16 @@ impl Cluster {
                 Command::Submit { submission: Box::new(submission), reply }
             }
             50..75 => node.speak(rng, model.now.wall),
-            75..83 => {
+            75..79 => {
+                let (project, run) = match rng.below(model.runs.len() + 1) {
+                    0 => (project, run_id("none")),
+                    n => model.runs.keys().nth(n - 1).expect("one of them").clone(),
+                };
+                let key = rng.one_in(2).then(|| format!("s{}", rng.below(4)));
+                node.asked.insert(to, Asked::Steer);
+                steer(project, run, key, reply)
+            }
+            79..83 => {
                 let (project, run) = match rng.below(model.runs.len() + 1) {
                     0 => (project, run_id("none")),
                     n => model.runs.keys().nth(n - 1).expect("one of them").clone(),
@@ -242,7 +258,7 @@ impl Cluster {
             _ => {
                 let run = run_id(&format!("r{}", rng.below(12)));
                 node.asked.insert(to, Asked::Run);
-                Command::Read { query: Query::Run { project, run, whole_outputs: false }, reply }
+                Command::Read { query: Query::Run { project, run, wanted: WantedRun::CUT }, reply }
             }
         }
     }
@@ -264,20 +280,47 @@ impl Cluster {
         for _ in 0..TURNS_MAX {
             for node in self.nodes.iter() {
                 let mut node = lock(node);
-                let batch = (0..node.runs.len()).map(|_| node.speak(rng, lock(&self.model).now.wall)).collect();
+                let batch = (0..=node.runs.len()).map(|_| node.speak(rng, lock(&self.model).now.wall)).collect();
                 self.hand_over(&mut node, batch);
             }
-            if self.nodes.iter().all(|node| lock(node).runs.is_empty()) {
+            let is_at_rest = |node: &Node| node.runs.is_empty() && node.wishes.is_empty();
+            if self.nodes.iter().all(|node| is_at_rest(&lock(node))) {
                 break;
             }
         }
     }
 }
 
+fn steer(project: ProjectId, run: RunId, key: Option<String>, reply: ReplyTo) -> Command {
+    let fingerprint = Fingerprint { value: [7; 32], bytes: [7; 32] };
+    let what = Steering::Decide(Decide { step: step_id("a"), choice: Choice::Approve, payload: None });
+    let claim = Claim { project, key, run: None, fingerprint };
+    Command::Steer { request: Box::new(SteerRequest { claim, run, by: "ann".into(), what }), reply }
+}
+
 impl Node {
+    /// Its runs do some of what they are to do, or say that they have ended.
+    fn grant(&mut self, rng: &mut Rng, at: Timestamp) -> Vec<Record> {
+        let mut records = Vec::new();
+        let count = self.wishes.len().min(rng.below(3));
+        for (project, run, steer) in self.wishes.drain(..count) {
+            let said = format!("wish {} of node {}", steer.id.0, self.index);
+            let answer = match self.runs.get(&(project.clone(), run.clone())) {
+                Some(running) if running.said > 0 => {
+                    let event = RunEvent { run_id: run.clone(), timestamp: at, kind: output_chunk(&said) };
+                    records.push(Record::Event { project: project.clone(), event });
+                    Ok(json!({ "said": said }))
+                }
+                _ => Err(SteeringError::RunEnded),
+            };
+            records.push(Record::Verdict { project, run, verdict: Box::new(Verdict { id: steer.id, answer }) });
+        }
+        records
+    }
+
     /// One of its runs, or some, say the next of what they have to say.
     fn speak(&mut self, rng: &mut Rng, at: Timestamp) -> Command {
-        let mut records = Vec::new();
+        let mut records = self.grant(rng, at);
         for _ in 0..=rng.below(3) {
             if self.runs.is_empty() {
                 break;

@@ -11,8 +11,8 @@ fn whoever_read_a_large_run_or_output_slowly_held_a_copy_of_their_own() {
     let reader = bench.journal.store.reader().expect("readable").expect("there is a reader");
     let mut historian = Historian::new(reader, bench.signer.clone(), bench.journal.heads.clone());
     let (project, run) = (p(), run_id("r"));
-    let wanted = WantedOutput { stream: None, asked: Conditions::default(), bytes_max: 1000 };
-    let of_run = Query::Run { project: project.clone(), run: run.clone(), whole_outputs: true };
+    let wanted = WantedOutput { item: None, stream: None, asked: Conditions::default(), bytes_max: 1000 };
+    let of_run = Query::Run { project: project.clone(), run: run.clone(), wanted: WantedRun::WHOLE };
     let of_step = Query::Output { project, run, step: step_id("a"), wanted };
     let mut rest = |query: &Query| match historian.answer(query, &Known::Untold) {
         Some(Answer::LongJson { rest: Some(rest), .. }) => *rest,

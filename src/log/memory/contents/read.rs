@@ -129,6 +129,19 @@ impl History for Contents {
         Ok(())
     }
 
+    fn items(
+        &self,
+        number: RunNumber,
+        step: &StepId,
+        from: u32,
+        each: &mut dyn FnMut(u32, &[u8]) -> Flow,
+    ) -> Result<(), StoreError> {
+        let Some(run) = self.runs.get(&number) else { return Ok(()) };
+        let items = run.items.range((step.clone(), from)..=(step.clone(), u32::MAX));
+        let _ = { items }.try_for_each(|((_, item), row)| proceed(each(*item, row)));
+        Ok(())
+    }
+
     fn outbox(&self) -> Result<Vec<(Arc<str>, u64)>, StoreError> {
         Ok(self.outbox.counts())
     }
@@ -140,6 +153,19 @@ impl History for Contents {
 
     fn next_due(&self, webhook: &str, times: DueTimes) -> Result<Option<Timestamp>, StoreError> {
         Ok(self.outbox.next_due(webhook, times))
+    }
+
+    fn plans(&self, wanted: WantedPlans<'_>, each: &mut dyn FnMut(&PlanRow) -> Flow) -> Result<(), StoreError> {
+        self.plans.each(wanted, each);
+        Ok(())
+    }
+
+    fn plan_document(&self, project: &ProjectId, name: &PlanName) -> Result<Option<Arc<[u8]>>, StoreError> {
+        Ok(self.plans.document(project, name))
+    }
+
+    fn plan_counts(&self, project: &ProjectId) -> Result<PlanCounts, StoreError> {
+        Ok(self.plans.counts(project))
     }
 }
 

@@ -29,6 +29,7 @@ impl Contents {
         self.ended.remove(&(run.last_at, number));
         log.run_numbers.remove(&run.row.run);
         self.run_bytes -= run.outputs.values().map(|(_, output)| output.weight()).sum::<u64>();
+        self.run_bytes -= run.items.values().map(|row| item_weight(row)).sum::<u64>();
         self.run_bytes -= (run.row.document.len() + run.row.answer.len()) as u64;
         self.run_bytes -= run.ended.map_or(0, |ended| ended.weight());
     }

@@ -7,14 +7,24 @@ impl Contents {
         match write {
             Write::Message(message, project) => self.write_message(message, project, wall),
             Write::RunCreated { number, project, row } => self.write_run(*number, project, row, wall),
+            Write::Document { number, document } => {
+                if let Some(run) = self.runs.get_mut(number) {
+                    self.run_bytes += document.len() as u64;
+                    self.run_bytes -= std::mem::replace(&mut run.row.document, document.clone()).len() as u64;
+                }
+            }
             Write::Key(row) => self.write_key(row),
             Write::CancelRequested(number) => {
                 if let Some(run) = self.runs.get_mut(number) {
                     run.cancelled = true;
                 }
             }
-            Write::Ticket(_) => {}
+            Write::OutputsKept { number, of, steps } => self.keep_outputs(*number, *of, steps),
+            // The last of these are of stores that are shared alone.
+            Write::Ticket(_) | Write::Wish(_) | Write::WishSettled { .. } | Write::Drained(_) => {}
             Write::Outbox(change) => self.outbox.change(change),
+            Write::Plan(change) => self.plans.change(change),
+            Write::Item { number, step, item, row } => self.write_item(*number, step, *item, row),
             Write::RunEnded { number, status, summary, state, last_seq } => {
                 let (last_seq, status, summary, state) = (*last_seq, *status, summary.clone(), state.clone());
                 self.write_end(*number, Ended { last_seq, outer_bytes: 0, status, summary, state });
@@ -30,6 +40,15 @@ impl Contents {
                 }
             }
         }
+    }
+
+    fn keep_outputs(&mut self, number: RunNumber, of: RunNumber, steps: &[StepId]) {
+        let Some(other) = self.runs.get(&of) else { return };
+        let kept = steps.iter().filter_map(|step| Some((step.clone(), (0, other.outputs.get(step)?.1.clone()))));
+        let kept: Vec<_> = kept.collect();
+        let Some(run) = self.runs.get_mut(&number) else { return };
+        self.run_bytes += kept.iter().map(|(_, (_, output))| output.weight()).sum::<u64>();
+        run.outputs.extend(kept);
     }
 
     fn write_message(&mut self, message: &StoredMessage, project: &ProjectId, wall: Timestamp) {
@@ -88,6 +107,7 @@ impl Contents {
             ended: None,
             last_at: row.created_at,
             outputs: HashMap::new(),
+            items: BTreeMap::new(),
         };
         self.runs.insert(number, run);
     }
@@ -104,6 +124,13 @@ impl Contents {
         for bytes in [of_project, &mut self.key_bytes] {
             *bytes = *bytes + more - less;
         }
+    }
+
+    fn write_item(&mut self, number: RunNumber, step: &StepId, item: u32, row: &Arc<[u8]>) {
+        let Some(run) = self.runs.get_mut(&number) else { return };
+        let replaced = run.items.insert((step.clone(), item), row.clone());
+        self.run_bytes += item_weight(row);
+        self.run_bytes -= replaced.map_or(0, |row| item_weight(&row));
     }
 
     fn write_output(&mut self, number: RunNumber, step: &StepId, attempt: u32, stream: OutputStream, bytes: &[u8]) {

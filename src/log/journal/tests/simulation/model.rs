@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::log::store::History;
+use crate::model::SteeringError;
 
 /// What a node was asked, and is to be answered.
 pub(super) enum Asked {
@@ -9,6 +10,8 @@ pub(super) enum Asked {
     Publish(ProjectId, Vec<u64>),
     Submit(ProjectId),
     Cancel(ProjectId, RunId),
+    /// Some run is to say something; it is answered later than it is asked.
+    Steer,
     Attach(ProjectId, Option<u64>),
     Run,
 }
@@ -112,11 +115,12 @@ impl Model {
                     self.take_answer(node, asked, answer);
                 }
                 Delivery::StoreIsDown(true) => self.meet("outage"),
-                Delivery::StoreIsDown(false) | Delivery::Worked(_) => {}
+                Delivery::StoreIsDown(false) | Delivery::Worked(_) | Delivery::Tickets(_) => {}
                 other => panic!("{other:?}"),
             }
         }
-        assert!(node.asked.is_empty(), "someone was not answered");
+        let are_wishes = node.asked.values().all(|asked| matches!(asked, Asked::Steer));
+        assert!(are_wishes, "someone was not answered");
         let open: usize = node.journal.projects.values().map(|entry| entry.open_runs.len()).sum();
         assert!(node.journal.is_stale || node.journal.open_runs == open, "runs are counted");
         let conflicts = self.disk.conflicts();
@@ -144,6 +148,8 @@ impl Model {
                 assert_eq!(resumed.state.started_at.is_some(), said > 0);
                 node.runs.insert(of, Running { said, is_cancelled: resumed.cancelled });
             }
+            Order::Abandon(_) => panic!("no node is fenced"),
+            Order::Release { .. } => panic!("no run has a group"),
             Order::Cancel { project, run } => {
                 assert_eq!(self.runs[&(project.clone(), run.clone())].node, Some(node.index), "another node runs it");
                 self.meet("told to end");
@@ -154,7 +160,8 @@ impl Model {
             Order::Kept(batches) => {
                 node.unkept = node.unkept.checked_sub(batches).expect("no more than it handed over")
             }
-            Order::StoreIsDown(_) => {}
+            Order::Steer { project, run, steer } => node.wishes.push((project, run, steer)),
+            Order::ChildEnded { .. } | Order::StoreIsDown(_) => {}
         }
     }
 
@@ -212,6 +219,22 @@ impl Model {
                 assert!(self.has_ended(&project, &run))
             }
             (Asked::Cancel(..), Answer::Refused(Refusal::CancelHeldBack)) => self.meet("cancel held back"),
+            (Asked::Steer, Answer::Accepted { body, replayed }) => {
+                let said: Value = serde_json::from_slice(&body).expect("JSON");
+                let said = said["said"].as_str().expect("a text").as_bytes();
+                let mut kept = self.log.values().flatten();
+                assert!(
+                    kept.any(|message| message.json.windows(said.len()).any(|window| window == said)),
+                    "a yes is lost"
+                );
+                self.meet(if replayed { "steered before" } else { "steered" });
+            }
+            (Asked::Steer, Answer::Refused(Refusal::RunElsewhere)) => self.meet("steered elsewhere"),
+            (Asked::Steer, Answer::Refused(Refusal::KeyReused)) => self.meet("key reused"),
+            (
+                Asked::Steer,
+                Answer::Refused(Refusal::UnknownRun | Refusal::RunEnded | Refusal::Steering(SteeringError::RunEnded)),
+            ) => {}
             (Asked::Attach(project, resume), Answer::StartsAt(start)) => {
                 let expected = if resume.is_some() { Resume::Resumed } else { Resume::Fresh };
                 assert_eq!(start.resume, expected);
@@ -292,7 +315,7 @@ impl Model {
         let run = |(project, run): &(ProjectId, RunId)| Query::Run {
             project: project.clone(),
             run: run.clone(),
-            whole_outputs: false,
+            wanted: WantedRun::CUT,
         };
         let runs =
             |project: &ProjectId| Query::Runs { project: project.clone(), status: None, before: None, limit: 100 };

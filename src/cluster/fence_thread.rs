@@ -1,0 +1,42 @@
+//! The thread that fences this node in time: a beat that does not come back holds up only whoever waits for it.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::pulse::SharedPulse;
+use super::vitals::Vitals;
+use super::{Hands, Pace};
+use crate::clock;
+
+/// See the top of this file.
+pub(crate) struct FenceThread {
+    pub(crate) pace: Pace,
+    pub(crate) pulse: SharedPulse,
+    pub(crate) vitals: Arc<Vitals>,
+    pub(crate) hands: Arc<dyn Hands>,
+    /// Cut off where it is to end.
+    pub(crate) closed: Receiver<()>,
+}
+
+impl FenceThread {
+    /// Works until it is closed.
+    pub(crate) fn run(self) {
+        loop {
+            let fences_at = self.pulse.lock().fences_at();
+            let wait = fences_at.map_or(self.pace.beat_each(), |at| at.saturating_sub(clock::mono()));
+            if !matches!(self.closed.recv_timeout(wait), Err(RecvTimeoutError::Timeout)) {
+                return;
+            }
+            let joined_at = self.hands.joined_at();
+            let runs_out = self.pulse.lock().runs_out(joined_at, clock::mono());
+            if runs_out {
+                log::error!(
+                    "this node could not renew its lease: it lets go of its runs, and joins again as a new one"
+                );
+                self.vitals.is_fenced();
+                self.hands.fence();
+            }
+        }
+    }
+}

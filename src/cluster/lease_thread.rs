@@ -1,0 +1,162 @@
+//! The thread that says that this node is alive, takes over from those that are not, and wakes others up. It waits for the
+//! engine, and nobody waits for it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+
+use super::pulse::SharedPulse;
+use super::trouble::{Trouble, level};
+use super::vitals::Vitals;
+use super::wakes::Rung;
+use super::{Hands, Pace};
+use crate::clock;
+use crate::log::{Beat, Command, Lease, StoreError};
+use crate::model::ProjectId;
+
+/// How soon the log is handed again what it had no room for.
+const NO_ROOM_WAIT: Duration = Duration::from_millis(50);
+
+/// See the top of this file.
+pub(crate) struct LeaseThread {
+    lease: Box<dyn Lease>,
+    pace: Pace,
+    pulse: SharedPulse,
+    rung: Rung,
+    vitals: Arc<Vitals>,
+    hands: Arc<dyn Hands>,
+    closed: Receiver<Farewell>,
+    wake_trouble: Trouble,
+    /// Projects of runs that were taken over, for which the log had no room so far.
+    taken_over: BTreeSet<ProjectId>,
+}
+
+/// The way to a [`LeaseThread`].
+pub(crate) struct LeaseHandle(Sender<Farewell>);
+
+/// How a node goes.
+enum Farewell {
+    /// Nothing runs here any more: others may go on with what is left of its runs at once.
+    Leaves,
+    /// Something may: they wait until its time is over.
+    Ends,
+}
+
+impl LeaseHandle {
+    /// The node goes. Others take its runs at once where nothing of them is left here.
+    pub(crate) fn close(&self, is_drained: bool) {
+        // Fails where it was told before, or the thread has ended.
+        let _ = self.0.try_send(if is_drained { Farewell::Leaves } else { Farewell::Ends });
+    }
+}
+
+impl LeaseThread {
+    /// One that beats with this lease, and the way to it.
+    pub(crate) fn new(
+        lease: Box<dyn Lease>,
+        pace: Pace,
+        pulse: SharedPulse,
+        rung: Rung,
+        vitals: Arc<Vitals>,
+        hands: Arc<dyn Hands>,
+    ) -> (Self, LeaseHandle) {
+        let (close, closed) = bounded(1);
+        let wake_trouble = Trouble::with("tell other nodes what has moved");
+        (
+            Self { lease, pace, pulse, rung, vitals, hands, closed, wake_trouble, taken_over: BTreeSet::new() },
+            LeaseHandle(close),
+        )
+    }
+
+    /// Works until it is closed.
+    pub(crate) fn run(mut self) {
+        loop {
+            self.turn();
+            select! {
+                recv(self.closed) -> farewell => return self.end(farewell.unwrap_or(Farewell::Ends)),
+                recv(self.rung.rung) -> _ => {}
+                default(self.wait(clock::mono())) => {}
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn turn(&mut self) {
+        let beat_at = self.pulse.lock().beat_at();
+        if clock::mono() >= beat_at {
+            self.beat();
+        }
+        self.hand_over();
+        self.wake();
+    }
+
+    fn wait(&self, now: Duration) -> Duration {
+        let beat_at = self.pulse.lock().beat_at();
+        let wake_at = self.rung.lock().due_at();
+        let wait = wake_at.map_or(beat_at, |at| at.min(beat_at)).saturating_sub(now);
+        if self.taken_over.is_empty() { wait } else { wait.min(NO_ROOM_WAIT) }
+    }
+
+    fn beat(&mut self) {
+        let began = clock::mono();
+        let beat = self.lease.beat();
+        let joined_at = self.hands.joined_at();
+        let heard = self.pulse.lock().hear(joined_at, began, &beat, clock::mono());
+        if let Some(line) = heard.line {
+            log::log!(level(beat.is_ok()), "{line}");
+        }
+        if heard.fences {
+            log::error!("this node was fenced: it lets go of its runs, and joins again as a new one");
+            self.vitals.is_fenced();
+            self.hands.fence();
+        }
+        if let Ok(beat) = beat {
+            self.take_over(beat, began);
+        }
+    }
+
+    fn take_over(&mut self, beat: Beat, began: Duration) {
+        let Beat { taken_over, nodes, dead } = beat;
+        self.vitals.has_beaten(began, nodes, dead);
+        if dead > 0 {
+            log::warn!("nodes gone: {dead}; projects with runs of theirs that go on here: {}", taken_over.len());
+        }
+        self.taken_over.extend(taken_over);
+    }
+
+    /// The log goes on with what was taken over. While it has no room for that, this node goes on beating.
+    fn hand_over(&mut self) {
+        if self.taken_over.is_empty() {
+            return;
+        }
+        let adopt = vec![Command::Adopt(self.taken_over.iter().cloned().collect())];
+        if self.hands.try_send(adopt).is_ok() {
+            self.taken_over.clear();
+        }
+    }
+
+    /// Tells others what is to be told by now. What can't be said they find out by themselves.
+    fn wake(&mut self) {
+        let Some((projects, has_wishes)) = self.rung.lock().take(clock::mono()) else { return };
+        if !self.pace.wakes {
+            return;
+        }
+        let told = self.lease.wake(&projects, has_wishes);
+        let line = match &told {
+            Ok(()) => self.wake_trouble.is_over(),
+            Err(StoreError(reason)) => self.wake_trouble.has_failed(reason).1,
+        };
+        line.into_iter().for_each(|line| log::log!(level(told.is_ok()), "{line}"));
+    }
+
+    fn end(mut self, farewell: Farewell) {
+        self.wake();
+        if let Farewell::Leaves = farewell
+            && let Err(error) = self.lease.leave()
+        {
+            log::warn!("can't say that this node leaves, so its runs wait until its lease is over: {error}");
+        }
+    }
+}

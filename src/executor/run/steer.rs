@@ -1,0 +1,21 @@
+//! What others want of a run while it goes on. Each wish gets one verdict, behind the message that came of it.
+
+use super::{Effects, Run};
+use crate::model::{Now, Record, Steer, Steering, SteeringError, Verdict};
+
+impl Run {
+    /// Someone wants something. What comes of it is said before anything that follows from it.
+    pub fn steer(&mut self, steer: Steer, now: Now, out: &mut Effects) {
+        let answer = match &steer.what {
+            _ if self.is_ended() => Err(SteeringError::RunEnded),
+            Steering::Decide(decide) => self.decide(decide, &steer.by, now, out),
+            Steering::Change(change) => self.change_plan(change, &steer.by, now, out),
+        };
+        let (project, run) = (self.project.clone(), self.state.run_id.clone());
+        out.records.push(Record::Verdict { project, run, verdict: Box::new(Verdict { id: steer.id, answer }) });
+        // One that waits in the queue, before its first message or after a restart, goes nowhere before it is started.
+        if self.is_going {
+            self.advance(now, out);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What applications have published in transactions of their own: numbered here as if it was published here, and taken out of
+//! what waits in the same commit. Where something of it waits no more, another node has numbered it: then nothing of that
+//! project is numbered now, and what still waits comes again.
+
+use std::collections::BTreeMap;
+
+use super::Journal;
+use super::batch::Batch;
+use super::commit::Said;
+use crate::log::protocol::PublishedEvent;
+use crate::log::store::{Outgoing, StoreError, Write};
+use crate::model::{Now, ProjectId, is_valid_type};
+
+impl Journal {
+    /// Numbers what waits, in its order.
+    pub(super) fn drain<'a>(
+        &mut self,
+        outgoing: impl Iterator<Item = &'a Outgoing>,
+        batch: &mut Batch,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        let mut drained: BTreeMap<&ProjectId, Vec<u64>> = BTreeMap::new();
+        let mut known = batch.drained();
+        for Outgoing { id, project, message_type, payload } in outgoing.filter(|it| known.insert(it.id)) {
+            if !self.has_room_for(project) {
+                if self.standings.put_off_project(project) {
+                    log::warn!("what was published to {project} waits, for there are as many projects as may be");
+                }
+                continue;
+            }
+            drained.entry(project).or_default().push(*id);
+            if !is_valid_type(message_type) {
+                log::error!("what was published to {project} is dropped: its type can't be sent");
+                continue;
+            }
+            let event = PublishedEvent { message_type: message_type.clone(), payload: payload.clone() };
+            self.number(project, Said::Published(&event), batch, now)?;
+        }
+        for (project, ids) in drained {
+            let part = self.part(project, batch)?;
+            batch.write(part, Write::Drained(ids.into()));
+        }
+        Ok(())
+    }
+
+    /// What was put off is looked for again where there is room.
+    pub(super) fn look_for_room(&self) {
+        if self.is_shared && self.projects.len() < self.limits.projects {
+            self.standings.put_off_none();
+        }
+    }
+
+    /// Such a thing by itself, which the store never keeps: it waits no more.
+    pub(super) fn dropped(outgoing: &Outgoing) -> Outgoing {
+        log::error!("what was published to {} is dropped: the store never keeps it", outgoing.project);
+        let Outgoing { id, project, .. } = outgoing.clone();
+        Outgoing { id, project, message_type: String::new(), payload: Vec::new() }
+    }
+}

@@ -1,0 +1,95 @@
+//! Where the others think that this node is gone, because they have not heard of it for too long: its runs are theirs from now
+//! on. Whatever it knows of what it runs is let go, and nothing that its runs said before is kept. Whoever runs them is told
+//! to abandon them, and once that has happened this node joins the others again, as a new one.
+//!
+//! Meanwhile it is as if the store was down: whoever wants something changed is refused, reading goes on, and those who watch
+//! are sent what the others write. That a run is to end is kept once the node has joined again, for it ends that run wherever
+//! it is by then.
+
+use super::batch::Batch;
+use super::{Journal, Outcome};
+use crate::log::protocol::{Command, Order, Refusal};
+use crate::log::store::StoreError;
+use crate::model::Now;
+
+/// See the top of this file.
+pub(super) struct Fence {
+    /// Of the order to abandon all runs.
+    number: u64,
+    /// That has happened.
+    is_let_go: bool,
+}
+
+impl Journal {
+    /// Is this node thought to be gone?
+    pub(super) fn is_fenced(&self) -> bool {
+        self.fence.is_some()
+    }
+
+    /// How often this node was thought to be gone.
+    pub fn fences(&self) -> u64 {
+        self.fences
+    }
+
+    /// This node is thought to be gone; nothing is kept of `batch`.
+    pub(super) fn fence(&mut self, batch: &Batch, now: Now, outcome: &mut Outcome) {
+        if !self.is_shared || self.is_fenced() {
+            return;
+        }
+        self.fences += 1;
+        self.fence = Some(Fence { number: self.fences, is_let_go: false });
+        self.ours.clear();
+        self.held.clear();
+        self.unreadable.clear();
+        self.runs.values_mut().for_each(|run| run.is_foreign = true);
+        outcome.orders.push(Order::Abandon(self.fences));
+        self.refuse_steerings(&Refusal::StoreUnavailable, outcome);
+        match self.is_down() {
+            true => {
+                log::error!("{FENCED}");
+                self.forget_failed_commit(batch, now, outcome);
+            }
+            false => self.begin_outage(&StoreError(FENCED.to_owned()), batch, now, outcome),
+        }
+        self.drop_held_records(outcome);
+    }
+
+    /// Whoever runs the runs has let go of all of them for this order: this node may join again. What came with it was said
+    /// before, or came from who can't know that there is a node again.
+    pub(super) fn has_abandoned(&mut self, number: u64, writes: &mut Vec<Command>, now: Now, outcome: &mut Outcome) {
+        if self.fence.as_ref().is_none_or(|fence| fence.number != number) {
+            return;
+        }
+        self.put_off(&std::mem::take(writes), outcome);
+        if let Some(fence) = &mut self.fence {
+            fence.is_let_go = true;
+        }
+        self.retry_now(now);
+    }
+
+    /// Joins the others again, where nothing of what it was is left.
+    pub(super) fn rejoin(&mut self, now: Now) -> Result<(), StoreError> {
+        match &self.fence {
+            None => return Ok(()),
+            Some(fence) if !fence.is_let_go => return Err(StoreError("its runs are not all let go so far".to_owned())),
+            Some(_) => self.store.rejoin()?,
+        }
+        log::info!("this node has joined the others again");
+        self.fence = None;
+        self.standings.has_joined(now.mono);
+        // Nobody tells what came in between.
+        self.is_stale = true;
+        Ok(())
+    }
+}
+
+/// Nothing of what runs said before is kept. They need not wait for it.
+pub(super) fn without_records(held: Vec<Command>, outcome: &mut Outcome) -> Vec<Command> {
+    let (records, rest): (Vec<_>, Vec<_>) = held.into_iter().partition(|it| matches!(it, Command::Records(_)));
+    if !records.is_empty() {
+        outcome.orders.push(Order::Kept(records.len() as u64));
+    }
+    rest
+}
+
+const FENCED: &str = "the others have not heard of this node for so long that they think it is gone";

@@ -1,0 +1,218 @@
+//! What other nodes have written, as it comes: it takes the same way as what is written here. Messages that are next are told
+//! to those who watch, to the byte as the node told them that wrote them, and runs of others are folded as they go on. In the
+//! usual case nothing is read for it. Where something is missing, or a project has changed in what no message tells, that
+//! project is read anew.
+//!
+//! How the items of a step move is told by the node alone that runs it: no message says it.
+
+use super::batch::Batch;
+use super::{Journal, Outcome};
+use crate::log::protocol::{Command, Delivery, Order};
+use crate::log::store::{Followed, Place, RunNumber, StoreError, StoredMessage};
+use crate::log::views::read_event;
+use crate::model::{Notable, Now, ProjectId, RunEvent, RunEventKind};
+
+impl Journal {
+    /// Takes out of `commands` what comes of other nodes, and learns it before anything else. What is to be changed here then.
+    pub(super) fn hear_others(
+        &mut self,
+        commands: &mut Vec<Command>,
+        writes: &mut Vec<Command>,
+        now: Now,
+        outcome: &mut Outcome,
+    ) -> Vec<Command> {
+        let is_theirs = |it: &mut Command| {
+            matches!(it, Command::Follow(_) | Command::Adopt(_) | Command::Fence | Command::Abandoned(_))
+        };
+        let (mut moved, mut doubtful, mut to_do) = (Vec::new(), Vec::new(), Vec::new());
+        for command in commands.extract_if(.., is_theirs) {
+            match command {
+                Command::Fence => self.fence(&Batch::default(), now, outcome),
+                Command::Abandoned(number) => self.has_abandoned(number, writes, now, outcome),
+                Command::Adopt(projects) => moved.extend(projects),
+                Command::Follow(followed) if !self.is_stale => {
+                    for of in followed {
+                        match self.follow(&of, now, &mut to_do, outcome) {
+                            Learnt::All => {}
+                            Learnt::NotAll => moved.push(of.project),
+                            Learnt::Nothing => doubtful.push(of.project),
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        if let Err(error) = self.learn_rest(moved, &doubtful, now, outcome) {
+            self.is_stale = true;
+            self.doubt(&error, now, outcome);
+        }
+        to_do
+    }
+
+    /// Reads anew what is not learnt from messages alone.
+    fn learn_rest(
+        &mut self,
+        mut moved: Vec<ProjectId>,
+        doubtful: &[ProjectId],
+        now: Now,
+        outcome: &mut Outcome,
+    ) -> Result<(), StoreError> {
+        if self.is_stale {
+            return Ok(());
+        }
+        if !doubtful.is_empty() {
+            let standings = self.store.standings(doubtful)?;
+            // What the store knows nothing of any more has moved as far as that.
+            let is_unknown = |project: &&ProjectId| !standings.iter().any(|it| it.project == **project);
+            moved.extend(doubtful.iter().filter(is_unknown).cloned());
+            let has_moved = standings.into_iter().filter(|it| !self.is_at(it));
+            moved.extend(has_moved.map(|it| it.project));
+        }
+        moved.sort_unstable();
+        moved.dedup();
+        match moved.is_empty() {
+            true => Ok(()),
+            false => self.catch_up(&moved, now, outcome),
+        }
+    }
+
+    /// Learns what has come to a project.
+    fn follow(&mut self, followed: &Followed, now: Now, to_do: &mut Vec<Command>, outcome: &mut Outcome) -> Learnt {
+        let project = &followed.project;
+        // One that was let go of meanwhile is read when it is asked for.
+        let Some(entry) = self.projects.get(project) else { return Learnt::All };
+        let (newest, is_watched, is_revised) = (entry.newest, entry.is_watched, entry.revision < followed.revision);
+        let known = followed.messages.iter().take_while(|message| message.seq <= newest).count();
+        let next = &followed.messages[known..];
+        if next.iter().zip(newest + 1..).any(|(message, seq)| message.seq != seq) {
+            return Learnt::NotAll;
+        }
+        if is_watched && !next.is_empty() {
+            let frames = self.frames_of(project, newest + 1, next);
+            outcome.deliveries.push(Delivery::Frames { project: project.clone(), frames });
+        }
+        let mut is_all = !is_revised;
+        for message in next {
+            is_all &= self.follow_message(project, message, now, to_do, outcome);
+        }
+        match followed.messages.is_empty() && is_all {
+            // This node itself has revised it since, or what came is gone from history.
+            true => Learnt::Nothing,
+            false if is_all => Learnt::All,
+            false => Learnt::NotAll,
+        }
+    }
+
+    /// Learns of the next message of a project. Is it known what it is about?
+    fn follow_message(
+        &mut self,
+        project: &ProjectId,
+        message: &StoredMessage,
+        now: Now,
+        to_do: &mut Vec<Command>,
+        outcome: &mut Outcome,
+    ) -> bool {
+        if let Some(entry) = self.projects.get_mut(project) {
+            (entry.newest, entry.last_activity, entry.is_kept) = (message.seq, now.wall, true);
+        }
+        self.touched.project(project);
+        let Some(number) = message.run else { return true };
+        if !self.runs.get(&number).is_some_and(|run| run.is_foreign && !run.state.status.is_ended()) {
+            return false;
+        }
+        match self.fold_in(number, message) {
+            Ok(Some(event)) => self.heed(project, number, &event, to_do, outcome).is_ok(),
+            Ok(None) => message.place != Place::Last,
+            Err(why) => {
+                log::debug!("a run of another node can't be followed: {why}");
+                // That it is over is read all the same.
+                message.place != Place::Last
+            }
+        }
+    }
+
+    /// Folds in what a run says that is not folded here as it is said. What it says, where that changes the run.
+    ///
+    /// # Errors
+    /// Where the message can't be read.
+    pub(super) fn fold_in(&mut self, number: RunNumber, message: &StoredMessage) -> Result<Option<RunEvent>, String> {
+        let bytes_max = self.limits.state_outputs_bytes;
+        let Some(entry) = self.runs.get_mut(&number) else { return Ok(None) };
+        entry.note(message);
+        if message.place == Place::Middle || entry.is_broken {
+            return Ok(None);
+        }
+        match read_event(message) {
+            Ok(event) => {
+                // What is left out is kept by itself.
+                entry.fold().apply(&event, bytes_max);
+                entry.has_items |= matches!(&event.kind, RunEventKind::Progress(said) if said.items.is_some());
+                Ok(Some(event))
+            }
+            Err(error) => {
+                entry.is_broken = true;
+                Err(format!("message {} can't be read: {error}", message.seq))
+            }
+        }
+    }
+
+    /// A run of another node has moved on.
+    fn heed(
+        &mut self,
+        project: &ProjectId,
+        number: RunNumber,
+        event: &RunEvent,
+        to_do: &mut Vec<Command>,
+        outcome: &mut Outcome,
+    ) -> Result<(), StoreError> {
+        self.note_wait(number, event);
+        self.touched.run(project, number);
+        let told = |notable| self.webhooks.filters.iter().any(|filter| filter.wants(notable, project));
+        outcome.has_due |= Notable::of(event).is_some_and(told);
+        match event.is_last() {
+            true => self.end_foreign(project, number, event, to_do, outcome),
+            false => Ok(()),
+        }
+    }
+
+    /// A run of another node has ended: who waits for that here goes on, and what it has begun here is asked to end.
+    fn end_foreign(
+        &mut self,
+        project: &ProjectId,
+        number: RunNumber,
+        event: &RunEvent,
+        to_do: &mut Vec<Command>,
+        outcome: &mut Outcome,
+    ) -> Result<(), StoreError> {
+        self.open_runs -= 1;
+        self.waits.remove(&number);
+        let plan = self.runs.get_mut(&number).and_then(|run| run.plan.take());
+        let (end, children) = self.leave_family(project, event, number);
+        if let Some(end) = end.filter(|end| self.run_here(project, &end.parent).is_some()) {
+            outcome.orders.push(Order::ChildEnded { project: project.clone(), end: Box::new(end) });
+        }
+        let entry = self.entry(project)?;
+        entry.open_runs.remove(&number);
+        entry.open_by_id.remove(&event.run_id);
+        self.show_ended(number, project, event.timestamp)?;
+        if let Some(group) = plan.as_ref().and_then(|plan| plan.concurrency.as_ref()) {
+            let released = self.to_release(project, &group.group);
+            outcome.orders.extend(released.into_iter().filter_map(|number| self.release(project, number)));
+        }
+        let here = children.iter().filter_map(|child| self.runs.get(child));
+        let here = here.filter(|run| !run.is_foreign && !run.is_cancelled && !run.state.status.is_ended());
+        to_do.extend(here.map(|run| {
+            let (project, run) = (project.clone(), run.state.run_id.clone());
+            Command::Cancel { project, run, reply: None }
+        }));
+        Ok(())
+    }
+}
+
+/// How much is known of a project after what has come.
+enum Learnt {
+    All,
+    NotAll,
+    /// Nothing came, though it is said to have moved.
+    Nothing,
+}

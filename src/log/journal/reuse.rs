@@ -1,0 +1,129 @@
+//! What is still true of what was in memory when a project is read anew, where several nodes share a store: a run of which
+//! nothing in a batch was changed is as the messages made it that were known. Only those behind them are folded in, so that
+//! it costs little to learn of one more run where others have come far.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Journal, ProjectEntry, RunEntry};
+use crate::log::store::{Flow, OpenRun, Recovered, RunMap, RunSet, StoreError, StoredMessage};
+use crate::model::{FIRST_REVISION, Now, ProjectId, Timestamp, is_noted};
+
+/// Messages that a project may be behind. What is behind by more is folded from the beginning.
+const BEHIND_MAX: u64 = 4096;
+
+/// The same in bytes.
+const BEHIND_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What was in memory before it was read anew.
+#[derive(Default)]
+pub(super) struct Before {
+    pub(super) projects: HashMap<ProjectId, ProjectEntry>,
+    pub(super) runs: RunMap<RunEntry>,
+    /// All messages of these projects that have come since.
+    pub(super) behind: HashMap<ProjectId, Vec<StoredMessage>>,
+}
+
+impl Before {
+    /// What was known of a run, where that is true and can be folded on.
+    pub(super) fn take_true(&mut self, run: &OpenRun, changed: &RunSet) -> Option<RunEntry> {
+        if changed.contains(&run.number) || is_noted(&run.row.document) || !self.behind.contains_key(&run.project) {
+            return None;
+        }
+        let plan = self.runs.get(&run.number).filter(|known| !known.is_broken)?.plan.as_ref()?;
+        if plan.revision == FIRST_REVISION { self.runs.remove(&run.number) } else { None }
+    }
+}
+
+impl Journal {
+    /// What has come to projects since they were read, of those of which that is little and all there. It is wanted of those
+    /// alone that are watched, or have runs that may be folded on.
+    pub(super) fn behind(
+        &self,
+        before: &Before,
+        recovered: &Recovered,
+    ) -> Result<HashMap<ProjectId, Vec<StoredMessage>>, StoreError> {
+        let mut behind = HashMap::new();
+        for now in &recovered.projects {
+            let is_wanted = |then: &&ProjectEntry| then.is_watched || !then.open_runs.is_empty();
+            let Some(then) = before.projects.get(&now.project).filter(is_wanted) else { continue };
+            if let Some(messages) = self.stretch(&now.project, then.newest, now.newest)? {
+                behind.insert(now.project.clone(), messages);
+            }
+        }
+        Ok(behind)
+    }
+
+    /// The messages of a project behind `from` and up to `to`, without a gap; none where that is much.
+    fn stretch(&self, project: &ProjectId, from: u64, to: u64) -> Result<Option<Vec<StoredMessage>>, StoreError> {
+        let Some(count) = to.checked_sub(from).filter(|count| *count <= BEHIND_MAX) else { return Ok(None) };
+        let (mut messages, mut bytes) = (Vec::new(), 0);
+        if count > 0 {
+            self.store.messages(project, from, None, &mut |message| {
+                bytes += message.json.len();
+                if message.seq > to || bytes > BEHIND_BYTES_MAX {
+                    return Flow::Stop;
+                }
+                messages.push(message.clone());
+                Flow::More
+            })?;
+        }
+        let is_whole = messages.iter().zip(from + 1..).all(|(message, seq)| message.seq == seq);
+        Ok((is_whole && messages.len() as u64 == count).then_some(messages))
+    }
+
+    /// A run goes on from what was known of it. Why no further than that, where a message can't be read.
+    pub(super) fn fold_on(
+        &mut self,
+        run: &OpenRun,
+        known: RunEntry,
+        before: &Before,
+    ) -> Result<Option<String>, StoreError> {
+        self.hold_entry(run.number, &run.project, known)?;
+        let behind = before.behind.get(&run.project).into_iter().flatten();
+        let mut problem = None;
+        for message in behind.filter(|message| message.run == Some(run.number)) {
+            let folded = self.fold_in(run.number, message);
+            problem = problem.or(folded.err());
+        }
+        self.count_waits(run.number);
+        Ok(problem)
+    }
+
+    /// The newest ended run of each project, where it is the one that was shown before. Of all others that ended a moment ago
+    /// only the last of each project is still to be shown.
+    pub(super) fn show_ended_again(
+        &mut self,
+        recovered: &mut Recovered,
+        before: &mut Before,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        if !self.is_shared {
+            return Ok(());
+        }
+        let mut seen = HashSet::new();
+        let mut newest: Vec<_> = std::mem::take(&mut recovered.ended_runs);
+        newest.reverse();
+        newest.retain(|run| seen.insert(run.project.clone()));
+        for run in newest {
+            let Some(entry) = before.runs.remove(&run.number).filter(|entry| entry.state.status.is_ended()) else {
+                recovered.ended_runs.push(run);
+                continue;
+            };
+            let recent = |at: &Timestamp| now.wall.millis_since(*at) <= self.limits.recent_ms;
+            if let Some(finished_at) = entry.state.finished_at.filter(recent) {
+                self.runs.insert(run.number, entry);
+                self.show_ended(run.number, &run.project, finished_at)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RunEntry {
+    /// A message of it is known.
+    pub(super) fn note(&mut self, message: &StoredMessage) {
+        self.snapshot = None;
+        self.first_seq.get_or_insert(message.seq);
+        self.last_seq = message.seq;
+    }
+}

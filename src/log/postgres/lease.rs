@@ -1,0 +1,115 @@
+//! Keeps this node alive among the others, takes the runs over of those that are gone, and tells the others what has moved.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_postgres::Row;
+
+use super::codes::{count, damaged, get};
+use super::connection::{Connection, Step, Together};
+use super::failure::{Failure, code};
+use super::membership::Membership;
+use super::settings::PostgresWake;
+use super::{notice, sql};
+use crate::log::store::{Beat, BeatError, Lease, NodeId, StoreError};
+use crate::model::ProjectId;
+
+/// How long a take-over waits for what a node that is gone is still writing. The next beat tries again.
+const TAKE_OVER_WAIT_MS: i32 = 1000;
+
+/// See the top of this file. For the thread that keeps the node alive.
+pub struct PostgresLease {
+    conn: Connection,
+    me: Arc<Membership>,
+    wake: PostgresWake,
+    /// Nodes that were alive at the last look.
+    nodes: u64,
+    /// Something may have been taken over without this node having heard of it.
+    is_in_doubt: bool,
+}
+
+impl PostgresLease {
+    pub(super) fn new(conn: Connection, me: Arc<Membership>, wake: PostgresWake) -> Self {
+        Self { conn, me, wake, nodes: 1, is_in_doubt: false }
+    }
+
+    /// Takes over what nodes have left that are gone.
+    fn take_over(&mut self, node: NodeId) -> Result<Beat, Failure> {
+        let id = &node.0[..];
+        let was_in_doubt = std::mem::replace(&mut self.is_in_doubt, true);
+        let mut steps = vec![Step { sql: sql::TAKE_OVER, values: vec![&id, &TAKE_OVER_WAIT_MS] }];
+        if was_in_doubt {
+            // What it has it may have taken over.
+            steps.push(Step { sql: sql::OWN_PROJECTS, values: vec![&id] });
+        }
+        let rows = self.conn.run(Together::No, &steps)?;
+        let beat = beat(&rows).map_err(|error| Failure::Lost(error.0))?;
+        self.is_in_doubt = false;
+        self.nodes = beat.nodes;
+        Ok(beat)
+    }
+
+    fn trouble(&self, failure: Failure) -> StoreError {
+        failure.at(self.conn.place().shown())
+    }
+}
+
+impl Lease for PostgresLease {
+    /// First it is alive, whatever comes of the rest.
+    fn beat(&mut self) -> Result<Beat, BeatError> {
+        let (node, began) = (self.me.node(), Instant::now());
+        let (id, ttl_ms) = (&node.0[..], i64::try_from(self.me.ttl().as_millis()).unwrap_or(i64::MAX));
+        let alive = self.conn.query(sql::BEAT, &[&id, &ttl_ms]).map_err(|failure| self.trouble(failure))?;
+        if alive.is_empty() && self.me.node() != node {
+            // It is another by now, and of that one nothing is known so far.
+            return self.beat();
+        }
+        if alive.is_empty() {
+            return Err(BeatError::Fenced);
+        }
+        self.me.is_alive(node, began);
+        match self.take_over(node) {
+            Ok(beat) => Ok(beat),
+            Err(failure) if failure.code() == Some(code::FENCED) => Err(BeatError::Fenced),
+            Err(failure) => {
+                log::debug!("nothing can be taken over now: {}", self.trouble(failure));
+                Ok(Beat { nodes: self.nodes, ..Beat::default() })
+            }
+        }
+    }
+
+    fn wake(&mut self, projects: &[ProjectId], has_wishes: bool) -> Result<(), StoreError> {
+        if self.wake == PostgresWake::Poll || (projects.is_empty() && !has_wishes) {
+            return Ok(());
+        }
+        let text = notice::of_moved(self.me.node(), projects, has_wishes);
+        let told = self.conn.query(sql::NOTIFY, &[&self.me.channel(), &text]);
+        told.map(drop).map_err(|failure| self.trouble(failure))
+    }
+
+    fn leave(&mut self) -> Result<(), StoreError> {
+        let node = self.me.node();
+        let id = &node.0[..];
+        let step = |sql| Step { sql, values: vec![&id] };
+        let left = self.conn.run(Together::Whole(sql::BEGIN), &[step(sql::LEAVE), step(sql::LEAVE_DUTIES)]);
+        left.map_err(|failure| self.trouble(failure))?;
+        if self.wake == PostgresWake::Notify {
+            // Where that is not heard, their next beat finds it.
+            let _ = self.conn.query(sql::NOTIFY, &[&self.me.channel(), &notice::of_leaving(node)]);
+        }
+        Ok(())
+    }
+}
+
+/// What was taken over, by the rows of that and of the projects that may have been before.
+fn beat(rows: &[Vec<Row>]) -> Result<Beat, StoreError> {
+    let row = rows.first().and_then(|rows| rows.first()).ok_or_else(|| damaged("an answer is missing"))?;
+    let mut names: BTreeSet<&str> = get::<Vec<&str>>(row, 1)?.into_iter().collect();
+    for row in rows.iter().skip(1).flatten() {
+        names.insert(get(row, 0)?);
+    }
+    let project = |name: &&str| ProjectId::parse(name).map_err(|_| damaged("no id"));
+    let taken_over = names.iter().map(project).collect::<Result<_, _>>()?;
+    Ok(Beat { taken_over, nodes: count(row, 2)?, dead: count(row, 0)? })
+}

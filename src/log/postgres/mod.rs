@@ -1,0 +1,240 @@
+//! The store that several nodes share: tables in one PostgreSQL, written by all of them.
+//!
+//! Nothing is true but what the engine has committed. A batch is one transaction, sent at once with its `COMMIT`, so that no
+//! transaction ever waits for a node; what it expects of each project is compared and raised in it, so that the order in which
+//! batches are kept is that of their messages' numbers, without a gap. Time is the engine's.
+//!
+//! A node has four connections and more: of the thread that writes ([`PostgresStore`]), of those that read beside it
+//! ([`PostgresReader`]), of the one that keeps it alive ([`PostgresLease`]), and of the one that follows what others write
+//! ([`PostgresTail`]).
+//!
+//! - [`sql`] has every statement, `schema/` the tables and what has to happen in the engine at once; [`open`] makes and checks these,
+//!   [`connection`] and [`place`] reach the engine, [`failure`] says what went wrong, [`membership`] who this node is,
+//!   [`columns`], [`projects`], [`due_columns`] and [`plan_columns`] make what the engine takes of a batch, [`write`] sends it and finds out what
+//!   became of it, [`contention`] has it get through, [`read`] looks things up, [`recover`] reads what a start goes on from, [`trim`] lets go of what is too much,
+//!   [`notice`] has what nodes notify each other of, [`noted`] what was told of tickets, [`codes`] what columns hold.
+
+mod codes;
+mod columns;
+mod connection;
+mod contention;
+mod due_columns;
+mod failure;
+mod lease;
+mod membership;
+mod noted;
+mod notice;
+mod open;
+mod place;
+mod plan_columns;
+mod projects;
+mod read;
+mod reader;
+mod recover;
+mod settings;
+mod sql;
+mod tail;
+#[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
+mod tests;
+mod trim;
+mod write;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_postgres::Row;
+
+use self::codes::{count, id, int};
+use self::connection::{Connection, Step, Together};
+use self::contention::Contention;
+use self::failure::Failure;
+use self::membership::{Membership, new_node};
+use self::projects::Tails;
+use self::read::{Readable, Reading, Value, key_row, run_row};
+use self::reader::PostgresReader;
+use self::trim::Trims;
+use self::write::Epoch;
+use super::store::{
+    AppendError, BeatError, Head, Identity, KeyRow, NodeId, Reader, Recovered, RecoveredProject, Retention, RunNumber,
+    RunRow, Seed, Standing, Store, StoreCounts, StoreError, Times, Trimmed, Write,
+};
+use crate::model::{ProjectId, Timestamp};
+
+pub use self::lease::PostgresLease;
+pub use self::open::OpenError;
+pub use self::settings::{PostgresSettings, PostgresWake};
+pub use self::tail::PostgresTail;
+
+/// A node's part in a store that several share, for the thread that writes. See the top of this file.
+pub type PostgresStore = Reading<Writing>;
+
+/// What a [`PostgresStore`] goes by.
+pub struct Writing {
+    conn: RefCell<Connection>,
+    me: Arc<Membership>,
+    settings: PostgresSettings,
+    epoch: Epoch,
+    counts: Arc<StoreCounts>,
+    tails: RefCell<Tails>,
+    contention: Contention,
+    trims: RefCell<Trims>,
+}
+
+/// A store that was opened. The node has joined the others: its lease is to be renewed from here on.
+pub struct Opened {
+    /// For the thread that writes.
+    pub store: PostgresStore,
+    /// Who the server is.
+    pub identity: Identity,
+    /// For the thread that keeps the node alive.
+    pub lease: PostgresLease,
+    /// For the thread that follows what others write.
+    pub tail: PostgresTail,
+    /// What is counted of it.
+    pub counts: Arc<StoreCounts>,
+}
+
+impl PostgresStore {
+    /// Opens the store at `url`, makes its tables where there are none, and joins the others who share it.
+    ///
+    /// # Errors
+    /// Where it can't be reached, or is none of this program's.
+    pub fn open(url: &str, seed: &Seed, settings: PostgresSettings, now: Timestamp) -> Result<Opened, OpenError> {
+        open::open(url, seed, settings, now)
+    }
+
+    /// The rows of what writes, and is never done twice.
+    fn write_rows(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+        let rows = self.conn.borrow_mut().query(sql, values);
+        rows.map_err(|failure| self.trouble(failure))
+    }
+
+    fn trouble(&self, failure: Failure) -> StoreError {
+        failure.at(self.conn.borrow().place().shown())
+    }
+}
+
+impl Readable for Writing {
+    /// Reading again is no harm.
+    fn rows(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+        let mut conn = self.conn.borrow_mut();
+        let rows = match conn.query(sql, values) {
+            Err(Failure::Lost(_)) => conn.query(sql, values),
+            rows => rows,
+        };
+        rows.map_err(|failure| failure.at(conn.place().shown()))
+    }
+
+    fn node(&self) -> NodeId {
+        self.me.node()
+    }
+}
+
+impl Store for PostgresStore {
+    fn append(&mut self, expected: &[Head], entries: &[Write], wall: Timestamp) -> Result<(), AppendError> {
+        let began = Instant::now();
+        let kept = self.keep(expected, entries, wall);
+        self.0.counts.count_append(began.elapsed(), &kept);
+        kept
+    }
+
+    fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError> {
+        self.let_lock_go();
+        self.let_go(retention, now)
+    }
+
+    fn trim_outbox(&mut self, rows_max: u64) -> Result<Vec<(Arc<str>, u64)>, StoreError> {
+        self.let_lock_go();
+        self.let_due_go(rows_max)
+    }
+
+    fn is_alone(&self) -> Result<bool, StoreError> {
+        let node = self.me.node();
+        self.row(sql::IS_ALONE, &[&&node.0[..]])?.map_or(Ok(true), |row| codes::get(&row, 0))
+    }
+
+    /// Also tells this node's tail that it has.
+    fn probe(&mut self) -> Result<(), BeatError> {
+        self.let_lock_go();
+        self.hold_epoch().map_err(|error| match error {
+            AppendError::Down(why) => BeatError::Down(why),
+            _ => BeatError::Fenced,
+        })?;
+        let node = self.me.node();
+        let rows = self.rows(sql::PROBE, &[&&node.0[..], &self.epoch.epoch])?;
+        let number = count(rows.first().ok_or(BeatError::Fenced)?, 0)?;
+        let text = notice::of_probe(node, number);
+        self.rows(sql::NOTIFY, &[&self.me.channel(), &text])?;
+        Ok(())
+    }
+
+    fn recover(&self) -> Result<Recovered, StoreError> {
+        self.let_lock_go();
+        self.recovered(None)
+    }
+
+    /// What there are conflicts of all the time is locked until the next append.
+    fn recover_projects(&self, projects: &[ProjectId]) -> Result<Recovered, StoreError> {
+        self.lock_contended(projects);
+        self.recovered(Some(projects))
+    }
+
+    fn remains(&self, project: &ProjectId) -> Result<Option<RecoveredProject>, StoreError> {
+        self.row(sql::REMAINS, &[&project.as_str()])?.map(|row| self.project(&row)).transpose()
+    }
+
+    fn standings(&self, projects: &[ProjectId]) -> Result<Vec<Standing>, StoreError> {
+        let names: Vec<&str> = projects.iter().map(ProjectId::as_str).collect();
+        self.rows(sql::STANDINGS, &[&names])?.iter().map(standing).collect()
+    }
+
+    fn standings_behind(&self, after: Option<&ProjectId>, limit: usize) -> Result<Vec<Standing>, StoreError> {
+        let after = after.map_or("", ProjectId::as_str);
+        self.rows(sql::STANDINGS_BEHIND, &[&after, &int(limit as u64)])?.iter().map(standing).collect()
+    }
+
+    fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError> {
+        self.row(sql::RUN, &[&codes::run_key(number)])?.map(|row| run_row(&row, 0)).transpose()
+    }
+
+    fn key(&self, project: &ProjectId, name: &str) -> Result<Option<KeyRow>, StoreError> {
+        let row = self.row(sql::KEY, &[&project.as_str(), &name.as_bytes()])?;
+        row.map(|row| key_row(&row, project, name)).transpose()
+    }
+
+    fn key_bytes(&self, project: &ProjectId) -> Result<u64, StoreError> {
+        self.row(sql::KEY_BYTES, &[&project.as_str()])?.map_or(Ok(0), |row| count(&row, 0))
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    /// The former node's runs may be taken over at once, by this one too.
+    fn rejoin(&mut self) -> Result<(), StoreError> {
+        self.let_lock_go();
+        let Writing { me, conn, epoch, settings, .. } = &mut self.0;
+        let (former, node, began) = (me.node(), new_node()?, Instant::now());
+        let conn = conn.get_mut();
+        let id = &former.0[..];
+        let steps = [sql::LEAVE, sql::LEAVE_DUTIES].map(|sql| Step { sql, values: vec![&id] });
+        let left = conn.run(Together::Whole(sql::BEGIN), &steps);
+        left.map_err(|failure| failure.at(conn.place().shown()))?;
+        *epoch = open::join(conn, node, *settings)?;
+        me.becomes(node, began);
+        Ok(())
+    }
+
+    fn reader(&self) -> Result<Option<Box<dyn Reader>>, StoreError> {
+        let place = self.conn.borrow().place().clone();
+        let conn = Connection::new(place, self.settings.call_max()).map_err(|failure| self.trouble(failure))?;
+        Ok(Some(Box::new(PostgresReader::new(conn, self.me.clone()))))
+    }
+}
+
+fn standing(row: &Row) -> Result<Standing, StoreError> {
+    Ok(Standing { project: id(row, 0, ProjectId::parse)?, newest: count(row, 1)?, revision: count(row, 2)? })
+}

@@ -1,0 +1,221 @@
+//! Makes the tables, and checks that they are ours.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_postgres::Row;
+
+use super::codes::{get, int, ms};
+use super::connection::{Connection, Step, Together};
+use super::contention::Contention;
+use super::failure::Failure;
+use super::lease::PostgresLease;
+use super::membership::{Membership, new_node};
+use super::place::PostgresPlace;
+use super::read::Reading;
+use super::settings::PostgresSettings;
+use super::tail::PostgresTail;
+use super::{Opened, Writing, sql};
+use crate::auth::{Instance, TicketNote};
+use crate::log::store::{Identity, NodeId, Seed, StoreCounts, StoreError};
+use crate::model::Timestamp;
+
+/// The oldest engine that has what is needed here.
+const VERSION_MIN: i32 = 130_000;
+
+/// Held while the tables are made or changed: no two who start do so at once. "step", "cast" in ASCII.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(1937007984, 1667330932)";
+
+/// Bytes that an application may publish at once, as over HTTP by default.
+const PAYLOAD_MAX: usize = 1024 * 1024;
+
+/// Why a store can't be used, in a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenError(pub(super) String);
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// Who the store is, as its one row has it.
+struct Cluster {
+    version: i32,
+    master_key: [u8; 32],
+    instance: Instance,
+}
+
+/// What an engine says of itself.
+struct Engine {
+    schema: String,
+    has_cluster: bool,
+}
+
+pub(super) fn open(url: &str, seed: &Seed, settings: PostgresSettings, now: Timestamp) -> Result<Opened, OpenError> {
+    let place = Arc::new(PostgresPlace::parse(url, settings.call_max())?);
+    let connection = || {
+        let connection = Connection::new(place.clone(), settings.call_max());
+        connection.map_err(|failure| OpenError(format!("{}: {failure}", place.shown())))
+    };
+    let mut conn = connection()?;
+    let cluster = cluster(&mut conn, seed)?;
+    let tickets = tickets(&mut conn, now)?;
+    let channel = format!("stepcast_{}", in_hex(cluster.instance.to_string().as_bytes()));
+    let (node, joined_at) = (new_node()?, Instant::now());
+    let epoch = join(&mut conn, node, settings)?;
+    let me = Arc::new(Membership::new(node, settings.ttl, joined_at, channel));
+    let identity = Identity { master_key: cluster.master_key, instance: cluster.instance, tickets };
+    let lease = PostgresLease::new(connection()?, me.clone(), settings.wake);
+    let tail = PostgresTail::new(connection()?, me.clone(), settings.wake);
+    let counts = Arc::<StoreCounts>::default();
+    let store = Writing {
+        conn: RefCell::new(conn),
+        me,
+        settings,
+        epoch,
+        counts: counts.clone(),
+        tails: RefCell::default(),
+        contention: Contention::default(),
+        trims: RefCell::default(),
+    };
+    Ok(Opened { store: Reading(store), identity, lease, tail, counts })
+}
+
+/// A new node joins the others.
+pub(super) fn join(
+    conn: &mut Connection,
+    node: NodeId,
+    settings: PostgresSettings,
+) -> Result<super::write::Epoch, StoreError> {
+    let (id, ttl_ms) = (&node.0[..], int(u64::try_from(settings.ttl.as_millis()).unwrap_or(u64::MAX)));
+    let steps = [
+        Step { sql: sql::NEW_WRITER, values: vec![&id] },
+        Step { sql: sql::NEW_NODE, values: vec![&id, &sql::SCHEMA_VERSION, &ttl_ms] },
+        Step { sql: sql::TAKE_DUTIES, values: vec![&id] },
+    ];
+    let connection = conn.ensure();
+    let joined = connection.and_then(|connection| Ok((connection, conn.run(Together::Whole(sql::BEGIN), &steps)?)));
+    let (connection, rows) = joined.map_err(|failure| failure.at(conn.place().shown()))?;
+    let row = rows.first().and_then(|rows| rows.first()).ok_or_else(|| super::codes::damaged("no answer"))?;
+    Ok(super::write::Epoch { epoch: get(row, 0)?, batch: get(row, 1)?, connection })
+}
+
+/// Makes the tables where there are none, or changes those of an earlier program, and says whose they are.
+fn cluster(conn: &mut Connection, seed: &Seed) -> Result<Cluster, OpenError> {
+    let shown = conn.place().shown().to_owned();
+    let trouble = |failure: Failure| OpenError(format!("{shown}: {failure}"));
+    conn.ensure().map_err(trouble)?;
+    check_engine(conn)?;
+    // One who starts at the same time waits, and finds the tables.
+    conn.execute(&format!("BEGIN ISOLATION LEVEL READ COMMITTED; {LOCK}")).map_err(trouble)?;
+    let made = make(conn, seed);
+    conn.execute(if made.is_ok() { "COMMIT" } else { "ROLLBACK" }).map_err(trouble)?;
+    made
+}
+
+/// Within a transaction that holds the lock.
+fn make(conn: &mut Connection, seed: &Seed) -> Result<Cluster, OpenError> {
+    let shown = conn.place().shown().to_owned();
+    let trouble = |failure: Failure| OpenError(format!("{shown}: {failure}"));
+    let engine = check_engine(conn)?;
+    if !engine.has_cluster {
+        let foreign = conn.query(sql::FOREIGN_TABLES, &[]).map_err(trouble)?;
+        if let Some(row) = foreign.first() {
+            let name: &str = get(row, 0)?;
+            return Err(OpenError(format!("{shown} has a table {name}, which is none of this program's")));
+        }
+        let instance = Instance::from_random(seed.instance).to_string();
+        conn.execute(sql::TABLES).map_err(trouble)?;
+        make_functions(conn, &engine, &instance).map_err(trouble)?;
+        let values: [super::read::Value<'_>; 3] = [&sql::SCHEMA_VERSION, &&seed.master_key[..], &instance];
+        conn.query(sql::NEW_CLUSTER, &values).map_err(trouble)?;
+    }
+    let row = conn.query(sql::CLUSTER, &[]).map_err(trouble)?;
+    let cluster = row.first().map(read_cluster).transpose()?;
+    let cluster = cluster.ok_or_else(|| OpenError(format!("{shown}: stepcast_cluster is empty")))?;
+    check_version(&shown, cluster.version)?;
+    let others = conn.query(sql::OTHER_VERSIONS, &[&sql::SCHEMA_VERSION]).map_err(trouble)?;
+    match others.first() {
+        None => Ok(cluster),
+        Some(row) => Err(OpenError(format!(
+            "{shown} is shared by nodes of another stepcast, which go by version {} of its tables and this program by {}: \
+             stop them first",
+            get::<i32>(row, 0)?,
+            sql::SCHEMA_VERSION
+        ))),
+    }
+}
+
+fn check_version(shown: &str, version: i32) -> Result<(), OpenError> {
+    let known = sql::SCHEMA_VERSION;
+    match version {
+        version if version == known => Ok(()),
+        version if version > known => Err(OpenError(format!(
+            "{shown} was written by a later stepcast: its tables are of version {version}, this program knows those up to {known}"
+        ))),
+        version => Err(OpenError(format!("{shown}: there never were tables of version {version}"))),
+    }
+}
+
+fn check_engine(conn: &mut Connection) -> Result<Engine, OpenError> {
+    let shown = conn.place().shown().to_owned();
+    let rows = conn.query(sql::ENGINE, &[]).map_err(|failure| OpenError(format!("{shown}: {failure}")))?;
+    let row = rows.first().ok_or_else(|| OpenError(format!("{shown}: no answer")))?;
+    engine(&shown, row)
+}
+
+fn engine(shown: &str, row: &Row) -> Result<Engine, OpenError> {
+    let (version, encoding): (i32, &str) = (get(row, 0)?, get(row, 1)?);
+    check_engine_is_new_enough(shown, version, get(row, 4)?)?;
+    if encoding != "UTF8" {
+        return Err(OpenError(format!(
+            "{shown} keeps its texts in {encoding}: UTF8 is needed, as of CREATE DATABASE stepcast ENCODING 'UTF8' TEMPLATE template0"
+        )));
+    }
+    let schema: Option<&str> = get(row, 2)?;
+    let schema = schema.ok_or_else(|| OpenError(format!("{shown}: no schema of its search_path is there")))?;
+    Ok(Engine { schema: schema.to_owned(), has_cluster: get(row, 3)? })
+}
+
+pub(super) fn check_engine_is_new_enough(shown: &str, version: i32, in_words: &str) -> Result<(), OpenError> {
+    match version < VERSION_MIN {
+        true => Err(OpenError(format!("{shown} is PostgreSQL {in_words}: 13 or a newer one is needed"))),
+        false => Ok(()),
+    }
+}
+
+fn make_functions(conn: &mut Connection, engine: &Engine, instance: &str) -> Result<(), Failure> {
+    conn.execute(sql::FUNCTIONS)?;
+    let channel = format!("stepcast_{}", in_hex(instance.as_bytes()));
+    let publish = sql::PUBLISH.replace("{schema}", &engine.schema).replace("{channel}", &channel);
+    conn.execute(&publish.replace("{payload_max}", &PAYLOAD_MAX.to_string()))
+}
+
+fn read_cluster(row: &Row) -> Result<Cluster, OpenError> {
+    let (key, instance): (&[u8], &str) = (get(row, 1)?, get(row, 2)?);
+    let damaged = || OpenError("what stepcast_cluster holds can't be read".to_owned());
+    Ok(Cluster {
+        version: get(row, 0)?,
+        master_key: key.try_into().map_err(|_| damaged())?,
+        instance: Instance::parse(instance).ok_or_else(damaged)?,
+    })
+}
+
+fn tickets(conn: &mut Connection, now: Timestamp) -> Result<Vec<TicketNote>, OpenError> {
+    let shown = conn.place().shown().to_owned();
+    let rows = conn.query(sql::TICKETS, &[&ms(now)]).map_err(|failure| OpenError(format!("{shown}: {failure}")))?;
+    let note = |row: &Row| {
+        let json: &[u8] = get(row, 0)?;
+        serde_json::from_slice(json).map_err(|_| OpenError(format!("{shown}: a note about a ticket can't be read")))
+    };
+    rows.iter().map(note).collect()
+}
+
+fn in_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

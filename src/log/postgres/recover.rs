@@ -1,0 +1,114 @@
+//! Reads what a start goes on from, and what others have changed.
+
+use std::num::NonZeroU64;
+
+use tokio_postgres::Row;
+
+use super::codes::{count, damaged, get, id, nat, run_number, timestamp};
+use super::connection::{Step, Together};
+use super::projects::Tails;
+use super::read::run_row;
+use super::{PostgresStore, sql};
+use crate::log::store::segment::Extent;
+use crate::log::store::{EndedRun, NodeId, OpenRun, Recovered, RecoveredProject, StoreError};
+use crate::model::ProjectId;
+
+const ENDED_RUNS_MS: i64 = Recovered::ENDED_RUNS_MS as i64;
+
+impl PostgresStore {
+    /// Of all projects, or of these alone: as it was in one moment.
+    pub(super) fn recovered(&self, of: Option<&[ProjectId]>) -> Result<Recovered, StoreError> {
+        let key_bytes = self.key_bytes_of_all()?;
+        let names: Vec<&str> = of.unwrap_or_default().iter().map(ProjectId::as_str).collect();
+        let steps = match of {
+            None => [
+                Step { sql: sql::PROJECTS, values: vec![] },
+                Step { sql: sql::OPEN_RUNS, values: vec![] },
+                Step { sql: sql::ENDED_RUNS, values: vec![&ENDED_RUNS_MS] },
+                Step { sql: sql::CLOCK, values: vec![] },
+            ],
+            Some(_) => [
+                Step { sql: sql::SOME_PROJECTS, values: vec![&names] },
+                Step { sql: sql::SOME_OPEN_RUNS, values: vec![&names] },
+                Step { sql: sql::SOME_ENDED_RUNS, values: vec![&ENDED_RUNS_MS, &names] },
+                Step { sql: sql::SOME_CLOCK, values: vec![&names] },
+            ],
+        };
+        let rows = self.read_together(&steps)?;
+        let [projects, open, ended, clock] = &rows[..] else { return Err(damaged("an answer is missing")) };
+        if of.is_none() {
+            self.tails.borrow_mut().forget_all();
+        }
+        let node = self.me.node();
+        let clock = clock.first().ok_or_else(|| damaged("there is no clock"))?;
+        let newest_run: u64 = count(clock, 1)?;
+        Ok(Recovered {
+            projects: projects.iter().map(|row| self.project(row)).collect::<Result<_, _>>()?,
+            open_runs: open.iter().map(|row| open_run(row, node)).collect::<Result<_, _>>()?,
+            ended_runs: ended.iter().map(ended_run).collect::<Result<_, _>>()?,
+            next_run_number: NonZeroU64::MIN.saturating_add(newest_run),
+            clock: timestamp(clock, 0)?,
+            key_bytes,
+        })
+    }
+
+    /// A project as it was left. Where its last segment goes on is remembered.
+    pub(super) fn project(&self, row: &Row) -> Result<RecoveredProject, StoreError> {
+        let project = recovered_project(row)?;
+        note_tail(row, &project, &mut self.tails.borrow_mut())?;
+        Ok(project)
+    }
+
+    /// The rows of all of these, as they were in one moment.
+    fn read_together(&self, steps: &[Step<'_>]) -> Result<Vec<Vec<Row>>, StoreError> {
+        let together = if self.is_locked() { Together::No } else { Together::Whole(sql::BEGIN_READING) };
+        let mut conn = self.conn.borrow_mut();
+        let mut read = || conn.run(together, steps);
+        let rows = match read() {
+            Err(super::failure::Failure::Lost(_)) => read(),
+            rows => rows,
+        };
+        rows.map_err(|failure| failure.at(conn.place().shown()))
+    }
+}
+
+fn recovered_project(row: &Row) -> Result<RecoveredProject, StoreError> {
+    Ok(RecoveredProject {
+        project: id(row, 0, ProjectId::parse)?,
+        newest: count(row, 1)?,
+        revision: count(row, 2)?,
+        last_activity: timestamp(row, 3)?,
+    })
+}
+
+fn note_tail(row: &Row, project: &RecoveredProject, tails: &mut Tails) -> Result<(), StoreError> {
+    let (first_seq, holds_messages): (u64, bool) = (count(row, 4)?, get(row, 8)?);
+    if !holds_messages {
+        tails.forget(&project.project);
+        return Ok(());
+    }
+    let tail = Extent {
+        first_seq,
+        count: (project.newest + 1).saturating_sub(first_seq),
+        first_at: timestamp(row, 5)?,
+        last_at: timestamp(row, 7)?,
+        bytes: nat(get(row, 6)?),
+    };
+    tails.note(&project.project, tail);
+    Ok(())
+}
+
+fn open_run(row: &Row, node: NodeId) -> Result<OpenRun, StoreError> {
+    let owner: &[u8] = get(row, 8)?;
+    Ok(OpenRun {
+        number: run_number(row, 0)?,
+        project: id(row, 1, ProjectId::parse)?,
+        row: run_row(row, 2)?,
+        cancelled: get(row, 7)?,
+        is_foreign: owner != node.0,
+    })
+}
+
+fn ended_run(row: &Row) -> Result<EndedRun, StoreError> {
+    Ok(EndedRun { number: run_number(row, 0)?, project: id(row, 1, ProjectId::parse)?, ended_at: timestamp(row, 2)? })
+}

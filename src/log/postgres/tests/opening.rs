@@ -1,0 +1,87 @@
+//! Who may share a store, and who may not.
+
+use super::super::open::check_engine_is_new_enough;
+use super::super::testing::{SEED, SETTINGS};
+use super::*;
+use crate::log::store::Seed;
+
+fn refused(url: &str) -> String {
+    match PostgresStore::open(url, &SEED, SETTINGS, Timestamp::default()) {
+        Ok(_) => panic!("it was opened"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn those_who_start_at_once_make_the_tables_once() {
+    let Some((engine, url)) = database() else { return };
+    let identities: Vec<_> = std::thread::scope(|scope| {
+        let start = |n: u8| {
+            let url = &url;
+            scope.spawn(move || {
+                let seed = Seed { master_key: [n; 32], instance: [n; 6] };
+                let opened = PostgresStore::open(url, &seed, SETTINGS, Timestamp::default());
+                opened.unwrap_or_else(|error| panic!("{error}")).identity
+            })
+        };
+        let starts: Vec<_> = (0..4).map(start).collect();
+        starts.into_iter().map(|start| start.join().expect("it does not panic")).collect()
+    });
+    let first = &identities[0];
+    assert!(identities.iter().all(|it| it.master_key == first.master_key && it.instance == first.instance));
+    assert_eq!(engine.sql(&url, "SELECT count(*) FROM stepcast_nodes"), "4");
+}
+
+#[test]
+fn tables_of_a_later_program_and_nodes_of_another_are_refused() {
+    let Some((engine, url)) = database() else { return };
+    let mut lease = node(&url).1;
+    engine.sql(&url, "UPDATE stepcast_nodes SET version = 7");
+    assert!(
+        refused(&url).contains("is shared by nodes of another stepcast, which go by version 7"),
+        "{}",
+        refused(&url)
+    );
+    lease.leave().expect("it can be said");
+    drop(node(&url));
+    engine.sql(&url, "UPDATE stepcast_cluster SET version = 9");
+    assert!(
+        refused(&url).contains("was written by a later stepcast: its tables are of version 9"),
+        "{}",
+        refused(&url)
+    );
+}
+
+#[test]
+fn what_is_no_store_is_refused_in_a_sentence() {
+    let Some((engine, url)) = database() else { return };
+    engine.sql(&url, "CREATE TABLE stepcast_other (id int)");
+    assert!(refused(&url).contains("has a table stepcast_other, which is none of this program's"), "{}", refused(&url));
+    engine.sql(&url, "CREATE DATABASE ascii ENCODING 'SQL_ASCII' TEMPLATE template0");
+    assert!(refused(&engine.url("ascii")).contains("keeps its texts in SQL_ASCII: UTF8 is needed"));
+    assert!(refused(&engine.url("nowhere")).contains("database \"nowhere\" does not exist"));
+    assert!(refused("postgres://127.0.0.1:1/x").contains("PostgreSQL at 127.0.0.1:1/x: "));
+    assert!(refused(&format!("{url}?sslmode=require")).contains("it has no TLS"));
+    let with_password = refused("postgres://a:hunter2@127.0.0.1:1/x");
+    assert!(!with_password.contains("hunter2"), "{with_password}");
+}
+
+#[test]
+fn an_engine_that_is_too_old_is_refused() {
+    let check = |version| check_engine_is_new_enough("it", version, "12.22").map_err(|error| error.to_string());
+    assert_eq!(check(120_022), Err("it is PostgreSQL 12.22: 13 or a newer one is needed".to_owned()));
+    assert_eq!(check(130_000), Ok(()));
+}
+
+#[test]
+fn stores_in_two_schemas_of_a_database_know_nothing_of_each_other() {
+    let Some((engine, url)) = database() else { return };
+    let [one, other] = ["one", "With Capitals"].map(|schema| {
+        engine.sql(&url, &format!("CREATE SCHEMA \"{schema}\""));
+        let schema = schema.replace(' ', "%5C%20");
+        node(&format!("{url}?options=-csearch_path%3D%22{schema}%22")).0
+    });
+    let (mut one, other) = (one, other);
+    append_here(&mut one, &messages([1])).expect("kept");
+    assert_eq!((seqs(&one), seqs(&other)), (vec![1], vec![]));
+}

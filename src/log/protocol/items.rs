@@ -1,0 +1,30 @@
+//! A run and the items of its steps, as much of them as is asked for.
+
+use crate::model::StepStatus;
+
+/// What of a step's items is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WantedItems {
+    /// Behind this one.
+    pub after: Option<u32>,
+    /// Only those.
+    pub status: Option<StepStatus>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// What of a run is wanted beside its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WantedRun {
+    /// Its outputs whole, or as a snapshot has them.
+    pub whole_outputs: bool,
+    /// The items of its steps, as many as there is room for.
+    pub items: bool,
+}
+
+impl WantedRun {
+    /// With whole outputs.
+    pub const WHOLE: Self = Self { whole_outputs: true, items: false };
+    /// As a snapshot has it.
+    pub const CUT: Self = Self { whole_outputs: false, items: false };
+}

@@ -1,0 +1,26 @@
+//! A wish for a run that goes on, as the log is asked for it.
+
+use std::sync::Arc;
+
+use super::Claim;
+use crate::model::{ProjectId, RunId, Steering};
+
+/// What someone wants of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SteerRequest {
+    /// By what the call is known when it comes again, and the project.
+    pub claim: Claim,
+    /// The run.
+    pub run: RunId,
+    /// Whose wish it is.
+    pub by: Arc<str>,
+    /// What they want.
+    pub what: Steering,
+}
+
+impl SteerRequest {
+    /// The run's project.
+    pub fn project(&self) -> &ProjectId {
+        &self.claim.project
+    }
+}

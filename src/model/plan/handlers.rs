@@ -1,0 +1,75 @@
+//! The handlers of a plan, as its document lists them: each kind by itself or in `handlers`.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::Issues;
+use super::fields::{Fields, Place};
+use crate::model::HandlerKind;
+
+/// The most handlers of a plan, of all kinds together.
+const HANDLERS_MAX: usize = 100;
+
+/// What one attempt at a handler may take that has no timeout of its own.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What all handlers of a run may take together, where the plan does not say.
+pub const HANDLERS_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Where a document lists a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepPlace {
+    /// The list.
+    pub list: &'static str,
+    /// The place in it.
+    pub at: usize,
+}
+
+impl fmt::Display for StepPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.list, self.at)
+    }
+}
+
+/// A step as a document lists it.
+pub(super) struct Listed<'a> {
+    pub document: &'a Value,
+    pub place: StepPlace,
+    pub handler: Option<HandlerKind>,
+}
+
+/// The steps of a plan, and behind them its handlers.
+pub(super) fn listed<'a>(steps: &'a [Value], object: &'a Map<String, Value>, issues: &mut Issues) -> Vec<Listed<'a>> {
+    let mut all = Vec::new();
+    list(steps, "steps", None, &mut all);
+    let count = all.len();
+    let mut fields = Fields { object, place: Place::default(), issues };
+    for kind in HandlerKind::ALL {
+        // `onFailure` is a word too.
+        let is_word = kind == HandlerKind::Failure && !object.get(kind.as_str()).is_some_and(Value::is_array);
+        let own = if is_word { None } else { fields.array(kind.as_str()) };
+        list(own.map_or(&[], Vec::as_slice), kind.as_str(), Some(kind), &mut all);
+    }
+    if let Some(object) = fields.object("handlers") {
+        let place = Place { inside: Some("handlers"), ..Place::default() };
+        let mut fields = Fields { object, place, issues: fields.issues };
+        for kind in HandlerKind::ALL {
+            let more = fields.array(kind.as_str());
+            list(more.map_or(&[], Vec::as_slice), kind.path_in_handlers(), Some(kind), &mut all);
+        }
+    }
+    if all.len() - count > HANDLERS_MAX {
+        let message = format_args!("too many handlers: {} (limit {HANDLERS_MAX})", all.len() - count);
+        issues.report(None, None, format_args!("handlers"), message);
+        all.truncate(count);
+    }
+    all
+}
+
+fn list<'a>(documents: &'a [Value], list: &'static str, handler: Option<HandlerKind>, all: &mut Vec<Listed<'a>>) {
+    let listed =
+        documents.iter().enumerate().map(|(at, document)| Listed { document, place: StepPlace { list, at }, handler });
+    all.extend(listed);
+}

@@ -1,0 +1,105 @@
+//! When a stored plan is run by itself, as its author wrote it. What a pattern and a zone mean is not known here.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::fields::{Fields, Place};
+use super::{Issue, Issues};
+
+/// The longest pattern, in characters.
+const CRON_CHARS_MAX: usize = 256;
+
+/// The longest name of a time zone, in characters.
+const ZONE_CHARS_MAX: usize = 64;
+
+/// What happens where a firing comes while the run of an earlier one goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overlap {
+    /// The firing is skipped.
+    #[default]
+    Skip,
+    /// Its run begins when that one has ended.
+    Queue,
+    /// That one is cancelled, and its run begins when that one has ended.
+    Cancel,
+}
+
+/// When a stored plan is run by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleSpec {
+    /// The pattern: five fields, or six with seconds before them.
+    pub cron: String,
+    /// The zone that its times are of, by its name in the IANA database.
+    pub time_zone: String,
+    /// What happens where runs would overlap.
+    pub overlap: Overlap,
+    /// Not where it is paused.
+    pub enabled: bool,
+}
+
+impl ScheduleSpec {
+    /// Reads one. The inputs that it gives its runs are looked at, and stay in the document.
+    ///
+    /// # Errors
+    /// All that is wrong with it; paths begin with `schedule`.
+    pub fn read(value: &Value) -> Result<Self, Vec<Issue>> {
+        let mut issues = Issues::new();
+        let nothing = Map::new();
+        let object = value.as_object().unwrap_or(&nothing);
+        if !value.is_object() {
+            issues.report(None, None, format_args!("schedule"), format_args!("must be an object"));
+        }
+        let place = Place { inside: Some("schedule"), ..Place::default() };
+        let mut fields = Fields { object, place, issues: &mut issues };
+        let cron = if value.is_object() { fields.required_text("cron", CRON_CHARS_MAX) } else { None };
+        let time_zone = fields.text("timeZone", ZONE_CHARS_MAX).unwrap_or("UTC");
+        let words = [("skip", Overlap::Skip), ("queue", Overlap::Queue), ("cancel", Overlap::Cancel)];
+        let overlap = fields.word("overlap", &words).unwrap_or_default();
+        let enabled = fields.flag("enabled").unwrap_or(true);
+        fields.object("inputs");
+        if !issues.is_empty() {
+            return Err(issues.into_vec());
+        }
+        let cron = cron.unwrap_or_default().trim().to_owned();
+        Ok(Self { cron, time_zone: time_zone.to_owned(), overlap, enabled })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_schedule_is_read_with_its_defaults() {
+        let spec = ScheduleSpec::read(&json!({"cron": " 0 3 * * * ", "inputs": {"a": 1}, "note": 1}));
+        let expected = ScheduleSpec {
+            cron: "0 3 * * *".to_owned(),
+            time_zone: "UTC".to_owned(),
+            overlap: Overlap::Skip,
+            enabled: true,
+        };
+        assert_eq!(spec, Ok(expected));
+    }
+
+    #[test]
+    fn everything_that_is_wrong_with_a_schedule_is_found_at_once() {
+        let said = |value: Value| {
+            let issues = ScheduleSpec::read(&value).expect_err("issues");
+            issues.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(said(json!(7)), ["schedule: must be an object"]);
+        let wrong = json!({"timeZone": 1, "overlap": "both", "enabled": "yes", "inputs": []});
+        let expected = [
+            "schedule.cron: is required: a string",
+            "schedule.timeZone: must be a string, not a number",
+            "schedule.overlap: must be \"skip\" or \"queue\" or \"cancel\", not \"both\"",
+            "schedule.enabled: must be true or false, not \"yes\"",
+            "schedule.inputs: must be an object, not an array",
+        ];
+        assert_eq!(said(wrong), expected);
+    }
+}

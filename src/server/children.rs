@@ -1,0 +1,190 @@
+//! Has the log begin the runs that steps of others wait for, and tells these what became of them where the log does not.
+//!
+//! The log tells an executor the end of a child as it is kept. What is left here is a child that can't begin, and one that
+//! had ended before its step asked for it, as after a crash.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::distribution::child_end;
+use crate::api::{PlanRequest, Prepared, Purpose, prepare, refusal};
+use crate::auth::Principal;
+use crate::executor::{AttemptError, ChildCall, ChildEnd, ChildWish, Context, ExecutorHandle, NO_ROOM_WAIT};
+use crate::log::{Answer, Command, LogHandle, Query, Refusal, ReplyTo};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+/// How soon a child is begun again that the store does not take just now.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+/// The thread; see the top of this file.
+pub(super) struct Children {
+    pub(super) wishes: Receiver<ChildWish>,
+    pub(super) log: LogHandle,
+    pub(super) executor: ExecutorHandle,
+    pub(super) nursery: Nursery,
+}
+
+/// What is to be done about wishes, and those that have to be wished again. It has no thread, and no clock.
+pub(super) struct Nursery {
+    context: Arc<Context>,
+    steps_max: usize,
+    put_off: VecDeque<Box<ChildCall>>,
+}
+
+/// Whom a [`Nursery`] asks, and tells what became of a child.
+pub(super) trait Elders {
+    /// Asks the log, and waits for the answer; none where it has ended.
+    fn ask(&mut self, command: impl FnOnce(ReplyTo) -> Command) -> Option<Answer>;
+
+    /// Tells the executor.
+    fn tell(&mut self, child: &ChildCall, end: ChildEnd);
+}
+
+/// There is nobody to ask any more.
+#[derive(Debug)]
+pub(super) struct LogHasEnded;
+
+/// What became of a wish.
+enum Fate {
+    Begun,
+    Failed(AttemptError),
+    /// It has to be wished again.
+    PutOff,
+}
+
+impl Children {
+    /// Works until the executor or the log has ended.
+    pub(super) fn run(mut self) {
+        // Wishes that go on coming put it off no further.
+        let mut ask_again_at = None;
+        loop {
+            let next = match ask_again_at {
+                None => self.wishes.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => self.wishes.recv_deadline(at),
+            };
+            let mut elders = (&self.log, &self.executor);
+            let done = match next {
+                Ok(wish) => self.nursery.hear(wish, &mut elders),
+                Err(RecvTimeoutError::Timeout) => {
+                    ask_again_at = None;
+                    self.nursery.ask_again(&mut elders)
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if done.is_err() {
+                return;
+            }
+            ask_again_at = match self.nursery.has_put_off() {
+                false => None,
+                true => ask_again_at.or_else(|| Some(Instant::now() + ASK_AGAIN)),
+            };
+        }
+    }
+}
+
+impl Elders for (&LogHandle, &ExecutorHandle) {
+    fn ask(&mut self, command: impl FnOnce(ReplyTo) -> Command) -> Option<Answer> {
+        self.0.ask(command)
+    }
+
+    fn tell(&mut self, child: &ChildCall, end: ChildEnd) {
+        self.1.child_ended(child.project.clone(), child.parent.run_id.clone(), child.run.clone(), end);
+    }
+}
+
+impl Nursery {
+    /// One that has heard no wish.
+    pub(super) fn new(context: Arc<Context>, steps_max: usize) -> Self {
+        Self { context, steps_max, put_off: VecDeque::new() }
+    }
+
+    /// Does what is wished.
+    pub(super) fn hear(&mut self, wish: ChildWish, elders: &mut impl Elders) -> Result<(), LogHasEnded> {
+        match wish {
+            ChildWish::Begin(child) => self.begin(child, elders),
+            ChildWish::Cancel(project, run) => {
+                self.put_off.retain(|child| child.project != project || child.run != run);
+                ask(elders, |reply| Command::Cancel { project, run, reply: Some(reply) }).map(drop)
+            }
+            ChildWish::Forget => {
+                self.put_off.clear();
+                Ok(())
+            }
+        }
+    }
+
+    /// Does what had to be put off.
+    pub(super) fn ask_again(&mut self, elders: &mut impl Elders) -> Result<(), LogHasEnded> {
+        let put_off = std::mem::take(&mut self.put_off);
+        put_off.into_iter().try_for_each(|child| self.begin(child, elders))
+    }
+
+    /// Is there a wish that has to be wished again?
+    pub(super) fn has_put_off(&self) -> bool {
+        !self.put_off.is_empty()
+    }
+
+    fn begin(&mut self, child: Box<ChildCall>, elders: &mut impl Elders) -> Result<(), LogHasEnded> {
+        match self.submit(&child, elders)? {
+            Fate::PutOff => self.put_off.push_back(child),
+            Fate::Failed(error) => elders.tell(&child, ChildEnd::never_began(error)),
+            Fate::Begun => {
+                let query = Query::ChildResult { project: child.project.clone(), run: child.run.clone() };
+                match ask(elders, |reply| Command::Read { query, reply })? {
+                    Answer::ChildResult(Some(result)) => elders.tell(&child, child_end(result)),
+                    // It goes on: the log tells its end.
+                    Answer::ChildResult(None) => {}
+                    // Whether it had ended is not known. Nobody tells it a second time.
+                    _ => self.put_off.push_back(child),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn submit(&self, child: &ChildCall, elders: &mut impl Elders) -> Result<Fate, LogHasEnded> {
+        let query = Query::StoredDocument { project: child.project.clone(), name: child.plan.clone() };
+        let document = match ask(elders, |reply| Command::Read { query, reply })? {
+            Answer::Document(document) => document,
+            Answer::Refused(Refusal::UnknownPlan) => {
+                let error = format!("no plan is stored under the name {} in this project", child.plan);
+                return rejoin(child, error, elders);
+            }
+            _ => return Ok(Fate::PutOff),
+        };
+        let request = PlanRequest {
+            body: document.to_vec(),
+            purpose: Purpose::Child(Box::new(child.clone())),
+            idempotency_key: None,
+            principal: Principal::anyone(),
+        };
+        let submission = match prepare(request, &self.context, self.steps_max, child.run.clone()) {
+            Ok(Prepared::Run(submission)) => submission,
+            Ok(_) => return rejoin(child, "the stored plan makes no run".to_owned(), elders),
+            Err(problem) => return rejoin(child, problem.detail.into_owned(), elders),
+        };
+        Ok(match ask(elders, |reply| Command::Submit { submission, reply })? {
+            Answer::Accepted { .. } => Fate::Begun,
+            Answer::Refused(Refusal::StoreUnavailable) => Fate::PutOff,
+            Answer::Refused(refused) => {
+                Fate::Failed(AttemptError::Busy(refusal(&refused).detail.into_owned(), NO_ROOM_WAIT))
+            }
+            answer => Fate::Failed(AttemptError::Passing(format!("the log answered {answer:?}"))),
+        })
+    }
+}
+
+/// It can't begin, as `error` says; but it may have begun before, when its plan was stored and could be run.
+fn rejoin(child: &ChildCall, error: String, elders: &mut impl Elders) -> Result<Fate, LogHasEnded> {
+    let query = Query::Document { project: child.project.clone(), run: child.run.clone() };
+    Ok(match ask(elders, |reply| Command::Read { query, reply })? {
+        Answer::Document(_) => Fate::Begun,
+        Answer::Refused(Refusal::UnknownRun) => Fate::Failed(AttemptError::Lasting(error)),
+        _ => Fate::PutOff,
+    })
+}
+
+fn ask(elders: &mut impl Elders, command: impl FnOnce(ReplyTo) -> Command) -> Result<Answer, LogHasEnded> {
+    elders.ask(command).ok_or(LogHasEnded)
+}

@@ -1,0 +1,53 @@
+//! A project's messages with what is said of items between them: the positions of a channel of it, and its backlog.
+//!
+//! What is said of an item has no number. Its place is behind the message before it: a position is that message's number and,
+//! in its lower bits, how much was said of items since. History holds messages alone, so a stream that comes from there is at
+//! the first place behind one, and is shown how the items are by then.
+
+use super::backlog::Backlog;
+use crate::log::Frames;
+
+/// The bits of a position that count what is said of items between two messages. Their step counts its items in a message
+/// four times a second, so there are never as many as fit; more would not be told.
+const ITEM_BITS: u32 = 24;
+
+/// The position right behind a message.
+pub(super) fn behind(seq: u64) -> u64 {
+    seq << ITEM_BITS
+}
+
+/// The number of the newest message at a position.
+pub(super) fn seq_at(position: u64) -> u64 {
+    position >> ITEM_BITS
+}
+
+/// Where a stream goes on that has all messages up to `seq` and will be shown how the items are.
+pub(super) fn position_from(seq: u64, backlog: &Backlog) -> u64 {
+    let (right_behind, floor) = (behind(seq), backlog.floor());
+    if seq_at(floor) == seq { right_behind.max(floor) } else { right_behind }
+}
+
+/// Takes what comes next. What is there already is passed over, and a gap replaces it, as in any backlog.
+pub(super) fn append(backlog: &mut Backlog, frames: &Frames) {
+    let before = frames.first_seq.saturating_sub(1);
+    if before > seq_at(backlog.newest()) {
+        backlog.start_again_behind(behind(before));
+    }
+    let mut items = frames.items.iter().peekable();
+    for place in 0..=frames.marks.len() {
+        let seq = before + place as u64;
+        if let Some(last) = place.checked_sub(1)
+            && seq > seq_at(backlog.newest())
+        {
+            let start = last.checked_sub(1).map_or(0, |before| frames.marks[before].end);
+            let mark = &frames.marks[last];
+            backlog.push(behind(seq), &frames.bytes[start..mark.end], mark.run, mark.is_last);
+        }
+        while let Some(item) = items.next_if(|item| item.behind == place) {
+            let position = backlog.newest() + 1;
+            if seq_at(position) == seq {
+                backlog.push(position, &item.bytes, Some(item.run), false);
+            }
+        }
+    }
+}
