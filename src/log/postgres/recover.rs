@@ -44,7 +44,7 @@ impl PostgresStore {
         let newest_run: u64 = count(clock, 1)?;
         Ok(Recovered {
             projects: projects.iter().map(|row| self.project(row)).collect::<Result<_, _>>()?,
-            open_runs: open.iter().map(|row| open_run(row, node)).collect::<Result<_, _>>()?,
+            open_runs: open.chunk_by(is_of_one_run).map(|rows| open_run(rows, node)).collect::<Result<_, _>>()?,
             ended_runs: ended.iter().map(ended_run).collect::<Result<_, _>>()?,
             next_run_number: NonZeroU64::MIN.saturating_add(newest_run),
             clock: timestamp(clock, 0)?,
@@ -98,12 +98,19 @@ fn note_tail(row: &Row, project: &RecoveredProject, tails: &mut Tails) -> Result
     Ok(())
 }
 
-fn open_run(row: &Row, node: NodeId) -> Result<OpenRun, StoreError> {
+/// A row for each slice of a run's document.
+fn is_of_one_run(row: &Row, next: &Row) -> bool {
+    let number = |row: &Row| row.try_get::<_, i64>(0).ok();
+    number(row) == number(next)
+}
+
+fn open_run(rows: &[Row], node: NodeId) -> Result<OpenRun, StoreError> {
+    let row = rows.first().ok_or_else(|| damaged("a run is missing"))?;
     let owner: &[u8] = get(row, 8)?;
     Ok(OpenRun {
         number: run_number(row, 0)?,
         project: id(row, 1, ProjectId::parse)?,
-        row: run_row(row, 2)?,
+        row: run_row(rows, 2, 9)?.ok_or_else(|| damaged("a run is missing"))?,
         cancelled: get(row, 7)?,
         is_foreign: owner != node.0,
     })
