@@ -52,8 +52,8 @@ fn a_node_beats_while_all_that_it_goes_on_with_is_read() {
         slow.pass_ms(TTL_MS - 1);
     }));
 
-    let mut config = Config::default();
-    config.listen = ListenAddress::parse("127.0.0.1:0").expect("an address");
+    let listen = ListenAddress::parse("127.0.0.1:0").expect("an address");
+    let mut config = Config { listen, ..Config::default() };
     config.auth.mode = AuthMode::None;
     let keys = ServerKeys::derive(&[1; 32]);
     let storage = Storage {
