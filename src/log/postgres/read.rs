@@ -463,10 +463,10 @@ pub(super) fn run_row(rows: &[Row], column: usize, begins: usize) -> Result<Opti
     }))
 }
 
-/// What has come in slices, each a row with where it begins, as SQL counts. None where there is no row.
-fn sliced(rows: &[Row], column: usize, begins: usize) -> Result<Option<Arc<[u8]>>, StoreError> {
+/// What has come in slices, each a row with where it begins, as SQL counts. None where there is no row, or null in its place.
+pub(super) fn sliced(rows: &[Row], column: usize, begins: usize) -> Result<Option<Arc<[u8]>>, StoreError> {
     if let [row] = rows {
-        return bytes(row, column).map(Some);
+        return Ok(get::<Option<&[u8]>>(row, column)?.map(Arc::from));
     }
     let mut whole = Vec::new();
     for row in rows {
