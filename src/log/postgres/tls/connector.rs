@@ -102,6 +102,11 @@ fn in_words(error: &io::Error, host: &str, believed: &str) -> String {
         )) => {
             format!("the server's certificate is not for {host}: its subjectAltName has others (sslmode=verify-full)")
         }
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(why))) => {
+            format!(
+                "the server's certificate is not taken ({why}): one that it has signed itself has to be in sslrootcert"
+            )
+        }
         _ => error.to_string(),
     }
 }
