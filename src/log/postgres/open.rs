@@ -11,12 +11,14 @@ use super::codes::{get, int, ms};
 use super::connection::{Connection, Step, Together};
 use super::contention::Contention;
 use super::failure::Failure;
+use super::housekeeping::Housekeeping;
 use super::lease::PostgresLease;
 use super::membership::{Membership, new_node};
 use super::place::PostgresPlace;
 use super::read::Reading;
 use super::settings::PostgresSettings;
 use super::tail::PostgresTail;
+use super::trim::Trimmer;
 use super::{Opened, Writing, sql};
 use crate::auth::{Instance, TicketNote};
 use crate::log::store::{Identity, NodeId, Seed, StoreCounts, StoreError};
@@ -73,6 +75,7 @@ pub(super) fn open(url: &str, seed: &Seed, settings: PostgresSettings, now: Time
     let lease = PostgresLease::new(connection()?, me.clone(), settings.wake);
     let tail = PostgresTail::new(connection()?, me.clone(), settings.wake);
     let counts = Arc::<StoreCounts>::default();
+    let housekeeping = Housekeeping::here(Trimmer::new(connection()?, me.clone()));
     let store = Writing {
         conn: RefCell::new(conn),
         me,
@@ -81,7 +84,7 @@ pub(super) fn open(url: &str, seed: &Seed, settings: PostgresSettings, now: Time
         counts: counts.clone(),
         tails: RefCell::default(),
         contention: Contention::default(),
-        trims: RefCell::default(),
+        housekeeping,
     };
     Ok(Opened { store: Reading(store), identity, lease, tail, counts })
 }

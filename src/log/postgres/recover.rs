@@ -18,7 +18,7 @@ const ENDED_RUNS_MS: i64 = Recovered::ENDED_RUNS_MS as i64;
 impl PostgresStore {
     /// Of all projects, or of these alone: as it was in one moment.
     pub(super) fn recovered(&self, of: Option<&[ProjectId]>) -> Result<Recovered, StoreError> {
-        let key_bytes = self.key_bytes_of_all()?;
+        let key_bytes = self.housekeeping.key_bytes()?;
         let names: Vec<&str> = of.unwrap_or_default().iter().map(ProjectId::as_str).collect();
         let steps = match of {
             None => [
