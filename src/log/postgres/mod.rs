@@ -12,7 +12,7 @@
 //!   [`connection`] and [`place`] reach the engine, [`failure`] says what went wrong, [`membership`] who this node is,
 //!   [`columns`], [`projects`], [`due_columns`] and [`plan_columns`] make what the engine takes of a batch, [`write`] sends it and finds out what
 //!   became of it, [`contention`] has it get through, [`read`] looks things up, [`recover`] reads what a start goes on from, [`trim`] lets go of what is too much, on the thread of [`housekeeping`],
-//!   [`notice`] has what nodes notify each other of, [`noted`] what was told of tickets, [`codes`] what columns hold.
+//!   [`notice`] has what nodes notify each other of, [`telling`] when that goes with an append, [`noted`] what was told of tickets, [`codes`] what columns hold.
 
 mod codes;
 mod columns;
@@ -35,6 +35,7 @@ mod recover;
 mod settings;
 mod sql;
 mod tail;
+mod telling;
 #[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
@@ -57,6 +58,7 @@ use self::membership::{Membership, new_node};
 use self::projects::Tails;
 use self::read::{Readable, Reading, Value, key_row, rows_again, run_row};
 use self::reader::PostgresReader;
+use self::telling::Telling;
 use self::write::Epoch;
 use super::store::{
     AppendError, BeatError, Head, Identity, KeyRow, NodeId, Reader, Recovered, RecoveredProject, Retention, RunNumber,
@@ -81,6 +83,8 @@ pub struct Writing {
     counts: Arc<StoreCounts>,
     tails: RefCell<Tails>,
     contention: Contention,
+    /// Where others are told of what has moved.
+    telling: Option<Arc<Telling>>,
     housekeeping: Housekeeping,
 }
 
