@@ -1,12 +1,12 @@
-//! A stand-in for the services that an AI agent calls, for `examples/plans/agent.json`. Standard library alone.
+//! A stand-in for the services that an AI agent calls, for `examples/plans/agent.json`. It only uses the standard library.
 //!
-//! `cargo run --example agent_backend -- 127.0.0.1:8090` serves, to whoever sends [`API_KEY`] as a bearer token,
-//! - `POST /plan` `{"question"}`: the topics to look up, and how sure it is that they will do;
-//! - `POST /lookup` `{"topic", "run"}`: what is known of a topic; [`BUSY_TOPIC`] answers 429 twice a run;
-//! - `POST /synthesize` `{"question", "notes"}`: a text made of the notes, streamed in the way of an LLM's API.
+//! `cargo run --example agent_backend -- 127.0.0.1:8090` serves requests with [`API_KEY`] as bearer token:
+//! - `POST /plan` `{"question"}`: the topics to look up, and the confidence that they are sufficient;
+//! - `POST /lookup` `{"topic", "run"}`: a note about a topic; [`BUSY_TOPIC`] gets 429 twice per run;
+//! - `POST /synthesize` `{"question", "notes"}`: a text made of the notes, streamed like the response of an LLM's API.
 //!
-//! The same request gets the same answer. `agent_backend --check` serves itself on a free port, asks for all three,
-//! prints what comes and exits.
+//! The same request gets the same response. `agent_backend --check` starts a server on a free port, sends all three
+//! requests, prints the responses and exits.
 
 #[path = "agent_backend/json.rs"]
 mod json;
@@ -22,34 +22,34 @@ use std::time::Duration;
 
 use json::{Json, quote};
 
-/// What a client has to show. No secret: it lets nobody do anything.
+/// The key that clients must send. It is not a secret, because it protects nothing.
 const API_KEY: &str = "local-example-key";
 
-/// The topic that is too busy for the first requests of each run.
+/// The topic whose first requests in each run are refused.
 const BUSY_TOPIC: &str = "proxies";
 
-/// How many requests of a run the busy topic turns away.
+/// How many requests of a run are refused for the busy topic.
 const BUSY_ANSWERS: u32 = 2;
 
-/// Runs whose refusals are remembered; all are forgotten when there are more.
+/// The number of runs whose refusals are remembered; beyond it, all are forgotten.
 const RUNS_MAX: usize = 10_000;
 
-/// Into about how many pieces a streamed text is cut.
+/// The approximate number of pieces of a streamed text.
 const DELTAS: usize = 40;
 
-/// The pause after each piece: 40 of them take 2 s.
+/// The pause after each piece; 40 of them take 2 s.
 const DELTA_PAUSE: Duration = Duration::from_millis(50);
 
-/// Connections served at once, a thread each; one more is closed.
+/// The maximum number of connections, each with a thread; further ones are closed.
 const CONNECTIONS_MAX: usize = 64;
 
-/// A request's head and body together, in bytes; what is beyond counts as missing.
+/// The maximum size of a request's head and body together, in bytes; anything beyond is ignored.
 const REQUEST_BYTES_MAX: u64 = 256 * 1024;
 
-/// How long a client may take for each read and write.
+/// The timeout of each read and write.
 const IO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is known of one topic.
+/// The note about one topic.
 struct Page {
     topic: &'static str,
     text: &'static str,
@@ -110,7 +110,7 @@ fn with_context(error: &io::Error, what: &str) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
-/// Serves for ever, a thread for each connection and a connection for each request.
+/// Serves forever, with a thread per connection and a connection per request.
 fn serve(listener: &TcpListener) {
     let service = Arc::new(Service::default());
     for stream in listener.incoming() {
@@ -125,7 +125,7 @@ fn serve(listener: &TcpListener) {
         }
         let service = Arc::clone(&service);
         thread::spawn(move || {
-            // A client that went away is nobody's loss.
+            // A client that has disconnected is not an error.
             let _ = service.handle(&stream);
             service.connections.fetch_sub(1, Ordering::Relaxed);
         });
@@ -135,7 +135,7 @@ fn serve(listener: &TcpListener) {
 #[derive(Default)]
 struct Service {
     connections: AtomicUsize,
-    /// How often the busy topic has turned each run away.
+    /// How many requests of each run the busy topic has refused.
     refusals: Mutex<HashMap<String, u32>>,
 }
 
@@ -201,7 +201,7 @@ fn page(topic: &str) -> Option<&'static Page> {
     PAGES.iter().find(|page| page.topic == topic)
 }
 
-/// One paragraph out of all notes; a note that is null, because its step was skipped, adds nothing.
+/// One paragraph made of all notes; the null note of a skipped step adds nothing.
 fn synthesis(body: &Json) -> String {
     let notes = body.list("notes").iter().map(|note| note.text("text"));
     let notes: Vec<&str> = notes.filter(|text| !text.is_empty()).collect();
@@ -243,7 +243,7 @@ fn answer(mut stream: &TcpStream, status: &str, headers: &str, body: &str) -> io
 }
 
 struct Request {
-    /// The method and the path, as `POST /plan`.
+    /// The method and the path, such as `POST /plan`.
     target: String,
     is_authorized: bool,
     body: Json,
@@ -268,7 +268,8 @@ impl Request {
         }
         let mut body = String::new();
         from.take(length).read_to_string(&mut body)?;
-        let body = Json::parse(&body).ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "the body is no JSON"))?;
+        let body =
+            Json::parse(&body).ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "the body is not valid JSON"))?;
         Ok(Self { target, is_authorized, body })
     }
 }
@@ -282,7 +283,7 @@ fn line(from: &mut impl BufRead) -> io::Result<String> {
     Ok(line.trim_end().to_owned())
 }
 
-/// Asks a server of its own for everything it has, and prints what comes as it comes.
+/// Starts a server, sends every kind of request to it, and prints the responses as they arrive.
 fn check() -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?.to_string();

@@ -1,10 +1,11 @@
-// Follows a project with nothing but EventSource, as a browser does, and prints a line for each message.
+// Follows a project using only EventSource, like a browser, and prints a line for each message.
 //
 //     node --experimental-eventsource examples/eventsource.mjs [--once] http://127.0.0.1:8080/api/sse/projects/demo
 //
-// Needs Node 24; or any Node from 20 on with the npm package `eventsource` (npm install eventsource), whose reconnects are
-// surer than those of Node 20 and 22, and then no flag. With --once it ends after the first run that ends: 0 where it
-// completed, 1 where it failed. A server with auth.mode = "jwt" wants ?ticket=T in the URL, from POST /api/sse/ticket.
+// Requires Node 24 with this flag; or Node 20 or newer, without the flag, with the npm package `eventsource` (npm install
+// eventsource), which reconnects more reliably than Node 20 and 22 do. With --once it exits after the first run that ends,
+// with status 0 if it completed and 1 if it failed. A server with auth.mode = "jwt" requires ?ticket=T in the URL, from
+// POST /api/sse/ticket.
 
 const args = process.argv.slice(2);
 const once = args.includes("--once");
@@ -13,13 +14,13 @@ const url = args.find((arg) => !arg.startsWith("--")) ?? "http://127.0.0.1:8080/
 const installed = await import("eventsource").catch(() => ({}));
 const EventSource = installed.EventSource ?? globalThis.EventSource;
 if (typeof EventSource === "undefined") {
-  console.error("this Node has no EventSource: run it with --experimental-eventsource, or npm install eventsource");
+  console.error("this version of Node has no EventSource: use --experimental-eventsource, or npm install eventsource");
   process.exit(2);
 }
 
-// EventSource reconnects by itself and asks for what came after the last message. Node 20 and 22 give up where nobody
-// listens at the other end, some versions in silence. So a new one is opened, from where the old one was: where the old one
-// has given up, soon, and where it has had no stream for so long, too.
+// EventSource reconnects automatically and resumes after the last message. Node 20 and 22 give up if the connection is
+// refused, some versions without an error. Therefore a new EventSource is opened at the position of the old one: soon after
+// the old one has given up, or when it has had no stream for this long.
 const GIVEN_UP_MS = 10_000;
 const PAUSE_MS = 1_000;
 
@@ -40,7 +41,7 @@ function follow() {
   source.onerror = lose;
 }
 
-// One handler is enough: no message has an `event:` field, the type is inside.
+// One handler is enough: no message has an `event:` field, the type is part of the data.
 function receive(event) {
   const { type, seq, payload } = JSON.parse(event.data);
   lastEventId = event.lastEventId || lastEventId;
@@ -58,7 +59,7 @@ async function lose() {
   if (lost.readyState !== EventSource.CLOSED) {
     return again(GIVEN_UP_MS);
   }
-  // It was refused, or nobody answered. EventSource does not say which, HEAD does.
+  // The stream was refused, or there was no response. EventSource does not tell which; HEAD does.
   const status = await fetch(lost.url, { method: "HEAD" }).then((answer) => answer.status, () => 0);
   if (source !== lost) {
     return;
@@ -66,8 +67,8 @@ async function lose() {
   if (status === 0 || status === 200 || status === 429 || status >= 500) {
     return again(PAUSE_MS);
   }
-  // For good: a wrong ticket, no such run, a run that has ended.
-  console.error(`the server has no more for ${url} (${status})`);
+  // Permanent: an invalid ticket, an unknown run, or a run that has ended.
+  console.error(`the server refuses ${url} (status ${status})`);
   end(2);
 }
 
@@ -108,7 +109,7 @@ function describe(type, payload, text) {
     case "workflow_snapshot":
       return [`${payload.planName} (${payload.runId}) is ${payload.status}, at ${payload.progress.percent} %`];
     default:
-      // As it was written: read into a value and written again, large numbers would be rounded.
+      // Printed as it was received: parsing and serializing would round large numbers.
       return [`${type} ${text.slice(text.indexOf('"payload":') + '"payload":'.length, -1)}`];
   }
 }
@@ -127,7 +128,7 @@ function progress(payload) {
     case "completed":
       return `completed in ${payload.duration} ms`;
     case "failed":
-      return `failed: ${payload.error}${payload.continued ? " (the run goes on)" : ""}`;
+      return `failed: ${payload.error}${payload.continued ? " (the run continues)" : ""}`;
     default:
       return `${payload.status}: ${payload.reason}`;
   }

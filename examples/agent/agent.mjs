@@ -1,18 +1,18 @@
 #!/usr/bin/env node
-// An agent that sends a newsletter, as a plan that people can watch and decide on:
+// An agent that sends a newsletter as a plan, which people can watch and approve:
 //
-//   1. it proposes a plan, which waits for an approval in the page (--approve: it approves itself);
-//   2. meanwhile it changes the plan twice, one of them because of what a step has found out;
-//   3. approved, the plan writes to 50 readers;
-//   4. publishing fails, and the agent goes on from there with another site: nobody is written to twice.
+//   1. it submits a plan, which waits for an approval in the dashboard (--approve: it approves it itself);
+//   2. meanwhile it changes the plan twice, once because of a step's result;
+//   3. once approved, the plan writes to 50 readers;
+//   4. publishing fails, and the agent retries the run with another site: nobody is written to twice.
 //
 //   stepcast serve --config examples/agent/stepcast.toml
 //   node examples/agent/agent.mjs [--approve] [--server URL] [--project ID] [--session ID]
 //
-// The server may be killed and started again at any moment: every call has a key of its own and is made until it is
-// answered, and the stream goes on behind the last message that came. Started again with the same --session, the agent goes
-// on with the same run. Where the server asks for a token, STEPCAST_TOKEN is one with the scopes run, subscribe and, to
-// approve, approve. Nothing but Node 20 is needed, and no model: what one would decide is in `notice`.
+// The server may be killed and restarted at any time: every call has an idempotency key and is repeated until there is a
+// response, and the stream resumes after the last message. When the agent is started again with the same --session, it
+// continues with the same run. If the server requires a token, set STEPCAST_TOKEN to one with the scopes run, subscribe and,
+// for --approve, approve. It only needs Node 20 and no model: the function `notice` stands for the model's decisions.
 import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
@@ -22,15 +22,15 @@ const options = readOptions();
 const authorization = process.env.STEPCAST_TOKEN && { authorization: `Bearer ${process.env.STEPCAST_TOKEN}` };
 const workflows = `/api/projects/${options.project}/workflows`;
 
-/** How long a server that does not answer is left alone, in milliseconds. */
+/** The pause before a call is repeated, in milliseconds. */
 const PAUSE = 200;
 
-/** How often the agent goes on from a failure before it gives up. */
+/** How many times the agent retries a failed run before it gives up. */
 const RETRIES_MAX = 5;
 
 const PLAN = {
   name: 'Newsletter',
-  description: 'Writes to all readers once someone has agreed, and publishes the issue',
+  description: 'Writes to all readers after an approval, and publishes the issue',
   scheduling: 'eager',
   inputs: { site: 'primary' },
   steps: [
@@ -43,7 +43,7 @@ const PLAN = {
           type: 'object', required: ['greeting'],
           properties: {
             greeting: { type: 'string', enum: ['Dear reader', 'Hello'], default: 'Hello', description: 'How each letter begins' },
-            note: { type: 'string', maxLength: 1000, description: 'Is kept with the decision' },
+            note: { type: 'string', maxLength: 1000, description: 'Stored with the decision' },
           },
         },
       },
@@ -56,7 +56,7 @@ const PLAN = {
   ],
 };
 
-/** The first change: the readers are to be checked before anyone is written to. */
+/** The first change: check the readers before anyone is written to. */
 const check = ({ readers }) => ({
   add: [{ id: 'check', title: 'Check the readers', tool: 'check', dependencies: ['collect'], inputs: { count: readers.length } }],
   replace: [{ ...PLAN.steps[2], dependencies: ['collect', 'check', 'ask'] }],
@@ -85,7 +85,7 @@ function readOptions() {
   }
 }
 
-/** Makes a call until it is answered. Twice the same key is one call: the second answer is the first. */
+/** Repeats a call until there is a response. With a key, repeated calls have the effect of one. */
 async function call(method, path, body, key) {
   for (let tries = 0; ; tries++) {
     try {
@@ -94,14 +94,14 @@ async function call(method, path, body, key) {
       const said = await answer.json();
       if (answer.status !== 429 && answer.status !== 503) return { status: answer.status, said };
     } catch {
-      // Nobody answered, or only half of an answer came.
+      // There was no response, or an incomplete one.
     }
-    if (tries === 0) console.log(`${options.server} does not answer to ${method} ${path}; it is asked again`);
+    if (tries === 0) console.log(`${options.server} is not responding to ${method} ${path}; trying again`);
     await pause(PAUSE);
   }
 }
 
-/** The same, where only success will do. */
+/** The same, but throws unless the call succeeds. */
 async function need(...request) {
   const { status, said } = await call(...request);
   if (status >= 300) throw new Error(`${request[0]} ${request[1]}: ${status} ${said.detail} ${JSON.stringify(said.issues ?? '')}`);
@@ -124,7 +124,7 @@ async function* events(body) {
   }
 }
 
-/** All messages of a run from its first to its last, each once, over however many connections. */
+/** All messages of a run from its first to its last, each exactly once, across reconnects. */
 async function* messages(runId) {
   for (let lastEventId = '', seen = 0; ;) {
     const headers = { accept: 'text/event-stream', ...authorization, ...(lastEventId && { 'last-event-id': lastEventId }) };
@@ -142,20 +142,20 @@ async function* messages(runId) {
         if (message.type === 'workflow_completed' || message.type === 'workflow_failed') return;
       }
     } catch (error) {
-      // A connection that is lost is opened again; anything else is this program's own mistake.
+      // A lost connection is opened again; any other error is a bug in this program.
       if (!['TypeError', 'AbortError'].includes(error.name)) throw error;
     }
     await pause(PAUSE);
   }
 }
 
-/** A run as its messages tell it. */
+/** The state of a run, according to its messages. */
 class Run {
   constructor(id) {
     Object.assign(this, { id, path: `${workflows}/${id}`, steps: new Map(), stream: messages(id) });
   }
 
-  /** Takes messages until something is so, or the run has ended. */
+  /** Reads messages until a condition is true, or the run has ended. */
   async until(isSo) {
     while (!this.end && !isSo()) {
       const { value, done } = await this.stream.next();
@@ -166,7 +166,7 @@ class Run {
 
   take({ type, payload }) {
     if (type === 'workflow_progress') this.steps.set(payload.stepId, payload);
-    if (type === 'workflow_progress' && payload.status === 'completed') console.log(`  ${payload.stepTitle}: ${payload.reused ? 'kept' : 'done'}`);
+    if (type === 'workflow_progress' && payload.status === 'completed') console.log(`  ${payload.stepTitle}: ${payload.reused ? 'reused' : 'done'}`);
     if (type === 'workflow_plan_changed') console.log(`  the plan is at revision ${payload.revision}: ${payload.added.join()} added`);
     if (type === 'workflow_completed' || type === 'workflow_failed') this.end = { type, ...payload };
   }
@@ -175,7 +175,7 @@ class Run {
     return this.steps.get(step)?.status;
   }
 
-  /** What a step has found out, once it has; undefined where the run ended before. */
+  /** The output of a step, once it has one; undefined if the run ended before. */
   async output(step) {
     await this.until(() => this.status(step) === 'completed');
     return this.steps.get(step)?.output;
@@ -185,13 +185,13 @@ class Run {
 const link = (run, step) => `${options.server}/#/p/${options.project}/r/${run.id}${step ? `/s/${step}` : ''}`;
 
 /**
- * Adds `id` to the plan of a run that goes on. Where someone else has changed the plan meanwhile, it is read anew; where it is
- * too late, the plan stays as it is.
+ * Adds `id` to the plan of an active run. If someone else has changed the plan in the meantime, it is read again; if it is too
+ * late, the plan stays unchanged.
  */
 async function change(run, id, what) {
   for (;;) {
     const { revision, steps } = await need('GET', run.path);
-    // The answer to an earlier try may have been lost.
+    // The response to an earlier attempt may have been lost.
     if (steps.some((step) => step.id === id)) return;
     const { status, said } = await call('PATCH', `${run.path}/plan`, { expectedRevision: revision, ...what }, `${run.id}-${id}-${revision}`);
     if (status < 300) return;
@@ -201,13 +201,13 @@ async function change(run, id, what) {
   }
 }
 
-/** What is decided of a step that waits; someone else may have been faster. */
+/** Approves a waiting step; someone else may have decided before. */
 async function approve(run, step) {
   const { status, said } = await call('POST', `${run.path}/steps/${step}/decision`, { decision: 'approve', payload: { greeting: 'Hello' } }, `${run.id}-${step}`);
   if (status >= 300 && status !== 409) throw new Error(`it can't be approved: ${said.detail}`);
 }
 
-/** Where a model would think: it looks at what the first steps have found out, and changes the plan. */
+/** The place of a model: looks at the results of the first steps, and changes the plan. */
 async function notice(run) {
   const collected = await run.output('collect');
   if (collected) await change(run, 'check', check(collected));
@@ -216,8 +216,8 @@ async function notice(run) {
 }
 
 /**
- * A crash may have ended the announcement while it was made. Nobody knows whether everyone was told, so it is not made again:
- * the plan that goes on has a note in its place.
+ * A crash may have interrupted the announcement. It is unknown whether everyone was told, so it is not repeated: the plan of the
+ * retry has a note in its place.
  */
 async function withoutRepeats(run) {
   if (run.status('announce') !== 'failed') return {};
@@ -233,7 +233,7 @@ async function main() {
   await notice(run);
   await run.until(() => run.status('ask') === 'waiting');
   if (run.status('ask') === 'waiting') {
-    console.log(`waits for your decision: ${link(run, 'ask')}`);
+    console.log(`waiting for your decision: ${link(run, 'ask')}`);
     if (options.approve) await approve(run, 'ask');
   }
   for (let retries = 1; ; retries++) {
@@ -243,7 +243,7 @@ async function main() {
     if (run.status('ask') === 'failed' || run.end.reason === 'cancelled' || retries > RETRIES_MAX) process.exit(1);
     const next = await need('POST', `${run.path}/retry`, { inputs: { site: 'secondary' }, ...(await withoutRepeats(run)) }, `${run.id}-retry`);
     run = new Run(next.runId);
-    console.log(`goes on with another site: ${link(run)}`);
+    console.log(`continues with another site: ${link(run)}`);
   }
 }
 

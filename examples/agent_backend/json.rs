@@ -14,7 +14,7 @@ pub enum Json {
 }
 
 impl Json {
-    /// Reads a whole text; nothing where it is no JSON.
+    /// Reads a complete text; `None` if it is not valid JSON.
     pub fn parse(text: &str) -> Option<Self> {
         let mut reader = Reader { rest: text };
         let value = reader.value(0)?;

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# A cluster on this machine: PostgreSQL in a temporary directory, three nodes, nginx before them, and a plan that runs
-# again and again. All of it goes at Ctrl-C.
+# A cluster on this machine: PostgreSQL in a temporary directory, three nodes behind nginx, and a plan that runs
+# repeatedly. Ctrl-C removes everything.
 #
 #   examples/cluster/cluster.sh [PORT]
 #
-# nginx listens on 127.0.0.1 at PORT (8080), the nodes at the three ports behind it, PostgreSQL at the fourth. Needs PostgreSQL
-# (13 or newer), nginx and curl (Debian: apt-get install postgresql nginx curl), and a Rust toolchain, unless STEPCAST names
-# a program that was built with --features postgres.
+# nginx listens on 127.0.0.1 at PORT (8080), the nodes at the next three ports, PostgreSQL at the fourth. Needs PostgreSQL
+# (13 or newer), nginx and curl (Debian: apt-get install postgresql nginx curl), and a Rust toolchain, unless STEPCAST is set
+# to a program that was built with --features postgres.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=examples/cluster
@@ -15,7 +15,7 @@ nodes=3
 engine=$((port + nodes + 1))
 export PATH="$PATH:/usr/sbin"
 
-# The newest that Debian installed, where none is in PATH.
+# If PostgreSQL is not in PATH: the newest version that Debian installed.
 postgres_bin() {
   if command -v postgres > /dev/null && command -v initdb > /dev/null; then
     dirname "$(command -v initdb)"
@@ -39,7 +39,7 @@ declare -a started=()
 leave() {
   trap '' INT TERM
   trap - EXIT
-  # The nodes first: they want to say goodbye to their database.
+  # The nodes first: at their end they still need their database.
   for ((n = ${#started[@]} - 1; n >= 0; n--)); do
     kill -INT "${started[n]}" 2> /dev/null && wait "${started[n]}" 2> /dev/null
   done
@@ -49,7 +49,7 @@ trap leave EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# start NAME COMMAND...: in the background, with a log of its own, and out of reach of Ctrl-C, which is for this script.
+# start NAME COMMAND...: starts it in the background with its own log, and in its own session, so that Ctrl-C only reaches this script.
 start() {
   local name=$1
   shift
@@ -57,7 +57,7 @@ start() {
   started+=($!)
 }
 
-# wait_for WHAT COMMAND...: until it succeeds.
+# wait_for WHAT COMMAND...: repeats the command until it succeeds.
 wait_for() {
   local what=$1 tries
   shift
@@ -65,12 +65,12 @@ wait_for() {
     "$@" > /dev/null 2>&1 && return 0
     sleep 0.1
   done
-  echo "waited in vain for $what" >&2
+  echo "timed out waiting for $what" >&2
   tail -n 20 "$dir"/*.log >&2
   exit 1
 }
 
-# PostgreSQL does not run as root: then it runs as the user that Debian makes for it.
+# PostgreSQL refuses to run as root. Then it runs as the user that Debian creates for it.
 as_postgres=()
 if [ "$(id -u)" = 0 ]; then
   as_postgres=(setpriv --reuid=postgres --regid=postgres --clear-groups)
@@ -94,7 +94,7 @@ for ((n = 1; n <= nodes; n++)); do
   wait_for "node $n" curl -fsS "http://127.0.0.1:$((port + n))/readyz"
 done
 
-# shellcheck disable=SC2086 # One expression a word.
+# shellcheck disable=SC2086 # One expression per word.
 sed $servers -e "s/listen 80;/listen 127.0.0.1:$port;/" "$here/nginx.conf" > "$dir/nginx.conf"
 temporary=
 for kind in client_body proxy fastcgi uwsgi scgi; do
@@ -107,17 +107,17 @@ wait_for nginx curl -fsS "$url/readyz"
 
 cat << SAID
 
-Three nodes at 127.0.0.1:$((port + 1)) to $((port + nodes)), nginx before them: open $url/#/p/demo to watch. In another terminal:
+Three nodes at 127.0.0.1:$((port + 1)) to $((port + nodes)), behind nginx: open $url/#/p/demo to watch. In another terminal:
 
   curl -N $url/api/sse/projects/demo
   $STEPCAST watch demo --url $url
-  kill -9 ${started[1]}                 # node 1: its runs go on at another within 7 seconds; streams come back at once
+  kill -9 ${started[1]}                 # node 1: its runs continue on another node within 7 seconds; its streams reconnect at once
 
-A plan runs in the project "demo" again and again until you press Ctrl-C. What the nodes say is in $dir.
+A plan runs repeatedly in the project "demo" until you press Ctrl-C. The logs of the nodes are in $dir.
 
 SAID
 
-# The same key until there is an answer: whichever node takes it, it is one run.
+# The same idempotency key until there is a response, so that it is one run, whichever node accepts it.
 for ((n = 1; ; n++)); do
   until curl -fsS -o /dev/null "$url/api/projects/demo/workflows" -H 'Content-Type: application/json' \
     -H "Idempotency-Key: $n-$$" -d @"$here/plan.json"; do

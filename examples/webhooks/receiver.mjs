@@ -1,11 +1,11 @@
-// Receives webhooks of stepcast: checks who sent them, takes each event once, and says what it takes.
+// Receives webhooks of stepcast: verifies the signature, processes each event once, and prints it.
 //   npm install standardwebhooks@1
 //   WEBHOOK_SECRET=whsec_… node receiver.mjs
 import { createServer } from 'node:http';
 import { Webhook } from 'standardwebhooks';
 
 const webhook = new Webhook(process.env.WEBHOOK_SECRET);
-// What is not known to have come is sent again, also over a crash: a real receiver keeps these ids in its database.
+// Events without a confirmed delivery are sent again, also after a crash: a real receiver stores these ids in its database.
 const taken = new Set();
 
 const server = createServer(async (request, response) => {
@@ -13,7 +13,7 @@ const server = createServer(async (request, response) => {
   for await (const chunk of request) chunks.push(chunk);
   let event;
   try {
-    // The body as it came: parsed and written again it may differ, and the signature is over every byte.
+    // The unchanged body: the signature covers every byte, and parsing and serializing may change it.
     event = webhook.verify(Buffer.concat(chunks).toString(), request.headers);
   } catch {
     response.writeHead(401).end();

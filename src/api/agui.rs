@@ -1,10 +1,10 @@
-//! The body of `POST .../agui`: AG-UI's `RunAgentInput`. And what a client is told that asks what there is.
+//! Reads the body of `POST .../agui`, AG-UI's `RunAgentInput`, and writes the agent's capabilities.
 //!
-//! A client that has answered what the turn before was interrupted for begins another run, as it takes it: it is the same
-//! run, which it calls otherwise from then on.
+//! A client that answers the interrupts of its previous turn considers this a new run. For the server it is the same
+//! run, which from then on has the new id in this client's streams.
 //!
-//! A client posts all of its state and its messages with each run. Its state is not looked at: the run's state is the
-//! server's. Its messages are kept until the stream has begun.
+//! A client posts its complete state and all messages with each run. The state is ignored, because the run's state
+//! belongs to the server. The messages are held until the stream has started.
 
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -53,7 +53,7 @@ pub fn read_run_input(body: &[u8]) -> Result<Turn, Problem> {
 pub fn capabilities() -> String {
     json!({
         "identity": {"name": "stepcast", "type": "stepcast", "version": env!("CARGO_PKG_VERSION"),
-            "description": "Runs the plan in forwardedProps.plan, or the stored one that forwardedProps.template names; a known runId is attached to"},
+            "description": "Runs the plan in forwardedProps.plan, or the stored plan that forwardedProps.template names. A known runId is followed."},
         "transport": {"streaming": true, "websocket": false, "httpBinary": false, "pushNotifications": false,
             "resumable": true},
         "tools": {"supported": true, "parallelCalls": true, "clientProvided": false},

@@ -1,8 +1,9 @@
-//! What frontends answer to steps that wait for a decision: AG-UI's `resume`, and the AI SDK's approvals. Each answer names
-//! its run and step by the id that the frontend was asked by, and becomes a decision like any other.
+//! The answers of frontends to steps that wait for a decision: AG-UI's `resume` and the AI SDK's approvals. Each answer
+//! names its run and step with the id from the question, and becomes an ordinary decision.
 //!
-//! A frontend that has lost the stream behind its answers sends them again. So an answer has a key of its own, made of who
-//! answers what: the same one is told the same, however often it comes, and another one that the step is decided.
+//! A frontend that has lost the stream after its answers sends them again. Therefore each answer has an idempotency
+//! key, made from the subject and the answer: the same answer always gets the same response, and a different one is
+//! told that the step is already decided.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
@@ -19,7 +20,8 @@ use crate::log::{Refusal, SteerRequest};
 use crate::model::{Choice, Issue, ProjectId, RunId, SteeringError, StepId};
 
 /// What an answer of AG-UI's that is no refusal to answer has to be.
-const PAYLOAD_EXPECTED: &str = "expected true, false or {\"approved\": true or false, \"payload\"?: what is asked for}";
+const PAYLOAD_EXPECTED: &str =
+    "expected true, false or {\"approved\": true or false, \"payload\"?: as the step's schema asks}";
 
 /// How many answers a call may bring.
 const ANSWERS_MAX: usize = 256;
@@ -69,7 +71,10 @@ fn read_entry(at: usize, entry: &Entry<'_>, issues: &mut Vec<Issue>) -> Option<S
         None
     };
     let Some((run, step)) = asked_by(&entry.interrupt_id) else {
-        return refuse("interruptId", "no step of this server asks by that id");
+        return refuse(
+            "interruptId",
+            "not an interrupt id; expected RUN/STEP/ATTEMPT, as in the interrupts of RUN_FINISHED",
+        );
     };
     let (choice, payload) = match (&*entry.status, entry.payload.and_then(read_payload)) {
         ("cancelled", _) => (Choice::Reject, None),
@@ -113,7 +118,12 @@ pub(super) fn read_approvals(parts: &[Value], payloads: &Members<'_>, issues: &m
         let approval = &part["approval"];
         let read = approval["id"].as_str().zip(approval["approved"].as_bool());
         let Some((id, approved, (run, step))) = read.and_then(|(id, yes)| Some((id, yes, asked_by(id)?))) else {
-            issues.push(issue("messages", format!("no step of this server asks for {approval}")));
+            issues.push(issue(
+                "messages",
+                format!(
+                    "invalid approval {approval}; expected the id of an approval request, and approved: true or false"
+                ),
+            ));
             return None;
         };
         let reason = approval["reason"].as_str().map(|reason| json!({ "reason": reason }).to_string());
@@ -132,11 +142,11 @@ fn too_many(path: &str) -> Issue {
 pub(super) fn answered_run(answers: &[StepAnswer], path: &str, issues: &mut Vec<Issue>) -> Option<RunId> {
     let run = &answers.first()?.run;
     if answers.iter().any(|answer| answer.run != *run) {
-        issues.push(issue(path, "expected answers to one run".to_owned()));
+        issues.push(issue(path, "all answers must be for the same run".to_owned()));
     }
     let mut ids = BTreeSet::new();
     if let Some(twice) = answers.iter().find(|answer| !ids.insert(&answer.id)) {
-        issues.push(issue(path, format!("{} is answered twice", twice.id)));
+        issues.push(issue(path, format!("{} is answered more than once", twice.id)));
     }
     Some(run.clone())
 }
@@ -223,7 +233,7 @@ impl Decisions {
         if self.count == 1 {
             return problem;
         }
-        let detail = format!("{id}: {} ({} of {} answers count)", problem.detail, self.counted, self.count);
+        let detail = format!("{id}: {} ({} of {} answers were accepted)", problem.detail, self.counted, self.count);
         Problem { detail: detail.into(), ..problem }
     }
 }

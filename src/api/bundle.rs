@@ -1,5 +1,5 @@
-//! `GET`, `POST` and `QUERY /api/sse`: one stream of several projects. What is asked for, read from the query or from a
-//! body of JSON.
+//! `GET`, `POST` and `QUERY /api/sse`: one stream of several projects. Reads its parameters from the query or from a
+//! JSON body.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,10 +50,11 @@ impl AskedFor {
         let parameters = Parameters::of_stream(request)?;
         for name in ["runId", "view", "format", "items"] {
             if parameters.text(name).is_some_and(|value| (name, value) != ("view", "events")) {
-                return Err(bad(name, "a stream of several projects is of all their events alone"));
+                return Err(bad(name, "not supported on a stream of several projects"));
             }
         }
-        let listed = parameters.text("projects").ok_or_else(|| bad("projects", "expected ids with commas between"))?;
+        let listed =
+            parameters.text("projects").ok_or_else(|| bad("projects", "expected project ids separated by commas"))?;
         let projects: Result<_, IdError> = listed.split(',').map(|id| id.parse().map(|id| (id, None))).collect();
         let yes_no = [("0", false), ("1", true), ("false", false), ("true", true)];
         let heartbeats = [("message", true), ("comment", false)];
@@ -108,7 +109,7 @@ struct Body {
 #[derive(Deserialize)]
 #[serde(
     untagged,
-    expecting = "projects: expected an array of ids, or an object with each id's last message id or null"
+    expecting = "projects: expected an array of project ids, or an object that maps each project id to its last message id or null"
 )]
 enum Listed {
     Alone(Vec<String>),
@@ -212,7 +213,7 @@ fn bounded<T>(projects: BTreeMap<ProjectId, T>) -> Result<BTreeMap<ProjectId, T>
         1..=PROJECTS_PER_STREAM_MAX => Ok(projects),
         count => {
             let limit = PROJECTS_PER_STREAM_MAX;
-            let expected = format!("expected 1 to {limit} projects (a fixed limit of a stream), found {count}");
+            let expected = format!("expected 1 to {limit} projects (fixed limit), found {count}");
             Err(bad("projects", &expected))
         }
     }

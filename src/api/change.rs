@@ -1,6 +1,7 @@
-//! Changing the plan of a run that goes on: `PATCH .../workflows/:runId/plan`. What the run's plan was when the call was looked
-//! at is read first; the change is put into it and checked on the intake's thread, and the run decides whether its plan is
-//! still that one.
+//! `PATCH .../workflows/:runId/plan`: changes the plan of an active run.
+//!
+//! The run's current plan is read first. The intake thread applies the change to it and checks the result. The run then
+//! decides whether that plan is still its current one.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -107,7 +108,8 @@ fn is_for(current: u32, change: &Value, if_match: Option<&str>) -> Result<bool, 
         None => if_match.and_then(|tags| names_revision(tags, current)),
     };
     is_for.ok_or_else(|| {
-        let message = "is required: the revision of the plan that the change is made for, an integer".to_owned();
+        let message =
+            "is required and must be an integer: the revision of the plan that the change applies to".to_owned();
         Problem::invalid_plan(vec![Issue { path: "expectedRevision".to_owned(), message, step_id: None }])
     })
 }
@@ -126,7 +128,7 @@ fn names_revision(tags: &str, current: u32) -> Option<bool> {
 
 /// The plan has changed since the caller read it.
 pub(super) fn stale_revision(current: u32) -> Problem {
-    let detail = format!("the plan is at revision {current} now: read it, and make the change for that");
+    let detail = format!("the plan is now at revision {current}; read it again and send the change for that revision");
     Problem { revision: Some(current), ..Problem::conflict("stale_revision", detail) }
 }
 

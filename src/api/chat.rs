@@ -1,11 +1,11 @@
-//! The body of `POST .../chat`: what `DefaultChatTransport` of the AI SDK posts.
+//! Reads the body of `POST .../chat`, as `DefaultChatTransport` of the AI SDK posts it.
 //!
-//! The run of a chat's first message has the chat's id, so that `useChat({id: run, resume: true})` finds it, and a page that
-//! was loaded anew too. A later message of the chat begins a run of its own, `CHAT.MESSAGE`: posted again, or asked to be
-//! answered anew, it is the same run. `runId` in the body names another.
+//! The run of a chat's first message has the chat's id, so that `useChat({id: run, resume: true})` finds it, also after
+//! the page was reloaded. Each later message starts its own run, `CHAT.MESSAGE`; posting or regenerating it again
+//! refers to the same run. `runId` in the body sets a different id.
 //!
-//! Where the last message is the assistant's, the client goes on with that: it has what it has of it, and where it has
-//! approved or rejected what the tools in it ask, these answers come first.
+//! If the last message is the assistant's, the client continues it with the parts that it already has. If it contains
+//! answers to approval requests, these are handled first.
 
 use serde_json::Value;
 

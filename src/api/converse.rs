@@ -1,4 +1,5 @@
-//! The calls of agent frontends: to be told of a run, which may have to be begun first. Who may, and what of it.
+//! The calls of agent frontends, which follow a run and may start it first: checks the credentials and chooses the
+//! action.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! What the page at `/` is made of, and the client at `/stepcast.js`, where the program is built with the feature
-//! `dashboard`: files as they are in `dashboard/`, embedded, each with a validator, so that a browser loads one again
-//! only when the program has changed.
+//! Serves the page at `/` and the client library at `/stepcast.js`, if the program is built with the feature
+//! `dashboard`. The files of `dashboard/` are embedded unchanged. Each has an `ETag`, so that browsers load it again
+//! only after the program has changed.
 
 #[cfg(feature = "dashboard")]
 use crate::http::Conditions;
@@ -79,7 +79,7 @@ pub(super) fn find(name: &str) -> Option<&'static str> {
 #[cfg(feature = "dashboard")]
 pub(super) fn asset(name: &'static str, request: &Request) -> Result<Response, Problem> {
     let at = FILES.iter().position(|file| file.name == name);
-    let Some(file) = at.map(|at| &FILES[at]) else { return Err(Problem::not_found("the page has no such part")) };
+    let Some(file) = at.map(|at| &FILES[at]) else { return Err(Problem::not_found("file not found")) };
     let tag = &tags()[at.unwrap_or_default()];
     let response = match Conditions::of(request).is_known(Some(tag)) {
         true => Response::new(304),
@@ -114,5 +114,5 @@ pub(super) fn find(_: &str) -> Option<&'static str> {
 /// There is none.
 #[cfg(not(feature = "dashboard"))]
 pub(super) fn asset(_: &'static str, _: &Request) -> Result<Response, Problem> {
-    Err(Problem::not_found("this program was built without its dashboard"))
+    Err(Problem::not_found("this program was built without the dashboard (feature `dashboard`)"))
 }

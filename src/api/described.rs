@@ -1,4 +1,4 @@
-//! OpenAPI describes the calls that there are, and no others.
+//! Tests that OpenAPI describes exactly the calls that exist.
 
 use std::collections::BTreeSet;
 

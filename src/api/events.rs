@@ -1,4 +1,5 @@
-//! `GET .../workflows/:runId/events`: a run's messages, as they are or as CloudEvents. `GET .../events`: those of a project.
+//! `GET .../workflows/:runId/events`: the messages of a run, in their own format or as CloudEvents. `GET .../events`:
+//! the messages of a project.
 
 use super::query::Parameters;
 use super::render::Render;

@@ -1,5 +1,5 @@
-//! What must hold of plans, published events and whole calls that a stranger sends: properties, for the fuzzer and the
-//! tests of its corpus.
+//! Properties of plans, published events and whole calls from untrusted clients, for the fuzzer and for the tests of
+//! its corpus.
 
 mod runs;
 

@@ -1,4 +1,4 @@
-//! From request to action: origin, credentials, rights, parameters, in this order.
+//! From a request to an action. Checks the origin, the credentials, the rights and the parameters, in this order.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -142,17 +142,20 @@ impl Api {
         self.check_host(request)?;
         let route = Route::parse(request.method, request.path)?;
         if verdict.refuses(route.changes_state()) {
-            return Err(Problem::forbidden("origin_forbidden", "pages of this origin may not make this call"));
+            return Err(Problem::forbidden(
+                "origin_forbidden",
+                "this origin is not allowed to make this call; add it to cors.allowed_origins to allow it",
+            ));
         }
         if !self.is_served_at(&route, facts.door) {
-            return Err(Problem::not_found("this call is served at another address"));
+            return Err(Problem::not_found("this path is served at the address of metrics.listen"));
         }
         if let Some(action) = self.turn_away(&route, request, facts) {
             return Ok(action);
         }
         // Another program on the way may have gone by the other one.
         if request.headers.all("authorization").nth(1).is_some() {
-            return Err(Problem::malformed("there is more than one Authorization"));
+            return Err(Problem::malformed("the request has more than one Authorization header"));
         }
         self.carry_out(route, request, facts)
     }
@@ -211,8 +214,7 @@ impl Api {
         match request.host {
             Some(host) if self.settings.verifier.is_none() && !self.settings.hosts.knows(host) => {
                 let shown = &host[..host.len().min(HOST_BYTES_SHOWN)];
-                let detail =
-                    format!("this server does not answer to the host name {shown}; add it to server.hosts to allow it");
+                let detail = format!("unknown host name {shown}; add it to server.hosts to allow it");
                 Err(Problem::new(421, "unknown_host", detail))
             }
             _ => Ok(()),
@@ -257,7 +259,7 @@ impl Api {
             return Err(refusal);
         }
         if facts.is_cut_off {
-            let detail = "what this node writes has not come back to it from the store for 15 seconds";
+            let detail = "this node has not received its own writes back from the store for 15 seconds";
             return Err(Problem::unavailable("store_unavailable", detail, 1));
         }
         match self.settings.verifier.as_ref().and_then(Verifier::lacks_keys) {
@@ -360,7 +362,7 @@ pub(crate) fn refused(error: &AuthError) -> Problem {
 pub(super) fn json_body<'r>(request: &'r Request) -> Result<&'r [u8], Problem> {
     match request.headers.first("content-type") {
         Some(content_type) if !str::from_utf8(content_type).is_ok_and(media::is_json) => {
-            Err(Problem::unsupported_media_type("this call takes application/json"))
+            Err(Problem::unsupported_media_type("unsupported Content-Type; expected application/json"))
         }
         _ => Ok(match &request.body {
             Cow::Borrowed(body) => body,

@@ -1,7 +1,7 @@
-//! The calls: a [`Request`](crate::http::Request) in, an [`Action`] out.
+//! The API: a [`Request`](crate::http::Request) comes in, an [`Action`] goes out.
 //!
-//! Handlers decide, they do nothing: no socket, no thread, no clock. What a call needs from elsewhere is named in its
-//! action, and the answer to it comes back through [`Render`].
+//! Handlers only decide. They use no socket, no thread and no clock. If a call needs something from another part of the
+//! server, its action names that, and [`Render`] turns the reply into the response.
 
 mod agui;
 mod answers;
@@ -256,7 +256,7 @@ impl Full {
             Self::Connections(limit) => format!("too many connections are open (limit {limit}, limits.connections)"),
             Self::OfAddress(limit) => {
                 format!(
-                    "too many connections from this address are open (limit {limit}, limits.connections_per_address)"
+                    "too many connections are open from this address (limit {limit}, limits.connections_per_address)"
                 )
             }
         };
@@ -294,9 +294,9 @@ impl Condition {
         let (code, detail) = match self {
             Self::Serving => return None,
             Self::Overloaded => {
-                ("overloaded", "the server is overloaded: the queue of its log is full (a fixed limit); call later")
+                ("overloaded", "the server is overloaded: its log queue is full (fixed limit); try again later")
             }
-            Self::StoreDown => ("store_unavailable", "the store takes nothing just now"),
+            Self::StoreDown => ("store_unavailable", "the store is unavailable; try again later"),
             Self::Draining => ("draining", "the server is shutting down"),
         };
         Some(Problem::unavailable(code, detail, 1))

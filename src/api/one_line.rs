@@ -1,4 +1,4 @@
-//! A publisher's payload, made fit for a line of an event stream without building a tree of it.
+//! Puts a publisher's JSON payload on one line of an event stream without parsing it into a tree.
 
 use memchr::memchr2;
 

@@ -1,7 +1,7 @@
-//! Stored plans: put, shown, removed, and run by their names.
+//! The calls for stored plans: store, show, delete, and run by name.
 //!
-//! A body that names a stored plan has the key `stored` and neither `plan` nor `steps`. No plan is without steps, so it is
-//! taken for no other body.
+//! A body that refers to a stored plan has the key `stored` and neither `plan` nor `steps`. Because every plan has
+//! steps, it can't be confused with any other body.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -140,7 +140,7 @@ fn stored_name(body: &[u8]) -> Result<Option<PlanName>, Problem> {
     let Ok(Named { stored: Some(stored), plan: None, steps: None }) = named else { return Ok(None) };
     let refused =
         |message: String| Problem::invalid_plan(vec![Issue { path: "stored".to_owned(), message, step_id: None }]);
-    let name = stored.as_str().ok_or_else(|| refused("must be the name of a stored plan: a string".to_owned()))?;
+    let name = stored.as_str().ok_or_else(|| refused("must be a string: the name of a stored plan".to_owned()))?;
     name.parse().map(Some).map_err(|error: crate::model::IdError| refused(error.to_string()))
 }
 

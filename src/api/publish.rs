@@ -1,4 +1,4 @@
-//! The body of `POST .../events`: one event, or an array of them, all or nothing.
+//! Reads the body of `POST .../events`: one event or an array of events, which is published completely or not at all.
 
 use std::borrow::Cow;
 
@@ -34,7 +34,7 @@ pub fn read_events(body: &[u8], may_use_reserved: bool) -> Result<Vec<PublishedE
     }
     let drafts: Vec<&RawValue> = super::read_json(body)?;
     if drafts.len() > EVENTS_MAX {
-        return Err(bad_event(format!("an array holds at most {EVENTS_MAX} events, this one {}", drafts.len())));
+        return Err(bad_event(format!("too many events: {} (fixed limit {EVENTS_MAX})", drafts.len())));
     }
     let finish = |(index, draft): (usize, &RawValue)| {
         let draft = super::read_json_object(draft.get().as_bytes())?;
@@ -49,13 +49,16 @@ fn finish(draft: Draft, at: &str, may_use_reserved: bool) -> Result<PublishedEve
         .filter(|text| is_valid_type(text))
         .ok_or_else(|| bad_event(format!("{at}type: expected 1 to {MESSAGE_TYPE_MAX} characters of a-z 0-9 _ . -")))?;
     if is_reserved_type(&message_type) && !may_use_reserved {
-        let detail = format!("{at}type: {message_type} is the server's own; publishing it needs the scope admin");
+        let detail =
+            format!("{at}type: {message_type} is reserved for the server; publishing it requires the scope admin");
         return Err(Problem::forbidden("reserved_type", detail));
     }
     let payload = draft.payload.map_or("", RawValue::get);
     let payload = one_line_object(payload).map_err(|bad| match bad {
         BadPayload::NotAnObject => bad_event(format!("{at}payload: expected a JSON object")),
-        BadPayload::TooDeep => bad_event(format!("{at}payload: nested deeper than {NESTING_MAX}")),
+        BadPayload::TooDeep => {
+            bad_event(format!("{at}payload: must not be nested more than {NESTING_MAX} levels deep"))
+        }
     })?;
     Ok(PublishedEvent { message_type: message_type.into_owned(), payload })
 }

@@ -1,4 +1,4 @@
-//! Parameters in the query of a call, read as what they mean.
+//! Reads the query parameters of calls into typed values.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -74,7 +74,7 @@ impl<'r> Parameters<'r> {
     /// The place of an item.
     pub(super) fn item(&self, name: &str) -> Result<Option<u32>, Problem> {
         let Some(text) = self.text(name) else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| bad(name, "expected the number of an item, counted from 0"))
+        text.parse().map(Some).map_err(|_| bad(name, "expected the index of an item, counted from 0"))
     }
 
     pub(super) fn item_status(&self) -> Result<Option<StepStatus>, Problem> {

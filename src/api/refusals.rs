@@ -1,4 +1,4 @@
-//! What a refusal of the log means to the caller.
+//! Maps a refusal of the log to the response that the caller gets.
 
 use std::fmt::Display;
 
@@ -15,21 +15,27 @@ const CONFLICTING_RUNS_SHOWN: usize = 10;
 /// What `refusal` means to the caller.
 pub fn refusal(refusal: &Refusal) -> Problem {
     match refusal {
-        Refusal::UnknownRun => Problem::new(404, "unknown_run", "there is no such run in this project"),
-        Refusal::UnknownStep => Problem::new(404, "unknown_step", "the run has no such step"),
-        Refusal::UnknownItem => Problem::new(404, "unknown_item", "no item of this number has begun"),
+        Refusal::UnknownRun => Problem::new(404, "unknown_run", "run not found in this project"),
+        Refusal::UnknownStep => Problem::new(404, "unknown_step", "step not found in this run"),
+        Refusal::UnknownItem => {
+            Problem::new(404, "unknown_item", "item not found: no item with this index has started")
+        }
         Refusal::UnknownPlan => Problem::new(404, "unknown_plan", "no plan is stored under this name in this project"),
-        Refusal::OutputReplaced => Problem::conflict("output_replaced", "the output was replaced while it was read"),
+        Refusal::OutputReplaced => {
+            Problem::conflict("output_replaced", "the output was replaced while it was being read; read it again")
+        }
         Refusal::RunEnded => Problem::conflict("run_ended", "the run has ended"),
         Refusal::RunNotEnded => {
-            Problem::conflict("run_not_ended", "the run goes on; only one that has ended can be gone on from")
+            Problem::conflict("run_not_ended", "the run has not ended; only a run that has ended can be retried")
         }
         Refusal::PreconditionFailed => {
-            Problem::new(412, "precondition_failed", "the stored plan is not as If-Match or If-None-Match say")
+            Problem::new(412, "precondition_failed", "the stored plan does not satisfy If-Match or If-None-Match")
         }
-        Refusal::KeyReused => {
-            Problem::new(422, "idempotency_key_reused", "this Idempotency-Key or runId was used with another body")
-        }
+        Refusal::KeyReused => Problem::new(
+            422,
+            "idempotency_key_reused",
+            "this Idempotency-Key or runId was already used with a different body",
+        ),
         Refusal::ConcurrencyConflict { group, runs } => group_is_full(group, runs),
         Refusal::TooManyStoredPlans(limit) => STORED_PLANS.reached(limit),
         Refusal::TooManySchedules(limit) => SCHEDULES.reached(limit),
@@ -39,14 +45,16 @@ pub fn refusal(refusal: &Refusal) -> Problem {
         Refusal::TooManyProjects(limit) => PROJECTS.reached(limit),
         Refusal::TooManyKeys(limit) => KEYS.reached(limit),
         Refusal::TooManySteerings(limit) => STEERINGS.reached(limit),
-        Refusal::StoreUnavailable => Problem::unavailable("store_unavailable", "the store takes nothing just now", 5),
-        Refusal::TooLarge => Problem::new(413, "body_too_large", "this is more than the store keeps in one piece"),
-        Refusal::NotKept => {
-            Problem::internal("the store does not keep this, now or later: a fault of this server, whose log says more")
+        Refusal::StoreUnavailable => {
+            Problem::unavailable("store_unavailable", "the store is unavailable; try again later", 5)
         }
+        Refusal::TooLarge => Problem::new(413, "body_too_large", "the body is larger than the store accepts"),
+        Refusal::NotKept => Problem::internal(
+            "the store rejected this write for good; this is an error of the server, and its log has the details",
+        ),
         Refusal::CancelHeldBack => {
-            let detail = "the run is ended, but the store takes nothing just now: if the server stops before it does, the \
-                run goes on at the next start; call again to know";
+            let detail = "the run is cancelled, but the store is unavailable: if the server stops before the cancellation is \
+                stored, the run resumes at the next start; repeat the call to make sure";
             Problem::unavailable("store_unavailable", detail, 5)
         }
         Refusal::TicketSpent => refused(&AuthError::Ticket(TicketError::Spent)),
@@ -58,7 +66,7 @@ fn group_is_full(group: &str, runs: &[RunId]) -> Problem {
     let shown: Vec<&str> = runs.iter().take(CONFLICTING_RUNS_SHOWN).map(RunId::as_str).collect();
     let more = runs.len() - shown.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let detail = format!("the group {} is full: {}{more}", Quoted(group), shown.join(", "));
+    let detail = format!("the concurrency group {} is full; its runs: {}{more}", Quoted(group), shown.join(", "));
     Problem::conflict("concurrency_conflict", detail)
 }
 
@@ -101,7 +109,7 @@ const SCHEDULES: Limit = Limit {
 const PLAN_BYTES: Limit = Limit {
     status: 429,
     code: "too_many_stored_plans",
-    what: "the stored plans take too much",
+    what: "the stored plans take up too much space",
     named: " bytes, limits.stored_plan_bytes)",
     retry_after: 60,
 };
@@ -134,15 +142,15 @@ const KEYS: Limit = Limit {
     status: 429,
     code: "too_many_keys",
     what: "too many Idempotency-Keys and runIds were used in the last 24 hours",
-    named: " bytes, limits.idempotency_bytes, of which this project may use what others leave): call later, or without one",
+    named: " bytes, limits.idempotency_bytes, shared by all projects); try again later, or without a key",
     retry_after: 60,
 };
 
 const STEERINGS: Limit = Limit {
     status: 429,
     code: "too_many_steerings",
-    what: "too many decisions and changes are on their way to runs",
-    named: ", which is fixed)",
+    what: "too many decisions and plan changes are pending",
+    named: ", fixed)",
     retry_after: 1,
 };
 
@@ -160,7 +168,7 @@ mod tests {
     #[test]
     fn a_limit_is_named_and_told_until_when() {
         let problem = refusal(&Refusal::TooManyPlanBytes(9));
-        assert_eq!(problem.detail, "the stored plans take too much (limit 9 bytes, limits.stored_plan_bytes)");
+        assert_eq!(problem.detail, "the stored plans take up too much space (limit 9 bytes, limits.stored_plan_bytes)");
         assert_eq!((problem.status, problem.code, problem.retry_after), (429, "too_many_stored_plans", Some(60)));
         assert_eq!(refusal(&Refusal::TooManyProjects(1)).status, 503);
     }

@@ -1,4 +1,4 @@
-//! From what the log answers to what the caller gets.
+//! Turns the log's answer into the response to the caller.
 
 use serde_json::json;
 

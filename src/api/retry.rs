@@ -1,6 +1,8 @@
-//! Going on from a run that has ended: a new run that keeps the outputs of what completed, of the same plan or another.
+//! `POST .../retry`: starts a new run that reuses the outputs of an ended run's completed steps, with the same plan or
+//! a changed one.
 //!
-//! What is kept is decided here, once, and stands in the new run's document: the earlier run may be let go at any time after.
+//! Which outputs are reused is decided here once and stored in the new run's document, so the earlier run can be
+//! deleted at any time afterwards.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -108,11 +110,12 @@ pub(super) fn prepare(
 fn take_on(body: &[u8], ended: &RunAtItsEnd, context: &Context, steps_max: usize) -> Result<Made, Problem> {
     let changes = Changes::read(body)?;
     if ended.state.status == RunStatus::Completed && changes.from.is_empty() {
-        let detail = "the run completed: name the steps to run again in \"from\"";
+        let detail = "the run completed; name the steps to run again in \"from\"";
         return Err(Problem::conflict("run_completed", detail));
     }
     let before = read_document(&ended.document, context);
-    let before = before.map_err(|why| Problem::conflict("run_unreadable", format!("the run's plan: {why}")))?;
+    let before =
+        before.map_err(|why| Problem::conflict("run_unreadable", format!("the run's plan can't be read: {why}")))?;
     let earlier = Earlier { plan: &before, state: &ended.state };
     let checked = |document: &[u8]| {
         let text = serde_json::to_vec(&laid_over(document, &changes)?);
@@ -177,7 +180,7 @@ fn steps_from(changes: &Changes<'_>, plan: &Plan) -> Result<BTreeSet<StepId>, Pr
         .take(crate::model::ISSUES_MAX)
         .map(|(at, id)| Issue {
             path: format!("from[{at}]"),
-            message: format!("there is no step {}", Quoted(id)),
+            message: format!("unknown step {}", Quoted(id)),
             step_id: None,
         })
         .collect();
@@ -196,8 +199,8 @@ fn check_size(retry_of: &RetryOf, ended: &RunAtItsEnd) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = format!(
-        "the outputs to keep take {total} bytes (limit {KEPT_BYTES_MAX}, which is fixed): name steps with large outputs \
-         in \"from\", or run the plan again"
+        "the outputs to reuse have {total} bytes (fixed limit {KEPT_BYTES_MAX}); name the steps with large outputs in \
+         \"from\", or rerun the plan"
     );
     Err(Problem::new(413, "kept_outputs_too_large", detail))
 }

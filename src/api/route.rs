@@ -1,4 +1,4 @@
-//! Which call a request makes: method and path to a [`Route`] with its ids parsed.
+//! Maps method and path to a [`Route`] with parsed ids.
 
 use super::dashboard;
 use crate::http::{Method, Problem, SEGMENTS_MAX, Segments};
@@ -165,7 +165,7 @@ fn calls(path: &[&str]) -> Result<Calls, Problem> {
         ["stepcast.js"] => Calls::get(Route::Asset("stepcast.js")),
         ["dashboard", name] => match dashboard::find(name) {
             Some(name) => Calls::get(Route::Asset(name)),
-            None => return Err(Problem::not_found("the page has no such part")),
+            None => return Err(Problem::not_found("file not found")),
         },
         ["healthz"] => Calls::get(Route::Health),
         ["readyz"] => Calls::get(Route::Ready),
@@ -233,7 +233,7 @@ fn of_run(project: &str, run: &str, path: &[&str]) -> Result<Calls, Problem> {
 }
 
 fn nothing() -> Problem {
-    Problem::not_found("there is nothing at this path")
+    Problem::not_found("path not found")
 }
 
 impl Calls {

@@ -1,4 +1,4 @@
-//! Calls about runs: what they are, how they are shown, and that they end or are run again.
+//! The calls for runs: list, show, cancel and rerun.
 
 use serde::Deserialize;
 

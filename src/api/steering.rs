@@ -1,4 +1,4 @@
-//! Calls that steer a run while it goes on: what they say, and what a run's refusal means to the caller.
+//! The calls that steer an active run: reads their bodies, and maps the run's refusal to a response.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -79,7 +79,7 @@ fn read_decision(step: StepId, body: &[u8]) -> Result<Decide, Problem> {
 
 fn payload_too_large() -> Problem {
     let detail = format!(
-        "the payload is too large (limit {PAYLOAD_BYTES_MAX} bytes, and {AROUND_PAYLOAD_BYTES_MAX} around it, which is fixed)"
+        "the body is too large (fixed limits: {PAYLOAD_BYTES_MAX} bytes for the payload, {AROUND_PAYLOAD_BYTES_MAX} for the rest)"
     );
     Problem::new(413, "payload_too_large", detail)
 }
@@ -100,15 +100,16 @@ pub(super) fn steering_refusal(error: &SteeringError) -> Problem {
     match error {
         SteeringError::RunEnded => Problem::conflict("run_ended", "the run has ended"),
         SteeringError::ShuttingDown => {
-            Problem::unavailable("draining", "the server is shutting down; the run goes on at its next start", 5)
+            Problem::unavailable("draining", "the server is shutting down; the run resumes when it starts again", 5)
         }
-        SteeringError::UnknownStep => Problem::new(404, "unknown_step", "the run has no such step"),
-        SteeringError::NotWaiting { status } => {
-            Problem::conflict("not_waiting", format!("the step is {}: it waits for no decision", status.as_str()))
-        }
+        SteeringError::UnknownStep => Problem::new(404, "unknown_step", "step not found in this run"),
+        SteeringError::NotWaiting { status } => Problem::conflict(
+            "not_waiting",
+            format!("the step is {}, it is not waiting for a decision", status.as_str()),
+        ),
         SteeringError::AlreadyDecided { choice, by, at } => {
-            let whose = by.as_ref().map_or("by its expiry".to_owned(), |by| format!("by {by}"));
-            let detail = format!("the step was decided {whose} at {at}: {}", choice.as_str());
+            let whose = by.as_ref().map_or("automatically when it expired".to_owned(), |by| format!("by {by}"));
+            let detail = format!("the step was already decided {whose} at {at}: {}", choice.as_str());
             Problem::conflict("already_decided", detail)
         }
         SteeringError::StaleRevision { current } => stale_revision(*current),
@@ -116,18 +117,15 @@ pub(super) fn steering_refusal(error: &SteeringError) -> Problem {
             let detail = format!("step {step} is {}: only steps that have not started can be changed", status.as_str());
             Problem::conflict("step_started", detail)
         }
-        SteeringError::RunEnding => {
-            Problem::conflict("run_ending", "the run is about to end: nothing begins in it any more")
-        }
+        SteeringError::RunEnding => Problem::conflict("run_ending", "the run is ending; no step can start any more"),
         SteeringError::TooManyChanges { limit } => {
-            let detail = format!("the run's plan has changed too often (limit {limit} changes, which is fixed)");
+            let detail = format!("the run's plan was changed too many times (limit {limit}, fixed)");
             Problem::conflict("too_many_changes", detail)
         }
         SteeringError::InvalidChange { issues } => Problem::invalid_plan(issues.clone()),
-        SteeringError::NotADecider => Problem::forbidden(
-            "not_a_decider",
-            "the step names who may decide, and this token's subject is none of them",
-        ),
+        SteeringError::NotADecider => {
+            Problem::forbidden("not_a_decider", "this token's subject is not one of the step's deciders")
+        }
         SteeringError::InvalidPayload { issues } => {
             Problem { code: "invalid_payload", ..Problem::invalid_plan(issues.clone()) }
         }

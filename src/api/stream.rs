@@ -1,4 +1,4 @@
-//! `GET /api/sse/projects/:projectId`: who may watch, and from where on.
+//! `GET /api/sse/projects/:projectId`: who may open the stream, and at which position it starts.
 
 use std::sync::Arc;
 
@@ -25,11 +25,9 @@ pub(super) fn names_format(request: &Request) -> bool {
 /// A format tells one run, in its own way.
 fn check_format(run: Option<&RunId>, view: Option<View>, heartbeat_as_message: bool) -> Result<(), Problem> {
     let detail = match (run, view) {
-        (None, _) => "format: a format tells one run: name it by runId, or leave format out",
-        (_, Some(_)) => "view: a stream in a format has no other view: leave view out, or format",
-        _ if heartbeat_as_message => {
-            "heartbeat: a stream in a format has comments alone: leave heartbeat out, or format"
-        }
+        (None, _) => "format: requires runId, because a format shows a single run",
+        (_, Some(_)) => "view: can't be combined with format",
+        _ if heartbeat_as_message => "heartbeat: can't be combined with format, which always sends comments",
         _ => return Ok(()),
     };
     Err(Problem::new(400, "invalid_parameter", detail))
@@ -63,7 +61,7 @@ impl Api {
         let view = match parameters.word("items", &[("1", ())])? {
             None => view,
             Some(()) if view.format().is_some() || named == Some(View::Text) => {
-                let detail = "items: items are told among events alone: leave format and view out, or items";
+                let detail = "items: can't be combined with format or view";
                 return Err(Problem::new(400, "invalid_parameter", detail));
             }
             Some(()) => View::Items,

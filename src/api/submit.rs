@@ -1,6 +1,6 @@
-//! From a plan as it was sent to a run that the log can take on, or to everything that is wrong with it.
+//! From the body of a submission to a run that the log can accept, or to the list of everything that is wrong with it.
 //!
-//! Reading a large plan takes milliseconds, so this is not done on the loop.
+//! Reading a large plan takes milliseconds, so this does not run on the event loop.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -243,7 +243,7 @@ fn project(request: &PlanRequest, named: Option<&ProjectId>) -> Result<Option<Pr
         Purpose::RunNamed => {
             let missing = || Issue {
                 path: "projectId".to_owned(),
-                message: "expected the project to run in, beside the plan: {\"plan\": ..., \"projectId\": ...}"
+                message: "is required and must be the project to run in, as in {\"plan\": ..., \"projectId\": ...}"
                     .to_owned(),
                 step_id: None,
             };

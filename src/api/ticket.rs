@@ -1,4 +1,4 @@
-//! `POST /api/sse/ticket`: what opens a stream for who can't send a token.
+//! `POST /api/sse/ticket`: issues a ticket, which opens a stream for clients that can't send a token.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -45,14 +45,14 @@ impl Wanted {
             (None, None) => return Ok(Vec::new()),
             (Some(project), None) => vec![project.clone()],
             (None, Some(projects)) => projects.clone(),
-            (Some(_), Some(_)) => return Err(invalid("expected projectId or projectIds, not both".to_owned())),
+            (Some(_), Some(_)) => return Err(invalid("expected either projectId or projectIds, not both".to_owned())),
         };
         projects.sort();
         projects.dedup();
         match projects.len() {
             1..=PROJECTS_PER_STREAM_MAX => Ok(projects),
             count => Err(invalid(format!(
-                "projectIds: expected 1 to {PROJECTS_PER_STREAM_MAX} projects (a fixed limit of a stream), found {count}"
+                "projectIds: expected 1 to {PROJECTS_PER_STREAM_MAX} projects (fixed limit), found {count}"
             ))),
         }
     }

@@ -1,5 +1,5 @@
-//! What an agent frontend asks for when it sends a message: to be told of a run, which may have to be begun first. Each of
-//! them says it in a body of its own.
+//! The request of an agent frontend to follow a run, which may have to be started first. Shared by AG-UI and the AI
+//! SDK, whose bodies differ.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -54,7 +54,7 @@ impl Turn {
     /// The refusal where the run is not known and there is no plan to begin it by.
     pub fn without_plan(&self) -> Problem {
         let message = match &self.run {
-            Some(run) => format!("there is no run {run} in this project, and no plan to begin it by"),
+            Some(run) => format!("run {run} not found in this project, and the request has no plan to start it with"),
             None => "expected a plan".to_owned(),
         };
         refusal(vec![issue(self.plan_path, message)])
@@ -156,13 +156,13 @@ pub(super) fn beginning(
     };
     match (said.get("plan"), said.get("template")) {
         (Some(_), Some(_)) => {
-            issues.push(issue(&format!("{path}template"), "expected a plan or the name of a stored one".to_owned()));
+            issues.push(issue(&format!("{path}template"), "expected a plan or the name of a stored plan".to_owned()));
             None
         }
         (Some(plan), None) => Some(Beginning::Plan(call(&format!("\"plan\":{plan}")))),
         (None, Some(name)) => {
             let parsed = serde_json::from_str::<PlanName>(name.get());
-            let refused = |error| issues.push(issue(&format!("{path}template"), format!("no name of a plan: {error}")));
+            let refused = |error| issues.push(issue(&format!("{path}template"), format!("not a plan name: {error}")));
             let name = parsed.map_err(refused).ok()?;
             let body = call(&format!("\"stored\":{}", json!(name)));
             Some(Beginning::Stored(name, body))

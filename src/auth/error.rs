@@ -1,4 +1,4 @@
-//! Why a caller is turned away, and with which status.
+//! Why a caller is rejected, and with which status.
 
 use std::fmt;
 
@@ -136,24 +136,28 @@ impl TicketError {
 impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoCredentials => "a JWT is needed, as Authorization: Bearer, or a ticket for a stream",
+            Self::NoCredentials => {
+                "authentication required: send a JWT as Authorization: Bearer, or open a stream with a ticket"
+            }
             Self::TokenTooLong => "the token is too long",
             Self::TokenMalformed => "the token is not a JWT",
-            Self::TokenAlgorithm => "the token is not signed with the algorithm that this server takes",
-            Self::TokenSignature => "the token's signature is wrong",
-            Self::TokenKeyUnknown => "the token's key (kid) is none of the identity provider's",
-            Self::TokenKeyUnnamed => "the token names no key (kid), and the identity provider has several for its alg",
-            Self::TokenClaims(what) => return write!(f, "the token's claims are not usable: {what}"),
+            Self::TokenAlgorithm => "the token is signed with an algorithm that this server does not accept",
+            Self::TokenSignature => "the token's signature is invalid",
+            Self::TokenKeyUnknown => "the token's key id (kid) is unknown to the identity provider",
+            Self::TokenKeyUnnamed => {
+                "the token has no key id (kid), and the identity provider has several keys for its alg"
+            }
+            Self::TokenClaims(what) => return write!(f, "the token's claims are invalid: {what}"),
             Self::TokenNotYetValid => "the token is not valid yet",
             Self::TokenExpired => "the token has expired",
             Self::NoScope(scope) => return write!(f, "the token lacks the scope {scope}"),
-            Self::NoProject => "the token is not for this project",
-            Self::NoProjectOf(project) => return write!(f, "the token is not for the project {project}"),
+            Self::NoProject => "the token does not allow access to this project",
+            Self::NoProjectOf(project) => return write!(f, "the token does not allow access to the project {project}"),
             Self::Ticket(why) => return why.fmt(f),
             Self::KeysUnavailable => {
-                "the identity provider's keys, which tokens are checked with, could not be fetched yet"
+                "the identity provider's keys could not be fetched yet, so no token can be verified; try again later"
             }
-            Self::TicketTooLong => "the ticket would name too many projects: name a projectId, or fewer projectIds",
+            Self::TicketTooLong => "the ticket would cover too many projects; set projectId, or fewer projectIds",
         })
     }
 }
@@ -161,16 +165,16 @@ impl fmt::Display for AuthError {
 impl fmt::Display for TicketError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Unknown => "the ticket is not one of this server's",
-            Self::Spent => "the ticket has been used",
-            Self::Expired => "the ticket has expired unused",
+            Self::Unknown => "the ticket is unknown",
+            Self::Spent => "the ticket has already been used",
+            Self::Expired => "the ticket has expired",
             Self::OtherProject => "the ticket is for another project",
             Self::TokenExpired => "the token that the ticket was issued for has expired",
             Self::TooMany(limit) => {
                 return write!(
                     f,
-                    "too many tickets of the token's subject were spent (limit {limit}, limits.tickets); each counts until \
-                     its token ends"
+                    "the token's subject has used too many tickets (limit {limit}, limits.tickets); each counts until its \
+                     token expires"
                 );
             }
         })

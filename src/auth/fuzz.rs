@@ -1,5 +1,5 @@
-//! What must hold of credentials that a stranger makes up, and of those that are genuine but odd: properties, for the
-//! fuzzer and the tests of its corpus. A fuzzer can't guess a signature, so what it makes up is signed for it as well.
+//! Properties of credentials from untrusted clients, and of valid but unusual ones, for the fuzzer and for the tests of
+//! its corpus. A fuzzer can't guess signatures, so its input is also signed here.
 
 use std::time::Duration;
 

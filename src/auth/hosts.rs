@@ -1,8 +1,8 @@
-//! The names that this server goes by.
+//! The host names that this server accepts.
 //!
-//! A page of any name can have that name point at this machine once it is loaded (DNS rebinding). To its browser a server
-//! here is the page's own then, and nothing about its calls is foreign: but for the `Host`, which still says the name. An
-//! address can't be made to point elsewhere, so that each is good.
+//! A web page of any host name can let that name resolve to this machine after it was loaded (DNS rebinding). The
+//! browser then treats this server as the page's own origin. Only the `Host` header still shows the foreign name. IP
+//! addresses can't be rebound, so every address is accepted.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -1,8 +1,9 @@
-//! Message ids: `<instance>.<seq>.<mac>`, opaque to everyone else.
+//! Message ids: `<instance>.<seq>.<mac>`, opaque to clients.
 //!
-//! The `seq` makes them seekable, the instance says which data directory counted it, and the signature proves that the
-//! server wrote the id for this project. So an id in a `Last-Event-ID` header is proof that its bearer once read the
-//! project's stream. Streams of several projects have ids of their own, see [`Positions`]; what reads one kind reads both.
+//! `seq` makes an id seekable, `instance` identifies the data directory that counted it, and `mac` proves that this
+//! server wrote the id for this project. Therefore an id in a `Last-Event-ID` header proves that its bearer has once
+//! read the project's stream. Streams of several projects use a different kind of id, see [`Positions`]; both kinds are
+//! accepted where an id is read.
 
 use std::fmt;
 

@@ -1,10 +1,11 @@
-//! Who may: JWTs, one-time tickets, signed message ids, and browser origins. Pure: `now` and randomness are passed in.
+//! Authentication and authorization: JWTs, one-time tickets, signed message ids, and browser origins. Pure: `now` and
+//! randomness are passed in.
 //!
-//! A credential comes in as text and leaves as a [`Principal`], which answers what its bearer may do. JWTs are checked
-//! by the [`Verifier`], with the operator's keys or with a [`KeySet`] that an identity provider publishes; tickets are
-//! issued by the [`TicketKey`] and admitted by the [`TicketBook`], which remembers which were used; ids of messages and
-//! positions are signed by the [`IdSigner`], so that one is proof of having watched the project.
-//! Nothing here speaks HTTP: errors tell their status, origins their headers.
+//! A credential comes in as text and results in a [`Principal`], which knows what its bearer may do. The [`Verifier`]
+//! checks JWTs with the operator's keys or with the [`KeySet`] of an identity provider. The [`TicketKey`] issues
+//! tickets, and the [`TicketBook`] admits them and remembers which were used. The [`IdSigner`] signs the ids of
+//! messages and positions, so that an id proves that its bearer has watched the project. Nothing here depends on HTTP;
+//! errors know their status and origins their headers.
 
 mod bearer;
 mod error;

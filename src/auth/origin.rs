@@ -1,4 +1,4 @@
-//! Browser origins: which pages may call, and the CORS headers that tell their browser so.
+//! Browser origins: which pages may make calls, and the CORS headers for their browser.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -131,7 +131,7 @@ impl Verdict<'_> {
 
 impl fmt::Display for OriginError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is no origin: expected scheme://host, scheme://host:port or *", self.0)
+        write!(f, "{:?} is not an origin; expected scheme://host, scheme://host:port or *", self.0)
     }
 }
 

@@ -1,8 +1,8 @@
-//! Ids of streams of several projects: `<instance>.~<positions>.<mac>`, opaque to everyone else.
+//! Ids of streams of several projects: `<instance>.~<positions>.<mac>`, opaque to clients.
 //!
-//! Such an id names a position in each of the stream's projects, so that each goes on exactly where it was, also where the
-//! client comes back with one project more or fewer: whoever is named goes on, whoever is not begins. A project is named by
-//! a [`ProjectTag`], which is short and says nothing to anyone without the key. One signature covers all of it.
+//! Such an id holds a position in each of the stream's projects, so that each resumes exactly where it was, even if the
+//! client returns with a changed list: projects in the id resume, others start fresh. A project is identified by a
+//! [`ProjectTag`], which is short and reveals nothing without the key. One signature covers all positions.
 
 use std::fmt;
 

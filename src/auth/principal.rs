@@ -1,4 +1,4 @@
-//! Who calls, and what they may.
+//! The caller and its rights.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -209,7 +209,7 @@ impl FromStr for Scope {
 
 impl fmt::Display for UnknownScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is no scope: expected subscribe, publish, run, approve or admin", self.0)
+        write!(f, "unknown scope {:?}; expected subscribe, publish, run, approve or admin", self.0)
     }
 }
 

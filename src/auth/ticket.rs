@@ -1,7 +1,7 @@
-//! Tickets: what an `EventSource`, which can't send headers, shows in the query instead of its JWT.
+//! Tickets, which an `EventSource` sends in the query instead of a JWT, because it can't send headers.
 //!
-//! A ticket holds all there is to know of it and is signed, so nothing is stored when one is issued, and it is good
-//! after a restart. Whether it was used is for the [`TicketBook`](super::TicketBook) to know.
+//! A ticket is signed and contains everything that is needed to verify it. Nothing is stored when it is issued, and it
+//! stays valid after a restart. Whether it was used is known to the [`TicketBook`](super::TicketBook).
 
 use std::fmt;
 

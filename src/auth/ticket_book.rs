@@ -1,17 +1,17 @@
-//! Which tickets were used: the one thing about a ticket that it can't say itself.
+//! Remembers which tickets were used, the only thing about a ticket that the ticket itself can't tell.
 //!
-//! A ticket is in one of four states, told by the book, the clock and what the ticket says:
-//! - *unused*: within its time of being issued, or of its last extension; admits once, and is spent.
-//! - *spent*: admits who shows a message id of the project besides, until the JWT ends.
-//! - *expired*: its time is over and it was never used; admits nobody.
-//! - *unknown past*: issued before a restart that the book does not remember across, so it may well have been spent:
-//!   admits nobody for the first time, however short its time has run, and otherwise who shows a message id, as a spent
-//!   one does.
+//! A ticket is in one of four states, which depend on the book, the clock and the ticket:
+//! - *unused*: younger than its lifetime since it was issued or last extended; it opens a stream once and is then
+//!   spent.
+//! - *spent*: opens a stream only together with a message id of the project, until the JWT expires.
+//! - *expired*: its lifetime is over and it was never used; it opens nothing.
+//! - *unknown past*: issued before a restart across which the book does not remember, so it may have been used. It does
+//!   not open a stream the first time, even within its lifetime; together with a message id it does, like a spent one.
 //!
-//! Where several nodes share a store, another may have spent a ticket unbeknown to this book. The store tells that of one
-//! whose time is not over; of one whose time is, a message id does.
+//! If several nodes share a store, another node may have used a ticket without this book's knowledge. The store knows
+//! the used tickets whose lifetime is not over; after that, a message id is required anyway.
 //!
-//! What changes is handed back as a [`TicketNote`], to be made durable and applied again after a restart.
+//! Changes are returned as a [`TicketNote`], which is stored and applied again after a restart.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;

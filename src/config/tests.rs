@@ -437,7 +437,7 @@ fn a_secret_shows_in_no_debug_output_and_no_error() {
 #[cfg(not(feature = "http-tool"))]
 #[test]
 fn a_tool_that_is_not_built_in_is_refused_with_its_line() {
-    let expected = "stepcast.toml:3: tools.t.kind: this program was built without http-tool";
+    let expected = "stepcast.toml:3: tools.t.kind: this program was built without http tools (feature `http-tool`)";
     assert_eq!(from_file("\n[tools.t]\nkind = 'http'\nurl = 'http://x'"), Err(vec![expected.to_owned()]));
 }
 
@@ -504,12 +504,12 @@ fn a_bad_command_is_refused_with_its_line() {
         (&format!("{COMMAND}cmd = 'x'"), "4: unknown key tools.t.cmd; did you mean tools.t.cwd?".to_owned()),
         (
             "[tools.t]\nkind = 'command'\nargv = [\n'x',\n'{{ inputs.a',\n]",
-            "5: tools.t.argv[1]: `{{` opens a template that `}}` never closes; two braces alone are written `{{ \"{{\" }}`"
+            "5: tools.t.argv[1]: `{{` is not closed by `}}`; to write two literal braces, use `{{ \"{{\" }}`"
                 .to_owned(),
         ),
         (
             &format!("{COMMAND}[tools.t.env]\nA = ''\nB = '{{{{ inputs.a | nothing }}}}'"),
-            "6: tools.t.env.B: there is no filter `nothing`".to_owned(),
+            "6: tools.t.env.B: unknown filter `nothing`".to_owned(),
         ),
     ];
     assert_refused(&table);
@@ -529,7 +529,7 @@ fn a_bad_http_tool_is_refused_with_its_line() {
             "4: tools.t.headers.a: expected no control characters".to_owned(),
         ),
         (&format!("{HTTP}headers = []"), "4: tools.t.headers: expected a table of strings, found a list".to_owned()),
-        (&format!("{HTTP}body = inf"), "4: tools.t.body: inf is no number that JSON has".to_owned()),
+        (&format!("{HTTP}body = inf"), "4: tools.t.body: inf is not a valid JSON number".to_owned()),
         (
             "[tools.t]\nkind = 'http'",
             "1: tools.t.url: missing; expected a URL that begins with http:// or https://".to_owned(),

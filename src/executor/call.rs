@@ -1,4 +1,4 @@
-//! One attempt at a step, on whatever thread makes it.
+//! Makes one attempt at a step, on the calling thread.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,7 +49,7 @@ pub fn attempt(context: &Context, launch: &Launch, output: &dyn OutputSink) -> R
 fn prepare<'a>(context: &'a Context, launch: &Launch) -> Result<(&'a dyn Tool, Map<String, Value>), AttemptError> {
     let step = &launch.plan.steps[launch.step];
     // Plans are checked before they run, but a run may outlive a tool: the next start may declare others.
-    let unknown = || AttemptError::Lasting(format!("the tool {} is not there any more", step.tool));
+    let unknown = || AttemptError::Lasting(format!("the tool {} is no longer configured", step.tool));
     let tool = context.registry.tool(&step.tool).ok_or_else(unknown)?;
     let inputs = context.engine.render(&step.inputs, &launch.scope);
     let inputs = inputs.map_err(|error| AttemptError::Lasting(error.to_string()))?;
@@ -58,7 +58,7 @@ fn prepare<'a>(context: &'a Context, launch: &Launch) -> Result<(&'a dyn Tool, M
         return Ok((&**tool, inputs));
     }
     let issues: Vec<_> = issues.iter().map(|(path, message)| placed(path, message)).collect();
-    Err(AttemptError::Lasting(format!("the tool refuses its inputs: {}", issues.join("; "))))
+    Err(AttemptError::Lasting(format!("the tool rejected its inputs: {}", issues.join("; "))))
 }
 
 /// A message after its place; one about the inputs as a whole stands alone.

@@ -1,4 +1,4 @@
-//! Checking a change of a run's plan: what comes out of it is a plan like any other, and checked as one.
+//! Checks a change of a run's plan: the result is a plan and is checked like any other.
 
 use std::sync::Arc;
 
@@ -47,14 +47,14 @@ pub fn check_change(
     let mut patched = Patched::new(document, change, by)?;
     let (bytes, limit) = (patched.document.len(), context.plan_limits.bytes);
     if bytes > limit {
-        let message = format!("the plan has {bytes} bytes with this change (limit {limit}, limits.body_bytes)");
+        let message = format!("the changed plan has {bytes} bytes (limit {limit}, limits.body_bytes)");
         return Err(vec![Issue { path: String::new(), message, step_id: None }]);
     }
     let text = String::from_utf8(std::mem::take(&mut patched.document)).map_err(|error| vec![unreadable(&error)])?;
     let submission = Submission::parse(text.as_bytes()).map_err(|error| match error {
         SubmissionError::Issues(issues) => patched.in_change(issues),
         SubmissionError::NotJson(error) => vec![unreadable(&error)],
-        SubmissionError::NotAnObject => vec![unreadable(&"it is no object")],
+        SubmissionError::NotAnObject => vec![unreadable(&"it is not an object")],
     })?;
     let plan = check_submission(&submission, &context.registry, &context.engine, context.plan_limits.steps);
     let plan = plan.map_err(|issues| patched.in_change(issues))?.with_inputs(submission.inputs);
@@ -76,7 +76,7 @@ pub fn read_kept(document: &[u8], context: &Context) -> Result<Plan, String> {
     let mut plan = Plan { retry_of: kept.retry_of, parent: kept.parent, ..plan };
     plan.revision = kept.revision.unwrap_or(FIRST_REVISION);
     if !kept.levels.is_empty() && !plan.place_as_noted(&kept.levels) {
-        return Err("the levels that were noted of the plan are not its own".to_owned());
+        return Err("the levels stored with the plan do not match it".to_owned());
     }
     let text = String::from_utf8_lossy(document);
     Ok(plan.with_source(&text, &context.registry))
@@ -130,12 +130,12 @@ mod tests {
             issues.iter().map(|issue| issue.to_string()).collect()
         };
         for (change, expected) in [
-            (r#"{"add":[{"id":"a","tool":"echo"}]}"#, "add[0].id: \"a\" is the id of steps[0] already"),
-            (r#"{"remove":["a"]}"#, "steps[0].dependencies[0]: there is no step \"a\""),
-            (r#"{"add":[{"id":"c","tool":"none"}]}"#, "add[0].tool: there is no tool \"none\""),
+            (r#"{"add":[{"id":"a","tool":"echo"}]}"#, "add[0].id: duplicate step id \"a\"; steps[0] already has it"),
+            (r#"{"remove":["a"]}"#, "steps[0].dependencies[0]: unknown step \"a\""),
+            (r#"{"add":[{"id":"c","tool":"none"}]}"#, "add[0].tool: unknown tool \"none\""),
             (
                 r#"{"replace":[{"id":"a","tool":"echo","dependencies":["b"]}]}"#,
-                "replace[0].dependencies: a cycle, each step waits for the next: a -> b -> a",
+                "replace[0].dependencies: dependency cycle (each step depends on the next): a -> b -> a",
             ),
             (
                 r#"{"add":[{"id":"c","tool":"echo","inputs":{"n":12345678901234567890123}}]}"#,

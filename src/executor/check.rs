@@ -1,16 +1,15 @@
-//! Checking a plan before anything runs: what its document says of itself, and then what only the tools and the
-//! templates can tell. Everything that is wrong is found at once.
+//! Checks a plan before it runs: first its document, then everything that requires the tools and the templates. All
+//! problems are reported at once.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::{Map, Value};
-use strsim::levenshtein;
 
 use super::template::{Engine, HANDLER_ROOTS, Inspection, RUN_ROOTS, is_template, unwrap_condition};
 use super::tool::{Registry, Schema, Tool};
 use crate::model::{
-    Draft, ForEach, INDEX_NAME, ISSUES_MAX, Issue, Issues, Items, Plan, Quoted, Step, StepPlace, Submission,
+    DidYouMean, Draft, ForEach, INDEX_NAME, ISSUES_MAX, Issue, Issues, Items, Plan, Quoted, Step, StepPlace, Submission,
 };
 
 /// What the name of a group may be made of.
@@ -22,12 +21,9 @@ const TOOLS_SHOWN_MAX: usize = 10;
 /// The longest key that a path shows as it is, in bytes.
 const KEY_BYTES_MAX: usize = 60;
 
-/// How many edits a misspelt tool may be away from the one that is suggested: two characters swapped are two edits.
-const EDITS_MAX: usize = 3;
-
 /// What is wrong with a key that holds a template.
 const KEY_IS_TEMPLATE: &str =
-    "a template in a key is not filled in; write the object as one expression: \"{{ {inputs.key: inputs.value} }}\"";
+    "templates in keys are not supported; write the object as one expression: \"{{ {inputs.key: inputs.value} }}\"";
 
 /// Reads and checks a plan of at most `steps_max` steps, with nothing left unsaid that can be known before it runs.
 ///
@@ -173,11 +169,11 @@ impl Checker<'_> {
         };
         let place = self.draft.place(at);
         if step.for_each.is_some() && !tool.fits_for_each() {
-            let message = format_args!("the tool {name} can't be called for items");
+            let message = format_args!("the tool {name} can't be used with forEach");
             self.report(at, format_args!("{place}.forEach"), message);
         }
         if step.handler.is_some() && !tool.fits_for_each() {
-            self.report(at, format_args!("{place}.tool"), format_args!("the tool {name} can't be called by a handler"));
+            self.report(at, format_args!("{place}.tool"), format_args!("the tool {name} can't be used in a handler"));
         }
         for (below, message) in opinion(tool.as_ref(), inputs) {
             let dot = if below.is_empty() || below.starts_with('[') { "" } else { "." };
@@ -220,7 +216,7 @@ impl Checker<'_> {
         }
         for id in &found.steps {
             match self.draft.find(id) {
-                None => self.report(path.step, format_args!("{path}"), format_args!("there is no step {}", Quoted(id))),
+                None => self.report(path.step, format_args!("{path}"), format_args!("{}", UnknownStep(id, self.draft))),
                 Some(target) if std::mem::replace(&mut self.mentioned[target], path.step) == path.step => {}
                 Some(target) => self.mentions.push(Mention { step: path.step, target, path: path.to_string() }),
             }
@@ -242,8 +238,8 @@ impl Checker<'_> {
             }
             let id = &self.draft.steps()[*target].id;
             let reason =
-                if step == target { "is the step itself" } else { "is none of the steps that this one waits for" };
-            let message = format_args!("{} {reason}, so its output is not known here", Quoted(id.as_str()));
+                if step == target { "is the step itself" } else { "is not among the steps that this one depends on" };
+            let message = format_args!("{} {reason}, so its output is not available here", Quoted(id.as_str()));
             early.report(Some(*step), self.draft.step_id(*step), format_args!("{path}"), message);
         }
         self.issues.absorb(early);
@@ -312,6 +308,16 @@ impl fmt::Display for Path<'_> {
     }
 }
 
+/// Says that there is no such step, and which one may be meant.
+struct UnknownStep<'a>(&'a str, &'a Draft);
+
+impl fmt::Display for UnknownStep<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(id, draft) = *self;
+        write!(f, "unknown step {}{}", Quoted(id), DidYouMean::new(id, draft.ids()))
+    }
+}
+
 /// Says that there is no such tool, and which one may be meant.
 struct UnknownTool<'a> {
     name: &'a str,
@@ -321,15 +327,12 @@ struct UnknownTool<'a> {
 impl fmt::Display for UnknownTool<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let known = self.registry.names();
-        write!(f, "there is no tool {}", Quoted(self.name))?;
-        if let Some(closest) = closest(self.name, &known) {
-            write!(f, ", did you mean {}?", Quoted(closest))?;
-        }
+        write!(f, "unknown tool {}{}", Quoted(self.name), DidYouMean::new(self.name, known.iter().copied()))?;
         let shown = known.len().min(TOOLS_SHOWN_MAX);
         match known.len() - shown {
-            0 if shown == 0 => f.write_str("; no tool is known"),
-            0 => write!(f, "; known are {}", known.join(", ")),
-            more => write!(f, "; known are {} and {more} more", known[..shown].join(", ")),
+            0 if shown == 0 => f.write_str(" (no tools are configured)"),
+            0 => write!(f, " (available tools: {})", known.join(", ")),
+            more => write!(f, " (available tools: {} and {more} more)", known[..shown].join(", ")),
         }
     }
 }
@@ -337,17 +340,7 @@ impl fmt::Display for UnknownTool<'_> {
 /// What a tool says of its inputs. One that panics over them refuses them: no plan may end the process.
 fn opinion(tool: &dyn Tool, inputs: &Map<String, Value>) -> Vec<(String, String)> {
     let said = catch_unwind(AssertUnwindSafe(|| tool.check_inputs(inputs, &is_template)));
-    said.unwrap_or_else(|_| vec![(String::new(), "the tool panicked over them".to_owned())])
-}
-
-/// The known name that a misspelt one most likely stands for: at most half of it differs.
-fn closest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let differences = known.iter().filter_map(|candidate| {
-        let far = (name.chars().count() / 2).clamp(1, EDITS_MAX);
-        let is_near = name.len().abs_diff(candidate.len()) <= far && name.len() <= KEY_BYTES_MAX;
-        is_near.then(|| (levenshtein(name, candidate), *candidate)).filter(|&(edits, _)| edits <= far)
-    });
-    differences.min().map(|(_, candidate)| candidate)
+    said.unwrap_or_else(|_| vec![(String::new(), "the tool panicked while checking its inputs".to_owned())])
 }
 
 #[cfg(test)]

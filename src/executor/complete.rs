@@ -1,5 +1,6 @@
-//! From a plan to that of one run: its inputs laid over the plan's, checked and completed by the plan's parameters, and the
-//! name of its group filled in. Both are done again where a plan is read after a restart, and come to the same.
+//! Completes a plan for one run: merges the run's inputs with the plan's, validates them and fills in defaults from the
+//! plan's parameters, and evaluates the name of its concurrency group. When a plan is read again after a restart, the
+//! same steps give the same result.
 
 use std::sync::Arc;
 
@@ -81,7 +82,7 @@ fn with_group(mut plan: Plan, engine: &Engine) -> Result<Plan, String> {
     let scope = Scope::new().with("inputs", Arc::new(Value::Object(plan.inputs.clone())));
     let group = engine.render_text(&concurrency.group, Place::Text, &scope).map_err(|error| error.to_string())?;
     if group.trim().is_empty() || group.chars().count() > GROUP_CHARS_MAX {
-        return Err(format!("comes to a name that is empty or has more than {GROUP_CHARS_MAX} characters"));
+        return Err(format!("evaluates to a name that is empty or longer than {GROUP_CHARS_MAX} characters"));
     }
     plan.concurrency = Some(Arc::new(Concurrency { group: group.into(), ..Concurrency::clone(concurrency) }));
     Ok(plan)

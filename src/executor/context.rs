@@ -1,4 +1,4 @@
-//! What every run leans on: the tools, the engine of templates and conditions, and how large an output may be.
+//! What every run needs: the tools, the engine of templates and conditions, and the limit of an output's size.
 
 use std::num::NonZeroU32;
 

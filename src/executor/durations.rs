@@ -1,8 +1,8 @@
-//! How long steps have taken: by that, runs whose steps wait for no level tell which chain of steps is the longest, where
-//! their plan gives no estimate.
+//! How long steps have taken. With eager scheduling, runs use it to find the longest chain of steps if their plan gives
+//! no estimates.
 //!
-//! It is held in memory alone and decides nothing but which of the steps that are ready has a worker first, so nothing that
-//! is kept depends on it: a process that begins without it starts the same steps in another order.
+//! It is only held in memory and only decides which ready step gets a worker first. Nothing that is stored depends on
+//! it: a process that starts without it starts the same steps in a different order.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;

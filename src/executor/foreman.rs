@@ -1,5 +1,6 @@
-//! The [`Scheduler`] and its [`Ledger`] as one: commands, reports, receipts and `now` go in; jobs, and batches for the
-//! log, come out. Pure but for the flags of attempts that are cancelled; the [shell](super::Executor) feeds it and acts.
+//! Combines the [`Scheduler`] and its [`Ledger`]: commands, reports, receipts and `now` go in; jobs, and batches for
+//! the log, come out. Pure except for the cancellation flags of attempts; the [shell](super::Executor) feeds it and
+//! acts.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,5 +1,4 @@
-//! What must hold of templates and conditions that a stranger writes: properties, for the fuzzer and the tests of its
-//! corpus.
+//! Properties of templates and conditions from untrusted clients, for the fuzzer and for the tests of its corpus.
 
 use std::sync::{Arc, LazyLock};
 

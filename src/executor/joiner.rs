@@ -1,9 +1,9 @@
-//! Joins a step's live output into few messages: bounded in rate, in size and in memory, whole characters always.
+//! Joins a step's live output into few messages: bounded in rate, size and memory, and never splitting a character.
 //!
-//! A slow step's output goes out as it comes. A fast one's is joined per stream until [`REFILL`] has passed or a chunk is
-//! full. A step may send [`BURST`] messages at once, and one more each [`REFILL`] after that; beyond, a stream's oldest
-//! text is left out: who follows a tail wants the newest. The streams take turns, longest waiting first. Pure: `now` is
-//! passed in.
+//! The output of a slow step is sent as it arrives. That of a fast one is joined per stream until [`REFILL`] has passed
+//! or a chunk is full. A step may send a burst of [`BURST`] messages, and one more each [`REFILL`] after that. Beyond
+//! that the oldest text of a stream is omitted, because readers want the newest. Streams take turns, the longest
+//! waiting first. Pure: `now` is passed in.
 
 use std::collections::VecDeque;
 use std::time::Duration;

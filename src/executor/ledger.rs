@@ -1,13 +1,13 @@
-//! What runs have said and the log has not kept yet, and the jobs that may not begin before it has. Pure.
+//! The messages of runs that the log has not stored yet, and the jobs that must not start before that. Pure.
 //!
-//! The executor never waits for the log. What runs say goes into a queue here, from which the log is handed batches, a
-//! bounded number at a time; it says how many of them it has kept. Where it is behind by more than the [`Limits`], or its
-//! store takes nothing, no run and no attempt [begins](Ledger::holds_up), and tools that have much to say are
-//! [paused](Ledger::is_loud). Timers and cancels go on, and what they have runs say is queued as well.
+//! The executor never waits for the log. Messages of runs go into a queue here, from which the log gets batches, a
+//! bounded number at a time; it confirms how many it has stored. If it is behind by more than the [`Limits`], or its
+//! store is unavailable, no run and no attempt [starts](Ledger::holds_up), and tools with much output are
+//! [paused](Ledger::is_loud). Timers and cancellations continue, and their messages are queued as well.
 //!
-//! So what waits here is bounded: by the limits, and beyond them by what is still said once nothing begins any more. That
-//! is what the reports' channel holds (16 MiB), what each worker's attempt says before it waits (64 KiB) and at its end
-//! (its output), and of each active run at most one message for each of its steps and level, and its last.
+//! So the queue is bounded by the limits, plus what follows after nothing starts any more: the content of the reports
+//! channel (16 MiB), for each worker what its attempt writes before it waits (64 KiB) and its output, and for each
+//! active run at most one message for each of its steps and levels, and its last message.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,8 +1,8 @@
-//! Runs plans: state machines of runs, the worker pool, and the tools that steps call.
+//! Runs plans: the state machines of runs, the worker pool, and the tools that steps call.
 //!
-//! [`Run`](run::Run), [`Scheduler`](scheduler::Scheduler) and [`Foreman`](foreman::Foreman) are pure: inputs and `now` go
-//! in, records, jobs and cancels come out. [`Executor`] and the pool are the shells around them that own threads and the
-//! clock.
+//! [`Run`](run::Run), [`Scheduler`](scheduler::Scheduler) and [`Foreman`](foreman::Foreman) are pure: inputs and `now`
+//! go in; records, jobs and cancellations come out. [`Executor`] and the pool are the shells around them, which own the
+//! threads and the clock.
 
 #[cfg(test)]
 mod abandon_tests;

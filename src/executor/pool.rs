@@ -1,12 +1,12 @@
-//! The worker threads: each makes one attempt at a time and tells the executor how it went.
+//! The worker threads: each makes one attempt at a time and reports the result to the executor.
 //!
-//! The jobs' channel holds as many as there are workers, and the scheduler hands out no more than are free, so sending
-//! never blocks. The reports' channel is bounded too, and the executor never stops to read it. What keeps a tool from
-//! flooding it is the [`Valve`]: while that is shut, a call that has said [more than a little](SHUT_BYTES_MAX) waits, until
-//! it is open again or the call is cancelled.
+//! The jobs channel has room for one job per worker, and the scheduler starts no more jobs than there are free workers,
+//! so sending never blocks. The reports channel is bounded too, and the executor never stops reading it. The [`Valve`]
+//! keeps tools from flooding it: while it is shut, a call that has written [more than a little](SHUT_BYTES_MAX) waits
+//! until it is open again or the call is cancelled.
 //!
-//! A tool that panics fails its attempt. A panic anywhere else in a worker would leave its step running for ever, so it
-//! is reported, as [`Panicked`], and ends the executor.
+//! A tool that panics fails its attempt. A panic anywhere else in a worker would leave its step running forever. It is
+//! reported as [`Panicked`] and ends the executor.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -218,9 +218,9 @@ mod tests {
             ("puppet", json!({"do": "refuse"}), passing("refuse")),
             ("puppet", json!({"do": "write"}), Ok(Outcome::Output(json!(1)))),
             ("echo", json!({"x": "{{ nobody }}"}), lasting("inputs.x: nobody is undefined")),
-            ("echo", json!({"refused": 1}), lasting("the tool refuses its inputs: refused: is not welcome")),
-            ("echo", json!({"misses": 1}), lasting("the tool refuses its inputs: `must` is missing")),
-            ("nothing", json!({}), lasting("the tool nothing is not there any more")),
+            ("echo", json!({"refused": 1}), lasting("the tool rejected its inputs: refused: is not welcome")),
+            ("echo", json!({"misses": 1}), lasting("the tool rejected its inputs: `must` is missing")),
+            ("nothing", json!({}), lasting("the tool nothing is no longer configured")),
             ("echo", json!({"x": 1}), Ok(Outcome::Output(json!({"x": 1})))),
         ];
         let cases: Vec<_> = table.iter().map(|(tool, inputs, _)| (*tool, inputs.clone())).collect();

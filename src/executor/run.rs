@@ -1,10 +1,10 @@
-//! One run, from its first message to its last. Pure: no clock, no thread, no channel; `now` is passed in and what is
-//! to be done comes out as [`Effects`].
+//! The state machine of one run, from its first message to its last. Pure: no clock, no thread, no channel. `now` is
+//! passed in, and the actions to take are returned as [`Effects`].
 //!
-//! Every message goes through one door, which folds it into the [`RunState`] that it is also read from; beside that the
-//! run holds only what no message tells: clocks, whole outputs, and which steps a worker has. It never asks for more
-//! than one deadline, holds its ready steps until a scheduler [takes](Run::take) them, and ignores reports of attempts
-//! that it has given up.
+//! Every message passes through one function, which also applies it to the [`RunState`]. In addition the run holds only
+//! what no message tells: clocks, whole outputs, and which steps a worker has. It never asks for more than one
+//! deadline, holds its ready steps until a scheduler [takes](Run::take) them, and ignores reports of attempts that it
+//! has given up.
 
 mod approval;
 mod attempt;
@@ -63,7 +63,7 @@ pub const ABANDON_AFTER: Duration = Duration::from_secs(7);
 const INTERRUPTED: &str = "interrupted: the server stopped ";
 
 /// The error of an attempt that was cancelled before a worker had it.
-pub(super) const BEFORE_IT_BEGAN: &str = "cancelled before it began";
+pub(super) const BEFORE_IT_BEGAN: &str = "cancelled before it started";
 
 /// What a run is made of.
 #[derive(Debug, Clone)]

@@ -1,9 +1,9 @@
-//! All runs, the line of those that want a worker, and who has one; steps that are tried alone are [`suspects`]. Pure:
-//! commands, reports and `now` go in, [`Actions`] come out; the [shell](super::Executor) feeds it and acts.
+//! All runs, the queue of runs that need a worker, and the busy workers. [`suspects`] are steps that are tried alone.
+//! Pure: commands, reports and `now` go in, [`Actions`] come out; the [shell](super::Executor) feeds it and acts.
 //!
-//! Runs take turns: each turn hands one step of one run to a worker, so that a run of 10,000 steps delays another by
-//! one step and no more. A worker counts as busy until it reports, also where its run no longer waits for it. How a
-//! step moves is the [run's](super::run::Run) business; here is only where its reports go.
+//! Runs take turns: each turn gives one step of one run to a worker, so a run of 10,000 steps delays another by no more
+//! than one step. A worker counts as busy until it reports, even if its run no longer waits for it. The state of a step
+//! is the concern of its [run](super::run::Run); the scheduler only routes the reports.
 
 mod departure;
 mod queue;

@@ -1,9 +1,9 @@
-//! The executor's thread: the shell that feeds the [`Foreman`] commands, reports, receipts and the time, and carries out
-//! what comes of it.
+//! The executor's thread: feeds the [`Foreman`] with commands, reports, receipts and the time, and carries out its
+//! results.
 //!
-//! A turn takes everything that waits, reads the clock once, hands all records to the log as one batch, and then lets
-//! workers begin. It never waits for the log, which may still be writing by then: an attempt that a crash makes it forget is
-//! made again. Only where a tool must not run twice is its job kept back until the log has kept that it runs.
+//! A turn takes all waiting input, reads the clock once, passes all records to the log as one batch, and then lets
+//! workers start. It never waits for the log, which may still be writing: an attempt that is lost in a crash is made
+//! again. Only if a tool must not run twice, its job is held back until the log has stored that it runs.
 
 use std::io;
 use std::sync::Arc;
@@ -312,7 +312,7 @@ impl<S: FnMut(Vec<Record>) -> Result<(), Vec<Record>>, A: FnMut(u64) -> bool> Sh
         for job in jobs {
             if self.jobs.try_send(job).is_err() {
                 // The scheduler hands out no more jobs than workers are free, and the channel has room for as many.
-                log::error!("no worker takes a job");
+                log::error!("no worker is free to take a job");
             }
         }
     }
@@ -463,7 +463,7 @@ mod tests {
         });
         let last = events(&records).find(RunEvent::is_last).expect("a last message");
         let RunEventKind::Failed(failed) = last.kind else { panic!("not failed: {last:?}") };
-        assert_eq!(failed.error, "step a failed: the tool gone is not there any more");
+        assert_eq!(failed.error, "step a failed: the tool gone is no longer configured");
         executor.handle().shutdown();
         executor.join().expect("no panic");
         assert!(!events(&records).any(|event| event.is_last()), "one last message");

@@ -1,4 +1,4 @@
-//! What the executor shuts while the log is behind: workers whose tools have much to say wait at it.
+//! The valve that the executor shuts while the log is behind: workers whose tools have much output wait at it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,8 +1,9 @@
 //! AG-UI 1.0: <https://docs.ag-ui.com/spec/1.0>.
 //!
-//! A stream opens with its prelude, at whatever message it begins: `RUN_STARTED` is nowhere else, because a client takes one
-//! while a run goes on for an error. An attempt of a step is a tool call, streamed text an assistant's message, printed
-//! lines an activity. Ids begin with the run's, for a client that makes several runs keeps the messages of all of them.
+//! Every stream starts with its prelude, at whatever message it begins. `RUN_STARTED` appears only there, because
+//! clients treat it as an error during a run. An attempt at a step is a tool call, streamed text is an assistant
+//! message, printed lines are an activity. Ids start with the id of the run, because a client with several runs keeps
+//! the messages of all of them.
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -175,7 +176,9 @@ impl AgUi {
             }
             Some((RunStatus::Cancelled, _)) => json!({"type": "RUN_ERROR", "message": error, "code": "cancelled"}),
             Some((_, reason)) => json!({"type": "RUN_ERROR", "message": error, "code": code(reason)}),
-            None => json!({"type": "RUN_ERROR", "message": "the run goes on", "code": "stream_closing"}),
+            None => {
+                json!({"type": "RUN_ERROR", "message": "the server is closing this stream; the run continues", "code": "stream_closing"})
+            }
         };
         let usage = super::usage::by_model(&story.state);
         if !usage.is_empty() {
@@ -235,7 +238,7 @@ fn result_content(call: &Call, story: &Story) -> String {
         Some(CallResult::Output(value)) => as_text(value),
         Some(CallResult::Error(error) | CallResult::Denied(error)) => json!({ "error": error }).to_string(),
         Some(CallResult::CutOutput(text, bytes)) => {
-            format!("{text}\n[cut here: {bytes} bytes in all, at {}]", story.head.output_path(call.step))
+            format!("{text}\n[truncated: {bytes} bytes in total, available at {}]", story.head.output_path(call.step))
         }
     }
 }

@@ -1,12 +1,12 @@
 //! The UI message stream of the Vercel AI SDK, version 1: <https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol>.
 //!
-//! A run is one assistant's message. A stream tells that message from its beginning, whenever it begins: a client that
-//! resumes starts the message anew. An attempt of a step is a tool's part, streamed text a text part. The run and each step
-//! are data parts, which a client replaces in place; printed lines are transient ones, which it hands to the page and does
-//! not keep.
+//! A run is one assistant message. A stream always contains that message from its beginning, because a client that
+//! resumes starts the message again. An attempt at a step is a tool part, streamed text is a text part. The run and
+//! each step are data parts, which a client replaces in place. Printed lines are transient data parts, which a client
+//! passes to the page and does not keep.
 //!
-//! A step that waits for a decision is a tool that asks to be approved. With the answer a client goes on with the message
-//! that it has, so it is told of that only what it lacks.
+//! A step that waits for a decision is a tool that requests approval. After the answer a client continues the message
+//! that it has, and gets only the parts that it does not have yet.
 
 use serde::Serialize;
 use serde_json::value::RawValue;

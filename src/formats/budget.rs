@@ -1,4 +1,4 @@
-//! Room that is given away bit by bit, and never comes back.
+//! A budget that is spent in parts and never refilled.
 
 /// What is left of some bytes.
 #[derive(Debug)]

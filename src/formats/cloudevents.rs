@@ -1,7 +1,7 @@
-//! A run's messages as CloudEvents 1.0, in JSON.
+//! A run's messages as CloudEvents 1.0 in JSON.
 //!
-//! Where the Serverless Workflow specification names a lifecycle event for what a message says, the event has that type;
-//! what it has no event for has a type of this program's own. The data is the message's payload as it is.
+//! If the Serverless Workflow specification defines a lifecycle event for a message, the event has its type; other
+//! messages have types of this program. The data is the unchanged payload of the message.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

@@ -126,7 +126,7 @@ impl Encoder {
 /// would be taken for a run that succeeded. `reason` is a word, as `stream_closing` has it. It carries no id: the next
 /// stream begins with the prelude.
 pub fn closing(format: Format, reason: &str, to: &mut Vec<u8>) {
-    let message = format!("the server ends this stream ({reason}); the run goes on, attach again");
+    let message = format!("the server is closing this stream ({reason}); the run continues, reconnect to follow it");
     let mut frames = Frames::default();
     match format {
         Format::AgUi { .. } => frames.push(&agui::closing(&message)),

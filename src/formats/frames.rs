@@ -1,5 +1,5 @@
-//! Events as they are sent: those of one message together, in one chunk, the last of them with the message's id. So a
-//! client that shows the id it saw last has seen whole messages, and never a part of one.
+//! Events as they are sent. The events of one message go into one chunk, and the last of them has the message's id. So
+//! a client that sends the last id that it saw has seen complete messages only.
 
 use serde::Serialize;
 

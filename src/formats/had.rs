@@ -1,4 +1,4 @@
-//! What a client of the AI SDK has, which goes on with a message.
+//! The parts of a message that a client of the AI SDK already has when it continues the message.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

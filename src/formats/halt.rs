@@ -1,8 +1,8 @@
-//! When a run is halted: a step waits for a decision, and nothing else goes on until someone decides.
+//! Detects when a run is halted: a step waits for a decision, and nothing else is active until someone decides.
 //!
-//! The messages of a run don't say that; it follows from where its steps are and from what its plan says of them. Where that
-//! is not known, a step that has not started is taken for one that waits for the decision, too: whoever is asked too soon
-//! is asked again, and whoever is never asked waits for ever.
+//! The messages of a run don't tell that. It follows from the states of its steps and from its plan. If the plan is not
+//! known, a step that has not started is assumed to depend on the waiting step: a client that is asked too early is
+//! asked again, but one that is never asked would wait forever.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What a format needs to know of a run that its messages don't say.
+//! What a format needs to know about a run that its messages don't tell.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What a step asks that waits for a decision, as AG-UI puts it: an interrupt. It is answered by `true` or `false`, or by
-//! `{"approved": true, "payload"?: ...}` with what the step's schema asks for.
+//! The question of a waiting step as an AG-UI interrupt. The answer is `true`, `false` or `{"approved": true,
+//! "payload"?: ...}` with the payload that the step's schema asks for.
 
 use serde_json::{Value, json};
 

@@ -70,7 +70,7 @@ impl Chunked {
                 Part::Data { end } => {
                     let Some(line_end) = input.get(*end - 2..*end) else { return Ok(None) };
                     if line_end != b"\r\n" {
-                        return Err(bad_framing("a chunk's data does not end where its size says"));
+                        return Err(bad_framing("a chunk's data does not match its size"));
                     }
                     self.part = Part::Size(Lines::starting_at(*end));
                 }
@@ -86,7 +86,7 @@ impl Chunked {
             return Err(Problem::new(
                 413,
                 "body_too_large",
-                "the body's chunks are too small: their size lines take more than its content; send larger chunks",
+                "the chunks of the body are too small; send larger chunks",
             ));
         }
         if size > body_bytes.saturating_sub(self.content_bytes) as u64 {
@@ -123,7 +123,7 @@ fn next_size(lines: &mut Lines, input: &[u8]) -> Result<Option<u64>, Problem> {
     match next_within(lines, input, lines.start() + CHUNK_LINE_BYTES_MAX) {
         Ok(Some(line)) => parse_size(&input[line]).map(Some),
         Ok(None) => Ok(None),
-        Err(LineError::Bare) => Err(bad_framing("a chunk's size line ends in LF alone")),
+        Err(LineError::Bare) => Err(bad_framing("a chunk's size line ends with LF instead of CRLF")),
         Err(LineError::Long) => Err(bad_framing("a chunk's size line is too long")),
     }
 }
@@ -135,7 +135,7 @@ fn end_of_trailers(start: usize, lines: &mut Lines, input: &[u8]) -> Result<Opti
             Ok(Some(line)) if line.is_empty() => break,
             Ok(Some(_)) => {}
             Ok(None) => return Ok(None),
-            Err(LineError::Bare) => return Err(bad_framing("a trailer line ends in LF alone")),
+            Err(LineError::Bare) => return Err(bad_framing("a trailer line ends with LF instead of CRLF")),
             Err(LineError::Long) => {
                 return Err(Problem::new(
                     431,

@@ -1,5 +1,5 @@
-//! What of a representation is asked for, and under which conditions: `Range`, `If-Range`, `If-None-Match` (RFC 9110,
-//! sections 13 and 14).
+//! Evaluates `Range`, `If-Range` and `If-None-Match` (RFC 9110, sections 13 and 14): which part of a representation is
+//! requested, and whether it must be sent.
 
 use super::range::{Selection, select};
 use super::{Method, Request};

@@ -1,7 +1,7 @@
-//! The decoder of a connection: from the bytes read so far to the next request, or to why there is none.
+//! The decoder of a connection: from the bytes read so far to the next request or to an error.
 //!
-//! It owns no bytes, only how far it is. The verdict on a stream of bytes never depends on how the stream was cut into
-//! reads: each limit is a position in it, and whatever comes first in the stream decides.
+//! It stores no bytes, only positions. The result for a stream of bytes never depends on how the stream was split into
+//! reads: each limit is a position in the stream, and whichever is reached first decides.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -175,7 +175,10 @@ impl HeadScan {
             if !self.is_past_request_line {
                 check_request_line(window.get(self.begin..).unwrap_or_default(), limits)?;
             }
-            let line = self.lines.next(window).map_err(|_| Problem::malformed("a line ends in LF alone"))?;
+            let line = self
+                .lines
+                .next(window)
+                .map_err(|_| Problem::malformed("a header line ends with LF instead of CRLF"))?;
             match line {
                 Some(line) if !line.is_empty() => self.is_past_request_line = true,
                 Some(_) if self.is_past_request_line => return Ok(Some(self.begin..self.lines.start())),
@@ -213,7 +216,7 @@ impl HeadScan {
         self.begin = self.lines.start();
         self.blank_lines += 1;
         if self.blank_lines > BLANK_LINES_MAX {
-            return Err(Problem::malformed("there are empty lines where a request should begin"));
+            return Err(Problem::malformed("expected a request line, found empty lines"));
         }
         Ok(())
     }
@@ -224,7 +227,7 @@ impl HeadScan {
 fn check_request_line(text: &[u8], limits: &Limits) -> Result<(), Problem> {
     match text {
         [] | [b'\r'] | [b'\r', b'\n', ..] => return Ok(()),
-        [first, ..] if !is_token_byte(*first) => return Err(Problem::malformed("this is not an HTTP request")),
+        [first, ..] if !is_token_byte(*first) => return Err(Problem::malformed("expected an HTTP request")),
         _ => {}
     }
     if text.len() > limits.target_bytes && target_len(text) > limits.target_bytes {

@@ -1,4 +1,4 @@
-//! Percent-encoding, undone strictly: what is not valid is an error, never passed through.
+//! Strict percent-decoding: invalid encodings are errors and are never passed through.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -44,15 +44,16 @@ pub(super) fn decode(text: &str, plus: Plus) -> Result<Cow<'_, str>, BadEncoding
     let mut rest = text.bytes();
     while let Some(b) = rest.next() {
         decoded.push(match b {
-            b'%' => hex_pair(rest.next(), rest.next())
-                .ok_or(BadEncoding { reason: "a % in the target is not followed by two hexadecimal digits" })?,
+            b'%' => hex_pair(rest.next(), rest.next()).ok_or(BadEncoding {
+                reason: "the target contains a % that is not followed by two hexadecimal digits",
+            })?,
             b'+' if plus == Plus::Space => b' ',
             plain => plain,
         });
     }
     String::from_utf8(decoded)
         .map(Cow::Owned)
-        .map_err(|_| BadEncoding { reason: "the target is not UTF-8 once it is percent-decoded" })
+        .map_err(|_| BadEncoding { reason: "the target is not valid UTF-8 after percent-decoding" })
 }
 
 fn hex_pair(high: Option<u8>, low: Option<u8>) -> Option<u8> {

@@ -1,8 +1,8 @@
-//! Reads an event stream as `EventSource` does: section 9.2 ("Server-sent events") of the WHATWG HTML Standard,
-//! <https://html.spec.whatwg.org/multipage/server-sent-events.html>. What writes one is [`sse`](super::sse).
+//! Reads an event stream like `EventSource`: section 9.2 ("Server-sent events") of the WHATWG HTML Standard,
+//! <https://html.spec.whatwg.org/multipage/server-sent-events.html>. The writer is [`sse`](super::sse).
 //!
-//! Pure and incremental: bytes in, in any pieces, events out. An event counts once the blank line after it has come; what
-//! lacks that is no event, and [`EventReader::finish`] tells of it.
+//! Pure and incremental: bytes go in, split anywhere, and events come out. An event is complete only after its blank
+//! line; [`EventReader::finish`] reports an incomplete one.
 
 use std::fmt;
 
@@ -27,7 +27,7 @@ pub struct EventTooLarge {
 
 impl fmt::Display for EventTooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an event is over {} bytes", self.bytes_max)
+        write!(f, "an event is larger than {} bytes", self.bytes_max)
     }
 }
 

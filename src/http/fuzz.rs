@@ -1,8 +1,8 @@
-//! What must hold of every byte that a stranger can send: properties, for the fuzzer and the tests of its corpus.
+//! Properties of all bytes that untrusted clients can send, for the fuzzer and for the tests of its corpus.
 //!
-//! The heart of it is a second reader, as lenient as HTTP readers come: whatever the decoder takes, that one must see end
-//! at the same byte and hold the same body. Two programs on one path that agree so can't be played off against each
-//! other.
+//! The most important one uses a second, lenient HTTP reader: whatever the decoder accepts, the lenient reader must end
+//! at the same byte with the same body. Two programs on one path that agree in this way can't be used for request
+//! smuggling.
 
 use std::fmt::Debug;
 

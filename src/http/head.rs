@@ -1,4 +1,4 @@
-//! The head of a request, once all of it is there: parsed by `httparse`, then held to what `httparse` lets pass.
+//! The complete head of a request, parsed by `httparse`, with additional checks for what `httparse` accepts.
 
 use std::mem::MaybeUninit;
 
@@ -45,7 +45,7 @@ impl<'b> Head<'b> {
         match parsed.parse_with_uninit_headers(bytes, &mut room) {
             // Both must see the head end at the same place.
             Ok(httparse::Status::Complete(end)) if end == bytes.len() => {}
-            Ok(_) => return Err(Problem::malformed("the head is malformed")),
+            Ok(_) => return Err(Problem::malformed("the request head is malformed")),
             Err(error) => return Err(refusal(error, &parsed, request_line(bytes))),
         }
         let version = if parsed.version == Some(1) { Version::Http11 } else { Version::Http10 };
@@ -95,9 +95,9 @@ fn refusal(error: httparse::Error, parsed: &httparse::Request<'_, '_>, request_l
         httparse::Error::HeaderName => {
             Problem::malformed("a header line is folded, has no valid name, or has whitespace before its colon")
         }
-        httparse::Error::HeaderValue => Problem::malformed("a header's value holds a control byte"),
+        httparse::Error::HeaderValue => Problem::malformed("a header value contains a control character"),
         _ if parsed.path.is_some() && names_other_version(request_line) => {
-            Problem::new(505, "version_not_supported", "this server speaks HTTP/1.1 and HTTP/1.0")
+            Problem::new(505, "version_not_supported", "unsupported HTTP version; expected HTTP/1.1 or HTTP/1.0")
         }
         _ => Problem::malformed("the request line is malformed"),
     }
@@ -113,7 +113,7 @@ fn names_other_version(request_line: &[u8]) -> bool {
 }
 
 fn unknown_method() -> Problem {
-    Problem::new(501, "unknown_method", "this server does not implement the request's method")
+    Problem::new(501, "unknown_method", "unsupported request method")
 }
 
 /// The fields that decide how a message is framed and whom it is for.
@@ -148,11 +148,11 @@ impl<'b> Fields<'b> {
     fn add(&mut self, name: &str, value: &'b [u8]) -> Result<(), Problem> {
         if name.eq_ignore_ascii_case("host") {
             if self.host.replace(value).is_some() {
-                return Err(bad_host("there is more than one Host"));
+                return Err(bad_host("the request has more than one Host header"));
             }
         } else if name.eq_ignore_ascii_case("content-length") {
             if self.content_length.replace(parse_length(value)?).is_some() {
-                return Err(bad_framing("there is more than one Content-Length"));
+                return Err(bad_framing("the request has more than one Content-Length header"));
             }
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             self.transfer.add(value)?;
@@ -172,11 +172,11 @@ impl<'b> Fields<'b> {
     /// this one.
     fn host(&self, version: Version, authority: Option<&'b str>) -> Result<Option<&'b str>, Problem> {
         match (self.host, authority) {
-            (Some(host), _) if !is_host(host) => Err(bad_host("the Host is not a host")),
+            (Some(host), _) if !is_host(host) => Err(bad_host("the Host header is not a valid host")),
             (Some(host), Some(authority)) if !host.eq_ignore_ascii_case(authority.as_bytes()) => {
-                Err(bad_host("the Host is not that of the request target"))
+                Err(bad_host("the Host header does not match the host of the request target"))
             }
-            (None, _) if version == Version::Http11 => Err(bad_host("there is no Host")),
+            (None, _) if version == Version::Http11 => Err(bad_host("the Host header is missing")),
             (Some(host), _) => Ok(str::from_utf8(host).ok()),
             (None, authority) => Ok(authority),
         }
@@ -187,16 +187,20 @@ impl<'b> Fields<'b> {
             return Ok(Framing::Length(self.content_length.unwrap_or(0)));
         }
         if version == Version::Http10 {
-            return Err(bad_framing("HTTP/1.0 has no Transfer-Encoding"));
+            return Err(bad_framing("Transfer-Encoding is not allowed in HTTP/1.0"));
         }
         if self.content_length.is_some() {
-            return Err(bad_framing("there are both Transfer-Encoding and Content-Length"));
+            return Err(bad_framing("the request has both Transfer-Encoding and Content-Length"));
         }
         if self.transfer.chunked_count > 1 {
-            return Err(bad_framing("the body is chunked more than once"));
+            return Err(bad_framing("the Transfer-Encoding names chunked more than once"));
         }
         if self.transfer.has_unknown {
-            return Err(Problem::new(501, "unknown_transfer_coding", "chunked is the only transfer coding known here"));
+            return Err(Problem::new(
+                501,
+                "unknown_transfer_coding",
+                "unsupported transfer coding; only chunked is supported",
+            ));
         }
         Ok(Framing::Chunked)
     }
@@ -210,7 +214,11 @@ impl<'b> Fields<'b> {
             return Ok(false);
         }
         if self.other_expectation {
-            return Err(Problem::new(417, "expectation_failed", "100-continue is the only expectation known here"));
+            return Err(Problem::new(
+                417,
+                "expectation_failed",
+                "unsupported Expect header; only 100-continue is supported",
+            ));
         }
         Ok(self.continues)
     }
@@ -222,7 +230,7 @@ impl Transfer {
         for coding in elements(value) {
             let name = coding.split(|&b| b == b';').next().unwrap_or_default().trim_ascii();
             if name.is_empty() || !name.iter().all(|&b| is_token_byte(b)) {
-                return Err(bad_framing("the Transfer-Encoding is malformed"));
+                return Err(bad_framing("the Transfer-Encoding header is malformed"));
             }
             // A parameter makes it another coding: chunked has none.
             let is_chunked = coding.eq_ignore_ascii_case(b"chunked");
@@ -241,7 +249,7 @@ fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Digits alone: no sign, no list. A number that no integer holds is over any limit all the same.
 fn parse_length(value: &[u8]) -> Result<u64, Problem> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return Err(bad_framing("the Content-Length is not a number"));
+        return Err(bad_framing("the Content-Length header is not a number"));
     }
     let grow = |length: u64, digit: &u8| length.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
     Ok(value.iter().fold(0, grow))

@@ -1,4 +1,4 @@
-//! What a host is: `uri-host [ ":" port ]` of RFC 9110, as in `Host` and in an absolute target.
+//! Validates a host: `uri-host [ ":" port ]` of RFC 9110, as in `Host` and in an absolute request target.
 
 use std::net::Ipv6Addr;
 

@@ -1,4 +1,4 @@
-//! Lines that end in CRLF, found in input that keeps growing at its end, without scanning a byte twice.
+//! Finds lines that end in CRLF in a growing input without scanning a byte twice.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! Media types, as far as this server has to tell them apart (RFC 9110, section 8.3.1 and 12.5.1).
+//! Media types, as far as this server needs to distinguish them (RFC 9110, sections 8.3.1 and 12.5.1).
 
 /// Is the content type in `value` JSON in UTF-8: `application/json` or any `+json`, with no other charset?
 pub fn is_json(value: &str) -> bool {

@@ -1,11 +1,11 @@
-//! Bytes to requests, responses to bytes, and the frames of Server-Sent Events. Pure: no socket, no clock.
+//! Parses requests, writes responses, and writes the frames of Server-Sent Events. Pure: no socket, no clock.
 //!
-//! A connection owns a [`Decoder`] and an input buffer. It gives the decoder all it has read, and acts on the
-//! [`Verdict`]: wait, serve the [`Request`], or answer the [`Problem`] and close. A [`Response`] is appended to the
-//! connection's output as bytes.
+//! A connection owns a [`Decoder`] and an input buffer. It passes all bytes read so far to the decoder and acts on the
+//! [`Verdict`]: wait for more, serve the [`Request`], or send the [`Problem`] and close. A [`Response`] is appended to
+//! the connection's output as bytes.
 //!
-//! What is strict here is strict on purpose (RFC 9112, section 11.2): wherever two programs on one path could read
-//! the same bytes as different messages, the message is refused rather than repaired.
+//! The parser is strict on purpose (RFC 9112, section 11.2): if two programs on one path could read the same bytes as
+//! different messages, the message is refused, not repaired.
 
 mod body;
 mod chunked;

@@ -1,4 +1,4 @@
-//! The path of a request as a router matches it: split first, then percent-decoded.
+//! Splits the path of a request into segments for the router, and percent-decodes each of them.
 
 use std::borrow::Cow;
 

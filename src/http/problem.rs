@@ -1,4 +1,4 @@
-//! What went wrong, as clients read it: `application/problem+json` (RFC 9457).
+//! Error responses: `application/problem+json` (RFC 9457).
 
 use std::borrow::Cow;
 
@@ -61,7 +61,7 @@ impl Problem {
 
     /// 405: `allow` lists the methods that this path takes.
     pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
-        let detail = format!("this path takes {allow}");
+        let detail = format!("method not allowed; this path supports {allow}");
         Self { allow: Some(allow), ..Self::new(405, "method_not_allowed", detail) }
     }
 
@@ -90,7 +90,7 @@ impl Problem {
         let detail = match issues.as_slice() {
             [only] => only.to_string(),
             [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
-            [] => "the plan can't be run".to_owned(),
+            [] => "the plan is invalid".to_owned(),
         };
         Self { issues: Some(issues), ..Self::new(422, "invalid_plan", detail) }
     }

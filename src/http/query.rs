@@ -31,7 +31,7 @@ impl<'b> Query<'b> {
         let mut pairs = Vec::new();
         for raw_pair in raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             if pairs.len() == QUERY_PAIRS_MAX {
-                return Err(BadEncoding { reason: "the query has too many parameters" });
+                return Err(BadEncoding { reason: "the query string has too many parameters" });
             }
             let (name, value) = raw_pair.split_once('=').unwrap_or((raw_pair, ""));
             let name = decode(name, Plus::Space)?;

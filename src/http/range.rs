@@ -1,5 +1,5 @@
-//! Parts of an answer: `Range: bytes=` (RFC 9110, section 14). For whom a range counts, [`Conditions`](super::Conditions)
-//! say.
+//! Parses the `Range` header: a single range of bytes (RFC 9110, section 14). [`Conditions`](super::Conditions) decide
+//! whether a request's range applies at all.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! A request as handlers see it: checked whole, borrowing from the connection's input buffer.
+//! A validated request, as handlers see it. It borrows from the connection's input buffer.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Answers, and how they are written.
+//! Responses, and how they are written.
 
 use std::borrow::Cow;
 

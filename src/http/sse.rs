@@ -1,4 +1,4 @@
-//! Frames of an event stream, as `EventSource` reads them: section 9.2 ("Server-sent events") of the WHATWG HTML
+//! Writes the frames of an event stream for `EventSource`: section 9.2 ("Server-sent events") of the WHATWG HTML
 //! Standard, <https://html.spec.whatwg.org/multipage/server-sent-events.html>.
 
 use memchr::memchr;

@@ -1,4 +1,4 @@
-//! The statuses this server answers with, and what they are called.
+//! The status codes that this server sends, and their names.
 
 /// The reason phrase of `status`, which is also a problem's title; empty for one this server never sends.
 pub(super) fn reason(status: u16) -> &'static str {

@@ -19,7 +19,7 @@ impl<'b> Target<'b> {
     /// 400 where it is none of the three forms, or holds a byte that no URI holds.
     pub(super) fn parse(method: Method, raw: &'b str) -> Result<Self, Problem> {
         if !raw.bytes().all(is_target_byte) {
-            return Err(Problem::malformed("the request target holds a byte that no target may hold"));
+            return Err(Problem::malformed("the request target contains an invalid character"));
         }
         if raw == "*" && method == Method::Options {
             return Ok(Self { authority: None, path: raw, query: None });

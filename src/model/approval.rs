@@ -1,4 +1,4 @@
-//! What a step that waits for a decision asks, and what was decided.
+//! The question of a step that waits for a decision, and the decision.
 
 use std::sync::Arc;
 

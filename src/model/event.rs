@@ -1,6 +1,6 @@
-//! What a run says: its messages, typed. [`RunState`](super::RunState) is the fold of them.
+//! The typed messages of a run. [`RunState`](super::RunState) is the fold of them.
 //!
-//! Field names and meanings are those of the wire; serializing a [`RunEvent`] gives the message's payload.
+//! Field names and meanings are those of the wire format; serializing a [`RunEvent`] gives the payload of its message.
 
 use std::sync::Arc;
 
@@ -90,7 +90,7 @@ impl RunEvent {
             "workflow_plan_changed" => RunEventKind::PlanChanged(serde_json::from_slice(payload)?),
             "workflow_completed" => RunEventKind::Completed(serde_json::from_slice(payload)?),
             "workflow_failed" => RunEventKind::Failed(serde_json::from_slice(payload)?),
-            other => return Err(serde::de::Error::custom(format!("{other} is no message of a run"))),
+            other => return Err(serde::de::Error::custom(format!("{other} is not a message of a run"))),
         };
         let Common { run_id, timestamp } = serde_json::from_slice(payload)?;
         Ok(Self { run_id, timestamp, kind })

@@ -1,8 +1,8 @@
-//! JSON as it was written: a reading that keeps every number, and every text, to the byte.
+//! Reads JSON without changing it: every number and string keeps its exact text.
 //!
-//! What programs read of JSON they write again in their own way: 2.0 as 2, 1e3 as 1000.0. What is shown, compared or run
-//! again as its author wrote it is read here. Of text that is known to be JSON; of other text nothing comes, or what
-//! stands for nothing.
+//! Most programs that read and write JSON change the spelling of numbers: 2.0 becomes 2, and 1e3 becomes 1000.0.
+//! Documents that are shown, compared or run again as their author wrote them are read here. The input must be valid
+//! JSON; for other text the result is nothing or a placeholder.
 
 use std::borrow::Cow;
 

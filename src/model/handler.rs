@@ -1,4 +1,4 @@
-//! Handlers: steps of a plan that run once the outcome of its run is settled, and can't change it.
+//! Handlers: steps of a plan that run after the outcome of its run is decided, and can't change it.
 
 use serde::{Deserialize, Serialize};
 

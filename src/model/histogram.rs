@@ -1,4 +1,4 @@
-//! Times by how long they were.
+//! A histogram of durations.
 
 use std::time::Duration;
 

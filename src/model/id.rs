@@ -1,4 +1,4 @@
-//! Identifiers. Each is checked when it is made, shares its text, and is cheap to clone and to compare.
+//! Identifiers. They are validated when they are made, share their text, and are cheap to clone and compare.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -18,7 +18,7 @@ pub struct IdError {
 
 impl fmt::Display for IdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a {} is 1 to {ID_BYTES_MAX} characters out of {}", self.what, self.allowed)
+        write!(f, "a {} must be 1 to {ID_BYTES_MAX} characters from {}", self.what, self.allowed)
     }
 }
 
@@ -106,7 +106,7 @@ id!(
 );
 id!(
     /// Names a plan that is stored in a project.
-    PlanName, "plan's name", "A-Z a-z 0-9 . _ : -", is_project_byte
+    PlanName, "plan name", "A-Z a-z 0-9 . _ : -", is_project_byte
 );
 id!(
     /// Names one execution of a plan. Made by the server, or chosen by the client.

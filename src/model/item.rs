@@ -1,7 +1,7 @@
-//! The items of a `forEach` step: each moves like a step of its own, within its step.
+//! The items of a `forEach` step. Each has the states of a step, within its step.
 //!
-//! An item speaks no numbered message. What is kept of it is its newest [`ItemState`], a record for each of its moves, so
-//! that a restart goes on from there; its step tells how many have come how far, as [`ItemCounts`].
+//! An item has no numbered messages. Each change is stored as a record of its newest [`ItemState`], from which a
+//! restart continues. The step's messages contain the totals, as [`ItemCounts`].
 
 use std::sync::Arc;
 use std::time::Duration;

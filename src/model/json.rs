@@ -1,8 +1,8 @@
-//! JSON as it comes from outside: what may stand before it, and the numbers in it that would be lost.
+//! Checks JSON from outside: what may precede it, and numbers that can't be represented.
 //!
-//! A JSON number of ours is a 64-bit integer or, with a fraction or an exponent, a double, as RFC 8259 (section 6) expects
-//! of everyone. A double is the nearest one to what was written. An integer beyond 64 bits would silently become another
-//! number, a number beyond all doubles none at all, and the smallest ones 0: those are named instead.
+//! A JSON number here is a 64-bit integer or, with a fraction or an exponent, the nearest double, as RFC 8259 (section
+//! 6) suggests for interoperability. A larger integer would silently be rounded, a number beyond the range of doubles
+//! could not be represented, and very small numbers would become 0. Such numbers are reported instead.
 
 use std::fmt;
 
@@ -36,7 +36,7 @@ impl LostNumber {
             Some(Loss::Rounded) => "is an integer of more than 64 bits and would be rounded; write it as a string",
             Some(Loss::Infinite) => "is beyond the range of a double (about 1.8e308); write it as a string",
             Some(Loss::Zero) => "is closer to 0 than any double and would become 0; write it as a string",
-            None => "is no number that JSON has",
+            None => "is not a valid JSON number",
         };
         format!("{digits} {why}")
     }

@@ -1,4 +1,4 @@
-//! How much something takes as JSON.
+//! The size of a value as JSON.
 
 use std::io::{self, Write};
 

@@ -1,4 +1,4 @@
-//! The envelope every message travels in: `{"type", "projectId", "seq", "payload"}`, on one line.
+//! The envelope of every message: `{"type", "projectId", "seq", "payload"}`, on one line.
 
 use memchr::memchr2_iter;
 use serde::Serialize;

@@ -1,7 +1,7 @@
-//! The vocabulary: what a project, a plan, a run and a message *are*.
+//! The vocabulary: projects, plans, runs and messages.
 //!
-//! Everything here is a value. Nothing reads a clock, a socket or a file; `now` is passed in. Each type is
-//! parsed once, at the edge, and cannot be wrong afterwards.
+//! Everything here is a value. Nothing reads a clock, a socket or a file; `now` is passed in. Each type is parsed once,
+//! at the edge, and always valid afterwards.
 
 mod approval;
 mod event;
@@ -26,6 +26,7 @@ mod secret;
 mod slab_key;
 mod status;
 mod steering;
+mod suggest;
 mod taken;
 mod time;
 mod type_filter;
@@ -62,6 +63,7 @@ pub use secret::Secret;
 pub use slab_key::SlabKey;
 pub use status::{RunStatus, StepStatus};
 pub use steering::{Choice, Decide, Steer, Steering, SteeringError, SteeringId, Verdict};
+pub use suggest::DidYouMean;
 pub use taken::{Lender, Taken};
 pub use time::{Deadline, Now, Timestamp, Told};
 pub use type_filter::TypeFilter;

@@ -1,4 +1,4 @@
-//! What of a run an operator can have told elsewhere, one thing at a time.
+//! The moments of a run that operators can be notified of.
 
 use super::{RunEvent, RunEventKind, RunStatus, StepUpdate};
 

@@ -1,4 +1,4 @@
-//! Runs that are begun by a step of another run.
+//! Runs that were started by a step of another run.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

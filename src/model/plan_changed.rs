@@ -1,4 +1,4 @@
-//! `workflow_plan_changed`: what a run says when its plan has another revision, and where its steps stand then.
+//! `workflow_plan_changed`: the message for a new revision of a run's plan.
 
 use std::sync::Arc;
 

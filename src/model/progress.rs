@@ -1,4 +1,4 @@
-//! `workflow_progress`: how a step moves, and how far its run is.
+//! `workflow_progress`: the state change of a step, and the progress of its run.
 
 use std::sync::Arc;
 

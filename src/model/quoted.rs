@@ -1,4 +1,4 @@
-//! Pieces of documents, as messages quote them.
+//! Quotes pieces of documents in messages.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What an executor hands to the log.
+//! The records that an executor passes to the log.
 
 use std::sync::Arc;
 

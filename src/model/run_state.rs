@@ -1,8 +1,8 @@
 //! The state of a run: the fold of its messages.
 //!
-//! What `GET .../workflows/:runId` answers, what a snapshot holds and what a restart resumes from are all this one
-//! value; serializing it gives the answer's body. There is no other way to change it than
-//! [`apply`](RunState::apply). Whoever reads it may hold a copy: a copy shares all steps but those that have moved since.
+//! The response of `GET .../workflows/:runId`, a snapshot and the state from which a restart resumes are all this
+//! value; serializing it gives the response body. Only [`apply`](RunState::apply) changes it. Copies are cheap: they
+//! share all steps that have not changed since.
 
 mod change;
 mod step;

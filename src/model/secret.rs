@@ -1,4 +1,4 @@
-//! A text that no log, no error and no debug output may show.
+//! A text that must not appear in logs, errors or debug output.
 
 use std::fmt;
 

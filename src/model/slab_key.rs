@@ -1,4 +1,4 @@
-//! Names of what is kept in slabs, whose places are given to others in the course of time.
+//! Keys of slab entries. A slab reuses its slots, so a key also holds a generation.
 
 /// Names a tenant of a slab: its place, and which of the place's tenants is meant. Good for whoever may hold it longer
 /// than the tenant stays, as other threads do.

@@ -1,4 +1,4 @@
-//! Where a run is, and where a step.
+//! The states of runs and steps.
 
 use serde::{Deserialize, Serialize};
 

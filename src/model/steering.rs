@@ -1,7 +1,7 @@
-//! What people and agents want of a run that goes on, and what the run answers.
+//! Requests to change an active run, and the run's answers.
 //!
-//! The run alone decides, so that of two who want contrary things one is told yes and the other why not. All of it
-//! serializes: where several nodes share a store, a wish travels to the node that has the run.
+//! Only the run decides, so of two conflicting requests one succeeds and the other gets the reason. All types
+//! serialize: if several nodes share a store, a request travels to the node that owns the run.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! What is taken for a request that may still be refused: a part of a publish rate, a ticket's one use. It goes back by
-//! itself when the request comes to nothing, and stays taken where whoever grants it says so. Nothing that is refused can
-//! cost anything then, however many ways there are to be refused.
+//! Resources that are taken for a request that may still be refused: a part of a publish rate, the single use of a
+//! ticket. They are given back automatically when the request fails, and kept when it succeeds. So a refused request
+//! costs nothing, in whatever way it was refused.
 
 use std::fmt;
 use std::sync::mpsc::{Receiver, Sender, channel};

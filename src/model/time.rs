@@ -1,4 +1,4 @@
-//! Time as a value: read once a turn by a shell, passed down to everything else.
+//! Time as a value: the event loop reads the clock once per turn and passes it down.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

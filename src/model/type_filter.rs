@@ -1,4 +1,4 @@
-//! Which messages are meant, by their types.
+//! Selects messages by their types.
 
 use super::message::{MESSAGE_TYPE_MAX, is_valid_type};
 
@@ -28,7 +28,7 @@ impl TypeFilter {
         let mut filter = Self::default();
         for text in lists.flat_map(|list| list.split(',')) {
             if filter.wanted.len() + filter.left_out.len() == TYPE_PATTERNS_MAX {
-                return Err(format!("expected {TYPE_PATTERNS_MAX} types at most"));
+                return Err(format!("expected at most {TYPE_PATTERNS_MAX} types"));
             }
             match text.strip_prefix('!') {
                 None => filter.wanted.push(Pattern::parse(text)?),
@@ -56,8 +56,8 @@ impl Pattern {
             return Ok(Self { text: name.to_owned(), is_prefix });
         }
         Err(format!(
-            "expected types of 1 to {MESSAGE_TYPE_MAX} characters of a-z 0-9 _ . -, with commas between them; `*` may stand \
-             at the end of one, `!` before it"
+            "expected message types separated by commas, each of 1 to {MESSAGE_TYPE_MAX} characters from a-z 0-9 _ . -, \
+             optionally with `!` before it and `*` at its end"
         ))
     }
 

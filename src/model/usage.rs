@@ -1,7 +1,7 @@
-//! What an attempt at a step has used of a language model: tokens, and what they cost.
+//! The language model usage of an attempt at a step: tokens and cost.
 //!
-//! Sums are exact: tokens are whole, and a cost is kept in whole billionths of a unit of money. What can't be counted any
-//! further stays at its maximum.
+//! Sums are exact: tokens are integers, and costs are integers in billionths of a unit of money. Counters that would
+//! overflow stay at their maximum.
 
 use std::fmt;
 use std::sync::Arc;

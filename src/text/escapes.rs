@@ -1,8 +1,8 @@
-//! Where the escape sequences of a terminal begin and end: colours, movements of the cursor, links (`OSC 8`), titles.
+//! Finds the escape sequences of a terminal in text: colours, cursor movements, links (`OSC 8`), titles.
 //!
-//! Which bytes make one is what `anstyle-parse` knows. Added to it: text is UTF-8 here, so no single byte above ASCII
-//! controls anything; and a sequence never reaches over the end of a line or into the next sequence, so that one that was
-//! cut off, or never ended, hides nothing of what follows.
+//! `anstyle-parse` recognises the sequences. In addition, text is UTF-8, so no single byte above ASCII is a control
+//! character; and a sequence never extends over a line end or into the next sequence, so that an incomplete one hides
+//! nothing of the following text.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! What a run says, as lines for people. Pure.
+//! A run's messages as lines for people. Pure.
 
 use super::format::{ERROR_CHARS_MAX, count, duration, names, share, step_counts};
 use super::harmless::{one_line, shortened};
@@ -76,14 +76,14 @@ pub fn progress_line(said: &StepProgress) -> String {
         }
         StepUpdate::Waiting { message, approval } => {
             let until = approval.expires_at.map(|at| format!(", until {at}")).unwrap_or_default();
-            format!("waits for a decision{until}: {}", error_text(message))
+            format!("waiting for a decision{until}: {}", error_text(message))
         }
         StepUpdate::Completed { reused: true, .. } => format!("reused ({})", share(progress)),
         StepUpdate::Completed { duration: took, .. } => {
             format!("completed after {} ({})", duration(*took), share(progress))
         }
         StepUpdate::Failed { error, duration: took, continued } => {
-            let goes_on = if *continued { ", the run goes on" } else { "" };
+            let goes_on = if *continued { ", the run continues" } else { "" };
             format!("failed after {} ({}){goes_on}: {}", duration(*took), share(progress), error_text(error))
         }
         StepUpdate::Skipped { reason, .. } => format!("skipped ({}): {}", share(progress), error_text(reason)),
@@ -113,7 +113,7 @@ fn decision_text(decision: &Decision) -> String {
     };
     match &decision.by {
         Some(by) => format!("{what} by {}", one_line(by)),
-        None => format!("{what}, as nobody decided in time"),
+        None => format!("{what}, because nobody decided in time"),
     }
 }
 

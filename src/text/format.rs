@@ -1,4 +1,4 @@
-//! How things are written for people: durations, the clock of a run, counts. Pure.
+//! Formats durations, times and counts for people. Pure.
 
 use crate::model::{Grouped, Progress, StepId, Usage};
 

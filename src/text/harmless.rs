@@ -1,8 +1,7 @@
-//! Text from elsewhere, made harmless for a terminal.
+//! Makes text from elsewhere safe for a terminal.
 //!
-//! Titles, outputs and errors are written by plans, programs and servers. A terminal obeys control characters, so none
-//! of theirs may reach it: not to colour, not to move the cursor, not to rename the window, not to reorder what is
-//! read.
+//! Titles, outputs and errors come from plans, programs and servers. A terminal interprets control characters, so none
+//! of them may reach it: not to change colours, move the cursor, rename the window or reorder the text.
 
 use std::borrow::Cow;
 

@@ -1,6 +1,7 @@
-//! Messages of an event stream, told in lines: `curl -H 'Accept: text/plain'` shows them. Pure.
+//! The messages of an event stream as lines: `curl -H 'Accept: text/plain'` shows them. Pure.
 //!
-//! `22:13:20.042 run_JVFNoA fetch: started: Read the index`. Times are UTC; what has none is indented as far.
+//! `22:13:20.042 run_JVFNoA fetch: started: Read the index`. Times are UTC; lines without a time have the same
+//! indentation.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

@@ -1,4 +1,5 @@
-//! Text for people: what runs say, on lines; durations and counts; and what makes text from elsewhere harmless.
+//! Text for people: the messages of runs as lines, durations and counts, and the removal of control characters from
+//! text from elsewhere.
 
 mod escapes;
 mod event;

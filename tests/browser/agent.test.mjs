@@ -42,13 +42,13 @@ browserTest('the agent changes its plan, is approved on the page, and goes on fr
   const data = temporary();
   const own = await Server.start(options(data));
   const agent = begin(own);
-  await agent.says('waits for your decision');
+  await agent.says('waiting for your decision');
   const [, hash] = /decision: \S+?\/(#\S+)/.exec(agent.said);
   const page = await open(await context(), hash, own.origin);
   await page.getByText('Shall the newsletter be sent to 50 readers?').first().waitFor();
   await page.getByLabel('Greeting').selectOption('Dear reader');
   await page.getByRole('button', { name: 'Approve', exact: true }).click();
-  await agent.says('goes on with another site', 30_000);
+  await agent.says('continues with another site', 30_000);
   await agent.says('completed:', 30_000);
   await judge(own, data, agent);
   const first = await own.call('/api/projects/agent/workflows/letter');
@@ -63,7 +63,7 @@ browserTest('the agent comes to its end though the server is killed at every tur
   let own = await Server.start(options(data));
   const { port } = own;
   const agent = begin(own, '--approve');
-  const moments = ['proposed:', 'revision 2', 'waits for your decision', 'goes on with another site'];
+  const moments = ['proposed:', 'revision 2', 'waiting for your decision', 'continues with another site'];
   for (const what of moments) {
     await agent.says(what, 30_000);
     await own.kill();

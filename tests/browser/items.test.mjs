@@ -8,7 +8,7 @@ import { temporary, until } from './program.mjs';
 const node = (page, id) => page.locator(`.node[data-id="${id}"]`);
 const button = (page, name) => page.getByRole('button', { name, exact: true });
 const rows = (page) => page.locator('.items li');
-const filter = (page, name) => page.getByRole('group', { name: 'Which items' }).getByRole('button', { name }).click();
+const filter = (page, name) => page.getByRole('group', { name: 'Filter items' }).getByRole('button', { name }).click();
 const row = (page, id) => rows(page).filter({ has: page.getByText(id, { exact: true }) });
 
 /** A plan that does a tool for each of a list. */
@@ -33,7 +33,7 @@ browserTest('the items of a step are counted, and each tells its state, attempts
   // Who comes back from an item is at its line.
   assert.match(await page.evaluate(() => document.activeElement.textContent), /^each\[2\]/);
   await filter(page, 'Running');
-  await page.getByText('No item runs just now.').waitFor();
+  await page.getByText('No item is running.').waitFor();
   await filter(page, 'All');
   await row(page, 'each[1]').getByRole('button').click();
   await page.locator('.screen pre').filter({ hasText: /"got": "b"/ }).waitFor();

@@ -20,7 +20,7 @@ browserTest('the overview shows what runs in each project, and one that appears 
   assert.equal((await own.call('/api/projects/alpha/subscribers')).count, 1);
   a.letThrough();
   await card(page, 'alpha').getByText('completed · 3 of 3 steps').waitFor();
-  await card(page, 'alpha').getByText('nothing runs').waitFor();
+  await card(page, 'alpha').getByText('no active runs').waitFor();
   await card(page, 'beta').getByText('running').waitFor();
   const c = gated();
   await own.submit('gamma', c.plan);
@@ -90,7 +90,7 @@ browserTest('the overview comes back after the server has gone, with what happen
 browserTest('an empty server says how to begin, and shows the first project by itself', async () => {
   const own = await Server.start();
   const page = await open(await context(), '', own.origin);
-  await page.getByText('Nothing has run on this server yet').waitFor();
+  await page.getByText('No projects yet').waitFor();
   await isLive(page);
   await own.submit('first', { name: 'hello', steps: [{ id: 'a', tool: 'echo' }] });
   await card(page, 'first').getByText('completed').waitFor();
@@ -119,7 +119,7 @@ browserTest('of many projects 32 are live, and all are shown', async () => {
   const page = await open(await context(), '', own.origin);
   await isLive(page);
   assert.equal(await page.locator('.card').count(), 32);
-  await page.getByText('32 projects are shown live').waitFor();
+  await page.getByText('32 projects are updated live').waitFor();
   await page.getByRole('button', { name: 'Show more projects' }).click();
   await card(page, 'n0').waitFor();
   assert.equal(await page.locator('.card').count(), 40);
@@ -172,7 +172,7 @@ browserTest('of a thousand messages a bounded part is in the page, and all can b
   assert.equal(await rows.count(), 500);
   assert.equal(await older.isVisible(), false);
   await publish(name, 'note', { n: 1001 });
-  await page.getByRole('button', { name: 'Back to the newest: 1 message came since' }).click();
+  await page.getByRole('button', { name: 'Back to the newest: 1 new message' }).click();
   await rows.filter({ hasText: '#1001' }).waitFor();
   assert.equal(await rows.count(), 50);
   await say(1002);

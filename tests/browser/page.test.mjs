@@ -11,7 +11,7 @@ browserTest('a run that is submitted appears by itself and is followed to its en
   const name = project();
   const page = await open(await context(), `#/p/${name}`);
   await isLive(page);
-  await page.getByText('Nothing runs here yet').waitFor();
+  await page.getByText('No runs yet').waitFor();
   const { plan, letThrough } = gated();
   await server.submit(name, plan);
   await state(page, 'running');
@@ -237,7 +237,7 @@ browserTest('what is wrong with a plan is shown at its place, and a good one run
   await page.getByRole('button', { name: 'Check' }).click();
   await page.locator('.issues', { hasText: 'line 2' }).waitFor();
   await page.locator('#file').setInputFiles({ name: 'plan.json', mimeType: 'application/json', buffer: Buffer.from('{"name": "from a file", "steps": [{"id": "a", "tool": "echo"}]}') });
-  await page.getByText('A good plan: 1 step in 1 level.').waitFor();
+  await page.getByText('The plan is valid: 1 step in 1 level.').waitFor();
   await page.getByRole('button', { name: 'Run', exact: true }).click();
   await state(page, 'completed');
   assert.equal(await page.locator('.run-head h1').textContent(), 'from a file');

@@ -581,7 +581,7 @@ test('the items of a list and what a message carries are found as they were writ
 
 test('durations, sizes and times as people say them', () => {
   assert.match(format.decisionText({ decision: 'approve', by: 'ann', at: at(3) }), /^approved by ann at \S+$/);
-  assert.match(format.decisionText({ decision: 'reject', by: null, at: at(3), expired: true }), /^rejected at \S+, as nobody had decided by then$/);
+  assert.match(format.decisionText({ decision: 'reject', by: null, at: at(3), expired: true }), /^rejected at \S+, because nobody decided in time$/);
   assert.deepEqual([0, 320, 4_210, 9_960, 65_000, 7_620_000, 2e8].map(format.duration), ['0 ms', '320 ms', '4.2 s', '10 s', '1 min 05 s', '2 h 07 min', '2 d 7 h']);
   assert.deepEqual([999, 1_000, 59_000, 3_000_000].map(format.remaining), ['almost done', 'about 1 s left', 'about 59 s left', 'about 50 min left']);
   assert.deepEqual([1, 1_023, 14_541, 52_428_800].map(format.bytes), ['1 byte', '1023 bytes', '14.2 KiB', '50.0 MiB']);
@@ -681,25 +681,25 @@ test('what is filled in becomes JSON, with numbers as they were typed', () => {
 test('what is wrong is told at its field', () => {
   const s = { type: 'string' };
   const table = [
-    [object({ a: s }, ['a']), {}, ['a: this is needed']],
-    [object({ n: { type: 'number' } }), { n: '1,5' }, ['n: this is no number']],
-    [object({ n: { type: 'integer' } }), { n: '1.5' }, ['n: this is no whole number']],
-    [object({ n: { type: 'integer', minimum: 3 } }), { n: '2' }, ['n: at least 3']],
-    [object({ n: { type: 'integer', maximum: 3 } }), { n: '4' }, ['n: at most 3']],
-    [object({ n: { type: 'number', exclusiveMinimum: 0 } }), { n: '0' }, ['n: more than 0']],
-    [object({ n: { type: 'number', exclusiveMaximum: 1 } }), { n: '1' }, ['n: less than 1']],
-    [object({ a: { ...s, minLength: 2 } }), { a: '😀' }, ['a: at least 2 characters']],
-    [object({ a: { ...s, maxLength: 2 } }), { a: 'abc' }, ['a: at most 2 characters']],
-    [object({ a: { ...s, pattern: '^v\\d+$' } }), { a: 'x' }, ['a: this does not match ^v\\d+$']],
+    [object({ a: s }, ['a']), {}, ['a: required']],
+    [object({ n: { type: 'number' } }), { n: '1,5' }, ['n: must be a number']],
+    [object({ n: { type: 'integer' } }), { n: '1.5' }, ['n: must be an integer']],
+    [object({ n: { type: 'integer', minimum: 3 } }), { n: '2' }, ['n: must be at least 3']],
+    [object({ n: { type: 'integer', maximum: 3 } }), { n: '4' }, ['n: must be at most 3']],
+    [object({ n: { type: 'number', exclusiveMinimum: 0 } }), { n: '0' }, ['n: must be greater than 0']],
+    [object({ n: { type: 'number', exclusiveMaximum: 1 } }), { n: '1' }, ['n: must be less than 1']],
+    [object({ a: { ...s, minLength: 2 } }), { a: '😀' }, ['a: must have at least 2 characters']],
+    [object({ a: { ...s, maxLength: 2 } }), { a: 'abc' }, ['a: must have at most 2 characters']],
+    [object({ a: { ...s, pattern: '^v\\d+$' } }), { a: 'x' }, ['a: must match ^v\\d+$']],
     [object({ a: { ...s, pattern: '(?<' } }), { a: 'x' }, '{"a":"x"}'],
-    [object({ l: { type: 'array', items: { type: 'integer' } } }), { l: ['1', 'x'] }, ['l[1]: this is no whole number']],
-    [object({ l: { type: 'array', items: s, minItems: 2 } }), { l: ['x'] }, ['l: at least 2 needed']],
+    [object({ l: { type: 'array', items: { type: 'integer' } } }), { l: ['1', 'x'] }, ['l[1]: must be an integer']],
+    [object({ l: { type: 'array', items: s, minItems: 2 } }), { l: ['x'] }, ['l: at least 2 required']],
     [object({ l: { type: 'array', items: s, maxItems: 1 } }), { l: ['x', 'y'] }, ['l: at most 1 allowed']],
-    [object({ l: { type: 'array', items: s, uniqueItems: true } }), { l: ['x', 'x'] }, ['l: each may be there once']],
-    [object({ o: object({ a: s, b: s }, ['a']) }), { o: { a: '', b: 'x' } }, ['o.a: this is needed']],
-    [object({ o: object({ a: s }, ['a']) }, ['o']), {}, ['o.a: this is needed']],
-    [object({ j: {} }), { j: '{' }, ['j: this is no JSON']],
-    [{}, '', [': this is no JSON']],
+    [object({ l: { type: 'array', items: s, uniqueItems: true } }), { l: ['x', 'x'] }, ['l: entries must be unique']],
+    [object({ o: object({ a: s, b: s }, ['a']) }), { o: { a: '', b: 'x' } }, ['o.a: required']],
+    [object({ o: object({ a: s }, ['a']) }, ['o']), {}, ['o.a: required']],
+    [object({ j: {} }), { j: '{' }, ['j: must be valid JSON']],
+    [{}, '', [': must be valid JSON']],
   ];
   for (const [schema, change, expected] of table) assert.deepEqual(filled(schema, change), expected, JSON.stringify(schema));
   assert.deepEqual(['payload.a[0].b', 'payload', 'inputs.x', '/a/0/b', 'a.b', undefined, 'payloads'].map(formPath), ['a[0].b', '', 'x', 'a[0].b', 'a.b', '', 'payloads']);
@@ -721,8 +721,8 @@ test('calls that steer a run are one request with a key, and a refusal says what
   assert.deepEqual([second[0], second[1], second[4]], ['POST', '/api/projects/p/workflows/r/retry', '{}']);
   assert.deepEqual([third[0], third[1]], ['PATCH', 'http://h/api/projects/p/workflows/r/plan']);
   assert.ok(second[2].length > 15 && second[2] !== third[2]);
-  answer = { ok: false, status: 409, json: async () => ({ detail: 'the plan is at revision 3', code: 'stale_revision', revision: 3 }) };
+  answer = { ok: false, status: 409, json: async () => ({ detail: 'the plan is now at revision 3', code: 'stale_revision', revision: 3 }) };
   await assert.rejects(changePlan('p', 'r', { expectedRevision: 1 }), (error) =>
-    error instanceof CallRefused && error.status === 409 && error.code === 'stale_revision' && error.problem.revision === 3 && error.message === 'the plan is at revision 3');
+    error instanceof CallRefused && error.status === 409 && error.code === 'stale_revision' && error.problem.revision === 3 && error.message === 'the plan is now at revision 3');
   globalThis.fetch = fetch;
 });

@@ -20,10 +20,10 @@ browserTest('a stored plan that says what it takes is given it in a form before 
   await button(page, 'Run').click();
   await until(() => page.evaluate(() => document.activeElement.labels?.[0]?.textContent === 'Who'), 'the form has the focus');
   await page.keyboard.type('A');
-  await button(page, 'Run with these').click();
+  await button(page, 'Run with these inputs').click();
   await page.locator('.field-error:visible').filter({ hasText: 'at least 2 characters' }).waitFor();
   await page.getByLabel('Who').fill('Ann');
-  await button(page, 'Run with these').click();
+  await button(page, 'Run with these inputs').click();
   await state(page, 'completed');
   const runId = /r\/([^/]+)/.exec(page.url())[1];
   assert.deepEqual((await server.call(`/api/projects/${name}/workflows/${runId}`)).steps[0].output, { text: 'Ann' });
@@ -35,7 +35,7 @@ browserTest('a stored plan is run with a button, and its last run is linked', as
   await store(name, 'report', PLAN);
   const page = await open(await context(), `#/p/${name}`);
   await page.getByRole('link', { name: 'Plans' }).click();
-  await card(page, 'report').getByText('It has not been run').waitFor();
+  await card(page, 'report').getByText('Not run yet').waitFor();
   await card(page, 'report').getByText('Report · 1 step').waitFor();
   await button(page, 'Run').click();
   await state(page, 'completed');
@@ -50,7 +50,7 @@ browserTest('a schedule says when it fires next, and is paused and resumed', asy
   // A number that JavaScript would round is stored again as it was.
   await store(name, 'yearly', `{"plan": ${JSON.stringify(PLAN)}, "inputs": {"exact": 9007199254740993}, "schedule": ${JSON.stringify(YEARLY)}}`);
   const page = await open(await context(), `#/p/${name}/plans`);
-  await card(page, 'yearly').getByText('0 0 3 1 1 * (Europe/Zurich), skipped while a run goes on').waitFor();
+  await card(page, 'yearly').getByText('0 0 3 1 1 * (Europe/Zurich), skipped while a run is active').waitFor();
   assert.equal((await card(page, 'yearly').getByText(/^Next\b/).textContent()).split(' · ').length, 3);
   await button(page, 'Pause the schedule').focus();
   await page.keyboard.press('Enter');

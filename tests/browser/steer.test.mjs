@@ -35,17 +35,17 @@ browserTest('a step that waits is found from anywhere, and its form approves it'
   const overview = await open(await context(), '');
   const { runId } = await server.submit(name, asking());
   const card = overview.locator('.card').filter({ has: overview.getByRole('heading', { name, exact: true }) });
-  await card.getByText('waits for a decision · 1 of 3 steps · Ask for a go').waitFor();
-  await overview.getByText('1 step waits for a decision').waitFor();
-  await until(async () => /^\d+ waits? · stepcast$/.test(await overview.title()), 'the title says so');
+  await card.getByText('waiting for a decision · 1 of 3 steps · Ask for a go').waitFor();
+  await overview.getByText('1 step waiting for a decision').waitFor();
+  await until(async () => /^\d+ waiting · stepcast$/.test(await overview.title()), 'the title says so');
   await card.getByRole('link', { name: /Release/ }).click();
-  await until(async () => await overview.title() === `1 waits · ${name} · stepcast`, 'the title says so');
-  await overview.getByRole('link', { name: '1 step waits for you' }).click();
+  await until(async () => await overview.title() === `1 waiting · ${name} · stepcast`, 'the title says so');
+  await overview.getByRole('link', { name: '1 step waiting for you' }).click();
   const page = overview;
   await page.getByText('Shall it go to production?').last().waitFor();
   await button(page, 'Approve').click();
   assert.equal(await page.evaluate(() => document.activeElement.labels[0].textContent), 'Number of nodes');
-  assert.deepEqual(await page.locator('.field-error:visible').allTextContents(), ['this is needed', 'this is needed']);
+  assert.deepEqual(await page.locator('.field-error:visible').allTextContents(), ['required', 'required']);
   await page.getByLabel('Number of nodes').fill('21');
   await page.getByLabel('Why').fill('it is time\nsurely');
   await page.getByLabel('Name', { exact: true }).fill('Ann');
@@ -54,7 +54,7 @@ browserTest('a step that waits is found from anywhere, and its form approves it'
   await page.getByLabel('Only try it').uncheck();
   await page.getByLabel('Place').selectOption('production');
   await button(page, 'Approve').click();
-  assert.deepEqual(await page.locator('.field-error:visible').allTextContents(), ['at most 20', 'this does not match ^[a-z]+$']);
+  assert.deepEqual(await page.locator('.field-error:visible').allTextContents(), ['must be at most 20', 'must match ^[a-z]+$']);
   await page.getByLabel('Number of nodes').fill('20');
   await page.getByLabel('Name', { exact: true }).fill('ann');
   // What was filled in is there after one has looked elsewhere.
@@ -88,7 +88,7 @@ browserTest('whoever was slower is told, and sees who decided', async () => {
   });
   await button(page, 'Approve').click();
   await page.getByText('rejected by ann').first().waitFor();
-  await page.locator('#toasts').getByText(/too late/).waitFor();
+  await page.locator('#toasts').getByText(/Too late/).waitFor();
   await state(page, 'failed');
   await page.locator('dl').getByText(/^rejected by ann at/).waitFor();
   silent();
@@ -102,7 +102,7 @@ browserTest('a token that may not decide sees the form, and can\'t send it', asy
   const page = await open(await context({}, /status of 401/), `#/p/${name}/r/${runId}/s/ask`, own.origin);
   await page.getByLabel('Token').fill(token('subscribe'));
   await button(page, 'Continue').click();
-  await page.getByText('it lacks the scope “approve”').waitFor();
+  await page.getByText('your token lacks the scope “approve”').waitFor();
   for (const what of ['Approve', 'Reject']) assert.ok(await button(page, what).isDisabled());
   assert.ok(await page.getByLabel('Number of nodes').isDisabled());
   silent();
@@ -128,7 +128,7 @@ browserTest('a time that runs out is counted down, and said', async () => {
   const name = project();
   const { runId } = await server.submit(name, asking({ expires: 9_000, onExpire: 'reject' }));
   const page = await open(await context(), `#/p/${name}/r/${runId}/s/ask`);
-  await page.getByText(/^\d\.\d s left; then it is rejected$/).waitFor();
+  await page.getByText(/^\d\.\d s left, then it is rejected$/).waitFor();
   await state(page, 'failed');
   await page.locator('dl').getByText(/^rejected/).waitFor();
   silent();
@@ -145,13 +145,13 @@ browserTest('a run that failed goes on in another one, which keeps what was done
   writeFileSync(file, '');
   const page = await open(await context(), `#/p/${name}/r/${runId}`);
   await state(page, 'failed');
-  await button(page, 'Go on from the failure').click();
+  await button(page, 'Retry from the failure').click();
   await page.getByRole('link', { name: 'an earlier run' }).waitFor();
   await state(page, 'completed');
   assert.match(await node(page, 'first').textContent(), /kept/);
-  assert.equal(await button(page, 'Go on from the failure').isVisible(), false);
+  assert.equal(await button(page, 'Retry from the failure').isVisible(), false);
   await node(page, 'first').click();
-  await page.getByText('kept from the run before').waitFor();
+  await page.getByText('reused from the earlier run').waitFor();
   await page.getByRole('link', { name: 'an earlier run' }).click();
   await state(page, 'failed');
   silent();
@@ -161,7 +161,7 @@ browserTest('a plan that changes is drawn anew while one looks at it', async () 
   const name = project();
   const { runId } = await server.submit(name, asking({}));
   const page = await open(await context(), `#/p/${name}/r/${runId}`);
-  await node(page, 'ask').filter({ hasText: 'waits' }).waitFor();
+  await node(page, 'ask').filter({ hasText: 'waiting' }).waitFor();
   await server.call(`/api/projects/${name}/workflows/${runId}/plan`, { method: 'PATCH', body: { expectedRevision: 1, remove: ['ship'],
     add: [{ id: 'audit', title: 'Audit it', tool: 'echo', dependencies: ['ask'] }] } });
   await node(page, 'audit').filter({ hasText: 'new' }).waitFor();
@@ -221,7 +221,7 @@ browserTest('a plan that says what it takes is given it in a form', async () => 
   const page = await open(await context(), `#/p/${name}/new`);
   await page.locator('#plan').fill(JSON.stringify(plan));
   await button(page, 'Run').click();
-  await page.locator('.field-error:visible').filter({ hasText: 'this is needed' }).waitFor();
+  await page.locator('.field-error:visible').filter({ hasText: 'required' }).waitFor();
   await page.getByLabel('Who').fill('Ann');
   await button(page, 'Run').click();
   await state(page, 'completed');

@@ -60,7 +60,7 @@ fn the_terminal_says_why_nothing_is_decided() {
     let run = asked(&server, &json!(true), None);
     for (words, expected) in [
         (["none", "ask", "approve"], "step ask is not decided: "),
-        ([&run, "other", "approve"], "step other is not decided: the run has no such step"),
+        ([&run, "other", "approve"], "step other is not decided: step not found in this run"),
     ] {
         let (status, shown, said) = decide(&server, &words, &[]);
         assert_eq!((status, shown.as_str()), (1, ""));

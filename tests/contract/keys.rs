@@ -64,7 +64,7 @@ fn keys_that_no_start_can_use_are_named() {
     for (content, part) in [
         ("", "no JSON Web Key Set"),
         (&*short, "the key \"short\" is ignored: it has 128 bits; expected 2048 to 8192"),
-        (&*private, "the key \"s\" is ignored: it is a secret, which must not be published"),
+        (&*private, "the key \"s\" is ignored: it is a symmetric secret, which must not be published"),
     ] {
         let file = TempFile::new(".json", content);
         let (status, said) = trusting(file.text(), "").launch().refusal();

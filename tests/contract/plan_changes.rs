@@ -433,7 +433,7 @@ fn a_tool_that_may_plan_changes_its_run_and_no_other_does() {
     let wrong = json!({"$plan": {"add": [{"id": "x", "tool": "none"}]}}).to_string();
     let failed = server.carry_out(&plan("agent", &wrong));
     let error = of_type(&failed, "workflow_failed")[0]["error"].as_str().expect("why").to_owned();
-    assert!(error.contains("its change of the plan is refused: add[0].tool: "), "{error}");
+    assert!(error.contains("its plan change was rejected: add[0].tool: "), "{error}");
     let itself = json!({"$plan": {"remove": ["think"]}}).to_string();
     let failed = server.carry_out(&plan("agent", &itself));
     let error = of_type(&failed, "workflow_failed")[0]["error"].as_str().expect("why").to_owned();

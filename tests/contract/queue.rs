@@ -108,7 +108,7 @@ fn a_run_that_waits_longer_than_it_may_ends_over_a_restart_too() {
     assert_eq!(messages[1]["payload"]["cause"]["kind"], "queue_timeout");
     let said = &messages[2]["payload"];
     assert_eq!(said["reason"], "queue_timeout");
-    assert_eq!(said["error"], "the run did not begin within 300 ms (the plan's queueTimeout)");
+    assert_eq!(said["error"], "the run did not start within 300 ms (the plan's queueTimeout)");
     assert_eq!(status(&server, &first), "running");
     cancel(&server, &first);
 }

@@ -222,7 +222,7 @@ fn the_terminal_goes_on_from_a_run_of_a_server_or_of_a_directory() {
     };
     let (status, _, said) = resume(&["--url", &url, "--from", "none"]);
     assert_eq!(status, 1);
-    assert!(said.contains("from[0]: there is no step \"none\""), "{said}");
+    assert!(said.contains("from[0]: unknown step \"none\""), "{said}");
     let (status, shown, said) = resume(&["--url", &url, "--json"]);
     assert_eq!(status, 1, "the gate is closed still: {said}");
     assert!(shown.contains("workflow_failed") && shown.contains("\"reused\":true"), "{shown}");

@@ -276,7 +276,7 @@ fn a_firing_that_its_full_group_refused_was_tried_again_each_second() {
         firings["lastSkipped"].is_string().then_some(firings)
     });
     let error = firings["lastError"].as_str().expect("a reason");
-    assert!(error.contains("was skipped: the group \"g\" is full: first"), "{error}");
+    assert!(error.contains("was skipped: the concurrency group \"g\" is full; its runs: first"), "{error}");
     assert_eq!((&firings["lastFired"], runs(&server).len()), (&Value::Null, 1));
     let mut told: Vec<_> = server.log().iter().filter(|line| line.contains("was skipped")).cloned().collect();
     let count = told.len();

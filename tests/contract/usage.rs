@@ -166,8 +166,12 @@ fn usage_that_can_not_be_read_fails_nothing_and_is_counted() {
     let told = |server: &crate::common::server::Server, what: &str| {
         server.log().iter().filter(|line| line.contains(what)).count()
     };
-    assert_eq!(told(&server, "tool ask: the usage of an answer can't be read: what it picks is no object"), 1, "once");
-    assert_eq!(told(&server, "tool ask: an answer has no usage where `usage` looks for it"), 1);
+    assert_eq!(
+        told(&server, "tool ask: the usage in a response can't be read: the expression does not select an object"),
+        1,
+        "once"
+    );
+    assert_eq!(told(&server, "tool ask: the expression in `usage` selected nothing from a response"), 1);
 }
 
 #[test]
@@ -265,8 +269,8 @@ fn a_budget_that_is_none_is_refused() {
     for (budget, path, message) in [
         (json!({}), "budget", "must have tokens or cost"),
         (json!({"tokens": 0}), "budget.tokens", "must be an integer from 1 to 9007199254740991, not 0"),
-        (json!({"cost": -1}), "budget.cost", "must be a number above 0, up to 1000000"),
-        (json!({"tokens": 5, "cost": 1e7}), "budget.cost", "must be a number above 0, up to 1000000"),
+        (json!({"cost": -1}), "budget.cost", "must be a number greater than 0 and at most 1000000"),
+        (json!({"tokens": 5, "cost": 1e7}), "budget.cost", "must be a number greater than 0 and at most 1000000"),
         (json!(7), "budget", "must be an object, not a number"),
     ] {
         assert_eq!(check(budget), json!([{"path": path, "message": message}]));

@@ -48,7 +48,7 @@ export function mayDecide({ deciders = [] } = {}) {
 /** What the server refused: its status, what it said, and what is wrong with a plan. */
 export class Refused extends Error {
   constructor(status, { detail, code, issues } = {}) {
-    super(detail ?? (status === 0 ? 'the server does not answer' : `the server answered ${status}`));
+    super(detail ?? (status === 0 ? 'the server is not responding' : `the server responded with status ${status}`));
     Object.assign(this, { status, code, issues: issues ?? [] });
   }
 }

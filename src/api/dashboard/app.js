@@ -163,7 +163,7 @@ function showAsked() {
   const places = asked();
   const count = project ? places.length : [...live.glances.values()].reduce((sum, { waits }) => sum + waits, 0);
   const name = project ? `${project} · stepcast` : 'stepcast';
-  const title = count > 0 ? `${count} ${count === 1 ? 'waits' : 'wait'} · ${name}` : name;
+  const title = count > 0 ? `${count} waiting · ${name}` : name;
   if (document.title !== title) document.title = title;
   const link = element('waits');
   link.hidden = places.length === 0;
@@ -171,7 +171,7 @@ function showAsked() {
   link.href = app.address(places[0]);
   const [, number, rest] = link.children;
   setText(number, String(count));
-  setText(rest, ` step${count === 1 ? ' waits' : 's wait'}${api.may('approve') ? ' for you' : ''}`);
+  setText(rest, ` step${count === 1 ? '' : 's'} waiting${api.may('approve') ? ' for you' : ''}`);
 }
 
 function draw() {
@@ -233,18 +233,18 @@ function show(next) {
 
 function welcome(project) {
   return { isWelcome: true, project, isLoaded: runs.isLoaded, element: h('section.welcome', {},
-    h('h1', {}, runs.isLoaded ? 'Nothing runs here yet' : 'Looking for runs'),
-    h('p.soft', {}, 'A run appears here by itself as soon as it is submitted: with the button above, or from a terminal.'),
+    h('h1', {}, runs.isLoaded ? 'No runs yet' : 'Loading runs'),
+    h('p.soft', {}, 'Submitted runs appear here automatically. Submit one with the button above or from a terminal.'),
     submitting(project)) };
 }
 
 /** What a server shows on which nothing was run yet. */
 function firstSteps() {
   return { isFirst: true, element: h('section.welcome', {},
-    h('h1', {}, 'Nothing has run on this server yet'),
-    h('p.soft', {}, 'A project appears here by itself as soon as anything is sent to it, such as a first run from a terminal:'),
+    h('h1', {}, 'No projects yet'),
+    h('p.soft', {}, 'A project appears here as soon as it receives its first run or message, for example from a terminal:'),
     submitting('demo'),
-    h('p', {}, h('a.button', { href: app.address({ project: 'demo', isNew: true }) }, 'Or write a plan here'))) };
+    h('p', {}, h('a.button', { href: app.address({ project: 'demo', isNew: true }) }, 'Or write a plan in the browser'))) };
 }
 
 function submitting(project) {
@@ -292,7 +292,7 @@ function showConnection({ status, reason } = { status: 'connecting' }) {
   const text = status !== 'live' && reason ? `${PILLS[status]}: ${reason}` : PILLS[status];
   pill.className = `pill ${status}`;
   if (pill.lastElementChild.textContent !== text) pill.lastElementChild.textContent = text;
-  pill.title = status === 'live' ? 'What is shown is what is so. Click to use another token.' : text;
+  pill.title = status === 'live' ? 'This page is up to date. Click to use another token.' : text;
   if (status === shownStatus) return;
   if (shownStatus) announce(text);
   shownStatus = status;
@@ -307,7 +307,7 @@ function showConnection({ status, reason } = { status: 'connecting' }) {
 /** Only what a run begins and ends with, and what it asks: a screen reader that reads each step out is of no use. */
 function tellAloud({ type, payload }) {
   if (type === 'workflow_started') announce(`${payload.planName} started`);
-  if (type === 'workflow_progress' && payload.status === 'waiting') announce(`${payload.stepTitle} waits for a decision`);
+  if (type === 'workflow_progress' && payload.status === 'waiting') announce(`${payload.stepTitle} is waiting for a decision`);
   if (type === 'workflow_completed') announce(`${payload.planName} completed`);
   if (type === 'workflow_failed') announce(`${payload.planName} failed: ${payload.error}`);
 }
@@ -338,11 +338,11 @@ function askToken(why) {
   isAsking = true;
   const input = h('input', { type: 'password', id: 'token', autocomplete: 'off', spellcheck: 'false', 'aria-describedby': 'token-why' });
   const form = h('form.form.narrow', {},
-    h('h1', {}, 'This server asks who you are'),
-    h('p.soft', { id: 'token-why' }, why ? `It says: ${why}.` : 'A token is needed to see what runs here.'),
+    h('h1', {}, 'Sign in'),
+    h('p.soft', { id: 'token-why' }, why ? `The server refused access: ${why}.` : 'Enter an access token to see the runs of this server.'),
     h('div.field', {}, h('label', { for: 'token' }, 'Token'), input),
     h('div.actions', {}, h('button.primary', { type: 'submit' }, 'Continue'),
-      h('span.soft', {}, 'It is kept until this tab is closed.')));
+      h('span.soft', {}, 'The token is stored until you close this tab.')));
   form.onsubmit = (event) => {
     event.preventDefault();
     api.setToken(input.value.trim());

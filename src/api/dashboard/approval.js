@@ -11,7 +11,7 @@ import { Form } from './form.js';
 const ON_EXPIRE = { fail: 'it fails', reject: 'it is rejected', approve: 'it is approved' };
 
 /** Why someone may not decide. */
-const whyNot = ({ deciders = [] }) => deciders.length > 0 ? `Only ${deciders.join(', ')} may decide.` : 'Your token does not allow to decide: it lacks the scope “approve”.';
+const whyNot = ({ deciders = [] }) => deciders.length > 0 ? `Only ${deciders.join(', ')} can decide.` : 'You can’t decide: your token lacks the scope “approve”.';
 
 export class ApprovalView {
   constructor(project, runId, step, app) {
@@ -27,7 +27,7 @@ export class ApprovalView {
       event.preventDefault();
       this.decide('approve');
     } },
-    h('h3', {}, 'This step waits for a decision'), h('p.question', {}, message), this.left,
+    h('h3', {}, 'This step is waiting for a decision'), h('p.question', {}, message), this.left,
     this.form?.element, this.said, this.readOnly, h('div.actions', {}, this.approve, this.reject));
     this.allow(api.mayDecide(step.approval));
   }
@@ -51,7 +51,7 @@ export class ApprovalView {
     const { expiresAt, onExpire = 'fail' } = this.approval;
     if (!expiresAt) return;
     const ms = Date.parse(expiresAt) - time;
-    setText(this.left, ms > 0 ? `${ticking(ms)} left; then ${ON_EXPIRE[onExpire] ?? 'it ends'}` : 'The time for it is over.');
+    setText(this.left, ms > 0 ? `${ticking(ms)} left, then ${ON_EXPIRE[onExpire] ?? 'it ends'}` : 'The time to decide is over.');
   }
 
   /** A rejected form need not be filled in. Pressed twice it is decided once. */
@@ -73,7 +73,7 @@ export class ApprovalView {
 
   refused(error) {
     if (error.status === 403) {
-      setText(this.readOnly, `You may not decide: ${error.message}.`);
+      setText(this.readOnly, `You can’t decide: ${error.message}.`);
       return this.allow(false);
     }
     if (error.status === 401) return this.app.refused(error);
@@ -81,7 +81,7 @@ export class ApprovalView {
     if (error.status !== 409) return this.say(error.message);
     // What was decided instead comes by the stream, and takes the place of this.
     this.setBusy(true);
-    this.app.toast(`It was too late: ${error.message}.`);
+    this.app.toast(`Too late: ${error.message}.`);
   }
 
   say(text) {

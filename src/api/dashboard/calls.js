@@ -16,7 +16,7 @@
 export class CallRefused extends Error {
   /** @param {number} status @param {any} problem */
   constructor(status, problem) {
-    super(problem.detail ?? `the server answered ${status}`);
+    super(problem.detail ?? `the server responded with status ${status}`);
     this.status = status;
     /** @type {string|undefined} */
     this.code = problem.code;

@@ -50,8 +50,8 @@ const STATE_INTERVAL = 16;
 export function follow(wanted, options = {}) {
   const { base = '', ticketUrl, runId, items, onMessage, onState, onConnection } = options;
   const one = typeof wanted === 'string' ? wanted : undefined;
-  if (one === undefined && runId) throw new TypeError('a run is followed in one project: follow(project, { runId })');
-  if (one === undefined && items) throw new TypeError('items are followed in one project: follow(project, { items })');
+  if (one === undefined && runId) throw new TypeError('runId requires a single project: follow(project, { runId })');
+  if (one === undefined && items) throw new TypeError('items requires a single project: follow(project, { items })');
   /** @type {Map<string, State>} */
   let projects = new Map((one === undefined ? checked(wanted) : [one]).map((id) => [id, emptyState(id)]));
   /** @type {Connection} */
@@ -138,9 +138,9 @@ export function follow(wanted, options = {}) {
       const answer = await fetch(ticketUrl, { method: 'POST', headers, body, credentials: options.credentials });
       const { ticket, detail } = await answer.json();
       if (answer.ok) return ticket;
-      if (mine === turn) answer.status === 401 || answer.status === 403 ? refuse(detail) : retry('the server gives no ticket now');
+      if (mine === turn) answer.status === 401 || answer.status === 403 ? refuse(detail) : retry('the server does not issue a ticket');
     } catch {
-      if (mine === turn) retry('the server does not answer');
+      if (mine === turn) retry('the server is not responding');
     }
   }
 
@@ -175,15 +175,15 @@ export function follow(wanted, options = {}) {
     const status = await fetch(url, { method: 'HEAD' }).then((answer) => answer.status, () => 0);
     if (mine !== turn) return;
     if (status === 204) return end('ended');
-    if (status === 404) return end('ended', 'there is no such run');
-    if (!ticketUrl && (status === 401 || status === 403)) return refuse('a token is needed');
+    if (status === 404) return end('ended', 'run not found');
+    if (!ticketUrl && (status === 401 || status === 403)) return refuse('a token is required');
     retry('the stream was refused');
   }
 
   /** Reopens a stream over which not even a heartbeat comes. */
   function listen() {
     clearTimeout(silence);
-    silence = setTimeout(() => retry('nothing came any more'), heartbeat * SILENT_HEARTBEATS + 5_000);
+    silence = setTimeout(() => retry('no data received'), heartbeat * SILENT_HEARTBEATS + 5_000);
   }
 
   /** @param {MessageEvent} event */
@@ -231,9 +231,9 @@ export function follow(wanted, options = {}) {
   function closing({ projectId, payload: { reason } }) {
     const state = projects.get(projectId);
     if (one === undefined && state && !(reason in CLOSING)) {
-      return keep(projectId, state, { ...state, connection: { status: 'denied', reason: 'the token does not allow it' } });
+      return keep(projectId, state, { ...state, connection: { status: 'denied', reason: 'the token does not allow access' } });
     }
-    say('reconnecting', CLOSING[reason] ?? 'the server ended the stream');
+    say('reconnecting', CLOSING[reason] ?? 'the server closed the stream');
     if (reason === 'token_expired' && ticketUrl) again(0);
   }
 
@@ -256,7 +256,7 @@ export function follow(wanted, options = {}) {
     retry() { failures = 0; again(0); },
     /** Follows these projects from now on: those that stay go on where they are. @param {string[]} ids */
     change(ids) {
-      if (one !== undefined) throw new TypeError('what was begun with a list can be changed');
+      if (one !== undefined) throw new TypeError('only a stream that was opened with a list of projects can be changed');
       const before = projects;
       const next = new Map(checked(ids).map((id) => [id, before.get(id) ?? emptyState(id)]));
       if (next.size === before.size && [...next.keys()].every((id) => before.has(id))) return;
@@ -275,7 +275,7 @@ export function follow(wanted, options = {}) {
 function checked(ids) {
   const each = [...new Set(ids)];
   if (each.length >= 1 && each.length <= PROJECTS_MAX) return each;
-  throw new RangeError(`a stream is of 1 to ${PROJECTS_MAX} projects, not of ${each.length}`);
+  throw new RangeError(`a stream must have 1 to ${PROJECTS_MAX} projects, not ${each.length}`);
 }
 
 /** What a stream tells besides the messages of history: it has the number of the message before it. */
@@ -285,6 +285,6 @@ const OWN = new Set(['connected', 'workflow_snapshot', 'workflow_item', 'workflo
 const CLOSING = {
   shutdown: 'the server is shutting down',
   busy: 'the server is busy',
-  stalled: 'too little was read',
-  token_expired: 'the token has ended',
+  stalled: 'the connection was too slow',
+  token_expired: 'the token has expired',
 };

@@ -58,7 +58,7 @@ export function moment(time, now) {
 /** The word for a state. */
 export const word = (status) => WORDS[status] ?? status;
 
-const WORDS = { retrying: 'waits to retry', waiting: 'waits for a decision' };
+const WORDS = { retrying: 'waiting to retry', waiting: 'waiting for a decision' };
 
 /** When steps run that are not in the levels: behind them, by how the run ends. */
 export const HANDLERS = { onSuccess: 'On success', onFailure: 'On failure', onCancel: 'When cancelled', onExit: 'At the end' };
@@ -83,7 +83,7 @@ export function budgetText({ tokens, cost } = {}) {
 /** `approved by ann at 12:03:04`. */
 export function decisionText({ decision, by, at, expired }) {
   const word = { approve: 'approved', reject: 'rejected' }[decision] ?? decision;
-  return `${word}${by ? ` by ${by}` : ''}${at ? ` at ${clock(at)}` : ''}${expired ? ', as nobody had decided by then' : ''}`;
+  return `${word}${by ? ` by ${by}` : ''}${at ? ` at ${clock(at)}` : ''}${expired ? ', because nobody decided in time' : ''}`;
 }
 
 /** `1 step`, `2 steps`. */

@@ -27,7 +27,7 @@ export class Graph {
     this.paths = ['', 'critical', 'near'].map((name) => svg('path', { class: name }));
     this.edges = svg('svg', { class: 'edges', 'aria-hidden': 'true' }, ...this.paths);
     this.bands = h('div');
-    this.canvas = h('div.canvas', { role: 'group', 'aria-label': 'Steps by level. Arrow keys go from step to step.' }, this.edges, this.bands);
+    this.canvas = h('div.canvas', { role: 'group', 'aria-label': 'Steps by level. Use the arrow keys to move between steps.' }, this.edges, this.bands);
     this.canvas.onkeydown = (event) => this.key(event);
     pane.addEventListener('scroll', () => this.isShown && this.fill(), { passive: true });
     addEventListener('scroll', () => this.isShown && this.fill(), { passive: true });
@@ -223,10 +223,10 @@ function stateText(step, time) {
   const items = step.items ? ` · ${step.items.done + step.items.failed} of ${step.items.total}` : '';
   switch (step.status) {
     case 'running': return `running ${ticking(elapsed(step, time))}${items}${attempt}${items ? '' : quietText(step, time)}`;
-    case 'waiting': return `waits for a decision${leftText(step, time)}`;
+    case 'waiting': return `waiting for a decision${leftText(step, time)}`;
     case 'retrying': return `retries in ${ticking(Date.parse(step.nextRetryAt) - time)}`;
     case 'completed': case 'failed': case 'cancelled': {
-      const word = step.reused ? 'kept' : step.status;
+      const word = step.reused ? 'reused' : step.status;
       return `${word}${step.duration === undefined ? '' : ` · ${duration(step.duration)}`}${items}${attempt}`;
     }
     default: return step.status;
@@ -238,7 +238,7 @@ function shortText(step, time) {
     case 'running': return step.items ? `${step.items.done + step.items.failed}/${step.items.total}` : ticking(elapsed(step, time));
     case 'waiting': return 'waits';
     case 'retrying': return 'retries';
-    case 'completed': return step.reused ? 'kept' : duration(step.duration);
+    case 'completed': return step.reused ? 'reused' : duration(step.duration);
     case 'pending': return '';
     default: return step.status;
   }

@@ -37,7 +37,7 @@ export class ItemsView {
     this.note = h('p.note', {}, 'Loading');
     this.scroller = h('div.items-scroll', { tabindex: '0', role: 'region', 'aria-label': 'Items' }, this.list, this.note);
     this.element = h('div.output', {},
-      h('div.output-bar', {}, h('div.segments', { role: 'group', 'aria-label': 'Which items' }, ...this.filters),
+      h('div.output-bar', {}, h('div.segments', { role: 'group', 'aria-label': 'Filter items' }, ...this.filters),
         h('button.plain', { type: 'button', onclick: () => look() }, 'Output of all'), h('span.pager', {}, this.range, this.before, this.behind)), this.scroller);
   }
 
@@ -133,7 +133,7 @@ export class ItemsView {
     this.before.disabled = this.pages.length < 2;
     this.behind.disabled = this.next === undefined;
     this.note.hidden = items.length > 0;
-    setText(this.note, this.status ? `No item ${this.status === 'failed' ? 'has failed' : 'runs just now'}.` : 'No item has begun.');
+    setText(this.note, this.status ? `No item ${this.status === 'failed' ? 'has failed' : 'is running'}.` : 'No item has started.');
     setText(this.range, items.length > 0 ? `${items[0].item} to ${items.at(-1).item}` : '');
   }
 

@@ -25,7 +25,7 @@ export class MessagesView {
     this.more = h('button', { type: 'button', hidden: true, onclick: () => this.loadOlder() }, 'Show older messages');
     this.element = h('section.messages', { 'aria-label': 'Messages' },
       h('div.messages-head', {}, h('div', {}, h('h1', {}, 'Messages'),
-        h('p.soft', {}, `What publishers say in ${project}, newest first. What runs say is shown with the runs.`)),
+        h('p.soft', {}, `Messages published to ${project}, newest first. Messages of runs are shown with the runs.`)),
         h('a.button.back', { href: app.address({ project, run: undefined }) }, 'All runs')),
       this.newest, this.list, this.end, this.more);
     this.load();
@@ -109,18 +109,18 @@ export class MessagesView {
 
   showEnds() {
     this.newest.hidden = this.isNewest;
-    setText(this.newest, this.missed > 0 ? `Back to the newest: ${count(this.missed, 'message')} came since` : 'Back to the newest');
+    setText(this.newest, this.missed > 0 ? `Back to the newest: ${count(this.missed, 'new message')}` : 'Back to the newest');
     this.more.hidden = !this.next;
-    setText(this.end, !this.isLoaded ? 'Loading' : this.next ? (this.events.length > 0 ? '' : 'None among the newest.')
-      : this.oldest > 1 ? 'Older messages are no longer kept.' : this.events.length === 0 ? 'No publisher has said anything yet.' : '');
+    setText(this.end, !this.isLoaded ? 'Loading' : this.next ? (this.events.length > 0 ? '' : 'None of the newest messages.')
+      : this.oldest > 1 ? 'Older messages have been deleted.' : this.events.length === 0 ? 'No messages have been published yet.' : '');
     this.end.hidden = !this.end.textContent;
   }
 
   newRow({ seq, type, text, chars, heardAt }) {
     const at = timeIn(text) ?? heardAt;
-    const when = h('span.when.numbers', at === undefined ? { title: 'It carries no timestamp, and came before this page looked' } : {},
+    const when = h('span.when.numbers', at === undefined ? { title: 'This message has no timestamp and arrived before the page was opened' } : {},
       at === undefined ? '' : heardAt === undefined ? moment(at, api.now()) : clock(at));
-    const whole = h('pre', { tabindex: '0', 'aria-label': `What message ${seq} carries` });
+    const whole = h('pre', { tabindex: '0', 'aria-label': `Payload of message ${seq}` });
     const shown = () => chars > text.length ? `${text}\n… and ${count(chars - text.length, 'character')} more` : indented(text);
     const folded = h('details', { ontoggle: () => folded.open && setText(whole, shown()) },
       h('summary', {}, h('span.kind', {}, type), h('span.line', {}, text.slice(0, LINE_CHARS_MAX)), when, h('span.numbers', {}, `#${seq}`)), whole);

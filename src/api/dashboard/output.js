@@ -288,7 +288,7 @@ export class OutputView {
     this.spacer.style.height = `${this.rows.count * ROW + 16}px`;
     if (this.isFollowing) this.screen.scrollTop = this.screen.scrollHeight;
     this.note.hidden = this.rows.count > 0;
-    setText(this.note, this.step.status === 'pending' ? 'It has not begun.' : isEnded(this.step.status) ? 'It has no output.' : 'It has written nothing yet.');
+    setText(this.note, this.step.status === 'pending' ? 'The step has not started.' : isEnded(this.step.status) ? 'The step has no output.' : 'No output yet.');
     this.fill();
     this.drawSize();
   }

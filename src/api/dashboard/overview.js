@@ -37,10 +37,10 @@ export class OverviewView {
     while (this.list.children.length > rows.length) this.list.lastChild.remove();
     const active = all.reduce((sum, one) => sum + activeIn(one, glances.get(one.projectId)), 0);
     const waits = [...glances.values()].reduce((sum, glance) => sum + (glance.waits ?? 0), 0);
-    const asked = waits > 0 ? `, ${count(waits, 'step')} ${waits === 1 ? 'waits' : 'wait'} for a decision` : '';
-    setText(this.sum, `${count(all.length, 'project')}, ${active > 0 ? `${count(active, 'run')} active` : 'nothing runs just now'}${asked}`);
+    const asked = waits > 0 ? `, ${count(waits, 'step')} waiting for a decision` : '';
+    setText(this.sum, `${count(all.length, 'project')}, ${active > 0 ? `${count(active, 'run')} active` : 'no active runs'}${asked}`);
     this.note.hidden = glances.size === 0 || all.length <= glances.size;
-    setText(this.note, `${count(glances.size, 'project')} are shown live, those with runs and the most recently active. The others are asked for every few seconds.`);
+    setText(this.note, `${count(glances.size, 'project')} are updated live: those with active runs and the most recently active ones. The others are refreshed every few seconds.`);
     this.more.hidden = all.length <= this.shown;
   }
 
@@ -101,9 +101,9 @@ export class OverviewView {
     const now = api.now();
     const active = activeIn(project, glance);
     const hidden = active - rows.filter(({ run }) => !isEnded(run.status)).length;
-    const said = glance?.denied ? `not shown: ${glance.denied}`
-      : active > 0 ? `${count(active, 'run')} active${hidden > 0 && rows.length > 0 ? `, ${hidden} of them not shown here` : ''}`
-      : `nothing runs · last message ${ago(now - Date.parse(project.lastActivity))}`;
+    const said = glance?.denied ? `no access: ${glance.denied}`
+      : active > 0 ? `${count(active, 'run')} active${hidden > 0 && rows.length > 0 ? `, ${hidden} not shown here` : ''}`
+      : `no active runs · last message ${ago(now - Date.parse(project.lastActivity))}`;
     setText(state, said);
     for (const { run, took } of rows) {
       const ms = run.startedAt && (run.finishedAt ? Date.parse(run.finishedAt) : now) - Date.parse(run.startedAt);

@@ -11,7 +11,7 @@ import { withValue } from './json.js';
 /** How often the list is asked for anew, in milliseconds: what runs is told by the stream, what fires is not. */
 const INTERVAL = 5_000;
 
-const OVERLAP = { skip: 'skipped while a run goes on', queue: 'waits while a run goes on', cancel: 'ends the run that goes on' };
+const OVERLAP = { skip: 'skipped while a run is active', queue: 'queued while a run is active', cancel: 'cancels the active run' };
 
 /** Is a zone the one that this page shows its times in? */
 const isLocal = (timeZone) => timeZone === Intl.DateTimeFormat().resolvedOptions().timeZone;
@@ -49,7 +49,7 @@ export class PlansView {
     // Whoever is about to press a button is not to lose it.
     const focused = document.activeElement?.dataset?.button;
     this.note.textContent = plans.length > 0 ? count(plans.length, 'plan')
-      : 'No plan is stored here. PUT one to …/plans/NAME; with a schedule it is run by itself.';
+      : 'No stored plans. Store one with PUT …/plans/NAME; a plan with a schedule runs automatically.';
     this.list.replaceChildren(...plans.map((plan) => this.card(plan)));
     if (focused) this.list.querySelector(`[data-button="${CSS.escape(focused)}"]`)?.focus();
   }
@@ -71,7 +71,7 @@ export class PlansView {
     const times = firings.next.map((time) => moment(time, now)).join(' · ');
     return [
       `${schedule.cron} (${schedule.timeZone}), ${OVERLAP[schedule.overlap]}`,
-      schedule.enabled ? times && `Next${isLocal(schedule.timeZone) ? '' : ', by your clock'}: ${times}` : 'The schedule is paused.',
+      schedule.enabled ? times && `Next${isLocal(schedule.timeZone) ? '' : ' (your time)'}: ${times}` : 'The schedule is paused.',
       firings.waiting && `${count(firings.waiting.length, 'firing')} waiting`,
       firings.lastFired && `Last fired: ${moment(firings.lastFired, now)}`,
       firings.lastSkipped && `Last skipped: ${moment(firings.lastSkipped, now)}`,
@@ -81,7 +81,7 @@ export class PlansView {
   }
 
   lastRun(run) {
-    if (!run) return h('p.soft', {}, 'It has not been run, or its last run is not kept any more.');
+    if (!run) return h('p.soft', {}, 'Not run yet, or its last run has been deleted.');
     const href = this.app.address({ project: this.project, run: run.runId });
     const when = ago(api.now() - Date.parse(run.finishedAt ?? run.createdAt));
     return h('p', {}, h('a', { href }, `Last run: ${word(run.status)}`), ` · ${when}`, run.error && ` · ${run.error}`);
@@ -110,7 +110,7 @@ export class PlansView {
       const [text, etag] = [await answer.text(), answer.headers.get('etag')];
       const body = withValue(text, ['schedule', 'enabled'], String(isEnabled));
       await api.request(path, { method: 'PUT', body, headers: { 'content-type': 'application/json', 'if-match': etag } });
-      this.app.say(isEnabled ? `The schedule of ${name} goes on` : `The schedule of ${name} is paused`);
+      this.app.say(isEnabled ? `The schedule of ${name} is active again` : `The schedule of ${name} is paused`);
     } catch (error) {
       this.app.refused(error);
     }
@@ -131,7 +131,7 @@ export class PlansView {
       const inputs = form.read();
       if (inputs === undefined) return;
       await this.submit({ stored: name, inputs }, event.submitter, form);
-    } }, form.element, h('div.actions', {}, h('button.primary', { type: 'submit' }, 'Run with these'), h('button', { type: 'button', onclick: close }, 'Close')));
+    } }, form.element, h('div.actions', {}, h('button.primary', { type: 'submit' }, 'Run with these inputs'), h('button', { type: 'button', onclick: close }, 'Close')));
     card.append(asked);
     form.focus();
   }

@@ -47,7 +47,7 @@ export class RunView {
       cancel: h('button.danger', { type: 'button', onclick: () => this.cancel() }, 'Cancel'),
       edit: h('a.button', { hidden: true, href: this.app.address({ project: this.project, isNew: true, again: this.runId }) }, 'Edit'),
       again: h('button', { type: 'button', onclick: () => this.again() }, 'Run again'),
-      retry: h('button', { type: 'button', hidden: true, title: 'A new run that keeps what has completed', onclick: () => this.retry() }, 'Go on from the failure'),
+      retry: h('button', { type: 'button', hidden: true, title: 'Start a new run that reuses the completed steps', onclick: () => this.retry() }, 'Retry from the failure'),
     };
     parts.tabs = Object.entries(VIEWS).map(([name, text]) =>
       h('button', { type: 'button', role: 'tab', id: `tab-${name}`, 'aria-controls': 'pane', onclick: () => this.show(name), onkeydown: (event) => this.tabKey(event) }, text));
@@ -57,7 +57,7 @@ export class RunView {
         h('div.titles', {}, parts.name, h('p.facts', {}, parts.state, parts.steps, parts.took, parts.left, parts.began, parts.usage, parts.revision, parts.from)),
         h('a.button.back', { href: this.app.address({ project: this.project }) }, 'All runs'), parts.cancel, parts.edit, parts.again, parts.retry),
       parts.bar, parts.waits, parts.problem,
-      h('div.tabs', {}, h('div', { role: 'tablist', 'aria-label': 'How the steps are shown' }, ...parts.tabs), parts.legend));
+      h('div.tabs', {}, h('div', { role: 'tablist', 'aria-label': 'View of the steps' }, ...parts.tabs), parts.legend));
   }
 
   tabKey(event) {
@@ -148,7 +148,7 @@ export class RunView {
   }
 
   missing(text) {
-    this.element.replaceChildren(h('section.welcome', {}, h('h1', {}, 'This run is not here'), h('p.soft', {}, `The server says: ${text}. It may have been too old to be kept.`)));
+    this.element.replaceChildren(h('section.welcome', {}, h('h1', {}, 'Run not found'), h('p.soft', {}, `The server says: ${text}. Old runs are deleted after a while.`)));
   }
 
   update(state, stepId) {
@@ -204,7 +204,7 @@ export class RunView {
     setText(parts.state, word(run.status));
     parts.state.className = `state ${run.status}`;
     setText(parts.steps, stepsText(run.progress));
-    setText(parts.began, run.startedAt ? `started ${moment(run.startedAt, api.now())}` : 'waits for its turn');
+    setText(parts.began, run.startedAt ? `started ${moment(run.startedAt, api.now())}` : 'queued');
     setText(parts.usage, [run.usage && usageText(run.usage), budgetText(this.plan?.budget)].filter(Boolean).join(', '));
     setText(parts.revision, run.revision > 1 ? `revision ${run.revision} of the plan` : '');
     this.drawFrom(run);
@@ -226,8 +226,8 @@ export class RunView {
     if (from.dataset.drawn === drawn) return;
     from.dataset.drawn = drawn;
     const link = (run, step, text) => h('a', { href: this.app.address({ project: this.project, run, step }) }, text);
-    from.replaceChildren(...(retryOf ? ['goes on from ', link(retryOf, undefined, 'an earlier run'), ' '] : []),
-      ...(parent ? ['begun by ', link(parent.runId, parent.stepId, `step ${parent.stepId} of another run`)] : []));
+    from.replaceChildren(...(retryOf ? ['retry of ', link(retryOf, undefined, 'an earlier run'), ' '] : []),
+      ...(parent ? ['started by ', link(parent.runId, parent.stepId, `step ${parent.stepId} of another run`)] : []));
   }
 
   /** Whoever looks at the run is shown first what it waits for. */
@@ -263,7 +263,7 @@ export class RunView {
     setText(cancel, 'Cancelling');
     try {
       await api.cancel(this.project, this.runId);
-      this.app.say('The run was asked to end');
+      this.app.say('Cancellation requested');
     } catch (error) {
       this.app.refused(error);
       cancel.disabled = false;

@@ -24,7 +24,7 @@ export class RunList {
     this.heard = 0;
     this.buttons = Object.entries(FILTERS).map(([name, text]) =>
       h('button', { type: 'button', 'aria-pressed': String(name === 'all'), onclick: () => this.choose(name) }, text));
-    this.search = h('input', { type: 'search', placeholder: 'Find a run', 'aria-label': 'Find a run by name or id', oninput: () => app.redraw() });
+    this.search = h('input', { type: 'search', placeholder: 'Find a run', 'aria-label': 'Find a run by name or ID', oninput: () => app.redraw() });
     this.list = h('ul.list');
     this.more = h('button.more', { type: 'button', hidden: true, onclick: () => this.load(true) }, 'Show older runs');
     this.none = h('p.empty', { hidden: true });
@@ -34,7 +34,7 @@ export class RunList {
     this.messages = h('a.messages-link', {}, 'Messages', this.news);
     this.plans = h('a.messages-link', {}, 'Plans');
     element.append(h('h1.visually-hidden', {}, 'Runs'), this.messages, this.plans, h('div.filters', {},
-      h('div.segments', { role: 'group', 'aria-label': 'Which runs' }, ...this.buttons), this.search), this.scroller);
+      h('div.segments', { role: 'group', 'aria-label': 'Filter runs' }, ...this.buttons), this.search), this.scroller);
   }
 
   open(project) {
@@ -124,8 +124,8 @@ export class RunList {
     while (this.list.children.length > rows.length) this.list.lastChild.remove();
     this.more.hidden = !this.next;
     this.none.hidden = shown.length > 0;
-    setText(this.none, !this.isLoaded ? 'Loading' : text ? 'No run has this in its name or id.'
-      : { all: 'No runs yet. “New run” starts one.', active: 'Nothing runs just now.', failed: 'No run has failed.' }[this.filter]);
+    setText(this.none, !this.isLoaded ? 'Loading' : text ? 'No run matches this name or ID.'
+      : { all: 'No runs yet. “New run” starts one.', active: 'No run is active.', failed: 'No run has failed.' }[this.filter]);
     if (this.rows.size > 2 * shown.length + 100) this.rows.clear();
   }
 

@@ -130,7 +130,7 @@ export function read(field, raw, path = '') {
 
 function readNothing(field, path) {
   if (!field.isRequired) return { issues: [] };
-  return field.isNullable ? { text: 'null', issues: [] } : { issues: [{ path, message: 'this is needed' }] };
+  return field.isNullable ? { text: 'null', issues: [] } : { issues: [{ path, message: 'required' }] };
 }
 
 /** An object that need not be there, and of which nothing is filled in, is left out with all that would be needed in it. */
@@ -155,9 +155,9 @@ function readList(field, raw, path) {
   const texts = parts.map(({ text }) => text).filter((text) => text !== undefined);
   if (texts.length === 0 && issues.length === 0 && !field.isRequired) return { issues };
   const { minItems = 0, maxItems = Infinity, uniqueItems } = field.schema;
-  if (raw.length < minItems) issues.push({ path, message: `at least ${minItems} needed` });
+  if (raw.length < minItems) issues.push({ path, message: `at least ${minItems} required` });
   else if (raw.length > maxItems) issues.push({ path, message: `at most ${maxItems} allowed` });
-  else if (uniqueItems && new Set(texts).size < texts.length) issues.push({ path, message: 'each may be there once' });
+  else if (uniqueItems && new Set(texts).size < texts.length) issues.push({ path, message: 'entries must be unique' });
   return { text: `[${texts.join()}]`, issues };
 }
 
@@ -169,25 +169,25 @@ function textOf(field, raw) {
 
 /** What is wrong with a value, for people; undefined where nothing is. */
 function wrong({ kind, schema }, raw, text) {
-  if (kind === 'number') return NUMBER.test(text) ? outOfRange(schema, Number(text)) : 'this is no number';
-  if (kind === 'integer') return INTEGER.test(text) ? outOfRange(schema, Number(text)) : 'this is no whole number';
-  if (kind === 'json') return isJson(text) ? undefined : 'this is no JSON';
-  if (kind === 'datetime' && Number.isNaN(Date.parse(raw))) return 'this is no date and time';
+  if (kind === 'number') return NUMBER.test(text) ? outOfRange(schema, Number(text)) : 'must be a number';
+  if (kind === 'integer') return INTEGER.test(text) ? outOfRange(schema, Number(text)) : 'must be an integer';
+  if (kind === 'json') return isJson(text) ? undefined : 'must be valid JSON';
+  if (kind === 'datetime' && Number.isNaN(Date.parse(raw))) return 'must be a date and time';
   return TEXTS.has(kind) ? badText(schema, raw) : undefined;
 }
 
 function outOfRange({ minimum, maximum, exclusiveMinimum, exclusiveMaximum }, value) {
-  if (value < minimum) return `at least ${minimum}`;
-  if (value > maximum) return `at most ${maximum}`;
-  if (value <= exclusiveMinimum) return `more than ${exclusiveMinimum}`;
-  if (value >= exclusiveMaximum) return `less than ${exclusiveMaximum}`;
+  if (value < minimum) return `must be at least ${minimum}`;
+  if (value > maximum) return `must be at most ${maximum}`;
+  if (value <= exclusiveMinimum) return `must be greater than ${exclusiveMinimum}`;
+  if (value >= exclusiveMaximum) return `must be less than ${exclusiveMaximum}`;
 }
 
 function badText({ minLength, maxLength, pattern }, raw) {
   const { length } = [...raw];
-  if (length < minLength) return `at least ${minLength} character${minLength === 1 ? '' : 's'}`;
-  if (length > maxLength) return `at most ${maxLength} characters`;
-  if (pattern !== undefined && !matches(pattern, raw)) return `this does not match ${pattern}`;
+  if (length < minLength) return `must have at least ${minLength} character${minLength === 1 ? '' : 's'}`;
+  if (length > maxLength) return `must have at most ${maxLength} characters`;
+  if (pattern !== undefined && !matches(pattern, raw)) return `must match ${pattern}`;
 }
 
 /** A pattern that this browser can't read is left to the server. */

@@ -10,7 +10,7 @@ import { now } from './api.js';
 export class StepView {
   constructor(project, runId, app) {
     Object.assign(this, { project, runId, app, plans: new Map(), asked: new Map() });
-    this.side = h('div.facts-side', { tabindex: '0', role: 'region', 'aria-label': 'About the step' });
+    this.side = h('div.facts-side', { tabindex: '0', role: 'region', 'aria-label': 'Step details' });
     this.element = h('section.details', { hidden: true, 'aria-label': 'Step' }, this.side);
   }
 
@@ -134,7 +134,7 @@ export class StepView {
     const said = [
       step.handler && ['Runs', HANDLERS[step.handler] ?? step.handler],
       step.decision && ['Decision', decisionText(step.decision)],
-      step.reused && ['Output', 'kept from the run before'],
+      step.reused && ['Output', 'reused from the earlier run'],
       step.addedIn && ['Added', `in revision ${step.addedIn} of the plan`],
       step.usage && ['Usage', usageText(step.usage)],
     ].filter(Boolean);
@@ -154,7 +154,7 @@ export class StepView {
     begun.dataset.drawn = drawn;
     begun.hidden = all.length === 0;
     const link = ({ runId, planName, status }) => h('dd', {}, h('a', { href: this.app.address({ project: this.project, run: runId }) }, planName), ` ${word(status)}`);
-    begun.replaceChildren(...all.flatMap((run) => [h('dt', {}, 'Began'), link(run)]));
+    begun.replaceChildren(...all.flatMap((run) => [h('dt', {}, 'Started run'), link(run)]));
   }
 
   /** How far it is with each of a list. */
@@ -178,8 +178,8 @@ export class StepView {
       parts.why,
       h('dl.table', {}, ...row('State', parts.state), ...row('Attempt', parts.attempt), ...row('Time', parts.times),
         ...row('Step', h('dd', {}, h('code', {}, id))), ...(plan ? row('Tool', h('dd', {}, h('code', {}, plan.tool))) : []),
-        ...(before.length > 0 ? row('Waits for', h('dd', {}, ...links(before))) : []),
-        ...(after.length > 0 ? row('Before', h('dd', {}, ...links(after))) : []),
+        ...(before.length > 0 ? row('Depends on', h('dd', {}, ...links(before))) : []),
+        ...(after.length > 0 ? row('Required by', h('dd', {}, ...links(after))) : []),
         ...(plan?.conditional !== undefined ? row('Only if', h('dd', {}, h('code', {}, typeof plan.conditional === 'string' ? plan.conditional : plan.text('conditional')))) : [])),
       parts.facts, parts.begun, parts.items,
       h('div', {}, h('h3', {}, 'Attempts'), parts.attempts),
@@ -202,11 +202,11 @@ export class StepView {
 
 /** What a step does, and whether it is stuck or busy. */
 function stateText(step, time) {
-  if (step.status === 'retrying') return `waits to retry, in ${ticking(Date.parse(step.nextRetryAt) - time)}`;
-  if (step.status === 'waiting') return `waits for a decision, for ${ticking(elapsed(step, time))}`;
-  if (step.status !== 'running') return `${word(step.status)}${step.duration === undefined ? '' : ` after ${duration(step.duration)}`}${step.continued ? ', the run went on' : ''}`;
+  if (step.status === 'retrying') return `retrying in ${ticking(Date.parse(step.nextRetryAt) - time)}`;
+  if (step.status === 'waiting') return `waiting for a decision for ${ticking(elapsed(step, time))}`;
+  if (step.status !== 'running') return `${word(step.status)}${step.duration === undefined ? '' : ` after ${duration(step.duration)}`}${step.continued ? ', the run continued' : ''}`;
   const quiet = time - Date.parse(step.heardAt);
-  return `running for ${ticking(elapsed(step, time))}${quiet > QUIET && !step.items ? `, said nothing for ${duration(quiet)}` : ''}`;
+  return `running for ${ticking(elapsed(step, time))}${quiet > QUIET && !step.items ? `, no output for ${duration(quiet)}` : ''}`;
 }
 
 function timesText({ startedAt, finishedAt }) {

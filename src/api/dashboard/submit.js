@@ -30,7 +30,7 @@ export class SubmitView {
     this.inputs = h('section', { 'aria-label': 'Inputs', hidden: true });
     this.run = h('button.primary', { type: 'button', onclick: () => this.submit() }, 'Run');
     this.checkButton = h('button', { type: 'button', onclick: () => this.check() }, 'Check');
-    const chooser = h('button', { type: 'button', onclick: () => this.file.click() }, 'Open a file');
+    const chooser = h('button', { type: 'button', onclick: () => this.file.click() }, 'Open file');
     this.element = h('form.form', { 'aria-label': 'New run', onsubmit: (event) => event.preventDefault() },
       h('h1', {}, `New run in ${project}`),
       h('div.field', {}, h('label', { for: 'plan' }, 'Plan, as JSON'), this.text),
@@ -80,7 +80,7 @@ export class SubmitView {
       const { text, masked } = await api.readPlan(this.project, runId);
       this.text.value = indented(`{"plan": ${textAt(text, ['plan'])}, "inputs": ${textAt(text, ['inputs']) ?? '{}'}}`);
       this.offerInputs();
-      if (masked.length > 0) this.showIssues('These values are not shown, and have to be filled in', masked.map((path) => ({ path, message: 'fill this in' })));
+      if (masked.length > 0) this.showIssues('These values are hidden; enter them again', masked.map((path) => ({ path, message: 'enter the value' })));
     } catch (error) {
       this.app.refused(error);
     }
@@ -103,7 +103,7 @@ export class SubmitView {
   async check() {
     await this.ask(async () => {
       const summary = await api.check(this.text.value);
-      this.result.replaceChildren(h('p.good', {}, `A good plan: ${count(summary.steps.length, 'step')} in ${count(summary.totalLevels, 'level')}.`));
+      this.result.replaceChildren(h('p.good', {}, `The plan is valid: ${count(summary.steps.length, 'step')} in ${count(summary.totalLevels, 'level')}.`));
     });
   }
 
@@ -135,8 +135,8 @@ export class SubmitView {
     const place = /line (\d+) column (\d+)/.exec(error.message);
     const ofInputs = this.form ? error.issues.filter(({ path }) => /^inputs\b/.test(path ?? '')) : [];
     if (ofInputs.length > 0 && ofInputs.length === error.issues.length) this.form.show(ofInputs);
-    else if (error.issues.length > 0) this.showIssues(`${count(error.issues.length, 'issue')} to solve before this can run`, error.issues);
-    else if (place) this.showIssues('This is no JSON', [{ message: error.message, at: offsetOf(this.text.value, Number(place[1]), Number(place[2])) }]);
+    else if (error.issues.length > 0) this.showIssues(`The plan has ${count(error.issues.length, 'issue')}`, error.issues);
+    else if (place) this.showIssues('The plan is not valid JSON', [{ message: error.message, at: offsetOf(this.text.value, Number(place[1]), Number(place[2])) }]);
     else this.showIssues(error.message, []);
   }
 

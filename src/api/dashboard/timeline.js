@@ -23,7 +23,7 @@ export class Timeline {
     Object.assign(this, { pane, choose, lanes: new Map() });
     this.axis = h('div.axis', { 'aria-hidden': 'true' });
     this.grid = h('div', { 'aria-hidden': 'true' });
-    this.element = h('div.timeline', { role: 'group', 'aria-label': 'Steps in the order in which they began' }, this.grid, this.axis);
+    this.element = h('div.timeline', { role: 'group', 'aria-label': 'Steps in the order they started' }, this.grid, this.axis);
     pane.addEventListener('scroll', () => this.isShown && this.fill(), { passive: true });
     addEventListener('scroll', () => this.isShown && this.fill(), { passive: true });
   }

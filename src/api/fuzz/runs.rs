@@ -1,4 +1,4 @@
-//! What must hold of what a stranger wants of a run, or of a stored plan: decisions, changes, another try.
+//! Properties of requests about a run or a stored plan from untrusted clients: decisions, changes and retries.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};

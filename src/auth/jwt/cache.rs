@@ -1,4 +1,4 @@
-//! Tokens that were verified before: thousands of subscribers may show the same one.
+//! A cache of verified tokens: thousands of subscribers may present the same token.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What a token says, once its signature is known to be right: who, until when, and where its rights stand.
+//! Reads the claims of a token whose signature is valid: the subject, the expiry, and the claims that hold its rights.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -104,7 +104,7 @@ impl ClaimRules {
             return Err(AuthError::TokenClaims("sub is empty".to_owned()));
         }
         if exp >= EXP_END {
-            let why = format!("exp is {exp}, which is after the year 9999; expected seconds since 1970");
+            let why = format!("exp is {exp}, which is after the year 9999; expected seconds since 1970-01-01");
             return Err(AuthError::TokenClaims(why));
         }
         let expires_at = from_seconds(exp).plus_millis(self.leeway_ms);
@@ -169,8 +169,8 @@ fn parsed<'c, T: Deserialize<'c>>(claims: &'c RawValue) -> Result<T, AuthError> 
 
 fn unexpected(name: &str, found: Option<&Value>, setting: &str) -> AuthError {
     AuthError::TokenClaims(match found {
-        None => format!("{name} is missing, and {setting} is set"),
-        Some(_) => format!("{name} is none of {setting}"),
+        None => format!("{name} is missing; it is required because {setting} is set"),
+        Some(_) => format!("{name} is not one of {setting}"),
     })
 }
 
@@ -181,7 +181,7 @@ fn words<'v>(path: &ClaimPath, value: &'v Value) -> Result<Vec<&'v str>, AuthErr
         Value::Array(items) => items.iter().map(Value::as_str).collect(),
         _ => None,
     };
-    let expected = "expected a list of texts, or one text with spaces between its words";
+    let expected = "expected an array of strings or one string of words separated by spaces";
     found.ok_or_else(|| AuthError::TokenClaims(format!("{}: {expected}", path.0)))
 }
 
@@ -213,11 +213,11 @@ mod tests {
         for (claims, wrong) in [
             (json!({"iss": "https://a/", "aud": "api"}), ""),
             (json!({"iss": "b", "aud": ["other", "x"]}), ""),
-            (json!({"aud": "api"}), "iss is missing, and auth.issuer is set"),
-            (json!({"iss": null, "aud": "api"}), "iss is missing, and auth.issuer is set"),
+            (json!({"aud": "api"}), "iss is missing; it is required because auth.issuer is set"),
+            (json!({"iss": null, "aud": "api"}), "iss is missing; it is required because auth.issuer is set"),
             (json!({"iss": "https://a", "aud": "api"}), "iss is none of auth.issuer"),
             (json!({"iss": ["b"], "aud": "api"}), "iss is none of auth.issuer"),
-            (json!({"iss": "b"}), "aud is missing, and auth.audience is set"),
+            (json!({"iss": "b"}), "aud is missing; it is required because auth.audience is set"),
             (json!({"iss": "b", "aud": []}), "aud is none of auth.audience"),
             (json!({"iss": "b", "aud": "api "}), "aud is none of auth.audience"),
             (json!({"iss": "b", "aud": ["API"]}), "aud is none of auth.audience"),

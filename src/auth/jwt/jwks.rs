@@ -1,7 +1,7 @@
-//! The keys that an identity provider publishes: a JSON Web Key Set (RFC 7517), read and judged key by key.
+//! Reads the keys that an identity provider publishes, a JSON Web Key Set (RFC 7517), and checks each key.
 //!
-//! Each key that is taken is good for one algorithm alone, and none of them is secret: a set is read over a network, and
-//! whoever knows it must not be able to sign. One key that is no good takes nothing from the others.
+//! Each accepted key is for exactly one algorithm, and only public keys are accepted: the set is fetched over a
+//! network, and knowing it must not allow anyone to sign tokens. An unusable key does not affect the others.
 
 use std::fmt;
 
@@ -75,25 +75,25 @@ impl KeySet {
     /// Where it is too large, is no set, or has no key that can be used: then with why each can't.
     pub fn read(document: &[u8]) -> Result<ReadKeySet, String> {
         if document.len() > JWKS_BYTES_MAX {
-            return Err(format!("the key set is over {JWKS_BYTES_MAX} bytes"));
+            return Err(format!("the key set is larger than {JWKS_BYTES_MAX} bytes"));
         }
         let Document { keys: found } = serde_json::from_slice(document)
-            .map_err(|error| cut(format!("the document is no JSON Web Key Set: {error}")))?;
+            .map_err(|error| cut(format!("the document is not a JSON Web Key Set: {error}")))?;
         if found.len() > JWKS_KEYS_MAX {
-            return Err(format!("the key set has over {JWKS_KEYS_MAX} keys"));
+            return Err(format!("the key set has more than {JWKS_KEYS_MAX} keys"));
         }
         let (mut keys, mut ignored) = (Vec::<PublishedKey>::new(), Vec::new());
         for (at, jwk) in found.iter().enumerate() {
             match read_key(jwk) {
                 Ok(key) if keys.iter().any(|known| known.is_named_as(&key)) => {
-                    ignored.push(format!("{} is ignored: another key before it has this kid", name(jwk, at)));
+                    ignored.push(format!("{} is ignored: an earlier key has the same kid", name(jwk, at)));
                 }
                 Ok(key) => keys.push(key),
                 Err(why) => ignored.push(format!("{} is ignored: {why}", name(jwk, at))),
             }
         }
         if keys.is_empty() {
-            return Err(format!("the key set has no key that can be used{}", because(&ignored)));
+            return Err(format!("the key set has no usable key{}", because(&ignored)));
         }
         Ok(ReadKeySet { keys: Self { keys }, ignored })
     }
@@ -167,13 +167,13 @@ struct Jwk {
 
 fn read_key(jwk: &Value) -> Result<PublishedKey, String> {
     // A list could be read as a struct too, which nobody means.
-    let members = jwk.as_object().ok_or("it is no object")?;
+    let members = jwk.as_object().ok_or("it is not an object")?;
     let jwk = Jwk::deserialize(members).map_err(|error| cut(error.to_string()))?;
     if let Some(purpose) = jwk.purpose.as_ref().filter(|purpose| *purpose != "sig") {
         return Err(format!("its use is {}, not \"sig\"", Quoted(purpose)));
     }
     if jwk.key_ops.as_ref().is_some_and(|ops| !ops.iter().any(|op| op == "verify")) {
-        return Err("its key_ops lack \"verify\"".to_owned());
+        return Err("its key_ops do not include \"verify\"".to_owned());
     }
     if jwk.d.is_some() {
         return Err("it is a private key, which must not be published".to_owned());
@@ -181,7 +181,7 @@ fn read_key(jwk: &Value) -> Result<PublishedKey, String> {
     let public = public_key(&jwk)?;
     let own = format!("{:?}", public.algorithm());
     match jwk.alg {
-        Some(alg) if alg != own => Err(format!("its alg is {}; expected {own} of a key of this kind", Quoted(&alg))),
+        Some(alg) if alg != own => Err(format!("its alg is {}; expected {own} for a key of this kind", Quoted(&alg))),
         _ => Ok(PublishedKey { kid: jwk.kid, public }),
     }
 }
@@ -195,7 +195,7 @@ fn public_key(jwk: &Jwk) -> Result<PublicKey, String> {
             Ok(PublicKey::P256([&[UNCOMPRESSED], x.as_slice(), y.as_slice()].concat()))
         }
         ("OKP", Some("Ed25519")) => Ok(PublicKey::Ed25519(coordinate("x", jwk.x.as_ref())?)),
-        ("oct", _) => Err("it is a secret, which must not be published".to_owned()),
+        ("oct", _) => Err("it is a symmetric secret, which must not be published".to_owned()),
         (kty, Some(crv)) => Err(format!("its kty and crv are {} and {}; {EXPECTED}", Quoted(kty), Quoted(crv))),
         (kty, None) => Err(format!("its kty is {}; {EXPECTED}", Quoted(kty))),
     }
@@ -211,7 +211,7 @@ fn rsa(jwk: &Jwk) -> Result<PublicKey, String> {
     }
     let is_odd = e.last().is_some_and(|last| last % 2 == 1);
     if !is_odd || e == [1] || e.len() > RSA_EXPONENT_BYTES_MAX {
-        return Err("its e is no exponent of a safe key; 65537 is usual".to_owned());
+        return Err("its e is not a safe exponent; the usual value is 65537".to_owned());
     }
     Ok(PublicKey::Rsa { n, e })
 }
@@ -226,12 +226,12 @@ fn number(name: &str, text: Option<&String>) -> Result<Vec<u8>, String> {
 fn coordinate(name: &str, text: Option<&String>) -> Result<Vec<u8>, String> {
     let bytes = decoded(name, text)?;
     let fits = bytes.len() == FIELD_BYTES;
-    fits.then_some(bytes).ok_or_else(|| format!("its {name} is not of {FIELD_BYTES} bytes"))
+    fits.then_some(bytes).ok_or_else(|| format!("its {name} does not have {FIELD_BYTES} bytes"))
 }
 
 fn decoded(name: &str, text: Option<&String>) -> Result<Vec<u8>, String> {
     let text = text.ok_or_else(|| format!("it has no {name}"))?;
-    URL_SAFE_NO_PAD.decode(text).map_err(|_| format!("its {name} is no URL-safe base64 without padding"))
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| format!("its {name} is not URL-safe base64 without padding"))
 }
 
 /// The error may repeat a value of any length.

@@ -60,7 +60,7 @@ fn a_key_is_for_one_algorithm_or_is_ignored_by_name() {
         (with(rsa(N, "AQAB"), "n", Value::Null), Err("it has no n")),
         (with(rsa(N, "AQAB"), "n", json!(3)), Err("invalid type")),
         (with(rsa(N, "AQAB"), "use", json!("enc")), Err("its use is \"enc\", not \"sig\"")),
-        (with(rsa(N, "AQAB"), "key_ops", json!(["sign"])), Err("its key_ops lack \"verify\"")),
+        (with(rsa(N, "AQAB"), "key_ops", json!(["sign"])), Err("its key_ops do not include \"verify\"")),
         (with(rsa(N, "AQAB"), "alg", json!("RSA-OAEP")), Err("its alg is \"RSA-OAEP\"; expected RS256")),
         (with(rsa(N, "AQAB"), "alg", json!("HS256")), Err("its alg is \"HS256\"")),
         (with(rsa(N, "AQAB"), "alg", json!("ES256")), Err("its alg is \"ES256\"")),
@@ -68,7 +68,7 @@ fn a_key_is_for_one_algorithm_or_is_ignored_by_name() {
         (with(rsa(N, "AQAB"), "d", json!("AQAB")), Err("it is a private key")),
         (with(ed(), "d", json!(X)), Err("it is a private key")),
         (with(ec(), "crv", json!("P-384")), Err("its kty and crv are \"EC\" and \"P-384\"")),
-        (with(ec(), "x", json!("AQAB")), Err("its x is not of 32 bytes")),
+        (with(ec(), "x", json!("AQAB")), Err("its x does not have 32 bytes")),
         (with(ec(), "y", Value::Null), Err("it has no y")),
         (with(ed(), "crv", json!("X25519")), Err("\"X25519\"")),
         (with(ed(), "crv", json!("Ed448")), Err("\"Ed448\"")),
@@ -77,8 +77,8 @@ fn a_key_is_for_one_algorithm_or_is_ignored_by_name() {
         (json!({"kty": "oct", "kid": "k", "k": X, "alg": "HS256"}), Err("it is a secret")),
         (json!({"kty": "rsa", "n": N, "e": "AQAB"}), Err("keys[0] is ignored: its kty is \"rsa\"")),
         (json!({"kid": "k\n"}), Err("the key \"k\\n\" is ignored: missing field `kty`")),
-        (json!(["RSA"]), Err("keys[0] is ignored: it is no object")),
-        (json!(1), Err("keys[0] is ignored: it is no object")),
+        (json!(["RSA"]), Err("keys[0] is ignored: it is not an object")),
+        (json!(1), Err("keys[0] is ignored: it is not an object")),
     ] {
         // A good one beside it is taken in any case.
         let set = read(&[jwk.clone(), with(ed(), "kid", json!("other"))]).expect("has a good key");
@@ -99,7 +99,7 @@ fn a_key_is_for_one_algorithm_or_is_ignored_by_name() {
 fn of_two_keys_of_one_name_and_algorithm_the_first_counts() {
     let other = with(ed(), "x", json!(Y));
     let set = read(&[ed(), other, with(rsa(N, "AQAB"), "kid", json!("ed"))]).expect("has good keys");
-    assert_eq!(set.ignored, ["the key \"ed\" is ignored: another key before it has this kid"]);
+    assert_eq!(set.ignored, ["the key \"ed\" is ignored: an earlier key has the same kid"]);
     assert_eq!(set.keys.to_string(), "2 keys: \"ed\" (EdDSA), \"ed\" (RS256)");
     let unnamed = json!({"kty": "OKP", "crv": "Ed25519", "x": X});
     let set = read(&[unnamed.clone(), unnamed]).expect("has good keys");
@@ -119,8 +119,8 @@ fn a_document_that_is_no_set_is_refused_whole() {
         ("[]", "no JSON Web Key Set"),
         ("{}", "missing field `keys`"),
         (r#"{"keys": {}}"#, "no JSON Web Key Set"),
-        (r#"{"keys": []}"#, "the key set has no key that can be used"),
-        (r#"{"keys": [1, 2]}"#, "can be used: keys[0] is ignored: it is no object (and 1 more)"),
+        (r#"{"keys": []}"#, "the key set has no usable key"),
+        (r#"{"keys": [1, 2]}"#, "no usable key: keys[0] is ignored: it is not an object (and 1 more)"),
         (&too_many, "over 100 keys"),
         (&too_large, "over 262144 bytes"),
     ] {

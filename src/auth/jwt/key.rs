@@ -1,4 +1,4 @@
-//! The key that tokens are verified by, checked when the server starts rather than at its first token.
+//! The key that verifies tokens. It is checked when the server starts, not with the first token.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -96,15 +96,15 @@ impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SecretTooShort(bytes) => {
-                write!(f, "the JWT secret has {bytes} bytes: expected at least {JWT_SECRET_BYTES_MIN}")
+                write!(f, "the JWT secret has {bytes} bytes; expected at least {JWT_SECRET_BYTES_MIN}")
             }
-            Self::PrivateKey => f.write_str("the file holds a private key: expected the public key alone"),
+            Self::PrivateKey => f.write_str("the file contains a private key; expected only the public key"),
             Self::NotPublicKey(expected) => {
-                write!(f, "the file holds no usable key: expected PEM text with {expected}")
+                write!(f, "the file contains no usable key; expected {expected} in PEM format")
             }
             Self::NotPrivateKey => f.write_str(
-                "the file holds no usable key: expected PEM text with a private key of RSA (2048 bits at least), P-256 or \
-                 Ed25519, as `BEGIN PRIVATE KEY`",
+                "the file contains no usable key; expected an RSA (at least 2048 bits), P-256 or Ed25519 private key in PEM \
+                 format (`BEGIN PRIVATE KEY`)",
             ),
             Self::CannotSign(why) => write!(f, "the token could not be signed: {why}"),
         }

@@ -1,10 +1,9 @@
-//! JWTs: whether one is genuine, and whom it stands for.
+//! Verifies JWTs and determines whom they stand for.
 //!
-//! `jsonwebtoken` does the form and the signature. Its checks of the claims read the clock, and ask for no issuer and no
-//! audience where a token has none; so they are off, and [`ClaimRules`] checks the claims.
+//! `jsonwebtoken` parses tokens and verifies signatures. Its own checks of claims read the clock, and accept a token
+//! without issuer or audience even if one is expected. They are switched off, and [`ClaimRules`] checks the claims.
 //!
-//! Which key a token is verified with says `trusted`: one that the operator gave (`key`), or one of a set that an identity
-//! provider publishes (`jwks`).
+//! `trusted` selects the key for a token: the operator's (`key`) or one of an identity provider's set (`jwks`).
 
 mod cache;
 mod claims;
@@ -74,7 +73,7 @@ impl Verifier {
 
     /// Verifies with the keys of an identity provider, once there [are some](Self::replace_keys).
     pub fn awaiting_keys(rules: ClaimRules) -> Self {
-        Self::over(Keys::Awaited("they were not fetched yet".to_owned()), rules)
+        Self::over(Keys::Awaited("they have not been fetched yet".to_owned()), rules)
     }
 
     fn over(keys: Keys, rules: ClaimRules) -> Self {

@@ -1,5 +1,5 @@
-//! The cryptography that `jsonwebtoken` asks for, over `ring`, which the TLS client of the http tool brings anyway:
-//! verifiers and signers for the four algorithms that a server may be set to.
+//! The cryptography backend of `jsonwebtoken`, based on `ring`, which the TLS client of http tools needs anyway:
+//! verifiers and signers for the four algorithms that a server can be configured for.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result, new_error};

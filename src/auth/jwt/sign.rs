@@ -1,5 +1,4 @@
-//! Tokens made on the command line: signed with the secret of HS256, or with a private key that a server knows the public
-//! half of.
+//! Signs tokens on the command line, with the HS256 secret or with the private key whose public key a server has.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 

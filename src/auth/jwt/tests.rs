@@ -314,7 +314,7 @@ fn a_key_that_is_none_is_named_at_once() {
         (rsa(RS256_KEY), ""),
         (rsa(RS256_KEY_PKCS1), ""),
         (JwtKey::Hs256 { secret: vec![b'x'; 32] }, ""),
-        (JwtKey::Hs256 { secret: vec![b'x'; 31] }, "the JWT secret has 31 bytes: expected at least 32"),
+        (JwtKey::Hs256 { secret: vec![b'x'; 31] }, "the JWT secret has 31 bytes; expected at least 32"),
         (rsa(RSA_1024_KEY), "2048"),
         (rsa(ES256_KEY), "RSA"),
         (rsa("x"), "RSA"),

@@ -1,5 +1,5 @@
-//! Which key a token is verified with. Every key is for one algorithm, and the token's word for it never decides more than
-//! whether it is refused.
+//! Selects the key for a token. Every key is for one algorithm. The token's own `alg` can only lead to a refusal, never
+//! to another algorithm.
 
 use std::slice;
 

@@ -288,7 +288,7 @@ fn a_completed_run_tells_its_critical_path() {
         event(1234, RunEventKind::Completed(end)),
     ];
     let text = plain(&events);
-    assert!(text.contains("c: failed after 1m 01s (2/3, 66%), the run goes on: odd\n"), "{text}");
+    assert!(text.contains("c: failed after 1m 01s (2/3, 66%), the run continues: odd\n"), "{text}");
     assert!(text.contains("\nNightly completed after 1.2s\n  steps "), "{text}");
     assert!(text.contains("\n  critical path  a > b\n"), "{text}");
     let usage = "\n  usage          12,345 tokens (12,000 in, 9,000 of them cached, 345 out), cost 0.0125\n";

@@ -130,11 +130,11 @@ fn an_http_tool_that_can_not_be_is_refused_with_its_line() {
     let table = [
         (
             format!("{HTTP}body = {{ a = '{{{{ x }}}}' }}"),
-            "4: tools.t.body.a: `x` is not known here, only inputs are".to_owned(),
+            "4: tools.t.body.a: unknown name `x`; available here: inputs".to_owned(),
         ),
         (
             "[tools.t]\nkind = 'http'\nurl = 'http://u:hunter2@x'".to_owned(),
-            "3: tools.t.url: must hold no credentials; put them into a header".to_owned(),
+            "3: tools.t.url: must not contain credentials; put them in a header".to_owned(),
         ),
         (
             format!("{HTTP}\ninputs = {{ type = 'text' }}"),
@@ -187,9 +187,9 @@ fn limits_that_can_not_be_are_refused_with_their_line() {
         ("limits.memry = '1MiB'", "4: unknown key tools.t.limits.memry; did you mean tools.t.limits.memory?"),
         (
             "[tools.t.limits]\nopen_files = 9\nprocesses = 9",
-            "6: tools.t.limits.processes: counts all that a user runs, so expected a uid that is not 0 beside it",
+            "6: tools.t.limits.processes: requires a uid other than 0, because the limit counts all processes of a user",
         ),
-        ("uid = 1", "4: tools.t.uid: expected a gid beside it, or the program would keep the server's group"),
+        ("uid = 1", "4: tools.t.uid: requires gid; without it the program would keep the server's group"),
     ];
     for (text, expected) in table {
         assert_eq!(from_file(&format!("{TOOL}{text}")), Err(vec![format!("stepcast.toml:{expected}")]), "{text}");
@@ -201,12 +201,12 @@ fn a_secret_that_was_too_short_to_be_masked_was_shown() {
     let table = [
         (
             "kind = 'command'\nargv = ['x']\nenv = { MODE = 'a', API_KEY = 'abc' }",
-            "4: tools.t.env.API_KEY: a secret must have at least 4 bytes to be masked in outputs, this one has 3 (it counts \
+            "4: tools.t.env.API_KEY: a secret must have at least 4 bytes so that it can be masked in outputs; found 3 (it counts \
              as a secret because its name contains KEY)",
         ),
         (
             "kind = 'http'\nurl = 'http://x'\nheaders = { Authorization = 'Bearer abc' }",
-            "4: tools.t.headers.Authorization: a secret must have at least 4 bytes to be masked in outputs, this one has 3",
+            "4: tools.t.headers.Authorization: a secret must have at least 4 bytes so that it can be masked in outputs; found 3",
         ),
     ];
     for (text, expected) in table {
@@ -222,10 +222,13 @@ fn a_secret_that_was_too_short_to_be_masked_was_shown() {
 fn a_host_out_of_a_template_needs_a_list_of_hosts() {
     const TOOL: &str = "[tools.t]\nkind = 'http'\nurl = 'http://{{ inputs.x }}.a.example/'\n";
     let table = [
-        ("", "3: tools.t.url: a template in its host or port lets a plan choose the server, so expected allow_hosts"),
+        (
+            "",
+            "3: tools.t.url: a template in the host or port requires allow_hosts, because it lets a plan choose the server",
+        ),
         (
             "allow_hosts = []",
-            "3: tools.t.url: a template in its host or port lets a plan choose the server, so expected allow_hosts",
+            "3: tools.t.url: a template in the host or port requires allow_hosts, because it lets a plan choose the server",
         ),
         ("allow_hosts = 'a'", "4: tools.t.allow_hosts: expected a list of hosts"),
         (
@@ -257,8 +260,8 @@ fn a_mistake_in_what_a_tool_uses_is_told_with_its_line() {
         assert!(errors.iter().any(|error| error.contains(expected)), "{text}: {errors:?}");
     }
     for (text, expected) in [
-        ("budget = { tokens = 1 }", "4: tools.t.budget: expected usage beside it"),
-        ("price = { input = 1, output = 1 }", "4: tools.t.price: expected usage beside it"),
+        ("budget = { tokens = 1 }", "4: tools.t.budget: requires usage"),
+        ("price = { input = 1, output = 1 }", "4: tools.t.price: requires usage"),
         ("usage = 'event.usage'", "4: tools.t.usage: "),
     ] {
         let errors = from_file(&format!("[tools.t]\nkind = 'command'\nargv = ['t']\n{text}")).expect_err("is refused");

@@ -1,8 +1,8 @@
-//! Steps that wait for a decision: how the wait begins, goes on after a restart, and ends.
+//! Steps that wait for a decision: how the wait starts, continues after a restart, and ends.
 //!
-//! No worker waits, and a shutdown does not wait for it either. What it asks and until when is in its message, so that a
-//! restart goes on waiting without asking the tool again. A step's own timeout counts for the wait as for anything that an
-//! attempt does, where the step gives one; what was rejected or not decided in time is not tried again.
+//! No worker waits, and a shutdown does not wait for it either. The question and its deadline are part of a message, so
+//! after a restart the step continues to wait without calling the tool again. The step's timeout, if it has one, also
+//! applies to the wait. A rejected or expired approval is not retried.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::model::{
 };
 
 /// Why an item fails that asks for a decision.
-const ITEMS_WAIT_NOT: &str = "items of a step can't wait for a decision; ask in a step of its own";
+const ITEMS_WAIT_NOT: &str = "an approval can't be used with forEach; use a separate step";
 
 /// Why a handler fails that asks for a decision.
-const HANDLERS_WAIT_NOT: &str = "a handler can't wait for a decision";
+const HANDLERS_WAIT_NOT: &str = "an approval can't be used in a handler";
 
 impl Run {
     /// An attempt asks for a decision. Items are many, and each of them would have to be asked by a name of its own.
@@ -87,7 +87,7 @@ impl Run {
         let Some(approval) = self.state.steps[step].approval.clone() else { return };
         let choice = match approval.on_expire {
             OnExpire::Fail => {
-                return self.fail_step(step, "nobody decided in time: the approval expired".to_owned(), now, out);
+                return self.fail_step(step, "the approval expired before anyone decided".to_owned(), now, out);
             }
             OnExpire::Reject => Choice::Reject,
             OnExpire::Approve => Choice::Approve,
@@ -142,7 +142,9 @@ impl Run {
         let error = match (decision.choice, on_reject, &decision.by) {
             (Choice::Approve, ..) | (_, OnReject::Continue, _) => None,
             (Choice::Reject, OnReject::Fail, Some(by)) => Some(format!("rejected by {by}")),
-            (Choice::Reject, OnReject::Fail, None) => Some("rejected: nobody decided in time".to_owned()),
+            (Choice::Reject, OnReject::Fail, None) => {
+                Some("rejected: the approval expired before anyone decided".to_owned())
+            }
         };
         let output = decision.output();
         if let Some(live) = self.live.get_mut(&self.unit(step)) {

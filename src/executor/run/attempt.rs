@@ -1,4 +1,4 @@
-//! The way of one attempt: taken by a worker, heard, ended well or badly, waited for, tried again.
+//! The life of one attempt: taken by a worker, output, success or failure, delay, retry.
 
 use std::mem;
 use std::time::Duration;
@@ -199,7 +199,7 @@ impl Run {
         match why {
             Leave::TimedOut(limit) if !may_run_twice => {
                 let timed_out = limit.sentence(&self.plan.steps[step].tool);
-                let error = format!("{timed_out}; the attempt does not end, and its tool must not run twice");
+                let error = format!("{timed_out}; the attempt is still running, and its tool must not run twice");
                 self.fail_attempt(unit, AttemptError::Lasting(error), now, out);
             }
             _ => self.leave(unit, why, now, out),

@@ -1,7 +1,7 @@
-//! What a run uses of language models, and the end of one that has used all that it may.
+//! The language model usage of a run, and the end of a run that has reached its budget.
 //!
-//! What attempts use is in the messages that end them, so a restart knows it; what one that is interrupted had used by then
-//! is lost with it. While attempts run, what they have told so far counts too.
+//! The usage of ended attempts is part of their messages and survives a restart; the usage of an interrupted attempt is
+//! lost. The usage that running attempts have reported so far also counts.
 
 use std::time::Duration;
 

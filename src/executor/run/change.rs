@@ -1,5 +1,5 @@
-//! How a run goes on with another plan: steps that have not started come, go and are others, and what has started stays as
-//! it is, under the numbers that it has.
+//! How a run continues with a changed plan: steps that have not started are added, removed or replaced. Steps that have
+//! started stay as they are, with the same indices.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -94,7 +94,7 @@ impl Run {
             // Nothing begins any more, whatever the plan is.
             return Ok(None);
         }
-        let refused = |why: String| format!("its change of the plan is refused: {why}");
+        let refused = |why: String| format!("its plan change was rejected: {why}");
         let source = self.plan.source.as_deref().ok_or_else(|| refused("the plan can't be read".to_owned()))?;
         let by = &self.plan.steps[step].id;
         let Some(change) = open_change(source, by, &change.to_string()) else { return Ok(None) };
@@ -332,9 +332,11 @@ fn why(error: &SteeringError) -> String {
         SteeringError::StepStarted { step, status } => {
             format!("step {step} is {}: only steps that have not started can be changed", status.as_str())
         }
-        SteeringError::RunEnding => "the run is about to end".to_owned(),
-        SteeringError::TooManyChanges { limit } => format!("the plan has changed {limit} times, as often as it may"),
-        SteeringError::StaleRevision { current } => format!("the plan is at revision {current}"),
-        _ => "it can't be made now".to_owned(),
+        SteeringError::RunEnding => "the run is ending".to_owned(),
+        SteeringError::TooManyChanges { limit } => {
+            format!("the plan was changed too many times (limit {limit}, fixed)")
+        }
+        SteeringError::StaleRevision { current } => format!("the plan is now at revision {current}"),
+        _ => "the change can't be made now".to_owned(),
     }
 }

@@ -1,8 +1,8 @@
-//! Steps that run a stored plan: the run that they begin, and what becomes of them when it ends.
+//! Steps that run a stored plan: the child run that they start, and how they end when it ends.
 //!
-//! The child's id follows from the parent's, the step and the failures of the step so far: an attempt that makes up for one
-//! that a crash interrupted names the same child, and is joined to it wherever that is by then. A further attempt after a
-//! failure names another.
+//! The child's id is derived from the parent, the step and the number of its failures so far. An attempt that repeats
+//! one that a crash interrupted has the same child, and joins it in whatever state it is. An attempt after a failure
+//! has another child.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{AttemptError, Effects, Run, Unit};
 use crate::model::{CHILD_DEPTH_MAX, Now, Parent, PlanName, ProjectId, RunId, StepId, StepStatus, Usage};
 
 /// Why an item fails that wants a child: a child is known by its step.
-const ITEMS_RUN_NOTHING: &str = "items of a step can't run a stored plan; run it in a step of its own";
+const ITEMS_RUN_NOTHING: &str = "a stored plan can't be run with forEach; use a separate step";
 
 /// How soon an attempt may be made again where there was no room for the child.
 pub const NO_ROOM_WAIT: Duration = Duration::from_secs(5);
@@ -76,7 +76,7 @@ impl Run {
         let parent = self.as_parent(&self.plan.steps[self.index(unit)].id);
         let plan = match PlanName::parse(&name) {
             Ok(_) if parent.depth > CHILD_DEPTH_MAX => {
-                let error = format!("runs would be nested more than {CHILD_DEPTH_MAX} deep");
+                let error = format!("runs can't be nested more than {CHILD_DEPTH_MAX} levels deep");
                 return self.fail_attempt(unit, AttemptError::Lasting(error), now, out);
             }
             Err(error) => return self.fail_attempt(unit, AttemptError::Lasting(error.to_string()), now, out),

@@ -1,4 +1,4 @@
-//! Outputs cut to what a message may carry.
+//! Cuts outputs to the size that a message may have.
 
 use std::io::{self, Write};
 use std::sync::Arc;

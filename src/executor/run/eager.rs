@@ -1,5 +1,6 @@
-//! Runs whose steps start as soon as what they depend on has ended. A level opens with the first of its steps that moves
-//! and closes with the last, so levels overlap. What is skipped because a step failed is skipped at once.
+//! Runs whose steps start as soon as their dependencies have ended. A level opens with the first of its steps that
+//! changes its state and closes with the last, so levels overlap. Steps to be skipped because another failed are
+//! skipped at once.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! How runs end, early or not.
+//! How runs end, whether early or not.
 
 use crate::model::{
     Cause, CauseKind, EndReason, Now, PerformanceMetrics, RunCompleted, RunEventKind, RunFailed, RunOutcome, StepId,
@@ -252,7 +252,7 @@ impl Run {
             }
             Abort::QueueTimeout => {
                 let limit = millis(self.plan.queue_timeout.unwrap_or_default());
-                format!("the run did not begin within {limit} ms (the plan's queueTimeout)")
+                format!("the run did not start within {limit} ms (the plan's queueTimeout)")
             }
             Abort::Budget => self.budget_sentence(),
             Abort::Timeout => {

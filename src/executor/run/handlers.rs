@@ -1,6 +1,6 @@
-//! What a run does once its outcome is settled and before it says its last message: its plan's handlers, those for the
-//! outcome and then those for any. They can't change it. Each of their messages tells it, so a restart in their midst goes
-//! on with the same. A run of which no level was opened has no use for them: they are skipped.
+//! Runs the plan's handlers after the outcome of a run is decided and before its last message: first those for the
+//! outcome, then those for any outcome. They can't change it. Each of their messages contains the outcome, so a restart
+//! in between continues with the same. A run without an opened level skips its handlers.
 
 use serde_json::{Value, json};
 
@@ -127,7 +127,7 @@ impl Run {
 /// Why a handler does not run.
 fn unfit_sentence(status: RunStatus, has_begun: bool) -> &'static str {
     match status {
-        _ if !has_begun => "no step of the run has begun",
+        _ if !has_begun => "no step of the run has started",
         RunStatus::Completed => "the run completed",
         RunStatus::Cancelled => "the run was cancelled",
         RunStatus::Queued | RunStatus::Running | RunStatus::Failed => "the run failed",

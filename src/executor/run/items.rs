@@ -1,9 +1,9 @@
 //! Steps that call their tool for each item of an array.
 //!
-//! Such a step is told as one: it runs from its first item to its last, and says now and then how many have come how far.
-//! Its items are [units](Unit) with attempts of their own, of which each move is a [`Record::Item`]; what is kept of them is
-//! what a restart goes on from. The items themselves are evaluated once, when the step begins, and again after a restart,
-//! from the same outputs.
+//! To others such a step is a single step: it runs from its first item to its last, and reports the totals from time to
+//! time. Its items are [units](Unit) with their own attempts. Each change of an item is a [`Record::Item`], from which
+//! a restart continues. The array itself is evaluated once when the step starts, and again after a restart from the
+//! same outputs.
 
 use std::sync::Arc;
 use std::time::Duration;

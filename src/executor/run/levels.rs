@@ -1,5 +1,5 @@
-//! Levels: the brackets around what their steps say, and runs that go through them one after another. Where levels overlap
-//! is in [`eager`](super::eager).
+//! Levels: the messages that open and close them, and runs that process them one after another. Overlapping levels are
+//! in [`eager`](super::eager).
 
 use super::step::Stopwatch;
 use super::{Course, Effects, Run, metrics};

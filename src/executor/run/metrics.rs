@@ -1,4 +1,4 @@
-//! Where a run's time went.
+//! Computes how the time of a run was spent.
 
 use crate::model::{Plan, RunState, StepId};
 

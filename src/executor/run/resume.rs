@@ -1,11 +1,11 @@
-//! How a run goes on after a crash or a restart: from its plan, the fold of its messages, and its whole outputs.
+//! How a run continues after a crash or a restart: from its plan, the fold of its messages, and its whole outputs.
 //!
-//! Any prefix of a run's messages is a state to resume from; the log may end anywhere. A step that was running is run
-//! again as a further attempt, at least once, unless its tool forbids it, or so many attempts in a row were interrupted
-//! that it may well be what ends the server each time. That uses up none of its retries. A delay
-//! keeps its end: it counts from the start of the attempt that was interrupted, or of the first of several in a row.
-//! When within that attempt the tool asked for the delay no message tells; the start is the earliest that it can have
-//! been, so a step is never later than its delay for a restart's sake.
+//! A run can resume after any prefix of its messages, because the log may end anywhere. A step that was running is run
+//! again as a further attempt (at least once), unless its tool forbids that, or unless so many consecutive attempts
+//! were interrupted that the step may be what ends the server each time. This does not count as a retry. A delay keeps
+//! its end: it counts from the start of the interrupted attempt, or of the first of several in a row. No message tells
+//! when within that attempt the tool asked for the delay; the start is the earliest possible time, so a restart never
+//! makes a step late.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -181,7 +181,7 @@ impl Run {
         let is_too_often = interruptions >= max && !tool.only_waits();
         is_too_often.then(|| {
             format!(
-                "during each of the last {interruptions} attempts at this step, and executor.interruptions is {max}"
+                "during each of the last {interruptions} attempts at this step (limit {max}, executor.interruptions)"
             )
         })
     }

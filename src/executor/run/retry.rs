@@ -1,4 +1,4 @@
-//! How long a failed step waits before it is tried again.
+//! How long a failed step waits before its retry.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a run says. Everything goes through [`Run::emit`].
+//! Emits the messages of a run. All of them go through [`Run::emit`].
 
 use super::{Each, Effects, Run, Unit};
 use crate::executor::joiner::Chunk;

@@ -1,4 +1,4 @@
-//! What the expressions of a step may name, and whether its condition holds.
+//! The names that expressions of a step can use, and the evaluation of its condition.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! What others want of a run while it goes on. Each wish gets one verdict, behind the message that came of it.
+//! Handles the requests of others to change an active run. Each gets exactly one verdict, after the message that it
+//! caused.
 
 use super::{Effects, Run};
 use crate::model::{Now, Record, Steer, Steering, SteeringError, Verdict};

@@ -1,4 +1,4 @@
-//! What a run knows of a step beyond its messages, while that step runs or waits.
+//! What a run knows about an active step in addition to its messages.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ impl Live {
         self.said += bytes.len();
         if bytes.len() > room {
             bytes.truncate(room);
-            bytes.extend_from_slice(format!("\n[cut here: the output is over {max} bytes]").as_bytes());
+            bytes.extend_from_slice(format!("\n[truncated: the output is larger than {max} bytes]").as_bytes());
         }
         Some(bytes)
     }

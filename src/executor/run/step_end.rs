@@ -1,4 +1,4 @@
-//! How steps end: what is told of them, and what it means for the run.
+//! How steps end: their last messages, and the consequences for the run.
 
 use std::sync::Arc;
 
@@ -77,7 +77,7 @@ impl Run {
 
     pub(super) fn skip_below(&mut self, step: usize, failed: usize, now: Now, out: &mut Effects) {
         let failed = self.plan.steps[failed].id.clone();
-        let reason = format!("step {failed}, on which it depends, failed");
+        let reason = format!("it depends on step {failed}, which failed");
         self.skip(step, reason, Cause { kind: CauseKind::UpstreamFailed, step_id: Some(failed) }, now, out);
     }
 

@@ -394,7 +394,7 @@ fn a_run_that_waited_too_long_says_its_first_message_and_its_last_after_any_cras
     let mut stage = Stage::of(Run::new(new_run("r", late.clone()), context()), now);
     stage.start();
     let failed = stage.failed();
-    let error = "the run did not begin within 50 ms (the plan's queueTimeout)";
+    let error = "the run did not start within 50 ms (the plan's queueTimeout)";
     assert_eq!((failed.reason, failed.error.as_str()), (EndReason::QueueTimeout, error));
     let events = stage.log();
     assert_eq!(events.len(), 4, "the first, two that are skipped, and the last: {events:?}");

@@ -1,4 +1,4 @@
-//! What a run hands to workers, and which of it first.
+//! The units of work that a run gives to workers, and their order.
 
 use std::cmp::Reverse;
 

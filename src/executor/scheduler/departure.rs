@@ -1,7 +1,7 @@
-//! Runs that are let go, because others go on with them: their attempts are ended, and nothing more is said of them. What is
-//! left of them for a while is the workers that have not come back. These have a moment to end what they do; then it is
-//! killed; and whoever has not come back a moment later is waited for no longer. Such a worker stays busy until its tool
-//! returns, and what it tells then reaches nobody, for its run's key is never given out again.
+//! Runs that are released because another node continues them. Their attempts are ended, and nothing more is reported
+//! of them. What remains for a while are workers that have not returned. They get a moment to finish, are then killed,
+//! and after another moment are no longer waited for. Such a worker stays busy until its tool returns. Its report is
+//! then dropped, because the key of a run is never reused.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -98,7 +98,10 @@ impl Scheduler {
                 departure.phase = Phase::Killed(at + GIVE_UP_AFTER);
             }
             Phase::Killed(at) if at <= now.mono => {
-                log::warn!("{} attempts at steps of runs that were let go do not end", departure.calls.len());
+                log::warn!(
+                    "{} step attempts of released runs are still running after they were killed",
+                    departure.calls.len()
+                );
                 self.departure = None;
             }
             Phase::Asked(_) | Phase::Killed(_) => {}

@@ -1,8 +1,8 @@
-//! Runs that are accepted and have not begun: first come, first served, but for those that are held until they are released.
-//! One that waits longer than its plan lets it is handed out as late.
+//! Runs that are accepted and have not started: first come, first served, except for runs that are held until they are
+//! released. A run that waits longer than its plan allows is returned as late.
 //!
-//! While a child is held, those of its group that are not are awaited: it waits for their end, and so does its parent, which
-//! keeps its place meanwhile. They are handed out though no place is free.
+//! While a child run is held, the runs of its group that are not held are needed: the child waits for their end, and so
+//! does its parent, which keeps its place meanwhile. They are started even if no place is free.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map};
 use std::sync::Arc;

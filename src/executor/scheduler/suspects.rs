@@ -1,6 +1,6 @@
-//! Steps that may be what ended the process: each was running at so many ends of it in a row that one more would be too
-//! many. One of them is tried at a time, whatever its run: beside the one that ends the process all others would be taken
-//! for it.
+//! Steps that may crash the process: each was running when the process ended, so many times in a row that one more
+//! would be too many. Only one of them is tried at a time, across all runs; otherwise the step that crashes the process
+//! would also make all others running at that time look guilty.
 
 use std::collections::VecDeque;
 

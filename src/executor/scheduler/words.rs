@@ -1,4 +1,4 @@
-//! What goes into a scheduler and comes out of it.
+//! The inputs and outputs of the scheduler.
 
 use crate::executor::run::{AttemptError, ChildEnd, ChildWish, Effects, Launch, NewRun, ResumedRun};
 use crate::executor::tool::{CancelToken, Outcome};

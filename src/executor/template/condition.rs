@@ -1,5 +1,5 @@
-//! The wrapping of conditions. `{{ }}` and `${ }` may stand around the whole of it or around parts, as in
-//! `{{ steps.a.output.n }} > 3`; either way only what they hold matters.
+//! Removes the wrapping of conditions. `{{ }}` and `${ }` may surround the whole condition or parts of it, as in `{{
+//! steps.a.output.n }} > 3`; in both cases only the content matters.
 
 use super::text::string_end;
 

@@ -1,11 +1,11 @@
-//! Reading an expression before Jinja does: which values it names, and what it may hold that Jinja would not take.
+//! Reads an expression before Jinja does: finds the values that it uses, and translates what Jinja would not accept.
 //!
 //! Plans are often written by people and programs that think in JavaScript, so outside of strings
-//! - `&&`, `||`, `!`, `===`, `!==` and `null` are taken for `and`, `or`, `not`, `==`, `!=` and `none`;
-//! - `steps.my-step.output` names the step `my-step`. What follows `steps.` is a step's id as far as the alphabet of ids
-//!   reaches; a subtraction there would make no sense, for a step is no number.
+//! - `&&`, `||`, `!`, `===`, `!==` and `null` are translated to `and`, `or`, `not`, `==`, `!=` and `none`;
+//! - `steps.my-step.output` refers to the step `my-step`. After `steps.` a step id extends as far as the characters of
+//!   ids allow; a subtraction would make no sense there, because a step is not a number.
 //!
-//! `a ~ b` becomes a filter over `[a, b]`, so that values are spelled in it as everywhere else (see
+//! `a ~ b` becomes a filter over `[a, b]`, so that its values are spelled as everywhere else (see
 //! [`spelling`](super::spelling)).
 
 use std::borrow::Cow;
@@ -78,7 +78,7 @@ impl<'a> Parsed<'a> {
     pub fn read(text: &'a str) -> Result<Self, Cow<'static, str>> {
         let tokens = tokens(text)?;
         if tokens.is_empty() {
-            return Err("an expression is missing".into());
+            return Err("the expression is empty".into());
         }
         let mut parsed = Self {
             text,
@@ -146,16 +146,16 @@ impl Path<'_> {
         let root = self.root;
         if !roots.contains(&root) {
             let known = roots.join(", ");
-            let hint = if self.is_subtracted { "; a key with a dash is written [\"a-b\"]" } else { "" };
-            return Some(format!("`{root}` is not known here, only {known} are{hint}"));
+            let hint = if self.is_subtracted { "; write a key with a dash as [\"a-b\"]" } else { "" };
+            return Some(format!("unknown name `{root}`; available here: {known}{hint}"));
         }
         match (root, self.keys.as_slice()) {
             ("steps", [] | [Key::Index(_), ..]) => {
-                Some("`steps` is followed by a step's id: steps.ID.output or steps[\"ID\"].output".to_owned())
+                Some("`steps` must be followed by a step id: steps.ID.output or steps[\"ID\"].output".to_owned())
             }
             ("steps", [_, Key::Name(field), ..]) if field != "output" => {
                 let step = Shown { root, keys: &self.keys[..1] };
-                Some(format!("a step has no `{field}`, only its output: {step}.output"))
+                Some(format!("a step has no field `{field}`; use {step}.output"))
             }
             _ => None,
         }
@@ -389,7 +389,7 @@ fn tokens(text: &str) -> Result<Vec<Token<'_>>, Cow<'static, str>> {
             continue;
         }
         if tokens.len() == TOKENS_MAX {
-            return Err(format!("the expression has more than {TOKENS_MAX} words and signs").into());
+            return Err(format!("the expression has more than {TOKENS_MAX} tokens").into());
         }
         let (kind, length) = match follows(&tokens) {
             Follows::Steps if is_id_byte_char(first) => (Kind::StepId, run(&text[start..], is_id_byte_char)),
@@ -424,7 +424,7 @@ fn token(text: &str, start: usize, first: char, follows: Follows) -> Result<(Kin
     Ok(match first {
         '"' | '\'' => match string_end(text, start) {
             Some(end) => (Kind::Text, end + 1 - start),
-            None => return Err("a string is not closed".into()),
+            None => return Err("unterminated string".into()),
         },
         '0'..='9' => (Kind::Number, number(rest, follows)),
         first if is_name_char(first) => (Kind::Name, run(rest, is_name_char)),

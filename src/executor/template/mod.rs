@@ -1,12 +1,12 @@
-//! Templates and conditions: the expressions inside plans and declared tools, checked when a plan is submitted or a tool
-//! declared, and filled in when a step runs.
+//! Templates and conditions: the expressions in plans and declared tools. They are checked when a plan is submitted or
+//! a tool is declared, and evaluated when a step runs.
 //!
-//! A template is a string that holds `{{ expression }}`; a condition is one expression. Expressions are Jinja's
-//! (minijinja evaluates them), with some habits of JavaScript let through: `&&`, `||`, `!`, `===`, `!==` and `null`, and
-//! dashes in `steps.my-step.output`. There are no statements, loops, includes or assignments: `{%` and `{#` are text
-//! like any other. Where text is made of a value it is spelled as in JSON, whether a template stands in text, `~` joins or
-//! `string` converts. What an expression may cost is bounded by
-//! [`FUEL`] and what it may give by [`RENDERED_BYTES_MAX`]; an undefined value is an error that names it.
+//! A template is a string that contains `{{ expression }}`; a condition is a single expression. Expressions are Jinja's
+//! (evaluated by minijinja), with some JavaScript syntax accepted: `&&`, `||`, `!`, `===`, `!==` and `null`, and dashes
+//! in `steps.my-step.output`. There are no statements, loops, includes or assignments: `{%` and `{#` are ordinary text.
+//! Where a value becomes text, in a template, with `~` or with `string`, it is written as JSON. The cost of an
+//! expression is limited by [`FUEL`], its result by [`RENDERED_BYTES_MAX`]. An undefined value is an error that names
+//! it.
 
 mod condition;
 mod expression;
@@ -214,7 +214,7 @@ impl Engine {
         let mut found = Inspection::default();
         self.inspect(&unwrap_condition(condition), roots, &mut found);
         if condition::quotes_a_template(condition) {
-            found.problems.push("a template inside quotes is not filled in; name the value without quotes".to_owned());
+            found.problems.push("a template inside quotes is not evaluated; write the value without quotes".to_owned());
         }
         found
     }
@@ -269,7 +269,7 @@ impl Engine {
 
     /// Filters, tests and functions that do not exist: by itself the engine would only notice when it calls them.
     fn unknown_calls(&self, parsed: &Parsed<'_>) -> Vec<String> {
-        let unknown = |what, name| format!("there is no {what} `{name}`");
+        let unknown = |what, name| format!("unknown {what} `{name}`");
         let filters = parsed
             .filters
             .iter()
@@ -298,7 +298,9 @@ impl Engine {
             }
         }
         match (error.kind(), error.detail()) {
-            (ErrorKind::OutOfFuel, _) => TemplateError::new(format_args!("`{expression}` takes too much work")),
+            (ErrorKind::OutOfFuel, _) => {
+                TemplateError::new(format_args!("`{expression}` takes too much work to evaluate"))
+            }
             // This detail quotes the operands.
             (_, Some(detail)) if detail.starts_with("unable to calculate") => {
                 TemplateError::new(format_args!("`{expression}` can't be calculated"))
@@ -349,7 +351,7 @@ fn undefined(parsed: &Parsed<'_>, missing: Option<String>) -> TemplateError {
 }
 
 fn too_many_items(count: usize, max: usize) -> TemplateError {
-    TemplateError::new(format_args!("there are {count} items (limit {max})"))
+    TemplateError::new(format_args!("too many items: {count} (limit {max})"))
 }
 
 /// Templates being filled in: what they see and what they may still give.
@@ -363,7 +365,7 @@ struct Filling<'a> {
 impl Filling<'_> {
     fn value(&mut self, value: &Value, depth: usize) -> Result<Value, TemplateError> {
         if depth > DEPTH_MAX {
-            return Err(TemplateError::new(format_args!("nests more than {DEPTH_MAX} deep")));
+            return Err(TemplateError::new(format_args!("is nested more than {DEPTH_MAX} levels deep")));
         }
         Ok(match value {
             Value::String(text) if is_template(text) => self.template(text)?,
@@ -423,7 +425,7 @@ impl Filling<'_> {
         match if is_array { self.json_of(expression, &value)? } else { Value::Null } {
             Value::Array(items) => Ok(items),
             _ => {
-                let problem = format!("gives {}, not an array", value.kind());
+                let problem = format!("must be an array, not {}", value.kind());
                 Err(TemplateError::new(about(expression, &problem)))
             }
         }

@@ -1,4 +1,4 @@
-//! Where a text with templates goes, and so what may become of the values filled in.
+//! The place of a text with templates, which determines how inserted values are encoded or restricted.
 
 use std::borrow::Cow;
 
@@ -28,8 +28,10 @@ impl Place {
     pub(super) fn fit(self, text: &str) -> Result<Cow<'_, str>, &'static str> {
         match self {
             Self::Url => Ok(utf8_percent_encode(text, &URL_ENCODED).into()),
-            Self::Authority if !is_host_label(text) => Err("a value in a url's host must be letters, digits and `-`"),
-            Self::FileName if !is_file_name(text) => Err("a value in a path must be a file name"),
+            Self::Authority if !is_host_label(text) => {
+                Err("a value in the host of a URL may contain only letters, digits and `-`")
+            }
+            Self::FileName if !is_file_name(text) => Err("a value in a path must be a single file name"),
             Self::Text | Self::Authority | Self::FileName => Ok(text.into()),
         }
     }

@@ -1,4 +1,4 @@
-//! What expressions see: values shared with whoever made them, never copied before they are used.
+//! The values that expressions can use. They are shared with their owners and only copied when they are used.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -165,7 +165,7 @@ impl Node {
     fn child(&self, key: Key) -> Option<Evaluated> {
         key.of(self.value())?;
         if self.way.len() >= DEPTH_MAX {
-            return Some(Error::new(ErrorKind::InvalidOperation, "the value nests too deep").into());
+            return Some(Error::new(ErrorKind::InvalidOperation, "the value is nested too deeply").into());
         }
         let mut way = self.way.clone();
         way.push(key);

@@ -1,5 +1,5 @@
-//! Values as text inside expressions, spelled as in JSON: `true`, `null`, `[1,"a"]`. The engine's own spelling is
-//! Python's, so what makes text of a value, `~`, `string`, `join` and `format`, is taken over here. Then an expression
+//! Writes values inside expressions as JSON: `true`, `null`, `[1,"a"]`. The engine would write them as Python does, so
+//! everything that turns values into text (`~`, `string`, `join` and `format`) is replaced here. An expression then
 //! gives the same text as the template around it would.
 
 use minijinja::value::{Kwargs, Rest, ValueKind};
@@ -38,7 +38,7 @@ fn concat(state: &State, operands: &Evaluated) -> Result<Evaluated, Error> {
             joined.push_str(&text(state, &operand)?);
         }
         if joined.len() > RENDERED_BYTES_MAX {
-            return Err(Error::new(ErrorKind::InvalidOperation, "the result is too big"));
+            return Err(Error::new(ErrorKind::InvalidOperation, "the result is too large"));
         }
     }
     Ok(Evaluated::from(joined))

@@ -179,7 +179,7 @@ fn errors_name_what_is_wrong_and_nothing_that_was_met() {
         ("{{ steps.a.outputs }}", "steps.a.outputs is undefined"),
         ("{{ step.a }}", "step is undefined"),
         ("{{ inputs[inputs.name] }}", "`inputs[inputs.name]` uses an undefined value"),
-        ("{{ [inputs.missing] }}", "`[inputs.missing]`: the result holds an undefined value"),
+        ("{{ [inputs.missing] }}", "`[inputs.missing]`: the result contains an undefined value"),
         ("{{ inputs.n / 0 }}", "`inputs.n / 0` can't be calculated"),
         (
             "{{ inputs.name * inputs.user }}",
@@ -187,9 +187,9 @@ fn errors_name_what_is_wrong_and_nothing_that_was_met() {
         ),
         ("{{ inputs.n | nope }}", "`inputs.n | nope`: filter nope is unknown"),
         ("{{ 2 ** 100 }}", "`2 ** 100`: the result is an integer of more than 64 bits"),
-        ("{{ range }}", "`range`: the result is nothing that JSON can hold"),
-        ("{{ }}", "an expression is missing"),
-        ("{{ 'a }}", "`{{` opens a template that `}}` never closes; two braces alone are written `{{ \"{{\" }}`"),
+        ("{{ range }}", "`range`: the result can't be represented in JSON"),
+        ("{{ }}", "the expression is empty"),
+        ("{{ 'a }}", "`{{` is not closed by `}}`; to write two literal braces, use `{{ \"{{\" }}`"),
     ];
     for (template, expected) in table {
         assert_eq!(rendered(template), Err(expected.to_owned()), "{template}");
@@ -239,7 +239,7 @@ fn conditions_hold_or_not_with_and_without_wrapping() {
         ("steps.skipped.output.ok", Err("steps.skipped.output.ok is undefined")),
         ("(inputs.yes", Err("`(inputs.yes`: unexpected end of input, expected `)`")),
         ("${ inputs.yes", Err("`( inputs.yes`: unexpected end of input, expected `)`")),
-        ("", Err("an expression is missing")),
+        ("", Err("the expression is empty")),
     ];
     for (condition, expected) in table {
         let held = Engine::new().is_true(condition, &scope()).map_err(|error| error.to_string());
@@ -263,31 +263,27 @@ fn templates_tell_which_steps_they_name() {
         ("{{ steps.a.output if steps.b.output is defined else {'k': steps.c.output} }}", &["a", "b", "c"], &[]),
         ("{{ steps.a.output-steps.b.output }}", &["a", "b"], &[]),
         ("{{ dict(a=range(3) | list) | length is odd }}", &[], &[]),
-        ("{{ steps }}", &[], &["`steps` is followed by a step's id: steps.ID.output or steps[\"ID\"].output"]),
+        ("{{ steps }}", &[], &["`steps` must be followed by a step id: steps.ID.output or steps[\"ID\"].output"]),
         (
             "{{ steps[inputs.x].output }}",
             &[],
-            &["`steps` is followed by a step's id: steps.ID.output or steps[\"ID\"].output"],
+            &["`steps` must be followed by a step id: steps.ID.output or steps[\"ID\"].output"],
         ),
-        ("{{ steps[0] }}", &[], &["`steps` is followed by a step's id: steps.ID.output or steps[\"ID\"].output"]),
-        ("{{ steps.a-b.status }}", &["a-b"], &["a step has no `status`, only its output: steps.a-b.output"]),
-        ("{{ step.a.output }}", &[], &["`step` is not known here, only steps, inputs, projectId, runId are"]),
+        ("{{ steps[0] }}", &[], &["`steps` must be followed by a step id: steps.ID.output or steps[\"ID\"].output"]),
+        ("{{ steps.a-b.status }}", &["a-b"], &["a step has no field `status`; use steps.a-b.output"]),
+        ("{{ step.a.output }}", &[], &["unknown name `step`; available here: steps, inputs, projectId, runId"]),
         (
             "{{ inputs.api-key }}",
             &[],
             &[
-                "`key` is not known here, only steps, inputs, projectId, runId are; a key with a dash is written [\"a-b\"]",
+                "unknown name `key`; available here: steps, inputs, projectId, runId; write a key with a dash as [\"a-b\"]",
             ],
         ),
-        ("{{ undefined }}", &[], &["`undefined` is not known here, only steps, inputs, projectId, runId are"]),
-        ("{{ steps.a.output | defualt(1) }}", &["a"], &["there is no filter `defualt`"]),
-        ("{{ steps.a.output is not odder }}", &["a"], &["there is no test `odder`"]),
-        ("{{ lipsum(3) ~ debug() }}", &[], &["there is no function `lipsum`", "there is no function `debug`"]),
-        (
-            "{{ steps.a.output",
-            &[],
-            &["`{{` opens a template that `}}` never closes; two braces alone are written `{{ \"{{\" }}`"],
-        ),
+        ("{{ undefined }}", &[], &["unknown name `undefined`; available here: steps, inputs, projectId, runId"]),
+        ("{{ steps.a.output | defualt(1) }}", &["a"], &["unknown filter `defualt`"]),
+        ("{{ steps.a.output is not odder }}", &["a"], &["unknown test `odder`"]),
+        ("{{ lipsum(3) ~ debug() }}", &[], &["unknown function `lipsum`", "unknown function `debug`"]),
+        ("{{ steps.a.output", &[], &["`{{` is not closed by `}}`; to write two literal braces, use `{{ \"{{\" }}`"]),
         (
             "{{ 1 + }} {{ steps.a.output }} {{ * }}",
             &["a"],
@@ -302,7 +298,7 @@ fn templates_tell_which_steps_they_name() {
         assert_eq!(found.problems, problems, "{text}");
     }
     let tool = Engine::new().inspect_text("{{ event.delta }} {{ steps.a.output }}", &["event"]);
-    assert_eq!(tool.problems, ["`steps` is not known here, only event are"]);
+    assert_eq!(tool.problems, ["unknown name `steps`; available here: event"]);
 }
 
 #[test]
@@ -310,7 +306,7 @@ fn conditions_tell_which_steps_they_name() {
     let found = Engine::new().inspect_condition("${ steps.a.output } > {{ steps.b-c.output }}", RUN_ROOTS);
     assert_eq!(found, Inspection { steps: vec!["a".into(), "b-c".into()], problems: vec![] });
     let quoted = Engine::new().inspect_condition("'{{ steps.a.output }}' == 'yes'", RUN_ROOTS);
-    assert_eq!(quoted.problems, ["a template inside quotes is not filled in; name the value without quotes"]);
+    assert_eq!(quoted.problems, ["a template inside quotes is not evaluated; write the value without quotes"]);
 }
 
 #[test]
@@ -341,9 +337,9 @@ fn what_is_filled_in_is_bounded_over_all_templates() {
     let times = |count: usize| Value::Array(vec![json!("{{ inputs.mib }}"); count]);
     assert!(engine.render_value(&times(64), &scope).is_ok());
     let error = engine.render_value(&times(65), &scope).expect_err("too much");
-    assert_eq!(error.to_string(), "[64]: `inputs.mib`: the result is too big");
+    assert_eq!(error.to_string(), "[64]: `inputs.mib`: the result is too large");
     let text = engine.render_text(&"{{ inputs.mib }}".repeat(65), Place::Text, &scope).expect_err("too much");
-    assert_eq!(text.to_string(), "`inputs.mib`: the result is too big");
+    assert_eq!(text.to_string(), "`inputs.mib`: the result is too large");
 }
 
 #[test]
@@ -385,7 +381,7 @@ fn nothing_nests_so_deep_that_the_stack_ends() {
         let _ = value_of(harmless, &deep);
     }
     let message = value_of("inputs", &deep).expect_err("too deep").message;
-    assert_eq!(message, "`inputs`: the result nests too deep");
+    assert_eq!(message, "`inputs`: the result is nested too deeply");
 }
 
 #[test]
@@ -431,12 +427,12 @@ fn items_are_an_array_of_bounded_length() {
         assert_eq!(items(expression), Ok(expected), "{expression}");
     }
     for (expression, expected) in [
-        ("inputs.text", "`inputs.text`: gives string, not an array"),
-        ("inputs.map", "`inputs.map`: gives map, not an array"),
-        ("inputs.n", "`inputs.n`: gives number, not an array"),
+        ("inputs.text", "`inputs.text`: must be an array, not string"),
+        ("inputs.map", "`inputs.map`: must be an array, not map"),
+        ("inputs.n", "`inputs.n`: must be an array, not number"),
         ("inputs.none", "inputs.none is undefined"),
-        ("range(4)", "there are 4 items (limit 3)"),
-        ("range(90000) | map('string')", "there are 90000 items (limit 3)"),
+        ("range(4)", "too many items: 4 (limit 3)"),
+        ("range(90000) | map('string')", "too many items: 90000 (limit 3)"),
     ] {
         assert_eq!(items(expression), Err(expected.to_owned()), "{expression}");
     }

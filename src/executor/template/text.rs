@@ -1,4 +1,4 @@
-//! Cutting a string into text and expressions.
+//! Splits a string into text and expressions.
 
 /// A piece of a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +19,8 @@ pub(in crate::executor) fn segments(text: &str) -> Result<Vec<Segment<'_>>, &'st
     let mut rest = text;
     while let Some(open) = rest.find("{{") {
         let (before, inside) = (&rest[..open], &rest[open + 2..]);
-        let close = closing(inside)
-            .ok_or("`{{` opens a template that `}}` never closes; two braces alone are written `{{ \"{{\" }}`")?;
+        let close =
+            closing(inside).ok_or("`{{` is not closed by `}}`; to write two literal braces, use `{{ \"{{\" }}`")?;
         let (expression, after) = (&inside[..close], &inside[close + 2..]);
         let (expression, before) = match expression.strip_prefix('-') {
             Some(trimmed) if trimmed.starts_with(char::is_whitespace) => (trimmed, before.trim_end()),

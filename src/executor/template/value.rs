@@ -1,4 +1,4 @@
-//! From what the engine evaluates to JSON, exactly and within a budget.
+//! Converts the engine's values to JSON, exactly and within a budget.
 
 use minijinja::Value as Evaluated;
 use minijinja::value::ValueKind;
@@ -10,8 +10,8 @@ use super::scope::Node;
 /// What a value that is no long text takes in memory, in bytes.
 const VALUE_BYTES: usize = 32;
 
-const TOO_BIG: &str = "the result is too big";
-const TOO_DEEP: &str = "the result nests too deep";
+const TOO_BIG: &str = "the result is too large";
+const TOO_DEEP: &str = "the result is nested too deeply";
 
 /// How much may still be made.
 #[derive(Debug)]
@@ -53,20 +53,20 @@ fn nested(value: &Evaluated, budget: &mut Budget, depth: usize) -> Result<Value,
         ValueKind::String => Ok(Value::from(value.as_str().unwrap_or_default())),
         ValueKind::Seq | ValueKind::Iterable => array(value, budget, depth),
         ValueKind::Map => object(value, budget, depth),
-        ValueKind::Undefined => Err("the result holds an undefined value"),
-        _ => Err("the result is nothing that JSON can hold"),
+        ValueKind::Undefined => Err("the result contains an undefined value"),
+        _ => Err("the result can't be represented in JSON"),
     }
 }
 
 fn array(value: &Evaluated, budget: &mut Budget, depth: usize) -> Result<Value, &'static str> {
-    let items = value.try_iter().map_err(|_| "the result can't be listed")?;
+    let items = value.try_iter().map_err(|_| "the result can't be iterated over")?;
     items.map(|item| nested(&item, budget, depth + 1)).collect::<Result<_, _>>().map(Value::Array)
 }
 
 fn object(value: &Evaluated, budget: &mut Budget, depth: usize) -> Result<Value, &'static str> {
     let mut object = Map::new();
-    for key in value.try_iter().map_err(|_| "the result can't be listed")? {
-        let item = value.get_item(&key).map_err(|_| "the result can't be listed")?;
+    for key in value.try_iter().map_err(|_| "the result can't be iterated over")? {
+        let item = value.get_item(&key).map_err(|_| "the result can't be iterated over")?;
         let name = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
         budget.spend(name.len())?;
         object.insert(name, nested(&item, budget, depth + 1)?);
@@ -81,7 +81,7 @@ fn number(value: &Evaluated) -> Result<Value, &'static str> {
         return number.map(Value::Number).ok_or("the result is an integer of more than 64 bits");
     }
     let float = f64::try_from(value.clone()).ok().and_then(Number::from_f64);
-    float.map(Value::Number).ok_or("the result is no finite number")
+    float.map(Value::Number).ok_or("the result is not a finite number")
 }
 
 /// Takes the size of a value out of the budget before it is copied.

@@ -1,4 +1,4 @@
-//! `approval`: the step waits until someone decides, by `POST .../steps/:stepId/decision`.
+//! The tool `approval`: the step waits until someone decides with `POST .../steps/:stepId/decision`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +63,7 @@ impl Tool for AskForApproval {
                 "onExpire" => word_fault(value, |word| OnExpire::parse(word).is_some(), "fail, reject or approve"),
                 "onReject" => word_fault(value, |word| OnReject::parse(word).is_some(), "fail or continue"),
                 "deciders" => (!are_deciders(value)).then(deciders_rule),
-                _ => Some(format!("is no input of approval; it takes {}", INPUTS.join(", "))),
+                _ => Some(format!("unknown input; expected one of {}", INPUTS.join(", "))),
             };
             if let Some(wrong) = wrong {
                 report(name, wrong);
@@ -90,7 +90,7 @@ fn is_message(value: &Value) -> bool {
 }
 
 fn message_rule() -> String {
-    format!("must be a text of 1 to {MESSAGE_BYTES_MAX} bytes: the question")
+    format!("must be a string of 1 to {MESSAGE_BYTES_MAX} bytes: the question to ask")
 }
 
 fn word_fault(value: &Value, is_known: impl Fn(&str) -> bool, expected: &str) -> Option<String> {
@@ -106,7 +106,7 @@ fn are_deciders(value: &Value) -> bool {
 }
 
 fn deciders_rule() -> String {
-    format!("must be an array of 1 to {DECIDERS_MAX} subjects of tokens")
+    format!("must be an array of 1 to {DECIDERS_MAX} token subjects")
 }
 
 /// Milliseconds, from a number of them or a text like `10m`.
@@ -126,7 +126,7 @@ fn expires_ms(value: &Value) -> Option<u64> {
 }
 
 fn expires_rule() -> String {
-    format!("must be a whole number of milliseconds from 1 to {EXPIRES_MS_MAX}, or a text as 90s, 10m, 2h or 7d")
+    format!("must be an integer from 1 to {EXPIRES_MS_MAX} (milliseconds), or a string such as 90s, 10m, 2h or 7d")
 }
 
 /// What is wrong with a schema. One that holds templates is looked at once they are filled in.
@@ -137,7 +137,7 @@ fn schema_fault(schema: &Value, is_template: &dyn Fn(&str) -> bool) -> Option<St
     if schema.to_string().len() > SCHEMA_BYTES_MAX {
         return Some(format!("is larger than {SCHEMA_BYTES_MAX} bytes"));
     }
-    Schema::compile(schema).err().map(|error| format!("is no schema that can be checked: {error}"))
+    Schema::compile(schema).err().map(|error| format!("is not a supported JSON Schema: {error}"))
 }
 
 fn has_template(value: &Value, is_template: &dyn Fn(&str) -> bool) -> bool {

@@ -1,4 +1,4 @@
-//! The tools that every server has: `echo`, `delay`, `fail`, `plan`, and [`approval`](super::approval).
+//! The built-in tools: `echo`, `delay`, `fail`, `plan`, and [`approval`](super::approval).
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ fn delay_ms(value: Option<&Value>) -> Option<u64> {
 }
 
 fn delay_rule() -> String {
-    format!("must be a whole number of milliseconds from 0 to {DELAY_MS_MAX}")
+    format!("must be an integer from 0 to {DELAY_MS_MAX} (milliseconds)")
 }
 
 /// `plan`: runs the stored plan `name` of its project as a run of its own, with `inputs` laid over the stored ones; its output

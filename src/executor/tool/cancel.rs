@@ -1,4 +1,4 @@
-//! A flag that ends an attempt, which a thread can also wait for.
+//! A flag that ends an attempt, and that a thread can wait for.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! From a declaration in the configuration to a tool: everything in it is compiled here, once, so that a mistake stops
-//! the start and not a step.
+//! From a declaration in the configuration to a tool. Everything in it is compiled here once, so that a mistake
+//! prevents the start of the server, not a step.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +97,7 @@ impl Declared {
         };
         let meter = Meter::compile(&name, usage, root)?;
         if meter.is_none() && budget != Budget::default() {
-            return Err("budget: expected usage beside it".to_owned());
+            return Err("budget: requires usage".to_owned());
         }
         let faults = meter.as_ref().map(Meter::faults);
         let inputs = inputs.map(|schema| Schema::compile(&schema).map_err(|problem| format!("inputs: {problem}")));
@@ -116,7 +116,7 @@ fn http_tool(spec: HttpSpec, settings: ToolSettings, meter: Option<Meter>) -> Re
 
 #[cfg(not(feature = "http-tool"))]
 fn http_tool(_: HttpSpec, _: ToolSettings, _: Option<Meter>) -> Result<Box<dyn Tool>, String> {
-    Err("kind: this program was built without http-tool".to_owned())
+    Err("kind: this program was built without http tools (feature `http-tool`)".to_owned())
 }
 
 impl Tool for Declared {
@@ -200,7 +200,7 @@ mod tests {
         assert!(tool.may_plan());
         let check = |inputs: Value| tool.check_inputs(inputs.as_object().expect("an object"), &is_template);
         assert_eq!(check(json!({"x": "{{ inputs.y }}"})), []);
-        assert_eq!(check(json!({"x": "a"})), [("x".to_owned(), "must be of type integer, is string".to_owned())]);
+        assert_eq!(check(json!({"x": "a"})), [("x".to_owned(), "must be of type integer, not string".to_owned())]);
         assert_eq!(call(tool.as_ref(), json!({"x": 7}), &Recorder::default()), Ok(Outcome::Output(json!(7))));
     }
 

@@ -1,4 +1,4 @@
-//! The output of an attempt: what is kept of its bytes, and the value that they make.
+//! The output of an attempt: collects its bytes up to a limit, and converts them to a value.
 
 use serde_json::Value;
 
@@ -65,7 +65,7 @@ impl Kept {
         // A secret that the cut went through is not completed: what is held back of it stays back.
         let shown = mask.stream().push(&self.bytes);
         let text = String::from_utf8_lossy(&shown);
-        Value::String(format!("{text}\n[cut here: the output is over {} bytes]", self.limit))
+        Value::String(format!("{text}\n[truncated: the output is larger than {} bytes]", self.limit))
     }
 }
 
@@ -94,7 +94,7 @@ fn json(text: &str) -> Result<Option<Value>, String> {
 }
 
 fn not_kept(lost: &LostNumber) -> String {
-    format!("the output is JSON with a number that can't be kept: {lost}")
+    format!("the output contains a number that can't be stored exactly: {lost}")
 }
 
 #[cfg(test)]
@@ -157,7 +157,7 @@ mod tests {
     fn an_integer_of_more_than_64_bits_in_json_was_rounded() {
         let mut kept = Kept::new(100);
         kept.push(b"{\"items\": [{\"id\": 123456789012345678901}]}\n");
-        let expected = "the output is JSON with a number that can't be kept: items[0].id: 123456789012345678901 is an \
+        let expected = "the output contains a number that can't be stored exactly: items[0].id: 123456789012345678901 is an \
                         integer of more than 64 bits and would be rounded; write it as a string";
         assert_eq!(kept.into_value(&Mask::default()), Err(expected.to_owned()));
     }
@@ -186,7 +186,7 @@ mod tests {
         for _ in 0..1000 {
             kept.push(b"12345hunter2!");
         }
-        let expected = "12345\n[cut here: the output is over 12 bytes]";
+        let expected = "12345\n[truncated: the output is larger than 12 bytes]";
         assert_eq!(kept.into_value(&Mask::new(["hunter2!"])), Ok(json!(expected)), "half a secret is none");
     }
 }

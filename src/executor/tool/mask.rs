@@ -1,7 +1,7 @@
-//! Keeps secrets out of what people see: every occurrence of one becomes `***`.
+//! Masks secrets in everything that people see: each occurrence becomes `***`.
 //!
-//! The secrets of a tool are the values that its declaration brings in; see [`secret_parts`]. A [`MaskStream`] does the
-//! same for bytes that come in pieces, and holds back no more than the beginning of a secret that may still be completed.
+//! The secrets of a tool are values of its declaration; see [`secret_parts`]. A [`MaskStream`] does the same for bytes
+//! that arrive in pieces, and holds back only the beginning of a possible secret.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -66,7 +66,9 @@ pub(super) fn check_length(field: &str, value: &str) -> Result<(), String> {
     if is_template(value) || len == 0 || len >= SECRET_MIN {
         return Ok(());
     }
-    Err(format!("{field}: a secret must have at least {SECRET_MIN} bytes to be masked in outputs, this one has {len}"))
+    Err(format!(
+        "{field}: a secret must have at least {SECRET_MIN} bytes so that it can be masked in outputs; found {len}"
+    ))
 }
 
 /// What stands in a template as it is: the text around expressions, and the quoted strings inside them.
@@ -301,7 +303,7 @@ mod tests {
         assert_eq!(
             check_secret("env.DB_PASS", "DB_PASS", " abc "),
             Err(
-                "env.DB_PASS: a secret must have at least 4 bytes to be masked in outputs, this one has 3 (it counts as a \
+                "env.DB_PASS: a secret must have at least 4 bytes so that it can be masked in outputs; found 3 (it counts as a \
                  secret because its name contains PASS)"
                     .to_owned()
             )

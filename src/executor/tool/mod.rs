@@ -1,4 +1,4 @@
-//! What a step calls: the [`Tool`] trait, the calls made of it, and what it answers.
+//! The [`Tool`] trait, its calls and their outcomes, and the declarations of tools.
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::model::{Approval, ProjectId, RunId, StepId};
 
-/// Something a step can call by name. Called from worker threads, several calls at once.
+/// A tool, which steps call by name. Worker threads call it, several at the same time.
 ///
 /// ```
 /// use serde_json::{Value, json};
@@ -24,69 +24,70 @@ use crate::model::{Approval, ProjectId, RunId, StepId};
 /// }
 /// ```
 pub trait Tool: Send + Sync {
-    /// Does the work of one attempt. A panic fails the attempt, nothing else.
+    /// Makes one attempt. A panic fails the attempt and nothing else.
     ///
     /// # Errors
-    /// What makes the attempt fail; its text is shown to everyone who watches.
+    /// The attempt failed. The text is shown to everyone who watches the run.
     fn call(&self, call: &Call<'_>) -> Result<Outcome, ToolError>;
 
-    /// What is wrong with `inputs`, as (path below the inputs, message); nothing by default.
+    /// Checks `inputs` and returns the issues as pairs of a path within the inputs and a message. Accepts everything by
+    /// default.
     ///
-    /// Asked when a plan is checked, with templates still in place as strings, and again before a call, with them filled
-    /// in. A string that holds a template may become any value, so `is_template` tells which to let pass.
+    /// It is called when a plan is checked, with templates still as strings, and again before each call, with the
+    /// templates evaluated. A string with a template may become any value; `is_template` recognises such strings.
     fn check_inputs(&self, inputs: &Map<String, Value>, is_template: &dyn Fn(&str) -> bool) -> Vec<(String, String)> {
         let _ = (inputs, is_template);
         Vec::new()
     }
 
-    /// The most that an attempt may take, whatever a step says; for ever by default.
+    /// The maximum duration of an attempt, which a step can't extend; unlimited by default.
     fn timeout(&self) -> Option<Duration> {
         None
     }
 
-    /// How long an attempt may take where neither the step nor [`timeout`](Self::timeout) says; for ever by default.
+    /// The timeout of an attempt if neither the step nor [`timeout`](Self::timeout) sets one; unlimited by default.
     fn default_timeout(&self) -> Option<Duration> {
         None
     }
 
-    /// May an attempt that a crash interrupted be made again? Yes by default. Where not, no retry begins either while an
-    /// attempt that was given up may still go on.
+    /// Whether an attempt that a crash interrupted may be repeated; true by default. If false, a retry also does not start
+    /// while an attempt that was given up may still be running.
     fn rerun(&self) -> bool {
         true
     }
 
-    /// May it change the plan of its run? Not by default. Where it may, what its output has under `$plan` is a change, as
-    /// `PATCH .../workflows/:runId/plan` takes one, and is made when the step completes.
+    /// Whether the tool may change the plan of its run; false by default. If true, the member `$plan` of its output is a
+    /// change as in `PATCH .../workflows/:runId/plan`, which is made when the step completes.
     fn may_plan(&self) -> bool {
         false
     }
 
-    /// Does it nothing but wait, by [`Outcome::After`]? No by default. `executor.interruptions` does not bound how often
-    /// a restart may interrupt what only waits.
+    /// Whether the tool only waits, with [`Outcome::After`]; false by default. `executor.interruptions` does not limit how
+    /// often a restart may interrupt such a tool.
     fn only_waits(&self) -> bool {
         false
     }
 
-    /// May it answer [`Outcome::Plan`]? No by default. Where it may, a restart asks the runs to end that attempts have begun
-    /// which are over; of a tool that answers so all the same they may go on until the run ends. The tool `plan` alone does:
-    /// what the steps of any other tell to have used, that of children with it, counts as its own in metrics.
+    /// Whether the tool may return [`Outcome::Plan`]; false by default. If true, a restart cancels the child runs of
+    /// attempts that are over; the child runs of a tool that returns it nevertheless may continue until the run ends. Only
+    /// the tool `plan` does: for any other tool, metrics count the usage of child runs as its own.
     fn runs_plans(&self) -> bool {
         false
     }
 
-    /// May a step call it for each item of an array? Yes by default.
+    /// Whether steps with `forEach` may call the tool; true by default.
     fn fits_for_each(&self) -> bool {
         true
     }
 
-    /// Does [`call`](Self::call) compute next to nothing, wait for nothing, and write no live output? No by default. Where
-    /// the step's inputs hold no template the executor's own thread makes the call then, without a worker.
+    /// Whether [`call`](Self::call) returns at once, without waiting and without live output; false by default. If true
+    /// and the step's inputs contain no template, the executor's own thread makes the call, without a worker.
     fn is_instant(&self) -> bool {
         false
     }
 
-    /// What a run may use at this tool, all of its attempts together, as they [tell](OutputSink::usage) it; without bound
-    /// by default. A run that has used as much ends.
+    /// The maximum language model usage of all attempts of a run at this tool, as they [report](OutputSink::usage) it;
+    /// unlimited by default. A run that reaches it ends.
     fn budget(&self) -> Budget {
         Budget::default()
     }
@@ -100,59 +101,60 @@ pub struct Call<'a> {
     pub run: &'a RunId,
     /// The step.
     pub step: &'a StepId,
-    /// The item that it is called for, counted from 0, of a step that has any.
+    /// The index of the item, counted from 0, if the step has `forEach`.
     pub item: Option<u32>,
-    /// Counted from 1.
+    /// The number of the attempt, counted from 1.
     pub attempt: u32,
-    /// The step's inputs, templates filled in.
+    /// The step's inputs, with templates evaluated.
     pub inputs: &'a Map<String, Value>,
-    /// Where live output goes.
+    /// Receives live output.
     pub output: &'a dyn OutputSink,
-    /// Says when to give up.
+    /// Set when the attempt must end.
     pub cancel: &'a CancelToken,
 }
 
-/// Takes a step's live output.
+/// Receives a step's live output.
 pub trait OutputSink: Sync {
-    /// Hands over `bytes` as they came; they need not end at a character or a line. Where the log is behind and the call has
-    /// said much since, it waits for the log, or for the call to be cancelled.
+    /// Writes `bytes`, which may end within a character or a line. If the log is behind and the call has written much in
+    /// the meantime, this waits for the log, or until the call is cancelled.
     fn write(&self, stream: OutputStream, bytes: &[u8]);
 
-    /// Would [`write`](Self::write) wait? Then the descriptor that becomes readable when it would no longer, to poll beside
-    /// others.
+    /// If [`write`](Self::write) would wait: a descriptor that becomes readable when it no longer would, to be polled
+    /// together with others.
     fn paused(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 
-    /// As [`write`](Self::write), and never waits: for a tool that stops reading while it is [paused](Self::paused).
+    /// Like [`write`](Self::write), but never waits: for tools that stop reading while the sink is
+    /// [paused](Self::paused).
     fn write_now(&self, stream: OutputStream, bytes: &[u8]) {
         self.write(stream, bytes);
     }
 
-    /// Tells what the call has used so far of a language model: all of it, each time. The last that is told counts, also
-    /// where the call fails.
+    /// Reports the language model usage of the call so far, each time in total. The last report counts, even if the call
+    /// fails.
     fn usage(&self, usage: &Usage) {
         let _ = usage;
     }
 }
 
-/// How an attempt ended well.
+/// The outcome of a successful attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// The step is done, with this output.
+    /// The step completes with this output.
     Output(Value),
-    /// The step is done when this time has passed, with this output. No worker waits for it. In an attempt that makes up
-    /// for one that a restart interrupted, the time counts from when the interrupted one started.
+    /// The step completes with this output after this time. No worker waits for it. In an attempt that repeats one that a
+    /// restart interrupted, the time counts from the start of the interrupted one.
     After(Duration, Value),
-    /// A stored plan of the project is run as a run of its own, and the step is done when that is: its output is that run's.
-    /// No worker waits for it.
+    /// Starts a stored plan of the project as a separate run. The step completes with that run's output when it ends. No
+    /// worker waits for it.
     Plan {
         /// The stored plan's name.
         name: String,
-        /// Laid over its stored inputs, key by key.
+        /// Inputs that override its stored inputs, key by key.
         inputs: Map<String, Value>,
     },
-    /// The step waits until someone decides, for this long at most where that is there. No worker waits for it.
+    /// The step waits until someone decides, at most for this time if there is one. No worker waits for it.
     Wait(Box<Approval>, Option<Duration>),
 }
 
@@ -165,30 +167,30 @@ pub struct ToolError {
 }
 
 impl ToolError {
-    /// An error that reads `text`.
+    /// An error with this text.
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), retry_after: None, failure: None }
     }
 
-    /// The error, knowing that a further attempt has no chance before `wait` has passed. It lengthens the delay before the
-    /// next attempt, up to the step's `maxDelay`.
+    /// Adds the time before which a retry would be useless. It extends the delay before the retry, up to the step's
+    /// `maxDelay`.
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
     }
 
-    /// How long a further attempt should wait, where the tool knows.
+    /// How long a retry should wait, if known.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 
-    /// The error, knowing what made the attempt fail: what a step's `retryOn` is held against.
+    /// Adds the kind of failure, which a step's `retryOn` is compared with.
     #[must_use]
     pub fn with_failure(self, failure: Failure) -> Self {
         Self { failure: Some(failure), ..self }
     }
 
-    /// What made the attempt fail, where the tool knows.
+    /// The kind of failure, if known.
     pub fn failure(&self) -> Option<Failure> {
         self.failure
     }
@@ -239,24 +241,24 @@ pub(crate) use self::usage::UsageFaults;
 pub use self::usage::UsageSpec;
 pub use crate::model::{Budget, Cost, Failure, OutputStream, Price, Usage};
 
-/// A tool as the configuration declares it.
+/// A tool that is declared in the configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolDeclaration {
-    /// What steps call it by.
+    /// The name that steps use.
     pub name: String,
-    /// The most that an attempt may take, whatever a step says.
+    /// The maximum duration of an attempt, which a step can't extend.
     pub timeout: Option<Duration>,
-    /// May an attempt that a crash interrupted be made again?
+    /// Whether an attempt that a crash interrupted may be repeated.
     pub rerun: bool,
-    /// May its output change the plan of its run?
+    /// Whether its output may change the plan of its run.
     pub may_plan: bool,
     /// JSON Schema that inputs must satisfy.
     pub inputs: Option<Value>,
-    /// Where its answers say what they have used of a language model.
+    /// How the language model usage is read from its responses.
     pub usage: UsageSpec,
-    /// What a run may use at it.
+    /// The maximum usage of a run at this tool.
     pub budget: Budget,
-    /// What it does.
+    /// The kind of tool, with its settings.
     pub kind: ToolKind,
 }
 
@@ -265,68 +267,69 @@ pub struct ToolDeclaration {
 pub enum ToolKind {
     /// Runs a program.
     Command(CommandSpec),
-    /// Sends an HTTP request; refused where the program is built without the feature `http-tool`.
+    /// Sends an HTTP request; refused if the program was built without the feature `http-tool`.
     Http(HttpSpec),
 }
 
-/// A program to run. Templates over the step's inputs are filled in inside its arguments, `cwd` and the values of `env`;
-/// the program itself has none. What is filled in inside `cwd` must be a file name.
+/// A program to run. Its arguments, `cwd` and the values of `env` may contain templates over the step's inputs; the program
+/// itself may not. A value inserted into `cwd` must be a single file name.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct CommandSpec {
-    /// The program and its arguments; never seen by a shell.
+    /// The program and its arguments. No shell is involved.
     pub argv: Vec<String>,
-    /// Where it runs; the server's own directory otherwise.
+    /// The working directory; by default the server's.
     pub cwd: Option<String>,
-    /// Variables to set. Their values are secrets: they never show in what people see.
+    /// Variables to set. The value of a variable whose name contains KEY, TOKEN, SECRET, PASS or CREDENTIAL is a secret
+    /// and is masked in outputs and errors; other values are not.
     pub env: Vec<(String, String)>,
-    /// Variables to pass on from the server's own environment, besides `PATH`. Those called like a key, token, secret,
-    /// password or credential are secrets too.
+    /// Names of variables to pass on from the server's environment, in addition to `PATH`. Their values are secrets by the
+    /// same rule.
     pub pass_env: Vec<String>,
-    /// The user to run as; needs a group beside it. The server's other groups are dropped.
+    /// The user to run as; requires `gid`. The server's supplementary groups are dropped.
     pub uid: Option<u32>,
     /// The group to run as.
     pub gid: Option<u32>,
-    /// What it may use up.
+    /// Its resource limits.
     pub limits: CommandLimits,
 }
 
-/// What a command, and each process that it starts, may use up; what is not named here it shares with the server. With any
-/// of them, it leaves no core dumps either. See [`launch_if_asked`] for what a program that embeds this crate must do.
+/// The resource limits of a command and of each process that it starts; a limit that is not set is the server's own. If any
+/// is set, core dumps are disabled, too. A program that embeds this crate must call [`launch_if_asked`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CommandLimits {
-    /// Time on a processor: then SIGXCPU, and SIGKILL a second later.
+    /// CPU time in seconds; then SIGXCPU, and SIGKILL a second later.
     pub cpu_seconds: Option<u64>,
-    /// Address space, which is more than the memory in use.
+    /// Address space in bytes, which is more than the memory in use.
     pub memory_bytes: Option<u64>,
-    /// The largest file that it may write: then SIGXFSZ.
+    /// The size of the largest file that it may write; then SIGXFSZ.
     pub file_bytes: Option<u64>,
-    /// Descriptors.
+    /// Open file descriptors.
     pub open_files: Option<u64>,
-    /// Processes and threads of its user, whoever started them; needs a user that is not root.
+    /// All processes and threads of its user, whoever started them; requires a `uid` other than 0.
     pub processes: Option<u64>,
 }
 
-/// A request to send. Templates over the step's inputs are filled in inside `url`, the values of `headers` and the
-/// strings of `body`. What is filled in can lead to no other path, and to no server but one of `allow_hosts`.
+/// A request to send. `url`, the values of `headers` and the strings of `body` may contain templates over the step's inputs.
+/// An inserted value can't lead to another path, or to a server that `allow_hosts` does not list.
 #[derive(Clone, PartialEq, Default)]
 pub struct HttpSpec {
-    /// As on the wire: `GET`, `POST`.
+    /// The method, such as `GET` or `POST`.
     pub method: String,
-    /// Where to.
+    /// The URL.
     pub url: String,
-    /// Headers to send. Their values are secrets, but for `Accept`, `Content-Type` and the like: they never show in what
-    /// people see.
+    /// Headers to send. Their values are secrets and are masked in outputs and errors, except for `Accept`, `Content-Type`
+    /// and similar headers.
     pub headers: Vec<(String, String)>,
-    /// What to send; without it POST, PUT and PATCH send the inputs.
+    /// The JSON body. Without it, POST, PUT and PATCH send the inputs.
     pub body: Option<Value>,
-    /// Follow redirects, on the same server or to one of `allow_hosts`?
+    /// Whether to follow redirects, on the same server or to one of `allow_hosts`.
     pub allow_redirects: bool,
-    /// Servers that may be asked besides the one that `url` names: `host`, at the scheme's own port, or `host:port`;
-    /// `*.domain` is all below it. Where a template is part of `url`'s host or port, only these may be asked.
+    /// Servers that are allowed in addition to the one in `url`: `host` with the scheme's default port, or `host:port`;
+    /// `*.domain` matches all subdomains. If the host or port of `url` contains a template, only these are allowed.
     pub allow_hosts: Vec<String>,
-    /// An expression over `event`, the parsed JSON of one event of a streamed answer, that picks its text.
+    /// An expression over `event`, the parsed JSON of one event of a streamed response, that selects its text.
     pub stream_text: Option<String>,
-    /// An expression over `event` that picks the error which an event tells of; the attempt fails with it. Null, false, 0
-    /// and what is empty are none; `true` stands for the whole event. Besides, an SSE event called `error` is one.
+    /// An expression over `event` that selects an error, with which the attempt fails. Null, false, 0 and empty values are
+    /// no error; `true` stands for the whole event. In addition, an SSE event named `error` is always an error.
     pub stream_error: Option<String>,
 }

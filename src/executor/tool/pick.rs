@@ -1,4 +1,4 @@
-//! Expressions that pick something of what a tool answers.
+//! Expressions that select a part of a tool's response.
 
 use std::sync::Arc;
 

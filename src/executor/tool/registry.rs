@@ -1,4 +1,4 @@
-//! The tools that plans may call, by name, and how long a call of each may take.
+//! The tools that plans can call, by name, and the timeouts of their calls.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

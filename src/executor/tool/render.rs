@@ -1,5 +1,5 @@
-//! The templates of declared tools: those of plans, over `inputs` alone, checked when the tool is declared and kept where
-//! they are put (see [`Place`]).
+//! The templates of declared tools. They can use only `inputs`, are checked when the tool is declared, and restrict
+//! inserted values depending on their [`Place`].
 
 use std::sync::{Arc, LazyLock};
 

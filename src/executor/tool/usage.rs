@@ -1,12 +1,13 @@
-//! What a declared tool's answers say of tokens and cost, read in the shapes in which providers say it.
+//! Reads tokens and cost from the responses of a declared tool, in the formats of the common providers.
 //!
-//! OpenAI's (`prompt_tokens`, and `input_tokens` of the Responses API) and Gemini's (`promptTokenCount`) input counts what
-//! comes from a cache; Anthropic's and Bedrock's (`input_tokens`, `inputTokens` beside `cache_read_input_tokens`,
-//! `cacheReadInputTokens`) does not, and Gemini's output leaves out what its thoughts take: these are added here, so that
-//! [`Usage`] means the same of all. In a stream providers repeat what was used so far, some of it at its beginning and some
-//! at its end, so the newest value of each field counts and nothing is added up.
+//! The input of OpenAI (`prompt_tokens`, or `input_tokens` of the Responses API) and Gemini (`promptTokenCount`)
+//! includes cached tokens. The input of Anthropic and Bedrock (`input_tokens`, `inputTokens`, with
+//! `cache_read_input_tokens`, `cacheReadInputTokens` separately) does not, and Gemini's output excludes its thoughts.
+//! These are added here, so that [`Usage`] has the same meaning for all. In a stream, providers repeat the usage so
+//! far, partly at the beginning and partly at the end. Therefore the newest value of each field counts, and nothing is
+//! added up.
 //!
-//! What can't be read fails no attempt: it is counted, and told once in the log.
+//! Unreadable usage does not fail an attempt. It is counted, and logged once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,7 +67,7 @@ impl Meter {
         let UsageSpec { pick, price, provider } = spec;
         let Some(pick) = pick else {
             let field = price.map(|_| "price").or(provider.map(|_| "provider"));
-            return field.map_or(Ok(None), |field| Err(format!("{field}: expected usage beside it")));
+            return field.map_or(Ok(None), |field| Err(format!("{field}: requires usage")));
         };
         let pick = Pick::compile(&pick, root).map_err(|problem| format!("usage: {problem}"))?;
         let provider = provider.map(Into::into);
@@ -84,7 +85,7 @@ impl Meter {
 
     fn count(&self, counter: &AtomicU64, what: &str) {
         if counter.fetch_add(1, Ordering::Relaxed) == 0 {
-            log::warn!("tool {}: {what}; more of it is only counted", self.tool);
+            log::warn!("tool {}: {what}; further cases are counted but not logged", self.tool);
         }
     }
 }
@@ -111,7 +112,7 @@ impl Tally<'_> {
             }
             // Most events of a stream have none; some say so by null.
             Ok(Value::Null | Value::Bool(false)) => {}
-            Ok(_) => self.complain("what it picks is no object"),
+            Ok(_) => self.complain("the expression does not select an object"),
             Err(problem) => self.complain(&problem),
         }
     }
@@ -119,14 +120,14 @@ impl Tally<'_> {
     /// The answer came whole.
     pub(super) fn finish(&self) {
         if self.told.is_none() && !self.is_malformed {
-            self.meter.count(&self.meter.faults.missing, "an answer has no usage where `usage` looks for it");
+            self.meter.count(&self.meter.faults.missing, "the expression in `usage` selected nothing from a response");
         }
     }
 
     /// Once an attempt, however many events of it are malformed.
     fn complain(&mut self, problem: &str) {
         if !std::mem::replace(&mut self.is_malformed, true) {
-            let problem = format!("the usage of an answer can't be read: {problem}");
+            let problem = format!("the usage in a response can't be read: {problem}");
             self.meter.count(&self.meter.faults.malformed, &problem);
         }
     }
@@ -193,7 +194,7 @@ impl Seen {
         self.take_names(picked, answer, mask);
         match reader.problem {
             Some(problem) => Err(problem),
-            None if self.is_empty() => Err("what it picks has no field that is known".to_owned()),
+            None if self.is_empty() => Err("the selected object has no known field".to_owned()),
             None => Ok(()),
         }
     }
@@ -248,7 +249,7 @@ impl Reader {
         let Some((name, value)) = found else { return };
         match tokens(value) {
             Some(count) => *into = Some(count),
-            None => self.complain(name, "no number of tokens"),
+            None => self.complain(name, "not a number of tokens"),
         }
     }
 
@@ -259,7 +260,7 @@ impl Reader {
         let Some(value) = told else { return };
         match value.as_f64().and_then(Cost::of_units) {
             Some(cost) => *into = Some(cost),
-            None => self.complain("cost", "no amount"),
+            None => self.complain("cost", "not an amount"),
         }
     }
 

@@ -58,7 +58,7 @@ impl Story {
     }
 
     fn cut_mark(&self, step: usize) -> String {
-        format!("\n[cut here: the whole text is at {}]", self.head.output_path(step))
+        format!("\n[truncated: the full text is available at {}]", self.head.output_path(step))
     }
 
     pub(super) fn text_at(&mut self, at: usize) -> Option<&mut Text> {

@@ -82,7 +82,9 @@ fn a_text_that_is_too_long_ends_with_where_it_is_whole() {
     (0..9).for_each(|_| run.tell(&output("s0", "text", &piece)));
     let text = run.text("r/s0/1/text");
     assert!(text.len() <= KEPT_BYTES_MAX, "{}", text.len());
-    assert!(text.ends_with("x\n[cut here: the whole text is at /api/projects/p/workflows/r/steps/s0/output]"));
+    assert!(
+        text.ends_with("x\n[truncated: the full text is available at /api/projects/p/workflows/r/steps/s0/output]")
+    );
     assert!(run.client.texts.is_empty(), "nothing more comes of it");
 
     // What little room there is goes to what still fits; then steps are told, and their calls are not.

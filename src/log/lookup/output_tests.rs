@@ -281,7 +281,7 @@ fn what_a_follower_had_of_printed_json_was_another_text_once_the_step_had_ended(
         ("1.", "10\n", serde_json::json!("1.10"), false),
         ("\"h\\u00", "65y\"", serde_json::json!("\"h\\u0065y\""), false),
         ("{\"a\": \"\\u0061", "\"}\n", serde_json::json!({"a": "***"}), true),
-        ("123", "456", serde_json::json!("123\n[cut here: the output is over 3 bytes]"), false),
+        ("123", "456", serde_json::json!("123\n[truncated: the output is larger than 3 bytes]"), false),
         ("", "\n", serde_json::json!(""), false),
     ] {
         with_each(|store| {

@@ -1,4 +1,4 @@
-//! Runs that must not run beside each other: a group of a project's runs, and how many of it run at a time.
+//! Concurrency groups: runs of a project of which only a limited number run at a time.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Reading a plan: from a JSON document to a [`Draft`] that knows everything that is wrong with it.
+//! Reads a plan: from a JSON document to a [`Draft`], which also contains everything that is wrong with it.
 
 mod step;
 
@@ -14,7 +14,7 @@ use super::fields::{Fields, Place, kind};
 use super::graph::Order;
 use super::handlers::{Listed, TIMEOUT as HANDLER_TIMEOUT, listed};
 use super::{Concurrency, HANDLERS_TIMEOUT, Issue, Issues, Items, OnFailure, Plan, Scheduling, Step, StepPlace};
-use crate::model::{Budget, Cost, FIRST_REVISION, HandlerKind, Quoted, StepId, TOKENS_MAX};
+use crate::model::{Budget, Cost, DidYouMean, FIRST_REVISION, HandlerKind, Quoted, StepId, TOKENS_MAX};
 
 /// The longest name of a plan and of a tool, in characters.
 const NAME_CHARS_MAX: usize = 256;
@@ -62,10 +62,10 @@ impl Draft {
     /// Reads a plan of at most `steps_max` steps. What can't be read is an issue, and left out.
     pub fn read(document: &Value, steps_max: usize) -> Self {
         let Some(object) = document.as_object() else {
-            return Self::unreadable(format_args!("a plan is an object, not {}", kind(document)));
+            return Self::unreadable(format_args!("a plan must be an object, not {}", kind(document)));
         };
         if nests_too_deep(document) {
-            return Self::unreadable(format_args!("a plan nests at most {DEPTH_MAX} deep"));
+            return Self::unreadable(format_args!("a plan must not be nested more than {DEPTH_MAX} levels deep"));
         }
         let mut issues = Issues::new();
         let steps = step_documents(object, steps_max, &mut issues);
@@ -96,6 +96,11 @@ impl Draft {
     /// The index of the step of this id.
     pub fn find(&self, id: &str) -> Option<usize> {
         self.index.get(id).copied()
+    }
+
+    /// The usable ids of the steps, in no particular order.
+    pub fn ids(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.index.keys().map(StepId::as_str)
     }
 
     /// Those of `pairs` (step, other step) where the other is no ancestor of the step. Pairs whose step is part of a
@@ -217,7 +222,7 @@ impl Draft {
         for (at, &Listed { document, place, handler }) in documents.iter().enumerate() {
             self.places.push(place);
             let Some(object) = document.as_object() else {
-                let message = format_args!("a step is an object, not {}", kind(document));
+                let message = format_args!("a step must be an object, not {}", kind(document));
                 issues.report(Some(at), None, format_args!("{place}"), message);
                 self.add_step(at, None, handler, &Map::new(), &mut Issues::new());
                 continue;
@@ -242,7 +247,7 @@ impl Draft {
             step.handler = handler;
             step.timeout.get_or_insert(HANDLER_TIMEOUT);
             if step.for_each.take().is_some() {
-                let message = format_args!("a handler runs once: it has no items");
+                let message = format_args!("a handler runs once and can't have forEach");
                 issues.report(Some(at), id.as_ref(), format_args!("{place}forEach"), message);
             }
         }
@@ -264,7 +269,10 @@ impl Draft {
         };
         if let Some(first) = self.index.get(&id) {
             fields.place.step_id = Some(&id);
-            fields.report("id", format_args!("{} is the id of {} already", Quoted(text), self.places[*first]));
+            fields.report(
+                "id",
+                format_args!("duplicate step id {}; {} already has it", Quoted(text), self.places[*first]),
+            );
             return None;
         }
         self.index.insert(id.clone(), at);
@@ -297,10 +305,10 @@ impl Draft {
     }
 
     /// The step that a dependency of `step` names.
-    fn resolve<'a>(&self, step: usize, name: &'a Value) -> Result<usize, BadDependency<'a>> {
+    fn resolve<'a>(&'a self, step: usize, name: &'a Value) -> Result<usize, BadDependency<'a>> {
         let name = name.as_str().ok_or_else(|| BadDependency::NoText(kind(name)))?;
         match self.find(name) {
-            None => Err(BadDependency::Unknown(name)),
+            None => Err(BadDependency::Unknown(name, self)),
             Some(same) if same == step => Err(BadDependency::Itself),
             Some(other) if self.steps[other].handler != self.steps[step].handler => Err(BadDependency::Elsewhere(name)),
             Some(other) => Ok(other),
@@ -311,7 +319,8 @@ impl Draft {
         let mut issues = Issues::new();
         for cycle in self.order.cycles(&self.dependencies) {
             let path = format_args!("{}.dependencies", self.places[cycle[0]]);
-            let message = format_args!("a cycle, each step waits for the next: {}", self.named_cycle(&cycle));
+            let message =
+                format_args!("dependency cycle (each step depends on the next): {}", self.named_cycle(&cycle));
             issues.report(Some(cycle[0]), self.step_id(cycle[0]), path, message);
         }
         self.issues.absorb(issues);
@@ -350,7 +359,7 @@ impl Draft {
 /// Why a dependency is none.
 enum BadDependency<'a> {
     NoText(&'static str),
-    Unknown(&'a str),
+    Unknown(&'a str, &'a Draft),
     Itself,
     Elsewhere(&'a str),
 }
@@ -358,11 +367,17 @@ enum BadDependency<'a> {
 impl fmt::Display for BadDependency<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoText(kind) => write!(f, "must be the id of a step, not {kind}"),
-            Self::Unknown(name) => write!(f, "there is no step {}", Quoted(name)),
+            Self::NoText(kind) => write!(f, "must be a step id, not {kind}"),
+            Self::Unknown(name, draft) => {
+                write!(f, "unknown step {}{}", Quoted(name), DidYouMean::new(name, draft.ids()))
+            }
             Self::Itself => f.write_str("a step can't depend on itself"),
             Self::Elsewhere(name) => {
-                write!(f, "{} is in another list: handlers, and steps, depend on their own kind alone", Quoted(name))
+                write!(
+                    f,
+                    "{} is in another list; steps can depend only on steps, and handlers only on handlers of their kind",
+                    Quoted(name)
+                )
             }
         }
     }
@@ -372,11 +387,11 @@ impl fmt::Display for BadDependency<'_> {
 fn step_documents<'a>(object: &'a Map<String, Value>, steps_max: usize, issues: &mut Issues) -> &'a [Value] {
     let mut fields = Fields { object, place: Place::default(), issues };
     if fields.value("steps").is_none() {
-        fields.report("steps", format_args!("is required: an array of steps"));
+        fields.report("steps", format_args!("is required and must be an array of steps"));
     }
     let steps = fields.array("steps").map_or(&[][..], Vec::as_slice);
     if steps.is_empty() && fields.value("steps").is_some_and(Value::is_array) {
-        fields.report("steps", format_args!("a plan has at least one step"));
+        fields.report("steps", format_args!("must have at least one step"));
     }
     if steps.len() > steps_max {
         fields.report("steps", format_args!("too many steps: {} (limit {steps_max}, limits.plan_steps)", steps.len()));
@@ -420,7 +435,7 @@ fn read_cost(fields: &mut Fields<'_, '_>) -> Option<Cost> {
     let cost = value.as_f64().filter(|units| *units <= Cost::MAX.units()).and_then(Cost::of_units);
     let cost = cost.filter(|cost| *cost > Cost::default());
     if cost.is_none() {
-        fields.report("cost", format_args!("must be a number above 0, up to {}", Cost::MAX));
+        fields.report("cost", format_args!("must be a number greater than 0 and at most {}", Cost::MAX));
     }
     cost
 }

@@ -1,5 +1,5 @@
-//! One JSON object of a plan, read field by field: what has the wrong type or is out of range becomes an issue, and the
-//! reading goes on. `null` counts as absent.
+//! Reads one JSON object of a plan field by field. A field of the wrong type or out of range becomes an issue, and
+//! reading continues. `null` counts as absent.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -70,7 +70,7 @@ impl<'a> Fields<'a, '_> {
     /// Text that must be there and hold more than white space.
     pub fn required_text(&mut self, field: &str, chars_max: usize) -> Option<&'a str> {
         let Some(value) = self.value(field) else {
-            self.report(field, format_args!("is required: a string"));
+            self.report(field, format_args!("is required and must be a string"));
             return None;
         };
         let text = self.bounded(field, value, chars_max)?;

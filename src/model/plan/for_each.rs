@@ -123,9 +123,9 @@ fn read_items(fields: &mut Fields<'_, '_>) -> Option<Items> {
 fn read_name(fields: &mut Fields<'_, '_>) -> Arc<str> {
     let name = fields.text("as", NAME_CHARS_MAX).unwrap_or(NAME_DEFAULT);
     if !is_name(name) {
-        fields.report("as", format_args!("must be a name: a letter, then letters, digits and _"));
+        fields.report("as", format_args!("must start with a letter and contain only letters, digits and _"));
     } else if NAMES_TAKEN.iter().any(|taken| taken.eq_ignore_ascii_case(name)) {
-        fields.report("as", format_args!("{name} has another meaning in expressions; choose another name"));
+        fields.report("as", format_args!("{name} is reserved in expressions; choose another name"));
     }
     name.into()
 }

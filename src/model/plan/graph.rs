@@ -1,5 +1,5 @@
-//! What waits for what: order, levels, cycles and ancestry of steps, by index. Linear in steps and dependencies, and
-//! without recursion, so that neither a chain of ten thousand steps nor a wide plan strains anything.
+//! The dependency graph of a plan by index: order, levels, cycles and ancestors. Linear in steps and dependencies and
+//! not recursive, so neither a chain of ten thousand steps nor a wide plan is a problem.
 
 /// How many targets one sweep of [`Order::unreached`] tells apart: one bit each.
 const TARGETS_PER_SWEEP: usize = u64::BITS as usize;

@@ -1,4 +1,4 @@
-//! The handlers of a plan, as its document lists them: each kind by itself or in `handlers`.
+//! Reads the handlers of a plan, from their own fields or from `handlers`.
 
 use std::fmt;
 use std::time::Duration;

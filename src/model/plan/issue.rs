@@ -1,4 +1,4 @@
-//! What is wrong with a plan, gathered without end and shown up to a limit.
+//! Collects the issues of a plan, and shows them up to a limit.
 
 use std::fmt;
 
@@ -78,7 +78,11 @@ impl Issues {
         if shown.len() + self.more > ISSUES_MAX {
             let more = shown.len() + self.more - (ISSUES_MAX - 1);
             shown.truncate(ISSUES_MAX - 1);
-            shown.push(Issue { path: String::new(), message: format!("{more} more issues follow"), step_id: None });
+            shown.push(Issue {
+                path: String::new(),
+                message: format!("{more} more issues are not shown"),
+                step_id: None,
+            });
         }
         shown
     }

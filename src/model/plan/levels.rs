@@ -1,4 +1,4 @@
-//! Levels of a plan some of whose steps have started, or were told of: those stay where they are.
+//! Computes the levels of a changed plan. Steps that have started, or that were announced, keep their level.
 
 use std::collections::HashMap;
 

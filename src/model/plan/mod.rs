@@ -1,7 +1,7 @@
-//! A plan: steps and what each waits for. Checked whole when it is made, and never changed afterwards.
+//! A plan: steps and their dependencies. It is checked completely when it is made and never changes afterwards.
 //!
-//! [`Draft`] reads one out of a document and gathers everything that is wrong with it; what needs the tools and the
-//! templates to tell is added to the draft by whoever knows those. Only a draft without issues becomes a [`Plan`].
+//! [`Draft`] reads a plan from a document and collects everything that is wrong with it. Checks that need the tools or
+//! the templates are added to the draft by the executor. Only a draft without issues becomes a [`Plan`].
 
 mod concurrency;
 mod draft;

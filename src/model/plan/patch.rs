@@ -1,7 +1,7 @@
-//! A change of a plan: steps that are added, replaced and removed, put into the document that the plan was read from.
+//! A change of a plan: applies added, replaced and removed steps to the document of the plan.
 //!
-//! Documents stay text: what nobody changes keeps every number as it was written. What comes out is checked whole by
-//! whoever checks plans, and what is wrong with it is told by the places of the change.
+//! Documents stay text, so unchanged parts keep every number as it was written. The result is checked like any plan,
+//! and its issues have paths within the change.
 
 use std::collections::{HashMap, HashSet};
 
@@ -48,7 +48,7 @@ impl Patched {
         let whole = |message: &str| vec![issue("", message)];
         let value: Value = serde_json::from_str(patch).map_err(|error| whole(&error.to_string()))?;
         let Some(object) = value.as_object() else {
-            return Err(whole(&format!("a change of a plan is an object, not {}", kind(&value))));
+            return Err(whole(&format!("a plan change must be an object, not {}", kind(&value))));
         };
         let unreadable = || whole("the run's plan can't be read, so it can't be changed");
         let mut document = Exact::read(document).ok_or_else(unreadable)?;
@@ -125,7 +125,7 @@ impl Change {
         let (added, replacing, removing) =
             (list(&mut fields, "add"), list(&mut fields, "replace"), list(&mut fields, "remove"));
         if issues.is_empty() && added.is_empty() && replacing.is_empty() && removing.is_empty() {
-            let message = format_args!("a change names at least one step in add, replace or remove");
+            let message = format_args!("a plan change must have at least one step in add, replace or remove");
             issues.report(None, None, format_args!(""), message);
         }
         let removed = read_removed(&removing, &known, &mut issues);
@@ -134,7 +134,8 @@ impl Change {
         for (at, step) in added.iter().enumerate() {
             let id = step.get("id").and_then(Value::as_str).and_then(|id| StepId::parse(id).ok());
             if let Some(id) = id.filter(|id| gone.contains(id)) {
-                let message = format_args!("the change removes step {id}; to put another in its place, replace it");
+                let message =
+                    format_args!("the change also removes step {id}; to put another step in its place, use replace");
                 issues.report(None, Some(&id), format_args!("add[{at}].id"), message);
             }
         }
@@ -147,12 +148,12 @@ fn read_removed(ids: &[Value], known: &HashSet<StepId>, issues: &mut Issues) -> 
     for (at, value) in ids.iter().enumerate() {
         let mut report = |message| issues.report(None, None, format_args!("remove[{at}]"), message);
         let Some(text) = value.as_str() else {
-            report(format_args!("must be the id of a step, not {}", kind(value)));
+            report(format_args!("must be a step id, not {}", kind(value)));
             continue;
         };
         match StepId::parse(text).ok().filter(|id| known.contains(id)) {
-            None => report(format_args!("there is no step {}", Quoted(text))),
-            Some(id) if removed.contains(&id) => report(format_args!("step {id} is removed already")),
+            None => report(format_args!("unknown step {}", Quoted(text))),
+            Some(id) if removed.contains(&id) => report(format_args!("step {id} is already removed")),
             Some(id) => removed.push(id),
         }
     }
@@ -168,19 +169,19 @@ fn read_replaced(
     let mut replaced = HashMap::new();
     for (at, step) in steps.iter().enumerate() {
         let Some(object) = step.as_object() else {
-            let message = format_args!("a step is an object, not {}", kind(step));
+            let message = format_args!("a step must be an object, not {}", kind(step));
             issues.report(None, None, format_args!("replace[{at}]"), message);
             continue;
         };
         let mut report = |message| issues.report(None, None, format_args!("replace[{at}].id"), message);
         let Some(text) = object.get("id").and_then(Value::as_str) else {
-            report(format_args!("is required: the id of the step that is replaced"));
+            report(format_args!("is required and must be the id of the step to replace"));
             continue;
         };
         match StepId::parse(text).ok().filter(|id| known.contains(id)) {
-            None => report(format_args!("there is no step {} to replace", Quoted(text))),
-            Some(id) if gone.contains(&id) => report(format_args!("the change removes step {id}, too")),
-            Some(id) if replaced.contains_key(&id) => report(format_args!("step {id} is replaced already")),
+            None => report(format_args!("unknown step {}: only an existing step can be replaced", Quoted(text))),
+            Some(id) if gone.contains(&id) => report(format_args!("the change also removes step {id}")),
+            Some(id) if replaced.contains_key(&id) => report(format_args!("step {id} is already replaced")),
             Some(id) => drop(replaced.insert(id, at)),
         }
     }
@@ -309,20 +310,20 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_change_is_told_by_its_places() {
         for (patch, expected) in [
-            ("[]", ": a change of a plan is an object, not an array"),
-            ("{}", ": a change names at least one step in add, replace or remove"),
+            ("[]", ": a plan change must be an object, not an array"),
+            ("{}", ": a plan change must have at least one step in add, replace or remove"),
             (r#"{"add":{}}"#, "add: must be an array, not an object"),
-            (r#"{"remove":["z"]}"#, "remove[0]: there is no step \"z\""),
-            (r#"{"remove":["a",1]}"#, "remove[1]: must be the id of a step, not a number"),
-            (r#"{"remove":["a","a"]}"#, "remove[1]: step a is removed already"),
-            (r#"{"replace":[{"id":"z"}]}"#, "replace[0].id: there is no step \"z\" to replace"),
-            (r#"{"replace":[7]}"#, "replace[0]: a step is an object, not a number"),
-            (r#"{"replace":[{}]}"#, "replace[0].id: is required: the id of the step that is replaced"),
-            (r#"{"replace":[{"id":"a"},{"id":"a"}]}"#, "replace[1].id: step a is replaced already"),
-            (r#"{"remove":["a"],"replace":[{"id":"a"}]}"#, "replace[0].id: the change removes step a, too"),
+            (r#"{"remove":["z"]}"#, "remove[0]: unknown step \"z\""),
+            (r#"{"remove":["a",1]}"#, "remove[1]: must be a step id, not a number"),
+            (r#"{"remove":["a","a"]}"#, "remove[1]: step a is already removed"),
+            (r#"{"replace":[{"id":"z"}]}"#, "replace[0].id: unknown step \"z\": only an existing step can be replaced"),
+            (r#"{"replace":[7]}"#, "replace[0]: a step must be an object, not a number"),
+            (r#"{"replace":[{}]}"#, "replace[0].id: is required and must be the id of the step to replace"),
+            (r#"{"replace":[{"id":"a"},{"id":"a"}]}"#, "replace[1].id: step a is already replaced"),
+            (r#"{"remove":["a"],"replace":[{"id":"a"}]}"#, "replace[0].id: the change also removes step a"),
             (
                 r#"{"remove":["a"],"add":[{"id":"a"}]}"#,
-                "add[0].id: the change removes step a; to put another in its place, replace it",
+                "add[0].id: the change also removes step a; to put another step in its place, use replace",
             ),
         ] {
             let issues = Patched::new(DOCUMENT, patch, None).expect_err(patch);

@@ -1,10 +1,11 @@
-//! What the tools of steps have changed of a plan, as its document notes it, so that it can be taken back: a run that begins
-//! anew, or goes on from such a step, has that tool plan again, and would find what it adds there already.
+//! Records in a plan's document which changes were made by the tools of its steps, so that they can be undone: a run
+//! that starts again, or is retried from such a step, lets that tool plan again, and would find its additions already
+//! present.
 //!
-//! `"plannedBy": [{"step", "added": [ids], "before": [steps], "stays": [ids]}]`, in the order of the changes; `before` are
-//! the steps that each has replaced or removed. `stays` are those that are not its own any more: people have changed them
-//! since, or nothing would be whole without them. They are not taken back, and when that tool plans again it changes nothing
-//! of them: so a tool that plans the same comes to the same plan.
+//! `"plannedBy": [{"step", "added": [ids], "before": [steps], "stays": [ids]}]`, in the order of the changes. `before`
+//! are the steps that were replaced or removed. `stays` are steps that no longer belong to the tool: people have
+//! changed them since, or the plan would be invalid without them. They are not undone, and when the tool plans again it
+//! does not change them. So a tool that plans the same results in the same plan.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! What a run keeps of the run that it goes on from: the outputs of steps that are not run again.
+//! What a run reuses of the run that it retries: the outputs of steps that are not run again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

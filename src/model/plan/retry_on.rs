@@ -1,4 +1,4 @@
-//! Which failures are worth another attempt: by the exit status of a command, by the status of an HTTP answer, by kind.
+//! Which failures are retried: by the exit code of a command, by the status of an HTTP response, or by kind.
 
 use std::ops::RangeInclusive;
 
@@ -81,7 +81,7 @@ fn codes(fields: &mut Fields<'_, '_>, field: &str, within: RangeInclusive<u64>) 
                 let shown =
                     if entry.is_array() || entry.is_object() { kind(entry).to_owned() } else { entry.to_string() };
                 let message = format_args!(
-                    "must be an integer from {from} to {to}, a range as \"{from}-{to}\"{hundreds}, not {shown}"
+                    "must be an integer from {from} to {to}, a range such as \"{from}-{to}\"{hundreds}, not {shown}"
                 );
                 fields.report(&format!("{field}[{at}]"), message);
             }
@@ -147,11 +147,11 @@ mod tests {
         assert_eq!(
             issues.expect_err("bad"),
             [
-                "steps[0].retryPolicy.retryOn.exitCodes[0]: must be an integer from 1 to 255, a range as \"1-255\", not 0",
-                "steps[0].retryPolicy.retryOn.exitCodes[1]: must be an integer from 1 to 255, a range as \"1-255\", not \"5-2\"",
-                "steps[0].retryPolicy.retryOn.exitCodes[2]: must be an integer from 1 to 255, a range as \"1-255\", not \"5xx\"",
-                "steps[0].retryPolicy.retryOn.statuses[0]: must be an integer from 100 to 599, a range as \"100-599\" or \"5xx\", not \"7xx\"",
-                "steps[0].retryPolicy.retryOn.statuses[1]: must be an integer from 100 to 599, a range as \"100-599\" or \"5xx\", not an object",
+                "steps[0].retryPolicy.retryOn.exitCodes[0]: must be an integer from 1 to 255, a range such as \"1-255\", not 0",
+                "steps[0].retryPolicy.retryOn.exitCodes[1]: must be an integer from 1 to 255, a range such as \"1-255\", not \"5-2\"",
+                "steps[0].retryPolicy.retryOn.exitCodes[2]: must be an integer from 1 to 255, a range such as \"1-255\", not \"5xx\"",
+                "steps[0].retryPolicy.retryOn.statuses[0]: must be an integer from 100 to 599, a range such as \"100-599\" or \"5xx\", not \"7xx\"",
+                "steps[0].retryPolicy.retryOn.statuses[1]: must be an integer from 100 to 599, a range such as \"100-599\" or \"5xx\", not an object",
                 "steps[0].retryPolicy.retryOn.errors[0]: must be \"signal\" or \"connection\"",
             ]
         );

@@ -1,4 +1,4 @@
-//! When a stored plan is run by itself, as its author wrote it. What a pattern and a zone mean is not known here.
+//! The schedule of a stored plan, as its author wrote it. Patterns and time zones are interpreted elsewhere.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(said(json!(7)), ["schedule: must be an object"]);
         let wrong = json!({"timeZone": 1, "overlap": "both", "enabled": "yes", "inputs": []});
         let expected = [
-            "schedule.cron: is required: a string",
+            "schedule.cron: is required and must be a string",
             "schedule.timeZone: must be a string, not a number",
             "schedule.overlap: must be \"skip\" or \"queue\" or \"cancel\", not \"both\"",
             "schedule.enabled: must be true or false, not \"yes\"",

@@ -1,4 +1,4 @@
-//! A plan's document as it is shown to those who may watch its runs: without the values that sound like secrets.
+//! A plan's document for those who may only watch its runs: values whose names suggest secrets are masked.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! The body of a call that submits a plan: the plan itself, or the plan wrapped together with what belongs to this run.
+//! The body of a submission: a plan, or a plan wrapped together with the inputs and id of one run.
 
 use std::fmt::Display;
 use std::str::FromStr;

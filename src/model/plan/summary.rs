@@ -1,4 +1,4 @@
-//! What a plan looks like to someone who has just submitted it.
+//! The summary of a plan in the response to its submission.
 
 use serde::Serialize;
 

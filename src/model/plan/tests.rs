@@ -51,28 +51,28 @@ fn every_issue_is_found_at_once_and_in_the_documents_order() {
         "estimatedDuration: must be an integer from 0 to 9007199254740991, not 1.5",
         "timeout: must be an integer from 1 to 2592000000, not 0",
         "steps[0].priority: must be an integer, not \"high\"",
-        "steps[0].dependencies[1]: there is no step \"nope\"",
-        "steps[0].dependencies[2]: must be the id of a step, not a number",
+        "steps[0].dependencies[1]: unknown step \"nope\"",
+        "steps[0].dependencies[2]: must be a step id, not a number",
         "steps[0].dependencies[3]: a step can't depend on itself",
-        "steps[0].dependencies: a cycle, each step waits for the next: a -> b -> a",
-        "steps[1].tool: is required: a string",
+        "steps[0].dependencies: dependency cycle (each step depends on the next): a -> b -> a",
+        "steps[1].tool: is required and must be a string",
         "steps[1].retryPolicy.maxRetries: must be an integer from 0 to 100, not 101",
         "steps[1].retryPolicy.backoff: must be \"fixed\" or \"linear\" or \"exponential\", not \"quadratic\"",
         "steps[1].retryPolicy.initialDelay: must be an integer from 0 to 86400000, not -1",
         "steps[1].retryPolicy.maxDelay: must be an integer from 0 to 86400000, not 86400001",
         "steps[1].retryPolicy.jitter: must be true or false, not 1",
-        "steps[2].id: \"b\" is the id of steps[1] already",
+        "steps[2].id: duplicate step id \"b\"; steps[1] already has it",
         "steps[2].tool: must not be empty",
-        "steps[3].id: a step id is 1 to 128 characters out of A-Z a-z 0-9 _ -, not \"x y\"",
+        "steps[3].id: a step id must be 1 to 128 characters from A-Z a-z 0-9 _ -, not \"x y\"",
         "steps[3].conditional: must be a string, not a number",
         "steps[3].continueOnFailure: must be true or false, not \"yes\"",
         "steps[3].dependencies: must be an array, not a string",
-        "steps[4].id: is required: a string",
+        "steps[4].id: is required and must be a string",
         "steps[4].tool: must be a string, not an array",
         "steps[4].inputs: must be an object, not a string",
         "steps[4].timeout: must be an integer from 1 to 2592000000, not 2592000001",
-        "steps[4].retryPolicy.maxRetries: is required: an integer from 0 to 100",
-        "steps[5]: a step is an object, not a string",
+        "steps[4].retryPolicy.maxRetries: is required and must be an integer from 0 to 100",
+        "steps[5]: a step must be an object, not a string",
     ];
     assert_eq!(said(&document), expected);
     let issues = read(&document).expect_err("many issues");
@@ -83,13 +83,16 @@ fn every_issue_is_found_at_once_and_in_the_documents_order() {
 #[test]
 fn documents_that_are_hardly_plans() {
     let table = [
-        (json!(null), vec!["a plan is an object, not null"]),
-        (json!([]), vec!["a plan is an object, not an array"]),
-        (json!({}), vec!["steps: is required: an array of steps", "name: is required: a string"]),
+        (json!(null), vec!["a plan must be an object, not null"]),
+        (json!([]), vec!["a plan must be an object, not an array"]),
+        (json!({}), vec!["steps: is required and must be an array of steps", "name: is required and must be a string"]),
         (json!({"name": "p", "steps": {}}), vec!["steps: must be an array, not an object"]),
-        (json!({"name": "p", "steps": null}), vec!["steps: is required: an array of steps"]),
-        (plan(json!([])), vec!["steps: a plan has at least one step"]),
-        (plan(json!([{}])), vec!["steps[0].id: is required: a string", "steps[0].tool: is required: a string"]),
+        (json!({"name": "p", "steps": null}), vec!["steps: is required and must be an array of steps"]),
+        (plan(json!([])), vec!["steps: must have at least one step"]),
+        (
+            plan(json!([{}])),
+            vec!["steps[0].id: is required and must be a string", "steps[0].tool: is required and must be a string"],
+        ),
         (json!({"name": "n".repeat(257), "steps": [step("a", &[])]}), vec!["name: must have at most 256 characters"]),
         (json!({"name": "ü".repeat(256), "steps": [step("a", &[])]}), vec![]),
     ];
@@ -99,7 +102,7 @@ fn documents_that_are_hardly_plans() {
     let deep = |levels| (0..levels).fold(json!(1), |value, _| json!([value]));
     let nested = |levels| plan(json!([{"id": "a", "tool": "echo", "inputs": {"x": deep(levels)}}]));
     assert_eq!(said(&nested(124)), Vec::<String>::new());
-    assert_eq!(said(&nested(125)), ["a plan nests at most 128 deep"]);
+    assert_eq!(said(&nested(125)), ["a plan must not be nested more than 128 levels deep"]);
     let many = plan(Value::Array(vec![json!("x"); 10_001]));
     assert_eq!(said(&many), ["steps: too many steps: 10001 (limit 10000, limits.plan_steps)"]);
 }
@@ -188,7 +191,7 @@ fn cycles_are_named_once_each() {
             .iter()
             .map(|issue| {
                 let path = issue.path.trim_start_matches("steps[").trim_end_matches("].dependencies");
-                let cycle = issue.message.trim_start_matches("a cycle, each step waits for the next: ");
+                let cycle = issue.message.trim_start_matches("dependency cycle (each step depends on the next): ");
                 format!("{path}: {cycle}")
             })
             .collect();
@@ -213,9 +216,9 @@ fn the_greatest_plans_are_read_without_deep_recursion() {
 fn only_the_first_hundred_issues_are_shown() {
     let steps = |count: usize| plan((0..count).map(|_| json!({"id": "é"})).collect());
     let exact = said(&steps(50));
-    assert_eq!((exact.len(), exact[99].as_str()), (100, "steps[49].tool: is required: a string"));
+    assert_eq!((exact.len(), exact[99].as_str()), (100, "steps[49].tool: is required and must be a string"));
     let over = said(&steps(5_000));
-    assert_eq!((over.len(), over[99].as_str()), (100, "9901 more issues follow"));
+    assert_eq!((over.len(), over[99].as_str()), (100, "9901 more issues are not shown"));
 }
 
 #[test]
@@ -254,9 +257,17 @@ fn bodies_are_plans_or_wrap_them() {
     };
     let said: Vec<_> = issues.iter().map(ToString::to_string).collect();
     let expected = [
-        "runId: a run id is 1 to 128 characters out of A-Z a-z 0-9 . _ : -",
+        "runId: a run id must be 1 to 128 characters from A-Z a-z 0-9 . _ : -",
         "projectId: must be a string, not a number",
         "inputs: must be an object, not an array",
     ];
     assert_eq!(said, expected);
+}
+
+#[test]
+fn a_misspelt_dependency_is_told_which_step_may_be_meant() {
+    let document = plan(json!([step("collect", &[]), step("write", &["colect", "publish"]), {"tool": "echo"}]));
+    let said = said(&document);
+    assert_eq!(said[0], "steps[1].dependencies[0]: unknown step \"colect\"; did you mean \"collect\"?");
+    assert_eq!(said[1], "steps[1].dependencies[1]: unknown step \"publish\"");
 }

@@ -1,4 +1,4 @@
-//! How a run's state follows a change of its plan.
+//! Applies a change of the plan to a run's state.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! One step of a run, as its messages so far tell it.
+//! The state of one step of a run, according to the messages so far.
 
 use std::sync::Arc;
 

@@ -1,11 +1,11 @@
-//! The times of a pattern in a time zone.
+//! The times of a cron pattern in a time zone.
 //!
-//! A pattern names times of a zone's clock. Where that clock is set back or forward, its author meant one of two things:
+//! A pattern names times of a zone's clock. When that clock is set back or forward, the author meant one of two things:
 //!
-//! - Without `*` or `/` in its seconds, minutes and hours a pattern names fixed times of a day. Each fires once: one that the
-//!   clock leaps over fires right behind the gap, and one that comes twice fires the first time.
-//! - Any other pattern names an interval. It fires at every matching time that the clock shows, both times where it shows
-//!   one twice, and what the clock leaps over does not come.
+//! - A pattern without `*` or `/` in its seconds, minutes and hours names fixed times of day. Each fires once: a
+//!   skipped time fires right after the gap, a repeated time fires the first time.
+//! - Any other pattern names an interval. It fires at every matching time that the clock shows, both times if a time is
+//!   repeated, and not at all if it is skipped.
 
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
@@ -45,13 +45,13 @@ impl Schedule {
     pub fn parse(pattern: &str, zone: &str) -> Result<Self, ScheduleError> {
         let wrong = |message: String| ScheduleError { field: "cron", message };
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
-        let cron = parser.parse(pattern).map_err(|error| wrong(format!("is no cron pattern: {error}")))?;
+        let cron = parser.parse(pattern).map_err(|error| wrong(format!("is not a valid cron pattern: {error}")))?;
         let zone = find_zone(zone).map_err(|message| ScheduleError { field: "timeZone", message })?;
         let times_of_day = cron.pattern.to_string();
         let is_interval = names_interval(&times_of_day);
         let schedule = Self { cron, zone, is_interval };
         if schedule.next(Timestamp::from_millis(0)).is_none() {
-            return Err(wrong("names a day that never comes".to_owned()));
+            return Err(wrong("names a date that never occurs".to_owned()));
         }
         Ok(schedule)
     }
@@ -135,9 +135,9 @@ fn find_zone(name: &str) -> Result<TimeZone, String> {
     }
     TimeZone::get(name).map_err(|_| match jiff::tz::db().is_definitively_empty() {
         true => format!(
-            "there is no time zone {name:?}: this system has no time zones (on Debian they are the package tzdata), only UTC"
+            "unknown time zone {name:?}; this system has no time zone database (on Debian, install tzdata), only UTC"
         ),
-        false => format!("there is no time zone {name:?} in this system's database"),
+        false => format!("unknown time zone {name:?}; it is not in this system's time zone database"),
     })
 }
 

@@ -1,9 +1,9 @@
-//! What comes of the times of one schedule. No clock and no thread: `now` and whether a run goes on are passed in.
+//! The firings of one schedule. No clock and no thread: `now` and whether a run is active are passed in.
 //!
-//! All times up to [`until`](Firings::until) are dealt with, and never come again. So a clock that is set back fires
-//! nothing twice: nothing fires until it is where it was. Only one that is set back by more than [`SET_BACK_MAX_MS`] is
-//! taken to have been wrong before, and the schedule goes on from where it is now. A clock that leaps forward, and a server
-//! that was down, have missed what came meanwhile: the newest of it is made good, the rest is told and counted.
+//! All times up to [`until`](Firings::until) are handled and never come again. If the clock is set back, nothing fires
+//! until it has reached that time again. Only if it is set back by more than [`SET_BACK_MAX_MS`] the earlier time is
+//! considered wrong, and the schedule continues from the current time. If the clock jumps forward or the server was
+//! down, the newest missed firing is made up for, and the others are reported and counted.
 
 use std::collections::VecDeque;
 

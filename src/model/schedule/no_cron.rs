@@ -1,4 +1,4 @@
-//! What stands for a schedule in a program that was built without them.
+//! A stand-in for schedules in a program that was built without them.
 
 use std::convert::Infallible;
 

@@ -102,7 +102,8 @@ fn a_retry_begins_beside_no_attempt_that_is_given_up_where_the_tool_must_not_run
     let mut stage = Stage::started(base.clone());
     stage.wait(1);
     stage.wait(7000);
-    let error = "timed out after 1 ms (the step's timeout); the attempt does not end, and its tool must not run twice";
+    let error =
+        "timed out after 1 ms (the step's timeout); the attempt is still running, and its tool must not run twice";
     assert_eq!(stage.failed().error, format!("step a failed: {error}"));
     assert_eq!(stage.log()[3..], ["a failed 1", "0]", "failed step_failed"]);
 

@@ -89,8 +89,8 @@ fn no_items_are_done_at_once_and_what_is_no_array_or_too_much_fails() {
     assert_eq!(stage.log()[2..4], ["a running 1", "a completed 1"]);
     assert_eq!(*stage.output(), json!([]));
     for (expression, error) in [
-        ("range(1001)", "forEach: there are 1001 items (limit 1000)"),
-        ("'text'", "forEach: `'text'`: gives string, not an array"),
+        ("range(1001)", "forEach: too many items: 1001 (limit 1000)"),
+        ("'text'", "forEach: `'text'`: must be an array, not string"),
     ] {
         let items = Items::Expression(expression.into());
         let mut stage = Stage::started(mapped(ForEach { items, ..each(0, 10) }, |_| {}));

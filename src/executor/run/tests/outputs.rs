@@ -34,7 +34,7 @@ fn what_an_attempt_said_was_kept_without_end() {
         });
         kept.collect::<Vec<_>>()
     };
-    let cut = "\n[cut here: the output is over 1000 bytes]";
+    let cut = "\n[truncated: the output is larger than 1000 bytes]";
     assert_eq!(said(&mut stage, 1, 1000), ["x".repeat(1000)]);
     assert_eq!(said(&mut stage, 1, 1), [cut]);
     assert_eq!(said(&mut stage, 1, 1), Vec::<String>::new());

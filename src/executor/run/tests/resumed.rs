@@ -265,7 +265,7 @@ fn a_step_that_ends_the_server_each_time_is_tried_three_times_and_then_fails() {
     let mut stage = stage.crash(false, 1);
     let failed = stage.failed();
     assert_eq!(failed.reason, EndReason::Interrupted);
-    let why = "during each of the last 3 attempts at this step, and executor.interruptions is 3";
+    let why = "during each of the last 3 attempts at this step (limit 3, executor.interruptions)";
     assert_eq!(failed.error, format!("step a failed: interrupted: the server stopped {why}"));
     assert_eq!(stage.log(), ["a failed 3", "0]", "b skipped 0 upstream_failed a", "failed interrupted"]);
 }

@@ -1,5 +1,5 @@
-//! A child and the process group that it leads. Whatever happens to its owner, the group is killed and the child reaped;
-//! whatever happens to this process, short of SIGKILL, [`kill_commands`] ends all groups with it.
+//! A child process and the process group that it leads. When the owner is dropped, the group is killed and the child is
+//! reaped. When this process ends, except by SIGKILL, [`kill_commands`] ends all groups.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -1,16 +1,17 @@
-//! The launcher: what a command needs before it begins, and can be given by nobody but its own process.
+//! The launcher: prepares a command from inside its own process.
 //!
-//! A session of its own, without a terminal that would stop it where it asks one for a password; the descriptor limit
-//! that the server was started with, and not the one that it has raised for its connections; the limits that its
-//! declaration names. All that belongs between fork and exec, where this crate, which forbids `unsafe`, can't run code.
-//! Done from outside once the program runs, it would come late: what the program has begun by then, and each process that
-//! it has started, goes without. So a command starts as this very program again, under the name of [`NAME`], which does
-//! to itself what [`Start`] says and then becomes the command: one `exec` more, about a millisecond. `setsid`, `prlimit`
-//! and `sh -c ulimit` do the same, but are not everywhere, and a shell has its own mind about an environment.
+//! A command gets its own session, without a terminal that could stop it when it asks for a password; the descriptor
+//! limit with which the server was started, not the one that the server has raised for its connections; and the limits
+//! of its declaration. All of this must happen between fork and exec, where this crate can't run code because it
+//! forbids `unsafe`. Doing it from outside after the program has started would be too late: what the program has done
+//! until then, and each process that it has started, would escape. Therefore a command starts as this program again,
+//! under the name [`NAME`]. It applies [`Start`] to itself and then becomes the command: one additional `exec`, about a
+//! millisecond. `setsid`, `prlimit` and `sh -c ulimit` do the same but are not available everywhere, and a shell may
+//! change the environment.
 //!
-//! Not every program that embeds this crate takes itself for a launcher: [`launch_if_asked`] is what does. Where a program
-//! has never called it, a tool with limits is refused, and others get a process group instead of a session, and their
-//! descriptor limit a moment late.
+//! A program that embeds this crate becomes a launcher only if it calls [`launch_if_asked`]. Otherwise a tool with
+//! limits is refused, and other tools get a process group instead of a session, and their descriptor limit slightly
+//! late.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -83,7 +84,7 @@ pub(super) fn check(limits: &CommandLimits) -> Result<(), String> {
     if *limits == CommandLimits::default() || can_launch() {
         return Ok(());
     }
-    Err("limits: this program can't set any: its main does not begin with launch_if_asked, or it has no /proc"
+    Err("limits: this program can't set resource limits; its main must call launch_if_asked first, and /proc must be mounted"
         .to_owned())
 }
 
@@ -203,15 +204,17 @@ fn carry_out<'a>(
 ) -> Result<String, String> {
     let mut limits = Vec::new();
     for order in orders {
-        match parse(order).ok_or_else(|| format!("`{}` is no order", order.display()))? {
-            Order::LeaveFor(group) => setpgid(None, Some(group)).map_err(|error| failed("leave its group", error))?,
+        match parse(order).ok_or_else(|| format!("unknown instruction `{}`", order.display()))? {
+            Order::LeaveFor(group) => {
+                setpgid(None, Some(group)).map_err(|error| failed("leave its process group", error))?
+            }
             Order::Cwd(cwd) => start.cwd = Some(cwd),
             Order::Uid(uid) => start.uid = Some(uid),
             Order::Gid(gid) => start.gid = Some(gid),
             Order::Limit(limit) => limits.push(limit),
         }
     }
-    setsid().map_err(|error| failed("begin a session", error))?;
+    setsid().map_err(|error| failed("start a session", error))?;
     let mut command = Command::new(start.program);
     command.args(args);
     settle(&mut command, &start);
@@ -323,8 +326,8 @@ mod tests {
     #[test]
     fn what_is_no_order_is_refused() {
         let launch = |args: &[&str]| launch(args.iter().map(OsString::from));
-        assert_eq!(launch(&["cpu=1x", "--", "true"]), "`cpu=1x` is no order");
-        assert_eq!(launch(&["leave_for=0", "--", "true"]), "`leave_for=0` is no order");
+        assert_eq!(launch(&["cpu=1x", "--", "true"]), "unknown instruction `cpu=1x`");
+        assert_eq!(launch(&["leave_for=0", "--", "true"]), "unknown instruction `leave_for=0`");
         assert_eq!(launch(&["cpu=1"]), "nothing to launch");
     }
 

@@ -62,9 +62,9 @@ impl CommandTool {
     }
 
     fn compile(spec: CommandSpec, settings: ToolSettings) -> Result<Self, String> {
-        let (program, args) = spec.argv.split_first().ok_or("argv: needs a program")?;
+        let (program, args) = spec.argv.split_first().ok_or("argv: expected at least the program to run")?;
         if program.is_empty() || program.contains('\0') || is_template(program) {
-            return Err("argv[0]: must be the program to run, without a template".to_owned());
+            return Err("argv[0]: must be the program to run and must not contain a template".to_owned());
         }
         let args = args.iter().enumerate().map(|(at, arg)| compile(&format!("argv[{}]", at + 1), arg, Place::Text));
         identity(&spec)?;
@@ -173,12 +173,11 @@ impl Tool for CommandTool {
 /// Half an identity would be none: root's group opens doors too, and root is not counted.
 fn identity(spec: &CommandSpec) -> Result<(), String> {
     if spec.uid.is_some() && spec.gid.is_none() {
-        return Err("uid: expected a gid beside it, or the program would keep the server's group".to_owned());
+        return Err("uid: requires gid; without it the program would keep the server's group".to_owned());
     }
     if spec.limits.processes.is_some() && spec.uid.is_none_or(|uid| uid == 0) {
-        return Err(
-            "limits.processes: counts all that a user runs, so expected a uid that is not 0 beside it".to_owned()
-        );
+        return Err("limits.processes: requires a uid other than 0, because the limit counts all processes of a user"
+            .to_owned());
     }
     Ok(())
 }
@@ -190,14 +189,14 @@ pub(super) fn check_limits(spec: &CommandSpec) -> Result<(), String> {
 
 fn compile(field: &str, source: &str, place: Place) -> Result<Template, String> {
     if source.contains('\0') {
-        return Err(format!("{field}: must not hold a NUL byte"));
+        return Err(format!("{field}: must not contain a NUL byte"));
     }
     Template::compile(source, place).map_err(|problem| format!("{field}: {problem}"))
 }
 
 fn render(field: &str, template: &Template, scope: &Scope) -> Result<String, String> {
     match template.render(scope) {
-        Ok(text) if text.contains('\0') => Err(format!("{field}: must not hold a NUL byte")),
+        Ok(text) if text.contains('\0') => Err(format!("{field}: must not contain a NUL byte")),
         Ok(text) => Ok(text),
         Err(problem) => Err(format!("{field}: {problem}")),
     }
@@ -205,7 +204,7 @@ fn render(field: &str, template: &Template, scope: &Scope) -> Result<String, Str
 
 fn variable_name(field: &str, name: &str) -> Result<(), String> {
     let fits = !name.is_empty() && !name.contains(['=', '\0']);
-    if fits { Ok(()) } else { Err(format!("{field}: `{}` is no name of a variable", name.escape_debug())) }
+    if fits { Ok(()) } else { Err(format!("{field}: `{}` is not a valid variable name", name.escape_debug())) }
 }
 
 fn passed(names: &[String]) -> Result<Vec<(String, OsString)>, String> {

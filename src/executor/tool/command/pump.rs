@@ -1,5 +1,5 @@
-//! Talks with a running child: writes its inputs, reads both of its outputs, waits for its end and for cancellation, all
-//! in one loop over one `poll`, so that no pipe that fills up can block another and no helper thread is needed.
+//! Communicates with a running child: writes its inputs, reads both outputs, and waits for its end and for
+//! cancellation, all in one loop around `poll`. So a full pipe can't block another one, and no helper thread is needed.
 //!
 //! ```text
 //! running --child exits--> lingering (other processes may still write) --pipes closed, or `linger` over--> done
@@ -7,8 +7,8 @@
 //!    +--cancelled: SIGTERM--> terminating --child exits and pipes closed, or SIGKILL after `grace`-----------+
 //! ```
 //!
-//! While the log is behind, the pipes of a child that has much to say are not read, so that it waits for the log; its end
-//! and its cancel are seen all the same. What it has written by then is taken, up to what its pipes can hold.
+//! While the log is behind, the pipes of a child with much output are not read, so the child waits for the log. Its end
+//! and its cancellation are noticed nevertheless. What it has written by then is read, up to the capacity of its pipes.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};

@@ -1,4 +1,4 @@
-//! The words for how a process ended.
+//! Describes how a process ended.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;

@@ -123,7 +123,7 @@ fn a_failure_names_its_status_and_the_last_words() {
         (sh("echo bye >&2; kill -9 $$"), "killed by signal 9 (SIGKILL): bye"),
         (argv(&["no-such-program-here"]), "program `no-such-program-here` not found"),
         (argv(&["printf", "{{ inputs.gone }}"]), "argv[1]: inputs.gone is undefined"),
-        (argv(&["printf", "{{ inputs.nul }}"]), "argv[1]: must not hold a NUL byte"),
+        (argv(&["printf", "{{ inputs.nul }}"]), "argv[1]: must not contain a NUL byte"),
     ];
     for (spec, expected) in table {
         assert_eq!(output(spec, json!({"nul": "a\0b"})), Err(expected.to_owned()));
@@ -162,7 +162,7 @@ fn a_flood_is_cut_and_harms_nothing() {
         output: &Null,
         cancel: &CancelToken::new(),
     });
-    let expected = format!("{}\n[cut here: the output is over 1000 bytes]", "x".repeat(1000));
+    let expected = format!("{}\n[truncated: the output is larger than 1000 bytes]", "x".repeat(1000));
     assert_eq!(outcome, Ok(Outcome::Output(json!(expected))));
 }
 

@@ -36,7 +36,7 @@ fn check_value(value: &Value, path: &str) -> Result<(), String> {
             items.iter().enumerate().try_for_each(|(at, item)| check_value(item, &format!("{path}[{at}]")))
         }
         Value::Object(members) => members.iter().try_for_each(|(name, member)| match is_template(name) {
-            true => Err(format!("{path}: a template in a key is not filled in")),
+            true => Err(format!("{path}: templates in keys are not supported")),
             false => check_value(member, &format!("{path}.{name}")),
         }),
         _ => Ok(()),
@@ -70,6 +70,6 @@ mod tests {
     #[test]
     fn a_template_in_a_key_stayed_as_it_was() {
         let refused = ValueTemplate::compile(&json!({"a": [{"{{ inputs.x }}": 1}]}), "body").expect_err("is refused");
-        assert_eq!(refused, "body.a[0]: a template in a key is not filled in");
+        assert_eq!(refused, "body.a[0]: templates in keys are not supported");
     }
 }

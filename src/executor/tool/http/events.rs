@@ -1,6 +1,7 @@
-//! A streamed answer taken apart: the events of an SSE stream, or the lines of an NDJSON one, and how it ends.
+//! Splits a streamed response into the events of an SSE stream or the lines of an NDJSON stream, and recognises how it
+//! ends.
 //!
-//! Pure and incremental: bytes in, in any pieces, events out.
+//! Pure and incremental: bytes go in, split anywhere, and events come out.
 
 use serde_json::Value;
 
@@ -80,7 +81,7 @@ impl StreamReader {
     /// # Errors
     /// Where an event is too large.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<StreamEvent>, String> {
-        let too_large = || format!("an event of the answer is over {EVENT_BYTES_MAX} bytes");
+        let too_large = || format!("the response contains an event larger than {EVENT_BYTES_MAX} bytes");
         match self {
             Self::Sse(reader) => {
                 let events = reader.push(bytes).map_err(|_| too_large())?;

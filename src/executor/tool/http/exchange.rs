@@ -1,10 +1,10 @@
-//! One request, its answer in pieces, and a way to give up at any moment.
+//! One request and its response, received in pieces, which can be abandoned at any time.
 //!
-//! The client blocks, so an exchange runs on a thread of its own and hands its pieces over a short channel; the caller
-//! waits there and looks at its cancel token in between. An exchange that is given up must not hold its thread until
-//! the server says something: shutting an agent down ends its blocked reads, but ends them for everyone who uses that
-//! agent. So a call has an agent to itself, taken out of a pool, and agents that ended well go back with their
-//! connections, to be used again or closed after a while.
+//! The client blocks, so an exchange runs on its own thread and passes the pieces through a short channel, where the
+//! caller waits and checks its cancel token. An abandoned exchange must not occupy its thread until the server sends
+//! something. Shutting an agent down ends its blocked reads, but for everyone who uses that agent. Therefore each call
+//! has an agent of its own from a pool. Agents return to the pool after a successful call, and their connections are
+//! reused or closed after a while.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -92,11 +92,11 @@ impl Client {
             let _ = to.send(last);
         };
         let started = std::thread::Builder::new().name("stepcast-http".to_owned()).spawn(work);
-        started.map_err(|error| format!("no thread for the request: {error}"))?;
+        started.map_err(|error| format!("can't start a thread for the request: {error}"))?;
         let mut exchange = Exchange { client: self, agent: Some(agent), pieces, has_ended: false };
         match exchange.wait(cancel)? {
             Piece::Head(head) => Ok((head, exchange)),
-            Piece::Body(_) | Piece::End | Piece::Failed(_) => Err(lost("the answer has no head")),
+            Piece::Body(_) | Piece::End | Piece::Failed(_) => Err(lost("the server sent no response head")),
         }
     }
 }
@@ -139,7 +139,7 @@ impl Exchange<'_> {
                     return Ok(piece);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(lost("the exchange broke off")),
+                Err(RecvTimeoutError::Disconnected) => return Err(lost("the connection was lost")),
             }
         }
     }
@@ -180,7 +180,7 @@ fn perform(
         let response = sent.map_err(|error| describe(&request, &reason(&error)))?;
         let Some((location, hosts)) = location(&response).zip(follow) else { break response };
         if redirects == REDIRECTS_MAX {
-            return Err(format!("more than {REDIRECTS_MAX} redirects"));
+            return Err(format!("too many redirects (limit {REDIRECTS_MAX})"));
         }
         redirect(&mut request, response.status(), &location, hosts)?;
         redirects += 1;
@@ -226,7 +226,7 @@ fn redirect(request: &mut Request, status: StatusCode, location: &str, hosts: &H
         if !hosts.allow(&target) || (is_https(&request.url) && !is_https(&target)) {
             // Without what may be a password.
             let server = origin(&target).rsplit('@').next().unwrap_or_default();
-            return Err(describe(request, &format!("redirects to another server, {server}")));
+            return Err(describe(request, &format!("redirects to another server, {server}, which is not allowed")));
         }
         request
             .headers

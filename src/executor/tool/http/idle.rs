@@ -1,7 +1,7 @@
-//! What is kept between calls, and given up when no call has come for a while.
+//! Idle resources that are kept between calls, and dropped when no call has needed them for a while.
 //!
-//! Nothing else would give it up: a server may end an idle connection, and the socket then stays half closed until somebody
-//! looks at it. While something is kept a thread waits for its time, one a pool; it ends when nothing is.
+//! Nothing else would drop them: if a server closes an idle connection, the socket stays half closed until somebody
+//! uses it. While something is kept, one thread per pool waits for its time; it ends when nothing is left.
 
 use std::collections::VecDeque;
 use std::fmt;

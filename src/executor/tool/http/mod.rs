@@ -1,7 +1,7 @@
-//! Sends an HTTP request as a tool.
+//! The http tool: sends an HTTP request.
 //!
-//! An answer that is a stream (SSE, NDJSON) is told live, event by event, and its output is what was told; of any other
-//! the output is the body. The url is no secret and may show; what is one belongs into a header.
+//! A streamed response (SSE, NDJSON) becomes live output, event by event, and the step's output is all of it joined.
+//! For any other response the output is the body. URLs are not secret and may be shown; secrets belong in headers.
 
 mod body;
 mod events;
@@ -88,16 +88,17 @@ impl HttpTool {
 
     fn compile(spec: HttpSpec, settings: ToolSettings, mask: Mask) -> Result<Self, String> {
         if !wire::is_method(&spec.method) {
-            return Err("method: must be a method, as `GET`".to_owned());
+            return Err("method: must be an HTTP method, such as `GET`".to_owned());
         }
         let url = UrlTemplate::compile(&spec.url).map_err(|problem| format!("url: {problem}"))?;
         if !url.has_templates() && !wire::is_url(&spec.url) {
-            return Err("url: is no url".to_owned());
+            return Err("url: must be a valid URL".to_owned());
         }
         let hosts = Hosts::compile(&spec.allow_hosts)?;
         if url.is_host_open() && hosts.is_empty() {
             return Err(
-                "url: a template in its host or port lets a plan choose the server, so expected allow_hosts".to_owned()
+                "url: a template in the host or port requires allow_hosts, because it lets a plan choose the server"
+                    .to_owned(),
             );
         }
         let headers = spec.headers.iter().map(|(name, value)| Ok((name.clone(), header(name, value)?)));
@@ -124,7 +125,7 @@ impl HttpTool {
     fn run(&self, call: &Call<'_>) -> Result<Outcome, ToolError> {
         let (head, mut exchange) = self.client.send(self.request(call.inputs)?, call.cancel)?;
         if let Some(coding) = &head.content_encoding {
-            return Err(format!("the answer is compressed ({coding}), which was not asked for").into());
+            return Err(format!("the response is compressed ({coding}), which was not requested").into());
         }
         if !head.is_success() {
             return Err(self.refusal(&head, &mut exchange, call));
@@ -140,10 +141,10 @@ impl HttpTool {
         let scope = inputs_scope(inputs);
         let url = self.url.render(&scope).map_err(|problem| format!("url: {problem}"))?;
         if !wire::is_url(&url) {
-            return Err("url: a value makes it no url".to_owned());
+            return Err("url: is not a valid URL once its templates are filled in".to_owned());
         }
         if self.url.is_host_open() && !self.hosts.allow(&url) {
-            return Err(format!("url: a value leads to {}, which allow_hosts does not name", origin(&url)));
+            return Err(format!("url: {} is not allowed (allow_hosts)", origin(&url)));
         }
         let mut headers = Vec::with_capacity(self.headers.len() + 1);
         for (name, value) in &self.headers {
@@ -204,7 +205,7 @@ impl HttpTool {
             }
         }
         if !head.is_delimited && !kept.is_cut() && is_json(&head.content_type) && kept.is_json_cut_short() {
-            return Err("the answer broke off: its JSON ends in the middle".into());
+            return Err("the response was cut off in the middle of its JSON".into());
         }
         let body = kept.into_value(&self.mask)?;
         let Some(meter) = &self.meter else { return Ok(body) };
@@ -271,8 +272,10 @@ impl HttpTool {
 
 fn what_is_missing(framing: Framing) -> &'static str {
     match framing {
-        Framing::Sse => "the answer ended in the middle of an event: no blank line follows it",
-        Framing::Lines => "the answer ended in the middle of a line: no line end follows it, and it is not whole JSON",
+        Framing::Sse => "the response ended in the middle of an event: no blank line follows it",
+        Framing::Lines => {
+            "the response ended in the middle of a line: no line end follows it, and it is not complete JSON"
+        }
     }
 }
 
@@ -398,7 +401,7 @@ fn may_be_lost(value: &Value) -> bool {
 }
 
 fn not_picked(lost: &LostNumber) -> String {
-    format!("stream_text: the event has a number that can't be kept: {lost}")
+    format!("stream_text: the event contains a number that can't be stored exactly: {lost}")
 }
 
 fn as_text(value: Value) -> String {
@@ -414,10 +417,10 @@ fn pick(field: &str, source: Option<&str>) -> Result<Option<Pick>, String> {
 
 fn header(name: &str, value: &str) -> Result<Template, String> {
     if !wire::is_header_name(name) {
-        return Err(format!("headers: `{}` is no header that can be set", name.escape_debug()));
+        return Err(format!("headers: `{}` is not a header that can be set", name.escape_debug()));
     }
     if !wire::is_header_value(value) {
-        return Err(format!("headers.{name}: must hold no line break or other control character"));
+        return Err(format!("headers.{name}: must not contain a line break or other control character"));
     }
     let template = Template::compile(value, Place::Text).map_err(|problem| format!("headers.{name}: {problem}"))?;
     let field = format!("headers.{name}");
@@ -434,7 +437,7 @@ fn render_header(name: &str, value: &Template, scope: &Scope) -> Result<String, 
     if wire::is_header_value(&value) {
         Ok(value)
     } else {
-        Err(format!("headers.{name}: must hold no line break or other control character"))
+        Err(format!("headers.{name}: must not contain a line break or other control character"))
     }
 }
 

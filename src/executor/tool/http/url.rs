@@ -1,5 +1,5 @@
-//! Urls with templates, and what redirects make of them. A value filled in can change neither the server that is asked
-//! nor the structure of what it is asked for.
+//! URLs with templates, and the targets of redirects. An inserted value can change neither the server nor the structure
+//! of the URL.
 
 use super::super::render::Template;
 use crate::executor::template::is_template;
@@ -26,7 +26,7 @@ impl UrlTemplate {
         let end = source.len() - after_scheme.len() + authority_len(after_scheme);
         let (origin, rest) = source.split_at(end);
         if origin.contains('@') {
-            return Err("must hold no credentials; put them into a header".to_owned());
+            return Err("must not contain credentials; put them in a header".to_owned());
         }
         Ok(Self {
             origin: Template::compile(origin, Place::Authority)?,
@@ -50,7 +50,7 @@ impl UrlTemplate {
         let rest = self.rest.render(scope)?;
         let path = rest.split(['?', '#']).next().unwrap_or_default();
         if self.has_templates && path.split('/').any(|segment| segment == "." || segment == "..") {
-            return Err("a value must not make `.` or `..` of a segment of the path".to_owned());
+            return Err("a value must not turn a path segment into `.` or `..`".to_owned());
         }
         Ok(self.origin.render(scope)? + &rest)
     }

@@ -1,4 +1,4 @@
-//! A value against the nodes of a schema.
+//! Checks a value against the nodes of a schema.
 
 use serde_json::{Map, Value};
 
@@ -22,7 +22,7 @@ pub(super) fn check(nodes: &[Node], value: &Value, is_template: &dyn Fn(&str) ->
     let mut check = Check { nodes, is_template, issues: Vec::new(), work_left: WORK_MAX, depth: 0 };
     check.apply(0, value, &mut String::new());
     if check.work_left == 0 {
-        return vec![(String::new(), "is too much to check against this schema".to_owned())];
+        return vec![(String::new(), "takes too much work to check against this schema".to_owned())];
     }
     check.issues
 }
@@ -69,7 +69,7 @@ impl<'a> Check<'a> {
             Keyword::Never => self.issue(path, "is not allowed here".to_owned()),
             Keyword::Type(types) if !types.iter().any(|kind| kind.holds(value)) => {
                 let names: Vec<_> = types.iter().map(|kind| kind.name()).collect();
-                self.issue(path, format!("must be of type {}, is {}", names.join(" or "), type_name(value)));
+                self.issue(path, format!("must be of type {}, not {}", names.join(" or "), type_name(value)));
             }
             Keyword::Enum(allowed) if !allowed.iter().any(|one| self.may_equal(one, value)) => {
                 let allowed: Vec<_> = allowed.iter().map(Value::to_string).collect();
@@ -81,11 +81,11 @@ impl<'a> Check<'a> {
             Keyword::Ref(id) => self.apply(*id, value, path),
             Keyword::AllOf(ids) => ids.iter().for_each(|&id| self.apply(id, value, path)),
             Keyword::AnyOf(ids) if !ids.iter().any(|&id| self.holds(id, value)) => {
-                self.alternatives(ids, value, path, "must satisfy one of the alternatives of `anyOf`");
+                self.alternatives(ids, value, path, "must match at least one schema in `anyOf`");
             }
             Keyword::OneOf(ids) => self.one_of(ids, value, path),
             Keyword::Not(id) if !self.is_open(value) && self.holds(*id, value) => {
-                self.issue(path, "must not be what `not` describes".to_owned());
+                self.issue(path, "must not match the schema in `not`".to_owned());
             }
             Keyword::If { condition, then, otherwise } if !self.is_open(value) => {
                 let branch = if self.holds(*condition, value) { then } else { otherwise };
@@ -97,10 +97,10 @@ impl<'a> Check<'a> {
 
     fn one_of(&mut self, ids: &[NodeId], value: &Value, path: &mut String) {
         match ids.iter().filter(|&&id| self.holds(id, value)).count() {
-            0 => self.alternatives(ids, value, path, "must satisfy one of the alternatives of `oneOf`"),
+            0 => self.alternatives(ids, value, path, "must match exactly one schema in `oneOf`, but matches none"),
             1 => {}
             _ if self.is_open(value) => {}
-            many => self.issue(path, format!("must satisfy exactly one of the alternatives of `oneOf`, not {many}")),
+            many => self.issue(path, format!("must match exactly one schema in `oneOf`, but matches {many}")),
         }
     }
 
@@ -127,7 +127,7 @@ impl<'a> Check<'a> {
             Keyword::MemberNames(id) => {
                 for name in members.keys() {
                     if !self.holds(*id, &Value::from(name.as_str())) {
-                        self.issue(path, format!("`{}` is no name that `propertyNames` allows", quote(name)));
+                        self.issue(path, format!("`{}` is a name that `propertyNames` does not allow", quote(name)));
                     }
                 }
             }
@@ -168,7 +168,7 @@ impl<'a> Check<'a> {
             Keyword::ItemCount { least, count } => self.count(*least, *count, items.len(), "items", path),
             Keyword::UniqueItems => {
                 if let Some(index) = self.repeated(items) {
-                    self.issue(path, format!("must not hold an item twice, but item {index} is there before"));
+                    self.issue(path, format!("must not contain duplicates, but item {index} repeats an earlier item"));
                 }
             }
             _ => {}
@@ -219,7 +219,7 @@ impl<'a> Check<'a> {
         let found = found as u64;
         if if least { found < limit } else { found > limit } {
             let rule = if least { "at least" } else { "at most" };
-            self.issue(path, format!("must have {rule} {limit} {what}, has {found}"));
+            self.issue(path, format!("must have {rule} {limit} {what}, not {found}"));
         }
     }
 

@@ -1,4 +1,4 @@
-//! From the JSON of a schema to its nodes.
+//! Compiles the JSON of a schema into nodes.
 
 use std::collections::HashMap;
 
@@ -68,11 +68,13 @@ impl<'s> Compiler<'s> {
             return Ok(known);
         }
         let Some(schema) = self.root.pointer(&pointer) else {
-            return Err(format!("$ref to {}, which is not there", shown(&pointer)));
+            return Err(format!("$ref to {}, which does not exist", shown(&pointer)));
         };
         let id = self.nodes.len();
         if id == NODES_MAX || self.depth == DEPTH_MAX {
-            return Err(format!("has more than {NODES_MAX} subschemas, or more than {DEPTH_MAX} inside each other"));
+            return Err(format!(
+                "has more than {NODES_MAX} subschemas, or nests them more than {DEPTH_MAX} levels deep"
+            ));
         }
         self.depth += 1;
         self.nodes.push(Node::default());
@@ -137,7 +139,7 @@ impl<'s> Compiler<'s> {
             "exclusiveMaximum" => bound(Bound::ExclusiveMaximum)?,
             "multipleOf" => match number(value, at)? {
                 divisor if divisor.value.is_positive() => Keyword::MultipleOf(divisor),
-                _ => return Err(must_be(at, "a number above 0")),
+                _ => return Err(must_be(at, "a number greater than 0")),
             },
             "format" => Keyword::Format(format(value.as_str().ok_or_else(|| must_be(at, "a string"))?, at)?),
             _ => return Ok(None),
@@ -196,7 +198,10 @@ impl<'s> Compiler<'s> {
             None => Vec::new(),
         };
         if schema.get("items").is_some_and(Value::is_array) {
-            return Err(format!("{}: for a tuple use `prefixItems`", shown(&below(pointer, "items"))));
+            return Err(format!(
+                "{} must be a schema; for a tuple, use `prefixItems`",
+                shown(&below(pointer, "items"))
+            ));
         }
         let rest = self.optional(schema, "items", pointer)?;
         let asks = !first.is_empty() || rest.is_some();
@@ -275,7 +280,7 @@ fn must_be(at: &str, what: &str) -> String {
 fn target(value: &Value, at: &str) -> Result<String, String> {
     let local = value.as_str().and_then(|text| text.strip_prefix('#'));
     let pointer = local.filter(|pointer| pointer.is_empty() || pointer.starts_with('/'));
-    let pointer = pointer.ok_or_else(|| must_be(at, "a pointer into this schema, as `#/$defs/name`"))?;
+    let pointer = pointer.ok_or_else(|| must_be(at, "a pointer into this schema, such as `#/$defs/name`"))?;
     Ok(percent_decode_str(pointer).decode_utf8_lossy().into_owned())
 }
 
@@ -301,7 +306,7 @@ fn number(value: &Value, at: &str) -> Result<Limit, String> {
 
 fn count(value: &Value, at: &str) -> Result<u64, String> {
     let count = value.as_number().and_then(Decimal::of).and_then(Decimal::as_u64);
-    count.ok_or_else(|| must_be(at, "a whole number, 0 or more"))
+    count.ok_or_else(|| must_be(at, "an integer of 0 or more"))
 }
 
 fn format(name: &str, at: &str) -> Result<Format, String> {

@@ -1,8 +1,7 @@
-//! Numbers as they are written, compared and divided without rounding.
+//! Decimal numbers, compared and divided without rounding.
 //!
-//! A JSON number of ours is an integer of 64 bits or a double, which has at most 17 digits that mean something: the
-//! shortest text that gives it back, which is also how it was written. So every number is `digits * 10^exponent` with
-//! digits of 64 bits.
+//! A JSON number here is a 64-bit integer or a double, which has at most 17 significant digits: the shortest text that
+//! gives it back, which is also how it was written. So every number is `digits * 10^exponent` with 64-bit digits.
 
 use std::cmp::Ordering;
 

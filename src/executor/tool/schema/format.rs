@@ -1,5 +1,5 @@
-//! The keyword `format`: those that can be checked to the letter. Any other is refused when a schema is compiled, so that
-//! none looks as if it were applied.
+//! The keyword `format`, for the formats that can be checked exactly. Other formats are refused when a schema is
+//! compiled, so that none is silently ignored.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -38,9 +38,9 @@ impl Format {
     /// What a value of this format is.
     pub(super) fn description(self) -> &'static str {
         match self {
-            Self::DateTime => "a date and time as in RFC 3339, 2025-03-01T02:00:00Z",
-            Self::Date => "a date as in RFC 3339, 2025-03-01",
-            Self::Time => "a time as in RFC 3339, 02:00:00Z",
+            Self::DateTime => "an RFC 3339 date and time, such as 2025-03-01T02:00:00Z",
+            Self::Date => "an RFC 3339 date, such as 2025-03-01",
+            Self::Time => "an RFC 3339 time, such as 02:00:00Z",
             Self::Ipv4 => "an IPv4 address",
             Self::Ipv6 => "an IPv6 address",
             Self::Uuid => "a UUID",

@@ -1,8 +1,7 @@
-//! JSON Schema for the inputs of tools: the keywords that people use to describe them, checked the way the
-//! specification says (2020-12). A schema with any other keyword is refused when it is compiled, so that none is
-//! silently not applied.
+//! JSON Schema (2020-12) for the inputs of tools, with the commonly used keywords. A schema with any other keyword is
+//! refused when it is compiled, so that none is silently ignored.
 //!
-//! A schema becomes a flat list of nodes; references are indices into it. A value is checked against node 0.
+//! A schema becomes a flat list of nodes, in which references are indices. A value is checked against node 0.
 
 mod check;
 mod compile;

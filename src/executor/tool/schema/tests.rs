@@ -115,7 +115,7 @@ fn a_format_that_is_not_checked_was_taken_for_one_that_is() {
     assert_eq!(refused.expect_err("is refused"), expected);
     let schema = Schema::compile(&json!({"properties": {"at": {"format": "date"}}})).expect("compiles");
     let told = schema.validate(&json!({"at": "today"}), &no_templates);
-    assert_eq!(told, [("at".to_owned(), "must be a date as in RFC 3339, 2025-03-01".to_owned())]);
+    assert_eq!(told, [("at".to_owned(), "must be an RFC 3339 date, such as 2025-03-01".to_owned())]);
 }
 
 #[test]
@@ -126,8 +126,11 @@ fn what_is_wrong_is_named_with_its_place() {
         "properties": {"tags": {"items": {"type": "string"}}, "deep": {"properties": {"n": {"maximum": 3}}}}
     }));
     let issues = schema.expect("compiles").validate(&json!({"tags": ["a", 1], "deep": {"n": 4}}), &no_templates);
-    let expected =
-        [("", "`name` is missing"), ("tags[1]", "must be of type string, is integer"), ("deep.n", "must be at most 3")];
+    let expected = [
+        ("", "`name` is missing"),
+        ("tags[1]", "must be of type string, not integer"),
+        ("deep.n", "must be at most 3"),
+    ];
     assert_eq!(issues, expected.map(|(path, message)| (path.to_owned(), message.to_owned())));
 }
 

@@ -204,7 +204,7 @@ fn names_that_can_not_be_shown_are_left_out_and_secrets_are_hidden() {
 fn a_price_without_usage_is_refused() {
     let refused = |spec| Meter::compile("t", spec, "event").expect_err("is refused");
     let price = Some(Price::default());
-    assert_eq!(refused(UsageSpec { price, ..UsageSpec::default() }), "price: expected usage beside it");
+    assert_eq!(refused(UsageSpec { price, ..UsageSpec::default() }), "price: requires usage");
     let pick = Some("output.usage".to_owned());
     assert!(refused(UsageSpec { pick, ..UsageSpec::default() }).starts_with("usage: "));
     assert!(Meter::compile("t", UsageSpec::default(), "event").expect("compiles").is_none());

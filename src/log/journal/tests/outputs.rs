@@ -59,7 +59,7 @@ fn what_was_read_of_an_output_stays_as_it_was_when_its_step_ends() {
         ("one\r\ntwo\r\n", json!("one\r\ntwo"), "one\r\ntwo"),
         ("half\r", json!("half\r"), "half\r"),
         ("{ \"b\": 1.50,\n \"a\": [] }\n", json!({"b": 1.5, "a": []}), "{ \"b\": 1.50,\n \"a\": [] }"),
-        ("long\nmore\n", json!("long\n[cut here: the output is over 5 bytes]"), "long\nmore"),
+        ("long\nmore\n", json!("long\n[truncated: the output is larger than 5 bytes]"), "long\nmore"),
         ("", json!({"x": 1}), "{\"x\":1}"),
         ("", json!("made"), "made"),
         ("\"a text\"\n", json!("a text"), "\"a text\""),

@@ -65,7 +65,7 @@ fn read_retry_policy(mut step: Fields<'_, '_>) -> RetryPolicy {
     let place = Place { inside: Some("retryPolicy"), ..step.place };
     let mut fields = Fields { object, place, issues: step.issues };
     if fields.value("maxRetries").is_none() {
-        fields.report("maxRetries", format_args!("is required: an integer from 0 to {RETRIES_MAX}"));
+        fields.report("maxRetries", format_args!("is required and must be an integer from 0 to {RETRIES_MAX}"));
     }
     let words = [("fixed", Backoff::Fixed), ("linear", Backoff::Linear), ("exponential", Backoff::Exponential)];
     let retries = fields.integer("maxRetries", 0..=RETRIES_MAX);
