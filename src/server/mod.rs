@@ -62,7 +62,7 @@ use inbox::Inbox;
 #[cfg(test)]
 use jwks::KeyNews;
 pub use running::{RunningServer, Stopper};
-pub(crate) use settings::{claim_rules, declare_tools};
+pub(crate) use settings::{check_settings, claim_rules, declare_tools};
 #[cfg(test)]
 use socket::Socket;
 #[cfg(test)]
