@@ -90,6 +90,10 @@ pub(super) struct Shared<S> {
     conflicts: u64,
     /// What happens before the next appends.
     interruptions: VecDeque<Interruption>,
+    /// Documents that came with what was read of projects.
+    documents: u64,
+    /// What happens while all is read the next time.
+    delay: Option<Interruption>,
     /// Which node has taken on which run.
     pub(super) nodes: BTreeMap<RunNumber, usize>,
 }
@@ -102,10 +106,21 @@ impl<S> Clone for Disk<S> {
 
 impl<S: Store> Disk<S> {
     pub(crate) fn new(store: S) -> Self {
-        let (tickets, interruptions, nodes, engine) = Default::default();
-        let (seen, failed, conflicts) = Default::default();
-        let fault = Fault::Never;
-        let shared = Shared { store, engine, tickets, fault, seen, failed, conflicts, interruptions, nodes };
+        let (tickets, interruptions, delay, nodes, engine) = Default::default();
+        let (seen, failed, conflicts, documents) = Default::default();
+        let shared = Shared {
+            store,
+            engine,
+            tickets,
+            fault: Fault::Never,
+            seen,
+            failed,
+            conflicts,
+            interruptions,
+            documents,
+            delay,
+            nodes,
+        };
         Self { shared: Arc::new(Mutex::new(shared)) }
     }
 
@@ -132,6 +147,11 @@ impl<S: Store> Disk<S> {
     /// One of these happens just before each of the next appends.
     pub(crate) fn interrupt(&self, with: impl IntoIterator<Item = Interruption>) {
         lock(&self.shared).interruptions.extend(with);
+    }
+
+    /// This happens while all is read the next time.
+    pub(crate) fn delay(&self, with: Interruption) {
+        lock(&self.shared).delay = Some(with);
     }
 
     /// Nothing comes in between any more.
@@ -169,6 +189,11 @@ impl<S: Store> Disk<S> {
     /// Appends that others had come before since this was asked last.
     pub(crate) fn conflicts(&self) -> u64 {
         std::mem::take(&mut lock(&self.shared).conflicts)
+    }
+
+    /// Documents that came with what was read of projects since this was asked last.
+    pub(crate) fn documents(&self) -> u64 {
+        std::mem::take(&mut lock(&self.shared).documents)
     }
 
     /// What was kept of tickets, in the order in which it came.
@@ -331,6 +356,8 @@ impl<S: Store> Store for FaultyStore<S> {
     }
 
     fn recover(&self) -> Result<Recovered, StoreError> {
+        let delay = lock(&self.shared).delay.take();
+        delay.into_iter().for_each(|wait| wait());
         let shared = self.call(Call::Recover)?;
         let mut recovered = shared.store.recover()?;
         for run in &mut recovered.open_runs {
@@ -341,6 +368,13 @@ impl<S: Store> Store for FaultyStore<S> {
             let newest = shared.nodes.last_key_value().map(|(newest, _)| newest.0.saturating_add(1));
             recovered.next_run_number = newest.unwrap_or(recovered.next_run_number);
         }
+        Ok(recovered)
+    }
+
+    fn recover_projects(&self, projects: &[ProjectId], known: &[RunNumber]) -> Result<Recovered, StoreError> {
+        let recovered = self.recover()?.of(projects, known);
+        let documents = recovered.open_runs.iter().filter(|run| run.document.is_some()).count();
+        lock(&self.shared).documents += documents as u64;
         Ok(recovered)
     }
 

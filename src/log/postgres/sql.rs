@@ -3,7 +3,13 @@
 //! Whatever writes is sent at once, `COMMIT` and all: no transaction ever waits for a node.
 
 /// Of the tables as they are here.
-pub(super) const SCHEMA_VERSION: i32 = 1;
+pub(super) const SCHEMA_VERSION: i32 = 2;
+
+/// What has tables become those of the next version, of version 1 first. The functions are made anew behind it: one that takes or
+/// returns something else goes here.
+pub(super) const MIGRATIONS: [&str; SCHEMA_VERSION as usize - 1] = ["DROP FUNCTION stepcast_append"];
+/// Parameter: version.
+pub(super) const SET_VERSION: &str = "UPDATE stepcast_cluster SET version = $1";
 
 /// Makes the tables, and what has to happen in the engine.
 pub(super) const TABLES: &str = include_str!("schema/tables.sql");
@@ -46,13 +52,16 @@ pub(super) const TICKETS: &str = "SELECT note FROM stepcast_tickets WHERE until 
 
 // Who is alive.
 
-/// Parameters: node, version, milliseconds.
+/// A row where the tables are of this version. Parameters: node, version, milliseconds.
 pub(super) const NEW_NODE: &str = "
-    INSERT INTO stepcast_nodes (id, version, until) VALUES ($1, $2, clock_timestamp() + $3::bigint * interval '1 millisecond')";
+    INSERT INTO stepcast_nodes (id, version, until)
+        SELECT $1, version, clock_timestamp() + $3::bigint * interval '1 millisecond' FROM stepcast_cluster WHERE version = $2
+        RETURNING true";
 /// Parameter: node. Row: epoch, batch.
 pub(super) const NEW_WRITER: &str = "INSERT INTO stepcast_writers (node) VALUES ($1) RETURNING epoch, batch";
 /// Parameter: node.
-pub(super) const TAKE_DUTIES: &str = "SELECT stepcast_take_duties($1)";
+pub(super) const TAKE_DUTIES: &str =
+    "SELECT stepcast_take_duties($1) WHERE EXISTS (SELECT FROM stepcast_nodes WHERE id = $1)";
 /// A row where it is alive. Parameters: node, milliseconds.
 pub(super) const BEAT: &str = "
     UPDATE stepcast_nodes SET until = clock_timestamp() + $2::bigint * interval '1 millisecond'
@@ -89,10 +98,10 @@ pub(super) const HAS_DUTY: &str = "SELECT EXISTS (SELECT FROM stepcast_duties WH
 
 // What is written.
 
-/// See `functions.sql`.
+/// See `functions.sql`. Row: of what there are conflicts, or null.
 pub(super) const APPEND: &str = "
     SELECT stepcast_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-        $22, $23, $24, $25)";
+        $22, $23, $24, $25, $26)";
 /// Parameters: numbers, projects, ids, when, bytes, fingerprints, documents, answers; node.
 pub(super) const NEW_RUNS: &str = "
     WITH r AS (
@@ -244,26 +253,28 @@ pub(super) const STANDINGS: &str = "SELECT name, newest, revision FROM stepcast_
 /// Parameters: behind this one, how many. Row: as before.
 pub(super) const STANDINGS_BEHIND: &str = "
     SELECT name, newest, revision FROM stepcast_projects WHERE emptied_at IS NULL AND name > $1 ORDER BY name LIMIT $2";
-/// Row: number, project, id, when, fingerprint, document, answer, cancelled, node.
+/// Row: number, project, id, when, document, cancelled, node.
 pub(super) const OPEN_RUNS: &str = "
-    SELECT r.number, p.name, r.run_id, r.created_at, r.fingerprint, d.document, d.answer, r.cancelled, r.node
+    SELECT r.number, p.name, r.run_id, r.created_at, d.document, r.cancelled, r.node
     FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project JOIN stepcast_documents d ON d.run = r.number
     WHERE r.ended_at IS NULL ORDER BY r.number";
-/// The same of some projects. Parameter: names.
+/// The same of some projects, without the documents of those of these runs in which this is not found. Parameters: names, numbers,
+/// what is to be found.
 pub(super) const SOME_OPEN_RUNS: &str = "
-    SELECT r.number, p.name, r.run_id, r.created_at, r.fingerprint, d.document, d.answer, r.cancelled, r.node
+    SELECT r.number, p.name, r.run_id, r.created_at,
+        CASE WHEN r.number <> ALL ($2::bigint[]) OR position($3 in d.document) > 0 THEN d.document END, r.cancelled, r.node
     FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project JOIN stepcast_documents d ON d.run = r.number
     WHERE r.ended_at IS NULL AND p.name = ANY ($1) ORDER BY r.number";
-/// Since that long before where the clock stands. Parameter: milliseconds. Row: number, project, when.
+/// Since that long before where the clock stands. Parameter: milliseconds. Row: number, project, when, its first and last seq.
 pub(super) const ENDED_RUNS: &str = "
-    SELECT r.number, p.name, r.ended_at FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project
+    SELECT r.number, p.name, r.ended_at, r.first_seq, r.last_seq FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project
     WHERE r.ended_at >= greatest(
         (SELECT coalesce(max(newest_at), 0) FROM stepcast_projects),
         (extract(epoch FROM clock_timestamp()) * 1000)::bigint) - $1
     ORDER BY r.ended_at, r.number";
 /// The same of some projects. Parameters: milliseconds, names.
 pub(super) const SOME_ENDED_RUNS: &str = "
-    SELECT r.number, p.name, r.ended_at FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project
+    SELECT r.number, p.name, r.ended_at, r.first_seq, r.last_seq FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project
     WHERE p.name = ANY ($2) AND r.ended_at >= (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $1
     ORDER BY r.ended_at, r.number";
 /// Row: where the clock stands, the largest number of a run.

@@ -61,12 +61,12 @@ impl Node {
         let signer = ServerKeys::derive(&[1; 32]).id_signer(Instance::from_random([1; 6]));
         let read_plan = Box::new(|document: &[u8]| Ok(plan_of(document)));
         let limits = Limits { open_runs: 200, ..limits() };
-        let opened = Journal::open(Box::new(disk.store_as(&identity)), signer, limits, read_plan, model.now);
+        let opened = Journal::open(Box::new(disk.store_as(&identity)), signer, limits, read_plan, model.told.now);
         let (mut journal, outcome) = opened.expect("nothing fails");
-        journal.numbers = Numbers::seeded(model.next());
+        journal.numbers = Numbers::seeded(model.told.next());
         let (lease, tail) = (disk.lease(&identity), disk.tail(&identity, 3));
         let (seen, runs, channel, unkept, asked, paused_until, tickets) = Default::default();
-        let (beaten_at, known_as) = (model.now.mono, identity.load(std::sync::atomic::Ordering::SeqCst));
+        let (beaten_at, known_as) = (model.told.now.mono, identity.load(std::sync::atomic::Ordering::SeqCst));
         let mut node = Self {
             index,
             identity,
@@ -88,7 +88,7 @@ impl Node {
     }
 
     pub(super) fn is_paused(&self, model: &Model) -> bool {
-        model.now.mono < self.paused_until
+        model.told.now.mono < self.paused_until
     }
 
     pub(super) fn pause(&mut self, now: Now, ms: u64) {
@@ -144,18 +144,13 @@ impl Node {
 
     pub(super) fn command(&mut self, model: &mut Model, rng: &mut Rng) -> Command {
         let project = project(PROJECTS[rng.below(PROJECTS.len())]);
-        let to = model.next();
+        let to = model.told.next();
         let reply = reply_to(to);
         match rng.below(100) {
             0..25 => {
-                let numbers: Vec<u64> = (0..=rng.below(3)).map(|_| model.next()).collect();
-                let event = |n: &u64| PublishedEvent {
-                    message_type: "note".into(),
-                    payload: format!("{{\"n\":{n}}}").into_bytes(),
-                };
-                let events = numbers.iter().map(event).collect();
-                self.asked.insert(to, Asked::Publish(project.clone(), numbers));
-                Command::Publish { project, events, reply }
+                let (numbers, command) = model.told.publish(rng, &project, reply);
+                self.asked.insert(to, Asked::Publish(project, numbers));
+                command
             }
             25..38 => {
                 // Few enough that two nodes take on the same one.
@@ -169,7 +164,7 @@ impl Node {
                 Command::Submit { submission: Box::new(Submission { plan, document, ..submission }), reply }
             }
             38..62 => {
-                self.speak(rng, model.now.wall);
+                self.speak(rng, model.told.now.wall);
                 self.channel.remove(0)
             }
             62..67 => {
@@ -178,11 +173,9 @@ impl Node {
                 Command::Cancel { project, run, reply: Some(reply) }
             }
             67..77 => {
-                let newest = model.newest(&project);
-                let resume = rng.one_in(2).then(|| rng.below(newest as usize + 1) as u64);
-                self.asked.insert(to, Asked::Attach(project.clone(), resume));
-                let resume = resume.map(ResumeFrom::Seq);
-                subscribe(Subscription { resume, ..everything(project) }, to)
+                let (resume, command) = attach(rng, project.clone(), model.newest(&project), to);
+                self.asked.insert(to, Asked::Attach(project, resume));
+                command
             }
             77..82 => self.spend(project, model, rng, to),
             82..84 => Command::Unwatch(self.unwatch(project)),
