@@ -1,5 +1,6 @@
 //! Looks things up: page by page where it is much, so that neither side ever holds all of it.
 
+use std::cell::RefCell;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
@@ -10,6 +11,8 @@ use super::codes::{
     WHOLE, bytes, count, damaged, get, id, int, message, ms, notable_of, run_key, run_number, status_code, stream_code,
     timestamp,
 };
+use super::connection::Connection;
+use super::failure::Failure;
 use super::sql;
 use crate::log::store::{
     Due, DueId, DueRow, DueTimes, Ends, Flow, History, KeyRow, NodeId, PlanCounts, PlanRow, RunNumber, RunRow,
@@ -40,6 +43,20 @@ pub(super) trait Readable {
     fn row(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Option<Row>, StoreError> {
         Ok(self.rows(sql, values)?.into_iter().next())
     }
+}
+
+/// The rows of what reads, which is no harm to do again.
+pub(super) fn rows_again(
+    conn: &RefCell<Connection>,
+    sql: &'static str,
+    values: &[Value<'_>],
+) -> Result<Vec<Row>, StoreError> {
+    let mut conn = conn.borrow_mut();
+    let rows = match conn.query(sql, values) {
+        Err(Failure::Lost(_)) => conn.query(sql, values),
+        rows => rows,
+    };
+    rows.map_err(|failure| failure.at(conn.place().shown()))
 }
 
 /// What has a way to the engine, and answers by it.

@@ -19,7 +19,7 @@ impl PostgresStore {
     /// Of all projects, or of these alone: as it was in one moment.
     /// Without the documents of those of the runs of `known` whose plans are as they were submitted.
     pub(super) fn recovered(&self, of: Option<&[ProjectId]>, known: &[RunNumber]) -> Result<Recovered, StoreError> {
-        let key_bytes = self.key_bytes_of_all()?;
+        let key_bytes = self.housekeeping.key_bytes()?;
         let (known, noted): (Vec<i64>, &[u8]) = (known.iter().map(|number| run_key(*number)).collect(), NOTED);
         let names: Vec<&str> = of.unwrap_or_default().iter().map(ProjectId::as_str).collect();
         let steps = match of {

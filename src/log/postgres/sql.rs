@@ -7,7 +7,8 @@ pub(super) const SCHEMA_VERSION: i32 = 2;
 
 /// What has tables become those of the next version, of version 1 first. The functions are made anew behind it: one that takes or
 /// returns something else goes here.
-pub(super) const MIGRATIONS: [&str; SCHEMA_VERSION as usize - 1] = ["DROP FUNCTION stepcast_append"];
+pub(super) const MIGRATIONS: [&str; SCHEMA_VERSION as usize - 1] =
+    ["DROP FUNCTION stepcast_append; DROP FUNCTION stepcast_sweep"];
 /// Parameter: version.
 pub(super) const SET_VERSION: &str = "UPDATE stepcast_cluster SET version = $1";
 
@@ -451,8 +452,10 @@ pub(super) const EXTENTS: &str = "
 /// Parameters: project, from this one on, how many. Row: bytes.
 pub(super) const WEIGHTS: &str = "
     SELECT octet_length(json)::bigint + 96 FROM stepcast_messages WHERE project = $1 AND seq >= $2 ORDER BY seq LIMIT $3";
-/// Parameters: project, floor and first of the first segment as they are, and as they are to be. Row: bytes, or null.
-pub(super) const SWEEP: &str = "SELECT stepcast_sweep($1, $2, $3, $4, $5)";
+/// A row where the floor was as it was found. Parameters: project, floor as it is, and as it is to be.
+pub(super) const RAISE_FLOOR: &str = "SELECT WHERE stepcast_raise_floor($1, $2, $3)";
+/// Parameters: project, first of the first segment as it is, and as it is to be. Row: bytes, or null.
+pub(super) const SWEEP: &str = "SELECT stepcast_sweep($1, $2, $3)";
 /// Parameters: project, how many. Row: number.
 pub(super) const OLDEST_ENDED_OF: &str = "
     SELECT number FROM stepcast_runs WHERE project = $1 AND status IS NOT NULL ORDER BY number LIMIT $2";
