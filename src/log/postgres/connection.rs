@@ -19,10 +19,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::error::Elapsed;
 use tokio::time::{timeout, timeout_at};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, NoTls, Row, Socket, Statement};
+use tokio_postgres::{AsyncMessage, Client, Row, Socket, Statement};
 
 use super::failure::{Failure, code};
 use super::place::PostgresPlace;
+use super::tls::Secured;
 
 /// What a link carries in a second at least: a call that takes more with it may take longer.
 const BYTES_A_SECOND: u64 = 1024 * 1024;
@@ -241,7 +242,7 @@ impl Connection {
     fn connect(&mut self) -> Result<Live, Failure> {
         let began = Instant::now();
         let work = async {
-            let (client, connection) = self.place.config().connect(NoTls).await.map_err(Failure::from)?;
+            let (client, connection) = self.place.connect().await.map_err(Failure::from)?;
             let inbox = Arc::new(Mutex::new(Inbox::default()));
             tokio::spawn(carry(connection, inbox.clone()));
             if let Some(greeting) = &self.greeting {
@@ -291,7 +292,7 @@ impl Connection {
         if let Some(live) = self.live.take() {
             let cancel = live.client.cancel_token();
             // Whether it hears of that is not known either way.
-            let _ = self.runtime.block_on(async { timeout(CANCEL_MAX, cancel.cancel_query(NoTls)).await });
+            let _ = self.runtime.block_on(async { timeout(CANCEL_MAX, cancel.cancel_query(self.place.tls())).await });
         }
         Err(Failure::Late(NO_ANSWER.to_owned()))
     }
@@ -378,10 +379,7 @@ async fn all(mut sent: Vec<Sent<'_>>, mut aside: Option<Sent<'_>>) -> Vec<Result
 }
 
 /// Carries what is said over a connection, until it ends.
-async fn carry(
-    mut connection: tokio_postgres::Connection<Socket, tokio_postgres::tls::NoTlsStream>,
-    inbox: Arc<Mutex<Inbox>>,
-) {
+async fn carry(mut connection: tokio_postgres::Connection<Socket, Secured>, inbox: Arc<Mutex<Inbox>>) {
     while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
         if let AsyncMessage::Notification(notification) = message {
             let mut inbox = lock(&inbox);

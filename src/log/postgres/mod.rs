@@ -9,7 +9,7 @@
 //! ([`PostgresTail`]), and of the one that lets go of what is too much ([`housekeeping`]).
 //!
 //! - [`sql`] has every statement, `schema/` the tables and what has to happen in the engine at once; [`open`] makes and checks these,
-//!   [`connection`] and [`place`] reach the engine, [`failure`] says what went wrong, [`membership`] who this node is,
+//!   [`connection`] and [`place`] reach the engine, over [`tls`] where that is asked for, [`failure`] says what went wrong, [`membership`] who this node is,
 //!   [`columns`], [`projects`], [`due_columns`] and [`plan_columns`] make what the engine takes of a batch, [`write`] sends it and finds out what
 //!   became of it, [`contention`] has it get through, [`read`] looks things up, [`recover`] reads what a start goes on from, [`trim`] lets go of what is too much, on the thread of [`housekeeping`],
 //!   [`notice`] has what nodes notify each other of, [`telling`] when that goes with an append, [`noted`] what was told of tickets, [`codes`] what columns hold.
@@ -40,6 +40,7 @@ mod telling;
 pub(super) mod testing;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod trim;
 mod write;
 
@@ -208,7 +209,7 @@ impl Store for PostgresStore {
     }
 
     fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError> {
-        self.row(sql::RUN, &[&codes::run_key(number)])?.map(|row| run_row(&row, 0)).transpose()
+        run_row(&self.rows(sql::RUN, &[&codes::run_key(number)])?, 0, 5)
     }
 
     fn key(&self, project: &ProjectId, name: &str) -> Result<Option<KeyRow>, StoreError> {
