@@ -17,15 +17,17 @@ use super::handle::Handle;
 use super::inbox::{InboxReceiver, InboxSender, inbox};
 use super::intake::{Intake, Work};
 use super::jwks;
-use super::listen::{WAKER, bind_all};
+use super::listen::{Listeners, WAKER, bind_all};
+use super::listener::Listener;
 use super::membership::{self, Joined, Membership, OwnHands};
+use super::passed::PassedConnection;
 use super::running::{LoopControl, RunningServer, Stopper};
 use super::settings::{
     declare_tools, descriptors, hosts, journal_limits, key_source, server_settings, size, verifier, webhooks,
 };
 use super::storage::{self, Storage};
 use super::threads::{random_or_abort, spawn, watch_executor, watch_log};
-use crate::api::{Api, ApiSettings, read_document};
+use crate::api::{Api, ApiSettings, Door, read_document};
 use crate::auth::{IdSigner, Origins, TicketBook, TicketMemory};
 use crate::cluster::{self, Vitals};
 use crate::config::Config;
@@ -83,12 +85,17 @@ const WEBHOOKS_LOOK: Duration = Duration::from_secs(2);
 pub struct Builder {
     config: Config,
     registry: Registry,
+    /// Those that were bound by others.
+    given: Vec<Listener>,
+    /// Those to serve at, once they are bound.
+    bound: Option<Vec<Listener>>,
+    passed: Vec<PassedConnection>,
 }
 
 impl Builder {
     /// A server that goes by `config`, with the built-in tools and those that it declares.
     pub fn new(config: Config) -> Self {
-        Self { config, registry: Registry::with_builtins() }
+        Self { config, registry: Registry::with_builtins(), given: Vec::new(), bound: None, passed: Vec::new() }
     }
 
     /// Adds a tool of the embedding program.
@@ -96,6 +103,37 @@ impl Builder {
     pub fn tool(mut self, name: &str, tool: impl Tool + 'static) -> Self {
         self.registry.insert(name, tool);
         self
+    }
+
+    /// Serves at these sockets in place of `listen`, or of `metrics.listen` where they are [for
+    /// metrics](Listener::for_metrics).
+    #[must_use]
+    pub fn listeners(mut self, given: Vec<Listener>) -> Self {
+        self.given = given;
+        self
+    }
+
+    /// Goes on with connections that another process has passed on.
+    pub(crate) fn connections(mut self, passed: Vec<PassedConnection>) -> Self {
+        self.passed = passed;
+        self
+    }
+
+    /// Checks all that can be checked, and binds, while another process may still have the data open.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub(crate) fn prepare(mut self) -> Result<Self, StartError> {
+        check(&self.config)?;
+        self.bind()?;
+        Ok(self)
+    }
+
+    fn bind(&mut self) -> Result<(), StartError> {
+        if self.bound.is_none() {
+            self.bound = Some(bind_all(&self.config, std::mem::take(&mut self.given))?);
+        }
+        Ok(())
     }
 
     /// Binds, opens the store, starts all threads, and goes on with the runs that were left active.
@@ -122,7 +160,9 @@ impl Builder {
         let mut server = Server::new(server_settings(config, descriptors()), api, u64::from_ne_bytes(random::bits()?));
         let poll = Poll::new().map_err(|error| failed("poll", &error))?;
         let (inbox, inbox_receiver) = waking_inbox(&poll)?;
-        let (listeners, addresses) = bind_all(config)?;
+        let listeners = Arc::new(self.bound.map_or_else(|| bind_all(config, self.given), Ok)?);
+        let addresses = listeners.iter().filter(|it| it.door() == Door::Main).filter_map(Listener::address).collect();
+        let own_listeners = Listeners::of(&listeners).map_err(|error| failed("listen", &error))?;
         let (journal, left) = open_journal(config, storage.store, signer, &context, clock::now())?;
 
         server.count_watchers(journal.watchers());
@@ -181,10 +221,13 @@ impl Builder {
         let scheduler = spawn("schedules", move || scheduler.run())?;
 
         let wish = Arc::default();
-        let control = LoopControl { wish: Arc::clone(&wish), drain_max: config.executor.grace + DRAIN_SLACK };
+        let turns = Arc::default();
+        let drain_max = config.executor.grace + DRAIN_SLACK;
+        let control = LoopControl { wish: Arc::clone(&wish), drain_max, turns: Arc::clone(&turns) };
         let hands = Hands { log: log.clone(), intake, executor: executor_handle.clone(), keys };
-        let event_loop = EventLoop::new(poll, listeners, server, inbox_receiver, hands, control);
-        let thread = spawn("loop", move || event_loop.run())?;
+        let event_loop = EventLoop::new(poll, own_listeners, server, inbox_receiver, hands, control);
+        let passed = self.passed;
+        let thread = spawn("loop", move || event_loop.run(passed))?;
         let drained = watch_executor(executor, log.clone(), inbox.clone())?;
         let mut others = vec![drained, intake_thread, scheduler, children];
         for thread in log_threads {
@@ -194,8 +237,18 @@ impl Builder {
         let courier_handle = courier.as_ref().map(|(handle, _)| handle.clone());
         let stopper =
             Stopper { wish, executor: executor_handle, courier: courier_handle, scheduler: scheduler_handle, inbox };
-        Ok(RunningServer { addresses, handle, stopper, log, thread, courier, membership, others })
+        Ok(RunningServer { addresses, listeners, handle, stopper, log, turns, thread, courier, membership, others })
     }
+}
+
+/// Checks what a start would refuse, without the data, which may still be another process's.
+fn check(config: &Config) -> Result<(), StartError> {
+    declare_tools(config, &mut Registry::with_builtins())?;
+    check_all(&config.webhooks).map_err(StartError)?;
+    key_source(config)?;
+    verifier(config)?;
+    Origins::new(config.cors.allowed_origins.as_slice()).map_err(|error| StartError(error.to_string()))?;
+    storage::check(config)
 }
 
 fn context(config: &Config, registry: Registry) -> Context {
