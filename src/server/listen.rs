@@ -288,7 +288,8 @@ mod tests {
 
     #[test]
     fn what_a_predecessor_has_bound_is_kept_as_long_as_the_configuration_names_it() {
-        let mut config = Config { listen: ListenAddress::parse("127.0.0.1:0").expect("an address"), ..Config::default() };
+        let mut config =
+            Config { listen: ListenAddress::parse("127.0.0.1:0").expect("an address"), ..Config::default() };
         let bound = |listeners: &[Listener]| listeners.iter().map(ToString::to_string).collect::<Vec<_>>();
         let first = bind_all(&config, Vec::new()).expect("a listener");
         let address = bound(&first);

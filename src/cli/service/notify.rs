@@ -76,7 +76,7 @@ impl Notifier {
     /// Where the system grants no thread more.
     pub(in crate::cli) fn beat_with(&self, turns: LoopWatch) -> io::Result<()> {
         match (&self.manager, self.watchdog) {
-            (Some(_), Some(interval)) => watchdog::start(self.clone(), turns, interval),
+            (Some(_), Some(interval)) => watchdog::start(self.clone(), move || turns.turns(), interval),
             _ => Ok(()),
         }
     }
@@ -103,16 +103,25 @@ impl Manager {
 }
 
 #[cfg(test)]
+impl Notifier {
+    /// One, and the socket of the manager that it tells.
+    pub(super) fn to_test(name: &str, watchdog: Duration) -> (Self, UnixDatagram) {
+        let name = format!("stepcast-{name}-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).expect("a name");
+        let heard = UnixDatagram::bind_addr(&address).expect("nobody else has it");
+        let manager = Manager::at(OsStr::new(&format!("@{name}"))).expect("a socket");
+        (Self { manager: Some(Arc::new(manager)), watchdog: Some(watchdog) }, heard)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_manager_is_told_by_an_abstract_name_too() {
-        let name = format!("stepcast-notify-{}", std::process::id());
-        let address = SocketAddr::from_abstract_name(&name).expect("a name");
-        let heard = UnixDatagram::bind_addr(&address).expect("nobody else has it");
-        let manager = Manager::at(OsStr::new(&format!("@{name}"))).expect("a socket");
-        Notifier { manager: Some(Arc::new(manager)), watchdog: None }.ready("well");
+        let (notifier, heard) = Notifier::to_test("notify", Duration::ZERO);
+        notifier.ready("well");
         let mut text = [0; 64];
         let bytes = heard.recv(&mut text).expect("a datagram");
         assert_eq!(&text[..bytes], b"READY=1\nSTATUS=well");

@@ -6,7 +6,6 @@ use std::thread;
 use std::time::Duration;
 
 use super::Notifier;
-use crate::server::LoopWatch;
 
 /// Beats in the time after which the manager would act.
 const BEATS: u32 = 3;
@@ -18,16 +17,16 @@ pub(super) fn interval(microseconds: Option<String>, pid: Option<String>, own_pi
     Some(Duration::from_micros(microseconds))
 }
 
-/// Beats for as long as the loop goes round.
+/// Beats for as long as `turns` moves.
 ///
 /// # Errors
 /// Where the system grants no thread.
-pub(super) fn start(to: Notifier, turns: LoopWatch, interval: Duration) -> io::Result<()> {
+pub(super) fn start(to: Notifier, turns: impl Fn() -> u64 + Send + 'static, interval: Duration) -> io::Result<()> {
     let beat = move || {
-        let mut seen = turns.turns();
+        let mut seen = turns();
         loop {
             thread::sleep(interval / BEATS);
-            let now = turns.turns();
+            let now = turns();
             if std::mem::replace(&mut seen, now) != now {
                 to.beat();
             }
@@ -38,7 +37,24 @@ pub(super) fn start(to: Notifier, turns: LoopWatch, interval: Duration) -> io::R
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
+
+    #[test]
+    fn a_loop_that_hangs_makes_no_beat() {
+        let (to, heard) = Notifier::to_test("watchdog", Duration::from_millis(3));
+        let asked = Arc::new(AtomicU64::new(0));
+        let count = asked.clone();
+        // It hangs until it was asked ten times, and then goes round.
+        let turns = move || count.fetch_add(1, Ordering::SeqCst).max(10);
+        start(to, turns, Duration::from_millis(3)).expect("a thread");
+        let mut text = [0; 64];
+        let bytes = heard.recv(&mut text).expect("a datagram");
+        assert_eq!(&text[..bytes], b"WATCHDOG=1");
+        assert!(asked.load(Ordering::SeqCst) > 11);
+    }
 
     #[test]
     fn beats_are_for_the_process_that_they_are_expected_of() {

@@ -88,7 +88,9 @@ impl Line {
             Message::Ready => b'R',
             Message::TakeOver => b'T',
             Message::Serving => b'S',
-            Message::Listener(_) | Message::Connection(_) | Message::Input(_) => unreachable!("sent by their own calls"),
+            Message::Listener(_) | Message::Connection(_) | Message::Input(_) => {
+                unreachable!("sent by their own calls")
+            }
         };
         self.send(&[byte], None)
     }

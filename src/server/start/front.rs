@@ -1,0 +1,122 @@
+//! What the loop has, before there is a thread that runs it: its sockets, the way into it, and what it shows of others.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use mio::{Poll, Waker};
+
+use super::super::core::{Node, Server};
+use super::super::error::{StartError, failed};
+use super::super::event_loop::{Ended, EventLoop, Hands};
+use super::super::inbox::{InboxReceiver, InboxSender, inbox};
+use super::super::listen::{Listeners, WAKER};
+use super::super::listener::Listener;
+use super::super::membership::Joined;
+use super::super::passed::PassedConnection;
+use super::super::running::LoopControl;
+use super::super::settings::{descriptors, hosts, server_settings, verifier};
+use super::super::socket::TcpSocket;
+use super::super::storage::Storage;
+use super::super::threads::{random_or_abort, spawn};
+use crate::api::{Api, ApiSettings};
+use crate::auth::{IdSigner, Origins, TicketBook, TicketMemory};
+use crate::config::Config;
+use crate::executor::Context;
+use crate::log::Journal;
+use crate::webhooks::Board;
+use crate::{random, schedules};
+
+/// See the top of this file.
+pub(super) struct Front {
+    pub(super) listeners: Arc<Vec<Listener>>,
+    pub(super) inbox: InboxSender,
+    server: Server<TcpSocket>,
+    poll: Poll,
+    receiver: InboxReceiver,
+    acceptors: Listeners,
+}
+
+/// What threads write on, and the loop shows.
+pub(super) struct Boards {
+    pub(super) webhooks: Arc<Board>,
+    pub(super) firings: Arc<schedules::Board>,
+}
+
+impl Front {
+    /// Is to accept at these.
+    pub(super) fn new(config: &Config, api: Api, listeners: Vec<Listener>) -> Result<Self, StartError> {
+        let server = Server::new(server_settings(config, descriptors()), api, u64::from_ne_bytes(random::bits()?));
+        let poll = Poll::new().map_err(|error| failed("poll", &error))?;
+        let (inbox, receiver) = waking_inbox(&poll)?;
+        let acceptors = Listeners::of(&listeners).map_err(|error| failed("listen", &error))?;
+        Ok(Self { listeners: Arc::new(listeners), inbox, server, poll, receiver, acceptors })
+    }
+
+    /// What the loop shows of the others.
+    pub(super) fn show(
+        &mut self,
+        config: &Config,
+        context: &Context,
+        journal: &Journal,
+        joined: Option<&Joined>,
+    ) -> Boards {
+        let (webhooks, firings) = (Arc::new(Board::of(&config.webhooks)), Arc::default());
+        self.server.count_watchers(journal.watchers());
+        self.server.show_webhooks(Arc::clone(&webhooks));
+        self.server.show_firings(Arc::clone(&firings));
+        self.server.show_usage_faults(context.registry.usage_faults());
+        if let Some(joined) = joined {
+            self.server.show_node(Node { vitals: Arc::clone(&joined.vitals), counts: Arc::clone(&joined.counts) });
+        }
+        Boards { webhooks, firings }
+    }
+
+    /// From now on whoever connects is served, behind those that another process has `passed` on.
+    pub(super) fn start(
+        self,
+        hands: Hands,
+        control: LoopControl,
+        passed: Vec<PassedConnection>,
+    ) -> Result<JoinHandle<io::Result<Ended>>, StartError> {
+        let event_loop = EventLoop::new(self.poll, self.acceptors, self.server, self.receiver, hands, control);
+        spawn("loop", move || event_loop.run(passed))
+    }
+}
+
+/// A way into the loop that wakes its poll.
+fn waking_inbox(poll: &Poll) -> Result<(InboxSender, InboxReceiver), StartError> {
+    let waker = Waker::new(poll.registry(), WAKER).map_err(|error| failed("make a waker", &error))?;
+    Ok(inbox(move || {
+        // Fails only when the poll is gone, and with it whoever would be woken.
+        let _ = waker.wake();
+    }))
+}
+
+/// What answers requests.
+pub(super) fn api(config: &Config, storage: &Storage, signer: &IdSigner) -> Result<Api, StartError> {
+    Ok(Api::new(api_settings(config, storage, signer)?, Box::new(random_or_abort)))
+}
+
+fn api_settings(config: &Config, storage: &Storage, signer: &IdSigner) -> Result<ApiSettings, StartError> {
+    let ticket_key = || storage.ticket_key.clone();
+    let memory = match (storage.is_durable, &storage.shared) {
+        (false, _) => TicketMemory::SinceStart(random::bits()?),
+        (true, None) => TicketMemory::All,
+        (true, Some(_)) => TicketMemory::Shared,
+    };
+    let mut tickets = TicketBook::new(ticket_key(), config.auth.ticket_ttl, memory);
+    tickets = tickets.remembering(config.limits.tickets);
+    storage.tickets.iter().for_each(|note| tickets.apply(note));
+    let origins = Origins::new(config.cors.allowed_origins.as_slice());
+    Ok(ApiSettings {
+        verifier: verifier(config)?,
+        hosts: hosts(config),
+        origins: origins.map_err(|error| StartError(error.to_string()))?,
+        signer: signer.clone(),
+        ticket_key: ticket_key(),
+        tickets,
+        ticket_ttl: config.auth.ticket_ttl,
+        serves_metrics: config.metrics.listen.is_none(),
+    })
+}
