@@ -247,7 +247,7 @@ impl<C: Control> EventLoop<C> {
         if drain.ends_at.is_some() || !(self.server.is_drained() || is_late) {
             return false;
         }
-        self.listeners.close();
+        self.listeners.close(self.poll.registry());
         self.accept_again_at = None;
         self.server.leave_to_another(now);
         drain.ends_at = Some(now.mono + LAST_WORDS);

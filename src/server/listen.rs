@@ -112,8 +112,11 @@ impl Listeners {
     }
 
     /// Accepts nobody any more: who comes from now on waits in the queue of the socket, which others hold too.
-    pub(super) fn close(&mut self) {
-        self.0.clear();
+    pub(super) fn close(&mut self, registry: &Registry) {
+        for (mut listener, _) in self.0.drain(..) {
+            // The poll would go on telling of it, as long as anyone holds the socket.
+            let _ = registry.deregister(listener.source());
+        }
     }
 }
 

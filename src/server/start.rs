@@ -24,7 +24,7 @@ use super::listener::Listener;
 use super::membership::Joined;
 use super::passed::PassedConnection;
 use super::running::{LoopControl, RunningServer, Stopper};
-use super::settings::{declare_tools, journal_limits, key_source, size, verifier, webhooks};
+use super::settings::{declare_tools, descriptors, journal_limits, key_source, size, verifier, webhooks};
 use super::storage::{self, Storage};
 use crate::api::{Api, Door, read_document};
 use crate::auth::{IdSigner, Origins};
@@ -119,6 +119,8 @@ impl Builder {
     /// As [`start`](Self::start).
     pub(crate) fn prepare(mut self) -> Result<Self, StartError> {
         check(&self.config)?;
+        // Connections may come from another process before there is a server for them.
+        descriptors();
         self.bound = Some(bind_all(&self.config, std::mem::take(&mut self.given))?);
         Ok(self)
     }

@@ -11,6 +11,9 @@ use super::successor::Successor;
 use crate::cli::service::Notifier;
 use crate::server::{Legacy, Listener, PassedConnection, RunningServer, Stopper};
 
+/// What all others of a container end with.
+const FIRST_PROCESS: u32 = 1;
+
 /// See the top of this file. Clones are of the same.
 #[derive(Clone)]
 pub(in crate::cli) struct Succession {
@@ -71,6 +74,9 @@ impl Succession {
         let Some(listeners) = listeners.upgrade().filter(|_| !is_under_way) else {
             return log::warn!("SIGUSR2: the server is ending, or being upgraded, already");
         };
+        if std::process::id() == FIRST_PROCESS {
+            return log::error!("no upgrade: this process is the first of a container, which would end with it");
+        }
         log::info!("SIGUSR2: the program is started anew, to take over");
         self.notifier.reloading();
         match Successor::start(&listeners) {

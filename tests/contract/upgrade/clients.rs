@@ -49,7 +49,19 @@ fn follow(server: &Server, mut stream: Sse, until: impl Fn(u64) -> bool) -> Vec<
 #[test]
 fn over_upgrades_no_stream_loses_or_repeats_anything_and_no_publisher_is_refused() {
     let directory = TempDirectory::new();
-    let server = Setup::default().data(&directory.join("data")).flags(&["--limits-publish-rate", "1000000"]).start();
+    nothing_is_lost(Setup::default().data(&directory.join("data")));
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn over_upgrades_of_a_node_neither() {
+    // Where there is no PostgreSQL, whoever brought us here has been told so.
+    let Some(engine) = crate::common::postgres::Postgres::shared() else { return };
+    nothing_is_lost(Setup::default().data_url(&engine.database()));
+}
+
+fn nothing_is_lost(setup: Setup) {
+    let server = setup.flags(&["--limits-publish-rate", "1000000"]).start();
     let streams: Vec<Sse> = (0..STREAMS).map(|_| server.stream(STREAM)).collect();
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -117,6 +129,33 @@ fn a_connection_goes_on_in_the_new_process_with_what_it_had_sent_of_a_request() 
     assert_eq!((answer.status, answer.json()["ids"].as_array().map(Vec::len)), (202, Some(1)));
     let mut stream = server.stream(STREAM);
     assert_eq!(stream.next().expect("connected").seq(), 6);
+}
+
+#[test]
+fn more_connections_go_on_than_the_process_may_have_descriptors_when_it_starts() {
+    let directory = TempDirectory::new();
+    let server = Setup::default().data(&directory.join("data")).after("ulimit -Sn 64").start();
+    let mut connections: Vec<_> = (0..200).map(|_| Connection::open(server.address)).collect();
+    for connection in &mut connections {
+        assert_eq!(ask(connection, &server, &Request::get("/healthz")).status, 200);
+    }
+    upgrade(&server);
+    let _serves = server.until_upgraded(1);
+    for connection in &mut connections {
+        assert_eq!(ask(connection, &server, &Request::get("/healthz")).status, 200);
+    }
+}
+
+#[test]
+fn a_tool_of_the_new_process_has_the_descriptor_limit_that_the_first_was_started_with() {
+    let directory = TempDirectory::new();
+    let config = "[tools.limit]\nkind = \"command\"\nargv = [\"sh\", \"-c\", \"ulimit -Sn\"]\n";
+    let server = Setup::default().config(config).data(&directory.join("data")).after("ulimit -Sn 99").start();
+    upgrade(&server);
+    let _serves = server.until_upgraded(1);
+    let plan = serde_json::json!({"name": "limit", "steps": [{"id": "a", "tool": "limit"}]});
+    let messages = server.carry_out(&plan);
+    assert_eq!(messages.last().expect("messages")["payload"]["outputs"]["a"], 99);
 }
 
 #[test]
