@@ -1,9 +1,9 @@
-//! stepcast runs a plan of steps on a worker pool, level by level, and streams every moment of it over Server-Sent
-//! Events to everyone who watches the project.
+//! stepcast runs plans of steps on a worker pool, level by level, and streams their progress over Server-Sent Events to
+//! all subscribers of a project.
 //!
-//! A program that embeds it makes a [`Config`](config::Config), gives it with its own [tools](tool::Tool) to a
-//! [`Builder`](server::Builder), and broadcasts and submits plans through a [`Handle`](server::Handle). What stands here
-//! is all that it needs; the rest of the crate is closed.
+//! A program that embeds it creates a [`Config`](config::Config), passes it with its own [tools](tool::Tool) to a
+//! [`Builder`](server::Builder), and publishes messages and submits plans through a [`Handle`](server::Handle). The items
+//! listed here are the public API; the rest of the crate is private.
 
 // The smaller builds leave out what alone calls some of the rest.
 #![cfg_attr(
@@ -13,7 +13,7 @@
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
-    "stepcast runs on Linux alone: it goes by Linux's own epoll events, eventfds, socket options and process limits"
+    "stepcast only runs on Linux: it uses epoll, eventfds, and the socket options and process limits of Linux"
 );
 
 mod api;

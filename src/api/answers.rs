@@ -384,7 +384,10 @@ mod tests {
             decisions.note((asked.len() == 2).then_some(&late));
         };
         assert_eq!((asked.len(), told.status, told.code), (4, 409, "not_waiting"));
-        assert!(told.detail.starts_with("r/s1/1: ") && told.detail.ends_with("(3 of 4 answers count)"), "{told:?}");
+        assert!(
+            told.detail.starts_with("r/s1/1: ") && told.detail.ends_with("(3 of 4 answers were accepted)"),
+            "{told:?}"
+        );
 
         let mut decisions = Decisions::new(project, many(4), "ann");
         decisions.pop().expect("none is refused").expect("one");

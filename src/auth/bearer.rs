@@ -1,7 +1,7 @@
 //! The `Authorization` header.
 
-/// The token out of an `Authorization` header's value; none where the scheme is not `Bearer` (in any case) or no single
-/// token follows it.
+/// The token in the value of an `Authorization` header; none if the scheme is not `Bearer` (case-insensitive), or if it
+/// is not followed by exactly one token.
 pub fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.trim_matches([' ', '\t']).split_once(' ')?;
     let token = token.trim_start_matches(' ');

@@ -11,63 +11,63 @@ pub const KEY_UNKNOWN: &str = "token_key_unknown";
 /// The code of [`AuthError::KeysUnavailable`].
 pub const KEYS_UNAVAILABLE: &str = "keys_unavailable";
 
-/// Why a call is refused.
+/// Why a call is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuthError {
-    /// The call carries neither a JWT nor a ticket.
+    /// The call has neither a JWT nor a ticket.
     NoCredentials,
     /// The JWT is longer than [`TOKEN_BYTES_MAX`](super::TOKEN_BYTES_MAX).
     TokenTooLong,
-    /// What was sent is no JWT.
+    /// The token is not a JWT.
     TokenMalformed,
     /// The JWT is signed with another algorithm than the configured one, or with none.
     TokenAlgorithm,
-    /// The JWT's signature is not that of the key.
+    /// The JWT's signature does not match the key.
     TokenSignature,
     /// The JWT names a key that is not one of the identity provider's.
     TokenKeyUnknown,
-    /// The JWT names no key, and there are several that it may be signed with.
+    /// The JWT names no key, and several keys are possible.
     TokenKeyUnnamed,
     /// A claim is missing or of the wrong type; the text says which.
     TokenClaims(String),
-    /// The JWT's `nbf` is still to come.
+    /// The JWT's `nbf` is in the future.
     TokenNotYetValid,
     /// The JWT's `exp` has passed.
     TokenExpired,
-    /// The JWT is valid and lacks this scope.
+    /// The JWT is valid but lacks this scope.
     NoScope(Scope),
-    /// The JWT is valid and does not name the project.
+    /// The JWT is valid but not for the project.
     NoProject,
-    /// The JWT is valid and does not name this one of several projects.
+    /// The JWT is valid but not for this one of several projects.
     NoProjectOf(ProjectId),
     /// The ticket does not open this stream.
     Ticket(TicketError),
-    /// A ticket for everything that the JWT names would be too long for a URL.
+    /// A ticket for all projects of the JWT would be too long for a URL.
     TicketTooLong,
-    /// The identity provider's keys could not be had yet.
+    /// The identity provider's keys have not been fetched yet.
     KeysUnavailable,
 }
 
 /// Why a ticket does not open a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TicketError {
-    /// It is not a ticket of this server.
+    /// It was not issued by this server.
     Unknown,
     /// It was used, and no message id of the project came with it.
     Spent,
-    /// It was not used within its time.
+    /// It was not used within its lifetime.
     Expired,
     /// It is for another project.
     OtherProject,
-    /// The JWT that it was issued for has ended.
+    /// The JWT that it was issued for has expired.
     TokenExpired,
-    /// Its subject has spent as many as are remembered of one.
+    /// Its subject has used the maximum number of tickets.
     TooMany(usize),
 }
 
 impl AuthError {
-    /// The HTTP status: 401 asks for other credentials, 403 says that these do not suffice, 400 that the call must
-    /// change, 429 that it comes too often, 503 that it comes too early.
+    /// The HTTP status: 401 if the credentials are missing or invalid, 403 if they are insufficient, 400 if the call
+    /// must change, 429 if it is made too often, 503 if it is made too early.
     pub fn status(&self) -> u16 {
         match self {
             Self::NoCredentials
@@ -87,7 +87,7 @@ impl AuthError {
         }
     }
 
-    /// A stable word for programs.
+    /// A stable code for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoCredentials => "credentials_required",
@@ -108,7 +108,7 @@ impl AuthError {
         }
     }
 
-    /// The value of `WWW-Authenticate` (RFC 6750) where the answer needs one.
+    /// The value of `WWW-Authenticate` (RFC 6750), if the response needs one.
     pub fn challenge(&self) -> Option<&'static str> {
         match self {
             Self::NoCredentials => Some(r#"Bearer realm="stepcast""#),
@@ -120,7 +120,7 @@ impl AuthError {
 }
 
 impl TicketError {
-    /// A stable word for programs.
+    /// A stable code for programs.
     pub fn code(self) -> &'static str {
         match self {
             Self::Unknown => "ticket_unknown",

@@ -8,12 +8,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::origin::is_of_host;
 
-/// The names that a request may be for.
+/// The accepted host names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hosts {
-    /// In lower case, without port and last dot; none where every name will do.
+    /// In lower case, without port and trailing dot; none if every name is accepted.
     names: Option<Vec<String>>,
-    /// What the operator listed, with the ports.
+    /// The configured names, with their ports.
     listed: Vec<String>,
 }
 
@@ -47,7 +47,7 @@ impl Hosts {
     }
 }
 
-/// The name or the address, without the port and the dot that ends a full name.
+/// The name or address, without port and trailing dot.
 fn bare(host: &str) -> &str {
     let end = match host.strip_prefix('[') {
         Some(bracketed) => bracketed.find(']').map_or(host.len(), |at| at + 2),

@@ -5,49 +5,49 @@ use std::fmt;
 
 use super::Hosts;
 
-/// A header of an answer: its name and value.
+/// A response header: its name and value.
 type Header<'a> = (&'static str, Cow<'a, str>);
 
-/// The entry of the list that stands for every origin.
+/// The list entry for all origins.
 const ANY: &str = "*";
 
 /// The methods of all calls.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, QUERY, OPTIONS";
 
-/// The request headers that calls read, beyond those that a browser always lets pass.
+/// The request headers that calls read, in addition to those that browsers always allow.
 const REQUEST_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Cache-Control, Range, \
     If-Match, If-Range, If-None-Match, User-Agent";
 
-/// The answer headers that scripts need, beyond those that a browser always shows.
+/// The response headers that scripts need, in addition to those that browsers always expose.
 const EXPOSED_HEADERS: &str = "Accept-Ranges, Allow, Content-Range, ETag, Idempotent-Replay, Link, Retry-After, Stepcast-Attempt, \
     WWW-Authenticate";
 
-/// Seconds that a browser may remember a preflight: the most that Chromium does.
+/// How long a browser may cache a preflight, in seconds: the maximum of Chromium.
 const PREFLIGHT_MAX_AGE: &str = "7200";
 
-/// The origins whose pages may call.
+/// The origins whose pages may make calls.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins {
     listed: Vec<String>,
     any: bool,
 }
 
-/// Why an entry of the list is no origin.
+/// A list entry that is not an origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OriginError(String);
 
-/// What a request's `Origin` means.
+/// The verdict on the `Origin` of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict<'a> {
-    /// The request names none: no page of another origin made it, or it changes nothing.
+    /// The request has no `Origin`: no page of another origin made it, or it changes nothing.
     NoOrigin,
     /// A page of this server.
     SameOrigin,
     /// A page of this listed origin, which is echoed and may send credentials.
     Listed(&'a str),
-    /// A page of an origin that is not listed, where `*` lets every one call without credentials.
+    /// A page of an unlisted origin, if `*` allows every origin to make calls without credentials.
     Any,
-    /// A page that may not call.
+    /// A page that may not make calls.
     Denied,
 }
 
@@ -83,7 +83,7 @@ impl Origins {
         }
     }
 
-    /// The headers that an answer gets, errors and streams included.
+    /// The headers for a response, including errors and streams.
     pub fn headers<'a>(&self, verdict: Verdict<'a>) -> Vec<Header<'a>> {
         let mut headers = self.permission(verdict);
         if matches!(verdict, Verdict::Listed(_) | Verdict::Any) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::AuthError;
 use crate::model::{ProjectId, Timestamp};
 
-/// One kind of thing that a caller may do.
+/// A right of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// Watch projects and read their runs.
@@ -17,35 +17,35 @@ pub enum Scope {
     Publish,
     /// Start and cancel runs.
     Run,
-    /// Everything, and what only operators do.
+    /// All other scopes, and the calls for operators.
     Admin,
-    /// Decide what steps of runs wait for.
+    /// Decide waiting steps of runs.
     Approve,
 }
 
-/// A set of scopes. [`Scope::Admin`] brings the others with it.
+/// A set of scopes. [`Scope::Admin`] includes the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Scopes(u8);
 
-/// The projects that a caller may see.
+/// The projects that a caller has access to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Projects {
     /// Every project.
     All,
-    /// These and no others.
+    /// Only these.
     Only(BTreeSet<ProjectId>),
 }
 
-/// What a caller may, and where.
+/// The rights of a caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rights {
-    /// What.
+    /// The scopes.
     pub scopes: Scopes,
-    /// Where.
+    /// The projects.
     pub projects: Projects,
 }
 
-/// A text that names no scope.
+/// An unknown scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownScope(String);
 
@@ -64,7 +64,7 @@ struct Known {
 impl Scope {
     const EACH: [Self; 5] = [Self::Subscribe, Self::Publish, Self::Run, Self::Approve, Self::Admin];
 
-    /// The word that the claim `scope` has for it.
+    /// Its name in the claim `scope`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Subscribe => "subscribe",
@@ -89,24 +89,24 @@ impl Scopes {
         Self(scopes.iter().fold(0, |bits, scope| bits | scope.bit()))
     }
 
-    /// Those that the space-separated `text` names; words that name none are passed over.
+    /// Parses space-separated scopes; unknown words are ignored.
     pub fn parse(text: &str) -> Self {
         Self(text.split(' ').filter_map(|word| word.parse::<Scope>().ok()).fold(0, |bits, scope| bits | scope.bit()))
     }
 
-    /// Is `scope` in the set, or [`Scope::Admin`]?
+    /// Whether the set contains `scope` or [`Scope::Admin`].
     pub fn has(self, scope: Scope) -> bool {
         self.0 & (scope.bit() | Scope::Admin.bit()) != 0
     }
 }
 
 impl Projects {
-    /// Those in `ids` and no others.
+    /// Only those in `ids`.
     pub fn only(ids: impl IntoIterator<Item = ProjectId>) -> Self {
         Self::Only(ids.into_iter().collect())
     }
 
-    /// Is `project` among them?
+    /// Whether `project` is among them.
     pub fn contains(&self, project: &ProjectId) -> bool {
         match self {
             Self::All => true,
@@ -116,50 +116,50 @@ impl Projects {
 }
 
 impl Principal {
-    /// Everyone, where the server asks for no credentials: all scopes, all projects, for ever, no limits per token.
+    /// The caller if the server requires no credentials: all scopes, all projects, no expiry, no limits per token.
     pub fn anyone() -> Self {
         let rights = Rights { scopes: Scopes::ALL, projects: Projects::All };
         Self::new("anonymous".to_owned(), None, rights, None)
     }
 
-    /// Someone whose credentials hold until `expires_at` and give `rights`; `token_key` as in
+    /// A caller whose credentials are valid until `expires_at` and grant `rights`. For `token_key` see
     /// [`token_key`](Self::token_key).
     pub fn new(sub: String, expires_at: Option<Timestamp>, rights: Rights, token_key: Option<u64>) -> Self {
         Self(Arc::new(Known { sub, expires_at, rights, token_key }))
     }
 
-    /// Whom the token was issued to.
+    /// The subject of the token.
     pub fn sub(&self) -> &str {
         &self.0.sub
     }
 
-    /// From when on the credentials are worth nothing, leeway included; none where they do not end.
+    /// When the credentials expire, including the leeway; none if they don't.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.0.expires_at
     }
 
-    /// Are the credentials past their end?
+    /// Whether the credentials have expired.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.0.expires_at.is_some_and(|end| end <= now)
     }
 
-    /// The projects that they may see.
+    /// The projects that the caller has access to.
     pub fn projects(&self) -> &Projects {
         &self.0.rights.projects
     }
 
-    /// Stands for the token in counts of streams and messages: the same for one JWT and all tickets issued for it, over
-    /// restarts too. None for [`anyone`](Self::anyone), who has no token and so no limits per token.
+    /// Identifies the token in the counts of streams and messages: the same for a JWT and all tickets issued for it,
+    /// also across restarts. None for [`anyone`](Self::anyone), who has no token and therefore no limits per token.
     pub fn token_key(&self) -> Option<u64> {
         self.0.token_key
     }
 
-    /// Have they `scope`, wherever it may be used?
+    /// Whether the caller has `scope`, in any project.
     pub fn has_scope(&self, scope: Scope) -> bool {
         self.0.rights.scopes.has(scope)
     }
 
-    /// Do their credentials name `project`?
+    /// Whether the credentials grant access to `project`.
     pub fn sees(&self, project: &ProjectId) -> bool {
         self.0.rights.projects.contains(project)
     }
@@ -172,7 +172,7 @@ impl Principal {
         if self.has_scope(scope) { Ok(()) } else { Err(AuthError::NoScope(scope)) }
     }
 
-    /// May they use `scope` in `project`?
+    /// Checks that the caller has `scope` in `project`.
     ///
     /// # Errors
     /// [`AuthError::NoProject`], or else [`AuthError::NoScope`].
@@ -180,10 +180,10 @@ impl Principal {
         if self.sees(project) { self.require(scope) } else { Err(AuthError::NoProject) }
     }
 
-    /// May they use `scope` in each of `projects`?
+    /// Checks that the caller has `scope` in each of `projects`.
     ///
     /// # Errors
-    /// [`AuthError::NoProjectOf`] names the first that is not theirs; or else [`AuthError::NoScope`].
+    /// [`AuthError::NoProjectOf`] with the first project without access; or else [`AuthError::NoScope`].
     pub fn require_all(&self, scope: Scope, projects: &[ProjectId]) -> Result<(), AuthError> {
         match projects.iter().find(|project| !self.sees(project)) {
             Some(foreign) if projects.len() > 1 => Err(AuthError::NoProjectOf(foreign.clone())),
@@ -215,7 +215,7 @@ impl fmt::Display for UnknownScope {
 
 impl std::error::Error for UnknownScope {}
 
-/// As the claim `scope` has it: the words, with spaces between.
+/// The value of the claim `scope`: words separated by spaces.
 impl fmt::Display for Scopes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut space = "";

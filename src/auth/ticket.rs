@@ -17,33 +17,33 @@ use crate::model::{ProjectId, Timestamp};
 /// project ids of full length.
 pub const TICKET_BYTES_MAX: usize = 4 * 1024;
 
-/// Of the signature.
+/// The size of the signature in bytes.
 const MAC_BYTES: usize = 16;
 
 /// The first byte of a ticket in this encoding.
 const VERSION: u8 = 1;
 
-/// In place of a count of projects: all of them.
+/// Stands for all projects, in place of their number.
 const ALL_PROJECTS: u16 = u16::MAX;
 
-/// What tells one ticket from every other: 128 random bits.
+/// The unique part of a ticket: 128 random bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TicketNonce([u8; 16]);
 
-/// Issues tickets, and opens them.
+/// Issues and verifies tickets.
 #[derive(Clone)]
 pub struct TicketKey {
     key: Key,
-    /// Those that nothing is issued with any more.
+    /// Older keys, which no longer issue tickets.
     older: Vec<Key>,
 }
 
-/// What a genuine ticket says.
+/// The content of a valid ticket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ticket {
     pub(super) nonce: TicketNonce,
     pub(super) issued_at: Timestamp,
-    /// Whose it is: may subscribe, no more, until the JWT ends.
+    /// Its bearer, who may only subscribe, until the JWT expires.
     pub(super) principal: Principal,
 }
 
@@ -52,7 +52,7 @@ impl TicketKey {
         Self { key, older: Vec::new() }
     }
 
-    /// This one, which also opens what `older` has issued.
+    /// This key, which also verifies tickets that were issued with `older`.
     #[must_use]
     pub fn or(mut self, older: Self) -> Self {
         self.older.push(older.key);
@@ -60,7 +60,7 @@ impl TicketKey {
         self
     }
 
-    /// A ticket for `projects`, or for all that `principal` sees where they are none. `nonce` is random.
+    /// Issues a ticket for `projects`, or for all projects of `principal` if there are none. `nonce` is random.
     ///
     /// # Errors
     /// [`AuthError::NoProject`] and [`AuthError::NoScope`] where `principal` may not watch;
@@ -80,7 +80,7 @@ impl TicketKey {
         if text.len() > TICKET_BYTES_MAX { Err(AuthError::TicketTooLong) } else { Ok(text) }
     }
 
-    /// What `text` says, if it was issued with this key or an older one.
+    /// The content of the ticket `text`, if it was issued with this key or an older one.
     pub(super) fn open(&self, text: &str) -> Option<Ticket> {
         if text.len() > TICKET_BYTES_MAX {
             return None;
@@ -92,12 +92,12 @@ impl TicketKey {
     }
 }
 
-/// Who a ticket counts for: stands for the `sub` of the token that it was issued for, over restarts too.
+/// The identity that a ticket is counted for: derived from the `sub` of its token, and stable across restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Subject(u64);
 
 impl TicketKey {
-    /// Who `principal` is, where tickets are counted. A stranger can't choose a `sub` that counts as another's.
+    /// The identity of `principal`. Nobody can choose a `sub` that counts as another's.
     pub(super) fn subject(&self, principal: &Principal) -> Subject {
         let tag: [u8; MAC_BYTES] = mac::tag(&self.key, &[b"subject", principal.sub().as_bytes()]);
         let (first, _) = tag.split_first_chunk().expect("16 bytes begin with 8");
@@ -106,14 +106,14 @@ impl TicketKey {
 }
 
 impl Ticket {
-    /// When the JWT ends, and with it all that the ticket is good for; the end of time where there is no JWT.
+    /// When the JWT expires, and with it the ticket; the maximum time if there is no JWT.
     pub(super) fn ends_at(&self) -> Timestamp {
         self.principal.expires_at().unwrap_or(FOREVER)
     }
 }
 
 impl TicketNonce {
-    /// Does it begin so?
+    /// Whether it begins with this text.
     pub(super) fn is_of(&self, mark: &[u8]) -> bool {
         self.0.starts_with(mark)
     }
@@ -139,7 +139,7 @@ impl<'de> Deserialize<'de> for TicketNonce {
     }
 }
 
-/// In place of an end: there is none.
+/// Stands for "no expiry".
 const FOREVER: Timestamp = Timestamp::from_millis(u64::MAX);
 
 /// Version, nonce, times, token key (a flag, then the key), sub and project ids with their lengths before them. None
@@ -199,7 +199,7 @@ fn read_projects(from: &mut Reader<'_>) -> Option<Projects> {
     (0..count).map(read_one).collect::<Option<_>>().map(Projects::Only)
 }
 
-/// What is still to be read.
+/// The unread rest.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

@@ -10,13 +10,13 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Body {
     source: Source,
-    /// Bytes that have not been taken.
+    /// The number of bytes that have not been taken.
     left: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Source {
-    /// Built into the program.
+    /// Part of the program.
     Static(&'static [u8]),
     /// Made for this answer; from this byte on it is left.
     Owned(Vec<u8>, usize),
@@ -26,7 +26,7 @@ enum Source {
     Pulled(VecDeque<Vec<u8>>, usize),
 }
 
-/// What comes next of a [`Body`].
+/// The next part of a [`Body`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<'b> {
     /// These bytes, none only where at most none were asked for.
@@ -47,7 +47,7 @@ impl Body {
         Self { source: Source::Pulled(VecDeque::new(), 0), left: bytes }
     }
 
-    /// Bytes that have not been taken.
+    /// The number of bytes that have not been taken.
     pub fn left(&self) -> u64 {
         self.left
     }
@@ -57,7 +57,7 @@ impl Body {
         usize::try_from(self.left).unwrap_or(usize::MAX)
     }
 
-    /// Has all of it been taken?
+    /// Whether all of it has been taken.
     pub fn is_empty(&self) -> bool {
         self.left == 0
     }

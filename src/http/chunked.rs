@@ -38,7 +38,7 @@ pub(super) struct Chunked {
     part: Part,
 }
 
-/// What comes next.
+/// The next expected part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     /// The line with a chunk's size.

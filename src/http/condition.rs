@@ -13,7 +13,7 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// Those that `request` makes. Only `GET` has ranges.
+    /// The conditions of `request`. Ranges only apply to `GET`.
     pub fn of(request: &Request<'_>) -> Self {
         // One that is no text names no tag and no range that there is.
         let text = |name| request.headers.first(name).map(|value| String::from_utf8_lossy(value).into_owned());
@@ -21,7 +21,7 @@ impl Conditions {
         Self { range, if_range: text("if-range"), if_none_match: list_of(request, "if-none-match") }
     }
 
-    /// Has the client what `tag` names?
+    /// Whether the client already has the version `tag`.
     pub fn is_known(&self, tag: Option<&str>) -> bool {
         self.if_none_match.as_deref().zip(tag).is_some_and(|(known, tag)| names(known, tag))
     }
@@ -34,7 +34,7 @@ impl Conditions {
     }
 }
 
-/// Under which conditions something is to be changed: `If-Match`, `If-None-Match` (RFC 9110, section 13.1).
+/// The preconditions of a change: `If-Match`, `If-None-Match` (RFC 9110, section 13.1).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Preconditions {
     if_match: Option<String>,
@@ -42,12 +42,13 @@ pub struct Preconditions {
 }
 
 impl Preconditions {
-    /// Those that `request` makes.
+    /// The conditions of `request`.
     pub fn of(request: &Request<'_>) -> Self {
         Self { if_match: list_of(request, "if-match"), if_none_match: list_of(request, "if-none-match") }
     }
 
-    /// Do they hold of what `tag` names, without its quotes; of nothing where there is none?
+    /// Whether they hold for the version `tag`, given without quotes; or for a resource that does not exist, if there
+    /// is none.
     pub fn hold(&self, tag: Option<&str>) -> bool {
         let quoted = tag.map(|tag| format!("\"{tag}\""));
         let is_named = |known: &str, name: fn(&str) -> &str| {
@@ -61,13 +62,13 @@ impl Preconditions {
     }
 }
 
-/// The list in a header, whose lines are one (RFC 9110, section 5.3).
+/// The combined list of all header lines with this name (RFC 9110, section 5.3).
 pub fn list_of(request: &Request<'_>, name: &str) -> Option<String> {
     let lines: Vec<_> = request.headers.all(name).map(String::from_utf8_lossy).collect();
     (!lines.is_empty()).then(|| lines.join(", "))
 }
 
-/// Does an `If-None-Match` name this entity tag, a strong one? Compared weakly (RFC 9110, section 13.1.2).
+/// Whether an `If-None-Match` contains this strong entity tag. Compared weakly (RFC 9110, section 13.1.2).
 fn names(known: &str, tag: &str) -> bool {
     known.trim() == "*" || known.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)
 }

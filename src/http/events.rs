@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-/// What an event is called that has no `event:` field.
+/// The type of an event without `event:` field.
 pub const MESSAGE: &str = "message";
 
 /// One event.
@@ -18,10 +18,10 @@ pub struct Event {
     pub data: String,
 }
 
-/// An event is larger than the reader takes.
+/// An event is larger than the reader allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventTooLarge {
-    /// How many bytes it may have.
+    /// The maximum size of an event in bytes.
     pub bytes_max: usize,
 }
 
@@ -33,12 +33,12 @@ impl fmt::Display for EventTooLarge {
 
 impl std::error::Error for EventTooLarge {}
 
-/// Takes an event stream apart. It holds one event, the one that has not ended yet.
+/// Parses an event stream. It stores only the current, incomplete event.
 #[derive(Debug)]
 pub struct EventReader {
     bytes_max: usize,
     line: Vec<u8>,
-    /// A CR ended the last line: an LF right after it belongs to it.
+    /// The last line ended with CR: an LF right after it belongs to the same line end.
     after_cr: bool,
     is_first_line: bool,
     block: Block,
@@ -49,7 +49,7 @@ pub struct EventReader {
 /// The lines since the last blank one.
 #[derive(Debug, Default)]
 struct Block {
-    /// A field has come: a comment alone begins no event.
+    /// Whether there is a field: a comment alone does not start an event.
     has_begun: bool,
     kind: String,
     data: Option<String>,
@@ -73,7 +73,7 @@ impl EventReader {
     /// Takes `bytes` and returns the events that they complete.
     ///
     /// # Errors
-    /// Where an event is too large. The reader is of no use then.
+    /// If an event is too large. The reader must not be used any more then.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<Event>, EventTooLarge> {
         let mut events = Vec::new();
         while !bytes.is_empty() {
@@ -111,7 +111,7 @@ impl EventReader {
         Ok((used, None))
     }
 
-    /// Nothing follows: the data so far of an event that lacks its end; nothing where the stream ended between events.
+    /// Ends the stream, and returns the data of an incomplete event; none if the stream ended between events.
     pub fn finish(mut self) -> Option<String> {
         if !self.line.is_empty() {
             self.end_line();
@@ -125,7 +125,7 @@ impl EventReader {
         &self.last_event_id
     }
 
-    /// Milliseconds before a reconnect, as the last `retry:` said.
+    /// The delay before a reconnect in milliseconds, according to the last `retry:`.
     pub fn retry_ms(&self) -> Option<u64> {
         self.retry_ms
     }

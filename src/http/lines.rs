@@ -4,25 +4,25 @@ use std::ops::Range;
 
 use memchr::memchr;
 
-/// How far the lines of an input have been found.
+/// The position up to which lines of an input have been found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Lines {
     start: usize,
     scanned: usize,
 }
 
-/// A line ended in LF alone. RFC 9112 lets a server accept that; one that does disagrees with one that doesn't about
-/// where a head ends.
+/// A line ended with LF instead of CRLF. RFC 9112 allows servers to accept that, but a server that does and one that
+/// does not disagree about the end of a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BareLineFeed;
 
 impl Lines {
-    /// Lines from the offset `at` on.
+    /// Lines from the offset `at`.
     pub(super) fn starting_at(at: usize) -> Self {
         Self { start: at, scanned: at }
     }
 
-    /// Where the first line begins that is not finished.
+    /// The start of the first incomplete line.
     pub(super) fn start(&self) -> usize {
         self.start
     }

@@ -1,6 +1,6 @@
 //! Media types, as far as this server needs to distinguish them (RFC 9110, sections 8.3.1 and 12.5.1).
 
-/// Is the content type in `value` JSON in UTF-8: `application/json` or any `+json`, with no other charset?
+/// Whether the content type in `value` is JSON in UTF-8: `application/json` or any `+json`, without another charset.
 pub fn is_json(value: &str) -> bool {
     if value.eq_ignore_ascii_case("application/json") {
         return true;
@@ -10,8 +10,8 @@ pub fn is_json(value: &str) -> bool {
     is_json_type(media_type) && parts.all(|parameter| !names_other_charset(parameter))
 }
 
-/// Does one of the `Accept` values name exactly `media_type`, with a weight that is not 0? Wildcards don't count: they
-/// say that a client takes anything, not that it wants this.
+/// Whether one of the `Accept` values names exactly `media_type` with a non-zero weight. Wildcards don't count: they
+/// mean that a client accepts anything, not that it asks for this type.
 pub fn names<'v>(accept: impl IntoIterator<Item = &'v [u8]>, media_type: &str) -> bool {
     let texts = accept.into_iter().filter_map(|value| str::from_utf8(value).ok());
     texts.flat_map(|value| split_outside_quotes(value, ',')).any(|range| {
@@ -20,7 +20,7 @@ pub fn names<'v>(accept: impl IntoIterator<Item = &'v [u8]>, media_type: &str) -
     })
 }
 
-/// How much the `Accept` values want exactly `media_type`, 0 to 1; 0 where they don't name it.
+/// The weight of exactly `media_type` in the `Accept` values, 0 to 1; 0 if they don't name it.
 pub fn weight<'v>(accept: impl IntoIterator<Item = &'v [u8]>, media_type: &str) -> f32 {
     let texts = accept.into_iter().filter_map(|value| str::from_utf8(value).ok());
     let weights = texts.flat_map(|value| split_outside_quotes(value, ',')).filter_map(|range| {
@@ -57,7 +57,7 @@ fn is_weight_zero(parameter: &str) -> bool {
     name.eq_ignore_ascii_case("q") && value.parse::<f32>().is_ok_and(|weight| weight <= 0.0)
 }
 
-/// The parts of `text` between separators that don't stand in a quoted string.
+/// The parts of `text` between separators outside of quoted strings.
 fn split_outside_quotes(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut is_quoted = false;
     let mut is_escaped = false;

@@ -7,29 +7,29 @@ use serde::Serialize;
 use super::{Response, status};
 use crate::model::Issue;
 
-/// An error answer.
+/// An error response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// 400 to 599.
+    /// The status, 400 to 599.
     pub status: u16,
-    /// A stable word in snake_case for programs to go by.
+    /// A stable code in snake_case for programs.
     pub code: &'static str,
-    /// A sentence or part of one, for people.
+    /// A description for people.
     pub detail: Cow<'static, str>,
-    /// What is wrong with a plan.
+    /// The problems of a plan.
     pub issues: Option<Vec<Issue>>,
-    /// Seconds after which trying again may help.
+    /// Seconds to wait before trying again.
     pub retry_after: Option<u32>,
     /// The methods that are allowed, as in `Allow`.
     pub allow: Option<&'static str>,
-    /// What credentials are asked for, as in `WWW-Authenticate`.
+    /// The required credentials, as in `WWW-Authenticate`.
     pub challenge: Option<&'static str>,
-    /// The revision that a plan has, where the call was for another.
+    /// The current revision of a plan, if the call was for a different one.
     pub revision: Option<u32>,
 }
 
 impl Problem {
-    /// A problem with nothing but these.
+    /// A problem with only these members.
     pub(crate) fn new(status: u16, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         debug_assert!((400..600).contains(&status), "{status} is no error");
         Self {
@@ -44,17 +44,17 @@ impl Problem {
         }
     }
 
-    /// 400: the bytes are no HTTP message.
+    /// 400: the bytes are not a valid HTTP message.
     pub(crate) fn malformed(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(400, "malformed_request", detail)
     }
 
-    /// 403: the credentials do not reach so far.
+    /// 403: the credentials are insufficient.
     pub(crate) fn forbidden(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(403, code, detail)
     }
 
-    /// 404: there is nothing here.
+    /// 404: the resource does not exist.
     pub(crate) fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(404, "not_found", detail)
     }

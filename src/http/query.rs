@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use super::encoding::{BadEncoding, Plus, decode};
 
-/// The most pairs a query may have; more is an error. No call of this server takes ten.
+/// The maximum number of pairs in a query; more is an error. No call of this server has ten parameters.
 pub const QUERY_PAIRS_MAX: usize = 64;
 
-/// The pairs of a query, decoded, in their order.
+/// The decoded pairs of a query, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Query<'b> {
     pairs: Vec<(Cow<'b, str>, Cow<'b, str>)>,
@@ -44,7 +44,7 @@ impl<'b> Query<'b> {
         Ok(Self { pairs })
     }
 
-    /// The value of the first pair of this name, which is case-sensitive.
+    /// The value of the first pair with this name, which is case-sensitive.
     pub fn first(&self, name: &str) -> Option<&str> {
         self.pairs().find(|(candidate, _)| *candidate == name).map(|(_, value)| value)
     }

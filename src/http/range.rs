@@ -3,18 +3,18 @@
 
 use std::ops::Range;
 
-/// What of a representation is asked for.
+/// The selected part of a representation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
-    /// All of it, status 200: no range, one that can't be read, or several, which a server may ignore.
+    /// All of it, status 200: there is no range, or it is malformed, or there are several, which a server may ignore.
     Whole,
-    /// These bytes, never none: status 206 with [`content_range`].
+    /// These bytes, at least one: status 206 with [`content_range`].
     Part(Range<u64>),
-    /// Bytes that don't exist: status 416 with [`unsatisfied`].
+    /// Only bytes that don't exist: status 416 with [`unsatisfied`].
     Unsatisfiable,
 }
 
-/// What the `Range` header's `value` selects out of `length` bytes.
+/// The part of `length` bytes that the value of a `Range` header selects.
 pub fn select(value: Option<&str>, length: u64) -> Selection {
     let Some((first, last)) = value.and_then(single_range) else { return Selection::Whole };
     let part = match (first, last) {
@@ -26,17 +26,17 @@ pub fn select(value: Option<&str>, length: u64) -> Selection {
     if part.is_empty() { Selection::Unsatisfiable } else { Selection::Part(part) }
 }
 
-/// `Content-Range` of a part of `length` bytes.
+/// The `Content-Range` of a part of `length` bytes.
 pub fn content_range(part: &Range<u64>, length: u64) -> String {
     format!("bytes {}-{}/{length}", part.start, part.end.saturating_sub(1))
 }
 
-/// `Content-Range` where nothing of `length` bytes could be selected.
+/// The `Content-Range` if a range selects nothing of `length` bytes.
 pub fn unsatisfied(length: u64) -> String {
     format!("bytes */{length}")
 }
 
-/// First and last position of a value that has one range of bytes; with the last alone it is the length of a suffix.
+/// The first and last position of a single range of bytes. If there is only the last, it is the length of a suffix.
 fn single_range(value: &str) -> Option<(Option<u64>, Option<u64>)> {
     let (unit, set) = value.split_once('=')?;
     let (first, last) = set.trim_matches([' ', '\t']).split_once('-')?;
@@ -44,7 +44,7 @@ fn single_range(value: &str) -> Option<(Option<u64>, Option<u64>)> {
     Some((position(first)?, position(last)?))
 }
 
-/// Digits or nothing; a number that no integer holds lies beyond every end all the same.
+/// A position, which may be absent. A number that is too large for an integer is beyond every end anyway.
 fn position(digits: &str) -> Option<Option<u64>> {
     match digits {
         "" => Some(None),

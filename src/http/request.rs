@@ -5,28 +5,28 @@ use std::fmt;
 
 use memchr::memchr;
 
-/// A whole request. Its head has passed every check of section 3 to 7 of RFC 9112 that bears on framing.
+/// A complete request. Its head has passed all checks of RFC 9112, sections 3 to 7, that concern framing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<'b> {
-    /// What is asked for.
+    /// The method.
     pub method: Method,
-    /// What the client speaks.
+    /// The HTTP version.
     pub version: Version,
-    /// As it came, not percent-decoded: begins with `/`, or is `*` (with [`Method::Options`] alone).
+    /// The path as received, not percent-decoded: begins with `/`, or is `*` (only with [`Method::Options`]).
     pub path: &'b str,
-    /// What follows the `?`, as it came.
+    /// The query after the `?`, as received.
     pub query: Option<&'b str>,
-    /// Whom it is for: the `Host`, or the host of an absolute target; none where an HTTP/1.0 request names neither.
+    /// The `Host`, or the host of an absolute target; none if an HTTP/1.0 request has neither.
     pub host: Option<&'b str>,
     /// The header fields.
     pub headers: Headers<'b>,
-    /// The content without its framing; owned only where it came in several chunks.
+    /// The content without its framing; owned only if it arrived in several chunks.
     pub body: Cow<'b, [u8]>,
-    /// May another request follow on this connection, for all the client says?
+    /// Whether the client allows another request on this connection.
     pub keep_alive: bool,
 }
 
-/// The methods this server knows. `CONNECT` is not among them: it is refused like an unknown one.
+/// The methods that this server knows. `CONNECT` is refused like an unknown one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
     /// `GET`
@@ -45,7 +45,7 @@ pub enum Method {
     Options,
     /// `TRACE`
     Trace,
-    /// `QUERY`: a `GET` whose question is its body (draft-ietf-httpbis-safe-method-w-body)
+    /// `QUERY`: a safe method with a body (draft-ietf-httpbis-safe-method-w-body)
     Query,
 }
 
@@ -67,7 +67,7 @@ impl Method {
         Self::ALL.into_iter().find(|method| method.as_str() == name)
     }
 
-    /// Its name on the wire.
+    /// Its name in the wire format.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -89,7 +89,7 @@ impl fmt::Display for Method {
     }
 }
 
-/// The versions this server speaks.
+/// The HTTP versions that this server supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Version {
     /// `HTTP/1.0`
@@ -98,32 +98,32 @@ pub enum Version {
     Http11,
 }
 
-/// Header fields, in the order they came. Names are compared without regard to case.
+/// Header fields in the order of the request. Names are case-insensitive.
 ///
-/// Kept as the checked lines themselves: a request is asked for a handful of names, and walking some ten short lines
-/// is cheaper than moving a table of a hundred entries around.
+/// They are stored as the validated lines: handlers read only a few names, and scanning some ten short lines is cheaper
+/// than moving a table of a hundred entries.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Headers<'b> {
     block: &'b [u8],
 }
 
 impl<'b> Headers<'b> {
-    /// `block` is a run of valid field lines, each with its CRLF, perhaps with the empty line after them.
+    /// `block` consists of valid field lines, each with its CRLF, optionally followed by the empty line.
     pub(super) fn of_checked(block: &'b [u8]) -> Self {
         Self { block }
     }
 
-    /// The value of the first field of this name, without the whitespace around it.
+    /// The value of the first field with this name, without surrounding whitespace.
     pub fn first(self, name: &str) -> Option<&'b [u8]> {
         self.lines().find_map(|line| value_of(line, name))
     }
 
-    /// The same as text; `None` also where it is not UTF-8.
+    /// The same as text; also `None` if it is not UTF-8.
     pub fn text(self, name: &str) -> Option<&'b str> {
         self.first(name).and_then(|value| str::from_utf8(value).ok())
     }
 
-    /// The values of all fields of this name.
+    /// The values of all fields with this name.
     pub fn all(self, name: &str) -> impl Iterator<Item = &'b [u8]> {
         self.lines().filter_map(move |line| value_of(line, name))
     }
@@ -144,7 +144,7 @@ impl fmt::Debug for Headers<'_> {
     }
 }
 
-/// The value in `line`, if it is a field of this name.
+/// The value in `line`, if it is a field with this name.
 fn value_of<'b>(line: &'b [u8], name: &str) -> Option<&'b [u8]> {
     let (line_name, rest) = line.split_at_checked(name.len())?;
     let value = rest.strip_prefix(b":")?;

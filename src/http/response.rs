@@ -6,17 +6,17 @@ use super::body::Next;
 use super::{Body, Coding, Version, sse, status};
 use crate::model::decimal;
 
-/// About what a head takes, so that it is made room for once.
+/// The approximate size of a head, to reserve its memory once.
 const HEAD_BYTES: usize = 256;
 
-/// Content of at most so many bytes is copied behind its head, so that both go by one write. A larger one is a source of
-/// its own: a second write costs less than the copy would.
+/// Content of at most this size is copied behind its head, so that one write sends both. Larger content is sent
+/// separately: a second write is cheaper than the copy.
 const COPIED_BYTES_MAX: usize = 16 * 1024;
 
-/// An answer whose length is known.
+/// A response of known length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
-    /// 200 to 599.
+    /// The status, 200 to 599.
     pub status: u16,
     content_type: Option<&'static str>,
     headers: Vec<(&'static str, Cow<'static, str>)>,
@@ -24,22 +24,22 @@ pub struct Response {
 }
 
 impl Response {
-    /// An answer without content.
+    /// A response without content.
     pub fn new(status: u16) -> Self {
         Self { status, content_type: None, headers: Vec::new(), body: Body::from("") }
     }
 
-    /// An answer that is the JSON in `body`.
+    /// A response with the JSON in `body`.
     pub fn json(status: u16, body: impl Into<Body>) -> Self {
         Self::new(status).content("application/json", body)
     }
 
-    /// An answer that is text.
+    /// A response with plain text.
     pub fn text(status: u16, body: impl Into<Body>) -> Self {
         Self::new(status).content("text/plain; charset=utf-8", body)
     }
 
-    /// The same answer with this content.
+    /// Sets the content.
     #[must_use]
     pub fn content(mut self, content_type: &'static str, body: impl Into<Body>) -> Self {
         self.content_type = Some(content_type);
@@ -47,8 +47,8 @@ impl Response {
         self
     }
 
-    /// The same answer with a further header. A control byte in `value`, which no caller may let come so far, becomes a
-    /// space: no value ever ends its line.
+    /// Adds a header. Callers must not pass control characters in `value`; they are replaced by spaces, so that a value
+    /// never ends its line.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         let value = value.into();
@@ -143,7 +143,7 @@ fn write_number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(decimal(number, &mut [0; 20]));
 }
 
-/// A byte that no header value may hold.
+/// Whether the byte is not allowed in a header value.
 fn is_forbidden(b: u8) -> bool {
     b.is_ascii_control() && b != b'\t'
 }

@@ -8,7 +8,7 @@ use super::coding::{CHUNK_OVERHEAD_BYTES_MAX, begin_chunk, end_chunk};
 /// The content type of a stream.
 pub const EVENTS: &str = "text/event-stream";
 
-/// The content type of a stream that is told in lines for people.
+/// The content type of a stream as lines for people.
 pub const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What else the head of every stream says. `no-transform` keeps proxies from compressing, and `X-Accel-Buffering`
@@ -48,7 +48,7 @@ pub fn write_event(to: &mut Vec<u8>, id: Option<&str>, retry_ms: Option<u64>, da
     end_chunk(to);
 }
 
-/// The data of a block that [`write_event`] wrote, without its chunk's framing.
+/// The data of a block written by [`write_event`], without the framing of its chunk.
 pub fn data(block: &[u8]) -> &[u8] {
     let mut rest = block;
     while !rest.starts_with(DATA) {

@@ -7,30 +7,30 @@ use serde_json::{Value, json};
 
 use super::{Choice, Timestamp};
 
-/// What a step asks that waits for a decision.
+/// The question of a step that waits for a decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Approval {
     /// The question, for people.
     pub message: String,
-    /// JSON Schema of the payload that an approval must come with.
+    /// JSON Schema of the payload of an approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Arc<Value>>,
-    /// Until when it can be decided; for ever where it says nothing.
+    /// The deadline of the decision, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
-    /// What comes of it where nobody has decided by then.
+    /// What happens if nobody decides before the deadline.
     #[serde(default)]
     pub on_expire: OnExpire,
-    /// What a reject does.
+    /// What a rejection does.
     #[serde(default, skip_serializing_if = "OnReject::is_default")]
     pub on_reject: OnReject,
-    /// The subjects that may decide; whoever has the scope where it is empty.
+    /// The token subjects that may decide; if empty, every subject with the scope.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deciders: Vec<String>,
 }
 
-/// What comes of a step that nobody has decided in time.
+/// What happens to a step after its deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnExpire {
@@ -44,7 +44,7 @@ pub enum OnExpire {
 }
 
 impl OnExpire {
-    /// Reads the word that a plan has for it.
+    /// Parses the word that plans use.
     pub fn parse(text: &str) -> Option<Self> {
         [("fail", Self::Fail), ("reject", Self::Reject), ("approve", Self::Approve)]
             .into_iter()
@@ -52,19 +52,19 @@ impl OnExpire {
     }
 }
 
-/// What comes of a step that is rejected.
+/// What happens to a step that is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnReject {
     /// It fails.
     #[default]
     Fail,
-    /// It completes, and its output says that it was rejected.
+    /// It completes, with the rejection as its output.
     Continue,
 }
 
 impl OnReject {
-    /// Reads the word that a plan has for it.
+    /// Parses the word that plans use.
     pub fn parse(text: &str) -> Option<Self> {
         [("fail", Self::Fail), ("continue", Self::Continue)]
             .into_iter()
@@ -77,28 +77,28 @@ impl OnReject {
     }
 }
 
-/// What was decided.
+/// A decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
-    /// What.
+    /// Approved or rejected.
     #[serde(rename = "decision")]
     pub choice: Choice,
-    /// By whom; by nobody where it was not decided in time.
+    /// The subject that decided; none if the approval expired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Arc<str>>,
     /// When.
     pub at: Timestamp,
-    /// What came with it.
+    /// The payload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<Arc<Value>>,
-    /// It was not decided in time, and the plan says what that means.
+    /// Whether the approval expired, and the plan determined the decision.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub expired: bool,
 }
 
 impl Decision {
-    /// The output of the step that it completes: every key is there, so that a template may name it.
+    /// The output of the completed step. Every key is present, so that templates can use it.
     pub fn output(&self) -> Value {
         let payload = self.payload.as_deref().unwrap_or(&Value::Null);
         json!({"decision": self.choice, "by": self.by, "at": self.at, "payload": payload, "expired": self.expired})

@@ -17,11 +17,11 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunEvent {
-    /// The run that says it.
+    /// The run that sent it.
     pub run_id: RunId,
-    /// When it was said.
+    /// When it was sent.
     pub timestamp: Timestamp,
-    /// What is said.
+    /// The kind, with its payload.
     #[serde(flatten)]
     pub kind: RunEventKind,
 }
@@ -66,20 +66,20 @@ impl RunEvent {
         }
     }
 
-    /// Is this the first message of its run?
+    /// Whether this is the first message of its run.
     pub fn is_first(&self) -> bool {
         matches!(self.kind, RunEventKind::Started(_))
     }
 
-    /// Is this the one last message of its run?
+    /// Whether this is the last message of its run.
     pub fn is_last(&self) -> bool {
         matches!(self.kind, RunEventKind::Completed(_) | RunEventKind::Failed(_))
     }
 
-    /// Reads back what serializing gave: how a run is folded again after a restart.
+    /// Parses a serialized message, to fold a run again after a restart.
     ///
     /// # Errors
-    /// Where `message_type` is no run's, or the payload lacks what that type carries.
+    /// If `message_type` is not a type of a run's message, or the payload lacks a member of that type.
     pub fn from_payload(message_type: &str, payload: &[u8]) -> Result<Self, serde_json::Error> {
         let kind = match message_type {
             "workflow_started" => RunEventKind::Started(serde_json::from_slice(payload)?),
@@ -97,7 +97,7 @@ impl RunEvent {
     }
 }
 
-/// What every payload of a run carries.
+/// The common members of all payloads of a run.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Common {
@@ -105,41 +105,41 @@ struct Common {
     timestamp: Timestamp,
 }
 
-/// `workflow_started`: the run begins.
+/// `workflow_started`: the run starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunStarted {
     /// The plan's name.
     pub plan_name: Arc<str>,
-    /// Steps in all.
+    /// The number of steps.
     pub step_count: usize,
-    /// Levels in all.
+    /// The number of levels.
     pub total_levels: usize,
-    /// Milliseconds the plan expects to take; 0 where it says nothing of it.
+    /// The expected duration in milliseconds; 0 if unknown.
     pub estimated_duration: u64,
-    /// Does any level hold more than one step?
+    /// Whether any level has more than one step.
     pub parallelizable: bool,
     /// Step ids, level by level.
     pub levels: Vec<Vec<StepId>>,
     /// When a step may start.
     #[serde(default)]
     pub scheduling: Scheduling,
-    /// Of the plan that it begins with.
+    /// The revision of the plan at the start.
     #[serde(default = "first_revision")]
     pub revision: u32,
-    /// All steps, where the plan was changed before the run began: whoever had heard of it by then knows others.
+    /// All steps, if the plan was changed before the run started: clients may know an earlier version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<PlannedStep>,
-    /// The run that this one goes on from, where it does.
+    /// The run that this one retries, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<RunId>,
-    /// The step of another run that has begun it.
+    /// The step of another run that started it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
 }
 
 impl RunStarted {
-    /// Of a run that has no step.
+    /// For a run without steps.
     pub fn empty(plan_name: Arc<str>) -> Self {
         Self {
             plan_name,
@@ -157,13 +157,13 @@ impl RunStarted {
     }
 }
 
-/// `workflow_level_started`: a level's steps may start now.
+/// `workflow_level_started`: the steps of a level may start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LevelStarted {
     /// Counted from 0.
     pub level: usize,
-    /// Levels in all.
+    /// The number of levels.
     pub total_levels: usize,
     /// The level's steps.
     pub steps: Vec<StepId>,
@@ -175,21 +175,21 @@ pub struct LevelStarted {
 pub struct StepOutput {
     /// The step.
     pub step_id: StepId,
-    /// The item that speaks, of a step that has any.
+    /// The item that wrote the output, if the step has `forEach`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<u32>,
-    /// The attempt that speaks.
+    /// The attempt that wrote the output.
     pub attempt: u32,
-    /// Where it came out.
+    /// The stream that it was written to.
     pub stream: OutputStream,
-    /// Text, whole characters.
+    /// Text, in whole characters.
     pub chunk: String,
-    /// Bytes left out of the live messages just before this chunk.
+    /// Bytes omitted from the live messages right before this chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub omitted_bytes: Option<u64>,
 }
 
-/// Where a piece of live output came out.
+/// The stream of a piece of live output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OutputStream {
@@ -201,84 +201,84 @@ pub enum OutputStream {
     Text,
 }
 
-/// `workflow_level_completed`: none of the level's steps will move again.
+/// `workflow_level_completed`: no step of the level will change any more.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LevelCompleted {
     /// Counted from 0.
     pub level: usize,
-    /// Levels in all.
+    /// The number of levels.
     pub total_levels: usize,
-    /// Steps of this level that completed.
+    /// Completed steps of the level.
     pub completed_steps: Vec<StepId>,
-    /// Steps of this level that failed.
+    /// Failed steps of the level.
     pub failed_steps: Vec<StepId>,
-    /// Steps of this level that never ran.
+    /// Skipped steps of the level.
     pub skipped_steps: Vec<StepId>,
-    /// Steps of this level that were ended before they were done.
+    /// Cancelled steps of the level.
     #[serde(default)]
     pub cancelled_steps: Vec<StepId>,
-    /// Milliseconds the level took.
+    /// The duration of the level in milliseconds.
     pub execution_time: u64,
     /// Busy step time / (wall time x steps in the level), 0 to 1.
     pub efficiency: f64,
 }
 
-/// `workflow_completed`: the last message of a run that reached its end.
+/// `workflow_completed`: the last message of a run that completed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunCompleted {
     /// The plan's name.
     pub plan_name: Arc<str>,
-    /// Step id to output; null for a step that was skipped or continued over.
+    /// Maps step ids to outputs; null for a step that was skipped or that failed with `continueOnFailure`.
     pub outputs: Map<String, Value>,
-    /// Steps whose output was cut to fit this message.
+    /// Steps whose output is cut in this message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub truncated: Vec<StepId>,
-    /// Steps that failed and were continued over.
+    /// Steps that failed and after which the run continued.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_steps: Vec<StepId>,
     /// Handlers that failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_handlers: Vec<StepId>,
-    /// Where the time went.
+    /// How the time was spent.
     pub performance_metrics: PerformanceMetrics,
-    /// What all attempts of the run have used together.
+    /// The total usage of all attempts of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Box<Usage>>,
 }
 
-/// Where a run's time went.
+/// How the time of a run was spent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PerformanceMetrics {
     /// Milliseconds from the run's first message to its last.
     pub total_execution_time: u64,
-    /// The chain of dependent steps that took the longest, first to last.
+    /// The chain of dependent steps that took longest, from first to last.
     pub critical_path: Vec<StepId>,
-    /// Milliseconds that all steps took together.
+    /// The sum of the durations of all steps, in milliseconds.
     pub step_time: u64,
 }
 
-/// `workflow_failed`: the last message of a run that did not reach its end.
+/// `workflow_failed`: the last message of a run that did not complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunFailed {
     /// The plan's name.
     pub plan_name: Arc<str>,
-    /// One sentence.
+    /// The error, in one sentence.
     pub error: String,
-    /// What kind of end.
+    /// The reason, for programs.
     pub reason: EndReason,
     /// The steps that failed.
     pub failed_steps: Vec<StepId>,
-    /// The steps that were ended before they were done.
+    /// The cancelled steps.
     #[serde(default)]
     pub cancelled_steps: Vec<StepId>,
     /// Handlers that failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_handlers: Vec<StepId>,
-    /// What all attempts of the run have used together.
+    /// The total usage of all attempts of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Box<Usage>>,
 }
@@ -289,20 +289,20 @@ pub struct RunFailed {
 pub enum EndReason {
     /// A step failed.
     StepFailed,
-    /// Someone cancelled it.
+    /// It was cancelled.
     Cancelled,
-    /// It took longer than its timeout.
+    /// It exceeded its timeout.
     Timeout,
-    /// It waited longer than its queue timeout.
+    /// It exceeded its queue timeout.
     QueueTimeout,
-    /// The server stopped while a step ran that must not run twice.
+    /// The server stopped while a step was running that must not run twice.
     Interrupted,
-    /// It had used as much as its budget, or one of its tools', allows.
+    /// It reached its budget, or that of one of its tools.
     Budget,
 }
 
 impl EndReason {
-    /// The status of a run that ended so.
+    /// The status of a run that ended for this reason.
     pub fn run_status(self) -> RunStatus {
         match self {
             Self::Cancelled => RunStatus::Cancelled,

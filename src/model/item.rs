@@ -11,17 +11,17 @@ use serde_json::Value;
 
 use super::{RunId, StepId, StepState, StepStatus, StepUpdate, Timestamp, Told, Usage};
 
-/// How far the items of a step are.
+/// The totals of a step's items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ItemCounts {
-    /// Items that have completed.
+    /// Completed items.
     pub done: usize,
-    /// Items that have failed for good.
+    /// Items that have failed finally.
     pub failed: usize,
-    /// Items that have begun and not ended; those that wait for their next attempt are among them.
+    /// Items that have started and not ended, including those that wait for a retry.
     #[serde(default)]
     pub running: usize,
-    /// Items in all.
+    /// The number of items.
     pub total: usize,
 }
 
@@ -32,13 +32,13 @@ impl ItemCounts {
     }
 }
 
-/// Where one item is.
+/// The state of one item.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ItemState {
-    /// Its place, from 0.
+    /// Its index, counted from 0.
     pub item: u32,
-    /// Where it is.
+    /// Its state.
     pub status: StepStatus,
     /// The newest attempt.
     pub attempt: u32,
@@ -48,40 +48,40 @@ pub struct ItemState {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
-    /// Milliseconds it took.
+    /// Its duration in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<u64>,
-    /// Its output, or the beginning of it where `output_bytes` is there.
+    /// Its output, or the beginning of it if `output_bytes` is set.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::run_state::there")]
     pub output: Option<Arc<Value>>,
     /// The output was cut.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
-    /// The whole output's size, where it was cut.
+    /// The size of the complete output, if it is cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_bytes: Option<u64>,
-    /// Why it failed, or why the newest attempt did.
+    /// Why it, or its newest attempt, failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Why it was cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What its attempts have used of language models, where that is told.
+    /// The language model usage of its attempts, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Box<Usage>>,
     /// When the next attempt is due, while `retrying`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_retry_at: Option<Timestamp>,
-    /// What its run alone needs. Kept with it; answers don't carry it.
+    /// What only the run needs. It is stored, but not part of responses.
     #[serde(skip)]
     pub past: Past,
 }
 
-/// What became of an item's attempts, as far as a run has to know it to go on.
+/// The history of an item's attempts, as far as a run needs it to resume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Past {
-    /// Attempts that failed and were to be followed by another.
+    /// Failed attempts that were to be retried.
     pub retries: u32,
     /// When the newest attempt started.
     pub attempt_started_at: Option<Timestamp>,
@@ -220,7 +220,7 @@ impl ItemState {
 /// What a stream shows of an item's output and of its error, in bytes; of what is longer, the beginning.
 pub const ITEM_SHOWN_BYTES_MAX: usize = 1024;
 
-/// An item as streams show it.
+/// An item as shown in streams.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ShownItem {
@@ -229,7 +229,7 @@ pub struct ShownItem {
     state: ItemState,
 }
 
-/// The payload of `workflow_item`: an item has moved.
+/// The payload of `workflow_item`: the state of an item changed.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ItemMessage<'a> {
@@ -248,26 +248,26 @@ pub struct ItemMessage<'a> {
 pub struct ItemsSnapshot<'a> {
     /// Its run.
     pub run_id: &'a RunId,
-    /// They.
+    /// The items.
     #[serde(flatten)]
     pub items: StepItems<'a>,
-    /// So many more steps have items, for which there was no room.
+    /// The number of further steps with items, which did not fit.
     #[serde(skip_serializing_if = "is_zero")]
     pub omitted_steps: usize,
 }
 
-/// The items of a step, as far as there is room for them.
+/// The items of a step, as far as they fit.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepItems<'a> {
     /// The step.
     pub step_id: &'a StepId,
-    /// Those that have begun.
+    /// The items that have started.
     pub items: Vec<ShownItem>,
-    /// There are more.
+    /// Whether there are more items.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
-    /// The last that is here, where there are more: a list of the step's items goes on behind it.
+    /// If there are more, the last one in here: the list of the step's items continues after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<u32>,
 }
@@ -277,7 +277,7 @@ fn is_zero(count: &usize) -> bool {
 }
 
 impl ItemState {
-    /// As streams show it: output and error cut to so many bytes each.
+    /// The form in streams: output and error are cut to this many bytes each.
     pub fn shown(&self, step: &StepId, bytes_max: usize) -> ShownItem {
         let mut state = self.clone();
         if let Some(output) = &self.output {

@@ -48,9 +48,9 @@ pub struct PlanChanged {
     pub steps: Vec<PlannedStep>,
     /// Step ids, level by level, of the whole plan.
     pub levels: Vec<Vec<StepId>>,
-    /// Steps in all.
+    /// The number of steps.
     pub step_count: usize,
-    /// Levels in all.
+    /// The number of levels.
     pub total_levels: usize,
     /// Who changed it: the subject of a token, or `step:` and the id of the step whose tool did.
     pub by: Arc<str>,
@@ -63,9 +63,9 @@ pub struct PlanChanged {
 pub struct PlannedStep {
     /// The step.
     pub id: StepId,
-    /// What people call it.
+    /// The name for people.
     pub title: Arc<str>,
-    /// What it is for.
+    /// The description for people.
     pub description: Arc<str>,
     /// The tool that it calls.
     pub tool: Arc<str>,

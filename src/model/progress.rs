@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Approval, Decision, HandlerKind, ItemCounts, RunOutcome, StepId, StepStatus, Timestamp, Usage};
 
-/// `workflow_progress`: a step moved.
+/// `workflow_progress`: the state of a step changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepProgress {
@@ -19,28 +19,28 @@ pub struct StepProgress {
     pub level: usize,
     /// Counted from 1; 0 for a step that never ran; in `retrying` the attempt that failed.
     pub attempt: u32,
-    /// Of a handler: which kind.
+    /// For a handler: its kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handler: Option<HandlerKind>,
-    /// Of a handler: what the run has come to.
+    /// For a handler: the outcome of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Box<RunOutcome>>,
-    /// Where the step is now.
+    /// The new state of the step.
     #[serde(flatten)]
     pub update: StepUpdate,
-    /// Bytes of the attempt's live output that were left out and not told in a chunk.
+    /// Bytes of the attempt's live output that were omitted and not reported in a chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub omitted_bytes: Option<u64>,
-    /// What the attempt that ended has used of a language model.
+    /// The language model usage of the attempt that ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Box<Usage>>,
-    /// How far the step's items are, of a step that has any.
+    /// The totals of the step's items, if it has `forEach`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<ItemCounts>,
-    /// What was decided, where the step ends with that.
+    /// The decision, if the step ends with one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Box<Decision>>,
-    /// Where the run is now, this update included.
+    /// The progress of the run, including this change.
     pub progress: Progress,
 }
 
@@ -63,13 +63,13 @@ impl StepProgress {
         }
     }
 
-    /// Does it tell how far the items of a step are that runs, and nothing else?
+    /// Whether it only reports the totals of a running step's items.
     pub fn counts_items(&self) -> bool {
         matches!(self.update, StepUpdate::Running { .. }) && self.items.is_some_and(|items| items.have_begun())
     }
 }
 
-/// Where a step is, and what is told of it there.
+/// The new state of a step, with the members that depend on it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub enum StepUpdate {
@@ -80,68 +80,68 @@ pub enum StepUpdate {
         /// One sentence for people.
         message: String,
     },
-    /// An attempt failed, another will follow.
+    /// An attempt failed and will be retried.
     Retrying {
-        /// Why it failed.
+        /// The error.
         error: String,
         /// Milliseconds until the next attempt.
         delay: u64,
-        /// Retries allowed in all.
+        /// The maximum number of retries.
         max_retries: u32,
         /// When the next attempt is due.
         next_retry_at: Timestamp,
     },
-    /// Waits for a decision.
+    /// Waiting for a decision.
     Waiting {
-        /// What it asks.
+        /// The question.
         message: String,
-        /// The same with all that goes with it.
+        /// The question with its settings.
         approval: Box<Approval>,
     },
-    /// Done, with its output.
+    /// The step completed.
     Completed {
-        /// The output, or its beginning where `truncated`.
+        /// The output, or its beginning if `truncated`.
         output: Arc<Value>,
-        /// Milliseconds from the first attempt's start.
+        /// The time since the start of the first attempt, in milliseconds.
         duration: u64,
-        /// The output was cut to fit a message.
+        /// Whether the output is cut.
         #[serde(default, skip_serializing_if = "is_false")]
         truncated: bool,
-        /// The whole output's size, where it was cut.
+        /// The size of the complete output, if it is cut.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         output_bytes: Option<u64>,
-        /// It was not run: the output is that of the run which this one goes on from.
+        /// The step was not run: its output was reused from the run that this run retries.
         #[serde(default, skip_serializing_if = "is_false")]
         reused: bool,
     },
-    /// Failed for good.
+    /// Failed finally.
     Failed {
-        /// Why.
+        /// The error.
         error: String,
-        /// Milliseconds from the first attempt's start.
+        /// The time since the start of the first attempt, in milliseconds.
         duration: u64,
-        /// The run goes on as if the step had completed with output null.
+        /// The run continues as if the step had completed with output null.
         #[serde(default, skip_serializing_if = "is_false")]
         continued: bool,
     },
-    /// Never ran, and never will.
+    /// The step did not and will not run.
     Skipped {
         /// One sentence for people.
         reason: String,
-        /// The same for programs.
+        /// The reason, for programs.
         cause: Cause,
     },
-    /// Was ended before it was done.
+    /// The step was cancelled.
     Cancelled {
         /// One sentence for people.
         reason: String,
-        /// The same for programs.
+        /// The reason, for programs.
         cause: Cause,
     },
 }
 
 impl StepUpdate {
-    /// The status of the step that it was said of.
+    /// The status that the step has.
     pub fn status(&self) -> StepStatus {
         match self {
             Self::Running { .. } => StepStatus::Running,
@@ -163,9 +163,9 @@ fn is_false(value: &bool) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Cause {
-    /// What kind of reason.
+    /// The kind of reason.
     pub kind: CauseKind,
-    /// The step that caused it, where one did.
+    /// The step that caused it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_id: Option<StepId>,
 }
@@ -182,11 +182,11 @@ pub enum CauseKind {
     RunFailed,
     /// The run was cancelled.
     Cancelled,
-    /// The run took longer than it may.
+    /// The run exceeded its timeout.
     Timeout,
-    /// The run waited longer than it may.
+    /// The run exceeded its queue timeout.
     QueueTimeout,
-    /// The run has used as much as it may.
+    /// The run reached its budget.
     Budget,
 }
 
@@ -200,21 +200,21 @@ impl CauseKind {
     }
 }
 
-/// How far a run is, counted in steps.
+/// The progress of a run, counted in steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Progress {
-    /// Steps completed.
+    /// Completed steps.
     pub completed: usize,
-    /// Steps failed, those after which the run went on included.
+    /// Failed steps, including those after which the run continued.
     pub failed: usize,
-    /// Steps that never ran, and never will.
+    /// Steps that did not and will not run.
     pub skipped: usize,
-    /// Steps that were ended before they were done. Versions that counted them as skipped did not say it.
+    /// Cancelled steps. Older versions counted them as skipped and did not write this member.
     #[serde(default)]
     pub cancelled: usize,
-    /// Steps in all.
+    /// The number of steps.
     pub total: usize,
-    /// Those that have ended, of the total, rounded down.
+    /// The share of ended steps in the total, rounded down.
     pub percent: u8,
 }
 
@@ -224,7 +224,7 @@ impl Progress {
         Self { total, ..Self::default() }
     }
 
-    /// Steps that will not move again.
+    /// The number of ended steps.
     pub fn ended(&self) -> usize {
         self.completed + self.failed + self.skipped + self.cancelled
     }

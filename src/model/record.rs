@@ -26,7 +26,7 @@ pub enum Record {
         step: StepId,
         /// The attempt that wrote it; a later attempt's first piece replaces what an earlier one left.
         attempt: u32,
-        /// Where it came out.
+        /// The stream that it was written to.
         stream: OutputStream,
         /// The bytes, as they came.
         bytes: Vec<u8>,
@@ -99,7 +99,7 @@ impl Record {
         }
     }
 
-    /// The run that says it.
+    /// The run that sent it.
     pub fn run(&self) -> &RunId {
         match self {
             Self::Event { event, .. } => &event.run_id,

@@ -61,7 +61,7 @@ pub struct RunState {
     pub current_level: Option<usize>,
     /// Is that level still open?
     pub level_open: bool,
-    /// The step of another run that has begun it.
+    /// The step of another run that started it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
     /// When the run was accepted.
@@ -75,7 +75,7 @@ pub struct RunState {
     /// When its last message was said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
-    /// Why it failed.
+    /// The error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// What the run has come to, while its handlers run.
@@ -90,7 +90,7 @@ pub struct RunState {
     /// The group of runs that it must not run beside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency_group: Option<Arc<str>>,
-    /// The run that this one goes on from, where it does.
+    /// The run that this one retries, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<RunId>,
     /// The steps of which it keeps the outputs of that run, in the plan's order.

@@ -2,29 +2,29 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Where a run is.
+/// The state of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunStatus {
-    /// Accepted, waits for a place among the active runs.
+    /// Accepted, waiting for a free place among the active runs.
     Queued,
-    /// Between its first message and its last.
+    /// Active: between its first and its last message.
     Running,
-    /// Reached its end.
+    /// Ended successfully.
     Completed,
-    /// Did not reach its end.
+    /// Ended with a failure.
     Failed,
     /// Was cancelled.
     Cancelled,
 }
 
 impl RunStatus {
-    /// Has it had its last message?
+    /// Whether it has sent its last message.
     pub fn is_ended(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 
-    /// As on the wire.
+    /// Its name in the wire format.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -43,30 +43,30 @@ impl RunStatus {
     }
 }
 
-/// Where a step is.
+/// The state of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepStatus {
     /// Not started.
     Pending,
-    /// An attempt runs.
+    /// An attempt is running.
     Running,
-    /// An attempt failed, the next waits for its time.
+    /// An attempt failed, and the next one is delayed.
     Retrying,
-    /// Waits for a decision.
+    /// Waiting for a decision.
     Waiting,
-    /// Done.
+    /// Completed.
     Completed,
-    /// Failed for good.
+    /// Failed finally.
     Failed,
-    /// Never ran, never will.
+    /// Did not and will not run.
     Skipped,
-    /// Ended before it was done.
+    /// Cancelled.
     Cancelled,
 }
 
 impl StepStatus {
-    /// As on the wire.
+    /// Its name in the wire format.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -80,7 +80,7 @@ impl StepStatus {
         }
     }
 
-    /// Will it never move again?
+    /// Whether the state is final.
     pub fn is_ended(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Skipped | Self::Cancelled)
     }

@@ -10,54 +10,54 @@ use serde_json::Value;
 
 use super::{Issue, PlanChange, StepId, StepStatus, Timestamp};
 
-/// Names a wish while it is on its way. Never used twice by one log.
+/// Identifies a steering request while it is pending. A log never reuses one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SteeringId(pub u64);
 
-/// A wish on its way to a run.
+/// A steering request on its way to a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Steer {
-    /// What its [`Verdict`] is marked with.
+    /// Identifies its [`Verdict`].
     pub id: SteeringId,
-    /// Whose wish it is: the subject of their token.
+    /// The token subject of its author.
     pub by: Arc<str>,
-    /// What they want.
+    /// The requested change.
     pub what: Steering,
 }
 
-/// What someone wants of a run.
+/// A requested change of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Steering {
-    /// A step that waits for a decision is decided.
+    /// Decide a waiting step.
     Decide(Decide),
-    /// The plan changes.
+    /// Change the plan.
     Change(Box<PlanChange>),
 }
 
-/// A decision for a step that waits for one.
+/// A decision for a waiting step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decide {
     /// The step.
     pub step: StepId,
-    /// What is decided.
+    /// Approve or reject.
     pub choice: Choice,
-    /// What goes with it.
+    /// The payload.
     pub payload: Option<Arc<Value>>,
 }
 
-/// What can be decided.
+/// The possible decisions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Choice {
-    /// Go on.
+    /// Approve.
     Approve,
-    /// Don't.
+    /// Reject.
     Reject,
 }
 
 impl Choice {
-    /// As on the wire.
+    /// Its name in the wire format.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Approve => "approve",
@@ -75,65 +75,65 @@ impl Choice {
 /// hears of something that is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Of which wish.
+    /// The request that it answers.
     pub id: SteeringId,
-    /// The body of the answer, or why it can't be.
+    /// The body of the response, or the error.
     pub answer: Result<Value, SteeringError>,
 }
 
-/// Why a run does not do what someone wants.
+/// Why a run refuses a requested change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub enum SteeringError {
-    /// It has ended.
+    /// The run has ended.
     RunEnded,
-    /// The server shuts down. The next start goes on with the run.
+    /// The server is shutting down. The run resumes at its next start.
     ShuttingDown,
-    /// It has no such step.
+    /// The run has no such step.
     UnknownStep,
-    /// The step waits for no decision.
+    /// The step is not waiting for a decision.
     NotWaiting {
-        /// Where it is.
+        /// Its state.
         status: StepStatus,
     },
-    /// The step was decided before.
+    /// The step was already decided.
     AlreadyDecided {
         /// How.
         choice: Choice,
-        /// By whom; by nobody where the time for it had passed.
+        /// The subject that decided; none if the approval expired.
         by: Option<Arc<str>>,
         /// When.
         at: Timestamp,
     },
-    /// The plan has another revision than the change is of.
+    /// The plan's revision is not the one that the change applies to.
     StaleRevision {
-        /// That one.
+        /// The plan's revision.
         current: u32,
     },
-    /// A step that is to be replaced or removed has started.
+    /// A step to replace or remove has started.
     StepStarted {
-        /// It.
+        /// The step.
         step: StepId,
-        /// Where it is.
+        /// Its state.
         status: StepStatus,
     },
-    /// Nothing begins any more: a step has failed, or the run was asked to end.
+    /// No step can start any more: a step has failed, or the run is being cancelled.
     RunEnding,
-    /// The plan has changed as often as it may.
+    /// The plan was changed too many times.
     TooManyChanges {
-        /// That often.
+        /// The limit.
         limit: u32,
     },
-    /// The plan can't be read that comes of the change.
+    /// The changed plan can't be read.
     InvalidChange {
-        /// What is wrong with it.
+        /// The problem.
         issues: Vec<Issue>,
     },
-    /// The step says who may decide, and whoever asks is none of them.
+    /// The author is not one of the step's deciders.
     NotADecider,
-    /// What goes with the decision is not what the step asks for.
+    /// The payload does not match the step's schema.
     InvalidPayload {
-        /// What is wrong with it.
+        /// The problem.
         issues: Vec<Issue>,
     },
 }

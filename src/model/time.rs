@@ -126,7 +126,7 @@ impl Now {
     }
 }
 
-/// A wait as it was told: from when, by the wall clock, and how long.
+/// A delay as it was reported: when it started, by the wall clock, and its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Told {
     /// When it began.
@@ -143,7 +143,7 @@ impl Told {
     }
 }
 
-/// When something is due, on the monotonic clock of this process.
+/// A deadline on the monotonic clock of this process.
 ///
 /// What an earlier process has told comes to one by [`restored`](Self::restored) alone, so that no setting of the wall
 /// clock makes anyone wait longer than was told.
@@ -166,7 +166,7 @@ impl Deadline {
         self.0
     }
 
-    /// Has it come?
+    /// Whether it has passed.
     pub fn has_passed(self, now: Now) -> bool {
         self.0 <= now.mono
     }

@@ -8,35 +8,35 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The most tokens that are counted: the greatest integer that JavaScript tells from its neighbours.
+/// The maximum number of tokens: the largest integer that is exact in JavaScript.
 pub const TOKENS_MAX: u64 = (1 << 53) - 1;
 
-/// Tokens, and what they cost, of one attempt or of several together.
+/// The tokens and cost of one or several attempts.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
-    /// Tokens that the model read, those from a cache included.
+    /// Tokens that the model read, including cached ones.
     pub input_tokens: u64,
-    /// Tokens that the model wrote, those of its reasoning included.
+    /// Tokens that the model wrote, including reasoning.
     pub output_tokens: u64,
     /// All tokens: at least the sum of both.
     pub total_tokens: u64,
-    /// Of those that were read, the ones from a cache, where the provider tells.
+    /// Input tokens that came from a cache, if the provider reports them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached_tokens: Option<u64>,
-    /// What they cost, where the provider or the tool's price tells.
+    /// The cost, if the provider reports it or the tool has a price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
-    /// The model, where it is told; of a sum, where it is the same of all.
+    /// The model, if known; for a sum, if it is the same for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Arc<str>>,
-    /// Who runs the model, likewise.
+    /// The provider, if known; for a sum, if it is the same for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<Arc<str>>,
 }
 
 impl Usage {
-    /// Both together.
+    /// Adds `more`.
     pub fn add(&mut self, more: &Self) {
         let sum = |one: u64, other: u64| one.saturating_add(other).min(TOKENS_MAX);
         self.input_tokens = sum(self.input_tokens, more.input_tokens);
@@ -48,7 +48,7 @@ impl Usage {
         self.provider.take_if(|provider| more.provider.as_ref() != Some(provider));
     }
 
-    /// What is left of it without `less`, which was told of it before; none where that is nothing.
+    /// The rest after subtracting `less`, which was reported before; `None` if nothing is left.
     #[must_use]
     pub fn without(&self, less: &Self) -> Option<Self> {
         let left = Self {
@@ -63,7 +63,7 @@ impl Usage {
         (is_some || left.cost.is_some_and(|cost| cost.0 > 0)).then_some(left)
     }
 
-    /// What `sum` and `more` are together, where there may be no sum yet.
+    /// Adds `more` to `sum`, which may not exist yet.
     pub fn add_to(sum: &mut Option<Box<Self>>, more: &Self) {
         match sum {
             Some(sum) => sum.add(more),
@@ -96,7 +96,7 @@ impl fmt::Display for Tokens {
     }
 }
 
-/// A number as people read it: `12,345`.
+/// A number with separators: `12,345`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grouped(pub u64);
 
@@ -113,7 +113,7 @@ impl fmt::Display for Grouped {
     }
 }
 
-/// An amount of money in whole billionths of its unit; which unit that is, those who set the prices know.
+/// An amount of money in billionths of a unit. The unit is that of the configured prices.
 ///
 /// On the wire it is a decimal number. Up to [`Cost::MAX`] a double holds each amount exactly enough to be read back as the
 /// same; beyond, the amount is that maximum.
@@ -134,7 +134,7 @@ impl Cost {
         (billionths >= 0.0).then_some(Self(billionths as u64).min(Self::MAX))
     }
 
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0)).min(Self::MAX)
@@ -176,14 +176,14 @@ impl<'de> Deserialize<'de> for Cost {
     }
 }
 
-/// What a million tokens cost.
+/// The price of a million tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Price {
-    /// Of those that are read.
+    /// For input tokens.
     pub input: Cost,
-    /// Of those that are written.
+    /// For output tokens.
     pub output: Cost,
-    /// Of those that are read from a cache; the same as of others where nothing is said.
+    /// For input tokens from a cache; by default the same as for other input tokens.
     pub cached: Option<Cost>,
 }
 
@@ -200,17 +200,17 @@ impl Price {
     }
 }
 
-/// What a run may use; it ends once it has used that much of either.
+/// The maximum usage of a run, which ends when it reaches either limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Budget {
-    /// Tokens, read and written.
+    /// Tokens, both input and output.
     pub tokens: Option<u64>,
-    /// What they cost.
+    /// The cost.
     pub cost: Option<Cost>,
 }
 
 impl Budget {
-    /// What of `usage` has come to its bound, where anything has.
+    /// The limit that `usage` has reached, if any.
     pub fn reached_by(&self, usage: &Usage) -> Option<Reached> {
         let tokens = self.tokens.filter(|&limit| usage.total_tokens >= limit);
         let tokens = tokens.map(|limit| Reached::Tokens { used: usage.total_tokens, limit });
@@ -222,19 +222,19 @@ impl Budget {
     }
 }
 
-/// A budget that is used up.
+/// A budget that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reached {
     /// In tokens.
     Tokens {
-        /// So many.
+        /// The tokens used.
         used: u64,
         /// The budget.
         limit: u64,
     },
     /// In money.
     Cost {
-        /// So much.
+        /// The cost.
         used: Cost,
         /// The budget.
         limit: Cost,

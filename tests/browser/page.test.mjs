@@ -230,7 +230,7 @@ browserTest('what is wrong with a plan is shown at its place, and a good one run
   await box.fill('{"name": "x",\n "steps": [\n {"id": "a", "tool": "echo"},\n {"id": "b", "tool": "echo", "dependencies": ["a", "nobody"]}]}');
   await page.getByRole('button', { name: 'Run', exact: true }).click();
   const issue = page.locator('.issues li');
-  assert.match(await issue.textContent(), /line 4.*there is no step.*steps\[1\]\.dependencies\[1\]/);
+  assert.match(await issue.textContent(), /line 4.*unknown step.*steps\[1\]\.dependencies\[1\]/);
   await issue.locator('button').click();
   assert.equal(await box.evaluate((text) => text.value.slice(text.selectionStart, text.selectionEnd)), '"nobody"');
   await box.fill('{"name": "x",\n "steps": [}');

@@ -1,4 +1,4 @@
-/** The server's calls, with the token where there is one. Owns the token, and the difference between the clocks. */
+/** The calls to the server, with the token if there is one. Owns the token, and the difference between the clocks. */
 
 import { newKey } from './calls.js';
 import { itemsAt, payloadOf } from './json.js';

@@ -1,6 +1,6 @@
 /**
- * The page: which project, run and step are looked at (the address says it), and who draws them. Owns the address, the
- * connection's pill and the token; everything else is a view that is told what has changed.
+ * The page: the selected project, run and step (from the address), and the views that draw them. Owns the address, the
+ * connection indicator and the token form; everything else is a view that is notified of changes.
  */
 import * as api from './api.js';
 import { PROJECTS_MAX } from '/stepcast.js';

@@ -1,6 +1,6 @@
 /**
- * What a step asks before it goes on: its message, the form that its schema makes, and who answered. Owns what is filled in,
- * until it is answered by anyone.
+ * The question of a waiting step: its message, the form for its schema, and the decision. Owns the entered values until anyone
+ * has decided.
  */
 import * as api from './api.js';
 import { h, setText } from './dom.js';

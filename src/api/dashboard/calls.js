@@ -1,18 +1,18 @@
 // @ts-check
 /**
- * Calls that steer a run. Each is one request with an `Idempotency-Key`: who passes the same `key` again, because no answer
- * came, is answered what was answered before, and nothing happens twice.
+ * Calls that steer a run. Each is one request with an `Idempotency-Key`: repeating a call with the same `key`, because there
+ * was no response, returns the first response and does nothing twice.
  */
 
 /**
  * @typedef {object} CallOptions
- * @property {string} [base] the server's origin, where it is another one than the page's
+ * @property {string} [base] the server's origin, if it differs from the page's
  * @property {Record<string, string>} [headers] such as `authorization`
  * @property {RequestCredentials} [credentials]
- * @property {string} [key] of this call, where it may have to be made again; a new one where there is none
+ * @property {string} [key] of this call, so that it can be repeated; by default a new one
  */
 
-/** What a server refused: `status`, `code` and `issues` as in its problem+json; of a conflict `problem` holds the rest. */
+/** An error response: `status`, `code` and `issues` of its problem+json; `problem` is all of it. */
 export class CallRefused extends Error {
   /** @param {number} status @param {any} problem */
   constructor(status, problem) {
@@ -27,7 +27,7 @@ export class CallRefused extends Error {
 }
 
 /**
- * Approves or rejects what a step waits for.
+ * Approves or rejects a waiting step.
  * @param {string} project @param {string} runId @param {string} stepId
  * @param {{decision: 'approve'|'reject', payload?: any}} decision @param {CallOptions} [options]
  */
@@ -35,14 +35,14 @@ export const decide = (project, runId, stepId, decision, options) =>
   send('POST', `${path(project, runId)}/steps/${encodeURIComponent(stepId)}/decision`, decision, options);
 
 /**
- * Begins a run that goes on from where another failed or was cancelled; what that has completed is kept.
+ * Starts a run that retries another one that failed or was cancelled; the outputs of completed steps are reused.
  * @param {string} project @param {string} runId
  * @param {{from?: string[], inputs?: any, plan?: any}} [change] @param {CallOptions} [options]
  */
 export const retry = (project, runId, change = {}, options) => send('POST', `${path(project, runId)}/retry`, change, options);
 
 /**
- * Changes the steps of a run that have not started. It is refused with 409 where the plan is at another revision by now.
+ * Changes steps of a run that have not started. Fails with 409 if the plan has a different revision by now.
  * @param {string} project @param {string} runId
  * @param {{expectedRevision: number, add?: any[], replace?: any[], remove?: string[]}} change @param {CallOptions} [options]
  */
@@ -60,5 +60,5 @@ async function send(method, where, body, { base = '', headers, credentials, key 
   return said;
 }
 
-/** A key that no other call has. `crypto.randomUUID` is there on https and on loopback alone. */
+/** A unique key. `crypto.randomUUID` is only available on https and on loopback. */
 export const newKey = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join('');

@@ -1,4 +1,4 @@
-/** Making elements, and nothing else. Text is always text: nothing here parses HTML. */
+/** Creates elements. Text stays text: nothing here parses HTML. */
 
 /**
  * An element: `h('button.primary', {onclick, 'aria-label': '...'}, 'Run')`. Attributes that are functions or known

@@ -1,4 +1,4 @@
-/** What is still to come: time left, and the chain of steps that decides it. Pure; `now` is passed. */
+/** Estimates the remaining time, and the chain of steps that determines it. Pure; `now` is passed in. */
 
 const ENDED = new Set(['completed', 'failed', 'skipped', 'cancelled']);
 

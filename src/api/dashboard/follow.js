@@ -1,49 +1,49 @@
 // @ts-check
 /**
- * Follows one project, or several over one stream. It owns one EventSource at a time and sees to it that there always is
- * one: over restarts of the server, spent tickets, the end of a token, connections that died in silence, and a page that
- * was left and is come back to. No message is handed on twice.
+ * Follows one project, or several over one stream. It owns one EventSource at a time, and replaces it after restarts of the
+ * server, spent tickets, an expired token, connections that died silently, and when a page is shown again from the browser's
+ * cache. No message is delivered twice.
  */
 import { emptyState, fold } from './state.js';
 
 /** @import {Connection, Message, State} from './state.js' */
 
-/** Projects that a stream may have at most: the server's bound. */
+/** The maximum number of projects of a stream, set by the server. */
 export const PROJECTS_MAX = 32;
 
-/** A first pause before a stream is opened again by this client, and the longest, in milliseconds. */
+/** The first and the longest pause before this client reopens a stream, in milliseconds. */
 const PAUSE_MIN = 500;
 const PAUSE_MAX = 30_000;
 
-/** A stream that has said nothing for so many heartbeats is dead. */
+/** A stream without any data for this many heartbeats is dead. */
 const SILENT_HEARTBEATS = 2.5;
 
-/** States are handed on at most so often, in milliseconds. */
+/** The minimum time between two state updates, in milliseconds. */
 const STATE_INTERVAL = 16;
 
 /**
  * @typedef {object} States
- * @property {Map<string, State>} projects each has a `connection` of its own where its part of the stream has ended
+ * @property {Map<string, State>} projects each has its own `connection` if its part of the stream has ended
  * @property {Connection} connection
  *
  * @typedef {object} Options
- * @property {string} [base] the server's origin, where it is another one than the page's
- * @property {string} [ticketUrl] where a ticket is got with `POST {projectId}`, or `{projectIds}` for a list: the server's
- *   `/api/sse/ticket` or a page of your own that answers `{ticket}`; asked anew whenever the old one is worth nothing any more
+ * @property {string} [base] the server's origin, if it differs from the page's
+ * @property {string} [ticketUrl] where to get a ticket with `POST {projectId}`, or `{projectIds}` for a list: the server's
+ *   `/api/sse/ticket`, or your own endpoint that returns `{ticket}`; called again when the old ticket is no longer valid
  * @property {() => (Record<string, string> | Promise<Record<string, string>>)} [headers] for `ticketUrl`
  * @property {RequestCredentials} [credentials] for `ticketUrl`
- * @property {string} [runId] this run alone; of one project
- * @property {boolean} [items] each item of steps with `forEach`, too: `itemStates` of such a step; of one project
- * @property {string} [lastEventId] go on behind this message
- * @property {(message: Message, text: string, id: string) => void} [onMessage] each message once, those of a project in
- *   order; `text` is its JSON as it came, for whoever needs numbers as they were written; `id` is where to go on behind it
- * @property {(state: any) => void} [onState] the `state` of what `follow` returns, after it has changed
+ * @property {string} [runId] only this run; requires a single project
+ * @property {boolean} [items] also the items of steps with `forEach`, as `itemStates` of the step; requires a single project
+ * @property {string} [lastEventId] resume after this message
+ * @property {(message: Message, text: string, id: string) => void} [onMessage] called once for each message, in order within
+ *   a project; `text` is its unchanged JSON, in which numbers are as they were written; `id` is the position after it
+ * @property {(state: any) => void} [onState] called with the `state` of the returned object after it has changed
  * @property {(connection: Connection) => void} [onConnection]
  */
 
 /**
- * Follows a project until `close` is called, or a list of projects over one stream. The `state` of what it returns is a
- * `State`, or `States` where it was given a list.
+ * Follows a project, or a list of projects over one stream, until `close` is called. The `state` of the returned object is a
+ * `State`, or `States` for a list.
  * @param {string | string[]} wanted
  * @param {Options} [options]
  */
@@ -59,7 +59,7 @@ export function follow(wanted, options = {}) {
   let state = current();
   let lastEventId = options.lastEventId ?? '';
   let heartbeat = 15_000, failures = 0;
-  /** Of each project the message behind which it began in the stream that is open. @type {Map<string, number>} */
+  /** For each project, the message after which it started in the current stream. @type {Map<string, number>} */
   let positions = new Map();
   /** @type {EventSource|undefined} */
   let source;
@@ -129,7 +129,7 @@ export function follow(wanted, options = {}) {
     watch(new EventSource(url), url);
   }
 
-  /** A ticket; without one, what comes next is already decided. @param {string} ticketUrl */
+  /** A ticket; if there is none, the next action has already been taken. @param {string} ticketUrl */
   async function fetchTicket(ticketUrl) {
     const mine = turn;
     try {
@@ -150,7 +150,7 @@ export function follow(wanted, options = {}) {
     again();
   }
 
-  /** The rights are gone. They may come back with a new session, so this goes on asking, rarely. @param {string} reason */
+  /** Access was denied. A new session may restore it, so this tries again from time to time. @param {string} reason */
   function refuse(reason) {
     say('denied', reason);
     again(PAUSE_MAX);
@@ -168,7 +168,7 @@ export function follow(wanted, options = {}) {
     };
   }
 
-  /** EventSource does not say what it was refused with; HEAD does. @param {URL} url */
+  /** EventSource does not tell the status of a refusal; HEAD does. @param {URL} url */
   async function refusedBy(url) {
     stop();
     const mine = turn;
@@ -180,7 +180,7 @@ export function follow(wanted, options = {}) {
     retry('the stream was refused');
   }
 
-  /** Reopens a stream over which not even a heartbeat comes. */
+  /** Reopens a stream that does not even get heartbeats. */
   function listen() {
     clearTimeout(silence);
     silence = setTimeout(() => retry('no data received'), heartbeat * SILENT_HEARTBEATS + 5_000);
@@ -196,8 +196,8 @@ export function follow(wanted, options = {}) {
     let before = projects.get(projectId);
     if (!before) return;
     if (!OWN.has(type) && !type.startsWith('stream_') && seq <= Math.max(before.seq, positions.get(projectId) ?? 0)) return;
-    // The server's heartbeats have the number of a message that was here. What has its own is a publisher's, who may
-    // name it so; in a run's stream there are none of those.
+    // The server's heartbeats have the number of the previous message. A heartbeat with its own number was published by a
+    // client, which may use this type; a run's stream has no published messages.
     if (runId && type === 'heartbeat') return;
     if (type === 'connected') before = connected(message, before);
     keep(projectId, before, fold(before, message));
@@ -213,7 +213,7 @@ export function follow(wanted, options = {}) {
     changed();
   }
 
-  /** Where a part had ended, it goes on. @param {Message} message @param {State} state @returns {State} */
+  /** If the part of a project had ended, it continues. @param {Message} message @param {State} state @returns {State} */
   function connected({ projectId, seq, payload }, state) {
     positions.set(projectId, seq);
     heartbeat = payload.heartbeat || heartbeat;
@@ -224,8 +224,8 @@ export function follow(wanted, options = {}) {
   }
 
   /**
-   * The server ends the stream, or of several projects the part of one. Where a new ticket is needed, there is no use in
-   * waiting for the old one's refusal.
+   * The server closes the stream, or one project's part of it. If a new ticket is required, there is no point in waiting
+   * until the old one is refused.
    * @param {Message} message
    */
   function closing({ projectId, payload: { reason } }) {
@@ -240,21 +240,21 @@ export function follow(wanted, options = {}) {
   const isOver = () => connection.status === 'ended' || connection.status === 'closed';
   const heard = {
     online: () => connection.status === 'reconnecting' && again(0),
-    // A page that is left lives on in the browser's cache, and its stream with it: after six of them, all that a browser
-    // allows a host, the next page of this server does not load.
+    // A page in the browser's back/forward cache keeps its stream. With six of them, the browser's limit per host, the next
+    // page of this server would not load.
     pagehide: stop,
     pageshow: (/** @type {any} */ event) => event.persisted && !isOver() && again(0),
   };
   for (const [name, listener] of Object.entries(heard)) globalThis.addEventListener?.(name, listener);
   open();
   return {
-    /** The state as it is now. */
+    /** The current state. */
     get state() { return state; },
-    /** Where to go on from, for a later `follow`. */
+    /** The current position, for a later `follow`. */
     get lastEventId() { return lastEventId; },
-    /** Tries again now, for whoever knows that something has changed. */
+    /** Tries again at once, for example after a change of the session. */
     retry() { failures = 0; again(0); },
-    /** Follows these projects from now on: those that stay go on where they are. @param {string[]} ids */
+    /** Changes the list of projects; the remaining ones continue without a gap. @param {string[]} ids */
     change(ids) {
       if (one !== undefined) throw new TypeError('only a stream that was opened with a list of projects can be changed');
       const before = projects;
@@ -271,17 +271,17 @@ export function follow(wanted, options = {}) {
   };
 }
 
-/** As many projects as a stream may have, each once. @param {string[]} ids */
+/** Checks the number of projects, and removes duplicates. @param {string[]} ids */
 function checked(ids) {
   const each = [...new Set(ids)];
   if (each.length >= 1 && each.length <= PROJECTS_MAX) return each;
   throw new RangeError(`a stream must have 1 to ${PROJECTS_MAX} projects, not ${each.length}`);
 }
 
-/** What a stream tells besides the messages of history: it has the number of the message before it. */
+/** Messages that are not part of the history: they have the number of the previous message. */
 const OWN = new Set(['connected', 'workflow_snapshot', 'workflow_item', 'workflow_items_snapshot']);
 
-/** Why the server ends a stream as a whole. @type {Record<string, string>} */
+/** The reasons for which the server closes a whole stream. @type {Record<string, string>} */
 const CLOSING = {
   shutdown: 'the server is shutting down',
   busy: 'the server is busy',

@@ -1,7 +1,7 @@
 /**
- * A form made from a JSON Schema: `new Form(schema, {values})`, its `element` to be shown, and `read()` for what was filled in.
- * Owns its elements; what a value has to be is said by `schema.js`, and in the end by the server, whose issues `show` puts
- * at their fields.
+ * A form made from a JSON Schema: `new Form(schema, {values})`, with the `element` to show, and `read()` for the values.
+ * Owns its elements. `schema.js` validates values; the server has the final say, and `show` displays its issues at their
+ * fields.
  */
 import { h, setText } from './dom.js';
 import { fieldOf, formPath, initial, isChecked, read } from './schema.js';
@@ -9,7 +9,7 @@ import { fieldOf, formPath, initial, isChecked, read } from './schema.js';
 let forms = 0;
 
 export class Form {
-  /** @param schema a JSON Schema @param {{values?: any}} [options] `values` go before the schema's defaults */
+  /** @param schema a JSON Schema @param {{values?: any}} [options] `values` override the schema's defaults */
   constructor(schema, { values } = {}) {
     this.id = `form-${forms += 1}`;
     this.field = fieldOf(schema);
@@ -19,7 +19,7 @@ export class Form {
     this.element = h('fieldset.schema-form', {}, this.problem, this.part.element);
   }
 
-  /** Can it be filled in? */
+  /** Whether the form can be edited. */
   set isDisabled(is) {
     this.element.disabled = is;
   }
@@ -28,14 +28,14 @@ export class Form {
     this.part.focus();
   }
 
-  /** What was filled in, as JSON; undefined where something is wrong, which is shown, with the focus on the first of it. */
+  /** The values as JSON; undefined if there are errors, which are then shown, with the focus on the first one. */
   read() {
     const { text, issues } = read(this.field, this.part.raw());
     this.show(issues);
     return issues.length > 0 ? undefined : text ?? 'null';
   }
 
-  /** Shows issues at the fields that they name, or at the nearest around them. */
+  /** Shows issues at their fields, or at the closest enclosing ones. */
   show(issues) {
     const placed = new Map();
     for (const { path, message } of issues) {
@@ -112,7 +112,7 @@ export class Form {
     };
   }
 
-  /** A field of its own; without a label of its own where it is one of a list, which `label` names. */
+  /** A single field. An entry of a list has no label of its own; `label` names it. */
   makeField(field, raw, path, label) {
     const id = `${this.id}-${this.count += 1}`;
     const error = this.newError();
@@ -149,7 +149,7 @@ function say(error, text) {
 
 const optional = ({ isRequired, kind }) => !isRequired && kind !== 'boolean' && h('span.soft', {}, ' optional');
 
-/** Of each kind the element that takes it. Numbers are text: what is typed is kept as it is typed. */
+/** The input element of each kind. Numbers are text, so that they stay as they were typed. */
 function inputOf(field, raw, id) {
   const { kind, schema } = field;
   const hint = Array.isArray(schema.examples) && schema.examples.length > 0 ? String(schema.examples[0]) : null;

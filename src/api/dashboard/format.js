@@ -1,4 +1,4 @@
-/** How numbers, times and states are said. Pure. */
+/** Formats numbers, times and states. Pure. */
 
 /** Milliseconds as people say them: `320 ms`, `4.2 s`, `1 min 05 s`, `2 h 07 min`. */
 export function duration(ms) {

@@ -1,4 +1,4 @@
-/** What the overview shows of a project, and which projects it follows. Pure. */
+/** The summary of a project in the overview, and the choice of projects to follow. Pure. */
 import { isEnded, waiting } from './estimate.js';
 
 /** Runs of a project that are shown at once, those that go on. */

@@ -1,6 +1,6 @@
 /**
- * Steps as a graph: levels as columns (on narrow screens one below the other), lines from each step to those that wait for
- * it. Only what the window shows is in the page, so a plan of thousands costs no more than one of fifty.
+ * Steps as a graph: levels as columns (on narrow screens one below the other), and lines from each step to its dependents.
+ * Only the visible part is in the page, so a plan of thousands of steps costs no more than one of fifty.
  */
 import { h, icon, setIcon, setText, svg } from './dom.js';
 import { HANDLERS, duration, ticking, word } from './format.js';

@@ -1,9 +1,9 @@
 /**
  * One stream per project and token, and one for the overview, for all tabs of a browser: browsers allow six connections to
  * a host, and a stream holds one for good. A hub lives in a SharedWorker, or in the tab where there is none, and speaks
- * over message ports: a tab says `{follow: projectId, token}`, `{overview: projectIds, token}` or `{leave: true}`. For a
- * project it is told `{state}` once, then `{messages}` and `{connection}`; for an overview `{glances}` of the projects that
- * have changed, and `{connection}`. It draws nothing and calls nothing but the stream and the ticket.
+ * over message ports: a tab sends `{follow: projectId, token}`, `{overview: projectIds, token}` or `{leave: true}`. For a
+ * project it gets `{state}` once, then `{messages}` and `{connection}`; for an overview `{glances}` of the changed projects,
+ * and `{connection}`. It draws nothing, and only uses the stream and the ticket.
  */
 import { follow } from '/stepcast.js';
 import { glance } from './glance.js';

@@ -1,6 +1,6 @@
 /**
- * The items of a step that is done for each of a list: how many are done, and which: a page of them, read again while
- * they move on. Owns that page; whose output is looked at is for the step's view to know.
+ * The items of a step with `forEach`: their totals, and a page of them, which is reloaded while they progress. Owns that page;
+ * the step's view knows whose output is shown.
  */
 import * as api from './api.js';
 import { h, icon, setIcon, setText } from './dom.js';

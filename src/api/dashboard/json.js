@@ -1,6 +1,6 @@
 /**
- * JSON as text. What a server or a user wrote is shown and sent as it was written: read into values and written again,
- * 9007199254740993 becomes ...992, 2.0 becomes 2 and 1e400 becomes null. Pure.
+ * JSON as text. Documents of servers and users are shown and sent unchanged: parsing and serializing would turn
+ * 9007199254740993 into ...992, 2.0 into 2 and 1e400 into null. Pure.
  */
 
 const INDENT = '  ';

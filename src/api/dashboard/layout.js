@@ -1,4 +1,4 @@
-/** Where the steps of a plan are drawn. Pure: levels and dependencies in, rectangles and lines out. */
+/** The layout of a plan's steps. Pure: levels and dependencies go in, rectangles and lines come out. */
 
 /** Sizes of a node and the gaps between them, in pixels; `dense` ones where a level is too full for the others. */
 const ROOMY = { width: 204, height: 50, gapX: 44, gapY: 10, rows: 9 };

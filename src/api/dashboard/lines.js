@@ -1,6 +1,6 @@
 /**
- * Text as rows of one height: lines, and of long ones a row for so many characters. Pure. Rows are known by where they
- * begin, so that text of megabytes costs a number a row, and what is added is looked at alone.
+ * Text as rows of equal height; long lines are split into several rows. Pure. Only the start of each row is stored, so
+ * megabytes of text cost one number per row, and only added text is processed.
  */
 import { plain } from '/stepcast.js';
 

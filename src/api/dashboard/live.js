@@ -1,6 +1,6 @@
 /**
- * The tab's side of the hub: keeps the folded state of the project that is looked at, or what the overview shows of many,
- * and says when it has changed.
+ * The tab's side of the hub: maintains the state of the selected project, or the summaries for the overview, and notifies the
+ * page of changes.
  */
 import { emptyState, fold } from '/stepcast.js';
 import { Hub } from './hub.js';

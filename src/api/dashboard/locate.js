@@ -1,4 +1,4 @@
-/** Where in a JSON text the place lies that a path names, such as `steps[2].dependencies[0]`. Pure. */
+/** Finds the position of a path such as `steps[2].dependencies[0]` in a JSON text. Pure. */
 import { Scanner, span } from './json.js';
 
 /** From and to, as offsets into `text`; of the nearest place above, where the path leads to nothing. */

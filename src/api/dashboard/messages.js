@@ -1,6 +1,6 @@
 /**
- * What publishers say in a project, newest first: from history, and live after that. Holds and draws a bounded part of it,
- * a stretch without a gap, and says where that ends.
+ * The published messages of a project, newest first: from the history, then live. Holds and draws a bounded part of them
+ * without gaps, and shows where it ends.
  */
 import * as api from './api.js';
 import { h, setText } from './dom.js';

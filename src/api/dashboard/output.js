@@ -1,7 +1,6 @@
 /**
- * A step's output, however large. Owns a window of it: a few megabytes of text out of a file that stays on the server and is
- * read by ranges, of which the page holds only the rows that are seen. Follows the end while it grows, until one
- * scrolls up.
+ * A step's output of any size. Owns a window of a few megabytes into the file on the server, which it reads by ranges. The page
+ * only contains the visible rows. Follows the end while the output grows, until the user scrolls up.
  */
 import { outputPath, request } from './api.js';
 import { h, setText } from './dom.js';

@@ -1,4 +1,4 @@
-/** All projects, and what runs in each. Owns nothing but its elements: what is so is told by the list and by the stream. */
+/** All projects with their active runs. Only owns its elements: the data comes from the list and the stream. */
 import * as api from './api.js';
 import { h, icon, setIcon, setText } from './dom.js';
 import { isEnded } from './estimate.js';

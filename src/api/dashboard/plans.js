@@ -1,6 +1,6 @@
 /**
- * The plans that are stored in a project: when each is run by itself, what became of its last run, and a button to run it,
- * with a form before it where the plan says what it takes.
+ * The stored plans of a project: their schedules, the results of their last runs, and a button to run them, with a form if the
+ * plan declares parameters.
  */
 import * as api from './api.js';
 import { h } from './dom.js';

@@ -1,6 +1,6 @@
 /**
- * A run: its head, its steps as a graph or on a time line, and the step that is chosen. Owns what of the run the stream
- * does not tell: its plan, and how long the same plan took before.
+ * A run: its head, its steps as a graph or a timeline, and the selected step. Owns what the stream does not contain: the plan,
+ * and the durations of earlier runs of the same plan.
  */
 import * as api from './api.js';
 import { runOfView, fold, emptyState } from '/stepcast.js';

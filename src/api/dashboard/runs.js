@@ -1,6 +1,6 @@
 /**
- * The list of a project's runs: those that go on first, then the newest. Owns what the server lists, and lays over it what
- * the stream has told since.
+ * The list of a project's runs: first the active ones, then the newest. Owns the list from the server, and updates it from the
+ * stream.
  */
 import * as api from './api.js';
 import { h, icon, setIcon, setText } from './dom.js';

@@ -1,9 +1,9 @@
 /**
- * From a JSON Schema to the fields of a form, and from what was filled in to JSON. Pure. What the schema language can say
- * beyond this becomes a field for JSON, and the server has the last word on every value.
+ * From a JSON Schema to the fields of a form, and from the entered values to JSON. Pure. Unsupported parts of a schema become
+ * a field for JSON, and the server has the final say on every value.
  *
  * A field is `{kind, name, title, description, isRequired, schema}`; an `object` has `fields`, a `list` has `item`, a
- * `choice` has `options`. What is filled in is kept as a form has it: text, or for a list and an object those of its parts.
+ * `choice` has `options`. Values are stored as in the form: as text, or for lists and objects as the values of their parts.
  */
 
 import { isJson } from './json.js';

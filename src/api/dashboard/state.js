@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * What a project's messages tell: the state that they fold to. Pure. What it does not do: keep more than the newest runs.
+ * The state of a project, folded from its messages. Pure. It only keeps the newest runs.
  */
 
 /**

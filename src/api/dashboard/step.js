@@ -1,4 +1,4 @@
-/** The chosen step: what it is, what became of it, what it was given, and its output, or what it asks. */
+/** The selected step: its description, state and inputs, and its output or its question. */
 import { h, icon, setIcon, setText } from './dom.js';
 import { HANDLERS, clock, decisionText, duration, ticking, usageText, word } from './format.js';
 import { elapsed } from './estimate.js';

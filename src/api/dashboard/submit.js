@@ -1,4 +1,4 @@
-/** A new run: a plan from a file or as text, checked by the server, with what is wrong shown at the place that it names. */
+/** A new run: a plan from a file or as text, which the server checks; issues are shown at their places. */
 import * as api from './api.js';
 import { h } from './dom.js';
 import { Form } from './form.js';

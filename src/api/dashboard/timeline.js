@@ -1,6 +1,6 @@
 /**
- * Steps on a time line: when each began, waited and ended. Lanes are in the order in which steps begin; only those that
- * the window shows are in the page.
+ * Steps on a timeline: when each started, waited and ended. Lanes are in the order in which steps start; only visible lanes
+ * are in the page.
  */
 import { h, icon, setIcon, setText } from './dom.js';
 import { HANDLERS, duration, ticking, word } from './format.js';

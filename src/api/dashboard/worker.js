@@ -1,4 +1,4 @@
-/** The shared worker: a hub that all tabs of a browser attach to. */
+/** The shared worker: a hub to which all tabs of a browser connect. */
 import { Hub } from './hub.js';
 
 const hub = new Hub();

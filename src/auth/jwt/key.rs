@@ -17,9 +17,9 @@ const P256_KEY_BYTES: usize = 65;
 /// An Ed25519 public key.
 const ED25519_KEY_BYTES: usize = 32;
 
-/// The algorithm that tokens must be signed with, and what they are verified by.
+/// The required signature algorithm of tokens, with the key that verifies them.
 pub enum JwtKey {
-    /// HMAC with SHA-256; the secret signs as well as it verifies.
+    /// HMAC with SHA-256; the secret both signs and verifies.
     Hs256 {
         /// At least [`JWT_SECRET_BYTES_MIN`] bytes.
         secret: Vec<u8>,
@@ -44,20 +44,20 @@ pub enum JwtKey {
 /// Why a key can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyError {
-    /// The HS256 secret has only so many bytes.
+    /// The HS256 secret is too short: its length in bytes.
     SecretTooShort(usize),
-    /// The PEM text holds a private key, which has no place on this server.
+    /// The PEM text contains a private key, which must not be on this server.
     PrivateKey,
-    /// The PEM text holds no private key that signs here.
+    /// The PEM text contains no usable private key.
     NotPrivateKey,
-    /// The PEM text does not hold the public key named here.
+    /// The PEM text does not contain the expected public key.
     NotPublicKey(&'static str),
     /// Signing failed.
     CannotSign(String),
 }
 
 impl JwtKey {
-    /// What `jsonwebtoken` needs to verify with it.
+    /// The key as `jsonwebtoken` needs it.
     pub(super) fn load(&self) -> Result<(Algorithm, DecodingKey), KeyError> {
         match self {
             Self::Hs256 { secret } => {
@@ -80,7 +80,7 @@ impl JwtKey {
     }
 }
 
-/// Says the algorithm and nothing of the key.
+/// Shows only the algorithm, not the key.
 impl fmt::Debug for JwtKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -113,12 +113,12 @@ impl fmt::Display for KeyError {
 
 impl std::error::Error for KeyError {}
 
-/// Is `secret` long enough?
+/// Checks that `secret` is long enough.
 pub(super) fn check_secret(secret: &[u8]) -> Result<(), KeyError> {
     if secret.len() < JWT_SECRET_BYTES_MIN { Err(KeyError::SecretTooShort(secret.len())) } else { Ok(()) }
 }
 
-/// The public key in `pem`; none where there is no key of the kind and size asked for.
+/// The public key in `pem`; none if it contains no key of the requested kind and size.
 fn load_pem(
     pem: &str,
     load: fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>,

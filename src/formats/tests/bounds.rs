@@ -137,7 +137,7 @@ fn large_inputs_and_outputs_are_cut_and_say_where_they_are() {
     let arguments: Value = serde_json::from_str(arguments.as_str().expect("a text")).expect("JSON");
     assert_eq!(arguments, json!({"truncated": true, "bytes": 8203, "whole": "/api/projects/p/workflows/r/plan"}));
     let half = "ä".repeat(OUTPUT_BYTES_MAX / 2);
-    let mark = "[cut here: 8192 bytes in all, at /api/projects/p/workflows/r/steps/s0/output]";
+    let mark = "[truncated: 8192 bytes in total, available at /api/projects/p/workflows/r/steps/s0/output]";
     assert_eq!(run.text("r/s0/1/result"), format!("{half}\n{mark}"));
     assert_eq!((run.text("r/s1/1/result"), run.text("r/s2/1/result")), ("null", r#"{"a":[1.0]}"#));
     let step = &run.client.state["run"]["steps"][0];

@@ -4,32 +4,32 @@ use std::sync::Arc;
 
 use super::fields::{Fields, Place};
 
-/// The longest name of a group, in characters.
+/// The maximum length of a group's name, in characters.
 pub const GROUP_CHARS_MAX: usize = 256;
 
-/// How many runs of a group may run at a time at most.
+/// The maximum of `limit`.
 const LIMIT_MAX: u64 = 1_000;
 
-/// `concurrency` of a plan.
+/// The field `concurrency` of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Concurrency {
-    /// The group's name; in a plan as it was written a template over its inputs.
+    /// The group's name; before evaluation, a template over the run's inputs.
     pub group: Arc<str>,
-    /// How many runs of the group run at a time.
+    /// The maximum number of active runs in the group.
     pub limit: usize,
-    /// What becomes of a run where the group is full.
+    /// What happens to a run whose group is full.
     pub on_conflict: OnConflict,
 }
 
-/// What becomes of a run whose group is full.
+/// What happens to a run whose group is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnConflict {
-    /// It waits; of those that wait the one that came first begins first.
+    /// It waits; waiting runs start in the order in which they arrived.
     #[default]
     Queue,
-    /// It is not taken on.
+    /// It is rejected.
     Reject,
-    /// The oldest runs of the group are cancelled, and it begins once they have ended.
+    /// The oldest runs of the group are cancelled, and it starts when they have ended.
     Cancel,
 }
 

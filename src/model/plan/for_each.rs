@@ -7,17 +7,17 @@ use serde_json::Value;
 use super::fields::{Fields, kind};
 use super::{OnFailure, Step};
 
-/// The most items of one step: what its state, its messages and its rows are bounded by.
+/// The maximum number of items of a step; it limits the size of its state, its messages and its rows.
 pub const ITEMS_MAX: usize = 1_000;
 
-/// The most items that are on their way at a time.
+/// The maximum of `maxConcurrent`.
 const CONCURRENT_MAX: u64 = 100;
-/// How many are where the step does not say.
+/// The default of `maxConcurrent`.
 const CONCURRENT_DEFAULT: usize = 10;
 
-/// What inputs see an item as where the step does not say.
+/// The default name of the item in templates.
 const NAME_DEFAULT: &str = "item";
-/// What inputs see the place of an item as, counted from 0.
+/// The name of the item's index, counted from 0, in templates.
 pub const INDEX_NAME: &str = "index";
 /// The longest name of an item, in characters.
 const NAME_CHARS_MAX: usize = 64;
@@ -25,7 +25,7 @@ const NAME_CHARS_MAX: usize = 64;
 /// The longest expression, in characters.
 const EXPRESSION_CHARS_MAX: usize = 16_384;
 
-/// Names that expressions have another use for.
+/// Names with another meaning in expressions.
 const NAMES_TAKEN: [&str; 18] = [
     "steps",
     "inputs",
@@ -47,16 +47,16 @@ const NAMES_TAKEN: [&str; 18] = [
     "dict",
 ];
 
-/// What a step is made for, item by item.
+/// The settings of a step that calls its tool for each item of an array.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ForEach {
-    /// An expression without its wrapping, which gives an array; or an array, whose templates are not yet filled in.
+    /// An expression without its wrapping that evaluates to an array, or an array with unevaluated templates.
     pub items: Items,
-    /// The name under which inputs see an item.
+    /// The name of the item in templates.
     pub name: Arc<str>,
-    /// Items on their way at a time.
+    /// The maximum number of active items.
     pub max_concurrent: usize,
-    /// What a failed item does to the others, where the step says so.
+    /// What happens to the other items after one failed, if the step sets it.
     pub on_item_failure: Option<OnFailure>,
 }
 
@@ -65,12 +65,13 @@ pub struct ForEach {
 pub enum Items {
     /// An expression.
     Expression(Arc<str>),
-    /// The items themselves; templates may stand in them.
+    /// The items themselves, which may contain templates.
     Array(Vec<Value>),
 }
 
 impl Step {
-    /// Do all items run, also once one of them has failed? As the step says; else where its failure does not stop the run.
+    /// Whether all items run even after one failed: as the step sets it, by default if the step's failure does not stop
+    /// the run.
     pub fn tries_all_items(&self, plan: OnFailure) -> bool {
         match self.for_each.as_ref().and_then(|each| each.on_item_failure) {
             Some(said) => said == OnFailure::Continue,
@@ -78,7 +79,7 @@ impl Step {
         }
     }
 
-    /// Does the step complete where items have failed, with null in their place?
+    /// Whether the step completes despite failed items, with null in their place.
     pub fn tolerates_failed_items(&self) -> bool {
         self.for_each.as_ref().is_some_and(|each| each.on_item_failure == Some(OnFailure::Continue))
     }

@@ -47,96 +47,96 @@ pub use summary::PlanSummary;
 /// A plan whose ids are unique, whose dependencies exist and form no cycle, and whose levels are known.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// What people call it.
+    /// The name for people.
     pub name: Arc<str>,
-    /// What it is for.
+    /// The description for people.
     pub description: Arc<str>,
-    /// In the order of the document, handlers behind all others. Everything else names steps by their index here.
+    /// In document order, followed by the handlers. Everything else refers to steps by their index here.
     pub steps: Vec<Step>,
     /// Indices of the steps of each level, in the order in which they start: priority first, then the document's order.
     pub levels: Vec<Vec<usize>>,
-    /// Inputs of the run, the call's laid over the plan's.
+    /// The inputs of the run: the plan's, overridden by the call's.
     pub inputs: Map<String, Value>,
     /// Milliseconds it expects to take: the plan's own figure, or the longest step of each level added up; 0 where
     /// nothing is said.
     pub estimated_duration: u64,
-    /// How long the run may take.
+    /// The maximum duration of the run.
     pub timeout: Option<Duration>,
-    /// What a failed step does to the rest.
+    /// What happens to the other steps after one failed.
     pub on_failure: OnFailure,
     /// When a step may start.
     pub scheduling: Scheduling,
-    /// What its handlers may take together.
+    /// The maximum duration of all handlers together.
     pub handler_timeout: Duration,
-    /// What the run may use of language models.
+    /// The maximum language model usage of the run.
     pub budget: Budget,
-    /// [`FIRST_REVISION`](crate::model::FIRST_REVISION), and one more with each change while its run goes on.
+    /// Starts at [`FIRST_REVISION`](crate::model::FIRST_REVISION) and is incremented by each change of the active run.
     pub revision: u32,
-    /// The document that it was read from, where one of its tools may change it.
+    /// The document that it was read from, if one of its tools may change the plan.
     pub source: Option<Arc<str>>,
-    /// How long the run may wait before it begins.
+    /// How long the run may wait to start.
     pub queue_timeout: Option<Duration>,
-    /// The runs that it must not run beside.
+    /// The concurrency group of its runs.
     pub concurrency: Option<Arc<Concurrency>>,
     /// JSON Schema of its inputs.
     pub parameters: Option<Arc<Value>>,
-    /// The run that the run goes on from, where it does.
+    /// The run that this run retries, if any.
     pub retry_of: Option<Arc<RetryOf>>,
-    /// The step of another run that this run of it was begun by.
+    /// The step of another run that started this run, if any.
     pub parent: Option<Parent>,
 }
 
 /// One step of a [`Plan`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// Unique in its plan.
+    /// Unique within its plan.
     pub id: StepId,
-    /// What people call it; the id where the plan gives none.
+    /// The name for people; by default the id.
     pub title: Arc<str>,
-    /// What it is for.
+    /// The description for people.
     pub description: Arc<str>,
     /// The tool that it calls.
     pub tool: Arc<str>,
-    /// The tool's inputs, their templates not yet filled in.
+    /// The tool's inputs, with unevaluated templates.
     pub inputs: Map<String, Value>,
-    /// Indices of the steps that it waits for.
+    /// Indices of the steps that it depends on.
     pub dependencies: Vec<usize>,
-    /// Indices of the steps, all of them ancestors, whose outputs its templates and its condition name.
+    /// Indices of the steps whose outputs its templates and its condition use; all of them are ancestors.
     pub references: Vec<usize>,
-    /// An expression without its wrapping; the step is skipped where it is false.
+    /// An expression without its wrapping; the step is skipped if it is false.
     pub conditional: Option<Arc<str>>,
     /// What happens after a failed attempt.
     pub retry: RetryPolicy,
-    /// Which failures are followed by another attempt; all that may pass, where there is none.
+    /// Which failures are retried; by default all except permanent ones.
     pub retry_on: Option<Arc<RetryOn>>,
-    /// How long one attempt may take.
+    /// The timeout of one attempt.
     pub timeout: Option<Duration>,
-    /// Higher starts first in its level.
+    /// Steps with a higher priority start first within their level.
     pub priority: i64,
-    /// Milliseconds it expects to take.
+    /// The expected duration in milliseconds.
     pub estimated_duration: Option<u64>,
-    /// The run goes on when it fails, as if it had completed with output null.
+    /// If it fails, the run continues as if it had completed with output null.
     pub continue_on_failure: bool,
-    /// The items that its tool is called for, one by one; the tool is called once where there is none.
+    /// The items for each of which the tool is called; without it the tool is called once.
     pub for_each: Option<ForEach>,
-    /// It runs once the run's outcome is settled, and is in no level.
+    /// For a handler, which runs after the run's outcome is decided and belongs to no level: its kind.
     pub handler: Option<HandlerKind>,
-    /// The level it belongs to; of a handler the length of the longest chain that leads to it.
+    /// The level; for a handler, the length of the longest chain of handlers before it.
     pub level: usize,
 }
 
-/// When and how often a failed step is tried again.
+/// When and how often a failed step is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Further attempts after the first; at most 100.
+    /// The maximum number of retries; at most 100.
     pub max_retries: u32,
     /// How the delay grows.
     pub backoff: Backoff,
-    /// Milliseconds before the first retry.
+    /// The delay before the first retry, in milliseconds.
     pub initial_delay: u64,
-    /// Milliseconds before any retry at most.
+    /// The maximum delay before a retry, in milliseconds.
     pub max_delay: u64,
-    /// Spread the delay at random over its upper half, so that many runs don't retry in step.
+    /// Whether to randomize the delay within its upper half, so that many runs don't retry at the same time.
     pub jitter: bool,
 }
 
@@ -153,19 +153,19 @@ pub enum Backoff {
     Exponential,
 }
 
-/// What a failed step does to the rest of its run.
+/// What happens to the rest of a run after a step failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
     /// Its level finishes, later steps are skipped.
     #[default]
     Stop,
-    /// Only what depends on it is skipped; the run fails at its end.
+    /// Only steps that depend on it are skipped; the run fails at its end.
     Continue,
 }
 
 impl Plan {
-    /// The steps that are no handlers.
+    /// The number of steps, without handlers.
     pub fn step_count(&self) -> usize {
         self.steps.iter().filter(|step| step.handler.is_none()).count()
     }
@@ -175,10 +175,10 @@ impl Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheduling {
-    /// Once all steps of the levels before its own have ended.
+    /// When all steps of earlier levels have ended.
     #[default]
     Levels,
-    /// Once the steps that it depends on have ended.
+    /// When the steps that it depends on have ended.
     Eager,
 }
 
@@ -190,7 +190,7 @@ impl Default for RetryPolicy {
 }
 
 impl Plan {
-    /// The plan with a call's inputs laid over its own, key by key.
+    /// The plan, with its inputs overridden by a call's inputs, key by key.
     #[must_use]
     pub fn with_inputs(mut self, call: Map<String, Value>) -> Self {
         self.inputs.extend(call);

@@ -22,13 +22,13 @@ pub struct RetryOf {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeptOutput {
-    /// The output, or its beginning where `truncated`.
+    /// The output, or its beginning if `truncated`.
     #[serde(default, deserialize_with = "shared")]
     pub output: Arc<Value>,
-    /// The output was cut to fit a message.
+    /// Whether the output is cut.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
-    /// The whole output's size, where it was cut.
+    /// The size of the complete output, if it is cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_bytes: Option<u64>,
 }

@@ -6,23 +6,23 @@ use serde_json::Value;
 
 use super::fields::{Fields, Place, kind};
 
-/// Entries of a list of codes at most.
+/// The maximum number of entries in a list of codes.
 const ENTRIES_MAX: usize = 100;
 
-/// What made an attempt fail, where its tool knows.
+/// The kind of a failure, if the tool knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// A command ended with this exit status.
     ExitCode(i32),
     /// A command was ended by a signal.
     Signal,
-    /// A server answered with this status.
+    /// A server responded with this status.
     Status(u16),
-    /// A server did not answer, or broke its answer off.
+    /// A server did not respond, or its response was incomplete.
     Connection,
 }
 
-/// `retryPolicy.retryOn`: a failed attempt is followed by another only where it matches. A timeout always is.
+/// `retryPolicy.retryOn`: only matching failures are retried. Timeouts are always retried.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RetryOn {
     exit_codes: Vec<RangeInclusive<u64>>,
@@ -32,7 +32,7 @@ pub struct RetryOn {
 }
 
 impl RetryOn {
-    /// Is this failure worth another attempt? One whose tool says nothing of it is not.
+    /// Whether this failure is retried. A failure of unknown kind is not.
     pub fn matches(&self, failure: Option<Failure>) -> bool {
         let among = |ranges: &[RangeInclusive<u64>], code: u64| ranges.iter().any(|range| range.contains(&code));
         match failure {

@@ -6,36 +6,36 @@ use serde_json::{Map, Value};
 use super::fields::{Fields, Place};
 use super::{Issue, Issues};
 
-/// The longest pattern, in characters.
+/// The maximum length of a pattern, in characters.
 const CRON_CHARS_MAX: usize = 256;
 
-/// The longest name of a time zone, in characters.
+/// The maximum length of a time zone's name, in characters.
 const ZONE_CHARS_MAX: usize = 64;
 
-/// What happens where a firing comes while the run of an earlier one goes on.
+/// What happens if the schedule fires while the run of an earlier firing is active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Overlap {
     /// The firing is skipped.
     #[default]
     Skip,
-    /// Its run begins when that one has ended.
+    /// Its run starts when the active one has ended.
     Queue,
-    /// That one is cancelled, and its run begins when that one has ended.
+    /// The active run is cancelled, and the new one starts when it has ended.
     Cancel,
 }
 
-/// When a stored plan is run by itself.
+/// When a stored plan runs automatically.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScheduleSpec {
-    /// The pattern: five fields, or six with seconds before them.
+    /// The pattern: five fields, or six that begin with seconds.
     pub cron: String,
-    /// The zone that its times are of, by its name in the IANA database.
+    /// The time zone of the pattern, by its name in the IANA database.
     pub time_zone: String,
-    /// What happens where runs would overlap.
+    /// What happens if runs would overlap.
     pub overlap: Overlap,
-    /// Not where it is paused.
+    /// False while the schedule is paused.
     pub enabled: bool,
 }
 
@@ -43,7 +43,7 @@ impl ScheduleSpec {
     /// Reads one. The inputs that it gives its runs are looked at, and stay in the document.
     ///
     /// # Errors
-    /// All that is wrong with it; paths begin with `schedule`.
+    /// Everything that is wrong with it; paths begin with `schedule`.
     pub fn read(value: &Value) -> Result<Self, Vec<Issue>> {
         let mut issues = Issues::new();
         let nothing = Map::new();

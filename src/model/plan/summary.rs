@@ -9,13 +9,13 @@ use crate::model::StepId;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanSummary<'a> {
-    /// What people call it.
+    /// The name for people.
     pub name: &'a str,
-    /// What it is for.
+    /// The description for people.
     pub description: &'a str,
     /// Milliseconds it expects to take; 0 where nothing is said.
     pub estimated_duration: u64,
-    /// Levels in all.
+    /// The number of levels.
     pub total_levels: usize,
     /// Step ids, level by level, in the order in which they start.
     pub levels: Vec<Vec<&'a StepId>>,
@@ -28,9 +28,9 @@ pub struct PlanSummary<'a> {
 pub struct StepSummary<'a> {
     /// The step.
     pub id: &'a StepId,
-    /// What people call it.
+    /// The name for people.
     pub title: &'a str,
-    /// What it is for.
+    /// The description for people.
     pub description: &'a str,
     /// The tool that it calls.
     pub tool: &'a str,

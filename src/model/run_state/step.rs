@@ -19,10 +19,10 @@ pub struct StepState {
     pub tool: Arc<str>,
     /// Its level.
     pub level: usize,
-    /// Of a handler: which kind.
+    /// For a handler: its kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handler: Option<HandlerKind>,
-    /// Where it is.
+    /// Its state.
     pub status: StepStatus,
     /// The newest attempt; 0 before the first.
     pub attempt: u32,
@@ -32,25 +32,25 @@ pub struct StepState {
     /// When it moved for the last time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
-    /// Milliseconds it took.
+    /// Its duration in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<u64>,
-    /// Its output, or the beginning of it where `output_bytes` is there.
+    /// Its output, or the beginning of it if `output_bytes` is set.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
     pub output: Option<Arc<Value>>,
-    /// The output was cut to fit a message.
+    /// Whether the output is cut.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
-    /// The whole output's size, where it was cut.
+    /// The size of the complete output, if it is cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_bytes: Option<u64>,
-    /// Why it failed, or why the newest attempt did.
+    /// Why it, or its newest attempt, failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Why it was skipped or cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// It was not run: the output is that of the run which this one goes on from.
+    /// The step was not run: its output was reused from the run that this run retries.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reused: bool,
     /// When the next attempt is due, while `retrying`.

@@ -33,7 +33,7 @@ pub struct Schedule {
 pub struct ScheduleError {
     /// The field of the schedule that is wrong.
     pub field: &'static str,
-    /// What is wrong with it.
+    /// The problem.
     pub message: String,
 }
 

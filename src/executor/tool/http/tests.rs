@@ -545,7 +545,7 @@ fn idle_connections_stayed_open_until_the_next_call() {
 fn a_flood_is_cut() {
     let server = Server::new(vec![stream("text/plain", &"x".repeat(10_000_000))]);
     let Ok(Value::String(text)) = output(spec("GET", server.url("/")), json!({})) else { panic!("a text") };
-    assert!(text.ends_with("[cut here: the output is over 100000 bytes]") && text.len() < 100_100);
+    assert!(text.ends_with("[truncated: the output is larger than 100000 bytes]") && text.len() < 100_100);
 }
 
 #[test]
