@@ -266,7 +266,7 @@ mod tests {
             "1://h",
         ] {
             let error = Origins::new(&[bad]).expect_err(bad);
-            assert!(error.to_string().starts_with(&format!("{bad:?} is no origin")), "{error}");
+            assert!(error.to_string().starts_with(&format!("{bad:?} is not an origin")), "{error}");
         }
     }
 }

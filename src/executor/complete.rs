@@ -143,7 +143,7 @@ mod tests {
         for (plan, path) in [
             (json!({"parameters": {"type": "thing"}}), "parameters: "),
             (json!({"parameters": []}), "parameters: must be an object"),
-            (json!({"concurrency": {"group": "{{ runId }}"}}), "concurrency.group: `runId`"),
+            (json!({"concurrency": {"group": "{{ runId }}"}}), "concurrency.group: unknown name `runId`"),
             (json!({"concurrency": {"group": "{{ 1 + }}"}}), "concurrency.group: `1 +`"),
             (json!({"concurrency": {"limit": 0}}), "concurrency.limit: "),
             (json!({"concurrency": {"limit": 1}}), "concurrency.group: is required"),

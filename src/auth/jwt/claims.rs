@@ -215,15 +215,15 @@ mod tests {
             (json!({"iss": "b", "aud": ["other", "x"]}), ""),
             (json!({"aud": "api"}), "iss is missing; it is required because auth.issuer is set"),
             (json!({"iss": null, "aud": "api"}), "iss is missing; it is required because auth.issuer is set"),
-            (json!({"iss": "https://a", "aud": "api"}), "iss is none of auth.issuer"),
-            (json!({"iss": ["b"], "aud": "api"}), "iss is none of auth.issuer"),
+            (json!({"iss": "https://a", "aud": "api"}), "iss is not one of auth.issuer"),
+            (json!({"iss": ["b"], "aud": "api"}), "iss is not one of auth.issuer"),
             (json!({"iss": "b"}), "aud is missing; it is required because auth.audience is set"),
-            (json!({"iss": "b", "aud": []}), "aud is none of auth.audience"),
-            (json!({"iss": "b", "aud": "api "}), "aud is none of auth.audience"),
-            (json!({"iss": "b", "aud": ["API"]}), "aud is none of auth.audience"),
-            (json!({"iss": "b", "aud": [["api"]]}), "aud is none of auth.audience"),
-            (json!({"iss": "b", "aud": {"api": true}}), "aud is none of auth.audience"),
-            (json!({"iss": "b", "aud": 1}), "aud is none of auth.audience"),
+            (json!({"iss": "b", "aud": []}), "aud is not one of auth.audience"),
+            (json!({"iss": "b", "aud": "api "}), "aud is not one of auth.audience"),
+            (json!({"iss": "b", "aud": ["API"]}), "aud is not one of auth.audience"),
+            (json!({"iss": "b", "aud": [["api"]]}), "aud is not one of auth.audience"),
+            (json!({"iss": "b", "aud": {"api": true}}), "aud is not one of auth.audience"),
+            (json!({"iss": "b", "aud": 1}), "aud is not one of auth.audience"),
         ] {
             let found = read(&rules, &claims).err().unwrap_or_default();
             assert!(found.ends_with(wrong) && found.is_empty() == wrong.is_empty(), "{claims}: {found}");
@@ -254,10 +254,10 @@ mod tests {
             ("/a~1b", "scope", json!({"a/b": ["p"]}), Ok(("subscribe", true))),
             ("a.b", "scope", json!({"a": {"b": ["p"]}}), Ok(("subscribe", false))),
             ("elsewhere", "scope", json!({"projects": ["p"]}), Ok(("subscribe", false))),
-            ("projects", "scope", json!({"projects": [1]}), Err("projects: expected a list of texts")),
-            ("projects", "scope", json!({"projects": {"p": 1}}), Err("projects: expected a list of texts")),
-            ("/a/b", "scope", json!({"a": {"b": true}}), Err("/a/b: expected a list of texts")),
-            ("projects", "scope", json!({"scope": true}), Err("scope: expected a list of texts")),
+            ("projects", "scope", json!({"projects": [1]}), Err("projects: expected an array of strings")),
+            ("projects", "scope", json!({"projects": {"p": 1}}), Err("projects: expected an array of strings")),
+            ("/a/b", "scope", json!({"a": {"b": true}}), Err("/a/b: expected an array of strings")),
+            ("projects", "scope", json!({"scope": true}), Err("scope: expected an array of strings")),
         ] {
             let rules = ClaimRules { projects: ClaimPath::new(projects), scope: ClaimPath::new(scope), ..rules() };
             match (read(&rules, &claims), expected) {

@@ -73,8 +73,8 @@ fn a_key_is_for_one_algorithm_or_is_ignored_by_name() {
         (with(ed(), "crv", json!("X25519")), Err("\"X25519\"")),
         (with(ed(), "crv", json!("Ed448")), Err("\"Ed448\"")),
         (with(ed(), "crv", Value::Null), Err("its kty is \"OKP\"")),
-        (json!({"kty": "oct", "kid": "k", "k": X}), Err("it is a secret")),
-        (json!({"kty": "oct", "kid": "k", "k": X, "alg": "HS256"}), Err("it is a secret")),
+        (json!({"kty": "oct", "kid": "k", "k": X}), Err("it is a symmetric secret")),
+        (json!({"kty": "oct", "kid": "k", "k": X, "alg": "HS256"}), Err("it is a symmetric secret")),
         (json!({"kty": "rsa", "n": N, "e": "AQAB"}), Err("keys[0] is ignored: its kty is \"rsa\"")),
         (json!({"kid": "k\n"}), Err("the key \"k\\n\" is ignored: missing field `kty`")),
         (json!(["RSA"]), Err("keys[0] is ignored: it is not an object")),
@@ -114,15 +114,15 @@ fn a_document_that_is_no_set_is_refused_whole() {
     let too_many = json!({"keys": vec![ed(); JWKS_KEYS_MAX + 1]}).to_string();
     let too_large = format!("{{\"keys\": [], \"x\": \"{}\"}}", "x".repeat(JWKS_BYTES_MAX));
     for (document, part) in [
-        ("", "no JSON Web Key Set: EOF"),
-        ("<html>", "no JSON Web Key Set: expected value"),
-        ("[]", "no JSON Web Key Set"),
+        ("", "not a JSON Web Key Set: EOF"),
+        ("<html>", "not a JSON Web Key Set: expected value"),
+        ("[]", "not a JSON Web Key Set"),
         ("{}", "missing field `keys`"),
-        (r#"{"keys": {}}"#, "no JSON Web Key Set"),
+        (r#"{"keys": {}}"#, "not a JSON Web Key Set"),
         (r#"{"keys": []}"#, "the key set has no usable key"),
         (r#"{"keys": [1, 2]}"#, "no usable key: keys[0] is ignored: it is not an object (and 1 more)"),
-        (&too_many, "over 100 keys"),
-        (&too_large, "over 262144 bytes"),
+        (&too_many, "more than 100 keys"),
+        (&too_large, "larger than 262144 bytes"),
     ] {
         let refused = KeySet::read(document.as_bytes()).expect_err("is refused");
         assert!(refused.contains(part), "{refused}");

@@ -191,7 +191,7 @@ fn an_item_that_wants_a_child_fails_and_says_why() {
     call(&mut stage);
     assert_eq!(wishes(&mut stage), []);
     let error = stage.run.state().steps[0].error.clone().expect("an error");
-    assert!(error.starts_with("item 0 failed: items of a step can't run a stored plan"), "{error}");
+    assert!(error.starts_with("item 0 failed: a stored plan can't be run with forEach"), "{error}");
 }
 
 #[test]
@@ -226,5 +226,5 @@ fn runs_are_nested_no_deeper_than_may_be() {
     let mut stage = calling(deep);
     assert_eq!(wishes(&mut stage), []);
     let error = stage.run.state().steps[0].error.clone().expect("an error");
-    assert!(error.contains("nested more than 5 deep"), "{error}");
+    assert!(error.contains("nested more than 5 levels deep"), "{error}");
 }

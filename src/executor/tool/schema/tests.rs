@@ -152,7 +152,7 @@ fn a_schema_that_can_not_be_applied_whole_is_refused() {
         (json!({"anyOf": []}), "#/anyOf"),
         (json!({"$defs": {"a": 1}}), "#/$defs/a must be a schema"),
         (json!({"$ref": "https://example.com/s"}), "#/$ref must be"),
-        (json!({"$ref": "#/$defs/none"}), "which is not there"),
+        (json!({"$ref": "#/$defs/none"}), "which does not exist"),
         (json!({"$ref": "#"}), "leads back to itself"),
         (
             json!({"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"$ref": "#/$defs/a"}}}),
