@@ -9,8 +9,9 @@ use signal_hook::flag;
 
 use super::args::Settings;
 use super::error::CommandError;
+use super::signals::Hangup;
 use super::{logging, signals};
-use crate::server::{Builder, Stopper};
+use crate::server::{Builder, Stopper, Tls};
 
 pub(super) fn serve(settings: Settings, insecure: bool) -> Result<ExitCode, CommandError> {
     let loaded = settings.load()?;
@@ -23,9 +24,12 @@ pub(super) fn serve(settings: Settings, insecure: bool) -> Result<ExitCode, Comm
         log::info!("built without sqlite: messages and runs are kept in memory alone");
     }
     let server = Builder::new(loaded.config).start()?;
-    stop_on_signal(server.stopper())?;
-    for address in server.addresses() {
-        log::info!("listening on http://{address}");
+    match server.tls() {
+        Some(tls) => stop_on_signal(server.stopper(), Hangup::Calls(Box::new(move || reload(&tls))))?,
+        None => stop_on_signal(server.stopper(), Hangup::Asks)?,
+    }
+    for url in server.urls() {
+        log::info!("listening on {url}");
     }
     server.wait().map_err(|error| CommandError::io("go on serving", &error))?;
     log::info!("stopped");
@@ -39,10 +43,18 @@ fn survive_file_limit() -> Result<(), CommandError> {
     caught.map(drop).map_err(|error| CommandError::io("catch a signal", &error))
 }
 
+fn reload(tls: &Tls) {
+    match tls.reload() {
+        Ok(()) => log::info!("certificate and key were read anew"),
+        Err(error) => log::error!("certificate and key stay as they were: {error}"),
+    }
+}
+
 /// The first signal ends the server gracefully, the second at once.
-pub(super) fn stop_on_signal(stopper: Stopper) -> Result<(), CommandError> {
+pub(super) fn stop_on_signal(stopper: Stopper, hangup: Hangup) -> Result<(), CommandError> {
     let again = stopper.clone();
     signals::watch(
+        hangup,
         move || stopper.stop(),
         move |_| {
             // The first may not have come here: SIGQUIT does not ask.

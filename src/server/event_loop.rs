@@ -17,10 +17,10 @@ use super::core::Server;
 use super::inbox::InboxReceiver;
 use super::intake::Work;
 use super::jwks::Asks;
-use super::listen::{Listeners, WAKER};
-use super::socket::TcpSocket;
+use super::listen::{Listeners, WAKER, Way};
+use super::socket::ClientSocket;
 use super::sockets::Token;
-use crate::api::Door;
+use super::tls::Tls;
 use crate::executor::ExecutorHandle;
 use crate::log::{Command, LogHandle};
 use crate::model::Now;
@@ -136,7 +136,8 @@ impl Unaccepted {
 pub(super) struct EventLoop<C> {
     poll: Poll,
     listeners: Listeners,
-    server: Server<TcpSocket>,
+    tls: Option<Tls>,
+    server: Server<ClientSocket>,
     inbox: InboxReceiver,
     hands: Hands,
     control: C,
@@ -152,15 +153,15 @@ pub(super) struct EventLoop<C> {
 impl<C: Control> EventLoop<C> {
     pub(super) fn new(
         poll: Poll,
-        listeners: Listeners,
-        server: Server<TcpSocket>,
+        (listeners, tls): (Listeners, Option<Tls>),
+        server: Server<ClientSocket>,
         inbox: InboxReceiver,
         hands: Hands,
         control: C,
     ) -> Self {
         let spare = open_spare();
         let (unsent, accept_again_at, warned_at) = (Vec::new(), None, None);
-        Self { poll, listeners, server, inbox, hands, control, unsent, spare, accept_again_at, warned_at }
+        Self { poll, listeners, tls, server, inbox, hands, control, unsent, spare, accept_again_at, warned_at }
     }
 
     /// Serves until told to end.
@@ -244,15 +245,19 @@ impl<C: Control> EventLoop<C> {
             self.server.readable(token, is_closed, now);
         }
         if event.is_writable() {
+            if self.tls.is_some() {
+                // What is left of it is tried again at the next.
+                let _ = self.server.socket(token).map(ClientSocket::flush);
+            }
             self.server.writable(token, now);
         }
     }
 
     fn accept(&mut self, index: usize, now: Now) {
         for _ in 0..ACCEPTS_MAX {
-            let Some((listener, door)) = self.listeners.get(index) else { return };
+            let Some((listener, way)) = self.listeners.get(index) else { return };
             match listener.accept() {
-                Ok((socket, peer)) => self.take_in(socket, peer, door, now),
+                Ok((socket, peer)) => self.take_in(socket, peer, way, now),
                 Err(error) => match Unaccepted::of(&error) {
                     Unaccepted::NoneWaits => return,
                     Unaccepted::Lost => {}
@@ -269,10 +274,14 @@ impl<C: Control> EventLoop<C> {
         self.accept_again_at = Some(now.mono);
     }
 
-    fn take_in(&mut self, socket: TcpStream, peer: SocketAddr, door: Door, now: Now) {
-        let Ok(token) = self.server.accept(TcpSocket(socket), canonical(peer.ip()), door, now) else { return };
-        let Some(TcpSocket(socket)) = self.server.socket(token) else { return };
-        if self.poll.registry().register(socket, mio::Token(token.0), Interest::READABLE).is_err() {
+    fn take_in(&mut self, socket: TcpStream, peer: SocketAddr, way: Way, now: Now) {
+        let tls = self.tls.as_ref().filter(|_| way.is_tls);
+        // With TLS there may be something to write of which the server knows nothing.
+        let interest = if way.is_tls { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        let Some(socket) = ClientSocket::of(socket, tls) else { return };
+        let Ok(token) = self.server.accept(socket, canonical(peer.ip()), way.door, now) else { return };
+        let Some(socket) = self.server.socket(token) else { return };
+        if self.poll.registry().register(socket.watched(), mio::Token(token.0), interest).is_err() {
             self.server.abandon(token);
         }
     }
@@ -291,8 +300,11 @@ impl<C: Control> EventLoop<C> {
         let had_spare = self.spare.take().is_some();
         let listener = self.listeners.get(index).filter(|_| had_spare);
         for _ in 0..ACCEPTS_MAX {
-            let Some(Ok((socket, _))) = listener.map(|(listener, _)| listener.accept()) else { break };
-            refuse_unheard(socket);
+            let Some((listener, way)) = listener else { break };
+            let Ok((socket, _)) = listener.accept() else { break };
+            if !way.is_tls {
+                refuse_unheard(socket);
+            }
             self.server.count_unheard();
         }
         self.spare = open_spare();
@@ -314,9 +326,9 @@ impl<C: Control> EventLoop<C> {
     fn watch_blocked(&mut self) -> bool {
         let mut has_lost = false;
         for token in self.server.take_blocked() {
-            let Some(TcpSocket(socket)) = self.server.socket(token) else { continue };
+            let Some(socket) = self.server.socket(token) else { continue };
             let interest = Interest::READABLE | Interest::WRITABLE;
-            if let Err(error) = self.poll.registry().reregister(socket, mio::Token(token.0), interest) {
+            if let Err(error) = self.poll.registry().reregister(socket.watched(), mio::Token(token.0), interest) {
                 log::warn!("a connection can't be watched any further and is closed: {error}");
                 self.server.abandon(token);
                 has_lost = true;

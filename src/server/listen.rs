@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use socket2::{Socket, TcpKeepalive};
 
 use super::error::{StartError, failed};
+use super::running::Address;
 use crate::api::Door;
 use crate::config::{Config, ListenAddress};
 
@@ -34,7 +35,14 @@ pub(super) const WAKER: mio::Token = mio::Token(usize::MAX);
 
 /// Each listener with what it is for. As many as the names stand for: each has a token of its own, below the waker's.
 #[derive(Debug)]
-pub(super) struct Listeners(Vec<(TcpListener, Door)>);
+pub(super) struct Listeners(Vec<(TcpListener, Way)>);
+
+/// What the connections of a listener are for, and how they speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Way {
+    pub(super) door: Door,
+    pub(super) is_tls: bool,
+}
 
 impl Listeners {
     /// Watches all of them.
@@ -53,8 +61,8 @@ impl Listeners {
         WAKER.0.checked_sub(1)?.checked_sub(token.0).filter(|index| *index < self.0.len())
     }
 
-    pub(super) fn get(&self, index: usize) -> Option<(&TcpListener, Door)> {
-        self.0.get(index).map(|(listener, door)| (listener, *door))
+    pub(super) fn get(&self, index: usize) -> Option<(&TcpListener, Way)> {
+        self.0.get(index).map(|(listener, way)| (listener, *way))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -62,15 +70,27 @@ impl Listeners {
     }
 }
 
-/// The listeners, and the addresses of those for everything.
-pub(super) fn bind_all(config: &Config) -> Result<(Listeners, Vec<SocketAddr>), StartError> {
-    let main = bind_name(&config.listen)?;
-    let local = |listener: &TcpListener| listener.local_addr().map_err(|error| failed("listen", &error));
-    let addresses = main.iter().map(local).collect::<Result<_, _>>()?;
-    let metrics = config.metrics.listen.as_ref().map_or(Ok(Vec::new()), bind_name)?;
-    let main = main.into_iter().map(|listener| (listener, Door::Main));
-    let metrics = metrics.into_iter().map(|listener| (listener, Door::Metrics));
-    Ok((Listeners(main.chain(metrics).collect()), addresses))
+/// The listeners, and where to go for everything: those that are plain first.
+pub(super) fn bind_all(config: &Config) -> Result<(Listeners, Vec<Address>), StartError> {
+    // Where TLS has an address of its own, it is spoken there alone.
+    let is_tls = config.tls.cert.is_some() && config.tls.listen.is_none();
+    let (main, metrics) = (Way { door: Door::Main, is_tls }, Way { door: Door::Metrics, is_tls });
+    let names = [
+        (Some(&config.listen), main),
+        (config.tls.listen.as_ref(), Way { is_tls: true, ..main }),
+        (config.metrics.listen.as_ref(), metrics),
+    ];
+    let mut listeners = Vec::new();
+    for (name, way) in names {
+        let bound = name.map_or(Ok(Vec::new()), bind_name)?;
+        listeners.extend(bound.into_iter().map(|listener| (listener, way)));
+    }
+    let mut addresses = Vec::new();
+    for (listener, Way { is_tls, .. }) in listeners.iter().filter(|(_, way)| way.door == Door::Main) {
+        let socket = listener.local_addr().map_err(|error| failed("listen", &error))?;
+        addresses.push(Address { socket, is_tls: *is_tls });
+    }
+    Ok((Listeners(listeners), addresses))
 }
 
 fn bind_name(listen: &ListenAddress) -> Result<Vec<TcpListener>, StartError> {
@@ -211,7 +231,8 @@ mod tests {
         let texts: Vec<String> = (1..=MANY).map(|n| format!("127.0.0.{n}:0")).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let bound = bind_each(&addresses(&texts)).expect("listeners");
-        let mut listeners = Listeners(bound.into_iter().map(|listener| (listener, Door::Main)).collect());
+        let way = Way { door: Door::Main, is_tls: false };
+        let mut listeners = Listeners(bound.into_iter().map(|listener| (listener, way)).collect());
         let mut poll = mio::Poll::new().expect("a poll");
         listeners.register(poll.registry()).expect("registered");
         let connect = |index| {

@@ -24,6 +24,7 @@ use super::settings::{
     declare_tools, descriptors, hosts, journal_limits, key_source, server_settings, size, verifier, webhooks,
 };
 use super::storage::{self, Storage};
+use super::tls::Tls;
 use super::threads::{random_or_abort, spawn, watch_executor, watch_log};
 use crate::api::{Api, ApiSettings, read_document};
 use crate::auth::{IdSigner, Origins, TicketBook, TicketMemory};
@@ -113,6 +114,7 @@ impl Builder {
         declare_tools(config, &mut self.registry)?;
         check_all(&config.webhooks).map_err(StartError)?;
         let key_source = key_source(config)?;
+        let tls = Tls::of(&config.tls)?;
         let context = Arc::new(context(config, self.registry));
         let joined_at = clock::mono();
         let mut storage = storage::open(config, clock::wall())?;
@@ -131,6 +133,9 @@ impl Builder {
         server.show_webhooks(board.clone());
         let firings = Arc::<schedules::Board>::default();
         server.show_firings(firings.clone());
+        if let Some(tls) = &tls {
+            server.show_tls(tls.counts());
+        }
         server.show_usage_faults(context.registry.usage_faults());
         let vitals = Arc::new(Vitals::new(joined_at));
         if let Some(shared) = &shared {
@@ -183,7 +188,7 @@ impl Builder {
         let wish = Arc::default();
         let control = LoopControl { wish: Arc::clone(&wish), drain_max: config.executor.grace + DRAIN_SLACK };
         let hands = Hands { log: log.clone(), intake, executor: executor_handle.clone(), keys };
-        let event_loop = EventLoop::new(poll, listeners, server, inbox_receiver, hands, control);
+        let event_loop = EventLoop::new(poll, (listeners, tls.clone()), server, inbox_receiver, hands, control);
         let thread = spawn("loop", move || event_loop.run())?;
         let drained = watch_executor(executor, log.clone(), inbox.clone())?;
         let mut others = vec![drained, intake_thread, scheduler, children];
@@ -194,7 +199,7 @@ impl Builder {
         let courier_handle = courier.as_ref().map(|(handle, _)| handle.clone());
         let stopper =
             Stopper { wish, executor: executor_handle, courier: courier_handle, scheduler: scheduler_handle, inbox };
-        Ok(RunningServer { addresses, handle, stopper, log, thread, courier, membership, others })
+        Ok(RunningServer { addresses, tls, handle, stopper, log, thread, courier, membership, others })
     }
 }
 

@@ -48,6 +48,8 @@ mod store;
 mod stored;
 mod streams;
 mod text_view;
+#[cfg(feature = "tls")]
+mod tls;
 mod tools;
 #[cfg(feature = "http-tool")]
 mod usage;
