@@ -101,7 +101,8 @@ impl LeaseThread {
 
     fn beat(&mut self) {
         let began = clock::mono();
-        let beat = self.lease.beat();
+        // What it can't go on with so far is another's to take over.
+        let beat = if self.hands.is_ready() { self.lease.beat() } else { self.lease.renew() };
         let joined_at = self.hands.joined_at();
         let heard = self.pulse.lock().hear(joined_at, began, &beat, clock::mono());
         if let Some(line) = heard.line {

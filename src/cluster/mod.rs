@@ -12,6 +12,7 @@
 //! Everything here goes by the monotonic clock. What time it is for a lease is the engine's to say.
 
 mod fence_thread;
+mod hands;
 mod lease_thread;
 mod looks;
 mod pace;
@@ -23,42 +24,11 @@ mod trouble;
 mod vitals;
 mod wakes;
 
-use std::time::Duration;
-
 pub(crate) use self::fence_thread::FenceThread;
+pub(crate) use self::hands::{Hands, PendingHands};
 pub(crate) use self::lease_thread::{LeaseHandle, LeaseThread};
 pub(crate) use self::pace::Pace;
 pub(crate) use self::pulse::SharedPulse;
 pub(crate) use self::tail_thread::{TailHandle, TailThread};
 pub(crate) use self::vitals::Vitals;
 pub(crate) use self::wakes::{Bell, Rung};
-use crate::log::Command;
-use crate::log::{Standing, WishId};
-use crate::model::ProjectId;
-
-/// Whom the threads here tell what they have found out, and ask how far the log is.
-pub(crate) trait Hands: Send + Sync {
-    /// This node is thought to be gone: whatever runs here ends, and the log lets go of it.
-    fn fence(&self);
-
-    /// Hands them over if there is room.
-    ///
-    /// # Errors
-    /// They come back.
-    fn try_send(&self, commands: Vec<Command>) -> Result<(), Vec<Command>>;
-
-    /// Does anything wait for the log?
-    fn is_log_idle(&self) -> bool;
-
-    /// How far the log is with the projects that it follows; of these alone, where there are any.
-    fn standings(&self, of: Option<&[ProjectId]>) -> Vec<Standing>;
-
-    /// Projects to which nothing that applications have published can be numbered now.
-    fn put_off(&self) -> Vec<ProjectId>;
-
-    /// When this node began to join the others again the last time, on the monotonic clock; zero where it never has.
-    fn joined_at(&self) -> Duration;
-
-    /// The wishes whose answers the log waits for.
-    fn wishes(&self) -> Vec<WishId>;
-}

@@ -45,9 +45,14 @@ pub(super) struct Heard {
 }
 
 impl SharedPulse {
-    /// Of a node that began to join at `now`. It beats at once: to find what is left of its start may have taken long.
+    /// Of a node that began to join at `now`. It beats at once.
     pub(crate) fn new(pace: Pace, now: Duration) -> Self {
         Self(Arc::new(Mutex::new(Pulse::new(pace, now))))
+    }
+
+    /// There may be something to take over: it beats at once where it may.
+    pub(crate) fn hurry(&self, now: Duration) {
+        self.lock().hurry(now);
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Pulse> {

@@ -105,7 +105,7 @@ impl TailThread {
         let hints = self.tail.wait(self.looks.wait(clock::mono()))?;
         let now = clock::mono();
         if hints.has_left {
-            self.pulse.lock().hurry(now);
+            self.pulse.hurry(now);
             self.bell.rouse();
         }
         self.looks.hear(hints, now);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::tail_thread::TailThread;
-use super::{Bell, Hands, LeaseThread, Pace, SharedPulse, Vitals};
+use super::{Bell, Hands, LeaseThread, Pace, PendingHands, SharedPulse, Vitals};
 use crate::clock;
 use crate::log::{
     Answer, Beat, BeatError, Command, Followed, Hints, Lease, Outgoing, ReplyTo, Standing, StoreError, Tail, WishId,
@@ -186,6 +186,11 @@ impl Lease for FakeLease {
         self.beats.pop_front().unwrap_or_else(|| Ok(Beat::default()))
     }
 
+    fn renew(&mut self) -> Result<Beat, BeatError> {
+        self.say("renew");
+        self.beats.pop_front().unwrap_or_else(|| Ok(Beat::default()))
+    }
+
     fn wake(&mut self, projects: &[ProjectId], has_wishes: bool) -> Result<(), StoreError> {
         self.say(format!("wake {projects:?} {has_wishes}"));
         Ok(())
@@ -260,6 +265,47 @@ fn a_node_goes_on_beating_while_the_log_has_no_room_for_what_it_has_taken_over()
     assert!(matches!(&told[..], [Command::Adopt(projects)] if *projects == [project()]), "{told:?}");
     thread.turn();
     assert_eq!(hands.take().len(), 0, "once");
+}
+
+/// A node whose log is still being read: what it has no hands for, what its lease is told, and the thread that beats, each turn of
+/// which is a beat.
+fn reading(
+    beats: impl IntoIterator<Item = Result<Beat, BeatError>>,
+) -> (Arc<PendingHands>, Arc<Mutex<Vec<String>>>, LeaseThread) {
+    let (hands, said, (_, rung)) = (Arc::<PendingHands>::default(), Arc::default(), Bell::new());
+    let lease = FakeLease { beats: beats.into_iter().collect(), said: Arc::clone(&said) };
+    let (pace, vitals) = (Pace::notified(Duration::ZERO), Arc::new(Vitals::new(Duration::ZERO)));
+    let pulse = SharedPulse::new(pace, Duration::ZERO);
+    let (thread, _) = LeaseThread::new(Box::new(lease), pace, pulse, rung, vitals, hands.clone());
+    (hands, said, thread)
+}
+
+#[test]
+fn a_node_whose_log_takes_longer_to_read_than_its_lease_lasts_was_fenced_by_its_own_start() {
+    let taken_over = Beat { taken_over: vec![project()], nodes: 2, dead: 1 };
+    let (hands, said, mut thread) = reading([Ok(Beat::default()), Ok(Beat::default()), Ok(taken_over)]);
+    (0..2).for_each(|_| thread.turn());
+    assert_eq!(*said.lock().expect("whole"), ["renew"; 2], "it can't go on with what others leave");
+
+    let own = Arc::<FakeHands>::default();
+    hands.begin(own.clone());
+    thread.turn();
+    assert_eq!(*said.lock().expect("whole"), ["renew", "renew", "beat"]);
+    let told = own.take();
+    assert!(matches!(&told[..], [Command::Adopt(projects)] if *projects == [project()]), "{told:?}");
+    assert_eq!(*own.fences.lock().expect("whole"), 0);
+}
+
+#[test]
+fn a_node_that_is_fenced_while_its_log_is_read_lets_go_of_what_it_has_found_as_soon_as_it_can() {
+    let (hands, _, mut thread) = reading([Err(BeatError::Fenced)]);
+    thread.turn();
+    assert!(hands.is_fenced());
+    let own = Arc::<FakeHands>::default();
+    hands.begin(own.clone());
+    assert_eq!(*own.fences.lock().expect("whole"), 1);
+    hands.fence();
+    assert_eq!(*own.fences.lock().expect("whole"), 2, "later it is told at once");
 }
 
 #[test]

@@ -71,7 +71,7 @@ impl Bell {
     }
 
     /// Whoever tells others is to look what else there is to do.
-    pub(super) fn rouse(&self) {
+    pub(crate) fn rouse(&self) {
         // Where it is full it has rung, and nobody has come to it so far.
         let _ = self.bell.try_send(());
     }

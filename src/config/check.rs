@@ -5,7 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::{
-    AuthMode, Config, ConfigError, DataLocation, JwtAlgorithm, KeyLocation, ListenAddress, Secret, Synchronous, TlsConfig,
+    AuthMode, Config, ConfigError, DataLocation, JwtAlgorithm, KeyLocation, ListenAddress, Secret, Synchronous,
+    TlsConfig,
 };
 use crate::auth::JWT_SECRET_BYTES_MIN;
 

@@ -54,6 +54,15 @@ impl Engine {
         !self.nodes.keys().any(|other| *other != node && self.is_alive(*other))
     }
 
+    /// The node says that it is alive.
+    fn renew(&mut self, node: usize) -> Result<(), BeatError> {
+        if !self.is_alive(node) && !self.is_without_fences {
+            return Err(BeatError::Fenced);
+        }
+        self.nodes.insert(node, self.now_ms + TTL_MS);
+        Ok(())
+    }
+
     fn is_alive(&self, node: usize) -> bool {
         self.nodes.get(&node).is_some_and(|until| *until > self.now_ms)
     }
@@ -200,11 +209,7 @@ impl<S: Store> Lease for FakeLease<S> {
         self.disk.with(|shared| {
             shared.admit(Call::Probe)?;
             let engine = shared.engine.as_mut().expect("it is shared");
-            if !engine.is_alive(me) && !engine.is_without_fences {
-                return Err(BeatError::Fenced);
-            }
-            let until = engine.now_ms + TTL_MS;
-            engine.nodes.insert(me, until);
+            engine.renew(me)?;
             let now_ms = engine.now_ms;
             let alive = engine.nodes.len();
             engine.nodes.retain(|_, until| *until > now_ms);
@@ -221,6 +226,15 @@ impl<S: Store> Lease for FakeLease<S> {
             taken_over.sort_unstable();
             taken_over.dedup();
             Ok(Beat { taken_over, nodes, dead })
+        })
+    }
+
+    fn renew(&mut self) -> Result<Beat, BeatError> {
+        let me = self.identity.load(Ordering::SeqCst);
+        self.disk.with(|shared| {
+            shared.admit(Call::Probe)?;
+            shared.engine.as_mut().expect("it is shared").renew(me)?;
+            Ok(Beat::default())
         })
     }
 

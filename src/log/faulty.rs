@@ -90,6 +90,8 @@ pub(super) struct Shared<S> {
     conflicts: u64,
     /// What happens before the next appends.
     interruptions: VecDeque<Interruption>,
+    /// What happens while all is read the next time.
+    delay: Option<Interruption>,
     /// Which node has taken on which run.
     pub(super) nodes: BTreeMap<RunNumber, usize>,
 }
@@ -102,10 +104,10 @@ impl<S> Clone for Disk<S> {
 
 impl<S: Store> Disk<S> {
     pub(crate) fn new(store: S) -> Self {
-        let (tickets, interruptions, nodes, engine) = Default::default();
+        let (tickets, interruptions, delay, nodes, engine) = Default::default();
         let (seen, failed, conflicts) = Default::default();
         let fault = Fault::Never;
-        let shared = Shared { store, engine, tickets, fault, seen, failed, conflicts, interruptions, nodes };
+        let shared = Shared { store, engine, tickets, fault, seen, failed, conflicts, interruptions, delay, nodes };
         Self { shared: Arc::new(Mutex::new(shared)) }
     }
 
@@ -132,6 +134,11 @@ impl<S: Store> Disk<S> {
     /// One of these happens just before each of the next appends.
     pub(crate) fn interrupt(&self, with: impl IntoIterator<Item = Interruption>) {
         lock(&self.shared).interruptions.extend(with);
+    }
+
+    /// This happens while all is read the next time.
+    pub(crate) fn delay(&self, with: Interruption) {
+        lock(&self.shared).delay = Some(with);
     }
 
     /// Nothing comes in between any more.
@@ -331,6 +338,8 @@ impl<S: Store> Store for FaultyStore<S> {
     }
 
     fn recover(&self) -> Result<Recovered, StoreError> {
+        let delay = lock(&self.shared).delay.take();
+        delay.into_iter().for_each(|wait| wait());
         let shared = self.call(Call::Recover)?;
         let mut recovered = shared.store.recover()?;
         for run in &mut recovered.open_runs {

@@ -9,13 +9,31 @@ use crossbeam_channel::{Sender, bounded};
 use super::error::StartError;
 use super::storage::Shared;
 use super::threads::spawn;
+use crate::clock;
 use crate::cluster::{
-    Bell, FenceThread, Hands, LeaseHandle, LeaseThread, Pace, Rung, SharedPulse, TailHandle, TailThread, Vitals,
+    Bell, FenceThread, Hands, LeaseHandle, LeaseThread, Pace, PendingHands, Rung, SharedPulse, TailHandle, TailThread,
+    Vitals,
 };
 use crate::config::{ClusterConfig, Wake};
 use crate::executor::ExecutorHandle;
-use crate::log::{Command, LogHandle, Standing, Standings, WaitingWishes, WishId};
+use crate::log::{Command, LogHandle, Standing, Standings, StoreCounts, Tail, WaitingWishes, WishId};
 use crate::model::ProjectId;
+
+/// A node that has joined the others, and so far does nothing but to stay alive: to read all that it goes on with may take
+/// longer than they would wait for it. Where nothing comes of it, it says nothing more.
+pub(super) struct Joined {
+    pub(super) vitals: Arc<Vitals>,
+    pub(super) counts: Arc<StoreCounts>,
+    pace: Pace,
+    hands: Arc<PendingHands>,
+    pulse: SharedPulse,
+    /// Of the thread that beats.
+    bell: Bell,
+    lease: LeaseHandle,
+    fence: Sender<()>,
+    tail: Box<dyn Tail>,
+    threads: Vec<JoinHandle<()>>,
+}
 
 /// What makes this server a node.
 pub(super) struct Membership {
@@ -23,17 +41,6 @@ pub(super) struct Membership {
     tail: TailHandle,
     fence: Sender<()>,
     threads: Vec<JoinHandle<()>>,
-}
-
-/// What a node goes by that has joined others.
-pub(super) struct Joined {
-    pub(super) shared: Shared,
-    pub(super) pace: Pace,
-    /// When it began to join, on the monotonic clock.
-    pub(super) at: Duration,
-    /// What others are to be told.
-    pub(super) wakes: (Bell, Rung),
-    pub(super) vitals: Arc<Vitals>,
 }
 
 /// The log and the executor, as the threads here have them.
@@ -44,8 +51,52 @@ pub(super) struct OwnHands {
     pub(super) wishes: Arc<WaitingWishes>,
 }
 
+impl Joined {
+    /// Of a node that began to join at `at`, on the monotonic clock. What others are to be told it is told by `rung`.
+    ///
+    /// # Errors
+    /// Where the system grants no threads.
+    pub(super) fn start(
+        shared: Shared,
+        config: &ClusterConfig,
+        at: Duration,
+        (bell, rung): (Bell, Rung),
+    ) -> Result<Self, StartError> {
+        let Shared { lease, tail, counts } = shared;
+        let pace = pace(config);
+        let (hands, pulse) = (Arc::<PendingHands>::default(), SharedPulse::new(pace, at));
+        let (vitals, theirs) = (Arc::new(Vitals::new(at)), Arc::clone(&hands) as Arc<dyn Hands>);
+        let (fence, closed) = bounded(0);
+        let fencing =
+            FenceThread { pace, pulse: pulse.clone(), vitals: Arc::clone(&vitals), hands: Arc::clone(&theirs), closed };
+        let (beating, lease) = LeaseThread::new(lease, pace, pulse.clone(), rung, Arc::clone(&vitals), theirs);
+        let threads = vec![spawn("fence", move || fencing.run())?, spawn("lease", move || beating.run())?];
+        Ok(Self { vitals, counts, pace, hands, pulse, bell, lease, fence, tail, threads })
+    }
+
+    /// Do others think that it is gone? Then the runs that it has found are not its own.
+    pub(super) fn is_fenced(&self) -> bool {
+        self.hands.is_fenced()
+    }
+
+    /// The log and the executor are there, and have what was left for them: from now on it takes over what others leave, and
+    /// follows what they write.
+    ///
+    /// # Errors
+    /// Where the system grants no thread.
+    pub(super) fn begin(self, own: OwnHands) -> Result<Membership, StartError> {
+        let Self { pace, hands, pulse, bell, lease, fence, tail, mut threads, vitals, .. } = self;
+        hands.begin(Arc::new(own));
+        pulse.hurry(clock::mono());
+        bell.rouse();
+        let (looking, tail) = TailThread::new(tail, pace, (pulse, bell), vitals, hands);
+        threads.push(spawn("tail", move || looking.run())?);
+        Ok(Membership { lease, tail, fence, threads })
+    }
+}
+
 /// How often a node does what it does by itself.
-pub(super) fn pace(config: &ClusterConfig) -> Pace {
+fn pace(config: &ClusterConfig) -> Pace {
     match config.wake {
         Wake::Notify => Pace::notified(config.node_ttl),
         Wake::Poll => Pace::polling(config.node_ttl, config.poll),
@@ -53,27 +104,6 @@ pub(super) fn pace(config: &ClusterConfig) -> Pace {
 }
 
 impl Membership {
-    /// Starts the threads.
-    ///
-    /// # Errors
-    /// Where the system grants none.
-    pub(super) fn start(joined: Joined, hands: OwnHands) -> Result<Self, StartError> {
-        let Joined { shared: Shared { lease, tail, .. }, pace, at, wakes: (bell, rung), vitals } = joined;
-        let (hands, pulse) = (Arc::new(hands) as Arc<dyn Hands>, SharedPulse::new(pace, at));
-        let (fence, closed) = bounded(0);
-        let fencing =
-            FenceThread { pace, pulse: pulse.clone(), vitals: Arc::clone(&vitals), hands: Arc::clone(&hands), closed };
-        let (beating, lease) =
-            LeaseThread::new(lease, pace, pulse.clone(), rung, Arc::clone(&vitals), Arc::clone(&hands));
-        let (looking, tail) = TailThread::new(tail, pace, (pulse, bell), vitals, hands);
-        let threads = vec![
-            spawn("fence", move || fencing.run())?,
-            spawn("lease", move || beating.run())?,
-            spawn("tail", move || looking.run())?,
-        ];
-        Ok(Self { lease, tail, fence, threads })
-    }
-
     /// Leaves the others. Where nothing runs here any more they go on with what is left of this node's runs at once.
     pub(super) fn end(self, is_drained: bool) {
         self.tail.close();

@@ -18,7 +18,10 @@ pub fn certificate() -> rcgen::CertifiedKey<rcgen::KeyPair> {
 }
 
 /// A client that trusts these alone, and speaks these versions of TLS.
-pub fn trusting(certificates: &[CertificateDer<'static>], versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+pub fn trusting(
+    certificates: &[CertificateDer<'static>],
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     certificates.iter().for_each(|it| roots.add(it.clone()).expect("a certificate"));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -72,7 +75,8 @@ impl Tunnel {
 /// Until both sides have ended. That the client leaves, the server is told by the end of the connection alone.
 fn forward(mut client: TcpStream, server: StreamOwned<ClientConnection, TcpStream>) {
     let (session, mut server) = (Mutex::new(server.conn), server.sock);
-    let (mut from_client, mut to_server) = (client.try_clone().expect("a socket"), server.try_clone().expect("a socket"));
+    let (mut from_client, mut to_server) =
+        (client.try_clone().expect("a socket"), server.try_clone().expect("a socket"));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut chunk = [0; 16 * 1024];

@@ -167,7 +167,9 @@ fn a_hangup_has_the_certificate_read_anew_while_streams_go_on() {
         connect(secure(server), &config).expect("a handshake").conn.peer_certificates().map(<[_]>::to_vec)
     };
     server.signal(Signal::HUP);
-    wait_for("the new certificate", || (server.metric("stepcast_tls_reloads_total{outcome=\"loaded\"}") == 1.0).then_some(()));
+    wait_for("the new certificate", || {
+        (server.metric("stepcast_tls_reloads_total{outcome=\"loaded\"}") == 1.0).then_some(())
+    });
     assert_eq!(shown(&server, &files), Some(vec![files.made.cert.der().clone()]));
     assert!(connect(secure(&server), &old).is_err(), "the old one is not shown any more");
     publish(&server, 1);

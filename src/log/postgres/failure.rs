@@ -23,7 +23,7 @@ pub(super) enum Failure {
 pub(super) mod code {
     /// The node is thought to be gone.
     pub(in crate::log::postgres) const FENCED: &str = "SC001";
-    /// Others have written: `DETAIL` has the projects, their newest `seq` and their revision.
+    /// Others have written, in the midst of a transaction: `DETAIL` has the projects, their newest `seq` and their revision.
     pub(in crate::log::postgres) const CONFLICT: &str = "SC002";
     /// Something is taken that the batch wants.
     pub(in crate::log::postgres) const TAKEN: &str = "SC003";

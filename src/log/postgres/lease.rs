@@ -34,6 +34,22 @@ impl PostgresLease {
         Self { conn, me, wake, nodes: 1, is_in_doubt: false }
     }
 
+    /// Says that this node is alive, and who it is.
+    fn stay_alive(&mut self) -> Result<NodeId, BeatError> {
+        let (node, began) = (self.me.node(), Instant::now());
+        let (id, ttl_ms) = (&node.0[..], i64::try_from(self.me.ttl().as_millis()).unwrap_or(i64::MAX));
+        let alive = self.conn.query(sql::BEAT, &[&id, &ttl_ms]).map_err(|failure| self.trouble(failure))?;
+        match alive.is_empty() {
+            // It is another by now, and of that one nothing is known so far.
+            true if self.me.node() != node => self.stay_alive(),
+            true => Err(BeatError::Fenced),
+            false => {
+                self.me.is_alive(node, began);
+                Ok(node)
+            }
+        }
+    }
+
     /// Takes over what nodes have left that are gone.
     fn take_over(&mut self, node: NodeId) -> Result<Beat, Failure> {
         let id = &node.0[..];
@@ -58,17 +74,7 @@ impl PostgresLease {
 impl Lease for PostgresLease {
     /// First it is alive, whatever comes of the rest.
     fn beat(&mut self) -> Result<Beat, BeatError> {
-        let (node, began) = (self.me.node(), Instant::now());
-        let (id, ttl_ms) = (&node.0[..], i64::try_from(self.me.ttl().as_millis()).unwrap_or(i64::MAX));
-        let alive = self.conn.query(sql::BEAT, &[&id, &ttl_ms]).map_err(|failure| self.trouble(failure))?;
-        if alive.is_empty() && self.me.node() != node {
-            // It is another by now, and of that one nothing is known so far.
-            return self.beat();
-        }
-        if alive.is_empty() {
-            return Err(BeatError::Fenced);
-        }
-        self.me.is_alive(node, began);
+        let node = self.stay_alive()?;
         match self.take_over(node) {
             Ok(beat) => Ok(beat),
             Err(failure) if failure.code() == Some(code::FENCED) => Err(BeatError::Fenced),
@@ -77,6 +83,11 @@ impl Lease for PostgresLease {
                 Ok(Beat { nodes: self.nodes, ..Beat::default() })
             }
         }
+    }
+
+    fn renew(&mut self) -> Result<Beat, BeatError> {
+        self.stay_alive()?;
+        Ok(Beat { nodes: self.nodes, ..Beat::default() })
     }
 
     fn wake(&mut self, projects: &[ProjectId], has_wishes: bool) -> Result<(), StoreError> {

@@ -101,6 +101,9 @@ pub(super) fn join(
     let connection = conn.ensure();
     let joined = connection.and_then(|connection| Ok((connection, conn.run(Together::Whole(sql::BEGIN), &steps)?)));
     let (connection, rows) = joined.map_err(|failure| failure.at(conn.place().shown()))?;
+    if rows.get(1).is_none_or(Vec::is_empty) {
+        return Err(StoreError(format!("{}: a later stepcast has changed the tables meanwhile", conn.place().shown())));
+    }
     let row = rows.first().and_then(|rows| rows.first()).ok_or_else(|| super::codes::damaged("no answer"))?;
     Ok(super::write::Epoch { epoch: get(row, 0)?, batch: get(row, 1)?, connection })
 }
@@ -138,28 +141,38 @@ fn make(conn: &mut Connection, seed: &Seed) -> Result<Cluster, OpenError> {
     let row = conn.query(sql::CLUSTER, &[]).map_err(trouble)?;
     let cluster = row.first().map(read_cluster).transpose()?;
     let cluster = cluster.ok_or_else(|| OpenError(format!("{shown}: stepcast_cluster is empty")))?;
-    check_version(&shown, cluster.version)?;
+    let migrations = migrations(&shown, cluster.version)?;
     let others = conn.query(sql::OTHER_VERSIONS, &[&sql::SCHEMA_VERSION]).map_err(trouble)?;
-    match others.first() {
-        None => Ok(cluster),
-        Some(row) => Err(OpenError(format!(
+    if let Some(row) = others.first() {
+        return Err(OpenError(format!(
             "{shown} is shared by nodes of another stepcast, which go by version {} of its tables and this program by {}: \
              stop them first",
             get::<i32>(row, 0)?,
             sql::SCHEMA_VERSION
-        ))),
+        )));
     }
+    if !migrations.is_empty() {
+        migrate(conn, migrations, &engine, &cluster.instance).map_err(trouble)?;
+    }
+    Ok(cluster)
 }
 
-fn check_version(shown: &str, version: i32) -> Result<(), OpenError> {
+/// What changes tables of this version into this program's.
+fn migrations(shown: &str, version: i32) -> Result<&'static [&'static str], OpenError> {
     let known = sql::SCHEMA_VERSION;
-    match version {
-        version if version == known => Ok(()),
-        version if version > known => Err(OpenError(format!(
+    if version > known {
+        return Err(OpenError(format!(
             "{shown} was written by a later stepcast: its tables are of version {version}, this program knows those up to {known}"
-        ))),
-        version => Err(OpenError(format!("{shown}: there never were tables of version {version}"))),
+        )));
     }
+    let since_then = usize::try_from(version).ok().and_then(|version| sql::MIGRATIONS.get(version.checked_sub(1)?..));
+    since_then.ok_or_else(|| OpenError(format!("{shown}: there never were tables of version {version}")))
+}
+
+fn migrate(conn: &mut Connection, migrations: &[&str], engine: &Engine, instance: &Instance) -> Result<(), Failure> {
+    migrations.iter().try_for_each(|migration| conn.execute(migration))?;
+    make_functions(conn, engine, &instance.to_string())?;
+    conn.query(sql::SET_VERSION, &[&sql::SCHEMA_VERSION]).map(drop)
 }
 
 fn check_engine(conn: &mut Connection) -> Result<Engine, OpenError> {

@@ -3,7 +3,13 @@
 //! Whatever writes is sent at once, `COMMIT` and all: no transaction ever waits for a node.
 
 /// Of the tables as they are here.
-pub(super) const SCHEMA_VERSION: i32 = 1;
+pub(super) const SCHEMA_VERSION: i32 = 2;
+
+/// What has tables become those of the next version, of version 1 first. The functions are made anew behind it: one that takes or
+/// returns something else goes here.
+pub(super) const MIGRATIONS: [&str; SCHEMA_VERSION as usize - 1] = ["DROP FUNCTION stepcast_append"];
+/// Parameter: version.
+pub(super) const SET_VERSION: &str = "UPDATE stepcast_cluster SET version = $1";
 
 /// Makes the tables, and what has to happen in the engine.
 pub(super) const TABLES: &str = include_str!("schema/tables.sql");
@@ -46,13 +52,16 @@ pub(super) const TICKETS: &str = "SELECT note FROM stepcast_tickets WHERE until 
 
 // Who is alive.
 
-/// Parameters: node, version, milliseconds.
+/// A row where the tables are of this version. Parameters: node, version, milliseconds.
 pub(super) const NEW_NODE: &str = "
-    INSERT INTO stepcast_nodes (id, version, until) VALUES ($1, $2, clock_timestamp() + $3::bigint * interval '1 millisecond')";
+    INSERT INTO stepcast_nodes (id, version, until)
+        SELECT $1, version, clock_timestamp() + $3::bigint * interval '1 millisecond' FROM stepcast_cluster WHERE version = $2
+        RETURNING true";
 /// Parameter: node. Row: epoch, batch.
 pub(super) const NEW_WRITER: &str = "INSERT INTO stepcast_writers (node) VALUES ($1) RETURNING epoch, batch";
 /// Parameter: node.
-pub(super) const TAKE_DUTIES: &str = "SELECT stepcast_take_duties($1)";
+pub(super) const TAKE_DUTIES: &str =
+    "SELECT stepcast_take_duties($1) WHERE EXISTS (SELECT FROM stepcast_nodes WHERE id = $1)";
 /// A row where it is alive. Parameters: node, milliseconds.
 pub(super) const BEAT: &str = "
     UPDATE stepcast_nodes SET until = clock_timestamp() + $2::bigint * interval '1 millisecond'
@@ -89,10 +98,10 @@ pub(super) const HAS_DUTY: &str = "SELECT EXISTS (SELECT FROM stepcast_duties WH
 
 // What is written.
 
-/// See `functions.sql`.
+/// See `functions.sql`. Row: of what there are conflicts, or null.
 pub(super) const APPEND: &str = "
     SELECT stepcast_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-        $22, $23, $24, $25)";
+        $22, $23, $24, $25, $26)";
 /// Parameters: numbers, projects, ids, when, bytes, fingerprints, documents, answers; node.
 pub(super) const NEW_RUNS: &str = "
     WITH r AS (

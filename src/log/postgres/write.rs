@@ -67,18 +67,22 @@ impl PostgresStore {
         self.epoch.batch += 1;
         let batch = self.epoch.batch;
         match self.execute(columns, batch, wall) {
-            Ok(()) => Ok(Sent::Kept),
+            Ok(None) => Ok(Sent::Kept),
+            Ok(Some(of)) => Err(AppendError::Conflict(conflicts(&of, columns))),
             Err(Failure::Unreachable(why)) => Err(AppendError::Down(self.trouble(Failure::Unreachable(why)))),
             Err(Failure::Lost(why) | Failure::Late(why)) => self.find_out(batch, why),
             Err(failure) => self.refused(failure, columns, expected),
         }
     }
 
-    /// The messages' statement, and what else there is to do behind it.
-    fn execute(&mut self, columns: &Columns<'_>, batch: i64, wall: Timestamp) -> Result<(), Failure> {
+    /// The messages' statement, and what else there is to do behind it: where it is alone, of what there are conflicts.
+    fn execute(&mut self, columns: &Columns<'_>, batch: i64, wall: Timestamp) -> Result<Option<String>, Failure> {
         let node = self.me.node();
         let (node, epoch, wall) = (&node.0[..], self.epoch.epoch, super::codes::ms(wall));
         let p = columns.projects.columns();
+        let rest = columns.rest(node);
+        let others = columns.steps(&rest);
+        let is_alone = others.is_empty();
         let values: Vec<&(dyn ToSql + Sync)> = vec![
             &node,
             &epoch,
@@ -105,17 +109,21 @@ impl PostgresStore {
             &p.places,
             &p.jsons,
             columns.revising(),
+            &is_alone,
         ];
-        let rest = columns.rest(node);
         let mut steps = vec![Step { sql: sql::APPEND, values }];
-        steps.extend(columns.steps(&rest));
-        let together = match (self.end_lock(), steps.len()) {
+        steps.extend(others);
+        let together = match (self.end_lock(), is_alone) {
             (true, _) => Together::Ended,
             // One statement is a transaction by itself.
-            (false, 1) => Together::No,
-            (false, _) => Together::Whole(sql::BEGIN),
+            (false, true) => Together::No,
+            (false, false) => Together::Whole(sql::BEGIN),
         };
-        self.conn.borrow_mut().run_with(together, &steps, columns.weight).map(drop)
+        let rows = self.conn.borrow_mut().run_with(together, &steps, columns.weight)?;
+        let row = rows.first().and_then(|rows| rows.first());
+        // An answer that can't be read leaves open what has become of it.
+        let of = row.ok_or_else(|| Failure::Lost("an answer is missing".to_owned()))?.try_get(0);
+        of.map_err(|error| Failure::Lost(error.to_string()))
     }
 
     /// Has a connection whose appends are this node's last ones.

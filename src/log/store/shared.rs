@@ -126,6 +126,12 @@ pub trait Lease: Send {
     /// See [`BeatError`].
     fn beat(&mut self) -> Result<Beat, BeatError>;
 
+    /// Says that this node is alive, and takes nothing over: for one that could not go on with it so far.
+    ///
+    /// # Errors
+    /// See [`BeatError`].
+    fn renew(&mut self) -> Result<Beat, BeatError>;
+
     /// Tells the others that these projects have moved, and whether wishes have. A hint, see [`Tail::wait`].
     ///
     /// # Errors

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::{Error, InconsistentKeys, ServerConfig};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{Error, InconsistentKeys, ServerConfig};
 
 /// What clients are told that is spoken inside: HTTP/2 is not.
 const ALPN: [&[u8]; 2] = [b"http/1.1", b"http/1.0"];
@@ -27,7 +27,9 @@ pub(super) fn read_certificate(cert: &Path, key: &Path) -> Result<Arc<ServerConf
     }
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| {
         wrong_key(&match error {
-            pem::Error::NoItemsFound => "no private key in it; expected PEM (BEGIN PRIVATE KEY), not encrypted".to_owned(),
+            pem::Error::NoItemsFound => {
+                "no private key in it; expected PEM (BEGIN PRIVATE KEY), not encrypted".to_owned()
+            }
             error => why_unreadable(&error),
         })
     })?;

@@ -159,7 +159,8 @@ impl<T: Socket> TlsSocket<T> {
     /// Tells a client that speaks plain HTTP, in plain HTTP, what is spoken here.
     fn refuse_plain_http(&mut self) {
         const PROBLEM: &str = r#"{"status":400,"title":"Bad Request","detail":"this port speaks TLS: use https://","code":"https_expected"}"#;
-        let head = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\nConnection: close\r\nContent-Length";
+        let head =
+            "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\nConnection: close\r\nContent-Length";
         // It has said little so far, and fits.
         let _ = self.below.write(format!("{head}: {}\r\n\r\n{PROBLEM}", PROBLEM.len()).as_bytes());
         self.below.finish();

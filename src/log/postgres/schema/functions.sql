@@ -2,16 +2,17 @@
 
 -- The heart: nothing is kept unless this node is alive, and each project stands where it is expected; then its messages are kept,
 -- and it has come further. Projects are named in the order of their bytes, so that two appends never wait for each other. Where `heads` or
--- `revisions` has null, nothing is expected. Of a conflict `DETAIL` has for each project its place, its newest and its revision. What is said of the runs
--- `revising` raises the revision of their projects.
+-- `revisions` has null, nothing is expected. Null where all is kept; of a conflict for each project its place, its newest and its
+-- revision. Where more statements follow in the transaction, nothing but an error keeps these from what they do: then `DETAIL` has that.
+-- What is said of the runs `revising` raises the revision of their projects.
 CREATE OR REPLACE FUNCTION stepcast_append(
     me bytea, my_epoch bigint, this_batch bigint, wall bigint,
     names text[], heads bigint[], revisions bigint[], raises boolean[], actives boolean[],
     counts bigint[], first_ats bigint[], newest_ats bigint[], message_weights bigint[], run_weights bigint[],
     tail_firsts bigint[], tail_first_ats bigint[], tail_weights bigint[],
     m_projects int[], m_seqs bigint[], m_ats bigint[], m_segments bigint[], m_runs bigint[], m_places smallint[], m_jsons bytea[],
-    revising bigint[]
-) RETURNS void LANGUAGE plpgsql AS $$
+    revising bigint[], is_alone boolean
+) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     ids bigint[];
     newests bigint[];
@@ -24,7 +25,7 @@ BEGIN
         RAISE EXCEPTION 'this node is thought to be gone' USING ERRCODE = 'SC001';
     END IF;
     IF names = '{}' THEN
-        RETURN;
+        RETURN NULL;
     END IF;
     IF cardinality(names) = 1 THEN
         -- As below, for what is usual.
@@ -43,7 +44,12 @@ BEGIN
             conflicts := conflicts || (i - 1) || ' ' || newests[i] || ' ' || revised[i] || ' ';
         END IF;
     END LOOP;
-    IF conflicts <> '' THEN
+    IF conflicts <> '' AND is_alone THEN
+        -- Not kept, so it is no number of a batch that is. Nothing is lost where the engine forgets that.
+        PERFORM set_config('synchronous_commit', 'off', true);
+        UPDATE stepcast_writers SET batch = 0 WHERE node = me;
+        RETURN conflicts;
+    ELSIF conflicts <> '' THEN
         RAISE EXCEPTION 'others have written meanwhile' USING ERRCODE = 'SC002', DETAIL = conflicts;
     END IF;
     IF revising <> '{}' THEN
@@ -88,6 +94,7 @@ BEGIN
             FROM unnest(m_projects, m_seqs, m_ats, m_segments, m_runs, m_places, m_jsons)
                 AS m (project, seq, at, segment, run, place, json);
     END IF;
+    RETURN NULL;
 END $$;
 
 -- What steps wrote (kind 0), returned (1), or keep of another run (2): one after another, as each goes on from what the one before

@@ -1,4 +1,4 @@
--- The tables of version 1. All of them stand in one schema, the first of the search path, and begin with `stepcast_`, so that
+-- The tables of version 2. All of them stand in one schema, the first of the search path, and begin with `stepcast_`, so that
 -- they can stand beside those of an application. Times are milliseconds since 1970 of the clock that history ages by, which is the
 -- engine's, unless it says otherwise. What others than this program read of a name is sorted by bytes.
 
@@ -19,7 +19,7 @@ CREATE TABLE stepcast_nodes (
 );
 
 -- What a node's appends go by: apart from `stepcast_nodes`, so that a beat and an append do not wait for each other. `batch` is the number of
--- the last append that is kept, `probe` of the last probe, `epoch` is raised wherever the connection that appends may not be the last one any more.
+-- the last append where that is kept, else 0, `probe` of the last probe, `epoch` is raised wherever the connection that appends may not be the last one any more.
 CREATE TABLE stepcast_writers (
     node bytea PRIMARY KEY,
     epoch bigint NOT NULL DEFAULT 1,

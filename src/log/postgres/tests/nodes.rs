@@ -40,6 +40,29 @@ fn two_nodes_that_write_to_one_project_leave_no_gap() {
 }
 
 #[test]
+fn a_conflict_is_no_error_in_the_engines_log_and_its_batch_does_not_count_as_kept() {
+    let Some(engine) = engine::Postgres::start_with(engine::Disk::Unsynced, &[]) else { return };
+    let url = engine.database();
+    let (mut one, mut other) = (node(&url).0, node(&url).0);
+    let behind = head(&other);
+    append_here(&mut one, &messages([1])).expect("kept");
+    append(&mut other, head(&one), &messages([2])).expect("kept");
+    let batch = |store: &PostgresStore| {
+        let sql = format!("SELECT batch FROM stepcast_writers WHERE node = '\\x{}'", store.me.node());
+        engine.sql(&url, &sql).parse::<i64>().expect("a number")
+    };
+    assert_eq!(batch(&other), other.epoch.batch);
+    for _ in 0..5 {
+        let conflict = append(&mut other, behind.clone(), &messages([1]));
+        assert_eq!(conflict, Err(AppendError::Conflict(vec![head(&one)])));
+        assert!(batch(&other) < other.epoch.batch, "it is not kept");
+    }
+    append_here(&mut other, &messages([3])).expect("kept");
+    assert_eq!((batch(&other), seqs(&one)), (other.epoch.batch, vec![1, 2, 3]));
+    assert!(!engine.log().contains("ERROR"), "{}", engine.log());
+}
+
+#[test]
 fn a_node_that_is_always_behind_gets_through_after_a_few_conflicts() {
     let Some((_, url)) = database() else { return };
     let (mut quick, mut slow) = (node(&url).0, node(&url).0);

@@ -53,6 +53,33 @@ fn tables_of_a_later_program_and_nodes_of_another_are_refused() {
 }
 
 #[test]
+fn tables_of_an_earlier_program_become_this_ones_once_its_nodes_are_gone() {
+    let Some((engine, url)) = database() else { return };
+    let (mut store, mut lease, _) = node(&url);
+    append_here(&mut store, &messages([1])).expect("kept");
+    let with_null = "DROP FUNCTION stepcast_append; CREATE FUNCTION stepcast_append() RETURNS void LANGUAGE sql AS ''";
+    engine.sql(&url, with_null);
+    engine.sql(&url, "UPDATE stepcast_cluster SET version = 1; UPDATE stepcast_nodes SET version = 1");
+    assert!(refused(&url).contains("which go by version 1 of its tables and this program by 2"), "{}", refused(&url));
+    lease.leave().expect("it can be said");
+    let mut store = node(&url).0;
+    append_here(&mut store, &messages([2])).expect("kept");
+    assert_eq!((seqs(&store), engine.sql(&url, "SELECT version FROM stepcast_cluster")), (vec![1, 2], "2".to_owned()));
+}
+
+#[test]
+fn a_node_does_not_join_again_where_a_later_program_has_changed_the_tables() {
+    let Some((engine, url)) = database() else { return };
+    let mut store = node(&url).0;
+    engine.sql(&url, "UPDATE stepcast_cluster SET version = 9");
+    let error = store.rejoin().expect_err("it is refused").to_string();
+    assert!(error.contains("a later stepcast has changed the tables meanwhile"), "{error}");
+    let left = engine
+        .sql(&url, "SELECT (SELECT count(*) FROM stepcast_nodes WHERE until > now()), count(*) FROM stepcast_duties");
+    assert_eq!(left, "0|0");
+}
+
+#[test]
 fn what_is_no_store_is_refused_in_a_sentence() {
     let Some((engine, url)) = database() else { return };
     engine.sql(&url, "CREATE TABLE stepcast_other (id int)");
