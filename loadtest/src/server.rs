@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use rustls::ClientConfig;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustls::ClientConfig;
 
 use crate::failure::{Failure, Outcome, failure};
 use crate::loopback::Target;
@@ -271,12 +271,7 @@ impl Server {
 }
 
 /// Starts our own program; where it listens stands in its log.
-fn start_program(
-    path: &Path,
-    more: &[String],
-    (is_pinned, is_tls): (bool, bool),
-    setup: &Setup,
-) -> Outcome<Server> {
+fn start_program(path: &Path, more: &[String], (is_pinned, is_tls): (bool, bool), setup: &Setup) -> Outcome<Server> {
     let directory = if setup.data == Data::Temporary { Some(TemporaryDirectory::new()?) } else { None };
     let mut command = program(path);
     let auth = if setup.checks_tokens { "jwt" } else { "none" };

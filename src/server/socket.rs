@@ -35,10 +35,11 @@ pub(super) enum ClientSocket {
 /// A box that lies on any multiple of four bytes: so a plain socket beside it takes twelve, and not sixteen. There may be
 /// many thousands.
 #[cfg(feature = "tls")]
-#[repr(packed(4))]
+#[repr(Rust, packed(4))]
 pub(super) struct Elsewhere<T>(Box<T>);
 
 #[cfg(feature = "tls")]
+#[expect(clippy::explicit_auto_deref, reason = "a reference to the box itself can't be had")]
 impl<T> Deref for Elsewhere<T> {
     type Target = T;
 
@@ -48,6 +49,7 @@ impl<T> Deref for Elsewhere<T> {
 }
 
 #[cfg(feature = "tls")]
+#[expect(clippy::explicit_auto_deref, reason = "a reference to the box itself can't be had")]
 impl<T> DerefMut for Elsewhere<T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut *self.0

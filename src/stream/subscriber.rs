@@ -80,7 +80,7 @@ pub(super) enum Phase {
 
 /// Milliseconds, wrapping. Packed, so that a phase takes five bytes of a stream and not eight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(packed)]
+#[repr(Rust, packed)]
 pub(super) struct Moment(pub(super) u32);
 
 /// The end of a token that has none, or only in 2106 or later.

@@ -193,6 +193,17 @@ fn counted<'a>(words: impl Iterator<Item = (&'a str, u64)>) -> Vec<&'a str> {
 }
 
 #[test]
+fn a_socket_that_may_speak_tls_takes_twelve_bytes() {
+    use crate::server::socket::Elsewhere;
+    #[expect(dead_code, reason = "only its size matters")]
+    enum Either {
+        Plain(std::os::fd::OwnedFd),
+        Tls(Elsewhere<TlsSocket<End>>),
+    }
+    assert_eq!(size_of::<Either>(), 12);
+}
+
+#[test]
 fn both_versions_are_spoken_and_what_is_inside_is_told() {
     for (version, word) in [(&TLS12, "1.2"), (&TLS13, "1.3")] {
         let mut pair = Pair::new(version).shake_hands();
