@@ -49,9 +49,6 @@ pub fn refusal(refusal: &Refusal) -> Problem {
                 run goes on at the next start; call again to know";
             Problem::unavailable("store_unavailable", detail, 5)
         }
-        Refusal::RunElsewhere => {
-            Problem::unavailable("run_elsewhere", "another node has the run, and it can't be reached from here", 5)
-        }
         Refusal::TicketSpent => refused(&AuthError::Ticket(TicketError::Spent)),
         Refusal::Steering(error) => steering_refusal(error),
     }

@@ -90,6 +90,8 @@ pub(super) struct Shared<S> {
     conflicts: u64,
     /// What happens before the next appends.
     interruptions: VecDeque<Interruption>,
+    /// Documents that came with what was read of projects.
+    documents: u64,
     /// What happens while all is read the next time.
     delay: Option<Interruption>,
     /// Which node has taken on which run.
@@ -105,9 +107,20 @@ impl<S> Clone for Disk<S> {
 impl<S: Store> Disk<S> {
     pub(crate) fn new(store: S) -> Self {
         let (tickets, interruptions, delay, nodes, engine) = Default::default();
-        let (seen, failed, conflicts) = Default::default();
-        let fault = Fault::Never;
-        let shared = Shared { store, engine, tickets, fault, seen, failed, conflicts, interruptions, delay, nodes };
+        let (seen, failed, conflicts, documents) = Default::default();
+        let shared = Shared {
+            store,
+            engine,
+            tickets,
+            fault: Fault::Never,
+            seen,
+            failed,
+            conflicts,
+            interruptions,
+            documents,
+            delay,
+            nodes,
+        };
         Self { shared: Arc::new(Mutex::new(shared)) }
     }
 
@@ -176,6 +189,11 @@ impl<S: Store> Disk<S> {
     /// Appends that others had come before since this was asked last.
     pub(crate) fn conflicts(&self) -> u64 {
         std::mem::take(&mut lock(&self.shared).conflicts)
+    }
+
+    /// Documents that came with what was read of projects since this was asked last.
+    pub(crate) fn documents(&self) -> u64 {
+        std::mem::take(&mut lock(&self.shared).documents)
     }
 
     /// What was kept of tickets, in the order in which it came.
@@ -350,6 +368,13 @@ impl<S: Store> Store for FaultyStore<S> {
             let newest = shared.nodes.last_key_value().map(|(newest, _)| newest.0.saturating_add(1));
             recovered.next_run_number = newest.unwrap_or(recovered.next_run_number);
         }
+        Ok(recovered)
+    }
+
+    fn recover_projects(&self, projects: &[ProjectId], known: &[RunNumber]) -> Result<Recovered, StoreError> {
+        let recovered = self.recover()?.of(projects, known);
+        let documents = recovered.open_runs.iter().filter(|run| run.document.is_some()).count();
+        lock(&self.shared).documents += documents as u64;
         Ok(recovered)
     }
 

@@ -19,18 +19,21 @@ mod heads;
 mod items;
 mod load;
 mod numbers;
+mod open;
 mod outage;
 mod outbox;
 mod outputs;
 mod plans;
 mod reads;
 mod refused;
+mod resume;
 mod reuse;
 mod runs;
 mod standings;
 mod steering;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 mod wishes;
 
 use std::collections::hash_map::Entry;
@@ -41,18 +44,18 @@ use std::time::Duration;
 
 use self::age::AgeClock;
 use self::batch::Batch;
-
 use self::commit::CommitError;
 use self::fence::Fence;
 use self::growth::Growth;
 use self::heads::Touched;
-pub use self::load::ReadPlan;
-use self::load::{Loaded, Unreadable};
+use self::load::Loaded;
 use self::numbers::Numbers;
+pub use self::open::ReadPlan;
 use self::outage::Outage;
 pub use self::outputs::STATE_OUTPUTS_BYTES_MAX;
 pub use self::standings::Standings;
 use self::steering::Steerings;
+use self::unreadable::Unreadable;
 pub use self::wishes::WaitingWishes;
 use self::wishes::Wishes;
 
@@ -459,7 +462,9 @@ impl Journal {
                     last_activity: it.last_activity,
                     ..ProjectEntry::default()
                 });
-                if self.is_shared && !self.store.recover_projects(std::slice::from_ref(project))?.open_runs.is_empty() {
+                if self.is_shared
+                    && !self.store.recover_projects(std::slice::from_ref(project), &[])?.open_runs.is_empty()
+                {
                     return Err(StoreError(
                         "others have just begun runs in a project that nothing was known of".to_owned(),
                     ));

@@ -26,7 +26,8 @@ pub(super) struct Before {
 impl Before {
     /// What was known of a run, where that is true and can be folded on.
     pub(super) fn take_true(&mut self, run: &OpenRun, changed: &RunSet) -> Option<RunEntry> {
-        if changed.contains(&run.number) || is_noted(&run.row.document) || !self.behind.contains_key(&run.project) {
+        let is_noted = run.document.as_deref().is_some_and(is_noted);
+        if changed.contains(&run.number) || is_noted || !self.behind.contains_key(&run.project) {
             return None;
         }
         let plan = self.runs.get(&run.number).filter(|known| !known.is_broken)?.plan.as_ref()?;

@@ -150,7 +150,8 @@ impl Journal {
             return Ok(Some(refusal));
         }
         if self.run_here(project, &request.run).is_none() {
-            return Ok(Some(Refusal::RunElsewhere));
+            // Another writer's, of a store by which no wish comes to it.
+            return Ok(Some(Refusal::StoreUnavailable));
         }
         if self.steerings.is_over {
             return Ok(Some(Refusal::Steering(SteeringError::ShuttingDown)));

@@ -247,7 +247,9 @@ impl Store for Contents {
         let open_run = |(number, run): (&RunNumber, &Run)| OpenRun {
             number: *number,
             project: names[&run.project].clone(),
-            row: run.row.clone(),
+            run: run.row.run.clone(),
+            created_at: run.row.created_at,
+            document: Some(run.row.document.clone()),
             cancelled: run.cancelled,
             is_foreign: false,
         };
@@ -255,7 +257,7 @@ impl Store for Contents {
         open_runs.sort_by_key(|run| run.number);
         let ended_run = |&(ended_at, number): &(Timestamp, RunNumber)| {
             let project = names[&self.runs.get(&number)?.project].clone();
-            Some(EndedRun { number, project, ended_at })
+            Some(EndedRun { number, project, ended_at, ends: self.ends(number).ok()?? })
         };
         Ok(Recovered {
             projects: self.recovered_projects(),

@@ -66,3 +66,21 @@ impl From<StoreError> for OpenError {
         Self(error.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_node_was_alive_as_another_is_nothing_to_the_one_that_it_is_now() {
+        let (began, former, node) = (Instant::now(), NodeId([1; 8]), NodeId([2; 8]));
+        let me = Membership::new(former, Duration::from_nanos(1), began, String::new());
+        me.becomes(node, began);
+        while began.elapsed() < Duration::from_nanos(1) {}
+        let later = began + Duration::from_secs(3600);
+        me.is_alive(former, later);
+        assert!(me.is_over());
+        me.is_alive(node, later);
+        assert!(!me.is_over());
+    }
+}

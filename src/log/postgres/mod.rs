@@ -173,13 +173,13 @@ impl Store for PostgresStore {
 
     fn recover(&self) -> Result<Recovered, StoreError> {
         self.let_lock_go();
-        self.recovered(None)
+        self.recovered(None, &[])
     }
 
     /// What there are conflicts of all the time is locked until the next append.
-    fn recover_projects(&self, projects: &[ProjectId]) -> Result<Recovered, StoreError> {
+    fn recover_projects(&self, projects: &[ProjectId], known: &[RunNumber]) -> Result<Recovered, StoreError> {
         self.lock_contended(projects);
-        self.recovered(Some(projects))
+        self.recovered(Some(projects), known)
     }
 
     fn remains(&self, project: &ProjectId) -> Result<Option<RecoveredProject>, StoreError> {

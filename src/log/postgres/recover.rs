@@ -1,24 +1,26 @@
 //! Reads what a start goes on from, and what others have changed.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use tokio_postgres::Row;
 
-use super::codes::{count, damaged, get, id, nat, run_number, timestamp};
+use super::codes::{count, damaged, get, id, nat, run_key, run_number, timestamp};
 use super::connection::{Step, Together};
 use super::projects::Tails;
-use super::read::run_row;
 use super::{PostgresStore, sql};
 use crate::log::store::segment::Extent;
-use crate::log::store::{EndedRun, NodeId, OpenRun, Recovered, RecoveredProject, StoreError};
-use crate::model::ProjectId;
+use crate::log::store::{EndedRun, Ends, NodeId, OpenRun, Recovered, RecoveredProject, RunNumber, StoreError};
+use crate::model::{NOTED_REVISION as NOTED, ProjectId, RunId};
 
 const ENDED_RUNS_MS: i64 = Recovered::ENDED_RUNS_MS as i64;
 
 impl PostgresStore {
     /// Of all projects, or of these alone: as it was in one moment.
-    pub(super) fn recovered(&self, of: Option<&[ProjectId]>) -> Result<Recovered, StoreError> {
+    /// Without the documents of those of the runs of `known` whose plans are as they were submitted.
+    pub(super) fn recovered(&self, of: Option<&[ProjectId]>, known: &[RunNumber]) -> Result<Recovered, StoreError> {
         let key_bytes = self.key_bytes_of_all()?;
+        let (known, noted): (Vec<i64>, &[u8]) = (known.iter().map(|number| run_key(*number)).collect(), NOTED);
         let names: Vec<&str> = of.unwrap_or_default().iter().map(ProjectId::as_str).collect();
         let steps = match of {
             None => [
@@ -29,7 +31,7 @@ impl PostgresStore {
             ],
             Some(_) => [
                 Step { sql: sql::SOME_PROJECTS, values: vec![&names] },
-                Step { sql: sql::SOME_OPEN_RUNS, values: vec![&names] },
+                Step { sql: sql::SOME_OPEN_RUNS, values: vec![&names, &known, &noted] },
                 Step { sql: sql::SOME_ENDED_RUNS, values: vec![&ENDED_RUNS_MS, &names] },
                 Step { sql: sql::SOME_CLOCK, values: vec![&names] },
             ],
@@ -99,16 +101,21 @@ fn note_tail(row: &Row, project: &RecoveredProject, tails: &mut Tails) -> Result
 }
 
 fn open_run(row: &Row, node: NodeId) -> Result<OpenRun, StoreError> {
-    let owner: &[u8] = get(row, 8)?;
+    let (document, owner): (Option<&[u8]>, &[u8]) = (get(row, 4)?, get(row, 6)?);
     Ok(OpenRun {
         number: run_number(row, 0)?,
         project: id(row, 1, ProjectId::parse)?,
-        row: run_row(row, 2)?,
-        cancelled: get(row, 7)?,
+        run: id(row, 2, RunId::parse)?,
+        created_at: timestamp(row, 3)?,
+        document: document.map(Arc::from),
+        cancelled: get(row, 5)?,
         is_foreign: owner != node.0,
     })
 }
 
 fn ended_run(row: &Row) -> Result<EndedRun, StoreError> {
-    Ok(EndedRun { number: run_number(row, 0)?, project: id(row, 1, ProjectId::parse)?, ended_at: timestamp(row, 2)? })
+    let (first, last): (Option<i64>, Option<i64>) = (get(row, 3)?, get(row, 4)?);
+    let ends = Ends { first: first.map(nat), last: last.map(nat) };
+    let (number, project) = (run_number(row, 0)?, id(row, 1, ProjectId::parse)?);
+    Ok(EndedRun { number, project, ended_at: timestamp(row, 2)?, ends })
 }

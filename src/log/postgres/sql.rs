@@ -253,26 +253,28 @@ pub(super) const STANDINGS: &str = "SELECT name, newest, revision FROM stepcast_
 /// Parameters: behind this one, how many. Row: as before.
 pub(super) const STANDINGS_BEHIND: &str = "
     SELECT name, newest, revision FROM stepcast_projects WHERE emptied_at IS NULL AND name > $1 ORDER BY name LIMIT $2";
-/// Row: number, project, id, when, fingerprint, document, answer, cancelled, node.
+/// Row: number, project, id, when, document, cancelled, node.
 pub(super) const OPEN_RUNS: &str = "
-    SELECT r.number, p.name, r.run_id, r.created_at, r.fingerprint, d.document, d.answer, r.cancelled, r.node
+    SELECT r.number, p.name, r.run_id, r.created_at, d.document, r.cancelled, r.node
     FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project JOIN stepcast_documents d ON d.run = r.number
     WHERE r.ended_at IS NULL ORDER BY r.number";
-/// The same of some projects. Parameter: names.
+/// The same of some projects, without the documents of those of these runs in which this is not found. Parameters: names, numbers,
+/// what is to be found.
 pub(super) const SOME_OPEN_RUNS: &str = "
-    SELECT r.number, p.name, r.run_id, r.created_at, r.fingerprint, d.document, d.answer, r.cancelled, r.node
+    SELECT r.number, p.name, r.run_id, r.created_at,
+        CASE WHEN r.number <> ALL ($2::bigint[]) OR position($3 in d.document) > 0 THEN d.document END, r.cancelled, r.node
     FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project JOIN stepcast_documents d ON d.run = r.number
     WHERE r.ended_at IS NULL AND p.name = ANY ($1) ORDER BY r.number";
-/// Since that long before where the clock stands. Parameter: milliseconds. Row: number, project, when.
+/// Since that long before where the clock stands. Parameter: milliseconds. Row: number, project, when, its first and last seq.
 pub(super) const ENDED_RUNS: &str = "
-    SELECT r.number, p.name, r.ended_at FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project
+    SELECT r.number, p.name, r.ended_at, r.first_seq, r.last_seq FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project
     WHERE r.ended_at >= greatest(
         (SELECT coalesce(max(newest_at), 0) FROM stepcast_projects),
         (extract(epoch FROM clock_timestamp()) * 1000)::bigint) - $1
     ORDER BY r.ended_at, r.number";
 /// The same of some projects. Parameters: milliseconds, names.
 pub(super) const SOME_ENDED_RUNS: &str = "
-    SELECT r.number, p.name, r.ended_at FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project
+    SELECT r.number, p.name, r.ended_at, r.first_seq, r.last_seq FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project
     WHERE p.name = ANY ($2) AND r.ended_at >= (extract(epoch FROM clock_timestamp()) * 1000)::bigint - $1
     ORDER BY r.ended_at, r.number";
 /// Row: where the clock stands, the largest number of a run.

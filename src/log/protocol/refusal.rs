@@ -60,8 +60,6 @@ pub enum Refusal {
     CancelHeldBack,
     /// The ticket was spent on another node, and no message id of the project came with it.
     TicketSpent,
-    /// Another has the run, and the store takes no wish to it.
-    RunElsewhere,
     /// As many wishes as may be are on their way to runs.
     TooManySteerings(usize),
     /// The run does not do it.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{int, nat, read, sql};
 use crate::auth::{Instance, TicketNote};
-use crate::log::store::{EndedRun, Flow, Identity, OpenRun, Recovered, RecoveredProject};
+use crate::log::store::{EndedRun, Ends, Flow, Identity, OpenRun, Recovered, RecoveredProject};
 use crate::model::{ProjectId, Timestamp};
 
 pub(super) const MASTER_KEY: &str = "master_key";
@@ -82,7 +82,9 @@ fn open_runs(conn: &Connection) -> rusqlite::Result<Vec<OpenRun>> {
         runs.push(OpenRun {
             number,
             project: read::id(row, 1, ProjectId::parse)?,
-            row: kept,
+            run: kept.run,
+            created_at: kept.created_at,
+            document: Some(kept.document),
             cancelled: row.get(2)?,
             is_foreign: false,
         });
@@ -96,7 +98,8 @@ fn ended_runs(conn: &Connection, clock: Timestamp) -> rusqlite::Result<Vec<Ended
     let mut runs = Vec::new();
     read::each_row(conn, sql::ENDED_SINCE, params![int(since)], |row| {
         let (number, ended_at) = (read::run_number(row, 0)?, read::timestamp(row, 2)?);
-        runs.push(EndedRun { number, project: read::id(row, 1, ProjectId::parse)?, ended_at });
+        let ends = Ends { first: row.get::<_, Option<i64>>(3)?.map(nat), last: row.get::<_, Option<i64>>(4)?.map(nat) };
+        runs.push(EndedRun { number, project: read::id(row, 1, ProjectId::parse)?, ended_at, ends });
         Ok(Flow::More)
     })?;
     Ok(runs)

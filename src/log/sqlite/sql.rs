@@ -320,9 +320,9 @@ pub(super) const OPEN_RUNS_OF: &str = "
 pub(super) const OPEN_RUNS: &str = "
     SELECT number, name, cancelled FROM runs JOIN projects ON id = project
     WHERE ended_at IS NULL ORDER BY number";
-/// Parameter: since when. Row: number, project's name, when.
+/// Parameter: since when. Row: number, project's name, when, its first and last seq.
 pub(super) const ENDED_SINCE: &str = "
-    SELECT number, name, ended_at FROM runs INDEXED BY runs_by_end JOIN projects ON id = project
+    SELECT number, name, ended_at, first_seq, last_seq FROM runs INDEXED BY runs_by_end JOIN projects ON id = project
     WHERE ended_at >= ?1 ORDER BY ended_at, number";
 /// Row: number, when it ended.
 pub(super) const OLDEST_ENDED: &str =

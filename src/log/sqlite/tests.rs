@@ -78,7 +78,7 @@ fn a_restart_goes_on_from_what_was_kept() {
     assert_eq!((&project_then.project, project_then.newest), (&project(), 2));
     let open_runs: Vec<_> = recovered.open_runs.iter().map(|run| (run.number, run.cancelled)).collect();
     assert_eq!(open_runs, [(number(2), true), (number(3), false)]);
-    assert_eq!(recovered.open_runs[0].row.document.len(), 5);
+    assert_eq!(recovered.open_runs[0].document.as_ref().map(|it| it.len()), Some(5));
     let ended_runs: Vec<_> = recovered.ended_runs.iter().map(|run| (run.number, run.ended_at.as_millis())).collect();
     assert_eq!(ended_runs, [(number(1), 1000)]);
     assert_eq!(recovered.next_run_number.get(), 4);

@@ -316,16 +316,13 @@ pub trait Store: History + Send {
     /// Where it can't be read.
     fn recover(&self) -> Result<Recovered, StoreError>;
 
-    /// The same, but of these projects alone. For those that another has written to.
+    /// The same, but of these projects alone. For those that another has written to. Whoever asks has the plans of the runs of
+    /// `known` as they were submitted: those of them that are so still come without their documents, which may be large.
     ///
     /// # Errors
     /// Where it can't be read.
-    fn recover_projects(&self, projects: &[ProjectId]) -> Result<Recovered, StoreError> {
-        let mut recovered = self.recover()?;
-        recovered.projects.retain(|it| projects.contains(&it.project));
-        recovered.open_runs.retain(|it| projects.contains(&it.project));
-        recovered.ended_runs.retain(|it| projects.contains(&it.project));
-        Ok(recovered)
+    fn recover_projects(&self, projects: &[ProjectId], known: &[RunNumber]) -> Result<Recovered, StoreError> {
+        Ok(self.recover()?.of(projects, known))
     }
 
     /// A project as it was left, also where it holds nothing any more.

@@ -1,10 +1,11 @@
 //! What a start goes on from, whatever store it comes from.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
-use super::{RunNumber, RunRow};
+use super::{Ends, RunNumber};
 use crate::auth::{Instance, TicketNote};
-use crate::model::{ProjectId, Timestamp};
+use crate::model::{ProjectId, RunId, Timestamp, is_noted};
 
 /// Random bits, for a store that is new.
 pub struct Seed {
@@ -62,8 +63,13 @@ pub struct OpenRun {
     pub number: RunNumber,
     /// Its project.
     pub project: ProjectId,
-    /// What was kept of it when it was taken on.
-    pub row: RunRow,
+    /// Its id.
+    pub run: RunId,
+    /// When it was taken on.
+    pub created_at: Timestamp,
+    /// The plan and its inputs. None where whoever asks [knows](super::Store::recover_projects) the run, and its plan is as it was
+    /// submitted.
+    pub document: Option<Arc<[u8]>>,
     /// It was asked to end.
     pub cancelled: bool,
     /// Another node has taken it on and goes on with it. Never so in a store of one writer.
@@ -79,9 +85,23 @@ pub struct EndedRun {
     pub project: ProjectId,
     /// When its last message was kept, by the clock that history ages by.
     pub ended_at: Timestamp,
+    /// Where it begins and ends.
+    pub ends: Ends,
 }
 
 impl Recovered {
+    /// What of it is of these projects, without the documents of those of the runs of `known` whose plans are as they were
+    /// submitted.
+    pub(in crate::log) fn of(mut self, projects: &[ProjectId], known: &[RunNumber]) -> Self {
+        self.projects.retain(|it| projects.contains(&it.project));
+        self.open_runs.retain(|it| projects.contains(&it.project));
+        self.ended_runs.retain(|it| projects.contains(&it.project));
+        for run in self.open_runs.iter_mut().filter(|run| known.contains(&run.number)) {
+            run.document = run.document.take().filter(|document| is_noted(document));
+        }
+        self
+    }
+
     /// How long ago a run may have ended to be among [`ended_runs`](Self::ended_runs), in milliseconds: a little more
     /// than a run that has ended is shown to whoever comes.
     pub const ENDED_RUNS_MS: u64 = 5 * 60 * 1000;

@@ -35,7 +35,7 @@ pub use draft::Draft;
 pub use for_each::{ForEach, INDEX_NAME, ITEMS_MAX, Items};
 pub use handlers::{HANDLERS_TIMEOUT, StepPlace};
 pub use issue::{ISSUES_MAX, Issue, Issues};
-pub use patch::{Patched, is_noted, noted_document, unnoted_document};
+pub use patch::{NOTED_REVISION, Patched, is_noted, noted_document, unnoted_document};
 pub use planned::{open_change, standing_document, unplanned_document};
 pub use retry_of::{Earlier, KeptOutput, RetryOf};
 pub use retry_on::{Failure, RetryOn};

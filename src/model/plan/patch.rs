@@ -217,9 +217,12 @@ fn drop_notes(document: &mut Exact<'_>) {
     }
 }
 
+/// What stands in a document in which a run has noted anything.
+pub const NOTED_REVISION: &[u8] = b",\"revision\":";
+
 /// May a run have noted anything in a document? Where it has not, the plan is as it was submitted.
 pub fn is_noted(document: &[u8]) -> bool {
-    memchr::memmem::rfind(document, b",\"revision\":").is_some()
+    memchr::memmem::rfind(document, NOTED_REVISION).is_some()
 }
 
 /// The steps of the plan in a kept document.

@@ -136,6 +136,18 @@ fn nobody_is_refused_for_runs_of_the_project_that_have_ended_elsewhere() {
 }
 
 #[test]
+fn documents_of_runs_that_were_known_were_read_again_with_each_that_another_began() {
+    let (disk, mut one, mut other) = two_nodes();
+    ["a", "b", "c"].iter().for_each(|run| other.bench.submit(run));
+    disk.documents();
+    assert_eq!((one.runs().len(), disk.documents()), (3, 3));
+    one.bench.submit("mine");
+    other.bench.submit("d");
+    disk.documents();
+    assert_eq!((one.runs().len(), disk.documents()), (5, 1));
+}
+
+#[test]
 fn a_run_elsewhere_does_not_stay_open_for_ever_in_a_project_that_is_not_followed() {
     let (_, mut one, mut other) = two_nodes();
     other.bench.submit("theirs");

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::log::MemoryStore;
-use crate::log::faulty::Disk;
+use crate::log::faulty::{Call, Disk, Fault};
 use crate::log::journal::ReadPlan;
 use crate::log::protocol::WantedItems;
 use crate::model::{ItemCounts, ItemState, StepStatus};
@@ -40,6 +40,24 @@ fn runs_that_were_left_go_on_in_the_order_in_which_they_were_taken_on() {
     assert_eq!(outcome.orders.iter().map(resumed).collect::<Vec<_>>(), expected);
     let next = bench.publish(&p(), 1);
     assert_eq!(next, 8, "numbers go on without a gap");
+}
+
+#[test]
+fn of_all_runs_that_had_ended_a_moment_ago_each_was_read_twice() {
+    let disk = Disk::new(MemoryStore::new());
+    let reads = || {
+        disk.set(Fault::At { of: &[Call::Read], first: u64::MAX, more: 0 });
+        open(&disk, readable());
+        disk.seen()
+    };
+    let without_runs = reads();
+    let (mut bench, _) = open(&disk, readable());
+    ["r1", "r2", "r3"].iter().for_each(|run| bench.whole_run(run, 3));
+    assert_eq!(reads(), without_runs + 1, "the one that is shown, and once");
+    let (mut bench, _) = open(&disk, readable());
+    let Answer::StartsAt(start) = bench.ask(subscribe(everything(p()), 0)) else { panic!("it begins") };
+    let [shown] = &start.snapshots[..] else { panic!("one is shown") };
+    assert!(String::from_utf8_lossy(shown).contains("r3"), "the newest");
 }
 
 #[test]

@@ -31,7 +31,7 @@ const STEPS: usize = 150;
 const TURNS_MAX: usize = 40;
 
 /// What the default seeds must meet between them.
-const WORTH_MEETING: [&str; 16] = [
+const WORTH_MEETING: [&str; 15] = [
     "cancel held back",
     "cancel of another's run",
     "conflict",
@@ -46,7 +46,6 @@ const WORTH_MEETING: [&str; 16] = [
     "run begun",
     "steered",
     "steered before",
-    "steered elsewhere",
     "told to end",
 ];
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::auth::TicketNote;
-use crate::log::store::{Beat, BeatError, Due, DueTimes, OutboxChange};
+use crate::log::store::{Beat, BeatError, Due, DueTimes, OpenRun, OutboxChange, RunNumber};
 use crate::model::Notable;
 
 fn spent(nonce: u8) -> Write {
@@ -71,7 +71,7 @@ fn a_node_that_is_always_behind_gets_through_after_a_few_conflicts() {
         append_here(&mut quick, &messages([n])).expect("kept");
         let conflict = append(&mut slow, expected, &messages([n]));
         assert_eq!(conflict, Err(AppendError::Conflict(vec![head(&quick)])));
-        let recovered = slow.recover_projects(&[project()]).expect("readable");
+        let recovered = slow.recover_projects(&[project()], &[]).expect("readable");
         expected = Head { project: project(), newest: recovered.projects[0].newest, revision: 0 };
     }
     // Whoever writes now comes behind the one that has waited for so long.
@@ -89,7 +89,7 @@ fn a_node_that_is_always_behind_gets_through_after_a_few_conflicts() {
         let behind = Head { project: project(), newest, revision: 0 };
         assert!(append(&mut slow, behind, &messages([1])).is_err());
     }
-    slow.recover_projects(&[project()]).expect("readable");
+    slow.recover_projects(&[project()], &[]).expect("readable");
     let settings =
         super::super::PostgresSettings { ttl: std::time::Duration::from_secs(60), ..super::super::testing::SETTINGS };
     let mut other = open(&url, settings).store;
@@ -126,7 +126,7 @@ fn the_runs_of_a_node_that_is_gone_are_one_others_and_nobody_elses() {
     let (one, mut ones_lease, _) = node(&url);
     let (other, mut others_lease, _) = node(&url);
     let is_foreign = |store: &PostgresStore| {
-        let recovered = store.recover_projects(&[project()]).expect("readable");
+        let recovered = store.recover_projects(&[project()], &[]).expect("readable");
         recovered.open_runs.iter().map(|run| run.is_foreign).collect::<Vec<_>>()
     };
     assert_eq!((is_foreign(&gone), is_foreign(&one)), (vec![false], vec![true]));
@@ -136,9 +136,68 @@ fn the_runs_of_a_node_that_is_gone_are_one_others_and_nobody_elses() {
     assert_eq!(ones_lease.beat(), Ok(Beat { taken_over: vec![project()], nodes: 2, dead: 1 }));
     assert_eq!(others_lease.beat(), Ok(Beat { taken_over: vec![], nodes: 2, dead: 0 }));
     assert_eq!((is_foreign(&one), is_foreign(&other)), (vec![false], vec![true]));
-    assert_eq!(gones_lease.beat(), Err(BeatError::Fenced));
+    assert_eq!((gones_lease.beat(), gones_lease.renew()), (Err(BeatError::Fenced), Err(BeatError::Fenced)));
     let last = [message(2, 2, Some(number(1)), Place::Last), ended(1, 2)];
     assert_eq!(append_here(&mut gone, &last), Err(AppendError::Fenced));
+}
+
+#[test]
+fn a_beat_of_who_a_node_was_before_fenced_the_one_that_it_is_by_now() {
+    let Some((engine, url)) = database() else { return };
+    let (store, mut lease, _) = node(&url);
+    let (next, ..) = node(&url);
+    let mut session = engine.session(&url);
+    let leaves = format!("UPDATE stepcast_nodes SET until = '-infinity' WHERE id = '\\x{}'", store.me.node());
+    session.run(&format!("BEGIN; {leaves}"));
+    std::thread::scope(|scope| {
+        let beats = scope.spawn(move || lease.beat());
+        let waits =
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        wait_for(|| engine.sql(&url, waits) == "1");
+        store.me.becomes(next.me.node(), std::time::Instant::now());
+        session.run("COMMIT");
+        let beat = beats.join().expect("it does not panic");
+        assert_eq!(beat.map(|beat| beat.nodes), Ok(1), "it is said again of the one that it is");
+    });
+}
+
+#[test]
+fn a_node_that_only_stays_alive_takes_nothing_over() {
+    let Some((engine, url)) = database() else { return };
+    let (mut gone, ..) = node(&url);
+    let (_one, mut lease, _) = node(&url);
+    assert_eq!(append_here(&mut gone, &[created(1, 5)]), Ok(()));
+    let_expire(engine, &url, gone.me.node());
+    assert_eq!(lease.renew().map(|beat| (beat.taken_over, beat.dead)), Ok((vec![], 0)));
+    assert_eq!(lease.beat().map(|beat| (beat.taken_over, beat.dead)), Ok((vec![project()], 1)));
+}
+
+#[test]
+fn a_node_is_alone_while_no_other_is_alive() {
+    let Some((engine, url)) = database() else { return };
+    let (one, ..) = node(&url);
+    assert_eq!(one.is_alone(), Ok(true));
+    let (other, ..) = node(&url);
+    assert_eq!((one.is_alone(), other.is_alone()), (Ok(false), Ok(false)));
+    let_expire(engine, &url, one.me.node());
+    assert_eq!((one.is_alone(), other.is_alone()), (Ok(false), Ok(true)));
+}
+
+#[test]
+fn runs_that_are_known_come_without_their_documents_unless_these_are_others_by_now() {
+    let Some((_, url)) = database() else { return };
+    let mut store = node(&url).0;
+    let changed = br#"{"plan":{},"revision":2}"#;
+    let document = Write::Document { number: number(1), document: changed[..].into() };
+    append_here(&mut store, &[created(1, 5), created(2, 5), created(3, 5)]).expect("kept");
+    append_here(&mut store, &[document]).expect("kept");
+    let lengths = |known: &[RunNumber]| {
+        let recovered = store.recover_projects(&[project()], known).expect("readable");
+        let length = |run: &OpenRun| run.document.as_ref().map(|document| document.len());
+        recovered.open_runs.iter().map(length).collect::<Vec<_>>()
+    };
+    assert_eq!(lengths(&[]), [Some(changed.len()), Some(5), Some(5)]);
+    assert_eq!(lengths(&[number(1), number(2)]), [Some(changed.len()), None, Some(5)]);
 }
 
 #[test]

@@ -229,7 +229,6 @@ impl Model {
                 );
                 self.meet(if replayed { "steered before" } else { "steered" });
             }
-            (Asked::Steer, Answer::Refused(Refusal::RunElsewhere)) => self.meet("steered elsewhere"),
             (Asked::Steer, Answer::Refused(Refusal::KeyReused)) => self.meet("key reused"),
             (
                 Asked::Steer,

@@ -1,0 +1,94 @@
+//! Runs that can't go on here, because something that was kept of them can't be read: the log gives them their last messages,
+//! for nobody else can.
+
+use std::sync::Arc;
+
+use super::batch::Batch;
+use super::{CommitError, Journal, Outcome};
+use crate::log::protocol::Command;
+use crate::log::store::{OpenRun, StoreError};
+use crate::model::{Budget, FIRST_REVISION, Now, OnFailure, Plan, Record, Scheduling};
+
+/// A run that can't go on, and why.
+pub(super) type Unreadable = (OpenRun, String);
+
+impl Journal {
+    fn last_words_of(&self, (run, why): &Unreadable, now: Now) -> Vec<Record> {
+        log::error!("run {} can't go on: {why}", run.run);
+        let why = format!("the run can't go on after the restart: {why}");
+        self.last_words(&run.project, &run.run, why, now)
+    }
+
+    /// The same, of runs that were taken over. What the log says itself is nothing that whoever runs the runs has handed over:
+    /// where the store is down it is not held back, but said anew.
+    pub(super) fn end_taken_over(&mut self, now: Now, outcome: &mut Outcome) {
+        if self.unreadable.is_empty() || self.is_down() {
+            return;
+        }
+        let mut runs = std::mem::take(&mut self.unreadable).into_iter();
+        while let Some(run) = runs.next() {
+            let words = self.last_words_of(&run, now);
+            if !words.is_empty() && self.is_put_off(words, now, outcome) {
+                let left = if self.is_fenced() { Vec::new() } else { std::iter::once(run).chain(runs).collect() };
+                self.unreadable.extend(left);
+                return;
+            }
+        }
+    }
+
+    /// Runs whose plan this program does not understand get their last message, for nobody else can give it to them.
+    pub(super) fn end_unreadable(
+        &mut self,
+        runs: Vec<Unreadable>,
+        now: Now,
+        outcome: &mut Outcome,
+    ) -> Result<(), StoreError> {
+        let records: Vec<_> = runs.iter().flat_map(|run| self.last_words_of(run, now)).collect();
+        if records.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        match self.commit(&[Command::Records(records.clone())], &mut batch, now, outcome) {
+            Ok(()) => {
+                // The executor has handed nothing over so far.
+                batch.kept = 0;
+                batch.release(outcome);
+            }
+            Err(CommitError::Down(error)) => return Err(error),
+            Err(CommitError::Fenced) => return Err(StoreError("this node is thought to be gone".to_owned())),
+            Err(CommitError::Refused(objection)) => {
+                if self.is_as_before(objection.why(), &batch, now, outcome) {
+                    self.keep_records(&records, now, outcome);
+                }
+                if self.is_down() {
+                    return Err(objection.why().clone());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What stands in for a plan that can't be read.
+pub(super) fn stand_in(run: &OpenRun) -> Plan {
+    Plan {
+        parent: None,
+        name: run.run.as_str().into(),
+        description: Arc::default(),
+        steps: Vec::new(),
+        levels: Vec::new(),
+        inputs: serde_json::Map::new(),
+        estimated_duration: 0,
+        timeout: None,
+        on_failure: OnFailure::Stop,
+        scheduling: Scheduling::Levels,
+        handler_timeout: crate::model::HANDLERS_TIMEOUT,
+        budget: Budget::default(),
+        revision: FIRST_REVISION,
+        source: None,
+        queue_timeout: None,
+        concurrency: None,
+        parameters: None,
+        retry_of: None,
+    }
+}
