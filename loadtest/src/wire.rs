@@ -50,14 +50,6 @@ impl Wire {
         let session = ClientConnection::new(config.clone(), NAME.try_into()?)?;
         Ok(Self::Tls(Box::new(Tls { socket, session })))
     }
-
-    /// What the poll watches.
-    pub fn socket(&mut self) -> &mut TcpStream {
-        match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(tls) => &mut tls.socket,
-        }
-    }
 }
 
 impl Tls {
