@@ -11,6 +11,7 @@ mod commit;
 mod concurrency;
 mod conflict;
 mod drain;
+mod entries;
 mod fence;
 mod follow;
 mod freshness;
@@ -22,6 +23,7 @@ mod numbers;
 mod open;
 mod outage;
 mod outbox;
+mod outcome;
 mod outputs;
 mod plans;
 mod reads;
@@ -29,6 +31,7 @@ mod refused;
 mod resume;
 mod reuse;
 mod runs;
+mod spending;
 mod standings;
 mod steering;
 #[cfg(test)]
@@ -36,8 +39,7 @@ mod tests;
 mod unreadable;
 mod wishes;
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +47,7 @@ use std::time::Duration;
 use self::age::AgeClock;
 use self::batch::Batch;
 use self::commit::CommitError;
+use self::entries::{ProjectEntry, RunEntry};
 use self::fence::Fence;
 use self::growth::Growth;
 use self::heads::Touched;
@@ -52,7 +55,9 @@ use self::load::Loaded;
 use self::numbers::Numbers;
 pub use self::open::ReadPlan;
 use self::outage::Outage;
+pub use self::outcome::Outcome;
 pub use self::outputs::STATE_OUTPUTS_BYTES_MAX;
+use self::spending::Spending;
 pub use self::standings::Standings;
 use self::steering::Steerings;
 use self::unreadable::Unreadable;
@@ -61,14 +66,11 @@ use self::wishes::Wishes;
 
 use super::lookup::heads::Heads;
 use super::lookup::{Asked, Lookup, Question};
-use super::protocol::{
-    Answer, Command, Delivery, Order, PlanLimits, Refusal, ReplyTo, Spends, StartingPosition, Webhooks,
-};
+use super::protocol::{Answer, Command, Delivery, PlanLimits, Refusal, ReplyTo, Spends, Subscription, Webhooks};
 use super::store::{BeatError, Retention, RunMap, RunNumber, RunSet, Store, StoreError};
-use super::views::Snapshot;
 use super::work::{Held, WorkCounts};
 use crate::auth::{IdSigner, TicketNote};
-use crate::model::{Now, Plan, ProjectId, RunId, RunState, Timestamp};
+use crate::model::{Now, ProjectId, Timestamp};
 
 /// The journal's bounds.
 #[derive(Debug, Clone, Copy)]
@@ -98,8 +100,8 @@ pub struct Journal {
     pub(super) store: Box<dyn Store>,
     pub(super) signer: IdSigner,
     pub(super) limits: Limits,
-    pub(super) projects: HashMap<ProjectId, ProjectEntry>,
-    pub(super) runs: RunMap<RunEntry>,
+    projects: HashMap<ProjectId, ProjectEntry>,
+    runs: RunMap<RunEntry>,
     /// Runs that ended a moment ago and are still held, by when: one a project at most, wherever the clock is set.
     pub(super) recent: BTreeMap<(Timestamp, RunNumber), ProjectId>,
     /// Of those that have not ended the ones that are run here: it is kept that this journal has taken them on, or it found
@@ -158,141 +160,14 @@ pub struct Journal {
     webhooks_dropped: u64,
 }
 
-/// What is held of a project.
-#[derive(Default)]
-pub(super) struct ProjectEntry {
-    /// The store holds messages or runs of it.
-    pub(super) is_kept: bool,
-    pub(super) newest: u64,
-    /// See [`Head::revision`](super::store::Head::revision).
-    pub(super) revision: u64,
-    pub(super) last_activity: Timestamp,
-    /// The loop is sent its messages.
-    pub(super) is_watched: bool,
-    /// And, between them, what is said of items.
-    pub(super) wants_items: bool,
-    /// Runs that have not ended, in the order in which they were taken on.
-    pub(super) open_runs: BTreeSet<RunNumber>,
-    /// The same by their ids: every message of a run is looked up here.
-    pub(super) open_by_id: HashMap<RunId, RunNumber>,
-    /// Those of them that are children, by their parents.
-    pub(super) children: HashMap<RunId, BTreeSet<RunNumber>>,
-    /// The run that ended last.
-    pub(super) newest_ended: Option<RunNumber>,
-}
-
-/// What is held of a run that has not ended, or is its project's newest ended one.
-pub(super) struct RunEntry {
-    /// Readers may hold it too: it is copied where it changes while one does, and only then.
-    pub(super) state: Arc<RunState>,
-    /// What the outputs in it take, of one that has not ended.
-    outputs_bytes: u64,
-    /// None where it has ended.
-    pub(super) plan: Option<Arc<Plan>>,
-    pub(super) first_seq: Option<u64>,
-    pub(super) last_seq: u64,
-    /// Its newest snapshot, while nothing has changed since.
-    pub(super) snapshot: Option<Arc<Snapshot>>,
-    /// A step of it has, or had, items.
-    pub(super) has_items: bool,
-    /// Another node runs it: what it says is followed.
-    is_foreign: bool,
-    /// It is kept that it is to end, and whoever runs it here was told.
-    is_cancelled: bool,
-    /// It waits for others of its group to end.
-    is_held: bool,
-    /// Something of it can't be read here.
-    is_broken: bool,
-}
-
-impl RunEntry {
-    /// One that has ended.
-    fn ended(state: RunState, first_seq: Option<u64>, last_seq: u64) -> Self {
-        let state = Arc::new(state);
-        Self {
-            state,
-            outputs_bytes: 0,
-            plan: None,
-            first_seq,
-            last_seq,
-            snapshot: None,
-            has_items: false,
-            is_foreign: false,
-            is_cancelled: false,
-            is_held: false,
-            is_broken: false,
-        }
-    }
-}
-
-/// What a batch lets out.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// For the loop, in order.
-    pub deliveries: Vec<Delivery>,
-    /// For the executor, in order.
-    pub orders: Vec<Order>,
-    /// For those who read beside the log.
-    pub questions: Vec<Question>,
-    /// There is something that webhooks are to be told.
-    pub has_due: bool,
-    /// There is another schedule than before, or one less.
-    pub has_schedules: bool,
-    /// Projects that this node has moved, and of which others are to be told; and wishes, or answers to them, are among what
-    /// was kept. Only where the store is shared.
-    pub moved: Vec<ProjectId>,
-    /// See `moved`.
-    pub has_wishes: bool,
-}
-
-impl Outcome {
-    pub(super) fn reply(&mut self, to: &ReplyTo, answer: Answer) {
-        self.deliveries.push(Delivery::Reply { to: to.clone(), answer });
-    }
-}
-
-/// A stream that a ticket is spent for.
-struct Spending {
-    spends: Spends,
-    start: Box<StartingPosition>,
-    reply: ReplyTo,
-}
-
-impl Spending {
-    /// The first of those to a project.
-    fn first_of<'s>(streams: &'s mut [Self], project: &ProjectId) -> Option<&'s mut Self> {
-        streams.iter_mut().find(|it| it.start.project == *project)
-    }
-}
-
 impl Journal {
     /// Takes a batch of commands. Where the store fails, nothing of the batch is kept but what runs said, which is held
     /// back until the store takes it; the rest is refused.
     pub fn handle(&mut self, commands: Vec<Command>, now: Now) -> Outcome {
         self.forget_ended(now.wall);
         self.note_retry(now);
-        let is_read = |command: &mut Command| {
-            matches!(
-                command,
-                Command::Read { .. }
-                    | Command::Subscribe { .. }
-                    | Command::Unwatch(_)
-                    | Command::Items { .. }
-                    | Command::IgnoreItems(_)
-                    | Command::ExecutorEnded
-                    | Command::Barrier(_)
-                    | Command::Follow(_)
-                    | Command::Adopt(_)
-                    | Command::Wishes(_)
-                    | Command::Tickets(_)
-                    | Command::Probe
-                    | Command::Fence
-                    | Command::Abandoned(_)
-                    | Command::Close
-            )
-        };
         let mut writes = commands;
-        let mut reads: Vec<_> = writes.extract_if(.., is_read).collect();
+        let mut reads: Vec<_> = writes.extract_if(.., |it| is_read(it)).collect();
         let mut outcome = Outcome::default();
         if self.is_shared {
             let mut to_do = self.hear_others(&mut reads, &mut writes, now, &mut outcome);
@@ -305,90 +180,80 @@ impl Journal {
         self.publish_heads();
         let mut spending = Vec::new();
         for command in reads {
-            if let Command::Subscribe { subscription, reply, .. } = &command
-                && let Err(error) = self.look_ahead(subscription, now, &mut outcome)
-            {
-                outcome.reply(reply, unreadable(&error));
-                continue;
-            }
-            match command {
-                Command::Subscribe { subscription, spends, reply } => {
-                    match (spends, self.answer(|journal| journal.begin(&subscription, now))) {
-                        (Some(spends), Answer::StartsAt(start)) if !start.is_over => {
-                            spending.push(Spending { spends, start, reply });
-                        }
-                        (_, Answer::StartsAt(mut start)) => {
-                            // That one may be refused still.
-                            if let Some(first) = Spending::first_of(&mut spending, &start.project) {
-                                start.backlog = start.backlog.or(first.start.backlog.take());
-                            }
-                            self.tell_where(start, reply, &mut outcome);
-                        }
-                        (_, answer) => outcome.reply(&reply, answer),
-                    }
-                }
-                Command::Read { query, reply } => match self.known_of(&query) {
-                    Some(known) => {
-                        outcome.questions.push(Question { reply, asked: Asked::Look(query, known) });
-                    }
-                    None => match self.answer(|journal| journal.read(query, now)) {
-                        Answer::StartsAt(start) => self.tell_where(start, reply, &mut outcome),
-                        answer => outcome.reply(&reply, answer),
-                    },
-                },
-                Command::Unwatch(project) => self.unwatch(&project),
-                Command::Items { project, run, after, reply } => {
-                    self.show_items(project, run, after, reply, &mut outcome);
-                }
-                Command::IgnoreItems(project) => self.ignore_items(&project),
-                Command::ExecutorEnded => self.end_steering(&mut outcome),
-                Command::Probe => self.probe(now, &mut outcome),
-                Command::Tickets(notes) => outcome.deliveries.push(Delivery::Tickets(notes)),
-                Command::Barrier(reply) => self.reach(reply, &mut outcome),
-                _ => {}
-            }
+            self.take_read(command, &mut spending, now, &mut outcome);
         }
         self.spend(spending, now, &mut outcome);
         self.end_taken_over(now, &mut outcome);
         self.give_wishes_up(now, &mut outcome);
         self.look_around(now, &mut outcome);
-        if now.mono >= self.trim_at {
-            let before = self.held();
-            self.trim(now);
-            if self.held() != before {
-                outcome.deliveries.push(Delivery::Worked(self.held()));
-            }
-        }
+        self.trim_in_time(now, &mut outcome);
         self.look_for_room();
         self.publish_heads();
         self.fresh.clear();
         outcome
     }
 
-    /// Begins the streams that tickets are spent for, once that is kept: all in one commit. One whose ticket another node has
-    /// spent begins where its client shows what only a stream can have told it.
-    fn spend(&mut self, streams: Vec<Spending>, now: Now, outcome: &mut Outcome) {
-        if streams.is_empty() {
+    /// Answers what asks for something, or has others answer it.
+    fn take_read(&mut self, command: Command, spending: &mut Vec<Spending>, now: Now, outcome: &mut Outcome) {
+        match command {
+            Command::Subscribe { subscription, spends, reply } => match self.look_ahead(&subscription, now, outcome) {
+                Err(error) => outcome.reply(&reply, unreadable(&error)),
+                Ok(()) => self.subscribe(&subscription, (spends, reply), spending, now, outcome),
+            },
+            Command::Read { query, reply } => match self.known_of(&query) {
+                Some(known) => {
+                    outcome.questions.push(Question { reply, asked: Asked::Look(query, known) });
+                }
+                None => match self.answer(|journal| journal.read(query, now)) {
+                    Answer::StartsAt(start) => self.tell_where(start, reply, outcome),
+                    answer => outcome.reply(&reply, answer),
+                },
+            },
+            Command::Unwatch(project) => self.unwatch(&project),
+            Command::Items { project, run, after, reply } => self.show_items(project, run, after, reply, outcome),
+            Command::IgnoreItems(project) => self.ignore_items(&project),
+            Command::ExecutorEnded => self.end_steering(outcome),
+            Command::Probe => self.probe(now, outcome),
+            Command::Tickets(notes) => outcome.deliveries.push(Delivery::Tickets(notes)),
+            Command::Barrier(reply) => self.reach(reply, outcome),
+            _ => {}
+        }
+    }
+
+    /// Finds where a stream begins. One that a ticket is spent for begins once that is kept.
+    fn subscribe(
+        &mut self,
+        subscription: &Arc<Subscription>,
+        (spends, reply): (Option<Spends>, ReplyTo),
+        spending: &mut Vec<Spending>,
+        now: Now,
+        outcome: &mut Outcome,
+    ) {
+        match (spends, self.answer(|journal| journal.begin(subscription, now))) {
+            (Some(spends), Answer::StartsAt(start)) if !start.is_over => {
+                spending.push(Spending { spends, start, reply });
+            }
+            (_, Answer::StartsAt(mut start)) => {
+                // That one may be refused still.
+                if let Some(first) = Spending::first_of(spending, &start.project) {
+                    start.backlog = start.backlog.or(first.start.backlog.take());
+                }
+                self.tell_where(start, reply, outcome);
+            }
+            (_, answer) => outcome.reply(&reply, answer),
+        }
+    }
+
+    /// Lets go of what is beyond the bounds, where it is time.
+    fn trim_in_time(&mut self, now: Now, outcome: &mut Outcome) {
+        if now.mono < self.trim_at {
             return;
         }
-        let note = |it: &Spending| Command::Note { note: it.spends.note.clone(), reply: None };
-        let notes: Vec<_> = streams.iter().map(note).collect();
-        self.spent.clear();
-        let is_kept = self.keep(&notes, now, outcome);
-        let spent = std::mem::take(&mut self.spent);
-        let begins = |it: &Spending| is_kept && (it.spends.is_proven || !spent.contains(&it.spends.note));
-        let (mut begun, refused): (Vec<_>, Vec<_>) = streams.into_iter().partition(begins);
-        for Spending { mut start, reply, .. } in refused {
-            // The project's newest messages go to the next one who asks.
-            match (start.backlog.take(), Spending::first_of(&mut begun, &start.project)) {
-                (Some(backlog), Some(next)) => next.start.backlog = Some(backlog),
-                (Some(_), None) => self.unwatch(&start.project),
-                (None, _) => {}
-            }
-            let refusal = if is_kept { Refusal::TicketSpent } else { Refusal::StoreUnavailable };
-            outcome.reply(&reply, Answer::Refused(refusal));
+        let before = self.held();
+        self.trim(now);
+        if self.held() != before {
+            outcome.deliveries.push(Delivery::Worked(self.held()));
         }
-        begun.into_iter().for_each(|it| self.tell_where(it.start, it.reply, outcome));
     }
 
     /// Writes something for nobody, where the store takes anything. Where that fails it is missed where it would be seen.
@@ -427,18 +292,6 @@ impl Journal {
         [retry_at, self.wishes.next_deadline(), look_around_at].into_iter().flatten().fold(self.trim_at, Duration::min)
     }
 
-    /// A project that holds nothing, is watched by nobody and shows no run is not held any more: the store has its newest
-    /// `seq`, from which it goes on.
-    pub(super) fn forget_if_empty(&mut self, project: &ProjectId) {
-        let is_empty = |entry: &ProjectEntry| {
-            !entry.is_kept && !entry.is_watched && entry.open_runs.is_empty() && entry.newest_ended.is_none()
-        };
-        if self.projects.get(project).is_some_and(is_empty) {
-            self.projects.remove(project);
-            self.touched.project(project);
-        }
-    }
-
     fn answer(&mut self, look: impl FnOnce(&mut Self) -> Result<Answer, StoreError>) -> Answer {
         let answer = match self.is_stale {
             true => Err(StoreError("it could not be read again after a failure".into())),
@@ -446,65 +299,28 @@ impl Journal {
         };
         answer.unwrap_or_else(|error| unreadable(&error))
     }
+}
 
-    /// What is held of a project; of one that is not held, what is left of it.
-    pub(super) fn entry(&mut self, project: &ProjectId) -> Result<&mut ProjectEntry, StoreError> {
-        self.touched.project(project);
-        match self.projects.entry(project.clone()) {
-            Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(place) => {
-                if let Some(&(newest, revision)) = self.fresh.get(project) {
-                    return Ok(place.insert(ProjectEntry { newest, revision, ..ProjectEntry::default() }));
-                }
-                let entry = self.store.remains(project)?.map(|it| ProjectEntry {
-                    newest: it.newest,
-                    revision: it.revision,
-                    last_activity: it.last_activity,
-                    ..ProjectEntry::default()
-                });
-                if self.is_shared
-                    && !self.store.recover_projects(std::slice::from_ref(project), &[])?.open_runs.is_empty()
-                {
-                    return Err(StoreError(
-                        "others have just begun runs in a project that nothing was known of".to_owned(),
-                    ));
-                }
-                Ok(place.insert(entry.unwrap_or_default()))
-            }
-        }
-    }
-
-    /// The `seq` of a project's newest message.
-    pub(super) fn newest(&self, project: &ProjectId) -> Result<u64, StoreError> {
-        Ok(self.standing(project)?.0)
-    }
-
-    /// The same, and the project's revision.
-    fn standing(&self, project: &ProjectId) -> Result<(u64, u64), StoreError> {
-        let held = self.projects.get(project).map(|entry| (entry.newest, entry.revision));
-        if let Some(standing) = held.or_else(|| self.fresh.get(project).copied()) {
-            return Ok(standing);
-        }
-        match self.is_shared {
-            false => Ok((self.store.newest(project)?, 0)),
-            true => {
-                let standings = self.store.standings(std::slice::from_ref(project))?;
-                Ok(standings.first().map(|it| (it.newest, it.revision)).unwrap_or_default())
-            }
-        }
-    }
-
-    /// Nothing of the project is delivered any more.
-    fn unwatch(&mut self, project: &ProjectId) {
-        let Some(entry) = self.projects.get_mut(project) else { return };
-        (entry.is_watched, entry.wants_items) = (false, false);
-        self.touched.project(project);
-        self.forget_if_empty(project);
-    }
-
-    pub(super) fn has_room_for(&self, project: &ProjectId) -> bool {
-        self.projects.len() < self.limits.projects || self.projects.contains_key(project)
-    }
+/// Does it change nothing of the log itself?
+fn is_read(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Read { .. }
+            | Command::Subscribe { .. }
+            | Command::Unwatch(_)
+            | Command::Items { .. }
+            | Command::IgnoreItems(_)
+            | Command::ExecutorEnded
+            | Command::Barrier(_)
+            | Command::Follow(_)
+            | Command::Adopt(_)
+            | Command::Wishes(_)
+            | Command::Tickets(_)
+            | Command::Probe
+            | Command::Fence
+            | Command::Abandoned(_)
+            | Command::Close
+    )
 }
 
 /// What a query is answered where the store can't be read.

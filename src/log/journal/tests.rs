@@ -18,6 +18,7 @@ mod projects;
 mod refused;
 mod retelling;
 mod runs;
+mod several;
 mod simulation;
 mod slow_readers;
 mod steering;

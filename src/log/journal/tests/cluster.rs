@@ -9,20 +9,19 @@ mod node;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::Mutex;
 
 use self::model::Model;
 use self::node::{Asked, Node};
+use super::several::{
+    Met, PROJECTS, SEEDS, ToDo, Told, answered, assert_same_answers, attach, grant, is_kept, lock, play_seeds, steer,
+    unless_busy,
+};
 use super::*;
 use crate::executor::testing::Rng;
 use crate::log::MemoryStore;
 use crate::log::fake_engine::TTL_MS;
 use crate::log::faulty::{Call, Disk, Fault, Interruption};
-
-/// Seeds played by default.
-const SEEDS: u64 = 64;
-
-const PROJECTS: [&str; 3] = ["p", "q", "r"];
 
 const STEPS: usize = 200;
 
@@ -30,7 +29,7 @@ const STEPS: usize = 200;
 const TURNS_MAX: usize = 200;
 
 /// What the default seeds must meet between them.
-const WORTH_MEETING: [&str; 17] = [
+const WORTH_MEETING: [&str; 19] = [
     "adopted run",
     "cancel of another's run",
     "conflict",
@@ -46,27 +45,15 @@ const WORTH_MEETING: [&str; 17] = [
     "released",
     "replayed",
     "run held",
+    "steered",
+    "steered elsewhere",
     "ticket spent",
     "told to end",
 ];
 
 #[test]
 fn whatever_nodes_do_that_share_a_store_there_is_one_log() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let one = number("STEPCAST_SEED");
-    let seeds = number("STEPCAST_SEEDS").unwrap_or(SEEDS);
-    let mut met: BTreeMap<&str, u64> = BTreeMap::new();
-    for seed in one.map_or(0..seeds, |seed| seed..seed + 1) {
-        let played = catch_unwind(AssertUnwindSafe(|| {
-            let mut rng = Rng::new(seed);
-            Cluster::new(2 + rng.below(3)).play(&mut rng)
-        }));
-        for (what, times) in played.unwrap_or_else(|_| panic!("STEPCAST_SEED={seed}")) {
-            *met.entry(what).or_default() += times;
-        }
-    }
-    let missed: Vec<_> = WORTH_MEETING.iter().filter(|what| !met.contains_key(**what)).collect();
-    assert!(one.is_some() || seeds < SEEDS || missed.is_empty(), "{missed:?} were never met in {met:#?}");
+    play_seeds(&WORTH_MEETING, |rng| Cluster::new(2 + rng.below(3)).play(rng));
 }
 
 /// The simulation sees what it is there to see.
@@ -93,10 +80,6 @@ struct Cluster {
     model: Arc<Mutex<Model>>,
 }
 
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().expect("nobody panics while they hold it")
-}
-
 impl Cluster {
     fn new(count: usize) -> Self {
         let disk = Disk::shared_by_nodes(MemoryStore::new());
@@ -105,7 +88,7 @@ impl Cluster {
         Self { disk, nodes, model: Arc::new(Mutex::new(model)) }
     }
 
-    fn play(self, rng: &mut Rng) -> BTreeMap<&'static str, u64> {
+    fn play(self, rng: &mut Rng) -> Met {
         for _ in 0..STEPS {
             self.pass_time(rng.below(400) as u64);
             let index = rng.below(self.nodes.len());
@@ -125,22 +108,17 @@ impl Cluster {
         self.come_to_rest(rng);
         let mut model = lock(&self.model);
         model.check_end(&self.nodes);
-        std::mem::take(&mut model.met)
+        std::mem::take(&mut model.told.met)
     }
 
     fn pass_time(&self, ms: u64) {
         self.disk.pass_ms(ms);
-        lock(&self.model).pass_time(ms);
+        lock(&self.model).told.pass_time(ms);
     }
 
     /// Some commands, as one batch.
     fn act(&self, index: usize, rng: &mut Rng) {
-        // It may be in the middle of something.
-        let mut node = match self.nodes[index].try_lock() {
-            Ok(node) => node,
-            Err(TryLockError::WouldBlock) => return,
-            Err(TryLockError::Poisoned(_)) => panic!("a node has panicked"),
-        };
+        let Some(mut node) = unless_busy(&self.nodes[index]) else { return };
         if node.is_paused(&lock(&self.model)) {
             return;
         }
@@ -150,7 +128,7 @@ impl Cluster {
     }
 
     fn handle(&self, node: &mut Node, batch: Vec<Command>) {
-        let now = lock(&self.model).now;
+        let now = lock(&self.model).told.now;
         let outcome = node.journal.handle(batch, now);
         lock(&self.model).take(node, outcome);
     }
@@ -180,20 +158,20 @@ impl Cluster {
     /// A process dies, and another takes its place.
     fn kill(&self, index: usize) {
         let (mut node, mut model) = (lock(&self.nodes[index]), lock(&self.model));
-        model.meet("killed");
+        model.told.meet("killed");
         *node = Node::start(&self.disk, index, &mut model);
     }
 
     /// A process is held up, perhaps for longer than the others wait for it.
     fn pause(&self, index: usize, rng: &mut Rng) {
         let mut model = lock(&self.model);
-        model.meet("paused");
-        lock(&self.nodes[index]).pause(model.now, rng.below(2 * TTL_MS as usize) as u64);
+        model.told.meet("paused");
+        lock(&self.nodes[index]).pause(model.told.now, rng.below(2 * TTL_MS as usize) as u64);
     }
 
     fn publish_in_a_transaction(&self, rng: &mut Rng) {
         let mut model = lock(&self.model);
-        let number = model.next();
+        let number = model.told.next();
         self.disk.publish(&project(PROJECTS[rng.below(PROJECTS.len())]), format!("{{\"n\":{number}}}"));
         model.published_beside(number);
     }
@@ -215,7 +193,7 @@ impl Cluster {
     fn beat(&self, rng: &mut Rng) {
         for node in self.nodes.iter() {
             let mut node = lock(node);
-            let now = lock(&self.model).now;
+            let now = lock(&self.model).told.now;
             if !node.is_paused(&lock(&self.model)) && !rng.one_in(4) {
                 let told = node.beat(now);
                 node.channel.extend(told);
@@ -263,7 +241,7 @@ impl Cluster {
                 {
                     let mut node = lock(&self.nodes[index]);
                     let count = 1 + node.runs.len();
-                    (0..count).for_each(|_| node.speak(rng, lock(&self.model).now.wall));
+                    (0..count).for_each(|_| node.speak(rng, lock(&self.model).told.now.wall));
                 }
                 self.turn(index, rng);
             }

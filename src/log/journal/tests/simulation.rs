@@ -7,23 +7,19 @@
 mod model;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::Mutex;
 
 use self::model::{Asked, Model};
+use super::several::{
+    Met, PROJECTS, ToDo, Told, answered, assert_same_answers, attach, grant, is_kept, lock, play_seeds, steer,
+    unless_busy,
+};
 use super::*;
 use crate::executor::testing::Rng;
 use crate::log::MemoryStore;
 use crate::log::faulty::{Call, Disk, Fault, Interruption};
-use crate::log::{ReplyTo, SteerRequest};
-use crate::model::{Choice, Decide, Steer, Steering, SteeringError, Verdict};
-
-/// Seeds played by default.
-const SEEDS: u64 = 64;
 
 const NODES: usize = 3;
-
-const PROJECTS: [&str; 3] = ["p", "q", "r"];
 
 const STEPS: usize = 150;
 
@@ -51,18 +47,7 @@ const WORTH_MEETING: [&str; 15] = [
 
 #[test]
 fn whatever_several_writers_do_there_is_one_log() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let one = number("STEPCAST_SEED");
-    let seeds = number("STEPCAST_SEEDS").unwrap_or(SEEDS);
-    let mut met: BTreeMap<&str, u64> = BTreeMap::new();
-    for seed in one.map_or(0..seeds, |seed| seed..seed + 1) {
-        let played = catch_unwind(AssertUnwindSafe(|| Cluster::new().play(&mut Rng::new(seed))));
-        for (what, times) in played.unwrap_or_else(|_| panic!("STEPCAST_SEED={seed}")) {
-            *met.entry(what).or_default() += times;
-        }
-    }
-    let missed: Vec<_> = WORTH_MEETING.iter().filter(|what| !met.contains_key(**what)).collect();
-    assert!(one.is_some() || seeds < SEEDS || missed.is_empty(), "{missed:?} were never met in {met:#?}");
+    play_seeds(&WORTH_MEETING, |rng| Cluster::new().play(rng));
 }
 
 /// A journal, the loop and the executor beside it as far as they matter here.
@@ -77,7 +62,7 @@ pub(super) struct Node {
     unkept: u64,
     asked: BTreeMap<u64, Asked>,
     /// What its runs are to do.
-    wishes: Vec<(ProjectId, RunId, Box<Steer>)>,
+    wishes: Vec<ToDo>,
 }
 
 /// A run as the executor has it.
@@ -102,16 +87,12 @@ fn open(disk: &Disk<MemoryStore>, index: usize, now: Now) -> (Journal, Outcome) 
     opened.expect("nothing fails")
 }
 
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().expect("nobody panics while they hold it")
-}
-
 impl Cluster {
     fn new() -> Self {
         let disk = Disk::new(MemoryStore::new());
         let model = Model::new(disk.clone());
         let node = |index| {
-            let (journal, _) = open(&disk, index, model.now);
+            let (journal, _) = open(&disk, index, model.told.now);
             let (seen, runs, unkept, asked, wishes) = Default::default();
             Mutex::new(Node { index, journal, seen, runs, unkept, asked, wishes })
         };
@@ -119,9 +100,9 @@ impl Cluster {
         Self { disk, nodes, model: Arc::new(Mutex::new(model)) }
     }
 
-    fn play(self, rng: &mut Rng) -> BTreeMap<&'static str, u64> {
+    fn play(self, rng: &mut Rng) -> Met {
         for _ in 0..STEPS {
-            lock(&self.model).pass_time(rng.below(120) as u64);
+            lock(&self.model).told.pass_time(rng.below(120) as u64);
             let index = rng.below(NODES);
             match rng.below(100) {
                 0..3 => self.restart(index),
@@ -137,17 +118,12 @@ impl Cluster {
         self.end_runs(rng);
         self.come_to_rest();
         lock(&self.model).check_end(&self.nodes);
-        std::mem::take(&mut lock(&self.model).met)
+        std::mem::take(&mut lock(&self.model).told.met)
     }
 
     /// Some commands, as one batch.
     fn act(&self, index: usize, rng: &mut Rng) {
-        // It may be in the middle of something.
-        let mut node = match self.nodes[index].try_lock() {
-            Ok(node) => node,
-            Err(TryLockError::WouldBlock) => return,
-            Err(TryLockError::Poisoned(_)) => panic!("a node has panicked"),
-        };
+        let Some(mut node) = unless_busy(&self.nodes[index]) else { return };
         let batch = (0..=rng.below(4)).map(|_| self.command(&mut node, rng)).collect();
         self.hand_over(&mut node, batch);
     }
@@ -175,7 +151,7 @@ impl Cluster {
     }
 
     fn hand_over(&self, node: &mut Node, batch: Vec<Command>) {
-        let now = lock(&self.model).now;
+        let now = lock(&self.model).told.now;
         let outcome = node.journal.handle(batch, now);
         lock(&self.model).take(node, outcome);
     }
@@ -188,7 +164,7 @@ impl Cluster {
         }
         let mut outcome = Outcome::default();
         let projects = PROJECTS.map(project);
-        let caught_up = node.journal.catch_up(&projects, lock(&self.model).now, &mut outcome);
+        let caught_up = node.journal.catch_up(&projects, lock(&self.model).told.now, &mut outcome);
         assert_eq!(caught_up, Ok(()));
         lock(&self.model).take(&mut node, outcome);
     }
@@ -197,8 +173,8 @@ impl Cluster {
     fn restart(&self, index: usize) {
         let mut node = lock(&self.nodes[index]);
         let mut model = lock(&self.model);
-        model.meet("restart");
-        let (journal, outcome) = open(&self.disk, index, model.now);
+        model.told.meet("restart");
+        let (journal, outcome) = open(&self.disk, index, model.told.now);
         let (seen, runs, unkept, asked, wishes) = Default::default();
         *node = Node { index, journal, seen, runs, unkept, asked, wishes };
         model.take(&mut node, outcome);
@@ -208,18 +184,13 @@ impl Cluster {
     fn command(&self, node: &mut Node, rng: &mut Rng) -> Command {
         let mut model = lock(&self.model);
         let project = project(PROJECTS[rng.below(PROJECTS.len())]);
-        let to = model.next();
+        let to = model.told.next();
         let reply = reply_to(to);
         match rng.below(100) {
             0..35 => {
-                let numbers: Vec<u64> = (0..=rng.below(3)).map(|_| model.next()).collect();
-                let event = |n: &u64| PublishedEvent {
-                    message_type: "note".into(),
-                    payload: format!("{{\"n\":{n}}}").into_bytes(),
-                };
-                let events = numbers.iter().map(event).collect();
-                node.asked.insert(to, Asked::Publish(project.clone(), numbers));
-                Command::Publish { project, events, reply }
+                let (numbers, command) = model.told.publish(rng, &project, reply);
+                node.asked.insert(to, Asked::Publish(project, numbers));
+                command
             }
             35..50 => {
                 // Few enough that two nodes take on the same one.
@@ -229,7 +200,7 @@ impl Cluster {
                 node.asked.insert(to, Asked::Submit(project));
                 Command::Submit { submission: Box::new(submission), reply }
             }
-            50..75 => node.speak(rng, model.now.wall),
+            50..75 => node.speak(rng, model.told.now.wall),
             75..79 => {
                 let (project, run) = match rng.below(model.runs.len() + 1) {
                     0 => (project, run_id("none")),
@@ -248,11 +219,9 @@ impl Cluster {
                 Command::Cancel { project, run, reply: Some(reply) }
             }
             83..95 => {
-                let newest = model.newest(&project);
-                let resume = rng.one_in(2).then(|| rng.below(newest as usize + 1) as u64);
-                node.asked.insert(to, Asked::Attach(project.clone(), resume));
-                let resume = resume.map(ResumeFrom::Seq);
-                subscribe(Subscription { resume, ..everything(project) }, to)
+                let (resume, command) = attach(rng, project.clone(), model.newest(&project), to);
+                node.asked.insert(to, Asked::Attach(project, resume));
+                command
             }
             _ => {
                 let run = run_id(&format!("r{}", rng.below(12)));
@@ -265,7 +234,7 @@ impl Cluster {
     /// Nothing fails, and everyone learns what others have written.
     fn come_to_rest(&self) {
         for _ in 0..TURNS_MAX {
-            lock(&self.model).pass_time(300);
+            lock(&self.model).told.pass_time(300);
             (0..NODES).for_each(|index| self.turn(index, Vec::new()));
             if !self.nodes.iter().any(|node| lock(node).journal.is_down()) {
                 break;
@@ -279,7 +248,7 @@ impl Cluster {
         for _ in 0..TURNS_MAX {
             for node in self.nodes.iter() {
                 let mut node = lock(node);
-                let batch = (0..=node.runs.len()).map(|_| node.speak(rng, lock(&self.model).now.wall)).collect();
+                let batch = (0..=node.runs.len()).map(|_| node.speak(rng, lock(&self.model).told.now.wall)).collect();
                 self.hand_over(&mut node, batch);
             }
             let is_at_rest = |node: &Node| node.runs.is_empty() && node.wishes.is_empty();
@@ -290,36 +259,12 @@ impl Cluster {
     }
 }
 
-fn steer(project: ProjectId, run: RunId, key: Option<String>, reply: ReplyTo) -> Command {
-    let fingerprint = Fingerprint { value: [7; 32], bytes: [7; 32] };
-    let what = Steering::Decide(Decide { step: step_id("a"), choice: Choice::Approve, payload: None });
-    let claim = Claim { project, key, run: None, fingerprint };
-    Command::Steer { request: Box::new(SteerRequest { claim, run, by: "ann".into(), what }), reply }
-}
-
 impl Node {
-    /// Its runs do some of what they are to do, or say that they have ended.
-    fn grant(&mut self, rng: &mut Rng, at: Timestamp) -> Vec<Record> {
-        let mut records = Vec::new();
-        let count = self.wishes.len().min(rng.below(3));
-        for (project, run, steer) in self.wishes.drain(..count) {
-            let said = format!("wish {} of node {}", steer.id.0, self.index);
-            let answer = match self.runs.get(&(project.clone(), run.clone())) {
-                Some(running) if running.said > 0 => {
-                    let event = RunEvent { run_id: run.clone(), timestamp: at, kind: output_chunk(&said) };
-                    records.push(Record::Event { project: project.clone(), event });
-                    Ok(json!({ "said": said }))
-                }
-                _ => Err(SteeringError::RunEnded),
-            };
-            records.push(Record::Verdict { project, run, verdict: Box::new(Verdict { id: steer.id, answer }) });
-        }
-        records
-    }
-
     /// One of its runs, or some, say the next of what they have to say.
     fn speak(&mut self, rng: &mut Rng, at: Timestamp) -> Command {
-        let mut records = self.grant(rng, at);
+        let runs = &self.runs;
+        let has_begun = |of: &(ProjectId, RunId)| runs.get(of).is_some_and(|running| running.said > 0);
+        let mut records = grant(&mut self.wishes, self.index, has_begun, rng, at);
         for _ in 0..=rng.below(3) {
             if self.runs.is_empty() {
                 break;

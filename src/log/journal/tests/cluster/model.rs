@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::node::{Running, limit_of};
 use super::*;
 use crate::log::store::{History, RunNumber};
+use crate::model::SteeringError;
 
 /// A run that is kept.
 #[derive(Debug)]
@@ -25,20 +26,16 @@ const END: usize = 4;
 
 pub(super) struct Model {
     disk: Disk<MemoryStore>,
-    pub(super) now: Now,
-    numbers: u64,
+    pub(super) told: Told,
     /// The messages of each project, as far as anyone has looked.
     log: BTreeMap<ProjectId, Vec<Message>>,
     /// Each as the first node that told it told it.
     frames: BTreeMap<(ProjectId, u64), Vec<u8>>,
     runs: BTreeMap<(ProjectId, RunId), TakenOn>,
-    /// Numbers whose publisher was told that they are kept, those that were refused, and those that came beside.
-    published: BTreeSet<u64>,
-    refused: BTreeSet<u64>,
+    /// Numbers that were published beside.
     beside: BTreeSet<u64>,
     /// Tickets for which a stream began that showed no position.
     spent: BTreeSet<u64>,
-    pub(super) met: BTreeMap<&'static str, u64>,
 }
 
 struct Message {
@@ -52,23 +49,9 @@ struct Message {
 
 impl Model {
     pub(super) fn new(disk: Disk<MemoryStore>) -> Self {
-        let now = Now { mono: Duration::from_secs(1), wall: Timestamp::from_millis(1_700_000_000_000) };
         let log = PROJECTS.map(|name| (project(name), Vec::new())).into();
-        let (numbers, runs, published, refused, beside, spent, met, frames) = Default::default();
-        Self { disk, now, numbers, log, frames, runs, published, refused, beside, spent, met }
-    }
-
-    pub(super) fn next(&mut self) -> u64 {
-        self.numbers += 1;
-        self.numbers
-    }
-
-    pub(super) fn pass_time(&mut self, ms: u64) {
-        self.now = self.now.plus(Duration::from_millis(ms));
-    }
-
-    pub(super) fn meet(&mut self, what: &'static str) {
-        *self.met.entry(what).or_default() += 1;
+        let (runs, beside, spent, frames) = Default::default();
+        Self { disk, told: Told::nothing(), log, frames, runs, beside, spent }
     }
 
     pub(super) fn newest(&self, project: &ProjectId) -> u64 {
@@ -106,19 +89,17 @@ impl Model {
                     let asked = node.asked.remove(&to).expect("asked, and answered once");
                     self.take_answer(node, asked, answer);
                 }
-                Delivery::StoreIsDown(true) => self.meet("outage"),
+                Delivery::StoreIsDown(true) => self.told.meet("outage"),
                 Delivery::StoreIsDown(false) | Delivery::Worked(_) => {}
                 other => panic!("{other:?}"),
             }
         }
-        node.note_identity(self.now);
-        assert!(node.asked.is_empty(), "someone was not answered: {:?}", node.asked);
+        node.note_identity(self.told.now);
+        let are_wishes = node.asked.values().all(|asked| matches!(asked, Asked::Steer(..)));
+        assert!(are_wishes, "someone was not answered: {:?}", node.asked);
         let open: usize = node.journal.projects.values().map(|entry| entry.open_runs.len()).sum();
         assert!(node.journal.is_stale || node.journal.open_runs == open, "runs are counted");
-        let conflicts = self.disk.conflicts();
-        if conflicts > 0 {
-            *self.met.entry("conflict").or_default() += conflicts;
-        }
+        self.told.meet_times("conflict", self.disk.conflicts());
     }
 
     /// Reads on in the log: its messages are numbered from 1 without a gap, and each run says everything once, in order, by
@@ -146,6 +127,8 @@ impl Model {
 
     fn move_on(&mut self, of: &ProjectId, run: &RunId, number: RunNumber, message: &Value) {
         let stage = match message["type"].as_str().expect("a type") {
+            // It does what someone wants of it.
+            "workflow_step_output" => return,
             "workflow_started" => 1,
             "workflow_completed" | "workflow_failed" => END,
             _ if message["payload"]["status"] == "completed" => 3,
@@ -181,12 +164,12 @@ impl Model {
                 let taken_on = self.taken_on(&project, &run, number);
                 assert_eq!(taken_on.holder.replace(node.me()), None, "{run} is begun twice");
                 if is_held {
-                    self.meet("run held");
+                    self.told.meet("run held");
                 }
                 node.runs.insert((project, run), Running { is_held, ..Running::default() });
             }
             Order::Resume(resumed) => {
-                self.meet("adopted run");
+                self.told.meet("adopted run");
                 let of = (resumed.project, resumed.state.run_id.clone());
                 let number = self.disk.look(|store| store.run_number(&of.0, &of.1)).expect("nothing fails");
                 let taken_on = self.taken_on(&of.0, &of.1, number.expect("it is kept"));
@@ -198,21 +181,22 @@ impl Model {
                 node.runs.insert(of, running);
             }
             Order::Abandon(number) => {
-                self.meet("fenced");
+                self.told.meet("fenced");
                 node.runs.clear();
+                node.wishes.clear();
                 if node.channel.iter().any(|it| matches!(it, Command::Records(_))) {
-                    self.meet("records of before");
+                    self.told.meet("records of before");
                 }
                 node.channel.push(Command::Abandoned(number));
             }
             Order::Release { project, run } => {
-                self.meet("released");
+                self.told.meet("released");
                 if let Some(running) = node.runs.get_mut(&(project, run)) {
                     running.is_held = false;
                 }
             }
             Order::Cancel { project, run } => {
-                self.meet("told to end");
+                self.told.meet("told to end");
                 if let Some(running) = node.runs.get_mut(&(project, run)) {
                     running.is_cancelled = true;
                 }
@@ -220,7 +204,8 @@ impl Model {
             Order::Kept(batches) => {
                 node.unkept = node.unkept.checked_sub(batches).expect("no more than it handed over");
             }
-            Order::Steer { .. } | Order::ChildEnded { .. } | Order::StoreIsDown(_) => {}
+            Order::Steer { project, run, steer } => node.wishes.push((project, run, steer)),
+            Order::ChildEnded { .. } | Order::StoreIsDown(_) => {}
         }
     }
 
@@ -233,7 +218,7 @@ impl Model {
         self.check_frames(project, frames);
         let log = &self.log[project][frames.first_seq as usize - 1..frames.next_seq() as usize - 1];
         if log.iter().any(|message| message.author != node.me()) {
-            self.meet("foreign messages");
+            self.told.meet("foreign messages");
         }
     }
 
@@ -253,22 +238,18 @@ impl Model {
     fn take_answer(&mut self, node: &mut Node, asked: Asked, answer: Answer) {
         match (asked, answer) {
             (Asked::Publish(project, numbers), Answer::Published { first_seq, count }) => {
+                assert_eq!(count, numbers.len());
                 let there = self.log[&project][first_seq as usize - 1..].iter().map(|message| message.number);
-                let there: Vec<_> = there.take(count).collect();
-                assert_eq!(there, numbers.iter().copied().map(Some).collect::<Vec<_>>());
-                self.published.extend(numbers);
+                self.told.has_published(numbers, there);
             }
-            (Asked::Publish(_, numbers), Answer::Refused(Refusal::StoreUnavailable)) => {
-                self.meet("refused event");
-                self.refused.extend(numbers);
-            }
+            (Asked::Publish(_, numbers), Answer::Refused(Refusal::StoreUnavailable)) => self.told.has_refused(numbers),
             (Asked::Submit(project), Answer::Accepted { body, replayed }) => {
                 let body: Value = serde_json::from_slice(&body).expect("JSON");
                 let run = run_id(body["runId"].as_str().expect("an id"));
                 let number = self.disk.look(|store| store.run_number(&project, &run)).expect("nothing fails");
                 self.taken_on(&project, &run, number.expect("it is kept"));
                 if replayed {
-                    self.meet("replayed");
+                    self.told.meet("replayed");
                 }
             }
             (Asked::Submit(_), Answer::Refused(Refusal::KeyReused)) => {}
@@ -277,7 +258,7 @@ impl Model {
                 let taken_on = self.runs.get_mut(&(project, run)).expect("a run");
                 (taken_on.is_cancelled, taken_on.may_be_cancelled) = (true, true);
                 if taken_on.holder != Some(me) {
-                    self.meet("cancel of another's run");
+                    self.told.meet("cancel of another's run");
                 }
             }
             (Asked::Cancel(project, run), Answer::Refused(Refusal::CancelHeldBack | Refusal::StoreUnavailable)) => {
@@ -300,7 +281,7 @@ impl Model {
             }
             (Asked::Spend(_, _, has_proof), Answer::Refused(Refusal::TicketSpent)) => {
                 assert!(!has_proof);
-                self.meet("ticket spent");
+                self.told.meet("ticket spent");
             }
             (Asked::Run(project, run, stage), Answer::Json(body)) => {
                 let body: Value = serde_json::from_slice(&body).expect("JSON");
@@ -308,7 +289,7 @@ impl Model {
                 let is_known = |stage: usize| stage == 0 || body["startedAt"].is_string();
                 assert!(stage.is_none_or(|stage| is_known(stage) && (stage < END || has_ended)), "{body} is old");
                 if self.runs[&(project, run)].holder != Some(node.me()) {
-                    self.meet("found elsewhere");
+                    self.told.meet("found elsewhere");
                 }
             }
             (Asked::List(count), Answer::Json(body)) => {
@@ -316,6 +297,15 @@ impl Model {
                 let shown = body["workflows"].as_array().expect("a list").len();
                 assert!(count.is_none_or(|count| shown >= count), "{shown} of {count:?} are shown");
             }
+            (Asked::Steer(project, run), Answer::Accepted { body, .. }) => {
+                assert!(is_kept(&body, self.log[&project].iter().map(|message| &*message.json)), "a yes is lost");
+                let is_elsewhere = self.runs[&(project, run)].holder != Some(node.me());
+                self.told.meet(if is_elsewhere { "steered elsewhere" } else { "steered" });
+            }
+            (
+                Asked::Steer(..),
+                Answer::Refused(Refusal::KeyReused | Refusal::RunEnded | Refusal::Steering(SteeringError::RunEnded)),
+            ) => {}
             (_, Answer::Refused(Refusal::StoreUnavailable)) => {}
             (asked, other) => panic!("{asked:?}: {other:?}"),
         }
@@ -371,13 +361,9 @@ impl Model {
     /// Everything that was said is in the log, once, and all nodes know the same.
     pub(super) fn check_end(&mut self, nodes: &[Mutex<Node>]) {
         let numbers: Vec<u64> = self.log.values().flatten().filter_map(|message| message.number).collect();
-        let kept: BTreeSet<u64> = numbers.iter().copied().collect();
-        assert_eq!(numbers.len(), kept.len(), "something is there twice");
-        assert!(self.published.is_subset(&kept) && self.beside.is_subset(&kept), "something is not there");
-        assert!(self.refused.is_disjoint(&kept), "something is there that was refused");
-        assert_eq!(kept.len(), self.published.len() + self.beside.len());
+        self.told.check(&numbers, &self.beside);
         if !self.beside.is_empty() {
-            self.meet("drained");
+            self.told.meet("drained");
         }
         assert!(self.have_all_ended());
         for node in nodes {
@@ -389,31 +375,17 @@ impl Model {
     }
 
     fn check_nodes(&self, nodes: &[Mutex<Node>]) {
-        let ask = |query: Query| -> Vec<String> {
+        let projects = Query::Projects { visible: None, after: None, limit: 100 };
+        assert_same_answers(self.runs.keys(), [projects], |query| {
             let answer = |node: &Mutex<Node>| {
-                let command = Command::Read { query: query.clone(), reply: reply_to(0) };
-                let mut answers = answers(lock(node).journal.handle(vec![command], self.now));
-                let Answer::Json(body) = answers.pop().expect("an answer").1 else { panic!("no list and no run") };
-                let mut body: Value = serde_json::from_slice(&body).expect("JSON");
+                let mut body = answered(&mut lock(node).journal, query, self.told.now);
                 // A node that follows a project has it from when it was told.
                 let projects = body["projects"].as_array_mut().into_iter().flatten();
                 projects.for_each(|it| it["lastActivity"] = Value::Null);
-                body.to_string()
+                body
             };
             nodes.iter().map(answer).collect()
-        };
-        let run = |(project, run): &(ProjectId, RunId)| Query::Run {
-            project: project.clone(),
-            run: run.clone(),
-            wanted: WantedRun::CUT,
-        };
-        let runs =
-            |project: &ProjectId| Query::Runs { project: project.clone(), status: None, before: None, limit: 1000 };
-        let projects = Query::Projects { visible: None, after: None, limit: 100 };
-        for query in self.runs.keys().map(run).chain(self.log.keys().map(runs)).chain([projects]) {
-            let answers = ask(query);
-            assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:#?}");
-        }
+        });
     }
 }
 

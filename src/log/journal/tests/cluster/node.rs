@@ -23,6 +23,8 @@ pub(super) enum Asked {
     Run(ProjectId, RunId, Option<usize>),
     /// How many runs there must be.
     List(Option<usize>),
+    /// Some run is to do something, which may be another node's: it is answered later than it is asked.
+    Steer(ProjectId, RunId),
 }
 
 pub(super) struct Node {
@@ -41,6 +43,8 @@ pub(super) struct Node {
     pub(super) runs: BTreeMap<(ProjectId, RunId), Running>,
     /// What is on its way to the log.
     pub(super) channel: Vec<Command>,
+    /// What its runs are to do.
+    pub(super) wishes: Vec<ToDo>,
     /// Batches of records that were handed over and that are not kept.
     pub(super) unkept: u64,
     pub(super) asked: BTreeMap<u64, Asked>,
@@ -61,12 +65,12 @@ impl Node {
         let signer = ServerKeys::derive(&[1; 32]).id_signer(Instance::from_random([1; 6]));
         let read_plan = Box::new(|document: &[u8]| Ok(plan_of(document)));
         let limits = Limits { open_runs: 200, ..limits() };
-        let opened = Journal::open(Box::new(disk.store_as(&identity)), signer, limits, read_plan, model.now);
+        let opened = Journal::open(Box::new(disk.store_as(&identity)), signer, limits, read_plan, model.told.now);
         let (mut journal, outcome) = opened.expect("nothing fails");
-        journal.numbers = Numbers::seeded(model.next());
+        journal.numbers = Numbers::seeded(model.told.next());
         let (lease, tail) = (disk.lease(&identity), disk.tail(&identity, 3));
-        let (seen, runs, channel, unkept, asked, paused_until, tickets) = Default::default();
-        let (beaten_at, known_as) = (model.now.mono, identity.load(std::sync::atomic::Ordering::SeqCst));
+        let (seen, runs, channel, wishes, unkept, asked, paused_until, tickets) = Default::default();
+        let (beaten_at, known_as) = (model.told.now.mono, identity.load(std::sync::atomic::Ordering::SeqCst));
         let mut node = Self {
             index,
             identity,
@@ -80,6 +84,7 @@ impl Node {
             seen,
             runs,
             channel,
+            wishes,
             unkept,
             asked,
         };
@@ -88,7 +93,7 @@ impl Node {
     }
 
     pub(super) fn is_paused(&self, model: &Model) -> bool {
-        model.now.mono < self.paused_until
+        model.told.now.mono < self.paused_until
     }
 
     pub(super) fn pause(&mut self, now: Now, ms: u64) {
@@ -134,6 +139,10 @@ impl Node {
         if !followed.is_empty() {
             found.push(Command::Follow(followed));
         }
+        match self.tail.wishes(&self.journal.waiting_wishes().all()) {
+            Ok(wishes) if !wishes.open.is_empty() || !wishes.settled.is_empty() => found.push(Command::Wishes(wishes)),
+            _ => {}
+        }
         // More than one may take it on itself.
         match self.tail.published(4, &self.journal.standings().put_off()) {
             Ok(outgoing) if !outgoing.is_empty() && rng.one_in(2) => found.push(Command::Drain(outgoing)),
@@ -144,18 +153,13 @@ impl Node {
 
     pub(super) fn command(&mut self, model: &mut Model, rng: &mut Rng) -> Command {
         let project = project(PROJECTS[rng.below(PROJECTS.len())]);
-        let to = model.next();
+        let to = model.told.next();
         let reply = reply_to(to);
         match rng.below(100) {
             0..25 => {
-                let numbers: Vec<u64> = (0..=rng.below(3)).map(|_| model.next()).collect();
-                let event = |n: &u64| PublishedEvent {
-                    message_type: "note".into(),
-                    payload: format!("{{\"n\":{n}}}").into_bytes(),
-                };
-                let events = numbers.iter().map(event).collect();
-                self.asked.insert(to, Asked::Publish(project.clone(), numbers));
-                Command::Publish { project, events, reply }
+                let (numbers, command) = model.told.publish(rng, &project, reply);
+                self.asked.insert(to, Asked::Publish(project, numbers));
+                command
             }
             25..38 => {
                 // Few enough that two nodes take on the same one.
@@ -169,7 +173,7 @@ impl Node {
                 Command::Submit { submission: Box::new(Submission { plan, document, ..submission }), reply }
             }
             38..62 => {
-                self.speak(rng, model.now.wall);
+                self.speak(rng, model.told.now.wall);
                 self.channel.remove(0)
             }
             62..67 => {
@@ -178,11 +182,9 @@ impl Node {
                 Command::Cancel { project, run, reply: Some(reply) }
             }
             67..77 => {
-                let newest = model.newest(&project);
-                let resume = rng.one_in(2).then(|| rng.below(newest as usize + 1) as u64);
-                self.asked.insert(to, Asked::Attach(project.clone(), resume));
-                let resume = resume.map(ResumeFrom::Seq);
-                subscribe(Subscription { resume, ..everything(project) }, to)
+                let (resume, command) = attach(rng, project.clone(), model.newest(&project), to);
+                self.asked.insert(to, Asked::Attach(project, resume));
+                command
             }
             77..82 => self.spend(project, model, rng, to),
             82..84 => Command::Unwatch(self.unwatch(project)),
@@ -194,7 +196,14 @@ impl Node {
                 }
                 None => Command::Probe,
             },
-            94..98 => {
+            94..96 => match model.some_run(rng) {
+                Some((project, run)) => {
+                    self.asked.insert(to, Asked::Steer(project.clone(), run.clone()));
+                    steer(project, run, rng.one_in(2).then(|| format!("s{}", rng.below(8))), reply)
+                }
+                None => Command::Probe,
+            },
+            96..98 => {
                 let count = (!self.journal.follows(&project)).then(|| model.count(&project));
                 self.asked.insert(to, Asked::List(count));
                 Command::Read { query: Query::Runs { project, status: None, before: None, limit: 1000 }, reply }
@@ -234,7 +243,9 @@ impl Node {
 
     /// One of its runs, or some, say the next of what they have to say. It goes on its way behind what went before.
     pub(super) fn speak(&mut self, rng: &mut Rng, at: Timestamp) {
-        let mut records = Vec::new();
+        let (me, runs) = (self.me(), &self.runs);
+        let has_begun = |of: &(ProjectId, RunId)| runs.get(of).is_some_and(|running| running.said > 0);
+        let mut records = grant(&mut self.wishes, me, has_begun, rng, at);
         for _ in 0..=rng.below(3) {
             let ready = self.runs.iter_mut().filter(|(_, running)| !running.is_held || running.is_cancelled);
             let mut ready: Vec<_> = ready.collect();

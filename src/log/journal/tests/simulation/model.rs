@@ -27,15 +27,10 @@ pub(super) struct TakenOn {
 
 pub(super) struct Model {
     disk: Disk<MemoryStore>,
-    pub(super) now: Now,
-    numbers: u64,
+    pub(super) told: Told,
     /// The messages of each project, as far as anyone has looked.
     log: BTreeMap<ProjectId, Vec<Message>>,
     pub(super) runs: BTreeMap<(ProjectId, RunId), TakenOn>,
-    /// Numbers whose publisher was told that they are kept, and those that were refused.
-    published: BTreeSet<u64>,
-    refused: BTreeSet<u64>,
-    pub(super) met: BTreeMap<&'static str, u64>,
 }
 
 struct Message {
@@ -60,23 +55,8 @@ impl Message {
 
 impl Model {
     pub(super) fn new(disk: Disk<MemoryStore>) -> Self {
-        let now = Now { mono: Duration::from_secs(1), wall: Timestamp::from_millis(1_700_000_000_000) };
         let log = PROJECTS.map(|name| (project(name), Vec::new())).into();
-        let (numbers, runs, published, refused, met) = Default::default();
-        Self { disk, now, numbers, log, runs, published, refused, met }
-    }
-
-    pub(super) fn next(&mut self) -> u64 {
-        self.numbers += 1;
-        self.numbers
-    }
-
-    pub(super) fn pass_time(&mut self, ms: u64) {
-        self.now = self.now.plus(Duration::from_millis(ms));
-    }
-
-    pub(super) fn meet(&mut self, what: &'static str) {
-        *self.met.entry(what).or_default() += 1;
+        Self { disk, told: Told::nothing(), log, runs: BTreeMap::new() }
     }
 
     pub(super) fn newest(&self, project: &ProjectId) -> u64 {
@@ -114,7 +94,7 @@ impl Model {
                     let asked = node.asked.remove(&to).expect("asked, and answered once");
                     self.take_answer(node, asked, answer);
                 }
-                Delivery::StoreIsDown(true) => self.meet("outage"),
+                Delivery::StoreIsDown(true) => self.told.meet("outage"),
                 Delivery::StoreIsDown(false) | Delivery::Worked(_) | Delivery::Tickets(_) => {}
                 other => panic!("{other:?}"),
             }
@@ -123,16 +103,13 @@ impl Model {
         assert!(are_wishes, "someone was not answered");
         let open: usize = node.journal.projects.values().map(|entry| entry.open_runs.len()).sum();
         assert!(node.journal.is_stale || node.journal.open_runs == open, "runs are counted");
-        let conflicts = self.disk.conflicts();
-        if conflicts > 0 {
-            *self.met.entry("conflict").or_default() += conflicts;
-        }
+        self.told.meet_times("conflict", self.disk.conflicts());
     }
 
     fn take_order(&mut self, node: &mut Node, order: Order) {
         match order {
             Order::Start { project, run, .. } => {
-                self.meet("run begun");
+                self.told.meet("run begun");
                 let is_kept = self.disk.look(|store| store.run_number(&project, &run)).expect("nothing fails");
                 assert!(is_kept.is_some(), "{run} is begun before it is kept");
                 let taken_on = self.runs.entry((project.clone(), run.clone())).or_default();
@@ -140,7 +117,7 @@ impl Model {
                 node.runs.insert((project, run), Running::default());
             }
             Order::Resume(resumed) => {
-                self.meet("resumed run");
+                self.told.meet("resumed run");
                 let of = (resumed.project, resumed.state.run_id.clone());
                 assert_eq!(self.runs[&of].node, Some(node.index), "another node runs it");
                 let messages = self.log[&of.0].iter().filter_map(|message| message.run.as_ref());
@@ -152,7 +129,7 @@ impl Model {
             Order::Release { .. } => panic!("no run has a group"),
             Order::Cancel { project, run } => {
                 assert_eq!(self.runs[&(project.clone(), run.clone())].node, Some(node.index), "another node runs it");
-                self.meet("told to end");
+                self.told.meet("told to end");
                 if let Some(running) = node.runs.get_mut(&(project, run)) {
                     running.is_cancelled = true;
                 }
@@ -182,54 +159,44 @@ impl Model {
         *seen = frames.next_seq() - 1;
         let node_of = |message: &Message| self.runs[&(project.clone(), message.run.clone()?.0)].node;
         if log.iter().filter_map(node_of).any(|other| other != node.index) {
-            self.meet("foreign messages");
+            self.told.meet("foreign messages");
         }
     }
 
     fn take_answer(&mut self, node: &mut Node, asked: Asked, answer: Answer) {
         match (asked, answer) {
             (Asked::Publish(project, numbers), Answer::Published { first_seq, count }) => {
+                assert_eq!(count, numbers.len());
                 let there = self.log[&project][first_seq as usize - 1..].iter().map(|message| message.number);
-                let there: Vec<_> = there.take(count).collect();
-                assert_eq!(there, numbers.iter().copied().map(Some).collect::<Vec<_>>());
-                self.published.extend(numbers);
+                self.told.has_published(numbers, there);
             }
-            (Asked::Publish(_, numbers), Answer::Refused(Refusal::StoreUnavailable)) => {
-                self.meet("refused event");
-                self.refused.extend(numbers);
-            }
+            (Asked::Publish(_, numbers), Answer::Refused(Refusal::StoreUnavailable)) => self.told.has_refused(numbers),
             (Asked::Submit(project), Answer::Accepted { body, replayed }) => {
                 let body: Value = serde_json::from_slice(&body).expect("JSON");
                 let run = run_id(body["runId"].as_str().expect("an id"));
                 let taken_on = self.runs.get(&(project, run)).expect("begun");
                 assert!(replayed || taken_on.node == Some(node.index));
                 if replayed {
-                    self.meet("replayed");
+                    self.told.meet("replayed");
                 }
             }
-            (Asked::Submit(_), Answer::Refused(Refusal::KeyReused)) => self.meet("key reused"),
+            (Asked::Submit(_), Answer::Refused(Refusal::KeyReused)) => self.told.meet("key reused"),
             (Asked::Cancel(project, run), Answer::CancelAccepted) => {
                 let taken_on = self.runs.get_mut(&(project, run)).expect("a run");
                 taken_on.is_cancelled = true;
                 if taken_on.node != Some(node.index) {
-                    self.meet("cancel of another's run");
+                    self.told.meet("cancel of another's run");
                 }
             }
             (Asked::Cancel(project, run), Answer::Refused(Refusal::RunEnded)) => {
                 assert!(self.has_ended(&project, &run))
             }
-            (Asked::Cancel(..), Answer::Refused(Refusal::CancelHeldBack)) => self.meet("cancel held back"),
+            (Asked::Cancel(..), Answer::Refused(Refusal::CancelHeldBack)) => self.told.meet("cancel held back"),
             (Asked::Steer, Answer::Accepted { body, replayed }) => {
-                let said: Value = serde_json::from_slice(&body).expect("JSON");
-                let said = said["said"].as_str().expect("a text").as_bytes();
-                let mut kept = self.log.values().flatten();
-                assert!(
-                    kept.any(|message| message.json.windows(said.len()).any(|window| window == said)),
-                    "a yes is lost"
-                );
-                self.meet(if replayed { "steered before" } else { "steered" });
+                assert!(is_kept(&body, self.log.values().flatten().map(|message| &*message.json)), "a yes is lost");
+                self.told.meet(if replayed { "steered before" } else { "steered" });
             }
-            (Asked::Steer, Answer::Refused(Refusal::KeyReused)) => self.meet("key reused"),
+            (Asked::Steer, Answer::Refused(Refusal::KeyReused)) => self.told.meet("key reused"),
             (
                 Asked::Steer,
                 Answer::Refused(Refusal::UnknownRun | Refusal::RunEnded | Refusal::Steering(SteeringError::RunEnded)),
@@ -244,7 +211,7 @@ impl Model {
                 assert!(start.after <= self.newest(&project), "beyond the log");
                 let seen = node.seen[&project];
                 if seen > 0 && resume == Some(seen) {
-                    self.meet("resumed elsewhere");
+                    self.told.meet("resumed elsewhere");
                 }
             }
             (Asked::Run, Answer::Json(_)) => {}
@@ -277,12 +244,8 @@ impl Model {
 
     /// Everything that was said is in the log, once.
     pub(super) fn check_end(&self, nodes: &[Mutex<Node>]) {
-        let numbers = self.log.values().flatten().filter_map(|message| message.number);
-        let numbers: Vec<u64> = numbers.collect();
-        let kept: BTreeSet<u64> = numbers.iter().copied().collect();
-        assert_eq!(numbers.len(), kept.len(), "something is there twice");
-        assert_eq!(kept, self.published);
-        assert!(self.refused.is_disjoint(&kept));
+        let numbers: Vec<u64> = self.log.values().flatten().filter_map(|message| message.number).collect();
+        self.told.check(&numbers, &BTreeSet::new());
         for (project, run) in self.runs.keys() {
             assert!(self.has_ended(project, run), "{run} has no end");
         }
@@ -303,25 +266,9 @@ impl Model {
                 assert_eq!(*seen, self.newest(project), "{project} on node {}", node.index);
             }
         }
-        let ask = |query: Query| -> Vec<String> {
-            let answer = |node: &Mutex<Node>| {
-                let command = Command::Read { query: query.clone(), reply: reply_to(0) };
-                let mut answers = answers(lock(node).journal.handle(vec![command], self.now));
-                shown(answers.pop().expect("an answer").1)
-            };
-            nodes.iter().map(answer).collect()
-        };
-        let run = |(project, run): &(ProjectId, RunId)| Query::Run {
-            project: project.clone(),
-            run: run.clone(),
-            wanted: WantedRun::CUT,
-        };
-        let runs =
-            |project: &ProjectId| Query::Runs { project: project.clone(), status: None, before: None, limit: 100 };
-        for query in self.runs.keys().map(run).chain(self.log.keys().map(runs)) {
-            let answers = ask(query);
-            assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:#?}");
-        }
+        assert_same_answers(self.runs.keys(), [], |query| {
+            nodes.iter().map(|node| answered(&mut lock(node).journal, query, self.told.now)).collect()
+        });
     }
 }
 
@@ -329,12 +276,5 @@ impl Message {
     /// Is it a run's, and that one's last?
     fn place(&self) -> (bool, bool) {
         (self.run.is_some(), self.run.as_ref().is_some_and(|(_, is_last)| *is_last))
-    }
-}
-
-fn shown(answer: Answer) -> String {
-    match answer {
-        Answer::Json(body) => String::from_utf8(body).expect("text"),
-        other => panic!("{other:?}"),
     }
 }
