@@ -69,6 +69,15 @@ impl ClientSocket {
         }
     }
 
+    /// What another process can go on with: nothing where TLS is spoken.
+    pub(super) fn into_plain(self) -> Option<TcpStream> {
+        match self {
+            Self::Plain(socket) => Some(socket.0),
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => None,
+        }
+    }
+
     /// What the poll watches.
     pub(super) fn watched(&mut self) -> &mut TcpStream {
         match self {

@@ -14,6 +14,7 @@ mod cloudevents;
 #[cfg(feature = "postgres")]
 mod cluster;
 mod deciding;
+mod doctor;
 #[cfg(feature = "sqlite")]
 mod durability;
 mod for_each;
@@ -51,6 +52,8 @@ mod text_view;
 #[cfg(feature = "tls")]
 mod tls;
 mod tools;
+#[cfg(feature = "sqlite")]
+mod upgrade;
 #[cfg(feature = "http-tool")]
 mod usage;
 mod watch;
