@@ -364,10 +364,10 @@ browserTest('a token is asked for, is enough, and is asked for again once it has
   const own = await guarded();
   const name = project();
   const page = await open(await context({}, /status of 40[13]/), `#/p/${name}`, own.origin);
-  await page.locator('#token-why', { hasText: 'A token is needed' }).waitFor();
+  await page.locator('#token-why', { hasText: 'Enter an access token' }).waitFor();
   await page.getByLabel('Token').fill('nonsense');
   await page.getByRole('button', { name: 'Continue' }).click();
-  await page.locator('#token-why', { hasText: 'It says:' }).waitFor();
+  await page.locator('#token-why', { hasText: 'The server refused access:' }).waitFor();
   await page.getByLabel('Token').fill(token('subscribe', 5));
   await page.getByRole('button', { name: 'Continue' }).click();
   await isLive(page);

@@ -513,9 +513,9 @@ test('a list that changes goes on where each project was', async () => {
 test('what can\'t be one stream is an error that says so', () => {
   const { sources, end } = stage();
   const many = Array.from({ length: 33 }, (_, n) => `p${n}`);
-  assert.throws(() => follow(many), { name: 'RangeError', message: 'a stream is of 1 to 32 projects, not of 33' });
-  assert.throws(() => follow([]), { name: 'RangeError', message: 'a stream is of 1 to 32 projects, not of 0' });
-  assert.throws(() => follow(['a', 'b'], { runId: 'r' }), /in one project/);
+  assert.throws(() => follow(many), { name: 'RangeError', message: 'a stream must have 1 to 32 projects, not 33' });
+  assert.throws(() => follow([]), { name: 'RangeError', message: 'a stream must have 1 to 32 projects, not 0' });
+  assert.throws(() => follow(['a', 'b'], { runId: 'r' }), /requires a single project/);
   assert.equal(sources.length, 0);
   const one = follow('a');
   assert.throws(() => one.change(['b']), /a list/);
