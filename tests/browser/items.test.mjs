@@ -95,7 +95,7 @@ browserTest('the client tells items to who asks for them', async () => {
   await isSo(['each[0] running', 'each[1] running']);
   writeFileSync(file, '');
   await isSo(['each[0] completed', 'each[1] completed']);
-  assert.match(await page.evaluate(() => import('/stepcast.js').then(({ follow: call }) => call(['a', 'b'], { items: true })).catch(String)), /one project/);
+  assert.match(await page.evaluate(() => import('/stepcast.js').then(({ follow: call }) => call(['a', 'b'], { items: true })).catch(String)), /single project/);
   await page.evaluate(() => following.close());
   silent();
 });

@@ -62,7 +62,7 @@ fn keys_that_no_start_can_use_are_named() {
         json!({"keys": [{"kty": "RSA", "kid": "short", "n": "qm-CpdsNN3yUwU2b0Lna8A", "e": "AQAB"}]}).to_string();
     let private = json!({"keys": [{"kty": "oct", "kid": "s", "k": "c2VjcmV0"}]}).to_string();
     for (content, part) in [
-        ("", "no JSON Web Key Set"),
+        ("", "not a JSON Web Key Set"),
         (&*short, "the key \"short\" is ignored: it has 128 bits; expected 2048 to 8192"),
         (&*private, "the key \"s\" is ignored: it is a symmetric secret, which must not be published"),
     ] {
@@ -159,7 +159,7 @@ fn a_private_key_signs_what_its_published_half_verifies() {
     assert_eq!(status(&server, &signed(&[])), is(200, ""), "one key can be meant");
     assert_eq!(status(&server, &signed(&["--kid", "other"])), is(401, "token_key_unknown"));
     let (code, _, said) = run(&["token", "--project", "p", "--sub", "ann", "--key", set.text()], &[], "");
-    assert!(code != 0 && said.contains("holds no usable key"), "{said}");
+    assert!(code != 0 && said.contains("contains no usable key"), "{said}");
 }
 
 fn with_secrets(secrets: &[&str]) -> Setup {

@@ -85,7 +85,7 @@ fn all_that_is_wrong_with_a_plan_is_said_at_once() {
         ("steps[9].inputs.ms", "milliseconds"),
         ("steps[10].dependencies[0]", "itself"),
         ("steps[10].dependencies[1]", "zz"),
-        ("steps[11].inputs.{{ inputs.k }}", "a template in a key"),
+        ("steps[11].inputs.{{ inputs.k }}", "templates in keys"),
     ] {
         let says = |issue: &Value| issue["message"].as_str().is_some_and(|message| message.contains(word));
         let found = issues.iter().any(|issue| issue["path"] == path && says(issue));
@@ -552,7 +552,7 @@ fn handlers_are_checked_with_the_plan() {
         ("onExit[0].id", "steps[0]"),
         ("onExit[1].dependencies[0]", "another list"),
         ("onExit[2].tool", "nope"),
-        ("handlers.onExit[0].inputs.x", "waits for"),
+        ("handlers.onExit[0].inputs.x", "depends on"),
     ] {
         let says = |issue: &Value| issue["message"].as_str().is_some_and(|message| message.contains(word));
         assert!(issues.iter().any(|issue| issue["path"] == path && says(issue)), "{path} {word}: {problem:#}");
