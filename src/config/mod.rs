@@ -48,4 +48,6 @@ pub use crate::model::{Notable, Secret};
 pub use crate::webhooks::WebhookDeclaration;
 
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod tests;

@@ -33,6 +33,8 @@ mod key_wait;
 mod listen;
 mod membership;
 mod metrics;
+#[cfg(test)]
+mod metrics_documented;
 mod refused;
 mod replies;
 mod running;
