@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::error::StartError;
+#[cfg(feature = "postgres")]
+use super::error::failed;
 use super::settings::secrets;
 use crate::auth::{Instance, ServerKeys, TicketKey, TicketNote};
 use crate::config::{Config, DataLocation, PostgresUrl};
@@ -92,7 +94,8 @@ fn in_postgres(config: &Config, url: &PostgresUrl, now: Timestamp) -> Result<Sto
     let settings = PostgresSettings { ttl: config.cluster.node_ttl, wake };
     let seed = Seed { master_key: random::bits()?, instance: random::bits()? };
     let opened = PostgresStore::open(url.expose(), &seed, settings, now);
-    let Opened { store, identity, lease, tail, counts } = opened.map_err(|error| StartError(error.to_string()))?;
+    let Opened { mut store, identity, lease, tail, counts } = opened.map_err(|error| StartError(error.to_string()))?;
+    store.trim_beside().map_err(|error| failed("start a thread that trims", &error))?;
     let shared = Shared { lease: Box::new(lease), tail: Box::new(tail), counts };
     Ok(durable(config, Box::new(store), identity, Some(shared)))
 }

@@ -28,7 +28,7 @@ fn a_batch_may_take_the_longer_the_more_it_has() {
     let mut conn = connection(&url, Duration::from_millis(700));
     let wait = || [Step { sql: "SELECT pg_sleep(2)", values: vec![] }];
     let two_seconds_more = 2 * 1024 * 1024;
-    let waited = conn.run_with(Together::Whole(super::super::sql::BEGIN), &wait(), two_seconds_more);
+    let waited = conn.run_with(Together::Whole(super::super::sql::BEGIN), &wait(), two_seconds_more, None);
     assert_eq!(waited.expect("in time").len(), 1);
     assert!(matches!(conn.run(Together::No, &wait()), Err(Failure::Late(_))));
 }
