@@ -79,22 +79,35 @@ fn settings_in_backticks_exist() {
     }
 }
 
-/// `docs/api.md` lists the words that errors carry: those that the sources have, and no others.
+/// `docs/api.md` lists the words that errors carry, with their statuses: those that the sources have, and no others.
 #[test]
 fn the_table_of_error_codes_is_complete() {
     let page = std::fs::read_to_string(root().join("docs/api.md")).expect("the calls");
     let row = pattern(r"(?m)^\| (\d{3}) \| `([a-z_]+)` \|");
-    let documented: BTreeSet<_> = row.captures_iter(&page).map(|found| found[2].to_owned()).collect();
+    let documented: BTreeSet<_> = row.captures_iter(&page).map(|found| (found[1].to_owned(), found[2].to_owned())).collect();
     let mut sources = String::new();
     gather(&root().join("src"), &mut sources);
-    for code in &documented {
+    for (_, code) in &documented {
         assert!(sources.contains(&format!("\"{code}\"")), "no answer has the code {code}");
     }
     let made = pattern(
-        r#"(?:Problem::new\(\s*\d+,|::forbidden\(|::conflict\(|::too_many\(|::unavailable\(|code:)\s*"([a-z_]+)""#,
+        r#"(?:Problem::new\(\s*(\d+),|::(forbidden|conflict|too_many|unavailable)\(|status: (\d+),\s*code:)\s*"([a-z_]+)""#,
     );
     for found in made.captures_iter(&sources) {
-        assert!(documented.contains(&found[1]), "docs/api.md does not list {}", &found[1]);
+        let status = found.get(1).or(found.get(3)).map(|status| status.as_str());
+        let status = status.unwrap_or_else(|| status_of(&found[2]));
+        let row = (status.to_owned(), found[4].to_owned());
+        assert!(documented.contains(&row), "docs/api.md does not list {row:?}");
+    }
+}
+
+/// The status of a problem that this function of `Problem` makes.
+fn status_of(name: &str) -> &'static str {
+    match name {
+        "forbidden" => "403",
+        "conflict" => "409",
+        "too_many" => "429",
+        _ => "503",
     }
 }
 
