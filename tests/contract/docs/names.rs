@@ -49,14 +49,13 @@ fn headings(text: &str) -> BTreeSet<String> {
 /// `server/core.rs` is one of `src/`; anything else starts at the repository.
 #[test]
 fn files_in_backticks_exist() {
-    let file = pattern(r"`((?:[A-Za-z0-9_.-]+/)+[A-Za-z0-9_.-]*|[a-z_]+\.rs)`");
-    let known = pattern(r"^(src|tests|docs|examples|loadtest|benches|findings|packaging|\.ci)/|\.rs$");
+    let file = pattern(r"`((?:[A-Za-z0-9_.-]+/)+|(?:[A-Za-z0-9_.-]+/)*[A-Za-z0-9_.-]+\.(?:rs|md|mjs|html|sh))`");
+    let known = pattern(r"`((?:src|tests|docs|examples|loadtest|benches|findings|packaging)/[A-Za-z0-9_./-]*)`");
     for page in pages() {
-        for found in file.captures_iter(&page.prose()).map(|found| found[1].to_owned()) {
-            if known.is_match(&found) {
-                let is_there = root().join(&found).exists() || root().join("src").join(&found).exists();
-                assert!(is_there, "{}: there is no {found}", page.path.display());
-            }
+        let prose = page.prose();
+        for found in file.captures_iter(&prose).chain(known.captures_iter(&prose)).map(|found| found[1].to_owned()) {
+            let is_there = root().join(&found).exists() || root().join("src").join(&found).exists();
+            assert!(is_there, "{}: there is no {found}", page.path.display());
         }
     }
 }
