@@ -99,8 +99,17 @@ impl Key {
         (self.slot)(config).set(raw, self.bounds)
     }
 
+    /// What its value is where it is not set, if that is told in words: `from the descriptor limit`.
+    pub(super) fn default_in_words(&self) -> Option<&str> {
+        Some(self.help.rsplit_once(" [default: ")?.1.trim_end_matches(']'))
+    }
+
+    /// The items of its value in `config`, where that is a list.
+    pub(super) fn items(&self, config: &mut Config) -> Vec<String> {
+        (self.slot)(config).items()
+    }
+
     /// Its value in `config` as it would be written.
-    #[cfg(test)]
     pub(super) fn show(&self, config: &mut Config) -> Option<String> {
         (self.slot)(config).show()
     }
@@ -206,6 +215,9 @@ const ROWS: &[Row] = rows! {
     executor.workers: bounds(1, WORKERS_MAX), "Tool calls at the same time";
     executor.grace: bounds(0, HOUR), "How long active steps may go on once asked to end";
     executor.interruptions: ANY, "Restarts in a row that may interrupt a step before it fails; 0 sets no bound";
+    tls.cert: ANY, "A PEM file with the server's certificate and those above it: clients come by https";
+    tls.key: ANY, "A PEM file with the private key of tls.cert";
+    tls.listen: ANY, "Where TLS is spoken besides listen, which is plain then [default: at listen itself]";
     metrics.listen: ANY, "An address of its own for /metrics";
     log.level: ANY, "off, error, warn, info, debug or trace";
 };

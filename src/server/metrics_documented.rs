@@ -8,6 +8,7 @@ use regex_lite::Regex;
 use serde_json::Value;
 
 use super::metrics::{Gauges, Metrics};
+use super::tls::TlsCounts;
 use crate::cluster::Vitals;
 use crate::log::StoreCounts;
 use crate::model::{Now, Timestamp};
@@ -20,6 +21,7 @@ fn served() -> BTreeSet<String> {
         metrics.render(&Gauges::default()),
         metrics.render_usage(&BTreeMap::new()),
         metrics.render_webhooks(&[]),
+        Metrics::render_tls(&TlsCounts::default()),
         Metrics::render_firings([0; 4]),
         Metrics::render_node(&Vitals::new(Duration::ZERO), &StoreCounts::default(), now),
     ];

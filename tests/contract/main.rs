@@ -15,6 +15,7 @@ mod cloudevents;
 mod cluster;
 mod deciding;
 mod docs;
+mod doctor;
 #[cfg(feature = "sqlite")]
 mod durability;
 mod for_each;
@@ -49,6 +50,8 @@ mod store;
 mod stored;
 mod streams;
 mod text_view;
+#[cfg(feature = "tls")]
+mod tls;
 mod tools;
 #[cfg(feature = "sqlite")]
 mod upgrade;

@@ -15,6 +15,9 @@ const SERVER: &str = "127.0.0.1:8080";
 /// Folders whose files commands of the documentation name.
 const FOLDERS: [&str; 7] = ["examples/", "tests/", "loadtest/", "benches/", "findings/", "packaging/", "docs/"];
 
+/// Commands that have commands.
+const GROUPS: [&str; 2] = ["config", "webhooks"];
+
 /// What ends the arguments of a command.
 const ENDS: [&str; 6] = ["|", "&", "&&", "||", ";", ">"];
 
@@ -48,24 +51,22 @@ fn commands_and_flags_in_the_documentation_exist() {
                 let Some(command) = words.get(at + 1).filter(|word| word.starts_with(char::is_alphabetic)) else {
                     continue;
                 };
-                let help = helps.entry((*command).to_owned()).or_insert_with_key(|command| help_of(command));
+                let inner = words.get(at + 2).filter(|word| GROUPS.contains(command) && !word.starts_with('-'));
+                let whole: Vec<_> = [Some(command), inner].into_iter().flatten().copied().collect();
+                let help = helps.entry(whole.join(" ")).or_insert_with(|| help_of(&whole));
                 let arguments = words[at + 2..].iter().take_while(|word| !ENDS.contains(word));
                 for flag in arguments.filter(|word| word.starts_with("--")) {
                     let flag = flag.split('=').next().unwrap_or_default();
-                    assert!(help.contains(flag), "{place}: stepcast {command} has no {flag}");
+                    assert!(help.contains(flag), "{place}: stepcast {} has no {flag}", whole.join(" "));
                 }
             }
         }
     }
 }
 
-/// The help of a command and, where it has any, of the commands in it.
-fn help_of(command: &str) -> String {
-    let (status, mut help, errors) = run(&[command, "--help"], &[], "");
-    assert_eq!(status, 0, "there is no stepcast {command}: {errors}");
-    if command == "webhooks" {
-        help += &run(&[command, "test", "--help"], &[], "").1;
-    }
+fn help_of(command: &[&str]) -> String {
+    let (status, help, errors) = run(&[command, &["--help"]].concat(), &[], "");
+    assert_eq!(status, 0, "there is no stepcast {}: {errors}", command.join(" "));
     help
 }
 
