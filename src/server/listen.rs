@@ -331,7 +331,10 @@ mod tests {
         let doors: Vec<_> = listeners.iter().map(Listener::door).collect();
         assert_eq!(doors, [Door::Main, Door::Metrics]);
         // They wait for nobody, as the loop needs it.
-        let error = Listeners::of(&listeners, &TlsConfig::default()).expect("listeners").0[0].0.accept().expect_err("nobody comes");
+        let error = Listeners::of(&listeners, &TlsConfig::default()).expect("listeners").0[0]
+            .0
+            .accept()
+            .expect_err("nobody comes");
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     }
 
