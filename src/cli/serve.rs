@@ -39,9 +39,16 @@ pub(super) fn serve(settings: Settings, insecure: bool) -> Result<ExitCode, Comm
     if let Some(predecessor) = &predecessor {
         builder = builder.connections(predecessor.take_over()?);
     }
+    let mut former: Option<Stopper> = None;
     loop {
         let server = builder.start()?;
         begin_serving(&server, &succession, &notifier, predecessor.take())?;
+        let stopper = server.stopper();
+        // Whoever told the one before to end, while this one was starting, meant this one.
+        let is_told = former.replace(stopper.clone()).is_some_and(|former| former.is_told_to_stop());
+        if is_told && !stopper.is_told_to_stop() {
+            stopper.stop();
+        }
         let Some(legacy) = server.release().map_err(|error| CommandError::io("go on serving", &error))? else {
             succession.end();
             break;
