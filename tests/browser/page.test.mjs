@@ -11,7 +11,7 @@ browserTest('a run that is submitted appears by itself and is followed to its en
   const name = project();
   const page = await open(await context(), `#/p/${name}`);
   await isLive(page);
-  await page.getByText('No runs yet').waitFor();
+  await page.getByText('No runs in this project yet').waitFor();
   const { plan, letThrough } = gated();
   await server.submit(name, plan);
   await state(page, 'running');

@@ -233,7 +233,7 @@ function show(next) {
 
 function welcome(project) {
   return { isWelcome: true, project, isLoaded: runs.isLoaded, element: h('section.welcome', {},
-    h('h1', {}, runs.isLoaded ? 'No runs yet' : 'Loading runs'),
+    h('h1', {}, runs.isLoaded ? 'No runs in this project yet' : 'Loading runs'),
     h('p.soft', {}, 'Submitted runs appear here automatically. Submit one with the button above or from a terminal.'),
     submitting(project)) };
 }
