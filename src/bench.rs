@@ -11,6 +11,8 @@ pub use crate::log::{
     Command, Frames, Journal, Limits as LogLimits, MemoryStore, PublishedEvent, ReplyTo, Resume, Retention,
     StartingPosition, Store, StoreError, Subscription,
 };
+#[cfg(feature = "postgres")]
+pub use crate::log::{PostgresSettings, PostgresStore, PostgresWake};
 #[cfg(feature = "sqlite")]
 pub use crate::log::{Seed, SqliteStore, Synchronous};
 pub use crate::model::{Now, Plan, SlabKey, Timestamp, write_message};

@@ -6,17 +6,20 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use serde_json::{Map, Value};
 
 use super::decide::DecideRequest;
+use super::doctor::DoctorRequest;
 use super::follow::ServerUrl;
 use super::resume::{ResumeRequest, SERVER_URL};
 use super::token::{TokenRequest, parse_project, parse_scopes, parse_sub, parse_ttl};
 use super::watch::WatchRequest;
-use crate::config::{ConfigError, KEYS, Key, Loaded, Secret, load};
+use crate::config::units::parse_duration;
+use crate::config::{ConfigError, KEYS, Key, Loaded, Secret, Sources};
 use crate::model::json::lost_number;
 use crate::model::{ProjectId, RunId};
 
@@ -66,6 +69,11 @@ pub enum Command {
         /// Which, and how.
         request: WatchRequest,
     },
+    /// Find out what proxies do on the way to a server.
+    Doctor {
+        /// Which, and how.
+        request: DoctorRequest,
+    },
     /// Decide what a step of a server's run waits for.
     Decide {
         /// Which, and how.
@@ -82,6 +90,30 @@ pub enum Command {
     Demo {
         /// Where settings come from.
         settings: Settings,
+    },
+    /// Say what is wrong with the settings, and start nothing.
+    ConfigCheck {
+        /// Where settings come from.
+        settings: Settings,
+        /// May a server without tokens be reached from elsewhere?
+        insecure: bool,
+    },
+    /// Print the settings as they are in the end, and where each comes from.
+    ConfigPrint {
+        /// Where settings come from.
+        settings: Settings,
+    },
+    /// Print completions for a shell.
+    #[cfg(feature = "packaging")]
+    Completions {
+        /// Which.
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages.
+    #[cfg(feature = "packaging")]
+    Manual {
+        /// Where to.
+        directory: PathBuf,
     },
     /// Send a webhook an event that says nothing.
     WebhookTest {
@@ -107,7 +139,15 @@ impl Settings {
     /// # Errors
     /// All mistakes at once.
     pub fn load(self) -> Result<Loaded, ConfigError> {
-        load(self.file.as_deref(), self.flags)
+        self.sources()?.settle()
+    }
+
+    /// What they are made of.
+    ///
+    /// # Errors
+    /// Where the file can't be read.
+    pub fn sources(self) -> Result<Sources, ConfigError> {
+        Sources::read(self.file.as_deref(), self.flags)
     }
 
     /// Was this key set by a flag?
@@ -156,9 +196,24 @@ fn command(name: &str, matches: &ArgMatches) -> Command {
         },
         "check" => Command::Check { settings, plan: plan(matches) },
         "watch" => Command::Watch { request: watch_request(matches) },
+        "doctor" => Command::Doctor { request: doctor_request(matches) },
         "decide" => Command::Decide { request: Box::new(decide::request(matches)) },
         "token" => Command::Token { settings, request: token_request(matches) },
         "demo" => Command::Demo { settings },
+        #[cfg(feature = "packaging")]
+        "completions" => Command::Completions { shell: *matches.get_one("shell").expect("clap asks for it") },
+        #[cfg(feature = "packaging")]
+        "manual" => {
+            Command::Manual { directory: matches.get_one::<PathBuf>("directory").expect("clap asks for it").clone() }
+        }
+        "config" => {
+            let (name, matches) = matches.subcommand().expect("clap asks for a subcommand");
+            let settings = self::settings(matches);
+            match name {
+                "check" => Command::ConfigCheck { settings, insecure: matches.get_flag("insecure") },
+                _ => Command::ConfigPrint { settings },
+            }
+        }
         "webhooks" => {
             let (_, matches) = matches.subcommand().expect("clap asks for a subcommand");
             let name = matches.get_one::<String>("name").expect("clap asks for it").clone();
@@ -204,6 +259,17 @@ fn watch_request(matches: &ArgMatches) -> WatchRequest {
     }
 }
 
+fn doctor_request(matches: &ArgMatches) -> DoctorRequest {
+    DoctorRequest {
+        server: matches.get_one::<ServerUrl>("url").expect("clap asks for it").clone(),
+        token: matches.get_one::<String>("token").map(Secret::new),
+        project: matches.get_one::<ProjectId>("project").expect("it has a default").clone(),
+        watch: *matches.get_one("watch").expect("it has a default"),
+        wait: *matches.get_one("wait").expect("it has a default"),
+        authority: matches.get_one("ca").cloned(),
+    }
+}
+
 fn token_request(matches: &ArgMatches) -> TokenRequest {
     let scopes = matches.get_many::<Vec<String>>("scope").expect("it has a default");
     TokenRequest {
@@ -217,19 +283,41 @@ fn token_request(matches: &ArgMatches) -> TokenRequest {
 }
 
 fn program() -> clap::Command {
+    #[cfg(feature = "packaging")]
+    return commands().subcommands(super::packaging::commands());
+    #[cfg(not(feature = "packaging"))]
+    commands()
+}
+
+/// The commands of every build.
+pub(super) fn commands() -> clap::Command {
     clap::Command::new("stepcast")
         .bin_name("stepcast")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Runs plans of steps on a worker pool and streams every moment of them over Server-Sent Events")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve(), run(), check(), watch(), decide::command(), token(), demo(), webhooks()])
+        .subcommands([
+            serve(),
+            run(),
+            check(),
+            watch(),
+            decide::command(),
+            doctor(),
+            token(),
+            demo(),
+            webhooks(),
+            settings_command(),
+        ])
+}
+
+fn insecure() -> Arg {
+    switch("insecure", "With --auth none: let everyone in who can reach the address")
 }
 
 fn serve() -> clap::Command {
-    let insecure = switch("insecure", "With --auth none: let everyone in who can reach the address");
     let common = |key: &Key| COMMON_KEYS.contains(&key.path);
-    clap::Command::new("serve").about("Serve until told to stop").args([config(), insecure]).args(key_flags(common))
+    clap::Command::new("serve").about("Serve until told to stop").args([config(), insecure()]).args(key_flags(common))
 }
 
 fn run() -> clap::Command {
@@ -292,6 +380,36 @@ fn watch() -> clap::Command {
         ])
 }
 
+fn doctor() -> clap::Command {
+    let url = Arg::new("url")
+        .value_name("URL")
+        .help("Where clients reach the server: the proxy's address")
+        .required(true)
+        .value_parser(parse_id::<ServerUrl>);
+    let token =
+        option("token", "TOKEN", "One of scope admin; others on this machine can see it, unlike STEPCAST_TOKEN");
+    let project = option("project", "PROJECT", "The project whose stream is followed; it gets a few messages");
+    let watch = option("watch", "DURATION", "How long an idle stream is watched; 0s leaves that out");
+    let wait = option("wait", "DURATION", "How long an event may take before it counts as held back");
+    let ca = option("ca", "FILE", "A PEM file with the certificate of an authority that is to be trusted as well");
+    clap::Command::new("doctor")
+        .about(
+            "Find out what proxies on the way to a server do to streams; exit status 1 if something is to be changed",
+        )
+        .args([
+            url,
+            token.value_parser(NonEmptyStringValueParser::new()),
+            project.default_value("doctor").value_parser(parse_id::<ProjectId>),
+            watch.default_value("40s").value_parser(parse_wait),
+            wait.default_value("5s").value_parser(parse_wait),
+            ca.value_parser(value_parser!(PathBuf)),
+        ])
+}
+
+fn parse_wait(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "expected a duration such as 40s or 2m".to_owned())
+}
+
 fn token() -> clap::Command {
     let project = option("project", "PROJECT", "A project that it is good for, or * for all; may be repeated");
     let sub = option("sub", "NAME", "Who it is for").required(true).value_parser(parse_sub);
@@ -326,6 +444,22 @@ fn webhooks() -> clap::Command {
         .about("Try the webhooks that the file declares")
         .subcommand_required(true)
         .subcommand(test)
+}
+
+fn settings_command() -> clap::Command {
+    let check = clap::Command::new("check")
+        .about("List all mistakes in the settings that serve would start with; exit status 0 if there are none, 1 if there are")
+        .args([config(), insecure()])
+        .args(key_flags(|_| false));
+    let print = clap::Command::new("print")
+        .about("Print the effective settings in TOML, each with where it was set; secrets are masked")
+        .arg(config())
+        .args(key_flags(|_| false));
+    clap::Command::new("config")
+        .about("Check or print the settings")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([check, print])
 }
 
 fn config() -> Arg {
@@ -506,7 +640,28 @@ mod tests {
                 &["token", "--project", "a", "--sub", "u", "--key", "k.pem", "--kid", "k"],
                 Command::Token { settings: empty(), request: by_key },
             ),
+            (
+                &["doctor", "https://h/x", "--watch", "0s"],
+                Command::Doctor {
+                    request: DoctorRequest {
+                        server: "https://h/x".parse().expect("a url"),
+                        token: None,
+                        project: ProjectId::parse("doctor").expect("an id"),
+                        watch: Duration::ZERO,
+                        wait: Duration::from_secs(5),
+                        authority: None,
+                    },
+                },
+            ),
             (&["demo"], Command::Demo { settings: empty() }),
+            (
+                &["config", "check", "--insecure", "--config", "c.toml"],
+                Command::ConfigCheck { settings: settings(Some("c.toml"), &[]), insecure: true },
+            ),
+            (
+                &["config", "print", "--sse-retry", "1s"],
+                Command::ConfigPrint { settings: settings(None, &[("sse.retry", "1s")]) },
+            ),
         ];
         for (line, expected) in table {
             assert_eq!(parsed(line).expect("parses"), expected, "{line:?}");
@@ -515,7 +670,9 @@ mod tests {
 
     #[test]
     fn bad_lines_are_refused() {
-        let table: [(&[&str], ErrorKind); 18] = [
+        let table: [(&[&str], ErrorKind); 20] = [
+            (&["doctor"], ErrorKind::MissingRequiredArgument),
+            (&["doctor", "http://h", "--watch", "long"], ErrorKind::ValueValidation),
             (&[], ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             (&["--version"], ErrorKind::DisplayVersion),
             (&["--help"], ErrorKind::DisplayHelp),

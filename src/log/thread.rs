@@ -1,6 +1,7 @@
 //! The log's thread: takes what waits as one batch, steps the journal, hands out what it lets out.
 
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded, select_biased};
 
@@ -17,6 +18,12 @@ const WAITING_BATCHES_MAX: usize = 1024;
 
 /// Commands taken as one batch at most, so that the first of them is not kept waiting by the last.
 const BATCH_COMMANDS_MAX: usize = 4096;
+
+/// A batch for a store that several nodes share waits for others no longer than for this part of what the last one took.
+const PATIENCE_PART: u32 = 4;
+
+/// Nor longer than this.
+const PATIENCE_MAX: Duration = Duration::from_millis(1);
 
 /// The way into the log. Clones lead to the same one.
 #[derive(Clone)]
@@ -120,7 +127,8 @@ pub fn start(
     }
     let (ends, ended) = bounded::<()>(0);
     let handle = LogHandle { commands, ended, history: history.clone() };
-    let shell = Shell { journal, inbox, clock, out, history: history.clone() };
+    let last = LastBatch::default();
+    let shell = Shell { journal, inbox, clock, out, history: history.clone(), last };
     let thread = thread::Builder::new().name("log".into()).spawn(move || {
         let journal = shell.run();
         // The reader goes before what it reads.
@@ -138,6 +146,22 @@ struct Shell<C, O> {
     clock: C,
     out: O,
     history: Option<HistoryHandle>,
+    last: LastBatch,
+}
+
+/// What the batch before was.
+#[derive(Default)]
+struct LastBatch {
+    commands: usize,
+    took: Duration,
+}
+
+impl LastBatch {
+    /// For how long a batch of so many commands is to wait for more. Those who were answered with the batch before are about to
+    /// ask again: the first of them would go alone, and the others would wait for a whole round trip of a store far away.
+    fn patience(&self, commands: usize) -> Duration {
+        if commands < self.commands { (self.took / PATIENCE_PART).min(PATIENCE_MAX) } else { Duration::ZERO }
+    }
 }
 
 impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
@@ -145,7 +169,9 @@ impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
     fn run(mut self) -> Journal {
         while let Some(batch) = self.next_batch() {
             let is_last = batch.iter().any(|command| matches!(command, Command::Close));
+            let (commands, began) = (batch.len(), Instant::now());
             let mut outcome = self.journal.handle(batch, (self.clock)());
+            self.last = LastBatch { commands, took: began.elapsed() };
             let questions = std::mem::take(&mut outcome.questions);
             (self.out)(outcome);
             self.hand_on(questions);
@@ -184,13 +210,30 @@ impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
             Err(RecvTimeoutError::Timeout) => return Some(Vec::new()),
             Err(RecvTimeoutError::Disconnected) => return None,
         };
-        while batch.len() < BATCH_COMMANDS_MAX {
-            match self.inbox.try_recv() {
-                Ok(more) => batch.extend(more),
-                Err(_) => break,
-            }
+        self.take_what_waits(&mut batch);
+        if self.journal.is_shared {
+            self.gather(&mut batch);
         }
         Some(batch)
+    }
+
+    fn take_what_waits(&self, batch: &mut Vec<Command>) {
+        while batch.len() < BATCH_COMMANDS_MAX
+            && let Ok(more) = self.inbox.try_recv()
+        {
+            batch.extend(more);
+        }
+    }
+
+    /// Waits a moment until as many have come as the last time.
+    fn gather(&self, batch: &mut Vec<Command>) {
+        let until = Instant::now() + self.last.patience(batch.len());
+        while batch.len() < self.last.commands
+            && let Ok(more) = self.inbox.recv_deadline(until)
+        {
+            batch.extend(more);
+            self.take_what_waits(batch);
+        }
     }
 }
 
@@ -201,6 +244,15 @@ mod tests {
     use super::*;
     use crate::auth::{Instance, ServerKeys};
     use crate::log::{Limits, Retention};
+
+    #[test]
+    fn a_batch_waits_for_no_more_than_the_last_one_had_and_not_for_long() {
+        let last = |commands, millis| LastBatch { commands, took: Duration::from_millis(millis) };
+        assert_eq!(last(64, 2).patience(3), Duration::from_micros(500));
+        assert_eq!(last(64, 200).patience(3), Duration::from_millis(1));
+        assert_eq!((last(1, 2).patience(1), last(3, 2).patience(64)), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(LastBatch::default().patience(0), Duration::ZERO);
+    }
 
     #[test]
     fn whoever_asked_a_log_that_was_about_to_end_waited_for_ever() {

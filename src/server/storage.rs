@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::error::StartError;
+#[cfg(feature = "postgres")]
+use super::error::failed;
 use super::settings::secrets;
 use crate::auth::{Instance, ServerKeys, TicketKey, TicketNote};
 use crate::config::{Config, DataLocation, PostgresUrl};
@@ -43,6 +45,20 @@ pub(super) fn open(config: &Config, now: Timestamp) -> Result<Storage, StartErro
         DataLocation::Memory => in_memory(config),
         DataLocation::Directory(path) => in_directory(config, path, now),
         DataLocation::Postgres(url) => in_postgres(config, url, now),
+    }
+}
+
+/// Checks what can be seen of the store that `config` names while another process has it open.
+///
+/// # Errors
+/// It is of no use to this program.
+pub(super) fn check(config: &Config) -> Result<(), StartError> {
+    match &config.data {
+        #[cfg(feature = "sqlite")]
+        DataLocation::Directory(path) => {
+            crate::log::SqliteStore::check(path).map_err(|error| StartError(error.to_string()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -92,7 +108,8 @@ fn in_postgres(config: &Config, url: &PostgresUrl, now: Timestamp) -> Result<Sto
     let settings = PostgresSettings { ttl: config.cluster.node_ttl, wake };
     let seed = Seed { master_key: random::bits()?, instance: random::bits()? };
     let opened = PostgresStore::open(url.expose(), &seed, settings, now);
-    let Opened { store, identity, lease, tail, counts } = opened.map_err(|error| StartError(error.to_string()))?;
+    let Opened { mut store, identity, lease, tail, counts } = opened.map_err(|error| StartError(error.to_string()))?;
+    store.trim_beside().map_err(|error| failed("start a thread that trims", &error))?;
     let shared = Shared { lease: Box::new(lease), tail: Box::new(tail), counts };
     Ok(durable(config, Box::new(store), identity, Some(shared)))
 }

@@ -7,10 +7,10 @@
 
 #![allow(dead_code, reason = "each test binary takes what it needs")]
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -233,6 +233,39 @@ impl Postgres {
     pub fn leave_in(&self, directory: &Path) {
         self.stop(Ending::Fast);
         check(Command::new("cp").arg("-a").arg(&self.directory).arg(directory.join("engine")));
+    }
+
+    /// Has it offer TLS with this certificate and its key, in PEM, and none any more where there is none.
+    pub fn set_tls(&self, certificate: Option<(&str, &str)>) {
+        let data = self.directory.join("data");
+        if let Some((certificate, key)) = certificate {
+            for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+                let file = data.join(name);
+                std::fs::write(&file, text).expect("the directory is ours");
+                std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("the file is ours");
+                give_to_its_user(&file);
+            }
+        }
+        let wanted = if certificate.is_some() { "on" } else { "off" };
+        self.sql(&self.url("postgres"), &format!("ALTER SYSTEM SET ssl = {wanted}"));
+        self.reload();
+        wait_for("PostgreSQL to have its certificate", || {
+            (self.sql(&self.url("postgres"), "SHOW ssl") == wanted).then_some(())
+        });
+    }
+
+    /// Has it let users in by these lines of `pg_hba.conf` first.
+    pub fn let_in_by(&self, lines: &str) {
+        let file = self.directory.join("data/pg_hba.conf");
+        let text = std::fs::read_to_string(&file).expect("initdb makes it");
+        std::fs::write(&file, format!("{lines}\n{text}")).expect("the directory is ours");
+        self.reload();
+        let count = format!("SELECT count(*) FROM pg_hba_file_rules WHERE line_number <= {}", lines.lines().count());
+        assert_eq!(self.sql(&self.url("postgres"), &count), lines.lines().count().to_string(), "{lines}");
+    }
+
+    fn reload(&self) {
+        self.sql(&self.url("postgres"), "SELECT pg_reload_conf()");
     }
 
     /// The end of what it has logged.

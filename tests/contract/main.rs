@@ -14,6 +14,7 @@ mod cloudevents;
 #[cfg(feature = "postgres")]
 mod cluster;
 mod deciding;
+mod doctor;
 #[cfg(feature = "sqlite")]
 mod durability;
 mod for_each;
@@ -49,6 +50,8 @@ mod stored;
 mod streams;
 mod text_view;
 mod tools;
+#[cfg(feature = "sqlite")]
+mod upgrade;
 #[cfg(feature = "http-tool")]
 mod usage;
 mod watch;

@@ -13,7 +13,9 @@ use super::plan_columns::PlanColumns;
 use super::projects::{Projects, Tails};
 use super::sql;
 use crate::auth::TicketNote;
-use crate::log::store::{Head, KEY_AGE_MS, KeyRow, Objection, RunNumber, RunRow, StoreError, WishId, WishRow, Write};
+use crate::log::store::{
+    Head, KEY_AGE_MS, KeyRow, Objection, PlanChange, RunNumber, RunRow, StoreError, WishId, WishRow, Write,
+};
 use crate::model::{ProjectId, StepId};
 
 /// What an output's column of bytes has at most: what a step writes piece by piece is kept in larger ones.
@@ -42,7 +44,7 @@ pub(super) struct Columns<'w> {
     wishes: Wishes<'w>,
     settled: Settled<'w>,
     pub(super) drained: Vec<i64>,
-    /// Bytes of all, about.
+    /// Bytes that are sent, about: a call with more of them may take longer.
     pub(super) weight: u64,
 }
 
@@ -69,7 +71,7 @@ impl<'w> Columns<'w> {
             wishes: Wishes::default(),
             settled: Settled::default(),
             drained: Vec::new(),
-            weight: entries.iter().map(Write::history_bytes).sum(),
+            weight: entries.iter().map(sent_bytes).sum(),
         };
         for (place, write) in entries.iter().enumerate() {
             columns.add(place, write, tails)?;
@@ -217,6 +219,21 @@ impl<'w> Columns<'w> {
             items.rows.push(row);
         }
         Rest { node, documents, items, plans: self.plans.last() }
+    }
+}
+
+/// Bytes that are sent of it, about. What is never large is not counted.
+fn sent_bytes(write: &Write) -> u64 {
+    match write {
+        Write::Plan(PlanChange::Put(row, document)) => {
+            let schedule = row.schedule.as_ref().map_or(0, |schedule| schedule.len());
+            let document = document.as_ref().map_or(0, |document| document.len());
+            (row.summary.len() + schedule + row.firings.len() + document) as u64
+        }
+        Write::Key(row) => row.weight(),
+        Write::Wish(row) => row.wish.len() as u64,
+        Write::WishSettled { answer, .. } => answer.len() as u64,
+        write => write.history_bytes(),
     }
 }
 
@@ -415,4 +432,47 @@ impl<'w> Wishes<'w> {
 struct Settled<'w> {
     ids: Vec<&'w [u8]>,
     answers: Vec<&'w [u8]>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::log::store::PlanRow;
+    use crate::log::testing::{created, key, project};
+    use crate::model::{PlanName, Timestamp};
+
+    /// A batch that brought a large plan had no more time than one that brought nothing.
+    #[test]
+    fn whatever_is_large_counts_for_the_time_that_a_batch_may_take() {
+        const LARGE: usize = 32 << 20;
+        let plan = |document: Option<Arc<[u8]>>| {
+            let row = PlanRow {
+                project: project(),
+                name: PlanName::parse("p").expect("a name"),
+                tag: "t".into(),
+                updated_at: Timestamp::default(),
+                summary: Arc::default(),
+                schedule: None,
+                scheduled_at: Timestamp::default(),
+                firings: Arc::default(),
+                last_run: None,
+                document_bytes: LARGE as u64,
+            };
+            Write::Plan(PlanChange::Put(Box::new(row), document))
+        };
+        let weight = |write| Columns::of(&[], &[write], &Tails::default()).expect("it can be kept").weight;
+        let answer = vec![0; LARGE].into();
+        let large = [
+            plan(Some(vec![0; LARGE].into())),
+            created(1, LARGE),
+            key("k", 1, LARGE),
+            Write::WishSettled { id: WishId([1; 16]), answer },
+        ];
+        for write in large {
+            assert!(weight(write) >= LARGE as u64);
+        }
+        assert!(weight(plan(None)) < 1024, "its document stays where it is");
+    }
 }

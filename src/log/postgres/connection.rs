@@ -19,10 +19,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::error::Elapsed;
 use tokio::time::{timeout, timeout_at};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, NoTls, Row, Socket, Statement};
+use tokio_postgres::{AsyncMessage, Client, Row, Socket, Statement};
 
 use super::failure::{Failure, code};
 use super::place::PostgresPlace;
+use super::tls::Secured;
 
 /// What a link carries in a second at least: a call that takes more with it may take longer.
 const BYTES_A_SECOND: u64 = 1024 * 1024;
@@ -146,26 +147,29 @@ impl Connection {
     /// The rows of several statements that are sent together, so that they take the time of one. Where one of a transaction
     /// fails, that is what came of all.
     pub(super) fn run(&mut self, together: Together, steps: &[Step<'_>]) -> Result<Vec<Vec<Row>>, Failure> {
-        self.run_with(together, steps, 0)
+        self.run_with(together, steps, 0, None)
     }
 
-    /// The same, where so many bytes go with them. It may take the longer, and while rows come.
+    /// The same, where so many bytes go with them. It may take the longer, and while rows come. Behind all of them, whatever
+    /// comes of them, `aside` is sent, and nobody waits for what comes of that.
     pub(super) fn run_with(
         &mut self,
         together: Together,
         steps: &[Step<'_>],
         bytes: u64,
+        aside: Option<&Step<'_>>,
     ) -> Result<Vec<Vec<Row>>, Failure> {
         let more = Duration::from_millis(bytes.saturating_mul(1000) / BYTES_A_SECOND);
         let call_max = self.call_max.saturating_add(more);
         let was_made = self.is_made();
         self.ensure()?;
-        let prepared = self.prepare(steps.iter().map(|step| step.sql));
+        let statements = || steps.iter().chain(aside).map(|step| step.sql);
+        let prepared = self.prepare(statements());
         match prepared {
             // It may have been lost long before, which nobody has noticed; nothing was asked.
             Err(Failure::Unreachable(_)) if was_made => {
                 self.ensure()?;
-                self.prepare(steps.iter().map(|step| step.sql))?;
+                self.prepare(statements())?;
             }
             prepared => prepared?,
         }
@@ -192,7 +196,10 @@ impl Connection {
         if matches!(together, Together::Whole(_) | Together::Ended) {
             sent.push(command("COMMIT".to_owned()));
         }
-        let outcome = self.runtime.block_on(within(call_max, &came_at, all(sent)));
+        let aside = aside.and_then(|step| Some((step, live.statements.get(step.sql)?)));
+        let aside =
+            aside.map(|(step, statement)| -> Sent<'_> { Box::pin(rows(client, statement, &step.values, &came_at)) });
+        let outcome = self.runtime.block_on(within(call_max, &came_at, all(sent, aside)));
         let outcomes = self.in_time(outcome)?;
         let mut rows = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
@@ -235,7 +242,7 @@ impl Connection {
     fn connect(&mut self) -> Result<Live, Failure> {
         let began = Instant::now();
         let work = async {
-            let (client, connection) = self.place.config().connect(NoTls).await.map_err(Failure::from)?;
+            let (client, connection) = self.place.connect().await.map_err(Failure::from)?;
             let inbox = Arc::new(Mutex::new(Inbox::default()));
             tokio::spawn(carry(connection, inbox.clone()));
             if let Some(greeting) = &self.greeting {
@@ -285,7 +292,7 @@ impl Connection {
         if let Some(live) = self.live.take() {
             let cancel = live.client.cancel_token();
             // Whether it hears of that is not known either way.
-            let _ = self.runtime.block_on(async { timeout(CANCEL_MAX, cancel.cancel_query(NoTls)).await });
+            let _ = self.runtime.block_on(async { timeout(CANCEL_MAX, cancel.cancel_query(self.place.tls())).await });
         }
         Err(Failure::Late(NO_ANSWER.to_owned()))
     }
@@ -350,8 +357,8 @@ async fn within<T>(call_max: Duration, came_at: &Cell<Instant>, work: impl Futur
     }
 }
 
-/// What comes of all of these. Each is sent before any is waited for, in their order.
-async fn all(mut sent: Vec<Sent<'_>>) -> Vec<Result<Vec<Row>, tokio_postgres::Error>> {
+/// What comes of all of these. Each is sent before any is waited for, in their order, and `aside` behind them.
+async fn all(mut sent: Vec<Sent<'_>>, mut aside: Option<Sent<'_>>) -> Vec<Result<Vec<Row>, tokio_postgres::Error>> {
     let mut outcomes: Vec<_> = sent.iter().map(|_| None).collect();
     poll_fn(|context| {
         for (future, outcome) in sent.iter_mut().zip(&mut outcomes) {
@@ -361,6 +368,10 @@ async fn all(mut sent: Vec<Sent<'_>>) -> Vec<Result<Vec<Row>, tokio_postgres::Er
                 *outcome = Some(ready);
             }
         }
+        if let Some(mut aside) = aside.take() {
+            // It is sent when it is asked for the first time.
+            let _ = aside.as_mut().poll(context);
+        }
         if outcomes.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
@@ -368,10 +379,7 @@ async fn all(mut sent: Vec<Sent<'_>>) -> Vec<Result<Vec<Row>, tokio_postgres::Er
 }
 
 /// Carries what is said over a connection, until it ends.
-async fn carry(
-    mut connection: tokio_postgres::Connection<Socket, tokio_postgres::tls::NoTlsStream>,
-    inbox: Arc<Mutex<Inbox>>,
-) {
+async fn carry(mut connection: tokio_postgres::Connection<Socket, Secured>, inbox: Arc<Mutex<Inbox>>) {
     while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
         if let AsyncMessage::Notification(notification) = message {
             let mut inbox = lock(&inbox);

@@ -10,7 +10,7 @@ use super::codes::{count, damaged, get};
 use super::connection::{Connection, Step, Together};
 use super::failure::{Failure, code};
 use super::membership::Membership;
-use super::settings::PostgresWake;
+use super::telling::Telling;
 use super::{notice, sql};
 use crate::log::store::{Beat, BeatError, Lease, NodeId, StoreError};
 use crate::model::ProjectId;
@@ -22,7 +22,8 @@ const TAKE_OVER_WAIT_MS: i32 = 1000;
 pub struct PostgresLease {
     conn: Connection,
     me: Arc<Membership>,
-    wake: PostgresWake,
+    /// Where others are told of what has moved.
+    telling: Option<Arc<Telling>>,
     /// Nodes that were alive at the last look.
     nodes: u64,
     /// Something may have been taken over without this node having heard of it.
@@ -30,8 +31,8 @@ pub struct PostgresLease {
 }
 
 impl PostgresLease {
-    pub(super) fn new(conn: Connection, me: Arc<Membership>, wake: PostgresWake) -> Self {
-        Self { conn, me, wake, nodes: 1, is_in_doubt: false }
+    pub(super) fn new(conn: Connection, me: Arc<Membership>, telling: Option<Arc<Telling>>) -> Self {
+        Self { conn, me, telling, nodes: 1, is_in_doubt: false }
     }
 
     /// Says that this node is alive, and who it is.
@@ -91,10 +92,12 @@ impl Lease for PostgresLease {
     }
 
     fn wake(&mut self, projects: &[ProjectId], has_wishes: bool) -> Result<(), StoreError> {
-        if self.wake == PostgresWake::Poll || (projects.is_empty() && !has_wishes) {
+        let Some(telling) = &self.telling else { return Ok(()) };
+        let projects = telling.untold(projects);
+        if projects.is_empty() && !has_wishes {
             return Ok(());
         }
-        let text = notice::of_moved(self.me.node(), projects, has_wishes);
+        let text = notice::of_moved(self.me.node(), projects.iter().map(|project| project.as_str()), has_wishes);
         let told = self.conn.query(sql::NOTIFY, &[&self.me.channel(), &text]);
         told.map(drop).map_err(|failure| self.trouble(failure))
     }
@@ -105,7 +108,7 @@ impl Lease for PostgresLease {
         let step = |sql| Step { sql, values: vec![&id] };
         let left = self.conn.run(Together::Whole(sql::BEGIN), &[step(sql::LEAVE), step(sql::LEAVE_DUTIES)]);
         left.map_err(|failure| self.trouble(failure))?;
-        if self.wake == PostgresWake::Notify {
+        if self.telling.is_some() {
             // Where that is not heard, their next beat finds it.
             let _ = self.conn.query(sql::NOTIFY, &[&self.me.channel(), &notice::of_leaving(node)]);
         }

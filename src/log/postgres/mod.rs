@@ -4,15 +4,15 @@
 //! transaction ever waits for a node; what it expects of each project is compared and raised in it, so that the order in which
 //! batches are kept is that of their messages' numbers, without a gap. Time is the engine's.
 //!
-//! A node has four connections and more: of the thread that writes ([`PostgresStore`]), of those that read beside it
-//! ([`PostgresReader`]), of the one that keeps it alive ([`PostgresLease`]), and of the one that follows what others write
-//! ([`PostgresTail`]).
+//! A node has five connections and more: of the thread that writes ([`PostgresStore`]), of those that read beside it
+//! ([`PostgresReader`]), of the one that keeps it alive ([`PostgresLease`]), of the one that follows what others write
+//! ([`PostgresTail`]), and of the one that lets go of what is too much ([`housekeeping`]).
 //!
 //! - [`sql`] has every statement, `schema/` the tables and what has to happen in the engine at once; [`open`] makes and checks these,
-//!   [`connection`] and [`place`] reach the engine, [`failure`] says what went wrong, [`membership`] who this node is,
+//!   [`connection`] and [`place`] reach the engine, over [`tls`] where that is asked for, [`failure`] says what went wrong, [`membership`] who this node is,
 //!   [`columns`], [`projects`], [`due_columns`] and [`plan_columns`] make what the engine takes of a batch, [`write`] sends it and finds out what
-//!   became of it, [`contention`] has it get through, [`read`] looks things up, [`recover`] reads what a start goes on from, [`trim`] lets go of what is too much,
-//!   [`notice`] has what nodes notify each other of, [`noted`] what was told of tickets, [`codes`] what columns hold.
+//!   became of it, [`contention`] has it get through, [`read`] looks things up, [`recover`] reads what a start goes on from, [`trim`] lets go of what is too much, on the thread of [`housekeeping`],
+//!   [`notice`] has what nodes notify each other of, [`telling`] when that goes with an append, [`noted`] what was told of tickets, [`codes`] what columns hold.
 
 mod codes;
 mod columns;
@@ -20,6 +20,7 @@ mod connection;
 mod contention;
 mod due_columns;
 mod failure;
+mod housekeeping;
 mod lease;
 mod membership;
 mod noted;
@@ -34,10 +35,12 @@ mod recover;
 mod settings;
 mod sql;
 mod tail;
+mod telling;
 #[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod trim;
 mod write;
 
@@ -51,11 +54,12 @@ use self::codes::{count, id, int};
 use self::connection::{Connection, Step, Together};
 use self::contention::Contention;
 use self::failure::Failure;
+use self::housekeeping::Housekeeping;
 use self::membership::{Membership, new_node};
 use self::projects::Tails;
-use self::read::{Readable, Reading, Value, key_row, run_row};
+use self::read::{Readable, Reading, Value, key_row, rows_again, run_row};
 use self::reader::PostgresReader;
-use self::trim::Trims;
+use self::telling::Telling;
 use self::write::Epoch;
 use super::store::{
     AppendError, BeatError, Head, Identity, KeyRow, NodeId, Reader, Recovered, RecoveredProject, Retention, RunNumber,
@@ -80,7 +84,9 @@ pub struct Writing {
     counts: Arc<StoreCounts>,
     tails: RefCell<Tails>,
     contention: Contention,
-    trims: RefCell<Trims>,
+    /// Where others are told of what has moved.
+    telling: Option<Arc<Telling>>,
+    housekeeping: Housekeeping,
 }
 
 /// A store that was opened. The node has joined the others: its lease is to be renewed from here on.
@@ -106,10 +112,12 @@ impl PostgresStore {
         open::open(url, seed, settings, now)
     }
 
-    /// The rows of what writes, and is never done twice.
-    fn write_rows(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
-        let rows = self.conn.borrow_mut().query(sql, values);
-        rows.map_err(|failure| self.trouble(failure))
+    /// Has a thread of its own trim from here on, so that no append waits for that.
+    ///
+    /// # Errors
+    /// Where the system grants none.
+    pub fn trim_beside(&mut self) -> std::io::Result<()> {
+        self.housekeeping.move_out()
     }
 
     fn trouble(&self, failure: Failure) -> StoreError {
@@ -118,14 +126,8 @@ impl PostgresStore {
 }
 
 impl Readable for Writing {
-    /// Reading again is no harm.
     fn rows(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
-        let mut conn = self.conn.borrow_mut();
-        let rows = match conn.query(sql, values) {
-            Err(Failure::Lost(_)) => conn.query(sql, values),
-            rows => rows,
-        };
-        rows.map_err(|failure| failure.at(conn.place().shown()))
+        rows_again(&self.conn, sql, values)
     }
 
     fn node(&self) -> NodeId {
@@ -142,13 +144,23 @@ impl Store for PostgresStore {
     }
 
     fn trim(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError> {
-        self.let_lock_go();
-        self.let_go(retention, now)
+        if self.housekeeping.is_here() {
+            self.let_lock_go();
+        }
+        let trimmed = self.housekeeping.trim(retention, now)?;
+        let tails = self.tails.get_mut();
+        trimmed.emptied.iter().for_each(|project| tails.forget(project));
+        if trimmed.has_forgotten {
+            tails.forget_all();
+        }
+        Ok(trimmed)
     }
 
     fn trim_outbox(&mut self, rows_max: u64) -> Result<Vec<(Arc<str>, u64)>, StoreError> {
-        self.let_lock_go();
-        self.let_due_go(rows_max)
+        if self.housekeeping.is_here() {
+            self.let_lock_go();
+        }
+        self.housekeeping.trim_outbox(rows_max)
     }
 
     fn is_alone(&self) -> Result<bool, StoreError> {
@@ -197,7 +209,7 @@ impl Store for PostgresStore {
     }
 
     fn run(&self, number: RunNumber) -> Result<Option<RunRow>, StoreError> {
-        self.row(sql::RUN, &[&codes::run_key(number)])?.map(|row| run_row(&row, 0)).transpose()
+        run_row(&self.rows(sql::RUN, &[&codes::run_key(number)])?, 0, 5)
     }
 
     fn key(&self, project: &ProjectId, name: &str) -> Result<Option<KeyRow>, StoreError> {

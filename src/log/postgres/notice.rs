@@ -22,21 +22,21 @@ const LEFT: &str = "-";
 const PROBE: &str = "?";
 
 /// These projects have moved.
-pub(super) fn of_moved(node: NodeId, projects: &[ProjectId], has_wishes: bool) -> String {
+pub(super) fn of_moved<'p>(node: NodeId, projects: impl Iterator<Item = &'p str> + Clone, has_wishes: bool) -> String {
     let mut text = node.to_string();
     if has_wishes {
         text.push(' ');
         text.push_str(WISHES);
     }
-    let bytes: usize = projects.iter().map(|project| project.as_str().len() + 1).sum();
+    let bytes: usize = projects.clone().map(|project| project.len() + 1).sum();
     match text.len() + bytes > BYTES_MAX {
         true => {
             text.push(' ');
             text.push_str(ANYTHING);
         }
-        false => projects.iter().for_each(|project| {
+        false => projects.for_each(|project| {
             text.push(' ');
-            text.push_str(project.as_str());
+            text.push_str(project);
         }),
     }
     text
@@ -84,6 +84,10 @@ mod tests {
     const ME: NodeId = NodeId([1; 8]);
     const OTHER: NodeId = NodeId([2; 8]);
 
+    fn moved(node: NodeId, projects: &[ProjectId]) -> String {
+        of_moved(node, projects.iter().map(ProjectId::as_str), true)
+    }
+
     fn heard(text: &str) -> (Hints, Option<u64>) {
         let mut hints = Hints::default();
         let probed = read(text, ME, &mut hints);
@@ -93,9 +97,9 @@ mod tests {
     #[test]
     fn what_others_say_is_heard_and_of_a_nodes_own_words_the_probes_alone() {
         let projects = ["p", "q:1"].map(|text| ProjectId::parse(text).expect("an id"));
-        let (hints, probed) = heard(&of_moved(OTHER, &projects, true));
+        let (hints, probed) = heard(&moved(OTHER, &projects));
         assert_eq!((hints.projects, hints.has_wishes, probed), (projects.to_vec(), true, None));
-        assert_eq!(heard(&of_moved(ME, &projects, true)), (Hints::default(), None));
+        assert_eq!(heard(&moved(ME, &projects)), (Hints::default(), None));
         assert_eq!(heard(&of_probe(ME, 7)), (Hints::default(), Some(7)));
         assert_eq!(heard(&of_probe(OTHER, 7)), (Hints::default(), None));
         assert!(heard(&of_leaving(OTHER)).0.has_left);
@@ -105,7 +109,7 @@ mod tests {
     #[test]
     fn more_projects_than_fit_are_anything() {
         let projects: Vec<_> = (0..1000).map(|n| ProjectId::parse(&format!("project-{n}")).expect("an id")).collect();
-        let text = of_moved(OTHER, &projects, false);
+        let text = moved(OTHER, &projects);
         assert!(text.len() < 100 && heard(&text).0.is_anything, "{text}");
     }
 }

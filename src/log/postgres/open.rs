@@ -11,12 +11,15 @@ use super::codes::{get, int, ms};
 use super::connection::{Connection, Step, Together};
 use super::contention::Contention;
 use super::failure::Failure;
+use super::housekeeping::Housekeeping;
 use super::lease::PostgresLease;
 use super::membership::{Membership, new_node};
 use super::place::PostgresPlace;
 use super::read::Reading;
-use super::settings::PostgresSettings;
+use super::settings::{PostgresSettings, PostgresWake};
 use super::tail::PostgresTail;
+use super::telling::Telling;
+use super::trim::Trimmer;
 use super::{Opened, Writing, sql};
 use crate::auth::{Instance, TicketNote};
 use crate::log::store::{Identity, NodeId, Seed, StoreCounts, StoreError};
@@ -70,9 +73,11 @@ pub(super) fn open(url: &str, seed: &Seed, settings: PostgresSettings, now: Time
     let epoch = join(&mut conn, node, settings)?;
     let me = Arc::new(Membership::new(node, settings.ttl, joined_at, channel));
     let identity = Identity { master_key: cluster.master_key, instance: cluster.instance, tickets };
-    let lease = PostgresLease::new(connection()?, me.clone(), settings.wake);
+    let telling = (settings.wake == PostgresWake::Notify).then(Arc::<Telling>::default);
+    let lease = PostgresLease::new(connection()?, me.clone(), telling.clone());
     let tail = PostgresTail::new(connection()?, me.clone(), settings.wake);
     let counts = Arc::<StoreCounts>::default();
+    let housekeeping = Housekeeping::here(Trimmer::new(connection()?, me.clone()));
     let store = Writing {
         conn: RefCell::new(conn),
         me,
@@ -81,7 +86,8 @@ pub(super) fn open(url: &str, seed: &Seed, settings: PostgresSettings, now: Time
         counts: counts.clone(),
         tails: RefCell::default(),
         contention: Contention::default(),
-        trims: RefCell::default(),
+        telling,
+        housekeeping,
     };
     Ok(Opened { store: Reading(store), identity, lease, tail, counts })
 }

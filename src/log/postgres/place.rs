@@ -3,10 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use tokio_postgres::Config;
-use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, SslNegotiation, TargetSessionAttrs};
+use tokio_postgres::{Client, Config, Connection, Error, Socket};
 
 use super::OpenError;
+use super::tls::{Asked, Secured, Tls, TlsError};
 
 /// What has the password where the url has none, as with PostgreSQL's own programs.
 const PASSWORD_VARIABLE: &str = "PGPASSWORD";
@@ -17,23 +18,24 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 /// Where the engine is, as a url has it. Shown without its password.
 pub(super) struct PostgresPlace {
     config: Config,
+    tls: Tls,
+    /// The same without TLS, where that is no more than preferred.
+    plain: Option<Config>,
     shown: String,
 }
 
 impl PostgresPlace {
     /// Reads a url.
     pub(super) fn parse(url: &str, call_max: Duration) -> Result<Self, OpenError> {
+        let (url, asked) = Asked::taken_from(url)?;
         let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
             let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
             OpenError(format!("data: not the url of a PostgreSQL: {why}"))
         })?;
         let shown = shown(&config);
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(OpenError(format!(
-                "{shown}: sslmode=require is more than this program can do so far: it has no TLS for PostgreSQL; \
-                 reach the engine over a socket, a private network or a tunnel, with sslmode=disable"
-            )));
-        }
+        secure(&mut config, asked.mode);
+        let is_direct = config.get_ssl_negotiation() == SslNegotiation::Direct;
+        let tls = Tls::new(asked.trust, is_direct).map_err(|error| OpenError(format!("{shown}: {error}")))?;
         config.keepalives_idle(KEEPALIVE_AFTER).tcp_user_timeout(call_max);
         let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX);
         if config.get_connect_timeout().is_none() {
@@ -54,17 +56,50 @@ impl PostgresPlace {
         if config.get_application_name().is_none() {
             config.application_name("stepcast");
         }
-        Ok(Self { config, shown })
+        let plain = (config.get_ssl_mode() == SslMode::Prefer).then(|| {
+            let mut plain = config.clone();
+            plain.ssl_mode(SslMode::Disable);
+            plain
+        });
+        Ok(Self { config, tls, plain, shown })
     }
 
-    pub(super) fn config(&self) -> &Config {
-        &self.config
+    /// Reaches it.
+    pub(super) async fn connect(&self) -> Result<(Client, Connection<Socket, Secured>), Error> {
+        let made = self.config.connect(self.tls()).await;
+        match (made, &self.plain) {
+            (Err(error), Some(plain)) if is_of_tls(&error) => plain.connect(self.tls()).await,
+            (made, _) => made,
+        }
+    }
+
+    pub(super) fn tls(&self) -> Tls {
+        self.tls.clone()
     }
 
     /// It, for what goes wrong.
     pub(super) fn shown(&self) -> &str {
         &self.shown
     }
+}
+
+/// Has connections encrypted as `mode` says.
+fn secure(config: &mut Config, mode: SslMode) {
+    let is_local = |host: &Host| matches!(host, Host::Unix(_));
+    // PostgreSQL has no TLS over its sockets in the file system, which are nobody else's.
+    let is_all_local = !config.get_hosts().is_empty() && config.get_hosts().iter().all(is_local);
+    config.ssl_mode(if is_all_local { SslMode::Disable } else { mode });
+    if config.get_hosts().is_empty() {
+        // An address is a name, too.
+        for address in config.get_hostaddrs().to_vec() {
+            config.host(address.to_string());
+        }
+    }
+}
+
+/// Was it the handshake that came to nothing?
+fn is_of_tls(error: &Error) -> bool {
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<TlsError>)
 }
 
 impl fmt::Debug for PostgresPlace {
@@ -91,10 +126,22 @@ mod tests {
     fn a_host_that_does_not_answer_leaves_time_for_the_others() {
         let place = |url: &str| PostgresPlace::parse(url, Duration::from_secs(6)).expect("a url");
         let several = place("postgres://a,b/x");
-        let timeout = |place: &PostgresPlace| place.config().get_connect_timeout().copied();
+        let timeout = |place: &PostgresPlace| place.config.get_connect_timeout().copied();
         assert_eq!(timeout(&several), Some(Duration::from_secs(2)));
-        assert_eq!(several.config().get_load_balance_hosts(), LoadBalanceHosts::Random);
+        assert_eq!(several.config.get_load_balance_hosts(), LoadBalanceHosts::Random);
         assert_eq!(timeout(&place("postgres://a,b/x?connect_timeout=5")), Some(Duration::from_secs(5)), "its own");
-        assert_eq!(place("postgres://a/x").config().get_load_balance_hosts(), LoadBalanceHosts::Disable);
+        assert_eq!(place("postgres://a/x").config.get_load_balance_hosts(), LoadBalanceHosts::Disable);
+    }
+
+    #[test]
+    fn a_socket_in_the_file_system_is_never_encrypted_and_an_address_is_the_name_of_its_certificate() {
+        let place = |url: &str| PostgresPlace::parse(url, Duration::from_secs(6)).expect("a url");
+        for url in ["postgres://%2Frun%2Fpostgresql/x?sslmode=require", "postgres:///x?host=/run&sslmode=require"] {
+            assert_eq!(place(url).config.get_ssl_mode(), SslMode::Disable, "{url}");
+        }
+        let mixed = place("postgres://%2Frun,db/x?sslmode=require");
+        assert_eq!(mixed.config.get_ssl_mode(), SslMode::Require);
+        let address = place("postgres:///x?hostaddr=10.0.0.7&sslmode=require");
+        assert_eq!(address.config.get_hosts(), [Host::Tcp("10.0.0.7".to_owned())]);
     }
 }

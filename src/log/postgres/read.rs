@@ -1,5 +1,6 @@
 //! Looks things up: page by page where it is much, so that neither side ever holds all of it.
 
+use std::cell::RefCell;
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
@@ -10,6 +11,8 @@ use super::codes::{
     WHOLE, bytes, count, damaged, get, id, int, message, ms, notable_of, run_key, run_number, status_code, stream_code,
     timestamp,
 };
+use super::connection::Connection;
+use super::failure::Failure;
 use super::sql;
 use crate::log::store::{
     Due, DueId, DueRow, DueTimes, Ends, Flow, History, KeyRow, NodeId, PlanCounts, PlanRow, RunNumber, RunRow,
@@ -40,6 +43,20 @@ pub(super) trait Readable {
     fn row(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Option<Row>, StoreError> {
         Ok(self.rows(sql, values)?.into_iter().next())
     }
+}
+
+/// The rows of what reads, which is no harm to do again.
+pub(super) fn rows_again(
+    conn: &RefCell<Connection>,
+    sql: &'static str,
+    values: &[Value<'_>],
+) -> Result<Vec<Row>, StoreError> {
+    let mut conn = conn.borrow_mut();
+    let rows = match conn.query(sql, values) {
+        Err(Failure::Lost(_)) => conn.query(sql, values),
+        rows => rows,
+    };
+    rows.map_err(|failure| failure.at(conn.place().shown()))
 }
 
 /// What has a way to the engine, and answers by it.
@@ -118,7 +135,7 @@ impl<W: Readable> History for Reading<W> {
     }
 
     fn ended_state(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.row(sql::STATE, &[&run_key(number)])?.map(|row| bytes(&row, 0)).transpose()
+        sliced(&self.rows(sql::STATE, &[&run_key(number)])?, 0, 1)
     }
 
     fn ended_summary(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
@@ -156,7 +173,7 @@ impl<W: Readable> History for Reading<W> {
     }
 
     fn document(&self, number: RunNumber) -> Result<Option<Arc<[u8]>>, StoreError> {
-        self.row(sql::DOCUMENT, &[&run_key(number)])?.map(|row| bytes(&row, 0)).transpose()
+        sliced(&self.rows(sql::DOCUMENT, &[&run_key(number)])?, 0, 1)
     }
 
     fn output(&self, number: RunNumber, step: &StepId) -> Result<Option<StoredOutput>, StoreError> {
@@ -271,8 +288,7 @@ impl<W: Readable> History for Reading<W> {
     }
 
     fn plan_document(&self, project: &ProjectId, name: &PlanName) -> Result<Option<Arc<[u8]>>, StoreError> {
-        let row = self.row(sql::PLAN_DOCUMENT, &[&project.as_str(), &name.as_str()])?;
-        row.map(|row| bytes(&row, 0)).transpose()
+        sliced(&self.rows(sql::PLAN_DOCUMENT, &[&project.as_str(), &name.as_str()])?, 0, 1)
     }
 
     fn plan_counts(&self, project: &ProjectId) -> Result<PlanCounts, StoreError> {
@@ -450,16 +466,34 @@ fn plan(row: &Row) -> Result<PlanRow, StoreError> {
     })
 }
 
-/// What is kept of a run, whose columns stand behind one another: id, when, fingerprint, document, answer.
-pub(super) fn run_row(row: &Row, column: usize) -> Result<RunRow, StoreError> {
+/// What is kept of a run, whose columns stand behind one another: id, when, fingerprint, slice of its document, answer; and where
+/// the slice begins. None where there is no row.
+pub(super) fn run_row(rows: &[Row], column: usize, begins: usize) -> Result<Option<RunRow>, StoreError> {
+    let (Some(row), Some(document)) = (rows.first(), sliced(rows, column + 3, begins)?) else { return Ok(None) };
     let fingerprint: &[u8] = get(row, column + 2)?;
-    Ok(RunRow {
+    Ok(Some(RunRow {
         run: id(row, column, RunId::parse)?,
         created_at: timestamp(row, column + 1)?,
-        document: bytes(row, column + 3)?,
+        document,
         answer: bytes(row, column + 4)?,
         fingerprint: fingerprint.try_into().map_err(|_| damaged("no fingerprint"))?,
-    })
+    }))
+}
+
+/// What has come in slices, each a row with where it begins, as SQL counts. None where there is no row, or null in its place.
+pub(super) fn sliced(rows: &[Row], column: usize, begins: usize) -> Result<Option<Arc<[u8]>>, StoreError> {
+    if let [row] = rows {
+        return Ok(get::<Option<&[u8]>>(row, column)?.map(Arc::from));
+    }
+    let mut whole = Vec::new();
+    for row in rows {
+        let (at, slice): (i32, &[u8]) = (get(row, begins)?, get(row, column)?);
+        if usize::try_from(at).ok() != Some(whole.len() + 1) {
+            return Err(damaged("a slice is missing"));
+        }
+        whole.extend_from_slice(slice);
+    }
+    Ok((!rows.is_empty()).then(|| whole.into()))
 }
 
 pub(super) fn key_row(row: &Row, project: &ProjectId, name: &str) -> Result<KeyRow, StoreError> {

@@ -1,13 +1,13 @@
 //! Reads what a start goes on from, and what others have changed.
 
 use std::num::NonZeroU64;
-use std::sync::Arc;
 
 use tokio_postgres::Row;
 
 use super::codes::{count, damaged, get, id, nat, run_key, run_number, timestamp};
 use super::connection::{Step, Together};
 use super::projects::Tails;
+use super::read::sliced;
 use super::{PostgresStore, sql};
 use crate::log::store::segment::Extent;
 use crate::log::store::{EndedRun, Ends, NodeId, OpenRun, Recovered, RecoveredProject, RunNumber, StoreError};
@@ -19,7 +19,7 @@ impl PostgresStore {
     /// Of all projects, or of these alone: as it was in one moment.
     /// Without the documents of those of the runs of `known` whose plans are as they were submitted.
     pub(super) fn recovered(&self, of: Option<&[ProjectId]>, known: &[RunNumber]) -> Result<Recovered, StoreError> {
-        let key_bytes = self.key_bytes_of_all()?;
+        let key_bytes = self.housekeeping.key_bytes()?;
         let (known, noted): (Vec<i64>, &[u8]) = (known.iter().map(|number| run_key(*number)).collect(), NOTED);
         let names: Vec<&str> = of.unwrap_or_default().iter().map(ProjectId::as_str).collect();
         let steps = match of {
@@ -46,7 +46,7 @@ impl PostgresStore {
         let newest_run: u64 = count(clock, 1)?;
         Ok(Recovered {
             projects: projects.iter().map(|row| self.project(row)).collect::<Result<_, _>>()?,
-            open_runs: open.iter().map(|row| open_run(row, node)).collect::<Result<_, _>>()?,
+            open_runs: open.chunk_by(is_of_one_run).map(|rows| open_run(rows, node)).collect::<Result<_, _>>()?,
             ended_runs: ended.iter().map(ended_run).collect::<Result<_, _>>()?,
             next_run_number: NonZeroU64::MIN.saturating_add(newest_run),
             clock: timestamp(clock, 0)?,
@@ -100,15 +100,22 @@ fn note_tail(row: &Row, project: &RecoveredProject, tails: &mut Tails) -> Result
     Ok(())
 }
 
-fn open_run(row: &Row, node: NodeId) -> Result<OpenRun, StoreError> {
-    let (document, owner): (Option<&[u8]>, &[u8]) = (get(row, 4)?, get(row, 6)?);
+/// A row for each slice of a run's document.
+fn is_of_one_run(row: &Row, next: &Row) -> bool {
+    let number = |row: &Row| row.try_get::<_, i64>(0).ok();
+    number(row) == number(next)
+}
+
+fn open_run(rows: &[Row], node: NodeId) -> Result<OpenRun, StoreError> {
+    let row = rows.first().ok_or_else(|| damaged("a run is missing"))?;
+    let owner: &[u8] = get(row, 5)?;
     Ok(OpenRun {
         number: run_number(row, 0)?,
         project: id(row, 1, ProjectId::parse)?,
         run: id(row, 2, RunId::parse)?,
         created_at: timestamp(row, 3)?,
-        document: document.map(Arc::from),
-        cancelled: get(row, 5)?,
+        document: sliced(rows, 6, 7)?,
+        cancelled: get(row, 4)?,
         is_foreign: owner != node.0,
     })
 }

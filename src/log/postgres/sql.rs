@@ -7,7 +7,8 @@ pub(super) const SCHEMA_VERSION: i32 = 2;
 
 /// What has tables become those of the next version, of version 1 first. The functions are made anew behind it: one that takes or
 /// returns something else goes here.
-pub(super) const MIGRATIONS: [&str; SCHEMA_VERSION as usize - 1] = ["DROP FUNCTION stepcast_append"];
+pub(super) const MIGRATIONS: [&str; SCHEMA_VERSION as usize - 1] =
+    ["DROP FUNCTION stepcast_append; DROP FUNCTION stepcast_sweep"];
 /// Parameter: version.
 pub(super) const SET_VERSION: &str = "UPDATE stepcast_cluster SET version = $1";
 
@@ -253,18 +254,26 @@ pub(super) const STANDINGS: &str = "SELECT name, newest, revision FROM stepcast_
 /// Parameters: behind this one, how many. Row: as before.
 pub(super) const STANDINGS_BEHIND: &str = "
     SELECT name, newest, revision FROM stepcast_projects WHERE emptied_at IS NULL AND name > $1 ORDER BY name LIMIT $2";
-/// Row: number, project, id, when, document, cancelled, node.
+/// A row for each slice of a document. Row: number, project, id, when, cancelled, node, slice or null, where it begins.
 pub(super) const OPEN_RUNS: &str = "
-    SELECT r.number, p.name, r.run_id, r.created_at, d.document, r.cancelled, r.node
-    FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project JOIN stepcast_documents d ON d.run = r.number
-    WHERE r.ended_at IS NULL ORDER BY r.number";
+    SELECT o.number, o.name, o.run_id, o.created_at, o.cancelled, o.node, substr(w.whole, at, 1048576), at
+    FROM (
+            SELECT r.number, p.name, r.run_id, r.created_at, r.cancelled, r.node, d.document
+            FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project JOIN stepcast_documents d ON d.run = r.number
+            WHERE r.ended_at IS NULL ORDER BY r.number) o,
+        LATERAL (SELECT o.document || '' AS whole OFFSET 0) w,
+        LATERAL generate_series(1, greatest(octet_length(w.whole), 1), 1048576) AS at";
 /// The same of some projects, without the documents of those of these runs in which this is not found. Parameters: names, numbers,
 /// what is to be found.
 pub(super) const SOME_OPEN_RUNS: &str = "
-    SELECT r.number, p.name, r.run_id, r.created_at,
-        CASE WHEN r.number <> ALL ($2::bigint[]) OR position($3 in d.document) > 0 THEN d.document END, r.cancelled, r.node
-    FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project JOIN stepcast_documents d ON d.run = r.number
-    WHERE r.ended_at IS NULL AND p.name = ANY ($1) ORDER BY r.number";
+    SELECT o.number, o.name, o.run_id, o.created_at, o.cancelled, o.node, substr(w.whole, at, 1048576), at
+    FROM (
+            SELECT r.number, p.name, r.run_id, r.created_at, r.cancelled, r.node,
+                CASE WHEN r.number <> ALL ($2::bigint[]) OR position($3 in d.document) > 0 THEN d.document END AS document
+            FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project JOIN stepcast_documents d ON d.run = r.number
+            WHERE r.ended_at IS NULL AND p.name = ANY ($1) ORDER BY r.number) o,
+        LATERAL (SELECT o.document || '' AS whole OFFSET 0) w,
+        LATERAL generate_series(1, greatest(octet_length(w.whole), 1), 1048576) AS at";
 /// Since that long before where the clock stands. Parameter: milliseconds. Row: number, project, when, its first and last seq.
 pub(super) const ENDED_RUNS: &str = "
     SELECT r.number, p.name, r.ended_at, r.first_seq, r.last_seq FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project
@@ -287,6 +296,8 @@ pub(super) const SOME_CLOCK: &str = "
         (extract(epoch FROM clock_timestamp()) * 1000)::bigint), (SELECT coalesce(max(number), 0) FROM stepcast_runs)";
 
 // What is read. Of pages: one project, or one output, is named as a value, so that the engine reads its index in order and sorts nothing.
+// What may be large comes in slices of a MiB, each a row, because a call may take for as long as rows come; the engine unpacks it once
+// for all of them.
 
 /// Parameter: name.
 pub(super) const NEWEST: &str = "SELECT newest FROM stepcast_projects WHERE name = $1";
@@ -314,14 +325,23 @@ pub(super) const ENDS: &str = "
     SELECT CASE WHEN ended_at IS NULL THEN
         (SELECT m.seq FROM stepcast_messages m WHERE m.run = $1 ORDER BY m.seq LIMIT 1) ELSE first_seq END, last_seq
     FROM stepcast_runs WHERE number = $1";
-/// Parameter: run. Row: id, when, fingerprint, document, answer.
+/// A row for each slice of its document. Parameter: run. Row: id, when, fingerprint, slice, answer, where the slice begins.
 pub(super) const RUN: &str = "
-    SELECT run_id, created_at, fingerprint, document, answer FROM stepcast_runs JOIN stepcast_documents ON run = number
-    WHERE number = $1";
-/// Parameter: run.
-pub(super) const DOCUMENT: &str = "SELECT document FROM stepcast_documents WHERE run = $1";
-/// Parameter: run.
-pub(super) const STATE: &str = "SELECT state FROM stepcast_states WHERE run = $1";
+    SELECT run_id, created_at, fingerprint, substr(whole, at, 1048576), CASE WHEN at = 1 THEN answer ELSE '' END, at
+    FROM (
+            SELECT run_id, created_at, fingerprint, document || '' AS whole, answer
+            FROM stepcast_runs JOIN stepcast_documents ON run = number WHERE number = $1 OFFSET 0) r,
+        LATERAL generate_series(1, greatest(octet_length(whole), 1), 1048576) AS at";
+/// Parameter: run. Row: slice, where it begins.
+pub(super) const DOCUMENT: &str = "
+    SELECT substr(whole, at, 1048576), at
+    FROM (SELECT document || '' AS whole FROM stepcast_documents WHERE run = $1 OFFSET 0) d,
+        LATERAL generate_series(1, greatest(octet_length(whole), 1), 1048576) AS at";
+/// Parameter: run. Row: as before.
+pub(super) const STATE: &str = "
+    SELECT substr(whole, at, 1048576), at
+    FROM (SELECT state || '' AS whole FROM stepcast_states WHERE run = $1 OFFSET 0) s,
+        LATERAL generate_series(1, greatest(octet_length(whole), 1), 1048576) AS at";
 /// Parameter: run.
 pub(super) const SUMMARY: &str = "SELECT summary FROM stepcast_states WHERE run = $1";
 /// Parameters: project, id.
@@ -384,8 +404,11 @@ pub(super) const PLANS: &str = "
 pub(super) const SCHEDULED_PLANS: &str = "
     SELECT project, name, tag, updated_at, summary, schedule, scheduled_at, firings, last_run, document_bytes
     FROM stepcast_plans WHERE schedule IS NOT NULL AND (project, name) > ($1, $2) ORDER BY project, name LIMIT $3";
-/// Parameters: project, name.
-pub(super) const PLAN_DOCUMENT: &str = "SELECT document FROM stepcast_plan_documents WHERE project = $1 AND name = $2";
+/// Parameters: project, name. Row: slice, where it begins.
+pub(super) const PLAN_DOCUMENT: &str = "
+    SELECT substr(whole, at, 1048576), at
+    FROM (SELECT document || '' AS whole FROM stepcast_plan_documents WHERE project = $1 AND name = $2 OFFSET 0) d,
+        LATERAL generate_series(1, greatest(octet_length(whole), 1), 1048576) AS at";
 /// Parameter: project. Row: plans of it, with a schedule, bytes.
 pub(super) const PLAN_COUNTS: &str = "
     SELECT count(*) FILTER (WHERE project = $1), count(schedule), coalesce(sum(weight), 0)::bigint FROM stepcast_plans";
@@ -451,8 +474,10 @@ pub(super) const EXTENTS: &str = "
 /// Parameters: project, from this one on, how many. Row: bytes.
 pub(super) const WEIGHTS: &str = "
     SELECT octet_length(json)::bigint + 96 FROM stepcast_messages WHERE project = $1 AND seq >= $2 ORDER BY seq LIMIT $3";
-/// Parameters: project, floor and first of the first segment as they are, and as they are to be. Row: bytes, or null.
-pub(super) const SWEEP: &str = "SELECT stepcast_sweep($1, $2, $3, $4, $5)";
+/// A row where the floor was as it was found. Parameters: project, floor as it is, and as it is to be.
+pub(super) const RAISE_FLOOR: &str = "SELECT WHERE stepcast_raise_floor($1, $2, $3)";
+/// Parameters: project, first of the first segment as it is, and as it is to be. Row: bytes, or null.
+pub(super) const SWEEP: &str = "SELECT stepcast_sweep($1, $2, $3)";
 /// Parameters: project, how many. Row: number.
 pub(super) const OLDEST_ENDED_OF: &str = "
     SELECT number FROM stepcast_runs WHERE project = $1 AND status IS NOT NULL ORDER BY number LIMIT $2";

@@ -7,6 +7,7 @@ mod opening;
 mod publish;
 mod reading;
 mod tail;
+mod tls;
 
 use std::sync::Arc;
 

@@ -1,18 +1,24 @@
-//! Lets go of what is too much: one node does it for all, in slices, so that no commit waits long for it.
+//! Lets go of what is too much: one node does it for all, in slices, on a connection of its own.
 //!
 //! As the store on disk does it: history is swept segment by segment, and a run goes whole. Each step is a transaction by itself, of one
-//! project, which looks first whether that is still as it was found; so others write meanwhile.
+//! project, which looks whether that is still as it was found; others write meanwhile. What is let go is below the project's floor
+//! first, and removed then, so that no append waits while rows are.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Row;
 
 use super::codes::{count, damaged, get, id, int, ms, nat};
-use super::connection::{Step, Together};
-use super::read::{Readable, Value};
-use super::{PostgresStore, sql};
-use crate::log::store::{KEY_AGE_MS, Retention, StoreError, TOMBSTONE_AGE_MS, TOMBSTONES_MAX, Times, Trimmed};
+use super::connection::{Connection, Step, Together};
+use super::membership::Membership;
+use super::read::{Readable, Reading, Value, rows_again};
+use super::sql;
+use crate::log::store::{
+    KEY_AGE_MS, NodeId, Retention, StoreError, TOMBSTONE_AGE_MS, TOMBSTONES_MAX, Times, Trimmed, segment,
+};
 use crate::model::{ProjectId, Timestamp};
 
 /// See the store on disk.
@@ -20,6 +26,9 @@ const MESSAGES_SLACK: u64 = 128;
 
 /// Messages that a trim lets go at most, about: some 20 milliseconds.
 const SLICE_MESSAGES: u64 = 5000;
+
+/// A segment has no more messages: each weighs 96 bytes and more.
+const SEGMENT_MESSAGES: u64 = segment::BYTES_MAX / 96 + 1;
 
 /// Bytes of messages, too.
 const SLICE_BYTES: u64 = 16 * 1024 * 1024;
@@ -51,9 +60,18 @@ const LOOK_FREELY: Duration = if cfg!(test) { Duration::MAX } else { Duration::f
 /// How often a node that does not trim looks at all projects for what their keys weigh.
 const KEYS_PACE: Duration = Duration::from_secs(30);
 
-/// What trims go by.
+/// Lets go. See the top of this file.
+pub(super) type Trimmer = Reading<Trimming>;
+
+/// What a [`Trimmer`] goes by.
+pub(super) struct Trimming {
+    conn: RefCell<Connection>,
+    me: Arc<Membership>,
+    trims: RefCell<Trims>,
+}
+
 #[derive(Default)]
-pub(super) struct Trims {
+struct Trims {
     looked: Option<Looked>,
     /// How many messages and ended runs a project may have.
     most: Option<(i64, i64)>,
@@ -64,7 +82,7 @@ pub(super) struct Trims {
     /// Projects that have let a run go, or messages, and may hold nothing any more.
     shrunk: BTreeSet<i64>,
     /// For a test: how long a trim goes on.
-    pub(super) slice: Option<Duration>,
+    slice: Option<Duration>,
     outbox: Option<(Instant, Duration)>,
 }
 
@@ -82,7 +100,7 @@ struct Looked {
 
 /// One trim.
 struct Trim<'s> {
-    store: &'s PostgresStore,
+    store: &'s Trimmer,
     left_messages: u64,
     left_bytes: u64,
     messages: i64,
@@ -122,9 +140,29 @@ struct Segment {
     bytes: u64,
 }
 
-impl PostgresStore {
+impl Readable for Trimming {
+    fn rows(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+        rows_again(&self.conn, sql, values)
+    }
+
+    fn node(&self) -> NodeId {
+        self.me.node()
+    }
+}
+
+impl Trimmer {
+    pub(super) fn new(conn: Connection, me: Arc<Membership>) -> Self {
+        Reading(Trimming { conn: RefCell::new(conn), me, trims: RefCell::default() })
+    }
+
+    /// For a test: how long a trim goes on.
+    #[cfg(test)]
+    pub(super) fn go_on_for(&self, slice: Duration) {
+        self.trims.borrow_mut().slice = Some(slice);
+    }
+
     /// See [`Store::trim`](crate::log::store::Store::trim).
-    pub(super) fn let_go(&mut self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError> {
+    pub(super) fn let_go(&self, retention: &Retention, now: Times) -> Result<Trimmed, StoreError> {
         if !self.has_to_trim()? {
             return Ok(Trimmed { key_bytes: self.key_bytes_of_all()?, ..Trimmed::default() });
         }
@@ -162,7 +200,7 @@ impl PostgresStore {
     }
 
     /// See [`Store::trim_outbox`](crate::log::store::Store::trim_outbox).
-    pub(super) fn let_due_go(&mut self, rows_max: u64) -> Result<Vec<(std::sync::Arc<str>, u64)>, StoreError> {
+    pub(super) fn let_due_go(&self, rows_max: u64) -> Result<Vec<(Arc<str>, u64)>, StoreError> {
         let looked = self.trims.borrow().outbox;
         if looked.is_some_and(|(at, took)| took > LOOK_FREELY && at.elapsed() < took * LOOK_PART)
             || !self.has_duty("webhooks")?
@@ -235,6 +273,13 @@ impl PostgresStore {
         self.row(sql, values)?.map_or(Ok(0), |row| count(&row, 0))
     }
 
+    /// The rows of what writes, and is never done twice.
+    fn write_rows(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+        let mut conn = self.conn.borrow_mut();
+        let rows = conn.query(sql, values);
+        rows.map_err(|failure| failure.at(conn.place().shown()))
+    }
+
     /// How many went of what is let go.
     fn gone(&self, sql: &'static str, values: &[Value<'_>]) -> Result<u64, StoreError> {
         self.write_rows(sql, values)?.first().map_or(Ok(0), |row| count(row, 0))
@@ -269,7 +314,6 @@ impl PostgresStore {
         }
         let rows = self.write_rows(sql::NOTE_EMPTY, &[&shrunk, &ms(now)])?;
         let emptied = rows.iter().map(|row| id(row, 0, ProjectId::parse)).collect::<Result<Vec<_>, _>>()?;
-        emptied.iter().for_each(|project| self.tails.borrow_mut().forget(project));
         self.trims.borrow_mut().shrunk.clear();
         Ok(emptied)
     }
@@ -285,9 +329,6 @@ impl PostgresStore {
             if too_many > 0 {
                 gone.extend(self.write_rows(sql::FORGET_PROJECTS, &[&i64::MAX, &too_many])?);
             }
-        }
-        for row in &gone {
-            self.tails.borrow_mut().forget(&id(row, 0, ProjectId::parse)?);
         }
         Ok(!gone.is_empty())
     }
@@ -401,7 +442,12 @@ impl Trim<'_> {
 
     /// Moves a project's floor up, or until the slice is spent, and lets the segments go that are below it as a whole. Has it moved?
     fn sweep(&mut self, stretch: &Stretch, mut bound: Bound) -> Result<bool, StoreError> {
-        let limit = int(self.left_messages.clamp(1, SLICE_MESSAGES) + 1);
+        let most = match bound {
+            // Up to the end of its segment, to know that it is one.
+            Bound::Seq(seq) => (seq.saturating_sub(stretch.swept) + SEGMENT_MESSAGES).min(self.left_messages),
+            Bound::Time(_) | Bound::Bytes(_) => self.left_messages,
+        };
+        let limit = int(most.clamp(1, SLICE_MESSAGES) + 1);
         let rows = self.store.rows(sql::EXTENTS, &[&stretch.project, &int(stretch.swept), &limit])?;
         let segments = rows.iter().map(segment).collect::<Result<Vec<_>, _>>()?;
         let mut end = stretch.swept;
@@ -425,11 +471,17 @@ impl Trim<'_> {
         if (floor, end) == (stretch.floor, stretch.swept) {
             return Ok(false);
         }
-        let values: [Value<'_>; 5] =
-            [&stretch.project, &int(stretch.floor), &int(stretch.swept), &int(floor), &int(end)];
         // Whatever comes of it.
         self.has_shrunk(stretch.project);
-        let row = self.store.write_rows(sql::SWEEP, &values)?;
+        let raise: [Value<'_>; 3] = [&stretch.project, &int(stretch.floor), &int(floor)];
+        if floor > stretch.floor && self.store.write_rows(sql::RAISE_FLOOR, &raise)?.is_empty() {
+            return Ok(false);
+        }
+        if end == stretch.swept {
+            return Ok(true);
+        }
+        let sweep: [Value<'_>; 3] = [&stretch.project, &int(stretch.swept), &int(end)];
+        let row = self.store.write_rows(sql::SWEEP, &sweep)?;
         let weight: Option<i64> = row.first().map_or(Ok(None), |row| get(row, 0))?;
         self.messages -= weight.unwrap_or_default();
         Ok(weight.is_some())

@@ -119,7 +119,10 @@ impl PostgresStore {
             (false, true) => Together::No,
             (false, false) => Together::Whole(sql::BEGIN),
         };
-        let rows = self.conn.borrow_mut().run_with(together, &steps, columns.weight)?;
+        let notice = self.telling.as_ref().and_then(|telling| telling.with_append(&p.names, self.me.node()));
+        let channel = self.me.channel();
+        let aside = notice.as_ref().map(|notice| Step { sql: sql::NOTIFY, values: vec![&channel, notice] });
+        let rows = self.conn.borrow_mut().run_with(together, &steps, columns.weight, aside.as_ref())?;
         let row = rows.first().and_then(|rows| rows.first());
         // An answer that can't be read leaves open what has become of it.
         let of = row.ok_or_else(|| Failure::Lost("an answer is missing".to_owned()))?.try_get(0);

@@ -259,16 +259,23 @@ END $$;
 
 -- Letting go.
 
--- Moves a project's floor up, and lets the messages go that are before `new_swept` and do not outlast that. How much they weighed;
--- null where it is not as it was expected.
-CREATE OR REPLACE FUNCTION stepcast_sweep(p bigint, old_floor bigint, old_swept bigint, new_floor bigint, new_swept bigint)
-RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE
-    weight bigint;
+-- Moves a project's floor up: what is below it is no part of its history any more. False where it was not as it was expected.
+CREATE OR REPLACE FUNCTION stepcast_raise_floor(p bigint, old_floor bigint, new_floor bigint) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     -- What comes back where the engine dies goes once more.
     PERFORM set_config('synchronous_commit', 'off', true);
-    PERFORM FROM stepcast_projects WHERE id = p AND floor = old_floor AND swept = old_swept FOR UPDATE;
+    UPDATE stepcast_projects SET floor = new_floor WHERE id = p AND floor = old_floor;
+    RETURN FOUND;
+END $$;
+
+-- Removes the messages of segments below the floor, but for those that go with their runs. How much that was; null where it is done already.
+-- The project is held at the end alone: appends go on while rows are removed.
+CREATE OR REPLACE FUNCTION stepcast_sweep(p bigint, old_swept bigint, new_swept bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    weight bigint;
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM FROM stepcast_projects WHERE id = p AND swept = old_swept;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
@@ -277,7 +284,12 @@ BEGIN
     DELETE FROM stepcast_messages m WHERE m.project = p AND m.seq >= old_swept AND m.seq < new_swept AND NOT (
         m.place <> 0 AND m.run IS NOT NULL AND EXISTS (
             SELECT FROM stepcast_runs r WHERE r.number = m.run AND (m.place IN (1, 3) OR r.ended_at IS NULL)));
-    UPDATE stepcast_projects SET floor = new_floor, swept = new_swept, message_bytes = message_bytes - weight,
+    PERFORM FROM stepcast_projects WHERE id = p AND swept = old_swept FOR UPDATE;
+    IF NOT FOUND THEN
+        -- Another node has done the same, and has counted it.
+        RETURN NULL;
+    END IF;
+    UPDATE stepcast_projects SET swept = new_swept, message_bytes = message_bytes - weight,
         floor_at = (SELECT at FROM stepcast_messages WHERE project = p AND seq = new_swept)
         WHERE id = p;
     RETURN weight;

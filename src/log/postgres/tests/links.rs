@@ -28,7 +28,7 @@ fn a_batch_may_take_the_longer_the_more_it_has() {
     let mut conn = connection(&url, Duration::from_millis(700));
     let wait = || [Step { sql: "SELECT pg_sleep(2)", values: vec![] }];
     let two_seconds_more = 2 * 1024 * 1024;
-    let waited = conn.run_with(Together::Whole(super::super::sql::BEGIN), &wait(), two_seconds_more);
+    let waited = conn.run_with(Together::Whole(super::super::sql::BEGIN), &wait(), two_seconds_more, None);
     assert_eq!(waited.expect("in time").len(), 1);
     assert!(matches!(conn.run(Together::No, &wait()), Err(Failure::Late(_))));
 }
@@ -63,4 +63,14 @@ fn a_connection_to_an_engine_that_writes_nothing_any_more_is_let_go() {
     assert!(!store.conn.borrow().is_made(), "it is a replica by now");
     set("off");
     assert_eq!(append(&mut store, head, &messages([2])), Ok(()));
+}
+
+#[test]
+fn a_pooler_that_gives_connections_to_others_was_not_named_where_statements_were_gone() {
+    let Some((_, url)) = database() else { return };
+    let mut conn = connection(&url, Duration::from_secs(5));
+    conn.query("SELECT 1", &[]).expect("it is prepared");
+    conn.execute("DEALLOCATE ALL").expect("as a pooler's next connection has it");
+    let failure = conn.query("SELECT 1", &[]).expect_err("it is gone").to_string();
+    assert!(failure.contains("does not exist; if a connection pooler is in front of it"), "{failure}");
 }

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::auth::TicketNote;
-use crate::log::store::{Beat, BeatError, Due, DueTimes, OpenRun, OutboxChange, RunNumber};
+use crate::log::store::{
+    Beat, BeatError, Due, DueTimes, KEY_AGE_MS, OpenRun, OutboxChange, RunNumber, TOMBSTONE_AGE_MS,
+};
 use crate::model::Notable;
 
 fn spent(nonce: u8) -> Write {
@@ -368,13 +370,36 @@ fn a_trim_that_takes_long_goes_on_the_next_time() {
         let head = Head { project: project.clone(), newest: 0, revision: 0 };
         append(&mut store, head, &writes).expect("kept");
     }
-    store.trims.borrow_mut().slice = Some(std::time::Duration::ZERO);
+    store.housekeeping.trimmer().expect("it trims here").go_on_for(std::time::Duration::ZERO);
     let none = Retention { messages: 0, ..KEEP_ALL };
     for project in &projects {
         let trimmed = store.trim(&none, at(9000)).expect("it does not fail");
         assert_eq!((trimmed.is_more, trimmed.emptied), (true, vec![project.clone()]));
     }
     assert!(!store.trim(&none, at(9000)).expect("it does not fail").is_more);
+}
+
+#[test]
+fn nobody_waits_for_a_trim_and_all_of_it_is_let_go() {
+    let Some((_, url)) = database() else { return };
+    let mut store = node(&url).0;
+    store.housekeeping.trimmer().expect("it trims here").go_on_for(std::time::Duration::ZERO);
+    store.trim_beside().expect("a thread");
+    append_here(&mut store, &[key("k", 1000, 5)]).expect("kept");
+    for seqs in [[1, 2], [3, 4]] {
+        append_here(&mut store, &messages(seqs)).expect("kept");
+        let none = Retention { messages: 0, ..KEEP_ALL };
+        let trimmed = store.trim(&none, at(9000)).expect("it does not fail");
+        assert_eq!((trimmed.is_more, trimmed.emptied), (false, vec![]), "that is told by the revision");
+        wait_for(|| head(&store).revision == seqs[1] / 2);
+        assert_eq!((self::seqs(&store), head(&store).newest), (vec![], seqs[1]));
+    }
+    wait_for(|| store.trim(&KEEP_ALL, at(9000)).expect("it does not fail").key_bytes > 0);
+    // A project that was let go with all of its name is told of once it has.
+    let later = at(9001 + KEY_AGE_MS + TOMBSTONE_AGE_MS);
+    wait_for(|| store.trim(&KEEP_ALL, later).expect("it does not fail").has_forgotten);
+    assert_eq!(head(&store).newest, 0);
+    append_here(&mut store, &messages([1, 2])).expect("its numbers begin anew");
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn what_is_no_store_is_refused_in_a_sentence() {
     assert!(refused(&engine.url("ascii")).contains("keeps its texts in SQL_ASCII: UTF8 is needed"));
     assert!(refused(&engine.url("nowhere")).contains("database \"nowhere\" does not exist"));
     assert!(refused("postgres://127.0.0.1:1/x").contains("PostgreSQL at 127.0.0.1:1/x: "));
-    assert!(refused(&format!("{url}?sslmode=require")).contains("it has no TLS"));
+    assert!(refused(&format!("{url}?sslmode=require")).contains("server does not support TLS"));
     let with_password = refused("postgres://a:hunter2@127.0.0.1:1/x");
     assert!(!with_password.contains("hunter2"), "{with_password}");
 }

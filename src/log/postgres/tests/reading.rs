@@ -53,3 +53,35 @@ fn a_page_is_read_in_the_order_of_its_index_and_never_sorted() {
         assert!(plan.contains("Index") && !plan.contains("Sort"), "{statement}: {plan}");
     }
 }
+
+/// One that took longer than a call may was never read over a slow link.
+#[test]
+fn what_is_large_comes_in_slices_and_is_read_whole() {
+    const BYTES: usize = (3 << 20) + 5;
+    let Some((_, url)) = database() else { return };
+    let mut store = node(&url).0;
+    let document: Arc<[u8]> = (0..BYTES).map(|n| (n / 7 % 251) as u8).collect();
+    append_here(&mut store, &[created(1, 0), created(2, 5), created(3, 5)]).expect("kept");
+    let put = Write::Document { number: number(2), document: document.clone() };
+    append_here(&mut store, &[put, ended(3, 1)]).expect("kept");
+    for (statement, column) in [(sql::DOCUMENT, 0), (sql::RUN, 3)] {
+        let rows = store.conn.borrow_mut().query(statement, &[&2i64]).expect("readable");
+        let lengths: Vec<usize> = rows.iter().map(|row| row.get::<_, &[u8]>(column).len()).collect();
+        assert_eq!(lengths, [1 << 20, 1 << 20, 1 << 20, 5], "{statement}");
+    }
+    assert_eq!(store.document(number(2)), Ok(Some(document.clone())));
+    assert_eq!(store.document(number(1)), Ok(Some(Arc::default())), "an empty one");
+    assert_eq!(store.document(number(9)), Ok(None));
+    assert_eq!(store.run(number(2)).expect("readable").expect("a run").document, document);
+    let some = |known| store.recover_projects(&[project()], known).expect("readable");
+    let known = [number(1), number(2)];
+    for (recovered, lengths) in [
+        (store.recover().expect("readable"), [Some(0), Some(BYTES)]),
+        (some(&[]), [Some(0), Some(BYTES)]),
+        (some(&known[..1]), [None, Some(BYTES)]),
+    ] {
+        let length = |document: &Option<Arc<[u8]>>| document.as_ref().map(|it| it.len());
+        let documents: Vec<_> = recovered.open_runs.iter().map(|run| (run.number, length(&run.document))).collect();
+        assert_eq!(documents, [(number(1), lengths[0]), (number(2), lengths[1])]);
+    }
+}

@@ -1,0 +1,62 @@
+//! What others are told together with an append, so that they hear of it one hop earlier than by the thread that wakes them up.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::notice;
+use crate::log::store::NodeId;
+use crate::model::ProjectId;
+
+/// From one append that tells to the next: what moves in between is gathered, and told by the thread that wakes others up.
+const PACE: Duration = Duration::from_millis(10);
+
+/// See the top of this file.
+#[derive(Default)]
+pub(super) struct Telling(Mutex<Told>);
+
+#[derive(Default)]
+struct Told {
+    at: Option<Instant>,
+    /// Projects whose newest append has told of itself.
+    projects: HashSet<String>,
+}
+
+impl Telling {
+    /// What an append to these projects tells. Where it is too soon again nothing, and it is left to [`Self::untold`].
+    pub(super) fn with_append(&self, projects: &[&str], node: NodeId) -> Option<String> {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.at.is_some_and(|at| at.elapsed() < PACE) {
+            told.projects.retain(|project| !projects.contains(&project.as_str()));
+            return None;
+        }
+        // What earlier ones have told, others were woken up for by now.
+        told.projects.clear();
+        told.projects.extend(projects.iter().map(|project| (*project).to_owned()));
+        told.at = Some(Instant::now());
+        (!projects.is_empty()).then(|| notice::of_moved(node, projects.iter().copied(), false))
+    }
+
+    /// Those of these projects that have moved and of which nothing was told so far.
+    pub(super) fn untold<'p>(&self, projects: &'p [ProjectId]) -> Vec<&'p ProjectId> {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        projects.iter().filter(|project| !told.projects.contains(project.as_str())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_append_has_told_of_is_not_told_twice_and_what_came_too_soon_is_told_afterwards() {
+        let projects = ["a", "b", "c"].map(|name| ProjectId::parse(name).expect("an id"));
+        let names = |told: &Telling| told.untold(&projects).iter().map(|it| it.as_str().to_owned()).collect::<Vec<_>>();
+        let (telling, node) = (Telling::default(), NodeId([1; 8]));
+        assert!(telling.with_append(&["a", "b"], node).is_some_and(|text| text.ends_with(" a b")));
+        assert_eq!(names(&telling), ["c"]);
+        // Nothing was waited for.
+        while telling.with_append(&["b"], node).is_some() {}
+        assert!(names(&telling).contains(&"b".to_owned()));
+    }
+}
