@@ -4,7 +4,8 @@
 # becomes several, some of them empty, and its type is on an empty one. requests-sse 0.5.3 (PyPI, on requests 2.34.2) tears the
 # event, too, and loses its type. eventsource 4.1.1 (npm) and httpx-sse 0.4.3 (PyPI) see the one event.
 #
-# Seen: the lists of events below.
+# Seen: `[["sum","1\n2"]]` by the last two; `[["sum",""],["message","1"],["message","2"],["message",""],["message",""]]` by
+# extended-eventsource (pieces that the network joins are torn less), `[["message","1"],["message","2"]]` by requests-sse.
 # Exits 0 while it is so, 1 once it is not, 2 where it can't be tried.
 set -euo pipefail
 dir=$(mktemp -d) && trap 'rm -rf "$dir"' EXIT && cd "$dir"
@@ -12,7 +13,7 @@ npm init -y >/dev/null && npm install --silent --no-audit --no-fund extended-eve
 python3 -m venv v && v/bin/python -m pip install -q --disable-pip-version-check \
   requests==2.34.2 requests-sse==0.5.3 httpx==0.28.1 httpx-sse==0.4.3 || exit 2
 cat > server.mjs <<'JS'
-// Each piece is a chunk of its own, sent 50 ms behind the one before.
+// Each piece is a chunk of its own, sent 100 ms behind the one before.
 import { createServer } from 'node:http';
 import { setTimeout as later } from 'node:timers/promises';
 
@@ -22,7 +23,7 @@ const server = createServer(async (request, response) => {
   response.writeHead(200, { 'Content-Type': 'text/event-stream' });
   for (const piece of PIECES) {
     response.write(piece);
-    await later(50);
+    await later(100);
   }
 }).listen(0, '127.0.0.1', () => console.log(server.address().port));
 JS
@@ -76,9 +77,5 @@ trap 'kill $server; rm -rf "$dir"' EXIT
 read -r port <&3
 { timeout 60 node probe.mjs "http://127.0.0.1:$port/" && timeout 60 v/bin/python probe.py "http://127.0.0.1:$port/"; } > seen || { cat seen; exit 1; }
 cat seen
-diff -q seen - >/dev/null <<'SEEN' || exit 1
-eventsource: [["sum","1\n2"]]
-extended-eventsource: [["sum",""],["message","1"],["message","2"],["message",""],["message",""]]
-httpx-sse: [["sum","1\n2"]]
-requests-sse: [["message","1"],["message","2"]]
-SEEN
+one='[["sum","1\n2"]]'
+[ "$(grep -cF ": $one" seen)" = 2 ] && ! grep -E '^(extended-eventsource|requests-sse): ' seen | grep -qF "$one"
