@@ -13,6 +13,7 @@ pub fn text() -> String {
          --data LIST     none, temp (a directory that is removed at the end), or both\n  \
          --url URL       a server that runs already, on loopback; --pid PID to look at its memory\n  \
          --peer NAME     floor, floor-8, or what stands under peers/, instead\n  \
+         --tls           streams come by TLS, to a program that was built with it; publishers stay plain\n  \
          --pin           the server on the first processor, everything else on the others\n  \
          --limit S       the scenario fails when it takes longer\n  \
          --json          the report as JSON\n",

@@ -215,6 +215,9 @@ const ROWS: &[Row] = rows! {
     executor.workers: bounds(1, WORKERS_MAX), "Tool calls at the same time";
     executor.grace: bounds(0, HOUR), "How long active steps may go on once asked to end";
     executor.interruptions: ANY, "Restarts in a row that may interrupt a step before it fails; 0 sets no bound";
+    tls.cert: ANY, "A PEM file with the server's certificate and those above it: clients come by https";
+    tls.key: ANY, "A PEM file with the private key of tls.cert";
+    tls.listen: ANY, "Where TLS is spoken besides listen, which is plain then [default: at listen itself]";
     metrics.listen: ANY, "An address of its own for /metrics";
     log.level: ANY, "off, error, warn, info, debug or trace";
 };

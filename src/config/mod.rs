@@ -43,11 +43,13 @@ pub use origins::Origins;
 pub use postgres::PostgresUrl;
 pub use settings::{
     AuthConfig, AuthMode, ClusterConfig, Config, CorsConfig, DataLocation, ExecutorConfig, HistoryConfig, JwtAlgorithm,
-    LimitsConfig, LogConfig, MetricsConfig, ServerConfig, SseConfig, StoreConfig, Synchronous, Wake,
+    LimitsConfig, LogConfig, MetricsConfig, ServerConfig, SseConfig, StoreConfig, Synchronous, TlsConfig, Wake,
 };
 
 pub use crate::model::{Notable, Secret};
 pub use crate::webhooks::WebhookDeclaration;
 
+#[cfg(test)]
+mod documented;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::refused::{Limit, Refused};
+use super::tls::TlsCounts;
 use crate::cluster::Vitals;
 use crate::executor::tool::UsageFaults;
 use crate::http::Problem;
@@ -52,7 +53,7 @@ pub struct Metrics {
 const RESUME_WORDS: [&str; 5] = ["fresh", "resumed", "reset_unknown_id", "reset_expired", "reset_ahead"];
 
 /// What is the case just now.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Gauges {
     /// Connections that are no streams.
     pub connections: usize,
@@ -138,6 +139,18 @@ impl Metrics {
                 page.line("stepcast_usage_unread_total", &[("tool", tool), ("reason", reason)], count);
             }
         }
+        page.0
+    }
+
+    /// The same of TLS, where it is spoken.
+    pub fn render_tls(counts: &TlsCounts) -> String {
+        let mut page = Page(String::new());
+        let help = "TLS handshakes that were completed, by version.";
+        page.labelled("stepcast_tls_handshakes_total", help, "version", counts.handshakes());
+        let help = "TLS handshakes that were not completed, by why.";
+        page.labelled("stepcast_tls_handshake_failures_total", help, "reason", counts.failures());
+        let help = "How often the certificate was read again (SIGHUP), by outcome.";
+        page.labelled("stepcast_tls_reloads_total", help, "outcome", counts.reloads());
         page.0
     }
 

@@ -9,6 +9,8 @@
 //! `stream::ConnectionManager` who watches what. `sockets` tells which of them a socket is in,
 //! and `core` holds the order of things: a turn, a request, an answer, the beginning of a stream.
 //!
+//! `socket` is what each of them reads and writes, and `tls` what that is where clients come by https.
+//!
 //! `event_loop` is the thin shell that polls, `intake` checks plans off the loop, `jwks` fetches an
 //! identity provider's keys, and `start` puts the threads
 //! together.
@@ -34,6 +36,8 @@ mod listen;
 mod listener;
 mod membership;
 mod metrics;
+#[cfg(test)]
+mod metrics_documented;
 mod passed;
 mod refused;
 mod replies;
@@ -48,6 +52,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod tls;
 mod turns;
 mod waiting;
 
@@ -64,7 +69,7 @@ use inbox::Inbox;
 #[cfg(test)]
 use jwks::KeyNews;
 pub use listener::Listener;
-pub(crate) use listener::Origin;
+pub(crate) use listener::{ListenKey, Origin};
 pub(crate) use passed::PassedConnection;
 pub(crate) use running::Legacy;
 pub use running::{LoopWatch, RunningServer, Stopper};
@@ -74,6 +79,7 @@ use socket::Socket;
 #[cfg(test)]
 use sockets::Token;
 pub use start::Builder;
+pub use tls::Tls;
 
 pub use crate::http::Problem;
 pub use crate::model::Issue;

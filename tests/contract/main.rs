@@ -14,6 +14,7 @@ mod cloudevents;
 #[cfg(feature = "postgres")]
 mod cluster;
 mod deciding;
+mod docs;
 mod doctor;
 #[cfg(feature = "sqlite")]
 mod durability;
@@ -49,6 +50,8 @@ mod store;
 mod stored;
 mod streams;
 mod text_view;
+#[cfg(feature = "tls")]
+mod tls;
 mod tools;
 #[cfg(feature = "sqlite")]
 mod upgrade;

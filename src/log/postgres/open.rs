@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::Row;
 
@@ -30,6 +30,10 @@ const VERSION_MIN: i32 = 130_000;
 
 /// Held while the tables are made or changed: no two who start do so at once. "step", "cast" in ASCII.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1937007984, 1667330932)";
+
+/// How long each step of making or checking the tables may take: the engine may be slow to make them, or another node may be
+/// at it.
+const OPENING_MAX: Duration = Duration::from_secs(60);
 
 /// Bytes that an application may publish at once, as over HTTP by default.
 const PAYLOAD_MAX: usize = 1024 * 1024;
@@ -66,8 +70,11 @@ pub(super) fn open(url: &str, seed: &Seed, settings: PostgresSettings, now: Time
         connection.map_err(|failure| OpenError(format!("{}: {failure}", place.shown())))
     };
     let mut conn = connection()?;
+    // This node holds no lease so far, and nobody waits for it.
+    conn.be_patient_for(OPENING_MAX.max(settings.call_max()));
     let cluster = cluster(&mut conn, seed)?;
     let tickets = tickets(&mut conn, now)?;
+    conn.be_patient_for(settings.call_max());
     let channel = format!("stepcast_{}", in_hex(cluster.instance.to_string().as_bytes()));
     let (node, joined_at) = (new_node()?, Instant::now());
     let epoch = join(&mut conn, node, settings)?;
@@ -100,17 +107,17 @@ pub(super) fn join(
 ) -> Result<super::write::Epoch, StoreError> {
     let (id, ttl_ms) = (&node.0[..], int(u64::try_from(settings.ttl.as_millis()).unwrap_or(u64::MAX)));
     let steps = [
-        Step { sql: sql::NEW_WRITER, values: vec![&id] },
         Step { sql: sql::NEW_NODE, values: vec![&id, &sql::SCHEMA_VERSION, &ttl_ms] },
+        Step { sql: sql::NEW_WRITER, values: vec![&id] },
         Step { sql: sql::TAKE_DUTIES, values: vec![&id] },
     ];
     let connection = conn.ensure();
     let joined = connection.and_then(|connection| Ok((connection, conn.run(Together::Whole(sql::BEGIN), &steps)?)));
     let (connection, rows) = joined.map_err(|failure| failure.at(conn.place().shown()))?;
-    if rows.get(1).is_none_or(Vec::is_empty) {
+    if rows.first().is_none_or(Vec::is_empty) {
         return Err(StoreError(format!("{}: a later stepcast has changed the tables meanwhile", conn.place().shown())));
     }
-    let row = rows.first().and_then(|rows| rows.first()).ok_or_else(|| super::codes::damaged("no answer"))?;
+    let row = rows.get(1).and_then(|rows| rows.first()).ok_or_else(|| super::codes::damaged("no answer"))?;
     Ok(super::write::Epoch { epoch: get(row, 0)?, batch: get(row, 1)?, connection })
 }
 
@@ -148,6 +155,10 @@ fn make(conn: &mut Connection, seed: &Seed) -> Result<Cluster, OpenError> {
     let cluster = row.first().map(read_cluster).transpose()?;
     let cluster = cluster.ok_or_else(|| OpenError(format!("{shown}: stepcast_cluster is empty")))?;
     let migrations = migrations(&shown, cluster.version)?;
+    if !migrations.is_empty() {
+        // Whoever joins by the former version has joined by now, or finds another.
+        conn.query(sql::SET_VERSION, &[&sql::SCHEMA_VERSION]).map_err(trouble)?;
+    }
     let others = conn.query(sql::OTHER_VERSIONS, &[&sql::SCHEMA_VERSION]).map_err(trouble)?;
     if let Some(row) = others.first() {
         return Err(OpenError(format!(
@@ -177,8 +188,7 @@ fn migrations(shown: &str, version: i32) -> Result<&'static [&'static str], Open
 
 fn migrate(conn: &mut Connection, migrations: &[&str], engine: &Engine, instance: &Instance) -> Result<(), Failure> {
     migrations.iter().try_for_each(|migration| conn.execute(migration))?;
-    make_functions(conn, engine, &instance.to_string())?;
-    conn.query(sql::SET_VERSION, &[&sql::SCHEMA_VERSION]).map(drop)
+    make_functions(conn, engine, &instance.to_string())
 }
 
 fn check_engine(conn: &mut Connection) -> Result<Engine, OpenError> {
