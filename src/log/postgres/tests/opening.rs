@@ -79,6 +79,7 @@ fn a_node_does_not_join_again_where_a_later_program_has_changed_the_tables() {
     let left = engine
         .sql(&url, "SELECT (SELECT count(*) FROM stepcast_nodes WHERE until > now()), count(*) FROM stepcast_duties");
     assert_eq!(left, "0|0");
+    assert_eq!(engine.sql(&url, "SELECT count(*) FROM stepcast_writers"), "1", "each try left another");
 }
 
 #[test]
