@@ -1,7 +1,7 @@
-//! The settings as they are in the end, as a file that says where each comes from. Nothing in it is secret.
+//! The settings as they are in the end, as a file that says where each comes from.
 //!
-//! Tools and webhooks are shown as the file declares them. Their variables, headers, bodies and secrets are masked, and of
-//! urls what could hold a key.
+//! Tools and webhooks are shown as the file declares them. Their variables, headers, bodies and secrets are masked, the paths
+//! of webhooks and the queries of tools. What stands in a command's `argv` or in the path of a tool's url is shown.
 
 use std::fmt::Write;
 

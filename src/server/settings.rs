@@ -7,8 +7,9 @@ use super::connections::Timeouts;
 use super::core::ServerSettings;
 use super::error::{StartError, failed};
 use super::jwks::Source;
+use super::tls::Tls;
 use crate::auth::{ClaimPath, ClaimRules, Hosts, JwtKey, Verifier};
-use crate::config::{AuthMode, Config, JwtAlgorithm, ListenAddress, WebhookDeclaration};
+use crate::config::{AuthMode, Config, JwtAlgorithm, KeyLocation, ListenAddress, WebhookDeclaration};
 use crate::executor::tool::{Registry, ToolSettings, descriptors_at_start};
 use crate::http;
 use crate::log::{self, Retention};
@@ -38,6 +39,7 @@ pub fn check_settings(config: &Config, insecure: bool) -> Vec<String> {
         // They would only repeat it.
         issues.extend(verifier(config).err().map(|error| error.to_string()));
         issues.extend(key_source(config).err().map(|error| error.to_string()));
+        issues.extend(Tls::of(&config.tls).err().map(|error| error.to_string()));
     }
     issues.extend(declare_tools(config, &mut Registry::with_builtins()).err().map(|error| error.to_string()));
     issues.extend(check_all(&config.webhooks).err());
@@ -93,14 +95,22 @@ pub fn claim_rules(config: &Config) -> ClaimRules {
     }
 }
 
-/// Where the keys of an identity provider come from, where it is one that tokens are checked with.
-pub(super) fn key_source(config: &Config) -> Result<Option<Source>, StartError> {
-    let location = config.auth.jwks.as_ref().filter(|_| config.auth.mode == AuthMode::Jwt);
-    if location.is_some() && config.auth.audience.is_empty() {
+fn jwks(config: &Config) -> Option<&KeyLocation> {
+    config.auth.jwks.as_ref().filter(|_| config.auth.mode == AuthMode::Jwt)
+}
+
+/// Says what of the settings lets in more than is meant, perhaps.
+pub(super) fn warn_of_settings(config: &Config) {
+    if jwks(config).is_some() && config.auth.audience.is_empty() {
         ::log::warn!(
             "auth.jwks without auth.audience: tokens that the provider issues for other services are taken too"
         );
     }
+}
+
+/// Where the keys of an identity provider come from, where it is one that tokens are checked with.
+pub(super) fn key_source(config: &Config) -> Result<Option<Source>, StartError> {
+    let location = jwks(config);
     location.map(Source::new).transpose().map_err(|why| StartError(format!("auth.jwks: {why}")))
 }
 

@@ -24,7 +24,9 @@ use super::listener::Listener;
 use super::membership::Joined;
 use super::passed::PassedConnection;
 use super::running::{Address, LoopControl, RunningServer, Stopper};
-use super::settings::{declare_tools, descriptors, journal_limits, key_source, size, verifier, webhooks};
+use super::settings::{
+    declare_tools, descriptors, journal_limits, key_source, size, verifier, warn_of_settings, webhooks,
+};
 use super::storage::{self, Storage};
 use super::tls::Tls;
 use crate::api::{Api, Door, read_document};
@@ -145,6 +147,7 @@ impl Builder {
         open_storage: impl FnOnce(&Config) -> Result<Storage, StartError>,
     ) -> Result<RunningServer, StartError> {
         let config = &self.config;
+        warn_of_settings(config);
         let key_source = key_source(config)?;
         let tls = Tls::of(&config.tls)?;
         let context = Arc::new(context(config, self.registry)?);
