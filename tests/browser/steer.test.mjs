@@ -148,7 +148,7 @@ browserTest('a run that failed goes on in another one, which keeps what was done
   await button(page, 'Retry from the failure').click();
   await page.getByRole('link', { name: 'an earlier run' }).waitFor();
   await state(page, 'completed');
-  assert.match(await node(page, 'first').textContent(), /kept/);
+  assert.match(await node(page, 'first').textContent(), /reused/);
   assert.equal(await button(page, 'Retry from the failure').isVisible(), false);
   await node(page, 'first').click();
   await page.getByText('reused from the earlier run').waitFor();
