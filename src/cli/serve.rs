@@ -20,14 +20,14 @@ pub(super) fn serve(settings: Settings, insecure: bool) -> Result<ExitCode, Comm
     loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     survive_file_limit()?;
     if cfg!(not(feature = "sqlite")) {
-        log::info!("built without sqlite: messages and runs are kept in memory alone");
+        log::info!("this program was built without the feature sqlite: messages and runs are kept in memory only");
     }
     let server = Builder::new(loaded.config).start()?;
     stop_on_signal(server.stopper())?;
     for address in server.addresses() {
         log::info!("listening on http://{address}");
     }
-    server.wait().map_err(|error| CommandError::io("go on serving", &error))?;
+    server.wait().map_err(|error| CommandError::io("continue serving", &error))?;
     log::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -36,7 +36,7 @@ pub(super) fn serve(settings: Settings, insecure: bool) -> Result<ExitCode, Comm
 /// disk is, and not the end of the process. Caught, not ignored: commands would inherit that.
 fn survive_file_limit() -> Result<(), CommandError> {
     let caught = flag::register(SIGXFSZ, Arc::default());
-    caught.map(drop).map_err(|error| CommandError::io("catch a signal", &error))
+    caught.map(drop).map_err(|error| CommandError::io("install a signal handler", &error))
 }
 
 /// The first signal ends the server gracefully, the second at once.

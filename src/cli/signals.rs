@@ -23,7 +23,7 @@ pub(super) fn watch(
 ) -> Result<(), CommandError> {
     let watched = [SIGINT, SIGTERM, SIGQUIT].into_iter().chain((!is_ignored(SIGHUP)).then_some(SIGHUP));
     let signals = Signals::new(watched.collect::<Vec<_>>());
-    let mut signals = signals.map_err(|error| CommandError::io("listen to signals", &error))?;
+    let mut signals = signals.map_err(|error| CommandError::io("install signal handlers", &error))?;
     let watch = move || {
         let _alarm = Alarm;
         let mut arrived = signals.forever();

@@ -63,7 +63,7 @@ impl LeaseThread {
         hands: Arc<dyn Hands>,
     ) -> (Self, LeaseHandle) {
         let (close, closed) = bounded(1);
-        let wake_trouble = Trouble::with("tell other nodes what has moved");
+        let wake_trouble = Trouble::with("notify other nodes of new messages");
         (
             Self { lease, pace, pulse, rung, vitals, hands, closed, wake_trouble, taken_over: BTreeSet::new() },
             LeaseHandle(close),
@@ -109,7 +109,7 @@ impl LeaseThread {
             log::log!(level(beat.is_ok()), "{line}");
         }
         if heard.fences {
-            log::error!("this node was fenced: it lets go of its runs, and joins again as a new one");
+            log::error!("this node lost its lease: it stops its runs and joins the cluster again as a new node");
             self.vitals.is_fenced();
             self.hands.fence();
         }
@@ -122,7 +122,7 @@ impl LeaseThread {
         let Beat { taken_over, nodes, dead } = beat;
         self.vitals.has_beaten(began, nodes, dead);
         if dead > 0 {
-            log::warn!("nodes gone: {dead}; projects with runs of theirs that go on here: {}", taken_over.len());
+            log::warn!("{dead} nodes have failed; this node continues their runs in {} projects", taken_over.len());
         }
         self.taken_over.extend(taken_over);
     }
@@ -157,7 +157,9 @@ impl LeaseThread {
         if let Farewell::Leaves = farewell
             && let Err(error) = self.lease.leave()
         {
-            log::warn!("can't say that this node leaves, so its runs wait until its lease is over: {error}");
+            log::warn!(
+                "cannot tell other nodes that this node is leaving; its runs wait until its lease expires: {error}"
+            );
         }
     }
 }

@@ -109,7 +109,7 @@ impl Pulse {
             Err(BeatError::Fenced) => {
                 let fences = matches!(self.lease, Lease::Held { .. });
                 self.lease = Lease::Lost;
-                self.put_off("others think that this node is gone", now, fences)
+                self.put_off("its lease has expired, and the other nodes treat it as failed", now, fences)
             }
             Err(BeatError::Down(StoreError(reason))) => self.put_off(reason, now, false),
         }

@@ -65,7 +65,7 @@ impl TailThread {
     ) -> (Self, TailHandle) {
         let is_closed = Arc::new(AtomicBool::new(false));
         let handle = TailHandle(Arc::clone(&is_closed));
-        let (looks, trouble) = (Looks::new(pace, clock::mono()), Trouble::with("hear what other nodes write"));
+        let (looks, trouble) = (Looks::new(pace, clock::mono()), Trouble::with("read what other nodes write"));
         (
             Self {
                 tail,

@@ -34,7 +34,7 @@ impl Config {
         let is_of_no_use =
             matches!(self.data, DataLocation::Postgres(_)) && self.store.synchronous != Synchronous::default();
         is_of_no_use.then(|| {
-            let why = "is for a directory; what a message survives in PostgreSQL, its synchronous_commit says";
+            let why = "only applies if data is a directory; PostgreSQL has its own setting, synchronous_commit";
             format!("store.synchronous: {why}")
         })
     }
@@ -42,8 +42,10 @@ impl Config {
     /// What speaks against listening without tokens at a name: it must stand for this machine alone.
     fn wrong_with_name(&self, resolved: io::Result<Vec<SocketAddr>>) -> Option<String> {
         match resolved {
-            Err(error) => Some(format!("listen: can't resolve {}: {error}", self.listen)),
-            Ok(addresses) if addresses.is_empty() => Some(format!("listen: can't resolve {}: no address", self.listen)),
+            Err(error) => Some(format!("listen: cannot resolve {}: {error}", self.listen)),
+            Ok(addresses) if addresses.is_empty() => {
+                Some(format!("listen: cannot resolve {}: no address", self.listen))
+            }
             Ok(addresses) => {
                 let is_local = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
                 (!is_local).then(|| self.lets_everyone_in())
@@ -53,7 +55,7 @@ impl Config {
 
     fn lets_everyone_in(&self) -> String {
         format!(
-            "auth.mode: none lets everyone who reaches {} in; expected a loopback address to listen at, or --insecure",
+            "auth.mode: none gives everyone who can reach {} full access; listen on a loopback address, or pass --insecure",
             self.listen
         )
     }
@@ -64,12 +66,13 @@ impl Config {
     /// Where tokens are signed elsewhere, or a secret is missing or short.
     pub(crate) fn signing_secret(&self) -> Result<&Secret, ConfigError> {
         let elsewhere = match (&self.auth.jwks, self.auth.jwt_algorithm) {
-            (Some(_), _) => {
-                Some("auth.jwks: is set; tokens are signed by the identity provider, or with --key".to_owned())
-            }
+            (Some(_), _) => Some(
+                "auth.jwks: is set, so the identity provider signs tokens; use --key to sign with a private key"
+                    .to_owned(),
+            ),
             (None, JwtAlgorithm::Hs256) => None,
             (None, other) => {
-                let what = format!("tokens of {other} are signed where the private key is");
+                let what = format!("{other} tokens are signed with a private key; use --key");
                 Some(format!("auth.jwt_algorithm: expected HS256; {what}"))
             }
         };
@@ -81,7 +84,7 @@ impl Config {
         let secrets = &self.auth.jwt_secret;
         if secrets.is_empty() {
             return vec![format!(
-                "auth.jwt_secret: missing; expected at least {JWT_SECRET_BYTES_MIN} bytes, in the variable \
+                "auth.jwt_secret: missing; expected at least {JWT_SECRET_BYTES_MIN} bytes, in the environment variable \
                  STEPCAST_JWT_SECRET or in the file"
             )];
         }
@@ -100,8 +103,8 @@ impl Config {
             return self.wrong_with_secrets();
         }
         let issue = match &self.auth.jwt_public_key {
-            None => Some(format!("missing; {} needs the path of a PEM file", self.auth.jwt_algorithm)),
-            Some(path) => File::open(path).err().map(|error| format!("{}: can't be read: {error}", path.display())),
+            None => Some(format!("missing; {} requires the path of a PEM file", self.auth.jwt_algorithm)),
+            Some(path) => File::open(path).err().map(|error| format!("{}: cannot be read: {error}", path.display())),
         };
         issue.map(|issue| format!("auth.jwt_public_key: {issue}")).into_iter().collect()
     }
@@ -115,13 +118,16 @@ impl Config {
             (auth.jwt_algorithm != JwtAlgorithm::default(), "auth.jwt_algorithm"),
         ];
         let both = others.into_iter().filter(|(is_set, _)| *is_set);
-        let mut issues: Vec<_> =
-            both.map(|(_, other)| format!("auth.jwks: excludes {other}; expected one of the two")).collect();
+        let mut issues: Vec<_> = both
+            .map(|(_, other)| format!("auth.jwks: cannot be combined with {other}; set only one of them"))
+            .collect();
         if jwks.url().is_some() && !CAN_ASK {
-            issues.push("auth.jwks: expected a file, as this program was built without http-tool".to_owned());
+            issues.push(
+                "auth.jwks: expected a file, because this program was built without the feature http-tool".to_owned(),
+            );
         }
         let unreadable = jwks.file().and_then(|path| File::open(path).err());
-        issues.extend(unreadable.map(|error| format!("auth.jwks: {jwks}: can't be read: {error}")));
+        issues.extend(unreadable.map(|error| format!("auth.jwks: {jwks}: cannot be read: {error}")));
         issues
     }
 }
@@ -151,7 +157,7 @@ mod tests {
             (
                 "0.0.0.0:80",
                 false,
-                "auth.mode: none lets everyone who reaches 0.0.0.0:80 in; expected a loopback address to listen at, or \
+                "auth.mode: none gives everyone who can reach 0.0.0.0:80 full access; listen on a loopback address, or pass \
                  --insecure",
             ),
         ];
@@ -174,7 +180,7 @@ mod tests {
         assert_eq!(verdict(&with(Synchronous::Normal), false), "ok");
         assert_eq!(
             verdict(&with(Synchronous::Full), false),
-            "store.synchronous: is for a directory; what a message survives in PostgreSQL, its synchronous_commit says"
+            "store.synchronous: only applies if data is a directory; PostgreSQL has its own setting, synchronous_commit"
         );
     }
 
@@ -182,7 +188,7 @@ mod tests {
     fn a_name_that_does_not_resolve_was_said_to_let_everyone_in() {
         let config = config("nobody.invalid:80", |config| config.auth.mode = AuthMode::None);
         let said = verdict(&config, false);
-        assert!(said.starts_with("listen: can't resolve nobody.invalid:80: "), "{said}");
+        assert!(said.starts_with("listen: cannot resolve nobody.invalid:80: "), "{said}");
     }
 
     #[test]
@@ -208,7 +214,7 @@ mod tests {
         };
         assert_eq!(
             verdict(&with(&[]), true),
-            "auth.jwt_secret: missing; expected at least 32 bytes, in the variable STEPCAST_JWT_SECRET or in the file"
+            "auth.jwt_secret: missing; expected at least 32 bytes, in the environment variable STEPCAST_JWT_SECRET or in the file"
         );
         let (short, good) = ("x".repeat(31), "x".repeat(32));
         assert_eq!(verdict(&with(&[&short]), false), "auth.jwt_secret: expected at least 32 bytes");
@@ -225,7 +231,7 @@ mod tests {
                 change(config);
             })
         };
-        let excluded = |other: &str| format!("auth.jwks: excludes {other}; expected one of the two");
+        let excluded = |other: &str| format!("auth.jwks: cannot be combined with {other}; set only one of them");
         let secret = |config: &mut Config| config.auth.jwt_secret = vec![Secret::new("x".repeat(32))];
         assert_eq!(verdict(&with("Cargo.toml", &|_| {}), false), "ok", "what is in it is auth's to judge");
         assert_eq!(verdict(&with("Cargo.toml", &secret), false), excluded("auth.jwt_secret (STEPCAST_JWT_SECRET)"));
@@ -236,14 +242,17 @@ mod tests {
         let both = format!("{}\n{}", excluded("auth.jwt_public_key"), excluded("auth.jwt_algorithm"));
         assert_eq!(verdict(&with("Cargo.toml", &key), false), both);
         let missing = verdict(&with("/nowhere/keys.json", &|_| {}), false);
-        assert!(missing.starts_with("auth.jwks: /nowhere/keys.json: can't be read: "), "{missing}");
+        assert!(missing.starts_with("auth.jwks: /nowhere/keys.json: cannot be read: "), "{missing}");
         let url = match CAN_ASK {
             true => "ok",
-            false => "auth.jwks: expected a file, as this program was built without http-tool",
+            false => "auth.jwks: expected a file, because this program was built without the feature http-tool",
         };
         assert_eq!(verdict(&with("https://id.example.com/keys", &|_| {}), false), url);
         let error = with("Cargo.toml", &secret).signing_secret().expect_err("not here").to_string();
-        assert_eq!(error, "auth.jwks: is set; tokens are signed by the identity provider, or with --key");
+        assert_eq!(
+            error,
+            "auth.jwks: is set, so the identity provider signs tokens; use --key to sign with a private key"
+        );
     }
 
     #[test]
@@ -254,12 +263,12 @@ mod tests {
                 config.auth.jwt_public_key = path.map(Into::into);
             })
         };
-        assert_eq!(verdict(&with(None), false), "auth.jwt_public_key: missing; ES256 needs the path of a PEM file");
+        assert_eq!(verdict(&with(None), false), "auth.jwt_public_key: missing; ES256 requires the path of a PEM file");
         let missing = verdict(&with(Some("/nowhere/key.pem")), false);
-        assert!(missing.starts_with("auth.jwt_public_key: /nowhere/key.pem: can't be read: "), "{missing}");
+        assert!(missing.starts_with("auth.jwt_public_key: /nowhere/key.pem: cannot be read: "), "{missing}");
         assert_eq!(verdict(&with(Some("Cargo.toml")), false), "ok", "what is in it is auth's to judge");
         let error = with(None).signing_secret().expect_err("no secret");
-        let expected = "auth.jwt_algorithm: expected HS256; tokens of ES256 are signed where the private key is";
+        let expected = "auth.jwt_algorithm: expected HS256; ES256 tokens are signed with a private key; use --key";
         assert_eq!(error.to_string(), expected);
     }
 }

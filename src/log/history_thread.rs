@@ -187,7 +187,7 @@ pub(super) fn start(
 /// The thread that calls gets less of a processor's time from here on: on Linux a priority is a thread's own.
 fn give_way(nice: i32) {
     if let Err(error) = rustix::process::nice(nice) {
-        log::debug!("a reader is as important as all others: {error}");
+        log::debug!("cannot lower the priority of a reader thread: {error}");
     }
 }
 
@@ -294,7 +294,7 @@ impl Historian {
             }
             Err(error) => {
                 if self.told.as_ref() != Some(&error) {
-                    log::error!("history can't be read: {error}");
+                    log::error!("cannot read history: {error}");
                 }
                 self.told = Some(error);
                 Some(Answer::Refused(Refusal::StoreUnavailable))
@@ -312,7 +312,7 @@ impl Historian {
         match (looked, page) {
             (Ok(()), Some(page)) => Answer::Page(page),
             (looked, _) => {
-                log::error!("items can't be read: {looked:?}");
+                log::error!("cannot read items: {looked:?}");
                 Answer::Refused(Refusal::StoreUnavailable)
             }
         }
@@ -322,7 +322,7 @@ impl Historian {
     pub(super) fn begin_retold(&mut self, start: Box<StartingPosition>) -> Answer {
         let (reader, signer) = (&mut self.reader, &self.signer);
         self.lookup.begin_retold(&mut |look| reader.look(look), signer, start).unwrap_or_else(|error| {
-            log::error!("history can't be read: {error}");
+            log::error!("cannot read history: {error}");
             Answer::Refused(Refusal::StoreUnavailable)
         })
     }

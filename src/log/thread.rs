@@ -181,7 +181,9 @@ impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
         }
         let lost = self.journal.held_back();
         if lost > 0 {
-            log::error!("{lost} messages of runs were never kept; their runs go on from before them at the next start");
+            log::error!(
+                "{lost} messages of runs were not stored; the next start continues these runs from the last stored message"
+            );
         }
         self.journal
     }

@@ -57,7 +57,7 @@ impl Resolver for Guard {
         }
         if within.is_empty() {
             let host = uri.host().unwrap_or_default();
-            let why = format!("{host} has no public address, and allow_hosts does not name it");
+            let why = format!("{host} has no public address and is not listed in allow_hosts");
             return Err(Error::Io(io::Error::other(why)));
         }
         Ok(within)

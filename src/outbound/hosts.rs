@@ -23,7 +23,9 @@ impl Hosts {
     pub(crate) fn compile(entries: &[String]) -> Result<Self, String> {
         let read = entries.iter().enumerate().map(|(at, entry)| {
             Entry::read(entry).ok_or_else(|| {
-                format!("allow_hosts[{at}]: must be a host as `api.example.com`, `*.example.com` or `localhost:8080`")
+                format!(
+                    "allow_hosts[{at}]: must be a host such as `api.example.com`, `*.example.com` or `localhost:8080`"
+                )
             })
         });
         read.collect::<Result<_, _>>().map(Self)

@@ -22,7 +22,7 @@ impl From<NoRandomness> for StartError {
     }
 }
 
-/// The system refused to do `what`.
+/// An error of the operating system while doing `what`.
 pub(super) fn failed(what: &str, error: &io::Error) -> StartError {
-    StartError(format!("can't {what}: {error}"))
+    StartError(format!("cannot {what}: {error}"))
 }

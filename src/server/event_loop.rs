@@ -280,7 +280,7 @@ impl<C: Control> EventLoop<C> {
     fn warn_of_accept(&mut self, error: &io::Error, now: Now) {
         if self.warned_at.is_none_or(|at| now.mono >= at + WARN_EVERY) {
             self.warned_at = Some(now.mono);
-            log::warn!("connections can't be accepted: {error}");
+            log::warn!("cannot accept connections: {error}");
         }
     }
 
@@ -317,7 +317,7 @@ impl<C: Control> EventLoop<C> {
             let Some(TcpSocket(socket)) = self.server.socket(token) else { continue };
             let interest = Interest::READABLE | Interest::WRITABLE;
             if let Err(error) = self.poll.registry().reregister(socket, mio::Token(token.0), interest) {
-                log::warn!("a connection can't be watched any further and is closed: {error}");
+                log::warn!("closing a connection that cannot be polled: {error}");
                 self.server.abandon(token);
                 has_lost = true;
             }

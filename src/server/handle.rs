@@ -35,7 +35,7 @@ impl fmt::Display for HandleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(problem) => write!(f, "{}: {}", problem.code, problem.detail),
-            Self::Ended => f.write_str("the server has ended"),
+            Self::Ended => f.write_str("the server has stopped"),
         }
     }
 }
@@ -92,7 +92,7 @@ impl Handle {
                 (claim.run, Box::new(|reply| Command::Read { query, reply }))
             }
             Prepared::Checked(_) | Prepared::Steer(_) | Prepared::Store(_) => {
-                return Err(Problem::internal("a plan was to be run, and something else was made of it").into());
+                return Err(Problem::internal("a submitted plan did not become a run").into());
             }
         };
         match (self.ask(command)?, run) {
@@ -132,6 +132,6 @@ fn unexpected(answer: Answer) -> HandleError {
     match answer {
         Answer::Refused(refused) => refusal(&refused).into(),
         Answer::Problem(problem) => HandleError::Refused(problem),
-        answer => Problem::internal(format!("the log answered {answer:?}")).into(),
+        answer => Problem::internal(format!("unexpected answer of the log: {answer:?}")).into(),
     }
 }

@@ -16,7 +16,7 @@ const WAITING_PLANS_MAX: usize = 256;
 
 /// Why a plan is refused that there is no room for.
 pub(super) fn too_many_plans() -> String {
-    format!("too many plans are waiting to be checked (limit {WAITING_PLANS_MAX}, which is fixed)")
+    format!("too many plans are waiting to be validated (limit {WAITING_PLANS_MAX}, not configurable)")
 }
 
 /// Plans that are handed to the log together.

@@ -112,7 +112,7 @@ fn bind_to_one_port(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, (Socke
     match lacking {
         Some(lacking) if listeners.is_empty() => Err(lacking),
         Some((address, error)) => {
-            log::warn!("{address} is not listened at: {error}");
+            log::warn!("cannot listen on {address}, continuing with the other addresses of the name: {error}");
             Ok(listeners)
         }
         None => Ok(listeners),
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(bound_at(&["192.0.2.1:0", "127.0.0.1:0"]), Ok(1));
         assert_eq!(bound_at(&["127.0.0.1:0", "192.0.2.1:0"]), Ok(1));
         let refused = bound_at(&["192.0.2.1:0"]).expect_err("nothing is left");
-        assert!(refused.starts_with("can't listen on 192.0.2.1:0: "), "{refused}");
+        assert!(refused.starts_with("cannot listen on 192.0.2.1:0: "), "{refused}");
     }
 
     #[test]
@@ -188,7 +188,7 @@ mod tests {
         let taken = std::net::TcpListener::bind("127.77.0.2:0").expect("a listener");
         let port = taken.local_addr().expect("bound").port();
         let refused = bound(&[&format!("127.77.0.1:{port}"), &format!("127.77.0.2:{port}")]).expect_err("in use");
-        assert!(refused.starts_with(&format!("can't listen on 127.77.0.2:{port}: ")), "{refused}");
+        assert!(refused.starts_with(&format!("cannot listen on 127.77.0.2:{port}: ")), "{refused}");
     }
 
     #[test]

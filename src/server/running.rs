@@ -72,7 +72,7 @@ impl RunningServer {
     /// # Errors
     /// What made the loop end before it was told to.
     pub fn wait(self) -> io::Result<()> {
-        let result = self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the loop has panicked")));
+        let result = self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the event loop thread panicked")));
         if let Some((handle, thread)) = self.courier {
             handle.close();
             // While the log is there to be told what became of what was sent.

@@ -83,7 +83,7 @@ pub(super) fn key_source(config: &Config) -> Result<Option<Source>, StartError> 
     let location = config.auth.jwks.as_ref().filter(|_| config.auth.mode == AuthMode::Jwt);
     if location.is_some() && config.auth.audience.is_empty() {
         ::log::warn!(
-            "auth.jwks without auth.audience: tokens that the provider issues for other services are taken too"
+            "auth.jwks is set without auth.audience: tokens that the provider issued for other services are accepted too"
         );
     }
     location.map(Source::new).transpose().map_err(|why| StartError(format!("auth.jwks: {why}")))
@@ -111,7 +111,9 @@ pub(super) fn server_settings(config: &Config, descriptors: u64) -> ServerSettin
     let spared = OTHER_DESCRIPTORS + RESERVE_CONNECTIONS as u64 + 4 * config.executor.workers as u64;
     let connections = limits.connections.map_or(descriptors.saturating_sub(spared).max(64), u64::from);
     if connections + RESERVE_CONNECTIONS as u64 >= descriptors {
-        ::log::warn!("limits.connections is {connections}, but this process may only have {descriptors} descriptors");
+        ::log::warn!(
+            "limits.connections is {connections}, but this process may open only {descriptors} file descriptors (see ulimit -n)"
+        );
     }
     ServerSettings {
         streams: stream::Settings {

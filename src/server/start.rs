@@ -194,7 +194,7 @@ fn open_journal(
     let (journal, mut left) = journal.map_err(|error| StartError(error.to_string()))?;
     left.deliveries.push(Delivery::Worked(journal.held()));
     if !left.orders.is_empty() {
-        ::log::info!("runs that were left active and go on: {}", left.orders.len());
+        ::log::info!("continuing {} runs that were active when the server stopped", left.orders.len());
     }
     Ok((journal, left))
 }

@@ -21,7 +21,7 @@ impl Turns {
         self.bytes -= self.lender.returned().into_iter().sum::<usize>();
         if self.bytes + bytes > WAITING_BYTES_MAX {
             let detail = format!(
-                "too much of messages and plans is waiting for its run (limit {WAITING_BYTES_MAX} bytes, which is fixed)"
+                "too many bytes of messages and plans are waiting for their runs (limit {WAITING_BYTES_MAX} bytes, not configurable)"
             );
             return Err(Problem::too_many("too_many_plans", detail, 1));
         }

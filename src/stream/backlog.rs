@@ -98,7 +98,11 @@ impl Backlog {
     /// it has replace them: a gap is never handed out, whoever stands before it reads on from the log.
     pub fn append(&mut self, frames: &Frames) {
         if frames.first_seq > self.newest + 1 {
-            log::error!("a backlog that ends with message {} was handed message {}", self.newest, frames.first_seq);
+            log::error!(
+                "internal error: a backlog that ends with message {} was given message {}",
+                self.newest,
+                frames.first_seq
+            );
             self.start_again_behind(frames.first_seq - 1);
         }
         let known = usize::try_from((self.newest + 1).saturating_sub(frames.first_seq)).unwrap_or(usize::MAX);

@@ -152,12 +152,12 @@ impl Courier {
             let (target, way_back) = (Arc::clone(target), self.way_back.clone());
             let attempt = move || {
                 let sent = catch_unwind(AssertUnwindSafe(|| target.send(&message_id, body, now)));
-                let sent = sent.unwrap_or_else(|_| Sent::Failed("the attempt has panicked".to_owned()));
+                let sent = sent.unwrap_or_else(|_| Sent::Failed("the attempt panicked".to_owned()));
                 // Nobody waits for it where the courier has ended.
                 let _ = way_back.send(Word::Ended(place, id, sent));
             };
             if let Err(error) = thread::Builder::new().name("webhook".to_owned()).spawn(attempt) {
-                let sent = Sent::Failed(format!("no thread for the attempt: {error}"));
+                let sent = Sent::Failed(format!("cannot start a thread for the attempt: {error}"));
                 let _ = self.way_back.send(Word::Ended(place, id, sent));
             }
         }

@@ -71,12 +71,12 @@ fn keys_that_no_start_can_use_are_named() {
         assert!(status == Some(1) && said.contains("auth.jwks: ") && said.contains(part), "{status:?} {said}");
     }
     let (_, said) = trusting("/nowhere/keys.json", "").launch().refusal();
-    assert!(said.contains("auth.jwks: /nowhere/keys.json: can't be read: "), "{said}");
+    assert!(said.contains("auth.jwks: /nowhere/keys.json: cannot be read: "), "{said}");
     let (_, said) = trusting("http://id.example.com/keys", "").launch().refusal();
     assert!(said.contains("auth.jwks: expected the path of a file, or an https:// url"), "{said}");
     let file = TempFile::new(".json", &set(&[1]).to_string());
     let (_, said) = trusting(file.text(), "").environment("STEPCAST_JWT_SECRET", SECRET).launch().refusal();
-    assert!(said.contains("auth.jwks: excludes auth.jwt_secret (STEPCAST_JWT_SECRET)"), "{said}");
+    assert!(said.contains("auth.jwks: cannot be combined with auth.jwt_secret (STEPCAST_JWT_SECRET)"), "{said}");
 }
 
 #[test]

@@ -86,9 +86,9 @@ fn what_is_no_directory_or_cannot_be_made_is_refused() {
     assert_refuses(&file, &file, "is not a directory");
     assert_eq!(fs::read(&file).expect("still there"), b"something of the user's");
     let below = file.join("below");
-    assert_refuses(&below, &below, "can't make the directory");
+    assert_refuses(&below, &below, "cannot create the directory");
     let unmakeable = Path::new("/proc/stepcast-data");
-    assert_refuses(unmakeable, unmakeable, "can't make the directory");
+    assert_refuses(unmakeable, unmakeable, "cannot create the directory");
 }
 
 #[test]

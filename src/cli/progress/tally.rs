@@ -118,7 +118,7 @@ impl Tally {
         let mut row = |name: &str, text: String| {
             lines.push(format!("  {} {text}", palette.paint(Tone::Quiet, &format!("{name:<14}"))));
         };
-        row("steps", format!("{}, of {total}", step_counts(completed, failed, skipped, cancelled)));
+        row("steps", format!("{} of {total}", step_counts(completed, failed, skipped, cancelled)));
         row("retries", self.retries.to_string());
         if !self.slowest.is_empty() {
             let steps: Vec<_> = self.slowest.iter().map(|(step, took)| format!("{step} {}", duration(*took))).collect();
@@ -140,7 +140,7 @@ impl Tally {
         let (tone, word, total, error) = match &self.end {
             Some(End::Completed { total, .. }) => (Tone::Good, "completed", *total, None),
             Some(End::Failed { error, reason }) => (Tone::Bad, end_word(*reason), self.elapsed(), Some(error)),
-            None => (Tone::Warning, "not ended", self.elapsed(), None),
+            None => (Tone::Warning, "not finished", self.elapsed(), None),
         };
         let verdict = format!("{} {} after {}", one_line(&self.plan), palette.paint(tone, word), duration(total));
         match error {
@@ -174,8 +174,8 @@ fn end_word(reason: EndReason) -> &'static str {
         EndReason::StepFailed => "failed",
         EndReason::Cancelled => "cancelled",
         EndReason::Timeout => "timed out",
-        EndReason::QueueTimeout => "waited too long",
+        EndReason::QueueTimeout => "timed out in the queue",
         EndReason::Interrupted => "interrupted",
-        EndReason::Budget => "used up its budget",
+        EndReason::Budget => "exceeded its budget",
     }
 }

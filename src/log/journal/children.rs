@@ -65,7 +65,7 @@ impl Journal {
         }
         Ok(match found {
             Some(Ok(event)) => result(&event),
-            _ => ChildResult { output: Err(child_failure(child, "what came of it can't be read")), usage: None },
+            _ => ChildResult { output: Err(child_failure(child, "its result cannot be read")), usage: None },
         })
     }
 

@@ -25,7 +25,9 @@ impl Journal {
     ) -> Result<(), StoreError> {
         let projects: Vec<ProjectId> = heads.iter().map(|head| head.project.clone()).collect();
         if batch.conflicts(&projects) >= CONFLICTS_MAX {
-            return Err(StoreError("others write to a project all the time".to_owned()));
+            return Err(StoreError(
+                "other nodes keep writing to the same project; gave up after repeated conflicts".to_owned(),
+            ));
         }
         // What is to be numbered for others may be numbered already.
         let may_be_drained = batch.moved(&heads);

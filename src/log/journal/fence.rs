@@ -71,10 +71,12 @@ impl Journal {
     pub(super) fn rejoin(&mut self, now: Now) -> Result<(), StoreError> {
         match &self.fence {
             None => return Ok(()),
-            Some(fence) if !fence.is_let_go => return Err(StoreError("its runs are not all let go so far".to_owned())),
+            Some(fence) if !fence.is_let_go => {
+                return Err(StoreError("this node has not stopped all of its runs yet".to_owned()));
+            }
             Some(_) => self.store.rejoin()?,
         }
-        log::info!("this node has joined the others again");
+        log::info!("this node has joined the cluster again");
         self.fence = None;
         self.standings.has_joined(now.mono);
         // Nobody tells what came in between.
@@ -92,4 +94,4 @@ pub(super) fn without_records(held: Vec<Command>, outcome: &mut Outcome) -> Vec<
     rest
 }
 
-const FENCED: &str = "the others have not heard of this node for so long that they think it is gone";
+const FENCED: &str = "this node lost its lease, and the other nodes treat it as failed";

@@ -124,7 +124,7 @@ impl Journal {
             Ok(Some(event)) => self.heed(project, number, &event, to_do, outcome).is_ok(),
             Ok(None) => message.place != Place::Last,
             Err(why) => {
-                log::debug!("a run of another node can't be followed: {why}");
+                log::debug!("cannot follow a run of another node: {why}");
                 // That it is over is read all the same.
                 message.place != Place::Last
             }
@@ -151,7 +151,7 @@ impl Journal {
             }
             Err(error) => {
                 entry.is_broken = true;
-                Err(format!("message {} can't be read: {error}", message.seq))
+                Err(format!("cannot read message {}: {error}", message.seq))
             }
         }
     }

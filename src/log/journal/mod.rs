@@ -264,7 +264,7 @@ impl Journal {
         match self.store.probe() {
             Ok(()) => {}
             Err(BeatError::Fenced) => self.fence(&Batch::default(), now, outcome),
-            Err(BeatError::Down(error)) => log::warn!("the store can't be written to: {error}"),
+            Err(BeatError::Down(error)) => log::warn!("the store cannot be written to: {error}"),
         }
     }
 
@@ -294,7 +294,7 @@ impl Journal {
 
     fn answer(&mut self, look: impl FnOnce(&mut Self) -> Result<Answer, StoreError>) -> Answer {
         let answer = match self.is_stale {
-            true => Err(StoreError("it could not be read again after a failure".into())),
+            true => Err(StoreError("the log could not be read again after a failure".into())),
             false => look(self),
         };
         answer.unwrap_or_else(|error| unreadable(&error))
@@ -325,6 +325,6 @@ fn is_read(command: &Command) -> bool {
 
 /// What a query is answered where the store can't be read.
 fn unreadable(error: &StoreError) -> Answer {
-    log::error!("the log can't be read: {error}");
+    log::error!("cannot read the log: {error}");
     Answer::Refused(Refusal::StoreUnavailable)
 }

@@ -163,7 +163,7 @@ impl Journal {
             return Ok(());
         }
         let Some(request) = Wanted::read(row) else {
-            log::warn!("a wish of another node for run {run} can't be read here");
+            log::warn!("cannot read the request of another node for run {run}");
             return self.settle_wish(project, *id, &Answer::Refused(Refusal::StoreUnavailable), batch);
         };
         match self.open_here_or_elsewhere(project, run, batch)? {
@@ -278,7 +278,7 @@ fn answer_of(kept: &[u8]) -> Answer {
         Ok(Settled::Accepted { body, replayed }) => Answer::Accepted { body: body.into_bytes().into(), replayed },
         Ok(Settled::Refused(refusal)) => Answer::Refused(refusal),
         Err(error) => {
-            log::warn!("the answer of another node can't be read here: {error}");
+            log::warn!("cannot read the answer of another node: {error}");
             Answer::Refused(Refusal::StoreUnavailable)
         }
     }

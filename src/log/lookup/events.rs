@@ -46,7 +46,7 @@ pub(in crate::log) fn list(
         match write_item(&mut items, list, &last, message) {
             Ok(()) => Flow::More,
             Err(error) => {
-                failure = Some(StoreError(format!("message {} can't be read: {error}", message.seq)));
+                failure = Some(StoreError(format!("cannot read message {}: {error}", message.seq)));
                 Flow::Stop
             }
         }

@@ -400,7 +400,7 @@ pub(super) fn begun(mut start: Box<StartingPosition>, signer: &IdSigner) -> Answ
         match snapshot.message(&start.project, start.after, signer) {
             Ok(message) => start.snapshots.push(message),
             Err(error) => {
-                log::error!("a run can't be shown: {error}");
+                log::error!("cannot read a run: {error}");
                 return Answer::Refused(Refusal::StoreUnavailable);
             }
         }
@@ -431,7 +431,7 @@ pub(super) fn plan(history: &dyn History, project: &ProjectId, run: &RunId) -> R
     }
     let noted = serde_json::from_slice(&document).map_err(|error| StoreError(error.to_string()))?;
     let Noted { revision } = noted;
-    let shown = shown_document(&document).ok_or_else(|| StoreError("what was kept of a plan is no JSON".to_owned()))?;
+    let shown = shown_document(&document).ok_or_else(|| StoreError("a stored plan is not valid JSON".to_owned()))?;
     Ok(Answer::StoredPlan { body: shown, tag: revision.unwrap_or(FIRST_REVISION).to_string().into() })
 }
 

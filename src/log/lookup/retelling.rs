@@ -314,7 +314,7 @@ impl Kept {
         row: &mut Row,
     ) -> Result<(), StoreError> {
         let event =
-            read_event(message).map_err(|error| StoreError(format!("a run's message is unreadable: {error}")))?;
+            read_event(message).map_err(|error| StoreError(format!("cannot read a message of a run: {error}")))?;
         let ends = self.encoder.tell(&event, &signer.text(project, message.seq), &mut row.bytes);
         row.mark(message.seq, ends || message.place == Place::Last);
         self.at = message.seq;

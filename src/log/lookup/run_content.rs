@@ -59,7 +59,7 @@ impl RunView {
                 let length = bytes.len() as u64 + rest.length();
                 Ok(Answer::LongJson { length, bytes, rest: Some(Box::new(Rest::Run(rest))) })
             }
-            None => Err(StoreError("an output of a run is shorter than it was".to_owned())),
+            None => Err(StoreError("a stored output is shorter than before".to_owned())),
         }
     }
 
@@ -177,7 +177,7 @@ impl Part {
 fn split(json: &[u8], before: &str, between: &str, behind: &str) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
     let sought = [before, between, behind].concat();
     let at = json.windows(sought.len()).position(|window| window == sought.as_bytes());
-    let at = at.ok_or_else(|| StoreError(format!("a run is written without {sought}")))?;
+    let at = at.ok_or_else(|| StoreError(format!("the stored state of a run lacks {sought}")))?;
     let (start, end) = (at + before.len(), at + before.len() + between.len());
     Ok((json[..start].to_vec(), json[end..].to_vec()))
 }

@@ -144,7 +144,7 @@ fn run(trimmer: &Trimmer, asked: &Receiver<()>, board: &Mutex<Board>) {
         if let Some(rows_max) = rows_max {
             match trimmer.let_due_go(rows_max) {
                 Ok(gone) => lock(board).outbox_gone.extend(gone),
-                Err(error) => log::debug!("the outbox can't be trimmed: {error}"),
+                Err(error) => log::debug!("cannot trim the outbox: {error}"),
             }
         }
     }
@@ -162,7 +162,7 @@ fn let_all_go(trimmer: &Trimmer, retention: &Retention, now: Times, board: &Mute
                     return;
                 }
             }
-            Err(error) => return log::debug!("history can't be trimmed: {error}"),
+            Err(error) => return log::debug!("cannot trim history: {error}"),
         }
     }
 }

@@ -116,7 +116,7 @@ impl<'w> Projects<'w> {
         let growth = self.of(name);
         let newest = *growth.newest.get_or_insert(message.seq.saturating_sub(1));
         if message.seq != newest + growth.messages.len() as u64 + 1 {
-            let why = format!("message {} of {name} does not go on from the one before", message.seq);
+            let why = format!("message {} of {name} does not follow the message before it", message.seq);
             return Err(Objection::Contradiction(StoreError(why)));
         }
         if growth.messages.is_empty() {

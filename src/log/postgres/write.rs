@@ -44,7 +44,7 @@ impl PostgresStore {
     /// See [`Store::append`](crate::log::store::Store::append).
     pub(super) fn keep(&mut self, expected: &[Head], entries: &[Write], wall: Timestamp) -> Result<(), AppendError> {
         let columns = Columns::of(expected, entries, &self.tails.borrow()).map_err(AppendError::Refused)?;
-        let mut why = StoreError("it was never tried".to_owned());
+        let mut why = StoreError("the write was not attempted".to_owned());
         for _ in 0..TRIES_MAX {
             let sent = self.send(&columns, expected, wall);
             if let Err(AppendError::Conflict(heads)) = &sent {
@@ -165,7 +165,7 @@ impl PostgresStore {
     /// What became of a batch whose answer was lost. It goes on asking for as long as this node may be thought to be alive.
     fn find_out(&mut self, batch: i64, why: String) -> Result<Sent, AppendError> {
         let why = self.trouble(Failure::Lost(why));
-        log::warn!("{why}; finding out what became of a batch");
+        log::warn!("{why}; checking whether the last batch was committed");
         loop {
             match self.raise_epoch() {
                 Ok((kept, _)) if kept == batch => return Ok(Sent::Kept),

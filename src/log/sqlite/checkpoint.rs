@@ -38,7 +38,7 @@ impl Checkpointer {
         let (wanted, asked) = bounded(1);
         let thread = thread::Builder::new().name("checkpoint".into()).spawn(move || run(&conn, &asked));
         if let Err(error) = &thread {
-            log::warn!("no thread for checkpoints: {error}");
+            log::warn!("cannot start the checkpoint thread: {error}");
         }
         let wanted = thread.is_ok().then_some(wanted);
         Ok(Self { wanted, thread: thread.ok(), written: 0 })
@@ -58,7 +58,7 @@ impl Checkpointer {
         match self.wanted.as_ref().map(|wanted| wanted.try_send(())) {
             // There is no thread, or one is wanted already.
             None | Some(Ok(()) | Err(TrySendError::Full(()))) => {}
-            Some(Err(TrySendError::Disconnected(()))) => panic!("the thread for checkpoints has panicked"),
+            Some(Err(TrySendError::Disconnected(()))) => panic!("the checkpoint thread panicked"),
         }
     }
 }
@@ -69,7 +69,7 @@ impl Drop for Checkpointer {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            log::error!("the thread for checkpoints has panicked");
+            log::error!("the checkpoint thread panicked");
         }
     }
 }

@@ -176,7 +176,7 @@ impl SqliteStore {
         self.clock = work.clock.unwrap_or(self.clock);
         // It is told, whatever becomes of the pages.
         let pages_are_left = trim::give_pages_back(&self.conn).unwrap_or_else(|error| {
-            log::debug!("the file can't shrink: {error}");
+            log::debug!("cannot shrink the database file: {error}");
             false
         });
         Trimmed { is_more: pages_are_left || work.trimmed.is_more, ..work.trimmed }
@@ -310,16 +310,16 @@ fn explain(path: &Path, error: &rusqlite::Error) -> String {
     }
     let path = path.display();
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => format!("{path} can't grow: the disk is full"),
-        Some(ErrorCode::ReadOnly) => format!("{path} can't be written: it is read-only"),
-        Some(ErrorCode::SystemIoFailure) => format!("{path} can't be read or written: {error}"),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => format!("{path} is held by another program"),
+        Some(ErrorCode::DiskFull) => format!("{path} cannot grow: the disk is full"),
+        Some(ErrorCode::ReadOnly) => format!("{path} cannot be written: it is read-only"),
+        Some(ErrorCode::SystemIoFailure) => format!("{path} cannot be read or written: {error}"),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => format!("{path} is locked by another program"),
         _ => format!("{path}: {error}"),
     }
 }
 
 fn damaged(path: &Path, why: &str) -> String {
-    format!("{} is damaged ({why}): put a backup in its place or move it away", path.display())
+    format!("{} is damaged ({why}): restore it from a backup, or move it away to start empty", path.display())
 }
 
 /// Why what was to be written never can be, whatever the disk does, where `error` says that.

@@ -438,5 +438,5 @@ fn held<'s, 'a>(
 }
 
 fn out_of_order() -> rusqlite::Error {
-    rusqlite::Error::ToSqlConversionFailure("a message came out of order".into())
+    rusqlite::Error::ToSqlConversionFailure("a message is out of order".into())
 }

@@ -151,7 +151,7 @@ impl Admission {
     pub(super) fn refusal_of_stream(&self) -> Problem {
         let limit = self.limits.streams_per_token;
         self.condition().refusal().unwrap_or_else(|| {
-            let detail = format!("too many streams of this token are open (limit {limit}, limits.streams_per_token)");
+            let detail = format!("too many streams are open with this token (limit {limit}, limits.streams_per_token)");
             Problem::too_many("too_many_streams", detail, 5)
         })
     }
@@ -163,8 +163,9 @@ impl Admission {
     pub(super) fn meter(&mut self, token: u64, messages: usize, now: Duration) -> Result<Taken<Metered>, Problem> {
         let rate = self.limits.publish_rate;
         self.meter.hold(token, messages, rate, now).ok_or_else(|| {
-            let detail =
-                format!("too many messages are published with this token (limit {rate} a second, limits.publish_rate)");
+            let detail = format!(
+                "too many messages are published with this token (limit {rate} per second, limits.publish_rate)"
+            );
             Problem::too_many("publish_rate", detail, 1)
         })
     }

@@ -87,7 +87,8 @@ impl<S: Socket> Connections<S> {
     /// Why a request is refused that there is no memory for.
     pub(in crate::server) fn refusal_of_weight(&self) -> Problem {
         let room = self.buffer_bytes_max;
-        let detail = format!("requests and answers take too much memory (limit {room} bytes, limits.buffer_bytes)");
+        let detail =
+            format!("buffered requests and responses use too much memory (limit {room} bytes, limits.buffer_bytes)");
         Problem::unavailable("buffers_full", detail, 1)
     }
 

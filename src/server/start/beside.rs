@@ -98,7 +98,7 @@ impl Beside<'_> {
         match self.config.webhooks.first() {
             None => Ok(None),
             Some(first) => Err(StartError(format!(
-                "webhook {}: this program was built without http-tool, and sends nothing",
+                "webhook {}: webhooks are not supported: this program was built without the feature http-tool",
                 first.name
             ))),
         }

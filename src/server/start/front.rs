@@ -46,7 +46,7 @@ impl Front {
     /// Listens where `config` says.
     pub(super) fn new(config: &Config, api: Api) -> Result<Self, StartError> {
         let server = Server::new(server_settings(config, descriptors()), api, u64::from_ne_bytes(random::bits()?));
-        let poll = Poll::new().map_err(|error| failed("poll", &error))?;
+        let poll = Poll::new().map_err(|error| failed("create an epoll instance", &error))?;
         let (inbox, receiver) = waking_inbox(&poll)?;
         let (listeners, addresses) = bind_all(config)?;
         Ok(Self { addresses, inbox, server, poll, receiver, listeners })
@@ -80,7 +80,7 @@ impl Front {
 
 /// A way into the loop that wakes its poll.
 fn waking_inbox(poll: &Poll) -> Result<(InboxSender, InboxReceiver), StartError> {
-    let waker = Waker::new(poll.registry(), WAKER).map_err(|error| failed("make a waker", &error))?;
+    let waker = Waker::new(poll.registry(), WAKER).map_err(|error| failed("create a waker", &error))?;
     Ok(inbox(move || {
         // Fails only when the poll is gone, and with it whoever would be woken.
         let _ = waker.wake();

@@ -140,7 +140,7 @@ fn a_provider_that_fails_takes_no_key_away() {
         assert_eq!(server.get("/readyz").status, 200, "{said}");
         let lines = server.log();
         assert_eq!(server.metric("stepcast_key_fetches_total{outcome=\"failed\"}"), 1.0, "{said}");
-        let kept = lines.iter().any(|line| line.contains(said) && line.ends_with("the keys of before stay"));
+        let kept = lines.iter().any(|line| line.contains(said) && line.ends_with("the previous keys stay in use"));
         assert!(kept, "{said}: {lines:?}");
     }
 }

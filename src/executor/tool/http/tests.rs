@@ -178,7 +178,7 @@ fn an_answer_that_breaks_off_fails() {
     let server = Server::new(vec![truncated]);
     let error = output(spec("GET", server.url("/")), json!({})).expect_err("broke off");
     let url = server.url("");
-    assert_eq!(error, format!("the server closed the connection before its answer to GET {url} was whole"));
+    assert_eq!(error, format!("the server closed the connection before its response to GET {url} was complete"));
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn a_streamed_answer_that_breaks_off_completed_its_step() {
     let mid_event = "stream_cut: the answer ended in the middle of an event: no blank line follows it";
     let mid_line =
         "stream_cut: the answer ended in the middle of a line: no line end follows it, and it is not whole JSON";
-    let broke_off = "stream_cut: the server closed the connection before its answer to GET http://";
+    let broke_off = "stream_cut: the server closed the connection before its response to GET http://";
     let table = [
         ("in an event", open(sse, "data: a\n\ndata: b"), Err(mid_event), "a"),
         ("before the blank line", open(sse, "data: a\n\ndata: b\n"), Err(mid_event), "a"),

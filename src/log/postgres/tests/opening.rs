@@ -45,11 +45,7 @@ fn tables_of_a_later_program_and_nodes_of_another_are_refused() {
     lease.leave().expect("it can be said");
     drop(node(&url));
     engine.sql(&url, "UPDATE stepcast_cluster SET version = 9");
-    assert!(
-        refused(&url).contains("was written by a later stepcast: its tables are of version 9"),
-        "{}",
-        refused(&url)
-    );
+    assert!(refused(&url).contains("was written by a newer stepcast: its tables have version 9"), "{}", refused(&url));
 }
 
 #[test]
@@ -73,7 +69,7 @@ fn a_node_does_not_join_again_where_a_later_program_has_changed_the_tables() {
     let mut store = node(&url).0;
     engine.sql(&url, "UPDATE stepcast_cluster SET version = 9");
     let error = store.rejoin().expect_err("it is refused").to_string();
-    assert!(error.contains("a later stepcast has changed the tables meanwhile"), "{error}");
+    assert!(error.contains("a newer stepcast has changed the tables in the meantime"), "{error}");
     let left = engine
         .sql(&url, "SELECT (SELECT count(*) FROM stepcast_nodes WHERE until > now()), count(*) FROM stepcast_duties");
     assert_eq!(left, "0|0");
@@ -83,9 +79,13 @@ fn a_node_does_not_join_again_where_a_later_program_has_changed_the_tables() {
 fn what_is_no_store_is_refused_in_a_sentence() {
     let Some((engine, url)) = database() else { return };
     engine.sql(&url, "CREATE TABLE stepcast_other (id int)");
-    assert!(refused(&url).contains("has a table stepcast_other, which is none of this program's"), "{}", refused(&url));
+    assert!(
+        refused(&url).contains("contains the table stepcast_other, which stepcast did not create"),
+        "{}",
+        refused(&url)
+    );
     engine.sql(&url, "CREATE DATABASE ascii ENCODING 'SQL_ASCII' TEMPLATE template0");
-    assert!(refused(&engine.url("ascii")).contains("keeps its texts in SQL_ASCII: UTF8 is needed"));
+    assert!(refused(&engine.url("ascii")).contains("has the encoding SQL_ASCII, but stepcast requires UTF8"));
     assert!(refused(&engine.url("nowhere")).contains("database \"nowhere\" does not exist"));
     assert!(refused("postgres://127.0.0.1:1/x").contains("PostgreSQL at 127.0.0.1:1/x: "));
     assert!(refused(&format!("{url}?sslmode=require")).contains("server does not support TLS"));
@@ -96,7 +96,7 @@ fn what_is_no_store_is_refused_in_a_sentence() {
 #[test]
 fn an_engine_that_is_too_old_is_refused() {
     let check = |version| check_engine_is_new_enough("it", version, "12.22").map_err(|error| error.to_string());
-    assert_eq!(check(120_022), Err("it is PostgreSQL 12.22: 13 or a newer one is needed".to_owned()));
+    assert_eq!(check(120_022), Err("it is PostgreSQL 12.22, but stepcast requires version 13 or newer".to_owned()));
     assert_eq!(check(130_000), Ok(()));
 }
 

@@ -62,14 +62,14 @@ impl Asked {
         let (mode, trust) = match (mode.unwrap_or(default), roots) {
             (Mode::Disable | Mode::Prefer, Some(_)) => {
                 return Err(OpenError(
-                    "data: sslrootcert: is for sslmode=require, verify-ca or verify-full; the others look at no certificate"
+                    "data: sslrootcert: requires sslmode=require, verify-ca or verify-full; the other modes check no certificate"
                         .to_owned(),
                 ));
             }
             (Mode::Require | Mode::VerifyCa, Some(SYSTEM)) => {
                 return Err(OpenError(
-                    "data: sslrootcert=system: anybody gets a certificate of those, for a name of their own: \
-                     it is for sslmode=verify-full"
+                    "data: sslrootcert=system: requires sslmode=verify-full, because these authorities issue certificates to anyone \
+                     for their own names"
                         .to_owned(),
                 ));
             }
@@ -78,7 +78,7 @@ impl Asked {
             (Mode::Require, None) => (SslMode::Require, Trust::Anyone),
             (Mode::VerifyCa, None) => {
                 return Err(OpenError(
-                    "data: sslmode=verify-ca: sslrootcert has to name a file of certificates".to_owned(),
+                    "data: sslmode=verify-ca: requires sslrootcert to name a file with certificates".to_owned(),
                 ));
             }
             (Mode::Require | Mode::VerifyCa, Some(file)) => (SslMode::Require, Trust::SignedBy(Roots::of_file(file)?)),
@@ -137,7 +137,7 @@ mod tests {
             ("sslrootcert=%2Fnone%2Fthere", "data: sslrootcert: /none/there: No such file"),
             (
                 "sslmode=verify-full&sslrootcert=/dev/null",
-                "data: sslrootcert: /dev/null: there is no certificate in it",
+                "data: sslrootcert: /dev/null: the file contains no certificate",
             ),
         ] {
             let refused = asked(&format!("postgres://db/x?{query}"));
