@@ -16,6 +16,12 @@ pub(crate) fn mono() -> Duration {
     ORIGIN.elapsed()
 }
 
+/// What time it is by the system's own clock that never goes back, which other processes read too.
+pub(crate) fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
 /// What time it is by the clock on the wall.
 pub(crate) fn wall() -> Timestamp {
     SystemTime::now().into()

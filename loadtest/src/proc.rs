@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::Pid;
+
 use crate::failure::Outcome;
 
 /// How often memory is looked at.
@@ -37,6 +39,12 @@ fn parse_memory(status: &str) -> Option<Memory> {
         value.trim().strip_suffix("kB")?.trim().parse().ok()
     };
     Some(Memory { anonymous_kib: kib("RssAnon")?, resident_kib: kib("VmRSS")? })
+}
+
+/// Does the process go on? One that has ended counts as gone, though nobody has asked how it ended.
+pub fn is_running(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 /// The process `pid` and all that it began, and they, as far as they go on.

@@ -122,6 +122,8 @@ pub struct Server {
 #[derive(Debug)]
 struct Process {
     child: Child,
+    /// Has taken over from the child.
+    successor: Option<Pid>,
     log: Arc<Mutex<Vec<String>>>,
     /// Removed last.
     _data: Option<TemporaryDirectory>,
@@ -217,9 +219,27 @@ impl Server {
     /// # Errors
     /// Where it was not, or has gone.
     pub fn signal(&self, signal: Signal) -> Outcome<()> {
-        let child = self.process.as_ref().map(|process| Pid::from_child(&process.child));
-        let Some(pid) = child else { return failure("only a server that was started here can be stopped") };
+        let serves = |process: &Process| process.successor.unwrap_or_else(|| Pid::from_child(&process.child));
+        let Some(pid) = self.process.as_ref().map(serves) else {
+            return failure("only a server that was started here can be stopped");
+        };
         Ok(kill_process(pid, signal)?)
+    }
+
+    /// Another process serves from now on: the one that the newest line of the log with this in it names.
+    ///
+    /// # Errors
+    /// Where there is no such line.
+    pub fn follow_successor(&mut self, line: &str) -> Outcome<()> {
+        let log = self.log();
+        let line = log.iter().rfind(|it| it.contains(line)).and_then(|it| it.split_once("process "));
+        let number = line.and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+        let (Some(pid), Some(process)) = (number.and_then(Pid::from_raw), &mut self.process) else {
+            return failure(format!("the log names no process: {}", log.join("\n")));
+        };
+        process.successor = Some(pid);
+        self.pid = number.and_then(|number| u32::try_from(number).ok());
+        Ok(())
     }
 
     /// Ends a server that was started here with SIGTERM, as an operator would.
@@ -233,6 +253,10 @@ impl Server {
         let Some(process) = &mut self.process else { return Ok(()) };
         let began = Instant::now();
         while began.elapsed() < STOP_TIMEOUT {
+            if process.successor.is_some_and(proc::is_running) {
+                std::thread::sleep(Duration::from_millis(5));
+                continue;
+            }
             match process.child.try_wait()? {
                 None => {}
                 // How others end is their business.
@@ -267,7 +291,7 @@ fn start_program(path: &Path, more: &[String], is_pinned: bool, setup: &Setup) -
     let (log, found) = (Arc::new(Mutex::new(Vec::new())), channel());
     let target = Target::parse("http://127.0.0.1:1")?;
     let mut server = Server { target, pid: Some(child.id()), process: None, token, is_numbered: true, is_ours: true };
-    let process = server.process.insert(Process { child, log: log.clone(), _data: directory });
+    let process = server.process.insert(Process { child, successor: None, log: log.clone(), _data: directory });
     follow(process, log, Some(found.0));
     server.target = match found.1.recv_timeout(START_TIMEOUT) {
         Ok(target) => target?,
@@ -299,7 +323,7 @@ fn start_peer(peer: &Peer, is_pinned: bool, setup: &Setup) -> Outcome<Server> {
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let child = spawn(&mut command, is_pinned).map_err(|Failure(why)| Failure(format!("{}: {why}", peer.name)))?;
     let (pid, log) = (child.id(), Arc::new(Mutex::new(Vec::new())));
-    let mut process = Process { child, log: log.clone(), _data: None };
+    let mut process = Process { child, successor: None, log: log.clone(), _data: None };
     follow(&mut process, log, None);
     let began = Instant::now();
     while TcpStream::connect_timeout(&address, START_TIMEOUT).is_err() {
@@ -318,7 +342,10 @@ fn start_peer(peer: &Peer, is_pinned: bool, setup: &Setup) -> Outcome<Server> {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail where it has ended by itself.
+        // All fail where it has ended by itself.
+        if let Some(pid) = self.successor {
+            let _ = kill_process(pid, Signal::KILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -42,7 +42,7 @@ pub(super) fn demo(settings: Settings) -> Result<ExitCode, CommandError> {
     let _ = logging::start(loaded.config.log.level.min(log::LevelFilter::Warn), Box::new(io::stderr()));
     let scratch = Scratch::new().map_err(|error| CommandError::io("create a working directory", &error))?;
     let server = start(loaded.config, has_address, &scratch)?;
-    stop_on_signal(server.stopper())?;
+    stop_on_signal(server.stopper(), || ())?;
     let address = server.addresses()[0];
     let project = ProjectId::parse(PROJECT).map_err(|error| CommandError::new(error.to_string()))?;
     if cfg!(feature = "dashboard") {

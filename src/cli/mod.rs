@@ -16,8 +16,10 @@ mod progress;
 mod resume;
 mod run;
 mod serve;
+mod service;
 mod signals;
 mod token;
+mod upgrade;
 mod watch;
 mod webhooks;
 
@@ -34,6 +36,7 @@ use crate::server::claim_rules;
 
 /// The whole program: reads its command line and does what it says; what it exits with.
 pub fn main() -> ExitCode {
+    upgrade::restore_limit();
     launch_if_asked();
     match args::parse(std::env::args_os()) {
         Ok(command) => execute(command),

@@ -330,6 +330,28 @@ impl<S: Socket> Server<S> {
         self.streams.close_all(CloseReason::Shutdown, now);
     }
 
+    /// Reads no request more, and ends all streams so that they come back soon, to the process that takes over.
+    pub fn leave_to_another(&mut self, now: Now) {
+        self.connections.stop_reading();
+        self.streams.expect_back_soon();
+        self.end_streams(now);
+    }
+
+    /// Takes the connections out that another process can go on with: their sockets, where they came in, and what was read
+    /// of them and not answered.
+    pub fn take_passable(&mut self) -> Vec<(S, Door, Vec<u8>)> {
+        self.connections.take_passable()
+    }
+
+    /// What another process has read of a connection, before it passed that on.
+    pub fn feed(&mut self, token: Token, input: &[u8], now: Now) {
+        let Some(Owner::Connection(index)) = self.sockets.owner(token) else { return };
+        if !input.is_empty() {
+            self.connections.feed(index as usize, input);
+            self.serve_requests(index as usize, now);
+        }
+    }
+
     /// Are answers still owed, or on their way out?
     pub fn owes_answers(&self) -> bool {
         self.connections.owes_answers()

@@ -5,7 +5,7 @@
 //! and once more when one is full for the first time.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError};
@@ -18,6 +18,7 @@ use super::inbox::InboxReceiver;
 use super::intake::Work;
 use super::jwks::Asks;
 use super::listen::{Listeners, WAKER};
+use super::passed::PassedConnection;
 use super::socket::TcpSocket;
 use super::sockets::Token;
 use crate::api::Door;
@@ -48,6 +49,8 @@ pub(super) trait Control {
     fn drain_max(&self) -> Duration;
     /// What time it is.
     fn now(&self) -> Now;
+    /// A turn of the loop has ended.
+    fn note_turn(&self);
 }
 
 /// What the loop is wanted to do.
@@ -57,8 +60,19 @@ pub(super) enum Wish {
     Serve,
     /// Take no new work, and end once what goes on is done.
     Drain,
+    /// Go on serving until what runs has ended or had its time; then end, and pass on the connections that can be.
+    HandOver,
     /// End at once.
     Stop,
+}
+
+/// What is left when the loop has ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// Nothing: it was told to end.
+    Stopped,
+    /// Connections for the process that takes over.
+    HandedOver(Vec<PassedConnection>),
 }
 
 /// Whom the loop hands work to.
@@ -91,6 +105,9 @@ struct Drain {
     began_at: Option<Duration>,
     ends_at: Option<Duration>,
 }
+
+/// For the last answers and the streams' last messages to leave.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Why no connection was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,12 +180,14 @@ impl<C: Control> EventLoop<C> {
         Self { poll, listeners, server, inbox, hands, control, unsent, spare, accept_again_at, warned_at }
     }
 
-    /// Serves until told to end.
+    /// Serves until told to end. Connections that another process has `passed` on are the first.
     ///
     /// # Errors
     /// Where polling fails, which nothing can be done about.
-    pub(super) fn run(mut self) -> io::Result<()> {
+    pub(super) fn run(mut self, passed: Vec<PassedConnection>) -> io::Result<Ended> {
         self.listeners.register(self.poll.registry())?;
+        let now = self.control.now();
+        passed.into_iter().for_each(|connection| self.adopt(connection, now));
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut is_busy = false;
         let mut drain = Drain::default();
@@ -187,13 +206,20 @@ impl<C: Control> EventLoop<C> {
             self.server.record_fanouts(|| self.control.now());
             is_busy |= self.watch_blocked();
             self.carry_out_outbox(now);
+            self.control.note_turn();
             match self.control.wish() {
                 Wish::Serve => {}
-                Wish::Stop => return Ok(()),
+                Wish::Stop => return Ok(Ended::Stopped),
                 Wish::Drain => {
                     is_busy |= self.drain(&mut drain, now);
                     if drain.ends_at.is_some_and(|at| now.mono >= at) {
-                        return Ok(());
+                        return Ok(Ended::Stopped);
+                    }
+                }
+                Wish::HandOver => {
+                    is_busy |= self.hand_over(&mut drain, now);
+                    if drain.ends_at.is_some_and(|at| now.mono >= at || !self.server.owes_answers()) {
+                        return Ok(Ended::HandedOver(self.pass_connections()));
                     }
                 }
             }
@@ -202,8 +228,6 @@ impl<C: Control> EventLoop<C> {
 
     /// Ends the streams once the work is done, and then gives what is on its way out a moment.
     fn drain(&mut self, drain: &mut Drain, now: Now) -> bool {
-        /// For the last answers and the streams' last messages to leave.
-        const LAST_WORDS: Duration = Duration::from_millis(500);
         self.server.drain();
         let began_at = *drain.began_at.get_or_insert(now.mono);
         let is_late = now.mono >= began_at + self.control.drain_max();
@@ -215,13 +239,45 @@ impl<C: Control> EventLoop<C> {
         false
     }
 
+    /// Serves on until what runs has stopped. Then nobody is accepted and no request read any more: both wait in the kernel
+    /// for the process that takes over. What was read is answered, and the streams end.
+    fn hand_over(&mut self, drain: &mut Drain, now: Now) -> bool {
+        let began_at = *drain.began_at.get_or_insert(now.mono);
+        let is_late = now.mono >= began_at + self.control.drain_max();
+        if drain.ends_at.is_some() || !(self.server.is_drained() || is_late) {
+            return false;
+        }
+        self.listeners.close(self.poll.registry());
+        self.accept_again_at = None;
+        self.server.leave_to_another(now);
+        drain.ends_at = Some(now.mono + LAST_WORDS);
+        true
+    }
+
+    /// Takes the connections out that another process can go on with.
+    fn pass_connections(&mut self) -> Vec<PassedConnection> {
+        let passable = self.server.take_passable().into_iter();
+        let passed = passable.map(|(TcpSocket(socket), door, input)| PassedConnection::new(socket.into(), door, input));
+        passed.collect()
+    }
+
+    /// Takes in a connection that another process has passed on.
+    fn adopt(&mut self, connection: PassedConnection, now: Now) {
+        let door = connection.door();
+        let (socket, peer, input) = connection.into_parts();
+        if let Some(token) = self.take_in(socket, peer, door, now) {
+            self.server.feed(token, &input, now);
+        }
+    }
+
     fn wait(&mut self, events: &mut Events, is_busy: bool) -> io::Result<()> {
         let now = self.control.now().mono;
         let timeout = if is_busy || !self.unsent.is_empty() {
             // What the log had no room for is tried again soon; the rest of a broadcast at once.
             Some(if is_busy { Duration::ZERO } else { Duration::from_millis(1) })
         } else {
-            let drains = (self.control.wish() == Wish::Drain).then(|| now + Duration::from_millis(20));
+            let is_ending = matches!(self.control.wish(), Wish::Drain | Wish::HandOver);
+            let drains = is_ending.then(|| now + Duration::from_millis(20));
             let deadlines = [self.server.next_deadline(), self.accept_again_at, drains];
             deadlines.into_iter().flatten().min().map(|at| at.saturating_sub(now))
         };
@@ -252,7 +308,7 @@ impl<C: Control> EventLoop<C> {
         for _ in 0..ACCEPTS_MAX {
             let Some((listener, door)) = self.listeners.get(index) else { return };
             match listener.accept() {
-                Ok((socket, peer)) => self.take_in(socket, peer, door, now),
+                Ok((socket, peer)) => drop(self.take_in(socket, peer, door, now)),
                 Err(error) => match Unaccepted::of(&error) {
                     Unaccepted::NoneWaits => return,
                     Unaccepted::Lost => {}
@@ -269,12 +325,14 @@ impl<C: Control> EventLoop<C> {
         self.accept_again_at = Some(now.mono);
     }
 
-    fn take_in(&mut self, socket: TcpStream, peer: SocketAddr, door: Door, now: Now) {
-        let Ok(token) = self.server.accept(TcpSocket(socket), canonical(peer.ip()), door, now) else { return };
-        let Some(TcpSocket(socket)) = self.server.socket(token) else { return };
+    fn take_in(&mut self, socket: TcpStream, peer: IpAddr, door: Door, now: Now) -> Option<Token> {
+        let token = self.server.accept(TcpSocket(socket), canonical(peer), door, now).ok()?;
+        let TcpSocket(socket) = self.server.socket(token)?;
         if self.poll.registry().register(socket, mio::Token(token.0), Interest::READABLE).is_err() {
             self.server.abandon(token);
+            return None;
         }
+        Some(token)
     }
 
     fn warn_of_accept(&mut self, error: &io::Error, now: Now) {

@@ -1,15 +1,18 @@
 //! Sockets that listen.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use mio::net::TcpListener;
+use mio::event::Source;
+use mio::net::{TcpListener, TcpStream, UnixListener};
 use mio::{Interest, Registry};
 use rustix::io::Errno;
 use socket2::{Socket, TcpKeepalive};
 
 use super::error::{StartError, failed};
+use super::listener::{Listener, ListeningSocket, Origin};
 use crate::api::Door;
 use crate::config::{Config, ListenAddress};
 
@@ -32,18 +35,65 @@ const FREE_PORTS_MAX: usize = 16;
 /// The waker's token; listeners have those below it, sockets those from 0 on.
 pub(super) const WAKER: mio::Token = mio::Token(usize::MAX);
 
+/// A listener as the loop has it.
+#[derive(Debug)]
+pub(super) enum Acceptor {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Acceptor {
+    /// The next connection, and where its client is: one that comes by a Unix socket is on this machine.
+    ///
+    /// # Errors
+    /// As accept(2).
+    pub(super) fn accept(&self) -> io::Result<(TcpStream, IpAddr)> {
+        match self {
+            Self::Tcp(listener) => listener.accept().map(|(socket, peer)| (socket, peer.ip())),
+            Self::Unix(listener) => {
+                let (socket, _) = listener.accept()?;
+                // The loop sends, receives, watches and shuts down: of that a stream socket's family changes nothing.
+                let socket = TcpStream::from_std(OwnedFd::from(socket).into());
+                Ok((socket, IpAddr::V4(Ipv4Addr::LOCALHOST)))
+            }
+        }
+    }
+
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(listener) => listener,
+            Self::Unix(listener) => listener,
+        }
+    }
+}
+
 /// Each listener with what it is for. As many as the names stand for: each has a token of its own, below the waker's.
 #[derive(Debug)]
-pub(super) struct Listeners(Vec<(TcpListener, Door)>);
+pub(super) struct Listeners(Vec<(Acceptor, Door)>);
 
 impl Listeners {
+    /// The same sockets as `listeners`, for the loop.
+    ///
+    /// # Errors
+    /// Where the process may have no descriptor more.
+    pub(super) fn of(listeners: &[Listener]) -> io::Result<Self> {
+        let acceptor = |listener: &Listener| -> io::Result<_> {
+            let acceptor = match listener.socket() {
+                ListeningSocket::Tcp(socket) => Acceptor::Tcp(TcpListener::from_std(socket.try_clone()?)),
+                ListeningSocket::Unix(socket) => Acceptor::Unix(UnixListener::from_std(socket.try_clone()?)),
+            };
+            Ok((acceptor, listener.door()))
+        };
+        Ok(Self(listeners.iter().map(acceptor).collect::<io::Result<_>>()?))
+    }
+
     /// Watches all of them.
     ///
     /// # Errors
     /// Where the poll takes one of them not.
     pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
         for (index, (listener, _)) in self.0.iter_mut().enumerate() {
-            registry.register(listener, mio::Token(WAKER.0 - 1 - index), Interest::READABLE)?;
+            registry.register(listener.source(), mio::Token(WAKER.0 - 1 - index), Interest::READABLE)?;
         }
         Ok(())
     }
@@ -53,24 +103,66 @@ impl Listeners {
         WAKER.0.checked_sub(1)?.checked_sub(token.0).filter(|index| *index < self.0.len())
     }
 
-    pub(super) fn get(&self, index: usize) -> Option<(&TcpListener, Door)> {
+    pub(super) fn get(&self, index: usize) -> Option<(&Acceptor, Door)> {
         self.0.get(index).map(|(listener, door)| (listener, *door))
     }
 
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
+
+    /// Accepts nobody any more: who comes from now on waits in the queue of the socket, which others hold too.
+    pub(super) fn close(&mut self, registry: &Registry) {
+        for (mut listener, _) in self.0.drain(..) {
+            // The poll would go on telling of it, as long as anyone holds the socket.
+            let _ = registry.deregister(listener.source());
+        }
+    }
 }
 
-/// The listeners, and the addresses of those for everything.
-pub(super) fn bind_all(config: &Config) -> Result<(Listeners, Vec<SocketAddr>), StartError> {
-    let main = bind_name(&config.listen)?;
-    let local = |listener: &TcpListener| listener.local_addr().map_err(|error| failed("listen", &error));
-    let addresses = main.iter().map(local).collect::<Result<_, _>>()?;
-    let metrics = config.metrics.listen.as_ref().map_or(Ok(Vec::new()), bind_name)?;
-    let main = main.into_iter().map(|listener| (listener, Door::Main));
-    let metrics = metrics.into_iter().map(|listener| (listener, Door::Metrics));
-    Ok((Listeners(main.chain(metrics).collect()), addresses))
+/// The listeners for everything, and behind them those for metrics. Those that are `given` count; of those that a
+/// predecessor has bound, the ones that the configuration still names.
+pub(super) fn bind_all(config: &Config, given: Vec<Listener>) -> Result<Vec<Listener>, StartError> {
+    let (main, metrics): (Vec<_>, Vec<_>) = given.into_iter().partition(|listener| listener.door() == Door::Main);
+    let mut listeners = at_door(Some(&config.listen), Door::Main, main)?;
+    listeners.extend(at_door(config.metrics.listen.as_ref(), Door::Metrics, metrics)?);
+    Ok(listeners)
+}
+
+fn at_door(wanted: Option<&ListenAddress>, door: Door, held: Vec<Listener>) -> Result<Vec<Listener>, StartError> {
+    let is_given = held.iter().any(|listener| listener.origin() == Origin::Given);
+    if is_given || (!held.is_empty() && wanted.is_some_and(|wanted| stands_for(wanted, &held))) {
+        held.iter().try_for_each(adopt).map_err(|error| failed("use a socket that was handed over", &error))?;
+        return Ok(held);
+    }
+    let bound = wanted.map_or(Ok(Vec::new()), bind_name)?;
+    let configured = |listener: TcpListener| Listener::configured(OwnedFd::from(listener).into(), door);
+    Ok(bound.into_iter().map(configured).collect())
+}
+
+/// Are these what listening at `wanted` has come to? One of a name's addresses may be lacking.
+fn stands_for(wanted: &ListenAddress, held: &[Listener]) -> bool {
+    let Ok(resolved) = wanted.resolve() else { return false };
+    let is_one = |address: SocketAddr| {
+        resolved.iter().any(|it| it.ip() == address.ip() && (it.port() == 0 || it.port() == address.port()))
+    };
+    held.iter().all(|listener| listener.address().is_some_and(is_one))
+}
+
+/// Makes a socket that someone else has bound like those that are bound here.
+fn adopt(listener: &Listener) -> io::Result<()> {
+    match listener.socket() {
+        ListeningSocket::Tcp(socket) => {
+            socket.set_nonblocking(true)?;
+            prepare(&socket2::SockRef::from(socket));
+        }
+        ListeningSocket::Unix(socket) => {
+            socket.set_nonblocking(true)?;
+            // It makes a connection better, and is not needed for it to work.
+            let _ = socket2::SockRef::from(socket).set_send_buffer_size(SEND_BUFFER_BYTES);
+        }
+    }
+    Ok(())
 }
 
 fn bind_name(listen: &ListenAddress) -> Result<Vec<TcpListener>, StartError> {
@@ -198,6 +290,32 @@ mod tests {
     }
 
     #[test]
+    fn what_a_predecessor_has_bound_is_kept_as_long_as_the_configuration_names_it() {
+        let mut config =
+            Config { listen: ListenAddress::parse("127.0.0.1:0").expect("an address"), ..Config::default() };
+        let bound = |listeners: &[Listener]| listeners.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let first = bind_all(&config, Vec::new()).expect("a listener");
+        let address = bound(&first);
+        let second = bind_all(&config, first).expect("the same listener");
+        assert_eq!(bound(&second), address);
+        config.listen = ListenAddress::parse("127.0.0.2:0").expect("an address");
+        let third = bind_all(&config, second).expect("another listener");
+        assert!(bound(&third)[0].starts_with("127.0.0.2:"), "{third:?}");
+    }
+
+    #[test]
+    fn what_is_given_counts_whatever_the_configuration_says() {
+        let config = Config { listen: ListenAddress::parse("192.0.2.1:9").expect("an address"), ..Config::default() };
+        let given = || Listener::from(std::net::TcpListener::bind("127.0.0.1:0").expect("a listener"));
+        let listeners = bind_all(&config, vec![given(), given().for_metrics()]).expect("listeners");
+        let doors: Vec<_> = listeners.iter().map(Listener::door).collect();
+        assert_eq!(doors, [Door::Main, Door::Metrics]);
+        // They wait for nobody, as the loop needs it.
+        let error = Listeners::of(&listeners).expect("listeners").0[0].0.accept().expect_err("nobody comes");
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
     fn localhost_is_listened_at_by_ipv4_too() {
         let localhost = ListenAddress::parse("localhost:0").expect("an address");
         let listeners = bind_name(&localhost).expect("listeners");
@@ -211,14 +329,12 @@ mod tests {
         let texts: Vec<String> = (1..=MANY).map(|n| format!("127.0.0.{n}:0")).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let bound = bind_each(&addresses(&texts)).expect("listeners");
-        let mut listeners = Listeners(bound.into_iter().map(|listener| (listener, Door::Main)).collect());
+        let addresses: Vec<_> = bound.iter().map(|listener| listener.local_addr().expect("bound")).collect();
+        let mut listeners = Listeners(bound.into_iter().map(|it| (Acceptor::Tcp(it), Door::Main)).collect());
         let mut poll = mio::Poll::new().expect("a poll");
         listeners.register(poll.registry()).expect("registered");
-        let connect = |index| {
-            let (listener, _) = listeners.get(index).expect("a listener");
-            std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("a connection")
-        };
-        let _clients: Vec<_> = (0..listeners.len()).map(connect).collect();
+        let connect = |address| std::net::TcpStream::connect(address).expect("a connection");
+        let _clients: Vec<_> = addresses.into_iter().map(connect).collect();
         let mut heard = std::collections::BTreeSet::new();
         let mut events = mio::Events::with_capacity(MANY);
         while heard.len() < MANY {

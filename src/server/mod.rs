@@ -31,8 +31,10 @@ mod intake;
 mod jwks;
 mod key_wait;
 mod listen;
+mod listener;
 mod membership;
 mod metrics;
+mod passed;
 mod refused;
 mod replies;
 mod running;
@@ -61,7 +63,11 @@ pub use handle::{Handle, HandleError};
 use inbox::Inbox;
 #[cfg(test)]
 use jwks::KeyNews;
-pub use running::{RunningServer, Stopper};
+pub use listener::Listener;
+pub(crate) use listener::Origin;
+pub(crate) use passed::PassedConnection;
+pub(crate) use running::Legacy;
+pub use running::{LoopWatch, RunningServer, Stopper};
 pub(crate) use settings::{claim_rules, declare_tools};
 #[cfg(test)]
 use socket::Socket;

@@ -2,15 +2,17 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::event_loop::{Control, Wish};
+use super::event_loop::{Control, Ended, Wish};
 use super::handle::Handle;
 use super::inbox::InboxSender;
+use super::listener::Listener;
 use super::membership::Membership;
+use super::passed::PassedConnection;
 use crate::clock;
 use crate::executor::ExecutorHandle;
 use crate::log::LogHandle;
@@ -21,10 +23,13 @@ use crate::webhooks::CourierHandle;
 /// A server that runs.
 pub struct RunningServer {
     pub(super) addresses: Vec<SocketAddr>,
+    /// The loop has the same sockets; these keep connections waiting for whoever takes over.
+    pub(super) listeners: Arc<Vec<Listener>>,
     pub(super) handle: Handle,
     pub(super) stopper: Stopper,
     pub(super) log: LogHandle,
-    pub(super) thread: JoinHandle<io::Result<()>>,
+    pub(super) turns: Arc<AtomicU64>,
+    pub(super) thread: JoinHandle<io::Result<Ended>>,
     /// What tells webhooks, where there are any.
     pub(super) courier: Option<(CourierHandle, JoinHandle<()>)>,
     /// What keeps it among other nodes, where there may be any.
@@ -46,6 +51,16 @@ impl RunningServer {
     /// Where it listens.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The sockets that it listens at, for as long as it does.
+    pub fn listeners(&self) -> Weak<Vec<Listener>> {
+        Arc::downgrade(&self.listeners)
+    }
+
+    /// To see from another thread whether its loop goes round.
+    pub fn loop_watch(&self) -> LoopWatch {
+        LoopWatch { turns: Arc::clone(&self.turns), inbox: self.stopper.inbox.clone() }
     }
 
     /// To broadcast and to submit plans from inside the program.
@@ -72,7 +87,22 @@ impl RunningServer {
     /// # Errors
     /// What made the loop end before it was told to.
     pub fn wait(self) -> io::Result<()> {
+        self.release().map(drop)
+    }
+
+    /// Waits until it has ended and its store is closed. What it leaves to another process, where it was to
+    /// [hand over](Stopper::hand_over) and nothing came between.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub(crate) fn release(self) -> io::Result<Option<Legacy>> {
         let result = self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the event loop thread panicked")));
+        let result = result.map(|ended| match ended {
+            Ended::Stopped => None,
+            Ended::HandedOver(connections) => Some(Legacy { listeners: Arc::clone(&self.listeners), connections }),
+        });
+        // Where nobody takes over nobody waits in vain.
+        drop(self.listeners);
         if let Some((handle, thread)) = self.courier {
             handle.close();
             // While the log is there to be told what became of what was sent.
@@ -95,14 +125,63 @@ impl RunningServer {
 impl Stopper {
     /// Takes no new work, gives active steps their grace, ends the streams, and stops. A second time: stops at once.
     pub fn stop(&self) {
-        let (first, second) = (Wish::Drain as u8, Wish::Stop as u8);
-        if self.wish.compare_exchange(Wish::Serve as u8, first, Ordering::SeqCst, Ordering::SeqCst).is_err() {
-            self.wish.store(second, Ordering::SeqCst);
+        let became = |from: Wish, to: Wish| {
+            self.wish.compare_exchange(from as u8, to as u8, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        };
+        if became(Wish::HandOver, Wish::Drain) {
+            // The executor is stopping already, and a second time would be at once.
+            return self.end_rest();
+        }
+        if !became(Wish::Serve, Wish::Drain) {
+            self.wish.store(Wish::Stop as u8, Ordering::SeqCst);
             self.courier.iter().for_each(CourierHandle::hurry);
         }
-        self.scheduler.close();
         self.executor.shutdown();
+        self.end_rest();
+    }
+
+    fn end_rest(&self) {
+        self.scheduler.close();
         self.inbox.wake();
+    }
+
+    /// Gives active steps their grace while everything else goes on, then ends the streams and stops, so that another
+    /// process may take over. Does nothing where it is ending already.
+    pub(crate) fn hand_over(&self) {
+        let (from, to) = (Wish::Serve as u8, Wish::HandOver as u8);
+        if self.wish.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            self.courier.iter().for_each(CourierHandle::close);
+            self.executor.shutdown();
+            self.inbox.wake();
+        }
+    }
+
+    /// Was it told to [stop](Self::stop)?
+    pub(crate) fn is_told_to_stop(&self) -> bool {
+        matches!(Wish::of(self.wish.load(Ordering::SeqCst)), Wish::Drain | Wish::Stop)
+    }
+}
+
+/// What a server leaves to the process that takes over from it.
+#[derive(Debug)]
+pub(crate) struct Legacy {
+    pub(crate) listeners: Arc<Vec<Listener>>,
+    pub(crate) connections: Vec<PassedConnection>,
+}
+
+/// Tells whether a server's loop goes round.
+#[derive(Clone)]
+pub struct LoopWatch {
+    turns: Arc<AtomicU64>,
+    inbox: InboxSender,
+}
+
+impl LoopWatch {
+    /// How many turns it has made, and has it make another one: where nothing happens it would not.
+    pub fn turns(&self) -> u64 {
+        let turns = self.turns.load(Ordering::Relaxed);
+        self.inbox.wake();
+        turns
     }
 }
 
@@ -110,15 +189,18 @@ impl Stopper {
 pub(super) struct LoopControl {
     pub(super) wish: Arc<AtomicU8>,
     pub(super) drain_max: Duration,
+    pub(super) turns: Arc<AtomicU64>,
+}
+
+impl Wish {
+    fn of(number: u8) -> Self {
+        [Self::Serve, Self::Drain, Self::HandOver].into_iter().find(|it| *it as u8 == number).unwrap_or(Self::Stop)
+    }
 }
 
 impl Control for LoopControl {
     fn wish(&self) -> Wish {
-        match self.wish.load(Ordering::SeqCst) {
-            0 => Wish::Serve,
-            1 => Wish::Drain,
-            _ => Wish::Stop,
-        }
+        Wish::of(self.wish.load(Ordering::SeqCst))
     }
 
     fn drain_max(&self) -> Duration {
@@ -127,5 +209,10 @@ impl Control for LoopControl {
 
     fn now(&self) -> Now {
         clock::now()
+    }
+
+    fn note_turn(&self) {
+        // The loop alone writes it.
+        self.turns.store(self.turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 }

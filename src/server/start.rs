@@ -19,12 +19,15 @@ use super::error::StartError;
 use super::event_loop::Hands;
 use super::handle::Handle;
 use super::jwks;
+use super::listen::bind_all;
+use super::listener::Listener;
 use super::membership::Joined;
+use super::passed::PassedConnection;
 use super::running::{LoopControl, RunningServer, Stopper};
-use super::settings::{declare_tools, journal_limits, key_source, size, webhooks};
+use super::settings::{declare_tools, descriptors, journal_limits, key_source, size, verifier, webhooks};
 use super::storage::{self, Storage};
-use crate::api::{Api, read_document};
-use crate::auth::IdSigner;
+use crate::api::{Api, Door, read_document};
+use crate::auth::{IdSigner, Origins};
 use crate::clock;
 use crate::cluster;
 use crate::config::Config;
@@ -75,12 +78,18 @@ const DRAIN_SLACK: Duration = Duration::from_secs(10);
 pub struct Builder {
     config: Config,
     registry: Registry,
+    /// Those that were bound by others.
+    given: Vec<Listener>,
+    /// Those to serve at, where they are bound already.
+    bound: Option<Vec<Listener>>,
+    /// Connections that another process has passed on.
+    passed: Vec<PassedConnection>,
 }
 
 impl Builder {
     /// A server that goes by `config`, with the built-in tools and those that it declares.
     pub fn new(config: Config) -> Self {
-        Self { config, registry: Registry::with_builtins() }
+        Self { config, registry: Registry::with_builtins(), given: Vec::new(), bound: None, passed: Vec::new() }
     }
 
     /// Adds a tool of the embedding program.
@@ -88,6 +97,32 @@ impl Builder {
     pub fn tool(mut self, name: &str, tool: impl Tool + 'static) -> Self {
         self.registry.insert(name, tool);
         self
+    }
+
+    /// Serves at these sockets in place of `listen`, or of `metrics.listen` where they are [for
+    /// metrics](Listener::for_metrics).
+    #[must_use]
+    pub fn listeners(mut self, given: Vec<Listener>) -> Self {
+        self.given = given;
+        self
+    }
+
+    /// Goes on with connections that another process has passed on.
+    pub(crate) fn connections(mut self, passed: Vec<PassedConnection>) -> Self {
+        self.passed = passed;
+        self
+    }
+
+    /// Checks all that can be checked, and binds, while another process may still have the data open.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub(crate) fn prepare(mut self) -> Result<Self, StartError> {
+        check(&self.config)?;
+        // Connections may come from another process before there is a server for them.
+        descriptors();
+        self.bound = Some(bind_all(&self.config, std::mem::take(&mut self.given))?);
+        Ok(self)
     }
 
     /// Binds, opens the store, starts all threads, and goes on with the runs that were left active.
@@ -113,7 +148,8 @@ impl Builder {
         let context = Arc::new(context(config, self.registry)?);
         let (bells, rung) = bells();
         let Opened { store, signer, api, joined } = open(config, open_storage, (bells.others.clone(), rung.others))?;
-        let mut front = Front::new(config, api)?;
+        let listeners = self.bound.map_or_else(|| bind_all(config, self.given), Ok)?;
+        let mut front = Front::new(config, api, listeners)?;
         let (journal, left) = open_journal(config, store, signer, &context, clock::now())?;
 
         let boards = front.show(config, &context, &journal, joined.as_ref());
@@ -127,18 +163,30 @@ impl Builder {
         let children = beside.start_children(wishes, executor.clone())?;
         let (scheduler_thread, scheduler) = beside.start_scheduler(boards.firings, rung.schedules)?;
 
-        let (inbox, addresses) = (front.inbox.clone(), std::mem::take(&mut front.addresses));
-        let wish = Arc::default();
-        let control = LoopControl { wish: Arc::clone(&wish), drain_max: config.executor.grace + DRAIN_SLACK };
+        let (inbox, listeners) = (front.inbox.clone(), Arc::clone(&front.listeners));
+        let (wish, turns) = (Arc::default(), Arc::default());
+        let drain_max = config.executor.grace + DRAIN_SLACK;
+        let control = LoopControl { wish: Arc::clone(&wish), drain_max, turns: Arc::clone(&turns) };
         let hands = Hands { log: log.clone(), intake, executor: executor.clone(), keys };
-        let thread = front.start(hands, control)?;
+        let thread = front.start(hands, control, self.passed)?;
         let mut others = backbone.watch(&inbox)?;
         others.extend([intake_thread, scheduler_thread, children]);
         let handle = Handle::new(log.clone(), context, config.limits.plan_steps);
         let stopper =
             Stopper { wish, executor, courier: courier.as_ref().map(|(handle, _)| handle.clone()), scheduler, inbox };
-        Ok(RunningServer { addresses, handle, stopper, log, thread, courier, membership, others })
+        let addresses = listeners.iter().filter(|it| it.door() == Door::Main).filter_map(Listener::address).collect();
+        Ok(RunningServer { addresses, listeners, handle, stopper, log, turns, thread, courier, membership, others })
     }
+}
+
+/// Checks what a start would refuse, but for the data, which may still be another process's.
+fn check(config: &Config) -> Result<(), StartError> {
+    declare_tools(config, &mut Registry::with_builtins())?;
+    check_all(&config.webhooks).map_err(StartError)?;
+    key_source(config)?;
+    verifier(config)?;
+    Origins::new(config.cors.allowed_origins.as_slice()).map_err(|error| StartError(error.to_string()))?;
+    storage::check(config)
 }
 
 /// What plans are checked and run with.

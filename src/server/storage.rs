@@ -48,6 +48,20 @@ pub(super) fn open(config: &Config, now: Timestamp) -> Result<Storage, StartErro
     }
 }
 
+/// Checks what can be seen of the store that `config` names while another process has it open.
+///
+/// # Errors
+/// It is of no use to this program.
+pub(super) fn check(config: &Config) -> Result<(), StartError> {
+    match &config.data {
+        #[cfg(feature = "sqlite")]
+        DataLocation::Directory(path) => {
+            crate::log::SqliteStore::check(path).map_err(|error| StartError(error.to_string()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The keys are derived from the secret, if there is one: a restart knows ids of the process before as genuine, though
 /// it can't go on from them.
 fn in_memory(config: &Config) -> Result<Storage, StartError> {

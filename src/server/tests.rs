@@ -4,6 +4,7 @@ mod bench;
 mod bodies;
 mod framing;
 mod keys;
+mod leaving;
 mod limits;
 mod panics;
 

@@ -150,6 +150,8 @@ pub struct ConnectionManager<S> {
     paging: Paging,
     sweep: Sweep,
     random: u64,
+    /// From when to how much later a client that is sent away is to come back, in milliseconds.
+    reconnection: (u64, u64),
     stats: Stats,
     /// The beginnings of rounds that have ended since they were last taken.
     rounds_ended: Vec<Duration>,
@@ -159,6 +161,7 @@ impl<S: Write> ConnectionManager<S> {
     /// A manager without streams, which writes ids with `signer`. `seed` spreads reconnection times.
     pub fn new(settings: Settings, signer: IdSigner, seed: u64) -> Self {
         Self {
+            reconnection: (settings.retry_ms, settings.retry_ms),
             settings,
             streams: Slab::new(),
             generation: 0,
@@ -326,6 +329,13 @@ impl<S: Write> ConnectionManager<S> {
         self.streams.get_mut(index).map(|stream| &mut stream.socket)
     }
 
+    /// Who is sent away from now on is to come back as soon as another process can have taken over, ten each millisecond.
+    pub fn expect_back_soon(&mut self) {
+        const NOT_BEFORE_MS: u64 = 100;
+        const STREAMS_PER_MS: u64 = 10;
+        self.reconnection = (NOT_BEFORE_MS, NOT_BEFORE_MS.max(self.streams.len() as u64 / STREAMS_PER_MS));
+    }
+
     /// Ends every stream with a `stream_closing` that says why.
     pub fn close_all(&mut self, reason: CloseReason, now: Now) {
         let keys: Vec<u32> = self.streams.iter().map(|(index, _)| index as u32).collect();
@@ -426,8 +436,8 @@ impl<S: Write> ConnectionManager<S> {
 
     /// When a client that is sent away is to come back: each at another time.
     fn reconnection_ms(&mut self) -> u64 {
-        let base = self.settings.retry_ms;
-        base + self.next_random() % base.max(1)
+        let (base, spread) = self.reconnection;
+        base + self.next_random() % spread.max(1)
     }
 
     fn next_random(&mut self) -> u64 {

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -81,8 +82,16 @@ impl Drop for TempFile {
 /// The program, with no settings from the environment of whoever runs the tests. `STEPCAST_BIN` names another build of it
 /// than the one that cargo made for the tests.
 pub fn program() -> Command {
-    let built = env!("CARGO_BIN_EXE_stepcast").into();
-    let mut command = Command::new(std::env::var_os("STEPCAST_BIN").unwrap_or(built));
+    program_at(&built())
+}
+
+/// Where the program is.
+pub fn built() -> PathBuf {
+    std::env::var_os("STEPCAST_BIN").map_or_else(|| env!("CARGO_BIN_EXE_stepcast").into(), PathBuf::from)
+}
+
+fn program_at(path: &Path) -> Command {
+    let mut command = Command::new(path);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("STEPCAST_") {
             command.env_remove(name);
@@ -129,6 +138,8 @@ pub struct Setup {
     asks_for_tokens: bool,
     keeps_auth: bool,
     first: Option<String>,
+    program: Option<PathBuf>,
+    sockets: Vec<Arc<OwnedFd>>,
 }
 
 impl Setup {
@@ -189,6 +200,26 @@ impl Setup {
         self
     }
 
+    /// The program at this path, which is one that cargo made.
+    pub fn program(mut self, path: &Path) -> Self {
+        self.program = Some(path.to_owned());
+        self
+    }
+
+    /// With sockets of these names, two at most, handed over as a service manager does (sd_listen_fds(3)).
+    pub fn sockets(mut self, named: Vec<(OwnedFd, &str)>) -> Self {
+        assert!(named.len() <= 2, "there is stdin and there is stdout");
+        let names: Vec<_> = named.iter().map(|(_, name)| *name).collect();
+        let count = named.len();
+        self = self.after(&format!(
+            "exec 3<&0 4<&1 </dev/null >/dev/null; [ {count} = 2 ] || exec 4<&-; \
+             export LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES={}",
+            names.join(":")
+        ));
+        self.sockets = named.into_iter().map(|(socket, _)| Arc::new(socket)).collect();
+        self
+    }
+
     pub fn start(self) -> Server {
         self.launch().listening()
     }
@@ -196,7 +227,11 @@ impl Setup {
     /// Starts the program, and does not wait for it to listen.
     pub fn launch(self) -> Starting {
         let file = self.config.as_deref().map(|toml| TempFile::new(".toml", toml));
-        let mut command = self.first.as_deref().map_or_else(program, program_after);
+        let mut command = match (&self.program, self.first.as_deref()) {
+            (Some(path), _) => program_at(path),
+            (None, Some(first)) => program_after(first),
+            (None, None) => program(),
+        };
         let listen = self.listen.map_or("127.0.0.1:0".to_owned(), |address| address.to_string());
         let data = self.data.map_or("none".into(), PathBuf::into_os_string);
         command.args(["serve", "--listen", &listen, "--data"]).arg(data).args(self.arguments);
@@ -209,6 +244,13 @@ impl Setup {
             command.args(["--auth", "none"]);
         }
         command.envs(self.environment).stdout(Stdio::null()).stderr(Stdio::piped());
+        let handed = |at: usize| self.sockets.get(at).map(|it| Stdio::from(it.try_clone().expect("a descriptor")));
+        if let Some(first) = handed(0) {
+            command.stdin(first);
+        }
+        if let Some(second) = handed(1) {
+            command.stdout(second);
+        }
         let mut process = Process(command.spawn().expect("the program starts"));
         let log = Log::follow(&mut process.0);
         Starting { process, log, file }
@@ -381,6 +423,43 @@ impl Server {
 
     pub fn log(&self) -> Vec<String> {
         self.log.lines()
+    }
+
+    /// Waits until it has logged a line with this in it for the `times`th time; that line.
+    pub fn until_logged(&self, text: &str, times: usize) -> String {
+        wait_for(text, || self.log().into_iter().filter(|line| line.contains(text)).nth(times - 1))
+    }
+
+    /// Waits until a process has taken over for the `times`th time.
+    pub fn until_upgraded(&self, times: usize) -> Successor {
+        let line = self.until_logged("has taken over", times);
+        let pid = line.split_once("process ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+        Successor(Pid::from_raw(pid.expect("a process id")).expect("not 0"))
+    }
+}
+
+/// A process that has taken over from a [`Server`] and says what it says to the same log; killed when this is dropped.
+pub struct Successor(Pid);
+
+impl Successor {
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.0, signal).expect("it runs");
+    }
+
+    pub fn pid(&self) -> u64 {
+        self.0.as_raw_nonzero().get().unsigned_abs().into()
+    }
+
+    /// Waits until it has ended.
+    pub fn until_ended(self) {
+        wait_for("the end of the process", || (!super::is_alive(self.pid())).then_some(()));
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        // Fails where it has ended by itself.
+        let _ = kill_process(self.0, Signal::KILL);
     }
 }
 

@@ -49,6 +49,8 @@ mod stored;
 mod streams;
 mod text_view;
 mod tools;
+#[cfg(feature = "sqlite")]
+mod upgrade;
 #[cfg(feature = "http-tool")]
 mod usage;
 mod watch;

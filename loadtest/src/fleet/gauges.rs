@@ -9,6 +9,8 @@ pub struct Gauges {
     pub(super) at_goal: AtomicU64,
     pub(super) last_goal_ns: AtomicU64,
     pub(super) messages: AtomicU64,
+    pub(super) begun: AtomicU64,
+    pub(super) last_begun_ns: AtomicU64,
 }
 
 impl Gauges {
@@ -25,6 +27,16 @@ impl Gauges {
     /// When the newest of those got there.
     pub fn last_goal_ns(&self) -> u64 {
         self.last_goal_ns.load(Ordering::Relaxed)
+    }
+
+    /// Streams on which `connected` has come so far, with those that have ended.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// When the newest of those began.
+    pub fn last_begun_ns(&self) -> u64 {
+        self.last_begun_ns.load(Ordering::Relaxed)
     }
 
     /// Messages received.

@@ -171,6 +171,8 @@ impl Work {
         let verdict = member.read(reading, now_ns, &mut self.tally);
         if !was_greeted && member.is_greeted {
             self.gauges.greeted.fetch_add(1, Ordering::Relaxed);
+            self.gauges.last_begun_ns.fetch_max(now_ns, Ordering::Relaxed);
+            self.gauges.begun.fetch_add(1, Ordering::Relaxed);
         }
         if was_opening && !member.is_opening() {
             self.opening -= 1;

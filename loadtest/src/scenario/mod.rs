@@ -17,6 +17,7 @@ mod slow;
 mod steady;
 mod steps;
 mod storm;
+mod upgrade;
 mod viewers;
 mod workflow;
 
@@ -44,6 +45,7 @@ pub const ALL: &[Scenario] = &[
     overload::SCENARIO,
     neighbours::SCENARIO,
     cluster::SCENARIO,
+    upgrade::SCENARIO,
 ];
 
 /// Carries out what was asked for and prints the reports; were they good?

@@ -156,6 +156,27 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// Could this program open the store in `directory`? Reads what format it has, and may do so while another process has
+    /// it open. A directory without a store is as good as one with.
+    ///
+    /// # Errors
+    /// It is not ours, or of a later format.
+    pub fn check(directory: &Path) -> Result<(), OpenError> {
+        let directory = &std::path::absolute(directory).map_err(io_problem("find", directory))?;
+        let path = directory.join(DATABASE);
+        if !path.exists() {
+            return Ok(());
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let failed = |error| sqlite_problem(&path, error);
+        let conn = Connection::open_with_flags(&path, flags).map_err(failed)?;
+        conn.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+        let found = check_version(&conn).map_err(failed)?;
+        found.map(drop).map_err(|problem| OpenError { path: path.clone(), problem })
+    }
+}
+
 /// Makes the connection fit for use. Whose file it is, and all projects' ids, so that the first trim looks at each.
 fn prepare(
     conn: &Connection,

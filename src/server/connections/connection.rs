@@ -127,6 +127,11 @@ impl<S: Socket> Connection<S> {
         (got, bytes)
     }
 
+    /// Takes bytes that were read of it elsewhere.
+    pub(super) fn feed(&mut self, bytes: &[u8]) {
+        self.input.append(bytes);
+    }
+
     /// How much may wait in the input: a whole request while its body comes. What is sent ahead waits at the client.
     fn input_bytes_max(&self, limits: &Limits) -> usize {
         match self.phase {

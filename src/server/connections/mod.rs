@@ -62,6 +62,8 @@ pub(super) struct Connections<S> {
     unwritten: VecDeque<usize>,
     /// What was done for them in this turn.
     work: usize,
+    /// Nothing is read any more: what clients send is for another process.
+    is_deaf: bool,
     /// What of large answers may be sent just now.
     contents: Allowance,
     /// What they hold in all, but for what each of them may keep.
@@ -108,6 +110,7 @@ impl<S: Socket> Connections<S> {
             unread: Vec::new(),
             unwritten: VecDeque::new(),
             work: 0,
+            is_deaf: false,
             contents: Allowance::default(),
             weight: 0,
             blocked: Vec::new(),
@@ -124,6 +127,32 @@ impl<S: Socket> Connections<S> {
         let patience = if connection.beyond.is_some() { patience.min(REFUSED_WAIT) } else { patience };
         connection.deadline = Some((now.mono + patience, Overdue::Idle));
         self.slab.insert(connection)
+    }
+
+    /// Reads nothing any more, and looks at no request that it has read.
+    pub(super) fn stop_reading(&mut self) {
+        self.is_deaf = true;
+    }
+
+    /// Takes those out of which every request that was looked at is answered: their sockets, where they came in, and what
+    /// was read of them behind that. Of no use for anything else afterwards.
+    pub(super) fn take_passable(&mut self) -> Vec<(S, Door, Vec<u8>)> {
+        let passable = |connection: &Connection<S>| {
+            matches!(connection.state, State::Reading) && !connection.has_output() && connection.beyond.is_none()
+        };
+        let all = std::mem::take(&mut self.slab).into_iter().map(|(_, connection)| connection);
+        let passed = all.filter(passable).map(|mut connection| {
+            let input = connection.take_input().unread().to_vec();
+            (connection.socket, connection.door, input)
+        });
+        passed.collect()
+    }
+
+    /// Bytes that were read of a connection by another process.
+    pub(super) fn feed(&mut self, index: usize, input: &[u8]) {
+        if let Some(connection) = self.slab.get_mut(index) {
+            connection.feed(input);
+        }
     }
 
     /// How many there are.

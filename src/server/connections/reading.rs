@@ -10,6 +10,9 @@ impl<S: Socket> Connections<S> {
     /// Reads what has come; `true` where it is to be looked at. `to_the_end`: the other side has closed, of which only a
     /// further read tells. `scratch` is where everyone's bytes are read to first.
     pub(in crate::server) fn read(&mut self, index: usize, scratch: &mut [u8], to_the_end: bool) -> bool {
+        if self.is_deaf {
+            return false;
+        }
         if self.work >= WORK_PER_TURN || self.holds_too_much() {
             // It is read in the next turn, after the streams, and after those that hold most were let go.
             self.read_later(index);
@@ -60,7 +63,7 @@ impl<S: Socket> Connections<S> {
 
     /// The input, where the request at its front may be looked at. It is to be [given back](Self::give_back).
     pub(in crate::server) fn take_input(&mut self, index: usize) -> Option<Input> {
-        let connection = self.slab.get_mut(index)?;
+        let connection = self.slab.get_mut(index).filter(|_| !self.is_deaf)?;
         connection.wants_request().then(|| connection.take_input())
     }
 

@@ -1,7 +1,6 @@
 //! What the loop has, before there is a thread that runs it: its sockets, the way into it, and what it shows of others.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -9,10 +8,12 @@ use mio::{Poll, Waker};
 
 use super::super::core::{Node, Server};
 use super::super::error::{StartError, failed};
-use super::super::event_loop::{EventLoop, Hands};
+use super::super::event_loop::{Ended, EventLoop, Hands};
 use super::super::inbox::{InboxReceiver, InboxSender, inbox};
-use super::super::listen::{Listeners, WAKER, bind_all};
+use super::super::listen::{Listeners, WAKER};
+use super::super::listener::Listener;
 use super::super::membership::Joined;
+use super::super::passed::PassedConnection;
 use super::super::running::LoopControl;
 use super::super::settings::{descriptors, hosts, server_settings, verifier};
 use super::super::socket::TcpSocket;
@@ -28,12 +29,12 @@ use crate::{random, schedules};
 
 /// See the top of this file.
 pub(super) struct Front {
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) listeners: Arc<Vec<Listener>>,
     pub(super) inbox: InboxSender,
     server: Server<TcpSocket>,
     poll: Poll,
     receiver: InboxReceiver,
-    listeners: Listeners,
+    acceptors: Listeners,
 }
 
 /// What threads write on, and the loop shows.
@@ -43,13 +44,13 @@ pub(super) struct Boards {
 }
 
 impl Front {
-    /// Listens where `config` says.
-    pub(super) fn new(config: &Config, api: Api) -> Result<Self, StartError> {
+    /// Is to accept at these.
+    pub(super) fn new(config: &Config, api: Api, listeners: Vec<Listener>) -> Result<Self, StartError> {
         let server = Server::new(server_settings(config, descriptors()), api, u64::from_ne_bytes(random::bits()?));
         let poll = Poll::new().map_err(|error| failed("create an epoll instance", &error))?;
         let (inbox, receiver) = waking_inbox(&poll)?;
-        let (listeners, addresses) = bind_all(config)?;
-        Ok(Self { addresses, inbox, server, poll, receiver, listeners })
+        let acceptors = Listeners::of(&listeners).map_err(|error| failed("listen", &error))?;
+        Ok(Self { listeners: Arc::new(listeners), inbox, server, poll, receiver, acceptors })
     }
 
     /// What the loop shows of the others.
@@ -71,10 +72,15 @@ impl Front {
         Boards { webhooks, firings }
     }
 
-    /// From now on whoever connects is served.
-    pub(super) fn start(self, hands: Hands, control: LoopControl) -> Result<JoinHandle<io::Result<()>>, StartError> {
-        let event_loop = EventLoop::new(self.poll, self.listeners, self.server, self.receiver, hands, control);
-        spawn("loop", move || event_loop.run())
+    /// From now on whoever connects is served, behind those that another process has `passed` on.
+    pub(super) fn start(
+        self,
+        hands: Hands,
+        control: LoopControl,
+        passed: Vec<PassedConnection>,
+    ) -> Result<JoinHandle<io::Result<Ended>>, StartError> {
+        let event_loop = EventLoop::new(self.poll, self.acceptors, self.server, self.receiver, hands, control);
+        spawn("loop", move || event_loop.run(passed))
     }
 }
 

@@ -223,6 +223,12 @@ impl Bench {
         Some(client)
     }
 
+    /// Another server has read this of the client, before it passed the connection on.
+    pub(super) fn feed(&mut self, client: &Client, text: &str) {
+        self.server.feed(self.tokens[client.number], text.as_bytes(), self.now);
+        self.turns();
+    }
+
     /// The client sends, and the server takes its turns.
     pub(super) fn send(&mut self, client: &Client, text: &str) {
         client.wire.borrow_mut().to_server.extend(text.bytes());

@@ -97,6 +97,22 @@ fn retry_of(text: &str) -> u64 {
 }
 
 #[test]
+fn those_whom_another_process_takes_over_come_back_ten_each_millisecond() {
+    let (mut bench, p) = Bench::with_project();
+    let sockets: Vec<_> = (0..2000).map(|_| FakeSocket::open()).collect();
+    for socket in &sockets {
+        bench.join(&p, socket);
+    }
+    bench.manager.expect_back_soon();
+    bench.manager.close_all(CloseReason::Shutdown, bench.now);
+    assert_eq!(bench.reap().len(), 2000);
+    let retries: Vec<u64> = sockets.iter().map(|socket| retry_of(&socket.text())).collect();
+    assert!(retries.iter().all(|retry| (100..300).contains(retry)), "{retries:?}");
+    let early = retries.iter().filter(|retry| **retry < 200).count();
+    assert!((800..1200).contains(&early), "{early} of 2000 in the first half");
+}
+
+#[test]
 fn all_streams_are_told_to_come_back_each_at_its_own_time() {
     let (mut bench, p) = Bench::with_project();
     let sockets: Vec<_> = (0..50).map(|_| FakeSocket::open()).collect();

@@ -13,7 +13,10 @@ use std::sync::Mutex;
 
 use self::model::Model;
 use self::node::{Asked, Node};
-use super::several::{Met, PROJECTS, SEEDS, Told, assert_same_answers, attach, json, lock, play_seeds, unless_busy};
+use super::several::{
+    Met, PROJECTS, SEEDS, ToDo, Told, answered, assert_same_answers, attach, grant, is_kept, lock, play_seeds, steer,
+    unless_busy,
+};
 use super::*;
 use crate::executor::testing::Rng;
 use crate::log::MemoryStore;
@@ -26,7 +29,7 @@ const STEPS: usize = 200;
 const TURNS_MAX: usize = 200;
 
 /// What the default seeds must meet between them.
-const WORTH_MEETING: [&str; 17] = [
+const WORTH_MEETING: [&str; 19] = [
     "adopted run",
     "cancel of another's run",
     "conflict",
@@ -42,6 +45,8 @@ const WORTH_MEETING: [&str; 17] = [
     "released",
     "replayed",
     "run held",
+    "steered",
+    "steered elsewhere",
     "ticket spent",
     "told to end",
 ];

@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use super::*;
 use crate::executor::testing::Rng;
-use crate::log::ReplyTo;
+use crate::log::{ReplyTo, SteerRequest};
+use crate::model::{Choice, Decide, Steer, Steering, SteeringError, Verdict};
 
 /// Seeds played by default.
 pub(super) const SEEDS: u64 = 64;
@@ -138,10 +139,53 @@ pub(super) fn assert_same_answers<'a>(
 }
 
 /// What a journal answers.
-pub(super) fn json(journal: &mut Journal, query: &Query, now: Now) -> Value {
+pub(super) fn answered(journal: &mut Journal, query: &Query, now: Now) -> Value {
     let command = Command::Read { query: query.clone(), reply: reply_to(0) };
     match answers(journal.handle(vec![command], now)).pop() {
         Some((_, Answer::Json(body))) => serde_json::from_slice(&body).expect("JSON"),
         other => panic!("no list and no run: {other:?}"),
     }
+}
+
+/// What a run is to do.
+pub(super) type ToDo = (ProjectId, RunId, Box<Steer>);
+
+/// Someone decides about a step of a run.
+pub(super) fn steer(project: ProjectId, run: RunId, key: Option<String>, reply: ReplyTo) -> Command {
+    let fingerprint = Fingerprint { value: [7; 32], bytes: [7; 32] };
+    let what = Steering::Decide(Decide { step: step_id("a"), choice: Choice::Approve, payload: None });
+    let claim = Claim { project, key, run: None, fingerprint };
+    Command::Steer { request: Box::new(SteerRequest { claim, run, by: "ann".into(), what }), reply }
+}
+
+/// Runs of a node do some of what they are to do, or say that they have ended.
+pub(super) fn grant(
+    wishes: &mut Vec<ToDo>,
+    node: usize,
+    has_begun: impl Fn(&(ProjectId, RunId)) -> bool,
+    rng: &mut Rng,
+    at: Timestamp,
+) -> Vec<Record> {
+    let mut records = Vec::new();
+    let count = wishes.len().min(rng.below(3));
+    for (project, run, steer) in wishes.drain(..count) {
+        let said = format!("wish {} of node {node}", steer.id.0);
+        let answer = match has_begun(&(project.clone(), run.clone())) {
+            true => {
+                let event = RunEvent { run_id: run.clone(), timestamp: at, kind: output_chunk(&said) };
+                records.push(Record::Event { project: project.clone(), event });
+                Ok(json!({ "said": said }))
+            }
+            false => Err(SteeringError::RunEnded),
+        };
+        records.push(Record::Verdict { project, run, verdict: Box::new(Verdict { id: steer.id, answer }) });
+    }
+    records
+}
+
+/// Is what was said for a wish among these messages?
+pub(super) fn is_kept<'a>(body: &[u8], mut kept: impl Iterator<Item = &'a [u8]>) -> bool {
+    let said: Value = serde_json::from_slice(body).expect("JSON");
+    let said = said["said"].as_str().expect("a text").as_bytes();
+    kept.any(|json| json.windows(said.len()).any(|window| window == said))
 }

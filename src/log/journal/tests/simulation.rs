@@ -10,13 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use self::model::{Asked, Model};
-use super::several::{Met, PROJECTS, Told, assert_same_answers, attach, json, lock, play_seeds, unless_busy};
+use super::several::{
+    Met, PROJECTS, ToDo, Told, answered, assert_same_answers, attach, grant, is_kept, lock, play_seeds, steer,
+    unless_busy,
+};
 use super::*;
 use crate::executor::testing::Rng;
 use crate::log::MemoryStore;
 use crate::log::faulty::{Call, Disk, Fault, Interruption};
-use crate::log::{ReplyTo, SteerRequest};
-use crate::model::{Choice, Decide, Steer, Steering, SteeringError, Verdict};
 
 const NODES: usize = 3;
 
@@ -61,7 +62,7 @@ pub(super) struct Node {
     unkept: u64,
     asked: BTreeMap<u64, Asked>,
     /// What its runs are to do.
-    wishes: Vec<(ProjectId, RunId, Box<Steer>)>,
+    wishes: Vec<ToDo>,
 }
 
 /// A run as the executor has it.
@@ -258,36 +259,12 @@ impl Cluster {
     }
 }
 
-fn steer(project: ProjectId, run: RunId, key: Option<String>, reply: ReplyTo) -> Command {
-    let fingerprint = Fingerprint { value: [7; 32], bytes: [7; 32] };
-    let what = Steering::Decide(Decide { step: step_id("a"), choice: Choice::Approve, payload: None });
-    let claim = Claim { project, key, run: None, fingerprint };
-    Command::Steer { request: Box::new(SteerRequest { claim, run, by: "ann".into(), what }), reply }
-}
-
 impl Node {
-    /// Its runs do some of what they are to do, or say that they have ended.
-    fn grant(&mut self, rng: &mut Rng, at: Timestamp) -> Vec<Record> {
-        let mut records = Vec::new();
-        let count = self.wishes.len().min(rng.below(3));
-        for (project, run, steer) in self.wishes.drain(..count) {
-            let said = format!("wish {} of node {}", steer.id.0, self.index);
-            let answer = match self.runs.get(&(project.clone(), run.clone())) {
-                Some(running) if running.said > 0 => {
-                    let event = RunEvent { run_id: run.clone(), timestamp: at, kind: output_chunk(&said) };
-                    records.push(Record::Event { project: project.clone(), event });
-                    Ok(json!({ "said": said }))
-                }
-                _ => Err(SteeringError::RunEnded),
-            };
-            records.push(Record::Verdict { project, run, verdict: Box::new(Verdict { id: steer.id, answer }) });
-        }
-        records
-    }
-
     /// One of its runs, or some, say the next of what they have to say.
     fn speak(&mut self, rng: &mut Rng, at: Timestamp) -> Command {
-        let mut records = self.grant(rng, at);
+        let runs = &self.runs;
+        let has_begun = |of: &(ProjectId, RunId)| runs.get(of).is_some_and(|running| running.said > 0);
+        let mut records = grant(&mut self.wishes, self.index, has_begun, rng, at);
         for _ in 0..=rng.below(3) {
             if self.runs.is_empty() {
                 break;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::node::{Running, limit_of};
 use super::*;
 use crate::log::store::{History, RunNumber};
+use crate::model::SteeringError;
 
 /// A run that is kept.
 #[derive(Debug)]
@@ -94,7 +95,8 @@ impl Model {
             }
         }
         node.note_identity(self.told.now);
-        assert!(node.asked.is_empty(), "someone was not answered: {:?}", node.asked);
+        let are_wishes = node.asked.values().all(|asked| matches!(asked, Asked::Steer(..)));
+        assert!(are_wishes, "someone was not answered: {:?}", node.asked);
         let open: usize = node.journal.projects.values().map(|entry| entry.open_runs.len()).sum();
         assert!(node.journal.is_stale || node.journal.open_runs == open, "runs are counted");
         self.told.meet_times("conflict", self.disk.conflicts());
@@ -125,6 +127,8 @@ impl Model {
 
     fn move_on(&mut self, of: &ProjectId, run: &RunId, number: RunNumber, message: &Value) {
         let stage = match message["type"].as_str().expect("a type") {
+            // It does what someone wants of it.
+            "workflow_step_output" => return,
             "workflow_started" => 1,
             "workflow_completed" | "workflow_failed" => END,
             _ if message["payload"]["status"] == "completed" => 3,
@@ -179,6 +183,7 @@ impl Model {
             Order::Abandon(number) => {
                 self.told.meet("fenced");
                 node.runs.clear();
+                node.wishes.clear();
                 if node.channel.iter().any(|it| matches!(it, Command::Records(_))) {
                     self.told.meet("records of before");
                 }
@@ -199,7 +204,8 @@ impl Model {
             Order::Kept(batches) => {
                 node.unkept = node.unkept.checked_sub(batches).expect("no more than it handed over");
             }
-            Order::Steer { .. } | Order::ChildEnded { .. } | Order::StoreIsDown(_) => {}
+            Order::Steer { project, run, steer } => node.wishes.push((project, run, steer)),
+            Order::ChildEnded { .. } | Order::StoreIsDown(_) => {}
         }
     }
 
@@ -291,6 +297,15 @@ impl Model {
                 let shown = body["workflows"].as_array().expect("a list").len();
                 assert!(count.is_none_or(|count| shown >= count), "{shown} of {count:?} are shown");
             }
+            (Asked::Steer(project, run), Answer::Accepted { body, .. }) => {
+                assert!(is_kept(&body, self.log[&project].iter().map(|message| &*message.json)), "a yes is lost");
+                let is_elsewhere = self.runs[&(project, run)].holder != Some(node.me());
+                self.told.meet(if is_elsewhere { "steered elsewhere" } else { "steered" });
+            }
+            (
+                Asked::Steer(..),
+                Answer::Refused(Refusal::KeyReused | Refusal::RunEnded | Refusal::Steering(SteeringError::RunEnded)),
+            ) => {}
             (_, Answer::Refused(Refusal::StoreUnavailable)) => {}
             (asked, other) => panic!("{asked:?}: {other:?}"),
         }
@@ -363,7 +378,7 @@ impl Model {
         let projects = Query::Projects { visible: None, after: None, limit: 100 };
         assert_same_answers(self.runs.keys(), [projects], |query| {
             let answer = |node: &Mutex<Node>| {
-                let mut body = json(&mut lock(node).journal, query, self.told.now);
+                let mut body = answered(&mut lock(node).journal, query, self.told.now);
                 // A node that follows a project has it from when it was told.
                 let projects = body["projects"].as_array_mut().into_iter().flatten();
                 projects.for_each(|it| it["lastActivity"] = Value::Null);

@@ -23,6 +23,8 @@ pub(super) enum Asked {
     Run(ProjectId, RunId, Option<usize>),
     /// How many runs there must be.
     List(Option<usize>),
+    /// Some run is to do something, which may be another node's: it is answered later than it is asked.
+    Steer(ProjectId, RunId),
 }
 
 pub(super) struct Node {
@@ -41,6 +43,8 @@ pub(super) struct Node {
     pub(super) runs: BTreeMap<(ProjectId, RunId), Running>,
     /// What is on its way to the log.
     pub(super) channel: Vec<Command>,
+    /// What its runs are to do.
+    pub(super) wishes: Vec<ToDo>,
     /// Batches of records that were handed over and that are not kept.
     pub(super) unkept: u64,
     pub(super) asked: BTreeMap<u64, Asked>,
@@ -65,7 +69,7 @@ impl Node {
         let (mut journal, outcome) = opened.expect("nothing fails");
         journal.numbers = Numbers::seeded(model.told.next());
         let (lease, tail) = (disk.lease(&identity), disk.tail(&identity, 3));
-        let (seen, runs, channel, unkept, asked, paused_until, tickets) = Default::default();
+        let (seen, runs, channel, wishes, unkept, asked, paused_until, tickets) = Default::default();
         let (beaten_at, known_as) = (model.told.now.mono, identity.load(std::sync::atomic::Ordering::SeqCst));
         let mut node = Self {
             index,
@@ -80,6 +84,7 @@ impl Node {
             seen,
             runs,
             channel,
+            wishes,
             unkept,
             asked,
         };
@@ -134,6 +139,10 @@ impl Node {
         if !followed.is_empty() {
             found.push(Command::Follow(followed));
         }
+        match self.tail.wishes(&self.journal.waiting_wishes().all()) {
+            Ok(wishes) if !wishes.open.is_empty() || !wishes.settled.is_empty() => found.push(Command::Wishes(wishes)),
+            _ => {}
+        }
         // More than one may take it on itself.
         match self.tail.published(4, &self.journal.standings().put_off()) {
             Ok(outgoing) if !outgoing.is_empty() && rng.one_in(2) => found.push(Command::Drain(outgoing)),
@@ -187,7 +196,14 @@ impl Node {
                 }
                 None => Command::Probe,
             },
-            94..98 => {
+            94..96 => match model.some_run(rng) {
+                Some((project, run)) => {
+                    self.asked.insert(to, Asked::Steer(project.clone(), run.clone()));
+                    steer(project, run, rng.one_in(2).then(|| format!("s{}", rng.below(8))), reply)
+                }
+                None => Command::Probe,
+            },
+            96..98 => {
                 let count = (!self.journal.follows(&project)).then(|| model.count(&project));
                 self.asked.insert(to, Asked::List(count));
                 Command::Read { query: Query::Runs { project, status: None, before: None, limit: 1000 }, reply }
@@ -227,7 +243,9 @@ impl Node {
 
     /// One of its runs, or some, say the next of what they have to say. It goes on its way behind what went before.
     pub(super) fn speak(&mut self, rng: &mut Rng, at: Timestamp) {
-        let mut records = Vec::new();
+        let (me, runs) = (self.me(), &self.runs);
+        let has_begun = |of: &(ProjectId, RunId)| runs.get(of).is_some_and(|running| running.said > 0);
+        let mut records = grant(&mut self.wishes, me, has_begun, rng, at);
         for _ in 0..=rng.below(3) {
             let ready = self.runs.iter_mut().filter(|(_, running)| !running.is_held || running.is_cancelled);
             let mut ready: Vec<_> = ready.collect();

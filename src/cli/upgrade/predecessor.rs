@@ -1,0 +1,116 @@
+//! The process that this one was started to replace.
+
+use std::io::{self, stdin};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getppid, getrlimit, setrlimit};
+
+use super::VARIABLE;
+use super::line::{Line, Message};
+use crate::cli::error::CommandError;
+use crate::server::{Listener, PassedConnection};
+
+/// How long the end of the old process is waited for, before the new one counts as the service all the same.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
+/// See the top of this file.
+#[derive(Debug)]
+pub(in crate::cli) struct Predecessor {
+    line: Line,
+    pid: u32,
+}
+
+/// Gives this process the descriptor limit that the old one was started with, and not the one that it had raised: the
+/// programs that tools are have it too. Does nothing where no process is replaced.
+pub(in crate::cli) fn restore_limit() {
+    let Some((_, descriptors)) = asked() else { return };
+    let limit = Rlimit { current: descriptors, ..getrlimit(Resource::Nofile) };
+    // Fails only where it would be raised beyond what is granted, which it was not before either.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// The old process's id and descriptor limit, where this one was started to replace it.
+fn asked() -> Option<(u32, Option<u64>)> {
+    let text = std::env::var(VARIABLE).ok()?;
+    let (pid, descriptors) = text.split_once(':')?;
+    let pid: u32 = pid.parse().ok()?;
+    // A program that such a process has started inherits the variable and means nothing by it.
+    let is_child = getppid().is_some_and(|parent| parent.as_raw_nonzero().get().unsigned_abs() == pid);
+    is_child.then(|| (pid, descriptors.parse().ok()))
+}
+
+impl Predecessor {
+    /// The process that this one was started to replace, if it was.
+    ///
+    /// # Errors
+    /// What stdin is can't be that process.
+    pub(in crate::cli) fn here() -> Result<Option<Self>, CommandError> {
+        let Some((pid, _)) = asked() else { return Ok(None) };
+        let take_line = || -> io::Result<Line> {
+            let line = stdin().as_fd().try_clone_to_owned()?;
+            rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+            Line::at(line)
+        };
+        let line = take_line().map_err(|error| CommandError::io("connect to the process to replace", &error))?;
+        Ok(Some(Self { line, pid }))
+    }
+
+    pub(in crate::cli) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The sockets that it listens at.
+    ///
+    /// # Errors
+    /// It has gone.
+    pub(in crate::cli) fn listeners(&self) -> Result<Vec<Listener>, CommandError> {
+        let mut listeners = Vec::new();
+        loop {
+            match self.next()? {
+                Message::Listener(listener) => listeners.push(listener),
+                Message::AllListeners => return Ok(listeners),
+                _ => return Err(self.astray()),
+            }
+        }
+    }
+
+    /// Says that this process is ready, and waits until the old one has closed the store; the connections that it leaves.
+    ///
+    /// # Errors
+    /// It has gone, or goes on by itself.
+    pub(in crate::cli) fn take_over(&self) -> Result<Vec<PassedConnection>, CommandError> {
+        self.say(&Message::Ready)?;
+        let mut connections: Vec<PassedConnection> = Vec::new();
+        loop {
+            match (self.next()?, connections.last_mut()) {
+                (Message::Connection(connection), _) => connections.push(connection),
+                (Message::Input(input), Some(connection)) => connection.extend(&input),
+                (Message::TakeOver, _) => return Ok(connections),
+                _ => return Err(self.astray()),
+            }
+        }
+    }
+
+    /// Says that this process serves, and waits until the old one has ended, and with it whatever it has told of itself.
+    pub(in crate::cli) fn relieve(self) {
+        // Who is gone knows all that it has to.
+        if self.say(&Message::Serving).is_ok() {
+            let _ = self.line.receive(Some(END_PATIENCE));
+        }
+    }
+
+    fn say(&self, message: &Message) -> Result<(), CommandError> {
+        self.line.say(message).map_err(|error| CommandError::io("answer the process to replace", &error))
+    }
+
+    fn next(&self) -> Result<Message, CommandError> {
+        let said =
+            self.line.receive(None).map_err(|error| CommandError::io("read from the process to replace", &error))?;
+        said.ok_or_else(|| CommandError::new(format!("cannot replace process {}: it closed the connection", self.pid)))
+    }
+
+    fn astray(&self) -> CommandError {
+        CommandError::new(format!("cannot replace process {}: it sent an unexpected message", self.pid))
+    }
+}

@@ -1,0 +1,147 @@
+//! A socket that listens: bound here, handed over by a service manager, or inherited from the process that this one
+//! replaces.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+
+use rustix::net::AddressFamily;
+use rustix::net::sockopt::{socket_acceptconn, socket_domain};
+
+use crate::api::Door;
+
+/// A socket that listens, and what it is for.
+#[derive(Debug)]
+pub struct Listener {
+    socket: ListeningSocket,
+    door: Door,
+    origin: Origin,
+}
+
+#[derive(Debug)]
+pub(super) enum ListeningSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Who has bound a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// This program or its predecessor, as the configuration said.
+    Configured,
+    /// Someone else: it counts whatever the configuration says.
+    Given,
+}
+
+impl From<TcpListener> for Listener {
+    fn from(socket: TcpListener) -> Self {
+        Self { socket: ListeningSocket::Tcp(socket), door: Door::Main, origin: Origin::Given }
+    }
+}
+
+impl From<UnixListener> for Listener {
+    fn from(socket: UnixListener) -> Self {
+        Self { socket: ListeningSocket::Unix(socket), door: Door::Main, origin: Origin::Given }
+    }
+}
+
+impl Listener {
+    /// For metrics and health checks alone, in place of `metrics.listen`.
+    #[must_use]
+    pub fn for_metrics(self) -> Self {
+        self.at(Door::Metrics)
+    }
+
+    /// Its address, where it is a TCP socket.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            ListeningSocket::Tcp(socket) => socket.local_addr().ok(),
+            ListeningSocket::Unix(_) => None,
+        }
+    }
+
+    /// The same socket once more.
+    ///
+    /// # Errors
+    /// Where the process may have no descriptor more.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let socket = match &self.socket {
+            ListeningSocket::Tcp(socket) => ListeningSocket::Tcp(socket.try_clone()?),
+            ListeningSocket::Unix(socket) => ListeningSocket::Unix(socket.try_clone()?),
+        };
+        Ok(Self { socket, ..*self })
+    }
+
+    /// The listener behind a descriptor that another process has sent.
+    ///
+    /// # Errors
+    /// Where it is neither a TCP nor a Unix socket, or does not listen.
+    pub(crate) fn received(socket: OwnedFd, door: Door, origin: Origin) -> io::Result<Self> {
+        if !socket_acceptconn(&socket)? {
+            return Err(io::Error::other("the socket is not listening"));
+        }
+        let socket = match socket_domain(&socket)? {
+            AddressFamily::INET | AddressFamily::INET6 => ListeningSocket::Tcp(socket.into()),
+            AddressFamily::UNIX => ListeningSocket::Unix(socket.into()),
+            other => {
+                return Err(io::Error::other(format!(
+                    "the socket has the unsupported address family {}",
+                    other.as_raw()
+                )));
+            }
+        };
+        Ok(Self { socket, door, origin })
+    }
+
+    /// One that was bound as the configuration says.
+    pub(super) fn configured(socket: TcpListener, door: Door) -> Self {
+        Self { socket: ListeningSocket::Tcp(socket), door, origin: Origin::Configured }
+    }
+
+    pub(crate) fn door(&self) -> Door {
+        self.door
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    pub(super) fn socket(&self) -> &ListeningSocket {
+        &self.socket
+    }
+
+    fn at(self, door: Door) -> Self {
+        Self { door, ..self }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            ListeningSocket::Tcp(socket) => socket.as_fd(),
+            ListeningSocket::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
+/// `127.0.0.1:8080`, `unix:/run/stepcast.sock`
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.socket {
+            ListeningSocket::Tcp(socket) => match socket.local_addr() {
+                Ok(address) => write!(f, "{address}"),
+                Err(error) => write!(f, "({error})"),
+            },
+            ListeningSocket::Unix(socket) => {
+                let address = socket.local_addr().ok();
+                let path = address.as_ref().and_then(|address| address.as_pathname());
+                match path {
+                    Some(path) => write!(f, "unix:{}", path.display()),
+                    None => f.write_str("unix:(no path)"),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Upgrades that do not come about, and those that something comes between.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use rustix::process::Signal;
+
+use super::{STREAM, ask, gated, open_gate, publish, run_to_the_gate, upgrade};
+use crate::common::client::Connection;
+use crate::common::server::{Server, Setup, TempDirectory, built};
+use crate::common::{is_alive, wait_for};
+
+/// A server whose program and configuration can be replaced, by what stands in `bin` and `toml` of the directory.
+fn replaceable(directory: &TempDirectory) -> Server {
+    install(directory);
+    let config = directory.join("toml");
+    fs::write(&config, "").expect("a file");
+    let flags = ["--config", config.to_str().expect("plain characters")];
+    Setup::default().program(&directory.join("bin")).data(&directory.join("data")).flags(&flags).start()
+}
+
+fn install(directory: &TempDirectory) {
+    let _ = fs::remove_file(directory.join("bin"));
+    symlink(built(), directory.join("bin")).expect("a link");
+}
+
+fn install_script(directory: &TempDirectory, script: &str) {
+    fs::remove_file(directory.join("bin")).expect("a link");
+    fs::write(directory.join("bin"), format!("#!/bin/sh\n{script}\n")).expect("a file");
+    fs::set_permissions(directory.join("bin"), fs::Permissions::from_mode(0o755)).expect("ours");
+}
+
+#[test]
+fn where_the_new_program_or_its_configuration_is_no_good_the_old_one_goes_on() {
+    let directory = TempDirectory::new();
+    let server = replaceable(&directory);
+    let mut stream = server.stream(STREAM);
+    assert_eq!(stream.next().expect("connected").kind(), "connected");
+    let mut connection = Connection::open(server.address);
+    let mut refusals = 0;
+    let mut until_refused = |why: &str| {
+        refusals += 1;
+        upgrade(&server);
+        let line = server.until_logged("no upgrade: ", refusals);
+        assert!(line.contains(why), "{line}");
+        assert_eq!(ask(&mut connection, &server, &publish(1)).status, 202);
+        assert_eq!(stream.next().expect("it goes on").kind(), "n");
+    };
+    install_script(&directory, "exit 3");
+    until_refused("ended before it was ready (exit status: 3)");
+    fs::write(directory.join("bin"), "no program").expect("a file");
+    until_refused("the program can't be started: ");
+    fs::remove_file(directory.join("bin")).expect("a file");
+    until_refused("the program can't be started: ");
+    install(&directory);
+    fs::write(directory.join("toml"), "nonsense = 1\n").expect("a file");
+    until_refused("ended before it was ready (exit status: 1)");
+    // What it said of that stands before.
+    assert!(server.log().iter().any(|line| line.contains("nonsense")), "{:?}", server.log());
+    fs::write(directory.join("toml"), "[auth]\njwt_algorithm = \"RS256\"\n").expect("a file");
+    fs::write(directory.join("toml"), "[metrics]\nlisten = \"192.0.2.1:1\"\n").expect("a file");
+    until_refused("ended before it was ready");
+    fs::write(directory.join("toml"), "").expect("a file");
+    upgrade(&server);
+    let _serves = server.until_upgraded(1);
+    assert_eq!(ask(&mut connection, &server, &publish(1)).status, 202);
+}
+
+#[test]
+fn where_the_new_process_cannot_open_the_store_after_all_the_old_one_opens_it_again_and_serves() {
+    let directory = TempDirectory::new();
+    let server = replaceable(&directory);
+    let mut connection = Connection::open(server.address);
+    assert_eq!(ask(&mut connection, &server, &publish(1)).status, 202);
+    // Whoever waits for the lock has it before the new process, which tries from time to time.
+    let lock = File::options().write(true).open(directory.join("data").join("lock")).expect("the store's lock");
+    let thief = std::thread::spawn(move || lock.lock().map(|()| lock));
+    wait_for("a thief in wait", || {
+        let waits = fs::read_to_string("/proc/locks").expect("Linux").lines().any(|line| line.contains("-> FLOCK"));
+        waits.then_some(())
+    });
+    upgrade(&server);
+    let stolen = thief.join().expect("it waits").expect("a lock");
+    let line = server.until_logged("no upgrade: ", 1);
+    assert!(line.contains("ended before it served (exit status: 1)"), "{line}");
+    drop(stolen);
+    assert_eq!(ask(&mut connection, &server, &publish(2)).status, 202);
+    let mut stream = server.stream(STREAM);
+    assert_eq!(stream.next().expect("connected").seq(), 2);
+    assert_eq!(server.get("/healthz").status, 200);
+}
+
+#[test]
+fn a_signal_during_an_upgrade_begins_no_other_and_one_behind_it_does() {
+    let directory = TempDirectory::new();
+    let mut server = gated(&directory).flags(&["--executor-grace", "5m"]).start();
+    run_to_the_gate(&server);
+    upgrade(&server);
+    server.until_logged("is ready to take over", 1);
+    upgrade(&server);
+    server.until_logged("being upgraded", 1);
+    open_gate(&directory);
+    let first = server.until_upgraded(1);
+    assert_eq!(server.wait(), Some(0));
+    server.until_logged("taking over from process", 1);
+    first.signal(Signal::USR2);
+    let second = server.until_upgraded(2);
+    assert_eq!(server.call(publish(1)).status, 202);
+    second.signal(Signal::TERM);
+    second.until_ended();
+}
+
+#[test]
+fn sigterm_during_an_upgrade_ends_both_processes() {
+    let directory = TempDirectory::new();
+    let mut server = gated(&directory).flags(&["--executor-grace", "5m"]).start();
+    run_to_the_gate(&server);
+    upgrade(&server);
+    let line = server.until_logged("is ready to take over", 1);
+    let pid: u64 = line.split("process ").nth(1).and_then(|it| it.split(' ').next()?.parse().ok()).expect("a pid");
+    assert!(is_alive(pid));
+    server.signal(Signal::TERM);
+    wait_for("no new work", || (server.get("/readyz").status == 503).then_some(()));
+    open_gate(&directory);
+    assert_eq!(server.wait(), Some(0));
+    wait_for("the end of the other process", || (!is_alive(pid)).then_some(()));
+    assert!(!server.log().iter().any(|line| line.contains("has taken over")));
+}
