@@ -1,11 +1,11 @@
-//! stepcast runs a plan of steps on a worker pool, level by level, and streams every moment of it over Server-Sent
-//! Events to everyone who watches the project.
+//! stepcast runs plans of steps on a worker pool, level by level, and streams their progress over Server-Sent Events to
+//! all subscribers of a project.
 //!
-//! A program that embeds it makes a [`Config`](config::Config), gives it with its own [tools](tool::Tool) to a
-//! [`Builder`](server::Builder), and broadcasts and submits plans through a [`Handle`](server::Handle). What stands here
-//! is all that it needs; the rest of the crate is closed.
+//! A program that embeds it passes a [`Config`](config::Config) and its own [tools](tool::Tool) to a
+//! [`Builder`](server::Builder), and then broadcasts messages and submits plans through a [`Handle`](server::Handle).
+//! The items here are the whole public interface.
 
-// The smaller builds leave out what alone calls some of the rest.
+// Builds with fewer features leave out the only callers of some functions.
 #![cfg_attr(
     not(all(feature = "http-tool", feature = "postgres", feature = "sqlite")),
     allow(dead_code, unused_imports)
@@ -13,7 +13,7 @@
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
-    "stepcast runs on Linux alone: it goes by Linux's own epoll events, eventfds, socket options and process limits"
+    "stepcast runs only on Linux: it uses epoll, eventfd, socket options and process limits that other systems do not have"
 );
 
 mod api;

@@ -221,7 +221,7 @@ impl Server {
     pub fn signal(&self, signal: Signal) -> Outcome<()> {
         let serves = |process: &Process| process.successor.unwrap_or_else(|| Pid::from_child(&process.child));
         let Some(pid) = self.process.as_ref().map(serves) else {
-            return failure("only a server that was started here can be stopped");
+            return failure("only a server started by this program can be stopped");
         };
         Ok(kill_process(pid, signal)?)
     }
@@ -295,7 +295,7 @@ fn start_program(path: &Path, more: &[String], is_pinned: bool, setup: &Setup) -
     follow(process, log, Some(found.0));
     server.target = match found.1.recv_timeout(START_TIMEOUT) {
         Ok(target) => target?,
-        Err(RecvTimeoutError::Timeout) => return failure("the server does not listen"),
+        Err(RecvTimeoutError::Timeout) => return failure("the server did not start listening in time"),
         Err(RecvTimeoutError::Disconnected) => {
             return failure(format!("the server did not start: {}", server.log().join("\n")));
         }

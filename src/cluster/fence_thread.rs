@@ -1,4 +1,5 @@
-//! The thread that fences this node in time: a beat that does not come back holds up only whoever waits for it.
+//! The thread that fences this node in time. It is separate, so that a lease renewal that gets no answer cannot delay
+//! it.
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
-//! Whom the threads here tell what they have found out. A node beats from when it has joined, but its log is there only once
-//! all of it has been read, which may take longer than a lease lasts: until then there are [`PendingHands`].
+//! Receives what the threads of this module have found out. A node renews its lease from the moment it joins, but its
+//! log exists only once all of it has been read, which may take longer than a lease lasts: until then there are
+//! [`PendingHands`].
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The thread that says that this node is alive, takes over from those that are not, and wakes others up. It waits for the
-//! engine, and nobody waits for it.
+//! The thread that renews the lease of this node, takes over runs of failed nodes, and notifies other nodes. It waits
+//! for the database, and nothing waits for it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

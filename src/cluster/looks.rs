@@ -1,8 +1,8 @@
-//! When is looked at what others have written.
+//! Decides when to read what other nodes have written.
 //!
-//! What a wake-up names is looked at, at once; everything is, again and again, whatever came. What was found is handed to the
-//! log, and nothing is looked at before the log has come to it: it would be found a second time. So no more waits for the log
-//! than one look finds, or two where it does not get on.
+//! A project that a notification names is read at once; all projects are read periodically, whatever notifications
+//! arrive. What was found is passed to the log, and nothing more is read before the log has processed it, because it
+//! would be found a second time. So at most one read's worth waits for the log, or two if the log is slow.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

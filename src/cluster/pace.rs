@@ -1,4 +1,4 @@
-//! How often a node does what it does by itself.
+//! How often a node renews its lease, reads and notifies.
 
 use std::time::Duration;
 

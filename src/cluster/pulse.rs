@@ -1,9 +1,9 @@
-//! Whether this node's lease is its own, as far as it can tell by its own clock.
+//! Whether this node still holds its lease, as far as its own clock can tell.
 //!
-//! A beat counts from when it began: the engine can't have taken it before that. So this clock is never behind the engine's
-//! as to how much of the lease is left.
+//! A renewal counts from the time it was sent: the database cannot have processed it earlier. So this clock never
+//! overestimates how much of the lease is left.
 //!
-//! A node that has joined again is a new one, with a lease that runs from then on, though none of its beats is taken.
+//! A node that has joined again is a new node, whose lease starts at that time even before its first renewal.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

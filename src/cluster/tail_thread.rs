@@ -1,5 +1,5 @@
-//! The thread that finds out what others have written. What it hears is taken from its connection whatever else there is to
-//! do: one that does not listen would hold the engine's housekeeping up.
+//! The thread that reads what other nodes have written. It always drains the notifications of its connection: a
+//! listener that does not read would block the notification queue of the database.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! How long to wait after a failure, and what of it is worth a line in the log: its beginning, another reason, its end.
+//! How long to wait after a failure, and when to log it: when it starts, when its reason changes, and when it is over.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How a node is among the others, as its threads say it and the loop shows it.
+//! The state of this node in the cluster: written by its threads, shown by the loop.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Who is to be told that something has moved: gathered while it is too soon to tell it.
+//! Collects the notifications for other nodes while it is too early to send them.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! What only several settings together can get wrong. Asked by the commands that need it, once everything is loaded.
+//! Checks that involve several settings at once. Commands run those that they need, once all settings are loaded.
 
 use std::fs::File;
 use std::io;

@@ -1,4 +1,4 @@
-//! The one table of keys. The file's reader, the environment and the command line all walk it.
+//! The table of all keys. The reader of the file, the environment and the command line all use it.
 
 use std::sync::LazyLock;
 
@@ -6,10 +6,10 @@ use super::Config;
 use super::setting::{Bounds, Kind, Raw, Setting};
 use crate::auth::TICKETS_REMEMBERED_MAX;
 
-/// What the names of all environment variables begin with.
+/// The prefix of all environment variables.
 pub(super) const VARIABLE_PREFIX: &str = "STEPCAST_";
 
-/// A shorter name for a key's variable, for the one that is set most.
+/// Shorter names for the variables of some keys.
 const VARIABLE_ALIASES: [(&str, &str); 1] = [("auth.jwt_secret", "STEPCAST_JWT_SECRET")];
 
 const KIB: u64 = 1 << 10;
@@ -19,24 +19,24 @@ const SECOND: u64 = 1000;
 const HOUR: u64 = 3600 * SECOND;
 const DAY: u64 = 24 * HOUR;
 
-/// The most threads that `executor.workers` may ask for: at 2 MiB of reserved stack each, 8 GiB of address space.
+/// The maximum for `executor.workers`: with 2 MiB of reserved stack per thread, 8 GiB of address space.
 const WORKERS_MAX: u64 = 4096;
 
-/// The longest part of a wrong value that an error repeats, in characters.
+/// The maximum number of characters of an invalid value that an error repeats.
 const SHOWN_CHARS_MAX: usize = 60;
 
 /// Any number.
 const ANY: Bounds = Bounds { min: 0, max: u64::MAX };
-/// At least one: zero of it would refuse everyone, or keep nothing.
+/// At least one: with zero, everyone would be refused or nothing would be kept.
 const SOME: Bounds = Bounds { min: 1, max: u64::MAX };
-/// A timeout that can run out, and does within a day.
+/// A timeout of more than zero and at most a day.
 const TIMEOUT: Bounds = Bounds { min: 1, max: DAY };
 
 const fn bounds(min: u64, max: u64) -> Bounds {
     Bounds { min, max }
 }
 
-/// One setting: where it stands in the file and in [`Config`], and what is told of it.
+/// One setting: its place in the file and in [`Config`], and its help.
 pub struct Key {
     /// Its place in the file: `sse.heartbeat`.
     pub path: &'static str,
@@ -44,9 +44,9 @@ pub struct Key {
     pub flag: String,
     /// Its environment variable: `STEPCAST_SSE_HEARTBEAT`.
     pub variable: String,
-    /// A shorter variable that sets it too; the full one beats it.
+    /// A shorter variable that also sets it; the full name takes precedence.
     pub variable_alias: Option<&'static str>,
-    /// One line for people, with its default.
+    /// One line of help, with the default.
     pub help: String,
     bounds: Bounds,
     slot: fn(&mut Config) -> &mut dyn Setting,
@@ -64,12 +64,12 @@ impl Key {
         KEYS.iter().find(|key| key.path == path)
     }
 
-    /// What its value is called in the help: `DURATION`.
+    /// The placeholder of its value in the help: `DURATION`.
     pub fn value_name(&self) -> &'static str {
         self.kind().value_name()
     }
 
-    /// Must its value never be shown?
+    /// Whether its value must never be shown.
     pub fn is_secret(&self) -> bool {
         self.kind() == Kind::Secret
     }

@@ -1,4 +1,4 @@
-//! Brings file, environment and flags together: a flag beats the environment, the environment beats the file.
+//! Combines file, environment and flags: a flag overrides the environment, the environment overrides the file.
 
 use std::ffi::OsString;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! How each type of setting is written: the kind of value it takes, and how a text becomes one.
+//! How each type of setting is written: the kind of value it takes, and how text is parsed into it.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The configuration as its users meet it: files, variables and flags in, settings or errors out.
+//! Tests of the configuration as users see it: files, variables and flags in; settings or errors out.
 
 use super::*;
 

@@ -1,6 +1,6 @@
 //! The tools that the file declares: `tools.NAME` into [`ToolDeclaration`].
 //!
-//! No error here repeats a value: variables and headers hold secrets, and the rest is near enough to them.
+//! No error here repeats a value, because variables and headers hold secrets and other values may contain some.
 
 mod limits;
 mod usage;

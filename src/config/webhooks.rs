@@ -1,6 +1,6 @@
 //! The webhooks that the file declares: `[[webhooks]]` into [`WebhookDeclaration`].
 //!
-//! No error here repeats a value: urls, headers and secrets are secret, and the rest is near enough to them.
+//! No error here repeats a value, because URLs, headers and secrets are secret and other values may contain some.
 
 use std::time::Duration;
 

@@ -1,11 +1,11 @@
-//! Those who read beside the log: they answer what can be read from its store, and the log does nothing but write.
+//! The threads that read beside the log: they answer whatever can be read from its store, so that the log only writes.
 //!
-//! Whoever reads much keeps nobody waiting who writes. Each look is a transaction of its own that begins after the
-//! question came, so that it sees all that whoever asks has been told of. What takes the state of a run that goes on is
-//! asked of the log, which tells that state and has the question answered here: it hands on a pointer, and the run is
-//! copied only where it changes before the answer is made. Pages for streams have a thread of their own, so that nobody
-//! who reads a large output or run holds a stream back; so have runs that are retold in formats, because one thread that
-//! tells them in order is what their channels go by.
+//! Large reads delay no writer. Each read is a transaction of its own that begins after the question has arrived, so it
+//! sees everything that the client has been told. A question about the state of an active run goes to the log first,
+//! which attaches that state as a shared pointer and passes the question on; the run is copied only if it changes
+//! before the answer is made. Pages for streams have a thread of their own, so that a large output or run does not
+//! delay a stream. Streams in other formats have one too, because their channels rely on one thread that encodes the
+//! messages in order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! The log's thread: takes what waits as one batch, steps the journal, hands out what it lets out.
+//! The thread of the log: it takes all waiting commands as one batch, steps the journal, and distributes its output.
 
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What was kept, and what runs and steps did, counted.
+//! Counts of what the log has stored, and of what runs and steps have done.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! One request and its whole answer, within a time and a size. Every request has a connection of its own.
+//! One request and its complete response, within a time and a size limit. Every request uses a connection of its own.
 
 use std::io::Read;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Servers by their names: those that may be asked besides the one that a url names, or although they are no public ones.
+//! Lists of server names: those that may be contacted in addition to the one in a URL, or although they are not public.
 
 use ureq::http::Uri;
 

@@ -1,4 +1,4 @@
-//! Urls that the server itself asks, parsed once where they are configured.
+//! URLs that the server itself requests, parsed once when they are configured.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};

@@ -1,5 +1,4 @@
-//! The only place that knows the HTTP client: how it is set up, how a request is handed to it, and what its errors are
-//! called.
+//! The only file that uses the HTTP client library: it configures it, sends requests, and describes its errors.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;

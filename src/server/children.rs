@@ -1,7 +1,7 @@
-//! Has the log begin the runs that steps of others wait for, and tells these what became of them where the log does not.
+//! Starts the runs that steps of other runs wait for (child runs), and reports their failure where the log does not.
 //!
-//! The log tells an executor the end of a child as it is kept. What is left here is a child that can't begin, and one that
-//! had ended before its step asked for it, as after a crash.
+//! The log tells the executor that a child has ended when it stores that end. Two cases are left to this file: a child
+//! that cannot start, and a child that had ended before its step asked for it, as can happen after a crash.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

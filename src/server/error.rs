@@ -1,10 +1,10 @@
-//! Why a server does not start.
+//! Why a server cannot start.
 
 use std::{fmt, io};
 
 use crate::random::NoRandomness;
 
-/// Why a server does not start.
+/// Why a server cannot start.
 #[derive(Debug)]
 pub struct StartError(pub(super) String);
 

@@ -1,8 +1,8 @@
-//! The thin shell: polls, accepts, brings readiness and the clock to the [`Server`], and carries out its outbox.
+//! The thin shell around the [`Server`]: it polls, accepts, passes readiness and time to it, and executes its outbox.
 //!
 //! A turn: poll with the next deadline as timeout; read the clock once; accept, read and write what is ready; drain the
-//! inbox; end the turn; hand the log everything of the turn as one batch. Sockets are registered once, edge-triggered,
-//! and once more when one is full for the first time.
+//! inbox; end the turn; send all commands of the turn to the log as one batch. A socket is registered once,
+//! edge-triggered, and again when it is full for the first time.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};

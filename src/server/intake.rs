@@ -1,4 +1,4 @@
-//! The intake: a thread that reads and checks plans, so that a large one keeps neither the loop nor the runs waiting.
+//! The intake thread: it parses and validates plans, so that a large plan blocks neither the loop nor the runs.
 
 use std::sync::Arc;
 

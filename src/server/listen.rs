@@ -1,4 +1,4 @@
-//! Sockets that listen.
+//! Binds listening sockets.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

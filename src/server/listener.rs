@@ -1,4 +1,4 @@
-//! A socket that listens: bound here, handed over by a service manager, or inherited from the process that this one
+//! A listening socket: bound here, handed over by a service manager, or inherited from the process that this one
 //! replaces.
 
 use std::fmt;
@@ -12,7 +12,7 @@ use rustix::net::sockopt::{socket_acceptconn, socket_domain};
 
 use crate::api::Door;
 
-/// A socket that listens, and what it is for.
+/// A listening socket, and what it serves.
 #[derive(Debug)]
 pub struct Listener {
     socket: ListeningSocket,

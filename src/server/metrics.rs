@@ -1,4 +1,4 @@
-//! What is counted, and how Prometheus reads it. All metric names stand here.
+//! Counters of the server, and how they are written for Prometheus. All metric names are in this file.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};

@@ -1,4 +1,4 @@
-//! What was refused, by the limit that refused it.
+//! Counts of refused requests and connections, by the limit that refused them.
 
 /// A bound, and what is counted at it. Each is called as its setting is, or as what there is too little of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! From the [`Config`] to what each part goes by.
+//! Translates the [`Config`] into the settings of each part.
 
 use std::time::Duration;
 

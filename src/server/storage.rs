@@ -1,4 +1,4 @@
-//! Where the log is kept, and what a start finds there.
+//! Opens the store of the log, and returns what a start finds in it.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! What frontends that send a message have to wait with: their plans and their messages, which may be as large as a body.
-//! All of them together hold a bounded amount.
+//! Memory for requests of chat frontends that wait: their plans and messages, each up to the size of a request body.
+//! The total is bounded.
 
 use crate::http::Problem;
 use crate::model::{Lender, Taken};

@@ -1,7 +1,8 @@
-//! The courier's thread: looks what is due, has it sent, and has the log keep what became of it.
+//! The thread of the courier: it reads which events are due, has them sent, and has the log store the outcome.
 //!
-//! It may wait for the log, and nobody waits for it. An attempt has a thread of its own, a few of a webhook at most. What is
-//! sent and not kept as sent, because the process ended in between, is sent again.
+//! It may wait for the log, and nothing waits for it. Each attempt runs on its own thread, with a small limit per
+//! webhook. An event that was sent but whose delivery was not stored, because the process ended in between, is sent
+//! again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
-//! One webhook as it is worked off: what is on its way, what becomes of it, and when there is more to do.
+//! The delivery of one webhook: what is in progress, what follows from an outcome, and when there is more to do.
 //!
-//! It knows no clock, thread or socket: the courier gives it what is due, the results of attempts, and `now`. What waits is
-//! the log's to know; here is only what is on its way, which is little.
+//! It uses no clock, thread or socket: the courier passes it due events, outcomes of attempts, and `now`. The queue is
+//! in the log; only the few events in progress are held here.
 
 use std::collections::BTreeMap;
 use std::fmt;

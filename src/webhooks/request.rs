@@ -1,4 +1,4 @@
-//! One attempt: the request that an event is, and what its answer means.
+//! One attempt: the request for an event, and the meaning of its response.
 
 use std::net::IpAddr;
 

@@ -1,5 +1,5 @@
-//! The way of a batch: everything that its commands change is numbered and written down, committed as one, and only then
-//! let out.
+//! The way of a batch: all changes of its commands are numbered and written down, committed as a whole, and only then
+//! released.
 
 use std::time::Duration;
 

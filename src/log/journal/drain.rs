@@ -1,6 +1,6 @@
-//! What applications have published in transactions of their own: numbered here as if it was published here, and taken out of
-//! what waits in the same commit. Where something of it waits no more, another node has numbered it: then nothing of that
-//! project is numbered now, and what still waits comes again.
+//! Messages that applications have published in their own database transactions. They are numbered here like any other
+//! message, and removed from the waiting table in the same commit. If one of them is no longer waiting, another node
+//! has numbered it; then none of that project are numbered now, and those that still wait are offered again.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What is held of projects and runs, as long as it is of any use.
+//! In-memory entries of projects and runs, kept as long as they are needed.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};

@@ -1,5 +1,5 @@
-//! From what a store holds to what a journal has in memory: at a start, after a commit that failed, and of single projects
-//! where another has written to them. Each thing is read once, and what is known is not read again.
+//! Loads the in-memory state of a journal from the store: at a start, after a failed commit, and for single projects
+//! that another node has written to. Each row is read once, and what is already known is not read again.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;

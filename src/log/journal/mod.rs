@@ -1,7 +1,8 @@
-//! The journal: numbers what comes, folds runs, commits each batch as one, and only then lets anything out.
+//! The journal: numbers messages, folds them into the states of runs, commits each batch as a whole, and only then
+//! releases output.
 //!
-//! A batch is taken in two steps. First everything that changes the log, which is committed together; then everything
-//! that reads it. So a reader sees all of its batch, and an answer that leaves here is true for good.
+//! A batch is processed in two steps: first all commands that change the log, which are committed together, then all
+//! commands that read it. So a reader sees the whole batch, and an answer that leaves the journal stays true.
 
 mod age;
 mod batch;

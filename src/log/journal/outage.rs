@@ -1,9 +1,9 @@
-//! While the store takes nothing: publishers and plans are refused, what runs say is held back, reading goes on. That a
-//! run was asked to end is held back as well, for whoever asks the log has told the executor, too. The store is tried again
-//! and again; when it takes something, what was held back comes first.
+//! Behaviour while the store cannot be written to: publishing and plans are refused, messages of runs are held back,
+//! and reading works. A request to cancel a run is held back too, because the executor has already been told. The store
+//! is tried periodically; once it can be written to, what was held back is committed first.
 //!
-//! What is in memory is a fold of what the store holds. A commit that failed has left it ahead of that, so it is thrown
-//! away and read anew: there is no second way for it to come to be.
+//! The in-memory state is a fold of what the store contains. After a failed commit it is ahead of the store, so it is
+//! discarded and read again: there is no second way to build it.
 
 use std::time::Duration;
 

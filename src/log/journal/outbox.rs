@@ -1,7 +1,7 @@
-//! What the journal does for webhooks: what one is to be told is kept with the message that says it, in one commit.
+//! Events for webhooks: an event is stored in the same commit as the message that causes it.
 //!
-//! To tell it is someone else's. The journal says that there is something ([`Outcome::has_due`](super::Outcome)), and keeps
-//! what became of it.
+//! Another thread sends it. The journal says that there is an event ([`Outcome::has_due`](super::Outcome)), and stores
+//! the outcome.
 
 use super::Journal;
 use super::batch::{Batch, Place};

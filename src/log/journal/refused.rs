@@ -1,6 +1,6 @@
-//! Where the store refuses a batch, which it would do however often it were asked: what is in it is kept by itself, each
-//! command and what each run says. What is refused even so goes no further: whoever published or submitted it is told, and a
-//! run that can't be kept as it is ends there. Nobody else notices.
+//! What happens when the store rejects a batch for good: each command, and the messages of each run, are committed
+//! separately. Those that are rejected even then go no further: the publisher or submitter gets an error, and a run
+//! that cannot be stored ends. Nobody else is affected.
 
 use super::batch::Batch;
 use super::{CommitError, Journal, Outcome};

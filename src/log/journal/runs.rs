@@ -1,4 +1,4 @@
-//! What the journal does about runs: takes them on, folds what they say, and lets those go that have ended.
+//! Runs: accepts them, folds their messages, and forgets those that have ended.
 
 use std::collections::HashMap;
 use std::sync::Arc;

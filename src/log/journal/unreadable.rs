@@ -1,5 +1,5 @@
-//! Runs that can't go on here, because something that was kept of them can't be read: the log gives them their last messages,
-//! for nobody else can.
+//! Runs that cannot continue because something stored about them cannot be read: the log writes their last messages
+//! itself.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What is due for a webhook, made into the events that are sent.
+//! Builds the events that are due for a webhook.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! A run's messages as a list, a page at a time: as they are, or as CloudEvents.
+//! The messages of a run as a list, page by page: as they are, or as CloudEvents.
 
 use crate::auth::IdSigner;
 use crate::formats::cloudevents;

@@ -1,4 +1,4 @@
-//! The items of a step as a list, a page at a time.
+//! The items of a step as a list, page by page.
 
 use serde::Serialize;
 

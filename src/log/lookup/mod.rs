@@ -1,8 +1,7 @@
-//! What is read from a log that nobody but the store needs to be asked for: pages, the messages of a run, the outputs of
-//! one that has ended.
+//! Answers that need only the store: pages of history, the messages of a run, the outputs of an ended run.
 //!
-//! All of it is made from a [`History`]: the journal is one, and a reader of a store's own is another, so that the
-//! log's thread and the history thread answer alike. Nothing here waits or writes.
+//! They are made from a [`History`]. The journal implements it, and so do the readers of the stores, so that the thread
+//! of the log and the history threads give the same answers. Nothing here waits or writes.
 
 mod board;
 mod content;

@@ -1,4 +1,4 @@
-//! Stored plans as they are shown, and what their schedules are worked off by.
+//! Stored plans as they are shown, and what the scheduler needs of them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

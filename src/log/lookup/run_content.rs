@@ -1,6 +1,6 @@
-//! A run as JSON, made while it is taken: its steps are written one after the other, each from the state that whoever
-//! asked was told of, and whole outputs are read where they lie. So no answer holds more than a piece of it, however large
-//! the run's outputs are; what it is long is known before the first byte.
+//! A run as JSON, written in pieces while it is sent: one step after the other, from the state that the client was
+//! given, with whole outputs read in place. So an answer never holds more than one piece of it in memory, however large
+//! the outputs are. Its length is known before the first byte.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What the log answers.
+//! Answers of the log.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What the log has whoever runs the runs do.
+//! Orders of the log to the executor.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What the log is asked that changes nothing.
+//! Questions to the log that change nothing.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Why the log does not do what it is asked.
+//! Why the log refuses a command.
 
 use std::sync::Arc;
 

@@ -1,14 +1,16 @@
 //! The store on disk: one SQLite file in a directory of its own, written by one process at a time.
 //!
-//! A batch is one transaction, in WAL mode: what `commit` has answered survives the process, also when it is killed;
-//! with [`Synchronous::Full`] also the machine. The file is the only truth: in memory there is nothing but a cache of
-//! project ids, which is forgotten whenever a transaction fails, and the list of projects to look at when trimming.
+//! A batch is one transaction, in WAL mode: what `commit` has acknowledged survives a kill of the process and, with
+//! [`Synchronous::Full`], a power failure. The file is the only source of truth: in memory there are only a cache of
+//! project ids, which is dropped whenever a transaction fails, and the list of projects to check when trimming.
 //!
-//! - [`sql`] has every statement but those of [`outbox`] and [`plans`], which are with what uses them, [`write`] carries
-//!   batches out by what is [`known`], [`read`] looks things up, [`messages`] out of their segments, [`trim`] lets go of what
-//!   is too much in [slices](slice), [`pieces`] finds parts of outputs, [`checkpoint`] keeps the write-ahead log short,
-//!   [`reader`] looks things up beside whoever writes, [`open`] makes, locks and checks the file, [`recover`] reads what a
-//!   start goes on from.
+//! - [`sql`]: all statements except those of [`outbox`] and [`plans`], which are in their files
+//! - [`write`]: writes batches, with the help of [`known`]
+//! - [`read`]: lookups; [`messages`]: reads messages from their segments; [`pieces`]: finds parts of outputs
+//! - [`reader`]: lookups beside the writer
+//! - [`trim`]: deletes history over the limits, in [slices](slice)
+//! - [`checkpoint`]: keeps the write-ahead log short
+//! - [`open`]: creates, locks and checks the file; [`recover`]: reads what a start continues from
 
 mod checkpoint;
 mod known;

@@ -1,4 +1,4 @@
-//! What keeps the log. A store knows nothing of what it keeps beyond the columns it finds it by.
+//! The store of the log. It knows nothing of what it stores except the columns by which it finds it.
 
 mod counts;
 mod failures;

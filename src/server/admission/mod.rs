@@ -1,8 +1,8 @@
-//! Who is let in, and who may have how much: connections and streams are counted, publishing is metered, and while the
-//! server takes no work everyone is told why.
+//! Decides who is let in: counts connections and streams, meters publishing, and says why while the server takes no
+//! work.
 //!
-//! What is taken here is a guard: a place among those who are counted, or a part of a publish rate. It goes back when it
-//! is dropped, whatever becomes of the connection or the call that it was taken for.
+//! What is granted here is a guard: a counted slot, or a share of a publish rate. It is given back when it is dropped,
+//! whatever happens to the connection or the call that it was granted to.
 
 mod addresses;
 mod counts;
