@@ -169,6 +169,7 @@ impl Api {
             Route::Stream(project) => self.stream(project, request, facts),
             Route::Bundle => self.bundle(request, facts),
             Route::Ticket => self.ticket(request, facts),
+            Route::Doctor => self.doctor(request, facts),
             Route::Check => self.plan(request, Purpose::Check, facts),
             Route::SubmitNamed => self.plan(request, Purpose::RunNamed, facts),
             Route::Submit(project) => self.submit(project, request, facts),

@@ -12,6 +12,7 @@ mod converse;
 mod dashboard;
 #[cfg(test)]
 mod described;
+mod doctor;
 mod events;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -40,6 +41,7 @@ pub use answers::Decisions;
 pub use change::ChangeRequest;
 pub use chat::read_chat;
 pub use converse::RESUME_GRACE_MS;
+pub use doctor::{Arrived, Sender};
 pub use handler::{Api, ApiSettings};
 pub use plans::{StoredRun, run_of_firing};
 pub use publish::read_events;
@@ -86,6 +88,8 @@ pub enum Action {
     Busy(Vec<ProjectId>),
     /// Answer with the metrics.
     Metrics,
+    /// Answer with what has arrived of the request, and where it comes from.
+    Echo(Box<Arrived>),
     /// Answer how the webhooks stand.
     Webhooks,
     /// Answer how many watch a project.

@@ -19,6 +19,8 @@ pub enum Route {
     OpenApi,
     /// `POST /api/sse/ticket`
     Ticket,
+    /// `GET` and `POST /api/sse/doctor`
+    Doctor,
     /// `GET /api/sse/projects/:projectId`
     Stream(ProjectId),
     /// `GET`, `POST` and `QUERY /api/sse`
@@ -176,6 +178,7 @@ fn calls(path: &[&str]) -> Result<Calls, Problem> {
             Calls { get: bundle.clone(), post: bundle.clone(), query: bundle, ..Calls::default() }
         }
         ["api", "sse", "ticket"] => Calls::post(Route::Ticket),
+        ["api", "sse", "doctor"] => Calls::get_post(Route::Doctor, Route::Doctor),
         ["api", "sse", "projects", project] => Calls::get(Route::Stream(id(project)?)),
         ["api", "workflow", "check"] => Calls::post(Route::Check),
         ["api", "workflow", "run"] => Calls::post(Route::SubmitNamed),
@@ -286,6 +289,7 @@ mod tests {
             (Method::Get, "/api/projects/p/chat", Err((405, Some(POST)))),
             (Method::Delete, "/api/projects/p/workflows/r/plan", Err((405, Some(GET_PATCH)))),
             (Method::Get, "/api/webhooks", Ok(Route::Webhooks)),
+            (Method::Post, "/api/sse/doctor", Ok(Route::Doctor)),
             (Method::Options, "/api/projects", Ok(Route::Options(GET))),
             (Method::Options, "*", Ok(Route::Options(GET_POST_QUERY))),
             (Method::Query, "/api/sse", Ok(Route::Bundle)),

@@ -6,17 +6,20 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use serde_json::{Map, Value};
 
 use super::decide::DecideRequest;
+use super::doctor::DoctorRequest;
 use super::follow::ServerUrl;
 use super::resume::{ResumeRequest, SERVER_URL};
 use super::token::{TokenRequest, parse_project, parse_scopes, parse_sub, parse_ttl};
 use super::watch::WatchRequest;
-use crate::config::{ConfigError, KEYS, Key, Loaded, Secret, load};
+use crate::config::units::parse_duration;
+use crate::config::{ConfigError, KEYS, Key, Loaded, Secret, Sources};
 use crate::model::json::lost_number;
 use crate::model::{ProjectId, RunId};
 
@@ -66,6 +69,11 @@ pub enum Command {
         /// Which, and how.
         request: WatchRequest,
     },
+    /// Find out what the proxies in front of a server do to streams.
+    Doctor {
+        /// Which, and how.
+        request: DoctorRequest,
+    },
     /// Decide a step that waits for a decision, on a server.
     Decide {
         /// Which, and how.
@@ -82,6 +90,30 @@ pub enum Command {
     Demo {
         /// The configuration file and the flags.
         settings: Settings,
+    },
+    /// Check the settings without starting anything.
+    ConfigCheck {
+        /// The configuration file and the flags.
+        settings: Settings,
+        /// Allow a server without authentication on an address that is not loopback.
+        insecure: bool,
+    },
+    /// Print the effective settings, and where each was set.
+    ConfigPrint {
+        /// The configuration file and the flags.
+        settings: Settings,
+    },
+    /// Print completions for a shell.
+    #[cfg(feature = "packaging")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages.
+    #[cfg(feature = "packaging")]
+    Manual {
+        /// The directory.
+        directory: PathBuf,
     },
     /// Send a test event to a webhook.
     WebhookTest {
@@ -107,7 +139,15 @@ impl Settings {
     /// # Errors
     /// All mistakes at once.
     pub fn load(self) -> Result<Loaded, ConfigError> {
-        load(self.file.as_deref(), self.flags)
+        self.sources()?.settle()
+    }
+
+    /// What they are made of.
+    ///
+    /// # Errors
+    /// Where the file can't be read.
+    pub fn sources(self) -> Result<Sources, ConfigError> {
+        Sources::read(self.file.as_deref(), self.flags)
     }
 
     /// Was this key set by a flag?
@@ -156,9 +196,24 @@ fn command(name: &str, matches: &ArgMatches) -> Command {
         },
         "check" => Command::Check { settings, plan: plan(matches) },
         "watch" => Command::Watch { request: watch_request(matches) },
+        "doctor" => Command::Doctor { request: doctor_request(matches) },
         "decide" => Command::Decide { request: Box::new(decide::request(matches)) },
         "token" => Command::Token { settings, request: token_request(matches) },
         "demo" => Command::Demo { settings },
+        #[cfg(feature = "packaging")]
+        "completions" => Command::Completions { shell: *matches.get_one("shell").expect("clap asks for it") },
+        #[cfg(feature = "packaging")]
+        "manual" => {
+            Command::Manual { directory: matches.get_one::<PathBuf>("directory").expect("clap asks for it").clone() }
+        }
+        "config" => {
+            let (name, matches) = matches.subcommand().expect("clap asks for a subcommand");
+            let settings = self::settings(matches);
+            match name {
+                "check" => Command::ConfigCheck { settings, insecure: matches.get_flag("insecure") },
+                _ => Command::ConfigPrint { settings },
+            }
+        }
         "webhooks" => {
             let (_, matches) = matches.subcommand().expect("clap asks for a subcommand");
             let name = matches.get_one::<String>("name").expect("clap asks for it").clone();
@@ -204,6 +259,17 @@ fn watch_request(matches: &ArgMatches) -> WatchRequest {
     }
 }
 
+fn doctor_request(matches: &ArgMatches) -> DoctorRequest {
+    DoctorRequest {
+        server: matches.get_one::<ServerUrl>("url").expect("clap asks for it").clone(),
+        token: matches.get_one::<String>("token").map(Secret::new),
+        project: matches.get_one::<ProjectId>("project").expect("it has a default").clone(),
+        watch: *matches.get_one("watch").expect("it has a default"),
+        wait: *matches.get_one("wait").expect("it has a default"),
+        authority: matches.get_one("ca").cloned(),
+    }
+}
+
 fn token_request(matches: &ArgMatches) -> TokenRequest {
     let scopes = matches.get_many::<Vec<String>>("scope").expect("it has a default");
     TokenRequest {
@@ -217,24 +283,46 @@ fn token_request(matches: &ArgMatches) -> TokenRequest {
 }
 
 fn program() -> clap::Command {
+    #[cfg(feature = "packaging")]
+    return commands().subcommands(super::packaging::commands());
+    #[cfg(not(feature = "packaging"))]
+    commands()
+}
+
+/// The commands of every build.
+pub(super) fn commands() -> clap::Command {
     clap::Command::new("stepcast")
         .bin_name("stepcast")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Runs plans of steps on a worker pool and streams their progress over Server-Sent Events")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve(), run(), check(), watch(), decide::command(), token(), demo(), webhooks()])
+        .subcommands([
+            serve(),
+            run(),
+            check(),
+            watch(),
+            decide::command(),
+            doctor(),
+            token(),
+            demo(),
+            webhooks(),
+            settings_command(),
+        ])
+}
+
+fn insecure() -> Arg {
+    switch(
+        "insecure",
+        "Allow --auth none on an address that other machines can reach; everyone who reaches it has full access",
+    )
 }
 
 fn serve() -> clap::Command {
-    let insecure = switch(
-        "insecure",
-        "Allow --auth none on an address that other machines can reach; everyone who reaches it has full access",
-    );
     let common = |key: &Key| COMMON_KEYS.contains(&key.path);
     clap::Command::new("serve")
         .about("Run the server until it is told to stop")
-        .args([config(), insecure])
+        .args([config(), insecure()])
         .args(key_flags(common))
 }
 
@@ -318,6 +406,39 @@ fn watch() -> clap::Command {
         ])
 }
 
+fn doctor() -> clap::Command {
+    let url = Arg::new("url")
+        .value_name("URL")
+        .help("Address at which clients reach the server, normally that of the proxy")
+        .required(true)
+        .value_parser(parse_id::<ServerUrl>);
+    let token = option(
+        "token",
+        "TOKEN",
+        "Access token with the scope admin; other users of this machine can see it on the command line, so prefer the variable STEPCAST_TOKEN",
+    );
+    let project = option("project", "PROJECT", "Project to use for the test; a few messages are published to it");
+    let watch = option("watch", "DURATION", "How long to watch an idle stream; 0s skips this test");
+    let wait = option("wait", "DURATION", "How long an event may take before it counts as delayed");
+    let ca = option("ca", "FILE", "PEM file with the certificate of an additional authority to trust");
+    clap::Command::new("doctor")
+        .about(
+            "Find out what the proxies in front of a server do to streams; the exit status is 1 if something must be changed",
+        )
+        .args([
+            url,
+            token.value_parser(NonEmptyStringValueParser::new()),
+            project.default_value("doctor").value_parser(parse_id::<ProjectId>),
+            watch.default_value("40s").value_parser(parse_wait),
+            wait.default_value("5s").value_parser(parse_wait),
+            ca.value_parser(value_parser!(PathBuf)),
+        ])
+}
+
+fn parse_wait(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "expected a duration such as 40s or 2m".to_owned())
+}
+
 fn token() -> clap::Command {
     let project =
         option("project", "PROJECT", "Project that the token gives access to, or * for all projects; may be repeated");
@@ -364,6 +485,24 @@ fn webhooks() -> clap::Command {
         .about("Test the webhooks that the configuration file declares")
         .subcommand_required(true)
         .subcommand(test)
+}
+
+fn settings_command() -> clap::Command {
+    let check = clap::Command::new("check")
+        .about(
+            "Check the settings that serve would start with; the exit status is 0 if they are valid, 1 if they are not",
+        )
+        .args([config(), insecure()])
+        .args(key_flags(|_| false));
+    let print = clap::Command::new("print")
+        .about("Print the effective settings in TOML, each with where it was set; secrets are masked")
+        .arg(config())
+        .args(key_flags(|_| false));
+    clap::Command::new("config")
+        .about("Check or print the settings")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([check, print])
 }
 
 fn config() -> Arg {
@@ -544,7 +683,28 @@ mod tests {
                 &["token", "--project", "a", "--sub", "u", "--key", "k.pem", "--kid", "k"],
                 Command::Token { settings: empty(), request: by_key },
             ),
+            (
+                &["doctor", "https://h/x", "--watch", "0s"],
+                Command::Doctor {
+                    request: DoctorRequest {
+                        server: "https://h/x".parse().expect("a url"),
+                        token: None,
+                        project: ProjectId::parse("doctor").expect("an id"),
+                        watch: Duration::ZERO,
+                        wait: Duration::from_secs(5),
+                        authority: None,
+                    },
+                },
+            ),
             (&["demo"], Command::Demo { settings: empty() }),
+            (
+                &["config", "check", "--insecure", "--config", "c.toml"],
+                Command::ConfigCheck { settings: settings(Some("c.toml"), &[]), insecure: true },
+            ),
+            (
+                &["config", "print", "--sse-retry", "1s"],
+                Command::ConfigPrint { settings: settings(None, &[("sse.retry", "1s")]) },
+            ),
         ];
         for (line, expected) in table {
             assert_eq!(parsed(line).expect("parses"), expected, "{line:?}");
@@ -553,7 +713,9 @@ mod tests {
 
     #[test]
     fn bad_lines_are_refused() {
-        let table: [(&[&str], ErrorKind); 18] = [
+        let table: [(&[&str], ErrorKind); 20] = [
+            (&["doctor"], ErrorKind::MissingRequiredArgument),
+            (&["doctor", "http://h", "--watch", "long"], ErrorKind::ValueValidation),
             (&[], ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             (&["--version"], ErrorKind::DisplayVersion),
             (&["--help"], ErrorKind::DisplayHelp),

@@ -1,16 +1,20 @@
-//! The commands: what `stepcast serve`, `run`, `check`, `watch`, `decide`, `token`, `demo` and `webhooks` do.
+//! The commands: what `stepcast serve`, `run`, `check`, `watch`, `decide`, `doctor`, `token`, `demo`, `webhooks` and `config` do.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
 mod ask;
 mod check;
+mod config;
 mod decide;
 mod demo;
+mod doctor;
 mod error;
 mod follow;
 mod logging;
 mod output;
+#[cfg(feature = "packaging")]
+mod packaging;
 mod plan_file;
 mod progress;
 mod resume;
@@ -53,9 +57,16 @@ fn execute(command: Command) -> ExitCode {
         Command::Resume { settings, request } => resume::resume(settings, request),
         Command::Check { settings, plan } => check::check(settings, &plan),
         Command::Watch { request } => watch::watch(request),
+        Command::Doctor { request } => doctor::doctor(request),
         Command::Decide { request } => decide::decide(*request),
         Command::Token { settings, request } => token(settings, &request),
         Command::Demo { settings } => demo::demo(settings),
+        Command::ConfigCheck { settings, insecure } => config::check(settings, insecure),
+        Command::ConfigPrint { settings } => config::print(settings),
+        #[cfg(feature = "packaging")]
+        Command::Completions { shell } => packaging::completions(shell),
+        #[cfg(feature = "packaging")]
+        Command::Manual { directory } => packaging::manual(&directory),
         Command::WebhookTest { settings, name } => webhooks::test(settings, &name),
     };
     result.unwrap_or_else(|error| output::fail(&error))

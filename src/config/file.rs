@@ -3,19 +3,21 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::places::Places;
 use super::report::{Report, integer_of, kind_of, strings};
 use super::setting::{Kind, Raw};
 use super::{Config, KEYS, Key, tools, webhooks};
 
 /// The table whose content is not settings but tools.
-const TOOLS: &str = "tools";
+pub(super) const TOOLS: &str = "tools";
 
 /// The list whose items are webhooks.
-const WEBHOOKS: &str = "webhooks";
+pub(super) const WEBHOOKS: &str = "webhooks";
 
-/// Reads `text`, the content of the file `name`, into `config`; what is wrong with it goes to `issues`.
-pub(super) fn apply(name: &str, text: &str, config: &mut Config, issues: &mut Vec<String>) {
-    let mut report = Report { name, text, issues };
+/// Reads `text`, the content of the file `name`, into `config`, and notes the place of each setting; what is wrong with it
+/// goes to `issues`.
+pub(super) fn apply(name: &str, text: &str, config: &mut Config, places: &mut Places, issues: &mut Vec<String>) {
+    let mut report = Report { name, text, places, issues };
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         // The error's own text would repeat the line, which may hold a secret.
@@ -84,7 +86,8 @@ fn apply_value(key: &Key, value: &Spanned<DeValue<'_>>, config: &mut Config, rep
         let expected = key.expected();
         return report.issue(at, &format!("{}: expected {expected}, found {}", key.path, kind_of(value.get_ref())));
     };
-    if let Err(found) = key.set(config, &raw) {
-        report.issue(at, &format!("{}: {}", key.path, key.mismatch(&found)));
+    match key.set(config, &raw) {
+        Ok(()) => report.note(key.path, at),
+        Err(found) => report.issue(at, &format!("{}: {}", key.path, key.mismatch(&found))),
     }
 }

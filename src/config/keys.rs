@@ -99,8 +99,17 @@ impl Key {
         (self.slot)(config).set(raw, self.bounds)
     }
 
+    /// What its value is where it is not set, if that is told in words: `from the descriptor limit`.
+    pub(super) fn default_in_words(&self) -> Option<&str> {
+        Some(self.help.rsplit_once(" [default: ")?.1.trim_end_matches(']'))
+    }
+
+    /// The items of its value in `config`, where that is a list.
+    pub(super) fn items(&self, config: &mut Config) -> Vec<String> {
+        (self.slot)(config).items()
+    }
+
     /// Its value in `config` as it would be written.
-    #[cfg(test)]
     pub(super) fn show(&self, config: &mut Config) -> Option<String> {
         (self.slot)(config).show()
     }

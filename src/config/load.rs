@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::keys::VARIABLE_PREFIX;
+use super::places::Places;
 use super::setting::Raw;
 use super::{Config, KEYS, Key, file, suggest};
 
@@ -79,13 +80,7 @@ impl std::error::Error for ConfigError {}
 /// # }
 /// ```
 pub fn load(file: Option<&Path>, flags: Vec<(&'static str, String)>) -> Result<Loaded, ConfigError> {
-    let environment: Vec<_> = std::env::vars_os().collect();
-    let named = std::env::var_os(FILE_VARIABLE).filter(|name| !name.is_empty());
-    let file = match file.or(named.as_deref().map(Path::new)) {
-        Some(path) => Some((path.display().to_string(), read(path).map_err(|error| unreadable(path, &error))?)),
-        None => None,
-    };
-    Sources { file, environment, flags }.settle()
+    Sources::read(file, flags)?.settle()
 }
 
 fn read(path: &Path) -> io::Result<String> {
@@ -103,32 +98,51 @@ fn unreadable(path: &Path, error: &io::Error) -> ConfigError {
 }
 
 impl Sources {
+    /// The file (or the one that `STEPCAST_CONFIG` names), the environment, and `flags`.
+    ///
+    /// # Errors
+    /// Where the file can't be read.
+    pub fn read(file: Option<&Path>, flags: Vec<(&'static str, String)>) -> Result<Self, ConfigError> {
+        let environment: Vec<_> = std::env::vars_os().collect();
+        let named = std::env::var_os(FILE_VARIABLE).filter(|name| !name.is_empty());
+        let file = match file.or(named.as_deref().map(Path::new)) {
+            Some(path) => Some((path.display().to_string(), read(path).map_err(|error| unreadable(path, &error))?)),
+            None => None,
+        };
+        Ok(Self { file, environment, flags })
+    }
+
     /// The settings that these sources make together.
     ///
     /// # Errors
     /// All mistakes at once.
     pub fn settle(&self) -> Result<Loaded, ConfigError> {
-        let mut config = Config::default();
-        let mut issues = Vec::new();
-        if let Some((name, text)) = &self.file {
-            file::apply(name, text, &mut config, &mut issues);
-        }
-        self.apply_environment(&mut config, &mut issues);
-        for (path, value) in &self.flags {
-            let key = Key::at(path).expect("flags are made out of the table of keys");
-            apply(key, &format!("--{}", key.flag), value, &mut config, &mut issues);
-        }
-        ConfigError::unless_empty(issues)?;
-        Ok(Loaded { config, warnings: self.environment.iter().filter_map(|(name, _)| misspelt(name)).collect() })
+        self.settle_with_places().map(|(loaded, _)| loaded)
     }
 
-    fn apply_environment(&self, config: &mut Config, issues: &mut Vec<String>) {
+    /// The same, and where each setting was set.
+    pub(super) fn settle_with_places(&self) -> Result<(Loaded, Places), ConfigError> {
+        let (mut config, mut places, mut issues) = (Config::default(), Places::default(), Vec::new());
+        if let Some((name, text)) = &self.file {
+            file::apply(name, text, &mut config, &mut places, &mut issues);
+        }
+        self.apply_environment(&mut config, &mut places, &mut issues);
+        for (path, value) in &self.flags {
+            let key = Key::at(path).expect("flags are made out of the table of keys");
+            apply(key, &format!("--{}", key.flag), value, (&mut config, &mut places), &mut issues);
+        }
+        ConfigError::unless_empty(issues)?;
+        let warnings = self.environment.iter().filter_map(|(name, _)| misspelt(name)).collect();
+        Ok((Loaded { config, warnings }, places))
+    }
+
+    fn apply_environment(&self, config: &mut Config, places: &mut Places, issues: &mut Vec<String>) {
         for key in KEYS.iter() {
             for name in key.variable_alias.into_iter().chain([key.variable.as_str()]) {
                 let Some((_, value)) = self.environment.iter().find(|(it, _)| it == name) else { continue };
                 match value.to_str() {
                     Some("") => {}
-                    Some(value) => apply(key, name, value, config, issues),
+                    Some(value) => apply(key, name, value, (config, places), issues),
                     None => issues.push(format!("{name}: expected {}, found bytes that are not UTF-8", key.expected())),
                 }
             }
@@ -136,9 +150,10 @@ impl Sources {
     }
 }
 
-fn apply(key: &Key, origin: &str, value: &str, config: &mut Config, issues: &mut Vec<String>) {
-    if let Err(found) = key.set(config, &Raw::Text(value)) {
-        issues.push(format!("{origin}: {}", key.mismatch(&found)));
+fn apply(key: &Key, place: &str, value: &str, (config, places): (&mut Config, &mut Places), issues: &mut Vec<String>) {
+    match key.set(config, &Raw::Text(value)) {
+        Ok(()) => places.note(key.path, place),
+        Err(found) => issues.push(format!("{place}: {}", key.mismatch(&found))),
     }
 }
 

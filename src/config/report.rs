@@ -2,6 +2,7 @@
 
 use toml::de::{DeArray, DeValue};
 
+use super::places::Places;
 use super::suggest;
 
 /// Where mistakes in the file go.
@@ -10,14 +11,26 @@ pub(super) struct Report<'a> {
     pub(super) name: &'a str,
     /// The file's text.
     pub(super) text: &'a str,
+    /// Where each setting was set.
+    pub(super) places: &'a mut Places,
     pub(super) issues: &'a mut Vec<String>,
 }
 
 impl Report<'_> {
     /// Something is wrong at this byte of the file.
     pub(super) fn issue(&mut self, at: usize, what: &str) {
-        let line = 1 + self.text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count();
-        self.issues.push(format!("{}:{line}: {what}", self.name));
+        let place = self.place(at);
+        self.issues.push(format!("{place}: {what}"));
+    }
+
+    /// The setting at `path` was set at this byte of the file.
+    pub(super) fn note(&mut self, path: &'static str, at: usize) {
+        let place = self.place(at);
+        self.places.note(path, &place);
+    }
+
+    fn place(&self, at: usize) -> String {
+        format!("{}:{}", self.name, line_of(self.text, at))
     }
 
     /// Mistakes so far.
@@ -34,6 +47,11 @@ impl Report<'_> {
         };
         self.issue(at, &format!("unknown key {shown}; {hint}"));
     }
+}
+
+/// The line of this byte of a text, from 1.
+pub(super) fn line_of(text: &str, at: usize) -> usize {
+    1 + text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count()
 }
 
 /// The items of a list of strings; nothing where one is something else.

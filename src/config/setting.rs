@@ -30,6 +30,11 @@ pub(super) trait Setting {
 
     /// Its value as it would be written; nothing where it is unset, or a secret.
     fn show(&self) -> Option<String>;
+
+    /// The items of a list. A secret has none that may be shown.
+    fn items(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A value before anyone knows what it is.
@@ -359,6 +364,10 @@ impl Setting for Vec<String> {
     fn show(&self) -> Option<String> {
         (!self.is_empty()).then(|| self.join(","))
     }
+
+    fn items(&self) -> Vec<String> {
+        self.clone()
+    }
 }
 
 impl Setting for Vec<Secret> {
@@ -391,8 +400,11 @@ impl Setting for Vec<Cidr> {
     }
 
     fn show(&self) -> Option<String> {
-        let texts: Vec<_> = self.iter().map(Cidr::to_string).collect();
-        (!texts.is_empty()).then(|| texts.join(","))
+        (!self.is_empty()).then(|| self.items().join(","))
+    }
+
+    fn items(&self) -> Vec<String> {
+        self.iter().map(Cidr::to_string).collect()
     }
 }
 
@@ -409,6 +421,10 @@ impl Setting for Hosts {
     fn show(&self) -> Option<String> {
         (!self.as_slice().is_empty()).then(|| self.as_slice().join(","))
     }
+
+    fn items(&self) -> Vec<String> {
+        self.as_slice().to_vec()
+    }
 }
 
 impl Setting for Origins {
@@ -423,6 +439,10 @@ impl Setting for Origins {
 
     fn show(&self) -> Option<String> {
         (!self.as_slice().is_empty()).then(|| self.as_slice().join(","))
+    }
+
+    fn items(&self) -> Vec<String> {
+        self.as_slice().to_vec()
     }
 }
 

@@ -68,7 +68,7 @@ pub(crate) use listener::Origin;
 pub(crate) use passed::PassedConnection;
 pub(crate) use running::Legacy;
 pub use running::{LoopWatch, RunningServer, Stopper};
-pub(crate) use settings::{claim_rules, declare_tools};
+pub(crate) use settings::{check_settings, claim_rules, declare_tools};
 #[cfg(test)]
 use socket::Socket;
 #[cfg(test)]

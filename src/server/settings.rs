@@ -13,6 +13,7 @@ use crate::executor::tool::{Registry, ToolSettings, descriptors_at_start};
 use crate::http;
 use crate::log::{self, Retention};
 use crate::stream;
+use crate::webhooks::check_all;
 
 /// Connections beyond the limit that are taken in to be told so.
 const RESERVE_CONNECTIONS: usize = 64;
@@ -28,6 +29,20 @@ const LINGER: Duration = Duration::from_secs(30);
 
 /// How long the newest ended run is shown to those who come.
 const RECENT: Duration = Duration::from_secs(60);
+
+/// What would keep a server from starting with these settings, as far as it shows without a start: nothing is bound, and no
+/// store is opened. `insecure` is that of [`Config::check_for_serving`].
+pub fn check_settings(config: &Config, insecure: bool) -> Vec<String> {
+    let mut issues = config.check_for_serving(insecure).map_or_else(|error| error.issues, |()| Vec::new());
+    if issues.is_empty() {
+        // They would only repeat it.
+        issues.extend(verifier(config).err().map(|error| error.to_string()));
+        issues.extend(key_source(config).err().map(|error| error.to_string()));
+    }
+    issues.extend(declare_tools(config, &mut Registry::with_builtins()).err().map(|error| error.to_string()));
+    issues.extend(check_all(&config.webhooks).err());
+    issues
+}
 
 /// Adds the tools that `config` declares.
 ///

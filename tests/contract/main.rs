@@ -14,6 +14,7 @@ mod cloudevents;
 #[cfg(feature = "postgres")]
 mod cluster;
 mod deciding;
+mod doctor;
 #[cfg(feature = "sqlite")]
 mod durability;
 mod for_each;

@@ -19,26 +19,32 @@ const EVENTS: &str = "/api/projects/p/events";
 /// Where the recipes expect the server.
 const SERVER: &str = "127.0.0.1:8080";
 
+/// Whom the servers behind them trust.
+pub(crate) const TRUSTED: [&str; 2] = ["--limits-trusted-proxies", "127.0.0.1/32"];
+
 /// Addresses of this machine that no test trusts as a proxy.
 const ANN: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const BOB: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
 /// A proxy in front of a server. Both end with it.
-struct Proxied {
-    name: &'static str,
-    address: SocketAddr,
-    server: Server,
+pub(crate) struct Proxied {
+    pub(crate) name: &'static str,
+    pub(crate) address: SocketAddr,
+    pub(crate) server: Server,
     proxy: Child,
     _directory: TempDirectory,
 }
 
+/// Texts of a recipe with what stands in their place.
+type Changes<'c> = &'c [(&'c str, &'c str)];
+
 /// How a proxy is made out of its recipe: name, and what starts it in a directory of its own, at the first address and in
-/// front of the second.
-type Recipe = (&'static str, fn(&Path, &Path, SocketAddr, SocketAddr) -> Command);
+/// front of the second, the recipe so changed.
+type Recipe = (&'static str, fn(&Path, &Path, SocketAddr, SocketAddr, Changes<'_>) -> Command);
 
 const RECIPES: [Recipe; 2] = [("nginx", nginx), ("caddy", caddy)];
 
-fn nginx(program: &Path, directory: &Path, at: SocketAddr, server: SocketAddr) -> Command {
+fn nginx(program: &Path, directory: &Path, at: SocketAddr, server: SocketAddr, changes: Changes<'_>) -> Command {
     let own = directory.display();
     let paths =
         ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path {own}/{kind};"));
@@ -50,6 +56,7 @@ fn nginx(program: &Path, directory: &Path, at: SocketAddr, server: SocketAddr) -
             ("proxy_read_timeout 60s;", "proxy_read_timeout 1s;"),
             ("\nhttp {", &format!("\nhttp {{ access_log off; {}", paths.concat())),
         ],
+        changes,
     );
     let file = directory.join("nginx.conf");
     std::fs::write(&file, config).expect("the temporary directory can be written to");
@@ -59,11 +66,11 @@ fn nginx(program: &Path, directory: &Path, at: SocketAddr, server: SocketAddr) -
     command
 }
 
-fn caddy(program: &Path, directory: &Path, at: SocketAddr, server: SocketAddr) -> Command {
+fn caddy(program: &Path, directory: &Path, at: SocketAddr, server: SocketAddr, changes: Changes<'_>) -> Command {
     // The address of a site is only what it is asked for as: Caddy would listen on every address of the machine, where
     // another may have the port that is free on this one.
     let site = format!("\nhttp://{at} {{\n\tbind {}", at.ip());
-    let config = recipe("Caddyfile", &[(SERVER, &server.to_string()), ("\nevents.example.com {", &site)]);
+    let config = recipe("Caddyfile", &[(SERVER, &server.to_string()), ("\nevents.example.com {", &site)], changes);
     let file = directory.join("Caddyfile");
     std::fs::write(&file, format!("{{\n\tadmin off\n}}\n{config}")).expect("the temporary directory can be written to");
     let mut command = Command::new(program);
@@ -72,11 +79,11 @@ fn caddy(program: &Path, directory: &Path, at: SocketAddr, server: SocketAddr) -
     command
 }
 
-/// The recipe of this name; each of the texts to be replaced must stand in it once.
-fn recipe(name: &str, replaced: &[(&str, &str)]) -> String {
+/// The recipe of this name, changed twice; each of the texts to be replaced must stand in it once.
+fn recipe(name: &str, replaced: Changes<'_>, changes: Changes<'_>) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/proxies").join(name);
     let mut text = std::fs::read_to_string(&path).expect("the recipe is there");
-    for (from, to) in replaced {
+    for (from, to) in replaced.iter().chain(changes) {
         assert_eq!(text.matches(from).count(), 1, "{from:?} in {name}");
         text = text.replace(from, to);
     }
@@ -96,25 +103,30 @@ fn installed(name: &str) -> Option<PathBuf> {
 }
 
 /// Each proxy that is installed, in front of a server of its own.
-fn each(flags: &[&str]) -> impl Iterator<Item = Proxied> {
-    RECIPES.into_iter().filter_map(move |(name, command)| {
+pub(crate) fn each(flags: &[&str]) -> impl Iterator<Item = Proxied> {
+    let setup = Setup::default().flags(&TRUSTED).flags(flags);
+    RECIPES.into_iter().filter_map(move |(name, _)| Proxied::start(name, setup.clone(), &[]))
+}
+
+impl Proxied {
+    /// This proxy, its recipe so changed, in front of a server of its own; none where it is not installed.
+    pub(crate) fn start(name: &str, setup: Setup, changes: Changes<'_>) -> Option<Self> {
+        let (name, command) = RECIPES.into_iter().find(|(known, _)| *known == name).expect("it has a recipe");
         let program = installed(name)?;
-        let server = Setup::default().flags(&["--limits-trusted-proxies", "127.0.0.1/32"]).flags(flags).start();
+        let server = setup.start();
         let directory = TempDirectory::new();
         let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
-        let mut command = command(&program, directory.path(), free, server.address);
+        let mut command = command(&program, directory.path(), free, server.address, changes);
         let log = std::fs::File::create(directory.join("log")).expect("the temporary directory can be written to");
         let proxy = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("the proxy starts");
-        let mut proxied = Proxied { name, address: free, server, proxy, _directory: directory };
+        let mut proxied = Self { name, address: free, server, proxy, _directory: directory };
         wait_for("the proxy", || {
             assert_eq!(proxied.proxy.try_wait().expect("a child"), None, "{name} has ended");
             TcpStream::connect(free).ok()
         });
         Some(proxied)
-    })
-}
+    }
 
-impl Proxied {
     fn call(&self, request: Request) -> Response {
         request.send(self.address)
     }
@@ -145,6 +157,8 @@ impl Drop for Proxied {
         // SIGTERM, for a proxy has workers that it must tell.
         let pid = Pid::from_child(&self.proxy);
         let _ = kill_process(pid, Signal::TERM);
+        // One may wait for the streams that it holds; without a server there are none. It may have ended already.
+        let _ = kill_process(self.server.pid(), Signal::KILL);
         let _ = self.proxy.wait();
     }
 }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use self::open::{Answer, Source, open};
-pub(super) use self::open::{post, refusal};
+pub(super) use self::open::{connect, post, refusal};
 pub use self::server_url::ServerUrl;
 use super::error::CommandError;
 use crate::config::Secret;

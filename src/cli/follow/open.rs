@@ -120,7 +120,8 @@ fn open_plain(server: &ServerUrl, target: &str, headers: &[(&str, String)]) -> i
     answer(head.status, head.is_event_stream, Source { lines: Box::new(lines), socket: Some(socket) })
 }
 
-fn connect(host_and_port: &str) -> io::Result<TcpStream> {
+/// Connects to the first of the host's addresses that takes it.
+pub(in crate::cli) fn connect(host_and_port: &str) -> io::Result<TcpStream> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in host_and_port.to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, ANSWER_TIMEOUT) {

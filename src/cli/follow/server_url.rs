@@ -7,9 +7,9 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerUrl {
     /// Over TLS?
-    pub(super) is_secure: bool,
+    pub(in crate::cli) is_secure: bool,
     /// Host, and port where one is given.
-    pub(super) authority: String,
+    pub(in crate::cli) authority: String,
     /// What the server's paths begin with behind a proxy; empty or `/...` without a slash at its end.
     prefix: String,
 }
@@ -21,14 +21,23 @@ impl ServerUrl {
     }
 
     /// What to connect to: host and port.
-    pub(super) fn host_and_port(&self) -> String {
+    pub(in crate::cli) fn host_and_port(&self) -> String {
         let behind_host = self.authority.rfind(']').unwrap_or(0);
         let has_port = self.authority[behind_host..].contains(':');
-        if has_port { self.authority.clone() } else { format!("{}:80", self.authority) }
+        let port = if self.is_secure { 443 } else { 80 };
+        if has_port { self.authority.clone() } else { format!("{}:{port}", self.authority) }
+    }
+
+    /// The host alone, an IPv6 address without its brackets.
+    pub(in crate::cli) fn host(&self) -> &str {
+        match self.authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((address, _)) => address,
+            None => self.authority.split(':').next().unwrap_or_default(),
+        }
     }
 
     /// The target of a request for `path`.
-    pub(super) fn target(&self, path: &str) -> String {
+    pub(in crate::cli) fn target(&self, path: &str) -> String {
         format!("{}{path}", self.prefix)
     }
 }
@@ -73,12 +82,16 @@ mod tests {
             ("http://example.com/", "example.com:80", "/x"),
             ("http://[::1]", "[::1]:80", "/x"),
             ("http://[::1]:81/a/b/", "[::1]:81", "/a/b/x"),
+            ("https://example.com", "example.com:443", "/x"),
         ] {
             let url: ServerUrl = text.parse().expect("is one");
             assert_eq!((url.host_and_port().as_str(), url.target("/x").as_str()), (connect, target));
             assert_eq!(url.to_string(), text.trim_end_matches('/'));
         }
         assert!("https://example.com".parse::<ServerUrl>().is_ok_and(|url| url.is_secure));
+        for (text, host) in [("http://a.b:1/x", "a.b"), ("http://[::1]:81", "::1"), ("http://[::1]", "::1")] {
+            assert_eq!(text.parse::<ServerUrl>().expect("is one").host(), host);
+        }
         let bad = [
             "",
             "localhost:8080",

@@ -35,6 +35,8 @@ pub(super) mod code {
         ["stepcast_runs_pkey", "stepcast_runs_by_id", "stepcast_documents_pkey"];
     pub(in crate::log::postgres) const DEADLOCK: &str = "40P01";
     pub(in crate::log::postgres) const SERIALIZATION: &str = "40001";
+    /// A statement that this connection has prepared is not there.
+    pub(in crate::log::postgres) const NO_STATEMENT: &str = "26000";
     pub(in crate::log::postgres) const READ_ONLY: &str = "25006";
     /// The class of what is wrong with a connection.
     pub(in crate::log::postgres) const CONNECTION: &str = "08";
@@ -44,6 +46,10 @@ pub(super) mod code {
     /// Of what is too large.
     pub(in crate::log::postgres) const TOO_LARGE: [&str; 2] = ["54000", "53400"];
 }
+
+/// Why a statement may be gone.
+const ABOUT_POOLERS: &str = "if a connection pooler is in front of it, use session mode, or PgBouncer 1.21 or newer with \
+                             max_prepared_statements";
 
 impl Failure {
     /// The engine's word for it, where it said anything.
@@ -85,6 +91,9 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(why) | Self::Lost(why) | Self::Late(why) => f.write_str(why),
+            Self::Refused(error) if error.code().code() == code::NO_STATEMENT => {
+                write!(f, "{}; {ABOUT_POOLERS}", error.message())
+            }
             Self::Refused(error) => f.write_str(error.message()),
         }
     }

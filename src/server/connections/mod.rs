@@ -164,6 +164,16 @@ impl<S: Socket> Connections<S> {
         self.slab.get_mut(index).map(|connection| &mut connection.socket)
     }
 
+    /// What the poll knows a connection's socket by.
+    pub(super) fn token(&self, index: usize) -> Token {
+        self.slab[index].token()
+    }
+
+    /// The largest body of a request.
+    pub(super) fn body_bytes_max(&self) -> usize {
+        self.http.body_bytes
+    }
+
     /// What the poll knows a connection's socket by, where it counts for the address that it forwards.
     pub(super) fn token_of_proxy(&self, index: usize) -> Option<Token> {
         let connection = &self.slab[index];

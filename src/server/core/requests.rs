@@ -1,7 +1,7 @@
 //! What clients ask for: from what was read of them to what each request takes.
 
 use super::Server;
-use crate::api::{Action, Call, Door};
+use crate::api::{Action, Call, Door, Sender};
 use crate::http::{Problem, Request, Response, Verdict};
 use crate::model::Now;
 use crate::server::connections::Overdue;
@@ -99,6 +99,10 @@ impl<S: Socket> Server<S> {
                 self.answer(exchange, response, now);
             }
             Action::Webhooks => self.answer(exchange, Response::json(200, self.webhooks.json()), now),
+            Action::Echo(arrived) => {
+                let response = arrived.answer(self.sender(exchange.index));
+                self.answer(exchange, response, now);
+            }
             Action::Subscribers(project) => {
                 let body = format!("{{\"count\":{}}}", self.streams.subscribers(&project));
                 self.answer(exchange, Response::json(200, body), now);
@@ -108,6 +112,15 @@ impl<S: Socket> Server<S> {
             Action::Subscribe(wanted, spends) => self.subscribe(exchange, wanted, spends, now),
             Action::SubscribeToSeveral(wanted, spends) => self.subscribe_to_several(exchange, wanted, spends, now),
             Action::Converse(wanted, otherwise) => self.converse(exchange, wanted, otherwise, now),
+        }
+    }
+
+    /// Where the requests of a connection come from.
+    fn sender(&self, index: usize) -> Sender {
+        Sender {
+            is_trusted_proxy: self.connections.token_of_proxy(index).is_some(),
+            address: self.sockets.address(self.connections.token(index)),
+            body_bytes_max: self.connections.body_bytes_max(),
         }
     }
 

@@ -64,3 +64,13 @@ fn a_connection_to_an_engine_that_writes_nothing_any_more_is_let_go() {
     set("off");
     assert_eq!(append(&mut store, head, &messages([2])), Ok(()));
 }
+
+#[test]
+fn a_pooler_that_gives_connections_to_others_was_not_named_where_statements_were_gone() {
+    let Some((_, url)) = database() else { return };
+    let mut conn = connection(&url, Duration::from_secs(5));
+    conn.query("SELECT 1", &[]).expect("it is prepared");
+    conn.execute("DEALLOCATE ALL").expect("as a pooler's next connection has it");
+    let failure = conn.query("SELECT 1", &[]).expect_err("it is gone").to_string();
+    assert!(failure.contains("does not exist; if a connection pooler is in front of it"), "{failure}");
+}

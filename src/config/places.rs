@@ -1,0 +1,22 @@
+//! Where each setting was set.
+
+use std::collections::BTreeMap;
+
+/// What is said of a setting that nothing sets.
+const DEFAULT: &str = "default";
+
+/// Paths of keys with what set them last: `stepcast.toml:3`, `STEPCAST_LISTEN`, `--listen`.
+#[derive(Debug, Default)]
+pub(super) struct Places(BTreeMap<&'static str, String>);
+
+impl Places {
+    /// The setting at `path` was set here. What comes later beats what came before.
+    pub(super) fn note(&mut self, path: &'static str, place: &str) {
+        self.0.insert(path, place.to_owned());
+    }
+
+    /// Where the setting at `path` was set.
+    pub(super) fn of(&self, path: &str) -> &str {
+        self.0.get(path).map_or(DEFAULT, String::as_str)
+    }
+}
