@@ -1,4 +1,4 @@
-//! The command line, parsed into a [`Command`]. Flags of settings come out of the table of keys.
+//! The command line, parsed into a [`Command`]. The flags of settings come from the table of keys.
 
 mod decide;
 

@@ -1,4 +1,4 @@
-//! Why a command fails.
+//! Errors of commands.
 
 use std::{fmt, io};
 

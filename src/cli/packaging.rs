@@ -1,5 +1,5 @@
-//! What packages hold besides the program: completions for shells, and manual pages. Both come out of the same definition of
-//! the command line. Only with the feature `packaging`: a program that runs plans needs neither.
+//! Files for packages: shell completions and manual pages, made from the definition of the command line. Only with the
+//! feature `packaging`: a program that runs plans needs neither.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! A plan from a file or stdin, checked against the tools of this machine.
+//! Reads a plan from a file or stdin, and checks it against the tools of this machine.
 
 use std::io::Read;
 use std::num::NonZeroU32;

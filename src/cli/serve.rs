@@ -1,4 +1,4 @@
-//! `stepcast serve`: a server until told to stop.
+//! `stepcast serve`: runs a server until it is told to stop.
 
 use std::io;
 use std::process::ExitCode;

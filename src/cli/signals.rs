@@ -1,7 +1,7 @@
-//! What the signals mean that end a program: the first asks for its end, the second is its end.
+//! Signals that end the program: the first asks it to stop, the second ends it.
 //!
-//! SIGINT, SIGTERM and SIGHUP all ask; SIGQUIT does not ask. At the end, commands end with it: they have sessions of their
-//! own, so no terminal would tell them.
+//! SIGINT, SIGTERM and SIGHUP ask; SIGQUIT ends it at once. The commands of running steps are killed with the program:
+//! they have sessions of their own, so no terminal would signal them.
 
 use std::process::exit;
 use std::thread;

@@ -1,4 +1,4 @@
-//! `stepcast watch`: a server's runs in the terminal, as they go.
+//! `stepcast watch`: follows the runs of a server in the terminal.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};

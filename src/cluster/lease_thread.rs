@@ -16,7 +16,7 @@ use crate::clock;
 use crate::log::{Beat, Command, Lease, StoreError};
 use crate::model::ProjectId;
 
-/// How soon the log is handed again what it had no room for.
+/// How soon to offer the log again what it had no room for.
 const NO_ROOM_WAIT: Duration = Duration::from_millis(50);
 
 /// See the top of this file.
@@ -29,23 +29,23 @@ pub(crate) struct LeaseThread {
     hands: Arc<dyn Hands>,
     closed: Receiver<Farewell>,
     wake_trouble: Trouble,
-    /// Projects of runs that were taken over, for which the log had no room so far.
+    /// Projects of runs that were taken over, for which the log has had no room yet.
     taken_over: BTreeSet<ProjectId>,
 }
 
-/// The way to a [`LeaseThread`].
+/// Handle of a [`LeaseThread`].
 pub(crate) struct LeaseHandle(Sender<Farewell>);
 
-/// How a node goes.
+/// How a node leaves.
 enum Farewell {
-    /// Nothing runs here any more: others may go on with what is left of its runs at once.
+    /// Nothing runs here any more: other nodes may continue its runs at once.
     Leaves,
-    /// Something may: they wait until its time is over.
+    /// Something may still run: other nodes wait until its lease expires.
     Ends,
 }
 
 impl LeaseHandle {
-    /// The node goes. Others take its runs at once where nothing of them is left here.
+    /// Makes the node leave. Other nodes take its runs at once if nothing of them runs here any more.
     pub(crate) fn close(&self, is_drained: bool) {
         // Fails where it was told before, or the thread has ended.
         let _ = self.0.try_send(if is_drained { Farewell::Leaves } else { Farewell::Ends });
@@ -53,7 +53,7 @@ impl LeaseHandle {
 }
 
 impl LeaseThread {
-    /// One that beats with this lease, and the way to it.
+    /// Creates a thread for this lease, and its handle.
     pub(crate) fn new(
         lease: Box<dyn Lease>,
         pace: Pace,
@@ -70,7 +70,7 @@ impl LeaseThread {
         )
     }
 
-    /// Works until it is closed.
+    /// Runs until it is closed.
     pub(crate) fn run(mut self) {
         loop {
             self.turn();
@@ -127,7 +127,7 @@ impl LeaseThread {
         self.taken_over.extend(taken_over);
     }
 
-    /// The log goes on with what was taken over. While it has no room for that, this node goes on beating.
+    /// Passes runs that were taken over to the log. While the log has no room, this node keeps renewing its lease.
     fn hand_over(&mut self) {
         if self.taken_over.is_empty() {
             return;
@@ -138,7 +138,7 @@ impl LeaseThread {
         }
     }
 
-    /// Tells others what is to be told by now. What can't be said they find out by themselves.
+    /// Sends the notifications that are due. If that fails, other nodes find out by themselves.
     fn wake(&mut self) {
         let Some((projects, has_wishes)) = self.rung.lock().take(clock::mono()) else { return };
         if !self.pace.wakes {

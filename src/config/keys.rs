@@ -99,7 +99,7 @@ impl Key {
         (self.slot)(config).set(raw, self.bounds)
     }
 
-    /// What its value is where it is not set, if that is told in words: `from the descriptor limit`.
+    /// What its value is where it is not set, if that is told in words: `derived from the file descriptor limit`.
     pub(super) fn default_in_words(&self) -> Option<&str> {
         Some(self.help.rsplit_once(" [default: ")?.1.trim_end_matches(']'))
     }

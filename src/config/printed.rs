@@ -1,7 +1,7 @@
-//! The settings as they are in the end, as a file that says where each comes from. Nothing in it is secret.
+//! The effective settings as a file that says where each of them was set. It contains no secrets.
 //!
-//! Tools and webhooks are shown as the file declares them. Their variables, headers, bodies and secrets are masked, and of
-//! urls what could hold a key.
+//! Tools and webhooks are shown as the file declares them. Their variables, headers, bodies and secrets are masked, and
+//! so are the parts of URLs that could contain a key.
 
 use std::fmt::Write;
 
@@ -246,7 +246,7 @@ mod tests {
             let (written, from) = line.split_once(" # ").expect("where from");
             assert_eq!((written.trim_end(), from), (format!("{start}{value}").as_str(), place));
         }
-        assert!(page.contains("\n# connections is not set: from the descriptor limit\n"), "{page}");
+        assert!(page.contains("\n# connections is not set: derived from the file descriptor limit\n"), "{page}");
     }
 
     #[test]

@@ -14,90 +14,90 @@ use crate::model::{Histogram, Now};
 use crate::schedules::FIRING_WORDS;
 use crate::stream::{CloseReason, Stats};
 
-/// Counted by the loop.
+/// Counters of the event loop.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// Connections taken in.
+    /// Connections accepted.
     pub connections_accepted: u64,
-    /// Connections closed unheard, because even the reserve was full.
+    /// Connections closed without an answer, because even the reserve was used up.
     pub connections_dropped: u64,
-    /// What was refused, by the limit.
+    /// Refused requests and connections, by limit.
     pub refused: Refused,
-    /// Requests decoded.
+    /// Requests received.
     pub requests: u64,
     /// Responses by the first digit of their status.
     responses: [u64; 6],
-    /// Messages that publishers sent.
+    /// Messages received from publishers.
     pub messages_in: u64,
-    /// Messages that came from the log for someone who watches.
+    /// Messages from the log for at least one stream.
     pub messages_logged: u64,
-    /// Streams put off until later.
+    /// Streams told to retry later.
     pub streams_refused: u64,
-    /// Streams begun, by how.
+    /// Streams opened, by where they start.
     resumes: [u64; 5],
-    /// From broadcast to the last subscriber's write.
+    /// Time from a broadcast to its last write.
     pub fan_out: Histogram,
-    /// Batches that wait for the log, taken at the end of a turn.
+    /// Batches in the queue of the log at the end of a turn.
     pub log_waiting: usize,
-    /// Batches that wait for the loop, taken at the end of a turn.
+    /// Batches in the queue of the loop at the end of a turn.
     pub inbox_waiting: usize,
-    /// What was kept; runs and steps.
+    /// Counts of stored messages, runs and steps.
     pub work: WorkCounts,
-    /// The store takes nothing.
+    /// Whether the store cannot be written to.
     pub store_is_down: bool,
-    /// How often an identity provider's keys were fetched: well, and in vain.
+    /// Fetches of the keys of the identity provider: successful and failed.
     pub key_fetches: [u64; 2],
 }
 
 const RESUME_WORDS: [&str; 5] = ["fresh", "resumed", "reset_unknown_id", "reset_expired", "reset_ahead"];
 
-/// What is the case just now.
+/// Current values.
 #[derive(Debug, Clone, Copy)]
 pub struct Gauges {
-    /// Connections that are no streams.
+    /// Connections that are not streams.
     pub connections: usize,
-    /// Connections and streams that may be.
+    /// Maximum number of connections and streams.
     pub connections_max: usize,
-    /// Those of them that are beyond a limit, and wait to be told so.
+    /// Connections above a limit, which wait for an answer that says so.
     pub refused: usize,
-    /// Bytes of requests and answers that they hold, but for what each of them may keep.
+    /// Bytes of buffered requests and responses, except the small amount that each connection may always use.
     pub buffer_bytes: usize,
-    /// Used tickets that are remembered, of all subjects.
+    /// Used tickets that are remembered, of all token subjects.
     pub tickets: usize,
-    /// Streams.
+    /// Open streams.
     pub streams: usize,
-    /// Those of them that read a run in a format, by its word.
+    /// Streams of one run in another format, by format.
     pub retold: [(&'static str, u64); 2],
-    /// Those of them that are of several projects.
+    /// Streams of several projects.
     pub streams_of_several: usize,
-    /// Projects with a backlog.
+    /// Projects with encoded messages in memory.
     pub projects_watched: usize,
-    /// Bytes that backlogs hold.
+    /// Bytes of these encoded messages.
     pub backlog_bytes: usize,
-    /// What streams have done so far.
+    /// Totals over all streams.
     pub stream_stats: Stats,
 }
 
 impl Metrics {
-    /// A response leaves.
+    /// Counts a response.
     pub fn count_response(&mut self, status: u16) {
         self.responses[usize::from(status / 100).min(5)] += 1;
     }
 
-    /// A connection is closed unheard.
+    /// Counts a connection closed without an answer.
     pub fn count_dropped(&mut self, limit: Limit) {
         self.connections_dropped += 1;
         self.refused.count(limit);
     }
 
-    /// A problem that arises at a limit is counted as that.
+    /// Counts a problem that was caused by a limit.
     pub fn count_problem(&mut self, problem: &Problem) {
         if let Some(limit) = Limit::of_code(problem.code) {
             self.refused.count(limit);
         }
     }
 
-    /// A stream begins.
+    /// Counts an opened stream.
     pub fn count_resume(&mut self, resume: Resume) {
         self.resumes[match resume {
             Resume::Fresh => 0,
@@ -108,7 +108,7 @@ impl Metrics {
         }] += 1;
     }
 
-    /// Everything in the text format that Prometheus scrapes (exposition format 0.0.4).
+    /// All metrics in the text format of Prometheus (exposition format 0.0.4).
     pub fn render(&self, now: &Gauges) -> String {
         let mut page = Page(String::with_capacity(8 * 1024));
         self.render_http(&mut page, now);
@@ -117,7 +117,7 @@ impl Metrics {
         page.0
     }
 
-    /// The same of what attempts have used of language models, and of what could not be read of it, by tool.
+    /// The same for the usage of language models by attempts, and for usage that could not be read, by tool.
     pub fn render_usage(&self, faults: &BTreeMap<Arc<str>, Arc<UsageFaults>>) -> String {
         let mut page = Page(String::new());
         page.head(
@@ -145,7 +145,7 @@ impl Metrics {
         page.0
     }
 
-    /// The same of webhooks: of each its name, what is pending and on its way, and what was delivered, failed, given up.
+    /// The same for webhooks. Of each: its name, and the counts pending, in progress, delivered, failed and given up.
     pub fn render_webhooks(&self, webhooks: &[(String, [u64; 5])]) -> String {
         const OUTCOMES: [&str; 2] = ["delivered", "failed"];
         let mut page = Page(String::new());
@@ -178,7 +178,7 @@ impl Metrics {
         page.0
     }
 
-    /// The same of schedules: what came of their firings.
+    /// The same for the outcomes of schedule firings.
     pub fn render_firings(counts: [u64; FIRING_WORDS.len()]) -> String {
         let mut page = Page(String::new());
         let (name, help) = ("stepcast_schedule_firings_total", "Firings of schedules, by outcome.");
@@ -186,7 +186,7 @@ impl Metrics {
         page.0
     }
 
-    /// The same of a node among others that share its store.
+    /// The same for a node of a cluster.
     pub fn render_node(vitals: &Vitals, store: &StoreCounts, now: Now) -> String {
         let (mut page, shown) = (Page(String::new()), vitals.shown(now.mono));
         page.gauge(
@@ -348,7 +348,7 @@ impl Metrics {
     }
 }
 
-/// A page of metrics in the making.
+/// A page of metrics under construction.
 struct Page(String);
 
 impl Page {
@@ -411,7 +411,7 @@ impl Page {
     }
 }
 
-/// A label's value as the format has it.
+/// A label value, escaped as the format requires.
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -1,4 +1,4 @@
-//! The examination: one question after the other, each with what was found.
+//! The tests of the doctor, one after the other, each with its findings.
 
 use std::io;
 use std::time::{Duration, Instant};

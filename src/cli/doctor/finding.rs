@@ -1,4 +1,4 @@
-//! What can be the matter on the way to a server.
+//! The problems that the doctor can find.
 
 use std::fmt;
 use std::time::Duration;

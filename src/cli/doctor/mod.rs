@@ -1,6 +1,7 @@
-//! `stepcast doctor`: what proxies between this machine and a server do to requests and streams, and what to change.
+//! `stepcast doctor`: finds out what proxies between this machine and a server do to requests and streams, and says
+//! what to change.
 //!
-//! It sends requests of which the server tells what arrived, and follows the stream of a project of its own.
+//! It sends requests to which the server answers with what has arrived, and follows the stream of a project of its own.
 
 mod advice;
 mod examine;

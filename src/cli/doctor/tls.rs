@@ -1,4 +1,4 @@
-//! TLS for the doctor: whom it trusts, and whether a browser would get HTTP/2.
+//! TLS for the doctor: which certificates it trusts, and whether a browser would get HTTP/2.
 
 #[cfg(feature = "http-tool")]
 pub(super) use self::with::Trust;

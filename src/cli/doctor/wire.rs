@@ -1,5 +1,5 @@
-//! The doctor's HTTP/1.1: each call on a connection of its own, sent and read as it stands on the wire, for what a proxy
-//! changes is what is looked for.
+//! The HTTP/1.1 client of the doctor: each call uses a connection of its own and is sent and read exactly as it is on
+//! the wire, because the doctor looks for what a proxy changes.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;

@@ -1,5 +1,5 @@
-//! Follows a project's stream as any client does: over HTTP, by Server-Sent Events. Where the stream ends it is opened
-//! again, from the last message that was seen, after the time that the server asked for.
+//! Follows the stream of a project like any client: over HTTP, with Server-Sent Events. If the stream ends, it is
+//! opened again from the last message that was received, after the time that the server asked for.
 
 mod open;
 mod server_url;

@@ -1,6 +1,6 @@
-//! Opens a stream: a request, and what the server's answer to it means.
+//! Opens a stream: sends the request, and interprets the answer of the server.
 //!
-//! Over plain HTTP by version 1.0, in which no proxy cuts an answer into chunks: a stream ends with its connection.
+//! Plain HTTP uses version 1.0, in which no proxy splits a response into chunks: a stream ends with its connection.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};

@@ -1,5 +1,5 @@
-//! The display for terminals: an overall bar at the bottom, a line for each running step above it, and above those, for
-//! good, what has ended.
+//! The display for terminals: an overall bar at the bottom, one line for each running step above it, and above those
+//! the lines of what has ended, which stay.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

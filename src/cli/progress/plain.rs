@@ -1,4 +1,5 @@
-//! The display for files and pipes: one line per event, with the time since the run's start, and no escape codes.
+//! The display for files and pipes: one line per event, with the time since the start of the run, and without escape
+//! codes.
 
 use std::collections::HashMap;
 use std::io::{self, Write};

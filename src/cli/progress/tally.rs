@@ -1,4 +1,4 @@
-//! What a run came to: the fold of its messages that the summary is written from.
+//! Totals of a run: a fold of its messages, from which the summary is written.
 
 use std::collections::{HashMap, HashSet};
 use std::mem::{Discriminant, discriminant};

@@ -1,5 +1,5 @@
-//! Listeners that a service manager has bound and hands over: `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES`, as
-//! sd_listen_fds(3) has them.
+//! Listening sockets passed by a service manager: `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES`, as in
+//! sd_listen_fds(3).
 
 use std::net::SocketAddr;
 

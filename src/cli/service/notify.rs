@@ -1,4 +1,4 @@
-//! What a service manager is told: datagrams to the socket that `NOTIFY_SOCKET` names.
+//! Notifications to a service manager: datagrams to the socket that `NOTIFY_SOCKET` names.
 
 use std::ffi::OsStr;
 use std::io;

@@ -1,4 +1,5 @@
-//! The socket between an old process and a new one, and what they say. It keeps messages apart, and carries descriptors.
+//! The socket between an old process and a new one, and their messages. It preserves message boundaries, and carries
+//! descriptors.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;

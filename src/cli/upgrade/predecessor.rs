@@ -1,4 +1,4 @@
-//! The process that this one was started to replace.
+//! The process that this process was started to replace.
 
 use std::io::{self, stdin};
 use std::os::fd::AsFd;

@@ -1,4 +1,4 @@
-//! When a process hands over to the next: what SIGUSR2 begins, and what the end of the server goes on with.
+//! The handover in the old process: what SIGUSR2 starts, and how it continues once the server has ended.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

@@ -1,4 +1,4 @@
-//! The process that is to take over from this one.
+//! The process that is to take over from this process.
 
 use std::io;
 use std::process::{Child, Command, ExitStatus, Stdio};

@@ -1,4 +1,4 @@
-//! What the columns hold, and how it is read.
+//! Values of columns, and how they are read.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;

@@ -1,9 +1,8 @@
-//! A connection to PostgreSQL that is made when it is needed, and made anew when it was lost.
+//! A connection to PostgreSQL that is opened when it is needed, and opened again after it was lost.
 //!
-//! The client is an asynchronous one, because that alone can be given up when an engine does not answer: it runs on a runtime of
-//! this connection's own, on the thread of whoever calls, and goes on only while that one waits. So a call takes no longer
-//! than it may, which is the longer the more is sent, and counts from the last row that came; and no thread is here but those that were
-//! there before.
+//! The client is asynchronous, because only then can a call be given up if the database does not answer. It runs on a
+//! runtime of this connection, on the thread of the caller, and only while the caller waits. A call has a time limit,
+//! which grows with the amount of data sent and starts again with every row received. No further threads are created.
 
 use std::cell::Cell;
 use std::collections::HashMap;

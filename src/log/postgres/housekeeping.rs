@@ -1,5 +1,5 @@
-//! Where is trimmed: on the thread that writes, until that is moved out to one of its own, as a server does. Then nobody waits
-//! for it, and what it came to is told the next time.
+//! Where history is trimmed: on the thread that writes, until trimming is moved to a thread of its own, as in a server.
+//! Then nobody waits for it, and its result is reported the next time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;

@@ -1,4 +1,4 @@
-//! Keeps this node alive among the others, takes the runs over of those that are gone, and tells the others what has moved.
+//! Renews the lease of this node, takes over the runs of failed nodes, and notifies other nodes of changes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Makes the tables, and checks that they are ours.
+//! Creates the tables, and checks that existing ones belong to stepcast.
 
 use std::cell::RefCell;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Where the engine is.
+//! The address of the database.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a batch adds to each project: where it is expected to stand, and what its messages make of its last segment.
+//! What a batch adds to each project: its expected position, and how its messages extend its last segment.
 
 use std::collections::HashMap;
 

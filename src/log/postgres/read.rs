@@ -1,4 +1,4 @@
-//! Looks things up: page by page where it is much, so that neither side ever holds all of it.
+//! Lookups, page by page where there may be much data, so that neither side ever holds all of it in memory.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut, Range};

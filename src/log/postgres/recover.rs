@@ -1,4 +1,4 @@
-//! Reads what a start goes on from, and what others have changed.
+//! Reads what a start continues from, and what other nodes have changed.
 
 use std::num::NonZeroU64;
 

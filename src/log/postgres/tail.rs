@@ -1,4 +1,5 @@
-//! Finds out what others have written. It is never within a transaction but for a statement, so that it holds no vacuum up.
+//! Reads what other nodes have written. It is never inside a transaction for longer than one statement, so it does not
+//! hold back vacuum.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,8 +1,8 @@
-//! Keeps a batch, all of it or nothing, and says for certain which.
+//! Stores a batch completely or not at all, and reports for certain which.
 //!
-//! A batch is sent at once, `COMMIT` and all. Where the connection is lost before the answer, the next one raises this node's epoch: that
-//! waits for what the former is still doing, and whatever of it comes later is refused. Then the number of the last batch that is
-//! kept says whether this one is.
+//! A batch is sent together with its `COMMIT`. If the connection is lost before the answer, the next connection
+//! increments the epoch of this node: this waits for whatever the old connection is still doing, and anything of it
+//! that arrives later is refused. Then the number of the last committed batch says whether this batch was committed.
 
 use std::time::Duration;
 

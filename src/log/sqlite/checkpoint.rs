@@ -1,8 +1,9 @@
-//! Moves what was committed from the write-ahead log into the file, on a thread and a connection of its own.
+//! Moves committed data from the write-ahead log into the database file, on a thread and a connection of its own.
 //!
-//! A checkpoint waits for the disk, which may take a second on an SD card; on the log's thread everyone would wait with
-//! it. Commits go on meanwhile. Where they come so fast that the log is never at rest, and so can't begin anew, the
-//! connection that commits does one itself, at [`WAL_BYTES_MAX`](super::open::WAL_BYTES_MAX): most of it is done by then.
+//! A checkpoint waits for the disk, which may take a second on an SD card; on the thread of the log everyone would wait
+//! with it. Commits continue in the meantime. If they arrive so fast that the write-ahead log is never idle and cannot
+//! restart, the committing connection does a checkpoint itself at [`WAL_BYTES_MAX`](super::open::WAL_BYTES_MAX); most
+//! of the work is done by then.
 
 use std::path::Path;
 use std::thread::{self, JoinHandle};

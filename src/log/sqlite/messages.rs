@@ -1,4 +1,4 @@
-//! Messages as they are read: out of the segments of their project, and of runs that outlast these.
+//! Reads messages: from the segments of their project, and those of runs that outlive the segments.
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};

@@ -1,4 +1,4 @@
-//! From the tables of earlier formats to those of this one. Nothing else knows what they were.
+//! Migrates the tables of earlier formats to the current one. No other file knows the earlier formats.
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};

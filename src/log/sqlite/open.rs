@@ -1,4 +1,4 @@
-//! Makes, locks and checks the file.
+//! Creates, locks and checks the database file.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

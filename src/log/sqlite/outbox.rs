@@ -1,4 +1,4 @@
-//! What webhooks are to be told, in the file: its tables, its statements, and how they are used.
+//! Events for webhooks in the file: tables, statements and their use.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Looks things up, and says how what the columns hold is to be read.
+//! Lookups, and how the values of columns are decoded.
 
 use std::cell::RefCell;
 use std::num::NonZeroU64;

@@ -1,4 +1,4 @@
-//! Reads what a start goes on from.
+//! Reads what a start continues from.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;

@@ -1,4 +1,4 @@
-//! What clients are sent, in bounded pieces: what is small at once, content in turn with that of others.
+//! Writes to clients in bounded pieces: small answers at once, large content in turn with that of others.
 
 use super::connection::State;
 use super::deadlines::{LINGER, Overdue};

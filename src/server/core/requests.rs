@@ -1,4 +1,4 @@
-//! What clients ask for: from what was read of them to what each request takes.
+//! Routes requests: from what was read from clients to the part that handles each request.
 
 use super::Server;
 use crate::api::{Action, Call, Door, Sender};

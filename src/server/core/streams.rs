@@ -1,4 +1,4 @@
-//! From a request to a stream, and what streams need of the log.
+//! From a request to a stream, and what streams need from the log.
 
 use std::sync::Arc;
 

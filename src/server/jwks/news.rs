@@ -1,4 +1,4 @@
-//! What the log is told of keys: what changed, once. Pure.
+//! Log lines about keys: each change is logged once. Pure.
 
 use log::Level;
 

@@ -1,4 +1,4 @@
-//! Where keys come from: a file, or a url that is asked.
+//! The source of keys: a file, or a URL that is fetched.
 
 use std::fs::File;
 use std::io::{self, Read};

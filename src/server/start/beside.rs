@@ -1,4 +1,4 @@
-//! The threads beside the log, the executor and the loop: each has the log do things, and may wait for it.
+//! Starts the threads beside the log, the executor and the loop. Each sends commands to the log, and may wait for it.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;

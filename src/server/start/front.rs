@@ -1,4 +1,4 @@
-//! What the loop has, before there is a thread that runs it: its sockets, the way into it, and what it shows of others.
+//! The state of the loop before its thread exists: its sockets, its inbox, and what it shows of other threads.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! What a url asks for. The client knows three modes and no certificates, so these words are taken out of the url here.
+//! TLS options in a URL. The client library knows three modes and no certificates, so these options are removed from
+//! the URL here.
 
 use percent_encoding::percent_decode_str;
 use tokio_postgres::config::SslMode;

@@ -1,4 +1,4 @@
-//! The client's handshake over its sockets.
+//! The TLS handshake of the client.
 
 use std::fmt;
 use std::future::Future;

@@ -1,4 +1,4 @@
-//! Who a server's certificate is believed from.
+//! The certificates by which a server is trusted.
 
 use std::fmt;
 
