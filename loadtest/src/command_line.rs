@@ -44,6 +44,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Outcome<Request> 
             Short('h') | Long("help") => return Ok(Request::Help),
             Long("json") => draft.is_json = true,
             Long("pin") => draft.is_pinned = true,
+            Long("tls") => draft.is_tls = true,
             Long("server") => draft.path = Some(parser.value()?.into()),
             Long("url") => draft.url = Some(Target::parse(&parser.value()?.string()?)?),
             Long("peer") => draft.peer = Some(Peer::find(&parser.value()?.string()?)?),
@@ -73,6 +74,7 @@ struct Draft {
     data: Vec<Data>,
     is_json: bool,
     is_pinned: bool,
+    is_tls: bool,
     limit_s: Option<u64>,
     values: Vec<(String, String)>,
     flags: Vec<String>,
@@ -86,11 +88,11 @@ impl Draft {
             return failure(format!("unknown scenario {name}; expected one of {}", names.join(", ")));
         };
         let path = self.path.unwrap_or_else(|| PathBuf::from("target/release/stepcast"));
-        let is_pinned = self.is_pinned;
+        let (is_pinned, is_tls) = (self.is_pinned, self.is_tls);
         let server = match (self.url, self.peer) {
             (Some(target), _) => Choice::Running { target, pid: self.pid },
             (None, Some(peer)) => Choice::Peer { peer, is_pinned },
-            (None, None) => Choice::Program { path, flags: self.flags, is_pinned },
+            (None, None) => Choice::Program { path, flags: self.flags, is_pinned, is_tls },
         };
         let data = if self.data.is_empty() { scenario.data.to_vec() } else { self.data };
         let limit = Duration::from_secs(self.limit_s.unwrap_or(scenario.limit_s));

@@ -38,3 +38,21 @@ impl From<lexopt::Error> for Failure {
         Self(error.to_string())
     }
 }
+
+impl From<rustls::Error> for Failure {
+    fn from(error: rustls::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<rustls::pki_types::InvalidDnsNameError> for Failure {
+    fn from(error: rustls::pki_types::InvalidDnsNameError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<rcgen::Error> for Failure {
+    fn from(error: rcgen::Error) -> Self {
+        Self(error.to_string())
+    }
+}

@@ -13,6 +13,7 @@ pub fn text() -> String {
          --data LIST     where the server stores data: none, temp (a directory removed at the end), or both\n  \
          --url URL       use a server that is already running on loopback; add --pid PID to measure its memory\n  \
          --peer NAME     measure another server instead: floor, floor-8, or a directory under peers/\n  \
+         --tls           open streams over TLS (the program must be built with the feature tls); publishers use plain HTTP\n  \
          --pin           run the server on the first processor and everything else on the others\n  \
          --limit S       fail the scenario if it takes longer than S seconds\n  \
          --json          print the report as JSON\n",

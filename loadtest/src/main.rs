@@ -34,6 +34,7 @@ mod subscriber;
 mod table;
 mod tally;
 mod watch;
+mod wire;
 
 use std::process::ExitCode;
 

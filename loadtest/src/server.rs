@@ -6,20 +6,22 @@ use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustls::ClientConfig;
 
 use crate::failure::{Failure, Outcome, failure};
 use crate::loopback::Target;
 use crate::peers::Peer;
 use crate::proc::{self, Memory};
+use crate::wire;
 
 /// The log line that says where the server listens.
-const LISTENING: &str = "listening on http://";
+const LISTENING: &str = "listening on ";
 
 /// How long a start may take.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -69,6 +71,8 @@ pub enum Choice {
         flags: Vec<String>,
         /// It runs on the first processor, everything else of this program on the others.
         is_pinned: bool,
+        /// Streams come to it by TLS.
+        is_tls: bool,
     },
     /// Another program, to compare with.
     Peer {
@@ -112,11 +116,23 @@ impl<'a> Setup<'a> {
 #[derive(Debug)]
 pub struct Server {
     target: Target,
+    secure: Option<Secure>,
     pid: Option<u32>,
     process: Option<Process>,
     token: Option<String>,
     is_numbered: bool,
     is_ours: bool,
+}
+
+/// Where a server speaks TLS.
+#[derive(Debug)]
+pub struct Secure {
+    /// The address.
+    pub target: Target,
+    /// What trusts its certificate.
+    pub config: Arc<ClientConfig>,
+    /// Certificate and key.
+    _files: TemporaryDirectory,
 }
 
 #[derive(Debug)]
@@ -145,9 +161,13 @@ impl Server {
     pub fn start_with(choice: &Choice, setup: &Setup) -> Outcome<Self> {
         match choice {
             Choice::Running { target, pid } => {
-                Ok(Self { target: *target, pid: *pid, process: None, token: None, is_numbered: true, is_ours: true })
+                let (target, pid) = (*target, *pid);
+                let (secure, process, token) = (None, None, None);
+                Ok(Self { target, secure, pid, process, token, is_numbered: true, is_ours: true })
             }
-            Choice::Program { path, flags, is_pinned } => start_program(path, flags, *is_pinned, setup),
+            Choice::Program { path, flags, is_pinned, is_tls } => {
+                start_program(path, flags, (*is_pinned, *is_tls), setup)
+            }
             Choice::Peer { peer, is_pinned } => start_peer(peer, *is_pinned, setup),
         }
     }
@@ -155,6 +175,11 @@ impl Server {
     /// Where it listens.
     pub fn target(&self) -> Target {
         self.target
+    }
+
+    /// Where streams come to it by TLS, if they do.
+    pub fn secure(&self) -> Option<&Secure> {
+        self.secure.as_ref()
     }
 
     /// Its process, where that is known.
@@ -270,7 +295,7 @@ impl Server {
 }
 
 /// Starts our own program; where it listens stands in its log.
-fn start_program(path: &Path, more: &[String], is_pinned: bool, setup: &Setup) -> Outcome<Server> {
+fn start_program(path: &Path, more: &[String], (is_pinned, is_tls): (bool, bool), setup: &Setup) -> Outcome<Server> {
     let directory = if setup.data == Data::Temporary { Some(TemporaryDirectory::new()?) } else { None };
     let mut command = program(path);
     let auth = if setup.checks_tokens { "jwt" } else { "none" };
@@ -286,21 +311,42 @@ fn start_program(path: &Path, more: &[String], is_pinned: bool, setup: &Setup) -
     if token.is_some() {
         command.env(SECRET_NAME, SECRET).args(["--limits-streams-per-token", "1000000"]);
     }
+    let certified = if is_tls { Some(certify(&mut command)?) } else { None };
     command.args(setup.flags).args(more).stdout(Stdio::null()).stderr(Stdio::piped());
     let child = spawn(&mut command, is_pinned).map_err(|Failure(why)| Failure(format!("{}: {why}", path.display())))?;
     let (log, found) = (Arc::new(Mutex::new(Vec::new())), channel());
     let target = Target::parse("http://127.0.0.1:1")?;
-    let mut server = Server { target, pid: Some(child.id()), process: None, token, is_numbered: true, is_ours: true };
+    let (pid, secure) = (Some(child.id()), None);
+    let mut server = Server { target, secure, pid, process: None, token, is_numbered: true, is_ours: true };
     let process = server.process.insert(Process { child, successor: None, log: log.clone(), _data: directory });
     follow(process, log, Some(found.0));
-    server.target = match found.1.recv_timeout(START_TIMEOUT) {
-        Ok(target) => target?,
-        Err(RecvTimeoutError::Timeout) => return failure("the server did not start listening in time"),
-        Err(RecvTimeoutError::Disconnected) => {
-            return failure(format!("the server did not start: {}", server.log().join("\n")));
-        }
-    };
+    server.target = listens_at(&found.1, &server)?;
+    if let Some((files, config)) = certified {
+        server.secure = Some(Secure { target: listens_at(&found.1, &server)?, config, _files: files });
+    }
     Ok(server)
+}
+
+/// The next address that the server says it listens at.
+fn listens_at(found: &Receiver<Outcome<Target>>, server: &Server) -> Outcome<Target> {
+    match found.recv_timeout(START_TIMEOUT) {
+        Ok(target) => target,
+        Err(RecvTimeoutError::Timeout) => failure("the server did not start listening in time"),
+        Err(RecvTimeoutError::Disconnected) => {
+            failure(format!("the server did not start: {}", server.log().join("\n")))
+        }
+    }
+}
+
+/// Has a server speak TLS at an address of its own, with a certificate made for this; its files, and what trusts it.
+fn certify(command: &mut Command) -> Outcome<(TemporaryDirectory, Arc<ClientConfig>)> {
+    let files = TemporaryDirectory::new()?;
+    let made = rcgen::generate_simple_self_signed([wire::NAME.to_owned()])?;
+    let (cert, key) = (files.path().join("cert.pem"), files.path().join("key.pem"));
+    std::fs::write(&cert, made.cert.pem())?;
+    std::fs::write(&key, made.signing_key.serialize_pem())?;
+    command.args(["--tls-listen", "127.0.0.1:0", "--tls-cert"]).arg(cert).arg("--tls-key").arg(key);
+    Ok((files, wire::trusting(made.cert.der())?))
 }
 
 /// A token for everything, made by the program that is to check it.
@@ -337,7 +383,8 @@ fn start_peer(peer: &Peer, is_pinned: bool, setup: &Setup) -> Outcome<Server> {
     let token = setup.checks_tokens.then(|| "x".repeat(PEER_TOKEN_BYTES));
     let target = Target::new(address)?;
     let is_numbered = peer.is_numbered;
-    Ok(Server { target, pid: Some(pid), process: Some(process), token, is_numbered, is_ours: false })
+    let (pid, process) = (Some(pid), Some(process));
+    Ok(Server { target, secure: None, pid, process, token, is_numbered, is_ours: false })
 }
 
 impl Drop for Process {
@@ -396,15 +443,15 @@ fn split(all: &CpuSet) -> (CpuSet, CpuSet) {
     (first, others)
 }
 
-fn follow(process: &mut Process, log: Arc<Mutex<Vec<String>>>, mut found: Option<Sender<Outcome<Target>>>) {
+fn follow(process: &mut Process, log: Arc<Mutex<Vec<String>>>, found: Option<Sender<Outcome<Target>>>) {
     let Some(stderr) = process.child.stderr.take() else { return };
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            if let Some((_, address)) = line.split_once(LISTENING)
-                && let Some(found) = found.take()
+            if let Some((_, url)) = line.split_once(LISTENING)
+                && let Some(found) = &found
             {
-                // Nobody waits any more where the start took too long.
-                let _ = found.send(Target::parse(&format!("http://{}", address.trim())));
+                // Nobody waits any more where the start took too long, or for more than it needs.
+                let _ = found.send(Target::parse(&url.trim().replace("https://", "http://")));
             }
             if let Ok(mut lines) = log.lock()
                 && lines.len() < LOG_LINES_MAX

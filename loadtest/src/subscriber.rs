@@ -3,14 +3,13 @@
 
 use std::io::{ErrorKind, Read, Write};
 
-use mio::net::TcpStream;
-
 use crate::chunks::Chunks;
 use crate::http::{Head, read_head};
 use crate::message::{self, Message};
 use crate::sequence::Sequence;
 use crate::sse::{Event, Item, Parser};
 use crate::tally::Tally;
+use crate::wire::Wire;
 
 /// How a subscriber reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,9 +53,9 @@ enum State {
     /// Without a stream until this time, as the server's `retry:` says.
     Waiting { until_ns: u64 },
     /// The request is on its way, or its answer.
-    Opening { socket: TcpStream, request: Option<Vec<u8>>, answer: Vec<u8> },
+    Opening { socket: Wire, request: Option<Vec<u8>>, answer: Vec<u8> },
     /// Events come.
-    Streaming { socket: TcpStream, chunks: Option<Chunks> },
+    Streaming { socket: Wire, chunks: Option<Chunks> },
 }
 
 /// What is to be done with a subscriber after it was looked at.
@@ -135,7 +134,7 @@ impl Subscriber {
     }
 
     /// It takes a socket on its way, and what to write to it.
-    pub fn open(&mut self, socket: TcpStream, request: Vec<u8>) {
+    pub fn open(&mut self, socket: Wire, request: Vec<u8>) {
         self.parser = Parser::default();
         self.is_greeted = false;
         self.state = State::Opening { socket, request: Some(request), answer: Vec::new() };
@@ -174,7 +173,7 @@ impl Subscriber {
     }
 
     /// The socket, while there is one.
-    pub fn socket(&mut self) -> Option<&mut TcpStream> {
+    pub fn socket(&mut self) -> Option<&mut Wire> {
         match &mut self.state {
             State::Opening { socket, .. } | State::Streaming { socket, .. } => Some(socket),
             State::Away | State::Waiting { .. } => None,
@@ -349,6 +348,8 @@ fn broken(error: &std::io::Error, tally: &mut Tally) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use mio::net::TcpStream;
+
     use super::*;
 
     const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
@@ -368,7 +369,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let socket = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
         let mut subscriber = Subscriber::new(0, 0, position);
-        subscriber.open(TcpStream::from_std(socket), Vec::new());
+        subscriber.open(Wire::Plain(TcpStream::from_std(socket)), Vec::new());
         let mut tally = Tally::default();
         let verdict = answer.bytes().try_for_each(|byte| subscriber.take(&[byte], 0, &mut tally));
         (subscriber, tally, verdict)

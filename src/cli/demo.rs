@@ -19,8 +19,9 @@ use super::logging;
 use super::output::say;
 use super::progress::Progress;
 use super::serve::stop_on_signal;
+use super::signals::Hangup;
 use crate::clock;
-use crate::config::{AuthMode, Config, DataLocation, ListenAddress, Sources};
+use crate::config::{AuthMode, Config, DataLocation, ListenAddress, Sources, TlsConfig};
 use crate::executor::tool::{ToolDeclaration, ToolKind};
 use crate::model::{ProjectId, RunEvent};
 use crate::server::{Builder, Handle};
@@ -42,7 +43,7 @@ pub(super) fn demo(settings: Settings) -> Result<ExitCode, CommandError> {
     let _ = logging::start(loaded.config.log.level.min(log::LevelFilter::Warn), Box::new(io::stderr()));
     let scratch = Scratch::new().map_err(|error| CommandError::io("create a working directory", &error))?;
     let server = start(loaded.config, has_address, &scratch)?;
-    stop_on_signal(server.stopper(), || ())?;
+    stop_on_signal(server.stopper(), || (), Hangup::Asks)?;
     let address = server.addresses()[0];
     let project = ProjectId::parse(PROJECT).map_err(|error| CommandError::new(error.to_string()))?;
     if cfg!(feature = "dashboard") {
@@ -84,6 +85,8 @@ fn start(
     // Nobody elsewhere is to be told of a sample.
     config.webhooks.clear();
     config.data = DataLocation::Memory;
+    // It is for this machine, and is followed at the plain address.
+    config.tls = TlsConfig::default();
     config.check_for_serving(false)?;
     let mut elsewhere = config.clone();
     match Builder::new(config).start() {

@@ -11,7 +11,7 @@ use super::error::CommandError;
 use super::follow::{ServerUrl, post, refusal};
 use super::load;
 use super::watch::{WatchRequest, token_or_environment, watch};
-use crate::config::{AuthMode, ListenAddress, Secret};
+use crate::config::{AuthMode, ListenAddress, Secret, TlsConfig};
 use crate::model::{ProjectId, RunId};
 use crate::server::{Builder, RunningServer};
 
@@ -53,6 +53,7 @@ pub(super) fn resume(settings: Settings, request: ResumeRequest) -> Result<ExitC
 fn start(settings: Settings) -> Result<RunningServer, CommandError> {
     let mut config = load(settings)?;
     config.auth.mode = AuthMode::None;
+    config.tls = TlsConfig::default();
     config.listen =
         ListenAddress::parse("127.0.0.1:0").ok_or_else(|| CommandError::new("127.0.0.1:0 is not an address"))?;
     config.check_for_serving(false)?;

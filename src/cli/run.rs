@@ -12,6 +12,7 @@ use super::args::{PlanSource, Settings};
 use super::ask::Asker;
 use super::error::CommandError;
 use super::progress::Progress;
+use super::signals::Hangup;
 use super::{load, logging, plan_file, signals};
 use crate::clock;
 use crate::executor::{Executor, ExecutorHandle, NewRun, Settings as ExecutorSettings};
@@ -42,7 +43,7 @@ pub(super) fn run(
     let project = ProjectId::parse(PROJECT).map_err(|error| CommandError::new(error.to_string()))?;
     let run = RunId::from_random(random::bits()?);
     let (handle, cancelled) = (executor.handle(), (project.clone(), run.clone()));
-    signals::watch(move || handle.cancel(cancelled.0, cancelled.1), signals::end)?;
+    signals::watch(Hangup::Asks, move || handle.cancel(cancelled.0, cancelled.1), signals::end)?;
     let mut asker = Asker::start(executor.handle(), project.clone(), run.clone());
     let created_at = clock::wall();
     let (seed, whole_outputs) = (created_at.as_millis(), HashMap::new());

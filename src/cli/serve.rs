@@ -10,9 +10,10 @@ use signal_hook::flag;
 use super::args::Settings;
 use super::error::CommandError;
 use super::service::{Notifier, activation};
+use super::signals::Hangup;
 use super::upgrade::{HandedOver, Predecessor, Succession};
 use super::{logging, signals};
-use crate::server::{Builder, RunningServer, Stopper};
+use crate::server::{Builder, RunningServer, Stopper, Tls};
 
 pub(super) fn serve(settings: Settings, insecure: bool) -> Result<ExitCode, CommandError> {
     let mut predecessor = Predecessor::here()?;
@@ -38,9 +39,16 @@ pub(super) fn serve(settings: Settings, insecure: bool) -> Result<ExitCode, Comm
     if let Some(predecessor) = &predecessor {
         builder = builder.connections(predecessor.take_over()?);
     }
+    let mut former: Option<Stopper> = None;
     loop {
         let server = builder.start()?;
         begin_serving(&server, &succession, &notifier, predecessor.take())?;
+        let stopper = server.stopper();
+        // Whoever told the one before to end, while this one was starting, meant this one.
+        let is_told = former.replace(stopper.clone()).is_some_and(|former| former.is_told_to_stop());
+        if is_told && !stopper.is_told_to_stop() {
+            stopper.stop();
+        }
         let Some(legacy) = server.release().map_err(|error| CommandError::io("continue serving", &error))? else {
             succession.end();
             break;
@@ -64,15 +72,18 @@ fn begin_serving(
     predecessor: Option<Predecessor>,
 ) -> Result<(), CommandError> {
     let telling = notifier.clone();
-    stop_on_signal(server.stopper(), move || telling.stopping())?;
+    let hangup = match server.tls() {
+        Some(tls) => Hangup::Calls(Box::new(move || reload(&tls))),
+        None => Hangup::Asks,
+    };
+    stop_on_signal(server.stopper(), move || telling.stopping(), hangup)?;
     if let Some(predecessor) = predecessor {
         log::info!("taking over from process {}", predecessor.pid());
         predecessor.relieve();
     }
-    let addresses = server.addresses().iter().map(|address| format!("http://{address}"));
     let all = server.listeners().upgrade();
     let by_path = all.iter().flat_map(|all| all.iter()).filter(|it| it.address().is_none()).map(ToString::to_string);
-    let at: Vec<String> = addresses.chain(by_path).collect();
+    let at: Vec<String> = server.urls().into_iter().chain(by_path).collect();
     at.iter().for_each(|at| log::info!("listening on {at}"));
     notifier.beat_with(server.loop_watch()).map_err(|error| CommandError::io("start a thread", &error))?;
     succession.serves(server, format!("serving at {}", at.join(", ")));
@@ -86,10 +97,22 @@ fn survive_file_limit() -> Result<(), CommandError> {
     caught.map(drop).map_err(|error| CommandError::io("install a signal handler", &error))
 }
 
+fn reload(tls: &Tls) {
+    match tls.reload() {
+        Ok(()) => log::info!("reloaded the TLS certificate and key"),
+        Err(error) => log::error!("cannot reload the TLS certificate and key, the previous ones stay in use: {error}"),
+    }
+}
+
 /// The first signal ends the server gracefully, once `before` has been called, the second at once.
-pub(super) fn stop_on_signal(stopper: Stopper, before: impl FnOnce() + Send + 'static) -> Result<(), CommandError> {
+pub(super) fn stop_on_signal(
+    stopper: Stopper,
+    before: impl FnOnce() + Send + 'static,
+    hangup: Hangup,
+) -> Result<(), CommandError> {
     let again = stopper.clone();
     signals::watch(
+        hangup,
         move || {
             before();
             stopper.stop();

@@ -1,7 +1,7 @@
 //! Signals that end the program: the first asks it to stop, the second ends it.
 //!
-//! SIGINT, SIGTERM and SIGHUP ask; SIGQUIT ends it at once. The commands of running steps are killed with the program:
-//! they have sessions of their own, so no terminal would signal them.
+//! SIGINT, SIGTERM and, unless it has another meaning, SIGHUP ask; SIGQUIT ends it at once. The commands of running steps
+//! are killed with the program: they have sessions of their own, so no terminal would signal them.
 
 use std::process::exit;
 use std::thread;
@@ -15,18 +15,34 @@ use crate::executor::tool::kill_commands;
 /// What a program exits with that was ended by a signal, before its number: as in a shell.
 const SIGNALLED: i32 = 128;
 
+/// What SIGHUP means.
+pub(super) enum Hangup {
+    /// The same as SIGTERM: the terminal is gone.
+    Asks,
+    /// This is to be done, each time.
+    Calls(Box<dyn FnMut() + Send>),
+}
+
 /// Calls `ask` at the first signal. At the second ends all commands and calls `insist`, and at the third, where that did
 /// not end the process, ends it.
 pub(super) fn watch(
+    mut hangup: Hangup,
     ask: impl FnOnce() + Send + 'static,
     insist: impl FnOnce(i32) + Send + 'static,
 ) -> Result<(), CommandError> {
-    let watched = [SIGINT, SIGTERM, SIGQUIT].into_iter().chain((!is_ignored(SIGHUP)).then_some(SIGHUP));
+    let hears_hangup = matches!(hangup, Hangup::Calls(_)) || !is_ignored(SIGHUP);
+    let watched = [SIGINT, SIGTERM, SIGQUIT].into_iter().chain(hears_hangup.then_some(SIGHUP));
     let signals = Signals::new(watched.collect::<Vec<_>>());
     let mut signals = signals.map_err(|error| CommandError::io("install signal handlers", &error))?;
     let watch = move || {
         let _alarm = Alarm;
-        let mut arrived = signals.forever();
+        let mut arrived = signals.forever().filter(|signal| match &mut hangup {
+            Hangup::Calls(call) if *signal == SIGHUP => {
+                call();
+                false
+            }
+            _ => true,
+        });
         let mut last = arrived.next();
         if last != Some(SIGQUIT) {
             ask();

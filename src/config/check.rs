@@ -4,11 +4,17 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 
-use super::{AuthMode, Config, ConfigError, DataLocation, JwtAlgorithm, KeyLocation, Secret, Synchronous};
+use super::{
+    AuthMode, Config, ConfigError, DataLocation, JwtAlgorithm, KeyLocation, ListenAddress, Secret, Synchronous,
+    TlsConfig,
+};
 use crate::auth::JWT_SECRET_BYTES_MIN;
 
 /// Can a url be asked?
 const CAN_ASK: bool = cfg!(feature = "http-tool");
+
+/// Can TLS be spoken with clients?
+const CAN_SPEAK_TLS: bool = cfg!(feature = "tls");
 
 impl Config {
     /// May a server start with these settings? `insecure` says that a server without tokens may be reached from
@@ -21,12 +27,13 @@ impl Config {
         issues.extend(self.wrong_with_data());
         match self.auth.mode {
             AuthMode::Jwt => issues.extend(self.wrong_with_key()),
-            AuthMode::None if insecure || self.listen.is_loopback() => {}
-            AuthMode::None if self.listen.name().is_some() => {
-                issues.extend(self.wrong_with_name(self.listen.resolve()))
+            AuthMode::None if insecure => {}
+            AuthMode::None => {
+                issues.extend(lets_others_in("listen", &self.listen));
+                issues.extend(self.tls.listen.as_ref().and_then(|listen| lets_others_in("tls.listen", listen)));
             }
-            AuthMode::None => issues.push(self.lets_everyone_in()),
         }
+        issues.extend(self.tls.wrong());
         ConfigError::unless_empty(issues)
     }
 
@@ -37,27 +44,6 @@ impl Config {
             let why = "only applies if data is a directory; PostgreSQL has its own setting, synchronous_commit";
             format!("store.synchronous: {why}")
         })
-    }
-
-    /// What speaks against listening without tokens at a name: it must stand for this machine alone.
-    fn wrong_with_name(&self, resolved: io::Result<Vec<SocketAddr>>) -> Option<String> {
-        match resolved {
-            Err(error) => Some(format!("listen: cannot resolve {}: {error}", self.listen)),
-            Ok(addresses) if addresses.is_empty() => {
-                Some(format!("listen: cannot resolve {}: no address", self.listen))
-            }
-            Ok(addresses) => {
-                let is_local = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
-                (!is_local).then(|| self.lets_everyone_in())
-            }
-        }
-    }
-
-    fn lets_everyone_in(&self) -> String {
-        format!(
-            "auth.mode: none gives everyone who can reach {} full access; listen on a loopback address, or pass --insecure",
-            self.listen
-        )
     }
 
     /// The secret that tokens are signed with.
@@ -132,10 +118,60 @@ impl Config {
     }
 }
 
+impl TlsConfig {
+    /// What speaks against it. What is in the files is for whoever uses them to judge.
+    pub(crate) fn wrong(&self) -> Vec<String> {
+        let paths = [("tls.cert", &self.cert), ("tls.key", &self.key)];
+        let (set, unset): (Vec<_>, Vec<_>) = paths.into_iter().partition(|(_, path)| path.is_some());
+        let set_first = set.first().map(|(name, _)| *name).or(self.listen.as_ref().map(|_| "tls.listen"));
+        let Some(set_first) = set_first else { return Vec::new() };
+        if !CAN_SPEAK_TLS {
+            return vec![format!("{set_first}: this program was built without the feature tls")];
+        }
+        let missing = |name| format!("{name}: missing; {set_first} requires it: the path of a PEM file");
+        let mut issues: Vec<_> = unset.into_iter().map(|(name, _)| missing(name)).collect();
+        for (name, path) in set {
+            let path = path.as_ref().expect("it is set");
+            let unreadable = File::open(path).err();
+            issues.extend(unreadable.map(|error| format!("{name}: {}: cannot be read: {error}", path.display())));
+        }
+        issues
+    }
+}
+
+/// What speaks against listening there without tokens.
+fn lets_others_in(key: &str, listen: &ListenAddress) -> Option<String> {
+    if listen.is_loopback() {
+        None
+    } else if listen.name().is_some() {
+        wrong_with_name(key, listen, listen.resolve())
+    } else {
+        Some(lets_everyone_in(listen))
+    }
+}
+
+/// What speaks against listening without tokens at a name: it must stand for this machine alone.
+fn wrong_with_name(key: &str, listen: &ListenAddress, resolved: io::Result<Vec<SocketAddr>>) -> Option<String> {
+    match resolved {
+        Err(error) => Some(format!("{key}: cannot resolve {listen}: {error}")),
+        Ok(addresses) if addresses.is_empty() => Some(format!("{key}: cannot resolve {listen}: no address")),
+        Ok(addresses) => {
+            let is_local = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
+            (!is_local).then(|| lets_everyone_in(listen))
+        }
+    }
+}
+
+fn lets_everyone_in(listen: &ListenAddress) -> String {
+    format!(
+        "auth.mode: none gives everyone who can reach {listen} full access; listen on a loopback address, or pass --insecure"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ListenAddress, PostgresUrl};
+    use crate::config::PostgresUrl;
 
     fn config(listen: &str, change: impl FnOnce(&mut Config)) -> Config {
         let mut config = Config { listen: ListenAddress::parse(listen).expect(listen), ..Config::default() };
@@ -201,7 +237,8 @@ mod tests {
             (&[], false),
         ] {
             let resolved = addresses.iter().map(|address| address.parse().expect("an address")).collect();
-            assert_eq!(config.wrong_with_name(Ok(resolved)).is_none(), is_fine, "{addresses:?}");
+            let wrong = wrong_with_name("listen", &config.listen, Ok(resolved));
+            assert_eq!(wrong.is_none(), is_fine, "{addresses:?}");
         }
     }
 
@@ -270,5 +307,35 @@ mod tests {
         let error = with(None).signing_secret().expect_err("no secret");
         let expected = "auth.jwt_algorithm: expected HS256; ES256 tokens are signed with a private key; use --key";
         assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn certificate_and_key_come_together_and_can_be_read() {
+        let with = |cert: Option<&str>, key: Option<&str>, listen: Option<&str>| {
+            config("127.0.0.1:0", |config| {
+                config.auth.mode = AuthMode::None;
+                config.tls.cert = cert.map(Into::into);
+                config.tls.key = key.map(Into::into);
+                config.tls.listen = listen.and_then(ListenAddress::parse);
+            })
+        };
+        let said = |cert, key, listen| verdict(&with(cert, key, listen), false);
+        assert_eq!(said(None, None, None), "ok");
+        if !CAN_SPEAK_TLS {
+            let expected = "tls.cert: this program was built without the feature tls";
+            return assert_eq!(said(Some("Cargo.toml"), Some("Cargo.toml"), None), expected);
+        }
+        let good = Some("Cargo.toml");
+        assert_eq!(said(good, good, None), "ok", "what is in it is for the start to judge");
+        assert_eq!(said(good, good, Some("127.0.0.1:1")), "ok");
+        assert_eq!(said(good, None, None), "tls.key: missing; tls.cert requires it: the path of a PEM file");
+        assert_eq!(said(None, good, None), "tls.cert: missing; tls.key requires it: the path of a PEM file");
+        let both = "tls.cert: missing; tls.listen requires it: the path of a PEM file\n\
+                    tls.key: missing; tls.listen requires it: the path of a PEM file";
+        assert_eq!(said(None, None, Some("127.0.0.1:1")), both);
+        let missing = said(good, Some("/nowhere/key.pem"), None);
+        assert!(missing.starts_with("tls.key: /nowhere/key.pem: cannot be read: "), "{missing}");
+        let open = said(good, good, Some("0.0.0.0:1"));
+        assert!(open.starts_with("auth.mode: none gives everyone who can reach 0.0.0.0:1 full access"), "{open}");
     }
 }

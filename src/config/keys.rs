@@ -215,6 +215,9 @@ const ROWS: &[Row] = rows! {
     executor.workers: bounds(1, WORKERS_MAX), "Maximum number of tool calls that execute at the same time";
     executor.grace: bounds(0, HOUR), "How long active steps may continue after the server was told to stop";
     executor.interruptions: ANY, "How many times in a row a restart may interrupt a step before it fails; 0 means no limit";
+    tls.cert: ANY, "Path of a PEM file with the certificate of the server and its chain; turns on https";
+    tls.key: ANY, "Path of a PEM file with the private key of tls.cert";
+    tls.listen: ANY, "Separate address and port for https; listen then stays plain http [default: listen itself serves https]";
     metrics.listen: ANY, "Separate address and port that serves /metrics [default: served with everything else]";
     log.level: ANY, "Most detailed messages to log: off, error, warn, info, debug or trace";
 };

@@ -42,7 +42,7 @@ pub use origins::Origins;
 pub use postgres::PostgresUrl;
 pub use settings::{
     AuthConfig, AuthMode, ClusterConfig, Config, CorsConfig, DataLocation, ExecutorConfig, HistoryConfig, JwtAlgorithm,
-    LimitsConfig, LogConfig, MetricsConfig, ServerConfig, SseConfig, StoreConfig, Synchronous, Wake,
+    LimitsConfig, LogConfig, MetricsConfig, ServerConfig, SseConfig, StoreConfig, Synchronous, TlsConfig, Wake,
 };
 
 pub use crate::model::{Notable, Secret};

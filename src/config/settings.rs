@@ -45,6 +45,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Execution of plans.
     pub executor: ExecutorConfig,
+    /// TLS for clients.
+    pub tls: TlsConfig,
     /// Metrics.
     pub metrics: MetricsConfig,
     /// The program's own log.
@@ -233,6 +235,17 @@ pub struct ExecutorConfig {
     pub interruptions: u32,
 }
 
+/// `tls.*`: TLS for clients. Certificate and key are both set, or neither is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsConfig {
+    /// A PEM file: the server's certificate, and behind it those up to one that clients trust.
+    pub cert: Option<PathBuf>,
+    /// A PEM file with its private key.
+    pub key: Option<PathBuf>,
+    /// Where TLS is spoken, besides `listen` and `metrics.listen`, which are plain then; `None` speaks it at both of them.
+    pub listen: Option<ListenAddress>,
+}
+
 /// `metrics.*`: metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MetricsConfig {
@@ -339,6 +352,7 @@ impl Default for Config {
             cluster: ClusterConfig::default(),
             limits: LimitsConfig::default(),
             executor: ExecutorConfig::default(),
+            tls: TlsConfig::default(),
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
             tools: Vec::new(),

@@ -119,11 +119,11 @@ fn every_key_is_set_by_file_variable_and_flag_alike() {
     // Without sqlite there is nothing else that `data` could be.
     let is_set = |key: &&Key| key.path != "data" || cfg!(feature = "sqlite");
     let values = |key: &Key| match key.path {
-        "listen" | "metrics.listen" => "[::1]:1".to_owned(),
+        "listen" | "tls.listen" | "metrics.listen" => "[::1]:1".to_owned(),
         "data" => "none".to_owned(),
         "auth.mode" => "none".to_owned(),
         "auth.jwt_algorithm" => "EdDSA".to_owned(),
-        "auth.jwt_secret" | "auth.jwt_public_key" => "some.pem".to_owned(),
+        "auth.jwt_secret" | "auth.jwt_public_key" | "tls.cert" | "tls.key" => "some.pem".to_owned(),
         "auth.jwks" => "https://id.example.com/keys".to_owned(),
         "auth.issuer" | "auth.audience" => "https://id.example.com/,app".to_owned(),
         "auth.projects_claim" | "auth.scope_claim" => "/app/x".to_owned(),
@@ -335,11 +335,11 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ("lisen = 'x'", "1: unknown key lisen; did you mean listen?"),
     (
         "zzz.a = 'x'",
-        "1: unknown key zzz; expected one of listen, server, data, auth, cors, sse, history, store, cluster, limits, executor, metrics, log, tools, webhooks",
+        "1: unknown key zzz; expected one of listen, server, data, auth, cors, sse, history, store, cluster, limits, executor, tls, metrics, log, tools, webhooks",
     ),
     (
         "\"a\\u001b\" = 1",
-        "1: unknown key a\\u{1b}; expected one of listen, server, data, auth, cors, sse, history, store, cluster, limits, executor, metrics, log, tools, webhooks",
+        "1: unknown key a\\u{1b}; expected one of listen, server, data, auth, cors, sse, history, store, cluster, limits, executor, tls, metrics, log, tools, webhooks",
     ),
     (
         "sse.heartbeat.x = 1",

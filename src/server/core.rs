@@ -29,6 +29,7 @@ use super::refused::Limit;
 use super::replies::{Outbox, Replies};
 use super::socket::Socket;
 use super::sockets::{Owner, Sockets, Token};
+use super::tls::TlsCounts;
 use super::turns::Turns;
 use crate::api::{Api, Door};
 use crate::cluster::Vitals;
@@ -93,6 +94,8 @@ pub struct Server<S> {
     firings: Arc<schedules::Board>,
     /// How this node is among others, where there may be others.
     node: Option<Node>,
+    /// What is counted of TLS, where it is spoken.
+    tls: Option<Arc<TlsCounts>>,
     scratch: Box<[u8]>,
     date: Date,
     is_drained: bool,
@@ -121,6 +124,7 @@ impl<S: Socket> Server<S> {
             webhooks: Arc::default(),
             firings: Arc::default(),
             node: None,
+            tls: None,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             date: Date::default(),
             is_drained: false,
@@ -152,6 +156,11 @@ impl<S: Socket> Server<S> {
     /// From now on it is this that is shown of this node among others.
     pub fn show_node(&mut self, node: Node) {
         self.node = Some(node);
+    }
+
+    /// From now on it is this that is shown of TLS.
+    pub fn show_tls(&mut self, counts: Arc<TlsCounts>) {
+        self.tls = Some(counts);
     }
 
     /// A client has connected. The token to watch its socket by, for what comes in alone, as long as it is not among

@@ -17,11 +17,11 @@ use super::core::Server;
 use super::inbox::InboxReceiver;
 use super::intake::Work;
 use super::jwks::Asks;
-use super::listen::{Listeners, WAKER};
+use super::listen::{Listeners, WAKER, Way};
 use super::passed::PassedConnection;
-use super::socket::TcpSocket;
+use super::socket::ClientSocket;
 use super::sockets::Token;
-use crate::api::Door;
+use super::tls::Tls;
 use crate::executor::ExecutorHandle;
 use crate::log::{Command, LogHandle};
 use crate::model::Now;
@@ -153,7 +153,8 @@ impl Unaccepted {
 pub(super) struct EventLoop<C> {
     poll: Poll,
     listeners: Listeners,
-    server: Server<TcpSocket>,
+    tls: Option<Tls>,
+    server: Server<ClientSocket>,
     inbox: InboxReceiver,
     hands: Hands,
     control: C,
@@ -169,15 +170,15 @@ pub(super) struct EventLoop<C> {
 impl<C: Control> EventLoop<C> {
     pub(super) fn new(
         poll: Poll,
-        listeners: Listeners,
-        server: Server<TcpSocket>,
+        (listeners, tls): (Listeners, Option<Tls>),
+        server: Server<ClientSocket>,
         inbox: InboxReceiver,
         hands: Hands,
         control: C,
     ) -> Self {
         let spare = open_spare();
         let (unsent, accept_again_at, warned_at) = (Vec::new(), None, None);
-        Self { poll, listeners, server, inbox, hands, control, unsent, spare, accept_again_at, warned_at }
+        Self { poll, listeners, tls, server, inbox, hands, control, unsent, spare, accept_again_at, warned_at }
     }
 
     /// Serves until told to end. Connections that another process has `passed` on are the first.
@@ -257,15 +258,19 @@ impl<C: Control> EventLoop<C> {
     /// Takes the connections out that another process can go on with.
     fn pass_connections(&mut self) -> Vec<PassedConnection> {
         let passable = self.server.take_passable().into_iter();
-        let passed = passable.map(|(TcpSocket(socket), door, input)| PassedConnection::new(socket.into(), door, input));
+        // What TLS has agreed on stays here: its clients come back.
+        let passed = passable.filter_map(|(socket, door, input)| {
+            let socket = socket.into_plain()?;
+            Some(PassedConnection::new(socket.into(), door, input))
+        });
         passed.collect()
     }
 
     /// Takes in a connection that another process has passed on.
     fn adopt(&mut self, connection: PassedConnection, now: Now) {
-        let door = connection.door();
+        let way = Way { door: connection.door(), is_tls: false };
         let (socket, peer, input) = connection.into_parts();
-        if let Some(token) = self.take_in(socket, peer, door, now) {
+        if let Some(token) = self.take_in(socket, peer, way, now) {
             self.server.feed(token, &input, now);
         }
     }
@@ -300,15 +305,19 @@ impl<C: Control> EventLoop<C> {
             self.server.readable(token, is_closed, now);
         }
         if event.is_writable() {
+            if self.tls.is_some() {
+                // What is left of it is tried again at the next.
+                let _ = self.server.socket(token).map(ClientSocket::flush);
+            }
             self.server.writable(token, now);
         }
     }
 
     fn accept(&mut self, index: usize, now: Now) {
         for _ in 0..ACCEPTS_MAX {
-            let Some((listener, door)) = self.listeners.get(index) else { return };
+            let Some((listener, way)) = self.listeners.get(index) else { return };
             match listener.accept() {
-                Ok((socket, peer)) => drop(self.take_in(socket, peer, door, now)),
+                Ok((socket, peer)) => drop(self.take_in(socket, peer, way, now)),
                 Err(error) => match Unaccepted::of(&error) {
                     Unaccepted::NoneWaits => return,
                     Unaccepted::Lost => {}
@@ -325,10 +334,14 @@ impl<C: Control> EventLoop<C> {
         self.accept_again_at = Some(now.mono);
     }
 
-    fn take_in(&mut self, socket: TcpStream, peer: IpAddr, door: Door, now: Now) -> Option<Token> {
-        let token = self.server.accept(TcpSocket(socket), canonical(peer), door, now).ok()?;
-        let TcpSocket(socket) = self.server.socket(token)?;
-        if self.poll.registry().register(socket, mio::Token(token.0), Interest::READABLE).is_err() {
+    fn take_in(&mut self, socket: TcpStream, peer: IpAddr, way: Way, now: Now) -> Option<Token> {
+        let tls = self.tls.as_ref().filter(|_| way.is_tls);
+        // With TLS there may be something to write of which the server knows nothing.
+        let interest = if way.is_tls { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        let socket = ClientSocket::of(socket, tls)?;
+        let token = self.server.accept(socket, canonical(peer), way.door, now).ok()?;
+        let socket = self.server.socket(token)?;
+        if self.poll.registry().register(socket.watched(), mio::Token(token.0), interest).is_err() {
             self.server.abandon(token);
             return None;
         }
@@ -349,8 +362,11 @@ impl<C: Control> EventLoop<C> {
         let had_spare = self.spare.take().is_some();
         let listener = self.listeners.get(index).filter(|_| had_spare);
         for _ in 0..ACCEPTS_MAX {
-            let Some(Ok((socket, _))) = listener.map(|(listener, _)| listener.accept()) else { break };
-            refuse_unheard(socket);
+            let Some((listener, way)) = listener else { break };
+            let Ok((socket, _)) = listener.accept() else { break };
+            if !way.is_tls {
+                refuse_unheard(socket);
+            }
             self.server.count_unheard();
         }
         self.spare = open_spare();
@@ -372,9 +388,9 @@ impl<C: Control> EventLoop<C> {
     fn watch_blocked(&mut self) -> bool {
         let mut has_lost = false;
         for token in self.server.take_blocked() {
-            let Some(TcpSocket(socket)) = self.server.socket(token) else { continue };
+            let Some(socket) = self.server.socket(token) else { continue };
             let interest = Interest::READABLE | Interest::WRITABLE;
-            if let Err(error) = self.poll.registry().reregister(socket, mio::Token(token.0), interest) {
+            if let Err(error) = self.poll.registry().reregister(socket.watched(), mio::Token(token.0), interest) {
                 log::warn!("closing a connection that cannot be polled: {error}");
                 self.server.abandon(token);
                 has_lost = true;

@@ -12,9 +12,9 @@ use rustix::io::Errno;
 use socket2::{Socket, TcpKeepalive};
 
 use super::error::{StartError, failed};
-use super::listener::{Listener, ListeningSocket, Origin};
+use super::listener::{ListenKey, Listener, ListeningSocket, Origin};
 use crate::api::Door;
-use crate::config::{Config, ListenAddress};
+use crate::config::{Config, ListenAddress, TlsConfig};
 
 /// The kernel's buffer for what a socket has not taken. Modest, so that a slow reader's backlog is ours to bound.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
@@ -69,20 +69,27 @@ impl Acceptor {
 
 /// Each listener with what it is for. As many as the names stand for: each has a token of its own, below the waker's.
 #[derive(Debug)]
-pub(super) struct Listeners(Vec<(Acceptor, Door)>);
+pub(super) struct Listeners(Vec<(Acceptor, Way)>);
+
+/// What the connections of a listener are for, and how they speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Way {
+    pub(super) door: Door,
+    pub(super) is_tls: bool,
+}
 
 impl Listeners {
-    /// The same sockets as `listeners`, for the loop.
+    /// The same sockets as `listeners`, for the loop, which speak as `config` says.
     ///
     /// # Errors
     /// Where the process may have no descriptor more.
-    pub(super) fn of(listeners: &[Listener]) -> io::Result<Self> {
+    pub(super) fn of(listeners: &[Listener], config: &TlsConfig) -> io::Result<Self> {
         let acceptor = |listener: &Listener| -> io::Result<_> {
             let acceptor = match listener.socket() {
                 ListeningSocket::Tcp(socket) => Acceptor::Tcp(TcpListener::from_std(socket.try_clone()?)),
                 ListeningSocket::Unix(socket) => Acceptor::Unix(UnixListener::from_std(socket.try_clone()?)),
             };
-            Ok((acceptor, listener.door()))
+            Ok((acceptor, Way { door: listener.door(), is_tls: speaks_tls(listener, config) }))
         };
         Ok(Self(listeners.iter().map(acceptor).collect::<io::Result<_>>()?))
     }
@@ -103,8 +110,8 @@ impl Listeners {
         WAKER.0.checked_sub(1)?.checked_sub(token.0).filter(|index| *index < self.0.len())
     }
 
-    pub(super) fn get(&self, index: usize) -> Option<(&Acceptor, Door)> {
-        self.0.get(index).map(|(listener, door)| (listener, *door))
+    pub(super) fn get(&self, index: usize) -> Option<(&Acceptor, Way)> {
+        self.0.get(index).map(|(listener, way)| (listener, *way))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -120,23 +127,36 @@ impl Listeners {
     }
 }
 
-/// The listeners for everything, and behind them those for metrics. Those that are `given` count; of those that a
-/// predecessor has bound, the ones that the configuration still names.
-pub(super) fn bind_all(config: &Config, given: Vec<Listener>) -> Result<Vec<Listener>, StartError> {
-    let (main, metrics): (Vec<_>, Vec<_>) = given.into_iter().partition(|listener| listener.door() == Door::Main);
-    let mut listeners = at_door(Some(&config.listen), Door::Main, main)?;
-    listeners.extend(at_door(config.metrics.listen.as_ref(), Door::Metrics, metrics)?);
+/// Is TLS spoken there? Where it has an address of its own, there alone; never over a Unix socket.
+pub(super) fn speaks_tls(listener: &Listener, config: &TlsConfig) -> bool {
+    let is_there = listener.key() == ListenKey::Tls || config.listen.is_none();
+    config.cert.is_some() && is_there && listener.address().is_some()
+}
+
+/// The listeners for everything, behind them those that speak TLS at an address of its own, and those for metrics. Those
+/// that are `given` count; of those that a predecessor has bound, the ones that the configuration still names.
+pub(super) fn bind_all(config: &Config, mut given: Vec<Listener>) -> Result<Vec<Listener>, StartError> {
+    let places = [
+        (ListenKey::Main, Some(&config.listen)),
+        (ListenKey::Tls, config.tls.listen.as_ref()),
+        (ListenKey::Metrics, config.metrics.listen.as_ref()),
+    ];
+    let mut listeners = Vec::new();
+    for (key, wanted) in places {
+        let held = given.extract_if(.., |listener| listener.key() == key).collect();
+        listeners.extend(at_key(wanted, key, held)?);
+    }
     Ok(listeners)
 }
 
-fn at_door(wanted: Option<&ListenAddress>, door: Door, held: Vec<Listener>) -> Result<Vec<Listener>, StartError> {
+fn at_key(wanted: Option<&ListenAddress>, key: ListenKey, held: Vec<Listener>) -> Result<Vec<Listener>, StartError> {
     let is_given = held.iter().any(|listener| listener.origin() == Origin::Given);
     if is_given || (!held.is_empty() && wanted.is_some_and(|wanted| stands_for(wanted, &held))) {
-        held.iter().try_for_each(adopt).map_err(|error| failed("use a socket that was handed over", &error))?;
+        held.iter().try_for_each(adopt).map_err(|error| failed("use a socket passed by another process", &error))?;
         return Ok(held);
     }
     let bound = wanted.map_or(Ok(Vec::new()), bind_name)?;
-    let configured = |listener: TcpListener| Listener::configured(OwnedFd::from(listener).into(), door);
+    let configured = |listener: TcpListener| Listener::configured(OwnedFd::from(listener).into(), key);
     Ok(bound.into_iter().map(configured).collect())
 }
 
@@ -311,7 +331,10 @@ mod tests {
         let doors: Vec<_> = listeners.iter().map(Listener::door).collect();
         assert_eq!(doors, [Door::Main, Door::Metrics]);
         // They wait for nobody, as the loop needs it.
-        let error = Listeners::of(&listeners).expect("listeners").0[0].0.accept().expect_err("nobody comes");
+        let error = Listeners::of(&listeners, &TlsConfig::default()).expect("listeners").0[0]
+            .0
+            .accept()
+            .expect_err("nobody comes");
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     }
 
@@ -330,7 +353,8 @@ mod tests {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let bound = bind_each(&addresses(&texts)).expect("listeners");
         let addresses: Vec<_> = bound.iter().map(|listener| listener.local_addr().expect("bound")).collect();
-        let mut listeners = Listeners(bound.into_iter().map(|it| (Acceptor::Tcp(it), Door::Main)).collect());
+        let way = Way { door: Door::Main, is_tls: false };
+        let mut listeners = Listeners(bound.into_iter().map(|it| (Acceptor::Tcp(it), way)).collect());
         let mut poll = mio::Poll::new().expect("a poll");
         listeners.register(poll.registry()).expect("registered");
         let connect = |address| std::net::TcpStream::connect(address).expect("a connection");

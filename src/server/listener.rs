@@ -16,8 +16,19 @@ use crate::api::Door;
 #[derive(Debug)]
 pub struct Listener {
     socket: ListeningSocket,
-    door: Door,
+    key: ListenKey,
     origin: Origin,
+}
+
+/// The setting that a listener stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ListenKey {
+    /// `listen`
+    Main,
+    /// `tls.listen`
+    Tls,
+    /// `metrics.listen`
+    Metrics,
 }
 
 #[derive(Debug)]
@@ -37,13 +48,13 @@ pub(crate) enum Origin {
 
 impl From<TcpListener> for Listener {
     fn from(socket: TcpListener) -> Self {
-        Self { socket: ListeningSocket::Tcp(socket), door: Door::Main, origin: Origin::Given }
+        Self { socket: ListeningSocket::Tcp(socket), key: ListenKey::Main, origin: Origin::Given }
     }
 }
 
 impl From<UnixListener> for Listener {
     fn from(socket: UnixListener) -> Self {
-        Self { socket: ListeningSocket::Unix(socket), door: Door::Main, origin: Origin::Given }
+        Self { socket: ListeningSocket::Unix(socket), key: ListenKey::Main, origin: Origin::Given }
     }
 }
 
@@ -51,7 +62,13 @@ impl Listener {
     /// For metrics and health checks alone, in place of `metrics.listen`.
     #[must_use]
     pub fn for_metrics(self) -> Self {
-        self.at(Door::Metrics)
+        Self { key: ListenKey::Metrics, ..self }
+    }
+
+    /// With TLS, in place of `tls.listen`.
+    #[must_use]
+    pub fn for_tls(self) -> Self {
+        Self { key: ListenKey::Tls, ..self }
     }
 
     /// Its address, where it is a TCP socket.
@@ -78,7 +95,7 @@ impl Listener {
     ///
     /// # Errors
     /// Where it is neither a TCP nor a Unix socket, or does not listen.
-    pub(crate) fn received(socket: OwnedFd, door: Door, origin: Origin) -> io::Result<Self> {
+    pub(crate) fn received(socket: OwnedFd, key: ListenKey, origin: Origin) -> io::Result<Self> {
         if !socket_acceptconn(&socket)? {
             return Err(io::Error::other("the socket is not listening"));
         }
@@ -92,16 +109,21 @@ impl Listener {
                 )));
             }
         };
-        Ok(Self { socket, door, origin })
+        Ok(Self { socket, key, origin })
     }
 
     /// One that was bound as the configuration says.
-    pub(super) fn configured(socket: TcpListener, door: Door) -> Self {
-        Self { socket: ListeningSocket::Tcp(socket), door, origin: Origin::Configured }
+    pub(super) fn configured(socket: TcpListener, key: ListenKey) -> Self {
+        Self { socket: ListeningSocket::Tcp(socket), key, origin: Origin::Configured }
     }
 
-    pub(crate) fn door(&self) -> Door {
-        self.door
+    pub(crate) fn key(&self) -> ListenKey {
+        self.key
+    }
+
+    /// What its connections are for.
+    pub(super) fn door(&self) -> Door {
+        if self.key == ListenKey::Metrics { Door::Metrics } else { Door::Main }
     }
 
     pub(crate) fn origin(&self) -> Origin {
@@ -110,10 +132,6 @@ impl Listener {
 
     pub(super) fn socket(&self) -> &ListeningSocket {
         &self.socket
-    }
-
-    fn at(self, door: Door) -> Self {
-        Self { door, ..self }
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::refused::{Limit, Refused};
+use super::tls::TlsCounts;
 use crate::cluster::Vitals;
 use crate::executor::tool::UsageFaults;
 use crate::http::Problem;
@@ -142,6 +143,18 @@ impl Metrics {
                 page.line("stepcast_usage_unread_total", &[("tool", tool), ("reason", reason)], count);
             }
         }
+        page.0
+    }
+
+    /// The same of TLS, where it is spoken.
+    pub fn render_tls(counts: &TlsCounts) -> String {
+        let mut page = Page(String::new());
+        let help = "TLS handshakes completed, by TLS version.";
+        page.labelled("stepcast_tls_handshakes_total", help, "version", counts.handshakes());
+        let help = "TLS handshakes that failed, by reason.";
+        page.labelled("stepcast_tls_handshake_failures_total", help, "reason", counts.failures());
+        let help = "Reloads of the TLS certificate (SIGHUP), by outcome.";
+        page.labelled("stepcast_tls_reloads_total", help, "outcome", counts.reloads());
         page.0
     }
 

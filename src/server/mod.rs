@@ -10,6 +10,8 @@
 //! project. `sockets` maps a socket to the part that owns it, and `core` defines the order of a turn, a request, an
 //! answer and the start of a stream.
 //!
+//! `socket` is the interface that they read from and write to; `tls` implements it for https.
+//!
 //! `event_loop` polls the sockets, `intake` validates plans outside the loop, `jwks` fetches the keys of an identity
 //! provider, and `start` creates the threads.
 
@@ -48,6 +50,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod tls;
 mod turns;
 mod waiting;
 
@@ -64,7 +67,7 @@ use inbox::Inbox;
 #[cfg(test)]
 use jwks::KeyNews;
 pub use listener::Listener;
-pub(crate) use listener::Origin;
+pub(crate) use listener::{ListenKey, Origin};
 pub(crate) use passed::PassedConnection;
 pub(crate) use running::Legacy;
 pub use running::{LoopWatch, RunningServer, Stopper};
@@ -74,6 +77,7 @@ use socket::Socket;
 #[cfg(test)]
 use sockets::Token;
 pub use start::Builder;
+pub use tls::Tls;
 
 pub use crate::http::Problem;
 pub use crate::model::Issue;

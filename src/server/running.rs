@@ -13,6 +13,7 @@ use super::inbox::InboxSender;
 use super::listener::Listener;
 use super::membership::Membership;
 use super::passed::PassedConnection;
+use super::tls::Tls;
 use crate::clock;
 use crate::executor::ExecutorHandle;
 use crate::log::LogHandle;
@@ -20,9 +21,17 @@ use crate::model::Now;
 use crate::schedules::SchedulerHandle;
 use crate::webhooks::CourierHandle;
 
+/// Where a server listens, and how it speaks there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Address {
+    pub(super) socket: SocketAddr,
+    pub(super) is_tls: bool,
+}
+
 /// A running server.
 pub struct RunningServer {
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) addresses: Vec<Address>,
+    pub(super) tls: Option<Tls>,
     /// The loop has the same sockets; these keep connections waiting for whoever takes over.
     pub(super) listeners: Arc<Vec<Listener>>,
     pub(super) handle: Handle,
@@ -48,9 +57,20 @@ pub struct Stopper {
 }
 
 impl RunningServer {
-    /// The addresses that it listens on.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// Where it listens: where it speaks TLS at an address of its own, that is the last.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.addresses.iter().map(|address| address.socket).collect()
+    }
+
+    /// The same as urls: `http://127.0.0.1:8080`.
+    pub fn urls(&self) -> Vec<String> {
+        let scheme = |address: &Address| if address.is_tls { "https" } else { "http" };
+        self.addresses.iter().map(|address| format!("{}://{}", scheme(address), address.socket)).collect()
+    }
+
+    /// To have it read certificate and key anew, where it speaks TLS.
+    pub fn tls(&self) -> Option<Tls> {
+        self.tls.clone()
     }
 
     /// The sockets that it listens on, for as long as it does.

@@ -110,7 +110,7 @@ pub(super) fn hosts(config: &Config) -> Hosts {
     if config.auth.mode == AuthMode::Jwt && listed.is_empty() {
         return Hosts::any();
     }
-    let listened_at = [Some(&config.listen), config.metrics.listen.as_ref()];
+    let listened_at = [Some(&config.listen), config.tls.listen.as_ref(), config.metrics.listen.as_ref()];
     Hosts::only(listed, listened_at.into_iter().flatten().filter_map(ListenAddress::name))
 }
 

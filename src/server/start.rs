@@ -19,13 +19,14 @@ use super::error::StartError;
 use super::event_loop::Hands;
 use super::handle::Handle;
 use super::jwks;
-use super::listen::bind_all;
+use super::listen::{bind_all, speaks_tls};
 use super::listener::Listener;
 use super::membership::Joined;
 use super::passed::PassedConnection;
-use super::running::{LoopControl, RunningServer, Stopper};
+use super::running::{Address, LoopControl, RunningServer, Stopper};
 use super::settings::{declare_tools, descriptors, journal_limits, key_source, size, verifier, webhooks};
 use super::storage::{self, Storage};
+use super::tls::Tls;
 use crate::api::{Api, Door, read_document};
 use crate::auth::{IdSigner, Origins};
 use crate::clock;
@@ -99,8 +100,8 @@ impl Builder {
         self
     }
 
-    /// Serves on these sockets instead of `listen`, or instead of `metrics.listen` if they are [for
-    /// metrics](Listener::for_metrics).
+    /// Serves at these sockets in place of `listen`, or of `metrics.listen` where they are [for
+    /// metrics](Listener::for_metrics), or of `tls.listen` where they are [for TLS](Listener::for_tls).
     #[must_use]
     pub fn listeners(mut self, given: Vec<Listener>) -> Self {
         self.given = given;
@@ -145,11 +146,12 @@ impl Builder {
     ) -> Result<RunningServer, StartError> {
         let config = &self.config;
         let key_source = key_source(config)?;
+        let tls = Tls::of(&config.tls)?;
         let context = Arc::new(context(config, self.registry)?);
         let (bells, rung) = bells();
         let Opened { store, signer, api, joined } = open(config, open_storage, (bells.others.clone(), rung.others))?;
         let listeners = self.bound.map_or_else(|| bind_all(config, self.given), Ok)?;
-        let mut front = Front::new(config, api, listeners)?;
+        let mut front = Front::new(config, api, listeners, tls.clone())?;
         let (journal, left) = open_journal(config, store, signer, &context, clock::now())?;
 
         let boards = front.show(config, &context, &journal, joined.as_ref());
@@ -174,8 +176,20 @@ impl Builder {
         let handle = Handle::new(log.clone(), context, config.limits.plan_steps);
         let stopper =
             Stopper { wish, executor, courier: courier.as_ref().map(|(handle, _)| handle.clone()), scheduler, inbox };
-        let addresses = listeners.iter().filter(|it| it.door() == Door::Main).filter_map(Listener::address).collect();
-        Ok(RunningServer { addresses, listeners, handle, stopper, log, turns, thread, courier, membership, others })
+        let addresses = addresses(config, &listeners);
+        Ok(RunningServer {
+            addresses,
+            tls,
+            listeners,
+            handle,
+            stopper,
+            log,
+            turns,
+            thread,
+            courier,
+            membership,
+            others,
+        })
     }
 }
 
@@ -185,8 +199,17 @@ fn check(config: &Config) -> Result<(), StartError> {
     check_all(&config.webhooks).map_err(StartError)?;
     key_source(config)?;
     verifier(config)?;
+    Tls::of(&config.tls)?;
     Origins::new(config.cors.allowed_origins.as_slice()).map_err(|error| StartError(error.to_string()))?;
     storage::check(config)
+}
+
+/// Where to go for everything: those that are plain first.
+fn addresses(config: &Config, listeners: &[Listener]) -> Vec<Address> {
+    let main = listeners.iter().filter(|listener| listener.door() == Door::Main);
+    let address =
+        |listener: &Listener| Some(Address { socket: listener.address()?, is_tls: speaks_tls(listener, &config.tls) });
+    main.filter_map(address).collect()
 }
 
 /// What plans are checked and run with.

@@ -11,8 +11,9 @@ use std::collections::VecDeque;
 
 use crate::log::{Frames, Row, RunNumber};
 
-/// A subscriber's position: what it has been sent of its project.
+/// A subscriber's position: what it has been sent of its project. Packed, for there is one in every stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[repr(Rust, packed(4))]
 pub struct Cursor {
     /// The last message that it has whole.
     pub seq: u64,

@@ -18,6 +18,8 @@ pub mod stream;
 pub mod stream_body;
 pub mod terminal;
 pub mod token;
+#[cfg(feature = "tls")]
+pub mod tunnel;
 
 use std::time::{Duration, Instant};
 

@@ -16,8 +16,8 @@ use super::client::{Request, Response};
 use super::stream::{Event, Sse};
 use super::{DEADLINE, token, wait_for};
 
-/// The log line that says where the server listens.
-const LISTENING: &str = "listening on http://";
+/// The log line that says where the server listens: first where it is plain.
+const LISTENING: &str = "listening on ";
 
 /// A file that goes with the test.
 pub struct TempFile(PathBuf);
@@ -311,8 +311,9 @@ impl Log {
         let kept = lines.clone();
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                if let Some((_, text)) = line.split_once(LISTENING) {
-                    let _ = found.send(text.trim().parse().expect("an address in the log"));
+                if let Some((_, url)) = line.split_once(LISTENING) {
+                    let address = url.trim().rsplit('/').next().unwrap_or_default();
+                    let _ = found.send(address.parse().expect("an address in the log"));
                 }
                 kept.lock().expect("nobody panics here").push(line);
             }

@@ -49,6 +49,8 @@ mod store;
 mod stored;
 mod streams;
 mod text_view;
+#[cfg(feature = "tls")]
+mod tls;
 mod tools;
 #[cfg(feature = "sqlite")]
 mod upgrade;

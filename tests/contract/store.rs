@@ -112,7 +112,7 @@ fn a_file_of_a_later_format_is_refused() {
     let path = database(&directory);
     let file = fs::OpenOptions::new().write(true).open(&path).expect("the database");
     file.write_all_at(&999_u32.to_be_bytes(), USER_VERSION_AT).expect("written");
-    assert_refuses(&directory.join("data"), &path, "was written by a later stepcast");
+    assert_refuses(&directory.join("data"), &path, "was written by a newer stepcast");
 }
 
 /// The files of the process may grow so far; none is as far as they like.

@@ -272,7 +272,9 @@ fn a_receiver_that_is_gone_is_told_nothing_until_the_next_start() {
     receiver.answer(FINE);
     let run = server.submit("p", &echo("n"));
     server.messages("p", &run);
-    assert!(server.log().iter().any(|line| line.contains("answered 410 Gone: it is off until the next start")));
+    assert!(
+        server.log().iter().any(|line| line.contains("answered 410 Gone; the webhook is off until the next start"))
+    );
     assert_eq!((receiver.rest().len(), attempts(&server, "w", "delivered")), (0, 0));
 }
 
@@ -298,7 +300,7 @@ fn too_much_for_a_webhook_is_its_oldest_given_up() {
         server.messages("p", &run);
     }
     wait_for("the bound", || (server.metric("stepcast_webhook_dropped_total") == 3.0).then_some(()));
-    assert!(server.log().iter().any(|line| line.contains("too much waits (limits.webhook_events)")));
+    assert!(server.log().iter().any(|line| line.contains("too many events are queued (limits.webhook_events)")));
 }
 
 #[test]

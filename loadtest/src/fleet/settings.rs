@@ -1,5 +1,9 @@
 //! Who comes to a fleet.
 
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+
 use crate::loopback::Target;
 use crate::subscriber::{Pace, Position};
 
@@ -22,6 +26,8 @@ pub struct Settings {
     pub comes_back: bool,
     /// What they show to be let in.
     pub token: Option<String>,
+    /// What they speak TLS with, where they do.
+    pub tls: Option<Arc<ClientConfig>>,
     /// The server numbers its messages.
     pub is_numbered: bool,
 }
@@ -38,6 +44,7 @@ impl Settings {
             position: None,
             comes_back: false,
             token: None,
+            tls: None,
             is_numbered: true,
         }
     }

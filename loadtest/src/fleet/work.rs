@@ -14,6 +14,7 @@ use crate::failure::Outcome;
 use crate::loopback::Target;
 use crate::subscriber::{Pace, Position, Reading, Subscriber, Verdict};
 use crate::tally::Tally;
+use crate::wire::Wire;
 
 /// Connections of one thread that are being opened at once: the rest wait, or the listener's queue would overflow and
 /// the kernel's retries, a second apart, would be what is measured.
@@ -243,13 +244,13 @@ impl Work {
     }
 
     fn open(&mut self, index: usize) -> Outcome<()> {
-        let Settings { target, projects, pace, token, .. } = &self.settings;
+        let Settings { target, projects, pace, token, tls, .. } = &self.settings;
         let member = &mut self.members[index];
         let receive_bytes = (*pace != Pace::Full).then_some(SLOW_RECEIVE_BYTES);
         let mut socket = target.connect(member.number, receive_bytes)?;
         self.poll.registry().register(&mut socket, Token(index), Interest::READABLE | Interest::WRITABLE)?;
         let request = request(*target, &projects[member.project], token.as_deref(), member.last_id());
-        member.open(socket, request);
+        member.open(Wire::over(socket, tls.as_ref())?, request);
         self.opening += 1;
         Ok(())
     }

@@ -14,10 +14,11 @@ pub(super) fn report(options: &Options, data: Data) -> Report {
     report.condition("store", data.name());
     options.values().for_each(|(name, value)| report.condition(name, value));
     match &options.server {
-        Choice::Program { flags, is_pinned, .. } => {
+        Choice::Program { flags, is_pinned, is_tls, .. } => {
             let flags = if flags.is_empty() { "none besides".to_owned() } else { flags.join(" ") };
             report.condition("server's flags", flags);
             report.condition("pinned", *is_pinned);
+            report.condition("TLS", *is_tls);
         }
         Choice::Peer { peer, is_pinned } => {
             report.condition("server", peer.name.clone());

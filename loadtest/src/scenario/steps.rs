@@ -16,7 +16,8 @@ pub(super) fn settings(server: &Server, project: &str, subscribers: usize) -> Se
     Settings {
         token: server.token(),
         is_numbered: server.is_numbered(),
-        ..Settings::new(server.target(), project, subscribers)
+        tls: server.secure().map(|secure| secure.config.clone()),
+        ..Settings::new(server.secure().map_or(server.target(), |secure| secure.target), project, subscribers)
     }
 }
 

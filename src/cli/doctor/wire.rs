@@ -99,6 +99,8 @@ impl Caller {
         let mut timed = Timed { wire, socket, deadline: Instant::now() + self.patience };
         // A proxy that takes no more of a body says why before it closes.
         let sent = timed.wire.write_all(&self.request(method, path, more, body)).and_then(|()| timed.wire.flush());
+        // A large body may take longer to send than an answer may take to come.
+        timed.deadline = Instant::now() + self.patience;
         let mut wire = BufReader::new(timed);
         let head = match (read_head(&mut wire), sent) {
             (Ok(head), _) => head,

@@ -3,13 +3,15 @@
 
 use std::net::SocketAddr;
 
-use crate::api::Door;
 use crate::cli::error::CommandError;
 use crate::config::{Config, ListenAddress};
-use crate::server::{Listener, Origin};
+use crate::server::{ListenKey, Listener, Origin};
 
-/// The name of listeners that stand for `metrics.listen`; all others stand for `listen`.
+/// The name of listeners that stand for `metrics.listen`.
 const METRICS: &str = "metrics";
+
+/// The name of those that stand for `tls.listen`; all others stand for `listen`.
+const TLS: &str = "tls";
 
 /// What the manager has handed over, if anything. To be called once, before this program opens anything.
 ///
@@ -20,8 +22,12 @@ pub(in crate::cli) fn listeners() -> Result<Vec<Listener>, CommandError> {
     check_that_all_are_open().map_err(failed)?;
     let sockets = sd_listen_fds::get().map_err(|error| failed(error.to_string()))?;
     let listener = |(name, socket): (Option<String>, sd_listen_fds::OwnedFd)| {
-        let door = if name.as_deref() == Some(METRICS) { Door::Metrics } else { Door::Main };
-        Listener::received(socket.into_std(), door, Origin::Given).map_err(|error| failed(error.to_string()))
+        let key = match name.as_deref() {
+            Some(METRICS) => ListenKey::Metrics,
+            Some(TLS) => ListenKey::Tls,
+            _ => ListenKey::Main,
+        };
+        Listener::received(socket.into_std(), key, Origin::Given).map_err(|error| failed(error.to_string()))
     };
     sockets.into_iter().map(listener).collect()
 }
@@ -43,8 +49,9 @@ fn check_that_all_are_open() -> Result<(), String> {
 
 /// Has `config` say where it is served in truth, so that everything which goes by it does.
 pub(in crate::cli) fn take_places(config: &mut Config, listeners: &[Listener]) {
-    for (door, place) in [(Door::Main, "listen"), (Door::Metrics, "metrics.listen")] {
-        let is_one = |listener: &&Listener| listener.door() == door && listener.origin() == Origin::Given;
+    let places = [(ListenKey::Main, "listen"), (ListenKey::Tls, "tls.listen"), (ListenKey::Metrics, "metrics.listen")];
+    for (key, place) in places {
+        let is_one = |listener: &&Listener| listener.key() == key && listener.origin() == Origin::Given;
         let given: Vec<_> = listeners.iter().filter(is_one).collect();
         if given.is_empty() {
             continue;
@@ -52,9 +59,10 @@ pub(in crate::cli) fn take_places(config: &mut Config, listeners: &[Listener]) {
         let shown: Vec<_> = given.iter().map(ToString::to_string).collect();
         log::info!("ignoring {place}: the service manager has passed the sockets {}", shown.join(", "));
         let address = most_open(given.into_iter().filter_map(Listener::address));
-        match door {
-            Door::Main => config.listen = address,
-            Door::Metrics => config.metrics.listen = Some(address),
+        match key {
+            ListenKey::Main => config.listen = address,
+            ListenKey::Tls => config.tls.listen = Some(address),
+            ListenKey::Metrics => config.metrics.listen = Some(address),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::cmsg_space;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -15,7 +15,7 @@ use rustix::net::{
 };
 
 use crate::api::Door;
-use crate::server::{Listener, Origin, PassedConnection};
+use crate::server::{ListenKey, Listener, Origin, PassedConnection};
 
 /// Bytes of a connection's input that go in one message.
 const PIECE_BYTES: usize = 32 * 1024;
@@ -69,7 +69,7 @@ impl Line {
     /// The other side is gone, or takes nothing.
     pub(super) fn send_listener(&self, listener: &Listener) -> io::Result<()> {
         let origin = if listener.origin() == Origin::Given { b'g' } else { b'c' };
-        self.send(&[b'L', door_to_byte(listener.door()), origin], Some(listener.as_fd()))
+        self.send(&[b'L', key_to_byte(listener.key()), origin], Some(listener.as_fd()))
     }
 
     /// # Errors
@@ -103,7 +103,8 @@ impl Line {
         if !descriptors.is_empty() {
             control.push(SendAncillaryMessage::ScmRights(&descriptors));
         }
-        sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+        // With a timeout it is never begun again by itself, whatever the signal's handler was installed with.
+        retry_on_intr(|| sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL))?;
         Ok(())
     }
 
@@ -130,9 +131,9 @@ impl Line {
         });
         let message = match (&bytes[..received.bytes], descriptor) {
             ([], None) => return Ok(None),
-            ([b'L', door, origin], Some(socket)) => {
+            ([b'L', key, origin], Some(socket)) => {
                 let origin = if *origin == b'g' { Origin::Given } else { Origin::Configured };
-                Message::Listener(Listener::received(socket, door_of_byte(*door), origin)?)
+                Message::Listener(Listener::received(socket, key_of_byte(*key), origin)?)
             }
             ([b'C', door], Some(socket)) => {
                 Message::Connection(PassedConnection::new(socket, door_of_byte(*door), Vec::new()))
@@ -145,6 +146,22 @@ impl Line {
             _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "the other process sent an invalid message")),
         };
         Ok(Some(message))
+    }
+}
+
+fn key_to_byte(key: ListenKey) -> u8 {
+    match key {
+        ListenKey::Main => b'm',
+        ListenKey::Tls => b't',
+        ListenKey::Metrics => b'x',
+    }
+}
+
+fn key_of_byte(byte: u8) -> ListenKey {
+    match byte {
+        b't' => ListenKey::Tls,
+        b'x' => ListenKey::Metrics,
+        _ => ListenKey::Main,
     }
 }
 
@@ -178,7 +195,7 @@ mod tests {
         ours.say(&Message::TakeOver).expect("room");
         let next = || theirs.receive(None).expect("a message").expect("not gone");
         let Message::Listener(listener) = next() else { panic!("a listener is first") };
-        assert_eq!((listener.door(), listener.address()), (Door::Metrics, Some(address)));
+        assert_eq!((listener.key(), listener.address()), (ListenKey::Metrics, Some(address)));
         assert_eq!(listener.origin(), Origin::Given);
         let Message::Connection(mut connection) = next() else { panic!("then the connection") };
         for _ in 0..2 {

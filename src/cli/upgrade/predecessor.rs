@@ -4,6 +4,8 @@ use std::io::{self, stdin};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use rustix::net::sockopt::{socket_domain, socket_type};
+use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, getppid, getrlimit, setrlimit};
 
 use super::VARIABLE;
@@ -37,7 +39,14 @@ fn asked() -> Option<(u32, Option<u64>)> {
     let pid: u32 = pid.parse().ok()?;
     // A program that such a process has started inherits the variable and means nothing by it.
     let is_child = getppid().is_some_and(|parent| parent.as_raw_nonzero().get().unsigned_abs() == pid);
-    is_child.then(|| (pid, descriptors.parse().ok()))
+    (is_child || has_line()).then(|| (pid, descriptors.parse().ok()))
+}
+
+/// Is stdin a line to a process to replace? Where that has ended by now it is nobody's parent, and this process is to end
+/// too, and not to serve beside whatever is started next.
+fn has_line() -> bool {
+    let is_unix = socket_domain(stdin()).is_ok_and(|domain| domain == AddressFamily::UNIX);
+    is_unix && socket_type(stdin()).is_ok_and(|kind| kind == SocketType::SEQPACKET)
 }
 
 impl Predecessor {

@@ -38,7 +38,7 @@ struct Serving {
 
 /// What has become of a server that was to be replaced.
 pub(in crate::cli) enum HandedOver {
-    /// Another process serves, or was told to end with this one.
+    /// Another process serves, or both were told to end.
     Over,
     /// This process has to go on, with what it had.
     GoOn(Vec<Listener>, Vec<PassedConnection>),
@@ -106,6 +106,10 @@ impl Succession {
         };
         match taken_over {
             Ok(()) => HandedOver::Over,
+            Err(why) if serving.is_some_and(|serving| serving.stopper.is_told_to_stop()) => {
+                log::info!("no upgrade: {why}; this process ends too, as it was told to");
+                HandedOver::Over
+            }
             Err(why) => {
                 log::error!("upgrade failed: {why}; this process continues");
                 let listeners = listeners.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>();

@@ -73,7 +73,7 @@ impl Successor {
     }
 
     /// Hands over, now that the store is closed, and waits until it serves. Meanwhile it asks again and again whether it
-    /// `is_over`: then both processes end.
+    /// `is_over`: then the new process is told to end.
     ///
     /// # Errors
     /// Why it does not serve, in a sentence; it has ended by then.
@@ -94,7 +94,7 @@ impl Successor {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && is_over() => {
                     self.end_gracefully();
-                    return Ok(());
+                    return Err("the new process was told to end before it served".to_owned());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(_) | Err(_) => return Err(self.explain_end("before it started serving")),

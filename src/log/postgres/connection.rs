@@ -91,6 +91,11 @@ impl Connection {
         Ok(Self { place, runtime, call_max, live: None, made: 0, greeting: None, unanswered_at: None })
     }
 
+    /// How long a call may take from here on.
+    pub(super) fn be_patient_for(&mut self, call_max: Duration) {
+        self.call_max = call_max;
+    }
+
     /// Has every new connection do this first.
     pub(super) fn greet_with(&mut self, sql: String) {
         self.greeting = Some(sql);

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::Row;
 
@@ -30,6 +30,10 @@ const VERSION_MIN: i32 = 130_000;
 
 /// Held while the tables are made or changed: no two who start do so at once. "step", "cast" in ASCII.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(1937007984, 1667330932)";
+
+/// How long each step of making or checking the tables may take: the engine may be slow to make them, or another node may be
+/// at it.
+const OPENING_MAX: Duration = Duration::from_secs(60);
 
 /// Bytes that an application may publish at once, as over HTTP by default.
 const PAYLOAD_MAX: usize = 1024 * 1024;
@@ -66,8 +70,11 @@ pub(super) fn open(url: &str, seed: &Seed, settings: PostgresSettings, now: Time
         connection.map_err(|failure| OpenError(format!("{}: {failure}", place.shown())))
     };
     let mut conn = connection()?;
+    // This node holds no lease so far, and nobody waits for it.
+    conn.be_patient_for(OPENING_MAX.max(settings.call_max()));
     let cluster = cluster(&mut conn, seed)?;
     let tickets = tickets(&mut conn, now)?;
+    conn.be_patient_for(settings.call_max());
     let channel = format!("stepcast_{}", in_hex(cluster.instance.to_string().as_bytes()));
     let (node, joined_at) = (new_node()?, Instant::now());
     let epoch = join(&mut conn, node, settings)?;

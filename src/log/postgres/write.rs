@@ -136,7 +136,12 @@ impl PostgresStore {
         if made == self.epoch.connection {
             return Ok(());
         }
-        match self.raise_epoch() {
+        let raised = match self.raise_epoch() {
+            // That connection may have been lost long before, which nobody has noticed; raising it twice is no harm.
+            Err(Failure::Lost(_)) => self.raise_epoch(),
+            raised => raised,
+        };
+        match raised {
             Ok((_, true)) => Ok(()),
             Ok((_, false)) => Err(AppendError::Fenced),
             Err(failure) => Err(AppendError::Down(self.trouble(failure))),

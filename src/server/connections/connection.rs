@@ -297,7 +297,8 @@ impl<S: Socket> Connection<S> {
     /// Counts what it holds, but for what every connection may keep.
     pub(super) fn weigh(&mut self) {
         let body = if let State::Sending(sending) = &self.state { sending.held() } else { 0 };
-        self.weight = (self.input.held() + self.output.len() + body).saturating_sub(BUFFER_BYTES_KEPT);
+        let held = self.input.held() + self.output.len() + body + self.socket.held();
+        self.weight = held.saturating_sub(BUFFER_BYTES_KEPT);
     }
 
     /// Whoever will be taken out holds nothing until then.

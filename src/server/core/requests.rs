@@ -92,6 +92,9 @@ impl<S: Socket> Server<S> {
                 text.push_str(&self.metrics.render_usage(&self.usage_faults));
                 text.push_str(&self.metrics.render_webhooks(&self.webhooks.counts()));
                 text.push_str(&Metrics::render_firings(self.firings.counts()));
+                if let Some(tls) = &self.tls {
+                    text.push_str(&Metrics::render_tls(tls));
+                }
                 if let Some(node) = &self.node {
                     text.push_str(&Metrics::render_node(&node.vitals, &node.counts, now));
                 }

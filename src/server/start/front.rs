@@ -16,9 +16,10 @@ use super::super::membership::Joined;
 use super::super::passed::PassedConnection;
 use super::super::running::LoopControl;
 use super::super::settings::{descriptors, hosts, server_settings, verifier};
-use super::super::socket::TcpSocket;
+use super::super::socket::ClientSocket;
 use super::super::storage::Storage;
 use super::super::threads::{random_or_abort, spawn};
+use super::super::tls::Tls;
 use crate::api::{Api, ApiSettings};
 use crate::auth::{IdSigner, Origins, TicketBook, TicketMemory};
 use crate::config::Config;
@@ -31,7 +32,8 @@ use crate::{random, schedules};
 pub(super) struct Front {
     pub(super) listeners: Arc<Vec<Listener>>,
     pub(super) inbox: InboxSender,
-    server: Server<TcpSocket>,
+    tls: Option<Tls>,
+    server: Server<ClientSocket>,
     poll: Poll,
     receiver: InboxReceiver,
     acceptors: Listeners,
@@ -45,12 +47,17 @@ pub(super) struct Boards {
 
 impl Front {
     /// Is to accept at these.
-    pub(super) fn new(config: &Config, api: Api, listeners: Vec<Listener>) -> Result<Self, StartError> {
+    pub(super) fn new(
+        config: &Config,
+        api: Api,
+        listeners: Vec<Listener>,
+        tls: Option<Tls>,
+    ) -> Result<Self, StartError> {
         let server = Server::new(server_settings(config, descriptors()), api, u64::from_ne_bytes(random::bits()?));
         let poll = Poll::new().map_err(|error| failed("create an epoll instance", &error))?;
         let (inbox, receiver) = waking_inbox(&poll)?;
-        let acceptors = Listeners::of(&listeners).map_err(|error| failed("listen", &error))?;
-        Ok(Self { listeners: Arc::new(listeners), inbox, server, poll, receiver, acceptors })
+        let acceptors = Listeners::of(&listeners, &config.tls).map_err(|error| failed("listen", &error))?;
+        Ok(Self { listeners: Arc::new(listeners), inbox, tls, server, poll, receiver, acceptors })
     }
 
     /// What the loop shows of the others.
@@ -65,6 +72,9 @@ impl Front {
         self.server.count_watchers(journal.watchers());
         self.server.show_webhooks(Arc::clone(&webhooks));
         self.server.show_firings(Arc::clone(&firings));
+        if let Some(tls) = &self.tls {
+            self.server.show_tls(tls.counts());
+        }
         self.server.show_usage_faults(context.registry.usage_faults());
         if let Some(joined) = joined {
             self.server.show_node(Node { vitals: Arc::clone(&joined.vitals), counts: Arc::clone(&joined.counts) });
@@ -79,7 +89,8 @@ impl Front {
         control: LoopControl,
         passed: Vec<PassedConnection>,
     ) -> Result<JoinHandle<io::Result<Ended>>, StartError> {
-        let event_loop = EventLoop::new(self.poll, self.acceptors, self.server, self.receiver, hands, control);
+        let acceptors = (self.acceptors, self.tls);
+        let event_loop = EventLoop::new(self.poll, acceptors, self.server, self.receiver, hands, control);
         spawn("loop", move || event_loop.run(passed))
     }
 }

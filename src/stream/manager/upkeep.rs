@@ -9,7 +9,7 @@ use crate::http::write_chunk;
 use crate::log::View;
 use crate::model::Now;
 use crate::stream::control;
-use crate::stream::subscriber::{CloseReason, Pending, Phase, Wrote, write_once};
+use crate::stream::subscriber::{CloseReason, Moment, Pending, Phase, Wrote, write_once};
 use crate::text;
 
 impl<S: Write> ConnectionManager<S> {
@@ -54,7 +54,7 @@ impl<S: Write> ConnectionManager<S> {
             _ if stream.has_expired(now.wall) => {
                 self.close(index as u32, CloseReason::TokenExpired, now);
             }
-            Phase::Blocked { since } => {
+            Phase::Blocked { since: Moment(since) } => {
                 if u128::from(now_ms.wrapping_sub(since)) >= self.settings.stall_timeout.as_millis() {
                     self.close(index as u32, CloseReason::Stalled, now);
                 }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Signal;
 
 use super::{STREAM, ask, gated, open_gate, publish, run_to_the_gate, upgrade};
@@ -125,4 +126,16 @@ fn sigterm_during_an_upgrade_ends_both_processes() {
     assert_eq!(server.wait(), Some(0));
     wait_for("the end of the other process", || (!is_alive(pid)).then_some(()));
     assert!(!server.log().iter().any(|line| line.contains("has taken over")));
+}
+
+#[test]
+fn a_new_process_whose_predecessor_had_ended_before_it_looked_served_beside_whatever_was_started_next() {
+    let (ours, theirs) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).expect("sockets");
+    drop(ours);
+    // Its stdin is the line; its parent is not the process that it was started by.
+    let orphan = Setup::default().sockets(vec![(theirs, "")]).after(":").environment("UPGRADE_OF_STEPCAST", "1:");
+    let (status, said) = orphan.launch().refusal();
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("cannot replace process 1: it closed the connection"), "{said}");
 }

@@ -1,7 +1,9 @@
 //! Who may share a store, and who may not.
 
+use super::super::PostgresSettings;
 use super::super::open::check_engine_is_new_enough;
 use super::super::testing::{SEED, SETTINGS};
+use super::nodes::wait_for;
 use super::*;
 use crate::log::store::Seed;
 
@@ -73,6 +75,24 @@ fn a_node_does_not_join_again_where_a_later_program_has_changed_the_tables() {
     let left = engine
         .sql(&url, "SELECT (SELECT count(*) FROM stepcast_nodes WHERE until > now()), count(*) FROM stepcast_duties");
     assert_eq!(left, "0|0");
+}
+
+#[test]
+fn a_start_was_given_up_while_another_made_the_tables_for_longer_than_a_call_may_take() {
+    let Some((engine, url)) = database() else { return };
+    let settings = PostgresSettings { ttl: std::time::Duration::from_secs(6), ..SETTINGS };
+    let mut maker = engine.session(&url);
+    maker.run("BEGIN; SELECT pg_advisory_xact_lock(1937007984, 1667330932)");
+    let waits = "SELECT count(*) FROM pg_locks JOIN pg_database ON oid = database
+        WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()";
+    std::thread::scope(|scope| {
+        let start = scope.spawn(|| PostgresStore::open(&url, &SEED, settings, Timestamp::default()).map(drop));
+        wait_for(|| engine.sql(&url, waits) == "1");
+        // Longer than a call may take: it would have been given up by then.
+        engine.sql(&url, "SELECT pg_sleep(2.5)");
+        maker.run("COMMIT");
+        assert_eq!(start.join().expect("it does not panic"), Ok(()));
+    });
 }
 
 #[test]

@@ -1,0 +1,66 @@
+//! Certificate and key: two PEM files, and what is made of them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{Error, InconsistentKeys, ServerConfig};
+
+/// What clients are told that is spoken inside: HTTP/2 is not.
+const ALPN: [&[u8]; 2] = [b"http/1.1", b"http/1.0"];
+
+/// What connections begin with: the certificate of `cert` and the key of `key`.
+///
+/// # Errors
+/// What is wrong with which of the two.
+pub(super) fn read_certificate(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
+    let wrong_cert = |why: &str| format!("tls.cert: {}: {why}", cert.display());
+    let wrong_key = |why: &str| format!("tls.key: {}: {why}", key.display());
+    let certificates = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let certificates = certificates.map_err(|error| wrong_cert(&why_unreadable(&error)))?;
+    if certificates.is_empty() {
+        return Err(wrong_cert("contains no certificate; expected PEM (BEGIN CERTIFICATE)"));
+    }
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| {
+        wrong_key(&match error {
+            pem::Error::NoItemsFound => {
+                "contains no private key; expected PEM (BEGIN PRIVATE KEY), not encrypted".to_owned()
+            }
+            error => why_unreadable(&error),
+        })
+    })?;
+    let provider = Arc::new(ring::default_provider());
+    let signing = provider.key_provider.load_private_key(private);
+    let signing = signing.map_err(|error| wrong_key(&format!("cannot be used: {error}")))?;
+    let certified = CertifiedKey::new(certificates, signing);
+    match certified.keys_match() {
+        // Of some keys it can't be told; no harm is done with the wrong one.
+        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+        Err(Error::InconsistentKeys(_)) => {
+            return Err(wrong_key(&format!("is not the key of the first certificate in {}", cert.display())));
+        }
+        Err(error) => return Err(wrong_cert(&format!("the first certificate cannot be used: {error}"))),
+    }
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| error.to_string())?.with_no_client_auth();
+    let mut config = config.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
+    // Who comes back, and after a restart of everything that is everyone, need not be proven again who this is. The
+    // tickets are for clients to keep; nothing is remembered here.
+    config.ticketer = ring::Ticketer::new().map_err(|error| error.to_string())?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    // One a connection: a browser that opens a second one meanwhile makes a whole handshake.
+    config.send_tls13_tickets = 1;
+    Ok(Arc::new(config))
+}
+
+fn why_unreadable(error: &pem::Error) -> String {
+    match error {
+        pem::Error::Io(error) => format!("cannot be read: {error}"),
+        _ => "is not valid PEM: a section does not end, or contains something other than base64".to_owned(),
+    }
+}

@@ -1,0 +1,91 @@
+//! TLS for clients: connections that come in where it is spoken are wrapped into a [`TlsSocket`](socket::TlsSocket),
+//! which the server reads and writes like any other.
+//!
+//! Certificate and key are read at the start and at each [`reload`](Tls::reload); a connection keeps those that it began
+//! with. Without the feature `tls` there is a [`Tls`] that nobody can have.
+
+#[cfg(not(feature = "tls"))]
+mod absent;
+#[cfg(feature = "tls")]
+mod certificate;
+mod counts;
+#[cfg(feature = "tls")]
+mod session;
+#[cfg(feature = "tls")]
+mod socket;
+#[cfg(all(test, feature = "tls"))]
+mod tests;
+
+#[cfg(not(feature = "tls"))]
+pub use self::absent::Tls;
+pub(super) use self::counts::TlsCounts;
+#[cfg(feature = "tls")]
+pub(super) use self::socket::TlsSocket;
+#[cfg(feature = "tls")]
+pub use self::with_feature::Tls;
+
+#[cfg(feature = "tls")]
+mod with_feature {
+    use std::path::PathBuf;
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use rustls::ServerConfig;
+    use rustls::server::UnbufferedServerConnection;
+
+    use super::TlsCounts;
+    use super::certificate::read_certificate;
+    use super::session::Session;
+    use super::socket::{Scratch, TlsSocket};
+    use crate::config::TlsConfig;
+    use crate::server::error::StartError;
+    use crate::server::socket::Socket;
+
+    /// What TLS is spoken with. Clones are of the same one.
+    #[derive(Clone)]
+    pub struct Tls(Arc<Shared>);
+
+    struct Shared {
+        cert: PathBuf,
+        key: PathBuf,
+        /// What connections begin with that come from now on.
+        config: Mutex<Arc<ServerConfig>>,
+        scratch: Arc<Mutex<Scratch>>,
+        counts: Arc<TlsCounts>,
+    }
+
+    impl Tls {
+        /// Reads certificate and key, where there are any.
+        pub(in crate::server) fn of(config: &TlsConfig) -> Result<Option<Self>, StartError> {
+            if let Some(issue) = config.wrong().into_iter().next() {
+                return Err(StartError(issue));
+            }
+            let Some((cert, key)) = config.cert.clone().zip(config.key.clone()) else { return Ok(None) };
+            let config = read_certificate(&cert, &key).map_err(StartError)?;
+            let (scratch, counts) = (Arc::default(), Arc::default());
+            Ok(Some(Self(Arc::new(Shared { cert, key, config: Mutex::new(config), scratch, counts }))))
+        }
+
+        /// Reads certificate and key anew. Connections that come from now on begin with them; those that are open go on
+        /// as they are.
+        ///
+        /// # Errors
+        /// What is wrong with the files. What was read before stays.
+        pub fn reload(&self) -> Result<(), StartError> {
+            let config = read_certificate(&self.0.cert, &self.0.key).map_err(StartError);
+            self.0.counts.count_reload(config.is_ok());
+            *self.0.config.lock().unwrap_or_else(PoisonError::into_inner) = config?;
+            Ok(())
+        }
+
+        pub(in crate::server) fn counts(&self) -> Arc<TlsCounts> {
+            Arc::clone(&self.0.counts)
+        }
+
+        /// The socket that speaks TLS over `under`. Nothing, where there can be none.
+        pub(in crate::server) fn over<T: Socket>(&self, under: T) -> Option<TlsSocket<T>> {
+            let config = Arc::clone(&self.0.config.lock().unwrap_or_else(PoisonError::into_inner));
+            let session = UnbufferedServerConnection::new(config).ok()?;
+            Some(TlsSocket::new(under, Session::new(session), self.0.scratch.clone(), self.counts()))
+        }
+    }
+}
