@@ -161,7 +161,7 @@ mod tests {
         assert_eq!((pulse.beat_at(), pulse.fences_at()), (next, Some(at(18))), "it counts from when it began");
         assert_eq!(
             pulse.hear(at(0), at(10), &down(), at(12)).line.as_deref(),
-            Some("can't renew this node's lease: cut")
+            Some("cannot renew this node's lease: cut")
         );
         assert!(pulse.beat_at() < at(13), "it is tried again sooner than it beats");
         assert!(!pulse.runs_out(at(0), at(17)));

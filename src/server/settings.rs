@@ -96,12 +96,17 @@ pub fn claim_rules(config: &Config) -> ClaimRules {
 /// Where the keys of an identity provider come from, where it is one that tokens are checked with.
 pub(super) fn key_source(config: &Config) -> Result<Option<Source>, StartError> {
     let location = config.auth.jwks.as_ref().filter(|_| config.auth.mode == AuthMode::Jwt);
-    if location.is_some() && config.auth.audience.is_empty() {
+    location.map(Source::new).transpose().map_err(|why| StartError(format!("auth.jwks: {why}")))
+}
+
+/// Warns of settings that work but are probably not meant so. Only a start calls it, so that each warning is logged once.
+pub(super) fn warn_of_risks(config: &Config) {
+    let has_keys = config.auth.mode == AuthMode::Jwt && config.auth.jwks.is_some();
+    if has_keys && config.auth.audience.is_empty() {
         ::log::warn!(
             "auth.jwks is set without auth.audience: tokens that the provider issued for other services are accepted too"
         );
     }
-    location.map(Source::new).transpose().map_err(|why| StartError(format!("auth.jwks: {why}")))
 }
 
 /// The names that the server goes by. With tokens every name will do, unless the operator has said which.

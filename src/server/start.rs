@@ -24,7 +24,9 @@ use super::listener::Listener;
 use super::membership::Joined;
 use super::passed::PassedConnection;
 use super::running::{Address, LoopControl, RunningServer, Stopper};
-use super::settings::{declare_tools, descriptors, journal_limits, key_source, size, verifier, webhooks};
+use super::settings::{
+    declare_tools, descriptors, journal_limits, key_source, size, verifier, warn_of_risks, webhooks,
+};
 use super::storage::{self, Storage};
 use super::tls::Tls;
 use crate::api::{Api, Door, read_document};
@@ -146,6 +148,7 @@ impl Builder {
     ) -> Result<RunningServer, StartError> {
         let config = &self.config;
         let key_source = key_source(config)?;
+        warn_of_risks(config);
         let tls = Tls::of(&config.tls)?;
         let context = Arc::new(context(config, self.registry)?);
         let (bells, rung) = bells();

@@ -118,7 +118,7 @@ impl Tally {
         let mut row = |name: &str, text: String| {
             lines.push(format!("  {} {text}", palette.paint(Tone::Quiet, &format!("{name:<14}"))));
         };
-        row("steps", format!("{} of {total}", step_counts(completed, failed, skipped, cancelled)));
+        row("steps", format!("{}, of {total}", step_counts(completed, failed, skipped, cancelled)));
         row("retries", self.retries.to_string());
         if !self.slowest.is_empty() {
             let steps: Vec<_> = self.slowest.iter().map(|(step, took)| format!("{step} {}", duration(*took))).collect();

@@ -54,7 +54,7 @@ fn every_mistake_is_named_with_its_line_and_shows_no_secret() {
         ),
         (
             webhook(&format!("secret = {SECRET:?}\nprojects = [\"*\", \"p\"]")),
-            "stepcast.toml:5: webhooks[0].projects: expected a list of projects' ids, or [\"*\"]",
+            "stepcast.toml:5: webhooks[0].projects: expected a list of project ids, or [\"*\"]",
         ),
         (
             webhook(&format!("secret = {SECRET:?}\nretry = [\"soon\"]")),
