@@ -166,7 +166,10 @@ mod tests {
         }
         let it = WebhookDeclaration::new("w", Secret::new("https://a.example/hunter2"), Secret::new(SECRET));
         assert_eq!(check_all(std::slice::from_ref(&it)), Ok(()));
-        assert!(check_all(&[it.clone(), it.clone()]).is_err_and(|said| said.contains("no other webhook")));
+        assert!(
+            check_all(&[it.clone(), it.clone()])
+                .is_err_and(|said| said.contains("another webhook already has this name"))
+        );
         assert!(!format!("{it:?}").contains("hunter2") && !format!("{it:?}").contains("MfKQ"), "{it:?}");
     }
 }

@@ -50,8 +50,17 @@ pub(super) enum Together {
     Whole(&'static str),
     /// A transaction that begins with this, and goes on behind them.
     Begun(&'static str),
+    /// Some of a transaction that was begun before, and goes on.
+    Within,
     /// The last ones of a transaction that was begun before.
     Ended,
+}
+
+impl Together {
+    /// Are they of a transaction that another call has begun? On another connection than that one's they are nothing.
+    fn goes_on(self) -> bool {
+        matches!(self, Self::Within | Self::Ended)
+    }
 }
 
 /// See the top of this file.
@@ -166,10 +175,15 @@ impl Connection {
         let more = Duration::from_millis(bytes.saturating_mul(1000) / BYTES_A_SECOND);
         let call_max = self.call_max.saturating_add(more);
         let was_made = self.is_made();
+        if together.goes_on() && self.live.as_ref().is_none_or(|live| live.client.is_closed()) {
+            self.live = None;
+            return Err(Failure::Lost("the connection was lost in the middle of a transaction".to_owned()));
+        }
         self.ensure()?;
         let statements = || steps.iter().chain(aside).map(|step| step.sql);
         let prepared = self.prepare(statements());
         match prepared {
+            Err(Failure::Unreachable(why)) if together.goes_on() => return Err(Failure::Lost(why)),
             // It may have been lost long before, which nobody has noticed; nothing was asked.
             Err(Failure::Unreachable(_)) if was_made => {
                 self.ensure()?;
@@ -191,7 +205,7 @@ impl Connection {
             Together::Whole(begin) if !more.is_zero() => sent.push(command(format!("{begin}; {patience}"))),
             Together::Whole(begin) | Together::Begun(begin) => sent.push(command(begin.to_owned())),
             Together::Ended => sent.push(command(patience)),
-            Together::No => {}
+            Together::No | Together::Within => {}
         }
         let came_at = Cell::new(Instant::now());
         for (step, statement) in steps.iter().zip(&prepared) {
@@ -212,7 +226,7 @@ impl Connection {
         if matches!(together, Together::Whole(_) | Together::Ended) {
             rows.pop();
         }
-        if together != Together::No {
+        if !matches!(together, Together::No | Together::Within) {
             rows.remove(0);
         }
         Ok(rows)

@@ -107,23 +107,21 @@ pub(super) fn join(
 ) -> Result<super::write::Epoch, StoreError> {
     let (id, ttl_ms) = (&node.0[..], int(u64::try_from(settings.ttl.as_millis()).unwrap_or(u64::MAX)));
     let steps = [
-        Step { sql: sql::NEW_WRITER, values: vec![&id] },
         Step { sql: sql::NEW_NODE, values: vec![&id, &sql::SCHEMA_VERSION, &ttl_ms] },
+        Step { sql: sql::NEW_WRITER, values: vec![&id] },
         Step { sql: sql::TAKE_DUTIES, values: vec![&id] },
     ];
     let connection = conn.ensure();
     let joined = connection.and_then(|connection| Ok((connection, conn.run(Together::Whole(sql::BEGIN), &steps)?)));
     let (connection, rows) = joined.map_err(|failure| failure.at(conn.place().shown()))?;
-    if rows.get(1).is_none_or(Vec::is_empty) {
+    if rows.first().is_none_or(Vec::is_empty) {
         return Err(StoreError(format!(
             "{}: a newer stepcast has changed the tables in the meantime",
             conn.place().shown()
         )));
     }
-    let row = rows
-        .first()
-        .and_then(|rows| rows.first())
-        .ok_or_else(|| super::codes::damaged("the server returned no row"))?;
+    let row =
+        rows.get(1).and_then(|rows| rows.first()).ok_or_else(|| super::codes::damaged("the server returned no row"))?;
     Ok(super::write::Epoch { epoch: get(row, 0)?, batch: get(row, 1)?, connection })
 }
 
@@ -163,6 +161,10 @@ fn make(conn: &mut Connection, seed: &Seed) -> Result<Cluster, OpenError> {
     let cluster = row.first().map(read_cluster).transpose()?;
     let cluster = cluster.ok_or_else(|| OpenError(format!("{shown}: stepcast_cluster is empty")))?;
     let migrations = migrations(&shown, cluster.version)?;
+    if !migrations.is_empty() {
+        // Whoever joins by the former version has joined by now, or finds another.
+        conn.query(sql::SET_VERSION, &[&sql::SCHEMA_VERSION]).map_err(trouble)?;
+    }
     let others = conn.query(sql::OTHER_VERSIONS, &[&sql::SCHEMA_VERSION]).map_err(trouble)?;
     if let Some(row) = others.first() {
         return Err(OpenError(format!(
@@ -192,8 +194,7 @@ fn migrations(shown: &str, version: i32) -> Result<&'static [&'static str], Open
 
 fn migrate(conn: &mut Connection, migrations: &[&str], engine: &Engine, instance: &Instance) -> Result<(), Failure> {
     migrations.iter().try_for_each(|migration| conn.execute(migration))?;
-    make_functions(conn, engine, &instance.to_string())?;
-    conn.query(sql::SET_VERSION, &[&sql::SCHEMA_VERSION]).map(drop)
+    make_functions(conn, engine, &instance.to_string())
 }
 
 fn check_engine(conn: &mut Connection) -> Result<Engine, OpenError> {

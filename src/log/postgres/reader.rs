@@ -54,7 +54,7 @@ impl Readable for Moment<'_> {
             if !conn.is_made() {
                 return Err(Failure::Lost("the connection was lost while it was read".to_owned()).at(shown.shown()));
             }
-            return conn.query(sql, values).map_err(|failure| failure.at(shown.shown()));
+            return conn.query_within(Together::Within, sql, values).map_err(|failure| failure.at(shown.shown()));
         }
         let mut begin = || conn.query_within(Together::Begun(sql::BEGIN_READING), sql, values);
         let rows = match begin() {

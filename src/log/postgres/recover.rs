@@ -63,11 +63,12 @@ impl PostgresStore {
 
     /// The rows of all of these, as they were in one moment.
     fn read_together(&self, steps: &[Step<'_>]) -> Result<Vec<Vec<Row>>, StoreError> {
-        let together = if self.is_locked() { Together::No } else { Together::Whole(sql::BEGIN_READING) };
+        let anew = Together::Whole(sql::BEGIN_READING);
+        let together = if self.is_locked() { Together::Within } else { anew };
         let mut conn = self.conn.borrow_mut();
-        let mut read = || conn.run(together, steps);
-        let rows = match read() {
-            Err(super::failure::Failure::Lost(_)) => read(),
+        let rows = match conn.run(together, steps) {
+            // What was locked is so no more: the next append compares it, as ever.
+            Err(super::failure::Failure::Lost(_)) => conn.run(anew, steps),
             rows => rows,
         };
         rows.map_err(|failure| failure.at(conn.place().shown()))

@@ -8,7 +8,7 @@ pub(super) const SCHEMA_VERSION: i32 = 2;
 /// What has tables become those of the next version, of version 1 first. The functions are made anew behind it: one that takes or
 /// returns something else goes here.
 pub(super) const MIGRATIONS: [&str; SCHEMA_VERSION as usize - 1] =
-    ["DROP FUNCTION stepcast_append; DROP FUNCTION stepcast_sweep"];
+    ["DROP FUNCTION IF EXISTS stepcast_append; DROP FUNCTION IF EXISTS stepcast_sweep"];
 /// Parameter: version.
 pub(super) const SET_VERSION: &str = "UPDATE stepcast_cluster SET version = $1";
 
@@ -53,13 +53,15 @@ pub(super) const TICKETS: &str = "SELECT note FROM stepcast_tickets WHERE until 
 
 // Who is alive.
 
-/// A row where the tables are of this version. Parameters: node, version, milliseconds.
+/// A row where the tables are of this version. Whoever changes them waits for one who joins, and the other way round. Parameters: node,
+/// version, milliseconds.
 pub(super) const NEW_NODE: &str = "
     INSERT INTO stepcast_nodes (id, version, until)
-        SELECT $1, version, clock_timestamp() + $3::bigint * interval '1 millisecond' FROM stepcast_cluster WHERE version = $2
+        SELECT $1, version, clock_timestamp() + $3::bigint * interval '1 millisecond' FROM stepcast_cluster WHERE version = $2 FOR SHARE
         RETURNING true";
-/// Parameter: node. Row: epoch, batch.
-pub(super) const NEW_WRITER: &str = "INSERT INTO stepcast_writers (node) VALUES ($1) RETURNING epoch, batch";
+/// Of a node that has joined. Parameter: node. Row: epoch, batch.
+pub(super) const NEW_WRITER: &str =
+    "INSERT INTO stepcast_writers (node) SELECT id FROM stepcast_nodes WHERE id = $1 RETURNING epoch, batch";
 /// Parameter: node.
 pub(super) const TAKE_DUTIES: &str =
     "SELECT stepcast_take_duties($1) WHERE EXISTS (SELECT FROM stepcast_nodes WHERE id = $1)";

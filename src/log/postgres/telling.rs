@@ -24,18 +24,24 @@ struct Told {
 }
 
 impl Telling {
-    /// What an append to these projects tells. Where it is too soon again nothing, and it is left to [`Self::untold`].
+    /// What an append to these projects tells. Where it is too soon again nothing, and it is left to [`Self::untold`]; so is
+    /// what came before it, while it has not [told](Self::has_told), for it may take long, and fail.
     pub(super) fn with_append(&self, projects: &[&str], node: NodeId) -> Option<String> {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.at.is_some_and(|at| at.elapsed() < PACE) {
-            told.projects.retain(|project| !projects.contains(&project.as_str()));
+        told.projects.retain(|project| !projects.contains(&project.as_str()));
+        if projects.is_empty() || told.at.is_some_and(|at| at.elapsed() < PACE) {
             return None;
         }
+        told.at = Some(Instant::now());
+        Some(notice::of_moved(node, projects.iter().copied(), false))
+    }
+
+    /// An append to these projects is done, and what it tells is on its way.
+    pub(super) fn has_told(&self, projects: &[&str]) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // What earlier ones have told, others were woken up for by now.
         told.projects.clear();
         told.projects.extend(projects.iter().map(|project| (*project).to_owned()));
-        told.at = Some(Instant::now());
-        (!projects.is_empty()).then(|| notice::of_moved(node, projects.iter().copied(), false))
     }
 
     /// Those of these projects that have moved and of which nothing was told so far.
@@ -55,9 +61,18 @@ mod tests {
         let names = |told: &Telling| told.untold(&projects).iter().map(|it| it.as_str().to_owned()).collect::<Vec<_>>();
         let (telling, node) = (Telling::default(), NodeId([1; 8]));
         assert!(telling.with_append(&["a", "b"], node).is_some_and(|text| text.ends_with(" a b")));
+        telling.has_told(&["a", "b"]);
         assert_eq!(names(&telling), ["c"]);
         // Nothing was waited for.
         while telling.with_append(&["b"], node).is_some() {}
         assert!(names(&telling).contains(&"b".to_owned()));
+    }
+
+    #[test]
+    fn what_an_append_would_have_told_that_was_lost_was_told_by_nobody() {
+        let projects = ["a", "b"].map(|name| ProjectId::parse(name).expect("an id"));
+        let telling = Telling::default();
+        telling.with_append(&["a"], NodeId([1; 8])).expect("it is the first");
+        assert_eq!(telling.untold(&projects).len(), 2);
     }
 }

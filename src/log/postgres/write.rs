@@ -123,6 +123,9 @@ impl PostgresStore {
         let channel = self.me.channel();
         let aside = notice.as_ref().map(|notice| Step { sql: sql::NOTIFY, values: vec![&channel, notice] });
         let rows = self.conn.borrow_mut().run_with(together, &steps, columns.weight, aside.as_ref())?;
+        if let (Some(telling), Some(_)) = (&self.telling, &notice) {
+            telling.has_told(&p.names);
+        }
         let row = rows.first().and_then(|rows| rows.first());
         // An answer that can't be read leaves open what has become of it.
         let of = row.ok_or_else(|| Failure::Lost("an answer is missing".to_owned()))?.try_get(0);

@@ -142,7 +142,10 @@ fn a_lock_that_a_killed_server_left_for_a_moment_stopped_the_next_start() {
 fn a_directory_is_used_by_one_at_a_time() {
     let directory = TempDir::new();
     let store = open(&directory, 0).0;
-    assert_eq!(refusal(directory.path()), format!("{} is in use by another stepcast", directory.path().display()));
+    assert_eq!(
+        refusal(directory.path()),
+        format!("{} is in use by another stepcast process", directory.path().display())
+    );
     drop(store);
     open(&directory, 0);
 }
@@ -227,7 +230,7 @@ fn what_is_no_directory_and_can_be_none_is_refused() {
     assert!(refusal(&below).starts_with(&format!("cannot create the directory {}: ", below.display())));
     let taken = directory.path().join("stepcast.db");
     fs::create_dir(&taken).expect("a directory");
-    assert!(refusal(directory.path()).starts_with(&format!("can't write {}: ", taken.display())));
+    assert!(refusal(directory.path()).starts_with(&format!("cannot write {}: ", taken.display())));
 }
 
 #[test]

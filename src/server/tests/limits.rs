@@ -395,5 +395,5 @@ fn a_refusal_did_not_name_the_setting_that_refused_it() {
     let watch = with_token(&stream("p"), &token).replace("text/event-stream", "*/*");
     let clients = [(); 3].map(|()| bench.connect());
     let [_, _, text] = clients.each_ref().map(|client| bench.ask(client, &watch));
-    assert!(text.contains("streams of this token are open (limit 2, limits.streams_per_token)"), "{text}");
+    assert!(text.contains("streams are open with this token (limit 2, limits.streams_per_token)"), "{text}");
 }

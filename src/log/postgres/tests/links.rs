@@ -33,6 +33,25 @@ fn a_batch_may_take_the_longer_the_more_it_has() {
     assert!(matches!(conn.run(Together::No, &wait()), Err(Failure::Late(_))));
 }
 
+/// What was left of a transaction was done on the next connection, each statement by itself, and not all of it or nothing.
+#[test]
+fn what_goes_on_with_a_transaction_is_nothing_on_another_connection() {
+    const PUT: &str = "INSERT INTO kept VALUES (1)";
+    let Some((engine, url)) = database() else { return };
+    engine.sql(&url, "CREATE TABLE kept (n int)");
+    let mut conn = connection(&url, Duration::from_secs(5));
+    for together in [Together::Ended, Together::Within] {
+        let pid = conn.query_within(Together::Begun(super::super::sql::BEGIN), "SELECT pg_backend_pid()", &[]);
+        let pid: i32 = pid.expect("it is begun")[0].get(0);
+        engine.sql(&url, &format!("SELECT pg_terminate_backend({pid}, 10000)"));
+        // That statement is not known to the connection so far.
+        let step = Step { sql: PUT, values: vec![] };
+        assert!(matches!(conn.run(together, &[step]), Err(Failure::Lost(_))), "{together:?}");
+        assert!(!conn.is_made());
+    }
+    assert_eq!(engine.sql(&url, "SELECT count(*) FROM kept"), "0");
+}
+
 #[test]
 fn an_engine_that_says_nothing_is_not_waited_for_again_at_once() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -40,7 +40,7 @@ fn tables_of_a_later_program_and_nodes_of_another_are_refused() {
     let mut lease = node(&url).1;
     engine.sql(&url, "UPDATE stepcast_nodes SET version = 7");
     assert!(
-        refused(&url).contains("is shared by nodes of another stepcast, which go by version 7"),
+        refused(&url).contains("is in use by nodes of another stepcast version (tables of version 7"),
         "{}",
         refused(&url)
     );
@@ -58,7 +58,7 @@ fn tables_of_an_earlier_program_become_this_ones_once_its_nodes_are_gone() {
     let with_null = "DROP FUNCTION stepcast_append; CREATE FUNCTION stepcast_append() RETURNS void LANGUAGE sql AS ''";
     engine.sql(&url, with_null);
     engine.sql(&url, "UPDATE stepcast_cluster SET version = 1; UPDATE stepcast_nodes SET version = 1");
-    assert!(refused(&url).contains("which go by version 1 of its tables and this program by 2"), "{}", refused(&url));
+    assert!(refused(&url).contains("(tables of version 1, this program needs 2)"), "{}", refused(&url));
     lease.leave().expect("it can be said");
     let mut store = node(&url).0;
     append_here(&mut store, &messages([2])).expect("kept");
@@ -75,6 +75,7 @@ fn a_node_does_not_join_again_where_a_later_program_has_changed_the_tables() {
     let left = engine
         .sql(&url, "SELECT (SELECT count(*) FROM stepcast_nodes WHERE until > now()), count(*) FROM stepcast_duties");
     assert_eq!(left, "0|0");
+    assert_eq!(engine.sql(&url, "SELECT count(*) FROM stepcast_writers"), "1", "each try left another");
 }
 
 #[test]

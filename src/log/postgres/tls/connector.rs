@@ -95,7 +95,7 @@ fn in_words(error: &io::Error, host: &str, believed: &str) -> String {
     let why = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     match why {
         Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            format!("the server's certificate is not signed by any authority in {believed} (sslrootcert)")
+            format!("the server's certificate is not signed by any authority of {believed} (sslrootcert)")
         }
         Some(rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
