@@ -43,3 +43,8 @@ mod webhooks;
 
 pub use executor::tool;
 pub use model::{IdError, ProjectId, RunId, StepId};
+
+/// The examples of the documentation are doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Documentation;

@@ -49,4 +49,6 @@ pub use crate::model::{Notable, Secret};
 pub use crate::webhooks::WebhookDeclaration;
 
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod tests;

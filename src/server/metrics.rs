@@ -53,7 +53,7 @@ pub struct Metrics {
 const RESUME_WORDS: [&str; 5] = ["fresh", "resumed", "reset_unknown_id", "reset_expired", "reset_ahead"];
 
 /// Current values.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Gauges {
     /// Connections that are not streams.
     pub connections: usize,

@@ -36,6 +36,8 @@ mod listen;
 mod listener;
 mod membership;
 mod metrics;
+#[cfg(test)]
+mod metrics_documented;
 mod passed;
 mod refused;
 mod replies;

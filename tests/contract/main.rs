@@ -14,6 +14,7 @@ mod cloudevents;
 #[cfg(feature = "postgres")]
 mod cluster;
 mod deciding;
+mod docs;
 mod doctor;
 #[cfg(feature = "sqlite")]
 mod durability;
