@@ -495,7 +495,7 @@ fn settings_command() -> clap::Command {
         .args([config(), insecure()])
         .args(key_flags(|_| false));
     let print = clap::Command::new("print")
-        .about("Print the effective settings in TOML, each with where it was set; secrets are masked")
+        .about("Print the effective settings in TOML, each with where it was set; secrets are masked, but not in argv and in the paths of tools")
         .arg(config())
         .args(key_flags(|_| false));
     clap::Command::new("config")

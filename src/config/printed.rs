@@ -1,7 +1,7 @@
-//! The effective settings as a file that says where each of them was set. It contains no secrets.
+//! The effective settings as a file that says where each of them was set.
 //!
-//! Tools and webhooks are shown as the file declares them. Their variables, headers, bodies and secrets are masked, and
-//! so are the parts of URLs that could contain a key.
+//! Tools and webhooks are shown as the file declares them. Their variables, headers, bodies and secrets are masked, the paths
+//! of webhooks and the queries of tools. What stands in a command's `argv` or in the path of a tool's url is shown.
 
 use std::fmt::Write;
 

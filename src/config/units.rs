@@ -88,6 +88,7 @@ mod tests {
             " 1s",
             "1s ",
             "1S",
+            "5M",
             "1h30m",
             "5 parsecs",
             "1w",

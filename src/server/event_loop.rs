@@ -269,7 +269,7 @@ impl<C: Control> EventLoop<C> {
     /// Takes in a connection that another process has passed on.
     fn adopt(&mut self, connection: PassedConnection, now: Now) {
         let way = Way { door: connection.door(), is_tls: false };
-        let (socket, peer, input) = connection.into_parts();
+        let Some((socket, peer, input)) = connection.into_parts() else { return };
         if let Some(token) = self.take_in(socket, peer, way, now) {
             self.server.feed(token, &input, now);
         }

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use mio::net::TcpStream;
+use rustix::net::AddressFamily;
+use rustix::net::sockopt::socket_domain;
 
 use crate::api::Door;
 
@@ -35,17 +37,41 @@ impl PassedConnection {
         self.input.extend_from_slice(input);
     }
 
-    /// The socket, where its client is, and what was read of it.
-    pub(super) fn into_parts(self) -> (TcpStream, IpAddr, Vec<u8>) {
+    /// The socket, where its client is, and what was read of it. Nothing where that client is gone.
+    pub(super) fn into_parts(self) -> Option<(TcpStream, IpAddr, Vec<u8>)> {
+        let is_unix = socket_domain(&self.socket).is_ok_and(|domain| domain == AddressFamily::UNIX);
         let socket = TcpStream::from_std(self.socket.into());
-        // Whoever comes by a Unix socket has no such address, and is on this machine.
-        let peer = socket.peer_addr().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip());
-        (socket, peer, self.input)
+        let peer = match is_unix {
+            // It has no such address, and is on this machine.
+            true => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            false => socket.peer_addr().ok()?.ip(),
+        };
+        Some((socket, peer, self.input))
     }
 }
 
 impl AsFd for PassedConnection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_was_gone_counted_as_one_on_this_machine() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let never_connected = rustix::net::socket(AddressFamily::INET, rustix::net::SocketType::STREAM, None);
+        let passed = |socket: OwnedFd| PassedConnection::new(socket, Door::Main, Vec::new()).into_parts();
+        assert!(passed(never_connected.expect("a socket")).is_none());
+        let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        assert!(passed(client.into()).is_some_and(|(_, peer, _)| peer.is_loopback()));
+        let (unix, _other) = UnixStream::pair().expect("sockets");
+        assert!(passed(unix.into()).is_some_and(|(_, peer, _)| peer.is_loopback()));
     }
 }

@@ -7,8 +7,9 @@ use super::connections::Timeouts;
 use super::core::ServerSettings;
 use super::error::{StartError, failed};
 use super::jwks::Source;
+use super::tls::Tls;
 use crate::auth::{ClaimPath, ClaimRules, Hosts, JwtKey, Verifier};
-use crate::config::{AuthMode, Config, JwtAlgorithm, ListenAddress, WebhookDeclaration};
+use crate::config::{AuthMode, Config, JwtAlgorithm, KeyLocation, ListenAddress, WebhookDeclaration};
 use crate::executor::tool::{Registry, ToolSettings, descriptors_at_start};
 use crate::http;
 use crate::log::{self, Retention};
@@ -38,6 +39,7 @@ pub fn check_settings(config: &Config, insecure: bool) -> Vec<String> {
         // They would only repeat it.
         issues.extend(verifier(config).err().map(|error| error.to_string()));
         issues.extend(key_source(config).err().map(|error| error.to_string()));
+        issues.extend(Tls::of(&config.tls).err().map(|error| error.to_string()));
     }
     issues.extend(declare_tools(config, &mut Registry::with_builtins()).err().map(|error| error.to_string()));
     issues.extend(check_all(&config.webhooks).err());
@@ -93,20 +95,23 @@ pub fn claim_rules(config: &Config) -> ClaimRules {
     }
 }
 
-/// Where the keys of an identity provider come from, where it is one that tokens are checked with.
-pub(super) fn key_source(config: &Config) -> Result<Option<Source>, StartError> {
-    let location = config.auth.jwks.as_ref().filter(|_| config.auth.mode == AuthMode::Jwt);
-    location.map(Source::new).transpose().map_err(|why| StartError(format!("auth.jwks: {why}")))
+fn jwks(config: &Config) -> Option<&KeyLocation> {
+    config.auth.jwks.as_ref().filter(|_| config.auth.mode == AuthMode::Jwt)
 }
 
-/// Warns of settings that work but are probably not meant so. Only a start calls it, so that each warning is logged once.
-pub(super) fn warn_of_risks(config: &Config) {
-    let has_keys = config.auth.mode == AuthMode::Jwt && config.auth.jwks.is_some();
-    if has_keys && config.auth.audience.is_empty() {
+/// Warns of settings that may let in more than is intended.
+pub(super) fn warn_of_settings(config: &Config) {
+    if jwks(config).is_some() && config.auth.audience.is_empty() {
         ::log::warn!(
             "auth.jwks is set without auth.audience: tokens that the provider issued for other services are accepted too"
         );
     }
+}
+
+/// Where the keys of an identity provider come from, where it is one that tokens are checked with.
+pub(super) fn key_source(config: &Config) -> Result<Option<Source>, StartError> {
+    let location = jwks(config);
+    location.map(Source::new).transpose().map_err(|why| StartError(format!("auth.jwks: {why}")))
 }
 
 /// The names that the server goes by. With tokens every name will do, unless the operator has said which.

@@ -21,6 +21,11 @@ pub trait Socket: Read + Write {
     fn held(&self) -> usize {
         0
     }
+
+    /// What reading has cost since this was asked last, beyond what was read, as if it were so many bytes.
+    fn take_toll(&mut self) -> usize {
+        0
+    }
 }
 
 /// A client's socket.
@@ -124,6 +129,10 @@ impl Socket for ClientSocket {
 
     fn held(&self) -> usize {
         whichever!(self, socket => socket.held())
+    }
+
+    fn take_toll(&mut self) -> usize {
+        whichever!(self, socket => socket.take_toll())
     }
 }
 

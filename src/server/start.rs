@@ -25,7 +25,7 @@ use super::membership::Joined;
 use super::passed::PassedConnection;
 use super::running::{Address, LoopControl, RunningServer, Stopper};
 use super::settings::{
-    declare_tools, descriptors, journal_limits, key_source, size, verifier, warn_of_risks, webhooks,
+    declare_tools, descriptors, journal_limits, key_source, size, verifier, warn_of_settings, webhooks,
 };
 use super::storage::{self, Storage};
 use super::tls::Tls;
@@ -147,8 +147,8 @@ impl Builder {
         open_storage: impl FnOnce(&Config) -> Result<Storage, StartError>,
     ) -> Result<RunningServer, StartError> {
         let config = &self.config;
+        warn_of_settings(config);
         let key_source = key_source(config)?;
-        warn_of_risks(config);
         let tls = Tls::of(&config.tls)?;
         let context = Arc::new(context(config, self.registry)?);
         let (bells, rung) = bells();

@@ -311,9 +311,10 @@ impl Log {
         let kept = lines.clone();
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                if let Some((_, url)) = line.split_once(LISTENING) {
-                    let address = url.trim().rsplit('/').next().unwrap_or_default();
-                    let _ = found.send(address.parse().expect("an address in the log"));
+                if let Some((_, url)) = line.split_once(LISTENING)
+                    && let Some((_, address)) = url.split_once("://")
+                {
+                    let _ = found.send(address.trim().parse().expect("an address in the log"));
                 }
                 kept.lock().expect("nobody panics here").push(line);
             }

@@ -3,11 +3,15 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
 use super::trim::Trimmer;
 use crate::log::store::{Retention, StoreError, Times, Trimmed};
+
+/// From one slice of a trim to the next.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// See the top of this file.
 pub(super) enum Housekeeping {
@@ -134,37 +138,42 @@ impl Beside {
 
 fn run(trimmer: &Trimmer, asked: &Receiver<()>, board: &Mutex<Board>) {
     while asked.recv().is_ok() {
-        let (trim, rows_max) = {
-            let mut board = lock(board);
-            (board.trim.take(), board.outbox_rows_max.take())
-        };
-        if let Some((retention, now)) = trim {
-            let_all_go(trimmer, &retention, now, board);
-        }
-        if let Some(rows_max) = rows_max {
-            match trimmer.let_due_go(rows_max) {
-                Ok(gone) => lock(board).outbox_gone.extend(gone),
-                Err(error) => log::debug!("cannot trim the outbox: {error}"),
+        while let (Some(_), _) | (_, Some(_)) = work(trimmer, board) {
+            // What is left, or has come meanwhile, in a moment: the engine has others to serve.
+            match asked.recv_timeout(PAUSE) {
+                Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 }
 
-/// Slice by slice. What can't be let go now is there at the next time.
-fn let_all_go(trimmer: &Trimmer, retention: &Retention, now: Times, board: &Mutex<Board>) {
-    loop {
-        match trimmer.let_go(retention, now) {
-            Ok(trimmed) => {
-                let mut board = lock(board);
-                board.has_forgotten |= trimmed.has_forgotten;
-                board.key_bytes = trimmed.key_bytes;
-                if !trimmed.is_more || board.trim.is_some() {
-                    return;
-                }
+/// Does what is wanted, a slice of it: what is wanted still, or again. What can't be done now is there at the next time.
+fn work(trimmer: &Trimmer, board: &Mutex<Board>) -> (Option<(Retention, Times)>, Option<u64>) {
+    let (trim, rows_max) = {
+        let mut board = lock(board);
+        (board.trim.take(), board.outbox_rows_max.take())
+    };
+    let trimmed = trim.map(|(retention, now)| trimmer.let_go(&retention, now));
+    let gone = rows_max.map(|rows_max| trimmer.let_due_go(rows_max));
+    let mut board = lock(board);
+    match trimmed {
+        Some(Ok(trimmed)) => {
+            board.has_forgotten |= trimmed.has_forgotten;
+            board.key_bytes = trimmed.key_bytes;
+            if trimmed.is_more {
+                board.trim = board.trim.or(trim);
             }
-            Err(error) => return log::debug!("cannot trim history: {error}"),
         }
+        Some(Err(error)) => log::debug!("cannot trim history: {error}"),
+        None => {}
     }
+    match gone {
+        Some(Ok(gone)) => board.outbox_gone.extend(gone),
+        Some(Err(error)) => log::debug!("cannot trim the outbox: {error}"),
+        None => {}
+    }
+    (board.trim, board.outbox_rows_max)
 }
 
 fn lock(board: &Mutex<Board>) -> MutexGuard<'_, Board> {

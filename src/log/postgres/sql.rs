@@ -488,6 +488,10 @@ pub(super) const OLDEST_ENDED: &str = "
     SELECT number, ended_at, project FROM stepcast_runs WHERE ended_at IS NOT NULL ORDER BY ended_at, number LIMIT 1";
 /// Parameter: number. Row: bytes, or null.
 pub(super) const DROP_RUN: &str = "SELECT stepcast_drop_run($1)";
+/// Projects that hold nothing, which nobody has noted. Row: id.
+pub(super) const SHRUNK: &str = "
+    SELECT id FROM stepcast_projects p WHERE floor_at IS NULL AND emptied_at IS NULL
+        AND NOT EXISTS (SELECT FROM stepcast_runs r WHERE r.project = p.id)";
 /// Parameters: projects, when. Row: name.
 pub(super) const NOTE_EMPTY: &str = "SELECT stepcast_note_empty($1, $2)";
 /// Projects that hold nothing, not even a key. Parameters: empty before this, how many. Row: name.

@@ -78,6 +78,8 @@ struct Trims {
     most: Option<(i64, i64)>,
     looked_for_ends_at: Option<Instant>,
     emptied: usize,
+    /// This node trimmed the last time.
+    has_duty: bool,
     /// Where it was found last that another node trims.
     is_anothers_since: Option<Instant>,
     /// Projects that have let a run go, or messages, and may hold nothing any more.
@@ -248,7 +250,16 @@ impl Trimmer {
             return Ok(false);
         }
         let has_duty = self.has_duty("trim")?;
-        self.trims.borrow_mut().is_anothers_since = (!has_duty).then(Instant::now);
+        let is_new = has_duty && !self.trims.borrow().has_duty;
+        if is_new {
+            // Whoever trimmed before may have gone in the middle of it.
+            let rows = self.rows(sql::SHRUNK, &[])?;
+            let shrunk = rows.iter().map(|row| get(row, 0)).collect::<Result<Vec<i64>, _>>()?;
+            self.trims.borrow_mut().shrunk.extend(shrunk);
+        }
+        let mut trims = self.trims.borrow_mut();
+        trims.has_duty = has_duty;
+        trims.is_anothers_since = (!has_duty).then(Instant::now);
         Ok(has_duty)
     }
 

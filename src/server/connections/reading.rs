@@ -20,7 +20,7 @@ impl<S: Socket> Connections<S> {
         }
         let Some(connection) = self.slab.get_mut(index) else { return false };
         let (got, bytes) = connection.read(scratch, &self.http, to_the_end);
-        self.work += bytes;
+        self.work += bytes + connection.socket.take_toll();
         match got {
             Got::Gone => {
                 self.doom(index);

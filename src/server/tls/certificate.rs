@@ -6,18 +6,30 @@ use std::sync::Arc;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{Error, InconsistentKeys, ServerConfig};
 
 /// What clients are told that is spoken inside: HTTP/2 is not.
 const ALPN: [&[u8]; 2] = [b"http/1.1", b"http/1.0"];
 
+/// What session tickets are sealed with: made once for a process, so that they are good after a reload, too.
+///
+/// # Errors
+/// Where there is no randomness.
+pub(super) fn new_tickets() -> Result<Arc<dyn ProducesTickets>, String> {
+    ring::Ticketer::new().map_err(|error| error.to_string())
+}
+
 /// What connections begin with: the certificate of `cert` and the key of `key`.
 ///
 /// # Errors
 /// What is wrong with which of the two.
-pub(super) fn read_certificate(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
+pub(super) fn read_certificate(
+    cert: &Path,
+    key: &Path,
+    tickets: Arc<dyn ProducesTickets>,
+) -> Result<Arc<ServerConfig>, String> {
     let wrong_cert = |why: &str| format!("tls.cert: {}: {why}", cert.display());
     let wrong_key = |why: &str| format!("tls.key: {}: {why}", key.display());
     let certificates = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
@@ -49,9 +61,9 @@ pub(super) fn read_certificate(cert: &Path, key: &Path) -> Result<Arc<ServerConf
     let config = config.map_err(|error| error.to_string())?.with_no_client_auth();
     let mut config = config.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
-    // Who comes back, and after a restart of everything that is everyone, need not be proven again who this is. The
-    // tickets are for clients to keep; nothing is remembered here.
-    config.ticketer = ring::Ticketer::new().map_err(|error| error.to_string())?;
+    // A client that comes back to the same process shortens its handshake. It keeps the ticket for that; nothing is
+    // remembered here.
+    config.ticketer = tickets;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     // One a connection: a browser that opens a second one meanwhile makes a whole handshake.
     config.send_tls13_tickets = 1;

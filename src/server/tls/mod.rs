@@ -30,10 +30,10 @@ mod with_feature {
     use std::sync::{Arc, Mutex, PoisonError};
 
     use rustls::ServerConfig;
-    use rustls::server::UnbufferedServerConnection;
+    use rustls::server::{ProducesTickets, UnbufferedServerConnection};
 
     use super::TlsCounts;
-    use super::certificate::read_certificate;
+    use super::certificate::{new_tickets, read_certificate};
     use super::session::Session;
     use super::socket::{Scratch, TlsSocket};
     use crate::config::TlsConfig;
@@ -47,6 +47,7 @@ mod with_feature {
     struct Shared {
         cert: PathBuf,
         key: PathBuf,
+        tickets: Arc<dyn ProducesTickets>,
         /// What connections begin with that come from now on.
         config: Mutex<Arc<ServerConfig>>,
         scratch: Arc<Mutex<Scratch>>,
@@ -60,9 +61,10 @@ mod with_feature {
                 return Err(StartError(issue));
             }
             let Some((cert, key)) = config.cert.clone().zip(config.key.clone()) else { return Ok(None) };
-            let config = read_certificate(&cert, &key).map_err(StartError)?;
+            let tickets = new_tickets().map_err(StartError)?;
+            let config = read_certificate(&cert, &key, tickets.clone()).map_err(StartError)?;
             let (scratch, counts) = (Arc::default(), Arc::default());
-            Ok(Some(Self(Arc::new(Shared { cert, key, config: Mutex::new(config), scratch, counts }))))
+            Ok(Some(Self(Arc::new(Shared { cert, key, tickets, config: Mutex::new(config), scratch, counts }))))
         }
 
         /// Reads certificate and key anew. Connections that come from now on begin with them; those that are open go on
@@ -71,7 +73,7 @@ mod with_feature {
         /// # Errors
         /// What is wrong with the files. What was read before stays.
         pub fn reload(&self) -> Result<(), StartError> {
-            let config = read_certificate(&self.0.cert, &self.0.key).map_err(StartError);
+            let config = read_certificate(&self.0.cert, &self.0.key, self.0.tickets.clone()).map_err(StartError);
             self.0.counts.count_reload(config.is_ok());
             *self.0.config.lock().unwrap_or_else(PoisonError::into_inner) = config?;
             Ok(())

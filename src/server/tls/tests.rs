@@ -204,6 +204,22 @@ fn a_socket_that_may_speak_tls_takes_twelve_bytes() {
 }
 
 #[test]
+fn a_handshake_costs_more_than_its_bytes_and_what_is_inside_does_not() {
+    let mut pair = Pair::new(&TLS13);
+    assert_eq!(pair.server().take_toll(), 0);
+    pair.client_says();
+    let _ = pair.server().read(&mut [0; 64]);
+    assert!(pair.server().take_toll() > 0);
+    assert_eq!(pair.server().take_toll(), 0, "it is told once");
+    pair = pair.shake_hands();
+    pair.server().take_toll();
+    pair.client.writer().write_all(b"ask").expect("memory");
+    pair.client_says();
+    assert_eq!(pair.server().read(&mut [0; 64]).expect("a request"), 3);
+    assert_eq!(pair.server().take_toll(), 0);
+}
+
+#[test]
 fn both_versions_are_spoken_and_what_is_inside_is_told() {
     for (version, word) in [(&TLS12, "1.2"), (&TLS13, "1.3")] {
         let mut pair = Pair::new(version).shake_hands();

@@ -273,21 +273,30 @@ END $$;
 CREATE OR REPLACE FUNCTION stepcast_sweep(p bigint, old_swept bigint, new_swept bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     weight bigint;
+    total bigint;
+    gone bigint;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
+    -- Where the duty has just changed hands, two nodes may let go.
+    PERFORM pg_advisory_xact_lock(1937007985, hashint8(p));
     PERFORM FROM stepcast_projects WHERE id = p AND swept = old_swept;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    SELECT coalesce(sum(octet_length(json) + 96), 0) INTO weight
+    SELECT coalesce(sum(octet_length(json) + 96), 0), count(*) INTO weight, total
         FROM stepcast_messages WHERE project = p AND seq >= old_swept AND seq < new_swept;
     DELETE FROM stepcast_messages m WHERE m.project = p AND m.seq >= old_swept AND m.seq < new_swept AND NOT (
         m.place <> 0 AND m.run IS NOT NULL AND EXISTS (
             SELECT FROM stepcast_runs r WHERE r.number = m.run AND (m.place IN (1, 3) OR r.ended_at IS NULL)));
+    GET DIAGNOSTICS gone = ROW_COUNT;
     PERFORM FROM stepcast_projects WHERE id = p AND swept = old_swept FOR UPDATE;
     IF NOT FOUND THEN
-        -- Another node has done the same, and has counted it.
         RETURN NULL;
+    END IF;
+    IF gone < total THEN
+        -- Of runs that have ended meanwhile: from here on an end removes what is below `swept`.
+        DELETE FROM stepcast_messages m USING stepcast_runs r WHERE m.project = p AND m.seq >= old_swept AND m.seq < new_swept
+            AND m.place = 2 AND r.number = m.run AND r.ended_at IS NOT NULL;
     END IF;
     UPDATE stepcast_projects SET swept = new_swept, message_bytes = message_bytes - weight,
         floor_at = (SELECT at FROM stepcast_messages WHERE project = p AND seq = new_swept)
@@ -303,6 +312,8 @@ DECLARE
     outputs bigint;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
+    -- As in a sweep.
+    PERFORM pg_advisory_xact_lock(1937007985, hashint8(project)) FROM stepcast_runs WHERE number = n;
     SELECT p.* INTO owner FROM stepcast_projects p WHERE id = (SELECT project FROM stepcast_runs WHERE number = n) FOR UPDATE;
     DELETE FROM stepcast_runs WHERE number = n AND ended_at IS NOT NULL RETURNING bytes INTO weight;
     IF NOT FOUND THEN

@@ -403,6 +403,37 @@ fn nobody_waits_for_a_trim_and_all_of_it_is_let_go() {
 }
 
 #[test]
+fn a_project_was_never_noted_as_empty_whose_trimmer_went_in_the_middle_of_it() {
+    let Some((engine, url)) = database() else { return };
+    let mut store = node(&url).0;
+    append_here(&mut store, &messages([1, 2])).expect("kept");
+    engine.sql(&url, "SELECT stepcast_raise_floor(id, 1, 3), stepcast_sweep(id, 1, 3) FROM stepcast_projects");
+    assert_eq!(seqs(&store), [0; 0]);
+    assert_eq!(store.trim(&KEEP_ALL, at(9000)).map(|trimmed| trimmed.emptied), Ok(vec![project()]));
+}
+
+#[test]
+fn what_a_run_said_stayed_for_ever_where_it_ended_while_it_was_swept() {
+    let Some((engine, url)) = database() else { return };
+    let mut store = node(&url).0;
+    let said = |seq, place| message(seq, 5, Some(number(1)), place);
+    let begins = [created(1, 5), said(1, Place::First), said(2, Place::Turn), said(3, Place::Turn)];
+    append_here(&mut store, &begins).expect("kept");
+    // The end is on its way, and holds the project: the sweep has removed its rows, and waits for it.
+    let mut ending = engine.session(&url);
+    ending.run("BEGIN; SELECT 1 FROM stepcast_projects FOR UPDATE");
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    std::thread::scope(|scope| {
+        let sweep = "SELECT stepcast_sweep(id, 1, 4) FROM stepcast_projects";
+        let swept = scope.spawn(|| engine.sql(&url, sweep));
+        wait_for(|| engine.sql(&url, waits) == "1");
+        ending.run("UPDATE stepcast_runs SET ended_at = 9; COMMIT");
+        assert!(swept.join().expect("it does not panic").parse::<i64>().is_ok_and(|weight| weight > 0));
+    });
+    assert_eq!(engine.sql(&url, "SELECT string_agg(seq::text, ' ') FROM stepcast_messages"), "1");
+}
+
+#[test]
 fn a_node_that_does_not_trim_looks_at_all_projects_now_and_then_alone() {
     let Some((engine, url)) = database() else { return };
     let (mut holder, mut other) = (node(&url).0, node(&url).0);
