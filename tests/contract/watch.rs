@@ -196,7 +196,7 @@ fn a_server_that_has_forgotten_is_told_of() {
     plain.wait_until_it_says("reconnecting");
     one.wait_until_it_says("reconnecting");
     let server = setup.listen(address).start();
-    plain.wait_until_it_says("is not kept any more");
+    plain.wait_until_it_says("are no longer available");
     assert_eq!(server.post("/api/projects/p/events", &json!({"type": "note", "payload": {}})).status, 202);
     let seen = plain.until("note {}");
     assert!(seen.iter().any(|line| line.contains("two not finished")), "{seen:#?}");
