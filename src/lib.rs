@@ -5,7 +5,7 @@
 //! [`Builder`](server::Builder), and publishes messages and submits plans through a [`Handle`](server::Handle). The items
 //! listed here are the public API; the rest of the crate is private.
 
-// The smaller builds leave out what alone calls some of the rest.
+// Builds with fewer features leave out the only callers of some functions.
 #![cfg_attr(
     not(all(feature = "http-tool", feature = "postgres", feature = "sqlite")),
     allow(dead_code, unused_imports)

@@ -10,7 +10,7 @@ pub(crate) struct NoRandomness;
 
 impl fmt::Display for NoRandomness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the system gives no random numbers")
+        f.write_str("the operating system provides no random numbers")
     }
 }
 

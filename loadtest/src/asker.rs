@@ -108,7 +108,7 @@ impl Asker {
                     }
                 }
                 Err(error) if is_waiting(&error) && last.elapsed() > SILENCE_MAX => {
-                    return Err(Broken::Off(Failure("the server answers nothing any more".to_owned())));
+                    return Err(Broken::Off(Failure("the server has stopped answering".to_owned())));
                 }
                 Err(error) if is_waiting(&error) => {}
                 Err(error) if answer.is_unheard() => return Err(Broken::Unheard(error.into())),

@@ -85,7 +85,7 @@ impl Draft {
         let Some(name) = self.scenario else { return Ok(Request::Help) };
         let Some(scenario) = scenario::ALL.iter().find(|scenario| scenario.name == name) else {
             let names: Vec<&str> = scenario::ALL.iter().map(|scenario| scenario.name).collect();
-            return failure(format!("no scenario {name}; there are {}", names.join(", ")));
+            return failure(format!("unknown scenario {name}; expected one of {}", names.join(", ")));
         };
         let path = self.path.unwrap_or_else(|| PathBuf::from("target/release/stepcast"));
         let (is_pinned, is_tls) = (self.is_pinned, self.is_tls);
@@ -107,11 +107,11 @@ fn values(scenario: &Scenario, given: Vec<(String, String)>) -> Outcome<BTreeMap
     let mut values: BTreeMap<_, _> = defaults.collect();
     for (name, value) in given {
         let Some(slot) = values.get_mut(name.as_str()) else {
-            return failure(format!("--{name} means nothing to {}; see --help", scenario.name));
+            return failure(format!("unknown option --{name} for {}; see --help", scenario.name));
         };
         let is_number = |item: &str| item.trim().parse::<f64>().is_ok_and(|number| number >= 0.0 && number.is_finite());
         if !value.split(',').all(is_number) {
-            return failure(format!("--{name} {value}: expected a number, or several with commas"));
+            return failure(format!("--{name} {value}: expected a number, or several separated by commas"));
         }
         *slot = value;
     }
@@ -153,8 +153,8 @@ mod tests {
     #[test]
     fn nonsense_is_refused_with_a_sentence() {
         for (line, expected) in [
-            ("juggle", "no scenario juggle"),
-            ("replay --balls 3", "--balls means nothing to replay"),
+            ("juggle", "unknown scenario juggle"),
+            ("replay --balls 3", "unknown option --balls for replay"),
             ("replay --clients many", "--clients many: expected a number"),
             ("replay --clients -3", "--clients -3: expected a number"),
             ("replay --data disk", "expected none or temp"),

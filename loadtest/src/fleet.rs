@@ -122,7 +122,7 @@ impl Fleet {
             crew.tell(command(sender));
             answer
         });
-        let gone = |_| Failure("a thread of subscribers has ended".to_owned());
+        let gone = |_| Failure("a subscriber thread panicked".to_owned());
         let answers: Vec<Receiver<T>> = answers.collect();
         answers.into_iter().map(|answer| answer.recv().map_err(gone)).collect()
     }

@@ -140,7 +140,7 @@ impl Flight {
         self.idle.push(number);
         match head.status {
             202 => Ok(()),
-            status => failure(format!("a plan was answered {status}")),
+            status => failure(format!("a plan was answered with {status}")),
         }
     }
 }

@@ -82,7 +82,7 @@ impl Hammer {
             if !events.is_empty() {
                 last = Instant::now();
             } else if last.elapsed() > SILENCE_MAX {
-                return failure("the server answers nothing any more");
+                return failure("the server has stopped answering");
             }
         }
         Ok((answered, began.elapsed().as_secs_f64()))

@@ -6,22 +6,22 @@ use crate::{scenario, table};
 /// All of it.
 pub fn text() -> String {
     let mut text = String::from(
-        "Puts load on a stepcast server on this machine, and checks every message that comes back.\n\n\
+        "Puts load on a stepcast server on this machine and checks every message that it sends.\n\n\
          Usage: stepcast-loadtest SCENARIO [options] [-- flags for the server]\n\n\
-         Options of every scenario:\n  \
-         --server PATH   the program to start (target/release/stepcast)\n  \
-         --data LIST     none, temp (a directory that is removed at the end), or both\n  \
-         --url URL       a server that runs already, on loopback; --pid PID to look at its memory\n  \
-         --peer NAME     floor, floor-8, or what stands under peers/, instead\n  \
-         --tls           streams come by TLS, to a program that was built with it; publishers stay plain\n  \
-         --pin           the server on the first processor, everything else on the others\n  \
-         --limit S       the scenario fails when it takes longer\n  \
-         --json          the report as JSON\n",
+         Options for every scenario:\n  \
+         --server PATH   server program to start (default: target/release/stepcast)\n  \
+         --data LIST     where the server stores data: none, temp (a directory removed at the end), or both\n  \
+         --url URL       use a server that is already running on loopback; add --pid PID to measure its memory\n  \
+         --peer NAME     measure another server instead: floor, floor-8, or a directory under peers/\n  \
+         --tls           open streams over TLS (the program must be built with the feature tls); publishers use plain HTTP\n  \
+         --pin           run the server on the first processor and everything else on the others\n  \
+         --limit S       fail the scenario if it takes longer than S seconds\n  \
+         --json          print the report as JSON\n",
     );
     for scenario in scenario::ALL {
         text += &format!("\n{}: {}\n", scenario.name, scenario.about);
         for Parameter { name, default, help } in scenario.parameters {
-            text += &format!("  --{name:<16} {help} ({default})\n");
+            text += &format!("  --{name:<16} {help} (default: {default})\n");
         }
     }
     text.push('\n');

@@ -33,7 +33,7 @@ impl Target {
         if address.ip().is_loopback() {
             Ok(Self(address))
         } else {
-            failure(format!("{address} is not a loopback address; only servers on this machine are put under load"))
+            failure(format!("{address} is not a loopback address; only servers on this machine may be load-tested"))
         }
     }
 

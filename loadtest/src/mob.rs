@@ -106,7 +106,7 @@ impl Mob {
     pub fn stop(mut self) -> Outcome<Seen> {
         self.shared.is_stopping.store(true, Ordering::Relaxed);
         let thread = self.thread.take().map(JoinHandle::join);
-        thread.and_then(Result::ok).unwrap_or_else(|| failure("the mob's thread has ended"))
+        thread.and_then(Result::ok).unwrap_or_else(|| failure("the thread of the hostile peers panicked"))
     }
 }
 
@@ -144,7 +144,7 @@ struct Work {
 impl Work {
     fn new(plan: Plan, shared: Arc<Shared>) -> Outcome<Self> {
         if plan.habits.is_empty() {
-            return failure("a mob without habits");
+            return failure("no kinds of hostile peers were given");
         }
         let peer = |number| Peer { habit: number % plan.habits.len(), socket: None, sent: 0, is_answered: false };
         let now = Instant::now();

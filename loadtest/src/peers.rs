@@ -54,7 +54,7 @@ impl Peer {
         let program = directory.join(format!("{name}.sh"));
         let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         if !is_name || !program.is_file() {
-            return failure(format!("no peer {name}: {} is not there", program.display()));
+            return failure(format!("unknown peer {name}: {} does not exist", program.display()));
         }
         // nchan passes messages on as they were published.
         let is_numbered = name != "nchan";

@@ -103,7 +103,7 @@ impl Report {
         self.notes.iter().for_each(|note| text += &format!("\n  {note}"));
         text += if self.notes.is_empty() { "\n" } else { "\n\n" };
         match self.is_good() {
-            true => text += "  everything arrived once and in order\n",
+            true => text += "  all messages arrived exactly once and in order\n",
             false => self.failures.iter().for_each(|failure| text += &format!("  FAILED: {failure}\n")),
         }
         text

@@ -246,7 +246,7 @@ impl Server {
     pub fn signal(&self, signal: Signal) -> Outcome<()> {
         let serves = |process: &Process| process.successor.unwrap_or_else(|| Pid::from_child(&process.child));
         let Some(pid) = self.process.as_ref().map(serves) else {
-            return failure("only a server that was started here can be stopped");
+            return failure("only a server started by this program can be stopped");
         };
         Ok(kill_process(pid, signal)?)
     }
@@ -331,7 +331,7 @@ fn start_program(path: &Path, more: &[String], (is_pinned, is_tls): (bool, bool)
 fn listens_at(found: &Receiver<Outcome<Target>>, server: &Server) -> Outcome<Target> {
     match found.recv_timeout(START_TIMEOUT) {
         Ok(target) => target,
-        Err(RecvTimeoutError::Timeout) => failure("the server does not listen"),
+        Err(RecvTimeoutError::Timeout) => failure("the server did not start listening in time"),
         Err(RecvTimeoutError::Disconnected) => {
             failure(format!("the server did not start: {}", server.log().join("\n")))
         }

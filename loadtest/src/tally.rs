@@ -90,7 +90,7 @@ impl Tally {
             }
         };
         complain(self.lost, "messages lost");
-        complain(self.repeated, "messages doubled or out of order");
+        complain(self.repeated, "messages repeated or out of order");
         complain(self.resets.values().sum(), &format!("stream_reset {:?}", self.resets));
         complain(self.errors, &format!("errors, such as: {}", self.error_texts.join("; ")));
         complaints
@@ -115,7 +115,7 @@ mod tests {
         let complaints = tally.complaints("all");
         assert_eq!(
             complaints[..3],
-            ["all: 3 messages lost", "all: 1 messages doubled or out of order", "all: 2 stream_reset {\"expired\": 2}"]
+            ["all: 3 messages lost", "all: 1 messages repeated or out of order", "all: 2 stream_reset {\"expired\": 2}"]
         );
         assert_eq!(complaints[3], "all: 6 errors, such as: e0; e1; e2; e3; e4");
     }

@@ -1,4 +1,4 @@
-//! The command line, parsed into a [`Command`]. Flags of settings come out of the table of keys.
+//! The command line, parsed into a [`Command`]. The flags of settings come from the table of keys.
 
 mod decide;
 
@@ -29,102 +29,102 @@ const STDIN: &str = "-";
 /// Keys that are set often enough to show in the short help of `serve`.
 const COMMON_KEYS: [&str; 3] = ["listen", "data", "auth.mode"];
 
-/// What the program was asked to do.
+/// A parsed command line.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Serve until told to stop.
     Serve {
-        /// Where settings come from.
+        /// The configuration file and the flags.
         settings: Settings,
-        /// May a server without tokens be reached from elsewhere?
+        /// Allow a server without authentication on an address that is not loopback.
         insecure: bool,
     },
     /// Run a plan in this process.
     Run {
-        /// Where settings come from.
+        /// The configuration file and the flags.
         settings: Settings,
         /// The plan.
         plan: PlanSource,
-        /// Inputs to lay over the plan's.
+        /// Inputs that override the plan's.
         inputs: Map<String, Value>,
-        /// Print messages as they are, one line each, in place of the display?
+        /// Print messages as JSON lines instead of the progress display.
         json: bool,
     },
-    /// Go on from a run that failed or was cancelled.
+    /// Run again from a run that failed or was cancelled.
     Resume {
-        /// Where settings come from.
+        /// The configuration file and the flags.
         settings: Settings,
         /// Which, and how.
         request: ResumeRequest,
     },
-    /// Say what is wrong with a plan, and run nothing.
+    /// Check a plan without running it.
     Check {
-        /// Where settings come from.
+        /// The configuration file and the flags.
         settings: Settings,
         /// The plan.
         plan: PlanSource,
     },
-    /// Show a server's runs as they go.
+    /// Follow runs on a server.
     Watch {
         /// Which, and how.
         request: WatchRequest,
     },
-    /// Find out what proxies do on the way to a server.
+    /// Find out what the proxies in front of a server do to streams.
     Doctor {
         /// Which, and how.
         request: DoctorRequest,
     },
-    /// Decide what a step of a server's run waits for.
+    /// Decide a step that waits for a decision, on a server.
     Decide {
         /// Which, and how.
         request: Box<DecideRequest>,
     },
     /// Print a signed token.
     Token {
-        /// Where settings come from.
+        /// The configuration file and the flags.
         settings: Settings,
         /// What it says.
         request: TokenRequest,
     },
-    /// Serve a sample plan on loopback.
+    /// Serve sample plans on loopback.
     Demo {
-        /// Where settings come from.
+        /// The configuration file and the flags.
         settings: Settings,
     },
-    /// Say what is wrong with the settings, and start nothing.
+    /// Check the settings without starting anything.
     ConfigCheck {
-        /// Where settings come from.
+        /// The configuration file and the flags.
         settings: Settings,
-        /// May a server without tokens be reached from elsewhere?
+        /// Allow a server without authentication on an address that is not loopback.
         insecure: bool,
     },
-    /// Print the settings as they are in the end, and where each comes from.
+    /// Print the effective settings, and where each was set.
     ConfigPrint {
-        /// Where settings come from.
+        /// The configuration file and the flags.
         settings: Settings,
     },
     /// Print completions for a shell.
     #[cfg(feature = "packaging")]
     Completions {
-        /// Which.
+        /// The shell.
         shell: clap_complete::Shell,
     },
     /// Write manual pages.
     #[cfg(feature = "packaging")]
     Manual {
-        /// Where to.
+        /// The directory.
         directory: PathBuf,
     },
-    /// Send a webhook an event that says nothing.
+    /// Send a test event to a webhook.
     WebhookTest {
-        /// Where settings come from.
+        /// The configuration file and the flags.
         settings: Settings,
         /// Its name.
         name: String,
     },
 }
 
-/// Where settings come from, besides the environment.
+/// Sources of settings other than the environment.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Settings {
     /// The file.
@@ -294,7 +294,7 @@ pub(super) fn commands() -> clap::Command {
     clap::Command::new("stepcast")
         .bin_name("stepcast")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Runs plans of steps on a worker pool and streams every moment of them over Server-Sent Events")
+        .about("Runs plans of steps on a worker pool and streams their progress over Server-Sent Events")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands([
@@ -312,19 +312,28 @@ pub(super) fn commands() -> clap::Command {
 }
 
 fn insecure() -> Arg {
-    switch("insecure", "With --auth none: let everyone in who can reach the address")
+    switch(
+        "insecure",
+        "Allow --auth none on an address that other machines can reach; everyone who reaches it has full access",
+    )
 }
 
 fn serve() -> clap::Command {
     let common = |key: &Key| COMMON_KEYS.contains(&key.path);
-    clap::Command::new("serve").about("Serve until told to stop").args([config(), insecure()]).args(key_flags(common))
+    clap::Command::new("serve")
+        .about("Run the server until it is told to stop")
+        .args([config(), insecure()])
+        .args(key_flags(common))
 }
 
 fn run() -> clap::Command {
-    let inputs = option("inputs", "JSON", "Inputs as a JSON object, laid over the plan's").value_parser(parse_inputs);
-    let json = switch("json", "Print the messages, one JSON object a line, in place of the display");
+    let inputs = option("inputs", "JSON", "Inputs as a JSON object; they override the plan's own inputs key by key")
+        .value_parser(parse_inputs);
+    let json = switch("json", "Print each message as one line of JSON instead of the progress display");
     clap::Command::new("run")
-        .about("Run a plan here, its progress in the terminal; exit status 0 if it completes, 1 if not")
+        .about(
+            "Run a plan in this process and show its progress; the exit status is 0 if it completes, 1 if it does not",
+        )
         .args([
             plan_arg().required(false).required_unless_present("resume").conflicts_with("resume"),
             config(),
@@ -337,12 +346,20 @@ fn run() -> clap::Command {
 
 /// What `run --resume` takes besides.
 fn resume_args() -> [Arg; 5] {
-    let resume =
-        option("resume", "ID", "Go on from this run, which failed or was cancelled: of a server, or with --data here");
-    let project = option("project", "PROJECT", "The run's project").requires("resume");
-    let url = option("url", "URL", "Where the server is").default_value(SERVER_URL);
-    let token = option("token", "TOKEN", "What lets in; others on this machine can see it, unlike STEPCAST_TOKEN");
-    let from = option("from", "STEPS", "Steps to run again, with all that depends on them").requires("resume");
+    let resume = option(
+        "resume",
+        "ID",
+        "Run again from a run that failed or was cancelled: on the server at --url, or in this process if --data is given",
+    );
+    let project = option("project", "PROJECT", "Project of the run").requires("resume");
+    let url = option("url", "URL", "Address of the server").default_value(SERVER_URL);
+    let token = option(
+        "token",
+        "TOKEN",
+        "Access token; other users of this machine can see it on the command line, so prefer the variable STEPCAST_TOKEN",
+    );
+    let from =
+        option("from", "STEPS", "Steps to run again, together with all steps that depend on them").requires("resume");
     [
         resume.requires("project").value_parser(parse_id::<RunId>),
         project.value_parser(parse_id::<ProjectId>),
@@ -354,7 +371,7 @@ fn resume_args() -> [Arg; 5] {
 
 fn check() -> clap::Command {
     clap::Command::new("check")
-        .about("Say what is wrong with a plan, and run nothing")
+        .about("Check a plan without running it")
         .args([plan_arg(), config()])
         .args(key_flags(|_| false))
 }
@@ -362,15 +379,24 @@ fn check() -> clap::Command {
 fn watch() -> clap::Command {
     let project = Arg::new("project")
         .value_name("PROJECT")
-        .help("The project")
+        .help("Project to watch")
         .required(true)
         .value_parser(parse_id::<ProjectId>);
-    let url = option("url", "URL", "Where the server is").default_value(SERVER_URL).value_parser(parse_id::<ServerUrl>);
-    let token = option("token", "TOKEN", "What lets in; others on this machine can see it, unlike STEPCAST_TOKEN");
-    let run = option("run", "ID", "Only this run, to its end; exit status 0 if it completes, 1 if not");
-    let json = switch("json", "Print the messages, one JSON object a line, in place of the display");
+    let url =
+        option("url", "URL", "Address of the server").default_value(SERVER_URL).value_parser(parse_id::<ServerUrl>);
+    let token = option(
+        "token",
+        "TOKEN",
+        "Access token; other users of this machine can see it on the command line, so prefer the variable STEPCAST_TOKEN",
+    );
+    let run = option(
+        "run",
+        "ID",
+        "Watch only this run, until it ends; the exit status is 0 if it completes, 1 if it does not",
+    );
+    let json = switch("json", "Print each message as one line of JSON instead of the progress display");
     clap::Command::new("watch")
-        .about("Show the runs of a server's project in the terminal, as they go, until Ctrl-C")
+        .about("Follow the runs of a project on a server and show their progress, until Ctrl-C")
         .args([
             project,
             url,
@@ -383,18 +409,21 @@ fn watch() -> clap::Command {
 fn doctor() -> clap::Command {
     let url = Arg::new("url")
         .value_name("URL")
-        .help("Where clients reach the server: the proxy's address")
+        .help("Address at which clients reach the server, normally that of the proxy")
         .required(true)
         .value_parser(parse_id::<ServerUrl>);
-    let token =
-        option("token", "TOKEN", "One of scope admin; others on this machine can see it, unlike STEPCAST_TOKEN");
-    let project = option("project", "PROJECT", "The project whose stream is followed; it gets a few messages");
-    let watch = option("watch", "DURATION", "How long an idle stream is watched; 0s leaves that out");
-    let wait = option("wait", "DURATION", "How long an event may take before it counts as held back");
-    let ca = option("ca", "FILE", "A PEM file with the certificate of an authority that is to be trusted as well");
+    let token = option(
+        "token",
+        "TOKEN",
+        "Access token with the scope admin; other users of this machine can see it on the command line, so prefer the variable STEPCAST_TOKEN",
+    );
+    let project = option("project", "PROJECT", "Project to use for the test; a few messages are published to it");
+    let watch = option("watch", "DURATION", "How long to watch an idle stream; 0s skips this test");
+    let wait = option("wait", "DURATION", "How long an event may take before it counts as delayed");
+    let ca = option("ca", "FILE", "PEM file with the certificate of an additional authority to trust");
     clap::Command::new("doctor")
         .about(
-            "Find out what proxies on the way to a server do to streams; exit status 1 if something is to be changed",
+            "Find out what the proxies in front of a server do to streams; the exit status is 1 if something must be changed",
         )
         .args([
             url,
@@ -411,44 +440,58 @@ fn parse_wait(text: &str) -> Result<Duration, String> {
 }
 
 fn token() -> clap::Command {
-    let project = option("project", "PROJECT", "A project that it is good for, or * for all; may be repeated");
-    let sub = option("sub", "NAME", "Who it is for").required(true).value_parser(parse_sub);
-    let ttl = option("ttl", "DURATION", "How long it is good").default_value("1h").value_parser(parse_ttl);
-    let scope = option("scope", "SCOPE", "What it allows, one or several: subscribe, publish, run, approve, admin");
-    let key = option("key", "FILE", "A PEM file with a private key (RSA, P-256, Ed25519) that signs it instead");
-    let kid = option("kid", "NAME", "What the token names that key by").requires("key");
-    clap::Command::new("token").about("Print a token, signed with auth.jwt_secret (STEPCAST_JWT_SECRET)").args([
-        project.required(true).action(ArgAction::Append).value_parser(parse_project),
-        sub,
-        ttl,
-        scope.action(ArgAction::Append).num_args(1..).default_value("subscribe").value_parser(parse_scopes),
-        key.value_parser(value_parser!(PathBuf)),
-        kid.value_parser(NonEmptyStringValueParser::new()),
-        config(),
-    ])
+    let project =
+        option("project", "PROJECT", "Project that the token gives access to, or * for all projects; may be repeated");
+    let sub =
+        option("sub", "NAME", "Subject of the token: the name of its bearer").required(true).value_parser(parse_sub);
+    let ttl = option("ttl", "DURATION", "How long the token is valid").default_value("1h").value_parser(parse_ttl);
+    let scope = option(
+        "scope",
+        "SCOPE",
+        "Scopes that the token grants: subscribe, publish, run, approve, admin; may be repeated",
+    );
+    let key = option(
+        "key",
+        "FILE",
+        "PEM file with a private key (RSA, P-256 or Ed25519) that signs the token instead of auth.jwt_secret",
+    );
+    let kid = option("kid", "NAME", "Key ID (kid) to write into the token header").requires("key");
+    clap::Command::new("token").about("Print an access token, signed with auth.jwt_secret (STEPCAST_JWT_SECRET)").args(
+        [
+            project.required(true).action(ArgAction::Append).value_parser(parse_project),
+            sub,
+            ttl,
+            scope.action(ArgAction::Append).num_args(1..).default_value("subscribe").value_parser(parse_scopes),
+            key.value_parser(value_parser!(PathBuf)),
+            kid.value_parser(NonEmptyStringValueParser::new()),
+            config(),
+        ],
+    )
 }
 
 fn demo() -> clap::Command {
     clap::Command::new("demo")
-        .about("Serve on loopback with a sample plan running, and print the address of its page")
+        .about("Run a server on loopback with sample plans, and print the address of its page")
         .arg(config())
         .args(key_flags(|_| false))
 }
 
 fn webhooks() -> clap::Command {
-    let name = Arg::new("name").value_name("NAME").help("The webhook's name").required(true);
+    let name = Arg::new("name").value_name("NAME").help("Name of the webhook").required(true);
     let test = clap::Command::new("test")
-        .about("Send a webhook an event that says nothing; exit status 0 if it is taken, 1 if not")
+        .about("Send a test event to a webhook; the exit status is 0 if the receiver accepts it, 1 if it does not")
         .args([name, config()]);
     clap::Command::new("webhooks")
-        .about("Try the webhooks that the file declares")
+        .about("Test the webhooks that the configuration file declares")
         .subcommand_required(true)
         .subcommand(test)
 }
 
 fn settings_command() -> clap::Command {
     let check = clap::Command::new("check")
-        .about("List all mistakes in the settings that serve would start with; exit status 0 if there are none, 1 if there are")
+        .about(
+            "Check the settings that serve would start with; the exit status is 0 if they are valid, 1 if they are not",
+        )
         .args([config(), insecure()])
         .args(key_flags(|_| false));
     let print = clap::Command::new("print")
@@ -463,14 +506,14 @@ fn settings_command() -> clap::Command {
 }
 
 fn config() -> Arg {
-    option("config", "FILE", "The file with the settings, in TOML (STEPCAST_CONFIG)")
+    option("config", "FILE", "Configuration file, in TOML (environment variable STEPCAST_CONFIG)")
         .value_parser(value_parser!(PathBuf))
 }
 
 fn plan_arg() -> Arg {
     Arg::new("plan")
         .value_name("PLAN.json")
-        .help("The plan; - reads it from standard input")
+        .help("Plan file; - reads the plan from standard input")
         .required(true)
         .value_parser(value_parser!(PathBuf))
 }
@@ -485,7 +528,7 @@ fn key_flags(common: impl Fn(&Key) -> bool) -> impl Iterator<Item = Arg> {
         if common(key) {
             flag
         } else {
-            flag.help_heading("Settings (also in the file, and as variables: STEPCAST_SSE_RETRY for --sse-retry)")
+            flag.help_heading("Settings (also keys of the configuration file and environment variables: STEPCAST_SSE_RETRY for --sse-retry)")
                 .hide_short_help(true)
                 .hide(key.is_secret())
         }

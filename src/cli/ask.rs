@@ -1,4 +1,4 @@
-//! Asks who runs a plan in the terminal what its steps wait for.
+//! Asks the user in the terminal for the decisions that the steps of a plan wait for.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -63,7 +63,7 @@ impl Asker {
         };
         if let Some(why) = self.why_nobody_is_asked(approval) {
             output::complain(format!(
-                "step {} waits for a decision, {why}: it waits {}",
+                "step {} waits for a decision, but {why}; it waits {}",
                 said.step_id,
                 until(approval)
             ));
@@ -96,18 +96,18 @@ impl Asker {
                     self.ask(self.shared.number(step, approval));
                 }
             }
-            Err(_) => output::complain("the step waits for no decision any more"),
+            Err(_) => output::complain("the step no longer waits for a decision"),
         }
     }
 
     fn why_nobody_is_asked(&self, approval: &Approval) -> Option<String> {
         if !self.can_ask() {
-            return Some("and nobody can be asked, for standard input is no terminal".to_owned());
+            return Some("standard input is not a terminal, so it cannot be asked for here".to_owned());
         }
         let may_decide = approval.deciders.is_empty() || approval.deciders.iter().any(|decider| **decider == *self.by);
         (!may_decide).then(|| {
             let deciders: Vec<&str> = approval.deciders.iter().map(AsRef::as_ref).collect();
-            format!("and {} may not decide it, only {}", self.by, deciders.join(", "))
+            format!("{} may not decide it (allowed: {})", self.by, deciders.join(", "))
         })
     }
 
@@ -117,7 +117,9 @@ impl Asker {
 }
 
 fn until(approval: &Approval) -> String {
-    approval.expires_at.map_or_else(|| "for ever; Ctrl-C cancels the run".to_owned(), |at| format!("until {at}"))
+    approval
+        .expires_at
+        .map_or_else(|| "without a time limit; Ctrl-C cancels the run".to_owned(), |at| format!("until {at}"))
 }
 
 impl Shared {
@@ -142,7 +144,7 @@ impl Shared {
             let answered = interview(&approval, &mut io::stdin().lock(), &mut io::stderr());
             let Ok(Some((choice, payload))) = answered else {
                 self.is_over.store(true, Ordering::Relaxed);
-                output::complain("standard input has ended, and nobody can be asked: Ctrl-C cancels the run");
+                output::complain("standard input has ended, so decisions cannot be asked for; Ctrl-C cancels the run");
                 return;
             };
             if self.is_open(&step) {
@@ -229,7 +231,7 @@ mod tests {
         assert_eq!(asker.why_nobody_is_asked(&approval(None, &[])), None);
         assert_eq!(asker.why_nobody_is_asked(&approval(None, &["bob", "ann"])), None);
         let why = asker.why_nobody_is_asked(&approval(None, &["bob", "eve"]));
-        assert_eq!(why.as_deref(), Some("and ann may not decide it, only bob, eve"));
+        assert_eq!(why.as_deref(), Some("ann may not decide it (allowed: bob, eve)"));
     }
 
     fn answered(schema: Option<Value>, typed: &str) -> Option<(Choice, Option<Value>)> {

@@ -1,4 +1,4 @@
-//! `stepcast check`: what is wrong with a plan, or what it would do.
+//! `stepcast check`: lists the mistakes of a plan, or its steps by level.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `stepcast config check` and `stepcast config print`: what is wrong with the settings, and what they are in the end.
+//! `stepcast config check` and `stepcast config print`: lists the mistakes in the settings, or the effective settings.
 
 use std::io;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! `stepcast decide`: what a step of a server's run waits for is decided.
+//! `stepcast decide`: approves or rejects a step that waits for a decision.
 
 use std::process::ExitCode;
 
@@ -23,11 +23,11 @@ pub struct DecideRequest {
     pub step: StepId,
     /// The decision.
     pub choice: Choice,
-    /// What goes with it, as it was written.
+    /// The data for the decision, as it was written.
     pub payload: Option<Box<RawValue>>,
-    /// Where the server is that has the run.
+    /// The server that has the run.
     pub server: ServerUrl,
-    /// What lets in; where there is none, the environment may have it.
+    /// The access token; if there is none, the environment may have one.
     pub token: Option<Secret>,
 }
 
@@ -47,9 +47,10 @@ pub(super) fn decide(request: DecideRequest) -> Result<ExitCode, CommandError> {
     let body = format!("{{\"decision\":\"{}\"{payload}}}", choice.as_str());
     let path = format!("/api/projects/{project}/workflows/{run}/steps/{step}/decision");
     let answered = post(&server, &path, token.as_ref(), &body);
-    let (status, text) = answered.map_err(|error| CommandError::io(&format!("ask {server}"), &error))?;
+    let (status, text) =
+        answered.map_err(|error| CommandError::io(&format!("send the request to {server}"), &error))?;
     if status != 200 {
-        return Err(CommandError::new(format!("step {step} is not decided: {}", refusal(&server, status, &text))));
+        return Err(CommandError::new(format!("cannot decide step {step}: {}", refusal(&server, status, &text))));
     }
     let decided: Value = serde_json::from_slice(&text).unwrap_or_else(|_| json!({}));
     let by = decided["by"].as_str().unwrap_or("you");

@@ -1,5 +1,4 @@
-//! `stepcast demo`: a server on loopback, and sample plans of several shapes that run one after another, again and again,
-//! for whoever wants to watch.
+//! `stepcast demo`: a server on loopback that runs sample plans of several shapes, one after another, until it is stopped.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -42,16 +41,16 @@ pub(super) fn demo(settings: Settings) -> Result<ExitCode, CommandError> {
     let has_address = settings.has_flag("listen");
     let loaded = settings.load()?;
     let _ = logging::start(loaded.config.log.level.min(log::LevelFilter::Warn), Box::new(io::stderr()));
-    let scratch = Scratch::new().map_err(|error| CommandError::io("make a directory to work in", &error))?;
+    let scratch = Scratch::new().map_err(|error| CommandError::io("create a working directory", &error))?;
     let server = start(loaded.config, has_address, &scratch)?;
     stop_on_signal(server.stopper(), || (), Hangup::Asks)?;
     let address = server.addresses()[0];
     let project = ProjectId::parse(PROJECT).map_err(|error| CommandError::new(error.to_string()))?;
     if cfg!(feature = "dashboard") {
-        say(format_args!("Open http://{address}/#/p/{PROJECT} to watch.\n"))?;
+        say(format_args!("Open http://{address}/#/p/{PROJECT} in a browser to watch.\n"))?;
     }
     say(format_args!(
-        "Plans of real commands run in the project \"{PROJECT}\" until you press Ctrl-C. In another terminal:"
+        "Sample plans run in the project \"{PROJECT}\" until you press Ctrl-C. To follow them in another terminal:"
     ))?;
     say(format_args!("  stepcast watch {PROJECT} --url http://{address}"))?;
     say(format_args!("  curl -N http://{address}/api/sse/projects/{PROJECT}\n"))?;
@@ -67,10 +66,10 @@ pub(super) fn demo(settings: Settings) -> Result<ExitCode, CommandError> {
         }
         shown
     });
-    server.wait().map_err(|error| CommandError::io("go on serving", &error))?;
+    server.wait().map_err(|error| CommandError::io("continue serving", &error))?;
     match shown.join() {
         Ok(result) => result.map(|()| ExitCode::SUCCESS),
-        Err(_) => Err(CommandError::new("the display has panicked")),
+        Err(_) => Err(CommandError::new("the display thread panicked")),
     }
 }
 
@@ -94,8 +93,8 @@ fn start(
         Ok(server) => Ok(server),
         Err(error) if has_address => Err(error.into()),
         Err(_) => {
-            elsewhere.listen =
-                ListenAddress::parse("127.0.0.1:0").ok_or_else(|| CommandError::new("127.0.0.1:0 is no address"))?;
+            elsewhere.listen = ListenAddress::parse("127.0.0.1:0")
+                .ok_or_else(|| CommandError::new("127.0.0.1:0 is not an address"))?;
             Ok(Builder::new(elsewhere).start()?)
         }
     }
@@ -125,7 +124,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {
-            log::warn!("{} is left behind: {error}", self.0.display());
+            log::warn!("cannot remove {}: {error}", self.0.display());
         }
     }
 }

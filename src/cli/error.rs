@@ -1,4 +1,4 @@
-//! Why a command fails.
+//! Errors of commands.
 
 use std::{fmt, io};
 
@@ -22,21 +22,21 @@ enum Why {
 impl CommandError {
     /// Something went wrong while doing `what`.
     pub(super) fn io(what: &str, error: &io::Error) -> Self {
-        Self::new(format!("can't {what}: {error}"))
+        Self::new(format!("cannot {what}: {error}"))
     }
 
     /// Something could not be written to stdout.
     pub(super) fn stdout(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self(Why::ReaderGone),
-            _ => Self::io("write to stdout", error),
+            _ => Self::io("write to standard output", error),
         }
     }
 
-    /// A plan from `source` is no good.
+    /// The plan from `source` is invalid.
     pub(super) fn bad_plan(source: &str, issues: &[Issue]) -> Self {
         let lines: Vec<String> = issues.iter().map(|issue| format!("\n  {issue}")).collect();
-        Self::new(format!("{source} can't be run:{}", lines.concat()))
+        Self::new(format!("{source} is not a valid plan:{}", lines.concat()))
     }
 
     /// A sentence.
@@ -44,7 +44,7 @@ impl CommandError {
         Self(Why::Said(text.into()))
     }
 
-    /// Did it fail only because nobody reads stdout any more?
+    /// Did it fail only because the reader of standard output is gone?
     pub(super) fn is_reader_gone(&self) -> bool {
         matches!(self.0, Why::ReaderGone)
     }
@@ -54,7 +54,7 @@ impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Why::Said(text) => f.write_str(text),
-            Why::ReaderGone => f.write_str("nobody reads stdout any more"),
+            Why::ReaderGone => f.write_str("the reader of standard output is gone"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The program's own log: one line per record, on stderr or wherever the progress display wants it.
+//! The log of the program: one line per record, on stderr or above the progress display.
 
 use std::io::{self, Write};
 

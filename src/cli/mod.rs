@@ -89,7 +89,7 @@ fn token(settings: Settings, request: &TokenRequest) -> Result<ExitCode, Command
     Ok(ExitCode::SUCCESS)
 }
 
-/// The settings of a command that keeps no log: what there is to warn of goes to stderr.
+/// The settings of a command that has no log; warnings go to stderr.
 fn load(settings: Settings) -> Result<Config, CommandError> {
     let loaded = settings.load()?;
     loaded.warnings.iter().for_each(output::complain);

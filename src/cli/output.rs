@@ -1,5 +1,5 @@
-//! What commands say: what was asked for on stdout, and why they fail on stderr. A reader that is gone, or a full disk, is
-//! an end like any other and no panic: `println!` has no place here.
+//! Output of commands: results on stdout, errors on stderr. A closed pipe or a full disk is an ordinary error and must
+//! not cause a panic, so `println!` is not used.
 
 use std::fmt::Display;
 use std::io::{self, Write};

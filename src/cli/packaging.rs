@@ -1,5 +1,5 @@
-//! What packages hold besides the program: completions for shells, and manual pages. Both come out of the same definition of
-//! the command line. Only with the feature `packaging`: a program that runs plans needs neither.
+//! Files for packages: shell completions and manual pages, made from the definition of the command line. Only with the
+//! feature `packaging`: a program that runs plans needs neither.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,9 +37,9 @@ pub(super) fn commands() -> [clap::Command; 2] {
     let directory = Arg::new("directory").value_name("DIRECTORY").required(true).value_parser(value_parser!(PathBuf));
     [
         clap::Command::new("completions")
-            .about("Print what makes a shell complete commands and flags")
+            .about("Print a completion script for a shell")
             .arg(shell.help("bash, zsh, fish, elvish or powershell")),
-        clap::Command::new("manual").about("Write the manual pages").arg(directory.help("Where to")),
+        clap::Command::new("manual").about("Write the manual pages").arg(directory.help("Directory to write to")),
     ]
 }
 

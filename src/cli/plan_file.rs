@@ -1,4 +1,4 @@
-//! A plan from a file or stdin, checked against the tools of this machine.
+//! Reads a plan from a file or stdin, and checks it against the tools of this machine.
 
 use std::io::Read;
 use std::num::NonZeroU32;
@@ -67,7 +67,7 @@ fn text(source: &PlanSource) -> Result<(String, Vec<u8>), CommandError> {
         PlanSource::Stdin => {
             let mut text = Vec::new();
             let read = std::io::stdin().read_to_end(&mut text);
-            read.map_err(|error| CommandError::io("read stdin", &error))?;
+            read.map_err(|error| CommandError::io("read standard input", &error))?;
             Ok(("stdin".to_owned(), text))
         }
     }

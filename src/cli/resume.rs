@@ -1,5 +1,5 @@
-//! `stepcast run --resume`: a run that failed or was cancelled is gone on from, by a server or, with `--data`, by one that is
-//! started here over that directory until the new run has ended.
+//! `stepcast run --resume`: runs again from a run that failed or was cancelled, on a server or, with `--data`, on a server
+//! that this process starts over that directory until the new run has ended.
 
 use std::process::ExitCode;
 
@@ -15,25 +15,25 @@ use crate::config::{AuthMode, ListenAddress, Secret, TlsConfig};
 use crate::model::{ProjectId, RunId};
 use crate::server::{Builder, RunningServer};
 
-/// Where a server is looked for.
+/// The default address of the server.
 pub(super) const SERVER_URL: &str = "http://127.0.0.1:8080";
 
-/// What to go on from, and how to show it.
+/// Which run to start from, and how to show the new one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResumeRequest {
     /// The run's project.
     pub project: ProjectId,
     /// The run.
     pub run: RunId,
-    /// Where the server is that has it.
+    /// The server that has it.
     pub server: ServerUrl,
-    /// What lets in; where there is none, the environment may have it.
+    /// The access token; if there is none, the environment may have one.
     pub token: Option<Secret>,
-    /// Steps to run again, with all that depends on them.
+    /// Steps to run again, together with all that depend on them.
     pub from: Vec<String>,
-    /// Inputs to lay over the run's.
+    /// Inputs that override the run's.
     pub inputs: Map<String, Value>,
-    /// Print messages as they are, one line each, in place of the display?
+    /// Print messages as JSON lines instead of the progress display.
     pub json: bool,
 }
 
@@ -55,7 +55,7 @@ fn start(settings: Settings) -> Result<RunningServer, CommandError> {
     config.auth.mode = AuthMode::None;
     config.tls = TlsConfig::default();
     config.listen =
-        ListenAddress::parse("127.0.0.1:0").ok_or_else(|| CommandError::new("127.0.0.1:0 is no address"))?;
+        ListenAddress::parse("127.0.0.1:0").ok_or_else(|| CommandError::new("127.0.0.1:0 is not an address"))?;
     config.check_for_serving(false)?;
     Ok(Builder::new(config).start()?)
 }
@@ -74,10 +74,11 @@ fn go_on(request: ResumeRequest) -> Result<ExitCode, CommandError> {
     }
     let path = format!("/api/projects/{project}/workflows/{run}/retry");
     let answered = post(&server, &path, token.as_ref(), &body.to_string());
-    let (status, text) = answered.map_err(|error| CommandError::io(&format!("ask {server}"), &error))?;
+    let (status, text) =
+        answered.map_err(|error| CommandError::io(&format!("send the request to {server}"), &error))?;
     let accepted = (status == 202).then(|| serde_json::from_slice::<Accepted>(&text).ok()).flatten();
     let accepted = accepted.ok_or_else(|| {
-        CommandError::new(format!("run {run} can't be gone on from: {}", refusal(&server, status, &text)))
+        CommandError::new(format!("cannot run again from {run}: {}", refusal(&server, status, &text)))
     })?;
     watch(WatchRequest { project, server, token, run: Some(accepted.run_id), json })
 }

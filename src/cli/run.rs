@@ -1,4 +1,4 @@
-//! `stepcast run`: a plan carried out in this process, its progress in the terminal.
+//! `stepcast run`: runs a plan in this process, and shows its progress in the terminal.
 
 use std::collections::HashMap;
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! `stepcast serve`: a server until told to stop.
+//! `stepcast serve`: runs a server until it is told to stop.
 
 use std::io;
 use std::process::ExitCode;
@@ -30,11 +30,11 @@ pub(super) fn serve(settings: Settings, insecure: bool) -> Result<ExitCode, Comm
     loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     survive_file_limit()?;
     if cfg!(not(feature = "sqlite")) {
-        log::info!("built without sqlite: messages and runs are kept in memory alone");
+        log::info!("this program was built without the feature sqlite: messages and runs are kept in memory only");
     }
     let notifier = Notifier::from_environment();
     let upgradable = Succession::on_signal(notifier.clone());
-    let succession = upgradable.map_err(|error| CommandError::io("listen to signals", &error))?;
+    let succession = upgradable.map_err(|error| CommandError::io("install signal handlers", &error))?;
     let mut builder = Builder::new(config.clone()).listeners(listeners).prepare()?;
     if let Some(predecessor) = &predecessor {
         builder = builder.connections(predecessor.take_over()?);
@@ -49,7 +49,7 @@ pub(super) fn serve(settings: Settings, insecure: bool) -> Result<ExitCode, Comm
         if is_told && !stopper.is_told_to_stop() {
             stopper.stop();
         }
-        let Some(legacy) = server.release().map_err(|error| CommandError::io("go on serving", &error))? else {
+        let Some(legacy) = server.release().map_err(|error| CommandError::io("continue serving", &error))? else {
             succession.end();
             break;
         };
@@ -94,13 +94,13 @@ fn begin_serving(
 /// disk is, and not the end of the process. Caught, not ignored: commands would inherit that.
 fn survive_file_limit() -> Result<(), CommandError> {
     let caught = flag::register(SIGXFSZ, Arc::default());
-    caught.map(drop).map_err(|error| CommandError::io("catch a signal", &error))
+    caught.map(drop).map_err(|error| CommandError::io("install a signal handler", &error))
 }
 
 fn reload(tls: &Tls) {
     match tls.reload() {
-        Ok(()) => log::info!("the certificate and the key were read again"),
-        Err(error) => log::error!("the certificate and the key were not replaced: {error}"),
+        Ok(()) => log::info!("reloaded the TLS certificate and key"),
+        Err(error) => log::error!("cannot reload the TLS certificate and key, the previous ones stay in use: {error}"),
     }
 }
 

@@ -1,7 +1,7 @@
-//! What the signals mean that end a program: the first asks for its end, the second is its end.
+//! Signals that end the program: the first asks it to stop, the second ends it.
 //!
-//! SIGINT, SIGTERM and SIGHUP all ask, unless SIGHUP has another meaning; SIGQUIT does not ask. At the end, commands end with it: they have sessions of their
-//! own, so no terminal would tell them.
+//! SIGINT, SIGTERM and, unless it has another meaning, SIGHUP ask; SIGQUIT ends it at once. The commands of running steps
+//! are killed with the program: they have sessions of their own, so no terminal would signal them.
 
 use std::process::exit;
 use std::thread;
@@ -33,7 +33,7 @@ pub(super) fn watch(
     let hears_hangup = matches!(hangup, Hangup::Calls(_)) || !is_ignored(SIGHUP);
     let watched = [SIGINT, SIGTERM, SIGQUIT].into_iter().chain(hears_hangup.then_some(SIGHUP));
     let signals = Signals::new(watched.collect::<Vec<_>>());
-    let mut signals = signals.map_err(|error| CommandError::io("listen to signals", &error))?;
+    let mut signals = signals.map_err(|error| CommandError::io("install signal handlers", &error))?;
     let watch = move || {
         let _alarm = Alarm;
         let mut arrived = signals.forever().filter(|signal| match &mut hangup {

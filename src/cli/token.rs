@@ -1,4 +1,4 @@
-//! `stepcast token`: what a token says. Signing it is auth's.
+//! `stepcast token`: checks the parts of a token. `auth` signs it.
 
 use std::fs::File;
 use std::io::Read;
@@ -26,17 +26,17 @@ const SCOPES: [&str; 5] = ["subscribe", "publish", "run", "approve", "admin"];
 /// A token to make. Its parts are checked when it is parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenRequest {
-    /// The projects it is good for; `*` for all.
+    /// The projects it gives access to; `*` for all.
     pub projects: Vec<String>,
-    /// Who it is for.
+    /// Its subject.
     pub sub: String,
-    /// How long it is good.
+    /// How long it is valid.
     pub ttl: Duration,
-    /// What it allows.
+    /// The scopes that it grants.
     pub scope: Vec<String>,
-    /// The file of a private key that signs it, in place of the secret.
+    /// The file with a private key that signs it instead of the secret.
     pub key: Option<PathBuf>,
-    /// What it names that key by.
+    /// The key ID to write into its header.
     pub kid: Option<String>,
 }
 
@@ -77,7 +77,7 @@ pub fn parse_project(text: &str) -> Result<String, String> {
     if text == ALL_PROJECTS {
         return Ok(text.to_owned());
     }
-    ProjectId::parse(text).map(|id| id.to_string()).map_err(|error| format!("{error}; * stands for all"))
+    ProjectId::parse(text).map(|id| id.to_string()).map_err(|error| format!("{error}; use * for all projects"))
 }
 
 /// Takes what names the token's bearer.
@@ -109,7 +109,7 @@ pub fn parse_ttl(text: &str) -> Result<Duration, String> {
 pub fn parse_scopes(text: &str) -> Result<Vec<String>, String> {
     let scopes: Vec<_> = text.split([' ', ',']).filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
     let known = !scopes.is_empty() && scopes.iter().all(|scope| SCOPES.contains(&scope.as_str()));
-    known.then_some(scopes).ok_or_else(|| format!("expected some of {}", SCOPES.join(", ")))
+    known.then_some(scopes).ok_or_else(|| format!("expected one or more of {}", SCOPES.join(", ")))
 }
 
 #[cfg(test)]
@@ -166,7 +166,7 @@ mod tests {
         for text in ["", " ", "write", "run write", "RUN"] {
             assert_eq!(
                 parse_scopes(text),
-                Err("expected some of subscribe, publish, run, approve, admin".to_owned()),
+                Err("expected one or more of subscribe, publish, run, approve, admin".to_owned()),
                 "{text}"
             );
         }

@@ -1,4 +1,4 @@
-//! `stepcast watch`: a server's runs in the terminal, as they go.
+//! `stepcast watch`: follows the runs of a server in the terminal.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
@@ -18,7 +18,7 @@ use crate::config::Secret;
 use crate::model::{ProjectId, RunEvent, RunEventKind, RunId, RunState, RunStatus};
 use crate::text::{duration, label, one_line};
 
-/// The variable that a token is taken from where none is given.
+/// The environment variable that holds the token if no flag gives one.
 const TOKEN_VARIABLE: &str = "STEPCAST_TOKEN";
 
 /// How many messages may wait for a terminal that is slower than the stream; then the stream waits.
@@ -33,13 +33,13 @@ const ENDED_MAX: usize = 1024;
 pub struct WatchRequest {
     /// The project.
     pub project: ProjectId,
-    /// Where the server is.
+    /// The server.
     pub server: ServerUrl,
-    /// What opens its streams; where there is none, the environment may have it.
+    /// The access token; if there is none, the environment may have one.
     pub token: Option<Secret>,
     /// Watch this run alone, to its end.
     pub run: Option<RunId>,
-    /// Print messages as they are, one line each, in place of the display?
+    /// Print messages as JSON lines instead of the progress display.
     pub json: bool,
 }
 
@@ -66,14 +66,14 @@ pub(super) fn watch(request: WatchRequest) -> Result<ExitCode, CommandError> {
             return Ok(ExitCode::from(status));
         }
     }
-    Err(CommandError::new("the thread that follows the stream has ended"))
+    Err(CommandError::new("the thread that follows the stream ended unexpectedly"))
 }
 
-/// What lets in, which the environment may have.
+/// The access token, from the flag or the environment.
 pub(super) fn token_or_environment(token: Option<Secret>) -> Result<Option<Secret>, CommandError> {
     let token = token.or_else(|| std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()).map(Secret::new));
     match token.as_ref().is_some_and(|token| !token.expose().bytes().all(|byte| byte.is_ascii_graphic())) {
-        true => Err(CommandError::new("the token holds characters that no token has")),
+        true => Err(CommandError::new("the token contains characters that are not allowed in a token")),
         false => Ok(token),
     }
 }
@@ -95,7 +95,7 @@ fn follow(mut follower: Follower, to: Sender<Heard>) -> Result<(), CommandError>
 /// The first signal ends the watch with what there is to say, the second at once.
 fn tell_of_signals(to: Sender<Heard>) -> Result<(), CommandError> {
     let signals = Signals::new([SIGINT, SIGTERM]);
-    let mut signals = signals.map_err(|error| CommandError::io("listen to signals", &error))?;
+    let mut signals = signals.map_err(|error| CommandError::io("install signal handlers", &error))?;
     let tell = move || {
         let mut arrived = signals.forever();
         if arrived.next().is_some() {
@@ -145,7 +145,7 @@ impl Watched {
                 Ok(None)
             }
             Said::Over => {
-                self.tell("the run has ended");
+                self.tell("the run has already ended");
                 Ok(Some(1))
             }
         }
@@ -159,7 +159,7 @@ impl Watched {
 
     fn show(&mut self, message: &str) -> Verdict {
         let Some(envelope) = Envelope::read(message) else {
-            self.tell("a message that can't be read was left out");
+            self.tell("skipped a message that cannot be read");
             return Ok(None);
         };
         if self.json {
@@ -169,12 +169,12 @@ impl Watched {
         match envelope.message_type {
             "connected" => {
                 if std::mem::take(&mut self.is_lost) {
-                    self.tell("connected again");
+                    self.tell("reconnected");
                 }
             }
-            "stream_closing" => self.tell(&format!("the server closes the stream: {}", reason(payload))),
+            "stream_closing" => self.tell(&format!("the server is closing the stream: {}", reason(payload))),
             "stream_reset" => {
-                self.tell(&format!("what came meanwhile is not kept any more: {}", reason(payload)));
+                self.tell(&format!("messages sent in the meantime are no longer available: {}", reason(payload)));
                 self.runs.values_mut().for_each(|shown| shown.is_in_doubt = true);
             }
             "workflow_snapshot" => {
@@ -249,7 +249,7 @@ impl Watched {
         let in_doubt = self.runs.iter().filter(|(_, shown)| shown.is_in_doubt);
         let gone: Vec<RunId> = in_doubt.map(|(run, _)| run.clone()).collect();
         for run in gone {
-            self.tell(&format!("how run {run} went on is not kept any more"));
+            self.tell(&format!("the rest of run {run} is no longer available"));
             self.end_run(&run)?;
         }
         Ok(())
@@ -275,5 +275,5 @@ fn reason(payload: &str) -> String {
     struct Reason {
         reason: String,
     }
-    serde_json::from_str::<Reason>(payload).map_or_else(|_| "it does not say why".to_owned(), |it| it.reason)
+    serde_json::from_str::<Reason>(payload).map_or_else(|_| "no reason given".to_owned(), |it| it.reason)
 }

@@ -1,4 +1,4 @@
-//! `stepcast webhooks test`: is a webhook's event taken by its receiver, as a server's would be?
+//! `stepcast webhooks test`: sends a test event to a webhook, exactly as a server would.
 
 use std::process::ExitCode;
 
@@ -13,8 +13,12 @@ pub(super) fn test(settings: Settings, name: &str) -> Result<ExitCode, CommandEr
     let config = load(settings)?;
     let Some(webhook) = config.webhooks.iter().find(|webhook| webhook.name == name) else {
         let names: Vec<_> = config.webhooks.iter().map(|webhook| webhook.name.as_str()).collect();
-        let known = if names.is_empty() { "none is".to_owned() } else { format!("these are: {}", names.join(", ")) };
-        return Err(CommandError::new(format!("no webhook {name} is declared; {known}")));
+        let known = if names.is_empty() {
+            "the configuration declares none".to_owned()
+        } else {
+            format!("declared webhooks: {}", names.join(", "))
+        };
+        return Err(CommandError::new(format!("unknown webhook {name}; {known}")));
     };
     let sent = send(webhook)?;
     say(format_args!("webhook {name}: {sent}"))?;
@@ -32,5 +36,5 @@ fn send(webhook: &WebhookDeclaration) -> Result<Sent, CommandError> {
 
 #[cfg(not(feature = "http-tool"))]
 fn send(_: &WebhookDeclaration) -> Result<Sent, CommandError> {
-    Err(CommandError::new("this program was built without http-tool, and sends nothing"))
+    Err(CommandError::new("webhooks are not supported: this program was built without the feature http-tool"))
 }

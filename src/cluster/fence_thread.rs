@@ -1,4 +1,5 @@
-//! The thread that fences this node in time: a beat that does not come back holds up only whoever waits for it.
+//! The thread that fences this node in time. It is separate, so that a lease renewal that gets no answer cannot delay
+//! it.
 
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ impl FenceThread {
             let runs_out = self.pulse.lock().runs_out(joined_at, clock::mono());
             if runs_out {
                 log::error!(
-                    "this node could not renew its lease: it lets go of its runs, and joins again as a new one"
+                    "this node could not renew its lease in time: it stops its runs and joins the cluster again as a new node"
                 );
                 self.vitals.is_fenced();
                 self.hands.fence();

@@ -1,5 +1,6 @@
-//! Whom the threads here tell what they have found out. A node beats from when it has joined, but its log is there only once
-//! all of it has been read, which may take longer than a lease lasts: until then there are [`PendingHands`].
+//! Receives what the threads of this module have found out. A node renews its lease from the moment it joins, but its
+//! log exists only once all of it has been read, which may take longer than a lease lasts: until then there are
+//! [`PendingHands`].
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -7,53 +8,53 @@ use std::time::Duration;
 use crate::log::{Command, Standing, WishId};
 use crate::model::ProjectId;
 
-/// Whom the threads here tell what they have found out, and ask how far the log is.
+/// The receiver of what the threads of this module find out; it also tells them how far the log is.
 pub(crate) trait Hands: Send + Sync {
-    /// This node is thought to be gone: whatever runs here ends, and the log lets go of it.
+    /// This node has lost its lease: its runs are stopped, and the log forgets them.
     fn fence(&self);
 
-    /// Hands them over if there is room.
+    /// Passes commands on if there is room.
     ///
     /// # Errors
-    /// They come back.
+    /// Returns the commands.
     fn try_send(&self, commands: Vec<Command>) -> Result<(), Vec<Command>>;
 
-    /// Does anything wait for the log?
+    /// Whether commands are waiting for the log.
     fn is_log_idle(&self) -> bool;
 
-    /// How far the log is with the projects that it follows; of these alone, where there are any.
+    /// The position of each project that the log follows, or only of the given projects.
     fn standings(&self, of: Option<&[ProjectId]>) -> Vec<Standing>;
 
-    /// Projects to which nothing that applications have published can be numbered now.
+    /// Projects for which published messages of applications cannot be numbered now.
     fn put_off(&self) -> Vec<ProjectId>;
 
-    /// When this node began to join the others again the last time, on the monotonic clock; zero where it never has.
+    /// When this node last began to join the cluster again, on the monotonic clock; zero if it never has.
     fn joined_at(&self) -> Duration;
 
-    /// The wishes whose answers the log waits for.
+    /// The requests whose answers the log waits for.
     fn wishes(&self) -> Vec<WishId>;
 
-    /// Can this node go on with runs that it takes over?
+    /// Whether this node can continue runs that it takes over.
     fn is_ready(&self) -> bool {
         true
     }
 }
 
-/// Hands that a node gets later. Until then it only stays alive; see the top of this file.
+/// A receiver that is set later. Until then the node only renews its lease; see the top of this file.
 #[derive(Default)]
 pub(crate) struct PendingHands {
     hands: OnceLock<Arc<dyn Hands>>,
-    /// The node was fenced before it had any. Locked while it is decided whether it has.
+    /// The node was fenced before the receiver was set. Locked while this is decided.
     is_fenced: Mutex<bool>,
 }
 
 impl PendingHands {
-    /// Was the node fenced before it had any? Then the runs that it has found are not its own.
+    /// Whether the node was fenced before the receiver was set. Then the runs that it has found are not its own.
     pub(crate) fn is_fenced(&self) -> bool {
         *self.lock()
     }
 
-    /// The node has these from now on. Where it was fenced before, they are told that now.
+    /// Sets the receiver. If the node was fenced before, the receiver is told now.
     pub(crate) fn begin(&self, hands: Arc<dyn Hands>) {
         let is_fenced = self.lock();
         let hands = self.hands.get_or_init(|| hands);

@@ -1,5 +1,5 @@
-//! The thread that says that this node is alive, takes over from those that are not, and wakes others up. It waits for the
-//! engine, and nobody waits for it.
+//! The thread that renews the lease of this node, takes over runs of failed nodes, and notifies other nodes. It waits
+//! for the database, and nothing waits for it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::clock;
 use crate::log::{Beat, Command, Lease, StoreError};
 use crate::model::ProjectId;
 
-/// How soon the log is handed again what it had no room for.
+/// How soon to offer the log again what it had no room for.
 const NO_ROOM_WAIT: Duration = Duration::from_millis(50);
 
 /// See the top of this file.
@@ -29,23 +29,23 @@ pub(crate) struct LeaseThread {
     hands: Arc<dyn Hands>,
     closed: Receiver<Farewell>,
     wake_trouble: Trouble,
-    /// Projects of runs that were taken over, for which the log had no room so far.
+    /// Projects of runs that were taken over, for which the log has had no room yet.
     taken_over: BTreeSet<ProjectId>,
 }
 
-/// The way to a [`LeaseThread`].
+/// Handle of a [`LeaseThread`].
 pub(crate) struct LeaseHandle(Sender<Farewell>);
 
-/// How a node goes.
+/// How a node leaves.
 enum Farewell {
-    /// Nothing runs here any more: others may go on with what is left of its runs at once.
+    /// Nothing runs here any more: other nodes may continue its runs at once.
     Leaves,
-    /// Something may: they wait until its time is over.
+    /// Something may still run: other nodes wait until its lease expires.
     Ends,
 }
 
 impl LeaseHandle {
-    /// The node goes. Others take its runs at once where nothing of them is left here.
+    /// Makes the node leave. Other nodes take its runs at once if nothing of them runs here any more.
     pub(crate) fn close(&self, is_drained: bool) {
         // Fails where it was told before, or the thread has ended.
         let _ = self.0.try_send(if is_drained { Farewell::Leaves } else { Farewell::Ends });
@@ -53,7 +53,7 @@ impl LeaseHandle {
 }
 
 impl LeaseThread {
-    /// One that beats with this lease, and the way to it.
+    /// Creates a thread for this lease, and its handle.
     pub(crate) fn new(
         lease: Box<dyn Lease>,
         pace: Pace,
@@ -63,14 +63,14 @@ impl LeaseThread {
         hands: Arc<dyn Hands>,
     ) -> (Self, LeaseHandle) {
         let (close, closed) = bounded(1);
-        let wake_trouble = Trouble::with("tell other nodes what has moved");
+        let wake_trouble = Trouble::with("notify other nodes of new messages");
         (
             Self { lease, pace, pulse, rung, vitals, hands, closed, wake_trouble, taken_over: BTreeSet::new() },
             LeaseHandle(close),
         )
     }
 
-    /// Works until it is closed.
+    /// Runs until it is closed.
     pub(crate) fn run(mut self) {
         loop {
             self.turn();
@@ -109,7 +109,7 @@ impl LeaseThread {
             log::log!(level(beat.is_ok()), "{line}");
         }
         if heard.fences {
-            log::error!("this node was fenced: it lets go of its runs, and joins again as a new one");
+            log::error!("this node lost its lease: it stops its runs and joins the cluster again as a new node");
             self.vitals.is_fenced();
             self.hands.fence();
         }
@@ -122,12 +122,12 @@ impl LeaseThread {
         let Beat { taken_over, nodes, dead } = beat;
         self.vitals.has_beaten(began, nodes, dead);
         if dead > 0 {
-            log::warn!("nodes gone: {dead}; projects with runs of theirs that go on here: {}", taken_over.len());
+            log::warn!("{dead} nodes have failed; this node continues their runs in {} projects", taken_over.len());
         }
         self.taken_over.extend(taken_over);
     }
 
-    /// The log goes on with what was taken over. While it has no room for that, this node goes on beating.
+    /// Passes runs that were taken over to the log. While the log has no room, this node keeps renewing its lease.
     fn hand_over(&mut self) {
         if self.taken_over.is_empty() {
             return;
@@ -138,7 +138,7 @@ impl LeaseThread {
         }
     }
 
-    /// Tells others what is to be told by now. What can't be said they find out by themselves.
+    /// Sends the notifications that are due. If that fails, other nodes find out by themselves.
     fn wake(&mut self) {
         let Some((projects, has_wishes)) = self.rung.lock().take(clock::mono()) else { return };
         if !self.pace.wakes {
@@ -157,7 +157,9 @@ impl LeaseThread {
         if let Farewell::Leaves = farewell
             && let Err(error) = self.lease.leave()
         {
-            log::warn!("can't say that this node leaves, so its runs wait until its lease is over: {error}");
+            log::warn!(
+                "cannot tell other nodes that this node is leaving; its runs wait until its lease expires: {error}"
+            );
         }
     }
 }

@@ -1,8 +1,8 @@
-//! When is looked at what others have written.
+//! Decides when to read what other nodes have written.
 //!
-//! What a wake-up names is looked at, at once; everything is, again and again, whatever came. What was found is handed to the
-//! log, and nothing is looked at before the log has come to it: it would be found a second time. So no more waits for the log
-//! than one look finds, or two where it does not get on.
+//! A project that a notification names is read at once; all projects are read periodically, whatever notifications
+//! arrive. What was found is passed to the log, and nothing more is read before the log has processed it, because it
+//! would be found a second time. So at most one read's worth waits for the log, or two if the log is slow.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,37 +11,37 @@ use super::pace::Pace;
 use crate::log::{FOLLOWED_MAX, Followed, Hints, Standing};
 use crate::model::ProjectId;
 
-/// How often something is written to see it come back.
+/// How often a probe is written to see it come back.
 const PROBE_EACH: Duration = Duration::from_secs(5);
 
-/// How soon that is tried again where the log has no room for it.
+/// How soon a probe is tried again if the log had no room for it.
 const PROBE_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long the log is left alone with what was found. It may hold its answer back for as long as its store is down.
+/// How long to wait for the log to process what was found. It may delay its answer for as long as its store is down.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 
-/// How soon is looked whether it has come to that, at first and later on.
+/// How soon to check whether the log has processed it, at first and later.
 const ANSWER_PACE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
 
-/// How soon the log is handed again what it had no room for.
+/// How soon to offer the log again what it had no room for.
 const NO_ROOM_WAIT: Duration = Duration::from_millis(20);
 
-/// What one look finds at most, in bytes.
+/// Maximum number of bytes that one read returns.
 pub(super) const BYTES_MAX: usize = 1 << 20;
 
-/// What applications have published that one look finds at most.
+/// Maximum number of messages of applications that one read returns.
 pub(super) const PUBLISHED_MAX: usize = 512;
 
 /// See the top of this file.
 pub(super) struct Looks {
     pace: Pace,
     due: Due,
-    /// When everything is due.
+    /// When all projects are due.
     all_at: Duration,
     probe_at: Duration,
-    /// When the log was handed what it has not come to so far.
+    /// When the log was given what it has not processed yet.
     handed_at: Option<Duration>,
-    /// It had no room until then.
+    /// The log has no room until then.
     full_until: Duration,
 }
 
@@ -52,10 +52,10 @@ struct Due {
     published: bool,
 }
 
-/// What to look at.
+/// What to read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Look {
-    /// These projects alone, or all that are followed.
+    /// Only these projects, or all that are followed.
     pub(super) projects: Option<Vec<ProjectId>>,
     pub(super) wishes: bool,
     pub(super) published: bool,
@@ -66,7 +66,7 @@ impl Looks {
         Self { pace, due: Due::default(), all_at: now, probe_at: now, handed_at: None, full_until: Duration::ZERO }
     }
 
-    /// What was told of others.
+    /// Notes a notification of another node.
     pub(super) fn hear(&mut self, hints: Hints, now: Duration) {
         self.due.projects.extend(hints.projects);
         self.due.wishes |= hints.has_wishes;
@@ -76,12 +76,12 @@ impl Looks {
         }
     }
 
-    /// Anything may have been missed.
+    /// Notifications may have been lost.
     pub(super) fn look_at_all(&mut self, now: Duration) {
         self.all_at = self.all_at.min(now);
     }
 
-    /// What to look at now.
+    /// What to read now.
     pub(super) fn next(&mut self, is_log_idle: bool, now: Duration) -> Option<Look> {
         if self.handed_at.is_some_and(|at| now < at + ANSWER_MAX || !is_log_idle) || now < self.full_until {
             return None;
@@ -96,23 +96,23 @@ impl Looks {
         has_any.then(|| Look { projects: Some(projects.into_iter().collect()), wishes, published })
     }
 
-    /// The log was handed what was found.
+    /// The log was given what was found.
     pub(super) fn has_handed(&mut self, now: Duration) {
         self.handed_at = Some(now);
     }
 
-    /// The log has come to it.
+    /// The log has processed it.
     pub(super) fn is_answered(&mut self) {
         self.handed_at = None;
     }
 
-    /// The log had no room for what this look has found.
+    /// The log had no room for what this read has found.
     pub(super) fn had_no_room(&mut self, look: Look, now: Duration) {
         self.full_until = now + NO_ROOM_WAIT;
         self.look_again(look, now);
     }
 
-    /// There is more where this look has found something.
+    /// There is more to read where this read has found something.
     pub(super) fn look_again(&mut self, look: Look, now: Duration) {
         self.due.wishes |= look.wishes;
         self.due.published |= look.published;
@@ -122,7 +122,7 @@ impl Looks {
         }
     }
 
-    /// Is it time to write something to see it come back?
+    /// Whether it is time to write a probe.
     pub(super) fn probes(&mut self, now: Duration) -> bool {
         let is_due = now >= self.probe_at;
         if is_due {
@@ -131,12 +131,12 @@ impl Looks {
         is_due
     }
 
-    /// The log had no room for that.
+    /// The log had no room for the probe.
     pub(super) fn probes_soon(&mut self, now: Duration) {
         self.probe_at = now + PROBE_AGAIN;
     }
 
-    /// For how long nothing is to be done though nothing is heard.
+    /// How long nothing is due unless a notification arrives.
     pub(super) fn wait(&self, now: Duration) -> Duration {
         if let Some(at) = self.handed_at {
             return if now < at + ANSWER_PACE.1 { ANSWER_PACE.0 } else { ANSWER_PACE.1 };
@@ -147,7 +147,7 @@ impl Looks {
     }
 }
 
-/// Those of the projects of which there may be more than one look has found.
+/// The projects of which there may be more than this read has found.
 pub(super) fn with_more(standings: &[Standing], found: &[Followed]) -> Vec<ProjectId> {
     let fair_part = BYTES_MAX / standings.len().max(1);
     let bytes = |it: &Followed| it.messages.iter().map(|message| message.json.len()).sum::<usize>();

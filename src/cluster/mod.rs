@@ -1,15 +1,16 @@
-//! What keeps a node among others that share its store: it says that it is alive, takes over from those that are not, lets
-//! go of everything where it is itself thought to be gone, and finds out what the others have written.
+//! Keeps this node a member of a cluster that shares a store: it renews the lease of the node, takes over the runs of
+//! failed nodes, stops everything if this node has lost its own lease (fencing), and reads what other nodes have
+//! written.
 //!
-//! Three threads, each a thin shell about a machine that has no clock and no engine of its own:
+//! There are three threads. Each is a thin shell around a state machine that has neither a clock nor a database:
 //!
-//! | thread | machine | what it does |
+//! | thread | state machine | what it does |
 //! |---|---|---|
-//! | `lease` | `Pulse`, `Wakes` | beats, takes over, wakes others up |
-//! | `fence` | `Pulse` | fences this node in time though the engine does not answer |
-//! | `tail` | `Looks` | finds what others have written, and has the log tell it |
+//! | `lease` | `Pulse`, `Wakes` | renews the lease, takes over runs, notifies other nodes |
+//! | `fence` | `Pulse` | fences this node in time even if the database does not answer |
+//! | `tail` | `Looks` | reads what other nodes have written, and passes it to the log |
 //!
-//! Everything here goes by the monotonic clock. What time it is for a lease is the engine's to say.
+//! All times here are of the monotonic clock. Only the clock of the database decides whether a lease has expired.
 
 mod fence_thread;
 mod hands;

@@ -1,46 +1,46 @@
-//! How often a node does what it does by itself.
+//! How often a node renews its lease, reads and notifies.
 
 use std::time::Duration;
 
-/// What is left of a lease when its node fences itself, so that whoever takes over finds nobody at work: for a third of a
-/// short lease at most.
+/// How much of a lease is left when its node fences itself, so that a node that takes over finds nothing running: at most
+/// a third of a short lease.
 const MARGIN_MAX: Duration = Duration::from_secs(2);
 
-/// How often a node beats at least: with each beat it looks whether another has gone, so that runs wait little longer than a
-/// lease for the next node.
+/// The maximum time between two renewals: each one also checks whether another node has failed, so that its runs wait
+/// little longer than a lease for the next node.
 const BEAT_MAX: Duration = Duration::from_millis(1500);
 
-/// How often all standings are compared where others wake this node up.
+/// How often the positions of all projects are compared if nodes notify each other.
 const LOOK_EACH: Duration = Duration::from_secs(1);
 
 /// See the top of this file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
-    /// How long a node is believed alive that says nothing.
+    /// How long a node may be silent before it counts as failed.
     pub(crate) ttl: Duration,
-    /// How often it is looked what others have written though nobody has told of it.
+    /// How often to read what other nodes have written without a notification.
     pub(crate) look_each: Duration,
-    /// Do nodes wake each other up?
+    /// Whether nodes notify each other.
     pub(crate) wakes: bool,
 }
 
 impl Pace {
-    /// Of nodes that wake each other up.
+    /// For nodes that notify each other.
     pub(crate) fn notified(ttl: Duration) -> Self {
         Self { ttl, look_each: LOOK_EACH, wakes: true }
     }
 
-    /// Of nodes that look by themselves so often.
+    /// For nodes that poll at this interval.
     pub(crate) fn polling(ttl: Duration, look_each: Duration) -> Self {
         Self { ttl, look_each, wakes: false }
     }
 
-    /// From one beat to the next.
+    /// The time between two renewals.
     pub(super) fn beat_each(self) -> Duration {
         (self.ttl / 3).min(BEAT_MAX)
     }
 
-    /// How long after the beginning of the last beat that was taken a node fences itself.
+    /// How long after sending its last successful renewal a node fences itself.
     pub(super) fn fence_after(self) -> Duration {
         self.ttl - MARGIN_MAX.min(self.ttl / 3)
     }

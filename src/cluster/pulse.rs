@@ -1,9 +1,9 @@
-//! Whether this node's lease is its own, as far as it can tell by its own clock.
+//! Whether this node still holds its lease, as far as its own clock can tell.
 //!
-//! A beat counts from when it began: the engine can't have taken it before that. So this clock is never behind the engine's
-//! as to how much of the lease is left.
+//! A renewal counts from the time it was sent: the database cannot have processed it earlier. So this clock never
+//! overestimates how much of the lease is left.
 //!
-//! A node that has joined again is a new one, with a lease that runs from then on, though none of its beats is taken.
+//! A node that has joined again is a new node, whose lease starts at that time even before its first renewal.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::pace::Pace;
 use super::trouble::Trouble;
 use crate::log::{Beat, BeatError, StoreError};
 
-/// The pulse of two threads: one that beats, and one that fences this node though a beat does not come back.
+/// The pulse, shared by the thread that renews the lease and the thread that fences this node if no answer arrives.
 #[derive(Clone)]
 pub(crate) struct SharedPulse(Arc<Mutex<Pulse>>);
 
@@ -20,37 +20,37 @@ pub(crate) struct SharedPulse(Arc<Mutex<Pulse>>);
 pub(super) struct Pulse {
     pace: Pace,
     lease: Lease,
-    /// When it began to join again the last time, as far as that is known.
+    /// When it last began to join again, as far as known.
     joined_at: Duration,
     beat_at: Duration,
     trouble: Trouble,
 }
 
-/// What is known of the lease.
+/// What is known about the lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lease {
-    /// It is this node's. The last beat that was taken began then, or the node to join.
+    /// This node holds it. The time when the last successful renewal was sent, or the node began to join.
     Held { since: Duration },
-    /// It may not be any more: the node was fenced, and has not joined again so far.
+    /// It may be lost: the node was fenced, and has not joined again yet.
     Lost,
 }
 
-/// What is to be done for what came of a beat.
+/// What follows from the result of a renewal.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Heard {
-    /// This node is to let go of everything.
+    /// This node must be fenced.
     pub(super) fences: bool,
     /// A line for the log.
     pub(super) line: Option<String>,
 }
 
 impl SharedPulse {
-    /// Of a node that began to join at `now`. It beats at once.
+    /// For a node that began to join at `now`. Its first renewal is due at once.
     pub(crate) fn new(pace: Pace, now: Duration) -> Self {
         Self(Arc::new(Mutex::new(Pulse::new(pace, now))))
     }
 
-    /// There may be something to take over: it beats at once where it may.
+    /// There may be runs to take over: the next renewal is due at once, if allowed.
     pub(crate) fn hurry(&self, now: Duration) {
         self.lock().hurry(now);
     }
@@ -66,19 +66,19 @@ impl Pulse {
         Self { pace, lease: Lease::Held { since: now }, joined_at: Duration::ZERO, beat_at: now, trouble }
     }
 
-    /// When the next beat is due.
+    /// When the next renewal is due.
     pub(super) fn beat_at(&self) -> Duration {
         self.beat_at
     }
 
-    /// There may be something to take over.
+    /// There may be runs to take over.
     pub(super) fn hurry(&mut self, now: Duration) {
         if matches!(self.lease, Lease::Held { .. }) {
             self.beat_at = self.beat_at.min(now);
         }
     }
 
-    /// When this node is to be fenced unless a beat is taken before; nothing where it is.
+    /// When this node must be fenced unless a renewal succeeds first; nothing if it is fenced already.
     pub(super) fn fences_at(&self) -> Option<Duration> {
         match self.lease {
             Lease::Held { since } => Some(since + self.pace.fence_after()),
@@ -86,7 +86,7 @@ impl Pulse {
         }
     }
 
-    /// What came of a beat that began then, of a node that began to join again at `joined_at`.
+    /// Processes the result of a renewal that was sent at `began`, by a node that last began to join at `joined_at`.
     pub(super) fn hear(
         &mut self,
         joined_at: Duration,
@@ -109,7 +109,7 @@ impl Pulse {
             Err(BeatError::Fenced) => {
                 let fences = matches!(self.lease, Lease::Held { .. });
                 self.lease = Lease::Lost;
-                self.put_off("others think that this node is gone", now, fences)
+                self.put_off("its lease has expired, and the other nodes treat it as failed", now, fences)
             }
             Err(BeatError::Down(StoreError(reason))) => self.put_off(reason, now, false),
         }
@@ -121,7 +121,7 @@ impl Pulse {
         Heard { fences, line }
     }
 
-    /// Is too little left of the lease? Said once, and again where the node has joined again since.
+    /// Whether too little of the lease is left. True once, and again after the node has joined again.
     pub(super) fn runs_out(&mut self, joined_at: Duration, now: Duration) -> bool {
         self.note_joined(joined_at);
         let is_over = self.fences_at().is_some_and(|at| now >= at);
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!((pulse.beat_at(), pulse.fences_at()), (next, Some(at(18))), "it counts from when it began");
         assert_eq!(
             pulse.hear(at(0), at(10), &down(), at(12)).line.as_deref(),
-            Some("can't renew this node's lease: cut")
+            Some("cannot renew this node's lease: cut")
         );
         assert!(pulse.beat_at() < at(13), "it is tried again sooner than it beats");
         assert!(!pulse.runs_out(at(0), at(17)));

@@ -1,5 +1,5 @@
-//! The thread that finds out what others have written. What it hears is taken from its connection whatever else there is to
-//! do: one that does not listen would hold the engine's housekeeping up.
+//! The thread that reads what other nodes have written. It always drains the notifications of its connection: a
+//! listener that does not read would block the notification queue of the database.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,40 +22,40 @@ pub(crate) struct TailThread {
     tail: Box<dyn Tail>,
     looks: Looks,
     pulse: SharedPulse,
-    /// Of the thread that beats.
+    /// Of the lease thread.
     bell: Bell,
     vitals: Arc<Vitals>,
     hands: Arc<dyn Hands>,
     is_closed: Arc<AtomicBool>,
     trouble: Trouble,
-    /// Says when the log has come to what it was handed last.
+    /// Signals that the log has processed what it was given last.
     answered: Option<Receiver<Answer>>,
     probed: u64,
-    /// The first of what applications had published, when that was looked at last.
+    /// The first waiting message of an application at the last read.
     published: Option<u64>,
 }
 
-/// The way to a [`TailThread`].
+/// Handle of a [`TailThread`].
 pub(crate) struct TailHandle(Arc<AtomicBool>);
 
 impl TailHandle {
-    /// Nothing is looked for any more: it ends when it next looks up, within a second.
+    /// Stops the thread: it ends at its next check, within a second.
     pub(crate) fn close(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
 }
 
-/// What a look has found.
+/// What a read has found.
 #[derive(Debug, Default)]
 struct Found {
     commands: Vec<Command>,
-    /// Where there may be more.
+    /// Projects of which there may be more.
     again: Option<Look>,
     has_tickets: bool,
 }
 
 impl TailThread {
-    /// One that looks with this tail, and the way to it.
+    /// Creates a thread that reads with this tail, and its handle.
     pub(crate) fn new(
         tail: Box<dyn Tail>,
         pace: Pace,
@@ -65,7 +65,7 @@ impl TailThread {
     ) -> (Self, TailHandle) {
         let is_closed = Arc::new(AtomicBool::new(false));
         let handle = TailHandle(Arc::clone(&is_closed));
-        let (looks, trouble) = (Looks::new(pace, clock::mono()), Trouble::with("hear what other nodes write"));
+        let (looks, trouble) = (Looks::new(pace, clock::mono()), Trouble::with("read what other nodes write"));
         (
             Self {
                 tail,
@@ -84,7 +84,7 @@ impl TailThread {
         )
     }
 
-    /// Works until it is closed.
+    /// Runs until it is closed.
     pub(crate) fn run(mut self) {
         while !self.is_closed.load(Ordering::SeqCst) {
             let turned = self.turn();
@@ -100,7 +100,7 @@ impl TailThread {
         }
     }
 
-    /// Hears what there is to hear, and looks at what is due.
+    /// Receives notifications, and reads what is due.
     pub(super) fn turn(&mut self) -> Result<(), StoreError> {
         let hints = self.tail.wait(self.looks.wait(clock::mono()))?;
         let now = clock::mono();
@@ -154,7 +154,7 @@ impl TailThread {
         looked
     }
 
-    /// What can't be read leaves what was found before it.
+    /// If reading fails, what was found before is kept.
     fn find(&mut self, look: &Look, found: &mut Found) -> Result<(), StoreError> {
         let with_more = self.follow(look.projects.as_deref(), &mut found.commands)?;
         if look.wishes {
@@ -188,7 +188,7 @@ impl TailThread {
         Ok(())
     }
 
-    /// Those projects of which there may be more.
+    /// The projects of which there may be more.
     fn follow(
         &mut self,
         projects: Option<&[ProjectId]>,

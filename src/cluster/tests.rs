@@ -1,4 +1,4 @@
-//! The threads with fakes for the engine and the log.
+//! Tests of the threads, with fakes for the database and the log.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

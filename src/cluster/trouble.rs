@@ -1,4 +1,4 @@
-//! How long to wait after a failure, and what of it is worth a line in the log: its beginning, another reason, its end.
+//! How long to wait after a failure, and when to log it: when it starts, when its reason changes, and when it is over.
 
 use std::time::Duration;
 
@@ -39,12 +39,12 @@ impl Trouble {
         let is_new = before.as_ref().is_none_or(|it| it.reason != reason);
         let wait = before.map_or(AGAIN_AFTER, |it| (2 * it.wait).min(AGAIN_AFTER_MAX));
         self.now = Some(Failing { reason: reason.to_owned(), wait });
-        (wait, is_new.then(|| format!("can't {}: {reason}", self.what)))
+        (wait, is_new.then(|| format!("cannot {}: {reason}", self.what)))
     }
 
     /// It has not. A line for the log where it had before.
     pub(super) fn is_over(&mut self) -> Option<String> {
-        self.now.take().map(|_| format!("it works again to {}", self.what))
+        self.now.take().map(|_| format!("can {} again", self.what))
     }
 }
 
@@ -56,12 +56,12 @@ mod tests {
     fn an_outage_is_told_once_and_its_end_too() {
         let mut trouble = Trouble::with("beat");
         assert_eq!(trouble.is_over(), None);
-        assert_eq!(trouble.has_failed("cut").1.as_deref(), Some("can't beat: cut"));
+        assert_eq!(trouble.has_failed("cut").1.as_deref(), Some("cannot beat: cut"));
         assert_eq!(trouble.has_failed("cut").1, None);
-        assert_eq!(trouble.has_failed("refused").1.as_deref(), Some("can't beat: refused"));
+        assert_eq!(trouble.has_failed("refused").1.as_deref(), Some("cannot beat: refused"));
         let waits: Vec<_> = (0..4).map(|_| trouble.has_failed("refused").0.as_millis()).collect();
         assert_eq!(waits, [2000; 4]);
-        assert_eq!(trouble.is_over().as_deref(), Some("it works again to beat"));
-        assert_eq!(trouble.has_failed("cut"), (AGAIN_AFTER, Some("can't beat: cut".to_owned())));
+        assert_eq!(trouble.is_over().as_deref(), Some("can beat again"));
+        assert_eq!(trouble.has_failed("cut"), (AGAIN_AFTER, Some("cannot beat: cut".to_owned())));
     }
 }

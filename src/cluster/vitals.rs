@@ -1,9 +1,9 @@
-//! How a node is among the others, as its threads say it and the loop shows it.
+//! The state of this node in the cluster: written by its threads, shown by the loop.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How long nothing may have come back that this node has written before it is no node to send anyone to.
+/// How long nothing that this node has written may fail to come back before it is reported as not ready.
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(15);
 
 /// See the top of this file. Times are of the monotonic clock.
@@ -17,25 +17,25 @@ pub(crate) struct Vitals {
     taken_over: AtomicU64,
 }
 
-/// What the loop shows of it.
+/// The values that the loop shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shown {
-    /// How long ago the last beat began that was taken.
+    /// How long ago the last successful renewal was sent.
     pub(crate) lease_age: Duration,
-    /// How long ago this node knew of all that others had written.
+    /// How long ago this node had read everything that others had written.
     pub(crate) tail_lag: Duration,
-    /// How long ago something came back the last time that this node had written.
+    /// How long ago this node last read back something that it had written.
     pub(crate) round_trip_age: Duration,
-    /// Nodes that are alive, this one too.
+    /// Live nodes, including this one.
     pub(crate) nodes: u64,
     /// How often this node was fenced.
     pub(crate) fences: u64,
-    /// Nodes whose runs it has taken over.
+    /// Failed nodes whose runs it has taken over.
     pub(crate) taken_over: u64,
 }
 
 impl Vitals {
-    /// Of a node that has joined at `now`.
+    /// For a node that has joined at `now`.
     pub(crate) fn new(now: Duration) -> Self {
         let at = || AtomicU64::new(millis(now));
         Self {
@@ -66,12 +66,12 @@ impl Vitals {
         self.came_back_at.store(millis(now), Ordering::Relaxed);
     }
 
-    /// Has nothing come back for too long that this node has written?
+    /// Whether nothing that this node has written has come back for too long.
     pub(crate) fn is_cut_off(&self, now: Duration) -> bool {
         self.shown(now).round_trip_age >= ROUND_TRIP_MAX
     }
 
-    /// All of it.
+    /// All values.
     pub(crate) fn shown(&self, now: Duration) -> Shown {
         let since = |at: &AtomicU64| now.saturating_sub(Duration::from_millis(at.load(Ordering::Relaxed)));
         Shown {

@@ -1,4 +1,4 @@
-//! Who is to be told that something has moved: gathered while it is too soon to tell it.
+//! Collects the notifications for other nodes while it is too early to send them.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,10 +8,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::model::ProjectId;
 
-/// From one wake-up to the next: a database that is told more often does little else.
+/// Minimum time between two notifications: sending more would overload the database.
 const PACE: Duration = Duration::from_millis(10);
 
-/// See the top of this file. It holds no more than there are projects.
+/// See the top of this file. Its size is bounded by the number of projects.
 #[derive(Debug, Default)]
 pub(super) struct Wakes {
     projects: BTreeSet<ProjectId>,
@@ -25,13 +25,13 @@ impl Wakes {
         self.has_wishes |= has_wishes;
     }
 
-    /// When what there is to tell is to be told.
+    /// When the collected notifications are due.
     pub(super) fn due_at(&self) -> Option<Duration> {
         let has_any = self.has_wishes || !self.projects.is_empty();
         has_any.then(|| self.told_at.map_or(Duration::ZERO, |at| at + PACE))
     }
 
-    /// What is to be told now.
+    /// The notifications that are due now.
     pub(super) fn take(&mut self, now: Duration) -> Option<(Vec<ProjectId>, bool)> {
         self.due_at().filter(|at| now >= *at)?;
         self.told_at = Some(now);
@@ -40,7 +40,7 @@ impl Wakes {
     }
 }
 
-/// Has others woken up. Nobody who rings waits.
+/// Requests notifications of other nodes. Never blocks.
 #[derive(Clone)]
 pub(crate) struct Bell {
     wakes: Arc<Mutex<Wakes>>,
@@ -61,7 +61,7 @@ impl Bell {
         (Self { wakes: Arc::clone(&wakes), bell }, Rung { wakes, rung })
     }
 
-    /// These projects have moved, and perhaps wishes have.
+    /// These projects have new messages, and possibly there are new requests.
     pub(crate) fn ring(&self, moved: Vec<ProjectId>, has_wishes: bool) {
         if moved.is_empty() && !has_wishes {
             return;
@@ -70,7 +70,7 @@ impl Bell {
         self.rouse();
     }
 
-    /// Whoever tells others is to look what else there is to do.
+    /// Wakes the lease thread to check what else is due.
     pub(crate) fn rouse(&self) {
         // Where it is full it has rung, and nobody has come to it so far.
         let _ = self.bell.try_send(());

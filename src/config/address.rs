@@ -1,4 +1,4 @@
-//! Where to listen: `127.0.0.1:8080`, `[::]:8080`, `localhost:0`, `stepcast.internal:8080`.
+//! The address to listen on: `127.0.0.1:8080`, `[::]:8080`, `localhost:0`, `stepcast.internal:8080`.
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,4 @@
-//! What only several settings together can get wrong. Asked by the commands that need it, once everything is loaded.
+//! Checks that involve several settings at once. Commands run those that they need, once all settings are loaded.
 
 use std::fs::File;
 use std::io;
@@ -41,7 +41,7 @@ impl Config {
         let is_of_no_use =
             matches!(self.data, DataLocation::Postgres(_)) && self.store.synchronous != Synchronous::default();
         is_of_no_use.then(|| {
-            let why = "is for a directory; what a message survives in PostgreSQL, its synchronous_commit says";
+            let why = "only applies if data is a directory; PostgreSQL has its own setting, synchronous_commit";
             format!("store.synchronous: {why}")
         })
     }
@@ -52,12 +52,13 @@ impl Config {
     /// Where tokens are signed elsewhere, or a secret is missing or short.
     pub(crate) fn signing_secret(&self) -> Result<&Secret, ConfigError> {
         let elsewhere = match (&self.auth.jwks, self.auth.jwt_algorithm) {
-            (Some(_), _) => {
-                Some("auth.jwks: is set; tokens are signed by the identity provider, or with --key".to_owned())
-            }
+            (Some(_), _) => Some(
+                "auth.jwks: is set, so the identity provider signs tokens; use --key to sign with a private key"
+                    .to_owned(),
+            ),
             (None, JwtAlgorithm::Hs256) => None,
             (None, other) => {
-                let what = format!("tokens of {other} are signed where the private key is");
+                let what = format!("{other} tokens are signed with a private key; use --key");
                 Some(format!("auth.jwt_algorithm: expected HS256; {what}"))
             }
         };
@@ -69,7 +70,7 @@ impl Config {
         let secrets = &self.auth.jwt_secret;
         if secrets.is_empty() {
             return vec![format!(
-                "auth.jwt_secret: missing; expected at least {JWT_SECRET_BYTES_MIN} bytes, in the variable \
+                "auth.jwt_secret: missing; expected at least {JWT_SECRET_BYTES_MIN} bytes, in the environment variable \
                  STEPCAST_JWT_SECRET or in the file"
             )];
         }
@@ -88,8 +89,8 @@ impl Config {
             return self.wrong_with_secrets();
         }
         let issue = match &self.auth.jwt_public_key {
-            None => Some(format!("missing; {} needs the path of a PEM file", self.auth.jwt_algorithm)),
-            Some(path) => File::open(path).err().map(|error| format!("{}: can't be read: {error}", path.display())),
+            None => Some(format!("missing; {} requires the path of a PEM file", self.auth.jwt_algorithm)),
+            Some(path) => File::open(path).err().map(|error| format!("{}: cannot be read: {error}", path.display())),
         };
         issue.map(|issue| format!("auth.jwt_public_key: {issue}")).into_iter().collect()
     }
@@ -103,13 +104,16 @@ impl Config {
             (auth.jwt_algorithm != JwtAlgorithm::default(), "auth.jwt_algorithm"),
         ];
         let both = others.into_iter().filter(|(is_set, _)| *is_set);
-        let mut issues: Vec<_> =
-            both.map(|(_, other)| format!("auth.jwks: excludes {other}; expected one of the two")).collect();
+        let mut issues: Vec<_> = both
+            .map(|(_, other)| format!("auth.jwks: cannot be combined with {other}; set only one of them"))
+            .collect();
         if jwks.url().is_some() && !CAN_ASK {
-            issues.push("auth.jwks: expected a file, as this program was built without http-tool".to_owned());
+            issues.push(
+                "auth.jwks: expected a file, because this program was built without the feature http-tool".to_owned(),
+            );
         }
         let unreadable = jwks.file().and_then(|path| File::open(path).err());
-        issues.extend(unreadable.map(|error| format!("auth.jwks: {jwks}: can't be read: {error}")));
+        issues.extend(unreadable.map(|error| format!("auth.jwks: {jwks}: cannot be read: {error}")));
         issues
     }
 }
@@ -124,12 +128,12 @@ impl TlsConfig {
         if !CAN_SPEAK_TLS {
             return vec![format!("{set_first}: this program was built without the feature tls")];
         }
-        let missing = |name| format!("{name}: missing; {set_first} needs it: the path of a PEM file");
+        let missing = |name| format!("{name}: missing; {set_first} requires it: the path of a PEM file");
         let mut issues: Vec<_> = unset.into_iter().map(|(name, _)| missing(name)).collect();
         for (name, path) in set {
             let path = path.as_ref().expect("it is set");
             let unreadable = File::open(path).err();
-            issues.extend(unreadable.map(|error| format!("{name}: {}: can't be read: {error}", path.display())));
+            issues.extend(unreadable.map(|error| format!("{name}: {}: cannot be read: {error}", path.display())));
         }
         issues
     }
@@ -149,8 +153,8 @@ fn lets_others_in(key: &str, listen: &ListenAddress) -> Option<String> {
 /// What speaks against listening without tokens at a name: it must stand for this machine alone.
 fn wrong_with_name(key: &str, listen: &ListenAddress, resolved: io::Result<Vec<SocketAddr>>) -> Option<String> {
     match resolved {
-        Err(error) => Some(format!("{key}: can't resolve {listen}: {error}")),
-        Ok(addresses) if addresses.is_empty() => Some(format!("{key}: can't resolve {listen}: no address")),
+        Err(error) => Some(format!("{key}: cannot resolve {listen}: {error}")),
+        Ok(addresses) if addresses.is_empty() => Some(format!("{key}: cannot resolve {listen}: no address")),
         Ok(addresses) => {
             let is_local = addresses.iter().all(|address| address.ip().to_canonical().is_loopback());
             (!is_local).then(|| lets_everyone_in(listen))
@@ -160,7 +164,7 @@ fn wrong_with_name(key: &str, listen: &ListenAddress, resolved: io::Result<Vec<S
 
 fn lets_everyone_in(listen: &ListenAddress) -> String {
     format!(
-        "auth.mode: none lets everyone who reaches {listen} in; expected a loopback address to listen at, or --insecure"
+        "auth.mode: none gives everyone who can reach {listen} full access; listen on a loopback address, or pass --insecure"
     )
 }
 
@@ -189,7 +193,7 @@ mod tests {
             (
                 "0.0.0.0:80",
                 false,
-                "auth.mode: none lets everyone who reaches 0.0.0.0:80 in; expected a loopback address to listen at, or \
+                "auth.mode: none gives everyone who can reach 0.0.0.0:80 full access; listen on a loopback address, or pass \
                  --insecure",
             ),
         ];
@@ -212,7 +216,7 @@ mod tests {
         assert_eq!(verdict(&with(Synchronous::Normal), false), "ok");
         assert_eq!(
             verdict(&with(Synchronous::Full), false),
-            "store.synchronous: is for a directory; what a message survives in PostgreSQL, its synchronous_commit says"
+            "store.synchronous: only applies if data is a directory; PostgreSQL has its own setting, synchronous_commit"
         );
     }
 
@@ -220,7 +224,7 @@ mod tests {
     fn a_name_that_does_not_resolve_was_said_to_let_everyone_in() {
         let config = config("nobody.invalid:80", |config| config.auth.mode = AuthMode::None);
         let said = verdict(&config, false);
-        assert!(said.starts_with("listen: can't resolve nobody.invalid:80: "), "{said}");
+        assert!(said.starts_with("listen: cannot resolve nobody.invalid:80: "), "{said}");
     }
 
     #[test]
@@ -247,7 +251,7 @@ mod tests {
         };
         assert_eq!(
             verdict(&with(&[]), true),
-            "auth.jwt_secret: missing; expected at least 32 bytes, in the variable STEPCAST_JWT_SECRET or in the file"
+            "auth.jwt_secret: missing; expected at least 32 bytes, in the environment variable STEPCAST_JWT_SECRET or in the file"
         );
         let (short, good) = ("x".repeat(31), "x".repeat(32));
         assert_eq!(verdict(&with(&[&short]), false), "auth.jwt_secret: expected at least 32 bytes");
@@ -264,7 +268,7 @@ mod tests {
                 change(config);
             })
         };
-        let excluded = |other: &str| format!("auth.jwks: excludes {other}; expected one of the two");
+        let excluded = |other: &str| format!("auth.jwks: cannot be combined with {other}; set only one of them");
         let secret = |config: &mut Config| config.auth.jwt_secret = vec![Secret::new("x".repeat(32))];
         assert_eq!(verdict(&with("Cargo.toml", &|_| {}), false), "ok", "what is in it is auth's to judge");
         assert_eq!(verdict(&with("Cargo.toml", &secret), false), excluded("auth.jwt_secret (STEPCAST_JWT_SECRET)"));
@@ -275,14 +279,17 @@ mod tests {
         let both = format!("{}\n{}", excluded("auth.jwt_public_key"), excluded("auth.jwt_algorithm"));
         assert_eq!(verdict(&with("Cargo.toml", &key), false), both);
         let missing = verdict(&with("/nowhere/keys.json", &|_| {}), false);
-        assert!(missing.starts_with("auth.jwks: /nowhere/keys.json: can't be read: "), "{missing}");
+        assert!(missing.starts_with("auth.jwks: /nowhere/keys.json: cannot be read: "), "{missing}");
         let url = match CAN_ASK {
             true => "ok",
-            false => "auth.jwks: expected a file, as this program was built without http-tool",
+            false => "auth.jwks: expected a file, because this program was built without the feature http-tool",
         };
         assert_eq!(verdict(&with("https://id.example.com/keys", &|_| {}), false), url);
         let error = with("Cargo.toml", &secret).signing_secret().expect_err("not here").to_string();
-        assert_eq!(error, "auth.jwks: is set; tokens are signed by the identity provider, or with --key");
+        assert_eq!(
+            error,
+            "auth.jwks: is set, so the identity provider signs tokens; use --key to sign with a private key"
+        );
     }
 
     #[test]
@@ -293,12 +300,12 @@ mod tests {
                 config.auth.jwt_public_key = path.map(Into::into);
             })
         };
-        assert_eq!(verdict(&with(None), false), "auth.jwt_public_key: missing; ES256 needs the path of a PEM file");
+        assert_eq!(verdict(&with(None), false), "auth.jwt_public_key: missing; ES256 requires the path of a PEM file");
         let missing = verdict(&with(Some("/nowhere/key.pem")), false);
-        assert!(missing.starts_with("auth.jwt_public_key: /nowhere/key.pem: can't be read: "), "{missing}");
+        assert!(missing.starts_with("auth.jwt_public_key: /nowhere/key.pem: cannot be read: "), "{missing}");
         assert_eq!(verdict(&with(Some("Cargo.toml")), false), "ok", "what is in it is auth's to judge");
         let error = with(None).signing_secret().expect_err("no secret");
-        let expected = "auth.jwt_algorithm: expected HS256; tokens of ES256 are signed where the private key is";
+        let expected = "auth.jwt_algorithm: expected HS256; ES256 tokens are signed with a private key; use --key";
         assert_eq!(error.to_string(), expected);
     }
 
@@ -321,14 +328,14 @@ mod tests {
         let good = Some("Cargo.toml");
         assert_eq!(said(good, good, None), "ok", "what is in it is for the start to judge");
         assert_eq!(said(good, good, Some("127.0.0.1:1")), "ok");
-        assert_eq!(said(good, None, None), "tls.key: missing; tls.cert needs it: the path of a PEM file");
-        assert_eq!(said(None, good, None), "tls.cert: missing; tls.key needs it: the path of a PEM file");
-        let both = "tls.cert: missing; tls.listen needs it: the path of a PEM file\n\
-                    tls.key: missing; tls.listen needs it: the path of a PEM file";
+        assert_eq!(said(good, None, None), "tls.key: missing; tls.cert requires it: the path of a PEM file");
+        assert_eq!(said(None, good, None), "tls.cert: missing; tls.key requires it: the path of a PEM file");
+        let both = "tls.cert: missing; tls.listen requires it: the path of a PEM file\n\
+                    tls.key: missing; tls.listen requires it: the path of a PEM file";
         assert_eq!(said(None, None, Some("127.0.0.1:1")), both);
         let missing = said(good, Some("/nowhere/key.pem"), None);
-        assert!(missing.starts_with("tls.key: /nowhere/key.pem: can't be read: "), "{missing}");
+        assert!(missing.starts_with("tls.key: /nowhere/key.pem: cannot be read: "), "{missing}");
         let open = said(good, good, Some("0.0.0.0:1"));
-        assert!(open.starts_with("auth.mode: none lets everyone who reaches 0.0.0.0:1 in"), "{open}");
+        assert!(open.starts_with("auth.mode: none gives everyone who can reach 0.0.0.0:1 full access"), "{open}");
     }
 }

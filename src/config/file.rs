@@ -1,4 +1,4 @@
-//! The reader of the file: TOML into [`Config`], every mistake with its line.
+//! Reads the configuration file: TOML into [`Config`]; every mistake is reported with its line.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};

@@ -1,4 +1,4 @@
-//! What must hold of a configuration file, whatever is in it: properties, for the fuzzer and the tests of its corpus.
+//! Properties that every configuration file must satisfy, for the fuzzer and for the tests of its corpus.
 
 use super::units::{parse_duration, parse_size, show_duration, show_size};
 use super::{Cidr, KEYS, ListenAddress, Sources};

@@ -1,4 +1,4 @@
-//! The names that the server goes by: `events.example.com`, `events.example.com:8443`.
+//! The host names that the server answers to: `events.example.com`, `events.example.com:8443`.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! Where the keys of an identity provider are: a file, or a url that nobody on the way can answer in its place.
+//! The location of an identity provider's keys: a file, or a URL whose answer cannot be forged on the way.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Brings file, environment and flags together: a flag beats the environment, the environment beats the file.
+//! Combines file, environment and flags: a flag overrides the environment, the environment overrides the file.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -17,7 +17,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// The variable that names the file where no flag does.
 const FILE_VARIABLE: &str = "STEPCAST_CONFIG";
 
-/// What Kubernetes lets the variables of a service begin with that is called `stepcast`.
+/// Kubernetes sets variables with this prefix for a service that is called `stepcast`.
 const SERVICE_PREFIX: &str = "SERVICE_";
 
 /// Everything that settings can come from.
@@ -25,25 +25,25 @@ const SERVICE_PREFIX: &str = "SERVICE_";
 pub struct Sources {
     /// The file's name, for errors, and its text.
     pub file: Option<(String, String)>,
-    /// The environment; whatever is not stepcast's is passed over. A variable that is empty counts as unset.
+    /// The environment. Variables of other programs are ignored; an empty variable counts as unset.
     pub environment: Vec<(OsString, OsString)>,
     /// Paths of keys (`sse.heartbeat`) with the values that flags gave them.
     pub flags: Vec<(&'static str, String)>,
 }
 
-/// Settings, and what is odd about where they came from.
+/// The settings, and warnings about where they came from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
     /// The settings.
     pub config: Config,
-    /// Sentences for the log.
+    /// One sentence each, for the log.
     pub warnings: Vec<String>,
 }
 
 /// Everything that is wrong with the settings, one line each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// At least one. Each names its place: `stepcast.toml:3: ...`, `--listen: ...`, `STEPCAST_LISTEN: ...`.
+    /// At least one. Each begins with where the mistake is: `stepcast.toml:3: ...`, `--listen: ...`, `STEPCAST_LISTEN: ...`.
     pub issues: Vec<String>,
 }
 
@@ -69,7 +69,7 @@ impl std::error::Error for ConfigError {}
 /// All mistakes at once, each with its file and line, variable or flag, and what was expected.
 ///
 /// # Panics
-/// Where a flag's path is no key's.
+/// If a flag names a path that is not in the table of keys.
 ///
 /// ```
 /// # fn main() -> Result<(), stepcast::config::ConfigError> {
@@ -94,7 +94,7 @@ fn read(path: &Path) -> io::Result<String> {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> ConfigError {
-    ConfigError { issues: vec![format!("{}: can't be read: {error}", path.display())] }
+    ConfigError { issues: vec![format!("{}: cannot be read: {error}", path.display())] }
 }
 
 impl Sources {
@@ -143,7 +143,7 @@ impl Sources {
                 match value.to_str() {
                     Some("") => {}
                     Some(value) => apply(key, name, value, (config, places), issues),
-                    None => issues.push(format!("{name}: expected {}, found bytes that are no UTF-8", key.expected())),
+                    None => issues.push(format!("{name}: expected {}, found bytes that are not UTF-8", key.expected())),
                 }
             }
         }
@@ -157,8 +157,8 @@ fn apply(key: &Key, place: &str, value: &str, (config, places): (&mut Config, &m
     }
 }
 
-/// A variable that no key has but one nearly has. Others are let be: orchestrators make variables out of a service's
-/// name (`STEPCAST_PORT`), and commands that a plan runs get some of stepcast's own.
+/// A warning if a variable looks like the misspelt name of a setting. Other unknown variables are ignored: orchestrators
+/// derive variables from a service's name (`STEPCAST_PORT`), and stepcast sets some for the commands that a plan runs.
 fn misspelt(name: &OsString) -> Option<String> {
     let name = name.to_str().filter(|name| name.starts_with(VARIABLE_PREFIX))?;
     if name.trim_start_matches(VARIABLE_PREFIX).starts_with(SERVICE_PREFIX) {
@@ -170,7 +170,7 @@ fn misspelt(name: &OsString) -> Option<String> {
     }
     let bare = |name: &'static str| name.trim_start_matches(VARIABLE_PREFIX);
     let meant = suggest::closest(name.trim_start_matches(VARIABLE_PREFIX), known().map(bare))?;
-    Some(format!("the variable {name} is nobody's; was {VARIABLE_PREFIX}{meant} meant?"))
+    Some(format!("unknown environment variable {name}; did you mean {VARIABLE_PREFIX}{meant}?"))
 }
 
 #[cfg(test)]
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn a_file_that_is_missing_or_too_large_is_named() {
         let missing = load(Some(Path::new("/nowhere/stepcast.toml")), Vec::new()).expect_err("no such file");
-        assert!(missing.to_string().starts_with("/nowhere/stepcast.toml: can't be read: "), "{missing}");
+        assert!(missing.to_string().starts_with("/nowhere/stepcast.toml: cannot be read: "), "{missing}");
 
         let path = std::env::temp_dir().join(format!("stepcast-config-{}.toml", std::process::id()));
         std::fs::write(&path, "#".repeat(1 + FILE_BYTES_MAX as usize)).expect("writes");
@@ -190,7 +190,7 @@ mod tests {
         std::fs::remove_file(&path).expect("removes");
 
         let large = large.expect_err("too large").to_string();
-        assert!(large.ends_with(": can't be read: larger than 1MiB"), "{large}");
+        assert!(large.ends_with(": cannot be read: larger than 1MiB"), "{large}");
         let config = good.expect("loads").config;
         assert_eq!((config.history.runs, config.executor.workers), (3, 2));
     }

@@ -1,14 +1,13 @@
-//! Settings, parsed and checked once: file, environment and flags, through one table of keys.
+//! Settings from file, environment and flags, parsed and checked once, through one table of keys.
 //!
 //! A program that embeds the server fills in a [`Config`] itself, or [loads](load) it as `stepcast serve` does.
 //!
-//! `KEYS` is that table: each key's path, its kind of value, one line of documentation and the place in [`Config`]
-//! that it sets. The reader of the file, the names of environment variables and the flags of the command line all come
-//! out of it, so that no key can exist in one and lack in another. Tools (`tools.NAME`) and webhooks (`[[webhooks]]`) are declared in the file
-//! alone.
+//! The table is `KEYS`: each key has a path, a kind of value, a line of help, and the field of [`Config`] that it sets.
+//! The reader of the file, the names of environment variables and the flags of the command line all come from this
+//! table, so no key can exist in one of them and be missing in another. Only tools (`tools.NAME`) and webhooks
+//! (`[[webhooks]]`) can be set nowhere but in the file.
 //!
-//! Every mistake is found before anything starts, all of them are reported at once, and none of the reports shows a
-//! secret.
+//! All mistakes are found before anything starts and are reported together. No report shows a secret.
 
 mod address;
 mod check;

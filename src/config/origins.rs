@@ -1,4 +1,4 @@
-//! The browser origins that may call from elsewhere: `https://app.example`, `http://localhost:3000`.
+//! Browser origins of other sites that may call this server: `https://app.example`, `http://localhost:3000`.
 
 /// A list of origins, each `scheme://host` or `scheme://host:port`, in lower case as browsers send them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,4 +1,4 @@
-//! Where a PostgreSQL is that keeps the log.
+//! The URL of the PostgreSQL database that stores the log.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The settings as they are in the end, as a file that says where each comes from.
+//! The effective settings as a file that says where each of them was set.
 //!
 //! Tools and webhooks are shown as the file declares them. Their variables, headers, bodies and secrets are masked, the paths
 //! of webhooks and the queries of tools. What stands in a command's `argv` or in the path of a tool's url is shown.
@@ -246,7 +246,7 @@ mod tests {
             let (written, from) = line.split_once(" # ").expect("where from");
             assert_eq!((written.trim_end(), from), (format!("{start}{value}").as_str(), place));
         }
-        assert!(page.contains("\n# connections is not set: from the descriptor limit\n"), "{page}");
+        assert!(page.contains("\n# connections is not set: derived from the file descriptor limit\n"), "{page}");
     }
 
     #[test]

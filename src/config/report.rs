@@ -1,4 +1,4 @@
-//! What is wrong with the file, each mistake with its line; and what a value of TOML is, for those who read it.
+//! Collects the mistakes in the file, each with its line, and reads TOML values for those who report them.
 
 use toml::de::{DeArray, DeValue};
 

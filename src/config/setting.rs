@@ -1,4 +1,4 @@
-//! How each type of setting is written: the kind of value it takes, and how a text becomes one.
+//! How each type of setting is written: the kind of value it takes, and how text is parsed into it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -114,12 +114,12 @@ impl Kind {
     pub(super) fn expected(self, bounds: Bounds) -> String {
         match self {
             Self::Duration => format!("a duration such as 500ms, 15s, 5m or 7d{}", range(bounds, show_millis)),
-            Self::Size => format!("a size such as 256KiB, 1GiB or plain bytes{}", range(bounds, show_size)),
+            Self::Size => format!("a size such as 256KiB, 1GiB or a number of bytes{}", range(bounds, show_size)),
             Self::Count => format!("a whole number{}", range(bounds, |n| n.to_string())),
             Self::Word(words) => format!("one of {}", words.join(", ")),
             Self::List(what) => format!("a list of {what}"),
             Self::Text(what) => what.to_owned(),
-            Self::Texts | Self::Secret => "a text, or a list of texts".to_owned(),
+            Self::Texts | Self::Secret => "a string, or a list of strings".to_owned(),
         }
     }
 }
@@ -268,8 +268,10 @@ impl Setting for Option<ListenAddress> {
 impl Setting for DataLocation {
     fn kind(&self) -> Kind {
         Kind::Text(match CAN_KEEP {
-            true => "a directory, none to keep everything in memory, or a url such as postgres://user@host/db",
-            false => "none, or a url such as postgres://user@host/db, as this program was built without sqlite",
+            true => "a directory, none to keep everything in memory, or a URL such as postgres://user@host/db",
+            false => {
+                "none, or a URL such as postgres://user@host/db, because this program was built without the feature sqlite"
+            }
         })
     }
 
@@ -314,7 +316,7 @@ impl Setting for Option<PathBuf> {
 
 impl Setting for Option<KeyLocation> {
     fn kind(&self) -> Kind {
-        Kind::Text("the path of a file, or an https:// url (http:// on loopback alone)")
+        Kind::Text("the path of a file, or an https:// URL (http:// only on loopback)")
     }
 
     fn set(&mut self, raw: &Raw<'_>, _: Bounds) -> Result<(), String> {
@@ -332,7 +334,7 @@ impl Setting for Option<KeyLocation> {
 /// A `String` among the settings is the place of a claim.
 impl Setting for String {
     fn kind(&self) -> Kind {
-        Kind::Text("the name of a claim, or a JSON pointer as /realm_access/roles")
+        Kind::Text("the name of a claim, or a JSON pointer such as /realm_access/roles")
     }
 
     fn set(&mut self, raw: &Raw<'_>, _: Bounds) -> Result<(), String> {

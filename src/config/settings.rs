@@ -1,5 +1,5 @@
-//! All settings, typed, with their defaults. What each means stands here; how it is written stands in
-//! [`keys`](super::keys).
+//! All settings with their types and defaults. This file says what each setting means;
+//! [`keys`](super::keys) says how it is written.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,59 +17,59 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// Worker threads per core: steps mostly wait for programs and servers, so more of them than cores are of use.
+/// Worker threads per core: steps mostly wait for programs and servers, so more threads than cores are useful.
 const WORKERS_PER_CORE: usize = 4;
 
 /// Every setting of the program.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Where the server listens.
+    /// The address that the server listens on.
     pub listen: ListenAddress,
-    /// What the server is called.
+    /// The names of the server.
     pub server: ServerConfig,
-    /// Where messages and runs are kept.
+    /// Where messages and runs are stored.
     pub data: DataLocation,
-    /// Who may.
+    /// Authentication.
     pub auth: AuthConfig,
-    /// Browsers on other origins.
+    /// Access from pages of other origins.
     pub cors: CorsConfig,
-    /// Streams.
+    /// Event streams.
     pub sse: SseConfig,
-    /// What is kept.
+    /// Limits on stored history.
     pub history: HistoryConfig,
-    /// How it is kept.
+    /// Durability of the store.
     pub store: StoreConfig,
-    /// Several nodes on one store.
+    /// Several nodes that share a store.
     pub cluster: ClusterConfig,
-    /// Bounds on what clients may ask.
+    /// Limits on clients.
     pub limits: LimitsConfig,
-    /// Running plans.
+    /// Execution of plans.
     pub executor: ExecutorConfig,
     /// TLS for clients.
     pub tls: TlsConfig,
-    /// Measurements.
+    /// Metrics.
     pub metrics: MetricsConfig,
     /// The program's own log.
     pub log: LogConfig,
-    /// The tools that the file declares, in its order.
+    /// The tools that the file declares, in the order of the file.
     pub tools: Vec<ToolDeclaration>,
-    /// The webhooks that it declares.
+    /// The webhooks that the file declares.
     pub webhooks: Vec<WebhookDeclaration>,
 }
 
-/// Where messages and runs are kept.
+/// Where messages and runs are stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DataLocation {
-    /// In memory: gone when the program ends.
+    /// In memory: lost when the program ends.
     Memory,
-    /// In this directory, made where it is missing. A relative one starts at the working directory.
+    /// In this directory, which is created if it does not exist. A relative path starts at the working directory.
     Directory(PathBuf),
-    /// In this database, together with all other nodes that use it.
+    /// In this database, shared with all other nodes that use it.
     Postgres(PostgresUrl),
 }
 
 impl Default for DataLocation {
-    /// `./stepcast-data`; in memory where the program is built without the feature `sqlite`.
+    /// `./stepcast-data`, or in memory if the program was built without the feature `sqlite`.
     fn default() -> Self {
         match cfg!(feature = "sqlite") {
             true => Self::Directory("./stepcast-data".into()),
@@ -78,159 +78,160 @@ impl Default for DataLocation {
     }
 }
 
-/// `server.*`: what the server is called.
+/// `server.*`: the names of the server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServerConfig {
-    /// The names that it goes by, besides the one in `listen`: behind a proxy the public one. Without tokens a request for
-    /// any other name is refused; with them and this, a page of any other name is no page of this server.
+    /// Host names of the server in addition to the one in `listen`, such as its public name behind a proxy. Without
+    /// authentication a request for any other name is refused; with it, pages of any other name count as another origin.
     pub hosts: Hosts,
 }
 
-/// `auth.*`: who may.
+/// `auth.*`: authentication.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthConfig {
-    /// Are tokens asked for?
+    /// Whether tokens are required.
     pub mode: AuthMode,
-    /// The keys of HS256: the first one signs, each verifies.
+    /// The secrets for HS256: the first one signs, all verify.
     pub jwt_secret: Vec<Secret>,
-    /// A PEM file with the public key of the other algorithms.
+    /// The PEM file with the public key for the other algorithms.
     pub jwt_public_key: Option<PathBuf>,
-    /// The one algorithm that a token may be signed with.
+    /// The only algorithm that tokens may be signed with.
     pub jwt_algorithm: JwtAlgorithm,
-    /// The keys of an identity provider, in place of the three above.
+    /// The key set of an identity provider; replaces the three settings above.
     pub jwks: Option<KeyLocation>,
-    /// Who may have issued a token (`iss`); where this is empty, whoever has the key.
+    /// Accepted issuers (`iss`); if empty, any issuer whose key verifies the token.
     pub issuer: Vec<String>,
-    /// Whom a token may be meant for (`aud`); where this is empty, anyone.
+    /// Accepted audiences (`aud`); if empty, any.
     pub audience: Vec<String>,
-    /// The claim that names the projects: a JSON pointer where it begins with `/`.
+    /// The claim that lists the projects; a JSON pointer if it begins with `/`.
     pub projects_claim: String,
-    /// The claim that names the scopes, likewise.
+    /// The claim that lists the scopes; a JSON pointer if it begins with `/`.
     pub scope_claim: String,
-    /// How long after its `exp` a token still counts.
+    /// How long a token is still accepted after its `exp`.
     pub leeway: Duration,
-    /// How long an unused ticket lives.
+    /// How long an unused ticket is valid.
     pub ticket_ttl: Duration,
 }
 
-/// `cors.*`: browsers on other origins.
+/// `cors.*`: access from pages of other origins.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CorsConfig {
-    /// The origins whose pages may call.
+    /// The origins whose pages may call this server.
     pub allowed_origins: Origins,
 }
 
-/// `sse.*`: streams.
+/// `sse.*`: event streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SseConfig {
-    /// A stream without traffic for this long gets a comment; zero turns that off.
+    /// A stream that was idle for this long is sent a comment; zero disables this.
     pub heartbeat: Duration,
-    /// What the `retry:` field tells a client to wait before it reconnects.
+    /// How long the `retry:` field tells clients to wait before they reconnect.
     pub retry: Duration,
-    /// Memory that may wait for one connection, in bytes; the rest it reads from history.
+    /// Maximum unsent bytes in memory for one stream; a stream that falls further behind reads from history.
     pub queue_bytes: u64,
-    /// A connection that takes nothing for this long is closed.
+    /// A stream whose client reads nothing for this long is closed.
     pub stall_timeout: Duration,
 }
 
-/// `history.*`: what is kept. Whatever is over one of these bounds goes, oldest first.
+/// `history.*`: limits on stored history. What exceeds one of them is deleted, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryConfig {
-    /// Messages of one project.
+    /// Maximum messages of one project.
     pub messages: usize,
-    /// Bytes in all.
+    /// Maximum bytes in total.
     pub bytes: u64,
-    /// How old a message gets.
+    /// Maximum age of a message.
     pub age: Duration,
-    /// Ended runs of one project that stay listed.
+    /// Maximum ended runs of one project.
     pub runs: usize,
 }
 
-/// `store.*`: how it is kept.
+/// `store.*`: durability of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StoreConfig {
-    /// What a written message survives.
+    /// What a stored message survives.
     pub synchronous: Synchronous,
 }
 
-/// `cluster.*`: several nodes on one store. Where that is none that nodes can share, none of this is used.
+/// `cluster.*`: several nodes that share a store. Not used with a store that cannot be shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterConfig {
-    /// How long a node is believed alive that says nothing. Then its runs are taken over.
+    /// How long a node may be silent before its runs are taken over.
     pub node_ttl: Duration,
-    /// How a node hears that others have written.
+    /// How a node learns that others have written.
     pub wake: Wake,
-    /// How often it looks, where it hears of nothing: with [`Wake::Poll`].
+    /// How often it checks, with [`Wake::Poll`].
     pub poll: Duration,
 }
 
-/// `limits.*`: bounds on what clients may ask.
+/// `limits.*`: limits on clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsConfig {
-    /// Open connections; `None` derives it from the descriptor limit at start.
+    /// Maximum open connections; `None` derives it from the descriptor limit at start.
     pub connections: Option<u32>,
-    /// Open connections from one address.
+    /// Maximum open connections from one address.
     pub connections_per_address: u32,
-    /// Requests of one connection; the answer to the last one closes it.
+    /// Maximum requests on one connection; the response to the last one closes it.
     pub requests_per_connection: u32,
-    /// Bytes of requests that have not come whole and answers that are not taken, of all connections together.
+    /// Maximum bytes of incomplete requests and unsent responses, of all connections together.
     pub buffer_bytes: u64,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<Cidr>,
-    /// Open streams of one token.
+    /// Maximum open streams for one token.
     pub streams_per_token: u32,
-    /// A request's head, in bytes.
+    /// Maximum size of a request head, in bytes.
     pub header_bytes: u64,
-    /// A request's target, in bytes.
+    /// Maximum length of a request target, in bytes.
     pub target_bytes: u64,
-    /// A request's body, in bytes.
+    /// Maximum size of a request body, in bytes.
     pub body_bytes: u64,
-    /// From a connection's (or the next request's) first byte to the end of its head.
+    /// Time limit from the first byte of a connection, or of its next request, to the end of the head.
     pub header_timeout: Duration,
-    /// From the end of the head to the end of the body.
+    /// Time limit from the end of the head to the end of the body.
     pub body_timeout: Duration,
-    /// A kept-alive connection without a request.
+    /// Time after which a connection without a request is closed.
     pub idle_timeout: Duration,
-    /// Steps of one plan.
+    /// Maximum steps in one plan.
     pub plan_steps: usize,
-    /// A step's output in a message, in bytes; the rest is cut there.
+    /// Maximum bytes of a step's output in a message; longer output is truncated there.
     pub output_bytes: u64,
-    /// What is kept of one step's output, in bytes.
+    /// Maximum stored bytes of one step's output.
     pub step_output_bytes: u64,
-    /// Runs at the same time.
+    /// Maximum runs that execute at the same time.
     pub active_runs: usize,
-    /// Runs that wait for a place among the active ones; zero lets none wait.
+    /// Maximum queued runs; with zero, a run that cannot start at once is refused.
     pub queued_runs: usize,
-    /// Runs of one project that run or wait; zero leaves it to `active_runs` and `queued_runs`.
+    /// Maximum running and queued runs of one project; zero means no limit per project.
     pub runs_per_project: usize,
-    /// Projects that have messages or runs.
+    /// Maximum projects that have messages or runs.
     pub projects: usize,
-    /// What the `Idempotency-Key`s and chosen run ids of the last 24 hours may take, in bytes.
+    /// Maximum bytes for the idempotency keys and chosen run ids of the last 24 hours.
     pub idempotency_bytes: u64,
-    /// Events that may wait for one webhook; beyond them its oldest are given up.
+    /// Maximum events queued for one webhook; beyond it the oldest are dropped.
     pub webhook_events: usize,
-    /// The largest event that a webhook is sent whole, in bytes; of a larger one it is told that there is one.
+    /// Maximum bytes of a webhook request body; a larger event is sent without its data.
     pub webhook_body_bytes: u64,
-    /// Plans stored in one project.
+    /// Maximum stored plans in one project.
     pub stored_plans: usize,
-    /// What the stored plans of all projects may take, in bytes.
+    /// Maximum bytes of the stored plans of all projects.
     pub stored_plan_bytes: u64,
-    /// Stored plans of all projects that have a schedule.
+    /// Maximum stored plans with a schedule, in all projects together.
     pub schedules: usize,
-    /// Used tickets of one subject that are remembered, each until its token ends; at this many it gets no more.
+    /// Maximum used tickets remembered for one token subject, each until its token expires; beyond it the subject gets no
+    /// new ticket.
     pub tickets: usize,
-    /// Messages that one token may publish in a second.
+    /// Maximum messages that one token may publish per second.
     pub publish_rate: u32,
 }
 
-/// `executor.*`: running plans.
+/// `executor.*`: execution of plans.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecutorConfig {
-    /// Tool calls at the same time; each has a thread.
+    /// Maximum tool calls at the same time; each has a thread.
     pub workers: usize,
-    /// How long active steps may go on once the program was asked to end.
+    /// How long active steps may continue after the program was told to stop.
     pub grace: Duration,
-    /// How many attempts of a step may be interrupted in a row before it fails; 0 sets no bound.
+    /// How many times in a row a restart may interrupt a step before it fails; 0 means no limit.
     pub interruptions: u32,
 }
 
@@ -245,17 +246,17 @@ pub struct TlsConfig {
     pub listen: Option<ListenAddress>,
 }
 
-/// `metrics.*`: measurements.
+/// `metrics.*`: metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MetricsConfig {
-    /// An address of their own; `None` serves them beside everything else.
+    /// A separate address for metrics; `None` serves them with everything else.
     pub listen: Option<ListenAddress>,
 }
 
-/// `log.*`: the program's own log, on stderr.
+/// `log.*`: the log of the program, on stderr.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
-    /// What is still worth a line.
+    /// The most detailed level that is logged.
     pub level: LevelFilter,
 }
 
@@ -290,18 +291,18 @@ macro_rules! words {
 }
 
 words! {
-    /// `auth.mode`: are tokens asked for?
+    /// `auth.mode`: whether tokens are required.
     AuthMode {
-        /// Yes: signed ones.
+        /// Signed tokens are required.
         #[default]
         Jwt = "jwt",
-        /// No: everyone may everything.
+        /// No tokens: everyone has full access.
         None = "none",
     }
 }
 
 words! {
-    /// `auth.jwt_algorithm`: what tokens are signed with.
+    /// `auth.jwt_algorithm`: how tokens are signed.
     JwtAlgorithm {
         /// HMAC with SHA-256: one shared secret.
         #[default]
@@ -316,23 +317,23 @@ words! {
 }
 
 words! {
-    /// `store.synchronous`: what a written message survives.
+    /// `store.synchronous`: what a stored message survives.
     Synchronous {
-        /// A killed process.
+        /// A kill of the process.
         #[default]
         Normal = "normal",
-        /// A power cut too, at the price of a disk flush per batch.
+        /// A power failure too, at the cost of a disk flush per batch.
         Full = "full",
     }
 }
 
 words! {
-    /// `cluster.wake`: how a node hears that others have written.
+    /// `cluster.wake`: how a node learns that others have written.
     Wake {
-        /// The database tells it (`LISTEN`), on a connection that nothing else may use.
+        /// By notifications of the database (`LISTEN`), on a connection of its own.
         #[default]
         Notify = "notify",
-        /// It looks, again and again: for poolers that don't pass notifications on.
+        /// By polling: for connection poolers that do not forward notifications.
         Poll = "poll",
     }
 }

@@ -1,4 +1,4 @@
-//! The known name that a mistyped one was meant to be.
+//! Finds the known name that a misspelt name was probably meant to be.
 
 use strsim::levenshtein;
 

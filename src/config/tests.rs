@@ -1,4 +1,4 @@
-//! The configuration as its users meet it: files, variables and flags in, settings or errors out.
+//! Tests of the configuration as users see it: files, variables and flags in; settings or errors out.
 
 use super::*;
 
@@ -247,11 +247,11 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ),
     (
         "history.bytes = '1GB'",
-        "1: history.bytes: expected a size such as 256KiB, 1GiB or plain bytes, at least 64KiB, found \"1GB\"",
+        "1: history.bytes: expected a size such as 256KiB, 1GiB or a number of bytes, at least 64KiB, found \"1GB\"",
     ),
     (
         "limits.body_bytes = 12",
-        "1: limits.body_bytes: expected a size such as 256KiB, 1GiB or plain bytes, from 1KiB to 1GiB, found \"12\"",
+        "1: limits.body_bytes: expected a size such as 256KiB, 1GiB or a number of bytes, from 1KiB to 1GiB, found \"12\"",
     ),
     ("executor.workers = 0", "1: executor.workers: expected a whole number, from 1 to 4096, found \"0\""),
     ("executor.workers = '8'", "1: executor.workers: expected a whole number, from 1 to 4096, found a string"),
@@ -263,16 +263,16 @@ const BAD_VALUES: &[(&str, &str)] = &[
     ),
     ("auth.mode = 'basic'", "1: auth.mode: expected one of jwt, none, found \"basic\""),
     ("auth.mode = false", "1: auth.mode: expected one of jwt, none, found a boolean"),
-    ("auth.jwt_secret = 12", "1: auth.jwt_secret: expected a text, or a list of texts, found an integer"),
-    ("auth.jwt_secret = ['a', 12]", "1: auth.jwt_secret: expected a text, or a list of texts, found a list"),
-    ("auth.issuer = ['a', '']", "1: auth.issuer: expected a text, or a list of texts, found \"\""),
+    ("auth.jwt_secret = 12", "1: auth.jwt_secret: expected a string, or a list of strings, found an integer"),
+    ("auth.jwt_secret = ['a', 12]", "1: auth.jwt_secret: expected a string, or a list of strings, found a list"),
+    ("auth.issuer = ['a', '']", "1: auth.issuer: expected a string, or a list of strings, found \"\""),
     (
         "auth.jwks = 'http://id.example.com/keys'",
-        "1: auth.jwks: expected the path of a file, or an https:// url (http:// on loopback alone), found \"http://id.example.com/keys\"",
+        "1: auth.jwks: expected the path of a file, or an https:// URL (http:// only on loopback), found \"http://id.example.com/keys\"",
     ),
     (
         "auth.scope_claim = ''",
-        "1: auth.scope_claim: expected the name of a claim, or a JSON pointer as /realm_access/roles, found \"\"",
+        "1: auth.scope_claim: expected the name of a claim, or a JSON pointer such as /realm_access/roles, found \"\"",
     ),
     (
         "listen = 8080",
@@ -285,17 +285,17 @@ const BAD_VALUES: &[(&str, &str)] = &[
     #[cfg(feature = "sqlite")]
     (
         "data = ''",
-        "1: data: expected a directory, none to keep everything in memory, or a url such as postgres://user@host/db, found \"\"",
+        "1: data: expected a directory, none to keep everything in memory, or a URL such as postgres://user@host/db, found \"\"",
     ),
     #[cfg(feature = "sqlite")]
     (
         "data = 'postgres://a:hunter@2@db/x'",
-        "1: data: expected a directory, none to keep everything in memory, or a url such as postgres://user@host/db, found \"postgres://***\"",
+        "1: data: expected a directory, none to keep everything in memory, or a URL such as postgres://user@host/db, found \"postgres://***\"",
     ),
     #[cfg(not(feature = "sqlite"))]
     (
         "\ndata = './x'",
-        "2: data: expected none, or a url such as postgres://user@host/db, as this program was built without sqlite, found \"./x\"",
+        "2: data: expected none, or a URL such as postgres://user@host/db, because this program was built without the feature sqlite, found \"./x\"",
     ),
     (
         "cluster.node_ttl = '2s'",
@@ -357,7 +357,7 @@ fn bad_values_in_the_file_name_file_line_and_what_was_expected() {
 
 #[test]
 fn bad_variables_and_flags_are_named() {
-    let expected = "expected a size such as 256KiB, 1GiB or plain bytes, from 1KiB to 1GiB, found \"huge\"";
+    let expected = "expected a size such as 256KiB, 1GiB or a number of bytes, from 1KiB to 1GiB, found \"huge\"";
     let issues = settle(
         Some("a = 1"),
         &[("STEPCAST_SSE_QUEUE_BYTES", "huge")],
@@ -391,7 +391,7 @@ fn a_variable_that_is_nearly_a_keys_is_warned_of() {
         ("PATH", "/bin"),
     ];
     let Loaded { warnings, config } = settle(None, &variables, &[]).expect("settles");
-    let expected = "the variable STEPCAST_SSE_HARTBEAT is nobody's; was STEPCAST_SSE_HEARTBEAT meant?";
+    let expected = "unknown environment variable STEPCAST_SSE_HARTBEAT; did you mean STEPCAST_SSE_HEARTBEAT?";
     assert_eq!((warnings, config), (vec![expected.to_owned()], Config::default()));
 }
 
@@ -454,19 +454,25 @@ fn assert_refused(table: &[(&str, String)]) {
 
 #[test]
 fn a_bad_tool_is_refused_with_its_line() {
-    let argv = "tools.t.argv: expected a list of strings that begins with a program";
+    let argv = "tools.t.argv: expected a list of strings whose first item is the program to run";
     let table = [
         ("tools = 1", "1: tools: expected a table, found an integer".to_owned()),
         ("tools.t = 1", "1: tools.t: expected a table, found an integer".to_owned()),
         ("\n[tools.t]\n", "2: tools.t.kind: missing; expected command or http".to_owned()),
         ("[tools.t]\nkind = 'shell'", "2: tools.t.kind: expected command or http".to_owned()),
         ("[tools.t]\nkind = 1", "2: tools.t.kind: expected a string, found an integer".to_owned()),
-        ("[tools.echo]\nkind = 'http'", "1: tools.echo: the name of a built-in tool; expected another name".to_owned()),
-        ("[tools.'a b']", "1: tools.a b: a tool's name is 1 to 128 characters out of A-Z a-z 0-9 _ . -".to_owned()),
-        ("[tools.'']", "1: tools.: a tool's name is 1 to 128 characters out of A-Z a-z 0-9 _ . -".to_owned()),
+        (
+            "[tools.echo]\nkind = 'http'",
+            "1: tools.echo: this is the name of a built-in tool; choose another name".to_owned(),
+        ),
+        (
+            "[tools.'a b']",
+            "1: tools.a b: expected a tool name of 1 to 128 characters out of A-Z a-z 0-9 _ . -".to_owned(),
+        ),
+        ("[tools.'']", "1: tools.: expected a tool name of 1 to 128 characters out of A-Z a-z 0-9 _ . -".to_owned()),
         (
             "[tools.t]\nkind = 'command'",
-            "1: tools.t.argv: missing; expected a list of strings that begins with a program".to_owned(),
+            "1: tools.t.argv: missing; expected a list of strings whose first item is the program to run".to_owned(),
         ),
         ("[tools.t]\nkind = 'command'\nargv = []", format!("3: {argv}")),
         ("[tools.t]\nkind = 'command'\nargv = ['']", format!("3: {argv}")),
@@ -481,16 +487,25 @@ fn a_bad_tool_is_refused_with_its_line() {
 fn a_bad_command_is_refused_with_its_line() {
     let table: [(&str, String); _] = [
         (&format!("{COMMAND}env = {{ A = 1 }}"), "4: tools.t.env.A: expected a string, found an integer".to_owned()),
-        (&format!("{COMMAND}env = {{ 'A=B' = '' }}"), "4: tools.t.env.A=B: expected a variable's name".to_owned()),
-        (&format!("{COMMAND}pass_env = 'PATH'"), "4: tools.t.pass_env: expected a list of variables' names".to_owned()),
-        (&format!("{COMMAND}pass_env = ['']"), "4: tools.t.pass_env: expected a list of variables' names".to_owned()),
+        (
+            &format!("{COMMAND}env = {{ 'A=B' = '' }}"),
+            "4: tools.t.env.A=B: expected the name of an environment variable".to_owned(),
+        ),
+        (
+            &format!("{COMMAND}pass_env = 'PATH'"),
+            "4: tools.t.pass_env: expected a list of names of environment variables".to_owned(),
+        ),
+        (
+            &format!("{COMMAND}pass_env = ['']"),
+            "4: tools.t.pass_env: expected a list of names of environment variables".to_owned(),
+        ),
         (&format!("{COMMAND}uid = -1"), "4: tools.t.uid: expected a whole number below 4294967295".to_owned()),
         (&format!("{COMMAND}gid = 4294967295"), "4: tools.t.gid: expected a whole number below 4294967295".to_owned()),
         (&format!("{COMMAND}uid = 'root'"), "4: tools.t.uid: expected a whole number below 4294967295".to_owned()),
         (&format!("{COMMAND}timeout = 5"), "4: tools.t.timeout: expected a string, found an integer".to_owned()),
         (
             &format!("{COMMAND}timeout = '0s'"),
-            "4: tools.t.timeout: expected a duration above zero such as 500ms, 15s, 5m or 7d".to_owned(),
+            "4: tools.t.timeout: expected a duration greater than zero such as 500ms, 15s, 5m or 7d".to_owned(),
         ),
         (&format!("{COMMAND}rerun = 'no'"), "4: tools.t.rerun: expected true or false, found a string".to_owned()),
         (
@@ -523,10 +538,13 @@ fn a_bad_http_tool_is_refused_with_its_line() {
             &format!("{HTTP}method = 'TRACE'"),
             "4: tools.t.method: expected one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned(),
         ),
-        (&format!("{HTTP}headers = {{ 'a b' = '' }}"), "4: tools.t.headers.a b: expected a header's name".to_owned()),
+        (
+            &format!("{HTTP}headers = {{ 'a b' = '' }}"),
+            "4: tools.t.headers.a b: expected the name of an HTTP header".to_owned(),
+        ),
         (
             &format!("{HTTP}headers = {{ a = \"x\\r\\ny: z\" }}"),
-            "4: tools.t.headers.a: expected no control characters".to_owned(),
+            "4: tools.t.headers.a: expected a string without control characters".to_owned(),
         ),
         (&format!("{HTTP}headers = []"), "4: tools.t.headers: expected a table of strings, found a list".to_owned()),
         (&format!("{HTTP}body = inf"), "4: tools.t.body: inf is not a valid JSON number".to_owned()),

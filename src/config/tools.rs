@@ -1,6 +1,6 @@
 //! The tools that the file declares: `tools.NAME` into [`ToolDeclaration`].
 //!
-//! No error here repeats a value: variables and headers hold secrets, and the rest is near enough to them.
+//! No error here repeats a value, because variables and headers hold secrets and other values may contain some.
 
 mod limits;
 mod usage;
@@ -58,9 +58,9 @@ fn read_tool(
 fn wrong_name(name: &str) -> Option<&'static str> {
     let is_name_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
     if !(1..=NAME_BYTES_MAX).contains(&name.len()) || !name.bytes().all(is_name_byte) {
-        Some("a tool's name is 1 to 128 characters out of A-Z a-z 0-9 _ . -")
+        Some("expected a tool name of 1 to 128 characters out of A-Z a-z 0-9 _ . -")
     } else if BUILT_IN.contains(&name) {
-        Some("the name of a built-in tool; expected another name")
+        Some("this is the name of a built-in tool; choose another name")
     } else {
         None
     }
@@ -124,7 +124,7 @@ impl<'a> Fields<'a, '_, '_> {
         CommandSpec {
             argv: self.argv(),
             cwd: self.text("cwd").map(str::to_owned),
-            env: self.pairs("env", is_variable_name, "a variable's name", no_nul),
+            env: self.pairs("env", is_variable_name, "the name of an environment variable", no_nul),
             pass_env: self.pass_env(),
             uid: self.id("uid"),
             gid: self.id("gid"),
@@ -137,10 +137,10 @@ impl<'a> Fields<'a, '_, '_> {
         HttpSpec {
             method: self.method(),
             url: self.url(),
-            headers: self.pairs("headers", is_token, "a header's name", is_header_value),
+            headers: self.pairs("headers", is_token, "the name of an HTTP header", is_header_value),
             body: self.body(),
             allow_redirects: self.flag("allow_redirects").unwrap_or(false),
-            allow_hosts: self.list("allow_hosts", "a list of hosts").unwrap_or_default(),
+            allow_hosts: self.list("allow_hosts", "a list of host names").unwrap_or_default(),
             stream_text: self.text("stream_text").map(str::to_owned),
             stream_error: self.text("stream_error").map(str::to_owned),
         }
@@ -148,11 +148,12 @@ impl<'a> Fields<'a, '_, '_> {
 
     fn timeout(&mut self) -> Option<std::time::Duration> {
         let duration = parse_duration(self.text("timeout")?).filter(|timeout| !timeout.is_zero());
-        duration.or_else(|| self.reject("timeout", "expected a duration above zero such as 500ms, 15s, 5m or 7d"))
+        duration
+            .or_else(|| self.reject("timeout", "expected a duration greater than zero such as 500ms, 15s, 5m or 7d"))
     }
 
     fn argv(&mut self) -> Vec<String> {
-        const EXPECTED: &str = "a list of strings that begins with a program";
+        const EXPECTED: &str = "a list of strings whose first item is the program to run";
         let Some(argv) = self.list("argv", EXPECTED) else {
             if !self.table.contains_key("argv") {
                 self.missing::<()>("argv", EXPECTED);
@@ -167,9 +168,9 @@ impl<'a> Fields<'a, '_, '_> {
     }
 
     fn pass_env(&mut self) -> Vec<String> {
-        let names = self.list("pass_env", "a list of variables' names").unwrap_or_default();
+        let names = self.list("pass_env", "a list of names of environment variables").unwrap_or_default();
         if !names.iter().all(|name| is_variable_name(name)) {
-            self.reject::<()>("pass_env", "expected a list of variables' names");
+            self.reject::<()>("pass_env", "expected a list of names of environment variables");
         }
         names
     }
@@ -199,7 +200,10 @@ impl<'a> Fields<'a, '_, '_> {
         }
         let json = to_json(value.get_ref());
         json.or_else(|| {
-            self.reject("body", "expected a value that JSON has: no infinity, no NaN, no integer beyond 64 bits")
+            self.reject(
+                "body",
+                "expected a value that JSON can represent (no infinity, no NaN, no integer of more than 64 bits)",
+            )
         })
     }
 
@@ -225,7 +229,7 @@ impl<'a> Fields<'a, '_, '_> {
         let value = self.table.get(key)?.get_ref();
         match value.as_str() {
             Some(text) if no_nul(text) => Some(text),
-            Some(_) => self.reject(key, "expected a string without NUL"),
+            Some(_) => self.reject(key, "expected a string without NUL bytes"),
             None => self.reject(key, &format!("expected a string, found {}", kind_of(value))),
         }
     }
@@ -269,7 +273,9 @@ impl<'a> Fields<'a, '_, '_> {
             }
             match value.get_ref().as_str() {
                 Some(text) if is_value(text) => pairs.push((name.get_ref().to_string(), text.to_owned())),
-                Some(_) => self.report.issue(value.span().start, &format!("{path}: expected no control characters")),
+                Some(_) => self
+                    .report
+                    .issue(value.span().start, &format!("{path}: expected a string without control characters")),
                 None => {
                     let found = kind_of(value.get_ref());
                     self.report.issue(value.span().start, &format!("{path}: expected a string, found {found}"));

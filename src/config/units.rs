@@ -1,5 +1,5 @@
-//! Durations and sizes as people write them: `500ms`, `15s`, `256KiB`. One number, one unit, nothing else, so that no
-//! text can mean two things.
+//! Durations and sizes as people write them: `500ms`, `15s`, `256KiB`. A value is one number and one unit, so that no
+//! text is ambiguous.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The webhooks that the file declares: `[[webhooks]]` into [`WebhookDeclaration`].
 //!
-//! No error here repeats a value: urls, headers and secrets are secret, and the rest is near enough to them.
+//! No error here repeats a value, because URLs, headers and secrets are secret and other values may contain some.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(super) fn read(value: &Spanned<DeValue<'_>>, report: &mut Report<'_>) -> Vec
     let at = value.span().start;
     let DeValue::Array(items) = value.get_ref() else {
         let found = kind_of(value.get_ref());
-        report.issue(at, &format!("webhooks: expected a list of tables, as [[webhooks]] begins one; found {found}"));
+        report.issue(at, &format!("webhooks: expected a list of tables (write [[webhooks]]), found {found}"));
         return Vec::new();
     };
     if items.len() > WEBHOOKS_MAX {
@@ -38,7 +38,7 @@ pub(super) fn read(value: &Spanned<DeValue<'_>>, report: &mut Report<'_>) -> Vec
         };
         let Some(webhook) = Fields { index, at, table, report }.declaration() else { continue };
         if webhooks.iter().any(|other| other.name == webhook.name) {
-            report.issue(at, &format!("webhooks[{index}].name: expected a name that no other webhook has"));
+            report.issue(at, &format!("webhooks[{index}].name: another webhook already has this name"));
         } else {
             webhooks.push(webhook);
         }
@@ -65,7 +65,7 @@ impl Fields<'_, '_, '_> {
         webhook.secrets = self.secrets();
         webhook.headers = self.headers();
         webhook.projects = self.projects();
-        webhook.allow_hosts = self.list("allow_hosts", "a list of hosts").unwrap_or_default();
+        webhook.allow_hosts = self.list("allow_hosts", "a list of host names").unwrap_or_default();
         webhook.events = self.events().unwrap_or(webhook.events);
         webhook.timeout = self.duration("timeout").unwrap_or(webhook.timeout);
         webhook.retry = self.retry().unwrap_or(webhook.retry);
@@ -79,14 +79,14 @@ impl Fields<'_, '_, '_> {
     }
 
     fn events(&mut self) -> Option<Vec<Notable>> {
-        let expected = format!("a list out of {}", words());
+        let expected = format!("a list of these: {}", words());
         let events = self.list("events", &expected)?;
         let events = events.iter().map(|event| Notable::parse(event)).collect::<Option<_>>();
         events.or_else(|| self.reject("events", &format!("expected {expected}")))
     }
 
     fn projects(&mut self) -> Option<Vec<ProjectId>> {
-        const EXPECTED: &str = "a list of projects' ids, or [\"*\"]";
+        const EXPECTED: &str = "a list of project ids, or [\"*\"]";
         let projects = self.list("projects", EXPECTED)?;
         if projects == [ANY_PROJECT] {
             return None;
@@ -97,7 +97,7 @@ impl Fields<'_, '_, '_> {
 
     /// One, or a list of them.
     fn secrets(&mut self) -> Vec<Secret> {
-        const EXPECTED: &str = "a secret that begins with whsec_, or a list of them";
+        const EXPECTED: &str = "a secret that begins with whsec_, or a list of such secrets";
         let Some(value) = self.table.get("secret") else {
             return self.missing("secret", EXPECTED).unwrap_or_default();
         };

@@ -1,4 +1,4 @@
-//! Those who read beside the log, stepped by hand: for simulations, which answer one question at a time and in any order.
+//! The readers beside the log, stepped by hand: for simulations, which answer one question at a time, in any order.
 
 use super::history_thread::{Historian, is_history};
 use super::lookup::{self, Asked, Known, Question};

@@ -1,4 +1,4 @@
-//! Every store does the same: what the one on disk answers is held against what the one in memory does.
+//! All stores must behave alike: the answers of the store on disk are compared with those of the store in memory.
 
 mod outbox;
 mod plans;

@@ -1,5 +1,5 @@
-//! A disk for tests: it outlasts the journals that write to it, fails when it is told to, and may be shared by several
-//! nodes, whose [`Engine`] it has then.
+//! A disk for tests: it outlives the journals that write to it, fails on command, and can be shared by several nodes,
+//! with an [`Engine`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;

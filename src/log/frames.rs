@@ -1,8 +1,7 @@
-//! Messages as subscribers get them: encoded once for each way to view them, joined, with the marks that a reader of
-//! them needs.
+//! Messages as subscribers receive them: encoded once per view and joined, with the marks that readers of them need.
 //!
-//! A frame is one message in one view, as one chunk of the chunked coding: most subscribers are written it as it lies
-//! there.
+//! A frame is one message in one view, already framed as one chunk of the chunked coding. Most subscribers are sent it
+//! as it is.
 
 use std::fmt;
 use std::ops::{Deref, Range};

@@ -1,4 +1,4 @@
-//! What is read of history is the same whoever reads it, waits for nobody, and is never what is gone.
+//! Reads of history give the same answers whoever makes them, wait for nobody, and never return deleted messages.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

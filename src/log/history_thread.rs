@@ -1,11 +1,11 @@
-//! Those who read beside the log: they answer what can be read from its store, and the log does nothing but write.
+//! The threads that read beside the log: they answer whatever can be read from its store, so that the log only writes.
 //!
-//! Whoever reads much keeps nobody waiting who writes. Each look is a transaction of its own that begins after the
-//! question came, so that it sees all that whoever asks has been told of. What takes the state of a run that goes on is
-//! asked of the log, which tells that state and has the question answered here: it hands on a pointer, and the run is
-//! copied only where it changes before the answer is made. Pages for streams have a thread of their own, so that nobody
-//! who reads a large output or run holds a stream back; so have runs that are retold in formats, because one thread that
-//! tells them in order is what their channels go by.
+//! Large reads delay no writer. Each read is a transaction of its own that begins after the question has arrived, so it
+//! sees everything that the client has been told. A question about the state of an active run goes to the log first,
+//! which attaches that state as a shared pointer and passes the question on; the run is copied only if it changes
+//! before the answer is made. Pages for streams have a thread of their own, so that a large output or run does not
+//! delay a stream. Streams in other formats have one too, because their channels rely on one thread that encodes the
+//! messages in order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -187,7 +187,7 @@ pub(super) fn start(
 /// The thread that calls gets less of a processor's time from here on: on Linux a priority is a thread's own.
 fn give_way(nice: i32) {
     if let Err(error) = rustix::process::nice(nice) {
-        log::debug!("a reader is as important as all others: {error}");
+        log::debug!("cannot lower the priority of a reader thread: {error}");
     }
 }
 
@@ -294,7 +294,7 @@ impl Historian {
             }
             Err(error) => {
                 if self.told.as_ref() != Some(&error) {
-                    log::error!("history can't be read: {error}");
+                    log::error!("cannot read history: {error}");
                 }
                 self.told = Some(error);
                 Some(Answer::Refused(Refusal::StoreUnavailable))
@@ -312,7 +312,7 @@ impl Historian {
         match (looked, page) {
             (Ok(()), Some(page)) => Answer::Page(page),
             (looked, _) => {
-                log::error!("items can't be read: {looked:?}");
+                log::error!("cannot read items: {looked:?}");
                 Answer::Refused(Refusal::StoreUnavailable)
             }
         }
@@ -322,7 +322,7 @@ impl Historian {
     pub(super) fn begin_retold(&mut self, start: Box<StartingPosition>) -> Answer {
         let (reader, signer) = (&mut self.reader, &self.signer);
         self.lookup.begin_retold(&mut |look| reader.look(look), signer, start).unwrap_or_else(|error| {
-            log::error!("history can't be read: {error}");
+            log::error!("cannot read history: {error}");
             Answer::Refused(Refusal::StoreUnavailable)
         })
     }

@@ -1,23 +1,23 @@
-//! The log comes first: every message is numbered, kept and made durable here, and only then reaches anyone.
+//! The log: every message is numbered, stored and made durable here before anyone receives it.
 //!
-//! One thread writes. It takes commands in batches and commits each batch as one, so that what it answers is true for
-//! good. What a subscriber is replayed, what a run's state is and what a restart goes on from are all read from here,
-//! so that they cannot disagree with what was sent live.
+//! One thread writes. It takes commands in batches and commits each batch as a whole, so that its answers stay true.
+//! Replays for subscribers, the states of runs, and what a restart continues from are all read from here, so they
+//! cannot contradict what was sent live.
 //!
-//! What is read is read beside the writer, on threads of their own, wherever a store and what the writer tells of a run
-//! that goes on are enough: who reads much does not keep those waiting who write.
+//! Reads run on threads of their own wherever the store, and the state of a run that the writer publishes, are enough
+//! to answer them: large reads do not delay writes.
 //!
-//! [`Journal`] is the pure part: commands and `now` in, [`Delivery`]s and [`Order`]s out. [`Store`] is what keeps; one
-//! file for each kind.
+//! [`Journal`] is the pure part: commands and `now` in, [`Delivery`]s and [`Order`]s out. [`Store`] is the storage
+//! interface, with one implementation for each kind of storage.
 //!
-//! Each of these uses those above it alone:
+//! Each part uses only those above it:
 //!
 //! | part | what it is |
 //! |---|---|
-//! | `store` | what a store is, and what it keeps; `memory`, `sqlite` and `postgres` use nothing else of this room |
+//! | `store` | the storage interface and its rows; `memory`, `sqlite` and `postgres` use nothing else of this module |
 //! | `frames`, `views` | messages and runs as they are shown |
-//! | `protocol` | what the log is asked, and what it answers |
-//! | `lookup` | answers that are made of what is kept |
+//! | `protocol` | commands to the log and its answers |
+//! | `lookup` | answers made from what is stored |
 //! | `journal` | the writer |
 //! | `thread`, `history_thread` | the threads |
 

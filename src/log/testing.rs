@@ -1,4 +1,4 @@
-//! What the tests of stores have in common.
+//! Helpers that the tests of all stores share.
 
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};

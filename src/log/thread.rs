@@ -1,4 +1,4 @@
-//! The log's thread: takes what waits as one batch, steps the journal, hands out what it lets out.
+//! The thread of the log: it takes all waiting commands as one batch, steps the journal, and distributes its output.
 
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -181,7 +181,9 @@ impl<C: Fn() -> Now, O: FnMut(Outcome)> Shell<C, O> {
         }
         let lost = self.journal.held_back();
         if lost > 0 {
-            log::error!("{lost} messages of runs were never kept; their runs go on from before them at the next start");
+            log::error!(
+                "{lost} messages of runs were not stored; the next start continues these runs from the last stored message"
+            );
         }
         self.journal
     }

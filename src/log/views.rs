@@ -1,4 +1,4 @@
-//! A run as it is shown to whoever asks for it, and to whoever begins to watch it.
+//! A run as it is shown to a client that asks for it, and to a stream that starts with it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,4 +1,4 @@
-//! What was kept, and what runs and steps did, counted.
+//! Counts of what the log has stored, and of what runs and steps have done.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ const RUN_WORDS: [&str; 3] = ["started", "completed", "failed"];
 const STEP_WORDS: [&str; 7] = ["running", "retrying", "completed", "failed", "skipped", "cancelled", "waiting"];
 const DECISION_WORDS: [&str; 3] = ["approve", "reject", "expired"];
 
-/// The most tools whose usage is counted by name. A run may outlive its tools, and names come from plans.
+/// Maximum number of tools whose usage is counted by name. A run may outlive its tools, and names come from plans.
 const TOOLS_MAX: usize = 256;
 
-/// What that of all others is counted by.
+/// The name under which the usage of all other tools is counted.
 const OTHER_TOOLS: &str = "(other)";
 
-/// Moves of runs and steps.
+/// Status changes of runs and steps, and related counts.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct WorkCounts {
     runs: [u64; RUN_WORDS.len()],
@@ -23,29 +23,29 @@ pub struct WorkCounts {
     decisions: [u64; DECISION_WORDS.len()],
     commits: u64,
     messages: u64,
-    /// What attempts have used, by tool.
+    /// Usage of attempts, by tool.
     usage: BTreeMap<Arc<str>, Usage>,
-    /// What there was when this was counted.
+    /// The current contents when this was counted.
     held: Held,
 }
 
-/// What a journal holds.
+/// The current contents of a journal.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
-    /// Runs that run or wait.
+    /// Running and queued runs.
     pub open_runs: usize,
     /// Steps that wait for a decision.
     pub steps_waiting: usize,
-    /// Projects that hold something, or are watched.
+    /// Projects that have messages, runs or subscribers.
     pub projects: usize,
-    /// What the keys weigh that are remembered.
+    /// Bytes of remembered idempotency keys.
     pub key_bytes: u64,
-    /// Events that were given up so far because too much waited for their webhook.
+    /// Events dropped so far because too many were queued for their webhook.
     pub webhooks_dropped: u64,
 }
 
 impl WorkCounts {
-    /// A run has spoken.
+    /// Counts a message of a run.
     pub fn count(&mut self, event: &RunEvent) {
         match &event.kind {
             RunEventKind::Started(_) => self.runs[0] += 1,
@@ -74,29 +74,29 @@ impl WorkCounts {
         }
     }
 
-    /// An attempt has used so much at this tool.
+    /// Counts the usage of an attempt at this tool.
     pub fn count_usage(&mut self, tool: &Arc<str>, used: &Usage) {
         let is_counted = self.usage.contains_key(tool) || self.usage.len() < TOOLS_MAX;
         let tool = if is_counted { tool.clone() } else { OTHER_TOOLS.into() };
         self.usage.entry(tool).or_default().add(used);
     }
 
-    /// A message was kept.
+    /// Counts a stored message.
     pub fn count_message(&mut self) {
         self.messages += 1;
     }
 
-    /// A batch was committed.
+    /// Counts a committed batch.
     pub fn count_commit(&mut self) {
         self.commits += 1;
     }
 
-    /// What there is at the end of it.
+    /// Sets the current contents.
     pub fn note_held(&mut self, held: Held) {
         self.held = held;
     }
 
-    /// What was counted here and there together, and what there is after the other.
+    /// Adds other counts, and takes over their current contents.
     pub fn add(&mut self, other: &Self) {
         self.runs.iter_mut().zip(other.runs).for_each(|(sum, more)| *sum += more);
         self.steps.iter_mut().zip(other.steps).for_each(|(sum, more)| *sum += more);
@@ -107,42 +107,42 @@ impl WorkCounts {
         self.held = other.held;
     }
 
-    /// Nothing yet?
+    /// Whether nothing has been counted.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Batches that were committed.
+    /// Committed batches.
     pub fn commits(&self) -> u64 {
         self.commits
     }
 
-    /// Messages that were kept.
+    /// Stored messages.
     pub fn messages(&self) -> u64 {
         self.messages
     }
 
-    /// What attempts have used, by tool.
+    /// Usage of attempts, by tool.
     pub fn usage(&self) -> &BTreeMap<Arc<str>, Usage> {
         &self.usage
     }
 
-    /// What there is.
+    /// The current contents.
     pub fn held(&self) -> Held {
         self.held
     }
 
-    /// Runs, by what became of them.
+    /// Runs, by status.
     pub fn runs(&self) -> impl Iterator<Item = (&'static str, u64)> {
         RUN_WORDS.into_iter().zip(self.runs)
     }
 
-    /// Decisions of steps, by what was decided.
+    /// Decisions of steps, by decision.
     pub fn decisions(&self) -> impl Iterator<Item = (&'static str, u64)> {
         DECISION_WORDS.into_iter().zip(self.decisions)
     }
 
-    /// Moves of steps, by where to.
+    /// Status changes of steps, by new status.
     pub fn steps(&self) -> impl Iterator<Item = (&'static str, u64)> {
         STEP_WORDS.into_iter().zip(self.steps)
     }

@@ -1,4 +1,4 @@
-//! One request and its whole answer, within a time and a size. Every request has a connection of its own.
+//! One request and its complete response, within a time and a size limit. Every request uses a connection of its own.
 
 use std::io::Read;
 use std::time::Duration;
@@ -80,7 +80,7 @@ impl Client {
 
     fn reason(&self, error: &ureq::Error) -> String {
         match error {
-            ureq::Error::Timeout(Timeout::Global) => format!("no whole answer within {:?}", self.settings.timeout),
+            ureq::Error::Timeout(Timeout::Global) => format!("no complete response within {:?}", self.settings.timeout),
             other => reason(other),
         }
     }
@@ -162,7 +162,7 @@ mod tests {
             let error =
                 Client::within(Reach::Public, settings).send(&request("GET", &url, None)).expect_err("out of reach");
             assert!(
-                error.ends_with(&format!("{host} has no public address, and allow_hosts does not name it")),
+                error.ends_with(&format!("{host} has no public address and is not listed in allow_hosts")),
                 "{error}"
             );
         }
@@ -189,8 +189,8 @@ mod tests {
         let error = client(LONG).send(&request("GET", &format!("http://{gone}/x?hunter2"), None)).expect_err("refused");
         assert!(error.starts_with(&format!("GET http://{gone}: ")) && !error.contains("hunter2"), "{error}");
         for (bytes, said) in [
-            ("", "the server closed the connection before it answered"),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", "was whole"),
+            ("", "the server closed the connection without a response"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", "was complete"),
         ] {
             let (url, _head) = answering(bytes);
             let error = client(LONG).send(&request("GET", &url, None)).expect_err("no answer");
@@ -207,7 +207,7 @@ mod tests {
                 let _ = stream.read_to_end(&mut Vec::new());
             });
             let error = client(Duration::from_millis(50)).send(&request("GET", &url, None)).expect_err("given up");
-            assert!(error.ends_with(": no whole answer within 50ms"), "{bytes}: {error}");
+            assert!(error.ends_with(": no complete response within 50ms"), "{bytes}: {error}");
             head.join().expect("the connection was closed");
         }
     }

@@ -1,8 +1,8 @@
-//! Which addresses a request may go to: a name can be made to stand for any, also for one of a network that only this
+//! Which addresses a request may go to: a name can resolve to any address, including one in a network that only this
 //! machine can reach.
 //!
-//! The look-up is where that is checked, and what it lets through is what is connected to: no second look-up in between
-//! could say something else.
+//! The check is made where the name is resolved, and exactly the addresses that pass are connected to, so a second
+//! lookup cannot return others.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -57,7 +57,7 @@ impl Resolver for Guard {
         }
         if within.is_empty() {
             let host = uri.host().unwrap_or_default();
-            let why = format!("{host} has no public address, and allow_hosts does not name it");
+            let why = format!("{host} has no public address and is not listed in allow_hosts");
             return Err(Error::Io(io::Error::other(why)));
         }
         Ok(within)

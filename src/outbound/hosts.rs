@@ -1,4 +1,4 @@
-//! Servers by their names: those that may be asked besides the one that a url names, or although they are no public ones.
+//! Lists of server names: those that may be contacted in addition to the one in a URL, or although they are not public.
 
 use ureq::http::Uri;
 
@@ -23,7 +23,9 @@ impl Hosts {
     pub(crate) fn compile(entries: &[String]) -> Result<Self, String> {
         let read = entries.iter().enumerate().map(|(at, entry)| {
             Entry::read(entry).ok_or_else(|| {
-                format!("allow_hosts[{at}]: must be a host as `api.example.com`, `*.example.com` or `localhost:8080`")
+                format!(
+                    "allow_hosts[{at}]: must be a host such as `api.example.com`, `*.example.com` or `localhost:8080`"
+                )
             })
         });
         read.collect::<Result<_, _>>().map(Self)

@@ -1,7 +1,7 @@
-//! The server's own requests to others: one request, one answer, as plain as that.
+//! Requests of the server to other servers: one request, one response.
 //!
-//! Blocking, so for threads and never for the loop. What tools ask for goes by [`wire`] too, but has its own ways:
-//! streams, redirects, connections that are kept.
+//! They block, so they are for threads and never for the loop. HTTP tools use [`wire`] too, but handle streams,
+//! redirects and kept connections themselves.
 
 #[cfg(feature = "http-tool")]
 mod client;

@@ -1,4 +1,4 @@
-//! Urls that the server itself asks, parsed once where they are configured.
+//! URLs that the server itself requests, parsed once when they are configured.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -21,18 +21,18 @@ impl Url {
     /// # Errors
     /// What is wrong with it; its text is not repeated.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
-        let rest = strip_scheme(text).ok_or("a url begins with https:// or http://")?;
+        let rest = strip_scheme(text).ok_or("a URL must begin with https:// or http://")?;
         if text.len() > URL_BYTES_MAX {
-            return Err("a url has at most 2048 bytes");
+            return Err("a URL must not be longer than 2048 bytes");
         }
         if !text.bytes().all(|b| b.is_ascii_graphic() && !b"\"#<>\\^`{|}".contains(&b)) {
-            return Err("a url has no spaces, no fragment, and nothing that must be percent-encoded");
+            return Err("a URL must not contain spaces, a fragment, or characters that need percent-encoding");
         }
         let authority = &rest[..authority_len(rest)];
         if authority.contains('@') {
-            return Err("a url must hold no credentials");
+            return Err("a URL must not contain credentials");
         }
-        let host = host(authority).ok_or("a url needs a host, as https://id.example.com/keys")?;
+        let host = host(authority).ok_or("a URL must contain a host, such as https://id.example.com/keys")?;
         let is_https = text.len() - rest.len() == "https://".len();
         Ok(Self { text: text.to_owned(), host: host.to_ascii_lowercase(), is_https })
     }

@@ -1,5 +1,4 @@
-//! The only place that knows the HTTP client: how it is set up, how a request is handed to it, and what its errors are
-//! called.
+//! The only file that uses the HTTP client library: it configures it, sends requests, and describes its errors.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -82,21 +81,23 @@ pub(crate) fn describe(request: &Request, reason: &str) -> String {
 pub(crate) fn broke_off(request: &Request, error: &io::Error) -> String {
     let asked = format!("{} {}", request.method, origin(&request.url));
     match error.kind() {
-        ErrorKind::UnexpectedEof => format!("the server closed the connection before its answer to {asked} was whole"),
-        _ => format!("the answer to {asked} broke off: {error}"),
+        ErrorKind::UnexpectedEof => {
+            format!("the server closed the connection before its response to {asked} was complete")
+        }
+        _ => format!("the response to {asked} was cut off: {error}"),
     }
 }
 
 /// The error in words that hold no url.
 pub(crate) fn reason(error: &ureq::Error) -> String {
     match error {
-        ureq::Error::BadUri(_) => "the url can't be asked".to_owned(),
+        ureq::Error::BadUri(_) => "the URL is not valid".to_owned(),
         ureq::Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
-            "the server closed the connection before it answered".to_owned()
+            "the server closed the connection without a response".to_owned()
         }
         ureq::Error::Io(error) => error.to_string(),
         ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
-            format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())
+            format!("could not connect within {} s", CONNECT_TIMEOUT.as_secs())
         }
         other => other.to_string(),
     }

@@ -1,4 +1,4 @@
-//! How often schedules have fired, for whoever asks.
+//! Counts of firings of schedules, for the metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -241,9 +241,9 @@ impl Scheduler {
         let why = match answer {
             Answer::Refused(Refusal::PreconditionFailed | Refusal::UnknownPlan) => return false,
             Answer::Refused(refused) => refusal(refused).detail.into_owned(),
-            answer => format!("the log answered {answer:?}"),
+            answer => format!("unexpected answer of the log: {answer:?}"),
         };
-        let line = format!("schedule of plan {} in project {}: a firing has to wait: {why}", row.name, row.project);
+        let line = format!("schedule of plan {} in project {}: a firing is delayed: {why}", row.name, row.project);
         if self.told != line {
             log::warn!("{line}");
             self.told = line;
@@ -259,7 +259,9 @@ impl Scheduler {
         }
         if verdict.skipped > 0 {
             self.board.count(Fate::Skipped, verdict.skipped);
-            log::info!("schedule of plan {name} in project {project}: a firing is skipped, an earlier run goes on");
+            log::info!(
+                "schedule of plan {name} in project {project}: skipped a firing because an earlier run is still active"
+            );
         }
     }
 

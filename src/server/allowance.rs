@@ -1,8 +1,8 @@
-//! How much of what is large goes out while others wait for what is small. Pure.
+//! Limits how much bulk data is sent while others wait for small responses. Pure.
 //!
-//! Where one processor serves everyone, whoever has much to be sent would take most of it from those who publish: each
-//! piece that is written puts off the next message, and the log with it. So while others publish, downloads, history and
-//! snapshots are each sent so much in a millisecond and no more; while nobody does, as much as there is.
+//! On one processor, a client that receives much data takes most of the time from publishers: every piece that is
+//! written delays the next message, and the log with it. So while others publish, downloads, history and snapshots each
+//! get a fixed number of bytes per millisecond; while nobody publishes, they are not limited.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! Has the log begin the runs that steps of others wait for, and tells these what became of them where the log does not.
+//! Starts the runs that steps of other runs wait for (child runs), and reports their failure where the log does not.
 //!
-//! The log tells an executor the end of a child as it is kept. What is left here is a child that can't begin, and one that
-//! had ended before its step asked for it, as after a crash.
+//! The log tells the executor that a child has ended when it stores that end. Two cases are left to this file: a child
+//! that cannot start, and a child that had ended before its step asked for it, as can happen after a crash.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -148,7 +148,7 @@ impl Nursery {
         let document = match ask(elders, |reply| Command::Read { query, reply })? {
             Answer::Document(document) => document,
             Answer::Refused(Refusal::UnknownPlan) => {
-                let error = format!("no plan is stored under the name {} in this project", child.plan);
+                let error = format!("the project has no stored plan named {}", child.plan);
                 return rejoin(child, error, elders);
             }
             _ => return Ok(Fate::PutOff),
@@ -161,7 +161,7 @@ impl Nursery {
         };
         let submission = match prepare(request, &self.context, self.steps_max, child.run.clone()) {
             Ok(Prepared::Run(submission)) => submission,
-            Ok(_) => return rejoin(child, "the stored plan makes no run".to_owned(), elders),
+            Ok(_) => return rejoin(child, "the stored plan did not start a run".to_owned(), elders),
             Err(problem) => return rejoin(child, problem.detail.into_owned(), elders),
         };
         Ok(match ask(elders, |reply| Command::Submit { submission, reply })? {
@@ -170,7 +170,7 @@ impl Nursery {
             Answer::Refused(refused) => {
                 Fate::Failed(AttemptError::Busy(refusal(&refused).detail.into_owned(), NO_ROOM_WAIT))
             }
-            answer => Fate::Failed(AttemptError::Passing(format!("the log answered {answer:?}"))),
+            answer => Fate::Failed(AttemptError::Passing(format!("unexpected answer of the log: {answer:?}"))),
         })
     }
 }

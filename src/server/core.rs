@@ -1,10 +1,10 @@
-//! The server without the operating system: sockets, readiness, answers and `now` come in; bytes go out through the
+//! The server without the operating system: sockets, readiness, answers and `now` come in; bytes leave through the
 //! sockets, and commands through the [`Outbox`].
 //!
-//! What there is to know lies in four parts. [`Admission`] knows who may have how much, [`Connections`] what clients send
-//! and are sent, [`Replies`] what other threads were asked, and the [`ConnectionManager`] who watches what. None of them
-//! knows of another. The server is what ties them: the order of things in a turn, and what a request, an answer and the
-//! beginning of a stream take of each.
+//! Its state is in four parts that do not know each other. [`Admission`] enforces limits, [`Connections`] reads
+//! requests and writes responses, [`Replies`] tracks questions to other threads, and the [`ConnectionManager`] knows
+//! which stream follows which project. The server connects them: it defines the order of things in a turn, and what a
+//! request, an answer and the start of a stream need from each part.
 
 mod answers;
 mod bundles;

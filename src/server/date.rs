@@ -1,4 +1,4 @@
-//! The `Date` of answers, made once a second.
+//! The `Date` header, formatted once per second.
 
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! Where what leaves the log goes: to the loop, the executor, and those who wait elsewhere.
+//! Distributes the output of the log: to the loop, to the executor, and to threads that wait for an answer.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};

@@ -1,10 +1,10 @@
-//! Why a server does not start.
+//! Why a server cannot start.
 
 use std::{fmt, io};
 
 use crate::random::NoRandomness;
 
-/// Why a server does not start.
+/// Why a server cannot start.
 #[derive(Debug)]
 pub struct StartError(pub(super) String);
 
@@ -22,7 +22,7 @@ impl From<NoRandomness> for StartError {
     }
 }
 
-/// The system refused to do `what`.
+/// An error of the operating system while doing `what`.
 pub(super) fn failed(what: &str, error: &io::Error) -> StartError {
-    StartError(format!("can't {what}: {error}"))
+    StartError(format!("cannot {what}: {error}"))
 }

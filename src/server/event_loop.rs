@@ -1,8 +1,8 @@
-//! The thin shell: polls, accepts, brings readiness and the clock to the [`Server`], and carries out its outbox.
+//! The thin shell around the [`Server`]: it polls, accepts, passes readiness and time to it, and executes its outbox.
 //!
 //! A turn: poll with the next deadline as timeout; read the clock once; accept, read and write what is ready; drain the
-//! inbox; end the turn; hand the log everything of the turn as one batch. Sockets are registered once, edge-triggered,
-//! and once more when one is full for the first time.
+//! inbox; end the turn; send all commands of the turn to the log as one batch. A socket is registered once,
+//! edge-triggered, and again when it is full for the first time.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
@@ -351,7 +351,7 @@ impl<C: Control> EventLoop<C> {
     fn warn_of_accept(&mut self, error: &io::Error, now: Now) {
         if self.warned_at.is_none_or(|at| now.mono >= at + WARN_EVERY) {
             self.warned_at = Some(now.mono);
-            log::warn!("connections can't be accepted: {error}");
+            log::warn!("cannot accept connections: {error}");
         }
     }
 
@@ -391,7 +391,7 @@ impl<C: Control> EventLoop<C> {
             let Some(socket) = self.server.socket(token) else { continue };
             let interest = Interest::READABLE | Interest::WRITABLE;
             if let Err(error) = self.poll.registry().reregister(socket.watched(), mio::Token(token.0), interest) {
-                log::warn!("a connection can't be watched any further and is closed: {error}");
+                log::warn!("closing a connection that cannot be polled: {error}");
                 self.server.abandon(token);
                 has_lost = true;
             }

@@ -1,4 +1,4 @@
-//! A request whose answer is owed.
+//! A request that has not been answered yet.
 
 use crate::http::{Coding, Method, Request, Version};
 

@@ -1,4 +1,4 @@
-//! The embedding program's way in: broadcasts and plans, from any thread.
+//! The interface for the embedding program: broadcasts and plans, from any thread.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::log::{Answer, Command, LogHandle, Query, ReplyTo};
 use crate::model::{ProjectId, RunId, StepId};
 use crate::random;
 
-/// Broadcasts messages and submits plans. Cheap to clone, good from any thread.
+/// Broadcasts messages and submits plans. Cheap to clone, and usable from any thread.
 #[derive(Clone)]
 pub struct Handle {
     log: LogHandle,
@@ -22,12 +22,12 @@ pub struct Handle {
     steps_max: usize,
 }
 
-/// Why a broadcast or a plan was not taken.
+/// Why a broadcast or a plan was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HandleError {
-    /// It was refused, as a call over HTTP would be; the problem says why.
+    /// It was refused for the same reason as the corresponding HTTP call; the problem says why.
     Refused(Box<Problem>),
-    /// The server has ended.
+    /// The server has stopped.
     Ended,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for HandleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(problem) => write!(f, "{}: {}", problem.code, problem.detail),
-            Self::Ended => f.write_str("the server has ended"),
+            Self::Ended => f.write_str("the server has stopped"),
         }
     }
 }
@@ -53,11 +53,12 @@ impl Handle {
         Self { log, context, steps_max }
     }
 
-    /// Broadcasts a message, `{"type": ..., "payload": {...}}`, to everyone who watches `project`; its `seq`. It is in the
-    /// log when this returns. An array of them is kept all or nothing; the `seq` is the first one's.
+    /// Broadcasts a message, `{"type": ..., "payload": {...}}`, to all subscribers of `project`, and returns its `seq`. The
+    /// message is in the log when this returns. An array of messages is stored completely or not at all; the `seq` returned
+    /// is that of the first.
     ///
     /// # Errors
-    /// As `POST .../events`, or where the server has ended.
+    /// As `POST .../events`, or if the server has stopped.
     pub fn broadcast(&self, project: &ProjectId, message: &impl Serialize) -> Result<u64, HandleError> {
         let body = serde_json::to_vec(message).map_err(|error| Problem::new(400, "invalid_json", error.to_string()))?;
         let events = read_events(&body, true)?;
@@ -68,11 +69,11 @@ impl Handle {
         }
     }
 
-    /// Submits a plan, bare or wrapped as `{"plan": ..., "inputs": ..., "runId": ...}`; the run's id. The run is in the log
-    /// when this returns.
+    /// Submits a plan, bare or wrapped as `{"plan": ..., "inputs": ..., "runId": ...}`, and returns the id of its run. The
+    /// run is in the log when this returns.
     ///
     /// # Errors
-    /// As `POST .../workflows`, or where the server has ended.
+    /// As `POST .../workflows`, or if the server has stopped.
     pub fn submit(&self, project: &ProjectId, plan: &impl Serialize) -> Result<RunId, HandleError> {
         let body = serde_json::to_vec(plan).map_err(|error| Problem::new(400, "invalid_json", error.to_string()))?;
         let bits = random::bits().map_err(|error| Problem::internal(error.to_string()))?;
@@ -92,7 +93,7 @@ impl Handle {
                 (claim.run, Box::new(|reply| Command::Read { query, reply }))
             }
             Prepared::Checked(_) | Prepared::Steer(_) | Prepared::Store(_) => {
-                return Err(Problem::internal("a plan was to be run, and something else was made of it").into());
+                return Err(Problem::internal("a submitted plan did not become a run").into());
             }
         };
         match (self.ask(command)?, run) {
@@ -132,6 +133,6 @@ fn unexpected(answer: Answer) -> HandleError {
     match answer {
         Answer::Refused(refused) => refusal(&refused).into(),
         Answer::Problem(problem) => HandleError::Refused(problem),
-        answer => Problem::internal(format!("the log answered {answer:?}")).into(),
+        answer => Problem::internal(format!("unexpected answer of the log: {answer:?}")).into(),
     }
 }

@@ -1,4 +1,4 @@
-//! The one way into the loop for other threads: a bounded channel, and a wake for each batch, not for each message.
+//! The only way into the loop for other threads: a bounded channel, with one wake-up per batch rather than per message.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

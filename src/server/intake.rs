@@ -1,4 +1,4 @@
-//! The intake: a thread that reads and checks plans, so that a large one keeps neither the loop nor the runs waiting.
+//! The intake thread: it parses and validates plans, so that a large plan blocks neither the loop nor the runs.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ const WAITING_PLANS_MAX: usize = 256;
 
 /// Why a plan is refused that there is no room for.
 pub(super) fn too_many_plans() -> String {
-    format!("too many plans are waiting to be checked (limit {WAITING_PLANS_MAX}, which is fixed)")
+    format!("too many plans are waiting to be validated (limit {WAITING_PLANS_MAX}, not configurable)")
 }
 
 /// Plans that are handed to the log together.

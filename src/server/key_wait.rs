@@ -1,7 +1,7 @@
-//! Requests whose tokens name a key that is not known, and the wish for keys that they are the reason for.
+//! Requests whose tokens name an unknown key, which wait until the keys of the identity provider are fetched again.
 //!
-//! The provider may have published the key since: so keys are fetched anew, and those who ask meanwhile wait for what
-//! comes of it. But anyone can make up a key's name, so that it is done once a minute at most, whoever asks.
+//! The provider may have published the key in the meantime. But anyone can invent a key name, so the keys are fetched
+//! for this reason at most once a minute, however many ask.
 
 use std::time::Duration;
 

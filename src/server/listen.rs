@@ -1,4 +1,4 @@
-//! Sockets that listen.
+//! Binds listening sockets.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -152,7 +152,7 @@ pub(super) fn bind_all(config: &Config, mut given: Vec<Listener>) -> Result<Vec<
 fn at_key(wanted: Option<&ListenAddress>, key: ListenKey, held: Vec<Listener>) -> Result<Vec<Listener>, StartError> {
     let is_given = held.iter().any(|listener| listener.origin() == Origin::Given);
     if is_given || (!held.is_empty() && wanted.is_some_and(|wanted| stands_for(wanted, &held))) {
-        held.iter().try_for_each(adopt).map_err(|error| failed("use a socket that was handed over", &error))?;
+        held.iter().try_for_each(adopt).map_err(|error| failed("use a socket passed by another process", &error))?;
         return Ok(held);
     }
     let bound = wanted.map_or(Ok(Vec::new()), bind_name)?;
@@ -224,7 +224,7 @@ fn bind_to_one_port(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, (Socke
     match lacking {
         Some(lacking) if listeners.is_empty() => Err(lacking),
         Some((address, error)) => {
-            log::warn!("{address} is not listened at: {error}");
+            log::warn!("cannot listen on {address}, continuing with the other addresses of the name: {error}");
             Ok(listeners)
         }
         None => Ok(listeners),
@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(bound_at(&["192.0.2.1:0", "127.0.0.1:0"]), Ok(1));
         assert_eq!(bound_at(&["127.0.0.1:0", "192.0.2.1:0"]), Ok(1));
         let refused = bound_at(&["192.0.2.1:0"]).expect_err("nothing is left");
-        assert!(refused.starts_with("can't listen on 192.0.2.1:0: "), "{refused}");
+        assert!(refused.starts_with("cannot listen on 192.0.2.1:0: "), "{refused}");
     }
 
     #[test]
@@ -300,7 +300,7 @@ mod tests {
         let taken = std::net::TcpListener::bind("127.77.0.2:0").expect("a listener");
         let port = taken.local_addr().expect("bound").port();
         let refused = bound(&[&format!("127.77.0.1:{port}"), &format!("127.77.0.2:{port}")]).expect_err("in use");
-        assert!(refused.starts_with(&format!("can't listen on 127.77.0.2:{port}: ")), "{refused}");
+        assert!(refused.starts_with(&format!("cannot listen on 127.77.0.2:{port}: ")), "{refused}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A socket that listens: bound here, handed over by a service manager, or inherited from the process that this one
+//! A listening socket: bound here, handed over by a service manager, or inherited from the process that this one
 //! replaces.
 
 use std::fmt;
@@ -12,7 +12,7 @@ use rustix::net::sockopt::{socket_acceptconn, socket_domain};
 
 use crate::api::Door;
 
-/// A socket that listens, and what it is for.
+/// A listening socket, and what it serves.
 #[derive(Debug)]
 pub struct Listener {
     socket: ListeningSocket,
@@ -97,12 +97,17 @@ impl Listener {
     /// Where it is neither a TCP nor a Unix socket, or does not listen.
     pub(crate) fn received(socket: OwnedFd, key: ListenKey, origin: Origin) -> io::Result<Self> {
         if !socket_acceptconn(&socket)? {
-            return Err(io::Error::other("a socket that does not listen"));
+            return Err(io::Error::other("the socket is not listening"));
         }
         let socket = match socket_domain(&socket)? {
             AddressFamily::INET | AddressFamily::INET6 => ListeningSocket::Tcp(socket.into()),
             AddressFamily::UNIX => ListeningSocket::Unix(socket.into()),
-            other => return Err(io::Error::other(format!("a socket of the family {}", other.as_raw()))),
+            other => {
+                return Err(io::Error::other(format!(
+                    "the socket has the unsupported address family {}",
+                    other.as_raw()
+                )));
+            }
         };
         Ok(Self { socket, key, origin })
     }

@@ -1,4 +1,4 @@
-//! The threads that keep this node among others that share its store.
+//! The threads that make this node a member of a cluster that shares a store.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;

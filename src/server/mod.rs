@@ -1,19 +1,19 @@
 //! The server: one thread that owns every socket.
 //!
-//! To a program that embeds it this is a [`Builder`], which starts it, the [`RunningServer`] that comes of that, and a
-//! [`Handle`] for whoever has something to broadcast or to run.
+//! A program that embeds it uses a [`Builder`] to start it, the [`RunningServer`] that this returns to stop it, and a
+//! [`Handle`] to broadcast messages and run plans.
 //!
-//! `Server` (`core`) is the whole of it without the operating system, fed with sockets, readiness, answers and `now`. It
-//! is made of four parts that know nothing of one another: `admission` knows who may have how much, `connections` what
-//! clients send and are sent, `replies` what other threads are asked, and the
-//! `stream::ConnectionManager` who watches what. `sockets` tells which of them a socket is in,
-//! and `core` holds the order of things: a turn, a request, an answer, the beginning of a stream.
+//! `Server` (in `core`) is the server without the operating system: its inputs are sockets, readiness, answers of other
+//! threads, and `now`. It consists of four parts that do not know each other: `admission` enforces limits on
+//! connections, streams and publishing; `connections` reads requests and writes responses; `replies` tracks the
+//! questions that other threads have not answered yet; `stream::ConnectionManager` knows which stream follows which
+//! project. `sockets` maps a socket to the part that owns it, and `core` defines the order of a turn, a request, an
+//! answer and the start of a stream.
 //!
-//! `socket` is what each of them reads and writes, and `tls` what that is where clients come by https.
+//! `socket` is the interface that they read from and write to; `tls` implements it for https.
 //!
-//! `event_loop` is the thin shell that polls, `intake` checks plans off the loop, `jwks` fetches an
-//! identity provider's keys, and `start` puts the threads
-//! together.
+//! `event_loop` polls the sockets, `intake` validates plans outside the loop, `jwks` fetches the keys of an identity
+//! provider, and `start` creates the threads.
 
 mod admission;
 mod allowance;

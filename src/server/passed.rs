@@ -1,4 +1,4 @@
-//! Connections that go on in another process: their descriptors, and what was read of them and not answered.
+//! Connections that are passed to another process: their descriptors, and input that was read but not answered.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,51 +1,51 @@
-//! What was refused, by the limit that refused it.
+//! Counts of refused requests and connections, by the limit that refused them.
 
-/// A bound, and what is counted at it. Each is called as its setting is, or as what there is too little of.
+/// A limit at which requests or connections are refused. It is named after its setting, or after the resource that is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// Connections beyond `limits.connections`, told so.
+    /// Connections over `limits.connections` that got an answer.
     Connections,
-    /// Connections beyond `limits.connections_per_address`, told so.
+    /// Connections over `limits.connections_per_address` that got an answer.
     ConnectionsPerAddress,
-    /// Connections beyond either for which there was no room even to say so.
+    /// Connections over either limit that were closed without an answer.
     Reserve,
-    /// Connections for which the process had no descriptor.
+    /// Connections for which the process had no file descriptor left.
     Descriptors,
-    /// Streams beyond `limits.streams_per_token`.
+    /// Streams over `limits.streams_per_token`.
     StreamsPerToken,
-    /// Heads beyond `limits.header_bytes`.
+    /// Request heads over `limits.header_bytes`.
     HeaderBytes,
-    /// Targets beyond `limits.target_bytes`.
+    /// Request targets over `limits.target_bytes`.
     TargetBytes,
-    /// Bodies beyond `limits.body_bytes`.
+    /// Request bodies over `limits.body_bytes`.
     BodyBytes,
-    /// Heads that did not come within `limits.header_timeout`.
+    /// Request heads that did not arrive within `limits.header_timeout`.
     HeaderTimeout,
-    /// Bodies that did not come within `limits.body_timeout`.
+    /// Request bodies that did not arrive within `limits.body_timeout`.
     BodyTimeout,
     /// Connections without a request for `limits.idle_timeout`.
     IdleTimeout,
-    /// Connections that took nothing of an answer for `sse.stall_timeout`.
+    /// Connections that read nothing of an answer for `sse.stall_timeout`.
     StallTimeout,
-    /// Connections closed behind their `limits.requests_per_connection`th request.
+    /// Connections closed after `limits.requests_per_connection` requests.
     RequestsPerConnection,
-    /// Connections let go because all together held more than `limits.buffer_bytes`.
+    /// Connections closed because all together buffered more than `limits.buffer_bytes`.
     BufferBytes,
-    /// Calls beyond `limits.publish_rate`.
+    /// Calls over `limits.publish_rate`.
     PublishRate,
-    /// Plans beyond those that may wait to be checked.
+    /// Plans over the number that may wait to be validated.
     WaitingPlans,
-    /// Runs beyond `limits.active_runs` and `limits.queued_runs`.
+    /// Runs over `limits.active_runs` and `limits.queued_runs`.
     QueuedRuns,
-    /// Runs beyond `limits.runs_per_project`.
+    /// Runs over `limits.runs_per_project`.
     RunsPerProject,
-    /// Projects beyond `limits.projects`.
+    /// Projects over `limits.projects`.
     Projects,
-    /// Calls with a key beyond `limits.idempotency_bytes`.
+    /// Calls with an idempotency key over `limits.idempotency_bytes`.
     IdempotencyBytes,
-    /// Tickets of subjects that have spent `limits.tickets`.
+    /// Tickets of subjects that have used `limits.tickets` of them.
     Tickets,
-    /// Calls that found the log behind with its work.
+    /// Calls refused because the queue of the log was full.
     LogQueue,
 }
 

@@ -1,4 +1,4 @@
-//! What other threads are asked for, and those of their answers that are given a little later.
+//! Questions to other threads that are not answered yet, and answers that are given a little later.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

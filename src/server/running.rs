@@ -1,4 +1,4 @@
-//! A server that runs, and how it is told to end.
+//! A running server, and how to stop it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ pub(super) struct Address {
     pub(super) is_tls: bool,
 }
 
-/// A server that runs.
+/// A running server.
 pub struct RunningServer {
     pub(super) addresses: Vec<Address>,
     pub(super) tls: Option<Tls>,
@@ -39,14 +39,14 @@ pub struct RunningServer {
     pub(super) log: LogHandle,
     pub(super) turns: Arc<AtomicU64>,
     pub(super) thread: JoinHandle<io::Result<Ended>>,
-    /// What tells webhooks, where there are any.
+    /// The courier of webhooks, if any are declared.
     pub(super) courier: Option<(CourierHandle, JoinHandle<()>)>,
-    /// What keeps it among other nodes, where there may be any.
+    /// The threads that make it a member of a cluster, if it shares its store.
     pub(super) membership: Option<Membership>,
     pub(super) others: Vec<JoinHandle<()>>,
 }
 
-/// Ends a server from another thread.
+/// Stops a server from another thread.
 #[derive(Clone)]
 pub struct Stopper {
     pub(super) wish: Arc<AtomicU8>,
@@ -73,27 +73,27 @@ impl RunningServer {
         self.tls.clone()
     }
 
-    /// The sockets that it listens at, for as long as it does.
+    /// The sockets that it listens on, for as long as it does.
     pub fn listeners(&self) -> Weak<Vec<Listener>> {
         Arc::downgrade(&self.listeners)
     }
 
-    /// To see from another thread whether its loop goes round.
+    /// A handle to check from another thread that the event loop is alive.
     pub fn loop_watch(&self) -> LoopWatch {
         LoopWatch { turns: Arc::clone(&self.turns), inbox: self.stopper.inbox.clone() }
     }
 
-    /// To broadcast and to submit plans from inside the program.
+    /// A handle to broadcast messages and submit plans from inside the program.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// To end it from another thread.
+    /// A handle to stop the server from another thread.
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
     }
 
-    /// Ends it gracefully, and waits until it has ended.
+    /// Stops the server gracefully, and waits until it has stopped.
     ///
     /// # Errors
     /// As [`wait`](Self::wait).
@@ -102,10 +102,10 @@ impl RunningServer {
         self.wait()
     }
 
-    /// Waits until it has ended.
+    /// Waits until the server has stopped.
     ///
     /// # Errors
-    /// What made the loop end before it was told to.
+    /// The error that ended the event loop before it was told to stop.
     pub fn wait(self) -> io::Result<()> {
         self.release().map(drop)
     }
@@ -116,7 +116,7 @@ impl RunningServer {
     /// # Errors
     /// As [`wait`](Self::wait).
     pub(crate) fn release(self) -> io::Result<Option<Legacy>> {
-        let result = self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the loop has panicked")));
+        let result = self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the event loop thread panicked")));
         let result = result.map(|ended| match ended {
             Ended::Stopped => None,
             Ended::HandedOver(connections) => Some(Legacy { listeners: Arc::clone(&self.listeners), connections }),

@@ -1,4 +1,4 @@
-//! From the [`Config`] to what each part goes by.
+//! Translates the [`Config`] into the settings of each part.
 
 use std::time::Duration;
 
@@ -99,11 +99,11 @@ fn jwks(config: &Config) -> Option<&KeyLocation> {
     config.auth.jwks.as_ref().filter(|_| config.auth.mode == AuthMode::Jwt)
 }
 
-/// Says what of the settings lets in more than is meant, perhaps.
+/// Warns of settings that may let in more than is intended.
 pub(super) fn warn_of_settings(config: &Config) {
     if jwks(config).is_some() && config.auth.audience.is_empty() {
         ::log::warn!(
-            "auth.jwks without auth.audience: tokens that the provider issues for other services are taken too"
+            "auth.jwks is set without auth.audience: tokens that the provider issued for other services are accepted too"
         );
     }
 }
@@ -136,7 +136,9 @@ pub(super) fn server_settings(config: &Config, descriptors: u64) -> ServerSettin
     let spared = OTHER_DESCRIPTORS + RESERVE_CONNECTIONS as u64 + 4 * config.executor.workers as u64;
     let connections = limits.connections.map_or(descriptors.saturating_sub(spared).max(64), u64::from);
     if connections + RESERVE_CONNECTIONS as u64 >= descriptors {
-        ::log::warn!("limits.connections is {connections}, but this process may only have {descriptors} descriptors");
+        ::log::warn!(
+            "limits.connections is {connections}, but this process may open only {descriptors} file descriptors (see ulimit -n)"
+        );
     }
     ServerSettings {
         streams: stream::Settings {

@@ -1,4 +1,4 @@
-//! Sockets as the server needs them, and those of the loop.
+//! The sockets that the server works with, and their implementation for the event loop.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;

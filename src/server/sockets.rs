@@ -1,4 +1,4 @@
-//! Sockets by what the poll knows them by: whose each is just now, and the places that are held for as long as it is open.
+//! Sockets by the token that the poll knows them by: which part owns each one, and the guards held while it is open.
 
 use std::net::IpAddr;
 

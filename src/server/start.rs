@@ -1,4 +1,4 @@
-//! Puts the threads together: loop, log, intake, executor and workers, from one [`Config`].
+//! Creates the threads from one [`Config`]: loop, log, intake, executor and workers.
 
 mod backbone;
 mod bells;
@@ -41,11 +41,11 @@ use crate::log::{Delivery, Journal, Outcome, Store};
 use crate::model::Now;
 use crate::webhooks::check_all;
 
-/// How much longer than the grace of steps an end may take: commands that ignore it are killed 5 s later, and the store may
-/// be slow.
+/// How much longer than the grace period of steps a stop may take: commands that ignore it are killed 5 s later, and the
+/// store may be slow.
 const DRAIN_SLACK: Duration = Duration::from_secs(10);
 
-/// Builds a server out of a [`Config`] and the tools of the program that embeds it.
+/// Builds a server from a [`Config`] and the tools of the program that embeds it.
 ///
 /// ```
 /// use serde_json::json;
@@ -90,7 +90,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A server that goes by `config`, with the built-in tools and those that it declares.
+    /// Starts with `config`, the built-in tools and the tools that `config` declares.
     pub fn new(config: Config) -> Self {
         Self { config, registry: Registry::with_builtins(), given: Vec::new(), bound: None, passed: Vec::new() }
     }
@@ -110,13 +110,13 @@ impl Builder {
         self
     }
 
-    /// Goes on with connections that another process has passed on.
+    /// Takes over connections that another process has passed on.
     pub(crate) fn connections(mut self, passed: Vec<PassedConnection>) -> Self {
         self.passed = passed;
         self
     }
 
-    /// Checks all that can be checked, and binds, while another process may still have the data open.
+    /// Checks everything that can be checked, and binds the sockets, while another process may still have the data open.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -128,16 +128,16 @@ impl Builder {
         Ok(self)
     }
 
-    /// Binds, opens the store, starts all threads, and goes on with the runs that were left active.
+    /// Binds the sockets, opens the store, starts all threads, and continues the runs that were active at the last stop.
     ///
-    /// A program whose tools are commands begins its `main` with
+    /// A program whose tools are commands must begin its `main` with
     /// [`launch_if_asked`](crate::tool::launch_if_asked).
     ///
-    /// Where a thread panics later on, outside of a tool, the whole process ends at once (it aborts, and says why in its
-    /// log): the rest would be half a server, and the next start goes on from the store.
+    /// If a thread of the server panics later, outside of a tool, the whole process aborts and logs why: the rest would be
+    /// half a server, and the next start continues from the store.
     ///
     /// # Errors
-    /// What of the configuration can't be carried out, what is the matter with the data, or what the system refuses.
+    /// If the configuration cannot be applied, the data cannot be opened, or the operating system refuses something.
     pub fn start(self) -> Result<RunningServer, StartError> {
         self.start_over(|config| storage::open(config, clock::wall()))
     }
@@ -268,7 +268,7 @@ fn open_journal(
     let (journal, mut left) = journal.map_err(|error| StartError(error.to_string()))?;
     left.deliveries.push(Delivery::Worked(journal.held()));
     if !left.orders.is_empty() {
-        ::log::info!("runs that were left active and go on: {}", left.orders.len());
+        ::log::info!("continuing {} runs that were active when the server stopped", left.orders.len());
     }
     Ok((journal, left))
 }

@@ -1,4 +1,4 @@
-//! Where the log is kept, and what a start finds there.
+//! Opens the store of the log, and returns what a start finds in it.
 
 use std::sync::Arc;
 
@@ -109,14 +109,14 @@ fn in_postgres(config: &Config, url: &PostgresUrl, now: Timestamp) -> Result<Sto
     let seed = Seed { master_key: random::bits()?, instance: random::bits()? };
     let opened = PostgresStore::open(url.expose(), &seed, settings, now);
     let Opened { mut store, identity, lease, tail, counts } = opened.map_err(|error| StartError(error.to_string()))?;
-    store.trim_beside().map_err(|error| failed("start a thread that trims", &error))?;
+    store.trim_beside().map_err(|error| failed("start the thread that trims history", &error))?;
     let shared = Shared { lease: Box::new(lease), tail: Box::new(tail), counts };
     Ok(durable(config, Box::new(store), identity, Some(shared)))
 }
 
 #[cfg(not(feature = "postgres"))]
 fn in_postgres(_: &Config, url: &PostgresUrl, _: Timestamp) -> Result<Storage, StartError> {
-    Err(StartError(format!("can't keep anything in {url}: this program was built without postgres")))
+    Err(StartError(format!("cannot store data in {url}: this program was built without the feature postgres")))
 }
 
 #[cfg(feature = "sqlite")]
@@ -137,5 +137,7 @@ fn in_directory(config: &Config, path: &std::path::Path, now: Timestamp) -> Resu
 #[cfg(not(feature = "sqlite"))]
 fn in_directory(_: &Config, path: &std::path::Path, _: Timestamp) -> Result<Storage, StartError> {
     let path = path.display();
-    Err(StartError(format!("can't keep anything in {path}: this program was built without sqlite; use --data none")))
+    Err(StartError(format!(
+        "cannot store data in {path}: this program was built without the feature sqlite; use --data none"
+    )))
 }

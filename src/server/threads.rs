@@ -1,4 +1,4 @@
-//! Threads without which the server is none: where one of them fails, the process ends.
+//! Threads that the server cannot work without: if one of them panics, the process aborts.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, JoinHandle};
@@ -10,18 +10,17 @@ use crate::executor::tool::kill_commands;
 use crate::log::{Command, LogHandle};
 use crate::random;
 
-/// Starts a thread without which the server is none: where it panics, the process ends.
+/// Starts a thread that the server cannot work without: if it panics, the process aborts.
 pub(super) fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, StartError> {
     let named = name.to_owned();
     let work = move || {
-        catch_unwind(AssertUnwindSafe(work))
-            .unwrap_or_else(|_| end_process(&format!("the thread {named} has panicked")))
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| end_process(&format!("thread {named} panicked")))
     };
     let thread = thread::Builder::new().name(name.into()).spawn(work);
-    thread.map_err(|error| failed(&format!("start the thread {name}"), &error))
+    thread.map_err(|error| failed(&format!("start thread {name}"), &error))
 }
 
 /// Tells the loop when the last step has ended, behind everything that runs said. What the log had no room for yet waits
@@ -34,7 +33,7 @@ pub(super) fn watch_executor(
     spawn("executor-end", move || {
         let rest = executor.join().unwrap_or_else(|panicked| end_process(&panicked.to_string()));
         if !rest.is_empty() && log.send(vec![Command::Records(rest)]).is_err() {
-            ::log::error!("the log has ended before the runs");
+            ::log::error!("the log stopped before all runs had ended");
         }
         // Fails where it has ended, and then nobody waits.
         let _ = log.send(vec![Command::ExecutorEnded]);
@@ -43,25 +42,24 @@ pub(super) fn watch_executor(
     })
 }
 
-/// Without its log the server is none: if that ends before it was told to, so does the process.
+/// Aborts the process if a thread of the log panics: the server cannot work without its log.
 pub(super) fn watch_log(log: JoinHandle<()>) -> Result<JoinHandle<()>, StartError> {
     spawn("log-end", move || {
         if log.join().is_err() {
-            end_process("a thread of the log has panicked");
+            end_process("a thread of the log panicked");
         }
     })
 }
 
-/// Random bits, from a system that has given some before. Without them no id, ticket or key would be worth anything, so
-/// there is nothing to go on with.
+/// Random bits. Aborts the process if the system has none: without them ids, tickets and keys could be guessed.
 pub(super) fn random_or_abort<const N: usize>() -> [u8; N] {
     random::bits().unwrap_or_else(|error| end_process(&error.to_string()))
 }
 
-/// Ends the process rather than leaving half a server: the one place where that happens. Runs and messages are in the
-/// log, for the next start to go on with.
+/// Aborts the process rather than leaving half a server; no other place does. Runs and messages are in the log, and the next
+/// start continues them.
 fn end_process(why: &str) -> ! {
-    ::log::error!("{why}; the process ends");
+    ::log::error!("{why}; aborting the process");
     kill_commands();
     std::process::abort()
 }

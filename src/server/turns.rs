@@ -1,5 +1,5 @@
-//! What frontends that send a message have to wait with: their plans and their messages, which may be as large as a body.
-//! All of them together hold a bounded amount.
+//! Memory for requests of chat frontends that wait: their plans and messages, each up to the size of a request body.
+//! The total is bounded.
 
 use crate::http::Problem;
 use crate::model::{Lender, Taken};
@@ -21,7 +21,7 @@ impl Turns {
         self.bytes -= self.lender.returned().into_iter().sum::<usize>();
         if self.bytes + bytes > WAITING_BYTES_MAX {
             let detail = format!(
-                "too much of messages and plans is waiting for its run (limit {WAITING_BYTES_MAX} bytes, which is fixed)"
+                "too many bytes of messages and plans are waiting for their runs (limit {WAITING_BYTES_MAX} bytes, not configurable)"
             );
             return Err(Problem::too_many("too_many_plans", detail, 1));
         }

@@ -1,4 +1,4 @@
-//! A request that waits for another thread.
+//! A request that waits for the answer of another thread.
 
 use std::sync::Arc;
 

@@ -1,11 +1,11 @@
-//! The newest frames of a channel, already encoded, in one bounded run of bytes that all its subscribers read from.
+//! The newest frames of a channel, already encoded, in one bounded buffer that all its subscribers read from.
 //!
-//! Broadcasting appends here once. A subscriber is a [`Cursor`] into it: whatever is behind its cursor is one
-//! contiguous slice, so a burst of messages costs a socket one write. What no longer fits leaves at the front; a
-//! cursor left behind is served from the log instead.
+//! A broadcast appends here once. A subscriber is a [`Cursor`] into the buffer: everything after its cursor is one
+//! contiguous slice, so a burst of messages needs one write per socket. When the buffer is full, the oldest frames are
+//! removed; a cursor that they leave behind is served from the log instead.
 //!
-//! Positions are those of a project. A backlog may hold only some of its messages, those of one run: then there is nothing
-//! between two of them, and a cursor that stands there has all that is before the next.
+//! Positions are those of a project. A backlog may hold only some of its messages, such as those of one run: then a
+//! cursor between two of them has everything before the next one.
 
 use std::collections::VecDeque;
 
@@ -99,7 +99,11 @@ impl Backlog {
     /// it has replace them: a gap is never handed out, whoever stands before it reads on from the log.
     pub fn append(&mut self, frames: &Frames) {
         if frames.first_seq > self.newest + 1 {
-            log::error!("a backlog that ends with message {} was handed message {}", self.newest, frames.first_seq);
+            log::error!(
+                "internal error: a backlog that ends with message {} was given message {}",
+                self.newest,
+                frames.first_seq
+            );
             self.start_again_behind(frames.first_seq - 1);
         }
         let known = usize::try_from((self.newest + 1).saturating_sub(frames.first_seq)).unwrap_or(usize::MAX);

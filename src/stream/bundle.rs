@@ -1,11 +1,11 @@
-//! A bundle: the projects that streams of several projects watch together.
+//! A bundle: a set of projects that is followed by streams of several projects.
 //!
-//! All streams of the same projects share one, and its rounds: what the projects have broadcast since the last round is
-//! put together once, each message with the id that names the position in every project behind it, and these same bytes
-//! are sent to all who have had the round before. Such a stream has *joined*, and weighs its slab entry alone. A stream
-//! that is elsewhere, because it comes from history or its socket was full, is [`Apart`]: it knows where it is in each
-//! project and is sent piece by piece what it lacks, until it is where the others are. Pieces are a function of where
-//! they begin, so those who are at the same place share them too.
+//! All streams of the same set share one bundle and its rounds. A round contains what the projects have broadcast since
+//! the last round, each message with an id that names the position in every project after it; the same bytes are sent
+//! to all streams that have received the previous round. Such a stream has *joined*, and needs no memory beyond its
+//! slab entry. A stream at another position, because it reads from history or its socket was full, is [`Apart`]: it has
+//! a position in each project, and is sent what it lacks in pieces until it has caught up. A piece depends only on
+//! where it begins, so streams at the same position share pieces too.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
-//! What streams watch: the set of them, how far the newest broadcast has got among them, and where they are written from.
+//! A channel: a set of streams that follow the same thing, how far the newest broadcast has got among them, and the
+//! source that they are written from.
 //!
-//! All streams of a channel are sent the same messages in the same form. A channel is there as long as a stream watches
-//! it: whoever comes when the last has left opens it anew.
+//! All streams of a channel are sent the same messages in the same form. A channel exists as long as a stream follows
+//! it; the next stream after that opens it again.
 
 use std::time::Duration;
 

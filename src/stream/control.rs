@@ -1,4 +1,4 @@
-//! Events of a stream about the stream itself: where it begins, that it goes on, how it ends. Nobody keeps them.
+//! Events of a stream about the stream itself: where it starts, that it is alive, and how it ends. They are not stored.
 
 use std::time::Duration;
 

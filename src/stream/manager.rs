@@ -1,9 +1,9 @@
-//! The connection manager: streams in a slab, channels with the sets of their keys, and the writes between them.
+//! The connection manager: streams in a slab, channels with the sets of their keys, and the writes to streams.
 //!
-//! `broadcast` only appends to backlogs and begins rounds; [`flush`](ConnectionManager::flush) makes the
-//! writes, one a stream for everything it lacks, in slices, so that a channel with many thousands of streams does not
-//! keep the loop from anything else. Nothing is freed inside a turn: a stream that ends is doomed, and
-//! [`reap`](ConnectionManager::reap) takes it out at the end.
+//! `broadcast` only appends to backlogs and begins rounds. [`flush`](ConnectionManager::flush) makes the writes, one
+//! per stream for everything that it lacks, in slices, so that a channel with many thousands of streams does not block
+//! the loop. Nothing is freed inside a turn: a stream that ends is marked, and [`reap`](ConnectionManager::reap)
+//! removes it at the end of the turn.
 
 mod beginnings;
 mod bundles;

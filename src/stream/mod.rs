@@ -1,10 +1,10 @@
-//! The heart: who watches what, and how each of them gets every message of it.
+//! The core: which stream follows what, and how each stream gets all of its messages.
 //!
-//! A [`ConnectionManager`] holds the streams in a slab and, for each project that is watched, one [`Backlog`] of encoded
-//! frames. What streams watch is a [`Channel`]: the set of their keys, and a source that they are written from, which is a
-//! project's backlog, one that is made of it, or a [`Bundle`] of several. A stream owns no queue: it is a [`Cursor`]. No
-//! clock and no poll in here, and sockets are whatever can be written to; the loop brings readiness and `now`, and carries
-//! out the [`Effect`]s.
+//! A [`ConnectionManager`] holds the streams in a slab and, for each followed project, one [`Backlog`] of encoded
+//! frames. Streams follow a [`Channel`]: the set of their keys, and a source that they are written from, which is the
+//! backlog of a project, one derived from it, or a [`Bundle`] of several. A stream owns no queue: it is a [`Cursor`].
+//! There is no clock and no poll here, and a socket is anything that can be written to; the loop passes readiness and
+//! `now`, and carries out the [`Effect`]s.
 //!
 //! [`Bundle`]: bundle::Bundle
 

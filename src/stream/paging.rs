@@ -1,9 +1,9 @@
-//! Whose turn it is to be handed a page of history, and how large it may be.
+//! Which stream gets the next page of history, and how large the page may be.
 //!
-//! Streams that are behind wait in line: whoever came first is first, however many there are, and a stream that takes
-//! nothing is in nobody's way, because it asks for nothing more. Only a few pages are on their way at a time, so that
-//! live messages find no long row of pages before them. What all streams hold of pages together is bounded: the less of
-//! that is left, and the more streams share it, the smaller the pages.
+//! Streams that have fallen behind wait in line, first come, first served. A stream whose client reads nothing blocks
+//! nobody, because it asks for nothing more. Only a few pages are requested at a time, so that live messages do not
+//! wait behind a long queue of pages. The memory for pages of all streams together is bounded: the less of it is left,
+//! and the more streams share it, the smaller the pages.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

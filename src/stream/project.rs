@@ -1,4 +1,4 @@
-//! A watched project: its backlog, the channels that draw on it, and what is counted over all of their streams.
+//! A followed project: its backlog, the channels that read from it, and counts over all of their streams.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! A run of a project, retold in a format for all who watch it so: what a channel of it is written from.
+//! A run of a project in another format: the source of its channel.
 //!
-//! It hears that the run has said something, and asks the log for what that is in its format. So a message is put into a
-//! format once, by another thread, however many watch.
+//! It is told that the run has new messages, and asks the log for them in its format. So a message is converted to a
+//! format once, by another thread, however many streams follow it.
 
 use super::backlog::Backlog;
 use crate::formats::Format;

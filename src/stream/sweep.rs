@@ -1,4 +1,5 @@
-//! The round over all streams that looks for expired tokens, stalls and silence: when it is due, and how far it is.
+//! The sweep over all streams that checks for expired tokens, stalls and idle streams: when it is due, and how far it
+//! has got.
 
 use std::ops::Range;
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! Everything that is watched: projects, the channels that draw on them, and which is which.
+//! Everything that streams follow: projects, the channels that read from them, and how they are found.
 //!
-//! It knows the streams of a channel by their keys alone. Whatever is broadcast to a project is told here, once, in the
+//! It knows the streams of a channel only by their keys. Whatever is broadcast to a project is passed here once, in the
 //! form of each of its channels.
 
 mod bundles;

@@ -1,8 +1,8 @@
-//! A project's messages with what is said of items between them: the positions of a channel of it, and its backlog.
+//! The messages of a project with updates about items between them: the positions of such a channel, and its backlog.
 //!
-//! What is said of an item has no number. Its place is behind the message before it: a position is that message's number and,
-//! in its lower bits, how much was said of items since. History holds messages alone, so a stream that comes from there is at
-//! the first place behind one, and is shown how the items are by then.
+//! An update about an item has no number. Its place is after the message before it: a position consists of the number
+//! of that message and, in its lower bits, the number of updates since. History holds only messages, so a stream that
+//! comes from there is at the first place after one, and is sent the current state of the items.
 
 use super::backlog::Backlog;
 use crate::log::Frames;

@@ -72,7 +72,7 @@ pub fn progress_line(said: &StepProgress) -> String {
             // Attempts that a restart interrupted come on top of those that the policy allows.
             let attempts = max_retries.saturating_add(1).max(attempt.saturating_add(1));
             let delay = duration(*delay);
-            format!("attempt {attempt} of {attempts} failed, next one in {delay}: {}", error_text(error))
+            format!("attempt {attempt} of {attempts} failed, retrying in {delay}: {}", error_text(error))
         }
         StepUpdate::Waiting { message, approval } => {
             let until = approval.expires_at.map(|at| format!(", until {at}")).unwrap_or_default();
@@ -89,7 +89,7 @@ pub fn progress_line(said: &StepProgress) -> String {
         StepUpdate::Skipped { reason, .. } => format!("skipped ({}): {}", share(progress), error_text(reason)),
         StepUpdate::Cancelled { reason, .. } => format!("cancelled ({}): {}", share(progress), error_text(reason)),
     };
-    let omitted = omitted_bytes.map(|bytes| format!(" ({bytes} bytes of its output left out)")).unwrap_or_default();
+    let omitted = omitted_bytes.map(|bytes| format!(" ({bytes} bytes of its output omitted)")).unwrap_or_default();
     let usage = usage.as_ref().map(|usage| format!(" ({usage})")).unwrap_or_default();
     let decided = decision.as_ref().map(|decision| format!(" ({})", decision_text(decision))).unwrap_or_default();
     let handler = handler.map(|kind| format!(" ({})", handler_text(kind))).unwrap_or_default();
@@ -142,7 +142,7 @@ mod tests {
         let mut said = StepProgress { attempt: 1, ..StepProgress::of(&step, &"A".into(), update, progress) };
         let line = progress_line(&said);
         said.omitted_bytes = Some(2048);
-        assert_eq!(progress_line(&said), line.clone() + " (2048 bytes of its output left out)");
+        assert_eq!(progress_line(&said), line.clone() + " (2048 bytes of its output omitted)");
         let (total_tokens, cost) = (1234, Cost::of_units(0.5));
         said.omitted_bytes = None;
         said.usage = Some(Box::new(Usage { total_tokens, cost, ..Usage::default() }));

@@ -58,7 +58,7 @@ fn event_lines(event: &RunEvent) -> Vec<String> {
     let RunEventKind::StepOutput(said) = &event.kind else {
         return vec![format!("{time} {label} {}", described(event))];
     };
-    let omitted = said.omitted_bytes.map(|bytes| format!("({bytes} bytes left out)"));
+    let omitted = said.omitted_bytes.map(|bytes| format!("({bytes} bytes omitted)"));
     let texts =
         omitted.into_iter().chain(said.chunk.split_terminator('\n').map(|line| neutral(last_state(line)).into_owned()));
     let lines = texts.map(|text| output_line(&said.step_id, said.stream, &text));

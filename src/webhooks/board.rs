@@ -1,4 +1,4 @@
-//! How the webhooks stand, for whoever asks: written by the courier, read by the loop.
+//! The state of all webhooks, for the API and the metrics: written by the courier, read by the loop.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

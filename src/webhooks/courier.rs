@@ -1,7 +1,8 @@
-//! The courier's thread: looks what is due, has it sent, and has the log keep what became of it.
+//! The thread of the courier: it reads which events are due, has them sent, and has the log store the outcome.
 //!
-//! It may wait for the log, and nobody waits for it. An attempt has a thread of its own, a few of a webhook at most. What is
-//! sent and not kept as sent, because the process ended in between, is sent again.
+//! It may wait for the log, and nothing waits for it. Each attempt runs on its own thread, with a small limit per
+//! webhook. An event that was sent but whose delivery was not stored, because the process ended in between, is sent
+//! again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -152,12 +153,12 @@ impl Courier {
             let (target, way_back) = (Arc::clone(target), self.way_back.clone());
             let attempt = move || {
                 let sent = catch_unwind(AssertUnwindSafe(|| target.send(&message_id, body, now)));
-                let sent = sent.unwrap_or_else(|_| Sent::Failed("the attempt has panicked".to_owned()));
+                let sent = sent.unwrap_or_else(|_| Sent::Failed("the attempt panicked".to_owned()));
                 // Nobody waits for it where the courier has ended.
                 let _ = way_back.send(Word::Ended(place, id, sent));
             };
             if let Err(error) = thread::Builder::new().name("webhook".to_owned()).spawn(attempt) {
-                let sent = Sent::Failed(format!("no thread for the attempt: {error}"));
+                let sent = Sent::Failed(format!("cannot start a thread for the attempt: {error}"));
                 let _ = self.way_back.send(Word::Ended(place, id, sent));
             }
         }

@@ -67,16 +67,16 @@ impl WebhookDeclaration {
             return Err(format!("name: expected 1 to {NAME_BYTES_MAX} characters out of A-Z a-z 0-9 _ . -"));
         }
         if self.events.is_empty() {
-            return Err(format!("events: expected some of {}", words()));
+            return Err(format!("events: expected one or more of {}", words()));
         }
         if self.projects.as_ref().is_some_and(Vec::is_empty) {
-            return Err("projects: expected ids of projects, or \"*\"".to_owned());
+            return Err("projects: expected project ids, or \"*\"".to_owned());
         }
         if !(1..=SECRETS_MAX).contains(&self.secrets.len()) {
             return Err(format!("secret: expected 1 to {SECRETS_MAX} secrets"));
         }
         if self.timeout.is_zero() || self.timeout > TIMEOUT_MAX {
-            return Err("timeout: expected a duration above zero, at most 5m".to_owned());
+            return Err("timeout: expected a duration greater than zero, at most 5m".to_owned());
         }
         if self.retry.len() > DELAYS_MAX || self.retry.iter().any(|delay| *delay > DELAY_MAX) {
             return Err(format!("retry: expected at most {DELAYS_MAX} durations, each at most 1d"));
@@ -91,7 +91,7 @@ impl WebhookDeclaration {
 
     #[cfg(not(feature = "http-tool"))]
     fn check_request(&self) -> Result<(), String> {
-        Err("url: this program was built without http-tool, and sends nothing".to_owned())
+        Err("url: webhooks are not supported: this program was built without the feature http-tool".to_owned())
     }
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn check_all(declarations: &[WebhookDeclaration]) -> Result<(), Strin
     for (place, it) in declarations.iter().enumerate() {
         it.check().map_err(|problem| format!("webhook {}: {problem}", it.name))?;
         if declarations[..place].iter().any(|other| other.name == it.name) {
-            return Err(format!("webhook {}: name: expected a name that no other webhook has", it.name));
+            return Err(format!("webhook {}: name: another webhook already has this name", it.name));
         }
     }
     Ok(())
@@ -166,7 +166,10 @@ mod tests {
         }
         let it = WebhookDeclaration::new("w", Secret::new("https://a.example/hunter2"), Secret::new(SECRET));
         assert_eq!(check_all(std::slice::from_ref(&it)), Ok(()));
-        assert!(check_all(&[it.clone(), it.clone()]).is_err_and(|said| said.contains("no other webhook")));
+        assert!(
+            check_all(&[it.clone(), it.clone()])
+                .is_err_and(|said| said.contains("another webhook already has this name"))
+        );
         assert!(!format!("{it:?}").contains("hunter2") && !format!("{it:?}").contains("MfKQ"), "{it:?}");
     }
 }

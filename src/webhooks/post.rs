@@ -1,7 +1,7 @@
-//! One webhook as it is worked off: what is on its way, what becomes of it, and when there is more to do.
+//! The delivery of one webhook: what is in progress, what follows from an outcome, and when there is more to do.
 //!
-//! It knows no clock, thread or socket: the courier gives it what is due, the results of attempts, and `now`. What waits is
-//! the log's to know; here is only what is on its way, which is little.
+//! It uses no clock, thread or socket: the courier passes it due events, outcomes of attempts, and `now`. The queue is
+//! in the log; only the few events in progress are held here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -215,7 +215,7 @@ impl Post {
     fn delivered(&mut self, id: DueId) -> Verdict {
         let was_failing = std::mem::take(&mut self.is_failing);
         self.paused_until = None;
-        let news = was_failing.then(|| format!("webhook {}: events are taken again", self.name));
+        let news = was_failing.then(|| format!("webhook {}: the receiver accepts events again", self.name));
         Verdict { change: OutboxChange::Settled(id), fate: Fate::Delivered, news }
     }
 
@@ -223,7 +223,7 @@ impl Post {
     fn turn_off(&mut self) -> Verdict {
         self.is_off = true;
         let news = format!(
-            "webhook {}: answered 410 Gone: it is off until the next start, and what waits for it is given up",
+            "webhook {}: the receiver answered 410 Gone; the webhook is off until the next start, and its queued events are dropped",
             self.name
         );
         Verdict { change: OutboxChange::LetGo(self.name.clone()), fate: Fate::Off, news: Some(news) }
@@ -246,14 +246,14 @@ impl Post {
         match self.schedule.delay(attempts, asked, chance).map(later) {
             Some(next_at) => {
                 let news = format!(
-                    "webhook {name}: event {message_id} was not taken ({why}), attempt {attempts} of {all}; the next is at \
+                    "webhook {name}: attempt {attempts} of {all} to deliver event {message_id} failed: {why}; the next attempt is at \
                      {next_at}"
                 );
                 let change = OutboxChange::PutOff { id, attempts, next_at };
                 Verdict { change, fate: Fate::PutOff, news: (!was_failing).then_some(news) }
             }
             None => {
-                let news = format!("webhook {name}: event {message_id} is given up after {attempts} attempts: {why}");
+                let news = format!("webhook {name}: gave up on event {message_id} after {attempts} attempts: {why}");
                 Verdict { change: OutboxChange::Settled(id), fate: Fate::GivenUp, news: Some(news) }
             }
         }

@@ -1,4 +1,4 @@
-//! One attempt: the request that an event is, and what its answer means.
+//! One attempt: the request for an event, and the meaning of its response.
 
 use std::net::IpAddr;
 
@@ -41,7 +41,7 @@ impl Target {
                 .iter()
                 .map(|(name, value)| header(name, value.expose()))
                 .collect::<Result<_, _>>()?,
-            secrets: secrets.ok_or("secret: expected whsec_ and the base64 of 24 to 64 bytes")?,
+            secrets: secrets.ok_or("secret: expected whsec_ followed by 24 to 64 bytes in base64")?,
             client: Client::within(reach, settings),
         })
     }
@@ -89,12 +89,12 @@ pub(crate) fn ping(declaration: &WebhookDeclaration, id: &str, now: Timestamp) -
 /// How far the requests to this url may go. The operator has written it, so its server is meant: but a name may come to
 /// stand for an address of a network that others can't reach, and for that it has to be named once more.
 fn reach(url: &Url, hosts: &Hosts) -> Result<Reach, String> {
-    const EXPECTED: &str = "or allow_hosts to name its server";
+    const EXPECTED: &str = "or its server listed in allow_hosts";
     if hosts.allow(url.as_str()) {
         return Ok(Reach::Any);
     }
     if !url.is_guarded() {
-        return Err(format!("url: expected https://, http:// to this machine, {EXPECTED}"));
+        return Err(format!("url: expected https://, or http:// to this machine, {EXPECTED}"));
     }
     let reach = if url.is_loopback() { Reach::Loopback } else { Reach::Public };
     let address = url.host().parse::<IpAddr>().ok();
@@ -107,10 +107,10 @@ fn reach(url: &Url, hosts: &Hosts) -> Result<Reach, String> {
 fn header(name: &str, value: &str) -> Result<(String, String), String> {
     let field = format!("headers.{}", name.escape_debug());
     if !is_header_name(name) || OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own)) {
-        return Err(format!("{field}: is no header that can be set"));
+        return Err(format!("{field}: this header cannot be set"));
     }
     if !is_header_value(value) {
-        return Err(format!("{field}: expected no control characters"));
+        return Err(format!("{field}: expected a value without control characters"));
     }
     Ok((name.to_owned(), value.to_owned()))
 }

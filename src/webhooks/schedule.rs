@@ -1,4 +1,4 @@
-//! When an event that was not taken is tried again.
+//! When an event that was not accepted is sent again.
 
 use std::time::Duration;
 

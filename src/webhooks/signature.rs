@@ -1,5 +1,5 @@
 //! The signature of Standard Webhooks 1.0: HMAC-SHA256 over id, time and body, with a secret that sender and receiver
-//! share. With several secrets there are as many signatures, so that a receiver may change its secret at its own time.
+//! share. If there are several secrets, each makes a signature, so that a receiver can change its secret at any time.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What the courier is told, and by whom: that there is something to tell, what came of an attempt, that the server ends.
+//! Messages to the courier: something is due, an attempt has ended, the server is stopping.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 

@@ -55,7 +55,7 @@ fn a_child_that_can_not_begin_or_fails_fails_the_step() {
         assert_eq!(last["type"], "workflow_failed", "{last}");
         last["payload"]["error"].as_str().expect("an error").to_owned()
     };
-    assert!(failed("never").contains("no plan is stored under the name never"));
+    assert!(failed("never").contains("the project has no stored plan named never"));
     stored(
         &server,
         "bad",

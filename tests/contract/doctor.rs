@@ -9,7 +9,7 @@ use crate::proxies::{Proxied, TRUSTED, each};
 
 const HELD_BACK: &str = "PROBLEM  the proxy buffers streams: no event arrived within 1s";
 
-const OLD_VERSION: &str = "PROBLEM  the proxy asks the server by HTTP/1.0: every call opens a new connection";
+const OLD_VERSION: &str = "PROBLEM  the proxy uses HTTP/1.0 to the server: every call opens a new connection";
 
 /// What the doctor says of an address, and what it exits with.
 fn examined(address: &str, flags: &[&str]) -> (i32, String) {
@@ -53,7 +53,7 @@ fn nothing_is_wrong_with_the_recipes() {
             "ok       requests arrive as they were sent, by HTTP/1.1",
             "ok       a body of 1048576 bytes arrives whole",
             "ok       an event arrives within ",
-            "ok       a stream is resumed where it was left",
+            "ok       a stream resumes where it was interrupted",
             "ok       the server learns at once that a client has left",
             "note     no TLS, hence no HTTP/2",
             "ok       an idle stream stays open (watched for 2s)",
@@ -69,7 +69,7 @@ fn nothing_is_wrong_without_a_proxy() {
     let server = Setup::default().with_tokens().flags(&["--limits-trusted-proxies", "10.0.0.0/8"]).start();
     let (status, said) = examined(&server.address.to_string(), &["--watch", "0s"]);
     assert_eq!(status, 0, "{said}");
-    assert!(said.contains("no proxy is on the way") && said.contains("you are 127.0.0.1 to the server"), "{said}");
+    assert!(said.contains("not behind a proxy") && said.contains("you are 127.0.0.1 to the server"), "{said}");
 }
 
 #[test]
@@ -184,12 +184,12 @@ fn the_doctor_says_what_it_lacks() {
     let server = Setup::default().with_tokens().start();
     let url = format!("http://{}", server.address);
     let (status, _, said) = run(&["doctor", &url], &[], "");
-    assert!(status == 1 && said.contains("give a token of scope admin"), "{said}");
+    assert!(status == 1 && said.contains("pass a token with the scope admin"), "{said}");
     let token = token::token(&["doctor"], "publish");
     let (status, _, said) = run(&["doctor", &url, "--token", &token], &[], "");
     assert!(status == 1 && said.contains("the token needs the scope admin in project doctor"), "{said}");
     let (status, _, said) = run(&["doctor", "http://127.0.0.1:1"], &[], "");
-    assert!(status == 1 && said.contains("http://127.0.0.1:1 gives no answer"), "{said}");
+    assert!(status == 1 && said.contains("http://127.0.0.1:1 does not answer"), "{said}");
 }
 
 #[test]

@@ -71,12 +71,12 @@ fn keys_that_no_start_can_use_are_named() {
         assert!(status == Some(1) && said.contains("auth.jwks: ") && said.contains(part), "{status:?} {said}");
     }
     let (_, said) = trusting("/nowhere/keys.json", "").launch().refusal();
-    assert!(said.contains("auth.jwks: /nowhere/keys.json: can't be read: "), "{said}");
+    assert!(said.contains("auth.jwks: /nowhere/keys.json: cannot be read: "), "{said}");
     let (_, said) = trusting("http://id.example.com/keys", "").launch().refusal();
-    assert!(said.contains("auth.jwks: expected the path of a file, or an https:// url"), "{said}");
+    assert!(said.contains("auth.jwks: expected the path of a file, or an https:// URL"), "{said}");
     let file = TempFile::new(".json", &set(&[1]).to_string());
     let (_, said) = trusting(file.text(), "").environment("STEPCAST_JWT_SECRET", SECRET).launch().refusal();
-    assert!(said.contains("auth.jwks: excludes auth.jwt_secret (STEPCAST_JWT_SECRET)"), "{said}");
+    assert!(said.contains("auth.jwks: cannot be combined with auth.jwt_secret (STEPCAST_JWT_SECRET)"), "{said}");
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn what_the_command_line_signs_is_what_the_server_asks_for() {
     let arguments = [&["token"], &arguments[3..]].concat();
     let (code, token, said) = run(&arguments, &[("STEPCAST_AUTH_JWKS", keys.text())], "");
     assert!(code != 0 && token.is_empty(), "{code} {token}");
-    assert!(said.contains("auth.jwks: is set; tokens are signed by the identity provider"), "{said}");
+    assert!(said.contains("auth.jwks: is set, so the identity provider signs tokens"), "{said}");
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn a_reader_that_is_gone_ends_a_command_in_silence() {
 fn a_full_stdout_is_told() {
     let plan = TempFile::new(".json", &json!({"name": "p", "steps": [{"id": "a", "tool": "echo"}]}).to_string());
     let path = plan.text();
-    let told = (1, "stepcast: can't write to stdout: No space left on device (os error 28)\n".to_owned());
+    let told = (1, "stepcast: cannot write to standard output: No space left on device (os error 28)\n".to_owned());
     for args in [
         &["check", path][..],
         &["token", "--project", "p", "--sub", "u"],

@@ -86,9 +86,9 @@ fn what_is_no_directory_or_cannot_be_made_is_refused() {
     assert_refuses(&file, &file, "is not a directory");
     assert_eq!(fs::read(&file).expect("still there"), b"something of the user's");
     let below = file.join("below");
-    assert_refuses(&below, &below, "can't make the directory");
+    assert_refuses(&below, &below, "cannot create the directory");
     let unmakeable = Path::new("/proc/stepcast-data");
-    assert_refuses(unmakeable, unmakeable, "can't make the directory");
+    assert_refuses(unmakeable, unmakeable, "cannot create the directory");
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_file_of_a_later_format_is_refused() {
     let path = database(&directory);
     let file = fs::OpenOptions::new().write(true).open(&path).expect("the database");
     file.write_all_at(&999_u32.to_be_bytes(), USER_VERSION_AT).expect("written");
-    assert_refuses(&directory.join("data"), &path, "was written by a later stepcast");
+    assert_refuses(&directory.join("data"), &path, "was written by a newer stepcast");
 }
 
 /// The files of the process may grow so far; none is as far as they like.

@@ -177,7 +177,7 @@ fn a_hangup_has_the_certificate_read_anew_while_streams_go_on() {
 
     files.put("cert.pem", "nonsense");
     server.signal(Signal::HUP);
-    let error = "tls.cert: ".to_owned() + &files.path("cert.pem") + ": no certificate in it";
+    let error = "tls.cert: ".to_owned() + &files.path("cert.pem") + ": contains no certificate";
     wait_for("the error", || server.log().iter().any(|line| line.contains(&error)).then_some(()));
     assert_eq!(server.metric("stepcast_tls_reloads_total{outcome=\"failed\"}"), 1.0);
     assert_eq!(shown(&server, &files), Some(vec![files.made.cert.der().clone()]));
@@ -261,7 +261,7 @@ fn a_server_without_a_good_pair_does_not_start() {
     let files = Files::new();
     files.put("key.pem", "nonsense");
     let (status, said) = files.setup().launch().refusal();
-    let expected = format!("tls.key: {}: no private key in it", files.path("key.pem"));
+    let expected = format!("tls.key: {}: contains no private key", files.path("key.pem"));
     assert!(status == Some(1) && said.contains(&expected), "{status:?} {said}");
     let (status, said) = Setup::default().flags(&["--tls-listen", "127.0.0.1:0"]).launch().refusal();
     assert!(status == Some(1) && said.contains("tls.cert: missing; tls.listen needs it"), "{status:?} {said}");

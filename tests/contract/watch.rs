@@ -175,7 +175,7 @@ fn a_server_that_is_killed_and_started_again_costs_no_line_and_doubles_none() {
     assert_eq!(of_the_run, server.messages("p", &run), "all of it, once, in order");
 
     shown.extend(plain.until("chain completed after"));
-    assert!(plain.said().contains("connected again"), "{}", plain.said());
+    assert!(plain.said().contains("reconnected"), "{}", plain.said());
     for n in 0..12 {
         let completed = shown.iter().filter(|line| line.contains(&format!(" s{n}: completed"))).count();
         assert_eq!(completed, 1, "s{n} in {shown:#?}");
@@ -196,11 +196,11 @@ fn a_server_that_has_forgotten_is_told_of() {
     plain.wait_until_it_says("reconnecting");
     one.wait_until_it_says("reconnecting");
     let server = setup.listen(address).start();
-    plain.wait_until_it_says("is not kept any more");
+    plain.wait_until_it_says("are no longer available");
     assert_eq!(server.post("/api/projects/p/events", &json!({"type": "note", "payload": {}})).status, 202);
     let seen = plain.until("note {}");
-    assert!(seen.iter().any(|line| line.contains("two not ended")), "{seen:#?}");
-    one.wait_until_it_says(&format!("there is no run {run} in project p"));
+    assert!(seen.iter().any(|line| line.contains("two not finished")), "{seen:#?}");
+    one.wait_until_it_says(&format!("run {run} does not exist in project p"));
     assert_eq!(one.end().1, Some(1));
 }
 
@@ -216,16 +216,16 @@ fn refusals_are_sentences_and_end_it() {
         said
     };
     let said = watch("p", &[], "");
-    assert!(said.contains("asks for a token: give --token, or set STEPCAST_TOKEN"), "{said}");
+    assert!(said.contains("requires an access token; pass --token or set STEPCAST_TOKEN"), "{said}");
     let said = watch("p", &["--token", "nonsense"], &for_p);
-    assert!(said.contains("does not take the token") && !said.contains("nonsense"), "{said}");
+    assert!(said.contains("rejected the access token") && !said.contains("nonsense"), "{said}");
     let said = watch("q", &[], &for_p);
-    assert!(said.contains("does not allow to watch project q"), "{said}");
+    assert!(said.contains("does not allow watching project q"), "{said}");
     let said = watch("p", &["--run", "r"], &for_p);
-    assert!(said.contains("there is no run r in project p"), "{said}");
+    assert!(said.contains("run r does not exist in project p"), "{said}");
     drop(server);
     let said = watch("p", &[], &for_p);
-    assert!(said.contains(&format!("can't follow {url}: ")), "{said}");
+    assert!(said.contains(&format!("cannot follow {url}: ")), "{said}");
 }
 
 #[test]

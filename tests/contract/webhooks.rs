@@ -123,7 +123,7 @@ fn what_is_not_taken_is_sent_again_as_the_same_event() {
     }
     until(&server, "w", "delivered", 1);
     assert_eq!((attempts(&server, "w", "failed"), attempts(&server, "w", "given_up")), (4, 0));
-    assert!(server.log().iter().any(|line| line.contains("webhook w: events are taken again")));
+    assert!(server.log().iter().any(|line| line.contains("webhook w: the receiver accepts events again")));
 }
 
 #[test]
@@ -137,7 +137,10 @@ fn a_redirect_is_a_failure_and_the_last_failure_is_the_end() {
     until(&server, "w", "given_up", 1);
     let paths: Vec<_> = receiver.rest().into_iter().map(|got| got.path).collect();
     assert_eq!((paths, attempts(&server, "w", "failed")), (vec!["/hook".to_owned(); 2], 2));
-    let line = server.log().into_iter().find(|line| line.contains("is given up after 2 attempts: answered 307"));
+    let line = server
+        .log()
+        .into_iter()
+        .find(|line| line.contains("gave up on event ") && line.contains(" after 2 attempts: answered 307"));
     assert!(line.is_some(), "{:?}", server.log());
     assert_eq!(standing(&server, 0)["pending"], 0);
 }
@@ -226,7 +229,7 @@ fn what_waits_for_a_webhook_that_is_declared_no_more_is_given_up() {
     server.signal(Signal::TERM);
     assert_eq!(server.wait(), Some(0));
     let mut server = Setup::default().data(&data).start();
-    let said = "webhook gone is not declared any more: 1 events that waited for it are given up";
+    let said = "webhook gone is no longer declared; dropped 1 events queued for it";
     assert!(server.log().iter().any(|line| line.contains(said)), "{:?}", server.log());
     server.signal(Signal::TERM);
     assert_eq!(server.wait(), Some(0));
@@ -269,7 +272,9 @@ fn a_receiver_that_is_gone_is_told_nothing_until_the_next_start() {
     receiver.answer(FINE);
     let run = server.submit("p", &echo("n"));
     server.messages("p", &run);
-    assert!(server.log().iter().any(|line| line.contains("answered 410 Gone: it is off until the next start")));
+    assert!(
+        server.log().iter().any(|line| line.contains("answered 410 Gone; the webhook is off until the next start"))
+    );
     assert_eq!((receiver.rest().len(), attempts(&server, "w", "delivered")), (0, 0));
 }
 
@@ -295,7 +300,7 @@ fn too_much_for_a_webhook_is_its_oldest_given_up() {
         server.messages("p", &run);
     }
     wait_for("the bound", || (server.metric("stepcast_webhook_dropped_total") == 3.0).then_some(()));
-    assert!(server.log().iter().any(|line| line.contains("too much waits (limits.webhook_events)")));
+    assert!(server.log().iter().any(|line| line.contains("too many events are queued (limits.webhook_events)")));
 }
 
 #[test]
@@ -337,5 +342,5 @@ fn a_webhook_is_tried_by_hand() {
     assert_eq!((&event["type"], &event["source"]), (&json!("dev.stepcast.ping.v1"), &json!("/webhooks/good")));
     assert_eq!(test("bad").0, 1);
     let (status, _, said) = test("none");
-    assert_eq!((status, said.as_str()), (1, "stepcast: no webhook none is declared; these are: good, bad\n"));
+    assert_eq!((status, said.as_str()), (1, "stepcast: unknown webhook none; declared webhooks: good, bad\n"));
 }

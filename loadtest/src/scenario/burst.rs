@@ -19,13 +19,17 @@ use crate::watch::Watch;
 
 pub const SCENARIO: Scenario = Scenario {
     name: "burst",
-    about: "deliveries a second when publishers send back to back",
+    about: "deliveries per second when publishers send back to back",
     parameters: &[
-        Parameter { name: "projects", default: "1,1,1000", help: "projects of each row" },
-        Parameter { name: "subscribers", default: "1000,10000,10000", help: "subscribers of each row, in all" },
-        Parameter { name: "in-flight", default: "8", help: "requests in flight, each on its connection" },
-        Parameter { name: "payload", default: "250", help: "bytes of each payload" },
-        Parameter { name: "seconds", default: "4", help: "seconds of each row, after one that does not count" },
+        Parameter { name: "projects", default: "1,1,1000", help: "number of projects, for each row" },
+        Parameter {
+            name: "subscribers",
+            default: "1000,10000,10000",
+            help: "total number of subscribers, for each row",
+        },
+        Parameter { name: "in-flight", default: "8", help: "requests in flight, each on its own connection" },
+        Parameter { name: "payload", default: "250", help: "size of each payload in bytes" },
+        Parameter { name: "seconds", default: "4", help: "measured seconds of each row, after one second of warm-up" },
     ],
     data: &[Data::None],
     limit_s: 180,
@@ -48,7 +52,7 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
         }
     }
     report.table(table);
-    report.note("busy: the share of one processor that the server used");
+    report.note("busy: share of one processor that the server used");
     Ok(report)
 }
 

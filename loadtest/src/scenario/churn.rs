@@ -23,13 +23,13 @@ const LETS_GO_WITHIN: Duration = Duration::from_secs(10);
 
 pub const SCENARIO: Scenario = Scenario {
     name: "churn",
-    about: "connections that come and go, and what is left of them",
+    about: "connections that open and close, and the memory and descriptors that they leave behind",
     parameters: &[
-        Parameter { name: "connections", default: "100000", help: "connections a round" },
-        Parameter { name: "rounds", default: "2", help: "rounds; the first warms up" },
-        Parameter { name: "peers", default: "500", help: "connections at a time" },
-        Parameter { name: "per-second", default: "20000", help: "connections a second at most" },
-        Parameter { name: "left-kib", default: "2048", help: "memory that may be left of the rounds but the first" },
+        Parameter { name: "connections", default: "100000", help: "connections per round" },
+        Parameter { name: "rounds", default: "2", help: "number of rounds; the first is a warm-up" },
+        Parameter { name: "peers", default: "500", help: "connections open at the same time" },
+        Parameter { name: "per-second", default: "20000", help: "maximum number of new connections per second" },
+        Parameter { name: "left-kib", default: "2048", help: "maximum memory growth after the first round, in KiB" },
     ],
     data: &[Data::None],
     limit_s: 180,

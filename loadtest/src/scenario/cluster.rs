@@ -24,29 +24,33 @@ use crate::watch::Watch;
 
 pub const SCENARIO: Scenario = Scenario {
     name: "cluster",
-    about: "nodes over one PostgreSQL beside the bare engine: publishes, node to node, runs, take-over, memory",
+    about: "several nodes on one PostgreSQL, compared with PostgreSQL alone: publishing, node to node latency, runs, takeover, memory",
     parameters: &[
         Parameter {
             name: "in-flight",
             default: "1,8,64",
-            help: "publishes in flight, and rows of a call to the bare engine",
+            help: "publish requests in flight, and rows per call to PostgreSQL alone",
         },
-        Parameter { name: "payload", default: "250", help: "bytes of each payload" },
+        Parameter { name: "payload", default: "250", help: "size of each payload in bytes" },
         Parameter { name: "runs", default: "64", help: "runs in flight" },
-        Parameter { name: "seconds", default: "4", help: "seconds of each of these" },
+        Parameter { name: "seconds", default: "4", help: "measured seconds of each part" },
         Parameter {
             name: "latencies",
             default: "1000",
-            help: "messages from one node to the other, one after another",
+            help: "messages sent from one node to the other, one after another",
         },
         Parameter {
             name: "apart",
             default: "20",
-            help: "milliseconds between two of these; a node wakes others each 10 ms",
+            help: "milliseconds between two such messages; a node notifies others every 10 ms",
         },
-        Parameter { name: "take-overs", default: "3", help: "nodes that are killed" },
-        Parameter { name: "ttl", default: "15", help: "seconds that a silent node is believed alive" },
-        Parameter { name: "shared-buffers", default: "128", help: "MiB that the engine caches" },
+        Parameter { name: "take-overs", default: "3", help: "number of nodes to kill" },
+        Parameter {
+            name: "ttl",
+            default: "15",
+            help: "seconds after which a silent node counts as failed (cluster.node_ttl)",
+        },
+        Parameter { name: "shared-buffers", default: "128", help: "shared_buffers of PostgreSQL, in MiB" },
     ],
     data: &[Data::Temporary],
     limit_s: 300,
@@ -123,7 +127,7 @@ impl Parts<'_> {
             let answers = [json!(published.answers.ms(0.5)), json!(published.answers.ms(0.99))];
             table.row([&[json!(together), json!(bare), json!(rate), json!(rate / bare)][..], &answers].concat());
         }
-        report.note("bare rows/s: pgbench on one connection, so many rows in a call that looks at a lease, raises a head and inserts");
+        report.note("bare rows/s: pgbench on one connection; each call checks a lease, advances a head and inserts that many rows");
         Ok(table)
     }
 
@@ -138,7 +142,7 @@ impl Parts<'_> {
             let began = Instant::now();
             match caller.post(&path, r#"{"type":"note","payload":{}}"#)? {
                 202 => {}
-                status => return failure(format!("a publish was answered {status}")),
+                status => return failure(format!("a publish request was answered with {status}")),
             }
             follower.wait_for("note", None)?;
             latencies.record(nanoseconds(began.elapsed()));
@@ -194,7 +198,7 @@ impl Parts<'_> {
             let began = Instant::now();
             let again = follower.wait_for("workflow_progress", Some("running"))?;
             if again["payload"]["attempt"] != 2 {
-                return failure(format!("no further attempt: {again}"));
+                return failure(format!("the step was not run again: {again}"));
             }
             table.row(vec![json!(n + 1), json!(began.elapsed().as_secs_f64())]);
         }
@@ -229,6 +233,6 @@ fn held(server: &Server) -> Outcome<u64> {
     }
     match server.memory() {
         Some(memory) => Ok(memory.anonymous_kib),
-        None => failure("its memory can't be seen"),
+        None => failure("cannot read the memory of the process"),
     }
 }

@@ -17,11 +17,11 @@ const PROJECT: &str = "connected";
 
 pub const SCENARIO: Scenario = Scenario {
     name: "connect",
-    about: "streams opened a second, with a token that is checked",
+    about: "streams opened per second, each with a token that the server checks",
     parameters: &[
         Parameter { name: "streams", default: "10000", help: "streams" },
-        Parameter { name: "tokens", default: "1", help: "1: with a JWT; 0: without" },
-        Parameter { name: "threads", default: "1", help: "threads of subscribers" },
+        Parameter { name: "tokens", default: "1", help: "1: with a JWT; 0: without authentication" },
+        Parameter { name: "threads", default: "1", help: "number of subscriber threads" },
     ],
     data: &[Data::None],
     limit_s: 60,

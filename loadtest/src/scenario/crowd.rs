@@ -27,12 +27,14 @@ impl Shape {
         let (projects, subscribers): (Vec<usize>, Vec<usize>) =
             (options.numbers("projects")?, options.numbers("subscribers")?);
         if projects.len() != subscribers.len() {
-            return failure("--projects and --subscribers: expected as many of one as of the other");
+            return failure("--projects and --subscribers: expected the same number of values");
         }
         let shapes = projects.into_iter().zip(subscribers);
         let shapes: Vec<Self> = shapes.map(|(projects, subscribers)| Self { projects, subscribers }).collect();
         match shapes.iter().find(|shape| shape.projects == 0 || !shape.subscribers.is_multiple_of(shape.projects)) {
-            Some(shape) => failure(format!("{shape}: expected subscribers that can be shared out evenly")),
+            Some(shape) => failure(format!(
+                "{shape}: expected a number of subscribers that can be divided by the number of projects"
+            )),
             None => Ok(shapes),
         }
     }
@@ -127,7 +129,7 @@ impl Crowd {
             report.fail(failure.to_string());
         }
         if tally.messages > due {
-            report.fail(format!("{what}: {} deliveries where {due} were due", tally.messages));
+            report.fail(format!("{what}: {} deliveries instead of {due}", tally.messages));
         }
         self.server.stop()
     }

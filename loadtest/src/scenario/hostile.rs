@@ -30,22 +30,30 @@ const LETS_GO_WITHIN: Duration = Duration::from_secs(5);
 
 pub const SCENARIO: Scenario = Scenario {
     name: "hostile",
-    about: "peers that stall, flood, hold, break off, among healthy subscribers",
+    about: "peers that stall, flood, hold or break connections, next to healthy subscribers",
     parameters: &[
-        Parameter { name: "healthy", default: "100", help: "subscribers that read everything" },
-        Parameter { name: "rate", default: "100", help: "messages a second" },
-        Parameter { name: "payload", default: "250", help: "bytes of each payload" },
-        Parameter { name: "peers", default: "5000", help: "hostile connections at a time" },
-        Parameter { name: "per-second", default: "1000", help: "how many come back, or repeat themselves, a second" },
+        Parameter { name: "healthy", default: "100", help: "number of subscribers that read everything" },
+        Parameter { name: "rate", default: "100", help: "messages per second" },
+        Parameter { name: "payload", default: "250", help: "size of each payload in bytes" },
+        Parameter { name: "peers", default: "5000", help: "hostile connections open at the same time" },
+        Parameter {
+            name: "per-second",
+            default: "1000",
+            help: "how many of them reconnect or repeat their request per second",
+        },
         Parameter {
             name: "kinds",
             default: "0,1,2,3,4,5,6,7,8,9,10,11",
-            help: "0 all at once; 1 silent, 2 slow head, 3 slow body, 4 held body, 5 unread stream, 6 unread answers, \
+            help: "which kinds: 0 all at once; 1 silent, 2 slow head, 3 slow body, 4 held body, 5 unread stream, 6 unread answers, \
                    7 half-closed, 8 flood, 9 garbage, 10 churn, 11 reset",
         },
-        Parameter { name: "one-address", default: "0", help: "1: all hostile ones come from one address" },
-        Parameter { name: "seconds", default: "3", help: "how long each kind goes on, and before that none" },
-        Parameter { name: "p99-ms", default: "100", help: "what the healthy ones' 99th percentile may be" },
+        Parameter { name: "one-address", default: "0", help: "1: all hostile connections come from one address" },
+        Parameter { name: "seconds", default: "3", help: "seconds with each kind, and with none before" },
+        Parameter {
+            name: "p99-ms",
+            default: "100",
+            help: "maximum 99th percentile of the healthy subscribers' latency, in milliseconds",
+        },
     ],
     data: &[Data::Temporary],
     limit_s: 180,
@@ -89,8 +97,8 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
     report.fail_all(fleet.tally()?.complaints("healthy ones"));
     server.stop()?;
     report.table(table);
-    report.note("latency: of the healthy ones, from when a message was due; memory: the server's RssAnon");
-    report.note("answers: the first on each connection, by status");
+    report.note("latency: of the healthy subscribers, from the time a message was due; memory: RssAnon of the server");
+    report.note("answers: the first answer on each connection, by status");
     Ok(report)
 }
 
@@ -101,7 +109,7 @@ fn chosen(options: &Options, server: &Server) -> Outcome<Vec<Vec<Habit>>> {
         0 => Ok(all.clone()),
         number => match all.get(number - 1) {
             Some(habit) => Ok(vec![habit.clone()]),
-            None => failure(format!("--kinds {number}: there are {}", all.len())),
+            None => failure(format!("--kinds {number}: expected a number up to {}", all.len())),
         },
     };
     options.numbers("kinds")?.into_iter().map(kind).collect()
@@ -141,8 +149,8 @@ fn let_loose(
 fn judge(report: &mut Report, p99_ms_max: f64, (name, damage): (&str, &Damage), sockets: Option<usize>) {
     match damage.healthy.latencies.ms(0.99) {
         Some(ms) if ms <= p99_ms_max => {}
-        Some(ms) => report.fail(format!("{name}: the healthy ones' 99th percentile is {ms:.0} ms")),
-        None => report.fail(format!("{name}: the healthy ones got nothing")),
+        Some(ms) => report.fail(format!("{name}: the 99th percentile of the healthy subscribers is {ms:.0} ms")),
+        None => report.fail(format!("{name}: the healthy subscribers received nothing")),
     }
     if damage.sockets_after > sockets {
         report.fail(format!("{name}: {:?} sockets afterwards", damage.sockets_after));

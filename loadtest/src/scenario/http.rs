@@ -18,11 +18,11 @@ use crate::watch::Watch;
 
 pub const SCENARIO: Scenario = Scenario {
     name: "http",
-    about: "plain requests a second: healthz, and events that nobody watches",
+    about: "plain requests per second: /healthz, and events without subscribers",
     parameters: &[
         Parameter { name: "connections", default: "64", help: "keep-alive connections, one request in flight each" },
-        Parameter { name: "payload", default: "250", help: "bytes of each payload" },
-        Parameter { name: "seconds", default: "3", help: "seconds of each call, after a tenth that does not count" },
+        Parameter { name: "payload", default: "250", help: "size of each payload in bytes" },
+        Parameter { name: "seconds", default: "3", help: "measured seconds of each call, after a warm-up of a tenth" },
     ],
     data: &[Data::None],
     limit_s: 60,
@@ -42,7 +42,7 @@ fn run(options: &Options, data: Data, _: &mut Watch) -> Outcome<Report> {
     }
     server.stop()?;
     report.table(table);
-    report.note("busy: the share of one processor that the server used");
+    report.note("busy: share of one processor that the server used");
     Ok(report)
 }
 

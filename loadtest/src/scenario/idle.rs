@@ -19,17 +19,21 @@ const PROJECT: &str = "idle";
 
 pub const SCENARIO: Scenario = Scenario {
     name: "idle",
-    about: "memory and processor time of streams on which nothing happens",
+    about: "memory and processor time of idle streams",
     parameters: &[
         Parameter { name: "streams", default: "10000", help: "streams" },
-        Parameter { name: "heartbeat", default: "0,5", help: "seconds between heartbeats of each row; 0: none" },
-        Parameter { name: "several", default: "1", help: "projects of each stream" },
+        Parameter {
+            name: "heartbeat",
+            default: "0,5",
+            help: "seconds between heartbeats, for each row; 0: no heartbeats",
+        },
+        Parameter { name: "several", default: "1", help: "number of projects per stream" },
         Parameter {
             name: "sets",
             default: "1",
-            help: "sets of as many projects that the streams are of, all different",
+            help: "number of different project sets that the streams subscribe to",
         },
-        Parameter { name: "seconds", default: "10", help: "seconds over which processor time is counted" },
+        Parameter { name: "seconds", default: "10", help: "seconds during which processor time is measured" },
     ],
     data: &[Data::None],
     limit_s: 120,
@@ -59,7 +63,7 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
     }
     report.table(table);
     report.note(
-        "memory of a stream: anonymous memory (RssAnon) against before, shared out; kernel buffers are not in it",
+        "memory of a stream: growth of anonymous memory (RssAnon) divided by the number of streams; without kernel buffers",
     );
     Ok(report)
 }
@@ -118,7 +122,7 @@ fn leave(watch: &mut Watch, server: &Server, fleet: &Fleet, descriptors: usize, 
     let tally = fleet.tally()?;
     report.fail_all(tally.complaints("idle streams"));
     if tally.ended > 0 {
-        report.fail(format!("{} idle streams ended", tally.ended));
+        report.fail(format!("{} idle streams were closed", tally.ended));
     }
     fleet.close();
     let left = || server.descriptors().map(|now| now.saturating_sub(descriptors));

@@ -20,13 +20,17 @@ const PROJECT: &str = "logged";
 
 pub const SCENARIO: Scenario = Scenario {
     name: "log",
-    about: "messages a second through the log, by requests in flight, messages a request, and subscribers",
+    about: "messages per second through the log, by requests in flight, messages per request, and subscribers",
     parameters: &[
-        Parameter { name: "in-flight", default: "1,8,64,512", help: "requests in flight, each on its connection" },
-        Parameter { name: "batch", default: "1,100", help: "messages in a request" },
-        Parameter { name: "subscribers", default: "0,1", help: "subscribers meanwhile" },
-        Parameter { name: "payload", default: "250", help: "bytes of each payload" },
-        Parameter { name: "seconds", default: "2", help: "seconds of each cell, after half a second" },
+        Parameter { name: "in-flight", default: "1,8,64,512", help: "requests in flight, each on its own connection" },
+        Parameter { name: "batch", default: "1,100", help: "messages per request" },
+        Parameter { name: "subscribers", default: "0,1", help: "number of subscribers in the meantime" },
+        Parameter { name: "payload", default: "250", help: "size of each payload in bytes" },
+        Parameter {
+            name: "seconds",
+            default: "2",
+            help: "measured seconds of each cell, after half a second of warm-up",
+        },
     ],
     data: &[Data::None, Data::Temporary],
     limit_s: 300,
@@ -80,8 +84,10 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
         }
     }
     report.table(table);
-    report.note("msgs/commit: stepcast_log_messages_total by stepcast_log_commits_total, where the server counts them");
-    report.note("resets: a subscriber that fell behind by more than history keeps is told so; that is no loss");
+    report.note("msgs/commit: stepcast_log_messages_total divided by stepcast_log_commits_total, if the server has these metrics");
+    report.note(
+        "resets: a subscriber that fell further behind than history reaches was told so; this does not count as loss",
+    );
     Ok(report)
 }
 

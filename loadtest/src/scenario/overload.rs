@@ -41,18 +41,22 @@ const TOOLS: &str = "[tools.work]\nkind = \"command\"\nargv = [\"sleep\", \"0.5\
 
 pub const SCENARIO: Scenario = Scenario {
     name: "overload",
-    about: "more plans and messages than the server has workers and queues for",
+    about: "more plans and messages than the workers and queues of the server can take",
     parameters: &[
-        Parameter { name: "subscribers", default: "100", help: "subscribers that must not notice" },
+        Parameter { name: "subscribers", default: "100", help: "number of subscribers that must not be affected" },
         Parameter {
             name: "publish-rate",
             default: "200",
-            help: "messages a second that the server lets a token publish",
+            help: "messages per second that one token may publish (limits.publish_rate)",
         },
-        Parameter { name: "payload", default: "250", help: "bytes of each payload" },
-        Parameter { name: "seconds", default: "10", help: "how long" },
-        Parameter { name: "p99-ms", default: "100", help: "what the subscribers' 99th percentile may be" },
-        Parameter { name: "left-kib", default: "4096", help: "memory that may be left once the work is done" },
+        Parameter { name: "payload", default: "250", help: "size of each payload in bytes" },
+        Parameter { name: "seconds", default: "10", help: "duration in seconds" },
+        Parameter {
+            name: "p99-ms",
+            default: "100",
+            help: "maximum 99th percentile of the subscribers' latency, in milliseconds",
+        },
+        Parameter { name: "left-kib", default: "4096", help: "maximum memory growth once the work is done, in KiB" },
     ],
     data: &[Data::Temporary],
     limit_s: 120,
@@ -85,13 +89,13 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
     let accepted = seen.submits.get("202").copied().unwrap_or(0);
     let done = || server.target().metric("stepcast_runs_total{status=\"completed\"}").unwrap_or(0.0);
     let so_far = || format!("{} of {accepted}", done());
-    watch.until("every run that was taken on is done", || done() >= accepted as f64, so_far)?;
+    watch.until("all accepted runs have ended", || done() >= accepted as f64, so_far)?;
     let mut table =
         Table::new("latency of subscribers under overload", &[&["deliveries"], &LATENCY_COLUMNS[..]].concat());
     table.row([&[json!(tally.latencies.len())][..], &latency_cells(&tally.latencies)].concat());
     report.table(table);
     if tally.latencies.ms(0.99).is_none_or(|ms| ms > options.number("p99-ms").unwrap_or(0.0)) {
-        report.fail("the subscribers notice");
+        report.fail("the subscribers were affected");
     }
     report.figure("messages published", published.messages, "");
     report.figure("messages refused", published.refused, "");
@@ -137,13 +141,13 @@ impl Answers {
             report.fail(format!("no plan was refused with 429: {:?}", self.submits));
         }
         if self.submits.keys().any(|word| !word.starts_with("202") && !word.starts_with("429")) {
-            report.fail(format!("plans were answered {:?}", self.submits));
+            report.fail(format!("unexpected answers to plans: {:?}", self.submits));
         }
         if self.without_time > 0 {
-            report.fail(format!("{} refusals without Retry-After", self.without_time));
+            report.fail(format!("{} refusals had no Retry-After header", self.without_time));
         }
         if self.probes.is_empty() || self.probes.keys().any(|word| !word.ends_with("200")) {
-            report.fail(format!("a server that serves says otherwise: {:?}", self.probes));
+            report.fail(format!("/healthz or /readyz did not answer 200: {:?}", self.probes));
         }
     }
 
@@ -171,7 +175,7 @@ fn submit_for(server: &Server, time: Duration, watch: &mut Watch) -> Outcome<Ans
         is_over.store(true, Ordering::Relaxed);
         let mut sum = Answers::default();
         for thread in submitters.into_iter().chain([prober]) {
-            let seen = thread.join().map_err(|_| Failure("a thread of submitters has ended".to_owned()))?;
+            let seen = thread.join().map_err(|_| Failure("a submitter thread panicked".to_owned()))?;
             sum.add(seen?);
         }
         waited.map(|()| sum)
@@ -206,7 +210,7 @@ fn probe(target: Target, seen: &mut Answers) -> Outcome<()> {
 fn judge_publishing(report: &mut Report, refused: u64, first: Option<&str>) {
     match first {
         Some(text) if text.starts_with("429") && text.contains("publish_rate") => {}
-        _ => report.fail(format!("{refused} messages over the rate were refused, the first with {first:?}")),
+        _ => report.fail(format!("{refused} messages above the rate limit were refused, the first with {first:?}")),
     }
 }
 
@@ -223,7 +227,7 @@ fn judge_memory(
     watch.until("memory is back", is_back, || format!("{} KiB", left()))?;
     report.figure("anonymous memory after, against before", left(), "KiB");
     if left() > left_kib_max {
-        report.fail(format!("{:.0} KiB are left", left()));
+        report.fail(format!("{:.0} KiB more memory than before", left()));
     }
     Ok(())
 }
@@ -237,7 +241,7 @@ impl ToolFile {
         std::fs::write(&path, TOOLS)?;
         match path.to_str() {
             Some(_) => Ok(Self(path)),
-            None => failure("the temporary directory has no plain name"),
+            None => failure("the path of the temporary directory is not valid UTF-8"),
         }
     }
 

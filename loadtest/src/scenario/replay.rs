@@ -30,14 +30,14 @@ const OTHER: &str = "other";
 
 pub const SCENARIO: Scenario = Scenario {
     name: "replay",
-    about: "clients resume at once from the first id, others watch live meanwhile",
+    about: "many clients resume from the first message at once, while others follow live",
     parameters: &[
-        Parameter { name: "messages", default: "100000", help: "messages that every client has missed" },
-        Parameter { name: "clients", default: "100", help: "clients that resume" },
-        Parameter { name: "payload", default: "250", help: "bytes of each payload" },
+        Parameter { name: "messages", default: "100000", help: "number of messages that each client has missed" },
+        Parameter { name: "clients", default: "100", help: "number of clients that resume" },
+        Parameter { name: "payload", default: "250", help: "size of each payload in bytes" },
         Parameter { name: "live", default: "10", help: "live subscribers in each of the two projects" },
-        Parameter { name: "rate", default: "100", help: "live messages a second in each of the two projects" },
-        Parameter { name: "before", default: "3", help: "seconds of live messages before the replay, to compare with" },
+        Parameter { name: "rate", default: "100", help: "live messages per second in each of the two projects" },
+        Parameter { name: "before", default: "3", help: "seconds of live messages before the replay, for comparison" },
     ],
     data: &[Data::Temporary],
     limit_s: 180,
@@ -79,9 +79,9 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
     let live_table = end_live(watch, lives, &mut report)?;
     server.stop()?;
     report.table(live_table);
-    report.note("idle: history written, live streams open and live messages flowing, before the first client resumes");
-    report.note("anonymous memory (RssAnon) counts; resident (VmRSS) has pages of mapped files besides");
-    report.note("latency is counted from when a message was due");
+    report.note("idle: before the first client resumes, with history written and live streams open");
+    report.note("memory is anonymous memory (RssAnon); resident memory (VmRSS) also includes pages of mapped files");
+    report.note("latency is measured from the time a message was due");
     Ok(report)
 }
 
@@ -89,7 +89,7 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
 fn first_position(watch: &mut Watch, server: &Server) -> Outcome<Position> {
     let fleet = Fleet::open_new(&Settings::new(server.target(), SAME, 1))?;
     wait_for_streams(watch, &fleet, 1)?;
-    fleet.position()?.ok_or_else(|| Failure("`connected` came without an id".to_owned()))
+    fleet.position()?.ok_or_else(|| Failure("the message `connected` has no id".to_owned()))
 }
 
 impl Live {
@@ -134,7 +134,7 @@ fn replay(
     report.figure("bytes to clients", tally.bytes as f64 / 1e6, "MB");
     report.fail_all(tally.complaints("clients"));
     if tally.begun.get("resumed").copied() != Some(clients as u64) {
-        report.fail(format!("not all of {clients} streams were resumed: {:?}", tally.begun));
+        report.fail(format!("not all of the {clients} streams were resumed: {:?}", tally.begun));
     }
     Ok(())
 }

@@ -21,18 +21,18 @@ const PROJECT: &str = "mixed";
 
 pub const SCENARIO: Scenario = Scenario {
     name: "slow",
-    about: "readers that read little or nothing among healthy ones",
+    about: "subscribers that read slowly or not at all, next to healthy ones",
     parameters: &[
-        Parameter { name: "healthy", default: "200", help: "subscribers that read everything" },
-        Parameter { name: "slow", default: "100", help: "subscribers that read --slow-bytes a second" },
-        Parameter { name: "slow-bytes", default: "1024", help: "bytes a second of a slow one" },
-        Parameter { name: "stalled", default: "100", help: "subscribers that read nothing" },
-        Parameter { name: "rate", default: "500", help: "messages a second" },
-        Parameter { name: "payload", default: "250", help: "bytes of each payload" },
+        Parameter { name: "healthy", default: "200", help: "number of subscribers that read everything" },
+        Parameter { name: "slow", default: "100", help: "number of subscribers that read --slow-bytes per second" },
+        Parameter { name: "slow-bytes", default: "1024", help: "bytes per second that a slow subscriber reads" },
+        Parameter { name: "stalled", default: "100", help: "number of subscribers that read nothing" },
+        Parameter { name: "rate", default: "500", help: "messages per second" },
+        Parameter { name: "payload", default: "250", help: "size of each payload in bytes" },
         Parameter {
             name: "seconds",
             default: "15",
-            help: "how long, with the slow ones; and a third of it before, without",
+            help: "seconds with the slow subscribers; a third of that before, without them",
         },
     ],
     data: &[Data::Temporary],

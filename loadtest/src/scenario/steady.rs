@@ -17,14 +17,18 @@ use crate::watch::Watch;
 
 pub const SCENARIO: Scenario = Scenario {
     name: "steady",
-    about: "the server's processor time and the latency at a steady rate",
+    about: "processor time of the server and latency at a steady rate",
     parameters: &[
-        Parameter { name: "projects", default: "1,1,1000", help: "projects of each row" },
-        Parameter { name: "subscribers", default: "1000,10000,10000", help: "subscribers of each row, in all" },
-        Parameter { name: "rate", default: "50000", help: "deliveries a second" },
-        Parameter { name: "in-flight", default: "8", help: "requests in flight at most" },
-        Parameter { name: "payload", default: "250", help: "bytes of each payload" },
-        Parameter { name: "seconds", default: "6", help: "seconds of each row, after one that does not count" },
+        Parameter { name: "projects", default: "1,1,1000", help: "number of projects, for each row" },
+        Parameter {
+            name: "subscribers",
+            default: "1000,10000,10000",
+            help: "total number of subscribers, for each row",
+        },
+        Parameter { name: "rate", default: "50000", help: "deliveries per second" },
+        Parameter { name: "in-flight", default: "8", help: "maximum number of requests in flight" },
+        Parameter { name: "payload", default: "250", help: "size of each payload in bytes" },
+        Parameter { name: "seconds", default: "6", help: "measured seconds of each row, after one second of warm-up" },
     ],
     data: &[Data::None],
     limit_s: 180,
@@ -47,7 +51,7 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
     }
     report.table(table);
     report
-        .note("latency is counted from when a message was due; sent late: what lack of a free connection added to it");
+        .note("latency is measured from the time a message was due; sent late: the part of it spent waiting for a free connection");
     Ok(report)
 }
 
@@ -63,7 +67,7 @@ fn row(options: &Options, data: Data, shape: Shape, watch: &mut Watch, report: &
     let latencies = crowd.fleet.tally()?.latencies;
     let published = publisher.stop()?;
     if window.per_second() < rate * SHARE_MIN {
-        report.fail(format!("{shape}: {:.0} deliveries a second where {rate} were due", window.per_second()));
+        report.fail(format!("{shape}: {:.0} deliveries per second instead of {rate}", window.per_second()));
     }
     crowd.end(watch, &published, report)?;
     let cells = [

@@ -20,13 +20,17 @@ const DESCRIPTORS_OWN: usize = 16;
 
 pub const SCENARIO: Scenario = Scenario {
     name: "storm",
-    about: "subscribers drop at once, miss messages, and all come back",
+    about: "all subscribers disconnect at once, miss messages, and reconnect",
     parameters: &[
-        Parameter { name: "subscribers", default: "10000", help: "subscribers that drop" },
-        Parameter { name: "messages", default: "10", help: "messages that they miss" },
-        Parameter { name: "payload", default: "250", help: "bytes of each payload" },
-        Parameter { name: "tokens", default: "1", help: "1: with a JWT, checked on each way in; 0: without" },
-        Parameter { name: "threads", default: "1", help: "threads of subscribers" },
+        Parameter { name: "subscribers", default: "10000", help: "number of subscribers" },
+        Parameter { name: "messages", default: "10", help: "number of messages that they miss" },
+        Parameter { name: "payload", default: "250", help: "size of each payload in bytes" },
+        Parameter {
+            name: "tokens",
+            default: "1",
+            help: "1: with a JWT that is checked on every connect; 0: without authentication",
+        },
+        Parameter { name: "threads", default: "1", help: "number of subscriber threads" },
     ],
     data: &[Data::Temporary],
     limit_s: 120,
@@ -89,7 +93,11 @@ fn come_back(
     let (resumed, due) = (tally.begun.get("resumed").copied().unwrap_or(0), subscribers as u64);
     // Those that number nothing do not say whether they resume either.
     if (server.is_numbered() && resumed != due) || tally.messages != due * messages {
-        report.fail(format!("{resumed} of {due} resumed, {} of {} messages", tally.messages, due * messages));
+        report.fail(format!(
+            "{resumed} of {due} streams resumed, {} of {} messages received",
+            tally.messages,
+            due * messages
+        ));
     }
     Ok(())
 }

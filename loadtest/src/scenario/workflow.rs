@@ -23,19 +23,19 @@ use crate::watch::Watch;
 
 pub const SCENARIO: Scenario = Scenario {
     name: "workflow",
-    about: "running plans: start to first step, step to step, runs a second, output to viewers",
+    about: "running plans: time to first step, step to step, runs per second, output to viewers",
     parameters: &[
-        Parameter { name: "starts", default: "1000", help: "runs of one step, one after the other" },
-        Parameter { name: "chain", default: "400", help: "steps of a chain, of which twenty are run" },
+        Parameter { name: "starts", default: "1000", help: "number of one-step runs, one after the other" },
+        Parameter { name: "chain", default: "400", help: "steps of a chain; twenty chains are run" },
+        Parameter { name: "submitters", default: "8", help: "connections that submit three-step plans back to back" },
+        Parameter { name: "seconds", default: "4", help: "seconds of submitting" },
+        Parameter { name: "in-flight", default: "1,64", help: "runs in flight in one project, for each row; 0: none" },
         Parameter {
-            name: "submitters",
-            default: "8",
-            help: "connections that submit plans of three steps back to back",
+            name: "viewers",
+            default: "1000",
+            help: "number of subscribers while the output of a step is measured",
         },
-        Parameter { name: "seconds", default: "4", help: "seconds of that" },
-        Parameter { name: "in-flight", default: "1,64", help: "runs in flight of each row, in one project; none: 0" },
-        Parameter { name: "viewers", default: "1000", help: "subscribers while a step's output is measured" },
-        Parameter { name: "lines", default: "60", help: "lines that the step prints, six a second" },
+        Parameter { name: "lines", default: "60", help: "lines that the step prints, six per second" },
     ],
     data: &[Data::None, Data::Temporary],
     limit_s: 120,
@@ -113,7 +113,7 @@ fn peer_run(options: &Options, peer: &Peer, mut report: Report, watch: &mut Watc
     let server = Server::start(&options.server, Data::None, &[])?;
     if !peer.runs_plans {
         report.table(peer_events(options, &server, watch)?);
-        report.note("it runs no plans: what its viewers see are events that say when they were published");
+        report.note("this peer runs no plans: its viewers get events that carry the time of publishing");
         server.stop()?;
         return Ok(report);
     }
@@ -142,7 +142,7 @@ fn peer_run(options: &Options, peer: &Peer, mut report: Report, watch: &mut Watc
     let grown = server.family_anonymous_kib().zip(kib_before).map(|(after, before)| mib(after) - mib(before));
     report.figure("memory grown meanwhile", json!(grown), "MiB");
     report.figure("memory", json!(server.family_anonymous_kib().map(mib)), "MiB");
-    report.note("a call is answered once its run has ended; ours is answered once the run is in the log");
+    report.note("this peer answers a call when the run has ended; stepcast answers when the run is in the log");
     server.stop()?;
     Ok(report)
 }
@@ -261,7 +261,7 @@ fn call_for(
     is_over.store(true, Ordering::Relaxed);
     let joined = callers
         .into_iter()
-        .map(|thread| thread.join().map_err(|_| Failure("a thread of callers has ended".into()))?)
+        .map(|thread| thread.join().map_err(|_| Failure("a caller thread panicked".into()))?)
         .collect::<Vec<Outcome<u64>>>();
     passed?;
     Ok(joined.into_iter().sum::<Outcome<u64>>()? as f64)
@@ -289,7 +289,7 @@ pub(super) fn submit(caller: &mut Caller, project: &str, plan: &str) -> Outcome<
 fn call(caller: &mut Caller, path: &str, body: &str, expected: u16) -> Outcome<()> {
     match caller.post(path, body)? {
         status if status == expected => Ok(()),
-        status => failure(format!("a plan was answered {status}")),
+        status => failure(format!("a plan was answered with {status}")),
     }
 }
 

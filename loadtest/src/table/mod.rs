@@ -34,15 +34,15 @@ const RUNS: usize = 3;
 /// How the table is used.
 pub const HELP: &str = "\
 Tables and pictures:
-  table           our server, the floor and peers side by side; what counts are the ratios
-  --quick         one short run of each instead of the median of three longer ones
-  --runs N        so many of each
-  --peers LIST    what to compare with (nchan,axum,node,restate,dbos); whatever is not installed is named and left out
-  --only LIST     these cells alone, such as burst-1000,idle
-  --server PATH   our program (target/release/stepcast); --data none or temp (none)
-  --no-pin        server and generator share all processors
-  --to FILE       the figures as JSON
-  draw FILE       the figures of a table as an SVG picture, to stdout
+  table           compare our server, the floor and peers; the ratios are what matters
+  --quick         one short run of each cell instead of the median of three longer runs
+  --runs N        number of runs of each cell
+  --peers LIST    peers to compare with (nchan,axum,node,restate,dbos); peers that are not installed are listed and skipped
+  --only LIST     measure only these cells, such as burst-1000,idle
+  --server PATH   our program (default: target/release/stepcast); --data none or temp (default: none)
+  --no-pin        let server and generator share all processors
+  --to FILE       write the figures as JSON
+  draw FILE       draw the figures of a table as SVG, to standard output
 ";
 
 /// What was asked for.
@@ -122,7 +122,7 @@ impl Plan {
             plan.runs = if plan.is_quick { 1 } else { RUNS };
         }
         match plan.only.iter().find(|name| cells::ALL.iter().all(|cell| cell.name != name.as_str())) {
-            Some(name) => failure(format!("no cell {name}; there are {}", cell_names().join(", "))),
+            Some(name) => failure(format!("unknown cell {name}; expected one or more of {}", cell_names().join(", "))),
             None => Ok(plan),
         }
     }
@@ -195,7 +195,7 @@ impl Table {
     fn measure(&mut self, plan: &Plan, cell: &Cell, subject: &str) -> Vec<Option<f64>> {
         let report = match command_line::parse(plan.arguments(cell, subject)) {
             Ok(Request::Run(options)) => scenario::measure(&options),
-            Ok(_) => failure("no scenario"),
+            Ok(_) => failure("the cell has no scenario"),
             Err(failure) => Err(failure),
         };
         let report = match report.map(|reports| reports.first().map(|report| report.json())) {
@@ -227,9 +227,9 @@ impl Table {
             println!("{name}: {value}");
         }
         if !self.notes.is_empty() {
-            println!("!: see the notes; what has one is compared with nothing");
+            println!("!: see the notes; such values are not compared");
         }
-        self.skipped.iter().for_each(|text| println!("left out: {text}"));
+        self.skipped.iter().for_each(|text| println!("skipped: {text}"));
         self.notes.iter().for_each(|text| println!("NOTE {text}"));
         let Some(path) = &plan.to else { return Ok(()) };
         let lines: Vec<Value> = lines.iter().map(Line::json).collect();

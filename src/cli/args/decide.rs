@@ -15,13 +15,18 @@ pub(super) fn command() -> clap::Command {
     let named = |name: &'static str, value: &'static str, help: &'static str| {
         Arg::new(name).value_name(value).help(help).required(true)
     };
-    let payload = option("payload", "JSON", "What goes with it, where the step asks for something");
-    let url = option("url", "URL", "Where the server is").default_value(SERVER_URL).value_parser(parse_id::<ServerUrl>);
-    let token = option("token", "TOKEN", "What lets in; others on this machine can see it, unlike STEPCAST_TOKEN");
-    clap::Command::new("decide").about("Decide what a step of a server's run waits for").args([
-        named("project", "PROJECT", "The run's project").value_parser(parse_id::<ProjectId>),
-        named("run", "RUN", "The run").value_parser(parse_id::<RunId>),
-        named("step", "STEP", "The step").value_parser(parse_id::<StepId>),
+    let payload = option("payload", "JSON", "Data for the decision, if the step asks for any");
+    let url =
+        option("url", "URL", "Address of the server").default_value(SERVER_URL).value_parser(parse_id::<ServerUrl>);
+    let token = option(
+        "token",
+        "TOKEN",
+        "Access token; other users of this machine can see it on the command line, so prefer the variable STEPCAST_TOKEN",
+    );
+    clap::Command::new("decide").about("Approve or reject a step that waits for a decision").args([
+        named("project", "PROJECT", "Project of the run").value_parser(parse_id::<ProjectId>),
+        named("run", "RUN", "ID of the run").value_parser(parse_id::<RunId>),
+        named("step", "STEP", "ID of the step").value_parser(parse_id::<StepId>),
         named("decision", "DECISION", "approve or reject").value_parser(parse_choice),
         payload.value_parser(parse_json),
         url,

@@ -1,4 +1,4 @@
-//! Which proxy it is, and which line of its configuration to change.
+//! Identifies the proxy, and names the line of its configuration to change.
 
 use std::fmt;
 

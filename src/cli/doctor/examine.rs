@@ -1,4 +1,4 @@
-//! The examination: one question after the other, each with what was found.
+//! The tests of the doctor, one after the other, each with its findings.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -171,12 +171,12 @@ impl Examination {
         }
         let Some((delay, last_id)) = self.time_event()? else {
             found.findings.push(Finding::Buffered { waited: self.wait });
-            found.notes.push("resuming a stream was not tried, as no event arrived".to_owned());
+            found.notes.push("resuming a stream was not tested, because no event arrived".to_owned());
             return Ok(found);
         };
         found.notes.push(format!("an event arrives within {} ms", delay.as_millis().max(1)));
         match self.resumes(&last_id)? {
-            true => found.notes.push("a stream is resumed where it was left".to_owned()),
+            true => found.notes.push("a stream resumes where it was interrupted".to_owned()),
             false => found.findings.push(Finding::LastEventIdLost),
         }
         Ok(found)
@@ -296,14 +296,14 @@ impl Examination {
     }
 
     fn unanswered(&self, error: &io::Error) -> String {
-        format!("{} gives no answer: {error}", self.caller.server)
+        format!("{} does not answer: {error}", self.caller.server)
     }
 
     fn refused(&self, answer: &Answer) -> String {
         let server = &self.caller.server;
         let (status, said) = (answer.head.status, refusal(server, answer.head.status, &answer.body));
         match status {
-            401 => format!("{said}; give a token of scope admin: --token, or STEPCAST_TOKEN"),
+            401 => format!("{said}; pass a token with the scope admin: --token, or STEPCAST_TOKEN"),
             403 => format!("{said}; the token needs the scope admin in project {}", self.project),
             421 => {
                 let asked = &server.authority;
@@ -325,7 +325,8 @@ impl Found {
 
 impl Echo {
     fn read(answer: &Answer) -> Result<Self, String> {
-        serde_json::from_slice(&answer.body).map_err(|error| format!("what answers is no stepcast server: {error}"))
+        serde_json::from_slice(&answer.body)
+            .map_err(|error| format!("the server that answers is not stepcast: {error}"))
     }
 
     fn header(&self, name: &str) -> Option<&str> {
@@ -354,7 +355,7 @@ impl Stream {
                 Ok(Some(payloads)) => payloads,
                 Ok(None) => return Ok(None),
                 Err(error) if is_late(&error) => return Ok(None),
-                Err(error) => return Err(format!("a stream broke off: {error}")),
+                Err(error) => return Err(format!("a stream was cut off: {error}")),
             };
             if let Some((_, payload)) = payloads.into_iter().find(|(it, _)| it == message_type) {
                 return Ok(Some(payload));

@@ -1,4 +1,4 @@
-//! What can be the matter on the way to a server.
+//! The problems that the doctor can find.
 
 use std::fmt;
 use std::time::Duration;
@@ -50,7 +50,7 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OldVersion => f.write_str("the proxy asks the server by HTTP/1.0: every call opens a new connection"),
+            Self::OldVersion => f.write_str("the proxy uses HTTP/1.0 to the server: every call opens a new connection"),
             Self::HostChanged { sent, arrived } => {
                 let arrived = arrived.as_deref().unwrap_or("no host");
                 write!(f, "the proxy changes Host from {sent} to {arrived}: the server refuses calls of its own pages")

@@ -1,6 +1,7 @@
-//! `stepcast doctor`: what proxies between this machine and a server do to requests and streams, and what to change.
+//! `stepcast doctor`: finds out what proxies between this machine and a server do to requests and streams, and says
+//! what to change.
 //!
-//! It sends requests of which the server tells what arrived, and follows the stream of a project of its own.
+//! It sends requests to which the server answers with what has arrived, and follows the stream of a project of its own.
 
 mod advice;
 mod examine;
@@ -54,8 +55,8 @@ pub(super) fn doctor(request: DoctorRequest) -> Result<ExitCode, CommandError> {
     let requests = examination.look_at_requests().map_err(CommandError::new)?;
     let behind = match (examination.proxy(), examination.is_proxied()) {
         (Some(proxy), _) => format!("behind {proxy}"),
-        (None, true) => "behind a proxy that does not say which it is".to_owned(),
-        (None, false) => "no proxy is on the way".to_owned(),
+        (None, true) => "behind an unknown proxy".to_owned(),
+        (None, false) => "not behind a proxy".to_owned(),
     };
     say(format_args!("{shown}: {behind}"))?;
     let mut report = Report { examination: &examination, findings: Vec::new() };

@@ -1,4 +1,4 @@
-//! TLS for the doctor: whom it trusts, and whether a browser would get HTTP/2.
+//! TLS for the doctor: which certificates it trusts, and whether a browser would get HTTP/2.
 
 #[cfg(feature = "http-tool")]
 pub(super) use self::with::Trust;
@@ -101,6 +101,9 @@ mod without {
     }
 
     fn unsupported() -> io::Error {
-        io::Error::new(io::ErrorKind::Unsupported, "this program was built without https (feature http-tool)")
+        io::Error::new(
+            io::ErrorKind::Unsupported,
+            "https is not supported: this program was built without the feature http-tool",
+        )
     }
 }

@@ -1,5 +1,5 @@
-//! The doctor's HTTP/1.1: each call on a connection of its own, sent and read as it stands on the wire, for what a proxy
-//! changes is what is looked for.
+//! The HTTP/1.1 client of the doctor: each call uses a connection of its own and is sent and read exactly as it is on
+//! the wire, because the doctor looks for what a proxy changes.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -200,7 +200,7 @@ fn next_chunk(wire: &mut impl BufRead, is_first: bool) -> io::Result<u64> {
     }
     let line = read_line(wire)?;
     let size = line.split(';').next().unwrap_or_default().trim();
-    u64::from_str_radix(size, 16).map_err(|_| broken("a chunk of its answer has no size"))
+    u64::from_str_radix(size, 16).map_err(|_| broken("a chunk of the response has no size"))
 }
 
 fn read_head(wire: &mut impl BufRead) -> io::Result<Head> {
@@ -209,7 +209,8 @@ fn read_head(wire: &mut impl BufRead) -> io::Result<Head> {
         let first = read_line(&mut wire)?;
         let (version, rest) = first.split_once(' ').unwrap_or((&first, ""));
         let status = rest.get(..3).and_then(|status| status.parse().ok());
-        let status = status.filter(|_| version.starts_with("HTTP/")).ok_or_else(|| broken("it does not speak HTTP"))?;
+        let status =
+            status.filter(|_| version.starts_with("HTTP/")).ok_or_else(|| broken("the server does not speak HTTP"))?;
         let mut headers = Vec::new();
         loop {
             let line = read_line(&mut wire)?;

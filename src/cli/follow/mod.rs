@@ -1,5 +1,5 @@
-//! Follows a project's stream as any client does: over HTTP, by Server-Sent Events. Where the stream ends it is opened
-//! again, from the last message that was seen, after the time that the server asked for.
+//! Follows the stream of a project like any client: over HTTP, with Server-Sent Events. If the stream ends, it is
+//! opened again from the last message that was received, after the time that the server asked for.
 
 mod open;
 mod server_url;
@@ -91,7 +91,7 @@ impl Follower {
                     return Ok(Said::Message(message));
                 }
                 Ok(None) => return Ok(self.lost("the stream has ended".to_owned())),
-                Err(error) => return Ok(self.lost(format!("the stream is lost: {error}"))),
+                Err(error) => return Ok(self.lost(format!("the connection was lost: {error}"))),
             }
         }
     }
@@ -113,7 +113,7 @@ impl Follower {
             Ok(Answer::Refused { status, detail }) => Err(CommandError::new(self.target.refusal(status, &detail))),
             // An address that never answered is more likely wrong than passing.
             Err(error) if !self.has_been_connected => Err(CommandError::io(&format!("follow {server}"), &error)),
-            Err(error) => Ok(Some(self.lost(format!("{server} can't be reached: {error}")))),
+            Err(error) => Ok(Some(self.lost(format!("cannot reach {server}: {error}")))),
         }
     }
 
@@ -158,12 +158,12 @@ impl Target {
     fn refusal(&self, status: u16, detail: &str) -> String {
         let Self { server, project, run, token, .. } = self;
         let sentence = match (status, run, token) {
-            (401, _, None) => format!("{server} asks for a token: give --token, or set STEPCAST_TOKEN"),
-            (401, ..) => format!("{server} does not take the token"),
-            (403, ..) => format!("the token does not allow to watch project {project}"),
-            (404, Some(run), _) => format!("there is no run {run} in project {project}"),
-            (404, None, _) => format!("{server} has no such stream; is it a stepcast server?"),
-            (200, ..) => format!("what {server} answers is no event stream; is it a stepcast server?"),
+            (401, _, None) => format!("{server} requires an access token; pass --token or set STEPCAST_TOKEN"),
+            (401, ..) => format!("{server} rejected the access token"),
+            (403, ..) => format!("the access token does not allow watching project {project}"),
+            (404, Some(run), _) => format!("run {run} does not exist in project {project}"),
+            (404, None, _) => format!("the stream does not exist on {server}; is it a stepcast server?"),
+            (200, ..) => format!("{server} did not answer with an event stream; is it a stepcast server?"),
             _ => format!("{server} answered {status}"),
         };
         if detail.is_empty() || status == 200 { sentence } else { format!("{sentence} ({detail})") }
@@ -249,12 +249,12 @@ mod tests {
     #[test]
     fn refusals_are_sentences() {
         for (status, run, token, detail, expected) in [
-            (401, None, None, "", "http://h:1 asks for a token: give --token, or set STEPCAST_TOKEN"),
-            (401, None, Some("t"), "it has ended", "http://h:1 does not take the token (it has ended)"),
-            (403, None, Some("t"), "", "the token does not allow to watch project p"),
-            (404, Some("r"), None, "", "there is no run r in project p"),
-            (404, None, None, "", "http://h:1 has no such stream; is it a stepcast server?"),
-            (200, None, None, "x", "what http://h:1 answers is no event stream; is it a stepcast server?"),
+            (401, None, None, "", "http://h:1 requires an access token; pass --token or set STEPCAST_TOKEN"),
+            (401, None, Some("t"), "it has ended", "http://h:1 rejected the access token (it has ended)"),
+            (403, None, Some("t"), "", "the access token does not allow watching project p"),
+            (404, Some("r"), None, "", "run r does not exist in project p"),
+            (404, None, None, "", "the stream does not exist on http://h:1; is it a stepcast server?"),
+            (200, None, None, "x", "http://h:1 did not answer with an event stream; is it a stepcast server?"),
             (302, None, None, "", "http://h:1 answered 302"),
         ] {
             assert_eq!(target(run, token).refusal(status, detail), expected);

@@ -1,6 +1,6 @@
-//! Opens a stream: a request, and what the server's answer to it means.
+//! Opens a stream: sends the request, and interprets the answer of the server.
 //!
-//! Over plain HTTP by version 1.0, in which no proxy cuts an answer into chunks: a stream ends with its connection.
+//! Plain HTTP uses version 1.0, in which no proxy splits a response into chunks: a stream ends with its connection.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -122,7 +122,7 @@ fn open_plain(server: &ServerUrl, target: &str, headers: &[(&str, String)]) -> i
 
 /// Connects to the first of the host's addresses that takes it.
 pub(in crate::cli) fn connect(host_and_port: &str) -> io::Result<TcpStream> {
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "it has no address");
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in host_and_port.to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, ANSWER_TIMEOUT) {
             Ok(socket) => {
@@ -138,7 +138,7 @@ pub(in crate::cli) fn connect(host_and_port: &str) -> io::Result<TcpStream> {
 fn answer(status: u16, is_event_stream: bool, source: Source) -> io::Result<Answer> {
     match status {
         200 if is_event_stream => Ok(Answer::Stream(source)),
-        200 => Ok(Answer::Refused { status, detail: "it is no event stream".to_owned() }),
+        200 => Ok(Answer::Refused { status, detail: "it is not an event stream".to_owned() }),
         204 => Ok(Answer::Over),
         _ => {
             let mut body = Vec::new();
@@ -167,9 +167,9 @@ struct Head {
 fn read_head(from: &mut impl BufRead) -> io::Result<Head> {
     let broken = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let mut lines = from.take(HEAD_BYTES_MAX).lines();
-    let first = lines.next().ok_or_else(|| broken("it closed without an answer"))??;
+    let first = lines.next().ok_or_else(|| broken("the server closed the connection without an answer"))??;
     let status = first.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)).and_then(|status| status.parse().ok());
-    let status = status.ok_or_else(|| broken("it does not speak HTTP"))?;
+    let status = status.ok_or_else(|| broken("the server does not speak HTTP"))?;
     let mut is_event_stream = false;
     for line in lines {
         let line = line?;
@@ -179,7 +179,7 @@ fn read_head(from: &mut impl BufRead) -> io::Result<Head> {
         let (name, value) = line.split_once(':').unwrap_or((&line, ""));
         is_event_stream |= name.eq_ignore_ascii_case("content-type") && is_event_stream_type(value);
     }
-    Err(broken("its answer breaks off"))
+    Err(broken("the answer ends in the middle of its head"))
 }
 
 fn is_event_stream_type(value: &str) -> bool {
@@ -240,7 +240,10 @@ mod tls {
     }
 
     fn unsupported() -> io::Error {
-        io::Error::new(io::ErrorKind::Unsupported, "this program was built without https (feature http-tool)")
+        io::Error::new(
+            io::ErrorKind::Unsupported,
+            "https is not supported: this program was built without the feature http-tool",
+        )
     }
 }
 

@@ -1,4 +1,4 @@
-//! The address of a server, as people write it.
+//! The address of a server, as users write it.
 
 use std::fmt;
 use std::str::FromStr;

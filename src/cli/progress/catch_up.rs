@@ -1,4 +1,5 @@
-//! The messages that lead to a run's state, as far as the state still tells them: what a display is fed that comes late.
+//! Reconstructs the messages that lead to the current state of a run, as far as the state contains them, for a display
+//! that starts late.
 
 use std::sync::Arc;
 

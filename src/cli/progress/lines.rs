@@ -1,4 +1,4 @@
-//! Chunks of live output, put together to lines.
+//! Joins chunks of live output into lines.
 
 use crate::text::{neutral, says_something};
 

@@ -1,5 +1,5 @@
-//! The display for terminals: an overall bar at the bottom, a line for each running step above it, and above those, for
-//! good, what has ended.
+//! The display for terminals: an overall bar at the bottom, one line for each running step above it, and above those
+//! the lines of what has ended, which stay.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -160,17 +160,17 @@ impl Live {
             StepUpdate::Retrying { error, delay, .. } => {
                 let error = shortened(&one_line(error), ERROR_CHARS_MAX).into_owned();
                 let delay = duration(*delay);
-                let note = format!("attempt {} failed, next one in {delay}: {error}", said.attempt);
+                let note = format!("attempt {} failed, retrying in {delay}: {error}", said.attempt);
                 self.print(&format!("{} {}  {note}", self.palette.paint(Tone::Warning, "↻"), title(said)));
                 if let Some(active) = self.active.get_mut(&said.step_id) {
                     active.output = LineBuffer::default();
-                    active.says = format!("waits {delay} for its next attempt");
+                    active.says = format!("retrying in {delay}");
                 }
             }
             StepUpdate::Waiting { .. } => {
                 self.print(&format!("{} {}", self.palette.paint(Tone::Warning, "?"), progress_line(said)));
                 if let Some(active) = self.active.get_mut(&said.step_id) {
-                    active.says = "waits for a decision".to_owned();
+                    active.says = "waiting for a decision".to_owned();
                 }
             }
             ended => {

@@ -1,8 +1,9 @@
-//! A run in the terminal: what `stepcast run`, `watch` and `demo` show while it goes, and what they say of it at its end.
+//! The display of a run in the terminal: what `stepcast run`, `watch` and `demo` show while it runs, and their summary
+//! at its end.
 //!
-//! On a terminal the display is live: a bar, a line for each running step, and finished steps left above. Where the
-//! output goes to a file or a pipe it is plain: one line per event, no escape codes. Both are fed the run's messages in
-//! order and know nothing else. Whatever text a plan or a tool had a hand in is made harmless first.
+//! On a terminal the display is live: a bar, a line for each running step, and finished steps above. If the output is a
+//! file or a pipe, it is plain: one line per event, without escape codes. Both displays get the messages of the run in
+//! order, and nothing else. Text that comes from a plan or a tool is stripped of control sequences first.
 
 mod catch_up;
 mod lines;

@@ -1,4 +1,5 @@
-//! The display for files and pipes: one line per event, with the time since the run's start, and no escape codes.
+//! The display for files and pipes: one line per event, with the time since the start of the run, and without escape
+//! codes.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -57,7 +58,7 @@ impl Plain {
     }
 
     fn output_lines(&mut self, said: &StepOutput) -> Vec<String> {
-        let omitted = said.omitted_bytes.map(|bytes| format!("({bytes} bytes left out)"));
+        let omitted = said.omitted_bytes.map(|bytes| format!("({bytes} bytes omitted)"));
         let buffer = self.unfinished.entry((said.step_id.clone(), said.stream)).or_default();
         let lines = omitted.into_iter().chain(buffer.push(&said.chunk));
         lines.map(|line| output_line(&said.step_id, said.stream, &line)).collect()

@@ -1,4 +1,4 @@
-//! Where displays are shown: several of them, one for each run, share a terminal.
+//! The screen: several displays, one for each run, share a terminal.
 
 use std::io::{self, IsTerminal, Write};
 

@@ -1,4 +1,4 @@
-//! What a run came to: the fold of its messages that the summary is written from.
+//! Totals of a run: a fold of its messages, from which the summary is written.
 
 use std::collections::{HashMap, HashSet};
 use std::mem::{Discriminant, discriminant};
@@ -140,7 +140,7 @@ impl Tally {
         let (tone, word, total, error) = match &self.end {
             Some(End::Completed { total, .. }) => (Tone::Good, "completed", *total, None),
             Some(End::Failed { error, reason }) => (Tone::Bad, end_word(*reason), self.elapsed(), Some(error)),
-            None => (Tone::Warning, "not ended", self.elapsed(), None),
+            None => (Tone::Warning, "not finished", self.elapsed(), None),
         };
         let verdict = format!("{} {} after {}", one_line(&self.plan), palette.paint(tone, word), duration(total));
         match error {
@@ -174,8 +174,8 @@ fn end_word(reason: EndReason) -> &'static str {
         EndReason::StepFailed => "failed",
         EndReason::Cancelled => "cancelled",
         EndReason::Timeout => "timed out",
-        EndReason::QueueTimeout => "waited too long",
+        EndReason::QueueTimeout => "timed out in the queue",
         EndReason::Interrupted => "interrupted",
-        EndReason::Budget => "used up its budget",
+        EndReason::Budget => "exceeded its budget",
     }
 }

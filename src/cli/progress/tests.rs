@@ -238,11 +238,11 @@ fn the_plain_display_is_one_line_per_event_and_a_summary() {
 [    0.002s] a: started: Do a
 [    0.002s] b: started: Do b
 [    0.010s] a | one
-[    0.011s] b ! (7 bytes left out)
+[    0.011s] b ! (7 bytes omitted)
 [    0.011s] b ! oh
 [    0.012s] a | two
 [    0.500s] a | three
-[    0.500s] a: attempt 1 of 3 failed, next one in 1.5s: exit status 1 last words
+[    0.500s] a: attempt 1 of 3 failed, retrying in 1.5s: exit status 1 last words
 [    2.000s] a: started again, attempt 2
 [    3.000s] a: completed after 2.9s (1/3, 33%)
 [   61.003s] b: failed after 1m 01s (2/3, 66%): no such host
@@ -298,7 +298,8 @@ fn a_completed_run_tells_its_critical_path() {
 #[test]
 fn a_run_that_was_left_and_a_crowd_of_errors_are_summed_up() {
     assert!(
-        plain(&[started("Nightly", 3), step(1500, "a", 1, 0, running())]).contains("\nNightly not ended after 1.5s\n")
+        plain(&[started("Nightly", 3), step(1500, "a", 1, 0, running())])
+            .contains("\nNightly not finished after 1.5s\n")
     );
     let crowd = (0..25).map(|n| {
         let mut event = step(n, &format!("s{n}"), 1, 0, failed("x", false));
@@ -363,7 +364,7 @@ fn who_comes_late_sees_the_run_as_it_is_and_nothing_twice() {
         std::thread::yield_now();
     }
     progress.finish().expect("writes");
-    for line in ["Nightly: 3 steps in 2 levels", "✓ Do a  2.9s", "level 1 of 2", "Nightly not ended"] {
+    for line in ["Nightly: 3 steps in 2 levels", "✓ Do a  2.9s", "level 1 of 2", "Nightly not finished"] {
         assert!(live.text().contains(line), "{line} in {}", live.text());
     }
 }
@@ -399,7 +400,7 @@ fn the_live_display_leaves_what_ended_and_the_summary() {
     let text = live(&failing_run(), false);
     let lines = [
         "Nightly: 3 steps in 2 levels",
-        "↻ Do a  attempt 1 failed, next one in 1.5s: exit status 1 last words",
+        "↻ Do a  attempt 1 failed, retrying in 1.5s: exit status 1 last words",
         "✓ Do a  2.9s",
         "✗ Do b  1m 01s: no such host",
         "- Do c  skipped: b failed",

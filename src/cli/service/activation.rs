@@ -1,5 +1,5 @@
-//! Listeners that a service manager has bound and hands over: `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES`, as
-//! sd_listen_fds(3) has them.
+//! Listening sockets passed by a service manager: `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES`, as in
+//! sd_listen_fds(3).
 
 use std::net::SocketAddr;
 
@@ -18,7 +18,7 @@ const TLS: &str = "tls";
 /// # Errors
 /// One of the descriptors is no socket that can be served at.
 pub(in crate::cli) fn listeners() -> Result<Vec<Listener>, CommandError> {
-    let failed = |why: String| CommandError::new(format!("can't use the sockets of the service manager: {why}"));
+    let failed = |why: String| CommandError::new(format!("cannot use the sockets of the service manager: {why}"));
     check_that_all_are_open().map_err(failed)?;
     let sockets = sd_listen_fds::get().map_err(|error| failed(error.to_string()))?;
     let listener = |(name, socket): (Option<String>, sd_listen_fds::OwnedFd)| {
@@ -57,7 +57,7 @@ pub(in crate::cli) fn take_places(config: &mut Config, listeners: &[Listener]) {
             continue;
         }
         let shown: Vec<_> = given.iter().map(ToString::to_string).collect();
-        log::info!("{place} is not used: the service manager has handed over {}", shown.join(", "));
+        log::info!("ignoring {place}: the service manager has passed the sockets {}", shown.join(", "));
         let address = most_open(given.into_iter().filter_map(Listener::address));
         match key {
             ListenKey::Main => config.listen = address,

@@ -1,10 +1,10 @@
-//! What a service manager (systemd) and this program tell each other.
+//! Communication with a service manager (systemd).
 //!
 //! | part | what it is |
 //! |---|---|
-//! | `activation` | listeners that the manager has bound (sd_listen_fds(3)) |
-//! | `notify` | what the manager is told (sd_notify(3)) |
-//! | `watchdog` | beats that say that the loop goes round |
+//! | `activation` | sockets that the manager has bound (sd_listen_fds(3)) |
+//! | `notify` | notifications to the manager (sd_notify(3)) |
+//! | `watchdog` | keep-alive messages that show that the event loop is running |
 
 pub(super) mod activation;
 mod notify;

@@ -1,4 +1,4 @@
-//! What a service manager is told: datagrams to the socket that `NOTIFY_SOCKET` names.
+//! Notifications to a service manager: datagrams to the socket that `NOTIFY_SOCKET` names.
 
 use std::ffi::OsStr;
 use std::io;
@@ -34,7 +34,7 @@ impl Notifier {
         let manager = name.and_then(|name| match Manager::at(&name) {
             Ok(manager) => Some(Arc::new(manager)),
             Err(error) => {
-                log::warn!("NOTIFY_SOCKET: can't use {}: {error}", name.display());
+                log::warn!("NOTIFY_SOCKET: cannot use {}: {error}", name.display());
                 None
             }
         });
@@ -84,7 +84,7 @@ impl Notifier {
     fn tell(&self, what: &str) {
         let Some(manager) = &self.manager else { return };
         if let Err(error) = manager.socket.send_to_addr(what.as_bytes(), &manager.address) {
-            log::debug!("the service manager was not told {what:?}: {error}");
+            log::debug!("cannot send {what:?} to the service manager: {error}");
         }
     }
 }
@@ -94,7 +94,7 @@ impl Manager {
         let address = match name.as_bytes().split_first() {
             Some((b'@', name)) => SocketAddr::from_abstract_name(name)?,
             Some((b'/', _)) => SocketAddr::from_pathname(name)?,
-            _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "neither a path nor an abstract name")),
+            _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "expected a path or an abstract socket name")),
         };
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(PATIENCE))?;

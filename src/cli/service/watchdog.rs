@@ -1,5 +1,5 @@
-//! Beats for a service manager that restarts a program without any (`WatchdogSec=`). It is the turns of the loop that
-//! make them: a loop that hangs makes none, though this thread is well.
+//! Keep-alive messages for a service manager that restarts a program that sends none (`WatchdogSec=`). They are sent
+//! only while the event loop makes turns: if the loop hangs there are none, even though this thread still runs.
 
 use std::io;
 use std::thread;

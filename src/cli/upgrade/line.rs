@@ -1,4 +1,5 @@
-//! The socket between an old process and a new one, and what they say. It keeps messages apart, and carries descriptors.
+//! The socket between an old process and a new one, and their messages. It preserves message boundaries, and carries
+//! descriptors.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -142,7 +143,7 @@ impl Line {
             ([b'R'], None) => Message::Ready,
             ([b'T'], None) => Message::TakeOver,
             ([b'S'], None) => Message::Serving,
-            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "the other process says what is no message")),
+            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "the other process sent an invalid message")),
         };
         Ok(Some(message))
     }

@@ -1,21 +1,26 @@
-//! Upgrade in place: on SIGUSR2 a server starts its program anew and hands over to that, so that nobody is refused.
+//! Upgrade in place: on SIGUSR2 a server starts its program again and hands over to the new process, so that no client
+//! is refused.
 //!
-//! 1. The old process starts the new one: the same command line, read from the disk anew. Between them is a socket, the
-//!    new one's stdin; by it go the listeners.
-//! 2. The new process reads its configuration, checks all that can be checked, and says that it is ready. Where it ends
-//!    instead, or takes too long, the old one goes on as if nothing had happened.
-//! 3. The old process begins no step more and gives those that run their grace; everything else goes on. Then it accepts
-//!    and reads nothing more, so that both wait in the kernel, ends its streams, closes the store, and hands over the
-//!    connections that are between two requests.
-//! 4. The new process opens the store, goes on with the runs, serves, and says so. The old one ends. Where the new one ends
+//! 1. The old process starts the new one: the same command line, read again from disk. The stdin of the new process is
+//! a
+//!    socket between the two, over which the listening sockets are sent.
+//! 2. The new process reads its configuration, checks everything that can be checked, and says that it is ready. If it
+//! ends
+//!    instead, or takes too long, the old process continues as if nothing had happened.
+//! 3. The old process starts no further steps and gives running steps their grace period; everything else continues.
+//! Then it
+//!    stops accepting and reading, so that new connections and requests wait in the kernel, ends its streams, closes the
+//!    store, and hands over the connections that are between two requests.
+//! 4. The new process opens the store, continues the runs, serves, and says so. The old process ends. If the new
+//! process ends
 //!    instead, the old one opens the store again and serves.
 //!
 //! | part | what it is |
 //! |---|---|
-//! | `line` | the socket between the two, and what they say |
+//! | `line` | the socket between the two processes, and their messages |
 //! | `successor` | the new process, as the old one sees it |
 //! | `predecessor` | the old process, as the new one sees it |
-//! | `succession` | when the old process does what |
+//! | `succession` | the steps of the old process |
 
 mod line;
 mod predecessor;

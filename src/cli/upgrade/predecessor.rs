@@ -1,4 +1,4 @@
-//! The process that this one was started to replace.
+//! The process that this process was started to replace.
 
 use std::io::{self, stdin};
 use std::os::fd::AsFd;
@@ -61,7 +61,7 @@ impl Predecessor {
             rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
             Line::at(line)
         };
-        let line = take_line().map_err(|error| CommandError::io("speak to the process to replace", &error))?;
+        let line = take_line().map_err(|error| CommandError::io("connect to the process to replace", &error))?;
         Ok(Some(Self { line, pid }))
     }
 
@@ -114,11 +114,12 @@ impl Predecessor {
     }
 
     fn next(&self) -> Result<Message, CommandError> {
-        let said = self.line.receive(None).map_err(|error| CommandError::io("hear the process to replace", &error))?;
-        said.ok_or_else(|| CommandError::new(format!("process {} is not replaced: it has let go", self.pid)))
+        let said =
+            self.line.receive(None).map_err(|error| CommandError::io("read from the process to replace", &error))?;
+        said.ok_or_else(|| CommandError::new(format!("cannot replace process {}: it closed the connection", self.pid)))
     }
 
     fn astray(&self) -> CommandError {
-        CommandError::new(format!("process {} is not replaced: it says what is not its turn", self.pid))
+        CommandError::new(format!("cannot replace process {}: it sent an unexpected message", self.pid))
     }
 }

@@ -1,4 +1,4 @@
-//! When a process hands over to the next: what SIGUSR2 begins, and what the end of the server goes on with.
+//! The handover in the old process: what SIGUSR2 starts, and how it continues once the server has ended.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -68,16 +68,16 @@ impl Succession {
     /// Starts a successor, and once it is ready has the server end for it.
     fn begin(&self) {
         let Some(Serving { stopper, listeners, status }) = self.state().server.clone() else {
-            return log::warn!("SIGUSR2: there is no server to upgrade just now");
+            return log::warn!("SIGUSR2 ignored: no server is running that could be upgraded");
         };
         let is_under_way = self.state().successor.is_some() || stopper.is_told_to_stop();
         let Some(listeners) = listeners.upgrade().filter(|_| !is_under_way) else {
-            return log::warn!("SIGUSR2: the server is ending, or being upgraded, already");
+            return log::warn!("SIGUSR2 ignored: the server is already stopping or being upgraded");
         };
         if std::process::id() == FIRST_PROCESS {
-            return log::error!("no upgrade: this process is the first of a container, which would end with it");
+            return log::error!("upgrade refused: this is the first process of a container, which would end with it");
         }
-        log::info!("SIGUSR2: the program is started anew, to take over");
+        log::info!("SIGUSR2: starting a new process to take over");
         self.notifier.reloading();
         match Successor::start(&listeners) {
             Ok(_) if stopper.is_told_to_stop() => {}
@@ -87,7 +87,7 @@ impl Succession {
                 stopper.hand_over();
             }
             Err(why) => {
-                log::error!("no upgrade: {why}; this process goes on");
+                log::error!("upgrade failed: {why}; this process continues");
                 self.notifier.ready(&status);
             }
         }
@@ -102,7 +102,7 @@ impl Succession {
         let Legacy { listeners, connections } = legacy;
         let taken_over = match (&serving, successor) {
             (Some(serving), Some(successor)) => self.await_taken_over(&serving.stopper, successor, &connections),
-            _ => Err("nobody is there to take over".to_owned()),
+            _ => Err("there is no process to take over".to_owned()),
         };
         match taken_over {
             Ok(()) => HandedOver::Over,
@@ -111,7 +111,7 @@ impl Succession {
                 HandedOver::Over
             }
             Err(why) => {
-                log::error!("no upgrade: {why}; this process goes on");
+                log::error!("upgrade failed: {why}; this process continues");
                 let listeners = listeners.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>();
                 HandedOver::GoOn(listeners.unwrap_or_default(), connections)
             }

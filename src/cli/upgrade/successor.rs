@@ -1,4 +1,4 @@
-//! The process that is to take over from this one.
+//! The process that is to take over from this process.
 
 use std::io;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -39,24 +39,24 @@ impl Successor {
     /// # Errors
     /// Why it is not, in a sentence.
     pub(super) fn start(listeners: &[Listener]) -> Result<Self, String> {
-        let mut successor = Self::spawn().map_err(|error| format!("the program can't be started: {error}"))?;
+        let mut successor = Self::spawn().map_err(|error| format!("cannot start the program: {error}"))?;
         let told = listeners.iter().try_for_each(|listener| successor.line.send_listener(listener));
         // Where it takes nothing it has ended, and why is told below.
         let _ = told.and_then(|()| successor.line.say(&Message::AllListeners));
         match successor.line.receive(Some(READY_PATIENCE)) {
             Ok(Some(Message::Ready)) => Ok(successor),
-            Ok(Some(_)) => Err("the new process says what is not its turn".to_owned()),
+            Ok(Some(_)) => Err("the new process sent an unexpected message".to_owned()),
             Ok(None) => Err(successor.explain_end("before it was ready")),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 Err(format!("the new process was not ready within {} s", READY_PATIENCE.as_secs()))
             }
-            Err(error) => Err(format!("the new process can't be heard: {error}")),
+            Err(error) => Err(format!("cannot read from the new process: {error}")),
         }
     }
 
     fn spawn() -> io::Result<Self> {
         let mut arguments = std::env::args_os();
-        let program = arguments.next().ok_or_else(|| io::Error::other("nothing says where it is"))?;
+        let program = arguments.next().ok_or_else(|| io::Error::other("cannot determine the path of the program"))?;
         let (line, theirs) = Line::pair()?;
         let descriptors = descriptors_at_start().map_or_else(String::new, |limit| limit.to_string());
         let mut command = Command::new(program);
@@ -97,10 +97,10 @@ impl Successor {
                     return Err("the new process was told to end before it served".to_owned());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(_) | Err(_) => return Err(self.explain_end("before it served")),
+                Ok(_) | Err(_) => return Err(self.explain_end("before it started serving")),
             }
         }
-        Err(format!("the new process did not serve within {} s", SERVE_PATIENCE.as_secs()))
+        Err(format!("the new process did not start serving within {} s", SERVE_PATIENCE.as_secs()))
     }
 
     /// Ends it as this process was told to end.
@@ -113,7 +113,7 @@ impl Successor {
     fn explain_end(&mut self, when: &str) -> String {
         let status = self.end();
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-        format!("the new process ended {when} ({status}); what it said of that stands above")
+        format!("the new process ended {when} ({status}); see its messages above")
     }
 
     fn end(&mut self) -> io::Result<ExitStatus> {

@@ -183,7 +183,7 @@ fn limits_that_can_not_be_are_refused_with_their_line() {
         ("limits.memory = '1KiB'", "4: tools.t.limits.memory: expected a size of at least 1MiB such as 256MiB"),
         ("limits.file_size = 'big'", "4: tools.t.limits.file_size: expected a size such as 10MiB"),
         ("limits.open_files = 3", "4: tools.t.limits.open_files: expected a whole number of at least 4"),
-        ("limits.processes = -1", "4: tools.t.limits.processes: expected a whole number above 0"),
+        ("limits.processes = -1", "4: tools.t.limits.processes: expected a whole number greater than 0"),
         ("limits.memry = '1MiB'", "4: unknown key tools.t.limits.memry; did you mean tools.t.limits.memory?"),
         (
             "[tools.t.limits]\nopen_files = 9\nprocesses = 9",
@@ -230,10 +230,10 @@ fn a_host_out_of_a_template_needs_a_list_of_hosts() {
             "allow_hosts = []",
             "3: tools.t.url: a template in the host or port requires allow_hosts, because it lets a plan choose the server",
         ),
-        ("allow_hosts = 'a'", "4: tools.t.allow_hosts: expected a list of hosts"),
+        ("allow_hosts = 'a'", "4: tools.t.allow_hosts: expected a list of host names"),
         (
             "allow_hosts = ['*.a.example',\n'http://b']",
-            "5: tools.t.allow_hosts[1]: must be a host as `api.example.com`, `*.example.com` or `localhost:8080`",
+            "5: tools.t.allow_hosts[1]: must be a host such as `api.example.com`, `*.example.com` or `localhost:8080`",
         ),
     ];
     for (text, expected) in table {
@@ -247,12 +247,12 @@ fn a_mistake_in_what_a_tool_uses_is_told_with_its_line() {
     const TOOL: &str = "[tools.t]\nkind = 'command'\nargv = ['t']\nusage = 'output.usage'\n";
     for (text, expected) in [
         ("price = 3", "5: tools.t.price: expected a table such as { input = 3.0, output = 15.0 }, found an integer"),
-        ("price = { input = 3 }", "5: tools.t.price: expected output in it: what a million tokens cost"),
+        ("price = { input = 3 }", "5: tools.t.price: missing output: the price of one million tokens"),
         ("price = { input = -1, output = 1 }", "5: tools.t.price.input: expected a number from 0 to 1000000"),
         ("price = { input = 1, output = nan }", "5: tools.t.price.output: expected a number from 0 to 1000000"),
-        ("budget = {}", "5: tools.t.budget: expected tokens or cost in it"),
-        ("budget = { tokens = 0 }", "5: tools.t.budget.tokens: expected a whole number above 0"),
-        ("budget = { cost = 0.0 }", "5: tools.t.budget.cost: expected a number above 0, up to 1000000"),
+        ("budget = {}", "5: tools.t.budget: expected at least one of tokens and cost"),
+        ("budget = { tokens = 0 }", "5: tools.t.budget.tokens: expected a whole number greater than 0"),
+        ("budget = { cost = 0.0 }", "5: tools.t.budget.cost: expected a number greater than 0 and at most 1000000"),
         ("budget = { token = 1 }", "5: unknown key tools.t.budget.token; did you mean tools.t.budget.tokens?"),
         ("provider = ''", "5: tools.t.provider: expected a name of at most 128 bytes"),
     ] {

@@ -38,23 +38,23 @@ fn every_mistake_is_named_with_its_line_and_shows_no_secret() {
     for (toml, expected) in [
         (
             webhook(""),
-            "stepcast.toml:1: webhooks[0].secret: missing; expected a secret that begins with whsec_, or a list of them",
+            "stepcast.toml:1: webhooks[0].secret: missing; expected a secret that begins with whsec_, or a list of such secrets",
         ),
         (
             webhook("secret = \"hunter2\""),
-            "stepcast.toml:4: webhooks[0].secret: expected whsec_ and the base64 of 24 to 64 bytes",
+            "stepcast.toml:4: webhooks[0].secret: expected whsec_ followed by 24 to 64 bytes in base64",
         ),
         (
             webhook("secret = 7"),
-            "stepcast.toml:4: webhooks[0].secret: expected a secret that begins with whsec_, or a list of them",
+            "stepcast.toml:4: webhooks[0].secret: expected a secret that begins with whsec_, or a list of such secrets",
         ),
         (
             webhook(&format!("secret = {SECRET:?}\nevents = [\"run.started\"]")),
-            "stepcast.toml:5: webhooks[0].events: expected a list out of run.completed, run.failed, run.cancelled, step.waiting",
+            "stepcast.toml:5: webhooks[0].events: expected a list of these: run.completed, run.failed, run.cancelled, step.waiting",
         ),
         (
             webhook(&format!("secret = {SECRET:?}\nprojects = [\"*\", \"p\"]")),
-            "stepcast.toml:5: webhooks[0].projects: expected a list of projects' ids, or [\"*\"]",
+            "stepcast.toml:5: webhooks[0].projects: expected a list of project ids, or [\"*\"]",
         ),
         (
             webhook(&format!("secret = {SECRET:?}\nretry = [\"soon\"]")),
@@ -66,19 +66,19 @@ fn every_mistake_is_named_with_its_line_and_shows_no_secret() {
         ),
         (
             webhook(&format!("secret = {SECRET:?}\nheaders = {{ Host = \"x\" }}")),
-            "stepcast.toml:5: webhooks[0].headers.Host: is no header that can be set",
+            "stepcast.toml:5: webhooks[0].headers.Host: this header cannot be set",
         ),
         (
             webhook(&format!("secret = {SECRET:?}")).repeat(2),
-            "stepcast.toml:5: webhooks[1].name: expected a name that no other webhook has",
+            "stepcast.toml:5: webhooks[1].name: another webhook already has this name",
         ),
         (
             webhook(&format!("secret = {SECRET:?}")).replace("https", "http"),
-            "stepcast.toml:3: webhooks[0].url: expected https://, http:// to this machine, or allow_hosts to name its server",
+            "stepcast.toml:3: webhooks[0].url: expected https://, or http:// to this machine, or its server listed in allow_hosts",
         ),
         (
             "webhooks = 7".to_owned(),
-            "stepcast.toml:1: webhooks: expected a list of tables, as [[webhooks]] begins one; found an integer",
+            "stepcast.toml:1: webhooks: expected a list of tables (write [[webhooks]]), found an integer",
         ),
     ] {
         assert_eq!(said(&toml), expected, "{toml}");

@@ -45,7 +45,7 @@ impl Fields<'_, '_, '_> {
             memory_bytes: limit("memory", memory, "a size of at least 1MiB such as 256MiB"),
             file_bytes: limit("file_size", bytes, "a size such as 10MiB"),
             open_files: limit("open_files", open_files, "a whole number of at least 4"),
-            processes: limit("processes", processes, "a whole number above 0"),
+            processes: limit("processes", processes, "a whole number greater than 0"),
         }
     }
 }

@@ -25,9 +25,9 @@ impl<'a> Fields<'a, '_, '_> {
             return Budget::default();
         };
         if table.is_empty() {
-            self.reject::<()>("budget", "expected tokens or cost in it");
+            self.reject::<()>("budget", "expected at least one of tokens and cost");
         }
-        let tokens = self.inside(table, ("budget", "tokens"), tokens, "a whole number above 0");
+        let tokens = self.inside(table, ("budget", "tokens"), tokens, "a whole number greater than 0");
         let cost = self.inside(table, ("budget", "cost"), |value| amount(value).filter(above_nothing), ABOVE_NOTHING);
         Budget { tokens, cost }
     }
@@ -42,7 +42,7 @@ impl<'a> Fields<'a, '_, '_> {
         };
         for key in ["input", "output"] {
             if !table.contains_key(key) {
-                self.reject::<()>("price", &format!("expected {key} in it: what a million tokens cost"));
+                self.reject::<()>("price", &format!("missing {key}: the price of one million tokens"));
             }
         }
         Some(price)
@@ -90,7 +90,7 @@ impl<'a> Fields<'a, '_, '_> {
 }
 
 const AN_AMOUNT: &str = "a number from 0 to 1000000";
-const ABOVE_NOTHING: &str = "a number above 0, up to 1000000";
+const ABOVE_NOTHING: &str = "a number greater than 0 and at most 1000000";
 
 fn above_nothing(cost: &Cost) -> bool {
     *cost > Cost::default()

@@ -1,11 +1,10 @@
-//! The clock that what is kept ages by.
+//! The clock by which stored messages age.
 //!
-//! It goes on while a process runs, as fast as the monotonic clock, and stands still in between: it has never moved by
-//! more than the time that some process has seen. So a wall clock that is set, forward by fifty years (boards without a
-//! clock of their own begin in 1970) or back, ages nothing. What that costs: history of a server that is off half of the
-//! time is kept for twice as long.
+//! It advances with the monotonic clock while a process runs, and stands still in between. So a wall clock that is set
+//! forward by fifty years (boards without a battery-backed clock start in 1970), or back, ages nothing. The cost: a
+//! server that is off half of the time keeps its history twice as long.
 //!
-//! A store keeps where it stands: with each message, and now and then where none comes.
+//! The store records this clock with each message, and from time to time when there are none.
 
 use std::time::Duration;
 

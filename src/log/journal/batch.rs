@@ -1,7 +1,7 @@
-//! What a batch of commands has changed so far, and what it will let out once it is kept.
+//! The changes that a batch of commands has made so far, and the output that it will release once it is committed.
 //!
-//! It is made of parts, one for each project: what was made of one alone can be dropped, where another has written to that
-//! project, and made anew.
+//! It consists of one part per project. If another node has written to a project, the part of that project can be
+//! dropped and made again.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,5 @@
-//! Runs that are begun by steps of others: what a step is told of its child's end, and that no child outlasts its parent.
+//! Runs that were started by steps of other runs: what a step is told about the end of its child. No child outlasts its
+//! parent.
 
 use std::collections::BTreeSet;
 
@@ -65,7 +66,7 @@ impl Journal {
         }
         Ok(match found {
             Some(Ok(event)) => result(&event),
-            _ => ChildResult { output: Err(child_failure(child, "what came of it can't be read")), usage: None },
+            _ => ChildResult { output: Err(child_failure(child, "its result cannot be read")), usage: None },
         })
     }
 

@@ -1,8 +1,9 @@
-//! Calls that may be made twice and are to be carried out once: by a key, or by an id that the caller chose for its run.
+//! Calls that a client may repeat but that must be executed once: identified by an idempotency key, or by a run id
+//! chosen by the caller.
 //!
-//! A call binds its names for a day, whatever becomes of its run, and is answered as before when it comes again. A name is
-//! never forgotten before its time, or the run would be made a second time: where there is no room for more the call is
-//! refused, and it is safe to make it later. Calls without a name need none.
+//! A call claims its names for a day, whatever happens to its run, and a repeated call gets the same answer. A name is
+//! never forgotten earlier, because the run could be started a second time: if there is no room for more names, the
+//! call is refused and can safely be repeated later. Calls without a name are not affected.
 
 use std::sync::Arc;
 

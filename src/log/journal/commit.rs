@@ -1,5 +1,5 @@
-//! The way of a batch: everything that its commands change is numbered and written down, committed as one, and only then
-//! let out.
+//! The way of a batch: all changes of its commands are numbered and written down, committed as a whole, and only then
+//! released.
 
 use std::time::Duration;
 
@@ -157,7 +157,7 @@ impl Journal {
         self.spent.extend(tickets);
         match self.spent.len() > before {
             true => Ok(()),
-            false => Err(StoreError("the store says that tickets are spent that nobody shows".to_owned())),
+            false => Err(StoreError("the store reported used tickets that are not part of the batch".to_owned())),
         }
     }
 
@@ -303,7 +303,7 @@ impl Journal {
     /// Lets go of history that is too much. Where that fails there is only more of it than there should be.
     pub(super) fn trim(&mut self, now: Now) {
         let trimmed = self.store.trim(&self.limits.retention, self.times(now));
-        let trimmed = trimmed.inspect_err(|error| log::debug!("history can't be trimmed: {error}"));
+        let trimmed = trimmed.inspect_err(|error| log::debug!("cannot trim history: {error}"));
         self.note_trimmed(trimmed.ok(), now);
     }
 

@@ -1,14 +1,15 @@
-//! Groups of runs that must not run beside each other: who waits, who is refused, who is cancelled, and who is next.
+//! Concurrency groups: which run waits, which is refused or cancelled, and which is next.
 //!
-//! A run of a full group is taken on like any other, and whoever runs it holds it until it is released. Of a group those
-//! that wait begin in the order in which they came, so none is passed by; other runs of the project pass by all of them.
-//! Nothing of it is kept: who waits after a restart follows from which runs of the group have begun.
+//! A run of a full group is accepted like any other, and the executor holds it until it is released. The waiting runs
+//! of a group start in the order in which they arrived; other runs of the project do not wait for them. Nothing of this
+//! is stored: after a restart it follows from which runs of the group have started.
 //!
-//! No run waits for itself. A run waits for the children that its steps have begun, and one that is held for the runs of its
-//! group. A child that would wait, over any number of these, for a run above it is not held: it goes on in the place of that
-//! one. Waiting begins with a child alone, for only a child is waited for from the moment it is there, so no circle is ever
-//! closed. What has not begun and is not held waits for a place of the executor, which those have that wait for children; so
-//! the executor begins those that a held child waits for though no place is free.
+//! No run waits for itself. A run waits for the children that its steps have started, and a held run waits for the
+//! other runs of its group. A child that would wait, directly or indirectly, for one of its own ancestors is not held:
+//! it runs in the slot of that ancestor. Waiting begins only with a child, because only a child is waited for from the
+//! moment it exists, so no cycle can be closed. A run that is neither held nor started waits for a slot of the
+//! executor, and slots are taken by runs that wait for children; so the executor starts the runs that a held child
+//! waits for even if no slot is free.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

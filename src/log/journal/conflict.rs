@@ -1,6 +1,6 @@
-//! Where another has written to a project that a batch writes to, too: what is in memory of that project is thrown away and
-//! read anew, as after a commit that failed; what the other has written is let out; and the project's part of the batch is
-//! made again, behind that. The other parts stay as they are.
+//! What happens when another node has written to a project that a batch also writes to: the in-memory state of the
+//! project is discarded and read again, as after a failed commit; what the other node has written is released; and the
+//! part of the batch for that project is made again after it. The other parts stay as they are.
 
 use super::batch::Batch;
 use super::{Journal, Outcome};
@@ -25,7 +25,9 @@ impl Journal {
     ) -> Result<(), StoreError> {
         let projects: Vec<ProjectId> = heads.iter().map(|head| head.project.clone()).collect();
         if batch.conflicts(&projects) >= CONFLICTS_MAX {
-            return Err(StoreError("others write to a project all the time".to_owned()));
+            return Err(StoreError(
+                "other nodes keep writing to the same project; gave up after repeated conflicts".to_owned(),
+            ));
         }
         // What is to be numbered for others may be numbered already.
         let may_be_drained = batch.moved(&heads);

@@ -1,6 +1,6 @@
-//! What applications have published in transactions of their own: numbered here as if it was published here, and taken out of
-//! what waits in the same commit. Where something of it waits no more, another node has numbered it: then nothing of that
-//! project is numbered now, and what still waits comes again.
+//! Messages that applications have published in their own database transactions. They are numbered here like any other
+//! message, and removed from the waiting table in the same commit. If one of them is no longer waiting, another node
+//! has numbered it; then none of that project are numbered now, and those that still wait are offered again.
 
 use std::collections::BTreeMap;
 
@@ -24,13 +24,15 @@ impl Journal {
         for Outgoing { id, project, message_type, payload } in outgoing.filter(|it| known.insert(it.id)) {
             if !self.has_room_for(project) {
                 if self.standings.put_off_project(project) {
-                    log::warn!("what was published to {project} waits, for there are as many projects as may be");
+                    log::warn!(
+                        "messages published to the new project {project} wait: too many projects exist (limits.projects)"
+                    );
                 }
                 continue;
             }
             drained.entry(project).or_default().push(*id);
             if !is_valid_type(message_type) {
-                log::error!("what was published to {project} is dropped: its type can't be sent");
+                log::error!("dropped a message published to {project}: its type is not valid");
                 continue;
             }
             let event = PublishedEvent { message_type: message_type.clone(), payload: payload.clone() };
@@ -52,7 +54,7 @@ impl Journal {
 
     /// Such a thing by itself, which the store never keeps: it waits no more.
     pub(super) fn dropped(outgoing: &Outgoing) -> Outgoing {
-        log::error!("what was published to {} is dropped: the store never keeps it", outgoing.project);
+        log::error!("dropped a message published to {}: the store rejects it", outgoing.project);
         let Outgoing { id, project, .. } = outgoing.clone();
         Outgoing { id, project, message_type: String::new(), payload: Vec::new() }
     }

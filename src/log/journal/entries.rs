@@ -1,4 +1,4 @@
-//! What is held of projects and runs, as long as it is of any use.
+//! In-memory entries of projects and runs, kept as long as they are needed.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -108,7 +108,7 @@ impl Journal {
                     && !self.store.recover_projects(std::slice::from_ref(project), &[])?.open_runs.is_empty()
                 {
                     return Err(StoreError(
-                        "others have just begun runs in a project that nothing was known of".to_owned(),
+                        "another node has just started runs in a project that is new to this node".to_owned(),
                     ));
                 }
                 Ok(place.insert(entry.unwrap_or_default()))

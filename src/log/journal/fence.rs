@@ -1,10 +1,10 @@
-//! Where the others think that this node is gone, because they have not heard of it for too long: its runs are theirs from now
-//! on. Whatever it knows of what it runs is let go, and nothing that its runs said before is kept. Whoever runs them is told
-//! to abandon them, and once that has happened this node joins the others again, as a new one.
+//! Fencing: this node has lost its lease, so other nodes may already run its runs. It forgets what it knows about its
+//! runs and stores nothing more that they said. The executor is told to abandon them; once it has, this node joins the
+//! cluster again as a new node.
 //!
-//! Meanwhile it is as if the store was down: whoever wants something changed is refused, reading goes on, and those who watch
-//! are sent what the others write. That a run is to end is kept once the node has joined again, for it ends that run wherever
-//! it is by then.
+//! In the meantime it behaves as if the store were down: changes are refused, reading works, and subscribers receive
+//! what other nodes write. A request to cancel a run is stored once the node has joined again, because it ends that run
+//! wherever it is running by then.
 
 use super::batch::Batch;
 use super::{Journal, Outcome};
@@ -71,10 +71,12 @@ impl Journal {
     pub(super) fn rejoin(&mut self, now: Now) -> Result<(), StoreError> {
         match &self.fence {
             None => return Ok(()),
-            Some(fence) if !fence.is_let_go => return Err(StoreError("its runs are not all let go so far".to_owned())),
+            Some(fence) if !fence.is_let_go => {
+                return Err(StoreError("this node has not stopped all of its runs yet".to_owned()));
+            }
             Some(_) => self.store.rejoin()?,
         }
-        log::info!("this node has joined the others again");
+        log::info!("this node has joined the cluster again");
         self.fence = None;
         self.standings.has_joined(now.mono);
         // Nobody tells what came in between.
@@ -92,4 +94,4 @@ pub(super) fn without_records(held: Vec<Command>, outcome: &mut Outcome) -> Vec<
     rest
 }
 
-const FENCED: &str = "the others have not heard of this node for so long that they think it is gone";
+const FENCED: &str = "this node lost its lease, and the other nodes treat it as failed";

@@ -1,9 +1,9 @@
-//! What other nodes have written, as it comes: it takes the same way as what is written here. Messages that are next are told
-//! to those who watch, to the byte as the node told them that wrote them, and runs of others are folded as they go on. In the
-//! usual case nothing is read for it. Where something is missing, or a project has changed in what no message tells, that
-//! project is read anew.
+//! Messages that other nodes have written take the same way as those written here. If a message is the next one of its
+//! project, subscribers receive it byte for byte as the other node sent it, and runs of other nodes are folded as they
+//! progress; usually nothing has to be read for this. If something is missing, or a project has changed in a way that
+//! no message shows, that project is read again.
 //!
-//! How the items of a step move is told by the node alone that runs it: no message says it.
+//! Progress of the items of a step is known only to the node that runs it: no message carries it.
 
 use super::batch::Batch;
 use super::{Journal, Outcome};
@@ -124,7 +124,7 @@ impl Journal {
             Ok(Some(event)) => self.heed(project, number, &event, to_do, outcome).is_ok(),
             Ok(None) => message.place != Place::Last,
             Err(why) => {
-                log::debug!("a run of another node can't be followed: {why}");
+                log::debug!("cannot follow a run of another node: {why}");
                 // That it is over is read all the same.
                 message.place != Place::Last
             }
@@ -151,7 +151,7 @@ impl Journal {
             }
             Err(error) => {
                 entry.is_broken = true;
-                Err(format!("message {} can't be read: {error}", message.seq))
+                Err(format!("cannot read message {}: {error}", message.seq))
             }
         }
     }

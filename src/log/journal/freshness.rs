@@ -1,6 +1,7 @@
-//! Before what is in memory is answered of, where several nodes share a store: is it still so? What others write to projects
-//! that are followed comes by itself. Of all others one call to the store says, for a whole batch, which have moved since they
-//! were read; those are read anew. So who was told something by one node finds it at any other.
+//! Checks that in-memory state is current before it is used for an answer, where several nodes share a store. Changes
+//! to followed projects arrive by themselves. For all other projects, one call to the store per batch says which have
+//! changed since they were read, and those are read again. So a client that was told something by one node finds it at
+//! every other node.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Whether history has grown enough to be trimmed. A trim has a price of its own, some half of a small commit's, so it
-//! waits until a small part of what may be kept has come on top, or a moment has passed.
+//! Decides whether history has grown enough to be trimmed. A trim costs about half of a small commit, so it waits until
+//! a small share of the limit has been added, or some time has passed.
 
 use crate::log::store::{Retention, Write};
 use crate::model::Timestamp;

@@ -1,6 +1,6 @@
-//! What a batch has touched of projects and of runs that go on, and how that is published once the batch is kept and before
-//! anyone is told of it: so a list shows all that whoever asks for it has been told of, and the log does the same for a
-//! list of thousands as for none.
+//! Records which projects and active runs a batch has touched, and publishes their new state after the commit and
+//! before anyone is told of it. So a list shows everything that the client has been told, and listing thousands costs
+//! the log nothing.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What the journal does about items of steps: keeps how they are, and tells those who have asked for it.
+//! The items of steps: stores their state, and tells those who have subscribed to it.
 
 use std::ops::Bound::{Included, Unbounded};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! From what a store holds to what a journal has in memory: at a start, after a commit that failed, and of single projects
-//! where another has written to them. Each thing is read once, and what is known is not read again.
+//! Loads the in-memory state of a journal from the store: at a start, after a failed commit, and for single projects
+//! that another node has written to. Each row is read once, and what is already known is not read again.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -252,7 +252,7 @@ impl Journal {
             (_, Some(document)) => read(document),
             (None, None) => {
                 let document = self.store.document(run.number)?;
-                document.map_or_else(|| Err("it is gone".to_owned()), |document| read(&document))
+                document.map_or_else(|| Err("its plan is missing".to_owned()), |document| read(&document))
             }
         })
     }
@@ -289,7 +289,7 @@ impl Journal {
                         let mut fold = Fold { state: &mut state, outputs_bytes: &mut outputs_bytes };
                         fold.apply(&event, outputs_bytes_max);
                     }
-                    Err(error) => problem = Some(format!("message {} can't be read: {error}", message.seq)),
+                    Err(error) => problem = Some(format!("cannot read message {}: {error}", message.seq)),
                 }
             }
             Flow::More
@@ -330,5 +330,5 @@ impl Loaded {
 }
 
 pub(super) fn unreadable(run: RunNumber, error: &serde_json::Error) -> StoreError {
-    StoreError(format!("what was kept of run {} can't be read: {error}", run.0))
+    StoreError(format!("cannot read the stored state of run {}: {error}", run.0))
 }

@@ -1,7 +1,8 @@
-//! The journal: numbers what comes, folds runs, commits each batch as one, and only then lets anything out.
+//! The journal: numbers messages, folds them into the states of runs, commits each batch as a whole, and only then
+//! releases output.
 //!
-//! A batch is taken in two steps. First everything that changes the log, which is committed together; then everything
-//! that reads it. So a reader sees all of its batch, and an answer that leaves here is true for good.
+//! A batch is processed in two steps: first all commands that change the log, which are committed together, then all
+//! commands that read it. So a reader sees the whole batch, and an answer that leaves the journal stays true.
 
 mod age;
 mod batch;
@@ -264,7 +265,7 @@ impl Journal {
         match self.store.probe() {
             Ok(()) => {}
             Err(BeatError::Fenced) => self.fence(&Batch::default(), now, outcome),
-            Err(BeatError::Down(error)) => log::warn!("the store can't be written to: {error}"),
+            Err(BeatError::Down(error)) => log::warn!("the store cannot be written to: {error}"),
         }
     }
 
@@ -294,7 +295,7 @@ impl Journal {
 
     fn answer(&mut self, look: impl FnOnce(&mut Self) -> Result<Answer, StoreError>) -> Answer {
         let answer = match self.is_stale {
-            true => Err(StoreError("it could not be read again after a failure".into())),
+            true => Err(StoreError("the log could not be read again after a failure".into())),
             false => look(self),
         };
         answer.unwrap_or_else(|error| unreadable(&error))
@@ -325,6 +326,6 @@ fn is_read(command: &Command) -> bool {
 
 /// What a query is answered where the store can't be read.
 fn unreadable(error: &StoreError) -> Answer {
-    log::error!("the log can't be read: {error}");
+    log::error!("cannot read the log: {error}");
     Answer::Refused(Refusal::StoreUnavailable)
 }

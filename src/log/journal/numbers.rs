@@ -1,6 +1,6 @@
-//! The numbers of new runs. In a store of one writer they are counted. Where several nodes share one, a number is made of the
-//! time, so that numbers are ordered by that over all nodes, and of random bits, so that two nodes hardly ever make the same:
-//! where they do, one of them finds a conflict and makes another.
+//! Numbers of new runs. With a single writer they are counted. If several nodes share a store, a number consists of the
+//! time, so that numbers are ordered by time across nodes, and of random bits, so that two nodes rarely choose the same
+//! one; if they do, one of them gets a conflict and chooses another.
 
 use std::num::NonZeroU64;
 

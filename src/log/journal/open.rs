@@ -1,4 +1,4 @@
-//! From what a store holds to a journal: at a start.
+//! Opens a journal from a store, at a start.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU64;

@@ -1,9 +1,9 @@
-//! While the store takes nothing: publishers and plans are refused, what runs say is held back, reading goes on. That a
-//! run was asked to end is held back as well, for whoever asks the log has told the executor, too. The store is tried again
-//! and again; when it takes something, what was held back comes first.
+//! Behaviour while the store cannot be written to: publishing and plans are refused, messages of runs are held back,
+//! and reading works. A request to cancel a run is held back too, because the executor has already been told. The store
+//! is tried periodically; once it can be written to, what was held back is committed first.
 //!
-//! What is in memory is a fold of what the store holds. A commit that failed has left it ahead of that, so it is thrown
-//! away and read anew: there is no second way for it to come to be.
+//! The in-memory state is a fold of what the store contains. After a failed commit it is ahead of the store, so it is
+//! discarded and read again: there is no second way to build it.
 
 use std::time::Duration;
 
@@ -143,7 +143,7 @@ impl Journal {
 
     /// Who waits for that.
     fn end_outage(&mut self, outcome: &mut Outcome) -> Vec<ReplyTo> {
-        log::info!("the store takes messages again");
+        log::info!("the store can be written to again");
         outcome.deliveries.push(Delivery::StoreIsDown(false));
         outcome.orders.push(Order::StoreIsDown(false));
         self.outage.take().map_or_else(Vec::new, |outage| outage.barriers)
@@ -176,11 +176,11 @@ impl Journal {
 
     fn is_refused_as_gone(&mut self, batch: &Batch, now: Now, outcome: &mut Outcome) -> StoreError {
         self.fence(batch, now, outcome);
-        StoreError("this node is thought to be gone".to_owned())
+        StoreError("this node lost its lease: the other nodes treat it as failed".to_owned())
     }
 
     pub(super) fn begin_outage(&mut self, error: &StoreError, batch: &Batch, now: Now, outcome: &mut Outcome) {
-        log::error!("the store takes nothing: {error}");
+        log::error!("the store cannot be written to: {error}");
         self.forget_failed_commit(batch, now, outcome);
         let retry_at = self.retry_at(now);
         self.outage = Some(Outage { retry_at, held: Vec::new(), barriers: Vec::new(), reason: error.0.clone() });
@@ -219,7 +219,7 @@ impl Journal {
         let Some(outage) = &mut self.outage else { return };
         (outage.retry_at, outage.held) = (retry_at, held);
         if outage.reason != error.0 {
-            log::error!("the store still takes nothing: {error}");
+            log::error!("the store still cannot be written to: {error}");
             outage.reason.clone_from(&error.0);
         }
     }
@@ -236,7 +236,7 @@ impl Journal {
         };
         match reloaded {
             Ok(loaded) => loaded.let_out(outcome),
-            Err(error) => log::error!("the log can't be read: {error}"),
+            Err(error) => log::error!("cannot read the log: {error}"),
         }
     }
 

@@ -1,7 +1,7 @@
-//! What the journal does for webhooks: what one is to be told is kept with the message that says it, in one commit.
+//! Events for webhooks: an event is stored in the same commit as the message that causes it.
 //!
-//! To tell it is someone else's. The journal says that there is something ([`Outcome::has_due`](super::Outcome)), and keeps
-//! what became of it.
+//! Another thread sends it. The journal says that there is an event ([`Outcome::has_due`](super::Outcome)), and stores
+//! the outcome.
 
 use super::Journal;
 use super::batch::{Batch, Place};
@@ -40,11 +40,11 @@ impl Journal {
                 for (webhook, rows) in gone {
                     self.webhooks_dropped += rows;
                     log::warn!(
-                        "webhook {webhook}: too much waits (limits.webhook_events): its {rows} oldest events are given up"
+                        "webhook {webhook}: too many events are queued (limits.webhook_events); dropped the {rows} oldest"
                     );
                 }
             }
-            Err(error) => log::debug!("the outbox can't be trimmed: {error}"),
+            Err(error) => log::debug!("cannot trim the outbox: {error}"),
         }
     }
 
@@ -57,7 +57,7 @@ impl Journal {
             return Ok(());
         }
         for (webhook, rows) in &former {
-            log::warn!("webhook {webhook} is not declared any more: {rows} events that waited for it are given up");
+            log::warn!("webhook {webhook} is no longer declared; dropped {rows} events queued for it");
         }
         let changes = former.into_iter().map(|(webhook, _)| Write::Outbox(OutboxChange::LetGo(webhook)));
         self.store.append(&[], &changes.collect::<Vec<_>>(), now.wall).map_err(|error| StoreError(format!("{error:?}")))

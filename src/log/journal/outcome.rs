@@ -1,4 +1,4 @@
-//! What a journal lets out.
+//! The output of a journal.
 
 use crate::log::lookup::Question;
 use crate::log::protocol::{Answer, Delivery, Order, ReplyTo};

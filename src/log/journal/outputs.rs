@@ -1,5 +1,5 @@
-//! What the outputs of a run may take: in its state, and each of them by itself. What is larger the store could not keep,
-//! and a run that it can't keep would be in the way of all others.
+//! Limits on the outputs of a run: on all of them in its state, and on each. The store could not keep larger ones, and
+//! a run that cannot be stored would block all others.
 
 use std::sync::Arc;
 

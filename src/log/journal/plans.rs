@@ -1,4 +1,4 @@
-//! What the journal does about stored plans: stores and removes them, and keeps what has come of their schedules.
+//! Stored plans: stores and removes them, and records the outcome of their schedules.
 
 use super::Journal;
 use super::batch::{Batch, Place};

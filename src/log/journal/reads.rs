@@ -1,4 +1,4 @@
-//! What is read from the log: where streams begin, pages of history, runs, outputs.
+//! Reads from the log: where streams begin, pages of history, runs, outputs.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! Where the store refuses a batch, which it would do however often it were asked: what is in it is kept by itself, each
-//! command and what each run says. What is refused even so goes no further: whoever published or submitted it is told, and a
-//! run that can't be kept as it is ends there. Nobody else notices.
+//! What happens when the store rejects a batch for good: each command, and the messages of each run, are committed
+//! separately. Those that are rejected even then go no further: the publisher or submitter gets an error, and a run
+//! that cannot be stored ends. Nobody else is affected.
 
 use super::batch::Batch;
 use super::{CommitError, Journal, Outcome};
@@ -132,7 +132,7 @@ impl Journal {
             }
             _ => None,
         };
-        log::error!("the store will never keep what a client sent: {objection}");
+        log::error!("the store rejected a client's data for good: {objection}");
         if let Some(reply) = reply {
             outcome.reply(reply, Answer::Refused(refusal));
         }
@@ -149,16 +149,18 @@ impl Journal {
         now: Now,
         outcome: &mut Outcome,
     ) -> Fate {
-        log::error!("run {run} ends, for what it says is never kept: {objection}");
+        log::error!("ending run {run}: the store rejected one of its messages for good: {objection}");
         let Some(number) = self.run_here(project, run) else { return Fate::Refused(objection) };
         if let Some(entry) = self.runs.get_mut(&number) {
             entry.snapshot = None;
             entry.fold().leave_all_out();
         }
-        let words = self.last_words(project, run, format!("what the run says can't be kept: {objection}"), now);
+        let words = self.last_words(project, run, format!("a message of the run cannot be stored: {objection}"), now);
         match self.commit_alone(&Command::Records(words), now, outcome) {
             Fate::PutOff => return Fate::PutOff,
-            Fate::Refused(objection) => log::error!("the end of run {run} is never kept either: {objection}"),
+            Fate::Refused(objection) => {
+                log::error!("the store also rejected the last message of run {run}: {objection}")
+            }
             Fate::Kept => {}
         }
         // Whoever runs it is not to go on.

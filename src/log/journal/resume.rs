@@ -1,4 +1,4 @@
-//! Runs that a journal goes on with: an earlier process has left them, or they were taken over.
+//! Runs that a journal continues: those left by an earlier process, and those taken over from other nodes.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! What is still true of what was in memory when a project is read anew, where several nodes share a store: a run of which
-//! nothing in a batch was changed is as the messages made it that were known. Only those behind them are folded in, so that
-//! it costs little to learn of one more run where others have come far.
+//! Which in-memory state is still valid when a project is read again, where several nodes share a store: a run that no
+//! command of the batch has changed equals the fold of the messages known so far. Only later messages are folded in, so
+//! it is cheap to learn of one more run in a project with much history.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! What the journal does about runs: takes them on, folds what they say, and lets those go that have ended.
+//! Runs: accepts them, folds their messages, and forgets those that have ended.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -258,7 +258,7 @@ impl Journal {
     ) -> Result<(), StoreError> {
         if let Some(number) = self.run_here(project, run) {
             let Some(json) = json_within(output, WHOLE_BYTES_MAX) else {
-                log::warn!("the output of step {step} of run {run} is too large to be kept whole");
+                log::warn!("the output of step {step} of run {run} is too large to be stored in full");
                 return Ok(());
             };
             let part = self.part(project, batch)?;
@@ -276,7 +276,7 @@ impl Journal {
         now: Now,
     ) -> Result<(), StoreError> {
         let Some(number) = self.run_here(project, &event.run_id) else {
-            log::error!("a message of run {} came after its last", event.run_id);
+            log::error!("ignored a message of run {}, which has already ended", event.run_id);
             return Ok(());
         };
         let (seq, part) = self.number(project, Said::Run(number, event), batch, now)?;

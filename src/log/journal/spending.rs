@@ -1,4 +1,4 @@
-//! Streams that tickets are spent for: they begin once that is kept.
+//! Streams that use a ticket: they begin once its use has been committed.
 
 use super::{Journal, Outcome};
 use crate::log::protocol::{Answer, Command, Refusal, ReplyTo, Spends, StartingPosition};

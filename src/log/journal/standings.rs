@@ -1,6 +1,6 @@
-//! Where the projects stand that a journal follows: those that are watched, and those that have a run of its own. Said with
-//! each batch, for the thread that finds out what others have written to them. And when this node has joined the others again,
-//! for those that watch its lease.
+//! The position of each project that a journal follows: those with subscribers, and those with runs of this node. It is
+//! published with each batch for the thread that reads what other nodes have written, together with the time when this
+//! node last joined the cluster, for the threads that watch its lease.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,11 +1,11 @@
-//! Wishes for runs that go on. The log looks whether there is such a run and hands the wish to the executor; the run decides,
-//! and its verdict comes back behind the message that came of it. Whoever asked is answered once the batch with both is
-//! committed, and the call's key is bound in it: so nobody hears yes for what a crash can forget, and a call that comes
-//! again is answered as before.
+//! Requests to active runs, such as decisions and changes of a plan. The log checks that the run exists and passes the
+//! request to the executor; the run decides, and its verdict comes back after the message that it caused. The client is
+//! answered once the batch with both is committed, and its idempotency key is claimed in the same batch: so nobody is
+//! told "yes" about something that a crash could undo, and a repeated call gets the same answer.
 //!
-//! Wishes on their way are known here alone. A crash forgets them, and with them the connections that wait: whether the run
-//! has done it by then tells the same call again, by its key or by the run's refusal. Those that came from other nodes are
-//! open in the store until they are answered, and come again.
+//! Requests in progress are only in memory. A crash loses them together with the waiting connections; the client can
+//! repeat the call and learns from its key, or from the refusal of the run, whether it was carried out. Requests from
+//! other nodes stay in the store until they are answered, and are delivered again.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Runs that can't go on here, because something that was kept of them can't be read: the log gives them their last messages,
-//! for nobody else can.
+//! Runs that cannot continue because something stored about them cannot be read: the log writes their last messages
+//! itself.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ pub(super) type Unreadable = (OpenRun, String);
 
 impl Journal {
     fn last_words_of(&self, (run, why): &Unreadable, now: Now) -> Vec<Record> {
-        log::error!("run {} can't go on: {why}", run.run);
-        let why = format!("the run can't go on after the restart: {why}");
+        log::error!("run {} cannot continue: {why}", run.run);
+        let why = format!("the run cannot continue after the restart: {why}");
         self.last_words(&run.project, &run.run, why, now)
     }
 
@@ -55,7 +55,9 @@ impl Journal {
                 batch.release(outcome);
             }
             Err(CommitError::Down(error)) => return Err(error),
-            Err(CommitError::Fenced) => return Err(StoreError("this node is thought to be gone".to_owned())),
+            Err(CommitError::Fenced) => {
+                return Err(StoreError("this node lost its lease: the other nodes treat it as failed".to_owned()));
+            }
             Err(CommitError::Refused(objection)) => {
                 if self.is_as_before(objection.why(), &batch, now, outcome) {
                     self.keep_records(&records, now, outcome);

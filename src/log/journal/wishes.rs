@@ -1,9 +1,10 @@
-//! Wishes for runs of other nodes. A wish is kept in the store until the node that has the run has answered it: that node does
-//! it as if it had been asked itself, and keeps its answer in the batch of what came of it. So a wish is done once, by whoever
-//! has the run when its turn comes, and every refusal is the one that it would have been at home.
+//! Requests to runs of other nodes. A request is stored until the node that has the run has answered it: that node
+//! handles it like one of its own clients, and stores the answer in the batch with its effect. So a request is executed
+//! once, by whichever node has the run at that time, and is refused for the same reasons as at that node.
 //!
-//! Whoever asked waits for the answer, but not for ever, and not while the store is down: then they are told that it takes
-//! nothing now, though the wish may be done all the same. The same call tells: by its key, or by the run's refusal.
+//! The client waits for the answer, but only for a limited time and not while the store is down. Then it is told that
+//! the store is unavailable, although the request may still be executed. If it repeats the call, its key or the refusal
+//! of the run tells.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -163,7 +164,7 @@ impl Journal {
             return Ok(());
         }
         let Some(request) = Wanted::read(row) else {
-            log::warn!("a wish of another node for run {run} can't be read here");
+            log::warn!("cannot read the request of another node for run {run}");
             return self.settle_wish(project, *id, &Answer::Refused(Refusal::StoreUnavailable), batch);
         };
         match self.open_here_or_elsewhere(project, run, batch)? {
@@ -278,7 +279,7 @@ fn answer_of(kept: &[u8]) -> Answer {
         Ok(Settled::Accepted { body, replayed }) => Answer::Accepted { body: body.into_bytes().into(), replayed },
         Ok(Settled::Refused(refusal)) => Answer::Refused(refusal),
         Err(error) => {
-            log::warn!("the answer of another node can't be read here: {error}");
+            log::warn!("cannot read the answer of another node: {error}");
             Answer::Refused(Refusal::StoreUnavailable)
         }
     }

@@ -1,7 +1,7 @@
-//! What one thread says and many read: the newest value of each key.
+//! A board that one thread writes and many read: the newest value of each key.
 //!
-//! Whoever says something never waits for those who read, who may be long about it and have little of the processor's
-//! time: what is said while one of them looks is put aside, and taken up by whoever comes next.
+//! The writer never waits for readers, which may be slow: a value written while someone reads is set aside, and taken
+//! up by whoever comes next.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Content that is read piece by piece: what is left of it, and how it is gone on with.
+//! Content that is read in pieces: the rest of it, and how to continue.
 
 use crate::log::protocol::{Answer, Refusal, Rest};
 use crate::log::store::{Look, StoreError};

@@ -1,4 +1,4 @@
-//! What is due for a webhook, made into the events that are sent.
+//! Builds the events that are due for a webhook.
 
 use std::collections::HashSet;
 
@@ -46,7 +46,7 @@ fn whole(history: &dyn History, due: &Due, message_id: &str) -> Result<Option<Ve
     })?;
     match written {
         Some(Err(error)) => {
-            log::error!("message {} of run {} can't be told whole: {error}", due.seq, due.run);
+            log::error!("cannot read message {} of run {} in full: {error}", due.seq, due.run);
             Ok(None)
         }
         written => Ok(written.map(|_| body)),

@@ -1,4 +1,4 @@
-//! A run's messages as a list, a page at a time: as they are, or as CloudEvents.
+//! The messages of a run as a list, page by page: as they are, or as CloudEvents.
 
 use crate::auth::IdSigner;
 use crate::formats::cloudevents;
@@ -46,7 +46,7 @@ pub(in crate::log) fn list(
         match write_item(&mut items, list, &last, message) {
             Ok(()) => Flow::More,
             Err(error) => {
-                failure = Some(StoreError(format!("message {} can't be read: {error}", message.seq)));
+                failure = Some(StoreError(format!("cannot read message {}: {error}", message.seq)));
                 Flow::Stop
             }
         }

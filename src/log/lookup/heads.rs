@@ -1,4 +1,4 @@
-//! What each commit publishes of projects and of runs that go on, for the lists that are made beside the log.
+//! The state of projects and active runs that each commit publishes, for lists that are made beside the log.
 
 use std::sync::Arc;
 

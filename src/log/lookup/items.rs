@@ -1,4 +1,4 @@
-//! The items of a step as a list, a page at a time.
+//! The items of a step as a list, page by page.
 
 use serde::Serialize;
 
@@ -220,7 +220,7 @@ impl Page<'_> {
 }
 
 fn from_row(row: &[u8]) -> Result<ItemState, StoreError> {
-    ItemState::from_row(row).map_err(|error| StoreError(format!("an item can't be read: {error}")))
+    ItemState::from_row(row).map_err(|error| StoreError(format!("cannot read an item: {error}")))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Lists of runs and of projects, a page at a time, made of what each commit publishes and of what the store holds. What
-//! they show of a run that has ended was kept with its end: no state is read for it.
+//! Lists of runs and of projects, page by page, made from what each commit publishes and from the store. What they show
+//! of an ended run was stored with its end, so no state has to be read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;

@@ -1,8 +1,7 @@
-//! What is read from a log that nobody but the store needs to be asked for: pages, the messages of a run, the outputs of
-//! one that has ended.
+//! Answers that need only the store: pages of history, the messages of a run, the outputs of an ended run.
 //!
-//! All of it is made from a [`History`]: the journal is one, and a reader of a store's own is another, so that the
-//! log's thread and the history thread answer alike. Nothing here waits or writes.
+//! They are made from a [`History`]. The journal implements it, and so do the readers of the stores, so that the thread
+//! of the log and the history threads give the same answers. Nothing here waits or writes.
 
 mod board;
 mod content;
@@ -400,7 +399,7 @@ pub(super) fn begun(mut start: Box<StartingPosition>, signer: &IdSigner) -> Answ
         match snapshot.message(&start.project, start.after, signer) {
             Ok(message) => start.snapshots.push(message),
             Err(error) => {
-                log::error!("a run can't be shown: {error}");
+                log::error!("cannot read a run: {error}");
                 return Answer::Refused(Refusal::StoreUnavailable);
             }
         }
@@ -431,7 +430,7 @@ pub(super) fn plan(history: &dyn History, project: &ProjectId, run: &RunId) -> R
     }
     let noted = serde_json::from_slice(&document).map_err(|error| StoreError(error.to_string()))?;
     let Noted { revision } = noted;
-    let shown = shown_document(&document).ok_or_else(|| StoreError("what was kept of a plan is no JSON".to_owned()))?;
+    let shown = shown_document(&document).ok_or_else(|| StoreError("a stored plan is not valid JSON".to_owned()))?;
     Ok(Answer::StoredPlan { body: shown, tag: revision.unwrap_or(FIRST_REVISION).to_string().into() })
 }
 

@@ -1,9 +1,9 @@
-//! A step's output, as much of it as is asked for.
+//! The output of a step, or a part of it.
 //!
-//! What a step wrote to stdout, or else as text, is its output, byte for byte: read where it lies, and of a part no byte
-//! beside it. So whoever follows it while it grows has at the end what everyone has. The value that was made of it is for the
-//! run's state alone; only the value of a step that wrote neither is written out here, once for all
-//! that is read of it.
+//! The output is what the step wrote to stdout, or else its text, byte for byte. It is read in place, and of a part
+//! only the bytes requested. So a client that follows a growing output ends with the same bytes as everyone else. The
+//! parsed value of an output is only in the state of the run; it is written out here only for steps that wrote neither
+//! stdout nor text.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,11 +1,11 @@
-//! Pages that were encoded a moment ago, for those who come behind.
+//! Pages that were encoded recently, for streams that read the same history.
 //!
-//! Many streams replay the same stretch at once. A block is what one of them was sent; another that stands anywhere
-//! within it takes its tail, and stands at its end from then on, like everyone who took it. So streams that began at
-//! different positions soon ask for the same blocks, though nobody aligns them.
+//! Many streams replay the same messages at the same time. A block is what one of them was sent. Another stream whose
+//! position lies anywhere within it takes the rest of the block and continues at its end, like all others that took it.
+//! So streams that started at different positions soon ask for the same blocks.
 //!
-//! A message never changes once it is kept, and no number of a message or a run is used again, so a block that is full
-//! is right for good: whoever asks makes sure beforehand that the floor has not passed it.
+//! A stored message never changes, and no number of a message or a run is used again, so a full block stays valid; the
+//! caller makes sure that its messages have not been deleted from history in the meantime.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -1,4 +1,4 @@
-//! Stored plans as they are shown, and what their schedules are worked off by.
+//! Stored plans as they are shown, and what the scheduler needs of them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -126,7 +126,7 @@ pub(in crate::log) fn plan(
     if is_whole {
         return Ok(Answer::StoredPlan { body: document.to_vec(), tag: row.tag });
     }
-    let shown = shown_document(&document).ok_or_else(|| StoreError("what was kept of a plan is no JSON".to_owned()))?;
+    let shown = shown_document(&document).ok_or_else(|| StoreError("a stored plan is not valid JSON".to_owned()))?;
     Ok(Answer::StoredPlan { body: shown, tag: format!("{}-masked", row.tag).into() })
 }
 
@@ -170,7 +170,7 @@ pub(in crate::log) fn child_result(
         payload: serde_json::Value,
     }
     let gone = || {
-        let output = Err(child_failure(run, "it is not kept any more"));
+        let output = Err(child_failure(run, "it is no longer stored"));
         Answer::ChildResult(Some(ChildResult { output, usage: None }))
     };
     let Some(number) = history.run_number(project, run)? else { return Ok(gone()) };

@@ -1,8 +1,8 @@
-//! A project's messages as JSON, a page at a time, of all types or of some.
+//! The messages of a project as JSON, page by page, of all types or of selected ones.
 //!
-//! A page is read in several looks, none of which is long, and ends where it has what was asked for or has read as much as
-//! it may: so a type that hardly any message has costs no more than one that all have. Where more may come the page says
-//! how far it has read, however few messages it holds.
+//! A page is read in several short lookups. It ends when it has the requested number of messages or has read as much as
+//! it may, so a rare type costs no more than a common one. If there may be more, the page says how far it has read,
+//! however few messages it holds.
 
 use super::events::write_with_id;
 use crate::auth::IdSigner;

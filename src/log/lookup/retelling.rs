@@ -1,12 +1,12 @@
-//! Runs, retold in the formats that frontends read: what whoever comes is told first, what a channel of a run lacks, and
-//! pages for those who are behind it.
+//! Runs in the formats of chat frontends: what a new client is sent first, what a channel of a run is missing, and
+//! pages for clients that have fallen behind.
 //!
-//! A format is a fold over all messages of its run, so an encoder is kept where it has come to: one for each run and format
-//! that is watched, which moves on with its channel, and one for each who reads what lies before. Where none is kept, the
-//! run is folded from its first message; where that is gone, from its state. Nothing is written twice in two ways: what
-//! whoever comes is told first and what comes behind it are of one encoder.
+//! A format is a fold over all messages of a run. Encoders are kept at their position: one for each followed run and
+//! format, which advances with its channel, and one for each client that reads earlier messages. If there is none, the
+//! run is folded from its first message or, if that has been deleted, from its state. The first part that a client is
+//! sent and what follows come from the same encoder, so they always fit.
 //!
-//! It is asked by one thread, in order. So what it has told a channel is there before whatever it tells next.
+//! One thread calls it, in order, so what it has sent to a channel arrives before whatever it sends next.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -314,7 +314,7 @@ impl Kept {
         row: &mut Row,
     ) -> Result<(), StoreError> {
         let event =
-            read_event(message).map_err(|error| StoreError(format!("a run's message is unreadable: {error}")))?;
+            read_event(message).map_err(|error| StoreError(format!("cannot read a message of a run: {error}")))?;
         let ends = self.encoder.tell(&event, &signer.text(project, message.seq), &mut row.bytes);
         row.mark(message.seq, ends || message.place == Place::Last);
         self.at = message.seq;

@@ -1,6 +1,6 @@
-//! A run as JSON, made while it is taken: its steps are written one after the other, each from the state that whoever
-//! asked was told of, and whole outputs are read where they lie. So no answer holds more than a piece of it, however large
-//! the run's outputs are; what it is long is known before the first byte.
+//! A run as JSON, written in pieces while it is sent: one step after the other, from the state that the client was
+//! given, with whole outputs read in place. So an answer never holds more than one piece of it in memory, however large
+//! the outputs are. Its length is known before the first byte.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl RunView {
                 let length = bytes.len() as u64 + rest.length();
                 Ok(Answer::LongJson { length, bytes, rest: Some(Box::new(Rest::Run(rest))) })
             }
-            None => Err(StoreError("an output of a run is shorter than it was".to_owned())),
+            None => Err(StoreError("a stored output is shorter than before".to_owned())),
         }
     }
 
@@ -177,7 +177,7 @@ impl Part {
 fn split(json: &[u8], before: &str, between: &str, behind: &str) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
     let sought = [before, between, behind].concat();
     let at = json.windows(sought.len()).position(|window| window == sought.as_bytes());
-    let at = at.ok_or_else(|| StoreError(format!("a run is written without {sought}")))?;
+    let at = at.ok_or_else(|| StoreError(format!("the stored state of a run lacks {sought}")))?;
     let (start, end) = (at + before.len(), at + before.len() + between.len());
     Ok((json[..start].to_vec(), json[end..].to_vec()))
 }

@@ -1,6 +1,7 @@
-//! What is made of what never changes any more, such as the state of a run that has ended: once for all who read it at a
-//! time. Each of them holds it until the last byte has gone, which may take as long as they like, so a copy for each would
-//! let a few who read slowly take all memory. What nobody holds is forgotten at once.
+//! Content made from something that no longer changes, such as the state of an ended run: made once for all clients
+//! that read it at the same time. Each of them holds it until its last byte is sent, which may take as long as the
+//! client likes; with one copy each, a few slow clients could use up the memory. Content that nobody holds is dropped
+//! at once.
 
 use std::collections::HashMap;
 use std::hash::Hash;

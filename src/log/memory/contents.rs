@@ -1,4 +1,4 @@
-//! What the memory store holds.
+//! The contents of the memory store.
 
 mod read;
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! The store that forgets everything when the process ends.
+//! The store in memory: it is empty after a restart.
 //!
-//! Whoever reads it beside the one who writes holds it for one look, which is short: large things are shared, not copied.
+//! A reader on another thread locks it for one short lookup; large values are shared, not copied.
 
 mod contents;
 mod outbox;

@@ -1,4 +1,4 @@
-//! What webhooks are to be told, as far as memory keeps it.
+//! Events for webhooks, in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;

@@ -1,4 +1,4 @@
-//! Stored plans, as far as memory keeps them.
+//! Stored plans, in memory.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -1,4 +1,4 @@
-//! What the columns hold, and how it is read.
+//! Values of columns, and how they are read.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -95,7 +95,7 @@ pub(super) fn bytes(row: &Row, column: usize) -> Result<Arc<[u8]>, StoreError> {
 
 /// An id as a `parse` of it makes it.
 pub(super) fn id<T, E>(row: &Row, column: usize, parse: fn(&str) -> Result<T, E>) -> Result<T, StoreError> {
-    parse(get(row, column)?).map_err(|_| damaged("no id"))
+    parse(get(row, column)?).map_err(|_| damaged("invalid id"))
 }
 
 pub(super) fn run_number(row: &Row, column: usize) -> Result<RunNumber, StoreError> {
@@ -103,7 +103,7 @@ pub(super) fn run_number(row: &Row, column: usize) -> Result<RunNumber, StoreErr
 }
 
 fn number_of(number: i64) -> Result<RunNumber, StoreError> {
-    NonZeroU64::new(nat(number)).map(RunNumber).ok_or_else(|| damaged("no number of a run"))
+    NonZeroU64::new(nat(number)).map(RunNumber).ok_or_else(|| damaged("invalid run number"))
 }
 
 /// A message, whose columns stand behind one another: seq, when, run, place, text.
@@ -113,12 +113,12 @@ pub(super) fn message(row: &Row, column: usize) -> Result<StoredMessage, StoreEr
         seq: count(row, column)?,
         at: timestamp(row, column + 1)?,
         run: run.map(number_of).transpose()?,
-        place: place_of(get(row, column + 3)?).ok_or_else(|| damaged("no place of a message"))?,
+        place: place_of(get(row, column + 3)?).ok_or_else(|| damaged("invalid message place"))?,
         json: bytes(row, column + 4)?,
     })
 }
 
 /// What a column holds that no program of this kind has put there.
 pub(super) fn damaged(what: &str) -> StoreError {
-    StoreError(format!("what the tables hold can't be read: {what}"))
+    StoreError(format!("the tables contain invalid data: {what}"))
 }

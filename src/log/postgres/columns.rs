@@ -1,6 +1,7 @@
-//! A batch as the engine takes it: in columns, one statement for all of a kind.
+//! A batch as parameters for the database: one array per column, one statement for all rows of a kind.
 //!
-//! What is written twice of the same thing is written once, as it is at the end; what has to be done in its order is.
+//! If the same row is written twice in a batch, only its last value is written. What must happen in order is kept in
+//! order.
 
 use std::collections::HashMap;
 

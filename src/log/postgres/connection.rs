@@ -1,9 +1,8 @@
-//! A connection to PostgreSQL that is made when it is needed, and made anew when it was lost.
+//! A connection to PostgreSQL that is opened when it is needed, and opened again after it was lost.
 //!
-//! The client is an asynchronous one, because that alone can be given up when an engine does not answer: it runs on a runtime of
-//! this connection's own, on the thread of whoever calls, and goes on only while that one waits. So a call takes no longer
-//! than it may, which is the longer the more is sent, and counts from the last row that came; and no thread is here but those that were
-//! there before.
+//! The client is asynchronous, because only then can a call be given up if the database does not answer. It runs on a
+//! runtime of this connection, on the thread of the caller, and only while the caller waits. A call has a time limit,
+//! which grows with the amount of data sent and starts again with every row received. No further threads are created.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -34,7 +33,7 @@ const RECONNECT_PACE: Duration = Duration::from_secs(1);
 /// How long the engine is given to hear that a call was given up.
 const CANCEL_MAX: Duration = Duration::from_secs(1);
 
-const NO_ANSWER: &str = "no answer in time";
+const NO_ANSWER: &str = "no answer within the time limit";
 
 /// A statement, and its parameters.
 pub(super) struct Step<'a> {
@@ -97,7 +96,7 @@ impl Connection {
     /// One to `place`, each call on which takes `call_max` at most. It is made by the first.
     pub(super) fn new(place: Arc<PostgresPlace>, call_max: Duration) -> Result<Self, Failure> {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build();
-        let runtime = runtime.map_err(|error| Failure::Unreachable(format!("there is no runtime: {error}")))?;
+        let runtime = runtime.map_err(|error| Failure::Unreachable(format!("cannot start the runtime: {error}")))?;
         Ok(Self { place, runtime, call_max, live: None, made: 0, greeting: None, unanswered_at: None })
     }
 
@@ -192,7 +191,7 @@ impl Connection {
             }
             prepared => prepared?,
         }
-        let Some(live) = &self.live else { return Err(Failure::Unreachable("no connection".to_owned())) };
+        let Some(live) = &self.live else { return Err(Failure::Unreachable("not connected".to_owned())) };
         let statement = |step: &Step<'_>| live.statements.get(step.sql).cloned();
         let prepared: Vec<_> = steps.iter().filter_map(statement).collect();
         let client = &live.client;
@@ -236,7 +235,7 @@ impl Connection {
     /// Does what has no parameters: one statement, or several.
     pub(super) fn execute(&mut self, sql: &str) -> Result<(), Failure> {
         self.ensure()?;
-        let Some(live) = &self.live else { return Err(Failure::Unreachable("no connection".to_owned())) };
+        let Some(live) = &self.live else { return Err(Failure::Unreachable("not connected".to_owned())) };
         let client = &live.client;
         let outcome = self.runtime.block_on(async { timeout(self.call_max, client.batch_execute(sql)).await });
         self.in_time(outcome)?.map_err(Failure::from).inspect_err(|failure| self.note(failure))
@@ -245,7 +244,7 @@ impl Connection {
     /// Waits until it is notified of something, or `up_to` has passed: of what.
     pub(super) fn wait(&mut self, up_to: Duration) -> Result<Vec<String>, Failure> {
         self.ensure()?;
-        let Some(live) = &self.live else { return Err(Failure::Unreachable("no connection".to_owned())) };
+        let Some(live) = &self.live else { return Err(Failure::Unreachable("not connected".to_owned())) };
         let inbox = live.inbox.clone();
         let heard = poll_fn(|context| lock(&inbox).poll_notified(context));
         match self.runtime.block_on(async { timeout(up_to, heard).await }) {

@@ -1,6 +1,6 @@
-//! Where others write to a project all the time, whoever has to read it anew each time would never get through: after a few conflicts
-//! in a row it is locked when it is read, and the next append is of the same transaction. It is the one transaction that waits for a
-//! node, and not for long.
+//! If other nodes keep writing to a project, a node that has to read it again after each conflict would never succeed.
+//! So after a few conflicts in a row the project is locked when it is read, and the next append is part of the same
+//! transaction. This is the only transaction that waits for a node, for a short time.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -72,7 +72,7 @@ impl Writing {
         match conn.query_within(Together::Begun(sql::BEGIN_LOCKED), sql::LOCK_PROJECTS, &[&names]) {
             Ok(_) => self.contention.locked.set(conn.made()),
             Err(failure) => {
-                log::debug!("{}: a project can't be locked: {failure}", conn.place().shown());
+                log::debug!("{}: cannot lock a project: {failure}", conn.place().shown());
                 if conn.is_made() && conn.execute("ROLLBACK").is_err() {
                     conn.let_go();
                 }

@@ -1,4 +1,4 @@
-//! What webhooks are to be told, in columns: changes of one kind that follow each other are one statement.
+//! Events for webhooks as parameters: consecutive changes of one kind are one statement.
 
 use super::codes::{int, ms, notable_code, run_key};
 use super::connection::Step;

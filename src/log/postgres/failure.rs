@@ -1,4 +1,4 @@
-//! What can go wrong with a call, as far as it makes a difference.
+//! Errors of calls to the database, as far as callers distinguish them.
 
 use std::fmt;
 

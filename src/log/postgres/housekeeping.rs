@@ -1,5 +1,5 @@
-//! Where is trimmed: on the thread that writes, until that is moved out to one of its own, as a server does. Then nobody waits
-//! for it, and what it came to is told the next time.
+//! Where history is trimmed: on the thread that writes, until trimming is moved to a thread of its own, as in a server.
+//! Then nobody waits for it, and its result is reported the next time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -165,12 +165,12 @@ fn work(trimmer: &Trimmer, board: &Mutex<Board>) -> (Option<(Retention, Times)>,
                 board.trim = board.trim.or(trim);
             }
         }
-        Some(Err(error)) => log::debug!("history can't be trimmed: {error}"),
+        Some(Err(error)) => log::debug!("cannot trim history: {error}"),
         None => {}
     }
     match gone {
         Some(Ok(gone)) => board.outbox_gone.extend(gone),
-        Some(Err(error)) => log::debug!("the outbox can't be trimmed: {error}"),
+        Some(Err(error)) => log::debug!("cannot trim the outbox: {error}"),
         None => {}
     }
     (board.trim, board.outbox_rows_max)

@@ -1,4 +1,4 @@
-//! Keeps this node alive among the others, takes the runs over of those that are gone, and tells the others what has moved.
+//! Renews the lease of this node, takes over the runs of failed nodes, and notifies other nodes of changes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl Lease for PostgresLease {
             Ok(beat) => Ok(beat),
             Err(failure) if failure.code() == Some(code::FENCED) => Err(BeatError::Fenced),
             Err(failure) => {
-                log::debug!("nothing can be taken over now: {}", self.trouble(failure));
+                log::debug!("cannot take over runs of failed nodes now: {}", self.trouble(failure));
                 Ok(Beat { nodes: self.nodes, ..Beat::default() })
             }
         }
@@ -123,7 +123,7 @@ fn beat(rows: &[Vec<Row>]) -> Result<Beat, StoreError> {
     for row in rows.iter().skip(1).flatten() {
         names.insert(get(row, 0)?);
     }
-    let project = |name: &&str| ProjectId::parse(name).map_err(|_| damaged("no id"));
+    let project = |name: &&str| ProjectId::parse(name).map_err(|_| damaged("invalid id"));
     let taken_over = names.iter().map(project).collect::<Result<_, _>>()?;
     Ok(Beat { taken_over, nodes: count(row, 2)?, dead: count(row, 0)? })
 }

@@ -1,4 +1,4 @@
-//! Who this node is among the others, as far as all of its threads have to know.
+//! The identity of this node in the cluster, as far as all of its threads need it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};

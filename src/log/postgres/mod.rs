@@ -1,18 +1,22 @@
-//! The store that several nodes share: tables in one PostgreSQL, written by all of them.
+//! The store that several nodes share: tables in one PostgreSQL database, written by all nodes.
 //!
-//! Nothing is true but what the engine has committed. A batch is one transaction, sent at once with its `COMMIT`, so that no
-//! transaction ever waits for a node; what it expects of each project is compared and raised in it, so that the order in which
-//! batches are kept is that of their messages' numbers, without a gap. Time is the engine's.
+//! Only what the database has committed is true. A batch is one transaction, sent together with its `COMMIT`, so that
+//! no transaction ever waits for a node. It compares and advances the expected position of each project, so batches are
+//! stored in the order of their message numbers, without a gap. All times are of the clock of the database.
 //!
-//! A node has five connections and more: of the thread that writes ([`PostgresStore`]), of those that read beside it
-//! ([`PostgresReader`]), of the one that keeps it alive ([`PostgresLease`]), of the one that follows what others write
-//! ([`PostgresTail`]), and of the one that lets go of what is too much ([`housekeeping`]).
+//! A node has at least five connections: for the thread that writes ([`PostgresStore`]), for those that read beside it
+//! ([`PostgresReader`]), for the thread that renews the lease ([`PostgresLease`]), for the one that follows what other
+//! nodes write ([`PostgresTail`]), and for the one that trims history ([`housekeeping`]).
 //!
-//! - [`sql`] has every statement, `schema/` the tables and what has to happen in the engine at once; [`open`] makes and checks these,
-//!   [`connection`] and [`place`] reach the engine, over [`tls`] where that is asked for, [`failure`] says what went wrong, [`membership`] who this node is,
-//!   [`columns`], [`projects`], [`due_columns`] and [`plan_columns`] make what the engine takes of a batch, [`write`] sends it and finds out what
-//!   became of it, [`contention`] has it get through, [`read`] looks things up, [`recover`] reads what a start goes on from, [`trim`] lets go of what is too much, on the thread of [`housekeeping`],
-//!   [`notice`] has what nodes notify each other of, [`telling`] when that goes with an append, [`noted`] what was told of tickets, [`codes`] what columns hold.
+//! - [`sql`]: all statements; `schema/`: the tables, and functions for what must happen inside the database in one step
+//! - [`open`]: creates and checks the tables; [`connection`], [`place`] and [`tls`]: reach the database
+//! - [`failure`]: errors; [`membership`]: the identity of this node; [`codes`]: the values of columns
+//! - [`columns`], [`projects`], [`due_columns`], [`plan_columns`]: turn a batch into parameters; [`write`] sends it
+//!   and finds out whether it was committed; [`contention`] gets it through when nodes compete
+//! - [`read`]: lookups; [`recover`]: what a start continues from
+//! - [`trim`]: deletes history over the limits, on the thread of [`housekeeping`]
+//! - [`notice`]: the notifications between nodes; [`telling`]: when they are sent with an append; [`noted`]:
+//!   notifications about tickets
 
 mod codes;
 mod columns;

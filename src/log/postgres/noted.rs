@@ -1,5 +1,5 @@
-//! Which notes about tickets were handed on. Their numbers are given before they are kept, so one may be seen behind larger ones: none is
-//! passed over for good before it is too late for that.
+//! Tracks which notes about tickets have been passed on. Their numbers are assigned before they are committed, so a
+//! note may appear after others with larger numbers. A gap is given up only once it is too late for such a note.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! What nodes notify each other of: who says it, what has happened, and the projects that moved, with spaces between them.
+//! The notifications between nodes: the sender, what has happened, and the projects that have changed, separated by
+//! spaces.
 
 use crate::log::store::{Hints, NodeId};
 use crate::model::ProjectId;

@@ -1,4 +1,4 @@
-//! Makes the tables, and checks that they are ours.
+//! Creates the tables, and checks that existing ones belong to stepcast.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -115,9 +115,13 @@ pub(super) fn join(
     let joined = connection.and_then(|connection| Ok((connection, conn.run(Together::Whole(sql::BEGIN), &steps)?)));
     let (connection, rows) = joined.map_err(|failure| failure.at(conn.place().shown()))?;
     if rows.first().is_none_or(Vec::is_empty) {
-        return Err(StoreError(format!("{}: a later stepcast has changed the tables meanwhile", conn.place().shown())));
+        return Err(StoreError(format!(
+            "{}: a newer stepcast has changed the tables in the meantime",
+            conn.place().shown()
+        )));
     }
-    let row = rows.get(1).and_then(|rows| rows.first()).ok_or_else(|| super::codes::damaged("no answer"))?;
+    let row =
+        rows.get(1).and_then(|rows| rows.first()).ok_or_else(|| super::codes::damaged("the server returned no row"))?;
     Ok(super::write::Epoch { epoch: get(row, 0)?, batch: get(row, 1)?, connection })
 }
 
@@ -143,7 +147,9 @@ fn make(conn: &mut Connection, seed: &Seed) -> Result<Cluster, OpenError> {
         let foreign = conn.query(sql::FOREIGN_TABLES, &[]).map_err(trouble)?;
         if let Some(row) = foreign.first() {
             let name: &str = get(row, 0)?;
-            return Err(OpenError(format!("{shown} has a table {name}, which is none of this program's")));
+            return Err(OpenError(format!(
+                "{shown} contains the table {name}, which stepcast did not create; use another database or schema"
+            )));
         }
         let instance = Instance::from_random(seed.instance).to_string();
         conn.execute(sql::TABLES).map_err(trouble)?;
@@ -162,7 +168,7 @@ fn make(conn: &mut Connection, seed: &Seed) -> Result<Cluster, OpenError> {
     let others = conn.query(sql::OTHER_VERSIONS, &[&sql::SCHEMA_VERSION]).map_err(trouble)?;
     if let Some(row) = others.first() {
         return Err(OpenError(format!(
-            "{shown} is shared by nodes of another stepcast, which go by version {} of its tables and this program by {}: \
+            "{shown} is in use by nodes of another stepcast version (tables of version {}, this program needs {}): \
              stop them first",
             get::<i32>(row, 0)?,
             sql::SCHEMA_VERSION
@@ -179,11 +185,11 @@ fn migrations(shown: &str, version: i32) -> Result<&'static [&'static str], Open
     let known = sql::SCHEMA_VERSION;
     if version > known {
         return Err(OpenError(format!(
-            "{shown} was written by a later stepcast: its tables are of version {version}, this program knows those up to {known}"
+            "{shown} was written by a newer stepcast: its tables have version {version}, and this program supports versions up to {known}"
         )));
     }
     let since_then = usize::try_from(version).ok().and_then(|version| sql::MIGRATIONS.get(version.checked_sub(1)?..));
-    since_then.ok_or_else(|| OpenError(format!("{shown}: there never were tables of version {version}")))
+    since_then.ok_or_else(|| OpenError(format!("{shown}: tables of version {version} do not exist")))
 }
 
 fn migrate(conn: &mut Connection, migrations: &[&str], engine: &Engine, instance: &Instance) -> Result<(), Failure> {
@@ -194,7 +200,7 @@ fn migrate(conn: &mut Connection, migrations: &[&str], engine: &Engine, instance
 fn check_engine(conn: &mut Connection) -> Result<Engine, OpenError> {
     let shown = conn.place().shown().to_owned();
     let rows = conn.query(sql::ENGINE, &[]).map_err(|failure| OpenError(format!("{shown}: {failure}")))?;
-    let row = rows.first().ok_or_else(|| OpenError(format!("{shown}: no answer")))?;
+    let row = rows.first().ok_or_else(|| OpenError(format!("{shown}: the server returned no row")))?;
     engine(&shown, row)
 }
 
@@ -203,17 +209,17 @@ fn engine(shown: &str, row: &Row) -> Result<Engine, OpenError> {
     check_engine_is_new_enough(shown, version, get(row, 4)?)?;
     if encoding != "UTF8" {
         return Err(OpenError(format!(
-            "{shown} keeps its texts in {encoding}: UTF8 is needed, as of CREATE DATABASE stepcast ENCODING 'UTF8' TEMPLATE template0"
+            "{shown} has the encoding {encoding}, but stepcast requires UTF8: CREATE DATABASE stepcast ENCODING 'UTF8' TEMPLATE template0"
         )));
     }
     let schema: Option<&str> = get(row, 2)?;
-    let schema = schema.ok_or_else(|| OpenError(format!("{shown}: no schema of its search_path is there")))?;
+    let schema = schema.ok_or_else(|| OpenError(format!("{shown}: no schema in its search_path exists")))?;
     Ok(Engine { schema: schema.to_owned(), has_cluster: get(row, 3)? })
 }
 
 pub(super) fn check_engine_is_new_enough(shown: &str, version: i32, in_words: &str) -> Result<(), OpenError> {
     match version < VERSION_MIN {
-        true => Err(OpenError(format!("{shown} is PostgreSQL {in_words}: 13 or a newer one is needed"))),
+        true => Err(OpenError(format!("{shown} is PostgreSQL {in_words}, but stepcast requires version 13 or newer"))),
         false => Ok(()),
     }
 }
@@ -227,7 +233,7 @@ fn make_functions(conn: &mut Connection, engine: &Engine, instance: &str) -> Res
 
 fn read_cluster(row: &Row) -> Result<Cluster, OpenError> {
     let (key, instance): (&[u8], &str) = (get(row, 1)?, get(row, 2)?);
-    let damaged = || OpenError("what stepcast_cluster holds can't be read".to_owned());
+    let damaged = || OpenError("the table stepcast_cluster contains invalid data".to_owned());
     Ok(Cluster {
         version: get(row, 0)?,
         master_key: key.try_into().map_err(|_| damaged())?,
@@ -240,7 +246,7 @@ fn tickets(conn: &mut Connection, now: Timestamp) -> Result<Vec<TicketNote>, Ope
     let rows = conn.query(sql::TICKETS, &[&ms(now)]).map_err(|failure| OpenError(format!("{shown}: {failure}")))?;
     let note = |row: &Row| {
         let json: &[u8] = get(row, 0)?;
-        serde_json::from_slice(json).map_err(|_| OpenError(format!("{shown}: a note about a ticket can't be read")))
+        serde_json::from_slice(json).map_err(|_| OpenError(format!("{shown}: a stored ticket note cannot be read")))
     };
     rows.iter().map(note).collect()
 }

@@ -1,4 +1,4 @@
-//! Where the engine is.
+//! The address of the database.
 
 use std::fmt;
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl PostgresPlace {
         let (url, asked) = Asked::taken_from(url)?;
         let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
             let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-            OpenError(format!("data: not the url of a PostgreSQL: {why}"))
+            OpenError(format!("data: not a valid PostgreSQL URL: {why}"))
         })?;
         let shown = shown(&config);
         secure(&mut config, asked.mode);

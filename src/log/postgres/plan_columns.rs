@@ -1,4 +1,4 @@
-//! Stored plans, in columns: of each what becomes of it in the end.
+//! Stored plans as parameters: for each plan, its final state in the batch.
 
 use std::collections::BTreeMap;
 

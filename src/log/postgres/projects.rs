@@ -1,4 +1,4 @@
-//! What a batch adds to each project: where it is expected to stand, and what its messages make of its last segment.
+//! What a batch adds to each project: its expected position, and how its messages extend its last segment.
 
 use std::collections::HashMap;
 
@@ -116,7 +116,7 @@ impl<'w> Projects<'w> {
         let growth = self.of(name);
         let newest = *growth.newest.get_or_insert(message.seq.saturating_sub(1));
         if message.seq != newest + growth.messages.len() as u64 + 1 {
-            let why = format!("message {} of {name} does not go on from the one before", message.seq);
+            let why = format!("message {} of {name} does not follow the message before it", message.seq);
             return Err(Objection::Contradiction(StoreError(why)));
         }
         if growth.messages.is_empty() {

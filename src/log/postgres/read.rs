@@ -1,4 +1,4 @@
-//! Looks things up: page by page where it is much, so that neither side ever holds all of it.
+//! Lookups, page by page where there may be much data, so that neither side ever holds all of it in memory.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut, Range};
@@ -225,7 +225,7 @@ impl<W: Readable> History for Reading<W> {
             let rows = self.rows(sql::ITEMS, &[&run_key(number), &step.as_str(), &from, &page.rows])?;
             page.has_come(&rows, 1);
             for row in &rows {
-                let item = u32::try_from(count(row, 0)?).map_err(|_| damaged("no item"))?;
+                let item = u32::try_from(count(row, 0)?).map_err(|_| damaged("invalid item"))?;
                 from = i64::from(item) + 1;
                 page.note(each(item, get(row, 1)?));
                 if page.is_over {
@@ -350,7 +350,7 @@ fn messages(
         for row in &rows {
             let message = message(row, 0)?;
             if has_begun && int(message.seq) != after + 1 {
-                return Err(StoreError(format!("history of {project} was let go while it was read")));
+                return Err(StoreError(format!("history of {project} was trimmed while it was read")));
             }
             (after, has_begun) = (int(message.seq), true);
             page.note(each(&message));
@@ -442,7 +442,7 @@ fn due_row(row: &Row, webhook: &Arc<str>) -> Result<DueRow, StoreError> {
         number: run_number(row, 4)?,
         run: id(row, 5, RunId::parse)?,
         seq: count(row, 6)?,
-        notable: notable_of(get(row, 7)?).ok_or_else(|| damaged("nothing notable"))?,
+        notable: notable_of(get(row, 7)?).ok_or_else(|| damaged("unknown event kind"))?,
         at: timestamp(row, 8)?,
     };
     let attempts = u32::try_from(count(row, 1)?).unwrap_or(u32::MAX);
@@ -451,7 +451,7 @@ fn due_row(row: &Row, webhook: &Arc<str>) -> Result<DueRow, StoreError> {
 
 fn plan(row: &Row) -> Result<PlanRow, StoreError> {
     let (schedule, last_run): (Option<&[u8]>, Option<&str>) = (get(row, 5)?, get(row, 8)?);
-    let last_run = last_run.map(|run| RunId::parse(run).map_err(|_| damaged("no id of a run"))).transpose()?;
+    let last_run = last_run.map(|run| RunId::parse(run).map_err(|_| damaged("invalid run id"))).transpose()?;
     Ok(PlanRow {
         project: id(row, 0, ProjectId::parse)?,
         name: id(row, 1, PlanName::parse)?,
@@ -476,7 +476,7 @@ pub(super) fn run_row(rows: &[Row], column: usize, begins: usize) -> Result<Opti
         created_at: timestamp(row, column + 1)?,
         document,
         answer: bytes(row, column + 4)?,
-        fingerprint: fingerprint.try_into().map_err(|_| damaged("no fingerprint"))?,
+        fingerprint: fingerprint.try_into().map_err(|_| damaged("invalid fingerprint"))?,
     }))
 }
 
@@ -502,7 +502,7 @@ pub(super) fn key_row(row: &Row, project: &ProjectId, name: &str) -> Result<KeyR
         project: project.clone(),
         name: name.to_owned(),
         at: timestamp(row, 0)?,
-        fingerprint: fingerprint.try_into().map_err(|_| damaged("no fingerprint"))?,
+        fingerprint: fingerprint.try_into().map_err(|_| damaged("invalid fingerprint"))?,
         answer: bytes(row, 2)?,
     })
 }

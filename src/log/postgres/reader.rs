@@ -1,4 +1,4 @@
-//! Reads beside the one who writes, on a connection of its own: all of a look sees what was committed when it began.
+//! Reads beside the writer, on a connection of its own: each lookup sees what was committed when it began.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Reads what a start goes on from, and what others have changed.
+//! Reads what a start continues from, and what other nodes have changed.
 
 use std::num::NonZeroU64;
 
@@ -42,7 +42,7 @@ impl PostgresStore {
             self.tails.borrow_mut().forget_all();
         }
         let node = self.me.node();
-        let clock = clock.first().ok_or_else(|| damaged("there is no clock"))?;
+        let clock = clock.first().ok_or_else(|| damaged("the clock is missing"))?;
         let newest_run: u64 = count(clock, 1)?;
         Ok(Recovered {
             projects: projects.iter().map(|row| self.project(row)).collect::<Result<_, _>>()?,

@@ -1,6 +1,6 @@
-//! Every statement, but those of the engine's own functions, which are in `schema/`. Nothing else in this room knows SQL.
+//! All statements, except the database functions in `schema/`. No other file of this module contains SQL.
 //!
-//! Whatever writes is sent at once, `COMMIT` and all: no transaction ever waits for a node.
+//! Writes are sent together with their `COMMIT`: no transaction ever waits for a node.
 
 /// Of the tables as they are here.
 pub(super) const SCHEMA_VERSION: i32 = 2;

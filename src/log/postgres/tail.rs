@@ -1,4 +1,5 @@
-//! Finds out what others have written. It is never within a transaction but for a statement, so that it holds no vacuum up.
+//! Reads what other nodes have written. It is never inside a transaction for longer than one statement, so it does not
+//! hold back vacuum.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -100,7 +101,7 @@ impl Tail for PostgresTail {
         for row in &rows {
             // As SQL counts, from 1.
             let place = usize::try_from(count(row, 0)?).unwrap_or_default().saturating_sub(1);
-            let standing = standings.get(place).ok_or_else(|| damaged("no place"))?;
+            let standing = standings.get(place).ok_or_else(|| damaged("unknown kind of entry"))?;
             if all.last().is_none_or(|last| last.project != standing.project) {
                 let (project, revision) = (standing.project.clone(), count(row, 1)?);
                 all.push(Followed { project, revision, messages: Vec::new() });
@@ -145,7 +146,7 @@ impl Tail for PostgresTail {
         let mut ids = Vec::with_capacity(rows.len());
         for row in &rows {
             let note: &[u8] = get(row, 1)?;
-            notes.push(serde_json::from_slice(note).map_err(|_| damaged("a note about a ticket"))?);
+            notes.push(serde_json::from_slice(note).map_err(|_| damaged("invalid ticket note"))?);
             ids.push(get(row, 0)?);
         }
         self.noted.found = ids;
@@ -173,5 +174,5 @@ fn wish(row: &tokio_postgres::Row) -> Result<WishRow, StoreError> {
 
 fn wish_id(row: &tokio_postgres::Row) -> Result<WishId, StoreError> {
     let id: &[u8] = get(row, 0)?;
-    id.try_into().map(WishId).map_err(|_| damaged("no id of a wish"))
+    id.try_into().map(WishId).map_err(|_| damaged("invalid request id"))
 }

@@ -1,4 +1,5 @@
-//! What others are told together with an append, so that they hear of it one hop earlier than by the thread that wakes them up.
+//! Notifications that are sent together with an append, so that other nodes receive them one hop earlier than from the
+//! lease thread.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! A PostgreSQL for tests of this program's own parts, as those of the whole program have one.
+//! A PostgreSQL server for unit tests, like the one for the contract tests.
 
 #[path = "../../../tests/common/postgres.rs"]
 pub(in crate::log) mod engine;

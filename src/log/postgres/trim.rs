@@ -1,8 +1,9 @@
-//! Lets go of what is too much: one node does it for all, in slices, on a connection of its own.
+//! Deletes history over the limits: one node does it for all, in slices, on a connection of its own.
 //!
-//! As the store on disk does it: history is swept segment by segment, and a run goes whole. Each step is a transaction by itself, of one
-//! project, which looks whether that is still as it was found; others write meanwhile. What is let go is below the project's floor
-//! first, and removed then, so that no append waits while rows are.
+//! It works like the store on disk: history is deleted segment by segment, and an ended run as a whole. Each step is a
+//! transaction of its own for one project, which checks that the project is still as it was found; other nodes write in
+//! the meantime. The floor of the project is raised first, and rows below it are removed afterwards, so that no append
+//! waits while rows are deleted.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -21,25 +22,25 @@ use crate::log::store::{
 };
 use crate::model::{ProjectId, Timestamp};
 
-/// See the store on disk.
+/// As in the store on disk.
 const MESSAGES_SLACK: u64 = 128;
 
-/// Messages that a trim lets go at most, about: some 20 milliseconds.
+/// Approximate maximum number of messages that one slice deletes: about 20 milliseconds of work.
 const SLICE_MESSAGES: u64 = 5000;
 
-/// A segment has no more messages: each weighs 96 bytes and more.
+/// Maximum number of messages in a segment: each counts for at least 96 bytes.
 const SEGMENT_MESSAGES: u64 = segment::BYTES_MAX / 96 + 1;
 
-/// Bytes of messages, too.
+/// Approximate maximum number of bytes of messages that one slice deletes.
 const SLICE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// How long it goes on at most: each step is a commit.
 const SLICE: Duration = if cfg!(test) { Duration::from_secs(60) } else { Duration::from_millis(20) };
 
-/// A run that goes counts as so many messages.
+/// A deleted run counts as this many messages.
 const RUN_COST: u64 = 20;
 
-/// Projects that are looked at at once because they hold too much.
+/// Maximum number of projects over a limit that are examined at once.
 const PROJECTS_SLICE: i64 = 200;
 
 const OUTPUTS_SLICE: i64 = 16;

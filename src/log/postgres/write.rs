@@ -1,8 +1,8 @@
-//! Keeps a batch, all of it or nothing, and says for certain which.
+//! Stores a batch completely or not at all, and reports for certain which.
 //!
-//! A batch is sent at once, `COMMIT` and all. Where the connection is lost before the answer, the next one raises this node's epoch: that
-//! waits for what the former is still doing, and whatever of it comes later is refused. Then the number of the last batch that is
-//! kept says whether this one is.
+//! A batch is sent together with its `COMMIT`. If the connection is lost before the answer, the next connection
+//! increments the epoch of this node: this waits for whatever the old connection is still doing, and anything of it
+//! that arrives later is refused. Then the number of the last committed batch says whether this batch was committed.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ impl PostgresStore {
     /// See [`Store::append`](crate::log::store::Store::append).
     pub(super) fn keep(&mut self, expected: &[Head], entries: &[Write], wall: Timestamp) -> Result<(), AppendError> {
         let columns = Columns::of(expected, entries, &self.tails.borrow()).map_err(AppendError::Refused)?;
-        let mut why = StoreError("it was never tried".to_owned());
+        let mut why = StoreError("the write was not attempted".to_owned());
         for _ in 0..TRIES_MAX {
             let sent = self.send(&columns, expected, wall);
             if let Err(AppendError::Conflict(heads)) = &sent {
@@ -173,7 +173,7 @@ impl PostgresStore {
     /// What became of a batch whose answer was lost. It goes on asking for as long as this node may be thought to be alive.
     fn find_out(&mut self, batch: i64, why: String) -> Result<Sent, AppendError> {
         let why = self.trouble(Failure::Lost(why));
-        log::warn!("{why}; finding out what became of a batch");
+        log::warn!("{why}; checking whether the last batch was committed");
         loop {
             match self.raise_epoch() {
                 Ok((kept, _)) if kept == batch => return Ok(Sent::Kept),

@@ -1,4 +1,4 @@
-//! What the log answers.
+//! Answers of the log.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,28 +8,28 @@ use crate::http::Problem;
 use crate::log::frames::{Page, Row};
 use crate::model::{RunState, StepId, Timestamp};
 
-/// What a command is answered.
+/// The answer to a command.
 #[derive(Debug)]
 pub enum Answer {
-    /// The messages are kept.
+    /// The messages are stored.
     Published {
-        /// The first one's `seq`.
+        /// The `seq` of the first.
         first_seq: u64,
-        /// How many.
+        /// The number of messages.
         count: usize,
     },
-    /// The run is taken on, or has done what was wanted of it.
+    /// The run is accepted, or has carried out the request.
     Accepted {
-        /// What the caller gets.
+        /// The response for the caller.
         body: Arc<[u8]>,
-        /// It was taken on before.
+        /// The call was a repetition.
         replayed: bool,
     },
     /// The run was asked to end.
     CancelAccepted,
     /// The plan is stored.
     PlanStored {
-        /// There was none of its name before.
+        /// There was no plan of this name before.
         is_new: bool,
         /// Tells its document from another.
         tag: Arc<str>,
@@ -45,65 +45,65 @@ pub enum Answer {
         /// Tells it from another.
         tag: Arc<str>,
     },
-    /// The plans that have a schedule.
+    /// The stored plans that have a schedule.
     Schedules(Vec<ScheduledPlan>),
     /// Whether a run has ended.
     HasEnded(bool),
-    /// What the step gets that has begun a run; nothing while that goes on.
+    /// The result for the step that started the run; nothing while the run is active.
     ChildResult(Option<ChildResult>),
-    /// The note is kept.
+    /// The note is stored.
     Noted,
-    /// Everything that came before is kept, or refused.
+    /// All earlier commands are stored or refused.
     Reached,
-    /// A stream may begin, or begin anew.
+    /// A stream may begin, or begin again.
     StartsAt(Box<StartingPosition>),
-    /// The messages asked for.
+    /// The requested messages.
     Page(Page),
-    /// The messages asked for, retold.
+    /// The requested messages, in another format.
     Row(Row),
-    /// A body, whole.
+    /// A complete body.
     Json(Vec<u8>),
-    /// A list of events, whole.
+    /// A complete list of events.
     Batch {
         /// JSON.
         body: Vec<u8>,
-        /// The id of its last message, where more follow it.
+        /// The id of its last message, if more follow.
         next: Option<String>,
     },
-    /// The beginning of a body that is read piece by piece.
+    /// The beginning of a body that is read in pieces.
     LongJson {
-        /// Bytes that there are in all.
+        /// Total number of bytes.
         length: u64,
-        /// The first of them.
+        /// The first bytes.
         bytes: Vec<u8>,
-        /// Where the others are.
+        /// How to read the rest.
         rest: Option<Box<Rest>>,
     },
     /// A run's plan and inputs.
     Document(Arc<[u8]>),
-    /// A run that can be gone on from.
+    /// A run that can be run again from.
     Ended(Arc<RunAtItsEnd>),
-    /// A step's output, or the beginning of what was selected of it.
+    /// The output of a step, or the beginning of the selected part.
     Output(Box<Output>),
-    /// What a webhook is to be told.
+    /// The events that are due for a webhook.
     Due(DuePage),
-    /// What comes behind that.
+    /// The next piece.
     OutputRest {
         /// The bytes.
         bytes: Vec<u8>,
-        /// What is left then.
+        /// The rest after it.
         rest: Option<Box<Rest>>,
     },
-    /// It can't be done.
+    /// The command is refused.
     Refused(Refusal),
-    /// It can't be done, as whoever asked knew.
+    /// The call is refused, with the problem that it came with.
     Problem(Box<Problem>),
 }
 
-/// A run as it ended.
+/// An ended run.
 #[derive(Debug, PartialEq)]
 pub struct RunAtItsEnd {
-    /// What it was made of.
+    /// Its plan and inputs.
     pub document: Arc<[u8]>,
     /// How it ended.
     pub state: Arc<RunState>,
@@ -114,27 +114,27 @@ pub struct RunAtItsEnd {
 /// How a stream begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resume {
-    /// Without a position shown.
+    /// Without a position from the client.
     Fresh,
-    /// At the position shown.
+    /// After the position that the client gave.
     Resumed,
-    /// Elsewhere, because the position shown can't be gone on from.
+    /// Elsewhere, because the stream cannot continue from that position.
     Reset(ResetReason),
 }
 
-/// Why a position can't be gone on from.
+/// Why a stream cannot continue from a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ResetReason {
-    /// It is none of this log's.
+    /// It is not a position of this log.
     UnknownId,
-    /// What came behind it is no longer kept.
+    /// Messages after it have been deleted.
     Expired,
-    /// The log is not that far.
+    /// The log has not reached it.
     Ahead,
 }
 
 impl ResetReason {
-    /// As on the wire.
+    /// The word used in messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::UnknownId => "unknown_id",

@@ -1,4 +1,4 @@
-//! By what calls are known that may be made twice and are to be carried out once.
+//! The names by which repeated calls are recognised.
 
 use crate::model::{ProjectId, RunId};
 

@@ -1,4 +1,4 @@
-//! Which of a project's messages are asked for.
+//! Which messages of a project are requested.
 
 use crate::model::TypeFilter;
 

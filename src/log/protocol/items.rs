@@ -1,4 +1,4 @@
-//! A run and the items of its steps, as much of them as is asked for.
+//! A request for a run and the items of its steps.
 
 use crate::model::StepStatus;
 

@@ -1,4 +1,4 @@
-//! What the log is asked, and what it answers: the one way for everyone outside.
+//! Commands to the log and its answers: the only interface for other modules.
 
 mod answer;
 mod claim;

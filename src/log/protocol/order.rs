@@ -1,14 +1,14 @@
-//! What the log has whoever runs the runs do.
+//! Orders of the log to the executor.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::model::{ItemState, Plan, ProjectId, RunId, RunState, Steer, StepId, Timestamp, Usage};
 
-/// What leaves the log for the executor.
+/// Orders of the log to the executor.
 #[derive(Debug)]
 pub enum Order {
-    /// Begin a run.
+    /// Start a run.
     Start {
         /// Its project.
         project: ProjectId,
@@ -20,39 +20,39 @@ pub enum Order {
         created_at: Timestamp,
         /// See [`Resumed::whole_outputs`].
         whole_outputs: HashMap<StepId, Arc<serde_json::Value>>,
-        /// It is not to begin before it is [released](Self::Release).
+        /// It must not start before it is [released](Self::Release).
         is_held: bool,
     },
-    /// Go on with a run that an earlier process left active.
+    /// Continue a run that an earlier process left active.
     Resume(Box<Resumed>),
-    /// A run that was held may begin.
+    /// A held run may start.
     Release {
         /// Its project.
         project: ProjectId,
         /// The run.
         run: RunId,
     },
-    /// End a run.
+    /// Cancel a run.
     Cancel {
         /// Its project.
         project: ProjectId,
         /// The run.
         run: RunId,
     },
-    /// Have a run do something, and say what came of it: [`Record::Verdict`].
+    /// Pass a request to a run, which answers with [`Record::Verdict`].
     Steer {
         /// Its project.
         project: ProjectId,
         /// The run.
         run: RunId,
-        /// What is wanted.
+        /// The request.
         steer: Box<Steer>,
     },
-    /// A run has ended that a step of another waits for.
+    /// A run that a step of another run waits for has ended.
     ChildEnded {
         /// The project of both.
         project: ProjectId,
-        /// Whose child it was, and what came of it.
+        /// Its parent, and its result.
         end: Box<ChildEnd>,
     },
     /// Let go of all runs, and say nothing more of them: other nodes go on with them. What their steps do is ended, whole process
@@ -60,31 +60,31 @@ pub enum Order {
     Abandon(u64),
     /// So many [`Command::Records`] more are kept, those that came first: each is counted once, that is thrown away too.
     Kept(u64),
-    /// The store takes nothing any more, or everything again.
+    /// The store cannot be written to any more, or can be again.
     StoreIsDown(bool),
 }
 
-/// The end of a run that a step of another waits for.
+/// The end of a run that a step of another run waits for.
 #[derive(Debug)]
 pub struct ChildEnd {
-    /// The other.
+    /// The other run.
     pub parent: RunId,
     /// The run.
     pub child: RunId,
-    /// What came of it.
+    /// Its result.
     pub result: ChildResult,
 }
 
-/// What came of a run that a step of another waits for.
+/// The result of a run that a step of another run waits for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChildResult {
     /// The output of the step, or why it has failed.
     pub output: Result<serde_json::Value, String>,
-    /// What the run has used of language models.
+    /// The usage of language models by the run.
     pub usage: Option<Box<Usage>>,
 }
 
-/// A run to go on with.
+/// A run to continue.
 #[derive(Debug)]
 pub struct Resumed {
     /// Its project.
@@ -93,12 +93,12 @@ pub struct Resumed {
     pub plan: Arc<Plan>,
     /// The fold of its messages.
     pub state: RunState,
-    /// The whole outputs of the steps whose messages hold only the beginning.
+    /// The whole outputs of the steps whose messages contain only the beginning.
     pub whole_outputs: HashMap<StepId, Arc<serde_json::Value>>,
-    /// What is kept of the items of the steps that have any and have begun, step by step.
+    /// The stored items of the steps that have started and have items, step by step.
     pub items: HashMap<StepId, Vec<ItemState>>,
-    /// It was asked to end.
+    /// Whether it was asked to end.
     pub cancelled: bool,
-    /// It is not to begin before it is [released](Order::Release).
+    /// It must not start before it is [released](Order::Release).
     pub is_held: bool,
 }

@@ -1,4 +1,4 @@
-//! A step's output, as much of it as is asked for.
+//! A request for the output of a step, or a part of it.
 
 use super::Rest;
 use crate::http::Conditions;

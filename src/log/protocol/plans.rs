@@ -1,4 +1,4 @@
-//! What is asked of stored plans.
+//! Requests about stored plans.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Where in a list of runs a page begins.
+//! The position in a list of runs where a page begins.
 
 use std::fmt;
 use std::str::FromStr;

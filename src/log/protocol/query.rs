@@ -1,4 +1,4 @@
-//! What the log is asked that changes nothing.
+//! Questions to the log that change nothing.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::log::frames::View;
 use crate::log::store::{DueId, DueTimes, RunNumber};
 use crate::model::{PlanName, ProjectId, RunId, RunStatus, StepId, Timestamp};
 
-/// What can be looked up.
+/// Questions to the log.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Query {
     /// The messages behind a position, for a stream that is behind: [`Answer::Page`] or, where they are gone,
@@ -17,16 +17,16 @@ pub enum Query {
     Page {
         /// The project.
         project: ProjectId,
-        /// Behind this message.
+        /// After this message.
         after: u64,
-        /// This run alone.
+        /// Only this run.
         run: Option<RunNumber>,
-        /// How the stream is shown them.
+        /// How the stream shows them.
         view: View,
-        /// About how many bytes at most; one message always fits.
+        /// Maximum size in bytes, approximately; one message always fits.
         bytes_max: usize,
     },
-    /// What a run says behind a position, retold for all who watch it: [`Answer::Row`].
+    /// The messages of a run after a position, in another format, for all who follow it: [`Answer::Row`].
     Row {
         /// Its project.
         project: ProjectId,
@@ -34,9 +34,9 @@ pub enum Query {
         run: RunNumber,
         /// In this format.
         format: Format,
-        /// Behind this message of the project.
+        /// After this message of the project.
         after: u64,
-        /// About how many bytes at most; one message always fits.
+        /// Maximum size in bytes, approximately; one message always fits.
         bytes_max: usize,
     },
     /// A project's runs, newest first: [`Answer::Json`].
@@ -47,7 +47,7 @@ pub enum Query {
         status: Option<RunStatus>,
         /// Only those older than this.
         before: Option<Position>,
-        /// At most so many.
+        /// Maximum number.
         limit: usize,
     },
     /// A run: [`Answer::Json`], or [`Answer::LongJson`] where it is large.
@@ -59,21 +59,21 @@ pub enum Query {
         /// How much of it.
         wanted: WantedRun,
     },
-    /// The plan that a run was made of, without its secrets: [`Answer::Json`].
+    /// The plan of a run, without its secrets: [`Answer::Json`].
     Plan {
         /// Its project.
         project: ProjectId,
         /// The run.
         run: RunId,
     },
-    /// The same to the byte, with its secrets, to run it again: [`Answer::Document`].
+    /// The plan of a run byte for byte, with its secrets, to run it again: [`Answer::Document`].
     Document {
         /// Its project.
         project: ProjectId,
         /// The run.
         run: RunId,
     },
-    /// What a run was made of, how it ended and what its steps' outputs take, to go on from it: [`Answer::Ended`].
+    /// The plan of a run, how it ended and the sizes of its outputs, to run again from it: [`Answer::Ended`].
     Ended {
         /// Its project.
         project: ProjectId,
@@ -86,11 +86,11 @@ pub enum Query {
         project: ProjectId,
         /// The run.
         run: RunId,
-        /// Behind this message.
+        /// After this message.
         after: u64,
-        /// At most so many.
+        /// Maximum number.
         limit: usize,
-        /// As what.
+        /// In which form.
         list: EventList,
     },
     /// A project's messages: [`Answer::Json`].
@@ -103,7 +103,7 @@ pub enum Query {
     /// What a call that can't be carried out is answered: as the one that had its name before, or else with its problem,
     /// [`Answer::Problem`].
     Recall {
-        /// By what it is known.
+        /// The names of the call.
         claim: Box<Claim>,
         /// Its problem.
         otherwise: Box<Problem>,
@@ -116,10 +116,10 @@ pub enum Query {
         run: RunId,
         /// The step.
         step: StepId,
-        /// What of it.
+        /// Which part of it.
         wanted: WantedOutput,
     },
-    /// The items of a step that have begun: [`Answer::Json`].
+    /// The items of a step that have started: [`Answer::Json`].
     Items {
         /// Its project.
         project: ProjectId,
@@ -130,18 +130,18 @@ pub enum Query {
         /// Which of them.
         wanted: WantedItems,
     },
-    /// More of what is read piece by piece: [`Answer::OutputRest`].
+    /// The next piece of content that is read in pieces: [`Answer::OutputRest`].
     OutputRest {
-        /// What was left of it.
+        /// The rest of it.
         rest: Box<Rest>,
-        /// About so many bytes at most.
+        /// Maximum size in bytes, approximately.
         bytes_max: usize,
     },
     /// The stored plans of a project: [`Answer::Json`].
     StoredPlans {
         /// The project.
         project: ProjectId,
-        /// What time it is, for the times that are shown of schedules.
+        /// The current time, for the times of schedules.
         now: Timestamp,
     },
     /// A stored plan: [`Answer::StoredPlan`].
@@ -150,10 +150,10 @@ pub enum Query {
         project: ProjectId,
         /// Its name.
         name: PlanName,
-        /// To the byte, or without its secrets.
+        /// Byte for byte, or without its secrets.
         is_whole: bool,
     },
-    /// The same to the byte, with its secrets, to run it: [`Answer::Document`].
+    /// A stored plan byte for byte, with its secrets, to run it: [`Answer::Document`].
     StoredDocument {
         /// Its project.
         project: ProjectId,
@@ -162,59 +162,59 @@ pub enum Query {
     },
     /// All plans that have a schedule: [`Answer::Schedules`].
     Schedules,
-    /// What came of a run that a step of another has begun: [`Answer::ChildResult`].
+    /// The result of a run that was started by a step of another: [`Answer::ChildResult`].
     ChildResult {
         /// Its project.
         project: ProjectId,
         /// The run.
         run: RunId,
     },
-    /// Whether a run has ended, or is not kept: [`Answer::HasEnded`].
+    /// Whether a run has ended, or is no longer stored: [`Answer::HasEnded`].
     HasEnded {
         /// Its project.
         project: ProjectId,
         /// The run.
         run: RunId,
     },
-    /// What a webhook is to be told just now: [`Answer::Due`].
+    /// The events that are due for a webhook: [`Answer::Due`].
     Due(Box<WantedDue>),
-    /// The projects that there are: [`Answer::Json`].
+    /// The projects: [`Answer::Json`].
     Projects {
-        /// Only those; all where there is none.
+        /// Only these; all if there are none.
         visible: Option<Vec<ProjectId>>,
-        /// Only those behind this one.
+        /// Only those after this one.
         after: Option<ProjectId>,
-        /// At most so many.
+        /// Maximum number.
         limit: usize,
     },
 }
 
 impl Query {
-    /// Is it of a run that is retold in a format?
+    /// Whether it is about a run in another format.
     pub(in crate::log) fn is_of_format(&self) -> bool {
         matches!(self, Self::Row { .. } | Self::Page { view: View::Format(_), .. })
     }
 }
 
-/// What is asked of that which waits for a webhook.
+/// A question about the events of a webhook.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WantedDue {
-    /// Which one.
+    /// The webhook.
     pub webhook: Arc<str>,
-    /// What time it is.
+    /// The current time.
     pub times: DueTimes,
-    /// At most so many events.
+    /// Maximum number of events.
     pub limit: usize,
-    /// None of these: they are on their way.
+    /// Not these: they are being sent.
     pub except: Vec<DueId>,
-    /// The largest event that is sent whole.
+    /// The largest event that is sent with its data.
     pub body_bytes_max: usize,
 }
 
-/// As what a run's messages are listed.
+/// The form in which the messages of a run are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EventList {
-    /// As they are sent to those who watch.
+    /// As they are sent to subscribers.
     #[default]
     Messages,
     /// As [CloudEvents](crate::formats::cloudevents).

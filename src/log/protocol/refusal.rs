@@ -1,4 +1,4 @@
-//! Why the log does not do what it is asked.
+//! Why the log refuses a command.
 
 use std::sync::Arc;
 
@@ -10,58 +10,58 @@ use crate::model::{RunId, SteeringError};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
-    /// No such run.
+    /// The run does not exist.
     UnknownRun,
     /// The run has no such step.
     UnknownStep,
-    /// No item of this number has begun.
+    /// No item with this number has started.
     UnknownItem,
-    /// The output was replaced by that of another attempt, or let go, while it was read.
+    /// The output was replaced by that of another attempt, or deleted, while it was read.
     OutputReplaced,
-    /// There is no stored plan of this name.
+    /// No stored plan has this name.
     UnknownPlan,
-    /// What the call was to change is not as it has to be.
+    /// A precondition of the call is not met.
     PreconditionFailed,
-    /// This many plans are stored in the project: as many as may.
+    /// The project has as many stored plans as the limit allows: this many.
     TooManyStoredPlans(u64),
-    /// This many stored plans have a schedule: as many as may.
+    /// As many stored plans have a schedule as the limit allows: this many.
     TooManySchedules(u64),
-    /// Stored plans take as much as they may of these bytes.
+    /// The stored plans have reached their limit of this many bytes.
     TooManyPlanBytes(u64),
     /// The run has ended.
     RunEnded,
-    /// The run goes on.
+    /// The run has not ended.
     RunNotEnded,
     /// The idempotency key or run id was used with another body.
     KeyReused,
-    /// So many runs of the new one's group go on: as many as may.
+    /// The concurrency group of the run is full, and nothing may wait for it.
     ConcurrencyConflict {
         /// The group.
         group: Arc<str>,
         /// Its runs, the oldest first.
         runs: Vec<RunId>,
     },
-    /// This many runs are active or wait: as many as may.
+    /// As many runs are active or queued as the limit allows: this many.
     TooManyRuns(usize),
-    /// This many runs of the project are active or wait: as many as may.
+    /// As many runs of the project are active or queued as the limit allows: this many.
     TooManyProjectRuns(usize),
-    /// This many projects are kept: as many as may.
+    /// As many projects exist as the limit allows: this many.
     TooManyProjects(usize),
-    /// The project's keys take as much as they may of these bytes, which are for the keys of all.
+    /// The idempotency keys of the project have reached their share of this limit in bytes, which applies to all projects.
     TooManyKeys(u64),
-    /// The store does not take anything now.
+    /// The store cannot be written to now.
     StoreUnavailable,
-    /// The store takes no such thing, now or later: it is too large.
+    /// The store rejects this for good: it is too large.
     TooLarge,
-    /// The store takes no such thing, now or later: what this server makes of it contradicts what is kept.
+    /// The store rejects this for good: it contradicts what is stored.
     NotKept,
     /// The store does not take anything now: it is kept that the run was asked to end once it does, if nothing ends the
     /// process before.
     CancelHeldBack,
-    /// The ticket was spent on another node, and no message id of the project came with it.
+    /// The ticket was used on another node, and the request has no message id of the project.
     TicketSpent,
-    /// As many wishes as may be are on their way to runs.
+    /// Too many requests to runs are in progress.
     TooManySteerings(usize),
-    /// The run does not do it.
+    /// The run refuses the request.
     Steering(SteeringError),
 }

@@ -1,4 +1,4 @@
-//! What is left of content that is read piece by piece. Whoever reads it hands it back for the next piece.
+//! The rest of content that is read in pieces. The reader returns it to get the next piece.
 
 use std::collections::VecDeque;
 use std::ops::Range;

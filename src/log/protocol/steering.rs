@@ -1,4 +1,4 @@
-//! A wish for a run that goes on, as the log is asked for it.
+//! A request to an active run, as a command to the log.
 
 use std::sync::Arc;
 

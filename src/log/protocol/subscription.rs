@@ -1,4 +1,4 @@
-//! How a stream begins, in two types: what is wanted, and where that begins.
+//! How a stream begins, in two types: what the client wants, and where its stream starts.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Who is told what, and what there is to tell.
+//! Which webhook receives which events, and the events that are due.
 
 use std::sync::Arc;
 

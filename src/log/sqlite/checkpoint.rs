@@ -1,8 +1,9 @@
-//! Moves what was committed from the write-ahead log into the file, on a thread and a connection of its own.
+//! Moves committed data from the write-ahead log into the database file, on a thread and a connection of its own.
 //!
-//! A checkpoint waits for the disk, which may take a second on an SD card; on the log's thread everyone would wait with
-//! it. Commits go on meanwhile. Where they come so fast that the log is never at rest, and so can't begin anew, the
-//! connection that commits does one itself, at [`WAL_BYTES_MAX`](super::open::WAL_BYTES_MAX): most of it is done by then.
+//! A checkpoint waits for the disk, which may take a second on an SD card; on the thread of the log everyone would wait
+//! with it. Commits continue in the meantime. If they arrive so fast that the write-ahead log is never idle and cannot
+//! restart, the committing connection does a checkpoint itself at [`WAL_BYTES_MAX`](super::open::WAL_BYTES_MAX); most
+//! of the work is done by then.
 
 use std::path::Path;
 use std::thread::{self, JoinHandle};
@@ -38,7 +39,7 @@ impl Checkpointer {
         let (wanted, asked) = bounded(1);
         let thread = thread::Builder::new().name("checkpoint".into()).spawn(move || run(&conn, &asked));
         if let Err(error) = &thread {
-            log::warn!("no thread for checkpoints: {error}");
+            log::warn!("cannot start the checkpoint thread: {error}");
         }
         let wanted = thread.is_ok().then_some(wanted);
         Ok(Self { wanted, thread: thread.ok(), written: 0 })
@@ -58,7 +59,7 @@ impl Checkpointer {
         match self.wanted.as_ref().map(|wanted| wanted.try_send(())) {
             // There is no thread, or one is wanted already.
             None | Some(Ok(()) | Err(TrySendError::Full(()))) => {}
-            Some(Err(TrySendError::Disconnected(()))) => panic!("the thread for checkpoints has panicked"),
+            Some(Err(TrySendError::Disconnected(()))) => panic!("the checkpoint thread panicked"),
         }
     }
 }
@@ -69,7 +70,7 @@ impl Drop for Checkpointer {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            log::error!("the thread for checkpoints has panicked");
+            log::error!("the checkpoint thread panicked");
         }
     }
 }

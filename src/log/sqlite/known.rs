@@ -1,4 +1,4 @@
-//! What is known of the file without looking.
+//! Facts about the file that are known without reading it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -1,4 +1,4 @@
-//! Messages as they are read: out of the segments of their project, and of runs that outlast these.
+//! Reads messages: from the segments of their project, and those of runs that outlive the segments.
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -178,7 +178,7 @@ pub(super) fn each_message(
         let (mut seq, messages) = (nat(row.get(0)?), unpacked(row, 1)?);
         let mut left = messages.as_slice();
         while !left.is_empty() {
-            let lying = take_message(&mut left).ok_or_else(|| damaged(1, Type::Blob, "no messages"))?;
+            let lying = take_message(&mut left).ok_or_else(|| damaged(1, Type::Blob, "invalid message segment"))?;
             if seq >= from && each(seq, lying)? == Flow::Stop {
                 return Ok(Flow::Stop);
             }

@@ -1,4 +1,4 @@
-//! From the tables of earlier formats to those of this one. Nothing else knows what they were.
+//! Migrates the tables of earlier formats to the current one. No other file knows the earlier formats.
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
@@ -206,7 +206,7 @@ fn message(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
         seq: nat(row.get(0)?),
         at: read::timestamp(row, 1)?,
         run: run.map(|_| read::run_number(row, 2)).transpose()?,
-        place: place.ok_or_else(|| read::damaged(3, Type::Integer, "no place"))?,
+        place: place.ok_or_else(|| read::damaged(3, Type::Integer, "invalid message place"))?,
         json: read::blob(row, 4)?.into(),
     })
 }

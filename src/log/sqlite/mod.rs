@@ -1,14 +1,16 @@
 //! The store on disk: one SQLite file in a directory of its own, written by one process at a time.
 //!
-//! A batch is one transaction, in WAL mode: what `commit` has answered survives the process, also when it is killed;
-//! with [`Synchronous::Full`] also the machine. The file is the only truth: in memory there is nothing but a cache of
-//! project ids, which is forgotten whenever a transaction fails, and the list of projects to look at when trimming.
+//! A batch is one transaction, in WAL mode: what `commit` has acknowledged survives a kill of the process and, with
+//! [`Synchronous::Full`], a power failure. The file is the only source of truth: in memory there are only a cache of
+//! project ids, which is dropped whenever a transaction fails, and the list of projects to check when trimming.
 //!
-//! - [`sql`] has every statement but those of [`outbox`] and [`plans`], which are with what uses them, [`write`] carries
-//!   batches out by what is [`known`], [`read`] looks things up, [`messages`] out of their segments, [`trim`] lets go of what
-//!   is too much in [slices](slice), [`pieces`] finds parts of outputs, [`checkpoint`] keeps the write-ahead log short,
-//!   [`reader`] looks things up beside whoever writes, [`open`] makes, locks and checks the file, [`recover`] reads what a
-//!   start goes on from.
+//! - [`sql`]: all statements except those of [`outbox`] and [`plans`], which are in their files
+//! - [`write`]: writes batches, with the help of [`known`]
+//! - [`read`]: lookups; [`messages`]: reads messages from their segments; [`pieces`]: finds parts of outputs
+//! - [`reader`]: lookups beside the writer
+//! - [`trim`]: deletes history over the limits, in [slices](slice)
+//! - [`checkpoint`]: keeps the write-ahead log short
+//! - [`open`]: creates, locks and checks the file; [`recover`]: reads what a start continues from
 
 mod checkpoint;
 mod known;
@@ -176,7 +178,7 @@ impl SqliteStore {
         self.clock = work.clock.unwrap_or(self.clock);
         // It is told, whatever becomes of the pages.
         let pages_are_left = trim::give_pages_back(&self.conn).unwrap_or_else(|error| {
-            log::debug!("the file can't shrink: {error}");
+            log::debug!("cannot shrink the database file: {error}");
             false
         });
         Trimmed { is_more: pages_are_left || work.trimmed.is_more, ..work.trimmed }
@@ -310,16 +312,16 @@ fn explain(path: &Path, error: &rusqlite::Error) -> String {
     }
     let path = path.display();
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => format!("{path} can't grow: the disk is full"),
-        Some(ErrorCode::ReadOnly) => format!("{path} can't be written: it is read-only"),
-        Some(ErrorCode::SystemIoFailure) => format!("{path} can't be read or written: {error}"),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => format!("{path} is held by another program"),
+        Some(ErrorCode::DiskFull) => format!("{path} cannot grow: the disk is full"),
+        Some(ErrorCode::ReadOnly) => format!("{path} cannot be written: it is read-only"),
+        Some(ErrorCode::SystemIoFailure) => format!("{path} cannot be read or written: {error}"),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => format!("{path} is locked by another program"),
         _ => format!("{path}: {error}"),
     }
 }
 
 fn damaged(path: &Path, why: &str) -> String {
-    format!("{} is damaged ({why}): put a backup in its place or move it away", path.display())
+    format!("{} is damaged ({why}): restore it from a backup, or move it away to start empty", path.display())
 }
 
 /// Why what was to be written never can be, whatever the disk does, where `error` says that.

@@ -1,4 +1,4 @@
-//! Makes, locks and checks the file.
+//! Creates, locks and checks the database file.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -86,18 +86,21 @@ impl fmt::Display for OpenError {
         let path = self.path.display();
         match &self.problem {
             Problem::NoDirectory => write!(f, "{path} is not a directory"),
-            Problem::Io(what, error) => write!(f, "can't {what} {path}: {error}"),
-            Problem::InUse => write!(f, "{path} is in use by another stepcast"),
-            Problem::ReadOnly => write!(f, "{path} can't be written: it is read-only"),
-            Problem::NotOurs => write!(f, "{path} is a database, but not one of stepcast's"),
+            Problem::Io(what, error) => write!(f, "cannot {what} {path}: {error}"),
+            Problem::InUse => write!(f, "{path} is in use by another stepcast process"),
+            Problem::ReadOnly => write!(f, "{path} cannot be written: it is read-only"),
+            Problem::NotOurs => write!(f, "{path} is a database of another program"),
             Problem::Newer(version) => write!(
                 f,
-                "{path} was written by a later stepcast: its format is {version}, this program knows those up to {}",
+                "{path} was written by a newer stepcast: it has format {version}, and this program supports formats up to {}",
                 sql::SCHEMA_VERSION
             ),
             Problem::Damaged(why) => f.write_str(&damaged(&self.path, why)),
             Problem::NoWal(mode) => {
-                write!(f, "{path} can't have a write-ahead log (only {mode}): is it on a network file system?")
+                write!(
+                    f,
+                    "{path} does not support a write-ahead log (journal mode is {mode}); is it on a network file system?"
+                )
             }
             Problem::Other(error) => f.write_str(&explain(&self.path, error)),
         }
@@ -209,7 +212,7 @@ fn make_directory(directory: &Path) -> Result<(), OpenError> {
         return Err(OpenError { path: directory.to_owned(), problem: Problem::NoDirectory });
     }
     let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    made.map_err(io_problem("make the directory", directory))
+    made.map_err(io_problem("create the directory", directory))
 }
 
 fn lock(directory: &Path) -> Result<File, OpenError> {
@@ -254,7 +257,7 @@ fn check_version(conn: &Connection) -> rusqlite::Result<Result<Found, Problem>> 
         (sql::APPLICATION_ID, sql::SCHEMA_VERSION) => Ok(Found::Current),
         (sql::APPLICATION_ID, 1..sql::SCHEMA_VERSION) => Ok(Found::Earlier(version)),
         (sql::APPLICATION_ID, version) if version > sql::SCHEMA_VERSION => Err(Problem::Newer(version)),
-        (sql::APPLICATION_ID, version) => Err(Problem::Damaged(format!("there is no format {version}"))),
+        (sql::APPLICATION_ID, version) => Err(Problem::Damaged(format!("format {version} does not exist"))),
         _ => Err(Problem::NotOurs),
     })
 }

@@ -1,4 +1,4 @@
-//! What webhooks are to be told, in the file: its tables, its statements, and how they are used.
+//! Events for webhooks in the file: tables, statements and their use.
 
 use std::sync::Arc;
 
@@ -148,7 +148,7 @@ fn count(conn: &Connection, webhook: &str, more: i64) -> rusqlite::Result<()> {
 }
 
 fn due_row(row: &Row<'_>, webhook: &Arc<str>) -> rusqlite::Result<DueRow> {
-    let notable = notable_of(row.get(7)?).ok_or_else(|| read::damaged(7, Type::Integer, "nothing notable"))?;
+    let notable = notable_of(row.get(7)?).ok_or_else(|| read::damaged(7, Type::Integer, "unknown event kind"))?;
     let due = Due {
         webhook: webhook.clone(),
         project: read::id(row, 3, ProjectId::parse)?,

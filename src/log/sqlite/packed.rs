@@ -1,8 +1,7 @@
-//! How what is large is written into a column: messages and JSON say much the same again and again, and take a fifth of the
-//! pages so.
+//! Compression of large columns: messages and JSON repeat themselves, and take a fifth of the pages when compressed.
 //!
-//! A column begins with a byte that says how the rest is to be read: as it is, or as LZ4 (the block format) behind its
-//! length. What is small says little twice by itself, but what everything says: that is in a dictionary.
+//! A column begins with a byte that says how the rest is encoded: as it is, or as LZ4 (block format) after its length.
+//! Small values repeat little within themselves but share common text with all others: that is in a dictionary.
 
 use lz4_flex::block::{
     CompressTable, compress_into_with_dict, compress_into_with_table, decompress, decompress_with_dict,

@@ -1,7 +1,7 @@
-//! Where the pieces lie that an output came in, so that a part of it is found without reading what is before it.
+//! Positions of the pieces of an output, so that a part of it is found without reading what comes before.
 //!
-//! What a step writes is only ever added to: a piece stays as it is as long as its output is there, and no output's number
-//! is used again. So what was found out is right for good, and only what has come since is looked at.
+//! An output only grows: a piece does not change as long as its output exists, and no number of an output is used
+//! again. So known positions stay valid, and only newer pieces have to be looked up.
 
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! Stored plans, in the file: their tables, their statements, and how they are used.
+//! Stored plans in the file: tables, statements and their use.
 
 use std::sync::Arc;
 

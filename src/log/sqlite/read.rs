@@ -1,4 +1,4 @@
-//! Looks things up, and says how what the columns hold is to be read.
+//! Lookups, and how the values of columns are decoded.
 
 use std::cell::RefCell;
 use std::num::NonZeroU64;
@@ -361,7 +361,7 @@ pub(super) fn each_row(
 
 pub(super) fn run_number(row: &Row<'_>, column: usize) -> rusqlite::Result<RunNumber> {
     let number = NonZeroU64::new(nat(row.get(column)?));
-    number.map(RunNumber).ok_or_else(|| damaged(column, Type::Integer, "no number of a run"))
+    number.map(RunNumber).ok_or_else(|| damaged(column, Type::Integer, "invalid run number"))
 }
 
 pub(super) fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
@@ -370,8 +370,8 @@ pub(super) fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timest
 
 /// An id as a `parse` of it makes it.
 pub(super) fn id<T, E>(row: &Row<'_>, column: usize, parse: fn(&str) -> Result<T, E>) -> rusqlite::Result<T> {
-    let text = row.get_ref(column)?.as_str().map_err(|_| damaged(column, Type::Text, "no text"))?;
-    parse(text).map_err(|_| damaged(column, Type::Text, "no id"))
+    let text = row.get_ref(column)?.as_str().map_err(|_| damaged(column, Type::Text, "invalid text"))?;
+    parse(text).map_err(|_| damaged(column, Type::Text, "invalid id"))
 }
 
 /// A column that does not hold what it holds in every file that this program wrote.
@@ -384,17 +384,17 @@ fn bytes(row: &Row<'_>, column: usize) -> rusqlite::Result<Arc<[u8]>> {
 }
 
 pub(super) fn blob<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<&'r [u8]> {
-    row.get_ref(column)?.as_blob().map_err(|_| damaged(column, Type::Blob, "no bytes"))
+    row.get_ref(column)?.as_blob().map_err(|_| damaged(column, Type::Blob, "invalid bytes"))
 }
 
 /// A packed column, unpacked.
 pub(super) fn unpacked(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<u8>> {
-    unpack(blob(row, column)?).ok_or_else(|| damaged(column, Type::Blob, "nothing that was packed"))
+    unpack(blob(row, column)?).ok_or_else(|| damaged(column, Type::Blob, "invalid compressed data"))
 }
 
 /// Takes something off the front of what was a packed column.
 pub(super) fn take<'a, T>(from: &mut &'a [u8], what: impl FnOnce(&mut &'a [u8]) -> Option<T>) -> rusqlite::Result<T> {
-    what(from).ok_or_else(|| damaged(0, Type::Blob, "less than was packed"))
+    what(from).ok_or_else(|| damaged(0, Type::Blob, "compressed data is too short"))
 }
 
 pub(super) fn outlasting(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
@@ -403,7 +403,7 @@ pub(super) fn outlasting(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
         seq: nat(row.get(0)?),
         at: timestamp(row, 1)?,
         run: Some(run_number(row, 2)?),
-        place: place.ok_or_else(|| damaged(3, Type::Integer, "no place"))?,
+        place: place.ok_or_else(|| damaged(3, Type::Integer, "invalid message place"))?,
         json: bytes(row, 4)?,
     })
 }

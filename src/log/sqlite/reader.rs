@@ -1,4 +1,4 @@
-//! Reads the file on a connection of its own, while someone else writes it: in WAL mode neither waits for the other.
+//! Reads the file on a connection of its own while another connection writes: in WAL mode neither waits for the other.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};

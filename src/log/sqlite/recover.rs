@@ -1,4 +1,4 @@
-//! Reads what a start goes on from.
+//! Reads what a start continues from.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
@@ -52,7 +52,7 @@ pub(super) fn project_ids(conn: &Connection) -> rusqlite::Result<BTreeSet<i64>> 
 fn instance(conn: &Connection) -> rusqlite::Result<Instance> {
     conn.query_row(sql::META, [INSTANCE], |row| {
         let instance = row.get_ref(0)?.as_blob().ok().and_then(|text| std::str::from_utf8(text).ok());
-        instance.and_then(Instance::parse).ok_or_else(|| read::damaged(0, Type::Blob, "no instance"))
+        instance.and_then(Instance::parse).ok_or_else(|| read::damaged(0, Type::Blob, "invalid instance id"))
     })
 }
 
@@ -78,7 +78,7 @@ fn open_runs(conn: &Connection) -> rusqlite::Result<Vec<OpenRun>> {
     let mut runs = Vec::new();
     read::each_row(conn, sql::OPEN_RUNS, params![], |row| {
         let number = read::run_number(row, 0)?;
-        let kept = read::run(conn, number)?.ok_or_else(|| read::damaged(0, Type::Integer, "a run without a plan"))?;
+        let kept = read::run(conn, number)?.ok_or_else(|| read::damaged(0, Type::Integer, "a run has no plan"))?;
         runs.push(OpenRun {
             number,
             project: read::id(row, 1, ProjectId::parse)?,
@@ -114,7 +114,7 @@ fn tickets(conn: &Connection, now: Timestamp) -> rusqlite::Result<Vec<TicketNote
     let mut notes = Vec::new();
     read::each_row(conn, sql::TICKETS, params![int(now.as_millis())], |row| {
         let note = row.get_ref(0)?.as_blob().ok().and_then(|json| serde_json::from_slice(json).ok());
-        notes.push(note.ok_or_else(|| read::damaged(0, Type::Blob, "no note about a ticket"))?);
+        notes.push(note.ok_or_else(|| read::damaged(0, Type::Blob, "invalid ticket note"))?);
         Ok(Flow::More)
     })?;
     Ok(notes)

@@ -1,12 +1,12 @@
-//! How much a trim lets go at once.
+//! How much a trim deletes at once.
 
-/// Messages that a trim lets go at least, if there are so many too much.
+/// A trim may always delete this many messages at once, however few were written before.
 const MESSAGES_MIN: u64 = 1000;
 
-/// Bytes of messages that a trim lets go at least.
+/// A trim may always delete this many bytes of messages at once.
 const BYTES_MIN: u64 = 4 * 1024 * 1024;
 
-/// A run that goes counts as so many messages.
+/// A deleted run counts as this many messages.
 pub(super) const RUN_COST: u64 = 20;
 
 /// An amount of messages.
@@ -22,7 +22,7 @@ impl Slice {
         self.bytes += other.bytes;
     }
 
-    /// What may be let go after so much was written: twice that, so that it never grows without end.
+    /// How much may be deleted after this much was written: twice as much, so that the backlog cannot grow without bound.
     pub(super) fn to_let_go(self) -> Self {
         Self { messages: MESSAGES_MIN.max(2 * self.messages), bytes: BYTES_MIN.max(2 * self.bytes) }
     }

@@ -1,7 +1,8 @@
-//! The tables, and every statement over them; [`outbox`](super::outbox) and [`plans`](super::plans) have their own. Nothing else in the program knows SQL.
+//! The tables and all statements on them; [`outbox`](super::outbox) and [`plans`](super::plans) have their own. No
+//! other file of this module contains SQL.
 //!
-//! What is large stands in tables of its own (`documents`, `states`, `pieces`), so that what changes often is small:
-//! SQLite writes a row anew as a whole. Indexes that only some rows need are partial.
+//! Large values are in tables of their own (`documents`, `states`, `pieces`), so that rows that change often are small:
+//! SQLite rewrites a row as a whole. Indexes that only some rows need are partial.
 
 /// Of the tables as they are here. A file with a larger one was written by a later program.
 pub(super) const SCHEMA_VERSION: i64 = 5;

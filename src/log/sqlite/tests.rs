@@ -142,7 +142,10 @@ fn a_lock_that_a_killed_server_left_for_a_moment_stopped_the_next_start() {
 fn a_directory_is_used_by_one_at_a_time() {
     let directory = TempDir::new();
     let store = open(&directory, 0).0;
-    assert_eq!(refusal(directory.path()), format!("{} is in use by another stepcast", directory.path().display()));
+    assert_eq!(
+        refusal(directory.path()),
+        format!("{} is in use by another stepcast process", directory.path().display())
+    );
     drop(store);
     open(&directory, 0);
 }
@@ -166,7 +169,7 @@ fn a_file_of_a_later_program_is_left_alone() {
     let directory = TempDir::new();
     open(&directory, 0).0.conn.pragma_update(None, "user_version", 6).expect("a version");
     let path = directory.path().join("stepcast.db");
-    let expected = "was written by a later stepcast: its format is 6, this program knows those up to 5";
+    let expected = "was written by a newer stepcast: it has format 6, and this program supports formats up to 5";
     assert_eq!(refusal(directory.path()), format!("{} {expected}", path.display()));
 }
 
@@ -177,7 +180,7 @@ fn a_database_of_another_program_is_left_alone() {
     let other = Connection::open(&path).expect("a database");
     other.execute_batch("CREATE TABLE other (x); INSERT INTO other VALUES (1)").expect("a table");
     drop(other);
-    assert_eq!(refusal(directory.path()), format!("{} is a database, but not one of stepcast's", path.display()));
+    assert_eq!(refusal(directory.path()), format!("{} is a database of another program", path.display()));
 }
 
 #[test]
@@ -224,10 +227,10 @@ fn what_is_no_directory_and_can_be_none_is_refused() {
     fs::write(&file, "").expect("written");
     assert_eq!(refusal(&file), format!("{} is not a directory", file.display()));
     let below = file.join("data");
-    assert!(refusal(&below).starts_with(&format!("can't make the directory {}: ", below.display())));
+    assert!(refusal(&below).starts_with(&format!("cannot create the directory {}: ", below.display())));
     let taken = directory.path().join("stepcast.db");
     fs::create_dir(&taken).expect("a directory");
-    assert!(refusal(directory.path()).starts_with(&format!("can't write {}: ", taken.display())));
+    assert!(refusal(directory.path()).starts_with(&format!("cannot write {}: ", taken.display())));
 }
 
 #[test]
@@ -271,7 +274,7 @@ fn a_full_disk_refuses_what_comes_and_takes_more_once_there_is_room() {
     let more: Vec<_> = (21..=30).map(|seq| large(seq, 20_000)).collect();
     for _ in 0..2 {
         let path = directory.path().join("stepcast.db");
-        let expected = format!("{} can't grow: the disk is full", path.display());
+        let expected = format!("{} cannot grow: the disk is full", path.display());
         assert_eq!(store.append(&[], &more, Timestamp::default()), Err(AppendError::Down(StoreError(expected))));
         assert_eq!(seqs(&store), (1..=20).collect::<Vec<_>>());
     }

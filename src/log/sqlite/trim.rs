@@ -1,8 +1,9 @@
-//! Lets go of what is too much, in slices, so that no commit waits long for it.
+//! Deletes history over the limits, in slices, so that no commit waits long for it.
 //!
-//! A project's history is swept from its first segment upwards: a segment goes as a whole, and what outlasts it of runs that
-//! go on is kept with them. A run goes whole, but for its messages above the floor, which are their project's, and the
-//! pieces of its outputs and the items of its steps, which nobody sees any more and go little by little.
+//! The history of a project is deleted from its first segment upwards: a segment goes as a whole, and messages of
+//! active runs that must outlive it are kept with these runs. An ended run is deleted as a whole, except its messages
+//! above the floor, which belong to the project, and the pieces of its outputs and the items of its steps, which are no
+//! longer visible and are deleted little by little.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,6 @@
-//! Carries a batch of writes out, within a transaction that someone else begins and ends.
+//! Writes a batch within a transaction that the caller begins and ends.
 //!
-//! Messages are gathered, and written at the end: a segment for each project, or what is added to its last.
+//! Messages are collected, and written at the end: one segment for each project, or an addition to its last segment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -438,5 +438,5 @@ fn held<'s, 'a>(
 }
 
 fn out_of_order() -> rusqlite::Error {
-    rusqlite::Error::ToSqlConversionFailure("a message came out of order".into())
+    rusqlite::Error::ToSqlConversionFailure("a message is out of order".into())
 }

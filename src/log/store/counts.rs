@@ -1,4 +1,4 @@
-//! What is counted of a store that several nodes share, by its writer, for whoever shows it.
+//! Counters of a store that several nodes share: written by its writer, read by the metrics.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

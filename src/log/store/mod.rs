@@ -1,4 +1,4 @@
-//! What keeps the log. A store knows nothing of what it keeps beyond the columns it finds it by.
+//! The store of the log. It knows nothing of what it stores except the columns by which it finds it.
 
 mod counts;
 mod failures;
@@ -93,7 +93,7 @@ pub trait Store: History + Send {
     ) -> Result<Option<Trimmed>, AppendError> {
         self.append(expected, entries, now.wall)?;
         let trimmed = self.trim(retention, now);
-        Ok(trimmed.inspect_err(|error| log::debug!("history can't be trimmed: {error}")).ok())
+        Ok(trimmed.inspect_err(|error| log::debug!("cannot trim history: {error}")).ok())
     }
 
     /// Is no other node alive that shares it?

@@ -1,5 +1,5 @@
-//! Maps by the numbers of runs. The server counts them itself, so nobody can choose them to be in each other's way, and a
-//! multiplication spreads them as well as a hash that has to withstand that.
+//! Maps whose keys are numbers of runs. The server assigns these numbers, so clients cannot provoke collisions, and a
+//! multiplication distributes them as well as a hash that is hardened against attacks.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};

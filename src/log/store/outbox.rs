@@ -1,4 +1,4 @@
-//! What webhooks are to be told, row by row: kept with the message that says it, and until it is told or given up.
+//! Rows of events for webhooks: stored with the message that causes them, until they are delivered or given up.
 
 use std::sync::Arc;
 

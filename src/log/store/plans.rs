@@ -1,4 +1,4 @@
-//! Stored plans, row by row.
+//! Rows of stored plans.
 
 use std::sync::Arc;
 

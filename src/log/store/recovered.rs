@@ -1,4 +1,4 @@
-//! What a start goes on from, whatever store it comes from.
+//! What a start continues from, independent of the kind of store.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;

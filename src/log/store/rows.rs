@@ -1,4 +1,4 @@
-//! What is kept, row by row.
+//! The rows that a store keeps.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;

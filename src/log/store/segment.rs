@@ -1,10 +1,11 @@
-//! Which messages are kept together. A store lets history go a segment at a time, so this says how coarse that is.
+//! Which messages are stored together in a segment. A store deletes history one segment at a time, so this determines
+//! how coarse deletion is.
 //!
-//! What a commit brings to a project makes a segment, or several where it is much; what a later one brings soon is added to
-//! the last where that is small. A bound on the count of messages is kept to the message, and so is one on their bytes as
-//! far as anyone sees: of a segment of which only the end is kept the rest stays in the file until that goes too, so that
-//! there may be [`BYTES_MAX`] more in it than the bound. Messages of a segment are of the age of its last, so that one may
-//! be kept for [`SPAN_MS`] longer than the bound.
+//! The messages that a commit adds to a project form one segment, or several if there are many; messages that follow
+//! soon after are added to the last segment while it is small. A limit on the number of messages is exact, and so is a
+//! limit on bytes as far as clients can see. But a segment of which only the end is kept stays in the file as a whole
+//! until the end goes too, so the file may hold up to [`BYTES_MAX`] more than the limit. All messages of a segment have
+//! the age of its last one, so a message may be kept for up to [`SPAN_MS`] longer than the limit.
 
 use super::StoredMessage;
 use crate::model::Timestamp;

@@ -1,4 +1,4 @@
-//! What several nodes share one store by: who is alive, and what others have written.
+//! What several nodes need from a shared store: which nodes are alive, and what other nodes have written.
 
 use std::fmt;
 use std::sync::Arc;

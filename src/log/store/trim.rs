@@ -1,4 +1,4 @@
-//! How much is kept, and what is let go.
+//! How much history is kept, and what is deleted.
 
 use crate::model::{ProjectId, Timestamp};
 

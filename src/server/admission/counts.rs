@@ -1,5 +1,5 @@
-//! How many there are of each, where who is counted holds a place: it is given back by being dropped, and nobody has to
-//! say so, however many ways there are to end.
+//! Counts of guards: each counted connection or stream holds a guard, and dropping it decrements the count, whichever
+//! way the connection ends.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -1,8 +1,8 @@
-//! Who is let in, and who may have how much: connections and streams are counted, publishing is metered, and while the
-//! server takes no work everyone is told why.
+//! Decides who is let in: counts connections and streams, meters publishing, and says why while the server takes no
+//! work.
 //!
-//! What is taken here is a guard: a place among those who are counted, or a part of a publish rate. It goes back when it
-//! is dropped, whatever becomes of the connection or the call that it was taken for.
+//! What is granted here is a guard: a counted slot, or a share of a publish rate. It is given back when it is dropped,
+//! whatever happens to the connection or the call that it was granted to.
 
 mod addresses;
 mod counts;
@@ -151,7 +151,7 @@ impl Admission {
     pub(super) fn refusal_of_stream(&self) -> Problem {
         let limit = self.limits.streams_per_token;
         self.condition().refusal().unwrap_or_else(|| {
-            let detail = format!("too many streams of this token are open (limit {limit}, limits.streams_per_token)");
+            let detail = format!("too many streams are open with this token (limit {limit}, limits.streams_per_token)");
             Problem::too_many("too_many_streams", detail, 5)
         })
     }
@@ -163,8 +163,9 @@ impl Admission {
     pub(super) fn meter(&mut self, token: u64, messages: usize, now: Duration) -> Result<Taken<Metered>, Problem> {
         let rate = self.limits.publish_rate;
         self.meter.hold(token, messages, rate, now).ok_or_else(|| {
-            let detail =
-                format!("too many messages are published with this token (limit {rate} a second, limits.publish_rate)");
+            let detail = format!(
+                "too many messages are published with this token (limit {rate} per second, limits.publish_rate)"
+            );
             Problem::too_many("publish_rate", detail, 1)
         })
     }

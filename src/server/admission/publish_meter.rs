@@ -1,4 +1,4 @@
-//! How much each token may publish.
+//! The publish rate of each token.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! A connection before it becomes a stream, or that never does: bytes in, requests out, answers in, bytes out.
 //!
-//! It owns its socket and two buffers, and knows nothing of what requests mean. One request is answered at a time;
-//! those that a client sends ahead wait in the input, which is bounded, and behind it in the client. An answer too large
-//! for the output is a source behind it, of which a bounded piece is written at a time; nothing is answered meanwhile.
+//! It owns its socket and two buffers, and does not know what requests mean. One request is answered at a time;
+//! pipelined requests wait in the input buffer, which is bounded, and beyond that in the client. An answer too large
+//! for the output buffer is a source that is written in bounded pieces; nothing else is answered until it is done.
 
 use std::io::ErrorKind;
 use std::time::Duration;

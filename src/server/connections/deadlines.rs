@@ -1,4 +1,4 @@
-//! How long a connection may take for what it is about.
+//! Time limits of a connection.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a client has sent and nobody has looked at yet.
+//! Input from a client that has not been parsed yet.
 
 /// A buffer of at most this size is kept for the next request or answer; a larger one is given back.
 pub(super) const BUFFER_BYTES_KEPT: usize = 4096;

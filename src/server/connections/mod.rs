@@ -1,9 +1,9 @@
-//! The connections that are no streams: what they send and are sent, and whose turn it is.
+//! HTTP connections that are not event streams: what they read and write, and in which order.
 //!
-//! They are read and written in bounded pieces. Whoever has more than its piece stands in a list, and has its next turn
-//! when the others have had theirs; what is done for all of them in one turn is bounded too, so that no stream waits for
-//! them. What they hold of requests and answers is weighed, and nothing is freed inside a turn: a connection that ends is
-//! doomed, and [`reap`](Connections::reap) takes it out at the end.
+//! They are read and written in pieces of bounded size. A connection with more work than its piece is put in a list,
+//! and continues after the others. The work for all of them in one turn is bounded too, so that no stream waits for
+//! them. The memory of their requests and responses is accounted for. Nothing is freed inside a turn: a connection that
+//! ends is marked, and [`reap`](Connections::reap) removes it at the end of the turn.
 
 mod connection;
 mod deadlines;

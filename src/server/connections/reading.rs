@@ -1,4 +1,4 @@
-//! What clients send, in bounded pieces: bytes to requests, one after the other.
+//! Reads from clients in bounded pieces, and turns the bytes into requests, one after the other.
 
 use super::connection::{Got, State};
 use super::{Connections, Input, WORK_PER_REQUEST, WORK_PER_TURN};

@@ -1,4 +1,4 @@
-//! Content that is on its way: a source behind an answer's head, of which a bounded piece is written at a time.
+//! Content that is being sent: a source after the head of an answer, written in bounded pieces.
 
 use std::io::ErrorKind;
 

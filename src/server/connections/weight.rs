@@ -1,8 +1,9 @@
-//! What connections hold of requests and answers, all together, and who is let go where that is too much.
+//! Accounts for the memory of all buffered requests and responses, and decides which connections are closed if it is
+//! too much.
 //!
-//! Each may hold a request of `limits.body_bytes` and an answer of any size, so that a few thousand of them could hold
-//! more than the machine has. What is small is not counted: it is bounded by the number of connections. Whoever has many
-//! connections is let go of before others with few: those of an address count together.
+//! Each connection may hold a request of `limits.body_bytes` and an answer of any size, so a few thousand of them could
+//! exhaust the memory of the machine. Small buffers are not counted: the number of connections limits them. Clients
+//! with many connections are closed before those with few: connections from one address count together.
 
 use std::collections::{BinaryHeap, HashMap};
 use std::net::IpAddr;
@@ -87,7 +88,8 @@ impl<S: Socket> Connections<S> {
     /// Why a request is refused that there is no memory for.
     pub(in crate::server) fn refusal_of_weight(&self) -> Problem {
         let room = self.buffer_bytes_max;
-        let detail = format!("requests and answers take too much memory (limit {room} bytes, limits.buffer_bytes)");
+        let detail =
+            format!("buffered requests and responses use too much memory (limit {room} bytes, limits.buffer_bytes)");
         Problem::unavailable("buffers_full", detail, 1)
     }
 

@@ -1,4 +1,4 @@
-//! What clients are sent, in bounded pieces: what is small at once, content in turn with that of others.
+//! Writes to clients in bounded pieces: small answers at once, large content in turn with that of others.
 
 use super::connection::State;
 use super::deadlines::{LINGER, Overdue};
@@ -157,7 +157,7 @@ impl<S: Socket> Connections<S> {
         let goes_on = match answer {
             Answer::OutputRest { bytes, rest } => sending.go_on(bytes, rest),
             answer => {
-                log::warn!("the rest of an output can't be read, and the connection is closed: {answer:?}");
+                log::warn!("closing a connection because the rest of a step's output cannot be read: {answer:?}");
                 false
             }
         };

@@ -1,4 +1,4 @@
-//! What clients are answered: at once, or when another thread has spoken.
+//! Answers to clients: at once, or when another thread has answered.
 
 use super::Server;
 use crate::api::{Ask, ChangeRequest, PlanRequest, Render, RerunRequest, Shown, claim_of_rerun, refusal};

@@ -1,4 +1,4 @@
-//! From a request to a stream of several projects: it begins when it is known where it begins in each of them.
+//! From a request to a stream of several projects: it begins once its position in each of them is known.
 
 use std::sync::Arc;
 

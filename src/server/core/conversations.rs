@@ -1,12 +1,12 @@
-//! Frontends that send a message: from the run that they want to be told of to its stream, by way of its plan where it has
-//! yet to begin.
+//! Chat frontends that send a message: from the run that they want to follow to its stream, with its plan if it has yet
+//! to be started.
 //!
-//! The log is asked where the stream begins. Where it knows no such run, the plan goes to the intake like any other, and
-//! when the log has taken it on, it is asked again. All that time one request waits, and its client may leave: a run that
-//! was begun goes on.
+//! The log is asked where the stream begins. If it knows no such run, the plan goes to the intake like any other, and
+//! once the log has accepted it, the log is asked again. One request waits during all of this, and its client may
+//! leave: a run that was started continues.
 //!
-//! Where a frontend answers steps that wait, the log is asked for one decision after the other first. The stream begins
-//! behind all of them.
+//! If a frontend decides steps that wait, the decisions go to the log first, one after the other. The stream begins
+//! after all of them.
 
 use std::sync::Arc;
 

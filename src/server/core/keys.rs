@@ -1,5 +1,5 @@
-//! Requests whose tokens name a key that is not known: they stay where they are until keys have come, and are looked at
-//! again as if they had just arrived.
+//! Requests whose tokens name an unknown key: they wait until keys have been fetched, and are then handled as if they
+//! had just arrived.
 
 use super::Server;
 use crate::http::{Problem, Response};

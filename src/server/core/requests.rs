@@ -1,4 +1,4 @@
-//! What clients ask for: from what was read of them to what each request takes.
+//! Routes requests: from what was read from clients to the part that handles each request.
 
 use super::Server;
 use crate::api::{Action, Call, Door, Sender};
@@ -157,8 +157,12 @@ impl<S: Socket> Server<S> {
             what.limit().into_iter().for_each(|limit| self.metrics.refused.count(limit));
             match what {
                 Overdue::Idle | Overdue::Output | Overdue::Leave => self.connections.doom(index),
-                Overdue::Head => self.time_out(index, "the head did not come in time", now),
-                Overdue::Body => self.time_out(index, "the body did not come in time", now),
+                Overdue::Head => {
+                    self.time_out(index, "the request head was not received in time (limits.header_timeout)", now)
+                }
+                Overdue::Body => {
+                    self.time_out(index, "the request body was not received in time (limits.body_timeout)", now)
+                }
             }
         }
         self.api.forget_expired(&self.admission.facts(Door::Main, None, now));

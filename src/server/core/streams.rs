@@ -1,4 +1,4 @@
-//! From a request to a stream, and what streams need of the log.
+//! From a request to a stream, and what streams need from the log.
 
 use std::sync::Arc;
 
@@ -311,7 +311,7 @@ impl<S: Socket> Server<S> {
                 self.streams.skip(key, &start, now);
             }
             answer => {
-                log::warn!("a stream's history can't be read: {answer:?}");
+                log::warn!("cannot read history for a stream: {answer:?}");
                 self.streams.page_refused(key, now);
             }
         }
@@ -323,7 +323,7 @@ impl<S: Socket> Server<S> {
             Answer::Row(row) => self.streams.row(key, &row, now),
             Answer::Refused(Refusal::UnknownRun) => self.streams.run_gone(key, now),
             answer => {
-                log::warn!("a run can't be retold: {answer:?}");
+                log::warn!("cannot read a run for a stream in another format: {answer:?}");
                 self.streams.row_refused(key);
             }
         }

@@ -1,5 +1,5 @@
-//! The thread that fetches an identity provider's keys: at start, from time to time, and when a token names a key that is
-//! not known. It waits for the provider, so that nobody else has to.
+//! The thread that fetches the keys of an identity provider: at start, periodically, and when a token names an unknown
+//! key. Only this thread waits for the provider.
 
 mod news;
 mod pace;

@@ -1,4 +1,4 @@
-//! What the log is told of keys: what changed, once. Pure.
+//! Log lines about keys: each change is logged once. Pure.
 
 use log::Level;
 
@@ -41,8 +41,11 @@ impl News {
             return None;
         }
         self.failure = Some(why.to_owned());
-        let kept =
-            if self.keys.is_some() { "; the keys of before stay" } else { "; no token is taken until there are keys" };
+        let kept = if self.keys.is_some() {
+            "; the previous keys stay in use"
+        } else {
+            "; all tokens are rejected until keys are loaded"
+        };
         Some((Level::Warn, format!("{why}{kept}")))
     }
 }
@@ -71,13 +74,13 @@ pub(super) mod tests {
         let down = |why: &str| Err(why.to_owned());
         let ignored = "the key \"s\" is ignored: it is a secret, which must not be published";
         for (what, expected) in [
-            (down("no"), vec!["no; no token is taken until there are keys"]),
+            (down("no"), vec!["no; all tokens are rejected until keys are loaded"]),
             (down("no"), vec![]),
             (Ok(fetched(&["a"])), vec!["1 key: \"a\" (EdDSA)", ignored]),
             (Ok(fetched(&["a"])), vec![]),
-            (down("no"), vec!["no; the keys of before stay"]),
+            (down("no"), vec!["no; the previous keys stay in use"]),
             (down("no"), vec![]),
-            (down("never"), vec!["never; the keys of before stay"]),
+            (down("never"), vec!["never; the previous keys stay in use"]),
             (Ok(fetched(&["a"])), vec!["1 key: \"a\" (EdDSA)"]),
             (Ok(fetched(&["a", "b"])), vec!["2 keys: \"a\" (EdDSA), \"b\" (EdDSA)"]),
         ] {

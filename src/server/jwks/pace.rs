@@ -1,4 +1,4 @@
-//! How long keys are taken as they are before they are fetched anew. Pure.
+//! How long keys are used before they are fetched again. Pure.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Where keys come from: a file, or a url that is asked.
+//! The source of keys: a file, or a URL that is fetched.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -38,7 +38,7 @@ impl Source {
             (Some(path), _) => read_file(path).map(|_| Self::File(path.to_owned())),
             #[cfg(feature = "http-tool")]
             (None, Some(url)) => Ok(Self::Url(web::Web::new(url))),
-            _ => Err("expected a file, as this program was built without http-tool".to_owned()),
+            _ => Err("expected a file, because this program was built without the feature http-tool".to_owned()),
         }
     }
 
@@ -64,7 +64,7 @@ impl Source {
 }
 
 fn read_file(path: &Path) -> Result<ReadKeySet, String> {
-    let bytes = read_bytes(path).map_err(|error| format!("{}: can't be read: {error}", path.display()))?;
+    let bytes = read_bytes(path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
     KeySet::read(&bytes).map_err(|why| format!("{}: {why}", path.display()))
 }
 
@@ -115,10 +115,10 @@ mod web {
 
     fn read(answer: &Answer) -> Result<crate::auth::ReadKeySet, String> {
         match answer.status {
-            200 if answer.is_cut => Err(format!("the key set is over {JWKS_BYTES_MAX} bytes")),
+            200 if answer.is_cut => Err(format!("the key set is larger than {JWKS_BYTES_MAX} bytes")),
             200 => KeySet::read(&answer.body),
-            status @ 300..400 => Err(format!("answered {status}; redirects are not followed")),
-            status => Err(format!("answered {status}")),
+            status @ 300..400 => Err(format!("the server answered {status}; redirects are not followed")),
+            status => Err(format!("the server answered {status}")),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The log and the executor, each of which hands the other what it has to do.
+//! Starts the log and the executor, which pass work to each other.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;

@@ -1,4 +1,4 @@
-//! What the log rings, and who comes.
+//! Signals of the log, and the threads that they wake.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 

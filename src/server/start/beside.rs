@@ -1,4 +1,4 @@
-//! The threads beside the log, the executor and the loop: each has the log do things, and may wait for it.
+//! Starts the threads beside the log, the executor and the loop. Each sends commands to the log, and may wait for it.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -98,7 +98,7 @@ impl Beside<'_> {
         match self.config.webhooks.first() {
             None => Ok(None),
             Some(first) => Err(StartError(format!(
-                "webhook {}: this program was built without http-tool, and sends nothing",
+                "webhook {}: webhooks are not supported: this program was built without the feature http-tool",
                 first.name
             ))),
         }

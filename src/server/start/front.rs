@@ -1,4 +1,4 @@
-//! What the loop has, before there is a thread that runs it: its sockets, the way into it, and what it shows of others.
+//! The state of the loop before its thread exists: its sockets, its inbox, and what it shows of other threads.
 
 use std::io;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ impl Front {
         tls: Option<Tls>,
     ) -> Result<Self, StartError> {
         let server = Server::new(server_settings(config, descriptors()), api, u64::from_ne_bytes(random::bits()?));
-        let poll = Poll::new().map_err(|error| failed("poll", &error))?;
+        let poll = Poll::new().map_err(|error| failed("create an epoll instance", &error))?;
         let (inbox, receiver) = waking_inbox(&poll)?;
         let acceptors = Listeners::of(&listeners, &config.tls).map_err(|error| failed("listen", &error))?;
         Ok(Self { listeners: Arc::new(listeners), inbox, tls, server, poll, receiver, acceptors })
@@ -97,7 +97,7 @@ impl Front {
 
 /// A way into the loop that wakes its poll.
 fn waking_inbox(poll: &Poll) -> Result<(InboxSender, InboxReceiver), StartError> {
-    let waker = Waker::new(poll.registry(), WAKER).map_err(|error| failed("make a waker", &error))?;
+    let waker = Waker::new(poll.registry(), WAKER).map_err(|error| failed("create a waker", &error))?;
     Ok(inbox(move || {
         // Fails only when the poll is gone, and with it whoever would be woken.
         let _ = waker.wake();

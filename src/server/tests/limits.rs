@@ -391,9 +391,9 @@ fn a_refusal_did_not_name_the_setting_that_refused_it() {
     let token = bench.token("one");
     let client = bench.connect();
     let text = (0..11).map(|n| bench.ask(&client, &with_token(&publish(n), &token))).last().expect("an answer");
-    assert!(text.contains("with this token (limit 10 a second, limits.publish_rate)"), "{text}");
+    assert!(text.contains("with this token (limit 10 per second, limits.publish_rate)"), "{text}");
     let watch = with_token(&stream("p"), &token).replace("text/event-stream", "*/*");
     let clients = [(); 3].map(|()| bench.connect());
     let [_, _, text] = clients.each_ref().map(|client| bench.ask(client, &watch));
-    assert!(text.contains("streams of this token are open (limit 2, limits.streams_per_token)"), "{text}");
+    assert!(text.contains("streams are open with this token (limit 2, limits.streams_per_token)"), "{text}");
 }

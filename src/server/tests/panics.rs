@@ -81,11 +81,11 @@ fn a_panic_outside_of_a_tools_call_ends_the_process_and_names_the_thread() {
     let own = std::env::current_exe().expect("is known");
     let name = std::thread::current().name().expect("a test has one").to_owned();
     for (case, named) in [
-        ("worker-1", "the thread worker-1 has panicked; the process ends"),
-        ("executor", "the thread executor has panicked; the process ends"),
-        ("of the log", "a thread of the log has panicked; the process ends"),
-        ("loop", "the thread loop has panicked; the process ends"),
-        ("intake", "the thread intake has panicked; the process ends"),
+        ("worker-1", "the thread worker-1 has panicked; aborting the process"),
+        ("executor", "the thread executor has panicked; aborting the process"),
+        ("of the log", "a thread of the log panicked; aborting the process"),
+        ("loop", "thread loop panicked; aborting the process"),
+        ("intake", "thread intake panicked; aborting the process"),
     ] {
         let ended = Command::new(&own)
             .args(["--exact", &name, "--nocapture"])

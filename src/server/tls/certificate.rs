@@ -35,19 +35,19 @@ pub(super) fn read_certificate(
     let certificates = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let certificates = certificates.map_err(|error| wrong_cert(&why_unreadable(&error)))?;
     if certificates.is_empty() {
-        return Err(wrong_cert("no certificate in it; expected PEM (BEGIN CERTIFICATE)"));
+        return Err(wrong_cert("contains no certificate; expected PEM (BEGIN CERTIFICATE)"));
     }
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| {
         wrong_key(&match error {
             pem::Error::NoItemsFound => {
-                "no private key in it; expected PEM (BEGIN PRIVATE KEY), not encrypted".to_owned()
+                "contains no private key; expected PEM (BEGIN PRIVATE KEY), not encrypted".to_owned()
             }
             error => why_unreadable(&error),
         })
     })?;
     let provider = Arc::new(ring::default_provider());
     let signing = provider.key_provider.load_private_key(private);
-    let signing = signing.map_err(|error| wrong_key(&format!("can't be used: {error}")))?;
+    let signing = signing.map_err(|error| wrong_key(&format!("cannot be used: {error}")))?;
     let certified = CertifiedKey::new(certificates, signing);
     match certified.keys_match() {
         // Of some keys it can't be told; no harm is done with the wrong one.
@@ -55,7 +55,7 @@ pub(super) fn read_certificate(
         Err(Error::InconsistentKeys(_)) => {
             return Err(wrong_key(&format!("is not the key of the first certificate in {}", cert.display())));
         }
-        Err(error) => return Err(wrong_cert(&format!("the first certificate can't be used: {error}"))),
+        Err(error) => return Err(wrong_cert(&format!("the first certificate cannot be used: {error}"))),
     }
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.map_err(|error| error.to_string())?.with_no_client_auth();
@@ -72,7 +72,7 @@ pub(super) fn read_certificate(
 
 fn why_unreadable(error: &pem::Error) -> String {
     match error {
-        pem::Error::Io(error) => format!("can't be read: {error}"),
-        _ => "is no PEM: a section does not end, or holds something else than base64".to_owned(),
+        pem::Error::Io(error) => format!("cannot be read: {error}"),
+        _ => "is not valid PEM: a section does not end, or contains something other than base64".to_owned(),
     }
 }

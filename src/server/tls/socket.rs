@@ -133,7 +133,7 @@ impl<T: Socket> TlsSocket<T> {
             // A record of a handshake begins with 22, a method with a letter.
             if ciphertext.first().is_some_and(u8::is_ascii_alphabetic) {
                 self.refuse_plain_http();
-                return Err(self.fail(HandshakeFailure::PlainHttp, &"it is plain HTTP"));
+                return Err(self.fail(HandshakeFailure::PlainHttp, &"the client speaks plain HTTP"));
             }
         }
         let taken = self.session.take_in(ciphertext, to, &mut self.outgoing);
@@ -142,7 +142,7 @@ impl<T: Socket> TlsSocket<T> {
         let _ = self.write_outgoing();
         let given = taken.map_err(|error| self.fail(HandshakeFailure::Protocol, &error))?;
         if self.outgoing.len() > REPLIES_BYTES_MAX {
-            return Err(self.fail(HandshakeFailure::Protocol, &"it does not read"));
+            return Err(self.fail(HandshakeFailure::Protocol, &"the client does not read"));
         }
         if self.phase == Phase::Shaking && self.session.is_open() {
             self.phase = Phase::Open;
@@ -158,7 +158,7 @@ impl<T: Socket> TlsSocket<T> {
                 self.counts.count_failure(failure);
                 log::debug!("a TLS handshake failed: {why}");
             }
-            _ => log::debug!("a TLS connection is broken: {why}"),
+            _ => log::debug!("a TLS connection failed: {why}"),
         }
         ErrorKind::InvalidData.into()
     }

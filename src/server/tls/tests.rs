@@ -369,17 +369,19 @@ fn files_that_are_no_pair_are_named_with_what_is_wrong_and_change_nothing() {
     let (cert, key) = (name("cert.pem"), name("key.pem"));
     let (good_cert, good_key) = (first.cert.pem(), first.signing_key.serialize_pem());
     for (file, content, expected) in [
-        ("cert.pem", "", format!("tls.cert: {cert}: no certificate in it; expected PEM (BEGIN CERTIFICATE)")),
-        ("cert.pem", &good_key, format!("tls.cert: {cert}: no certificate in it; expected PEM (BEGIN CERTIFICATE)")),
+        ("cert.pem", "", format!("tls.cert: {cert}: contains no certificate; expected PEM (BEGIN CERTIFICATE)")),
+        ("cert.pem", &good_key, format!("tls.cert: {cert}: contains no certificate; expected PEM (BEGIN CERTIFICATE)")),
         (
             "key.pem",
             &good_cert,
-            format!("tls.key: {key}: no private key in it; expected PEM (BEGIN PRIVATE KEY), not encrypted"),
+            format!("tls.key: {key}: contains no private key; expected PEM (BEGIN PRIVATE KEY), not encrypted"),
         ),
         (
             "key.pem",
             "-----BEGIN PRIVATE KEY-----\nAAAA",
-            format!("tls.key: {key}: is no PEM: a section does not end, or holds something else than base64"),
+            format!(
+                "tls.key: {key}: is not valid PEM: a section does not end, or contains something other than base64"
+            ),
         ),
         (
             "key.pem",

@@ -1,4 +1,4 @@
-//! How a stream begins: where, as far as the backlog can tell, and what it is told first.
+//! How a stream begins: its position, as far as the backlog determines it, and what it is sent first.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! What always holds of the manager, and what tests see of it.
+//! Invariants of the manager, and what tests can see of it.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! History for streams that are behind the backlog: asked for in turn, a few pages at a time, and handed out.
+//! History for streams that have fallen behind the backlog: requested in turn, a few pages at a time, and handed out.
 
 use std::io::Write;
 

@@ -1,7 +1,8 @@
-//! Channels of runs that are retold in a format: what they lack, and how their streams begin and end.
+//! Channels of runs in another format: what they lack, and how their streams begin and end.
 //!
-//! Whoever reads a format takes a stream that ends without a last event of the format for a run that went well. So none of
-//! them ends without one where its socket takes it, and where it does not, not as if that were meant.
+//! A client of such a format takes a stream that ends without a last event of the format for a run that succeeded. So
+//! every stream ends with such an event if its socket accepts it; if it does not, the stream does not end as if that
+//! were intended.
 
 use std::io::Write;
 

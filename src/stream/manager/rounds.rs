@@ -1,4 +1,5 @@
-//! Broadcasts: what a project is told is kept once in each form, and goes out in rounds over the streams of each channel.
+//! Broadcasts: a message for a project is stored once in each form, and is sent in rounds over the streams of each
+//! channel.
 
 use std::io::Write;
 

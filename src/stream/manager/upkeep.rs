@@ -1,5 +1,5 @@
-//! What time brings: heartbeats, ends of tokens, stalls, projects to let go. No stream has a timer; a round over all of
-//! them, in slices, looks at each.
+//! Timed work: heartbeats, expired tokens, stalled streams, projects to forget. No stream has a timer; a sweep over all
+//! streams, in slices, checks each.
 
 use std::io::Write;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The writes: a stream is sent what it lacks, in one go, and remembers how far its socket went along.
+//! Writes: a stream is sent everything that it lacks in one write, and records how much its socket has accepted.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! Bundles among what is watched: who shares one, and what is sent to them of several projects.
+//! Bundles: which streams share one, and what is sent to them from several projects.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;

@@ -68,10 +68,13 @@ fn what_is_not_taken_is_tried_again_until_it_is_given_up() {
         post.take(&due([1], 2, None));
         let verdict = end(&mut post, 1, sent.clone(), 300);
         assert_eq!((verdict.change, verdict.fate), (OutboxChange::Settled(DueId(1)), Fate::GivenUp));
-        let expected = format!("webhook w: event m1 is given up after 3 attempts: {sent}");
+        let expected = format!("webhook w: gave up on event m1 after 3 attempts: {sent}");
         assert_eq!(verdict.news, Some(expected));
         post.take(&due([2], 0, None));
-        assert_eq!(end(&mut post, 2, answered(200), 300).news, Some("webhook w: events are taken again".to_owned()));
+        assert_eq!(
+            end(&mut post, 2, answered(200), 300).news,
+            Some("webhook w: the receiver accepts events again".to_owned())
+        );
     }
 }
 

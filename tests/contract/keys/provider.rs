@@ -129,7 +129,7 @@ fn a_provider_that_fails_takes_no_key_away() {
         (answer("302 Found", "Location: http://127.0.0.1:1/\r\n", ""), "answered 302; redirects are not followed"),
         (answer("200 OK", "", "<html>"), "not a JSON Web Key Set"),
         (answer("200 OK", "", r#"{"keys": []}"#), "has no key that can be used"),
-        (answer("200 OK", "", &" ".repeat(300 * 1024)), "over 262144 bytes"),
+        (answer("200 OK", "", &" ".repeat(300 * 1024)), "larger than 262144 bytes"),
         ("nonsense".to_owned(), "auth.jwks: "),
     ] {
         let provider = Provider::start(&[1]);
@@ -140,7 +140,7 @@ fn a_provider_that_fails_takes_no_key_away() {
         assert_eq!(server.get("/readyz").status, 200, "{said}");
         let lines = server.log();
         assert_eq!(server.metric("stepcast_key_fetches_total{outcome=\"failed\"}"), 1.0, "{said}");
-        let kept = lines.iter().any(|line| line.contains(said) && line.ends_with("the keys of before stay"));
+        let kept = lines.iter().any(|line| line.contains(said) && line.ends_with("the previous keys stay in use"));
         assert!(kept, "{said}: {lines:?}");
     }
 }
@@ -189,7 +189,7 @@ fn what_is_ignored_of_a_set_is_said_and_a_missing_audience_too() {
     assert_eq!(status(&server, &named(1, &admin())), is(200, ""));
     let log = server.log().join("\n");
     for part in [
-        "auth.jwks without auth.audience",
+        "auth.jwks is set without auth.audience",
         "auth.jwks: 1 key: \"1\" (EdDSA)",
         "auth.jwks: the key \"weak\" is ignored: it has 512 bits; expected 2048 to 8192",
         "auth.jwks: the key \"enc\" is ignored: its use is \"enc\", not \"sig\"",

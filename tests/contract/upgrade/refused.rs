@@ -42,7 +42,7 @@ fn where_the_new_program_or_its_configuration_is_no_good_the_old_one_goes_on() {
     let mut until_refused = |why: &str| {
         refusals += 1;
         upgrade(&server);
-        let line = server.until_logged("no upgrade: ", refusals);
+        let line = server.until_logged("upgrade failed: ", refusals);
         assert!(line.contains(why), "{line}");
         assert_eq!(ask(&mut connection, &server, &publish(1)).status, 202);
         assert_eq!(stream.next().expect("it goes on").kind(), "n");
@@ -50,9 +50,9 @@ fn where_the_new_program_or_its_configuration_is_no_good_the_old_one_goes_on() {
     install_script(&directory, "exit 3");
     until_refused("ended before it was ready (exit status: 3)");
     fs::write(directory.join("bin"), "no program").expect("a file");
-    until_refused("the program can't be started: ");
+    until_refused("cannot start the program: ");
     fs::remove_file(directory.join("bin")).expect("a file");
-    until_refused("the program can't be started: ");
+    until_refused("cannot start the program: ");
     install(&directory);
     fs::write(directory.join("toml"), "nonsense = 1\n").expect("a file");
     until_refused("ended before it was ready (exit status: 1)");
@@ -82,8 +82,8 @@ fn where_the_new_process_cannot_open_the_store_after_all_the_old_one_opens_it_ag
     });
     upgrade(&server);
     let stolen = thief.join().expect("it waits").expect("a lock");
-    let line = server.until_logged("no upgrade: ", 1);
-    assert!(line.contains("ended before it served (exit status: 1)"), "{line}");
+    let line = server.until_logged("upgrade failed: ", 1);
+    assert!(line.contains("ended before it started serving (exit status: 1)"), "{line}");
     drop(stolen);
     assert_eq!(ask(&mut connection, &server, &publish(2)).status, 202);
     let mut stream = server.stream(STREAM);
@@ -137,5 +137,5 @@ fn a_new_process_whose_predecessor_had_ended_before_it_looked_served_beside_what
     let orphan = Setup::default().sockets(vec![(theirs, "")]).after(":").environment("UPGRADE_OF_STEPCAST", "1:");
     let (status, said) = orphan.launch().refusal();
     assert_eq!(status, Some(1), "{said}");
-    assert!(said.contains("process 1 is not replaced: it has let go"), "{said}");
+    assert!(said.contains("cannot replace process 1: it closed the connection"), "{said}");
 }

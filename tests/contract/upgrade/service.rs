@@ -34,7 +34,7 @@ fn sockets_of_a_service_manager_are_served_at_in_place_of_listen() {
     let sockets = vec![(tcp.into(), "stepcast.socket"), (unix.into(), "stepcast.socket")];
     let server = Setup::default().data(&directory.join("data")).sockets(sockets).start();
     assert_eq!(server.address, address);
-    let line = server.until_logged("listen is not used", 1);
+    let line = server.until_logged("ignoring listen", 1);
     assert!(line.contains(&format!("{address}, unix:{}", path.display())), "{line}");
     assert_eq!(early.response(false).expect("an answer").status, 200);
     assert!(ask_by_path(&path, "/readyz").starts_with("HTTP/1.1 200 "));
@@ -66,7 +66,7 @@ fn sockets_that_cannot_be_served_at_end_the_start() {
     let datagram = UnixDatagram::bind(directory.join("socket")).expect("a socket");
     let (status, said) = Setup::default().sockets(vec![(datagram.into(), "")]).launch().refusal();
     assert_eq!(status, Some(1), "{said}");
-    assert!(said.contains("can't use the sockets of the service manager"), "{said}");
+    assert!(said.contains("cannot use the sockets of the service manager"), "{said}");
     let lacking = Setup::default().after("export LISTEN_PID=$$ LISTEN_FDS=7").launch();
     let (status, said) = lacking.refusal();
     assert_eq!(status, Some(1), "{said}");

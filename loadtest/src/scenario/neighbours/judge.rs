@@ -94,7 +94,7 @@ impl Limits {
     pub(super) fn judge(&self, pairs: &Pairs) -> Vec<String> {
         let mut complaints = self.measure(pairs);
         if !pairs.is_served {
-            complaints.push(format!("{}: it was answered nothing", pairs.name));
+            complaints.push(format!("{}: it got no answers", pairs.name));
         }
         if pairs.is_judged { complaints } else { Vec::new() }
     }
@@ -109,15 +109,15 @@ impl Limits {
         let p99_ms_max = self.p99_ms_max.max(self.p99_times_max * before.p99_ms);
         let mut complaints = Vec::new();
         if ratio < self.ratio_min {
-            complaints.push(format!("{name}: publishes kept {ratio:.3} of their rate, of {} at least", self.ratio_min));
+            complaints.push(format!("{name}: publishing kept {ratio:.3} of its rate (minimum {})", self.ratio_min));
         }
         if with.p99_ms > p99_ms_max {
-            complaints.push(format!("{name}: p99 of publishes {:.2} ms, of {p99_ms_max:.2} at most", with.p99_ms));
+            complaints.push(format!("{name}: p99 of publishing is {:.2} ms (maximum {p99_ms_max:.2})", with.p99_ms));
         }
         if with.healthz_p99_ms > self.healthz_ms_max {
             let (with_ms, before_ms, most) = (with.healthz_p99_ms, before.healthz_p99_ms, self.healthz_ms_max);
             complaints
-                .push(format!("{name}: p99 of healthz {with_ms:.2} ms ({before_ms:.2} before), of {most} at most"));
+                .push(format!("{name}: p99 of healthz is {with_ms:.2} ms, {before_ms:.2} before (maximum {most})"));
         }
         complaints
     }
@@ -127,7 +127,7 @@ impl Limits {
         let most = self.late_ms_max;
         match late(late_ms) {
             Some(ms) if ms <= most => None,
-            Some(ms) => Some(format!("a store that fails: {what} {ms:.0} ms late, of {most} at most")),
+            Some(ms) => Some(format!("a store that fails: {what} was {ms:.0} ms late (maximum {most})")),
             None => Some(format!("a store that fails: {what} was not carried out")),
         }
     }
@@ -178,11 +178,11 @@ mod tests {
         let before = slice(1000.0, 0.5, 1.0);
         for (before, with, expected) in [
             (before, slice(700.0, 2.0, 5.0), ""),
-            (before, slice(699.0, 2.0, 5.0), "kept 0.699 of their rate"),
-            (before, slice(700.0, 2.1, 5.0), "p99 of publishes 2.10 ms, of 2.00"),
+            (before, slice(699.0, 2.0, 5.0), "kept 0.699 of its rate"),
+            (before, slice(700.0, 2.1, 5.0), "p99 of publishing is 2.10 ms (maximum 2.00"),
             (slice(1000.0, 3.0, 1.0), slice(700.0, 6.0, 5.0), ""),
-            (slice(1000.0, 3.0, 1.0), slice(700.0, 6.1, 5.0), "p99 of publishes 6.10 ms, of 6.00"),
-            (before, slice(700.0, 2.0, 5.1), "p99 of healthz 5.10 ms (1.00 before)"),
+            (slice(1000.0, 3.0, 1.0), slice(700.0, 6.1, 5.0), "p99 of publishing is 6.10 ms (maximum 6.00"),
+            (before, slice(700.0, 2.0, 5.1), "p99 of healthz is 5.10 ms, 1.00 before"),
             (slice(0.0, 0.0, 0.0), slice(0.0, 0.0, 0.0), "kept 0.000"),
         ] {
             let complaints = LIMITS.judge(&pairs(true, &[(before, with)]));

@@ -37,30 +37,46 @@ use stage::{Sizes, Stage};
 
 pub const SCENARIO: Scenario = Scenario {
     name: "neighbours",
-    about: "publishes while one neighbour downloads, attaches, lists, replays or reads nothing; a store that fails",
+    about: "publishing while a neighbour downloads, attaches, lists, replays or reads nothing, and while the store fails",
     parameters: &[
-        Parameter { name: "runs", default: "5", help: "turns of each neighbour, each after one without" },
-        Parameter { name: "seconds", default: "0.5", help: "seconds of a turn" },
-        Parameter { name: "settle", default: "0.2", help: "seconds before each turn that do not count" },
-        Parameter { name: "in-flight", default: "1", help: "requests of the publisher in flight" },
-        Parameter { name: "payload", default: "250", help: "bytes of each payload" },
-        Parameter { name: "asks", default: "1000", help: "what a neighbour asks in a second at most; 0 for no bound" },
-        Parameter { name: "range-mb", default: "60", help: "output of the running step that ranges are read of, MB" },
-        Parameter { name: "run-mb", default: "50", help: "outputs of the run that is asked for, of five steps, MB" },
-        Parameter { name: "download-mb", default: "50", help: "output that is downloaded, MB" },
-        Parameter { name: "steps", default: "5000", help: "steps of the running run that is attached to" },
-        Parameter { name: "messages", default: "100000", help: "messages that are replayed" },
-        Parameter { name: "clients", default: "100", help: "clients that they are replayed to" },
-        Parameter { name: "projects", default: "1000", help: "projects that are listed" },
-        Parameter { name: "only", default: "0", help: "these neighbours alone, by their numbers from 1; 0 for all" },
-        Parameter { name: "ratio", default: "0.7", help: "of its rate before a publisher must keep" },
-        Parameter { name: "p99-times", default: "2", help: "its 99th percentile may be so many times that before" },
-        Parameter { name: "p99-ms", default: "2", help: "or so many milliseconds, whichever is more" },
-        Parameter { name: "healthz-ms", default: "5", help: "what healthz's 99th percentile may be" },
+        Parameter { name: "runs", default: "5", help: "turns with each neighbour, each after a turn without" },
+        Parameter { name: "seconds", default: "0.5", help: "seconds per turn" },
+        Parameter { name: "settle", default: "0.2", help: "warm-up seconds before each turn" },
+        Parameter { name: "in-flight", default: "1", help: "publish requests in flight" },
+        Parameter { name: "payload", default: "250", help: "size of each payload in bytes" },
+        Parameter {
+            name: "asks",
+            default: "1000",
+            help: "maximum number of requests per second of a neighbour; 0: no limit",
+        },
+        Parameter {
+            name: "range-mb",
+            default: "60",
+            help: "output of the running step from which ranges are read, in MB",
+        },
+        Parameter {
+            name: "run-mb",
+            default: "50",
+            help: "outputs of the five steps of the run that is requested, in MB",
+        },
+        Parameter { name: "download-mb", default: "50", help: "output that is downloaded, in MB" },
+        Parameter { name: "steps", default: "5000", help: "steps of the active run that is attached to" },
+        Parameter { name: "messages", default: "100000", help: "number of messages to replay" },
+        Parameter { name: "clients", default: "100", help: "number of clients that replay them" },
+        Parameter { name: "projects", default: "1000", help: "number of projects to list" },
+        Parameter { name: "only", default: "0", help: "only these neighbours, by number from 1; 0: all" },
+        Parameter {
+            name: "ratio",
+            default: "0.7",
+            help: "minimum share of its previous rate that the publisher must keep",
+        },
+        Parameter { name: "p99-times", default: "2", help: "maximum growth of its 99th percentile, as a factor" },
+        Parameter { name: "p99-ms", default: "2", help: "or in milliseconds, whichever is larger" },
+        Parameter { name: "healthz-ms", default: "5", help: "maximum 99th percentile of /healthz, in milliseconds" },
         Parameter {
             name: "late-ms",
             default: "100",
-            help: "how late a timeout or cancel may be while the store fails",
+            help: "maximum delay of a timeout or cancel while the store fails",
         },
     ],
     data: &[Data::None, Data::Temporary],
@@ -86,13 +102,14 @@ fn run(options: &Options, data: Data, watch: &mut Watch) -> Outcome<Report> {
         }
         report.table(table(&measured));
         report
-            .note("before, with: medians of the turns; ratio: the median of each turn's by that of the one before it");
-        report.note("times are counted from when a publish was sent, and from when a healthz was due");
+            .note("before, with: medians over the turns; ratio: median of each turn's rate divided by that of the turn before it");
+        report
+            .note("times are measured from when a publish request was sent, and from when a /healthz request was due");
     }
     if is_asked(OUTAGE) {
         match data {
             Data::Temporary => outage::run(options, watch, &limits, &mut report)?,
-            Data::None => report.note("a store that fails: only one on disk does"),
+            Data::None => report.note("a store that fails: skipped, because only a store on disk can be made to fail"),
         }
     }
     Ok(report)

@@ -107,7 +107,7 @@ fn nicely<T: Send + 'static>(act: impl FnOnce() -> Outcome<T> + Send + 'static) 
         rustix::process::nice(NICE)?;
         act()
     });
-    thread.join().unwrap_or_else(|_| failure("a neighbour's thread has ended"))
+    thread.join().unwrap_or_else(|_| failure("a neighbour's thread panicked"))
 }
 
 /// The same question again and again.
@@ -141,7 +141,7 @@ impl Asking {
 
     fn stop(self, seconds: f64) -> Outcome<Done> {
         self.is_over.store(true, Ordering::Relaxed);
-        let asker = self.thread.join().unwrap_or_else(|_| failure("a neighbour's thread has ended"))?;
+        let asker = self.thread.join().unwrap_or_else(|_| failure("a neighbour's thread panicked"))?;
         let (answers, megabytes) = (asker.answers as f64 / seconds, asker.bytes as f64 / 1e6 / seconds);
         let did = format!("{answers:.1} answers/s, {megabytes:.0} MB/s");
         Ok(Done { did, is_served: asker.bytes > 0, complaints: Vec::new() })

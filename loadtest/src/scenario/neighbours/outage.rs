@@ -100,11 +100,11 @@ pub(super) fn run(options: &Options, watch: &mut Watch, limits: &Limits, report:
     table.row(vec![json!("healthz p99"), json!(healthz(&before)), json!(healthz(&with)), json!(worst)]);
     if healthz(&with) > limits.healthz_ms_max {
         let (with, most) = (healthz(&with), limits.healthz_ms_max);
-        report.fail(format!("a store that fails: p99 of healthz {with:.2} ms, of {most} at most"));
+        report.fail(format!("a store that fails: p99 of healthz is {with:.2} ms (maximum {most})"));
     }
     report.table(table);
     report.note(
-        "late: from a second after a step began, and from when a cancel was sent, until the step's process is gone",
+        "late: time until the process of the step is gone, from one second after the step began, or from when the cancel was sent",
     );
     Ok(())
 }
@@ -149,7 +149,7 @@ fn trial(
     drop(outage);
     let published = publisher.stop()?;
     if is_failing && was_ready && published.refused == 0 {
-        report.fail("a store that fails: it did not, or the server did not notice");
+        report.fail("a store that fails: the store did not fail, or the server did not notice");
     }
     watch.until("the store is back", is_ready, String::new)?;
     // What was refused then is asked for again, or the run would go on beside the next trial.
@@ -191,7 +191,7 @@ impl Held {
         let answer = target.call("POST", &format!("/api/projects/{PROJECT}/workflows"), None, &body)?;
         match answer.status {
             202 => Ok(Self { target, run, times }),
-            status => failure(format!("a plan was answered {status}: {}", answer.body)),
+            status => failure(format!("a plan was answered with {status}: {}", answer.body)),
         }
     }
 
@@ -211,7 +211,7 @@ impl Held {
             Ok(ended) if ended + EARLY_MAX < due => failure(format!("{} ended before its time", self.run)),
             Ok(ended) => Ok(Some(ended.saturating_duration_since(due).as_secs_f64() * 1e3)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => failure(format!("the pipe of {} can't be read", self.run)),
+            Err(RecvTimeoutError::Disconnected) => failure(format!("cannot read the pipe of {}", self.run)),
         }
     }
 

@@ -33,7 +33,7 @@ impl Prober {
     /// Asks no more; how long the answers took.
     pub(super) fn stop(self) -> Outcome<Latencies> {
         self.is_over.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap_or_else(|_| failure("the prober's thread has ended"))
+        self.thread.join().unwrap_or_else(|_| failure("the prober's thread panicked"))
     }
 }
 

@@ -210,5 +210,5 @@ impl Stage {
 fn first_position(watch: &mut Watch, server: &Server) -> Outcome<Position> {
     let fleet = Fleet::open_new(&Settings::new(server.target(), REPLAYED, 1))?;
     wait_for_streams(watch, &fleet, 1)?;
-    fleet.position()?.ok_or_else(|| Failure("`connected` came without an id".to_owned()))
+    fleet.position()?.ok_or_else(|| Failure("the message `connected` has no id".to_owned()))
 }

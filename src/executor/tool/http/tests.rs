@@ -178,7 +178,7 @@ fn an_answer_that_breaks_off_fails() {
     let server = Server::new(vec![truncated]);
     let error = output(spec("GET", server.url("/")), json!({})).expect_err("broke off");
     let url = server.url("");
-    assert_eq!(error, format!("the server closed the connection before its answer to GET {url} was whole"));
+    assert_eq!(error, format!("the server closed the connection before its response to GET {url} was complete"));
 }
 
 #[test]

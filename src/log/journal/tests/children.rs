@@ -73,7 +73,7 @@ fn what_came_of_a_child_is_read_again() {
     assert_eq!(result("good"), Some(Ok(json!({"runId": "good", "outputs": {}}))));
     let failed = "run bad of the stored plan has failed: no";
     assert_eq!(result("bad"), Some(Err(failed.to_owned())));
-    assert!(matches!(result("never"), Some(Err(error)) if error.contains("not kept")));
+    assert!(matches!(result("never"), Some(Err(error)) if error.contains("no longer stored")));
 }
 
 #[test]

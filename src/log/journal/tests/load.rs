@@ -110,7 +110,7 @@ fn a_run_whose_plan_is_not_understood_any_more_has_one_last_message_all_the_same
             let found: Vec<_> = events.iter().map(|event| event["type"].as_str().expect("a type")).collect();
             assert_eq!(found, types, "{run}");
             assert_eq!(events[1]["payload"]["reason"], "interrupted");
-            let why = "the run can't go on after the restart: it is of a later format";
+            let why = "the run cannot continue after the restart: it is of a later format";
             assert_eq!(events[1]["payload"]["error"], why);
         }
     }

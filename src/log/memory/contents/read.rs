@@ -1,4 +1,4 @@
-//! What is found.
+//! Lookups.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What is let go, and when.
+//! What is deleted, and when.
 
 use super::*;
 

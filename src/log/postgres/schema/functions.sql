@@ -22,7 +22,7 @@ DECLARE
 BEGIN
     UPDATE stepcast_writers SET batch = this_batch WHERE node = me AND epoch = my_epoch;
     IF NOT FOUND OR NOT EXISTS (SELECT FROM stepcast_nodes WHERE id = me AND until > clock_timestamp()) THEN
-        RAISE EXCEPTION 'this node is thought to be gone' USING ERRCODE = 'SC001';
+        RAISE EXCEPTION 'this node has lost its lease' USING ERRCODE = 'SC001';
     END IF;
     IF names = '{}' THEN
         RETURN NULL;
@@ -50,7 +50,7 @@ BEGIN
         UPDATE stepcast_writers SET batch = 0 WHERE node = me;
         RETURN conflicts;
     ELSIF conflicts <> '' THEN
-        RAISE EXCEPTION 'others have written meanwhile' USING ERRCODE = 'SC002', DETAIL = conflicts;
+        RAISE EXCEPTION 'another node has written in the meantime' USING ERRCODE = 'SC002', DETAIL = conflicts;
     END IF;
     IF revising <> '{}' THEN
         revising_projects := ARRAY(SELECT project FROM stepcast_runs WHERE number = ANY (revising));
@@ -176,7 +176,7 @@ BEGIN
         END LOOP;
         SELECT at, bytes INTO bound FROM stepcast_keys WHERE project = owner AND name = key_names[i] FOR UPDATE;
         IF FOUND AND ats[i] - bound.at <= key_age THEN
-            RAISE EXCEPTION 'a key is bound' USING ERRCODE = 'SC003';
+            RAISE EXCEPTION 'an idempotency key or run id is already in use' USING ERRCODE = 'SC003';
         END IF;
         INSERT INTO stepcast_keys (project, name, at, bytes, fingerprint, answer)
             VALUES (owner, key_names[i], ats[i], weights[i], fingerprints[i], answers[i])
@@ -200,7 +200,7 @@ BEGIN
         END IF;
     END LOOP;
     IF before <> '' THEN
-        RAISE EXCEPTION 'a ticket was spent before' USING ERRCODE = 'SC004', DETAIL = before;
+        RAISE EXCEPTION 'a ticket has already been used' USING ERRCODE = 'SC004', DETAIL = before;
     END IF;
 END $$;
 
@@ -211,7 +211,7 @@ DECLARE
 BEGIN
     WITH waiting AS (DELETE FROM stepcast_outgoing WHERE id = ANY (ids) RETURNING 1) SELECT count(*) INTO gone FROM waiting;
     IF gone < cardinality(ids) THEN
-        RAISE EXCEPTION 'another node has numbered it' USING ERRCODE = 'SC003';
+        RAISE EXCEPTION 'another node has already numbered this entry' USING ERRCODE = 'SC003';
     END IF;
 END $$;
 
@@ -239,7 +239,7 @@ BEGIN
     -- Nobody takes over from this node meanwhile, and it takes nothing over that was itself.
     PERFORM FROM stepcast_nodes WHERE id = me AND until > clock_timestamp() FOR SHARE;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'this node is thought to be gone' USING ERRCODE = 'SC001';
+        RAISE EXCEPTION 'this node has lost its lease' USING ERRCODE = 'SC001';
     END IF;
     gone := ARRAY(SELECT id FROM stepcast_nodes WHERE until < clock_timestamp() AND id <> me ORDER BY id FOR UPDATE SKIP LOCKED);
     dead := cardinality(gone);

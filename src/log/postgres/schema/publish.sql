@@ -4,23 +4,23 @@ CREATE OR REPLACE FUNCTION stepcast_publish(project text, type text, payload tex
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
 BEGIN
     IF project IS NULL OR project !~ '^[A-Za-z0-9._:-]{1,128}$' THEN
-        RAISE EXCEPTION 'stepcast_publish: % is no id of a project: expected 1 to 128 characters of A-Z a-z 0-9 . _ : -', quote_nullable(project)
+        RAISE EXCEPTION 'stepcast_publish: % is not a valid project id: expected 1 to 128 characters out of A-Z a-z 0-9 . _ : -', quote_nullable(project)
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF type IS NULL OR type !~ '^[a-z0-9_.-]{1,64}$' THEN
-        RAISE EXCEPTION 'stepcast_publish: % is no type of a message: expected 1 to 64 characters of a-z 0-9 _ . -', quote_nullable(type)
+        RAISE EXCEPTION 'stepcast_publish: % is not a valid message type: expected 1 to 64 characters out of a-z 0-9 _ . -', quote_nullable(type)
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF type ~ '^(workflow_|stream_|connected)' THEN
-        RAISE EXCEPTION 'stepcast_publish: messages of type % are the server''s own', quote_literal(type)
+        RAISE EXCEPTION 'stepcast_publish: the message type % is reserved for the server', quote_literal(type)
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF octet_length(payload) > {payload_max} THEN
-        RAISE EXCEPTION 'stepcast_publish: the payload has % bytes: at most {payload_max} are taken', octet_length(payload)
+        RAISE EXCEPTION 'stepcast_publish: the payload is too large: % bytes (limit {payload_max})', octet_length(payload)
             USING ERRCODE = 'program_limit_exceeded';
     END IF;
     IF payload IS NULL OR json_typeof(payload::json) <> 'object' THEN
-        RAISE EXCEPTION 'stepcast_publish: the payload is no JSON object' USING ERRCODE = 'invalid_parameter_value';
+        RAISE EXCEPTION 'stepcast_publish: the payload is not a JSON object' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     -- In JSON these stand between tokens alone; a message is one line.
     INSERT INTO stepcast_outgoing (project, type, payload)

@@ -266,7 +266,7 @@ fn a_node_that_is_gone_itself_takes_nothing_over() {
     let_expire(engine, &url, late.me.node());
     let take_over = format!("SELECT stepcast_take_over('\\x{}', 1000)", late.me.node());
     let refused = engine.try_sql(&url, &take_over).expect_err("it is gone");
-    assert!(refused.contains("this node is thought to be gone"), "{refused}");
+    assert!(refused.contains("this node has lost its lease"), "{refused}");
     let (_, mut lease, _) = node(&url);
     assert_eq!(lease.beat().map(|beat| (beat.taken_over, beat.dead)), Ok((vec![project()], 2)));
 }

@@ -40,18 +40,14 @@ fn tables_of_a_later_program_and_nodes_of_another_are_refused() {
     let mut lease = node(&url).1;
     engine.sql(&url, "UPDATE stepcast_nodes SET version = 7");
     assert!(
-        refused(&url).contains("is shared by nodes of another stepcast, which go by version 7"),
+        refused(&url).contains("is in use by nodes of another stepcast version (tables of version 7"),
         "{}",
         refused(&url)
     );
     lease.leave().expect("it can be said");
     drop(node(&url));
     engine.sql(&url, "UPDATE stepcast_cluster SET version = 9");
-    assert!(
-        refused(&url).contains("was written by a later stepcast: its tables are of version 9"),
-        "{}",
-        refused(&url)
-    );
+    assert!(refused(&url).contains("was written by a newer stepcast: its tables have version 9"), "{}", refused(&url));
 }
 
 #[test]
@@ -62,7 +58,7 @@ fn tables_of_an_earlier_program_become_this_ones_once_its_nodes_are_gone() {
     let with_null = "DROP FUNCTION stepcast_append; CREATE FUNCTION stepcast_append() RETURNS void LANGUAGE sql AS ''";
     engine.sql(&url, with_null);
     engine.sql(&url, "UPDATE stepcast_cluster SET version = 1; UPDATE stepcast_nodes SET version = 1");
-    assert!(refused(&url).contains("which go by version 1 of its tables and this program by 2"), "{}", refused(&url));
+    assert!(refused(&url).contains("(tables of version 1, this program needs 2)"), "{}", refused(&url));
     lease.leave().expect("it can be said");
     let mut store = node(&url).0;
     append_here(&mut store, &messages([2])).expect("kept");
@@ -75,7 +71,7 @@ fn a_node_does_not_join_again_where_a_later_program_has_changed_the_tables() {
     let mut store = node(&url).0;
     engine.sql(&url, "UPDATE stepcast_cluster SET version = 9");
     let error = store.rejoin().expect_err("it is refused").to_string();
-    assert!(error.contains("a later stepcast has changed the tables meanwhile"), "{error}");
+    assert!(error.contains("a newer stepcast has changed the tables in the meantime"), "{error}");
     let left = engine
         .sql(&url, "SELECT (SELECT count(*) FROM stepcast_nodes WHERE until > now()), count(*) FROM stepcast_duties");
     assert_eq!(left, "0|0");
@@ -104,9 +100,13 @@ fn a_start_was_given_up_while_another_made_the_tables_for_longer_than_a_call_may
 fn what_is_no_store_is_refused_in_a_sentence() {
     let Some((engine, url)) = database() else { return };
     engine.sql(&url, "CREATE TABLE stepcast_other (id int)");
-    assert!(refused(&url).contains("has a table stepcast_other, which is none of this program's"), "{}", refused(&url));
+    assert!(
+        refused(&url).contains("contains the table stepcast_other, which stepcast did not create"),
+        "{}",
+        refused(&url)
+    );
     engine.sql(&url, "CREATE DATABASE ascii ENCODING 'SQL_ASCII' TEMPLATE template0");
-    assert!(refused(&engine.url("ascii")).contains("keeps its texts in SQL_ASCII: UTF8 is needed"));
+    assert!(refused(&engine.url("ascii")).contains("has the encoding SQL_ASCII, but stepcast requires UTF8"));
     assert!(refused(&engine.url("nowhere")).contains("database \"nowhere\" does not exist"));
     assert!(refused("postgres://127.0.0.1:1/x").contains("PostgreSQL at 127.0.0.1:1/x: "));
     assert!(refused(&format!("{url}?sslmode=require")).contains("server does not support TLS"));
@@ -117,7 +117,7 @@ fn what_is_no_store_is_refused_in_a_sentence() {
 #[test]
 fn an_engine_that_is_too_old_is_refused() {
     let check = |version| check_engine_is_new_enough("it", version, "12.22").map_err(|error| error.to_string());
-    assert_eq!(check(120_022), Err("it is PostgreSQL 12.22: 13 or a newer one is needed".to_owned()));
+    assert_eq!(check(120_022), Err("it is PostgreSQL 12.22, but stepcast requires version 13 or newer".to_owned()));
     assert_eq!(check(130_000), Ok(()));
 }
 

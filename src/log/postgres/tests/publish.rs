@@ -69,14 +69,14 @@ fn what_can_not_be_published_is_refused_in_a_sentence() {
     let Some((engine, url)) = database() else { return };
     drop(node(&url));
     for (call, why) in [
-        ("'p q', 'a', '{}'", "'p q' is no id of a project"),
-        ("NULL, 'a', '{}'", "NULL is no id of a project"),
-        ("'p', 'A', '{}'", "'A' is no type of a message"),
-        ("'p', 'workflow_x', '{}'", "messages of type 'workflow_x' are the server's own"),
-        ("'p', 'a', '[1]'", "the payload is no JSON object"),
-        ("'p', 'a', NULL", "the payload is no JSON object"),
+        ("'p q', 'a', '{}'", "'p q' is not a valid project id"),
+        ("NULL, 'a', '{}'", "NULL is not a valid project id"),
+        ("'p', 'A', '{}'", "'A' is not a valid message type"),
+        ("'p', 'workflow_x', '{}'", "the message type 'workflow_x' is reserved for the server"),
+        ("'p', 'a', '[1]'", "the payload is not a JSON object"),
+        ("'p', 'a', NULL", "the payload is not a JSON object"),
         ("'p', 'a', 'no json'", "invalid input syntax for type json"),
-        ("'p', 'a', json_build_object('x', repeat('y', 2000000))", "at most 1048576 are taken"),
+        ("'p', 'a', json_build_object('x', repeat('y', 2000000))", "(limit 1048576)"),
     ] {
         let refused = engine.try_sql(&url, &format!("SELECT stepcast_publish({call})"));
         assert!(refused.as_ref().is_err_and(|error| error.contains(why)), "{call}: {refused:?}");

@@ -109,10 +109,13 @@ fn a_server_is_believed_as_far_as_the_url_says() {
     }
     for mode in ["require", "verify-ca", "verify-full"] {
         let error = refused(&format!("{url}?sslmode={mode}&sslrootcert={wrong}"));
-        let why = format!("the server's certificate is signed by none of those of {wrong} (sslrootcert)");
+        let why = format!("the server's certificate is not signed by any authority of {wrong} (sslrootcert)");
         assert!(error.contains(&why), "{mode}: {error}");
     }
-    assert!(refused(&format!("{url}?sslmode=verify-full")).contains("those of the system (sslrootcert)"));
+    assert!(
+        refused(&format!("{url}?sslmode=verify-full"))
+            .contains("not signed by any authority of the system (sslrootcert)")
+    );
 
     let (certificate, key) = ours.certificate("DNS:elsewhere");
     engine.set_tls(Some((&certificate, &key)));
@@ -125,7 +128,9 @@ fn wait_for_certificate(url: &str, root: &str) {
     let url = format!("{url}?sslmode=verify-full&sslrootcert={root}");
     super::nodes::wait_for(|| {
         let opened = PostgresStore::open(&url, &SEED, SETTINGS, Timestamp::default());
-        opened.is_err_and(|error| error.to_string().contains("its subjectAltName has others (sslmode=verify-full)"))
+        opened.is_err_and(|error| {
+            error.to_string().contains("its subjectAltName lists other names (sslmode=verify-full)")
+        })
     });
 }
 
@@ -140,7 +145,7 @@ fn a_certificate_of_version_1_is_enough_where_nobody_looks_at_it_and_one_that_is
     let known = authority.0.join("server.crt");
     assert!(is_encrypted(&engine, &format!("{url}?sslmode=require&sslrootcert={}", known.display())));
     let error = refused(&format!("{url}?sslmode=verify-ca&sslrootcert={}", authority.root()));
-    assert!(error.contains("the server's certificate is not taken (UnsupportedCertVersion)"), "{error}");
+    assert!(error.contains("the server's certificate was rejected (UnsupportedCertVersion)"), "{error}");
 }
 
 #[test]
@@ -182,7 +187,7 @@ fn a_server_that_says_nothing_once_tls_has_begun_is_given_up() {
     let place = PostgresPlace::parse(&format!("postgres://u@{address}/d?sslmode=require"), call_max);
     let place = place.unwrap_or_else(|error| panic!("{error}"));
     let mut conn = Connection::new(place.into(), call_max).expect("a runtime");
-    assert_eq!(conn.ensure().expect_err("nobody answers").to_string(), "no answer in time");
+    assert_eq!(conn.ensure().expect_err("nobody answers").to_string(), "no answer within the time limit");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What a url asks for. The client knows three modes and no certificates, so these words are taken out of the url here.
+//! TLS options in a URL. The client library knows three modes and no certificates, so these options are removed from
+//! the URL here.
 
 use percent_encoding::percent_decode_str;
 use tokio_postgres::config::SslMode;
@@ -62,14 +63,14 @@ impl Asked {
         let (mode, trust) = match (mode.unwrap_or(default), roots) {
             (Mode::Disable | Mode::Prefer, Some(_)) => {
                 return Err(OpenError(
-                    "data: sslrootcert: is for sslmode=require, verify-ca or verify-full; the others look at no certificate"
+                    "data: sslrootcert: requires sslmode=require, verify-ca or verify-full; the other modes check no certificate"
                         .to_owned(),
                 ));
             }
             (Mode::Require | Mode::VerifyCa, Some(SYSTEM)) => {
                 return Err(OpenError(
-                    "data: sslrootcert=system: anybody gets a certificate of those, for a name of their own: \
-                     it is for sslmode=verify-full"
+                    "data: sslrootcert=system: requires sslmode=verify-full, because these authorities issue certificates to anyone \
+                     for their own names"
                         .to_owned(),
                 ));
             }
@@ -78,7 +79,7 @@ impl Asked {
             (Mode::Require, None) => (SslMode::Require, Trust::Anyone),
             (Mode::VerifyCa, None) => {
                 return Err(OpenError(
-                    "data: sslmode=verify-ca: sslrootcert has to name a file of certificates".to_owned(),
+                    "data: sslmode=verify-ca: requires sslrootcert to name a file with certificates".to_owned(),
                 ));
             }
             (Mode::Require | Mode::VerifyCa, Some(file)) => (SslMode::Require, Trust::SignedBy(Roots::of_file(file)?)),
@@ -130,14 +131,14 @@ mod tests {
                 "data: sslmode: expected disable, prefer, require, verify-ca or verify-full, found \"allow\"",
             ),
             ("sslmode=", "data: sslmode: expected"),
-            ("sslmode=verify-ca", "data: sslmode=verify-ca: sslrootcert has to name a file"),
-            ("sslmode=disable&sslrootcert=/a", "data: sslrootcert: is for sslmode=require"),
-            ("sslmode=prefer&sslrootcert=system", "data: sslrootcert: is for sslmode=require"),
-            ("sslmode=require&sslrootcert=system", "data: sslrootcert=system: anybody gets"),
+            ("sslmode=verify-ca", "data: sslmode=verify-ca: requires sslrootcert to name a file"),
+            ("sslmode=disable&sslrootcert=/a", "data: sslrootcert: requires sslmode=require"),
+            ("sslmode=prefer&sslrootcert=system", "data: sslrootcert: requires sslmode=require"),
+            ("sslmode=require&sslrootcert=system", "data: sslrootcert=system: requires sslmode=verify-full"),
             ("sslrootcert=%2Fnone%2Fthere", "data: sslrootcert: /none/there: No such file"),
             (
                 "sslmode=verify-full&sslrootcert=/dev/null",
-                "data: sslrootcert: /dev/null: there is no certificate in it",
+                "data: sslrootcert: /dev/null: the file contains no certificate",
             ),
         ] {
             let refused = asked(&format!("postgres://db/x?{query}"));

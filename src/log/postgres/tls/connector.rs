@@ -1,4 +1,4 @@
-//! The client's handshake over its sockets.
+//! The TLS handshake of the client.
 
 use std::fmt;
 use std::future::Future;
@@ -74,7 +74,7 @@ impl Handshake {
     async fn shake(self, socket: Socket) -> Result<Secured, TlsError> {
         let Self { tls: Tls { config, believed }, host } = self;
         let name =
-            ServerName::try_from(host.clone()).map_err(|_| TlsError(format!("{host:?} is no name of a host")))?;
+            ServerName::try_from(host.clone()).map_err(|_| TlsError(format!("{host:?} is not a valid host name")))?;
         let connected = TlsConnector::from(config).connect(name, socket).await;
         connected.map(|stream| Secured(Box::new(stream))).map_err(|error| TlsError(in_words(&error, &host, &believed)))
     }
@@ -95,17 +95,17 @@ fn in_words(error: &io::Error, host: &str, believed: &str) -> String {
     let why = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     match why {
         Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            format!("the server's certificate is signed by none of those of {believed} (sslrootcert)")
+            format!("the server's certificate is not signed by any authority of {believed} (sslrootcert)")
         }
         Some(rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         )) => {
-            format!("the server's certificate is not for {host}: its subjectAltName has others (sslmode=verify-full)")
+            format!(
+                "the server's certificate is not valid for {host}: its subjectAltName lists other names (sslmode=verify-full)"
+            )
         }
         Some(rustls::Error::InvalidCertificate(CertificateError::Other(why))) => {
-            format!(
-                "the server's certificate is not taken ({why}): one that it has signed itself has to be in sslrootcert"
-            )
+            format!("the server's certificate was rejected ({why}); add a self-signed certificate to sslrootcert")
         }
         _ => error.to_string(),
     }

@@ -1,5 +1,5 @@
-//! What of a certificate is needed and no library tells: its key, whatever its version, and with what it is signed. X.509 is of
-//! elements in elements, each with a tag, a length and so many bytes.
+//! Parts of a certificate that are needed here and that no library provides: its key, whatever its version, and its
+//! signature algorithm. X.509 consists of nested elements, each with a tag, a length and content.
 
 use ring::digest::{Algorithm, SHA256, SHA384, SHA512};
 

@@ -1,8 +1,9 @@
-//! TLS to PostgreSQL: what a url asks for ([`asked`]), who a server's certificate is believed from ([`trust`]), and the
-//! client's handshake over its sockets ([`connector`]). [`der`] reads what of a certificate none of the libraries tells.
+//! TLS to PostgreSQL: the options of the URL ([`asked`]), the trusted certificates ([`trust`]), and the handshake
+//! ([`connector`]). [`der`] reads parts of a certificate that no library provides.
 //!
-//! It means what libpq means by the same words: `require` encrypts and believes any server, unless it is told whom to believe;
-//! `verify-ca` wants a certificate of somebody trusted, `verify-full` one for the host as well.
+//! The options mean the same as in libpq: `require` encrypts and accepts any server, unless trusted certificates are
+//! given; `verify-ca` requires a certificate signed by a trusted authority, and `verify-full` one that is also valid
+//! for the host.
 
 mod asked;
 mod connector;

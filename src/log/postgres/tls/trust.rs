@@ -1,4 +1,4 @@
-//! Who a server's certificate is believed from.
+//! The certificates by which a server is trusted.
 
 use std::fmt;
 
@@ -39,9 +39,9 @@ impl Roots {
         let trouble = |why: String| OpenError(format!("data: sslrootcert: {file}: {why}"));
         let text = std::fs::read(file).map_err(|error| trouble(error.to_string()))?;
         let whole: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-        let whole = whole.map_err(|error| trouble(format!("it can't be read as certificates: {error}")))?;
+        let whole = whole.map_err(|error| trouble(format!("cannot read certificates: {error}")))?;
         if whole.is_empty() {
-            return Err(trouble("there is no certificate in it".to_owned()));
+            return Err(trouble("the file contains no certificate".to_owned()));
         }
         Ok(Self::of(file.to_owned(), whole))
     }
@@ -51,7 +51,9 @@ impl Roots {
         let found = rustls_native_certs::load_native_certs();
         if found.certs.is_empty() {
             let why = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
-            return Err(OpenError(format!("data: sslrootcert=system: the system has no certificates{why}")));
+            return Err(OpenError(format!(
+                "data: sslrootcert=system: no certificates are installed on this system{why}"
+            )));
         }
         Ok(Self::of("the system".to_owned(), found.certs))
     }
