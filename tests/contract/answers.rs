@@ -165,7 +165,11 @@ fn an_answer_that_cannot_be_keeps_no_other_from_counting() {
     }
     let answer = resumed(&[entry("one", false), entry("two", true)]);
     assert_eq!(verdict(&answer), (409, "already_decided".to_owned()));
-    assert!(answer.text().contains("r/one/1: ") && answer.text().contains("1 of 2 answers count"), "{}", answer.text());
+    assert!(
+        answer.text().contains("r/one/1: ") && answer.text().contains("1 of 2 answers were accepted"),
+        "{}",
+        answer.text()
+    );
     let end = turn(&server, begin("r", &json!({})));
     assert_eq!(end.last().expect("an end").data["outcome"], json!({"type": "success"}), "the other one counts");
 }

@@ -64,7 +64,7 @@ fn a_child_that_can_not_begin_or_fails_fails_the_step() {
     assert!(failed("bad").contains("no luck"));
     // One that calls itself ends at the bound.
     stored(&server, "loop", &parent("loop"));
-    assert!(failed("loop").contains("nested more than 5 deep"));
+    assert!(failed("loop").contains("nested more than 5 levels deep"));
 }
 
 #[test]

@@ -59,8 +59,8 @@ fn the_terminal_says_why_nothing_is_decided() {
     let server = Server::open();
     let run = asked(&server, &json!(true), None);
     for (words, expected) in [
-        (["none", "ask", "approve"], "step ask is not decided: "),
-        ([&run, "other", "approve"], "step other is not decided: step not found in this run"),
+        (["none", "ask", "approve"], "cannot decide step ask: "),
+        ([&run, "other", "approve"], "cannot decide step other: step not found in this run"),
     ] {
         let (status, shown, said) = decide(&server, &words, &[]);
         assert_eq!((status, shown.as_str()), (1, ""));

@@ -238,7 +238,7 @@ fn a_streamed_answer_that_was_cut_or_told_of_an_error_completed_its_step() {
     ]);
     let messages = server.carry_out(&plan(steps));
     for (id, begins, live) in [
-        ("cut", "stream_cut: the answer ended in the middle of an event", "one"),
+        ("cut", "stream_cut: the response ended in the middle of an event", "one"),
         ("broken", "stream_cut: the server closed the connection before its response to GET http://127.0.0.1:", "one"),
         ("failing", "stream_error: *** is overloaded", "one"),
         ("failing-lines", "stream_error: no such model", ""),

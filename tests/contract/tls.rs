@@ -264,7 +264,7 @@ fn a_server_without_a_good_pair_does_not_start() {
     let expected = format!("tls.key: {}: contains no private key", files.path("key.pem"));
     assert!(status == Some(1) && said.contains(&expected), "{status:?} {said}");
     let (status, said) = Setup::default().flags(&["--tls-listen", "127.0.0.1:0"]).launch().refusal();
-    assert!(status == Some(1) && said.contains("tls.cert: missing; tls.listen needs it"), "{status:?} {said}");
+    assert!(status == Some(1) && said.contains("tls.cert: missing; tls.listen requires it"), "{status:?} {said}");
 }
 
 #[test]

@@ -72,7 +72,7 @@ pub(super) mod tests {
             news.lines(fetched).into_iter().map(|(_, line)| line).collect()
         };
         let down = |why: &str| Err(why.to_owned());
-        let ignored = "the key \"s\" is ignored: it is a secret, which must not be published";
+        let ignored = "the key \"s\" is ignored: it is a symmetric secret, which must not be published";
         for (what, expected) in [
             (down("no"), vec!["no; all tokens are rejected until keys are loaded"]),
             (down("no"), vec![]),

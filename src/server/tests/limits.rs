@@ -385,7 +385,7 @@ fn a_refusal_did_not_name_the_setting_that_refused_it() {
     let mut bench = Bench::with(ConnectionLimits { per_address: 1, ..limits() }, false);
     let clients = [(); 2].map(|()| bench.connect_from("198.51.100.1").expect("a place"));
     let text = bench.ask(&clients[1], HEALTH);
-    assert!(text.contains("from this address are open (limit 1, limits.connections_per_address)"), "{text}");
+    assert!(text.contains("are open from this address (limit 1, limits.connections_per_address)"), "{text}");
 
     let mut bench = Bench::with(limits(), true);
     let token = bench.token("one");

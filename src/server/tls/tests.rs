@@ -397,7 +397,7 @@ fn files_that_are_no_pair_are_named_with_what_is_wrong_and_change_nothing() {
     }
     std::fs::remove_file(files.0.join("key.pem")).expect("it is there");
     let gone = tls.reload().expect_err("it is gone").to_string();
-    assert!(gone.starts_with(&format!("tls.key: {key}: can't be read: No such file")), "{gone}");
+    assert!(gone.starts_with(&format!("tls.key: {key}: cannot be read: No such file")), "{gone}");
     assert_eq!(tls.counts().reloads().collect::<Vec<_>>(), [("failed", 6), ("loaded", 5)]);
 }
 

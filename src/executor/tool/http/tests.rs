@@ -265,7 +265,7 @@ fn a_streamed_answer_that_breaks_off_completed_its_step() {
     let mid_event = "stream_cut: the response ended in the middle of an event: no blank line follows it";
     let mid_line =
         "stream_cut: the response ended in the middle of a line: no line end follows it, and it is not complete JSON";
-    let broke_off = "stream_cut: the server closed the connection before its answer to GET http://";
+    let broke_off = "stream_cut: the server closed the connection before its response to GET http://";
     let table = [
         ("in an event", open(sse, "data: a\n\ndata: b"), Err(mid_event), "a"),
         ("before the blank line", open(sse, "data: a\n\ndata: b\n"), Err(mid_event), "a"),
