@@ -115,7 +115,11 @@ mod tests {
         let complaints = tally.complaints("all");
         assert_eq!(
             complaints[..3],
-            ["all: 3 messages lost", "all: 1 messages repeated or out of order", "all: 2 stream_reset {\"expired\": 2}"]
+            [
+                "all: 3 messages lost",
+                "all: 1 messages repeated or out of order",
+                "all: 2 stream_reset {\"expired\": 2}"
+            ]
         );
         assert_eq!(complaints[3], "all: 6 errors, such as: e0; e1; e2; e3; e4");
     }
