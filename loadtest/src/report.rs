@@ -196,7 +196,7 @@ mod tests {
             "",
             "  a note",
             "",
-            "  everything arrived once and in order",
+            "  all messages arrived exactly once and in order",
             "",
         ];
         assert_eq!(report().text(), expected.join("\n"));

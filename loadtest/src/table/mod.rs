@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn nonsense_is_refused_with_a_sentence() {
         for (line, expected) in
-            [("--only nothing", "no cell nothing"), ("--fast", "invalid option"), ("x", "unexpected")]
+            [("--only nothing", "unknown cell nothing"), ("--fast", "invalid option"), ("x", "unexpected")]
         {
             let failed = Plan::parse(line.split(' ').map(OsString::from)).map(drop).expect_err(line);
             assert!(failed.to_string().contains(expected), "{line}: {failed}");

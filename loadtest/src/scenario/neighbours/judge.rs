@@ -220,7 +220,7 @@ mod tests {
         let turn = (slice(1000.0, 0.5, 1.0), slice(1000.0, 0.5, 1.0));
         let mut starved = Pairs::new("someone", true);
         starved.push(turn.0, turn.1, (String::new(), false));
-        assert!(LIMITS.judge(&starved).concat().contains("answered nothing"));
+        assert!(LIMITS.judge(&starved).concat().contains("it got no answers"));
         starved.push(turn.0, turn.1, (String::new(), true));
         assert_eq!(LIMITS.judge(&starved), Vec::<String>::new());
     }
@@ -229,7 +229,7 @@ mod tests {
     fn what_is_never_carried_out_is_later_than_anything() {
         assert_eq!(LIMITS.judge_late("a cancel", &[Some(3.0), Some(100.0), Some(7.0)]), None);
         let late = LIMITS.judge_late("a cancel", &[Some(101.0)]).expect("too late");
-        assert!(late.contains("a cancel 101 ms late"), "{late}");
+        assert!(late.contains("a cancel was 101 ms late"), "{late}");
         for times in [&[None, Some(1.0), None][..], &[None]] {
             let never = LIMITS.judge_late("a cancel", times).expect("never");
             assert!(never.contains("not carried out"), "{never}");
