@@ -118,6 +118,8 @@ impl Journal {
         self.touched.project(project);
         let Some(number) = message.run else { return true };
         if !self.runs.get(&number).is_some_and(|run| run.is_foreign && !run.state.status.is_ended()) {
+            // It may be a run of this node that another has taken over, before this one hears that it was fenced.
+            self.unfolded.insert(number);
             return false;
         }
         match self.fold_in(number, message) {

@@ -77,6 +77,8 @@ impl Journal {
             self.untold = loaded.told();
             return Err(error);
         }
+        // All projects of which something was heard are read together.
+        self.unfolded.clear();
         Ok(loaded)
     }
 
@@ -210,7 +212,8 @@ impl Journal {
         loaded: &mut Loaded,
     ) -> Result<(), StoreError> {
         for run in open {
-            if let Some(entry) = before.take_true(&run, changed) {
+            let is_whole = !self.unfolded.contains(&run.number);
+            if is_whole && let Some(entry) = before.take_true(&run, changed) {
                 let was_told = entry.is_cancelled && !entry.is_foreign;
                 let no_fold = self.fold_on(&run, entry, before)?;
                 self.mark(&run, was_told, loaded);

@@ -140,6 +140,8 @@ pub struct Journal {
     looked_at: Option<ProjectId>,
     /// Tickets that the batch which was committed last would have spent, and another node had.
     spent: Vec<TicketNote>,
+    /// Runs of which a message was heard and not folded in: they are read anew, and not folded on.
+    unfolded: RunSet,
     /// What was to be told when it was read anew, and could not be, for not all could be read.
     untold: Loaded,
     /// Runs that were taken over and can't go on: they are to have their last messages.

@@ -60,6 +60,7 @@ impl Journal {
             fence: None,
             fences: 0,
             fresh: HashMap::new(),
+            unfolded: RunSet::default(),
             standings: Arc::default(),
             look_around_at: now.mono,
             looked_at: None,

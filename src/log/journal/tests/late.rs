@@ -333,6 +333,30 @@ fn the_end_of_a_child_elsewhere_is_told_also_where_it_is_read_anew() {
 }
 
 #[test]
+fn what_another_said_of_a_run_was_left_out_by_a_node_that_did_not_know_that_it_had_lost_it() {
+    let (disk, mut one, mut other) = two_nodes();
+    one.watch();
+    let attempt = |number: u32, update: StepUpdate| match progress("a", update) {
+        RunEventKind::Progress(said) => RunEventKind::Progress(StepProgress { attempt: number, ..said }),
+        kind => kind,
+    };
+    one.bench.submit("r");
+    one.bench.say("r", vec![started(), attempt(1, running())]);
+    let run = one.bench.journal.open_run(&p(), &run_id("r")).expect("it is open");
+    let theirs = other.identity.load(std::sync::atomic::Ordering::SeqCst);
+    disk.with(|shared| shared.nodes.insert(run, theirs));
+    other.bench.handle(vec![Command::Adopt(vec![p()])]);
+    for said in [attempt(2, running()), attempt(2, done(json!(1), false))] {
+        other.bench.say("r", vec![said]);
+        one.look();
+    }
+    let get = || Query::Run { project: p(), run: run_id("r"), wanted: WantedRun::WHOLE };
+    assert_eq!(one.json(get())["steps"], other.json(get())["steps"]);
+    assert_eq!(one.json(get())["steps"][0]["attempt"], 2);
+    assert!(one.bench.journal.unfolded.is_empty());
+}
+
+#[test]
 fn what_the_log_says_itself_of_runs_that_were_taken_over_is_nothing_that_was_handed_over() {
     for is_fenced in [false, true] {
         let disk = Disk::shared_by_nodes(MemoryStore::new());
