@@ -1,7 +1,7 @@
 //! Upgrades that do not come about, and those that something comes between.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Signal;
@@ -75,12 +75,14 @@ fn where_the_new_process_cannot_open_the_store_after_all_the_old_one_opens_it_ag
     assert_eq!(ask(&mut connection, &server, &publish(1)).status, 202);
     // Whoever waits for the lock has it before the new process, which tries from time to time.
     let lock = File::options().write(true).open(directory.join("data").join("lock")).expect("the store's lock");
+    let of_the_store = format!(":{} ", lock.metadata().expect("it is there").ino());
     let thief = std::thread::spawn(move || lock.lock().map(|()| lock));
     wait_for("a thief in wait", || {
-        let waits = fs::read_to_string("/proc/locks").expect("Linux").lines().any(|line| line.contains("-> FLOCK"));
-        waits.then_some(())
+        let locks = fs::read_to_string("/proc/locks").expect("Linux");
+        locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&of_the_store)).then_some(())
     });
     upgrade(&server);
+    wait_for("the lock to be stolen", || thief.is_finished().then_some(()));
     let stolen = thief.join().expect("it waits").expect("a lock");
     let line = server.until_logged("upgrade failed: ", 1);
     assert!(line.contains("ended before it started serving (exit status: 1)"), "{line}");
