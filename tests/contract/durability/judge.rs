@@ -22,9 +22,14 @@ pub type History = Vec<Event>;
 
 /// Reads a project's history from its first message to its last, which is the farewell.
 pub fn history(world: &World, server: &Server, project: &str, first_id: &str) -> History {
-    let request = Request::get(&format!("/api/sse/projects/{project}"));
-    let mut stream = server.stream_of(request.token(&world.token).header("Last-Event-ID", first_id));
-    assert_eq!(stream.next().expect("connected").message["payload"]["resume"], "resumed");
+    // A node that does not have its engine again yet asks its clients to come back.
+    let mut stream = wait_for("a stream from the first message on", || {
+        let request = Request::get(&format!("/api/sse/projects/{project}"));
+        let mut stream = server.stream_of(request.token(&world.token).header("Last-Event-ID", first_id));
+        let first = stream.next().filter(|first| first.message["type"] == "connected")?;
+        assert_eq!(first.message["payload"]["resume"], "resumed");
+        Some(stream)
+    });
     let history = stream.until(|message| message["type"] == FAREWELL);
     for (n, event) in history.iter().enumerate() {
         assert_eq!(event.seq(), n as u64 + 1, "{project}: a gap in the history: {event:?}");
