@@ -9,7 +9,7 @@ use super::admission::{Counted, Place};
 /// Which socket: what the poll knows it by. It keeps its token when its connection becomes a stream, so that the poll
 /// need not be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Token(pub usize);
+pub struct PollToken(pub usize);
 
 /// Whose a socket is, by its place in that slab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +34,8 @@ struct Open {
 
 impl Sockets {
     /// The token that the next socket will have.
-    pub(super) fn next_token(&self) -> Token {
-        Token(self.open.vacant_key())
+    pub(super) fn next_token(&self) -> PollToken {
+        PollToken(self.open.vacant_key())
     }
 
     /// A connection's socket gets the [next](Self::next_token) token.
@@ -48,7 +48,7 @@ impl Sockets {
     }
 
     /// The socket counts for something else, or for nothing.
-    pub(super) fn count_for(&mut self, token: Token, counted: Option<Counted>) {
+    pub(super) fn count_for(&mut self, token: PollToken, counted: Option<Counted>) {
         self.open[token.0].counted = counted;
     }
 
@@ -58,7 +58,7 @@ impl Sockets {
     }
 
     /// The socket is a stream's from now on.
-    pub(super) fn hand_to_stream(&mut self, token: Token, stream: usize, place: Option<Place>) {
+    pub(super) fn hand_to_stream(&mut self, token: PollToken, stream: usize, place: Option<Place>) {
         let open = &mut self.open[token.0];
         (open.owner, open._stream) = (Owner::Stream(stream as u32), place);
     }

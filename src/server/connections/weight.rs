@@ -12,7 +12,7 @@ use super::Connections;
 use super::connection::State;
 use crate::http::Problem;
 use crate::server::socket::Socket;
-use crate::server::sockets::Token;
+use crate::server::sockets::PollToken;
 
 /// The connections of one address, or one that counts for none. The one that holds most is the greatest.
 #[derive(Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -212,7 +212,7 @@ impl<M: Medium> World<M> {
         let of_address = self.clients.iter().filter(counted).count();
         let (socket, wire) = connect(index, window, &self.ether);
         let accepted = self.server.accept(socket, address, Door::Main, self.now);
-        let mut client = Client::new(wire, accepted.as_ref().copied().unwrap_or(crate::server::Token(0)), address);
+        let mut client = Client::new(wire, accepted.as_ref().copied().unwrap_or(crate::server::PollToken(0)), address);
         client.is_proxy = address.is_loopback();
         let is_full = alive >= self.laws.connections;
         client.is_counted = !client.is_proxy && !is_full && of_address < self.laws.per_address as usize;
