@@ -271,7 +271,7 @@ impl Journal {
         said: Said<'_>,
         batch: &mut Batch,
         now: Now,
-    ) -> Result<(u64, batch::Place), StoreError> {
+    ) -> Result<(u64, batch::PartIndex), StoreError> {
         let at = self.clock.at(now);
         let mut json = std::mem::take(&mut self.json_text);
         let entry = self.entry(project)?;
@@ -292,7 +292,7 @@ impl Journal {
     }
 
     /// A project's part of the batch.
-    pub(super) fn part(&self, project: &ProjectId, batch: &mut Batch) -> Result<batch::Place, StoreError> {
+    pub(super) fn part(&self, project: &ProjectId, batch: &mut Batch) -> Result<batch::PartIndex, StoreError> {
         Ok(batch.part(project, self.standing(project)?))
     }
 
