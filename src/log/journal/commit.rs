@@ -8,7 +8,9 @@ use super::growth::Growth;
 use super::{Journal, Outcome};
 use crate::log::frames::{View, write_frame};
 use crate::log::protocol::{Answer, Command, PublishedEvent, Refusal};
-use crate::log::store::{AppendError, Objection, Place, RunNumber, StoreError, StoredMessage, Times, Trimmed, Write};
+use crate::log::store::{
+    AppendError, Objection, PlaceInRun, RunNumber, StoreError, StoredMessage, Times, Trimmed, Write,
+};
 use crate::model::{Now, ProjectId, RunEvent, RunEventKind, write_message, write_message_of};
 
 /// How often history is trimmed by age where nothing is written.
@@ -282,7 +284,7 @@ impl Journal {
         if entry.is_watched {
             let frames = batch.frames(part, seq);
             write_frame(&mut frames.bytes, View::Events, &self.signer, &mut self.id_text, project, seq, &json);
-            frames.mark(number, place == Place::Last);
+            frames.mark(number, place == PlaceInRun::Last);
         }
         batch.work_of(part).count_message();
         let message = StoredMessage { seq, at, run: number, place, json: json.as_slice().into() };
@@ -342,14 +344,14 @@ impl Said<'_> {
     }
 
     /// Its run, and its place in that.
-    fn place(self) -> (Option<RunNumber>, Place) {
-        let Self::Run(number, event) = self else { return (None, Place::Middle) };
+    fn place(self) -> (Option<RunNumber>, PlaceInRun) {
+        let Self::Run(number, event) = self else { return (None, PlaceInRun::Middle) };
         let place = match event {
-            _ if event.is_first() => Place::First,
-            _ if event.is_last() => Place::Last,
+            _ if event.is_first() => PlaceInRun::First,
+            _ if event.is_last() => PlaceInRun::Last,
             // What a plan has become stands in the run's document, from which a fold begins.
-            _ if matches!(event.kind, RunEventKind::StepOutput(_) | RunEventKind::PlanChanged(_)) => Place::Middle,
-            _ => Place::Turn,
+            _ if matches!(event.kind, RunEventKind::StepOutput(_) | RunEventKind::PlanChanged(_)) => PlaceInRun::Middle,
+            _ => PlaceInRun::Turn,
         };
         (Some(number), place)
     }

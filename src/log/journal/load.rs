@@ -11,7 +11,7 @@ use super::reuse::Before;
 use super::unreadable::{Unreadable, stand_in};
 use super::{Journal, Outcome, ProjectEntry, RunEntry};
 use crate::log::protocol::{Delivery, Order};
-use crate::log::store::{EndedRun, Flow, OpenRun, Place, Recovered, RunNumber, RunSet, StoreError};
+use crate::log::store::{EndedRun, Flow, OpenRun, PlaceInRun, Recovered, RunNumber, RunSet, StoreError};
 use crate::log::views::read_event;
 use crate::model::{FIRST_REVISION, Now, Plan, ProjectId, RunState, is_noted};
 
@@ -285,7 +285,7 @@ impl Journal {
             first_seq.get_or_insert(message.seq);
             last_seq = Some(message.seq);
             // The others change no state.
-            if message.place != Place::Middle && problem.is_none() {
+            if message.place != PlaceInRun::Middle && problem.is_none() {
                 match read_event(message) {
                     Ok(event) => {
                         // What is left out is kept by itself since it was said.

@@ -37,7 +37,7 @@ use super::protocol::{
     Answer, Query, Refusal, ReplyTo, ResetReason, Resume, RunAtItsEnd, StartingPosition, WantedItems, WantedOutput,
     WantedRun,
 };
-use super::store::{Ends, Flow, History, Look, Place, Reader, RunNumber, StoreError};
+use super::store::{Ends, Flow, History, Look, PlaceInRun, Reader, RunNumber, StoreError};
 use super::views::RunView;
 use crate::auth::IdSigner;
 use crate::model::{FIRST_REVISION, ProjectId, RunId, RunState, StepId, StepStatus, shown_document};
@@ -209,7 +209,7 @@ impl Lookup {
                 return Flow::Stop;
             }
             marks.push((message.seq, bytes.len()));
-            has_last = stretch.run.is_some() && message.place == Place::Last;
+            has_last = stretch.run.is_some() && message.place == PlaceInRun::Last;
             Flow::More
         })?;
         Ok((Block::new(bytes, marks, up_to, has_last), is_full))

@@ -15,9 +15,9 @@ use super::outbox::Outbox;
 use super::plans::Plans;
 use crate::log::store::segment::Extent;
 use crate::log::store::{
-    AppendError, BeatError, DueRow, DueTimes, Flow, Head, KEY_AGE_MS, KeyRow, Place, PlanCounts, PlanRow, Retention,
-    RunRow, Store, StoreError, StoredMessage, StoredOutput, TOMBSTONE_AGE_MS, TOMBSTONES_MAX, Times, Trimmed,
-    WantedPlans, Write, item_weight,
+    AppendError, BeatError, DueRow, DueTimes, Flow, Head, KEY_AGE_MS, KeyRow, PlaceInRun, PlanCounts, PlanRow,
+    Retention, RunRow, Store, StoreError, StoredMessage, StoredOutput, TOMBSTONE_AGE_MS, TOMBSTONES_MAX, Times,
+    Trimmed, WantedPlans, Write, item_weight,
 };
 use crate::log::store::{EndedRun, Ends, History, OpenRun, Recovered, RecoveredProject, RunNumber};
 use crate::model::{OutputStream, PlanName, ProjectId, RunId, RunStatus, StepId, Timestamp};

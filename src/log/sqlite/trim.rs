@@ -14,7 +14,7 @@ use super::read::Totals;
 use super::slice::{RUN_COST, Slice};
 use super::{int, messages, nat, read, sql};
 use crate::log::store::segment::Extent;
-use crate::log::store::{Flow, Place, Retention, TOMBSTONES_MAX, message_weight};
+use crate::log::store::{Flow, PlaceInRun, Retention, TOMBSTONES_MAX, message_weight};
 use crate::model::{ProjectId, Timestamp};
 
 /// A project's count of messages may be above its limit by this part of it, so that a sweep, which has a price of its
@@ -426,7 +426,7 @@ impl<'a> Trimmer<'a> {
             if seq >= end {
                 return Ok(Flow::Stop);
             }
-            if let Some(run) = lying.run.filter(|run| lying.place != Place::Middle && runs.contains(run)) {
+            if let Some(run) = lying.run.filter(|run| lying.place != PlaceInRun::Middle && runs.contains(run)) {
                 let (at, place) = (int(lying.at.as_millis()), place_code(lying.place));
                 keep.execute((read::run_key(run), int(seq), at, place, lying.json))?;
             }

@@ -13,7 +13,7 @@ use super::slice::Slice;
 use super::{int, messages, nat, outbox, plans, read, sql};
 use crate::auth::TicketNote;
 use crate::log::store::segment::Extent;
-use crate::log::store::{Head, KeyRow, Place, RunMap, RunNumber, RunRow, StoredMessage, Write, item_weight};
+use crate::log::store::{Head, KeyRow, PlaceInRun, RunMap, RunNumber, RunRow, StoredMessage, Write, item_weight};
 use crate::model::{ProjectId, RunStatus, StepId, Timestamp};
 
 /// Bytes of a whole output that are one row: what is read of it is read by rows, each of them whole.
@@ -213,7 +213,7 @@ impl<'a> Writer<'a> {
         }
         known.tail = Some(growth.add(self.conn, known, message)?);
         match (message.run, message.place) {
-            (Some(run), Place::Last) => drop(self.lasts.insert(run, message.clone())),
+            (Some(run), PlaceInRun::Last) => drop(self.lasts.insert(run, message.clone())),
             (Some(run), place) => self.note_first(run, place, message)?,
             (None, _) => {}
         }
@@ -221,8 +221,8 @@ impl<'a> Writer<'a> {
     }
 
     /// The first message of a run is kept with it at its end, and so is remembered until then.
-    fn note_first(&mut self, number: RunNumber, place: Place, message: &StoredMessage) -> rusqlite::Result<()> {
-        if place == Place::First
+    fn note_first(&mut self, number: RunNumber, place: PlaceInRun, message: &StoredMessage) -> rusqlite::Result<()> {
+        if place == PlaceInRun::First
             && !self.memory.runs.contains_key(&number)
             && let Some(run) = self.open_run(number)?
         {
@@ -306,8 +306,8 @@ impl<'a> Writer<'a> {
         };
         let first_seq = first.as_ref().or(last.as_ref()).map(|message| int(message.seq));
         let ended_at = last.as_ref().map_or(run.created_at, |last| last.at);
-        let first = first.filter(|first| first.place == Place::First);
-        let outer: Vec<_> = first.into_iter().chain(last.filter(|last| last.place == Place::Last)).collect();
+        let first = first.filter(|first| first.place == PlaceInRun::First);
+        let outer: Vec<_> = first.into_iter().chain(last.filter(|last| last.place == PlaceInRun::Last)).collect();
         let bytes = (summary.len() + state.len()) as u64 + outer.iter().map(StoredMessage::weight).sum::<u64>();
         let mut rest = Vec::with_capacity(state.len() + 1024);
         put_bytes(&mut rest, state);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::log::fake_engine::TTL_MS;
 use crate::log::faulty::{Call, Disk, Fault};
-use crate::log::store::{DueTimes, Flow, Place, Store};
+use crate::log::store::{DueTimes, Flow, PlaceInRun, Store};
 use crate::log::{DuePage, MemoryStore, OutboxChange, WantedDue, WebhookFilter, Webhooks};
 use crate::model::Notable;
 
@@ -91,7 +91,7 @@ fn what_is_due_is_kept_with_the_last_message_or_not_at_all() {
         let count = |messages: &mut u32, rows: &mut u32| {
             disk.look(|store| {
                 let read = crate::log::store::History::messages(store, &p(), 0, None, &mut |message| {
-                    *messages += u32::from(message.place == Place::Last);
+                    *messages += u32::from(message.place == PlaceInRun::Last);
                     Flow::More
                 });
                 assert_eq!(read, Ok(()));

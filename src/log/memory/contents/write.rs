@@ -83,7 +83,7 @@ impl Contents {
         let log = &mut self.projects[run.project as usize];
         run.kept.retain(|message| message.place.outlasts_floor(true));
         let held = run.seqs.iter().filter_map(|&seq| log.message(seq));
-        let outer = held.filter(|message| matches!(message.place, Place::First | Place::Last));
+        let outer = held.filter(|message| matches!(message.place, PlaceInRun::First | PlaceInRun::Last));
         ended.outer_bytes = run.kept.iter().chain(outer).map(StoredMessage::weight).sum();
         log.ended.insert(number);
         self.run_bytes += ended.weight();

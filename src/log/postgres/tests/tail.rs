@@ -95,7 +95,7 @@ fn a_wish_reaches_the_runs_node_and_its_answer_the_one_that_asked() {
     assert!(found.open.is_empty() && found.settled.is_empty(), "{found:?}");
     let answer: Arc<[u8]> = b"yes"[..].into();
     let settled = Write::WishSettled { id: wish(1).id, answer: answer.clone() };
-    append_here(&mut owner, &[settled, message(1, 1, Some(number(2)), Place::Last), ended(2, 1)]).expect("kept");
+    append_here(&mut owner, &[settled, message(1, 1, Some(number(2)), PlaceInRun::Last), ended(2, 1)]).expect("kept");
     assert_eq!(owners_tail.wishes(&[]).map(|it| it.open), Ok(vec![]));
     let mut found = askers_tail.wishes(&waiting).expect("readable").settled;
     found.sort_by_key(|(id, _)| *id);
