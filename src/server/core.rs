@@ -190,7 +190,7 @@ impl<S: Socket> Server<S> {
     }
 
     /// A socket that can't be watched is given up, with its connection or stream.
-    pub fn abandon(&mut self, token: Token) {
+    pub fn abandon(&mut self, token: PollToken) {
         match self.sockets.owner(token) {
             Some(Owner::Connection(index)) => self.connections.doom(index as usize),
             Some(Owner::Stream(index)) => self.streams.hangup(index as usize),
@@ -199,7 +199,7 @@ impl<S: Socket> Server<S> {
     }
 
     /// The socket that a token names.
-    pub fn socket(&mut self, token: Token) -> Option<&mut S> {
+    pub fn socket(&mut self, token: PollToken) -> Option<&mut S> {
         match self.sockets.owner(token)? {
             Owner::Connection(index) => self.connections.socket(index as usize),
             Owner::Stream(index) => self.streams.socket(index as usize),

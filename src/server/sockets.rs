@@ -43,7 +43,7 @@ impl Sockets {
         self.open.insert(Open { owner: Owner::Connection(connection as u32), counted, _stream: None });
     }
 
-    pub(super) fn owner(&self, token: Token) -> Option<Owner> {
+    pub(super) fn owner(&self, token: PollToken) -> Option<Owner> {
         self.open.get(token.0).map(|open| open.owner)
     }
 
@@ -53,7 +53,7 @@ impl Sockets {
     }
 
     /// The address that the socket counts for, if it does for any.
-    pub(super) fn address(&self, token: Token) -> Option<IpAddr> {
+    pub(super) fn address(&self, token: PollToken) -> Option<IpAddr> {
         self.open.get(token.0)?.counted.as_ref()?.address()
     }
 
@@ -64,7 +64,7 @@ impl Sockets {
     }
 
     /// The socket is closed, and its places are given back.
-    pub(super) fn remove(&mut self, token: Token) {
+    pub(super) fn remove(&mut self, token: PollToken) {
         self.open.remove(token.0);
     }
 

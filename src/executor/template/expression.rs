@@ -18,7 +18,7 @@ use super::text::string_end;
 
 /// The most lexemes of one expression. Jinja's compiler recurses once for each operator in a row, so this bounds the
 /// stack that it takes: tests try the worst of each kind on 2 MiB, in a debug build.
-const TOKENS_MAX: usize = 500;
+const LEXEMES_MAX: usize = 500;
 
 /// Names that are no values.
 const KEYWORDS: &[&str] =
@@ -388,8 +388,8 @@ fn lexemes(text: &str) -> Result<Vec<Lexeme<'_>>, Cow<'static, str>> {
             start += first.len_utf8();
             continue;
         }
-        if lexemes.len() == TOKENS_MAX {
-            return Err(format!("the expression has more than {TOKENS_MAX} lexemes").into());
+        if lexemes.len() == LEXEMES_MAX {
+            return Err(format!("the expression has more than {LEXEMES_MAX} tokens").into());
         }
         let (kind, length) = match follows(&lexemes) {
             Follows::Steps if is_id_byte_char(first) => (Kind::StepId, run(&text[start..], is_id_byte_char)),

@@ -303,7 +303,7 @@ impl<S: Socket> Connections<S> {
     }
 
     /// Takes out those that have ended. `forget` is told what the poll knew the socket of each by.
-    pub(super) fn reap(&mut self, mut forget: impl FnMut(Token)) {
+    pub(super) fn reap(&mut self, mut forget: impl FnMut(PollToken)) {
         while let Some(index) = self.doomed.pop() {
             let connection = self.slab.remove(index);
             self.weight -= connection.weight;

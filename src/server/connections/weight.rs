@@ -44,7 +44,7 @@ impl<S: Socket> Connections<S> {
     /// Where they hold too much, those that hold most, until a quarter of the room would be free without them: so the next
     /// ones do not lead here at once. The heaviest first of whichever address holds most then, as `address` tells; one that
     /// counts for none is taken by itself. Each is to be ended, and [let go of](Self::lighten).
-    pub(in crate::server) fn overweight(&self, address: impl Fn(Token) -> Option<IpAddr>) -> Vec<usize> {
+    pub(in crate::server) fn overweight(&self, address: impl Fn(PollToken) -> Option<IpAddr>) -> Vec<usize> {
         if !self.holds_too_much() {
             return Vec::new();
         }
@@ -63,7 +63,7 @@ impl<S: Socket> Connections<S> {
     }
 
     /// Those that hold anything, by whose they are.
-    fn clients(&self, address: impl Fn(Token) -> Option<IpAddr>) -> Vec<Client> {
+    fn clients(&self, address: impl Fn(PollToken) -> Option<IpAddr>) -> Vec<Client> {
         let (mut clients, mut places) = (Vec::<Client>::new(), HashMap::new());
         for (index, connection) in self.slab.iter().filter(|(_, connection)| connection.weight > 0) {
             let next = clients.len();
