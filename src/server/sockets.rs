@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use slab::Slab;
 
-use super::admission::{Counted, Place};
+use super::admission::{Counted, Permit};
 
 /// Which socket: what the poll knows it by. It keeps its token when its connection becomes a stream, so that the poll
 /// need not be told.
@@ -28,8 +28,8 @@ struct Open {
     owner: Owner,
     /// What it counts for: an address, or the reserve.
     counted: Option<Counted>,
-    /// Its place among the streams of its token.
-    _stream: Option<Place>,
+    /// Its permit among the streams of its auth token.
+    _stream: Option<Permit>,
 }
 
 impl Sockets {
@@ -58,12 +58,12 @@ impl Sockets {
     }
 
     /// The socket is a stream's from now on.
-    pub(super) fn hand_to_stream(&mut self, token: PollToken, stream: usize, place: Option<Place>) {
+    pub(super) fn hand_to_stream(&mut self, token: PollToken, stream: usize, permit: Option<Permit>) {
         let open = &mut self.open[token.0];
-        (open.owner, open._stream) = (Owner::Stream(stream as u32), place);
+        (open.owner, open._stream) = (Owner::Stream(stream as u32), permit);
     }
 
-    /// The socket is closed, and its places are given back.
+    /// The socket is closed, and its permits are given back.
     pub(super) fn remove(&mut self, token: PollToken) {
         self.open.remove(token.0);
     }
