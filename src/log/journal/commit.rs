@@ -146,7 +146,7 @@ impl Journal {
         if batch.has_due {
             self.trim_outbox();
         }
-        batch.work.note_held(self.what_is_held());
+        batch.work.set_gauges(self.gauges());
     }
 
     /// Tickets that were spent on other nodes are not spent here once more.

@@ -104,7 +104,7 @@ impl Journal {
             true => Ok(()),
             false => {
                 self.catch_up(&moved, now, outcome)?;
-                outcome.deliveries.push(Delivery::Worked(self.held()));
+                outcome.deliveries.push(Delivery::Worked(self.work()));
                 Ok(())
             }
         }

@@ -49,7 +49,7 @@ impl PostgresTail {
             Err(Failure::Lost(_)) => self.conn.query(sql, values),
             rows => rows,
         };
-        rows.map_err(|failure| failure.at(self.conn.place().shown()))
+        rows.map_err(|failure| failure.at(self.conn.address().shown()))
     }
 
     /// Where no notice comes, a probe is looked for.
@@ -71,12 +71,12 @@ impl Tail for PostgresTail {
             self.look_for_probe()?;
             return Ok(hints);
         }
-        let made = self.conn.ensure().map_err(|failure| failure.at(self.conn.place().shown()))?;
+        let made = self.conn.ensure().map_err(|failure| failure.at(self.conn.address().shown()))?;
         if std::mem::replace(&mut self.heard, made) != made {
             hints.is_anything = true;
             return Ok(hints);
         }
-        let told = self.conn.wait(up_to).map_err(|failure| failure.at(self.conn.place().shown()))?;
+        let told = self.conn.wait(up_to).map_err(|failure| failure.at(self.conn.address().shown()))?;
         let node = self.me.node();
         for text in told {
             if let Some(number) = notice::read(&text, node, &mut hints) {

@@ -289,7 +289,7 @@ impl Trimmer {
     fn write_rows(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
         let mut conn = self.conn.borrow_mut();
         let rows = conn.query(sql, values);
-        rows.map_err(|failure| failure.at(conn.place().shown()))
+        rows.map_err(|failure| failure.at(conn.address().shown()))
     }
 
     /// How many went of what is let go.
@@ -528,7 +528,7 @@ impl Trim<'_> {
         self.has_shrunk(project);
         let steps: Vec<_> = runs.iter().map(|run| Step { sql: sql::DROP_RUN, values: vec![run] }).collect();
         let mut conn = self.store.conn.borrow_mut();
-        let dropped = conn.run(Together::No, &steps).map_err(|failure| failure.at(conn.place().shown()));
+        let dropped = conn.run(Together::No, &steps).map_err(|failure| failure.at(conn.address().shown()));
         drop(conn);
         for row in dropped?.iter().flatten() {
             let weight: Option<i64> = get(row, 0)?;

@@ -167,7 +167,7 @@ fn what_is_too_much_for_a_webhook_is_given_up_and_counted() {
         bench.end(run, completed());
     }
     assert_eq!(bench.told_to("w"), ["r3", "r4"]);
-    assert_eq!(bench.journal.held().held().webhooks_dropped, 2);
+    assert_eq!(bench.journal.work().gauges().webhooks_dropped, 2);
 }
 
 #[test]

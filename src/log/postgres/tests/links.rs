@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::super::connection::{Connection, Step, Together};
 use super::super::failure::Failure;
-use super::super::place::PostgresPlace;
+use super::super::address::DatabaseAddress;
 use super::*;
 
 fn connection(url: &str, call_max: Duration) -> Connection {
-    let place = PostgresPlace::parse(url, call_max).unwrap_or_else(|error| panic!("{error}"));
+    let address = DatabaseAddress::parse(url, call_max).unwrap_or_else(|error| panic!("{error}"));
     Connection::new(place.into(), call_max).expect("a runtime")
 }
 
