@@ -20,8 +20,8 @@ use tokio::time::{timeout, timeout_at};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Row, Socket, Statement};
 
-use super::failure::{Failure, code};
 use super::address::DatabaseAddress;
+use super::failure::{Failure, code};
 use super::tls::Secured;
 
 /// What a link carries in a second at least: a call that takes more with it may take longer.

@@ -18,6 +18,7 @@
 //! - [`notice`]: the notifications between nodes; [`telling`]: when they are sent with an append; [`noted`]:
 //!   notifications about tickets
 
+mod address;
 mod codes;
 mod columns;
 mod connection;
@@ -30,7 +31,6 @@ mod membership;
 mod noted;
 mod notice;
 mod open;
-mod address;
 mod plan_columns;
 mod projects;
 mod read;

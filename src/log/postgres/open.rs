@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Row;
 
+use super::address::DatabaseAddress;
 use super::codes::{get, int, ms};
 use super::connection::{Connection, Step, Together};
 use super::contention::Contention;
@@ -14,7 +15,6 @@ use super::failure::Failure;
 use super::housekeeping::Housekeeping;
 use super::lease::PostgresLease;
 use super::membership::{Membership, new_node};
-use super::address::DatabaseAddress;
 use super::read::Reading;
 use super::settings::{PostgresSettings, PostgresWake};
 use super::tail::PostgresTail;
@@ -66,8 +66,8 @@ struct Engine {
 pub(super) fn open(url: &str, seed: &Seed, settings: PostgresSettings, now: Timestamp) -> Result<Opened, OpenError> {
     let address = Arc::new(DatabaseAddress::parse(url, settings.call_max())?);
     let connection = || {
-        let connection = Connection::new(place.clone(), settings.call_max());
-        connection.map_err(|failure| OpenError(format!("{}: {failure}", place.shown())))
+        let connection = Connection::new(address.clone(), settings.call_max());
+        connection.map_err(|failure| OpenError(format!("{}: {failure}", address.shown())))
     };
     let mut conn = connection()?;
     // This node holds no lease so far, and nobody waits for it.
