@@ -141,7 +141,7 @@ impl Contents {
         }
         if *of_attempt != attempt {
             self.run_bytes -= output.weight();
-            (*of_attempt, *output) = (attempt, HeldOutput::default());
+            (*of_attempt, *output) = (attempt, OutputContent::default());
         }
         let piece = match stream {
             OutputStream::Stdout => &mut output.stdout,
