@@ -159,7 +159,7 @@ impl TailThread {
         let with_more = self.follow(look.projects.as_deref(), &mut found.commands)?;
         if look.wishes {
             let wishes = self.tail.wishes(&self.hands.wishes())?;
-            if !wishes.open.is_empty() || !wishes.settled.is_empty() {
+            if !wishes.open.is_empty() || !wishes.answered.is_empty() {
                 found.commands.push(Command::Wishes(wishes));
             }
         }

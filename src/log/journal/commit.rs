@@ -106,7 +106,7 @@ impl Journal {
                 Err(AppendError::Conflict(heads)) => self.give_way(heads, commands, batch, now, outcome)?,
             }
         }
-        self.settle(batch);
+        self.apply_steerings(batch);
         Ok(())
     }
 
@@ -176,7 +176,7 @@ impl Journal {
             self.touched.project(project);
         }
         outcome.moved.extend(batch.heads().iter().map(|head| head.project.clone()));
-        outcome.has_wishes |= batch.writes().iter().any(|it| matches!(it, Write::Wish(_) | Write::WishSettled { .. }));
+        outcome.has_wishes |= batch.writes().iter().any(|it| matches!(it, Write::Wish(_) | Write::WishAnswered { .. }));
     }
 
     /// Makes what a command changes, which has this place in its batch.

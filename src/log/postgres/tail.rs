@@ -119,12 +119,12 @@ impl Tail for PostgresTail {
         let open = self.query(sql::OPEN_WISHES, &[&&node.0[..]])?;
         let open = open.iter().map(wish).collect::<Result<_, _>>()?;
         if waiting.is_empty() {
-            return Ok(Wishes { open, settled: Vec::new() });
+            return Ok(Wishes { open, answered: Vec::new() });
         }
         let ids: Vec<&[u8]> = waiting.iter().map(|id| &id.0[..]).collect();
-        let settled = self.query(sql::SETTLED_WISHES, &[&ids])?;
-        let settled = settled.iter().map(|row| Ok((wish_id(row)?, bytes(row, 1)?))).collect::<Result<_, _>>()?;
-        Ok(Wishes { open, settled })
+        let answered = self.query(sql::ANSWERED_WISHES, &[&ids])?;
+        let answered = answered.iter().map(|row| Ok((wish_id(row)?, bytes(row, 1)?))).collect::<Result<_, _>>()?;
+        Ok(Wishes { open, answered })
     }
 
     fn published(&mut self, max: usize, put_off: &[ProjectId]) -> Result<Vec<Outgoing>, StoreError> {

@@ -149,7 +149,7 @@ impl<'a> Writer<'a> {
             Write::Outbox(change) => outbox::change(self.conn, change),
             Write::Plan(change) => plans::change(self.conn, change),
             // Of stores that are shared alone.
-            Write::Wish(_) | Write::WishSettled { .. } | Write::Drained(_) => Ok(()),
+            Write::Wish(_) | Write::WishAnswered { .. } | Write::Drained(_) => Ok(()),
         }
     }
 

@@ -116,7 +116,7 @@ pub enum Write {
     /// A wish for a run of another node, until that one has answered it. Only where a store [is shared](super::Store::is_shared).
     Wish(Box<WishRow>),
     /// The answer to one: JSON, of whoever made it. It stays for whoever waits for it, for as long as a key does.
-    WishSettled {
+    WishAnswered {
         /// The wish.
         id: WishId,
         /// The answer.
@@ -140,7 +140,7 @@ impl Write {
             Self::OutputsKept { .. } => 0,
             Self::Item { row, .. } => item_weight(row),
             Self::Key(_) | Self::CancelRequested(_) | Self::Ticket(_) | Self::Outbox(_) | Self::Plan(_) => 0,
-            Self::Wish(_) | Self::WishSettled { .. } | Self::Drained(_) => 0,
+            Self::Wish(_) | Self::WishAnswered { .. } | Self::Drained(_) => 0,
         }
     }
 

@@ -193,8 +193,8 @@ pub struct WishRow {
 /// What there is of wishes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wishes {
-    /// Those for runs of this node that are not settled, the oldest first.
+    /// Those for runs of this node that are not answered, the oldest first.
     pub open: Vec<WishRow>,
     /// Answers to those that this node waits for. A wish of a run that has ended without an answer has an empty one.
-    pub settled: Vec<(WishId, Arc<[u8]>)>,
+    pub answered: Vec<(WishId, Arc<[u8]>)>,
 }

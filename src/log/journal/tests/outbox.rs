@@ -145,7 +145,7 @@ fn what_became_of_it_is_kept() {
     bench.end("r2", completed());
     let ids: Vec<_> = bench.due("w", 1000).events.iter().map(|event| event.id).collect();
     let next_at = bench.now.wall.plus_millis(500);
-    let changes = vec![OutboxChange::Settled(ids[0]), OutboxChange::PutOff { id: ids[1], attempts: 1, next_at }];
+    let changes = vec![OutboxChange::Done(ids[0]), OutboxChange::PutOff { id: ids[1], attempts: 1, next_at }];
     assert!(matches!(bench.ask(Command::Outbox { changes, reply: reply_to(0) }), Answer::Noted));
     let page = bench.due("w", 1000);
     assert_eq!((page.events.len(), page.next_at, page.waiting), (0, Some(next_at), 1));
@@ -154,7 +154,7 @@ fn what_became_of_it_is_kept() {
     assert_eq!((page.events.len(), page.events[0].attempts, page.next_at), (1, 1, None));
 
     disk.set(Fault::Always(Call::WRITES));
-    let changes = vec![OutboxChange::Settled(ids[1])];
+    let changes = vec![OutboxChange::Done(ids[1])];
     let answer = bench.ask(Command::Outbox { changes, reply: reply_to(0) });
     assert!(matches!(answer, Answer::Refused(Refusal::StoreUnavailable)), "{answer:?}");
 }

@@ -21,7 +21,7 @@ impl Contents {
             }
             Write::OutputsKept { number, of, steps } => self.keep_outputs(*number, *of, steps),
             // The last of these are of stores that are shared alone.
-            Write::Ticket(_) | Write::Wish(_) | Write::WishSettled { .. } | Write::Drained(_) => {}
+            Write::Ticket(_) | Write::Wish(_) | Write::WishAnswered { .. } | Write::Drained(_) => {}
             Write::Outbox(change) => self.outbox.change(change),
             Write::Plan(change) => self.plans.change(change),
             Write::Item { number, step, item, row } => self.write_item(*number, step, *item, row),

@@ -92,12 +92,12 @@ fn a_wish_reaches_the_runs_node_and_its_answer_the_one_that_asked() {
     assert_eq!(owners_tail.wishes(&[]).map(|it| it.open), Ok(vec![wish(1), wish(2)]));
     let waiting = [wish(1).id, wish(2).id];
     let found = askers_tail.wishes(&waiting).expect("readable");
-    assert!(found.open.is_empty() && found.settled.is_empty(), "{found:?}");
+    assert!(found.open.is_empty() && found.answered.is_empty(), "{found:?}");
     let answer: Arc<[u8]> = b"yes"[..].into();
-    let settled = Write::WishSettled { id: wish(1).id, answer: answer.clone() };
-    append_here(&mut owner, &[settled, message(1, 1, Some(number(2)), PlaceInRun::Last), ended(2, 1)]).expect("kept");
+    let answered = Write::WishAnswered { id: wish(1).id, answer: answer.clone() };
+    append_here(&mut owner, &[answered, message(1, 1, Some(number(2)), PlaceInRun::Last), ended(2, 1)]).expect("kept");
     assert_eq!(owners_tail.wishes(&[]).map(|it| it.open), Ok(vec![]));
-    let mut found = askers_tail.wishes(&waiting).expect("readable").settled;
+    let mut found = askers_tail.wishes(&waiting).expect("readable").answered;
     found.sort_by_key(|(id, _)| *id);
     assert_eq!(found, [(wish(1).id, answer), (wish(2).id, Arc::default())], "of a run that has ended it is empty");
 }

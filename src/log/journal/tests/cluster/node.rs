@@ -140,7 +140,7 @@ impl Node {
             found.push(Command::Follow(followed));
         }
         match self.tail.wishes(&self.journal.waiting_wishes().all()) {
-            Ok(wishes) if !wishes.open.is_empty() || !wishes.settled.is_empty() => found.push(Command::Wishes(wishes)),
+            Ok(wishes) if !wishes.open.is_empty() || !wishes.answered.is_empty() => found.push(Command::Wishes(wishes)),
             _ => {}
         }
         // More than one may take it on itself.
