@@ -85,7 +85,7 @@ fn read_plan(
     checker.check_ancestry();
     checker.check_head();
     let Checker { issues, mentions, .. } = checker;
-    settle(&mut draft, mentions);
+    resolve_references(&mut draft, mentions);
     draft.absorb(issues);
     draft.finish()
 }
@@ -256,7 +256,7 @@ impl Checker<'_> {
 }
 
 /// Notes in the draft what the steps' templates and conditions came to.
-fn settle(draft: &mut Draft, mentions: Vec<Mention>) {
+fn resolve_references(draft: &mut Draft, mentions: Vec<Mention>) {
     let mut references = vec![Vec::new(); draft.steps().len()];
     for Mention { step, target, .. } in mentions {
         references[step].push(target);
@@ -267,7 +267,7 @@ fn settle(draft: &mut Draft, mentions: Vec<Mention>) {
             Some(Items::Expression(items)) => Some(unwrap_condition(items)),
             _ => None,
         };
-        draft.settle(step, references, condition.as_deref(), items.as_deref());
+        draft.set_expressions(step, references, condition.as_deref(), items.as_deref());
     }
 }
 

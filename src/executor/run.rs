@@ -433,7 +433,7 @@ impl Run {
     }
 
     /// Notes which failed step, if any, `step` is or descends from. Its dependencies are settled before it.
-    fn settle_blame(&mut self, step: usize) {
+    fn assign_blame(&mut self, step: usize) {
         let state = &self.state.steps[step];
         self.blame[step] = if state.status == StepStatus::Failed && !state.continued {
             Some(step)

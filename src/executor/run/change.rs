@@ -241,7 +241,7 @@ impl Run {
             self.unended[step.level] += usize::from(!state.status.is_ended());
         }
         self.blame = vec![None; plan.steps.len()];
-        plan.levels.iter().flatten().for_each(|&step| self.settle_blame(step));
+        plan.levels.iter().flatten().for_each(|&step| self.assign_blame(step));
         let ended = self.eager.take().map(|eager| eager.into_ended(&now));
         self.eager = Eager::of(&plan);
         if let Some(ended) = ended {

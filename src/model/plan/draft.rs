@@ -120,7 +120,13 @@ impl Draft {
     }
 
     /// Notes the steps whose outputs this step names, its condition and the expression of its items without wrapping.
-    pub fn settle(&mut self, step: usize, references: Vec<usize>, conditional: Option<&str>, items: Option<&str>) {
+    pub fn set_expressions(
+        &mut self,
+        step: usize,
+        references: Vec<usize>,
+        conditional: Option<&str>,
+        items: Option<&str>,
+    ) {
         let step = &mut self.steps[step];
         step.references = references;
         step.conditional = conditional.map(Into::into);

@@ -257,7 +257,7 @@ impl<M: Medium> World<M> {
     }
 
     /// Everything that can happen without the clock, a client or a worker happens.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn run_until_idle(&mut self) {
         for _ in 0..10_000 {
             let is_busy = self.turn(usize::MAX);
             self.intake();
@@ -273,7 +273,7 @@ impl<M: Medium> World<M> {
             let is_ready = (0..self.clients.len()).any(|client| self.is_ready(client));
             let has_news = self.shop.has_news(self.now);
             if !is_busy && !waits && !is_ready && self.unsent.is_empty() && !has_news {
-                let Some(at) = self.server.next_release() else { return self.check_settled() };
+                let Some(at) = self.server.next_release() else { return self.check_idle() };
                 self.meet("held back");
                 self.pass(at.saturating_sub(self.now.mono));
             }
