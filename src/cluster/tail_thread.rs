@@ -201,10 +201,10 @@ impl TailThread {
         if standings.is_empty() {
             return Ok(Vec::new());
         }
-        let behind = self.tail.behind(&standings, BYTES_MAX)?;
-        let with_more = with_more(&standings, &behind);
-        if !behind.is_empty() {
-            commands.push(Command::Follow(behind));
+        let changes = self.tail.changes_since(&standings, BYTES_MAX)?;
+        let with_more = with_more(&standings, &changes);
+        if !changes.is_empty() {
+            commands.push(Command::Follow(changes));
         }
         Ok(with_more)
     }

@@ -262,7 +262,7 @@ impl<S: Store> Tail for FakeTail<S> {
         Ok(Hints::default())
     }
 
-    fn behind(&mut self, standings: &[Standing], _bytes_max: usize) -> Result<Vec<Followed>, StoreError> {
+    fn changes_since(&mut self, standings: &[Standing], _bytes_max: usize) -> Result<Vec<Followed>, StoreError> {
         self.disk.with(|shared| {
             shared.admit(Call::Read)?;
             let mut all = Vec::new();

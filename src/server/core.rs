@@ -318,9 +318,9 @@ impl<S: Socket> Server<S> {
         self.is_drained
     }
 
-    /// Whether the log has room for what comes.
-    pub fn set_behind(&mut self, is_behind: bool) {
-        self.admission.set_log_behind(is_behind);
+    /// Whether the queue of the log is full.
+    pub fn set_log_full(&mut self, is_full: bool) {
+        self.admission.set_log_full(is_full);
     }
 
     /// Rounds of writes have ended; `clock` tells when.

@@ -417,8 +417,8 @@ impl<C: Control> EventLoop<C> {
         }
         if !self.unsent.is_empty() {
             self.unsent = self.hands.send(std::mem::take(&mut self.unsent)).err().unwrap_or_default();
-            let is_behind = !self.unsent.is_empty();
-            self.server.set_behind(is_behind);
+            let is_full = !self.unsent.is_empty();
+            self.server.set_log_full(is_full);
         }
         self.server.metrics.log_waiting = self.hands.log.waiting();
         self.server.metrics.inbox_waiting = self.inbox.waiting();

@@ -300,7 +300,7 @@ impl<S: Write> Stream<S> {
         let (mut gathered, mut end) = (0, backlog.newest());
         let (mut bytes, mut is_over) = (Vec::new(), false);
         let extra = self.extra();
-        while let Some(frame) = backlog.frame_behind(seq) {
+        while let Some(frame) = backlog.frame_after(seq) {
             seq = frame.seq;
             if extra.only_run.is_some() && frame.run != extra.only_run {
                 continue;

@@ -203,7 +203,7 @@ impl Journal {
     }
 
     /// What the loop was not sent of a watched project's messages, all behind `sent`; the newest of it where that is much.
-    pub(super) fn frames_behind(&mut self, project: &ProjectId, sent: u64) -> Result<Option<Frames>, StoreError> {
+    pub(super) fn frames_after(&mut self, project: &ProjectId, sent: u64) -> Result<Option<Frames>, StoreError> {
         if self.newest(project)? <= sent {
             return Ok(None);
         }

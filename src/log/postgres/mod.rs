@@ -207,7 +207,7 @@ impl Store for PostgresStore {
         self.rows(sql::STANDINGS, &[&names])?.iter().map(standing).collect()
     }
 
-    fn standings_behind(&self, after: Option<&ProjectId>, limit: usize) -> Result<Vec<Standing>, StoreError> {
+    fn standings_after(&self, after: Option<&ProjectId>, limit: usize) -> Result<Vec<Standing>, StoreError> {
         let after = after.map_or("", ProjectId::as_str);
         self.rows(sql::STANDINGS_BEHIND, &[&after, &int(limit as u64)])?.iter().map(standing).collect()
     }

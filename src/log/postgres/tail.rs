@@ -88,7 +88,7 @@ impl Tail for PostgresTail {
         Ok(hints)
     }
 
-    fn behind(&mut self, standings: &[Standing], bytes_max: usize) -> Result<Vec<Followed>, StoreError> {
+    fn changes_since(&mut self, standings: &[Standing], bytes_max: usize) -> Result<Vec<Followed>, StoreError> {
         if standings.is_empty() {
             return Ok(Vec::new());
         }

@@ -506,13 +506,13 @@ impl Trim<'_> {
             Bound::Seq(seq) => Ok((seq < next_seq).then_some(seq.max(segment.first_seq))),
             Bound::Time(before) => Ok((segment.last_at >= before).then_some(segment.first_seq)),
             Bound::Bytes(0) => Ok(Some(segment.first_seq)),
-            Bound::Bytes(bytes) if bytes < segment.bytes => self.seq_behind(project, segment, bytes),
+            Bound::Bytes(bytes) if bytes < segment.bytes => self.seq_after(project, segment, bytes),
             Bound::Bytes(_) => Ok(None),
         }
     }
 
     /// The first message of a segment that so many bytes are before, if any is.
-    fn seq_behind(&self, project: i64, segment: &Segment, bytes: u64) -> Result<Option<u64>, StoreError> {
+    fn seq_after(&self, project: i64, segment: &Segment, bytes: u64) -> Result<Option<u64>, StoreError> {
         let rows = self.store.rows(sql::WEIGHTS, &[&project, &int(segment.first_seq), &int(segment.count)])?;
         let mut passed = 0;
         for (row, seq) in rows.iter().zip(segment.first_seq..) {

@@ -387,13 +387,13 @@ impl<'a> Trimmer<'a> {
             Bound::Seq(seq) => Ok((seq < extent.next_seq()).then_some(seq.max(extent.first_seq))),
             Bound::Time(before) => Ok((extent.last_at >= before).then_some(extent.first_seq)),
             Bound::Bytes(0) => Ok(Some(extent.first_seq)),
-            Bound::Bytes(bytes) if bytes < extent.bytes => self.seq_behind(project, extent, bytes),
+            Bound::Bytes(bytes) if bytes < extent.bytes => self.seq_after(project, extent, bytes),
             Bound::Bytes(_) => Ok(None),
         }
     }
 
     /// The first message of a segment that so many bytes are before, if any is.
-    fn seq_behind(&self, project: i64, extent: &Extent, bytes: u64) -> rusqlite::Result<Option<u64>> {
+    fn seq_after(&self, project: i64, extent: &Extent, bytes: u64) -> rusqlite::Result<Option<u64>> {
         let (mut passed, mut found) = (0, None);
         messages::each_message(self.conn, project, extent.first_seq, |seq, lying| {
             let is_found = passed >= bytes;

@@ -150,7 +150,7 @@ pub trait Store: History + Send {
     ///
     /// # Errors
     /// Where it can't be read.
-    fn standings_behind(&self, _after: Option<&ProjectId>, _limit: usize) -> Result<Vec<Standing>, StoreError> {
+    fn standings_after(&self, _after: Option<&ProjectId>, _limit: usize) -> Result<Vec<Standing>, StoreError> {
         Ok(Vec::new())
     }
 

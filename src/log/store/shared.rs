@@ -73,7 +73,7 @@ pub trait Tail: Send {
     ///
     /// # Errors
     /// Where it can't be read.
-    fn behind(&mut self, standings: &[Standing], bytes_max: usize) -> Result<Vec<Followed>, StoreError>;
+    fn changes_since(&mut self, standings: &[Standing], bytes_max: usize) -> Result<Vec<Followed>, StoreError>;
 
     /// What is wanted of this node's runs, and what came of the wishes that this node waits for.
     ///

@@ -55,7 +55,7 @@ pub(super) struct Admission {
     is_draining: bool,
     is_store_down: bool,
     /// The log has no room for more.
-    is_log_behind: bool,
+    is_log_full: bool,
 }
 
 /// A connection that is let in.
@@ -95,7 +95,7 @@ impl Admission {
             meter: PublishMeter::default(),
             is_draining: false,
             is_store_down: false,
-            is_log_behind: false,
+            is_log_full: false,
         }
     }
 
@@ -184,13 +184,13 @@ impl Admission {
         self.is_store_down
     }
 
-    /// Whether the log has room for what comes.
-    pub(super) fn set_log_behind(&mut self, is_behind: bool) {
-        self.is_log_behind = is_behind;
+    /// Whether the queue of the log is full.
+    pub(super) fn set_log_full(&mut self, is_full: bool) {
+        self.is_log_full = is_full;
     }
 
-    pub(super) fn is_log_behind(&self) -> bool {
-        self.is_log_behind
+    pub(super) fn is_log_full(&self) -> bool {
+        self.is_log_full
     }
 
     fn condition(&self) -> Condition {
@@ -198,7 +198,7 @@ impl Admission {
             Condition::Draining
         } else if self.is_store_down {
             Condition::StoreDown
-        } else if self.is_log_behind {
+        } else if self.is_log_full {
             Condition::Overloaded
         } else {
             Condition::Serving

@@ -74,7 +74,7 @@ pub(super) struct World<M: Medium> {
     pub(super) wishes: VecDeque<ChildWish>,
     pub(super) nursery: Nursery,
     /// The server was told that the log is too far behind for it to take work.
-    pub(super) is_behind: bool,
+    pub(super) is_log_full: bool,
     /// When that was last the case.
     pub(super) overloaded_at: Option<Duration>,
     /// When there were last so many connections of proxies that one more of the same client may be refused.
@@ -155,7 +155,7 @@ impl<M: Medium> World<M> {
             inbox: VecDeque::new(),
             intake: VecDeque::new(),
             wishes: VecDeque::new(),
-            is_behind: false,
+            is_log_full: false,
             overloaded_at: None,
             proxies_crowded_at: None,
             down_at: None,
@@ -273,7 +273,7 @@ impl<M: Medium> World<M> {
             let is_ready = (0..self.clients.len()).any(|client| self.is_ready(client));
             let has_news = self.shop.has_news(self.now);
             if !is_busy && !waits && !is_ready && self.unsent.is_empty() && !has_news {
-                let Some(at) = self.server.next_release() else { return self.check_idle() };
+                let Some(at) = self.server.next_release() else { return self.check_overdue() };
                 self.meet("held back");
                 self.pass(at.saturating_sub(self.now.mono));
             }

@@ -67,7 +67,7 @@ impl<S: Write> ConnectionManager<S> {
     fn serve_backlog(&mut self, index: u32, now_ms: u32) {
         let stream = &mut self.streams[index as usize];
         let backlog = self.watched.backlog(stream.channel);
-        let Some(bytes) = backlog.behind(stream.cursor) else { return self.want_page(index) };
+        let Some(bytes) = backlog.bytes_after(stream.cursor) else { return self.want_page(index) };
         if bytes.is_empty() {
             // Whatever is behind the cursor says nothing in this form.
             stream.cursor = stream.cursor.max(Cursor::after(backlog.newest()));

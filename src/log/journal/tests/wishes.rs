@@ -36,7 +36,7 @@ impl Node {
     /// Learns what others have written, and what came of wishes.
     fn look(&mut self) -> Outcome {
         let standings = self.bench.journal.standings().all();
-        let followed = self.tail.behind(&standings, usize::MAX).expect("it can be read");
+        let followed = self.tail.changes_since(&standings, usize::MAX).expect("it can be read");
         let wishes = self.wishes();
         self.bench.handle(vec![Command::Follow(followed), Command::Wishes(wishes)])
     }
