@@ -7,10 +7,9 @@ mod random;
 use std::collections::HashMap;
 
 use super::store::{
-    AppendError, Head, KEY_AGE_MS, KeyRow, PlaceInRun, Retention, RunRow, Store, StoredMessage, StoredOutput,
-    TOMBSTONE_AGE_MS, Write,
+    AppendError, Head, Identity, KEY_AGE_MS, KeyRow, PlaceInRun, Recovered, RecoveredProject, Retention, RunRow, Store,
+    StoredMessage, StoredOutput, TOMBSTONE_AGE_MS, Write,
 };
-use super::store::{Identity, Recovered, RecoveredProject};
 use super::testing::{
     KEEP_ALL, TempDir, at, created, ended, key, listed, message, messages, number, project, read, run_id, seqs,
     seqs_of_run, step,
