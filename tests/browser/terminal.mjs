@@ -4,7 +4,7 @@ import path from 'node:path';
 import { PROGRAM, ROOT, launchBrowser } from './program.mjs';
 
 const [file = '/tmp/terminal.png', seconds = '4'] = process.argv.slice(2);
-const [COLUMNS, LINES] = [100, 28];
+const [COLUMNS, LINES] = [108, 28];
 const tmux = (...words) => execFileSync('tmux', ['-L', 'stepcast-picture', ...words], { cwd: ROOT, encoding: 'utf8' });
 
 const command = `${PROGRAM} run examples/plans/ci.json --config examples/stepcast.toml; sleep 60`;
