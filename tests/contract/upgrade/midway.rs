@@ -1,6 +1,6 @@
 //! Processes that die, hang or are told to end in the middle of an upgrade.
 
-use std::fs::{self, read_to_string};
+use std::fs::{self, File, read_to_string};
 use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -51,6 +51,43 @@ fn an_upgrade_that_failed_at_its_end_left_threads_behind_that_obeyed_signals_twi
     second.signal(Signal::TERM);
     second.until_ended();
     assert_eq!(server.log().iter().filter(|line| line.ends_with("serve: stopped")).count(), 2, "{:?}", server.log());
+}
+
+/// A server whose upgrade has just failed, because someone else has the lock of its store until it is dropped.
+fn without_a_store(directory: &TempDirectory) -> (Server, Connection, File) {
+    let (server, new) = held_up(directory);
+    let mut connection = Connection::open(server.address);
+    assert_eq!(ask(&mut connection, &server, &publish(1)).status, 202);
+    // Nobody but the thief comes for the lock meanwhile.
+    kill_process(new, Signal::STOP).expect("it waits");
+    let lock = File::options().write(true).open(directory.join("data").join("lock")).expect("the store's lock");
+    open_gate(directory);
+    lock.lock().expect("nobody interrupts it");
+    kill_process(new, Signal::CONT).expect("it waits");
+    let line = server.until_logged("upgrade failed: ", 1);
+    assert!(line.contains("ended before it started serving (exit status: 1)"), "{line}");
+    // A store that was not free at once was the end of the old process.
+    server.until_logged("in use by another stepcast process; trying again", 1);
+    (server, connection, lock)
+}
+
+#[test]
+fn where_the_new_process_cannot_open_the_store_after_all_the_old_one_opens_it_again_and_serves() {
+    let directory = TempDirectory::new();
+    let (server, mut connection, stolen) = without_a_store(&directory);
+    drop(stolen);
+    assert_eq!(ask(&mut connection, &server, &publish(2)).status, 202);
+    let mut stream = server.stream(STREAM);
+    assert_eq!(stream.next().expect("connected").kind(), "connected");
+    assert_eq!(server.get("/healthz").status, 200);
+}
+
+#[test]
+fn a_process_that_waits_for_its_store_after_an_upgrade_that_failed_ends_when_it_is_told_to() {
+    let directory = TempDirectory::new();
+    let (mut server, _connection, _stolen) = without_a_store(&directory);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait(), Some(0));
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! Upgrades that do not come about, and those that something comes between.
 
-use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::fs;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Signal;
@@ -46,48 +44,6 @@ fn where_the_new_program_or_its_configuration_is_no_good_the_old_one_goes_on() {
     upgrade(&server);
     let _serves = server.until_upgraded(1);
     assert_eq!(ask(&mut connection, &server, &publish(1)).status, 202);
-}
-
-/// Upgrades, and takes the lock of the store away in the moment when neither process has it; whoever drops it gives it back.
-fn upgrade_without_a_store(server: &Server, data: &Path) -> File {
-    // Whoever waits for the lock has it before the new process, which tries from time to time.
-    let lock = File::options().write(true).open(data.join("lock")).expect("the store's lock");
-    let of_the_store = format!(":{} ", lock.metadata().expect("it is there").ino());
-    let thief = std::thread::spawn(move || lock.lock().map(|()| lock));
-    wait_for("a thief in wait", || {
-        let locks = fs::read_to_string("/proc/locks").expect("Linux");
-        locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&of_the_store)).then_some(())
-    });
-    upgrade(server);
-    wait_for("the lock to be stolen", || thief.is_finished().then_some(()));
-    let stolen = thief.join().expect("it waits").expect("a lock");
-    let line = server.until_logged("upgrade failed: ", 1);
-    assert!(line.contains("ended before it started serving (exit status: 1)"), "{line}");
-    // A store that was not free at once was the end of the old process.
-    server.until_logged("in use by another stepcast process; trying again", 1);
-    stolen
-}
-
-#[test]
-fn where_the_new_process_cannot_open_the_store_after_all_the_old_one_opens_it_again_and_serves() {
-    let directory = TempDirectory::new();
-    let server = replaceable(&directory);
-    let mut connection = Connection::open(server.address);
-    assert_eq!(ask(&mut connection, &server, &publish(1)).status, 202);
-    drop(upgrade_without_a_store(&server, &directory.join("data")));
-    assert_eq!(ask(&mut connection, &server, &publish(2)).status, 202);
-    let mut stream = server.stream(STREAM);
-    assert_eq!(stream.next().expect("connected").seq(), 2);
-    assert_eq!(server.get("/healthz").status, 200);
-}
-
-#[test]
-fn a_process_that_waits_for_its_store_after_an_upgrade_that_failed_ends_when_it_is_told_to() {
-    let directory = TempDirectory::new();
-    let mut server = replaceable(&directory);
-    let _stolen = upgrade_without_a_store(&server, &directory.join("data"));
-    server.signal(Signal::TERM);
-    assert_eq!(server.wait(), Some(0));
 }
 
 #[test]
