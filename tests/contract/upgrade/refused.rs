@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::{STREAM, ask, gated, install, install_script, open_gate, publish, replaceable, run_to_the_gate, upgrade};
 use crate::common::client::Connection;
-use crate::common::server::{Server, Setup, TempDirectory};
+use crate::common::server::{Setup, TempDirectory};
 use crate::common::{is_alive, wait_for};
 
 #[test]
