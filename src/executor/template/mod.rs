@@ -13,14 +13,6 @@ mod escaping;
 mod expression;
 mod scope;
 mod spelling;
-/// `problem` with the expression that has it, if there is any text to name.
-fn about(expression: &str, problem: &str) -> String {
-    match expression.trim() {
-        "" => problem.to_owned(),
-        expression => format!("`{expression}`: {problem}"),
-    }
-}
-
 #[cfg(test)]
 mod tests;
 mod text;
@@ -33,11 +25,9 @@ use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value as Evaluated};
 use serde_json::{Map, Value};
 
-use crate::model::Step;
+use crate::model::{Items, Step};
 use expression::Parsed;
 use value::Budget;
-
-use crate::model::Items;
 
 pub use condition::unwrap as unwrap_condition;
 pub use escaping::Escaping;
@@ -467,4 +457,12 @@ fn one_line(text: &str) -> String {
         line.push_str("...");
     }
     line
+}
+
+/// `problem` with the expression that has it, if there is any text to name.
+fn about(expression: &str, problem: &str) -> String {
+    match expression.trim() {
+        "" => problem.to_owned(),
+        expression => format!("`{expression}`: {problem}"),
+    }
 }
