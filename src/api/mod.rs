@@ -55,7 +55,9 @@ pub use turn::Turn;
 use crate::auth::Spending;
 use crate::executor::ChildCall;
 use crate::http::{Preconditions, Problem, Response};
-use crate::log::{Origin, PlanCommand, PublishedEvent, Query, RunAtItsEnd, SteerRequest, Subscription};
+use crate::log::{
+    Origin, PlanCommand, PublishedEvent, Query, RunAtItsEnd, SteerRequest, Subscription, WAITING_BATCHES_MAX,
+};
 use crate::model::json::without_bom;
 use crate::model::{Now, PlanName, ProjectId, RunId};
 use crate::stream::BundleSubscription;
@@ -298,7 +300,11 @@ impl Condition {
         let (code, detail) = match self {
             Self::Serving => return None,
             Self::Overloaded => {
-                ("overloaded", "the server is overloaded: its log queue is full (fixed limit); try again later")
+                let detail = format!(
+                    "the server is overloaded: its log queue is full (limit {WAITING_BATCHES_MAX} batches, not \
+                     configurable); try again later"
+                );
+                return Some(Problem::unavailable("overloaded", detail, 1));
             }
             Self::StoreDown => ("store_unavailable", "the store is unavailable; try again later"),
             Self::Draining => ("draining", "the server is shutting down"),

@@ -150,7 +150,7 @@ const STEERINGS: Limit = Limit {
     status: 429,
     code: "too_many_steerings",
     what: "too many decisions and plan changes are pending",
-    named: ", fixed)",
+    named: ", not configurable)",
     retry_after: 1,
 };
 

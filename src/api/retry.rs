@@ -199,7 +199,7 @@ fn check_size(retry_of: &RetryOf, ended: &RunAtItsEnd) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = format!(
-        "the outputs to reuse have {total} bytes (fixed limit {KEPT_BYTES_MAX}); name the steps with large outputs in \
+        "the outputs to reuse have {total} bytes (limit {KEPT_BYTES_MAX} bytes, not configurable); name the steps with large outputs in \
          \"from\", or rerun the plan"
     );
     Err(Problem::new(413, "kept_outputs_too_large", detail))

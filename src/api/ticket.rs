@@ -52,7 +52,7 @@ impl Wanted {
         match projects.len() {
             1..=PROJECTS_PER_STREAM_MAX => Ok(projects),
             count => Err(invalid(format!(
-                "projectIds: expected 1 to {PROJECTS_PER_STREAM_MAX} projects (fixed limit), found {count}"
+                "projectIds: expected 1 to {PROJECTS_PER_STREAM_MAX} projects (not configurable), found {count}"
             ))),
         }
     }

@@ -14,7 +14,7 @@ use crate::model::{Now, Record};
 /// Batches of commands that may wait for the log. The loop sends at most one a turn, the executor one a turn and has at
 /// most 256 on their way, the intake one a plan; a loop that finds no room refuses the call, the executor tries again,
 /// the intake waits.
-const WAITING_BATCHES_MAX: usize = 1024;
+pub const WAITING_BATCHES_MAX: usize = 1024;
 
 /// Commands taken as one batch at most, so that the first of them is not kept waiting by the last.
 const BATCH_COMMANDS_MAX: usize = 4096;

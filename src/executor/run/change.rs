@@ -334,7 +334,7 @@ fn why(error: &SteeringError) -> String {
         }
         SteeringError::RunEnding => "the run is ending".to_owned(),
         SteeringError::TooManyChanges { limit } => {
-            format!("the plan was changed too many times (limit {limit}, fixed)")
+            format!("the plan was changed too many times (limit {limit}, not configurable)")
         }
         SteeringError::StaleRevision { current } => format!("the plan is now at revision {current}"),
         _ => "the change can't be made now".to_owned(),

@@ -389,7 +389,7 @@ fn lexemes(text: &str) -> Result<Vec<Lexeme<'_>>, Cow<'static, str>> {
             continue;
         }
         if lexemes.len() == LEXEMES_MAX {
-            return Err(format!("the expression has more than {LEXEMES_MAX} tokens").into());
+            return Err(format!("the expression has too many tokens (limit {LEXEMES_MAX}, not configurable)").into());
         }
         let (kind, length) = match follows(&lexemes) {
             Follows::Steps if is_id_byte_char(first) => (Kind::StepId, run(&text[start..], is_id_byte_char)),

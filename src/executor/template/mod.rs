@@ -351,7 +351,7 @@ fn undefined(parsed: &Parsed<'_>, missing: Option<String>) -> TemplateError {
 }
 
 fn too_many_items(count: usize, max: usize) -> TemplateError {
-    TemplateError::new(format_args!("too many items: {count} (limit {max})"))
+    TemplateError::new(format_args!("too many items: {count} (limit {max}, not configurable)"))
 }
 
 /// Templates being filled in: what they see and what they may still give.

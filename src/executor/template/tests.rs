@@ -431,8 +431,8 @@ fn items_are_an_array_of_bounded_length() {
         ("inputs.map", "`inputs.map`: must be an array, not map"),
         ("inputs.n", "`inputs.n`: must be an array, not number"),
         ("inputs.none", "inputs.none is undefined"),
-        ("range(4)", "too many items: 4 (limit 3)"),
-        ("range(90000) | map('string')", "too many items: 90000 (limit 3)"),
+        ("range(4)", "too many items: 4 (limit 3, not configurable)"),
+        ("range(90000) | map('string')", "too many items: 90000 (limit 3, not configurable)"),
     ] {
         assert_eq!(items(expression), Err(expected.to_owned()), "{expression}");
     }

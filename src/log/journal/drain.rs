@@ -25,7 +25,9 @@ impl Journal {
             if !self.has_room_for(project) {
                 if self.standings.put_off_project(project) {
                     log::warn!(
-                        "messages published to the new project {project} wait: too many projects exist (limits.projects)"
+                        "messages published to the new project {project} wait: too many projects exist (limit {}, \
+                         limits.projects)",
+                        self.limits.projects
                     );
                 }
                 continue;

@@ -40,7 +40,9 @@ impl Journal {
                 for (webhook, rows) in gone {
                     self.webhooks_dropped += rows;
                     log::warn!(
-                        "webhook {webhook}: too many events are queued (limits.webhook_events); dropped the {rows} oldest"
+                        "webhook {webhook}: too many events are queued (limit {}, limits.webhook_events); dropped the \
+                         {rows} oldest",
+                        self.webhooks.rows_max
                     );
                 }
             }

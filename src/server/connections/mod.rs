@@ -119,6 +119,11 @@ impl<S: Socket> Connections<S> {
         }
     }
 
+    /// How long a client may take for `what`.
+    pub(super) fn time_limit(&self, what: Overdue) -> Duration {
+        self.timeouts.of(what)
+    }
+
     /// A client has connected; its place.
     pub(super) fn add(&mut self, mut connection: Connection<S>, now: Now) -> usize {
         self.generation = self.generation.wrapping_add(1);

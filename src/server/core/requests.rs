@@ -157,18 +157,16 @@ impl<S: Socket> Server<S> {
             what.limit().into_iter().for_each(|limit| self.metrics.refused.count(limit));
             match what {
                 Overdue::Idle | Overdue::Output | Overdue::Leave => self.connections.doom(index),
-                Overdue::Head => {
-                    self.time_out(index, "the request head was not received in time (limits.header_timeout)", now)
-                }
-                Overdue::Body => {
-                    self.time_out(index, "the request body was not received in time (limits.body_timeout)", now)
-                }
+                Overdue::Head => self.time_out(index, ("head", what, "limits.header_timeout"), now),
+                Overdue::Body => self.time_out(index, ("body", what, "limits.body_timeout"), now),
             }
         }
         self.api.forget_expired(&self.admission.facts(Door::Main, None, now));
     }
 
-    fn time_out(&mut self, index: usize, detail: &'static str, now: Now) {
+    fn time_out(&mut self, index: usize, (part, what, key): (&str, Overdue, &str), now: Now) {
+        let limit = self.connections.time_limit(what);
+        let detail = format!("the request {part} was not received in time (limit {limit:?}, {key})");
         let input = self.connections.give_up_input(index);
         self.reject(index, Problem::timeout(detail), input.unread(), now);
         self.connections.flush(index, now);
