@@ -209,7 +209,7 @@ pub struct RerunRequest {
     pub changes: Option<Vec<u8>>,
     /// `Idempotency-Key`.
     pub idempotency_key: Option<String>,
-    /// Who asks.
+    /// Who makes the call.
     pub principal: crate::auth::Principal,
 }
 

@@ -39,7 +39,7 @@ pub struct StoredRun {
     pub body: Vec<u8>,
     /// `Idempotency-Key`.
     pub idempotency_key: Option<String>,
-    /// Who asks.
+    /// Who makes the call.
     pub principal: Principal,
 }
 
@@ -125,7 +125,7 @@ impl Api {
     }
 }
 
-/// The stored plan that a body names; none where it is another body.
+/// The stored plan that a body names; none if it is another body.
 fn stored_name(body: &[u8]) -> Result<Option<PlanName>, Problem> {
     #[derive(Deserialize)]
     struct Named {
@@ -144,7 +144,7 @@ fn stored_name(body: &[u8]) -> Result<Option<PlanName>, Problem> {
     name.parse().map(Some).map_err(|error: crate::model::IdError| refused(error.to_string()))
 }
 
-/// What is kept of a stored plan, piece by piece as it was written.
+/// The document of a stored plan, piece by piece, as it was written.
 #[derive(Serialize, Deserialize)]
 struct Kept<'a> {
     #[serde(borrow)]

@@ -74,7 +74,7 @@ struct Made {
     document: Vec<u8>,
 }
 
-/// What is kept of a run that goes on from another.
+/// What is stored of a run that continues from another.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Document<'a> {

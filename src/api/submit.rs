@@ -119,7 +119,7 @@ pub fn prepare(request: PlanRequest, context: &Context, steps_max: usize, made_u
 }
 
 /// The document of a run whose steps all plan again: without what they have planned, or with it where nothing would be whole
-/// without. None where it stays as it is.
+/// without. None if it stays as it is.
 fn planned_again(document: &[u8], context: &Context, steps_max: usize) -> Option<Vec<u8>> {
     let without = unplanned_document(document, |_| true)?;
     let checked = read(&without).and_then(|submission| check(submission, context, steps_max));
@@ -188,7 +188,7 @@ pub fn claim_of_rerun(rerun: &RerunRequest) -> Claim {
     Claim { project: rerun.project.clone(), key: rerun.idempotency_key.clone(), run: rerun.chosen.clone(), fingerprint }
 }
 
-/// What is kept of a plan, to read it again after a restart, and to run it again: its text and that of the call's inputs
+/// The stored data of a plan, to read it again after a restart, and to run it again: its text and that of the call's inputs
 /// as they were sent, for no number would come out of a value as it went in. Of a run that is run again also what stays of
 /// its planners' changes: no one else says that.
 fn document(

@@ -39,7 +39,7 @@ impl Api {
 }
 
 impl Wanted {
-    /// The projects that the ticket is to be for, each once; none where it is to be for all that the token names.
+    /// The projects that the ticket is to be for, each once; none if it is to be for all that the token names.
     fn projects(&self) -> Result<Vec<ProjectId>, Problem> {
         let mut projects = match (&self.project_id, &self.project_ids) {
             (None, None) => return Ok(Vec::new()),

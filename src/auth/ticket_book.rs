@@ -108,7 +108,7 @@ pub struct Asked {
 pub struct Admission {
     /// For whom: with the scope `subscribe` and no other.
     pub principal: Principal,
-    /// That the ticket is spent now, unless the stream does not begin. None where it was spent before.
+    /// That the ticket is spent now, unless the stream does not begin. None if it was spent before.
     pub spends: Option<Spending>,
 }
 
@@ -246,7 +246,7 @@ impl TicketBook {
     }
 
     /// Gives `ticket` its time anew, where it is unused and still good, and its subject has room. The note is to be made
-    /// durable; none where there is nothing to extend.
+    /// durable; none if there is nothing to extend.
     pub fn extend(&mut self, ticket: &str, now: Timestamp) -> Option<TicketNote> {
         self.unspend();
         let ticket = self.key.open(ticket)?;

@@ -19,7 +19,7 @@ use crate::text::one_line;
 
 /// Asks one question after the other, on a thread of its own: the run goes on meanwhile.
 pub(super) struct Asker {
-    /// None where nobody can be asked.
+    /// None if nobody can be asked.
     questions: Option<Sender<SteeringId>>,
     /// Who answers.
     by: Arc<str>,

@@ -24,7 +24,7 @@ impl Valve {
     /// An open one.
     ///
     /// # Errors
-    /// Where no descriptor is left.
+    /// If no descriptor is left.
     pub fn new() -> io::Result<Self> {
         let opens = eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self { moves: AtomicU64::new(0), opens })

@@ -37,7 +37,7 @@ pub struct Opening<'a> {
     pub messages: Option<&'a RawValue>,
     /// AG-UI: what they call the run. Its own id, where they call it by no other.
     pub run: Option<&'a str>,
-    /// The AI SDK: what they have of the run's message, which goes on. It begins anew where they have none.
+    /// The AI SDK: what they have of the run's message, which goes on. It begins again where they have none.
     pub had: Option<&'a Had>,
 }
 
@@ -63,8 +63,8 @@ impl Encoder {
     }
 
     /// The run's next message: appends what is told of it, as one chunk whose last event carries `id`. Nothing is appended
-    /// where it tells nothing that this format has. The last message tells the run's end, and nothing is told behind it; it
-    /// names the project as its thread, see [`Names`](super::Names). Does a stream end behind it?
+    /// where it tells nothing that this format has. The last message tells the run's end, and nothing is told after it; it
+    /// names the project as its thread, see [`Names`](super::Names). Does a stream end after it?
     pub fn tell(&mut self, event: &RunEvent, id: &str, to: &mut Vec<u8>) -> bool {
         let moves = self.story.apply(event);
         self.tell_moves(&moves, id, to);
@@ -94,7 +94,7 @@ impl Encoder {
         self.story.ending.is_some()
     }
 
-    /// Does a stream that begins now end behind its prelude?
+    /// Does a stream that begins now end after its prelude?
     pub fn ends_streams(&self) -> bool {
         let in_turns = match &self.form {
             Form::AgUi(agui) => agui.is_in_turns(),

@@ -61,7 +61,7 @@ pub use head::RunHead;
 /// is too long for it ends with a mark; further calls and texts are not told, and what becomes of their steps is.
 pub const KEPT_BYTES_MAX: usize = 512 * 1024;
 
-/// What is kept of what the commands of a run print. What came first goes first.
+/// The memory for the output of a run's commands. The oldest output is dropped first.
 pub const LOG_BYTES_MAX: usize = 128 * 1024;
 
 /// A larger output is cut, and so are larger inputs; where the whole is to be read is said.

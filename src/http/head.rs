@@ -28,7 +28,7 @@ pub(super) struct Head<'b> {
 /// How the end of the body is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// So many bytes; none where the head says nothing.
+    /// So many bytes; none if the head says nothing.
     Length(u64),
     /// Chunked transfer coding.
     Chunked,

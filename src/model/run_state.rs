@@ -142,11 +142,11 @@ impl RunState {
         state
     }
 
-    /// Reads back what serializing gave, in this version or one before. Steps are counted anew, as versions before
+    /// Reads back what serializing gave, in this version or one before. Steps are counted again, as versions before
     /// counted them otherwise.
     ///
     /// # Errors
-    /// Where `json` is no serialized state.
+    /// If `json` is no serialized state.
     pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
         let mut state: Self = serde_json::from_slice(json)?;
         state.count_anew();

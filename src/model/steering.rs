@@ -71,7 +71,7 @@ impl Choice {
     }
 }
 
-/// What a run says to a wish. It travels to the log behind the message that came of the wish, so that whoever hears yes
+/// What a run says to a wish. It travels to the log after the message that came of the wish, so that whoever hears yes
 /// hears of something that is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {

@@ -29,7 +29,7 @@ pub(super) enum Word {
     Hurry,
 }
 
-/// Words, the way back for attempts, and the way in for whoever ends it.
+/// The words, the sender for attempts, and the handle that ends the courier.
 pub(super) fn words() -> (Receiver<Word>, Sender<Word>, CourierHandle) {
     let (sender, receiver) = bounded(WORDS_MAX);
     (receiver, sender.clone(), CourierHandle(sender))
@@ -44,7 +44,7 @@ impl Bell {
 
     /// There is something due.
     pub(crate) fn ring(&self) {
-        // Where it is full it has rung, and nobody has come to it so far.
+        // If it is full, it has already rung.
         let _ = self.0.try_send(());
     }
 }

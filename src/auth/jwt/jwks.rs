@@ -72,7 +72,7 @@ impl KeySet {
     /// Reads a set.
     ///
     /// # Errors
-    /// Where it is too large, is no set, or has no key that can be used: then with why each can't.
+    /// If it is too large, is no set, or has no key that can be used: then with why each can't.
     pub fn read(document: &[u8]) -> Result<ReadKeySet, String> {
         if document.len() > JWKS_BYTES_MAX {
             return Err(format!("the key set is too large (limit {JWKS_BYTES_MAX} bytes, not configurable)"));

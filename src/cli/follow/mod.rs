@@ -73,7 +73,7 @@ impl Follower {
     /// Waits for what comes next.
     ///
     /// # Errors
-    /// Where trying again would be in vain.
+    /// If another attempt can't succeed.
     pub(super) fn next(&mut self) -> Result<Said, CommandError> {
         loop {
             if let Some(wait) = self.wait.take() {
@@ -221,7 +221,7 @@ pub(super) struct Envelope<'a> {
 }
 
 impl<'a> Envelope<'a> {
-    /// Nothing where it is no message.
+    /// None if it is no message.
     pub(super) fn read(message: &'a str) -> Option<Self> {
         serde_json::from_str(message).ok()
     }

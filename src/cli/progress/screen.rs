@@ -61,7 +61,7 @@ impl Screen {
     /// Says something beside the runs, on one line.
     ///
     /// # Errors
-    /// Where it could not be written.
+    /// If it could not be written.
     pub fn say(&self, text: &str) -> io::Result<()> {
         let text = one_line(text);
         let text = shortened(&text, SAID_CHARS_MAX);

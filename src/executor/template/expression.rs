@@ -74,7 +74,7 @@ impl<'a> Parsed<'a> {
     /// Reads an expression.
     ///
     /// # Errors
-    /// Where a string is not closed, or the expression is too long or empty.
+    /// If a string is not closed, or the expression is too long or empty.
     pub fn read(text: &'a str) -> Result<Self, Cow<'static, str>> {
         let lexemes = lexemes(text)?;
         if lexemes.is_empty() {

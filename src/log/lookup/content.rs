@@ -7,7 +7,7 @@ use crate::log::store::{Look, StoreError};
 pub(in crate::log) type Piece = Option<(Vec<u8>, Option<Box<Rest>>)>;
 
 impl Rest {
-    /// What comes behind what was answered before, about so many bytes at most. Where what it was read from was let go
+    /// What comes after what was answered before, about so many bytes at most. Where what it was read from was let go
     /// or replaced meanwhile, there is nothing that goes on from it.
     pub(in crate::log) fn answer(&self, look: Look<'_>, bytes_max: usize) -> Result<Answer, StoreError> {
         let mut piece = None;

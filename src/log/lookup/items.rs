@@ -147,7 +147,7 @@ fn each(
     failure.map_or(Ok(()), Err)
 }
 
-/// What is kept of one item.
+/// What is stored of one item.
 pub(super) fn one(
     history: &dyn History,
     number: RunNumber,

@@ -37,7 +37,7 @@ pub(in crate::log) struct Stretch {
 #[derive(Debug)]
 pub(in crate::log) struct Block {
     bytes: Arc<[u8]>,
-    /// Of each message its `seq` and the offset just behind it.
+    /// Of each message its `seq` and the offset just after it.
     marks: Vec<(u64, usize)>,
     up_to: u64,
     has_last: bool,

@@ -21,7 +21,7 @@ use crate::log::views::{RunView, read_event};
 use crate::model::{ProjectId, RunEventKind, Timestamp};
 
 /// What all encoders that are kept may hold. Beyond it those go that were not asked of for the longest time; whoever needs
-/// one again waits until its run is folded anew.
+/// one again waits until its run is folded again.
 const ENCODERS_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Messages that are folded in one look, so that none is long.
@@ -105,7 +105,7 @@ impl Retelling {
         Ok(())
     }
 
-    /// What a channel lacks behind `after`, or behind what came along with what somebody was told first meanwhile; about so
+    /// What a channel lacks behind `after`, or after what came along with what somebody was told first meanwhile; about so
     /// many bytes of it at most.
     pub(in crate::log) fn row(
         &mut self,
@@ -203,7 +203,7 @@ impl Kept {
         Ok((Self { encoder, at, bytes: 0, used: 0 }, origin))
     }
 
-    /// Of a run as it was told up to this position, and nothing behind it.
+    /// Of a run as it was told up to this position, and nothing after it.
     fn at(look: Look<'_>, signer: &IdSigner, telling: Telling<'_>, position: u64) -> Result<Self, Miss> {
         let (mut kept, origin) = Self::first(look, telling)?;
         if kept.at > position {
@@ -217,8 +217,8 @@ impl Kept {
         Ok(kept)
     }
 
-    /// Tells what comes behind where it is, about so many bytes of it. Where something of that is gone, one is made anew that
-    /// stands behind it.
+    /// Tells what comes behind where it is, about so many bytes of it. Where something of that is gone, one is made again that
+    /// stands after it.
     fn read_on_or_anew(
         mut self,
         look: Look<'_>,

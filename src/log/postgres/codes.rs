@@ -108,7 +108,7 @@ fn number_of(number: i64) -> Result<RunNumber, StoreError> {
     NonZeroU64::new(nat(number)).map(RunNumber).ok_or_else(|| damaged("invalid run number"))
 }
 
-/// A message, whose columns stand behind one another: seq, when, run, place, text.
+/// A message, whose columns are, in order: seq, when, run, place, text.
 pub(super) fn message(row: &Row, column: usize) -> Result<StoredMessage, StoreError> {
     let run: Option<i64> = get(row, column + 2)?;
     Ok(StoredMessage {

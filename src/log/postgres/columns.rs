@@ -53,7 +53,7 @@ impl<'w> Columns<'w> {
     /// Those of a batch.
     ///
     /// # Errors
-    /// Where something in it can't be kept.
+    /// If something in it can't be kept.
     pub(super) fn of(expected: &'w [Head], entries: &'w [Write], tails: &Tails) -> Result<Self, Objection> {
         let mut columns = Self {
             projects: Projects::expected(expected),

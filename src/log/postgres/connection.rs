@@ -48,7 +48,7 @@ pub(super) enum Together {
     No,
     /// All of them are one transaction, which begins with this.
     Whole(&'static str),
-    /// A transaction that begins with this, and goes on behind them.
+    /// A transaction that begins with this, and goes on after them.
     Begun(&'static str),
     /// Some of a transaction that was begun before, and goes on.
     Within,
@@ -375,7 +375,7 @@ async fn within<T>(call_max: Duration, came_at: &Cell<Instant>, work: impl Futur
     }
 }
 
-/// What comes of all of these. Each is sent before any is waited for, in their order, and `aside` behind them.
+/// What comes of all of these. Each is sent before any is waited for, in their order, and `aside` after them.
 async fn all(mut sent: Vec<Sent<'_>>, mut aside: Option<Sent<'_>>) -> Vec<Result<Vec<Row>, tokio_postgres::Error>> {
     let mut outcomes: Vec<_> = sent.iter().map(|_| None).collect();
     poll_fn(|context| {

@@ -113,8 +113,8 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
-/// Does nobody know after that whether it had committed? Whatever ends the connection may come in the middle of a `COMMIT`, and a pooler
-/// says it of the engine behind it, in its own words.
+/// Does nobody know after that whether it had committed? Whatever ends the connection may come in the middle of a
+/// `COMMIT`, and a pooler says it of the engine behind it, in its own words.
 fn leaves_open(severity: &str, code: &str) -> bool {
     matches!(severity, "FATAL" | "PANIC") || code.starts_with(code::CONNECTION) || code == code::COMPLETION_UNKNOWN
 }

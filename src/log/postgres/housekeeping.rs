@@ -57,7 +57,7 @@ impl Housekeeping {
     /// Has a thread of its own do it from here on. It ends with the store.
     ///
     /// # Errors
-    /// Where the system grants none.
+    /// If the system grants none.
     pub(super) fn move_out(&mut self) -> std::io::Result<()> {
         let trimmer = match std::mem::replace(self, Self::Nowhere) {
             Self::Here(trimmer) => trimmer,

@@ -111,7 +111,7 @@ impl PostgresStore {
     /// Opens the store at `url`, makes its tables where there are none, and joins the others who share it.
     ///
     /// # Errors
-    /// Where it can't be reached, or is none of this program's.
+    /// If it can't be reached, or is none of this program's.
     pub fn open(url: &str, seed: &Seed, settings: PostgresSettings, now: Timestamp) -> Result<Opened, OpenError> {
         open::open(url, seed, settings, now)
     }
@@ -119,7 +119,7 @@ impl PostgresStore {
     /// Has a thread of its own trim from here on, so that no append waits for that.
     ///
     /// # Errors
-    /// Where the system grants none.
+    /// If the system grants none.
     pub fn trim_beside(&mut self) -> std::io::Result<()> {
         self.housekeeping.move_out()
     }

@@ -21,7 +21,7 @@ pub(super) struct Noted {
 }
 
 impl Noted {
-    /// Up to which number all are told, and which behind that.
+    /// Up to which number all are told, and which after that.
     pub(super) fn so_far(&mut self, now: Instant) -> (i64, Vec<i64>) {
         while let Some((at, id)) = self.marks.front().copied()
             && now.duration_since(at) > LATE_MAX

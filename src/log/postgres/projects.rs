@@ -106,7 +106,7 @@ impl<'w> Projects<'w> {
     /// A message of it.
     ///
     /// # Errors
-    /// Where it does not go on from the one before.
+    /// If it does not go on from the one before.
     pub(super) fn add_message(
         &mut self,
         name: &'w ProjectId,

@@ -36,7 +36,7 @@ pub(super) type Value<'a> = &'a (dyn ToSql + Sync);
 pub(super) trait Readable {
     fn rows(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, StoreError>;
 
-    /// Who asks.
+    /// The node that reads.
     fn node(&self) -> NodeId;
 
     /// The only row, or none.
@@ -466,8 +466,8 @@ fn plan(row: &Row) -> Result<PlanRow, StoreError> {
     })
 }
 
-/// What is kept of a run, whose columns stand behind one another: id, when, fingerprint, slice of its document, answer; and where
-/// the slice begins. None where there is no row.
+/// The stored data of a run. The columns, in order: id, when, fingerprint, slice of its document, answer; and where the
+/// slice begins. None if there is no row.
 pub(super) fn run_row(rows: &[Row], column: usize, begins: usize) -> Result<Option<RunRow>, StoreError> {
     let (Some(row), Some(document)) = (rows.first(), sliced(rows, column + 3, begins)?) else { return Ok(None) };
     let fingerprint: &[u8] = get(row, column + 2)?;
@@ -480,7 +480,7 @@ pub(super) fn run_row(rows: &[Row], column: usize, begins: usize) -> Result<Opti
     }))
 }
 
-/// What has come in slices, each a row with where it begins, as SQL counts. None where there is no row, or null in its place.
+/// What has come in slices, each a row with where it begins, as SQL counts. None if there is no row, or null in its place.
 pub(super) fn sliced(rows: &[Row], column: usize, begins: usize) -> Result<Option<Arc<[u8]>>, StoreError> {
     if let [row] = rows {
         return Ok(get::<Option<&[u8]>>(row, column)?.map(Arc::from));

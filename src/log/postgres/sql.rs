@@ -5,7 +5,7 @@
 /// Of the tables as they are here.
 pub(super) const SCHEMA_VERSION: i32 = 2;
 
-/// What has tables become those of the next version, of version 1 first. The functions are made anew behind it: one that takes or
+/// What has tables become those of the next version, of version 1 first. The functions are made again after it: one that takes or
 /// returns something else goes here.
 pub(super) const MIGRATIONS: [&str; SCHEMA_VERSION as usize - 1] =
     ["DROP FUNCTION IF EXISTS stepcast_append; DROP FUNCTION IF EXISTS stepcast_sweep"];
@@ -236,7 +236,7 @@ pub(super) const TAKEN: &str = "
             JOIN stepcast_keys o ON o.project = p.id AND o.name = k.name
         WHERE k.at - o.at <= $7)";
 
-// What a start, or one who reads anew, goes on from.
+// What a start, or one who reads again, goes on from.
 
 /// Parameter: names, or null for all that hold something. Row: name, newest, revision, last activity, first of the tail, when that
 /// was kept, its bytes, when the newest was kept, does it hold a message.
@@ -253,7 +253,7 @@ pub(super) const REMAINS: &str = "
     FROM stepcast_projects WHERE name = $1";
 /// Parameter: names. Row: name, newest, revision.
 pub(super) const STANDINGS: &str = "SELECT name, newest, revision FROM stepcast_projects WHERE name = ANY ($1)";
-/// Parameters: behind this one, how many. Row: as before.
+/// Parameters: after this one, how many. Row: as before.
 pub(super) const STANDINGS_BEHIND: &str = "
     SELECT name, newest, revision FROM stepcast_projects WHERE emptied_at IS NULL AND name > $1 ORDER BY name LIMIT $2";
 /// A row for each slice of a document. Row: number, project, id, when, cancelled, node, slice or null, where it begins.
@@ -305,7 +305,7 @@ pub(super) const SOME_CLOCK: &str = "
 pub(super) const NEWEST: &str = "SELECT newest FROM stepcast_projects WHERE name = $1";
 /// Parameter: name.
 pub(super) const FLOOR: &str = "SELECT floor FROM stepcast_projects WHERE name = $1";
-/// Parameters: name, behind this one, how many. Row: seq, when, run, place, text.
+/// Parameters: name, after this one, how many. Row: seq, when, run, place, text.
 pub(super) const MESSAGES: &str = "
     SELECT m.seq, m.at, m.run, m.place, m.json FROM stepcast_messages m
     WHERE m.project = (SELECT id FROM stepcast_projects WHERE name = $1) AND m.seq > $2
@@ -315,7 +315,7 @@ pub(super) const MESSAGES_BEFORE: &str = "
     SELECT m.seq, m.at, m.run, m.place, m.json FROM stepcast_messages m
     WHERE m.project = (SELECT id FROM stepcast_projects WHERE name = $1) AND m.seq < $2
         AND m.seq >= (SELECT floor FROM stepcast_projects WHERE name = $1) ORDER BY m.seq DESC LIMIT $3";
-/// Parameters: run, behind this one, how many. Row: as before.
+/// Parameters: run, after this one, how many. Row: as before.
 pub(super) const MESSAGES_OF_RUN: &str = "
     SELECT m.seq, m.at, m.run, m.place, m.json
     FROM stepcast_runs r JOIN stepcast_projects p ON p.id = r.project JOIN stepcast_messages m ON m.run = r.number
@@ -383,7 +383,7 @@ pub(super) const KEY_BYTES: &str = "SELECT key_bytes FROM stepcast_projects WHER
 /// Row: webhook, how many wait.
 pub(super) const OUTBOX: &str = "SELECT webhook, count(*) FROM stepcast_outbox GROUP BY webhook ORDER BY webhook";
 /// What is due, what was put off least first: nothing where another node tells webhooks. Parameters: webhook, after this time, up to
-/// this one, and behind this row of the former, how many; node. Row: id, attempts, when, project, run, its id, seq, what, when.
+/// this one, and after this row of the former, how many; node. Row: id, attempts, when, project, run, its id, seq, what, when.
 pub(super) const DUE: &str = "
     SELECT id, attempts, next_at, project, run, run_id, seq, notable, at FROM stepcast_outbox
     WHERE webhook = $1 AND (next_at, id) > ($2, $3) AND next_at <= $4
@@ -398,11 +398,11 @@ pub(super) const NEXT_DUE: &str = "
 pub(super) const PLAN: &str = "
     SELECT project, name, tag, updated_at, summary, schedule, scheduled_at, firings, last_run, document_bytes
     FROM stepcast_plans WHERE project = $1 AND name = $2";
-/// Parameters: project, behind this name, how many. Row: as before.
+/// Parameters: project, after this name, how many. Row: as before.
 pub(super) const PLANS: &str = "
     SELECT project, name, tag, updated_at, summary, schedule, scheduled_at, firings, last_run, document_bytes
     FROM stepcast_plans WHERE project = $1 AND name > $2 ORDER BY name LIMIT $3";
-/// Parameters: behind this project and this name, how many. Row: as before.
+/// Parameters: after this project and this name, how many. Row: as before.
 pub(super) const SCHEDULED_PLANS: &str = "
     SELECT project, name, tag, updated_at, summary, schedule, scheduled_at, firings, last_run, document_bytes
     FROM stepcast_plans WHERE schedule IS NOT NULL AND (project, name) > ($1, $2) ORDER BY project, name LIMIT $3";

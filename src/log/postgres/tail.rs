@@ -57,7 +57,7 @@ impl PostgresTail {
         let node = self.me.node();
         let rows = self.query(sql::PROBED, &[&&node.0[..]])?;
         let number: u64 = rows.first().map_or(Ok(0), |row| count(row, 0))?;
-        // A node that has joined again begins anew.
+        // A node that has joined again begins again.
         self.probed = number;
         Ok(())
     }

@@ -75,7 +75,7 @@ impl PostgresStore {
         }
     }
 
-    /// The messages' statement, and what else there is to do behind it: where it is alone, of what there are conflicts.
+    /// The messages' statement, and what else there is to do after it: where it is alone, of what there are conflicts.
     fn execute(&mut self, columns: &Columns<'_>, batch: i64, wall: Timestamp) -> Result<Option<String>, Failure> {
         let node = self.me.node();
         let (node, epoch, wall) = (&node.0[..], self.epoch.epoch, super::codes::ms(wall));

@@ -51,7 +51,7 @@ pub(super) struct Known {
     pub(super) newest: u64,
     /// It holds neither a message nor a run.
     pub(super) is_emptied: bool,
-    /// Its last segment; none where it holds no message, so that the next one is its oldest.
+    /// Its last segment; none if it holds no message, so that the next one is its oldest.
     pub(super) tail: Option<Extent>,
 }
 

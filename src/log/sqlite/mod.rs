@@ -88,7 +88,7 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Writes a batch and, where it is to, lets go of what is too much then: in one transaction. Nothing where a project is not
+    /// Writes a batch and, where it is to, lets go of what is too much then: in one transaction. None if a project is not
     /// as it is expected to be: such projects, as they are.
     fn write_all(
         &mut self,

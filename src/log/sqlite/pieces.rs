@@ -16,7 +16,7 @@ use crate::model::OutputStream;
 /// Streams of outputs whose pieces are remembered. The one that was not asked for the longest goes first.
 const STREAMS_MAX: usize = 64;
 
-/// There is a mark for about so many bytes: to find a place, no more than that is read in vain.
+/// There is a mark for about so many bytes: to find a place, no more than that is read without success.
 const MARK_BYTES: u64 = 64 * 1024;
 
 /// What was found out about the streams of outputs, the one asked for last at the front.

@@ -344,7 +344,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The output of a step, made where there is none. One of an earlier attempt than `attempt` gives way to a new one.
-    /// None where there is no such run, or it holds that of a later attempt.
+    /// None if there is no such run, or it holds that of a later attempt.
     fn output_of(
         &mut self,
         run: RunNumber,

@@ -72,7 +72,7 @@ pub struct Verdict {
 }
 
 impl Firings {
-    /// What is kept of one; of a schedule that was set at `since`, where nothing was kept or it was another.
+    /// The stored data of one; of a schedule that was set at `since`, where nothing was kept or it was another.
     pub fn read(kept: &[u8], since: Timestamp) -> Self {
         let mut firings: Self = serde_json::from_slice(kept).unwrap_or_default();
         if firings.set_at != since {

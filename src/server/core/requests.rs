@@ -32,7 +32,7 @@ impl<S: Socket> Server<S> {
         self.connections.flush(index, now);
     }
 
-    /// Serves one request, if all of it has been read. `true` where there may be another behind it.
+    /// Serves one request, if all of it has been read. `true` where there may be another after it.
     fn serve_next(&mut self, index: usize, now: Now) -> bool {
         let Some(input) = self.connections.take_input(index) else { return false };
         match self.connections.decode(index, &input, now) {
@@ -130,7 +130,7 @@ impl<S: Socket> Server<S> {
     /// A connection of a trusted proxy counts for the address that it forwards.
     fn count_forwarded(&mut self, index: usize, request: &Request) {
         let Some(token) = self.connections.token_of_proxy(index) else { return };
-        // What it counted for goes back before it is counted anew.
+        // Its permit is returned before it takes another.
         self.sockets.count_for(token, None);
         let counted = self.admission.count_forwarded(request.headers.all("x-forwarded-for"));
         if counted.is_err() {
@@ -150,7 +150,7 @@ impl<S: Socket> Server<S> {
         self.connections.reject(index, response, self.date.at(now));
     }
 
-    /// Ends those who took too long, and forgets tickets that did.
+    /// Ends overdue connections, and forgets expired tickets.
     pub(super) fn end_overdue(&mut self, now: Now) {
         let Some(overdue) = self.connections.take_overdue(now) else { return };
         for (index, what) in overdue {

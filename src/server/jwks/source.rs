@@ -11,7 +11,7 @@ use crate::config::KeyLocation;
 /// How long a fetch may take, from the look-up of the name to the last byte.
 pub(in crate::server) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a fetch brought.
+/// The result of a fetch.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fetched {
     pub(super) read: ReadKeySet,

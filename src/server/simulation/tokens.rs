@@ -127,7 +127,7 @@ impl Tokens {
     }
 }
 
-/// When a ticket was issued, as it says itself: behind its version and its nonce.
+/// When a ticket was issued, as it says itself: after its version and its nonce.
 pub(super) fn issued_at(ticket: &str) -> Timestamp {
     let bytes = URL_SAFE_NO_PAD.decode(ticket).expect("a ticket");
     Timestamp::from_millis(u64::from_be_bytes(bytes[17..25].try_into().expect("eight bytes")))

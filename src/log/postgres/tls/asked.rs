@@ -38,7 +38,7 @@ impl Asked {
     /// Takes what is asked for out of a url, and hands back the rest of it.
     ///
     /// # Errors
-    /// Where it contradicts itself, or there are no certificates where it says.
+    /// If it contradicts itself, or there are no certificates where it says.
     pub(in crate::log::postgres) fn taken_from(url: &str) -> Result<(String, Self), OpenError> {
         let (address, query) = url.split_once('?').unwrap_or((url, ""));
         let (mut mode, mut roots) = (None, None);

@@ -27,7 +27,7 @@ const SIGNATURES: [(&[u8], &Algorithm); 9] = [
     (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x04], &SHA512),
 ];
 
-/// What a channel is bound by: the sum of the server's certificate, by the algorithm that its signature has. None where that has none
+/// What a channel is bound by: the sum of the server's certificate, by the algorithm that its signature has. None if that has none
 /// of its own, as Ed25519 has not.
 pub(super) fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let inner = Element::sequence(certificate)?.content;
