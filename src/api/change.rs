@@ -59,7 +59,7 @@ impl Api {
     }
 }
 
-/// What the run is asked by a change of its plan, whose document is `document`.
+/// Makes the wish for a change of a run's plan. `document` is the document of the run.
 ///
 /// # Errors
 /// 400 where the change is no JSON, 409 where it is of another revision, 422 with all issues.

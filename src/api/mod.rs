@@ -98,7 +98,7 @@ pub enum Action {
     Subscribers(ProjectId),
 }
 
-/// What is done where a frontend wants to be told of a run that is not known.
+/// What is done if the run that a frontend asks for is not known.
 #[derive(Debug)]
 pub enum Otherwise {
     /// It is begun by this plan.
@@ -190,7 +190,7 @@ pub struct RetryPurpose {
     pub project: ProjectId,
     /// The run.
     pub run: RunId,
-    /// What the new run is to be called.
+    /// The chosen id of the new run.
     pub chosen: Option<RunId>,
     /// How it ended.
     pub ended: Arc<RunAtItsEnd>,
@@ -203,7 +203,7 @@ pub struct RerunRequest {
     pub project: ProjectId,
     /// The run.
     pub run: RunId,
-    /// What the new run is to be called.
+    /// The chosen id of the new run.
     pub chosen: Option<RunId>,
     /// Where it is to be gone on from, the body that says what is changed.
     pub changes: Option<Vec<u8>>,
@@ -232,7 +232,7 @@ impl RerunRequest {
     }
 }
 
-/// What the server is like just now.
+/// The condition of the server.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Facts {
     /// What time it is.
@@ -286,9 +286,9 @@ pub enum Condition {
     /// Yes.
     #[default]
     Serving,
-    /// Not now: the log is behind.
+    /// Not now: the queue of the log is full.
     Overloaded,
-    /// Not now: the store takes nothing.
+    /// Not now: the store is down.
     StoreDown,
     /// No longer.
     Draining,

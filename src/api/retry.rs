@@ -24,8 +24,8 @@ use crate::model::{
 /// which everyone waits for: about 0.3 s for as much.
 const KEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// How often a retry takes changes back, at most, each time with a check of the whole plan: a step that planned may be
-/// another without a change, and run again itself. What is left of the changes after so many rounds stands.
+/// How often a retry takes changes back at most, each time with a check of the whole plan: without a change, a step
+/// that planned may differ, and run again itself. Changes that remain after this many rounds stay.
 const ROUNDS_MAX: u32 = 16;
 
 /// What the body of a retry says, which may be empty.
@@ -41,7 +41,7 @@ pub(super) struct Changes<'a> {
     /// Steps that are run again, with all that depends on them.
     #[serde(default)]
     from: Vec<String>,
-    /// What the new run is to be called.
+    /// The chosen id of the new run.
     run_id: Option<String>,
 }
 

@@ -13,8 +13,8 @@ use crate::log::{Claim, Fingerprint, SteerRequest};
 use crate::model::json::{lost_number, without_bom};
 use crate::model::{Choice, Decide, Exact, Issue, ProjectId, RunId, Steering, SteeringError, StepId};
 
-/// What may go with a decision, in bytes of its JSON as it was sent; more is refused. It stands in a message of the run, as
-/// outputs of up to as much do.
+/// The largest payload of a decision, in bytes of its JSON as it was sent. It is part of a message of the run, as
+/// outputs of up to this size are.
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 
 /// What stands around a payload: one whose body is larger than both is not read.

@@ -196,7 +196,7 @@ fn interview(
     Ok(Some((Choice::Approve, Some(Value::Object(payload)))))
 }
 
-/// What a line means where `wanted` is the schema of it: a text as it is where that is asked for, else JSON where it is some.
+/// The value of a line for the schema `wanted`: the text itself if the schema asks for text, else JSON if it is valid.
 fn value_of(text: &str, wanted: &Value) -> Option<Value> {
     if text.is_empty() {
         return None;

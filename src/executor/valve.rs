@@ -90,5 +90,6 @@ mod tests {
         valve.set_shut(true);
         cancel.cancel();
         valve.wait(&cancel);
+        assert!(valve.shut().is_some(), "it is shut as before");
     }
 }

@@ -20,14 +20,14 @@ pub struct Encoder {
     form: Form,
 }
 
-/// What is remembered for a format beside the story.
+/// The state of a format besides the story.
 #[derive(Debug)]
 enum Form {
     AgUi(Box<AgUi>),
     AiSdk { in_turns: bool },
 }
 
-/// What somebody who attaches has said of themselves.
+/// What a client has said about itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Opening<'a> {
     /// AG-UI: the thread that their run belongs to. The project, where they named none.
@@ -47,7 +47,7 @@ impl Encoder {
         Self::of(format, Story::new(head))
     }
 
-    /// Of a run whose first messages are no longer kept. What is lost stands with [`super`].
+    /// An encoder of a run whose first messages are no longer stored. [`super`] says what is lost.
     pub fn from_state(format: Format, head: Arc<RunHead>, state: &RunState) -> Self {
         Self::of(format, Story::from_state(head, state))
     }
@@ -122,9 +122,9 @@ impl Encoder {
     }
 }
 
-/// What a stream that the server must end before its run ends is told last, as one chunk: a stream that ends without it
-/// would be taken for a run that succeeded. `reason` is a word, as `stream_closing` has it. It carries no id: the next
-/// stream begins with the prelude.
+/// The last chunk of a stream that the server must end before its run: a stream that ends without it would be taken for
+/// a run that succeeded. `reason` is a word, as `stream_closing` has it. It carries no id: the next stream begins with
+/// the prelude.
 pub fn closing(format: Format, reason: &str, to: &mut Vec<u8>) {
     let message = format!("the server is closing this stream ({reason}); the run continues, reconnect to follow it");
     let mut frames = Frames::default();

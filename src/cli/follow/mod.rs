@@ -25,7 +25,7 @@ const RETRY: Duration = Duration::from_secs(2);
 /// The largest event, in bytes: several times the largest message that a server makes. A larger one ends the connection.
 const EVENT_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// So many heartbeats may be missed before a stream counts as dead.
+/// How many heartbeats may be missed before a stream counts as dead.
 const HEARTBEATS_MISSED_MAX: u32 = 3;
 
 /// What to follow.

@@ -34,9 +34,12 @@ fn rendered(template: &str) -> Result<Value, String> {
 
 #[test]
 fn one_engine_serves_all_threads() {
-    fn shared<T: Send + Sync>(_: &T) {}
-    shared(&Engine::new());
-    shared(&scope());
+    let (engine, scope) = (Engine::new(), scope());
+    let render = || engine.render_text("hello {{ inputs.name }}", Escaping::Text, &scope);
+    std::thread::scope(|threads| {
+        let rendered = [threads.spawn(render), threads.spawn(render)].map(|thread| thread.join().expect("no panic"));
+        assert!(rendered.iter().all(|text| text.as_deref() == Ok("hello Ann")), "{rendered:?}");
+    });
 }
 
 #[test]

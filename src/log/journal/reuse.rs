@@ -12,7 +12,7 @@ use crate::model::{FIRST_REVISION, Now, ProjectId, Timestamp, is_noted};
 const CHANGES_MAX: u64 = 4096;
 
 /// The most bytes of new messages that runs are folded on with.
-const BEHIND_BYTES_MAX: usize = 4 * 1024 * 1024;
+const CHANGES_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The state in memory before it was read again.
 #[derive(Default)]
@@ -61,7 +61,7 @@ impl Journal {
         if count > 0 {
             self.store.messages(project, from, None, &mut |message| {
                 bytes += message.json.len();
-                if message.seq > to || bytes > BEHIND_BYTES_MAX {
+                if message.seq > to || bytes > CHANGES_BYTES_MAX {
                     return Flow::Stop;
                 }
                 messages.push(message.clone());

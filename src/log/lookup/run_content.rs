@@ -156,7 +156,7 @@ impl RunRest {
     }
 }
 
-/// A step as it is written around its whole output, which stands where this one's is.
+/// A step with a placeholder for its whole output.
 fn without_output(step: &StepState) -> StepState {
     let mut step = StepState::clone(step);
     (step.output, step.truncated, step.output_bytes) = (Some(Arc::new(Value::Null)), false, None);

@@ -59,7 +59,7 @@ pub(super) struct Contents {
     grown: Vec<u32>,
     /// The number of the newest run, kept or not.
     newest_run: u64,
-    /// What webhooks are to be told.
+    /// The outbox of webhooks.
     outbox: Outbox,
     /// What is stored to be run by name.
     plans: Plans,

@@ -120,7 +120,7 @@ pub(super) fn message(row: &Row, column: usize) -> Result<StoredMessage, StoreEr
     })
 }
 
-/// What a column holds that no program of this kind has put there.
+/// The error for a column with a value that this program never writes.
 pub(super) fn damaged(what: &str) -> StoreError {
     StoreError(format!("the tables contain invalid data: {what}"))
 }

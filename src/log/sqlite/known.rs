@@ -64,7 +64,7 @@ pub(super) struct OpenRun {
     pub(super) first: Option<StoredMessage>,
 }
 
-/// What is known of a project; it is made where there is none.
+/// What is known about a project, which is created if there is none.
 pub(super) fn known<'k>(
     conn: &Connection,
     known: &'k mut HashMap<ProjectId, Known>,

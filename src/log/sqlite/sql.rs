@@ -246,7 +246,7 @@ pub(super) const SEGMENTS_BEFORE: &str = "
     WHERE id > ?1 << 40 AND id < (?1 << 40) + ?2 ORDER BY id DESC";
 /// No message has this number, or a higher one: so much room its number has in the id of a segment.
 pub(super) const SEQ_END: u64 = 1 << 40;
-/// What is let go first. Parameter: project. Row: first seq, how many, when the first, when the last, bytes.
+/// The oldest segments. Parameter: project. Row: first seq, how many, when the first, when the last, bytes.
 pub(super) const EXTENTS: &str = "
     SELECT id & 0xFFFFFFFFFF, count, first_at, last_at, bytes FROM segments
     WHERE id > ?1 << 40 AND id < (?1 + 1) << 40 ORDER BY id";

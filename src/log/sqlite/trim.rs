@@ -90,7 +90,7 @@ pub(super) struct Done {
     pub(super) totals: Totals,
 }
 
-/// What a project has let go.
+/// The deletions of a project.
 #[derive(Default)]
 struct Gone {
     ended_runs: i64,

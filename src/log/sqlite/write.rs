@@ -71,7 +71,7 @@ impl Growth {
             && let Some(extent) = known.tail.filter(|tail| tail.takes(message, false))
         {
             let messages = messages::segment(conn, known.id, extent.first_seq)?;
-            // One that is damaged is left as it is.
+            // A damaged segment is left as it is.
             self.segments.extend(messages.map(|messages| Growing { extent, is_new: false, messages }));
         }
         match self.segments.last_mut().filter(|last| last.extent.takes(message, last.is_new)) {

@@ -30,7 +30,7 @@ pub(super) struct Due {
     pub(super) count: u64,
 }
 
-/// What has come of a schedule so far, as it is kept.
+/// The results of a schedule so far, as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Firings {
@@ -97,7 +97,7 @@ impl Firings {
         !self.waiting.is_empty() || next.is_some_and(|next| next <= now) || self.is_ahead(now)
     }
 
-    /// What is to be done, and what is to be kept then. `goes_on`: the run of the newest firing has not ended.
+    /// Decides what to do, and what to store then. `goes_on`: the run of the newest firing has not ended.
     pub fn step(&mut self, schedule: &Schedule, overlap: Overlap, goes_on: bool, now: Timestamp) -> Verdict {
         let mut verdict = Verdict::default();
         if self.is_ahead(now) {

@@ -10,7 +10,7 @@ use super::trust::{Roots, Trust};
 /// The word for the certificates that the system trusts, in place of a file.
 const SYSTEM: &str = "system";
 
-/// How a server is to be spoken to.
+/// How to connect to a server.
 #[derive(Debug)]
 pub(in crate::log::postgres) struct Asked {
     pub(in crate::log::postgres) mode: SslMode,
