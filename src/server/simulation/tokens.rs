@@ -24,12 +24,12 @@ pub(super) struct Tokens {
     pub(super) signer: IdSigner,
     /// Signs ids of another data directory.
     pub(super) foreign: IdSigner,
-    pub(super) all: Vec<Held>,
+    pub(super) all: Vec<IssuedToken>,
     pub(super) tickets: Vec<Ticket>,
 }
 
-/// A token.
-pub(super) struct Held {
+/// A token that was issued to clients.
+pub(super) struct IssuedToken {
     pub(super) text: String,
     principal: Principal,
     pub(super) expires_at: Timestamp,
@@ -81,7 +81,7 @@ impl Tokens {
         let expires_at = Timestamp::from_millis(end.as_secs() * 1000);
         let text = sign_hs256(sub, expires_at, &rights, &ClaimRules::default(), SECRET).expect("signs");
         let principal = Principal::new(sub.to_owned(), None, rights, None);
-        self.all.push(Held { text, principal, expires_at });
+        self.all.push(IssuedToken { text, principal, expires_at });
     }
 
     /// Does this token give what a call needs?
